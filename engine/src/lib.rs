@@ -1,1 +1,13 @@
-//! placeholder
+//! Shoal's transfer engine: very large files in pieces, from everybody who has any part, each piece proven by SHA-1.
+//!
+//! ```text
+//!   handle ──► engine ──► driver (threads, rings, sockets) ──► proto (pure: what to say, fetch, trust)
+//!                            │        └──► hash (digests, chain, lanes)
+//!                            └──► storage (source, target) ──► mem (mappings: the fence for unsafe)
+//! ```
+//!
+//! * [`proto`] is pure: no clock, socket, file, thread or unsafe code. It builds alone with `--no-default-features`.
+//! * Everything else needs the feature `io` and Linux.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod proto;

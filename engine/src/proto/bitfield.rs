@@ -1,0 +1,204 @@
+//! Which pieces somebody has: one bit a piece.
+//!
+//! Invariants: bits past the last piece are zero; `count` is the number of bits set. A bit field of 1 TiB is 256 KiB.
+
+use super::units::{PieceCount, PieceIndex, PieceRange};
+
+const WORD_BITS: u32 = u64::BITS;
+
+/// A set of pieces of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bitfield {
+    words: Vec<u64>,
+    pieces: PieceCount,
+    count: u32,
+}
+
+/// Bytes that are not the bit field of the file at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadBitfield {
+    /// Too many or too few bytes.
+    #[error("a bit field of {bytes} bytes does not fit {pieces} pieces")]
+    Length {
+        /// How many came.
+        bytes: usize,
+        /// Of the file.
+        pieces: PieceCount,
+    },
+    /// A bit is set for a piece that the file does not have.
+    #[error("a bit is set past the last piece")]
+    PastEnd,
+}
+
+impl Bitfield {
+    /// No piece.
+    #[must_use]
+    pub fn empty(pieces: PieceCount) -> Bitfield {
+        let words = pieces.0.div_ceil(WORD_BITS) as usize;
+        Bitfield { words: vec![0; words], pieces, count: 0 }
+    }
+
+    /// Every piece.
+    #[must_use]
+    pub fn full(pieces: PieceCount) -> Bitfield {
+        let mut all = Bitfield::empty(pieces);
+        all.words.fill(u64::MAX);
+        let used = pieces.0 % WORD_BITS;
+        if used != 0 {
+            *all.words.last_mut().expect("a remainder needs a word") = (1 << used) - 1;
+        }
+        all.count = pieces.0;
+        all
+    }
+
+    /// Reads the wire form: piece 0 in the lowest bit of the first byte.
+    ///
+    /// # Errors
+    /// [`BadBitfield`] when the bytes are not a bit field of `pieces` pieces.
+    pub fn from_bytes(bytes: &[u8], pieces: PieceCount) -> Result<Bitfield, BadBitfield> {
+        if bytes.len() != pieces.0.div_ceil(8) as usize {
+            return Err(BadBitfield::Length { bytes: bytes.len(), pieces });
+        }
+        let mut field = Bitfield::empty(pieces);
+        for (word, bytes) in field.words.iter_mut().zip(bytes.chunks(8)) {
+            let mut full = [0; 8];
+            full[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_le_bytes(full);
+        }
+        let used = pieces.0 % WORD_BITS;
+        if used != 0 && field.words.last().is_some_and(|last| last >> used != 0) {
+            return Err(BadBitfield::PastEnd);
+        }
+        field.count = field.words.iter().map(|word| word.count_ones()).sum();
+        Ok(field)
+    }
+
+    /// The wire form.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.truncate(self.pieces.0.div_ceil(8) as usize);
+        bytes
+    }
+
+    /// How many pieces the file has.
+    #[must_use]
+    pub fn pieces(&self) -> PieceCount {
+        self.pieces
+    }
+
+    /// How many are in the set.
+    #[must_use]
+    pub fn count(&self) -> PieceCount {
+        PieceCount(self.count)
+    }
+
+    /// Whether every piece is in the set.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.count == self.pieces.0
+    }
+
+    /// Whether the piece is in the set; a piece that the file does not have never is.
+    #[must_use]
+    pub fn has(&self, index: PieceIndex) -> bool {
+        index.0 < self.pieces.0 && self.words[word_of(index)] & bit_of(index) != 0
+    }
+
+    /// Adds a piece; whether it was new.
+    ///
+    /// # Panics
+    /// When the file has no such piece.
+    pub fn insert(&mut self, index: PieceIndex) -> bool {
+        assert!(index.0 < self.pieces.0, "piece {index} of {}", self.pieces);
+        let word = &mut self.words[word_of(index)];
+        let new = *word & bit_of(index) == 0;
+        *word |= bit_of(index);
+        self.count += u32::from(new);
+        new
+    }
+
+    /// Takes a piece out; whether it was in.
+    pub fn remove(&mut self, index: PieceIndex) -> bool {
+        let was = self.has(index);
+        if was {
+            self.words[word_of(index)] &= !bit_of(index);
+            self.count -= 1;
+        }
+        was
+    }
+
+    /// The pieces in the set, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.words.iter().zip(0u32..).flat_map(|(&word, at)| {
+            let mut rest = word;
+            std::iter::from_fn(move || {
+                let bit = rest.trailing_zeros();
+                (bit < WORD_BITS).then(|| {
+                    rest &= rest - 1;
+                    PieceIndex(at * WORD_BITS + bit)
+                })
+            })
+        })
+    }
+
+    /// The pieces in the set as runs, ascending.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<PieceRange> {
+        PieceRange::joined(self.iter())
+    }
+}
+
+fn word_of(index: PieceIndex) -> usize {
+    (index.0 / WORD_BITS) as usize
+}
+
+fn bit_of(index: PieceIndex) -> u64 {
+    1 << (index.0 % WORD_BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(pieces in 1u32..300, steps in proptest::collection::vec((any::<bool>(), 0u32..300), 0..200)) {
+            let mut field = Bitfield::empty(PieceCount(pieces));
+            let mut model = BTreeSet::new();
+            for (add, index) in steps {
+                let index = PieceIndex(index % pieces);
+                if add {
+                    prop_assert_eq!(field.insert(index), model.insert(index));
+                } else {
+                    prop_assert_eq!(field.remove(index), model.remove(&index));
+                }
+            }
+            prop_assert_eq!(field.iter().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(field.count().as_usize(), model.len());
+            prop_assert_eq!(Bitfield::from_bytes(&field.to_bytes(), PieceCount(pieces)), Ok(field));
+        }
+    }
+
+    #[test]
+    fn full_means_every_piece_and_no_more() {
+        for pieces in [0, 1, 8, 63, 64, 65, 300].map(PieceCount) {
+            let full = Bitfield::full(pieces);
+            assert!(full.is_full());
+            assert_eq!(full.iter().count(), pieces.as_usize());
+            assert_eq!(Bitfield::from_bytes(&full.to_bytes(), pieces), Ok(full));
+        }
+    }
+
+    #[test]
+    fn wire_forms_that_do_not_fit_are_refused() {
+        let pieces = PieceCount(9);
+        assert_eq!(Bitfield::from_bytes(&[0], pieces), Err(BadBitfield::Length { bytes: 1, pieces }));
+        assert_eq!(Bitfield::from_bytes(&[0, 2], pieces), Err(BadBitfield::PastEnd));
+        assert!(!Bitfield::full(pieces).has(PieceIndex(9)));
+    }
+}

@@ -1,0 +1,137 @@
+//! Frames of the peer protocol: a u32 little-endian length, then one message.
+//!
+//! Whoever reads a frame first learns its length from [`frame_len`], which refuses what no message needs, and so never
+//! makes room for more than the protocol allows.
+
+use super::encoding::{self, CodecError};
+use super::frame::Message;
+use super::limits::{FRAME_MAX_BYTES, OPENED_MAX_BYTES};
+
+/// Bytes of a frame's length.
+pub const LENGTH_BYTES: usize = 4;
+
+/// A message as a frame: its length and its bytes.
+///
+/// # Panics
+/// When the message is longer than its kind may be, which no caller builds.
+#[must_use]
+pub fn encode(message: &Message) -> Vec<u8> {
+    let body = encoding::encode(message);
+    assert!(body.len() <= max_bytes(message), "a {} byte {message:?}", body.len());
+    let length = u32::try_from(body.len()).expect("asserted to be short");
+    let mut frame = Vec::with_capacity(LENGTH_BYTES + body.len());
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&body);
+    frame
+}
+
+fn max_bytes(message: &Message) -> usize {
+    if matches!(message, Message::Opened { .. }) { OPENED_MAX_BYTES } else { FRAME_MAX_BYTES }
+}
+
+/// The length of the frame that starts with `head`, without the four bytes themselves. `opening` allows the length
+/// of `Opened`, which only a consumer that waits for it does.
+///
+/// # Errors
+/// [`CodecError::TooLong`] past what is allowed here.
+pub fn frame_len(head: [u8; LENGTH_BYTES], opening: bool) -> Result<usize, CodecError> {
+    let claimed = u32::from_le_bytes(head) as usize;
+    let allowed = if opening { OPENED_MAX_BYTES } else { FRAME_MAX_BYTES };
+    if claimed > allowed { Err(CodecError::TooLong { claimed, allowed }) } else { Ok(claimed) }
+}
+
+/// Decodes the body of a frame.
+///
+/// # Errors
+/// [`CodecError`] when it is no message, is longer than its kind may be, or has bytes left over.
+pub fn decode(body: &[u8]) -> Result<Message, CodecError> {
+    let message: Message = encoding::decode(body)?;
+    let allowed = max_bytes(&message);
+    if body.len() > allowed { Err(CodecError::TooLong { claimed: body.len(), allowed }) } else { Ok(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::frame::{ByeCode, RefusedCode, RejectCode, WireRange};
+    use super::super::ticket::{Nonce, PeerKey, Signature, Ticket};
+    use super::super::units::{PieceCount, PieceIndex};
+    use super::*;
+
+    fn any_message() -> impl Strategy<Value = Message> {
+        let index = any::<u32>().prop_map(PieceIndex);
+        let count = any::<u32>().prop_map(PieceCount);
+        let nonce = any::<[u8; 32]>().prop_map(Nonce);
+        let signature = any::<u8>().prop_map(|byte| Signature([byte; 64]));
+        let ticket = proptest::collection::vec(any::<u8>(), 0..300).prop_map(Ticket);
+        let bits = proptest::collection::vec(any::<u8>(), 0..5_000);
+        let ranges = proptest::collection::vec((any::<u32>(), any::<u32>()), 0..50)
+            .prop_map(|ranges| ranges.into_iter().map(|(first, last)| WireRange { first, last }).collect());
+        prop_oneof![
+            (any::<u32>(), nonce.clone(), any::<[u8; 32]>()).prop_map(|(version, nonce, key)| {
+                Message::Greeting { version, nonce, peer_key: PeerKey(key) }
+            }),
+            (ticket.clone(), nonce.clone(), signature.clone())
+                .prop_map(|(ticket, nonce, signature)| Message::Open { ticket, nonce, signature }),
+            (any::<u64>(), bits, signature.clone())
+                .prop_map(|(length, bitfield, signature)| Message::Opened { length, bitfield, signature }),
+            ".{0,80}".prop_map(|message| Message::Refused { code: RefusedCode::Expired, message }),
+            (index.clone(), count.clone()).prop_map(|(first, count)| Message::Request { first, count }),
+            (index.clone(), any::<u32>()).prop_map(|(index, length)| Message::Piece { index, length }),
+            index.clone().prop_map(|index| Message::Reject { index, code: RejectCode::SourceChanged }),
+            (index, count).prop_map(|(first, count)| Message::Cancel { first, count }),
+            ranges.prop_map(|ranges| Message::Have { ranges }),
+            ticket.prop_map(|ticket| Message::Renew { ticket }),
+            Just(Message::Bye { code: ByeCode::Done }),
+            nonce.prop_map(|nonce| Message::Prove { nonce }),
+            signature.prop_map(|signature| Message::Proof { signature }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_comes_back_as_it_went(message in any_message()) {
+            let frame = encode(&message);
+            let head = frame[..LENGTH_BYTES].try_into().unwrap();
+            prop_assert_eq!(frame_len(head, true).unwrap(), frame.len() - LENGTH_BYTES);
+            prop_assert_eq!(decode(&frame[LENGTH_BYTES..]).unwrap(), message);
+        }
+
+        #[test]
+        fn a_cut_or_lengthened_message_is_refused(message in any_message(), cut in 0usize..100) {
+            let frame = encode(&message);
+            let body = &frame[LENGTH_BYTES..];
+            prop_assert!(decode(&body[..body.len().saturating_sub(1 + cut)]).is_err());
+            let mut longer = body.to_vec();
+            longer.push(0);
+            prop_assert_eq!(decode(&longer), Err(CodecError::Trailing(1)));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_claim_of_gigabytes_allocates_nothing() {
+        // `Opened` with a bit field that claims 2^62 bytes.
+        let mut body = vec![2, 0, 253];
+        body.extend_from_slice(&(1u64 << 62).to_le_bytes());
+        assert!(matches!(decode(&body), Err(CodecError::Malformed(_))));
+        assert_eq!(
+            frame_len(u32::MAX.to_le_bytes(), false),
+            Err(CodecError::TooLong { claimed: u32::MAX as usize, allowed: FRAME_MAX_BYTES })
+        );
+    }
+
+    #[test]
+    fn variants_keep_their_numbers() {
+        let number = |message: &Message| encode(message)[LENGTH_BYTES];
+        assert_eq!(number(&Message::Request { first: PieceIndex(0), count: PieceCount(1) }), 4);
+        assert_eq!(number(&Message::Piece { index: PieceIndex(0), length: 1 }), 5);
+        assert_eq!(number(&Message::Bye { code: ByeCode::Done }), 10);
+        assert_eq!(number(&Message::Proof { signature: Signature([0; 64]) }), 12);
+    }
+}

@@ -1,0 +1,138 @@
+//! Where pieces lie in a file: the only place where bytes are rounded to pieces.
+//!
+//! Invariant: a file of n pieces is longer than (n - 1) pieces and at most n pieces long; a file of 0 bytes has none.
+
+use super::units::{PIECE_BYTES, PieceCount, PieceIndex, PieceRange};
+
+/// Longest file: as many pieces as an index can name.
+pub const MAX_FILE_BYTES: u64 = u32::MAX as u64 * PIECE_BYTES as u64;
+
+/// The layout of one file in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    length: u64,
+}
+
+/// A length that no file of this system can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{length} bytes are more than the {MAX_FILE_BYTES} bytes that a file may have")]
+pub struct TooLong {
+    /// The refused length, in bytes.
+    pub length: u64,
+}
+
+impl Geometry {
+    /// The layout of a file of `length` bytes.
+    ///
+    /// # Errors
+    /// [`TooLong`] past [`MAX_FILE_BYTES`].
+    pub fn new(length: u64) -> Result<Geometry, TooLong> {
+        if length > MAX_FILE_BYTES { Err(TooLong { length }) } else { Ok(Geometry { length }) }
+    }
+
+    /// The longest file of `pieces` pieces: the layout to assume while only the number of pieces is known.
+    #[must_use]
+    pub fn longest(pieces: PieceCount) -> Geometry {
+        Geometry { length: u64::from(pieces.0) * u64::from(PIECE_BYTES) }
+    }
+
+    /// Length of the file in bytes.
+    #[must_use]
+    pub fn length(self) -> u64 {
+        self.length
+    }
+
+    /// How many pieces the file has; 0 for the empty file.
+    #[must_use]
+    pub fn pieces(self) -> PieceCount {
+        let count = self.length.div_ceil(u64::from(PIECE_BYTES));
+        PieceCount(u32::try_from(count).expect("`new` and `longest` keep the count within u32"))
+    }
+
+    /// The last piece; `None` for the empty file.
+    #[must_use]
+    pub fn last(self) -> Option<PieceIndex> {
+        self.pieces().0.checked_sub(1).map(PieceIndex)
+    }
+
+    /// Whether `index` is a piece of this file.
+    #[must_use]
+    pub fn contains(self, index: PieceIndex) -> bool {
+        index.0 < self.pieces().0
+    }
+
+    /// Whether the whole run lies in this file.
+    #[must_use]
+    pub fn contains_range(self, range: PieceRange) -> bool {
+        self.contains(range.last())
+    }
+
+    /// Offset of a piece from the start of the file, in bytes.
+    #[must_use]
+    pub fn offset(self, index: PieceIndex) -> u64 {
+        u64::from(index.0) * u64::from(PIECE_BYTES)
+    }
+
+    /// Length of a piece in bytes: [`PIECE_BYTES`] for all but the last.
+    ///
+    /// # Panics
+    /// When the file has no such piece: callers check what comes from outside with [`Geometry::contains`].
+    #[must_use]
+    pub fn piece_len(self, index: PieceIndex) -> u32 {
+        assert!(self.contains(index), "piece {index} of a file of {} pieces", self.pieces());
+        let rest = self.length - self.offset(index);
+        u32::try_from(rest.min(u64::from(PIECE_BYTES))).expect("at most a piece")
+    }
+
+    /// Whether a file of `length` bytes has as many pieces as this one: all that is known where an uploader gave no
+    /// length.
+    #[must_use]
+    pub fn same_pieces(self, length: u64) -> bool {
+        Geometry::new(length).is_ok_and(|other| other.pieces() == self.pieces())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: u64 = PIECE_BYTES as u64;
+
+    /// Sizes where roundings go wrong, each with its number of pieces and the length of its last piece.
+    const INTERESTING: [(u64, u32, Option<u32>); 12] = [
+        (0, 0, None),                                  // nothing at all
+        (1, 1, Some(1)),                               // the shortest piece
+        (PIECE - 1, 1, Some(PIECE_BYTES - 1)),         // one short of a piece
+        (PIECE, 1, Some(PIECE_BYTES)),                 // exactly one
+        (PIECE + 1, 2, Some(1)),                       // the shortest second piece
+        ((2 << 30) - 1, 4_096, Some(PIECE_BYTES - 1)), // around i32
+        (2 << 30, 4_096, Some(PIECE_BYTES)),
+        ((2 << 30) + 1, 4_097, Some(1)),
+        ((4 << 30) - 1, 8_192, Some(PIECE_BYTES - 1)), // around u32
+        (4 << 30, 8_192, Some(PIECE_BYTES)),
+        ((4 << 30) + 1, 8_193, Some(1)),
+        (MAX_FILE_BYTES, u32::MAX, Some(PIECE_BYTES)), // the longest file
+    ];
+
+    #[test]
+    fn interesting_sizes_divide_as_they_should() {
+        for (length, pieces, last_len) in INTERESTING {
+            let geometry = Geometry::new(length).unwrap();
+            assert_eq!(geometry.pieces(), PieceCount(pieces), "{length}");
+            assert_eq!(geometry.last().map(|last| geometry.piece_len(last)), last_len, "{length}");
+            if let Some(last) = geometry.last() {
+                assert_eq!(geometry.offset(last) + u64::from(geometry.piece_len(last)), length);
+            }
+        }
+        assert_eq!(Geometry::new(MAX_FILE_BYTES + 1), Err(TooLong { length: MAX_FILE_BYTES + 1 }));
+    }
+
+    #[test]
+    fn a_length_is_plausible_when_it_has_the_same_pieces() {
+        let two = Geometry::longest(PieceCount(2));
+        assert!(!two.same_pieces(PIECE));
+        assert!(two.same_pieces(PIECE + 1));
+        assert!(two.same_pieces(2 * PIECE));
+        assert!(!two.same_pieces(2 * PIECE + 1));
+    }
+}

@@ -1,0 +1,277 @@
+//! What a file is: its name, length, piece digests, file digest and chain.
+//!
+//! Invariants, kept by [`Manifest::new`]: there are as many digests as pieces; a chain has one state fewer than there
+//! are pieces; the name is one path component that every Linux filesystem and every terminal can take.
+
+use sha1::Digest as _;
+
+use super::geometry::Geometry;
+use super::units::{ChainState, Digest, PieceCount, PieceIndex};
+
+/// Longest file name, in bytes of UTF-8.
+pub const MAX_FILE_NAME_BYTES: usize = 255;
+
+/// A file name that is one path component and prints as what it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName(String);
+
+/// Why a file name is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFileName {
+    /// No bytes at all.
+    #[error("a file name must not be empty")]
+    Empty,
+    /// More than [`MAX_FILE_NAME_BYTES`].
+    #[error("a file name has at most {MAX_FILE_NAME_BYTES} bytes")]
+    TooLong,
+    /// `.` or `..`.
+    #[error("`.` and `..` are directories, not file names")]
+    Dots,
+    /// A `/`, a control character, or a character that reverses the direction of text.
+    #[error("a file name must not contain {0:?}")]
+    Forbidden(char),
+}
+
+/// Characters that change the direction of the text around them (Unicode, UAX #9), and so can disguise a name.
+const BIDIRECTIONAL: [char; 12] = [
+    '\u{061C}', '\u{200E}', '\u{200F}', '\u{202A}', '\u{202B}', '\u{202C}', '\u{202D}', '\u{202E}',
+    '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+];
+
+impl FileName {
+    /// Checks a name from outside.
+    ///
+    /// # Errors
+    /// [`BadFileName`] says which rule it breaks.
+    pub fn new(name: &str) -> Result<FileName, BadFileName> {
+        if name.is_empty() {
+            return Err(BadFileName::Empty);
+        }
+        if name.len() > MAX_FILE_NAME_BYTES {
+            return Err(BadFileName::TooLong);
+        }
+        if name == "." || name == ".." {
+            return Err(BadFileName::Dots);
+        }
+        match name.chars().find(|c| *c == '/' || c.is_control() || BIDIRECTIONAL.contains(c)) {
+            Some(forbidden) => Err(BadFileName::Forbidden(forbidden)),
+            None => Ok(FileName(name.to_owned())),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for FileName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What proves the file as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileProof {
+    /// SHA-1 of the whole file.
+    Whole(Digest),
+    /// The uploader gave the piece digests joined, as the original client does: only the pieces can be proven. The
+    /// value, SHA-1 over the joined 20-byte digests, names the content but proves nothing more.
+    PiecesOnly(Digest),
+}
+
+impl FileProof {
+    /// The 20 bytes that name the content: in tickets, records and names of partial files.
+    #[must_use]
+    pub fn id(self) -> Digest {
+        match self {
+            FileProof::Whole(digest) | FileProof::PiecesOnly(digest) => digest,
+        }
+    }
+
+    /// The proof of a file known by its piece digests alone.
+    #[must_use]
+    pub fn of_pieces(digests: &[Digest]) -> FileProof {
+        let mut hash = sha1::Sha1::new();
+        digests.iter().for_each(|digest| hash.update(digest.0));
+        FileProof::PiecesOnly(Digest(hash.finalize().into()))
+    }
+}
+
+/// Everything needed to fetch a file from strangers and know that it is the right one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    name: FileName,
+    geometry: Geometry,
+    length_known: bool,
+    digests: Vec<Digest>,
+    proof: FileProof,
+    chain: Option<Vec<ChainState>>,
+}
+
+/// Why parts do not make a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadManifest {
+    /// The length does not divide into as many pieces as there are digests.
+    #[error("{length} bytes do not make {digests} pieces")]
+    Length {
+        /// Claimed length, in bytes.
+        length: u64,
+        /// How many digests came.
+        digests: usize,
+    },
+    /// More digests than a file may have pieces.
+    #[error("{0} piece hashes are more than a file may have")]
+    TooMany(usize),
+    /// n pieces have n - 1 states between them.
+    #[error("a chain of {states} states does not fit {digests} pieces")]
+    Chain {
+        /// How many states came.
+        states: usize,
+        /// How many digests came.
+        digests: usize,
+    },
+    /// The file has no bytes, but its digest is not that of nothing.
+    #[error("a file of 0 bytes has the SHA-1 da39a3ee5e6b4b0d3255bfef95601890afd80709 and no other")]
+    Empty,
+}
+
+/// SHA-1 of no bytes.
+pub const EMPTY_DIGEST: Digest = Digest([
+    0xDA, 0x39, 0xA3, 0xEE, 0x5E, 0x6B, 0x4B, 0x0D, 0x32, 0x55, 0xBF, 0xEF, 0x95, 0x60, 0x18, 0x90, 0xAF,
+    0xD8, 0x07, 0x09,
+]);
+
+impl Manifest {
+    /// Joins the parts. `length` is `None` where the uploader gave none; then providers say it and the last piece's
+    /// digest proves it. For a file of one piece the empty chain is always known.
+    ///
+    /// # Errors
+    /// [`BadManifest`] when the parts contradict each other.
+    pub fn new(
+        name: FileName,
+        length: Option<u64>,
+        digests: Vec<Digest>,
+        proof: FileProof,
+        chain: Option<Vec<ChainState>>,
+    ) -> Result<Manifest, BadManifest> {
+        let count = u32::try_from(digests.len()).map_err(|_| BadManifest::TooMany(digests.len()))?;
+        let geometry = match length {
+            None => Geometry::longest(PieceCount(count)),
+            Some(length) => Geometry::new(length)
+                .ok()
+                .filter(|geometry| geometry.pieces().0 == count)
+                .ok_or(BadManifest::Length { length, digests: digests.len() })?,
+        };
+        if count == 0 && proof != FileProof::Whole(EMPTY_DIGEST) {
+            return Err(BadManifest::Empty);
+        }
+        if let Some(chain) = &chain
+            && chain.len() != digests.len().saturating_sub(1)
+        {
+            return Err(BadManifest::Chain { states: chain.len(), digests: digests.len() });
+        }
+        let chain = chain.or_else(|| (count <= 1).then(Vec::new));
+        let length_known = length.is_some() || count == 0;
+        Ok(Manifest { name, geometry, length_known, digests, proof, chain })
+    }
+
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> &FileName {
+        &self.name
+    }
+
+    /// The layout; of the longest possible file where the length is not known.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Whether [`Manifest::geometry`] is exact.
+    #[must_use]
+    pub fn length_known(&self) -> bool {
+        self.length_known
+    }
+
+    /// How many pieces the file has.
+    #[must_use]
+    pub fn pieces(&self) -> PieceCount {
+        self.geometry.pieces()
+    }
+
+    /// All piece digests, in order.
+    #[must_use]
+    pub fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
+
+    /// The digest of one piece.
+    #[must_use]
+    pub fn digest(&self, index: PieceIndex) -> Digest {
+        self.digests[index.as_usize()]
+    }
+
+    /// What proves the whole.
+    #[must_use]
+    pub fn proof(&self) -> FileProof {
+        self.proof
+    }
+
+    /// The chain: the state after each piece but the last. `None` where the uploader gave none.
+    #[must_use]
+    pub fn chain(&self) -> Option<&[ChainState]> {
+        self.chain.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_printable_component() {
+        for good in ["a", "report 2026.pdf", "Größe – 文件.bin", "...", ".hidden", &"x".repeat(255)] {
+            assert!(FileName::new(good).is_ok(), "{good}");
+        }
+        assert_eq!(FileName::new(""), Err(BadFileName::Empty));
+        assert_eq!(FileName::new(&"x".repeat(256)), Err(BadFileName::TooLong));
+        assert_eq!(FileName::new(&"é".repeat(128)), Err(BadFileName::TooLong));
+        assert_eq!(FileName::new(".."), Err(BadFileName::Dots));
+        for bad in ['/', '\0', '\n', '\u{7f}', '\u{85}', '\u{202E}', '\u{2066}'] {
+            assert_eq!(FileName::new(&format!("a{bad}b")), Err(BadFileName::Forbidden(bad)));
+        }
+    }
+
+    fn name() -> FileName {
+        FileName::new("f").unwrap()
+    }
+
+    #[test]
+    fn parts_that_contradict_each_other_are_refused() {
+        let digest = Digest([1; 20]);
+        let whole = FileProof::Whole(digest);
+        let make = |length, n: usize, chain: Option<usize>| {
+            let chain = chain.map(|states| vec![ChainState::INITIAL; states]);
+            Manifest::new(name(), length, vec![digest; n], whole, chain).map(|m| m.chain().map(<[_]>::len))
+        };
+        assert_eq!(make(Some(1), 1, None), Ok(Some(0)), "one piece has the empty chain");
+        assert_eq!(make(Some(524_289), 2, None), Ok(None));
+        assert_eq!(make(Some(524_289), 2, Some(1)), Ok(Some(1)));
+        assert_eq!(make(Some(524_289), 2, Some(2)), Err(BadManifest::Chain { states: 2, digests: 2 }));
+        assert_eq!(make(Some(524_288), 2, None), Err(BadManifest::Length { length: 524_288, digests: 2 }));
+        assert_eq!(make(Some(0), 0, None), Err(BadManifest::Empty));
+        let empty = Manifest::new(name(), Some(0), vec![], FileProof::Whole(EMPTY_DIGEST), None).unwrap();
+        assert_eq!(empty.pieces(), PieceCount(0));
+    }
+
+    #[test]
+    fn a_missing_length_gives_the_longest_file() {
+        let digests = vec![Digest([1; 20]); 3];
+        let manifest = Manifest::new(name(), None, digests, FileProof::Whole(Digest([2; 20])), None).unwrap();
+        assert!(!manifest.length_known());
+        assert_eq!(manifest.geometry().length(), 3 * 524_288);
+    }
+}

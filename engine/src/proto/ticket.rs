@@ -1,0 +1,277 @@
+//! Keys and tickets: who may fetch what, and the proof that the asker is who the ticket names.
+//!
+//! A ticket is the trackers' signed statement that the holder of a peer key may fetch one file until a time. A provider
+//! checks it offline. It is of no use to a thief, since opening a connection also takes a signature by the peer key over
+//! the provider's fresh nonce and key; nor can a man in the middle pass it on to another provider.
+
+use bincode::{Decode, Encode};
+use ed25519_dalek::{Signature as Ed25519Signature, Signer as _, SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+
+use super::encoding::{self, CodecError};
+use super::limits;
+use super::units::Digest;
+
+/// Seconds since the Unix epoch, by the trackers' clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct UnixSeconds(pub u64);
+
+/// A node's public key (Ed25519).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct PeerKey(pub [u8; 32]);
+
+/// The trackers' public key (Ed25519), under which tickets are signed; clients learn it at login.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct TrackerKey(pub [u8; 32]);
+
+/// An Ed25519 signature.
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Signature(pub [u8; 64]);
+
+/// 32 bytes that were never used before.
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Nonce(pub [u8; 32]);
+
+/// Keys, nonces and signatures are shown by their first bytes: enough to tell them apart in a log.
+macro_rules! short_debug {
+    ($($type:ident),*) => {$(
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($type), "({:02x}{:02x}{:02x}{:02x}…)"), self.0[0], self.0[1], self.0[2], self.0[3])
+            }
+        }
+    )*};
+}
+
+short_debug!(PeerKey, TrackerKey, Signature, Nonce);
+
+/// A private Ed25519 key. Never shown; wiped when dropped.
+#[derive(Clone)]
+pub struct SecretKey(SigningKey);
+
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretKey(…)")
+    }
+}
+
+impl SecretKey {
+    /// The key of 32 secret bytes.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> SecretKey {
+        SecretKey(SigningKey::from_bytes(seed))
+    }
+
+    /// The public half, as a node's.
+    #[must_use]
+    pub fn peer_key(&self) -> PeerKey {
+        PeerKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// The public half, as the trackers'.
+    #[must_use]
+    pub fn tracker_key(&self) -> TrackerKey {
+        TrackerKey(self.0.verifying_key().to_bytes())
+    }
+
+    fn sign(&self, purpose: Purpose, parts: &[&[u8]]) -> Signature {
+        Signature(self.0.sign(&purpose.statement(parts)).to_bytes())
+    }
+}
+
+/// What a signature is for: the first bytes of what is signed, so that none can serve as another.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Ticket,
+    Open,
+    Opened,
+    Address,
+}
+
+impl Purpose {
+    fn statement(self, parts: &[&[u8]]) -> Vec<u8> {
+        let mut statement = match self {
+            Purpose::Ticket => b"shoal ticket 1".to_vec(),
+            Purpose::Open => b"shoal open 1".to_vec(),
+            Purpose::Opened => b"shoal opened 1".to_vec(),
+            Purpose::Address => b"shoal address 1".to_vec(),
+        };
+        parts.iter().for_each(|part| statement.extend_from_slice(part));
+        statement
+    }
+
+    fn holds(self, key: [u8; 32], parts: &[&[u8]], signature: Signature) -> bool {
+        VerifyingKey::from_bytes(&key).is_ok_and(|key| {
+            key.verify_strict(&self.statement(parts), &Ed25519Signature::from_bytes(&signature.0)).is_ok()
+        })
+    }
+}
+
+/// What a ticket states.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Grant {
+    /// Who asked for it.
+    pub user: String,
+    /// The group that the file is shared in.
+    pub group: String,
+    /// The file's name there.
+    pub file_name: String,
+    /// The content's name: [`FileProof::id`](super::manifest::FileProof::id).
+    pub file_id: Digest,
+    /// The node that may fetch.
+    pub peer_key: PeerKey,
+    /// The grant ends here.
+    pub expires: UnixSeconds,
+}
+
+/// A grant and its signature, as bytes that travel and are kept unread until they are checked.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Ticket(pub Vec<u8>);
+
+#[derive(Encode, Decode)]
+struct SignedGrant {
+    grant: Grant,
+    signature: Signature,
+}
+
+/// Why a ticket does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTicket {
+    /// Its bytes are no ticket.
+    #[error("the ticket cannot be read: {0}")]
+    Unreadable(#[from] CodecError),
+    /// The trackers that this node trusts did not sign it.
+    #[error("the ticket was not signed by the trackers that this node trusts")]
+    Signature,
+}
+
+impl Ticket {
+    /// Signs a grant with the trackers' key.
+    #[must_use]
+    pub fn sign(grant: Grant, key: &SecretKey) -> Ticket {
+        let signature = key.sign(Purpose::Ticket, &[&encoding::encode(&grant)]);
+        Ticket(encoding::encode(&SignedGrant { grant, signature }))
+    }
+
+    /// Reads the ticket and checks its signature. Expiry is another question: [`Grant::holds_at`].
+    ///
+    /// # Errors
+    /// [`BadTicket`] when the bytes are no ticket or the signature is not by `key`.
+    pub fn verify(&self, key: TrackerKey) -> Result<Grant, BadTicket> {
+        let SignedGrant { grant, signature } = encoding::decode(&self.0)?;
+        if Purpose::Ticket.holds(key.0, &[&encoding::encode(&grant)], signature) {
+            Ok(grant)
+        } else {
+            Err(BadTicket::Signature)
+        }
+    }
+
+    fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+}
+
+impl Grant {
+    /// Whether the grant still holds at `now` (the trackers' clock), with the grace that clocks need.
+    #[must_use]
+    pub fn holds_at(&self, now: UnixSeconds) -> bool {
+        now.0 <= self.expires.0.saturating_add(limits::TICKET_GRACE_S)
+    }
+}
+
+/// The consumer's proof that it holds the key which the ticket names, for this connection alone.
+#[must_use]
+pub fn sign_open(key: &SecretKey, provider_nonce: Nonce, ticket: &Ticket, provider: PeerKey) -> Signature {
+    key.sign(Purpose::Open, &[&provider_nonce.0, &ticket.sha256(), &provider.0])
+}
+
+/// Whether `signature` is what [`sign_open`] gives for the holder of `consumer`.
+#[must_use]
+pub fn open_holds(
+    consumer: PeerKey,
+    provider_nonce: Nonce,
+    ticket: &Ticket,
+    provider: PeerKey,
+    signature: Signature,
+) -> bool {
+    Purpose::Open.holds(consumer.0, &[&provider_nonce.0, &ticket.sha256(), &provider.0], signature)
+}
+
+/// The provider's proof that it holds its key, for this connection alone.
+#[must_use]
+pub fn sign_opened(key: &SecretKey, consumer_nonce: Nonce) -> Signature {
+    key.sign(Purpose::Opened, &[&consumer_nonce.0])
+}
+
+/// Whether `signature` is what [`sign_opened`] gives for the holder of `provider`.
+#[must_use]
+pub fn opened_holds(provider: PeerKey, consumer_nonce: Nonce, signature: Signature) -> bool {
+    Purpose::Opened.holds(provider.0, &[&consumer_nonce.0], signature)
+}
+
+/// The provider's proof to a tracker that it answers at an address: over the nonce and the tracker's address as text.
+#[must_use]
+pub fn sign_address(key: &SecretKey, nonce: Nonce, tracker_address: &str) -> Signature {
+    key.sign(Purpose::Address, &[&nonce.0, tracker_address.as_bytes()])
+}
+
+/// Whether `signature` is what [`sign_address`] gives for the holder of `provider`.
+#[must_use]
+pub fn address_holds(provider: PeerKey, nonce: Nonce, tracker_address: &str, signature: Signature) -> bool {
+    Purpose::Address.holds(provider.0, &[&nonce.0, tracker_address.as_bytes()], signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(seed: u8) -> SecretKey {
+        SecretKey::from_seed(&[seed; 32])
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            user: "alice".into(),
+            group: "g".into(),
+            file_name: "f".into(),
+            file_id: Digest([7; 20]),
+            peer_key: secret(2).peer_key(),
+            expires: UnixSeconds(1_000),
+        }
+    }
+
+    #[test]
+    fn a_ticket_counts_only_as_it_was_signed() {
+        let trackers = secret(1);
+        let ticket = Ticket::sign(grant(), &trackers);
+        assert_eq!(ticket.verify(trackers.tracker_key()), Ok(grant()));
+        assert_eq!(ticket.verify(secret(9).tracker_key()), Err(BadTicket::Signature));
+        for at in 0..ticket.0.len() {
+            let mut forged = ticket.clone();
+            forged.0[at] ^= 1;
+            assert!(forged.verify(trackers.tracker_key()).is_err(), "byte {at} may be changed unnoticed");
+        }
+    }
+
+    #[test]
+    fn a_grant_ends_after_its_grace() {
+        assert!(grant().holds_at(UnixSeconds(1_000 + limits::TICKET_GRACE_S)));
+        assert!(!grant().holds_at(UnixSeconds(1_001 + limits::TICKET_GRACE_S)));
+    }
+
+    #[test]
+    fn an_open_proof_serves_one_connection_to_one_provider() {
+        let (consumer, provider) = (secret(2), secret(3));
+        let ticket = Ticket::sign(grant(), &secret(1));
+        let nonce = Nonce([5; 32]);
+        let proof = sign_open(&consumer, nonce, &ticket, provider.peer_key());
+        let holds = |who: &SecretKey, nonce, to: &SecretKey| {
+            open_holds(who.peer_key(), nonce, &ticket, to.peer_key(), proof)
+        };
+        assert!(holds(&consumer, nonce, &provider));
+        assert!(!holds(&provider, nonce, &provider), "another key");
+        assert!(!holds(&consumer, Nonce([6; 32]), &provider), "another connection");
+        assert!(!holds(&consumer, nonce, &consumer), "another provider");
+        assert!(!opened_holds(provider.peer_key(), nonce, proof), "another purpose");
+    }
+}

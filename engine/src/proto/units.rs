@@ -1,0 +1,230 @@
+//! The units everything else counts in: pieces, their indices and ranges, SHA-1 values.
+//!
+//! Indices, counts and lengths have types of their own, so that none is taken for another. Conversions between
+//! pieces and bytes live in [`geometry`](super::geometry) alone.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bincode::{Decode, Encode};
+
+/// Length of every piece but the last: the unit of hashing, ownership, request and verification.
+pub const PIECE_BYTES: u32 = 524_288;
+
+/// Which piece of a file, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct PieceIndex(pub u32);
+
+/// How many pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct PieceCount(pub u32);
+
+impl PieceIndex {
+    /// The index as a position in a slice.
+    #[must_use]
+    pub fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl PieceCount {
+    /// The count as the length of a slice.
+    #[must_use]
+    pub fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+
+    /// All indices below this count, in order.
+    pub fn indices(self) -> impl DoubleEndedIterator<Item = PieceIndex> + use<> {
+        (0..self.0).map(PieceIndex)
+    }
+}
+
+impl fmt::Display for PieceIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for PieceCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A run of consecutive pieces; never empty and never past `u32::MAX`, by construction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PieceRange {
+    first: PieceIndex,
+    last: PieceIndex,
+}
+
+impl PieceRange {
+    /// The run from `first` to `last`, both included; `None` when `last` lies before `first`.
+    #[must_use]
+    pub fn new(first: PieceIndex, last: PieceIndex) -> Option<PieceRange> {
+        (first <= last).then_some(PieceRange { first, last })
+    }
+
+    /// The run of `count` pieces from `first`; `None` when it is empty or its end passes `u32::MAX`.
+    #[must_use]
+    pub fn from_count(first: PieceIndex, count: PieceCount) -> Option<PieceRange> {
+        let last = first.0.checked_add(count.0.checked_sub(1)?)?;
+        Some(PieceRange { first, last: PieceIndex(last) })
+    }
+
+    /// The run of one piece.
+    #[must_use]
+    pub fn single(index: PieceIndex) -> PieceRange {
+        PieceRange { first: index, last: index }
+    }
+
+    /// First piece of the run.
+    #[must_use]
+    pub fn first(self) -> PieceIndex {
+        self.first
+    }
+
+    /// Last piece of the run, itself included.
+    #[must_use]
+    pub fn last(self) -> PieceIndex {
+        self.last
+    }
+
+    /// How many pieces the run has, as `u64` because a run of all indices has 2^32.
+    #[must_use]
+    pub fn len(self) -> u64 {
+        u64::from(self.last.0 - self.first.0) + 1
+    }
+
+    /// Never: a run has at least one piece.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        false
+    }
+
+    /// The indices of the run, in order.
+    pub fn indices(self) -> impl DoubleEndedIterator<Item = PieceIndex> + use<> {
+        (self.first.0..=self.last.0).map(PieceIndex)
+    }
+
+    /// Joins ascending indices into the fewest runs.
+    #[must_use]
+    pub fn joined(ascending: impl IntoIterator<Item = PieceIndex>) -> Vec<PieceRange> {
+        let mut runs: Vec<PieceRange> = Vec::new();
+        for index in ascending {
+            match runs.last_mut() {
+                Some(run) if run.last.0.checked_add(1) == Some(index.0) => run.last = index,
+                _ => runs.push(PieceRange::single(index)),
+            }
+        }
+        runs
+    }
+}
+
+/// A SHA-1 value: of a piece, or of a whole file. Shown and parsed as 40 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Digest(pub [u8; 20]);
+
+/// The state of SHA-1 after whole pieces: five words, big-endian. One link of a file's chain.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct ChainState(pub [u8; 20]);
+
+impl ChainState {
+    /// SHA-1's initial value (FIPS 180-4, section 5.3.1): the state before the first piece.
+    pub const INITIAL: ChainState = ChainState([
+        0x67, 0x45, 0x23, 0x01, 0xEF, 0xCD, 0xAB, 0x89, 0x98, 0xBA, 0xDC, 0xFE, 0x10, 0x32, 0x54, 0x76, 0xC3,
+        0xD2, 0xE1, 0xF0,
+    ]);
+}
+
+/// What was meant to be a SHA-1 value is not 40 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a SHA-1 value: 40 hex digits are wanted")]
+pub struct NotADigest;
+
+fn write_hex(bytes: &[u8; 20], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+fn parse_hex(text: &str) -> Result<[u8; 20], NotADigest> {
+    let digits = text.as_bytes();
+    if digits.len() != 40 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(NotADigest);
+    }
+    let mut bytes = [0; 20];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| NotADigest)?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| NotADigest)?;
+    }
+    Ok(bytes)
+}
+
+/// The two 20-byte values share their text form and nothing else.
+macro_rules! hex_form {
+    ($type:ident) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_hex(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_hex(&self.0, f)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = NotADigest;
+
+            /// Accepts digits in either case.
+            fn from_str(text: &str) -> Result<$type, NotADigest> {
+                parse_hex(text).map($type)
+            }
+        }
+    };
+}
+
+hex_form!(Digest);
+hex_form!(ChainState);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: u32, last: u32) -> PieceRange {
+        PieceRange::new(PieceIndex(first), PieceIndex(last)).unwrap()
+    }
+
+    #[test]
+    fn ranges_refuse_what_is_empty_or_past_the_end() {
+        assert_eq!(PieceRange::new(PieceIndex(2), PieceIndex(1)), None);
+        assert_eq!(PieceRange::from_count(PieceIndex(0), PieceCount(0)), None);
+        assert_eq!(PieceRange::from_count(PieceIndex(u32::MAX), PieceCount(2)), None);
+        assert_eq!(PieceRange::from_count(PieceIndex(u32::MAX), PieceCount(1)).map(PieceRange::len), Some(1));
+        assert_eq!(range(0, u32::MAX).len(), 1 << 32);
+    }
+
+    #[test]
+    fn indices_join_into_the_fewest_runs() {
+        let runs = PieceRange::joined([0, 1, 2, 5, 7, 8].map(PieceIndex));
+        assert_eq!(runs, [range(0, 2), range(5, 5), range(7, 8)]);
+        assert_eq!(PieceRange::joined([]), []);
+    }
+
+    #[test]
+    fn digests_read_either_case_and_show_lower() {
+        let text = "DA39A3EE5E6B4B0D3255BFEF95601890AFD80709";
+        let digest: Digest = text.parse().unwrap();
+        assert_eq!(digest.to_string(), text.to_lowercase());
+        for wrong in [
+            "",
+            "da39",
+            "zz39a3ee5e6b4b0d3255bfef95601890afd80709",
+            "+a39a3ee5e6b4b0d3255bfef95601890afd80709",
+        ] {
+            assert_eq!(wrong.parse::<Digest>(), Err(NotADigest), "{wrong}");
+        }
+    }
+}
