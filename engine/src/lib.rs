@@ -8,6 +8,13 @@
 //!
 //! * [`proto`] is pure: no clock, socket, file, thread or unsafe code. It builds alone with `--no-default-features`.
 //! * Everything else needs the feature `io` and Linux.
-#![cfg_attr(docsrs, feature(doc_cfg))]
-
 pub mod proto;
+
+#[cfg(feature = "io")]
+pub mod config;
+#[cfg(feature = "io")]
+pub mod engine;
+#[cfg(feature = "io")]
+pub mod error;
+#[cfg(feature = "io")]
+pub mod stats;

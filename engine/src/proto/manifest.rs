@@ -72,6 +72,21 @@ impl std::fmt::Display for FileName {
     }
 }
 
+/// The identity under which the trackers know a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileKey {
+    /// The group that it is shared in.
+    pub group: String,
+    /// Its name there.
+    pub name: FileName,
+}
+
+impl std::fmt::Display for FileKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{}] {}", self.group, self.name)
+    }
+}
+
 /// What proves the file as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileProof {
