@@ -15,7 +15,11 @@ pub mod frame;
 pub mod geometry;
 pub mod limits;
 pub mod manifest;
+pub mod rate;
+pub mod session;
 pub mod ticket;
+pub mod time;
 pub mod units;
+pub mod window;
 
 pub use encoding::CodecError;
