@@ -15,6 +15,7 @@ pub mod frame;
 pub mod geometry;
 pub mod limits;
 pub mod manifest;
+pub mod picker;
 pub mod rate;
 pub mod session;
 pub mod ticket;
