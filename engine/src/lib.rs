@@ -13,10 +13,23 @@ pub mod proto;
 #[cfg(feature = "io")]
 pub mod config;
 #[cfg(feature = "io")]
-pub mod engine;
+mod download;
+#[cfg(feature = "io")]
+mod driver;
+#[cfg(feature = "io")]
+mod engine;
 #[cfg(feature = "io")]
 pub mod error;
 #[cfg(feature = "io")]
 pub mod hash;
 #[cfg(feature = "io")]
+mod mem;
+#[cfg(feature = "io")]
 pub mod stats;
+#[cfg(feature = "io")]
+pub mod storage;
+
+#[cfg(feature = "io")]
+pub use download::Download;
+#[cfg(feature = "io")]
+pub use engine::{Engine, Existing, Hashed, Order};
