@@ -1,7 +1,7 @@
 //! `bench hash`: every way of hashing that this CPU has, beside one pass of the `sha1` crate over the same bytes.
 //!
 //! Per kind: `stream` is one sequential pass, `digests` the digests of all pieces, `both_states` digests and links, the
-//! way downloads are verified; the last three on one thread. `upload` is what sharing a file costs: digests, chain and
+//! way downloads are verified; all three on one thread. `upload` is what sharing a file costs: digests, chain and
 //! file digest, with the threads that the client would use.
 
 use std::hint::black_box;

@@ -13,7 +13,7 @@
 //!
 //! Per block, the code is loops and functions with the features of their kernel, no closures: the compiler may leave a
 //! closure uninlined where it crosses a function without those features (`array::map`), and the state then goes through
-//! memory once a block, which cost the sequential pass 7 %.
+//! memory once a block, on the path that the sequential pass waits for.
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("hashing needs x86-64: its lanes are AVX-512, AVX2 and SHA-NI");
