@@ -17,4 +17,6 @@ pub mod engine;
 #[cfg(feature = "io")]
 pub mod error;
 #[cfg(feature = "io")]
+pub mod mem;
+#[cfg(feature = "io")]
 pub mod stats;
