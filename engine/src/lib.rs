@@ -20,3 +20,5 @@ pub mod error;
 pub mod mem;
 #[cfg(feature = "io")]
 pub mod stats;
+#[cfg(feature = "io")]
+pub mod storage;
