@@ -17,6 +17,8 @@ pub mod engine;
 #[cfg(feature = "io")]
 pub mod error;
 #[cfg(feature = "io")]
+pub mod hash;
+#[cfg(feature = "io")]
 pub mod mem;
 #[cfg(feature = "io")]
 pub mod stats;
