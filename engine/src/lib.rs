@@ -8,6 +8,7 @@
 //!
 //! * [`proto`] is pure: no clock, socket, file, thread or unsafe code. It builds alone with `--no-default-features`.
 //! * Everything else needs the feature `io` and Linux.
+
 pub mod proto;
 
 #[cfg(feature = "io")]
@@ -23,7 +24,7 @@ pub mod error;
 #[cfg(feature = "io")]
 pub mod hash;
 #[cfg(feature = "io")]
-mod mem;
+pub mod mem;
 #[cfg(feature = "io")]
 pub mod stats;
 #[cfg(feature = "io")]
