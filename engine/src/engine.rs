@@ -100,7 +100,8 @@ impl Engine {
             limit_down: config.limit_down,
         };
         let context = Arc::new(Context::new(parts).map_err(StartError::System)?);
-        let file_hasher = FileHasher::new(hasher, None).map_err(|error| StartError::System(io::Error::other(error)))?;
+        let file_hasher =
+            FileHasher::new(hasher, None).map_err(|error| StartError::System(io::Error::other(error)))?;
         let (queues, jobs): (Vec<_>, Vec<_>) =
             (0..worker_count(config.workers)).map(|_| mpsc::channel(driver::JOBS_MAX)).unzip();
         let workers = Arc::new(Workers::new(queues));
@@ -163,10 +164,16 @@ impl Engine {
     ///
     /// # Errors
     /// [`StorageError`]: the file cannot be read, is no regular file, or changed while it was read.
-    pub fn hash_file(&self, path: &Path, name: FileName, progress: &(dyn Fn(u64) + Sync)) -> Result<Hashed, StorageError> {
+    pub fn hash_file(
+        &self,
+        path: &Path,
+        name: FileName,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Hashed, StorageError> {
         let source = Source::open(path)?;
         source.expect_sequential();
-        let geometry = Geometry::new(source.length()).expect("a source is checked to be no longer than a file may be");
+        let geometry =
+            Geometry::new(source.length()).expect("a source is checked to be no longer than a file may be");
         let hashes = self.file_hasher.hash_file(geometry, &source, progress)?;
         let proof = FileProof::Whole(hashes.digest);
         let manifest = Manifest::new(name, Some(source.length()), hashes.digests, proof, Some(hashes.chain))

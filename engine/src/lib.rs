@@ -29,6 +29,8 @@ pub mod mem;
 pub mod stats;
 #[cfg(feature = "io")]
 pub mod storage;
+#[cfg(feature = "io")]
+mod upload;
 
 #[cfg(feature = "io")]
 pub use download::Download;

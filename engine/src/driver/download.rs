@@ -267,7 +267,9 @@ impl DownloadState {
         let phase = inner.phase_of(standing);
         self.set_phase(&mut inner, phase);
         match standing {
-            Standing::Proven | Standing::Unproven => Next::Finish { unproven: standing == Standing::Unproven },
+            Standing::Proven | Standing::Unproven => {
+                Next::Finish { unproven: standing == Standing::Unproven }
+            }
             _ => Next::Calls(std::mem::take(&mut inner.calls)),
         }
     }
@@ -449,7 +451,8 @@ impl Inner {
     fn measure(&mut self, now: Moment) {
         let verified = self.transfer.counts().verified_bytes;
         self.meter.add(now, verified.saturating_sub(self.metered_bytes));
-        if matches!(self.phase, Phase::Waiting(Wait::NoPeers { .. } | Wait::BadPieces { .. } | Wait::Ticket)) {
+        if matches!(self.phase, Phase::Waiting(Wait::NoPeers { .. } | Wait::BadPieces { .. } | Wait::Ticket))
+        {
             self.waited_for_peers_ms += now.ms_since(self.last_poll);
         }
         self.last_poll = now;

@@ -84,7 +84,9 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
         let _ = tell.send(complete(&work, hasher, unproven));
     });
     let result = match thread {
-        Ok(_) => told.await.unwrap_or_else(|_| Err(Failure::Io("the thread that finishes a download died".into()))),
+        Ok(_) => {
+            told.await.unwrap_or_else(|_| Err(Failure::Io("the thread that finishes a download died".into())))
+        }
         Err(error) => Err(Failure::Io(format!("no thread to finish the download with: {error}"))),
     };
     match result {
@@ -170,7 +172,8 @@ pub(crate) fn prove_holes(download: &DownloadState, hasher: Hasher) {
         };
         let jobs: Vec<PieceJob<'_>> = some.iter().map(job).collect();
         let verdicts = hasher.verify(&jobs);
-        let proven = some.iter().copied().zip(verdicts.iter().map(|verdict| verdict.link_holds != Some(false)));
+        let proven =
+            some.iter().copied().zip(verdicts.iter().map(|verdict| verdict.link_holds != Some(false)));
         if !download.holes_proven(&proven.collect::<Vec<_>>()) {
             return;
         }

@@ -31,7 +31,6 @@ mod verify;
 mod worker;
 
 pub(crate) use backend::IoKind;
-pub(crate) use clock::Clock;
 pub(crate) use context::{Context, Parts, Trust};
 pub(crate) use download::DownloadState;
 pub(crate) use drive::start_holes;

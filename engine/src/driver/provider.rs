@@ -135,7 +135,8 @@ fn admit(local: &Local, message: &Message, nonce: Nonce) -> Result<Opened, Refus
     let context = &local.context;
     let trust = context.trust().ok_or(RefusedCode::Ticket)?;
     let own = context.secret.peer_key();
-    let (grant, consumer_nonce) = session::check_open(message, nonce, own, trust.key, context.trackers_time())?;
+    let (grant, consumer_nonce) =
+        session::check_open(message, nonce, own, trust.key, context.trackers_time())?;
     let name = FileName::new(&grant.file_name).map_err(|_| RefusedCode::Ticket)?;
     let key = FileKey { group: grant.group.clone(), name };
     let share = context.shares.find(&key).ok_or(RefusedCode::NotShared)?;
@@ -186,7 +187,12 @@ async fn read(receiver: &mut Receiver, connection: &Connection) -> Result<(), Ov
     }
 }
 
-async fn write(local: &Local, stream: &Stream, connection: &Connection, told: &mut usize) -> Result<(), Over> {
+async fn write(
+    local: &Local,
+    stream: &Stream,
+    connection: &Connection,
+    told: &mut usize,
+) -> Result<(), Over> {
     loop {
         while let Some(answer) = next_answer(local, connection) {
             if connection.over.get() {
@@ -218,7 +224,9 @@ fn next_answer(local: &Local, connection: &Connection) -> Option<Answer> {
     let sent = |index| share.sent_count(index);
     let answer = share.with_held(|held| provider.next_answer(held, sent, local.context.trackers_time()))?;
     match answer {
-        Answer::Piece(index) if share.changed().is_some() => Some(Answer::Reject(index, RejectCode::SourceChanged)),
+        Answer::Piece(index) if share.changed().is_some() => {
+            Some(Answer::Reject(index, RejectCode::SourceChanged))
+        }
         Answer::Piece(index) if share.is_closed() => Some(Answer::Reject(index, RejectCode::NotHeld)),
         answer => Some(answer),
     }
@@ -238,7 +246,12 @@ async fn tell_news(stream: &Stream, connection: &Connection, told: &mut usize) -
 }
 
 /// Sends a piece straight from the mapping.
-async fn piece(local: &Local, stream: &Stream, connection: &Connection, index: PieceIndex) -> Result<(), Over> {
+async fn piece(
+    local: &Local,
+    stream: &Stream,
+    connection: &Connection,
+    index: PieceIndex,
+) -> Result<(), Over> {
     let share = &connection.share;
     let geometry = share.geometry();
     let (offset, length) = (geometry.offset(index), geometry.piece_len(index));

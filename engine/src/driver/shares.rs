@@ -38,7 +38,13 @@ pub(crate) struct Share {
 
 impl Share {
     /// Serves what `held` says of `source`.
-    pub(crate) fn new(key: FileKey, content: Digest, geometry: Geometry, source: Source, held: Bitfield) -> Share {
+    pub(crate) fn new(
+        key: FileKey,
+        content: Digest,
+        geometry: Geometry,
+        source: Source,
+        held: Bitfield,
+    ) -> Share {
         Share {
             key,
             content,
@@ -126,7 +132,8 @@ impl Share {
 
     /// Wakes the connections, so that they tell what was gained or go.
     pub(crate) fn wake(&self) {
-        lock(&self.listeners).retain(|listener| listener.upgrade().map(|listener| listener.notify_one()).is_some());
+        lock(&self.listeners)
+            .retain(|listener| listener.upgrade().map(|listener| listener.notify_one()).is_some());
     }
 
     /// Ends the share: its connections say goodbye.
@@ -193,7 +200,8 @@ pub(crate) struct Shares {
 impl Shares {
     /// Serves a file; what was served under the same key ends.
     pub(crate) fn insert(&self, share: Arc<Share>) {
-        let before = self.by_key.write().unwrap_or_else(PoisonError::into_inner).insert(share.key.clone(), share);
+        let before =
+            self.by_key.write().unwrap_or_else(PoisonError::into_inner).insert(share.key.clone(), share);
         if let Some(before) = before {
             before.close();
         }

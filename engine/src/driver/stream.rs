@@ -81,7 +81,11 @@ impl Stream {
     }
 
     /// Receives at least one byte into `range` of the buffer, unless the peer has ended the stream: then 0.
-    pub(crate) async fn receive<B: ReceiveBuf>(&self, mut buffer: B, range: Range<usize>) -> (io::Result<usize>, B) {
+    pub(crate) async fn receive<B: ReceiveBuf>(
+        &self,
+        mut buffer: B,
+        range: Range<usize>,
+    ) -> (io::Result<usize>, B) {
         assert!(!range.is_empty(), "a read without room would look like the end of the stream");
         match &self.inner {
             Inner::Uring(stream) => {
@@ -131,10 +135,6 @@ impl Stream {
         let _ = SockRef::from(&self.control).shutdown(Shutdown::Both);
     }
 
-    /// The peer's address.
-    pub(crate) fn peer(&self) -> io::Result<SocketAddr> {
-        self.control.peer_addr()
-    }
 }
 
 impl std::fmt::Debug for Stream {
