@@ -28,7 +28,10 @@ impl Source {
     /// Reads `text` as the file at `path`.
     pub(crate) fn new(path: &str, text: &str) -> Source {
         let code = without_prose(text);
-        let of_tests = path.contains("/tests/") || path.contains("/benches/") || path.ends_with("/tests.rs");
+        let folders = ["/tests/", "/benches/"];
+        let files = ["/tests.rs", "_tests.rs"];
+        let of_tests =
+            folders.iter().any(|part| path.contains(part)) || files.iter().any(|end| path.ends_with(end));
         let shipped = if of_tests { blank(&code) } else { without_tests(&code) };
         Source { path: path.to_owned(), text: text.to_owned(), code, shipped }
     }

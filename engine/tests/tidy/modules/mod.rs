@@ -115,7 +115,8 @@ fn inner_fault(member: &str, edge: &Edge) -> Option<Finding> {
     if edge.to.first() == Some(top) || allowed.iter().any(|door| fits(door)) {
         return None;
     }
-    let what = format!("{member}::{top} may not use {member}::{to}; it may use: {}", list(allowed));
+    let to = if to.is_empty() { "root" } else { to.as_str() };
+    let what = format!("{member}'s {top} may not use {member}'s {to}; it may use: {}", list(allowed));
     Some(Finding::new(&edge.path, edge.line, what))
 }
 
