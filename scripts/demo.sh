@@ -57,20 +57,23 @@ end() { # PID
 # Starts a program in the background and waits for the line on its standard output that says it is ready; the line's
 # last word, its address, becomes `address`. A pipe ends when the program does, so nothing is polled.
 start() { # NAME PREFIX-OF-THE-LINE COMMAND...
-    local name=$1 prefix=$2 line descriptor
+    local name=$1 prefix=$2 line descriptor code=0
     shift 2
     mkfifo "$scratch/$name.out"
     "$@" >"$scratch/$name.out" 2>"$scratch/$name.log" </dev/null &
     pids+=("$!")
     exec {descriptor}<"$scratch/$name.out"
-    while read -r -t "$READY_TIMEOUT_S" line <&"$descriptor"; do
+    while true; do
+        read -r -t "$READY_TIMEOUT_S" line <&"$descriptor" || { code=$?; break; }
         if [[ "$line" == "$prefix"* ]]; then
             address="${line##* }"
             printf '%s: %s\n' "$name" "$line"
             return
         fi
     done
-    fail "$name did not say \"$prefix…\" within $READY_TIMEOUT_S s"
+    # Above 128 it was the time that ran out, else the program ended.
+    [[ $code -le 128 ]] || fail "$name did not say \"$prefix…\" within $READY_TIMEOUT_S s"
+    fail "$name ended without having said \"$prefix…\""
 }
 
 as() { # PEER COMMAND...
