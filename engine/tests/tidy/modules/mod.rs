@@ -30,8 +30,8 @@ const INNER_ARROWS: [(&str, &str, &[&str]); 6] = [
     ("engine", "hash", &["proto"]),
     ("engine", "storage", &["mem", "proto"]),
     ("tracker", "state", &[]),
-    // The names of users and groups have one definition, and the state keeps it.
-    ("tracker", "api", &["state::id"]),
+    // Users, groups and their policies have one definition, and the state keeps it.
+    ("tracker", "api", &["state::id", "state::command"]),
 ];
 
 /// Which parts of another member a member may use; of those not listed, none.
