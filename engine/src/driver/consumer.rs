@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::download::{Call, DownloadState};
+use super::landed::Landed;
 use super::limits::LIMITED_READ_BYTES;
 use super::local::{Deadline, Local};
 use super::outbox::{End, Outbox};
 use super::receive::{ReceiveError, Receiver};
 use super::stream::Stream;
-use super::verify::Landed;
 use crate::mem::window::Outgoing;
 use crate::proto::Ending;
 use crate::proto::action::PeerAddress;

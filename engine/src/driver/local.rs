@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use super::context::Context;
+use super::landed::LandedQueue;
 use super::stream::Stream;
-use super::verify::VerifyQueue;
 
 /// One worker's own.
 pub(crate) struct Local {
     /// What all workers share.
     pub(crate) context: Arc<Context>,
     /// Pieces that have landed on this worker.
-    pub(crate) landed: VerifyQueue,
+    pub(crate) landed: LandedQueue,
     streams: RefCell<Vec<Weak<Stream>>>,
     unauthenticated: Cell<usize>,
 }
@@ -26,7 +26,7 @@ impl Local {
     pub(crate) fn new(context: Arc<Context>) -> Local {
         Local {
             context,
-            landed: VerifyQueue::default(),
+            landed: LandedQueue::default(),
             streams: RefCell::default(),
             unauthenticated: Cell::new(0),
         }

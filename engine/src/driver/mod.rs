@@ -19,6 +19,7 @@ mod context;
 mod download;
 mod drive;
 mod jobs;
+mod landed;
 mod limits;
 mod local;
 mod outbox;

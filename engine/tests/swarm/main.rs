@@ -44,9 +44,8 @@ fn files_of_interesting_sizes_arrive_whole() {
 fn equal_pieces_are_fetched_once_and_zeros_never() {
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
     let (a, b) = (bytes(PIECE, 1), bytes(PIECE, 2));
-    let content = [&a, &vec![0; PIECE], &b, &a, &vec![0; PIECE], &a, &vec![0; 1_000]]
-        .map(|piece| piece.as_slice())
-        .concat();
+    let content =
+        [&a, &vec![0; PIECE], &b, &a, &vec![0; PIECE], &a, &vec![0; 1_000]].map(Vec::as_slice).concat();
     let manifest = seeder.upload("copies", &content);
     let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
     assert!(std::fs::read(leecher.path("copies")).unwrap() == content);
