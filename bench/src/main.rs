@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match &cli.command {
         cli::Command::Hash(args) => hash::run(args),
-        cli::Command::Host(args) => host::run(args),
+        cli::Command::Host(args) => report::print_host_alone(&host::Host::read(), args.json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
