@@ -40,7 +40,7 @@ impl Transfer {
     ) -> Result<(), Violation> {
         let Some(open) = self.open_connection(connection) else { return Ok(()) };
         let owed = open.owes.remove(&index).ok_or(Violation::Unasked(index))?;
-        if code == RejectCode::Cancelled && owed.expected {
+        if code == RejectCode::Cancelled && !owed.cancelled {
             return Err(Violation::Unasked(index));
         }
         open.window.answered();

@@ -16,6 +16,10 @@ const TAKE_OVER_MS: u64 = 100;
 /// Of what a connection owes, this many pieces may be under way already: they are left to it.
 const UNDER_WAY_PIECES: usize = 8;
 
+/// A connection that has owed a piece for this long, and needs as long again, crawls: it loses what is under way too.
+/// Without this a peer that sends a byte now and then would hold its pieces for ever.
+const CRAWL_MS: u64 = 3_000;
+
 /// Silent for this long, a connection is one whose last pieces are asked for a second time.
 const DOUBT_MS: u64 = 500;
 
@@ -44,8 +48,11 @@ impl Transfer {
     /// Cancels what a connection owes, so that others can be asked for it. `pieces` ascend.
     fn take_back(&mut self, connection: ConnectionId, mut pieces: Vec<PieceIndex>) {
         let Some(open) = self.open_connection(connection) else { return };
-        pieces
-            .retain(|index| open.owes.get_mut(index).is_some_and(|owed| std::mem::take(&mut owed.expected)));
+        pieces.retain(|index| {
+            let Some(owed) = open.owes.get_mut(index) else { return false };
+            owed.cancelled |= owed.expected;
+            std::mem::take(&mut owed.expected)
+        });
         for index in &pieces {
             self.picker.abandoned(connection, *index);
         }
@@ -94,10 +101,12 @@ impl Transfer {
         let Some(open) = self.connections.get_mut(&connection).and_then(|found| found.open.as_mut()) else {
             return;
         };
-        // What it was asked for before and was given up on is owed still, and will be answered.
-        picked.retain(|index| !open.owes.contains_key(index));
+        // What it was asked for before and was given up on is owed still, and will be answered: expected once more, it can
+        // be given up on once more.
+        picked.retain(|index| open.owes.get_mut(index).map(|owed| owed.expected = true).is_none());
         for index in &picked {
-            open.owes.insert(*index, Owed { expected: true, order: self.next_order });
+            let order = self.next_order;
+            open.owes.insert(*index, Owed { expected: true, cancelled: false, order, asked: now });
             self.next_order += 1;
         }
         open.window.requested(now, u32::try_from(picked.len()).expect("at most a window"));
@@ -116,7 +125,8 @@ impl Transfer {
         self.connections.values().any(elsewhere).then_some(index)
     }
 
-    /// Takes back the later half of what the slowest connection owes, if `idle` is faster; whether it did.
+    /// Takes back the later half of what the slowest connection owes, or all of it if that one crawls, if `idle` is
+    /// faster; whether it did.
     fn take_over_for(&mut self, now: Moment, idle: ConnectionId) -> bool {
         let Some(own_rate) = self.rate(now, idle).filter(|rate| *rate > 0) else { return false };
         let mut slowest = None;
@@ -124,11 +134,14 @@ impl Transfer {
             let owed = open.owes.values().filter(|owed| owed.expected).count();
             let rate = open.window.rate(now);
             let drain_ms = owed as u64 * u64::from(PIECE_BYTES) * 1_000 / rate.max(1);
-            if owed > UNDER_WAY_PIECES && rate <= own_rate && drain_ms > TAKE_OVER_MS {
-                slowest = slowest.max(Some((drain_ms, connection)));
+            let late = |owed: &Owed| owed.expected && now.ms_since(owed.asked) > CRAWL_MS;
+            let crawls = drain_ms > CRAWL_MS && rate <= own_rate / 2 && open.owes.values().any(late);
+            let lags = owed > UNDER_WAY_PIECES && rate <= own_rate && drain_ms > TAKE_OVER_MS;
+            if crawls || lags {
+                slowest = slowest.max(Some((drain_ms, connection, crawls)));
             }
         }
-        let Some((_, connection)) = slowest else { return false };
+        let Some((_, connection, crawls)) = slowest else { return false };
         let Some(open) = self.open_connection(connection) else { return false };
         let mut by_order: Vec<(u64, PieceIndex)> = open
             .owes
@@ -137,7 +150,7 @@ impl Transfer {
             .map(|(index, owed)| (owed.order, *index))
             .collect();
         by_order.sort_unstable();
-        let kept = (by_order.len() / 2).max(UNDER_WAY_PIECES);
+        let kept = if crawls { 0 } else { (by_order.len() / 2).max(UNDER_WAY_PIECES) };
         let mut pieces: Vec<PieceIndex> = by_order[kept..].iter().map(|(_, index)| *index).collect();
         pieces.sort_unstable();
         self.take_back(connection, pieces);

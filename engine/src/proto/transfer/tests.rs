@@ -212,7 +212,7 @@ impl Swarm {
         self.transfer.bytes(now, connection, u64::from(PIECE_BYTES));
         if let Some(job) = self.transfer.landed(now, connection, index) {
             let finding = Finding { digest_holds: !corrupt, links_hold: self.bad_link != Some(index) };
-            if self.transfer.judged(now, connection, &job, finding) {
+            if self.transfer.judged(now, &job, finding) {
                 self.transfer.written(&job);
             }
         }
