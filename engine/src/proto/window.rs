@@ -72,8 +72,9 @@ impl Window {
         self.measured(now).unwrap_or(0)
     }
 
-    /// While nothing was asked for, nothing can come: what was measured before still stands.
-    fn measured(&mut self, now: Moment) -> Option<u64> {
+    /// Bytes a second; `None` before the first measurement. While nothing was asked for, nothing can come: what was
+    /// measured before still stands.
+    pub fn measured(&mut self, now: Moment) -> Option<u64> {
         if self.in_flight == 0 { self.meter.last() } else { self.meter.rate(now) }
     }
 

@@ -39,10 +39,12 @@ impl Transfer {
         code: RejectCode,
     ) -> Result<(), Violation> {
         let Some(open) = self.open_connection(connection) else { return Ok(()) };
-        let owed = open.owes.remove(&index).ok_or(Violation::Unasked(index))?;
+        let owed = *open.owes.get(&index).ok_or(Violation::Unasked(index))?;
         if code == RejectCode::Cancelled && !owed.cancelled {
             return Err(Violation::Unasked(index));
         }
+        // Only now: what a violation leaves owed is asked for elsewhere when the connection is closed for it.
+        open.owes.remove(&index);
         open.window.answered();
         open.window.received(now, 0);
         open.stalled = false;

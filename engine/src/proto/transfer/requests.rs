@@ -128,15 +128,20 @@ impl Transfer {
     /// Takes back the later half of what the slowest connection owes, or all of it if that one crawls, if `idle` is
     /// faster; whether it did.
     fn take_over_for(&mut self, now: Moment, idle: ConnectionId) -> bool {
-        let Some(own_rate) = self.rate(now, idle).filter(|rate| *rate > 0) else { return false };
+        let Some(open) = self.open_connection(idle) else { return false };
+        let own_rate = open.window.measured(now);
         let mut slowest = None;
         for (connection, open) in others(&mut self.connections, idle) {
             let owed = open.owes.values().filter(|owed| owed.expected).count();
             let rate = open.window.rate(now);
             let drain_ms = owed as u64 * u64::from(PIECE_BYTES) * 1_000 / rate.max(1);
             let late = |owed: &Owed| owed.expected && now.ms_since(owed.asked) > CRAWL_MS;
-            let crawls = drain_ms > CRAWL_MS && rate <= own_rate / 2 && open.owes.values().any(late);
-            let lags = owed > UNDER_WAY_PIECES && rate <= own_rate && drain_ms > TAKE_OVER_MS;
+            // Against one that crawls even a connection that was never tried is the better choice.
+            let crawls = drain_ms > CRAWL_MS
+                && own_rate.is_none_or(|own| rate < own / 2)
+                && open.owes.values().any(late);
+            let slower = own_rate.is_some_and(|own| own > 0 && rate <= own);
+            let lags = slower && owed > UNDER_WAY_PIECES && drain_ms > TAKE_OVER_MS;
             if crawls || lags {
                 slowest = slowest.max(Some((drain_ms, connection, crawls)));
             }
