@@ -17,4 +17,6 @@ pub mod engine;
 #[cfg(feature = "io")]
 pub mod error;
 #[cfg(feature = "io")]
+pub mod hash;
+#[cfg(feature = "io")]
 pub mod stats;
