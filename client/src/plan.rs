@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::config::IoChoice;
+use engine::hash::{HashKind, UnknownKind, Unsupported};
 
 use crate::cli::Cli;
 use crate::cli::options::{Color, Io, Listen, Options};
@@ -28,10 +29,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct NodePlan {
     /// Where its state lies.
     pub(crate) state: PathBuf,
-    /// The trackers' file that was named; otherwise it is searched for from `directory`.
+    /// The trackers' file that was named; otherwise it is searched for from the working directory.
     pub(crate) trackers: Option<PathBuf>,
-    /// Where the process was started: the search for the trackers' file begins here.
-    pub(crate) directory: PathBuf,
     /// Where peers connect; `None`: all addresses.
     pub(crate) listen: Option<Listen>,
     /// What the trackers are told.
@@ -39,7 +38,7 @@ pub(crate) struct NodePlan {
     /// The back end.
     pub(crate) io: IoChoice,
     /// How SHA-1 is computed; `None`: the fastest way.
-    pub(crate) hash: Option<String>,
+    pub(crate) hash: Option<HashKind>,
     /// Most bytes a second to peers.
     pub(crate) limit_up: Option<NonZeroU64>,
     /// Most bytes a second from peers.
@@ -62,6 +61,8 @@ pub(crate) struct Output {
 pub(crate) struct Plan {
     /// The node that this process may become.
     pub(crate) node: NodePlan,
+    /// The working directory.
+    pub(crate) directory: PathBuf,
     /// How output looks.
     pub(crate) output: Output,
     /// Replace existing files.
@@ -89,19 +90,15 @@ impl Plan {
             Some(state) => absolute(state),
             None => default_state(around)?,
         };
-        let hash = options.hash.filter(|kind| kind != "auto");
-        if let Some(kind) = &hash
-            && !HASH_KINDS.contains(&kind.as_str())
-        {
-            let message = format!("`{kind}` is no way to compute SHA-1");
-            return Err(Fault::new(Exit::Usage, message).fix(format!("--hash auto, {}", HASH_KINDS.join(", "))));
-        }
+        let hash = match options.hash.as_deref() {
+            None | Some("auto") => None,
+            Some(name) => Some(hash_kind(name)?),
+        };
         let no_color = (around.var)("NO_COLOR").is_some_and(|value| !value.is_empty());
         Ok(Plan {
             node: NodePlan {
                 state,
                 trackers: options.trackers.as_ref().map(absolute),
-                directory: around.directory.clone(),
                 listen: options.listen,
                 advertise: options.advertise,
                 io: match options.io.unwrap_or_default() {
@@ -113,6 +110,7 @@ impl Plan {
                 limit_up: options.limit_up,
                 limit_down: options.limit_down,
             },
+            directory: around.directory.clone(),
             output: Output {
                 json: options.json.unwrap_or(false),
                 quiet: options.quiet.unwrap_or(false),
@@ -127,8 +125,11 @@ impl Plan {
     }
 }
 
-/// The ways of hashing that `--hash` names, besides `auto`.
-const HASH_KINDS: [&str; 4] = ["avx512", "avx2", "sha_ni", "asm"];
+fn hash_kind(name: &str) -> Result<HashKind, Fault> {
+    let fault = |message: String| Fault::new(Exit::Usage, message).fix("--hash auto");
+    let kind: HashKind = name.parse().map_err(|unknown: UnknownKind| fault(unknown.to_string()))?;
+    if kind.is_supported() { Ok(kind) } else { Err(fault(Unsupported { kind }.to_string())) }
+}
 
 fn config_file(named: Option<&Path>, around: &Surroundings<'_>) -> Result<Options, Fault> {
     let path = match named {
@@ -202,7 +203,7 @@ mod tests {
         let found = plan("--wait 3", &vars, dir.path()).unwrap();
         assert_eq!(found.wait, Duration::from_secs(3));
         assert_eq!(found.node.io, IoChoice::Epoll);
-        assert_eq!(found.node.hash.as_deref(), Some("asm"));
+        assert_eq!(found.node.hash, Some(HashKind::Asm));
         assert_eq!(found.node.trackers, Some(dir.path().join("t.txt")));
         std::fs::write(&file, "wate = 7\n").unwrap();
         assert_eq!(plan("", &vars, dir.path()).map(|_| ()).map_err(|fault| fault.exit), Err(Exit::Usage));
