@@ -85,6 +85,7 @@ fn absorb_run<const STATES: usize>(wide: Wide, single: Single, run: &mut [&mut W
         Wide::None => return absorb_singly(single, run),
     };
     let min = if matches!(single, Single::Asm) { MIN_PIECES_WITHOUT_SHA_NI } else { usual_min };
+    let min = min[STATES - 1];
     for set in run.chunks_mut(lanes) {
         match wide {
             _ if set.len() < min => absorb_singly(single, set),

@@ -1,14 +1,14 @@
 //! Every number of the hashing layer, with its unit, its owner and its reason.
 
-/// Fewest pieces of equal length for which AVX-512 lanes beat SHA-NI piece by piece. A set of lanes costs the same
-/// however many are filled; `cargo bench -p engine --bench hash` shows where the lines cross.
-pub(super) const AVX512_MIN_PIECES: usize = 5;
+/// Fewest pieces of equal length for which AVX-512 lanes beat SHA-NI piece by piece, for one state a piece and for two. A
+/// set of lanes costs the same however many are filled; `cargo bench -p engine --bench hash` shows where the lines cross.
+pub(super) const AVX512_MIN_PIECES: [usize; 2] = [6, 5];
 
 /// The same for AVX2's eight lanes.
-pub(super) const AVX2_MIN_PIECES: usize = 6;
+pub(super) const AVX2_MIN_PIECES: [usize; 2] = [7, 6];
 
-/// The same where single pieces go the way of `sha1-asm`, three times slower than SHA-NI.
-pub(super) const MIN_PIECES_WITHOUT_SHA_NI: usize = 2;
+/// The same where single pieces go the way of `sha1-asm`, which knows neither interleaving nor shared schedules.
+pub(super) const MIN_PIECES_WITHOUT_SHA_NI: [usize; 2] = [3, 2];
 
 /// Pieces in one job of the pool: one full set of the widest lanes, 8 MiB.
 pub(super) const JOB_PIECES: u32 = 16;

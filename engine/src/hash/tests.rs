@@ -231,6 +231,28 @@ fn jobs_with_and_without_links_keep_their_order() {
 }
 
 #[test]
+fn lanes_work_without_sha_instructions_beside_them() {
+    use super::lanes::{Single, Wide, Work, absorb};
+    use super::simd::{Avx2, Avx512};
+    let wides = [Avx512::detect().map(Wide::Avx512), Avx2::detect().map(Wide::Avx2)];
+    let file = random_bytes(8, 34 * 256);
+    for count in 0..=34 {
+        let fresh = || -> Vec<Work<'_, 2>> {
+            let pieces = file.chunks_exact(256).take(count);
+            pieces.map(|piece| Work { states: [[1; 5], [2; 5]], blocks: block::split(piece).0 }).collect()
+        };
+        let states = |works: &[Work<'_, 2>]| works.iter().map(|work| work.states).collect::<Vec<_>>();
+        let mut expected = fresh();
+        absorb(Wide::None, Single::Asm, &mut expected);
+        for wide in wides.into_iter().flatten() {
+            let mut works = fresh();
+            absorb(wide, Single::Asm, &mut works);
+            assert_eq!(states(&works), states(&expected), "{wide:?} {count}");
+        }
+    }
+}
+
+#[test]
 fn the_hash_of_nothing_needs_no_window() {
     let hashes = upload(Hasher::best(), &[]);
     assert_eq!(hashes.digest, crate::proto::manifest::EMPTY_DIGEST);

@@ -1,10 +1,8 @@
 //! Pieces of equal content: each content is fetched once, and zeros never.
 
-use sha1::Digest as _;
-
 use super::bitfield::Bitfield;
 use super::manifest::Manifest;
-use super::units::{Digest, PIECE_BYTES, PieceIndex};
+use super::units::{Digest, PieceIndex};
 
 /// Which pieces of a file are equal.
 #[derive(Debug)]
@@ -48,29 +46,12 @@ impl Copies {
     }
 }
 
-/// The pieces that are all zeros, known by their digest. A last piece of unknown length is not looked at.
-pub(super) fn zero_pieces(manifest: &Manifest) -> Bitfield {
-    let geometry = manifest.geometry();
-    let mut zeros = Bitfield::empty(manifest.pieces());
-    let zeros_of = |length: u32| Digest(sha1::Sha1::digest(vec![0; length as usize]).into());
-    let whole = zeros_of(PIECE_BYTES);
-    for index in manifest.pieces().indices() {
-        let last = geometry.last() == Some(index);
-        let zero = match geometry.piece_len(index) {
-            PIECE_BYTES if !last || manifest.length_known() => manifest.digest(index) == whole,
-            length if manifest.length_known() => manifest.digest(index) == zeros_of(length),
-            _ => false,
-        };
-        if zero {
-            zeros.insert(index);
-        }
-    }
-    zeros
-}
-
 #[cfg(test)]
 mod tests {
+    use sha1::Digest as _;
+
     use super::super::manifest::{FileName, FileProof};
+    use super::super::units::PIECE_BYTES;
     use super::*;
 
     fn manifest(contents: &[u8], last_len: u32) -> Manifest {
@@ -89,7 +70,7 @@ mod tests {
     fn one_of_each_content_is_fetched_and_zeros_never() {
         let manifest = manifest(&[1, 2, 1, 0, 2, 1, 0], 100);
         let copies = Copies::of(&manifest);
-        let zeros = zero_pieces(&manifest);
+        let zeros = manifest.zero_pieces();
         assert_eq!(zeros.iter().collect::<Vec<_>>(), [3, 6].map(PieceIndex));
         assert_eq!(copies.to_fetch(&manifest, &zeros).iter().collect::<Vec<_>>(), [0, 1].map(PieceIndex));
         assert_eq!(copies.like(PieceIndex(2), &manifest), [0, 2, 5].map(PieceIndex));

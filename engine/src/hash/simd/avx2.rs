@@ -55,7 +55,7 @@ fn kernel<const STATES: usize>(states: &mut [[State; LANES]; STATES], streams: &
     let mut registers = states.map(|lanes| spread(&lanes));
     for block in 0..streams[0].len() {
         let words = load(streams, block);
-        registers = absorb(registers, words);
+        absorb(&mut registers, words);
     }
     for (state, lanes) in registers.iter().zip(states) {
         gather(state, lanes);
@@ -162,8 +162,8 @@ fn majority(b: __m256i, c: __m256i, d: __m256i) -> __m256i {
 /// Eighty rounds over one block of all streams.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn absorb<const STATES: usize>(before: [Words<5>; STATES], mut w: Words<16>) -> [Words<5>; STATES] {
-    let mut now = before;
+fn absorb<const STATES: usize>(states: &mut [Words<5>; STATES], mut w: Words<16>) {
+    let mut now = *states;
     let [k0, k1, k2, k3] = ROUND_CONSTANTS.map(|constant| _mm256_set1_epi32(constant.cast_signed()));
     macro_rules! step {
         ($t:expr, $function:ident, $constant:ident) => {
@@ -185,5 +185,9 @@ fn absorb<const STATES: usize>(before: [Words<5>; STATES], mut w: Words<16>) -> 
     twenty_rounds!(step, 20, parity, k1);
     twenty_rounds!(step, 40, majority, k2);
     twenty_rounds!(step, 60, parity, k3);
-    std::array::from_fn(|i| std::array::from_fn(|j| _mm256_add_epi32(now[i][j], before[i][j])))
+    for (state, added) in states.iter_mut().zip(now) {
+        for (word, added) in state.iter_mut().zip(added) {
+            *word = _mm256_add_epi32(*word, added);
+        }
+    }
 }

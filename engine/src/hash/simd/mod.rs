@@ -10,6 +10,10 @@
 //! Invariants. A token exists only on a CPU that has the instructions of its kind, because `detect` is the only way to
 //! one; so its methods may call functions that are compiled for those instructions. Blocks come in as `[u8; 64]`, so a
 //! vector load of a block, of any alignment, stays within it. Nothing here knows of padding, pieces or files.
+//!
+//! Per block, the code is loops and functions with the features of their kernel, no closures: the compiler may leave a
+//! closure uninlined where it crosses a function without those features (`array::map`), and the state then goes through
+//! memory once a block, on the path that the sequential pass waits for.
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("hashing needs x86-64: its lanes are AVX-512, AVX2 and SHA-NI");

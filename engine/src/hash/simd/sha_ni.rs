@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_extract_epi32, _mm_loadu_si128, _mm_set_epi32, _mm_set_epi64x,
-    _mm_sha1msg1_epu32, _mm_sha1msg2_epu32, _mm_sha1nexte_epu32, _mm_sha1rnds4_epu32, _mm_shuffle_epi8,
-    _mm_xor_si128,
+    _mm_setzero_si128, _mm_sha1msg1_epu32, _mm_sha1msg2_epu32, _mm_sha1nexte_epu32, _mm_sha1rnds4_epu32,
+    _mm_shuffle_epi8, _mm_xor_si128,
 };
 
 use crate::hash::block::{Block, State};
@@ -65,8 +65,11 @@ fn kernel<const STATES: usize, const STREAMS: usize>(
 ) -> [State; STATES] {
     let mut registers = states.map(|state| spread(state));
     for block in 0..streams[0].len() {
-        let words = streams.map(|stream| load(&stream[block]));
-        registers = absorb(registers, words);
+        let mut words = [[_mm_setzero_si128(); 4]; STREAMS];
+        for (words, stream) in words.iter_mut().zip(streams) {
+            *words = load(&stream[block]);
+        }
+        absorb(&mut registers, words);
     }
     registers.map(|state| gather(state))
 }
@@ -95,24 +98,26 @@ fn gather(state: Registers) -> State {
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 fn load(block: &Block) -> [__m128i; 4] {
     let reversed = _mm_set_epi64x(0x0001_0203_0405_0607, 0x0809_0A0B_0C0D_0E0F);
-    let (quarters, _) = block.as_chunks::<16>();
-    std::array::from_fn(|i| {
+    let mut words = [_mm_setzero_si128(); 4];
+    for (word, quarter) in words.iter_mut().zip(block.as_chunks::<16>().0) {
         // SAFETY: the load reads 16 bytes of any alignment, and a quarter of a block has exactly 16.
-        let words = unsafe { _mm_loadu_si128(quarters[i].as_ptr().cast()) };
-        _mm_shuffle_epi8(words, reversed)
-    })
+        let bytes = unsafe { _mm_loadu_si128(quarter.as_ptr().cast()) };
+        *word = _mm_shuffle_epi8(bytes, reversed);
+    }
+    words
 }
 
 /// Eighty rounds over one block a stream.
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 fn absorb<const STATES: usize, const STREAMS: usize>(
-    before: [Registers; STATES],
+    states: &mut [Registers; STATES],
     mut words: [[__m128i; 4]; STREAMS],
-) -> [Registers; STATES] {
+) {
+    let before = *states;
     let mut now = before;
-    // What the next four rounds derive their fifth word from: the first four words, four rounds ago.
-    let mut earlier = before.map(|state| state.abcd);
+    // The state four rounds ago, whose first word gives the next four rounds their fifth.
+    let mut earlier = before;
     macro_rules! four_rounds {
         ($quad:expr, $function:literal) => {
             if $quad >= 4 {
@@ -126,9 +131,12 @@ fn absorb<const STATES: usize, const STREAMS: usize>(
             }
             for i in 0..STATES {
                 let w = words[i % STREAMS][$quad % 4];
-                let e =
-                    if $quad == 0 { _mm_add_epi32(now[i].e, w) } else { _mm_sha1nexte_epu32(earlier[i], w) };
-                earlier[i] = now[i].abcd;
+                let e = if $quad == 0 {
+                    _mm_add_epi32(now[i].e, w)
+                } else {
+                    _mm_sha1nexte_epu32(earlier[i].abcd, w)
+                };
+                earlier[i].abcd = now[i].abcd;
                 now[i].abcd = _mm_sha1rnds4_epu32::<$function>(now[i].abcd, e);
             }
         };
@@ -146,8 +154,8 @@ fn absorb<const STATES: usize, const STREAMS: usize>(
     twenty_rounds!(5, 1);
     twenty_rounds!(10, 2);
     twenty_rounds!(15, 3);
-    std::array::from_fn(|i| Registers {
-        abcd: _mm_add_epi32(now[i].abcd, before[i].abcd),
-        e: _mm_sha1nexte_epu32(earlier[i], before[i].e),
-    })
+    for (i, state) in states.iter_mut().enumerate() {
+        state.abcd = _mm_add_epi32(now[i].abcd, before[i].abcd);
+        state.e = _mm_sha1nexte_epu32(earlier[i].abcd, before[i].e);
+    }
 }

@@ -13,12 +13,12 @@
 mod answers;
 mod requests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::action::{Action, PeerAddress};
 use super::bitfield::Bitfield;
-use super::copies::{Copies, zero_pieces};
+use super::copies::Copies;
 use super::frame::{ByeCode, Message};
 use super::geometry::Geometry;
 use super::limits::SILENCE_TIMEOUT_MS;
@@ -154,7 +154,7 @@ impl Transfer {
     #[must_use]
     pub fn new(manifest: Arc<Manifest>, seed: u64, now: Moment) -> Transfer {
         let copies = Copies::of(&manifest);
-        let wanted = copies.to_fetch(&manifest, &zero_pieces(&manifest));
+        let wanted = copies.to_fetch(&manifest, &manifest.zero_pieces());
         Transfer {
             geometry: manifest.geometry(),
             picker: PiecePicker::new(wanted, seed),
@@ -178,7 +178,7 @@ impl Transfer {
     /// The pieces of zeros, which are never fetched: each waits for [`Transfer::hole_proven`].
     #[must_use]
     pub fn holes(&self) -> Bitfield {
-        zero_pieces(&self.manifest)
+        self.manifest.zero_pieces()
     }
 
     /// What is to be done since the last call.
@@ -216,10 +216,11 @@ impl Transfer {
         self.counts
     }
 
-    /// Connections on which the file is open.
+    /// Peers on whom the file is open, by one connection or several.
     #[must_use]
-    pub fn open_connections(&self) -> usize {
-        self.connections.values().filter(|connection| connection.open.is_some()).count()
+    pub fn open_peers(&self) -> usize {
+        let open = self.connections.values().filter(|connection| connection.open.is_some());
+        open.map(|connection| connection.peer).collect::<BTreeSet<_>>().len()
     }
 
     /// How it stands.
