@@ -39,10 +39,6 @@ pub(crate) const TRACKER_CONNECT_MS: u64 = 3_000;
 /// A tracker must answer in this time, in ms: its longest delay of a login is 8 s, its wait for a leader 2 s.
 pub(crate) const TRACKER_ANSWER_MS: u64 = 30_000;
 
-/// Longest answer of a tracker, in bytes: what a tracker allows in the other direction (16 MiB) and room for the
-/// classic view of the same file.
-pub(crate) const TRACKER_ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
-
 /// Bytes read from a tracker at once.
 pub(crate) const TRACKER_READ_BYTES: usize = 64 * 1024;
 
@@ -67,15 +63,6 @@ pub(crate) const ANNOUNCE_EVERY_MS: u64 = 1_000;
 /// How often the keeper of a download looks whether anything is due, in ms; its end is noticed at once.
 pub(crate) const KEEPER_TICK_MS: u64 = 500;
 
-/// Most runs of pieces in one announcement, as the trackers have it.
-pub(crate) const ANNOUNCE_MAX_RANGES: usize = 4_096;
-
-/// Pieces of a file that one message may carry (32 GiB of file).
-pub(crate) const MESSAGE_MAX_PIECES: u32 = 65_536;
-
-/// Pieces from which an upload sends its hashes as base64 instead of as a list of words.
-pub(crate) const COMPACT_FROM_PIECES: usize = 64;
-
 /// Seconds that a download on the command line may stay paused or without progress, unless `--wait` says otherwise.
 pub(crate) const WAIT_DEFAULT_S: u64 = 60;
 
@@ -85,3 +72,6 @@ pub(crate) const HISTORY_LINES: usize = 1_000;
 /// Longest password file, in bytes: a password has at most 1,024 bytes, and a line end follows.
 pub(crate) const PASSWORD_FILE_MAX_BYTES: u64 = 4_096;
 
+
+/// A front end must take what it is told in this time, in ms; one that does not (stopped, or stuck) counts as gone.
+pub(crate) const FRONT_WRITE_MS: u64 = 10_000;

@@ -3,6 +3,7 @@
 //! A node begins each connection with [`Tell::Hello`]. Then the front end sends one [`Ask`] at a time; the node tells
 //! any number of [`Event`]s and ends with one [`Tell::Done`] or [`Tell::Failed`].
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use engine::proto::manifest::{FileKey, FileName};
@@ -147,7 +148,7 @@ pub(crate) enum Answer {
     /// Who has a file.
     Peers { group: String, file: String, peers: Vec<PeerRow> },
     /// Who is logged in.
-    Whoami { user: String, groups: Vec<String> },
+    Whoami { user: String, address: Option<SocketAddr> },
     /// A file is known to the trackers and served here.
     Uploaded { group: String, file: String, size_bytes: u64, pieces: u32, sha1: String, hashing_ms: u64 },
     /// A download is under way.

@@ -19,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use engine::proto::ticket::SecretKey;
+use engine::proto::ticket::{SecretKey, TrackerKey};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,13 @@ pub(crate) struct SavedSession {
     pub(crate) token: String,
     /// The trackers' public key, under which tickets are signed.
     pub(crate) tracker_key: [u8; 32],
+}
+
+impl SavedSession {
+    /// The trackers' public key.
+    pub(crate) fn tracker_key(&self) -> TrackerKey {
+        TrackerKey(self.tracker_key)
+    }
 }
 
 impl std::fmt::Debug for SavedSession {

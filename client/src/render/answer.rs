@@ -22,8 +22,8 @@ pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
             vec![row.address.to_string(), if row.complete { "all" } else { "a part" }.into()]
         }),
         Answer::Peers { peers, .. } => lines(peers.iter().map(|row| row.address.to_string())),
-        Answer::Whoami { user, groups } if groups.is_empty() => lines([user.clone()]),
-        Answer::Whoami { user, groups } => lines([format!("{user} (groups: {})", groups.join(", "))]),
+        Answer::Whoami { user, address: None } => lines([user.clone()]),
+        Answer::Whoami { user, address: Some(address) } => lines([format!("{user}, shares at {address}")]),
         Answer::Uploaded { group, file, size_bytes, pieces, sha1, .. } => lines([format!(
             "[{group}] {file} is shared: {}, {pieces} {}, SHA-1 {sha1}",
             figures::size(*size_bytes),
