@@ -3,11 +3,15 @@
 //!
 //! ```text
 //!   client, bench ──► api ◄── server ──► state
-//!                     │        (mio)       │
-//!                     └────► engine ◄──────┘   (proto: pieces, manifests, tickets)
+//!                     │        (mio)       │       api uses state's ids, and nothing else of it
+//!                     └────► engine ◄──────┘       (proto: pieces, manifests, tickets)
 //! ```
 //!
-//! * [`api`] is pure: the control protocol as clients see it. It builds alone with `--no-default-features`.
+//! * [`api`] is pure: the control protocol as clients see it.
+//! * [`state`] is pure: the replicated state machine, and the leader's memory of who is online.
 //! * `server` (feature `server`) is the mio loop; everything with a socket, a clock or a thread is there.
+//!
+//! The pure parts build alone with `--no-default-features`.
 
 pub mod api;
+pub mod state;
