@@ -30,7 +30,9 @@ pub enum BadInput {
     #[error("this tracker stands alone: links between trackers are not configured")]
     Link,
     /// The first byte starts no form of this protocol.
-    #[error("byte 0x{0:02x} starts no form of this protocol: send JSON objects, or 8-byte lengths before them")]
+    #[error(
+        "byte 0x{0:02x} starts no form of this protocol: send JSON objects, or 8-byte lengths before them"
+    )]
     Form(u8),
     /// Something else than an object stands where a request should start.
     #[error("a request is a JSON object and starts with {{, not with byte 0x{0:02x}")]
@@ -139,7 +141,8 @@ impl Incoming {
     /// Gives memory back when nothing is held.
     pub fn shrink(&mut self) {
         if self.start == self.buffer.len() {
-            *self = Incoming { form: self.form, skip: self.skip, scanner: self.scanner, ..Incoming::default() };
+            *self =
+                Incoming { form: self.form, skip: self.skip, scanner: self.scanner, ..Incoming::default() };
         }
     }
 

@@ -100,7 +100,7 @@ fn frames_survive_everything_but_endless_lengths() {
     }
     stream.extend(u64::MAX.to_be_bytes());
     let mut wanted = vec![Err(BadInput::TooLarge { limit: LIMIT })];
-    wanted.extend([Err(BadInput::Frame); 5]);
+    wanted.extend(std::iter::repeat_n(Err(BadInput::Frame), 5));
     wanted.extend([Ok("{\"ok\":1}".to_owned()), Err(BadInput::Endless)]);
     for at in 0..=stream.len() {
         let (head, tail) = stream.split_at(at);

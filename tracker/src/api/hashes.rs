@@ -69,7 +69,17 @@ pub struct BadBase64;
 pub fn from_base64<T: Hash20>(text: &str) -> Result<Vec<T>, BadBase64> {
     let bytes = BASE64.decode(text).map_err(|_| BadBase64)?;
     let (values, rest) = bytes.as_chunks::<20>();
-    if rest.is_empty() { Ok(values.iter().map(|value| T::from_bytes(*value)).collect()) } else { Err(BadBase64) }
+    if rest.is_empty() {
+        Ok(values.iter().map(|value| T::from_bytes(*value)).collect())
+    } else {
+        Err(BadBase64)
+    }
+}
+
+/// The values' hex digits, joined: how the original client names a file.
+#[must_use]
+pub fn joined_hex<T: Hash20>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect()
 }
 
 /// A list with the form in which it is written.

@@ -2,18 +2,20 @@
 //!
 //! ```text
 //!   bytes ─► codec ─► parse ─► request ─► (server) ─► response ─► bytes
-//!             │        │        ▲ render      answers ◄─┘
-//!            scan    fields     │
-//!                      └─ hashes┴─ id  address  failure  limits       cluster_file: tracker_info.txt
+//!             │        │        ▲ render      answers ◄─┘ wire
+//!            scan  fields─loose │
+//!                      └─ hashes┴─ address  failure  limits       cluster_file: tracker_info.txt
 //! ```
 //!
 //! The client uses the same types the other way round: it renders a [`Request`](request::Request) and reads a
 //! [`Received`](response::Received).
 
 mod fields;
+mod loose;
 mod parse;
 mod render;
 mod scan;
+mod wire;
 
 pub mod address;
 pub mod answers;
@@ -21,7 +23,9 @@ pub mod cluster_file;
 pub mod codec;
 pub mod failure;
 pub mod hashes;
-pub mod id;
 pub mod limits;
 pub mod request;
 pub mod response;
+
+pub use crate::state::command::Policy;
+pub use crate::state::id::{FileKey, GroupId, UserId};
