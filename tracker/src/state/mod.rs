@@ -3,12 +3,12 @@
 //! ```text
 //!   command ──► machine ──► account  session  group  file          each decides: check all, then write
 //!                  │           └───────┴──┬─────┴─────┘
-//!                retry                 node  share  manifest       what several decisions write
-//!        (first outcome again)            └─────┬─────┘
-//!   outcome ◄──────┘           queries ───►   rows ──► tables ◄── memory      rows as bytes, in order
+//!                retry            binding ◄── share  manifest       what several decisions write
+//!        (first outcome again)          └──────┬──────┘
+//!   outcome ◄──────┘           queries ───►  rows ──► tables ◄── memory       rows as bytes, in order
 //!
 //!   command, outcome, peers that ask ──► lease ──► swarm           the leader's memory: not replicated
-//!   id, form, limits: below all of it
+//!   id, node, form, limits: below all of it
 //! ```
 //!
 //! Invariants:
@@ -19,6 +19,7 @@
 //! * No row exceeds [`ROW_MAX_BYTES`](limits::ROW_MAX_BYTES), and no step reads a manifest whole.
 
 mod account;
+mod binding;
 mod file;
 mod form;
 mod group;

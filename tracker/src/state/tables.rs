@@ -18,7 +18,7 @@ pub enum Table {
     Sessions,
     /// Which sessions a user has.
     UserSessions,
-    /// Nodes that share or shared.
+    /// Nodes that share.
     Nodes,
     /// Which nodes a session keeps online.
     SessionNodes,
