@@ -1,0 +1,164 @@
+//! Groups: who is a member, who owns, who waits to be taken in.
+//!
+//! Invariants: a group has a member; its owner is one; the count and the order of age agree with the memberships. The
+//! last member's leaving takes the group and its files along.
+
+use super::command::Policy;
+use super::id::{FileKey, GroupId, UserId};
+use super::machine::Acting;
+use super::outcome::{Outcome, Refusal};
+use super::rows::{self, AgeRow, GroupRow, Key, MemberRow, RequestRow};
+use super::tables::{Table, Tables};
+use super::{file, share};
+
+/// Whether a user is a member.
+pub(super) fn is_member(tables: &dyn Tables, group: &GroupId, user: &UserId) -> bool {
+    rows::read::<MemberRow>(tables, &Key::member(group, user)).is_some()
+}
+
+/// The group, if there is one and the actor is a member.
+pub(super) fn of_member(tables: &dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<GroupRow, Refusal> {
+    let row = existing(tables, group)?;
+    if is_member(tables, group, &by.actor.user) { Ok(row) } else { Err(Refusal::NotMember(group.clone())) }
+}
+
+pub(super) fn create(
+    tables: &mut dyn Tables,
+    by: &Acting<'_>,
+    group: &GroupId,
+    policy: Policy,
+) -> Result<Outcome, Refusal> {
+    if existing(tables, group).is_ok() {
+        return Err(Refusal::GroupExists(group.clone()));
+    }
+    let owner = by.actor.user.clone();
+    let row = GroupRow { owner: owner.clone(), policy, created_s: by.at_s, members: 0, next_joined: 0 };
+    add_member(tables, group, row, &owner);
+    Ok(Outcome::GroupCreated)
+}
+
+pub(super) fn join(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<Outcome, Refusal> {
+    let row = existing(tables, group)?;
+    let user = &by.actor.user;
+    if is_member(tables, group, user) {
+        return Err(Refusal::AlreadyMember(group.clone()));
+    }
+    let pending = row.policy == Policy::Approval;
+    if !pending {
+        add_member(tables, group, row, user);
+    } else if tables.get(Table::Requests, &Key::member(group, user).0).is_none() {
+        rows::write(tables, &Key::member(group, user), &RequestRow { asked_s: by.at_s });
+    }
+    Ok(Outcome::Joined { pending })
+}
+
+pub(super) fn accept(
+    tables: &mut dyn Tables,
+    by: &Acting<'_>,
+    group: &GroupId,
+    user: &UserId,
+) -> Result<Outcome, Refusal> {
+    let row = owned(tables, by, group)?;
+    take_request(tables, group, user)?;
+    add_member(tables, group, row, user);
+    Ok(Outcome::RequestAccepted)
+}
+
+pub(super) fn reject(
+    tables: &mut dyn Tables,
+    by: &Acting<'_>,
+    group: &GroupId,
+    user: &UserId,
+) -> Result<Outcome, Refusal> {
+    owned(tables, by, group)?;
+    take_request(tables, group, user)?;
+    Ok(Outcome::RequestRejected)
+}
+
+pub(super) fn remove_member(
+    tables: &mut dyn Tables,
+    by: &Acting<'_>,
+    group: &GroupId,
+    user: &UserId,
+) -> Result<Outcome, Refusal> {
+    let row = owned(tables, by, group)?;
+    if row.owner == *user {
+        return Err(Refusal::OwnerStays(group.clone()));
+    }
+    if !is_member(tables, group, user) {
+        return Err(Refusal::NoSuchMember { group: group.clone(), user: user.clone() });
+    }
+    end_membership(tables, group, row, user);
+    Ok(Outcome::MemberRemoved)
+}
+
+pub(super) fn leave(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<Outcome, Refusal> {
+    let row = of_member(tables, by, group)?;
+    let user = &by.actor.user;
+    let owned = row.owner == *user;
+    let mut row = end_membership(tables, group, row, user);
+    if row.members == 0 {
+        delete(tables, group);
+        return Ok(Outcome::Left { new_owner: None, group_deleted: true });
+    }
+    let new_owner = owned.then(|| earliest(tables, group));
+    if let Some(owner) = &new_owner {
+        row.owner = owner.clone();
+        rows::write(tables, &Key::group(group), &row);
+    }
+    Ok(Outcome::Left { new_owner, group_deleted: false })
+}
+
+fn existing(tables: &dyn Tables, group: &GroupId) -> Result<GroupRow, Refusal> {
+    rows::read(tables, &Key::group(group)).ok_or_else(|| Refusal::NoSuchGroup(group.clone()))
+}
+
+/// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no owner.
+fn owned(tables: &dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<GroupRow, Refusal> {
+    let row = of_member(tables, by, group)?;
+    if row.owner == by.actor.user { Ok(row) } else { Err(Refusal::NotOwner(group.clone())) }
+}
+
+fn take_request(tables: &mut dyn Tables, group: &GroupId, user: &UserId) -> Result<(), Refusal> {
+    match rows::take::<RequestRow>(tables, &Key::member(group, user)) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::NoSuchRequest { group: group.clone(), user: user.clone() }),
+    }
+}
+
+fn add_member(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user: &UserId) {
+    let joined = row.next_joined;
+    rows::write(tables, &Key::member(group, user), &MemberRow { joined });
+    rows::write(tables, &Key::member_by_age(group, joined), &AgeRow { user: user.clone() });
+    row.members += 1;
+    row.next_joined += 1;
+    rows::write(tables, &Key::group(group), &row);
+}
+
+/// Ends a membership that is there, with its shares; the group's row as it is then.
+fn end_membership(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user: &UserId) -> GroupRow {
+    let member: MemberRow =
+        rows::take(tables, &Key::member(group, user)).expect("callers checked that it is there");
+    tables.remove(Table::MembersByAge, &Key::member_by_age(group, member.joined).0);
+    share::withdraw(tables, group, user);
+    row.members -= 1;
+    rows::write(tables, &Key::group(group), &row);
+    row
+}
+
+fn earliest(tables: &dyn Tables, group: &GroupId) -> UserId {
+    let mut first = None;
+    rows::page::<AgeRow>(tables, &Key::group(group).prefix(), None, 1, |_, row| first = Some(row.user));
+    first.expect("a group that counts members has them in the order of age")
+}
+
+/// Takes an empty group off, with its files and the requests to join it.
+fn delete(tables: &mut dyn Tables, group: &GroupId) {
+    for name in file::names(tables, group) {
+        file::delete(tables, &FileKey { group: group.clone(), name });
+    }
+    for request in rows::keys(tables, Table::Requests, &Key::group(group).prefix()) {
+        tables.remove(Table::Requests, &request.0);
+    }
+    tables.remove(Table::Groups, &Key::group(group).0);
+}
