@@ -8,6 +8,7 @@ use std::fmt;
 use engine::error::StartError;
 use engine::proto::manifest::BadFileName;
 use engine::stats::{Failure, Wait};
+use engine::storage::error::{StorageError, StorageErrorKind};
 use serde::{Deserialize, Serialize};
 
 /// What a process ends with. The numbers are a contract with scripts.
@@ -106,6 +107,7 @@ impl From<StartError> for Fault {
         let fix = match &error {
             StartError::Listen { .. } => "choose an address of this machine with `--listen IP[:PORT]`",
             StartError::Uring { .. } => "`--io auto` or `--io epoll`",
+            StartError::Hash(_) => "`--hash auto`",
             StartError::System(_) => "raise the limits of processes and memory (`ulimit -a`), then try again",
         };
         Fault::new(Exit::LocalIo, error.to_string()).fix(fix)
@@ -118,14 +120,43 @@ impl From<BadFileName> for Fault {
     }
 }
 
+impl From<StorageError> for Fault {
+    /// Storage's message says what to do itself.
+    fn from(error: StorageError) -> Fault {
+        let exit = match &error.kind {
+            StorageErrorKind::Missing | StorageErrorKind::NotADirectory => Exit::NotFound,
+            StorageErrorKind::NotAFile(_) | StorageErrorKind::NameTooLong | StorageErrorKind::TooLong(_) => {
+                Exit::Usage
+            }
+            StorageErrorKind::NoSpace { .. } => Exit::DiskFull,
+            StorageErrorKind::Exists => Exit::Exists,
+            StorageErrorKind::Changed(_) => Exit::SourceChanged,
+            StorageErrorKind::NotPermitted
+            | StorageErrorKind::ReadOnly
+            | StorageErrorKind::Locked
+            | StorageErrorKind::Replaced
+            | StorageErrorKind::NotOurs
+            | StorageErrorKind::Unflushed
+            | StorageErrorKind::Io(_) => Exit::LocalIo,
+        };
+        Fault::new(exit, error.to_string())
+    }
+}
+
 impl From<&Wait> for Fault {
     fn from(wait: &Wait) -> Fault {
         let (exit, fix) = match wait {
-            Wait::NoPeers { .. } => (Exit::NoPeer, "try again when a seeder is online (`list_files` shows how many)"),
+            Wait::NoPeers { .. } => {
+                (Exit::NoPeer, "try again when a seeder is online (`list_files` shows how many)")
+            }
             Wait::BadPieces { .. } => (Exit::Corrupt, "try again when another seeder is online"),
-            Wait::DiskFull { .. } => (Exit::DiskFull, "make room there, then give the same command: it goes on"),
+            Wait::DiskFull { .. } => {
+                (Exit::DiskFull, "make room there, then give the same command: it goes on")
+            }
             Wait::Io(_) => (Exit::LocalIo, "mend that, then give the same command: it goes on"),
-            Wait::Ticket => (Exit::NoTracker, "see `client doctor` for the trackers; the same command goes on"),
+            Wait::Ticket => {
+                (Exit::NoTracker, "see `client doctor` for the trackers; the same command goes on")
+            }
         };
         Fault::new(exit, wait.to_string()).fix(fix)
     }
@@ -134,7 +165,9 @@ impl From<&Wait> for Fault {
 impl From<&Failure> for Fault {
     fn from(failure: &Failure) -> Fault {
         let (exit, fix) = match failure {
-            Failure::FalseManifest { .. } => (Exit::Corrupt, "ask the uploader to remove the file and upload it again"),
+            Failure::FalseManifest { .. } => {
+                (Exit::Corrupt, "ask the uploader to remove the file and upload it again")
+            }
             Failure::Exists { .. } => (Exit::Exists, "choose another destination, or add `--overwrite`"),
             Failure::Io(_) => (Exit::LocalIo, "mend that, then give the same command: it goes on"),
         };

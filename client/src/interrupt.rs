@@ -30,10 +30,12 @@ impl Interrupt {
     /// # Errors
     /// A fault when the system gives no thread or no handler.
     pub(crate) fn listen() -> Result<Interrupt, Fault> {
-        let fault = |error: std::io::Error| Fault::new(Exit::Other, format!("cannot watch for signals: {error}"));
+        let fault =
+            |error: std::io::Error| Fault::new(Exit::Other, format!("cannot watch for signals: {error}"));
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fault)?;
-        let interrupt =
-            Interrupt { inner: Arc::new(Inner { happened: AtomicBool::new(false), action: Mutex::new(None) }) };
+        let interrupt = Interrupt {
+            inner: Arc::new(Inner { happened: AtomicBool::new(false), action: Mutex::new(None) }),
+        };
         let inner = Arc::clone(&interrupt.inner);
         std::thread::Builder::new()
             .name("signals".into())

@@ -72,6 +72,5 @@ pub(crate) const HISTORY_LINES: usize = 1_000;
 /// Longest password file, in bytes: a password has at most 1,024 bytes, and a line end follows.
 pub(crate) const PASSWORD_FILE_MAX_BYTES: u64 = 4_096;
 
-
 /// A front end must take what it is told in this time, in ms; one that does not (stopped, or stuck) counts as gone.
 pub(crate) const FRONT_WRITE_MS: u64 = 10_000;

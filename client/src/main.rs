@@ -66,7 +66,8 @@ fn main() -> ExitCode {
 
 fn surroundings() -> Result<std::path::PathBuf, Fault> {
     std::env::current_dir().map_err(|error| {
-        Fault::new(Exit::LocalIo, format!("the working directory is gone: {error}")).fix("`cd` to one that exists")
+        Fault::new(Exit::LocalIo, format!("the working directory is gone: {error}"))
+            .fix("`cd` to one that exists")
     })
 }
 

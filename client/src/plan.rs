@@ -146,7 +146,9 @@ fn config_file(named: Option<&Path>, around: &Surroundings<'_>) -> Result<Option
         }
         Err(error) => {
             let fix = "name another file with `--config FILE`, or mend this one";
-            return Err(Fault { exit: Exit::Usage, ..Fault::io("read the config file", &path, &error) }.fix(fix));
+            return Err(
+                Fault { exit: Exit::Usage, ..Fault::io("read the config file", &path, &error) }.fix(fix)
+            );
         }
     };
     toml::from_str(&text).map_err(|error| {
@@ -189,7 +191,10 @@ mod tests {
         let state = |line: &str, vars: &[(&str, &str)]| plan(line, vars, here).map(|plan| plan.node.state);
         assert_eq!(state("--state s", &[]), Ok("/here/s".into()));
         assert_eq!(state("", &[("XDG_STATE_HOME", "/x"), ("HOME", "/h")]), Ok("/x/shoal".into()));
-        assert_eq!(state("", &[("XDG_STATE_HOME", "relative"), ("HOME", "/h")]), Ok("/h/.local/state/shoal".into()));
+        assert_eq!(
+            state("", &[("XDG_STATE_HOME", "relative"), ("HOME", "/h")]),
+            Ok("/h/.local/state/shoal".into())
+        );
         assert_eq!(state("", &[]).map_err(|fault| fault.exit), Err(Exit::Usage));
     }
 
@@ -218,7 +223,8 @@ mod tests {
 
     #[test]
     fn no_color_is_heeded_unless_colour_is_demanded() {
-        let color = |line| plan(line, &[("HOME", "/h"), ("NO_COLOR", "1")], Path::new("/")).unwrap().output.color;
+        let color =
+            |line| plan(line, &[("HOME", "/h"), ("NO_COLOR", "1")], Path::new("/")).unwrap().output.color;
         assert_eq!(color(""), Color::Never);
         assert_eq!(color("--color always"), Color::Always);
     }

@@ -47,7 +47,8 @@ fn quoted(characters: &mut std::str::Chars<'_>, quote: char, word: &mut String) 
 
 /// The shortest way to type a word so that [`words`] reads it back.
 pub(crate) fn quote(word: &str) -> String {
-    let plain = !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '\\'));
+    let plain =
+        !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '\\'));
     if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 

@@ -64,7 +64,8 @@ impl Cli {
     pub(crate) fn read(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
         let matches = Cli::command().try_get_matches_from(arguments)?;
         let mut cli = Cli::from_arg_matches(&matches)?;
-        let leaf = std::iter::successors(Some(&matches), |matches| matches.subcommand().map(|(_, inner)| inner));
+        let leaf =
+            std::iter::successors(Some(&matches), |matches| matches.subcommand().map(|(_, inner)| inner));
         for level in leaf {
             for (id, name) in NODE_OPTIONS {
                 let typed = level.try_contains_id(id).is_ok()

@@ -7,7 +7,8 @@ use std::num::NonZeroU64;
 /// # Errors
 /// A message for people when the text is no rate above zero.
 pub(crate) fn parse(text: &str) -> Result<NonZeroU64, String> {
-    let refuse = || format!("`{text}` is no rate; write it as 500K, 10MiB or 1.5GB (bytes a second, more than 0)");
+    let refuse =
+        || format!("`{text}` is no rate; write it as 500K, 10MiB or 1.5GB (bytes a second, more than 0)");
     let bare = text.trim();
     let bare = bare.strip_suffix("/s").unwrap_or(bare).trim();
     let digits = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());
@@ -54,7 +55,9 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(NonZeroU64::get), Ok(bytes), "{text}");
         }
-        for wrong in ["", "0", "M", "-1", "1.2.3M", "10 apples", "99999999999999999999", "18446744073709551615K"] {
+        for wrong in
+            ["", "0", "M", "-1", "1.2.3M", "10 apples", "99999999999999999999", "18446744073709551615K"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

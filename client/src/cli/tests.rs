@@ -76,9 +76,10 @@ fn addresses_may_leave_out_the_port() {
 
 #[test]
 fn what_was_typed_beats_what_was_configured() {
-    let file: Options =
-        toml::from_str("json = true\nquiet = true\nwait = 9\nlimit_up = \"1M\"\ncolor = \"never\"\nlisten = \"127.0.0.1\"")
-            .unwrap();
+    let file: Options = toml::from_str(
+        "json = true\nquiet = true\nwait = 9\nlimit_up = \"1M\"\ncolor = \"never\"\nlisten = \"127.0.0.1\"",
+    )
+    .unwrap();
     let both = read("whoami --json=false --color always").unwrap().options.or(file);
     assert_eq!(both.json, Some(false));
     assert_eq!(both.quiet, Some(true));
@@ -93,7 +94,9 @@ fn what_was_typed_beats_what_was_configured() {
 fn a_line_of_the_prompt_has_the_same_words() {
     let typed = Typed::try_parse_from(["pause", "g", "f"]).unwrap();
     assert_eq!(typed.words, Words::Pause { group_id: "g".into(), file_name: "f".into() });
-    assert!(Typed::try_parse_from(["download_file", "g", "f", "d", "--overwrite"]).unwrap().options.overwrite);
+    assert!(
+        Typed::try_parse_from(["download_file", "g", "f", "d", "--overwrite"]).unwrap().options.overwrite
+    );
     assert_eq!(Typed::try_parse_from(["help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
     assert_eq!(Typed::try_parse_from(["help", "pause"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
 }

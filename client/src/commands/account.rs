@@ -12,7 +12,11 @@ use crate::front::protocol::{Ask, Secret};
 use crate::limits;
 
 /// Makes a user.
-pub(super) fn create_user(context: &mut Context<'_>, user: String, typed: Option<String>) -> Result<(), Fault> {
+pub(super) fn create_user(
+    context: &mut Context<'_>,
+    user: String,
+    typed: Option<String>,
+) -> Result<(), Fault> {
     let password = password(context, &user, typed, true)?;
     context.show(&Ask::CreateUser { user, password })
 }
@@ -53,7 +57,9 @@ fn from_file(path: &Path) -> Result<Secret, Fault> {
     let fault = |error: &std::io::Error| Fault::io("read the password file", path, error);
     let file = File::open(path).map_err(|error| fault(&error))?;
     let mut line = String::new();
-    BufReader::new(file.take(limits::PASSWORD_FILE_MAX_BYTES)).read_line(&mut line).map_err(|error| fault(&error))?;
+    BufReader::new(file.take(limits::PASSWORD_FILE_MAX_BYTES))
+        .read_line(&mut line)
+        .map_err(|error| fault(&error))?;
     let password = Secret(line.trim_end_matches(['\n', '\r']).to_owned());
     line.zeroize();
     if password.0.is_empty() {

@@ -63,9 +63,11 @@ pub(crate) fn run(plan: &Plan, screen: &mut Screen) -> Result<(), Fault> {
     show(&checks, screen);
     match checks.iter().find(|check| !check.ok) {
         None => Ok(()),
-        Some(bad) => {
-            Err(Fault { exit: bad.exit, message: format!("{}: {}", bad.name, bad.message), fix: bad.fix.clone() })
-        }
+        Some(bad) => Err(Fault {
+            exit: bad.exit,
+            message: format!("{}: {}", bad.name, bad.message),
+            fix: bad.fix.clone(),
+        }),
     }
 }
 
@@ -128,7 +130,11 @@ fn tracker_checks(plan: &Plan) -> Vec<Check> {
         .map(|(address, up)| format!("{address} {}", if *up { "answers" } else { "does not answer" }))
         .collect();
     let told = told.join(", ");
-    vec![if any { Check::good("trackers", told) } else { Check::bad("trackers", trackers::unreachable(&told)) }]
+    vec![if any {
+        Check::good("trackers", told)
+    } else {
+        Check::bad("trackers", trackers::unreachable(&told))
+    }]
 }
 
 fn running(plan: &Plan) -> Result<Option<NodeRow>, Fault> {
@@ -142,9 +148,12 @@ fn running(plan: &Plan) -> Result<Option<NodeRow>, Fault> {
 fn node_checks(node: Result<Option<NodeRow>, Fault>) -> Vec<Check> {
     match node {
         Err(fault) => vec![Check::bad("node", fault)],
-        Ok(None) => vec![Check::remark("node", "none runs here; commands do without", "`client serve` shares always")],
+        Ok(None) => {
+            vec![Check::remark("node", "none runs here; commands do without", "`client serve` shares always")]
+        }
         Ok(Some(node)) => {
-            let listens = node.listen.map_or_else(String::new, |address| format!(", peers connect to {address}"));
+            let listens =
+                node.listen.map_or_else(String::new, |address| format!(", peers connect to {address}"));
             let io = node.io.map_or_else(String::new, |io| format!(", moved by {io}"));
             let login = match node.user {
                 Some(user) => Check::good("login", user),

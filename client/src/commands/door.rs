@@ -10,8 +10,8 @@ use crate::exit::{Exit, Fault};
 use crate::front::link::NodeLink;
 use crate::interrupt::Interrupt;
 use crate::limits;
+use crate::node::Running;
 use crate::node::state::{self, StateDir};
-use crate::node::{Node, Running};
 use crate::plan::Plan;
 use crate::render::Screen;
 
@@ -36,12 +36,15 @@ impl Door {
                 return Ok((Door::Outside, link));
             }
             if let Some(lock) = StateDir::lock(&plan.node.state)? {
-                let running = Node::start(plan.node.clone(), lock)?;
+                let running = Running::start(plan.node.clone(), lock)?;
                 let link = running.link()?;
                 return Ok((Door::Inside(running), link));
             }
             if clock::now() >= deadline {
-                let message = format!("another process is the node of {}, but does not answer", plan.node.state.display());
+                let message = format!(
+                    "another process is the node of {}, but does not answer",
+                    plan.node.state.display()
+                );
                 return Err(Fault::new(Exit::Other, message)
                     .fix("see with `ps` what it does and end it, or use another `--state DIR`"));
             }
@@ -64,7 +67,7 @@ impl Door {
     /// Leaves. A node of one command ends when those that have attached to it are done; a signal ends it at once.
     pub(crate) fn close(self, interrupt: &Interrupt) {
         if let Door::Inside(running) = self {
-            let hurry = running.hurry();
+            let hurry = running.ender();
             interrupt.on_signal(move || hurry.end());
             running.finish();
         }
@@ -91,6 +94,7 @@ fn refuse_node_options(plan: &Plan, pid: u32) -> Result<(), Fault> {
     }
     let options = plan.typed_node_options.join(", ");
     let message = format!("{options} is for the node, which runs already as process {pid}");
-    let fix = "set it where that node is started (`client serve`, its unit or the config file), and start it again";
+    let fix =
+        "set it where that node is started (`client serve`, its unit or the config file), and start it again";
     Err(Fault::new(Exit::Usage, message).fix(fix))
 }

@@ -77,7 +77,12 @@ fn interrupted() -> Fault {
 ///
 /// # Errors
 /// The command's fault.
-pub(crate) fn run_once(words: Words, plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Result<(), Fault> {
+pub(crate) fn run_once(
+    words: Words,
+    plan: &Plan,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<(), Fault> {
     match words {
         Words::Serve => return serve::run(plan, screen, interrupt),
         Words::Status => return status::run(plan, screen),
@@ -109,7 +114,8 @@ pub(crate) fn run_once(words: Words, plan: &Plan, screen: &mut Screen, interrupt
 
 /// Lets the first signal break the connection to the node, so that whatever waits for an answer ends.
 pub(crate) fn break_on_signal(link: &NodeLink, interrupt: &Interrupt) -> Result<(), Fault> {
-    let breaker = link.breaker().map_err(|error| Fault::new(Exit::LocalIo, format!("no descriptor left: {error}")))?;
+    let breaker =
+        link.breaker().map_err(|error| Fault::new(Exit::LocalIo, format!("no descriptor left: {error}")))?;
     interrupt.on_signal(move || {
         // A connection that is gone already needs no breaking.
         let _ = breaker.shutdown(std::net::Shutdown::Both);
@@ -165,21 +171,28 @@ pub(crate) fn carry_out(words: Words, context: &mut Context<'_>) -> Result<(), F
         Words::RemoveMember { group_id, user_id } => {
             context.show(&Ask::RemoveMember { group: group_id, user: user_id })
         }
-        Words::RemoveFile { group_id, file_name } => context.show(&Ask::RemoveFile(file_at(&group_id, &file_name))),
+        Words::RemoveFile { group_id, file_name } => {
+            context.show(&Ask::RemoveFile(file_at(&group_id, &file_name)))
+        }
         Words::UploadFile { group_id, file_path } => upload::run(context, &group_id, &file_path),
         Words::DownloadFile { group_id, file_name, destination_path } => {
             download::run(context, file_at(&group_id, &file_name), &destination_path)
         }
         Words::ListFiles { group_id } => context.show(&Ask::ListFiles { group: group_id }),
-        Words::StopShare { group_id, file_name } => context.show(&Ask::StopShare(file_at(&group_id, &file_name))),
+        Words::StopShare { group_id, file_name } => {
+            context.show(&Ask::StopShare(file_at(&group_id, &file_name)))
+        }
         Words::ShowDownloads => context.show(&Ask::ShowDownloads),
         Words::Pause { group_id, file_name } => context.show(&Ask::Pause(file_at(&group_id, &file_name))),
         Words::Resume { group_id, file_name } => context.show(&Ask::Resume(file_at(&group_id, &file_name))),
         Words::Cancel { group_id, file_name } => context.show(&Ask::Cancel(file_at(&group_id, &file_name))),
-        Words::GetPeers { group_id, file_name } => context.show(&Ask::GetPeers(file_at(&group_id, &file_name))),
+        Words::GetPeers { group_id, file_name } => {
+            context.show(&Ask::GetPeers(file_at(&group_id, &file_name)))
+        }
         Words::Status => context.show(&Ask::Status),
         Words::Doctor | Words::Serve | Words::Quit => {
-            Err(Fault::new(Exit::Usage, "this command is for the command line, not for the prompt").fix("help"))
+            Err(Fault::new(Exit::Usage, "this command is for the command line, not for the prompt")
+                .fix("help"))
         }
     }
 }

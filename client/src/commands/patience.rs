@@ -44,14 +44,17 @@ impl Patience {
         match &transfer.cause {
             Some(cause) => {
                 let message = format!("{name} has waited for {seconds} s: {}", cause.message);
-                let fix = cause.fix.as_ref().map_or_else(|| goes_on.to_owned(), |fix| format!("{fix}; {goes_on}"));
+                let fix =
+                    cause.fix.as_ref().map_or_else(|| goes_on.to_owned(), |fix| format!("{fix}; {goes_on}"));
                 Fault::new(cause.exit, message).fix(fix)
             }
             None if transfer.state == State::Paused => {
                 Fault::new(Exit::NoProgress, format!("{name} has been paused for {seconds} s"))
                     .fix(format!("`client resume {} {}`, or {goes_on}", transfer.group, transfer.file))
             }
-            None => Fault::new(Exit::NoProgress, format!("{name} has not moved for {seconds} s")).fix(goes_on),
+            None => {
+                Fault::new(Exit::NoProgress, format!("{name} has not moved for {seconds} s")).fix(goes_on)
+            }
         }
     }
 }

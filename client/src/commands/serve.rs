@@ -3,7 +3,7 @@
 use super::door;
 use crate::exit::{Exit, Fault};
 use crate::interrupt::Interrupt;
-use crate::node::Node;
+use crate::node::Running;
 use crate::node::state::StateDir;
 use crate::plan::Plan;
 use crate::render::Screen;
@@ -11,7 +11,7 @@ use crate::render::Screen;
 /// Is the node until a signal or `client quit` ends it. Prints `node listening on IP:PORT` once it is ready.
 pub(super) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Result<(), Fault> {
     let Some(lock) = StateDir::lock(&plan.node.state)? else { return Err(occupied(plan)) };
-    let running = Node::start(plan.node.clone(), lock)?;
+    let running = Running::start(plan.node.clone(), lock)?;
     let listen = running.listen()?;
     let ender = running.ender();
     interrupt.on_signal(move || ender.end());
@@ -35,5 +35,6 @@ fn occupied(plan: &Plan) -> Fault {
         Ok(Some(link)) => format!("a node runs in {directory} already, as process {}", link.pid()),
         _ => format!("another process is the node of {directory}"),
     };
-    Fault::new(Exit::Exists, who).fix("`client quit` ends it; `--state DIR` gives another node a place of its own")
+    Fault::new(Exit::Exists, who)
+        .fix("`client quit` ends it; `--state DIR` gives another node a place of its own")
 }

@@ -26,7 +26,9 @@ impl NodeLink {
         })?;
         let mut reader = BufReader::new(stream);
         match wire::read_line(&mut reader, limits::ASK_MAX_BYTES) {
-            Ok(Some(Tell::Hello { protocol: limits::FRONT_PROTOCOL, pid })) => Ok(NodeLink { reader, writer, pid }),
+            Ok(Some(Tell::Hello { protocol: limits::FRONT_PROTOCOL, pid })) => {
+                Ok(NodeLink { reader, writer, pid })
+            }
             Ok(Some(Tell::Failed(fault))) => Err(fault),
             Ok(None) => Err(gone()),
             Ok(Some(_)) | Err(_) => Err(Fault::new(

@@ -6,12 +6,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use engine::proto::manifest::{FileKey, FileName};
+use engine::proto::manifest::FileName;
 use serde::{Deserialize, Serialize};
+use tracker::api::{FileKey, GroupId};
 use zeroize::Zeroize;
 
 use super::rows::{FileRow, GroupRow, NodeRow, PeerRow, Transfer};
-use crate::exit::Fault;
+use crate::exit::{Exit, Fault};
 
 /// A password on its way: not shown, wiped when dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +44,11 @@ impl FileAt {
     /// The key, when the name can be a file's name.
     ///
     /// # Errors
-    /// A usage fault for a name that no file may have.
+    /// A usage fault for a name that no group or file may have.
     pub(crate) fn key(&self) -> Result<FileKey, Fault> {
-        Ok(FileKey { group: self.group.clone(), name: FileName::new(&self.file)? })
+        let group = GroupId::new(&self.group)
+            .map_err(|bad| Fault::new(Exit::Usage, format!("`{}` is no group: {bad}", self.group)))?;
+        Ok(FileKey { group, name: FileName::new(&self.file)? })
     }
 }
 
@@ -139,6 +142,8 @@ pub(crate) enum Event {
 pub(crate) enum Answer {
     /// It is done; in the trackers' words or ours.
     Said { message: String },
+    /// A member now, or one when the owner agrees.
+    Joined { group: String, pending: bool, message: String },
     /// All groups.
     Groups { groups: Vec<GroupRow> },
     /// Who wants to join.
@@ -166,7 +171,6 @@ pub(crate) enum Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
 
     #[test]
     fn lines_are_one_flat_object_each() {

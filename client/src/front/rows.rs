@@ -142,6 +142,8 @@ pub(crate) struct NodeRow {
     pub(crate) listen: Option<SocketAddr>,
     /// What moves the bytes.
     pub(crate) io: Option<String>,
+    /// What computes SHA-1.
+    pub(crate) hash: Option<String>,
     /// Who is logged in here.
     pub(crate) user: Option<String>,
     /// The tracker that it talks to.

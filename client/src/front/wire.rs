@@ -19,7 +19,10 @@ pub(crate) fn write_line<T: Serialize>(stream: &mut impl Write, value: &T) -> io
 ///
 /// # Errors
 /// `InvalidData` for a line that is too long, cut off, or another value; else what the stream says.
-pub(crate) fn read_line<T: DeserializeOwned>(stream: &mut impl BufRead, max_bytes: u64) -> io::Result<Option<T>> {
+pub(crate) fn read_line<T: DeserializeOwned>(
+    stream: &mut impl BufRead,
+    max_bytes: u64,
+) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     let read = stream.by_ref().take(max_bytes).read_until(b'\n', &mut line)?;
     if read == 0 {

@@ -33,8 +33,10 @@ impl Ending {
     /// Waits for the end, at most `pause`; whether it came.
     pub(crate) fn wait_for(&self, pause: Duration) -> bool {
         let over = lock(&self.over);
-        let (over, _) =
-            self.changed.wait_timeout_while(over, pause, |over| !*over).unwrap_or_else(PoisonError::into_inner);
+        let (over, _) = self
+            .changed
+            .wait_timeout_while(over, pause, |over| !*over)
+            .unwrap_or_else(PoisonError::into_inner);
         *over
     }
 }

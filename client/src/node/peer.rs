@@ -5,8 +5,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use engine::Engine;
 use engine::config::Config;
-use engine::engine::Engine;
 use engine::error::StartError;
 use engine::proto::ticket::{PeerKey, SecretKey, TrackerKey};
 
@@ -118,6 +118,7 @@ impl Peer {
         Config {
             listen,
             io: self.plan.io,
+            hash: self.plan.hash,
             workers: None,
             limit_up: self.plan.limit_up,
             limit_down: self.plan.limit_down,

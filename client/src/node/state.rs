@@ -93,20 +93,17 @@ impl StateDir {
         }
     }
 
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Listens for front ends. A socket left behind by a dead node is removed: the lock proves that it is dead.
     ///
     /// # Errors
     /// A fault when the socket cannot be made.
     pub(crate) fn listen(&self) -> Result<UnixListener, Fault> {
         let path = self.path.join(SOCKET);
-        let fault = |error: &io::Error| local(Fault::io("listen on", &path, error)).fix("use another `--state DIR`");
+        let fault =
+            |error: &io::Error| local(Fault::io("listen on", &path, error)).fix("use another `--state DIR`");
         self.remove_socket();
-        let listener = at_socket(&self.path, |path| UnixListener::bind(path)).map_err(|error| fault(&error))?;
+        let listener =
+            at_socket(&self.path, |path| UnixListener::bind(path)).map_err(|error| fault(&error))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(|error| fault(&error))?;
         Ok(listener)
     }
@@ -153,7 +150,8 @@ impl StateDir {
     /// # Errors
     /// A fault when it cannot be written.
     pub(crate) fn save_session(&self, session: &SavedSession) -> Result<(), Fault> {
-        let bytes = serde_json::to_vec(session).map_err(|error| Fault::new(Exit::Other, error.to_string()))?;
+        let bytes =
+            serde_json::to_vec(session).map_err(|error| Fault::new(Exit::Other, error.to_string()))?;
         self.replace(SESSION, &bytes)
     }
 

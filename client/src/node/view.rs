@@ -84,7 +84,13 @@ mod tests {
     #[test]
     fn every_end_of_the_engine_is_an_end_here() {
         let ends = [Phase::Durable, Phase::Failed(Failure::Io(String::new())), Phase::Cancelled];
-        let goes_on = [Phase::Transferring, Phase::Paused, Phase::Checking, Phase::Syncing, Phase::Waiting(Wait::Ticket)];
+        let goes_on = [
+            Phase::Transferring,
+            Phase::Paused,
+            Phase::Checking,
+            Phase::Syncing,
+            Phase::Waiting(Wait::Ticket),
+        ];
         for phase in ends.into_iter().chain(goes_on) {
             assert_eq!(state(&phase, None).0.is_end(), phase.is_end(), "{phase:?}");
         }

@@ -85,9 +85,9 @@ fn paths(directory: &Path, word: &str) -> Vec<String> {
     else {
         return Vec::new();
     };
-    let (folder, begin) = text.rsplit_once('/').map_or(("", text.as_str()), |(_, begin)| {
-        (&text[..text.len() - begin.len()], begin)
-    });
+    let (folder, begin) = text
+        .rsplit_once('/')
+        .map_or(("", text.as_str()), |(_, begin)| (&text[..text.len() - begin.len()], begin));
     let Ok(entries) = std::fs::read_dir(directory.join(folder)) else { return Vec::new() };
     let mut found: Vec<String> = entries
         .flatten()
@@ -185,7 +185,10 @@ mod tests {
         let assist = Assist::new(dir.path().to_owned());
         assert_eq!(assist.candidates("upl"), (0, vec!["upload_file ".to_owned()]));
         assert_eq!(assist.candidates("help who"), (5, vec!["whoami ".to_owned()]));
-        assert_eq!(assist.candidates("upload_file g m"), (14, vec!["'my file'".to_owned(), "music/".to_owned()]));
+        assert_eq!(
+            assist.candidates("upload_file g m"),
+            (14, vec!["'my file'".to_owned(), "music/".to_owned()])
+        );
         assert_eq!(assist.candidates("upload_file g 'my f").1, ["'my file'"]);
         assert_eq!(assist.candidates("upload_file m").1, Vec::<String>::new());
         assert!(assist.candidates("").1.iter().all(|name| name.trim() != "serve"));

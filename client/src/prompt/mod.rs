@@ -63,7 +63,8 @@ pub(crate) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Re
 }
 
 fn editor(plan: &Plan) -> Result<Lines, Fault> {
-    let fault = |error: ReadlineError| Fault::new(Exit::LocalIo, format!("there can be no prompt here: {error}"));
+    let fault =
+        |error: ReadlineError| Fault::new(Exit::LocalIo, format!("there can be no prompt here: {error}"));
     let config = Config::builder()
         .max_history_size(limits::HISTORY_LINES)
         .and_then(|builder| builder.history_ignore_dups(true))

@@ -24,9 +24,11 @@ pub(super) fn start(
     mut link: NodeLink,
     mut printer: Option<impl ExternalPrinter + Send + 'static>,
 ) -> Result<(), Fault> {
-    let mut print = move |text: &str| match &mut printer {
-        Some(printer) if printer.print(format!("{text}\n")).is_ok() => {}
-        _ => eprintln!("{text}"),
+    let mut print = move |text: &str| {
+        let printed = printer.as_mut().is_some_and(|printer| printer.print(format!("{text}\n")).is_ok());
+        if !printed {
+            eprintln!("{text}");
+        }
     };
     let hear = move || {
         let end = link.ask(&Ask::Watch, &mut |event| {

@@ -10,8 +10,10 @@ use crate::front::rows::{FileRow, GroupRow, NodeRow};
 /// The answer as it goes to stdout, its last line ended; nothing for an empty list.
 pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
     match answer {
-        Answer::Said { message } => lines([message.clone()]),
-        Answer::Groups { groups } if terminal => table(&["group", "owner", "policy", "members", ""], groups, group_cells),
+        Answer::Said { message } | Answer::Joined { message, .. } => lines([message.clone()]),
+        Answer::Groups { groups } if terminal => {
+            table(&["group", "owner", "policy", "members", ""], groups, group_cells)
+        }
         Answer::Groups { groups } => lines(groups.iter().map(|row| row.group.clone())),
         Answer::Requests { users, .. } => lines(users.iter().cloned()),
         Answer::Files { files, .. } if terminal => {
@@ -29,11 +31,15 @@ pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
             figures::size(*size_bytes),
             if *pieces == 1 { "piece" } else { "pieces" },
         )]),
-        Answer::Started(now) => lines([format!("[{}] {} is on its way to {}", now.group, now.file, now.path.display())]),
-        Answer::Downloaded(now) => lines([transfer::summary(now)]),
-        Answer::AlreadyThere { path, size_bytes, .. } => {
-            lines([format!("{} is there already, and right ({})", path.display(), figures::size(*size_bytes))])
+        Answer::Started(now) => {
+            lines([format!("[{}] {} is on its way to {}", now.group, now.file, now.path.display())])
         }
+        Answer::Downloaded(now) => lines([transfer::summary(now)]),
+        Answer::AlreadyThere { path, size_bytes, .. } => lines([format!(
+            "{} is there already, and right ({})",
+            path.display(),
+            figures::size(*size_bytes)
+        )]),
         Answer::Downloads { downloads } => lines(downloads.iter().map(transfer::line)),
         Answer::Node(node) => node_text(node),
     }
@@ -48,7 +54,7 @@ fn table<R>(header: &[&str], rows: &[R], cells: impl Fn(&R) -> Vec<String>) -> S
         return String::new();
     }
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(header.iter().copied());
+    table.load_style(NOTHING).set_header(header.iter().copied());
     table.add_rows(rows.iter().map(cells));
     lines(table.lines().map(|line| line.trim_end().to_owned()))
 }
@@ -78,9 +84,10 @@ fn node_text(node: &NodeRow) -> String {
     let mut text = vec![
         format!("node      process {}", node.pid),
         format!(
-            "peers     {}{}",
+            "peers     {}{}{}",
             node.listen.map_or_else(|| "not listening yet".into(), |address| format!("connect to {address}")),
-            node.io.as_ref().map(|io| format!(", moved by {io}")).unwrap_or_default()
+            node.io.as_ref().map(|io| format!(", moved by {io}")).unwrap_or_default(),
+            node.hash.as_ref().map(|hash| format!(", hashed by {hash}")).unwrap_or_default()
         ),
         format!("user      {}", or_none(node.user.clone())),
         format!("tracker   {}", or_none(node.tracker.map(|address| address.to_string()))),
@@ -89,7 +96,9 @@ fn node_text(node: &NodeRow) -> String {
     for share in &node.shares {
         let state = match &share.changed {
             Some(why) => format!("not served: {why}"),
-            None => format!("{}/{} pieces, {} sent", share.held, share.pieces, figures::size(share.sent_bytes)),
+            None => {
+                format!("{}/{} pieces, {} sent", share.held, share.pieces, figures::size(share.sent_bytes))
+            }
         };
         text.push(format!("shares    [{}] {}  {state}", share.group, share.file));
     }
@@ -127,6 +136,7 @@ mod tests {
             pid: 7,
             listen: None,
             io: None,
+            hash: None,
             user: None,
             tracker: None,
             waits_for: vec!["a login".into()],

@@ -39,7 +39,8 @@ pub(crate) fn percent(done: u64, whole: u64) -> u64 {
     if done >= whole {
         return 100;
     }
-    u64::try_from(u128::from(done) * 100 / u128::from(whole)).expect("less than 100, since less than all is done")
+    u64::try_from(u128::from(done) * 100 / u128::from(whole))
+        .expect("less than 100, since less than all is done")
 }
 
 /// Bytes a second over a span; 0 when the span is too short to say.
@@ -61,7 +62,13 @@ mod tests {
         assert_eq!(size(1_023), "1023 B");
         assert_eq!(size(524_288), "512.0 KiB");
         assert_eq!(rate(1_181_116_006), "1.1 GiB/s");
-        let spans = [(400, "0.4s"), (55_000, "55s"), (125_000, "2m 05s"), (3_780_000, "1h 03m"), (187_200_000, "2d 04h")];
+        let spans = [
+            (400, "0.4s"),
+            (55_000, "55s"),
+            (125_000, "2m 05s"),
+            (3_780_000, "1h 03m"),
+            (187_200_000, "2d 04h"),
+        ];
         for (ms, wanted) in spans {
             assert_eq!(span(Duration::from_millis(ms)), wanted);
         }

@@ -68,13 +68,14 @@ fn new_bar() -> ProgressBar {
 
 fn figures_of(event: &Event) -> Option<(u64, u64, String)> {
     let share = |what: &str, file: &str, done: u64, total: u64| {
-        let text =
-            format!("{what} {file}  {}%  {}", figures::percent(done, total), figures::size(total));
+        let text = format!("{what} {file}  {}%  {}", figures::percent(done, total), figures::size(total));
         Some((done, total, text))
     };
     match event {
         Event::Hashing { file, done_bytes, total_bytes } => share("hashing", file, *done_bytes, *total_bytes),
-        Event::Comparing { file, done_bytes, total_bytes } => share("comparing", file, *done_bytes, *total_bytes),
+        Event::Comparing { file, done_bytes, total_bytes } => {
+            share("comparing", file, *done_bytes, *total_bytes)
+        }
         Event::Transfer(now) => Some((now.verified_bytes, now.total_bytes, transfer_text(now))),
         Event::Notice { .. } => None,
     }

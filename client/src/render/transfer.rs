@@ -93,10 +93,16 @@ pub(crate) mod tests {
         };
         for (transfer, wanted) in [
             (transfer(State::Downloading), "[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s"),
-            (Transfer { peers: 1, rate: 0, ..transfer(State::Downloading) }, "[D] [group] file  38%  0 B/s  1 peer"),
+            (
+                Transfer { peers: 1, rate: 0, ..transfer(State::Downloading) },
+                "[D] [group] file  38%  0 B/s  1 peer",
+            ),
             (transfer(State::Complete), "[C] [group] file"),
             (transfer(State::Paused), "[P] [group] file (by you)"),
-            (because(State::Waiting, "no peer has what is missing"), "[P] [group] file (no peer has what is missing)"),
+            (
+                because(State::Waiting, "no peer has what is missing"),
+                "[P] [group] file (no peer has what is missing)",
+            ),
             (because(State::Failed, "the disk broke"), "[F] [group] file (the disk broke)"),
             (transfer(State::Cancelled), "[F] [group] file (cancelled)"),
             (transfer(State::Syncing), "[D] [group] file  38%  flushing to disk"),
@@ -113,8 +119,7 @@ pub(crate) mod tests {
             durable_ms: Some(1_000),
             ..transfer(State::Complete)
         };
-        let wanted =
-            "/d/file 1.0 GiB; proven after 0.5s (2.0 GiB/s); durable after 1.0s (1.0 GiB/s); limited by network";
+        let wanted = "/d/file 1.0 GiB; proven after 0.5s (2.0 GiB/s); durable after 1.0s (1.0 GiB/s); limited by network";
         assert_eq!(summary(&done), wanted);
     }
 }

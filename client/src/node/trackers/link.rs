@@ -71,9 +71,14 @@ impl TrackerLink {
     ///
     /// # Errors
     /// A fault when the system gives no random bytes.
-    pub(crate) fn new(named: Option<PathBuf>, state: Arc<StateDir>, peer: Arc<Peer>) -> Result<TrackerLink, Fault> {
-        let id_stem = getrandom::u64()
-            .map_err(|error| Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}")))?;
+    pub(crate) fn new(
+        named: Option<PathBuf>,
+        state: Arc<StateDir>,
+        peer: Arc<Peer>,
+    ) -> Result<TrackerLink, Fault> {
+        let id_stem = getrandom::u64().map_err(|error| {
+            Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
+        })?;
         let session = state.session();
         if let Some(session) = &session {
             peer.trust(Trust { key: session.tracker_key(), clock_offset_s: 0 });
@@ -99,9 +104,16 @@ impl TrackerLink {
     /// # Errors
     /// Exit 3.
     pub(crate) fn require_user(&self) -> Result<String, Fault> {
-        self.user().ok_or_else(|| {
-            Fault::new(Exit::NotLoggedIn, "nobody is logged in here").fix("login <user_id>")
-        })
+        self.user()
+            .ok_or_else(|| Fault::new(Exit::NotLoggedIn, "nobody is logged in here").fix("login <user_id>"))
+    }
+
+    /// The trackers' addresses, as the file has them now.
+    ///
+    /// # Errors
+    /// A usage fault when there is no file or it is wrong.
+    pub(crate) fn find_addresses(&self) -> Result<Vec<SocketAddr>, Fault> {
+        addresses(self.named.as_deref())
     }
 
     /// How the link is.
@@ -113,7 +125,11 @@ impl TrackerLink {
     ///
     /// # Errors
     /// The tracker's refusal, or that none can be reached.
-    pub(crate) fn ask<T: DeserializeOwned>(&self, command: Command, urgency: Urgency) -> Result<(T, String), Fault> {
+    pub(crate) fn ask<T: DeserializeOwned>(
+        &self,
+        command: Command,
+        urgency: Urgency,
+    ) -> Result<(T, String), Fault> {
         let mut wire = lock(&self.wire);
         let session = lock(&self.session).clone();
         let mut request = Request::new(command);
@@ -141,8 +157,7 @@ impl TrackerLink {
         let password = password_of(password)?;
         let command = Command::Login { user, password, peer_key: Some(self.peer.key()) };
         let (answer, message): (LoginAnswer, String) = self.ask(command, Urgency::Asked)?;
-        let session =
-            SavedSession { user: name, token: answer.session, tracker_key: answer.tracker_key.0 };
+        let session = SavedSession { user: name, token: answer.session, tracker_key: answer.tracker_key.0 };
         self.peer.trust(Trust { key: answer.tracker_key, clock_offset_s: offset(answer.server_time) });
         self.state.save_session(&session)?;
         *lock(&self.session) = Some(session);
@@ -176,7 +191,8 @@ impl TrackerLink {
         request.sender = self.sender(line);
         let answered = line.exchange(&request.to_json());
         answered.map_err(|error| {
-            let tried = wire.line.take().map_or_else(String::new, |line| format!("{}: {error}", line.address()));
+            let tried =
+                wire.line.take().map_or_else(String::new, |line| format!("{}: {error}", line.address()));
             self.lost(wire, &tried)
         })
     }
@@ -186,7 +202,7 @@ impl TrackerLink {
         if urgency == Urgency::Background && too_early {
             return Err(unreachable(&self.view().trouble.unwrap_or_default()));
         }
-        let addresses = addresses(self.named.as_deref()).inspect_err(|fault| {
+        let addresses = self.find_addresses().inspect_err(|fault| {
             lock(&self.view).trouble = Some(fault.message.clone());
         })?;
         match Line::to_first(&addresses) {
@@ -253,13 +269,13 @@ impl Wire {
 /// # Errors
 /// A usage fault when it is empty or too long.
 pub(crate) fn password_of(secret: &Secret) -> Result<Password, Fault> {
-    Password::new(&secret.0).ok_or_else(|| {
-        Fault::new(Exit::Usage, "a password has 1 to 1,024 bytes").fix("choose another one")
-    })
+    Password::new(&secret.0)
+        .ok_or_else(|| Fault::new(Exit::Usage, "a password has 1 to 1,024 bytes").fix("choose another one"))
 }
 
 fn foreign(bad: &BadResponse) -> Fault {
-    Fault::new(Exit::Protocol, bad.to_string()).fix("see that `--trackers FILE` names trackers of this version")
+    Fault::new(Exit::Protocol, bad.to_string())
+        .fix("see that `--trackers FILE` names trackers of this version")
 }
 
 fn offset(server_time: u64) -> i64 {

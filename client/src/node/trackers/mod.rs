@@ -19,7 +19,7 @@ use tracker::api::cluster_file::{self, FILE_NAME};
 
 use crate::exit::{Exit, Fault};
 
-pub(crate) use link::{TrackerLink, Urgency, View};
+pub(crate) use link::{TrackerLink, Urgency, password_of};
 
 /// The trackers that the file names: `named`, or the one that is found from the working directory.
 ///
@@ -28,13 +28,16 @@ pub(crate) use link::{TrackerLink, Urgency, View};
 pub(crate) fn addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>, Fault> {
     // The environment's file is in `named` already: options read the environment themselves.
     let path = cluster_file::find(named, None, Path::is_file).map_err(|missing| {
-        let fix = format!("write one with a line `IP PORT` for each tracker, or name it: `--trackers FILE` ({FILE_NAME})");
+        let fix = format!(
+            "write one with a line `IP PORT` for each tracker, or name it: `--trackers FILE` ({FILE_NAME})"
+        );
         Fault::new(Exit::Usage, missing.to_string()).fix(fix)
     })?;
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Fault { exit: Exit::Usage, ..Fault::io("read", &path, &error) })?;
     cluster_file::parse(&text).map_err(|bad| {
-        Fault::new(Exit::Usage, format!("{}: {bad}", path.display())).fix("mend that line, or `--trackers FILE`")
+        Fault::new(Exit::Usage, format!("{}: {bad}", path.display()))
+            .fix("mend that line, or `--trackers FILE`")
     })
 }
 

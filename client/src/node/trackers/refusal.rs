@@ -40,7 +40,9 @@ fn advice(code: FailureCode) -> Option<&'static str> {
         FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => {
             "client and tracker are of different versions: bring both to the same"
         }
-        FailureCode::BadRequest | FailureCode::TooLarge | FailureCode::Internal | FailureCode::Other => return None,
+        FailureCode::BadRequest | FailureCode::TooLarge | FailureCode::Internal | FailureCode::Other => {
+            return None;
+        }
     })
 }
 

@@ -1,0 +1,128 @@
+//! What this node serves: hashed, told to the trackers, then shared.
+//!
+//! Invariant: a file is served only after the trackers took it, and no longer as soon as its user says so, whatever the
+//! trackers do.
+
+use std::path::Path;
+
+use engine::proto::manifest::FileName;
+use engine::proto::units::PIECE_BYTES;
+use serde::de::IgnoredAny;
+use tracker::api::limits::PIECES_PER_MESSAGE;
+use tracker::api::request::Command;
+use tracker::api::{FileKey, GroupId};
+
+use super::core::{Core, engine_key, group_id};
+use super::events::Events;
+use super::trackers::Urgency;
+use crate::clock;
+use crate::exit::{Exit, Fault};
+use crate::front::protocol::{Answer, Event};
+
+/// Hashes a file, tells the trackers, and serves it.
+///
+/// # Errors
+/// The trackers' refusal, whatever the disk says, or that the front end went away while it was hashed.
+pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>) -> Result<Answer, Fault> {
+    let group = group_id(group)?;
+    let name = name_of(path)?;
+    core.trackers.require_user()?;
+    let total_bytes = path.metadata().map_err(|error| Fault::io("read", path, &error))?.len();
+    refuse_too_many_pieces(path, total_bytes)?;
+    refuse_strangers(core, &group)?;
+    let engine = core.peer.engine()?;
+    let file = name.to_string();
+    let began = clock::now();
+    let hashed = engine.hash_file(path, name.clone(), &|done_bytes| {
+        // Whether anybody listens is found out below.
+        let _ = events.progress(|| Event::Hashing { file: file.clone(), done_bytes, total_bytes });
+    })?;
+    let hashing_ms = u64::try_from(clock::now().duration_since(began).as_millis()).unwrap_or(u64::MAX);
+    let manifest = hashed.manifest().clone();
+    let length = manifest.geometry().length();
+    events.tell(Event::Hashing { file: file.clone(), done_bytes: length, total_bytes: length })?;
+    let command = Command::UploadFile {
+        group: group.clone(),
+        manifest: Box::new(manifest.as_ref().clone()),
+        peer_key: Some(core.peer.key()),
+    };
+    core.trackers.ask::<IgnoredAny>(command, Urgency::Asked)?;
+    let key = FileKey { group, name };
+    engine.share(engine_key(&key), hashed);
+    Ok(Answer::Uploaded {
+        group: key.group.to_string(),
+        file,
+        size_bytes: length,
+        pieces: manifest.pieces().0,
+        sha1: manifest.proof().id().to_string(),
+        hashing_ms,
+    })
+}
+
+/// Serves a file no longer, and tells the trackers.
+///
+/// # Errors
+/// The trackers' refusal; it is not served any more all the same.
+pub(super) fn stop(core: &Core, key: &FileKey) -> Result<String, Fault> {
+    unserve(core, |served| served.group == *key.group.as_str() && served.name == key.name);
+    let ((), message) = ask_done(core, Command::StopShare { file: key.clone() })?;
+    Ok(message)
+}
+
+/// Serves nothing any more of what `which` chooses.
+pub(super) fn unserve(core: &Core, which: impl Fn(&engine::proto::manifest::FileKey) -> bool) -> usize {
+    let Some(engine) = core.peer.running() else { return 0 };
+    engine.shares().iter().filter(|share| which(&share.key) && engine.unshare(&share.key)).count()
+}
+
+fn ask_done(core: &Core, command: Command) -> Result<((), String), Fault> {
+    core.trackers.ask::<IgnoredAny>(command, Urgency::Asked).map(|(_, message)| ((), message))
+}
+
+fn name_of(path: &Path) -> Result<FileName, Fault> {
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Fault::new(Exit::Usage, format!("{} has no name that is text", path.display()))
+            .fix("rename it, or share it by a link with another name")
+    })?;
+    FileName::new(name).map_err(|bad| {
+        Fault::new(Exit::Usage, format!("{} cannot be shared under its name: {bad}", path.display()))
+            .fix("rename it, or share it by a hard link with another name")
+    })
+}
+
+/// Larger files go in parts, which trackers do not take yet: better said before an hour of hashing than after.
+fn refuse_too_many_pieces(path: &Path, bytes: u64) -> Result<(), Fault> {
+    let most = PIECES_PER_MESSAGE as u64 * u64::from(PIECE_BYTES);
+    if bytes <= most {
+        return Ok(());
+    }
+    let message =
+        format!("{} has {bytes} bytes; files of more than {most} cannot be shared yet", path.display());
+    Err(Fault::new(Exit::Other, message).fix("split it: `split -b 32G`"))
+}
+
+/// Whoever may not list the group's files may not add to them: better said before the hashing than after.
+fn refuse_strangers(core: &Core, group: &GroupId) -> Result<(), Fault> {
+    let command = Command::ListFiles { group: group.clone(), after: None, count: Some(1) };
+    ask_done(core, command).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_be_shared_are_refused_before_hashing() {
+        assert_eq!(name_of(Path::new("/a/b c")).map(|name| name.to_string()), Ok("b c".into()));
+        for path in ["/", "/a/..", "/a/x\u{202E}y", "/a/b\nc"] {
+            assert_eq!(name_of(Path::new(path)).unwrap_err().exit, Exit::Usage, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn files_of_too_many_pieces_are_refused_before_hashing() {
+        let most = 32 << 30;
+        assert!(refuse_too_many_pieces(Path::new("f"), most).is_ok());
+        assert!(refuse_too_many_pieces(Path::new("f"), most + 1).is_err());
+    }
+}
