@@ -15,6 +15,9 @@ pub(crate) fn parse(text: &str) -> Result<NonZeroU64, String> {
     let (number, unit) = bare.split_at(digits);
     let scale = scale_of(unit.trim()).ok_or_else(refuse)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if fraction.contains('.') {
+        return Err(refuse());
+    }
     let whole: u64 = whole.parse().map_err(|_| refuse())?;
     let mut bytes = whole.checked_mul(scale).ok_or_else(refuse)?;
     let mut place = scale;

@@ -28,7 +28,8 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Answers one question. `Watch` is no question for the desk: whoever reads the socket answers it.
+    /// Answers one question. `Watch` is no question for the desk, and what `Stop` asks for comes after
+    /// its answer: both are up to whoever reads the socket.
     ///
     /// # Errors
     /// Why it cannot be done.
@@ -74,10 +75,7 @@ impl Desk {
             Ask::Cancel(at) => self.steer(&at, Steer::Cancel),
             Ask::Status => Ok(Answer::Node(self.status())),
             Ask::Watch => Err(Fault::new(Exit::Protocol, "watching is answered elsewhere")),
-            Ask::Stop => {
-                core.ending.end();
-                Ok(Answer::Said { message: "the node ends".into() })
-            }
+            Ask::Stop => Ok(Answer::Said { message: "the node ends".into() }),
         }
     }
 
@@ -181,7 +179,10 @@ impl Desk {
 
     fn download(&self, wish: &Wish, background: bool, events: &Events<'_>) -> Result<Answer, Fault> {
         match self.downloads.start(&self.core, wish, events)? {
-            Start::Already(answer) => Ok(answer),
+            Start::Already { path, size_bytes } => {
+                let (group, file) = (wish.key.group.to_string(), wish.key.name.to_string());
+                Ok(Answer::AlreadyThere { group, file, path, size_bytes })
+            }
             Start::UnderWay(entry) if background => Ok(Answer::Started(entry.transfer())),
             Start::UnderWay(entry) => downloads::follow(&self.core, &entry, events),
         }
@@ -224,11 +225,7 @@ impl Desk {
             user: self.core.trackers.user(),
             tracker: link.tracker,
             waits_for: self.waits_for(),
-            shares: engine
-                .iter()
-                .flat_map(|engine| engine.shares())
-                .map(|share| view::share(&share))
-                .collect(),
+            shares: engine.iter().flat_map(Engine::shares).map(|share| view::share(&share)).collect(),
             downloads: self.downloads.rows(),
         }
     }

@@ -68,8 +68,8 @@ pub(super) struct Downloads {
 pub(super) enum Start {
     /// It is under way.
     UnderWay(Arc<Entry>),
-    /// It is there already.
-    Already(Answer),
+    /// It is there already, at this path, and this long.
+    Already { path: PathBuf, size_bytes: u64 },
 }
 
 /// What a front end asked for.
@@ -95,8 +95,9 @@ impl Downloads {
         let _starting = self.claim(&wish.key)?;
         let engine = core.peer.engine()?;
         let Description { manifest, peers, ticket } = describe::describe(core, &wish.key)?;
-        if let Some(answer) = already_there(core, wish, &manifest, events)? {
-            return Ok(Start::Already(answer));
+        if let Some(path) = already_there(core, wish, &manifest, events)? {
+            let size_bytes = path.metadata().map_or(manifest.geometry().length(), |found| found.len());
+            return Ok(Start::Already { path, size_bytes });
         }
         let order = Order {
             key: engine_key(&wish.key),
@@ -207,13 +208,13 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// Compares what is at the destination; an answer when it is the file itself.
+/// Compares what is at the destination; its path when it is the file itself.
 fn already_there(
     core: &Core,
     wish: &Wish,
     manifest: &engine::proto::manifest::Manifest,
     events: &Events<'_>,
-) -> Result<Option<Answer>, Fault> {
+) -> Result<Option<PathBuf>, Fault> {
     let total_bytes = manifest.geometry().length();
     let file = wish.key.name.to_string();
     let progress = |done_bytes| {
@@ -222,12 +223,7 @@ fn already_there(
     };
     match core.peer.engine()?.existing(&wish.destination, manifest, &progress)? {
         Existing::Absent => Ok(None),
-        Existing::Same(path) => Ok(Some(Answer::AlreadyThere {
-            group: wish.key.group.to_string(),
-            file,
-            size_bytes: path.metadata().map_or(total_bytes, |found| found.len()),
-            path,
-        })),
+        Existing::Same(path) => Ok(Some(path)),
         Existing::Differs(_) if wish.overwrite => Ok(None),
         Existing::Differs(path) => {
             let message = format!("{} exists and is not the file {}", path.display(), wish.key);

@@ -119,10 +119,15 @@ fn converse(stream: &UnixStream, desk: &Desk, fronts: &Fronts) -> std::io::Resul
         if ask == Ask::Watch {
             return watch(stream, desk);
         }
+        let stop = ask == Ask::Stop;
         fronts.change(|counts| counts.busy += 1);
         let answer = desk.answer(ask, &Events::to(stream));
         let told = wire::write_line(&mut writer, &answer.map_or_else(Tell::Failed, Tell::Done));
         fronts.change(|counts| counts.busy -= 1);
+        if stop {
+            // After the answer, which the end of the process might outrun.
+            desk.core.ending.end();
+        }
         told?;
     }
     Ok(())
