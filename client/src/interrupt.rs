@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first ends what is going on, the second the process.
+//! Ctrl-C and SIGTERM: the first ends what is going on, the second the process. With nothing going on that needs an
+//! end of its own, the first ends the process.
 //!
 //! Invariant: a thread of its own takes the signals, so what it calls may lock and write.
 
@@ -41,11 +42,10 @@ impl Interrupt {
             .name("signals".into())
             .spawn(move || {
                 for _signal in signals.forever() {
-                    if inner.happened.swap(true, Ordering::SeqCst) {
-                        std::process::exit(Exit::Interrupted.code().into());
-                    }
-                    if let Some(action) = lock(&inner.action).as_ref() {
-                        action();
+                    let again = inner.happened.swap(true, Ordering::SeqCst);
+                    match lock(&inner.action).as_ref() {
+                        Some(action) if !again => action(),
+                        _ => std::process::exit(Exit::Interrupted.code().into()),
                     }
                 }
             })
@@ -60,6 +60,11 @@ impl Interrupt {
             action();
         }
         *slot = Some(Box::new(action));
+    }
+
+    /// What was going on is over: a signal ends the process again.
+    pub(crate) fn nothing_to_end(&self) {
+        *lock(&self.inner.action) = None;
     }
 
     /// Whether a signal came.

@@ -92,7 +92,7 @@ fn a_prompt_reads_lines_and_attaches_to_a_running_node() {
     let home = rig.home("a");
     let alone = home.prompt("show_downloads\nno_such_command\nupload_file g 'open\nquit\n").expect(0);
     assert!(alone.err.contains("this prompt is the node"), "{}", alone.err);
-    assert!(alone.out.contains("unrecognized subcommand"), "{}", alone.out);
+    assert!(alone.err.contains("unrecognized subcommand"), "{}", alone.err);
     assert!(alone.err.contains("is not closed"), "{}", alone.err);
     let node = home.serve(&[]);
     let attached = home.prompt("status\n").expect(0);

@@ -62,6 +62,9 @@ pub(crate) struct Transfer {
     pub(crate) rate: u64,
     /// Peers connected.
     pub(crate) peers: usize,
+    /// The uploader gave no SHA-1 of the whole, so that only the pieces can be proven.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) pieces_only: bool,
     /// Passes over the whole file that its proof took.
     pub(crate) sequential_passes: u32,
     /// What held it back most.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use engine::proto::manifest::{FileProof, Manifest};
 use engine::stats::{Phase, Progress};
 use engine::{Download, Existing, Order};
 use tracker::api::FileKey;
@@ -30,6 +31,8 @@ pub(super) struct Entry {
     pub(super) destination: PathBuf,
     /// Whose it is.
     pub(super) user: String,
+    /// Whether only its pieces can be proven.
+    pieces_only: bool,
     /// The engine's part.
     pub(super) download: Download,
     /// Why the node paused it, when it did.
@@ -43,7 +46,8 @@ impl Entry {
     }
 
     fn transfer_at(&self, progress: &Progress) -> Transfer {
-        view::transfer(&engine_key(&self.key), progress, lock(&self.held_back).as_deref())
+        let transfer = view::transfer(&engine_key(&self.key), progress, lock(&self.held_back).as_deref());
+        Transfer { pieces_only: self.pieces_only, ..transfer }
     }
 
     /// Goes on, whoever had paused it.
@@ -112,6 +116,7 @@ impl Downloads {
             key: wish.key.clone(),
             destination: wish.destination.clone(),
             user,
+            pieces_only: matches!(manifest.proof(), FileProof::PiecesOnly(_)),
             download,
             held_back: Mutex::default(),
         });
@@ -212,7 +217,7 @@ impl Drop for Claim<'_> {
 fn already_there(
     core: &Core,
     wish: &Wish,
-    manifest: &engine::proto::manifest::Manifest,
+    manifest: &Manifest,
     events: &Events<'_>,
 ) -> Result<Option<PathBuf>, Fault> {
     let total_bytes = manifest.geometry().length();

@@ -1,7 +1,9 @@
-//! The node's pulse: tells the trackers every few seconds that it is there, and where.
+//! The node's pulse: tells the trackers every few seconds that it is there, and where, and looks whether what it shares
+//! is still what it was.
 //!
 //! Invariant: only a node that listens has a pulse, so that nobody is sent to one that does not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use tracker::api::answers::PingAnswer;
 use tracker::api::request::Command;
 
 use super::core::Core;
+use super::shares;
 use super::trackers::Urgency;
 use crate::exit::{Exit, Fault};
 use crate::limits;
@@ -22,7 +25,9 @@ pub(super) fn start(core: Arc<Core>) -> Result<(), Fault> {
         .name("pulse".into())
         .spawn(move || {
             let mut was_lost = false;
+            let mut withdrawn = BTreeSet::new();
             loop {
+                shares::withdraw_changed(&core, &mut withdrawn);
                 was_lost = beat(&core, was_lost);
                 let pause = if was_lost { limits::RECONNECT_FIRST_MS } else { limits::PING_EVERY_MS };
                 if core.ending.wait_for(Duration::from_millis(pause)) {

@@ -3,9 +3,10 @@
 //! Invariant: a file is served only after the trackers took it, and no longer as soon as its user says so, whatever the
 //! trackers do.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use engine::proto::manifest::FileName;
+use engine::proto::manifest::{FileKey as EngineKey, FileName};
 use engine::proto::units::PIECE_BYTES;
 use serde::de::IgnoredAny;
 use tracker::api::limits::PIECES_PER_MESSAGE;
@@ -70,9 +71,31 @@ pub(super) fn stop(core: &Core, key: &FileKey) -> Result<String, Fault> {
 }
 
 /// Serves nothing any more of what `which` chooses.
-pub(super) fn unserve(core: &Core, which: impl Fn(&engine::proto::manifest::FileKey) -> bool) -> usize {
+pub(super) fn unserve(core: &Core, which: impl Fn(&EngineKey) -> bool) -> usize {
     let Some(engine) = core.peer.running() else { return 0 };
     engine.shares().iter().filter(|share| which(&share.key) && engine.unshare(&share.key)).count()
+}
+
+/// Tells the user and the trackers of sources that changed under this node; the engine has stopped serving them.
+/// `told` are those known already.
+pub(super) fn withdraw_changed(core: &Core, told: &mut BTreeSet<EngineKey>) {
+    let shares = core.peer.running().map(|engine| engine.shares()).unwrap_or_default();
+    told.retain(|key| shares.iter().any(|share| share.key == *key && share.changed.is_some()));
+    for share in shares {
+        let Some(why) = share.changed else { continue };
+        if !told.insert(share.key.clone()) {
+            continue;
+        }
+        core.notices.tell(&format!(
+            "{} is not shared any more: {why}; upload it again to share it as it is now",
+            share.key
+        ));
+        let Ok(group) = group_id(&share.key.group) else { continue };
+        let command = Command::StopShare { file: FileKey { group, name: share.key.name } };
+        if let Err(fault) = core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+            tracing::info!("the trackers do not know yet: {fault}");
+        }
+    }
 }
 
 fn ask_done(core: &Core, command: Command) -> Result<((), String), Fault> {

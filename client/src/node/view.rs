@@ -23,6 +23,7 @@ pub(crate) fn transfer(key: &FileKey, progress: &Progress, paused_because: Optio
         duplicate_bytes: progress.duplicate_bytes,
         rate: progress.rate,
         peers: progress.peers,
+        pieces_only: false,
         sequential_passes: progress.sequential_passes,
         limited_by: progress.limited_by.to_string(),
         proven_ms: progress.proven_after.map(whole_ms),

@@ -13,6 +13,7 @@ mod assist;
 mod watch;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
@@ -100,6 +101,7 @@ fn read_lines(
             Ok(Next::Line) => {}
             Err(fault) => screen.fault(&fault),
         }
+        interrupt.nothing_to_end();
         if interrupt.take() {
             // The signal broke the connection so that the line ended; the next line needs a fresh one.
             *link = open_link(plan, door)?;
@@ -134,9 +136,14 @@ fn one_line(
     }
     let typed = match Typed::try_parse_from(&words) {
         Ok(typed) => typed,
-        Err(error) => {
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             screen.data(&error.to_string());
             return Ok(Next::Line);
+        }
+        Err(error) => {
+            let message = error.to_string();
+            let message = message.trim_start_matches("error: ").trim_end();
+            return Err(Fault::new(Exit::Usage, message).fix("`help` shows the commands"));
         }
     };
     match typed.words {

@@ -42,6 +42,9 @@ pub(crate) fn summary(transfer: &Transfer) -> String {
     parts.extend(clock("proven", transfer.proven_ms));
     parts.extend(clock("durable", transfer.durable_ms));
     parts.push(format!("limited by {}", transfer.limited_by));
+    if transfer.pieces_only {
+        parts.push("only its pieces are proven, since the uploader gave no SHA-1 of the whole".into());
+    }
     if transfer.sequential_passes > 0 {
         parts.push("proven by a pass over the whole, since the uploader's chain was missing or wrong".into());
     }
@@ -78,6 +81,7 @@ pub(crate) mod tests {
             duplicate_bytes: 0,
             rate: 1_210_438_942,
             peers: 3,
+            pieces_only: false,
             sequential_passes: 0,
             limited_by: "network".into(),
             proven_ms: None,

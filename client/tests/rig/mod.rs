@@ -8,6 +8,7 @@
 //! Invariant: whatever was started is ended by its process id when its value is dropped. Nothing sleeps: what must be
 //! waited for is a line on stdout or the end of a process.
 #![allow(dead_code, reason = "each test file uses the part that it needs")]
+#![allow(clippy::unwrap_used, reason = "a rig that cannot be set up is a failed test")]
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
