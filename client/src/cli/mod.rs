@@ -46,6 +46,21 @@ pub(crate) struct Typed {
     pub(crate) options: options::LineOptions,
 }
 
+impl Typed {
+    /// The command that reads a line of the prompt: without `serve`, which is for the command line.
+    pub(crate) fn grammar() -> clap::Command {
+        Typed::command().mut_subcommand("serve", |serve| serve.hide(true))
+    }
+
+    /// Reads the words of a line.
+    ///
+    /// # Errors
+    /// clap's message, as [`Cli::read`].
+    pub(crate) fn read(words: &[String]) -> Result<Typed, clap::Error> {
+        Typed::from_arg_matches(&Typed::grammar().try_get_matches_from(words)?)
+    }
+}
+
 /// Options that shape the node; a front end of a running node cannot change them.
 const NODE_OPTIONS: [(&str, &str); 6] = [
     ("listen", "--listen"),

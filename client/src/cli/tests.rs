@@ -8,7 +8,6 @@ use clap::error::ErrorKind;
 use super::options::{Color, Io, Listen, Options};
 use super::words::{Policy, Words};
 use super::{Cli, Typed};
-use clap::Parser as _;
 
 fn read(line: &str) -> Result<Cli, clap::Error> {
     Cli::read(std::iter::once("client").chain(line.split_whitespace()).map(OsString::from))
@@ -92,11 +91,12 @@ fn what_was_typed_beats_what_was_configured() {
 
 #[test]
 fn a_line_of_the_prompt_has_the_same_words() {
-    let typed = Typed::try_parse_from(["pause", "g", "f"]).unwrap();
-    assert_eq!(typed.words, Words::Pause { group_id: "g".into(), file_name: "f".into() });
-    assert!(
-        Typed::try_parse_from(["download_file", "g", "f", "d", "--overwrite"]).unwrap().options.overwrite
-    );
-    assert_eq!(Typed::try_parse_from(["help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
-    assert_eq!(Typed::try_parse_from(["help", "pause"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
+    let typed = |line: &str| Typed::read(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+    let pause = Words::Pause { group_id: "g".into(), file_name: "f".into() };
+    assert_eq!(typed("pause g f").unwrap().words, pause);
+    assert!(typed("download_file g f d --overwrite").unwrap().options.overwrite);
+    for help in ["help", "help pause"] {
+        assert_eq!(typed(help).unwrap_err().kind(), ErrorKind::DisplayHelp);
+    }
+    assert!(!typed("help").unwrap_err().to_string().contains("serve "));
 }

@@ -8,6 +8,7 @@ use tracker::api::{FileKey, GroupId, UserId};
 use super::ending::Ending;
 use super::notices::Notices;
 use super::peer::Peer;
+use super::registry::Registry;
 use super::state::StateDir;
 use super::trackers::TrackerLink;
 use crate::exit::{Exit, Fault};
@@ -21,6 +22,8 @@ pub(super) struct Core {
     pub(super) peer: Arc<Peer>,
     /// The trackers.
     pub(super) trackers: TrackerLink,
+    /// What is shared for whom.
+    pub(super) registry: Registry,
     /// What nobody asked for.
     pub(super) notices: Notices,
     /// The node's end.
@@ -37,13 +40,25 @@ impl Core {
         let named = plan.trackers.clone();
         let peer = Arc::new(Peer::new(plan, Arc::clone(&state))?);
         let trackers = TrackerLink::new(named, Arc::clone(&state), Arc::clone(&peer))?;
-        Ok(Core { state, peer, trackers, notices: Notices::default(), ending: Arc::default() })
+        Ok(Core {
+            state,
+            peer,
+            trackers,
+            registry: Registry::default(),
+            notices: Notices::default(),
+            ending: Arc::default(),
+        })
     }
 }
 
 /// The key by which the engine knows a file of the trackers.
 pub(super) fn engine_key(key: &FileKey) -> EngineKey {
     EngineKey { group: key.group.to_string(), name: key.name.clone() }
+}
+
+/// The key by which the trackers know a file of the engine; `None` for a group that cannot be one of theirs.
+pub(super) fn api_key(key: &EngineKey) -> Option<FileKey> {
+    GroupId::new(&key.group).ok().map(|group| FileKey { group, name: key.name.clone() })
 }
 
 /// A group's name, checked.

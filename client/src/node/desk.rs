@@ -89,16 +89,9 @@ impl Desk {
     }
 
     fn login(&self, user: &str, password: &Secret) -> Result<Answer, Fault> {
-        let id = user_id(user)?;
-        let before = self.core.trackers.user();
-        let message = self.core.trackers.login(id, password)?;
-        if before.is_some_and(|before| before != user) {
-            let count = shares::unserve(&self.core, |_| true);
-            if count > 0 {
-                self.core.notices.tell(&format!("{count} files of the user before are not shared any more"));
-            }
-        }
+        let message = self.core.trackers.login(user_id(user)?, password)?;
         self.downloads.belong_to(Some(user));
+        shares::belong_to(&self.core, user, &self.downloads.of(user))?;
         Ok(Answer::Said { message })
     }
 
@@ -108,7 +101,7 @@ impl Desk {
             return told;
         }
         self.core.trackers.forget_session();
-        shares::unserve(&self.core, |_| true);
+        self.core.peer.trust_nobody()?;
         self.downloads.belong_to(None);
         told
     }
@@ -125,7 +118,7 @@ impl Desk {
 
     fn leave(&self, group: &str) -> Result<Answer, Fault> {
         let told = self.told(Command::LeaveGroup { group: group_id(group)? })?;
-        shares::unserve(&self.core, |served| served.group == group);
+        shares::unserve(&self.core, |key| key.group.as_str() == group);
         Ok(told)
     }
 
@@ -152,8 +145,8 @@ impl Desk {
 
     fn remove_file(&self, at: &FileAt) -> Result<Answer, Fault> {
         let key = at.key()?;
-        let told = self.told(Command::RemoveFile { file: key })?;
-        shares::unserve(&self.core, |served| served.group == at.group && served.name.as_str() == at.file);
+        let told = self.told(Command::RemoveFile { file: key.clone() })?;
+        shares::unserve(&self.core, |served| *served == key);
         Ok(told)
     }
 

@@ -16,6 +16,7 @@ use tracker::api::FileKey;
 use super::core::{Core, engine_key};
 use super::describe::{self, Description};
 use super::events::Events;
+use super::registry::Shared;
 use super::{keeper, view};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Event};
@@ -31,8 +32,8 @@ pub(super) struct Entry {
     pub(super) destination: PathBuf,
     /// Whose it is.
     pub(super) user: String,
-    /// Whether only its pieces can be proven.
-    pieces_only: bool,
+    /// What proves it.
+    proof: FileProof,
     /// The engine's part.
     pub(super) download: Download,
     /// Why the node paused it, when it did.
@@ -47,13 +48,20 @@ impl Entry {
 
     fn transfer_at(&self, progress: &Progress) -> Transfer {
         let transfer = view::transfer(&engine_key(&self.key), progress, lock(&self.held_back).as_deref());
-        Transfer { pieces_only: self.pieces_only, ..transfer }
+        Transfer { pieces_only: matches!(self.proof, FileProof::PiecesOnly(_)), ..transfer }
     }
 
     /// Goes on, whoever had paused it.
     pub(super) fn release(&self) {
         *lock(&self.held_back) = None;
         self.download.resume();
+    }
+
+    /// The share that it has become, once it is complete; `None` for one that could not be recognised by its hash.
+    pub(super) fn shared(&self) -> Option<Shared> {
+        let FileProof::Whole(content) = self.proof else { return None };
+        let path = self.download.progress().path;
+        Some(Shared { key: self.key.clone(), user: self.user.clone(), path, content })
     }
 
     fn has_ended(&self) -> bool {
@@ -116,7 +124,7 @@ impl Downloads {
             key: wish.key.clone(),
             destination: wish.destination.clone(),
             user,
-            pieces_only: matches!(manifest.proof(), FileProof::PiecesOnly(_)),
+            proof: manifest.proof(),
             download,
             held_back: Mutex::default(),
         });
@@ -176,6 +184,11 @@ impl Downloads {
     pub(super) fn rows(&self) -> Vec<Transfer> {
         let entries = lock(&self.entries).clone();
         entries.iter().map(|entry| entry.transfer()).collect()
+    }
+
+    /// The files that a user fetches or has fetched here.
+    pub(super) fn of(&self, user: &str) -> Vec<FileKey> {
+        lock(&self.entries).iter().filter(|entry| entry.user == user).map(|entry| entry.key.clone()).collect()
     }
 
     /// Takes a file off the list.

@@ -146,8 +146,9 @@ impl Keeper {
 
     /// Tells the trackers that all of it is here, as often as it takes.
     fn complete(&self) {
-        let transfer = self.entry.transfer();
-        self.core.notices.tell(&format!("{} is complete: {}", self.entry.key, transfer.path.display()));
+        let path = self.entry.download.progress().path;
+        self.core.notices.tell(&format!("{} is complete: {}", self.entry.key, path.display()));
+        self.entry.shared().into_iter().for_each(|shared| self.core.registry.add(shared));
         let mut pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
         loop {
             let command = Command::UpdatePieces { file: self.entry.key.clone(), gained: Gained::Complete };

@@ -4,7 +4,8 @@
 //!   front ends ══ Unix socket ══► socket ──► desk ──┬──► shares ─────┐
 //!                                   │               ├──► downloads ──┼──► core ──┬──► trackers (one link)
 //!                 notices ◄─────────┘               │      keeper ───┘           └──► peer (the engine)
-//!                                        pulse ─────┘   describe, schedule, view      state (directory, lock)
+//!                                        pulse ─────┘   describe, schedule, view      registry (what is shared)
+//!                                                                                      state (directory, lock)
 //! ```
 //!
 //! Threads: one accepts front ends, one serves each of them, one keeps each download supplied, one tells the trackers
@@ -23,6 +24,7 @@ mod keeper;
 mod notices;
 mod peer;
 mod pulse;
+mod registry;
 mod running;
 mod schedule;
 mod shares;

@@ -11,7 +11,7 @@ use engine::error::StartError;
 use engine::proto::ticket::{PeerKey, SecretKey, TrackerKey};
 
 use super::state::StateDir;
-use crate::exit::Fault;
+use crate::exit::{Exit, Fault};
 use crate::lock::lock;
 use crate::plan::NodePlan;
 
@@ -83,6 +83,20 @@ impl Peer {
         if let Some(engine) = &running.engine {
             engine.trust(trust.key, trust.clock_offset_s);
         }
+    }
+
+    /// Lets no ticket count until [`Peer::trust`] is called again: nobody new is served.
+    ///
+    /// # Errors
+    /// A fault when the system gives no random bytes.
+    pub(crate) fn trust_nobody(&self) -> Result<(), Fault> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| {
+            Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
+        })?;
+        // The secret half is gone with this call: nobody can sign under this key.
+        self.trust(Trust { key: SecretKey::from_seed(&seed).tracker_key(), clock_offset_s: 0 });
+        Ok(())
     }
 
     /// What the trackers are told about where this node listens; `local` is the address that we have towards them.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use engine::proto::manifest::{FileKey as EngineKey, FileName};
 use engine::proto::units::PIECE_BYTES;
@@ -13,8 +14,9 @@ use tracker::api::limits::PIECES_PER_MESSAGE;
 use tracker::api::request::Command;
 use tracker::api::{FileKey, GroupId};
 
-use super::core::{Core, engine_key, group_id};
+use super::core::{Core, api_key, engine_key, group_id};
 use super::events::Events;
+use super::registry::Shared;
 use super::trackers::Urgency;
 use crate::clock;
 use crate::exit::{Exit, Fault};
@@ -27,7 +29,7 @@ use crate::front::protocol::{Answer, Event};
 pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>) -> Result<Answer, Fault> {
     let group = group_id(group)?;
     let name = name_of(path)?;
-    core.trackers.require_user()?;
+    let user = core.trackers.require_user()?;
     let total_bytes = path.metadata().map_err(|error| Fault::io("read", path, &error))?.len();
     refuse_too_many_pieces(path, total_bytes)?;
     refuse_strangers(core, &group)?;
@@ -50,6 +52,8 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
     core.trackers.ask::<IgnoredAny>(command, Urgency::Asked)?;
     let key = FileKey { group, name };
     engine.share(engine_key(&key), hashed);
+    let content = manifest.proof().id();
+    core.registry.add(Shared { key: key.clone(), user, path: path.to_owned(), content });
     Ok(Answer::Uploaded {
         group: key.group.to_string(),
         file,
@@ -65,15 +69,74 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
 /// # Errors
 /// The trackers' refusal; it is not served any more all the same.
 pub(super) fn stop(core: &Core, key: &FileKey) -> Result<String, Fault> {
-    unserve(core, |served| served.group == *key.group.as_str() && served.name == key.name);
+    unserve(core, |served| served == key);
     let ((), message) = ask_done(core, Command::StopShare { file: key.clone() })?;
     Ok(message)
 }
 
-/// Serves nothing any more of what `which` chooses.
-pub(super) fn unserve(core: &Core, which: impl Fn(&EngineKey) -> bool) -> usize {
-    let Some(engine) = core.peer.running() else { return 0 };
-    engine.shares().iter().filter(|share| which(&share.key) && engine.unshare(&share.key)).count()
+/// Serves nothing any more of what `which` chooses, and forgets it.
+pub(super) fn unserve(core: &Core, which: impl Fn(&FileKey) -> bool) {
+    core.registry.forget(&which);
+    let Some(engine) = core.peer.running() else { return };
+    for share in engine.shares() {
+        if api_key(&share.key).is_some_and(|key| which(&key)) {
+            // It may have gone by itself meanwhile.
+            let _ = engine.unshare(&share.key);
+        }
+    }
+}
+
+/// Serves what belongs to `user` (and what they are fetching) and nothing else: what others shared here is taken down,
+/// what this user shared before is hashed again in the background and served if it is still the same.
+///
+/// # Errors
+/// A fault when the system gives no thread.
+pub(super) fn belong_to(core: &Arc<Core>, user: &str, fetching: &[FileKey]) -> Result<(), Fault> {
+    let Some(engine) = core.peer.running() else { return Ok(()) };
+    let own = core.registry.of(user);
+    let served = engine.shares();
+    for share in &served {
+        let keys = own.iter().map(|known| &known.key).chain(fetching);
+        if !keys.into_iter().any(|key| engine_key(key) == share.key) {
+            // As above.
+            let _ = engine.unshare(&share.key);
+        }
+    }
+    let is_served = |known: &Shared| served.iter().any(|share| share.key == engine_key(&known.key));
+    let missing: Vec<Shared> = own.into_iter().filter(|known| !is_served(known)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let core = Arc::clone(core);
+    std::thread::Builder::new()
+        .name("rehash".into())
+        .spawn(move || missing.iter().for_each(|shared| bring_back(&core, shared)))
+        .map(drop)
+        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+}
+
+fn bring_back(core: &Core, shared: &Shared) {
+    let Some(engine) = core.peer.running() else { return };
+    let still_wanted = || {
+        let here = core.trackers.user().as_deref() == Some(shared.user.as_str());
+        here && !core.ending.is_over() && core.registry.of(&shared.user).contains(shared)
+    };
+    if !still_wanted() {
+        return;
+    }
+    let why = match engine.hash_file(&shared.path, shared.key.name.clone(), &|_| {}) {
+        Ok(hashed) if hashed.manifest().proof().id() == shared.content => {
+            if still_wanted() {
+                engine.share(engine_key(&shared.key), hashed);
+                core.notices.tell(&format!("{} is shared again", shared.key));
+            }
+            return;
+        }
+        Ok(_) => format!("{} is another file now", shared.path.display()),
+        Err(error) => error.to_string(),
+    };
+    core.registry.forget(|key| *key == shared.key);
+    tell_withdrawn(core, shared.key.clone(), &why);
 }
 
 /// Tells the user and the trackers of sources that changed under this node; the engine has stopped serving them.
@@ -86,15 +149,18 @@ pub(super) fn withdraw_changed(core: &Core, told: &mut BTreeSet<EngineKey>) {
         if !told.insert(share.key.clone()) {
             continue;
         }
-        core.notices.tell(&format!(
-            "{} is not shared any more: {why}; upload it again to share it as it is now",
-            share.key
-        ));
-        let Ok(group) = group_id(&share.key.group) else { continue };
-        let command = Command::StopShare { file: FileKey { group, name: share.key.name } };
-        if let Err(fault) = core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
-            tracing::info!("the trackers do not know yet: {fault}");
+        if let Some(key) = api_key(&share.key) {
+            tell_withdrawn(core, key, &why);
         }
+    }
+}
+
+fn tell_withdrawn(core: &Core, key: FileKey, why: &str) {
+    core.notices
+        .tell(&format!("{key} is not shared any more: {why}; upload it again to share it as it is now"));
+    if let Err(fault) = core.trackers.ask::<IgnoredAny>(Command::StopShare { file: key }, Urgency::Background)
+    {
+        tracing::info!("the trackers do not know yet: {fault}");
     }
 }
 

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory;
 use rustyline::completion::{Completer, Pair};
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
@@ -28,10 +27,10 @@ pub(super) struct Assist {
 impl Assist {
     /// Completes paths from `directory` on.
     pub(super) fn new(directory: PathBuf) -> Assist {
-        let commands = Typed::command()
+        let commands = Typed::grammar()
             .get_subcommands()
+            .filter(|command| !command.is_hide_set())
             .map(|command| command.get_name().to_owned())
-            .filter(|name| name != "serve")
             .chain(["help".to_owned()])
             .collect();
         Assist { commands, directory }

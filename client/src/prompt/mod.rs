@@ -12,7 +12,6 @@
 mod assist;
 mod watch;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -134,7 +133,7 @@ fn one_line(
     if words.is_empty() {
         return Ok(Next::Line);
     }
-    let typed = match Typed::try_parse_from(&words) {
+    let typed = match Typed::read(&words) {
         Ok(typed) => typed,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             screen.data(&error.to_string());
