@@ -2,6 +2,8 @@
 
 mod rig;
 
+use rustix::process::Signal;
+
 use rig::Rig;
 
 #[test]
@@ -56,7 +58,7 @@ fn options_of_the_node_are_refused_to_a_front_end() {
 fn a_signal_ends_a_serving_node_well() {
     let rig = Rig::without_tracker();
     let home = rig.home("a");
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+    for signal in [Signal::TERM, Signal::INT] {
         let mut node = home.serve(&[]);
         node.signal(signal);
         assert_eq!(node.wait(), Some(0));

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{figures, to_stderr, transfer};
+use super::streams::to_stderr;
+use super::{figures, transfer};
 use crate::front::protocol::Event;
 use crate::front::rows::{State, Transfer};
 use crate::limits;

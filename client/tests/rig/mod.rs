@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The client's binary.
@@ -195,7 +196,7 @@ impl Node {
     }
 
     /// Sends a signal.
-    pub(crate) fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: Signal) {
         send(self.child.id(), signal);
     }
 
@@ -216,14 +217,10 @@ impl Drop for Node {
     }
 }
 
-/// Sends a signal to a process of ours.
-pub(crate) fn send(pid: u32, signal: i32) {
-    let pid = libc::pid_t::try_from(pid).unwrap();
-    #[allow(unsafe_code, reason = "the standard library can only kill")]
-    // SAFETY: `kill` takes plain numbers and touches no memory; the process is a child that was not waited for yet, so
-    // its id is still its own.
-    let sent = unsafe { libc::kill(pid, signal) };
-    assert_eq!(sent, 0, "no process {pid}");
+/// Sends a signal to a process of ours that was not waited for yet.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 fn end(child: &mut Child) {
