@@ -89,6 +89,16 @@ fn the_state_is_private() {
 }
 
 #[test]
+fn a_prompt_ends_with_1_when_its_node_goes_away() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let node = home.serve(&[]);
+    let mut prompt = home.open_prompt();
+    node.kill();
+    assert_eq!(prompt.wait(), Some(1));
+}
+
+#[test]
 fn a_prompt_reads_lines_and_attaches_to_a_running_node() {
     let rig = Rig::without_tracker();
     let home = rig.home("a");

@@ -229,6 +229,18 @@ fn the_session_outlives_the_process_until_logout() {
 }
 
 #[test]
+fn without_its_tracker_a_node_stays_and_says_so() {
+    let mut rig = Rig::new();
+    let (home, node) = rig.user("alice");
+    rig.kill_tracker();
+    let ended = home.run(["list_groups"]).expect(7);
+    assert!(ended.err.contains("no tracker can be reached"), "{}", ended.err);
+    let status = home.run(["status"]).expect(0);
+    assert!(status.out.contains("alice") && status.out.contains("waits for a tracker"), "{}", status.out);
+    assert!(status.out.contains(&node.address.to_string()));
+}
+
+#[test]
 fn a_prompt_fetches_in_the_background() {
     let rig = Rig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);

@@ -166,6 +166,18 @@ impl Home {
         outcome(child)
     }
 
+    /// Starts a prompt that reads from a pipe which stays open, and waits for what the line `status` answers.
+    pub(crate) fn open_prompt(&self) -> Node {
+        use std::io::Write;
+        let mut command = self.command(std::iter::empty::<&str>());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"status\n").unwrap();
+        let line = first_line(&mut child);
+        assert!(line.starts_with("node"), "{line}");
+        Node { child, address: ([0, 0, 0, 0], 0).into() }
+    }
+
     /// Starts the node, and waits until it listens.
     pub(crate) fn serve(&self, options: &[&str]) -> Node {
         let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
@@ -200,8 +212,9 @@ impl Node {
         send(self.child.id(), signal);
     }
 
-    /// Waits for its end, and gives the exit code.
+    /// Waits for its end, and gives the exit code; what it reads from stays open until then.
     pub(crate) fn wait(&mut self) -> Option<i32> {
+        let _stdin = self.child.stdin.take();
         self.child.wait().unwrap().code()
     }
 
@@ -245,9 +258,14 @@ fn outcome(child: Child) -> Ended {
 /// Starts a process and reads the first line of its stdout; the rest is read and dropped, so that it never blocks.
 fn started(command: &mut Command) -> (Child, String) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let line = first_line(&mut child);
+    (child, line)
+}
+
+fn first_line(child: &mut Child) -> String {
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-    (child, line.trim_end().to_owned())
+    line.trim_end().to_owned()
 }
