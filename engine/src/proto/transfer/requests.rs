@@ -37,18 +37,18 @@ impl Transfer {
     pub(super) fn give_up_on(&mut self, connection: ConnectionId) {
         let Some(open) = self.open_connection(connection) else { return };
         open.stalled = true;
-        let owed = open.owes.keys().copied().collect();
-        self.take_back(connection, owed);
-    }
-
-    /// Cancels what a connection owes, so that others can be asked for it. `pieces` ascend.
-    fn take_back(&mut self, connection: ConnectionId, mut pieces: Vec<PieceIndex>) {
-        let Some(open) = self.open_connection(connection) else { return };
-        pieces
-            .retain(|index| open.owes.get_mut(index).is_some_and(|owed| std::mem::take(&mut owed.expected)));
-        for index in &pieces {
+        let owed: Vec<PieceIndex> = open.owes.keys().copied().collect();
+        for index in &owed {
             self.picker.abandoned(connection, *index);
         }
+        self.cancel(connection, owed);
+    }
+
+    /// Cancels pieces that a connection owes, given in ascending order.
+    fn cancel(&mut self, connection: ConnectionId, mut pieces: Vec<PieceIndex>) {
+        let Some(open) = self.open_connection(connection) else { return };
+        let was_expected = |owed: &mut Owed| std::mem::take(&mut owed.expected);
+        pieces.retain(|index| open.owes.get_mut(index).is_some_and(was_expected));
         for (first, count) in picker::requests(&pieces, REQUEST_MAX_PIECES) {
             self.actions.push(Action::Send { connection, message: Message::Cancel { first, count } });
         }
@@ -73,12 +73,8 @@ impl Transfer {
         let count = room.min(OUTSTANDING_MAX_PIECES.saturating_sub(open.window.in_flight()));
         let idle = open.owes.is_empty();
         let mut picked = self.pick(connection, avoid, count);
-        if picked.is_empty() && idle {
-            if self.take_over_for(now, connection) {
-                picked = self.pick(connection, avoid, count);
-            } else {
-                picked.extend(self.pick_duplicate(now, connection));
-            }
+        if picked.is_empty() && idle && !self.cancel_at_slowest(now, connection) {
+            picked.extend(self.pick_duplicate(now, connection));
         }
         self.request(now, connection, picked);
     }
@@ -116,8 +112,9 @@ impl Transfer {
         self.connections.values().any(elsewhere).then_some(index)
     }
 
-    /// Takes back the later half of what the slowest connection owes, if `idle` is faster; whether it did.
-    fn take_over_for(&mut self, now: Moment, idle: ConnectionId) -> bool {
+    /// Cancels the later half of what the slowest connection owes, if `idle` is faster; whether it did. A piece goes to
+    /// another connection only when its rejection has come: what was on its way already is not sent twice.
+    fn cancel_at_slowest(&mut self, now: Moment, idle: ConnectionId) -> bool {
         let Some(own_rate) = self.rate(now, idle).filter(|rate| *rate > 0) else { return false };
         let mut slowest = None;
         for (connection, open) in others(&mut self.connections, idle) {
@@ -140,7 +137,7 @@ impl Transfer {
         let kept = (by_order.len() / 2).max(UNDER_WAY_PIECES);
         let mut pieces: Vec<PieceIndex> = by_order[kept..].iter().map(|(_, index)| *index).collect();
         pieces.sort_unstable();
-        self.take_back(connection, pieces);
+        self.cancel(connection, pieces);
         true
     }
 
