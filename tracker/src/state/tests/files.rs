@@ -77,7 +77,8 @@ fn what_one_uploader_left_unsaid_does_not_make_another_file() {
         assert_eq!(rig.act(&bob, put(&f, same)), Ok(Outcome::Uploaded { new_file: false }));
     }
     let other_proof = ManifestEnd { proof: FileProof::Whole(Digest([6; 20])), ..whole.clone() };
-    for other in [sized(piece + 8), other_proof, manifest(1, 3)] {
+    let other_pieces = ManifestEnd { part: manifest(2, 2).part, ..whole.clone() };
+    for other in [sized(piece + 8), other_proof, other_pieces, manifest(1, 3)] {
         assert_eq!(rig.act(&bob, put(&f, other)), Err(Refusal::OtherContent(f.clone())));
     }
     let listed = rig.queries().file(&f).unwrap();
@@ -207,6 +208,14 @@ fn parts_come_in_order_and_the_first_begins_anew() {
         rig.act(&bob, action).unwrap();
     }
     assert_eq!(rig.queries().holders(&f).len(), 2);
+    let mut differing = digests(2 * ROW + 1);
+    differing[5] = Digest([255; 20]);
+    let answers = in_parts(&f, "other", &differing, None).into_iter().map(|action| rig.act(&bob, action));
+    assert_eq!(answers.last(), Some(Err(Refusal::OtherContent(f.clone()))), "a difference in the first part");
+    let again = digests(2 * ROW + 1);
+    for action in in_parts(&f, "other", &again, None) {
+        rig.act(&bob, action).unwrap();
+    }
     rig.act(&alice, Action::RemoveFile { file: f }).unwrap();
     assert_eq!(rows_in(&rig, Table::Manifests), 0, "no row of a removed or doubled manifest is left");
     assert_eq!(rows_in(&rig, Table::Uploads), 0);
