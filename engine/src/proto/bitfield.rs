@@ -128,6 +128,26 @@ impl Bitfield {
         was
     }
 
+    /// The first piece at or after `from` that is in this set and in `other`.
+    ///
+    /// # Panics
+    /// When the two sets are not of the same file.
+    #[must_use]
+    pub fn next_common(&self, other: &Bitfield, from: PieceIndex) -> Option<PieceIndex> {
+        assert_eq!(self.pieces, other.pieces, "sets of two files");
+        let first = word_of(from);
+        let mut mask = u64::MAX << (from.0 % WORD_BITS);
+        for (at, (a, b)) in self.words.iter().zip(&other.words).enumerate().skip(first) {
+            let common = a & b & mask;
+            if common != 0 {
+                let word = u32::try_from(at).expect("a word holds 64 of at most 2^32 pieces");
+                return Some(PieceIndex(word * WORD_BITS + common.trailing_zeros()));
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+
     /// The pieces in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.words.iter().zip(0u32..).flat_map(|(&word, at)| {
@@ -180,6 +200,10 @@ mod tests {
             }
             prop_assert_eq!(field.iter().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(field.count().as_usize(), model.len());
+            let all = Bitfield::full(PieceCount(pieces));
+            for from in (0..pieces).map(PieceIndex) {
+                prop_assert_eq!(field.next_common(&all, from), model.range(from..).next().copied());
+            }
             prop_assert_eq!(Bitfield::from_bytes(&field.to_bytes(), PieceCount(pieces)), Ok(field));
         }
     }

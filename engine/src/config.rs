@@ -1,0 +1,60 @@
+//! What an engine is started with.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::str::FromStr;
+
+use crate::hash::HashKind;
+use crate::proto::ticket::SecretKey;
+
+/// Which back end moves bytes between sockets and memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoChoice {
+    /// io_uring where the kernel and the container allow it, else epoll; one line of log says which.
+    #[default]
+    Auto,
+    /// io_uring, or fail.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Not a name of a back end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the back ends are auto, uring and epoll")]
+pub struct UnknownIo;
+
+impl FromStr for IoChoice {
+    type Err = UnknownIo;
+
+    fn from_str(name: &str) -> Result<IoChoice, UnknownIo> {
+        match name {
+            "auto" => Ok(IoChoice::Auto),
+            "uring" => Ok(IoChoice::Uring),
+            "epoll" => Ok(IoChoice::Epoll),
+            _ => Err(UnknownIo),
+        }
+    }
+}
+
+/// What an engine is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where peers connect; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The back end.
+    pub io: IoChoice,
+    /// The hashing; `None`: the fastest that this CPU has.
+    pub hash: Option<HashKind>,
+    /// Threads that receive, verify and write; `None`: one a core, at most [`WORKERS_MAX`].
+    pub workers: Option<NonZeroUsize>,
+    /// Bytes a second that all peers together may fetch from this node.
+    pub limit_up: Option<NonZeroU64>,
+    /// Bytes a second that all downloads together may fetch.
+    pub limit_down: Option<NonZeroU64>,
+    /// This node's key.
+    pub secret: SecretKey,
+}
+
+/// Most worker threads that `workers: None` starts: more than this many cores are never the limit of a network card.
+pub const WORKERS_MAX: usize = 16;

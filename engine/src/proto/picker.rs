@@ -1,0 +1,273 @@
+//! Which piece to ask whom for next.
+//!
+//! From peers that have a part of the file: the rarest first, so that no piece dies out. From peers that have all of it:
+//! runs, which a disk reads well, that start at a random piece which no partial holder has, so that leechers come by
+//! different pieces and have something to trade.
+//!
+//! Invariant: a piece that is not held yet is in exactly one place: needed, or in flight with at least one holder, or in
+//! flight and landed (being verified and written).
+
+use std::collections::BTreeMap;
+
+use super::bitfield::Bitfield;
+use super::limits::{ENDGAME_MIN_PIECES, ENDGAME_SHARE};
+use super::units::{PieceCount, PieceIndex, PieceRange};
+
+/// One connection of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Candidates that are looked at for the rarest: exact for files up to 2 GiB, a sample at a random place in larger ones.
+const RAREST_SAMPLE: usize = 4_096;
+
+/// Candidates that are looked at for one that no partial holder has.
+const START_SAMPLE: usize = 256;
+
+/// The pieces of one file on their way from missing to held.
+#[derive(Debug)]
+pub struct PiecePicker {
+    needed: Bitfield,
+    everything: Bitfield,
+    partial_holders: Vec<u16>,
+    flights: BTreeMap<PieceIndex, Flight>,
+    duplicates_left: u32,
+    random: fastrand::Rng,
+}
+
+#[derive(Debug, Default)]
+struct Flight {
+    /// Who was asked: one connection, or two at the end.
+    asked: Vec<ConnectionId>,
+    landed: bool,
+}
+
+/// What a piece that arrived is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landing {
+    /// It was missing: verify it.
+    Wanted,
+    /// It is here already, or being verified.
+    Duplicate,
+}
+
+impl PiecePicker {
+    /// All of `needed` is missing. The same seed makes the same choices.
+    #[must_use]
+    pub fn new(needed: Bitfield, seed: u64) -> PiecePicker {
+        let pieces = needed.pieces();
+        PiecePicker {
+            duplicates_left: (needed.count().0 / ENDGAME_SHARE).max(ENDGAME_MIN_PIECES),
+            partial_holders: vec![0; pieces.as_usize()],
+            everything: Bitfield::full(pieces),
+            needed,
+            flights: BTreeMap::new(),
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Counts a piece that a partial holder announced.
+    pub fn gained(&mut self, index: PieceIndex) {
+        let holders = &mut self.partial_holders[index.as_usize()];
+        *holders = holders.saturating_add(1);
+    }
+
+    /// Forgets pieces of a partial holder who has left, or is no longer a partial one.
+    pub fn lost(&mut self, had: impl IntoIterator<Item = PieceIndex>) {
+        for index in had {
+            let holders = &mut self.partial_holders[index.as_usize()];
+            *holders = holders.saturating_sub(1);
+        }
+    }
+
+    /// Pieces that nobody has been asked for.
+    #[must_use]
+    pub fn needed(&self) -> PieceCount {
+        self.needed.count()
+    }
+
+    /// Pieces that were asked for or are being verified.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Whether a piece has arrived and is being verified or written.
+    #[must_use]
+    pub fn anything_landed(&self) -> bool {
+        self.flights.values().any(|flight| flight.landed)
+    }
+
+    /// The first piece that is needed or in flight.
+    #[must_use]
+    pub fn first_missing(&self) -> Option<PieceIndex> {
+        let needed = self.needed.next_common(&self.everything, PieceIndex(0));
+        needed.into_iter().chain(self.flights.keys().next().copied()).min()
+    }
+
+    /// Whether `has` holds a piece that nobody has been asked for.
+    #[must_use]
+    pub fn wants_from(&self, has: &Bitfield) -> bool {
+        self.needed.next_common(has, PieceIndex(0)).is_some()
+    }
+
+    /// Takes up to `count` pieces for a connection whose peer has `has`. `cursor` is where its last run ended; `avoid` is
+    /// a piece that this peer should not be asked for. Ascending where they are a run.
+    pub fn pick(
+        &mut self,
+        connection: ConnectionId,
+        has: &Bitfield,
+        cursor: &mut Option<PieceIndex>,
+        avoid: Option<PieceIndex>,
+        count: u32,
+    ) -> Vec<PieceIndex> {
+        let spared = avoid.filter(|index| self.needed.remove(*index));
+        let picked =
+            if has.is_full() { self.pick_runs(has, cursor, count) } else { self.pick_rarest(has, count) };
+        for index in &picked {
+            self.flights.entry(*index).or_default().asked.push(connection);
+        }
+        if let Some(index) = spared {
+            self.needed.insert(index);
+        }
+        picked
+    }
+
+    fn pick_runs(&mut self, has: &Bitfield, cursor: &mut Option<PieceIndex>, count: u32) -> Vec<PieceIndex> {
+        let mut picked = Vec::new();
+        while picked.len() < count as usize {
+            let next = cursor.filter(|index| self.needed.has(*index)).or_else(|| self.random_start(has));
+            let Some(index) = next else { break };
+            self.needed.remove(index);
+            picked.push(index);
+            *cursor = index.0.checked_add(1).map(PieceIndex);
+        }
+        picked
+    }
+
+    /// A random needed piece, if possible one that no partial holder has.
+    fn random_start(&mut self, has: &Bitfield) -> Option<PieceIndex> {
+        let mut fallback = None;
+        for index in candidates(&self.needed, has, &mut self.random).take(START_SAMPLE) {
+            if self.partial_holders[index.as_usize()] == 0 {
+                return Some(index);
+            }
+            fallback = fallback.or(Some(index));
+        }
+        fallback
+    }
+
+    fn pick_rarest(&mut self, has: &Bitfield, count: u32) -> Vec<PieceIndex> {
+        let mut sample: Vec<(u16, usize, PieceIndex)> = candidates(&self.needed, has, &mut self.random)
+            .take(RAREST_SAMPLE)
+            .enumerate()
+            .map(|(order, index)| (self.partial_holders[index.as_usize()], order, index))
+            .collect();
+        sample.sort_unstable();
+        sample.truncate(count as usize);
+        let mut picked: Vec<PieceIndex> = sample.into_iter().map(|(_, _, index)| index).collect();
+        picked.iter().for_each(|index| {
+            self.needed.remove(*index);
+        });
+        picked.sort_unstable();
+        picked
+    }
+
+    /// Near the end: a piece that a connection owes which `lags`, and that this one may bring sooner. It costs one of the
+    /// few duplicates that a transfer may have.
+    pub fn pick_duplicate(
+        &mut self,
+        connection: ConnectionId,
+        has: &Bitfield,
+        lags: impl Fn(ConnectionId) -> bool,
+    ) -> Option<PieceIndex> {
+        if self.duplicates_left == 0 || self.needed.count().0 != 0 {
+            return None;
+        }
+        let (index, flight) = self.flights.iter_mut().find(|(index, flight)| {
+            !flight.landed && flight.asked.len() == 1 && lags(flight.asked[0]) && has.has(**index)
+        })?;
+        flight.asked.push(connection);
+        self.duplicates_left -= 1;
+        Some(*index)
+    }
+
+    /// The connection will not bring the piece: it is needed again, unless another connection owes it too.
+    pub fn abandoned(&mut self, connection: ConnectionId, index: PieceIndex) {
+        let Some(flight) = self.flights.get_mut(&index) else { return };
+        flight.asked.retain(|asked| *asked != connection);
+        if flight.asked.is_empty() && !flight.landed {
+            self.flights.remove(&index);
+            self.needed.insert(index);
+        }
+    }
+
+    /// A piece has arrived whole.
+    pub fn landed(&mut self, connection: ConnectionId, index: PieceIndex) -> Landing {
+        // A piece may come late, after the connection fell silent and the piece became needed again.
+        if self.needed.remove(index) {
+            self.flights.insert(index, Flight { asked: vec![connection], landed: true });
+            return Landing::Wanted;
+        }
+        match self.flights.get_mut(&index) {
+            Some(flight) if !flight.landed => {
+                flight.landed = true;
+                Landing::Wanted
+            }
+            _ => Landing::Duplicate,
+        }
+    }
+
+    /// A landed piece was not what it should be, or could not be written: it is needed again.
+    pub fn failed(&mut self, index: PieceIndex) {
+        if self.flights.remove(&index).is_some() {
+            self.needed.insert(index);
+        }
+    }
+
+    /// The piece is verified and written. Returns the connections that still owe it.
+    pub fn held(&mut self, index: PieceIndex) -> Vec<ConnectionId> {
+        self.needed.remove(index);
+        self.flights.remove(&index).map(|flight| flight.asked).unwrap_or_default()
+    }
+}
+
+/// The pieces in both sets, once round the file from a random place.
+fn candidates<'a>(
+    needed: &'a Bitfield,
+    has: &'a Bitfield,
+    random: &mut fastrand::Rng,
+) -> impl Iterator<Item = PieceIndex> + 'a {
+    let pieces = needed.pieces().0;
+    let start = if pieces == 0 { 0 } else { random.u32(0..pieces) };
+    let after = common_from(needed, has, PieceIndex(start));
+    let before = common_from(needed, has, PieceIndex(0)).take_while(move |index| index.0 < start);
+    after.chain(before)
+}
+
+fn common_from<'a>(
+    a: &'a Bitfield,
+    b: &'a Bitfield,
+    from: PieceIndex,
+) -> impl Iterator<Item = PieceIndex> + 'a {
+    let next = |from: PieceIndex| a.next_common(b, from);
+    std::iter::successors(next(from), move |index| {
+        index.0.checked_add(1).and_then(|from| next(PieceIndex(from)))
+    })
+}
+
+/// Joins picked pieces into the fewest requests of at most `most` pieces each.
+#[must_use]
+pub fn requests(picked: &[PieceIndex], most: u32) -> Vec<(PieceIndex, PieceCount)> {
+    let runs = PieceRange::joined(picked.iter().copied());
+    let cut = |run: PieceRange| {
+        let (first, last) = (run.first().0, run.last().0);
+        (first..=last)
+            .step_by(most as usize)
+            .map(move |start| (PieceIndex(start), PieceCount((last - start).min(most - 1) + 1)))
+    };
+    runs.into_iter().flat_map(cut).collect()
+}
+
+#[cfg(test)]
+#[path = "picker_tests.rs"]
+mod tests;

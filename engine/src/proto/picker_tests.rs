@@ -1,0 +1,152 @@
+//! The picker's invariant under random use, and its choices one by one.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const A: ConnectionId = ConnectionId(1);
+const B: ConnectionId = ConnectionId(2);
+
+fn picker(pieces: u32) -> PiecePicker {
+    PiecePicker::new(Bitfield::full(PieceCount(pieces)), 7)
+}
+
+fn set(pieces: u32, members: impl IntoIterator<Item = u32>) -> Bitfield {
+    let mut field = Bitfield::empty(PieceCount(pieces));
+    members.into_iter().for_each(|index| {
+        field.insert(PieceIndex(index));
+    });
+    field
+}
+
+fn all(pieces: u32) -> Bitfield {
+    Bitfield::full(PieceCount(pieces))
+}
+
+#[test]
+fn a_complete_peer_is_read_in_runs() {
+    let mut picker = picker(1_000);
+    let mut cursor = None;
+    let first = picker.pick(A, &all(1_000), &mut cursor, None, 8);
+    let second = picker.pick(A, &all(1_000), &mut cursor, None, 8);
+    assert!(requests(&first, 64).len() <= 2, "one run, or two where the file ends: {first:?}");
+    assert_eq!(second[0].0, (first[7].0 + 1) % 1_000, "the run goes on");
+}
+
+#[test]
+fn runs_start_at_what_no_partial_holder_has() {
+    let mut picker = picker(100);
+    (0..100).filter(|index| *index != 42).for_each(|index| picker.gained(PieceIndex(index)));
+    assert_eq!(picker.pick(A, &all(100), &mut None, None, 1), [PieceIndex(42)]);
+}
+
+#[test]
+fn a_partial_holder_gives_its_rarest() {
+    let mut picker = picker(100);
+    let has = set(100, [3, 50, 51, 90]);
+    for index in [3, 3, 50, 90, 90, 51] {
+        picker.gained(PieceIndex(index));
+    }
+    let picked: BTreeSet<_> = picker.pick(A, &has, &mut None, None, 2).into_iter().collect();
+    assert_eq!(picked, BTreeSet::from([PieceIndex(50), PieceIndex(51)]));
+    assert_eq!(picker.pick(A, &has, &mut None, None, 9).len(), 2, "never what the peer does not have");
+    assert!(!picker.wants_from(&has));
+}
+
+#[test]
+fn an_avoided_piece_stays_needed() {
+    let mut picker = picker(3);
+    let picked = picker.pick(A, &all(3), &mut None, Some(PieceIndex(1)), 9);
+    assert_eq!(picked.len(), 2);
+    assert_eq!(picker.pick(B, &all(3), &mut None, None, 9), [PieceIndex(1)]);
+}
+
+#[test]
+fn an_abandoned_piece_is_needed_again() {
+    let mut picker = picker(1);
+    picker.pick(A, &all(1), &mut None, None, 1);
+    assert_eq!(picker.needed(), PieceCount(0));
+    picker.abandoned(B, PieceIndex(0));
+    assert_eq!(picker.needed(), PieceCount(0), "B owed nothing");
+    picker.abandoned(A, PieceIndex(0));
+    assert_eq!(picker.needed(), PieceCount(1));
+}
+
+#[test]
+fn the_end_costs_few_duplicates() {
+    let mut picker = picker(10);
+    picker.pick(A, &all(10), &mut None, None, 9);
+    assert_eq!(picker.pick_duplicate(B, &all(10), |_| true), None, "one piece is still needed");
+    picker.pick(A, &all(10), &mut None, None, 1);
+    assert_eq!(picker.pick_duplicate(B, &all(10), |asked| asked != A), None, "only A owes, and does not lag");
+    let twice: Vec<_> =
+        std::iter::from_fn(|| picker.pick_duplicate(B, &all(10), |asked| asked == A)).collect();
+    assert_eq!(twice.len(), ENDGAME_MIN_PIECES as usize);
+    assert_eq!(picker.landed(A, twice[0]), Landing::Wanted);
+    assert_eq!(picker.landed(B, twice[0]), Landing::Duplicate);
+    assert_eq!(picker.held(twice[0]), [A, B]);
+}
+
+#[test]
+fn a_late_piece_is_welcome_once() {
+    let mut picker = picker(1);
+    picker.pick(A, &all(1), &mut None, None, 1);
+    picker.abandoned(A, PieceIndex(0));
+    assert_eq!(picker.landed(A, PieceIndex(0)), Landing::Wanted);
+    assert_eq!(picker.pick(B, &all(1), &mut None, None, 1), []);
+    picker.failed(PieceIndex(0));
+    assert_eq!(picker.pick(B, &all(1), &mut None, None, 1), [PieceIndex(0)]);
+}
+
+#[test]
+fn requests_join_runs_and_respect_the_most() {
+    let picked: Vec<_> = [0, 1, 2, 7, 8].map(PieceIndex).into();
+    let expected =
+        [(PieceIndex(0), PieceCount(2)), (PieceIndex(2), PieceCount(1)), (PieceIndex(7), PieceCount(2))];
+    assert_eq!(requests(&picked, 2), expected);
+}
+
+proptest! {
+    /// Whatever peers do, every piece stays accounted for and is fetched in the end.
+    #[test]
+    fn no_piece_is_ever_lost(seed in any::<u64>(), steps in proptest::collection::vec((0u8..6, 0u32..40, 0u64..3), 0..300)) {
+        let pieces = 40;
+        let mut picker = PiecePicker::new(all(pieces), seed);
+        let mut held = Bitfield::empty(PieceCount(pieces));
+        let mut owed: BTreeSet<(u64, PieceIndex)> = BTreeSet::new();
+        let mut landed: BTreeSet<PieceIndex> = BTreeSet::new();
+        let partial = set(pieces, (0..pieces).filter(|index| index % 3 != 0));
+        for (step, index, who) in steps {
+            let connection = ConnectionId(who);
+            let has = if who == 0 { all(pieces) } else { partial.clone() };
+            let index = PieceIndex(index);
+            match step {
+                0 | 1 => {
+                    let picked = picker.pick(connection, &has, &mut None, None, 5);
+                    prop_assert!(picked.iter().all(|index| has.has(*index) && !held.has(*index)));
+                    owed.extend(picked.into_iter().map(|index| (who, index)));
+                }
+                2 => owed.extend(picker.pick_duplicate(connection, &has, |asked| asked != connection).map(|index| (who, index))),
+                3 if owed.remove(&(who, index)) => picker.abandoned(connection, index),
+                4 if owed.remove(&(who, index)) && picker.landed(connection, index) == Landing::Wanted => {
+                    landed.insert(index);
+                }
+                5 if landed.remove(&index) => {
+                    if who == 0 {
+                        picker.failed(index);
+                        owed.retain(|(_, owed)| *owed != index);
+                    } else {
+                        picker.held(index);
+                        held.insert(index);
+                    }
+                }
+                _ => {}
+            }
+            let on_their_way: BTreeSet<_> = owed.iter().map(|(_, index)| *index).filter(|index| !held.has(*index)).collect();
+            let in_flight = on_their_way.union(&landed).count();
+            prop_assert_eq!(picker.needed().as_usize() + in_flight + held.count().as_usize(), pieces as usize);
+        }
+    }
+}

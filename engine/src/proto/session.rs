@@ -1,0 +1,249 @@
+//! One connection: who may speak when. The consumer's opening, and the provider's whole side.
+//!
+//! Invariants of [`Provider`]: nothing is answered before the ticket and the proof of its key held; every requested
+//! index gets exactly one answer; never more than [`OUTSTANDING_MAX_PIECES`] wait.
+
+use std::collections::VecDeque;
+
+use super::bitfield::Bitfield;
+use super::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
+use super::geometry::Geometry;
+use super::limits::{OUTSTANDING_MAX_PIECES, REQUEST_MAX_PIECES};
+use super::ticket::{self, Grant, Nonce, PeerKey, SecretKey, Ticket, TrackerKey, UnixSeconds};
+use super::units::{PieceCount, PieceIndex, PieceRange};
+
+/// What the other side did that the protocol does not allow. The connection ends; nothing else is harmed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A message that has no place here.
+    #[error("a message came out of turn")]
+    OutOfTurn,
+    /// The other side speaks another version.
+    #[error("the peer speaks version {0} of the protocol, this program speaks {PROTOCOL_VERSION}")]
+    Version(u32),
+    /// The key at this address is not the one that the tracker named, or was not proven.
+    #[error("the peer did not prove the key that the tracker names for it")]
+    Identity,
+    /// The file there has another length.
+    #[error("the peer's file has {0} bytes, which is not the length of this file")]
+    Length(u64),
+    /// Pieces that the file does not have, or none, or too many.
+    #[error("a request, answer or announcement names pieces that cannot be meant")]
+    Pieces,
+    /// A piece that was not asked for, or is not as long as it must be.
+    #[error("piece {0} came without having been asked for, or with a wrong length")]
+    Unasked(PieceIndex),
+}
+
+/// The consumer's side until the file is open.
+#[derive(Debug)]
+pub struct Opening {
+    provider: PeerKey,
+    nonce: Nonce,
+    greeted: bool,
+}
+
+/// What a provider has, once it has proven who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Length of its file, in bytes.
+    pub length: u64,
+    /// Its pieces.
+    pub pieces: Bitfield,
+}
+
+impl Opening {
+    /// Begins: `provider` is the key that the tracker names; `nonce` was never used before.
+    #[must_use]
+    pub fn new(provider: PeerKey, nonce: Nonce) -> Opening {
+        Opening { provider, nonce, greeted: false }
+    }
+
+    /// Answers the greeting.
+    ///
+    /// # Errors
+    /// [`Violation`] when it is no greeting, of another version, or by another key.
+    pub fn greeting(
+        &mut self,
+        message: &Message,
+        ticket: &Ticket,
+        key: &SecretKey,
+    ) -> Result<Message, Violation> {
+        let Message::Greeting { version, nonce, peer_key } = *message else {
+            return Err(Violation::OutOfTurn);
+        };
+        if version != PROTOCOL_VERSION {
+            return Err(Violation::Version(version));
+        }
+        if peer_key != self.provider || self.greeted {
+            return Err(Violation::Identity);
+        }
+        self.greeted = true;
+        let signature = ticket::sign_open(key, nonce, ticket, peer_key);
+        Ok(Message::Open { ticket: ticket.clone(), nonce: self.nonce, signature })
+    }
+
+    /// Takes the provider's `Opened`, for a file laid out as `geometry`.
+    ///
+    /// # Errors
+    /// [`Violation`] when the proof fails or the file there has another shape.
+    pub fn opened(
+        self,
+        message: &Message,
+        geometry: Geometry,
+        length_known: bool,
+    ) -> Result<Holding, Violation> {
+        let Message::Opened { length, bitfield, signature } = message else {
+            return Err(Violation::OutOfTurn);
+        };
+        if !self.greeted || !ticket::opened_holds(self.provider, self.nonce, *signature) {
+            return Err(Violation::Identity);
+        }
+        let plausible =
+            if length_known { *length == geometry.length() } else { geometry.same_pieces(*length) };
+        if !plausible {
+            return Err(Violation::Length(*length));
+        }
+        let pieces = Bitfield::from_bytes(bitfield, geometry.pieces()).map_err(|_| Violation::Pieces)?;
+        Ok(Holding { length: *length, pieces })
+    }
+}
+
+/// Checks an `Open` against what the provider greeted with. What it grants still has to be found here.
+///
+/// # Errors
+/// [`RefusedCode`] when the ticket or the proof does not hold.
+pub fn check_open(
+    message: &Message,
+    greeted_nonce: Nonce,
+    own: PeerKey,
+    trackers: TrackerKey,
+    now: UnixSeconds,
+) -> Result<(Grant, Nonce), RefusedCode> {
+    let Message::Open { ticket, nonce, signature } = message else { return Err(RefusedCode::Protocol) };
+    let grant = ticket.verify(trackers).map_err(|_| RefusedCode::Ticket)?;
+    if !ticket::open_holds(grant.peer_key, greeted_nonce, ticket, own, *signature) {
+        return Err(RefusedCode::Ticket);
+    }
+    if !grant.holds_at(now) {
+        return Err(RefusedCode::Expired);
+    }
+    Ok((grant, *nonce))
+}
+
+/// The provider's side of an open connection.
+#[derive(Debug)]
+pub struct Provider {
+    grant: Grant,
+    trackers: TrackerKey,
+    geometry: Geometry,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    index: PieceIndex,
+    cancelled: bool,
+}
+
+/// What to send next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The piece and its bytes.
+    Piece(PieceIndex),
+    /// Not this one.
+    Reject(PieceIndex, RejectCode),
+}
+
+impl Provider {
+    /// The connection is open for what `grant` allows.
+    #[must_use]
+    pub fn new(grant: Grant, trackers: TrackerKey, geometry: Geometry) -> Provider {
+        Provider { grant, trackers, geometry, waiting: VecDeque::new() }
+    }
+
+    /// Takes a message of the consumer; `Ok(Some(code))` when it says goodbye.
+    ///
+    /// # Errors
+    /// [`Violation`] when the protocol does not allow it.
+    pub fn message(&mut self, message: &Message) -> Result<Option<ByeCode>, Violation> {
+        match message {
+            Message::Request { first, count } => self.request(*first, *count)?,
+            Message::Cancel { first, count } => self.cancel(*first, *count)?,
+            Message::Renew { ticket } => self.renew(ticket)?,
+            Message::Bye { code } => return Ok(Some(*code)),
+            _ => return Err(Violation::OutOfTurn),
+        }
+        Ok(None)
+    }
+
+    fn range(&self, first: PieceIndex, count: PieceCount) -> Result<PieceRange, Violation> {
+        PieceRange::from_count(first, count)
+            .filter(|range| self.geometry.contains_range(*range) && count.0 <= REQUEST_MAX_PIECES)
+            .ok_or(Violation::Pieces)
+    }
+
+    fn request(&mut self, first: PieceIndex, count: PieceCount) -> Result<(), Violation> {
+        let range = self.range(first, count)?;
+        if self.waiting.len() + count.as_usize() > OUTSTANDING_MAX_PIECES as usize {
+            return Err(Violation::Pieces);
+        }
+        self.waiting.extend(range.indices().map(|index| Waiting { index, cancelled: false }));
+        Ok(())
+    }
+
+    fn cancel(&mut self, first: PieceIndex, count: PieceCount) -> Result<(), Violation> {
+        let range = self.range(first, count)?;
+        for waiting in &mut self.waiting {
+            waiting.cancelled |= range.first() <= waiting.index && waiting.index <= range.last();
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self, ticket: &Ticket) -> Result<(), Violation> {
+        let fresh = ticket.verify(self.trackers).map_err(|_| Violation::Identity)?;
+        let expires = fresh.expires.max(self.grant.expires);
+        if (Grant { expires, ..fresh }) != (Grant { expires, ..self.grant.clone() }) {
+            return Err(Violation::Identity);
+        }
+        self.grant.expires = expires;
+        Ok(())
+    }
+
+    /// Whether requests wait for an answer.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes the request to answer next: of those that can be, the piece that this provider has sent least, so that a
+    /// swarm gets many different pieces first; among equals the one asked for first.
+    pub fn next_answer(
+        &mut self,
+        held: &Bitfield,
+        sent: impl Fn(PieceIndex) -> u32,
+        now: UnixSeconds,
+    ) -> Option<Answer> {
+        let refusal = |waiting: &Waiting| {
+            if waiting.cancelled {
+                Some(RejectCode::Cancelled)
+            } else if !self.grant.holds_at(now) {
+                Some(RejectCode::Expired)
+            } else if !held.has(waiting.index) {
+                Some(RejectCode::NotHeld)
+            } else {
+                None
+            }
+        };
+        if let Some(at) = self.waiting.iter().position(|waiting| refusal(waiting).is_some()) {
+            let code = refusal(&self.waiting[at])?;
+            return self.waiting.remove(at).map(|waiting| Answer::Reject(waiting.index, code));
+        }
+        let least = (0..self.waiting.len()).min_by_key(|at| sent(self.waiting[*at].index))?;
+        self.waiting.remove(least).map(|waiting| Answer::Piece(waiting.index))
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,192 @@
+//! The opening against impostors, and the provider against greedy consumers.
+
+use super::super::frame::WireRange;
+use super::super::units::{Digest, PIECE_BYTES};
+use super::*;
+
+const NOW: UnixSeconds = UnixSeconds(1_000);
+
+fn secret(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
+
+fn trackers() -> SecretKey {
+    secret(1)
+}
+
+fn consumer() -> SecretKey {
+    secret(2)
+}
+
+fn provider() -> SecretKey {
+    secret(3)
+}
+
+fn grant(expires: u64) -> Grant {
+    Grant {
+        user: "bob".into(),
+        group: "g".into(),
+        file_name: "f".into(),
+        file_id: Digest([7; 20]),
+        peer_key: consumer().peer_key(),
+        expires: UnixSeconds(expires),
+    }
+}
+
+fn geometry(pieces: u32) -> Geometry {
+    Geometry::longest(PieceCount(pieces))
+}
+
+fn greeting(version: u32) -> Message {
+    Message::Greeting { version, nonce: Nonce([8; 32]), peer_key: provider().peer_key() }
+}
+
+fn open_with(key: &SecretKey, expires: u64) -> Message {
+    let ticket = Ticket::sign(grant(expires), &trackers());
+    Opening::new(provider().peer_key(), Nonce([9; 32]))
+        .greeting(&greeting(PROTOCOL_VERSION), &ticket, key)
+        .unwrap()
+}
+
+fn check(message: &Message) -> Result<(Grant, Nonce), RefusedCode> {
+    check_open(message, Nonce([8; 32]), provider().peer_key(), trackers().tracker_key(), NOW)
+}
+
+#[test]
+fn an_opening_goes_through_when_everybody_is_who_they_say() {
+    let (found, nonce) = check(&open_with(&consumer(), 2_000)).unwrap();
+    assert_eq!(found, grant(2_000));
+    let mut opening = Opening::new(provider().peer_key(), nonce);
+    let ticket = Ticket::sign(grant(2_000), &trackers());
+    opening.greeting(&greeting(PROTOCOL_VERSION), &ticket, &consumer()).unwrap();
+    let opened = Message::Opened {
+        length: 3 * u64::from(PIECE_BYTES),
+        bitfield: Bitfield::full(PieceCount(3)).to_bytes(),
+        signature: ticket::sign_opened(&provider(), nonce),
+    };
+    assert!(opening.opened(&opened, geometry(3), true).unwrap().pieces.is_full());
+}
+
+#[test]
+fn a_stolen_ticket_is_worth_nothing() {
+    assert_eq!(check(&open_with(&secret(66), 2_000)), Err(RefusedCode::Ticket));
+}
+
+#[test]
+fn an_expired_ticket_is_refused() {
+    assert_eq!(check(&open_with(&consumer(), 900)), Err(RefusedCode::Expired));
+}
+
+#[test]
+fn a_proof_for_another_connection_is_refused() {
+    let message = open_with(&consumer(), 2_000);
+    let other = check_open(&message, Nonce([1; 32]), provider().peer_key(), trackers().tracker_key(), NOW);
+    assert_eq!(other, Err(RefusedCode::Ticket));
+}
+
+#[test]
+fn the_consumer_turns_away_impostors_and_other_files() {
+    let ticket = Ticket::sign(grant(2_000), &trackers());
+    let start = || Opening::new(provider().peer_key(), Nonce([9; 32]));
+    assert_eq!(start().greeting(&greeting(9), &ticket, &consumer()), Err(Violation::Version(9)));
+    let mut elsewhere = Opening::new(secret(5).peer_key(), Nonce([9; 32]));
+    assert_eq!(elsewhere.greeting(&greeting(1), &ticket, &consumer()), Err(Violation::Identity));
+
+    let opened = |signer: &SecretKey, length, pieces| Message::Opened {
+        length,
+        bitfield: Bitfield::full(PieceCount(pieces)).to_bytes(),
+        signature: ticket::sign_opened(signer, Nonce([9; 32])),
+    };
+    let take = |message: &Message, known| {
+        let mut opening = start();
+        opening.greeting(&greeting(1), &ticket, &consumer()).unwrap();
+        opening.opened(message, geometry(2), known)
+    };
+    let two = 2 * u64::from(PIECE_BYTES);
+    assert_eq!(take(&opened(&secret(5), two, 2), true), Err(Violation::Identity));
+    assert_eq!(take(&opened(&provider(), two - 1, 2), true), Err(Violation::Length(two - 1)));
+    assert!(take(&opened(&provider(), two - 1, 2), false).is_ok(), "any length of as many pieces");
+    assert_eq!(take(&opened(&provider(), two / 2, 2), false), Err(Violation::Length(two / 2)));
+    assert_eq!(take(&opened(&provider(), two, 9), true), Err(Violation::Pieces));
+    assert_eq!(start().opened(&opened(&provider(), two, 2), geometry(2), true), Err(Violation::Identity));
+}
+
+fn open_provider(pieces: u32, expires: u64) -> Provider {
+    Provider::new(grant(expires), trackers().tracker_key(), geometry(pieces))
+}
+
+fn request(first: u32, count: u32) -> Message {
+    Message::Request { first: PieceIndex(first), count: PieceCount(count) }
+}
+
+fn drain(provider: &mut Provider, held: &Bitfield, now: UnixSeconds) -> Vec<Answer> {
+    std::iter::from_fn(|| provider.next_answer(held, |_| 0, now)).collect()
+}
+
+#[test]
+fn every_requested_index_gets_exactly_one_answer() {
+    let mut provider = open_provider(10, 2_000);
+    let mut held = Bitfield::full(PieceCount(10));
+    held.remove(PieceIndex(3));
+    provider.message(&request(0, 5)).unwrap();
+    provider.message(&Message::Cancel { first: PieceIndex(1), count: PieceCount(1) }).unwrap();
+    let answers = drain(&mut provider, &held, NOW);
+    let expected = [
+        Answer::Reject(PieceIndex(1), RejectCode::Cancelled),
+        Answer::Reject(PieceIndex(3), RejectCode::NotHeld),
+        Answer::Piece(PieceIndex(0)),
+        Answer::Piece(PieceIndex(2)),
+        Answer::Piece(PieceIndex(4)),
+    ];
+    assert_eq!(answers, expected);
+    assert!(!provider.has_waiting());
+}
+
+#[test]
+fn what_was_sent_least_goes_first() {
+    let mut provider = open_provider(4, 2_000);
+    provider.message(&request(0, 4)).unwrap();
+    let sent = [2, 1, 0, 1];
+    let held = Bitfield::full(PieceCount(4));
+    let order: Vec<_> =
+        std::iter::from_fn(|| provider.next_answer(&held, |index| sent[index.as_usize()], NOW)).collect();
+    assert_eq!(order, [2, 1, 3, 0].map(|index| Answer::Piece(PieceIndex(index))));
+}
+
+#[test]
+fn greedy_requests_are_violations() {
+    for (first, count) in [(0, 0), (9, 2), (0, REQUEST_MAX_PIECES + 1), (u32::MAX, 2)] {
+        assert_eq!(
+            open_provider(10, 2_000).message(&request(first, count)),
+            Err(Violation::Pieces),
+            "{first} {count}"
+        );
+    }
+    let mut provider = open_provider(1_000, 2_000);
+    for _ in 0..OUTSTANDING_MAX_PIECES / REQUEST_MAX_PIECES {
+        provider.message(&request(0, REQUEST_MAX_PIECES)).unwrap();
+    }
+    assert_eq!(provider.message(&request(0, 1)), Err(Violation::Pieces));
+    assert_eq!(
+        provider.message(&Message::Have { ranges: vec![WireRange { first: 0, last: 1 }] }),
+        Err(Violation::OutOfTurn)
+    );
+}
+
+#[test]
+fn service_ends_with_the_ticket_and_goes_on_with_a_fresh_one() {
+    let held = Bitfield::full(PieceCount(10));
+    let late = UnixSeconds(5_000);
+    let mut provider = open_provider(10, 2_000);
+    provider.message(&request(0, 1)).unwrap();
+    assert_eq!(drain(&mut provider, &held, late), [Answer::Reject(PieceIndex(0), RejectCode::Expired)]);
+    let fresh = Ticket::sign(grant(6_000), &trackers());
+    provider.message(&Message::Renew { ticket: fresh }).unwrap();
+    provider.message(&request(0, 1)).unwrap();
+    assert_eq!(drain(&mut provider, &held, late), [Answer::Piece(PieceIndex(0))]);
+
+    let other = Ticket::sign(Grant { file_id: Digest([8; 20]), ..grant(9_000) }, &trackers());
+    assert_eq!(provider.message(&Message::Renew { ticket: other }), Err(Violation::Identity));
+    let forged = Ticket::sign(grant(9_000), &secret(66));
+    assert_eq!(provider.message(&Message::Renew { ticket: forged }), Err(Violation::Identity));
+}

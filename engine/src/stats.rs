@@ -1,0 +1,181 @@
+//! What an engine tells about its shares and downloads: snapshots, taken under a lock and owned by whoever asked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::proto::manifest::FileKey;
+use crate::proto::units::PieceCount;
+
+/// One file that this node serves.
+#[derive(Clone, Debug)]
+pub struct ShareStatus {
+    /// Which file.
+    pub key: FileKey,
+    /// Pieces that can be served now.
+    pub held: PieceCount,
+    /// Pieces of the file.
+    pub pieces: PieceCount,
+    /// Bytes of pieces sent since the share began.
+    pub sent_bytes: u64,
+    /// Connections open to consumers.
+    pub consumers: usize,
+    /// Why nothing is served any more: the source file is not what was hashed.
+    pub changed: Option<String>,
+}
+
+/// What a download is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Pieces arrive, or are asked for.
+    Transferring,
+    /// Nothing can go on; it goes on by itself when the cause is gone.
+    Waiting(Wait),
+    /// The user stopped it for now.
+    Paused,
+    /// Every piece is there; one sequential pass decides about the whole, since there was no good chain.
+    Checking,
+    /// All is verified and written; it is being made durable.
+    Syncing,
+    /// Under its name, flushed to disk. The end.
+    Durable,
+    /// It cannot succeed. The end.
+    Failed(Failure),
+    /// The user gave it up. The end.
+    Cancelled,
+}
+
+impl Phase {
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, Phase::Durable | Phase::Failed(_) | Phase::Cancelled)
+    }
+}
+
+/// Why a download waits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Wait {
+    /// No connected peer has any of the pieces that are missing.
+    #[error("no peer has what is missing ({missing} pieces, the first is {first_missing})")]
+    NoPeers {
+        /// Pieces still missing.
+        missing: u32,
+        /// The first of them.
+        first_missing: u32,
+    },
+    /// As [`Wait::NoPeers`], and the last source was dropped for sending bad pieces.
+    #[error(
+        "the last peers were dropped, because they sent bytes that are not the file's ({missing} pieces are missing)"
+    )]
+    BadPieces {
+        /// Pieces still missing.
+        missing: u32,
+    },
+    /// The filesystem is full.
+    #[error("the disk is full: {needed} bytes are needed in {}, {free} are free", directory.display())]
+    DiskFull {
+        /// Bytes still to be written.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+        /// Where.
+        directory: PathBuf,
+    },
+    /// The file cannot be written.
+    #[error("{0}")]
+    Io(String),
+    /// The ticket has expired and no fresh one has come.
+    #[error("the trackers have not renewed the permission to fetch")]
+    Ticket,
+}
+
+/// Why a download failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Every piece is what the uploader stated, but together they are not the file that was stated.
+    #[error(
+        "the pieces are those that the uploader stated, but their whole has another SHA-1 ({found} instead of {stated}): what was uploaded is not one file"
+    )]
+    FalseManifest {
+        /// The whole as it is.
+        found: String,
+        /// The whole as the uploader stated it.
+        stated: String,
+    },
+    /// Something else has taken the final name meanwhile.
+    #[error("{} exists; the complete copy stays in {}", path.display(), part.display())]
+    Exists {
+        /// The final name.
+        path: PathBuf,
+        /// Where the proven bytes are.
+        part: PathBuf,
+    },
+    /// The file cannot be completed on this disk.
+    #[error("{0}")]
+    Io(String),
+}
+
+/// What held a download back most of its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Nobody had what was missing.
+    Peers,
+    /// Bytes were asked for and on their way.
+    Network,
+    /// Bytes were there and being proven.
+    Hashing,
+    /// Bytes were proven and being written.
+    Disk,
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Limit::Peers => "waiting for peers",
+            Limit::Network => "network",
+            Limit::Hashing => "hashing",
+            Limit::Disk => "disk",
+        })
+    }
+}
+
+/// A download as it stands.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Changes with every change worth showing.
+    pub version: u64,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Length of the file in bytes.
+    pub total_bytes: u64,
+    /// Bytes verified and written, holes of zeros included.
+    pub verified_bytes: u64,
+    /// Piece bytes received from peers, wrong and duplicate ones included.
+    pub received_bytes: u64,
+    /// Piece bytes received that were there already.
+    pub duplicate_bytes: u64,
+    /// Verified bytes a second, over the last seconds.
+    pub rate: u64,
+    /// Peers connected.
+    pub peers: usize,
+    /// Passes over the whole file that were needed to prove it: 0 with a good chain, else 1.
+    pub sequential_passes: u32,
+    /// What held it back most.
+    pub limited_by: Limit,
+    /// From its start until all was verified and written.
+    pub proven_after: Option<Duration>,
+    /// From its start until it was durable under its name.
+    pub durable_after: Option<Duration>,
+    /// The final name.
+    pub path: PathBuf,
+}
+
+/// A peer that sent bytes which are not the piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it did.
+    pub reason: String,
+}
