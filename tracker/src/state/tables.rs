@@ -9,7 +9,7 @@
 
 use std::ops::ControlFlow;
 
-/// The tables, by name. Keys are in [`rows`](super::rows).
+/// The tables, by name. What stands in them: `rows.rs`; under which keys: `key.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// Users and their passwords' hashes.
