@@ -3,7 +3,6 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::size::Size;
-use crate::{hash, host};
 
 /// Measures Shoal against its rivals on this machine.
 #[derive(Debug, Parser)]
@@ -46,16 +45,6 @@ pub(crate) struct HostArgs {
     /// One JSON object instead of lines for people
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-impl Command {
-    /// Runs the benchmark and prints its report.
-    pub(crate) fn run(&self) -> anyhow::Result<()> {
-        match self {
-            Command::Hash(args) => hash::run(args),
-            Command::Host(args) => host::run(args),
-        }
-    }
 }
 
 #[cfg(test)]

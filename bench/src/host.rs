@@ -9,9 +9,6 @@ use engine::hash::HashKind;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
-use crate::cli::HostArgs;
-use crate::report;
-
 /// What is known of the machine.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Host {
@@ -65,17 +62,6 @@ impl Host {
             open_files_limit: getrlimit(Resource::Nofile).current,
         }
     }
-}
-
-/// Describes the machine.
-pub(crate) fn run(args: &HostArgs) -> anyhow::Result<()> {
-    let host = Host::read();
-    if args.json {
-        println!("{}", serde_json::to_string(&host)?);
-    } else {
-        report::print_host(&host);
-    }
-    Ok(())
 }
 
 /// A file of one line.

@@ -82,8 +82,18 @@ pub(crate) fn print_table(host: &Host, rows: &[Row]) {
     }
 }
 
+/// The machine alone: one JSON object, or lines for people.
+pub(crate) fn print_host_alone(host: &Host, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(host)?);
+    } else {
+        print_host(host);
+    }
+    Ok(())
+}
+
 /// The machine, a line a property.
-pub(crate) fn print_host(host: &Host) {
+fn print_host(host: &Host) {
     let unknown = || "unknown".to_owned();
     let text = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
     let bytes = |value: Option<u64>| value.map_or_else(unknown, human);

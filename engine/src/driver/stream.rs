@@ -11,7 +11,7 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -134,18 +134,10 @@ impl Stream {
         // ENOTCONN: the peer was faster.
         let _ = SockRef::from(&self.control).shutdown(Shutdown::Both);
     }
-
 }
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Stream({})", self.control.as_raw_fd())
-    }
-}
-
-/// For tests that look at the socket itself.
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
     }
 }

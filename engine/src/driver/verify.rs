@@ -3,70 +3,19 @@
 //! Whatever has landed on this worker by now goes together, over all its connections and downloads, up to a full set of
 //! lanes. Between two sets the thread goes back to its sockets.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::Notify;
-
-use super::buffers::Permit;
 use super::download::DownloadState;
-use super::limits::{VERIFY_BATCH, WRITEBACK_BYTES};
+use super::landed::Landed;
+use super::limits::WRITEBACK_BYTES;
 use super::local::Local;
 use crate::hash::{LinkCheck, LinkEnd, PieceJob, Verdict};
-use crate::mem::pool::PooledBuf;
 use crate::proto::geometry::Geometry;
 use crate::proto::manifest::{FileProof, Manifest};
-use crate::proto::picker::ConnectionId;
-use crate::proto::transfer::{Finding, Job};
+use crate::proto::transfer::Finding;
 use crate::proto::units::{ChainState, PieceIndex};
 use crate::storage::error::StorageError;
-
-/// A piece that has arrived whole.
-pub(crate) struct Landed {
-    /// Of which download.
-    pub(crate) download: Arc<DownloadState>,
-    /// By which connection.
-    pub(crate) connection: ConnectionId,
-    /// What to verify.
-    pub(crate) job: Job,
-    /// Its bytes, from the start of the buffer.
-    pub(crate) buffer: PooledBuf,
-    /// How many.
-    pub(crate) length: usize,
-    /// Goes after the buffer.
-    pub(crate) permit: Permit,
-}
-
-/// The landed pieces of one worker. Bounded by the receive buffers.
-#[derive(Default)]
-pub(crate) struct VerifyQueue {
-    landed: RefCell<VecDeque<Landed>>,
-    wake: Notify,
-}
-
-impl VerifyQueue {
-    /// Adds a piece.
-    pub(crate) fn push(&self, landed: Landed) {
-        self.landed.borrow_mut().push_back(landed);
-        self.wake.notify_one();
-    }
-
-    async fn take(&self) -> Vec<Landed> {
-        loop {
-            {
-                let mut landed = self.landed.borrow_mut();
-                if !landed.is_empty() {
-                    let count = landed.len().min(VERIFY_BATCH);
-                    return landed.drain(..count).collect();
-                }
-            }
-            self.wake.notified().await;
-        }
-    }
-}
 
 /// Verifies and writes what lands on this worker, for ever.
 pub(crate) async fn verify(local: Rc<Local>) {
@@ -91,8 +40,7 @@ fn settle(local: &Local, batch: Vec<Landed>) {
             digest_holds: verdicts.iter().all(|verdict| verdict.digest_holds),
             links_hold: verdicts.iter().all(|verdict| verdict.link_holds != Some(false)),
         };
-        let good =
-            download.with(|transfer, now| transfer.judged(now, landed.connection, &landed.job, finding));
+        let good = download.with(|transfer, now| transfer.judged(now, &landed.job, finding));
         if !good {
             let file = &download.key;
             tracing::warn!(%file, piece = %landed.job.index, "a piece does not match its SHA-1; it is fetched again");

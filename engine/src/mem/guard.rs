@@ -152,7 +152,7 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     if !repaired {
         chain(signal, info, context);
     }
-    // SAFETY: as for the read.
+    // SAFETY: the same address, of this thread's `errno`, which lives as long as the thread.
     unsafe { errno.write(kept) };
 }
 

@@ -3,24 +3,14 @@
 //! Invariants: a group has a member; its owner is one; the count and the order of age agree with the memberships. The
 //! last member's leaving takes the group and its files along.
 
+use super::acting::Acting;
 use super::command::Policy;
 use super::id::{FileKey, GroupId, UserId};
-use super::machine::Acting;
+use super::key::Key;
 use super::outcome::{Outcome, Refusal};
-use super::rows::{self, AgeRow, GroupRow, Key, MemberRow, RequestRow};
+use super::rows::{self, AgeRow, GroupRow, MemberRow, RequestRow};
 use super::tables::{Table, Tables};
-use super::{file, share};
-
-/// Whether a user is a member.
-pub(super) fn is_member(tables: &dyn Tables, group: &GroupId, user: &UserId) -> bool {
-    rows::read::<MemberRow>(tables, &Key::member(group, user)).is_some()
-}
-
-/// The group, if there is one and the actor is a member.
-pub(super) fn of_member(tables: &dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<GroupRow, Refusal> {
-    let row = existing(tables, group)?;
-    if is_member(tables, group, &by.actor.user) { Ok(row) } else { Err(Refusal::NotMember(group.clone())) }
-}
+use super::{file, membership, share};
 
 pub(super) fn create(
     tables: &mut dyn Tables,
@@ -28,7 +18,7 @@ pub(super) fn create(
     group: &GroupId,
     policy: Policy,
 ) -> Result<Outcome, Refusal> {
-    if existing(tables, group).is_ok() {
+    if membership::existing(tables, group).is_ok() {
         return Err(Refusal::GroupExists(group.clone()));
     }
     let owner = by.actor.user.clone();
@@ -38,9 +28,9 @@ pub(super) fn create(
 }
 
 pub(super) fn join(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<Outcome, Refusal> {
-    let row = existing(tables, group)?;
+    let row = membership::existing(tables, group)?;
     let user = &by.actor.user;
-    if is_member(tables, group, user) {
+    if membership::is_member(tables, group, user) {
         return Err(Refusal::AlreadyMember(group.clone()));
     }
     let pending = row.policy == Policy::Approval;
@@ -85,37 +75,34 @@ pub(super) fn remove_member(
     if row.owner == *user {
         return Err(Refusal::OwnerStays(group.clone()));
     }
-    if !is_member(tables, group, user) {
+    if end_membership(tables, group, row, user).is_none() {
         return Err(Refusal::NoSuchMember { group: group.clone(), user: user.clone() });
     }
-    end_membership(tables, group, row, user);
     Ok(Outcome::MemberRemoved)
 }
 
 pub(super) fn leave(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<Outcome, Refusal> {
-    let row = of_member(tables, by, group)?;
+    let row = membership::of_member(tables, by, group)?;
     let user = &by.actor.user;
     let owned = row.owner == *user;
-    let mut row = end_membership(tables, group, row, user);
-    if row.members == 0 {
+    let left = end_membership(tables, group, row, user);
+    let mut row = left.ok_or_else(|| Refusal::NotMember(group.clone()))?;
+    let Some(earliest) = earliest(tables, group) else {
         delete(tables, group);
         return Ok(Outcome::Left { new_owner: None, group_deleted: true });
+    };
+    if !owned {
+        return Ok(Outcome::Left { new_owner: None, group_deleted: false });
     }
-    let new_owner = owned.then(|| earliest(tables, group));
-    if let Some(owner) = &new_owner {
-        row.owner = owner.clone();
-        rows::write(tables, &Key::group(group), &row);
-    }
-    Ok(Outcome::Left { new_owner, group_deleted: false })
+    row.owner = earliest.clone();
+    rows::write(tables, &Key::group(group), &row);
+    Ok(Outcome::Left { new_owner: Some(earliest), group_deleted: false })
 }
 
-fn existing(tables: &dyn Tables, group: &GroupId) -> Result<GroupRow, Refusal> {
-    rows::read(tables, &Key::group(group)).ok_or_else(|| Refusal::NoSuchGroup(group.clone()))
-}
-
-/// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no owner.
+/// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no
+/// owner.
 fn owned(tables: &dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<GroupRow, Refusal> {
-    let row = of_member(tables, by, group)?;
+    let row = membership::of_member(tables, by, group)?;
     if row.owner == by.actor.user { Ok(row) } else { Err(Refusal::NotOwner(group.clone())) }
 }
 
@@ -135,21 +122,25 @@ fn add_member(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user:
     rows::write(tables, &Key::group(group), &row);
 }
 
-/// Ends a membership that is there, with its shares; the group's row as it is then.
-fn end_membership(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user: &UserId) -> GroupRow {
-    let member: MemberRow =
-        rows::take(tables, &Key::member(group, user)).expect("callers checked that it is there");
+/// Ends a membership with its shares; the group's row as it is then, or `None` when there was no such membership.
+fn end_membership(
+    tables: &mut dyn Tables,
+    group: &GroupId,
+    mut row: GroupRow,
+    user: &UserId,
+) -> Option<GroupRow> {
+    let member: MemberRow = rows::take(tables, &Key::member(group, user))?;
     tables.remove(Table::MembersByAge, &Key::member_by_age(group, member.joined).0);
     share::withdraw(tables, group, user);
     row.members -= 1;
     rows::write(tables, &Key::group(group), &row);
-    row
+    Some(row)
 }
 
-fn earliest(tables: &dyn Tables, group: &GroupId) -> UserId {
+fn earliest(tables: &dyn Tables, group: &GroupId) -> Option<UserId> {
     let mut first = None;
     rows::page::<AgeRow>(tables, &Key::group(group).prefix(), None, 1, |_, row| first = Some(row.user));
-    first.expect("a group that counts members has them in the order of age")
+    first
 }
 
 /// Takes an empty group off, with its files and the requests to join it.

@@ -1,13 +1,13 @@
 //! The state machine: the one way in which the replicated state changes.
 //!
-//! Invariants: `apply` reads nothing but the tables and the command; a refused command leaves the tables as they were, save
-//! for the refusal that is remembered under its request id; an actor's command counts only while its session holds.
+//! Invariants: `apply` reads nothing but the tables and the command; a refused command leaves the tables as they were,
+//! save for the refusal that is remembered under its request id; an actor's command counts only while its session
+//! holds.
 
+use super::acting::Acting;
 use super::command::{Action, Command};
-use super::id::Actor;
 use super::outcome::{Outcome, Refusal};
 use super::queries::Queries;
-use super::rows::SessionRow;
 use super::tables::Tables;
 use super::{account, file, group, retry, session};
 
@@ -15,16 +15,6 @@ use super::{account, file, group, retry, session};
 #[derive(Clone, Debug, Default)]
 pub struct Machine<T> {
     tables: T,
-}
-
-/// A user whose session was found to hold, and the command's time.
-pub(super) struct Acting<'a> {
-    /// The user and the session.
-    pub(super) actor: &'a Actor,
-    /// What the tables say of the session.
-    pub(super) session: SessionRow,
-    /// The command's time, in seconds since the Unix epoch.
-    pub(super) at_s: u64,
 }
 
 impl<T: Tables> Machine<T> {
@@ -59,6 +49,8 @@ impl<T: Tables> Machine<T> {
 
 fn decide(tables: &mut dyn Tables, command: &Command) -> Result<Outcome, Refusal> {
     let at_s = command.at_s;
+    // Asked for with `?` by every action that needs an actor, and by no other.
+    let by = command.by.as_ref().ok_or(Refusal::NotLoggedIn).and_then(|by| Acting::find(tables, by, at_s));
     match &command.action {
         Action::CreateUser { user, password_hash } => account::create(tables, at_s, user, password_hash),
         Action::Login { user, password_epoch, session, node } => {
@@ -69,34 +61,21 @@ fn decide(tables: &mut dyn Tables, command: &Command) -> Result<Outcome, Refusal
             session::expire(tables, at_s);
             Ok(Outcome::Expired)
         }
-        action => {
-            let actor = command.by.as_ref().ok_or(Refusal::NotLoggedIn)?;
-            let session = session::holding(tables, actor, at_s).ok_or(Refusal::NotLoggedIn)?;
-            decide_as(tables, &Acting { actor, session, at_s }, action)
-        }
-    }
-}
-
-fn decide_as(tables: &mut dyn Tables, by: &Acting<'_>, action: &Action) -> Result<Outcome, Refusal> {
-    match action {
-        Action::CreateUser { .. } | Action::Login { .. } | Action::Expire => {
-            unreachable!("`decide` handles what needs no actor")
-        }
-        Action::Logout => Ok(session::end(tables, by)),
+        Action::Logout => Ok(session::end(tables, &by?)),
         Action::ChangePassword { password_epoch, password_hash } => {
-            account::change_password(tables, by, *password_epoch, password_hash)
+            account::change_password(tables, &by?, *password_epoch, password_hash)
         }
-        Action::Resume { node } => Ok(session::resume(tables, by, *node)),
-        Action::CreateGroup { group, policy } => group::create(tables, by, group, *policy),
-        Action::JoinGroup { group } => group::join(tables, by, group),
-        Action::AcceptRequest { group, user } => group::accept(tables, by, group, user),
-        Action::RejectRequest { group, user } => group::reject(tables, by, group, user),
-        Action::RemoveMember { group, user } => group::remove_member(tables, by, group, user),
-        Action::LeaveGroup { group } => group::leave(tables, by, group),
-        Action::UploadPart { upload, first, part } => file::upload_part(tables, by, upload, *first, part),
-        Action::Upload { file, manifest, node } => file::upload(tables, by, file, manifest, *node),
-        Action::Complete { file, node } => file::complete(tables, by, file, *node),
-        Action::StopShare { file, node } => file::stop_share(tables, by, file, *node),
-        Action::RemoveFile { file } => file::remove(tables, by, file),
+        Action::Resume { node } => Ok(session::resume(tables, &by?, *node)),
+        Action::CreateGroup { group, policy } => group::create(tables, &by?, group, *policy),
+        Action::JoinGroup { group } => group::join(tables, &by?, group),
+        Action::AcceptRequest { group, user } => group::accept(tables, &by?, group, user),
+        Action::RejectRequest { group, user } => group::reject(tables, &by?, group, user),
+        Action::RemoveMember { group, user } => group::remove_member(tables, &by?, group, user),
+        Action::LeaveGroup { group } => group::leave(tables, &by?, group),
+        Action::UploadPart { upload, first, part } => file::upload_part(tables, &by?, upload, *first, part),
+        Action::Upload { file, manifest, node } => file::upload(tables, &by?, file, manifest, *node),
+        Action::Complete { file, node } => file::complete(tables, &by?, file, *node),
+        Action::StopShare { file, node } => file::stop_share(tables, &by?, file, *node),
+        Action::RemoveFile { file } => file::remove(tables, &by?, file),
     }
 }
