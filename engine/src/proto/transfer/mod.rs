@@ -99,14 +99,22 @@ struct Open {
 
 #[derive(Clone, Copy, Debug)]
 struct Owed {
-    /// `false` once it was cancelled and not asked for again.
-    expected: bool,
-    /// It was cancelled at least once: the provider may say so.
-    cancelled: bool,
+    state: OwedState,
     /// Requests are answered about in this order.
     order: u64,
     /// When.
     asked: Moment,
+}
+
+/// Whose a piece is that a connection owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwedState {
+    /// This connection's.
+    Expected,
+    /// This connection's until it answers, which may be that the piece was cancelled.
+    Cancelled,
+    /// Others may be asked for it.
+    GivenUp,
 }
 
 /// A piece that arrived, to be verified at each index where it belongs.
@@ -437,7 +445,7 @@ impl Transfer {
         for other in self.picker.held(job.index) {
             let Some(open) = self.open_connection(other) else { continue };
             if let Some(owed) = open.owes.get_mut(&job.index) {
-                (owed.expected, owed.cancelled) = (false, true);
+                owed.state = OwedState::Cancelled;
                 let message = Message::Cancel { first: job.index, count: PieceCount(1) };
                 self.actions.push(Action::Send { connection: other, message });
             }

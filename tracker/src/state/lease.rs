@@ -1,0 +1,281 @@
+//! Leases: what the leader alone remembers and nobody replicates. Who is online, and what each leecher holds so far.
+//!
+//! ```text
+//!   opened, ping, closed ──► sessions ──┐
+//!   follow(applied commands) ──► both   ├──► choose, counts
+//!   join, gained, report ──► swarms ────┘
+//! ```
+//!
+//! Invariants: a session is online while its lease runs or a connection of it is open that never sent a ping; for
+//! [`LEASE_MS`] after the election every session that this leader never saw counts as online too. Whatever a command
+//! takes away (a session, a membership, a file) is gone from here once [`Leases::follow`] has seen it applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use engine::proto::units::{PieceCount, PieceRange};
+
+use super::command::{Action, Command};
+use super::id::{FileKey, GroupId, SessionId, UserId};
+use super::limits::{LEASE_MS, LEECHER_MEMORY_MS, UPDATE_MAX_RANGES};
+use super::node::{Holder, Peer, Place};
+use super::outcome::Outcome;
+use super::swarm::Swarm;
+
+pub use super::swarm::{Asker, Candidate, Choice, Presence};
+
+/// A client's connection, under a number that no other open one has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// The leader's memory.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    elected_ms: u64,
+    sessions: BTreeMap<SessionId, Life>,
+    swarms: BTreeMap<FileKey, Swarm>,
+}
+
+/// The signs of life of one session.
+#[derive(Clone, Debug, Default)]
+struct Life {
+    /// Its open connections that never sent a ping.
+    quiet: BTreeSet<ConnectionId>,
+    /// The end of the lease that its last ping began.
+    until_ms: u64,
+    /// When it was last seen online.
+    seen_ms: u64,
+}
+
+/// How many nodes have a file, or part of it, online.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// With every piece.
+    pub seeders: usize,
+    /// Fetching.
+    pub leechers: usize,
+}
+
+/// An update that does not fit the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadUpdate {
+    /// More runs than one update may have.
+    #[error("{0} ranges are more than the {UPDATE_MAX_RANGES} that one update may have")]
+    TooManyRanges(usize),
+    /// A run names a piece that the file does not have.
+    #[error("piece {last} is past the end of a file of {pieces} pieces")]
+    PastEnd {
+        /// The run's last piece.
+        last: u32,
+        /// Of the file.
+        pieces: u32,
+    },
+    /// The runs name more pieces than the file has, so some twice: work for nothing.
+    #[error("the ranges overlap")]
+    Overlap,
+}
+
+impl Leases {
+    /// The memory of a leader elected (or a lone tracker started) at `now_ms`: empty.
+    #[must_use]
+    pub fn new(now_ms: u64) -> Leases {
+        Leases { elected_ms: now_ms, sessions: BTreeMap::new(), swarms: BTreeMap::new() }
+    }
+
+    /// A connection belongs to a session from now on: by login, or by a request that carries its token.
+    pub fn opened(&mut self, session: SessionId, connection: ConnectionId, now_ms: u64) {
+        let life = self.sessions.entry(session).or_default();
+        life.quiet.insert(connection);
+        life.seen_ms = now_ms;
+    }
+
+    /// A connection of a session has ended, or belongs to another session now.
+    pub fn closed(&mut self, session: SessionId, connection: ConnectionId, now_ms: u64) {
+        if let Some(life) = self.sessions.get_mut(&session)
+            && life.quiet.remove(&connection)
+        {
+            life.seen_ms = now_ms;
+        }
+    }
+
+    /// A ping came over a connection: from now on the session lives by its lease, not by that connection.
+    pub fn ping(&mut self, session: SessionId, connection: ConnectionId, now_ms: u64) {
+        let life = self.sessions.entry(session).or_default();
+        life.quiet.remove(&connection);
+        life.renew(now_ms);
+    }
+
+    /// How sure it is that a session is online; `None` when it is not.
+    #[must_use]
+    pub fn presence(&self, session: SessionId, now_ms: u64) -> Option<Presence> {
+        presence(&self.sessions, self.elected_ms, session, now_ms)
+    }
+
+    /// A node fetches a file of `pieces` pieces: it is a leecher at once, and told to others.
+    pub fn join(&mut self, file: &FileKey, pieces: PieceCount, peer: Peer, now_ms: u64) {
+        swarm_of(&mut self.swarms, file, pieces, now_ms).join(peer);
+    }
+
+    /// A leecher has gained pieces; whether it has all now. Renews its session's lease, and makes the node a leecher
+    /// where this leader did not know it as one.
+    ///
+    /// # Errors
+    /// [`BadUpdate`] when the ranges do not fit; then nothing is noted.
+    pub fn gained(
+        &mut self,
+        file: &FileKey,
+        pieces: PieceCount,
+        peer: Peer,
+        ranges: &[PieceRange],
+        now_ms: u64,
+    ) -> Result<bool, BadUpdate> {
+        if ranges.len() > UPDATE_MAX_RANGES {
+            return Err(BadUpdate::TooManyRanges(ranges.len()));
+        }
+        if let Some(past) = ranges.iter().find(|range| range.last().0 >= pieces.0) {
+            return Err(BadUpdate::PastEnd { last: past.last().0, pieces: pieces.0 });
+        }
+        if ranges.iter().map(|range| range.len()).sum::<u64>() > u64::from(pieces.0) {
+            return Err(BadUpdate::Overlap);
+        }
+        self.sessions.entry(peer.session).or_default().renew(now_ms);
+        Ok(swarm_of(&mut self.swarms, file, pieces, now_ms).gained(peer, ranges))
+    }
+
+    /// A node no longer fetches a file; whether it did.
+    pub fn leave(&mut self, file: &FileKey, user: &UserId, holder: Holder) -> bool {
+        let Some(swarm) = self.swarms.get_mut(file) else { return false };
+        swarm.leechers.remove(&(user.clone(), holder.place())).is_some()
+    }
+
+    /// The peers to tell an asker about a file of `pieces` pieces, whose complete holders are `seeders`.
+    pub fn choose<'a>(
+        &'a mut self,
+        file: &FileKey,
+        pieces: PieceCount,
+        seeders: &'a [Peer],
+        asker: Asker<'_>,
+        now_ms: u64,
+    ) -> Choice<'a> {
+        let (sessions, elected_ms) = (&self.sessions, self.elected_ms);
+        let swarm = swarm_of(&mut self.swarms, file, pieces, now_ms);
+        swarm.choose(seeders, asker, |peer| presence(sessions, elected_ms, peer.session, now_ms))
+    }
+
+    /// How many nodes have a file online, whose complete holders are `seeders`.
+    #[must_use]
+    pub fn counts(&self, file: &FileKey, seeders: &[Peer], now_ms: u64) -> Counts {
+        let online = |peer: &&Peer| self.presence(peer.session, now_ms).is_some();
+        let leechers = self
+            .swarms
+            .get(file)
+            .map_or(0, |swarm| swarm.leechers.values().map(|leecher| &leecher.peer).filter(online).count());
+        Counts { seeders: seeders.iter().filter(online).count(), leechers }
+    }
+
+    /// A member reports a peer of a file; whether the report counts, as it does from those who fetched the file here.
+    /// The peer is withheld from the reporter, and listed last for others once enough members agree.
+    pub fn report(&mut self, file: &FileKey, by: &UserId, accused: SocketAddr) -> bool {
+        self.swarms.get_mut(file).is_some_and(|swarm| swarm.report(by, accused))
+    }
+
+    /// Drops what an applied command has taken away. To be called with every command that succeeded.
+    pub fn follow(&mut self, command: &Command, outcome: &Outcome) {
+        let Some(by) = &command.by else { return };
+        match (&command.action, outcome) {
+            (Action::Logout, _) => {
+                self.sessions.remove(&by.session);
+                self.drop_leechers(|peer| peer.session == by.session);
+            }
+            (Action::ChangePassword { .. }, _) => {
+                self.drop_leechers(|peer| peer.user == by.user && peer.session != by.session);
+            }
+            (Action::RemoveMember { group, user }, _) => self.drop_member(group, user),
+            (Action::LeaveGroup { group }, Outcome::Left { group_deleted: true, .. }) => {
+                self.swarms.retain(|file, _| file.group != *group);
+            }
+            (Action::LeaveGroup { group }, _) => self.drop_member(group, &by.user),
+            (Action::RemoveFile { file }, _) => {
+                self.swarms.remove(file);
+            }
+            (
+                Action::Upload { file, node, .. }
+                | Action::Complete { file, node }
+                | Action::StopShare { file, node },
+                _,
+            ) => self.drop_node(file, &by.user, by.session, node.place()),
+            _ => {}
+        }
+    }
+
+    /// Forgets what is long past. To be called now and then.
+    pub fn sweep(&mut self, now_ms: u64) {
+        let is_past = |since_ms: u64| now_ms.saturating_sub(since_ms) > LEECHER_MEMORY_MS;
+        self.sessions.retain(|_, life| !life.quiet.is_empty() || !is_past(life.seen_ms.max(life.until_ms)));
+        let sessions = &self.sessions;
+        let elected_ms = self.elected_ms;
+        self.swarms.retain(|_, swarm| {
+            swarm.leechers.retain(|_, leecher| {
+                let session = leecher.peer.session;
+                sessions.contains_key(&session) || presence(sessions, elected_ms, session, now_ms).is_some()
+            });
+            !swarm.leechers.is_empty() || !is_past(swarm.touched_ms)
+        });
+    }
+
+    fn drop_member(&mut self, group: &GroupId, user: &UserId) {
+        for (_, swarm) in self.swarms.iter_mut().filter(|(file, _)| file.group == *group) {
+            swarm.leechers.retain(|(whose, _), _| whose != user);
+        }
+    }
+
+    fn drop_leechers(&mut self, gone: impl Fn(&Peer) -> bool) {
+        for swarm in self.swarms.values_mut() {
+            swarm.leechers.retain(|_, leecher| !gone(&leecher.peer));
+        }
+    }
+
+    /// Drops one node's entry as a leecher. The command may not have repeated the key under which the node joined, so
+    /// the session's entry goes too.
+    fn drop_node(&mut self, file: &FileKey, user: &UserId, session: SessionId, place: Place) {
+        if let Some(swarm) = self.swarms.get_mut(file) {
+            swarm
+                .leechers
+                .retain(|key, leecher| leecher.peer.session != session && *key != (user.clone(), place));
+        }
+    }
+}
+
+impl Life {
+    fn renew(&mut self, now_ms: u64) {
+        self.until_ms = now_ms + LEASE_MS;
+        self.seen_ms = now_ms;
+    }
+}
+
+/// The swarm of a file. One of another size belonged to another file of that name.
+fn swarm_of<'a>(
+    swarms: &'a mut BTreeMap<FileKey, Swarm>,
+    file: &FileKey,
+    pieces: PieceCount,
+    now_ms: u64,
+) -> &'a mut Swarm {
+    let swarm = swarms.entry(file.clone()).or_insert_with(|| Swarm::new(pieces, now_ms));
+    if swarm.pieces != pieces {
+        *swarm = Swarm::new(pieces, now_ms);
+    }
+    swarm.touched_ms = now_ms;
+    swarm
+}
+
+fn presence(
+    sessions: &BTreeMap<SessionId, Life>,
+    elected_ms: u64,
+    session: SessionId,
+    now_ms: u64,
+) -> Option<Presence> {
+    match sessions.get(&session) {
+        Some(life) => (!life.quiet.is_empty() || now_ms < life.until_ms).then_some(Presence::Confirmed),
+        None => (now_ms < elected_ms + LEASE_MS).then_some(Presence::Presumed),
+    }
+}

@@ -1,0 +1,245 @@
+//! Questions to the replicated state. They change nothing; lists come in the order of names, page by page where asked.
+
+use engine::proto::manifest::{FileName, FileProof};
+
+use super::acting::Acting;
+use super::command::Policy;
+use super::id::{Actor, FileKey, GroupId, SessionId, UserId};
+use super::key::{self, Key};
+use super::node::{Holder, Peer};
+use super::rows::{self, FileRow, GroupRow, MemberRow, NodeRow, RequestRow, SessionRow, UserRow};
+use super::tables::{Table, Tables};
+use super::{manifest, membership, session};
+
+pub use super::manifest::Pieces;
+
+/// Reads the state as it is.
+#[derive(Clone, Copy)]
+pub struct Queries<'a> {
+    tables: &'a dyn Tables,
+}
+
+/// A user's account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The password's hash, as it was given.
+    pub password_hash: String,
+    /// Counts changes of the password.
+    pub password_epoch: u32,
+    /// When the user was made, in seconds since the Unix epoch.
+    pub created_s: u64,
+}
+
+/// A session that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Whose it is.
+    pub user: UserId,
+    /// The password's epoch at its login.
+    pub password_epoch: u32,
+    /// Its end, in seconds since the Unix epoch.
+    pub expires_s: u64,
+    /// The node that logged in with it or came back last.
+    pub node: Option<Holder>,
+}
+
+/// What a user is told about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whoami {
+    /// The name.
+    pub user: UserId,
+    /// When it was made, in seconds since the Unix epoch.
+    pub created_s: u64,
+    /// How many of its sessions hold.
+    pub sessions: usize,
+}
+
+/// A group as one user sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// Its name.
+    pub group: GroupId,
+    /// Who owns it.
+    pub owner: UserId,
+    /// How others join.
+    pub policy: Policy,
+    /// How many members it has.
+    pub members: u64,
+    /// Whether the asking user is one.
+    pub is_member: bool,
+    /// When it was made, in seconds since the Unix epoch.
+    pub created_s: u64,
+}
+
+/// A file without its pieces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileView {
+    /// Its name.
+    pub name: FileName,
+    /// Who brought it.
+    pub uploader: UserId,
+    /// When, in seconds since the Unix epoch.
+    pub uploaded_s: u64,
+    /// Its length in bytes; `None` where the uploader did not say.
+    pub length: Option<u64>,
+    /// How many pieces it has.
+    pub pieces: u32,
+    /// What proves it as a whole.
+    pub proof: FileProof,
+    /// Whether its chain is known.
+    pub has_chain: bool,
+}
+
+impl<'a> Queries<'a> {
+    /// Questions to these tables.
+    #[must_use]
+    pub fn new(tables: &'a dyn Tables) -> Queries<'a> {
+        Queries { tables }
+    }
+
+    /// A user's account, for checking a password.
+    #[must_use]
+    pub fn account(&self, user: &UserId) -> Option<Account> {
+        let row: UserRow = rows::read(self.tables, &Key::user(user))?;
+        Some(Account {
+            password_hash: row.password_hash,
+            password_epoch: row.password_epoch,
+            created_s: row.created_s,
+        })
+    }
+
+    /// A session, if it holds at `at_s`: neither ended nor expired.
+    #[must_use]
+    pub fn session(&self, session: SessionId, at_s: u64) -> Option<Session> {
+        let row: SessionRow = rows::read(self.tables, &Key::session(session))?;
+        row.holds_at(at_s).then_some(Session {
+            user: row.user,
+            password_epoch: row.password_epoch,
+            expires_s: row.expires_s,
+            node: row.node,
+        })
+    }
+
+    /// What an actor is told about its user; `None` when the session does not hold at `at_s`.
+    #[must_use]
+    pub fn whoami(&self, actor: &Actor, at_s: u64) -> Option<Whoami> {
+        Acting::find(self.tables, actor, at_s).ok()?;
+        let account = self.account(&actor.user)?;
+        let sessions = session::of_user(self.tables, &actor.user);
+        let sessions = sessions.into_iter().filter(|session| self.session(*session, at_s).is_some()).count();
+        Some(Whoami { user: actor.user.clone(), created_s: account.created_s, sessions })
+    }
+
+    /// Whether a user is a member of a group.
+    #[must_use]
+    pub fn is_member(&self, group: &GroupId, user: &UserId) -> bool {
+        membership::is_member(self.tables, group, user)
+    }
+
+    /// A group as `user` sees it.
+    #[must_use]
+    pub fn group(&self, group: &GroupId, user: &UserId) -> Option<GroupView> {
+        let row: GroupRow = rows::read(self.tables, &Key::group(group))?;
+        Some(self.group_view(group.clone(), row, user))
+    }
+
+    /// At most `count` groups after the one named `after`, as `user` sees them.
+    #[must_use]
+    pub fn groups(&self, user: &UserId, after: Option<&GroupId>, count: usize) -> Vec<GroupView> {
+        let mut found = Vec::new();
+        rows::page::<GroupRow>(self.tables, &[], after.map(Key::group).as_ref(), count, |key, row| {
+            found.push((key::group_id(key), row));
+        });
+        found.into_iter().map(|(group, row)| self.group_view(group, row, user)).collect()
+    }
+
+    /// A group's members, in the order of names.
+    #[must_use]
+    pub fn members(&self, group: &GroupId) -> Vec<UserId> {
+        let mut members = Vec::new();
+        rows::visit::<MemberRow>(self.tables, &Key::group(group).prefix(), |rest, _| {
+            members.push(key::user_id(rest));
+        });
+        members
+    }
+
+    /// Who has asked to join a group, in the order of names. That only the owner may know is the asker's matter:
+    /// compare [`GroupView::owner`].
+    #[must_use]
+    pub fn requests(&self, group: &GroupId) -> Vec<UserId> {
+        let mut users = Vec::new();
+        rows::visit::<RequestRow>(self.tables, &Key::group(group).prefix(), |rest, _| {
+            users.push(key::user_id(rest));
+        });
+        users
+    }
+
+    /// At most `count` files of a group, after the one named `after`.
+    #[must_use]
+    pub fn files(&self, group: &GroupId, after: Option<&FileName>, count: usize) -> Vec<FileView> {
+        let after = after.map(|name| Key::file(&FileKey { group: group.clone(), name: name.clone() }));
+        let mut files = Vec::new();
+        rows::page::<FileRow>(
+            self.tables,
+            &Key::group(group).prefix(),
+            after.as_ref(),
+            count,
+            |rest, row| {
+                files.push(file_view(key::file_name(rest), row));
+            },
+        );
+        files
+    }
+
+    /// A file without its pieces.
+    #[must_use]
+    pub fn file(&self, file: &FileKey) -> Option<FileView> {
+        rows::read(self.tables, &Key::file(file)).map(|row| file_view(file.name.clone(), row))
+    }
+
+    /// Digests and chain of `count` pieces from `first`, or of as many as there are. The chain has no state after the
+    /// file's last piece.
+    #[must_use]
+    pub fn pieces(&self, file: &FileKey, first: u32, count: u32) -> Option<Pieces> {
+        let row: FileRow = rows::read(self.tables, &Key::file(file))?;
+        Some(manifest::read(self.tables, &row, first, count))
+    }
+
+    /// Who holds a file completely and has not logged out. Who of them is online, the leases know.
+    #[must_use]
+    pub fn holders(&self, file: &FileKey) -> Vec<Peer> {
+        let prefix = Key::file(file).prefix();
+        let nodes = rows::keys(self.tables, Table::Shares, &prefix);
+        let nodes = nodes.iter().map(|share| Key(share.0[prefix.len()..].to_vec()));
+        let peer = |node: Key| {
+            let row: NodeRow = rows::named(self.tables, &node);
+            let user = key::user_of_node(&node);
+            (!row.logged_out).then_some(Peer { user, holder: row.holder, session: row.session })
+        };
+        nodes.filter_map(peer).collect()
+    }
+
+    fn group_view(&self, group: GroupId, row: GroupRow, user: &UserId) -> GroupView {
+        let is_member = self.is_member(&group, user);
+        GroupView {
+            group,
+            owner: row.owner,
+            policy: row.policy,
+            members: row.members,
+            is_member,
+            created_s: row.created_s,
+        }
+    }
+}
+
+fn file_view(name: FileName, row: FileRow) -> FileView {
+    FileView {
+        name,
+        uploader: row.uploader,
+        uploaded_s: row.uploaded_s,
+        length: row.length,
+        pieces: row.pieces,
+        proof: row.proof,
+        has_chain: row.has_chain,
+    }
+}

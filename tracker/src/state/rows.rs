@@ -1,0 +1,235 @@
+//! Rows: what stands in the tables, and how it becomes bytes.
+//!
+//! Invariants: values are JSON with fields in a fixed order, but for manifests (see [`manifest`](super::manifest)), so
+//! equal rows are equal bytes. A row that cannot be read was not written by this code, and stops the process.
+
+use std::ops::ControlFlow;
+
+use engine::proto::manifest::FileProof;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::command::Policy;
+use super::form;
+use super::id::{SessionId, UserId};
+use super::key::Key;
+use super::node::Holder;
+use super::outcome::{Outcome, Refusal};
+use super::tables::{Table, Tables, Visit};
+
+/// A typed row of one table.
+pub(super) trait Row: Serialize + DeserializeOwned {
+    /// Where it stands.
+    const TABLE: Table;
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UserRow {
+    pub(super) password_hash: String,
+    pub(super) password_epoch: u32,
+    pub(super) created_s: u64,
+}
+
+/// A session. An ended one stays until it expires, so that a retried request still gets its first outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SessionRow {
+    pub(super) user: UserId,
+    /// The password's epoch at login.
+    pub(super) password_epoch: u32,
+    pub(super) expires_s: u64,
+    pub(super) ended: bool,
+    /// The node that logged in or came back last.
+    pub(super) node: Option<Holder>,
+    /// How many outcomes were remembered so far.
+    pub(super) answers: u64,
+}
+
+/// A node that shares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NodeRow {
+    /// Where it listens now.
+    pub(super) holder: Holder,
+    /// The session that keeps it online.
+    pub(super) session: SessionId,
+    /// Whether that session ended: offline until the next login.
+    pub(super) logged_out: bool,
+    /// How many files it shares; the row goes with the last.
+    pub(super) shares: u64,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct GroupRow {
+    pub(super) owner: UserId,
+    pub(super) policy: Policy,
+    pub(super) created_s: u64,
+    pub(super) members: u64,
+    /// The number of the next one to join: the order of age.
+    pub(super) next_joined: u64,
+}
+
+/// A membership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MemberRow {
+    pub(super) joined: u64,
+}
+
+/// The same, earliest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AgeRow {
+    pub(super) user: UserId,
+}
+
+/// A request to join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RequestRow {
+    pub(super) asked_s: u64,
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileRow {
+    pub(super) uploader: UserId,
+    pub(super) uploaded_s: u64,
+    /// In bytes, where the uploader said it.
+    pub(super) length: Option<u64>,
+    pub(super) pieces: u32,
+    #[serde(with = "form::proof")]
+    pub(super) proof: FileProof,
+    pub(super) has_chain: bool,
+    /// Under which number its manifest stands.
+    pub(super) manifest: u64,
+    /// What all its piece digests come to.
+    #[serde(with = "form::hex_bytes")]
+    pub(super) fold: [u8; 32],
+}
+
+/// An upload in parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UploadRow {
+    pub(super) manifest: u64,
+    /// How many pieces have come.
+    pub(super) next: u32,
+    pub(super) has_chain: bool,
+    #[serde(with = "form::hex_bytes")]
+    pub(super) fold: [u8; 32],
+    /// When the last part came.
+    pub(super) part_s: u64,
+}
+
+/// The first outcome of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AnswerRow {
+    pub(super) answer: Result<Outcome, Refusal>,
+}
+
+/// Which request's outcome was remembered under a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AnswerOrderRow(#[serde(with = "form::hex_bytes")] pub(super) [u8; 32]);
+
+/// A number given out so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counter(pub(super) u64);
+
+macro_rules! rows {
+    ($($row:ident in $table:ident),* $(,)?) => {$(
+        impl Row for $row {
+            const TABLE: Table = Table::$table;
+        }
+    )*};
+}
+
+rows!(
+    UserRow in Users, SessionRow in Sessions, NodeRow in Nodes, GroupRow in Groups, MemberRow in Members,
+    AgeRow in MembersByAge, RequestRow in Requests, FileRow in Files, UploadRow in Uploads, AnswerRow in Answers,
+    AnswerOrderRow in AnswerOrder, Counter in Counters,
+);
+
+fn parse<R: Row>(value: &[u8]) -> R {
+    serde_json::from_slice(value).expect("rows are written by `write` alone, in this very form")
+}
+
+/// Reads a row.
+pub(super) fn read<R: Row>(tables: &dyn Tables, key: &Key) -> Option<R> {
+    tables.get(R::TABLE, &key.0).map(|value| parse(&value))
+}
+
+/// Reads a row that another row names.
+pub(super) fn named<R: Row>(tables: &dyn Tables, key: &Key) -> R {
+    read(tables, key).expect("an index is written and removed together with the rows that it names")
+}
+
+/// Writes a row.
+pub(super) fn write<R: Row>(tables: &mut dyn Tables, key: &Key, row: &R) {
+    let value = serde_json::to_vec(row).expect("rows have string keys and nothing that can fail");
+    tables.put(R::TABLE, &key.0, &value);
+}
+
+/// Takes a row out; what it was.
+pub(super) fn take<R: Row>(tables: &mut dyn Tables, key: &Key) -> Option<R> {
+    let row = read(tables, key);
+    tables.remove(R::TABLE, &key.0);
+    row
+}
+
+/// Writes a row that is nothing but its key.
+pub(super) fn mark(tables: &mut dyn Tables, table: Table, key: &Key) {
+    tables.put(table, &key.0, &[]);
+}
+
+/// Visits the keys that begin with `prefix`, from `from` on; the visitor gets what follows the prefix, and the value.
+pub(super) fn visit_raw(tables: &dyn Tables, table: Table, prefix: &[u8], from: &[u8], visit: Visit<'_>) {
+    let start = from.max(prefix);
+    tables.scan(table, start, &mut |key, value| match key.strip_prefix(prefix) {
+        Some(rest) => visit(rest, value),
+        None => ControlFlow::Break(()),
+    });
+}
+
+/// The same with typed rows, all of them.
+pub(super) fn visit<R: Row>(tables: &dyn Tables, prefix: &[u8], mut each: impl FnMut(&[u8], R)) {
+    visit_raw(tables, R::TABLE, prefix, prefix, &mut |rest, value| {
+        each(rest, parse(value));
+        ControlFlow::Continue(())
+    });
+}
+
+/// Typed rows after a key, at most `count`: pages of a list.
+pub(super) fn page<R: Row>(
+    tables: &dyn Tables,
+    prefix: &[u8],
+    after: Option<&Key>,
+    count: usize,
+    mut each: impl FnMut(&[u8], R),
+) {
+    // The least key above `after` is `after` with a zero byte behind it.
+    let from = after.map(|after| [&after.0[..], &[0]].concat()).unwrap_or_default();
+    let mut left = count;
+    visit_raw(tables, R::TABLE, prefix, &from, &mut |rest, value| {
+        if left == 0 {
+            return ControlFlow::Break(());
+        }
+        left -= 1;
+        each(rest, parse(value));
+        ControlFlow::Continue(())
+    });
+}
+
+/// The keys that begin with `prefix`, whole: for removing them, since rows cannot change while they are visited.
+pub(super) fn keys(tables: &dyn Tables, table: Table, prefix: &[u8]) -> Vec<Key> {
+    let mut keys = Vec::new();
+    visit_raw(tables, table, prefix, prefix, &mut |rest, _| {
+        keys.push(Key([prefix, rest].concat()));
+        ControlFlow::Continue(())
+    });
+    keys
+}
+
+/// The next number of the one counter, which numbers manifests.
+pub(super) fn next_manifest(tables: &mut dyn Tables) -> u64 {
+    let key = Key::manifests();
+    let next = read(tables, &key).map_or(0, |Counter(next)| next);
+    write(tables, &key, &Counter(next + 1));
+    next
+}

@@ -1,0 +1,205 @@
+//! One file's swarm in the leader's memory: who fetches it, what each holds so far, who was reported, whom to tell.
+//!
+//! Invariants: a leecher that holds nothing yet costs no bit field; a bit field has as many pieces as the file; reports
+//! count only from users who fetched the file here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use engine::proto::bitfield::Bitfield;
+use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
+
+use super::id::UserId;
+use super::limits::{PEERS_PER_ANSWER, REPORTED_PEERS_MAX, REPORTS_TO_SORT_LAST};
+use super::node::{Peer, Place};
+
+/// Whose node: what a leecher is known by.
+pub(super) type NodeKey = (UserId, Place);
+
+/// One who fetches a file.
+#[derive(Clone, Debug)]
+pub(super) struct Leecher {
+    pub(super) peer: Peer,
+    /// What it announced; `None` before the first piece.
+    pub(super) pieces: Option<Bitfield>,
+}
+
+/// What the leader remembers about one file.
+#[derive(Clone, Debug)]
+pub(super) struct Swarm {
+    pub(super) pieces: PieceCount,
+    pub(super) leechers: BTreeMap<NodeKey, Leecher>,
+    /// Users who fetched, or fetch: whose reports count.
+    fetched: BTreeSet<UserId>,
+    /// Who reported which address.
+    reports: BTreeMap<SocketAddr, BTreeSet<UserId>>,
+    /// Turns the list from answer to answer, so that not always the same peers are told first.
+    turn: usize,
+    /// When anybody last asked or announced.
+    pub(super) touched_ms: u64,
+}
+
+/// How sure it is that a peer is online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// It showed a sign of life to this leader.
+    Confirmed,
+    /// It had no time to, since the leader is new.
+    Presumed,
+}
+
+/// One who can be asked for pieces of a file now.
+#[derive(Clone, Debug)]
+pub struct Candidate<'a> {
+    /// The node.
+    pub peer: &'a Peer,
+    /// How sure it is that it is online.
+    pub presence: Presence,
+    pieces: Held<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Held<'a> {
+    All,
+    Some(&'a Bitfield),
+    Nothing,
+}
+
+impl Candidate<'_> {
+    /// Whether it holds every piece.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        matches!(self.pieces, Held::All)
+    }
+
+    /// Whether it holds a piece.
+    #[must_use]
+    pub fn has(&self, index: PieceIndex) -> bool {
+        match self.pieces {
+            Held::All => true,
+            Held::Some(pieces) => pieces.has(index),
+            Held::Nothing => false,
+        }
+    }
+}
+
+/// The peers of a file that one asker may be told, best first.
+#[derive(Clone, Debug)]
+pub struct Choice<'a> {
+    candidates: Vec<Candidate<'a>>,
+}
+
+impl<'a> Choice<'a> {
+    /// The peers to tell, at most [`PEERS_PER_ANSWER`]; leechers that hold nothing yet are among the last.
+    pub fn peers(&self) -> impl Iterator<Item = &Candidate<'a>> {
+        self.candidates.iter().take(PEERS_PER_ANSWER)
+    }
+
+    /// The peers to tell for one piece, at most [`PEERS_PER_ANSWER`].
+    pub fn holders_of(&self, index: PieceIndex) -> impl Iterator<Item = &Candidate<'a>> {
+        self.candidates.iter().filter(move |candidate| candidate.has(index)).take(PEERS_PER_ANSWER)
+    }
+}
+
+/// Who asks for peers.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The user.
+    pub user: &'a UserId,
+    /// Where the user's node listens, where that is known: it is not told about itself.
+    pub address: Option<SocketAddr>,
+    /// Whether the asker's connection is a loopback one: others are told no loopback addresses.
+    pub on_loopback: bool,
+}
+
+impl Swarm {
+    pub(super) fn new(pieces: PieceCount, now_ms: u64) -> Swarm {
+        Swarm {
+            pieces,
+            leechers: BTreeMap::new(),
+            fetched: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            turn: 0,
+            touched_ms: now_ms,
+        }
+    }
+
+    /// The node fetches; what it announced before is kept.
+    pub(super) fn join(&mut self, peer: Peer) -> &mut Leecher {
+        self.fetched.insert(peer.user.clone());
+        let key = (peer.user.clone(), peer.holder.place());
+        let leecher =
+            self.leechers.entry(key).or_insert_with(|| Leecher { peer: peer.clone(), pieces: None });
+        leecher.peer = peer;
+        leecher
+    }
+
+    /// Adds pieces to what a leecher holds; whether it holds all now. The ranges lie in the file.
+    pub(super) fn gained(&mut self, peer: Peer, ranges: &[PieceRange]) -> bool {
+        let pieces = self.pieces;
+        let held = self.join(peer).pieces.get_or_insert_with(|| Bitfield::empty(pieces));
+        for index in ranges.iter().flat_map(|range| range.indices()) {
+            held.insert(index);
+        }
+        held.is_full()
+    }
+
+    /// Notes a report; whether it counts, which it does from those who fetched here.
+    pub(super) fn report(&mut self, by: &UserId, accused: SocketAddr) -> bool {
+        let room = self.reports.len() < REPORTED_PEERS_MAX || self.reports.contains_key(&accused);
+        let counts = room && self.fetched.contains(by);
+        if counts {
+            self.reports.entry(accused).or_default().insert(by.clone());
+        }
+        counts
+    }
+
+    /// The peers that `asker` may be told: `seeders` and leechers that `presence` finds online. Complete ones whose
+    /// presence is confirmed come first, those that several members reported come last; within a class each answer
+    /// begins with another.
+    pub(super) fn choose<'a>(
+        &'a mut self,
+        seeders: &'a [Peer],
+        asker: Asker<'_>,
+        presence: impl Fn(&Peer) -> Option<Presence>,
+    ) -> Choice<'a> {
+        self.turn = self.turn.wrapping_add(1);
+        let seeding = seeders.iter().map(|peer| (peer, Held::All));
+        let leeching = self
+            .leechers
+            .values()
+            .map(|leecher| (&leecher.peer, leecher.pieces.as_ref().map_or(Held::Nothing, Held::Some)));
+        let mut candidates: Vec<Candidate<'a>> = seeding
+            .chain(leeching)
+            .filter(|(peer, _)| self.may_tell(asker, peer))
+            .filter_map(|(peer, pieces)| presence(peer).map(|presence| Candidate { peer, presence, pieces }))
+            .collect();
+        if !candidates.is_empty() {
+            let start = self.turn % candidates.len();
+            candidates.rotate_left(start);
+        }
+        candidates.sort_by_key(|candidate| self.class(candidate));
+        // A node whose key is new is known twice at one address; the better entry stands.
+        let mut addresses = BTreeSet::new();
+        candidates.retain(|candidate| addresses.insert(candidate.peer.holder.address));
+        Choice { candidates }
+    }
+
+    fn may_tell(&self, asker: Asker<'_>, peer: &Peer) -> bool {
+        let address = peer.holder.address;
+        let is_asker = asker.user == &peer.user && asker.address == Some(address);
+        let reported = self.reports.get(&address).is_some_and(|by| by.contains(asker.user));
+        let hidden = address.ip().to_canonical().is_loopback() && !asker.on_loopback;
+        !(is_asker || reported || hidden)
+    }
+
+    fn class(&self, candidate: &Candidate<'_>) -> (bool, Presence, u8) {
+        let reports = self.reports.get(&candidate.peer.holder.address).map_or(0, BTreeSet::len);
+        let held = match candidate.pieces {
+            Held::All => 0,
+            Held::Some(_) => 1,
+            Held::Nothing => 2,
+        };
+        (reports >= REPORTS_TO_SORT_LAST, candidate.presence, held)
+    }
+}
