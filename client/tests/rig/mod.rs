@@ -78,6 +78,23 @@ impl Rig {
         rig
     }
 
+    /// A place whose `tracker_info.txt` names a tracker of the test's own.
+    pub(crate) fn with_tracker_at(address: SocketAddr) -> Rig {
+        let rig = Rig::without_tracker();
+        rig.name_tracker(address);
+        rig
+    }
+
+    /// Where the tracker listens.
+    pub(crate) fn tracker(&self) -> SocketAddr {
+        std::fs::read_to_string(self.path("tracker_info.txt"))
+            .unwrap()
+            .trim()
+            .replace(' ', ":")
+            .parse()
+            .unwrap()
+    }
+
     fn name_tracker(&self, address: SocketAddr) {
         let line = format!("{} {}\n", address.ip(), address.port());
         std::fs::write(self.path("tracker_info.txt"), line).unwrap();

@@ -1,0 +1,230 @@
+//! What is proven, to whom bytes go, and how they leave: real binaries against those who speak the protocols themselves.
+#![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
+
+#[path = "../rig/mod.rs"]
+mod rig;
+mod scripted;
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use engine::hash::{FileHasher, FileHashes, Hasher};
+use engine::proto::frame::{Message, RefusedCode};
+use engine::proto::geometry::Geometry;
+use engine::proto::ticket::{Grant, SecretKey, Ticket, UnixSeconds};
+use engine::proto::units::Digest;
+use rig::{Home, Node, Rig};
+use rustix::fs::inotify;
+use scripted::{RawClient, consume, hex, lying_tracker, serve_anybody};
+use serde_json::{Value, json};
+
+const PIECE: usize = 524_288;
+
+fn content(pieces: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(pieces * PIECE).collect()
+}
+
+fn hashes(content: &[u8]) -> FileHashes {
+    let hasher = FileHasher::new(Hasher::best(), Some(1)).unwrap();
+    let Ok(hashes) = hasher.hash_file(Geometry::new(content.len() as u64).unwrap(), content, |_| {});
+    hashes
+}
+
+fn user_with(rig: &Rig, name: &str, options: &[&str]) -> (Home, Node) {
+    let home = rig.home(name);
+    let node = home.serve(options);
+    home.run(["create_user", name, "password"]).expect(0);
+    home.run(["login", name, "password"]).expect(0);
+    (home, node)
+}
+
+/// Announces a file by the raw protocol, as a node that listens at `provider`. A connection that never pings is online for
+/// as long as it is open: for as long as the caller keeps it.
+fn announce(rig: &Rig, provider: SocketAddr, hashes: &FileHashes, length: usize) -> RawClient {
+    let mut raw = RawClient::login(rig.tracker(), "alice", SecretKey::from_seed(&[9; 32]).peer_key());
+    let list = |values: Vec<String>| Value::from(values);
+    raw.ask(&json!({"command": "upload_file",
+        "command_args": {"group_id": "g", "file_name": "f"},
+        "piecewise_sha": list(hashes.digests.iter().map(ToString::to_string).collect()),
+        "file_chain": list(hashes.chain.iter().map(ToString::to_string).collect()),
+        "fileSha": hashes.digest.to_string(),
+        "file_size": length,
+        "peer_key": hex(&SecretKey::from_seed(&[9; 32]).peer_key().0),
+        "sender_ip": "127.0.0.1",
+        "sender_port": provider.port()}));
+    raw
+}
+
+fn download(home: &Home, code: i32) -> Value {
+    let ended = home.run(["download_file", "g", "f", "copy", "--json", "--wait", "20"]).expect(code);
+    serde_json::from_str(ended.out.lines().last().unwrap()).unwrap()
+}
+
+/// A group of alice's with bob in it.
+fn group(rig: &Rig) -> ((Home, Node), (Home, Node)) {
+    let (alice, bob) = (rig.user("alice"), rig.user("bob"));
+    alice.0.run(["create_group", "g"]).expect(0);
+    bob.0.run(["join_group", "g"]).expect(0);
+    (alice, bob)
+}
+
+#[test]
+fn a_false_sha1_of_the_whole_ends_with_11_and_blames_nobody() {
+    let rig = Rig::new();
+    let (_alice, bob) = group(&rig);
+    let content = content(5);
+    let provider = serve_anybody(content.clone(), SecretKey::from_seed(&[9; 32]));
+    let stated = FileHashes { digest: Digest([7; 20]), ..hashes(&content) };
+    let _online = announce(&rig, provider, &stated, content.len());
+    let failed = download(&bob.0, 11);
+    assert!(failed["message"].as_str().unwrap().contains(&hashes(&content).digest.to_string()), "{failed}");
+    assert!(!rig.path("copy").exists());
+    let peers = bob.0.run(["get_peers", "g", "f"]).expect(0);
+    assert_eq!(peers.out.trim(), provider.to_string(), "the provider is not withheld");
+}
+
+#[test]
+fn a_false_chain_costs_exactly_one_pass_and_blames_nobody() {
+    let rig = Rig::new();
+    let (_alice, bob) = group(&rig);
+    let content = content(5);
+    let provider = serve_anybody(content.clone(), SecretKey::from_seed(&[9; 32]));
+    let mut stated = hashes(&content);
+    stated.chain[2] = engine::proto::units::ChainState([7; 20]);
+    let _online = announce(&rig, provider, &stated, content.len());
+    let done = download(&bob.0, 0);
+    assert_eq!(done["sequential_passes"], 1, "{done}");
+    assert_eq!(done["received_bytes"], content.len(), "{done}");
+    assert!(std::fs::read(rig.path("copy")).unwrap() == content);
+    let peers = bob.0.run(["get_peers", "g", "f"]).expect(0);
+    assert_eq!(peers.out.trim(), provider.to_string(), "the provider is not withheld");
+}
+
+#[test]
+fn a_ticket_serves_its_owner_and_nobody_else() {
+    let rig = Rig::new();
+    let (alice, bob) = group(&rig);
+    rig.file("f", &content(2));
+    alice.0.run(["upload_file", "g", "f"]).expect(0);
+    let (owner, thief) = (SecretKey::from_seed(&[5; 32]), SecretKey::from_seed(&[6; 32]));
+    let mut raw = RawClient::login(rig.tracker(), "bob", owner.peer_key());
+    let answer = raw
+        .ask(&json!({"command": "get_peers", "command_args": {"group_id": "g", "file_name": "f"},
+        "peer_key": hex(&owner.peer_key().0)}));
+    let text = answer["ticket"].as_str().unwrap();
+    let ticket = Ticket(base64::engine::general_purpose::STANDARD.decode(text).unwrap());
+    let node = alice.1.address;
+
+    let refused = |said: Vec<Message>| match &said[..] {
+        [Message::Refused { code, .. }] => *code,
+        other => panic!("a stranger was told {other:?}"),
+    };
+    assert_eq!(refused(consume(node, &ticket, &thief)), RefusedCode::Ticket, "stolen");
+    let grant = Grant {
+        user: "bob".into(),
+        group: "g".into(),
+        file_name: "f".into(),
+        file_id: Digest([1; 20]),
+        peer_key: thief.peer_key(),
+        expires: UnixSeconds(u64::MAX / 2),
+    };
+    assert_eq!(refused(consume(node, &Ticket::sign(grant, &thief), &thief)), RefusedCode::Ticket, "forged");
+    let said = consume(node, &ticket, &owner);
+    assert!(
+        matches!(said[..], [Message::Opened { .. }, Message::Piece { .. }]),
+        "its owner was told {said:?}"
+    );
+    drop(bob);
+}
+
+#[test]
+fn a_hostile_file_name_from_a_tracker_never_becomes_a_path() {
+    for name in ["../evil", "..", "a/b", "bell\u{7}", "rtl\u{202e}txt.exe"] {
+        let tracker = lying_tracker(move |command| match command {
+            "download_file" => json!({"file_path": name, "file_chunks": [], "file_size": 0,
+                "fileSha": "da39a3ee5e6b4b0d3255bfef95601890afd80709", "peers": [], "server_time": 1}),
+            _ => json!({"files_list": [], "files": []}),
+        });
+        let rig = Rig::with_tracker_at(tracker);
+        let home = rig.home("bob");
+        home.run(["login", "bob", "password"]).expect(0);
+        std::fs::create_dir(rig.path("inside")).unwrap();
+        let ended = home.run(["download_file", "g", "f", "inside"]).expect(13);
+        assert!(ended.err.contains("file_path") || ended.err.contains("file name"), "{}", ended.err);
+        assert_eq!(std::fs::read_dir(rig.path("inside")).unwrap().count(), 0);
+        assert!(!rig.path("evil").exists());
+    }
+}
+
+#[test]
+fn a_source_that_shrinks_while_it_is_hashed_is_not_uploaded() {
+    let rig = Rig::new();
+    let (alice, _bob) = group(&rig);
+    let path = rig.path("growing");
+    // Long enough to be still at it when the first event has been read; it takes no room on the disk.
+    std::fs::File::create(&path).unwrap().set_len(32 << 30).unwrap();
+    let (mut upload, first) = alice.0.start(&["upload_file", "g", "growing", "--json"]);
+    assert!(first.contains("hashing"), "{first}");
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1_000).unwrap();
+    assert_eq!(upload.wait(), Some(14));
+    assert_eq!(alice.0.run(["list_files", "g"]).expect(0).out, "");
+}
+
+#[test]
+fn with_uring_pieces_leave_by_the_ring_from_the_mapping() {
+    const PIECES: usize = 40;
+    if rings(std::process::id()).is_none() {
+        eprintln!("skipped: io_uring is forbidden here");
+        return;
+    }
+    let fetched = |io: &str| {
+        let rig = Rig::new();
+        let alice = user_with(&rig, "alice", &["--io", io]);
+        let bob = rig.user("bob");
+        alice.0.run(["create_group", "g"]).expect(0);
+        bob.0.run(["join_group", "g"]).expect(0);
+        let path = rig.file("f", &content(PIECES));
+        alice.0.run(["upload_file", "g", "f"]).expect(0);
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, &path, inotify::WatchFlags::ACCESS).unwrap();
+        let before = rings(alice.1.pid()).unwrap();
+        download(&bob.0, 0);
+        let submitted = rings(alice.1.pid()).unwrap() - before;
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+        let read = inotify::Reader::new(&watch, &mut buffer).next().is_ok();
+        assert!(!read, "the source was read by a system call");
+        submitted
+    };
+    assert!(fetched("uring") >= PIECES as u64);
+    assert_eq!(fetched("epoll"), 0, "no ring takes part");
+}
+
+/// What a process has submitted to its rings so far; `None` when this machine shows or allows none.
+fn rings(pid: u32) -> Option<u64> {
+    let own = tokio_uring_allowed();
+    let mut submitted = 0;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.map_while(Result::ok) {
+        let ring =
+            std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains("[io_uring]"));
+        if ring {
+            let number = entry.file_name();
+            let shown =
+                std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.to_string_lossy())).ok()?;
+            let tail = shown.lines().find_map(|line| line.strip_prefix("SqTail:"))?;
+            submitted += tail.trim().parse::<u64>().ok()?;
+        }
+    }
+    own.then_some(submitted)
+}
+
+/// Whether a node here may have a ring: `client doctor` says which back end it gets.
+fn tokio_uring_allowed() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|text| text.trim() == "0")
+}

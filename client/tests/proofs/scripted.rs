@@ -1,0 +1,149 @@
+//! Those who speak the protocols themselves: a tracker's client over a plain socket, a provider with a file in memory, a
+//! consumer with a ticket that may not be its own, a tracker that lies.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use engine::proto::bitfield::Bitfield;
+use engine::proto::codec::{self, LENGTH_BYTES};
+use engine::proto::frame::{Message, PROTOCOL_VERSION};
+use engine::proto::geometry::Geometry;
+use engine::proto::limits::OPENED_MAX_BYTES;
+use engine::proto::ticket::{self, Nonce, PeerKey, SecretKey, Ticket};
+use engine::proto::units::{PieceCount, PieceRange};
+use serde_json::{Value, json};
+
+/// A client of the tracker by plain JSON lines.
+pub(crate) struct RawClient {
+    stream: BufReader<TcpStream>,
+}
+
+impl RawClient {
+    /// Connects and logs a user in, with this peer key.
+    pub(crate) fn login(tracker: SocketAddr, user: &str, key: PeerKey) -> RawClient {
+        let mut client = RawClient { stream: BufReader::new(TcpStream::connect(tracker).unwrap()) };
+        client.ask(&json!({"command": "login",
+            "command_args": {"user_id": user, "passwd": "password", "peer_key": hex(&key.0)}}));
+        client
+    }
+
+    /// Asks, and gives the answer, which must be a success.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, request: &Value) -> Value {
+        self.stream.get_mut().write_all(request.to_string().as_bytes()).unwrap();
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(answer["status"], "success", "{request}: {answer}");
+        answer
+    }
+}
+
+/// 20, 32 or more bytes as the JSON protocol writes them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Serves `content` to whoever opens a connection, without asking for tickets; until the test ends.
+pub(crate) fn serve_anybody(content: Vec<u8>, secret: SecretKey) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (content, secret) = (content.clone(), secret.clone());
+            // It ends with its connection.
+            std::thread::spawn(move || serve_one(stream, &content, &secret));
+        }
+    });
+    address
+}
+
+fn serve_one(mut stream: TcpStream, content: &[u8], secret: &SecretKey) -> Option<()> {
+    let geometry = Geometry::new(content.len() as u64).unwrap();
+    let greeting =
+        Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key: secret.peer_key() };
+    send(&mut stream, &greeting)?;
+    let Message::Open { nonce, .. } = receive(&mut stream)? else { return None };
+    let opened = Message::Opened {
+        length: geometry.length(),
+        bitfield: Bitfield::full(geometry.pieces()).to_bytes(),
+        signature: ticket::sign_opened(secret, nonce),
+    };
+    send(&mut stream, &opened)?;
+    loop {
+        let Message::Request { first, count } = receive(&mut stream)? else { continue };
+        for index in PieceRange::from_count(first, count)?.indices() {
+            let (offset, length) = (geometry.offset(index), geometry.piece_len(index));
+            send(&mut stream, &Message::Piece { index, length })?;
+            let offset = usize::try_from(offset).unwrap();
+            stream.write_all(&content[offset..offset + length as usize]).ok()?;
+        }
+    }
+}
+
+/// Opens a connection to a real node with a ticket and a key, asks for the first piece, and gives all that it says.
+pub(crate) fn consume(node: SocketAddr, ticket: &Ticket, key: &SecretKey) -> Vec<Message> {
+    let mut stream = TcpStream::connect(node).unwrap();
+    let greeting = receive(&mut stream).unwrap();
+    let Message::Greeting { nonce, peer_key, .. } = greeting else { panic!("{greeting:?}") };
+    let signature = ticket::sign_open(key, nonce, ticket, peer_key);
+    send(&mut stream, &Message::Open { ticket: ticket.clone(), nonce: Nonce([2; 32]), signature }).unwrap();
+    // Who was refused may not be able to send this any more.
+    let _ = send(
+        &mut stream,
+        &Message::Request { first: engine::proto::units::PieceIndex(0), count: PieceCount(1) },
+    );
+    let mut said = Vec::new();
+    while let Some(message) = receive(&mut stream) {
+        let piece = matches!(message, Message::Piece { .. });
+        said.push(message);
+        if piece {
+            break;
+        }
+    }
+    said
+}
+
+fn send(stream: &mut TcpStream, message: &Message) -> Option<()> {
+    stream.write_all(&codec::encode(message)).ok()
+}
+
+fn receive(stream: &mut TcpStream) -> Option<Message> {
+    let mut head = [0; LENGTH_BYTES];
+    stream.read_exact(&mut head).ok()?;
+    let mut body = vec![0; codec::frame_len(head, OPENED_MAX_BYTES).ok()?];
+    stream.read_exact(&mut body).ok()?;
+    codec::decode(&body).ok()
+}
+
+/// A tracker that takes every login and answers all else as `answer` says.
+pub(crate) fn lying_tracker(answer: impl Fn(&str) -> Value + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = std::sync::Arc::new(answer);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let answer = std::sync::Arc::clone(&answer);
+            std::thread::spawn(move || {
+                let requests = BufReader::new(stream.try_clone().unwrap());
+                for line in requests.lines().map_while(Result::ok) {
+                    let request: Value = serde_json::from_str(&line).unwrap();
+                    let command = request["command"].as_str().unwrap();
+                    let mut reply = match command {
+                        "login" => json!({"session": "s", "tracker_key": "11".repeat(32), "server_time": 1}),
+                        "ping" => json!({"server_time": 1}),
+                        other => answer(other),
+                    };
+                    reply["status"] = "success".into();
+                    reply["message"] = "".into();
+                    reply["epoch"] = 1.into();
+                    reply["request_id"] = request["request_id"].clone();
+                    if writeln!(stream, "{reply}").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
