@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
 
+use crate::hash::HashKind;
 use crate::proto::ticket::SecretKey;
 
 /// Which back end moves bytes between sockets and memory.
@@ -43,6 +44,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The back end.
     pub io: IoChoice,
+    /// The hashing; `None`: the fastest that this CPU has.
+    pub hash: Option<HashKind>,
     /// Threads that receive, verify and write; `None`: one a core, at most [`WORKERS_MAX`].
     pub workers: Option<NonZeroUsize>,
     /// Bytes a second that all peers together may fetch from this node.

@@ -1,33 +1,47 @@
-//! The engine's front: start, share, download.
+//! The engine's front: start a node, share files, fetch files.
 
+use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
-use crate::config::Config;
+use tokio::sync::mpsc;
+
+use crate::config::{Config, WORKERS_MAX};
+use crate::download::Download;
+use crate::driver::{self, Context, DownloadState, IoKind, Job, Parts, Share, Trust, Workers};
 use crate::error::StartError;
-use crate::proto::manifest::{FileKey, FileName, Manifest};
+use crate::hash::{FileHasher, Hasher};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::geometry::Geometry;
+use crate::proto::manifest::{FileKey, FileName, FileProof, Manifest};
 use crate::proto::ticket::{PeerKey, Ticket, TrackerKey};
-use crate::proto::units::PieceRange;
-use crate::stats::{Progress, ShareStatus, Suspect};
+use crate::proto::units::{PieceIndex, PieceRange};
+use crate::stats::ShareStatus;
+use crate::storage::destination::{self, Destination};
+use crate::storage::error::{Operation, StorageError, StorageErrorKind};
+use crate::storage::source::Source;
+use crate::storage::target::{Plan, Target};
 
 /// A file that was hashed and is still open, ready to be shared.
-pub struct Hashed {}
+#[derive(Debug)]
+pub struct Hashed {
+    manifest: Arc<Manifest>,
+    source: Source,
+}
 
 impl Hashed {
     /// What it is.
+    #[must_use]
     pub fn manifest(&self) -> &Arc<Manifest> {
-        unimplemented!()
+        &self.manifest
     }
 }
 
-/// Stand-in for storage's error.
-#[derive(Debug, thiserror::Error)]
-#[error("storage")]
-pub struct StorageError;
-
 /// A file to fetch.
+#[derive(Debug)]
 pub struct Order {
     /// Which.
     pub key: FileKey,
@@ -41,126 +55,281 @@ pub struct Order {
     pub ticket: Ticket,
 }
 
-/// Where a peer listens, and the key that it must prove.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PeerAddress {
-    /// Where.
-    pub address: SocketAddr,
-    /// Who.
-    pub key: PeerKey,
-}
-
 /// What is at a destination already.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// Nothing.
     Absent,
     /// The same file, proven by hashing it.
     Same(PathBuf),
-    /// Another file.
+    /// Another file, or something that is no file.
     Differs(PathBuf),
 }
 
-/// Threads, rings and sockets of one node. Cheap to clone; ends with [`Engine::stop`].
+/// Threads, rings and sockets of one node. Cheap to clone; all clones are the same node, until [`Engine::stop`].
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine {
+    context: Arc<Context>,
+    workers: Arc<Workers>,
+    file_hasher: Arc<FileHasher>,
+    listen: SocketAddr,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
 
-#[allow(missing_docs, unused_variables, clippy::missing_errors_doc)]
 impl Engine {
+    /// Starts the workers and listens for peers.
+    ///
+    /// # Errors
+    /// [`StartError`]: the address is taken, io_uring was demanded and is forbidden, or the system gives no threads.
     pub fn start(config: Config) -> Result<Engine, StartError> {
-        unimplemented!()
+        let io = IoKind::settle(config.io)?;
+        tracing::info!(io = io.name(), "transport");
+        let listen_error = |source| StartError::Listen { address: config.listen, source };
+        let listener = driver::listen(config.listen).map_err(listen_error)?;
+        let listen = listener.local_addr().map_err(listen_error)?;
+        let hasher = match config.hash {
+            Some(kind) => Hasher::new(kind)?,
+            None => Hasher::best(),
+        };
+        tracing::info!(hash = %hasher.kind(), "hashing");
+        let parts = Parts {
+            io,
+            secret: config.secret,
+            hasher,
+            limit_up: config.limit_up,
+            limit_down: config.limit_down,
+        };
+        let context = Arc::new(Context::new(parts).map_err(StartError::System)?);
+        let file_hasher =
+            FileHasher::new(hasher, None).map_err(|error| StartError::System(io::Error::other(error)))?;
+        let (queues, jobs): (Vec<_>, Vec<_>) =
+            (0..worker_count(config.workers)).map(|_| mpsc::channel(driver::JOBS_MAX)).unzip();
+        let workers = Arc::new(Workers::new(queues));
+        let engine = Engine {
+            context: Arc::clone(&context),
+            workers: Arc::clone(&workers),
+            file_hasher: Arc::new(file_hasher),
+            listen,
+            threads: Arc::default(),
+        };
+        let mut listener = Some(listener);
+        for (number, jobs) in jobs.into_iter().enumerate() {
+            let (context, workers) = (Arc::clone(&context), Arc::clone(&workers));
+            let start = driver::Start { number, context, jobs, workers, listener: listener.take() };
+            match driver::start(start) {
+                Ok(thread) => engine.lock_threads().push(thread),
+                Err(error) => {
+                    engine.stop();
+                    return Err(StartError::System(error));
+                }
+            }
+        }
+        Ok(engine)
     }
+
+    fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where peers connect.
+    #[must_use]
     pub fn listen_addr(&self) -> SocketAddr {
-        unimplemented!()
+        self.listen
     }
+
+    /// This node's public key.
+    #[must_use]
     pub fn peer_key(&self) -> PeerKey {
-        unimplemented!()
+        self.context.secret.peer_key()
     }
+
     /// Name of the back end that runs: `uring` or `epoll`.
+    #[must_use]
     pub fn io_name(&self) -> &'static str {
-        unimplemented!()
+        self.context.io.name()
     }
-    /// Whose tickets count, and by which clock: `clock_offset_s` = the trackers' time minus ours.
+
+    /// Name of the hashing that runs: `avx512`, `avx2`, `sha_ni` or `asm`.
+    #[must_use]
+    pub fn hash_name(&self) -> &'static str {
+        self.context.hasher.kind().name()
+    }
+
+    /// Whose tickets count, and by which clock: `clock_offset_s` is the trackers' time minus this machine's.
     pub fn trust(&self, key: TrackerKey, clock_offset_s: i64) {
-        unimplemented!()
+        self.context.set_trust(Trust { key, clock_offset_s });
     }
-    /// Hashes a file for upload; blocks. `progress` gets the bytes done so far.
+
+    /// Hashes a file for upload, reading it once; blocks. `progress` gets the bytes done so far.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the file cannot be read, is no regular file, or changed while it was read.
     pub fn hash_file(
         &self,
         path: &Path,
         name: FileName,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Hashed, StorageError> {
-        unimplemented!()
+        let source = Source::open(path)?;
+        source.expect_sequential();
+        let geometry =
+            Geometry::new(source.length()).expect("a source is checked to be no longer than a file may be");
+        let hashes = self.file_hasher.hash_file(geometry, &source, progress)?;
+        let proof = FileProof::Whole(hashes.digest);
+        let manifest = Manifest::new(name, Some(source.length()), hashes.digests, proof, Some(hashes.chain))
+            .expect("what was hashed is consistent");
+        Ok(Hashed { manifest: Arc::new(manifest), source })
     }
+
+    /// Serves a hashed file; what was served under the key before no longer is.
     pub fn share(&self, key: FileKey, hashed: Hashed) {
-        unimplemented!()
+        let Hashed { manifest, source } = hashed;
+        let held = Bitfield::full(manifest.pieces());
+        let share = Share::new(key, manifest.proof().id(), manifest.geometry(), source, held);
+        self.context.shares.insert(Arc::new(share));
     }
+
     /// Stops serving; whether it was served.
+    #[must_use = "whether there was such a share"]
     pub fn unshare(&self, key: &FileKey) -> bool {
-        unimplemented!()
+        self.context.shares.remove(key)
     }
+
+    /// All that is served, also of downloads under way.
+    #[must_use]
     pub fn shares(&self) -> Vec<ShareStatus> {
-        unimplemented!()
+        self.context.shares.statuses(self.context.clock.now().ms_since(Default::default()))
     }
-    /// What is at the destination already; hashes an existing file of the right length; blocks.
+
+    /// What is at the destination already: an existing file of the right length is hashed; blocks.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the directory does not exist, or the file cannot be read.
     pub fn existing(
         &self,
         destination: &Path,
         manifest: &Manifest,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Existing, StorageError> {
-        unimplemented!()
+        let destination = Destination::resolve(destination, manifest.name())?;
+        let path = destination.path();
+        let length = match destination.existing()? {
+            destination::Existing::Absent => return Ok(Existing::Absent),
+            destination::Existing::Other(_) => return Ok(Existing::Differs(path)),
+            destination::Existing::File { length } => length,
+        };
+        let geometry = manifest.geometry();
+        let plausible =
+            if manifest.length_known() { geometry.length() == length } else { geometry.same_pieces(length) };
+        if !plausible {
+            return Ok(Existing::Differs(path));
+        }
+        let source = destination.open_existing()?;
+        let layout = Geometry::new(length).expect("it has as many pieces as the file");
+        let hashes = self.file_hasher.hash_file(layout, &source, progress)?;
+        let whole = match manifest.proof() {
+            FileProof::Whole(digest) => hashes.digest == digest,
+            FileProof::PiecesOnly(_) => true,
+        };
+        let same = whole && hashes.digests == manifest.digests();
+        Ok(if same { Existing::Same(path) } else { Existing::Differs(path) })
     }
-    /// Starts to fetch. The verified pieces are shared under the same key from the start, and the file after it is durable.
+
+    /// Starts to fetch. Verified pieces are served under the same key from the start, and the file once it is durable.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the directory does not exist, the disk is full, another download writes the same partial file, or
+    /// a file of that name exists and is not to be replaced.
     pub fn download(&self, order: Order) -> Result<Download, StorageError> {
-        unimplemented!()
+        let Order { key, manifest, destination, overwrite, ticket } = order;
+        let target = open_target(&destination, &key, &manifest, overwrite)?;
+        let mut seed = [0; 8];
+        // Without randomness all leechers begin alike, which is slow and nothing worse.
+        let _ = getrandom::fill(&mut seed);
+        let state = Arc::new(DownloadState::new(
+            key,
+            Arc::clone(&manifest),
+            target,
+            overwrite,
+            ticket,
+            u64::from_le_bytes(seed),
+            self.context.clock,
+        ));
+        if manifest.length_known() && manifest.pieces().0 > 0 {
+            let geometry = manifest.geometry();
+            let held = Bitfield::empty(geometry.pieces());
+            let content = manifest.proof().id();
+            let share = Share::new(state.key.clone(), content, geometry, state.target.reader()?, held);
+            let share = Arc::new(share);
+            state.serve_by(Arc::clone(&share));
+            self.context.shares.insert(share);
+        }
+        let thread_error = |error: io::Error| StorageError {
+            operation: Operation::Create,
+            path: state.target.path(),
+            kind: StorageErrorKind::Io(error),
+        };
+        driver::start_holes(&state, self.context.hasher).map_err(thread_error)?;
+        if self.workers.submit(Job::Drive(Arc::clone(&state))).is_err() {
+            return Err(thread_error(io::Error::other("this node is going down or has too much to do")));
+        }
+        Ok(Download::new(state))
     }
-    /// Ends all connections and threads; waits for them.
+
+    /// Ends all connections and threads, and waits for them.
     pub fn stop(&self) {
-        unimplemented!()
+        self.context.shares.clear();
+        self.workers.stop();
+        let threads = std::mem::take(&mut *self.lock_threads());
+        for thread in threads {
+            // A panic of a worker has been reported on its thread already.
+            let _ = thread.join();
+        }
     }
 }
 
-/// One running download. Cheap to clone; dropping it does not stop it.
-#[derive(Clone)]
-pub struct Download {}
+fn worker_count(wanted: Option<NonZeroUsize>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    wanted.map_or_else(|| cores().min(WORKERS_MAX), NonZeroUsize::get)
+}
 
-#[allow(missing_docs, unused_variables)]
-impl Download {
-    pub fn key(&self) -> &FileKey {
-        unimplemented!()
+/// Opens and reserves the partial file.
+fn open_target(
+    destination: &Path,
+    key: &FileKey,
+    manifest: &Manifest,
+    overwrite: bool,
+) -> Result<Target, StorageError> {
+    let resolve = || Destination::resolve(destination, manifest.name());
+    let place = resolve()?;
+    let taken = |kind| Err(StorageError { operation: Operation::Create, path: place.path(), kind });
+    match place.existing()? {
+        destination::Existing::Absent => {}
+        destination::Existing::File { .. } if overwrite => {}
+        destination::Existing::File { .. } => return taken(StorageErrorKind::Exists),
+        destination::Existing::Other(what) => return taken(StorageErrorKind::NotAFile(what)),
     }
-    /// Peers that the tracker names; known ones are kept as they are.
-    pub fn offer(&self, peers: &[PeerAddress]) {
-        unimplemented!()
+    let geometry = manifest.geometry();
+    let wanted = byte_ranges(manifest, geometry);
+    let plan = Plan { length: geometry.length(), wanted: &wanted };
+    let open = |place| Target::open(place, &key.group, manifest.proof().id(), plan);
+    let target = open(place)?;
+    if target.is_new() {
+        return Ok(target);
     }
-    /// A fresh ticket: used for new connections and sent to open ones.
-    pub fn renew(&self, ticket: Ticket) {
-        unimplemented!()
-    }
-    pub fn pause(&self) {
-        unimplemented!()
-    }
-    pub fn resume(&self) {
-        unimplemented!()
-    }
-    /// Gives it up; the partial file is removed.
-    pub fn cancel(&self) {
-        unimplemented!()
-    }
-    pub fn progress(&self) -> Progress {
-        unimplemented!()
-    }
-    /// Blocks until the progress has another version than `seen`, or `timeout` has passed.
-    pub fn wait(&self, seen: u64, timeout: Duration) -> Progress {
-        unimplemented!()
-    }
-    /// Runs of pieces verified since the last call: for `update_pieces`.
-    pub fn take_gained(&self) -> Vec<PieceRange> {
-        unimplemented!()
-    }
-    /// Peers that sent bad pieces since the last call: for `report_peer`.
-    pub fn take_suspects(&self) -> Vec<Suspect> {
-        unimplemented!()
-    }
+    // Nothing tells what an earlier attempt left behind; holes must be holes.
+    target.discard()?;
+    drop(target);
+    open(resolve()?)
+}
+
+/// What has to be written, in bytes: all but the pieces of zeros.
+fn byte_ranges(manifest: &Manifest, geometry: Geometry) -> Vec<std::ops::Range<u64>> {
+    let zeros = manifest.zero_pieces();
+    let wanted = manifest.pieces().indices().filter(|index| !zeros.has(*index));
+    let bytes = |run: PieceRange| {
+        let end = |index: PieceIndex| geometry.offset(index) + u64::from(geometry.piece_len(index));
+        geometry.offset(run.first())..end(run.last())
+    };
+    PieceRange::joined(wanted).into_iter().map(bytes).collect()
 }

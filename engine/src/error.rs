@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::hash::Unsupported;
+
 /// An engine that does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -20,6 +22,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// This CPU lacks what the demanded hashing needs.
+    #[error(transparent)]
+    Hash(#[from] Unsupported),
     /// The system gives no more threads or random bytes.
     #[error("cannot start a worker: {0}")]
     System(io::Error),

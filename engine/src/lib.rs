@@ -8,13 +8,31 @@
 //!
 //! * [`proto`] is pure: no clock, socket, file, thread or unsafe code. It builds alone with `--no-default-features`.
 //! * Everything else needs the feature `io` and Linux.
+
 pub mod proto;
 
 #[cfg(feature = "io")]
 pub mod config;
 #[cfg(feature = "io")]
-pub mod engine;
+mod download;
+#[cfg(feature = "io")]
+mod driver;
+#[cfg(feature = "io")]
+mod engine;
 #[cfg(feature = "io")]
 pub mod error;
 #[cfg(feature = "io")]
+pub mod hash;
+#[cfg(feature = "io")]
+pub mod mem;
+#[cfg(feature = "io")]
 pub mod stats;
+#[cfg(feature = "io")]
+pub mod storage;
+#[cfg(feature = "io")]
+mod upload;
+
+#[cfg(feature = "io")]
+pub use download::Download;
+#[cfg(feature = "io")]
+pub use engine::{Engine, Existing, Hashed, Order};

@@ -5,8 +5,9 @@
 
 use sha1::Digest as _;
 
+use super::bitfield::Bitfield;
 use super::geometry::Geometry;
-use super::units::{ChainState, Digest, PieceCount, PieceIndex};
+use super::units::{ChainState, Digest, PIECE_BYTES, PieceCount, PieceIndex};
 
 /// Longest file name, in bytes of UTF-8.
 pub const MAX_FILE_NAME_BYTES: usize = 255;
@@ -233,6 +234,26 @@ impl Manifest {
     #[must_use]
     pub fn proof(&self) -> FileProof {
         self.proof
+    }
+
+    /// The pieces that are all zeros, known by their digest. A last piece of unknown length is not looked at.
+    #[must_use]
+    pub fn zero_pieces(&self) -> Bitfield {
+        let zeros_of = |length: u32| Digest(sha1::Sha1::digest(vec![0; length as usize]).into());
+        let whole = zeros_of(PIECE_BYTES);
+        let mut zeros = Bitfield::empty(self.pieces());
+        for index in self.pieces().indices() {
+            let last = self.geometry.last() == Some(index);
+            let zero = match self.geometry.piece_len(index) {
+                _ if last && !self.length_known => false,
+                PIECE_BYTES => self.digest(index) == whole,
+                length => self.digest(index) == zeros_of(length),
+            };
+            if zero {
+                zeros.insert(index);
+            }
+        }
+        zeros
     }
 
     /// The chain: the state after each piece but the last. `None` where the uploader gave none.

@@ -1,14 +1,20 @@
 //! The peer protocol, pure: bytes, keys and decisions, without a clock, a socket, a file, a thread or unsafe code.
 //!
 //! ```text
-//!   units ◄─┬─ geometry ◄── manifest
-//!           ├─ bitfield
-//!           └─ ticket ◄── frame ◄── codec        limits: every number
-//!                 └─► encoding ◄──────┘
+//!   what things are      units ◄── geometry ◄── manifest ◄── copies       bitfield   time   limits
+//!   what is said         encoding ◄── ticket ◄── frame ◄── codec
+//!   one connection       session (opening, provider)      window ──► rate
+//!   one file             transfer ──► picker, peers, session, window ──► action (what the driver is to do)
 //! ```
+//!
+//! The driver feeds [`transfer::Transfer`] and [`session::Provider`] with the moment and what happened, and carries out
+//! what they answer. So a whole swarm runs inside a test, in microseconds and always alike.
 
+mod copies;
 mod encoding;
+mod peers;
 
+pub mod action;
 pub mod bitfield;
 pub mod codec;
 pub mod frame;
@@ -20,7 +26,9 @@ pub mod rate;
 pub mod session;
 pub mod ticket;
 pub mod time;
+pub mod transfer;
 pub mod units;
 pub mod window;
 
 pub use encoding::CodecError;
+pub use peers::Ending;

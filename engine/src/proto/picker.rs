@@ -71,9 +71,9 @@ impl PiecePicker {
         *holders = holders.saturating_add(1);
     }
 
-    /// Forgets the pieces of a partial holder who has left, or is no longer a partial one.
-    pub fn lost(&mut self, had: &Bitfield) {
-        for index in had.iter() {
+    /// Forgets pieces of a partial holder who has left, or is no longer a partial one.
+    pub fn lost(&mut self, had: impl IntoIterator<Item = PieceIndex>) {
+        for index in had {
             let holders = &mut self.partial_holders[index.as_usize()];
             *holders = holders.saturating_sub(1);
         }
@@ -83,6 +83,18 @@ impl PiecePicker {
     #[must_use]
     pub fn needed(&self) -> PieceCount {
         self.needed.count()
+    }
+
+    /// Pieces that were asked for or are being verified.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Whether a piece has arrived and is being verified or written.
+    #[must_use]
+    pub fn anything_landed(&self) -> bool {
+        self.flights.values().any(|flight| flight.landed)
     }
 
     /// The first piece that is needed or in flight.
@@ -160,14 +172,19 @@ impl PiecePicker {
         picked
     }
 
-    /// Near the end: a piece that another connection owes and that this one may bring sooner. It costs one of the few
-    /// duplicates that a transfer may have.
-    pub fn pick_duplicate(&mut self, connection: ConnectionId, has: &Bitfield) -> Option<PieceIndex> {
+    /// Near the end: a piece that a connection owes which `lags`, and that this one may bring sooner. It costs one of the
+    /// few duplicates that a transfer may have.
+    pub fn pick_duplicate(
+        &mut self,
+        connection: ConnectionId,
+        has: &Bitfield,
+        lags: impl Fn(ConnectionId) -> bool,
+    ) -> Option<PieceIndex> {
         if self.duplicates_left == 0 || self.needed.count().0 != 0 {
             return None;
         }
         let (index, flight) = self.flights.iter_mut().find(|(index, flight)| {
-            !flight.landed && flight.asked.len() == 1 && flight.asked[0] != connection && has.has(**index)
+            !flight.landed && flight.asked.len() == 1 && lags(flight.asked[0]) && has.has(**index)
         })?;
         flight.asked.push(connection);
         self.duplicates_left -= 1;

@@ -1,7 +1,7 @@
 //! How much to have on its way from one connection: requests follow the rate that was measured.
 //!
 //! Too few requests leave a long link idle between them; too many tie pieces to a peer that turns slow. The window is
-//! what the connection brings in [`WINDOW_MS`], never under [`WINDOW_MIN_PIECES`] nor over [`OUTSTANDING_MAX_PIECES`].
+//! what the connection brings in `WINDOW_MS`, never under [`WINDOW_MIN_PIECES`] nor over [`OUTSTANDING_MAX_PIECES`].
 //! As long as it is the window that limits the rate, a round trip below `WINDOW_MS` makes the next window larger.
 
 use super::limits::{OUTSTANDING_MAX_PIECES, WINDOW_MIN_PIECES};

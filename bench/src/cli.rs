@@ -1,0 +1,67 @@
+//! What can be typed, and which benchmark it means. Wrong words end here, with exit code 2.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::size::Size;
+
+/// Measures Shoal against its rivals on this machine.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// The benchmark.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// A benchmark.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Hashing: one stream, pieces in lanes, both states of pieces, a whole upload; beside one pass of the sha1 crate
+    Hash(HashArgs),
+    /// What this machine is and allows, as every report should say beside its numbers
+    Host(HostArgs),
+}
+
+/// How to measure hashing.
+#[derive(Debug, Args)]
+pub(crate) struct HashArgs {
+    /// How much is hashed by each workload in each round: bytes, or with K, M, G or T (powers of 1024)
+    #[arg(long, default_value = "256M")]
+    pub(crate) size: Size,
+    /// Rounds that count
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) runs: u32,
+    /// Rounds before them that do not count
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) warmup: u32,
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How to describe the machine.
+#[derive(Debug, Args)]
+pub(crate) struct HostArgs {
+    /// One JSON object instead of lines for people
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn rounds_have_limits() {
+        assert!(Cli::try_parse_from(["bench", "hash", "--runs", "0"]).is_err());
+        assert!(Cli::try_parse_from(["bench", "hash", "--runs", "1001"]).is_err());
+        assert!(Cli::try_parse_from(["bench", "hash", "--runs", "1", "--warmup", "0"]).is_ok());
+    }
+}

@@ -1,0 +1,116 @@
+//! `bench host`: what this machine is and allows. Numbers mean little without it.
+//!
+//! Invariant: what cannot be found out is left open, never guessed.
+
+use std::fs;
+use std::thread;
+
+use engine::hash::HashKind;
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+
+/// What is known of the machine.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Host {
+    /// Release of the kernel.
+    pub(crate) kernel: Option<String>,
+    /// Name of the CPU.
+    pub(crate) cpu: Option<String>,
+    /// CPUs that this process may use.
+    pub(crate) cpus: Option<usize>,
+    /// Of the CPU's features, those that the engine uses.
+    pub(crate) cpu_features: Vec<&'static str>,
+    /// Ways of hashing, from the fastest on.
+    pub(crate) hash_kinds: Vec<&'static str>,
+    /// Memory in all.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Memory that can be had without swapping.
+    pub(crate) memory_available_bytes: Option<u64>,
+    /// TCP congestion control of new sockets.
+    pub(crate) congestion_control: Option<String>,
+    /// Those that any user may choose.
+    pub(crate) congestion_control_allowed: Option<String>,
+    /// Whether this process can have an io_uring.
+    pub(crate) io_uring: bool,
+    /// Why not.
+    pub(crate) io_uring_refusal: Option<String>,
+    /// Memory that this process may lock, which bounds zero-copy sends; open: no limit.
+    pub(crate) locked_memory_limit_bytes: Option<u64>,
+    /// Files that this process may open; open: no limit.
+    pub(crate) open_files_limit: Option<u64>,
+}
+
+impl Host {
+    /// Looks at the machine.
+    pub(crate) fn read() -> Host {
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let ring_refusal = ring_refusal();
+        Host {
+            kernel: line_of("/proc/sys/kernel/osrelease"),
+            cpu: field(&cpu, "model name").map(str::to_owned),
+            cpus: thread::available_parallelism().ok().map(usize::from),
+            cpu_features: cpu_features(),
+            hash_kinds: HashKind::supported().map(HashKind::name).collect(),
+            memory_bytes: field(&memory, "MemTotal").and_then(kibibytes),
+            memory_available_bytes: field(&memory, "MemAvailable").and_then(kibibytes),
+            congestion_control: line_of("/proc/sys/net/ipv4/tcp_congestion_control"),
+            congestion_control_allowed: line_of("/proc/sys/net/ipv4/tcp_allowed_congestion_control"),
+            io_uring: ring_refusal.is_none(),
+            io_uring_refusal: ring_refusal,
+            locked_memory_limit_bytes: getrlimit(Resource::Memlock).current,
+            open_files_limit: getrlimit(Resource::Nofile).current,
+        }
+    }
+}
+
+/// A file of one line.
+fn line_of(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
+/// The value of the first line `name : value`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then_some(value.trim())
+    })
+}
+
+/// `1234 kB` as bytes.
+fn kibibytes(value: &str) -> Option<u64> {
+    value.strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
+}
+
+/// Of the features that the engine's hashing uses, those that are there.
+fn cpu_features() -> Vec<&'static str> {
+    let features = [
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("sha", is_x86_feature_detected!("sha")),
+        ("ssse3", is_x86_feature_detected!("ssse3")),
+        ("sse4.1", is_x86_feature_detected!("sse4.1")),
+    ];
+    features.into_iter().filter_map(|(name, found)| found.then_some(name)).collect()
+}
+
+/// Tries to have an io_uring; says why not.
+fn ring_refusal() -> Option<String> {
+    tokio_uring::Runtime::new(&tokio_uring::builder()).err().map(|refusal| refusal.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let text = "MemTotalish: 1 kB\nMemTotal:       2048 kB\nmodel name\t: A B: C\n";
+        assert_eq!(field(text, "MemTotal").and_then(kibibytes), Some(2_048 * 1_024));
+        assert_eq!(field(text, "model name"), Some("A B: C"));
+        assert_eq!(field(text, "MemFree"), None);
+        assert_eq!(kibibytes("12 MB"), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! The harness as it is called: its JSON lines, and its refusals.
+
+use std::process::{Command, Output};
+
+use engine::hash::HashKind;
+use serde_json::Value;
+
+fn bench(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(args)
+        .output()
+        .expect("the binary was built beside this test")
+}
+
+fn json_lines(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::str::from_utf8(&output.stdout).expect("reports are UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+#[test]
+fn hash_reports_every_kind_beside_the_reference() {
+    let lines = json_lines(&bench(&["hash", "--size", "1M", "--runs", "2", "--warmup", "0", "--json"]));
+    assert_eq!(lines[0]["record"], "host");
+    assert_eq!(lines[1]["kind"], "sha1 crate");
+    let (median, least) = (&lines[1]["ratio"]["median"], &lines[1]["ratio"]["min"]);
+    assert!([median, least].iter().all(|ratio| (ratio.as_f64().unwrap() - 1.0).abs() < 1e-3));
+    // Three workloads a kind, the reference, the upload.
+    let supported: Vec<String> = HashKind::supported().map(|kind| kind.to_string()).collect();
+    assert_eq!(lines.len(), 1 + 3 * supported.len() + 2);
+    for kind in &supported {
+        for workload in ["stream", "digests", "both_states"] {
+            let matching = |line: &&Value| line["kind"] == kind.as_str() && line["workload"] == workload;
+            assert_eq!(lines.iter().filter(matching).count(), 1, "{kind} {workload}");
+        }
+    }
+    assert_eq!(lines.last().unwrap()["workload"], "upload");
+    for line in &lines[1..] {
+        assert_eq!(line["record"], "result");
+        assert_eq!(line["bytes"], 1 << 20);
+        assert_eq!(line["runs"], 2);
+        let time_ns = &line["time_ns"];
+        assert!(time_ns["min"].as_f64().unwrap() <= time_ns["median"].as_f64().unwrap());
+        assert!(time_ns["median"].as_f64().unwrap() <= time_ns["max"].as_f64().unwrap());
+        assert!(line["gb_per_s"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn the_table_names_every_workload() {
+    let output = bench(&["hash", "--size", "600K", "--runs", "1", "--warmup", "0"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for word in ["sha1 crate", "digests", "both_states", "upload", "ratio", HashKind::best().name()] {
+        assert!(text.contains(word), "{word} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn host_says_what_the_machine_is() {
+    let lines = json_lines(&bench(&["host", "--json"]));
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["hash_kinds"][0], HashKind::best().name());
+    assert!(lines[0]["memory_bytes"].as_u64().unwrap() > 0);
+    assert!(lines[0]["io_uring"].is_boolean());
+    assert_eq!(lines[0]["io_uring"] == true, lines[0]["io_uring_refusal"].is_null());
+    let text = String::from_utf8(bench(&["host"]).stdout).unwrap();
+    for word in ["kernel", "memory", "tcp", "io_uring", "open files"] {
+        assert!(text.contains(word), "{word} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn wrong_words_end_with_exit_code_2_and_the_way_out() {
+    for size in ["0", "12Q", "", "1.5M", "-1"] {
+        let size = format!("--size={size}");
+        let output = bench(&["hash", &size]);
+        assert_eq!(output.status.code(), Some(2), "{size}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains("--size"), "{message}");
+        assert!(output.stdout.is_empty());
+    }
+    assert_eq!(bench(&["hash", "--runs", "0"]).status.code(), Some(2));
+    assert_eq!(bench(&["nonsense"]).status.code(), Some(2));
+    assert_eq!(bench(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn more_than_the_machine_has_fails_before_it_is_taken() {
+    let output = bench(&["hash", "--size", "4096T"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("use a smaller --size"));
+}

@@ -1,0 +1,56 @@
+//! Which back end runs, and its runtime on the thread of a worker.
+
+use std::future::Future;
+use std::io;
+
+use crate::config::IoChoice;
+use crate::error::StartError;
+
+/// A back end that works here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IoKind {
+    /// io_uring, by tokio-uring.
+    Uring,
+    /// epoll, by plain tokio.
+    Epoll,
+}
+
+impl IoKind {
+    /// Settles the choice, by trying: containers often forbid io_uring.
+    pub(crate) fn settle(choice: IoChoice) -> Result<IoKind, StartError> {
+        let probe = || tokio_uring::Runtime::new(&tokio_uring::builder()).map(drop);
+        match choice {
+            IoChoice::Epoll => Ok(IoKind::Epoll),
+            IoChoice::Uring => probe().map(|()| IoKind::Uring).map_err(|source| StartError::Uring { source }),
+            IoChoice::Auto => match probe() {
+                Ok(()) => Ok(IoKind::Uring),
+                Err(error) => {
+                    tracing::info!(%error, "io_uring is not available; epoll runs instead");
+                    Ok(IoKind::Epoll)
+                }
+            },
+        }
+    }
+
+    /// Its name, as `--io` takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            IoKind::Uring => "uring",
+            IoKind::Epoll => "epoll",
+        }
+    }
+
+    /// Runs `main` and the local tasks that it spawns on this thread, until `main` is done.
+    pub(crate) fn run<F: Future<Output = ()>>(self, main: F) -> io::Result<()> {
+        match self {
+            IoKind::Uring => {
+                tokio_uring::Runtime::new(&tokio_uring::builder())?.block_on(main);
+            }
+            IoKind::Epoll => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                tokio::task::LocalSet::new().block_on(&runtime, main);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! A connection that fetches: call, open, then two tasks, one that writes requests and one that receives pieces.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::download::{Call, DownloadState};
+use super::landed::Landed;
+use super::limits::LIMITED_READ_BYTES;
+use super::local::{Deadline, Local};
+use super::outbox::{End, Outbox};
+use super::receive::{ReceiveError, Receiver};
+use super::stream::Stream;
+use crate::mem::window::Outgoing;
+use crate::proto::Ending;
+use crate::proto::action::PeerAddress;
+use crate::proto::codec;
+use crate::proto::frame::Message;
+use crate::proto::limits::HANDSHAKE_TIMEOUT_MS;
+use crate::proto::picker::ConnectionId;
+use crate::proto::session::{Holding, Opening, Violation};
+use crate::proto::units::PieceIndex;
+
+/// Why a connection that fetches is over.
+#[derive(Debug, thiserror::Error)]
+enum Over {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    #[error("refused: {message}")]
+    Refused { code: crate::proto::frame::RefusedCode, message: String },
+    #[error("the peer said goodbye")]
+    Bye,
+}
+
+impl From<&Over> for Ending {
+    fn from(over: &Over) -> Ending {
+        match over {
+            Over::Io(_) | Over::Receive(ReceiveError::Ended | ReceiveError::Io(_)) => Ending::Lost,
+            Over::Receive(ReceiveError::Codec(_)) => Ending::Violated(Violation::OutOfTurn),
+            Over::Violation(violation) => Ending::Violated(violation.clone()),
+            Over::Refused { code, .. } => Ending::Refused(*code),
+            Over::Bye => Ending::Bye,
+        }
+    }
+}
+
+/// Calls a peer and fetches from it until either has had enough.
+pub(crate) async fn fetch(local: Rc<Local>, download: Arc<DownloadState>, call: Call) {
+    let Call { connection, peer, outbox } = call;
+    let over = match run(&local, &download, connection, peer, &outbox).await {
+        Ok(never) => match never {},
+        Err(over) => over,
+    };
+    outbox.end(End::Gone);
+    tracing::debug!(file = %download.key, peer = %peer.address, %over, "a connection ended");
+    download.closed(connection, &Ending::from(&over));
+}
+
+async fn run(
+    local: &Rc<Local>,
+    download: &Arc<DownloadState>,
+    connection: ConnectionId,
+    peer: PeerAddress,
+    outbox: &Arc<Outbox>,
+) -> Result<std::convert::Infallible, Over> {
+    let timeout = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
+    let stream = local.adopt(Stream::connect(local.context.io, peer.address, timeout).await?);
+    let mut receiver = Receiver::of_pieces(Rc::clone(&stream));
+    let deadline = Deadline::new(&stream, HANDSHAKE_TIMEOUT_MS);
+    let holding = open(local, download, &stream, &mut receiver, peer).await?;
+    drop(deadline);
+    download.with(|transfer, now| transfer.opened(now, connection, holding));
+    tokio::task::spawn_local(write(Rc::clone(&stream), Arc::clone(outbox)));
+    let over = receive(local, download, connection, &mut receiver).await;
+    stream.shutdown();
+    over
+}
+
+async fn open(
+    local: &Local,
+    download: &DownloadState,
+    stream: &Stream,
+    receiver: &mut Receiver,
+    peer: PeerAddress,
+) -> Result<Holding, Over> {
+    let mut opening = Opening::new(peer.key, local.context.nonce()?);
+    let greeting = receiver.message(false).await?;
+    let answer = opening.greeting(&greeting, &download.ticket(), &local.context.secret)?;
+    stream.send(vec![Outgoing::from(codec::encode(&answer))]).await?;
+    match receiver.message(true).await? {
+        Message::Refused { code, message } => Err(Over::Refused { code, message }),
+        message => {
+            let manifest = &download.manifest;
+            Ok(opening.opened(&message, manifest.geometry(), manifest.length_known())?)
+        }
+    }
+}
+
+/// Sends what the transfer decides, until the end.
+async fn write(stream: Rc<Stream>, outbox: Arc<Outbox>) {
+    loop {
+        let (messages, end) = outbox.take().await;
+        let mut frames: Vec<u8> = messages.iter().flat_map(codec::encode).collect();
+        if let Some(End::Bye(code)) = end {
+            frames.extend(codec::encode(&Message::Bye { code }));
+        }
+        let sent = if frames.is_empty() { Ok(()) } else { stream.send(vec![Outgoing::from(frames)]).await };
+        if end.is_some() || sent.is_err() {
+            stream.shutdown();
+            return;
+        }
+    }
+}
+
+async fn receive(
+    local: &Rc<Local>,
+    download: &Arc<DownloadState>,
+    connection: ConnectionId,
+    receiver: &mut Receiver,
+) -> Result<std::convert::Infallible, Over> {
+    loop {
+        match receiver.message(false).await? {
+            Message::Piece { index, length } => {
+                piece(local, download, connection, receiver, index, length).await?;
+            }
+            message => {
+                let goes_on = download.with(|transfer, now| transfer.message(now, connection, &message))?;
+                if !goes_on {
+                    return Err(Over::Bye);
+                }
+            }
+        }
+    }
+}
+
+/// Receives one piece and hands it on to be verified.
+async fn piece(
+    local: &Rc<Local>,
+    download: &Arc<DownloadState>,
+    connection: ConnectionId,
+    receiver: &mut Receiver,
+    index: PieceIndex,
+    length: u32,
+) -> Result<(), Over> {
+    download.with(|transfer, _| transfer.piece_begins(connection, index, length))?;
+    let (buffer, permit) = local.context.buffers.take().await;
+    let length = length as usize;
+    let most = if local.context.down.is_set() { LIMITED_READ_BYTES } else { usize::MAX };
+    let counted = Cell::new(0);
+    let arrived = |bytes: usize| {
+        counted.set(counted.get() + bytes);
+        download.with(|transfer, now| transfer.bytes(now, connection, bytes as u64));
+        local.context.down.book(bytes as u64)
+    };
+    let buffer = receiver.piece(length, buffer, most, arrived).await?;
+    assert_eq!(counted.get(), length, "every byte of a piece is counted once");
+    let job = download.with(|transfer, now| transfer.landed(now, connection, index));
+    if let Some(job) = job {
+        let download = Arc::clone(download);
+        local.landed.push(Landed { download, connection, job, buffer, length, permit });
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What all workers of a node share, besides its downloads.
+
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use super::backend::IoKind;
+use super::buffers::Buffers;
+use super::clock::Clock;
+use super::shares::Shares;
+use crate::hash::Hasher;
+use crate::proto::rate::RateLimit;
+use crate::proto::ticket::{Nonce, SecretKey, TrackerKey, UnixSeconds};
+use crate::storage::prefault::Prefault;
+
+/// What all workers share.
+pub(crate) struct Context {
+    /// The clock.
+    pub(crate) clock: Clock,
+    /// The back end that runs.
+    pub(crate) io: IoKind,
+    /// This node's key.
+    pub(crate) secret: SecretKey,
+    /// Hashes pieces.
+    pub(crate) hasher: Hasher,
+    /// Where pieces are received.
+    pub(crate) buffers: Buffers,
+    /// Brings cold pieces into memory.
+    pub(crate) prefault: Prefault,
+    /// What this node serves.
+    pub(crate) shares: Shares,
+    /// Of what peers fetch from here.
+    pub(crate) up: Limit,
+    /// Of what this node fetches.
+    pub(crate) down: Limit,
+    trust: RwLock<Option<Trust>>,
+}
+
+/// Whose tickets count, and by which clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trust {
+    /// The trackers' key.
+    pub(crate) key: TrackerKey,
+    /// The trackers' time minus this machine's.
+    pub(crate) clock_offset_s: i64,
+}
+
+/// What a node is made of.
+pub(crate) struct Parts {
+    /// See [`Context::io`].
+    pub(crate) io: IoKind,
+    /// See [`Context::secret`].
+    pub(crate) secret: SecretKey,
+    /// See [`Context::hasher`].
+    pub(crate) hasher: Hasher,
+    /// Bytes a second.
+    pub(crate) limit_up: Option<NonZeroU64>,
+    /// Bytes a second.
+    pub(crate) limit_down: Option<NonZeroU64>,
+}
+
+impl Context {
+    /// A node that trusts nobody and serves nothing yet.
+    pub(crate) fn new(parts: Parts) -> io::Result<Context> {
+        let clock = Clock::start();
+        Ok(Context {
+            clock,
+            io: parts.io,
+            secret: parts.secret,
+            hasher: parts.hasher,
+            buffers: Buffers::new(),
+            prefault: Prefault::start()?,
+            shares: Shares::default(),
+            up: Limit::new(parts.limit_up, clock),
+            down: Limit::new(parts.limit_down, clock),
+            trust: RwLock::new(None),
+        })
+    }
+
+    /// From now on these tickets count.
+    pub(crate) fn set_trust(&self, trust: Trust) {
+        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Some(trust);
+    }
+
+    /// Whose tickets count; `None` before the first login.
+    pub(crate) fn trust(&self) -> Option<Trust> {
+        *self.trust.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The trackers' time.
+    pub(crate) fn trackers_time(&self) -> UnixSeconds {
+        self.clock.unix(self.trust().map_or(0, |trust| trust.clock_offset_s))
+    }
+
+    /// 32 fresh random bytes.
+    pub(crate) fn nonce(&self) -> io::Result<Nonce> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        Ok(Nonce(bytes))
+    }
+}
+
+/// A limit of bytes a second over all connections in one direction, or none.
+pub(crate) struct Limit {
+    limit: Option<Mutex<RateLimit>>,
+    clock: Clock,
+}
+
+impl Limit {
+    fn new(rate: Option<NonZeroU64>, clock: Clock) -> Limit {
+        Limit { limit: rate.map(|rate| Mutex::new(RateLimit::new(rate, clock.now()))), clock }
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_set(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// Waits until `bytes` may move.
+    pub(crate) async fn book(&self, bytes: u64) {
+        let Some(limit) = &self.limit else { return };
+        let wait_ms = limit.lock().unwrap_or_else(PoisonError::into_inner).book(self.clock.now(), bytes);
+        if wait_ms > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(wait_ms)).await;
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! One download as all threads see it: the transfer behind a lock, the file that it writes, and what is told of it.
+//!
+//! ```text
+//!   connections ──┐                      ┌─► outboxes (requests)
+//!   verifiers   ──┼─► with(transfer) ────┼─► calls (new connections, made by the download's own task)
+//!   front ends  ──┘                      └─► version, condvar (whoever waits for news)
+//! ```
+//!
+//! Invariants: what the transfer wants done is carried out before its lock is let go; nothing is written, announced or
+//! served that was not verified first.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::clock::Clock;
+use super::outbox::{End, Outbox};
+use super::shares::Share;
+use crate::proto::Ending;
+use crate::proto::action::{Action, PeerAddress};
+use crate::proto::manifest::{FileKey, Manifest};
+use crate::proto::picker::ConnectionId;
+use crate::proto::rate::RateMeter;
+use crate::proto::ticket::Ticket;
+use crate::proto::time::Moment;
+use crate::proto::transfer::{Job, Standing, Transfer};
+use crate::proto::units::{PieceIndex, PieceRange};
+use crate::stats::{Limit, Phase, Progress, Suspect, Wait};
+use crate::storage::error::{StorageError, StorageErrorKind};
+use crate::storage::target::Target;
+
+/// One download.
+pub(crate) struct DownloadState {
+    /// Which file.
+    pub(crate) key: FileKey,
+    /// What it is.
+    pub(crate) manifest: Arc<Manifest>,
+    /// Where it is written.
+    pub(crate) target: Target,
+    /// Replace what has the final name.
+    pub(crate) overwrite: bool,
+    /// Wakes the download's own task: a call to make, the end, a change of mind.
+    pub(crate) wake: Notify,
+    /// Where the time went.
+    pub(crate) spent: Spent,
+    clock: Clock,
+    started: Moment,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+/// Microseconds of all workers together.
+#[derive(Debug, Default)]
+pub(crate) struct Spent {
+    /// Proving pieces.
+    pub(crate) hashing: AtomicU64,
+    /// Writing them.
+    pub(crate) writing: AtomicU64,
+}
+
+struct Inner {
+    transfer: Transfer,
+    outboxes: BTreeMap<ConnectionId, Arc<Outbox>>,
+    calls: Vec<Call>,
+    ticket: Ticket,
+    wish: Wish,
+    storage: Option<Wait>,
+    phase: Phase,
+    share: Option<Arc<Share>>,
+    gained: Vec<PieceRange>,
+    suspects: Vec<Suspect>,
+    meter: RateMeter,
+    metered_bytes: u64,
+    waited_for_peers_ms: u64,
+    last_poll: Moment,
+    sequential_passes: u32,
+    proven_after: Option<Duration>,
+    durable_after: Option<Duration>,
+    version: u64,
+}
+
+/// What the user wants of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Run,
+    Pause,
+    Cancel,
+}
+
+/// A connection to make.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Its number.
+    pub(crate) connection: ConnectionId,
+    /// Whom to call.
+    pub(crate) peer: PeerAddress,
+    /// What to say there.
+    pub(crate) outbox: Arc<Outbox>,
+}
+
+/// What the download's own task has to do next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Make these calls, and look again soon.
+    Calls(Vec<Call>),
+    /// Everything is held: prove the whole if need be, and finish.
+    Finish {
+        /// One pass over the file must decide.
+        unproven: bool,
+    },
+    /// It was given up.
+    Cancelled,
+}
+
+impl DownloadState {
+    /// A download whose file is open and reserved.
+    pub(crate) fn new(
+        key: FileKey,
+        manifest: Arc<Manifest>,
+        target: Target,
+        overwrite: bool,
+        ticket: Ticket,
+        seed: u64,
+        clock: Clock,
+    ) -> DownloadState {
+        let now = clock.now();
+        let inner = Inner {
+            transfer: Transfer::new(Arc::clone(&manifest), seed, now),
+            outboxes: BTreeMap::new(),
+            calls: Vec::new(),
+            ticket,
+            wish: Wish::Run,
+            storage: None,
+            phase: Phase::Transferring,
+            share: None,
+            gained: Vec::new(),
+            suspects: Vec::new(),
+            meter: RateMeter::new(now),
+            metered_bytes: 0,
+            waited_for_peers_ms: 0,
+            last_poll: now,
+            sequential_passes: 0,
+            proven_after: None,
+            durable_after: None,
+            version: 1,
+        };
+        DownloadState {
+            key,
+            manifest,
+            target,
+            overwrite,
+            wake: Notify::new(),
+            spent: Spent::default(),
+            clock,
+            started: now,
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the transfer decide, and carries out what it wants.
+    pub(crate) fn with<R>(&self, decide: impl FnOnce(&mut Transfer, Moment) -> R) -> R {
+        let mut inner = self.lock();
+        let result = decide(&mut inner.transfer, self.clock.now());
+        if inner.carry_out() {
+            self.wake.notify_one();
+        }
+        result
+    }
+
+    /// A connection is over.
+    pub(crate) fn closed(&self, connection: ConnectionId, ending: &Ending) {
+        self.lock().outboxes.remove(&connection);
+        self.with(|transfer, now| transfer.closed(now, connection, ending));
+    }
+
+    /// The ticket to open connections with.
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.lock().ticket.clone()
+    }
+
+    /// Serves what is verified from here on.
+    pub(crate) fn serve_by(&self, share: Arc<Share>) {
+        let mut inner = self.lock();
+        let held: Vec<_> = inner.transfer.held().iter().collect();
+        share.gain(&held);
+        inner.share = Some(share);
+    }
+
+    /// The share of what is verified, if there is one.
+    pub(crate) fn share(&self) -> Option<Arc<Share>> {
+        self.lock().share.clone()
+    }
+
+    /// A verified piece is written at all its places.
+    pub(crate) fn written(&self, job: &Job) {
+        let mut inner = self.lock();
+        inner.transfer.written(job);
+        if let Some(share) = &inner.share {
+            share.gain(&job.copies);
+        }
+        let done = inner.transfer.held().is_full();
+        if inner.carry_out() || done {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Pieces of zeros, each with whether its link holds; `false` when the download has ended meanwhile.
+    pub(crate) fn holes_proven(&self, holes: &[(PieceIndex, bool)]) -> bool {
+        let mut inner = self.lock();
+        for (index, link_holds) in holes {
+            inner.transfer.hole_proven(*index, *link_holds);
+        }
+        if let Some(share) = &inner.share {
+            share.gain(&holes.iter().map(|(index, _)| *index).collect::<Vec<_>>());
+        }
+        if inner.transfer.held().is_full() {
+            self.wake.notify_one();
+        }
+        inner.wish != Wish::Cancel && !inner.phase.is_end()
+    }
+
+    /// A verified piece could not be written: everything stops until the disk is fit again.
+    pub(crate) fn write_failed(&self, job: &Job, error: &StorageError) {
+        let mut inner = self.lock();
+        inner.transfer.write_failed(job);
+        inner.transfer.hold(self.clock.now());
+        inner.storage = Some(wait_of(error));
+        inner.carry_out();
+        self.wake.notify_one();
+    }
+
+    /// The disk can be written again.
+    pub(crate) fn storage_is_fit(&self) {
+        let mut inner = self.lock();
+        inner.storage = None;
+        if inner.wish == Wish::Run {
+            inner.transfer.resume(self.clock.now());
+        }
+        inner.carry_out();
+    }
+
+    /// Why the disk cannot be written, if so.
+    pub(crate) fn storage_wait(&self) -> Option<Wait> {
+        self.lock().storage.clone()
+    }
+
+    /// Looks after time, and tells what the download's own task has to do.
+    pub(crate) fn poll(&self) -> Next {
+        let mut inner = self.lock();
+        let now = self.clock.now();
+        inner.transfer.poll(now);
+        inner.carry_out();
+        inner.measure(now);
+        if inner.wish == Wish::Cancel {
+            return Next::Cancelled;
+        }
+        let standing = inner.transfer.standing();
+        let phase = inner.phase_of(standing);
+        self.set_phase(&mut inner, phase);
+        match standing {
+            Standing::Proven | Standing::Unproven => {
+                Next::Finish { unproven: standing == Standing::Unproven }
+            }
+            _ => Next::Calls(std::mem::take(&mut inner.calls)),
+        }
+    }
+
+    /// The download enters a phase that its own task decides on.
+    pub(crate) fn enter(&self, phase: Phase) {
+        let mut inner = self.lock();
+        let after = Some(self.clock.now().since(self.started));
+        match &phase {
+            Phase::Checking => inner.sequential_passes += 1,
+            Phase::Syncing => inner.proven_after = after,
+            Phase::Durable => inner.durable_after = after,
+            _ => {}
+        }
+        if phase.is_end() {
+            // Nobody is asked for anything any more.
+            inner.transfer.hold(self.clock.now());
+            inner.carry_out();
+        }
+        self.set_phase(&mut inner, phase);
+    }
+
+    fn set_phase(&self, inner: &mut Inner, phase: Phase) {
+        let moved = inner.transfer.counts().verified_bytes != inner.metered_bytes;
+        inner.metered_bytes = inner.transfer.counts().verified_bytes;
+        if inner.phase != phase || moved {
+            inner.phase = phase;
+            inner.version += 1;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Learns of peers.
+    pub(crate) fn offer(&self, peers: &[PeerAddress]) {
+        self.with(|transfer, now| transfer.offer(now, peers));
+    }
+
+    /// A fresh ticket.
+    pub(crate) fn renew(&self, ticket: Ticket) {
+        self.with(|transfer, now| transfer.renewed(now, &ticket));
+        self.lock().ticket = ticket;
+    }
+
+    /// Stops for now.
+    pub(crate) fn pause(&self) {
+        let mut inner = self.lock();
+        if inner.wish == Wish::Run {
+            inner.wish = Wish::Pause;
+            inner.transfer.hold(self.clock.now());
+            inner.carry_out();
+        }
+        self.wake.notify_one();
+    }
+
+    /// Goes on after a pause.
+    pub(crate) fn resume(&self) {
+        let mut inner = self.lock();
+        if inner.wish == Wish::Pause {
+            inner.wish = Wish::Run;
+            if inner.storage.is_none() {
+                inner.transfer.resume(self.clock.now());
+            }
+            inner.carry_out();
+        }
+        self.wake.notify_one();
+    }
+
+    /// Gives it up.
+    pub(crate) fn cancel(&self) {
+        self.lock().wish = Wish::Cancel;
+        self.wake.notify_one();
+    }
+
+    /// As it stands.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress_of(&mut self.lock())
+    }
+
+    /// Blocks until the version differs from `seen`, or the time is over.
+    pub(crate) fn wait(&self, seen: u64, timeout: Duration) -> Progress {
+        let unchanged = |inner: &mut Inner| inner.version == seen;
+        let waited = self.changed.wait_timeout_while(self.lock(), timeout, unchanged);
+        let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        self.progress_of(&mut inner)
+    }
+
+    fn progress_of(&self, inner: &mut Inner) -> Progress {
+        let now = self.clock.now();
+        let counts = inner.transfer.counts();
+        Progress {
+            version: inner.version,
+            phase: inner.phase.clone(),
+            total_bytes: inner.transfer.geometry().length(),
+            verified_bytes: counts.verified_bytes,
+            received_bytes: counts.received_bytes,
+            duplicate_bytes: counts.duplicate_bytes,
+            rate: inner.meter.rate(now).unwrap_or(0),
+            peers: inner.transfer.open_peers(),
+            sequential_passes: inner.sequential_passes,
+            limited_by: self.limited_by(inner, now),
+            proven_after: inner.proven_after,
+            durable_after: inner.durable_after,
+            path: self.target.path(),
+        }
+    }
+
+    fn limited_by(&self, inner: &Inner, now: Moment) -> Limit {
+        let elapsed = inner.proven_after.map_or(now.micros_since(self.started), |after| {
+            u64::try_from(after.as_micros()).unwrap_or(u64::MAX)
+        });
+        let hashing = self.spent.hashing.load(Ordering::Relaxed);
+        let writing = self.spent.writing.load(Ordering::Relaxed);
+        if inner.waited_for_peers_ms * 1_000 > elapsed / 2 {
+            Limit::Peers
+        } else if hashing.max(writing) < elapsed / 2 {
+            Limit::Network
+        } else if hashing >= writing {
+            Limit::Hashing
+        } else {
+            Limit::Disk
+        }
+    }
+
+    /// Runs verified since the last call.
+    pub(crate) fn take_gained(&self) -> Vec<PieceRange> {
+        let mut inner = self.lock();
+        inner.collect();
+        std::mem::take(&mut inner.gained)
+    }
+
+    /// Peers dropped for bad pieces since the last call.
+    pub(crate) fn take_suspects(&self) -> Vec<Suspect> {
+        let mut inner = self.lock();
+        inner.collect();
+        std::mem::take(&mut inner.suspects)
+    }
+
+    /// The partial file, for people.
+    pub(crate) fn partial_path(&self) -> PathBuf {
+        self.target.partial_path()
+    }
+}
+
+impl Inner {
+    /// Hands on what the transfer wants done; whether there are calls to make.
+    fn carry_out(&mut self) -> bool {
+        for action in self.transfer.take_actions() {
+            match action {
+                Action::Connect { connection, peer } => {
+                    let outbox = Arc::new(Outbox::default());
+                    self.outboxes.insert(connection, Arc::clone(&outbox));
+                    self.calls.push(Call { connection, peer, outbox });
+                }
+                Action::Send { connection, message } => {
+                    if let Some(outbox) = self.outboxes.get(&connection) {
+                        outbox.push(message);
+                    }
+                }
+                Action::Close { connection, code } => {
+                    if let Some(outbox) = self.outboxes.remove(&connection) {
+                        outbox.end(End::Bye(code));
+                    }
+                }
+            }
+        }
+        !self.calls.is_empty()
+    }
+
+    /// Notes what others will ask for.
+    fn collect(&mut self) {
+        self.gained.extend(self.transfer.take_gained());
+        let suspect = |peer: PeerAddress| Suspect {
+            address: peer.address,
+            reason: "sent pieces whose SHA-1 is not the file's".to_owned(),
+        };
+        self.suspects.extend(self.transfer.take_dropped().into_iter().map(suspect));
+    }
+
+    fn measure(&mut self, now: Moment) {
+        let verified = self.transfer.counts().verified_bytes;
+        self.meter.add(now, verified.saturating_sub(self.metered_bytes));
+        if matches!(self.phase, Phase::Waiting(Wait::NoPeers { .. } | Wait::BadPieces { .. } | Wait::Ticket))
+        {
+            self.waited_for_peers_ms += now.ms_since(self.last_poll);
+        }
+        self.last_poll = now;
+    }
+
+    fn phase_of(&self, standing: Standing) -> Phase {
+        match (self.wish, &self.storage, standing) {
+            (_, _, Standing::Proven | Standing::Unproven) => self.phase.clone(),
+            (Wish::Pause, ..) => Phase::Paused,
+            (_, Some(wait), _) => Phase::Waiting(wait.clone()),
+            (_, None, Standing::Moving) => Phase::Transferring,
+            (_, None, Standing::TicketRefused) => Phase::Waiting(Wait::Ticket),
+            (_, None, Standing::NoPeers { missing, after_bad_pieces: true, .. }) => {
+                Phase::Waiting(Wait::BadPieces { missing: missing.0 })
+            }
+            (_, None, Standing::NoPeers { missing, first, .. }) => {
+                Phase::Waiting(Wait::NoPeers { missing: missing.0, first_missing: first.0 })
+            }
+        }
+    }
+}
+
+fn wait_of(error: &StorageError) -> Wait {
+    match &error.kind {
+        StorageErrorKind::NoSpace { needed, free } => Wait::DiskFull {
+            needed: *needed,
+            free: *free,
+            directory: error.path.parent().map(PathBuf::from).unwrap_or_default(),
+        },
+        _ => Wait::Io(error.to_string()),
+    }
+}

@@ -1,0 +1,190 @@
+//! A download's own task: it looks after time, makes calls, waits out a full disk, and finishes.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::download::{DownloadState, Next};
+use super::jobs::{Job, Workers};
+use super::limits::{DISK_RETRY_MS, POLL_MS};
+use super::local::Local;
+use super::shares::Share;
+use super::verify::link;
+use crate::hash::{FileHash, Hasher, PieceJob};
+use crate::proto::Ending;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::manifest::FileProof;
+use crate::proto::units::{Digest, PIECE_BYTES, PieceIndex};
+use crate::stats::{Failure, Phase, Wait};
+use crate::storage::error::{StorageError, StorageErrorKind};
+use crate::storage::source::Source;
+
+/// Looks after a download until its end.
+pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc<DownloadState>) {
+    let mut disk_ms = 0;
+    loop {
+        match download.poll() {
+            Next::Calls(calls) => calls.into_iter().for_each(|call| {
+                let connection = call.connection;
+                if workers.submit(Job::Fetch(Arc::clone(&download), call)).is_err() {
+                    download.closed(connection, &Ending::Lost);
+                }
+            }),
+            Next::Finish { unproven } => return finish(&local, &download, unproven).await,
+            Next::Cancelled => return cancel(&local, &download),
+        }
+        if let Some(share) = download.share() {
+            share.wake();
+        }
+        if download.storage_wait().is_some() {
+            disk_ms += POLL_MS;
+            if disk_ms >= DISK_RETRY_MS {
+                disk_ms = 0;
+                look_at_disk(&download);
+            }
+        }
+        let _ = tokio::time::timeout(Duration::from_millis(POLL_MS), download.wake.notified()).await;
+    }
+}
+
+/// Goes on when what stood in the way of writing seems to be gone; if it is not, the next piece says so again.
+fn look_at_disk(download: &DownloadState) {
+    let fit = match download.storage_wait() {
+        Some(Wait::DiskFull { directory, .. }) => rustix::fs::statvfs(&directory)
+            .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= u64::from(PIECE_BYTES)),
+        _ => true,
+    };
+    if fit {
+        download.storage_is_fit();
+    }
+}
+
+fn cancel(local: &Local, download: &DownloadState) {
+    if let Some(share) = download.share() {
+        local.context.shares.remove_exactly(&share);
+    }
+    if let Err(error) = download.target.discard() {
+        tracing::warn!(%error, "the partial file of a cancelled download stays");
+    }
+    download.enter(Phase::Cancelled);
+}
+
+async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
+    if unproven {
+        download.enter(Phase::Checking);
+    }
+    let hasher = local.context.hasher;
+    let (tell, told) = oneshot::channel();
+    let work = Arc::clone(download);
+    let thread = std::thread::Builder::new().name("finish".into()).spawn(move || {
+        // Nobody to tell: the node is going down, and the partial file stays.
+        let _ = tell.send(complete(&work, hasher, unproven));
+    });
+    let result = match thread {
+        Ok(_) => {
+            told.await.unwrap_or_else(|_| Err(Failure::Io("the thread that finishes a download died".into())))
+        }
+        Err(error) => Err(Failure::Io(format!("no thread to finish the download with: {error}"))),
+    };
+    match result {
+        Ok(whole) => {
+            serve_whole(local, download, whole);
+            download.enter(Phase::Durable);
+        }
+        Err(failure) => {
+            if let (Some(share), Failure::FalseManifest { .. }) = (download.share(), &failure) {
+                local.context.shares.remove_exactly(&share);
+            }
+            download.enter(Phase::Failed(failure));
+        }
+    }
+}
+
+/// Proves the whole where the chain could not, and makes it durable under its name.
+fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Source, Failure> {
+    let length = download.with(|transfer, _| transfer.geometry().length());
+    if unproven && let FileProof::Whole(stated) = download.manifest.proof() {
+        let found = digest_of(download, hasher, length).map_err(|error| Failure::Io(error.to_string()))?;
+        if found != stated {
+            let (found, stated) = (found.to_string(), stated.to_string());
+            return Err(Failure::FalseManifest { found, stated });
+        }
+    }
+    download.enter(Phase::Syncing);
+    let end = || -> Result<Source, StorageError> {
+        if !download.manifest.length_known() {
+            download.target.set_length(length)?;
+        }
+        let path = download.target.finish(download.overwrite)?;
+        Source::open(&path)
+    };
+    end().map_err(|error| match error.kind {
+        StorageErrorKind::Exists => {
+            Failure::Exists { path: download.target.path(), part: download.partial_path() }
+        }
+        _ => Failure::Io(error.to_string()),
+    })
+}
+
+/// One sequential pass over what was written.
+fn digest_of(download: &DownloadState, hasher: Hasher, length: u64) -> Result<Digest, StorageError> {
+    let mut pass = FileHash::new(hasher);
+    if length == 0 {
+        return Ok(pass.finish());
+    }
+    let source = download.target.reader()?;
+    source.expect_sequential();
+    let step = u64::from(PIECE_BYTES);
+    let mut start = 0;
+    while start < length {
+        let end = (start + step).min(length);
+        source.with_bytes(start..end, |bytes| pass.update(bytes))?;
+        start = end;
+    }
+    Ok(pass.finish())
+}
+
+/// From now on the file is served under its name, watched like any other source.
+fn serve_whole(local: &Local, download: &DownloadState, source: Source) {
+    let geometry = download.with(|transfer, _| transfer.geometry());
+    let held = Bitfield::full(geometry.pieces());
+    let content = download.manifest.proof().id();
+    local.context.shares.insert(Arc::new(Share::new(download.key.clone(), content, geometry, source, held)));
+}
+
+/// Proves the pieces of zeros, which are never fetched: their digest is known, their links are checked here, in full sets
+/// of lanes, off the workers. Blocks.
+pub(crate) fn prove_holes(download: &DownloadState, hasher: Hasher) {
+    /// A full set of lanes.
+    const TOGETHER: usize = super::limits::VERIFY_BATCH;
+    let zeros = vec![0; PIECE_BYTES as usize];
+    let manifest = &download.manifest;
+    let geometry = manifest.geometry();
+    let holes: Vec<PieceIndex> = download.with(|transfer, _| transfer.holes()).iter().collect();
+    for some in holes.chunks(TOGETHER) {
+        let job = |index: &PieceIndex| PieceJob {
+            bytes: &zeros[..geometry.piece_len(*index) as usize],
+            digest: manifest.digest(*index),
+            link: link(manifest, *index, geometry.length()),
+        };
+        let jobs: Vec<PieceJob<'_>> = some.iter().map(job).collect();
+        let verdicts = hasher.verify(&jobs);
+        let proven =
+            some.iter().copied().zip(verdicts.iter().map(|verdict| verdict.link_holds != Some(false)));
+        if !download.holes_proven(&proven.collect::<Vec<_>>()) {
+            return;
+        }
+    }
+}
+
+/// Starts [`prove_holes`] on a thread of its own, when there are any.
+pub(crate) fn start_holes(download: &Arc<DownloadState>, hasher: Hasher) -> io::Result<()> {
+    if download.with(|transfer, _| transfer.holes()).count().0 == 0 {
+        return Ok(());
+    }
+    let download = Arc::clone(download);
+    std::thread::Builder::new().name("holes".into()).spawn(move || prove_holes(&download, hasher)).map(drop)
+}

@@ -1,0 +1,59 @@
+//! Pieces that have landed on one worker and wait to be verified.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::buffers::Permit;
+use super::download::DownloadState;
+use super::limits::VERIFY_BATCH;
+use crate::mem::pool::PooledBuf;
+use crate::proto::picker::ConnectionId;
+use crate::proto::transfer::Job;
+
+/// A piece that has arrived whole.
+pub(crate) struct Landed {
+    /// Of which download.
+    pub(crate) download: Arc<DownloadState>,
+    /// By which connection.
+    pub(crate) connection: ConnectionId,
+    /// What to verify.
+    pub(crate) job: Job,
+    /// Its bytes, from the start of the buffer.
+    pub(crate) buffer: PooledBuf,
+    /// How many.
+    pub(crate) length: usize,
+    /// Goes after the buffer.
+    pub(crate) permit: Permit,
+}
+
+/// The landed pieces of one worker. Bounded by the receive buffers.
+#[derive(Default)]
+pub(crate) struct LandedQueue {
+    landed: RefCell<VecDeque<Landed>>,
+    wake: Notify,
+}
+
+impl LandedQueue {
+    /// Adds a piece.
+    pub(crate) fn push(&self, landed: Landed) {
+        self.landed.borrow_mut().push_back(landed);
+        self.wake.notify_one();
+    }
+
+    /// Waits for pieces; takes up to a full set of lanes.
+    pub(crate) async fn take(&self) -> Vec<Landed> {
+        loop {
+            {
+                let mut landed = self.landed.borrow_mut();
+                if !landed.is_empty() {
+                    let count = landed.len().min(VERIFY_BATCH);
+                    return landed.drain(..count).collect();
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Every number of the driver, with its unit, its owner and its reason.
+
+use crate::proto::limits::CONSUMER_CONNECTIONS_MAX;
+
+/// Room behind the bytes of a piece: the next frame's head arrives with the same read.
+pub(crate) const BUFFER_SLACK_BYTES: usize = 64;
+
+/// Pieces that are verified together: a full set of lanes of the widest back end.
+pub(crate) const VERIFY_BATCH: usize = 16;
+
+/// Landed pieces that wait for verification, over all workers: while they are being hashed, others arrive.
+pub(crate) const LANDED_MAX: usize = 4 * VERIFY_BATCH;
+
+/// Receive buffers of a node (64 MiB in all): one for each connection that may be in the middle of a piece, and those
+/// that have landed.
+pub(crate) const RECEIVE_BUFFERS: usize = CONSUMER_CONNECTIONS_MAX + LANDED_MAX;
+
+/// Jobs that wait for one worker.
+pub(crate) const JOBS_MAX: usize = 1_024;
+
+/// How often a download looks after time, in milliseconds.
+pub(crate) const POLL_MS: u64 = 100;
+
+/// How often a full disk is looked at again, in milliseconds.
+pub(crate) const DISK_RETRY_MS: u64 = 1_000;
+
+/// First guess at what a frame's head needs: a length and a `Piece` (two varints of at most 5 bytes).
+pub(crate) const HEAD_GUESS_BYTES: usize = 15;
+
+/// A provider reads the consumer's small frames in as few reads as it can.
+pub(crate) const REQUESTS_READ_BYTES: usize = 4_096;
+
+/// How long a stopping worker waits for its connections to end, in milliseconds.
+pub(crate) const STOP_MS: u64 = 2_000;
+
+/// How long to wait before accepting again when the system has no more file descriptors, in milliseconds.
+pub(crate) const ACCEPT_RETRY_MS: u64 = 100;
+
+/// Connections waiting to be accepted.
+pub(crate) const LISTEN_BACKLOG: i32 = 1_024;
+
+/// TCP_USER_TIMEOUT: sent bytes that nobody acknowledges for this long end the connection, in milliseconds.
+pub(crate) const USER_TIMEOUT_MS: u64 = 30_000;
+
+/// A rate limit is applied to reads of at most this many bytes, so that a slow limit still shows signs of life.
+pub(crate) const LIMITED_READ_BYTES: usize = 32 * 1024;
+
+/// Bytes of pieces after which the kernel is asked to start writing them to disk.
+pub(crate) const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;

@@ -1,0 +1,81 @@
+//! What the tasks of one worker share on its thread: its open connections, deadlines, the queue of landed pieces.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::context::Context;
+use super::landed::LandedQueue;
+use super::stream::Stream;
+
+/// One worker's own.
+pub(crate) struct Local {
+    /// What all workers share.
+    pub(crate) context: Arc<Context>,
+    /// Pieces that have landed on this worker.
+    pub(crate) landed: LandedQueue,
+    streams: RefCell<Vec<Weak<Stream>>>,
+    unauthenticated: Cell<usize>,
+}
+
+impl Local {
+    /// A worker without connections.
+    pub(crate) fn new(context: Arc<Context>) -> Local {
+        Local {
+            context,
+            landed: LandedQueue::default(),
+            streams: RefCell::default(),
+            unauthenticated: Cell::new(0),
+        }
+    }
+
+    /// Takes a connection into the list of those that [`Local::shutdown`] ends.
+    pub(crate) fn adopt(&self, stream: Stream) -> Rc<Stream> {
+        let stream = Rc::new(stream);
+        let mut streams = self.streams.borrow_mut();
+        streams.retain(|stream| stream.strong_count() > 0);
+        streams.push(Rc::downgrade(&stream));
+        stream
+    }
+
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> usize {
+        self.streams.borrow().iter().filter(|stream| stream.strong_count() > 0).count()
+    }
+
+    /// Ends every connection; how many there were.
+    pub(crate) fn shutdown(&self) -> usize {
+        let streams: Vec<_> = self.streams.borrow().iter().filter_map(Weak::upgrade).collect();
+        streams.iter().for_each(|stream| stream.shutdown());
+        streams.len()
+    }
+
+    /// How many connections have not shown a ticket yet, for whoever lets one in or through.
+    pub(crate) fn unauthenticated(&self) -> &Cell<usize> {
+        &self.unauthenticated
+    }
+}
+
+/// Shuts a connection down when its time is over, unless this is dropped first.
+pub(crate) struct Deadline(AbortHandle);
+
+impl Deadline {
+    /// Starts the time.
+    pub(crate) fn new(stream: &Rc<Stream>, ms: u64) -> Deadline {
+        let stream = Rc::clone(stream);
+        let task = tokio::task::spawn_local(async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            stream.shutdown();
+        });
+        Deadline(task.abort_handle())
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

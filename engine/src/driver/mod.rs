@@ -1,0 +1,42 @@
+//! Threads, rings and sockets: what the pure protocol decides is carried out here.
+//!
+//! ```text
+//!   worker (thread, ring) ──► provider   a connection that serves      ──► stream ──► io_uring or epoll
+//!        │    ▲               consumer   a connection that fetches     ──► receive ┘
+//!        │    │ jobs          verify     proves and writes what landed ──► download ──► Transfer (proto)
+//!        │    └────────────── drive      looks after one download      ──────┘   └───► Target (storage)
+//!        └── local: this worker's connections      context: what all workers share (shares, buffers, clock, keys)
+//! ```
+//!
+//! A worker receives, verifies and writes on one thread: no piece is handed from thread to thread. Only a download's
+//! state and the shares are behind locks, and each is held for microseconds.
+
+mod backend;
+mod buffers;
+mod clock;
+mod consumer;
+mod context;
+mod download;
+mod drive;
+mod jobs;
+mod landed;
+mod limits;
+mod local;
+mod outbox;
+mod provider;
+mod receive;
+mod shares;
+mod stream;
+mod tune;
+mod verify;
+mod worker;
+
+pub(crate) use backend::IoKind;
+pub(crate) use context::{Context, Parts, Trust};
+pub(crate) use download::DownloadState;
+pub(crate) use drive::start_holes;
+pub(crate) use jobs::{Job, Workers};
+pub(crate) use limits::JOBS_MAX;
+pub(crate) use shares::Share;
+pub(crate) use tune::listen;
+pub(crate) use worker::{Start, start};

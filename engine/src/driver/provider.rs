@@ -1,0 +1,289 @@
+//! A connection that serves: greet, check the ticket, then two tasks, one that takes requests and one that sends pieces.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::limits::REQUESTS_READ_BYTES;
+use super::local::{Deadline, Local};
+use super::receive::{ReceiveError, Receiver};
+use super::shares::{Admission, Share};
+use super::stream::Stream;
+use crate::mem::window::{Outgoing, Window};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::codec;
+use crate::proto::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
+use crate::proto::limits::{HANDSHAKE_TIMEOUT_MS, HAVE_MAX_RANGES, UNAUTHENTICATED_MAX};
+use crate::proto::manifest::{FileKey, FileName};
+use crate::proto::session::{self, Answer, Provider, Violation};
+use crate::proto::ticket::{self, Nonce};
+use crate::proto::units::{PieceIndex, PieceRange};
+
+/// Why a connection that serves is over.
+#[derive(Debug, thiserror::Error)]
+enum Over {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    #[error("refused ({0:?})")]
+    Refused(RefusedCode),
+}
+
+/// Serves whoever connected.
+pub(crate) async fn serve(local: Rc<Local>, socket: std::net::TcpStream) {
+    let peer = socket.peer_addr();
+    let over = match Stream::new(local.context.io, socket) {
+        Ok(stream) => {
+            let stream = local.adopt(stream);
+            let over = run(&local, &stream).await;
+            stream.shutdown();
+            over
+        }
+        Err(error) => Err(error.into()),
+    };
+    if let Err(over) = over {
+        tracing::debug!(?peer, %over, "a consumer's connection ended");
+    }
+}
+
+async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
+    let mut receiver = Receiver::of_frames(Rc::clone(stream), REQUESTS_READ_BYTES);
+    let door = Door::enter(local.unauthenticated());
+    if door.is_crowded() {
+        return refuse(stream, RefusedCode::Busy).await;
+    }
+    let deadline = Deadline::new(stream, HANDSHAKE_TIMEOUT_MS);
+    let nonce = local.context.nonce()?;
+    let peer_key = local.context.secret.peer_key();
+    send(stream, &Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key }).await?;
+    let message = receiver.message(false).await?;
+    let opened = match admit(local, &message, nonce) {
+        Ok(opened) => opened,
+        Err(code) => return refuse(stream, code).await,
+    };
+    let mut told = opened.share.news_so_far();
+    let bitfield = opened.share.with_held(Bitfield::to_bytes);
+    let signature = ticket::sign_opened(&local.context.secret, opened.consumer_nonce);
+    let length = opened.share.geometry().length();
+    send(stream, &Message::Opened { length, bitfield, signature }).await?;
+    drop((deadline, door));
+
+    let connection = Rc::new(Connection {
+        provider: RefCell::new(opened.provider),
+        share: opened.share,
+        wake: Arc::new(Notify::new()),
+        over: Cell::new(false),
+    });
+    connection.share.listen(&connection.wake);
+    let writer = tokio::task::spawn_local({
+        let (local, stream, connection) = (Rc::clone(local), Rc::clone(stream), Rc::clone(&connection));
+        async move {
+            let result = write(&local, &stream, &connection, &mut told).await;
+            // Whatever ended it, the reader has to end too.
+            stream.shutdown();
+            result
+        }
+    });
+    let read = read(&mut receiver, &connection).await;
+    connection.over.set(true);
+    connection.wake.notify_one();
+    if read.is_err() {
+        stream.shutdown();
+    }
+    let written = writer.await.unwrap_or(Ok(()));
+    drop(opened.admission);
+    read.and(written)
+}
+
+/// A connection counts as unauthenticated from its first moment until it is dropped.
+struct Door<'a> {
+    count: &'a Cell<usize>,
+}
+
+impl Door<'_> {
+    fn enter(count: &Cell<usize>) -> Door<'_> {
+        count.set(count.get() + 1);
+        Door { count }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.count.get() > UNAUTHENTICATED_MAX
+    }
+}
+
+impl Drop for Door<'_> {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+    }
+}
+
+/// What an accepted `Open` leads to.
+struct Opened {
+    provider: Provider,
+    share: Arc<Share>,
+    admission: Admission,
+    consumer_nonce: Nonce,
+}
+
+fn admit(local: &Local, message: &Message, nonce: Nonce) -> Result<Opened, RefusedCode> {
+    let context = &local.context;
+    let trust = context.trust().ok_or(RefusedCode::Ticket)?;
+    let own = context.secret.peer_key();
+    let (grant, consumer_nonce) =
+        session::check_open(message, nonce, own, trust.key, context.trackers_time())?;
+    let name = FileName::new(&grant.file_name).map_err(|_| RefusedCode::Ticket)?;
+    let key = FileKey { group: grant.group.clone(), name };
+    let share = context.shares.find(&key).ok_or(RefusedCode::NotShared)?;
+    if share.content() != grant.file_id {
+        return Err(RefusedCode::OtherDigest);
+    }
+    if share.changed().is_some() {
+        return Err(RefusedCode::NotShared);
+    }
+    let admission = share.admit(grant.peer_key).ok_or(RefusedCode::Busy)?;
+    let provider = Provider::new(grant, trust.key, share.geometry());
+    Ok(Opened { provider, share, admission, consumer_nonce })
+}
+
+async fn refuse(stream: &Stream, code: RefusedCode) -> Result<(), Over> {
+    let message = match code {
+        RefusedCode::Protocol => "this is a Shoal peer, which speaks another protocol or version",
+        RefusedCode::Ticket => "the ticket is not one of the trackers that this node trusts, or not yours",
+        RefusedCode::Expired => "the ticket has expired",
+        RefusedCode::NotShared => "the file is not shared here",
+        RefusedCode::OtherDigest => "another file of that name is shared here",
+        RefusedCode::Busy => "too many connections",
+    };
+    send(stream, &Message::Refused { code, message: message.to_owned() }).await?;
+    Err(Over::Refused(code))
+}
+
+async fn send(stream: &Stream, message: &Message) -> io::Result<()> {
+    stream.send(vec![Outgoing::from(codec::encode(message))]).await
+}
+
+/// An open connection, between its two tasks.
+struct Connection {
+    provider: RefCell<Provider>,
+    share: Arc<Share>,
+    wake: Arc<Notify>,
+    over: Cell<bool>,
+}
+
+async fn read(receiver: &mut Receiver, connection: &Connection) -> Result<(), Over> {
+    loop {
+        let message = receiver.message(false).await?;
+        let bye = connection.provider.borrow_mut().message(&message)?;
+        if bye.is_some() {
+            return Ok(());
+        }
+        connection.wake.notify_one();
+    }
+}
+
+async fn write(
+    local: &Local,
+    stream: &Stream,
+    connection: &Connection,
+    told: &mut usize,
+) -> Result<(), Over> {
+    loop {
+        while let Some(answer) = next_answer(local, connection) {
+            if connection.over.get() {
+                return Ok(());
+            }
+            match answer {
+                Answer::Reject(index, code) => send(stream, &Message::Reject { index, code }).await?,
+                Answer::Piece(index) => piece(local, stream, connection, index).await?,
+            }
+        }
+        if connection.over.get() {
+            return Ok(());
+        }
+        if let Some(code) = farewell(&connection.share) {
+            send(stream, &Message::Bye { code }).await?;
+            return Ok(());
+        }
+        tell_news(stream, connection, told).await?;
+        connection.wake.notified().await;
+    }
+}
+
+fn next_answer(local: &Local, connection: &Connection) -> Option<Answer> {
+    let share = &connection.share;
+    let mut provider = connection.provider.borrow_mut();
+    if let Err(changed) = share.source().check(local.context.clock.now().ms_since(Default::default())) {
+        share.set_changed(changed.to_string());
+    }
+    let sent = |index| share.sent_count(index);
+    let answer = share.with_held(|held| provider.next_answer(held, sent, local.context.trackers_time()))?;
+    match answer {
+        Answer::Piece(index) if share.changed().is_some() => {
+            Some(Answer::Reject(index, RejectCode::SourceChanged))
+        }
+        Answer::Piece(index) if share.is_closed() => Some(Answer::Reject(index, RejectCode::NotHeld)),
+        answer => Some(answer),
+    }
+}
+
+fn farewell(share: &Share) -> Option<ByeCode> {
+    (share.is_closed() || share.changed().is_some()).then_some(ByeCode::Unshared)
+}
+
+/// Tells what was gained; the share wakes its connections a few times a second, and so bounds how often.
+async fn tell_news(stream: &Stream, connection: &Connection, told: &mut usize) -> io::Result<()> {
+    let ranges = PieceRange::joined(connection.share.news(told));
+    for some in ranges.chunks(HAVE_MAX_RANGES) {
+        send(stream, &Message::Have { ranges: some.iter().map(|range| (*range).into()).collect() }).await?;
+    }
+    Ok(())
+}
+
+/// Sends a piece straight from the mapping.
+async fn piece(
+    local: &Local,
+    stream: &Stream,
+    connection: &Connection,
+    index: PieceIndex,
+) -> Result<(), Over> {
+    let share = &connection.share;
+    let geometry = share.geometry();
+    let (offset, length) = (geometry.offset(index), geometry.piece_len(index));
+    local.context.up.book(u64::from(length)).await;
+    let window = share.source().window(offset..offset + u64::from(length));
+    if let Err(error) = bring_in(local, &window).await {
+        tracing::debug!(%error, piece = %index, "a piece of the source cannot be read");
+        share.set_changed(share.source().note_unreadable().to_string());
+        return Ok(send(stream, &Message::Reject { index, code: RejectCode::SourceChanged }).await?);
+    }
+    share.count_sent(index, length);
+    let head = codec::encode(&Message::Piece { index, length });
+    let sent = stream.send(vec![Outgoing::from(head), Outgoing::from(window)]).await;
+    if sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT)) {
+        share.set_changed(share.source().note_unreadable().to_string());
+    }
+    Ok(sent?)
+}
+
+/// Has a cold piece read by another thread, so that no page fault stalls this one's ring.
+async fn bring_in(local: &Local, window: &Window) -> io::Result<()> {
+    if window.is_resident() {
+        return Ok(());
+    }
+    let (done, resident) = oneshot::channel();
+    let tell = Box::new(move |result| {
+        // The connection may be gone by now.
+        let _ = done.send(result);
+    });
+    match local.context.prefault.try_submit(window.clone(), tell) {
+        Ok(()) => resident.await.unwrap_or(Ok(())),
+        // Too many wait already: the send itself brings the piece in.
+        Err(_) => Ok(()),
+    }
+}

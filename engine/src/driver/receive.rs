@@ -1,0 +1,130 @@
+//! Frames and pieces as they arrive on one connection.
+//!
+//! A piece is received straight into a pooled buffer. Each read also has room for the head of the next frame, so that a
+//! stream of pieces costs no reads of its own for their heads; those few bytes are all that is copied in user space.
+//!
+//! Invariant: `head[start..end]` are the bytes received and not yet used, in order.
+
+use std::io;
+use std::rc::Rc;
+
+use super::limits::{BUFFER_SLACK_BYTES, HEAD_GUESS_BYTES};
+use super::stream::Stream;
+use crate::mem::pool::PooledBuf;
+use crate::proto::CodecError;
+use crate::proto::codec::{self, LENGTH_BYTES};
+use crate::proto::frame::Message;
+
+/// Why nothing more can be received.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiveError {
+    /// The peer has ended the stream, or somebody shut it down.
+    #[error("the connection ended")]
+    Ended,
+    /// The network failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What came is no message.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// The receiving side of a connection.
+pub(crate) struct Receiver {
+    stream: Rc<Stream>,
+    head: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// How much to read when a frame is wanted and nothing says how long it is.
+    guess: usize,
+}
+
+impl Receiver {
+    /// For a side that gets pieces: heads are read sparingly.
+    pub(crate) fn of_pieces(stream: Rc<Stream>) -> Receiver {
+        Receiver::new(stream, HEAD_GUESS_BYTES)
+    }
+
+    /// For a side that gets small frames only: as many as there are with one read of `guess` bytes.
+    pub(crate) fn of_frames(stream: Rc<Stream>, guess: usize) -> Receiver {
+        Receiver::new(stream, guess)
+    }
+
+    fn new(stream: Rc<Stream>, guess: usize) -> Receiver {
+        assert!(guess >= BUFFER_SLACK_BYTES || guess == HEAD_GUESS_BYTES);
+        Receiver { stream, head: vec![0; guess.max(BUFFER_SLACK_BYTES)], start: 0, end: 0, guess }
+    }
+
+    /// The next message. `opening`: an `Opened` may come, which may be long.
+    pub(crate) async fn message(&mut self, opening: bool) -> Result<Message, ReceiveError> {
+        self.fill(LENGTH_BYTES).await?;
+        let mut length = [0; LENGTH_BYTES];
+        length.copy_from_slice(&self.head[self.start..self.start + LENGTH_BYTES]);
+        let body = codec::frame_len(length, opening)?;
+        self.fill(LENGTH_BYTES + body).await?;
+        let body_start = self.start + LENGTH_BYTES;
+        let message = codec::decode(&self.head[body_start..body_start + body])?;
+        self.start = body_start + body;
+        Ok(message)
+    }
+
+    /// Receives until at least `wanted` bytes are unused.
+    async fn fill(&mut self, wanted: usize) -> Result<(), ReceiveError> {
+        if self.end - self.start >= wanted {
+            return Ok(());
+        }
+        self.head.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        let room = wanted.max(self.guess);
+        if self.head.len() < room {
+            self.head.resize(room, 0);
+        }
+        while self.end < wanted {
+            let (result, head) = self.stream.receive(std::mem::take(&mut self.head), self.end..room).await;
+            self.head = head;
+            self.end += not_ended(result)?;
+        }
+        Ok(())
+    }
+
+    /// Receives the `length` bytes of a piece into the start of `buffer`, in reads of at most `most` bytes; `arrived` is
+    /// told of each, and may take its time.
+    pub(crate) async fn piece<W: Future<Output = ()>>(
+        &mut self,
+        length: usize,
+        mut buffer: PooledBuf,
+        most: usize,
+        arrived: impl Fn(usize) -> W,
+    ) -> Result<PooledBuf, ReceiveError> {
+        assert!(length + BUFFER_SLACK_BYTES <= buffer.capacity(), "a piece of {length} bytes");
+        let mut filled = length.min(self.end - self.start);
+        buffer.as_mut_range(0..filled).copy_from_slice(&self.head[self.start..self.start + filled]);
+        self.start += filled;
+        if filled > 0 {
+            arrived(filled).await;
+        }
+        while filled < length {
+            // Behind the piece, room for the next head: there the unused bytes of `head` are none, since all went here.
+            let end = (length + HEAD_GUESS_BYTES).min(filled.saturating_add(most));
+            let (result, back) = self.stream.receive(buffer, filled..end).await;
+            buffer = back;
+            let count = not_ended(result)?;
+            arrived(count.min(length - filled)).await;
+            filled += count;
+        }
+        if filled > length {
+            self.start = 0;
+            self.end = filled - length;
+            self.head[..self.end].copy_from_slice(buffer.as_range(length..filled));
+        }
+        Ok(buffer)
+    }
+}
+
+fn not_ended(result: io::Result<usize>) -> Result<usize, ReceiveError> {
+    match result? {
+        0 => Err(ReceiveError::Ended),
+        count => Ok(count),
+    }
+}

@@ -1,0 +1,251 @@
+//! What this node serves: whole files, and what it has of those that it is fetching.
+//!
+//! Invariants: a piece counts as held only after it was verified and written; a share that was closed or whose source has
+//! changed never sends another piece.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+
+use tokio::sync::Notify;
+
+use crate::proto::bitfield::Bitfield;
+use crate::proto::geometry::Geometry;
+use crate::proto::limits::CONNECTIONS_PER_PEER;
+use crate::proto::manifest::FileKey;
+use crate::proto::ticket::PeerKey;
+use crate::proto::units::{Digest, PieceIndex};
+use crate::stats::ShareStatus;
+use crate::storage::source::Source;
+
+/// One file that is served.
+#[derive(Debug)]
+pub(crate) struct Share {
+    key: FileKey,
+    content: Digest,
+    geometry: Geometry,
+    source: Source,
+    held: RwLock<Bitfield>,
+    /// Pieces gained since the share began, in order: each connection remembers how far it has told.
+    gained: Mutex<Vec<PieceIndex>>,
+    sent: Vec<AtomicU16>,
+    sent_bytes: AtomicU64,
+    consumers: Mutex<BTreeMap<PeerKey, usize>>,
+    listeners: Mutex<Vec<Weak<Notify>>>,
+    closed: AtomicBool,
+    changed: OnceLock<String>,
+}
+
+impl Share {
+    /// Serves what `held` says of `source`.
+    pub(crate) fn new(
+        key: FileKey,
+        content: Digest,
+        geometry: Geometry,
+        source: Source,
+        held: Bitfield,
+    ) -> Share {
+        Share {
+            key,
+            content,
+            geometry,
+            source,
+            sent: held.pieces().indices().map(|_| AtomicU16::new(0)).collect(),
+            held: RwLock::new(held),
+            gained: Mutex::default(),
+            sent_bytes: AtomicU64::new(0),
+            consumers: Mutex::default(),
+            listeners: Mutex::default(),
+            closed: AtomicBool::new(false),
+            changed: OnceLock::new(),
+        }
+    }
+
+    /// What names its content.
+    pub(crate) fn content(&self) -> Digest {
+        self.content
+    }
+
+    /// Its layout.
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Its file.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Calls `read` with the pieces that can be served.
+    pub(crate) fn with_held<R>(&self, read: impl FnOnce(&Bitfield) -> R) -> R {
+        read(&self.held.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Pieces that were verified and written just now.
+    pub(crate) fn gain(&self, pieces: &[PieceIndex]) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let mut gained = lock(&self.gained);
+        gained.extend(pieces.iter().copied().filter(|index| held.insert(*index)));
+    }
+
+    /// What was gained since `told`, which moves on.
+    pub(crate) fn news(&self, told: &mut usize) -> Vec<PieceIndex> {
+        let gained = lock(&self.gained);
+        let mut news = gained[*told..].to_vec();
+        *told = gained.len();
+        news.sort_unstable();
+        news
+    }
+
+    /// Everything that was gained counts as told: for a connection that just got the bit field.
+    pub(crate) fn news_so_far(&self) -> usize {
+        lock(&self.gained).len()
+    }
+
+    /// How often a piece was sent.
+    pub(crate) fn sent_count(&self, index: PieceIndex) -> u32 {
+        u32::from(self.sent[index.as_usize()].load(Ordering::Relaxed))
+    }
+
+    /// Counts a piece that goes out.
+    pub(crate) fn count_sent(&self, index: PieceIndex, bytes: u32) {
+        let counter = &self.sent[index.as_usize()];
+        // Two connections at once may count one; it only orders what is sent first.
+        counter.store(counter.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        self.sent_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    }
+
+    /// Lets a consumer in, unless it has as many connections as it may.
+    pub(crate) fn admit(self: &Arc<Share>, peer: PeerKey) -> Option<Admission> {
+        let mut consumers = lock(&self.consumers);
+        let count = consumers.entry(peer).or_default();
+        (*count < CONNECTIONS_PER_PEER).then(|| {
+            *count += 1;
+            Admission { share: Arc::clone(self), peer }
+        })
+    }
+
+    /// Is notified by [`Share::wake`], and when the share closes.
+    pub(crate) fn listen(&self, listener: &Arc<Notify>) {
+        lock(&self.listeners).push(Arc::downgrade(listener));
+    }
+
+    /// Wakes the connections, so that they tell what was gained or go.
+    pub(crate) fn wake(&self) {
+        lock(&self.listeners)
+            .retain(|listener| listener.upgrade().map(|listener| listener.notify_one()).is_some());
+    }
+
+    /// Ends the share: its connections say goodbye.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The source is not what was hashed: nothing more is served.
+    pub(crate) fn set_changed(&self, why: String) {
+        if self.changed.set(why).is_ok() {
+            tracing::warn!(file = %self.key, why = self.changed(), "the source has changed; it is no longer served");
+            self.wake();
+        }
+    }
+
+    /// Why nothing more is served, if so.
+    pub(crate) fn changed(&self) -> Option<&str> {
+        self.changed.get().map(String::as_str)
+    }
+
+    fn status(&self) -> ShareStatus {
+        ShareStatus {
+            key: self.key.clone(),
+            held: self.with_held(Bitfield::count),
+            pieces: self.geometry.pieces(),
+            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+            consumers: lock(&self.consumers).values().sum(),
+            changed: self.changed().map(str::to_owned),
+        }
+    }
+}
+
+/// A consumer's place at a share, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    share: Arc<Share>,
+    peer: PeerKey,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut consumers = lock(&self.share.consumers);
+        if let Some(count) = consumers.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                consumers.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// All shares of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    by_key: RwLock<BTreeMap<FileKey, Arc<Share>>>,
+}
+
+impl Shares {
+    /// Serves a file; what was served under the same key ends.
+    pub(crate) fn insert(&self, share: Arc<Share>) {
+        let before =
+            self.by_key.write().unwrap_or_else(PoisonError::into_inner).insert(share.key.clone(), share);
+        if let Some(before) = before {
+            before.close();
+        }
+    }
+
+    /// Stops serving; whether it was served.
+    pub(crate) fn remove(&self, key: &FileKey) -> bool {
+        let share = self.by_key.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        share.map(|share| share.close()).is_some()
+    }
+
+    /// Stops serving this very share, if it still is the one under its key.
+    pub(crate) fn remove_exactly(&self, share: &Arc<Share>) {
+        let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+        if by_key.get(&share.key).is_some_and(|found| Arc::ptr_eq(found, share)) {
+            by_key.remove(&share.key);
+        }
+        share.close();
+    }
+
+    /// What is served under a key.
+    pub(crate) fn find(&self, key: &FileKey) -> Option<Arc<Share>> {
+        self.by_key.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// All of them; notices by the way whose source has changed.
+    pub(crate) fn statuses(&self, now_ms: u64) -> Vec<ShareStatus> {
+        let by_key = self.by_key.read().unwrap_or_else(PoisonError::into_inner);
+        let status = |share: &Arc<Share>| {
+            if let Err(changed) = share.source.check(now_ms) {
+                share.set_changed(changed.to_string());
+            }
+            share.status()
+        };
+        by_key.values().map(status).collect()
+    }
+
+    /// Ends them all.
+    pub(crate) fn clear(&self) {
+        let all = std::mem::take(&mut *self.by_key.write().unwrap_or_else(PoisonError::into_inner));
+        all.values().for_each(|share| share.close());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

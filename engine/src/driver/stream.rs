@@ -1,0 +1,143 @@
+//! The transport: one connection, whichever back end moves its bytes. Nothing above this file knows which one runs.
+//!
+//! ```text
+//!   receive(buffer, range) ─► at least one byte into the range        send(parts) ─► all of them
+//!   shutdown               ─► whatever is under way ends
+//! ```
+//!
+//! Invariants: at most one `receive` and one `send` are under way on a connection; neither is ever dropped before it is
+//! done, since dropping a ring operation cancels nothing: whoever wants to end one calls `shutdown`.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio_uring::buf::{BoundedBuf, IoBufMut};
+
+use super::backend::IoKind;
+use super::tune;
+use crate::mem::pool::PooledBuf;
+use crate::mem::send::{send_uring, send_vectored};
+use crate::mem::window::Outgoing;
+
+/// Memory that received bytes go to.
+pub(crate) trait ReceiveBuf: IoBufMut {
+    /// The bytes of a range.
+    fn range_mut(&mut self, range: Range<usize>) -> &mut [u8];
+}
+
+impl ReceiveBuf for PooledBuf {
+    fn range_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        self.as_mut_range(range)
+    }
+}
+
+impl ReceiveBuf for Vec<u8> {
+    fn range_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        &mut self[range]
+    }
+}
+
+/// One connection.
+pub(crate) struct Stream {
+    inner: Inner,
+    /// A second descriptor of the socket, for `shutdown` while the first is in the ring's hands.
+    control: std::net::TcpStream,
+}
+
+enum Inner {
+    Uring(tokio_uring::net::TcpStream),
+    Epoll(tokio::net::TcpStream),
+}
+
+impl Stream {
+    /// Takes over a connected socket.
+    pub(crate) fn new(kind: IoKind, socket: std::net::TcpStream) -> io::Result<Stream> {
+        tune::tune(&socket);
+        let control = socket.try_clone()?;
+        let inner = match kind {
+            IoKind::Uring => {
+                // The ring waits by itself; on a socket that does not block it would give EAGAIN instead.
+                socket.set_nonblocking(false)?;
+                Inner::Uring(tokio_uring::net::TcpStream::from_std(socket))
+            }
+            IoKind::Epoll => {
+                socket.set_nonblocking(true)?;
+                Inner::Epoll(tokio::net::TcpStream::from_std(socket)?)
+            }
+        };
+        Ok(Stream { inner, control })
+    }
+
+    /// Calls a peer. The call is made by epoll under both back ends: given up after `timeout`, it leaves nothing behind.
+    pub(crate) async fn connect(kind: IoKind, address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+        let calling = tokio::net::TcpStream::connect(address);
+        let socket = tokio::time::timeout(timeout, calling).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        Stream::new(kind, socket.into_std()?)
+    }
+
+    /// Receives at least one byte into `range` of the buffer, unless the peer has ended the stream: then 0.
+    pub(crate) async fn receive<B: ReceiveBuf>(
+        &self,
+        mut buffer: B,
+        range: Range<usize>,
+    ) -> (io::Result<usize>, B) {
+        assert!(!range.is_empty(), "a read without room would look like the end of the stream");
+        match &self.inner {
+            Inner::Uring(stream) => {
+                let (result, slice) = stream.read(buffer.slice(range)).await;
+                (result, slice.into_inner())
+            }
+            Inner::Epoll(stream) => {
+                let target = buffer.range_mut(range);
+                let result = loop {
+                    if let Err(error) = stream.readable().await {
+                        break Err(error);
+                    }
+                    match stream.try_read(target) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        result => break result,
+                    }
+                };
+                (result, buffer)
+            }
+        }
+    }
+
+    /// Sends all of `parts`.
+    pub(crate) async fn send(&self, mut parts: Vec<Outgoing>) -> io::Result<()> {
+        while !parts.is_empty() {
+            let sent = match &self.inner {
+                Inner::Uring(stream) => {
+                    let (result, back) = send_uring(stream, parts).await;
+                    parts = back;
+                    result?
+                }
+                Inner::Epoll(stream) => {
+                    stream.async_io(Interest::WRITABLE, || send_vectored(stream.as_fd(), &parts)).await?
+                }
+            };
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            Outgoing::advance(&mut parts, sent);
+        }
+        Ok(())
+    }
+
+    /// Ends whatever is under way in both directions. The socket closes when the last user of this value is done.
+    pub(crate) fn shutdown(&self) {
+        // ENOTCONN: the peer was faster.
+        let _ = SockRef::from(&self.control).shutdown(Shutdown::Both);
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stream({})", self.control.as_raw_fd())
+    }
+}

@@ -1,0 +1,98 @@
+//! Landed pieces are proven and written here, on the thread that received them, while their bytes are hot.
+//!
+//! Whatever has landed on this worker by now goes together, over all its connections and downloads, up to a full set of
+//! lanes. Between two sets the thread goes back to its sockets.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use super::download::DownloadState;
+use super::landed::Landed;
+use super::limits::WRITEBACK_BYTES;
+use super::local::Local;
+use crate::hash::{LinkCheck, LinkEnd, PieceJob, Verdict};
+use crate::proto::geometry::Geometry;
+use crate::proto::manifest::{FileProof, Manifest};
+use crate::proto::transfer::Finding;
+use crate::proto::units::{ChainState, PieceIndex};
+use crate::storage::error::StorageError;
+
+/// Verifies and writes what lands on this worker, for ever.
+pub(crate) async fn verify(local: Rc<Local>) {
+    loop {
+        let batch = local.landed.take().await;
+        settle(&local, batch);
+        tokio::task::yield_now().await;
+    }
+}
+
+fn settle(local: &Local, batch: Vec<Landed>) {
+    let clock = local.context.clock;
+    let start = clock.now();
+    let jobs: Vec<PieceJob<'_>> = batch.iter().flat_map(piece_jobs).collect();
+    let mut verdicts = local.context.hasher.verify(&jobs).into_iter();
+    let hashing_each = clock.now().micros_since(start) / batch.len() as u64;
+    for landed in batch {
+        let download = &landed.download;
+        download.spent.hashing.fetch_add(hashing_each, Ordering::Relaxed);
+        let verdicts: Vec<Verdict> = verdicts.by_ref().take(landed.job.copies.len()).collect();
+        let finding = Finding {
+            digest_holds: verdicts.iter().all(|verdict| verdict.digest_holds),
+            links_hold: verdicts.iter().all(|verdict| verdict.link_holds != Some(false)),
+        };
+        let good =
+            download.with(|transfer, now| transfer.judged(now, landed.connection, &landed.job, finding));
+        if !good {
+            let file = &download.key;
+            tracing::warn!(%file, piece = %landed.job.index, "a piece does not match its SHA-1; it is fetched again");
+            continue;
+        }
+        let start = clock.now();
+        let result = write(download, &landed);
+        download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
+        match result {
+            Ok(()) => download.written(&landed.job),
+            Err(error) => download.write_failed(&landed.job, &error),
+        }
+        drop((landed.buffer, landed.permit));
+    }
+}
+
+fn piece_jobs(landed: &Landed) -> impl Iterator<Item = PieceJob<'_>> {
+    let Landed { download, job, buffer, length, .. } = landed;
+    let manifest = &download.manifest;
+    job.copies.iter().map(move |index| PieceJob {
+        bytes: buffer.as_range(0..*length),
+        digest: manifest.digest(*index),
+        link: if job.with_links { link(manifest, *index, job.file_length) } else { None },
+    })
+}
+
+/// The link of one piece: from the state before it to the state after it, or to the file's digest. `None` without a chain.
+pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> Option<LinkCheck> {
+    let chain = manifest.chain()?;
+    let FileProof::Whole(digest) = manifest.proof() else { return None };
+    let from = match index.as_usize().checked_sub(1) {
+        None => ChainState::INITIAL,
+        Some(before) => chain[before],
+    };
+    let to = match chain.get(index.as_usize()) {
+        Some(state) => LinkEnd::State(*state),
+        None => LinkEnd::File { length: file_length, digest },
+    };
+    Some(LinkCheck { from, to })
+}
+
+fn write(download: &DownloadState, landed: &Landed) -> Result<(), StorageError> {
+    let geometry = Geometry::longest(download.manifest.pieces());
+    for index in &landed.job.copies {
+        let offset = geometry.offset(*index);
+        download.target.write_piece(offset, landed.buffer.as_range(0..landed.length))?;
+        // Whichever piece completes a stretch may start it: it is advice, and the last flush is what counts.
+        let end = offset + landed.length as u64;
+        if end.is_multiple_of(WRITEBACK_BYTES) {
+            download.target.start_writeback(end - WRITEBACK_BYTES..end)?;
+        }
+    }
+    Ok(())
+}

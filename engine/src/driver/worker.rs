@@ -1,0 +1,96 @@
+//! A worker: one thread, one ring, and the tasks of its connections.
+//!
+//! The first worker also accepts, and hands what it accepts to all in turn.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::consumer;
+use super::context::Context;
+use super::drive;
+use super::jobs::{Job, Workers};
+use super::limits::{ACCEPT_RETRY_MS, STOP_MS};
+use super::local::Local;
+use super::provider;
+use super::verify;
+use crate::proto::limits::PROVIDER_CONNECTIONS_MAX;
+
+/// What one worker is started with.
+pub(crate) struct Start {
+    /// Its number, for its thread's name.
+    pub(crate) number: usize,
+    /// What all workers share.
+    pub(crate) context: Arc<Context>,
+    /// Its jobs.
+    pub(crate) jobs: mpsc::Receiver<Job>,
+    /// The way to the others.
+    pub(crate) workers: Arc<Workers>,
+    /// For the worker that accepts.
+    pub(crate) listener: Option<std::net::TcpListener>,
+}
+
+/// Starts a worker's thread.
+pub(crate) fn start(start: Start) -> io::Result<JoinHandle<()>> {
+    let name = format!("worker-{}", start.number);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let io = start.context.io;
+        if let Err(error) = io.run(work(start)) {
+            tracing::error!(%error, "a worker could not start its event loop");
+        }
+    })
+}
+
+async fn work(start: Start) {
+    let Start { context, mut jobs, workers, listener, .. } = start;
+    let local = Rc::new(Local::new(context));
+    tokio::task::spawn_local(verify::verify(Rc::clone(&local)));
+    if let Some(listener) = listener {
+        tokio::task::spawn_local(accept(listener, Arc::clone(&workers)));
+    }
+    while let Some(job) = jobs.recv().await {
+        match job {
+            Job::Serve(socket) => {
+                if local.connections() < PROVIDER_CONNECTIONS_MAX {
+                    tokio::task::spawn_local(provider::serve(Rc::clone(&local), socket));
+                }
+            }
+            Job::Fetch(download, call) => {
+                tokio::task::spawn_local(consumer::fetch(Rc::clone(&local), download, call));
+            }
+            Job::Drive(download) => {
+                tokio::task::spawn_local(drive::drive(Rc::clone(&local), Arc::clone(&workers), download));
+            }
+            Job::Stop => break,
+        }
+    }
+    // The kernel must be done with every buffer before the ring goes.
+    let all_gone = async {
+        while local.shutdown() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(STOP_MS), all_gone).await;
+}
+
+async fn accept(listener: std::net::TcpListener, workers: Arc<Workers>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "cannot wait for peers"),
+    };
+    loop {
+        let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
+        match accepted {
+            // A worker with too much to do drops the connection; its consumer calls again later.
+            Ok(socket) => drop(workers.submit(Job::Serve(socket))),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a peer");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
+            }
+        }
+    }
+}

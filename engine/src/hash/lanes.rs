@@ -1,0 +1,128 @@
+//! Which pieces are absorbed together, and by what: the one place that chooses between lanes and single streams.
+//!
+//! ```text
+//!   works ─► runs of equally many blocks ─┬─ a full set, or nearly ─► 16 or 8 lanes
+//!                                         ├─ two, one state each ───► SHA-NI, interleaved
+//!                                         └─ the rest ──────────────► one after the other
+//! ```
+//!
+//! Invariant: only whole blocks are absorbed here; what fills no block, and the padding, are the caller's.
+
+use super::block::{Block, State};
+use super::limits::{AVX2_MIN_PIECES, AVX512_MIN_PIECES, MIN_PIECES_WITHOUT_SHA_NI};
+use super::simd::{Avx2, Avx512, ShaNi, asm};
+
+/// The block function of single streams.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Single {
+    /// By SHA instructions.
+    ShaNi(ShaNi),
+    /// By `sha1-asm`.
+    Asm,
+}
+
+impl Single {
+    /// The better one that this CPU has.
+    pub(super) fn best() -> Single {
+        ShaNi::detect().map_or(Single::Asm, Single::ShaNi)
+    }
+
+    /// Absorbs the blocks in order.
+    pub(super) fn compress(self, state: &mut State, blocks: &[Block]) {
+        match self {
+            Single::ShaNi(sha_ni) => sha_ni.compress(state, blocks),
+            Single::Asm => asm::compress(state, blocks),
+        }
+    }
+
+    /// Absorbs the same blocks into one or two states.
+    fn compress_all<const STATES: usize>(self, states: &mut [State; STATES], blocks: &[Block]) {
+        match (self, states.as_mut_slice()) {
+            (Single::ShaNi(sha_ni), [digest, link]) => {
+                let mut both = [*digest, *link];
+                sha_ni.compress_both(&mut both, blocks);
+                [*digest, *link] = both;
+            }
+            (_, states) => states.iter_mut().for_each(|state| self.compress(state, blocks)),
+        }
+    }
+}
+
+/// The block function of many streams.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wide {
+    /// Sixteen at once.
+    Avx512(Avx512),
+    /// Eight at once.
+    Avx2(Avx2),
+    /// No lanes: single streams only.
+    None,
+}
+
+/// What is to be absorbed: the whole blocks of one piece, into one state (its digest) or two (its digest and link).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work<'a, const STATES: usize> {
+    /// The states, before and after.
+    pub(super) states: [State; STATES],
+    /// The blocks, in order.
+    pub(super) blocks: &'a [Block],
+}
+
+/// Absorbs every work's blocks, grouped so that lanes are full.
+pub(super) fn absorb<const STATES: usize>(wide: Wide, single: Single, works: &mut [Work<'_, STATES>]) {
+    let mut order: Vec<&mut Work<'_, STATES>> = works.iter_mut().collect();
+    order.sort_by_key(|work| work.blocks.len());
+    for run in order.chunk_by_mut(|a, b| a.blocks.len() == b.blocks.len()) {
+        absorb_run(wide, single, run);
+    }
+}
+
+/// Absorbs works of equally many blocks.
+fn absorb_run<const STATES: usize>(wide: Wide, single: Single, run: &mut [&mut Work<'_, STATES>]) {
+    let (lanes, usual_min) = match wide {
+        Wide::Avx512(_) => (Avx512::LANES, AVX512_MIN_PIECES),
+        Wide::Avx2(_) => (Avx2::LANES, AVX2_MIN_PIECES),
+        Wide::None => return absorb_singly(single, run),
+    };
+    let min = if matches!(single, Single::Asm) { MIN_PIECES_WITHOUT_SHA_NI } else { usual_min };
+    let min = min[STATES - 1];
+    for set in run.chunks_mut(lanes) {
+        match wide {
+            _ if set.len() < min => absorb_singly(single, set),
+            Wide::Avx512(avx512) => absorb_set(set, |states, streams| avx512.compress(states, streams)),
+            Wide::Avx2(avx2) => absorb_set(set, |states, streams| avx2.compress(states, streams)),
+            Wide::None => {}
+        }
+    }
+}
+
+/// Absorbs up to a set of lanes. Lanes without a work of their own repeat the first, whose blocks are at hand anyway.
+fn absorb_set<const STATES: usize, const LANES: usize>(
+    set: &mut [&mut Work<'_, STATES>],
+    compress: impl FnOnce(&mut [[State; LANES]; STATES], &[&[Block]; LANES]),
+) {
+    let of_lane = |lane: usize| if lane < set.len() { lane } else { 0 };
+    let streams: [&[Block]; LANES] = std::array::from_fn(|lane| set[of_lane(lane)].blocks);
+    let mut states: [[State; LANES]; STATES] =
+        std::array::from_fn(|state| std::array::from_fn(|lane| set[of_lane(lane)].states[state]));
+    compress(&mut states, &streams);
+    for (lane, work) in set.iter_mut().enumerate() {
+        work.states = std::array::from_fn(|state| states[state][lane]);
+    }
+}
+
+/// Absorbs works of equally many blocks without lanes: two at once where that is faster.
+fn absorb_singly<const STATES: usize>(single: Single, run: &mut [&mut Work<'_, STATES>]) {
+    for pair in run.chunks_mut(2) {
+        match (single, pair) {
+            // Two states of one piece already fill the instructions' latency, and both pieces' would not fit the
+            // registers: interleaving is for one state.
+            (Single::ShaNi(sha_ni), [first, second]) if STATES == 1 => {
+                let mut states = [first.states[0], second.states[0]];
+                sha_ni.compress_two(&mut states, [first.blocks, second.blocks]);
+                [first.states[0], second.states[0]] = states;
+            }
+            (_, pair) => pair.iter_mut().for_each(|work| single.compress_all(&mut work.states, work.blocks)),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Everything that an upload must know of a file, from reading it once: piece digests, chain, file digest.
+//!
+//! ```text
+//!             ┌─ pool: 16 pieces a job, in lanes ─► digests
+//!   window ───┼─ pool: will_need(next window)
+//!             └─ this thread: the one pass ───────► chain, file digest, progress
+//! ```
+//!
+//! Both parties work on the same window before the next is lent, so a cold file comes from the disk once. The floor is
+//! the pass: SHA-1 over the whole file on one core; the pool only has to keep up.
+//!
+//! Invariants: windows are lent in order, start at pieces and cover the file exactly once; no byte is kept past its
+//! window.
+
+use std::ops::Range;
+use std::thread;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::file::FileHash;
+use super::hasher::Hasher;
+use super::limits::{JOB_PIECES, POOL_MAX_THREADS, WINDOW_PIECES};
+use crate::proto::geometry::Geometry;
+use crate::proto::units::{ChainState, Digest, PIECE_BYTES};
+
+/// Length of a whole piece, as slices count.
+const PIECE: usize = PIECE_BYTES as usize;
+
+/// Length of a job of the pool, in bytes.
+const JOB_BYTES: usize = JOB_PIECES as usize * PIECE;
+
+/// Length of a window, in bytes.
+const WINDOW_BYTES: u64 = WINDOW_PIECES as u64 * PIECE_BYTES as u64;
+
+/// A file whose bytes are lent window by window.
+pub trait Windows: Sync {
+    /// Why a window cannot be lent, or turned out to have changed while it was.
+    type Error;
+
+    /// Lends the bytes of `range` to `read`, which may share them with other threads until it returns. Exactly the
+    /// range's length is lent.
+    ///
+    /// # Errors
+    /// Where the bytes cannot be read, or changed under the reader: whatever `read` made of them is then dropped.
+    fn with_window<R>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> R) -> Result<R, Self::Error>;
+
+    /// Says that the bytes of `range` are wanted next, from another thread, so that a cold file is read while the
+    /// window before it is hashed. The default does nothing.
+    fn will_need(&self, range: Range<u64>) {
+        let _ = range;
+    }
+}
+
+impl Windows for [u8] {
+    type Error = std::convert::Infallible;
+
+    fn with_window<R>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> R) -> Result<R, Self::Error> {
+        let at = |offset: u64| usize::try_from(offset).expect("memory is addressed by usize");
+        Ok(read(&self[at(range.start)..at(range.end)]))
+    }
+}
+
+/// What an upload announces of a file's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileHashes {
+    /// SHA-1 of each piece, in order.
+    pub digests: Vec<Digest>,
+    /// The state after each piece but the last.
+    pub chain: Vec<ChainState>,
+    /// SHA-1 of the whole file.
+    pub digest: Digest,
+}
+
+/// The threads for hashing could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {threads} threads for hashing ({source}): raise the limit that `ulimit -u` shows")]
+pub struct PoolError {
+    /// How many were wanted.
+    pub threads: usize,
+    /// What the system said.
+    pub source: rayon::ThreadPoolBuildError,
+}
+
+/// Hashes whole files: a hasher and the threads that work beside the sequential pass.
+#[derive(Debug)]
+pub struct FileHasher {
+    hasher: Hasher,
+    pool: ThreadPool,
+}
+
+impl FileHasher {
+    /// Starts `threads` threads for the pieces; without a number, one for every CPU but the one of the sequential
+    /// pass, within limits.
+    ///
+    /// # Errors
+    /// [`PoolError`] when the system refuses the threads.
+    pub fn new(hasher: Hasher, threads: Option<usize>) -> Result<FileHasher, PoolError> {
+        let spare = || thread::available_parallelism().map_or(1, |cpus| cpus.get() - 1);
+        let threads = threads.unwrap_or_else(|| spare().min(POOL_MAX_THREADS)).max(1);
+        let named = ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("hash-{i}"));
+        let pool = named.build().map_err(|source| PoolError { threads, source })?;
+        Ok(FileHasher { hasher, pool })
+    }
+
+    /// How many threads hash pieces beside the sequential pass.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Hashes a file of this layout. `progress` is told how many bytes the sequential pass has behind it, after each
+    /// piece.
+    ///
+    /// # Errors
+    /// The source's, from the first window that fails.
+    ///
+    /// # Panics
+    /// When the source lends more or fewer bytes than asked for.
+    pub fn hash_file<W: Windows + ?Sized>(
+        &self,
+        geometry: Geometry,
+        source: &W,
+        mut progress: impl FnMut(u64),
+    ) -> Result<FileHashes, W::Error> {
+        let pieces = geometry.pieces().as_usize();
+        let mut digests = vec![Digest([0; 20]); pieces];
+        let mut chain = Vec::with_capacity(pieces.saturating_sub(1));
+        let mut pass = FileHash::new(self.hasher);
+        for window_digests in digests.chunks_mut(WINDOW_PIECES as usize) {
+            let window = window_at(geometry, pass.length());
+            let next = window_at(geometry, window.end);
+            source.with_window(window.clone(), |bytes| {
+                assert_eq!(bytes.len() as u64, window.end - window.start, "a window is lent whole");
+                self.pool.in_place_scope(|scope| {
+                    for (job, out) in
+                        bytes.chunks(JOB_BYTES).zip(window_digests.chunks_mut(JOB_PIECES as usize))
+                    {
+                        scope.spawn(move |_| {
+                            let pieces: Vec<&[u8]> = job.chunks(PIECE).collect();
+                            out.copy_from_slice(&self.hasher.digest_many(&pieces));
+                        });
+                    }
+                    if !next.is_empty() {
+                        scope.spawn(|_| source.will_need(next));
+                    }
+                    follow(&mut pass, bytes, geometry, &mut chain, &mut progress);
+                });
+            })?;
+        }
+        Ok(FileHashes { digests, chain, digest: pass.finish() })
+    }
+}
+
+/// The window that starts at `start`; empty at the end of the file.
+fn window_at(geometry: Geometry, start: u64) -> Range<u64> {
+    start..geometry.length().min(start + WINDOW_BYTES)
+}
+
+/// The sequential pass over one window: notes the state after each piece that another follows.
+fn follow(
+    pass: &mut FileHash,
+    window: &[u8],
+    geometry: Geometry,
+    chain: &mut Vec<ChainState>,
+    progress: &mut impl FnMut(u64),
+) {
+    for piece in window.chunks(PIECE) {
+        pass.update(piece);
+        if pass.length() < geometry.length() {
+            chain.push(pass.state().expect("a piece that another follows fills its blocks"));
+        }
+        progress(pass.length());
+    }
+}

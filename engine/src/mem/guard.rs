@@ -1,0 +1,211 @@
+//! The guard: a file that shrinks while it is mapped costs a flag, not the process.
+//!
+//! Reading a mapped page that the file no longer has, or that the disk cannot give, raises SIGBUS. The handler looks
+//! the address up in a static table of mapped ranges; when it is one of ours, it marks the range as faulted and puts
+//! a page of zeros where the hole is, so that the read goes on. Whoever read must then ask [`Registration::faulted`]
+//! and throw away what was made of the bytes. Any other SIGBUS goes to the handler that was there before.
+//!
+//! ```text
+//!   read ──SIGBUS──► range of ours? ──yes──► flag it, map a zero page, go on
+//!                          └───────no──────► the previous handler
+//! ```
+//!
+//! Invariants:
+//! * A slot says start and end of a live mapping from before its first access until after its last.
+//! * The handler uses atomics and system calls only, takes no lock, allocates nothing, and restores `errno`.
+//! * A slot that changes while the handler reads it is not the faulting one, since that mapping is in use: it is
+//!   skipped. The slot's sequence number, odd during a change, tells.
+
+use std::io;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use std::sync::{Mutex, PoisonError};
+
+use libc::{c_int, c_void, siginfo_t};
+
+use super::limits::MAPPINGS_MAX;
+
+#[cfg(test)]
+mod tests;
+
+struct Slot {
+    sequence: AtomicUsize,
+    start: AtomicUsize,
+    end: AtomicUsize,
+    faulted: AtomicBool,
+}
+
+impl Slot {
+    const fn empty() -> Slot {
+        Slot {
+            sequence: AtomicUsize::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            faulted: AtomicBool::new(false),
+        }
+    }
+
+    fn set(&self, start: usize, end: usize) {
+        self.sequence.fetch_add(1, SeqCst);
+        self.start.store(start, SeqCst);
+        self.end.store(end, SeqCst);
+        self.faulted.store(false, SeqCst);
+        self.sequence.fetch_add(1, SeqCst);
+    }
+
+    fn holds(&self, address: usize) -> bool {
+        let before = self.sequence.load(SeqCst);
+        let inside = self.start.load(SeqCst) <= address && address < self.end.load(SeqCst);
+        inside && before.is_multiple_of(2) && before == self.sequence.load(SeqCst)
+    }
+}
+
+static TABLE: [Slot; MAPPINGS_MAX] = [const { Slot::empty() }; MAPPINGS_MAX];
+
+/// How many slots were ever in use: what the handler looks through.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// What handled SIGBUS before; null until the guard stands, never freed.
+static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Size of a page in bytes; kept here because the handler may not ask for it.
+static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+struct Directory {
+    installed: bool,
+    free: Vec<usize>,
+}
+
+static DIRECTORY: Mutex<Directory> = Mutex::new(Directory { installed: false, free: Vec::new() });
+
+/// The guard's knowledge of one mapping, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Registration {
+    slot: usize,
+}
+
+impl Registration {
+    /// Guards the `len` bytes from address `start`; the first call installs the handler.
+    ///
+    /// # Errors
+    /// The handler cannot be installed, or [`MAPPINGS_MAX`] ranges are guarded already.
+    pub(super) fn new(start: usize, len: usize) -> io::Result<Registration> {
+        let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
+        if !directory.installed {
+            install()?;
+            directory.installed = true;
+        }
+        let slot = match directory.free.pop() {
+            Some(slot) => slot,
+            None if USED.load(SeqCst) < MAPPINGS_MAX => USED.fetch_add(1, SeqCst),
+            None => return Err(io::Error::other(format!("{MAPPINGS_MAX} files are mapped already"))),
+        };
+        TABLE[slot].set(start, start + len);
+        Ok(Registration { slot })
+    }
+
+    /// Whether a page of the range was lost and replaced by zeros, ever.
+    pub(super) fn faulted(&self) -> bool {
+        TABLE[self.slot].faulted.load(SeqCst)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
+        TABLE[self.slot].set(0, 0);
+        directory.free.push(self.slot);
+    }
+}
+
+/// Puts the handler in place, keeping the previous one. Called once, under the directory's lock.
+fn install() -> io::Result<()> {
+    PAGE_BYTES.store(rustix::param::page_size(), SeqCst);
+    let previous = Box::leak(Box::new(default_action()));
+    // SAFETY: a null new action only asks; `previous` is valid for writing.
+    check(unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), previous) })?;
+    PREVIOUS.store(previous, SeqCst);
+    let mut action = default_action();
+    action.sa_sigaction = on_sigbus as *const () as usize;
+    // On the alternate stack where a thread has one, so that a fault near the end of its own stack is handled too.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    // SAFETY: `on_sigbus` has the three arguments that SA_SIGINFO promises, lives for ever, and does only what a signal
+    // handler may do (the module's second invariant). What it needs, `PREVIOUS` and `PAGE_BYTES`, is set above.
+    check(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) })
+}
+
+fn default_action() -> libc::sigaction {
+    // SAFETY: all zeros is a valid `sigaction`: SIG_DFL, no flags, an empty mask.
+    unsafe { std::mem::zeroed() }
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: gives the address of this thread's `errno`, which lives as long as the thread; async-signal-safe.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: see above; nothing else on this thread runs while its handler does.
+    let kept = unsafe { errno.read() };
+    let repaired = fault_address(info).is_some_and(repair);
+    if !repaired {
+        chain(signal, info, context);
+    }
+    // SAFETY: the same address, of this thread's `errno`, which lives as long as the thread.
+    unsafe { errno.write(kept) };
+}
+
+/// Where the access went wrong; `None` when the signal was sent by a process and has no address.
+fn fault_address(info: *const siginfo_t) -> Option<usize> {
+    // SAFETY: the kernel passes a valid `siginfo_t` to a handler installed with SA_SIGINFO.
+    let info = unsafe { &*info };
+    // SAFETY: positive codes come from the kernel alone, and for SIGBUS it then fills in the address.
+    (info.si_code > 0).then(|| unsafe { info.si_addr() } as usize)
+}
+
+/// Flags the mapping at `address` and puts a zero page over the hole; false when it is none of ours.
+fn repair(address: usize) -> bool {
+    let Some(slot) = TABLE.iter().take(USED.load(SeqCst)).find(|slot| slot.holds(address)) else {
+        return false;
+    };
+    // The flag comes before the page: nobody may read the zeros and find the flag not set.
+    slot.faulted.store(true, SeqCst);
+    let page_bytes = PAGE_BYTES.load(SeqCst);
+    let page = address - address % page_bytes;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    // SAFETY: MAP_FIXED replaces what is mapped at this page, so the page must be ours: the slot says that it belongs
+    // to a `Mapping`, which is alive because it is being read, and whose unmapping later takes the new page along. No
+    // Rust reference relies on the bytes staying what they were: `Mapping::borrow` hands that obligation to its
+    // caller.
+    let mapped = unsafe { libc::mmap(page as *mut c_void, page_bytes, libc::PROT_READ, flags, -1, 0) };
+    mapped != libc::MAP_FAILED
+}
+
+/// Does with the signal what would have been done without the guard.
+fn chain(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: set by `install` before the handler could run, to a value that is never freed or changed.
+    let Some(previous) = (unsafe { PREVIOUS.load(SeqCst).as_ref() }) else { return };
+    match previous.sa_sigaction {
+        libc::SIG_IGN if fault_address(info).is_none() => {}
+        libc::SIG_IGN | libc::SIG_DFL => {
+            let action = default_action();
+            // SAFETY: `action` is valid, and the default needs no handler. The signal raised next waits until this
+            // handler returns, and then ends the process, as it would have without us.
+            unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+            // SAFETY: async-signal-safe, and no memory is involved.
+            unsafe { libc::raise(signal) };
+        }
+        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: with SA_SIGINFO, whoever installed it gave a function of these three arguments.
+            let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+                unsafe { std::mem::transmute(handler) };
+            handler(signal, info, context);
+        }
+        handler => {
+            // SAFETY: without SA_SIGINFO, whoever installed it gave a function of one argument.
+            let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
+            handler(signal);
+        }
+    }
+}

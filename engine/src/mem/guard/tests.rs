@@ -1,0 +1,163 @@
+//! The guard under real signals. What must end the process runs in a child: this test binary, told to run one test.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+
+use super::super::mapping::Mapping;
+use super::*;
+
+const CHILD_EXIT: c_int = 42;
+
+fn file_of(len: u64) -> File {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(len).unwrap();
+    file
+}
+
+fn read(mapping: &Mapping, at: usize) -> u8 {
+    // SAFETY: inside the mapping, read as a number; a lost page is the guard's work, and what is tested.
+    unsafe { mapping.address(at).read_volatile() }
+}
+
+#[test]
+fn a_file_cut_under_its_mapping_raises_the_flag_and_nothing_else() {
+    let page = u64::try_from(rustix::param::page_size()).unwrap();
+    let file = file_of(8 * page);
+    let other = Mapping::new(&file_of(8 * page), 8 * page).unwrap();
+    let mapping = Mapping::new(&file, 8 * page).unwrap();
+    assert_eq!(read(&mapping, 0), 0);
+    assert!(!mapping.faulted());
+    file.set_len(page).unwrap();
+    assert_eq!(read(&mapping, 0), 0);
+    assert!(!mapping.faulted(), "the first page is still there");
+    assert_eq!(read(&mapping, usize::try_from(5 * page).unwrap()), 0);
+    assert!(mapping.faulted());
+    assert!(!other.faulted(), "the flag is on the wrong mapping");
+}
+
+#[test]
+fn a_slot_is_used_again_with_its_flag_cleared() {
+    // Other tests take and give slots meanwhile, so many are tried.
+    for _ in 0..100 {
+        let file = file_of(1);
+        let mapping = Mapping::new(&file, 1).unwrap();
+        assert!(!mapping.faulted());
+        file.set_len(0).unwrap();
+        assert_eq!(read(&mapping, 0), 0);
+        assert!(mapping.faulted());
+    }
+    assert!(USED.load(SeqCst) < 100, "slots are not given back");
+}
+
+#[test]
+fn flags_stay_right_while_mappings_come_and_go() {
+    let bystander = Mapping::new(&file_of(1), 1).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..200 {
+                    let file = file_of(1);
+                    let mapping = Mapping::new(&file, 1).unwrap();
+                    let lost = round % 2 == 0;
+                    if lost {
+                        file.set_len(0).unwrap();
+                    }
+                    read(&mapping, 0);
+                    assert_eq!(mapping.faulted(), lost);
+                }
+            });
+        }
+    });
+    assert!(!bystander.faulted());
+}
+
+#[test]
+fn errno_survives_the_handler() {
+    let file = file_of(1);
+    let mapping = Mapping::new(&file, 1).unwrap();
+    file.set_len(0).unwrap();
+    // SAFETY: gives the address of this thread's `errno`.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: valid for as long as this thread, and used by it alone.
+    unsafe { errno.write(libc::EXDEV) };
+    read(&mapping, 0);
+    assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EXDEV));
+}
+
+/// Runs one ignored test of this binary in a process of its own.
+fn run_child(test: &str) -> ExitStatus {
+    let name = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+    let binary = std::env::current_exe().unwrap();
+    let output = Command::new(binary).args(["--exact", &name, "--ignored", "--nocapture"]).output().unwrap();
+    output.status
+}
+
+/// A fault outside the guard's table, in a process where the guard stands.
+fn fault_elsewhere() {
+    let file = file_of(1);
+    let unguarded = memmap2::MmapOptions::new().len(1).map_raw_read_only(&file).unwrap();
+    let _guarded = Mapping::new(&file, 1).unwrap();
+    file.set_len(0).unwrap();
+    // SAFETY: the signal is the point.
+    unsafe { unguarded.as_ptr().read_volatile() };
+}
+
+extern "C" fn plain_handler(_: c_int) {
+    // SAFETY: ends the process at once, running nothing; async-signal-safe.
+    unsafe { libc::_exit(CHILD_EXIT) };
+}
+
+extern "C" fn full_handler(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
+    let code = if fault_address(info).is_some() { CHILD_EXIT + 1 } else { CHILD_EXIT };
+    // SAFETY: as in `plain_handler`.
+    unsafe { libc::_exit(code) };
+}
+
+fn handle_before(handler: usize, flags: c_int) {
+    let mut action = default_action();
+    action.sa_sigaction = handler;
+    action.sa_flags = flags;
+    // SAFETY: each caller gives a handler that fits its flags.
+    check(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) }).unwrap();
+}
+
+#[test]
+#[ignore = "ends its process: run by faults_of_others_go_to_the_handler_before"]
+fn child_with_default_action() {
+    handle_before(libc::SIG_DFL, 0);
+    fault_elsewhere();
+}
+
+#[test]
+#[ignore = "ends its process: run by faults_of_others_go_to_the_handler_before"]
+fn child_with_ignored_signal() {
+    handle_before(libc::SIG_IGN, 0);
+    // A signal that a process sends is ignored as before; a fault cannot be.
+    let _guarded = Mapping::new(&file_of(1), 1).unwrap();
+    // SAFETY: no memory is involved.
+    unsafe { libc::raise(libc::SIGBUS) };
+    fault_elsewhere();
+}
+
+#[test]
+#[ignore = "ends its process: run by faults_of_others_go_to_the_handler_before"]
+fn child_with_plain_handler() {
+    handle_before(plain_handler as *const () as usize, 0);
+    fault_elsewhere();
+}
+
+#[test]
+#[ignore = "ends its process: run by faults_of_others_go_to_the_handler_before"]
+fn child_with_full_handler() {
+    handle_before(full_handler as *const () as usize, libc::SA_SIGINFO);
+    fault_elsewhere();
+}
+
+#[test]
+fn faults_of_others_go_to_the_handler_before() {
+    assert_eq!(run_child("child_with_default_action").signal(), Some(libc::SIGBUS));
+    assert_eq!(run_child("child_with_ignored_signal").signal(), Some(libc::SIGBUS));
+    assert_eq!(run_child("child_with_plain_handler").code(), Some(CHILD_EXIT));
+    assert_eq!(run_child("child_with_full_handler").code(), Some(CHILD_EXIT + 1));
+}

@@ -1,0 +1,9 @@
+//! Every number of the fence, with its unit, its owner and its reason.
+
+/// Most files mapped at once, in this process. A quarter of the 65,530 mappings that Linux allows by default
+/// (`vm.max_map_count`): pages that replace a lost file's take mappings too.
+pub const MAPPINGS_MAX: usize = 16_384;
+
+/// Most parts that one send takes: frames and pieces of one batch. Far below the kernel's 1,024 (`UIO_MAXIOV`), and
+/// small enough for the stack.
+pub const SEND_PARTS_MAX: usize = 64;

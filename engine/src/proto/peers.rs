@@ -1,0 +1,236 @@
+//! The peers that one transfer knows: whom to call, when again, and whom no more.
+//!
+//! Invariant: a peer that was dropped for bad pieces is never called again by this transfer.
+
+use super::action::PeerAddress;
+use super::frame::RefusedCode;
+use super::limits::{BAD_PIECES_MAX, CONNECTIONS_PER_PEER, PEERS_PER_DOWNLOAD};
+use super::session::Violation;
+use super::time::Moment;
+use super::units::PieceIndex;
+
+/// First pause after a failed call; each further failure doubles it.
+const RETRY_FIRST_MS: u64 = 1_000;
+
+/// Longest pause between calls.
+const RETRY_MAX_MS: u64 = 30_000;
+
+/// With few peers each gets several connections, until there are about this many: a connection is served by one thread
+/// at each end, so one alone leaves the other cores idle.
+const CONNECTIONS_WANTED: usize = 4;
+
+/// Connections of one transfer.
+const CONNECTIONS_MAX: usize = 32;
+
+/// A position in the list of known peers; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PeerNumber(usize);
+
+/// How a connection ended, as far as it matters for the next call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The call failed, or the connection broke.
+    Lost,
+    /// The peer said no.
+    Refused(RefusedCode),
+    /// The peer broke the protocol.
+    Violated(Violation),
+    /// The peer said goodbye.
+    Bye,
+}
+
+#[derive(Debug)]
+struct Peer {
+    at: PeerAddress,
+    connections: usize,
+    open: usize,
+    failures: u32,
+    retry_at: Moment,
+    bad_pieces: u32,
+    /// The last piece that it sent wrong: asked for elsewhere, if anybody else has it.
+    avoid: Option<PieceIndex>,
+    dropped: bool,
+    ticket_refused: bool,
+}
+
+/// All peers of one transfer.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    known: Vec<Peer>,
+}
+
+impl Peers {
+    /// Adds those that are not known yet, as far as there is room.
+    pub(super) fn offer(&mut self, now: Moment, peers: &[PeerAddress]) {
+        for at in peers {
+            if self.known.len() < PEERS_PER_DOWNLOAD && !self.known.iter().any(|peer| peer.at == *at) {
+                self.known.push(Peer {
+                    at: *at,
+                    connections: 0,
+                    open: 0,
+                    failures: 0,
+                    retry_at: now,
+                    bad_pieces: 0,
+                    avoid: None,
+                    dropped: false,
+                    ticket_refused: false,
+                });
+            }
+        }
+    }
+
+    /// Whom to call now, so that at most `wanted` connections are under way: each call counts as one from here on.
+    pub(super) fn calls(&mut self, now: Moment, wanted: usize) -> Vec<(PeerNumber, PeerAddress)> {
+        let usable = self.known.iter().filter(|peer| !peer.dropped && peer.failures == 0).count().max(1);
+        let each = CONNECTIONS_WANTED.div_ceil(usable).clamp(1, CONNECTIONS_PER_PEER);
+        let mut total: usize = self.known.iter().map(|peer| peer.connections).sum();
+        let most = wanted.min(CONNECTIONS_MAX);
+        let mut calls = Vec::new();
+        for (number, peer) in self.known.iter_mut().enumerate() {
+            // Further connections only to a peer that has answered once.
+            let allowed = if peer.open > 0 { each } else { 1 };
+            while total < most && !peer.dropped && peer.retry_at <= now && peer.connections < allowed {
+                peer.connections += 1;
+                total += 1;
+                calls.push((PeerNumber(number), peer.at));
+            }
+        }
+        calls
+    }
+
+    /// A call was answered and the file is open there.
+    pub(super) fn opened(&mut self, number: PeerNumber) {
+        let peer = &mut self.known[number.0];
+        peer.open += 1;
+        peer.failures = 0;
+        peer.ticket_refused = false;
+    }
+
+    /// A connection ended; `was_open` tells whether [`Peers::opened`] was said of it.
+    pub(super) fn ended(&mut self, now: Moment, number: PeerNumber, was_open: bool, ending: &Ending) {
+        let peer = &mut self.known[number.0];
+        peer.connections -= 1;
+        peer.open -= usize::from(was_open);
+        peer.ticket_refused = matches!(ending, Ending::Refused(RefusedCode::Ticket | RefusedCode::Expired));
+        let long = matches!(ending, Ending::Violated(_) | Ending::Refused(RefusedCode::OtherDigest));
+        let pause_ms = if long { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(5) };
+        peer.failures += 1;
+        peer.retry_at = now.plus_ms(pause_ms.min(RETRY_MAX_MS));
+    }
+
+    /// This side ended a connection for its own reasons: the peer may be called again at once.
+    pub(super) fn released(&mut self, number: PeerNumber, was_open: bool) {
+        let peer = &mut self.known[number.0];
+        peer.connections -= 1;
+        peer.open -= usize::from(was_open);
+    }
+
+    /// A fresh ticket has come: whoever refused the old one may be called again.
+    pub(super) fn ticket_renewed(&mut self, now: Moment) {
+        for peer in self.known.iter_mut().filter(|peer| peer.ticket_refused) {
+            peer.ticket_refused = false;
+            peer.retry_at = now;
+        }
+    }
+
+    /// Counts a piece whose digest failed; the peer's address when that was one too many and it is dropped.
+    pub(super) fn sent_bad_piece(&mut self, number: PeerNumber, index: PieceIndex) -> Option<PeerAddress> {
+        let peer = &mut self.known[number.0];
+        peer.bad_pieces += 1;
+        peer.avoid = Some(index);
+        if peer.bad_pieces < BAD_PIECES_MAX || peer.dropped {
+            return None;
+        }
+        peer.dropped = true;
+        Some(peer.at)
+    }
+
+    /// The piece that this peer should not be asked for while another has it.
+    pub(super) fn avoid(&self, number: PeerNumber) -> Option<PieceIndex> {
+        self.known[number.0].avoid
+    }
+
+    /// Whether a peer was dropped for bad pieces.
+    pub(super) fn any_dropped(&self) -> bool {
+        self.known.iter().any(|peer| peer.dropped)
+    }
+
+    /// Whether all that is left are peers who refused the ticket.
+    pub(super) fn only_ticket_missing(&self) -> bool {
+        let mut left = self.known.iter().filter(|peer| !peer.dropped).peekable();
+        left.peek().is_some() && left.all(|peer| peer.ticket_refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ticket::PeerKey;
+    use super::*;
+
+    fn address(port: u16) -> PeerAddress {
+        PeerAddress { address: ([127, 0, 0, 1], port).into(), key: PeerKey([1; 32]) }
+    }
+
+    fn peers(count: u16) -> Peers {
+        let mut peers = Peers::default();
+        let all: Vec<_> = (1..=count).map(address).collect();
+        peers.offer(Moment::default(), &all);
+        peers
+    }
+
+    #[test]
+    fn a_lone_peer_gets_more_connections_once_it_answers() {
+        let mut peers = peers(1);
+        let now = Moment::default();
+        let first = peers.calls(now, 99);
+        assert_eq!(first.len(), 1);
+        assert_eq!(peers.calls(now, 99), []);
+        peers.opened(first[0].0);
+        assert_eq!(peers.calls(now, 99).len(), CONNECTIONS_PER_PEER - 1);
+    }
+
+    #[test]
+    fn many_peers_get_one_connection_each_up_to_the_most() {
+        let mut peers = peers(100);
+        assert_eq!(peers.calls(Moment::default(), 3).len(), 3);
+        assert_eq!(peers.calls(Moment::default(), usize::MAX).len(), CONNECTIONS_MAX - 3);
+    }
+
+    #[test]
+    fn failures_space_the_calls_out() {
+        let mut peers = peers(1);
+        let mut now = Moment::default();
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let number = peers.calls(now, 1)[0].0;
+            peers.ended(now, number, false, &Ending::Lost);
+            let pause = (0..).find(|ms| peers.known[0].retry_at <= now.plus_ms(*ms)).unwrap();
+            pauses.push(pause);
+            now = now.plus_ms(pause);
+        }
+        assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn a_fresh_ticket_calls_back_those_who_refused_the_old_one() {
+        let mut peers = peers(1);
+        let now = Moment::default();
+        let number = peers.calls(now, 1)[0].0;
+        peers.ended(now, number, false, &Ending::Refused(RefusedCode::Expired));
+        assert!(peers.only_ticket_missing());
+        assert_eq!(peers.calls(now, 1), []);
+        peers.ticket_renewed(now);
+        assert_eq!(peers.calls(now, 1).len(), 1);
+    }
+
+    #[test]
+    fn the_second_bad_piece_drops_a_peer_for_good() {
+        let mut peers = peers(1);
+        let number = peers.calls(Moment::default(), 1)[0].0;
+        assert_eq!(peers.sent_bad_piece(number, PieceIndex(1)), None);
+        assert_eq!(peers.sent_bad_piece(number, PieceIndex(2)), Some(address(1)));
+        peers.released(number, false);
+        peers.offer(Moment::default(), &[address(1)]);
+        assert_eq!(peers.calls(Moment::default().plus_ms(1 << 40), 1), []);
+    }
+}

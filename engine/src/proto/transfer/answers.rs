@@ -1,0 +1,96 @@
+//! What providers say besides pieces: rejections, announcements, goodbyes.
+
+use super::super::frame::{ByeCode, Message, RejectCode};
+use super::super::peers::Ending;
+use super::super::picker::ConnectionId;
+use super::super::session::Violation;
+use super::super::time::Moment;
+use super::super::units::{PieceIndex, PieceRange};
+use super::{Action, Transfer};
+
+impl Transfer {
+    /// Takes a message of a provider other than `Piece`; `Ok(false)` when the connection ends by its goodbye.
+    ///
+    /// # Errors
+    /// [`Violation`] when the protocol does not allow it; the driver closes, and says so by [`Transfer::closed`].
+    pub fn message(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        message: &Message,
+    ) -> Result<bool, Violation> {
+        match message {
+            Message::Reject { index, code } => self.rejected(now, connection, *index, *code)?,
+            Message::Have { ranges } => {
+                let ranges: Option<Vec<PieceRange>> = ranges.iter().map(|range| range.checked()).collect();
+                self.have(now, connection, &ranges.ok_or(Violation::Pieces)?)?;
+            }
+            Message::Bye { .. } => return Ok(false),
+            _ => return Err(Violation::OutOfTurn),
+        }
+        Ok(true)
+    }
+
+    fn rejected(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        index: PieceIndex,
+        code: RejectCode,
+    ) -> Result<(), Violation> {
+        let Some(open) = self.open_connection(connection) else { return Ok(()) };
+        let owed = open.owes.remove(&index).ok_or(Violation::Unasked(index))?;
+        if code == RejectCode::Cancelled && owed.expected {
+            return Err(Violation::Unasked(index));
+        }
+        open.window.answered();
+        open.window.received(now, 0);
+        open.stalled = false;
+        if code == RejectCode::NotHeld {
+            let was_full = open.has.is_full();
+            open.has.remove(index);
+            if was_full {
+                let has = open.has.clone();
+                has.iter().for_each(|index| self.picker.gained(index));
+            } else {
+                self.picker.lost([index]);
+            }
+        }
+        self.picker.abandoned(connection, index);
+        if matches!(code, RejectCode::SourceChanged | RejectCode::Expired | RejectCode::Busy) {
+            // It has nothing to give for now; the pause before the next call keeps it from being asked in a circle.
+            self.actions.push(Action::Close { connection, code: ByeCode::Done });
+            self.closed(now, connection, &Ending::Lost);
+        }
+        self.refill_all(now);
+        Ok(())
+    }
+
+    fn have(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        ranges: &[PieceRange],
+    ) -> Result<(), Violation> {
+        let geometry = self.geometry;
+        let Some(open) = self.connections.get_mut(&connection).and_then(|found| found.open.as_mut()) else {
+            return Ok(());
+        };
+        if !ranges.iter().all(|range| geometry.contains_range(*range)) {
+            return Err(Violation::Pieces);
+        }
+        if open.has.is_full() {
+            return Ok(());
+        }
+        for index in ranges.iter().flat_map(|range| range.indices()) {
+            if open.has.insert(index) {
+                self.picker.gained(index);
+            }
+        }
+        if open.has.is_full() {
+            self.picker.lost(open.has.iter());
+        }
+        self.refill(now, connection);
+        Ok(())
+    }
+}

@@ -1,0 +1,453 @@
+//! One file on its way to this node: which connections, which requests, what counts as proven.
+//!
+//! ```text
+//!              ┌──────────── piece_begins ─► bytes ─► landed ──► Job ──► judged ──► written ──► gained
+//!   opened ────┤                                                   │        │
+//!              └──────────── message (Reject, Have, Bye)           └────────┴──► failed: needed again
+//! ```
+//!
+//! Invariants: a piece is held only after its bytes matched its digest and were written; a link that fails while the
+//! digest matches discards the chain and blames nobody; a transfer whose chain held at every piece needs no pass over
+//! the whole; every request that was sent is either answered, or given up and asked for elsewhere.
+
+mod answers;
+mod requests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::action::{Action, PeerAddress};
+use super::bitfield::Bitfield;
+use super::copies::Copies;
+use super::frame::{ByeCode, Message};
+use super::geometry::Geometry;
+use super::limits::SILENCE_TIMEOUT_MS;
+use super::manifest::{FileProof, Manifest};
+use super::peers::{Ending, PeerNumber, Peers};
+use super::picker::{ConnectionId, Landing, PiecePicker};
+use super::session::{Holding, Violation};
+use super::ticket::Ticket;
+use super::time::Moment;
+use super::units::{PieceCount, PieceIndex, PieceRange};
+use super::window::Window;
+
+/// With requests open and no byte for this long, a connection's requests go to others.
+const STALL_MS: u64 = 3_000;
+
+/// When this node itself was not looked after for this long, silence says nothing about the peers.
+const OWN_STALL_MS: u64 = 1_000;
+
+/// One file on its way to this node.
+#[derive(Debug)]
+pub struct Transfer {
+    manifest: Arc<Manifest>,
+    geometry: Geometry,
+    copies: Copies,
+    picker: PiecePicker,
+    held: Bitfield,
+    gained: Vec<PieceIndex>,
+    chain: Chain,
+    peers: Peers,
+    connections: BTreeMap<ConnectionId, Connection>,
+    next_connection: u64,
+    next_order: u64,
+    on_hold: bool,
+    last_poll: Moment,
+    dropped: Vec<PeerAddress>,
+    counts: Counts,
+    actions: Vec<Action>,
+}
+
+/// Bytes of pieces, by what came of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Verified and written, holes and copies included.
+    pub verified_bytes: u64,
+    /// Received, whatever came of them.
+    pub received_bytes: u64,
+    /// Received although they were here or being verified already.
+    pub duplicate_bytes: u64,
+}
+
+/// Whether the chain can still prove the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chain {
+    /// Every link so far held.
+    Holds,
+    /// There is none, or a link failed: one sequential pass decides.
+    Useless,
+}
+
+#[derive(Debug)]
+struct Connection {
+    peer: PeerNumber,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// Of the peer's file, in bytes.
+    length: u64,
+    has: Bitfield,
+    window: Window,
+    cursor: Option<PieceIndex>,
+    /// What the peer was asked for and has not answered.
+    owes: BTreeMap<PieceIndex, Owed>,
+    /// It fell silent: nothing more is asked of it until it gives a sign of life.
+    stalled: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    /// `false` once it was cancelled.
+    expected: bool,
+    /// Requests are answered about in this order.
+    order: u64,
+}
+
+/// A piece that arrived, to be verified at each index where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The piece that was asked for.
+    pub index: PieceIndex,
+    /// All pieces of this content, itself included.
+    pub copies: Vec<PieceIndex>,
+    /// Length of the file as the peer who sent it has it, in bytes: the last link needs it.
+    pub file_length: u64,
+    /// Whether links are to be checked.
+    pub with_links: bool,
+}
+
+/// What was found of a [`Job`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The bytes are the piece.
+    pub digest_holds: bool,
+    /// The link holds at each of the copies; `true` where none was checked.
+    pub links_hold: bool,
+}
+
+/// How a transfer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Pieces arrive or are asked for.
+    Moving,
+    /// No connected peer has any of the missing pieces.
+    NoPeers {
+        /// How many are missing.
+        missing: PieceCount,
+        /// The first of them.
+        first: PieceIndex,
+        /// Peers were dropped for sending bad pieces.
+        after_bad_pieces: bool,
+    },
+    /// Every peer refused the ticket.
+    TicketRefused,
+    /// Everything is held; the chain proved the whole.
+    Proven,
+    /// Everything is held; a sequential pass over the file has to prove the whole.
+    Unproven,
+}
+
+impl Transfer {
+    /// Everything is missing; a second call with the same seed and inputs does the same.
+    #[must_use]
+    pub fn new(manifest: Arc<Manifest>, seed: u64, now: Moment) -> Transfer {
+        let copies = Copies::of(&manifest);
+        let wanted = copies.to_fetch(&manifest, &manifest.zero_pieces());
+        Transfer {
+            geometry: manifest.geometry(),
+            picker: PiecePicker::new(wanted, seed),
+            held: Bitfield::empty(manifest.pieces()),
+            gained: Vec::new(),
+            chain: if manifest.chain().is_some() { Chain::Holds } else { Chain::Useless },
+            peers: Peers::default(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            next_order: 0,
+            on_hold: false,
+            last_poll: now,
+            dropped: Vec::new(),
+            counts: Counts::default(),
+            actions: Vec::new(),
+            copies,
+            manifest,
+        }
+    }
+
+    /// The pieces of zeros, which are never fetched: each waits for [`Transfer::hole_proven`].
+    #[must_use]
+    pub fn holes(&self) -> Bitfield {
+        self.manifest.zero_pieces()
+    }
+
+    /// What is to be done since the last call.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Pieces verified and written since the last call.
+    pub fn take_gained(&mut self) -> Vec<PieceRange> {
+        let mut gained = std::mem::take(&mut self.gained);
+        gained.sort_unstable();
+        PieceRange::joined(gained)
+    }
+
+    /// Peers dropped for bad pieces since the last call.
+    pub fn take_dropped(&mut self) -> Vec<PeerAddress> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// The pieces that are verified and written.
+    #[must_use]
+    pub fn held(&self) -> &Bitfield {
+        &self.held
+    }
+
+    /// The layout: exact once the last piece is held.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Bytes counted so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Peers on whom the file is open, by one connection or several.
+    #[must_use]
+    pub fn open_peers(&self) -> usize {
+        let open = self.connections.values().filter(|connection| connection.open.is_some());
+        open.map(|connection| connection.peer).collect::<BTreeSet<_>>().len()
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if self.held.is_full() {
+            // Where only the pieces can be proven, they have been.
+            let proven =
+                self.chain == Chain::Holds || matches!(self.manifest.proof(), FileProof::PiecesOnly(_));
+            return if proven { Standing::Proven } else { Standing::Unproven };
+        }
+        let Some(first) = self.picker.first_missing() else { return Standing::Moving };
+        let alive = self.connections.values().any(|connection| match &connection.open {
+            None => true,
+            Some(open) => !open.owes.is_empty() || self.picker.wants_from(&open.has),
+        });
+        if alive || self.picker.anything_landed() {
+            Standing::Moving
+        } else if self.peers.only_ticket_missing() {
+            Standing::TicketRefused
+        } else {
+            let missing = PieceCount(self.held.pieces().0 - self.held.count().0);
+            Standing::NoPeers { missing, first, after_bad_pieces: self.peers.any_dropped() }
+        }
+    }
+
+    /// Learns of peers.
+    pub fn offer(&mut self, now: Moment, peers: &[PeerAddress]) {
+        self.peers.offer(now, peers);
+        self.call(now);
+    }
+
+    /// Hands a fresh ticket to open connections, and calls those who refused the old one.
+    pub fn renewed(&mut self, now: Moment, ticket: &Ticket) {
+        self.peers.ticket_renewed(now);
+        for (connection, _) in self.connections.iter().filter(|(_, connection)| connection.open.is_some()) {
+            let message = Message::Renew { ticket: ticket.clone() };
+            self.actions.push(Action::Send { connection: *connection, message });
+        }
+        self.call(now);
+    }
+
+    /// Stops asking and closes every connection, until [`Transfer::resume`].
+    pub fn hold(&mut self, now: Moment) {
+        self.on_hold = true;
+        for connection in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.close(now, connection, ByeCode::Done);
+        }
+    }
+
+    /// Goes on after [`Transfer::hold`].
+    pub fn resume(&mut self, now: Moment) {
+        self.on_hold = false;
+        self.call(now);
+    }
+
+    /// Looks after time: calls peers again, and takes requests from the silent. To be called every 100 ms or so.
+    pub fn poll(&mut self, now: Moment) {
+        let own_stall = now.ms_since(self.last_poll) > OWN_STALL_MS;
+        self.last_poll = now;
+        let silent: Vec<(ConnectionId, u64)> = self
+            .connections
+            .iter()
+            .filter_map(|(id, connection)| Some((*id, connection.open.as_ref()?.window.silent_ms(now))))
+            .filter(|(_, silent_ms)| *silent_ms > STALL_MS && !own_stall)
+            .collect();
+        for (connection, silent_ms) in silent {
+            if silent_ms > SILENCE_TIMEOUT_MS {
+                self.close(now, connection, ByeCode::Timeout);
+            } else {
+                self.give_up_on(connection);
+            }
+        }
+        self.call(now);
+        self.refill_all(now);
+    }
+
+    /// A connection is open and its peer has proven itself.
+    pub fn opened(&mut self, now: Moment, connection: ConnectionId, holding: Holding) {
+        let Some(Connection { peer, open }) = self.connections.get_mut(&connection) else { return };
+        self.peers.opened(*peer);
+        let Holding { length, pieces: has } = holding;
+        if !has.is_full() {
+            has.iter().for_each(|index| self.picker.gained(index));
+        }
+        let window = Window::new(now);
+        *open = Some(Open { length, has, window, cursor: None, owes: BTreeMap::new(), stalled: false });
+        self.call(now);
+        self.refill(now, connection);
+    }
+
+    /// A connection ended, or never came about.
+    pub fn closed(&mut self, now: Moment, connection: ConnectionId, ending: &Ending) {
+        if let Some(Connection { peer, open }) = self.connections.remove(&connection) {
+            self.peers.ended(now, peer, open.is_some(), ending);
+            self.forget(now, connection, open);
+        }
+    }
+
+    /// Ends a connection from this side.
+    fn close(&mut self, now: Moment, connection: ConnectionId, code: ByeCode) {
+        if let Some(Connection { peer, open }) = self.connections.remove(&connection) {
+            match code {
+                ByeCode::Timeout => self.peers.ended(now, peer, open.is_some(), &Ending::Lost),
+                _ => self.peers.released(peer, open.is_some()),
+            }
+            self.actions.push(Action::Close { connection, code });
+            self.forget(now, connection, open);
+        }
+    }
+
+    fn forget(&mut self, now: Moment, connection: ConnectionId, open: Option<Open>) {
+        let Some(open) = open else { return };
+        if !open.has.is_full() {
+            self.picker.lost(open.has.iter());
+        }
+        open.owes.keys().for_each(|index| self.picker.abandoned(connection, *index));
+        self.refill_all(now);
+    }
+
+    fn open_connection(&mut self, connection: ConnectionId) -> Option<&mut Open> {
+        self.connections.get_mut(&connection)?.open.as_mut()
+    }
+
+    /// The frame of a piece has come; its bytes follow.
+    ///
+    /// # Errors
+    /// [`Violation::Unasked`] when it was not asked for, or is not as long as it must be.
+    pub fn piece_begins(
+        &mut self,
+        connection: ConnectionId,
+        index: PieceIndex,
+        length: u32,
+    ) -> Result<(), Violation> {
+        let Some(open) = self.open_connection(connection) else { return Ok(()) };
+        let geometry = Geometry::new(open.length).expect("checked when the connection opened");
+        if open.owes.contains_key(&index) && geometry.piece_len(index) == length {
+            Ok(())
+        } else {
+            Err(Violation::Unasked(index))
+        }
+    }
+
+    /// Bytes of a piece have come.
+    pub fn bytes(&mut self, now: Moment, connection: ConnectionId, count: u64) {
+        self.counts.received_bytes += count;
+        if let Some(open) = self.open_connection(connection) {
+            open.window.received(now, count);
+            open.stalled = false;
+        }
+    }
+
+    /// A piece has come whole: what to verify, or `None` when it is of no use any more.
+    pub fn landed(&mut self, now: Moment, connection: ConnectionId, index: PieceIndex) -> Option<Job> {
+        let open = self.connections.get_mut(&connection)?.open.as_mut()?;
+        open.owes.remove(&index)?;
+        open.window.answered();
+        let file_length = open.length;
+        let landing = self.picker.landed(connection, index);
+        self.refill(now, connection);
+        if landing == Landing::Duplicate || self.held.has(index) {
+            self.counts.duplicate_bytes += u64::from(self.geometry.piece_len(index));
+            return None;
+        }
+        let copies = self.copies.like(index, &self.manifest);
+        Some(Job { index, copies, file_length, with_links: self.chain == Chain::Holds })
+    }
+
+    /// A piece was verified; whether its bytes are to be written.
+    pub fn judged(&mut self, now: Moment, connection: ConnectionId, job: &Job, finding: Finding) -> bool {
+        if finding.digest_holds {
+            if !finding.links_hold {
+                self.chain = Chain::Useless;
+            }
+            return true;
+        }
+        self.picker.failed(job.index);
+        if let Some(peer) = self.connections.get(&connection).map(|found| found.peer)
+            && let Some(address) = self.peers.sent_bad_piece(peer, job.index)
+        {
+            self.dropped.push(address);
+            let theirs: Vec<_> =
+                self.connections.iter().filter(|(_, other)| other.peer == peer).map(|(id, _)| *id).collect();
+            theirs.into_iter().for_each(|id| self.close(now, id, ByeCode::BadPiece));
+        }
+        self.refill_all(now);
+        false
+    }
+
+    /// The bytes of a job are written at every index where they belong.
+    pub fn written(&mut self, job: &Job) {
+        if self.geometry.last().is_some_and(|last| job.copies.contains(&last)) {
+            self.geometry = Geometry::new(job.file_length).expect("checked when the connection opened");
+        }
+        for index in &job.copies {
+            self.hold_piece(*index);
+        }
+        for other in self.picker.held(job.index) {
+            let Some(open) = self.open_connection(other) else { continue };
+            if let Some(owed) = open.owes.get_mut(&job.index) {
+                owed.expected = false;
+                let message = Message::Cancel { first: job.index, count: PieceCount(1) };
+                self.actions.push(Action::Send { connection: other, message });
+            }
+        }
+    }
+
+    /// The bytes of a job could not be written: the piece will be fetched again.
+    pub fn write_failed(&mut self, job: &Job) {
+        self.picker.failed(job.index);
+    }
+
+    /// A piece of zeros is where it belongs, as a hole.
+    pub fn hole_proven(&mut self, index: PieceIndex, link_holds: bool) {
+        if !link_holds {
+            self.chain = Chain::Useless;
+        }
+        self.hold_piece(index);
+    }
+
+    fn hold_piece(&mut self, index: PieceIndex) {
+        if self.held.insert(index) {
+            self.gained.push(index);
+            self.counts.verified_bytes += u64::from(self.geometry.piece_len(index));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

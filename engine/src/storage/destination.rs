@@ -1,0 +1,163 @@
+//! Where a download lands: a directory, held open, and a name in it.
+//!
+//! Invariants:
+//! * The directory is opened once, by the path that the user typed, links and all; from then on everything happens
+//!   beneath that open directory, so that nobody can move the path away from under a download.
+//! * The name is one component, and is never followed if it is a link. One component without following is all that
+//!   `openat2`'s RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS would check, so plain `openat` with O_NOFOLLOW does.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use sha1::Digest as _;
+
+use super::error::{Operation, StorageError, StorageErrorKind, failed};
+use super::limits::{PARTIAL_HASH_BYTES, PARTIAL_STEM_MAX_BYTES};
+use super::source::Source;
+use crate::proto::manifest::FileName;
+use crate::proto::units::Digest;
+
+#[cfg(test)]
+mod tests;
+
+/// A directory and a name in it.
+#[derive(Debug)]
+pub struct Destination {
+    pub(super) directory: OwnedFd,
+    directory_path: PathBuf,
+    name: OsString,
+}
+
+/// What has the final name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Nothing.
+    Absent,
+    /// A regular file.
+    File {
+        /// In bytes.
+        length: u64,
+    },
+    /// Something that is never replaced; in words.
+    Other(&'static str),
+}
+
+impl Destination {
+    /// Reads DEST as typed: an existing directory, to which `name` is added, or a path whose last component is the
+    /// name. What ends in `/` is a directory. No directory is made.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the directory does not exist, cannot be opened, or the name is too long for it.
+    pub fn resolve(dest: &Path, name: &FileName) -> Result<Destination, StorageError> {
+        let must_be_directory = dest.as_os_str().as_bytes().ends_with(b"/");
+        let (directory_path, name) = match (dest.file_name(), must_be_directory || dest.is_dir()) {
+            (Some(file_name), false) => (parent_of(dest), file_name.to_owned()),
+            _ => (dest, OsString::from(name.as_str())),
+        };
+        // Only an empty path has no absolute form.
+        let directory_path = std::path::absolute(directory_path)
+            .map_err(|_| failed(Operation::Open, directory_path)(StorageErrorKind::NotADirectory))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&directory_path, flags, Mode::empty())
+            .map_err(|errno| match errno {
+                Errno::NOENT => StorageErrorKind::NotADirectory,
+                other => other.into(),
+            })
+            .map_err(failed(Operation::Open, &directory_path))?;
+        let destination = Destination { directory, directory_path, name };
+        // Whether the name fits shows here, and not when everything has been fetched.
+        destination.existing()?;
+        Ok(destination)
+    }
+
+    /// The final path, absolute.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.directory_path.join(&self.name)
+    }
+
+    /// The final name.
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// What has the final name now. A link is not followed.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the directory cannot be searched, or the name is too long.
+    pub fn existing(&self) -> Result<Existing, StorageError> {
+        let stat = self.stat(&self.name).map_err(failed(Operation::Open, &self.path()))?;
+        let Some(stat) = stat else { return Ok(Existing::Absent) };
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                Existing::File { length: u64::try_from(stat.st_size).expect("no file has a negative length") }
+            }
+            FileType::Symlink => Existing::Other("a symbolic link"),
+            FileType::Directory => Existing::Other("a directory"),
+            FileType::Fifo => Existing::Other("a fifo"),
+            FileType::Socket => Existing::Other("a socket"),
+            _ => Existing::Other("a device"),
+        })
+    }
+
+    /// Opens the file of the final name, to compare or to share it.
+    ///
+    /// # Errors
+    /// [`StorageError`]: it is missing, a link, no regular file, or cannot be read.
+    pub fn open_existing(&self) -> Result<Source, StorageError> {
+        let path = self.path();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())
+            .map_err(failed(Operation::Open, &path))?;
+        Source::from_file(file.into(), path)
+    }
+
+    /// Looks a name of the directory up, without following it; `None` when there is none.
+    pub(super) fn stat(&self, name: &OsStr) -> rustix::io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// The directory of a path with a last component; `.` for a bare name.
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The name of the partial file of a download: the final name's start, eight hex digits that tell apart what has the
+/// same name in two groups or with two contents, and `.part`. At most 255 bytes.
+#[must_use]
+pub fn partial_name(name: &OsStr, group: &str, content: Digest) -> OsString {
+    let hash = sha1::Sha1::new().chain_update(group).chain_update([0]).chain_update(content.0).finalize();
+    let mut partial = stem(name.as_bytes()).to_vec();
+    partial.push(b'.');
+    for byte in &hash[..PARTIAL_HASH_BYTES] {
+        partial.extend_from_slice(format!("{byte:02x}").as_bytes());
+    }
+    partial.extend_from_slice(b".part");
+    OsString::from_vec(partial)
+}
+
+/// As much of a name as a partial file's name repeats, cut before a character of UTF-8.
+fn stem(name: &[u8]) -> &[u8] {
+    /// Longest rest of a character of UTF-8, in bytes; names that are not UTF-8 are cut anywhere.
+    const CONTINUATION_MAX: usize = 3;
+    if name.len() <= PARTIAL_STEM_MAX_BYTES {
+        return name;
+    }
+    let starts_character = |&at: &usize| name[at] & 0xC0 != 0x80;
+    let lowest = PARTIAL_STEM_MAX_BYTES - CONTINUATION_MAX;
+    let cut = (lowest..=PARTIAL_STEM_MAX_BYTES).rev().find(starts_character);
+    &name[..cut.unwrap_or(PARTIAL_STEM_MAX_BYTES)]
+}

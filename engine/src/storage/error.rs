@@ -1,0 +1,225 @@
+//! What can go wrong with a file: what was tried, on which path, why, and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::proto::geometry::{MAX_FILE_BYTES, TooLong};
+
+/// A failed operation on a file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}: {kind}", path.display())]
+pub struct StorageError {
+    /// What was tried.
+    pub operation: Operation,
+    /// On what.
+    pub path: PathBuf,
+    /// Why it failed; its text is part of this one's, so it is no separate source.
+    pub kind: StorageErrorKind,
+}
+
+/// What was tried; shown as the verb of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Opening a file or directory.
+    Open,
+    /// Mapping it for reading.
+    Map,
+    /// Reading it, to hash or to serve.
+    Read,
+    /// Making the partial file.
+    Create,
+    /// Taking its lock.
+    Lock,
+    /// Reserving its space.
+    Reserve,
+    /// Writing a piece.
+    Write,
+    /// Setting its length.
+    Resize,
+    /// Flushing it to disk.
+    Sync,
+    /// Giving it its final name.
+    Rename,
+    /// Removing it.
+    Remove,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Operation::Open => "open",
+            Operation::Map => "map",
+            Operation::Read => "read",
+            Operation::Create => "create",
+            Operation::Lock => "lock",
+            Operation::Reserve => "reserve space for",
+            Operation::Write => "write to",
+            Operation::Resize => "set the length of",
+            Operation::Sync => "flush to disk",
+            Operation::Rename => "finish",
+            Operation::Remove => "remove",
+        })
+    }
+}
+
+/// Why it failed, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageErrorKind {
+    /// There is none.
+    #[error("it does not exist; check the path")]
+    Missing,
+    /// The system does not let this user.
+    #[error("permission denied; change its mode, or choose another path")]
+    NotPermitted,
+    /// Something else has the name.
+    #[error("it is {0}, not a regular file; choose another path")]
+    NotAFile(&'static str),
+    /// A directory was wanted.
+    #[error("it is not an existing directory; make it, or choose another path")]
+    NotADirectory,
+    /// The name does not fit the filesystem.
+    #[error("the name is too long for the filesystem; choose a shorter one as destination")]
+    NameTooLong,
+    /// More bytes than the system can share.
+    #[error("{0} bytes are more than the {MAX_FILE_BYTES} that a file may have")]
+    TooLong(u64),
+    /// The disk or the user's quota is full.
+    #[error("{needed} bytes are needed and {free} are free; make room, or choose another disk")]
+    NoSpace {
+        /// Bytes yet to be written.
+        needed: u64,
+        /// Bytes that the filesystem still has for this user; a quota may be tighter.
+        free: u64,
+    },
+    /// The filesystem is mounted read-only.
+    #[error("the filesystem is read-only; choose another destination")]
+    ReadOnly,
+    /// The final name is taken.
+    #[error("a file of that name exists; use `--overwrite`, or choose another destination")]
+    Exists,
+    /// Another download works on the same partial file.
+    #[error("another download is writing it; wait for that one, or choose another destination")]
+    Locked,
+    /// The partial file is not the one that was opened.
+    #[error("it was removed or replaced meanwhile; start the download again")]
+    Replaced,
+    /// The partial file belongs to somebody else.
+    #[error("it belongs to another user, who could change what was verified; choose another destination")]
+    NotOurs,
+    /// An earlier flush failed, and the system may have dropped what it could not write.
+    #[error(
+        "an earlier flush failed, so bytes may be lost; remove it, check the disk and start the download again"
+    )]
+    Unflushed,
+    /// A source is not what it was.
+    #[error("{0}; upload it again")]
+    Changed(Change),
+    /// Anything else the system says.
+    #[error("{0}; check the disk and try again")]
+    Io(io::Error),
+}
+
+/// How a source has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Change {
+    /// Its size or time of modification differs.
+    #[error("it was changed after it was hashed")]
+    Modified,
+    /// It is shorter, or its disk failed to give a page.
+    #[error("it lost bytes while it was read")]
+    Truncated,
+    /// Its name is gone.
+    #[error("it was removed or renamed")]
+    Removed,
+    /// Its name belongs to another file.
+    #[error("another file has taken its name")]
+    Replaced,
+    /// It cannot be looked at any more.
+    #[error("it cannot be checked any more")]
+    Unreadable,
+}
+
+/// A source is not what it was when it was opened, and never will be again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {how}; upload it again", path.display())]
+pub struct Changed {
+    /// Which file.
+    pub path: PathBuf,
+    /// How it shows.
+    pub how: Change,
+}
+
+impl From<Changed> for StorageError {
+    fn from(changed: Changed) -> StorageError {
+        StorageError {
+            operation: Operation::Read,
+            path: changed.path,
+            kind: StorageErrorKind::Changed(changed.how),
+        }
+    }
+}
+
+impl From<TooLong> for StorageErrorKind {
+    fn from(refused: TooLong) -> StorageErrorKind {
+        StorageErrorKind::TooLong(refused.length)
+    }
+}
+
+impl From<Errno> for StorageErrorKind {
+    fn from(errno: Errno) -> StorageErrorKind {
+        match errno {
+            Errno::NOENT => StorageErrorKind::Missing,
+            Errno::ACCESS | Errno::PERM => StorageErrorKind::NotPermitted,
+            Errno::LOOP => StorageErrorKind::NotAFile("a symbolic link"),
+            Errno::ISDIR => StorageErrorKind::NotAFile("a directory"),
+            Errno::NOTDIR => StorageErrorKind::NotADirectory,
+            Errno::NAMETOOLONG => StorageErrorKind::NameTooLong,
+            Errno::ROFS => StorageErrorKind::ReadOnly,
+            Errno::EXIST => StorageErrorKind::Exists,
+            other => StorageErrorKind::Io(other.into()),
+        }
+    }
+}
+
+impl From<io::Error> for StorageErrorKind {
+    fn from(error: io::Error) -> StorageErrorKind {
+        match Errno::from_io_error(&error) {
+            Some(errno) => errno.into(),
+            None => StorageErrorKind::Io(error),
+        }
+    }
+}
+
+/// Makes the closure that turns a system's error into ours: `.map_err(failed(Operation::Open, path))`.
+pub(super) fn failed<E: Into<StorageErrorKind>>(
+    operation: Operation,
+    path: &Path,
+) -> impl FnOnce(E) -> StorageError + '_ {
+    move |error| StorageError { operation, path: path.to_owned(), kind: error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_to_what_and_what_next() {
+        let error = StorageError {
+            operation: Operation::Reserve,
+            path: "/data/disk.img".into(),
+            kind: StorageErrorKind::NoSpace { needed: 10, free: 3 },
+        };
+        assert_eq!(
+            error.to_string(),
+            "cannot reserve space for /data/disk.img: 10 bytes are needed and 3 are free; make room, or choose \
+             another disk"
+        );
+        let changed = Changed { path: "a".into(), how: Change::Removed };
+        assert_eq!(
+            StorageError::from(changed).to_string(),
+            "cannot read a: it was removed or renamed; upload it again"
+        );
+    }
+}

@@ -1,0 +1,37 @@
+//! Files: sources that are mapped and read, targets that are reserved, written and renamed.
+//!
+//! ```text
+//!   path ──► Source ──► Window (mem) ──► sent by the kernel       DEST ──► Destination
+//!              ▲ └────► with_bytes ────► hashed                                │
+//!   Fingerprint┘                                                               ▼
+//!                    Source ◄── reader ── Target ◄── verified pieces     NAME.<8 hex>.part
+//!                   (served on)              └── finish ──► NAME
+//! ```
+//!
+//! A download is durable in this order, so that a crash at any point loses time and never lies:
+//!
+//! 1. data: a verified piece is written to the partial file ([`Target::write_piece`]);
+//! 2. flush: [`Target::sync`];
+//! 3. claim: only then may a record say that the piece is there. The record's place is a module `resume` beside this
+//!    one; until it exists nothing is claimed, and a restarted download hashes what it finds.
+//!
+//! The end has the same order: flush the data, rename (the claim that the file is whole), flush the directory. See
+//! [`Target::finish`].
+//!
+//! Invariants:
+//! * Nothing of a peer's makes a path: names come from the user, or are a checked [`FileName`], one component.
+//! * What is served is mapped for reading; what is written is written by positioned writes, never through a map.
+//! * A source that has changed is never served again.
+//!
+//! [`FileName`]: crate::proto::manifest::FileName
+//! [`Target::write_piece`]: target::Target::write_piece
+//! [`Target::sync`]: target::Target::sync
+//! [`Target::finish`]: target::Target::finish
+
+pub mod destination;
+pub mod error;
+pub mod fingerprint;
+pub mod limits;
+pub mod prefault;
+pub mod source;
+pub mod target;

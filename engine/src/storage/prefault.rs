@@ -1,0 +1,135 @@
+//! Threads that bring cold windows into memory, so that a page fault never stalls a ring.
+//!
+//! Invariants: the queue is bounded, and a full one says so at once; each submitted window is answered exactly once, on
+//! one of these threads; dropping the set lets what was submitted end, then ends the threads.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::limits::{PREFAULT_QUEUE_MAX, PREFAULT_THREADS};
+use crate::mem::window::Window;
+
+/// Called with the result, on a thread of the set; it must not block.
+pub type OnResident = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+struct Order {
+    window: Window,
+    done: OnResident,
+}
+
+/// A fixed set of threads and their queue.
+#[derive(Debug)]
+pub struct Prefault {
+    orders: Option<SyncSender<Order>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Prefault {
+    /// Starts [`PREFAULT_THREADS`] threads.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn start() -> io::Result<Prefault> {
+        let (orders, queue) = sync_channel(PREFAULT_QUEUE_MAX);
+        let queue = Arc::new(Mutex::new(queue));
+        let mut set = Prefault { orders: Some(orders), threads: Vec::with_capacity(PREFAULT_THREADS) };
+        for at in 0..PREFAULT_THREADS {
+            let queue = Arc::clone(&queue);
+            let thread = std::thread::Builder::new().name(format!("prefault-{at}"));
+            set.threads.push(thread.spawn(move || work(&queue))?);
+        }
+        Ok(set)
+    }
+
+    /// Asks for a window; `done` is told when it is in memory, or EFAULT when its file has lost it. Gives `done` back
+    /// uncalled when the queue is full.
+    ///
+    /// # Errors
+    /// The queue is full.
+    pub fn try_submit(&self, window: Window, done: OnResident) -> Result<(), OnResident> {
+        let orders = self.orders.as_ref().expect("taken by drop alone");
+        match orders.try_send(Order { window, done }) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => Err(order.done),
+        }
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Order>>) {
+    loop {
+        // The lock is held while waiting, so that one thread waits for an order and the others for the lock.
+        let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Order { window, done }) = order else { return };
+        done(window.populate());
+    }
+}
+
+impl Drop for Prefault {
+    fn drop(&mut self) {
+        self.orders = None;
+        for thread in self.threads.drain(..) {
+            // A panic in somebody's `done` has been reported on its thread already.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::storage::source::Source;
+
+    #[test]
+    fn it_brings_windows_in_and_reports_lost_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        std::fs::write(&path, vec![1; 100_000]).unwrap();
+        let source = Source::open(&path).unwrap();
+        let set = Prefault::start().unwrap();
+        let (tell, told) = channel();
+        let submit = |range| {
+            let tell = tell.clone();
+            let done: OnResident = Box::new(move |result| tell.send(result).unwrap());
+            assert!(set.try_submit(source.window(range), done).is_ok());
+        };
+        submit(0..100_000);
+        told.recv().unwrap().unwrap();
+        assert!(source.window(0..100_000).is_resident());
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
+        submit(50_000..60_000);
+        assert_eq!(told.recv().unwrap().unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    }
+
+    #[test]
+    fn a_full_queue_says_so_and_nothing_submitted_is_lost() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(10).unwrap();
+        let source = Source::open(file.path()).unwrap();
+        let set = Prefault::start().unwrap();
+        let (tell, told) = channel();
+        let (open, gate) = channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let mut submitted = 0;
+        // The threads stand before a closed gate, so the queue must fill.
+        loop {
+            let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+            let done: OnResident = Box::new(move |_| {
+                assert!(gate.lock().unwrap().recv().is_err(), "the gate only opens by closing its channel");
+                tell.send(()).unwrap();
+            });
+            if set.try_submit(source.window(0..10), done).is_err() {
+                break;
+            }
+            submitted += 1;
+        }
+        assert!((PREFAULT_QUEUE_MAX..=PREFAULT_QUEUE_MAX + PREFAULT_THREADS).contains(&submitted));
+        drop(open);
+        drop(set);
+        drop(tell);
+        assert_eq!(told.iter().count(), submitted);
+    }
+}

@@ -1,0 +1,147 @@
+//! Sources that change in every way that files do, while they are watched, hashed and served.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+
+const FILE_BYTES: usize = 300_000;
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("source.bin");
+    std::fs::write(&path, vec![7u8; FILE_BYTES]).unwrap();
+    Fixture { directory, path }
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| u64::from(*byte)).sum()
+}
+
+#[test]
+fn it_lends_its_bytes() {
+    let fixture = fixture();
+    let source = Source::open(&fixture.path).unwrap();
+    source.expect_sequential();
+    assert_eq!(source.length(), FILE_BYTES as u64);
+    assert_eq!(source.with_bytes(100..200, sum), Ok(700));
+    assert_eq!(source.window(100..300).len(), 200);
+    assert_eq!(source.fingerprint(), Some(Fingerprint::at(&fixture.path).unwrap()));
+    assert_eq!(source.check(0), Ok(()));
+}
+
+#[test]
+fn an_empty_file_is_a_source_without_bytes() {
+    let fixture = fixture();
+    std::fs::write(&fixture.path, b"").unwrap();
+    let source = Source::open(&fixture.path).unwrap();
+    assert_eq!((source.length(), source.check_now()), (0, Ok(())));
+}
+
+fn refusal(path: &Path) -> StorageErrorKind {
+    Source::open(path).unwrap_err().kind
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_by_what_it_is() {
+    let fixture = fixture();
+    let fifo = fixture.directory.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+    assert!(matches!(refusal(&fifo), StorageErrorKind::NotAFile("a fifo")));
+    assert!(matches!(refusal(fixture.directory.path()), StorageErrorKind::NotAFile("a directory")));
+    assert!(matches!(refusal(Path::new("/dev/null")), StorageErrorKind::NotAFile("a device")));
+    assert!(matches!(refusal(&fixture.path.with_extension("no")), StorageErrorKind::Missing));
+}
+
+#[test]
+fn each_kind_of_change_is_named_and_stays() {
+    let write = |path: &Path| std::fs::write(path, vec![8u8; FILE_BYTES]).unwrap();
+    let grow = |path: &Path| OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap();
+    let cut = |path: &Path| OpenOptions::new().write(true).open(path).unwrap().set_len(5).unwrap();
+    let remove = |path: &Path| std::fs::remove_file(path).unwrap();
+    let replace = |path: &Path| {
+        let other = path.with_extension("other");
+        std::fs::write(&other, vec![7u8; FILE_BYTES]).unwrap();
+        std::fs::rename(&other, path).unwrap();
+    };
+    type Act = fn(&Path);
+    let cases: [(Act, Change); 5] = [
+        (write, Change::Modified),
+        (grow, Change::Modified),
+        (cut, Change::Truncated),
+        (remove, Change::Removed),
+        (replace, Change::Replaced),
+    ];
+    for (act, expected) in cases {
+        let fixture = fixture();
+        // A filesystem with coarse times would not see a write at once: put the first time well apart.
+        let old = std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        File::options().write(true).open(&fixture.path).unwrap().set_times(old).unwrap();
+        let source = Source::open(&fixture.path).unwrap();
+        source.check_now().unwrap();
+        act(&fixture.path);
+        assert_eq!(source.check_now().unwrap_err().how, expected);
+        assert_eq!(source.check(0).unwrap_err().how, expected, "forgotten");
+        assert!(source.with_bytes(0..1, sum).is_err(), "{expected:?}");
+    }
+}
+
+#[test]
+fn it_looks_at_most_once_in_a_while() {
+    let fixture = fixture();
+    let source = Source::open(&fixture.path).unwrap();
+    assert_eq!(source.check(5_000), Ok(()));
+    std::fs::remove_file(&fixture.path).unwrap();
+    assert_eq!(source.check(5_000 + SOURCE_CHECK_MS - 1), Ok(()), "it looked too early");
+    assert_eq!(source.check(5_000 + SOURCE_CHECK_MS).unwrap_err().how, Change::Removed);
+}
+
+#[test]
+fn a_file_cut_while_it_is_hashed_is_changed_and_its_hash_thrown_away() {
+    let fixture = fixture();
+    let source = Source::open(&fixture.path).unwrap();
+    let ran_through = AtomicBool::new(false);
+    let result = source.with_bytes(0..FILE_BYTES as u64, |bytes| {
+        OpenOptions::new().write(true).open(&fixture.path).unwrap().set_len(1).unwrap();
+        let sum = sum(bytes);
+        ran_through.store(true, Ordering::Relaxed);
+        sum
+    });
+    assert_eq!(result, Err(Changed { path: fixture.path.clone(), how: Change::Truncated }));
+    assert!(ran_through.into_inner(), "the read did not come back");
+    // Even when the bytes come back, the source stays lost.
+    std::fs::write(&fixture.path, vec![7u8; FILE_BYTES]).unwrap();
+    assert!(source.check_now().is_err());
+}
+
+#[test]
+fn a_failed_send_marks_the_source() {
+    let fixture = fixture();
+    let source = Source::open(&fixture.path).unwrap();
+    assert_eq!(source.note_unreadable().how, Change::Truncated);
+    assert!(source.check(0).is_err());
+}
+
+#[test]
+fn a_partial_file_may_change_but_not_shrink() {
+    let fixture = fixture();
+    let file = OpenOptions::new().read(true).write(true).open(&fixture.path).unwrap();
+    let least = Arc::new(AtomicU64::new(FILE_BYTES as u64));
+    let read = file.try_clone().unwrap();
+    let source = Source::over_partial(read, fixture.path.clone(), 1 << 20, Arc::clone(&least)).unwrap();
+    std::fs::write(&fixture.path, vec![1u8; FILE_BYTES]).unwrap();
+    assert_eq!(source.with_bytes(0..10, sum), Ok(10));
+    std::fs::rename(&fixture.path, fixture.path.with_extension("done")).unwrap();
+    assert_eq!(source.check_now(), Ok(()));
+    least.store(100, Ordering::Release);
+    file.set_len(100).unwrap();
+    assert_eq!(source.check_now(), Ok(()), "its writer cut it");
+    file.set_len(99).unwrap();
+    assert_eq!(source.check_now().unwrap_err().how, Change::Truncated);
+}

@@ -1,0 +1,365 @@
+//! Where a download is written: a partial file, locked and reserved, that gets its final name when it is whole and
+//! durable.
+//!
+//! ```text
+//!   open:                          any order, any thread:     finish:
+//!   create ─► lock ─► reserve ───► write_piece, writeback ──► flush file ─► rename ─► flush directory
+//!   NAME.<8 hex>.part              sync                       NAME
+//! ```
+//!
+//! Invariants:
+//! * One target at a time writes a partial file: the lock says so, to this process and to others.
+//! * Space for all wanted ranges is reserved before the first piece, where the filesystem can; the rest stays holes.
+//! * The final name is taken once, by a rename of flushed bytes, and over nothing unless told to.
+//! * A partial file that this target made and could not reserve is removed again.
+//! * After a failed flush no flush of this target succeeds: the kernel drops what it could not write, reports it once,
+//!   and would call the next flush a success.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::destination::{Destination, Existing, partial_name};
+use super::error::{Operation, StorageError, StorageErrorKind, failed};
+use super::limits::OPEN_ATTEMPTS_MAX;
+use super::source::{Source, not_a_file};
+use crate::mem::writeback;
+use crate::proto::units::Digest;
+
+#[cfg(test)]
+mod tests;
+
+/// What a download will write.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// Of the whole file, in bytes; the longest possible while only the number of pieces is known.
+    pub length: u64,
+    /// Ranges to reserve, in bytes, ascending: all but the pieces of zeros.
+    pub wanted: &'a [Range<u64>],
+}
+
+impl Plan<'_> {
+    fn wanted_bytes(&self) -> u64 {
+        self.wanted.iter().map(|range| range.end - range.start).sum()
+    }
+}
+
+/// A download's file on disk. Share it by `Arc`; every method takes `&self`, from any thread.
+#[derive(Debug)]
+pub struct Target {
+    destination: Destination,
+    partial: OsString,
+    file: File,
+    length: Arc<AtomicU64>,
+    wanted_bytes: u64,
+    created: bool,
+    flush_failed: AtomicBool,
+}
+
+/// The steps of [`Target::finish`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FinishStep {
+    FlushFile,
+    Rename,
+    FlushDirectory,
+}
+
+/// The crash order of the end: after a crash between any two steps, the final name has nothing, what it had, or all
+/// of it.
+const FINISH_ORDER: [FinishStep; 3] = [FinishStep::FlushFile, FinishStep::Rename, FinishStep::FlushDirectory];
+
+impl Target {
+    /// Opens or makes the partial file of `content` in `group` beside the destination, takes its lock, sets its length
+    /// and reserves the wanted ranges. Bytes that are there already stay.
+    ///
+    /// # Errors
+    /// [`StorageError`]: no space (and then no new file is left), locked by another download, read-only, not permitted,
+    /// or something else has the partial file's name.
+    pub fn open(
+        destination: Destination,
+        group: &str,
+        content: Digest,
+        plan: Plan<'_>,
+    ) -> Result<Target, StorageError> {
+        let partial = partial_name(destination.name(), group, content);
+        let (file, created) = open_locked(&destination, &partial, plan)?;
+        let target = Target {
+            destination,
+            partial,
+            file,
+            length: Arc::new(AtomicU64::new(plan.length)),
+            wanted_bytes: plan.wanted_bytes(),
+            created,
+            flush_failed: AtomicBool::new(false),
+        };
+        if let Err(error) = target.reserve(plan) {
+            if target.created {
+                // The cause matters more than what may go wrong in cleaning up.
+                let _ = target.discard();
+            }
+            return Err(error);
+        }
+        Ok(target)
+    }
+
+    /// The final path, absolute.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.destination.path()
+    }
+
+    /// The partial file's path, absolute.
+    #[must_use]
+    pub fn partial_path(&self) -> PathBuf {
+        self.destination.path().with_file_name(&self.partial)
+    }
+
+    /// Whether there was no partial file before, and so nothing to resume from.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.created
+    }
+
+    /// Writes verified bytes at `offset`.
+    ///
+    /// # Errors
+    /// [`StorageError`]; part of the bytes may have been written.
+    pub fn write_piece(&self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.file.write_all_at(bytes, offset).map_err(|error| self.failure(Operation::Write, error))
+    }
+
+    /// Sets the exact length, learnt when only the number of pieces was known.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn set_length(&self, length: u64) -> Result<(), StorageError> {
+        // Readers must learn the new length before the file has it, lest they take it for a loss.
+        self.length.fetch_min(length, Ordering::AcqRel);
+        self.file.set_len(length).map_err(|error| self.failure(Operation::Resize, error))?;
+        self.length.store(length, Ordering::Release);
+        Ok(())
+    }
+
+    /// Starts to write a range, in bytes, to disk without waiting, so that the last flush is short.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the disk fails.
+    pub fn start_writeback(&self, range: Range<u64>) -> Result<(), StorageError> {
+        writeback::start_writeback(self.file.as_fd(), range.start, range.end - range.start)
+            .map_err(|error| self.failure(Operation::Sync, error))
+    }
+
+    /// Flushes all that was written: afterwards, and not before, a record may claim it. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError`], also ever after: what was written since the last success may be lost; it must not be claimed.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        self.flush(File::sync_data)
+    }
+
+    /// A source over the partial file. Only verified ranges of it mean anything. It keeps working after
+    /// [`Target::finish`] and does not hold the lock.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the file was removed or replaced, or cannot be mapped.
+    pub fn reader(&self) -> Result<Source, StorageError> {
+        let length = self.length.load(Ordering::Acquire);
+        let file = self.open_again()?;
+        Source::over_partial(file, self.path(), length, Arc::clone(&self.length))
+    }
+
+    /// Makes the file durable under its final name: flush, rename, flush of the directory. Returns the final path.
+    /// After an error of the rename or of the directory it may be called again. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the final name is taken (`overwrite` replaces a regular file, and nothing else ever), the
+    /// partial file is not ours any more, or the disk fails.
+    pub fn finish(&self, overwrite: bool) -> Result<PathBuf, StorageError> {
+        FINISH_ORDER.into_iter().try_for_each(|step| self.perform(step, overwrite))?;
+        Ok(self.path())
+    }
+
+    /// Removes the partial file, when it is still this one.
+    ///
+    /// # Errors
+    /// [`StorageError`] when it is there and cannot be removed.
+    pub fn discard(&self) -> Result<(), StorageError> {
+        if !self.is_named(&self.partial)? {
+            return Ok(());
+        }
+        rustix::fs::unlinkat(&self.destination.directory, &self.partial, AtFlags::empty())
+            .map_err(failed(Operation::Remove, &self.partial_path()))
+    }
+
+    fn perform(&self, step: FinishStep, overwrite: bool) -> Result<(), StorageError> {
+        match step {
+            FinishStep::FlushFile => self.flush(File::sync_all),
+            FinishStep::Rename => self.rename(overwrite),
+            FinishStep::FlushDirectory => match rustix::fs::fsync(&self.destination.directory) {
+                // Some network filesystems cannot flush directories, and need not.
+                Ok(()) | Err(Errno::INVAL) => Ok(()),
+                Err(errno) => Err(self.failure(Operation::Sync, errno)),
+            },
+        }
+    }
+
+    fn flush(&self, flush: impl FnOnce(&File) -> io::Result<()>) -> Result<(), StorageError> {
+        if self.flush_failed.load(Ordering::Acquire) {
+            return Err(self.failure(Operation::Sync, StorageErrorKind::Unflushed));
+        }
+        flush(&self.file).map_err(|error| {
+            self.flush_failed.store(true, Ordering::Release);
+            self.failure(Operation::Sync, error)
+        })
+    }
+
+    fn rename(&self, overwrite: bool) -> Result<(), StorageError> {
+        if !self.is_named(&self.partial)? {
+            // A finish that failed after its rename is being repeated.
+            let done = self.is_named(self.destination.name())?;
+            return if done {
+                Ok(())
+            } else {
+                Err(self.failure(Operation::Rename, StorageErrorKind::Replaced))
+            };
+        }
+        if let Existing::Other(what) = self.destination.existing()? {
+            return Err(self.failure(Operation::Rename, StorageErrorKind::NotAFile(what)));
+        }
+        let directory = &self.destination.directory;
+        let (from, to) = (&self.partial, self.destination.name());
+        let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let result = match rustix::fs::renameat_with(directory, from, directory, to, flags) {
+            // Filesystems that cannot refuse to replace can still refuse to link.
+            Err(Errno::INVAL | Errno::NOSYS) if !overwrite => {
+                rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())
+                    .and_then(|()| rustix::fs::unlinkat(directory, from, AtFlags::empty()))
+            }
+            other => other,
+        };
+        result.map_err(|errno| self.failure(Operation::Rename, errno))
+    }
+
+    /// Sets the length and reserves what is wanted.
+    fn reserve(&self, plan: Plan<'_>) -> Result<(), StorageError> {
+        self.file.set_len(plan.length).map_err(|error| self.failure(Operation::Resize, error))?;
+        for range in plan.wanted {
+            let len = range.end - range.start;
+            let reserved = rustix::io::retry_on_intr(|| {
+                rustix::fs::fallocate(&self.file, FallocateFlags::empty(), range.start, len)
+            });
+            match reserved {
+                Ok(()) => {}
+                // The filesystem cannot reserve: the length alone must do, and a full disk shows at a write.
+                Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
+                Err(errno) => return Err(self.failure(Operation::Reserve, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a name of the directory is this very file.
+    fn is_named(&self, name: &std::ffi::OsStr) -> Result<bool, StorageError> {
+        let ours = self.file.metadata().map_err(|error| self.failure(Operation::Open, error))?;
+        let named = self.destination.stat(name).map_err(|errno| self.failure(Operation::Open, errno))?;
+        Ok(named.is_some_and(|named| (named.st_dev, named.st_ino) == (ours.dev(), ours.ino())))
+    }
+
+    /// This file, opened once more for reading alone, by whichever name it has now.
+    fn open_again(&self) -> Result<File, StorageError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let ours = self.file.metadata().map_err(|error| self.failure(Operation::Open, error))?;
+        for name in [self.partial.as_os_str(), self.destination.name()] {
+            let file = match rustix::fs::openat(&self.destination.directory, name, flags, Mode::empty()) {
+                Ok(descriptor) => File::from(descriptor),
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(self.failure(Operation::Open, errno)),
+            };
+            let theirs = file.metadata().map_err(|error| self.failure(Operation::Open, error))?;
+            if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) {
+                return Ok(file);
+            }
+        }
+        Err(self.failure(Operation::Open, StorageErrorKind::Replaced))
+    }
+
+    fn failure(&self, operation: Operation, cause: impl Into<StorageErrorKind>) -> StorageError {
+        let allocated = self.file.metadata().map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES);
+        let needed = self.wanted_bytes.saturating_sub(allocated);
+        let path = if operation == Operation::Rename { self.path() } else { self.partial_path() };
+        failed(operation, &path)(with_space(cause.into(), self.file.as_fd(), needed))
+    }
+}
+
+/// Unit of `st_blocks`, in bytes (stat(2)).
+const BLOCK_BYTES: u64 = 512;
+
+/// Makes a full disk, or an exhausted quota, a cause of its own, with numbers.
+fn with_space(kind: StorageErrorKind, place: BorrowedFd<'_>, needed: u64) -> StorageErrorKind {
+    let StorageErrorKind::Io(error) = &kind else { return kind };
+    if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        return kind;
+    }
+    let free = rustix::fs::fstatvfs(place).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    StorageErrorKind::NoSpace { needed, free }
+}
+
+/// Opens the partial file, making it if need be, and takes its lock; says whether it was made. Between opening and
+/// locking another download may finish or discard that file: then it starts over.
+fn open_locked(
+    destination: &Destination,
+    partial: &OsString,
+    plan: Plan<'_>,
+) -> Result<(File, bool), StorageError> {
+    let path = destination.path().with_file_name(partial);
+    for _ in 0..OPEN_ATTEMPTS_MAX {
+        let opened = open_or_create(destination, partial).map_err(|errno| {
+            let kind = with_space(errno.into(), destination.directory.as_fd(), plan.wanted_bytes());
+            failed(Operation::Create, &path)(kind)
+        })?;
+        let Some((file, created)) = opened else { continue };
+        let metadata = file.metadata().map_err(failed(Operation::Open, &path))?;
+        if let Some(what) = not_a_file(metadata.file_type()) {
+            return Err(failed(Operation::Open, &path)(StorageErrorKind::NotAFile(what)));
+        }
+        if metadata.uid() != rustix::process::geteuid().as_raw() && !created {
+            // Its owner could change what was verified.
+            return Err(failed(Operation::Open, &path)(StorageErrorKind::NotOurs));
+        }
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => break,
+            Err(errno) => return Err(failed(Operation::Lock, &path)(errno)),
+        }
+        let named = destination.stat(partial).map_err(failed(Operation::Open, &path))?;
+        if named.is_some_and(|named| (named.st_dev, named.st_ino) == (metadata.dev(), metadata.ino())) {
+            return Ok((file, created));
+        }
+    }
+    Err(failed(Operation::Lock, &path)(StorageErrorKind::Locked))
+}
+
+/// `None` when it was there, and is gone.
+fn open_or_create(destination: &Destination, partial: &OsString) -> rustix::io::Result<Option<(File, bool)>> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
+    let open = |flags| rustix::fs::openat(&destination.directory, partial, flags, mode).map(File::from);
+    match open(flags | OFlags::CREATE | OFlags::EXCL) {
+        Ok(file) => Ok(Some((file, true))),
+        Err(Errno::EXIST) => match open(flags) {
+            Ok(file) => Ok(Some((file, false))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        },
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,334 @@
+//! Targets: what is on disk after each step, who may write, and disks that are full.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+use crate::proto::manifest::{FileName, MAX_FILE_NAME_BYTES};
+
+const CONTENT: Digest = Digest([9; 20]);
+const MEBIBYTE: u64 = 1 << 20;
+
+fn open_named(directory: &Path, name: &str, plan: Plan<'_>) -> Result<Target, StorageError> {
+    let destination = Destination::resolve(directory, &FileName::new(name).unwrap())?;
+    Target::open(destination, "group", CONTENT, plan)
+}
+
+fn open(directory: &Path, length: u64) -> Result<Target, StorageError> {
+    open_named(directory, "file", Plan { length, wanted: &[] })
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn it_lands_under_its_name_and_leaves_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), 10).unwrap();
+    assert!(target.is_new());
+    let partial = names(directory.path());
+    assert!(partial[0].starts_with("file.") && partial[0].ends_with(".part"), "{partial:?}");
+    target.write_piece(5, b"world").unwrap();
+    target.write_piece(0, b"hello").unwrap();
+    target.start_writeback(0..10).unwrap();
+    target.sync().unwrap();
+    let path = target.finish(false).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"helloworld");
+    assert_eq!(names(directory.path()), ["file"]);
+    assert_eq!(target.finish(false).unwrap(), path, "finishing twice harms nothing");
+}
+
+#[test]
+fn an_empty_file_lands_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), 0).unwrap();
+    assert_eq!(target.reader().unwrap().length(), 0);
+    assert_eq!(std::fs::read(target.finish(false).unwrap()).unwrap(), b"");
+}
+
+#[test]
+fn only_what_is_wanted_is_reserved() {
+    let directory = tempfile::tempdir().unwrap();
+    let length = 100 * MEBIBYTE;
+    let wanted = [MEBIBYTE..2 * MEBIBYTE, 50 * MEBIBYTE..52 * MEBIBYTE];
+    let target = open_named(directory.path(), "file", Plan { length, wanted: &wanted }).unwrap();
+    let metadata = target.file.metadata().unwrap();
+    assert_eq!(metadata.len(), length);
+    let allocated = metadata.blocks() * BLOCK_BYTES;
+    assert!(allocated < 4 * MEBIBYTE, "{allocated} bytes are allocated");
+}
+
+#[test]
+fn after_a_crash_at_any_step_the_name_has_nothing_or_all() {
+    for steps_done in 0..=FINISH_ORDER.len() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = open(directory.path(), 4).unwrap();
+        target.write_piece(0, b"data").unwrap();
+        for step in &FINISH_ORDER[..steps_done] {
+            target.perform(*step, false).unwrap();
+        }
+        // The end of the process is the end of its lock and of nothing else.
+        drop(target);
+        let renamed = FINISH_ORDER[..steps_done].contains(&FinishStep::Rename);
+        if renamed {
+            assert_eq!(std::fs::read(directory.path().join("file")).unwrap(), b"data");
+            assert_eq!(names(directory.path()), ["file"]);
+        } else {
+            assert!(!directory.path().join("file").exists());
+            let again = open(directory.path(), 4).unwrap();
+            assert!(!again.is_new());
+            let path = again.finish(false).unwrap();
+            assert_eq!(std::fs::read(path).unwrap(), b"data", "after {steps_done} steps");
+        }
+    }
+}
+
+#[test]
+fn the_claim_comes_after_the_flush() {
+    let position = |wanted| FINISH_ORDER.iter().position(|step| *step == wanted).unwrap();
+    assert!(position(FinishStep::FlushFile) < position(FinishStep::Rename));
+    assert!(position(FinishStep::Rename) < position(FinishStep::FlushDirectory));
+}
+
+#[test]
+fn it_replaces_a_file_only_when_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), 3).unwrap();
+    target.write_piece(0, b"new").unwrap();
+    let path = directory.path().join("file");
+    std::fs::write(&path, b"old").unwrap();
+    assert!(matches!(target.finish(false).unwrap_err().kind, StorageErrorKind::Exists));
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+    target.finish(true).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"new");
+}
+
+#[test]
+fn it_never_replaces_a_link_or_a_directory() {
+    for overwrite in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::NamedTempFile::new().unwrap();
+        let target = open(directory.path(), 3).unwrap();
+        let path = directory.path().join("file");
+        symlink(elsewhere.path(), &path).unwrap();
+        let error = target.finish(overwrite).unwrap_err();
+        assert!(matches!(error.kind, StorageErrorKind::NotAFile("a symbolic link")), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let error = target.finish(overwrite).unwrap_err();
+        assert!(matches!(error.kind, StorageErrorKind::NotAFile("a directory")), "{error}");
+        assert_eq!(elsewhere.as_file().metadata().unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn a_partial_file_that_is_a_link_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    let target = open(directory.path(), 3).unwrap();
+    let partial = target.partial_path();
+    target.discard().unwrap();
+    symlink(elsewhere.path(), &partial).unwrap();
+    let error = open(directory.path(), 3).unwrap_err();
+    assert!(matches!(error.kind, StorageErrorKind::NotAFile("a symbolic link")), "{error}");
+    assert_eq!(elsewhere.as_file().metadata().unwrap().len(), 0);
+}
+
+#[test]
+fn one_download_at_a_time_writes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path(), 3).unwrap();
+    let reader = first.reader().unwrap();
+    let error = open(directory.path(), 3).unwrap_err();
+    assert!(matches!(error.kind, StorageErrorKind::Locked), "{error}");
+    drop(first);
+    open(directory.path(), 3).unwrap();
+    assert_eq!(reader.check_now(), Ok(()), "a reader keeps no lock");
+}
+
+#[test]
+fn a_lock_of_another_process_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let partial = {
+        let target = open(directory.path(), 3).unwrap();
+        target.partial_path()
+    };
+    // `flock` runs `cat` under the lock; its first byte back says that the lock is held.
+    let holder = Command::new("flock")
+        .arg(&partial)
+        .args(["sh", "-c", "echo held; cat"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn();
+    let Ok(mut holder) = holder else {
+        eprintln!("skipped: there is no `flock` command here");
+        return;
+    };
+    let mut byte = [0; 1];
+    io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut byte).unwrap();
+    assert!(matches!(open(directory.path(), 3).unwrap_err().kind, StorageErrorKind::Locked));
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+    open(directory.path(), 3).unwrap();
+}
+
+#[test]
+fn a_reader_serves_what_is_written_also_after_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), 2 * MEBIBYTE).unwrap();
+    let reader = target.reader().unwrap();
+    target.write_piece(MEBIBYTE, b"piece").unwrap();
+    let copy = |bytes: &[u8]| bytes.to_vec();
+    assert_eq!(reader.with_bytes(MEBIBYTE..MEBIBYTE + 5, copy).unwrap(), b"piece");
+    target.set_length(MEBIBYTE + 5).unwrap();
+    let path = target.finish(false).unwrap();
+    assert_eq!(std::fs::metadata(path).unwrap().len(), MEBIBYTE + 5);
+    assert_eq!(reader.with_bytes(MEBIBYTE..MEBIBYTE + 5, copy).unwrap(), b"piece");
+    assert_eq!(target.reader().unwrap().length(), MEBIBYTE + 5);
+}
+
+#[test]
+fn a_partial_file_that_vanished_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), 3).unwrap();
+    std::fs::remove_file(target.partial_path()).unwrap();
+    assert!(matches!(target.finish(false).unwrap_err().kind, StorageErrorKind::Replaced));
+    std::fs::write(target.partial_path(), b"forged").unwrap();
+    assert!(matches!(target.finish(false).unwrap_err().kind, StorageErrorKind::Replaced));
+    assert!(matches!(target.reader().unwrap_err().kind, StorageErrorKind::Replaced));
+    target.discard().unwrap();
+    assert!(target.partial_path().exists(), "somebody else's file is not ours to remove");
+    assert!(!directory.path().join("file").exists());
+}
+
+#[test]
+fn a_failed_flush_is_never_followed_by_a_good_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), 3).unwrap();
+    target.sync().unwrap();
+    let lost = target.flush(|_| Err(Errno::IO.into())).unwrap_err();
+    assert!(matches!(lost.kind, StorageErrorKind::Io(_)), "{lost}");
+    assert!(matches!(target.sync().unwrap_err().kind, StorageErrorKind::Unflushed));
+    assert!(matches!(target.finish(true).unwrap_err().kind, StorageErrorKind::Unflushed));
+    assert!(!directory.path().join("file").exists());
+}
+
+#[test]
+fn a_partial_file_of_another_user_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let partial = open(directory.path(), 3).unwrap().partial_path();
+    let other = rustix::fs::Uid::from_raw(rustix::process::geteuid().as_raw() + 1);
+    if rustix::fs::chown(&partial, Some(other), None).is_err() {
+        eprintln!("skipped: only root can give files away");
+        return;
+    }
+    assert!(matches!(open(directory.path(), 3).unwrap_err().kind, StorageErrorKind::NotOurs));
+}
+
+#[test]
+fn discarding_removes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), 3).unwrap();
+    target.discard().unwrap();
+    assert!(names(directory.path()).is_empty());
+}
+
+#[test]
+fn the_longest_names_land() {
+    let longest = [
+        "x".repeat(MAX_FILE_NAME_BYTES),
+        "é".repeat(MAX_FILE_NAME_BYTES / 2),
+        "漢".repeat(MAX_FILE_NAME_BYTES / 3),
+        format!("{}🐟", "x".repeat(MAX_FILE_NAME_BYTES - 4)),
+    ];
+    for name in longest {
+        let directory = tempfile::tempdir().unwrap();
+        let target = open_named(directory.path(), &name, Plan { length: 1, wanted: &[] }).unwrap();
+        target.finish(false).unwrap();
+        assert_eq!(names(directory.path()), [name]);
+    }
+}
+
+/// Runs this binary's test `child` in a mount namespace of its own, where `TEST_DIRECTORY` is a filesystem of 4 MiB.
+fn in_small_filesystem(child: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=4m tmpfs \"$TEST_DIRECTORY\" || exit 99; exec \"$@\"";
+    let name = format!("{}::{child}", module_path!().split_once("::").unwrap().1);
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--ignored", "--nocapture"])
+        .env("TEST_DIRECTORY", directory.path())
+        .output();
+    let Ok(output) = output else {
+        eprintln!("skipped: there is no `unshare` command here");
+        return;
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(99) || errors.contains("unshare: ") {
+        eprintln!("skipped: mount namespaces are forbidden here: {errors}");
+        return;
+    }
+    assert!(output.status.success(), "{errors}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the child did not run");
+}
+
+fn small_filesystem() -> PathBuf {
+    PathBuf::from(std::env::var_os("TEST_DIRECTORY").expect("set by in_small_filesystem"))
+}
+
+#[test]
+fn a_full_disk_is_named_and_left_as_it_was() {
+    in_small_filesystem("child_on_a_full_disk");
+}
+
+#[test]
+#[ignore = "needs a small filesystem: run by a_full_disk_is_named_and_left_as_it_was"]
+fn child_on_a_full_disk() {
+    let directory = small_filesystem();
+    let length = 8 * MEBIBYTE;
+    let everything = 0..length;
+    let whole = Plan { length, wanted: std::slice::from_ref(&everything) };
+    let error = open_named(&directory, "file", whole).unwrap_err();
+    assert_eq!(error.operation, Operation::Reserve);
+    let StorageErrorKind::NoSpace { needed, free } = error.kind else { panic!("{error}") };
+    assert!(needed > 4 * MEBIBYTE && needed <= length, "{needed} needed");
+    assert!(free <= 4 * MEBIBYTE, "{free} free");
+    assert!(names(&directory).is_empty(), "a file was left behind");
+
+    // Unreserved space runs out at a write, and what is there stays.
+    let target = open(&directory, length).unwrap();
+    target.write_piece(0, &vec![1; 3 << 20]).unwrap();
+    let error = target.write_piece(3 * MEBIBYTE, &vec![1; 3 << 20]).unwrap_err();
+    assert!(matches!(error.kind, StorageErrorKind::NoSpace { .. }), "{error}");
+    drop(target);
+    assert!(!open(&directory, length).unwrap().is_new());
+
+    // What was there before stays also when more cannot be reserved.
+    assert!(matches!(
+        open_named(&directory, "file", whole).unwrap_err().kind,
+        StorageErrorKind::NoSpace { .. }
+    ));
+    assert!(!open(&directory, length).unwrap().is_new());
+}
+
+#[test]
+fn a_read_only_filesystem_is_named() {
+    in_small_filesystem("child_on_a_read_only_filesystem");
+}
+
+#[test]
+#[ignore = "needs a small filesystem: run by a_read_only_filesystem_is_named"]
+fn child_on_a_read_only_filesystem() {
+    let directory = small_filesystem();
+    let remount = Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&directory).status().unwrap();
+    assert!(remount.success());
+    let error = open(&directory, 1).unwrap_err();
+    assert!(matches!(error.kind, StorageErrorKind::ReadOnly), "{error}");
+}

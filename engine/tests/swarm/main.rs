@@ -1,0 +1,152 @@
+//! Engines that fetch from each other over loopback sockets: sizes, several peers, faults.
+
+mod rig;
+
+use engine::config::IoChoice;
+use engine::proto::units::PIECE_BYTES;
+use engine::stats::{Phase, Wait};
+use rig::{Node, bytes, durable, far_future, key, ticket, wait_for};
+
+const PIECE: usize = PIECE_BYTES as usize;
+
+/// Both back ends, as far as this machine allows them.
+fn back_ends() -> Vec<IoChoice> {
+    let uring = tokio_uring::Runtime::new(&tokio_uring::builder()).is_ok();
+    if !uring {
+        eprintln!("skipped for io_uring: it is forbidden here");
+    }
+    [IoChoice::Epoll].into_iter().chain(uring.then_some(IoChoice::Uring)).collect()
+}
+
+#[test]
+fn files_of_interesting_sizes_arrive_whole() {
+    for io in back_ends() {
+        let (seeder, leecher) = (Node::start(1, io), Node::start(2, io));
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 4 * PIECE, 300 * PIECE - 17] {
+            let name = format!("{length} bytes – größe.bin");
+            let content = bytes(length, length as u64);
+            let manifest = seeder.upload(&name, &content);
+            let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
+            assert!(std::fs::read(leecher.path(&name)).unwrap() == content, "{name} by {io:?}");
+            assert_eq!(progress.sequential_passes, 0, "a good chain proves {name}");
+            assert_eq!(progress.verified_bytes, length as u64);
+            assert_eq!(
+                std::fs::read_dir(leecher.directory.path()).unwrap().count(),
+                1,
+                "no partial file stays"
+            );
+            std::fs::remove_file(leecher.path(&name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn equal_pieces_are_fetched_once_and_zeros_never() {
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let (a, b) = (bytes(PIECE, 1), bytes(PIECE, 2));
+    let content =
+        [&a, &vec![0; PIECE], &b, &a, &vec![0; PIECE], &a, &vec![0; 1_000]].map(Vec::as_slice).concat();
+    let manifest = seeder.upload("copies", &content);
+    let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
+    assert!(std::fs::read(leecher.path("copies")).unwrap() == content);
+    assert_eq!(progress.received_bytes, 2 * PIECE as u64);
+    assert_eq!(progress.sequential_passes, 0);
+}
+
+#[test]
+fn a_third_fetches_from_the_second_after_the_first_has_gone() {
+    let (first, second, third) =
+        (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto), Node::start(3, IoChoice::Auto));
+    let content = bytes(20 * PIECE + 5, 9);
+    let manifest = first.upload("f", &content);
+    durable(&second.fetch(&manifest, &[&first]));
+    drop(first);
+    durable(&third.fetch(&manifest, &[&second]));
+    assert!(std::fs::read(third.path("f")).unwrap() == content);
+}
+
+#[test]
+fn three_seeders_serve_one_leecher() {
+    for io in back_ends() {
+        let seeders = [1, 2, 3].map(|seed| Node::start(seed, io));
+        let leecher = Node::start(4, io);
+        let content = bytes(200 * PIECE, 3);
+        let manifests = seeders.each_ref().map(|seeder| seeder.upload("f", &content));
+        durable(&leecher.fetch(&manifests[0], &seeders.each_ref()));
+        assert!(std::fs::read(leecher.path("f")).unwrap() == content);
+        for seeder in &seeders {
+            assert!(seeder.engine.shares()[0].sent_bytes > 0, "everybody helped");
+        }
+    }
+}
+
+#[test]
+fn two_leechers_feed_each_other() {
+    let (seeder, a, b) =
+        (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto), Node::start(3, IoChoice::Auto));
+    let content = bytes(400 * PIECE, 3);
+    let manifest = seeder.upload("f", &content);
+    let (one, other) = (a.fetch(&manifest, &[&seeder, &b]), b.fetch(&manifest, &[&seeder, &a]));
+    one.offer(&[b.address()]);
+    durable(&one);
+    durable(&other);
+    for node in [&a, &b] {
+        assert!(std::fs::read(node.path("f")).unwrap() == content);
+    }
+}
+
+#[test]
+fn a_stranger_gets_no_byte() {
+    let (seeder, thief) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let manifest = seeder.upload("f", &bytes(3 * PIECE, 4));
+    let stolen = ticket(&manifest, Node::start(3, IoChoice::Auto).engine.peer_key(), far_future());
+    let expired = ticket(&manifest, thief.engine.peer_key(), engine::proto::ticket::UnixSeconds(1_000));
+    for bad in [stolen, expired] {
+        let order = engine::Order { ticket: bad, ..thief.order(&manifest) };
+        let download = thief.engine.download(order).unwrap();
+        download.offer(&[seeder.address()]);
+        let progress = wait_for(&download, |progress| progress.phase == Phase::Waiting(Wait::Ticket));
+        assert_eq!(progress.received_bytes, 0);
+        download.cancel();
+        rig::finish(&download);
+    }
+    assert_eq!(seeder.engine.shares()[0].sent_bytes, 0);
+}
+
+#[test]
+fn a_source_truncated_while_it_is_served_costs_time_and_never_the_file() {
+    for io in back_ends() {
+        let (broken, whole, leecher) = (Node::start(1, io), Node::start(2, io), Node::start(3, io));
+        let content = bytes(100 * PIECE, 5);
+        let manifest = broken.upload("f", &content);
+        std::fs::File::options().write(true).open(broken.path("f")).unwrap().set_len(7).unwrap();
+        let download = leecher.fetch(&manifest, &[&broken]);
+        wait_for(&download, |progress| matches!(progress.phase, Phase::Waiting(Wait::NoPeers { .. })));
+        assert!(broken.engine.shares()[0].changed.is_some());
+        whole.upload("f", &content);
+        download.offer(&[whole.address()]);
+        durable(&download);
+        assert!(std::fs::read(leecher.path("f")).unwrap() == content);
+    }
+}
+
+#[test]
+fn a_pause_keeps_what_is_there_and_a_cancel_leaves_nothing() {
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let manifest = seeder.upload("f", &bytes(50 * PIECE, 6));
+    let download = leecher.fetch(&manifest, &[]);
+    download.pause();
+    download.offer(&[seeder.address()]);
+    wait_for(&download, |progress| progress.phase == Phase::Paused);
+    assert_eq!(download.progress().received_bytes, 0);
+    download.resume();
+    durable(&download);
+
+    let other = seeder.upload("other", &bytes(PIECE, 7));
+    let download = leecher.fetch(&other, &[]);
+    download.cancel();
+    assert_eq!(rig::finish(&download).phase, Phase::Cancelled);
+    assert_eq!(std::fs::read_dir(leecher.directory.path()).unwrap().count(), 1);
+    assert_eq!(leecher.engine.shares().len(), 1, "what was cancelled is not served");
+    assert!(leecher.engine.unshare(&key("f")));
+}

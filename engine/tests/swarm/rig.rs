@@ -1,0 +1,150 @@
+//! Engines in one process, and a pair of keys that plays the trackers.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::config::{Config, IoChoice};
+use engine::hash::HashKind;
+use engine::proto::action::PeerAddress;
+use engine::proto::manifest::{FileKey, FileName, Manifest};
+use engine::proto::ticket::{Grant, PeerKey, SecretKey, Ticket, UnixSeconds};
+use engine::stats::{Phase, Progress};
+use engine::{Download, Engine, Order};
+
+/// Longer than any of these transfers takes on the slowest machine: only a hang reaches it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The trackers' key.
+pub(crate) fn trackers() -> SecretKey {
+    SecretKey::from_seed(&[200; 32])
+}
+
+/// One node and its directory.
+pub(crate) struct Node {
+    pub(crate) engine: Engine,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Node {
+    pub(crate) fn start(seed: u8, io: IoChoice) -> Node {
+        Node::with_hash(seed, io, None)
+    }
+
+    pub(crate) fn with_hash(seed: u8, io: IoChoice, hash: Option<HashKind>) -> Node {
+        let config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            io,
+            hash,
+            workers: None,
+            limit_up: None,
+            limit_down: None,
+            secret: SecretKey::from_seed(&[seed; 32]),
+        };
+        let engine = Engine::start(config).unwrap();
+        engine.trust(trackers().tracker_key(), 0);
+        Node { engine, directory: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn address(&self) -> PeerAddress {
+        PeerAddress { address: self.engine.listen_addr(), key: self.engine.peer_key() }
+    }
+
+    /// Writes a file here, hashes and shares it.
+    pub(crate) fn upload(&self, name: &str, bytes: &[u8]) -> Arc<Manifest> {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        self.share(&path, name)
+    }
+
+    pub(crate) fn share(&self, path: &Path, name: &str) -> Arc<Manifest> {
+        let name = FileName::new(name).unwrap();
+        let hashed = self.engine.hash_file(path, name.clone(), &|_| {}).unwrap();
+        let manifest = Arc::clone(hashed.manifest());
+        self.engine.share(key(name.as_str()), hashed);
+        manifest
+    }
+
+    /// Starts to fetch a file from `peers` into this node's directory.
+    pub(crate) fn fetch(&self, manifest: &Arc<Manifest>, peers: &[&Node]) -> Download {
+        let download = self.engine.download(self.order(manifest)).unwrap();
+        download.offer(&peers.iter().map(|peer| peer.address()).collect::<Vec<_>>());
+        download
+    }
+
+    pub(crate) fn order(&self, manifest: &Arc<Manifest>) -> Order {
+        Order {
+            key: key(manifest.name().as_str()),
+            manifest: Arc::clone(manifest),
+            destination: self.directory.path().to_owned(),
+            overwrite: false,
+            ticket: ticket(manifest, self.engine.peer_key(), far_future()),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.engine.stop();
+    }
+}
+
+pub(crate) fn key(name: &str) -> FileKey {
+    FileKey { group: "g".into(), name: FileName::new(name).unwrap() }
+}
+
+/// An expiry that no test lives to see.
+pub(crate) fn far_future() -> UnixSeconds {
+    UnixSeconds(u64::MAX / 2)
+}
+
+pub(crate) fn ticket(manifest: &Manifest, peer_key: PeerKey, expires: UnixSeconds) -> Ticket {
+    let grant = Grant {
+        user: "u".into(),
+        group: "g".into(),
+        file_name: manifest.name().as_str().into(),
+        file_id: manifest.proof().id(),
+        peer_key,
+        expires,
+    };
+    Ticket::sign(grant, &trackers())
+}
+
+/// Waits until the download has ended.
+pub(crate) fn finish(download: &Download) -> Progress {
+    wait_for(download, |progress| progress.phase.is_end())
+}
+
+/// Waits until the download is durable.
+pub(crate) fn durable(download: &Download) -> Progress {
+    let progress = finish(download);
+    assert_eq!(progress.phase, Phase::Durable);
+    progress
+}
+
+/// Waits until `reached` says so of the progress.
+pub(crate) fn wait_for(download: &Download, reached: impl Fn(&Progress) -> bool) -> Progress {
+    let mut progress = download.progress();
+    let mut quiet = Duration::ZERO;
+    while !reached(&progress) {
+        let step = Duration::from_secs(1);
+        let next = download.wait(progress.version, step);
+        quiet = if next.version == progress.version { quiet + step } else { Duration::ZERO };
+        assert!(quiet < PATIENCE, "nothing happens: {next:?}");
+        progress = next;
+    }
+    progress
+}
+
+/// Bytes that differ from piece to piece, and from seed to seed.
+pub(crate) fn bytes(length: usize, seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    bytes
+}

@@ -1,0 +1,122 @@
+//! Holds the house rules that a scan of the text can hold, over every crate and every paper of this repository.
+//!
+//! ```text
+//!   tree (files, read once) ──► source (code without comments, literals, tests) ──► tokens
+//!     │                              ├──► shape    headers, drawings, length, names, panics, leftovers
+//!     │                              ├──► fences   unsafe and its notes, clocks
+//!     │                              └──► modules  cycles, arrows
+//!     └──► papers   links, quoted constants (constants), manifests, words
+//! ```
+//!
+//! Each rule is a function from what it reads to what it finds, and each has a test that shows it finding something.
+//! A rule that is wrong for one place gets an entry with its reason in that rule's list of exceptions, never a hole.
+
+mod constants;
+mod fences;
+mod modules;
+mod papers;
+mod shape;
+mod source;
+mod tree;
+
+use tree::{Finding, Tree};
+
+/// Fails with every finding, one a line.
+fn hold(findings: &[Finding]) {
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert!(lines.is_empty(), "\n{}\n", lines.join("\n"));
+}
+
+/// Applies a rule about one source file to all of them.
+fn hold_everywhere(rule: fn(&source::Source) -> Vec<Finding>) {
+    hold(&Tree::get().sources.iter().flat_map(rule).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_scan_finds_the_crates() {
+    for member in ["engine", "tracker", "client", "bench"] {
+        assert!(
+            Tree::get().sources.iter().any(|source| source.path.starts_with(&format!("{member}/src/"))),
+            "no source of {member}: the scan looks in the wrong place"
+        );
+    }
+}
+
+#[test]
+fn every_file_opens_with_a_header() {
+    hold_everywhere(shape::header);
+}
+
+#[test]
+fn every_folder_has_a_drawing() {
+    hold(&shape::drawings(&Tree::get().sources));
+}
+
+#[test]
+fn no_file_is_too_long() {
+    hold_everywhere(shape::length);
+}
+
+#[test]
+fn no_empty_names() {
+    hold_everywhere(shape::names);
+}
+
+#[test]
+fn nothing_is_left_over() {
+    hold_everywhere(shape::leftovers);
+}
+
+#[test]
+fn panics_are_rare() {
+    hold(&shape::panics(&Tree::get().sources));
+}
+
+#[test]
+fn unsafe_stays_in_its_fences() {
+    hold_everywhere(fences::unsafe_code);
+}
+
+#[test]
+fn every_unsafe_is_argued() {
+    hold_everywhere(fences::safety_notes);
+}
+
+#[test]
+fn only_a_clock_reads_the_clock() {
+    hold_everywhere(fences::clocks);
+}
+
+#[test]
+fn no_module_cycles() {
+    hold(&modules::cycles(&Tree::get().sources));
+}
+
+#[test]
+fn arrows_point_down() {
+    hold(&modules::arrows(&Tree::get().sources));
+}
+
+#[test]
+fn versions_stand_in_the_root_manifest() {
+    hold(&Tree::get().papers.iter().flat_map(papers::versions).collect::<Vec<_>>());
+}
+
+#[test]
+fn links_lead_somewhere() {
+    hold(&papers::links(&Tree::get().papers));
+}
+
+#[test]
+fn prose_quotes_constants_truly() {
+    hold(&constants::quotes(Tree::get()));
+}
+
+#[test]
+fn papers_speak_of_the_product() {
+    let tree = Tree::get();
+    hold(&tree.papers.iter().flat_map(|paper| papers::words(&paper.path, &paper.text)).collect::<Vec<_>>());
+    hold(
+        &tree.sources.iter().flat_map(|source| papers::words(&source.path, &source.text)).collect::<Vec<_>>(),
+    );
+}

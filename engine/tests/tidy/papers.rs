@@ -1,0 +1,178 @@
+//! Rules about papers: links that lead somewhere, versions in one place, words that belong to the product.
+
+use std::collections::BTreeSet;
+
+use crate::tree::{Finding, Paper};
+
+/// What has no place in this repository: how it came about, and hosts that packages are fetched from. Written in two
+/// halves, so that this file does not break its own rule.
+const FOREIGN_WORDS: [(&str, &str); 9] = [
+    ("work", "shop"),
+    ("the lead ", "engineer"),
+    ("sub-", "helper"),
+    ("issue ", "#"),
+    ("/work/", "wt"),
+    ("/work/", "shared"),
+    ("crates", ".io"),
+    ("pypi", ".org"),
+    ("static.rust", "-lang"),
+];
+
+/// Papers say nothing about how they came about.
+pub(crate) fn words(path: &str, text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (line, words) in text.lines().enumerate() {
+        let words = words.to_lowercase();
+        for (half, other) in FOREIGN_WORDS {
+            if words.contains(&format!("{half}{other}")) {
+                findings.push(Finding::new(path, line + 1, format!("`{half}{other}` has no place here")));
+            }
+        }
+    }
+    findings
+}
+
+/// Members take versions from the root manifest.
+pub(crate) fn versions(paper: &Paper) -> Vec<Finding> {
+    if !paper.path.ends_with("/Cargo.toml") {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    let mut section = "";
+    for (line, text) in paper.text.lines().enumerate() {
+        let text = text.trim();
+        if let Some(name) = text.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if text.is_empty() || text.starts_with('#') {
+            continue;
+        } else if section.contains("dependencies") && !text.contains("workspace = true") {
+            let what = "a dependency takes its version from the root Cargo.toml: `workspace = true`";
+            findings.push(Finding::new(&paper.path, line + 1, what));
+        } else if section == "package" && (text.starts_with("version =") || text.starts_with("edition =")) {
+            let what = "the package takes this from the root Cargo.toml: `.workspace = true`";
+            findings.push(Finding::new(&paper.path, line + 1, what));
+        }
+    }
+    findings
+}
+
+/// Relative links of Markdown lead to files that exist, and to headings that they have.
+pub(crate) fn links(papers: &[Paper]) -> Vec<Finding> {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let exists = |path: &str| top.join(path).exists();
+    papers
+        .iter()
+        .filter(|paper| paper.path.ends_with(".md"))
+        .flat_map(|paper| links_of(paper, papers, &exists))
+        .collect()
+}
+
+fn links_of(paper: &Paper, papers: &[Paper], exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+    let folder = paper.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut findings = Vec::new();
+    for (line, target) in targets(&paper.text) {
+        let mut fault = |what| findings.push(Finding::new(&paper.path, line, what));
+        let (file, heading) =
+            target.split_once('#').map_or((target, None), |(file, head)| (file, Some(head)));
+        let path = if file.is_empty() { paper.path.clone() } else { joined(folder, file) };
+        if !exists(&path) {
+            fault(format!("the link to {target} leads to {path}, which does not exist"));
+        } else if let (Some(heading), Some(other)) = (heading, papers.iter().find(|other| other.path == path))
+            && !headings(&other.text).contains(heading)
+        {
+            fault(format!("{path} has no heading #{heading}"));
+        }
+    }
+    findings
+}
+
+/// The relative link targets of a Markdown text outside of code, each with its line.
+fn targets(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut in_code = false;
+    for (line, text) in text.lines().enumerate() {
+        if text.trim_start().starts_with("```") {
+            in_code = !in_code;
+        }
+        let parts = if in_code { Vec::new() } else { text.split("](").skip(1).collect() };
+        for part in parts {
+            let target = part.split(')').next().unwrap_or_default();
+            if !target.contains("://") && !target.starts_with("mailto:") {
+                found.push((line + 1, target));
+            }
+        }
+    }
+    found
+}
+
+fn joined(folder: &str, file: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in file.split('/') {
+        match part {
+            ".." => _ = parts.pop(),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// The headings of a Markdown text as link targets: lower case, spaces to hyphens, other punctuation gone.
+fn headings(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            title
+                .chars()
+                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+                .map(|c| if c == ' ' { '-' } else { c })
+                .collect()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paper(path: &str, text: &str) -> Paper {
+        Paper { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn foreign_words_are_found() {
+        assert_eq!(words("README.md", "Report an issue; the lead time is short."), []);
+        for (half, other) in FOREIGN_WORDS {
+            assert_eq!(words("README.md", &format!("a\nsee {half}{other}5")).len(), 1);
+        }
+    }
+
+    #[test]
+    fn versions_of_members_are_found() {
+        let manifest = |text: &str| versions(&paper("x/Cargo.toml", text)).len();
+        assert_eq!(
+            manifest("[package]\nversion.workspace = true\n[dependencies]\n# a\nserde.workspace = true\n"),
+            0
+        );
+        assert_eq!(manifest("[dependencies]\nserde = \"1\"\n"), 1);
+        assert_eq!(manifest("[dev-dependencies]\nserde = { version = \"1\" }\n"), 1);
+        assert_eq!(manifest("[package]\nversion = \"1.0.0\"\n"), 1);
+        assert_eq!(versions(&paper("Cargo.toml", "[workspace.dependencies]\nserde = \"1\"\n")), []);
+    }
+
+    #[test]
+    fn dead_links_are_found() {
+        let papers = [
+            paper(
+                "README.md",
+                "# Top\n[a](docs/a.md#the-way) [b](#top) [c](https://x/y)\n```\n[d](gone)\n```\n",
+            ),
+            paper("docs/a.md", "## The `way`\n[up](../README.md#top)\n"),
+        ];
+        let exists = |path: &str| papers.iter().any(|paper| paper.path == path);
+        let check = |paper: &Paper| links_of(paper, &papers, &exists).len();
+        assert_eq!(papers.iter().map(check).sum::<usize>(), 0);
+        assert_eq!(check(&paper("docs/b.md", "[gone](c.md) [no heading](a.md#elsewhere) [a](a.md)")), 2);
+    }
+}
