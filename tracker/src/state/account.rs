@@ -1,9 +1,10 @@
 //! Accounts: users and their passwords' hashes, which the machine keeps and never reads.
 
+use super::acting::Acting;
 use super::id::UserId;
-use super::machine::Acting;
+use super::key::Key;
 use super::outcome::{Outcome, Refusal};
-use super::rows::{self, Key, UserRow};
+use super::rows::{self, UserRow};
 use super::session;
 use super::tables::Tables;
 

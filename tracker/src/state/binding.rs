@@ -1,11 +1,12 @@
 //! Which session keeps which node online.
 //!
-//! Invariants: a node's row is there exactly while the node has shares; it names the node's session, and that session's index
-//! names the node; when a session ends, its nodes are offline until a login binds them to another.
+//! Invariants: a node's row is there exactly while the node has shares; it names the node's session, and that session's
+//! index names the node; when a session ends, its nodes are offline until a login binds them to another.
 
 use super::id::{SessionId, UserId};
+use super::key::Key;
 use super::node::Holder;
-use super::rows::{self, Key, NodeRow};
+use super::rows::{self, NodeRow};
 use super::tables::{Table, Tables};
 
 /// Counts one share more of a node, which is online in this session from now on.

@@ -1,8 +1,8 @@
 //! Commands: everything that can change the state, with everything that the change needs.
 //!
-//! Invariant: a command holds its time and its random ids, so applying it asks no clock and draws no number. One command
-//! is one log entry and stays below [`ROW_MAX_BYTES`](super::limits::ROW_MAX_BYTES): long manifests come as a run of commands
-//! ([`Action::UploadPart`] …, then [`Action::Upload`]).
+//! Invariant: a command holds its time and its random ids, so applying it asks no clock and draws no number. One
+//! command is one log entry and stays below [`ROW_MAX_BYTES`](super::limits::ROW_MAX_BYTES): long manifests come as a
+//! run of commands ([`Action::UploadPart`] …, then [`Action::Upload`]).
 
 use engine::proto::manifest::FileProof;
 use engine::proto::units::{ChainState, Digest};

@@ -1,22 +1,22 @@
 //! Files: uploads, also in parts; who becomes a seeder and who stops; removal.
 //!
-//! Invariants: the first manifest under a name stands, later uploads are compared with it; a listed file's manifest is complete. A file is
-//! the same when all piece digests are, and what else both uploaders said.
+//! Invariants: the first manifest under a name stands, later uploads are compared with it; a listed file's manifest is
+//! complete. A file is the same when all piece digests are, and what else both uploaders said.
 
 use engine::proto::geometry::Geometry;
 use engine::proto::manifest::{EMPTY_DIGEST, FileName, FileProof};
 
+use super::acting::Acting;
 use super::command::{ManifestEnd, ManifestPart};
-use super::group;
 use super::id::{FileKey, GroupId, UploadId};
+use super::key::{self, Key};
 use super::limits::{MANIFEST_ROW_PIECES, UPLOAD_LIFE_S};
-use super::machine::Acting;
 use super::manifest;
 use super::node::Holder;
 use super::outcome::{ManifestFault, Outcome, Refusal};
-use super::rows::{self, FileRow, Key, UploadRow};
+use super::rows::{self, FileRow, UploadRow};
 use super::tables::{Table, Tables};
-use super::{session, share};
+use super::{membership, session, share};
 
 pub(super) fn upload_part(
     tables: &mut dyn Tables,
@@ -62,7 +62,7 @@ pub(super) fn upload(
     end: &ManifestEnd,
     node: Holder,
 ) -> Result<Outcome, Refusal> {
-    group::of_member(tables, by, &file.group)?;
+    membership::of_member(tables, by, &file.group)?;
     let begun = match &end.upload {
         Some(upload) => begun(tables, by, upload, end.first)?,
         None if end.first == 0 => None,
@@ -117,7 +117,7 @@ pub(super) fn stop_share(
 }
 
 pub(super) fn remove(tables: &mut dyn Tables, by: &Acting<'_>, file: &FileKey) -> Result<Outcome, Refusal> {
-    let group = group::of_member(tables, by, &file.group)?;
+    let group = membership::of_member(tables, by, &file.group)?;
     let row = of_member(tables, by, file)?;
     if ![&row.uploader, &group.owner].contains(&&by.actor.user) {
         return Err(Refusal::NotUploader(file.clone()));
@@ -137,7 +137,7 @@ pub(super) fn delete(tables: &mut dyn Tables, file: &FileKey) {
 /// The names of a group's files, in order.
 pub(super) fn names(tables: &dyn Tables, group: &GroupId) -> Vec<FileName> {
     let mut names = Vec::new();
-    rows::visit::<FileRow>(tables, &Key::group(group).prefix(), |rest, _| names.push(rows::file_name(rest)));
+    rows::visit::<FileRow>(tables, &Key::group(group).prefix(), |rest, _| names.push(key::file_name(rest)));
     names
 }
 
@@ -156,7 +156,7 @@ pub(super) fn expire_uploads(tables: &mut dyn Tables, at_s: u64) {
 
 /// The file, if it is there and the actor is a member of its group.
 fn of_member(tables: &dyn Tables, by: &Acting<'_>, file: &FileKey) -> Result<FileRow, Refusal> {
-    group::of_member(tables, by, &file.group)?;
+    membership::of_member(tables, by, &file.group)?;
     rows::read(tables, &Key::file(file)).ok_or_else(|| Refusal::NoSuchFile(file.clone()))
 }
 

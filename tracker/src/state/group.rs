@@ -3,24 +3,14 @@
 //! Invariants: a group has a member; its owner is one; the count and the order of age agree with the memberships. The
 //! last member's leaving takes the group and its files along.
 
+use super::acting::Acting;
 use super::command::Policy;
 use super::id::{FileKey, GroupId, UserId};
-use super::machine::Acting;
+use super::key::Key;
 use super::outcome::{Outcome, Refusal};
-use super::rows::{self, AgeRow, GroupRow, Key, MemberRow, RequestRow};
+use super::rows::{self, AgeRow, GroupRow, MemberRow, RequestRow};
 use super::tables::{Table, Tables};
-use super::{file, share};
-
-/// Whether a user is a member.
-pub(super) fn is_member(tables: &dyn Tables, group: &GroupId, user: &UserId) -> bool {
-    rows::read::<MemberRow>(tables, &Key::member(group, user)).is_some()
-}
-
-/// The group, if there is one and the actor is a member.
-pub(super) fn of_member(tables: &dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<GroupRow, Refusal> {
-    let row = existing(tables, group)?;
-    if is_member(tables, group, &by.actor.user) { Ok(row) } else { Err(Refusal::NotMember(group.clone())) }
-}
+use super::{file, membership, share};
 
 pub(super) fn create(
     tables: &mut dyn Tables,
@@ -28,7 +18,7 @@ pub(super) fn create(
     group: &GroupId,
     policy: Policy,
 ) -> Result<Outcome, Refusal> {
-    if existing(tables, group).is_ok() {
+    if membership::existing(tables, group).is_ok() {
         return Err(Refusal::GroupExists(group.clone()));
     }
     let owner = by.actor.user.clone();
@@ -38,9 +28,9 @@ pub(super) fn create(
 }
 
 pub(super) fn join(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<Outcome, Refusal> {
-    let row = existing(tables, group)?;
+    let row = membership::existing(tables, group)?;
     let user = &by.actor.user;
-    if is_member(tables, group, user) {
+    if membership::is_member(tables, group, user) {
         return Err(Refusal::AlreadyMember(group.clone()));
     }
     let pending = row.policy == Policy::Approval;
@@ -85,7 +75,7 @@ pub(super) fn remove_member(
     if row.owner == *user {
         return Err(Refusal::OwnerStays(group.clone()));
     }
-    if !is_member(tables, group, user) {
+    if !membership::is_member(tables, group, user) {
         return Err(Refusal::NoSuchMember { group: group.clone(), user: user.clone() });
     }
     end_membership(tables, group, row, user);
@@ -93,7 +83,7 @@ pub(super) fn remove_member(
 }
 
 pub(super) fn leave(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<Outcome, Refusal> {
-    let row = of_member(tables, by, group)?;
+    let row = membership::of_member(tables, by, group)?;
     let user = &by.actor.user;
     let owned = row.owner == *user;
     let mut row = end_membership(tables, group, row, user);
@@ -109,13 +99,10 @@ pub(super) fn leave(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -
     Ok(Outcome::Left { new_owner, group_deleted: false })
 }
 
-fn existing(tables: &dyn Tables, group: &GroupId) -> Result<GroupRow, Refusal> {
-    rows::read(tables, &Key::group(group)).ok_or_else(|| Refusal::NoSuchGroup(group.clone()))
-}
-
-/// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no owner.
+/// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no
+/// owner.
 fn owned(tables: &dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<GroupRow, Refusal> {
-    let row = of_member(tables, by, group)?;
+    let row = membership::of_member(tables, by, group)?;
     if row.owner == by.actor.user { Ok(row) } else { Err(Refusal::NotOwner(group.clone())) }
 }
 

@@ -116,8 +116,8 @@ impl Leases {
         self.swarm(file, pieces, now_ms).join(peer);
     }
 
-    /// A leecher has gained pieces; whether it has all now. Renews its session's lease, and makes the node a leecher where
-    /// this leader did not know it as one.
+    /// A leecher has gained pieces; whether it has all now. Renews its session's lease, and makes the node a leecher
+    /// where this leader did not know it as one.
     ///
     /// # Errors
     /// [`BadUpdate`] when the ranges do not fit; then nothing is noted.
@@ -174,8 +174,8 @@ impl Leases {
         Counts { seeders: seeders.iter().filter(online).count(), leechers }
     }
 
-    /// A member reports a peer of a file; whether the report counts, as it does from those who fetched the file here. The
-    /// peer is withheld from the reporter, and listed last for others once enough members agree.
+    /// A member reports a peer of a file; whether the report counts, as it does from those who fetched the file here.
+    /// The peer is withheld from the reporter, and listed last for others once enough members agree.
     pub fn report(&mut self, file: &FileKey, by: &UserId, accused: SocketAddr) -> bool {
         self.swarms.get_mut(file).is_some_and(|swarm| swarm.report(by, accused))
     }
@@ -246,8 +246,8 @@ impl Leases {
         }
     }
 
-    /// Drops one node's entry as a leecher. The command may not have repeated the key under which the node joined, so the
-    /// session's entry goes too.
+    /// Drops one node's entry as a leecher. The command may not have repeated the key under which the node joined, so
+    /// the session's entry goes too.
     fn drop_node(&mut self, file: &FileKey, user: &UserId, session: SessionId, place: Place) {
         if let Some(swarm) = self.swarms.get_mut(file) {
             swarm

@@ -1,13 +1,13 @@
 //! The state machine: the one way in which the replicated state changes.
 //!
-//! Invariants: `apply` reads nothing but the tables and the command; a refused command leaves the tables as they were, save
-//! for the refusal that is remembered under its request id; an actor's command counts only while its session holds.
+//! Invariants: `apply` reads nothing but the tables and the command; a refused command leaves the tables as they were,
+//! save for the refusal that is remembered under its request id; an actor's command counts only while its session
+//! holds.
 
+use super::acting::Acting;
 use super::command::{Action, Command};
-use super::id::Actor;
 use super::outcome::{Outcome, Refusal};
 use super::queries::Queries;
-use super::rows::SessionRow;
 use super::tables::Tables;
 use super::{account, file, group, retry, session};
 
@@ -15,16 +15,6 @@ use super::{account, file, group, retry, session};
 #[derive(Clone, Debug, Default)]
 pub struct Machine<T> {
     tables: T,
-}
-
-/// A user whose session was found to hold, and the command's time.
-pub(super) struct Acting<'a> {
-    /// The user and the session.
-    pub(super) actor: &'a Actor,
-    /// What the tables say of the session.
-    pub(super) session: SessionRow,
-    /// The command's time, in seconds since the Unix epoch.
-    pub(super) at_s: u64,
 }
 
 impl<T: Tables> Machine<T> {
@@ -71,8 +61,8 @@ fn decide(tables: &mut dyn Tables, command: &Command) -> Result<Outcome, Refusal
         }
         action => {
             let actor = command.by.as_ref().ok_or(Refusal::NotLoggedIn)?;
-            let session = session::holding(tables, actor, at_s).ok_or(Refusal::NotLoggedIn)?;
-            decide_as(tables, &Acting { actor, session, at_s }, action)
+            let by = Acting::find(tables, actor, at_s)?;
+            decide_as(tables, &by, action)
         }
     }
 }

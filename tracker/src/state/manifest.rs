@@ -1,15 +1,16 @@
-//! Manifests in the tables: piece digests and chain, in rows of [`MANIFEST_ROW_PIECES`] pieces, each manifest under a number.
+//! Manifests in the tables: piece digests and chain, in rows of [`MANIFEST_ROW_PIECES`] pieces, each manifest under a
+//! number.
 //!
-//! A row is raw: the number of digests (u32, big-endian), the digests, then the chain states, 20 bytes each. Invariants: all rows but
-//! the last are full; a chain has a state for each piece but the file's last. A manifest is compared by its fold, a running
-//! SHA-256 over its rows' digests, so no decision reads one whole.
+//! A row is raw: the number of digests (u32, big-endian), the digests, then the chain states, 20 bytes each.
+//! Invariants: all rows but the last are full; a chain has a state for each piece but the file's last. A manifest is
+//! compared by its fold, a running SHA-256 over its rows' digests, so no decision reads one whole.
 
 use engine::proto::units::{ChainState, Digest};
 use sha2::{Digest as _, Sha256};
 
 use super::command::ManifestPart;
+use super::key::Key;
 use super::limits::{MANIFEST_ROW_PIECES, ROW_MAX_BYTES};
-use super::rows::Key;
 use super::tables::{Table, Tables};
 
 /// The fold of no pieces.

@@ -1,14 +1,14 @@
 //! The tracker's decisions, pure: no clock, socket, file, thread or randomness. Time and random ids come as arguments.
 //!
 //! ```text
-//!   command ──► machine ──► account  session  group  file          each decides: check all, then write
-//!                  │           └───────┴──┬─────┴─────┘
-//!                retry            binding ◄── share  manifest       what several decisions write
-//!        (first outcome again)          └──────┬──────┘
-//!   outcome ◄──────┘           queries ───►  rows ──► tables ◄── memory       rows as bytes, in order
+//!   command ──► machine ──► account  session  group ──► file         each decides: check all, then write
+//!                  │            └──────┬───┴──────┴───────┘
+//!                retry        acting  membership  share ──► binding  manifest    what several need
+//!        (first outcome again)     └───────┬────────┴──────────┴────────┘
+//!   outcome ◄──────┘       queries ──►   rows ──► tables ◄── memory  rows as bytes, in order
 //!
-//!   command, outcome, peers that ask ──► lease ──► swarm           the leader's memory: not replicated
-//!   id, node, form, limits: below all of it
+//!   command, outcome, peers that ask ──► lease ──► swarm             the leader's memory: not replicated
+//!   key, id, node, form, limits: below all of it
 //! ```
 //!
 //! Invariants:
@@ -19,11 +19,14 @@
 //! * No row exceeds [`ROW_MAX_BYTES`](limits::ROW_MAX_BYTES), and no step reads a manifest whole.
 
 mod account;
+mod acting;
 mod binding;
 mod file;
 mod form;
 mod group;
+mod key;
 mod manifest;
+mod membership;
 mod retry;
 mod rows;
 mod session;
@@ -40,3 +43,6 @@ pub mod node;
 pub mod outcome;
 pub mod queries;
 pub mod tables;
+
+#[cfg(test)]
+mod tests;

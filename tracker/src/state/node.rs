@@ -1,7 +1,7 @@
 //! Nodes: the client processes that listen for peers, and how one is recognised again.
 //!
-//! Invariant: a node is known by its user and its peer key; one without a key by its user and its address. So a keyed node
-//! that comes back at another address keeps its shares, and two nodes of one user are two.
+//! Invariant: a node is known by its user and its peer key; one without a key by its user and its address. So a keyed
+//! node that comes back at another address keeps its shares, and two nodes of one user are two.
 
 use std::net::SocketAddr;
 

@@ -2,12 +2,14 @@
 
 use engine::proto::manifest::{FileName, FileProof};
 
+use super::acting::Acting;
 use super::command::Policy;
 use super::id::{Actor, FileKey, GroupId, SessionId, UserId};
+use super::key::{self, Key};
 use super::node::{Holder, Peer};
-use super::rows::{self, FileRow, GroupRow, Key, MemberRow, NodeRow, RequestRow, SessionRow, UserRow};
+use super::rows::{self, FileRow, GroupRow, MemberRow, NodeRow, RequestRow, SessionRow, UserRow};
 use super::tables::{Table, Tables};
-use super::{group, manifest, session};
+use super::{manifest, membership, session};
 
 pub use super::manifest::Pieces;
 
@@ -121,7 +123,7 @@ impl<'a> Queries<'a> {
     /// What an actor is told about its user; `None` when the session does not hold at `at_s`.
     #[must_use]
     pub fn whoami(&self, actor: &Actor, at_s: u64) -> Option<Whoami> {
-        session::holding(self.tables, actor, at_s)?;
+        Acting::find(self.tables, actor, at_s).ok()?;
         let account = self.account(&actor.user)?;
         let sessions = session::of_user(self.tables, &actor.user);
         let sessions = sessions.into_iter().filter(|session| self.session(*session, at_s).is_some()).count();
@@ -131,7 +133,7 @@ impl<'a> Queries<'a> {
     /// Whether a user is a member of a group.
     #[must_use]
     pub fn is_member(&self, group: &GroupId, user: &UserId) -> bool {
-        group::is_member(self.tables, group, user)
+        membership::is_member(self.tables, group, user)
     }
 
     /// A group as `user` sees it.
@@ -146,7 +148,7 @@ impl<'a> Queries<'a> {
     pub fn groups(&self, user: &UserId, after: Option<&GroupId>, count: usize) -> Vec<GroupView> {
         let mut found = Vec::new();
         rows::page::<GroupRow>(self.tables, &[], after.map(Key::group).as_ref(), count, |key, row| {
-            found.push((rows::group_id(key), row));
+            found.push((key::group_id(key), row));
         });
         found.into_iter().map(|(group, row)| self.group_view(group, row, user)).collect()
     }
@@ -156,7 +158,7 @@ impl<'a> Queries<'a> {
     pub fn members(&self, group: &GroupId) -> Vec<UserId> {
         let mut members = Vec::new();
         rows::visit::<MemberRow>(self.tables, &Key::group(group).prefix(), |rest, _| {
-            members.push(rows::user_id(rest));
+            members.push(key::user_id(rest));
         });
         members
     }
@@ -167,7 +169,7 @@ impl<'a> Queries<'a> {
     pub fn requests(&self, group: &GroupId) -> Vec<UserId> {
         let mut users = Vec::new();
         rows::visit::<RequestRow>(self.tables, &Key::group(group).prefix(), |rest, _| {
-            users.push(rows::user_id(rest));
+            users.push(key::user_id(rest));
         });
         users
     }
@@ -183,7 +185,7 @@ impl<'a> Queries<'a> {
             after.as_ref(),
             count,
             |rest, row| {
-                files.push(file_view(rows::file_name(rest), row));
+                files.push(file_view(key::file_name(rest), row));
             },
         );
         files
@@ -211,7 +213,7 @@ impl<'a> Queries<'a> {
         let nodes = nodes.iter().map(|share| Key(share.0[prefix.len()..].to_vec()));
         let peer = |node: Key| {
             let row: NodeRow = rows::read(self.tables, &node).expect("a node with a share has a row");
-            let user = rows::user_of_node(&node);
+            let user = key::user_of_node(&node);
             (!row.logged_out).then_some(Peer { user, holder: row.holder, session: row.session })
         };
         nodes.filter_map(peer).collect()

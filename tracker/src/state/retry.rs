@@ -1,13 +1,14 @@
 //! First outcomes: a request retried with the same session and request id changes nothing a second time.
 //!
-//! Invariant: of each session the last [`ANSWERS_PER_SESSION`] outcomes are kept, refusals too. They outlive the session's end,
-//! so that a retried logout succeeds as the first one did, and go when the session expires.
+//! Invariant: of each session the last [`ANSWERS_PER_SESSION`] outcomes are kept, refusals too. They outlive the
+//! session's end, so that a retried logout succeeds as the first one did, and go when the session expires.
 
 use super::command::Command;
 use super::id::{RequestId, SessionId};
+use super::key::Key;
 use super::limits::ANSWERS_PER_SESSION;
 use super::outcome::{Outcome, Refusal};
-use super::rows::{self, AnswerOrderRow, AnswerRow, Key, SessionRow};
+use super::rows::{self, AnswerOrderRow, AnswerRow, SessionRow};
 use super::tables::{Table, Tables};
 
 /// The session and the name under which a command's outcome is kept, and the session's row; `None` where none is kept.
@@ -25,7 +26,8 @@ pub(super) fn first_answer(tables: &dyn Tables, command: &Command) -> Option<Res
     Some(row.answer)
 }
 
-/// Keeps an outcome and forgets the one that is [`ANSWERS_PER_SESSION`] older. That the session does not hold is not kept.
+/// Keeps an outcome and forgets the one that is [`ANSWERS_PER_SESSION`] older. That the session does not hold is not
+/// kept.
 pub(super) fn remember(tables: &mut dyn Tables, command: &Command, answer: &Result<Outcome, Refusal>) {
     if answer == &Err(Refusal::NotLoggedIn) {
         return;

@@ -1,22 +1,17 @@
 //! Sessions: they begin with a login, keep nodes online, and end by logout, by a change of password or by age.
 //!
-//! Invariant: a session counts while its row is there, has not ended and has not expired. Rows stay until they expire.
+//! Invariants: every session is in its user's index; its row stays until it expires, also when it has ended before.
 
+use super::acting::Acting;
 use super::binding;
 use super::id::{Actor, SessionId, UserId};
+use super::key::Key;
 use super::limits::SESSION_LIFE_S;
-use super::machine::Acting;
 use super::node::Holder;
 use super::outcome::{Outcome, Refusal};
 use super::retry;
-use super::rows::{self, Key, SessionRow, UserRow};
+use super::rows::{self, SessionRow, UserRow};
 use super::tables::{Table, Tables};
-
-/// The actor's session, if it holds.
-pub(super) fn holding(tables: &dyn Tables, actor: &Actor, at_s: u64) -> Option<SessionRow> {
-    let row: SessionRow = rows::read(tables, &Key::session(actor.session))?;
-    (row.user == actor.user && row.holds_at(at_s)).then_some(row)
-}
 
 pub(super) fn begin(
     tables: &mut dyn Tables,
@@ -108,20 +103,5 @@ fn end_session(tables: &mut dyn Tables, session: SessionId) {
         row.ended = true;
         rows::write(tables, &key, &row);
         binding::take_offline(tables, session);
-    }
-}
-
-impl SessionRow {
-    /// Whether the session counts at a time, in seconds since the Unix epoch.
-    pub(super) fn holds_at(&self, at_s: u64) -> bool {
-        !self.ended && at_s < self.expires_s
-    }
-}
-
-impl Acting<'_> {
-    /// The node that a command means: requests after the login need not repeat the key.
-    pub(super) fn node(&self, said: Holder) -> Holder {
-        let known = self.session.node.and_then(|node| node.peer_key);
-        Holder { address: said.address, peer_key: said.peer_key.or(known) }
     }
 }

@@ -1,11 +1,13 @@
 //! Shares: which node holds which file completely.
 //!
-//! Invariants: a share stands in two tables, by file and by user, in both or in neither; each is counted in its node's row.
+//! Invariants: a share stands in two tables, by file and by user, in both or in neither; each is counted in its node's
+//! row.
 
 use super::binding;
 use super::id::{FileKey, GroupId, SessionId, UserId};
+use super::key::Key;
 use super::node::Holder;
-use super::rows::{self, Key};
+use super::rows;
 use super::tables::{Table, Tables};
 
 /// Makes a node a holder of a file and binds it to the session; idempotent.

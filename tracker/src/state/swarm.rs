@@ -1,7 +1,7 @@
 //! One file's swarm in the leader's memory: who fetches it, what each holds so far, who was reported, whom to tell.
 //!
-//! Invariants: a leecher that holds nothing yet costs no bit field; a bit field has as many pieces as the file; reports count
-//! only from users who fetched the file here.
+//! Invariants: a leecher that holds nothing yet costs no bit field; a bit field has as many pieces as the file; reports
+//! count only from users who fetched the file here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

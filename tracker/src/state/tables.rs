@@ -1,15 +1,15 @@
 //! The interface to whatever keeps the state: ordered tables of bytes.
 //!
-//! Invariants that an implementation keeps: keys are ordered as bytes; what was put is what is read; a scan sees the rows
-//! as they are when it starts. Nothing here assumes that a table fits in memory: rows come one at a time.
+//! Invariants that an implementation keeps: keys are ordered as bytes; what was put is what is read; a scan sees the
+//! rows as they are when it starts. Nothing here assumes that a table fits in memory: rows come one at a time.
 //!
 //! Reads and writes have no error here, since no decision could do anything about one. An implementation that can fail
-//! keeps its first error, answers from then on as if the tables were empty, and lets nobody commit or acknowledge what was
-//! decided meanwhile.
+//! keeps its first error, answers from then on as if the tables were empty, and lets nobody commit or acknowledge what
+//! was decided meanwhile.
 
 use std::ops::ControlFlow;
 
-/// The tables, by name. Keys are in [`rows`](super::rows).
+/// The tables, by name. What stands in them: `rows.rs`; under which keys: `key.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// Users and their passwords' hashes.

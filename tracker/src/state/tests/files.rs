@@ -1,0 +1,299 @@
+//! Files: uploads whole and in parts, what counts as the same content, seeders, removal.
+
+use engine::proto::manifest::EMPTY_DIGEST;
+use engine::proto::units::{ChainState, PIECE_BYTES};
+
+use super::*;
+use crate::state::id::UploadId;
+use crate::state::limits::{MANIFEST_ROW_PIECES, ROW_MAX_BYTES, UPLOAD_LIFE_S};
+use crate::state::outcome::ManifestFault;
+use crate::state::tables::{Table, Tables};
+
+const ROW: usize = MANIFEST_ROW_PIECES as usize;
+
+/// Two members and their group.
+fn scene() -> (Rig, Actor, Actor, GroupId) {
+    let mut rig = Rig::default();
+    let (alice, bob) = (rig.user("alice", 1), rig.user("bob", 2));
+    let g = rig.group("g", &[&alice, &bob]);
+    (rig, alice, bob, g)
+}
+
+fn put(file: &FileKey, manifest: ManifestEnd) -> Action {
+    Action::Upload { file: file.clone(), manifest, node: node(1) }
+}
+
+fn digests(count: usize) -> Vec<Digest> {
+    (0..count).map(|index| Digest([u8::try_from(index % 251).unwrap(); 20])).collect()
+}
+
+fn states(count: usize) -> Vec<ChainState> {
+    (0..count).map(|index| ChainState([u8::try_from(index % 241).unwrap(); 20])).collect()
+}
+
+/// The commands that list a file of these pieces.
+fn in_parts(file: &FileKey, upload: &str, digests: &[Digest], chain: Option<&[ChainState]>) -> Vec<Action> {
+    let upload = UploadId::new(upload).unwrap();
+    let mut parts = ManifestPart::split(digests, chain);
+    let last = parts.pop().unwrap();
+    let mut firsts = (0u32..).map(|row| row * MANIFEST_ROW_PIECES);
+    let mut actions: Vec<Action> = parts
+        .into_iter()
+        .zip(firsts.clone())
+        .map(|(part, first)| Action::UploadPart { upload: upload.clone(), first, part })
+        .collect();
+    let first = firsts.nth(actions.len()).unwrap();
+    let proof = FileProof::Whole(Digest([9; 20]));
+    actions.push(put(file, ManifestEnd { upload: Some(upload), first, part: last, length: None, proof }));
+    actions
+}
+
+#[test]
+fn the_same_content_makes_another_seeder_and_other_content_is_refused() {
+    let (mut rig, alice, bob, g) = scene();
+    let f = file(&g, "f");
+    assert_eq!(rig.act(&alice, upload(&f, 1, 1)), Ok(Outcome::Uploaded { new_file: true }));
+    assert_eq!(rig.act(&alice, upload(&f, 1, 1)), Ok(Outcome::Uploaded { new_file: false }));
+    assert_eq!(rig.act(&bob, upload(&f, 1, 2)), Ok(Outcome::Uploaded { new_file: false }));
+    assert_eq!(rig.act(&bob, upload(&f, 1, 3)), Ok(Outcome::Uploaded { new_file: false }));
+    assert_eq!(rig.holders(&f), [1, 2, 3], "two nodes of one user are two holders");
+    assert_eq!(rig.act(&bob, upload(&f, 2, 2)), Err(Refusal::OtherContent(f.clone())));
+    assert_eq!(rig.queries().file(&f).unwrap().uploader, user("alice"));
+    let carol = rig.user("carol", 4);
+    assert_eq!(rig.act(&carol, upload(&f, 1, 4)), Err(Refusal::NotMember(g)));
+    assert_eq!(rig.act(&carol, upload(&file(&group("x"), "f"), 1, 4)), Err(Refusal::NoSuchGroup(group("x"))));
+}
+
+#[test]
+fn what_one_uploader_left_unsaid_does_not_make_another_file() {
+    let (mut rig, alice, bob, g) = scene();
+    let f = file(&g, "f");
+    let piece = u64::from(PIECE_BYTES);
+    let whole = manifest(1, 2);
+    let pieces_only = ManifestEnd { proof: FileProof::PiecesOnly(Digest([5; 20])), ..whole.clone() };
+    let sized = |length| ManifestEnd { length: Some(length), ..whole.clone() };
+    rig.act(&alice, put(&f, sized(piece + 7))).unwrap();
+    for same in [whole.clone(), pieces_only, sized(piece + 7)] {
+        assert_eq!(rig.act(&bob, put(&f, same)), Ok(Outcome::Uploaded { new_file: false }));
+    }
+    let other_proof = ManifestEnd { proof: FileProof::Whole(Digest([6; 20])), ..whole.clone() };
+    let other_pieces = ManifestEnd { part: manifest(2, 2).part, ..whole.clone() };
+    for other in [sized(piece + 8), other_proof, other_pieces, manifest(1, 3)] {
+        assert_eq!(rig.act(&bob, put(&f, other)), Err(Refusal::OtherContent(f.clone())));
+    }
+    let listed = rig.queries().file(&f).unwrap();
+    assert_eq!((listed.length, listed.proof), (Some(piece + 7), whole.proof), "the first manifest stands");
+}
+
+#[test]
+fn files_are_known_by_group_and_name() {
+    let (mut rig, alice, _, g) = scene();
+    let h = rig.group("h", &[&alice]);
+    for (key, content) in [(file(&g, "f"), 1), (file(&h, "f"), 2), (file(&g, "copy of f"), 1)] {
+        assert_eq!(rig.act(&alice, upload(&key, content, 1)), Ok(Outcome::Uploaded { new_file: true }));
+    }
+    rig.act(&alice, Action::RemoveFile { file: file(&g, "f") }).unwrap();
+    assert_eq!(rig.holders(&file(&h, "f")), [1]);
+    assert_eq!(rig.holders(&file(&g, "copy of f")), [1]);
+    let names: Vec<String> =
+        rig.queries().files(&g, None, 9).iter().map(|file| file.name.to_string()).collect();
+    assert_eq!(names, ["copy of f"]);
+}
+
+#[test]
+fn lists_come_in_pages_by_name() {
+    let (mut rig, alice, _, g) = scene();
+    for name in ["b", "a", "ä", "a b"] {
+        rig.act(&alice, upload(&file(&g, name), 1, 1)).unwrap();
+    }
+    let page = |after: Option<&str>, count| -> Vec<String> {
+        let views = rig.queries().files(&g, after.map(name).as_ref(), count);
+        views.iter().map(|view| view.name.to_string()).collect()
+    };
+    assert_eq!(page(None, 3), ["a", "a b", "b"]);
+    assert_eq!(page(Some("b"), 3), ["ä"]);
+}
+
+#[test]
+fn stopping_withdraws_one_node_and_the_file_stays_listed() {
+    let (mut rig, alice, bob, g) = scene();
+    let f = file(&g, "f");
+    rig.act(&alice, upload(&f, 1, 1)).unwrap();
+    let stop = |port| Action::StopShare { file: f.clone(), node: node(port) };
+    let complete = Action::Complete { file: f.clone(), node: node(2) };
+    assert_eq!(rig.act(&bob, stop(2)), Err(Refusal::NotShared(f.clone())));
+    assert_eq!(rig.act(&bob, complete), Ok(Outcome::Completed));
+    assert_eq!(rig.holders(&f), [1, 2]);
+    assert_eq!(rig.act(&bob, stop(1)), Err(Refusal::NotShared(f.clone())), "nobody stops another's share");
+    assert_eq!(rig.act(&alice, stop(1)), Ok(Outcome::ShareStopped));
+    assert_eq!(rig.act(&bob, stop(2)), Ok(Outcome::ShareStopped));
+    assert_eq!(rig.holders(&f), [0; 0]);
+    assert_eq!(rig.queries().files(&g, None, 9).len(), 1);
+    let missing = file(&g, "missing");
+    let complete = Action::Complete { file: missing.clone(), node: node(2) };
+    assert_eq!(rig.act(&bob, complete), Err(Refusal::NoSuchFile(missing)));
+}
+
+#[test]
+fn uploader_and_owner_remove_files_and_free_their_names() {
+    let (mut rig, alice, bob, g) = scene();
+    let carol = rig.user("carol", 3);
+    rig.act(&carol, Action::JoinGroup { group: g.clone() }).unwrap();
+    let (f, h) = (file(&g, "f"), file(&g, "h"));
+    let remove = |file: &FileKey| Action::RemoveFile { file: file.clone() };
+    rig.act(&bob, upload(&f, 1, 2)).unwrap();
+    rig.act(&bob, upload(&h, 1, 2)).unwrap();
+    rig.act(&carol, upload(&f, 1, 3)).unwrap();
+    assert_eq!(rig.act(&carol, remove(&f)), Err(Refusal::NotUploader(f.clone())));
+    assert_eq!(rig.act(&bob, remove(&f)), Ok(Outcome::FileRemoved));
+    assert_eq!(rig.act(&alice, remove(&h)), Ok(Outcome::FileRemoved), "the group's owner");
+    assert_eq!(rig.act(&alice, remove(&h)), Err(Refusal::NoSuchFile(h)));
+    assert_eq!(
+        rig.act(&carol, upload(&f, 2, 3)),
+        Ok(Outcome::Uploaded { new_file: true }),
+        "the name is free"
+    );
+    assert_eq!(rig.holders(&f), [3]);
+}
+
+#[test]
+fn a_manifest_reads_back_by_ranges_across_its_rows() {
+    let (mut rig, alice, _, g) = scene();
+    let f = file(&g, "big");
+    let count = 2 * ROW + 3;
+    let (digests, states) = (digests(count), states(count - 1));
+    let actions = in_parts(&f, "u", &digests, Some(&states));
+    assert_eq!(actions.len(), 3);
+    let expected = [
+        Outcome::PartStored { next: MANIFEST_ROW_PIECES },
+        Outcome::PartStored { next: 2 * MANIFEST_ROW_PIECES },
+        Outcome::Uploaded { new_file: true },
+    ];
+    for (action, expected) in actions.into_iter().zip(expected) {
+        assert!(rig.queries().file(&f).is_none(), "listed with its last part only");
+        let entry = Command::by(alice.clone(), 0, None, action);
+        assert!(serde_json::to_vec(&entry).unwrap().len() <= ROW_MAX_BYTES);
+        assert_eq!(rig.machine.apply(&entry), Ok(expected));
+    }
+    for (first, wanted) in
+        [(0, count), (0, 1), (ROW - 1, 2), (ROW, ROW), (2 * ROW, 3), (count - 1, 9), (count, 1)]
+    {
+        let read =
+            rig.queries().pieces(&f, u32::try_from(first).unwrap(), u32::try_from(wanted).unwrap()).unwrap();
+        let end = count.min(first + wanted);
+        assert_eq!(read.digests, digests[first..end], "{first} {wanted}");
+        let (from, to) = (first.min(count - 1), end.min(count - 1));
+        assert_eq!(read.chain.as_deref(), Some(&states[from..to]), "{first} {wanted}");
+    }
+    assert_eq!(rig.queries().pieces(&f, u32::MAX, u32::MAX).unwrap().digests, []);
+}
+
+#[test]
+fn parts_come_in_order_and_the_first_begins_anew() {
+    let (mut rig, alice, bob, g) = scene();
+    let f = file(&g, "big");
+    let actions = in_parts(&f, "u", &digests(2 * ROW + 1), None);
+    let expected = |expected| Err(ManifestFault::OutOfOrder { expected }.into());
+    assert_eq!(rig.act(&alice, actions[1].clone()), expected(0));
+    rig.act(&alice, actions[0].clone()).unwrap();
+    assert_eq!(rig.act(&alice, actions[2].clone()), expected(MANIFEST_ROW_PIECES));
+    assert_eq!(rig.act(&bob, actions[1].clone()), expected(0), "upload ids are a user's own");
+    rig.act(&alice, actions[1].clone()).unwrap();
+    rig.act(&alice, actions[0].clone()).unwrap();
+    assert_eq!(rig.act(&alice, actions[2].clone()), expected(MANIFEST_ROW_PIECES));
+    rig.act(&alice, actions[1].clone()).unwrap();
+    assert_eq!(rig.act(&alice, actions[2].clone()), Ok(Outcome::Uploaded { new_file: true }));
+
+    for action in in_parts(&f, "other", &digests(2 * ROW + 1), None) {
+        rig.act(&bob, action).unwrap();
+    }
+    assert_eq!(rig.queries().holders(&f).len(), 2);
+    let mut differing = digests(2 * ROW + 1);
+    differing[5] = Digest([255; 20]);
+    let answers = in_parts(&f, "other", &differing, None).into_iter().map(|action| rig.act(&bob, action));
+    assert_eq!(answers.last(), Some(Err(Refusal::OtherContent(f.clone()))), "a difference in the first part");
+    let again = digests(2 * ROW + 1);
+    for action in in_parts(&f, "other", &again, None) {
+        rig.act(&bob, action).unwrap();
+    }
+    rig.act(&alice, Action::RemoveFile { file: f }).unwrap();
+    assert_eq!(rows_in(&rig, Table::Manifests), 0, "no row of a removed or doubled manifest is left");
+    assert_eq!(rows_in(&rig, Table::Uploads), 0);
+}
+
+#[test]
+fn an_upload_without_a_part_for_long_is_forgotten() {
+    let (mut rig, alice, _, g) = scene();
+    let actions = in_parts(&file(&g, "big"), "u", &digests(ROW + 1), None);
+    rig.act(&alice, actions[0].clone()).unwrap();
+    rig.at_s = UPLOAD_LIFE_S;
+    rig.anonymous(Action::Expire).unwrap();
+    assert_eq!(rows_in(&rig, Table::Uploads), 1);
+    rig.at_s += 1;
+    assert_eq!(rig.act(&alice, actions[1].clone()), Err(ManifestFault::OutOfOrder { expected: 0 }.into()));
+    rig.anonymous(Action::Expire).unwrap();
+    assert_eq!((rows_in(&rig, Table::Uploads), rows_in(&rig, Table::Manifests)), (0, 0));
+}
+
+#[test]
+fn parts_that_make_no_manifest_are_refused() {
+    let (mut rig, alice, _, g) = scene();
+    let f = file(&g, "f");
+    let with_chain = |pieces: usize, chain: usize| ManifestEnd {
+        part: ManifestPart::new(&digests(pieces), Some(&states(chain))),
+        ..manifest(1, 1)
+    };
+    let piece = u64::from(PIECE_BYTES);
+    let cases = [
+        (with_chain(3, 3), ManifestFault::Chain),
+        (with_chain(3, 1), ManifestFault::Chain),
+        (manifest(1, ROW + 1), ManifestFault::PartSize { pieces: ROW + 1 }),
+        (
+            ManifestEnd { length: Some(piece), ..manifest(1, 2) },
+            ManifestFault::Length { length: piece, pieces: 2 },
+        ),
+        (
+            ManifestEnd { length: Some(u64::MAX), ..manifest(1, 2) },
+            ManifestFault::Length { length: u64::MAX, pieces: 2 },
+        ),
+        (manifest(1, 0), ManifestFault::Empty),
+        (ManifestEnd { first: 1, ..manifest(1, 2) }, ManifestFault::OutOfOrder { expected: 0 }),
+    ];
+    for (manifest, fault) in cases {
+        assert_eq!(rig.act(&alice, put(&f, manifest)), Err(Refusal::BadManifest(fault)));
+    }
+    let short = Action::UploadPart {
+        upload: UploadId::new("u").unwrap(),
+        first: 0,
+        part: ManifestPart::new(&digests(ROW - 1), None),
+    };
+    assert_eq!(rig.act(&alice, short), Err(ManifestFault::PartSize { pieces: ROW - 1 }.into()));
+
+    let mut mixed = in_parts(&f, "u", &digests(ROW + 1), Some(&states(ROW)));
+    rig.act(&alice, mixed.remove(0)).unwrap();
+    let without = in_parts(&f, "u", &digests(ROW + 1), None).remove(1);
+    assert_eq!(rig.act(&alice, without), Err(ManifestFault::Chain.into()));
+}
+
+#[test]
+fn the_empty_file_and_the_one_piece_file_know_their_chain() {
+    let (mut rig, alice, _, g) = scene();
+    let empty = ManifestEnd { proof: FileProof::Whole(EMPTY_DIGEST), ..manifest(1, 0) };
+    rig.act(&alice, put(&file(&g, "empty"), empty)).unwrap();
+    rig.act(&alice, put(&file(&g, "one"), manifest(1, 1))).unwrap();
+    rig.act(&alice, put(&file(&g, "two"), manifest(1, 2))).unwrap();
+    let chain = |name| rig.queries().pieces(&file(&g, name), 0, 9).unwrap().chain;
+    assert_eq!(chain("empty"), Some(vec![]));
+    assert_eq!(chain("one"), Some(vec![]));
+    assert_eq!(chain("two"), None);
+    assert_eq!(rig.queries().file(&file(&g, "empty")).unwrap().length, Some(0));
+}
+
+fn rows_in(rig: &Rig, table: Table) -> usize {
+    let mut count = 0;
+    rig.machine.tables().scan(table, &[], &mut |_, _| {
+        count += 1;
+        std::ops::ControlFlow::Continue(())
+    });
+    count
+}

@@ -1,0 +1,215 @@
+//! Leases: who is online, who holds which pieces, who is told to whom.
+
+use std::collections::BTreeSet;
+
+use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
+
+use super::*;
+use crate::state::lease::{Asker, BadUpdate, ConnectionId, Counts, Leases, Presence};
+use crate::state::limits::{LEASE_MS, LEECHER_MEMORY_MS, PEERS_PER_ANSWER, UPDATE_MAX_RANGES};
+use crate::state::node::Peer;
+
+/// A time at which no election is recent.
+const START_MS: u64 = 10 * LEASE_MS;
+const PIECES: PieceCount = PieceCount(8);
+
+fn leases() -> Leases {
+    Leases::new(START_MS - LEASE_MS)
+}
+
+fn session(number: u8) -> SessionId {
+    SessionId([number; 16])
+}
+
+fn peer(name: &str, number: u8) -> Peer {
+    Peer { user: user(name), holder: node(u16::from(number)), session: session(number) }
+}
+
+fn key() -> FileKey {
+    file(&group("g"), "f")
+}
+
+fn runs(of: &[(u32, u32)]) -> Vec<PieceRange> {
+    of.iter().map(|(first, last)| PieceRange::new(PieceIndex(*first), PieceIndex(*last)).unwrap()).collect()
+}
+
+/// Opens a quiet connection for each peer.
+fn connect(leases: &mut Leases, peers: &[Peer]) {
+    for (peer, connection) in peers.iter().zip(100..) {
+        leases.opened(peer.session, ConnectionId(connection), START_MS);
+    }
+}
+
+fn told(leases: &mut Leases, seeders: &[Peer], asker: &UserId) -> Vec<u16> {
+    let asker = Asker { user: asker, address: None, on_loopback: false };
+    let choice = leases.choose(&key(), PIECES, seeders, asker, START_MS);
+    choice.peers().map(|candidate| candidate.peer.holder.address.port()).collect()
+}
+
+#[test]
+fn a_ping_keeps_a_session_online_for_its_lease() {
+    let mut leases = leases();
+    let online = |leases: &Leases, now_ms| leases.presence(session(1), now_ms).is_some();
+    assert!(!online(&leases, START_MS));
+    leases.opened(session(1), ConnectionId(1), START_MS);
+    assert!(online(&leases, START_MS + 100 * LEASE_MS), "without a ping, while the connection is open");
+    leases.ping(session(1), ConnectionId(1), START_MS);
+    assert!(online(&leases, START_MS + LEASE_MS - 1));
+    assert!(!online(&leases, START_MS + LEASE_MS));
+    leases.closed(session(1), ConnectionId(1), START_MS + 1);
+    assert!(online(&leases, START_MS + LEASE_MS - 1), "a lease outlives its connection");
+}
+
+#[test]
+fn a_connection_that_never_pings_is_online_while_open() {
+    let mut leases = leases();
+    leases.opened(session(1), ConnectionId(1), START_MS);
+    leases.opened(session(1), ConnectionId(2), START_MS);
+    leases.closed(session(1), ConnectionId(1), START_MS);
+    assert!(leases.presence(session(1), START_MS).is_some());
+    leases.closed(session(1), ConnectionId(2), START_MS);
+    assert_eq!(leases.presence(session(1), START_MS), None);
+}
+
+#[test]
+fn after_an_election_all_count_as_online_and_confirmed_ones_come_first() {
+    let mut leases = Leases::new(START_MS);
+    let seeders = [peer("a", 1), peer("b", 2)];
+    leases.ping(session(2), ConnectionId(1), START_MS);
+    for _ in 0..4 {
+        assert_eq!(told(&mut leases, &seeders, &user("z")), [2, 1]);
+    }
+    assert_eq!(leases.presence(session(1), START_MS + LEASE_MS - 1), Some(Presence::Presumed));
+    assert_eq!(leases.presence(session(1), START_MS + LEASE_MS), None);
+}
+
+#[test]
+fn a_leecher_stands_under_the_pieces_that_it_announced() {
+    let mut leases = leases();
+    let (seeder, leecher) = (peer("a", 1), peer("b", 2));
+    connect(&mut leases, &[seeder.clone(), leecher.clone()]);
+    leases.join(&key(), PIECES, leecher.clone(), START_MS);
+    let seeders = [seeder];
+    assert_eq!(told(&mut leases, &seeders, &user("z")), [1, 2], "a leecher of the swarm at once");
+    let update = runs(&[(0, 1), (7, 7)]);
+    assert_eq!(leases.gained(&key(), PIECES, leecher.clone(), &update, START_MS), Ok(false));
+    let asked_by = user("z");
+    let asker = Asker { user: &asked_by, address: None, on_loopback: false };
+    let choice = leases.choose(&key(), PIECES, &seeders, asker, START_MS);
+    let holders = |index| {
+        choice.holders_of(PieceIndex(index)).map(|c| c.peer.holder.address.port()).collect::<Vec<_>>()
+    };
+    assert_eq!([holders(0), holders(2), holders(7)], [vec![1, 2], vec![1], vec![1, 2]]);
+    assert_eq!(leases.counts(&key(), &seeders, START_MS), Counts { seeders: 1, leechers: 1 });
+    assert_eq!(leases.gained(&key(), PIECES, leecher, &runs(&[(2, 6)]), START_MS), Ok(true));
+}
+
+#[test]
+fn updates_that_do_not_fit_change_nothing() {
+    let mut leases = leases();
+    let mut gained = |ranges: &[PieceRange]| leases.gained(&key(), PIECES, peer("a", 1), ranges, START_MS);
+    assert_eq!(gained(&runs(&[(0, 0), (3, 8)])), Err(BadUpdate::PastEnd { last: 8, pieces: 8 }));
+    assert_eq!(gained(&runs(&[(0, 7), (0, 7)])), Err(BadUpdate::Overlap));
+    let many = vec![PieceRange::single(PieceIndex(0)); UPDATE_MAX_RANGES + 1];
+    assert_eq!(gained(&many), Err(BadUpdate::TooManyRanges(many.len())));
+    assert_eq!(leases.counts(&key(), &[], START_MS), Counts::default());
+}
+
+#[test]
+fn nobody_is_told_about_itself_nor_a_stranger_about_loopback() {
+    let mut leases = leases();
+    let mut local = peer("b", 2);
+    local.holder.address = SocketAddr::from(([127, 0, 0, 1], 2));
+    let seeders = [peer("a", 1), local];
+    connect(&mut leases, &seeders);
+    let mut ports = |name: &str, port, on_loopback| -> BTreeSet<u16> {
+        let user = user(name);
+        let asker = Asker { user: &user, address: Some(address(port)), on_loopback };
+        let choice = leases.choose(&key(), PIECES, &seeders, asker, START_MS);
+        choice.peers().map(|candidate| candidate.peer.holder.address.port()).collect()
+    };
+    assert_eq!(ports("z", 9, true), [1, 2].into());
+    assert_eq!(ports("z", 9, false), [1].into());
+    assert_eq!(ports("a", 1, true), [2].into());
+    assert_eq!(ports("a", 9, true), [1, 2].into(), "another node of the same user is a peer");
+}
+
+#[test]
+fn of_many_peers_each_is_told_in_turn() {
+    let mut leases = leases();
+    let seeders: Vec<Peer> = (1..=60).map(|number| peer(&format!("u{number}"), number)).collect();
+    connect(&mut leases, &seeders);
+    let mut seen = BTreeSet::new();
+    let mut firsts = BTreeSet::new();
+    for _ in 0..60 {
+        let ports = told(&mut leases, &seeders, &user("z"));
+        assert_eq!(ports.len(), PEERS_PER_ANSWER);
+        firsts.insert(ports[0]);
+        seen.extend(ports);
+    }
+    assert_eq!((seen.len(), firsts.len()), (60, 60));
+}
+
+#[test]
+fn a_reported_peer_is_withheld_from_its_reporter_and_last_for_others_once_three_agree() {
+    let mut leases = leases();
+    let seeders = [peer("bad", 1), peer("good", 2)];
+    let reporters: Vec<Peer> = (3..=5).map(|number| peer(&format!("r{number}"), number)).collect();
+    connect(&mut leases, &seeders);
+    assert!(!leases.report(&key(), &user("r3"), address(1)), "it did not fetch here");
+    for reporter in &reporters {
+        leases.join(&key(), PIECES, reporter.clone(), START_MS);
+    }
+    for _ in 0..5 {
+        assert!(leases.report(&key(), &user("r3"), address(1)));
+    }
+    assert!(leases.report(&key(), &user("r4"), address(1)));
+    assert_eq!(told(&mut leases, &seeders, &user("r3")), [2]);
+    let firsts: BTreeSet<u16> = (0..4).map(|_| told(&mut leases, &seeders, &user("z"))[0]).collect();
+    assert_eq!(firsts, [1, 2].into(), "two do not suffice, nor one who repeats it");
+    leases.report(&key(), &user("r5"), address(1));
+    for _ in 0..4 {
+        assert_eq!(told(&mut leases, &seeders, &user("z")), [2, 1], "last, not gone");
+    }
+}
+
+#[test]
+fn what_a_command_takes_away_is_gone_here_too() {
+    let actor = Actor { user: user("b"), session: session(2) };
+    let left = Outcome::Left { new_owner: None, group_deleted: false };
+    let boss = Actor { user: user("o"), session: session(9) };
+    let removal = Action::RemoveMember { group: group("g"), user: user("b") };
+    let cases = [
+        (&actor, Action::Logout, Outcome::LoggedOut, 0),
+        (&actor, Action::LeaveGroup { group: group("g") }, left.clone(), 0),
+        (&actor, Action::LeaveGroup { group: group("h") }, left, 1),
+        (&actor, Action::Complete { file: key(), node: node(2) }, Outcome::Completed, 0),
+        (&actor, Action::StopShare { file: file(&group("h"), "f"), node: node(2) }, Outcome::ShareStopped, 1),
+        (&boss, Action::Logout, Outcome::LoggedOut, 1),
+        (&boss, removal, Outcome::MemberRemoved, 0),
+        (&boss, Action::RemoveFile { file: key() }, Outcome::FileRemoved, 0),
+    ];
+    for (by, action, outcome, leechers) in cases {
+        let mut leases = leases();
+        connect(&mut leases, &[peer("b", 2)]);
+        leases.join(&key(), PIECES, peer("b", 2), START_MS);
+        let command = Command::by(by.clone(), 0, None, action);
+        leases.follow(&command, &outcome);
+        assert_eq!(leases.counts(&key(), &[], START_MS).leechers, leechers, "{command:?}");
+    }
+}
+
+#[test]
+fn a_short_absence_loses_nothing_and_a_long_one_everything() {
+    let mut leases = leases();
+    let leecher = peer("b", 2);
+    leases.gained(&key(), PIECES, leecher.clone(), &runs(&[(0, 3)]), START_MS).unwrap();
+    let away_ms = START_MS + LEASE_MS + LEECHER_MEMORY_MS;
+    leases.sweep(away_ms);
+    leases.ping(leecher.session, ConnectionId(1), away_ms);
+    assert_eq!(leases.counts(&key(), &[], away_ms).leechers, 1);
+    let gone_ms = away_ms + LEASE_MS + LEECHER_MEMORY_MS + 1;
+    leases.sweep(gone_ms);
+    leases.ping(leecher.session, ConnectionId(1), gone_ms);
+    assert_eq!(leases.counts(&key(), &[], gone_ms).leechers, 0);
+}

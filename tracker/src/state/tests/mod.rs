@@ -1,0 +1,133 @@
+//! Tests of the rules through commands and queries alone, and the rig that they share.
+//!
+//! ```text
+//!   accounts  groups  files  leases ──► Rig (machine, time, counted session ids)
+//!   random ──► two machines and a naive model
+//! ```
+
+mod accounts;
+mod files;
+mod groups;
+mod leases;
+mod random;
+
+use std::net::SocketAddr;
+
+use engine::proto::manifest::{FileName, FileProof};
+use engine::proto::ticket::PeerKey;
+use engine::proto::units::Digest;
+
+use super::command::{Action, Command, ManifestEnd, ManifestPart, Policy};
+use super::id::{Actor, FileKey, GroupId, RequestId, SessionId, UserId};
+use super::machine::Machine;
+use super::memory::MemoryTables;
+use super::node::Holder;
+use super::outcome::{Outcome, Refusal};
+use super::queries::Queries;
+
+pub(super) type Answer = Result<Outcome, Refusal>;
+
+/// A machine with a clock that stands still until told.
+#[derive(Default)]
+pub(super) struct Rig {
+    pub(super) machine: Machine<MemoryTables>,
+    pub(super) at_s: u64,
+    sessions: u8,
+}
+
+impl Rig {
+    /// A user, new or known, in a new session whose node has no key and listens at `port`.
+    pub(super) fn user(&mut self, name: &str, port: u16) -> Actor {
+        self.user_at(name, node(port))
+    }
+
+    pub(super) fn user_at(&mut self, name: &str, node: Holder) -> Actor {
+        let user = user(name);
+        let create = Action::CreateUser { user: user.clone(), password_hash: format!("hash of {name}") };
+        let _ = self.anonymous(create);
+        let password_epoch = self.queries().account(&user).unwrap().password_epoch;
+        self.sessions += 1;
+        let session = SessionId([self.sessions; 16]);
+        let login = Action::Login { user: user.clone(), password_epoch, session, node: Some(node) };
+        assert_eq!(self.anonymous(login), Ok(Outcome::LoggedIn));
+        Actor { user, session }
+    }
+
+    pub(super) fn anonymous(&mut self, action: Action) -> Answer {
+        self.machine.apply(&Command::anonymous(self.at_s, action))
+    }
+
+    pub(super) fn act(&mut self, actor: &Actor, action: Action) -> Answer {
+        self.machine.apply(&Command::by(actor.clone(), self.at_s, None, action))
+    }
+
+    pub(super) fn act_as_request(&mut self, actor: &Actor, id: &str, action: Action) -> Answer {
+        self.machine.apply(&Command::by(actor.clone(), self.at_s, Some(RequestId::of(id)), action))
+    }
+
+    pub(super) fn queries(&self) -> Queries<'_> {
+        self.machine.queries()
+    }
+
+    /// Makes an open group with these members, the first as owner.
+    pub(super) fn group(&mut self, name: &str, members: &[&Actor]) -> GroupId {
+        let group = group(name);
+        let (owner, others) = members.split_first().unwrap();
+        let create = Action::CreateGroup { group: group.clone(), policy: Policy::Open };
+        assert_eq!(self.act(owner, create), Ok(Outcome::GroupCreated));
+        for other in others {
+            let joined = self.act(other, Action::JoinGroup { group: group.clone() });
+            assert_eq!(joined, Ok(Outcome::Joined { pending: false }));
+        }
+        group
+    }
+
+    /// The ports of the holders of a file.
+    pub(super) fn holders(&self, file: &FileKey) -> Vec<u16> {
+        self.queries().holders(file).iter().map(|peer| peer.holder.address.port()).collect()
+    }
+}
+
+pub(super) fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+pub(super) fn group(name: &str) -> GroupId {
+    GroupId::new(name).unwrap()
+}
+
+pub(super) fn name(name: &str) -> FileName {
+    FileName::new(name).unwrap()
+}
+
+pub(super) fn file(group: &GroupId, file: &str) -> FileKey {
+    FileKey { group: group.clone(), name: name(file) }
+}
+
+pub(super) fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
+
+pub(super) fn node(port: u16) -> Holder {
+    Holder { address: address(port), peer_key: None }
+}
+
+pub(super) fn keyed(port: u16, key: u8) -> Holder {
+    Holder { address: address(port), peer_key: Some(PeerKey([key; 32])) }
+}
+
+/// A manifest of a few pieces whose digests are all `content`.
+pub(super) fn manifest(content: u8, pieces: usize) -> ManifestEnd {
+    let digest = Digest([content; 20]);
+    ManifestEnd {
+        upload: None,
+        first: 0,
+        part: ManifestPart::new(&vec![digest; pieces], None),
+        length: None,
+        proof: FileProof::Whole(digest),
+    }
+}
+
+pub(super) fn upload(file: &FileKey, content: u8, port: u16) -> Action {
+    Action::Upload { file: file.clone(), manifest: manifest(content, 2), node: node(port) }
+}
