@@ -14,4 +14,6 @@
 //! The pure parts build alone with `--no-default-features`.
 
 pub mod api;
+#[cfg(feature = "server")]
+pub mod replica;
 pub mod state;
