@@ -16,4 +16,6 @@
 pub mod api;
 #[cfg(feature = "server")]
 pub mod replica;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod state;

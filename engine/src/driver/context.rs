@@ -7,8 +7,10 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use super::backend::IoKind;
 use super::buffers::Buffers;
 use super::clock::Clock;
+use super::places::Places;
 use super::shares::Shares;
 use crate::hash::Hasher;
+use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, PROVIDER_CONNECTIONS_MAX, UNAUTHENTICATED_MAX};
 use crate::proto::rate::RateLimit;
 use crate::proto::ticket::{Nonce, SecretKey, TrackerKey, UnixSeconds};
 use crate::storage::prefault::Prefault;
@@ -29,6 +31,12 @@ pub(crate) struct Context {
     pub(crate) prefault: Prefault,
     /// What this node serves.
     pub(crate) shares: Shares,
+    /// Connections that fetch.
+    pub(crate) fetching: Places,
+    /// Connections that serve.
+    pub(crate) serving: Places,
+    /// Those of them that have not shown a ticket yet.
+    pub(crate) strangers: Places,
     /// Of what peers fetch from here.
     pub(crate) up: Limit,
     /// Of what this node fetches.
@@ -71,6 +79,9 @@ impl Context {
             buffers: Buffers::new(),
             prefault: Prefault::start()?,
             shares: Shares::default(),
+            fetching: Places::new(CONSUMER_CONNECTIONS_MAX),
+            serving: Places::new(PROVIDER_CONNECTIONS_MAX),
+            strangers: Places::new(UNAUTHENTICATED_MAX),
             up: Limit::new(parts.limit_up, clock),
             down: Limit::new(parts.limit_down, clock),
             trust: RwLock::new(None),

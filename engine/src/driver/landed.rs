@@ -3,22 +3,20 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::buffers::Permit;
 use super::download::DownloadState;
-use super::limits::VERIFY_BATCH;
+use super::limits::{VERIFY_BATCH, VERIFY_BATCH_WORTH, VERIFY_WAIT_MS};
 use crate::mem::pool::PooledBuf;
-use crate::proto::picker::ConnectionId;
 use crate::proto::transfer::Job;
 
 /// A piece that has arrived whole.
 pub(crate) struct Landed {
     /// Of which download.
     pub(crate) download: Arc<DownloadState>,
-    /// By which connection.
-    pub(crate) connection: ConnectionId,
     /// What to verify.
     pub(crate) job: Job,
     /// Its bytes, from the start of the buffer.
@@ -43,17 +41,21 @@ impl LandedQueue {
         self.wake.notify_one();
     }
 
-    /// Waits for pieces; takes up to a full set of lanes.
+    /// Waits for pieces; takes up to a full set of lanes. Few pieces wait a moment for more, since a set of lanes costs the
+    /// same however full it is.
     pub(crate) async fn take(&self) -> Vec<Landed> {
-        loop {
-            {
-                let mut landed = self.landed.borrow_mut();
-                if !landed.is_empty() {
-                    let count = landed.len().min(VERIFY_BATCH);
-                    return landed.drain(..count).collect();
-                }
-            }
+        while self.landed.borrow().is_empty() {
             self.wake.notified().await;
         }
+        let enough = async {
+            while self.landed.borrow().len() < VERIFY_BATCH_WORTH {
+                self.wake.notified().await;
+            }
+        };
+        // Time over: then what is there has to do.
+        let _ = tokio::time::timeout(Duration::from_millis(VERIFY_WAIT_MS), enough).await;
+        let mut landed = self.landed.borrow_mut();
+        let count = landed.len().min(VERIFY_BATCH);
+        landed.drain(..count).collect()
     }
 }

@@ -11,7 +11,9 @@ use engine::proto::units::{ChainState, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::hashes::HashList;
-use super::{GroupId, Policy, UserId, wire};
+use super::wire;
+use crate::state::command::Policy;
+use crate::state::id::{GroupId, UserId};
 
 /// What a success says besides its message.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -220,7 +222,14 @@ pub struct StatusAnswer {
 pub struct WhoamiAnswer {
     /// The user.
     pub user_id: UserId,
+    /// When the user was made.
+    pub created: u64,
+    /// How many sessions of the user there are.
+    pub sessions: u64,
     /// Where peers are told that this session's node listens; missing when it shares nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
+    /// The key of this session's node.
+    #[serde(default, with = "wire::peer_key")]
+    pub peer_key: Option<PeerKey>,
 }

@@ -16,18 +16,24 @@ use super::limits::{
 };
 use super::loose::Scalar;
 use super::request::{BadRequest, Command, Gained, Part, Password, Request, View};
-use super::{FileKey, GroupId, Policy, UserId};
+use crate::state::command::Policy;
+use crate::state::id::{FileKey, GroupId, UserId};
 
-/// See [`Request::parse`].
-pub(super) fn request(text: &[u8]) -> Result<Request, BadRequest> {
-    let mut fields = Fields::read(text).map_err(|error| BadRequest {
-        request_id: None,
-        failure: Failure::new(FailureCode::Syntax, format!("the request is no JSON: {error}")),
-    })?;
-    let request_id = request_id(&fields).map_err(|failure| BadRequest { request_id: None, failure })?;
-    match envelope_and_command(&mut fields) {
-        Ok((session, sender, command)) => Ok(Request { command, request_id, session, sender }),
-        Err(failure) => Err(BadRequest { request_id, failure }),
+impl Request {
+    /// Reads the text of one JSON object. Its depth has been limited by the [codec](super::codec).
+    ///
+    /// # Errors
+    /// [`BadRequest`]: with code `syntax` for text that is no JSON, else naming the field.
+    pub fn parse(text: &[u8]) -> Result<Request, BadRequest> {
+        let mut fields = Fields::read(text).map_err(|error| BadRequest {
+            request_id: None,
+            failure: Failure::new(FailureCode::Syntax, format!("the request is no JSON: {error}")),
+        })?;
+        let request_id = request_id(&fields).map_err(|failure| BadRequest { request_id: None, failure })?;
+        match envelope_and_command(&mut fields) {
+            Ok((session, sender, command)) => Ok(Request { command, request_id, session, sender }),
+            Err(failure) => Err(BadRequest { request_id, failure }),
+        }
     }
 }
 

@@ -6,30 +6,34 @@ use serde_json::{Map, Value, json};
 
 use super::hashes::{self, HashForm, HashList};
 use super::request::{Command, Gained, Part, Request, View};
-use super::{FileKey, Policy};
+use crate::state::command::Policy;
+use crate::state::id::FileKey;
 
-/// See [`Request::to_json`].
-pub(super) fn request(request: &Request) -> Vec<u8> {
-    let (word, args) = command(&request.command);
-    let mut object = Map::new();
-    object.insert("command".into(), word.into());
-    object.insert("command_args".into(), args);
-    if let Command::UploadFile { manifest, .. } = &request.command {
-        hash_lists(manifest, &mut object);
-    }
-    if let Some(id) = &request.request_id {
-        object.insert("request_id".into(), id.clone());
-    }
-    if let Some(session) = &request.session {
-        object.insert("session".into(), session.as_str().into());
-    }
-    if let Some(sender) = request.sender {
-        if let Some(ip) = sender.ip {
-            object.insert("sender_ip".into(), ip.to_string().into());
+impl Request {
+    /// The request as one line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let (word, args) = command(&self.command);
+        let mut object = Map::new();
+        object.insert("command".into(), word.into());
+        object.insert("command_args".into(), args);
+        if let Command::UploadFile { manifest, .. } = &self.command {
+            hash_lists(manifest, &mut object);
         }
-        object.insert("sender_port".into(), sender.port.to_string().into());
+        if let Some(id) = &self.request_id {
+            object.insert("request_id".into(), id.clone());
+        }
+        if let Some(session) = &self.session {
+            object.insert("session".into(), session.as_str().into());
+        }
+        if let Some(sender) = self.sender {
+            if let Some(ip) = sender.ip {
+                object.insert("sender_ip".into(), ip.to_string().into());
+            }
+            object.insert("sender_port".into(), sender.port.to_string().into());
+        }
+        Value::Object(object).to_string().into_bytes()
     }
-    Value::Object(object).to_string().into_bytes()
 }
 
 fn command(command: &Command) -> (&'static str, Value) {

@@ -1,7 +1,7 @@
 //! Requests: what a client can ask, as values that are valid by construction.
 //!
 //! [`Request::parse`] is the only way in from bytes, [`Request::to_json`] the way out; neither is lossy, except that a
-//! list of hashes may change its form.
+//! list of hashes may change its form. Both stand in modules of their own.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +14,8 @@ use serde_json::Value;
 use super::address::Sender;
 use super::failure::Failure;
 use super::limits::PASSWORD_MAX_BYTES;
-use super::{FileKey, GroupId, Policy, UserId, parse, render};
+use crate::state::command::Policy;
+use crate::state::id::{FileKey, GroupId, UserId};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,20 +44,6 @@ impl Request {
     #[must_use]
     pub fn new(command: Command) -> Request {
         Request { command, request_id: None, session: None, sender: None }
-    }
-
-    /// Reads the text of one JSON object. Its depth has been limited by the [codec](super::codec).
-    ///
-    /// # Errors
-    /// [`BadRequest`]: with code `syntax` for text that is no JSON, else naming the field.
-    pub fn parse(text: &[u8]) -> Result<Request, BadRequest> {
-        parse::request(text)
-    }
-
-    /// The request as one line of JSON.
-    #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
-        render::request(self)
     }
 }
 

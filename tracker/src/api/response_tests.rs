@@ -5,11 +5,11 @@ use engine::proto::ticket::{PeerKey, Ticket, TrackerKey};
 use engine::proto::units::{ChainState, Digest};
 use serde_json::json;
 
-use super::super::answers::{
+use super::*;
+use crate::api::answers::{
     ClassicPeer, DownloadAnswer, FileEntry, FilesAnswer, LoginAnswer, PeerEntry, PeersAnswer,
 };
-use super::super::hashes::{HashForm, HashList};
-use super::*;
+use crate::api::hashes::{HashForm, HashList};
 
 fn success(answer: Answer) -> Response {
     let result = Ok(Success { message: "done".to_owned(), answer });

@@ -21,7 +21,7 @@ pub(super) fn add_share(tables: &mut dyn Tables, user: &UserId, holder: Holder, 
 
 /// Counts one share less of the node under `key`; the last one takes the row along.
 pub(super) fn drop_share(tables: &mut dyn Tables, key: &Key) {
-    let mut row: NodeRow = rows::read(tables, key).expect("a node with a share has a row");
+    let mut row: NodeRow = rows::named(tables, key);
     row.shares -= 1;
     if row.shares == 0 {
         tables.remove(Table::Nodes, &key.0);
@@ -49,8 +49,7 @@ pub(super) fn bind(tables: &mut dyn Tables, user: &UserId, holder: Holder, sessi
 pub(super) fn take_offline(tables: &mut dyn Tables, session: SessionId) {
     for index in rows::keys(tables, Table::SessionNodes, &Key::session(session).prefix()) {
         let key = Key::node_in_session(&index);
-        let mut row: NodeRow =
-            rows::read(tables, &key).expect("a session's index names nodes that are there");
+        let mut row: NodeRow = rows::named(tables, &key);
         row.logged_out = true;
         rows::write(tables, &key, &row);
     }

@@ -75,10 +75,9 @@ pub(super) fn remove_member(
     if row.owner == *user {
         return Err(Refusal::OwnerStays(group.clone()));
     }
-    if !membership::is_member(tables, group, user) {
+    if end_membership(tables, group, row, user).is_none() {
         return Err(Refusal::NoSuchMember { group: group.clone(), user: user.clone() });
     }
-    end_membership(tables, group, row, user);
     Ok(Outcome::MemberRemoved)
 }
 
@@ -86,17 +85,18 @@ pub(super) fn leave(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -
     let row = membership::of_member(tables, by, group)?;
     let user = &by.actor.user;
     let owned = row.owner == *user;
-    let mut row = end_membership(tables, group, row, user);
-    if row.members == 0 {
+    let left = end_membership(tables, group, row, user);
+    let mut row = left.ok_or_else(|| Refusal::NotMember(group.clone()))?;
+    let Some(earliest) = earliest(tables, group) else {
         delete(tables, group);
         return Ok(Outcome::Left { new_owner: None, group_deleted: true });
+    };
+    if !owned {
+        return Ok(Outcome::Left { new_owner: None, group_deleted: false });
     }
-    let new_owner = owned.then(|| earliest(tables, group));
-    if let Some(owner) = &new_owner {
-        row.owner = owner.clone();
-        rows::write(tables, &Key::group(group), &row);
-    }
-    Ok(Outcome::Left { new_owner, group_deleted: false })
+    row.owner = earliest.clone();
+    rows::write(tables, &Key::group(group), &row);
+    Ok(Outcome::Left { new_owner: Some(earliest), group_deleted: false })
 }
 
 /// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no
@@ -122,21 +122,25 @@ fn add_member(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user:
     rows::write(tables, &Key::group(group), &row);
 }
 
-/// Ends a membership that is there, with its shares; the group's row as it is then.
-fn end_membership(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user: &UserId) -> GroupRow {
-    let member: MemberRow =
-        rows::take(tables, &Key::member(group, user)).expect("callers checked that it is there");
+/// Ends a membership with its shares; the group's row as it is then, or `None` when there was no such membership.
+fn end_membership(
+    tables: &mut dyn Tables,
+    group: &GroupId,
+    mut row: GroupRow,
+    user: &UserId,
+) -> Option<GroupRow> {
+    let member: MemberRow = rows::take(tables, &Key::member(group, user))?;
     tables.remove(Table::MembersByAge, &Key::member_by_age(group, member.joined).0);
     share::withdraw(tables, group, user);
     row.members -= 1;
     rows::write(tables, &Key::group(group), &row);
-    row
+    Some(row)
 }
 
-fn earliest(tables: &dyn Tables, group: &GroupId) -> UserId {
+fn earliest(tables: &dyn Tables, group: &GroupId) -> Option<UserId> {
     let mut first = None;
     rows::page::<AgeRow>(tables, &Key::group(group).prefix(), None, 1, |_, row| first = Some(row.user));
-    first.expect("a group that counts members has them in the order of age")
+    first
 }
 
 /// Takes an empty group off, with its files and the requests to join it.

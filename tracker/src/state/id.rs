@@ -108,13 +108,6 @@ impl std::fmt::Display for FileKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(#[serde(with = "form::hex_bytes")] pub [u8; 16]);
 
-impl SessionId {
-    /// The id out of a key of the tables that ends with it.
-    pub(super) fn from_key(part: &[u8]) -> SessionId {
-        SessionId(part.try_into().expect("a session's id has 16 bytes wherever it is written"))
-    }
-}
-
 /// What a client calls a request, so that it can ask again for the first outcome: the SHA-256 of its JSON text, for
 /// clients choose ids of any form and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -148,19 +148,18 @@ fn place_bytes(place: Place) -> Vec<u8> {
     }
 }
 
-/// Text out of a key.
+/// What was read out of a key, where only what was checked before stands.
+fn known<T, E: std::fmt::Debug>(read: Result<T, E>) -> T {
+    read.expect("keys are made by `Key` alone, of parts that were checked")
+}
+
 fn text(part: &[u8]) -> &str {
-    std::str::from_utf8(part).expect("ids and file names enter keys as UTF-8")
+    known(std::str::from_utf8(part))
 }
 
 /// A user's name out of a key.
 pub(super) fn user_id(part: &[u8]) -> UserId {
-    UserId::new(text(part)).expect("ids in keys were checked when they entered")
-}
-
-/// A group's name out of a key.
-pub(super) fn group_id(part: &[u8]) -> GroupId {
-    GroupId::new(text(part)).expect("ids in keys were checked when they entered")
+    known(UserId::new(text(part)))
 }
 
 /// Whose node stands under a key.
@@ -168,7 +167,17 @@ pub(super) fn user_of_node(node: &Key) -> UserId {
     user_id(cut(&node.0).0)
 }
 
+/// A group's name out of a key.
+pub(super) fn group_id(part: &[u8]) -> GroupId {
+    known(GroupId::new(text(part)))
+}
+
 /// A file's name out of a key.
 pub(super) fn file_name(part: &[u8]) -> FileName {
-    FileName::new(text(part)).expect("names in keys were checked when they entered")
+    known(FileName::new(text(part)))
+}
+
+/// A session's id out of a key.
+pub(super) fn session_id(part: &[u8]) -> SessionId {
+    SessionId(known(part.try_into()))
 }

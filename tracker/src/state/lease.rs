@@ -113,7 +113,7 @@ impl Leases {
 
     /// A node fetches a file of `pieces` pieces: it is a leecher at once, and told to others.
     pub fn join(&mut self, file: &FileKey, pieces: PieceCount, peer: Peer, now_ms: u64) {
-        self.swarm(file, pieces, now_ms).join(peer);
+        swarm_of(&mut self.swarms, file, pieces, now_ms).join(peer);
     }
 
     /// A leecher has gained pieces; whether it has all now. Renews its session's lease, and makes the node a leecher
@@ -139,7 +139,7 @@ impl Leases {
             return Err(BadUpdate::Overlap);
         }
         self.sessions.entry(peer.session).or_default().renew(now_ms);
-        Ok(self.swarm(file, pieces, now_ms).gained(peer, ranges))
+        Ok(swarm_of(&mut self.swarms, file, pieces, now_ms).gained(peer, ranges))
     }
 
     /// A node no longer fetches a file; whether it did.
@@ -157,9 +157,8 @@ impl Leases {
         asker: Asker<'_>,
         now_ms: u64,
     ) -> Choice<'a> {
-        self.swarm(file, pieces, now_ms);
         let (sessions, elected_ms) = (&self.sessions, self.elected_ms);
-        let swarm = self.swarms.get_mut(file).expect("`swarm` has just made it");
+        let swarm = swarm_of(&mut self.swarms, file, pieces, now_ms);
         swarm.choose(seeders, asker, |peer| presence(sessions, elected_ms, peer.session, now_ms))
     }
 
@@ -224,16 +223,6 @@ impl Leases {
         });
     }
 
-    /// The swarm of a file. One of another size belonged to another file of that name.
-    fn swarm(&mut self, file: &FileKey, pieces: PieceCount, now_ms: u64) -> &mut Swarm {
-        if self.swarms.get(file).is_none_or(|swarm| swarm.pieces != pieces) {
-            self.swarms.insert(file.clone(), Swarm::new(pieces, now_ms));
-        }
-        let swarm = self.swarms.get_mut(file).expect("it is there or was just put there");
-        swarm.touched_ms = now_ms;
-        swarm
-    }
-
     fn drop_member(&mut self, group: &GroupId, user: &UserId) {
         for (_, swarm) in self.swarms.iter_mut().filter(|(file, _)| file.group == *group) {
             swarm.leechers.retain(|(whose, _), _| whose != user);
@@ -262,6 +251,21 @@ impl Life {
         self.until_ms = now_ms + LEASE_MS;
         self.seen_ms = now_ms;
     }
+}
+
+/// The swarm of a file. One of another size belonged to another file of that name.
+fn swarm_of<'a>(
+    swarms: &'a mut BTreeMap<FileKey, Swarm>,
+    file: &FileKey,
+    pieces: PieceCount,
+    now_ms: u64,
+) -> &'a mut Swarm {
+    let swarm = swarms.entry(file.clone()).or_insert_with(|| Swarm::new(pieces, now_ms));
+    if swarm.pieces != pieces {
+        *swarm = Swarm::new(pieces, now_ms);
+    }
+    swarm.touched_ms = now_ms;
+    swarm
 }
 
 fn presence(

@@ -49,6 +49,8 @@ impl<T: Tables> Machine<T> {
 
 fn decide(tables: &mut dyn Tables, command: &Command) -> Result<Outcome, Refusal> {
     let at_s = command.at_s;
+    // Asked for with `?` by every action that needs an actor, and by no other.
+    let by = command.by.as_ref().ok_or(Refusal::NotLoggedIn).and_then(|by| Acting::find(tables, by, at_s));
     match &command.action {
         Action::CreateUser { user, password_hash } => account::create(tables, at_s, user, password_hash),
         Action::Login { user, password_epoch, session, node } => {
@@ -59,34 +61,21 @@ fn decide(tables: &mut dyn Tables, command: &Command) -> Result<Outcome, Refusal
             session::expire(tables, at_s);
             Ok(Outcome::Expired)
         }
-        action => {
-            let actor = command.by.as_ref().ok_or(Refusal::NotLoggedIn)?;
-            let by = Acting::find(tables, actor, at_s)?;
-            decide_as(tables, &by, action)
-        }
-    }
-}
-
-fn decide_as(tables: &mut dyn Tables, by: &Acting<'_>, action: &Action) -> Result<Outcome, Refusal> {
-    match action {
-        Action::CreateUser { .. } | Action::Login { .. } | Action::Expire => {
-            unreachable!("`decide` handles what needs no actor")
-        }
-        Action::Logout => Ok(session::end(tables, by)),
+        Action::Logout => Ok(session::end(tables, &by?)),
         Action::ChangePassword { password_epoch, password_hash } => {
-            account::change_password(tables, by, *password_epoch, password_hash)
+            account::change_password(tables, &by?, *password_epoch, password_hash)
         }
-        Action::Resume { node } => Ok(session::resume(tables, by, *node)),
-        Action::CreateGroup { group, policy } => group::create(tables, by, group, *policy),
-        Action::JoinGroup { group } => group::join(tables, by, group),
-        Action::AcceptRequest { group, user } => group::accept(tables, by, group, user),
-        Action::RejectRequest { group, user } => group::reject(tables, by, group, user),
-        Action::RemoveMember { group, user } => group::remove_member(tables, by, group, user),
-        Action::LeaveGroup { group } => group::leave(tables, by, group),
-        Action::UploadPart { upload, first, part } => file::upload_part(tables, by, upload, *first, part),
-        Action::Upload { file, manifest, node } => file::upload(tables, by, file, manifest, *node),
-        Action::Complete { file, node } => file::complete(tables, by, file, *node),
-        Action::StopShare { file, node } => file::stop_share(tables, by, file, *node),
-        Action::RemoveFile { file } => file::remove(tables, by, file),
+        Action::Resume { node } => Ok(session::resume(tables, &by?, *node)),
+        Action::CreateGroup { group, policy } => group::create(tables, &by?, group, *policy),
+        Action::JoinGroup { group } => group::join(tables, &by?, group),
+        Action::AcceptRequest { group, user } => group::accept(tables, &by?, group, user),
+        Action::RejectRequest { group, user } => group::reject(tables, &by?, group, user),
+        Action::RemoveMember { group, user } => group::remove_member(tables, &by?, group, user),
+        Action::LeaveGroup { group } => group::leave(tables, &by?, group),
+        Action::UploadPart { upload, first, part } => file::upload_part(tables, &by?, upload, *first, part),
+        Action::Upload { file, manifest, node } => file::upload(tables, &by?, file, manifest, *node),
+        Action::Complete { file, node } => file::complete(tables, &by?, file, *node),
+        Action::StopShare { file, node } => file::stop_share(tables, &by?, file, *node),
+        Action::RemoveFile { file } => file::remove(tables, &by?, file),
     }
 }

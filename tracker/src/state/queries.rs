@@ -202,7 +202,7 @@ impl<'a> Queries<'a> {
     #[must_use]
     pub fn pieces(&self, file: &FileKey, first: u32, count: u32) -> Option<Pieces> {
         let row: FileRow = rows::read(self.tables, &Key::file(file))?;
-        Some(manifest::read(self.tables, row.manifest, row.has_chain, first, count))
+        Some(manifest::read(self.tables, &row, first, count))
     }
 
     /// Who holds a file completely and has not logged out. Who of them is online, the leases know.
@@ -212,7 +212,7 @@ impl<'a> Queries<'a> {
         let nodes = rows::keys(self.tables, Table::Shares, &prefix);
         let nodes = nodes.iter().map(|share| Key(share.0[prefix.len()..].to_vec()));
         let peer = |node: Key| {
-            let row: NodeRow = rows::read(self.tables, &node).expect("a node with a share has a row");
+            let row: NodeRow = rows::named(self.tables, &node);
             let user = key::user_of_node(&node);
             (!row.logged_out).then_some(Peer { user, holder: row.holder, session: row.session })
         };

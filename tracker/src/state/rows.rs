@@ -155,6 +155,11 @@ pub(super) fn read<R: Row>(tables: &dyn Tables, key: &Key) -> Option<R> {
     tables.get(R::TABLE, &key.0).map(|value| parse(&value))
 }
 
+/// Reads a row that another row names.
+pub(super) fn named<R: Row>(tables: &dyn Tables, key: &Key) -> R {
+    read(tables, key).expect("an index is written and removed together with the rows that it names")
+}
+
 /// Writes a row.
 pub(super) fn write<R: Row>(tables: &mut dyn Tables, key: &Key, row: &R) {
     let value = serde_json::to_vec(row).expect("rows have string keys and nothing that can fail");

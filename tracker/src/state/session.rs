@@ -5,7 +5,7 @@
 use super::acting::Acting;
 use super::binding;
 use super::id::{Actor, SessionId, UserId};
-use super::key::Key;
+use super::key::{self, Key};
 use super::limits::SESSION_LIFE_S;
 use super::node::Holder;
 use super::outcome::{Outcome, Refusal};
@@ -75,9 +75,9 @@ pub(super) fn settle_node(tables: &mut dyn Tables, by: &Acting<'_>, said: Holder
 /// Forgets sessions past their time, and what was remembered for them.
 pub(super) fn expire(tables: &mut dyn Tables, at_s: u64) {
     let mut past = Vec::new();
-    rows::visit::<SessionRow>(tables, &[], |key, row| {
+    rows::visit::<SessionRow>(tables, &[], |id, row| {
         if at_s >= row.expires_s {
-            past.push((SessionId::from_key(key), row.user));
+            past.push((key::session_id(id), row.user));
         }
     });
     for (session, user) in past {
@@ -92,7 +92,7 @@ pub(super) fn expire(tables: &mut dyn Tables, at_s: u64) {
 pub(super) fn of_user(tables: &dyn Tables, user: &UserId) -> Vec<SessionId> {
     let prefix = Key::user(user).prefix();
     let keys = rows::keys(tables, Table::UserSessions, &prefix);
-    keys.iter().map(|key| SessionId::from_key(&key.0[prefix.len()..])).collect()
+    keys.iter().map(|key| key::session_id(&key.0[prefix.len()..])).collect()
 }
 
 fn end_session(tables: &mut dyn Tables, session: SessionId) {

@@ -4,8 +4,8 @@
 //! rows as they are when it starts. Nothing here assumes that a table fits in memory: rows come one at a time.
 //!
 //! Reads and writes have no error here, since no decision could do anything about one. An implementation that can fail
-//! keeps its first error, answers from then on as if the tables were empty, and lets nobody commit or acknowledge what
-//! was decided meanwhile.
+//! does not return from the call that failed: it ends the process, or unwinds to where nothing decided so far is committed
+//! or acknowledged.
 
 use std::ops::ControlFlow;
 
