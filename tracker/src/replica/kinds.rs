@@ -50,11 +50,11 @@ pub(super) fn parse_entry(row: &[u8]) -> Result<Entry, Trouble> {
 }
 
 /// A fault, in the form in which the library takes it.
-pub(super) fn reading(fault: Fault) -> StorageError {
-    StorageIoError::read(openraft::AnyError::new(&fault)).into()
+pub(super) fn reading(fault: &Fault) -> StorageError {
+    StorageIoError::read(openraft::AnyError::new(fault)).into()
 }
 
 /// The same, of something written.
-pub(super) fn writing(fault: Fault) -> StorageError {
-    StorageIoError::write(openraft::AnyError::new(&fault)).into()
+pub(super) fn writing(fault: &Fault) -> StorageError {
+    StorageIoError::write(openraft::AnyError::new(fault)).into()
 }

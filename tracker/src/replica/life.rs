@@ -113,6 +113,7 @@ impl Life<'_> {
     /// Opens the log and leads it; all its entries are applied then.
     async fn begin(&mut self) -> Result<(Arc<Store>, Raft<Kinds>), Fault> {
         let store = Arc::new(self.home.open()?);
+        store.belongs_to(&self.options.cluster)?;
         let stop = |reason: String| Fault::Stopped { path: store.path().to_owned(), reason };
         let config = config().map_err(|error| stop(error.to_string()))?;
         let (log, machine) = (LogStore::new(Arc::clone(&store)), MachineStore::new(Arc::clone(&store)));
@@ -219,7 +220,7 @@ fn caught_up(store: Store) -> Result<Store, Fault> {
     })
 }
 
-fn config() -> Result<Config, openraft::ConfigError> {
+fn config() -> Result<Config, Box<openraft::ConfigError>> {
     Config {
         cluster_name: "shoal".to_owned(),
         heartbeat_interval: HEARTBEAT_MS,
@@ -234,4 +235,5 @@ fn config() -> Result<Config, openraft::ConfigError> {
         ..Config::default()
     }
     .validate()
+    .map_err(Box::new)
 }

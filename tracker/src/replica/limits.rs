@@ -15,6 +15,9 @@ pub(super) const LOG_READ_MAX_BYTES: usize = 1024 * 1024;
 /// Commands that may wait for the log: far more than one entry takes, so that the disk is never idle under load.
 pub(super) const WAITING_MAX_COMMANDS: usize = 4_096;
 
+/// Commands that can be under way at once: those that wait, those of the entry being written, and one that did not fit it.
+pub const UNDERWAY_MAX_COMMANDS: usize = WAITING_MAX_COMMANDS + ENTRY_MAX_COMMANDS + 1;
+
 /// Bytes of commands that may wait for the log. Beyond it a write is refused as busy.
 pub(super) const WAITING_MAX_BYTES: usize = 16 * 1024 * 1024;
 

@@ -30,9 +30,9 @@ impl LogStore {
         LogStore { store }
     }
 
-    fn entries(&self, range: impl RangeBounds<u64>, most_bytes: usize) -> Result<Vec<Entry>, StorageError> {
+    fn entries(&self, range: impl RangeBounds<u64>, most_bytes: usize) -> Result<Vec<Entry>, Fault> {
         let range = (range.start_bound().cloned(), range.end_bound().cloned());
-        let read = self.store.read(|view| {
+        self.store.read(|view| {
             let mut entries = Vec::new();
             let mut bytes = 0;
             for row in view.open_table(LOG)?.range::<u64>(range)? {
@@ -44,8 +44,7 @@ impl LogStore {
                 entries.push(parse_entry(row.value())?);
             }
             Ok(entries)
-        });
-        read.map_err(reading)
+        })
     }
 
     async fn write(
@@ -54,7 +53,7 @@ impl LogStore {
         change: impl FnOnce(&WriteTransaction) -> Result<(), Trouble> + Send + 'static,
     ) -> Result<(), StorageError> {
         let store = Arc::clone(&self.store);
-        on_a_thread(&self.store, move || store.write(flush, change)).await.map_err(writing)
+        on_a_thread(&self.store, move || store.write(flush, change)).await.map_err(|fault| writing(&fault))
     }
 }
 
@@ -73,11 +72,11 @@ impl RaftLogReader<Kinds> for LogStore {
         &mut self,
         range: R,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.entries(range, usize::MAX)
+        self.entries(range, usize::MAX).map_err(|fault| reading(&fault))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        self.entries(start..end, LOG_READ_MAX_BYTES)
+        self.entries(start..end, LOG_READ_MAX_BYTES).map_err(|fault| reading(&fault))
     }
 }
 
@@ -94,7 +93,7 @@ impl RaftLogStorage<Kinds> for LogStore {
             };
             Ok(LogState { last_purged_log_id, last_log_id })
         });
-        read.map_err(reading)
+        read.map_err(|fault| reading(&fault))
     }
 
     async fn get_log_reader(&mut self) -> LogStore {
@@ -107,7 +106,7 @@ impl RaftLogStorage<Kinds> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        self.store.read(|view| meta_of(view, meta::VOTE)).map_err(reading)
+        self.store.read(|view| meta_of(view, meta::VOTE)).map_err(|fault| reading(&fault))
     }
 
     async fn append<I>(&mut self, entries: I, flushed: LogFlushed<Kinds>) -> Result<(), StorageError>
@@ -119,7 +118,7 @@ impl RaftLogStorage<Kinds> for LogStore {
             .into_iter()
             .map(|entry| serde_json::to_vec(&entry).map(|row| (entry.log_id.index, row)))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| writing(self.store.fault(error.into())))?;
+            .map_err(|error| writing(&self.store.fault(error.into())))?;
         let count = rows.len() as u64;
         let written = self
             .write(Flush::Durable, move |change| {

@@ -95,8 +95,8 @@ impl RaftSnapshotBuilder<Kinds> for MachineStore {
             store.write(Flush::Lazy, |change| put_meta(change, meta::SNAPSHOT, &true))
         })
         .await
-        .map_err(writing)?;
-        self.snapshot().map_err(reading)
+        .map_err(|fault| writing(&fault))?;
+        self.snapshot().map_err(|fault| reading(&fault))
     }
 }
 
@@ -104,7 +104,8 @@ impl RaftStateMachine<Kinds> for MachineStore {
     type SnapshotBuilder = MachineStore;
 
     async fn applied_state(&mut self) -> Result<Applied, StorageError> {
-        let applied = self.store.read(|view| meta_of(view, meta::APPLIED)).map_err(reading)?;
+        let applied =
+            self.store.read(|view| meta_of(view, meta::APPLIED)).map_err(|fault| reading(&fault))?;
         Ok(applied.unwrap_or_default())
     }
 
@@ -115,7 +116,9 @@ impl RaftStateMachine<Kinds> for MachineStore {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let store = Arc::clone(&self.store);
-        on_a_thread(&self.store, move || MachineStore::apply_all(&store, entries)).await.map_err(writing)
+        on_a_thread(&self.store, move || MachineStore::apply_all(&store, entries))
+            .await
+            .map_err(|fault| writing(&fault))
     }
 
     async fn get_snapshot_builder(&mut self) -> MachineStore {
@@ -141,11 +144,12 @@ impl RaftStateMachine<Kinds> for MachineStore {
             })
         })
         .await
-        .map_err(writing)
+        .map_err(|fault| writing(&fault))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<openraft::Snapshot<Kinds>>, StorageError> {
-        let noted = self.store.read(|view| meta_of::<bool>(view, meta::SNAPSHOT)).map_err(reading)?;
-        noted.map(|_| self.snapshot().map_err(reading)).transpose()
+        let noted =
+            self.store.read(|view| meta_of::<bool>(view, meta::SNAPSHOT)).map_err(|fault| reading(&fault))?;
+        noted.map(|_| self.snapshot()).transpose().map_err(|fault| reading(&fault))
     }
 }

@@ -9,7 +9,7 @@
 //!                                         │ one redb file, checked through an overlay, vouched for by a witness
 //!                                        disk
 //!
-//!   founding (pure) ◄── found ──► cluster_key, probe       who may begin a log
+//!   founding (pure) ◄── found ──► cluster_key              who may begin a log
 //!   inspect ──► store                                      kinds, fault, limits: below all of it
 //! ```
 //!
@@ -22,9 +22,12 @@
 //! A process that is killed loses nothing of 1 to 3; a machine that loses power loses at most 2 and 3, which the entry
 //! replaces. An unanswered command is in the log whole or not at all.
 
+mod cluster_key;
 mod disk;
 mod fault;
+mod found;
 mod home;
+mod inspect;
 mod kinds;
 mod life;
 mod log_store;
@@ -39,10 +42,14 @@ mod store;
 mod tables;
 mod witness;
 
+pub mod founding;
 pub mod limits;
 
+pub use cluster_key::{ClusterKey, KEY_FILE};
 pub use fault::Fault;
+pub use found::{NotReady, Ready, Wish, directory, prepare};
 pub use home::{Directory, Home};
+pub use inspect::inspect;
 pub use kinds::{Answer, Answers, Batch, Kinds};
 pub use log_store::LogStore;
 pub use machine_store::MachineStore;

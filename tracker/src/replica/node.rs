@@ -28,15 +28,18 @@ use super::tables::View;
 pub struct Options {
     /// Where clients reach this tracker, `IP:PORT`; the other trackers are told.
     pub address: String,
+    /// The id of the cluster whose key is at hand.
+    pub cluster: String,
     /// Writes are refused while less than this is free, in bytes.
     pub space_floor_bytes: u64,
 }
 
 impl Options {
-    /// The usual options of a tracker at an address.
+    /// The usual options of a tracker at an address, in a cluster.
     #[must_use]
-    pub fn at(address: &str) -> Options {
-        Options { address: address.to_owned(), space_floor_bytes: SPACE_FLOOR_BYTES }
+    pub fn at(address: &str, cluster: &str) -> Options {
+        let (address, cluster) = (address.to_owned(), cluster.to_owned());
+        Options { address, cluster, space_floor_bytes: SPACE_FLOOR_BYTES }
     }
 }
 
@@ -66,6 +69,8 @@ pub struct Replica {
 pub(super) struct Shared {
     store: Mutex<Option<Arc<Store>>>,
     epoch: AtomicU64,
+    /// How often another store was published.
+    generation: AtomicU64,
 }
 
 impl Shared {
@@ -76,6 +81,7 @@ impl Shared {
     /// From now on reads come from this store; from none while there is none.
     pub(super) fn publish(&self, store: Option<Arc<Store>>) {
         *self.store() = store;
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn set_epoch(&self, epoch: u64) {
@@ -143,6 +149,12 @@ impl Replica {
                 Err(Fault::Stopped { path: "the log".into(), reason: "it is being opened anew".to_owned() })
             }
         }
+    }
+
+    /// A number that changes whenever the log was opened anew: views from before read nothing any more.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
     }
 
     /// A number that changes whenever another tracker leads, or the same one again.

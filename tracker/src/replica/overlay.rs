@@ -4,6 +4,7 @@
 //! stays as it was found. Invariant: nothing here writes to, syncs or unlocks what is below.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,12 +116,14 @@ impl<B: StorageBackend> StorageBackend for Overlay<B> {
         let visible = sheet.visible;
         for (block, within, range) in pieces(offset, bytes.len()) {
             let part = &bytes[range];
-            if !sheet.blocks.contains_key(&block) {
-                let mut fresh = vec![0; BLOCK_BYTES].into_boxed_slice();
-                read_below(&*self.below, visible, block * BLOCK_BYTES as u64, &mut fresh)?;
-                sheet.blocks.insert(block, fresh);
-            }
-            let held = sheet.blocks.get_mut(&block).expect("put there above");
+            let held = match sheet.blocks.entry(block) {
+                Entry::Occupied(held) => held.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut fresh = vec![0; BLOCK_BYTES].into_boxed_slice();
+                    read_below(&*self.below, visible, block * BLOCK_BYTES as u64, &mut fresh)?;
+                    place.insert(fresh)
+                }
+            };
             held[within..within + part.len()].copy_from_slice(part);
         }
         sheet.length = sheet.length.max(offset + bytes.len() as u64);

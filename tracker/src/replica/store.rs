@@ -80,12 +80,12 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Makes an empty log of a cluster in a tracker's directory, which exists. It appears under its name only when it is
+    /// Makes an empty log in a tracker's directory, which exists. It appears under its name only when it is
     /// whole.
     ///
     /// # Errors
     /// [`Fault`]; in particular when a log is there.
-    pub fn create(dir: &Path, cluster: &str) -> Result<(), Fault> {
+    pub fn create(dir: &Path) -> Result<(), Fault> {
         let path = dir.join(LOG_FILE);
         let fresh = dir.join(format!("{LOG_FILE}.new"));
         let io = |doing| move |source| Fault::io(dir, doing, source);
@@ -100,7 +100,7 @@ impl Store {
             _ => {}
         }
         let disk = Disk::open(&fresh, true)?;
-        begin(disk, cluster).map_err(|trouble| trouble.in_file(&fresh, None))?;
+        begin(disk).map_err(|trouble| trouble.in_file(&fresh, None))?;
         fs::rename(&fresh, &path).map_err(io("put the log in its place"))?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync the directory"))
     }
@@ -111,7 +111,7 @@ impl Store {
     /// [`Fault`] says what is wrong with it and what to do.
     pub fn open(dir: &Path) -> Result<Store, Fault> {
         let path = dir.join(LOG_FILE);
-        Store::open_on(Disk::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE))?)
+        Store::open_on(Disk::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE)))
     }
 
     /// The same on any storage: for tests that lose what was not synced. `path` is what faults call it.
@@ -143,7 +143,7 @@ impl Store {
         let path = dir.join(LOG_FILE);
         let gauges = Arc::new(Gauges::default());
         let disk = Arc::new(Counted::new(Disk::open(&path, false)?, Arc::clone(&gauges)));
-        let witness = Witness::open(&dir.join(WITNESS_FILE))?;
+        let witness = Witness::open(&dir.join(WITNESS_FILE));
         let database = sound(&disk, &path, &witness, &gauges)?;
         Ok(Store { database, witness, gauges, path })
     }
@@ -154,12 +154,16 @@ impl Store {
         &self.path
     }
 
-    /// The id of the cluster whose log it is.
+    /// Notes whose log it is, or finds it noted.
     ///
     /// # Errors
-    /// [`Fault`] when it cannot be read.
-    pub fn cluster(&self) -> Result<Option<String>, Fault> {
-        self.read(|view| meta_of(view, meta::CLUSTER))
+    /// [`Fault::Foreign`] when it is another cluster's.
+    pub(super) fn belongs_to(&self, cluster: &str) -> Result<(), Fault> {
+        match self.read(|view| meta_of::<String>(view, meta::CLUSTER))? {
+            Some(noted) if noted == cluster => Ok(()),
+            Some(log) => Err(Fault::Foreign { path: self.path.clone(), log, key: cluster.to_owned() }),
+            None => self.write(Flush::Durable, |change| put_meta(change, meta::CLUSTER, &cluster)),
+        }
     }
 
     /// Whether the log has an entry, or had one: a founding came to its end.
@@ -230,13 +234,12 @@ impl Store {
 }
 
 /// Writes the first state of a log.
-fn begin(disk: Disk, cluster: &str) -> Result<(), Trouble> {
+fn begin(disk: Disk) -> Result<(), Trouble> {
     let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?;
     let transaction = database.begin_write()?;
     transaction.open_table(LOG)?;
     transaction.open_table(ROWS)?;
     put_meta(&transaction, meta::CHANGE, &1u64)?;
-    put_meta(&transaction, meta::CLUSTER, &cluster)?;
     transaction.commit()?;
     Ok(())
 }
