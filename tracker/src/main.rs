@@ -18,12 +18,15 @@ use tracker::server::{BindError, Server, bind, check};
 
 use cli::{Action, Cli};
 
+/// What is logged without `RUST_LOG`: the consensus library tells every step of its own.
+const LOG_FILTER: &str = "info,openraft=warn";
+
 /// `tracker status` reached none of the trackers.
 const EXIT_NO_TRACKER: u8 = 7;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let done = match &cli.action {
         Some(Action::Status { file }) => print_status(file.as_deref().or(cli.trackers.as_deref())),

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +42,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens a file and takes its lock.
+    /// Opens a file and takes its lock. A new one is for its owner alone: it will hold passwords' hashes.
     ///
     /// # Errors
     /// [`Fault::InUse`] when another process has it, [`Fault::Io`] else.
@@ -51,6 +51,7 @@ impl Disk {
             .read(true)
             .write(true)
             .create_new(create)
+            .mode(0o600)
             .open(path)
             .map_err(|source| Fault::io(path, "open the log", source))?;
         match file.try_lock() {

@@ -71,6 +71,8 @@ pub struct Store {
     witness: Witness,
     gauges: Arc<Gauges>,
     path: PathBuf,
+    /// Whether it is only looked at: then nothing that is written is ever acknowledged.
+    in_memory: bool,
 }
 
 impl std::fmt::Debug for Store {
@@ -127,7 +129,7 @@ impl Store {
             Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?)
         };
         let database = unwinding(open).map_err(|trouble| trouble.in_file(path, Some(gauges.last_read())))?;
-        let store = Store { database, witness, gauges, path: path.to_owned() };
+        let store = Store { database, witness, gauges, path: path.to_owned(), in_memory: false };
         store.write(Flush::Durable, |change| {
             let starts: u64 = get_meta(change, meta::STARTS)?.unwrap_or(0);
             put_meta(change, meta::STARTS, &(starts + 1))
@@ -135,17 +137,24 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a log to be looked at: nothing of it is changed, however it was left.
+    /// Opens a log to be looked at: what is written stays in memory, and the file as it is, however it was left.
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub(super) fn open_to_look(dir: &Path) -> Result<Store, Fault> {
+    pub fn open_to_look(dir: &Path) -> Result<Store, Fault> {
         let path = dir.join(LOG_FILE);
+        Store::look_on(Disk::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE)))
+    }
+
+    /// The same on any storage.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn look_on(disk: impl StorageBackend, path: &Path, witness: Witness) -> Result<Store, Fault> {
         let gauges = Arc::new(Gauges::default());
-        let disk = Arc::new(Counted::new(Disk::open(&path, false)?, Arc::clone(&gauges)));
-        let witness = Witness::open(&dir.join(WITNESS_FILE));
-        let database = sound(&disk, &path, &witness, &gauges)?;
-        Ok(Store { database, witness, gauges, path })
+        let disk = Arc::new(Counted::new(disk, Arc::clone(&gauges)));
+        let database = sound(&disk, path, &witness, &gauges)?;
+        Ok(Store { database, witness, gauges, path: path.to_owned(), in_memory: true })
     }
 
     /// The file's name, for faults.
@@ -208,7 +217,9 @@ impl Store {
             Ok((result, number))
         };
         let (result, number) = commit().map_err(|trouble| self.fault(trouble))?;
-        if let Some(number) = number {
+        if let Some(number) = number
+            && !self.in_memory
+        {
             self.witness.note(number);
         }
         Ok(result)

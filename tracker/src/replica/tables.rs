@@ -194,3 +194,19 @@ impl Tables for Rows<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_table_has_its_own_number() {
+        let numbers: BTreeSet<u8> = Table::ALL.into_iter().map(number).collect();
+        assert_eq!(numbers.len(), Table::ALL.len());
+        for table in Table::ALL {
+            assert_eq!(numbered(number(table)), Some(table));
+        }
+    }
+}
