@@ -147,14 +147,16 @@ impl Trouble {
     pub(super) fn in_file(self, path: &Path, offset: Option<u64>) -> Fault {
         let path = path.to_owned();
         match self {
-            Trouble::Database(redb::Error::Io(source)) | Trouble::Stream(source)
-                if source.kind() == io::ErrorKind::UnexpectedEof =>
-            {
-                Fault::Damaged { path, offset, what: "it ends too early".to_owned() }
-            }
-            Trouble::Database(redb::Error::Io(source)) | Trouble::Stream(source) => {
-                Fault::io(&path, "use the log", source)
-            }
+            Trouble::Database(redb::Error::Io(source)) | Trouble::Stream(source) => match source.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    Fault::Damaged { path, offset, what: "it ends too early".to_owned() }
+                }
+                // What was read is at fault, not the reading.
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                    Fault::Damaged { path, offset, what: source.to_string() }
+                }
+                _ => Fault::io(&path, "use the log", source),
+            },
             Trouble::Database(redb::Error::DatabaseAlreadyOpen) => Fault::InUse { path },
             Trouble::Database(error @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed)) => {
                 Fault::Stopped { path, reason: error.to_string() }
