@@ -1,4 +1,4 @@
-//! Uploads in parts, and the tracker on a real small disk, through the real binary.
+//! Uploads in parts, through the real binary.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 

@@ -46,8 +46,10 @@ pub enum NotReady {
     #[error(transparent)]
     Fault(#[from] Fault),
     /// The rules of founding.
-    #[error("{root}: {refusal}{beside}", root = .root.display())]
+    #[error("{line} with {root}: {refusal}{beside}", root = .root.display())]
     Refused {
+        /// The line that was to be served.
+        line: SocketAddr,
         /// The data root.
         root: PathBuf,
         /// Which rule.
@@ -99,7 +101,12 @@ pub fn prepare(wish: &Wish<'_>) -> Result<Ready, NotReady> {
             }
             Decision::Refuse(refusal) => {
                 let beside = beside(wish.root, &refusal);
-                return Err(NotReady::Refused { root: wish.root.to_owned(), refusal, beside });
+                return Err(NotReady::Refused {
+                    line: wish.own,
+                    root: wish.root.to_owned(),
+                    refusal,
+                    beside,
+                });
             }
         }
     }

@@ -3,72 +3,17 @@
 //! `SHOAL_KILL_ROUNDS` sets how often; `scripts/long.sh` sets a thousand.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
+use super::real::{Client, Tracker, log_in};
 use super::rig::PATIENCE;
 
 const ROUNDS: usize = 20;
 const WRITERS: usize = 4;
-
-struct Tracker {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Tracker {
-    fn start(dir: &Path) -> Tracker {
-        std::fs::write(dir.join("trackers.txt"), "127.0.0.1 0\n").unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tracker"))
-            .args(["trackers.txt", "1", "--data", "data"])
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
-        Tracker { child, address }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client(BufReader::new(stream))
-    }
-
-    /// The answer; `None` when the tracker is gone.
-    fn ask(&mut self, request: &Value) -> Option<Value> {
-        self.0.get_mut().write_all(request.to_string().as_bytes()).ok()?;
-        let mut line = String::new();
-        self.0.read_line(&mut line).ok()?;
-        // Half a line is no answer.
-        line.ends_with('\n').then(|| serde_json::from_str(&line).unwrap())
-    }
-}
-
-fn log_in(address: SocketAddr) -> String {
-    let mut client = Client::connect(address);
-    let args = json!({ "user_id": "alice", "passwd": "password123" });
-    client.ask(&json!({ "command": "create_user", "command_args": args })).unwrap();
-    let answer = client.ask(&json!({ "command": "login", "command_args": args })).unwrap();
-    answer["session"].as_str().unwrap().to_owned()
-}
 
 /// Makes groups until the tracker is gone; each acknowledged name goes to `acknowledged`.
 fn write(address: SocketAddr, session: &str, prefix: &str, acknowledged: &mpsc::Sender<String>) {
