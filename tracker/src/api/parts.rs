@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use super::failure::Failure;
 use super::fields::Fields;
 use super::hashes::{HashForm, HashList};
+use crate::state::command::MANIFEST_ROW_PIECES;
 use crate::state::id::UploadId;
-use crate::state::limits::MANIFEST_ROW_PIECES;
 
 /// One part of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,8 +27,8 @@ use super::limits::{
 use super::log_store::LogStore;
 use super::machine_store::MachineStore;
 use super::network::Network;
-use super::node::{Options, Shared};
 use super::proposal::{Proposal, Unproposed, gather, refuse, split};
+use super::shared::{Options, Shared};
 use super::store::Store;
 
 /// The founder's number in its cluster. Those who join get others.

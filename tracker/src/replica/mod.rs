@@ -10,7 +10,7 @@
 //!                                        disk
 //!
 //!   founding (pure) ◄── found ──► cluster_key              who may begin a log
-//!   inspect ──► store                                      kinds, fault, limits: below all of it
+//!   inspect ──► store             shared: what node and life both know; kinds, fault, limits: below all of it
 //! ```
 //!
 //! The order in which things reach the disk, each step only after the one before it:
@@ -36,6 +36,7 @@ mod network;
 mod node;
 mod overlay;
 mod proposal;
+mod shared;
 mod snapshot;
 mod space;
 mod store;
@@ -53,8 +54,9 @@ pub use inspect::inspect;
 pub use kinds::{Answer, Answers, Batch, Kinds};
 pub use log_store::LogStore;
 pub use machine_store::MachineStore;
-pub use node::{Counters, Options, Replica};
+pub use node::{Counters, Replica};
 pub use proposal::Unproposed;
+pub use shared::Options;
 pub use snapshot::Snapshot;
 pub use store::{LOG_FILE, Store, WITNESS_FILE};
 pub use tables::View;

@@ -5,9 +5,9 @@
 //! When a write fails nevertheless, the log is opened anew until it takes writes again; meanwhile it is read through an
 //! overlay.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc as std_mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -18,30 +18,10 @@ use super::fault::Fault;
 use super::home::Home;
 use super::kinds::Answer;
 use super::life;
-use super::limits::{SPACE_FLOOR_BYTES, WAITING_MAX_BYTES, WAITING_MAX_COMMANDS};
+use super::limits::{WAITING_MAX_BYTES, WAITING_MAX_COMMANDS};
 use super::proposal::{BATCH_MAX_BYTES, Proposal, Unproposed, length};
-use super::store::Store;
+use super::shared::{Options, Shared};
 use super::tables::View;
-
-/// How a replica runs.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where clients reach this tracker, `IP:PORT`; the other trackers are told.
-    pub address: String,
-    /// The id of the cluster whose key is at hand.
-    pub cluster: String,
-    /// Writes are refused while less than this is free, in bytes.
-    pub space_floor_bytes: u64,
-}
-
-impl Options {
-    /// The usual options of a tracker at an address, in a cluster.
-    #[must_use]
-    pub fn at(address: &str, cluster: &str) -> Options {
-        let (address, cluster) = (address.to_owned(), cluster.to_owned());
-        Options { address, cluster, space_floor_bytes: SPACE_FLOOR_BYTES }
-    }
-}
 
 /// What the log did since it was opened last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,31 +42,6 @@ pub struct Replica {
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What the thread tells the handle.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    store: Mutex<Option<Arc<Store>>>,
-    epoch: AtomicU64,
-    /// How often another store was published.
-    generation: AtomicU64,
-}
-
-impl Shared {
-    fn store(&self) -> MutexGuard<'_, Option<Arc<Store>>> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From now on reads come from this store; from none while there is none.
-    pub(super) fn publish(&self, store: Option<Arc<Store>>) {
-        *self.store() = store;
-        self.generation.fetch_add(1, Ordering::Release);
-    }
-
-    pub(super) fn set_epoch(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Release);
-    }
 }
 
 impl Replica {
@@ -142,7 +97,7 @@ impl Replica {
     /// # Errors
     /// [`Fault`] while the log is being opened anew.
     pub fn view(&self) -> Result<View, Fault> {
-        let store = self.shared.store().clone();
+        let store = self.shared.store();
         match store {
             Some(store) => View::of(&store),
             None => {
@@ -154,19 +109,19 @@ impl Replica {
     /// A number that changes whenever the log was opened anew: views from before read nothing any more.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.shared.generation.load(Ordering::Acquire)
+        self.shared.generation()
     }
 
     /// A number that changes whenever another tracker leads, or the same one again.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.shared.epoch.load(Ordering::Acquire)
+        self.shared.epoch()
     }
 
     /// What the log did since it was opened last.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let store = self.shared.store().clone();
+        let store = self.shared.store();
         store.map_or_else(Counters::default, |store| {
             let gauges = store.gauges();
             Counters {
