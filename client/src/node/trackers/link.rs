@@ -4,6 +4,7 @@
 //! only when its connection had been idle before (the tracker may just have closed it). Work in the background keeps to
 //! a pause that doubles; whoever asked gets a try at once.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -189,7 +190,7 @@ impl TrackerLink {
         }
         let line = self.connect(wire, urgency)?;
         request.sender = self.sender(line);
-        let answered = line.exchange(&request.to_json());
+        let answered = resume(line, &request).and_then(|()| line.exchange(&request.to_json()));
         answered.map_err(|error| {
             let tried =
                 wire.line.take().map_or_else(String::new, |line| format!("{}: {error}", line.address()));
@@ -271,6 +272,18 @@ impl Wire {
 pub(crate) fn password_of(secret: &Secret) -> Result<Password, Fault> {
     Password::new(&secret.0)
         .ok_or_else(|| Fault::new(Exit::Usage, "a password has 1 to 1,024 bytes").fix("choose another one"))
+}
+
+/// Shows the session on a new connection before the request itself, which may be larger than a tracker takes from a
+/// stranger. Whatever this is answered, the request gets the answer that counts.
+fn resume(line: &mut Line, request: &Request) -> io::Result<()> {
+    if request.session.is_none() {
+        return Ok(());
+    }
+    let mut ping = Request::new(Command::Ping);
+    ping.session.clone_from(&request.session);
+    ping.sender.clone_from(&request.sender);
+    line.exchange(&ping.to_json()).map(drop)
 }
 
 fn foreign(bad: &BadResponse) -> Fault {

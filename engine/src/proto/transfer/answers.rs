@@ -48,19 +48,11 @@ impl Transfer {
         open.window.answered();
         open.window.received(now, 0);
         open.stalled = false;
-        if code == RejectCode::NotHeld {
-            let was_full = open.has.is_full();
-            open.has.remove(index);
-            if was_full {
-                let has = open.has.clone();
-                has.iter().for_each(|index| self.picker.gained(index));
-            } else {
-                self.picker.lost([index]);
-            }
-        }
         self.picker.abandoned(connection, index);
-        if matches!(code, RejectCode::SourceChanged | RejectCode::Expired | RejectCode::Busy) {
-            // It has nothing to give for now; the pause before the next call keeps it from being asked in a circle.
+        if code != RejectCode::Cancelled {
+            // It has nothing to give for now; the pause before the next call keeps it from being asked in a circle. That
+            // goes for `NotHeld` too: only what a peer announced is asked of it, and one that announced and rejected the
+            // same pieces over and over, on several connections, would keep them from everybody else.
             self.actions.push(Action::Close { connection, code: ByeCode::Done });
             self.closed(now, connection, &Ending::Lost);
         }

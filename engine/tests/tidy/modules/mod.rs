@@ -31,7 +31,7 @@ const INNER_ARROWS: [(&str, &str, &[&str]); 6] = [
     ("engine", "storage", &["mem", "proto"]),
     ("tracker", "state", &[]),
     // Users, groups and their policies have one definition, and the state keeps it.
-    ("tracker", "api", &["state::id", "state::command"]),
+    ("tracker", "api", &["state::id", "state::command", "state::limits"]),
 ];
 
 /// Which parts of another member a member may use; of those not listed, none.
