@@ -31,13 +31,13 @@ fn lose_power(seed: u64, until: usize, honest: bool) -> Result<(), String> {
     }
     let promised = acknowledged.lock().unwrap().clone();
     assert!(promised.len() >= until);
-    let left = disk.after_power_loss(seed);
-    // The witness is the one of that moment, or of a later one; it is never ahead of an honest disk.
+    // Read before the disk, which others still write to: what is later on the disk is no matter, what is earlier would be.
     let witness = std::fs::read(dir.path().join(tracker::replica::WITNESS_FILE)).unwrap();
+    let left = disk.after_power_loss(seed);
     drop(replica);
     let after = tempfile::tempdir().unwrap();
     if honest && seed.is_multiple_of(2) {
-        std::fs::write(after.path().join(tracker::replica::WITNESS_FILE), witness).ok();
+        std::fs::write(after.path().join(tracker::replica::WITNESS_FILE), witness).unwrap();
     }
     let replica =
         start(CrashHome::holding(left, after.path().into(), true)).map_err(|fault| fault.to_string())?;
