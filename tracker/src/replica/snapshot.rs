@@ -155,3 +155,59 @@ fn split(lengths: [u8; 8]) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = lengths;
     (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::Fault;
+    use super::super::store::{Flush, Store};
+    use super::*;
+
+    fn store(dir: &tempfile::TempDir, rows: u8) -> Store {
+        Store::create(dir.path()).unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let fill = |change: &WriteTransaction| {
+            let mut table = change.open_table(ROWS)?;
+            for row in 0..rows {
+                table.insert([1, row].as_slice(), vec![row; usize::from(row) * 300].as_slice())?;
+            }
+            Ok(())
+        };
+        store.write(Flush::Lazy, fill).unwrap();
+        store
+    }
+
+    fn rows(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        let each = |key: &[u8], value: &[u8]| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        };
+        Snapshot::of_tables(store.begin_read().unwrap()).each(&mut { each }).unwrap();
+        rows
+    }
+
+    fn install(store: &Store, stream: &[u8]) -> Result<(), Fault> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(stream).unwrap();
+        store.write(Flush::Durable, |change| Snapshot::of_stream(file).replace_rows(change))
+    }
+
+    #[test]
+    fn a_stream_carries_all_rows_or_changes_nothing() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (from, to) = (store(&dirs[0], 40), store(&dirs[1], 3));
+        let mut stream = Vec::new();
+        let count = Snapshot::of_tables(from.begin_read().unwrap()).write_to(&mut stream).unwrap();
+        assert_eq!(count, 40);
+        let before = rows(&to);
+        for cut in [0, 7, stream.len() / 2, stream.len() - 1] {
+            assert!(install(&to, &stream[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut altered = stream.clone();
+        altered[stream.len() / 2] ^= 4;
+        assert!(install(&to, &altered).is_err());
+        assert_eq!(rows(&to), before);
+        install(&to, &stream).unwrap();
+        assert_eq!(rows(&to), rows(&from));
+    }
+}
