@@ -26,11 +26,25 @@ pub(crate) struct Cli {
     /// Where the tracker keeps what it must not lose
     #[arg(long, value_name = "DIR", default_value = "tracker_data")]
     pub(crate) data: PathBuf,
+
+    /// Found the cluster although some trackers of the file do not answer; only if none of them has its log
+    #[arg(long)]
+    pub(crate) found: bool,
+
+    /// Get the log from the other trackers of the cluster, since this one's is lost
+    #[arg(long, conflicts_with = "found")]
+    pub(crate) rejoin: bool,
 }
 
 /// What a tracker can do beside serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
+    /// Print log and state as JSON lines, without secrets; the tracker must not be running
+    Inspect {
+        /// Where the tracker keeps what it must not lose
+        #[arg(long, value_name = "DIR", default_value = "tracker_data")]
+        data: PathBuf,
+    },
     /// Ask each tracker of the cluster how it is
     Status {
         /// The trackers of the cluster, one `IP PORT` a line

@@ -2,18 +2,21 @@
 //! passes through it.
 //!
 //! ```text
-//!   client, bench ──► api ◄── server ──► state
-//!                     │        (mio)       │       api uses state's ids, and nothing else of it
-//!                     └────► engine ◄──────┘       (proto: pieces, manifests, tickets)
+//!   client, bench ──► api ◄── server ──► replica ──► state
+//!                     │        (mio)      (log)        │    api uses state's ids, and nothing else of it
+//!                     └─────────► engine ◄─────────────┘    (proto: pieces, manifests, tickets)
 //! ```
 //!
 //! * [`api`] is pure: the control protocol as clients see it.
 //! * [`state`] is pure: the replicated state machine, and the leader's memory of who is online.
+//! * `replica` (feature `server`) makes the state last: the replicated log, and the tables, in one file.
 //! * `server` (feature `server`) is the mio loop; everything with a socket, a clock or a thread is there.
 //!
 //! The pure parts build alone with `--no-default-features`.
 
 pub mod api;
+#[cfg(feature = "server")]
+pub mod replica;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod state;

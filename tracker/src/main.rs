@@ -1,4 +1,4 @@
-//! The tracker's binary: finds its address in the cluster file and serves it.
+//! The tracker's binary: finds its address in the cluster file, opens or founds its log, and serves.
 
 mod cli;
 mod status;
@@ -13,19 +13,24 @@ use clap::Parser as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 use tracker::api::cluster_file;
-use tracker::server::{BindError, Server, bind};
+use tracker::replica::{self, Directory, Options, Ready, Replica, Wish};
+use tracker::server::{BindError, Server, bind, check};
 
 use cli::{Action, Cli};
+
+/// What is logged without `RUST_LOG`: the consensus library tells every step of its own.
+const LOG_FILTER: &str = "info,openraft=warn";
 
 /// `tracker status` reached none of the trackers.
 const EXIT_NO_TRACKER: u8 = 7;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let done = match &cli.action {
         Some(Action::Status { file }) => print_status(file.as_deref().or(cli.trackers.as_deref())),
+        Some(Action::Inspect { data }) => print_logs(data),
         None => serve(&cli).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
@@ -42,18 +47,44 @@ fn print_status(file: Option<&Path>) -> anyhow::Result<ExitCode> {
 fn serve(cli: &Cli) -> anyhow::Result<()> {
     let (path, trackers) = read_cluster(cli.file.as_deref().or(cli.trackers.as_deref()))?;
     raise_descriptor_limit();
-    let listener = match cli.number {
-        Some(number) => bind(nth(&path, &trackers, number)?).map_err(|error| explained(&error))?,
+    let own = match cli.number {
+        Some(number) => {
+            let own = nth(&path, &trackers, number)?;
+            check(own).map_err(|error| explained(&error))?;
+            own
+        }
         None => first_free(&path, &trackers)?,
     };
-    let server = Server::new(listener).context("the server cannot start")?;
-    tracing::info!(
-        file = %path.display(),
-        data = %cli.data.display(),
-        "users, groups and files are kept in memory: they end with this tracker"
-    );
+    let wish = Wish { root: &cli.data, lines: &trackers, own, found_anyway: cli.found, rejoin: cli.rejoin };
+    let Ready { key, dir } = replica::prepare(&wish)?;
+    let options = Options::at(&own.to_string(), &key.cluster);
+    let replica = Replica::start(Directory(dir.clone()), options)?;
+    // Only now: who can connect is answered.
+    let listener = bind(own).map_err(|error| explained(&error))?;
+    let server = Server::new(listener, replica, &key.root).context("the server cannot start")?;
+    tracing::info!(file = %path.display(), log = %dir.display(), cluster = %key.cluster, "serving");
     announce(server.address()?);
     server.run().context("the server cannot go on")
+}
+
+/// Prints the log of every tracker under a data root.
+fn print_logs(data: &Path) -> anyhow::Result<ExitCode> {
+    let reading = || format!("cannot read {}: name the directory with --data", data.display());
+    let mut dirs = Vec::new();
+    for entry in std::fs::read_dir(data).with_context(reading)? {
+        let dir = entry.with_context(reading)?.path();
+        if dir.join(replica::LOG_FILE).is_file() {
+            dirs.push(dir);
+        }
+    }
+    anyhow::ensure!(!dirs.is_empty(), "no tracker has a log under {}: name its --data", data.display());
+    dirs.sort();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for dir in dirs {
+        replica::inspect(&dir, &mut out)?;
+    }
+    out.flush().context("cannot write the lines")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The cluster file's path and addresses.
@@ -79,11 +110,11 @@ fn nth(path: &Path, trackers: &[SocketAddr], number: usize) -> anyhow::Result<So
 }
 
 /// The first address that can be served here.
-fn first_free(path: &Path, trackers: &[SocketAddr]) -> anyhow::Result<mio::net::TcpListener> {
+fn first_free(path: &Path, trackers: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
     let mut refusals = Vec::new();
     for address in trackers {
-        match bind(*address) {
-            Ok(listener) => return Ok(listener),
+        match check(*address) {
+            Ok(()) => return Ok(*address),
             Err(error) => refusals.push(error.to_string()),
         }
     }

@@ -38,6 +38,8 @@ pub enum FailureCode {
     Busy,
     /// No tracker leads at the moment.
     NoLeader,
+    /// The tracker cannot write, or cannot read, at the moment: its disk is full or failing.
+    Unavailable,
     /// The tracker is at fault.
     Internal,
     /// A word that this version does not know.

@@ -4,7 +4,7 @@
 //!   bytes ─► codec ─► parse ─► request ─► (server) ─► response ─► bytes
 //!             │        │        ▲ render      answers ◄─┘ wire
 //!            scan  fields─loose │
-//!                      └─ hashes┴─ address  failure  limits       cluster_file: tracker_info.txt
+//!                 parts└─ hashes┴─ address  failure  limits       cluster_file: tracker_info.txt
 //! ```
 //!
 //! The client uses the same types the other way round: it renders a [`Request`](request::Request) and reads a
@@ -24,8 +24,9 @@ pub mod codec;
 pub mod failure;
 pub mod hashes;
 pub mod limits;
+pub mod parts;
 pub mod request;
 pub mod response;
 
 pub use crate::state::command::Policy;
-pub use crate::state::id::{FileKey, GroupId, UserId};
+pub use crate::state::id::{FileKey, GroupId, UploadId, UserId};

@@ -11,10 +11,9 @@ use super::address::{self, Sender};
 use super::failure::{Failure, FailureCode};
 use super::fields::Fields;
 use super::hashes;
-use super::limits::{
-    PASSWORD_MAX_BYTES, PIECES_PER_MESSAGE, REASON_MAX_BYTES, REQUEST_ID_MAX_BYTES, SESSION_MAX_BYTES,
-};
+use super::limits::{PASSWORD_MAX_BYTES, REASON_MAX_BYTES, REQUEST_ID_MAX_BYTES, SESSION_MAX_BYTES};
 use super::loose::Scalar;
+use super::parts::UploadPart;
 use super::request::{BadRequest, Command, Gained, Part, Password, Request, View};
 use crate::state::command::Policy;
 use crate::state::id::{FileKey, GroupId, UserId};
@@ -180,15 +179,11 @@ fn upload_name(fields: &Fields) -> Result<FileName, Failure> {
 
 fn upload(fields: &mut Fields) -> Result<Command, Failure> {
     let (group, name) = (group(fields)?, upload_name(fields)?);
-    let length = fields.optional_number("file_size")?;
-    let in_parts = fields.scalar("upload_id").is_some()
-        || fields.flag("more")?
-        || fields.optional_u32("first")?.is_some_and(|first| first != 0);
-    if in_parts {
-        let message = format!("{name}: uploads in parts are not taken yet");
-        let fix = format!("share files of at most {PIECES_PER_MESSAGE} pieces (32 GiB), in one upload_file");
-        return Err(Failure::new(FailureCode::TooLarge, message).with_fix(fix));
+    if UploadPart::is_meant(fields)? {
+        let part = Box::new(UploadPart::read(fields, name)?);
+        return Ok(Command::UploadPart { group, part, peer_key: peer_key(fields)? });
     }
+    let length = fields.optional_number("file_size")?;
     let digests: Vec<Digest> =
         fields.hashes("piecewise_sha")?.ok_or_else(|| Failure::field("piecewise_sha", "is missing"))?;
     let chain: Option<Vec<ChainState>> = fields.hashes("file_chain")?;

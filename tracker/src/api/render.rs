@@ -17,8 +17,10 @@ impl Request {
         let mut object = Map::new();
         object.insert("command".into(), word.into());
         object.insert("command_args".into(), args);
-        if let Command::UploadFile { manifest, .. } = &self.command {
-            hash_lists(manifest, &mut object);
+        match &self.command {
+            Command::UploadFile { manifest, .. } => hash_lists(manifest, &mut object),
+            Command::UploadPart { part, .. } => part.write_hashes(&mut object),
+            _ => {}
         }
         if let Some(id) = &self.request_id {
             object.insert("request_id".into(), id.clone());
@@ -71,6 +73,11 @@ fn command(command: &Command) -> (&'static str, Value) {
             if manifest.length_known() {
                 args["file_size"] = manifest.geometry().length().into();
             }
+            ("upload_file", with_key(args, *peer_key))
+        }
+        Command::UploadPart { group, part, peer_key } => {
+            let mut args = json!({"group_id": group});
+            part.write_args(&mut args);
             ("upload_file", with_key(args, *peer_key))
         }
         Command::ListFiles { group, after, count } => {

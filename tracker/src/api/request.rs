@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::address::Sender;
 use super::failure::Failure;
 use super::limits::PASSWORD_MAX_BYTES;
+use super::parts::UploadPart;
 use crate::state::command::Policy;
 use crate::state::id::{FileKey, GroupId, UserId};
 
@@ -106,6 +107,7 @@ pub enum Command {
     LeaveGroup { group: GroupId },
     ListGroups,
     UploadFile { group: GroupId, manifest: Box<Manifest>, peer_key: Option<PeerKey> },
+    UploadPart { group: GroupId, part: Box<UploadPart>, peer_key: Option<PeerKey> },
     DownloadFile { file: FileKey, view: View, part: Part, peer_key: Option<PeerKey> },
     ListFiles { group: GroupId, after: Option<FileName>, count: Option<u32> },
     StopShare { file: FileKey },

@@ -15,7 +15,8 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use zeroize::Zeroizing;
+
+use crate::replica::Replica;
 
 use super::bodies;
 use super::clock::{Clock, Now};
@@ -27,6 +28,7 @@ use super::limits::{
     PASSWORD_THREADS, PASSWORDS_WAITING, READ_BYTES, SWEEP_MS,
 };
 use super::passwords;
+use super::proposals::Proposals;
 use super::slots::{ConnectionToken, Slots};
 use super::timers::Timers;
 use super::workers::Workers;
@@ -73,11 +75,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server over a listening socket.
+    /// A server over a listening socket, the replica of its state, and the root of its cluster's keys.
     ///
     /// # Errors
-    /// What the system said when it refused a descriptor, a thread or random bytes.
-    pub fn new(mut listener: TcpListener) -> io::Result<Server> {
+    /// What the system said when it refused a descriptor or a thread, or when the state could not be read.
+    pub fn new(mut listener: TcpListener, replica: Replica, root: &[u8; 32]) -> io::Result<Server> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
@@ -91,10 +93,8 @@ impl Server {
         watch_terminal(&quit, &waker)?;
         let clock = Clock::new();
         let now = clock.now();
-        // The root secret lives as long as the state, which is in memory for now: both end with this tracker.
-        let mut root = Zeroizing::new([0; 32]);
-        getrandom::fill(root.as_mut()).map_err(io::Error::other)?;
-        let service = Service::new(Keys::derive(&root), listener.local_addr()?, random_epoch()?, now);
+        let proposals = Proposals::new(replica, Arc::clone(&waker), now.ms).map_err(io::Error::other)?;
+        let service = Service::new(Keys::derive(root), listener.local_addr()?, proposals);
         let mut timers = Timers::new();
         timers.set(Timer::Sweep, now.ms + SWEEP_MS);
         Ok(Server {
@@ -228,13 +228,6 @@ impl Server {
         }
         self.ready.insert(token);
     }
-}
-
-/// A number that no earlier run had, below 2^53, so that every JSON reader keeps it whole.
-fn random_epoch() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(u64::from_be_bytes(bytes) >> 11)
 }
 
 /// Ends the server when somebody types `quit` at the terminal that it was started from.

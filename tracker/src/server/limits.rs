@@ -78,3 +78,6 @@ pub(super) const CLASSIC_PEERS_MAX: usize = 400_000;
 pub(super) const CLASSIC_PEERS_MIN: usize = 4;
 
 const _: () = assert!(MEMORY_MAX_BYTES >= 4 * REQUEST_MAX_BYTES, "several large requests fit at once");
+
+/// Outcomes of commands that may wait for the loop: all that the replica can have under way.
+pub(super) const OUTCOMES_WAITING: usize = crate::replica::limits::UNDERWAY_MAX_COMMANDS;

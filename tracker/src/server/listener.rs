@@ -33,20 +33,36 @@ pub enum BindError {
 /// # Errors
 /// [`BindError`] says whose the address is, or what the system said.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    open(address).map_err(|error| match error.kind() {
+    let listen = || {
+        let socket = open(address)?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(TcpListener::from_std(socket.into()))
+    };
+    listen().map_err(|error| explained(address, error))
+}
+
+/// Whether an address could be served, found out without listening: nobody can connect meanwhile.
+///
+/// # Errors
+/// As [`bind`].
+pub fn check(address: SocketAddr) -> Result<(), BindError> {
+    open(address).map(drop).map_err(|error| explained(address, error))
+}
+
+fn explained(address: SocketAddr, error: io::Error) -> BindError {
+    match error.kind() {
         io::ErrorKind::AddrInUse => BindError::Taken(address),
         io::ErrorKind::AddrNotAvailable => BindError::NotOurs(address),
         _ => BindError::Other { address, error },
-    })
+    }
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -58,8 +74,10 @@ mod tests {
         let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
         assert!(matches!(bind(address), Err(BindError::Taken(taken)) if taken == address));
+        assert!(matches!(check(address), Err(BindError::Taken(taken)) if taken == address));
         assert!(matches!(bind("240.0.0.1:0".parse().unwrap()), Err(BindError::NotOurs(_))));
         drop(first);
+        assert!(check(address).is_ok());
         assert!(bind(address).is_ok());
     }
 }

@@ -4,7 +4,7 @@
 //!   listener ─► event_loop ◄─ signals, timers, terminal
 //!                  │  ▲
 //!            turns ▼  │ results                 keys, session_token, throttle
-//!        connection ─► steps ─► dispatch ─► proposals ─► state
+//!        connection ─► steps ─► dispatch ─► proposals ─► replica
 //!     (work; slots)      │                    (the seam where replication stands)
 //!                        └─► workers: passwords (argon2id), bodies (large JSON)
 //!
@@ -34,4 +34,4 @@ mod work;
 mod workers;
 
 pub use event_loop::Server;
-pub use listener::{BindError, bind};
+pub use listener::{BindError, bind, check};

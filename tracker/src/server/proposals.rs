@@ -1,78 +1,170 @@
-//! The seam where replication stands: commands go in, outcomes come out later, in order.
+//! The seam where replication stands: commands go in, outcomes come out later.
 //!
-//! Invariant: this is the only place that applies a command, and every command applied is shown to the leases. For now the
-//! one machine is here and in memory, so an outcome is ready as soon as it is asked for; callers must not rely on that.
+//! Invariants: this is the only place that proposes a command, and every command that was applied is shown to the leases, in the
+//! order of the log. Queries read a view that is at least as new as the last outcome handed out, so whoever was answered
+//! sees what was answered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::state::command::Command;
+use mio::Waker;
+
+use crate::replica::{Answer, Fault, Replica, Unproposed, View};
+use crate::state::command::{Action, Command};
 use crate::state::lease::Leases;
-use crate::state::machine::Machine;
-use crate::state::memory::MemoryTables;
-use crate::state::outcome::{Outcome, Refusal};
 use crate::state::queries::Queries;
 
+use super::limits::OUTCOMES_WAITING;
 use super::slots::ConnectionToken;
 
 /// What came of a command.
 pub(super) struct Decided {
     /// The connection whose request it was.
     pub(super) whose: ConnectionToken,
-    /// What the machine decided.
-    pub(super) outcome: Result<Outcome, Refusal>,
+    /// What the machine decided, or why it was not asked.
+    pub(super) outcome: Result<Answer, Unproposed>,
+}
+
+/// A command on its way.
+struct Underway {
+    /// The connection that waits for it, if any does.
+    whose: Option<ConnectionToken>,
+    /// The command, where the leases have to see it.
+    seen: Option<Command>,
 }
 
 /// The replicated state, and the leader's memory beside it.
 pub(super) struct Proposals {
-    machine: Machine<MemoryTables>,
+    replica: Replica,
+    view: View,
+    /// Which opening of the log the view is of.
+    generation: u64,
     /// Who is online and who holds what so far.
     pub(super) leases: Leases,
-    decided: VecDeque<Decided>,
+    /// Commands on their way, by the order of their proposals.
+    underway: BTreeMap<u64, Underway>,
+    proposed: u64,
+    outcomes: Receiver<(u64, Result<Answer, Unproposed>)>,
+    finished: SyncSender<(u64, Result<Answer, Unproposed>)>,
+    waker: Arc<Waker>,
+    /// Refused at once.
+    refused: VecDeque<Decided>,
 }
 
 impl Proposals {
-    /// An empty state, led from `now_ms` on.
-    pub(super) fn new(now_ms: u64) -> Proposals {
-        Proposals {
-            machine: Machine::new(MemoryTables::default()),
+    /// The state of a replica, led from `now_ms` on. The waker wakes the loop when an outcome has come.
+    ///
+    /// # Errors
+    /// [`Fault`] when the tables cannot be read.
+    pub(super) fn new(replica: Replica, waker: Arc<Waker>, now_ms: u64) -> Result<Proposals, Fault> {
+        let (finished, outcomes) = sync_channel(OUTCOMES_WAITING);
+        Ok(Proposals {
+            view: replica.view()?,
+            generation: replica.generation(),
+            replica,
             leases: Leases::new(now_ms),
-            decided: VecDeque::new(),
-        }
+            underway: BTreeMap::new(),
+            proposed: 0,
+            outcomes,
+            finished,
+            waker,
+            refused: VecDeque::new(),
+        })
     }
 
-    /// Questions to the state as it is applied here.
+    /// Changes with the leader, and with each opening of the log.
+    pub(super) fn epoch(&self) -> u64 {
+        self.replica.epoch()
+    }
+
+    /// Questions to the state as it was applied last.
     pub(super) fn queries(&self) -> Queries<'_> {
-        self.machine.queries()
+        Queries::new(&self.view)
     }
 
     /// The state and the leases side by side, for answers that take both.
     pub(super) fn both(&mut self) -> (Queries<'_>, &mut Leases) {
-        (self.machine.queries(), &mut self.leases)
+        (Queries::new(&self.view), &mut self.leases)
+    }
+
+    /// Whether everything that was asked since the last call could be read; else the answers found with it are worth nothing.
+    pub(super) fn were_read(&mut self) -> bool {
+        match self.view.check() {
+            Ok(()) => true,
+            Err(fault) => {
+                tracing::error!(%fault, "the state cannot be read");
+                self.refresh();
+                false
+            }
+        }
     }
 
     /// Proposes a command for a connection's request; the outcome comes by [`Proposals::next_decided`].
-    pub(super) fn propose(&mut self, whose: ConnectionToken, command: &Command) {
-        let outcome = self.decide(command);
-        self.decided.push_back(Decided { whose, outcome });
+    pub(super) fn propose(&mut self, whose: ConnectionToken, command: Command) {
+        if let Err(why) = self.send(Some(whose), command) {
+            self.refused.push_back(Decided { whose, outcome: Err(why) });
+        }
     }
 
     /// Proposes a command that nobody waits for.
-    pub(super) fn propose_unasked(&mut self, command: &Command) {
-        if let Err(refusal) = self.decide(command) {
-            tracing::warn!(%refusal, "the state refused housekeeping");
+    pub(super) fn propose_unasked(&mut self, command: Command) {
+        if let Err(why) = self.send(None, command) {
+            tracing::warn!(%why, "housekeeping was not proposed");
         }
     }
 
-    /// The next outcome, in the order of the proposals.
+    /// The next outcome that somebody waits for.
     pub(super) fn next_decided(&mut self) -> Option<Decided> {
-        self.decided.pop_front()
+        if let Some(refused) = self.refused.pop_front() {
+            return Some(refused);
+        }
+        if self.generation != self.replica.generation() {
+            self.refresh();
+        }
+        while let Ok((number, outcome)) = self.outcomes.try_recv() {
+            // The outcome came after the change was applied, so a view taken now shows it.
+            self.refresh();
+            let Some(underway) = self.underway.remove(&number) else { continue };
+            if let (Some(command), Ok(Ok(outcome))) = (&underway.seen, &outcome) {
+                self.leases.follow(command, outcome);
+            }
+            match underway.whose {
+                Some(whose) => return Some(Decided { whose, outcome }),
+                None => match outcome {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(refusal)) => tracing::warn!(%refusal, "the state refused housekeeping"),
+                    Err(why) => tracing::warn!(%why, "housekeeping was not carried out"),
+                },
+            }
+        }
+        None
     }
 
-    fn decide(&mut self, command: &Command) -> Result<Outcome, Refusal> {
-        let outcome = self.machine.apply(command);
-        if let Ok(outcome) = &outcome {
-            self.leases.follow(command, outcome);
+    fn send(&mut self, whose: Option<ConnectionToken>, command: Command) -> Result<(), Unproposed> {
+        let number = self.proposed;
+        let seen = (!matches!(command.action, Action::UploadPart { .. })).then(|| command.clone());
+        let (finished, waker) = (self.finished.clone(), Arc::clone(&self.waker));
+        self.replica.propose(command, move |outcome| {
+            // There is room for all that can be under way; the loop is gone only when the tracker ends.
+            if finished.try_send((number, outcome)).is_ok()
+                && let Err(error) = waker.wake()
+            {
+                tracing::error!(%error, "the loop cannot be woken");
+            }
+        })?;
+        self.proposed += 1;
+        self.underway.insert(number, Underway { whose, seen });
+        Ok(())
+    }
+
+    fn refresh(&mut self) {
+        match self.replica.view() {
+            Ok(view) => {
+                self.generation = self.replica.generation();
+                self.view = view;
+            }
+            Err(fault) => tracing::warn!(%fault, "the state cannot be read at the moment"),
         }
-        outcome
     }
 }

@@ -73,7 +73,7 @@ impl Server {
             },
             Step::Propose(change, next) => {
                 self.set_stage(token, Stage::Deciding(next));
-                self.service.proposals().propose(token, &change);
+                self.service.proposals().propose(token, *change);
             }
         }
     }
@@ -95,8 +95,13 @@ impl Server {
             let token = decided.whose;
             let Some(Stage::Deciding(next)) = self.take_stage(token) else { continue };
             let Some(connection) = self.connections.get_mut(token) else { continue };
-            let step = next(&mut self.service, &mut connection.caller, decided.outcome, now);
-            self.take_step(token, step, now);
+            match decided.outcome {
+                Ok(outcome) => {
+                    let step = next(&mut self.service, &mut connection.caller, outcome, now);
+                    self.take_step(token, step, now);
+                }
+                Err(why) => self.reply(token, Err(dispatch::unproposed(&why)), now),
+            }
             self.ready.insert(token);
         }
     }
@@ -135,7 +140,10 @@ impl Server {
         }
     }
 
-    fn reply(&mut self, token: ConnectionToken, result: Reply, now: Now) {
+    fn reply(&mut self, token: ConnectionToken, mut result: Reply, now: Now) {
+        if !self.service.proposals().were_read() {
+            result = Err(dispatch::unread());
+        }
         let epoch = self.service.epoch();
         let Some(work) = self.connections.get_mut(token).and_then(|connection| connection.work.as_mut())
         else {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::form;
 use super::id::{Actor, FileKey, GroupId, RequestId, SessionId, UploadId, UserId};
-use super::limits::MANIFEST_ROW_PIECES;
+pub use super::limits::MANIFEST_ROW_PIECES;
 use super::node::Holder;
 
 /// One change, as it stands in the log.

@@ -23,6 +23,7 @@ fn exit_of(code: FailureCode) -> Exit {
         FailureCode::TooLarge
         | FailureCode::Timeout
         | FailureCode::Busy
+        | FailureCode::Unavailable
         | FailureCode::Internal
         | FailureCode::Other => Exit::Other,
     }
@@ -36,7 +37,9 @@ fn advice(code: FailureCode) -> Option<&'static str> {
         FailureCode::NotAllowed => "ask the group's owner (`list_groups` shows who that is)",
         FailureCode::NotFound => "`list_groups` and `list_files <group_id>` show what there is",
         FailureCode::AlreadyExists | FailureCode::OtherContent => "choose another name",
-        FailureCode::Busy | FailureCode::NoLeader | FailureCode::Timeout => "try again in a moment",
+        FailureCode::Busy | FailureCode::NoLeader | FailureCode::Timeout | FailureCode::Unavailable => {
+            "try again in a moment"
+        }
         FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => {
             "client and tracker are of different versions: bring both to the same"
         }

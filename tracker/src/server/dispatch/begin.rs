@@ -60,6 +60,9 @@ impl Service {
             Command::UploadFile { group, manifest, peer_key } => {
                 return Service::upload(asked, group, &manifest, peer_key, now);
             }
+            Command::UploadPart { group, part, peer_key } => {
+                return self.upload_part(asked, group, *part, peer_key, now);
+            }
             Command::StopShare { file } => return self.stop_share(asked, file, now),
             Command::RemoveFile { file } => return Service::remove_file(asked, file, now),
             Command::UpdatePieces { file, gained } => return self.update_pieces(asked, file, &gained, now),

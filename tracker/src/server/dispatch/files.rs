@@ -6,6 +6,7 @@ use engine::proto::manifest::{FileName, FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 
 use crate::api::answers::{Answer, FileEntry, FilesAnswer};
+use crate::api::parts::UploadPart;
 use crate::state::command::{Action, Command as Change, ManifestEnd, ManifestPart};
 use crate::state::id::{Actor, RequestId, UploadId};
 use crate::state::id::{FileKey, GroupId};
@@ -23,13 +24,13 @@ struct Upload {
     request_id: Option<RequestId>,
     file: FileKey,
     node: Holder,
-    /// The name under which parts are kept; `None` when there is only one.
+    /// The name under which parts are kept; `None` when there is only one, which ends the upload.
     id: Option<UploadId>,
     /// Index of the next part's first piece.
     first: u32,
     parts: VecDeque<ManifestPart>,
-    length: Option<u64>,
-    proof: FileProof,
+    /// What the last part says about the whole; `None` where the client sends that later.
+    end: Option<(Option<u64>, FileProof)>,
 }
 
 impl Service {
@@ -57,8 +58,33 @@ impl Service {
             id,
             first: 0,
             parts,
-            length: manifest.length_known().then(|| manifest.geometry().length()),
-            proof: manifest.proof(),
+            end: Some((manifest.length_known().then(|| manifest.geometry().length()), manifest.proof())),
+        };
+        upload.next_part(now)
+    }
+
+    /// One message of an upload that its client sends in parts.
+    pub(super) fn upload_part(
+        &self,
+        asked: &Asked,
+        group: GroupId,
+        part: UploadPart,
+        peer_key: Option<PeerKey>,
+        now: Now,
+    ) -> Step {
+        let node = match self.member_view(asked, &group).and_then(|_| asked.sharing_node(peer_key)) {
+            Ok(node) => node,
+            Err(failure) => return Step::done(Err(failure)),
+        };
+        let upload = Upload {
+            actor: asked.actor.clone(),
+            request_id: asked.request_id,
+            file: FileKey { group, name: part.name },
+            node,
+            id: Some(part.upload),
+            first: part.first.0,
+            parts: VecDeque::from(ManifestPart::split(&part.digests, part.chain.as_deref())),
+            end: part.end.map(|end| (end.length, FileProof::Whole(end.whole))),
         };
         upload.next_part(now)
     }
@@ -129,22 +155,30 @@ impl Service {
 }
 
 impl Upload {
-    /// Proposes the next part; the last one lists the file.
+    /// Proposes the next part; the file's last one lists it.
     fn next_part(mut self, now: Now) -> Step {
-        let part = self.parts.pop_front().unwrap_or_default();
-        if let (Some(id), false) = (&self.id, self.parts.is_empty()) {
-            let action = Action::UploadPart { upload: id.clone(), first: self.first, part };
-            let change = Change::by(self.actor.clone(), now.unix_s, None, action);
-            self.first += MANIFEST_ROW_PIECES;
-            return Step::Propose(
-                Box::new(change),
-                Box::new(move |_, _, decision, now| match decision {
-                    Ok(_) => self.next_part(now),
-                    Err(refusal) => Step::done(Err(replies::refused(&refusal))),
-                }),
-            );
-        }
-        let Upload { actor, request_id, file, node, id, first, length, proof, .. } = self;
+        let Some(part) = self.parts.pop_front() else {
+            let Upload { file, first, .. } = self;
+            return Step::done(replies::done(format!("the next part of {file} begins at piece {first}")));
+        };
+        let ends_here = if self.parts.is_empty() { self.end } else { None };
+        let (length, proof) = match (&self.id, ends_here) {
+            (Some(id), None) => {
+                let action = Action::UploadPart { upload: id.clone(), first: self.first, part };
+                let change = Change::by(self.actor.clone(), now.unix_s, None, action);
+                self.first += MANIFEST_ROW_PIECES;
+                return Step::Propose(
+                    Box::new(change),
+                    Box::new(move |_, _, decision, now| match decision {
+                        Ok(_) => self.next_part(now),
+                        Err(refusal) => Step::done(Err(replies::refused(&refusal))),
+                    }),
+                );
+            }
+            (_, Some(end)) => end,
+            (None, None) => unreachable!("without a name there is one part, and it ends the upload"),
+        };
+        let Upload { actor, request_id, file, node, id, first, .. } = self;
         let manifest = ManifestEnd { upload: id, first, part, length, proof };
         let action = Action::Upload { file: file.clone(), manifest, node };
         Step::Propose(

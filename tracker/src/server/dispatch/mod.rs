@@ -22,5 +22,5 @@ mod replies;
 mod service;
 mod swarms;
 
-pub(super) use replies::{Reply, busy, internal};
+pub(super) use replies::{Reply, busy, internal, unproposed, unread};
 pub(super) use service::{Caller, Decision, Next, Service, Step};

@@ -3,6 +3,7 @@
 use crate::api::answers::Answer;
 use crate::api::failure::{Failure, FailureCode};
 use crate::api::response::Success;
+use crate::replica::Unproposed;
 use crate::state::id::{FileKey, GroupId};
 use crate::state::outcome::{Outcome, Refusal};
 
@@ -42,6 +43,32 @@ pub(in crate::server) fn busy() -> Failure {
 /// The tracker is at fault; the log says how.
 pub(in crate::server) fn internal() -> Failure {
     Failure::new(FailureCode::Internal, "the tracker failed to carry this out; its log says why")
+}
+
+/// The log did not take the command.
+pub(in crate::server) fn unproposed(why: &Unproposed) -> Failure {
+    let (code, fix) = match why {
+        Unproposed::TooLarge { .. } => (FailureCode::TooLarge, "the same in smaller parts"),
+        Unproposed::Busy => (FailureCode::Busy, "the same again in a few seconds"),
+        Unproposed::Full { .. } => {
+            (FailureCode::Unavailable, "the same again when the tracker's operator has freed some space")
+        }
+        Unproposed::NoLeader => (FailureCode::NoLeader, "the same again in a few seconds"),
+        Unproposed::Unavailable(_) | Unproposed::Unknown(_) => (
+            FailureCode::Unavailable,
+            "the same again in a few seconds; if it stays, the tracker's log says why",
+        ),
+    };
+    Failure::new(code, why.to_string()).with_fix(fix)
+}
+
+/// The state could not be read.
+pub(in crate::server) fn unread() -> Failure {
+    Failure::new(
+        FailureCode::Unavailable,
+        "the tracker cannot read its state at the moment; its log says why",
+    )
+    .with_fix("the same again in a few seconds")
 }
 
 /// No such group.

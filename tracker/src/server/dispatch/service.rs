@@ -106,18 +106,17 @@ pub(in crate::server) struct Service {
     pub(super) keys: Keys,
     pub(super) throttle: Throttle,
     pub(super) own: SocketAddr,
-    epoch: u64,
 }
 
 impl Service {
-    /// A lone tracker that answers at `own`, leading since `now`.
-    pub(in crate::server) fn new(keys: Keys, own: SocketAddr, epoch: u64, now: Now) -> Service {
-        Service { proposals: Proposals::new(now.ms), keys, throttle: Throttle::default(), own, epoch }
+    /// A lone tracker that answers at `own`.
+    pub(in crate::server) fn new(keys: Keys, own: SocketAddr, proposals: Proposals) -> Service {
+        Service { proposals, keys, throttle: Throttle::default(), own }
     }
 
     /// Changes with the leader; stands in every answer.
     pub(in crate::server) fn epoch(&self) -> u64 {
-        self.epoch
+        self.proposals.epoch()
     }
 
     /// The state.
@@ -128,7 +127,7 @@ impl Service {
     /// Forgets what is long past. To be called now and then.
     pub(in crate::server) fn sweep(&mut self, now: Now) {
         self.proposals.leases.sweep(now.ms);
-        self.proposals.propose_unasked(&Change::anonymous(now.unix_s, Action::Expire));
+        self.proposals.propose_unasked(Change::anonymous(now.unix_s, Action::Expire));
         self.throttle.sweep(now.ms);
     }
 

@@ -1,0 +1,147 @@
+//! `cluster.key`: the secret from which the trackers' signing keys are derived, and the cluster's id.
+//!
+//! A text file of three lines: what it is, the secret in hex, the id in hex. Invariants: its mode is 0600; it appears under its
+//! name only when it is whole and synced, and never over another; the secret goes nowhere else.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::fault::Fault;
+
+/// The file's name in the data root.
+pub const KEY_FILE: &str = "cluster.key";
+
+const FIRST_LINE: &str = "shoal cluster key 1";
+
+/// Bytes of the cluster's id.
+const ID_BYTES: usize = 16;
+
+/// A cluster's secret and id.
+pub struct ClusterKey {
+    /// The root of all derived keys.
+    pub root: Zeroizing<[u8; 32]>,
+    /// The cluster's id, in hex. It is no secret.
+    pub cluster: String,
+}
+
+impl fmt::Debug for ClusterKey {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "ClusterKey({})", self.cluster)
+    }
+}
+
+impl ClusterKey {
+    /// Draws a new one and writes it into a data root.
+    ///
+    /// # Errors
+    /// [`Fault`]; in particular when there is one.
+    pub fn create(root_dir: &Path) -> Result<ClusterKey, Fault> {
+        let path = root_dir.join(KEY_FILE);
+        let mut root = Zeroizing::new([0; 32]);
+        let mut id = [0; ID_BYTES];
+        getrandom::fill(root.as_mut())
+            .and_then(|()| getrandom::fill(&mut id))
+            .map_err(|error| Fault::io(&path, "draw a key", io::Error::other(error)))?;
+        let key = ClusterKey { root, cluster: hex(&id) };
+        let text = Zeroizing::new(format!("{FIRST_LINE}\n{}\n{}\n", hex(key.root.as_ref()), key.cluster));
+        let fresh = root_dir.join(format!("{KEY_FILE}.new"));
+        let write = || -> io::Result<()> {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            // A link, unlike a rename, never replaces a key that is there.
+            fs::hard_link(&fresh, &path)?;
+            fs::remove_file(&fresh)?;
+            File::open(root_dir)?.sync_all()
+        };
+        write().map_err(|error| Fault::io(&path, "write the key", error))?;
+        Ok(key)
+    }
+
+    /// Reads the one of a data root; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Fault`] when it cannot be read or is no key.
+    pub fn read(root_dir: &Path) -> Result<Option<ClusterKey>, Fault> {
+        let path = root_dir.join(KEY_FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Fault::io(&path, "read the key", error)),
+        };
+        match fs::metadata(&path).map(|known| known.permissions().mode()) {
+            Ok(mode) if mode & 0o077 != 0 => {
+                tracing::warn!(path = %path.display(), "others can read the cluster's key: chmod 600 it");
+            }
+            _ => {}
+        }
+        parse(&text).map(Some).ok_or_else(|| Fault::Damaged {
+            path,
+            offset: None,
+            what: "it is no cluster key".to_owned(),
+        })
+    }
+}
+
+fn parse(text: &str) -> Option<ClusterKey> {
+    let mut lines = text.lines();
+    if lines.next()? != FIRST_LINE {
+        return None;
+    }
+    let root = Zeroizing::new(unhex::<32>(lines.next()?)?);
+    let id = unhex::<ID_BYTES>(lines.next()?)?;
+    Some(ClusterKey { root, cluster: hex(&id) })
+}
+
+/// Bytes as lower-case hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || !text.is_ascii() {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_was_written_by_its_owner_alone_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(ClusterKey::read(dir.path()).unwrap().is_none());
+        let key = ClusterKey::create(dir.path()).unwrap();
+        let read = ClusterKey::read(dir.path()).unwrap().unwrap();
+        assert_eq!((read.root.as_ref(), &read.cluster), (key.root.as_ref(), &key.cluster));
+        let mode = fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(ClusterKey::create(dir.path()).is_err());
+        let again = ClusterKey::read(dir.path()).unwrap().unwrap();
+        assert_eq!(again.cluster, key.cluster);
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = ClusterKey::create(dir.path()).unwrap();
+        let good = fs::read_to_string(dir.path().join(KEY_FILE)).unwrap();
+        for bad in [&good[..60], &good.replace("key 1", "key 2"), &good.replace(&key.cluster, "xyz"), ""] {
+            fs::write(dir.path().join(KEY_FILE), bad).unwrap();
+            assert!(matches!(ClusterKey::read(dir.path()), Err(Fault::Damaged { .. })), "{bad:?}");
+        }
+    }
+}

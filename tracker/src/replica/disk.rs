@@ -1,0 +1,136 @@
+//! The log's file as the database sees it: positioned reads and writes, one lock, and counters.
+//!
+//! Invariants: one process has the file at a time, until the database closes it; every sync that the database asks for reaches
+//! the file, and is counted.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::StorageBackend;
+
+use super::fault::Fault;
+
+/// What the log did so far. Shared between its threads; each value only grows.
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    /// Syncs that reached the file.
+    pub(super) fsyncs: AtomicU64,
+    /// Entries appended.
+    pub(super) entries: AtomicU64,
+    /// Commands applied.
+    pub(super) commands: AtomicU64,
+    /// Where the file was read last, in bytes.
+    last_read: AtomicU64,
+}
+
+impl Gauges {
+    /// Where the file was read last: beside an error, the place of the damage.
+    pub(super) fn last_read(&self) -> u64 {
+        self.last_read.load(Ordering::Relaxed)
+    }
+}
+
+/// A file, locked.
+#[derive(Debug)]
+pub(super) struct Disk {
+    file: File,
+}
+
+impl Disk {
+    /// Opens a file and takes its lock. A new one is for its owner alone: it will hold passwords' hashes.
+    ///
+    /// # Errors
+    /// [`Fault::InUse`] when another process has it, [`Fault::Io`] else.
+    pub(super) fn open(path: &Path, create: bool) -> Result<Disk, Fault> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(create)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| Fault::io(path, "open the log", source))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Disk { file }),
+            Err(TryLockError::WouldBlock) => Err(Fault::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(Fault::io(path, "lock the log", source)),
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.unlock()
+    }
+}
+
+/// Any storage, with its syncs counted and its last read remembered.
+pub(super) struct Counted<B> {
+    inner: B,
+    gauges: Arc<Gauges>,
+}
+
+impl<B> Counted<B> {
+    pub(super) fn new(inner: B, gauges: Arc<Gauges>) -> Counted<B> {
+        Counted { inner, gauges }
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for Counted<B> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(to)
+    }
+}
+
+impl<B: StorageBackend> StorageBackend for Counted<B> {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.gauges.last_read.store(offset, Ordering::Relaxed);
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.inner.sync_data()?;
+        self.gauges.fsyncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.inner.write(offset, bytes)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
+}

@@ -1,0 +1,208 @@
+//! Founding: whether this tracker may begin a log, goes on with one, or has to leave it to its operator.
+//!
+//! Pure: the evidence comes in, a decision goes out. Invariant: two logs never begin for one cluster. So only the first line of the cluster
+//! file founds, only where neither key nor log is, and only when nobody answers on the other lines.
+
+use std::net::SocketAddr;
+
+/// What is known before the log is opened.
+#[derive(Clone, Debug)]
+pub struct Evidence<'a> {
+    /// Whether this tracker has the cluster file's first line.
+    pub is_first_line: bool,
+    /// Whether `cluster.key` is there.
+    pub has_key: bool,
+    /// What of a log is there.
+    pub log: Log,
+    /// What answered on the other lines; asked only when it matters.
+    pub others: &'a [(SocketAddr, Answered)],
+    /// Whether the operator said `--found`: lines that do not answer count as free.
+    pub found_anyway: bool,
+    /// Whether the operator said `--rejoin`.
+    pub rejoin: bool,
+}
+
+/// What of a log is in the tracker's directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// Nothing.
+    None,
+    /// A log without an entry: a founding that did not come to its end.
+    Unfinished,
+    /// A log.
+    Whole,
+}
+
+/// What an address said to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// It refused the connection: nobody is there.
+    Refused,
+    /// Nothing in time: somebody may be there.
+    Nothing,
+    /// It is a tracker.
+    Tracker,
+    /// It is something else.
+    Stranger,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Open the log that is there.
+    Resume,
+    /// Begin a log, with the key that is there or with a new one.
+    Found,
+    /// Ask these again: they may be trackers.
+    Wait(Vec<SocketAddr>),
+    /// Leave everything as it is.
+    Refuse(Refusal),
+}
+
+/// Why a tracker does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A key without a log: the disk was lost, or the directory is another.
+    #[error(
+        "there is a cluster.key but no log: it was lost, or lies elsewhere. Put its directory back from a backup, or name \
+         the right --data; if other trackers of the cluster run, --rejoin"
+    )]
+    LogLost,
+    /// A log without a key.
+    #[error(
+        "there is a log but no cluster.key beside it: copy cluster.key back; the log cannot be used without it"
+    )]
+    KeyLost,
+    /// Somebody leads this cluster already, or could.
+    #[error(
+        "a tracker answers at {0}, so the cluster is founded: copy its cluster.key into --data, then start with --rejoin"
+    )]
+    Founded(SocketAddr),
+    /// Not the first line.
+    #[error(
+        "only the first line of the cluster file founds a cluster, and this version runs clusters of one tracker: serve \
+         the first line, or name a file whose first line is this tracker's"
+    )]
+    NotFirst,
+    /// `--rejoin`, but there is nobody to rejoin.
+    #[error(
+        "--rejoin: this version runs clusters of one tracker, so nobody else has the log; put it back from a backup"
+    )]
+    NobodyToRejoin,
+}
+
+/// Whether the others have to be asked before [`decide`] can.
+#[must_use]
+pub fn asks_others(evidence: &Evidence<'_>) -> bool {
+    may_found(evidence).is_ok_and(|found| found)
+}
+
+/// What to do on this evidence.
+#[must_use]
+pub fn decide(evidence: &Evidence<'_>) -> Decision {
+    match may_found(evidence) {
+        Err(refusal) => Decision::Refuse(refusal),
+        Ok(false) => Decision::Resume,
+        Ok(true) => found(evidence),
+    }
+}
+
+/// Whether a log begins here, as far as what lies here says; `false` when one is there.
+fn may_found(evidence: &Evidence<'_>) -> Result<bool, Refusal> {
+    match (evidence.log, evidence.has_key) {
+        (Log::Whole, true) => Ok(false),
+        (Log::Whole, false) => Err(Refusal::KeyLost),
+        (Log::None | Log::Unfinished, _) if evidence.rejoin => Err(Refusal::NobodyToRejoin),
+        (Log::None, true) if evidence.is_first_line => Err(Refusal::LogLost),
+        (Log::None | Log::Unfinished, _) if !evidence.is_first_line => Err(Refusal::NotFirst),
+        (Log::None | Log::Unfinished, _) => Ok(true),
+    }
+}
+
+fn found(evidence: &Evidence<'_>) -> Decision {
+    let those = |wanted: Answered| {
+        evidence.others.iter().filter(move |(_, answered)| *answered == wanted).map(|(address, _)| *address)
+    };
+    if let Some(tracker) = those(Answered::Tracker).next() {
+        return Decision::Refuse(Refusal::Founded(tracker));
+    }
+    let silent: Vec<SocketAddr> = those(Answered::Nothing).collect();
+    if silent.is_empty() || evidence.found_anyway { Decision::Found } else { Decision::Wait(silent) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn fresh(others: &[(SocketAddr, Answered)]) -> Evidence<'_> {
+        Evidence {
+            is_first_line: true,
+            has_key: false,
+            log: Log::None,
+            others,
+            found_anyway: false,
+            rejoin: false,
+        }
+    }
+
+    #[test]
+    fn the_first_line_founds_when_every_other_refuses_or_is_a_stranger() {
+        let others = [(at(1), Answered::Refused), (at(2), Answered::Stranger)];
+        assert_eq!(decide(&fresh(&others)), Decision::Found);
+        assert_eq!(decide(&fresh(&[])), Decision::Found);
+    }
+
+    #[test]
+    fn one_that_does_not_answer_is_waited_for_until_the_operator_says_otherwise() {
+        let others = [(at(1), Answered::Refused), (at(2), Answered::Nothing)];
+        assert_eq!(decide(&fresh(&others)), Decision::Wait(vec![at(2)]));
+        assert_eq!(decide(&Evidence { found_anyway: true, ..fresh(&others) }), Decision::Found);
+    }
+
+    #[test]
+    fn a_running_tracker_is_never_founded_against() {
+        let others = [(at(1), Answered::Tracker), (at(2), Answered::Nothing)];
+        for found_anyway in [false, true] {
+            let decision = decide(&Evidence { found_anyway, ..fresh(&others) });
+            assert_eq!(decision, Decision::Refuse(Refusal::Founded(at(1))));
+        }
+    }
+
+    #[test]
+    fn an_unfinished_founding_starts_over_with_or_without_its_key() {
+        for has_key in [false, true] {
+            assert_eq!(decide(&Evidence { has_key, log: Log::Unfinished, ..fresh(&[]) }), Decision::Found);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_log_begins_only_where_none_can_have_been(
+            is_first_line: bool, has_key: bool, found_anyway: bool, rejoin: bool, which in 0..3_usize,
+            answers in proptest::collection::vec(0..4_usize, 0..3),
+        ) {
+            let log = [Log::None, Log::Unfinished, Log::Whole][which];
+            let kinds = [Answered::Refused, Answered::Nothing, Answered::Tracker, Answered::Stranger];
+            let others: Vec<_> = answers.iter().map(|kind| (at(9), kinds[*kind])).collect();
+            let evidence = Evidence { is_first_line, has_key, log, others: &others, found_anyway, rejoin };
+            match decide(&evidence) {
+                Decision::Found => {
+                    prop_assert!(is_first_line && !rejoin && log != Log::Whole);
+                    prop_assert!(!has_key || log == Log::Unfinished);
+                    prop_assert!(others.iter().all(|(_, answered)| *answered != Answered::Tracker));
+                }
+                Decision::Resume => prop_assert!(log == Log::Whole && has_key),
+                Decision::Wait(silent) => prop_assert!(!silent.is_empty() && !found_anyway),
+                Decision::Refuse(_) => {}
+            }
+            let asks = asks_others(&evidence);
+            prop_assert_eq!(asks, log != Log::Whole && !matches!(decide(&Evidence { others: &[], ..evidence }), Decision::Refuse(_)));
+        }
+    }
+}

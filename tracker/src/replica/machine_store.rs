@@ -1,0 +1,155 @@
+//! The state machine in the log's file: entries are applied to the tables, many in one transaction.
+//!
+//! Invariants: rows, and which entry was applied last, change together. Applying is lazy: the entries are durable already, and what
+//! a crash takes back is applied again. Since each append syncs what was applied before it, at most the entries of the last append
+//! are applied twice, and the second time is the first as far as the file knows.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use openraft::storage::RaftStateMachine;
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+
+use crate::state::machine::Machine;
+
+use super::fault::Fault;
+use super::kinds::{
+    Answers, Entry, Kinds, LogId, Membership, SnapshotMeta, StorageError, parse_entry, reading, writing,
+};
+use super::log_store::on_a_thread;
+use super::snapshot::Snapshot;
+use super::store::{Flush, LOG, Store, get_meta, meta, meta_of, put_meta};
+use super::tables::Rows;
+
+/// The state machine in a store.
+#[derive(Clone, Debug)]
+pub struct MachineStore {
+    store: Arc<Store>,
+}
+
+/// The last entry applied, and the membership then.
+pub(super) type Applied = (Option<LogId>, Membership);
+
+impl MachineStore {
+    /// The state machine of a store.
+    #[must_use]
+    pub fn new(store: Arc<Store>) -> MachineStore {
+        MachineStore { store }
+    }
+
+    fn apply_all(store: &Store, entries: Vec<Entry>) -> Result<Vec<Answers>, Fault> {
+        let answers = store.write(Flush::Lazy, |change| {
+            let (mut last, mut membership): Applied = get_meta(change, meta::APPLIED)?.unwrap_or_default();
+            let mut machine = Machine::new(Rows::of(change)?);
+            let mut all = Vec::with_capacity(entries.len());
+            for entry in entries {
+                last = Some(entry.log_id);
+                let mut answers = Vec::new();
+                match entry.payload {
+                    EntryPayload::Blank => {}
+                    EntryPayload::Normal(batch) => {
+                        answers.extend(batch.commands.iter().map(|command| machine.apply(command)));
+                    }
+                    EntryPayload::Membership(new) => membership = Membership::new(last, new),
+                }
+                all.push(Answers(answers));
+            }
+            machine.tables().check()?;
+            drop(machine);
+            put_meta(change, meta::APPLIED, &(last, membership))?;
+            Ok(all)
+        })?;
+        let commands = answers.iter().map(|answers| answers.0.len() as u64).sum();
+        store.gauges().commands.fetch_add(commands, Ordering::Relaxed);
+        Ok(answers)
+    }
+
+    /// Applies every entry of the log that is not applied yet. For a log that is looked at, in a cluster of one: whatever
+    /// is in it counts as committed.
+    pub(super) fn catch_up(&self) -> Result<(), Fault> {
+        let applied: Option<Applied> = self.store.read(|view| meta_of(view, meta::APPLIED))?;
+        let next = applied.and_then(|(last, _)| last).map_or(0, |last| last.index + 1);
+        let entries = self.store.read(|view| {
+            let log = view.open_table(LOG)?;
+            log.range(next..)?.map(|row| parse_entry(row?.1.value())).collect()
+        })?;
+        MachineStore::apply_all(&self.store, entries).map(drop)
+    }
+
+    /// The tables as they are, as a snapshot.
+    fn snapshot(&self) -> Result<openraft::Snapshot<Kinds>, Fault> {
+        let view = self.store.begin_read()?;
+        let (last_log_id, last_membership): Applied =
+            meta_of(&view, meta::APPLIED).map_err(|trouble| self.store.fault(trouble))?.unwrap_or_default();
+        let snapshot_id = last_log_id.map_or_else(|| "empty".to_owned(), |last| last.to_string());
+        let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id };
+        Ok(openraft::Snapshot { meta, snapshot: Box::new(Snapshot::of_tables(view)) })
+    }
+}
+
+impl RaftSnapshotBuilder<Kinds> for MachineStore {
+    /// Notes that there is a snapshot. It is written nowhere: the tables are it, and the log before it may go.
+    async fn build_snapshot(&mut self) -> Result<openraft::Snapshot<Kinds>, StorageError> {
+        let store = Arc::clone(&self.store);
+        on_a_thread(&self.store, move || {
+            store.write(Flush::Lazy, |change| put_meta(change, meta::SNAPSHOT, &true))
+        })
+        .await
+        .map_err(|fault| writing(&fault))?;
+        self.snapshot().map_err(|fault| reading(&fault))
+    }
+}
+
+impl RaftStateMachine<Kinds> for MachineStore {
+    type SnapshotBuilder = MachineStore;
+
+    async fn applied_state(&mut self) -> Result<Applied, StorageError> {
+        let applied =
+            self.store.read(|view| meta_of(view, meta::APPLIED)).map_err(|fault| reading(&fault))?;
+        Ok(applied.unwrap_or_default())
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Answers>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let store = Arc::clone(&self.store);
+        on_a_thread(&self.store, move || MachineStore::apply_all(&store, entries))
+            .await
+            .map_err(|fault| writing(&fault))
+    }
+
+    async fn get_snapshot_builder(&mut self) -> MachineStore {
+        self.clone()
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Snapshot>, StorageError> {
+        Ok(Box::new(Snapshot::none()))
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<Snapshot>,
+    ) -> Result<(), StorageError> {
+        let store = Arc::clone(&self.store);
+        let applied: Applied = (meta.last_log_id, meta.last_membership.clone());
+        on_a_thread(&self.store, move || {
+            store.write(Flush::Durable, |change| {
+                snapshot.replace_rows(change)?;
+                put_meta(change, meta::SNAPSHOT, &true)?;
+                put_meta(change, meta::APPLIED, &applied)
+            })
+        })
+        .await
+        .map_err(|fault| writing(&fault))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<openraft::Snapshot<Kinds>>, StorageError> {
+        let noted =
+            self.store.read(|view| meta_of::<bool>(view, meta::SNAPSHOT)).map_err(|fault| reading(&fault))?;
+        noted.map(|_| self.snapshot()).transpose().map_err(|fault| reading(&fault))
+    }
+}

@@ -1,0 +1,73 @@
+//! Links to the other trackers of the cluster: their place. A cluster of one has nobody to talk to.
+//!
+//! Invariant: nothing is ever said to have arrived. Every call answers that the other is unreachable, so no vote is won and no
+//! entry committed by a node that is not there.
+
+use std::future::Future;
+
+use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{BasicNode, OptionalSend};
+
+use super::kinds::{Kinds, NodeId, Vote};
+
+/// Makes links.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Network;
+
+/// A link to one other tracker.
+#[derive(Debug)]
+pub(super) struct Link {
+    address: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no link to {0}: this tracker is a cluster of one")]
+struct NoLink(String);
+
+type CallError = RPCError<NodeId, BasicNode, RaftError<NodeId>>;
+
+impl Link {
+    fn unreachable(&self) -> Unreachable {
+        Unreachable::new(&NoLink(self.address.clone()))
+    }
+}
+
+impl RaftNetworkFactory<Kinds> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, _: NodeId, node: &BasicNode) -> Link {
+        Link { address: node.addr.clone() }
+    }
+}
+
+impl RaftNetwork<Kinds> for Link {
+    async fn append_entries(
+        &mut self,
+        _: AppendEntriesRequest<Kinds>,
+        _: RPCOption,
+    ) -> Result<AppendEntriesResponse<NodeId>, CallError> {
+        Err(self.unreachable().into())
+    }
+
+    async fn vote(
+        &mut self,
+        _: VoteRequest<NodeId>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<NodeId>, CallError> {
+        Err(self.unreachable().into())
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        _: Vote,
+        _: openraft::Snapshot<Kinds>,
+        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<NodeId>, StreamingError<Kinds, Fatal<NodeId>>> {
+        Err(self.unreachable().into())
+    }
+}

@@ -1,0 +1,213 @@
+//! Snapshots: all rows of one state, streamed one at a time.
+//!
+//! The tables are the snapshot; a snapshot taken is a view of them, and costs nothing until it is sent. On its way to another tracker it
+//! is a stream: per row the lengths of key and value (u32, big-endian), then both; two lengths of u32::MAX end it, and the SHA-256 of all
+//! before follows. Invariants: no row is longer than its limit; rows are replaced only as a whole, within one change, and not
+//! at all when the stream is cut or altered.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek as _, Write};
+
+use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
+use sha2::{Digest as _, Sha256};
+
+use super::fault::Trouble;
+use super::limits::SNAPSHOT_PART_MAX_BYTES;
+use super::store::ROWS;
+
+/// In place of a row's lengths: no more rows.
+const END: u32 = u32::MAX;
+
+/// Where the rows of a snapshot are.
+pub struct Snapshot(Source);
+
+enum Source {
+    /// Nowhere yet.
+    None,
+    /// In a view of the tables.
+    Tables(ReadTransaction),
+    /// In a file, as a stream.
+    Stream(File),
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self.0 {
+            Source::None => "Snapshot(none)",
+            Source::Tables(_) => "Snapshot(tables)",
+            Source::Stream(_) => "Snapshot(stream)",
+        })
+    }
+}
+
+type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Trouble>;
+
+impl Snapshot {
+    /// One that is still to be received.
+    pub(super) fn none() -> Snapshot {
+        Snapshot(Source::None)
+    }
+
+    /// The rows of a view.
+    pub(super) fn of_tables(view: ReadTransaction) -> Snapshot {
+        Snapshot(Source::Tables(view))
+    }
+
+    /// The rows of a stream that was received into a file.
+    #[must_use]
+    pub fn of_stream(file: File) -> Snapshot {
+        Snapshot(Source::Stream(file))
+    }
+
+    /// Writes the rows as a stream; the number of rows.
+    ///
+    /// # Errors
+    /// What went wrong in reading the rows or in writing them.
+    pub fn write_to(&mut self, to: &mut impl Write) -> io::Result<u64> {
+        let mut sum = Sha256::new();
+        let mut rows = 0;
+        let mut put = |bytes: &[u8]| {
+            sum.update(bytes);
+            to.write_all(bytes)
+        };
+        let length = |part: &[u8]| {
+            u32::try_from(part.len())
+                .ok()
+                .filter(|length| *length <= SNAPSHOT_PART_MAX_BYTES)
+                .ok_or_else(|| io::Error::other(format!("a row with {} bytes in one part", part.len())))
+        };
+        self.each(&mut |key, value| {
+            put(&length(key)?.to_be_bytes())?;
+            put(&length(value)?.to_be_bytes())?;
+            put(key)?;
+            put(value)?;
+            rows += 1;
+            Ok(())
+        })
+        .map_err(io::Error::other)?;
+        put(&END.to_be_bytes())?;
+        put(&END.to_be_bytes())?;
+        to.write_all(&sum.finalize())?;
+        Ok(rows)
+    }
+
+    /// Replaces all rows by these.
+    pub(super) fn replace_rows(mut self, change: &WriteTransaction) -> Result<(), Trouble> {
+        change.delete_table(ROWS)?;
+        let mut table = change.open_table(ROWS)?;
+        self.each(&mut |key, value| {
+            table.insert(key, value)?;
+            Ok(())
+        })
+    }
+
+    /// Visits every row, in the order of keys.
+    fn each(&mut self, each: Each<'_>) -> Result<(), Trouble> {
+        match &mut self.0 {
+            Source::None => Err(Trouble::Unreadable("a snapshot that was never received".to_owned())),
+            Source::Tables(view) => {
+                for row in view.open_table(ROWS)?.iter()? {
+                    let (key, value) = row?;
+                    each(key.value(), value.value())?;
+                }
+                Ok(())
+            }
+            Source::Stream(file) => {
+                file.rewind()?;
+                read_stream(&mut BufReader::new(file), each)
+            }
+        }
+    }
+}
+
+fn read_stream(from: &mut impl Read, each: Each<'_>) -> Result<(), Trouble> {
+    let mut sum = Sha256::new();
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    loop {
+        let mut lengths = [0; 8];
+        from.read_exact(&mut lengths)?;
+        sum.update(lengths);
+        let (key_bytes, value_bytes) = split(lengths);
+        if (key_bytes, value_bytes) == (END, END) {
+            break;
+        }
+        for (part, bytes) in [(&mut key, key_bytes), (&mut value, value_bytes)] {
+            if bytes > SNAPSHOT_PART_MAX_BYTES {
+                return Err(Trouble::Unreadable(format!("a snapshot's row with {bytes} bytes in one part")));
+            }
+            part.resize(bytes as usize, 0);
+            from.read_exact(part)?;
+            sum.update(part);
+        }
+        each(&key, &value)?;
+    }
+    let mut expected = [0; 32];
+    from.read_exact(&mut expected)?;
+    if expected[..] == sum.finalize()[..] {
+        Ok(())
+    } else {
+        Err(Trouble::Unreadable("a snapshot was altered on its way".to_owned()))
+    }
+}
+
+fn split(lengths: [u8; 8]) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = lengths;
+    (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::Fault;
+    use super::super::store::{Flush, Store};
+    use super::*;
+
+    fn store(dir: &tempfile::TempDir, rows: u8) -> Store {
+        Store::create(dir.path()).unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let fill = |change: &WriteTransaction| {
+            let mut table = change.open_table(ROWS)?;
+            for row in 0..rows {
+                table.insert([1, row].as_slice(), vec![row; usize::from(row) * 300].as_slice())?;
+            }
+            Ok(())
+        };
+        store.write(Flush::Lazy, fill).unwrap();
+        store
+    }
+
+    fn rows(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        let each = |key: &[u8], value: &[u8]| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        };
+        Snapshot::of_tables(store.begin_read().unwrap()).each(&mut { each }).unwrap();
+        rows
+    }
+
+    fn install(store: &Store, stream: &[u8]) -> Result<(), Fault> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(stream).unwrap();
+        store.write(Flush::Durable, |change| Snapshot::of_stream(file).replace_rows(change))
+    }
+
+    #[test]
+    fn a_stream_carries_all_rows_or_changes_nothing() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (from, to) = (store(&dirs[0], 40), store(&dirs[1], 3));
+        let mut stream = Vec::new();
+        let count = Snapshot::of_tables(from.begin_read().unwrap()).write_to(&mut stream).unwrap();
+        assert_eq!(count, 40);
+        let before = rows(&to);
+        for cut in [0, 7, stream.len() / 2, stream.len() - 1] {
+            assert!(install(&to, &stream[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut altered = stream.clone();
+        altered[stream.len() / 2] ^= 4;
+        assert!(install(&to, &altered).is_err());
+        assert_eq!(rows(&to), before);
+        install(&to, &stream).unwrap();
+        assert_eq!(rows(&to), rows(&from));
+    }
+}

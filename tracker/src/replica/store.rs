@@ -1,0 +1,321 @@
+//! The one file in which log and tables stand, and the rules of its transactions.
+//!
+//! Invariants: a durable transaction has reached the disk, and its number the witness, before `write` returns. A lazy one reaches the
+//! disk with the next durable one, whole or not at all, and never before what was written earlier: the file always holds a
+//! prefix of what was done. A file is opened for writing only after it was checked, page by page, through an overlay: a refused
+//! file is as it was found.
+
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    StorageBackend, TableDefinition, WriteTransaction,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::disk::{Counted, Disk, Gauges};
+use super::fault::{Fault, Trouble};
+use super::limits::CACHE_BYTES;
+use super::overlay::{Overlay, Shared};
+use super::witness::Witness;
+
+/// Log entries by index, as JSON.
+pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+
+/// Rows of all tables of the state, by the table's number and the row's key.
+pub(super) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+
+/// What the log and the tables have to say about themselves, as JSON.
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// The log's file in a tracker's directory.
+pub const LOG_FILE: &str = "tracker.redb";
+
+/// The witness beside it.
+pub const WITNESS_FILE: &str = "acknowledged";
+
+/// Under these keys of [`META`].
+pub(super) mod meta {
+    /// Number of the last durable change.
+    pub(in crate::replica) const CHANGE: &str = "change";
+    /// The cluster's id.
+    pub(in crate::replica) const CLUSTER: &str = "cluster";
+    /// How often the log was opened.
+    pub(in crate::replica) const STARTS: &str = "starts";
+    /// The vote.
+    pub(in crate::replica) const VOTE: &str = "vote";
+    /// The last entry purged.
+    pub(in crate::replica) const PURGED: &str = "purged";
+    /// The last entry applied, and the membership then.
+    pub(in crate::replica) const APPLIED: &str = "applied";
+    /// That a snapshot was noted.
+    pub(in crate::replica) const SNAPSHOT: &str = "snapshot";
+}
+
+/// When a transaction has to be on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// Before its `write` returns.
+    Durable,
+    /// With the next durable one.
+    Lazy,
+}
+
+/// The file, open.
+pub struct Store {
+    database: Database,
+    witness: Witness,
+    gauges: Arc<Gauges>,
+    path: PathBuf,
+    /// Whether it is only looked at: then nothing that is written is ever acknowledged.
+    in_memory: bool,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(to, "Store({})", self.path.display())
+    }
+}
+
+impl Store {
+    /// Makes an empty log in a tracker's directory, which exists. It appears under its name only when it is
+    /// whole.
+    ///
+    /// # Errors
+    /// [`Fault`]; in particular when a log is there.
+    pub fn create(dir: &Path) -> Result<(), Fault> {
+        let path = dir.join(LOG_FILE);
+        let fresh = dir.join(format!("{LOG_FILE}.new"));
+        let io = |doing| move |source| Fault::io(dir, doing, source);
+        if path.exists() {
+            let source = std::io::ErrorKind::AlreadyExists.into();
+            return Err(Fault::io(&path, "make the log", source));
+        }
+        match fs::remove_file(&fresh) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Fault::io(&fresh, "remove an unfinished log", source));
+            }
+            _ => {}
+        }
+        let disk = Disk::open(&fresh, true)?;
+        begin(disk).map_err(|trouble| trouble.in_file(&fresh, None))?;
+        fs::rename(&fresh, &path).map_err(io("put the log in its place"))?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync the directory"))
+    }
+
+    /// Opens the log of a tracker's directory, after checking every page of it.
+    ///
+    /// # Errors
+    /// [`Fault`] says what is wrong with it and what to do.
+    pub fn open(dir: &Path) -> Result<Store, Fault> {
+        let path = dir.join(LOG_FILE);
+        Store::open_on(Disk::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE)))
+    }
+
+    /// The same on any storage: for tests that lose what was not synced. `path` is what faults call it.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(disk: impl StorageBackend, path: &Path, witness: Witness) -> Result<Store, Fault> {
+        let gauges = Arc::new(Gauges::default());
+        let disk = Arc::new(Counted::new(disk, Arc::clone(&gauges)));
+        drop(sound(&disk, path, &witness, &gauges)?);
+        let open = || {
+            let disk = Shared(Arc::clone(&disk));
+            Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?)
+        };
+        let database = unwinding(open).map_err(|trouble| trouble.in_file(path, Some(gauges.last_read())))?;
+        let store = Store { database, witness, gauges, path: path.to_owned(), in_memory: false };
+        store.write(Flush::Durable, |change| {
+            let starts: u64 = get_meta(change, meta::STARTS)?.unwrap_or(0);
+            put_meta(change, meta::STARTS, &(starts + 1))
+        })?;
+        Ok(store)
+    }
+
+    /// Opens a log to be looked at: what is written stays in memory, and the file as it is, however it was left.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_to_look(dir: &Path) -> Result<Store, Fault> {
+        let path = dir.join(LOG_FILE);
+        Store::look_on(Disk::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE)))
+    }
+
+    /// The same on any storage.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn look_on(disk: impl StorageBackend, path: &Path, witness: Witness) -> Result<Store, Fault> {
+        let gauges = Arc::new(Gauges::default());
+        let disk = Arc::new(Counted::new(disk, Arc::clone(&gauges)));
+        let database = sound(&disk, path, &witness, &gauges)?;
+        Ok(Store { database, witness, gauges, path: path.to_owned(), in_memory: true })
+    }
+
+    /// The file's name, for faults.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes whose log it is, or finds it noted.
+    ///
+    /// # Errors
+    /// [`Fault::Foreign`] when it is another cluster's.
+    pub(super) fn belongs_to(&self, cluster: &str) -> Result<(), Fault> {
+        match self.read(|view| meta_of::<String>(view, meta::CLUSTER))? {
+            Some(noted) if noted == cluster => Ok(()),
+            Some(log) => Err(Fault::Foreign { path: self.path.clone(), log, key: cluster.to_owned() }),
+            None => self.write(Flush::Durable, |change| put_meta(change, meta::CLUSTER, &cluster)),
+        }
+    }
+
+    /// Whether the log has an entry, or had one: a founding came to its end.
+    ///
+    /// # Errors
+    /// [`Fault`] when it cannot be read.
+    pub fn has_entries(&self) -> Result<bool, Fault> {
+        self.read(|view| {
+            let purged: Option<serde_json::Value> = meta_of(view, meta::PURGED)?;
+            Ok(purged.is_some() || view.open_table(LOG)?.last()?.is_some())
+        })
+    }
+
+    /// How often the log was opened, this time included.
+    pub(super) fn starts(&self) -> Result<u64, Fault> {
+        Ok(self.read(|view| meta_of(view, meta::STARTS))?.unwrap_or(0))
+    }
+
+    pub(super) fn gauges(&self) -> &Arc<Gauges> {
+        &self.gauges
+    }
+
+    /// Makes one change, whole or not at all.
+    pub(super) fn write<R>(
+        &self,
+        flush: Flush,
+        change: impl FnOnce(&WriteTransaction) -> Result<R, Trouble>,
+    ) -> Result<R, Fault> {
+        let commit = || -> Result<(R, Option<u64>), Trouble> {
+            let mut transaction = self.database.begin_write()?;
+            let result = change(&transaction)?;
+            let mut number = None;
+            match flush {
+                Flush::Lazy => transaction.set_durability(Durability::None)?,
+                Flush::Durable => {
+                    let next = get_meta(&transaction, meta::CHANGE)?.unwrap_or(0) + 1;
+                    put_meta(&transaction, meta::CHANGE, &next)?;
+                    number = Some(next);
+                }
+            }
+            transaction.commit()?;
+            Ok((result, number))
+        };
+        let (result, number) = commit().map_err(|trouble| self.fault(trouble))?;
+        if let Some(number) = number
+            && !self.in_memory
+        {
+            self.witness.note(number);
+        }
+        Ok(result)
+    }
+
+    /// Reads one state of the file.
+    pub(super) fn read<R>(
+        &self,
+        look: impl FnOnce(&ReadTransaction) -> Result<R, Trouble>,
+    ) -> Result<R, Fault> {
+        let view = self.begin_read()?;
+        look(&view).map_err(|trouble| self.fault(trouble))
+    }
+
+    /// One state of the file, to be read at leisure.
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, Fault> {
+        self.database.begin_read().map_err(|error| self.fault(error.into()))
+    }
+
+    pub(super) fn fault(&self, trouble: Trouble) -> Fault {
+        trouble.in_file(&self.path, Some(self.gauges.last_read()))
+    }
+}
+
+/// Writes the first state of a log.
+fn begin(disk: Disk) -> Result<(), Trouble> {
+    let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?;
+    let transaction = database.begin_write()?;
+    transaction.open_table(LOG)?;
+    transaction.open_table(ROWS)?;
+    put_meta(&transaction, meta::CHANGE, &1u64)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Checks every page of a log, and that it holds what was acknowledged; gives the database over an overlay.
+fn sound<B: StorageBackend>(
+    disk: &Arc<B>,
+    path: &Path,
+    witness: &Witness,
+    gauges: &Gauges,
+) -> Result<Database, Fault> {
+    let open = || -> Result<(Database, u64), Trouble> {
+        let overlay = Overlay::new(Arc::clone(disk))?;
+        if overlay.len()? == 0 {
+            // The database would take an empty file for a new one.
+            return Err(Trouble::Unreadable("it is empty".to_owned()));
+        }
+        let mut builder = Builder::new();
+        let database = builder
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create_with_backend(overlay)?;
+        let change = last_change(&database)?;
+        Ok((database, change))
+    };
+    let (database, change) =
+        unwinding(open).map_err(|trouble| trouble.in_file(path, Some(gauges.last_read())))?;
+    let acknowledged = witness.acknowledged();
+    if change < acknowledged {
+        let (path, witness) = (path.to_owned(), witness.path().to_owned());
+        return Err(Fault::RolledBack { path, witness, found: change, acknowledged });
+    }
+    Ok(database)
+}
+
+/// Runs what reads a file that may be damaged; a panic inside is damage too, not the end of the process.
+fn unwinding<R>(open: impl FnOnce() -> Result<R, Trouble>) -> Result<R, Trouble> {
+    catch_unwind(AssertUnwindSafe(open))
+        .unwrap_or_else(|_| Err(Trouble::Unreadable("its pages contradict each other".to_owned())))
+}
+
+fn last_change(database: &Database) -> Result<u64, Trouble> {
+    meta_of(&database.begin_read()?, meta::CHANGE)?
+        .ok_or_else(|| Trouble::Unreadable("it holds no change".to_owned()))
+}
+
+/// A value of [`META`].
+pub(super) fn meta_of<T: DeserializeOwned>(view: &ReadTransaction, key: &str) -> Result<Option<T>, Trouble> {
+    let table = view.open_table(META)?;
+    let value = table.get(key)?;
+    Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
+}
+
+/// The same within a change.
+pub(super) fn get_meta<T: DeserializeOwned>(
+    change: &WriteTransaction,
+    key: &str,
+) -> Result<Option<T>, Trouble> {
+    let table = change.open_table(META)?;
+    let value = table.get(key)?;
+    Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
+}
+
+/// Puts a value into [`META`].
+pub(super) fn put_meta<T: Serialize>(change: &WriteTransaction, key: &str, value: &T) -> Result<(), Trouble> {
+    change.open_table(META)?.insert(key, serde_json::to_vec(value)?.as_slice())?;
+    Ok(())
+}

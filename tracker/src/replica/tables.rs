@@ -1,0 +1,212 @@
+//! The state's tables in the log's file: a view to read, and rows to change within one transaction.
+//!
+//! One table of the database holds all rows; a key is the table's number, then the row's key. Invariants: a table's number
+//! never changes, since files are full of it. The first error is kept; from then on the tables read as empty, and whoever
+//! asks [`View::check`] or [`Rows::check`] before answering or committing tells nobody of what was decided meanwhile.
+
+use std::cell::RefCell;
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redb::{ReadOnlyTable, ReadableTable, StorageError, Table as DatabaseTable, WriteTransaction};
+
+use crate::state::tables::{Table, Tables, Visit};
+
+use super::fault::{Fault, Trouble};
+use super::store::{ROWS, Store};
+
+/// A table's number in the file.
+pub(super) fn number(table: Table) -> u8 {
+    match table {
+        Table::Users => 1,
+        Table::Sessions => 2,
+        Table::UserSessions => 3,
+        Table::Nodes => 4,
+        Table::SessionNodes => 5,
+        Table::Groups => 6,
+        Table::Members => 7,
+        Table::MembersByAge => 8,
+        Table::Requests => 9,
+        Table::Files => 10,
+        Table::Manifests => 11,
+        Table::Uploads => 12,
+        Table::Shares => 13,
+        Table::SharesByUser => 14,
+        Table::Answers => 15,
+        Table::AnswerOrder => 16,
+        Table::Counters => 17,
+    }
+}
+
+/// The table with a number.
+pub(super) fn numbered(number_wanted: u8) -> Option<Table> {
+    Table::ALL.into_iter().find(|table| number(*table) == number_wanted)
+}
+
+fn full_key(table: Table, key: &[u8]) -> Vec<u8> {
+    [&[number(table)], key].concat()
+}
+
+type Bytes = &'static [u8];
+
+fn get(
+    rows: &impl ReadableTable<Bytes, Bytes>,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, StorageError> {
+    Ok(rows.get(full_key(table, key).as_slice())?.map(|value| value.value().to_vec()))
+}
+
+fn scan(
+    rows: &impl ReadableTable<Bytes, Bytes>,
+    table: Table,
+    from: &[u8],
+    visit: Visit<'_>,
+) -> Result<(), StorageError> {
+    let (start, end) = (full_key(table, from), [number(table) + 1]);
+    let range = (Bound::Included(start.as_slice()), Bound::Excluded(end.as_slice()));
+    for row in rows.range::<&[u8]>(range)? {
+        let (key, value) = row?;
+        if visit(&key.value()[1..], value.value()).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One state of the tables, to be read. It does not change when the tables do.
+pub struct View {
+    rows: ReadOnlyTable<Bytes, Bytes>,
+    first_error: Mutex<Option<StorageError>>,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(to, "View({})", self.path.display())
+    }
+}
+
+impl View {
+    /// The tables as they are now.
+    ///
+    /// # Errors
+    /// [`Fault`] when the file cannot be read.
+    pub fn of(store: &Store) -> Result<View, Fault> {
+        let rows = store.read(|view| Ok(view.open_table(ROWS)?))?;
+        Ok(View { rows, first_error: Mutex::new(None), path: store.path().to_owned() })
+    }
+
+    /// Whether every row was read: what was found out counts only then.
+    ///
+    /// # Errors
+    /// [`Fault`], the first that a read met; the view is good for nothing more.
+    pub fn check(&self) -> Result<(), Fault> {
+        match self.first_error().as_ref() {
+            None => Ok(()),
+            Some(error) => Err(Fault::Stopped {
+                path: self.path.clone(),
+                reason: format!("a row was not read: {error}"),
+            }),
+        }
+    }
+
+    fn first_error(&self) -> MutexGuard<'_, Option<StorageError>> {
+        self.first_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep<R: Default>(&self, read: impl FnOnce() -> Result<R, StorageError>) -> R {
+        if self.first_error().is_some() {
+            return R::default();
+        }
+        read().unwrap_or_else(|error| {
+            self.first_error().get_or_insert(error);
+            R::default()
+        })
+    }
+}
+
+impl Tables for View {
+    fn get(&self, table: Table, key: &[u8]) -> Option<Vec<u8>> {
+        self.keep(|| get(&self.rows, table, key))
+    }
+
+    fn put(&mut self, _: Table, _: &[u8], _: &[u8]) {
+        unreachable!("a view is given to queries alone, which take the tables by shared reference");
+    }
+
+    fn remove(&mut self, _: Table, _: &[u8]) -> bool {
+        unreachable!("a view is given to queries alone, which take the tables by shared reference");
+    }
+
+    fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) {
+        self.keep(|| scan(&self.rows, table, from, visit));
+    }
+}
+
+/// The tables within one change.
+pub(super) struct Rows<'t> {
+    rows: DatabaseTable<'t, Bytes, Bytes>,
+    first_error: RefCell<Option<StorageError>>,
+}
+
+impl<'t> Rows<'t> {
+    pub(super) fn of(change: &'t WriteTransaction) -> Result<Rows<'t>, Trouble> {
+        Ok(Rows { rows: change.open_table(ROWS)?, first_error: RefCell::new(None) })
+    }
+
+    /// Whether every row was read and written: the change may be committed only then.
+    pub(super) fn check(&self) -> Result<(), Trouble> {
+        self.first_error.take().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn keep<R: Default>(&self, result: Result<R, StorageError>) -> R {
+        result.unwrap_or_else(|error| {
+            self.first_error.borrow_mut().get_or_insert(error);
+            R::default()
+        })
+    }
+
+    fn is_good(&self) -> bool {
+        self.first_error.borrow().is_none()
+    }
+}
+
+impl Tables for Rows<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Option<Vec<u8>> {
+        if self.is_good() { self.keep(get(&self.rows, table, key)) } else { None }
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        let done = self.rows.insert(full_key(table, key).as_slice(), value).map(|_| ());
+        self.keep(done);
+    }
+
+    fn remove(&mut self, table: Table, key: &[u8]) -> bool {
+        let was = self.rows.remove(full_key(table, key).as_slice()).map(|was| was.is_some());
+        self.keep(was)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) {
+        if self.is_good() {
+            self.keep(scan(&self.rows, table, from, visit));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_table_has_its_own_number() {
+        let numbers: BTreeSet<u8> = Table::ALL.into_iter().map(number).collect();
+        assert_eq!(numbers.len(), Table::ALL.len());
+        for table in Table::ALL {
+            assert_eq!(numbered(number(table)), Some(table));
+        }
+    }
+}

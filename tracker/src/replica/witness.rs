@@ -1,0 +1,119 @@
+//! The witness: a small file beside the log that says which change was acknowledged last.
+//!
+//! After a crash the database falls back to the commit before a torn one. That is right for a commit that nobody was told
+//! of, and wrong for one that was acknowledged and damaged later; from inside, the two look alike. So after each durable commit its
+//! number is written here, and a log that ends below it is refused.
+//!
+//! Invariants: the witness is written after the sync of what it vouches for, so it is never ahead of a sound log; it is not synced
+//! itself, so after a loss of power it may lag or be missing, which only makes it silent. The number stands with its
+//! complement: a torn or flipped witness is known as such, and silent too.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The number of the last acknowledged change.
+#[derive(Debug)]
+pub struct Witness {
+    path: PathBuf,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    change: u64,
+    /// Open since the first change was noted.
+    file: Option<File>,
+}
+
+impl Witness {
+    /// Reads the witness at `path`; without one, or with one that cannot be read, it is silent. Nothing is written yet.
+    #[must_use]
+    pub fn open(path: &Path) -> Witness {
+        let change = match std::fs::read(path) {
+            Ok(bytes) => parse(&bytes),
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "there is no witness");
+                None
+            }
+        };
+        let said = Said { change: change.unwrap_or(0), file: None };
+        Witness { path: path.to_owned(), said: Mutex::new(said) }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last acknowledged change; 0 when it is silent.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.said().change
+    }
+
+    /// Notes a change that is durable. A failure is no fault: the witness is then silent about it.
+    pub(super) fn note(&self, change: u64) {
+        let mut said = self.said();
+        if change <= said.change {
+            return;
+        }
+        match said.write(&self.path, change) {
+            Ok(()) => said.change = change,
+            Err(error) => tracing::warn!(path = %self.path.display(), %error, "the witness was not written"),
+        }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Said {
+    fn write(&mut self, path: &Path, change: u64) -> io::Result<()> {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&change.to_be_bytes());
+        bytes[8..].copy_from_slice(&(!change).to_be_bytes());
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => OpenOptions::new().write(true).create(true).truncate(false).open(path)?,
+        };
+        let written = file.write_all_at(&bytes, 0);
+        self.file = Some(file);
+        written
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<u64> {
+    let (number, complement) = bytes.split_at_checked(8)?;
+    let number = u64::from_be_bytes(number.try_into().ok()?);
+    let complement = u64::from_be_bytes(complement.try_into().ok()?);
+    (number == !complement).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_the_highest_change_noted_and_says_nothing_once_a_bit_is_flipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("witness");
+        let witness = Witness::open(&path);
+        assert_eq!(witness.acknowledged(), 0);
+        for change in [3, 9, 7] {
+            witness.note(change);
+        }
+        assert_eq!(Witness::open(&path).acknowledged(), 9);
+        let sound = std::fs::read(&path).unwrap();
+        for bit in 0..128 {
+            let mut bytes = sound.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(Witness::open(&path).acknowledged(), 0, "bit {bit}");
+        }
+    }
+}

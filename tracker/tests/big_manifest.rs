@@ -1,0 +1,98 @@
+//! The manifest of a 1 TiB file goes through log and tables in parts, within bounded memory. Alone in its process, since it
+//! measures that process.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use engine::proto::manifest::{FileName, FileProof};
+use engine::proto::units::{ChainState, Digest};
+use tracker::replica::{Directory, Options, Replica, Store};
+use tracker::state::command::{Action, Command, ManifestEnd, ManifestPart, Policy};
+use tracker::state::id::{Actor, FileKey, GroupId, SessionId, UploadId, UserId};
+use tracker::state::limits::MANIFEST_ROW_PIECES;
+use tracker::state::node::Holder;
+use tracker::state::outcome::Outcome;
+use tracker::state::queries::Queries;
+
+/// 1 TiB in pieces of 512 KiB.
+const PIECES: u32 = 2_097_152;
+
+/// What the process may grow by, in KiB: the database's cache, an entry in each of its forms, and the allocator's slack. Digests and
+/// chain are 80 MiB, the log that carried them over 100.
+const GROWTH_MAX_KIB: u64 = 112 * 1024;
+
+fn value(piece: u32, salt: u8) -> [u8; 20] {
+    let mut bytes = [salt; 20];
+    bytes[..4].copy_from_slice(&piece.to_be_bytes());
+    bytes
+}
+
+/// Digests and chain of one row; the file's last piece has no state.
+fn part(first: u32) -> ManifestPart {
+    let pieces = first..first + MANIFEST_ROW_PIECES;
+    let digests: Vec<Digest> = pieces.clone().map(|piece| Digest(value(piece, 1))).collect();
+    let states = pieces.filter(|piece| piece + 1 < PIECES);
+    let chain: Vec<ChainState> = states.map(|piece| ChainState(value(piece, 2))).collect();
+    ManifestPart::new(&digests, Some(&chain))
+}
+
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn propose(replica: &Replica, command: Command) -> Outcome {
+    let (reply, answer) = mpsc::sync_channel(1);
+    replica.propose(command, move |outcome| reply.send(outcome).unwrap()).unwrap();
+    answer.recv_timeout(Duration::from_secs(120)).unwrap().unwrap().unwrap()
+}
+
+#[test]
+fn the_manifest_of_one_tib_passes_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    Store::create(dir.path()).unwrap();
+    let options = Options::at("127.0.0.1:1", "test");
+    let replica = Replica::start(Directory(dir.path().into()), options.clone()).unwrap();
+    let user = UserId::new("alice").unwrap();
+    let actor = Actor { user: user.clone(), session: SessionId([7; 16]) };
+    let group = GroupId::new("g").unwrap();
+    let anonymous = |action| Command::anonymous(1_000, action);
+    let by = |action| Command::by(actor.clone(), 1_000, None, action);
+    propose(&replica, anonymous(Action::CreateUser { user: user.clone(), password_hash: "h".into() }));
+    let login = Action::Login { user, password_epoch: 0, session: actor.session, node: None };
+    propose(&replica, anonymous(login));
+    propose(&replica, by(Action::CreateGroup { group: group.clone(), policy: Policy::Open }));
+
+    let before = peak_kib();
+    let upload = UploadId::new("big").unwrap();
+    let last = PIECES - MANIFEST_ROW_PIECES;
+    for first in (0..last).step_by(MANIFEST_ROW_PIECES as usize) {
+        let action = Action::UploadPart { upload: upload.clone(), first, part: part(first) };
+        let next = first + MANIFEST_ROW_PIECES;
+        assert_eq!(propose(&replica, by(action)), Outcome::PartStored { next });
+    }
+    let file = FileKey { group, name: FileName::new("image").unwrap() };
+    let manifest = ManifestEnd {
+        upload: Some(upload),
+        first: last,
+        part: part(last),
+        length: Some(1 << 40),
+        proof: FileProof::Whole(Digest([9; 20])),
+    };
+    let node = Holder { address: "127.0.0.1:5000".parse().unwrap(), peer_key: None };
+    let listed = propose(&replica, by(Action::Upload { file: file.clone(), manifest, node }));
+    assert_eq!(listed, Outcome::Uploaded { new_file: true });
+    let grown = peak_kib() - before;
+    assert!(grown <= GROWTH_MAX_KIB, "{grown} KiB");
+    drop(replica);
+
+    let replica = Replica::start(Directory(dir.path().into()), options).unwrap();
+    let view = replica.view().unwrap();
+    let pieces = Queries::new(&view).pieces(&file, PIECES - 3, 10).unwrap();
+    let expected: Vec<Digest> = (PIECES - 3..PIECES).map(|piece| Digest(value(piece, 1))).collect();
+    assert_eq!(pieces.digests, expected);
+    assert_eq!(pieces.chain.unwrap().len(), 2);
+}

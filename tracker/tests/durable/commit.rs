@@ -1,0 +1,76 @@
+//! Group commit, and the ordinary restart.
+
+use std::sync::mpsc;
+
+use tracker::replica::{Directory, Store};
+
+use super::rig::{PATIENCE, create_user, is_there, propose, start};
+
+const WRITERS: usize = 400;
+
+#[test]
+fn writers_that_wait_together_share_a_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    Store::create(dir.path()).unwrap();
+    let replica = start(Directory(dir.path().into())).unwrap();
+    let before = replica.counters();
+    let (reply, answers) = mpsc::sync_channel(WRITERS);
+    for number in 0..WRITERS {
+        let reply = reply.clone();
+        replica.propose(create_user(number), move |answer| reply.send(answer).unwrap()).unwrap();
+    }
+    for _ in 0..WRITERS {
+        answers.recv_timeout(PATIENCE).unwrap().unwrap().unwrap();
+    }
+    let after = replica.counters();
+    let writers = WRITERS as u64;
+    assert_eq!(after.commands - before.commands, writers);
+    assert!(after.entries - before.entries < writers / 4, "{after:?}");
+    assert!(after.fsyncs - before.fsyncs < writers / 4, "{after:?}");
+    assert!(after.fsyncs > before.fsyncs, "acknowledged without a sync: {after:?}");
+}
+
+#[test]
+fn one_writer_after_the_other_has_a_sync_for_each() {
+    let dir = tempfile::tempdir().unwrap();
+    Store::create(dir.path()).unwrap();
+    let replica = start(Directory(dir.path().into())).unwrap();
+    let before = replica.counters().fsyncs;
+    for number in 0..5 {
+        propose(&replica, create_user(number)).unwrap().unwrap();
+        assert!(is_there(&replica, number), "whoever was answered sees it");
+        assert!(replica.counters().fsyncs - before > number as u64);
+    }
+}
+
+#[test]
+fn a_restart_finds_everything_and_another_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    Store::create(dir.path()).unwrap();
+    let mut epochs = Vec::new();
+    for round in 0..3 {
+        let replica = start(Directory(dir.path().into())).unwrap();
+        epochs.push(replica.epoch());
+        for number in 0..round * 10 {
+            assert!(is_there(&replica, number), "user {number} in round {round}");
+        }
+        for number in round * 10..(round + 1) * 10 {
+            propose(&replica, create_user(number)).unwrap().unwrap();
+        }
+    }
+    epochs.dedup();
+    assert_eq!(epochs.len(), 3);
+}
+
+#[test]
+fn a_log_is_used_by_one_process_and_with_its_own_key_only() {
+    let dir = tempfile::tempdir().unwrap();
+    Store::create(dir.path()).unwrap();
+    let replica = start(Directory(dir.path().into())).unwrap();
+    let second = start(Directory(dir.path().into())).unwrap_err().to_string();
+    assert!(second.contains("in use") && second.contains("tracker.redb"), "{second}");
+    drop(replica);
+    let options = tracker::replica::Options::at("127.0.0.1:1", "another");
+    let foreign = tracker::replica::Replica::start(Directory(dir.path().into()), options);
+    assert!(foreign.unwrap_err().to_string().contains("another"));
+}

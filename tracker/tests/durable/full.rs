@@ -1,0 +1,92 @@
+//! A full disk: writes are refused with the reason, reads go on, and writes do again once there is space.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tracker::replica::Unproposed;
+
+use super::crash_disk::CrashHome;
+use super::real::{Client, Tracker, log_in};
+use super::rig::{create_user, is_there, propose, start};
+
+#[test]
+fn below_the_floor_writes_are_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = CrashHome::fresh(dir.path().into(), true);
+    let free_bytes = Arc::clone(&home.free_bytes);
+    let replica = start(home).unwrap();
+    propose(&replica, create_user(0)).unwrap().unwrap();
+    *free_bytes.lock().unwrap() = 1_000;
+    let fsyncs = replica.counters().fsyncs;
+    let refusal = propose(&replica, create_user(1)).unwrap_err();
+    assert!(matches!(refusal, Unproposed::Full { free: 1_000, .. }), "{refusal}");
+    assert_eq!(replica.counters().fsyncs, fsyncs);
+    assert!(is_there(&replica, 0) && !is_there(&replica, 1));
+    *free_bytes.lock().unwrap() = u64::MAX;
+    propose(&replica, create_user(1)).unwrap().unwrap();
+    assert!(is_there(&replica, 1));
+}
+
+#[test]
+fn a_write_that_fails_half_way_is_recovered_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = CrashHome::fresh(dir.path().into(), true);
+    let disk = home.disk.clone();
+    let replica = start(home).unwrap();
+    for number in 0..20 {
+        propose(&replica, create_user(number)).unwrap().unwrap();
+    }
+    let epoch = replica.epoch();
+    disk.set_full(true);
+    let failed = propose(&replica, create_user(20)).unwrap_err();
+    assert!(matches!(failed, Unproposed::Unknown(_)), "{failed}");
+    let refused = propose(&replica, create_user(21)).unwrap_err();
+    assert!(matches!(refused, Unproposed::Unavailable(_)), "{refused}");
+    for number in 0..20 {
+        assert!(is_there(&replica, number), "user {number} was acknowledged");
+    }
+    disk.set_full(false);
+    // Each refusal comes at once; the replica opens its log anew in its own time.
+    let mut tries = 0_u64;
+    while let Err(refusal) = propose(&replica, create_user(22)) {
+        assert!(matches!(refusal, Unproposed::Unavailable(_) | Unproposed::Unknown(_)), "{refusal}");
+        tries += 1;
+        assert!(tries < 100_000_000, "it never came back");
+    }
+    assert_ne!(replica.epoch(), epoch);
+    for number in (0..20).chain([22]) {
+        assert!(is_there(&replica, number), "user {number} was acknowledged");
+    }
+    assert!(!is_there(&replica, 21), "it was refused");
+}
+
+#[test]
+fn a_tracker_on_a_small_disk_that_fills_up_goes_on_when_there_is_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(tracker) = Tracker::start_on_small_disk(dir.path(), "24m") else {
+        eprintln!("nobody may mount a filesystem here: the simulated disks above have to do");
+        return;
+    };
+    let session = log_in(tracker.address);
+    let mut client = Client::connect(tracker.address);
+    let mut ask = |command: &str, args: Value| {
+        let request = json!({ "command": command, "command_args": args, "session": session });
+        client.ask(&request).expect("the tracker is there")
+    };
+    assert_eq!(ask("create_group", json!({ "group_id": "before" }))["status"], "success");
+    let filler = tracker.sees(&dir.path().join("data/filler"));
+    let mut file = File::create(&filler).unwrap();
+    let full = std::iter::repeat_with(|| file.write_all(&[1; 65_536])).find_map(Result::err).unwrap();
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    let refused = ask("create_group", json!({ "group_id": "meanwhile" }));
+    assert_eq!(refused["code"], "unavailable", "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("disk is full"), "{refused}");
+    assert_eq!(ask("list_groups", json!({}))["groups_list"], json!(["before"]));
+    drop(file);
+    std::fs::remove_file(filler).unwrap();
+    assert_eq!(ask("create_group", json!({ "group_id": "after" }))["status"], "success");
+    assert_eq!(ask("list_groups", json!({}))["groups_list"], json!(["after", "before"]));
+    tracker.kill();
+}

@@ -1,0 +1,17 @@
+//! What the replica promises, held against disks that lose, lie and fill up, and against kill -9.
+//!
+//! ```text
+//!   rig: a replica, its commands   real: trackers as processes   crash_disk: a disk in memory that loses what was not synced, or runs full
+//!   power: loss of power   damage: flipped bits, cut files   full: no space   kill: real trackers   commit: shared syncs
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod commit;
+mod crash_disk;
+mod damage;
+mod full;
+mod kill;
+mod power;
+mod real;
+mod rig;

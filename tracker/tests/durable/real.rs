@@ -1,0 +1,95 @@
+//! Real trackers as child processes, and plain sockets to them.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::rig::PATIENCE;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tracker");
+const ARGS: [&str; 4] = ["trackers.txt", "1", "--data", "data"];
+
+/// A running tracker.
+pub(crate) struct Tracker {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Tracker {
+    /// Starts one on the log under `dir`.
+    pub(crate) fn start(dir: &Path) -> Tracker {
+        Tracker::start_by(Command::new(BINARY).args(ARGS), dir).expect("the tracker starts")
+    }
+
+    /// Starts one whose data is on a filesystem in memory of `size`; `None` where the system lets nobody mount one.
+    pub(crate) fn start_on_small_disk(dir: &Path, size: &str) -> Option<Tracker> {
+        std::fs::create_dir(dir.join("data")).unwrap();
+        let script = format!("mount -t tmpfs -o size={size} none data && exec \"$0\" \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, BINARY]).args(ARGS);
+        Tracker::start_by(&mut command, dir)
+    }
+
+    fn start_by(command: &mut Command, dir: &Path) -> Option<Tracker> {
+        std::fs::write(dir.join("trackers.txt"), "127.0.0.1 0\n").unwrap();
+        let mut child = command
+            .current_dir(dir)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().and_then(|text| text.parse().ok());
+        if address.is_none() {
+            child.wait().unwrap();
+        }
+        Some(Tracker { child, address: address? })
+    }
+
+    /// A path as the tracker sees it.
+    pub(crate) fn sees(&self, path: &Path) -> PathBuf {
+        Path::new("/proc")
+            .join(self.child.id().to_string())
+            .join("root")
+            .join(path.strip_prefix("/").unwrap())
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// One connection.
+pub(crate) struct Client(BufReader<TcpStream>);
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    /// The answer; `None` when the tracker is gone.
+    pub(crate) fn ask(&mut self, request: &Value) -> Option<Value> {
+        self.0.get_mut().write_all(request.to_string().as_bytes()).ok()?;
+        let mut line = String::new();
+        self.0.read_line(&mut line).ok()?;
+        // Half a line is no answer.
+        line.ends_with('\n').then(|| serde_json::from_str(&line).unwrap())
+    }
+}
+
+/// Makes a user and logs it in; its session.
+pub(crate) fn log_in(address: SocketAddr) -> String {
+    let mut client = Client::connect(address);
+    let args = json!({ "user_id": "alice", "passwd": "password123" });
+    client.ask(&json!({ "command": "create_user", "command_args": args })).unwrap();
+    let answer = client.ask(&json!({ "command": "login", "command_args": args })).unwrap();
+    answer["session"].as_str().unwrap().to_owned()
+}

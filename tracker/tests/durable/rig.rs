@@ -1,0 +1,39 @@
+//! A replica and simple commands for it.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tracker::replica::{Answer, Fault, Home, Options, Replica, Unproposed};
+use tracker::state::command::{Action, Command};
+use tracker::state::id::UserId;
+use tracker::state::queries::Queries;
+
+/// Longest that any test waits for an answer: a hang, not a slow machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn start(home: impl Home) -> Result<Replica, Fault> {
+    Replica::start(home, Options::at("127.0.0.1:1", "test"))
+}
+
+pub(crate) fn user(number: usize) -> UserId {
+    UserId::new(&format!("user{number}")).unwrap()
+}
+
+pub(crate) fn create_user(number: usize) -> Command {
+    let password_hash = format!("secret-hash-{number}");
+    Command::anonymous(1_000, Action::CreateUser { user: user(number), password_hash })
+}
+
+/// Proposes a command and waits for what it comes to.
+pub(crate) fn propose(replica: &Replica, command: Command) -> Result<Answer, Unproposed> {
+    let (reply, outcome) = mpsc::sync_channel(1);
+    replica.propose(command, move |answer| reply.send(answer).unwrap())?;
+    outcome.recv_timeout(PATIENCE).unwrap()
+}
+
+pub(crate) fn is_there(replica: &Replica, number: usize) -> bool {
+    let view = replica.view().unwrap();
+    let there = Queries::new(&view).account(&user(number)).is_some();
+    view.check().unwrap();
+    there
+}
