@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use super::backend::IoKind;
 use super::buffers::Buffers;
 use super::clock::Clock;
+use super::flush::Flusher;
 use super::shares::Shares;
 use crate::hash::Hasher;
 use crate::proto::rate::RateLimit;
@@ -27,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) buffers: Buffers,
     /// Brings cold pieces into memory.
     pub(crate) prefault: Prefault,
+    /// Makes downloads durable.
+    pub(crate) flusher: Flusher,
     /// What this node serves.
     pub(crate) shares: Shares,
     /// Of what peers fetch from here.
@@ -70,6 +73,7 @@ impl Context {
             hasher: parts.hasher,
             buffers: Buffers::new(),
             prefault: Prefault::start()?,
+            flusher: Flusher::start()?,
             shares: Shares::default(),
             up: Limit::new(parts.limit_up, clock),
             down: Limit::new(parts.limit_down, clock),

@@ -33,5 +33,6 @@ pub mod error;
 pub mod fingerprint;
 pub mod limits;
 pub mod prefault;
+pub mod resume;
 pub mod source;
 pub mod target;
