@@ -36,12 +36,16 @@ enum Over {
     Refused { code: crate::proto::frame::RefusedCode, message: String },
     #[error("the peer said goodbye")]
     Bye,
+    #[error("this node fetches by as many connections as it may")]
+    Crowded,
 }
 
 impl From<&Over> for Ending {
     fn from(over: &Over) -> Ending {
         match over {
-            Over::Io(_) | Over::Receive(ReceiveError::Ended | ReceiveError::Io(_)) => Ending::Lost,
+            Over::Crowded | Over::Io(_) | Over::Receive(ReceiveError::Ended | ReceiveError::Io(_)) => {
+                Ending::Lost
+            }
             Over::Receive(ReceiveError::Codec(_)) => Ending::Violated(Violation::OutOfTurn),
             Over::Violation(violation) => Ending::Violated(violation.clone()),
             Over::Refused { code, .. } => Ending::Refused(*code),
@@ -69,6 +73,7 @@ async fn run(
     peer: PeerAddress,
     outbox: &Arc<Outbox>,
 ) -> Result<std::convert::Infallible, Over> {
+    let _place = local.context.fetching.enter().ok_or(Over::Crowded)?;
     let timeout = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
     let stream = local.adopt(Stream::connect(local.context.io, peer.address, timeout).await?);
     let mut receiver = Receiver::of_pieces(Rc::clone(&stream));
@@ -91,6 +96,10 @@ async fn open(
 ) -> Result<Holding, Over> {
     let mut opening = Opening::new(peer.key, local.context.nonce()?);
     let greeting = receiver.message(false).await?;
+    // A provider with a crowd before its door says so instead of greeting.
+    if let Message::Refused { code, message } = greeting {
+        return Err(Over::Refused { code, message });
+    }
     let answer = opening.greeting(&greeting, &download.ticket(), &local.context.secret)?;
     stream.send(vec![Outgoing::from(codec::encode(&answer))]).await?;
     match receiver.message(true).await? {
@@ -163,7 +172,7 @@ async fn piece(
     let job = download.with(|transfer, now| transfer.landed(now, connection, index));
     if let Some(job) = job {
         let download = Arc::clone(download);
-        local.landed.push(Landed { download, connection, job, buffer, length, permit });
+        local.landed.push(Landed { download, job, buffer, length, permit });
     }
     Ok(())
 }

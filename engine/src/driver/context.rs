@@ -8,8 +8,10 @@ use super::backend::IoKind;
 use super::buffers::Buffers;
 use super::clock::Clock;
 use super::flush::Flusher;
+use super::places::Places;
 use super::shares::Shares;
 use crate::hash::Hasher;
+use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, PROVIDER_CONNECTIONS_MAX, UNAUTHENTICATED_MAX};
 use crate::proto::rate::RateLimit;
 use crate::proto::ticket::{Nonce, SecretKey, TrackerKey, UnixSeconds};
 use crate::storage::prefault::Prefault;
@@ -32,6 +34,12 @@ pub(crate) struct Context {
     pub(crate) flusher: Flusher,
     /// What this node serves.
     pub(crate) shares: Shares,
+    /// Connections that fetch.
+    pub(crate) fetching: Places,
+    /// Connections that serve.
+    pub(crate) serving: Places,
+    /// Those of them that have not shown a ticket yet.
+    pub(crate) strangers: Places,
     /// Of what peers fetch from here.
     pub(crate) up: Limit,
     /// Of what this node fetches.
@@ -75,6 +83,9 @@ impl Context {
             prefault: Prefault::start()?,
             flusher: Flusher::start()?,
             shares: Shares::default(),
+            fetching: Places::new(CONSUMER_CONNECTIONS_MAX),
+            serving: Places::new(PROVIDER_CONNECTIONS_MAX),
+            strangers: Places::new(UNAUTHENTICATED_MAX),
             up: Limit::new(parts.limit_up, clock),
             down: Limit::new(parts.limit_down, clock),
             trust: RwLock::new(None),

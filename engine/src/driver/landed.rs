@@ -11,15 +11,12 @@ use super::buffers::Permit;
 use super::download::DownloadState;
 use super::limits::{VERIFY_BATCH, VERIFY_BATCH_WORTH, VERIFY_WAIT_MS};
 use crate::mem::pool::PooledBuf;
-use crate::proto::picker::ConnectionId;
 use crate::proto::transfer::Job;
 
 /// A piece that has arrived whole.
 pub(crate) struct Landed {
     /// Of which download.
     pub(crate) download: Arc<DownloadState>,
-    /// By which connection.
-    pub(crate) connection: ConnectionId,
     /// What to verify.
     pub(crate) job: Job,
     /// Its bytes, from the start of the buffer.

@@ -1,6 +1,6 @@
 //! What the tasks of one worker share on its thread: its open connections, deadlines, the queue of landed pieces.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,18 +18,12 @@ pub(crate) struct Local {
     /// Pieces that have landed on this worker.
     pub(crate) landed: LandedQueue,
     streams: RefCell<Vec<Weak<Stream>>>,
-    unauthenticated: Cell<usize>,
 }
 
 impl Local {
     /// A worker without connections.
     pub(crate) fn new(context: Arc<Context>) -> Local {
-        Local {
-            context,
-            landed: LandedQueue::default(),
-            streams: RefCell::default(),
-            unauthenticated: Cell::new(0),
-        }
+        Local { context, landed: LandedQueue::default(), streams: RefCell::default() }
     }
 
     /// Takes a connection into the list of those that [`Local::shutdown`] ends.
@@ -41,21 +35,11 @@ impl Local {
         stream
     }
 
-    /// How many connections there are.
-    pub(crate) fn connections(&self) -> usize {
-        self.streams.borrow().iter().filter(|stream| stream.strong_count() > 0).count()
-    }
-
     /// Ends every connection; how many there were.
     pub(crate) fn shutdown(&self) -> usize {
         let streams: Vec<_> = self.streams.borrow().iter().filter_map(Weak::upgrade).collect();
         streams.iter().for_each(|stream| stream.shutdown());
         streams.len()
-    }
-
-    /// How many connections have not shown a ticket yet, for whoever lets one in or through.
-    pub(crate) fn unauthenticated(&self) -> &Cell<usize> {
-        &self.unauthenticated
     }
 }
 

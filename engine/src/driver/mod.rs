@@ -26,6 +26,7 @@ mod landed;
 mod limits;
 mod local;
 mod outbox;
+mod places;
 mod provider;
 mod receive;
 mod resume;

@@ -16,7 +16,7 @@ use crate::mem::window::{Outgoing, Window};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::codec;
 use crate::proto::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
-use crate::proto::limits::{HANDSHAKE_TIMEOUT_MS, HAVE_MAX_RANGES, UNAUTHENTICATED_MAX};
+use crate::proto::limits::{HANDSHAKE_TIMEOUT_MS, HAVE_MAX_RANGES};
 use crate::proto::manifest::{FileKey, FileName};
 use crate::proto::session::{self, Answer, Provider, Violation};
 use crate::proto::ticket::{self, Nonce};
@@ -54,10 +54,10 @@ pub(crate) async fn serve(local: Rc<Local>, socket: std::net::TcpStream) {
 
 async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
     let mut receiver = Receiver::of_frames(Rc::clone(stream), REQUESTS_READ_BYTES);
-    let door = Door::enter(local.unauthenticated());
-    if door.is_crowded() {
+    let context = &local.context;
+    let Some((_place, stranger)) = context.serving.enter().zip(context.strangers.enter()) else {
         return refuse(stream, RefusedCode::Busy).await;
-    }
+    };
     let deadline = Deadline::new(stream, HANDSHAKE_TIMEOUT_MS);
     let nonce = local.context.nonce()?;
     let peer_key = local.context.secret.peer_key();
@@ -72,7 +72,7 @@ async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
     let signature = ticket::sign_opened(&local.context.secret, opened.consumer_nonce);
     let length = opened.share.geometry().length();
     send(stream, &Message::Opened { length, bitfield, signature }).await?;
-    drop((deadline, door));
+    drop((deadline, stranger));
 
     let connection = Rc::new(Connection {
         provider: RefCell::new(opened.provider),
@@ -99,28 +99,6 @@ async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
     let written = writer.await.unwrap_or(Ok(()));
     drop(opened.admission);
     read.and(written)
-}
-
-/// A connection counts as unauthenticated from its first moment until it is dropped.
-struct Door<'a> {
-    count: &'a Cell<usize>,
-}
-
-impl Door<'_> {
-    fn enter(count: &Cell<usize>) -> Door<'_> {
-        count.set(count.get() + 1);
-        Door { count }
-    }
-
-    fn is_crowded(&self) -> bool {
-        self.count.get() > UNAUTHENTICATED_MAX
-    }
-}
-
-impl Drop for Door<'_> {
-    fn drop(&mut self) {
-        self.count.set(self.count.get() - 1);
-    }
 }
 
 /// What an accepted `Open` leads to.

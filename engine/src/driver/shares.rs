@@ -127,7 +127,10 @@ impl Share {
 
     /// Is notified by [`Share::wake`], and when the share closes.
     pub(crate) fn listen(&self, listener: &Arc<Notify>) {
-        lock(&self.listeners).push(Arc::downgrade(listener));
+        let mut listeners = lock(&self.listeners);
+        // A share that nobody wakes would keep those of all connections that ever were.
+        listeners.retain(|listener| listener.strong_count() > 0);
+        listeners.push(Arc::downgrade(listener));
     }
 
     /// Wakes the connections, so that they tell what was gained or go.

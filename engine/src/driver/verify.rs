@@ -43,8 +43,7 @@ async fn settle(local: &Local, batch: Vec<Landed>) {
             digest_holds: verdicts.iter().all(|verdict| verdict.digest_holds),
             links_hold: verdicts.iter().all(|verdict| verdict.link_holds != Some(false)),
         };
-        let good =
-            download.with(|transfer, now| transfer.judged(now, landed.connection, &landed.job, finding));
+        let good = download.with(|transfer, now| transfer.judged(now, &landed.job, finding));
         if !good {
             let file = &download.key;
             tracing::warn!(%file, piece = %landed.job.index, "a piece does not match its SHA-1; it is fetched again");

@@ -18,7 +18,6 @@ use super::limits::{ACCEPT_RETRY_MS, STOP_MS};
 use super::local::Local;
 use super::provider;
 use super::verify;
-use crate::proto::limits::PROVIDER_CONNECTIONS_MAX;
 
 /// What one worker is started with.
 pub(crate) struct Start {
@@ -55,9 +54,7 @@ async fn work(start: Start) {
     while let Some(job) = jobs.recv().await {
         match job {
             Job::Serve(socket) => {
-                if local.connections() < PROVIDER_CONNECTIONS_MAX {
-                    tokio::task::spawn_local(provider::serve(Rc::clone(&local), socket));
-                }
+                tokio::task::spawn_local(provider::serve(Rc::clone(&local), socket));
             }
             Job::Fetch(download, call) => {
                 tokio::task::spawn_local(consumer::fetch(Rc::clone(&local), download, call));

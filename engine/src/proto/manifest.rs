@@ -236,16 +236,15 @@ impl Manifest {
         self.proof
     }
 
-    /// The pieces that are all zeros, known by their digest. A last piece of unknown length is not looked at.
+    /// The pieces that are all zeros, known by their digest. A last piece of unknown length counts when it is as long as
+    /// any other, which its digest proves; a shorter one is not looked for.
     #[must_use]
     pub fn zero_pieces(&self) -> Bitfield {
         let zeros_of = |length: u32| Digest(sha1::Sha1::digest(vec![0; length as usize]).into());
         let whole = zeros_of(PIECE_BYTES);
         let mut zeros = Bitfield::empty(self.pieces());
         for index in self.pieces().indices() {
-            let last = self.geometry.last() == Some(index);
             let zero = match self.geometry.piece_len(index) {
-                _ if last && !self.length_known => false,
                 PIECE_BYTES => self.digest(index) == whole,
                 length => self.digest(index) == zeros_of(length),
             };

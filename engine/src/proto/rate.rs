@@ -42,6 +42,12 @@ impl RateMeter {
         self.rate
     }
 
+    /// The last measurement that closed, however long ago.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        self.rate
+    }
+
     fn settle(&mut self, now: Moment) {
         let micros = now.micros_since(self.bucket_start);
         if micros < BUCKET_MICROS {

@@ -36,7 +36,7 @@ impl Window {
     }
 
     fn size(&mut self, now: Moment) -> u32 {
-        let Some(rate) = self.meter.rate(now) else { return START_PIECES };
+        let Some(rate) = self.measured(now) else { return START_PIECES };
         let pieces = rate.saturating_mul(WINDOW_MS) / 1_000 / u64::from(PIECE_BYTES);
         u32::try_from(pieces).unwrap_or(u32::MAX).clamp(WINDOW_MIN_PIECES, OUTSTANDING_MAX_PIECES)
     }
@@ -69,7 +69,13 @@ impl Window {
 
     /// Bytes a second; 0 before the first measurement.
     pub fn rate(&mut self, now: Moment) -> u64 {
-        self.meter.rate(now).unwrap_or(0)
+        self.measured(now).unwrap_or(0)
+    }
+
+    /// Bytes a second; `None` before the first measurement. While nothing was asked for, nothing can come: what was
+    /// measured before still stands.
+    pub fn measured(&mut self, now: Moment) -> Option<u64> {
+        if self.in_flight == 0 { self.meter.last() } else { self.meter.rate(now) }
     }
 
     /// For how long requests have been open without a byte, in milliseconds.
@@ -126,6 +132,18 @@ mod tests {
         assert_eq!(window.room(start.plus_ms(1_000)), 0);
         assert_eq!(window.size(start.plus_ms(1_000)), WINDOW_MIN_PIECES);
         assert_eq!(window.silent_ms(start.plus_ms(4_000)), 3_000);
+    }
+
+    #[test]
+    fn an_idle_connection_keeps_its_rate() {
+        let start = Moment::default();
+        let mut window = Window::new(start);
+        window.requested(start, 1);
+        window.received(start.plus_ms(400), 1 << 20);
+        window.answered();
+        let rate = window.rate(start.plus_ms(400));
+        assert!(rate > 0);
+        assert_eq!(window.rate(start.plus_ms(10_000)), rate);
     }
 
     #[test]

@@ -1,22 +1,14 @@
 //! Engines that fetch from each other over loopback sockets: sizes, several peers, faults.
 
+#[path = "../rig/mod.rs"]
 mod rig;
 
 use engine::config::IoChoice;
 use engine::proto::units::PIECE_BYTES;
 use engine::stats::{Phase, Wait};
-use rig::{Node, bytes, durable, far_future, key, ticket, wait_for};
+use rig::{Node, back_ends, bytes, durable, far_future, key, ticket, wait_for};
 
 const PIECE: usize = PIECE_BYTES as usize;
-
-/// Both back ends, as far as this machine allows them.
-fn back_ends() -> Vec<IoChoice> {
-    let uring = tokio_uring::Runtime::new(&tokio_uring::builder()).is_ok();
-    if !uring {
-        eprintln!("skipped for io_uring: it is forbidden here");
-    }
-    [IoChoice::Epoll].into_iter().chain(uring.then_some(IoChoice::Uring)).collect()
-}
 
 #[test]
 fn files_of_interesting_sizes_arrive_whole() {

@@ -6,7 +6,7 @@ use super::super::picker::ConnectionId;
 use super::super::session::Violation;
 use super::super::time::Moment;
 use super::super::units::{PieceIndex, PieceRange};
-use super::{Action, Transfer};
+use super::{Action, OwedState, Transfer};
 
 impl Transfer {
     /// Takes a message of a provider other than `Piece`; `Ok(false)` when the connection ends by its goodbye.
@@ -39,10 +39,12 @@ impl Transfer {
         code: RejectCode,
     ) -> Result<(), Violation> {
         let Some(open) = self.open_connection(connection) else { return Ok(()) };
-        let owed = open.owes.remove(&index).ok_or(Violation::Unasked(index))?;
-        if code == RejectCode::Cancelled && owed.expected {
+        let owed = *open.owes.get(&index).ok_or(Violation::Unasked(index))?;
+        if code == RejectCode::Cancelled && owed.state == OwedState::Expected {
             return Err(Violation::Unasked(index));
         }
+        // Only now: what a violation leaves owed is asked for elsewhere when the connection is closed for it.
+        open.owes.remove(&index);
         open.window.answered();
         open.window.received(now, 0);
         open.stalled = false;

@@ -105,10 +105,22 @@ struct Open {
 
 #[derive(Clone, Copy, Debug)]
 struct Owed {
-    /// `false` once it was cancelled.
-    expected: bool,
+    state: OwedState,
     /// Requests are answered about in this order.
     order: u64,
+    /// When.
+    asked: Moment,
+}
+
+/// Whose a piece is that a connection owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwedState {
+    /// This connection's.
+    Expected,
+    /// This connection's until it answers, which may be that the piece was cancelled.
+    Cancelled,
+    /// Others may be asked for it.
+    GivenUp,
 }
 
 /// A piece that arrived, to be verified at each index where it belongs.
@@ -118,10 +130,12 @@ pub struct Job {
     pub index: PieceIndex,
     /// All pieces of this content, itself included.
     pub copies: Vec<PieceIndex>,
-    /// Length of the file as the peer who sent it has it, in bytes: the last link needs it.
+    /// Length of the file, in bytes, if this is its last piece: the last link needs it.
     pub file_length: u64,
     /// Whether links are to be checked.
     pub with_links: bool,
+    /// Who sent it, and answers for it even when the connection has ended by then.
+    peer: PeerNumber,
 }
 
 /// What was found of a [`Job`].
@@ -138,7 +152,7 @@ pub struct Finding {
 pub enum Standing {
     /// Pieces arrive or are asked for.
     Moving,
-    /// No connected peer has any of the missing pieces.
+    /// No connected peer has any of the missing pieces, or those who have them are silent.
     NoPeers {
         /// How many are missing.
         missing: PieceCount,
@@ -243,7 +257,7 @@ impl Transfer {
         let Some(first) = self.picker.first_missing() else { return Standing::Moving };
         let alive = self.connections.values().any(|connection| match &connection.open {
             None => true,
-            Some(open) => !open.owes.is_empty() || self.picker.wants_from(&open.has),
+            Some(open) => !open.stalled && (!open.owes.is_empty() || self.picker.wants_from(&open.has)),
         });
         if alive || self.picker.anything_landed() {
             Standing::Moving
@@ -363,7 +377,8 @@ impl Transfer {
         index: PieceIndex,
         length: u32,
     ) -> Result<(), Violation> {
-        let Some(open) = self.open_connection(connection) else { return Ok(()) };
+        // Of a connection that was closed meanwhile nothing is expected, and so nothing is made room for.
+        let open = self.open_connection(connection).ok_or(Violation::Unasked(index))?;
         let geometry = Geometry::new(open.length).expect("checked when the connection opened");
         if open.owes.contains_key(&index) && geometry.piece_len(index) == length {
             Ok(())
@@ -383,10 +398,12 @@ impl Transfer {
 
     /// A piece has come whole: what to verify, or `None` when it is of no use any more.
     pub fn landed(&mut self, now: Moment, connection: ConnectionId, index: PieceIndex) -> Option<Job> {
-        let open = self.connections.get_mut(&connection)?.open.as_mut()?;
+        let found = self.connections.get_mut(&connection)?;
+        let open = found.open.as_mut()?;
         open.owes.remove(&index)?;
         open.window.answered();
-        let file_length = open.length;
+        let geometry = Geometry::new(open.length).expect("checked when the connection opened");
+        let peer = found.peer;
         let landing = self.picker.landed(connection, index);
         self.refill(now, connection);
         if landing == Landing::Duplicate || self.held.has(index) {
@@ -395,11 +412,16 @@ impl Transfer {
         }
         let mut copies = self.copies.like(index, &self.manifest);
         copies.retain(|copy| !self.held.has(*copy));
-        Some(Job { index, copies, file_length, with_links: self.chain == Chain::Holds })
+        let file_length = match geometry.last().filter(|last| copies.contains(last)) {
+            // What came is the last piece too, wherever it came for: it says how long that is, whatever the peer says.
+            Some(last) => geometry.offset(last) + u64::from(geometry.piece_len(index)),
+            None => geometry.length(),
+        };
+        Some(Job { index, copies, file_length, with_links: self.chain == Chain::Holds, peer })
     }
 
     /// A piece was verified; whether its bytes are to be written.
-    pub fn judged(&mut self, now: Moment, connection: ConnectionId, job: &Job, finding: Finding) -> bool {
+    pub fn judged(&mut self, now: Moment, job: &Job, finding: Finding) -> bool {
         if finding.digest_holds {
             if !finding.links_hold {
                 self.chain = Chain::Useless;
@@ -407,12 +429,14 @@ impl Transfer {
             return true;
         }
         self.picker.failed(job.index);
-        if let Some(peer) = self.connections.get(&connection).map(|found| found.peer)
-            && let Some(address) = self.peers.sent_bad_piece(peer, job.index)
-        {
+        if let Some(address) = self.peers.sent_bad_piece(job.peer, job.index) {
             self.dropped.push(address);
-            let theirs: Vec<_> =
-                self.connections.iter().filter(|(_, other)| other.peer == peer).map(|(id, _)| *id).collect();
+            let theirs: Vec<_> = self
+                .connections
+                .iter()
+                .filter(|(_, other)| other.peer == job.peer)
+                .map(|(id, _)| *id)
+                .collect();
             theirs.into_iter().for_each(|id| self.close(now, id, ByeCode::BadPiece));
         }
         self.refill_all(now);
@@ -430,7 +454,7 @@ impl Transfer {
         for other in self.picker.held(job.index) {
             let Some(open) = self.open_connection(other) else { continue };
             if let Some(owed) = open.owes.get_mut(&job.index) {
-                owed.expected = false;
+                owed.state = OwedState::Cancelled;
                 let message = Message::Cancel { first: job.index, count: PieceCount(1) };
                 self.actions.push(Action::Send { connection: other, message });
             }

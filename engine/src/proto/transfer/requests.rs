@@ -8,13 +8,17 @@ use super::super::limits::{OUTSTANDING_MAX_PIECES, REQUEST_MAX_PIECES};
 use super::super::picker::{self, ConnectionId};
 use super::super::time::Moment;
 use super::super::units::{PIECE_BYTES, PieceIndex};
-use super::{Action, Connection, Open, Owed, Transfer};
+use super::{Action, Connection, Open, Owed, OwedState, Transfer};
 
 /// A connection that would need longer than this for what it owes gives some of it to one that has nothing to do.
 const TAKE_OVER_MS: u64 = 100;
 
 /// Of what a connection owes, this many pieces may be under way already: they are left to it.
 const UNDER_WAY_PIECES: usize = 8;
+
+/// A connection that has owed a piece for this long, and needs as long again, crawls: it loses what is under way too.
+/// Without this a peer that sends a byte now and then would hold its pieces for ever.
+const CRAWL_MS: u64 = 3_000;
 
 /// Silent for this long, a connection is one whose last pieces are asked for a second time.
 const DOUBT_MS: u64 = 500;
@@ -35,21 +39,31 @@ impl Transfer {
 
     /// A silent connection's requests go to others; whatever of them still comes is welcome.
     pub(super) fn give_up_on(&mut self, connection: ConnectionId) {
-        let Some(open) = self.open_connection(connection) else { return };
-        open.stalled = true;
-        let owed: Vec<PieceIndex> = open.owes.keys().copied().collect();
-        for index in &owed {
-            self.picker.abandoned(connection, *index);
+        if let Some(open) = self.open_connection(connection) {
+            open.stalled = true;
+            self.take_all_from(connection);
         }
-        self.cancel(connection, owed);
     }
 
-    /// Cancels pieces that a connection owes, given in ascending order.
-    fn cancel(&mut self, connection: ConnectionId, mut pieces: Vec<PieceIndex>) {
-        let Some(open) = self.open_connection(connection) else { return };
-        let was_expected = |owed: &mut Owed| std::mem::take(&mut owed.expected);
-        pieces.retain(|index| open.owes.get_mut(index).is_some_and(was_expected));
-        for (first, count) in picker::requests(&pieces, REQUEST_MAX_PIECES) {
+    /// Cancels all that a connection owes, and lets others be asked for it at once.
+    fn take_all_from(&mut self, connection: ConnectionId) {
+        let Some(open) = self.connections.get_mut(&connection).and_then(|found| found.open.as_mut()) else {
+            return;
+        };
+        let mut to_cancel = Vec::new();
+        for (index, owed) in &mut open.owes {
+            match std::mem::replace(&mut owed.state, OwedState::GivenUp) {
+                OwedState::Expected => to_cancel.push(*index),
+                OwedState::Cancelled => {}
+                OwedState::GivenUp => continue,
+            }
+            self.picker.abandoned(connection, *index);
+        }
+        self.send_cancel(connection, &to_cancel);
+    }
+
+    fn send_cancel(&mut self, connection: ConnectionId, ascending: &[PieceIndex]) {
+        for (first, count) in picker::requests(ascending, REQUEST_MAX_PIECES) {
             self.actions.push(Action::Send { connection, message: Message::Cancel { first, count } });
         }
     }
@@ -73,8 +87,12 @@ impl Transfer {
         let count = room.min(OUTSTANDING_MAX_PIECES.saturating_sub(open.window.in_flight()));
         let idle = open.owes.is_empty();
         let mut picked = self.pick(connection, avoid, count);
-        if picked.is_empty() && idle && !self.cancel_at_slowest(now, connection) {
-            picked.extend(self.pick_duplicate(now, connection));
+        if picked.is_empty() && idle {
+            match self.relieve_slowest(now, connection) {
+                Relief::Taken => picked = self.pick(connection, avoid, count),
+                Relief::Cancelled => {}
+                Relief::None => picked.extend(self.pick_duplicate(now, connection)),
+            }
         }
         self.request(now, connection, picked);
     }
@@ -91,9 +109,11 @@ impl Transfer {
             return;
         };
         // What it was asked for before and was given up on is owed still, and will be answered.
-        picked.retain(|index| !open.owes.contains_key(index));
+        picked
+            .retain(|index| open.owes.get_mut(index).map(|owed| owed.state = OwedState::Cancelled).is_none());
         for index in &picked {
-            open.owes.insert(*index, Owed { expected: true, order: self.next_order });
+            let order = self.next_order;
+            open.owes.insert(*index, Owed { state: OwedState::Expected, order, asked: now });
             self.next_order += 1;
         }
         open.window.requested(now, u32::try_from(picked.len()).expect("at most a window"));
@@ -112,33 +132,55 @@ impl Transfer {
         self.connections.values().any(elsewhere).then_some(index)
     }
 
-    /// Cancels the later half of what the slowest connection owes, if `idle` is faster; whether it did. A piece goes to
-    /// another connection only when its rejection has come: what was on its way already is not sent twice.
-    fn cancel_at_slowest(&mut self, now: Moment, idle: ConnectionId) -> bool {
-        let Some(own_rate) = self.rate(now, idle).filter(|rate| *rate > 0) else { return false };
+    /// Sees to it that the slowest connection owes less, if `idle` is faster. One that crawls loses everything at once. One
+    /// that lags is told to drop the later half, and a piece goes to another connection only when its rejection has
+    /// come: what was on its way already is not sent twice.
+    fn relieve_slowest(&mut self, now: Moment, idle: ConnectionId) -> Relief {
+        let Some(open) = self.open_connection(idle) else { return Relief::None };
+        let own_rate = open.window.measured(now);
         let mut slowest = None;
         for (connection, open) in others(&mut self.connections, idle) {
-            let owed = open.owes.values().filter(|owed| owed.expected).count();
             let rate = open.window.rate(now);
-            let drain_ms = owed as u64 * u64::from(PIECE_BYTES) * 1_000 / rate.max(1);
-            if owed > UNDER_WAY_PIECES && rate <= own_rate && drain_ms > TAKE_OVER_MS {
-                slowest = slowest.max(Some((drain_ms, connection)));
+            let drain_ms = |pieces: usize| pieces as u64 * u64::from(PIECE_BYTES) * 1_000 / rate.max(1);
+            let wanted = open.owes.values().filter(|owed| owed.state != OwedState::GivenUp);
+            // Against one that crawls even a connection that was never tried is the better choice.
+            let crawls = own_rate.is_none_or(|own| rate < own / 2)
+                && wanted.clone().any(|owed| now.ms_since(owed.asked) > CRAWL_MS)
+                && drain_ms(wanted.count()) > CRAWL_MS;
+            let expected = open.owes.values().filter(|owed| owed.state == OwedState::Expected).count();
+            let lags = own_rate.is_some_and(|own| own > 0 && rate <= own)
+                && expected > UNDER_WAY_PIECES
+                && drain_ms(expected) > TAKE_OVER_MS;
+            if crawls || lags {
+                slowest = slowest.max(Some((crawls, drain_ms(expected), connection)));
             }
         }
-        let Some((_, connection)) = slowest else { return false };
-        let Some(open) = self.open_connection(connection) else { return false };
-        let mut by_order: Vec<(u64, PieceIndex)> = open
-            .owes
-            .iter()
-            .filter(|(_, owed)| owed.expected)
-            .map(|(index, owed)| (owed.order, *index))
-            .collect();
-        by_order.sort_unstable();
-        let kept = (by_order.len() / 2).max(UNDER_WAY_PIECES);
-        let mut pieces: Vec<PieceIndex> = by_order[kept..].iter().map(|(_, index)| *index).collect();
+        match slowest {
+            None => Relief::None,
+            Some((true, _, connection)) => {
+                self.take_all_from(connection);
+                Relief::Taken
+            }
+            Some((false, _, connection)) => {
+                self.cancel_later_half(connection);
+                Relief::Cancelled
+            }
+        }
+    }
+
+    fn cancel_later_half(&mut self, connection: ConnectionId) {
+        let Some(open) = self.open_connection(connection) else { return };
+        let mut expected: Vec<(&PieceIndex, &mut Owed)> =
+            open.owes.iter_mut().filter(|(_, owed)| owed.state == OwedState::Expected).collect();
+        expected.sort_unstable_by_key(|(_, owed)| owed.order);
+        let kept = (expected.len() / 2).max(UNDER_WAY_PIECES);
+        let mut pieces = Vec::new();
+        for (index, owed) in expected.into_iter().skip(kept) {
+            owed.state = OwedState::Cancelled;
+            pieces.push(*index);
+        }
         pieces.sort_unstable();
-        self.cancel(connection, pieces);
-        true
+        self.send_cancel(connection, &pieces);
     }
 
     /// Near the end: a piece that a slower peer owes, asked for a second time.
@@ -160,6 +202,16 @@ impl Transfer {
     fn rate(&mut self, now: Moment, connection: ConnectionId) -> Option<u64> {
         Some(self.open_connection(connection)?.window.rate(now))
     }
+}
+
+/// What became of the wish to relieve a slow connection.
+enum Relief {
+    /// Nobody is slow enough.
+    None,
+    /// Pieces were cancelled; they are needed again when their rejections come.
+    Cancelled,
+    /// Pieces are needed again.
+    Taken,
 }
 
 fn others(

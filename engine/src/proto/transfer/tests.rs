@@ -212,7 +212,7 @@ impl Swarm {
         self.transfer.bytes(now, connection, u64::from(PIECE_BYTES));
         if let Some(job) = self.transfer.landed(now, connection, index) {
             let finding = Finding { digest_holds: !corrupt, links_hold: self.bad_link != Some(index) };
-            if self.transfer.judged(now, connection, &job, finding) {
+            if self.transfer.judged(now, &job, finding) {
                 self.transfer.written(&job);
             }
         }
@@ -351,6 +351,60 @@ fn pieces_that_nobody_asked_for_are_violations() {
     let past_end = Message::Have { ranges: vec![super::super::frame::WireRange { first: 0, last: 3 }] };
     assert_eq!(swarm.transfer.message(now, connection, &past_end), Err(Violation::Pieces));
     assert_eq!(swarm.transfer.message(now, connection, &Message::Bye { code: ByeCode::Shutdown }), Ok(false));
+}
+
+#[test]
+fn a_piece_that_a_violator_owed_is_fetched_elsewhere() {
+    let mut swarm = Swarm::new(&distinct(30), &[(Behaviour::Silent, 1), (Behaviour::Honest, 1)]);
+    swarm.carry_out();
+    let now = swarm.now();
+    let violator = *swarm.links.iter().find(|(_, link)| link.0 == 0).unwrap().0;
+    let index = *swarm.transfer.connections[&violator].open.as_ref().unwrap().owes.keys().next().unwrap();
+    let cancelled = Message::Reject { index, code: RejectCode::Cancelled };
+    let violation = swarm.transfer.message(now, violator, &cancelled).unwrap_err();
+    swarm.links.remove(&violator);
+    swarm.transfer.closed(now, violator, &Ending::Violated(violation));
+    assert_eq!(swarm.transfer.piece_begins(violator, index, u32::MAX), Err(Violation::Unasked(index)));
+    swarm.run(10_000);
+    assert_eq!(swarm.transfer.standing(), Standing::Proven);
+}
+
+#[test]
+fn who_hangs_up_before_its_pieces_are_judged_answers_for_them() {
+    let mut swarm = Swarm::new(&distinct(9), &[(Behaviour::Honest, 1)]);
+    swarm.carry_out();
+    let now = swarm.now();
+    let connection = *swarm.links.keys().next().unwrap();
+    let jobs = [0, 1].map(|index| swarm.transfer.landed(now, connection, PieceIndex(index)).unwrap());
+    swarm.transfer.closed(now, connection, &Ending::Lost);
+    let finding = Finding { digest_holds: false, links_hold: false };
+    for job in &jobs {
+        assert!(!swarm.transfer.judged(now, job, finding));
+    }
+    assert_eq!(swarm.transfer.take_dropped(), [swarm.peers[0].address]);
+}
+
+#[test]
+fn whoever_crawls_loses_its_pieces_to_one_with_nothing_to_do() {
+    // The first has all requests before the second is known, and needs an hour for each piece.
+    const HOUR_MS: u64 = 3_600_000;
+    let mut swarm = Swarm::new(&distinct(20), &[(Behaviour::Honest, HOUR_MS), (Behaviour::Honest, 1)]);
+    let late = swarm.peers[1].address;
+    swarm.transfer = Transfer::new(distinct(20), 1, swarm.now());
+    swarm.transfer.offer(swarm.now(), &[swarm.peers[0].address]);
+    while swarm.ms < 20_000 && !swarm.transfer.held().is_full() {
+        let until_ms = swarm.ms + 100;
+        swarm.run(until_ms);
+        let now = swarm.now();
+        // It drips.
+        for connection in swarm.links.iter().filter(|(_, link)| link.0 == 0).map(|(id, _)| *id) {
+            swarm.transfer.bytes(now, connection, 1);
+        }
+        if swarm.ms == 1_000 {
+            swarm.transfer.offer(now, &[late]);
+        }
+    }
+    assert_eq!(swarm.transfer.standing(), Standing::Proven);
 }
 
 #[test]

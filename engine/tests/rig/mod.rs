@@ -1,5 +1,11 @@
 //! Engines in one process, and a pair of keys that plays the trackers.
+//!
+//! ```text
+//!   swarm, hostile ──► Node (engine, directory) ──► fetch, share, upload
+//!                      wait_for, durable, finish ──► progress, with patience
+//! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+#![allow(dead_code, reason = "each test program needs another part of the rig")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +25,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// The trackers' key.
 pub(crate) fn trackers() -> SecretKey {
     SecretKey::from_seed(&[200; 32])
+}
+
+/// Both back ends, as far as this machine allows them.
+pub(crate) fn back_ends() -> Vec<IoChoice> {
+    let uring = tokio_uring::Runtime::new(&tokio_uring::builder()).is_ok();
+    if !uring {
+        eprintln!("skipped for io_uring: it is forbidden here");
+    }
+    [IoChoice::Epoll].into_iter().chain(uring.then_some(IoChoice::Uring)).collect()
 }
 
 /// One node and its directory.

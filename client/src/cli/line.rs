@@ -1,0 +1,84 @@
+//! A line of the prompt as words: blanks separate, quotes and backslashes keep together.
+
+/// A quote that was opened and not closed, or a backslash at the very end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadLine {
+    /// The quote that is missing.
+    #[error("the quote {0} is not closed; close it, or write \\{0} for the character itself")]
+    Open(char),
+    /// Nothing follows the backslash.
+    #[error("the line ends with a backslash; write \\\\ for the character itself")]
+    Backslash,
+}
+
+/// Splits a line into words. Between single quotes everything is itself; between double quotes a backslash makes `"`
+/// and `\` themselves; outside of quotes it makes any character itself.
+///
+/// # Errors
+/// [`BadLine`] when a quote stays open or the line ends in a backslash.
+pub(crate) fn words(line: &str) -> Result<Vec<String>, BadLine> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = line.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            c if c.is_whitespace() => words.extend(word.take()),
+            quote @ ('\'' | '"') => quoted(&mut characters, quote, word.get_or_insert_default())?,
+            '\\' => word.get_or_insert_default().push(characters.next().ok_or(BadLine::Backslash)?),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+fn quoted(characters: &mut std::str::Chars<'_>, quote: char, word: &mut String) -> Result<(), BadLine> {
+    loop {
+        match characters.next().ok_or(BadLine::Open(quote))? {
+            c if c == quote => return Ok(()),
+            '\\' if quote == '"' => match characters.next().ok_or(BadLine::Open(quote))? {
+                c @ ('"' | '\\') => word.push(c),
+                c => word.extend(['\\', c]),
+            },
+            c => word.push(c),
+        }
+    }
+}
+
+/// The shortest way to type a word so that [`words`] reads it back.
+pub(crate) fn quote(word: &str) -> String {
+    let plain =
+        !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '\\'));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn quotes_and_backslashes_keep_words_together() {
+        let cases: [(&str, &[&str]); 6] = [
+            ("", &[]),
+            ("  login  alice ", &["login", "alice"]),
+            (r#"upload_file g "my file.bin""#, &["upload_file", "g", "my file.bin"]),
+            (r"upload_file g my\ file.bin", &["upload_file", "g", "my file.bin"]),
+            (r#"a '' "x\"y" 'p\q'"#, &["a", "", "x\"y", "p\\q"]),
+            ("a'b c'd", &["ab cd"]),
+        ];
+        for (line, wanted) in cases {
+            assert_eq!(words(line).unwrap(), wanted, "{line}");
+        }
+        assert_eq!(words("a 'b"), Err(BadLine::Open('\'')));
+        assert_eq!(words("a\\"), Err(BadLine::Backslash));
+    }
+
+    proptest! {
+        #[test]
+        fn a_quoted_word_reads_back(word in any::<String>()) {
+            prop_assert_eq!(words(&quote(&word)), Ok(vec![word]));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What was typed: words and options, as they stand, before anything is looked up.
+//!
+//! ```text
+//!   arguments ──► Cli { options, words } ──► plan
+//!   prompt line ──► line (words, quotes) ──► Typed { words }
+//!        options ──► rate
+//! ```
+//!
+//! Invariant: nothing here touches a file, a socket or a clock. Each option can also come from the environment
+//! (`SHOAL_…`, read by clap) and from the config file (joined in `plan`).
+
+pub(crate) mod line;
+pub(crate) mod options;
+pub(crate) mod rate;
+pub(crate) mod words;
+
+use clap::{CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+
+use options::Options;
+use words::Words;
+
+/// Shares very large files in groups and fetches them from everybody who has any part; without a command, a prompt.
+#[derive(Debug, Parser)]
+#[command(name = "client", version, about, max_term_width = 100, disable_help_subcommand = false)]
+pub(crate) struct Cli {
+    /// What to do; nothing means the prompt.
+    #[command(subcommand)]
+    pub(crate) words: Option<Words>,
+    /// How.
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// Options of the node that stood on the command line itself, by their names.
+    #[arg(skip)]
+    pub(crate) typed_node_options: Vec<&'static str>,
+}
+
+/// A line typed at the prompt.
+#[derive(Debug, Parser)]
+#[command(name = "", no_binary_name = true, about = "What can be typed here:", disable_help_flag = true)]
+pub(crate) struct Typed {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) words: Words,
+    /// How: some options make sense for one line.
+    #[command(flatten)]
+    pub(crate) options: options::LineOptions,
+}
+
+impl Typed {
+    /// The command that reads a line of the prompt: without `serve`, which is for the command line.
+    pub(crate) fn grammar() -> clap::Command {
+        Typed::command().mut_subcommand("serve", |serve| serve.hide(true))
+    }
+
+    /// Reads the words of a line.
+    ///
+    /// # Errors
+    /// clap's message, as [`Cli::read`].
+    pub(crate) fn read(words: &[String]) -> Result<Typed, clap::Error> {
+        Typed::from_arg_matches(&Typed::grammar().try_get_matches_from(words)?)
+    }
+}
+
+/// Options that shape the node; a front end of a running node cannot change them.
+const NODE_OPTIONS: [(&str, &str); 6] = [
+    ("listen", "--listen"),
+    ("advertise", "--advertise"),
+    ("io", "--io"),
+    ("hash", "--hash"),
+    ("limit_up", "--limit-up"),
+    ("limit_down", "--limit-down"),
+];
+
+impl Cli {
+    /// Reads the arguments of a process (the program's own name first) and the environment.
+    ///
+    /// # Errors
+    /// clap's message, suggestions included; `--help` and `--version` arrive this way too.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
+        let matches = Cli::command().try_get_matches_from(arguments)?;
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        let leaf =
+            std::iter::successors(Some(&matches), |matches| matches.subcommand().map(|(_, inner)| inner));
+        for level in leaf {
+            for (id, name) in NODE_OPTIONS {
+                let typed = level.try_contains_id(id).is_ok()
+                    && level.value_source(id) == Some(ValueSource::CommandLine);
+                if typed && !cli.typed_node_options.contains(&name) {
+                    cli.typed_node_options.push(name);
+                }
+            }
+        }
+        Ok(cli)
+    }
+}
+
+#[cfg(test)]
+mod tests;

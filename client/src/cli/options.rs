@@ -1,0 +1,179 @@
+//! The options: what may stand before or after a command, in the environment, and in the config file.
+//!
+//! Invariant: an option that was given nowhere is `None`; defaults are applied in `plan`, so that the order of
+//! precedence (command line, environment, config file, default) is decided in one place.
+
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::rate;
+
+/// When colours are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The back end that moves bytes, by its name on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Io {
+    /// io_uring where it is allowed, else epoll.
+    #[default]
+    Auto,
+    /// io_uring, or fail.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// An address to listen on, whose port may be left to the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listen {
+    /// Which of the machine's addresses.
+    pub(crate) ip: IpAddr,
+    /// Which port; `None` takes the one used before, if it is free.
+    pub(crate) port: Option<u16>,
+}
+
+impl std::str::FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        if let Ok(address) = text.parse::<std::net::SocketAddr>() {
+            return Ok(Listen { ip: address.ip(), port: Some(address.port()) });
+        }
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        let ip = bare.parse().map_err(|_| "an address is wanted: IP or IP:PORT".to_owned())?;
+        Ok(Listen { ip, port: None })
+    }
+}
+
+/// Whether an option is on: `--name` and `--name=true` mean yes, `--name=false` means no.
+macro_rules! switch {
+    () => {
+        "true"
+    };
+}
+
+/// Everything that may be set.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[command(next_help_heading = "Options")]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Options {
+    /// The file with the trackers' addresses [default: ./tracker_info.txt, then ../tracker_info.txt]
+    #[arg(long, value_name = "FILE", env = "SHOAL_TRACKERS", global = true)]
+    pub(crate) trackers: Option<PathBuf>,
+    /// Directory of session, node key, lock and socket [default: $XDG_STATE_HOME/shoal]
+    #[arg(long, value_name = "DIR", env = "SHOAL_STATE", global = true)]
+    pub(crate) state: Option<PathBuf>,
+    /// The file with these options in TOML [default: $XDG_CONFIG_HOME/shoal/config.toml]
+    #[arg(long, value_name = "FILE", env = "SHOAL_CONFIG", global = true)]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// Node: where peers connect [default: all addresses, and a port that is kept]
+    #[arg(long, value_name = "IP[:PORT]", env = "SHOAL_LISTEN", global = true)]
+    #[serde(deserialize_with = "from_text")]
+    pub(crate) listen: Option<Listen>,
+    /// Node: the address that the trackers are told
+    #[arg(long, value_name = "IP", env = "SHOAL_ADVERTISE", global = true)]
+    pub(crate) advertise: Option<IpAddr>,
+    /// One JSON object for a short command, one event a line for a long one
+    #[arg(long, env = "SHOAL_JSON", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]
+    pub(crate) json: Option<bool>,
+    /// No progress and no remarks
+    #[arg(long, short, env = "SHOAL_QUIET", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]
+    pub(crate) quiet: Option<bool>,
+    /// More of what goes on, on stderr; twice for everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Replace an existing file that differs
+    #[arg(long, env = "SHOAL_OVERWRITE", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]
+    pub(crate) overwrite: Option<bool>,
+    /// How long a download may stay paused before the command ends [default: 60]
+    #[arg(long, value_name = "SECONDS", env = "SHOAL_WAIT", global = true)]
+    pub(crate) wait: Option<u64>,
+    /// Node: most bytes a second to peers (`10MiB`, `1G`)
+    #[arg(long, value_name = "RATE", env = "SHOAL_LIMIT_UP", global = true, value_parser = rate::parse)]
+    #[serde(deserialize_with = "rate_from_text")]
+    pub(crate) limit_up: Option<NonZeroU64>,
+    /// Node: most bytes a second from peers (`10MiB`, `1G`)
+    #[arg(long, value_name = "RATE", env = "SHOAL_LIMIT_DOWN", global = true, value_parser = rate::parse)]
+    #[serde(deserialize_with = "rate_from_text")]
+    pub(crate) limit_down: Option<NonZeroU64>,
+    /// Node: what moves the bytes [default: auto]
+    #[arg(long, value_name = "BACKEND", env = "SHOAL_IO", global = true, value_enum)]
+    pub(crate) io: Option<Io>,
+    /// Node: how SHA-1 is computed: auto, avx512, avx2, sha_ni or asm [default: auto]
+    #[arg(long, value_name = "KIND", env = "SHOAL_HASH", global = true)]
+    pub(crate) hash: Option<String>,
+    /// Read the password from the first line of this file
+    #[arg(long, value_name = "FILE", env = "SHOAL_PASSWORD_FILE", global = true)]
+    pub(crate) password_file: Option<PathBuf>,
+    /// When to use colours [default: auto]
+    #[arg(long, value_name = "WHEN", env = "SHOAL_COLOR", global = true, value_enum)]
+    pub(crate) color: Option<Color>,
+}
+
+/// Options that may follow a command at the prompt.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct LineOptions {
+    /// Replace an existing file that differs.
+    #[arg(long, global = true)]
+    pub(crate) overwrite: bool,
+    /// Read the password from the first line of this file.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) password_file: Option<PathBuf>,
+    /// One JSON object a command.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+impl Options {
+    /// These options, and where one was not given, `other`'s.
+    pub(crate) fn or(self, other: Options) -> Options {
+        Options {
+            trackers: self.trackers.or(other.trackers),
+            state: self.state.or(other.state),
+            config: self.config.or(other.config),
+            listen: self.listen.or(other.listen),
+            advertise: self.advertise.or(other.advertise),
+            json: self.json.or(other.json),
+            quiet: self.quiet.or(other.quiet),
+            verbose: self.verbose.max(other.verbose),
+            overwrite: self.overwrite.or(other.overwrite),
+            wait: self.wait.or(other.wait),
+            limit_up: self.limit_up.or(other.limit_up),
+            limit_down: self.limit_down.or(other.limit_down),
+            io: self.io.or(other.io),
+            hash: self.hash.or(other.hash),
+            password_file: self.password_file.or(other.password_file),
+            color: self.color.or(other.color),
+        }
+    }
+}
+
+fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err = String>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn rate_from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    rate::parse(&text).map(Some).map_err(serde::de::Error::custom)
+}

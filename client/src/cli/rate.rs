@@ -1,0 +1,67 @@
+//! Rates as people write them: `500K`, `10MiB`, `1.5 GB/s`, bytes a second.
+
+use std::num::NonZeroU64;
+
+/// Reads a rate. `K`, `M`, `G` and `KiB`, `MiB`, `GiB` count in 1,024s, `kB`, `MB`, `GB` in 1,000s; a final `/s` is allowed.
+///
+/// # Errors
+/// A message for people when the text is no rate above zero.
+pub(crate) fn parse(text: &str) -> Result<NonZeroU64, String> {
+    let refuse =
+        || format!("`{text}` is no rate; write it as 500K, 10MiB or 1.5GB (bytes a second, more than 0)");
+    let bare = text.trim();
+    let bare = bare.strip_suffix("/s").unwrap_or(bare).trim();
+    let digits = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());
+    let (number, unit) = bare.split_at(digits);
+    let scale = scale_of(unit.trim()).ok_or_else(refuse)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if fraction.contains('.') {
+        return Err(refuse());
+    }
+    let whole: u64 = whole.parse().map_err(|_| refuse())?;
+    let mut bytes = whole.checked_mul(scale).ok_or_else(refuse)?;
+    let mut place = scale;
+    for digit in fraction.bytes() {
+        place /= 10;
+        bytes = bytes.checked_add(u64::from(digit.wrapping_sub(b'0')) * place).ok_or_else(refuse)?;
+    }
+    NonZeroU64::new(bytes).ok_or_else(refuse)
+}
+
+fn scale_of(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "" | "B" => 1,
+        "k" | "K" | "KiB" => 1 << 10,
+        "m" | "M" | "MiB" => 1 << 20,
+        "g" | "G" | "GiB" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("500K", 500 << 10),
+            ("10MiB", 10 << 20),
+            ("10 MiB/s", 10 << 20),
+            ("1GB", 1_000_000_000),
+            ("1.5MB", 1_500_000),
+            ("2G", 2 << 30),
+        ] {
+            assert_eq!(parse(text).map(NonZeroU64::get), Ok(bytes), "{text}");
+        }
+        for wrong in
+            ["", "0", "M", "-1", "1.2.3M", "10 apples", "99999999999999999999", "18446744073709551615K"]
+        {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

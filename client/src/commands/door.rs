@@ -1,0 +1,100 @@
+//! The way to a node: the one that runs in the state directory, or this process, which becomes it.
+//!
+//! Invariant: whoever gets the lock is the node; everybody else connects to it. A front end never becomes a node
+//! half-way.
+
+use std::time::Duration;
+
+use crate::clock;
+use crate::exit::{Exit, Fault};
+use crate::front::link::NodeLink;
+use crate::interrupt::Interrupt;
+use crate::limits;
+use crate::node::Running;
+use crate::node::state::{self, StateDir};
+use crate::plan::Plan;
+use crate::render::Screen;
+
+/// Where the node is.
+pub(crate) enum Door {
+    /// Another process.
+    Outside,
+    /// This process.
+    Inside(Running),
+}
+
+impl Door {
+    /// Finds the node of the state directory, or becomes it.
+    ///
+    /// # Errors
+    /// A fault when neither can be done, or when options of the node were typed for a node that runs already.
+    pub(crate) fn open(plan: &Plan) -> Result<(Door, NodeLink), Fault> {
+        let deadline = clock::now() + Duration::from_millis(limits::NODE_START_WAIT_MS);
+        loop {
+            if let Some(link) = running_node(plan)? {
+                refuse_node_options(plan, link.pid())?;
+                return Ok((Door::Outside, link));
+            }
+            if let Some(lock) = StateDir::lock(&plan.node.state)? {
+                let running = Running::start(plan.node.clone(), lock)?;
+                let link = running.link()?;
+                return Ok((Door::Inside(running), link));
+            }
+            if clock::now() >= deadline {
+                let message = format!(
+                    "another process is the node of {}, but does not answer",
+                    plan.node.state.display()
+                );
+                return Err(Fault::new(Exit::Other, message)
+                    .fix("see with `ps` what it does and end it, or use another `--state DIR`"));
+            }
+            // The node is starting or ending: there is nothing to wait on but time.
+            std::thread::park_timeout(Duration::from_millis(limits::NODE_START_RETRY_MS));
+        }
+    }
+
+    /// After an upload by a process that is its own node: shares until Ctrl-C, and says so.
+    pub(crate) fn keep_sharing(&self, screen: &mut Screen, interrupt: &Interrupt) {
+        if let Door::Inside(running) = self {
+            screen.note("sharing until Ctrl-C (`client serve` shares in the background)");
+            let ender = running.ender();
+            interrupt.on_signal(move || ender.end());
+            running.wait();
+            interrupt.take();
+        }
+    }
+
+    /// Leaves. A node of one command ends when those that have attached to it are done; a signal ends it at once.
+    pub(crate) fn close(self, interrupt: &Interrupt) {
+        if let Door::Inside(running) = self {
+            let hurry = running.ender();
+            interrupt.on_signal(move || hurry.end());
+            running.finish();
+        }
+    }
+}
+
+/// A connection to the node that runs in the state directory, if one does.
+///
+/// # Errors
+/// A fault when something else than a node of this version answers.
+pub(crate) fn running_node(plan: &Plan) -> Result<Option<NodeLink>, Fault> {
+    let Ok(stream) = state::connect(&plan.node.state) else { return Ok(None) };
+    match NodeLink::over(stream) {
+        Ok(link) => Ok(Some(link)),
+        // It was ending just then.
+        Err(fault) if fault.exit == Exit::Other => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn refuse_node_options(plan: &Plan, pid: u32) -> Result<(), Fault> {
+    if plan.typed_node_options.is_empty() {
+        return Ok(());
+    }
+    let options = plan.typed_node_options.join(", ");
+    let message = format!("{options} is for the node, which runs already as process {pid}");
+    let fix =
+        "set it where that node is started (`client serve`, its unit or the config file), and start it again";
+    Err(Fault::new(Exit::Usage, message).fix(fix))
+}

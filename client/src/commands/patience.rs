@@ -1,0 +1,100 @@
+//! How long a download on the command line may stay paused or still before the command ends: pure, with the time as an
+//! argument.
+//!
+//! Invariant: as long as bytes arrive the command goes on; what it ends with is the cause of the last standstill.
+
+use std::time::{Duration, Instant};
+
+use crate::exit::{Exit, Fault};
+use crate::front::rows::{State, Transfer};
+
+/// Watches one download.
+pub(super) struct Patience {
+    wait: Duration,
+    still_since: Option<Instant>,
+    moved: Option<(u64, u64)>,
+}
+
+impl Patience {
+    /// Waits at most `wait` at a standstill.
+    pub(super) fn new(wait: Duration) -> Patience {
+        Patience { wait, still_since: None, moved: None }
+    }
+
+    /// Looks at the download as it stands.
+    ///
+    /// # Errors
+    /// The fault to end with, when it has been at a standstill for too long.
+    pub(super) fn look(&mut self, now: Instant, transfer: &Transfer) -> Result<(), Fault> {
+        let bytes = (transfer.received_bytes, transfer.verified_bytes);
+        let works = matches!(transfer.state, State::Checking | State::Syncing);
+        if works || transfer.state.is_end() || self.moved != Some(bytes) {
+            self.moved = Some(bytes);
+            self.still_since = Some(now);
+            return Ok(());
+        }
+        let since = *self.still_since.get_or_insert(now);
+        if now.duration_since(since) < self.wait { Ok(()) } else { Err(self.end(transfer)) }
+    }
+
+    fn end(&self, transfer: &Transfer) -> Fault {
+        let seconds = self.wait.as_secs();
+        let goes_on = "give the same command to go on, `--wait SECONDS` to wait longer";
+        let name = format!("[{}] {}", transfer.group, transfer.file);
+        match &transfer.cause {
+            Some(cause) => {
+                let message = format!("{name} has waited for {seconds} s: {}", cause.message);
+                let fix =
+                    cause.fix.as_ref().map_or_else(|| goes_on.to_owned(), |fix| format!("{fix}; {goes_on}"));
+                Fault::new(cause.exit, message).fix(fix)
+            }
+            None if transfer.state == State::Paused => {
+                Fault::new(Exit::NoProgress, format!("{name} has been paused for {seconds} s"))
+                    .fix(format!("`client resume {} {}`, or {goes_on}", transfer.group, transfer.file))
+            }
+            None => {
+                Fault::new(Exit::NoProgress, format!("{name} has not moved for {seconds} s")).fix(goes_on)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::transfer::tests::transfer;
+
+    fn end_of(steps: &[(u64, Transfer)]) -> Option<(u64, Exit)> {
+        let mut patience = Patience::new(Duration::from_secs(60));
+        let start = crate::clock::now();
+        steps.iter().find_map(|(at, transfer)| {
+            let looked = patience.look(start + Duration::from_secs(*at), transfer);
+            looked.err().map(|fault| (*at, fault.exit))
+        })
+    }
+
+    fn waiting(exit: Exit) -> Transfer {
+        Transfer { cause: Some(Fault::new(exit, "why")), ..transfer(State::Waiting) }
+    }
+
+    #[test]
+    fn a_standstill_ends_with_its_cause() {
+        for exit in [Exit::NoPeer, Exit::Corrupt, Exit::DiskFull, Exit::LocalIo, Exit::NoTracker] {
+            let steps = [(0, waiting(exit)), (59, waiting(exit)), (60, waiting(exit))];
+            assert_eq!(end_of(&steps), Some((60, exit)));
+        }
+        let still = transfer(State::Downloading);
+        assert_eq!(end_of(&[(0, still.clone()), (60, still)]), Some((60, Exit::NoProgress)));
+        let paused = transfer(State::Paused);
+        assert_eq!(end_of(&[(0, paused.clone()), (61, paused)]), Some((61, Exit::NoProgress)));
+    }
+
+    #[test]
+    fn whatever_moves_or_works_has_time() {
+        let moved = Transfer { received_bytes: 1, ..transfer(State::Downloading) };
+        let still = transfer(State::Downloading);
+        assert_eq!(end_of(&[(0, still), (59, moved.clone()), (61, moved)]), None);
+        let syncing = transfer(State::Syncing);
+        assert_eq!(end_of(&[(0, syncing.clone()), (600, syncing)]), None);
+    }
+}

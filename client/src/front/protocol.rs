@@ -1,0 +1,210 @@
+//! The lines themselves: what a front end asks, what a node tells.
+//!
+//! A node begins each connection with [`Tell::Hello`]. Then the front end sends one [`Ask`] at a time; the node tells
+//! any number of [`Event`]s and ends with one [`Tell::Done`] or [`Tell::Failed`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use engine::proto::manifest::FileName;
+use serde::{Deserialize, Serialize};
+use tracker::api::{FileKey, GroupId};
+use zeroize::Zeroize;
+
+use super::rows::{FileRow, GroupRow, NodeRow, PeerRow, Transfer};
+use crate::exit::{Exit, Fault};
+
+/// A password on its way: not shown, wiped when dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// A file of a group, as typed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileAt {
+    /// The group.
+    pub(crate) group: String,
+    /// The file's name there.
+    pub(crate) file: String,
+}
+
+impl FileAt {
+    /// The key, when the name can be a file's name.
+    ///
+    /// # Errors
+    /// A usage fault for a name that no group or file may have.
+    pub(crate) fn key(&self) -> Result<FileKey, Fault> {
+        let group = GroupId::new(&self.group)
+            .map_err(|bad| Fault::new(Exit::Usage, format!("`{}` is no group: {bad}", self.group)))?;
+        Ok(FileKey { group, name: FileName::new(&self.file)? })
+    }
+}
+
+/// What a front end wants. Paths are absolute: the node runs elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub(crate) enum Ask {
+    /// Make a user.
+    CreateUser { user: String, password: Secret },
+    /// Log in, for this node.
+    Login { user: String, password: Secret },
+    /// Log out, and take this node's shares down.
+    Logout,
+    /// Make a group; `approval`: its owner admits each member.
+    CreateGroup { group: String, approval: bool },
+    /// Join, or ask to.
+    JoinGroup { group: String },
+    /// Leave.
+    LeaveGroup { group: String },
+    /// All groups.
+    ListGroups,
+    /// Who wants to join.
+    ListRequests { group: String },
+    /// Admit somebody.
+    AcceptRequest { group: String, user: String },
+    /// Turn somebody down.
+    RejectRequest { group: String, user: String },
+    /// Put somebody out.
+    RemoveMember { group: String, user: String },
+    /// Take a file off the list.
+    RemoveFile(FileAt),
+    /// Hash a file, tell the trackers, and serve it.
+    Upload { group: String, path: PathBuf },
+    /// Fetch a file. `background`: answer as soon as it is under way.
+    Download { at: FileAt, destination: PathBuf, overwrite: bool, background: bool },
+    /// The files of a group.
+    ListFiles { group: String },
+    /// Serve a file no longer.
+    StopShare(FileAt),
+    /// This node's downloads.
+    ShowDownloads,
+    /// Pause a download.
+    Pause(FileAt),
+    /// Go on with it.
+    Resume(FileAt),
+    /// Give it up.
+    Cancel(FileAt),
+    /// Who has a file.
+    GetPeers(FileAt),
+    /// Who is logged in, by the trackers' word.
+    Whoami,
+    /// How the node is; answered at once, whatever the trackers do.
+    Status,
+    /// Tell notices from now on, without an end.
+    Watch,
+    /// End the node.
+    Stop,
+}
+
+/// What a node says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Tell {
+    /// The first line: which protocol, which process.
+    Hello { protocol: u32, pid: u32 },
+    /// Something on the way.
+    Event(Event),
+    /// The end, well.
+    Done(Answer),
+    /// The end, badly.
+    Failed(Fault),
+}
+
+/// Something on the way to an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// A file is being hashed for upload.
+    Hashing { file: String, done_bytes: u64, total_bytes: u64 },
+    /// What is at the destination already is being compared.
+    Comparing { file: String, done_bytes: u64, total_bytes: u64 },
+    /// A download moved, or did not.
+    Transfer(Transfer),
+    /// Something that the user should know.
+    Notice { text: String },
+}
+
+/// The end of a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// It is done; in the trackers' words or ours.
+    Said { message: String },
+    /// A member now, or one when the owner agrees.
+    Joined { group: String, pending: bool, message: String },
+    /// All groups.
+    Groups { groups: Vec<GroupRow> },
+    /// Who wants to join.
+    Requests { group: String, users: Vec<String> },
+    /// The files of a group.
+    Files { group: String, files: Vec<FileRow> },
+    /// Who has a file.
+    Peers { group: String, file: String, peers: Vec<PeerRow> },
+    /// Who is logged in.
+    Whoami { user: String, address: Option<SocketAddr> },
+    /// A file is known to the trackers and served here.
+    Uploaded { group: String, file: String, size_bytes: u64, pieces: u32, sha1: String, hashing_ms: u64 },
+    /// A download is under way.
+    Started(Transfer),
+    /// A download is durable.
+    Downloaded(Transfer),
+    /// What was wanted is at the destination already, and right.
+    AlreadyThere { group: String, file: String, path: PathBuf, size_bytes: u64 },
+    /// This node's downloads.
+    Downloads { downloads: Vec<Transfer> },
+    /// How the node is.
+    Node(NodeRow),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_one_flat_object_each() {
+        let at = FileAt { group: "g".into(), file: "f".into() };
+        let lines = [
+            (serde_json::to_string(&Ask::Pause(at)).unwrap(), r#"{"ask":"pause","group":"g","file":"f"}"#),
+            (serde_json::to_string(&Ask::Status).unwrap(), r#"{"ask":"status"}"#),
+            (
+                serde_json::to_string(&Tell::Done(Answer::Said { message: "ok".into() })).unwrap(),
+                r#"{"done":{"result":"said","message":"ok"}}"#,
+            ),
+            (
+                serde_json::to_string(&Tell::Failed(Fault::new(Exit::NotFound, "no"))).unwrap(),
+                r#"{"failed":{"exit":"not_found","message":"no"}}"#,
+            ),
+        ];
+        for (line, wanted) in lines {
+            assert_eq!(line, wanted);
+        }
+    }
+
+    #[test]
+    fn passwords_travel_and_are_not_shown() {
+        let ask = Ask::Login { user: "u".into(), password: Secret("hunter2".into()) };
+        assert!(!format!("{ask:?}").contains("hunter2"));
+        let line = serde_json::to_string(&ask).unwrap();
+        assert_eq!(serde_json::from_str::<Ask>(&line).unwrap(), ask);
+    }
+
+    #[test]
+    fn names_that_no_file_may_have_are_refused_before_anything_is_asked() {
+        for file in ["..", "a/b", "", "x\u{202E}y"] {
+            let at = FileAt { group: "g".into(), file: file.into() };
+            assert_eq!(at.key().unwrap_err().exit, Exit::Usage, "{file:?}");
+        }
+    }
+}

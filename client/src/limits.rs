@@ -1,0 +1,76 @@
+//! Every number of the client, with its unit and its reason.
+
+/// Version of the lines that node and front ends exchange: both come from one build, so any difference is refused.
+pub(crate) const FRONT_PROTOCOL: u32 = 1;
+
+/// Longest line that a front end may send, in bytes: a command with two paths of 4 KiB, JSON escapes and room to spare.
+pub(crate) const ASK_MAX_BYTES: u64 = 256 * 1024;
+
+/// Longest line that a node answers, in bytes: the list of a group with a hundred thousand files.
+pub(crate) const TELL_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Front ends that one node serves at the same time: each has a thread.
+pub(crate) const FRONTS_MAX: usize = 64;
+
+/// How long a front end waits for a node that holds the lock and does not answer yet, in ms: it is starting.
+pub(crate) const NODE_START_WAIT_MS: u64 = 5_000;
+
+/// Pause between two tries to reach a node that is starting, in ms.
+pub(crate) const NODE_START_RETRY_MS: u64 = 50;
+
+/// Notices that wait for one watching prompt; the newest are dropped when it does not read.
+pub(crate) const NOTICES_QUEUED: usize = 64;
+
+/// Downloads of one node that are under way: each has a thread that keeps it supplied with peers.
+pub(crate) const DOWNLOADS_MAX: usize = 64;
+
+/// A progress event reaches a front end at most this often, in ms.
+pub(crate) const PROGRESS_EVERY_MS: u64 = 250;
+
+/// A front end hears of a download that does not move this often, in ms, so that its going away is noticed.
+pub(crate) const HEARTBEAT_MS: u64 = 1_000;
+
+/// Plain progress lines (to a pipe or a file) come this often, in ms.
+pub(crate) const PLAIN_PROGRESS_EVERY_MS: u64 = 5_000;
+
+/// A tracker must accept a connection in this time, in ms.
+pub(crate) const TRACKER_CONNECT_MS: u64 = 3_000;
+
+/// A tracker must answer in this time, in ms: its longest delay of a login is 8 s, its wait for a leader 2 s.
+pub(crate) const TRACKER_ANSWER_MS: u64 = 30_000;
+
+/// Bytes read from a tracker at once.
+pub(crate) const TRACKER_READ_BYTES: usize = 64 * 1024;
+
+/// The node tells the trackers this often, in ms, that it is there: a third of the 30 s that a lease lasts.
+pub(crate) const PING_EVERY_MS: u64 = 10_000;
+
+/// First pause before a lost tracker is tried again by the node itself, in ms; it doubles …
+pub(crate) const RECONNECT_FIRST_MS: u64 = 500;
+
+/// … up to this, in ms.
+pub(crate) const RECONNECT_MAX_MS: u64 = 15_000;
+
+/// First pause before a download asks for peers again, in ms; it doubles …
+pub(crate) const PEERS_FIRST_MS: u64 = 1_000;
+
+/// … up to this, in ms.
+pub(crate) const PEERS_MAX_MS: u64 = 30_000;
+
+/// Gained pieces are announced at most this often, in ms.
+pub(crate) const ANNOUNCE_EVERY_MS: u64 = 1_000;
+
+/// How often the keeper of a download looks whether anything is due, in ms; its end is noticed at once.
+pub(crate) const KEEPER_TICK_MS: u64 = 500;
+
+/// Seconds that a download on the command line may stay paused or without progress, unless `--wait` says otherwise.
+pub(crate) const WAIT_DEFAULT_S: u64 = 60;
+
+/// Lines of history that the prompt keeps.
+pub(crate) const HISTORY_LINES: usize = 1_000;
+
+/// Longest password file, in bytes: a password has at most 1,024 bytes, and a line end follows.
+pub(crate) const PASSWORD_FILE_MAX_BYTES: u64 = 4_096;
+
+/// A front end must take what it is told in this time, in ms; one that does not (stopped, or stuck) counts as gone.
+pub(crate) const FRONT_WRITE_MS: u64 = 10_000;

@@ -1,0 +1,78 @@
+//! What all threads of a node share.
+
+use std::sync::Arc;
+
+use engine::proto::manifest::FileKey as EngineKey;
+use tracker::api::{FileKey, GroupId, UserId};
+
+use super::ending::Ending;
+use super::notices::Notices;
+use super::peer::Peer;
+use super::registry::Registry;
+use super::state::StateDir;
+use super::trackers::TrackerLink;
+use crate::exit::{Exit, Fault};
+use crate::plan::NodePlan;
+
+/// What all threads of a node share.
+pub(super) struct Core {
+    /// The state directory, locked.
+    pub(super) state: Arc<StateDir>,
+    /// The engine.
+    pub(super) peer: Arc<Peer>,
+    /// The trackers.
+    pub(super) trackers: TrackerLink,
+    /// What is shared for whom.
+    pub(super) registry: Registry,
+    /// What nobody asked for.
+    pub(super) notices: Notices,
+    /// The node's end.
+    pub(super) ending: Arc<Ending>,
+}
+
+impl Core {
+    /// A node at rest: nothing listens, nothing is connected.
+    ///
+    /// # Errors
+    /// A fault when the state directory gives no key.
+    pub(super) fn new(plan: NodePlan, state: StateDir) -> Result<Core, Fault> {
+        let state = Arc::new(state);
+        let named = plan.trackers.clone();
+        let peer = Arc::new(Peer::new(plan, Arc::clone(&state))?);
+        let trackers = TrackerLink::new(named, Arc::clone(&state), Arc::clone(&peer))?;
+        Ok(Core {
+            state,
+            peer,
+            trackers,
+            registry: Registry::default(),
+            notices: Notices::default(),
+            ending: Arc::default(),
+        })
+    }
+}
+
+/// The key by which the engine knows a file of the trackers.
+pub(super) fn engine_key(key: &FileKey) -> EngineKey {
+    EngineKey { group: key.group.to_string(), name: key.name.clone() }
+}
+
+/// The key by which the trackers know a file of the engine; `None` for a group that cannot be one of theirs.
+pub(super) fn api_key(key: &EngineKey) -> Option<FileKey> {
+    GroupId::new(&key.group).ok().map(|group| FileKey { group, name: key.name.clone() })
+}
+
+/// A group's name, checked.
+///
+/// # Errors
+/// A usage fault.
+pub(super) fn group_id(text: &str) -> Result<GroupId, Fault> {
+    GroupId::new(text).map_err(|bad| Fault::new(Exit::Usage, format!("`{text}` is no group: {bad}")))
+}
+
+/// A user's name, checked.
+///
+/// # Errors
+/// A usage fault.
+pub(super) fn user_id(text: &str) -> Result<UserId, Fault> {
+    UserId::new(text).map_err(|bad| Fault::new(Exit::Usage, format!("`{text}` is no user: {bad}")))
+}

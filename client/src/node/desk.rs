@@ -1,0 +1,260 @@
+//! What a front end asks, carried out: the one place where questions meet the node's parts.
+
+use std::sync::Arc;
+
+use engine::Engine;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tracker::api::answers::{
+    FilesAnswer, GroupsAnswer, JoinAnswer, PeersAnswer, RequestsAnswer, WhoamiAnswer,
+};
+use tracker::api::request::Command;
+use tracker::api::{FileKey, Policy};
+
+use super::core::{Core, group_id, user_id};
+use super::downloads::{self, Downloads, Start, Wish};
+use super::events::Events;
+use super::trackers::{self, Urgency};
+use super::{shares, view};
+use crate::exit::{Exit, Fault};
+use crate::front::protocol::{Answer, Ask, FileAt, Secret};
+use crate::front::rows::{FileRow, GroupRow, NodeRow, PeerRow};
+
+/// The parts that answer.
+pub(super) struct Desk {
+    /// What all threads share.
+    pub(super) core: Arc<Core>,
+    /// The downloads.
+    pub(super) downloads: Downloads,
+}
+
+impl Desk {
+    /// Answers one question. `Watch` is no question for the desk, and what `Stop` asks for comes after
+    /// its answer: both are up to whoever reads the socket.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    pub(super) fn answer(&self, ask: Ask, events: &Events<'_>) -> Result<Answer, Fault> {
+        let core = &self.core;
+        match ask {
+            Ask::CreateUser { user, password } => {
+                let password = trackers::password_of(&password)?;
+                self.told(Command::CreateUser { user: user_id(&user)?, password })
+            }
+            Ask::Login { user, password } => self.login(&user, &password),
+            Ask::Logout => self.logout(),
+            Ask::Whoami => self.whoami(),
+            Ask::CreateGroup { group, approval } => {
+                let policy = if approval { Policy::Approval } else { Policy::Open };
+                self.told(Command::CreateGroup { group: group_id(&group)?, policy })
+            }
+            Ask::JoinGroup { group } => self.join(&group),
+            Ask::LeaveGroup { group } => self.leave(&group),
+            Ask::ListGroups => self.list_groups(),
+            Ask::ListRequests { group } => self.list_requests(group),
+            Ask::AcceptRequest { group, user } => {
+                self.told(Command::AcceptRequest { group: group_id(&group)?, user: user_id(&user)? })
+            }
+            Ask::RejectRequest { group, user } => {
+                self.told(Command::RejectRequest { group: group_id(&group)?, user: user_id(&user)? })
+            }
+            Ask::RemoveMember { group, user } => {
+                self.told(Command::RemoveMember { group: group_id(&group)?, user: user_id(&user)? })
+            }
+            Ask::RemoveFile(at) => self.remove_file(&at),
+            Ask::ListFiles { group } => self.list_files(group),
+            Ask::GetPeers(at) => self.get_peers(at),
+            Ask::Upload { group, path } => shares::upload(core, &group, &path, events),
+            Ask::StopShare(at) => shares::stop(core, &at.key()?).map(|message| Answer::Said { message }),
+            Ask::Download { at, destination, overwrite, background } => {
+                let wish = Wish { key: at.key()?, destination, overwrite };
+                self.download(&wish, background, events)
+            }
+            Ask::ShowDownloads => Ok(Answer::Downloads { downloads: self.downloads.rows() }),
+            Ask::Pause(at) => self.steer(&at, Steer::Pause),
+            Ask::Resume(at) => self.steer(&at, Steer::Resume),
+            Ask::Cancel(at) => self.steer(&at, Steer::Cancel),
+            Ask::Status => Ok(Answer::Node(self.status())),
+            Ask::Watch => Err(Fault::new(Exit::Protocol, "watching is answered elsewhere")),
+            Ask::Stop => Ok(Answer::Said { message: "the node ends".into() }),
+        }
+    }
+
+    fn ask<T: DeserializeOwned>(&self, command: Command) -> Result<(T, String), Fault> {
+        self.core.trackers.ask(command, Urgency::Asked)
+    }
+
+    /// Asks for something whose answer is the trackers' word that it is done.
+    fn told(&self, command: Command) -> Result<Answer, Fault> {
+        self.ask::<IgnoredAny>(command).map(|(_, message)| Answer::Said { message })
+    }
+
+    fn login(&self, user: &str, password: &Secret) -> Result<Answer, Fault> {
+        let message = self.core.trackers.login(user_id(user)?, password)?;
+        self.downloads.belong_to(Some(user));
+        shares::belong_to(&self.core, user, &self.downloads.of(user))?;
+        Ok(Answer::Said { message })
+    }
+
+    fn logout(&self) -> Result<Answer, Fault> {
+        let told = self.told(Command::Logout);
+        if told.as_ref().is_err_and(|fault| fault.exit != Exit::NotLoggedIn) {
+            return told;
+        }
+        self.core.trackers.forget_session();
+        self.core.peer.trust_nobody()?;
+        self.downloads.belong_to(None);
+        told
+    }
+
+    fn whoami(&self) -> Result<Answer, Fault> {
+        let (answer, _) = self.ask::<WhoamiAnswer>(Command::Whoami)?;
+        Ok(Answer::Whoami { user: answer.user_id.to_string(), address: answer.address })
+    }
+
+    fn join(&self, group: &str) -> Result<Answer, Fault> {
+        let (answer, message) = self.ask::<JoinAnswer>(Command::JoinGroup { group: group_id(group)? })?;
+        Ok(Answer::Joined { group: group.to_owned(), pending: answer.pending, message })
+    }
+
+    fn leave(&self, group: &str) -> Result<Answer, Fault> {
+        let told = self.told(Command::LeaveGroup { group: group_id(group)? })?;
+        shares::unserve(&self.core, |key| key.group.as_str() == group);
+        Ok(told)
+    }
+
+    fn list_groups(&self) -> Result<Answer, Fault> {
+        let (answer, _) = self.ask::<GroupsAnswer>(Command::ListGroups)?;
+        let groups = answer.groups.into_iter().map(|entry| GroupRow {
+            group: entry.group_id.to_string(),
+            owner: entry.owner.to_string(),
+            policy: match entry.policy {
+                Policy::Open => "open".into(),
+                Policy::Approval => "approval".into(),
+            },
+            members: entry.members,
+            member: entry.is_member,
+        });
+        Ok(Answer::Groups { groups: groups.collect() })
+    }
+
+    fn list_requests(&self, group: String) -> Result<Answer, Fault> {
+        let (answer, _) = self.ask::<RequestsAnswer>(Command::ListRequests { group: group_id(&group)? })?;
+        let users = answer.pending_list.iter().map(ToString::to_string).collect();
+        Ok(Answer::Requests { group, users })
+    }
+
+    fn remove_file(&self, at: &FileAt) -> Result<Answer, Fault> {
+        let key = at.key()?;
+        let told = self.told(Command::RemoveFile { file: key.clone() })?;
+        shares::unserve(&self.core, |served| *served == key);
+        Ok(told)
+    }
+
+    fn list_files(&self, group: String) -> Result<Answer, Fault> {
+        let command = Command::ListFiles { group: group_id(&group)?, after: None, count: None };
+        let (answer, _) = self.ask::<FilesAnswer>(command)?;
+        let files = answer.files.into_iter().map(|entry| FileRow {
+            file: entry.file_name.to_string(),
+            size_bytes: entry.file_size,
+            sha1: (!entry.pieces_only).then(|| entry.file_sha.to_string()),
+            seeders: entry.seeders,
+            leechers: entry.leechers,
+        });
+        Ok(Answer::Files { group, files: files.collect() })
+    }
+
+    fn get_peers(&self, at: FileAt) -> Result<Answer, Fault> {
+        let (answer, _) = self.ask::<PeersAnswer>(Command::GetPeers { file: at.key()?, peer_key: None })?;
+        let peers =
+            answer.peers.iter().map(|entry| PeerRow { address: entry.address(), complete: entry.complete });
+        Ok(Answer::Peers { group: at.group, file: at.file, peers: peers.collect() })
+    }
+
+    fn download(&self, wish: &Wish, background: bool, events: &Events<'_>) -> Result<Answer, Fault> {
+        match self.downloads.start(&self.core, wish, events)? {
+            Start::Already { path, size_bytes } => {
+                let (group, file) = (wish.key.group.to_string(), wish.key.name.to_string());
+                Ok(Answer::AlreadyThere { group, file, path, size_bytes })
+            }
+            Start::UnderWay(entry) if background => Ok(Answer::Started(entry.transfer())),
+            Start::UnderWay(entry) => downloads::follow(&self.core, &entry, events),
+        }
+    }
+
+    fn steer(&self, at: &FileAt, steer: Steer) -> Result<Answer, Fault> {
+        let key = at.key()?;
+        let entry = self.downloads.get(&key)?;
+        let transfer = entry.transfer();
+        if transfer.state.is_end() {
+            return Err(steer.too_late(&key));
+        }
+        let done = match steer {
+            Steer::Pause => {
+                entry.download.pause();
+                "is paused; `resume` goes on"
+            }
+            Steer::Resume => {
+                self.core.trackers.require_user()?;
+                entry.release();
+                "goes on"
+            }
+            Steer::Cancel => {
+                entry.download.cancel();
+                self.downloads.forget(&key);
+                "is cancelled, and its partial file removed"
+            }
+        };
+        Ok(Answer::Said { message: format!("{key} {done}") })
+    }
+
+    fn status(&self) -> NodeRow {
+        let engine = self.core.peer.running();
+        let link = self.core.trackers.view();
+        NodeRow {
+            pid: std::process::id(),
+            listen: engine.as_ref().map(Engine::listen_addr),
+            io: engine.as_ref().map(|engine| engine.io_name().to_owned()),
+            hash: engine.as_ref().map(|engine| engine.hash_name().to_owned()),
+            user: self.core.trackers.user(),
+            tracker: link.tracker,
+            waits_for: self.waits_for(),
+            shares: engine.iter().flat_map(Engine::shares).map(|share| view::share(&share)).collect(),
+            downloads: self.downloads.rows(),
+        }
+    }
+
+    /// What the node lacks, in words.
+    pub(super) fn waits_for(&self) -> Vec<String> {
+        let login =
+            self.core.trackers.user().is_none().then(|| "a login (`client login <user_id>`)".to_owned());
+        let trouble = self.core.trackers.view().trouble.map(|why| format!("a tracker ({why})"));
+        let trackers = trouble.or_else(|| {
+            self.core
+                .trackers
+                .find_addresses()
+                .err()
+                .map(|fault| format!("the trackers' addresses ({fault})"))
+        });
+        login.into_iter().chain(trackers).collect()
+    }
+}
+
+/// What can be done to a download.
+#[derive(Clone, Copy)]
+enum Steer {
+    Pause,
+    Resume,
+    Cancel,
+}
+
+impl Steer {
+    fn too_late(self, key: &FileKey) -> Fault {
+        let word = match self {
+            Steer::Pause => "paused",
+            Steer::Resume => "resumed",
+            Steer::Cancel => "cancelled",
+        };
+        Fault::new(Exit::Other, format!("{key} has ended and cannot be {word}"))
+            .fix("`show_downloads` shows how; `stop_share` ends the sharing of a complete file")
+    }
+}

@@ -1,0 +1,62 @@
+//! The end of a node, as something to wait for: threads that pause do it here, and so wake at once when it comes.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::lock::lock;
+
+/// Whether the node is to end.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    over: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Ending {
+    /// Ends it.
+    pub(crate) fn end(&self) {
+        *lock(&self.over) = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        *lock(&self.over)
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&self) {
+        let over = lock(&self.over);
+        drop(self.changed.wait_while(over, |over| !*over).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits for the end, at most `pause`; whether it came.
+    pub(crate) fn wait_for(&self, pause: Duration) -> bool {
+        let over = lock(&self.over);
+        let (over, _) = self
+            .changed
+            .wait_timeout_while(over, pause, |over| !*over)
+            .unwrap_or_else(PoisonError::into_inner);
+        *over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_end_wakes_whoever_waits() {
+        let ending = Arc::new(Ending::default());
+        assert!(!ending.wait_for(Duration::ZERO));
+        let waiter = std::thread::spawn({
+            let ending = Arc::clone(&ending);
+            move || ending.wait()
+        });
+        ending.end();
+        waiter.join().unwrap();
+        assert!(ending.is_over() && ending.wait_for(Duration::MAX));
+    }
+}

@@ -1,0 +1,173 @@
+//! The keeper of one download: asks the trackers for peers and tickets, tells them what was gained, and in the end that
+//! all of it is there.
+//!
+//! Invariant: a lost tracker costs nothing but fresh peers: what could not be told is told later, and after a change of
+//! epoch all of it is told again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::proto::bitfield::Bitfield;
+use engine::proto::units::{PieceCount, PieceRange};
+use engine::stats::{Phase, Wait};
+use serde::de::IgnoredAny;
+use tracker::api::answers::PeersAnswer;
+use tracker::api::limits::{RANGES_PER_MESSAGE, REASON_MAX_BYTES};
+use tracker::api::request::{Command, Gained};
+
+use super::core::Core;
+use super::describe;
+use super::downloads::Entry;
+use super::schedule::{Need, Schedule};
+use super::trackers::Urgency;
+use crate::clock;
+use crate::exit::{Exit, Fault};
+use crate::limits;
+
+/// Keeps one download.
+struct Keeper {
+    core: Arc<Core>,
+    entry: Arc<Entry>,
+    schedule: Schedule,
+    started: Instant,
+    held: Bitfield,
+    untold: Bitfield,
+    epoch: Option<u64>,
+}
+
+/// Starts the keeper of a download of `pieces` pieces.
+///
+/// # Errors
+/// A fault when the system gives no thread.
+pub(super) fn spawn(core: Arc<Core>, entry: Arc<Entry>, pieces: PieceCount) -> Result<(), Fault> {
+    let keeper = Keeper {
+        epoch: core.trackers.view().epoch,
+        core,
+        entry,
+        schedule: Schedule::new(),
+        started: clock::now(),
+        held: Bitfield::empty(pieces),
+        untold: Bitfield::empty(pieces),
+    };
+    std::thread::Builder::new()
+        .name("keeper".into())
+        .spawn(move || keeper.run())
+        .map(drop)
+        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+}
+
+impl Keeper {
+    fn run(mut self) {
+        let mut seen = 0;
+        let tick = Duration::from_millis(limits::KEEPER_TICK_MS);
+        while !self.core.ending.is_over() {
+            let progress = self.entry.download.wait(seen, tick);
+            seen = progress.version;
+            self.gather();
+            self.report_suspects();
+            let need = match &progress.phase {
+                Phase::Durable => return self.complete(),
+                Phase::Failed(failure) => {
+                    return self.core.notices.tell(&format!("{} failed: {failure}", self.entry.key));
+                }
+                Phase::Cancelled => return,
+                Phase::Paused => continue,
+                Phase::Waiting(Wait::NoPeers { .. } | Wait::BadPieces { .. }) => Need::Peers,
+                Phase::Waiting(Wait::Ticket) => Need::Ticket,
+                _ => Need::Nothing,
+            };
+            let now = clock::now().duration_since(self.started);
+            if self.schedule.ask_due(now, need) {
+                self.ask_for_peers(now);
+            }
+            self.announce(now);
+        }
+    }
+
+    fn gather(&mut self) {
+        for piece in self.entry.download.take_gained().into_iter().flat_map(PieceRange::indices) {
+            self.held.insert(piece);
+            self.untold.insert(piece);
+        }
+    }
+
+    fn ask_for_peers(&mut self, now: Duration) {
+        let command =
+            Command::GetPeers { file: self.entry.key.clone(), peer_key: Some(self.core.peer.key()) };
+        match self.core.trackers.ask::<PeersAnswer>(command, Urgency::Background) {
+            Ok((answer, _)) => {
+                self.core.trackers.learn_time(answer.server_time);
+                if let Some(ticket) = answer.ticket
+                    && self.schedule.renew_due(now)
+                {
+                    self.entry.download.renew(ticket);
+                }
+                self.entry.download.offer(&describe::peers(&answer.peers));
+            }
+            Err(fault) => tracing::info!("no fresh peers for {}: {fault}", self.entry.key),
+        }
+    }
+
+    /// Tells what was gained, at most once a second; all of it when the trackers' memory is another's.
+    fn announce(&mut self, now: Duration) {
+        let epoch = self.core.trackers.view().epoch;
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.untold = self.held.clone();
+        }
+        if self.untold.count().0 == 0 || !self.schedule.announce_due(now) {
+            return;
+        }
+        let mut ranges = self.untold.ranges();
+        ranges.truncate(RANGES_PER_MESSAGE);
+        let command =
+            Command::UpdatePieces { file: self.entry.key.clone(), gained: Gained::Ranges(ranges.clone()) };
+        match self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+            Ok(_) => {
+                for piece in ranges.into_iter().flat_map(PieceRange::indices) {
+                    self.untold.remove(piece);
+                }
+            }
+            Err(fault) => tracing::info!("what {} gained is told later: {fault}", self.entry.key),
+        }
+    }
+
+    fn report_suspects(&self) {
+        for suspect in self.entry.download.take_suspects() {
+            self.core.notices.tell(&format!("{}: {} {}", self.entry.key, suspect.address, suspect.reason));
+            let mut reason = suspect.reason;
+            reason.truncate(reason.floor_char_boundary(REASON_MAX_BYTES));
+            let command = Command::ReportPeer { file: self.entry.key.clone(), peer: suspect.address, reason };
+            if let Err(fault) = self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+                tracing::info!("{} could not be reported: {fault}", suspect.address);
+            }
+        }
+    }
+
+    /// Tells the trackers that all of it is here, as often as it takes.
+    fn complete(&self) {
+        let path = self.entry.download.progress().path;
+        self.core.notices.tell(&format!("{} is complete: {}", self.entry.key, path.display()));
+        self.entry.shared().into_iter().for_each(|shared| self.core.registry.add(shared));
+        let mut pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
+        loop {
+            let command = Command::UpdatePieces { file: self.entry.key.clone(), gained: Gained::Complete };
+            match self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+                Ok(_) => return,
+                Err(fault) if fault.exit == Exit::NoTracker => {
+                    if self.core.ending.wait_for(pause) {
+                        return;
+                    }
+                    pause = (pause * 2).min(Duration::from_millis(limits::RECONNECT_MAX_MS));
+                }
+                Err(fault) => {
+                    let key = &self.entry.key;
+                    return self
+                        .core
+                        .notices
+                        .tell(&format!("the trackers do not take {key} as a share: {fault}"));
+                }
+            }
+        }
+    }
+}

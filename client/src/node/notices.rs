@@ -1,0 +1,52 @@
+//! What the node has to say without having been asked, to every prompt that watches.
+//!
+//! Invariant: a watcher that does not read loses notices; it never holds up the node.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use crate::limits;
+use crate::lock::lock;
+
+/// Those who watch.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    watchers: Mutex<Vec<SyncSender<String>>>,
+}
+
+impl Notices {
+    /// Tells everybody who watches, and the log.
+    pub(crate) fn tell(&self, text: &str) {
+        tracing::info!("{text}");
+        lock(&self.watchers).retain(|watcher| {
+            !matches!(watcher.try_send(text.to_owned()), Err(TrySendError::Disconnected(_)))
+        });
+    }
+
+    /// Hears everything from now on.
+    pub(crate) fn watch(&self) -> Receiver<String> {
+        let (sender, receiver) = sync_channel(limits::NOTICES_QUEUED);
+        lock(&self.watchers).push(sender);
+        receiver
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_that_does_not_read_holds_up_nobody() {
+        let notices = Notices::default();
+        let lazy = notices.watch();
+        let gone = notices.watch();
+        drop(gone);
+        for n in 0..=limits::NOTICES_QUEUED {
+            notices.tell(&n.to_string());
+        }
+        assert_eq!(lazy.try_iter().count(), limits::NOTICES_QUEUED);
+        notices.tell("again");
+        assert_eq!(lazy.try_recv().as_deref(), Ok("again"));
+        assert_eq!(lock(&notices.watchers).len(), 1);
+    }
+}

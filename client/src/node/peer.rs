@@ -1,0 +1,142 @@
+//! This node as a peer: its key, and its engine, which starts when it is first needed.
+//!
+//! Invariant: one engine a process; the port that it got is kept, so that the node is found at the same place again.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use engine::Engine;
+use engine::config::Config;
+use engine::error::StartError;
+use engine::proto::ticket::{PeerKey, SecretKey, TrackerKey};
+
+use super::state::StateDir;
+use crate::exit::{Exit, Fault};
+use crate::lock::lock;
+use crate::plan::NodePlan;
+
+/// Whose tickets count, and by which clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trust {
+    /// The trackers' key.
+    pub(crate) key: TrackerKey,
+    /// The trackers' time minus ours, in seconds.
+    pub(crate) clock_offset_s: i64,
+}
+
+/// The peer that this node is.
+pub(crate) struct Peer {
+    plan: NodePlan,
+    state: Arc<StateDir>,
+    secret: SecretKey,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    engine: Option<Engine>,
+    trust: Option<Trust>,
+}
+
+impl Peer {
+    /// A peer whose engine has not started.
+    ///
+    /// # Errors
+    /// A fault when the state directory has no key and takes none.
+    pub(crate) fn new(plan: NodePlan, state: Arc<StateDir>) -> Result<Peer, Fault> {
+        let secret = state.secret_key()?;
+        Ok(Peer { plan, state, secret, running: Mutex::default() })
+    }
+
+    /// The node's public key.
+    pub(crate) fn key(&self) -> PeerKey {
+        self.secret.peer_key()
+    }
+
+    /// The engine, started if it has not been.
+    ///
+    /// # Errors
+    /// A fault when it cannot start.
+    pub(crate) fn engine(&self) -> Result<Engine, Fault> {
+        let mut running = lock(&self.running);
+        if let Some(engine) = &running.engine {
+            return Ok(engine.clone());
+        }
+        let engine = self.start()?;
+        if let Some(trust) = running.trust {
+            engine.trust(trust.key, trust.clock_offset_s);
+        }
+        self.state.save_port(engine.listen_addr().port())?;
+        running.engine = Some(engine.clone());
+        Ok(engine)
+    }
+
+    /// The engine, if it has started.
+    pub(crate) fn running(&self) -> Option<Engine> {
+        lock(&self.running).engine.clone()
+    }
+
+    /// Tells the engine, now or when it starts, whose tickets count.
+    pub(crate) fn trust(&self, trust: Trust) {
+        let mut running = lock(&self.running);
+        running.trust = Some(trust);
+        if let Some(engine) = &running.engine {
+            engine.trust(trust.key, trust.clock_offset_s);
+        }
+    }
+
+    /// Lets no ticket count until [`Peer::trust`] is called again: nobody new is served.
+    ///
+    /// # Errors
+    /// A fault when the system gives no random bytes.
+    pub(crate) fn trust_nobody(&self) -> Result<(), Fault> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| {
+            Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
+        })?;
+        // The secret half is gone with this call: nobody can sign under this key.
+        self.trust(Trust { key: SecretKey::from_seed(&seed).tracker_key(), clock_offset_s: 0 });
+        Ok(())
+    }
+
+    /// What the trackers are told about where this node listens; `local` is the address that we have towards them.
+    /// `None` while nothing listens.
+    pub(crate) fn sender(&self, local: IpAddr) -> Option<SocketAddr> {
+        let listen = self.running()?.listen_addr();
+        let bound = Some(listen.ip()).filter(|ip| !ip.is_unspecified());
+        Some(SocketAddr::new(self.plan.advertise.or(bound).unwrap_or(local), listen.port()))
+    }
+
+    /// Ends the engine, if it has started.
+    pub(crate) fn stop(&self) {
+        let engine = lock(&self.running).engine.take();
+        if let Some(engine) = engine {
+            engine.stop();
+        }
+    }
+
+    fn start(&self) -> Result<Engine, Fault> {
+        let ip = self.plan.listen.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |listen| listen.ip);
+        let typed = self.plan.listen.and_then(|listen| listen.port);
+        let kept = if typed.is_none() { self.state.port() } else { None };
+        if let Some(port) = kept {
+            match Engine::start(self.config(SocketAddr::new(ip, port))) {
+                Err(StartError::Listen { .. }) => tracing::info!("port {port} is taken; another one is used"),
+                started => return Ok(started?),
+            }
+        }
+        Ok(Engine::start(self.config(SocketAddr::new(ip, typed.unwrap_or(0))))?)
+    }
+
+    fn config(&self, listen: SocketAddr) -> Config {
+        Config {
+            listen,
+            io: self.plan.io,
+            hash: self.plan.hash,
+            workers: None,
+            limit_up: self.plan.limit_up,
+            limit_down: self.plan.limit_down,
+            secret: self.secret.clone(),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The trackers, as this node talks to them: one connection, requests answered in order.
+//!
+//! ```text
+//!   tracker_info.txt ──► addresses ──► line (one TCP connection, to the first that answers)
+//!                                        ▲
+//!   desk, keeper, pulse ──► link (session, request ids, reconnecting) ── refusal ──► Fault
+//! ```
+//!
+//! Invariant: requests and answers are `tracker::api`'s types; no JSON of the control protocol is written here.
+
+mod line;
+mod link;
+mod refusal;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tracker::api::cluster_file::{self, FILE_NAME};
+
+use crate::exit::{Exit, Fault};
+
+pub(crate) use link::{TrackerLink, Urgency, password_of};
+
+/// The trackers that the file names: `named`, or the one that is found from the working directory.
+///
+/// # Errors
+/// A usage fault when there is no file or it is wrong.
+pub(crate) fn addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>, Fault> {
+    // The environment's file is in `named` already: options read the environment themselves.
+    let path = cluster_file::find(named, None, Path::is_file).map_err(|missing| {
+        let fix = format!(
+            "write one with a line `IP PORT` for each tracker, or name it: `--trackers FILE` ({FILE_NAME})"
+        );
+        Fault::new(Exit::Usage, missing.to_string()).fix(fix)
+    })?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Fault { exit: Exit::Usage, ..Fault::io("read", &path, &error) })?;
+    cluster_file::parse(&text).map_err(|bad| {
+        Fault::new(Exit::Usage, format!("{}: {bad}", path.display()))
+            .fix("mend that line, or `--trackers FILE`")
+    })
+}
+
+/// No tracker answers; `tried` tells which were tried and what came of it.
+pub(crate) fn unreachable(tried: &str) -> Fault {
+    Fault::new(Exit::NoTracker, format!("no tracker can be reached ({tried})"))
+        .fix("start one with `tracker`, or name the right addresses with `--trackers FILE`; `client doctor` looks closer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_or_wrong_file_is_a_usage_fault_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.txt");
+        let fault = addresses(Some(&path)).unwrap_err();
+        assert_eq!(fault.exit, Exit::Usage);
+        assert!(fault.message.contains("t.txt"), "{fault}");
+        std::fs::write(&path, "127.0.0.1 8000\nnonsense\n").unwrap();
+        let fault = addresses(Some(&path)).unwrap_err();
+        assert!(fault.message.contains("line 2") && fault.message.contains("t.txt"), "{fault}");
+        std::fs::write(&path, "127.0.0.1 8000\n").unwrap();
+        assert_eq!(addresses(Some(&path)), Ok(vec!["127.0.0.1:8000".parse().unwrap()]));
+    }
+}

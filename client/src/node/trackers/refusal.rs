@@ -1,0 +1,71 @@
+//! What the trackers refuse, as faults: the one place where their codes become exit codes.
+
+use tracker::api::failure::{Failure, FailureCode};
+
+use crate::exit::{Exit, Fault};
+
+/// The fault for a refusal; the tracker's own advice goes first.
+pub(super) fn fault(failure: Failure) -> Fault {
+    let exit = exit_of(failure.code);
+    let fix = failure.fix.or_else(|| advice(failure.code).map(str::to_owned));
+    Fault { exit, message: failure.message, fix }
+}
+
+fn exit_of(code: FailureCode) -> Exit {
+    match code {
+        FailureCode::BadRequest => Exit::Usage,
+        FailureCode::NotLoggedIn | FailureCode::WrongPassword => Exit::NotLoggedIn,
+        FailureCode::NotMember | FailureCode::NotAllowed => Exit::NotAllowed,
+        FailureCode::NotFound => Exit::NotFound,
+        FailureCode::AlreadyExists | FailureCode::OtherContent => Exit::Exists,
+        FailureCode::NoLeader => Exit::NoTracker,
+        FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => Exit::Protocol,
+        FailureCode::TooLarge
+        | FailureCode::Timeout
+        | FailureCode::Busy
+        | FailureCode::Internal
+        | FailureCode::Other => Exit::Other,
+    }
+}
+
+fn advice(code: FailureCode) -> Option<&'static str> {
+    Some(match code {
+        FailureCode::NotLoggedIn => "login <user_id>",
+        FailureCode::WrongPassword => "try again; `create_user <user_id>` makes a new user",
+        FailureCode::NotMember => "join_group <group_id>",
+        FailureCode::NotAllowed => "ask the group's owner (`list_groups` shows who that is)",
+        FailureCode::NotFound => "`list_groups` and `list_files <group_id>` show what there is",
+        FailureCode::AlreadyExists | FailureCode::OtherContent => "choose another name",
+        FailureCode::Busy | FailureCode::NoLeader | FailureCode::Timeout => "try again in a moment",
+        FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => {
+            "client and tracker are of different versions: bring both to the same"
+        }
+        FailureCode::BadRequest | FailureCode::TooLarge | FailureCode::Internal | FailureCode::Other => {
+            return None;
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_their_exits_and_the_trackers_advice_goes_first() {
+        for (code, exit) in [
+            (FailureCode::WrongPassword, Exit::NotLoggedIn),
+            (FailureCode::NotMember, Exit::NotAllowed),
+            (FailureCode::NotFound, Exit::NotFound),
+            (FailureCode::OtherContent, Exit::Exists),
+            (FailureCode::NoLeader, Exit::NoTracker),
+            (FailureCode::BadRequest, Exit::Usage),
+            (FailureCode::Protocol, Exit::Protocol),
+            (FailureCode::Internal, Exit::Other),
+        ] {
+            assert_eq!(fault(Failure::new(code, "m")).exit, exit, "{code:?}");
+        }
+        let advised = fault(Failure::new(FailureCode::NotFound, "m").with_fix("do this"));
+        assert_eq!(advised.fix.as_deref(), Some("do this"));
+        assert!(fault(Failure::new(FailureCode::NotLoggedIn, "m")).fix.is_some());
+    }
+}

@@ -1,0 +1,99 @@
+//! The engine's snapshots as rows for front ends.
+
+use std::time::Duration;
+
+use engine::proto::manifest::FileKey;
+use engine::stats::{Phase, Progress, ShareStatus};
+
+use crate::exit::{Exit, Fault};
+use crate::front::rows::{ShareRow, State, Transfer};
+
+/// A download as it stands. `paused_because`: who or what paused it, when not the user's own word.
+pub(crate) fn transfer(key: &FileKey, progress: &Progress, paused_because: Option<&str>) -> Transfer {
+    let (state, cause) = state(&progress.phase, paused_because);
+    Transfer {
+        group: key.group.clone(),
+        file: key.name.to_string(),
+        state,
+        cause,
+        path: progress.path.clone(),
+        total_bytes: progress.total_bytes,
+        verified_bytes: progress.verified_bytes,
+        received_bytes: progress.received_bytes,
+        duplicate_bytes: progress.duplicate_bytes,
+        rate: progress.rate,
+        peers: progress.peers,
+        pieces_only: false,
+        sequential_passes: progress.sequential_passes,
+        limited_by: progress.limited_by.to_string(),
+        proven_ms: progress.proven_after.map(whole_ms),
+        durable_ms: progress.durable_after.map(whole_ms),
+    }
+}
+
+fn state(phase: &Phase, paused_because: Option<&str>) -> (State, Option<Fault>) {
+    match phase {
+        Phase::Transferring => (State::Downloading, None),
+        Phase::Waiting(wait) => (State::Waiting, Some(Fault::from(wait))),
+        Phase::Paused => (
+            State::Paused,
+            paused_because.map(|why| {
+                Fault::new(Exit::NoProgress, why).fix("log in as that user, or `resume` the download")
+            }),
+        ),
+        Phase::Checking => (State::Checking, None),
+        Phase::Syncing => (State::Syncing, None),
+        Phase::Durable => (State::Complete, None),
+        Phase::Failed(failure) => (State::Failed, Some(Fault::from(failure))),
+        Phase::Cancelled => (State::Cancelled, None),
+    }
+}
+
+/// A share as it stands.
+pub(crate) fn share(status: &ShareStatus) -> ShareRow {
+    ShareRow {
+        group: status.key.group.clone(),
+        file: status.key.name.to_string(),
+        held: status.held.0,
+        pieces: status.pieces.0,
+        sent_bytes: status.sent_bytes,
+        consumers: status.consumers,
+        changed: status.changed.clone(),
+    }
+}
+
+fn whole_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::stats::{Failure, Wait};
+
+    use super::*;
+
+    #[test]
+    fn waiting_and_failed_downloads_carry_their_exit_code() {
+        let exit = |phase: Phase| state(&phase, None).1.map(|cause| cause.exit);
+        assert_eq!(exit(Phase::Transferring), None);
+        assert_eq!(exit(Phase::Paused), None);
+        assert_eq!(exit(Phase::Waiting(Wait::NoPeers { missing: 1, first_missing: 0 })), Some(Exit::NoPeer));
+        let false_manifest = Failure::FalseManifest { found: "a".into(), stated: "b".into() };
+        assert_eq!(exit(Phase::Failed(false_manifest)), Some(Exit::Corrupt));
+    }
+
+    #[test]
+    fn every_end_of_the_engine_is_an_end_here() {
+        let ends = [Phase::Durable, Phase::Failed(Failure::Io(String::new())), Phase::Cancelled];
+        let goes_on = [
+            Phase::Transferring,
+            Phase::Paused,
+            Phase::Checking,
+            Phase::Syncing,
+            Phase::Waiting(Wait::Ticket),
+        ];
+        for phase in ends.into_iter().chain(goes_on) {
+            assert_eq!(state(&phase, None).0.is_end(), phase.is_end(), "{phase:?}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What was typed, as it is meant here: options joined with the config file and defaults, paths made absolute.
+//!
+//! Invariant: precedence is command line, then environment (both by `cli`), then config file, then default, for every
+//! option; after this file nobody asks the environment again, and every path is absolute.
+
+use std::ffi::OsString;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::config::IoChoice;
+use engine::hash::{HashKind, UnknownKind, Unsupported};
+
+use crate::cli::Cli;
+use crate::cli::options::{Color, Io, Listen, Options};
+use crate::exit::{Exit, Fault};
+use crate::limits;
+
+/// Where the process runs.
+pub(crate) struct Surroundings<'a> {
+    /// Reads an environment variable.
+    pub(crate) var: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The working directory.
+    pub(crate) directory: PathBuf,
+}
+
+/// How a node is to run, should this process become one.
+#[derive(Clone, Debug)]
+pub(crate) struct NodePlan {
+    /// Where its state lies.
+    pub(crate) state: PathBuf,
+    /// The trackers' file that was named; otherwise it is searched for from the working directory.
+    pub(crate) trackers: Option<PathBuf>,
+    /// Where peers connect; `None`: all addresses.
+    pub(crate) listen: Option<Listen>,
+    /// What the trackers are told.
+    pub(crate) advertise: Option<std::net::IpAddr>,
+    /// The back end.
+    pub(crate) io: IoChoice,
+    /// How SHA-1 is computed; `None`: the fastest way.
+    pub(crate) hash: Option<HashKind>,
+    /// Most bytes a second to peers.
+    pub(crate) limit_up: Option<NonZeroU64>,
+    /// Most bytes a second from peers.
+    pub(crate) limit_down: Option<NonZeroU64>,
+}
+
+/// How output looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Output {
+    /// JSON on stdout.
+    pub(crate) json: bool,
+    /// No progress, no remarks.
+    pub(crate) quiet: bool,
+    /// When colours are used.
+    pub(crate) color: Color,
+}
+
+/// Everything a process needs to know before it acts.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The node that this process may become.
+    pub(crate) node: NodePlan,
+    /// The working directory.
+    pub(crate) directory: PathBuf,
+    /// How output looks.
+    pub(crate) output: Output,
+    /// Replace existing files.
+    pub(crate) overwrite: bool,
+    /// How long a download may stay paused or still.
+    pub(crate) wait: Duration,
+    /// Where the password is.
+    pub(crate) password_file: Option<PathBuf>,
+    /// How much is logged: 0, 1 or 2.
+    pub(crate) verbose: u8,
+    /// Options of the node that were typed: refused when another process is the node.
+    pub(crate) typed_node_options: Vec<&'static str>,
+}
+
+impl Plan {
+    /// Joins what was typed with the config file and the defaults.
+    ///
+    /// # Errors
+    /// A usage fault for a config file that cannot be read or understood, an unknown way of hashing, or when no state
+    /// directory can be thought of.
+    pub(crate) fn of(cli: &Cli, around: &Surroundings<'_>) -> Result<Plan, Fault> {
+        let options = cli.options.clone().or(config_file(cli.options.config.as_deref(), around)?);
+        let absolute = |path: &PathBuf| around.directory.join(path);
+        let state = match &options.state {
+            Some(state) => absolute(state),
+            None => default_state(around)?,
+        };
+        let hash = match options.hash.as_deref() {
+            None | Some("auto") => None,
+            Some(name) => Some(hash_kind(name)?),
+        };
+        let no_color = (around.var)("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Ok(Plan {
+            node: NodePlan {
+                state,
+                trackers: options.trackers.as_ref().map(absolute),
+                listen: options.listen,
+                advertise: options.advertise,
+                io: match options.io.unwrap_or_default() {
+                    Io::Auto => IoChoice::Auto,
+                    Io::Uring => IoChoice::Uring,
+                    Io::Epoll => IoChoice::Epoll,
+                },
+                hash,
+                limit_up: options.limit_up,
+                limit_down: options.limit_down,
+            },
+            directory: around.directory.clone(),
+            output: Output {
+                json: options.json.unwrap_or(false),
+                quiet: options.quiet.unwrap_or(false),
+                color: options.color.unwrap_or(if no_color { Color::Never } else { Color::Auto }),
+            },
+            overwrite: options.overwrite.unwrap_or(false),
+            wait: Duration::from_secs(options.wait.unwrap_or(limits::WAIT_DEFAULT_S)),
+            password_file: options.password_file.as_ref().map(absolute),
+            verbose: options.verbose,
+            typed_node_options: cli.typed_node_options.clone(),
+        })
+    }
+}
+
+fn hash_kind(name: &str) -> Result<HashKind, Fault> {
+    let fault = |message: String| Fault::new(Exit::Usage, message).fix("--hash auto");
+    let kind: HashKind = name.parse().map_err(|unknown: UnknownKind| fault(unknown.to_string()))?;
+    if kind.is_supported() { Ok(kind) } else { Err(fault(Unsupported { kind }.to_string())) }
+}
+
+fn config_file(named: Option<&Path>, around: &Surroundings<'_>) -> Result<Options, Fault> {
+    let path = match named {
+        Some(path) => around.directory.join(path),
+        None => match home_of(around, "XDG_CONFIG_HOME", ".config") {
+            Some(home) => home.join("shoal/config.toml"),
+            None => return Ok(Options::default()),
+        },
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Options::default());
+        }
+        Err(error) => {
+            let fix = "name another file with `--config FILE`, or mend this one";
+            return Err(
+                Fault { exit: Exit::Usage, ..Fault::io("read the config file", &path, &error) }.fix(fix)
+            );
+        }
+    };
+    toml::from_str(&text).map_err(|error| {
+        Fault::new(Exit::Usage, format!("the config file {} is wrong: {error}", path.display()))
+            .fix("its keys are the long options with `_` for `-`: `limit_up = \"10MiB\"`, `json = true`")
+    })
+}
+
+fn default_state(around: &Surroundings<'_>) -> Result<PathBuf, Fault> {
+    home_of(around, "XDG_STATE_HOME", ".local/state").map(|home| home.join("shoal")).ok_or_else(|| {
+        Fault::new(Exit::Usage, "there is no place for the state: neither XDG_STATE_HOME nor HOME is set")
+            .fix("name one: `--state DIR`")
+    })
+}
+
+/// A base directory as the XDG specification has it: the variable when it is an absolute path, else below `$HOME`.
+fn home_of(around: &Surroundings<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
+    let set = (around.var)(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || (around.var)("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    set.or_else(|| home().map(|home| home.join(below_home)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn plan(line: &str, vars: &[(&str, &str)], directory: &Path) -> Result<Plan, Fault> {
+        let arguments = std::iter::once("client").chain(line.split_whitespace()).map(OsString::from);
+        let vars: HashMap<String, OsString> =
+            vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        let var = |name: &str| vars.get(name).cloned();
+        Plan::of(&Cli::read(arguments).unwrap(), &Surroundings { var: &var, directory: directory.to_owned() })
+    }
+
+    #[test]
+    fn state_lies_where_the_xdg_specification_has_it() {
+        let here = Path::new("/here");
+        let state = |line: &str, vars: &[(&str, &str)]| plan(line, vars, here).map(|plan| plan.node.state);
+        assert_eq!(state("--state s", &[]), Ok("/here/s".into()));
+        assert_eq!(state("", &[("XDG_STATE_HOME", "/x"), ("HOME", "/h")]), Ok("/x/shoal".into()));
+        assert_eq!(
+            state("", &[("XDG_STATE_HOME", "relative"), ("HOME", "/h")]),
+            Ok("/h/.local/state/shoal".into())
+        );
+        assert_eq!(state("", &[]).map_err(|fault| fault.exit), Err(Exit::Usage));
+    }
+
+    #[test]
+    fn a_config_file_fills_what_was_not_typed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("shoal")).unwrap();
+        let file = dir.path().join("shoal/config.toml");
+        std::fs::write(&file, "wait = 7\nio = \"epoll\"\nhash = \"asm\"\ntrackers = \"t.txt\"\n").unwrap();
+        let vars = [("XDG_CONFIG_HOME", dir.path().to_str().unwrap()), ("HOME", "/h")];
+        let found = plan("--wait 3", &vars, dir.path()).unwrap();
+        assert_eq!(found.wait, Duration::from_secs(3));
+        assert_eq!(found.node.io, IoChoice::Epoll);
+        assert_eq!(found.node.hash, Some(HashKind::Asm));
+        assert_eq!(found.node.trackers, Some(dir.path().join("t.txt")));
+        std::fs::write(&file, "wate = 7\n").unwrap();
+        assert_eq!(plan("", &vars, dir.path()).map(|_| ()).map_err(|fault| fault.exit), Err(Exit::Usage));
+    }
+
+    #[test]
+    fn a_named_config_file_must_be_there_and_hash_must_be_known() {
+        let exit = |line| plan(line, &[("HOME", "/h")], Path::new("/nowhere")).map(|_| ()).unwrap_err().exit;
+        assert_eq!(exit("--config missing.toml"), Exit::Usage);
+        assert_eq!(exit("--hash md5"), Exit::Usage);
+    }
+
+    #[test]
+    fn no_color_is_heeded_unless_colour_is_demanded() {
+        let color =
+            |line| plan(line, &[("HOME", "/h"), ("NO_COLOR", "1")], Path::new("/")).unwrap().output.color;
+        assert_eq!(color(""), Color::Never);
+        assert_eq!(color("--color always"), Color::Always);
+    }
+}

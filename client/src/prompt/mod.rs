@@ -1,0 +1,170 @@
+//! The prompt: lines with history and completion, a node at the same time, and notices in between.
+//!
+//! ```text
+//!   rustyline ──► cli::line ──► cli::Typed ──► commands::carry_out ──► node
+//!       │  └ assist: completion, passwords masked                        │
+//!       └──◄── watch: notices, and the node's end ◄──────────────────────┘
+//! ```
+//!
+//! Invariants: a line with a password is neither shown nor kept; a prompt whose node goes away says so and ends at
+//! once with exit 1, it never becomes a node half-way.
+
+mod assist;
+mod watch;
+
+use clap::error::ErrorKind;
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Config, Editor};
+
+use crate::cli::words::Words;
+use crate::cli::{Typed, line};
+use crate::commands::door::{self, Door};
+use crate::commands::{self, Context};
+use crate::exit::{Exit, Fault};
+use crate::front::link::NodeLink;
+use crate::interrupt::Interrupt;
+use crate::limits;
+use crate::node::state;
+use crate::plan::Plan;
+use crate::render::Screen;
+
+use assist::Assist;
+
+type Lines = Editor<Assist, FileHistory>;
+
+/// Reads and carries out lines until `quit` or the end of the input.
+///
+/// # Errors
+/// A fault when there can be no prompt. A line that fails is shown and the prompt goes on.
+pub(crate) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Result<(), Fault> {
+    let (door, mut link) = Door::open(plan)?;
+    if let Door::Inside(running) = &door {
+        let listen = running.listen()?;
+        screen.note(&format!("this prompt is the node; peers connect to {listen}"));
+        running.waits_for().iter().for_each(|what| screen.note(&format!("waiting for {what}")));
+    } else {
+        screen.note(&format!("attached to the node that runs as process {}", link.pid()));
+    }
+    screen.note("`help` shows the commands, `quit` leaves");
+    let mut lines = editor(plan)?;
+    let printer = lines.create_external_printer().ok();
+    watch::start(open_link(plan, &door)?, printer)?;
+    let history = state::history_path(&plan.node.state);
+    // No history yet is no fault.
+    let _ = lines.load_history(&history);
+    let outcome = read_lines(plan, screen, interrupt, &door, &mut link, &mut lines);
+    // History is a convenience: losing it is no reason to fail.
+    let _ = lines.save_history(&history);
+    watch::expect_the_end();
+    drop(link);
+    door.close(interrupt);
+    outcome
+}
+
+fn editor(plan: &Plan) -> Result<Lines, Fault> {
+    let fault =
+        |error: ReadlineError| Fault::new(Exit::LocalIo, format!("there can be no prompt here: {error}"));
+    let config = Config::builder()
+        .max_history_size(limits::HISTORY_LINES)
+        .and_then(|builder| builder.history_ignore_dups(true))
+        .map_err(fault)?
+        .completion_type(CompletionType::List)
+        .build();
+    let mut lines = Lines::with_config(config).map_err(fault)?;
+    lines.set_helper(Some(Assist::new(plan.directory.clone())));
+    Ok(lines)
+}
+
+fn read_lines(
+    plan: &Plan,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+    door: &Door,
+    link: &mut NodeLink,
+    lines: &mut Lines,
+) -> Result<(), Fault> {
+    loop {
+        let line = match lines.readline("shoal> ") {
+            Ok(line) => line,
+            Err(ReadlineError::Interrupted) => continue,
+            Err(ReadlineError::Eof) => return Ok(()),
+            Err(error) => return Err(Fault::new(Exit::LocalIo, format!("the input failed: {error}"))),
+        };
+        if !assist::has_password(&line) {
+            // As above: history is a convenience.
+            let _ = lines.add_history_entry(line.as_str());
+        }
+        match one_line(&line, plan, screen, interrupt, link) {
+            Ok(Next::Quit) => return Ok(()),
+            Ok(Next::Line) => {}
+            Err(fault) => screen.fault(&fault),
+        }
+        interrupt.nothing_to_end();
+        if interrupt.take() {
+            // The signal broke the connection so that the line ended; the next line needs a fresh one.
+            *link = open_link(plan, door)?;
+        }
+    }
+}
+
+fn open_link(plan: &Plan, door: &Door) -> Result<NodeLink, Fault> {
+    match door {
+        Door::Inside(running) => running.link(),
+        Door::Outside => door::running_node(plan)?.ok_or_else(|| {
+            Fault::new(Exit::Other, "the node of this state directory went away").fix("client serve")
+        }),
+    }
+}
+
+enum Next {
+    Line,
+    Quit,
+}
+
+fn one_line(
+    text: &str,
+    plan: &Plan,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+    link: &mut NodeLink,
+) -> Result<Next, Fault> {
+    let words = line::words(text).map_err(|error| Fault::new(Exit::Usage, error.to_string()))?;
+    if words.is_empty() {
+        return Ok(Next::Line);
+    }
+    let typed = match Typed::read(&words) {
+        Ok(typed) => typed,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            screen.data(&error.to_string());
+            return Ok(Next::Line);
+        }
+        Err(error) => {
+            let message = error.to_string();
+            let message = message.trim_start_matches("error: ").trim_end();
+            return Err(Fault::new(Exit::Usage, message).fix("`help` shows the commands"));
+        }
+    };
+    match typed.words {
+        Words::Quit => return Ok(Next::Quit),
+        Words::Doctor => return commands::doctor::run(plan, screen).map(|()| Next::Line),
+        _ => {}
+    }
+    commands::break_on_signal(link, interrupt)?;
+    screen.set_json(plan.output.json || typed.options.json);
+    let outcome = commands::carry_out(
+        typed.words,
+        &mut Context {
+            link,
+            screen,
+            interrupt,
+            directory: plan.directory.clone(),
+            overwrite: plan.overwrite || typed.options.overwrite,
+            wait: plan.wait,
+            password_file: typed.options.password_file.map(|path| plan.directory.join(path)),
+            at_prompt: true,
+        },
+    );
+    screen.set_json(plan.output.json);
+    outcome.map(|()| Next::Line)
+}

@@ -1,0 +1,52 @@
+//! A second connection to the node, on which the prompt hears what nobody asked for.
+//!
+//! Invariant: when the node goes away the whole process ends with exit 1, in whatever state the prompt is; unless the
+//! prompt itself is leaving.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustyline::ExternalPrinter;
+
+use crate::exit::{Exit, Fault};
+use crate::front::link::NodeLink;
+use crate::front::protocol::{Ask, Event};
+
+/// Whether the prompt is leaving, so that the node's end is no surprise.
+static LEAVING: AtomicBool = AtomicBool::new(false);
+
+/// From now on the node may end without a word.
+pub(super) fn expect_the_end() {
+    LEAVING.store(true, Ordering::SeqCst);
+}
+
+/// Hears notices on `link` and prints them without disturbing the line that is being typed.
+pub(super) fn start(
+    mut link: NodeLink,
+    mut printer: Option<impl ExternalPrinter + Send + 'static>,
+) -> Result<(), Fault> {
+    let mut print = move |text: &str| {
+        let printed = printer.as_mut().is_some_and(|printer| printer.print(format!("{text}\n")).is_ok());
+        if !printed {
+            eprintln!("{text}");
+        }
+    };
+    let hear = move || {
+        let end = link.ask(&Ask::Watch, &mut |event| {
+            if let Event::Notice { text } = event {
+                print(&text);
+            }
+            Ok(())
+        });
+        if let Err(fault) = end
+            && !LEAVING.load(Ordering::SeqCst)
+        {
+            print(&format!("error: {fault}"));
+            std::process::exit(Exit::Other.code().into());
+        }
+    };
+    std::thread::Builder::new()
+        .name("notices".into())
+        .spawn(hear)
+        .map(drop)
+        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+}

@@ -1,0 +1,149 @@
+//! Answers as text: tables on a terminal, one name a line to a pipe, sentences for the rest.
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+use super::{figures, transfer};
+use crate::front::protocol::Answer;
+use crate::front::rows::{FileRow, GroupRow, NodeRow};
+
+/// The answer as it goes to stdout, its last line ended; nothing for an empty list.
+pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
+    match answer {
+        Answer::Said { message } | Answer::Joined { message, .. } => lines([message.clone()]),
+        Answer::Groups { groups } if terminal => {
+            table(&["group", "owner", "policy", "members", ""], groups, group_cells)
+        }
+        Answer::Groups { groups } => lines(groups.iter().map(|row| row.group.clone())),
+        Answer::Requests { users, .. } => lines(users.iter().cloned()),
+        Answer::Files { files, .. } if terminal => {
+            table(&["file", "size", "seeders", "leechers", "SHA-1"], files, file_cells)
+        }
+        Answer::Files { files, .. } => lines(files.iter().map(|row| row.file.clone())),
+        Answer::Peers { peers, .. } if terminal => table(&["peer", "has"], peers, |row| {
+            vec![row.address.to_string(), if row.complete { "all" } else { "a part" }.into()]
+        }),
+        Answer::Peers { peers, .. } => lines(peers.iter().map(|row| row.address.to_string())),
+        Answer::Whoami { user, address: None } => lines([user.clone()]),
+        Answer::Whoami { user, address: Some(address) } => lines([format!("{user}, shares at {address}")]),
+        Answer::Uploaded { group, file, size_bytes, pieces, sha1, .. } => lines([format!(
+            "[{group}] {file} is shared: {}, {pieces} {}, SHA-1 {sha1}",
+            figures::size(*size_bytes),
+            if *pieces == 1 { "piece" } else { "pieces" },
+        )]),
+        Answer::Started(now) => {
+            lines([format!("[{}] {} is on its way to {}", now.group, now.file, now.path.display())])
+        }
+        Answer::Downloaded(now) => lines([transfer::summary(now)]),
+        Answer::AlreadyThere { path, size_bytes, .. } => lines([format!(
+            "{} is there already, and right ({})",
+            path.display(),
+            figures::size(*size_bytes)
+        )]),
+        Answer::Downloads { downloads } => lines(downloads.iter().map(transfer::line)),
+        Answer::Node(node) => node_text(node),
+    }
+}
+
+fn lines(lines: impl IntoIterator<Item = String>) -> String {
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+fn table<R>(header: &[&str], rows: &[R], cells: impl Fn(&R) -> Vec<String>) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header.iter().copied());
+    table.add_rows(rows.iter().map(cells));
+    lines(table.lines().map(|line| line.trim_end().to_owned()))
+}
+
+fn group_cells(row: &GroupRow) -> Vec<String> {
+    vec![
+        row.group.clone(),
+        row.owner.clone(),
+        row.policy.clone(),
+        row.members.to_string(),
+        if row.member { "yours" } else { "" }.into(),
+    ]
+}
+
+fn file_cells(row: &FileRow) -> Vec<String> {
+    vec![
+        row.file.clone(),
+        row.size_bytes.map_or_else(|| "?".into(), figures::size),
+        row.seeders.to_string(),
+        row.leechers.to_string(),
+        row.sha1.clone().unwrap_or_else(|| "pieces only".into()),
+    ]
+}
+
+fn node_text(node: &NodeRow) -> String {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".into());
+    let mut text = vec![
+        format!("node      process {}", node.pid),
+        format!(
+            "peers     {}{}{}",
+            node.listen.map_or_else(|| "not listening yet".into(), |address| format!("connect to {address}")),
+            node.io.as_ref().map(|io| format!(", moved by {io}")).unwrap_or_default(),
+            node.hash.as_ref().map(|hash| format!(", hashed by {hash}")).unwrap_or_default()
+        ),
+        format!("user      {}", or_none(node.user.clone())),
+        format!("tracker   {}", or_none(node.tracker.map(|address| address.to_string()))),
+    ];
+    text.extend(node.waits_for.iter().map(|what| format!("waits for {what}")));
+    for share in &node.shares {
+        let state = match &share.changed {
+            Some(why) => format!("not served: {why}"),
+            None => {
+                format!("{}/{} pieces, {} sent", share.held, share.pieces, figures::size(share.sent_bytes))
+            }
+        };
+        text.push(format!("shares    [{}] {}  {state}", share.group, share.file));
+    }
+    text.extend(node.downloads.iter().map(|download| format!("downloads {}", transfer::line(download))));
+    lines(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> Answer {
+        let file = |name: &str| FileRow {
+            file: name.into(),
+            size_bytes: Some(1 << 20),
+            sha1: None,
+            seeders: 2,
+            leechers: 1,
+        };
+        Answer::Files { group: "g".into(), files: vec![file("a b"), file("c")] }
+    }
+
+    #[test]
+    fn lists_are_a_table_on_a_terminal_and_names_to_a_pipe() {
+        assert_eq!(text(&files(), false), "a b\nc\n");
+        let shown = text(&files(), true);
+        assert_eq!(shown.lines().count(), 3);
+        assert!(shown.contains("1.0 MiB") && shown.contains("seeders"), "{shown}");
+        assert_eq!(text(&Answer::Files { group: "g".into(), files: vec![] }, true), "");
+    }
+
+    #[test]
+    fn a_node_says_what_it_waits_for() {
+        let node = NodeRow {
+            pid: 7,
+            listen: None,
+            io: None,
+            hash: None,
+            user: None,
+            tracker: None,
+            waits_for: vec!["a login".into()],
+            shares: vec![],
+            downloads: vec![],
+        };
+        let shown = text(&Answer::Node(node), false);
+        assert!(shown.contains("waits for a login") && shown.contains("process 7"), "{shown}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Sizes, rates and spans as people read them.
+
+use std::time::Duration;
+
+/// `1.1 GiB`; whole bytes below 1 KiB.
+pub(crate) fn size(bytes: u64) -> String {
+    let places = usize::from(bytes >= 1 << 10);
+    humansize::format_size(bytes, humansize::BINARY.decimal_places(places).decimal_zeroes(places))
+}
+
+/// `1.1 GiB/s`.
+pub(crate) fn rate(bytes_a_second: u64) -> String {
+    format!("{}/s", size(bytes_a_second))
+}
+
+/// `0.4s`, `55s`, `2m 05s`, `1h 03m`, `2d 04h`.
+pub(crate) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..10 => format!("{:.1}s", span.as_secs_f64()),
+        10..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// How long the rest takes at this rate, in whole seconds; `None` when nothing moves.
+pub(crate) fn eta(rest_bytes: u64, bytes_a_second: u64) -> Option<String> {
+    if bytes_a_second == 0 {
+        return None;
+    }
+    let seconds = rest_bytes.div_ceil(bytes_a_second);
+    Some(if seconds < 60 { format!("{seconds}s") } else { span(Duration::from_secs(seconds)) })
+}
+
+/// How much of the whole is done, in whole percent: 100 only when all is.
+pub(crate) fn percent(done: u64, whole: u64) -> u64 {
+    if done >= whole {
+        return 100;
+    }
+    u64::try_from(u128::from(done) * 100 / u128::from(whole))
+        .expect("less than 100, since less than all is done")
+}
+
+/// Bytes a second over a span; 0 when the span is too short to say.
+pub(crate) fn mean_rate(bytes: u64, span: Duration) -> u64 {
+    let micros = span.as_micros();
+    if micros == 0 {
+        return 0;
+    }
+    u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_as_people_write_them() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1_023), "1023 B");
+        assert_eq!(size(524_288), "512.0 KiB");
+        assert_eq!(rate(1_181_116_006), "1.1 GiB/s");
+        let spans = [
+            (400, "0.4s"),
+            (55_000, "55s"),
+            (125_000, "2m 05s"),
+            (3_780_000, "1h 03m"),
+            (187_200_000, "2d 04h"),
+        ];
+        for (ms, wanted) in spans {
+            assert_eq!(span(Duration::from_millis(ms)), wanted);
+        }
+    }
+
+    #[test]
+    fn what_is_not_done_is_never_100_percent() {
+        assert_eq!(percent(0, 0), 100);
+        assert_eq!(percent(u64::MAX - 1, u64::MAX), 99);
+        assert_eq!(percent(38, 100), 38);
+        assert_eq!(percent(0, 1), 0);
+    }
+
+    #[test]
+    fn a_rest_takes_as_long_as_it_takes() {
+        assert_eq!(eta(100, 0), None);
+        assert_eq!(eta(55, 1).as_deref(), Some("55s"));
+        assert_eq!(eta(125, 1).as_deref(), Some("2m 05s"));
+        assert_eq!(mean_rate(1_000, Duration::from_millis(500)), 2_000);
+        assert_eq!(mean_rate(1_000, Duration::ZERO), 0);
+    }
+}

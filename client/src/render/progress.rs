@@ -1,0 +1,128 @@
+//! Progress on stderr: one redrawn line on a terminal, a plain line now and then anywhere else.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{figures, to_stderr, transfer};
+use crate::front::protocol::Event;
+use crate::front::rows::{State, Transfer};
+use crate::limits;
+
+/// How the bar of a terminal looks.
+const TEMPLATE: &str = "{bar:24} {wide_msg}";
+
+/// The line that shows how far things are.
+pub(crate) struct ProgressLine {
+    terminal: bool,
+    bar: Option<ProgressBar>,
+    last: Option<(Instant, String)>,
+}
+
+impl ProgressLine {
+    /// A line on a terminal, or on something else.
+    pub(crate) fn new(terminal: bool) -> ProgressLine {
+        ProgressLine { terminal, bar: None, last: None }
+    }
+
+    /// Shows how far things are.
+    pub(crate) fn show(&mut self, event: &Event, now: Instant) {
+        let Some((done, total, text)) = figures_of(event) else { return };
+        if self.terminal {
+            let bar = self.bar.get_or_insert_with(new_bar);
+            bar.set_length(total.max(1));
+            bar.set_position(if total == 0 { 1 } else { done });
+            bar.set_message(text);
+        } else if let Some(line) = self.plain_line(event, text, now) {
+            to_stderr(&format!("{line}\n"));
+        }
+    }
+
+    /// Takes the line away, so that something else can be written.
+    pub(crate) fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.last = None;
+    }
+
+    /// The plain line, when one is due: at the start, every few seconds, and when what is done becomes something else.
+    fn plain_line(&mut self, event: &Event, text: String, now: Instant) -> Option<String> {
+        let every = Duration::from_millis(limits::PLAIN_PROGRESS_EVERY_MS);
+        let what = kind_of(event);
+        let due = self
+            .last
+            .as_ref()
+            .is_none_or(|(shown_at, shown)| *shown != what || now.duration_since(*shown_at) >= every);
+        due.then(|| {
+            self.last = Some((now, what));
+            text
+        })
+    }
+}
+
+fn new_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template(TEMPLATE).expect("the template is a constant and is tested");
+    ProgressBar::new(1).with_style(style)
+}
+
+fn figures_of(event: &Event) -> Option<(u64, u64, String)> {
+    let share = |what: &str, file: &str, done: u64, total: u64| {
+        let text = format!("{what} {file}  {}%  {}", figures::percent(done, total), figures::size(total));
+        Some((done, total, text))
+    };
+    match event {
+        Event::Hashing { file, done_bytes, total_bytes } => share("hashing", file, *done_bytes, *total_bytes),
+        Event::Comparing { file, done_bytes, total_bytes } => {
+            share("comparing", file, *done_bytes, *total_bytes)
+        }
+        Event::Transfer(now) => Some((now.verified_bytes, now.total_bytes, transfer_text(now))),
+        Event::Notice { .. } => None,
+    }
+}
+
+fn transfer_text(now: &Transfer) -> String {
+    match now.state {
+        State::Downloading => format!("{}  {}", now.file, transfer::moving(now)),
+        _ => transfer::line(now),
+    }
+}
+
+/// What is going on, apart from the figures: when it changes, a plain line is due.
+fn kind_of(event: &Event) -> String {
+    match event {
+        Event::Hashing { .. } => "hashing".into(),
+        Event::Comparing { .. } => "comparing".into(),
+        Event::Transfer(now) => format!("{:?} {:?}", now.state, now.cause.as_ref().map(|cause| cause.exit)),
+        Event::Notice { .. } => "notice".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hashing(done_bytes: u64) -> Event {
+        Event::Hashing { file: "f".into(), done_bytes, total_bytes: 200 }
+    }
+
+    #[test]
+    fn the_template_is_one() {
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+    }
+
+    #[test]
+    fn plain_lines_come_now_and_then() {
+        let mut line = ProgressLine::new(false);
+        let start = crate::clock::now();
+        let mut shown = |event: &Event, after_ms| {
+            let text = figures_of(event).unwrap().2;
+            line.plain_line(event, text, start + Duration::from_millis(after_ms))
+        };
+        assert_eq!(shown(&hashing(0), 0).as_deref(), Some("hashing f  0%  200 B"));
+        assert_eq!(shown(&hashing(50), 1_000), None);
+        assert_eq!(shown(&hashing(100), 5_000).as_deref(), Some("hashing f  50%  200 B"));
+        let comparing = Event::Comparing { file: "f".into(), done_bytes: 0, total_bytes: 1 };
+        assert!(shown(&comparing, 5_001).is_some(), "something else has begun");
+    }
+}

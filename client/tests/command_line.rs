@@ -1,0 +1,142 @@
+//! The command line without a tracker and without peers: wrong words, missing files, nobody there.
+
+mod rig;
+
+use rig::Rig;
+
+#[test]
+fn help_is_data_and_success() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let help = home.run(["help"]).expect(0);
+    for word in ["download_file", "show_downloads", "serve", "doctor", "--overwrite", "SHOAL_STATE"] {
+        assert!(help.out.contains(word), "{word} is missing in:\n{}", help.out);
+    }
+    assert!(help.err.is_empty());
+    assert!(home.run(["help", "upload_file"]).expect(0).out.contains("<GROUP_ID>"));
+    assert!(home.run(["--version"]).expect(0).out.starts_with("client "));
+}
+
+#[test]
+fn wrong_words_are_exit_2_and_say_what_is_right() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let unknown = home.run(["donwload_file", "g", "f", "d"]).expect(2);
+    assert!(unknown.err.contains("download_file") && unknown.err.contains("client help"), "{}", unknown.err);
+    for words in [
+        &["login"][..],
+        &["join_group"],
+        &["download_file", "g", "f"],
+        &["logout", "now"],
+        &["whoami", "--wait", "soon"],
+        &["whoami", "--limit-up", "0"],
+        &["whoami", "--io", "fast"],
+        &["whoami", "--hash", "md5"],
+        &["create_group", "g", "closed"],
+    ] {
+        let ended = home.run(words).expect(2);
+        assert!(ended.out.is_empty() && !ended.err.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn hostile_and_impossible_names_are_refused_before_anybody_is_asked() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    for name in ["..", "a/b", "", "x\u{202E}y", "a\nb"] {
+        let ended = home.run(["download_file", "g", name, "."]).expect(2);
+        assert!(ended.err.contains("next:"), "{}", ended.err);
+    }
+    home.run(["get_peers", "no group", "f"]).expect(2);
+    assert!(!home.state().exists(), "nothing was to be done, so nothing was to be made");
+}
+
+#[test]
+fn a_missing_file_is_exit_5_and_a_directory_is_no_file() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let missing = home.run(["upload_file", "g", "nowhere.bin"]).expect(5);
+    assert!(missing.err.contains("nowhere.bin"), "{}", missing.err);
+    home.run(["upload_file", "g", "."]).expect(2);
+    home.run(["login", "a", "--password-file", "nowhere"]).expect(5);
+}
+
+#[test]
+fn an_unreachable_tracker_is_exit_7_with_the_fix() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let ended = home.run(["login", "a", "password"]).expect(7);
+    assert!(
+        ended.err.contains("no tracker can be reached") && ended.err.contains("--trackers"),
+        "{}",
+        ended.err
+    );
+    let json = home.run(["create_user", "a", "password", "--json"]).expect(7);
+    let object: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((object["result"].as_str(), object["exit"].as_u64()), (Some("failed"), Some(7)));
+}
+
+#[test]
+fn a_missing_or_wrong_tracker_file_is_named() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let missing = home.run(["whoami", "--trackers", "nowhere.txt"]).expect(2);
+    assert!(missing.err.contains("nowhere.txt"), "{}", missing.err);
+    rig.file("wrong.txt", b"127.0.0.1 8000\nlocalhost 1\n");
+    let wrong = home.run(["whoami", "--trackers", "wrong.txt"]).expect(2);
+    assert!(wrong.err.contains("wrong.txt") && wrong.err.contains("line 2"), "{}", wrong.err);
+}
+
+#[test]
+fn commands_that_need_a_login_say_so() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    rig.file("f", b"x");
+    for words in [&["upload_file", "g", "f"][..], &["download_file", "g", "f", "."]] {
+        let ended = home.run(words).expect(3);
+        assert!(ended.err.contains("login"), "{}", ended.err);
+    }
+    let asked = home.run(["login", "a"]).expect(2);
+    assert!(asked.err.contains("--password-file"), "there is no terminal to ask on: {}", asked.err);
+}
+
+#[test]
+fn status_and_quit_without_a_node_are_exit_1() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    for word in ["status", "quit"] {
+        let ended = home.run([word]).expect(1);
+        assert!(ended.err.contains("no node runs") && ended.err.contains("client serve"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_bad_config_file_is_a_usage_fault() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    rig.file("c.toml", b"jason = true\n");
+    let ended = home.run(["status", "--config", "c.toml"]).expect(2);
+    assert!(ended.err.contains("c.toml") && ended.err.contains("jason"), "{}", ended.err);
+    rig.file("c.toml", b"json = true\n");
+    assert!(home.run(["status", "--config", "c.toml"]).expect(1).out.starts_with('{'));
+    assert!(home.run(["status", "--config", "c.toml", "--json=false"]).expect(1).out.is_empty());
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_is_exit_10() {
+    let rig = Rig::without_tracker();
+    rig.file("plain", b"");
+    let ended = rig.home("a").run(["whoami", "--state", "plain/state"]).expect(10);
+    assert!(ended.err.contains("plain/state") && ended.err.contains("--state"), "{}", ended.err);
+}
+
+#[test]
+fn doctor_names_what_is_wrong() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let ended = home.run(["doctor"]).expect(7);
+    assert!(ended.out.contains("BAD  trackers") && ended.out.contains("ok   state"), "{}", ended.out);
+    let json = home.run(["doctor", "--json"]).expect(7);
+    let first = json.out.lines().next().unwrap_or_default();
+    assert!(serde_json::from_str::<serde_json::Value>(first).unwrap()["checks"].is_array());
+}

@@ -1,0 +1,102 @@
+//! The node of a state directory: one at a time, reachable, ended cleanly; without a tracker.
+
+mod rig;
+
+use rig::Rig;
+
+#[test]
+fn a_node_serves_without_login_or_tracker_and_says_what_it_waits_for() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let mut node = home.serve(&[]);
+    let status = home.run(["status"]).expect(0);
+    assert!(status.out.contains(&node.address.to_string()), "{}", status.out);
+    assert!(status.out.contains("waits for a login"), "{}", status.out);
+    let json: serde_json::Value =
+        serde_json::from_str(&home.run(["status", "--json"]).expect(0).out).unwrap();
+    assert_eq!(json["pid"].as_u64(), Some(u64::from(node.pid())));
+    home.run(["quit"]).expect(0);
+    assert_eq!(node.wait(), Some(0));
+    home.run(["status"]).expect(1);
+}
+
+#[test]
+fn one_node_a_state_directory() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let node = home.serve(&[]);
+    let second = home.run(["serve"]).expect(6);
+    assert!(second.err.contains(&node.pid().to_string()), "{}", second.err);
+}
+
+#[test]
+fn a_killed_node_leaves_nothing_in_the_way_and_keeps_its_port() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let first = home.serve(&[]);
+    let address = first.address;
+    first.kill();
+    home.run(["status"]).expect(1);
+    let second = home.serve(&[]);
+    assert_eq!(second.address, address);
+    home.run(["status"]).expect(0);
+}
+
+#[test]
+fn options_of_the_node_are_refused_to_a_front_end() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let _node = home.serve(&[]);
+    let refused = home.run(["show_downloads", "--limit-up", "1M", "--io", "epoll"]).expect(2);
+    assert!(refused.err.contains("--limit-up") && refused.err.contains("client serve"), "{}", refused.err);
+    home.run(["show_downloads", "--json"]).expect(0);
+}
+
+#[test]
+fn a_signal_ends_a_serving_node_well() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let mut node = home.serve(&[]);
+        node.signal(signal);
+        assert_eq!(node.wait(), Some(0));
+        assert!(!home.state().join("node.sock").exists(), "the socket is left behind");
+    }
+}
+
+#[test]
+fn commands_do_without_a_node_and_leave_none_behind() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    assert_eq!(home.run(["show_downloads"]).expect(0).out, "");
+    home.run(["status"]).expect(1);
+    home.run(["pause", "g", "f"]).expect(5);
+}
+
+#[test]
+fn the_state_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let _node = home.serve(&[]);
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(home.state()), 0o700);
+    for file in ["node.key", "node.sock", "node.lock"] {
+        assert_eq!(mode(&home.state().join(file)), 0o600, "{file}");
+    }
+}
+
+#[test]
+fn a_prompt_reads_lines_and_attaches_to_a_running_node() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let alone = home.prompt("show_downloads\nno_such_command\nupload_file g 'open\nquit\n").expect(0);
+    assert!(alone.err.contains("this prompt is the node"), "{}", alone.err);
+    assert!(alone.err.contains("unrecognized subcommand"), "{}", alone.err);
+    assert!(alone.err.contains("is not closed"), "{}", alone.err);
+    let node = home.serve(&[]);
+    let attached = home.prompt("status\n").expect(0);
+    assert!(attached.err.contains("attached"), "{}", attached.err);
+    assert!(attached.out.contains(&node.pid().to_string()), "{}", attached.out);
+    home.run(["status"]).expect(0);
+}

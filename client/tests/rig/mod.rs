@@ -1,0 +1,256 @@
+//! Real processes for the tests: a tracker on port 0, nodes and one-shot commands, all in one temporary directory.
+//!
+//! ```text
+//!   Rig (temp dir, tracker_info.txt) ──► tracker        Node (`client serve`)
+//!    └──► Home (state directory of one user) ──► run(…) one-shot commands ──► Ended
+//! ```
+//!
+//! Invariant: whatever was started is ended by its process id when its value is dropped. Nothing sleeps: what must be
+//! waited for is a line on stdout or the end of a process.
+#![allow(dead_code, reason = "each test file uses the part that it needs")]
+#![allow(clippy::unwrap_used, reason = "a rig that cannot be set up is a failed test")]
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// The client's binary.
+pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_client");
+
+/// A place for one test, with a tracker if one was started.
+pub(crate) struct Rig {
+    dir: TempDir,
+    tracker: Option<Child>,
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Exit code.
+    pub(crate) code: i32,
+    /// What it wrote to stdout.
+    pub(crate) out: String,
+    /// What it wrote to stderr.
+    pub(crate) err: String,
+}
+
+impl Ended {
+    /// Itself, when the code is the wanted one; else the test fails and shows everything.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Ended {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+}
+
+impl Rig {
+    /// A place without a tracker: its `tracker_info.txt` names a port on which nobody listens.
+    pub(crate) fn without_tracker() -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let rig = Rig { dir, tracker: None };
+        rig.name_tracker(nobody);
+        rig
+    }
+
+    /// A place with a tracker that serves.
+    pub(crate) fn new() -> Rig {
+        let mut rig = Rig::without_tracker();
+        let binary = Path::new(CLIENT).with_file_name("tracker");
+        assert!(
+            binary.exists(),
+            "{} is not there: `cargo build -p tracker` builds it (`cargo test --workspace` builds both)",
+            binary.display()
+        );
+        let file = rig.path("founding.txt");
+        std::fs::write(&file, "127.0.0.1 0\n").unwrap();
+        let mut command = Command::new(binary);
+        command.arg(&file).arg("1").arg("--data").arg(rig.path("tracker_data")).current_dir(rig.dir.path());
+        let (child, line) = started(&mut command);
+        rig.tracker = Some(child);
+        let address = line.rsplit(' ').next().unwrap_or_default().parse();
+        rig.name_tracker(address.unwrap_or_else(|_| panic!("the tracker said {line:?}")));
+        rig
+    }
+
+    fn name_tracker(&self, address: SocketAddr) {
+        let line = format!("{} {}\n", address.ip(), address.port());
+        std::fs::write(self.path("tracker_info.txt"), line).unwrap();
+    }
+
+    /// A path in the place.
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Makes a file with these bytes.
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// The state directory of one user.
+    pub(crate) fn home(&self, name: &str) -> Home {
+        Home { directory: self.dir.path().to_owned(), state: self.path(format!("state-{name}")) }
+    }
+
+    /// A user who exists, is logged in, and whose node serves.
+    pub(crate) fn user(&self, name: &str) -> (Home, Node) {
+        let home = self.home(name);
+        let node = home.serve(&[]);
+        home.run(["create_user", name, "password"]).expect(0);
+        home.run(["login", name, "password"]).expect(0);
+        (home, node)
+    }
+
+    /// Kills the tracker.
+    pub(crate) fn kill_tracker(&mut self) {
+        if let Some(mut tracker) = self.tracker.take() {
+            end(&mut tracker);
+        }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.kill_tracker();
+    }
+}
+
+/// One user's state directory.
+#[derive(Clone)]
+pub(crate) struct Home {
+    directory: PathBuf,
+    state: PathBuf,
+}
+
+impl Home {
+    /// The state directory.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// A command with this state directory, not started yet.
+    pub(crate) fn command(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(CLIENT);
+        command.args(words).current_dir(&self.directory);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("SHOAL_")) {
+                command.env_remove(name);
+            }
+        }
+        command.env("SHOAL_STATE", &self.state).env("XDG_CONFIG_HOME", self.state.join("no-config"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
+        ended(&mut self.command(words))
+    }
+
+    /// Runs lines at a prompt that reads from a pipe.
+    pub(crate) fn prompt(&self, lines: &str) -> Ended {
+        use std::io::Write;
+        let mut command = self.command(std::iter::empty::<&str>());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        outcome(child)
+    }
+
+    /// Starts the node, and waits until it listens.
+    pub(crate) fn serve(&self, options: &[&str]) -> Node {
+        let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
+        command.args(options);
+        let (child, line) = started(&mut command);
+        let address = line.strip_prefix("node listening on ").and_then(|text| text.parse().ok());
+        Node { child, address: address.unwrap_or_else(|| panic!("the node said {line:?}")) }
+    }
+
+    /// Starts a command that goes on, and waits for its first line on stdout.
+    pub(crate) fn start(&self, words: &[&str]) -> (Node, String) {
+        let (child, line) = started(&mut self.command(words));
+        (Node { child, address: ([0, 0, 0, 0], 0).into() }, line)
+    }
+}
+
+/// A running process.
+pub(crate) struct Node {
+    child: Child,
+    /// Where peers connect to it.
+    pub(crate) address: SocketAddr,
+}
+
+impl Node {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        send(self.child.id(), signal);
+    }
+
+    /// Waits for its end, and gives the exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(mut self) {
+        end(&mut self.child);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// Sends a signal to a process of ours.
+pub(crate) fn send(pid: u32, signal: i32) {
+    let pid = libc::pid_t::try_from(pid).unwrap();
+    #[allow(unsafe_code, reason = "the standard library can only kill")]
+    // SAFETY: `kill` takes plain numbers and touches no memory; the process is a child that was not waited for yet, so
+    // its id is still its own.
+    let sent = unsafe { libc::kill(pid, signal) };
+    assert_eq!(sent, 0, "no process {pid}");
+}
+
+fn end(child: &mut Child) {
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn ended(command: &mut Command) -> Ended {
+    outcome(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+fn outcome(child: Child) -> Ended {
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Starts a process and reads the first line of its stdout; the rest is read and dropped, so that it never blocks.
+fn started(command: &mut Command) -> (Child, String) {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+    (child, line.trim_end().to_owned())
+}

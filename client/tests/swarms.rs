@@ -1,0 +1,133 @@
+//! Several nodes at once, and what travels between them: counted in bytes, not in time.
+#![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
+
+mod rig;
+
+use std::fs;
+use std::path::Path;
+
+use rig::{Ended, Home, Node, Rig};
+use serde_json::Value;
+
+const PIECE: usize = 524_288;
+
+/// One piece of bytes that no other seed gives.
+fn piece(seed: usize) -> Vec<u8> {
+    let mut state = seed as u64 + 1;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33).to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flat_map(|word| [word[0], word[1], word[2]]).take(PIECE).collect()
+}
+
+/// `count` users of the group `g`, the first of which owns it.
+fn members(rig: &Rig, count: usize) -> Vec<(Home, Node)> {
+    let users: Vec<(Home, Node)> = (0..count).map(|n| rig.user(&format!("user{n}"))).collect();
+    users[0].0.run(["create_group", "g"]).expect(0);
+    users[1..].iter().for_each(|(home, _)| drop(home.run(["join_group", "g"]).expect(0)));
+    users
+}
+
+/// The last line of a `--json` download: its result.
+fn result(ended: &Ended) -> Value {
+    serde_json::from_str(ended.out.lines().last().unwrap()).unwrap()
+}
+
+fn same(one: &Path, other: &Path) {
+    assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} is another file", other.display());
+}
+
+#[test]
+fn three_seeders_serve_300_pieces_together() {
+    let rig = Rig::new();
+    let users = members(&rig, 4);
+    let content: Vec<u8> = (0..300).flat_map(piece).collect();
+    let source = rig.file("big", &content);
+    users[0].0.run(["upload_file", "g", "big"]).expect(0);
+    for n in [1, 2] {
+        users[n].0.run(["download_file", "g", "big", &format!("copy{n}")]).expect(0);
+    }
+    assert_eq!(users[3].0.run(["get_peers", "g", "big"]).expect(0).out.lines().count(), 3);
+    let done = result(&users[3].0.run(["download_file", "g", "big", "copy3", "--json"]).expect(0));
+    same(&source, &rig.path("copy3"));
+    assert_eq!(done["result"], "downloaded");
+    assert_eq!(done["sequential_passes"], 0, "the chain proves the whole");
+    let allowed = content.len() as u64 + 2 * PIECE as u64;
+    assert!(done["received_bytes"].as_u64().unwrap() <= allowed, "{done}");
+}
+
+#[test]
+fn identical_pieces_travel_once_and_zeros_never() {
+    let rig = Rig::new();
+    let users = members(&rig, 2);
+    let (one, two, zeros) = (piece(1), piece(2), vec![0; PIECE]);
+    let content = [&one, &zeros, &two, &one, &one, &zeros, &two, &zeros].map(Vec::as_slice).concat();
+    let source = rig.file("f", &content);
+    users[0].0.run(["upload_file", "g", "f"]).expect(0);
+    let done = result(&users[1].0.run(["download_file", "g", "f", "copy", "--json"]).expect(0));
+    same(&source, &rig.path("copy"));
+    assert_eq!(done["received_bytes"].as_u64(), Some(2 * PIECE as u64), "{done}");
+
+    let empty = rig.path("sparse");
+    fs::File::create(&empty).unwrap().set_len(100 * PIECE as u64 + 7).unwrap();
+    users[0].0.run(["upload_file", "g", "sparse"]).expect(0);
+    let last = users[1].0.run(["download_file", "g", "sparse", "sparse copy", "--json"]).expect(0);
+    same(&empty, &rig.path("sparse copy"));
+    assert!(result(&last)["received_bytes"].as_u64().unwrap() <= 7, "{}", last.out);
+}
+
+#[test]
+fn a_source_that_changed_is_served_no_more() {
+    let rig = Rig::new();
+    let users = members(&rig, 2);
+    let source = rig.file("f", &[piece(1), piece(2), piece(3)].concat());
+    users[0].0.run(["upload_file", "g", "f"]).expect(0);
+    fs::File::options().write(true).open(&source).unwrap().set_len(10).unwrap();
+    users[1].0.run(["download_file", "g", "f", "copy", "--wait", "2"]).expect(8);
+    let status = users[0].0.run(["status"]).expect(0);
+    assert!(status.out.contains("not served"), "{}", status.out);
+    assert!(!rig.path("copy").exists());
+}
+
+#[test]
+fn shares_come_back_with_their_user() {
+    let rig = Rig::new();
+    let users = members(&rig, 2);
+    let (home, _node) = &users[0];
+    let source = rig.file("f", &[piece(1), piece(2)].concat());
+    home.run(["upload_file", "g", "f"]).expect(0);
+    home.run(["logout"]).expect(0);
+    assert_eq!(users[1].0.run(["get_peers", "g", "f"]).expect(0).out, "");
+    home.run(["login", "user0", "password"]).expect(0);
+    users[1].0.run(["download_file", "g", "f", "copy"]).expect(0);
+    same(&source, &rig.path("copy"));
+    // Another user of the same node shares nothing of the first; the first one's share comes back with the first.
+    let other = rig.home("other");
+    other.run(["create_user", "zoe", "password"]).expect(0);
+    home.run(["login", "zoe", "password"]).expect(0);
+    let shares =
+        |home: &Home| result(&home.run(["status", "--json"]).expect(0))["shares"].as_array().unwrap().len();
+    assert_eq!(shares(home), 0);
+    home.run(["login", "user0", "password"]).expect(0);
+    users[1].0.run(["download_file", "g", "f", "again"]).expect(0);
+    same(&source, &rig.path("again"));
+}
+
+#[test]
+fn both_back_ends_and_every_hash_work_together() {
+    let rig = Rig::new();
+    let seeder = rig.home("seeder");
+    let _seeding = seeder.serve(&["--io", "epoll", "--hash", "asm"]);
+    seeder.run(["create_user", "s", "password"]).expect(0);
+    seeder.run(["login", "s", "password"]).expect(0);
+    seeder.run(["create_group", "g"]).expect(0);
+    let status = result(&seeder.run(["status", "--json"]).expect(0));
+    assert_eq!((&status["io"], &status["hash"]), (&Value::from("epoll"), &Value::from("asm")));
+    let source = rig.file("f", &[piece(4), piece(5), piece(4), vec![9]].concat());
+    seeder.run(["upload_file", "g", "f"]).expect(0);
+    let (other, _node) = rig.user("other");
+    other.run(["join_group", "g"]).expect(0);
+    other.run(["download_file", "g", "f", "copy"]).expect(0);
+    same(&source, &rig.path("copy"));
+}

@@ -1,0 +1,254 @@
+//! Whole transfers between real processes: a tracker, nodes and commands.
+#![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
+
+mod rig;
+
+use std::fs;
+use std::path::Path;
+
+use rig::{Home, Node, Rig, send};
+
+const PIECE: usize = 524_288;
+
+/// Bytes that do not repeat from piece to piece (xorshift), from a seed.
+fn bytes(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next).take(length.div_ceil(8)).flatten().collect();
+    bytes.truncate(length);
+    bytes
+}
+
+fn same(one: &Path, other: &Path) {
+    assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} is another file", other.display());
+}
+
+/// Two users of one group, both with nodes that serve.
+fn alice_and_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
+    let alice = rig.user("alice");
+    let bob = rig.user("bob");
+    alice.0.run(["create_group", "g"]).expect(0);
+    bob.0.run(["join_group", "g"]).expect(0);
+    (alice, bob)
+}
+
+#[test]
+fn files_of_interesting_sizes_and_names_arrive() {
+    let rig = Rig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
+    fs::create_dir(rig.path("to")).unwrap();
+    let files = [
+        ("nothing", 0),
+        ("one byte", 1),
+        ("Größe – 文件.bin", PIECE - 1),
+        ("a piece", PIECE),
+        ("a piece and 1", PIECE + 1),
+        ("two MiB", 4 * PIECE),
+        ("'quoted' \"name\" \\", 3 * PIECE + 7),
+    ];
+    for (seed, (name, length)) in (1..).zip(files) {
+        let source = rig.file(&format!("from/{name}"), &bytes(length, seed));
+        let uploaded = alice.run([Path::new("upload_file"), Path::new("g"), &source]).expect(0);
+        assert!(uploaded.out.contains("SHA-1"), "{}", uploaded.out);
+        let fetched = bob.run(["download_file", "g", name, "to/"]).expect(0);
+        if length > 0 {
+            assert!(fetched.out.contains("proven") && fetched.out.contains("durable"), "{}", fetched.out);
+        }
+        same(&source, &rig.path("to").join(name));
+    }
+    let mut listed: Vec<String> =
+        alice.run(["list_files", "g"]).expect(0).out.lines().map(Into::into).collect();
+    let mut wanted: Vec<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+    listed.sort();
+    wanted.sort();
+    assert_eq!(listed, wanted);
+}
+
+#[test]
+fn a_third_fetches_from_the_second_after_the_first_has_gone() {
+    let rig = Rig::new();
+    let ((alice, a), (bob, _b)) = alice_and_bob(&rig);
+    let (carol, _c) = rig.user("carol");
+    carol.run(["join_group", "g"]).expect(0);
+    let source = rig.file("disk.img", &bytes(9 * PIECE + 1, 3));
+    alice.run(["upload_file", "g", "disk.img"]).expect(0);
+    bob.run(["download_file", "g", "disk.img", "bob.img"]).expect(0);
+    a.kill();
+    carol.run(["download_file", "g", "disk.img", "carol.img"]).expect(0);
+    same(&source, &rig.path("carol.img"));
+    assert_eq!(bob.run(["show_downloads"]).expect(0).out, "[C] [g] disk.img\n");
+}
+
+#[test]
+fn the_same_name_in_two_groups_is_two_files() {
+    let rig = Rig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
+    alice.run(["create_group", "h"]).expect(0);
+    bob.run(["join_group", "h"]).expect(0);
+    let one = rig.file("one/f", &bytes(PIECE + 5, 1));
+    let two = rig.file("two/f", &bytes(PIECE + 5, 2));
+    alice.run(["upload_file", "g", "one/f"]).expect(0);
+    alice.run(["upload_file", "h", "two/f"]).expect(0);
+    bob.run(["download_file", "g", "f", "from-g"]).expect(0);
+    bob.run(["download_file", "h", "f", "from-h"]).expect(0);
+    same(&one, &rig.path("from-g"));
+    same(&two, &rig.path("from-h"));
+    let taken = alice.run(["upload_file", "g", "two/f"]).expect(6);
+    assert!(taken.err.contains("next:"), "{}", taken.err);
+}
+
+#[test]
+fn what_is_at_the_destination_is_looked_at_first() {
+    let rig = Rig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
+    let source = rig.file("f", &bytes(2 * PIECE, 4));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    bob.run(["download_file", "g", "f", "copy"]).expect(0);
+    let again = bob.run(["download_file", "g", "f", "copy"]).expect(0);
+    assert!(again.out.contains("already"), "{}", again.out);
+    let other = rig.file("other", b"something else");
+    let refused = bob.run(["download_file", "g", "f", "other"]).expect(6);
+    assert!(refused.err.contains("--overwrite"), "{}", refused.err);
+    assert_eq!(fs::read(&other).unwrap(), b"something else");
+    bob.run(["download_file", "g", "f", "other", "--overwrite"]).expect(0);
+    same(&source, &other);
+    bob.run(["download_file", "g", "f", "no/such/directory/"]).expect(5);
+}
+
+#[test]
+fn strangers_and_unknown_things_are_refused_with_their_codes() {
+    let rig = Rig::new();
+    let ((alice, _a), _bob) = alice_and_bob(&rig);
+    rig.file("f", b"x");
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    let (mallory, _m) = rig.user("mallory");
+    for words in [&["download_file", "g", "f", "."][..], &["list_files", "g"], &["upload_file", "g", "f"]] {
+        mallory.run(words).expect(4);
+    }
+    alice.run(["download_file", "g", "nothing", "."]).expect(5);
+    alice.run(["join_group", "nowhere"]).expect(5);
+    alice.run(["create_group", "g"]).expect(6);
+    alice.run(["create_user", "bob", "password"]).expect(6);
+    let fresh = rig.home("fresh");
+    fresh.run(["login", "alice", "wrong"]).expect(3);
+    fresh.run(["list_groups"]).expect(3);
+}
+
+#[test]
+fn upload_takes_both_orders_and_shares_in_the_foreground_without_a_node() {
+    let rig = Rig::new();
+    let (_, (bob, _b)) = alice_and_bob(&rig);
+    let home = rig.home("dora");
+    home.run(["create_user", "dora", "password"]).expect(0);
+    home.run(["login", "dora", "password"]).expect(0);
+    home.run(["join_group", "g"]).expect(0);
+    let source = rig.file("turned round", &bytes(PIECE + 1, 8));
+    let (mut sharing, line) = home.start(&["upload_file", "turned round", "g", "--listen", "127.0.0.1"]);
+    assert!(line.starts_with("[g] turned round is shared"), "{line}");
+    bob.run(["download_file", "g", "turned round", "copy"]).expect(0);
+    same(&source, &rig.path("copy"));
+    sharing.signal(libc::SIGINT);
+    assert_eq!(sharing.wait(), Some(0), "Ctrl-C is the normal end of sharing");
+}
+
+#[test]
+fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
+    let rig = Rig::new();
+    let ((alice, a), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &bytes(3 * PIECE, 5));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    a.kill();
+    let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "1"]).expect(8);
+    assert!(ended.err.contains("no peer has what is missing"), "{}", ended.err);
+    let shown = bob.run(["show_downloads"]).expect(0).out;
+    assert!(shown.starts_with("[P] [g] f (no peer has"), "{shown}");
+    bob.run(["pause", "g", "f"]).expect(0);
+    assert_eq!(bob.run(["show_downloads"]).expect(0).out, "[P] [g] f (by you)\n");
+    bob.run(["resume", "g", "f"]).expect(0);
+    bob.run(["cancel", "g", "f"]).expect(0);
+    assert_eq!(bob.run(["show_downloads"]).expect(0).out, "");
+    bob.run(["cancel", "g", "f"]).expect(5);
+}
+
+#[test]
+fn ctrl_c_ends_a_download_with_130_and_keeps_the_part() {
+    let rig = Rig::new();
+    let ((alice, a), _bob) = alice_and_bob(&rig);
+    rig.file("f", &bytes(3 * PIECE, 6));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    a.kill();
+    let home = rig.home("emil");
+    home.run(["create_user", "emil", "password"]).expect(0);
+    home.run(["login", "emil", "password"]).expect(0);
+    home.run(["join_group", "g"]).expect(0);
+    fs::create_dir(rig.path("into")).unwrap();
+    // The first event on stdout says that it is under way.
+    let (mut fetching, line) = home.start(&["download_file", "g", "f", "into", "--json"]);
+    assert!(line.contains("\"event\":\"transfer\""), "{line}");
+    send(fetching.pid(), libc::SIGINT);
+    assert_eq!(fetching.wait(), Some(130));
+    let parts = fs::read_dir(rig.path("into")).unwrap().count();
+    assert_eq!(parts, 1, "the partial file stays");
+}
+
+#[test]
+fn groups_with_approval_are_joined_by_consent() {
+    let rig = Rig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
+    alice.run(["create_group", "closed", "approval"]).expect(0);
+    let joined = bob.run(["join_group", "closed", "--json"]).expect(0);
+    assert!(joined.out.contains("\"pending\":true"), "{}", joined.out);
+    bob.run(["list_requests", "closed"]).expect(4);
+    assert_eq!(alice.run(["list_requests", "closed"]).expect(0).out, "bob\n");
+    bob.run(["list_files", "closed"]).expect(4);
+    alice.run(["accept_request", "closed", "bob"]).expect(0);
+    bob.run(["list_files", "closed"]).expect(0);
+    alice.run(["remove_member", "closed", "bob"]).expect(0);
+    bob.run(["list_files", "closed"]).expect(4);
+    let mut groups: Vec<String> = bob.run(["list_groups"]).expect(0).out.lines().map(Into::into).collect();
+    groups.sort();
+    assert_eq!(groups, ["closed", "g"]);
+}
+
+#[test]
+fn the_session_outlives_the_process_until_logout() {
+    let rig = Rig::new();
+    let (alice, node) = rig.user("alice");
+    node.kill();
+    assert!(alice.run(["whoami"]).expect(0).out.starts_with("alice"));
+    alice.run(["logout"]).expect(0);
+    alice.run(["whoami"]).expect(3);
+    assert!(!alice.state().join("session.json").exists());
+}
+
+#[test]
+fn a_prompt_fetches_in_the_background() {
+    let rig = Rig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
+    let source = rig.file("f", &bytes(PIECE + 1, 7));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    let said = bob.prompt("download_file g f copy\n").expect(0);
+    assert!(said.out.contains("is on its way"), "{} {}", said.out, said.err);
+    // The same again attaches to it, or finds it complete.
+    bob.run(["download_file", "g", "f", "copy"]).expect(0);
+    same(&source, &rig.path("copy"));
+}
+
+#[test]
+fn a_share_that_is_stopped_is_served_no_more() {
+    let rig = Rig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &bytes(PIECE, 9));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    assert_eq!(bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count(), 1);
+    alice.run(["stop_share", "g", "f"]).expect(0);
+    assert_eq!(bob.run(["get_peers", "g", "f"]).expect(0).out, "");
+    bob.run(["download_file", "g", "f", "copy", "--wait", "1"]).expect(8);
+    alice.run(["remove_file", "g", "f"]).expect(0);
+    assert_eq!(bob.run(["list_files", "g"]).expect(0).out, "");
+}

@@ -1,0 +1,109 @@
+//! A disk that is full: known at the start by the reservation, or later, when somebody else took what was reserved.
+//!
+//! Needs a filesystem of its own, and so root. Whoever may not mount is told that the test was skipped.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use engine::config::IoChoice;
+use engine::stats::{Phase, Wait};
+use engine::storage::error::StorageErrorKind;
+use rustix::fs::FallocateFlags;
+
+use crate::PIECE;
+use crate::liar::Liar;
+use crate::rig::{Node, bytes, durable, wait_for};
+
+/// Bytes of the small filesystem.
+const DISK_BYTES: usize = 16 * 1024 * 1024;
+
+/// A small filesystem, as long as this lives.
+struct SmallDisk {
+    directory: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Option<SmallDisk> {
+        let directory = tempfile::tempdir().unwrap();
+        let size = format!("size={DISK_BYTES}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "none"])
+            .arg(directory.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !mounted {
+            eprintln!("skipped: mounting a filesystem is forbidden here");
+        }
+        mounted.then_some(SmallDisk { directory })
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Takes all but `left` bytes.
+    fn fill(&self, left: usize) -> PathBuf {
+        let path = self.path().join("filler");
+        let free = rustix::fs::statvfs(self.path()).unwrap();
+        let free = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
+        std::fs::write(&path, vec![1; free - left]).unwrap();
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a worker may still hold a file there.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[test]
+fn a_file_that_does_not_fit_is_refused_at_the_start() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let content = bytes(DISK_BYTES / 2, 50);
+    let manifest = seeder.upload("f", &content);
+    let order = || engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
+    let filler = disk.fill(DISK_BYTES / 4);
+    let refused = leecher.engine.download(order()).err().expect("there is no room");
+    let StorageErrorKind::NoSpace { needed, free } = refused.kind else { panic!("{refused}") };
+    assert!(needed > free, "{needed} and {free}");
+    let left: Vec<_> = std::fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, std::slice::from_ref(&filler), "no partial file stays");
+    std::fs::remove_file(filler).unwrap();
+    let download = leecher.engine.download(order()).unwrap();
+    download.offer(&[seeder.address()]);
+    durable(&download);
+    assert!(std::fs::read(disk.path().join("f")).unwrap() == content);
+}
+
+#[test]
+fn a_disk_that_fills_up_later_pauses_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let leecher = Node::start(2, IoChoice::Auto);
+    let content = std::sync::Arc::new(bytes(DISK_BYTES / 2, 51));
+    let manifest = Node::start(1, IoChoice::Auto).upload("f", &content);
+    let order = engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
+    let download = leecher.engine.download(order).unwrap();
+    // The reservation is taken away, as filesystems that cannot reserve never give it; then the room goes.
+    let mut paths = std::fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().path());
+    let part = paths.find(|path| path.extension().is_some_and(|extension| extension == "part")).unwrap();
+    let file = std::fs::File::options().write(true).open(&part).unwrap();
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(file.as_fd(), punch, 0, content.len() as u64).unwrap();
+    let filler = disk.fill(PIECE / 2);
+    let seeder = Liar::honest(&content);
+    download.offer(&[seeder.peer]);
+    let progress =
+        wait_for(&download, |progress| matches!(progress.phase, Phase::Waiting(Wait::DiskFull { .. })));
+    let Phase::Waiting(Wait::DiskFull { needed, free, directory }) = progress.phase else { unreachable!() };
+    assert!(needed > free, "{needed} and {free}");
+    assert_eq!(directory, disk.path());
+    std::fs::remove_file(filler).unwrap();
+    let progress = durable(&download);
+    assert_eq!(progress.sequential_passes, 0);
+    assert!(std::fs::read(disk.path().join("f")).unwrap() == *content);
+    assert_eq!(download.take_suspects(), [], "a full disk is no peer's fault");
+}

@@ -1,0 +1,24 @@
+//! Engines against peers that lie, break and dawdle, and against files that are not what somebody stated.
+//!
+//! ```text
+//!   providers ──► liar (a scripted provider) ──┐
+//!   consumers ──► caller (a scripted consumer) ┴─► wire (frames over a plain socket)
+//!   manifests, ring, disk ──► rig (engines in this process)
+//! ```
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod caller;
+mod consumers;
+mod disk;
+mod liar;
+mod manifests;
+mod providers;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod ring;
+mod wire;
+
+use engine::proto::units::PIECE_BYTES;
+
+/// Bytes of a whole piece.
+const PIECE: usize = PIECE_BYTES as usize;

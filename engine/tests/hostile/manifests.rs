@@ -1,0 +1,233 @@
+//! What uploaders state, right and wrong: chains, digests, lengths; and which passes over the file each form costs.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use engine::Existing;
+use engine::config::IoChoice;
+use engine::hash::HashKind;
+use engine::proto::manifest::{FileProof, Manifest};
+use engine::stats::{Failure, Phase, Progress, Suspect};
+
+use crate::PIECE;
+use crate::liar::Liar;
+use crate::rig::{Node, bytes, durable, finish};
+use crate::wire::{assert_no_worker_panicked, watch_workers};
+
+/// A manifest as its uploader might have stated it instead.
+#[derive(Clone)]
+struct Statement {
+    length: Option<u64>,
+    digests: Vec<engine::proto::units::Digest>,
+    proof: FileProof,
+    chain: Option<Vec<engine::proto::units::ChainState>>,
+}
+
+/// Fetches `content` from a provider that has it, by what `change` makes of the right statement.
+fn fetch(content: &[u8], change: impl FnOnce(&mut Statement)) -> (Progress, Node) {
+    watch_workers();
+    let leecher = Node::start(2, IoChoice::Auto);
+    let right = Node::start(1, IoChoice::Auto).upload("f", content);
+    let mut statement = Statement {
+        length: Some(right.geometry().length()),
+        digests: right.digests().to_vec(),
+        proof: right.proof(),
+        chain: right.chain().map(<[_]>::to_vec),
+    };
+    change(&mut statement);
+    let Statement { length, digests, proof, chain } = statement;
+    let manifest = Manifest::new(right.name().clone(), length, digests, proof, chain).unwrap();
+    let provider = Liar::honest(&Arc::new(content.to_vec()));
+    let download = leecher.fetch(&Arc::new(manifest), &[]);
+    download.offer(&[provider.peer]);
+    let progress = finish(&download);
+    assert_eq!(download.take_suspects(), Vec::<Suspect>::new(), "no peer is to blame");
+    if progress.phase == Phase::Durable {
+        assert!(std::fs::read(leecher.path("f")).unwrap() == content, "the file is whole");
+        assert_eq!(progress.total_bytes, content.len() as u64);
+        assert_eq!(progress.verified_bytes, content.len() as u64);
+    }
+    assert_no_worker_panicked();
+    (progress, leecher)
+}
+
+fn passes(content: &[u8], change: impl FnOnce(&mut Statement)) -> u32 {
+    let (progress, _) = fetch(content, change);
+    assert_eq!(progress.phase, Phase::Durable);
+    progress.sequential_passes
+}
+
+/// Contents of one piece and of several.
+fn contents() -> [Vec<u8>; 3] {
+    [bytes(1, 1), bytes(PIECE, 2), bytes(9 * PIECE - 3, 3)]
+}
+
+#[test]
+fn a_good_chain_costs_no_pass() {
+    for content in contents() {
+        assert_eq!(passes(&content, |_| {}), 0);
+    }
+}
+
+#[test]
+fn no_chain_costs_one_pass_but_for_a_single_piece() {
+    for content in contents() {
+        let single = content.len() <= PIECE;
+        assert_eq!(passes(&content, |statement| statement.chain = None), u32::from(!single));
+    }
+}
+
+#[test]
+fn a_bad_link_costs_one_pass_and_nobody_is_blamed() {
+    let content = bytes(9 * PIECE - 3, 3);
+    for link in [0, 4, 7] {
+        let bend = |statement: &mut Statement| statement.chain.as_mut().unwrap()[link].0[19] ^= 1;
+        assert_eq!(passes(&content, bend), 1, "link {link}");
+    }
+}
+
+#[test]
+fn pieces_alone_prove_themselves_without_a_pass() {
+    for content in contents() {
+        for with_chain in [false, true] {
+            let pieces_only = |statement: &mut Statement| {
+                statement.proof = FileProof::of_pieces(&statement.digests);
+                if !with_chain {
+                    statement.chain = None;
+                }
+            };
+            assert_eq!(passes(&content, pieces_only), 0);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_length_is_learnt_from_providers() {
+    for content in contents() {
+        assert_eq!(passes(&content, |statement| statement.length = None), 0);
+        let pieces_only = |statement: &mut Statement| {
+            statement.length = None;
+            statement.chain = None;
+            statement.proof = FileProof::of_pieces(&statement.digests);
+        };
+        assert_eq!(passes(&content, pieces_only), 0);
+    }
+}
+
+#[test]
+fn an_unknown_length_among_copies_and_zeros() {
+    let a = bytes(PIECE, 1);
+    let zeros = vec![0; PIECE];
+    // The last piece is: a copy, zeros like the first, zeros alone, short zeros.
+    let files = [
+        [&a[..], &zeros, &a].concat(),
+        [&zeros[..], &a, &zeros].concat(),
+        [&a[..], &zeros].concat(),
+        [&zeros[..], &a, &zeros[..100]].concat(),
+        zeros.clone(),
+    ];
+    for content in files {
+        assert_eq!(passes(&content, |statement| statement.length = None), 0);
+    }
+}
+
+#[test]
+fn a_provider_cannot_lie_about_a_length_that_a_copy_proves() {
+    watch_workers();
+    let a = bytes(PIECE, 1);
+    let content = Arc::new([&a[..], &bytes(PIECE, 2), &a].concat());
+    let leecher = Node::start(2, IoChoice::Auto);
+    let right = Node::start(1, IoChoice::Auto).upload("f", &content);
+    let name = right.name().clone();
+    for pieces_only in [false, true] {
+        let proof = if pieces_only { FileProof::of_pieces(right.digests()) } else { right.proof() };
+        let chain = right.chain().map(<[_]>::to_vec);
+        let manifest = Manifest::new(name.clone(), None, right.digests().to_vec(), proof, chain).unwrap();
+        // It says that the last piece is short, and gives the first one, which is equal to the true last one.
+        let liar = Liar::start(&content, |scene, wire| {
+            scene.claim(wire, scene.length() - 5, scene.full_bits())?;
+            scene.answer(wire, |scene, wire, index| wire.piece(index, scene.bytes(index)))
+        });
+        let download = leecher.fetch(&Arc::new(manifest), &[]);
+        download.offer(&[liar.peer]);
+        durable(&download);
+        assert!(std::fs::read(leecher.path("f")).unwrap() == *content);
+        assert!(leecher.engine.unshare(download.key()));
+        std::fs::remove_file(leecher.path("f")).unwrap();
+    }
+}
+
+#[test]
+fn a_false_digest_of_the_whole_fails_after_one_pass_and_one_file() {
+    for content in contents() {
+        for with_chain in [false, true] {
+            let (progress, leecher) = fetch(&content, |statement| {
+                let mut whole = statement.proof.id();
+                whole.0[0] ^= 1;
+                statement.proof = FileProof::Whole(whole);
+                if !with_chain {
+                    statement.chain = None;
+                }
+            });
+            let Phase::Failed(Failure::FalseManifest { found, stated }) = &progress.phase else {
+                panic!("{:?}", progress.phase)
+            };
+            assert_ne!(found, stated);
+            assert_eq!(progress.sequential_passes, 1);
+            assert_eq!(progress.received_bytes, content.len() as u64, "nothing is fetched again");
+            assert!(!leecher.path("f").exists());
+            assert_eq!(leecher.engine.shares().len(), 0, "what is not the file is not served");
+        }
+    }
+}
+
+#[test]
+fn holes_of_a_large_file_stay_holes() {
+    const LENGTH: u64 = 5 << 30;
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let path = seeder.path("sparse");
+    let mut file = std::fs::File::create(&path).unwrap();
+    file.set_len(LENGTH).unwrap();
+    let mark = bytes(3 * PIECE, 8);
+    let marks = [0, (1 << 31) - 7, (1 << 32) + 1, LENGTH - mark.len() as u64];
+    for at in marks {
+        file.seek(SeekFrom::Start(at)).unwrap();
+        file.write_all(&mark).unwrap();
+    }
+    drop(file);
+    let manifest = seeder.share(&path, "sparse");
+    let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
+    assert_eq!(progress.sequential_passes, 0);
+    // Each mark touches at most four pieces.
+    let most = (marks.len() * 4 * PIECE) as u64;
+    assert!(progress.received_bytes <= most, "{} bytes came", progress.received_bytes);
+    let mut copy = std::fs::File::open(leecher.path("sparse")).unwrap();
+    let metadata = copy.metadata().unwrap();
+    assert_eq!(metadata.len(), LENGTH);
+    assert!(metadata.blocks() * 512 <= 2 * most, "{} blocks are on disk", metadata.blocks());
+    for at in marks {
+        let mut found = vec![0; mark.len()];
+        copy.seek(SeekFrom::Start(at)).unwrap();
+        copy.read_exact(&mut found).unwrap();
+        assert!(found == mark, "at {at}");
+    }
+    let same = leecher.engine.existing(&leecher.path("sparse"), &manifest, &|_| {}).unwrap();
+    assert_eq!(same, Existing::Same(leecher.path("sparse")));
+}
+
+#[test]
+fn sha1_asm_proves_a_file_on_both_sides() {
+    let (seeder, leecher) = (
+        Node::with_hash(1, IoChoice::Auto, Some(HashKind::Asm)),
+        Node::with_hash(2, IoChoice::Auto, Some(HashKind::Asm)),
+    );
+    assert_eq!((seeder.engine.hash_name(), leecher.engine.hash_name()), ("asm", "asm"));
+    let content = bytes(20 * PIECE + 5, 9);
+    let manifest = seeder.upload("f", &content);
+    let reference = Node::start(3, IoChoice::Auto).upload("f", &content);
+    assert_eq!(manifest, reference, "every kind of hashing gives the same");
+    let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
+    assert_eq!(progress.sequential_passes, 0);
+    assert!(std::fs::read(leecher.path("f")).unwrap() == content);
+}

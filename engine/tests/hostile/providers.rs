@@ -1,0 +1,409 @@
+//! A real leecher against providers that misbehave: alone, the download says what it waits for; with an honest seeder
+//! beside them, the file arrives whole.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use engine::config::IoChoice;
+use engine::proto::codec;
+use engine::proto::frame::{Message, PROTOCOL_VERSION, RejectCode, WireRange};
+use engine::proto::ticket::{self, Nonce, SecretKey};
+use engine::proto::units::{PIECE_BYTES, PieceIndex};
+use engine::stats::{Phase, Suspect, Wait};
+
+use crate::PIECE;
+use crate::liar::{Liar, Scene};
+use crate::rig::{Node, back_ends, bytes, durable, wait_for};
+use crate::wire::{Wire, assert_no_worker_panicked, watch_workers};
+
+/// Pieces of the file that is fetched: the last byte of its bit field has bits to spare, and the last piece is shorter.
+const PIECES: u32 = 21;
+
+/// Between two bytes of a provider that drips.
+const DRIP: Duration = Duration::from_millis(50);
+
+/// What a download must say while the liar is all it has.
+type Alone = fn(&Phase) -> bool;
+
+fn no_peers(phase: &Phase) -> bool {
+    matches!(phase, Phase::Waiting(Wait::NoPeers { .. }))
+}
+
+fn bad_pieces(phase: &Phase) -> bool {
+    matches!(phase, Phase::Waiting(Wait::BadPieces { .. }))
+}
+
+/// A liar that dawdles is at work as long as nobody else is there.
+fn anything(_: &Phase) -> bool {
+    true
+}
+
+fn content() -> Arc<Vec<u8>> {
+    Arc::new(bytes(PIECES as usize * PIECE - 77, 21))
+}
+
+/// One liar alone, then an honest seeder beside it; under both back ends. `blamed` tells whether it is to be reported.
+fn survive(
+    alone: Alone,
+    blamed: bool,
+    script: impl Fn(&Scene, &mut Wire) -> io::Result<()> + Clone + Send + Sync + 'static,
+) {
+    watch_workers();
+    let content = content();
+    for io in back_ends() {
+        let (seeder, leecher) = (Node::start(1, io), Node::start(2, io));
+        let manifest = seeder.upload("f", &content);
+        let liar = Liar::start(&content, script.clone());
+        let download = leecher.fetch(&manifest, &[]);
+        download.offer(&[liar.peer]);
+        liar.wait_for_strike();
+        wait_for(&download, |progress| alone(&progress.phase));
+        download.offer(&[seeder.address()]);
+        let progress = durable(&download);
+        assert!(std::fs::read(leecher.path("f")).unwrap() == *content, "the file is whole");
+        assert_eq!(progress.sequential_passes, 0, "whatever peers do, a good chain proves the file");
+        let suspects: Vec<_> = download.take_suspects().iter().map(|suspect| suspect.address).collect();
+        assert_eq!(suspects, if blamed { vec![liar.peer.address] } else { Vec::new() });
+        assert_no_worker_panicked();
+    }
+}
+
+/// A liar that opens the file as it should, and then answers each request like this.
+fn survive_answers(
+    alone: Alone,
+    blamed: bool,
+    answer: impl Fn(&Scene, &mut Wire, PieceIndex) -> io::Result<()> + Clone + Send + Sync + 'static,
+) {
+    survive(alone, blamed, move |scene, wire| scene.serve(wire, &answer));
+}
+
+#[test]
+fn wrong_bytes() {
+    survive_answers(bad_pieces, true, |scene, wire, index| {
+        scene.strike();
+        wire.piece(index, &scene.wrong_bytes(index))
+    });
+}
+
+#[test]
+fn wrong_bytes_and_gone_before_they_are_hashed() {
+    survive_answers(bad_pieces, true, |scene, wire, index| {
+        scene.strike();
+        wire.piece(index, &scene.wrong_bytes(index))?;
+        Err(io::Error::other("hangs up"))
+    });
+}
+
+#[test]
+fn wrong_bytes_with_a_monstrous_piece_behind_them() {
+    survive(bad_pieces, true, |scene, wire| {
+        scene.open(wire)?;
+        let Message::Request { first, .. } = wire.read()? else { return Ok(()) };
+        wire.piece(first, &scene.wrong_bytes(first))?;
+        scene.strike();
+        // Whether or not the engine has had enough by now, it must not believe this length.
+        wire.send(&Message::Piece { index: first, length: u32::MAX })?;
+        Scene::be_silent(wire)
+    });
+}
+
+#[test]
+fn the_bytes_of_another_piece() {
+    survive_answers(bad_pieces, true, |scene, wire, index| {
+        scene.strike();
+        let other = PieceIndex(if index.0 == 0 { 1 } else { 0 });
+        wire.piece(index, &scene.bytes(other)[..scene.bytes(index).len()])
+    });
+}
+
+#[test]
+fn a_piece_that_nobody_asked_for() {
+    survive(no_peers, false, |scene, wire| {
+        scene.open(wire)?;
+        let index = PieceIndex(0);
+        scene.strike();
+        // Sent at once, and so before anything was asked for; and again, when it was asked for and has been sent.
+        wire.piece(index, scene.bytes(index))?;
+        wire.piece(index, scene.bytes(index))?;
+        Scene::be_silent(wire)
+    });
+}
+
+#[test]
+fn a_piece_past_the_end() {
+    survive_answers(no_peers, false, |scene, wire, _| {
+        scene.strike();
+        wire.piece(PieceIndex(PIECES), scene.bytes(PieceIndex(0)))
+    });
+}
+
+#[test]
+fn pieces_of_wrong_lengths() {
+    for length in [0, 1, PIECE_BYTES - 1, PIECE_BYTES + 1, u32::MAX] {
+        survive_answers(no_peers, false, move |scene, wire, index| {
+            wire.send(&Message::Piece { index, length })?;
+            scene.strike();
+            wire.raw(&scene.content[..PIECE])
+        });
+    }
+}
+
+#[test]
+fn silence_after_opening() {
+    survive(no_peers, false, |scene, wire| {
+        scene.open(wire)?;
+        scene.strike();
+        Scene::be_silent(wire)
+    });
+}
+
+#[test]
+fn silence_in_the_middle_of_a_piece() {
+    survive(no_peers, false, |scene, wire| {
+        scene.serve(wire, |scene, wire, index| {
+            wire.send(&Message::Piece { index, length: scene.piece_len(index) })?;
+            wire.raw(&scene.bytes(index)[..1_000])?;
+            scene.strike();
+            Scene::be_silent(wire)
+        })
+    });
+}
+
+#[test]
+fn gone_in_the_middle_of_a_piece() {
+    survive_answers(no_peers, false, |scene, wire, index| {
+        wire.send(&Message::Piece { index, length: scene.piece_len(index) })?;
+        wire.raw(&scene.bytes(index)[..PIECE / 3])?;
+        scene.strike();
+        Err(io::Error::other("hangs up"))
+    });
+}
+
+#[test]
+fn gone_before_during_and_after_the_greeting() {
+    let greeting = |scene: &Scene| {
+        let peer_key = scene.secret.peer_key();
+        codec::encode(&Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key })
+    };
+    for part in [0, 3, 4, 20, 69] {
+        survive(no_peers, false, move |scene, wire| {
+            scene.strike();
+            wire.raw(&greeting(scene)[..part])
+        });
+    }
+    survive(no_peers, false, |scene, wire| {
+        scene.greet(wire)?;
+        scene.strike();
+        Ok(())
+    });
+}
+
+#[test]
+fn another_key_than_the_trackers_name() {
+    survive(no_peers, false, |scene, wire| {
+        let impostor = SecretKey::from_seed(&[67; 32]);
+        let peer_key = impostor.peer_key();
+        wire.send(&Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key })?;
+        scene.strike();
+        assert!(wire.read().is_err(), "nothing is signed for a stranger");
+        Ok(())
+    });
+}
+
+#[test]
+fn signatures_that_prove_nothing() {
+    for (by, over) in [(67, None), (66, Some(Nonce([9; 32])))] {
+        survive(no_peers, false, move |scene, wire| {
+            let nonce = scene.greet(wire)?;
+            let key = SecretKey::from_seed(&[by; 32]);
+            let signature = ticket::sign_opened(&key, over.unwrap_or(nonce));
+            scene.strike();
+            wire.send(&Message::Opened { length: scene.length(), bitfield: scene.full_bits(), signature })?;
+            Scene::be_silent(wire)
+        });
+    }
+}
+
+#[test]
+fn another_version_of_the_protocol() {
+    survive(no_peers, false, |scene, wire| {
+        let peer_key = scene.secret.peer_key();
+        wire.send(&Message::Greeting { version: PROTOCOL_VERSION + 1, nonce: Nonce([1; 32]), peer_key })?;
+        scene.strike();
+        Scene::be_silent(wire)
+    });
+}
+
+#[test]
+fn a_file_of_another_length() {
+    let right = content().len() as u64;
+    for wrong in [0, 1, right - 1, right + 1, right + PIECE as u64, u64::MAX] {
+        survive(no_peers, false, move |scene, wire| {
+            scene.strike();
+            scene.claim(wire, wrong, scene.full_bits())?;
+            Scene::be_silent(wire)
+        });
+    }
+}
+
+#[test]
+fn bit_fields_that_do_not_fit() {
+    for wrong in [vec![0xFF; 3], vec![0xFF; 2], vec![0; 4], vec![], vec![0xFF; 3_000_000]] {
+        survive(no_peers, false, move |scene, wire| {
+            scene.strike();
+            scene.claim(wire, scene.length(), wrong.clone())?;
+            Scene::be_silent(wire)
+        });
+    }
+}
+
+#[test]
+fn announcements_past_the_end_or_backwards() {
+    for (first, last) in [(0, PIECES), (u32::MAX, u32::MAX), (5, 4)] {
+        survive(no_peers, false, move |scene, wire| {
+            scene.open(wire)?;
+            scene.strike();
+            wire.send(&Message::Have { ranges: vec![WireRange { first, last }] })?;
+            Scene::be_silent(wire)
+        });
+    }
+}
+
+#[test]
+fn cancelled_although_nobody_cancelled() {
+    survive_answers(no_peers, false, |scene, wire, index| {
+        scene.strike();
+        wire.send(&Message::Reject { index, code: RejectCode::Cancelled })
+    });
+}
+
+#[test]
+fn rejections_of_everything() {
+    let codes = [RejectCode::NotHeld, RejectCode::Busy, RejectCode::SourceChanged, RejectCode::Expired];
+    for code in codes {
+        survive_answers(no_peers, false, move |scene, wire, index| {
+            scene.strike();
+            wire.send(&Message::Reject { index, code })
+        });
+    }
+}
+
+#[test]
+fn announcing_again_what_was_just_rejected() {
+    survive_answers(anything, false, |scene, wire, index| {
+        scene.strike();
+        wire.send(&Message::Reject { index, code: RejectCode::NotHeld })?;
+        wire.send(&Message::Have { ranges: vec![WireRange { first: index.0, last: index.0 }] })
+    });
+}
+
+#[test]
+fn a_rejection_of_what_nobody_asked_for() {
+    survive(no_peers, false, |scene, wire| {
+        scene.open(wire)?;
+        scene.strike();
+        wire.send(&Message::Reject { index: PieceIndex(u32::MAX), code: RejectCode::NotHeld })?;
+        Scene::be_silent(wire)
+    });
+}
+
+#[test]
+fn frames_that_claim_gigabytes() {
+    for when_open in [false, true] {
+        survive(no_peers, false, move |scene, wire| {
+            if when_open {
+                scene.open(wire)?;
+            }
+            scene.strike();
+            wire.raw(&u32::MAX.to_le_bytes())?;
+            Scene::be_silent(wire)
+        });
+    }
+}
+
+#[test]
+fn frames_of_garbage_and_frames_out_of_turn() {
+    let garbage = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        [4u32.to_le_bytes().to_vec(), vec![0xFF; 4]].concat(),
+        vec![0; 64],
+        codec::encode(&Message::Prove { nonce: Nonce([3; 32]) }),
+    ];
+    for garbage in garbage {
+        for when_open in [false, true] {
+            let garbage = garbage.clone();
+            survive(no_peers, false, move |scene, wire| {
+                if when_open {
+                    scene.open(wire)?;
+                }
+                scene.strike();
+                wire.raw(&garbage)?;
+                // So that a claimed length is never waited for in vain.
+                wire.half_close();
+                Scene::be_silent(wire)
+            });
+        }
+    }
+}
+
+#[test]
+fn bytes_that_drip() {
+    survive(anything, false, |scene, wire| {
+        let (_never, drip) = mpsc::channel::<()>();
+        scene.serve(wire, |scene, wire, index| {
+            wire.send(&Message::Piece { index, length: scene.piece_len(index) })?;
+            for byte in scene.bytes(index) {
+                wire.raw(std::slice::from_ref(byte))?;
+                scene.strike();
+                // Nothing ever comes: this is how a liar dawdles.
+                let _ = drip.recv_timeout(DRIP);
+            }
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn one_wrong_piece_is_fetched_elsewhere_and_forgiven() {
+    let content = content();
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let manifest = seeder.upload("f", &content);
+    let (open_gate, gate) = mpsc::channel::<()>();
+    // What was sent wrong, and what was asked for afterwards.
+    let asked: Arc<Mutex<(Option<PieceIndex>, BTreeSet<PieceIndex>)>> = Arc::default();
+    let (gate, seen) = (Mutex::new(gate), Arc::clone(&asked));
+    let liar = Liar::start(&content, move |scene, wire| {
+        scene.serve(wire, |scene, wire, index| {
+            let first = {
+                let mut seen = seen.lock().unwrap();
+                let first = seen.0.is_none();
+                if first {
+                    seen.0 = Some(index);
+                } else {
+                    seen.1.insert(index);
+                }
+                first
+            };
+            if !first {
+                return wire.piece(index, scene.bytes(index));
+            }
+            // The other one must be there, so that elsewhere exists.
+            let _ = gate.lock().unwrap().recv();
+            scene.strike();
+            wire.piece(index, &scene.wrong_bytes(index))
+        })
+    });
+    let download = leecher.fetch(&manifest, &[&seeder]);
+    download.offer(&[liar.peer]);
+    wait_for(&download, |progress| progress.peers == 2 || progress.phase.is_end());
+    open_gate.send(()).unwrap();
+    durable(&download);
+    liar.wait_for_strike();
+    assert!(std::fs::read(leecher.path("f")).unwrap() == *content);
+    assert_eq!(download.take_suspects(), Vec::<Suspect>::new(), "one wrong piece is forgiven");
+    let (wrong, later) = &*asked.lock().unwrap();
+    assert!(!later.contains(&wrong.unwrap()), "the wrong piece was asked for elsewhere");
+}

@@ -1,0 +1,120 @@
+//! Which address counts, and who may be told it.
+//!
+//! Addresses are compared parsed and unmapped: `::ffff:10.0.0.1` is `10.0.0.1`. A session shares under its connection's
+//! own IP with the port that it claims, so nobody can aim a swarm at a stranger; only a connection on loopback may name
+//! another address, and only on loopback.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Why text is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadAddress {
+    /// It reads as neither IPv4 nor IPv6.
+    #[error("not an IP address")]
+    NotAnIp,
+    /// `%eth0` and the like mean something on one machine only.
+    #[error("an address with a scope (`%...`) means nothing to others")]
+    Scope,
+    /// A port is a number from 1 to 65535.
+    #[error("a port is a number from 1 to 65535")]
+    Port,
+}
+
+/// Reads an IP address; IPv6 may stand in brackets, and v4-mapped ones are unmapped.
+///
+/// # Errors
+/// [`BadAddress`] says what is wrong with it.
+pub fn parse_ip(text: &str) -> Result<IpAddr, BadAddress> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if bare.contains('%') {
+        return Err(BadAddress::Scope);
+    }
+    bare.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| BadAddress::NotAnIp)
+}
+
+/// Reads a port from text, as the original client sends it.
+///
+/// # Errors
+/// [`BadAddress::Port`].
+pub fn parse_port(text: &str) -> Result<u16, BadAddress> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port != 0).ok_or(BadAddress::Port)
+}
+
+/// The same address with a v4-mapped IP unmapped and without flow label and scope.
+#[must_use]
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Where a client says that it listens for peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Its IP; missing means that of the connection.
+    pub ip: Option<IpAddr>,
+    /// Its port.
+    pub port: u16,
+}
+
+/// The address under which a session shares: the connection's own IP with the claimed port, except that a connection
+/// on loopback may claim any address on loopback.
+#[must_use]
+pub fn share_address(connection: IpAddr, claimed: Sender) -> SocketAddr {
+    let own = connection.to_canonical();
+    let ip = claimed.ip.map(|ip| ip.to_canonical()).filter(|ip| own.is_loopback() && ip.is_loopback());
+    SocketAddr::new(ip.unwrap_or(own), claimed.port)
+}
+
+/// Whether `asker` may be told `address`: loopback means something only to those who are on it.
+#[must_use]
+pub fn may_tell(asker: IpAddr, address: IpAddr) -> bool {
+    asker.to_canonical().is_loopback() || !address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_are_read_in_every_written_form() {
+        assert_eq!(parse_ip("10.1.2.3"), Ok(ip("10.1.2.3")));
+        assert_eq!(parse_ip("[2001:db8::1]"), Ok(ip("2001:db8::1")));
+        assert_eq!(parse_ip("::ffff:10.1.2.3"), Ok(ip("10.1.2.3")));
+        assert_eq!(parse_ip("fe80::1%eth0"), Err(BadAddress::Scope));
+        for wrong in ["", "localhost", "[10.0.0.1", "10.0.0", "10.0.0.256", "[[::1]]"] {
+            assert_eq!(parse_ip(wrong), Err(BadAddress::NotAnIp), "{wrong}");
+        }
+        assert_eq!(parse_port("5000"), Ok(5_000));
+        for wrong in ["", "0", "65536", "-1", "+80", " 80", "8o"] {
+            assert_eq!(parse_port(wrong), Err(BadAddress::Port), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_claim_counts_only_inside_loopback() {
+        let claim = |ip: Option<&str>| Sender { ip: ip.map(|text| text.parse().unwrap()), port: 5_000 };
+        let shares = |connection: &str, claimed: Option<&str>| {
+            share_address(ip(connection), claim(claimed)).ip().to_string()
+        };
+        assert_eq!(shares("10.0.0.1", Some("10.0.0.2")), "10.0.0.1", "a stranger's address");
+        assert_eq!(shares("10.0.0.1", Some("127.0.0.1")), "10.0.0.1");
+        assert_eq!(shares("10.0.0.1", None), "10.0.0.1");
+        assert_eq!(shares("127.0.0.1", Some("127.0.0.2")), "127.0.0.2");
+        assert_eq!(shares("::1", Some("127.0.0.2")), "127.0.0.2");
+        assert_eq!(shares("127.0.0.1", Some("10.0.0.2")), "127.0.0.1");
+        assert_eq!(shares("::ffff:127.0.0.1", Some("10.0.0.2")), "127.0.0.1");
+    }
+
+    #[test]
+    fn loopback_is_told_on_loopback_only() {
+        assert!(may_tell(ip("127.0.0.1"), ip("127.0.0.9")));
+        assert!(may_tell(ip("127.0.0.1"), ip("10.0.0.1")));
+        assert!(may_tell(ip("10.0.0.1"), ip("10.0.0.2")));
+        assert!(!may_tell(ip("10.0.0.1"), ip("127.0.0.1")));
+        assert!(!may_tell(ip("10.0.0.1"), ip("::ffff:127.0.0.1")));
+    }
+}

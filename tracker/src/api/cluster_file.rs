@@ -1,0 +1,149 @@
+//! `tracker_info.txt`: the trackers of a cluster, one a line; and where it is looked for.
+//!
+//! `IP PORT`, `IP:PORT` and `[v6]:port` are read; `#` starts a comment. Port 0 means one that the system chooses.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::address::{self, BadAddress};
+
+/// Name of the file where it is looked for without being told.
+pub const FILE_NAME: &str = "tracker_info.txt";
+
+/// The environment variable that names the file.
+pub const VARIABLE: &str = "SHOAL_TRACKERS";
+
+/// Why a file's text names no cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadClusterFile {
+    /// A line is neither an address nor a comment.
+    #[error("line {line}: `{text}`: {problem}. A line is `IP PORT`, `IP:PORT` or `[IPv6]:PORT`")]
+    Line {
+        /// Counted from 1, comments and empty lines included.
+        line: usize,
+        /// The line as it stands.
+        text: String,
+        /// What is wrong with it.
+        problem: BadAddress,
+    },
+    /// The same address stands twice.
+    #[error("line {line}: {address} stands in the file twice")]
+    Twice {
+        /// Counted from 1, comments and empty lines included.
+        line: usize,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// There is not one address in it.
+    #[error("the file names no tracker. Write one a line, such as `127.0.0.1 8000`")]
+    NoTracker,
+}
+
+/// Reads the addresses of a cluster, in the order of the lines.
+///
+/// # Errors
+/// [`BadClusterFile`] names the line.
+pub fn parse(text: &str) -> Result<Vec<SocketAddr>, BadClusterFile> {
+    let mut trackers: Vec<SocketAddr> = Vec::new();
+    for (index, whole) in text.trim_start_matches('\u{FEFF}').lines().enumerate() {
+        let line = index + 1;
+        let entry = whole.split('#').next().unwrap_or_default().trim();
+        if entry.is_empty() {
+            continue;
+        }
+        let address = parse_line(entry).map_err(|problem| BadClusterFile::Line {
+            line,
+            text: entry.to_owned(),
+            problem,
+        })?;
+        if address.port() != 0 && trackers.contains(&address) {
+            return Err(BadClusterFile::Twice { line, address });
+        }
+        trackers.push(address);
+    }
+    if trackers.is_empty() { Err(BadClusterFile::NoTracker) } else { Ok(trackers) }
+}
+
+fn parse_line(entry: &str) -> Result<SocketAddr, BadAddress> {
+    let (ip, port) = match entry.split_once(char::is_whitespace) {
+        Some((ip, port)) => (ip, port.trim()),
+        None => entry.rsplit_once(':').ok_or(BadAddress::NotAnIp)?,
+    };
+    let joined_v6 = ip.contains(':') && !ip.starts_with('[') && !entry.contains(char::is_whitespace);
+    if joined_v6 {
+        return Err(BadAddress::NotAnIp);
+    }
+    let port = if port == "0" { 0 } else { address::parse_port(port)? };
+    Ok(SocketAddr::new(address::parse_ip(ip)?, port))
+}
+
+/// Where a cluster file was looked for in vain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no {FILE_NAME} found: looked for {}", .looked_for.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", "))]
+pub struct NoClusterFile {
+    /// The paths, in the order of the search.
+    pub looked_for: Vec<PathBuf>,
+}
+
+/// Finds the cluster file: `given` on the command line, else the one that the environment variable names (either must
+/// exist), else [`FILE_NAME`] here or in the parent directory. `exists` says whether a path is a file.
+///
+/// # Errors
+/// [`NoClusterFile`] lists the paths that were tried.
+pub fn find(
+    given: Option<&Path>,
+    variable: Option<&Path>,
+    exists: impl Fn(&Path) -> bool,
+) -> Result<PathBuf, NoClusterFile> {
+    let candidates = match given.or(variable) {
+        Some(named) => vec![named.to_owned()],
+        None => vec![Path::new(".").join(FILE_NAME), Path::new("..").join(FILE_NAME)],
+    };
+    match candidates.iter().find(|path| exists(path)) {
+        Some(found) => Ok(found.clone()),
+        None => Err(NoClusterFile { looked_for: candidates }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_written_form_is_read() {
+        let text = "# ours\n127.0.0.1 8000\n127.0.0.1:8001 # second\n\n[::1]:8002\n::1\t8003\r\n10.0.0.1 0\n";
+        let trackers = parse(text).unwrap();
+        let shown: Vec<String> = trackers.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["127.0.0.1:8000", "127.0.0.1:8001", "[::1]:8002", "[::1]:8003", "10.0.0.1:0"]);
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        for (text, wanted) in [
+            ("127.0.0.1 8000\nlocalhost 8001", "line 2: `localhost 8001`"),
+            ("127.0.0.1", "line 1"),
+            ("127.0.0.1 8000 9000", "line 1"),
+            ("127.0.0.1:99999", "a port is"),
+            ("::1:8000", "line 1"),
+            ("127.0.0.1 8000\n127.0.0.1:8000", "line 2: 127.0.0.1:8000 stands in the file twice"),
+            ("# nothing\n", "no tracker"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text:?} gave {error:?}");
+        }
+    }
+
+    #[test]
+    fn the_search_goes_from_the_explicit_to_the_parent() {
+        let only = |present: &'static str| move |path: &Path| path == Path::new(present);
+        let find_at = |given: Option<&str>, variable: Option<&str>, present| {
+            find(given.map(Path::new), variable.map(Path::new), only(present))
+        };
+        assert_eq!(find_at(Some("a"), Some("b"), "a"), Ok("a".into()));
+        assert_eq!(find_at(None, Some("b"), "b"), Ok("b".into()));
+        assert_eq!(find_at(None, None, "./tracker_info.txt"), Ok("./tracker_info.txt".into()));
+        assert_eq!(find_at(None, None, "../tracker_info.txt"), Ok("../tracker_info.txt".into()));
+        let missing = find_at(Some("a"), None, "./tracker_info.txt").unwrap_err();
+        assert_eq!(missing.looked_for, [PathBuf::from("a")], "a named file is not replaced by another");
+    }
+}

@@ -1,0 +1,292 @@
+//! From a connection's bytes to the text of single messages, and from texts to bytes.
+//!
+//! The first byte decides the form for the whole connection. [`Incoming`] takes bytes as they come, cut anywhere, and
+//! gives one message after the other; it never holds more than the limit, the caller's last piece of input and what
+//! was pipelined behind. A message that is refused for its size or depth is read over, so the connection survives it.
+
+use super::failure::{Failure, FailureCode};
+use super::limits::{DEPTH_MAX, SKIP_MAX_BYTES};
+use super::scan::{Scanned, Scanner};
+
+/// Bytes of a frame's length.
+const LENGTH_BYTES: usize = 8;
+
+/// How messages are told apart on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// JSON objects, one after the other; each answer is one line.
+    Stream,
+    /// An 8-byte big-endian length before each JSON object, the original form.
+    Framed,
+}
+
+/// Why the next message cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadInput {
+    /// A TLS handshake, and this tracker has no certificate.
+    #[error("this tracker has no certificate: TLS is not configured")]
+    Tls,
+    /// A link from another tracker, and this one has none.
+    #[error("this tracker stands alone: links between trackers are not configured")]
+    Link,
+    /// The first byte starts no form of this protocol.
+    #[error(
+        "byte 0x{0:02x} starts no form of this protocol: send JSON objects, or 8-byte lengths before them"
+    )]
+    Form(u8),
+    /// Something else than an object stands where a request should start.
+    #[error("a request is a JSON object and starts with {{, not with byte 0x{0:02x}")]
+    NotAnObject(u8),
+    /// A frame is empty or holds no single object.
+    #[error("a frame holds exactly one JSON object")]
+    Frame,
+    /// Nested too deep.
+    #[error("nested deeper than {DEPTH_MAX} levels")]
+    TooDeep,
+    /// Longer than the limit; read over.
+    #[error("longer than the {limit} bytes that a request may have here")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// So long that it is not even read over.
+    #[error("longer than anything that is read here ({SKIP_MAX_BYTES} bytes)")]
+    Endless,
+}
+
+impl BadInput {
+    /// Whether the stream cannot be followed any further: answer and close.
+    #[must_use]
+    pub fn ends_connection(self) -> bool {
+        match self {
+            BadInput::Frame | BadInput::TooDeep | BadInput::TooLarge { .. } => false,
+            BadInput::Tls
+            | BadInput::Link
+            | BadInput::Form(_)
+            | BadInput::NotAnObject(_)
+            | BadInput::Endless => true,
+        }
+    }
+
+    /// The refusal that the client reads.
+    #[must_use]
+    pub fn failure(self) -> Failure {
+        let code = match self {
+            BadInput::Tls | BadInput::Link | BadInput::Form(_) => FailureCode::Protocol,
+            BadInput::NotAnObject(_) | BadInput::Frame => FailureCode::Syntax,
+            BadInput::TooDeep => FailureCode::BadRequest,
+            BadInput::TooLarge { .. } | BadInput::Endless => FailureCode::TooLarge,
+        };
+        Failure::new(code, self.to_string())
+    }
+}
+
+/// Splits a connection's bytes into messages.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    form: Option<Form>,
+    buffer: Vec<u8>,
+    /// Bytes before this position were given out.
+    start: usize,
+    /// Bytes before this position were scanned; stream form only.
+    scanned: usize,
+    scanner: Scanner,
+    /// The rest of a refused message that is still to be read over.
+    skip: Option<Skip>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Skip {
+    /// Up to the end of the object that the scanner is in; so many bytes were read over.
+    Object(u64),
+    /// This many bytes more.
+    Frame(u64),
+}
+
+impl Incoming {
+    /// Before the first byte.
+    #[must_use]
+    pub fn new() -> Incoming {
+        Incoming::default()
+    }
+
+    /// The form, once the first byte has come.
+    #[must_use]
+    pub fn form(&self) -> Option<Form> {
+        self.form
+    }
+
+    /// Takes bytes as they came.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.scanned -= self.start;
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Bytes taken and not given out yet.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Memory held, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Gives memory back when nothing is held.
+    pub fn shrink(&mut self) {
+        if self.start == self.buffer.len() {
+            *self =
+                Incoming { form: self.form, skip: self.skip, scanner: self.scanner, ..Incoming::default() };
+        }
+    }
+
+    /// Whether the bytes so far end inside a message.
+    #[must_use]
+    pub fn inside_message(&self) -> bool {
+        self.skip.is_some() || self.buffer[self.start..].iter().any(|byte| !byte.is_ascii_whitespace())
+    }
+
+    /// The text of the next message of at most `limit` bytes; `None` when it has not come whole.
+    ///
+    /// # Errors
+    /// [`BadInput`] for this message; unless it [ends the connection](BadInput::ends_connection), the next call goes on
+    /// with the next message.
+    pub fn next_message(&mut self, limit: usize) -> Result<Option<&[u8]>, BadInput> {
+        let Some(form) = self.detect()? else { return Ok(None) };
+        if !self.skip_rest()? {
+            return Ok(None);
+        }
+        let found = match form {
+            Form::Stream => self.next_object(limit)?,
+            Form::Framed => self.next_frame(limit)?,
+        };
+        Ok(found.map(|(from, to)| &self.buffer[from..to]))
+    }
+
+    fn detect(&mut self) -> Result<Option<Form>, BadInput> {
+        if self.form.is_none() {
+            self.form = match self.buffer.first() {
+                None => None,
+                Some(b'{' | b' ' | b'\t' | b'\r' | b'\n') => Some(Form::Stream),
+                Some(0x00) => Some(Form::Framed),
+                Some(0x16) => return Err(BadInput::Tls),
+                Some(b'T') => return Err(BadInput::Link),
+                Some(other) => return Err(BadInput::Form(*other)),
+            };
+        }
+        Ok(self.form)
+    }
+
+    /// Reads over the rest of a refused message; says whether it is behind.
+    fn skip_rest(&mut self) -> Result<bool, BadInput> {
+        let rest = &self.buffer[self.start..];
+        let (passed, left) = match self.skip {
+            None => return Ok(true),
+            Some(Skip::Frame(left)) => {
+                let passed = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let left = left - passed as u64;
+                (passed, (left > 0).then_some(Skip::Frame(left)))
+            }
+            Some(Skip::Object(behind)) => match self.scanner.scan(rest) {
+                Scanned::Ended(at) => (at, None),
+                Scanned::Open => (rest.len(), Some(Skip::Object(behind + rest.len() as u64))),
+            },
+        };
+        self.give_out(passed);
+        self.skip = left;
+        match left {
+            None => Ok(true),
+            Some(Skip::Object(behind)) if behind > SKIP_MAX_BYTES => Err(BadInput::Endless),
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// Counts `bytes` more as given out; the next message starts there.
+    fn give_out(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.scanned = self.start;
+    }
+
+    fn next_object(&mut self, limit: usize) -> Result<Option<(usize, usize)>, BadInput> {
+        if self.scanned == self.start {
+            let rest = &self.buffer[self.start..];
+            let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let first = rest.get(blank).copied();
+            self.give_out(blank);
+            self.scanner = Scanner::default();
+            match first {
+                None => return Ok(None),
+                Some(b'{') => {}
+                Some(other) => return Err(BadInput::NotAnObject(other)),
+            }
+        }
+        let ended = self.scanner.scan(&self.buffer[self.scanned..]);
+        let end = match ended {
+            Scanned::Ended(at) => self.scanned + at,
+            Scanned::Open => self.buffer.len(),
+        };
+        self.scanned = end;
+        let from = self.start;
+        if end - from > limit {
+            self.give_out(end - from);
+            self.skip = (ended == Scanned::Open).then_some(Skip::Object((end - from) as u64));
+            return Err(BadInput::TooLarge { limit });
+        }
+        if ended == Scanned::Open {
+            return Ok(None);
+        }
+        self.give_out(end - from);
+        if self.scanner.too_deep() { Err(BadInput::TooDeep) } else { Ok(Some((from, end))) }
+    }
+
+    fn next_frame(&mut self, limit: usize) -> Result<Option<(usize, usize)>, BadInput> {
+        let rest = &self.buffer[self.start..];
+        let Some((head, behind)) = rest.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = u64::from_be_bytes(*head);
+        if length > limit as u64 {
+            if length > SKIP_MAX_BYTES {
+                return Err(BadInput::Endless);
+            }
+            self.give_out(LENGTH_BYTES);
+            self.skip = Some(Skip::Frame(length));
+            return Err(BadInput::TooLarge { limit });
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let Some(body) = behind.get(..length) else { return Ok(None) };
+        let mut scanner = Scanner::default();
+        let blank = body.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let ended = scanner.scan(&body[blank..]);
+        let single = body.get(blank) == Some(&b'{') && ended != Scanned::Open;
+        let from = self.start + LENGTH_BYTES;
+        self.give_out(LENGTH_BYTES + length);
+        match (single, scanner.too_deep()) {
+            (false, _) => Err(BadInput::Frame),
+            (true, true) => Err(BadInput::TooDeep),
+            (true, false) => Ok(Some((from, from + length))),
+        }
+    }
+}
+
+/// Appends one message in its form to what is to be sent. `json` has no line breaks.
+pub fn append_message(form: Form, json: &[u8], out: &mut Vec<u8>) {
+    match form {
+        Form::Stream => {
+            out.extend_from_slice(json);
+            out.push(b'\n');
+        }
+        Form::Framed => {
+            out.extend_from_slice(&(json.len() as u64).to_be_bytes());
+            out.extend_from_slice(json);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

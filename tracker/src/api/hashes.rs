@@ -1,0 +1,197 @@
+//! Lists of 20-byte values in their two JSON forms: an array of hex strings, or one base64 string of the joined values.
+
+use std::marker::PhantomData;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use engine::proto::units::{ChainState, Digest};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::ser::SerializeSeq as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::limits::HEX_LIST_MAX;
+
+/// A 20-byte value that stands in such lists: [`Digest`] or [`ChainState`].
+pub trait Hash20: Copy + std::fmt::Display + std::str::FromStr<Err: std::fmt::Display> {
+    /// From its bytes.
+    fn from_bytes(bytes: [u8; 20]) -> Self;
+
+    /// Its bytes.
+    fn bytes(&self) -> &[u8; 20];
+}
+
+impl Hash20 for Digest {
+    fn from_bytes(bytes: [u8; 20]) -> Digest {
+        Digest(bytes)
+    }
+
+    fn bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+impl Hash20 for ChainState {
+    fn from_bytes(bytes: [u8; 20]) -> ChainState {
+        ChainState(bytes)
+    }
+
+    fn bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+/// How a list is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashForm {
+    /// An array of strings of 40 hex digits.
+    Hex,
+    /// One base64 string.
+    Base64,
+}
+
+impl HashForm {
+    /// The form in which a client sends a list of this length.
+    #[must_use]
+    pub fn for_len(values: usize) -> HashForm {
+        if values <= HEX_LIST_MAX { HashForm::Hex } else { HashForm::Base64 }
+    }
+}
+
+/// What was meant to be a list in base64 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one base64 string of joined 20-byte values")]
+pub struct BadBase64;
+
+/// Reads the base64 form.
+///
+/// # Errors
+/// [`BadBase64`] when it is no base64 or its bytes do not divide by 20.
+pub fn from_base64<T: Hash20>(text: &str) -> Result<Vec<T>, BadBase64> {
+    let bytes = BASE64.decode(text).map_err(|_| BadBase64)?;
+    let (values, rest) = bytes.as_chunks::<20>();
+    if rest.is_empty() {
+        Ok(values.iter().map(|value| T::from_bytes(*value)).collect())
+    } else {
+        Err(BadBase64)
+    }
+}
+
+/// The values' hex digits, joined: how the original client names a file.
+#[must_use]
+pub fn joined_hex<T: Hash20>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect()
+}
+
+/// A list with the form in which it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashList<T> {
+    /// Written so; either is read.
+    pub form: HashForm,
+    /// The values, in order.
+    pub values: Vec<T>,
+}
+
+impl<T: Hash20> Serialize for HashList<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.form {
+            HashForm::Base64 => {
+                let joined: Vec<u8> = self.values.iter().flat_map(|value| *value.bytes()).collect();
+                serializer.serialize_str(&BASE64.encode(joined))
+            }
+            HashForm::Hex => {
+                let mut list = serializer.serialize_seq(Some(self.values.len()))?;
+                self.values.iter().try_for_each(|value| list.serialize_element(&value.to_string()))?;
+                list.end()
+            }
+        }
+    }
+}
+
+impl<'de, T: Hash20> Deserialize<'de> for HashList<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HashList<T>, D::Error> {
+        deserializer.deserialize_any(ListVisitor(PhantomData))
+    }
+}
+
+struct ListVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Hash20> Visitor<'de> for ListVisitor<T> {
+    type Value = HashList<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array of hex strings or one base64 string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<HashList<T>, E> {
+        let values = from_base64(text).map_err(E::custom)?;
+        Ok(HashList { form: HashForm::Base64, values })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<HashList<T>, A::Error> {
+        let mut values = Vec::new();
+        while let Some(text) = list.next_element::<String>()? {
+            values.push(text.parse().map_err(A::Error::custom)?);
+        }
+        Ok(HashList { form: HashForm::Hex, values })
+    }
+}
+
+/// 32-byte keys as 64 hex digits.
+pub mod key {
+    use std::fmt::Write as _;
+
+    /// The 64 digits, lower case.
+    #[must_use]
+    pub fn to_hex(key: &[u8; 32]) -> String {
+        key.iter().fold(String::with_capacity(64), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+            text
+        })
+    }
+
+    /// Reads 64 digits of either case.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<[u8; 32]> {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut key = [0; 32];
+        for (at, byte) in key.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lists_come_back_in_both_forms(bytes: Vec<[u8; 20]>) {
+            for form in [HashForm::Hex, HashForm::Base64] {
+                let list = HashList { form, values: bytes.iter().map(|bytes| Digest(*bytes)).collect() };
+                let json = serde_json::to_string(&list).unwrap();
+                prop_assert_eq!(serde_json::from_str::<HashList<Digest>>(&json).unwrap(), list);
+            }
+        }
+
+        #[test]
+        fn keys_come_back(bytes: [u8; 32]) {
+            prop_assert_eq!(key::from_hex(&key::to_hex(&bytes)), Some(bytes));
+            prop_assert_eq!(key::from_hex(&key::to_hex(&bytes).to_uppercase()), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn broken_lists_are_refused() {
+        for json in ["\"AAAA\"", "\"*\"", "[\"ab\"]", "[1]", "{}", "7"] {
+            assert!(serde_json::from_str::<HashList<Digest>>(json).is_err(), "{json}");
+        }
+        assert_eq!(key::from_hex("ab"), None);
+        assert_eq!(key::from_hex(&"é".repeat(32)), None);
+    }
+}

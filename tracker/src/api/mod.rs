@@ -1,0 +1,31 @@
+//! The control protocol, pure: bytes become a typed request or a refusal, a typed answer becomes bytes, and back.
+//!
+//! ```text
+//!   bytes ─► codec ─► parse ─► request ─► (server) ─► response ─► bytes
+//!             │        │        ▲ render      answers ◄─┘ wire
+//!            scan  fields─loose │
+//!                      └─ hashes┴─ address  failure  limits       cluster_file: tracker_info.txt
+//! ```
+//!
+//! The client uses the same types the other way round: it renders a [`Request`](request::Request) and reads a
+//! [`Received`](response::Received).
+
+mod fields;
+mod loose;
+mod parse;
+mod render;
+mod scan;
+mod wire;
+
+pub mod address;
+pub mod answers;
+pub mod cluster_file;
+pub mod codec;
+pub mod failure;
+pub mod hashes;
+pub mod limits;
+pub mod request;
+pub mod response;
+
+pub use crate::state::command::Policy;
+pub use crate::state::id::{FileKey, GroupId, UserId};

@@ -1,0 +1,164 @@
+//! From a [`Request`] to its line of JSON: what the client sends.
+
+use engine::proto::manifest::{FileProof, Manifest};
+use engine::proto::ticket::PeerKey;
+use serde_json::{Map, Value, json};
+
+use super::hashes::{self, HashForm, HashList};
+use super::request::{Command, Gained, Part, Request, View};
+use crate::state::command::Policy;
+use crate::state::id::FileKey;
+
+impl Request {
+    /// The request as one line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let (word, args) = command(&self.command);
+        let mut object = Map::new();
+        object.insert("command".into(), word.into());
+        object.insert("command_args".into(), args);
+        if let Command::UploadFile { manifest, .. } = &self.command {
+            hash_lists(manifest, &mut object);
+        }
+        if let Some(id) = &self.request_id {
+            object.insert("request_id".into(), id.clone());
+        }
+        if let Some(session) = &self.session {
+            object.insert("session".into(), session.as_str().into());
+        }
+        if let Some(sender) = self.sender {
+            if let Some(ip) = sender.ip {
+                object.insert("sender_ip".into(), ip.to_string().into());
+            }
+            object.insert("sender_port".into(), sender.port.to_string().into());
+        }
+        Value::Object(object).to_string().into_bytes()
+    }
+}
+
+fn command(command: &Command) -> (&'static str, Value) {
+    match command {
+        Command::CreateUser { user, password } => {
+            ("create_user", json!({"user_id": user, "passwd": password.reveal()}))
+        }
+        Command::Login { user, password, peer_key } => {
+            let args = json!({"user_id": user, "passwd": password.reveal()});
+            ("login", with_key(args, *peer_key))
+        }
+        Command::Logout => ("logout", json!({})),
+        Command::CreateGroup { group, policy } => {
+            let policy = match policy {
+                Policy::Open => "open",
+                Policy::Approval => "approval",
+            };
+            ("create_group", json!({"group_id": group, "policy": policy}))
+        }
+        Command::JoinGroup { group } => ("join_group", json!({"group_id": group})),
+        Command::ListRequests { group } => ("list_requests", json!({"group_id": group})),
+        Command::AcceptRequest { group, user } => {
+            ("accept_request", json!({"group_id": group, "user_id": user}))
+        }
+        Command::RejectRequest { group, user } => {
+            ("reject_request", json!({"group_id": group, "user_id": user}))
+        }
+        Command::RemoveMember { group, user } => {
+            ("remove_member", json!({"group_id": group, "user_id": user}))
+        }
+        Command::LeaveGroup { group } => ("leave_group", json!({"group_id": group})),
+        Command::ListGroups => ("list_groups", json!({})),
+        Command::UploadFile { group, manifest, peer_key } => {
+            let mut args = json!({"group_id": group, "file_name": manifest.name().as_str()});
+            if manifest.length_known() {
+                args["file_size"] = manifest.geometry().length().into();
+            }
+            ("upload_file", with_key(args, *peer_key))
+        }
+        Command::ListFiles { group, after, count } => {
+            let mut args = json!({"group_id": group});
+            if let Some(after) = after {
+                args["after"] = after.as_str().into();
+            }
+            if let Some(count) = count {
+                args["count"] = (*count).into();
+            }
+            ("list_files", args)
+        }
+        Command::Ping => ("ping", json!({})),
+        Command::Status => ("status", json!({})),
+        Command::Whoami => ("whoami", json!({})),
+        Command::ChangePassword { old, new } => {
+            ("change_password", json!({"passwd": old.reveal(), "new_passwd": new.reveal()}))
+        }
+        of_one_file => file_command(of_one_file),
+    }
+}
+
+/// The commands about one file that is listed.
+fn file_command(command: &Command) -> (&'static str, Value) {
+    match command {
+        Command::DownloadFile { file, view, part, peer_key } => {
+            ("download_file", with_key(download_args(file, *view, *part), *peer_key))
+        }
+        Command::StopShare { file } => ("stop_share", file_args(file)),
+        Command::RemoveFile { file } => ("remove_file", file_args(file)),
+        Command::UpdatePieces { file, gained } => {
+            let mut args = file_args(file);
+            match gained {
+                Gained::Complete => args["complete"] = true.into(),
+                Gained::Ranges(ranges) => {
+                    args["ranges"] = ranges.iter().map(|run| json!([run.first().0, run.last().0])).collect();
+                }
+            }
+            ("update_pieces", args)
+        }
+        Command::GetPeers { file, peer_key } => ("get_peers", with_key(file_args(file), *peer_key)),
+        Command::ReportPeer { file, peer, reason } => {
+            let mut args = file_args(file);
+            args["ip"] = peer.ip().to_string().into();
+            args["port"] = peer.port().into();
+            args["reason"] = reason.as_str().into();
+            ("report_peer", args)
+        }
+        other => unreachable!("{other:?} is not about a listed file, so `command` renders it itself"),
+    }
+}
+
+fn file_args(file: &FileKey) -> Value {
+    json!({"group_id": file.group, "file_name": file.name.as_str()})
+}
+
+fn download_args(file: &FileKey, view: View, part: Part) -> Value {
+    let mut args = file_args(file);
+    if view == View::Compact {
+        args["view"] = "compact".into();
+    }
+    if part.first.0 != 0 {
+        args["first"] = part.first.0.into();
+    }
+    if let Some(count) = part.count {
+        args["count"] = count.0.into();
+    }
+    args
+}
+
+fn with_key(mut args: Value, peer_key: Option<PeerKey>) -> Value {
+    if let Some(key) = peer_key {
+        args["peer_key"] = hashes::key::to_hex(&key.0).into();
+    }
+    args
+}
+
+/// The hashes of an upload stand beside `command_args`, as in the original protocol.
+fn hash_lists(manifest: &Manifest, object: &mut Map<String, Value>) {
+    let digests = manifest.digests();
+    let form = HashForm::for_len(digests.len());
+    object.insert("piecewise_sha".into(), json!(HashList { form, values: digests.to_vec() }));
+    let proof = match manifest.proof() {
+        FileProof::Whole(digest) => digest.to_string(),
+        FileProof::PiecesOnly(_) => hashes::joined_hex(digests),
+    };
+    object.insert("fileSha".into(), proof.into());
+    if let Some(chain) = manifest.chain() {
+        object.insert("file_chain".into(), json!(HashList { form, values: chain.to_vec() }));
+    }
+}

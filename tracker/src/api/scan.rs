@@ -1,0 +1,60 @@
+//! Finds where a JSON object ends, without parsing it: nesting, strings and escapes, one byte at a time.
+//!
+//! The scanner may stop between any two bytes and go on later. It does not tell `}` from `]`; the parser does.
+
+use super::limits::DEPTH_MAX;
+
+/// What the bytes so far amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scanned {
+    /// The object goes on.
+    Open,
+    /// The object ended just before this position of the slice.
+    Ended(usize),
+}
+
+/// Where inside an object the scan stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scanner {
+    depth: u32,
+    deepest: u32,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Scanner {
+    /// Goes on over `bytes`, which start with the object's first byte when the scanner is new.
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> Scanned {
+        for (at, byte) in bytes.iter().enumerate() {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => {
+                    self.depth = self.depth.saturating_add(1);
+                    self.deepest = self.deepest.max(self.depth);
+                }
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Scanned::Ended(at + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Scanned::Open
+    }
+
+    /// Whether the object was nested deeper than a request may be.
+    pub(super) fn too_deep(&self) -> bool {
+        self.deepest > DEPTH_MAX
+    }
+}

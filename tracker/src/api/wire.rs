@@ -1,0 +1,84 @@
+//! How the engine's values are written in answers: names as text, keys as hex, tickets as base64.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use engine::proto::manifest::FileName;
+use engine::proto::ticket::{PeerKey, Ticket, TrackerKey};
+use engine::proto::units::Digest;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+
+use super::hashes;
+
+/// Writes a module for serde's `with` from two functions: to text, and from text with what is wrong with it.
+macro_rules! as_text {
+    ($module:ident, $type:ty, $to:expr, $from:expr) => {
+        pub(super) mod $module {
+            use super::*;
+
+            pub(in crate::api) fn serialize<S: Serializer>(value: &$type, to: S) -> Result<S::Ok, S::Error> {
+                let text: fn(&$type) -> String = $to;
+                to.serialize_str(&text(value))
+            }
+
+            pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<$type, D::Error> {
+                let value: fn(&str) -> Result<$type, String> = $from;
+                value(&String::deserialize(from)?).map_err(D::Error::custom)
+            }
+        }
+    };
+}
+
+/// The same for a value that may be missing.
+macro_rules! as_optional_text {
+    ($module:ident, $type:ty, $to:expr, $from:expr) => {
+        pub(super) mod $module {
+            use super::*;
+
+            #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+            pub(in crate::api) fn serialize<S: Serializer>(
+                value: &Option<$type>,
+                to: S,
+            ) -> Result<S::Ok, S::Error> {
+                let text: fn(&$type) -> String = $to;
+                value.as_ref().map(text).serialize(to)
+            }
+
+            pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(
+                from: D,
+            ) -> Result<Option<$type>, D::Error> {
+                let value: fn(&str) -> Result<$type, String> = $from;
+                let text = Option::<String>::deserialize(from)?;
+                text.map(|text| value(&text).map_err(D::Error::custom)).transpose()
+            }
+        }
+    };
+}
+
+fn key(text: &str) -> Result<[u8; 32], String> {
+    hashes::key::from_hex(text).ok_or_else(|| "a key is 64 hex digits".to_owned())
+}
+
+as_text!(file_name, FileName, |name| name.as_str().to_owned(), |text| FileName::new(text)
+    .map_err(|bad| bad.to_string()));
+as_text!(digest, Digest, ToString::to_string, |text| text.parse::<Digest>().map_err(|bad| bad.to_string()));
+as_text!(tracker_key, TrackerKey, |key| hashes::key::to_hex(&key.0), |text| key(text).map(TrackerKey));
+as_optional_text!(peer_key, PeerKey, |key| hashes::key::to_hex(&key.0), |text| key(text).map(PeerKey));
+as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), |text| BASE64
+    .decode(text)
+    .map(Ticket)
+    .map_err(|bad| bad.to_string()));
+
+/// A list of names.
+pub(super) mod file_names {
+    use super::*;
+
+    pub(in crate::api) fn serialize<S: Serializer>(names: &[FileName], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(names.iter().map(FileName::as_str))
+    }
+
+    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<FileName>, D::Error> {
+        let names = Vec::<String>::deserialize(from)?;
+        names.iter().map(|name| FileName::new(name).map_err(D::Error::custom)).collect()
+    }
+}

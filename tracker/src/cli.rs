@@ -1,0 +1,57 @@
+//! What was typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Shoal's tracker: users, groups, files and who has what. File bytes never pass through it.
+#[derive(Debug, Parser)]
+#[command(name = "tracker", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub(crate) action: Option<Action>,
+
+    /// The trackers of the cluster, one `IP PORT` a line [default: ./tracker_info.txt or ../tracker_info.txt]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Serve the Nth address of the file, counted from 1 without comments [default: the first that is an address of
+    /// this machine and not taken]
+    pub(crate) number: Option<usize>,
+
+    /// The same as FILE; without either, $SHOAL_TRACKERS names the file
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub(crate) trackers: Option<PathBuf>,
+
+    /// Where the tracker keeps what it must not lose
+    #[arg(long, value_name = "DIR", default_value = "tracker_data")]
+    pub(crate) data: PathBuf,
+}
+
+/// What a tracker can do beside serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Ask each tracker of the cluster how it is
+    Status {
+        /// The trackers of the cluster, one `IP PORT` a line
+        file: Option<PathBuf>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_told_apart() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+        let parse = |words: &[&str]| Cli::try_parse_from([&["tracker"], words].concat());
+        assert!(parse(&[]).unwrap().file.is_none());
+        let nth = parse(&["info.txt", "2"]).unwrap();
+        assert_eq!((nth.file, nth.number), (Some("info.txt".into()), Some(2)));
+        assert!(matches!(parse(&["status", "x"]).unwrap().action, Some(Action::Status { file: Some(_) })));
+        assert!(parse(&["info.txt", "two"]).is_err());
+        assert!(parse(&["a", "1", "b"]).is_err());
+    }
+}

@@ -1,0 +1,213 @@
+//! One client's connection: its bytes in and out, and what is being done for it.
+//!
+//! Invariants: while `work` is there, no further message is taken; `ending` is never taken back; readiness is kept here,
+//! since the kernel announces it once.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
+
+use crate::api::codec::{self, BadInput, Form, Incoming};
+use crate::api::limits::{REQUEST_BEFORE_LOGIN_MAX_BYTES, REQUEST_MAX_BYTES};
+
+use super::dispatch::Caller;
+use super::limits::{ANSWER_STALL_MS, REQUEST_STALL_MS, UNSENT_PAUSE_BYTES};
+use super::work::Work;
+
+/// Buffers above this size are given back when they are empty, in bytes.
+const KEPT_BUFFER_BYTES: usize = 4 * 1024;
+
+/// How far the end of a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It goes on.
+    No,
+    /// What is unsent goes out first.
+    Flushing,
+    /// Our side is shut; input is drained.
+    Draining,
+}
+
+/// What a connection waits for that may never come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stall {
+    /// The rest of a request.
+    Request,
+    /// The client's taking an answer.
+    Answer,
+}
+
+/// What came of reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Bytes came.
+    Bytes,
+    /// Nothing for now.
+    Nothing,
+    /// The client sends no more.
+    End,
+}
+
+/// A client's connection.
+pub(super) struct Connection {
+    /// The socket, to be registered.
+    pub(super) socket: TcpStream,
+    /// Who is at the other end.
+    pub(super) caller: Caller,
+    /// The request that is being carried out.
+    pub(super) work: Option<Work>,
+    /// The kernel announced something to read, and it was not all read since.
+    pub(super) readable: bool,
+    /// Bytes of memory that the loop has counted for this connection.
+    pub(super) counted_bytes: usize,
+    incoming: Incoming,
+    unsent: Vec<u8>,
+    sent: usize,
+    input_ended: bool,
+    ending: Ending,
+    progress_ms: u64,
+}
+
+impl Connection {
+    /// A connection just accepted.
+    pub(super) fn new(socket: TcpStream, caller: Caller, now_ms: u64) -> Connection {
+        Connection {
+            socket,
+            caller,
+            work: None,
+            readable: true,
+            counted_bytes: 0,
+            incoming: Incoming::new(),
+            unsent: Vec::new(),
+            sent: 0,
+            input_ended: false,
+            ending: Ending::No,
+            progress_ms: now_ms,
+        }
+    }
+
+    /// Memory held for this connection, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let in_work = self.work.as_ref().map_or(0, |work| work.held_bytes);
+        self.incoming.held_bytes() + self.unsent.capacity() + in_work
+    }
+
+    /// Whether the next message may be taken.
+    pub(super) fn takes_messages(&self) -> bool {
+        self.work.is_none() && self.ending == Ending::No && self.unsent.len() - self.sent < UNSENT_PAUSE_BYTES
+    }
+
+    /// The next whole message.
+    pub(super) fn next_message(&mut self) -> Result<Option<&[u8]>, BadInput> {
+        let limit =
+            if self.caller.is_logged_in() { REQUEST_MAX_BYTES } else { REQUEST_BEFORE_LOGIN_MAX_BYTES };
+        self.incoming.next_message(limit)
+    }
+
+    /// Whether messages can be told apart after one that is no JSON: lengths say so, braces do not.
+    pub(super) fn survives_syntax_errors(&self) -> bool {
+        self.incoming.form() == Some(Form::Framed)
+    }
+
+    /// Reads once, through `scratch`.
+    pub(super) fn read(&mut self, scratch: &mut [u8], now_ms: u64) -> io::Result<Reading> {
+        if self.input_ended {
+            return Ok(Reading::End);
+        }
+        if !self.readable {
+            return Ok(Reading::Nothing);
+        }
+        match self.socket.read(scratch) {
+            Ok(0) => {
+                self.input_ended = true;
+                Ok(Reading::End)
+            }
+            Ok(bytes) => {
+                self.progress_ms = now_ms;
+                if self.ending == Ending::No {
+                    self.incoming.extend(&scratch[..bytes]);
+                }
+                Ok(Reading::Bytes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(Reading::Nothing)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Reading::Bytes),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether input ended in the middle of a message.
+    pub(super) fn ended_inside_message(&self) -> bool {
+        self.input_ended && self.incoming.inside_message()
+    }
+
+    /// Puts an answer behind what is unsent.
+    pub(super) fn answer(&mut self, json: &[u8], now_ms: u64) {
+        let form = self.incoming.form().unwrap_or(Form::Stream);
+        codec::append_message(form, json, &mut self.unsent);
+        self.progress_ms = now_ms;
+        if self.incoming.held_bytes() > KEPT_BUFFER_BYTES {
+            self.incoming.shrink();
+        }
+    }
+
+    /// Sends what the kernel takes.
+    pub(super) fn flush(&mut self, now_ms: u64) -> io::Result<()> {
+        while self.sent < self.unsent.len() {
+            match self.socket.write(&self.unsent[self.sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => {
+                    self.sent += bytes;
+                    self.progress_ms = now_ms;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.unsent.clear();
+        self.sent = 0;
+        if self.unsent.capacity() > KEPT_BUFFER_BYTES {
+            self.unsent = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// No message is taken any more; what is unsent still goes out.
+    pub(super) fn end(&mut self) {
+        if self.ending == Ending::No {
+            self.ending = Ending::Flushing;
+        }
+    }
+
+    /// Whether the end has begun and everything is sent: then our side can be shut.
+    pub(super) fn can_shut(&self) -> bool {
+        self.ending == Ending::Flushing && self.work.is_none() && self.unsent.is_empty()
+    }
+
+    /// Shuts our side and drains input from now on.
+    pub(super) fn shut(&mut self) {
+        self.ending = Ending::Draining;
+        self.incoming = Incoming::new();
+        if let Err(error) = self.socket.shutdown(Shutdown::Write) {
+            tracing::debug!(%error, "the client was gone before its connection was shut");
+        }
+    }
+
+    /// Whether only input is drained.
+    pub(super) fn is_draining(&self) -> bool {
+        self.ending == Ending::Draining
+    }
+
+    /// What the connection waits for that may never come, and until when it does.
+    pub(super) fn stall(&self) -> Option<(Stall, u64)> {
+        if !self.unsent.is_empty() {
+            return Some((Stall::Answer, self.progress_ms + ANSWER_STALL_MS));
+        }
+        let inside = self.work.is_none() && self.ending == Ending::No && self.incoming.inside_message();
+        inside.then_some((Stall::Request, self.progress_ms + REQUEST_STALL_MS))
+    }
+}

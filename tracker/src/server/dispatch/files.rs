@@ -1,0 +1,196 @@
+//! Files as the group's list has them: upload_file, list_files, stop_share, remove_file.
+
+use std::collections::VecDeque;
+
+use engine::proto::manifest::{FileName, FileProof, Manifest};
+use engine::proto::ticket::PeerKey;
+
+use crate::api::answers::{Answer, FileEntry, FilesAnswer};
+use crate::state::command::{Action, Command as Change, ManifestEnd, ManifestPart};
+use crate::state::id::{Actor, RequestId, UploadId};
+use crate::state::id::{FileKey, GroupId};
+use crate::state::limits::MANIFEST_ROW_PIECES;
+use crate::state::node::Holder;
+use crate::state::outcome::{Outcome, Refusal};
+
+use super::super::clock::Now;
+use super::replies::{self, Reply};
+use super::service::{Asked, Service, Step};
+
+/// An upload whose manifest goes to the state in parts.
+struct Upload {
+    actor: Actor,
+    request_id: Option<RequestId>,
+    file: FileKey,
+    node: Holder,
+    /// The name under which parts are kept; `None` when there is only one.
+    id: Option<UploadId>,
+    /// Index of the next part's first piece.
+    first: u32,
+    parts: VecDeque<ManifestPart>,
+    length: Option<u64>,
+    proof: FileProof,
+}
+
+impl Service {
+    pub(super) fn upload(
+        asked: &Asked,
+        group: GroupId,
+        manifest: &Manifest,
+        peer_key: Option<PeerKey>,
+        now: Now,
+    ) -> Step {
+        let node = match asked.sharing_node(peer_key) {
+            Ok(node) => node,
+            Err(failure) => return Step::done(Err(failure)),
+        };
+        let parts = VecDeque::from(ManifestPart::split(manifest.digests(), manifest.chain()));
+        let id = if parts.len() > 1 { upload_id() } else { None };
+        if parts.len() > 1 && id.is_none() {
+            return Step::done(Err(replies::internal()));
+        }
+        let upload = Upload {
+            actor: asked.actor.clone(),
+            request_id: asked.request_id,
+            file: FileKey { group, name: manifest.name().clone() },
+            node,
+            id,
+            first: 0,
+            parts,
+            length: manifest.length_known().then(|| manifest.geometry().length()),
+            proof: manifest.proof(),
+        };
+        upload.next_part(now)
+    }
+
+    pub(super) fn list_files(
+        &self,
+        asked: &Asked,
+        group: &GroupId,
+        after: Option<&FileName>,
+        count: Option<u32>,
+        now: Now,
+    ) -> Reply {
+        self.check_member(asked, group)?;
+        let queries = self.proposals.queries();
+        let count = count.map_or(usize::MAX, |count| count as usize);
+        let entry = |view: crate::state::queries::FileView| {
+            let file = FileKey { group: group.clone(), name: view.name.clone() };
+            let counts = self.proposals.leases.counts(&file, &queries.holders(&file), now.ms);
+            FileEntry {
+                file_name: view.name,
+                file_size: view.length,
+                file_sha: view.proof.id(),
+                pieces_only: matches!(view.proof, FileProof::PiecesOnly(_)),
+                seeders: counts.seeders as u64,
+                leechers: counts.leechers as u64,
+            }
+        };
+        let files: Vec<FileEntry> = queries.files(group, after, count).into_iter().map(entry).collect();
+        let files_list = files.iter().map(|entry| entry.file_name.clone()).collect();
+        let message = format!("{} files in group {group}", files.len());
+        replies::with(message, Answer::Files(FilesAnswer { files_list, files }))
+    }
+
+    /// Ends this node's share: as a seeder in the state, as a leecher in the leases.
+    pub(super) fn stop_share(&mut self, asked: &Asked, file: FileKey, now: Now) -> Step {
+        let node = match asked.sharing_node(None) {
+            Ok(node) => node,
+            Err(failure) => return Step::done(Err(failure)),
+        };
+        let fetched = self.proposals.leases.leave(&file, &asked.actor.user, node);
+        let stop = Action::StopShare { file: file.clone(), node };
+        Step::Propose(
+            asked.change(now, stop),
+            Box::new(move |_, _, decision, _| {
+                let stopped = || replies::done(format!("this node no longer shares {file}"));
+                Step::done(match decision {
+                    Ok(Outcome::ShareStopped) => stopped(),
+                    Err(Refusal::NotShared(_)) if fetched => stopped(),
+                    Ok(other) => Err(replies::unexpected(&other)),
+                    Err(refusal) => Err(replies::refused(&refusal)),
+                })
+            }),
+        )
+    }
+
+    pub(super) fn remove_file(asked: &Asked, file: FileKey, now: Now) -> Step {
+        let message = format!("{file} is removed");
+        Step::Propose(
+            asked.change(now, Action::RemoveFile { file }),
+            Box::new(move |_, _, decision, _| {
+                Step::done(match decision {
+                    Ok(_) => replies::done(message),
+                    Err(refusal) => Err(replies::refused(&refusal)),
+                })
+            }),
+        )
+    }
+
+    /// Refuses who is no member of a group, or names a group that is not there.
+    pub(super) fn check_member(
+        &self,
+        asked: &Asked,
+        group: &GroupId,
+    ) -> Result<(), crate::api::failure::Failure> {
+        let view = self.proposals.queries().group(group, &asked.actor.user);
+        match view {
+            None => Err(replies::no_group(group)),
+            Some(view) if !view.is_member => Err(replies::not_member(group)),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+impl Upload {
+    /// Proposes the next part; the last one lists the file.
+    fn next_part(mut self, now: Now) -> Step {
+        let part = self.parts.pop_front().unwrap_or_default();
+        if let (Some(id), false) = (&self.id, self.parts.is_empty()) {
+            let action = Action::UploadPart { upload: id.clone(), first: self.first, part };
+            let change = Change::by(self.actor.clone(), now.unix_s, None, action);
+            self.first += MANIFEST_ROW_PIECES;
+            return Step::Propose(
+                Box::new(change),
+                Box::new(move |_, _, decision, now| match decision {
+                    Ok(_) => self.next_part(now),
+                    Err(refusal) => Step::done(Err(replies::refused(&refusal))),
+                }),
+            );
+        }
+        let Upload { actor, request_id, file, node, id, first, length, proof, .. } = self;
+        let manifest = ManifestEnd { upload: id, first, part, length, proof };
+        let action = Action::Upload { file: file.clone(), manifest, node };
+        Step::Propose(
+            Box::new(Change::by(actor, now.unix_s, request_id, action)),
+            Box::new(move |_, _, decision, _| {
+                let pieces_only = match proof {
+                    FileProof::Whole(_) => "",
+                    FileProof::PiecesOnly(_) => {
+                        "; without the SHA-1 of the whole, only its pieces can be proven"
+                    }
+                };
+                Step::done(match decision {
+                    Ok(Outcome::Uploaded { new_file: true }) => {
+                        replies::done(format!("{file} is shared{pieces_only}"))
+                    }
+                    Ok(Outcome::Uploaded { new_file: false }) => replies::done(format!(
+                        "{file} is there already, with this content; this node seeds it too"
+                    )),
+                    Ok(other) => Err(replies::unexpected(&other)),
+                    Err(refusal) => Err(replies::refused(&refusal)),
+                })
+            }),
+        )
+    }
+}
+
+/// A random name for the parts of one upload; `None` when the system gives no random bytes.
+fn upload_id() -> Option<UploadId> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)
+        .inspect_err(|error| tracing::error!(%error, "the system gives no random bytes"))
+        .ok()?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(UploadId::new(&text).expect("32 hex digits are an id"))
+}

@@ -1,0 +1,101 @@
+//! Groups: making, joining, leaving, and who may.
+
+use crate::api::answers::{Answer, GroupEntry, GroupsAnswer, JoinAnswer, RequestsAnswer};
+use crate::api::request::Command;
+use crate::api::response::Success;
+use crate::state::command::Action;
+use crate::state::id::GroupId;
+use crate::state::outcome::{Outcome, Refusal};
+
+use super::super::clock::Now;
+use super::replies::{self, Reply};
+use super::service::{Asked, Service, Step};
+
+impl Service {
+    /// Carries out a command that changes a group.
+    pub(super) fn change_group(asked: &Asked, command: Command, now: Now) -> Step {
+        let (action, message) = match command {
+            Command::CreateGroup { group, policy } => {
+                let message = format!("group {group} is created, and yours");
+                (Action::CreateGroup { group, policy }, message)
+            }
+            Command::JoinGroup { group } => {
+                let message = format!("you are a member of group {group}");
+                (Action::JoinGroup { group }, message)
+            }
+            Command::AcceptRequest { group, user } => {
+                let message = format!("{user} is a member of group {group}");
+                (Action::AcceptRequest { group, user }, message)
+            }
+            Command::RejectRequest { group, user } => {
+                let message = format!("{user} was turned down for group {group}");
+                (Action::RejectRequest { group, user }, message)
+            }
+            Command::RemoveMember { group, user } => {
+                let message = format!("{user} is no longer a member of group {group}");
+                (Action::RemoveMember { group, user }, message)
+            }
+            Command::LeaveGroup { group } => {
+                let message = format!("you have left group {group}");
+                (Action::LeaveGroup { group }, message)
+            }
+            other => unreachable!("{other:?} changes no group"),
+        };
+        Step::Propose(
+            asked.change(now, action),
+            Box::new(move |_, _, decision, _| {
+                Step::done(
+                    decision
+                        .map(|outcome| changed(message, outcome))
+                        .map_err(|refusal| replies::refused(&refusal)),
+                )
+            }),
+        )
+    }
+
+    pub(super) fn list_requests(&self, asked: &Asked, group: &GroupId) -> Reply {
+        let queries = self.proposals.queries();
+        let view = queries.group(group, &asked.actor.user).ok_or_else(|| replies::no_group(group))?;
+        if view.owner != asked.actor.user {
+            return Err(replies::refused(&Refusal::NotOwner(group.clone())));
+        }
+        let pending_list = queries.requests(group);
+        let message = format!("{} ask to join group {group}", pending_list.len());
+        replies::with(message, Answer::Requests(RequestsAnswer { pending_list }))
+    }
+
+    pub(super) fn list_groups(&self, asked: &Asked) -> Success {
+        let views = self.proposals.queries().groups(&asked.actor.user, None, usize::MAX);
+        let groups: Vec<GroupEntry> = views
+            .into_iter()
+            .map(|view| GroupEntry {
+                group_id: view.group,
+                owner: view.owner,
+                policy: view.policy,
+                members: view.members,
+                is_member: view.is_member,
+            })
+            .collect();
+        let groups_list = groups.iter().map(|entry| entry.group_id.clone()).collect();
+        let message = format!("{} groups", groups.len());
+        Success { message, answer: Answer::Groups(GroupsAnswer { groups_list, groups }) }
+    }
+}
+
+fn changed(message: String, outcome: Outcome) -> Success {
+    let plain = |message| Success { message, answer: Answer::Done {} };
+    match outcome {
+        Outcome::Joined { pending: true } => Success {
+            message: "the owner of the group must accept you first".to_owned(),
+            answer: Answer::Join(JoinAnswer { pending: true }),
+        },
+        Outcome::Joined { pending: false } => {
+            Success { message, answer: Answer::Join(JoinAnswer { pending: false }) }
+        }
+        Outcome::Left { group_deleted: true, .. } => {
+            plain(format!("{message}; you were the last, so the group and its files are gone"))
+        }
+        Outcome::Left { new_owner: Some(owner), .. } => plain(format!("{message}; {owner} owns it now")),
+        _ => plain(message),
+    }
+}

@@ -1,0 +1,278 @@
+//! Who has what: download_file, get_peers, update_pieces, report_peer; and who is there at all: ping, status.
+//!
+//! A member that asks for a file is a leecher of its swarm at once.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use engine::proto::limits::TICKET_LIFE_S;
+use engine::proto::manifest::FileProof;
+use engine::proto::ticket::{Grant, PeerKey, Ticket, UnixSeconds};
+use engine::proto::units::{PieceCount, PieceIndex};
+
+use crate::api::answers::{
+    Answer, ClassicPeer, DownloadAnswer, PeerEntry, PeersAnswer, PingAnswer, StatusAnswer,
+};
+use crate::api::failure::{Failure, FailureCode};
+use crate::api::hashes::{self, HashForm, HashList};
+use crate::api::limits::{PEERS_MAX, PIECES_PER_MESSAGE};
+use crate::api::request::{Gained, Part, View};
+use crate::state::command::Action;
+use crate::state::id::FileKey;
+use crate::state::lease::{Asker, Candidate, Choice};
+use crate::state::node::{Holder, Peer};
+use crate::state::outcome::Outcome;
+use crate::state::queries::{FileView, Pieces};
+
+use super::super::clock::Now;
+use super::super::limits::{CLASSIC_PEERS_MAX, CLASSIC_PEERS_MIN};
+use super::replies::{self, Reply};
+use super::service::{Asked, Caller, Service, Step};
+
+/// What a download_file asks for.
+pub(super) struct Wanted {
+    pub(super) file: FileKey,
+    pub(super) view: View,
+    pub(super) part: Part,
+    pub(super) peer_key: Option<PeerKey>,
+}
+
+impl Service {
+    pub(super) fn ping(&mut self, caller: &Caller, now: Now) -> Reply {
+        if let Some(bound) = &caller.session {
+            self.proposals.leases.ping(bound.actor.session, caller.connection.id(), now.ms);
+        }
+        replies::with("pong", Answer::Ping(PingAnswer { server_time: now.unix_s }))
+    }
+
+    pub(super) fn status(&self, now: Now) -> Reply {
+        let status = StatusAnswer {
+            leader: Some(self.own),
+            voters: vec![self.own],
+            learners: Vec::new(),
+            server_time: now.unix_s,
+        };
+        replies::with("a tracker alone", Answer::Status(status))
+    }
+
+    pub(super) fn download(&mut self, caller: &Caller, asked: &Asked, wanted: &Wanted, now: Now) -> Reply {
+        let Wanted { file, view, part, peer_key } = wanted;
+        let listed = self.listed(asked, file)?;
+        let (first, count) = shown(&listed, file, *view, *part)?;
+        let ticket = self.ticket(asked, file, &listed, *peer_key, now);
+        self.join_swarm(asked, file, &listed, *peer_key, now);
+        let (queries, leases) = self.proposals.both();
+        let pieces = queries.pieces(file, first, count).ok_or_else(|| replies::no_file(file))?;
+        let seeders = queries.holders(file);
+        let asker = asker(caller, asked);
+        let choice = leases.choose(file, PieceCount(listed.pieces), &seeders, asker, now.ms);
+        let peers = (*view == View::Compact).then(|| choice.peers().map(entry).collect());
+        let chunk_metadata = (*view == View::Classic).then(|| holders_by_hash(&choice, first, &pieces));
+        let next = first + count;
+        let form = match view {
+            View::Classic => HashForm::Hex,
+            View::Compact => HashForm::Base64,
+        };
+        let answer = DownloadAnswer {
+            file_path: listed.name.clone(),
+            chunk_metadata,
+            file_size: listed.length,
+            file_sha: self.file_sha(file, &listed, *view),
+            pieces_only: matches!(listed.proof, FileProof::PiecesOnly(_)),
+            file_chain: pieces.chain.map(|values| HashList { form, values }),
+            file_chunks: HashList { form, values: pieces.digests },
+            peers,
+            ticket,
+            server_time: now.unix_s,
+            next: (next < listed.pieces).then_some(next),
+        };
+        replies::with(format!("{file} has {} pieces", listed.pieces), Answer::Download(Box::new(answer)))
+    }
+
+    pub(super) fn get_peers(
+        &mut self,
+        caller: &Caller,
+        asked: &Asked,
+        file: &FileKey,
+        peer_key: Option<PeerKey>,
+        now: Now,
+    ) -> Reply {
+        let listed = self.listed(asked, file)?;
+        let ticket = self.ticket(asked, file, &listed, peer_key, now);
+        let (queries, leases) = self.proposals.both();
+        let seeders = queries.holders(file);
+        let choice = leases.choose(file, PieceCount(listed.pieces), &seeders, asker(caller, asked), now.ms);
+        let peers: Vec<PeerEntry> = choice.peers().map(entry).collect();
+        let message = format!("{} peers of {file}", peers.len());
+        replies::with(message, Answer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s }))
+    }
+
+    pub(super) fn update_pieces(&mut self, asked: &Asked, file: FileKey, gained: &Gained, now: Now) -> Step {
+        match self.note_gain(asked, &file, gained, now) {
+            Err(failure) => Step::done(Err(failure)),
+            Ok(None) => Step::done(replies::done("noted")),
+            Ok(Some(node)) => Step::Propose(
+                asked.change(now, Action::Complete { file: file.clone(), node }),
+                Box::new(move |_, _, decision, _| {
+                    Step::done(match decision {
+                        Ok(Outcome::Completed) => replies::done(format!("this node seeds {file}")),
+                        Ok(other) => Err(replies::unexpected(&other)),
+                        Err(refusal) => Err(replies::refused(&refusal)),
+                    })
+                }),
+            ),
+        }
+    }
+
+    /// Notes what a leecher has gained; gives the node when it has everything now.
+    fn note_gain(
+        &mut self,
+        asked: &Asked,
+        file: &FileKey,
+        gained: &Gained,
+        now: Now,
+    ) -> Result<Option<Holder>, Failure> {
+        let node = asked.sharing_node(None)?;
+        let listed = self.listed(asked, file)?;
+        let Gained::Ranges(ranges) = gained else { return Ok(Some(node)) };
+        if self.is_seeder(asked, file, node) {
+            return Ok(None);
+        }
+        let all = self
+            .proposals
+            .leases
+            .gained(file, PieceCount(listed.pieces), peer(asked, node), ranges, now.ms)
+            .map_err(|bad| Failure::field("ranges", bad))?;
+        Ok(all.then_some(node))
+    }
+
+    pub(super) fn report_peer(
+        &mut self,
+        asked: &Asked,
+        file: &FileKey,
+        accused: SocketAddr,
+        reason: &str,
+    ) -> Reply {
+        self.listed(asked, file)?;
+        tracing::info!(by = %asked.actor.user, %file, %accused, reason, "a peer was reported");
+        let counts = self.proposals.leases.report(file, &asked.actor.user, accused);
+        replies::done(if counts {
+            "noted; you are not told about that peer again"
+        } else {
+            "not counted: only those who fetched the file here can judge its peers"
+        })
+    }
+
+    /// The file, for members.
+    fn listed(&self, asked: &Asked, file: &FileKey) -> Result<FileView, Failure> {
+        self.check_member(asked, &file.group)?;
+        self.proposals.queries().file(file).ok_or_else(|| replies::no_file(file))
+    }
+
+    fn is_seeder(&self, asked: &Asked, file: &FileKey, node: Holder) -> bool {
+        let holders = self.proposals.queries().holders(file);
+        holders.iter().any(|peer| peer.user == asked.actor.user && peer.holder.place() == node.place())
+    }
+
+    /// Whoever asks for a file fetches it, and shares what it has so far.
+    fn join_swarm(
+        &mut self,
+        asked: &Asked,
+        file: &FileKey,
+        listed: &FileView,
+        peer_key: Option<PeerKey>,
+        now: Now,
+    ) {
+        if let Some(node) = asked.node(peer_key)
+            && !self.is_seeder(asked, file, node)
+        {
+            self.proposals.leases.join(file, PieceCount(listed.pieces), peer(asked, node), now.ms);
+        }
+    }
+
+    fn ticket(
+        &self,
+        asked: &Asked,
+        file: &FileKey,
+        listed: &FileView,
+        peer_key: Option<PeerKey>,
+        now: Now,
+    ) -> Option<Ticket> {
+        let peer_key = peer_key.or_else(|| asked.node.and_then(|node| node.peer_key))?;
+        let grant = Grant {
+            user: asked.actor.user.as_str().to_owned(),
+            group: file.group.as_str().to_owned(),
+            file_name: file.name.as_str().to_owned(),
+            file_id: listed.proof.id(),
+            peer_key,
+            expires: UnixSeconds(now.unix_s + TICKET_LIFE_S),
+        };
+        Some(Ticket::sign(grant, &self.keys.tickets))
+    }
+
+    /// What the uploader sent as `fileSha`; see [`DownloadAnswer::file_sha`].
+    fn file_sha(&self, file: &FileKey, listed: &FileView, view: View) -> Option<String> {
+        match (listed.proof, view) {
+            (FileProof::Whole(digest), _) => Some(digest.to_string()),
+            (FileProof::PiecesOnly(_), View::Compact) => None,
+            (FileProof::PiecesOnly(_), View::Classic) => {
+                let all = self.proposals.queries().pieces(file, 0, listed.pieces)?;
+                Some(hashes::joined_hex(&all.digests))
+            }
+        }
+    }
+}
+
+/// Which pieces an answer describes: the first, and how many.
+fn shown(listed: &FileView, file: &FileKey, view: View, part: Part) -> Result<(u32, u32), Failure> {
+    let first = part.first.0;
+    if first > listed.pieces {
+        return Err(Failure::field("first", format!("{file} has {} pieces", listed.pieces)));
+    }
+    let rest = listed.pieces - first;
+    let most = u32::try_from(PIECES_PER_MESSAGE).expect("the limit fits 32 bits");
+    let asked_for = part.count.map_or(rest, |PieceCount(count)| count.min(rest));
+    if asked_for > most && view == View::Classic {
+        let message = format!("{file} has more pieces than the {most} that one message carries");
+        return Err(Failure::new(FailureCode::TooLarge, message).with_fix("view: compact"));
+    }
+    Ok((first, asked_for.min(most)))
+}
+
+fn asker<'a>(caller: &Caller, asked: &'a Asked) -> Asker<'a> {
+    Asker {
+        user: &asked.actor.user,
+        address: asked.node.map(|node| node.address),
+        on_loopback: caller.ip.is_loopback(),
+    }
+}
+
+fn peer(asked: &Asked, node: Holder) -> Peer {
+    Peer { user: asked.actor.user.clone(), holder: node, session: asked.actor.session }
+}
+
+fn entry(candidate: &Candidate<'_>) -> PeerEntry {
+    let Holder { address, peer_key } = candidate.peer.holder;
+    PeerEntry { ip: address.ip(), port: address.port(), peer_key, complete: candidate.is_complete() }
+}
+
+/// Who has each hash. Identical pieces share one hash: their holders stand there together.
+fn holders_by_hash(choice: &Choice<'_>, first: u32, pieces: &Pieces) -> BTreeMap<String, Vec<ClassicPeer>> {
+    let each = CLASSIC_PEERS_MAX / pieces.digests.len().max(1);
+    let each = each.clamp(CLASSIC_PEERS_MIN, PEERS_MAX);
+    let mut chunks: BTreeMap<String, Vec<ClassicPeer>> = BTreeMap::new();
+    for (index, digest) in (first..).zip(&pieces.digests) {
+        let named = chunks.entry(digest.to_string()).or_default();
+        for candidate in choice.holders_of(PieceIndex(index)) {
+            let address = candidate.peer.holder.address;
+            let holder = (address.ip().to_string(), address.port().to_string());
+            if named.len() >= each {
+                break;
+            }
+            if !named.contains(&holder) {
+                named.push(holder);
+            }
+        }
+    }
+    chunks
+}

@@ -1,0 +1,256 @@
+//! The loop: waits for the kernel, the timers, the workers and the signals, and gives every connection its turn.
+//!
+//! Invariant: readiness is announced once (edge-triggered), so whatever stops early stays in `ready` or `starved`.
+
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use zeroize::Zeroizing;
+
+use super::bodies;
+use super::clock::{Clock, Now};
+use super::connection::Connection;
+use super::dispatch::{Caller, Service};
+use super::keys::Keys;
+use super::limits::{
+    ACCEPT_RETRY_MS, BODIES_WAITING, BODY_THREADS, CONNECTIONS_MAX, EVENTS, MEMORY_MAX_BYTES,
+    PASSWORD_THREADS, PASSWORDS_WAITING, READ_BYTES, SWEEP_MS,
+};
+use super::passwords;
+use super::slots::{ConnectionToken, Slots};
+use super::timers::Timers;
+use super::workers::Workers;
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+const SIGNALS: Token = Token(2);
+
+/// What is due at a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// An answer that was delayed.
+    Late(ConnectionToken),
+    /// A look at whether a connection still waits for its client.
+    Stall(ConnectionToken),
+    /// The end of draining.
+    Drained(ConnectionToken),
+    /// Another try to accept.
+    Accept,
+    /// Forgetting what is long past.
+    Sweep,
+}
+
+/// A tracker that serves.
+pub struct Server {
+    pub(super) poll: Poll,
+    pub(super) connections: Slots<Connection>,
+    /// Connections with something to do at once.
+    pub(super) ready: BTreeSet<ConnectionToken>,
+    /// Connections that wait until less memory is held.
+    pub(super) starved: Vec<ConnectionToken>,
+    pub(super) timers: Timers<Timer>,
+    pub(super) service: Service,
+    pub(super) passwords: Workers<passwords::Job, passwords::Done>,
+    pub(super) bodies: Workers<bodies::Job, bodies::Done>,
+    /// What all connections hold, in bytes.
+    pub(super) held_bytes: usize,
+    /// Where every read lands first.
+    pub(super) scratch: Vec<u8>,
+    listener: TcpListener,
+    signals: Signals,
+    clock: Clock,
+    quit: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// A server over a listening socket.
+    ///
+    /// # Errors
+    /// What the system said when it refused a descriptor, a thread or random bytes.
+    pub fn new(mut listener: TcpListener) -> io::Result<Server> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let passwords =
+            Workers::start("password", PASSWORD_THREADS, PASSWORDS_WAITING, &waker, passwords::work)?;
+        let bodies = Workers::start("body", BODY_THREADS, BODIES_WAITING, &waker, bodies::work)?;
+        passwords::prepare();
+        let quit = Arc::new(AtomicBool::new(false));
+        watch_terminal(&quit, &waker)?;
+        let clock = Clock::new();
+        let now = clock.now();
+        // The root secret lives as long as the state, which is in memory for now: both end with this tracker.
+        let mut root = Zeroizing::new([0; 32]);
+        getrandom::fill(root.as_mut()).map_err(io::Error::other)?;
+        let service = Service::new(Keys::derive(&root), listener.local_addr()?, random_epoch()?, now);
+        let mut timers = Timers::new();
+        timers.set(Timer::Sweep, now.ms + SWEEP_MS);
+        Ok(Server {
+            poll,
+            connections: Slots::new(),
+            ready: BTreeSet::new(),
+            starved: Vec::new(),
+            timers,
+            service,
+            passwords,
+            bodies,
+            held_bytes: 0,
+            scratch: vec![0; READ_BYTES],
+            listener,
+            signals,
+            clock,
+            quit,
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until a signal or the terminal ends it.
+    ///
+    /// # Errors
+    /// What the system said when it could no longer be waited for.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            let wait = self.wait(self.clock.now());
+            match self.poll.poll(&mut events, wait) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let now = self.clock.now();
+            let mut ending = self.quit.load(Ordering::Acquire);
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(now),
+                    WAKER => {}
+                    SIGNALS => ending |= self.signals.pending().next().is_some(),
+                    _ => self.note(event),
+                }
+            }
+            if ending {
+                tracing::info!("ending");
+                return Ok(());
+            }
+            self.take_results(now);
+            self.fire(now);
+            for token in std::mem::take(&mut self.ready) {
+                self.turn(token, now);
+            }
+            if self.held_bytes <= MEMORY_MAX_BYTES {
+                self.ready.extend(self.starved.drain(..));
+            }
+        }
+    }
+
+    /// How long the kernel may be waited for.
+    fn wait(&self, now: Now) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next_ms().map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now.ms)))
+    }
+
+    fn note(&mut self, event: &Event) {
+        let Some(token) = ConnectionToken::of_event(event.token()) else { return };
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.ready.insert(token);
+    }
+
+    fn fire(&mut self, now: Now) {
+        while let Some(timer) = self.timers.pop(now.ms) {
+            match timer {
+                Timer::Late(token) => self.delay_ended(token, now),
+                Timer::Stall(token) => self.check_stall(token, now),
+                Timer::Drained(token) => self.close(token, now),
+                Timer::Accept => self.accept(now),
+                Timer::Sweep => {
+                    self.service.sweep(now);
+                    self.timers.set(Timer::Sweep, now.ms + SWEEP_MS);
+                }
+            }
+        }
+    }
+
+    /// Accepts all that wait. Where the system has no room, it is tried again by timer, for nothing announces that
+    /// there is room again.
+    fn accept(&mut self, now: Now) {
+        while self.connections.len() < CONNECTIONS_MAX {
+            match self.listener.accept() {
+                Ok((socket, peer)) => self.admit(socket, peer, now),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return,
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        tracing::warn!(%error, "cannot accept connections for the moment");
+                        break;
+                    }
+                },
+            }
+        }
+        self.timers.set(Timer::Accept, now.ms + ACCEPT_RETRY_MS);
+    }
+
+    fn admit(&mut self, socket: mio::net::TcpStream, peer: SocketAddr, now: Now) {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a connection was gone at once");
+            return;
+        }
+        let make = |token| Connection::new(socket, Caller::new(token, peer.ip()), now.ms);
+        let token = self.connections.insert(make);
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) =
+            self.poll.registry().register(&mut connection.socket, token.event_token(), interest)
+        {
+            tracing::warn!(%error, "a connection could not be watched");
+            self.connections.remove(token);
+            return;
+        }
+        self.ready.insert(token);
+    }
+}
+
+/// A number that no earlier run had, below 2^53, so that every JSON reader keeps it whole.
+fn random_epoch() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(u64::from_be_bytes(bytes) >> 11)
+}
+
+/// Ends the server when somebody types `quit` at the terminal that it was started from.
+fn watch_terminal(quit: &Arc<AtomicBool>, waker: &Arc<Waker>) -> io::Result<()> {
+    if !io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let (quit, waker) = (Arc::clone(quit), Arc::clone(waker));
+    let watch = move || {
+        let typed = io::stdin().lines().map_while(Result::ok).any(|line| line.trim() == "quit");
+        if typed {
+            quit.store(true, Ordering::Release);
+            if let Err(error) = waker.wake() {
+                tracing::error!(%error, "the loop cannot be woken");
+            }
+        }
+    };
+    thread::Builder::new().name("terminal".to_owned()).spawn(watch).map(drop)
+}

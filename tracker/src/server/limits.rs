@@ -1,0 +1,80 @@
+//! Every number of the server, with its unit and its reason. Those that clients meet stand in [`api`](crate::api::limits).
+
+use crate::api::limits::REQUEST_MAX_BYTES;
+
+/// Connections waiting to be accepted: the kernel's own ceiling is lower on old systems and then holds.
+pub(super) const BACKLOG: i32 = 4_096;
+
+/// Connections open at once; beyond it new ones wait in the backlog.
+pub(super) const CONNECTIONS_MAX: usize = 65_536;
+
+/// Bytes that one read takes, and so a connection's share of one turn of the loop.
+pub(super) const READ_BYTES: usize = 64 * 1024;
+
+/// Reads of one connection before others have their turn.
+pub(super) const READS_PER_TURN: usize = 16;
+
+/// Requests of one connection before others have their turn.
+pub(super) const REQUESTS_PER_TURN: usize = 16;
+
+/// With more than this waiting to be sent, in bytes, a connection's next request waits too.
+pub(super) const UNSENT_PAUSE_BYTES: usize = 1024 * 1024;
+
+/// Bytes that all connections together may hold; beyond it reading pauses.
+pub(super) const MEMORY_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// A request that came to a stop half-way for this long, in milliseconds, ends its connection.
+pub(super) const REQUEST_STALL_MS: u64 = 10_000;
+
+/// An answer of which the client took no byte for this long, in milliseconds, ends its connection.
+pub(super) const ANSWER_STALL_MS: u64 = 60_000;
+
+/// How long input is drained before a connection is dropped, in milliseconds, so that no reset eats the answer.
+pub(super) const DRAIN_MS: u64 = 1_000;
+
+/// Pause after a failed accept, in milliseconds: the want of descriptors is not announced when it ends.
+pub(super) const ACCEPT_RETRY_MS: u64 = 100;
+
+/// How often leases and expired rows are swept, in milliseconds.
+pub(super) const SWEEP_MS: u64 = 30_000;
+
+/// Events taken from the kernel at once.
+pub(super) const EVENTS: usize = 1_024;
+
+/// Password hashes computed at once: each takes 19 MiB and a core.
+pub(super) const PASSWORD_THREADS: usize = 2;
+
+/// Passwords waiting for their hash; beyond it the answer is `busy`.
+pub(super) const PASSWORDS_WAITING: usize = 64;
+
+/// Threads that parse and render large bodies.
+pub(super) const BODY_THREADS: usize = 1;
+
+/// Large bodies waiting; beyond it the loop does the work itself.
+pub(super) const BODIES_WAITING: usize = 16;
+
+/// Requests longer than this, in bytes, are parsed off the loop, and answers rendered there.
+pub(super) const LARGE_BODY_BYTES: usize = 64 * 1024;
+
+/// Failed logins that cost nothing: people mistype.
+pub(super) const FREE_FAILURES: u32 = 3;
+
+/// The delay of the first failure that costs, in milliseconds; it doubles with each more.
+pub(super) const FIRST_DELAY_MS: u64 = 250;
+
+/// The longest delay of an answer, in milliseconds.
+pub(super) const DELAY_MAX_MS: u64 = 8_000;
+
+/// Failures are forgotten after this long without another, in milliseconds.
+pub(super) const FAILURE_MEMORY_MS: u64 = 15 * 60 * 1_000;
+
+/// Users and addresses whose failures are counted; beyond it the oldest are forgotten.
+pub(super) const THROTTLED_MAX: usize = 16_384;
+
+/// In a classic answer for many pieces, peers named in all: at about 25 bytes each, 10 MB.
+pub(super) const CLASSIC_PEERS_MAX: usize = 400_000;
+
+/// Yet each piece has at least this many of its peers named.
+pub(super) const CLASSIC_PEERS_MIN: usize = 4;
+
+const _: () = assert!(MEMORY_MAX_BYTES >= 4 * REQUEST_MAX_BYTES, "several large requests fit at once");

@@ -1,0 +1,65 @@
+//! The listening socket. SO_REUSEADDR, so that a restarted tracker gets its port back at once; never SO_REUSEPORT, so that
+//! two trackers never share a port unnoticed.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::TcpListener;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::limits::BACKLOG;
+
+/// Why an address cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody serves it already.
+    #[error("{0} is taken by another program")]
+    Taken(SocketAddr),
+    /// The IP belongs to another machine.
+    #[error("{0} is not an address of this machine")]
+    NotOurs(SocketAddr),
+    /// Anything else.
+    #[error("cannot listen on {address}: {error}")]
+    Other {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Begins to listen at an address; port 0 lets the system choose.
+///
+/// # Errors
+/// [`BindError`] says whose the address is, or what the system said.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    open(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken(address),
+        io::ErrorKind::AddrNotAvailable => BindError::NotOurs(address),
+        _ => BindError::Other { address, error },
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_and_a_foreign_address_are_told_apart() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        assert!(matches!(bind(address), Err(BindError::Taken(taken)) if taken == address));
+        assert!(matches!(bind("192.0.2.1:0".parse().unwrap()), Err(BindError::NotOurs(_))));
+        drop(first);
+        assert!(bind(address).is_ok());
+    }
+}

@@ -1,0 +1,162 @@
+//! Carrying out one request: from its text over whatever it has to wait for to its answer.
+//!
+//! Invariant: a connection's `work` is there from the moment its message is taken until its answer is appended; every stage
+//! but the last is left by exactly one event (a result, a decision, a timer).
+
+use crate::api::failure::{Failure, FailureCode};
+use crate::api::request::{BadRequest, Request};
+use crate::api::response::Response;
+
+use super::bodies;
+use super::clock::Now;
+use super::dispatch::{self, Reply, Step};
+use super::event_loop::{Server, Timer};
+use super::limits::LARGE_BODY_BYTES;
+use super::passwords;
+use super::slots::ConnectionToken;
+use super::work::{Stage, Work};
+
+impl Server {
+    /// Takes a message's text.
+    pub(super) fn start(&mut self, token: ConnectionToken, text: Vec<u8>, now: Now) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if text.len() <= LARGE_BODY_BYTES {
+            connection.work = Some(Work::new(0));
+            return self.parsed(token, Request::parse(&text), now);
+        }
+        connection.work = Some(Work { stage: Stage::Parsing, ..Work::new(text.len()) });
+        if let Err(bodies::Job::Parse(text)) = self.bodies.submit(token, bodies::Job::Parse(text)) {
+            tracing::debug!("many large bodies wait; this one is parsed on the loop");
+            self.parsed(token, Request::parse(&text), now);
+        }
+    }
+
+    fn parsed(&mut self, token: ConnectionToken, parsed: Result<Request, BadRequest>, now: Now) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let Some(work) = &mut connection.work else { return };
+        match parsed {
+            Ok(request) => {
+                work.request_id.clone_from(&request.request_id);
+                let step = self.service.begin(&mut connection.caller, request, now);
+                self.take_step(token, step, now);
+            }
+            Err(BadRequest { request_id, failure }) => {
+                work.request_id = request_id;
+                self.refuse(token, failure, now);
+            }
+        }
+        self.take_decisions(now);
+    }
+
+    /// Answers a failure; after a syntax error the stream form cannot be followed any more.
+    fn refuse(&mut self, token: ConnectionToken, failure: Failure, now: Now) {
+        let lost = failure.code == FailureCode::Syntax;
+        self.reply(token, Err(failure), now);
+        if lost
+            && let Some(connection) = self.connections.get_mut(token)
+            && !connection.survives_syntax_errors()
+        {
+            connection.end();
+        }
+    }
+
+    fn take_step(&mut self, token: ConnectionToken, step: Step, now: Now) {
+        match step {
+            Step::Answer(reply) | Step::Late(reply, 0) => self.reply(token, *reply, now),
+            Step::Late(reply, delay_ms) => {
+                self.timers.set(Timer::Late(token), now.ms + delay_ms);
+                self.set_stage(token, Stage::Late(reply));
+            }
+            Step::Password(job, next) => match self.passwords.submit(token, job) {
+                Ok(()) => self.set_stage(token, Stage::Hashing(next)),
+                Err(_) => self.reply(token, Err(dispatch::busy()), now),
+            },
+            Step::Propose(change, next) => {
+                self.set_stage(token, Stage::Deciding(next));
+                self.service.proposals().propose(token, &change);
+            }
+        }
+    }
+
+    fn set_stage(&mut self, token: ConnectionToken, stage: Stage) {
+        if let Some(work) = self.connections.get_mut(token).and_then(|connection| connection.work.as_mut()) {
+            work.stage = stage;
+        }
+    }
+
+    fn take_stage(&mut self, token: ConnectionToken) -> Option<Stage> {
+        let work = self.connections.get_mut(token)?.work.as_mut()?;
+        Some(std::mem::replace(&mut work.stage, Stage::Running))
+    }
+
+    /// Goes on with every request whose decision has come.
+    pub(super) fn take_decisions(&mut self, now: Now) {
+        while let Some(decided) = self.service.proposals().next_decided() {
+            let token = decided.whose;
+            let Some(Stage::Deciding(next)) = self.take_stage(token) else { continue };
+            let Some(connection) = self.connections.get_mut(token) else { continue };
+            let step = next(&mut self.service, &mut connection.caller, decided.outcome, now);
+            self.take_step(token, step, now);
+            self.ready.insert(token);
+        }
+    }
+
+    /// Goes on with every request whose password or large body is done.
+    pub(super) fn take_results(&mut self, now: Now) {
+        while let Some((token, done)) = self.passwords.next_result() {
+            let Some(Stage::Hashing(next)) = self.take_stage(token) else { continue };
+            let Some(connection) = self.connections.get_mut(token) else { continue };
+            let done = done.unwrap_or(passwords::Done::Failed);
+            let step = next(&mut self.service, &mut connection.caller, done, now);
+            self.take_step(token, step, now);
+            self.ready.insert(token);
+        }
+        while let Some((token, done)) = self.bodies.next_result() {
+            match (self.take_stage(token), done) {
+                (Some(Stage::Parsing), Some(bodies::Done::Parsed(parsed))) => {
+                    self.parsed(token, *parsed, now);
+                }
+                (Some(Stage::Rendering), Some(bodies::Done::Rendered(json))) => {
+                    self.finish(token, &json, now);
+                }
+                (Some(_), _) => self.reply(token, Err(dispatch::internal()), now),
+                (None, _) => {}
+            }
+            self.ready.insert(token);
+        }
+        self.take_decisions(now);
+    }
+
+    /// A delay is over.
+    pub(super) fn delay_ended(&mut self, token: ConnectionToken, now: Now) {
+        if let Some(Stage::Late(reply)) = self.take_stage(token) {
+            self.reply(token, *reply, now);
+            self.ready.insert(token);
+        }
+    }
+
+    fn reply(&mut self, token: ConnectionToken, result: Reply, now: Now) {
+        let epoch = self.service.epoch();
+        let Some(work) = self.connections.get_mut(token).and_then(|connection| connection.work.as_mut())
+        else {
+            return;
+        };
+        let mut response = Box::new(Response { request_id: work.request_id.take(), epoch, result });
+        if bodies::is_large(&response) {
+            work.stage = Stage::Rendering;
+            match self.bodies.submit(token, bodies::Job::Render(response)) {
+                Ok(()) => return,
+                Err(bodies::Job::Render(back)) => response = back,
+                Err(bodies::Job::Parse(_)) => unreachable!("what was refused is what was submitted"),
+            }
+        }
+        self.finish(token, &response.to_json(), now);
+    }
+
+    fn finish(&mut self, token: ConnectionToken, json: &[u8], now: Now) {
+        if let Some(connection) = self.connections.get_mut(token) {
+            connection.work = None;
+            connection.answer(json, now.ms);
+        }
+    }
+}

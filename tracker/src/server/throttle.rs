@@ -1,0 +1,160 @@
+//! Delays after failed logins: they grow per (user, address) and per address, never per user alone, so that nobody can lock
+//! another out.
+//!
+//! A delay is a late answer, to right passwords and wrong ones alike: otherwise an attacker would not wait for the wrong
+//! ones. The first failures cost nothing, a success clears the count.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::state::id::UserId;
+
+use super::limits::{DELAY_MAX_MS, FAILURE_MEMORY_MS, FIRST_DELAY_MS, FREE_FAILURES, THROTTLED_MAX};
+
+/// Counts failures.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    pairs: Counts<(UserId, IpAddr)>,
+    addresses: Counts<IpAddr>,
+}
+
+impl Throttle {
+    /// An attempt failed at `now_ms`; how late its answer is to be, in milliseconds.
+    pub(super) fn failed(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
+        let of_pair = self.pairs.add((user.clone(), ip), now_ms);
+        let of_address = self.addresses.add(ip, now_ms);
+        delay_ms(of_pair.max(of_address))
+    }
+
+    /// An attempt succeeded at `now_ms`; how late its answer is to be. The user's own failures at this address are
+    /// forgotten; those that the address collected with other users stay.
+    pub(super) fn succeeded(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
+        let of_address = self.addresses.count(&ip, now_ms);
+        let of_pair = self.pairs.take(&(user.clone(), ip), now_ms);
+        self.addresses.subtract(&ip, of_pair);
+        let earlier = of_pair.max(of_address);
+        if earlier == 0 { 0 } else { delay_ms(earlier + 1) }
+    }
+
+    /// Forgets what is long past.
+    pub(super) fn sweep(&mut self, now_ms: u64) {
+        self.pairs.sweep(now_ms);
+        self.addresses.sweep(now_ms);
+    }
+}
+
+fn delay_ms(failures: u32) -> u64 {
+    match failures.checked_sub(FREE_FAILURES + 1) {
+        None => 0,
+        Some(doublings) => FIRST_DELAY_MS.saturating_mul(1 << doublings.min(32)).min(DELAY_MAX_MS),
+    }
+}
+
+/// Failures and when the last was.
+#[derive(Debug)]
+struct Counts<K>(BTreeMap<K, (u32, u64)>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Counts<K> {
+        Counts(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Clone> Counts<K> {
+    fn add(&mut self, key: K, now_ms: u64) -> u32 {
+        if self.0.len() >= THROTTLED_MAX && !self.0.contains_key(&key) {
+            let oldest = self.0.iter().min_by_key(|(_, (_, last_ms))| *last_ms).map(|(key, _)| key.clone());
+            oldest.map(|oldest| self.0.remove(&oldest));
+        }
+        let count = self.count(&key, now_ms).saturating_add(1);
+        self.0.insert(key, (count, now_ms));
+        count
+    }
+
+    fn count(&self, key: &K, now_ms: u64) -> u32 {
+        self.0.get(key).filter(|(_, last_ms)| !is_past(*last_ms, now_ms)).map_or(0, |(count, _)| *count)
+    }
+
+    fn take(&mut self, key: &K, now_ms: u64) -> u32 {
+        let count = self.count(key, now_ms);
+        self.0.remove(key);
+        count
+    }
+
+    fn subtract(&mut self, key: &K, fewer: u32) {
+        if let Some((count, _)) = self.0.get_mut(key) {
+            *count = count.saturating_sub(fewer);
+            if *count == 0 {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    fn sweep(&mut self, now_ms: u64) {
+        self.0.retain(|_, (_, last_ms)| !is_past(*last_ms, now_ms));
+    }
+}
+
+fn is_past(last_ms: u64, now_ms: u64) -> bool {
+    now_ms.saturating_sub(last_ms) > FAILURE_MEMORY_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    #[test]
+    fn the_first_failures_are_free_and_delays_have_an_end() {
+        let mut throttle = Throttle::default();
+        let delays: Vec<u64> = (0..12).map(|_| throttle.failed(&user("a"), HERE, 0)).collect();
+        assert_eq!(delays[..5], [0, 0, 0, FIRST_DELAY_MS, 2 * FIRST_DELAY_MS]);
+        assert_eq!(delays[11], DELAY_MAX_MS);
+        assert!((0..200).all(|_| throttle.failed(&user("a"), HERE, 0) == DELAY_MAX_MS));
+    }
+
+    #[test]
+    fn nobody_locks_another_out() {
+        let mut throttle = Throttle::default();
+        (0..20).for_each(|_| _ = throttle.failed(&user("a"), HERE, 0));
+        assert_eq!(throttle.failed(&user("a"), THERE, 0), 0, "the user at another address");
+        assert_eq!(throttle.succeeded(&user("a"), THERE, 0), 0);
+    }
+
+    #[test]
+    fn an_address_that_tries_many_users_is_slowed() {
+        let mut throttle = Throttle::default();
+        let delays: Vec<u64> = (0..6).map(|n| throttle.failed(&user(&format!("u{n}")), HERE, 0)).collect();
+        assert!(delays[5] > 0, "{delays:?}");
+        throttle.succeeded(&user("own"), HERE, 0);
+        assert!(throttle.failed(&user("u9"), HERE, 0) > 0, "an own success does not clear what others cost");
+    }
+
+    #[test]
+    fn success_is_as_late_as_failure_once_and_clears() {
+        let mut throttle = Throttle::default();
+        (0..4).for_each(|_| _ = throttle.failed(&user("a"), HERE, 0));
+        assert_eq!(throttle.succeeded(&user("a"), HERE, 0), 2 * FIRST_DELAY_MS);
+        assert_eq!(throttle.succeeded(&user("a"), HERE, 0), 0);
+        assert_eq!(throttle.failed(&user("a"), HERE, 0), 0);
+    }
+
+    #[test]
+    fn failures_are_forgotten_in_time_and_in_number() {
+        let mut throttle = Throttle::default();
+        (0..9).for_each(|_| _ = throttle.failed(&user("a"), HERE, 0));
+        assert_eq!(throttle.failed(&user("a"), HERE, FAILURE_MEMORY_MS + 1), 0);
+        for n in 0..=THROTTLED_MAX {
+            throttle.failed(&user(&format!("u{n}")), HERE, FAILURE_MEMORY_MS + 2);
+        }
+        assert!(throttle.pairs.0.len() <= THROTTLED_MAX);
+        throttle.sweep(10 * FAILURE_MEMORY_MS);
+        assert!(throttle.pairs.0.is_empty() && throttle.addresses.0.is_empty());
+    }
+}

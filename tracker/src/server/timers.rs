@@ -1,0 +1,69 @@
+//! Deadlines: one for each key, in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Deadlines in milliseconds of the loop's clock.
+#[derive(Debug)]
+pub(super) struct Timers<K> {
+    by_time: BTreeSet<(u64, K)>,
+    by_key: BTreeMap<K, u64>,
+}
+
+impl<K: Ord + Copy> Timers<K> {
+    /// No deadlines.
+    pub(super) fn new() -> Timers<K> {
+        Timers { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
+    }
+
+    /// Sets a key's deadline, in place of any that it has.
+    pub(super) fn set(&mut self, key: K, at_ms: u64) {
+        self.cancel(key);
+        self.by_key.insert(key, at_ms);
+        self.by_time.insert((at_ms, key));
+    }
+
+    /// Whether the key has a deadline.
+    pub(super) fn is_set(&self, key: K) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
+    /// Takes a key's deadline away.
+    pub(super) fn cancel(&mut self, key: K) {
+        if let Some(at_ms) = self.by_key.remove(&key) {
+            self.by_time.remove(&(at_ms, key));
+        }
+    }
+
+    /// The next deadline.
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        self.by_time.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Takes out a key whose deadline has come by `now_ms`.
+    pub(super) fn pop(&mut self, now_ms: u64) -> Option<K> {
+        let (_, key) = *self.by_time.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
+        self.cancel(key);
+        Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_in_order_and_once() {
+        let mut timers = Timers::new();
+        timers.set('a', 30);
+        timers.set('b', 10);
+        timers.set('c', 20);
+        timers.set('a', 5);
+        timers.cancel('c');
+        assert_eq!(timers.next_ms(), Some(5));
+        assert_eq!(
+            [timers.pop(4), timers.pop(10), timers.pop(10), timers.pop(99)],
+            [None, Some('a'), Some('b'), None]
+        );
+        assert!(!timers.is_set('a') && timers.next_ms().is_none());
+    }
+}

@@ -1,0 +1,39 @@
+//! A request that is being carried out: what it waits for, and what it needs when that comes.
+
+use serde_json::Value;
+
+use super::dispatch::{Decision, Next, Reply};
+use super::passwords;
+
+/// A request that is being carried out.
+pub(super) struct Work {
+    /// Memory that it holds beside the connection's buffers, in bytes.
+    pub(super) held_bytes: usize,
+    /// Echoed in the answer.
+    pub(super) request_id: Option<Value>,
+    /// What it waits for.
+    pub(super) stage: Stage,
+}
+
+/// What a request waits for.
+pub(super) enum Stage {
+    /// Its large body is being parsed.
+    Parsing,
+    /// A password's hash.
+    Hashing(Next<passwords::Done>),
+    /// A decision of the state.
+    Deciding(Next<Decision>),
+    /// The end of a delay.
+    Late(Box<Reply>),
+    /// Its large answer is being rendered.
+    Rendering,
+    /// Nothing: the loop is at it.
+    Running,
+}
+
+impl Work {
+    /// Work on a message just taken.
+    pub(super) fn new(held_bytes: usize) -> Work {
+        Work { held_bytes, request_id: None, stage: Stage::Running }
+    }
+}

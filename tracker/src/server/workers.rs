@@ -1,0 +1,73 @@
+//! A few threads beside the loop, for work that would hold it up: jobs go in bounded, results come back with a wake-up.
+//!
+//! Invariants: at most `threads` jobs run and `waiting` wait; each accepted job gives exactly one result, even when it
+//! panics; results never block a worker, since there is room for all that can be under way.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use mio::Waker;
+
+use super::slots::ConnectionToken;
+
+/// A pool of threads that turn jobs into results.
+pub(super) struct Workers<J, R> {
+    jobs: SyncSender<(ConnectionToken, J)>,
+    results: Receiver<(ConnectionToken, Option<R>)>,
+}
+
+impl<J: Send + 'static, R: Send + 'static> Workers<J, R> {
+    /// Starts `threads` threads; up to `waiting` jobs wait for them.
+    pub(super) fn start(
+        name: &str,
+        threads: usize,
+        waiting: usize,
+        waker: &Arc<Waker>,
+        work: fn(J) -> R,
+    ) -> std::io::Result<Workers<J, R>> {
+        let (jobs, queue) = sync_channel(waiting);
+        let (finished, results) = sync_channel(waiting + threads);
+        let queue = Arc::new(Mutex::new(queue));
+        for index in 0..threads {
+            let (queue, finished, waker) = (Arc::clone(&queue), finished.clone(), Arc::clone(waker));
+            thread::Builder::new()
+                .name(format!("{name} {index}"))
+                .spawn(move || run(&queue, &finished, &waker, work))?;
+        }
+        Ok(Workers { jobs, results })
+    }
+
+    /// Hands a job over; gives it back when too many wait.
+    pub(super) fn submit(&self, whose: ConnectionToken, job: J) -> Result<(), J> {
+        self.jobs.try_send((whose, job)).map_err(|refused| match refused {
+            TrySendError::Full((_, job)) | TrySendError::Disconnected((_, job)) => job,
+        })
+    }
+
+    /// The next result, if there is one; `None` inside it when the job panicked.
+    pub(super) fn next_result(&self) -> Option<(ConnectionToken, Option<R>)> {
+        self.results.try_recv().ok()
+    }
+}
+
+/// One worker's life: it ends when the pool is dropped.
+fn run<J, R>(
+    queue: &Mutex<Receiver<(ConnectionToken, J)>>,
+    finished: &SyncSender<(ConnectionToken, Option<R>)>,
+    waker: &Waker,
+    work: fn(J) -> R,
+) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((whose, job)) = next else { return };
+        let result = catch_unwind(AssertUnwindSafe(|| work(job))).ok();
+        if finished.send((whose, result)).is_err() {
+            return;
+        }
+        if let Err(error) = waker.wake() {
+            tracing::error!(%error, "the loop cannot be woken");
+        }
+    }
+}
