@@ -71,6 +71,8 @@ pub(crate) const HISTORY_LINES: usize = 1_000;
 
 /// Longest password file, in bytes: a password has at most 1,024 bytes, and a line end follows.
 pub(crate) const PASSWORD_FILE_MAX_BYTES: u64 = 4_096;
+/// A download's command waits at most this long, in ms, for the trackers to be told that it is complete.
+pub(crate) const TELLING_WAIT_MS: u64 = 2_000;
 
 /// A front end must take what it is told in this time, in ms; one that does not (stopped, or stuck) counts as gone.
 pub(crate) const FRONT_WRITE_MS: u64 = 10_000;

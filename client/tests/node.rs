@@ -2,6 +2,8 @@
 
 mod rig;
 
+use rustix::process::Signal;
+
 use rig::Rig;
 
 #[test]
@@ -56,7 +58,7 @@ fn options_of_the_node_are_refused_to_a_front_end() {
 fn a_signal_ends_a_serving_node_well() {
     let rig = Rig::without_tracker();
     let home = rig.home("a");
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+    for signal in [Signal::TERM, Signal::INT] {
         let mut node = home.serve(&[]);
         node.signal(signal);
         assert_eq!(node.wait(), Some(0));
@@ -84,6 +86,16 @@ fn the_state_is_private() {
     for file in ["node.key", "node.sock", "node.lock"] {
         assert_eq!(mode(&home.state().join(file)), 0o600, "{file}");
     }
+}
+
+#[test]
+fn a_prompt_ends_with_1_when_its_node_goes_away() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let node = home.serve(&[]);
+    let mut prompt = home.open_prompt();
+    node.kill();
+    assert_eq!(prompt.wait(), Some(1));
 }
 
 #[test]

@@ -78,6 +78,31 @@ fn identical_pieces_travel_once_and_zeros_never() {
 }
 
 #[test]
+fn a_sparse_file_of_5_gib_arrives_sparse() {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    let rig = Rig::new();
+    let users = members(&rig, 2);
+    let length: u64 = 5 << 30;
+    let source = fs::File::create(rig.path("disk.img")).unwrap();
+    source.set_len(length).unwrap();
+    // Around 4 GiB and at the very end, where 32-bit arithmetic would go wrong.
+    source.write_all_at(&piece(1), (4 << 30) - 9).unwrap();
+    source.write_all_at(b"the end", length - 7).unwrap();
+    users[0].0.run(["upload_file", "g", "disk.img"]).expect(0);
+    let done = result(&users[1].0.run(["download_file", "g", "disk.img", "copy.img", "--json"]).expect(0));
+    assert_eq!(done["total_bytes"].as_u64(), Some(length));
+    assert!(done["received_bytes"].as_u64().unwrap() <= 4 * PIECE as u64, "{done}");
+    let copy = fs::File::open(rig.path("copy.img")).unwrap();
+    assert!(copy.metadata().unwrap().blocks() * 512 < 64 << 20, "zeros were written");
+    let mut end = [0; 7];
+    copy.read_exact_at(&mut end, length - 7).unwrap();
+    assert_eq!(&end, b"the end");
+    let mut middle = vec![0; PIECE];
+    copy.read_exact_at(&mut middle, (4 << 30) - 9).unwrap();
+    assert!(middle == piece(1), "the bytes around 4 GiB differ");
+}
+
+#[test]
 fn a_source_that_changed_is_served_no_more() {
     let rig = Rig::new();
     let users = members(&rig, 2);

@@ -6,6 +6,8 @@ mod rig;
 use std::fs;
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use rig::{Home, Node, Rig, send};
 
 const PIECE: usize = 524_288;
@@ -152,7 +154,7 @@ fn upload_takes_both_orders_and_shares_in_the_foreground_without_a_node() {
     assert!(line.starts_with("[g] turned round is shared"), "{line}");
     bob.run(["download_file", "g", "turned round", "copy"]).expect(0);
     same(&source, &rig.path("copy"));
-    sharing.signal(libc::SIGINT);
+    sharing.signal(Signal::INT);
     assert_eq!(sharing.wait(), Some(0), "Ctrl-C is the normal end of sharing");
 }
 
@@ -190,7 +192,7 @@ fn ctrl_c_ends_a_download_with_130_and_keeps_the_part() {
     // The first event on stdout says that it is under way.
     let (mut fetching, line) = home.start(&["download_file", "g", "f", "into", "--json"]);
     assert!(line.contains("\"event\":\"transfer\""), "{line}");
-    send(fetching.pid(), libc::SIGINT);
+    send(fetching.pid(), Signal::INT);
     assert_eq!(fetching.wait(), Some(130));
     let parts = fs::read_dir(rig.path("into")).unwrap().count();
     assert_eq!(parts, 1, "the partial file stays");
@@ -224,6 +226,18 @@ fn the_session_outlives_the_process_until_logout() {
     alice.run(["logout"]).expect(0);
     alice.run(["whoami"]).expect(3);
     assert!(!alice.state().join("session.json").exists());
+}
+
+#[test]
+fn without_its_tracker_a_node_stays_and_says_so() {
+    let mut rig = Rig::new();
+    let (home, node) = rig.user("alice");
+    rig.kill_tracker();
+    let ended = home.run(["list_groups"]).expect(7);
+    assert!(ended.err.contains("no tracker can be reached"), "{}", ended.err);
+    let status = home.run(["status"]).expect(0);
+    assert!(status.out.contains("alice") && status.out.contains("waits for a tracker"), "{}", status.out);
+    assert!(status.out.contains(&node.address.to_string()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use zeroize::Zeroize;
 
-use super::Context;
+use super::context::Context;
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Ask, Secret};
 use crate::limits;

@@ -73,14 +73,14 @@ pub(crate) fn run(plan: &Plan, screen: &mut Screen) -> Result<(), Fault> {
 
 fn show(checks: &[Check], screen: &mut Screen) {
     if screen.is_json() {
-        screen.data(&format!("{}\n", serde_json::json!({"result": "doctor", "checks": checks})));
+        screen.print(&format!("{}\n", serde_json::json!({"result": "doctor", "checks": checks})));
         return;
     }
     for check in checks {
         let mark = if check.ok { "ok " } else { "BAD" };
-        screen.data(&format!("{mark}  {:<10} {}\n", check.name, check.message));
+        screen.print(&format!("{mark}  {:<10} {}\n", check.name, check.message));
         if let Some(fix) = &check.fix {
-            screen.data(&format!("                next: {fix}\n"));
+            screen.print(&format!("                next: {fix}\n"));
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::context::{Context, interrupted};
 use super::patience::Patience;
-use super::{Context, interrupted};
 use crate::clock;
 use crate::exit::Fault;
 use crate::front::protocol::{Ask, Event, FileAt};

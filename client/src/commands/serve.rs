@@ -16,9 +16,9 @@ pub(super) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Re
     let ender = running.ender();
     interrupt.on_signal(move || ender.end());
     if screen.is_json() {
-        screen.data(&format!("{}\n", serde_json::json!({"event": "listening", "address": listen})));
+        screen.print(&format!("{}\n", serde_json::json!({"event": "listening", "address": listen})));
     } else {
-        screen.data(&format!("node listening on {listen}\n"));
+        screen.print(&format!("node listening on {listen}\n"));
     }
     for what in running.waits_for() {
         screen.note(&format!("waiting for {what}"));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Context;
+use super::context::Context;
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Ask};
 

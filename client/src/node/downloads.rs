@@ -8,66 +8,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::proto::manifest::{FileProof, Manifest};
-use engine::stats::{Phase, Progress};
-use engine::{Download, Existing, Order};
+use engine::proto::manifest::Manifest;
+use engine::stats::Phase;
+use engine::{Existing, Order};
 use tracker::api::FileKey;
 
 use super::core::{Core, engine_key};
 use super::describe::{self, Description};
+use super::ending::Ending;
+use super::entry::Entry;
 use super::events::Events;
-use super::registry::Shared;
-use super::{keeper, view};
+use super::keeper;
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Event};
 use crate::front::rows::Transfer;
 use crate::limits;
 use crate::lock::lock;
-
-/// One download.
-pub(super) struct Entry {
-    /// Which file.
-    pub(super) key: FileKey,
-    /// Where to, as it was asked for.
-    pub(super) destination: PathBuf,
-    /// Whose it is.
-    pub(super) user: String,
-    /// What proves it.
-    proof: FileProof,
-    /// The engine's part.
-    pub(super) download: Download,
-    /// Why the node paused it, when it did.
-    held_back: Mutex<Option<String>>,
-}
-
-impl Entry {
-    /// As it stands.
-    pub(super) fn transfer(&self) -> Transfer {
-        self.transfer_at(&self.download.progress())
-    }
-
-    fn transfer_at(&self, progress: &Progress) -> Transfer {
-        let transfer = view::transfer(&engine_key(&self.key), progress, lock(&self.held_back).as_deref());
-        Transfer { pieces_only: matches!(self.proof, FileProof::PiecesOnly(_)), ..transfer }
-    }
-
-    /// Goes on, whoever had paused it.
-    pub(super) fn release(&self) {
-        *lock(&self.held_back) = None;
-        self.download.resume();
-    }
-
-    /// The share that it has become, once it is complete; `None` for one that could not be recognised by its hash.
-    pub(super) fn shared(&self) -> Option<Shared> {
-        let FileProof::Whole(content) = self.proof else { return None };
-        let path = self.download.progress().path;
-        Some(Shared { key: self.key.clone(), user: self.user.clone(), path, content })
-    }
-
-    fn has_ended(&self) -> bool {
-        self.download.progress().phase.is_end()
-    }
-}
 
 /// All of them.
 #[derive(Default)]
@@ -125,6 +81,7 @@ impl Downloads {
             destination: wish.destination.clone(),
             user,
             proof: manifest.proof(),
+            telling: Ending::default(),
             download,
             held_back: Mutex::default(),
         });
@@ -261,7 +218,11 @@ pub(super) fn follow(core: &Core, entry: &Entry, events: &Events<'_>) -> Result<
         let progress = entry.download.wait(seen, Duration::from_millis(limits::HEARTBEAT_MS));
         seen = progress.version;
         match &progress.phase {
-            Phase::Durable => return Ok(Answer::Downloaded(entry.transfer_at(&progress))),
+            Phase::Durable => {
+                // So that whoever comes next finds this node among the seeders; but nobody waits long for a tracker.
+                entry.telling.wait_for(Duration::from_millis(limits::TELLING_WAIT_MS));
+                return Ok(Answer::Downloaded(entry.transfer_at(&progress)));
+            }
             Phase::Failed(failure) => return Err(failure.into()),
             Phase::Cancelled => {
                 let message = format!("the download of {} was cancelled", entry.key);

@@ -1,11 +1,12 @@
-//! The end of a node, as something to wait for: threads that pause do it here, and so wake at once when it comes.
+//! The end of a node, or of a part of its work, as something to wait for: threads that pause do it here, and so wake
+//! at once when it comes.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::lock::lock;
 
-/// Whether the node is to end.
+/// Whether it has come.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
     over: Mutex<bool>,

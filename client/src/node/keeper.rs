@@ -17,7 +17,7 @@ use tracker::api::request::{Command, Gained};
 
 use super::core::Core;
 use super::describe;
-use super::downloads::Entry;
+use super::entry::Entry;
 use super::schedule::{Need, Schedule};
 use super::trackers::Urgency;
 use crate::clock;
@@ -152,7 +152,9 @@ impl Keeper {
         let mut pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
         loop {
             let command = Command::UpdatePieces { file: self.entry.key.clone(), gained: Gained::Complete };
-            match self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+            let told = self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background);
+            self.entry.telling.end();
+            match told {
                 Ok(_) => return,
                 Err(fault) if fault.exit == Exit::NoTracker => {
                     if self.core.ending.wait_for(pause) {

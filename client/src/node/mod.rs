@@ -19,6 +19,7 @@ mod describe;
 mod desk;
 mod downloads;
 mod ending;
+mod entry;
 mod events;
 mod keeper;
 mod notices;

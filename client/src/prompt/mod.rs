@@ -136,7 +136,7 @@ fn one_line(
     let typed = match Typed::read(&words) {
         Ok(typed) => typed,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            screen.data(&error.to_string());
+            screen.print(&error.to_string());
             return Ok(Next::Line);
         }
         Err(error) => {

@@ -4,7 +4,7 @@
 //!   commands ──► Screen ──┬─► answer  (stdout: tables, names, sentences, one JSON object)
 //!                         ├─► progress (stderr: one redrawn line, or a plain line now and then)
 //!                         └─► fault   (stderr: what happened; what to type next)
-//!                figures: sizes, rates, spans      transfer: the forms of `show_downloads`
+//!                figures: sizes, rates, spans      transfer: the forms of `show_downloads`      streams
 //! ```
 //!
 //! Invariant: data goes to stdout, everything else to stderr. Nothing here decides anything.
@@ -12,9 +12,10 @@
 pub(crate) mod answer;
 pub(crate) mod figures;
 mod progress;
+mod streams;
 pub(crate) mod transfer;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use crate::cli::options::Color;
 use crate::exit::Fault;
@@ -22,6 +23,7 @@ use crate::front::protocol::{Answer, Event};
 use crate::plan::Output;
 
 use progress::ProgressLine;
+use streams::{to_stderr, to_stdout};
 
 /// The user's terminal, or whatever stands in its place.
 pub(crate) struct Screen {
@@ -62,13 +64,13 @@ impl Screen {
         } else {
             answer::text(answer, self.stdout_is_terminal)
         };
-        self.data(&text);
+        self.print(&text);
     }
 
     /// Shows an event: as progress, or as a JSON line.
     pub(crate) fn event(&mut self, event: &Event) {
         if self.json {
-            self.data(&(serde_json::to_string(event).unwrap_or_default() + "\n"));
+            self.print(&(serde_json::to_string(event).unwrap_or_default() + "\n"));
         } else if let Event::Notice { text } = event {
             self.note(text);
         } else if !self.quiet {
@@ -92,7 +94,7 @@ impl Screen {
                 "result": "failed", "exit": fault.exit.code(), "cause": fault.exit,
                 "message": fault.message, "fix": fault.fix,
             });
-            self.data(&format!("{object}\n"));
+            self.print(&format!("{object}\n"));
         }
         let red = match self.color {
             Color::Always => true,
@@ -102,11 +104,10 @@ impl Screen {
         to_stderr(&fault_text(fault, red));
     }
 
-    /// Writes data as it is.
-    pub(crate) fn data(&mut self, text: &str) {
-        let mut stdout = std::io::stdout().lock();
-        // A reader that has gone away (`| head`) is no reason to fail: what it wanted, it has.
-        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    /// Writes to stdout, as it is.
+    pub(crate) fn print(&mut self, text: &str) {
+        self.progress.clear();
+        to_stdout(text);
     }
 }
 
@@ -116,11 +117,6 @@ fn fault_text(fault: &Fault, red: bool) -> String {
         Some(fix) => format!("{head} {}\n  next: {fix}\n", fault.message),
         None => format!("{head} {}\n", fault.message),
     }
-}
-
-fn to_stderr(text: &str) {
-    // There is nowhere to say that stderr is gone.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{figures, to_stderr, transfer};
+use super::streams::to_stderr;
+use super::{figures, transfer};
 use crate::front::protocol::Event;
 use crate::front::rows::{State, Transfer};
 use crate::limits;
@@ -30,8 +31,10 @@ impl ProgressLine {
         let Some((done, total, text)) = figures_of(event) else { return };
         if self.terminal {
             let bar = self.bar.get_or_insert_with(new_bar);
-            bar.set_length(total.max(1));
-            bar.set_position(if total == 0 { 1 } else { done });
+            bar.update(|state| {
+                state.set_len(total.max(1));
+                state.set_pos(if total == 0 { 1 } else { done });
+            });
             bar.set_message(text);
         } else if let Some(line) = self.plain_line(event, text, now) {
             to_stderr(&format!("{line}\n"));

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The client's binary.
@@ -165,6 +166,18 @@ impl Home {
         outcome(child)
     }
 
+    /// Starts a prompt that reads from a pipe which stays open, and waits for what the line `status` answers.
+    pub(crate) fn open_prompt(&self) -> Node {
+        use std::io::Write;
+        let mut command = self.command(std::iter::empty::<&str>());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"status\n").unwrap();
+        let line = first_line(&mut child);
+        assert!(line.starts_with("node"), "{line}");
+        Node { child, address: ([0, 0, 0, 0], 0).into() }
+    }
+
     /// Starts the node, and waits until it listens.
     pub(crate) fn serve(&self, options: &[&str]) -> Node {
         let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
@@ -195,12 +208,13 @@ impl Node {
     }
 
     /// Sends a signal.
-    pub(crate) fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: Signal) {
         send(self.child.id(), signal);
     }
 
-    /// Waits for its end, and gives the exit code.
+    /// Waits for its end, and gives the exit code; what it reads from stays open until then.
     pub(crate) fn wait(&mut self) -> Option<i32> {
+        let _stdin = self.child.stdin.take();
         self.child.wait().unwrap().code()
     }
 
@@ -216,14 +230,10 @@ impl Drop for Node {
     }
 }
 
-/// Sends a signal to a process of ours.
-pub(crate) fn send(pid: u32, signal: i32) {
-    let pid = libc::pid_t::try_from(pid).unwrap();
-    #[allow(unsafe_code, reason = "the standard library can only kill")]
-    // SAFETY: `kill` takes plain numbers and touches no memory; the process is a child that was not waited for yet, so
-    // its id is still its own.
-    let sent = unsafe { libc::kill(pid, signal) };
-    assert_eq!(sent, 0, "no process {pid}");
+/// Sends a signal to a process of ours that was not waited for yet.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 fn end(child: &mut Child) {
@@ -248,9 +258,14 @@ fn outcome(child: Child) -> Ended {
 /// Starts a process and reads the first line of its stdout; the rest is read and dropped, so that it never blocks.
 fn started(command: &mut Command) -> (Child, String) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let line = first_line(&mut child);
+    (child, line)
+}
+
+fn first_line(child: &mut Child) -> String {
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-    (child, line.trim_end().to_owned())
+    line.trim_end().to_owned()
 }

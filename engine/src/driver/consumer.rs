@@ -18,7 +18,7 @@ use crate::proto::Ending;
 use crate::proto::action::PeerAddress;
 use crate::proto::codec;
 use crate::proto::frame::Message;
-use crate::proto::limits::HANDSHAKE_TIMEOUT_MS;
+use crate::proto::limits::{FRAME_MAX_BYTES, HANDSHAKE_TIMEOUT_MS};
 use crate::proto::picker::ConnectionId;
 use crate::proto::session::{Holding, Opening, Violation};
 use crate::proto::units::PieceIndex;
@@ -95,19 +95,17 @@ async fn open(
     peer: PeerAddress,
 ) -> Result<Holding, Over> {
     let mut opening = Opening::new(peer.key, local.context.nonce()?);
-    let greeting = receiver.message(false).await?;
+    let greeting = receiver.message(FRAME_MAX_BYTES).await?;
     // A provider with a crowd before its door says so instead of greeting.
     if let Message::Refused { code, message } = greeting {
         return Err(Over::Refused { code, message });
     }
     let answer = opening.greeting(&greeting, &download.ticket(), &local.context.secret)?;
     stream.send(vec![Outgoing::from(codec::encode(&answer))]).await?;
-    match receiver.message(true).await? {
+    let manifest = &download.manifest;
+    match receiver.message(codec::opening_max_bytes(manifest.pieces())).await? {
         Message::Refused { code, message } => Err(Over::Refused { code, message }),
-        message => {
-            let manifest = &download.manifest;
-            Ok(opening.opened(&message, manifest.geometry(), manifest.length_known())?)
-        }
+        message => Ok(opening.opened(&message, manifest.geometry(), manifest.length_known())?),
     }
 }
 
@@ -134,7 +132,7 @@ async fn receive(
     receiver: &mut Receiver,
 ) -> Result<std::convert::Infallible, Over> {
     loop {
-        match receiver.message(false).await? {
+        match receiver.message(FRAME_MAX_BYTES).await? {
             Message::Piece { index, length } => {
                 piece(local, download, connection, receiver, index, length).await?;
             }

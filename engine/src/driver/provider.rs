@@ -16,7 +16,7 @@ use crate::mem::window::{Outgoing, Window};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::codec;
 use crate::proto::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
-use crate::proto::limits::{HANDSHAKE_TIMEOUT_MS, HAVE_MAX_RANGES};
+use crate::proto::limits::{FRAME_MAX_BYTES, HANDSHAKE_TIMEOUT_MS, HAVE_MAX_RANGES};
 use crate::proto::manifest::{FileKey, FileName};
 use crate::proto::session::{self, Answer, Provider, Violation};
 use crate::proto::ticket::{self, Nonce};
@@ -62,7 +62,7 @@ async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
     let nonce = local.context.nonce()?;
     let peer_key = local.context.secret.peer_key();
     send(stream, &Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key }).await?;
-    let message = receiver.message(false).await?;
+    let message = receiver.message(FRAME_MAX_BYTES).await?;
     let opened = match admit(local, &message, nonce) {
         Ok(opened) => opened,
         Err(code) => return refuse(stream, code).await,
@@ -156,7 +156,7 @@ struct Connection {
 
 async fn read(receiver: &mut Receiver, connection: &Connection) -> Result<(), Over> {
     loop {
-        let message = receiver.message(false).await?;
+        let message = receiver.message(FRAME_MAX_BYTES).await?;
         let bye = connection.provider.borrow_mut().message(&message)?;
         if bye.is_some() {
             return Ok(());

@@ -55,12 +55,12 @@ impl Receiver {
         Receiver { stream, head: vec![0; guess.max(BUFFER_SLACK_BYTES)], start: 0, end: 0, guess }
     }
 
-    /// The next message. `opening`: an `Opened` may come, which may be long.
-    pub(crate) async fn message(&mut self, opening: bool) -> Result<Message, ReceiveError> {
+    /// The next message, of at most `allowed` bytes.
+    pub(crate) async fn message(&mut self, allowed: usize) -> Result<Message, ReceiveError> {
         self.fill(LENGTH_BYTES).await?;
         let mut length = [0; LENGTH_BYTES];
         length.copy_from_slice(&self.head[self.start..self.start + LENGTH_BYTES]);
-        let body = codec::frame_len(length, opening)?;
+        let body = codec::frame_len(length, allowed)?;
         self.fill(LENGTH_BYTES + body).await?;
         let body_start = self.start + LENGTH_BYTES;
         let message = codec::decode(&self.head[body_start..body_start + body])?;

@@ -6,6 +6,7 @@
 use super::encoding::{self, CodecError};
 use super::frame::Message;
 use super::limits::{FRAME_MAX_BYTES, OPENED_MAX_BYTES};
+use super::units::PieceCount;
 
 /// Bytes of a frame's length.
 pub const LENGTH_BYTES: usize = 4;
@@ -29,14 +30,20 @@ fn max_bytes(message: &Message) -> usize {
     if matches!(message, Message::Opened { .. }) { OPENED_MAX_BYTES } else { FRAME_MAX_BYTES }
 }
 
-/// The length of the frame that starts with `head`, without the four bytes themselves. `opening` allows the length
-/// of `Opened`, which only a consumer that waits for it does.
+/// Longest frame in bytes while an `Opened` of a file of so many pieces is waited for: any other message may come
+/// instead, and the provider of a small file can ask for no more memory than its bit field needs.
+#[must_use]
+pub fn opening_max_bytes(pieces: PieceCount) -> usize {
+    (FRAME_MAX_BYTES + pieces.as_usize().div_ceil(8)).min(OPENED_MAX_BYTES)
+}
+
+/// The length of the frame that starts with `head`, without the four bytes themselves. `allowed` is in bytes:
+/// [`FRAME_MAX_BYTES`], or [`opening_max_bytes`] for a consumer that waits for `Opened`.
 ///
 /// # Errors
 /// [`CodecError::TooLong`] past what is allowed here.
-pub fn frame_len(head: [u8; LENGTH_BYTES], opening: bool) -> Result<usize, CodecError> {
+pub fn frame_len(head: [u8; LENGTH_BYTES], allowed: usize) -> Result<usize, CodecError> {
     let claimed = u32::from_le_bytes(head) as usize;
-    let allowed = if opening { OPENED_MAX_BYTES } else { FRAME_MAX_BYTES };
     if claimed > allowed { Err(CodecError::TooLong { claimed, allowed }) } else { Ok(claimed) }
 }
 
@@ -56,7 +63,7 @@ mod tests {
 
     use super::super::frame::{ByeCode, RefusedCode, RejectCode, WireRange};
     use super::super::ticket::{Nonce, PeerKey, Signature, Ticket};
-    use super::super::units::{PieceCount, PieceIndex};
+    use super::super::units::PieceIndex;
     use super::*;
 
     fn any_message() -> impl Strategy<Value = Message> {
@@ -94,7 +101,7 @@ mod tests {
         fn every_message_comes_back_as_it_went(message in any_message()) {
             let frame = encode(&message);
             let head = frame[..LENGTH_BYTES].try_into().unwrap();
-            prop_assert_eq!(frame_len(head, true).unwrap(), frame.len() - LENGTH_BYTES);
+            prop_assert_eq!(frame_len(head, OPENED_MAX_BYTES).unwrap(), frame.len() - LENGTH_BYTES);
             prop_assert_eq!(decode(&frame[LENGTH_BYTES..]).unwrap(), message);
         }
 
@@ -121,7 +128,7 @@ mod tests {
         body.extend_from_slice(&(1u64 << 62).to_le_bytes());
         assert!(matches!(decode(&body), Err(CodecError::Malformed(_))));
         assert_eq!(
-            frame_len(u32::MAX.to_le_bytes(), false),
+            frame_len(u32::MAX.to_le_bytes(), FRAME_MAX_BYTES),
             Err(CodecError::TooLong { claimed: u32::MAX as usize, allowed: FRAME_MAX_BYTES })
         );
     }

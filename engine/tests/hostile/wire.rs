@@ -8,6 +8,7 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use engine::proto::codec::{self, LENGTH_BYTES};
 use engine::proto::frame::Message;
+use engine::proto::limits::OPENED_MAX_BYTES;
 use engine::proto::units::{PIECE_BYTES, PieceIndex};
 
 use crate::rig::PATIENCE;
@@ -60,7 +61,7 @@ impl Wire {
     pub(crate) fn read(&mut self) -> io::Result<Message> {
         let mut head = [0; LENGTH_BYTES];
         self.stream.read_exact(&mut head)?;
-        let mut body = vec![0; codec::frame_len(head, true).map_err(io::Error::other)?];
+        let mut body = vec![0; codec::frame_len(head, OPENED_MAX_BYTES).map_err(io::Error::other)?];
         self.stream.read_exact(&mut body)?;
         codec::decode(&body).map_err(io::Error::other)
     }

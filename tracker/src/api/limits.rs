@@ -20,10 +20,10 @@ pub const DEPTH_MAX: u32 = 16;
 pub const PIECES_PER_MESSAGE: usize = 65_536;
 
 /// Most ranges in one `update_pieces`.
-pub const RANGES_PER_MESSAGE: usize = 4_096;
+pub const RANGES_PER_MESSAGE: usize = crate::state::limits::UPDATE_MAX_RANGES;
 
 /// Most peers named for one piece, and in one list of peers.
-pub const PEERS_MAX: usize = 50;
+pub const PEERS_MAX: usize = crate::state::limits::PEERS_PER_ANSWER;
 
 /// Longest password, in bytes.
 pub const PASSWORD_MAX_BYTES: usize = 1_024;

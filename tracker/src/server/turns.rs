@@ -139,6 +139,8 @@ impl Server {
             self.ready.insert(token);
         }
         if connection.can_shut() {
+            // Before the client can see the end: then everybody sees that it is gone.
+            self.service.closed(&mut connection.caller, now);
             connection.shut();
             self.timers.set(Timer::Drained(token), now.ms + DRAIN_MS);
             self.ready.insert(token);

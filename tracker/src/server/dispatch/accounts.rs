@@ -160,31 +160,14 @@ impl Service {
                         };
                         let action = Action::ChangePassword { password_epoch, password_hash };
                         let change = Change::by(actor, now.unix_s, request_id, action);
-                        Step::Propose(Box::new(change), Box::new(Service::password_changed))
+                        Step::Propose(
+                            Box::new(change),
+                            Box::new(|_, _, decision, _| password_changed(decision)),
+                        )
                     }),
                 )
             }),
         )
-    }
-
-    /// The session goes on under a new token, since the old one names the old password's epoch.
-    fn password_changed(&mut self, caller: &mut Caller, decision: Decision, now: Now) -> Step {
-        let password_epoch = match decision {
-            Ok(Outcome::PasswordChanged { password_epoch }) => password_epoch,
-            Ok(other) => return Step::done(Err(replies::unexpected(&other))),
-            Err(refusal) => return Step::done(Err(replies::refused(&refusal))),
-        };
-        let Some(actor) = caller.session.as_ref().map(|bound| bound.actor.clone()) else {
-            return Step::done(Err(replies::not_logged_in()));
-        };
-        let session = self.proposals.queries().session(actor.session, now.unix_s);
-        let expires_s = session.map_or(now.unix_s, |session| session.expires_s);
-        let claims = Claims { user: actor.user, session: actor.session, password_epoch, expires_s };
-        let reply = self.logged_in(caller, claims, now).map(|success| crate::api::response::Success {
-            message: "the password is changed; other sessions have ended".to_owned(),
-            ..success
-        });
-        Step::done(reply)
     }
 
     pub(super) fn whoami(&self, asked: &Asked, now: Now) -> Reply {
@@ -199,6 +182,17 @@ impl Service {
         };
         replies::with(format!("you are {}", whoami.user), Answer::Whoami(answer))
     }
+}
+
+/// This session goes on under its token: the state knows the epoch that it began with.
+fn password_changed(decision: Decision) -> Step {
+    Step::done(match decision {
+        Ok(Outcome::PasswordChanged { .. }) => {
+            replies::done("the password is changed; your other sessions have ended")
+        }
+        Ok(other) => Err(replies::unexpected(&other)),
+        Err(refusal) => Err(replies::refused(&refusal)),
+    })
 }
 
 fn wrong_old_password() -> Failure {

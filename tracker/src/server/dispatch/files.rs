@@ -71,7 +71,7 @@ impl Service {
         count: Option<u32>,
         now: Now,
     ) -> Reply {
-        self.check_member(asked, group)?;
+        self.member_view(asked, group)?;
         let queries = self.proposals.queries();
         let count = count.map_or(usize::MAX, |count| count as usize);
         let entry = |view: crate::state::queries::FileView| {
@@ -125,20 +125,6 @@ impl Service {
                 })
             }),
         )
-    }
-
-    /// Refuses who is no member of a group, or names a group that is not there.
-    pub(super) fn check_member(
-        &self,
-        asked: &Asked,
-        group: &GroupId,
-    ) -> Result<(), crate::api::failure::Failure> {
-        let view = self.proposals.queries().group(group, &asked.actor.user);
-        match view {
-            None => Err(replies::no_group(group)),
-            Some(view) if !view.is_member => Err(replies::not_member(group)),
-            Some(_) => Ok(()),
-        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Groups: making, joining, leaving, and who may.
 
 use crate::api::answers::{Answer, GroupEntry, GroupsAnswer, JoinAnswer, RequestsAnswer};
+use crate::api::failure::Failure;
 use crate::api::request::Command;
 use crate::api::response::Success;
 use crate::state::command::Action;
 use crate::state::id::GroupId;
 use crate::state::outcome::{Outcome, Refusal};
+use crate::state::queries::GroupView;
 
 use super::super::clock::Now;
 use super::replies::{self, Reply};
@@ -54,14 +56,23 @@ impl Service {
     }
 
     pub(super) fn list_requests(&self, asked: &Asked, group: &GroupId) -> Reply {
-        let queries = self.proposals.queries();
-        let view = queries.group(group, &asked.actor.user).ok_or_else(|| replies::no_group(group))?;
+        let view = self.member_view(asked, group)?;
         if view.owner != asked.actor.user {
             return Err(replies::refused(&Refusal::NotOwner(group.clone())));
         }
-        let pending_list = queries.requests(group);
+        let pending_list = self.proposals.queries().requests(group);
         let message = format!("{} ask to join group {group}", pending_list.len());
         replies::with(message, Answer::Requests(RequestsAnswer { pending_list }))
+    }
+
+    /// A group as a member sees it; refuses others, and names of groups that are not there.
+    pub(super) fn member_view(&self, asked: &Asked, group: &GroupId) -> Result<GroupView, Failure> {
+        let view = self.proposals.queries().group(group, &asked.actor.user);
+        match view {
+            None => Err(replies::no_group(group)),
+            Some(view) if !view.is_member => Err(replies::not_member(group)),
+            Some(view) => Ok(view),
+        }
     }
 
     pub(super) fn list_groups(&self, asked: &Asked) -> Success {

@@ -132,7 +132,7 @@ impl Service {
         self.throttle.sweep(now.ms);
     }
 
-    /// A connection has ended.
+    /// A connection has ended, or takes no more requests; saying so twice does nothing.
     pub(in crate::server) fn closed(&mut self, caller: &mut Caller, now: Now) {
         self.unbind(caller, now);
     }

@@ -1,0 +1,93 @@
+//! The binary as people start and end it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod rig;
+
+use std::process::Output;
+
+use rig::{Tracker, command};
+
+fn run(dir: &std::path::Path, args: &[&str]) -> (Output, String) {
+    let output = command(dir).args(args).output().unwrap();
+    let errors = String::from_utf8(output.stderr.clone()).unwrap();
+    (output, errors)
+}
+
+fn fails(text: &str, args: &[&str], wanted: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("info.txt"), text).unwrap();
+    let (output, errors) = run(dir.path(), args);
+    assert!(!output.status.success());
+    assert!(output.stdout.is_empty());
+    assert!(errors.contains(wanted), "{errors}");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    fails("", &[], "no tracker_info.txt found");
+    fails("", &["missing.txt"], "missing.txt");
+    fails("", &["info.txt"], "names no tracker");
+    fails("127.0.0.1 0\nlocalhost 1\n", &["info.txt"], "line 2: `localhost 1`");
+    fails("127.0.0.1 0\n", &["info.txt", "2"], "give a number from 1 to 1");
+    fails("127.0.0.1 0\n", &["info.txt", "0"], "give a number from 1 to 1");
+    fails("240.0.0.1 8000\n", &["info.txt"], "240.0.0.1:8000 is not an address of this machine");
+    fails("240.0.0.1 8000\n", &["info.txt", "1"], "240.0.0.1:8000 is not an address of this machine");
+    fails("127.0.0.1 0\n", &["info.txt", "one"], "one");
+}
+
+#[test]
+fn a_taken_address_is_passed_over_or_named() {
+    let tracker = Tracker::start();
+    let taken = tracker.address;
+    fails(&format!("{taken}\n"), &["info.txt"], "is taken by another program");
+    fails(&format!("{taken}\n"), &["info.txt", "1"], "is taken by another program");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tracker_info.txt"), format!("240.0.0.1 1\n{taken}\n127.0.0.1 0\n"))
+        .unwrap();
+    let second = Tracker::start_in(dir);
+    assert_ne!(second.address, taken);
+}
+
+#[test]
+fn signals_end_it_cleanly() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let mut tracker = Tracker::start();
+        let mut client = tracker.connect();
+        client.ok("ping", serde_json::json!({}));
+        let pid = rustix::process::Pid::from_raw(i32::try_from(tracker.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        assert!(tracker.wait().success());
+    }
+}
+
+#[test]
+fn the_file_is_found_above_and_by_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let below = dir.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    std::fs::write(dir.path().join("tracker_info.txt"), "the one above").unwrap();
+    let (_, errors) = run(&below, &[]);
+    assert!(errors.contains("line 1: `the one above`"), "{errors}");
+    std::fs::write(dir.path().join("named.txt"), "the named one").unwrap();
+    let output = command(&below).env("SHOAL_TRACKERS", "../named.txt").output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("line 1: `the named one`"));
+    let (_, errors) = run(&below, &["--trackers", "../named.txt"]);
+    assert!(errors.contains("line 1: `the named one`"), "{errors}");
+}
+
+#[test]
+fn status_asks_each_tracker() {
+    let tracker = Tracker::start();
+    let dir = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    std::fs::write(dir.path().join("info.txt"), format!("{}\n{free}\n", tracker.address)).unwrap();
+    let (output, errors) = run(dir.path(), &["status", "info.txt"]);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{errors}");
+    assert!(lines.contains(&format!("{}  leads; 1 voters", tracker.address)), "{lines}");
+    assert!(lines.contains(&format!("{free}  no answer")), "{lines}");
+    drop(tracker);
+    let (output, _) = run(dir.path(), &["status", "info.txt"]);
+    assert_eq!(output.status.code(), Some(7));
+}

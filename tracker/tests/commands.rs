@@ -1,0 +1,215 @@
+//! The rules of users, sessions and groups, through the real binary.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod rig;
+
+use rig::Tracker;
+use serde_json::{Value, json};
+
+fn group(name: &str) -> Value {
+    json!({"group_id": name})
+}
+
+fn member(name: &str, user: &str) -> Value {
+    json!({"group_id": name, "user_id": user})
+}
+
+#[test]
+fn users_are_made_once_and_log_in_with_their_password() {
+    let tracker = Tracker::start();
+    let mut client = tracker.connect();
+    let alice = json!({"user_id": "alice", "passwd": "secret"});
+    assert_eq!(client.code("login", alice.clone()), "wrong_password");
+    client.ok("create_user", alice.clone());
+    assert_eq!(client.code("create_user", alice.clone()), "already_exists");
+    let wrong = client.ask("login", json!({"user_id": "alice", "passwd": "Secret"}));
+    let unknown = client.ask("login", json!({"user_id": "nobody", "passwd": "Secret"}));
+    assert_eq!(wrong["message"], unknown["message"], "neither answer tells who exists");
+    assert_eq!(wrong["code"], "wrong_password");
+    assert!(wrong["fix"].is_string());
+    client.ok("login", alice);
+    for bad in [
+        json!({"user_id": "a b", "passwd": "x"}),
+        json!({"user_id": "", "passwd": "x"}),
+        json!({"user_id": "a".repeat(65), "passwd": "x"}),
+        json!({"user_id": "ok", "passwd": ""}),
+        json!({"user_id": "ok", "passwd": "x".repeat(1_025)}),
+        json!({"user_id": "ok"}),
+        json!({"passwd": "x"}),
+    ] {
+        assert_eq!(client.code("create_user", bad.clone()), "bad_request", "{bad}");
+    }
+}
+
+#[test]
+fn everything_else_needs_a_login() {
+    let tracker = Tracker::start();
+    let mut client = tracker.connect();
+    let file = json!({"group_id": "g", "file_name": "f"});
+    for (word, args) in [
+        ("logout", json!({})),
+        ("create_group", group("g")),
+        ("join_group", group("g")),
+        ("list_requests", group("g")),
+        ("accept_request", member("g", "u")),
+        ("reject_request", member("g", "u")),
+        ("remove_member", member("g", "u")),
+        ("leave_group", group("g")),
+        ("list_groups", json!({})),
+        ("download_file", file.clone()),
+        ("list_files", group("g")),
+        ("stop_share", file.clone()),
+        ("remove_file", file.clone()),
+        ("update_pieces", file.clone()),
+        ("get_peers", file.clone()),
+        (
+            "report_peer",
+            json!({"group_id": "g", "file_name": "f", "ip": "10.0.0.1", "port": 1, "reason": ""}),
+        ),
+        ("whoami", json!({})),
+        ("change_password", json!({"passwd": "a", "new_passwd": "b"})),
+    ] {
+        assert_eq!(client.code(word, args), "not_logged_in", "{word}");
+    }
+    assert_eq!(client.upload("g", "f", &[1])["code"], "not_logged_in");
+    assert!(client.ok("ping", json!({}))["server_time"].is_u64());
+    let status = client.ok("status", json!({}));
+    assert_eq!(status["leader"], tracker.address.to_string());
+    assert_eq!(status["voters"], json!([tracker.address.to_string()]));
+    assert_eq!(client.code("fly", json!({})), "unknown_command");
+}
+
+#[test]
+fn a_session_goes_on_on_another_connection() {
+    let tracker = Tracker::start();
+    let mut first = tracker.connect();
+    first.ok("create_user", json!({"user_id": "alice", "passwd": "secret"}));
+    let session = first.log_in("alice")["session"].as_str().unwrap().to_owned();
+    let mut second = tracker.connect();
+    assert_eq!(second.code("whoami", json!({})), "not_logged_in");
+    second.session = Some(session.clone());
+    assert_eq!(second.ok("whoami", json!({}))["user_id"], "alice");
+    second.session = None;
+    assert_eq!(second.ok("whoami", json!({}))["user_id"], "alice", "the connection belongs to it now");
+    let mut forger = tracker.connect();
+    forger.session = Some(format!("B{}", &session[1..]));
+    assert_eq!(forger.code("whoami", json!({})), "not_logged_in");
+    second.ok("logout", json!({}));
+    assert_eq!(first.code("whoami", json!({})), "not_logged_in", "the session has ended everywhere");
+    second.session = Some(session);
+    assert_eq!(second.code("whoami", json!({})), "not_logged_in");
+}
+
+#[test]
+fn two_connections_may_be_two_users() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = (tracker.user("alice", 5_001), tracker.user("bob", 5_002));
+    for _ in 0..3 {
+        assert_eq!(alice.ok("whoami", json!({}))["user_id"], "alice");
+        assert_eq!(bob.ok("whoami", json!({}))["user_id"], "bob");
+    }
+}
+
+#[test]
+fn a_new_password_ends_the_other_sessions() {
+    let tracker = Tracker::start();
+    let mut here = tracker.user("alice", 5_001);
+    let mut there = tracker.connect();
+    there.log_in("alice");
+    let change = |old: &str| json!({"passwd": old, "new_passwd": "another"});
+    assert_eq!(here.code("change_password", change("wrong")), "wrong_password");
+    let token = here.log_in("alice")["session"].as_str().unwrap().to_owned();
+    here.ok("change_password", change("secret"));
+    assert_eq!(here.ok("whoami", json!({}))["user_id"], "alice");
+    assert_eq!(there.code("whoami", json!({})), "not_logged_in");
+    assert_eq!(there.code("login", json!({"user_id": "alice", "passwd": "secret"})), "wrong_password");
+    there.session = Some(token);
+    assert_eq!(there.ok("whoami", json!({}))["user_id"], "alice", "the session that changed it goes on");
+}
+
+#[test]
+fn open_groups_take_everybody() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = (tracker.user("alice", 5_001), tracker.user("bob", 5_002));
+    alice.ok("create_group", group("g"));
+    assert_eq!(bob.code("create_group", group("g")), "already_exists");
+    assert_eq!(bob.code("join_group", group("none")), "not_found");
+    assert_eq!(bob.code("list_files", group("g")), "not_member");
+    assert_eq!(bob.ok("join_group", group("g"))["pending"], false);
+    assert_eq!(bob.code("join_group", group("g")), "already_exists");
+    let groups = bob.ok("list_groups", json!({}));
+    assert_eq!(groups["groups_list"], json!(["g"]));
+    let details =
+        json!({"group_id": "g", "owner": "alice", "policy": "open", "members": 2, "is_member": true});
+    assert_eq!(groups["groups"], json!([details]));
+    assert_eq!(alice.code("create_group", json!({"group_id": "x", "policy": "secret"})), "bad_request");
+}
+
+#[test]
+fn closed_groups_ask_their_owner() {
+    let tracker = Tracker::start();
+    let mut alice = tracker.user("alice", 5_001);
+    let mut others = [tracker.user("bob", 5_002), tracker.user("carol", 5_003)];
+    alice.ok("create_group", json!({"group_id": "g", "policy": "approval"}));
+    for other in &mut others {
+        assert_eq!(other.ok("join_group", group("g"))["pending"], true);
+        assert_eq!(other.code("list_files", group("g")), "not_member");
+        assert_eq!(other.code("list_requests", group("g")), "not_member");
+        assert_eq!(other.code("accept_request", member("g", "bob")), "not_member");
+    }
+    let [mut bob, mut carol] = others;
+    assert_eq!(alice.ok("list_requests", group("g"))["pending_list"], json!(["bob", "carol"]));
+    alice.ok("accept_request", member("g", "bob"));
+    alice.ok("reject_request", member("g", "carol"));
+    assert_eq!(alice.code("accept_request", member("g", "carol")), "not_found");
+    bob.ok("list_files", group("g"));
+    assert_eq!(bob.code("list_requests", group("g")), "not_allowed");
+    assert_eq!(carol.code("list_files", group("g")), "not_member");
+    assert_eq!(bob.code("remove_member", member("g", "alice")), "not_allowed");
+    alice.ok("remove_member", member("g", "bob"));
+    assert_eq!(bob.code("list_files", group("g")), "not_member");
+}
+
+#[test]
+fn an_owner_who_leaves_hands_over_and_the_last_one_closes() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = (tracker.user("alice", 5_001), tracker.user("bob", 5_002));
+    alice.ok("create_group", group("g"));
+    bob.ok("join_group", group("g"));
+    assert_eq!(alice.code("remove_member", member("g", "alice")), "not_allowed");
+    let left = alice.ok("leave_group", group("g"));
+    assert!(left["message"].as_str().unwrap().contains("bob owns it now"), "{left}");
+    assert_eq!(bob.ok("list_groups", json!({}))["groups"][0]["owner"], "bob");
+    assert_eq!(alice.code("leave_group", group("g")), "not_member");
+    bob.ok("leave_group", group("g"));
+    assert_eq!(bob.ok("list_groups", json!({}))["groups_list"], json!([]));
+}
+
+#[test]
+fn a_retried_write_gives_its_first_outcome() {
+    let tracker = Tracker::start();
+    let mut alice = tracker.user("alice", 5_001);
+    let request = json!({"command": "create_group", "command_args": {"group_id": "g"}, "request_id": "r1"});
+    let first = alice.ask_value(&request);
+    let again = alice.ask_value(&request);
+    assert_eq!((&first["status"], &first["request_id"]), (&json!("success"), &json!("r1")));
+    assert_eq!(first, again);
+    assert_eq!(
+        alice.code("create_group", group("g")),
+        "already_exists",
+        "without the id it is another request"
+    );
+    let numbered = alice.ask_value(&json!({"command": "ping", "request_id": -7}));
+    assert_eq!(numbered["request_id"], -7);
+}
+
+#[test]
+fn failed_logins_are_answered_late_but_never_refused() {
+    let tracker = Tracker::start();
+    let mut client = tracker.user("alice", 5_001);
+    for _ in 0..5 {
+        assert_eq!(client.code("login", json!({"user_id": "alice", "passwd": "wrong"})), "wrong_password");
+    }
+    client.log_in("alice");
+}

@@ -1,0 +1,177 @@
+//! Limits, wrong input and the ends of connections, through the real binary.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod rig;
+
+use rig::{Tracker, frame};
+use serde_json::json;
+
+const PING: &str = r#"{"command":"ping"}"#;
+
+#[test]
+fn the_first_byte_decides_and_strangers_are_told() {
+    let tracker = Tracker::start();
+    for (first, word) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "form"),
+        (b"\x16\x03\x01\x02\x00\x01", "TLS"),
+        (b"T\x01\x02", "links"),
+        (b"\xff\xff", "form"),
+    ] {
+        let mut client = tracker.connect();
+        client.send_bytes(first);
+        let answer = client.receive().expect("one line of failure");
+        assert_eq!((&answer["status"], &answer["code"]), (&json!("failure"), &json!("protocol")));
+        assert!(answer["message"].as_str().unwrap().contains(word), "{answer}");
+        assert!(answer["epoch"].is_u64());
+        assert_eq!(client.receive(), None);
+    }
+}
+
+#[test]
+fn a_syntax_error_ends_a_stream_but_not_frames() {
+    let tracker = Tracker::start();
+    let mut client = tracker.connect();
+    client.send(&format!("{PING}{{\"command\":}}{PING}"));
+    assert_eq!(client.receive().unwrap()["status"], "success");
+    assert_eq!(client.receive().unwrap()["code"], "syntax");
+    assert_eq!(client.receive(), None);
+
+    let mut client = tracker.connect().framed();
+    for text in ["{\"command\":}", "{", "", "[]", "{}{}"] {
+        client.send_bytes(&frame(text));
+        assert_eq!(client.receive().unwrap()["code"], "syntax", "{text}");
+    }
+    client.send(PING);
+    assert_eq!(client.receive().unwrap()["status"], "success");
+}
+
+#[test]
+fn refused_requests_leave_the_stream_intact() {
+    let tracker = Tracker::start();
+    for framed in [false, true] {
+        let client = tracker.connect();
+        let mut client = if framed { client.framed() } else { client };
+        let large = json!({"command": "ping", "filler": "x".repeat(64 * 1024)}).to_string();
+        let deep = format!("{{\"command\":\"ping\",\"a\":{}{}}}", "[".repeat(20), "]".repeat(20));
+        client.send(&large);
+        client.send(&deep);
+        client.send("{\"command\":\"login\",\"command_args\":7}");
+        client.send(PING);
+        let codes: Vec<_> = (0..4).map(|_| client.receive().unwrap()["code"].clone()).collect();
+        assert_eq!(codes, [json!("too_large"), json!("bad_request"), json!("bad_request"), json!(null)]);
+    }
+}
+
+#[test]
+fn more_is_allowed_after_login() {
+    let tracker = Tracker::start();
+    let mut client = tracker.user("alice", 5_001);
+    let filler = |bytes: usize| json!({"command": "ping", "filler": "}".repeat(bytes)}).to_string();
+    client.send(&filler(15 * 1024 * 1024));
+    assert_eq!(client.receive().unwrap()["status"], "success");
+    client.send(&filler(16 * 1024 * 1024));
+    assert_eq!(client.receive().unwrap()["code"], "too_large");
+    client.send(PING);
+    assert_eq!(client.receive().unwrap()["status"], "success");
+}
+
+#[test]
+fn a_half_closed_client_gets_its_answers() {
+    let tracker = Tracker::start();
+    let mut client = tracker.connect();
+    client.send(r#"{"command":"create_user","command_args":{"user_id":"alice","passwd":"secret"}}"#);
+    client.send(r#"{"command":"login","command_args":{"user_id":"alice","passwd":"secret"}}"#);
+    client.send(r#"{"command":"whoami"}"#);
+    client.half_close();
+    assert_eq!(client.receive().unwrap()["status"], "success");
+    assert!(client.receive().unwrap()["session"].is_string());
+    assert_eq!(client.receive().unwrap()["user_id"], "alice");
+    assert_eq!(client.receive(), None);
+}
+
+#[test]
+fn half_a_request_is_refused_when_input_ends() {
+    let tracker = Tracker::start();
+    let mut client = tracker.connect();
+    client.send(r#"{"command":"pi"#);
+    client.half_close();
+    assert_eq!(client.receive().unwrap()["code"], "syntax");
+    assert_eq!(client.receive(), None);
+}
+
+#[test]
+fn no_reset_eats_the_answer() {
+    let tracker = Tracker::start();
+    for _ in 0..20 {
+        let mut client = tracker.connect();
+        client.send_bytes(b"no json at all");
+        // The tracker has refused by now or will: what is still sent to it must not make its answer vanish.
+        for _ in 0..50 {
+            if !client.try_send_bytes(&[b'x'; 4096]) {
+                break;
+            }
+        }
+        assert_eq!(client.receive().expect("the answer")["code"], "protocol");
+    }
+}
+
+#[test]
+fn a_request_that_stops_half_way_is_given_up() {
+    let tracker = Tracker::start();
+    let mut stalled = tracker.connect();
+    stalled.send(r#"{"command":"#);
+    let mut idle = tracker.connect();
+    assert_eq!(stalled.receive().expect("an answer before the end")["code"], "timeout");
+    assert_eq!(stalled.receive(), None);
+    idle.send(PING);
+    assert_eq!(idle.receive().unwrap()["status"], "success", "who says nothing may stay");
+}
+
+#[test]
+fn many_requests_at_once_are_answered_in_order() {
+    const REQUESTS: usize = 5_000;
+    let tracker = Tracker::start();
+    for framed in [false, true] {
+        let client = tracker.connect();
+        let mut client = if framed { client.framed() } else { client };
+        let text = |index: usize| json!({"command": "ping", "request_id": index}).to_string();
+        let bytes: Vec<u8> = (0..REQUESTS)
+            .flat_map(|index| if framed { frame(&text(index)) } else { text(index).into_bytes() })
+            .collect();
+        client.send_bytes(&bytes);
+        for index in 0..REQUESTS {
+            assert_eq!(client.receive().unwrap()["request_id"], index);
+        }
+    }
+}
+
+#[test]
+fn a_slow_login_holds_up_nobody_else_but_its_own_connection() {
+    let tracker = Tracker::start();
+    let mut slow = tracker.connect();
+    slow.send(r#"{"command":"login","command_args":{"user_id":"nobody","passwd":"x"},"request_id":1}"#);
+    slow.send(r#"{"command":"ping","request_id":2}"#);
+    let mut other = tracker.connect();
+    other.send(PING);
+    assert_eq!(other.receive().unwrap()["status"], "success");
+    assert_eq!(slow.receive().unwrap()["request_id"], 1);
+    assert_eq!(slow.receive().unwrap()["request_id"], 2);
+}
+
+#[test]
+fn too_many_passwords_at_once_are_busy() {
+    let tracker = Tracker::start();
+    let mut clients: Vec<_> = (0..200).map(|_| tracker.connect()).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        let args = json!({"user_id": format!("user{index}"), "passwd": "secret"});
+        client.send(&json!({"command": "create_user", "command_args": args}).to_string());
+    }
+    let answers: Vec<_> = clients.iter_mut().map(|client| client.receive().unwrap()).collect();
+    let busy = answers.iter().filter(|answer| answer["code"] == "busy").count();
+    let made = answers.iter().filter(|answer| answer["status"] == "success").count();
+    assert_eq!(busy + made, answers.len());
+    assert!(made >= 64, "{made} were made");
+    clients[0].send(PING);
+    assert_eq!(clients[0].receive().unwrap()["status"], "success", "the connection survives");
+}

@@ -1,0 +1,282 @@
+//! The rules of files and of who has what, through the real binary.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod rig;
+
+use engine::proto::ticket::{Ticket, TrackerKey};
+use rig::{Client, Tracker, hash};
+use serde_json::{Value, json};
+
+fn file(name: &str) -> Value {
+    json!({"group_id": "g", "file_name": name})
+}
+
+/// A file's fields and more.
+fn with(name: &str, field: &str, value: Value) -> Value {
+    let mut args = file(name);
+    args[field] = value;
+    args
+}
+
+/// Alice, who owns the group, and bob, who is in it.
+fn two_members(tracker: &Tracker) -> (Client, Client) {
+    let (mut alice, mut bob) = (tracker.user("alice", 5_001), tracker.user("bob", 5_002));
+    alice.ok("create_group", json!({"group_id": "g"}));
+    bob.ok("join_group", json!({"group_id": "g"}));
+    (alice, bob)
+}
+
+fn ports(peers: &Value) -> Vec<u64> {
+    let mut ports: Vec<u64> =
+        peers.as_array().unwrap().iter().map(|peer| peer["port"].as_u64().unwrap()).collect();
+    ports.sort_unstable();
+    ports
+}
+
+fn listed(client: &mut Client) -> Value {
+    client.ok("list_files", json!({"group_id": "g"}))["files"].clone()
+}
+
+#[test]
+fn a_file_is_shared_by_members_only_and_once_under_its_name() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    let mut mallory = tracker.user("mallory", 5_009);
+    assert_eq!(mallory.upload("g", "f", &[1, 2])["code"], "not_member");
+    assert_eq!(alice.upload("none", "f", &[1, 2])["code"], "not_found");
+    assert_eq!(alice.upload("g", "f", &[1, 2])["status"], "success");
+    assert_eq!(bob.upload("g", "f", &[1, 3])["code"], "other_content");
+    assert_eq!(bob.upload("g", "f", &[1, 2])["status"], "success", "the same content makes another seeder");
+    assert_eq!(bob.upload("g", "other name", &[1, 2])["status"], "success");
+    alice.ok("create_group", json!({"group_id": "h"}));
+    assert_eq!(
+        alice.upload("h", "f", &[9])["status"],
+        "success",
+        "the same name in another group is another file"
+    );
+    let files = listed(&mut alice);
+    assert_eq!(files[0]["file_name"], "f");
+    assert_eq!((&files[0]["seeders"], &files[0]["fileSha"]), (&json!(2), &json!(hash(0xFF))));
+    assert_eq!(files[1]["seeders"], 1);
+    let page = alice.ok("list_files", json!({"group_id": "g", "after": "f", "count": 5}));
+    assert_eq!(page["files_list"], json!(["other name"]));
+    assert_eq!(mallory.code("download_file", file("f")), "not_member");
+    assert_eq!(mallory.code("get_peers", file("f")), "not_member");
+    assert_eq!(alice.code("download_file", file("none")), "not_found");
+}
+
+#[test]
+fn whoever_shares_says_where() {
+    let tracker = Tracker::start();
+    let (mut alice, _) = two_members(&tracker);
+    let mut silent = tracker.connect();
+    silent.ok("create_user", json!({"user_id": "silent", "passwd": "secret"}));
+    silent.log_in("silent");
+    silent.ok("join_group", json!({"group_id": "g"}));
+    let refused = silent.upload("g", "f", &[1]);
+    assert!(refused["message"].as_str().unwrap().contains("sender_port"), "{refused}");
+    alice.upload("g", "f", &[1]);
+    silent.ok("download_file", file("f"));
+    assert_eq!(listed(&mut alice)[0]["leechers"], 0, "nobody who listens nowhere is a leecher");
+}
+
+#[test]
+fn a_leecher_joins_gains_and_becomes_a_seeder() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1, 2, 1, 4]);
+    let download = bob.ok("download_file", file("f"));
+    assert_eq!(download["file_chunks"], json!([hash(1), hash(2), hash(1), hash(4)]));
+    assert_eq!(download["chunk_metadata"].as_object().unwrap().len(), 3, "identical pieces share one hash");
+    let mut carol = tracker.user("carol", 5_003);
+    carol.ok("join_group", json!({"group_id": "g"}));
+    assert_eq!(ports(&carol.ok("get_peers", file("f"))["peers"]), [5_001, 5_002], "bob is a leecher at once");
+    assert_eq!(
+        (&listed(&mut alice)[0]["seeders"], &listed(&mut alice)[0]["leechers"]),
+        (&json!(1), &json!(1))
+    );
+
+    bob.ok("update_pieces", with("f", "ranges", json!([[1, 1], [3, 3]])));
+    let chunks = carol.ok("download_file", file("f"))["chunk_metadata"].clone();
+    assert_eq!(chunks[hash(1)], json!([["127.0.0.1", "5001"]]));
+    assert_eq!(chunks[hash(2)].as_array().unwrap().len(), 2);
+    for bad in
+        [json!([[0, 4]]), json!([[2, 1]]), json!([[0]]), json!("some"), json!([[0, 0], [0, 3]]), json!(7)]
+    {
+        assert_eq!(bob.code("update_pieces", with("f", "ranges", bad.clone())), "bad_request", "{bad}");
+    }
+    bob.ok("update_pieces", with("f", "ranges", json!([[0, 0], [2, 2]])));
+    let peers = carol.ok("get_peers", file("f"))["peers"].clone();
+    assert!(peers.as_array().unwrap().iter().all(|peer| peer["complete"] == true), "{peers}");
+    carol.ok("download_confirm", file("f"));
+    assert_eq!(listed(&mut alice)[0]["seeders"], 3);
+}
+
+#[test]
+fn a_share_ends_and_the_file_stays() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1, 2]);
+    bob.ok("download_file", file("f"));
+    bob.ok("stop_share", file("f"));
+    assert_eq!(bob.code("stop_share", file("f")), "not_found");
+    alice.ok("stop_share", file("f"));
+    let files = listed(&mut alice);
+    assert_eq!((&files[0]["seeders"], &files[0]["leechers"]), (&json!(0), &json!(0)));
+    assert_eq!(bob.code("remove_file", file("f")), "not_allowed");
+    bob.upload("g", "his", &[3]);
+    alice.ok("remove_file", file("his"));
+    alice.ok("remove_file", file("f"));
+    assert_eq!(listed(&mut alice), json!([]));
+    assert_eq!(alice.upload("g", "f", &[7])["status"], "success", "the name is free again");
+}
+
+#[test]
+fn logging_out_and_going_away_take_shares_offline() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1, 2]);
+    alice.ok("logout", json!({}));
+    assert_eq!(listed(&mut bob)[0]["seeders"], 0);
+    alice.log_in("alice");
+    assert_eq!(listed(&mut bob)[0]["seeders"], 1, "the next login brings them back");
+    bob.upload("g", "his", &[3]);
+    let half_closed = bob.ok("list_files", json!({"group_id": "g"}));
+    assert_eq!(half_closed["files_list"], json!(["f", "his"]));
+    bob.half_close();
+    assert_eq!(bob.receive(), None, "the tracker has seen the end");
+    assert_eq!(
+        listed(&mut alice)[1]["seeders"],
+        0,
+        "a connection that never pinged is online while it is open"
+    );
+}
+
+#[test]
+fn tickets_are_for_the_key_that_asked() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1, 2]);
+    assert!(bob.ok("get_peers", file("f")).get("ticket").is_none(), "no key, no ticket");
+    bob.peer_key = Some("ab".repeat(32));
+    let tracker_key = bob.log_in("bob")["tracker_key"].as_str().unwrap().to_owned();
+    let key = TrackerKey(tracker::api::hashes::key::from_hex(&tracker_key).unwrap());
+    let granted = |answer: &Value| {
+        let text = answer["ticket"].as_str().expect("a ticket");
+        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap();
+        Ticket(bytes).verify(key).unwrap()
+    };
+    let answer = bob.ok("download_file", file("f"));
+    let grant = granted(&answer);
+    assert_eq!((grant.user.as_str(), grant.group.as_str(), grant.file_name.as_str()), ("bob", "g", "f"));
+    assert_eq!((grant.peer_key.0, grant.file_id.0), ([0xAB; 32], [0xFF; 20]));
+    assert_eq!(grant.expires.0, answer["server_time"].as_u64().unwrap() + 9 * 60);
+    let other = bob.ok("get_peers", with("f", "peer_key", json!("cd".repeat(32))));
+    assert_eq!(granted(&other).peer_key.0, [0xCD; 32]);
+    assert_eq!(bob.code("get_peers", with("f", "peer_key", json!("cd"))), "bad_request");
+}
+
+#[test]
+fn the_compact_view_comes_in_parts() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    let upload = json!({"piecewise_sha": [hash(1), hash(2), hash(3)], "fileSha": hash(9), "file_chain": [hash(4), hash(5)]});
+    let sized = with("f", "file_size", json!(3 * 524_288));
+    assert_eq!(alice.ask_with("upload_file", sized, upload)["status"], "success");
+    let mut part = |first: u64| {
+        let args = json!({"group_id": "g", "file_name": "f", "view": "compact", "first": first, "count": 2});
+        bob.ok("download_file", args)
+    };
+    let decoded = |value: &Value| {
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, value.as_str().unwrap()).unwrap()
+    };
+    let (head, tail) = (part(0), part(2));
+    assert_eq!(decoded(&head["file_chunks"]), [[1; 20], [2; 20]].concat());
+    assert_eq!(decoded(&head["file_chain"]), [[4; 20], [5; 20]].concat());
+    assert_eq!(head["next"], 2);
+    assert!(head.get("chunk_metadata").is_none());
+    assert_eq!(ports(&head["peers"]), [5_001]);
+    assert_eq!((decoded(&tail["file_chunks"]), decoded(&tail["file_chain"])), (vec![3; 20], vec![]));
+    assert!(tail.get("next").is_none());
+    assert_eq!((&tail["file_size"], &tail["fileSha"]), (&json!(3 * 524_288), &json!(hash(9))));
+    let past = json!({"group_id": "g", "file_name": "f", "first": 4});
+    assert_eq!(bob.code("download_file", past), "bad_request");
+}
+
+#[test]
+fn the_original_clients_upload_is_taken_and_marked() {
+    let tracker = Tracker::start();
+    let (mut alice, _) = two_members(&tracker);
+    let joined = format!("{}{}", hash(1), hash(2));
+    let upload = json!({"piecewise_sha": [hash(1), hash(2)], "fileSha": joined});
+    let args = json!({"group_id": "g", "file_path": "/home/alice/old film.avi"});
+    let answer = alice.ask_with("upload_file", args, upload);
+    assert!(answer["message"].as_str().unwrap().contains("only its pieces can be proven"), "{answer}");
+    let download = alice.ok("download_file", file("old film.avi"));
+    assert_eq!((&download["fileSha"], &download["pieces_only"]), (&json!(joined), &json!(true)));
+    for name in ["../f", "a/b", "..", "", "a\nb", "a\u{202E}b", &"x".repeat(256)] {
+        assert_eq!(alice.upload("g", name, &[1])["code"], "bad_request", "{name:?}");
+    }
+}
+
+#[test]
+fn a_reported_peer_is_withheld_from_its_reporter_only() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1, 2]);
+    bob.ok("download_file", file("f"));
+    let report =
+        json!({"group_id": "g", "file_name": "f", "ip": "127.0.0.1", "port": "5001", "reason": "bad piece"});
+    bob.ok("report_peer", report);
+    assert_eq!(ports(&bob.ok("get_peers", file("f"))["peers"]), [] as [u64; 0]);
+    let mut carol = tracker.user("carol", 5_003);
+    carol.ok("join_group", json!({"group_id": "g"}));
+    assert_eq!(ports(&carol.ok("get_peers", file("f"))["peers"]), [5_001, 5_002]);
+}
+
+#[test]
+fn leaving_and_removal_withdraw_shares() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    bob.upload("g", "f", &[1]);
+    alice.ok("remove_member", json!({"group_id": "g", "user_id": "bob"}));
+    assert_eq!(listed(&mut alice)[0]["seeders"], 0);
+    assert_eq!(bob.code("download_file", file("f")), "not_member", "and so no ticket");
+    bob.ok("join_group", json!({"group_id": "g"}));
+    bob.upload("g", "f", &[1]);
+    bob.ok("leave_group", json!({"group_id": "g"}));
+    assert_eq!(listed(&mut alice)[0]["seeders"], 0);
+}
+
+#[test]
+fn a_loopback_client_may_share_at_any_loopback_address() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    let upload = |ip: &str, name: &str| {
+        json!({"command": "upload_file", "command_args": file(name), "piecewise_sha": [hash(1)], "fileSha": hash(1),
+            "sender_ip": ip, "sender_port": 6_000})
+    };
+    alice.ask_value(&upload("127.0.0.7", "f"));
+    let peers = bob.ok("get_peers", file("f"))["peers"].clone();
+    assert_eq!((&peers[0]["ip"], &peers[0]["port"]), (&json!("127.0.0.7"), &json!(6_000)));
+    alice.ask_value(&upload("10.1.2.3", "e"));
+    let peers = bob.ok("get_peers", file("e"))["peers"].clone();
+    assert_eq!(peers[0]["ip"], "127.0.0.1", "a stranger's address does not count");
+    assert_eq!(alice.ask_value(&upload("fe80::1%eth0", "d"))["code"], "bad_request");
+}
+
+#[test]
+fn large_uploads_go_and_come_whole() {
+    const PIECES: usize = 10_000;
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    let digests: Vec<String> = (0..PIECES).map(|index| format!("{index:040x}")).collect();
+    let upload = json!({"piecewise_sha": digests, "fileSha": hash(9), "request_id": 1});
+    assert_eq!(alice.ask_with("upload_file", file("f"), upload)["status"], "success");
+    let download = bob.ok("download_file", file("f"));
+    assert_eq!(download["file_chunks"], json!(digests));
+    assert_eq!(download["chunk_metadata"].as_object().unwrap().len(), PIECES);
+    let compact = bob.ok("download_file", with("f", "view", json!("compact")));
+    assert_eq!(compact["file_chunks"].as_str().unwrap().len(), (PIECES * 20).div_ceil(3) * 4);
+}
