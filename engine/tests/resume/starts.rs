@@ -23,6 +23,8 @@ fn leave_part(manifest: &Arc<Manifest>, directory: &Path, content: &[u8]) {
     drop((download, node));
     std::fs::remove_file(left::ending(directory, ".record").unwrap()).unwrap();
     let part = std::fs::File::options().write(true).open(left::ending(directory, ".part").unwrap()).unwrap();
+    // A thread of the stopped node may have to end yet.
+    part.lock().unwrap();
     part.write_all_at(content, 0).unwrap();
 }
 
