@@ -1,14 +1,21 @@
-//! A running download, as whoever ordered it sees it.
+//! A running download, as whoever ordered it sees it; and how its files are opened.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::DownloadState;
+use crate::driver::{DownloadState, Opened};
 use crate::proto::action::PeerAddress;
-use crate::proto::manifest::FileKey;
+use crate::proto::geometry::Geometry;
+use crate::proto::manifest::{FileKey, Manifest};
 use crate::proto::ticket::Ticket;
-use crate::proto::units::PieceRange;
+use crate::proto::units::{PieceIndex, PieceRange};
 use crate::stats::{Progress, Suspect};
+use crate::storage::destination::{Destination, Existing};
+use crate::storage::error::{Operation, StorageError, StorageErrorKind};
+use crate::storage::fingerprint::Fingerprint;
+use crate::storage::resume::{self, Ledger};
+use crate::storage::target::{Plan, Target};
 
 /// One running download. Cheap to clone; dropping it does not stop it.
 #[derive(Clone)]
@@ -58,6 +65,12 @@ impl Download {
         self.state.progress()
     }
 
+    /// What the file looks like under its final name, once it is durable: for [`Engine::reshare`](crate::Engine::reshare).
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.state.fingerprint.get().copied()
+    }
+
     /// Blocks until the progress has another version than `seen`, or `timeout` has passed.
     #[must_use]
     pub fn wait(&self, seen: u64, timeout: Duration) -> Progress {
@@ -75,4 +88,57 @@ impl Download {
     pub fn take_suspects(&self) -> Vec<Suspect> {
         self.state.take_suspects()
     }
+}
+
+/// Opens the partial file and its record: new ones, or those of an earlier attempt, with what is to be hashed of it.
+pub(crate) fn open(
+    destination: &Path,
+    key: &FileKey,
+    manifest: &Manifest,
+    overwrite: bool,
+) -> Result<(Opened, Vec<PieceIndex>), StorageError> {
+    let place = Destination::resolve(destination, manifest.name())?;
+    let taken = |kind| Err(StorageError { operation: Operation::Create, path: place.path(), kind });
+    match place.existing()? {
+        Existing::Absent => {}
+        Existing::File { .. } if overwrite => {}
+        Existing::File { .. } => return taken(StorageErrorKind::Exists),
+        Existing::Other(what) => return taken(StorageErrorKind::NotAFile(what)),
+    }
+    let geometry = manifest.geometry();
+    let content = manifest.proof().id();
+    let zeros = manifest.zero_pieces();
+    let wanted = byte_ranges(geometry, |index| !zeros.has(index));
+    resume::forget_orphan(&place, &key.group, content)?;
+    let plan = Plan { length: geometry.length(), wanted: &wanted };
+    let target = Target::open(place, &key.group, content, plan)?;
+    if !target.is_new() {
+        // Whatever an earlier attempt was, pieces of zeros count as held without being read.
+        byte_ranges(geometry, |index| zeros.has(index))
+            .into_iter()
+            .try_for_each(|range| target.clear(range))?;
+    }
+    let (ledger, left) = match Ledger::open(&target, &key.group, manifest) {
+        Ok(opened) => opened,
+        Err(error) => {
+            if target.is_new() {
+                // The cause matters more than what may go wrong in cleaning up.
+                let _ = target.discard();
+            }
+            return Err(error);
+        }
+    };
+    // Pieces whose content is there elsewhere are filled in by the same thread that checks.
+    let checking = !left.to_check.is_empty() || left.held.pieces.count().0 > 0;
+    Ok((Opened { target, ledger, held: left.held, checking }, left.to_check))
+}
+
+/// The ranges of the pieces that are chosen, in bytes.
+fn byte_ranges(geometry: Geometry, chosen: impl Fn(PieceIndex) -> bool) -> Vec<std::ops::Range<u64>> {
+    let bytes = |run: PieceRange| {
+        let end = |index: PieceIndex| geometry.offset(index) + u64::from(geometry.piece_len(index));
+        geometry.offset(run.first())..end(run.last())
+    };
+    let indices = geometry.pieces().indices().filter(|index| chosen(*index));
+    PieceRange::joined(indices).into_iter().map(bytes).collect()
 }

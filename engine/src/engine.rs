@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, WORKERS_MAX};
-use crate::download::Download;
+use crate::download::{self, Download};
 use crate::driver::{self, Context, DownloadState, IoKind, Job, Parts, Share, Trust, Workers};
 use crate::error::StartError;
 use crate::hash::{FileHasher, Hasher};
@@ -18,12 +18,11 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
 use crate::proto::manifest::{FileKey, FileName, FileProof, Manifest};
 use crate::proto::ticket::{PeerKey, Ticket, TrackerKey};
-use crate::proto::units::{PieceIndex, PieceRange};
 use crate::stats::ShareStatus;
 use crate::storage::destination::{self, Destination};
-use crate::storage::error::{Operation, StorageError, StorageErrorKind};
+use crate::storage::error::{Change, Operation, StorageError, StorageErrorKind};
+use crate::storage::fingerprint::Fingerprint;
 use crate::storage::source::Source;
-use crate::storage::target::{Plan, Target};
 
 /// A file that was hashed and is still open, ready to be shared.
 #[derive(Debug)]
@@ -37,6 +36,12 @@ impl Hashed {
     #[must_use]
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
+    }
+
+    /// What the file looked like when it was hashed: for [`Engine::reshare`], after a restart.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.source.fingerprint().expect("only whole files are hashed to be shared")
     }
 }
 
@@ -189,6 +194,39 @@ impl Engine {
         self.context.shares.insert(Arc::new(share));
     }
 
+    /// Serves a file that was hashed before, without reading it, if it still looks as it did then.
+    ///
+    /// # Errors
+    /// [`StorageError`]: it cannot be opened; or [`StorageErrorKind::Changed`], and then it has to be hashed again.
+    pub fn reshare(
+        &self,
+        key: FileKey,
+        path: &Path,
+        manifest: &Manifest,
+        fingerprint: Fingerprint,
+    ) -> Result<(), StorageError> {
+        let source = Source::open(path)?;
+        let fits = if manifest.length_known() {
+            manifest.geometry().length() == source.length()
+        } else {
+            manifest.geometry().same_pieces(source.length())
+        };
+        let change = match source.fingerprint().map(|now| fingerprint.change(&now)) {
+            Some(None) if fits => {
+                let held = Bitfield::full(manifest.pieces());
+                let geometry =
+                    Geometry::new(source.length()).expect("a source is no longer than a file may be");
+                let share = Share::new(key, manifest.proof().id(), geometry, source, held);
+                self.context.shares.insert(Arc::new(share));
+                return Ok(());
+            }
+            Some(Some(change)) => change,
+            _ => Change::Modified,
+        };
+        let path = source.path().to_owned();
+        Err(StorageError { operation: Operation::Read, path, kind: StorageErrorKind::Changed(change) })
+    }
+
     /// Stops serving; whether it was served.
     #[must_use = "whether there was such a share"]
     pub fn unshare(&self, key: &FileKey) -> bool {
@@ -235,21 +273,23 @@ impl Engine {
         Ok(if same { Existing::Same(path) } else { Existing::Differs(path) })
     }
 
-    /// Starts to fetch. Verified pieces are served under the same key from the start, and the file once it is durable.
+    /// Starts to fetch, or goes on where an earlier attempt at the same destination ended. Verified pieces are served under
+    /// the same key from the start, and the file once it is durable.
     ///
     /// # Errors
     /// [`StorageError`]: the directory does not exist, the disk is full, another download writes the same partial file, or
     /// a file of that name exists and is not to be replaced.
     pub fn download(&self, order: Order) -> Result<Download, StorageError> {
         let Order { key, manifest, destination, overwrite, ticket } = order;
-        let target = open_target(&destination, &key, &manifest, overwrite)?;
+        let (opened, to_check) = download::open(&destination, &key, &manifest, overwrite)?;
+        let checking = opened.checking;
         let mut seed = [0; 8];
         // Without randomness all leechers begin alike, which is slow and nothing worse.
         let _ = getrandom::fill(&mut seed);
         let state = Arc::new(DownloadState::new(
             key,
             Arc::clone(&manifest),
-            target,
+            opened,
             overwrite,
             ticket,
             u64::from_le_bytes(seed),
@@ -270,6 +310,9 @@ impl Engine {
             kind: StorageErrorKind::Io(error),
         };
         driver::start_holes(&state, self.context.hasher).map_err(thread_error)?;
+        if checking {
+            driver::start_check(&state, to_check, self.context.hasher).map_err(thread_error)?;
+        }
         if self.workers.submit(Job::Drive(Arc::clone(&state))).is_err() {
             return Err(thread_error(io::Error::other("this node is going down or has too much to do")));
         }
@@ -291,45 +334,4 @@ impl Engine {
 fn worker_count(wanted: Option<NonZeroUsize>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     wanted.map_or_else(|| cores().min(WORKERS_MAX), NonZeroUsize::get)
-}
-
-/// Opens and reserves the partial file.
-fn open_target(
-    destination: &Path,
-    key: &FileKey,
-    manifest: &Manifest,
-    overwrite: bool,
-) -> Result<Target, StorageError> {
-    let resolve = || Destination::resolve(destination, manifest.name());
-    let place = resolve()?;
-    let taken = |kind| Err(StorageError { operation: Operation::Create, path: place.path(), kind });
-    match place.existing()? {
-        destination::Existing::Absent => {}
-        destination::Existing::File { .. } if overwrite => {}
-        destination::Existing::File { .. } => return taken(StorageErrorKind::Exists),
-        destination::Existing::Other(what) => return taken(StorageErrorKind::NotAFile(what)),
-    }
-    let geometry = manifest.geometry();
-    let wanted = byte_ranges(manifest, geometry);
-    let plan = Plan { length: geometry.length(), wanted: &wanted };
-    let open = |place| Target::open(place, &key.group, manifest.proof().id(), plan);
-    let target = open(place)?;
-    if target.is_new() {
-        return Ok(target);
-    }
-    // Nothing tells what an earlier attempt left behind; holes must be holes.
-    target.discard()?;
-    drop(target);
-    open(resolve()?)
-}
-
-/// What has to be written, in bytes: all but the pieces of zeros.
-fn byte_ranges(manifest: &Manifest, geometry: Geometry) -> Vec<std::ops::Range<u64>> {
-    let zeros = manifest.zero_pieces();
-    let wanted = manifest.pieces().indices().filter(|index| !zeros.has(*index));
-    let bytes = |run: PieceRange| {
-        let end = |index: PieceIndex| geometry.offset(index) + u64::from(geometry.piece_len(index));
-        geometry.offset(run.first())..end(run.last())
-    };
-    PieceRange::joined(wanted).into_iter().map(bytes).collect()
 }

@@ -33,7 +33,8 @@ pub enum Phase {
     Waiting(Wait),
     /// The user stopped it for now.
     Paused,
-    /// Every piece is there; one sequential pass decides about the whole, since there was no good chain.
+    /// Bytes that are there are hashed: at the start what an earlier attempt left, at the end everything once more, where
+    /// there was no good chain.
     Checking,
     /// All is verified and written; it is being made durable.
     Syncing,
@@ -155,6 +156,10 @@ pub struct Progress {
     pub received_bytes: u64,
     /// Piece bytes received that were there already.
     pub duplicate_bytes: u64,
+    /// Bytes of those that an earlier attempt had left: recorded as durable, or found at the start.
+    pub resumed_bytes: u64,
+    /// Bytes of an earlier attempt's that were hashed at the start, whatever came of it.
+    pub checked_bytes: u64,
     /// Verified bytes a second, over the last seconds.
     pub rate: u64,
     /// Peers connected.

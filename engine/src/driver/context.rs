@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use super::backend::IoKind;
 use super::buffers::Buffers;
 use super::clock::Clock;
+use super::flush::Flusher;
 use super::places::Places;
 use super::shares::Shares;
 use crate::hash::Hasher;
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) buffers: Buffers,
     /// Brings cold pieces into memory.
     pub(crate) prefault: Prefault,
+    /// Makes downloads durable.
+    pub(crate) flusher: Flusher,
     /// What this node serves.
     pub(crate) shares: Shares,
     /// Connections that fetch.
@@ -78,6 +81,7 @@ impl Context {
             hasher: parts.hasher,
             buffers: Buffers::new(),
             prefault: Prefault::start()?,
+            flusher: Flusher::start()?,
             shares: Shares::default(),
             fetching: Places::new(CONSUMER_CONNECTIONS_MAX),
             serving: Places::new(PROVIDER_CONNECTIONS_MAX),

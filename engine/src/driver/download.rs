@@ -4,22 +4,27 @@
 //!   connections ──┐                      ┌─► outboxes (requests)
 //!   verifiers   ──┼─► with(transfer) ────┼─► calls (new connections, made by the download's own task)
 //!   front ends  ──┘                      └─► version, condvar (whoever waits for news)
+//!   storage: what was found, what the disk refuses
 //! ```
 //!
 //! Invariants: what the transfer wants done is carried out before its lock is let go; nothing is written, announced or
 //! served that was not verified first.
 
+mod storage;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::clock::Clock;
+use super::flushing::Flushing;
 use super::outbox::{End, Outbox};
 use super::shares::Share;
+use super::spent::Spent;
 use crate::proto::Ending;
 use crate::proto::action::{Action, PeerAddress};
 use crate::proto::manifest::{FileKey, Manifest};
@@ -27,10 +32,11 @@ use crate::proto::picker::ConnectionId;
 use crate::proto::rate::RateMeter;
 use crate::proto::ticket::Ticket;
 use crate::proto::time::Moment;
-use crate::proto::transfer::{Job, Standing, Transfer};
-use crate::proto::units::{PieceIndex, PieceRange};
-use crate::stats::{Limit, Phase, Progress, Suspect, Wait};
-use crate::storage::error::{StorageError, StorageErrorKind};
+use crate::proto::transfer::{Held, Job, Standing, Transfer};
+use crate::proto::units::PieceRange;
+use crate::stats::{Phase, Progress, Suspect, Wait};
+use crate::storage::fingerprint::Fingerprint;
+use crate::storage::resume::Ledger;
 use crate::storage::target::Target;
 
 /// One download.
@@ -41,25 +47,36 @@ pub(crate) struct DownloadState {
     pub(crate) manifest: Arc<Manifest>,
     /// Where it is written.
     pub(crate) target: Target,
+    /// What is recorded of it.
+    pub(crate) ledger: Ledger,
     /// Replace what has the final name.
     pub(crate) overwrite: bool,
     /// Wakes the download's own task: a call to make, the end, a change of mind.
     pub(crate) wake: Notify,
     /// Where the time went.
     pub(crate) spent: Spent,
+    /// How far making it durable is.
+    pub(super) flushing: Flushing,
+    /// Of the file under its final name.
+    pub(crate) fingerprint: OnceLock<Fingerprint>,
+    /// Nobody looks after it any more: its node has gone down.
+    left_alone: AtomicBool,
     clock: Clock,
     started: Moment,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
 
-/// Microseconds of all workers together.
-#[derive(Debug, Default)]
-pub(crate) struct Spent {
-    /// Proving pieces.
-    pub(crate) hashing: AtomicU64,
-    /// Writing them.
-    pub(crate) writing: AtomicU64,
+/// The files of a download, open, and what is held in them.
+pub(crate) struct Opened {
+    /// Where it is written.
+    pub(crate) target: Target,
+    /// What is recorded of it.
+    pub(crate) ledger: Ledger,
+    /// Held from the start.
+    pub(crate) held: Held,
+    /// What an earlier attempt left is still being hashed: see [`DownloadState::begin`].
+    pub(crate) checking: bool,
 }
 
 struct Inner {
@@ -69,6 +86,8 @@ struct Inner {
     ticket: Ticket,
     wish: Wish,
     storage: Option<Wait>,
+    /// What an earlier attempt left is being hashed: nobody is called yet.
+    checking: bool,
     phase: Phase,
     share: Option<Arc<Share>>,
     gained: Vec<PieceRange>,
@@ -78,6 +97,8 @@ struct Inner {
     waited_for_peers_ms: u64,
     last_poll: Moment,
     sequential_passes: u32,
+    resumed_bytes: u64,
+    checked_bytes: u64,
     proven_after: Option<Duration>,
     durable_after: Option<Duration>,
     version: u64,
@@ -121,29 +142,38 @@ impl DownloadState {
     pub(crate) fn new(
         key: FileKey,
         manifest: Arc<Manifest>,
-        target: Target,
+        opened: Opened,
         overwrite: bool,
         ticket: Ticket,
         seed: u64,
         clock: Clock,
     ) -> DownloadState {
         let now = clock.now();
+        let Opened { target, ledger, held, checking } = opened;
+        let mut transfer = Transfer::resumed(Arc::clone(&manifest), &held, seed, now);
+        if checking {
+            transfer.hold(now);
+        }
+        let resumed_bytes = transfer.counts().verified_bytes;
         let inner = Inner {
-            transfer: Transfer::new(Arc::clone(&manifest), seed, now),
+            transfer,
             outboxes: BTreeMap::new(),
             calls: Vec::new(),
             ticket,
             wish: Wish::Run,
             storage: None,
-            phase: Phase::Transferring,
+            checking,
+            phase: if checking { Phase::Checking } else { Phase::Transferring },
             share: None,
             gained: Vec::new(),
             suspects: Vec::new(),
             meter: RateMeter::new(now),
-            metered_bytes: 0,
+            metered_bytes: resumed_bytes,
             waited_for_peers_ms: 0,
             last_poll: now,
             sequential_passes: 0,
+            resumed_bytes,
+            checked_bytes: 0,
             proven_after: None,
             durable_after: None,
             version: 1,
@@ -152,9 +182,13 @@ impl DownloadState {
             key,
             manifest,
             target,
+            ledger,
             overwrite,
             wake: Notify::new(),
             spent: Spent::default(),
+            flushing: Flushing::new(now),
+            fingerprint: OnceLock::new(),
+            left_alone: AtomicBool::new(false),
             clock,
             started: now,
             inner: Mutex::new(inner),
@@ -213,46 +247,6 @@ impl DownloadState {
         }
     }
 
-    /// Pieces of zeros, each with whether its link holds; `false` when the download has ended meanwhile.
-    pub(crate) fn holes_proven(&self, holes: &[(PieceIndex, bool)]) -> bool {
-        let mut inner = self.lock();
-        for (index, link_holds) in holes {
-            inner.transfer.hole_proven(*index, *link_holds);
-        }
-        if let Some(share) = &inner.share {
-            share.gain(&holes.iter().map(|(index, _)| *index).collect::<Vec<_>>());
-        }
-        if inner.transfer.held().is_full() {
-            self.wake.notify_one();
-        }
-        inner.wish != Wish::Cancel && !inner.phase.is_end()
-    }
-
-    /// A verified piece could not be written: everything stops until the disk is fit again.
-    pub(crate) fn write_failed(&self, job: &Job, error: &StorageError) {
-        let mut inner = self.lock();
-        inner.transfer.write_failed(job);
-        inner.transfer.hold(self.clock.now());
-        inner.storage = Some(wait_of(error));
-        inner.carry_out();
-        self.wake.notify_one();
-    }
-
-    /// The disk can be written again.
-    pub(crate) fn storage_is_fit(&self) {
-        let mut inner = self.lock();
-        inner.storage = None;
-        if inner.wish == Wish::Run {
-            inner.transfer.resume(self.clock.now());
-        }
-        inner.carry_out();
-    }
-
-    /// Why the disk cannot be written, if so.
-    pub(crate) fn storage_wait(&self) -> Option<Wait> {
-        self.lock().storage.clone()
-    }
-
     /// Looks after time, and tells what the download's own task has to do.
     pub(crate) fn poll(&self) -> Next {
         let mut inner = self.lock();
@@ -288,8 +282,14 @@ impl DownloadState {
             // Nobody is asked for anything any more.
             inner.transfer.hold(self.clock.now());
             inner.carry_out();
+            self.flushing.wake();
         }
         self.set_phase(&mut inner, phase);
+    }
+
+    /// The moment, by the download's clock.
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
     }
 
     fn set_phase(&self, inner: &mut Inner, phase: Phase) {
@@ -329,7 +329,7 @@ impl DownloadState {
         let mut inner = self.lock();
         if inner.wish == Wish::Pause {
             inner.wish = Wish::Run;
-            if inner.storage.is_none() {
+            if inner.may_run() {
                 inner.transfer.resume(self.clock.now());
             }
             inner.carry_out();
@@ -368,28 +368,16 @@ impl DownloadState {
             duplicate_bytes: counts.duplicate_bytes,
             rate: inner.meter.rate(now).unwrap_or(0),
             peers: inner.transfer.open_peers(),
+            resumed_bytes: inner.resumed_bytes,
+            checked_bytes: inner.checked_bytes,
             sequential_passes: inner.sequential_passes,
-            limited_by: self.limited_by(inner, now),
+            limited_by: self.spent.limit(
+                inner.proven_after.unwrap_or_else(|| now.since(self.started)),
+                inner.waited_for_peers_ms,
+            ),
             proven_after: inner.proven_after,
             durable_after: inner.durable_after,
             path: self.target.path(),
-        }
-    }
-
-    fn limited_by(&self, inner: &Inner, now: Moment) -> Limit {
-        let elapsed = inner.proven_after.map_or(now.micros_since(self.started), |after| {
-            u64::try_from(after.as_micros()).unwrap_or(u64::MAX)
-        });
-        let hashing = self.spent.hashing.load(Ordering::Relaxed);
-        let writing = self.spent.writing.load(Ordering::Relaxed);
-        if inner.waited_for_peers_ms * 1_000 > elapsed / 2 {
-            Limit::Peers
-        } else if hashing.max(writing) < elapsed / 2 {
-            Limit::Network
-        } else if hashing >= writing {
-            Limit::Hashing
-        } else {
-            Limit::Disk
         }
     }
 
@@ -414,6 +402,11 @@ impl DownloadState {
 }
 
 impl Inner {
+    /// Whether nothing of this node's own stands in the way of fetching.
+    fn may_run(&self) -> bool {
+        self.wish == Wish::Run && self.storage.is_none() && !self.checking
+    }
+
     /// Hands on what the transfer wants done; whether there are calls to make.
     fn carry_out(&mut self) -> bool {
         for action in self.transfer.take_actions() {
@@ -463,6 +456,7 @@ impl Inner {
             (_, _, Standing::Proven | Standing::Unproven) => self.phase.clone(),
             (Wish::Pause, ..) => Phase::Paused,
             (_, Some(wait), _) => Phase::Waiting(wait.clone()),
+            (_, None, _) if self.checking => Phase::Checking,
             (_, None, Standing::Moving) => Phase::Transferring,
             (_, None, Standing::TicketRefused) => Phase::Waiting(Wait::Ticket),
             (_, None, Standing::NoPeers { missing, after_bad_pieces: true, .. }) => {
@@ -472,16 +466,5 @@ impl Inner {
                 Phase::Waiting(Wait::NoPeers { missing: missing.0, first_missing: first.0 })
             }
         }
-    }
-}
-
-fn wait_of(error: &StorageError) -> Wait {
-    match &error.kind {
-        StorageErrorKind::NoSpace { needed, free } => Wait::DiskFull {
-            needed: *needed,
-            free: *free,
-            directory: error.path.parent().map(PathBuf::from).unwrap_or_default(),
-        },
-        _ => Wait::Io(error.to_string()),
     }
 }

@@ -24,6 +24,7 @@ use crate::storage::source::Source;
 
 /// Looks after a download until its end.
 pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc<DownloadState>) {
+    let _attended = Attended(&download);
     let mut disk_ms = 0;
     loop {
         match download.poll() {
@@ -43,21 +44,36 @@ pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc
             disk_ms += POLL_MS;
             if disk_ms >= DISK_RETRY_MS {
                 disk_ms = 0;
-                look_at_disk(&download);
+                look_at_disk(&local, &download);
             }
+        }
+        if download.flush_is_due() {
+            local.context.flusher.submit(&download);
         }
         let _ = tokio::time::timeout(Duration::from_millis(POLL_MS), download.wake.notified()).await;
     }
 }
 
-/// Goes on when what stood in the way of writing seems to be gone; if it is not, the next piece says so again.
-fn look_at_disk(download: &DownloadState) {
+/// However its task ends, whatever else works for the download is told.
+struct Attended<'a>(&'a DownloadState);
+
+impl Drop for Attended<'_> {
+    fn drop(&mut self) {
+        self.0.leave_alone();
+    }
+}
+
+/// Goes on when what stood in the way of writing seems to be gone: at once, or when what is written could be recorded. If
+/// it is not gone, the next piece says so again.
+fn look_at_disk(local: &Local, download: &Arc<DownloadState>) {
     let fit = match download.storage_wait() {
         Some(Wait::DiskFull { directory, .. }) => rustix::fs::statvfs(&directory)
             .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= u64::from(PIECE_BYTES)),
         _ => true,
     };
-    if fit {
+    if fit && download.ledger.has_news() {
+        local.context.flusher.submit(download);
+    } else if fit {
         download.storage_is_fit();
     }
 }
@@ -66,7 +82,7 @@ fn cancel(local: &Local, download: &DownloadState) {
     if let Some(share) = download.share() {
         local.context.shares.remove_exactly(&share);
     }
-    if let Err(error) = download.target.discard() {
+    if let Err(error) = download.ledger.remove().and_then(|()| download.target.discard()) {
         tracing::warn!(%error, "the partial file of a cancelled download stays");
     }
     download.enter(Phase::Cancelled);
@@ -121,7 +137,18 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
         let path = download.target.finish(download.overwrite)?;
         Source::open(&path)
     };
-    end().map_err(|error| match error.kind {
+    let whole = end();
+    match &whole {
+        // What stays needs its record, and what has its name needs none.
+        Err(_) => download.flush(),
+        Ok(source) => {
+            let _ = source.fingerprint().map(|fingerprint| download.fingerprint.set(fingerprint));
+            if let Err(error) = download.ledger.remove() {
+                tracing::warn!(%error, "a record stays beside the file; it is not used again");
+            }
+        }
+    }
+    whole.map_err(|error| match error.kind {
         StorageErrorKind::Exists => {
             Failure::Exists { path: download.target.path(), part: download.partial_path() }
         }

@@ -53,3 +53,6 @@ pub(crate) const LIMITED_READ_BYTES: usize = 32 * 1024;
 
 /// Bytes of pieces after which the kernel is asked to start writing them to disk.
 pub(crate) const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Downloads that wait to be flushed: as many as a node can have at once, nearly always; others ask again.
+pub(crate) const FLUSH_QUEUE_MAX: usize = 64;

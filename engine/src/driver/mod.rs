@@ -5,6 +5,7 @@
 //!        │    ▲               consumer   a connection that fetches     ──► receive ┘
 //!        │    │ jobs          verify     proves and writes what landed ──► download ──► Transfer (proto)
 //!        │    └────────────── drive      looks after one download      ──────┘   └───► Target (storage)
+//!        │                     flush, resume: what is durable and recorded; threads of their own ──► Ledger (storage)
 //!        └── local: this worker's connections      context: what all workers share (shares, buffers, clock, keys)
 //! ```
 //!
@@ -18,6 +19,8 @@ mod consumer;
 mod context;
 mod download;
 mod drive;
+mod flush;
+mod flushing;
 mod jobs;
 mod landed;
 mod limits;
@@ -26,7 +29,9 @@ mod outbox;
 mod places;
 mod provider;
 mod receive;
+mod resume;
 mod shares;
+mod spent;
 mod stream;
 mod tune;
 mod verify;
@@ -34,10 +39,11 @@ mod worker;
 
 pub(crate) use backend::IoKind;
 pub(crate) use context::{Context, Parts, Trust};
-pub(crate) use download::DownloadState;
+pub(crate) use download::{DownloadState, Opened};
 pub(crate) use drive::start_holes;
 pub(crate) use jobs::{Job, Workers};
 pub(crate) use limits::JOBS_MAX;
+pub(crate) use resume::start_check;
 pub(crate) use shares::Share;
 pub(crate) use tune::listen;
 pub(crate) use worker::{Start, start};

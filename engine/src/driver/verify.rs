@@ -16,21 +16,24 @@ use crate::proto::manifest::{FileProof, Manifest};
 use crate::proto::transfer::Finding;
 use crate::proto::units::{ChainState, PieceIndex};
 use crate::storage::error::StorageError;
+use crate::storage::resume::Noted;
 
 /// Verifies and writes what lands on this worker, for ever.
 pub(crate) async fn verify(local: Rc<Local>) {
     loop {
         let batch = local.landed.take().await;
-        settle(&local, batch);
+        settle(&local, batch).await;
         tokio::task::yield_now().await;
     }
 }
 
-fn settle(local: &Local, batch: Vec<Landed>) {
+async fn settle(local: &Local, batch: Vec<Landed>) {
     let clock = local.context.clock;
     let start = clock.now();
-    let jobs: Vec<PieceJob<'_>> = batch.iter().flat_map(piece_jobs).collect();
-    let mut verdicts = local.context.hasher.verify(&jobs).into_iter();
+    let mut verdicts = {
+        let jobs: Vec<PieceJob<'_>> = batch.iter().flat_map(piece_jobs).collect();
+        local.context.hasher.verify(&jobs).into_iter()
+    };
     let hashing_each = clock.now().micros_since(start) / batch.len() as u64;
     for landed in batch {
         let download = &landed.download;
@@ -47,11 +50,15 @@ fn settle(local: &Local, batch: Vec<Landed>) {
             continue;
         }
         let start = clock.now();
-        let result = write(download, &landed);
+        let result = write(download, &landed).await;
         download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
         match result {
-            Ok(()) => download.written(&landed.job),
-            Err(error) => download.write_failed(&landed.job, &error),
+            Ok(true) => download.written(&landed.job),
+            Ok(false) => download.not_written(&landed.job),
+            Err(error) => {
+                download.not_written(&landed.job);
+                download.storage_failed(&error);
+            }
         }
         drop((landed.buffer, landed.permit));
     }
@@ -82,16 +89,27 @@ pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> 
     Some(LinkCheck { from, to })
 }
 
-fn write(download: &DownloadState, landed: &Landed) -> Result<(), StorageError> {
+/// Writes a piece at all its places; whether it could, for as long as too much is unrecorded no more can be.
+async fn write(download: &DownloadState, landed: &Landed) -> Result<bool, StorageError> {
     let geometry = Geometry::longest(download.manifest.pieces());
     for index in &landed.job.copies {
+        while download.ledger.note(*index)? == Noted::NoRoom {
+            if !download.room().await {
+                return Ok(false);
+            }
+        }
         let offset = geometry.offset(*index);
-        download.target.write_piece(offset, landed.buffer.as_range(0..landed.length))?;
+        let bytes = landed.buffer.as_range(0..landed.length);
+        if let Err(error) = download.target.write_piece(offset, bytes) {
+            download.ledger.missed(*index);
+            return Err(error);
+        }
+        download.ledger.wrote(*index);
         // Whichever piece completes a stretch may start it: it is advice, and the last flush is what counts.
         let end = offset + landed.length as u64;
         if end.is_multiple_of(WRITEBACK_BYTES) {
             download.target.start_writeback(end - WRITEBACK_BYTES..end)?;
         }
     }
-    Ok(())
+    Ok(true)
 }

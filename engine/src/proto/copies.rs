@@ -31,18 +31,30 @@ impl Copies {
         if found.is_empty() { vec![index] } else { found }
     }
 
-    /// The pieces to fetch: one of each content, without `zeros`.
-    pub(super) fn to_fetch(&self, manifest: &Manifest, zeros: &Bitfield) -> Bitfield {
-        let mut wanted = Bitfield::full(manifest.pieces());
+    /// The pieces to fetch: one missing piece of each content, without `zeros`.
+    pub(super) fn to_fetch(&self, zeros: &Bitfield, held: &Bitfield) -> Bitfield {
+        let mut wanted = Bitfield::full(held.pieces());
         for run in self.repeated.chunk_by(|a, b| a.0 == b.0) {
-            for (_, index) in &run[1..] {
+            let fetched = run.iter().map(|(_, index)| *index).find(|index| !held.has(*index));
+            for (_, index) in run.iter().filter(|(_, index)| Some(*index) != fetched) {
                 wanted.remove(*index);
             }
         }
-        for index in zeros.iter() {
+        for index in zeros.iter().chain(held.iter()) {
             wanted.remove(index);
         }
         wanted
+    }
+
+    /// Missing pieces whose content is held at another index: each with that index.
+    pub(super) fn to_copy(&self, held: &Bitfield) -> Vec<(PieceIndex, PieceIndex)> {
+        let mut copies = Vec::new();
+        for run in self.repeated.chunk_by(|a, b| a.0 == b.0) {
+            let Some((_, from)) = run.iter().find(|(_, index)| held.has(*index)) else { continue };
+            let missing = run.iter().map(|(_, index)| *index).filter(|index| !held.has(*index));
+            copies.extend(missing.map(|index| (index, *from)));
+        }
+        copies
     }
 }
 
@@ -72,7 +84,19 @@ mod tests {
         let copies = Copies::of(&manifest);
         let zeros = manifest.zero_pieces();
         assert_eq!(zeros.iter().collect::<Vec<_>>(), [3, 6].map(PieceIndex));
-        assert_eq!(copies.to_fetch(&manifest, &zeros).iter().collect::<Vec<_>>(), [0, 1].map(PieceIndex));
+        let mut held = Bitfield::empty(manifest.pieces());
+        let to_fetch = |held: &Bitfield| copies.to_fetch(&zeros, held).iter().collect::<Vec<_>>();
+        assert_eq!(to_fetch(&held), [0, 1].map(PieceIndex));
+        held.insert(PieceIndex(0));
+        assert_eq!(
+            to_fetch(&held),
+            [1, 2].map(PieceIndex),
+            "of a content held in part another piece is missing"
+        );
+        assert_eq!(
+            copies.to_copy(&held),
+            [(2, 0), (5, 0)].map(|(to, from)| (PieceIndex(to), PieceIndex(from)))
+        );
         assert_eq!(copies.like(PieceIndex(2), &manifest), [0, 2, 5].map(PieceIndex));
         assert_eq!(
             copies.like(PieceIndex(6), &manifest),

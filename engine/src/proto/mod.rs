@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   what things are      units ◄── geometry ◄── manifest ◄── copies       bitfield   time   limits
+//!   what is kept         sealed ◄── manifest_form
 //!   what is said         encoding ◄── ticket ◄── frame ◄── codec
 //!   one connection       session (opening, provider)      window ──► rate
 //!   one file             transfer ──► picker, peers, session, window ──► action (what the driver is to do)
@@ -12,6 +13,7 @@
 
 mod copies;
 mod encoding;
+mod manifest_form;
 mod peers;
 
 pub mod action;
@@ -23,6 +25,7 @@ pub mod limits;
 pub mod manifest;
 pub mod picker;
 pub mod rate;
+pub mod sealed;
 pub mod session;
 pub mod ticket;
 pub mod time;

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use sha1::Digest as _;
 
 use super::error::{Operation, StorageError, StorageErrorKind, failed};
-use super::limits::{PARTIAL_HASH_BYTES, PARTIAL_STEM_MAX_BYTES};
+use super::limits::{NAME_MAX_BYTES, PARTIAL_HASH_BYTES, PARTIAL_STEM_MAX_BYTES};
 use super::source::Source;
 use crate::proto::manifest::FileName;
 use crate::proto::units::Digest;
@@ -139,25 +139,37 @@ fn parent_of(path: &Path) -> &Path {
 /// same name in two groups or with two contents, and `.part`. At most 255 bytes.
 #[must_use]
 pub fn partial_name(name: &OsStr, group: &str, content: Digest) -> OsString {
-    let hash = sha1::Sha1::new().chain_update(group).chain_update([0]).chain_update(content.0).finalize();
-    let mut partial = stem(name.as_bytes()).to_vec();
-    partial.push(b'.');
-    for byte in &hash[..PARTIAL_HASH_BYTES] {
-        partial.extend_from_slice(format!("{byte:02x}").as_bytes());
-    }
-    partial.extend_from_slice(b".part");
-    OsString::from_vec(partial)
+    sibling_name(name, group, content, ".part")
 }
 
-/// As much of a name as a partial file's name repeats, cut before a character of UTF-8.
-fn stem(name: &[u8]) -> &[u8] {
+/// As [`partial_name`], with another ending: for what belongs to the partial file.
+#[must_use]
+pub fn sibling_name(name: &OsStr, group: &str, content: Digest, ending: &str) -> OsString {
+    let hash = sha1::Sha1::new().chain_update(group).chain_update([0]).chain_update(content.0).finalize();
+    let hash: String = hash[..PARTIAL_HASH_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
+    let rest = format!(".{hash}{ending}");
+    let room = PARTIAL_STEM_MAX_BYTES.min(NAME_MAX_BYTES - rest.len());
+    let mut sibling = stem(name.as_bytes(), room).to_vec();
+    sibling.extend_from_slice(rest.as_bytes());
+    OsString::from_vec(sibling)
+}
+
+/// As much of a name as fits `room`, in bytes, cut before a character of UTF-8.
+fn stem(name: &[u8], room: usize) -> &[u8] {
     /// Longest rest of a character of UTF-8, in bytes; names that are not UTF-8 are cut anywhere.
     const CONTINUATION_MAX: usize = 3;
-    if name.len() <= PARTIAL_STEM_MAX_BYTES {
+    if name.len() <= room {
         return name;
     }
     let starts_character = |&at: &usize| name[at] & 0xC0 != 0x80;
-    let lowest = PARTIAL_STEM_MAX_BYTES - CONTINUATION_MAX;
-    let cut = (lowest..=PARTIAL_STEM_MAX_BYTES).rev().find(starts_character);
-    &name[..cut.unwrap_or(PARTIAL_STEM_MAX_BYTES)]
+    let cut = (room - CONTINUATION_MAX..=room).rev().find(starts_character);
+    &name[..cut.unwrap_or(room)]
+}
+
+/// Removes a name of a directory, if there is such.
+pub(super) fn remove(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }

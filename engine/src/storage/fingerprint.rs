@@ -3,10 +3,12 @@
 //! It is taken after our own last write. A write that leaves size and time as they were is not noticed; the pieces'
 //! digests at the receiver are the last word.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::str::FromStr;
 
 use super::error::Change;
 
@@ -53,6 +55,39 @@ impl Fingerprint {
     }
 }
 
+/// Not the text of a fingerprint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a fingerprint: length, seconds, nanoseconds, inode and device are wanted, with `:` between them"
+)]
+pub struct NotAFingerprint;
+
+impl fmt::Display for Fingerprint {
+    /// `length:seconds:nanoseconds:inode:device`, in decimal digits; [`Fingerprint::from_str`] reads it back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fingerprint { length, modified: (seconds, nanoseconds), inode, device } = self;
+        write!(f, "{length}:{seconds}:{nanoseconds}:{inode}:{device}")
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = NotAFingerprint;
+
+    fn from_str(text: &str) -> Result<Fingerprint, NotAFingerprint> {
+        fn number<'a, N: FromStr>(parts: &mut impl Iterator<Item = &'a str>) -> Result<N, NotAFingerprint> {
+            parts.next().and_then(|part| part.parse().ok()).ok_or(NotAFingerprint)
+        }
+        let parts = &mut text.split(':');
+        let length = number(parts)?;
+        let modified = (number(parts)?, number(parts)?);
+        let (inode, device) = (number(parts)?, number(parts)?);
+        match parts.next() {
+            None => Ok(Fingerprint { length, modified, inode, device }),
+            Some(_) => Err(NotAFingerprint),
+        }
+    }
+}
+
 impl From<&Metadata> for Fingerprint {
     fn from(metadata: &Metadata) -> Fingerprint {
         Fingerprint {
@@ -60,6 +95,28 @@ impl From<&Metadata> for Fingerprint {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             inode: metadata.ino(),
             device: metadata.dev(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn its_text_reads_back(length: u64, seconds: i64, nanoseconds: i64, inode: u64, device: u64) {
+            let fingerprint = Fingerprint { length, modified: (seconds, nanoseconds), inode, device };
+            prop_assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for wrong in ["", "1:2:3:4", "1:2:3:4:5:6", "-1:2:3:4:5", "1:2:3:4:x"] {
+            assert_eq!(wrong.parse::<Fingerprint>(), Err(NotAFingerprint), "{wrong}");
         }
     }
 }

@@ -8,6 +8,9 @@ pub const SOURCE_CHECK_MS: u64 = 1_000;
 /// and `.part`, are 14: together within the 255 bytes that Linux filesystems allow.
 pub const PARTIAL_STEM_MAX_BYTES: usize = 240;
 
+/// Longest name that Linux filesystems allow, in bytes.
+pub const NAME_MAX_BYTES: usize = 255;
+
 /// Bytes of the hash in a partial file's name: enough to keep apart what one user fetches into one directory.
 pub const PARTIAL_HASH_BYTES: usize = 4;
 
@@ -20,3 +23,18 @@ pub const PREFAULT_THREADS: usize = 2;
 /// Windows that wait for these threads: 16 MiB of pieces for each. When it is full, the asker takes another piece
 /// first.
 pub const PREFAULT_QUEUE_MAX: usize = 64;
+
+/// Pieces that may be in a partial file without being recorded (64 MiB): so much at most is hashed again after a kill. A
+/// disk that cannot keep up with the network holds the download back here, as it would at the end.
+pub const UNRECORDED_MAX_PIECES: usize = 128;
+
+/// Unrecorded pieces that make a flush and a new record due: half of what may be, so that one half is flushed while the
+/// other is received.
+pub const RECORD_DUE_PIECES: u32 = 64;
+
+/// A slow download is flushed and recorded this often, in milliseconds: two seconds of it are what a machine crash may
+/// cost, and a flush in two seconds is nothing to a disk.
+pub const RECORD_DUE_MS: u64 = 2_000;
+
+/// Longest record that is read, in bytes: that of the longest file (a bit a piece) with its notes.
+pub const RECORD_MAX_BYTES: u64 = 1 << 30;

@@ -5,18 +5,18 @@
 //!              ▲ └────► with_bytes ────► hashed                                │
 //!   Fingerprint┘                                                               ▼
 //!                    Source ◄── reader ── Target ◄── verified pieces     NAME.<8 hex>.part
-//!                   (served on)              └── finish ──► NAME
+//!                   (served on)              └── finish ──► NAME             NAME.<8 hex>.record ◄── Ledger
 //! ```
 //!
 //! A download is durable in this order, so that a crash at any point loses time and never lies:
 //!
 //! 1. data: a verified piece is written to the partial file ([`Target::write_piece`]);
 //! 2. flush: [`Target::sync`];
-//! 3. claim: only then may a record say that the piece is there. The record's place is a module `resume` beside this
-//!    one; until it exists nothing is claimed, and a restarted download hashes what it finds.
+//! 3. claim: only then does the record say that the piece is there ([`Ledger::record`]); it is flushed and renamed into
+//!    the place of the last one. A restarted download trusts it, and hashes what was written since.
 //!
 //! The end has the same order: flush the data, rename (the claim that the file is whole), flush the directory. See
-//! [`Target::finish`].
+//! [`Target::finish`]. The record goes after that; at a cancel it goes before the partial file.
 //!
 //! Invariants:
 //! * Nothing of a peer's makes a path: names come from the user, or are a checked [`FileName`], one component.
@@ -27,11 +27,13 @@
 //! [`Target::write_piece`]: target::Target::write_piece
 //! [`Target::sync`]: target::Target::sync
 //! [`Target::finish`]: target::Target::finish
+//! [`Ledger::record`]: resume::Ledger::record
 
 pub mod destination;
 pub mod error;
 pub mod fingerprint;
 pub mod limits;
 pub mod prefault;
+pub mod resume;
 pub mod source;
 pub mod target;

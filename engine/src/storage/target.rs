@@ -33,7 +33,7 @@ use super::error::{Operation, StorageError, StorageErrorKind, failed};
 use super::limits::OPEN_ATTEMPTS_MAX;
 use super::source::{Source, not_a_file};
 use crate::mem::writeback;
-use crate::proto::units::Digest;
+use crate::proto::units::{Digest, PIECE_BYTES};
 
 #[cfg(test)]
 mod tests;
@@ -61,7 +61,8 @@ pub struct Target {
     file: File,
     length: Arc<AtomicU64>,
     wanted_bytes: u64,
-    created: bool,
+    /// In bytes, before it was set; `None` when there was no file.
+    found_length: Option<u64>,
     flush_failed: AtomicBool,
 }
 
@@ -91,18 +92,18 @@ impl Target {
         plan: Plan<'_>,
     ) -> Result<Target, StorageError> {
         let partial = partial_name(destination.name(), group, content);
-        let (file, created) = open_locked(&destination, &partial, plan)?;
+        let (file, found_length) = open_locked(&destination, &partial, plan)?;
         let target = Target {
             destination,
             partial,
             file,
             length: Arc::new(AtomicU64::new(plan.length)),
             wanted_bytes: plan.wanted_bytes(),
-            created,
+            found_length,
             flush_failed: AtomicBool::new(false),
         };
         if let Err(error) = target.reserve(plan) {
-            if target.created {
+            if target.is_new() {
                 // The cause matters more than what may go wrong in cleaning up.
                 let _ = target.discard();
             }
@@ -126,7 +127,19 @@ impl Target {
     /// Whether there was no partial file before, and so nothing to resume from.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        self.created
+        self.found_length.is_none()
+    }
+
+    /// How long the partial file was when it was found, in bytes; what lies behind was not written by anybody.
+    #[must_use]
+    pub fn found_length(&self) -> u64 {
+        self.found_length.unwrap_or(0)
+    }
+
+    /// Where it will be.
+    #[must_use]
+    pub fn destination(&self) -> &Destination {
+        &self.destination
     }
 
     /// Writes verified bytes at `offset`.
@@ -135,6 +148,37 @@ impl Target {
     /// [`StorageError`]; part of the bytes may have been written.
     pub fn write_piece(&self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
         self.file.write_all_at(bytes, offset).map_err(|error| self.failure(Operation::Write, error))
+    }
+
+    /// Reads what is at `offset` into all of `bytes`, to be verified.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn read_piece(&self, offset: u64, bytes: &mut [u8]) -> Result<(), StorageError> {
+        self.file.read_exact_at(bytes, offset).map_err(|error| self.failure(Operation::Read, error))
+    }
+
+    /// Makes a range, in bytes, read as zeros, whatever was written there; a hole where the filesystem has holes.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn clear(&self, range: Range<u64>) -> Result<(), StorageError> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let len = range.end - range.start;
+        match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.file, flags, range.start, len)) {
+            Ok(()) => Ok(()),
+            Err(Errno::NOTSUP | Errno::NOSYS) => {
+                let zeros = vec![0; PIECE_BYTES as usize];
+                let mut start = range.start;
+                while start < range.end {
+                    let length = zeros.len().min(usize::try_from(range.end - start).unwrap_or(usize::MAX));
+                    self.write_piece(start, &zeros[..length])?;
+                    start += length as u64;
+                }
+                Ok(())
+            }
+            Err(errno) => Err(self.failure(Operation::Write, errno)),
+        }
     }
 
     /// Sets the exact length, learnt when only the number of pieces was known.
@@ -304,7 +348,7 @@ impl Target {
 const BLOCK_BYTES: u64 = 512;
 
 /// Makes a full disk, or an exhausted quota, a cause of its own, with numbers.
-fn with_space(kind: StorageErrorKind, place: BorrowedFd<'_>, needed: u64) -> StorageErrorKind {
+pub(super) fn with_space(kind: StorageErrorKind, place: BorrowedFd<'_>, needed: u64) -> StorageErrorKind {
     let StorageErrorKind::Io(error) = &kind else { return kind };
     if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         return kind;
@@ -313,13 +357,13 @@ fn with_space(kind: StorageErrorKind, place: BorrowedFd<'_>, needed: u64) -> Sto
     StorageErrorKind::NoSpace { needed, free }
 }
 
-/// Opens the partial file, making it if need be, and takes its lock; says whether it was made. Between opening and
+/// Opens the partial file, making it if need be, and takes its lock; says how long it was, if it was there. Between opening and
 /// locking another download may finish or discard that file: then it starts over.
 fn open_locked(
     destination: &Destination,
     partial: &OsString,
     plan: Plan<'_>,
-) -> Result<(File, bool), StorageError> {
+) -> Result<(File, Option<u64>), StorageError> {
     let path = destination.path().with_file_name(partial);
     for _ in 0..OPEN_ATTEMPTS_MAX {
         let opened = open_or_create(destination, partial).map_err(|errno| {
@@ -342,7 +386,7 @@ fn open_locked(
         }
         let named = destination.stat(partial).map_err(failed(Operation::Open, &path))?;
         if named.is_some_and(|named| (named.st_dev, named.st_ino) == (metadata.dev(), metadata.ino())) {
-            return Ok((file, created));
+            return Ok((file, (!created).then_some(metadata.len())));
         }
     }
     Err(failed(Operation::Lock, &path)(StorageErrorKind::Locked))

@@ -88,7 +88,8 @@ fn a_disk_that_fills_up_later_pauses_until_there_is_room() {
     let order = engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let download = leecher.engine.download(order).unwrap();
     // The reservation is taken away, as filesystems that cannot reserve never give it; then the room goes.
-    let part = std::fs::read_dir(disk.path()).unwrap().next().unwrap().unwrap().path();
+    let mut paths = std::fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().path());
+    let part = paths.find(|path| path.extension().is_some_and(|extension| extension == "part")).unwrap();
     let file = std::fs::File::options().write(true).open(&part).unwrap();
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(file.as_fd(), punch, 0, content.len() as u64).unwrap();

@@ -4,6 +4,8 @@
 //!              ┌──────────── piece_begins ─► bytes ─► landed ──► Job ──► judged ──► written ──► gained
 //!   opened ────┤                                                   │        │
 //!              └──────────── message (Reject, Have, Bye)           └────────┴──► failed: needed again
+//!
+//!   resumed ──► found ──► all_found: then the above
 //! ```
 //!
 //! Invariants: a piece is held only after its bytes matched its digest and were written; a link that fails while the
@@ -12,6 +14,7 @@
 
 mod answers;
 mod requests;
+mod resumed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,6 +33,8 @@ use super::ticket::Ticket;
 use super::time::Moment;
 use super::units::{PieceCount, PieceIndex, PieceRange};
 use super::window::Window;
+
+pub use resumed::Held;
 
 /// With requests open and no byte for this long, a connection's requests go to others.
 const STALL_MS: u64 = 3_000;
@@ -52,6 +57,7 @@ pub struct Transfer {
     next_connection: u64,
     next_order: u64,
     on_hold: bool,
+    seed: u64,
     last_poll: Moment,
     dropped: Vec<PeerAddress>,
     counts: Counts,
@@ -168,11 +174,12 @@ impl Transfer {
     #[must_use]
     pub fn new(manifest: Arc<Manifest>, seed: u64, now: Moment) -> Transfer {
         let copies = Copies::of(&manifest);
-        let wanted = copies.to_fetch(&manifest, &manifest.zero_pieces());
+        let held = Bitfield::empty(manifest.pieces());
+        let wanted = copies.to_fetch(&manifest.zero_pieces(), &held);
         Transfer {
             geometry: manifest.geometry(),
             picker: PiecePicker::new(wanted, seed),
-            held: Bitfield::empty(manifest.pieces()),
+            held,
             gained: Vec::new(),
             chain: if manifest.chain().is_some() { Chain::Holds } else { Chain::Useless },
             peers: Peers::default(),
@@ -180,6 +187,7 @@ impl Transfer {
             next_connection: 0,
             next_order: 0,
             on_hold: false,
+            seed,
             last_poll: now,
             dropped: Vec::new(),
             counts: Counts::default(),
@@ -402,7 +410,8 @@ impl Transfer {
             self.counts.duplicate_bytes += u64::from(self.geometry.piece_len(index));
             return None;
         }
-        let copies = self.copies.like(index, &self.manifest);
+        let mut copies = self.copies.like(index, &self.manifest);
+        copies.retain(|copy| !self.held.has(*copy));
         let file_length = match geometry.last().filter(|last| copies.contains(last)) {
             // What came is the last piece too, wherever it came for: it says how long that is, whatever the peer says.
             Some(last) => geometry.offset(last) + u64::from(geometry.piece_len(index)),

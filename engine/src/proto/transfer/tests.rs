@@ -417,3 +417,33 @@ fn an_empty_file_needs_nobody() {
     transfer.poll(Moment::default());
     assert_eq!(transfer.take_actions(), []);
 }
+
+#[test]
+fn what_was_there_is_gained_and_not_fetched() {
+    let manifest = manifest(502, true);
+    let mut swarm = Swarm::new(&manifest, &[(Behaviour::Honest, 1)]);
+    let mut pieces = Bitfield::empty(manifest.pieces());
+    for index in 0..100 {
+        pieces.insert(PieceIndex(index));
+    }
+    for (links_hold, standing) in [(true, Standing::Proven), (false, Standing::Unproven)] {
+        let held = Held { pieces: pieces.clone(), links_hold, length: None };
+        swarm.transfer = Transfer::resumed(Arc::clone(&manifest), &held, 11, Moment::default());
+        swarm.transfer.hold(swarm.now());
+        swarm.transfer.found(PieceIndex(100), true);
+        swarm.transfer.all_found();
+        let address = swarm.peers[0].address;
+        swarm.transfer.offer(swarm.now(), &[address]);
+        assert_eq!(swarm.transfer.take_actions(), [], "nobody is called before the search is over");
+        assert_eq!(swarm.transfer.take_gained(), [PieceRange::new(PieceIndex(0), PieceIndex(100)).unwrap()]);
+        assert_eq!(swarm.transfer.to_copy().len(), 101, "each of them has a twin");
+        swarm.transfer.resume(swarm.now());
+        let served = swarm.served();
+        swarm.ms = 0;
+        swarm.peers[0].free_at = 0;
+        swarm.links.clear();
+        swarm.run(60_000);
+        assert_eq!(swarm.transfer.standing(), standing);
+        assert_eq!(swarm.served() - served, 251, "of each content one piece is missing");
+    }
+}

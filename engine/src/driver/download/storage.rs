@@ -1,0 +1,111 @@
+//! A download and its disk: what is found there at the start, and what happens when it cannot be written.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use super::{DownloadState, Wish};
+use crate::proto::rate::RateMeter;
+use crate::proto::transfer::Job;
+use crate::proto::units::PieceIndex;
+use crate::stats::Wait;
+use crate::storage::error::{StorageError, StorageErrorKind};
+
+impl DownloadState {
+    /// Pieces of zeros, each with whether its link holds; `false` when the download has ended meanwhile.
+    pub(crate) fn holes_proven(&self, holes: &[(PieceIndex, bool)]) -> bool {
+        let mut inner = self.lock();
+        for (index, link_holds) in holes {
+            inner.transfer.hole_proven(*index, *link_holds);
+        }
+        if let Some(share) = &inner.share {
+            share.gain(&holes.iter().map(|(index, _)| *index).collect::<Vec<_>>());
+        }
+        if inner.transfer.held().is_full() {
+            self.wake.notify_one();
+        }
+        drop(inner);
+        !self.is_over()
+    }
+
+    /// `checked_bytes` of an earlier attempt's were hashed, and these pieces found, each with whether its link holds.
+    pub(crate) fn found(&self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
+        let mut inner = self.lock();
+        let before = inner.transfer.counts().verified_bytes;
+        for (index, link_holds) in pieces {
+            inner.transfer.found(*index, *link_holds);
+        }
+        inner.checked_bytes += checked_bytes;
+        if checked_bytes > 0 {
+            inner.resumed_bytes += inner.transfer.counts().verified_bytes - before;
+        }
+        if let Some(share) = &inner.share {
+            share.gain(&pieces.iter().map(|(index, _)| *index).collect::<Vec<_>>());
+        }
+        self.wake.notify_one();
+    }
+
+    /// What was to be checked has been: the rest is fetched.
+    pub(crate) fn begin(&self) {
+        let mut inner = self.lock();
+        let now = self.clock.now();
+        inner.checking = false;
+        inner.meter = RateMeter::new(now);
+        inner.transfer.all_found();
+        if inner.may_run() {
+            inner.transfer.resume(now);
+        }
+        inner.carry_out();
+        self.wake.notify_one();
+    }
+
+    /// Whether it has ended, or nobody looks after it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let inner = self.lock();
+        inner.wish == Wish::Cancel || inner.phase.is_end() || self.left_alone.load(Ordering::Relaxed)
+    }
+
+    /// Its node has gone down: what works for it on threads of its own may stop.
+    pub(crate) fn leave_alone(&self) {
+        self.left_alone.store(true, Ordering::Relaxed);
+    }
+
+    /// A verified piece was not written: it is fetched again.
+    pub(crate) fn not_written(&self, job: &Job) {
+        self.lock().transfer.write_failed(job);
+    }
+
+    /// The disk failed or is full: everything stops until it is fit again.
+    pub(crate) fn storage_failed(&self, error: &StorageError) {
+        let mut inner = self.lock();
+        inner.transfer.hold(self.clock.now());
+        inner.storage = Some(wait_of(error));
+        inner.carry_out();
+        self.wake.notify_one();
+    }
+
+    /// The disk can be written again.
+    pub(crate) fn storage_is_fit(&self) {
+        let mut inner = self.lock();
+        inner.storage = None;
+        if inner.may_run() {
+            inner.transfer.resume(self.clock.now());
+        }
+        inner.carry_out();
+    }
+
+    /// Why the disk cannot be written, if so.
+    pub(crate) fn storage_wait(&self) -> Option<Wait> {
+        self.lock().storage.clone()
+    }
+}
+
+fn wait_of(error: &StorageError) -> Wait {
+    match &error.kind {
+        StorageErrorKind::NoSpace { needed, free } => Wait::DiskFull {
+            needed: *needed,
+            free: *free,
+            directory: error.path.parent().map(PathBuf::from).unwrap_or_default(),
+        },
+        _ => Wait::Io(error.to_string()),
+    }
+}

@@ -1,0 +1,31 @@
+//! What a download remembers of being made durable.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use tokio::sync::Notify;
+
+use crate::proto::time::Moment;
+
+/// How far making one download durable is.
+#[derive(Debug)]
+pub(crate) struct Flushing {
+    /// It is in the queue, or being flushed.
+    pub(super) queued: AtomicBool,
+    /// When it was last asked for, in milliseconds of the clock's moments.
+    pub(super) asked_ms: AtomicU64,
+    /// An attempt has ended.
+    pub(super) done: Notify,
+}
+
+impl Flushing {
+    /// Nothing was written yet.
+    pub(crate) fn new(now: Moment) -> Flushing {
+        let asked_ms = AtomicU64::new(now.ms_since(Moment::default()));
+        Flushing { queued: AtomicBool::new(false), asked_ms, done: Notify::new() }
+    }
+
+    /// Wakes whoever waits for room, to look again.
+    pub(crate) fn wake(&self) {
+        self.done.notify_waiters();
+    }
+}

@@ -1,0 +1,163 @@
+//! What an earlier attempt left: by its record, or without one.
+//!
+//! Invariant: what is trusted was durable, under a record of the same pieces, in a file that was long enough to have it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::record::{Identity, Record};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::geometry::Geometry;
+use crate::proto::manifest::Manifest;
+use crate::proto::transfer::Held;
+use crate::proto::units::{Digest, PieceIndex};
+use crate::storage::destination::{Destination, partial_name, remove, sibling_name};
+use crate::storage::error::{Operation, StorageError, failed};
+use crate::storage::limits::RECORD_MAX_BYTES;
+use crate::storage::target::Target;
+
+/// What an earlier attempt left in the partial file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// What was durable, to be trusted.
+    pub held: Held,
+    /// What may be there, to be hashed, ascending.
+    pub to_check: Vec<PieceIndex>,
+    /// Whether what is neither trusted nor to be checked is known not to be there, and `to_check` was noted.
+    pub complete: bool,
+}
+
+/// What is left, by the record and its notes that were found.
+pub(super) fn find(
+    found: Option<&(Record, Vec<PieceIndex>)>,
+    identity: &Identity,
+    manifest: &Manifest,
+    target: &Target,
+) -> Left {
+    match found {
+        Some((record, noted))
+            if record.identity.same_pieces(identity) && record.durable.pieces() == manifest.pieces() =>
+        {
+            left_by(record, noted, identity, manifest, target)
+        }
+        _ => left_without_record(manifest, target),
+    }
+}
+
+/// What a record of these pieces says, as far as the partial file was long enough to have it.
+fn left_by(
+    record: &Record,
+    noted: &[PieceIndex],
+    identity: &Identity,
+    manifest: &Manifest,
+    target: &Target,
+) -> Left {
+    let exact =
+        if manifest.length_known() { Some(manifest.geometry().length()) } else { record.exact_length };
+    let geometry = exact
+        .and_then(|length| Geometry::new(length).ok())
+        .filter(|geometry| geometry.pieces() == manifest.pieces())
+        .unwrap_or(manifest.geometry());
+    let was_there = |index: &PieceIndex| {
+        is_within(geometry, *index, target) && (exact.is_some() || geometry.last() != Some(*index))
+    };
+    let mut pieces = Bitfield::empty(manifest.pieces());
+    for index in record.durable.iter().filter(was_there) {
+        pieces.insert(index);
+    }
+    let to_check = if record.complete {
+        noted.iter().copied().filter(|index| was_there(index) && !pieces.has(*index)).collect()
+    } else {
+        unproven(manifest, &pieces).filter(was_there).collect()
+    };
+    let links_hold = pieces.count().0 == 0
+        || record.links_hold && identity.chain.is_some() && identity.chain == record.identity.chain;
+    let length = geometry.last().filter(|last| pieces.has(*last)).map(|_| geometry.length());
+    Left { held: Held { pieces, links_hold, length }, to_check, complete: record.complete }
+}
+
+/// Without a record everything may be there, unless the file is new.
+fn left_without_record(manifest: &Manifest, target: &Target) -> Left {
+    let geometry = manifest.geometry();
+    let pieces = Bitfield::empty(manifest.pieces());
+    let is_known = |index: &PieceIndex| manifest.length_known() || geometry.last() != Some(*index);
+    let to_check: Vec<PieceIndex> = unproven(manifest, &pieces)
+        .filter(|index| is_within(geometry, *index, target) && is_known(index))
+        .collect();
+    let complete = to_check.is_empty();
+    Left { held: Held { pieces, links_hold: true, length: None }, to_check, complete }
+}
+
+fn is_within(geometry: Geometry, index: PieceIndex, target: &Target) -> bool {
+    geometry.offset(index) + u64::from(geometry.piece_len(index)) <= target.found_length()
+}
+
+/// All pieces but those of zeros, which are never written, and those that are trusted.
+fn unproven(manifest: &Manifest, trusted: &Bitfield) -> impl Iterator<Item = PieceIndex> {
+    let zeros = manifest.zero_pieces();
+    manifest.pieces().indices().filter(move |index| !zeros.has(*index) && !trusted.has(*index))
+}
+
+/// Removes a record whose partial file is gone, before another file takes that name: what it claims is not there.
+///
+/// # Errors
+/// [`StorageError`] when it is there and cannot be removed.
+pub fn forget_orphan(destination: &Destination, group: &str, content: Digest) -> Result<(), StorageError> {
+    let partial = partial_name(destination.name(), group, content);
+    let name = sibling_name(destination.name(), group, content, ".record");
+    let path = destination.path().with_file_name(&name);
+    let stat = |name: &OsStr| destination.stat(name).map_err(failed(Operation::Open, &path));
+    if stat(&partial)?.is_some() || stat(&name)?.is_none() {
+        return Ok(());
+    }
+    remove(&destination.directory, &name).map_err(failed(Operation::Remove, &path))?;
+    match rustix::fs::fsync(&destination.directory) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(failed(Operation::Sync, &path)(errno)),
+    }
+}
+
+/// Reads a record; `None` when there is none, none of ours, or a damaged one, which is set aside.
+pub(super) fn read(
+    directory: &OwnedFd,
+    name: &OsStr,
+    path: &Path,
+    aside: &OsStr,
+) -> Result<Option<(Record, Vec<PieceIndex>)>, StorageError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(failed(Operation::Open, path)(errno)),
+    };
+    let metadata = file.metadata().map_err(failed(Operation::Open, path))?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        tracing::warn!(path = %path.display(), "the record of a download belongs to another user; everything is hashed instead");
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(RECORD_MAX_BYTES).read_to_end(&mut bytes).map_err(failed(Operation::Read, path))?;
+    if bytes.is_empty() {
+        // A crash before anything was claimed.
+        return Ok(None);
+    }
+    match Record::parse(&bytes) {
+        Ok(found) => Ok(Some(found)),
+        Err(why) => {
+            tracing::warn!(
+                path = %path.display(), %why, set_aside = %aside.display(),
+                "the record of a download is damaged; everything is hashed instead"
+            );
+            rustix::fs::renameat(directory, name, directory, aside)
+                .map_err(failed(Operation::Rename, path))?;
+            Ok(None)
+        }
+    }
+}

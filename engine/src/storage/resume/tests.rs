@@ -1,0 +1,317 @@
+//! Records: what they claim after a crash at any moment, what is made of damaged ones, and where they go.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::proto::manifest::{FileName, FileProof};
+use crate::proto::units::{ChainState, Digest, PIECE_BYTES, PieceCount};
+use crate::storage::destination::Destination;
+use crate::storage::target::Plan;
+
+const PIECE: u64 = PIECE_BYTES as u64;
+const GROUP: &str = "g";
+
+fn manifest_with(pieces: u8, chain: Option<u8>) -> Manifest {
+    let digests: Vec<Digest> = (0..pieces).map(|byte| Digest([byte + 1; 20])).collect();
+    let chain = chain.map(|byte| vec![ChainState([byte; 20]); usize::from(pieces) - 1]);
+    let whole = FileProof::Whole(Digest([77; 20]));
+    let length = u64::from(pieces) * PIECE;
+    Manifest::new(FileName::new("f").unwrap(), Some(length), digests, whole, chain).unwrap()
+}
+
+fn manifest(pieces: u8) -> Manifest {
+    manifest_with(pieces, Some(5))
+}
+
+fn open(directory: &std::path::Path, manifest: &Manifest) -> (Target, Ledger, Left) {
+    let place = || Destination::resolve(directory, manifest.name()).unwrap();
+    let content = manifest.proof().id();
+    forget_orphan(&place(), GROUP, content).unwrap();
+    let plan = Plan { length: manifest.geometry().length(), wanted: &[] };
+    let target = Target::open(place(), GROUP, content, plan).unwrap();
+    let (ledger, left) = Ledger::open(&target, GROUP, manifest).unwrap();
+    (target, ledger, left)
+}
+
+fn names(directory: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn claim() -> Claim {
+    Claim { links_hold: true, exact_length: None }
+}
+
+fn write(target: &Target, ledger: &Ledger, index: u32) {
+    assert_eq!(ledger.note(PieceIndex(index)).unwrap(), Noted::Yes);
+    target.write_piece(u64::from(index) * PIECE, b"a piece").unwrap();
+    ledger.wrote(PieceIndex(index));
+}
+
+fn held(left: &Left) -> Vec<u32> {
+    left.held.pieces.iter().map(|index| index.0).collect()
+}
+
+fn to_check(left: &Left) -> Vec<u32> {
+    left.to_check.iter().map(|index| index.0).collect()
+}
+
+#[test]
+fn what_was_recorded_is_trusted_and_what_was_noted_is_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(9);
+    let (target, ledger, left) = open(directory.path(), &manifest);
+    assert!(held(&left).is_empty() && to_check(&left).is_empty(), "a new file has nothing");
+    write(&target, &ledger, 3);
+    write(&target, &ledger, 5);
+    assert!(ledger.has_news());
+    ledger.record(|| target.sync(), claim).unwrap();
+    assert!(!ledger.has_news());
+    write(&target, &ledger, 1);
+    assert_eq!(ledger.note(PieceIndex(7)).unwrap(), Noted::Yes, "and the kill comes before it is written");
+    drop((target, ledger));
+    for _ in 0..3 {
+        let (_target, _ledger, left) = open(directory.path(), &manifest);
+        assert_eq!((held(&left), to_check(&left)), (vec![3, 5], vec![1, 7]), "however often it is killed");
+        assert!(left.held.links_hold);
+    }
+}
+
+#[test]
+fn it_goes_with_its_file_and_never_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(2);
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    assert_eq!(names(directory.path()).len(), 2);
+    write(&target, &ledger, 0);
+    ledger
+        .record(
+            || {
+                ledger.remove()?;
+                target.sync()
+            },
+            claim,
+        )
+        .unwrap();
+    target.finish(false).unwrap();
+    assert_eq!(names(directory.path()), ["f"]);
+    assert_eq!(ledger.note(PieceIndex(1)).unwrap(), Noted::Yes, "a late piece waits for nothing");
+}
+
+#[test]
+fn a_record_without_its_file_means_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(4);
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    write(&target, &ledger, 2);
+    ledger.record(|| target.sync(), claim).unwrap();
+    std::fs::remove_file(target.partial_path()).unwrap();
+    drop((target, ledger));
+    let place = || Destination::resolve(directory.path(), manifest.name()).unwrap();
+    forget_orphan(&place(), GROUP, manifest.proof().id()).unwrap();
+    let plan = Plan { length: manifest.geometry().length(), wanted: &[] };
+    drop(Target::open(place(), GROUP, manifest.proof().id(), plan).unwrap());
+    // Here the next attempt is killed: its new file has no record yet.
+    let (_, _, left) = open(directory.path(), &manifest);
+    assert_eq!((held(&left), to_check(&left)), (vec![], vec![0, 1, 2, 3]));
+}
+
+#[test]
+fn a_file_that_was_cut_has_what_it_still_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(4);
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    (0..4).for_each(|index| write(&target, &ledger, index));
+    ledger.record(|| target.sync(), claim).unwrap();
+    let file = std::fs::File::options().write(true).open(target.partial_path()).unwrap();
+    file.set_len(2 * PIECE + 7).unwrap();
+    drop((target, ledger));
+    let (_, _, left) = open(directory.path(), &manifest);
+    assert_eq!(held(&left), [0, 1]);
+}
+
+#[test]
+fn another_chain_costs_the_links_and_other_digests_cost_the_trust() {
+    for (other, links_hold) in [
+        (manifest_with(4, Some(5)), true),
+        (manifest_with(4, Some(6)), false),
+        (manifest_with(4, None), false),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, ledger, _) = open(directory.path(), &manifest(4));
+        write(&target, &ledger, 2);
+        ledger.record(|| target.sync(), claim).unwrap();
+        drop((target, ledger));
+        let (_, _, left) = open(directory.path(), &other);
+        assert_eq!((held(&left), left.held.links_hold), (vec![2], links_hold));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path(), &manifest(4)));
+    let digests = vec![Digest([9; 20]); 4];
+    let other = manifest(4);
+    let other = Manifest::new(other.name().clone(), Some(4 * PIECE), digests, other.proof(), None).unwrap();
+    let (_, _, left) = open(directory.path(), &other);
+    assert_eq!((held(&left), to_check(&left)), (vec![], vec![0, 1, 2, 3]), "all of it may be there");
+}
+
+#[test]
+fn an_unfinished_check_of_everything_is_begun_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(4);
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    ledger.remove().unwrap();
+    drop((target, ledger));
+    let (target, ledger, left) = open(directory.path(), &manifest);
+    assert_eq!(to_check(&left), [0, 1, 2, 3]);
+    ledger.wrote(PieceIndex(0));
+    ledger.record(|| target.sync(), claim).unwrap();
+    drop((target, ledger));
+    let (target, ledger, left) = open(directory.path(), &manifest);
+    assert_eq!((held(&left), to_check(&left)), (vec![0], vec![1, 2, 3]));
+    ledger.all_checked();
+    assert!(ledger.has_news(), "that nothing else is there is worth a record");
+    ledger.record(|| target.sync(), claim).unwrap();
+    drop((target, ledger));
+    assert_eq!(to_check(&open(directory.path(), &manifest).2), [] as [u32; 0]);
+}
+
+#[test]
+fn only_so_much_is_unrecorded() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(u8::MAX);
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    let most = u32::try_from(UNRECORDED_MAX_PIECES).unwrap();
+    (0..most).for_each(|index| write(&target, &ledger, index));
+    assert_eq!(ledger.note(PieceIndex(most)).unwrap(), Noted::NoRoom);
+    assert!(!ledger.has_room() && ledger.is_due());
+    assert_eq!(ledger.note(PieceIndex(1)).unwrap(), Noted::Yes, "what is noted may be written again");
+    drop((target, ledger));
+    let (target, ledger, left) = open(directory.path(), &manifest);
+    assert_eq!(left.to_check.len(), UNRECORDED_MAX_PIECES);
+    assert_eq!(ledger.note(PieceIndex(most)).unwrap(), Noted::NoRoom, "a second kill has no more to check");
+    left.to_check.iter().for_each(|index| ledger.missed(*index));
+    ledger.record(|| target.sync(), claim).unwrap();
+    assert_eq!(
+        ledger.note(PieceIndex(most)).unwrap(),
+        Noted::Yes,
+        "what was not there is not noted for ever"
+    );
+}
+
+#[test]
+fn a_failed_flush_claims_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(3);
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    write(&target, &ledger, 1);
+    let broken = || failed(Operation::Sync, &target.path())(StorageErrorKind::Unflushed);
+    ledger.record(|| Err(broken()), claim).unwrap_err();
+    drop((target, ledger));
+    let (_, _, left) = open(directory.path(), &manifest);
+    assert_eq!((held(&left), to_check(&left)), (vec![], vec![1]));
+}
+
+#[test]
+fn a_damaged_record_is_set_aside_and_everything_is_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(5);
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    let partial = target.partial_path();
+    write(&target, &ledger, 1);
+    ledger.record(|| target.sync(), claim).unwrap();
+    write(&target, &ledger, 3);
+    let path = ledger.path.clone();
+    drop((target, ledger));
+    let whole = std::fs::read(&path).unwrap();
+    let noted = whole.len() - NOTE_BYTES;
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x40;
+        std::fs::write(&path, &damaged).unwrap();
+        let (_, _, left) = open(directory.path(), &manifest);
+        let (aside, expected) =
+            if at < noted { (true, (vec![], vec![0, 1, 2, 3, 4])) } else { (false, (vec![1], vec![])) };
+        assert_eq!((held(&left), to_check(&left)), expected, "byte {at}");
+        let set_aside = PathBuf::from(format!("{}.damaged", path.display()));
+        assert_eq!(set_aside.exists(), aside, "byte {at}");
+        let _ = std::fs::remove_file(set_aside);
+    }
+    for end in 1..noted {
+        std::fs::write(&path, &whole[..end]).unwrap();
+        assert_eq!(to_check(&open(directory.path(), &manifest).2).len(), 5, "cut at {end}");
+    }
+    assert!(partial.exists());
+}
+
+#[test]
+fn names_fit_the_filesystem() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = manifest(1);
+    let name = FileName::new(&"é".repeat(127)).unwrap();
+    let long = Manifest::new(name, Some(PIECE), long.digests().to_vec(), long.proof(), None).unwrap();
+    drop(open(directory.path(), &long));
+    let names = names(directory.path());
+    assert_eq!(names.len(), 2);
+    for ending in [".part", ".record"] {
+        assert!(names.iter().any(|name| name.ends_with(ending)), "{names:?}");
+    }
+}
+
+/// One thing that happens to a download.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Write(u32),
+    /// A flush and a record; and a piece that is written while the flush runs.
+    Record(u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0u32..40).prop_map(Step::Write),
+        1 => (0u32..40).prop_map(Step::Record),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// A disk that loses, in a crash, whatever was not flushed: what a record claims must be on it.
+    #[test]
+    fn a_crash_of_the_machine_finds_every_recorded_piece(steps in steps()) {
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = manifest(40);
+        let (target, ledger, _) = open(directory.path(), &manifest);
+        let mut cached = Bitfield::empty(PieceCount(40));
+        let mut on_disk = cached.clone();
+        for step in steps {
+            match step {
+                Step::Write(index) => {
+                    write(&target, &ledger, index);
+                    cached.insert(PieceIndex(index));
+                }
+                Step::Record(meanwhile) => {
+                    let flush = || {
+                        on_disk = cached.clone();
+                        write(&target, &ledger, meanwhile);
+                        cached.insert(PieceIndex(meanwhile));
+                        Ok(())
+                    };
+                    ledger.record(flush, claim).unwrap();
+                }
+            }
+            let bytes = std::fs::read(&ledger.path).unwrap();
+            let (record, noted) = Record::parse(&bytes).unwrap();
+            for index in record.durable.iter() {
+                prop_assert!(on_disk.has(index), "{} is claimed and would be lost", index);
+            }
+            for index in cached.iter() {
+                let known = record.durable.has(index) || noted.contains(&index);
+                prop_assert!(known, "{} is there, and nobody would look for it", index);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A leecher in a process of its own, so that it can be killed: this program once more, running one test that does
+//! nothing unless it is told to.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use engine::Engine;
+use engine::config::{Config, IoChoice};
+use engine::proto::action::PeerAddress;
+use engine::proto::manifest::Manifest;
+use engine::proto::ticket::{PeerKey, SecretKey};
+use engine::stats::Phase;
+
+use crate::rig::{PATIENCE, far_future, key, ticket, trackers};
+
+/// The directory of the child's copy: that it is set makes the test below a leecher.
+const DIRECTORY: &str = "SHOAL_TEST_LEECHER";
+const MANIFEST: &str = "SHOAL_TEST_MANIFEST";
+const PEER: &str = "SHOAL_TEST_PEER";
+const RATE: &str = "SHOAL_TEST_RATE";
+
+/// Lines that a child may be ahead of its reader.
+const LINES_MAX: usize = 1_024;
+
+/// What a child says of its download.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Everything that an earlier attempt left has been looked at.
+    pub(crate) begun: bool,
+    pub(crate) durable: bool,
+    pub(crate) verified: u64,
+    pub(crate) received: u64,
+    pub(crate) resumed: u64,
+    pub(crate) checked: u64,
+    pub(crate) passes: u64,
+}
+
+impl Figures {
+    fn line(self) -> String {
+        let Figures { begun, durable, verified, received, resumed, checked, passes } = self;
+        let (begun, durable) = (u8::from(begun), u8::from(durable));
+        format!("figures {begun} {durable} {verified} {received} {resumed} {checked} {passes}")
+    }
+
+    fn read(line: &str) -> Option<Figures> {
+        let (_, line) = line.split_once("figures ")?;
+        let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
+        let [begun, durable, verified, received, resumed, checked, passes] = numbers[..] else { return None };
+        let (begun, durable) = (begun == 1, durable == 1);
+        Some(Figures { begun, durable, verified, received, resumed, checked, passes })
+    }
+}
+
+/// A running child. Dropping it kills it.
+pub(crate) struct Leecher {
+    process: Child,
+    figures: Receiver<Figures>,
+}
+
+impl Leecher {
+    /// Starts one that fetches what the manifest in `manifest` says into `directory`, at `rate` bytes a second.
+    pub(crate) fn start(directory: &Path, manifest: &Path, peer: PeerAddress, rate: Option<u64>) -> Leecher {
+        let hex: String = peer.key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "child::leecher", "--nocapture"])
+            .env(DIRECTORY, directory)
+            .env(MANIFEST, manifest)
+            .env(PEER, format!("{} {hex}", peer.address))
+            .stdout(Stdio::piped());
+        if let Some(rate) = rate {
+            command.env(RATE, rate.to_string());
+        }
+        let mut process = command.spawn().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let (tell, figures) = sync_channel(LINES_MAX);
+        std::thread::spawn(move || {
+            for line in output.lines() {
+                let told = line.ok().and_then(|line| Figures::read(&line)).map(|figures| tell.send(figures));
+                if told.is_some_and(|told| told.is_err()) {
+                    return;
+                }
+            }
+        });
+        Leecher { process, figures }
+    }
+
+    /// The figures once `reached` says so; those of its end if it ended before.
+    pub(crate) fn wait(&self, reached: impl Fn(&Figures) -> bool) -> Figures {
+        let mut last = Figures::default();
+        loop {
+            match self.figures.recv_timeout(PATIENCE) {
+                Ok(figures) if reached(&figures) => return figures,
+                Ok(figures) => last = figures,
+                Err(RecvTimeoutError::Disconnected) => return last,
+                Err(RecvTimeoutError::Timeout) => panic!("nothing happens: {last:?}"),
+            }
+        }
+    }
+
+    /// Kills it `after` that time, at whatever it is doing then; its last figures.
+    pub(crate) fn kill_after(mut self, after: Duration) -> Figures {
+        let (_alive, nothing) = sync_channel::<()>(0);
+        let _ = nothing.recv_timeout(after);
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.figures.iter().last().unwrap_or_default()
+    }
+}
+
+impl Drop for Leecher {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The child's own program.
+#[test]
+fn leecher() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let manifest = std::fs::read(std::env::var_os(MANIFEST).unwrap()).unwrap();
+    let manifest = Arc::new(Manifest::from_bytes(&manifest).unwrap());
+    let rate = std::env::var(RATE).ok().map(|rate| rate.parse::<NonZeroU64>().unwrap());
+    let config = Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        io: IoChoice::Auto,
+        hash: None,
+        workers: None,
+        limit_up: None,
+        limit_down: rate,
+        secret: SecretKey::from_seed(&[99; 32]),
+    };
+    let engine = Engine::start(config).unwrap();
+    engine.trust(trackers().tracker_key(), 0);
+    let order = engine::Order {
+        key: key(manifest.name().as_str()),
+        ticket: ticket(&manifest, engine.peer_key(), far_future()),
+        manifest,
+        destination: directory.into(),
+        overwrite: false,
+    };
+    let download = engine.download(order).unwrap();
+    download.offer(&[peer()]);
+    let mut progress = download.progress();
+    loop {
+        let durable = progress.phase == Phase::Durable;
+        let figures = Figures {
+            begun: durable || progress.phase != Phase::Checking,
+            durable,
+            verified: progress.verified_bytes,
+            received: progress.received_bytes,
+            resumed: progress.resumed_bytes,
+            checked: progress.checked_bytes,
+            passes: progress.sequential_passes.into(),
+        };
+        writeln!(std::io::stdout(), "{}", figures.line()).unwrap();
+        if progress.phase.is_end() {
+            break;
+        }
+        progress = download.wait(progress.version, PATIENCE);
+    }
+    engine.stop();
+}
+
+fn peer() -> PeerAddress {
+    let text = std::env::var(PEER).unwrap();
+    let (address, hex) = text.split_once(' ').unwrap();
+    let byte = |at: usize| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap();
+    PeerAddress { address: address.parse::<SocketAddr>().unwrap(), key: PeerKey(std::array::from_fn(byte)) }
+}

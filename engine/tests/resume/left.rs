@@ -1,0 +1,59 @@
+//! What a killed leecher has left in its directory.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use engine::proto::bitfield::Bitfield;
+use engine::proto::sealed;
+use engine::proto::units::{PieceCount, PieceIndex};
+
+use crate::PIECE;
+
+/// The one file of a directory with this ending; `None` when there is none.
+pub(crate) fn ending(directory: &Path, ending: &str) -> Option<PathBuf> {
+    let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut found = paths.filter(|path| path.to_str().unwrap().ends_with(ending));
+    let path = found.next();
+    assert_eq!(found.next(), None, "two of them");
+    path
+}
+
+/// The pieces of the partial file that are right.
+pub(crate) fn right_pieces(directory: &Path, content: &[u8]) -> Vec<usize> {
+    let Some(path) = ending(directory, ".part") else { return Vec::new() };
+    let part = std::fs::read(path).unwrap();
+    let pieces = part.chunks(PIECE).zip(content.chunks(PIECE)).enumerate();
+    pieces.filter(|(_, (found, wanted))| found == wanted).map(|(index, _)| index).collect()
+}
+
+/// Bytes of these pieces.
+pub(crate) fn bytes_of(pieces: &[usize], content: &[u8]) -> u64 {
+    pieces.iter().map(|index| content.chunks(PIECE).nth(*index).unwrap().len() as u64).sum()
+}
+
+/// The length of the record without its notes, and the pieces that it claims: the bit field is its body's end.
+pub(crate) fn claims(path: &Path, pieces: usize) -> (usize, Bitfield) {
+    let bytes = std::fs::read(path).unwrap();
+    let magic = *bytes.first_chunk().unwrap();
+    let (body, notes) = sealed::open(magic, &bytes).unwrap();
+    let field = &body[body.len() - pieces.div_ceil(8)..];
+    let count = PieceCount(u32::try_from(pieces).unwrap());
+    (bytes.len() - notes.len(), Bitfield::from_bytes(field, count).unwrap())
+}
+
+/// What a crash of the machine leaves on a disk that lost all that was not flushed: garbage wherever the record claims
+/// nothing.
+pub(crate) fn lose_what_was_not_flushed(directory: &Path, content: &[u8]) -> u64 {
+    let part = File::options().write(true).open(ending(directory, ".part").unwrap()).unwrap();
+    let (_, durable) = claims(&ending(directory, ".record").unwrap(), content.len().div_ceil(PIECE));
+    let mut kept = 0;
+    for (index, piece) in content.chunks(PIECE).enumerate() {
+        if durable.has(PieceIndex(u32::try_from(index).unwrap())) {
+            kept += piece.len() as u64;
+        } else {
+            part.write_all_at(&vec![0xA5; piece.len()], (index * PIECE) as u64).unwrap();
+        }
+    }
+    kept
+}

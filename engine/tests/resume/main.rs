@@ -1,0 +1,22 @@
+//! Downloads that are killed, or whose machine is, and go on: what is received and hashed again is counted.
+//!
+//! ```text
+//!   tests ──► child (this program again, as a leecher that is killed) ──► one line of figures at a time
+//!     └─────► left    what is in the directory after a kill: pieces that are right, the record, a lossy disk
+//! ```
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod child;
+mod kills;
+mod left;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod starts;
+
+use engine::proto::units::PIECE_BYTES;
+
+/// Length of a piece, as slices count.
+const PIECE: usize = PIECE_BYTES as usize;
+
+/// Bytes that a kill may cost in hashing.
+const CHECKED_MAX_BYTES: u64 = (engine::storage::limits::UNRECORDED_MAX_PIECES * PIECE) as u64;

@@ -1,0 +1,134 @@
+//! What is found at a start: pieces without a record, copies, places of zeros that are none, a full disk, shares.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use engine::config::IoChoice;
+use engine::proto::manifest::Manifest;
+use engine::stats::{Phase, Wait};
+use engine::storage::error::{Change, StorageErrorKind};
+
+use crate::PIECE;
+use crate::left;
+use crate::rig::{Node, bytes, durable, key, wait_for};
+
+/// Leaves a partial file with these bytes, and no record.
+fn leave_part(manifest: &Arc<Manifest>, directory: &Path, content: &[u8]) {
+    let node = Node::start(9, IoChoice::Auto);
+    let order = engine::Order { destination: directory.to_owned(), ..node.order(manifest) };
+    let download = node.engine.download(order).unwrap();
+    node.engine.stop();
+    drop((download, node));
+    std::fs::remove_file(left::ending(directory, ".record").unwrap()).unwrap();
+    let part = std::fs::File::options().write(true).open(left::ending(directory, ".part").unwrap()).unwrap();
+    // A thread of the stopped node may have to end yet.
+    part.lock().unwrap();
+    part.write_all_at(content, 0).unwrap();
+}
+
+#[test]
+fn what_is_there_without_a_record_is_found_and_copied_to_where_it_lacks() {
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let (a, b) = (bytes(PIECE, 1), bytes(PIECE, 2));
+    let (zeros, garbage) = (vec![0; PIECE], vec![7; PIECE]);
+    let content = [&a, &zeros, &b, &a, &zeros, &a].map(Vec::as_slice).concat();
+    let manifest = seeder.upload("f", &content);
+    let there = [&a, &garbage, &garbage, &garbage, &garbage].map(Vec::as_slice).concat();
+    leave_part(&manifest, leecher.directory.path(), &there);
+    let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
+    assert!(std::fs::read(leecher.path("f")).unwrap() == content, "garbage stayed in a place of zeros");
+    assert_eq!(progress.received_bytes, PIECE as u64, "only one content was missing");
+    assert_eq!(progress.resumed_bytes, PIECE as u64);
+    assert_eq!(progress.checked_bytes, 4 * PIECE as u64, "all but the pieces of zeros");
+    assert_eq!(progress.sequential_passes, 0);
+}
+
+#[test]
+fn wrong_bytes_are_never_kept() {
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let content = bytes(20 * PIECE + 9, 3);
+    let manifest = seeder.upload("f", &content);
+    let mut there = content.clone();
+    there.iter_mut().step_by(PIECE).step_by(2).for_each(|byte| *byte ^= 1);
+    leave_part(&manifest, leecher.directory.path(), &there);
+    let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
+    assert!(std::fs::read(leecher.path("f")).unwrap() == content);
+    assert_eq!(progress.resumed_bytes, 10 * PIECE as u64);
+}
+
+#[test]
+fn other_content_of_the_same_name_is_another_download() {
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let old = bytes(5 * PIECE, 4);
+    let manifest = seeder.upload("f", &old);
+    leave_part(&manifest, leecher.directory.path(), &old);
+    let new = bytes(5 * PIECE, 5);
+    std::fs::remove_file(seeder.path("f")).unwrap();
+    let manifest = seeder.upload("f", &new);
+    let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
+    assert!(std::fs::read(leecher.path("f")).unwrap() == new);
+    assert_eq!((progress.resumed_bytes, progress.checked_bytes), (0, 0));
+}
+
+#[test]
+fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
+    let disk = tempfile::tempdir().unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=80m", "none"];
+    if !Command::new("mount").args(mount).arg(disk.path()).output().is_ok_and(|it| it.status.success()) {
+        eprintln!("skipped: mounting a filesystem is forbidden here");
+        return;
+    }
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let content = bytes(140 * PIECE, 6);
+    let manifest = seeder.upload("f", &content);
+    let order = engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
+    let download = leecher.engine.download(order).unwrap();
+    // The file's own bytes are reserved; the next record's are not.
+    let filler = disk.path().join("filler");
+    let free = rustix::fs::statvfs(disk.path()).unwrap();
+    let free = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
+    std::fs::write(&filler, vec![1; free]).unwrap();
+    download.offer(&[seeder.address()]);
+    let full = |phase: &Phase| matches!(phase, Phase::Waiting(Wait::DiskFull { .. }));
+    let progress = wait_for(&download, |progress| full(&progress.phase) || progress.phase.is_end());
+    assert!(full(&progress.phase), "{progress:?}");
+    std::fs::remove_file(filler).unwrap();
+    let progress = durable(&download);
+    assert_eq!(progress.sequential_passes, 0);
+    assert!(std::fs::read(disk.path().join("f")).unwrap() == content);
+    // Lazily: the file is still served.
+    let _ = Command::new("umount").arg("-l").arg(disk.path()).status();
+}
+
+#[test]
+fn shares_come_back_without_being_hashed_unless_they_changed() {
+    let (seeder, again) = (Node::start(1, IoChoice::Auto), Node::start(3, IoChoice::Auto));
+    let leecher = Node::start(2, IoChoice::Auto);
+    let content = bytes(3 * PIECE + 1, 8);
+    let path = seeder.path("f");
+    std::fs::write(&path, &content).unwrap();
+    let name = engine::proto::manifest::FileName::new("f").unwrap();
+    let hashed = seeder.engine.hash_file(&path, name, &|_| {}).unwrap();
+    let (kept, manifest) = (hashed.fingerprint().to_string(), hashed.manifest().to_bytes());
+    seeder.engine.stop();
+    let manifest = Arc::new(Manifest::from_bytes(&manifest).unwrap());
+    again.engine.reshare(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap();
+    let download = leecher.fetch(&manifest, &[&again]);
+    durable(&download);
+    assert!(std::fs::read(leecher.path("f")).unwrap() == content);
+    let fingerprint = download.fingerprint().expect("it is durable");
+    again.engine.reshare(key("g"), &leecher.path("f"), &manifest, fingerprint).unwrap();
+
+    let mut changed = content;
+    changed[5] ^= 1;
+    std::fs::write(&path, &changed).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    let error = again.engine.reshare(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap_err();
+    assert!(matches!(error.kind, StorageErrorKind::Changed(Change::Modified)), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    let error = again.engine.reshare(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap_err();
+    assert!(matches!(error.kind, StorageErrorKind::Missing), "{error}");
+}
