@@ -13,6 +13,7 @@ use super::local::{Deadline, Local};
 use super::outbox::{End, Outbox};
 use super::receive::{ReceiveError, Receiver};
 use super::stream::Stream;
+use super::vital::spawn_vital;
 use crate::mem::window::Outgoing;
 use crate::proto::Ending;
 use crate::proto::action::PeerAddress;
@@ -81,7 +82,7 @@ async fn run(
     let holding = open(local, download, &stream, &mut receiver, peer).await?;
     drop(deadline);
     download.with(|transfer, now| transfer.opened(now, connection, holding));
-    tokio::task::spawn_local(write(Rc::clone(&stream), Arc::clone(outbox)));
+    spawn_vital(write(Rc::clone(&stream), Arc::clone(outbox)));
     let over = receive(local, download, connection, &mut receiver).await;
     stream.shutdown();
     over

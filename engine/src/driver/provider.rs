@@ -12,6 +12,7 @@ use super::local::{Deadline, Local};
 use super::receive::{ReceiveError, Receiver};
 use super::shares::{Admission, Share};
 use super::stream::Stream;
+use super::vital::spawn_vital;
 use crate::mem::window::{Outgoing, Window};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::codec;
@@ -81,7 +82,7 @@ async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
         over: Cell::new(false),
     });
     connection.share.listen(&connection.wake);
-    let writer = tokio::task::spawn_local({
+    let writer = spawn_vital({
         let (local, stream, connection) = (Rc::clone(local), Rc::clone(stream), Rc::clone(&connection));
         async move {
             let result = write(&local, &stream, &connection, &mut told).await;
@@ -96,7 +97,7 @@ async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
     if read.is_err() {
         stream.shutdown();
     }
-    let written = writer.await.unwrap_or(Ok(()));
+    let written = writer.await.expect("nobody aborts it, and its panic ends the program");
     drop(opened.admission);
     read.and(written)
 }
@@ -196,7 +197,7 @@ async fn write(
 fn next_answer(local: &Local, connection: &Connection) -> Option<Answer> {
     let share = &connection.share;
     let mut provider = connection.provider.borrow_mut();
-    if let Err(changed) = share.source().check(local.context.clock.now().ms_since(Default::default())) {
+    if let Err(changed) = share.source().check(local.context.clock.now().ms()) {
         share.set_changed(changed.to_string());
     }
     let sent = |index| share.sent_count(index);
