@@ -42,6 +42,14 @@ pub(crate) const STOP_MS: u64 = 2_000;
 /// How long to wait before accepting again when the system has no more file descriptors, in milliseconds.
 pub(crate) const ACCEPT_RETRY_MS: u64 = 100;
 
+/// How long a connection that broke the protocol is kept for the goodbye to be sent, in milliseconds: a peer that reads
+/// has it by then.
+pub(crate) const LAST_WORD_MS: u64 = 500;
+
+/// How often a consumer is told what was gained, in milliseconds: soon enough for it to ask at once, and seldom
+/// enough for one frame to name many pieces.
+pub(crate) const HAVE_EVERY_MS: u64 = POLL_MS;
+
 /// Connections waiting to be accepted.
 pub(crate) const LISTEN_BACKLOG: i32 = 1_024;
 
