@@ -428,7 +428,7 @@ fn a_ticket_that_expired_on_an_open_connection_is_what_is_missing() {
     assert_eq!(swarm.transfer.message(now, connection, &expired), Ok(true));
     let close = Action::Close { connection, code: ByeCode::Expired };
     assert!(swarm.transfer.take_actions().contains(&close));
-    for other in swarm.links.keys().copied().filter(|other| *other != connection).collect::<Vec<_>>() {
+    for other in swarm.transfer.connections.keys().copied().collect::<Vec<_>>() {
         swarm.transfer.closed(now, other, &Ending::Refused(RefusedCode::Expired));
     }
     assert_eq!(swarm.transfer.standing(), Standing::TicketRefused);
