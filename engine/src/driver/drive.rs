@@ -1,6 +1,7 @@
 //! A download's own task: it looks after time, makes calls, waits out a full disk, and finishes.
 
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +26,12 @@ use crate::storage::source::Source;
 /// Looks after a download until its end.
 pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc<DownloadState>) {
     let _attended = Attended(&download);
-    let mut disk_ms = 0;
+    let mut look_at = None;
     loop {
         match download.poll() {
             Next::Calls(calls) => calls.into_iter().for_each(|call| {
                 let connection = call.connection;
-                if workers.submit(Job::Fetch(Arc::clone(&download), call)).is_err() {
+                if !workers.submit(Job::Fetch(Arc::clone(&download), call)) {
                     download.closed(connection, &Ending::Lost);
                 }
             }),
@@ -40,10 +41,13 @@ pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc
         if let Some(share) = download.share() {
             share.wake();
         }
-        if download.storage_wait().is_some() {
-            disk_ms += POLL_MS;
-            if disk_ms >= DISK_RETRY_MS {
-                disk_ms = 0;
+        if download.storage_wait().is_none() {
+            look_at = None;
+        } else {
+            let now = local.context.clock.now();
+            let due = *look_at.get_or_insert(now.plus_ms(DISK_RETRY_MS));
+            if now >= due {
+                look_at = None;
                 look_at_disk(&local, &download);
             }
         }
@@ -107,7 +111,10 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
     };
     match result {
         Ok(whole) => {
-            serve_whole(local, download, whole);
+            match whole {
+                Some(source) => serve_whole(local, download, source),
+                None => download.share().iter().for_each(|share| local.context.shares.remove_exactly(share)),
+            }
             download.enter(Phase::Durable);
         }
         Err(failure) => {
@@ -119,8 +126,9 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
     }
 }
 
-/// Proves the whole where the chain could not, and makes it durable under its name.
-fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Source, Failure> {
+/// Proves the whole where the chain could not, and makes it durable under its name. What comes back is to be served;
+/// `None` when the file is durable and cannot be opened again all the same.
+fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Option<Source>, Failure> {
     let length = download.with(|transfer, _| transfer.geometry().length());
     if unproven && let FileProof::Whole(stated) = download.manifest.proof() {
         let found = digest_of(download, hasher, length).map_err(|error| Failure::Io(error.to_string()))?;
@@ -130,19 +138,21 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
         }
     }
     download.enter(Phase::Syncing);
-    let end = || -> Result<Source, StorageError> {
+    let end = || -> Result<Option<Source>, StorageError> {
         if !download.manifest.length_known() {
             download.target.set_length(length)?;
         }
         let path = download.target.finish(download.overwrite)?;
-        Source::open(&path)
+        let warn = |error: &StorageError| tracing::warn!(%error, "it is durable, and is not served");
+        Ok(Source::open(&path).inspect_err(warn).ok())
     };
     let whole = end();
     match &whole {
         // What stays needs its record, and what has its name needs none.
         Err(_) => download.flush(),
         Ok(source) => {
-            let _ = source.fingerprint().map(|fingerprint| download.fingerprint.set(fingerprint));
+            let fingerprint = source.as_ref().and_then(Source::fingerprint);
+            let _ = fingerprint.map(|fingerprint| download.fingerprint.set(fingerprint));
             if let Err(error) = download.ledger.remove() {
                 tracing::warn!(%error, "a record stays beside the file; it is not used again");
             }
@@ -151,6 +161,10 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
     whole.map_err(|error| match error.kind {
         StorageErrorKind::Exists => {
             Failure::Exists { path: download.target.path(), part: download.partial_path() }
+        }
+        StorageErrorKind::NoSpace { needed, free } => {
+            let directory = error.path.parent().map(Path::to_owned).unwrap_or_default();
+            Failure::DiskFull { needed, free, directory }
         }
         _ => Failure::Io(error.to_string()),
     })
@@ -174,12 +188,15 @@ fn digest_of(download: &DownloadState, hasher: Hasher, length: u64) -> Result<Di
     Ok(pass.finish())
 }
 
-/// From now on the file is served under its name, watched like any other source.
+/// From now on the file is served under its name, watched like any other source; unless another copy is already.
 fn serve_whole(local: &Local, download: &DownloadState, source: Source) {
     let geometry = download.with(|transfer, _| transfer.geometry());
     let held = Bitfield::full(geometry.pieces());
     let content = download.manifest.proof().id();
-    local.context.shares.insert(Arc::new(Share::new(download.key.clone(), content, geometry, source, held)));
+    let share = Arc::new(Share::new(download.key.clone(), content, geometry, source, held));
+    if !local.context.shares.insert_unless_whole(share) {
+        tracing::debug!(file = %download.key, "another copy is served already, and goes on being served");
+    }
 }
 
 /// Proves the pieces of zeros, which are never fetched: their digest is known, their links are checked here, in full sets
