@@ -33,6 +33,9 @@ pub(crate) const HEARTBEAT_MS: u64 = 1_000;
 /// Plain progress lines (to a pipe or a file) come this often, in ms.
 pub(crate) const PLAIN_PROGRESS_EVERY_MS: u64 = 5_000;
 
+/// Plain progress lines of a download that waits come this often, in ms: nothing in them changes.
+pub(crate) const PLAIN_WAITING_EVERY_MS: u64 = 30_000;
+
 /// A tracker must accept a connection in this time, in ms.
 pub(crate) const TRACKER_CONNECT_MS: u64 = 3_000;
 
@@ -71,6 +74,7 @@ pub(crate) const HISTORY_LINES: usize = 1_000;
 
 /// Longest password file, in bytes: a password has at most 1,024 bytes, and a line end follows.
 pub(crate) const PASSWORD_FILE_MAX_BYTES: u64 = 4_096;
+
 /// A download's command waits at most this long, in ms, for the trackers to be told that it is complete.
 pub(crate) const TELLING_WAIT_MS: u64 = 2_000;
 

@@ -73,11 +73,7 @@ impl StateDir {
     /// A fault that names what cannot be made or opened.
     pub(crate) fn lock(path: &Path) -> Result<Option<StateDir>, Fault> {
         let advice = |fault: Fault| fault.fix("name a directory that can be written: `--state DIR`");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|error| advice(local(Fault::io("make the state directory", path, &error))))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable(path, &error))?;
         let lock_path = path.join(LOCK);
         let lock = OpenOptions::new()
             .create(true)
@@ -197,6 +193,20 @@ impl StateDir {
 /// What the system says: nobody listens, or there is no such directory.
 pub(crate) fn connect(directory: &Path) -> io::Result<UnixStream> {
     at_socket(directory, |path| UnixStream::connect(path))
+}
+
+/// Why a path cannot be a state directory, or not this user's.
+pub(crate) fn unusable(path: &Path, error: &io::Error) -> Fault {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
+    let shown = path.display();
+    let message = match error.kind() {
+        AlreadyExists | NotADirectory if path.exists() => format!("{shown} is a file, not a directory"),
+        NotADirectory => format!("there can be no directory {shown}: a part of this path is a file"),
+        PermissionDenied => format!("the state directory {shown} is not open to this user"),
+        _ => format!("cannot use the state directory {shown}: {error}"),
+    };
+    let exit = if error.kind() == io::ErrorKind::StorageFull { Exit::DiskFull } else { Exit::LocalIo };
+    Fault::new(exit, message).fix("name a directory of your own: `--state DIR`")
 }
 
 /// Where the prompt keeps its history.

@@ -45,6 +45,16 @@ pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
     }
 }
 
+/// What an answer's text leaves unsaid: why there is nothing, or nobody else.
+pub(crate) fn remark(answer: &Answer) -> Option<&'static str> {
+    match answer {
+        Answer::Peers { only_here: true, .. } => Some("nobody but this node has it"),
+        Answer::Peers { peers, .. } if peers.is_empty() => Some("nobody who is online has it"),
+        Answer::Downloads { downloads } if downloads.is_empty() => Some("no downloads"),
+        _ => None,
+    }
+}
+
 fn lines(lines: impl IntoIterator<Item = String>) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }

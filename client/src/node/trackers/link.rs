@@ -105,8 +105,7 @@ impl TrackerLink {
     /// # Errors
     /// Exit 3.
     pub(crate) fn require_user(&self) -> Result<String, Fault> {
-        self.user()
-            .ok_or_else(|| Fault::new(Exit::NotLoggedIn, "nobody is logged in here").fix("login <user_id>"))
+        self.user().ok_or_else(|| Fault::new(Exit::NotLoggedIn, "nobody is logged in here").fix("login USER"))
     }
 
     /// The trackers' addresses, as the file has them now.

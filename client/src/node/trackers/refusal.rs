@@ -7,8 +7,8 @@ use crate::exit::{Exit, Fault};
 /// The fault for a refusal; the tracker's own advice goes first.
 pub(super) fn fault(failure: Failure) -> Fault {
     let exit = exit_of(failure.code);
-    let fix = failure.fix.or_else(|| advice(failure.code).map(str::to_owned));
-    Fault { exit, message: failure.message, fix }
+    let fix = failure.fix.unwrap_or_else(|| advice(failure.code).to_owned());
+    Fault { exit, message: failure.message, fix: Some(fix) }
 }
 
 fn exit_of(code: FailureCode) -> Exit {
@@ -29,13 +29,13 @@ fn exit_of(code: FailureCode) -> Exit {
     }
 }
 
-fn advice(code: FailureCode) -> Option<&'static str> {
-    Some(match code {
-        FailureCode::NotLoggedIn => "login <user_id>",
-        FailureCode::WrongPassword => "try again; `create_user <user_id>` makes a new user",
-        FailureCode::NotMember => "join_group <group_id>",
+fn advice(code: FailureCode) -> &'static str {
+    match code {
+        FailureCode::NotLoggedIn => "login USER",
+        FailureCode::WrongPassword => "try again; `create_user USER` makes a new user",
+        FailureCode::NotMember => "join_group GROUP",
         FailureCode::NotAllowed => "ask the group's owner (`list_groups` shows who that is)",
-        FailureCode::NotFound => "`list_groups` and `list_files <group_id>` show what there is",
+        FailureCode::NotFound => "`list_groups` and `list_files GROUP` show what there is",
         FailureCode::AlreadyExists | FailureCode::OtherContent => "choose another name",
         FailureCode::Busy | FailureCode::NoLeader | FailureCode::Timeout | FailureCode::Unavailable => {
             "try again in a moment"
@@ -43,10 +43,9 @@ fn advice(code: FailureCode) -> Option<&'static str> {
         FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => {
             "client and tracker are of different versions: bring both to the same"
         }
-        FailureCode::BadRequest | FailureCode::TooLarge | FailureCode::Internal | FailureCode::Other => {
-            return None;
-        }
-    })
+        FailureCode::BadRequest | FailureCode::TooLarge => "`help COMMAND` shows what a command takes",
+        FailureCode::Internal | FailureCode::Other => "try again; if it stays, the tracker's log says why",
+    }
 }
 
 #[cfg(test)]
