@@ -14,14 +14,14 @@ fn bob(rig: &Rig) -> Home {
     home
 }
 
-fn description(digests: Vec<String>, next: usize) -> Value {
+fn description(digests: &[String], next: usize) -> Value {
     json!({"file_path": "f", "file_chunks": digests, "peers": [], "server_time": 1, "next": next})
 }
 
 #[test]
 fn a_description_that_never_ends_is_refused() {
     // Parts without a piece, each of which asks for another.
-    let rig = Rig::with_tracker_at(lying_tracker(|_| description(vec![], 1)));
+    let rig = Rig::with_tracker_at(lying_tracker(|_| description(&[], 1)));
     let ended = bob(&rig).run(["download_file", "g", "f", "copy"]).expect(13);
     assert!(ended.err.contains("do not go on"), "{}", ended.err);
 
@@ -29,7 +29,7 @@ fn a_description_that_never_ends_is_refused() {
     let told = AtomicU32::new(0);
     let rig = Rig::with_tracker_at(lying_tracker(move |_| {
         let digest = told.fetch_add(1, Ordering::SeqCst);
-        let mut part = description(vec![format!("{digest:040x}")], digest as usize + 1);
+        let mut part = description(&[format!("{digest:040x}")], digest as usize + 1);
         part["file_size"] = (3 * super::PIECE).into();
         part
     }));
