@@ -45,6 +45,25 @@ pub(crate) const TRACKER_ANSWER_MS: u64 = 30_000;
 /// Bytes read from a tracker at once.
 pub(crate) const TRACKER_READ_BYTES: usize = 64 * 1024;
 
+/// Longest line that is taken from a tracker, in bytes: as a node's own answers, the list of a group with a hundred
+/// thousand files; 65,536 pieces with their chain take 4 MiB.
+pub(crate) const TRACKER_LINE_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Slowest tracker that is heard out, in bytes a second: what arrives at least as fast extends `TRACKER_ANSWER_MS`.
+pub(crate) const TRACKER_SLOWEST_BYTES_PER_S: u64 = 64 * 1024;
+
+/// Most pieces of a file whose length its uploader did not say: 1 TiB, 40 MiB of hashes.
+pub(crate) const PIECES_WITHOUT_SIZE_MAX: usize = 1 << 21;
+
+/// Largest difference between a tracker's clock and ours that is believed, in seconds: a year. Clocks are off by less.
+pub(crate) const CLOCK_OFFSET_MAX_S: u64 = 365 * 24 * 3_600;
+
+/// Longest remote text that is shown, in bytes once it is escaped: a few sentences.
+pub(crate) const PRINTABLE_MAX_BYTES: usize = 1_024;
+
+/// Longest file that is read from the state directory, in bytes: the largest, the session, has at most 2 KiB.
+pub(crate) const STATE_FILE_MAX_BYTES: u64 = 64 * 1024;
+
 /// The node tells the trackers this often, in ms, that it is there: a third of the 30 s that a lease lasts.
 pub(crate) const PING_EVERY_MS: u64 = 10_000;
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Arrows point at what is used: `prompt` uses `commands`, both use `front`, `node` and `render`; `node` uses `front`
-//! alone; `exit`, `limits`, `clock` and `lock` use nothing of ours.
+//! alone; `exit`, `limits`, `clock`, `lock` and `printable` use nothing of ours but `limits`.
 
 mod cli;
 mod clock;
@@ -19,6 +19,7 @@ mod limits;
 mod lock;
 mod node;
 mod plan;
+mod printable;
 mod prompt;
 mod render;
 

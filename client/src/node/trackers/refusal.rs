@@ -3,12 +3,13 @@
 use tracker::api::failure::{Failure, FailureCode};
 
 use crate::exit::{Exit, Fault};
+use crate::printable::printable;
 
-/// The fault for a refusal; the tracker's own advice goes first.
+/// The fault for a refusal; the tracker's own advice goes first. Its words are made fit for a terminal.
 pub(super) fn fault(failure: Failure) -> Fault {
     let exit = exit_of(failure.code);
-    let fix = failure.fix.unwrap_or_else(|| advice(failure.code).to_owned());
-    Fault { exit, message: failure.message, fix: Some(fix) }
+    let fix = failure.fix.map_or_else(|| advice(failure.code).to_owned(), |fix| printable(&fix));
+    Fault { exit, message: printable(&failure.message), fix: Some(fix) }
 }
 
 fn exit_of(code: FailureCode) -> Exit {
@@ -69,5 +70,16 @@ mod tests {
         let advised = fault(Failure::new(FailureCode::NotFound, "m").with_fix("do this"));
         assert_eq!(advised.fix.as_deref(), Some("do this"));
         assert!(fault(Failure::new(FailureCode::NotLoggedIn, "m")).fix.is_some());
+    }
+
+    #[test]
+    fn what_a_tracker_writes_never_steers_the_terminal() {
+        let hostile = "\u{1b}]0;owned\u{7}\u{202e}".repeat(1_000);
+        let fault = fault(Failure::new(FailureCode::Other, hostile.clone()).with_fix(hostile));
+        for text in [Some(fault.message), fault.fix] {
+            assert!(
+                text.is_some_and(|text| text.len() <= 1_024 && text.starts_with("\\u{1b}]0;owned\\u{7}"))
+            );
+        }
     }
 }
