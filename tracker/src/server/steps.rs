@@ -24,11 +24,53 @@ impl Server {
             connection.work = Some(Work::new(0));
             return self.parsed(token, Request::parse(&text), now);
         }
-        connection.work = Some(Work { stage: Stage::Parsing, ..Work::new(text.len()) });
-        if let Err(bodies::Job::Parse(text)) = self.bodies.submit(token, bodies::Job::Parse(text)) {
-            tracing::debug!("many large bodies wait; this one is parsed on the loop");
-            self.parsed(token, Request::parse(&text), now);
+        connection.work = Some(Work::new(text.len()));
+        self.hand_over(token, bodies::Job::Parse(text));
+    }
+
+    /// Hands a large body over, or lets it wait for a place.
+    fn hand_over(&mut self, token: ConnectionToken, job: bodies::Job) {
+        let stage = match &job {
+            bodies::Job::Parse(_) => Stage::Parsing,
+            bodies::Job::Render(_) => Stage::Rendering,
+        };
+        match self.bodies.submit(token, job) {
+            Ok(()) => self.set_stage(token, stage),
+            Err(job) => {
+                self.set_stage(token, Stage::Queued(job));
+                self.queued.push_back(token);
+            }
         }
+    }
+
+    /// Begins the request that has waited longest for room among the answers, if there is room now. One at a time: building
+    /// a long answer takes a while, and others have their turns in between.
+    pub(super) fn begin_parked(&mut self, now: Now) {
+        let Some(token) = self.parked.front().copied() else { return };
+        match self.take_stage(token) {
+            Some(Stage::Parked(request)) => {
+                let Some(bytes) = self.service.answer_bytes(&request) else { return };
+                if !self.budgets.fits(bytes) {
+                    return self.set_stage(token, Stage::Parked(request));
+                }
+                self.parked.pop_front();
+                self.begin(token, *request, bytes, now);
+                self.take_decisions(now);
+            }
+            Some(_) | None => _ = self.parked.pop_front(),
+        }
+        self.ready.insert(token);
+    }
+
+    /// Begins a request whose answer takes about so many bytes.
+    fn begin(&mut self, token: ConnectionToken, request: Request, answer_bytes: usize, now: Now) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if let Some(work) = &mut connection.work {
+            work.reserved_bytes = answer_bytes;
+        }
+        let step = self.service.begin(&mut connection.caller, request, now);
+        self.take_step(token, step, now);
+        self.settle(token, now);
     }
 
     fn parsed(&mut self, token: ConnectionToken, parsed: Result<Request, BadRequest>, now: Now) {
@@ -37,8 +79,13 @@ impl Server {
         match parsed {
             Ok(request) => {
                 work.request_id.clone_from(&request.request_id);
-                let step = self.service.begin(&mut connection.caller, request, now);
-                self.take_step(token, step, now);
+                match self.service.answer_bytes(&request) {
+                    Some(bytes) if !self.parked.is_empty() || !self.budgets.fits(bytes) => {
+                        work.stage = Stage::Parked(Box::new(request));
+                        self.parked.push_back(token);
+                    }
+                    bytes => self.begin(token, request, bytes.unwrap_or(0), now),
+                }
             }
             Err(BadRequest { request_id, failure }) => {
                 work.request_id = request_id;
@@ -128,6 +175,11 @@ impl Server {
                 (None, _) => {}
             }
             self.ready.insert(token);
+            if let Some(next) = self.queued.pop_front()
+                && let Some(Stage::Queued(job)) = self.take_stage(next)
+            {
+                self.hand_over(next, job);
+            }
         }
         self.take_decisions(now);
     }
@@ -149,14 +201,9 @@ impl Server {
         else {
             return;
         };
-        let mut response = Box::new(Response { request_id: work.request_id.take(), epoch, result });
+        let response = Box::new(Response { request_id: work.request_id.take(), epoch, result });
         if bodies::is_large(&response) {
-            work.stage = Stage::Rendering;
-            match self.bodies.submit(token, bodies::Job::Render(response)) {
-                Ok(()) => return,
-                Err(bodies::Job::Render(back)) => response = back,
-                Err(bodies::Job::Parse(_)) => unreachable!("what was refused is what was submitted"),
-            }
+            return self.hand_over(token, bodies::Job::Render(response));
         }
         self.finish(token, &response.to_json(), now);
     }
