@@ -2,9 +2,9 @@
 //!
 //! Invariant: readiness is announced once (edge-triggered), so whatever stops early stays in `ready` or `starved`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, IsTerminal as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -59,6 +59,8 @@ pub struct Server {
     pub(super) connections: Slots<Connection>,
     /// Connections with something to do at once.
     pub(super) ready: BTreeSet<ConnectionToken>,
+    /// Passwords handed over and not done, with the places that they came from.
+    pub(super) hashing: BTreeMap<ConnectionToken, IpAddr>,
     /// Members whose large request waits until others' are done.
     pub(super) starved: BTreeSet<ConnectionToken>,
     /// The one of them that is read all the same, so that there is always one that ends.
@@ -110,6 +112,7 @@ impl Server {
             poll,
             connections: Slots::new(),
             ready: BTreeSet::new(),
+            hashing: BTreeMap::new(),
             starved: BTreeSet::new(),
             fed: None,
             halves: BTreeSet::new(),

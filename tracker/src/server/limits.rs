@@ -68,6 +68,12 @@ pub(super) const PASSWORD_THREADS: usize = 2;
 /// Passwords waiting for their hash; beyond it the answer is `busy`.
 pub(super) const PASSWORDS_WAITING: usize = 64;
 
+/// Of those waiting, from one place (see [`place`](super::throttle::place)) whatever others do: a room full of people.
+pub(super) const PASSWORDS_PER_PLACE: usize = 8;
+
+/// While fewer than this wait, one place may have more: nobody is kept out by it, for as many stay free for others.
+pub(super) const PASSWORDS_SHARED: usize = PASSWORDS_WAITING / 2;
+
 /// Threads that parse and render large bodies.
 pub(super) const BODY_THREADS: usize = 1;
 

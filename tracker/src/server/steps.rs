@@ -9,11 +9,12 @@ use crate::api::response::Response;
 
 use super::bodies;
 use super::clock::Now;
-use super::dispatch::{self, Reply, Step};
+use super::dispatch::{self, Next, Reply, Step};
 use super::event_loop::{Server, Timer};
-use super::limits::LARGE_BODY_BYTES;
+use super::limits::{LARGE_BODY_BYTES, PASSWORDS_PER_PLACE, PASSWORDS_SHARED};
 use super::passwords;
 use super::slots::ConnectionToken;
+use super::throttle;
 use super::work::{Stage, Work};
 
 impl Server {
@@ -21,10 +22,10 @@ impl Server {
     pub(super) fn start(&mut self, token: ConnectionToken, text: Vec<u8>, now: Now) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if text.len() <= LARGE_BODY_BYTES {
-            connection.work = Some(Work::new(0));
+            connection.work = Some(Work::new(0, now.ms));
             return self.parsed(token, Request::parse(&text), now);
         }
-        connection.work = Some(Work::new(text.len()));
+        connection.work = Some(Work::new(text.len(), now.ms));
         self.hand_over(token, bodies::Job::Parse(text));
     }
 
@@ -111,18 +112,30 @@ impl Server {
         match step {
             Step::Answer(reply) | Step::Late(reply, 0) => self.reply(token, *reply, now),
             Step::Late(reply, delay_ms) => {
-                self.timers.set(Timer::Late(token), now.ms + delay_ms);
+                let Some(connection) = self.connections.get_mut(token) else { return };
+                let since_ms = connection.work.as_ref().map_or(now.ms, |work| work.since_ms);
+                self.timers.set(Timer::Late(token), (since_ms + delay_ms).max(now.ms));
                 self.set_stage(token, Stage::Late(reply));
             }
-            Step::Password(job, next) => match self.passwords.submit(token, job) {
-                Ok(()) => self.set_stage(token, Stage::Hashing(next)),
-                Err(_) => self.reply(token, Err(dispatch::busy()), now),
-            },
+            Step::Password(job, next) => self.hash(token, job, next, now),
             Step::Propose(change, next) => {
                 self.set_stage(token, Stage::Deciding(next));
                 self.service.proposals().propose(token, *change);
             }
         }
+    }
+
+    /// Hands a password over, unless too many wait, or too many from this place.
+    fn hash(&mut self, token: ConnectionToken, job: passwords::Job, next: Next<passwords::Done>, now: Now) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let place = throttle::place(connection.caller.ip);
+        let from_here = self.hashing.values().filter(|other| **other == place).count();
+        let crowded = from_here >= PASSWORDS_PER_PLACE && self.hashing.len() >= PASSWORDS_SHARED;
+        if crowded || self.passwords.submit(token, job).is_err() {
+            return self.reply(token, Err(dispatch::busy()), now);
+        }
+        self.hashing.insert(token, place);
+        self.set_stage(token, Stage::Hashing(next));
     }
 
     fn set_stage(&mut self, token: ConnectionToken, stage: Stage) {
@@ -156,6 +169,7 @@ impl Server {
     /// Goes on with every request whose password or large body is done.
     pub(super) fn take_results(&mut self, now: Now) {
         while let Some((token, done)) = self.passwords.next_result() {
+            self.hashing.remove(&token);
             let Some(Stage::Hashing(next)) = self.take_stage(token) else { continue };
             let Some(connection) = self.connections.get_mut(token) else { continue };
             let done = done.unwrap_or(passwords::Done::Failed);

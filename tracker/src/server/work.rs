@@ -14,6 +14,8 @@ pub(super) struct Work {
     pub(super) held_bytes: usize,
     /// Room set aside for its answer, in bytes.
     pub(super) reserved_bytes: usize,
+    /// When it came, in milliseconds: delays count from here, so that waiting for a hash is part of them.
+    pub(super) since_ms: u64,
     /// Echoed in the answer.
     pub(super) request_id: Option<Value>,
     /// What it waits for.
@@ -42,7 +44,7 @@ pub(super) enum Stage {
 
 impl Work {
     /// Work on a message just taken.
-    pub(super) fn new(held_bytes: usize) -> Work {
-        Work { held_bytes, reserved_bytes: 0, request_id: None, stage: Stage::Running }
+    pub(super) fn new(held_bytes: usize, since_ms: u64) -> Work {
+        Work { held_bytes, reserved_bytes: 0, since_ms, request_id: None, stage: Stage::Running }
     }
 }
