@@ -107,7 +107,7 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         Refusal::NotMember(_) => FailureCode::NotMember,
         Refusal::NotOwner(_) | Refusal::OwnerStays(_) | Refusal::NotUploader(_) => FailureCode::NotAllowed,
         Refusal::OtherContent(_) => FailureCode::OtherContent,
-        Refusal::BadManifest(_) => FailureCode::BadRequest,
+        Refusal::OtherRequest | Refusal::BadManifest(_) => FailureCode::BadRequest,
     };
     let failure = Failure::new(code, refusal.to_string());
     match fix(refusal) {
