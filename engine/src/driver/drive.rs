@@ -34,7 +34,11 @@ pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc
                     download.closed(connection, &Ending::Lost);
                 }
             }),
-            Next::Finish { unproven } => return finish(&local, &download, unproven).await,
+            Next::Finish { unproven } => {
+                if finish(&local, &download, unproven).await {
+                    return;
+                }
+            }
             Next::Cancelled => return cancel(&local, &download),
         }
         if let Some(share) = download.share() {
@@ -71,7 +75,7 @@ fn look_at_disk(local: &Local, download: &Arc<DownloadState>) {
             .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= u64::from(PIECE_BYTES)),
         _ => true,
     };
-    if fit && download.ledger.has_news() {
+    if fit && (download.ledger.has_news() || download.ledger.has_doubts()) {
         local.context.flusher.submit(download);
     } else if fit {
         download.storage_is_fit();
@@ -88,7 +92,8 @@ fn cancel(local: &Local, download: &DownloadState) {
     download.enter(Phase::Cancelled);
 }
 
-async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
+/// Whether the download has ended, well or not; else its disk is full, and it goes on when there is room.
+async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) -> bool {
     if unproven {
         download.enter(Phase::Checking);
     }
@@ -101,15 +106,17 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
     });
     let result = match thread {
         Ok(_) => {
-            told.await.unwrap_or_else(|_| Err(Failure::Io("the thread that finishes a download died".into())))
+            let died = |_| Err(Failure::Io("the thread that finishes a download died".into()));
+            told.await.unwrap_or_else(died)
         }
         Err(error) => Err(Failure::Io(format!("no thread to finish the download with: {error}"))),
     };
     match result {
-        Ok(whole) => {
+        Ok(Some(whole)) => {
             serve_whole(local, download, whole);
             download.enter(Phase::Durable);
         }
+        Ok(None) => return false,
         Err(failure) => {
             if let (Some(share), Failure::FalseManifest { .. }) = (download.share(), &failure) {
                 local.context.shares.remove_exactly(&share);
@@ -117,10 +124,12 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
             download.enter(Phase::Failed(failure));
         }
     }
+    true
 }
 
-/// Proves the whole where the chain could not, and makes it durable under its name.
-fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Source, Failure> {
+/// Proves the whole where the chain could not, and makes it durable under its name; `None` when the disk is too full for that
+/// now.
+fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Option<Source>, Failure> {
     let length = download.with(|transfer, _| transfer.geometry().length());
     if unproven && let FileProof::Whole(stated) = download.manifest.proof() {
         let found = digest_of(download, hasher, length).map_err(|error| Failure::Io(error.to_string()))?;
@@ -137,23 +146,34 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
         let path = download.target.finish(download.overwrite)?;
         Source::open(&path)
     };
-    let whole = end();
-    match &whole {
-        // What stays needs its record, and what has its name needs none.
-        Err(_) => download.flush(),
+    match end() {
         Ok(source) => {
             let _ = source.fingerprint().map(|fingerprint| download.fingerprint.set(fingerprint));
+            // What has its name needs no record.
             if let Err(error) = download.ledger.remove() {
                 tracing::warn!(%error, "a record stays beside the file; it is not used again");
             }
+            Ok(Some(source))
+        }
+        Err(error) => {
+            // What stays needs its record, or its doubts.
+            let recorded = download.record();
+            match error.kind {
+                StorageErrorKind::NoSpace { .. } => {
+                    download.storage_failed(&error);
+                    Ok(None)
+                }
+                // The flush that failed was the record's, a moment before.
+                StorageErrorKind::Unflushed if recorded.is_err() && download.storage_wait().is_some() => {
+                    Ok(None)
+                }
+                StorageErrorKind::Exists => {
+                    Err(Failure::Exists { path: download.target.path(), part: download.partial_path() })
+                }
+                _ => Err(Failure::Io(error.to_string())),
+            }
         }
     }
-    whole.map_err(|error| match error.kind {
-        StorageErrorKind::Exists => {
-            Failure::Exists { path: download.target.path(), part: download.partial_path() }
-        }
-        _ => Failure::Io(error.to_string()),
-    })
 }
 
 /// One sequential pass over what was written.
