@@ -81,7 +81,7 @@ impl Context {
             hasher: parts.hasher,
             buffers: Buffers::new(),
             prefault: Prefault::start()?,
-            flusher: Flusher::start()?,
+            flusher: Flusher::start(parts.hasher)?,
             shares: Shares::default(),
             fetching: Places::new(CONSUMER_CONNECTIONS_MAX),
             serving: Places::new(PROVIDER_CONNECTIONS_MAX),

@@ -277,7 +277,7 @@ impl DownloadState {
         let phase = inner.phase_of(standing);
         self.set_phase(&mut inner, phase);
         match standing {
-            Standing::Proven | Standing::Unproven => {
+            Standing::Proven | Standing::Unproven if inner.storage.is_none() => {
                 Next::Finish { unproven: standing == Standing::Unproven }
             }
             _ => Next::Calls(std::mem::take(&mut inner.calls)),
@@ -290,7 +290,7 @@ impl DownloadState {
         let after = Some(self.clock.now().since(self.started));
         match &phase {
             Phase::Checking => inner.sequential_passes += 1,
-            Phase::Syncing => inner.proven_after = after,
+            Phase::Syncing => inner.proven_after = inner.proven_after.or(after),
             Phase::Durable => inner.durable_after = after,
             _ => {}
         }
@@ -298,7 +298,6 @@ impl DownloadState {
             // Nobody is asked for anything any more.
             inner.transfer.hold(self.clock.now());
             inner.carry_out();
-            self.flushing.wake();
         }
         self.set_phase(&mut inner, phase);
     }
@@ -473,7 +472,7 @@ impl Inner {
 
     fn phase_of(&self, standing: Standing) -> Phase {
         match (self.wish, &self.storage, standing) {
-            (_, _, Standing::Proven | Standing::Unproven) => self.phase.clone(),
+            (_, None, Standing::Proven | Standing::Unproven) => self.phase.clone(),
             (Wish::Pause, ..) => Phase::Paused,
             (_, Some(wait), _) => Phase::Waiting(wait.clone()),
             (_, None, _) if self.checking => Phase::Checking,

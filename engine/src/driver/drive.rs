@@ -1,7 +1,6 @@
 //! A download's own task: it looks after time, makes calls, waits out a full disk, and finishes.
 
 use std::io;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +34,11 @@ pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc
                     download.closed(connection, &Ending::Lost);
                 }
             }),
-            Next::Finish { unproven } => return finish(&local, &download, unproven).await,
+            Next::Finish { unproven } => {
+                if finish(&local, &download, unproven).await {
+                    return;
+                }
+            }
             Next::Cancelled => return cancel(&local, &download),
         }
         if let Some(share) = download.share() {
@@ -75,7 +78,7 @@ fn look_at_disk(local: &Local, download: &Arc<DownloadState>) {
             .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= u64::from(PIECE_BYTES)),
         _ => true,
     };
-    if fit && download.ledger.has_news() {
+    if fit && (download.ledger.has_news() || download.ledger.has_doubts()) {
         local.context.flusher.submit(download);
     } else if fit {
         download.storage_is_fit();
@@ -92,7 +95,8 @@ fn cancel(local: &Local, download: &DownloadState) {
     download.enter(Phase::Cancelled);
 }
 
-async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
+/// Whether the download has ended, well or not; else its disk is full, and it goes on when there is room.
+async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) -> bool {
     if unproven {
         download.enter(Phase::Checking);
     }
@@ -105,18 +109,20 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
     });
     let result = match thread {
         Ok(_) => {
-            told.await.unwrap_or_else(|_| Err(Failure::Io("the thread that finishes a download died".into())))
+            let died = |_| Err(Failure::Io("the thread that finishes a download died".into()));
+            told.await.unwrap_or_else(died)
         }
         Err(error) => Err(Failure::Io(format!("no thread to finish the download with: {error}"))),
     };
     match result {
-        Ok(whole) => {
+        Ok(Completion::Durable(whole)) => {
             match whole {
                 Some(source) => serve_whole(local, download, source),
                 None => download.share().iter().for_each(|share| local.context.shares.remove_exactly(share)),
             }
             download.enter(Phase::Durable);
         }
+        Ok(Completion::Postponed) => return false,
         Err(failure) => {
             if let (Some(share), Failure::FalseManifest { .. }) = (download.share(), &failure) {
                 local.context.shares.remove_exactly(&share);
@@ -124,11 +130,19 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) {
             download.enter(Phase::Failed(failure));
         }
     }
+    true
 }
 
-/// Proves the whole where the chain could not, and makes it durable under its name. What comes back is to be served;
-/// `None` when the file is durable and cannot be opened again all the same.
-fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Option<Source>, Failure> {
+/// What became of the last steps.
+enum Completion {
+    /// It is durable under its name, and to be served by this source, unless it could not be opened again.
+    Durable(Option<Source>),
+    /// The disk is too full for that now.
+    Postponed,
+}
+
+/// Proves the whole where the chain could not, and makes it durable under its name.
+fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Completion, Failure> {
     let length = download.with(|transfer, _| transfer.geometry().length());
     if unproven && let FileProof::Whole(stated) = download.manifest.proof() {
         let found = digest_of(download, hasher, length).map_err(|error| Failure::Io(error.to_string()))?;
@@ -146,28 +160,35 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
         let warn = |error: &StorageError| tracing::warn!(%error, "it is durable, and is not served");
         Ok(Source::open(&path).inspect_err(warn).ok())
     };
-    let whole = end();
-    match &whole {
-        // What stays needs its record, and what has its name needs none.
-        Err(_) => download.flush(),
+    match end() {
         Ok(source) => {
             let fingerprint = source.as_ref().and_then(Source::fingerprint);
             let _ = fingerprint.map(|fingerprint| download.fingerprint.set(fingerprint));
+            // What has its name needs no record.
             if let Err(error) = download.ledger.remove() {
                 tracing::warn!(%error, "a record stays beside the file; it is not used again");
             }
+            Ok(Completion::Durable(source))
+        }
+        Err(error) => {
+            // What stays needs its record, or its doubts.
+            let recorded = download.record();
+            match error.kind {
+                StorageErrorKind::NoSpace { .. } => {
+                    download.storage_failed(&error);
+                    Ok(Completion::Postponed)
+                }
+                // The flush that failed was the record's, a moment before.
+                StorageErrorKind::Unflushed if recorded.is_err() && download.storage_wait().is_some() => {
+                    Ok(Completion::Postponed)
+                }
+                StorageErrorKind::Exists => {
+                    Err(Failure::Exists { path: download.target.path(), part: download.partial_path() })
+                }
+                _ => Err(Failure::Io(error.to_string())),
+            }
         }
     }
-    whole.map_err(|error| match error.kind {
-        StorageErrorKind::Exists => {
-            Failure::Exists { path: download.target.path(), part: download.partial_path() }
-        }
-        StorageErrorKind::NoSpace { needed, free } => {
-            let directory = error.path.parent().map(Path::to_owned).unwrap_or_default();
-            Failure::DiskFull { needed, free, directory }
-        }
-        _ => Failure::Io(error.to_string()),
-    })
 }
 
 /// One sequential pass over what was written.

@@ -1,12 +1,13 @@
 //! Making what was written durable, and recording it, off the workers: one thread for all downloads of a node.
 //!
 //! ```text
-//!   drive ─► is_due? ─► queue ─► thread: Ledger::record (flush, then the record) ─► wake whoever waits for room
-//!   verify ─► room ──────────────────────────────────────────────────────────────────────┘
+//!   drive ─► is it due? ─► queue ─► thread: write again what is doubted ─► Ledger::record (flush, then the record)
 //! ```
 //!
-//! Invariants: a download is in the queue at most once; whoever waits for room is woken after every attempt, however it
-//! ended, and when the download ends.
+//! Nobody waits for it: pieces go on to be written meanwhile. When it fails, the download waits until the disk is fit;
+//! then it comes here again, and all that no record claims is proven and written once more first.
+//!
+//! Invariant: a download is in the queue at most once.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use std::thread::JoinHandle;
 
 use super::download::DownloadState;
 use super::limits::FLUSH_QUEUE_MAX;
+use super::resume::write_again;
+use crate::hash::Hasher;
 use crate::proto::time::Moment;
+use crate::storage::error::StorageError;
 use crate::storage::limits::RECORD_DUE_MS;
 use crate::storage::resume::Claim;
 
@@ -30,15 +34,9 @@ impl DownloadState {
     }
 
     /// Flushes and records what was written. Blocks. A disk that was not fit and took it is fit again.
-    pub(crate) fn flush(&self) {
-        let claim = || {
-            self.with(|transfer, _| Claim {
-                links_hold: transfer.links_hold(),
-                exact_length: transfer.exact_length(),
-            })
-        };
-        match self.ledger.record(|| self.target.sync(), claim) {
-            Ok(()) if self.storage_wait().is_some() => self.storage_is_fit(),
+    pub(crate) fn flush(&self, hasher: Hasher) {
+        match self.mend(hasher).and_then(|mended| if mended { self.record() } else { Ok(()) }) {
+            Ok(()) if self.storage_wait().is_some() && !self.ledger.has_doubts() => self.storage_is_fit(),
             Ok(()) => {}
             Err(_) if self.is_over() => {}
             Err(error) => {
@@ -48,22 +46,35 @@ impl DownloadState {
         }
     }
 
-    /// Waits until another piece may be written; `false` when none may for now.
-    pub(crate) async fn room(&self) -> bool {
-        loop {
-            let done = self.flushing.done.notified();
-            tokio::pin!(done);
-            // From here on no wake-up is missed.
-            done.as_mut().enable();
-            if self.ledger.has_room() {
-                return true;
-            }
-            if self.storage_wait().is_some() || self.is_over() {
-                return false;
-            }
-            self.wake.notify_one();
-            done.await;
+    /// Flushes what was written, and then records it. Blocks.
+    pub(crate) fn record(&self) -> Result<(), StorageError> {
+        let claim = || {
+            self.with(|transfer, _| Claim {
+                links_hold: transfer.links_hold(),
+                exact_length: transfer.exact_length(),
+            })
+        };
+        self.ledger.record(|| self.target.sync(), claim)
+    }
+
+    /// After a failed flush: writes again what it may have lost, and gives up what is lost. `false` when that has to wait
+    /// for pieces that are being verified.
+    fn mend(&self, hasher: Hasher) -> Result<bool, StorageError> {
+        if !self.ledger.has_doubts() {
+            return Ok(true);
         }
+        self.target.forgive_flush();
+        let geometry = self.with(|transfer, _| transfer.geometry());
+        let lost = write_again(&self.target, &self.ledger, &self.manifest, geometry, hasher)?;
+        if lost.is_empty() {
+            return Ok(true);
+        }
+        let given_up = self.lose(&lost);
+        if given_up {
+            tracing::warn!(pieces = lost.len(), file = %self.key, "the disk lost what it had taken; it is fetched again");
+            lost.iter().for_each(|index| self.ledger.missed(*index));
+        }
+        Ok(given_up)
     }
 }
 
@@ -75,15 +86,14 @@ pub(crate) struct Flusher {
 }
 
 impl Flusher {
-    /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Flusher> {
+    /// Starts the thread. `hasher` proves what has to be written again.
+    pub(crate) fn start(hasher: Hasher) -> io::Result<Flusher> {
         let (queue, due) = sync_channel::<Arc<DownloadState>>(FLUSH_QUEUE_MAX);
         let work = move || {
             for download in due {
-                download.flush();
+                download.flush(hasher);
                 download.flushing.queued.store(false, Ordering::Release);
-                download.flushing.wake();
-                // It may have waited for this to become due again.
+                // Another may be due by now.
                 download.wake.notify_one();
             }
         };

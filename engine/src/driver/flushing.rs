@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use tokio::sync::Notify;
-
 use crate::proto::time::Moment;
 
 /// How far making one download durable is.
@@ -13,19 +11,12 @@ pub(crate) struct Flushing {
     pub(super) queued: AtomicBool,
     /// When it was last asked for, in milliseconds of the clock's moments.
     pub(super) asked_ms: AtomicU64,
-    /// An attempt has ended.
-    pub(super) done: Notify,
 }
 
 impl Flushing {
     /// Nothing was written yet.
     pub(crate) fn new(now: Moment) -> Flushing {
         let asked_ms = AtomicU64::new(now.ms_since(Moment::default()));
-        Flushing { queued: AtomicBool::new(false), asked_ms, done: Notify::new() }
-    }
-
-    /// Wakes whoever waits for room, to look again.
-    pub(crate) fn wake(&self) {
-        self.done.notify_waiters();
+        Flushing { queued: AtomicBool::new(false), asked_ms }
     }
 }

@@ -88,6 +88,14 @@ impl Share {
         gained.extend(pieces.iter().copied().filter(|index| held.insert(*index)));
     }
 
+    /// Pieces that the disk has lost. Who was told of them is refused, until they are gained again.
+    pub(crate) fn lose(&self, pieces: &[PieceIndex]) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        for index in pieces {
+            held.remove(*index);
+        }
+    }
+
     /// What was gained since `told`, which moves on.
     pub(crate) fn news(&self, told: &mut usize) -> Vec<PieceIndex> {
         let gained = lock(&self.gained);

@@ -16,18 +16,17 @@ use crate::proto::manifest::{FileProof, Manifest};
 use crate::proto::transfer::Finding;
 use crate::proto::units::{ChainState, PieceIndex};
 use crate::storage::error::StorageError;
-use crate::storage::resume::Noted;
 
 /// Verifies and writes what lands on this worker, for ever.
 pub(crate) async fn verify(local: Rc<Local>) {
     loop {
         let batch = local.landed.take().await;
-        settle(&local, batch).await;
+        settle(&local, batch);
         tokio::task::yield_now().await;
     }
 }
 
-async fn settle(local: &Local, batch: Vec<Landed>) {
+fn settle(local: &Local, batch: Vec<Landed>) {
     let clock = local.context.clock;
     let start = clock.now();
     let mut verdicts = {
@@ -50,11 +49,11 @@ async fn settle(local: &Local, batch: Vec<Landed>) {
             continue;
         }
         let start = clock.now();
-        let result = write(download, &landed).await;
+        let link_holds = landed.job.with_links && finding.links_hold;
+        let result = write(download, &landed, link_holds);
         download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
         match result {
-            Ok(true) => download.written(&landed.job),
-            Ok(false) => download.not_written(&landed.job),
+            Ok(()) => download.written(&landed.job),
             Err(error) => {
                 download.not_written(&landed.job);
                 download.storage_failed(&error);
@@ -89,27 +88,19 @@ pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> 
     Some(LinkCheck { from, to })
 }
 
-/// Writes a piece at all its places; whether it could, for as long as too much is unrecorded no more can be.
-async fn write(download: &DownloadState, landed: &Landed) -> Result<bool, StorageError> {
+/// Writes a piece at all its places, with a note before and one after each.
+fn write(download: &DownloadState, landed: &Landed, link_holds: bool) -> Result<(), StorageError> {
     let geometry = Geometry::longest(download.manifest.pieces());
     for index in &landed.job.copies {
-        while download.ledger.note(*index)? == Noted::NoRoom {
-            if !download.room().await {
-                return Ok(false);
-            }
-        }
+        download.ledger.begin(*index)?;
         let offset = geometry.offset(*index);
-        let bytes = landed.buffer.as_range(0..landed.length);
-        if let Err(error) = download.target.write_piece(offset, bytes) {
-            download.ledger.missed(*index);
-            return Err(error);
-        }
-        download.ledger.wrote(*index);
+        download.target.write_piece(offset, landed.buffer.as_range(0..landed.length))?;
+        download.ledger.wrote(*index, link_holds);
         // Whichever piece completes a stretch may start it: it is advice, and the last flush is what counts.
         let end = offset + landed.length as u64;
         if end.is_multiple_of(WRITEBACK_BYTES) {
             download.target.start_writeback(end - WRITEBACK_BYTES..end)?;
         }
     }
-    Ok(true)
+    Ok(())
 }

@@ -24,16 +24,12 @@ pub const PREFAULT_THREADS: usize = 2;
 /// first.
 pub const PREFAULT_QUEUE_MAX: usize = 64;
 
-/// Pieces that may be in a partial file without being recorded (64 MiB): so much at most is hashed again after a kill. A
-/// disk that cannot keep up with the network holds the download back here, as it would at the end.
-pub const UNRECORDED_MAX_PIECES: usize = 128;
+/// Unrecorded pieces that make a flush and a new record due (1 GiB): seldom enough that a fast disk flushes long runs, and
+/// so much at most, with what arrives during the flush, is hashed again after a crash of the machine.
+pub const RECORD_DUE_PIECES: usize = 2_048;
 
-/// Unrecorded pieces that make a flush and a new record due: half of what may be, so that one half is flushed while the
-/// other is received.
-pub const RECORD_DUE_PIECES: u32 = 64;
-
-/// A slow download is flushed and recorded this often, in milliseconds: two seconds of it are what a machine crash may
-/// cost, and a flush in two seconds is nothing to a disk.
+/// A slower download is flushed and recorded this often, in milliseconds: two seconds of it are what a crash of the machine
+/// may cost, and a flush in two seconds is nothing to a disk.
 pub const RECORD_DUE_MS: u64 = 2_000;
 
 /// Longest record that is read, in bytes: that of the longest file (a bit a piece) with its notes.

@@ -13,7 +13,8 @@
 //! 1. data: a verified piece is written to the partial file ([`Target::write_piece`]);
 //! 2. flush: [`Target::sync`];
 //! 3. claim: only then does the record say that the piece is there ([`Ledger::record`]); it is flushed and renamed into
-//!    the place of the last one. A restarted download trusts it, and hashes what was written since.
+//!    the place of the last one. A restarted download trusts it; what was written since it trusts too as long as the page
+//!    cache is the same, after a kill, and hashes otherwise, after a crash of the machine.
 //!
 //! The end has the same order: flush the data, rename (the claim that the file is whole), flush the directory. See
 //! [`Target::finish`]. The record goes after that; at a cancel it goes before the partial file.

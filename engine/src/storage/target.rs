@@ -12,8 +12,9 @@
 //! * Space for all wanted ranges is reserved before the first piece, where the filesystem can; the rest stays holes.
 //! * The final name is taken once, by a rename of flushed bytes, and over nothing unless told to.
 //! * A partial file that this target made and could not reserve is removed again.
-//! * After a failed flush no flush of this target succeeds: the kernel drops what it could not write, reports it once,
-//!   and would call the next flush a success.
+//! * After a failed flush no flush of this target succeeds until what was written is said to be written again: the kernel
+//!   drops what it could not write, reports it once, and would call the next flush a success. For the same reason one
+//!   flush at a time runs: of two, one alone would hear of the failure.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,8 +23,8 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -63,7 +64,8 @@ pub struct Target {
     wanted_bytes: u64,
     /// In bytes, before it was set; `None` when there was no file.
     found_length: Option<u64>,
-    flush_failed: AtomicBool,
+    /// Held while a flush runs.
+    flush_failed: Mutex<bool>,
 }
 
 /// The steps of [`Target::finish`].
@@ -100,7 +102,7 @@ impl Target {
             length: Arc::new(AtomicU64::new(plan.length)),
             wanted_bytes: plan.wanted_bytes(),
             found_length,
-            flush_failed: AtomicBool::new(false),
+            flush_failed: Mutex::new(false),
         };
         if let Err(error) = target.reserve(plan) {
             if target.is_new() {
@@ -205,9 +207,18 @@ impl Target {
     /// Flushes all that was written: afterwards, and not before, a record may claim it. Blocks.
     ///
     /// # Errors
-    /// [`StorageError`], also ever after: what was written since the last success may be lost; it must not be claimed.
+    /// [`StorageError`], also after it until [`Target::forgive_flush`]: what was written since the last success may be lost;
+    /// it must not be claimed.
     pub fn sync(&self) -> Result<(), StorageError> {
         self.flush(File::sync_data)
+    }
+
+    /// Lets flushes succeed again after one failed. From here on all that was written since the last success is doubted by
+    /// the caller, and claimed only after it was written again: see [`Ledger::doubted`].
+    ///
+    /// [`Ledger::doubted`]: super::resume::Ledger::doubted
+    pub fn forgive_flush(&self) {
+        *self.lock_flush() = false;
     }
 
     /// A source over the partial file. Only verified ranges of it mean anything. It keeps working after
@@ -257,13 +268,18 @@ impl Target {
     }
 
     fn flush(&self, flush: impl FnOnce(&File) -> io::Result<()>) -> Result<(), StorageError> {
-        if self.flush_failed.load(Ordering::Acquire) {
+        let mut flush_failed = self.lock_flush();
+        if *flush_failed {
             return Err(self.failure(Operation::Sync, StorageErrorKind::Unflushed));
         }
         flush(&self.file).map_err(|error| {
-            self.flush_failed.store(true, Ordering::Release);
+            *flush_failed = true;
             self.failure(Operation::Sync, error)
         })
+    }
+
+    fn lock_flush(&self) -> MutexGuard<'_, bool> {
+        self.flush_failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rename(&self, overwrite: bool) -> Result<(), StorageError> {

@@ -32,21 +32,51 @@ pub(crate) fn bytes_of(pieces: &[usize], content: &[u8]) -> u64 {
     pieces.iter().map(|index| content.chunks(PIECE).nth(*index).unwrap().len() as u64).sum()
 }
 
-/// The length of the record without its notes, and the pieces that it claims: the bit field is its body's end.
-pub(crate) fn claims(path: &Path, pieces: usize) -> (usize, Bitfield) {
+/// A record: its body, its notes, and what it claims.
+pub(crate) struct Claims {
+    magic: sealed::Magic,
+    body: Vec<u8>,
+    notes: Vec<u8>,
+    pub(crate) durable: Bitfield,
+}
+
+/// Reads a record. The bit field is its body's end.
+pub(crate) fn claims(path: &Path, pieces: usize) -> Claims {
     let bytes = std::fs::read(path).unwrap();
     let magic = *bytes.first_chunk().unwrap();
     let (body, notes) = sealed::open(magic, &bytes).unwrap();
     let field = &body[body.len() - pieces.div_ceil(8)..];
     let count = PieceCount(u32::try_from(pieces).unwrap());
-    (bytes.len() - notes.len(), Bitfield::from_bytes(field, count).unwrap())
+    let durable = Bitfield::from_bytes(field, count).unwrap();
+    Claims { magic, body: body.to_vec(), notes: notes.to_vec(), durable }
+}
+
+/// Makes a record that of another boot, with its notes or without. Its body begins with the page cache; the second half of
+/// each note is mixed with the end of the record's checksum.
+pub(crate) fn boot_again(directory: &Path, pieces: usize, notes_survive: bool) {
+    let path = ending(directory, ".record").unwrap();
+    let Claims { magic, mut body, mut notes, .. } = claims(&path, pieces);
+    let seal_of = |sealed: &[u8]| u32::from_le_bytes(*sealed.last_chunk().unwrap());
+    let old = seal_of(&sealed::seal(magic, &body));
+    assert_eq!(body[0], 1, "the page cache is known");
+    body[1] ^= 1;
+    let mut bytes = sealed::seal(magic, &body);
+    let mix = (old ^ seal_of(&bytes)).to_le_bytes();
+    for note in notes.chunks_exact_mut(8) {
+        note[4..].iter_mut().zip(mix).for_each(|(byte, mix)| *byte ^= mix);
+    }
+    if notes_survive {
+        bytes.extend_from_slice(&notes);
+    }
+    std::fs::write(path, bytes).unwrap();
 }
 
 /// What a crash of the machine leaves on a disk that lost all that was not flushed: garbage wherever the record claims
-/// nothing.
-pub(crate) fn lose_what_was_not_flushed(directory: &Path, content: &[u8]) -> u64 {
+/// nothing. Returns the bytes that are kept.
+pub(crate) fn lose_what_was_not_flushed(directory: &Path, content: &[u8], notes_survive: bool) -> u64 {
     let part = File::options().write(true).open(ending(directory, ".part").unwrap()).unwrap();
-    let (_, durable) = claims(&ending(directory, ".record").unwrap(), content.len().div_ceil(PIECE));
+    let pieces = content.len().div_ceil(PIECE);
+    let durable = claims(&ending(directory, ".record").unwrap(), pieces).durable;
     let mut kept = 0;
     for (index, piece) in content.chunks(PIECE).enumerate() {
         if durable.has(PieceIndex(u32::try_from(index).unwrap())) {
@@ -55,5 +85,6 @@ pub(crate) fn lose_what_was_not_flushed(directory: &Path, content: &[u8]) -> u64
             part.write_all_at(&vec![0xA5; piece.len()], (index * PIECE) as u64).unwrap();
         }
     }
+    boot_again(directory, pieces, notes_survive);
     kept
 }

@@ -18,5 +18,9 @@ use engine::proto::units::PIECE_BYTES;
 /// Length of a piece, as slices count.
 const PIECE: usize = PIECE_BYTES as usize;
 
-/// Bytes that a kill may cost in hashing.
-const CHECKED_MAX_BYTES: u64 = (engine::storage::limits::UNRECORDED_MAX_PIECES * PIECE) as u64;
+/// Bytes that a kill may cost in hashing, at most.
+const CHECKED_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes that it does cost: what the workers, and the thread that goes on with what was left, were writing.
+const CHECKED_BYTES: u64 = ((engine::config::WORKERS_MAX + 1) * PIECE) as u64;
+const _: () = assert!(CHECKED_BYTES <= CHECKED_MAX_BYTES);

@@ -75,17 +75,18 @@ fn other_content_of_the_same_name_is_another_download() {
 #[test]
 fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
     let disk = tempfile::tempdir().unwrap();
-    let mount = ["-t", "tmpfs", "-o", "size=80m", "none"];
+    let mount = ["-t", "tmpfs", "-o", "size=240m", "none"];
     if !Command::new("mount").args(mount).arg(disk.path()).output().is_ok_and(|it| it.status.success()) {
         eprintln!("skipped: mounting a filesystem is forbidden here");
         return;
     }
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
-    let content = bytes(140 * PIECE, 6);
+    let content = bytes(400 * PIECE, 6);
     let manifest = seeder.upload("f", &content);
     let order = engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let download = leecher.engine.download(order).unwrap();
-    // The file's own bytes are reserved; the next record's are not.
+    // The file's own bytes are reserved; those of the notes and of the next record are not. The notes of so many pieces need
+    // more than the record's first page.
     let filler = disk.path().join("filler");
     let free = rustix::fs::statvfs(disk.path()).unwrap();
     let free = usize::try_from(free.f_bavail * free.f_frsize).unwrap();

@@ -89,6 +89,19 @@ impl DownloadState {
         self.lock().transfer.write_failed(job);
     }
 
+    /// Pieces that the disk has lost are missing from here on; whether they could be, which has to wait for what is being
+    /// verified.
+    pub(crate) fn lose(&self, pieces: &[PieceIndex]) -> bool {
+        let mut inner = self.lock();
+        if !inner.transfer.lose(pieces) {
+            return false;
+        }
+        if let Some(share) = &inner.share {
+            share.lose(pieces);
+        }
+        true
+    }
+
     /// The disk failed or is full: everything stops until it is fit again.
     pub(crate) fn storage_failed(&self, error: &StorageError) {
         let mut inner = self.lock();

@@ -1,4 +1,4 @@
-//! Transfers that begin with what an earlier one left.
+//! Transfers that begin with what an earlier one left, or lose what they had.
 //!
 //! Invariant: what is found counts as what arrives: held, gained, and able to discard the chain.
 
@@ -52,6 +52,21 @@ impl Transfer {
         assert!(self.picker.in_flight() == 0, "what was there is looked for before anything is asked for");
         let wanted = self.copies.to_fetch(&self.manifest.zero_pieces(), &self.held);
         self.picker = PiecePicker::new(wanted, self.seed);
+    }
+
+    /// Pieces that were held are there no more, and are to be fetched again; whether that could be done: the transfer has to
+    /// be on hold, with nothing arrived that is not written yet.
+    pub fn lose(&mut self, pieces: &[PieceIndex]) -> bool {
+        if !self.on_hold || self.picker.in_flight() > 0 {
+            return false;
+        }
+        for index in pieces {
+            if self.held.remove(*index) {
+                self.counts.verified_bytes -= u64::from(self.geometry.piece_len(*index));
+            }
+        }
+        self.all_found();
+        true
     }
 
     /// Whether the link of every piece held so far held, and so links are to be checked.

@@ -474,3 +474,22 @@ fn what_was_there_is_gained_and_not_fetched() {
         assert_eq!(swarm.served() - served, 251, "of each content one piece is missing");
     }
 }
+
+#[test]
+fn what_the_disk_lost_is_fetched_again() {
+    let mut swarm = Swarm::new(&distinct(40), &[(Behaviour::Honest, 1)]);
+    swarm.run(60_000);
+    assert_eq!(swarm.transfer.standing(), Standing::Proven);
+    let lost = [PieceIndex(3), PieceIndex(39)];
+    assert!(!swarm.transfer.lose(&lost), "only on hold");
+    swarm.transfer.hold(swarm.now());
+    let bytes = swarm.transfer.counts().verified_bytes;
+    assert!(swarm.transfer.lose(&lost));
+    assert!(swarm.transfer.counts().verified_bytes < bytes);
+    assert!(!swarm.transfer.held().has(lost[0]));
+    let served = swarm.served();
+    swarm.transfer.resume(swarm.now());
+    swarm.run(120_000);
+    assert_eq!(swarm.transfer.standing(), Standing::Proven);
+    assert_eq!((swarm.served() - served, swarm.transfer.counts().verified_bytes), (2, bytes));
+}

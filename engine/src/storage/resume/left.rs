@@ -1,6 +1,7 @@
 //! What an earlier attempt left: by its record, or without one.
 //!
-//! Invariant: what is trusted was durable, under a record of the same pieces, in a file that was long enough to have it.
+//! Invariant: what is trusted was durable, or was written whole through the page cache that is still there; under a record
+//! of the same pieces, in a file that was long enough to have it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,7 +13,8 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::record::{Identity, Record};
+use super::cache::PageCache;
+use super::record::{Identity, Note, NotedPieces, Record};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
 use crate::proto::manifest::Manifest;
@@ -26,7 +28,7 @@ use crate::storage::target::Target;
 /// What an earlier attempt left in the partial file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// What was durable, to be trusted.
+    /// What is to be trusted.
     pub held: Held,
     /// What may be there, to be hashed, ascending.
     pub to_check: Vec<PieceIndex>,
@@ -34,31 +36,56 @@ pub struct Left {
     pub complete: bool,
 }
 
-/// What is left, by the record and its notes that were found.
+/// What is left, and what the next record has to say of it.
+pub(super) struct Found {
+    pub(super) left: Left,
+    /// Those of the trusted pieces that were durable.
+    pub(super) durable: Bitfield,
+    /// Of all other pieces that were noted, what still counts.
+    pub(super) noted: NotedPieces,
+}
+
+/// What is left, by the record and its notes that were found, in the page cache `cache`.
 pub(super) fn find(
-    found: Option<&(Record, Vec<PieceIndex>)>,
+    found: Option<&(Record, NotedPieces)>,
     identity: &Identity,
+    cache: Option<PageCache>,
     manifest: &Manifest,
     target: &Target,
-) -> Left {
+) -> Found {
     match found {
         Some((record, noted))
             if record.identity.same_pieces(identity) && record.durable.pieces() == manifest.pieces() =>
         {
-            left_by(record, noted, identity, manifest, target)
+            let same_cache = cache.is_some() && cache == record.cache;
+            let same_chain = identity.chain.is_some() && identity.chain == record.identity.chain;
+            let trust = Trust { same_cache, same_chain };
+            left_by(record, noted, trust, manifest, target)
         }
-        _ => left_without_record(manifest, target),
+        _ => {
+            let left = left_without_record(manifest, target);
+            Found { left, durable: Bitfield::empty(manifest.pieces()), noted: NotedPieces::new() }
+        }
     }
+}
+
+/// What is as it was when a record was written.
+#[derive(Clone, Copy)]
+struct Trust {
+    /// What was written since then is there.
+    same_cache: bool,
+    /// Links that held then hold now.
+    same_chain: bool,
 }
 
 /// What a record of these pieces says, as far as the partial file was long enough to have it.
 fn left_by(
     record: &Record,
-    noted: &[PieceIndex],
-    identity: &Identity,
+    noted: &NotedPieces,
+    trust: Trust,
     manifest: &Manifest,
     target: &Target,
-) -> Left {
+) -> Found {
     let exact =
         if manifest.length_known() { Some(manifest.geometry().length()) } else { record.exact_length };
     let geometry = exact
@@ -68,19 +95,33 @@ fn left_by(
     let was_there = |index: &PieceIndex| {
         is_within(geometry, *index, target) && (exact.is_some() || geometry.last() != Some(*index))
     };
-    let mut pieces = Bitfield::empty(manifest.pieces());
+    let mut durable = Bitfield::empty(manifest.pieces());
     for index in record.durable.iter().filter(was_there) {
-        pieces.insert(index);
+        durable.insert(index);
+    }
+    let mut pieces = durable.clone();
+    let mut links_hold = durable.count().0 == 0 || record.links_hold && trust.same_chain;
+    let mut still = NotedPieces::new();
+    for (index, note) in noted.iter().filter(|(index, _)| was_there(index) && !durable.has(**index)) {
+        match note {
+            Note::Done { link_holds } if trust.same_cache => {
+                let link_holds = *link_holds && trust.same_chain;
+                pieces.insert(*index);
+                links_hold &= link_holds;
+                still.insert(*index, Note::Done { link_holds });
+            }
+            _ if record.complete => drop(still.insert(*index, Note::Begun)),
+            _ => {}
+        }
     }
     let to_check = if record.complete {
-        noted.iter().copied().filter(|index| was_there(index) && !pieces.has(*index)).collect()
+        still.keys().copied().filter(|index| !pieces.has(*index)).collect()
     } else {
         unproven(manifest, &pieces).filter(was_there).collect()
     };
-    let links_hold = pieces.count().0 == 0
-        || record.links_hold && identity.chain.is_some() && identity.chain == record.identity.chain;
     let length = geometry.last().filter(|last| pieces.has(*last)).map(|_| geometry.length());
-    Left { held: Held { pieces, links_hold, length }, to_check, complete: record.complete }
+    let left = Left { held: Held { pieces, links_hold, length }, to_check, complete: record.complete };
+    Found { left, durable, noted: still }
 }
 
 /// Without a record everything may be there, unless the file is new.
@@ -130,7 +171,7 @@ pub(super) fn read(
     name: &OsStr,
     path: &Path,
     aside: &OsStr,
-) -> Result<Option<(Record, Vec<PieceIndex>)>, StorageError> {
+) -> Result<Option<(Record, NotedPieces)>, StorageError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),

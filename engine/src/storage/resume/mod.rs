@@ -1,29 +1,33 @@
 //! What a killed download leaves behind, and how the next attempt finds it: the record beside the partial file.
 //!
 //! ```text
-//!   piece verified ─► note ─► write_piece ─► wrote         NAME.<8 hex>.part
-//!                      │                       │           NAME.<8 hex>.record      record │ notes
-//!                      ▼                       ▼           NAME.<8 hex>.record.new  the next record, for a moment
-//!                 end of the record    Target::sync ─► new record, flushed ─► rename ─► flush of the directory
+//!   piece verified ─► begin ─► write_piece ─► wrote        NAME.<8 hex>.part
+//!                       │                       │          NAME.<8 hex>.record      record │ notes
+//!                       ▼                       ▼          NAME.<8 hex>.record.new  the next record, for a moment
+//!                     notes behind the record: begun, done
+//!   now and then:     Target::sync ─► new record, flushed ─► rename ─► flush of the directory
 //!
-//!   open:  no record ─► check everything     record ─► trust what it claims, check what was noted
+//!   open:  no record ─► check everything
+//!          record ────► trust what it claims;  done in the same page cache ─► trust;  other notes ─► check
 //! ```
 //!
-//! After a kill the kernel still has every byte that was written, so that what was noted and not recorded yet needs only
-//! to be hashed: at most [`UNRECORDED_MAX_PIECES`], since further pieces have to wait for the next record. After a crash
-//! of the machine notes mean nothing, and the same hashing finds that out.
+//! Nothing waits for a record: notes run ahead of it as far as the page cache does. A kill costs the hashing of the pieces
+//! that were being written, since the kernel still has what was written before ([`cache`]). After a crash of the machine
+//! what was noted and not recorded is hashed: the last seconds. What is found by a note to be right is written again,
+//! because a page that the kernel failed to write may still read right.
 //!
 //! Invariants:
 //! * A record claims a piece only if the piece was written whole before a flush that succeeded before the record was
-//!   written.
+//!   written, with no failed flush between.
 //! * A partial file that is new has no record: an old one is removed before the file is made ([`forget_orphan`]).
 //! * Only the holder of the partial file's lock writes its record.
 //! * Once removed, a record does not come back.
 
+mod cache;
 mod left;
+mod notes;
 mod record;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
@@ -34,28 +38,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use self::cache::PageCache;
+use self::notes::Notes;
 use self::record::{Identity, NOTE_BYTES, Record};
 use super::destination::{remove, sibling_name};
 use super::error::{Operation, StorageError, StorageErrorKind, failed};
-use super::limits::{RECORD_DUE_PIECES, UNRECORDED_MAX_PIECES};
+use super::limits::RECORD_DUE_PIECES;
 use super::target::{Target, with_space};
-use crate::proto::bitfield::Bitfield;
 use crate::proto::manifest::Manifest;
 use crate::proto::units::PieceIndex;
 
+use left::Found;
 pub use left::{Left, forget_orphan};
 
 #[cfg(test)]
 mod tests;
-
-/// What became of a wish to write a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noted {
-    /// Write it.
-    Yes,
-    /// Too much is unrecorded: first a record must be written.
-    NoRoom,
-}
 
 /// What can be claimed beside the pieces themselves. Asked for after the flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,28 +72,10 @@ pub struct Ledger {
     next_name: OsString,
     path: PathBuf,
     identity: Identity,
+    cache: Option<PageCache>,
     /// Held while a record is made: one after the other.
     turn: Mutex<()>,
     notes: Mutex<Notes>,
-}
-
-#[derive(Debug)]
-struct Notes {
-    /// The record's file, open for more notes; `None` before the first.
-    file: Option<File>,
-    seal: u32,
-    /// Notes behind the record.
-    count: usize,
-    durable: Bitfield,
-    /// See [`Record::complete`].
-    complete: bool,
-    /// What the record at rest says of that.
-    recorded_complete: bool,
-    /// Written, and not recorded yet.
-    written: Bitfield,
-    /// About to be written, or written, and not recorded yet.
-    noted: BTreeSet<PieceIndex>,
-    removed: bool,
 }
 
 impl Ledger {
@@ -106,6 +85,17 @@ impl Ledger {
     /// # Errors
     /// [`StorageError`]: the record cannot be read or written.
     pub fn open(target: &Target, group: &str, manifest: &Manifest) -> Result<(Ledger, Left), StorageError> {
+        let cache = PageCache::of(&target.destination().directory);
+        Ledger::open_in(cache, target, group, manifest)
+    }
+
+    /// As [`Ledger::open`], in this page cache.
+    fn open_in(
+        cache: Option<PageCache>,
+        target: &Target,
+        group: &str,
+        manifest: &Manifest,
+    ) -> Result<(Ledger, Left), StorageError> {
         let destination = target.destination();
         let sibling = |ending| {
             sibling_name(destination.name(), group, manifest.proof().id(), &format!(".record{ending}"))
@@ -117,32 +107,21 @@ impl Ledger {
         let identity = Identity::of(manifest);
         let found =
             if target.is_new() { None } else { left::read(&directory, &name, &path, &sibling(".damaged"))? };
-        let left = left::find(found.as_ref(), &identity, manifest, target);
-        let notes = Notes {
-            file: None,
-            seal: 0,
-            count: 0,
-            durable: left.held.pieces.clone(),
-            complete: left.complete,
-            recorded_complete: left.complete,
-            written: Bitfield::empty(manifest.pieces()),
-            noted: if left.complete { left.to_check.iter().copied().collect() } else { BTreeSet::new() },
-            removed: false,
-        };
-        let next_name = sibling(".new");
+        let Found { left, durable, noted } = left::find(found.as_ref(), &identity, cache, manifest, target);
+        let has_claims = durable.count().0 > 0;
         let ledger = Ledger {
             directory,
             name,
-            next_name,
+            next_name: sibling(".new"),
             path,
             identity,
+            cache,
             turn: Mutex::default(),
-            notes: Mutex::new(notes),
+            notes: Mutex::new(Notes::new(durable, &noted, left.complete)),
         };
         let claim = Claim { links_hold: left.held.links_hold, exact_length: left.held.length };
-        let nothing = Bitfield::empty(manifest.pieces());
         // A record that claims nothing is lost without loss.
-        ledger.publish(&nothing, claim, left.held.pieces.count().0 > 0)?;
+        ledger.publish(&[], claim, has_claims)?;
         Ok((ledger, left))
     }
 
@@ -150,34 +129,28 @@ impl Ledger {
     ///
     /// # Errors
     /// [`StorageError`]: the note cannot be written; the piece must not be.
-    pub fn note(&self, index: PieceIndex) -> Result<Noted, StorageError> {
-        let mut notes = lock(&self.notes);
-        if notes.removed || notes.durable.has(index) || notes.noted.contains(&index) {
-            return Ok(Noted::Yes);
-        }
-        if notes.count >= UNRECORDED_MAX_PIECES {
-            return Ok(Noted::NoRoom);
-        }
-        let note = record::note(index, notes.seal);
-        if let Some(file) = &mut notes.file {
-            file.write_all(&note).map_err(|error| self.failure(Operation::Write, NOTE_BYTES, error))?;
-        }
-        notes.count += 1;
-        notes.noted.insert(index);
-        Ok(Noted::Yes)
+    pub fn begin(&self, index: PieceIndex) -> Result<(), StorageError> {
+        lock(&self.notes).begin(index).map_err(|error| self.failure(Operation::Write, NOTE_BYTES, error))
     }
 
-    /// A noted piece is written whole, or was found to be there. The next record will claim it.
-    pub fn wrote(&self, index: PieceIndex) {
-        let mut notes = lock(&self.notes);
-        if !notes.durable.has(index) {
-            notes.written.insert(index);
+    /// A piece is written whole, or was found to be there. The next record will claim it. `link_holds`: it was proven
+    /// that its link holds under the manifest's chain.
+    pub fn wrote(&self, index: PieceIndex, link_holds: bool) {
+        // Without this note the piece is hashed after a kill, and no more.
+        if let Err(error) = lock(&self.notes).wrote(index, link_holds) {
+            tracing::debug!(%error, path = %self.path.display(), "a note is not written");
         }
     }
 
-    /// A noted piece could not be written, or was found not to be there.
+    /// A noted piece was found not to be there.
     pub fn missed(&self, index: PieceIndex) {
-        lock(&self.notes).noted.remove(&index);
+        lock(&self.notes).missed(index);
+    }
+
+    /// Whether a piece that is found to be right has to be written again: a note says that it was about to be written.
+    #[must_use]
+    pub fn is_begun(&self, index: PieceIndex) -> bool {
+        lock(&self.notes).is_begun(index)
     }
 
     /// Everything that was to be checked has been: from the next record on, what is neither recorded nor noted is not
@@ -186,31 +159,35 @@ impl Ledger {
         lock(&self.notes).complete = true;
     }
 
-    /// Whether another piece can be noted now.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        let notes = lock(&self.notes);
-        notes.removed || notes.count < UNRECORDED_MAX_PIECES
-    }
-
     /// Whether a record has something new to claim.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        let notes = lock(&self.notes);
-        notes.written.count().0 > 0 || notes.complete != notes.recorded_complete
+        lock(&self.notes).has_news()
     }
 
     /// Whether so much is unrecorded that a record is due.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        let notes = lock(&self.notes);
-        notes.written.count().0 >= RECORD_DUE_PIECES || notes.count >= UNRECORDED_MAX_PIECES
+        lock(&self.notes).done_count() >= RECORD_DUE_PIECES
+    }
+
+    /// Whether a flush failed and what it may have lost has not been written again yet.
+    #[must_use]
+    pub fn has_doubts(&self) -> bool {
+        lock(&self.notes).has_doubts()
+    }
+
+    /// What a failed flush may have lost, ascending: each is to be proven, begun, and written again, or was missed.
+    #[must_use]
+    pub fn doubted(&self) -> Vec<PieceIndex> {
+        lock(&self.notes).doubted()
     }
 
     /// Makes what was written durable by `flush`, and then records it. `claim` is asked after the flush. Blocks.
     ///
     /// # Errors
-    /// That of `flush`, or [`StorageError`] of the record; nothing new is claimed then.
+    /// That of `flush`, and then all that is not recorded is doubted; or [`StorageError`] of the record. Nothing new is
+    /// claimed then.
     pub fn record(
         &self,
         flush: impl FnOnce() -> Result<(), StorageError>,
@@ -218,9 +195,21 @@ impl Ledger {
     ) -> Result<(), StorageError> {
         let _turn = lock(&self.turn);
         // What is written from here on, even before the flush ends, may not be part of it.
-        let written = lock(&self.notes).written.clone();
-        flush()?;
-        self.publish(&written, claim(), true)
+        let done = lock(&self.notes).done();
+        flush().inspect_err(|_| self.doubt())?;
+        self.publish(&done, claim(), true)
+    }
+
+    fn doubt(&self) {
+        let mut notes = lock(&self.notes);
+        if notes.removed {
+            return;
+        }
+        if let Err(error) = notes.doubt() {
+            tracing::warn!(%error, path = %self.path.display(), "a record is given up, since its notes cannot be taken back");
+            // Better none than one whose notes are believed; there is nothing else to try.
+            let _ = remove(&self.directory, &self.name);
+        }
     }
 
     /// Removes the record for good: before its partial file goes, or after that has its final name.
@@ -237,15 +226,16 @@ impl Ledger {
     }
 
     /// Writes the next record and puts it in the place of the last one.
-    fn publish(&self, flushed: &Bitfield, claim: Claim, durably: bool) -> Result<(), StorageError> {
+    fn publish(&self, flushed: &[PieceIndex], claim: Claim, durably: bool) -> Result<(), StorageError> {
         let (mut durable, complete) = {
             let notes = lock(&self.notes);
-            (notes.durable.clone(), notes.complete)
+            (notes.durable().clone(), notes.complete)
         };
-        for index in flushed.iter() {
-            durable.insert(index);
+        for index in flushed {
+            durable.insert(*index);
         }
         let record = Record {
+            cache: self.cache,
             identity: self.identity.clone(),
             exact_length: claim.exact_length,
             links_hold: claim.links_hold,
@@ -259,7 +249,7 @@ impl Ledger {
         if durably {
             file.sync_data().map_err(failure)?;
         }
-        self.put_in_place(file, seal, record)?;
+        self.put_in_place(file, bytes.len() as u64, seal, record)?;
         match rustix::fs::fsync(&self.directory) {
             _ if !durably => Ok(()),
             // Some network filesystems cannot flush directories, and need not.
@@ -268,28 +258,19 @@ impl Ledger {
         }
     }
 
-    /// Renames the next record, after the notes that still count. No note can come in between.
-    fn put_in_place(&self, mut file: File, seal: u32, record: Record) -> Result<(), StorageError> {
+    /// Renames the next record, with the notes that still count behind its `length` bytes. No note can come in between.
+    fn put_in_place(&self, file: File, length: u64, seal: u32, record: Record) -> Result<(), StorageError> {
         let Record { durable, complete, .. } = record;
         let mut notes = lock(&self.notes);
         if notes.removed {
             return remove(&self.directory, &self.next_name).map_err(failed(Operation::Remove, &self.path));
         }
-        let still: BTreeSet<PieceIndex> =
-            notes.noted.iter().copied().filter(|index| !durable.has(*index)).collect();
-        let bytes: Vec<u8> = still.iter().flat_map(|index| record::note(*index, seal)).collect();
-        file.write_all(&bytes).map_err(|error| self.failure(Operation::Write, bytes.len(), error))?;
+        let end = notes
+            .write_behind(&durable, &file, length, seal)
+            .map_err(|error| self.failure(Operation::Write, NOTE_BYTES, error))?;
         rustix::fs::renameat(&self.directory, &self.next_name, &self.directory, &self.name)
             .map_err(|errno| self.failure(Operation::Write, 0, errno))?;
-        for index in durable.iter() {
-            notes.written.remove(index);
-        }
-        notes.count = still.len();
-        notes.noted = still;
-        notes.durable = durable;
-        notes.recorded_complete = complete;
-        notes.seal = seal;
-        notes.file = Some(file);
+        notes.follow(durable, complete, file, (length, end), seal);
         Ok(())
     }
 
@@ -297,7 +278,7 @@ impl Ledger {
         let failure = |errno: Errno| self.failure(Operation::Create, 0, errno);
         // One that a kill left behind.
         remove(&self.directory, &self.next_name).map_err(failure)?;
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         rustix::fs::openat(&self.directory, &self.next_name, flags, mode).map(File::from).map_err(failure)
     }

@@ -1,25 +1,28 @@
-//! A record at rest: of which file, which pieces are durable; and after it, in notes of eight bytes, which pieces may have
-//! been written since.
+//! A record at rest: of which file, which pieces are durable; and after it, in notes of eight bytes, what has become of
+//! others since.
 //!
 //! ```text
-//!   sealed: identity, exact length, flags, bit field of durable pieces │ note │ note │ …
-//!   written whole, flushed, renamed                                    │ appended, never flushed
+//!   sealed: page cache, identity, exact length, flags, bit field of durable pieces │ note │ note │ …
+//!   written whole, flushed, renamed                                                │ written, never flushed
 //! ```
 //!
-//! Notes are hints: they say where to look after a kill. A false one costs a piece's hashing, a lost one a piece's
-//! fetching, and neither the file.
+//! Of a piece the last note counts. In the page cache that the record names a note of a written piece can be trusted; in
+//! another all notes are hints: they say where to look. A false hint costs a piece's hashing, a lost one its fetching.
+
+use std::collections::BTreeMap;
 
 use sha2::Digest as _;
 
+use super::cache::PageCache;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::manifest::{FileProof, Manifest};
 use crate::proto::sealed::{self, Damaged, Magic, Parts, put_optional};
 use crate::proto::units::{Digest, PieceIndex};
 
 /// The form's name and version.
-const MAGIC: Magic = *b"shoalrc1";
+const MAGIC: Magic = *b"shoalrc2";
 
-/// A note: the piece's index, and the same once more, mixed with the record's seal.
+/// A note: the piece's index, and the same once more, mixed with the record's seal and with what the note says.
 pub(super) const NOTE_BYTES: usize = 8;
 
 /// Every link of the recorded pieces held.
@@ -27,6 +30,47 @@ const LINKS_HOLD: u8 = 1;
 
 /// What is neither recorded nor noted is not there.
 const COMPLETE: u8 = 2;
+
+/// What a note says of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// It is about to be written.
+    Begun,
+    /// It was written whole, after it was proven.
+    Done {
+        /// Its link held under the identity's chain.
+        link_holds: bool,
+    },
+}
+
+impl Note {
+    /// All that a note can say.
+    const ALL: [Note; 3] = [Note::Begun, Note::Done { link_holds: false }, Note::Done { link_holds: true }];
+
+    /// What the check is mixed with: far from each other, so that damage does not turn one into another.
+    const fn mark(self) -> u32 {
+        match self {
+            Note::Begun => 0,
+            Note::Done { link_holds: false } => 0x0F0F_0F0F,
+            Note::Done { link_holds: true } => 0xF0F0_F0F0,
+        }
+    }
+
+    /// The form at rest, behind a record of this seal.
+    pub(super) fn to_bytes(self, index: PieceIndex, seal: u32) -> [u8; NOTE_BYTES] {
+        let check = u64::from(!index.0 ^ seal ^ self.mark());
+        (check << u32::BITS | u64::from(index.0)).to_le_bytes()
+    }
+
+    fn read(bytes: &[u8], seal: u32) -> Option<(PieceIndex, Note)> {
+        let index = PieceIndex(Parts::of(bytes).u32()?);
+        let note = Note::ALL.into_iter().find(|note| note.to_bytes(index, seal) == bytes)?;
+        Some((index, note))
+    }
+}
+
+/// What was noted of each piece.
+pub(super) type NotedPieces = BTreeMap<PieceIndex, Note>;
 
 /// What a record is about: content, and what proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +113,8 @@ impl Identity {
 /// What is claimed of a partial file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
+    /// Which page cache the pieces of the notes were written through, if that is known.
+    pub(super) cache: Option<PageCache>,
     /// Of which file.
     pub(super) identity: Identity,
     /// In bytes, as far as it was known: the last piece has proven it.
@@ -85,6 +131,7 @@ impl Record {
     /// The form at rest, without notes, and the seal that its notes need.
     pub(super) fn to_bytes(&self) -> (Vec<u8>, u32) {
         let mut body = Vec::new();
+        put_optional(&mut body, self.cache.map(|cache| cache.0));
         put_optional(&mut body, self.identity.length.map(u64::to_le_bytes));
         body.extend_from_slice(&self.identity.content.0);
         body.extend_from_slice(&self.identity.digests);
@@ -101,22 +148,21 @@ impl Record {
     }
 
     /// Reads a record and its notes. Notes that are cut short or spoilt are left out, as a crash leaves such.
-    pub(super) fn parse(bytes: &[u8]) -> Result<(Record, Vec<PieceIndex>), Damaged> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Record, NotedPieces), Damaged> {
         let (body, tail) = sealed::open(MAGIC, bytes)?;
         let record = Record::read(&mut Parts::of(body)).ok_or(Damaged::Parts)?;
         let seal = seal_of(&bytes[..bytes.len() - tail.len()]);
         let pieces = record.durable.pieces();
-        let mut noted: Vec<PieceIndex> = tail
+        let noted = tail
             .chunks_exact(NOTE_BYTES)
-            .filter_map(|bytes| read_note(bytes, seal))
-            .filter(|index| index.0 < pieces.0)
+            .filter_map(|bytes| Note::read(bytes, seal))
+            .filter(|(index, _)| index.0 < pieces.0)
             .collect();
-        noted.sort_unstable();
-        noted.dedup();
         Ok((record, noted))
     }
 
     fn read(parts: &mut Parts<'_>) -> Option<Record> {
+        let cache = parts.optional(Parts::array)?.map(PageCache);
         let length = parts.optional(Parts::u64)?;
         let content = Digest(parts.array()?);
         let digests = parts.array()?;
@@ -126,6 +172,7 @@ impl Record {
         let pieces = crate::proto::units::PieceCount(parts.u32()?);
         let durable = Bitfield::from_bytes(parts.rest(), pieces).ok()?;
         Some(Record {
+            cache,
             identity: Identity { length, content, digests, chain },
             exact_length,
             links_hold: flags & LINKS_HOLD != 0,
@@ -138,15 +185,4 @@ impl Record {
 /// Ties notes to the record that they follow: the end of its checksum.
 fn seal_of(sealed: &[u8]) -> u32 {
     sealed.last_chunk().copied().map_or(0, u32::from_le_bytes)
-}
-
-/// A note behind a record of this seal.
-pub(super) fn note(index: PieceIndex, seal: u32) -> [u8; NOTE_BYTES] {
-    let check = u64::from(!index.0 ^ seal);
-    (check << u32::BITS | u64::from(index.0)).to_le_bytes()
-}
-
-fn read_note(bytes: &[u8], seal: u32) -> Option<PieceIndex> {
-    let index = PieceIndex(Parts::of(bytes).u32()?);
-    (note(index, seal) == bytes).then_some(index)
 }

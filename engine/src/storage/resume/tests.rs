@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::record::Note;
 use super::*;
+use crate::proto::bitfield::Bitfield;
 use crate::proto::manifest::{FileName, FileProof};
 use crate::proto::units::{ChainState, Digest, PIECE_BYTES, PieceCount};
 use crate::storage::destination::Destination;
@@ -23,13 +25,25 @@ fn manifest(pieces: u8) -> Manifest {
     manifest_with(pieces, Some(5))
 }
 
+/// Of this boot, and of the next.
+const HERE: Option<PageCache> = Some(PageCache([1; 24]));
+const NEXT_BOOT: Option<PageCache> = Some(PageCache([2; 24]));
+
 fn open(directory: &std::path::Path, manifest: &Manifest) -> (Target, Ledger, Left) {
+    open_in(HERE, directory, manifest)
+}
+
+fn open_in(
+    cache: Option<PageCache>,
+    directory: &std::path::Path,
+    manifest: &Manifest,
+) -> (Target, Ledger, Left) {
     let place = || Destination::resolve(directory, manifest.name()).unwrap();
     let content = manifest.proof().id();
     forget_orphan(&place(), GROUP, content).unwrap();
     let plan = Plan { length: manifest.geometry().length(), wanted: &[] };
     let target = Target::open(place(), GROUP, content, plan).unwrap();
-    let (ledger, left) = Ledger::open(&target, GROUP, manifest).unwrap();
+    let (ledger, left) = Ledger::open_in(cache, &target, GROUP, manifest).unwrap();
     (target, ledger, left)
 }
 
@@ -46,9 +60,9 @@ fn claim() -> Claim {
 }
 
 fn write(target: &Target, ledger: &Ledger, index: u32) {
-    assert_eq!(ledger.note(PieceIndex(index)).unwrap(), Noted::Yes);
+    ledger.begin(PieceIndex(index)).unwrap();
     target.write_piece(u64::from(index) * PIECE, b"a piece").unwrap();
-    ledger.wrote(PieceIndex(index));
+    ledger.wrote(PieceIndex(index), true);
 }
 
 fn held(left: &Left) -> Vec<u32> {
@@ -59,8 +73,12 @@ fn to_check(left: &Left) -> Vec<u32> {
     left.to_check.iter().map(|index| index.0).collect()
 }
 
+fn broken_flush(target: &Target) -> Result<(), StorageError> {
+    Err(failed(Operation::Sync, &target.path())(StorageErrorKind::Unflushed))
+}
+
 #[test]
-fn what_was_recorded_is_trusted_and_what_was_noted_is_checked() {
+fn after_a_kill_only_what_was_being_written_is_checked() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(9);
     let (target, ledger, left) = open(directory.path(), &manifest);
@@ -71,12 +89,75 @@ fn what_was_recorded_is_trusted_and_what_was_noted_is_checked() {
     ledger.record(|| target.sync(), claim).unwrap();
     assert!(!ledger.has_news());
     write(&target, &ledger, 1);
-    assert_eq!(ledger.note(PieceIndex(7)).unwrap(), Noted::Yes, "and the kill comes before it is written");
+    ledger.begin(PieceIndex(7)).unwrap();
     drop((target, ledger));
     for _ in 0..3 {
-        let (_target, _ledger, left) = open(directory.path(), &manifest);
-        assert_eq!((held(&left), to_check(&left)), (vec![3, 5], vec![1, 7]), "however often it is killed");
-        assert!(left.held.links_hold);
+        let (_target, ledger, left) = open(directory.path(), &manifest);
+        assert_eq!((held(&left), to_check(&left)), (vec![1, 3, 5], vec![7]), "however often it is killed");
+        assert!(left.held.links_hold && left.complete);
+        assert!(ledger.has_news(), "what is trusted is not recorded yet");
+        assert!(ledger.is_begun(PieceIndex(7)) && !ledger.is_begun(PieceIndex(1)));
+    }
+}
+
+#[test]
+fn after_a_crash_of_the_machine_all_that_was_noted_is_checked() {
+    for (before, after) in [(HERE, NEXT_BOOT), (HERE, None), (None, HERE), (None, None)] {
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = manifest(9);
+        let (target, ledger, _) = open_in(before, directory.path(), &manifest);
+        write(&target, &ledger, 3);
+        ledger.record(|| target.sync(), claim).unwrap();
+        write(&target, &ledger, 1);
+        ledger.begin(PieceIndex(7)).unwrap();
+        drop((target, ledger));
+        for cache in [after, HERE, after] {
+            let (_target, ledger, left) = open_in(cache, directory.path(), &manifest);
+            assert_eq!((held(&left), to_check(&left)), (vec![3], vec![1, 7]));
+            assert!(ledger.is_begun(PieceIndex(1)));
+        }
+    }
+}
+
+#[test]
+fn what_a_kill_left_unrecorded_is_not_claimed_before_it_is_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(4);
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    write(&target, &ledger, 2);
+    drop((target, ledger));
+    drop(open(directory.path(), &manifest));
+    let (_, _, left) = open_in(NEXT_BOOT, directory.path(), &manifest);
+    assert_eq!(
+        (held(&left), to_check(&left)),
+        (vec![], vec![2]),
+        "the machine crashed after the second start"
+    );
+    let (target, ledger, _) = open_in(NEXT_BOOT, directory.path(), &manifest);
+    ledger.wrote(PieceIndex(2), true);
+    ledger.record(|| target.sync(), claim).unwrap();
+    drop((target, ledger));
+    assert_eq!(held(&open(directory.path(), &manifest).2), [2]);
+}
+
+#[test]
+fn a_link_that_did_not_hold_is_remembered() {
+    for (link_holds, recorded) in [(true, false), (false, false), (true, true), (false, true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = manifest(4);
+        let (target, ledger, _) = open(directory.path(), &manifest);
+        ledger.begin(PieceIndex(2)).unwrap();
+        target.write_piece(2 * PIECE, b"a piece").unwrap();
+        ledger.wrote(PieceIndex(2), link_holds);
+        if recorded {
+            let claim = || Claim { links_hold: link_holds, exact_length: None };
+            ledger.record(|| target.sync(), claim).unwrap();
+        }
+        drop((target, ledger));
+        for _ in 0..2 {
+            let (_, _, left) = open(directory.path(), &manifest);
+            assert_eq!((held(&left), left.held.links_hold), (vec![2], link_holds));
+        }
     }
 }
 
@@ -98,7 +179,9 @@ fn it_goes_with_its_file_and_never_comes_back() {
         .unwrap();
     target.finish(false).unwrap();
     assert_eq!(names(directory.path()), ["f"]);
-    assert_eq!(ledger.note(PieceIndex(1)).unwrap(), Noted::Yes, "a late piece waits for nothing");
+    ledger.begin(PieceIndex(1)).unwrap();
+    ledger.wrote(PieceIndex(1), true);
+    assert_eq!(names(directory.path()), ["f"], "a late piece leaves no note");
 }
 
 #[test]
@@ -145,8 +228,10 @@ fn another_chain_costs_the_links_and_other_digests_cost_the_trust() {
         write(&target, &ledger, 2);
         ledger.record(|| target.sync(), claim).unwrap();
         drop((target, ledger));
-        let (_, _, left) = open(directory.path(), &other);
-        assert_eq!((held(&left), left.held.links_hold), (vec![2], links_hold));
+        for _ in 0..2 {
+            let (_, _, left) = open(directory.path(), &other);
+            assert_eq!((held(&left), left.held.links_hold), (vec![2], links_hold));
+        }
     }
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path(), &manifest(4)));
@@ -166,11 +251,12 @@ fn an_unfinished_check_of_everything_is_begun_again() {
     drop((target, ledger));
     let (target, ledger, left) = open(directory.path(), &manifest);
     assert_eq!(to_check(&left), [0, 1, 2, 3]);
-    ledger.wrote(PieceIndex(0));
+    ledger.wrote(PieceIndex(0), true);
     ledger.record(|| target.sync(), claim).unwrap();
+    ledger.wrote(PieceIndex(2), true);
     drop((target, ledger));
     let (target, ledger, left) = open(directory.path(), &manifest);
-    assert_eq!((held(&left), to_check(&left)), (vec![0], vec![1, 2, 3]));
+    assert_eq!((held(&left), to_check(&left)), (vec![0, 2], vec![1, 3]));
     ledger.all_checked();
     assert!(ledger.has_news(), "that nothing else is there is worth a record");
     ledger.record(|| target.sync(), claim).unwrap();
@@ -179,39 +265,80 @@ fn an_unfinished_check_of_everything_is_begun_again() {
 }
 
 #[test]
-fn only_so_much_is_unrecorded() {
+fn notes_are_few_bytes_and_go_with_the_next_record() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(u8::MAX);
     let (target, ledger, _) = open(directory.path(), &manifest);
-    let most = u32::try_from(UNRECORDED_MAX_PIECES).unwrap();
-    (0..most).for_each(|index| write(&target, &ledger, index));
-    assert_eq!(ledger.note(PieceIndex(most)).unwrap(), Noted::NoRoom);
-    assert!(!ledger.has_room() && ledger.is_due());
-    assert_eq!(ledger.note(PieceIndex(1)).unwrap(), Noted::Yes, "what is noted may be written again");
-    drop((target, ledger));
-    let (target, ledger, left) = open(directory.path(), &manifest);
-    assert_eq!(left.to_check.len(), UNRECORDED_MAX_PIECES);
-    assert_eq!(ledger.note(PieceIndex(most)).unwrap(), Noted::NoRoom, "a second kill has no more to check");
-    left.to_check.iter().for_each(|index| ledger.missed(*index));
+    let length = || std::fs::metadata(&ledger.path).unwrap().len();
+    let before = length();
+    for _ in 0..3 {
+        (0..255).for_each(|index| write(&target, &ledger, index));
+    }
+    assert_eq!(length() - before, 255 * 2 * NOTE_BYTES as u64, "one before each write and one after it");
     ledger.record(|| target.sync(), claim).unwrap();
-    assert_eq!(
-        ledger.note(PieceIndex(most)).unwrap(),
-        Noted::Yes,
-        "what was not there is not noted for ever"
-    );
+    assert_eq!(length(), before);
 }
 
 #[test]
-fn a_failed_flush_claims_nothing() {
+fn a_record_is_due_when_so_much_is_written() {
     let directory = tempfile::tempdir().unwrap();
-    let manifest = manifest(3);
+    let pieces = u32::try_from(RECORD_DUE_PIECES).unwrap();
+    let digests: Vec<Digest> = (0..pieces).map(|_| Digest([3; 20])).collect();
+    let whole = FileProof::Whole(Digest([77; 20]));
+    let length = u64::from(pieces) * PIECE;
+    let manifest = Manifest::new(FileName::new("f").unwrap(), Some(length), digests, whole, None).unwrap();
+    let (_, ledger, _) = open(directory.path(), &manifest);
+    for index in 0..pieces {
+        assert!(!ledger.is_due());
+        ledger.wrote(PieceIndex(index), true);
+    }
+    assert!(ledger.is_due());
+}
+
+#[test]
+fn after_a_failed_flush_all_that_is_not_recorded_is_written_again_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(9);
     let (target, ledger, _) = open(directory.path(), &manifest);
+    write(&target, &ledger, 0);
+    ledger.record(|| target.sync(), claim).unwrap();
     write(&target, &ledger, 1);
-    let broken = || failed(Operation::Sync, &target.path())(StorageErrorKind::Unflushed);
-    ledger.record(|| Err(broken()), claim).unwrap_err();
+    write(&target, &ledger, 2);
+    ledger.begin(PieceIndex(3)).unwrap();
+    ledger.begin(PieceIndex(4)).unwrap();
+    ledger.record(|| broken_flush(&target), claim).unwrap_err();
+    assert_eq!(ledger.doubted(), [1, 2].map(PieceIndex));
+    ledger.wrote(PieceIndex(3), true);
+    assert_eq!(ledger.doubted(), [1, 2, 3].map(PieceIndex), "its write began before the flush failed");
+    write(&target, &ledger, 4);
+    write(&target, &ledger, 5);
+    write(&target, &ledger, 1);
+    ledger.missed(PieceIndex(2));
+    assert_eq!(ledger.doubted(), [PieceIndex(3)]);
+    ledger.record(|| target.sync(), claim).unwrap();
+    assert_eq!(ledger.doubted(), [PieceIndex(3)], "no flush makes that good");
     drop((target, ledger));
     let (_, _, left) = open(directory.path(), &manifest);
-    assert_eq!((held(&left), to_check(&left)), (vec![], vec![1]));
+    assert_eq!((held(&left), to_check(&left)), (vec![0, 1, 4, 5], vec![3]));
+}
+
+#[test]
+fn a_kill_after_a_failed_flush_trusts_nothing_unrecorded() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(5);
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    write(&target, &ledger, 0);
+    ledger.record(|| target.sync(), claim).unwrap();
+    write(&target, &ledger, 1);
+    ledger.begin(PieceIndex(2)).unwrap();
+    ledger.record(|| broken_flush(&target), claim).unwrap_err();
+    write(&target, &ledger, 3);
+    drop((target, ledger));
+    for _ in 0..2 {
+        let (_, ledger, left) = open(directory.path(), &manifest);
+        assert_eq!((held(&left), to_check(&left)), (vec![0, 3], vec![1, 2]));
+        assert!(ledger.is_begun(PieceIndex(1)), "found right, it is written again");
+    }
 }
 
 #[test]
@@ -226,14 +353,17 @@ fn a_damaged_record_is_set_aside_and_everything_is_checked() {
     let path = ledger.path.clone();
     drop((target, ledger));
     let whole = std::fs::read(&path).unwrap();
-    let noted = whole.len() - NOTE_BYTES;
+    let noted = whole.len() - 2 * NOTE_BYTES;
     for at in 0..whole.len() {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x40;
         std::fs::write(&path, &damaged).unwrap();
         let (_, _, left) = open(directory.path(), &manifest);
-        let (aside, expected) =
-            if at < noted { (true, (vec![], vec![0, 1, 2, 3, 4])) } else { (false, (vec![1], vec![])) };
+        let (aside, expected) = match at {
+            at if at < noted => (true, (vec![], vec![0, 1, 2, 3, 4])),
+            at if at < noted + NOTE_BYTES => (false, (vec![1, 3], vec![])),
+            _ => (false, (vec![1], vec![3])),
+        };
         assert_eq!((held(&left), to_check(&left)), expected, "byte {at}");
         let set_aside = PathBuf::from(format!("{}.damaged", path.display()));
         assert_eq!(set_aside.exists(), aside, "byte {at}");
@@ -309,8 +439,9 @@ proptest! {
                 prop_assert!(on_disk.has(index), "{} is claimed and would be lost", index);
             }
             for index in cached.iter() {
-                let known = record.durable.has(index) || noted.contains(&index);
-                prop_assert!(known, "{} is there, and nobody would look for it", index);
+                let known = record.durable.has(index)
+                    || noted.get(&index) == Some(&Note::Done { link_holds: true });
+                prop_assert!(known, "{} is there, and nobody would believe it", index);
             }
         }
     }

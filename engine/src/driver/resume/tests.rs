@@ -1,0 +1,64 @@
+//! What a failed flush may have lost: proven and written again, or given up.
+
+use super::*;
+use crate::hash::Hasher;
+use crate::proto::manifest::{FileName, FileProof};
+use crate::proto::units::Digest;
+use crate::storage::destination::Destination;
+use crate::storage::error::{Operation, StorageErrorKind};
+use crate::storage::resume::Claim;
+use crate::storage::target::Plan;
+use sha1::Digest as _;
+
+const PIECE: usize = PIECE_BYTES as usize;
+const PIECES: u8 = 20;
+
+fn piece(index: PieceIndex) -> Vec<u8> {
+    vec![u8::try_from(index.0).unwrap() + 1; PIECE]
+}
+
+fn claim() -> Claim {
+    Claim { links_hold: false, exact_length: None }
+}
+
+fn manifest() -> Manifest {
+    let digest = |index| Digest(sha1::Sha1::digest(piece(index)).into());
+    let digests = (0..u32::from(PIECES)).map(|index| digest(PieceIndex(index))).collect();
+    let length = u64::from(PIECES) * PIECE as u64;
+    let whole = FileProof::Whole(Digest([7; 20]));
+    Manifest::new(FileName::new("f").unwrap(), Some(length), digests, whole, None).unwrap()
+}
+
+#[test]
+fn what_a_failed_flush_left_is_written_again_and_what_it_lost_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest();
+    let place = Destination::resolve(directory.path(), manifest.name()).unwrap();
+    let geometry = manifest.geometry();
+    let plan = Plan { length: geometry.length(), wanted: &[] };
+    let target = Target::open(place, "g", manifest.proof().id(), plan).unwrap();
+    let (ledger, _) = Ledger::open(&target, "g", &manifest).unwrap();
+    for index in manifest.pieces().indices() {
+        ledger.begin(index).unwrap();
+        target.write_piece(geometry.offset(index), &piece(index)).unwrap();
+        ledger.wrote(index, true);
+    }
+    let broken =
+        StorageError { operation: Operation::Sync, path: target.path(), kind: StorageErrorKind::Unflushed };
+    ledger.record(|| Err(broken), claim).unwrap_err();
+    assert_eq!(ledger.doubted().len(), usize::from(PIECES));
+    // So much for the page that could not be written, and was dropped from memory.
+    target.write_piece(geometry.offset(PieceIndex(17)) + 4_096, &[0; 4_096]).unwrap();
+    let lost = write_again(&target, &ledger, &manifest, geometry, Hasher::best()).unwrap();
+    assert_eq!(lost, [PieceIndex(17)]);
+    assert_eq!(ledger.doubted(), lost, "until it is missed");
+    ledger.missed(PieceIndex(17));
+    assert!(!ledger.has_doubts() && ledger.has_news());
+    ledger.record(|| target.sync(), claim).unwrap();
+    drop((target, ledger));
+    let place = Destination::resolve(directory.path(), manifest.name()).unwrap();
+    let target = Target::open(place, "g", manifest.proof().id(), plan).unwrap();
+    let (_, left) = Ledger::open(&target, "g", &manifest).unwrap();
+    assert_eq!(left.held.pieces.count().0, u32::from(PIECES) - 1);
+    assert!(left.to_check.is_empty());
+}
