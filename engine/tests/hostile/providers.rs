@@ -286,7 +286,7 @@ fn cancelled_although_nobody_cancelled() {
 #[test]
 fn rejections_of_everything() {
     let codes = [
-        (RejectCode::NotHeld, no_peers as fn(&Phase) -> bool),
+        (RejectCode::NotHeld, no_peers as Alone),
         (RejectCode::Busy, no_peers),
         (RejectCode::SourceChanged, no_peers),
         (RejectCode::Expired, ticket_missing),
