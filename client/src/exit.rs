@@ -173,9 +173,6 @@ impl From<&Failure> for Fault {
                 (Exit::Corrupt, "ask the uploader to remove the file and upload it again")
             }
             Failure::Exists { .. } => (Exit::Exists, "choose another destination, or add `--overwrite`"),
-            Failure::DiskFull { .. } => {
-                (Exit::DiskFull, "make room there, then give the same command: it goes on")
-            }
             Failure::Io(_) => (Exit::LocalIo, "mend that, then give the same command: it goes on"),
         };
         Fault::new(exit, failure.to_string()).fix(fix)
@@ -228,7 +225,6 @@ mod tests {
         let failures = [
             (Failure::FalseManifest { found: "a".into(), stated: "b".into() }, Exit::Corrupt),
             (Failure::Exists { path: "/f".into(), part: "/p".into() }, Exit::Exists),
-            (Failure::DiskFull { needed: 2, free: 1, directory: "/d".into() }, Exit::DiskFull),
             (Failure::Io("x".into()), Exit::LocalIo),
         ];
         for (failure, exit) in failures {

@@ -112,19 +112,6 @@ pub enum Failure {
         /// Where the proven bytes are.
         part: PathBuf,
     },
-    /// The disk took the pieces, and had no room left when they were flushed: what was not flushed is lost.
-    #[error(
-        "the disk became full while the file was flushed: {needed} bytes are needed in {}, {free} are free",
-        directory.display()
-    )]
-    DiskFull {
-        /// Bytes still to be written.
-        needed: u64,
-        /// Bytes free.
-        free: u64,
-        /// Where.
-        directory: PathBuf,
-    },
     /// The file cannot be completed on this disk.
     #[error("{0}")]
     Io(String),
