@@ -43,7 +43,7 @@ const STALL_MS: u64 = 3_000;
 const OWN_STALL_MS: u64 = 1_000;
 
 /// So long after its start a transfer without any peer is one that waits for the first to be named.
-const FIRST_OFFER_MS: u64 = 2_000;
+const FIRST_OFFER_MS: u64 = 500;
 
 /// One file on its way to this node.
 #[derive(Debug)]
