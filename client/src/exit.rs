@@ -121,7 +121,7 @@ impl From<BadFileName> for Fault {
 }
 
 impl From<StorageError> for Fault {
-    /// Storage's message says what to do itself.
+    /// Storage's message says what to do itself, after its last semicolon.
     fn from(error: StorageError) -> Fault {
         let exit = match &error.kind {
             StorageErrorKind::Missing | StorageErrorKind::NotADirectory => Exit::NotFound,
@@ -139,7 +139,11 @@ impl From<StorageError> for Fault {
             | StorageErrorKind::Unflushed
             | StorageErrorKind::Io(_) => Exit::LocalIo,
         };
-        Fault::new(exit, error.to_string())
+        let message = error.to_string();
+        match message.rsplit_once("; ") {
+            Some((what, next)) => Fault::new(exit, what).fix(next),
+            None => Fault::new(exit, message).fix("choose another file"),
+        }
     }
 }
 

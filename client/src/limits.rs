@@ -33,6 +33,9 @@ pub(crate) const HEARTBEAT_MS: u64 = 1_000;
 /// Plain progress lines (to a pipe or a file) come this often, in ms.
 pub(crate) const PLAIN_PROGRESS_EVERY_MS: u64 = 5_000;
 
+/// Plain progress lines of a download that waits come this often, in ms: nothing in them changes.
+pub(crate) const PLAIN_WAITING_EVERY_MS: u64 = 30_000;
+
 /// A tracker must accept a connection in this time, in ms.
 pub(crate) const TRACKER_CONNECT_MS: u64 = 3_000;
 
@@ -41,6 +44,25 @@ pub(crate) const TRACKER_ANSWER_MS: u64 = 30_000;
 
 /// Bytes read from a tracker at once.
 pub(crate) const TRACKER_READ_BYTES: usize = 64 * 1024;
+
+/// Longest line that is taken from a tracker, in bytes: as a node's own answers, the list of a group with a hundred
+/// thousand files; 65,536 pieces with their chain take 4 MiB.
+pub(crate) const TRACKER_LINE_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Slowest tracker that is heard out, in bytes a second: what arrives at least as fast extends `TRACKER_ANSWER_MS`.
+pub(crate) const TRACKER_SLOWEST_BYTES_PER_S: u64 = 64 * 1024;
+
+/// Most pieces of a file whose length its uploader did not say: 1 TiB, 40 MiB of hashes.
+pub(crate) const PIECES_WITHOUT_SIZE_MAX: usize = 1 << 21;
+
+/// Largest difference between a tracker's clock and ours that is believed, in seconds: a year. Clocks are off by less.
+pub(crate) const CLOCK_OFFSET_MAX_S: u64 = 365 * 24 * 3_600;
+
+/// Longest remote text that is shown, in bytes once it is escaped: a few sentences.
+pub(crate) const PRINTABLE_MAX_BYTES: usize = 1_024;
+
+/// Longest file that is read from the state directory, in bytes: the largest, the session, has at most 2 KiB.
+pub(crate) const STATE_FILE_MAX_BYTES: u64 = 64 * 1024;
 
 /// The node tells the trackers this often, in ms, that it is there: a third of the 30 s that a lease lasts.
 pub(crate) const PING_EVERY_MS: u64 = 10_000;
@@ -71,6 +93,7 @@ pub(crate) const HISTORY_LINES: usize = 1_000;
 
 /// Longest password file, in bytes: a password has at most 1,024 bytes, and a line end follows.
 pub(crate) const PASSWORD_FILE_MAX_BYTES: u64 = 4_096;
+
 /// A download's command waits at most this long, in ms, for the trackers to be told that it is complete.
 pub(crate) const TELLING_WAIT_MS: u64 = 2_000;
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Arrows point at what is used: `prompt` uses `commands`, both use `front`, `node` and `render`; `node` uses `front`
-//! alone; `exit`, `limits`, `clock` and `lock` use nothing of ours.
+//! alone; `exit`, `limits`, `clock`, `lock` and `printable` use nothing of ours but `limits`.
 
 mod cli;
 mod clock;
@@ -19,9 +19,11 @@ mod limits;
 mod lock;
 mod node;
 mod plan;
+mod printable;
 mod prompt;
 mod render;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -52,11 +54,11 @@ fn main() -> ExitCode {
     log(plan.verbose);
     let mut screen = Screen::new(plan.output);
     let outcome = Interrupt::listen().and_then(|interrupt| match cli.words {
-        Some(words) => commands::run_once(words, &plan, &mut screen, &interrupt),
+        Some(words) => commands::run_once(words, &plan, &mut screen, &interrupt).map(|()| Exit::Done),
         None => prompt::run(&plan, &mut screen, &interrupt),
     });
     match outcome {
-        Ok(()) => ExitCode::from(Exit::Done.code()),
+        Ok(exit) => ExitCode::from(exit.code()),
         Err(fault) => {
             screen.fault(&fault);
             ExitCode::from(fault.exit.code())
@@ -92,5 +94,7 @@ fn log(verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let colors = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(colors).with_target(false).init();
 }

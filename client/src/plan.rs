@@ -4,6 +4,7 @@
 //! option; after this file nobody asks the environment again, and every path is absolute.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use engine::hash::{HashKind, UnknownKind, Unsupported};
 
 use crate::cli::Cli;
 use crate::cli::options::{Color, Io, Listen, Options};
+use crate::cli::words::Words;
 use crate::exit::{Exit, Fault};
 use crate::limits;
 
@@ -75,16 +77,22 @@ pub(crate) struct Plan {
     pub(crate) verbose: u8,
     /// Options of the node that were typed: refused when another process is the node.
     pub(crate) typed_node_options: Vec<&'static str>,
+    /// What is wrong with the config file: only `doctor` goes on without it, to say so.
+    pub(crate) config_fault: Option<Fault>,
 }
 
 impl Plan {
     /// Joins what was typed with the config file and the defaults.
     ///
     /// # Errors
-    /// A usage fault for a config file that cannot be read or understood, an unknown way of hashing, or when no state
+    /// A usage fault for a config file that is missing or cannot be understood, exit 10 for one that cannot be read; an unknown way of hashing, or when no state
     /// directory can be thought of.
     pub(crate) fn of(cli: &Cli, around: &Surroundings<'_>) -> Result<Plan, Fault> {
-        let options = cli.options.clone().or(config_file(cli.options.config.as_deref(), around)?);
+        let (config, config_fault) = match config_file(cli.options.config.as_deref(), around) {
+            Err(fault) if matches!(cli.words, Some(Words::Doctor)) => (Options::default(), Some(fault)),
+            config => (config?, None),
+        };
+        let options = cli.options.clone().or(config);
         let absolute = |path: &PathBuf| around.directory.join(path);
         let state = match &options.state {
             Some(state) => absolute(state),
@@ -121,6 +129,7 @@ impl Plan {
             password_file: options.password_file.as_ref().map(absolute),
             verbose: options.verbose,
             typed_node_options: cli.typed_node_options.clone(),
+            config_fault,
         })
     }
 }
@@ -141,14 +150,13 @@ fn config_file(named: Option<&Path>, around: &Surroundings<'_>) -> Result<Option
     };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => {
             return Ok(Options::default());
         }
         Err(error) => {
             let fix = "name another file with `--config FILE`, or mend this one";
-            return Err(
-                Fault { exit: Exit::Usage, ..Fault::io("read the config file", &path, &error) }.fix(fix)
-            );
+            let exit = if error.kind() == ErrorKind::NotFound { Exit::Usage } else { Exit::LocalIo };
+            return Err(Fault { exit, ..Fault::io("read the config file", &path, &error) }.fix(fix));
         }
     };
     toml::from_str(&text).map_err(|error| {

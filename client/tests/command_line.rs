@@ -57,8 +57,18 @@ fn a_missing_file_is_exit_5_and_a_directory_is_no_file() {
     let home = rig.home("a");
     let missing = home.run(["upload_file", "g", "nowhere.bin"]).expect(5);
     assert!(missing.err.contains("nowhere.bin"), "{}", missing.err);
-    home.run(["upload_file", "g", "."]).expect(2);
-    home.run(["login", "a", "--password-file", "nowhere"]).expect(5);
+    assert!(missing.err.contains("check the path"), "{}", missing.err);
+    let turned = home.run(["upload_file", "gone/away.bin", "g"]).expect(5);
+    assert!(turned.err.contains("gone/away.bin"), "{}", turned.err);
+    for (words, code) in [
+        (&["upload_file", "g", "."][..], 2),
+        (&["upload_file", "g", "/dev/null"], 2),
+        (&["login", "a", "--password-file", "nowhere"], 5),
+        (&["join_group", "no/group"], 2),
+    ] {
+        let ended = home.run(words).expect(code);
+        assert!(ended.err.contains("next:"), "{words:?}: {}", ended.err);
+    }
 }
 
 #[test]
@@ -82,6 +92,8 @@ fn a_missing_or_wrong_tracker_file_is_named() {
     let home = rig.home("a");
     let missing = home.run(["whoami", "--trackers", "nowhere.txt"]).expect(2);
     assert!(missing.err.contains("nowhere.txt"), "{}", missing.err);
+    let directory = home.run(["whoami", "--trackers", "."]).expect(2);
+    assert!(directory.err.contains("is a directory"), "{}", directory.err);
     rig.file("wrong.txt", b"127.0.0.1 8000\nlocalhost 1\n");
     let wrong = home.run(["whoami", "--trackers", "wrong.txt"]).expect(2);
     assert!(wrong.err.contains("wrong.txt") && wrong.err.contains("line 2"), "{}", wrong.err);
@@ -128,6 +140,26 @@ fn a_state_directory_that_cannot_be_is_exit_10() {
     rig.file("plain", b"");
     let ended = rig.home("a").run(["whoami", "--state", "plain/state"]).expect(10);
     assert!(ended.err.contains("plain/state") && ended.err.contains("--state"), "{}", ended.err);
+}
+
+#[test]
+fn a_file_or_a_stranger_s_directory_as_state_is_named_as_such() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    rig.file("plain", b"");
+    for word in ["status", "quit", "whoami", "serve"] {
+        let ended = home.run([word, "--state", "plain"]).expect(10);
+        assert!(ended.err.contains("is a file, not a directory"), "{word}: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_config_file_that_cannot_be_read_stops_all_but_doctor() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    home.run(["status", "--config", "."]).expect(10);
+    let ended = home.run(["doctor", "--config", "."]).expect(10);
+    assert!(ended.out.contains("BAD  config") && ended.out.contains("trackers"), "{}", ended.out);
 }
 
 #[test]

@@ -102,7 +102,9 @@ fn a_prompt_ends_with_1_when_its_node_goes_away() {
 fn a_prompt_reads_lines_and_attaches_to_a_running_node() {
     let rig = Rig::without_tracker();
     let home = rig.home("a");
-    let alone = home.prompt("show_downloads\nno_such_command\nupload_file g 'open\nquit\n").expect(0);
+    let alone =
+        home.prompt("show_downloads\nno_such_command\nupload_file g 'open\npause g f\nquit\n").expect(2);
+    assert!(alone.err.contains("no downloads"), "{}", alone.err);
     assert!(alone.err.contains("this prompt is the node"), "{}", alone.err);
     assert!(alone.err.contains("unrecognized subcommand"), "{}", alone.err);
     assert!(alone.err.contains("is not closed"), "{}", alone.err);

@@ -1,7 +1,7 @@
 //! The engine's front: start a node, share files, fetch files.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,10 +14,12 @@ use crate::download::{self, Download};
 use crate::driver::{self, Context, DownloadState, IoKind, Job, Parts, Share, Trust, Workers};
 use crate::error::StartError;
 use crate::hash::{FileHasher, Hasher};
+use crate::proto::action::PeerAddress;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
 use crate::proto::manifest::{FileKey, FileName, FileProof, Manifest};
 use crate::proto::ticket::{PeerKey, Ticket, TrackerKey};
+use crate::proto::units::PieceIndex;
 use crate::stats::ShareStatus;
 use crate::storage::destination::{self, Destination};
 use crate::storage::error::{Change, Operation, StorageError, StorageErrorKind};
@@ -236,7 +238,7 @@ impl Engine {
     /// All that is served, also of downloads under way.
     #[must_use]
     pub fn shares(&self) -> Vec<ShareStatus> {
-        self.context.shares.statuses(self.context.clock.now().ms_since(Default::default()))
+        self.context.shares.statuses(self.context.clock.now().ms())
     }
 
     /// What is at the destination already: an existing file of the right length is hashed; blocks.
@@ -274,7 +276,8 @@ impl Engine {
     }
 
     /// Starts to fetch, or goes on where an earlier attempt at the same destination ended. Verified pieces are served under
-    /// the same key from the start, and the file once it is durable.
+    /// the same key from the start, and the file once it is durable. Where this node serves the whole of it already, that
+    /// goes on, and the bytes come from there over a loopback connection.
     ///
     /// # Errors
     /// [`StorageError`]: the directory does not exist, the disk is full, another download writes the same partial file, or
@@ -295,31 +298,59 @@ impl Engine {
             u64::from_le_bytes(seed),
             self.context.clock,
         ));
-        if manifest.length_known() && manifest.pieces().0 > 0 {
-            let geometry = manifest.geometry();
-            let held = Bitfield::empty(geometry.pieces());
-            let content = manifest.proof().id();
-            let share = Share::new(state.key.clone(), content, geometry, state.target.reader()?, held);
-            let share = Arc::new(share);
-            state.serve_by(Arc::clone(&share));
-            self.context.shares.insert(share);
-        }
+        let to_check = checking.then_some(to_check);
+        self.begin(&state, to_check).inspect_err(|_| state.abandon(&self.context.shares))?;
+        Ok(Download::new(state))
+    }
+
+    /// Starts all that works for a download. Its share comes after what can fail, but before its own task: that one puts the
+    /// share of the finished file in its place.
+    fn begin(
+        &self,
+        state: &Arc<DownloadState>,
+        to_check: Option<Vec<PieceIndex>>,
+    ) -> Result<(), StorageError> {
         let thread_error = |error: io::Error| StorageError {
             operation: Operation::Create,
             path: state.target.path(),
             kind: StorageErrorKind::Io(error),
         };
-        driver::start_holes(&state, self.context.hasher).map_err(thread_error)?;
-        if checking {
-            driver::start_check(&state, to_check, self.context.hasher).map_err(thread_error)?;
+        let manifest = &state.manifest;
+        let serves = manifest.length_known() && manifest.pieces().0 > 0;
+        let source = serves.then(|| state.target.reader()).transpose()?;
+        driver::start_holes(state, self.context.hasher).map_err(thread_error)?;
+        if let Some(to_check) = to_check {
+            driver::start_check(state, to_check, self.context.hasher).map_err(thread_error)?;
         }
-        if self.workers.submit(Job::Drive(Arc::clone(&state))).is_err() {
+        if let Some(source) = source {
+            let geometry = manifest.geometry();
+            let held = Bitfield::empty(geometry.pieces());
+            let share =
+                Arc::new(Share::new(state.key.clone(), manifest.proof().id(), geometry, source, held));
+            if self.context.shares.insert_unless_whole(Arc::clone(&share)) {
+                state.serve_by(share);
+            } else {
+                state.offer(&[self.own_address()]);
+            }
+        }
+        if !self.workers.submit(Job::Drive(Arc::clone(state))) {
             return Err(thread_error(io::Error::other("this node is going down or has too much to do")));
         }
-        Ok(Download::new(state))
+        Ok(())
     }
 
-    /// Ends all connections and threads, and waits for them.
+    /// Where this node reaches itself.
+    fn own_address(&self) -> PeerAddress {
+        let mut address = self.listen;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        PeerAddress { address, key: self.peer_key() }
+    }
+
+    /// Ends all connections and threads, and waits for them; blocks, and so must not be called by an asynchronous task.
     pub fn stop(&self) {
         self.context.shares.clear();
         self.workers.stop();

@@ -1,8 +1,8 @@
 //! Shoal's transfer engine: very large files in pieces, from everybody who has any part, each piece proven by SHA-1.
 //!
 //! ```text
-//!   handle ──► engine ──► driver (threads, rings, sockets) ──► proto (pure: what to say, fetch, trust)
-//!                            │        └──► hash (digests, chain, lanes)
+//!   engine, download ─► driver (threads, rings, sockets) ──► proto (pure: what to say, fetch, trust)
+//!                            │      └────► hash (digests, chain, lanes)
 //!                            └──► storage (source, target) ──► mem (mappings: the fence for unsafe)
 //! ```
 //!

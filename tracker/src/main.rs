@@ -3,7 +3,7 @@
 mod cli;
 mod status;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +27,8 @@ const EXIT_NO_TRACKER: u8 = 7;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colors = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colors).init();
     let done = match &cli.action {
         Some(Action::Status { file }) => print_status(file.as_deref().or(cli.trackers.as_deref())),
         Some(Action::Inspect { data }) => print_logs(data),

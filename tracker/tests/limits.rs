@@ -171,7 +171,7 @@ fn too_many_passwords_at_once_are_busy() {
     let busy = answers.iter().filter(|answer| answer["code"] == "busy").count();
     let made = answers.iter().filter(|answer| answer["status"] == "success").count();
     assert_eq!(busy + made, answers.len());
-    assert!(made >= 64, "{made} were made");
+    assert!(made >= 32, "{made} were made");
     clients[0].send(PING);
     assert_eq!(clients[0].receive().unwrap()["status"], "success", "the connection survives");
 }

@@ -4,11 +4,21 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadLine {
     /// The quote that is missing.
-    #[error("the quote {0} is not closed; close it, or write \\{0} for the character itself")]
+    #[error("the quote {0} is not closed")]
     Open(char),
     /// Nothing follows the backslash.
-    #[error("the line ends with a backslash; write \\\\ for the character itself")]
+    #[error("the line ends with a backslash")]
     Backslash,
+}
+
+impl BadLine {
+    /// What to type instead.
+    pub(crate) fn fix(self) -> String {
+        match self {
+            BadLine::Open(quote) => format!("close it, or write \\{quote} for the character itself"),
+            BadLine::Backslash => "write \\\\ for the character itself".into(),
+        }
+    }
 }
 
 /// Splits a line into words. Between single quotes everything is itself; between double quotes a backslash makes `"`

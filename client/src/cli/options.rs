@@ -101,7 +101,7 @@ pub(crate) struct Options {
     /// Replace an existing file that differs
     #[arg(long, env = "SHOAL_OVERWRITE", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]
     pub(crate) overwrite: Option<bool>,
-    /// How long a download may stay paused before the command ends [default: 60]
+    /// How long a download may stay paused, or make no progress, before the command ends [default: 60]
     #[arg(long, value_name = "SECONDS", env = "SHOAL_WAIT", global = true)]
     pub(crate) wait: Option<u64>,
     /// Node: most bytes a second to peers (`10MiB`, `1G`)

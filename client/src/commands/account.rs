@@ -1,12 +1,19 @@
-//! `create_user` and `login`: with a password that is typed, read from a file, or asked for without echo.
+//! `create_user` and `login`: with a password that is typed, read from a file, or asked for and shown as stars.
+//!
+//! Invariant: Ctrl-C while a password is asked for ends the command with exit 130, and the terminal is as it was.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::Path;
 
+use rustyline::error::ReadlineError;
+use rustyline::highlight::{CmdKind, Highlighter};
+use rustyline::history::DefaultHistory;
+use rustyline::{Completer, Config, Editor, Helper, Hinter, Validator};
 use zeroize::Zeroize;
 
-use super::context::Context;
+use super::context::{Context, interrupted};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Ask, Secret};
 use crate::limits;
@@ -46,15 +53,39 @@ fn password(context: &Context<'_>, user: &str, typed: Option<String>, twice: boo
 }
 
 fn asked(prompt: &str) -> Result<Secret, Fault> {
-    rpassword::prompt_password(prompt).map(Secret).map_err(|error| {
-        Fault::new(Exit::Usage, format!("the password cannot be asked for: {error}"))
-            .fix("give it with `--password-file FILE`")
-    })
+    let fault = |error: ReadlineError| match error {
+        ReadlineError::Interrupted => interrupted(),
+        error => Fault::new(Exit::Usage, format!("the password cannot be asked for: {error}"))
+            .fix("give it with `--password-file FILE`"),
+    };
+    // No history and no external editor: what is typed is kept nowhere.
+    let config = Config::builder().max_history_size(0).map_err(fault)?.build();
+    let mut line = Editor::<Stars, DefaultHistory>::with_config(config).map_err(fault)?;
+    line.set_helper(Some(Stars));
+    line.readline(prompt).map(Secret).map_err(fault)
+}
+
+/// Shows stars for whatever is typed.
+#[derive(Completer, Helper, Hinter, Validator)]
+struct Stars;
+
+impl Highlighter for Stars {
+    fn highlight<'l>(&self, line: &'l str, _pos: usize) -> Cow<'l, str> {
+        Cow::Owned("*".repeat(line.chars().count()))
+    }
+
+    fn highlight_char(&self, _line: &str, _pos: usize, _kind: CmdKind) -> bool {
+        // Each character typed is drawn by `highlight`, never as itself.
+        true
+    }
 }
 
 /// The first line of a file, without its end.
 fn from_file(path: &Path) -> Result<Secret, Fault> {
-    let fault = |error: &std::io::Error| Fault::io("read the password file", path, error);
+    let fault = |error: &std::io::Error| {
+        Fault::io("read the password file", path, error)
+            .fix("name a file whose first line is the password: `--password-file FILE`")
+    };
     let file = File::open(path).map_err(|error| fault(&error))?;
     let mut line = String::new();
     BufReader::new(file.take(limits::PASSWORD_FILE_MAX_BYTES))

@@ -27,6 +27,8 @@ pub(crate) struct Context<'a> {
     pub(crate) password_file: Option<PathBuf>,
     /// Whether this is the prompt: then downloads run in the background.
     pub(crate) at_prompt: bool,
+    /// Whether the node ends with this command.
+    pub(crate) own_node: bool,
 }
 
 impl Context<'_> {
@@ -49,13 +51,14 @@ impl Context<'_> {
 
 /// That Ctrl-C ended it.
 pub(super) fn interrupted() -> Fault {
-    Fault::new(Exit::Interrupted, "interrupted")
+    Fault::new(Exit::Interrupted, "interrupted").fix("give the same command again")
 }
 
 /// Lets the first signal break the connection to the node, so that whatever waits for an answer ends.
 pub(crate) fn break_on_signal(link: &NodeLink, interrupt: &Interrupt) -> Result<(), Fault> {
-    let breaker =
-        link.breaker().map_err(|error| Fault::new(Exit::LocalIo, format!("no descriptor left: {error}")))?;
+    let breaker = link.breaker().map_err(|error| {
+        Fault::new(Exit::LocalIo, format!("no descriptor left: {error}")).fix("raise `ulimit -n`")
+    })?;
     interrupt.on_signal(move || {
         // A connection that is gone already needs no breaking.
         let _ = breaker.shutdown(std::net::Shutdown::Both);

@@ -56,6 +56,7 @@ impl Check {
 pub(crate) fn run(plan: &Plan, screen: &mut Screen) -> Result<(), Fault> {
     let node = running(plan);
     let mut checks = vec![state_directory(&plan.node.state)];
+    checks.extend(plan.config_fault.clone().map(|fault| Check::bad("config", fault)));
     checks.extend(tracker_checks(plan));
     checks.extend(node_checks(node));
     checks.push(io_uring());
@@ -141,7 +142,8 @@ fn running(plan: &Plan) -> Result<Option<NodeRow>, Fault> {
     let Some(mut link) = door::running_node(plan)? else { return Ok(None) };
     match link.ask(&Ask::Status, &mut |_| Ok(()))? {
         Answer::Node(node) => Ok(Some(node)),
-        _ => Err(Fault::new(Exit::Protocol, "the node answered something else than how it is")),
+        _ => Err(Fault::new(Exit::Protocol, "the node answered something else than how it is")
+            .fix("end it with `client quit`, and start it again")),
     }
 }
 
@@ -157,7 +159,7 @@ fn node_checks(node: Result<Option<NodeRow>, Fault>) -> Vec<Check> {
             let io = node.io.map_or_else(String::new, |io| format!(", moved by {io}"));
             let login = match node.user {
                 Some(user) => Check::good("login", user),
-                None => Check::remark("login", "nobody is logged in here", "`client login <user_id>`"),
+                None => Check::remark("login", "nobody is logged in here", "`client login USER`"),
             };
             vec![Check::good("node", format!("process {}{listens}{io}", node.pid)), login]
         }

@@ -3,6 +3,7 @@
 //! Invariant: whoever gets the lock is the node; everybody else connects to it. A front end never becomes a node
 //! half-way.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::clock;
@@ -77,9 +78,15 @@ impl Door {
 /// A connection to the node that runs in the state directory, if one does.
 ///
 /// # Errors
-/// A fault when something else than a node of this version answers.
+/// A fault when something else than a node of this version answers, or when this user may not ask.
 pub(crate) fn running_node(plan: &Plan) -> Result<Option<NodeLink>, Fault> {
-    let Ok(stream) = state::connect(&plan.node.state) else { return Ok(None) };
+    let stream = match state::connect(&plan.node.state) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(state::unusable(&plan.node.state, &error)),
+    };
     match NodeLink::over(stream) {
         Ok(link) => Ok(Some(link)),
         // It was ending just then.

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use super::context::{Context, interrupted};
+use super::context::Context;
 use super::patience::Patience;
 use crate::clock;
-use crate::exit::Fault;
+use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Ask, Event, FileAt};
 
 /// Fetches a file.
 pub(super) fn run(context: &mut Context<'_>, at: FileAt, destination: &Path) -> Result<(), Fault> {
     // `join` keeps a final slash, which says that a directory is meant.
     let destination = context.directory.join(destination);
+    let (group, file) = (at.group.clone(), at.file.clone());
     let ask = Ask::Download { at, destination, overwrite: context.overwrite, background: context.at_prompt };
     let mut patience = Patience::new(context.wait);
     let screen = &mut *context.screen;
@@ -28,11 +29,14 @@ pub(super) fn run(context: &mut Context<'_>, at: FileAt, destination: &Path) -> 
             context.screen.answer(&answer);
             Ok(())
         }
-        Err(_) if interrupt.happened() => {
-            let mut fault = interrupted().fix("give the same command to go on: the download is resumable");
-            fault.message = "interrupted; what was fetched stays beside the destination".into();
-            Err(fault)
-        }
+        Err(_) if interrupt.happened() => Err(if context.own_node {
+            let message = "interrupted; what was fetched stays beside the destination";
+            Fault::new(Exit::Interrupted, message).fix("the same command goes on where it stopped")
+        } else {
+            let message = "this command ends; the node goes on with the download";
+            let fix = format!("`show_downloads` shows how it goes, `cancel {group} {file}` ends it");
+            Fault::new(Exit::Interrupted, message).fix(fix)
+        }),
         Err(fault) => Err(fault),
     }
 }

@@ -59,6 +59,7 @@ pub(crate) fn run_once(
         wait: plan.wait,
         password_file: plan.password_file.clone(),
         at_prompt: false,
+        own_node: matches!(door, Door::Inside(_)),
     };
     let outcome = carry_out(words, &mut context);
     if outcome.is_ok() && uploads {

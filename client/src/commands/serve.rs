@@ -1,16 +1,24 @@
 //! `serve`: the node without a prompt, for services.
 
+use std::time::Duration;
+
 use super::door;
+use crate::clock;
 use crate::exit::{Exit, Fault};
 use crate::interrupt::Interrupt;
+use crate::limits;
 use crate::node::Running;
 use crate::node::state::StateDir;
 use crate::plan::Plan;
 use crate::render::Screen;
 
+/// What whoever restarts a node has to know.
+const FORGETFUL: &str =
+    "shares and downloads are forgotten when this node ends: give their commands again after a restart";
+
 /// Is the node until a signal or `client quit` ends it. Prints `node listening on IP:PORT` once it is ready.
 pub(super) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Result<(), Fault> {
-    let Some(lock) = StateDir::lock(&plan.node.state)? else { return Err(occupied(plan)) };
+    let lock = lock(plan)?;
     let running = Running::start(plan.node.clone(), lock)?;
     let listen = running.listen()?;
     let ender = running.ender();
@@ -23,18 +31,33 @@ pub(super) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Re
     for what in running.waits_for() {
         screen.note(&format!("waiting for {what}"));
     }
+    screen.note(FORGETFUL);
     running.wait();
     interrupt.take();
     running.finish();
     Ok(())
 }
 
-fn occupied(plan: &Plan) -> Fault {
+/// Takes the lock; waits for a node that is just ending, as one that was killed is for a moment.
+fn lock(plan: &Plan) -> Result<StateDir, Fault> {
     let directory = plan.node.state.display();
-    let who = match door::running_node(plan) {
-        Ok(Some(link)) => format!("a node runs in {directory} already, as process {}", link.pid()),
-        _ => format!("another process is the node of {directory}"),
-    };
+    let deadline = clock::now() + Duration::from_millis(limits::NODE_START_WAIT_MS);
+    loop {
+        if let Some(lock) = StateDir::lock(&plan.node.state)? {
+            return Ok(lock);
+        }
+        if let Some(link) = door::running_node(plan)? {
+            return Err(occupied(format!("a node runs in {directory} already, as process {}", link.pid())));
+        }
+        if clock::now() >= deadline {
+            return Err(occupied(format!("another process is the node of {directory}, but does not answer")));
+        }
+        // It is starting or ending: there is nothing to wait on but time.
+        std::thread::park_timeout(Duration::from_millis(limits::NODE_START_RETRY_MS));
+    }
+}
+
+fn occupied(who: String) -> Fault {
     Fault::new(Exit::Exists, who)
         .fix("`client quit` ends it; `--state DIR` gives another node a place of its own")
 }

@@ -21,13 +21,19 @@ fn read_order(context: &mut Context<'_>, first: &str, second: &Path) -> Result<(
     match (as_typed.1.is_file(), turned) {
         (true, None) => Ok(as_typed),
         (false, Some(turned)) => Ok(turned),
-        (false, None) => Err(missing(&as_typed.1)),
+        (false, None) => Err(missing(&absolute(path_like(first, second)))),
         (true, Some(turned)) => {
             let groups = known_groups(context)?;
             let only_turned = groups.contains(&turned.0) && !groups.contains(&as_typed.0);
             Ok(if only_turned { turned } else { as_typed })
         }
     }
+}
+
+/// Which word was meant as the file, when neither is one: the first only if it alone looks like a path.
+fn path_like<'a>(first: &'a str, second: &'a Path) -> &'a Path {
+    let looks = |word: &Path| word.components().count() > 1 || word.extension().is_some();
+    if looks(Path::new(first)) && !looks(second) && !second.exists() { Path::new(first) } else { second }
 }
 
 fn known_groups(context: &mut Context<'_>) -> Result<Vec<String>, Fault> {
@@ -44,7 +50,23 @@ fn missing(path: &Path) -> Fault {
             Fault::new(Exit::Usage, format!("{} is a directory, not a file", path.display()))
                 .fix("upload its files one by one")
         }
-        Ok(_) => Fault::new(Exit::Usage, format!("{} is no regular file", path.display())),
-        Err(error) => Fault::io("read", path, &error).fix("upload_file <group_id> <file_path>"),
+        Ok(_) => Fault::new(Exit::Usage, format!("{} is no regular file", path.display()))
+            .fix("copy what it gives into a file, and upload that"),
+        Err(error) => Fault::io("read", path, &error).fix("check the path: `upload_file GROUP FILE`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_that_looks_like_a_path_is_the_one_named() {
+        let of = |first: &'static str, second: &'static str| path_like(first, Path::new(second));
+        assert_eq!(of("group", "nowhere.bin"), Path::new("nowhere.bin"));
+        assert_eq!(of("nowhere.bin", "group"), Path::new("nowhere.bin"));
+        assert_eq!(of("./nowhere", "group"), Path::new("./nowhere"));
+        assert_eq!(of("a.b", "c.d"), Path::new("c.d"));
+        assert_eq!(of("group", "nowhere"), Path::new("nowhere"));
     }
 }

@@ -1,7 +1,14 @@
 //! A front end's side of the connection to a node.
+//!
+//! Invariant: what greets at the other end runs as the same user, since passwords go there, and it greets in time or not
+//! at all.
 
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
 
 use super::protocol::{Answer, Ask, Event, Tell};
 use super::wire;
@@ -19,15 +26,33 @@ impl NodeLink {
     /// Greets the node at the other end of `stream`.
     ///
     /// # Errors
-    /// A fault when nobody answers, or somebody that is no node of this version.
+    /// A fault when nobody answers in time, or somebody that is no node of this version or of another user.
     pub(crate) fn over(stream: UnixStream) -> Result<NodeLink, Fault> {
-        let writer = stream.try_clone().map_err(|error| {
-            Fault::new(Exit::LocalIo, format!("cannot talk to the node: {error}")).fix("raise `ulimit -n`")
-        })?;
+        NodeLink::greeted(stream, Duration::from_millis(limits::NODE_START_WAIT_MS))
+    }
+
+    fn greeted(stream: UnixStream, patience: Duration) -> Result<NodeLink, Fault> {
+        let other = socket_peercred(&stream).map_err(|error| unusable(&error.into()))?.uid;
+        if other != geteuid() {
+            let message =
+                format!("the node of this state directory runs as another user ({})", other.as_raw());
+            return Err(Fault::new(Exit::LocalIo, message).fix("name a directory of your own: `--state DIR`"));
+        }
+        let writer = stream.try_clone().map_err(|error| unusable(&error))?;
+        stream.set_read_timeout(Some(patience)).map_err(|error| unusable(&error))?;
         let mut reader = BufReader::new(stream);
         match wire::read_line(&mut reader, limits::ASK_MAX_BYTES) {
             Ok(Some(Tell::Hello { protocol: limits::FRONT_PROTOCOL, pid })) => {
+                // From here on it may take its time: a download does.
+                writer.set_read_timeout(None).map_err(|error| unusable(&error))?;
                 Ok(NodeLink { reader, writer, pid })
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(Fault::new(
+                    Exit::Other,
+                    "the node of this state directory takes commands but does not answer",
+                )
+                .fix("see with `ps` what it does and end it, or use another `--state DIR`"))
             }
             Ok(Some(Tell::Failed(fault))) => Err(fault),
             Ok(None) => Err(gone()),
@@ -77,6 +102,10 @@ impl NodeLink {
     }
 }
 
+fn unusable(error: &io::Error) -> Fault {
+    Fault::new(Exit::LocalIo, format!("cannot talk to the node: {error}")).fix("raise `ulimit -n`")
+}
+
 fn gone() -> Fault {
     Fault::new(Exit::Other, "the node of this state directory went away before it answered")
         .fix("start it again with `client serve`, or give the command again: it then needs no node")
@@ -119,5 +148,14 @@ mod tests {
         let other = Tell::Hello { protocol: limits::FRONT_PROTOCOL + 1, pid: 7 };
         assert_eq!(NodeLink::over(node_that_says(&[other])).map(|_| ()).unwrap_err().exit, Exit::Protocol);
         assert_eq!(NodeLink::over(node_that_says(&[])).map(|_| ()).unwrap_err().exit, Exit::Other);
+    }
+
+    #[test]
+    fn a_node_that_never_greets_is_given_up() {
+        let (front, _node) = UnixStream::pair().unwrap();
+        let silent = NodeLink::greeted(front, Duration::from_millis(1)).map(|_| ()).unwrap_err();
+        assert_eq!(silent.exit, Exit::Other, "{silent}");
+        let link = NodeLink::over(node_that_says(&[HELLO])).unwrap();
+        assert_eq!(link.writer.read_timeout().unwrap(), None, "an answer may take long");
     }
 }

@@ -46,8 +46,10 @@ impl FileAt {
     /// # Errors
     /// A usage fault for a name that no group or file may have.
     pub(crate) fn key(&self) -> Result<FileKey, Fault> {
-        let group = GroupId::new(&self.group)
-            .map_err(|bad| Fault::new(Exit::Usage, format!("`{}` is no group: {bad}", self.group)))?;
+        let group = GroupId::new(&self.group).map_err(|bad| {
+            Fault::new(Exit::Usage, format!("`{}` is no group: {bad}", self.group))
+                .fix("`list_groups` shows the groups that there are")
+        })?;
         Ok(FileKey { group, name: FileName::new(&self.file)? })
     }
 }
@@ -150,8 +152,8 @@ pub(crate) enum Answer {
     Requests { group: String, users: Vec<String> },
     /// The files of a group.
     Files { group: String, files: Vec<FileRow> },
-    /// Who has a file.
-    Peers { group: String, file: String, peers: Vec<PeerRow> },
+    /// Who has a file. `only_here`: this node and nobody else.
+    Peers { group: String, file: String, peers: Vec<PeerRow>, only_here: bool },
     /// Who is logged in.
     Whoami { user: String, address: Option<SocketAddr> },
     /// A file is known to the trackers and served here.

@@ -66,7 +66,10 @@ pub(super) fn api_key(key: &EngineKey) -> Option<FileKey> {
 /// # Errors
 /// A usage fault.
 pub(super) fn group_id(text: &str) -> Result<GroupId, Fault> {
-    GroupId::new(text).map_err(|bad| Fault::new(Exit::Usage, format!("`{text}` is no group: {bad}")))
+    GroupId::new(text).map_err(|bad| {
+        Fault::new(Exit::Usage, format!("`{text}` is no group: {bad}"))
+            .fix("choose another name; `list_groups` shows the groups that there are")
+    })
 }
 
 /// A user's name, checked.
@@ -74,5 +77,7 @@ pub(super) fn group_id(text: &str) -> Result<GroupId, Fault> {
 /// # Errors
 /// A usage fault.
 pub(super) fn user_id(text: &str) -> Result<UserId, Fault> {
-    UserId::new(text).map_err(|bad| Fault::new(Exit::Usage, format!("`{text}` is no user: {bad}")))
+    UserId::new(text).map_err(|bad| {
+        Fault::new(Exit::Usage, format!("`{text}` is no user: {bad}")).fix("choose another name")
+    })
 }

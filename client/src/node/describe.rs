@@ -1,10 +1,14 @@
 //! A file's description, from the trackers: in parts where it is long, checked before it is believed.
+//!
+//! Invariant: each part goes on where the last one ended and brings at least one piece, and all of them together never
+//! more than the file can have; so the questions end and memory is bounded, whatever a tracker says.
 
 use std::sync::Arc;
 
 use engine::proto::action::PeerAddress;
+use engine::proto::geometry::Geometry;
 use engine::proto::manifest::{FileProof, Manifest};
-use engine::proto::ticket::Ticket;
+use engine::proto::ticket::{BadTicket, Ticket, TrackerKey};
 use engine::proto::units::{ChainState, Digest, PieceCount, PieceIndex};
 use tracker::api::FileKey;
 use tracker::api::answers::{DownloadAnswer, PeerEntry};
@@ -14,6 +18,8 @@ use tracker::api::request::{Command, Part, View};
 use super::core::Core;
 use super::trackers::Urgency;
 use crate::exit::{Exit, Fault};
+use crate::limits;
+use crate::printable::printable;
 
 /// Everything that it takes to start fetching.
 pub(super) struct Description {
@@ -31,18 +37,12 @@ pub(super) struct Description {
 /// Their refusal; exit 13 when what they say contradicts itself or names another file.
 pub(super) fn describe(core: &Core, key: &FileKey) -> Result<Description, Fault> {
     let mut joined = Joined::default();
-    let mut first = 0;
-    loop {
-        let answer = ask_part(core, key, PieceIndex(first))?;
+    while let Some(first) = joined.next {
+        let answer = ask_part(core, key, first)?;
         core.trackers.learn_time(answer.server_time);
-        let next = answer.next;
         joined.add(key, answer)?;
-        match next {
-            None => return joined.finish(key),
-            Some(next) if next > first => first = next,
-            Some(_) => return Err(contradiction(key, "its parts do not go on")),
-        }
     }
+    joined.finish(key)
 }
 
 fn ask_part(core: &Core, key: &FileKey, first: PieceIndex) -> Result<DownloadAnswer, Fault> {
@@ -57,8 +57,9 @@ fn ask_part(core: &Core, key: &FileKey, first: PieceIndex) -> Result<DownloadAns
 }
 
 /// The parts so far.
-#[derive(Default)]
 struct Joined {
+    /// What the next part begins with; `None` once all of them are there.
+    next: Option<PieceIndex>,
     digests: Vec<Digest>,
     chain: Option<Vec<ChainState>>,
     head: Option<Head>,
@@ -72,8 +73,15 @@ struct Head {
     ticket: Option<Ticket>,
 }
 
+impl Default for Joined {
+    fn default() -> Joined {
+        Joined { next: Some(PieceIndex(0)), digests: Vec::new(), chain: None, head: None }
+    }
+}
+
 impl Joined {
     fn add(&mut self, key: &FileKey, answer: DownloadAnswer) -> Result<(), Fault> {
+        self.next = self.follow(&answer).map_err(|what| contradiction(key, what))?;
         if answer.file_path != key.name {
             return Err(contradiction(key, "it is the description of another file"));
         }
@@ -98,6 +106,23 @@ impl Joined {
         Ok(())
     }
 
+    /// Where the description goes on after this part, or what is wrong with its length.
+    fn follow(&self, answer: &DownloadAnswer) -> Result<Option<PieceIndex>, &'static str> {
+        let part = answer.file_chunks.values.len();
+        let total = self.digests.len() + part;
+        if answer.file_chain.as_ref().is_some_and(|chain| chain.values.len() > part) {
+            return Err("its chain is longer than the list of its pieces");
+        }
+        if part > PIECES_PER_MESSAGE || total > most_pieces(answer.file_size)? {
+            return Err("it has more pieces than it can have");
+        }
+        match answer.next {
+            None => Ok(None),
+            Some(next) if part > 0 && next as usize == total => Ok(Some(PieceIndex(next))),
+            Some(_) => Err("its parts do not go on"),
+        }
+    }
+
     fn finish(self, key: &FileKey) -> Result<Description, Fault> {
         let Some(head) = self.head else { return Err(contradiction(key, "it is empty")) };
         let proof = match &head.sha {
@@ -107,8 +132,19 @@ impl Joined {
         let manifest = Manifest::new(key.name.clone(), head.size, self.digests, proof, self.chain)
             .map_err(|bad| contradiction(key, &bad.to_string()))?;
         let ticket = head.ticket.ok_or_else(|| contradiction(key, "it comes without a ticket"))?;
+        // Whose signature counts is the providers' question; any key tells what is no ticket at all.
+        if let Err(bad @ BadTicket::Unreadable(_)) = ticket.verify(TrackerKey([0; 32])) {
+            return Err(contradiction(key, &bad.to_string()));
+        }
         Ok(Description { manifest: Arc::new(manifest), peers: peers(&head.peers), ticket })
     }
+}
+
+/// Most pieces that a file of this length can have.
+fn most_pieces(file_size: Option<u64>) -> Result<usize, &'static str> {
+    let Some(size) = file_size else { return Ok(limits::PIECES_WITHOUT_SIZE_MAX) };
+    let geometry = Geometry::new(size).map_err(|_| "it is longer than a file can be")?;
+    Ok(geometry.pieces().0 as usize)
 }
 
 /// The peers that can be fetched from: those with a key to prove who they are.
@@ -118,13 +154,14 @@ pub(super) fn peers(entries: &[PeerEntry]) -> Vec<PeerAddress> {
 }
 
 fn contradiction(key: &FileKey, what: &str) -> Fault {
-    Fault::new(Exit::Protocol, format!("the tracker's description of {key} is refused: {what}"))
+    Fault::new(Exit::Protocol, printable(&format!("the tracker's description of {key} is refused: {what}")))
         .fix("ask the uploader to remove the file and upload it again; `client doctor` shows the trackers")
 }
 
 #[cfg(test)]
 mod tests {
     use engine::proto::manifest::FileName;
+    use engine::proto::ticket::{Grant, SecretKey, UnixSeconds};
     use tracker::api::GroupId;
     use tracker::api::hashes::{HashForm, HashList};
 
@@ -148,10 +185,27 @@ mod tests {
             pieces_only: false,
             file_chain: list((0..chain).map(|n| ChainState([n; 20])).collect()),
             peers: Some(vec![]),
-            ticket: Some(Ticket(vec![1])),
+            ticket: Some(ticket()),
             server_time: 0,
             next: None,
         }
+    }
+
+    fn ticket() -> Ticket {
+        let secret = SecretKey::from_seed(&[1; 32]);
+        let grant = Grant {
+            user: "u".into(),
+            group: "g".into(),
+            file_name: "f".into(),
+            file_id: Digest([9; 20]),
+            peer_key: secret.peer_key(),
+            expires: UnixSeconds(1),
+        };
+        Ticket::sign(grant, &secret)
+    }
+
+    fn before(next: u32, part: DownloadAnswer) -> DownloadAnswer {
+        DownloadAnswer { next: Some(next), ..part }
     }
 
     fn join(parts: Vec<DownloadAnswer>) -> Result<Description, Fault> {
@@ -162,11 +216,11 @@ mod tests {
 
     #[test]
     fn parts_join_into_one_manifest() {
-        let manifest = join(vec![part(2, 2), part(2, 1)]).map(|found| found.manifest).unwrap();
+        let manifest = join(vec![before(2, part(2, 2)), part(2, 1)]).map(|found| found.manifest).unwrap();
         assert_eq!(manifest.pieces(), PieceCount(4));
         assert_eq!(manifest.chain().map(<[_]>::len), Some(3));
         let without = DownloadAnswer { file_chain: None, ..part(2, 0) };
-        let manifest = join(vec![part(2, 2), without]).map(|found| found.manifest).unwrap();
+        let manifest = join(vec![before(2, part(2, 2)), without]).map(|found| found.manifest).unwrap();
         assert_eq!(manifest.chain(), None, "half a chain is none");
     }
 
@@ -179,10 +233,57 @@ mod tests {
         let other_sha = DownloadAnswer { file_sha: Some(Digest([8; 20]).to_string()), ..part(2, 1) };
         let no_ticket = DownloadAnswer { ticket: None, ..part(4, 3) };
         let bad_sha = DownloadAnswer { file_sha: Some("x".into()), ..part(4, 3) };
-        for parts in
-            [vec![other_name], vec![part(2, 2), other_sha], vec![no_ticket], vec![bad_sha], vec![part(3, 2)]]
-        {
+        let no_real_ticket = DownloadAnswer { ticket: Some(Ticket(vec![1])), ..part(4, 3) };
+        for parts in [
+            vec![other_name],
+            vec![before(2, part(2, 2)), other_sha],
+            vec![no_ticket],
+            vec![no_real_ticket],
+            vec![bad_sha],
+            vec![part(3, 2)],
+        ] {
             assert_eq!(join(parts).map(|_| ()).unwrap_err().exit, Exit::Protocol);
         }
+    }
+
+    #[test]
+    fn parts_that_cannot_end_are_refused_at_once() {
+        let unknown = |part| DownloadAnswer { file_size: None, ..part };
+        for endless in [
+            before(1, part(0, 0)),
+            before(0, part(0, 0)),
+            before(3, part(2, 2)),
+            before(1, part(2, 2)),
+            before(5, part(5, 4)),
+            part(2, 3),
+            before(4, DownloadAnswer { file_size: Some(u64::MAX), ..part(4, 3) }),
+            before(1, unknown(part(0, 0))),
+        ] {
+            let refused = Joined::default().add(&key(), endless).unwrap_err();
+            assert_eq!(refused.exit, Exit::Protocol, "{refused}");
+        }
+    }
+
+    #[test]
+    fn without_a_length_the_pieces_are_limited_all_the_same() {
+        let mut joined = Joined::default();
+        let mut parts = 0;
+        let refused = loop {
+            let first = joined.next.unwrap().0;
+            let digests = list(vec![Digest([7; 20]); PIECES_PER_MESSAGE]).unwrap();
+            let next = first + u32::try_from(PIECES_PER_MESSAGE).unwrap();
+            let endless = DownloadAnswer {
+                file_chunks: digests,
+                file_chain: None,
+                file_size: None,
+                ..before(next, part(0, 0))
+            };
+            match joined.add(&key(), endless) {
+                Ok(()) => parts += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(refused.exit, Exit::Protocol);
+        assert_eq!(parts * PIECES_PER_MESSAGE, limits::PIECES_WITHOUT_SIZE_MAX);
     }
 }

@@ -52,13 +52,13 @@ impl Desk {
             Ask::ListGroups => self.list_groups(),
             Ask::ListRequests { group } => self.list_requests(group),
             Ask::AcceptRequest { group, user } => {
-                self.told(Command::AcceptRequest { group: group_id(&group)?, user: user_id(&user)? })
+                self.told_owner(Command::AcceptRequest { group: group_id(&group)?, user: user_id(&user)? })
             }
             Ask::RejectRequest { group, user } => {
-                self.told(Command::RejectRequest { group: group_id(&group)?, user: user_id(&user)? })
+                self.told_owner(Command::RejectRequest { group: group_id(&group)?, user: user_id(&user)? })
             }
             Ask::RemoveMember { group, user } => {
-                self.told(Command::RemoveMember { group: group_id(&group)?, user: user_id(&user)? })
+                self.told_owner(Command::RemoveMember { group: group_id(&group)?, user: user_id(&user)? })
             }
             Ask::RemoveFile(at) => self.remove_file(&at),
             Ask::ListFiles { group } => self.list_files(group),
@@ -88,6 +88,11 @@ impl Desk {
         self.ask::<IgnoredAny>(command).map(|(_, message)| Answer::Said { message })
     }
 
+    /// As [`Desk::told`], for what a group's owner alone may do.
+    fn told_owner(&self, command: Command) -> Result<Answer, Fault> {
+        self.told(command).map_err(owners_alone)
+    }
+
     fn login(&self, user: &str, password: &Secret) -> Result<Answer, Fault> {
         let message = self.core.trackers.login(user_id(user)?, password)?;
         self.downloads.belong_to(Some(user));
@@ -108,7 +113,9 @@ impl Desk {
 
     fn whoami(&self) -> Result<Answer, Fault> {
         let (answer, _) = self.ask::<WhoamiAnswer>(Command::Whoami)?;
-        Ok(Answer::Whoami { user: answer.user_id.to_string(), address: answer.address })
+        // A command that is its own node shares nothing: the address would be that of an earlier process.
+        let address = answer.address.filter(|_| self.core.peer.running().is_some());
+        Ok(Answer::Whoami { user: answer.user_id.to_string(), address })
     }
 
     fn join(&self, group: &str) -> Result<Answer, Fault> {
@@ -138,7 +145,8 @@ impl Desk {
     }
 
     fn list_requests(&self, group: String) -> Result<Answer, Fault> {
-        let (answer, _) = self.ask::<RequestsAnswer>(Command::ListRequests { group: group_id(&group)? })?;
+        let command = Command::ListRequests { group: group_id(&group)? };
+        let (answer, _) = self.ask::<RequestsAnswer>(command).map_err(owners_alone)?;
         let users = answer.pending_list.iter().map(ToString::to_string).collect();
         Ok(Answer::Requests { group, users })
     }
@@ -167,7 +175,9 @@ impl Desk {
         let (answer, _) = self.ask::<PeersAnswer>(Command::GetPeers { file: at.key()?, peer_key: None })?;
         let peers =
             answer.peers.iter().map(|entry| PeerRow { address: entry.address(), complete: entry.complete });
-        Ok(Answer::Peers { group: at.group, file: at.file, peers: peers.collect() })
+        let own = Some(self.core.peer.key());
+        let only_here = !answer.peers.is_empty() && answer.peers.iter().all(|entry| entry.peer_key == own);
+        Ok(Answer::Peers { group: at.group, file: at.file, peers: peers.collect(), only_here })
     }
 
     fn download(&self, wish: &Wish, background: bool, events: &Events<'_>) -> Result<Answer, Fault> {
@@ -225,8 +235,7 @@ impl Desk {
 
     /// What the node lacks, in words.
     pub(super) fn waits_for(&self) -> Vec<String> {
-        let login =
-            self.core.trackers.user().is_none().then(|| "a login (`client login <user_id>`)".to_owned());
+        let login = self.core.trackers.user().is_none().then(|| "a login (`client login USER`)".to_owned());
         let trouble = self.core.trackers.view().trouble.map(|why| format!("a tracker ({why})"));
         let trackers = trouble.or_else(|| {
             self.core
@@ -236,6 +245,16 @@ impl Desk {
                 .map(|fault| format!("the trackers' addresses ({fault})"))
         });
         login.into_iter().chain(trackers).collect()
+    }
+}
+
+/// A refusal says who may: joining the group, which a stranger is told otherwise, would not help.
+fn owners_alone(fault: Fault) -> Fault {
+    match fault.exit {
+        Exit::NotAllowed => {
+            fault.fix("only the group's owner may do that: `list_groups --json` shows who that is")
+        }
+        _ => fault,
     }
 }
 

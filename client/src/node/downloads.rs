@@ -61,6 +61,10 @@ impl Downloads {
             return Ok(Start::UnderWay(entry));
         }
         let _starting = self.claim(&wish.key)?;
+        // Whoever held the claim until just now has listed what it started.
+        if let Some(entry) = self.under_way(wish)? {
+            return Ok(Start::UnderWay(entry));
+        }
         let engine = core.peer.engine()?;
         let Description { manifest, peers, ticket } = describe::describe(core, &wish.key)?;
         if let Some(path) = already_there(core, wish, &manifest, events)? {
@@ -85,7 +89,9 @@ impl Downloads {
             download,
             held_back: Mutex::default(),
         });
-        keeper::spawn(Arc::clone(core), Arc::clone(&entry), manifest.pieces())?;
+        // A download that nobody keeps supplied, and nobody can find, must not go on.
+        keeper::spawn(Arc::clone(core), Arc::clone(&entry), manifest.pieces())
+            .inspect_err(|_| entry.download.cancel())?;
         let mut entries = lock(&self.entries);
         entries.retain(|known| known.key != entry.key);
         entries.push(Arc::clone(&entry));

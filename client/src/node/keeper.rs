@@ -15,7 +15,7 @@ use tracker::api::answers::PeersAnswer;
 use tracker::api::limits::{RANGES_PER_MESSAGE, REASON_MAX_BYTES};
 use tracker::api::request::{Command, Gained};
 
-use super::core::Core;
+use super::core::{Core, engine_key};
 use super::describe;
 use super::entry::Entry;
 use super::schedule::{Need, Schedule};
@@ -65,18 +65,23 @@ impl Keeper {
             seen = progress.version;
             self.gather();
             self.report_suspects();
+            let now = clock::now().duration_since(self.started);
             let need = match &progress.phase {
                 Phase::Durable => return self.complete(),
                 Phase::Failed(failure) => {
-                    return self.core.notices.tell(&format!("{} failed: {failure}", self.entry.key));
+                    self.core.notices.tell(&format!("{} failed: {failure}", self.entry.key));
+                    return self.withdraw();
                 }
-                Phase::Cancelled => return,
-                Phase::Paused => continue,
+                Phase::Cancelled => return self.withdraw(),
+                Phase::Paused => {
+                    // Nothing is asked for, but what is held is still shared.
+                    self.announce(now);
+                    continue;
+                }
                 Phase::Waiting(Wait::NoPeers { .. } | Wait::BadPieces { .. }) => Need::Peers,
                 Phase::Waiting(Wait::Ticket) => Need::Ticket,
                 _ => Need::Nothing,
             };
-            let now = clock::now().duration_since(self.started);
             if self.schedule.ask_due(now, need) {
                 self.ask_for_peers(now);
             }
@@ -141,6 +146,19 @@ impl Keeper {
             if let Err(fault) = self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
                 tracing::info!("{} could not be reported: {fault}", suspect.address);
             }
+        }
+    }
+
+    /// Tells the trackers that nothing of it is here any more, where they were told otherwise and it is so.
+    fn withdraw(&self) {
+        let key = engine_key(&self.entry.key);
+        let shares = self.core.peer.running().map(|engine| engine.shares()).unwrap_or_default();
+        if self.held.count().0 == 0 || shares.iter().any(|share| share.key == key) {
+            return;
+        }
+        let command = Command::StopShare { file: self.entry.key.clone() };
+        if let Err(fault) = self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+            tracing::info!("the trackers still take {} as a share: {fault}", self.entry.key);
         }
     }
 

@@ -5,7 +5,7 @@
 //!                                   │               ├──► downloads ──┼──► core ──┬──► trackers (one link)
 //!                 notices ◄─────────┘               │      keeper ───┘           └──► peer (the engine)
 //!                                        pulse ─────┘   describe, schedule, view      registry (what is shared)
-//!                                                                                      state (directory, lock)
+//!                                                                                      state (directory, lock) ─► private (files)
 //! ```
 //!
 //! Threads: one accepts front ends, one serves each of them, one keeps each download supplied, one tells the trackers
@@ -24,6 +24,7 @@ mod events;
 mod keeper;
 mod notices;
 mod peer;
+mod private;
 mod pulse;
 mod registry;
 mod running;

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use crate::limits;
 use crate::lock::lock;
+use crate::printable::printable;
 
 /// Those who watch.
 #[derive(Debug, Default)]
@@ -15,12 +16,13 @@ pub(crate) struct Notices {
 }
 
 impl Notices {
-    /// Tells everybody who watches, and the log.
+    /// Tells everybody who watches, and the log. Peers and trackers had a say in some of it, so all of it is made fit
+    /// for a terminal.
     pub(crate) fn tell(&self, text: &str) {
+        let text = printable(text);
         tracing::info!("{text}");
-        lock(&self.watchers).retain(|watcher| {
-            !matches!(watcher.try_send(text.to_owned()), Err(TrySendError::Disconnected(_)))
-        });
+        lock(&self.watchers)
+            .retain(|watcher| !matches!(watcher.try_send(text.clone()), Err(TrySendError::Disconnected(_))));
     }
 
     /// Hears everything from now on.

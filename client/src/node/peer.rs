@@ -2,7 +2,7 @@
 //!
 //! Invariant: one engine a process; the port that it got is kept, so that the node is found at the same place again.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use engine::Engine;
@@ -66,7 +66,8 @@ impl Peer {
         if let Some(trust) = running.trust {
             engine.trust(trust.key, trust.clock_offset_s);
         }
-        self.state.save_port(engine.listen_addr().port())?;
+        // An engine that nobody holds would listen on, and the next try would start a second one.
+        self.state.save_port(engine.listen_addr().port()).inspect_err(|_| engine.stop())?;
         running.engine = Some(engine.clone());
         Ok(engine)
     }
@@ -116,16 +117,30 @@ impl Peer {
     }
 
     fn start(&self) -> Result<Engine, Fault> {
-        let ip = self.plan.listen.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |listen| listen.ip);
+        if let Some(listen) = self.plan.listen {
+            return Ok(self.start_at(listen.ip)?);
+        }
+        // All addresses of both families, or of the one that there is.
+        match self.start_at(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
+            Err(StartError::Listen { source, .. }) if lacks_ipv6(&source) => {
+                Ok(self.start_at(IpAddr::V4(Ipv4Addr::UNSPECIFIED))?)
+            }
+            started => Ok(started?),
+        }
+    }
+
+    fn start_at(&self, ip: IpAddr) -> Result<Engine, StartError> {
         let typed = self.plan.listen.and_then(|listen| listen.port);
         let kept = if typed.is_none() { self.state.port() } else { None };
         if let Some(port) = kept {
             match Engine::start(self.config(SocketAddr::new(ip, port))) {
-                Err(StartError::Listen { .. }) => tracing::info!("port {port} is taken; another one is used"),
-                started => return Ok(started?),
+                Err(StartError::Listen { source, .. }) if !lacks_ipv6(&source) => {
+                    tracing::info!("port {port} is taken; another one is used");
+                }
+                started => return started,
             }
         }
-        Ok(Engine::start(self.config(SocketAddr::new(ip, typed.unwrap_or(0))))?)
+        Engine::start(self.config(SocketAddr::new(ip, typed.unwrap_or(0))))
     }
 
     fn config(&self, listen: SocketAddr) -> Config {
@@ -139,4 +154,10 @@ impl Peer {
             secret: self.secret.clone(),
         }
     }
+}
+
+/// Whether the machine has no IPv6, or has it switched off.
+fn lacks_ipv6(error: &std::io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }

@@ -30,7 +30,8 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
     let group = group_id(group)?;
     let name = name_of(path)?;
     let user = core.trackers.require_user()?;
-    let total_bytes = path.metadata().map_err(|error| Fault::io("read", path, &error))?.len();
+    let total_bytes =
+        path.metadata().map_err(|error| Fault::io("read", path, &error).fix("check the path"))?.len();
     refuse_too_many_pieces(path, total_bytes)?;
     refuse_strangers(core, &group)?;
     let engine = core.peer.engine()?;

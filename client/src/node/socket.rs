@@ -1,6 +1,7 @@
 //! Front ends at the socket: accepted, greeted, answered, each on a thread of its own.
 //!
-//! Invariant: at most `FRONTS_MAX` at a time; one that does not read or has gone holds up nobody.
+//! Invariants: at most `FRONTS_MAX` at a time; one that does not read or has gone holds up nobody; what was counted is
+//! given back when its guard is dropped, by a panic too.
 
 use std::io::BufReader;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -43,17 +44,47 @@ impl Fronts {
         }
     }
 
-    /// One more, if there is room.
-    fn enter(&self) -> bool {
+    /// One more, if there is room, until what is given back is dropped.
+    fn enter(self: &Arc<Self>) -> Option<Open> {
         let mut counts = lock(&self.counts);
-        let room = counts.open < limits::FRONTS_MAX;
-        counts.open += usize::from(room);
-        room
+        if counts.open >= limits::FRONTS_MAX {
+            return None;
+        }
+        counts.open += 1;
+        Some(Open { fronts: Arc::clone(self) })
+    }
+
+    /// One waits for an answer, until what is given back is dropped.
+    fn answering(&self) -> Busy<'_> {
+        self.change(|counts| counts.busy += 1);
+        Busy { fronts: self }
     }
 
     fn change(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut lock(&self.counts));
         self.changed.notify_all();
+    }
+}
+
+/// A front end that is counted.
+struct Open {
+    fronts: Arc<Fronts>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.fronts.change(|counts| counts.open -= 1);
+    }
+}
+
+/// A front end that waits for an answer.
+struct Busy<'a> {
+    fronts: &'a Fronts,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.fronts.change(|counts| counts.busy -= 1);
     }
 }
 
@@ -87,24 +118,20 @@ pub(super) fn accept(listener: UnixListener, desk: Arc<Desk>, fronts: Arc<Fronts
 /// # Errors
 /// A fault when there are too many, which the front end is told as well.
 pub(super) fn serve(mut stream: UnixStream, desk: &Arc<Desk>, fronts: &Arc<Fronts>) -> Result<(), Fault> {
-    if !fronts.enter() {
+    let Some(open) = fronts.enter() else {
         let fault = Fault::new(Exit::Other, format!("{} commands use this node already", limits::FRONTS_MAX))
             .fix("wait until one of them has ended");
         // Whoever does not hear it sees the connection end.
         let _ = wire::write_line(&mut stream, &Tell::Failed(fault.clone()));
         return Err(fault);
-    }
-    let (desk, leaving) = (Arc::clone(desk), Arc::clone(fronts));
+    };
+    let desk = Arc::clone(desk);
     let spawned = std::thread::Builder::new().name("front".into()).spawn(move || {
-        if let Err(error) = converse(&stream, &desk, &leaving) {
+        if let Err(error) = converse(&stream, &desk, &open.fronts) {
             tracing::debug!("a front end left: {error}");
         }
-        leaving.change(|counts| counts.open -= 1);
     });
-    spawned.map(drop).map_err(|error| {
-        fronts.change(|counts| counts.open -= 1);
-        no_thread(&error)
-    })
+    spawned.map(drop).map_err(|error| no_thread(&error))
 }
 
 fn converse(stream: &UnixStream, desk: &Desk, fronts: &Fronts) -> std::io::Result<()> {
@@ -120,10 +147,10 @@ fn converse(stream: &UnixStream, desk: &Desk, fronts: &Fronts) -> std::io::Resul
             return watch(stream, desk);
         }
         let stop = ask == Ask::Stop;
-        fronts.change(|counts| counts.busy += 1);
+        let busy = fronts.answering();
         let answer = desk.answer(ask, &Events::to(stream));
         let told = wire::write_line(&mut writer, &answer.map_or_else(Tell::Failed, Tell::Done));
-        fronts.change(|counts| counts.busy -= 1);
+        drop(busy);
         if stop {
             // After the answer, which the end of the process might outrun.
             desk.core.ending.end();
@@ -163,11 +190,25 @@ mod tests {
 
     #[test]
     fn room_is_limited_and_given_back() {
-        let fronts = Fronts::default();
-        assert!((0..limits::FRONTS_MAX).all(|_| fronts.enter()));
-        assert!(!fronts.enter());
-        fronts.change(|counts| counts.open -= 1);
-        assert!(fronts.enter());
+        let fronts = Arc::<Fronts>::default();
+        let mut inside: Vec<Open> = (0..limits::FRONTS_MAX).map(|_| fronts.enter().unwrap()).collect();
+        assert!(fronts.enter().is_none());
+        inside.pop();
+        assert!(fronts.enter().is_some());
+    }
+
+    #[test]
+    fn a_panic_gives_back_what_was_counted() {
+        let fronts = Arc::<Fronts>::default();
+        let panicking = Arc::clone(&fronts);
+        let ended = std::thread::spawn(move || {
+            let _open = panicking.enter().unwrap();
+            let _busy = panicking.answering();
+            panic!("on purpose");
+        });
+        assert!(ended.join().is_err());
+        let counts = *lock(&fronts.counts);
+        assert_eq!((counts.open, counts.busy), (0, 0));
     }
 
     #[test]

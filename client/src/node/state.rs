@@ -9,13 +9,13 @@
 //!                history       lines typed at the prompt (0600)
 //! ```
 //!
-//! Invariants: whoever holds a [`StateDir`] holds the lock; files are replaced whole (temporary file, fsync, rename,
-//! fsync of the directory), so a crash leaves the old or the new one.
+//! Invariants: whoever holds a [`StateDir`] holds the lock, and the directory is theirs alone; files are replaced whole,
+//! so a crash leaves the old or the new one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,8 @@ use engine::proto::ticket::{SecretKey, TrackerKey};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::private;
+pub(crate) use super::private::unusable;
 use crate::exit::{Exit, Fault};
 
 const LOCK: &str = "node.lock";
@@ -67,24 +69,15 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory where it is missing, and takes the lock; `None` when another process has it.
+    /// Makes the directory where it is missing, closes it to others, and takes the lock; `None` when another process has it.
     ///
     /// # Errors
-    /// A fault that names what cannot be made or opened.
+    /// A fault that names what cannot be made or opened, or whose directory it is.
     pub(crate) fn lock(path: &Path) -> Result<Option<StateDir>, Fault> {
+        private::directory(path)?;
         let advice = |fault: Fault| fault.fix("name a directory that can be written: `--state DIR`");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|error| advice(local(Fault::io("make the state directory", path, &error))))?;
         let lock_path = path.join(LOCK);
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&lock_path)
+        let lock = private::open_lock(&lock_path)
             .map_err(|error| advice(local(Fault::io("open the lock", &lock_path, &error))))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(StateDir { path: path.to_owned(), _lock: lock })),
@@ -120,7 +113,7 @@ impl StateDir {
     /// A fault when it can be neither read nor written, or is no key.
     pub(crate) fn secret_key(&self) -> Result<SecretKey, Fault> {
         let path = self.path.join(KEY);
-        match fs::read(&path) {
+        match private::read(&path) {
             Ok(seed) => {
                 let seed: [u8; 32] = seed.try_into().map_err(|_| {
                     Fault::new(Exit::LocalIo, format!("{} is no key: 32 bytes are wanted", path.display()))
@@ -142,7 +135,7 @@ impl StateDir {
 
     /// Who was logged in last and did not log out. A file that cannot be understood counts as nobody.
     pub(crate) fn session(&self) -> Option<SavedSession> {
-        serde_json::from_slice(&fs::read(self.path.join(SESSION)).ok()?).ok()
+        serde_json::from_slice(&private::read(&self.path.join(SESSION)).ok()?).ok()
     }
 
     /// Keeps a session.
@@ -163,7 +156,7 @@ impl StateDir {
 
     /// The port that peers used last time.
     pub(crate) fn port(&self) -> Option<u16> {
-        fs::read_to_string(self.path.join(PORT)).ok()?.trim().parse().ok()
+        String::from_utf8(private::read(&self.path.join(PORT)).ok()?).ok()?.trim().parse().ok()
     }
 
     /// Keeps the port for the next time.
@@ -175,18 +168,9 @@ impl StateDir {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Fault> {
-        let path = self.path.join(name);
-        let temporary = self.path.join(format!("{name}.new"));
-        let write = || {
-            let mut file =
-                OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(|error: io::Error| {
-            local(Fault::io("write", &path, &error)).fix("make room there, or name another `--state DIR`")
+        private::replace(&self.path, name, bytes).map_err(|error| {
+            local(Fault::io("write", &self.path.join(name), &error))
+                .fix("make room there, or name another `--state DIR`")
         })
     }
 }
@@ -262,6 +246,19 @@ mod tests {
         assert_eq!(mode(&dir.path().join(SESSION)), 0o600);
         state.forget_session();
         assert_eq!(state.session(), None);
+    }
+
+    #[test]
+    fn a_pipe_in_a_files_place_holds_up_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::lock(dir.path()).unwrap().unwrap();
+        for name in [KEY, SESSION, PORT] {
+            let mode = rustix::fs::Mode::RUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, dir.path().join(name), rustix::fs::FileType::Fifo, mode, 0)
+                .unwrap();
+        }
+        assert_eq!(state.secret_key().unwrap_err().exit, Exit::LocalIo);
+        assert_eq!((state.session(), state.port()), (None, None));
     }
 
     #[test]

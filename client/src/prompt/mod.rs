@@ -12,6 +12,8 @@
 mod assist;
 mod watch;
 
+use std::io::IsTerminal;
+
 use clap::error::ErrorKind;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -33,11 +35,12 @@ use assist::Assist;
 
 type Lines = Editor<Assist, FileHistory>;
 
-/// Reads and carries out lines until `quit` or the end of the input.
+/// Reads and carries out lines until `quit` or the end of the input. Lines from a pipe are a script: what the first of
+/// them that failed ended with is what the prompt ends with.
 ///
 /// # Errors
 /// A fault when there can be no prompt. A line that fails is shown and the prompt goes on.
-pub(crate) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Result<(), Fault> {
+pub(crate) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Result<Exit, Fault> {
     let (door, mut link) = Door::open(plan)?;
     if let Door::Inside(running) = &door {
         let listen = running.listen()?;
@@ -63,8 +66,10 @@ pub(crate) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Re
 }
 
 fn editor(plan: &Plan) -> Result<Lines, Fault> {
-    let fault =
-        |error: ReadlineError| Fault::new(Exit::LocalIo, format!("there can be no prompt here: {error}"));
+    let fault = |error: ReadlineError| {
+        Fault::new(Exit::LocalIo, format!("there can be no prompt here: {error}"))
+            .fix("give commands one by one: `client COMMAND`")
+    };
     let config = Config::builder()
         .max_history_size(limits::HISTORY_LINES)
         .and_then(|builder| builder.history_ignore_dups(true))
@@ -83,22 +88,32 @@ fn read_lines(
     door: &Door,
     link: &mut NodeLink,
     lines: &mut Lines,
-) -> Result<(), Fault> {
+) -> Result<Exit, Fault> {
+    let script = !std::io::stdin().is_terminal();
+    let mut ends_with = Exit::Done;
     loop {
         let line = match lines.readline("shoal> ") {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
-            Err(ReadlineError::Eof) => return Ok(()),
-            Err(error) => return Err(Fault::new(Exit::LocalIo, format!("the input failed: {error}"))),
+            Err(ReadlineError::Eof) => return Ok(ends_with),
+            Err(error) => {
+                return Err(Fault::new(Exit::LocalIo, format!("the input failed: {error}"))
+                    .fix("give commands one by one: `client COMMAND`"));
+            }
         };
         if !assist::has_password(&line) {
             // As above: history is a convenience.
             let _ = lines.add_history_entry(line.as_str());
         }
         match one_line(&line, plan, screen, interrupt, link) {
-            Ok(Next::Quit) => return Ok(()),
+            Ok(Next::Quit) => return Ok(ends_with),
             Ok(Next::Line) => {}
-            Err(fault) => screen.fault(&fault),
+            Err(fault) => {
+                if script && ends_with == Exit::Done {
+                    ends_with = fault.exit;
+                }
+                screen.fault(&fault);
+            }
         }
         interrupt.nothing_to_end();
         if interrupt.take() {
@@ -129,7 +144,7 @@ fn one_line(
     interrupt: &Interrupt,
     link: &mut NodeLink,
 ) -> Result<Next, Fault> {
-    let words = line::words(text).map_err(|error| Fault::new(Exit::Usage, error.to_string()))?;
+    let words = line::words(text).map_err(|bad| Fault::new(Exit::Usage, bad.to_string()).fix(bad.fix()))?;
     if words.is_empty() {
         return Ok(Next::Line);
     }
@@ -163,6 +178,7 @@ fn one_line(
             wait: plan.wait,
             password_file: typed.options.password_file.map(|path| plan.directory.join(path)),
             at_prompt: true,
+            own_node: false,
         },
     );
     screen.set_json(plan.output.json);

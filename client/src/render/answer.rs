@@ -6,6 +6,7 @@ use comfy_table::presets::NOTHING;
 use super::{figures, transfer};
 use crate::front::protocol::Answer;
 use crate::front::rows::{FileRow, GroupRow, NodeRow};
+use crate::printable::printable;
 
 /// The answer as it goes to stdout, its last line ended; nothing for an empty list.
 pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
@@ -19,7 +20,7 @@ pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
         Answer::Files { files, .. } if terminal => {
             table(&["file", "size", "seeders", "leechers", "SHA-1"], files, file_cells)
         }
-        Answer::Files { files, .. } => lines(files.iter().map(|row| row.file.clone())),
+        Answer::Files { files, .. } => lines(files.iter().map(|row| printable(&row.file))),
         Answer::Peers { peers, .. } if terminal => table(&["peer", "has"], peers, |row| {
             vec![row.address.to_string(), if row.complete { "all" } else { "a part" }.into()]
         }),
@@ -42,6 +43,16 @@ pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
         )]),
         Answer::Downloads { downloads } => lines(downloads.iter().map(transfer::line)),
         Answer::Node(node) => node_text(node),
+    }
+}
+
+/// What an answer's text leaves unsaid: why there is nothing, or nobody else.
+pub(crate) fn remark(answer: &Answer) -> Option<&'static str> {
+    match answer {
+        Answer::Peers { only_here: true, .. } => Some("nobody but this node has it"),
+        Answer::Peers { peers, .. } if peers.is_empty() => Some("nobody who is online has it"),
+        Answer::Downloads { downloads } if downloads.is_empty() => Some("no downloads"),
+        _ => None,
     }
 }
 
@@ -71,7 +82,7 @@ fn group_cells(row: &GroupRow) -> Vec<String> {
 
 fn file_cells(row: &FileRow) -> Vec<String> {
     vec![
-        row.file.clone(),
+        printable(&row.file),
         row.size_bytes.map_or_else(|| "?".into(), figures::size),
         row.seeders.to_string(),
         row.leechers.to_string(),
@@ -128,6 +139,16 @@ mod tests {
         assert_eq!(shown.lines().count(), 3);
         assert!(shown.contains("1.0 MiB") && shown.contains("seeders"), "{shown}");
         assert_eq!(text(&Answer::Files { group: "g".into(), files: vec![] }, true), "");
+    }
+
+    #[test]
+    fn a_file_name_cannot_break_its_line() {
+        let file =
+            FileRow { file: "a\u{2028}b".into(), size_bytes: None, sha1: None, seeders: 0, leechers: 0 };
+        let answer = Answer::Files { group: "g".into(), files: vec![file] };
+        for terminal in [false, true] {
+            assert!(text(&answer, terminal).contains("a\\u{2028}b"));
+        }
     }
 
     #[test]

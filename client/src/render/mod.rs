@@ -65,6 +65,9 @@ impl Screen {
             answer::text(answer, self.stdout_is_terminal)
         };
         self.print(&text);
+        if let Some(remark) = answer::remark(answer).filter(|_| !self.json) {
+            self.note(remark);
+        }
     }
 
     /// Shows an event: as progress, or as a JSON line.

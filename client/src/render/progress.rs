@@ -51,7 +51,12 @@ impl ProgressLine {
 
     /// The plain line, when one is due: at the start, every few seconds, and when what is done becomes something else.
     fn plain_line(&mut self, event: &Event, text: String, now: Instant) -> Option<String> {
-        let every = Duration::from_millis(limits::PLAIN_PROGRESS_EVERY_MS);
+        let every = Duration::from_millis(match event {
+            Event::Transfer(Transfer { state: State::Waiting | State::Paused, .. }) => {
+                limits::PLAIN_WAITING_EVERY_MS
+            }
+            _ => limits::PLAIN_PROGRESS_EVERY_MS,
+        });
         let what = kind_of(event);
         let due = self
             .last
@@ -127,5 +132,9 @@ mod tests {
         assert_eq!(shown(&hashing(100), 5_000).as_deref(), Some("hashing f  50%  200 B"));
         let comparing = Event::Comparing { file: "f".into(), done_bytes: 0, total_bytes: 1 };
         assert!(shown(&comparing, 5_001).is_some(), "something else has begun");
+        let waiting = Event::Transfer(transfer::tests::transfer(State::Waiting));
+        assert!(shown(&waiting, 6_000).is_some());
+        assert_eq!(shown(&waiting, 35_000), None, "it waits on, and that is known");
+        assert!(shown(&waiting, 36_000).is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! What is proven, to whom bytes go, and how they leave: real binaries against those who speak the protocols themselves.
 #![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
 
+mod liars;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod scripted;

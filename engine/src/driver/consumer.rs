@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use super::download::{Call, DownloadState};
 use super::landed::Landed;
-use super::limits::LIMITED_READ_BYTES;
+use super::limits::{LAST_WORD_MS, LIMITED_READ_BYTES};
 use super::local::{Deadline, Local};
 use super::outbox::{End, Outbox};
 use super::receive::{ReceiveError, Receiver};
 use super::stream::Stream;
+use super::vital::spawn_vital;
 use crate::mem::window::Outgoing;
 use crate::proto::Ending;
 use crate::proto::action::PeerAddress;
 use crate::proto::codec;
-use crate::proto::frame::Message;
+use crate::proto::frame::{ByeCode, Message};
 use crate::proto::limits::{FRAME_MAX_BYTES, HANDSHAKE_TIMEOUT_MS};
 use crate::proto::picker::ConnectionId;
 use crate::proto::session::{Holding, Opening, Violation};
+use crate::proto::ticket::Ticket;
 use crate::proto::units::PieceIndex;
 
 /// Why a connection that fetches is over.
@@ -43,10 +45,11 @@ enum Over {
 impl From<&Over> for Ending {
     fn from(over: &Over) -> Ending {
         match over {
-            Over::Crowded | Over::Io(_) | Over::Receive(ReceiveError::Ended | ReceiveError::Io(_)) => {
-                Ending::Lost
+            Over::Crowded => Ending::Crowded,
+            Over::Io(_) | Over::Receive(ReceiveError::Ended | ReceiveError::Io(_)) => Ending::Lost,
+            Over::Receive(ReceiveError::Codec(error)) => {
+                Ending::Violated(Violation::Undecodable(error.clone()))
             }
-            Over::Receive(ReceiveError::Codec(_)) => Ending::Violated(Violation::OutOfTurn),
             Over::Violation(violation) => Ending::Violated(violation.clone()),
             Over::Refused { code, .. } => Ending::Refused(*code),
             Over::Bye => Ending::Bye,
@@ -61,9 +64,18 @@ pub(crate) async fn fetch(local: Rc<Local>, download: Arc<DownloadState>, call: 
         Ok(never) => match never {},
         Err(over) => over,
     };
-    outbox.end(End::Gone);
     tracing::debug!(file = %download.key, peer = %peer.address, %over, "a connection ended");
-    download.closed(connection, &Ending::from(&over));
+    let ending = Ending::from(&over);
+    outbox.end(end_for(&ending));
+    download.closed(connection, &ending);
+}
+
+/// Whoever broke the protocol is told so.
+fn end_for(ending: &Ending) -> End {
+    match ending {
+        Ending::Violated(_) => End::Bye(ByeCode::Protocol),
+        _ => End::Gone,
+    }
 }
 
 async fn run(
@@ -78,34 +90,48 @@ async fn run(
     let stream = local.adopt(Stream::connect(local.context.io, peer.address, timeout).await?);
     let mut receiver = Receiver::of_pieces(Rc::clone(&stream));
     let deadline = Deadline::new(&stream, HANDSHAKE_TIMEOUT_MS);
-    let holding = open(local, download, &stream, &mut receiver, peer).await?;
+    let (holding, ticket) = open(local, download, &stream, &mut receiver, peer).await?;
     drop(deadline);
-    download.with(|transfer, now| transfer.opened(now, connection, holding));
-    tokio::task::spawn_local(write(Rc::clone(&stream), Arc::clone(outbox)));
+    download.opened(connection, holding, &ticket);
+    spawn_vital(write(Rc::clone(&stream), Arc::clone(outbox)));
     let over = receive(local, download, connection, &mut receiver).await;
-    stream.shutdown();
+    let violated = over.as_ref().is_err_and(|over| matches!(Ending::from(over), Ending::Violated(_)));
+    if violated {
+        // The task that writes says goodbye and ends it, unless the peer does not even read.
+        spawn_vital(async move {
+            tokio::time::sleep(Duration::from_millis(LAST_WORD_MS)).await;
+            stream.shutdown();
+        });
+    } else {
+        stream.shutdown();
+    }
     over
 }
 
+/// Opens the file there; also the ticket that it was opened by.
 async fn open(
     local: &Local,
     download: &DownloadState,
     stream: &Stream,
     receiver: &mut Receiver,
     peer: PeerAddress,
-) -> Result<Holding, Over> {
+) -> Result<(Holding, Ticket), Over> {
     let mut opening = Opening::new(peer.key, local.context.nonce()?);
     let greeting = receiver.message(FRAME_MAX_BYTES).await?;
     // A provider with a crowd before its door says so instead of greeting.
     if let Message::Refused { code, message } = greeting {
         return Err(Over::Refused { code, message });
     }
-    let answer = opening.greeting(&greeting, &download.ticket(), &local.context.secret)?;
+    let ticket = download.ticket();
+    let answer = opening.greeting(&greeting, &ticket, &local.context.secret)?;
     stream.send(vec![Outgoing::from(codec::encode(&answer))]).await?;
     let manifest = &download.manifest;
     match receiver.message(codec::opening_max_bytes(manifest.pieces())).await? {
         Message::Refused { code, message } => Err(Over::Refused { code, message }),
-        message => Ok(opening.opened(&message, manifest.geometry(), manifest.length_known())?),
+        message => {
+            let holding = opening.opened(&message, manifest.geometry(), manifest.length_known())?;
+            Ok((holding, ticket))
+        }
     }
 }
 

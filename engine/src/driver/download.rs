@@ -27,9 +27,11 @@ use super::shares::Share;
 use super::spent::Spent;
 use crate::proto::Ending;
 use crate::proto::action::{Action, PeerAddress};
+use crate::proto::frame::Message;
 use crate::proto::manifest::{FileKey, Manifest};
 use crate::proto::picker::ConnectionId;
 use crate::proto::rate::RateMeter;
+use crate::proto::session::Holding;
 use crate::proto::ticket::Ticket;
 use crate::proto::time::Moment;
 use crate::proto::transfer::{Held, Job, Standing, Transfer};
@@ -210,6 +212,20 @@ impl DownloadState {
         result
     }
 
+    /// A connection is open, by `used`: when a fresh ticket has come since, it is sent there.
+    pub(crate) fn opened(&self, connection: ConnectionId, holding: Holding, used: &Ticket) {
+        let mut inner = self.lock();
+        inner.transfer.opened(self.clock.now(), connection, holding);
+        if inner.ticket != *used
+            && let Some(outbox) = inner.outboxes.get(&connection)
+        {
+            outbox.push(Message::Renew { ticket: inner.ticket.clone() });
+        }
+        if inner.carry_out() {
+            self.wake.notify_one();
+        }
+    }
+
     /// A connection is over.
     pub(crate) fn closed(&self, connection: ConnectionId, ending: &Ending) {
         self.lock().outboxes.remove(&connection);
@@ -308,8 +324,12 @@ impl DownloadState {
 
     /// A fresh ticket.
     pub(crate) fn renew(&self, ticket: Ticket) {
-        self.with(|transfer, now| transfer.renewed(now, &ticket));
-        self.lock().ticket = ticket;
+        let mut inner = self.lock();
+        inner.transfer.renewed(self.clock.now(), &ticket);
+        inner.ticket = ticket;
+        if inner.carry_out() {
+            self.wake.notify_one();
+        }
     }
 
     /// Stops for now.

@@ -25,12 +25,12 @@ use crate::storage::source::Source;
 /// Looks after a download until its end.
 pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc<DownloadState>) {
     let _attended = Attended(&download);
-    let mut disk_ms = 0;
+    let mut look_at = None;
     loop {
         match download.poll() {
             Next::Calls(calls) => calls.into_iter().for_each(|call| {
                 let connection = call.connection;
-                if workers.submit(Job::Fetch(Arc::clone(&download), call)).is_err() {
+                if !workers.submit(Job::Fetch(Arc::clone(&download), call)) {
                     download.closed(connection, &Ending::Lost);
                 }
             }),
@@ -44,10 +44,13 @@ pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc
         if let Some(share) = download.share() {
             share.wake();
         }
-        if download.storage_wait().is_some() {
-            disk_ms += POLL_MS;
-            if disk_ms >= DISK_RETRY_MS {
-                disk_ms = 0;
+        if download.storage_wait().is_none() {
+            look_at = None;
+        } else {
+            let now = local.context.clock.now();
+            let due = *look_at.get_or_insert(now.plus_ms(DISK_RETRY_MS));
+            if now >= due {
+                look_at = None;
                 look_at_disk(&local, &download);
             }
         }
@@ -112,11 +115,14 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) ->
         Err(error) => Err(Failure::Io(format!("no thread to finish the download with: {error}"))),
     };
     match result {
-        Ok(Some(whole)) => {
-            serve_whole(local, download, whole);
+        Ok(Completion::Durable(whole)) => {
+            match whole {
+                Some(source) => serve_whole(local, download, source),
+                None => download.share().iter().for_each(|share| local.context.shares.remove_exactly(share)),
+            }
             download.enter(Phase::Durable);
         }
-        Ok(None) => return false,
+        Ok(Completion::Postponed) => return false,
         Err(failure) => {
             if let (Some(share), Failure::FalseManifest { .. }) = (download.share(), &failure) {
                 local.context.shares.remove_exactly(&share);
@@ -127,9 +133,16 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) ->
     true
 }
 
-/// Proves the whole where the chain could not, and makes it durable under its name; `None` when the disk is too full for that
-/// now.
-fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Option<Source>, Failure> {
+/// What became of the last steps.
+enum Completion {
+    /// It is durable under its name, and to be served by this source, unless it could not be opened again.
+    Durable(Option<Source>),
+    /// The disk is too full for that now.
+    Postponed,
+}
+
+/// Proves the whole where the chain could not, and makes it durable under its name.
+fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Completion, Failure> {
     let length = download.with(|transfer, _| transfer.geometry().length());
     if unproven && let FileProof::Whole(stated) = download.manifest.proof() {
         let found = digest_of(download, hasher, length).map_err(|error| Failure::Io(error.to_string()))?;
@@ -139,21 +152,23 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
         }
     }
     download.enter(Phase::Syncing);
-    let end = || -> Result<Source, StorageError> {
+    let end = || -> Result<Option<Source>, StorageError> {
         if !download.manifest.length_known() {
             download.target.set_length(length)?;
         }
         let path = download.target.finish(download.overwrite)?;
-        Source::open(&path)
+        let warn = |error: &StorageError| tracing::warn!(%error, "it is durable, and is not served");
+        Ok(Source::open(&path).inspect_err(warn).ok())
     };
     match end() {
         Ok(source) => {
-            let _ = source.fingerprint().map(|fingerprint| download.fingerprint.set(fingerprint));
+            let fingerprint = source.as_ref().and_then(Source::fingerprint);
+            let _ = fingerprint.map(|fingerprint| download.fingerprint.set(fingerprint));
             // What has its name needs no record.
             if let Err(error) = download.ledger.remove() {
                 tracing::warn!(%error, "a record stays beside the file; it is not used again");
             }
-            Ok(Some(source))
+            Ok(Completion::Durable(source))
         }
         Err(error) => {
             // What stays needs its record, or its doubts.
@@ -161,11 +176,11 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
             match error.kind {
                 StorageErrorKind::NoSpace { .. } => {
                     download.storage_failed(&error);
-                    Ok(None)
+                    Ok(Completion::Postponed)
                 }
                 // The flush that failed was the record's, a moment before.
                 StorageErrorKind::Unflushed if recorded.is_err() && download.storage_wait().is_some() => {
-                    Ok(None)
+                    Ok(Completion::Postponed)
                 }
                 StorageErrorKind::Exists => {
                     Err(Failure::Exists { path: download.target.path(), part: download.partial_path() })
@@ -194,12 +209,15 @@ fn digest_of(download: &DownloadState, hasher: Hasher, length: u64) -> Result<Di
     Ok(pass.finish())
 }
 
-/// From now on the file is served under its name, watched like any other source.
+/// From now on the file is served under its name, watched like any other source; unless another copy is already.
 fn serve_whole(local: &Local, download: &DownloadState, source: Source) {
     let geometry = download.with(|transfer, _| transfer.geometry());
     let held = Bitfield::full(geometry.pieces());
     let content = download.manifest.proof().id();
-    local.context.shares.insert(Arc::new(Share::new(download.key.clone(), content, geometry, source, held)));
+    let share = Arc::new(Share::new(download.key.clone(), content, geometry, source, held));
+    if !local.context.shares.insert_unless_whole(share) {
+        tracing::debug!(file = %download.key, "another copy is served already, and goes on being served");
+    }
 }
 
 /// Proves the pieces of zeros, which are never fetched: their digest is known, their links are checked here, in full sets

@@ -16,41 +16,67 @@ pub(crate) enum Job {
     Fetch(Arc<DownloadState>, Call),
     /// Look after a download until its end.
     Drive(Arc<DownloadState>),
+}
+
+/// What a worker is told.
+pub(crate) enum Told {
+    /// There is something to do.
+    Do(Job),
     /// End.
     Stop,
 }
 
 /// All workers of a node, in turn.
 pub(crate) struct Workers {
-    queues: Vec<mpsc::Sender<Job>>,
+    queues: Vec<mpsc::Sender<Told>>,
     next_serve: AtomicUsize,
     next_fetch: AtomicUsize,
 }
 
 impl Workers {
     /// By the queues that the workers read.
-    pub(crate) fn new(queues: Vec<mpsc::Sender<Job>>) -> Workers {
+    pub(crate) fn new(queues: Vec<mpsc::Sender<Told>>) -> Workers {
         Workers { queues, next_serve: AtomicUsize::new(0), next_fetch: AtomicUsize::new(0) }
     }
 
-    /// Gives a job to the next worker: connections that serve and those that fetch are spread each by themselves. Gives it
-    /// back when that worker has too much to do, or is gone.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), Job> {
+    /// Gives a job to the next worker: connections that serve and those that fetch are spread each by themselves. Whether
+    /// it was taken: it is dropped when that worker has too much to do, or is gone.
+    #[must_use = "a job that was not taken is lost"]
+    pub(crate) fn submit(&self, job: Job) -> bool {
         let turn = match &job {
-            Job::Serve(_) | Job::Stop => &self.next_serve,
+            Job::Serve(_) => &self.next_serve,
             Job::Fetch(..) | Job::Drive(_) => &self.next_fetch,
         };
         let at = turn.fetch_add(1, Ordering::Relaxed) % self.queues.len();
-        self.queues[at].try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job) => job,
-        })
+        self.queues[at].try_send(Told::Do(job)).is_ok()
     }
 
-    /// Tells every worker to end.
+    /// Tells every worker to end. Blocks while a worker's queue is full: it takes its jobs first.
+    ///
+    /// # Panics
+    /// When an asynchronous task calls it.
     pub(crate) fn stop(&self) {
         for queue in &self.queues {
-            // Full: it is told by the queue's closing, when the last job has been taken.
-            let _ = queue.try_send(Job::Stop);
+            // Closed: it has ended already.
+            let _ = queue.blocking_send(Told::Stop);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_loses_no_stop() {
+        let (queue, mut jobs) = mpsc::channel(1);
+        queue.try_send(Told::Stop).unwrap_or_else(|_| unreachable!("it has room for one"));
+        let workers = Workers::new(vec![queue]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| workers.stop());
+            for _ in 0..2 {
+                assert!(matches!(jobs.blocking_recv(), Some(Told::Stop)));
+            }
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! Every number of the driver, with its unit, its owner and its reason.
 
-use crate::proto::limits::CONSUMER_CONNECTIONS_MAX;
+use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, SILENCE_TIMEOUT_MS};
 
 /// Room behind the bytes of a piece: the next frame's head arrives with the same read.
 pub(crate) const BUFFER_SLACK_BYTES: usize = 64;
@@ -42,11 +42,20 @@ pub(crate) const STOP_MS: u64 = 2_000;
 /// How long to wait before accepting again when the system has no more file descriptors, in milliseconds.
 pub(crate) const ACCEPT_RETRY_MS: u64 = 100;
 
+/// How long a connection that broke the protocol is kept for the goodbye to be sent, in milliseconds: a peer that reads
+/// has it by then.
+pub(crate) const LAST_WORD_MS: u64 = 500;
+
+/// How often a consumer is told what was gained, in milliseconds: soon enough for it to ask at once, and seldom
+/// enough for one frame to name many pieces.
+pub(crate) const HAVE_EVERY_MS: u64 = POLL_MS;
+
 /// Connections waiting to be accepted.
 pub(crate) const LISTEN_BACKLOG: i32 = 1_024;
 
-/// TCP_USER_TIMEOUT: sent bytes that nobody acknowledges for this long end the connection, in milliseconds.
-pub(crate) const USER_TIMEOUT_MS: u64 = 30_000;
+/// TCP_USER_TIMEOUT: sent bytes that nobody acknowledges for this long end the connection, in milliseconds: such a peer
+/// counts as dead as one that sends nothing.
+pub(crate) const USER_TIMEOUT_MS: u64 = SILENCE_TIMEOUT_MS;
 
 /// A rate limit is applied to reads of at most this many bytes, so that a slow limit still shows signs of life.
 pub(crate) const LIMITED_READ_BYTES: usize = 32 * 1024;

@@ -4,14 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::limits::REQUESTS_READ_BYTES;
+use super::limits::{HAVE_EVERY_MS, LAST_WORD_MS, REQUESTS_READ_BYTES};
 use super::local::{Deadline, Local};
 use super::receive::{ReceiveError, Receiver};
 use super::shares::{Admission, Share};
 use super::stream::Stream;
+use super::vital::spawn_vital;
 use crate::mem::window::{Outgoing, Window};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::codec;
@@ -20,6 +22,7 @@ use crate::proto::limits::{FRAME_MAX_BYTES, HANDSHAKE_TIMEOUT_MS, HAVE_MAX_RANGE
 use crate::proto::manifest::{FileKey, FileName};
 use crate::proto::session::{self, Answer, Provider, Violation};
 use crate::proto::ticket::{self, Nonce};
+use crate::proto::time::Moment;
 use crate::proto::units::{PieceIndex, PieceRange};
 
 /// Why a connection that serves is over.
@@ -67,7 +70,7 @@ async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
         Ok(opened) => opened,
         Err(code) => return refuse(stream, code).await,
     };
-    let mut told = opened.share.news_so_far();
+    let mut news = News { told: opened.share.news_so_far(), due: Moment::default() };
     let bitfield = opened.share.with_held(Bitfield::to_bytes);
     let signature = ticket::sign_opened(&local.context.secret, opened.consumer_nonce);
     let length = opened.share.geometry().length();
@@ -79,25 +82,32 @@ async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
         share: opened.share,
         wake: Arc::new(Notify::new()),
         over: Cell::new(false),
+        last_word: Cell::new(None),
     });
     connection.share.listen(&connection.wake);
-    let writer = tokio::task::spawn_local({
+    let writer = spawn_vital({
         let (local, stream, connection) = (Rc::clone(local), Rc::clone(stream), Rc::clone(&connection));
         async move {
-            let result = write(&local, &stream, &connection, &mut told).await;
+            let result = write(&local, &stream, &connection, &mut news).await;
             // Whatever ended it, the reader has to end too.
             stream.shutdown();
             result
         }
     });
     let read = read(&mut receiver, &connection).await;
+    let mut deadline = None;
+    match &read {
+        Err(Over::Violation(_) | Over::Receive(ReceiveError::Codec(_))) => {
+            connection.last_word.set(Some(ByeCode::Protocol));
+            deadline = Some(Deadline::new(stream, LAST_WORD_MS));
+        }
+        Err(_) => stream.shutdown(),
+        Ok(()) => {}
+    }
     connection.over.set(true);
     connection.wake.notify_one();
-    if read.is_err() {
-        stream.shutdown();
-    }
-    let written = writer.await.unwrap_or(Ok(()));
-    drop(opened.admission);
+    let written = writer.await.expect("nobody aborts it, and its panic ends the program");
+    drop((opened.admission, deadline));
     read.and(written)
 }
 
@@ -152,6 +162,15 @@ struct Connection {
     share: Arc<Share>,
     wake: Arc<Notify>,
     over: Cell<bool>,
+    /// Whoever broke the protocol is told so.
+    last_word: Cell<Option<ByeCode>>,
+}
+
+/// What a consumer has been told of what was gained.
+struct News {
+    told: usize,
+    /// When the next may be told.
+    due: Moment,
 }
 
 async fn read(receiver: &mut Receiver, connection: &Connection) -> Result<(), Over> {
@@ -165,48 +184,58 @@ async fn read(receiver: &mut Receiver, connection: &Connection) -> Result<(), Ov
     }
 }
 
-async fn write(
-    local: &Local,
-    stream: &Stream,
-    connection: &Connection,
-    told: &mut usize,
-) -> Result<(), Over> {
+async fn write(local: &Local, stream: &Stream, connection: &Connection, news: &mut News) -> Result<(), Over> {
     loop {
-        while let Some(answer) = next_answer(local, connection) {
-            if connection.over.get() {
-                return Ok(());
-            }
+        while !connection.over.get()
+            && let Some(answer) = next_answer(local, connection)
+        {
             match answer {
                 Answer::Reject(index, code) => send(stream, &Message::Reject { index, code }).await?,
                 Answer::Piece(index) => piece(local, stream, connection, index).await?,
             }
         }
         if connection.over.get() {
+            if let Some(code) = connection.last_word.take() {
+                send(stream, &Message::Bye { code }).await?;
+            }
             return Ok(());
         }
         if let Some(code) = farewell(&connection.share) {
             send(stream, &Message::Bye { code }).await?;
             return Ok(());
         }
-        tell_news(stream, connection, told).await?;
-        connection.wake.notified().await;
+        let woken = connection.wake.notified();
+        match tell_news(local, stream, connection, news).await? {
+            // Whether it was woken or the time is over: it looks again.
+            Some(due_ms) => drop(tokio::time::timeout(Duration::from_millis(due_ms), woken).await),
+            None => woken.await,
+        }
     }
 }
 
 fn next_answer(local: &Local, connection: &Connection) -> Option<Answer> {
     let share = &connection.share;
     let mut provider = connection.provider.borrow_mut();
-    if let Err(changed) = share.source().check(local.context.clock.now().ms_since(Default::default())) {
-        share.set_changed(changed.to_string());
-    }
     let sent = |index| share.sent_count(index);
     let answer = share.with_held(|held| provider.next_answer(held, sent, local.context.trackers_time()))?;
     match answer {
-        Answer::Piece(index) if share.changed().is_some() => {
-            Some(Answer::Reject(index, RejectCode::SourceChanged))
-        }
-        Answer::Piece(index) if share.is_closed() => Some(Answer::Reject(index, RejectCode::NotHeld)),
-        answer => Some(answer),
+        Answer::Piece(index) => Some(match unservable(local, share) {
+            Some(code) => Answer::Reject(index, code),
+            None => answer,
+        }),
+        Answer::Reject(..) => Some(answer),
+    }
+}
+
+/// Why no piece of this share may be sent now, if so.
+fn unservable(local: &Local, share: &Share) -> Option<RejectCode> {
+    if let Err(changed) = share.source().check(local.context.clock.now().ms()) {
+        share.set_changed(changed.to_string());
+    }
+    if share.changed().is_some() {
+        Some(RejectCode::SourceChanged)
+    } else {
+        share.is_closed().then_some(RejectCode::NotHeld)
     }
 }
 
@@ -214,13 +243,26 @@ fn farewell(share: &Share) -> Option<ByeCode> {
     (share.is_closed() || share.changed().is_some()).then_some(ByeCode::Unshared)
 }
 
-/// Tells what was gained; the share wakes its connections a few times a second, and so bounds how often.
-async fn tell_news(stream: &Stream, connection: &Connection, told: &mut usize) -> io::Result<()> {
-    let ranges = PieceRange::joined(connection.share.news(told));
+/// Tells what was gained, at most every [`HAVE_EVERY_MS`]; in how many milliseconds what is left may be told, if any is.
+async fn tell_news(
+    local: &Local,
+    stream: &Stream,
+    connection: &Connection,
+    news: &mut News,
+) -> io::Result<Option<u64>> {
+    if connection.share.news_so_far() == news.told {
+        return Ok(None);
+    }
+    let now = local.context.clock.now();
+    if now < news.due {
+        return Ok(Some(news.due.ms_since(now) + 1));
+    }
+    news.due = now.plus_ms(HAVE_EVERY_MS);
+    let ranges = PieceRange::joined(connection.share.news(&mut news.told));
     for some in ranges.chunks(HAVE_MAX_RANGES) {
         send(stream, &Message::Have { ranges: some.iter().map(|range| (*range).into()).collect() }).await?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Sends a piece straight from the mapping.
@@ -238,7 +280,10 @@ async fn piece(
     if let Err(error) = bring_in(local, &window).await {
         tracing::debug!(%error, piece = %index, "a piece of the source cannot be read");
         share.set_changed(share.source().note_unreadable().to_string());
-        return Ok(send(stream, &Message::Reject { index, code: RejectCode::SourceChanged }).await?);
+    }
+    // The waits may have been long: what was true when the piece was chosen need not be any more.
+    if let Some(code) = unservable(local, share) {
+        return Ok(send(stream, &Message::Reject { index, code }).await?);
     }
     share.count_sent(index, length);
     let head = codec::encode(&Message::Piece { index, length });

@@ -14,6 +14,10 @@ use crate::mem::pool::PooledBuf;
 use crate::proto::CodecError;
 use crate::proto::codec::{self, LENGTH_BYTES};
 use crate::proto::frame::Message;
+use crate::proto::limits::FRAME_MAX_BYTES;
+
+/// Longest head buffer that is kept: of any frame but `Opened`.
+const KEPT_BYTES: usize = LENGTH_BYTES + FRAME_MAX_BYTES;
 
 /// Why nothing more can be received.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +83,10 @@ impl Receiver {
         let room = wanted.max(self.guess);
         if self.head.len() < room {
             self.head.resize(room, 0);
+        } else if self.head.len() > KEPT_BYTES && room <= KEPT_BYTES {
+            // A long `Opened` has been read; nothing as long follows.
+            self.head.truncate(KEPT_BYTES);
+            self.head.shrink_to_fit();
         }
         while self.end < wanted {
             let (result, head) = self.stream.receive(std::mem::take(&mut self.head), self.end..room).await;

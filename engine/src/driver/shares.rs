@@ -171,6 +171,12 @@ impl Share {
         self.changed.get().map(String::as_str)
     }
 
+    /// Whether everything of `content` is served here and its file still is what it was: looked up now.
+    fn is_whole(&self, content: Digest) -> bool {
+        let whole = self.content == content && !self.is_closed() && self.with_held(Bitfield::is_full);
+        whole && self.changed().is_none() && self.source.check_now().is_ok()
+    }
+
     fn status(&self) -> ShareStatus {
         ShareStatus {
             key: self.key.clone(),
@@ -216,6 +222,21 @@ impl Shares {
         if let Some(before) = before {
             before.close();
         }
+    }
+
+    /// Serves what a download has, unless the whole of the same content is served under the key already: that one stays.
+    /// Whether this share serves from now on.
+    pub(crate) fn insert_unless_whole(&self, share: Arc<Share>) -> bool {
+        let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+        if by_key.get(&share.key).is_some_and(|found| found.is_whole(share.content)) {
+            return false;
+        }
+        let before = by_key.insert(share.key.clone(), share);
+        drop(by_key);
+        if let Some(before) = before {
+            before.close();
+        }
+        true
     }
 
     /// Stops serving; whether it was served.

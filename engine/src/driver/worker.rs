@@ -13,11 +13,12 @@ use tokio::sync::mpsc;
 use super::consumer;
 use super::context::Context;
 use super::drive;
-use super::jobs::{Job, Workers};
+use super::jobs::{Job, Told, Workers};
 use super::limits::{ACCEPT_RETRY_MS, STOP_MS};
 use super::local::Local;
 use super::provider;
 use super::verify;
+use super::vital::{EndsByPanic, spawn_vital};
 
 /// What one worker is started with.
 pub(crate) struct Start {
@@ -26,7 +27,7 @@ pub(crate) struct Start {
     /// What all workers share.
     pub(crate) context: Arc<Context>,
     /// Its jobs.
-    pub(crate) jobs: mpsc::Receiver<Job>,
+    pub(crate) jobs: mpsc::Receiver<Told>,
     /// The way to the others.
     pub(crate) workers: Arc<Workers>,
     /// For the worker that accepts.
@@ -37,6 +38,7 @@ pub(crate) struct Start {
 pub(crate) fn start(start: Start) -> io::Result<JoinHandle<()>> {
     let name = format!("worker-{}", start.number);
     std::thread::Builder::new().name(name).spawn(move || {
+        let _ends = EndsByPanic;
         let io = start.context.io;
         if let Err(error) = io.run(work(start)) {
             tracing::error!(%error, "a worker could not start its event loop");
@@ -47,23 +49,21 @@ pub(crate) fn start(start: Start) -> io::Result<JoinHandle<()>> {
 async fn work(start: Start) {
     let Start { context, mut jobs, workers, listener, .. } = start;
     let local = Rc::new(Local::new(context));
-    tokio::task::spawn_local(verify::verify(Rc::clone(&local)));
+    spawn_vital(verify::verify(Rc::clone(&local)));
     if let Some(listener) = listener {
-        tokio::task::spawn_local(accept(listener, Arc::clone(&workers)));
+        spawn_vital(accept(listener, Arc::clone(&workers)));
     }
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Serve(socket) => {
-                tokio::task::spawn_local(provider::serve(Rc::clone(&local), socket));
+            Told::Do(Job::Serve(socket)) => spawn_vital(provider::serve(Rc::clone(&local), socket)),
+            Told::Do(Job::Fetch(download, call)) => {
+                spawn_vital(consumer::fetch(Rc::clone(&local), download, call))
             }
-            Job::Fetch(download, call) => {
-                tokio::task::spawn_local(consumer::fetch(Rc::clone(&local), download, call));
+            Told::Do(Job::Drive(download)) => {
+                spawn_vital(drive::drive(Rc::clone(&local), Arc::clone(&workers), download))
             }
-            Job::Drive(download) => {
-                tokio::task::spawn_local(drive::drive(Rc::clone(&local), Arc::clone(&workers), download));
-            }
-            Job::Stop => break,
-        }
+            Told::Stop => break,
+        };
     }
     // The kernel must be done with every buffer before the ring goes.
     let all_gone = async {
@@ -83,7 +83,11 @@ async fn accept(listener: std::net::TcpListener, workers: Arc<Workers>) {
         let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
         match accepted {
             // A worker with too much to do drops the connection; its consumer calls again later.
-            Ok(socket) => drop(workers.submit(Job::Serve(socket))),
+            Ok(socket) => {
+                if !workers.submit(Job::Serve(socket)) {
+                    tracing::debug!("a worker has too much to do to serve one more");
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a peer");
                 tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;

@@ -62,6 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::frame::{ByeCode, RefusedCode, RejectCode, WireRange};
+    use super::super::limits::FILE_PIECES_MAX;
     use super::super::ticket::{Nonce, PeerKey, Signature, Ticket};
     use super::super::units::PieceIndex;
     use super::*;
@@ -140,5 +141,13 @@ mod tests {
         assert_eq!(number(&Message::Piece { index: PieceIndex(0), length: 1 }), 5);
         assert_eq!(number(&Message::Bye { code: ByeCode::Done }), 10);
         assert_eq!(number(&Message::Proof { signature: Signature([0; 64]) }), 12);
+    }
+
+    #[test]
+    fn the_bit_field_of_the_longest_file_fits() {
+        let bitfield = vec![0xFF; FILE_PIECES_MAX.div_ceil(8) as usize];
+        let opened = Message::Opened { length: u64::MAX, bitfield, signature: Signature([7; 64]) };
+        let frame = encode(&opened);
+        assert_eq!(decode(&frame[LENGTH_BYTES..]), Ok(opened));
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Invariant: a file of n pieces is longer than (n - 1) pieces and at most n pieces long; a file of 0 bytes has none.
 
+use super::limits::FILE_PIECES_MAX;
 use super::units::{PIECE_BYTES, PieceCount, PieceIndex, PieceRange};
 
-/// Longest file: as many pieces as an index can name.
-pub const MAX_FILE_BYTES: u64 = u32::MAX as u64 * PIECE_BYTES as u64;
+/// Longest file: as many pieces as a provider can tell a consumer of.
+pub const MAX_FILE_BYTES: u64 = FILE_PIECES_MAX as u64 * PIECE_BYTES as u64;
 
 /// The layout of one file in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ mod tests {
         ((4 << 30) - 1, 8_192, Some(PIECE_BYTES - 1)), // around u32
         (4 << 30, 8_192, Some(PIECE_BYTES)),
         ((4 << 30) + 1, 8_193, Some(1)),
-        (MAX_FILE_BYTES, u32::MAX, Some(PIECE_BYTES)), // the longest file
+        (MAX_FILE_BYTES, FILE_PIECES_MAX, Some(PIECE_BYTES)), // the longest file
     ];
 
     #[test]

@@ -3,8 +3,16 @@
 /// Longest frame but `Opened`, in bytes: a `Have` of thousands of runs fits, and a stranger can ask for no more memory.
 pub const FRAME_MAX_BYTES: usize = 64 * 1024;
 
-/// Longest `Opened`, in bytes: the bit field of 32 million pieces (16 TiB).
+/// Longest `Opened`, in bytes: the bit field of a file of [`FILE_PIECES_MAX`] pieces, and what goes with it.
 pub const OPENED_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of an `Opened` besides its bit field, at most: a tag and two lengths (varints of at most 9 bytes), a signature.
+pub const OPENED_REST_BYTES: usize = 128;
+
+/// Most pieces of a file, so that every bit field fits an `Opened`: 33,553,408, or 512 MiB less than 16 TiB.
+pub const FILE_PIECES_MAX: u32 = 8 * (4 * 1024 * 1024 - 128);
+
+const _: () = assert!(FILE_PIECES_MAX as usize / 8 + OPENED_REST_BYTES == OPENED_MAX_BYTES);
 
 /// Most pieces that one `Request` or `Cancel` names.
 pub const REQUEST_MAX_PIECES: u32 = 64;

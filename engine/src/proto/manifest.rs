@@ -7,6 +7,7 @@ use sha1::Digest as _;
 
 use super::bitfield::Bitfield;
 use super::geometry::Geometry;
+use super::limits::FILE_PIECES_MAX;
 use super::units::{ChainState, Digest, PIECE_BYTES, PieceCount, PieceIndex};
 
 /// Longest file name, in bytes of UTF-8.
@@ -173,7 +174,10 @@ impl Manifest {
         proof: FileProof,
         chain: Option<Vec<ChainState>>,
     ) -> Result<Manifest, BadManifest> {
-        let count = u32::try_from(digests.len()).map_err(|_| BadManifest::TooMany(digests.len()))?;
+        let count = u32::try_from(digests.len())
+            .ok()
+            .filter(|count| *count <= FILE_PIECES_MAX)
+            .ok_or(BadManifest::TooMany(digests.len()))?;
         let geometry = match length {
             None => Geometry::longest(PieceCount(count)),
             Some(length) => Geometry::new(length)

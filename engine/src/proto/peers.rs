@@ -1,6 +1,9 @@
 //! The peers that one transfer knows: whom to call, when again, and whom no more.
 //!
-//! Invariant: a peer that was dropped for bad pieces is never called again by this transfer.
+//! Invariants: a peer that was dropped for bad pieces is never called again by this transfer, and so never forgotten; nor
+//! is one with a connection. The pause before the next call grows until the peer has delivered a piece.
+
+use std::collections::BTreeMap;
 
 use super::action::PeerAddress;
 use super::frame::RefusedCode;
@@ -22,7 +25,7 @@ const CONNECTIONS_WANTED: usize = 4;
 /// Connections of one transfer.
 const CONNECTIONS_MAX: usize = 32;
 
-/// A position in the list of known peers; never reused.
+/// Who a peer is to this transfer; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PeerNumber(usize);
 
@@ -37,6 +40,8 @@ pub enum Ending {
     Violated(Violation),
     /// The peer said goodbye.
     Bye,
+    /// This node has as many connections as it may: the peer was not even called.
+    Crowded,
 }
 
 #[derive(Debug)]
@@ -51,48 +56,74 @@ struct Peer {
     avoid: Option<PieceIndex>,
     dropped: bool,
     ticket_refused: bool,
+    /// It waits for a connection of this node's own to become free.
+    crowded_out: bool,
 }
 
 /// All peers of one transfer.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    known: Vec<Peer>,
+    known: BTreeMap<PeerNumber, Peer>,
+    next: usize,
 }
 
 impl Peers {
-    /// Adds those that are not known yet, as far as there is room.
+    /// Adds those that are not known yet; where there is no room, in the place of those that failed most.
     pub(super) fn offer(&mut self, now: Moment, peers: &[PeerAddress]) {
         for at in peers {
-            if self.known.len() < PEERS_PER_DOWNLOAD && !self.known.iter().any(|peer| peer.at == *at) {
-                self.known.push(Peer {
-                    at: *at,
-                    connections: 0,
-                    open: 0,
-                    failures: 0,
-                    retry_at: now,
-                    bad_pieces: 0,
-                    avoid: None,
-                    dropped: false,
-                    ticket_refused: false,
-                });
+            let known = self.known.values().any(|peer| peer.at == *at);
+            if known || self.known.len() >= PEERS_PER_DOWNLOAD && !self.forget_one() {
+                continue;
             }
+            let peer = Peer {
+                at: *at,
+                connections: 0,
+                open: 0,
+                failures: 0,
+                retry_at: now,
+                bad_pieces: 0,
+                avoid: None,
+                dropped: false,
+                ticket_refused: false,
+                crowded_out: false,
+            };
+            self.known.insert(PeerNumber(self.next), peer);
+            self.next += 1;
         }
+    }
+
+    /// Forgets the peer that failed most, of those without a connection; whether there was one that ever failed.
+    fn forget_one(&mut self) -> bool {
+        let useless = |peer: &Peer| peer.connections == 0 && !peer.dropped && peer.failures > 0;
+        let worst = self.known.iter().filter(|(_, peer)| useless(peer)).max_by_key(|(_, peer)| peer.failures);
+        let Some(number) = worst.map(|(number, _)| *number) else { return false };
+        self.known.remove(&number).is_some()
+    }
+
+    /// One that has a connection, and so is known.
+    fn connected(&mut self, number: PeerNumber) -> &mut Peer {
+        self.known.get_mut(&number).expect("a peer with a connection is not forgotten")
+    }
+
+    /// Whether any was ever offered.
+    pub(super) fn any_known(&self) -> bool {
+        !self.known.is_empty()
     }
 
     /// Whom to call now, so that at most `wanted` connections are under way: each call counts as one from here on.
     pub(super) fn calls(&mut self, now: Moment, wanted: usize) -> Vec<(PeerNumber, PeerAddress)> {
-        let usable = self.known.iter().filter(|peer| !peer.dropped && peer.failures == 0).count().max(1);
+        let usable = self.known.values().filter(|peer| !peer.dropped && peer.failures == 0).count().max(1);
         let each = CONNECTIONS_WANTED.div_ceil(usable).clamp(1, CONNECTIONS_PER_PEER);
-        let mut total: usize = self.known.iter().map(|peer| peer.connections).sum();
+        let mut total: usize = self.known.values().map(|peer| peer.connections).sum();
         let most = wanted.min(CONNECTIONS_MAX);
         let mut calls = Vec::new();
-        for (number, peer) in self.known.iter_mut().enumerate() {
+        for (number, peer) in &mut self.known {
             // Further connections only to a peer that has answered once.
             let allowed = if peer.open > 0 { each } else { 1 };
             while total < most && !peer.dropped && peer.retry_at <= now && peer.connections < allowed {
                 peer.connections += 1;
                 total += 1;
-                calls.push((PeerNumber(number), peer.at));
+                calls.push((*number, peer.at));
             }
         }
         calls
@@ -100,34 +131,46 @@ impl Peers {
 
     /// A call was answered and the file is open there.
     pub(super) fn opened(&mut self, number: PeerNumber) {
-        let peer = &mut self.known[number.0];
+        let peer = self.connected(number);
         peer.open += 1;
-        peer.failures = 0;
         peer.ticket_refused = false;
+        peer.crowded_out = false;
+    }
+
+    /// A piece of its was proven: what failed before counts no more.
+    pub(super) fn delivered(&mut self, number: PeerNumber) {
+        if let Some(peer) = self.known.get_mut(&number) {
+            peer.failures = 0;
+        }
     }
 
     /// A connection ended; `was_open` tells whether [`Peers::opened`] was said of it.
     pub(super) fn ended(&mut self, now: Moment, number: PeerNumber, was_open: bool, ending: &Ending) {
-        let peer = &mut self.known[number.0];
+        let peer = self.connected(number);
         peer.connections -= 1;
         peer.open -= usize::from(was_open);
+        peer.crowded_out = *ending == Ending::Crowded;
+        if peer.crowded_out {
+            peer.retry_at = now.plus_ms(RETRY_FIRST_MS);
+            return;
+        }
         peer.ticket_refused = matches!(ending, Ending::Refused(RefusedCode::Ticket | RefusedCode::Expired));
         let long = matches!(ending, Ending::Violated(_) | Ending::Refused(RefusedCode::OtherDigest));
         let pause_ms = if long { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(5) };
-        peer.failures += 1;
+        peer.failures = peer.failures.saturating_add(1);
         peer.retry_at = now.plus_ms(pause_ms.min(RETRY_MAX_MS));
     }
 
     /// This side ended a connection for its own reasons: the peer may be called again at once.
     pub(super) fn released(&mut self, number: PeerNumber, was_open: bool) {
-        let peer = &mut self.known[number.0];
+        let peer = self.connected(number);
         peer.connections -= 1;
         peer.open -= usize::from(was_open);
     }
 
     /// A fresh ticket has come: whoever refused the old one may be called again.
     pub(super) fn ticket_renewed(&mut self, now: Moment) {
-        for peer in self.known.iter_mut().filter(|peer| peer.ticket_refused) {
+        for peer in self.known.values_mut().filter(|peer| peer.ticket_refused) {
             peer.ticket_refused = false;
             peer.retry_at = now;
         }
@@ -135,7 +178,8 @@ impl Peers {
 
     /// Counts a piece whose digest failed; the peer's address when that was one too many and it is dropped.
     pub(super) fn sent_bad_piece(&mut self, number: PeerNumber, index: PieceIndex) -> Option<PeerAddress> {
-        let peer = &mut self.known[number.0];
+        // One that has gone and was forgotten meanwhile is not called again under this number.
+        let peer = self.known.get_mut(&number)?;
         peer.bad_pieces += 1;
         peer.avoid = Some(index);
         if peer.bad_pieces < BAD_PIECES_MAX || peer.dropped {
@@ -147,17 +191,22 @@ impl Peers {
 
     /// The piece that this peer should not be asked for while another has it.
     pub(super) fn avoid(&self, number: PeerNumber) -> Option<PieceIndex> {
-        self.known[number.0].avoid
+        self.known.get(&number)?.avoid
     }
 
     /// Whether a peer was dropped for bad pieces.
     pub(super) fn any_dropped(&self) -> bool {
-        self.known.iter().any(|peer| peer.dropped)
+        self.known.values().any(|peer| peer.dropped)
+    }
+
+    /// Whether a peer waits for a connection of this node's own.
+    pub(super) fn any_crowded_out(&self) -> bool {
+        self.known.values().any(|peer| peer.crowded_out)
     }
 
     /// Whether all that is left are peers who refused the ticket.
     pub(super) fn only_ticket_missing(&self) -> bool {
-        let mut left = self.known.iter().filter(|peer| !peer.dropped).peekable();
+        let mut left = self.known.values().filter(|peer| !peer.dropped).peekable();
         left.peek().is_some() && left.all(|peer| peer.ticket_refused)
     }
 }
@@ -204,7 +253,7 @@ mod tests {
         for _ in 0..7 {
             let number = peers.calls(now, 1)[0].0;
             peers.ended(now, number, false, &Ending::Lost);
-            let pause = (0..).find(|ms| peers.known[0].retry_at <= now.plus_ms(*ms)).unwrap();
+            let pause = (0..).find(|ms| peers.known[&PeerNumber(0)].retry_at <= now.plus_ms(*ms)).unwrap();
             pauses.push(pause);
             now = now.plus_ms(pause);
         }
@@ -221,6 +270,55 @@ mod tests {
         assert_eq!(peers.calls(now, 1), []);
         peers.ticket_renewed(now);
         assert_eq!(peers.calls(now, 1).len(), 1);
+    }
+
+    #[test]
+    fn a_full_list_forgets_who_failed_most() {
+        let most = u16::try_from(PEERS_PER_DOWNLOAD).unwrap();
+        let mut peers = peers(most);
+        let now = Moment::default();
+        let stranger = [address(most + 1)];
+        peers.offer(now, &stranger);
+        assert!(peers.known.values().all(|peer| peer.at != stranger[0]), "nobody has failed yet");
+        let (bad, gone) = (peers.calls(now, 2)[0].0, peers.calls(now, 2).len());
+        assert_eq!(gone, 0);
+        peers.ended(now, bad, false, &Ending::Lost);
+        peers.offer(now, &stranger);
+        assert_eq!(peers.known.len(), PEERS_PER_DOWNLOAD);
+        assert!(peers.known.values().any(|peer| peer.at == stranger[0]));
+        assert_eq!(
+            peers.sent_bad_piece(bad, PieceIndex(0)),
+            None,
+            "it is forgotten, and its number is not reused"
+        );
+    }
+
+    #[test]
+    fn the_pause_grows_until_a_piece_was_delivered() {
+        let mut peers = peers(1);
+        let mut now = Moment::default();
+        for pause_ms in [1_000, 2_000, 1_000] {
+            let number = peers.calls(now, 1)[0].0;
+            peers.opened(number);
+            if pause_ms == 1_000 {
+                peers.delivered(number);
+            }
+            peers.ended(now, number, true, &Ending::Lost);
+            assert_eq!(peers.calls(now.plus_ms(pause_ms - 1), 1), []);
+            now = now.plus_ms(pause_ms);
+        }
+    }
+
+    #[test]
+    fn a_crowd_of_its_own_is_no_failure() {
+        let mut peers = peers(1);
+        let mut now = Moment::default();
+        for _ in 0..5 {
+            let number = peers.calls(now, 1)[0].0;
+            peers.ended(now, number, false, &Ending::Crowded);
+            assert!(peers.any_crowded_out());
+            now = now.plus_ms(RETRY_FIRST_MS);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::bitfield::Bitfield;
+use super::encoding::CodecError;
 use super::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
 use super::geometry::Geometry;
 use super::limits::{OUTSTANDING_MAX_PIECES, REQUEST_MAX_PIECES};
@@ -30,6 +31,9 @@ pub enum Violation {
     /// Pieces that the file does not have, or none, or too many.
     #[error("a request, answer or announcement names pieces that cannot be meant")]
     Pieces,
+    /// Bytes that are no message, or none that may come here.
+    #[error("the peer sent bytes that are no message of the protocol: {0}")]
+    Undecodable(CodecError),
     /// A piece that was not asked for, or is not as long as it must be.
     #[error("piece {0} came without having been asked for, or with a wrong length")]
     Unasked(PieceIndex),
@@ -208,12 +212,6 @@ impl Provider {
         }
         self.grant.expires = expires;
         Ok(())
-    }
-
-    /// Whether requests wait for an answer.
-    #[must_use]
-    pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
     }
 
     /// Takes the request to answer next: of those that can be, the piece that this provider has sent least, so that a

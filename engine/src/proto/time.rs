@@ -21,6 +21,12 @@ impl Moment {
         Moment { micros: self.micros.saturating_add(ms.saturating_mul(1_000)) }
     }
 
+    /// Whole milliseconds since the start.
+    #[must_use]
+    pub fn ms(self) -> u64 {
+        self.micros / 1_000
+    }
+
     /// Microseconds since `earlier`; 0 when it is later.
     #[must_use]
     pub fn micros_since(self, earlier: Moment) -> u64 {

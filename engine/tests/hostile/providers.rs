@@ -27,6 +27,10 @@ const DRIP: Duration = Duration::from_millis(50);
 /// What a download must say while the liar is all it has.
 type Alone = fn(&Phase) -> bool;
 
+fn ticket_missing(phase: &Phase) -> bool {
+    matches!(phase, Phase::Waiting(Wait::Ticket))
+}
+
 fn no_peers(phase: &Phase) -> bool {
     matches!(phase, Phase::Waiting(Wait::NoPeers { .. }))
 }
@@ -281,9 +285,14 @@ fn cancelled_although_nobody_cancelled() {
 
 #[test]
 fn rejections_of_everything() {
-    let codes = [RejectCode::NotHeld, RejectCode::Busy, RejectCode::SourceChanged, RejectCode::Expired];
-    for code in codes {
-        survive_answers(no_peers, false, move |scene, wire, index| {
+    let codes = [
+        (RejectCode::NotHeld, no_peers as Alone),
+        (RejectCode::Busy, no_peers),
+        (RejectCode::SourceChanged, no_peers),
+        (RejectCode::Expired, ticket_missing),
+    ];
+    for (code, waits) in codes {
+        survive_answers(waits, false, move |scene, wire, index| {
             scene.strike();
             wire.send(&Message::Reject { index, code })
         });

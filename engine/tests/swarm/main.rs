@@ -142,3 +142,27 @@ fn a_pause_keeps_what_is_there_and_a_cancel_leaves_nothing() {
     assert_eq!(leecher.engine.shares().len(), 1, "what was cancelled is not served");
     assert!(leecher.engine.unshare(&key("f")));
 }
+
+#[test]
+fn a_download_of_an_own_shared_file_copies_it_and_leaves_the_share_alone() {
+    for io in back_ends() {
+        let (owner, third) = (Node::start(1, io), Node::start(3, io));
+        let content = bytes(20 * PIECE + 5, 8);
+        let manifest = owner.upload("f", &content);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let order = || engine::Order { destination: elsewhere.path().to_owned(), ..owner.order(&manifest) };
+
+        let given_up = owner.engine.download(order()).unwrap();
+        given_up.cancel();
+        assert_eq!(rig::finish(&given_up).phase, Phase::Cancelled);
+        durable(&third.fetch(&manifest, &[&owner]));
+        assert!(std::fs::read(third.path("f")).unwrap() == content);
+
+        let copy = owner.engine.download(order()).unwrap();
+        durable(&copy);
+        assert!(std::fs::read(elsewhere.path().join("f")).unwrap() == content);
+        std::fs::remove_file(elsewhere.path().join("f")).unwrap();
+        let share = &owner.engine.shares()[0];
+        assert!(share.changed.is_none() && share.held == manifest.pieces(), "the first copy is served on");
+    }
+}

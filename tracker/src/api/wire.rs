@@ -64,10 +64,17 @@ as_text!(file_name, FileName, |name| name.as_str().to_owned(), |text| FileName::
 as_text!(digest, Digest, ToString::to_string, |text| text.parse::<Digest>().map_err(|bad| bad.to_string()));
 as_text!(tracker_key, TrackerKey, |key| hashes::key::to_hex(&key.0), |text| key(text).map(TrackerKey));
 as_optional_text!(peer_key, PeerKey, |key| hashes::key::to_hex(&key.0), |text| key(text).map(PeerKey));
-as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), |text| BASE64
-    .decode(text)
-    .map(Ticket)
-    .map_err(|bad| bad.to_string()));
+as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), ticket_of);
+
+/// Longest ticket in base64, in bytes: ours have about 500, and it must fit the frame that opens a connection to a peer.
+const TICKET_MAX_BYTES: usize = 4 * 1024;
+
+fn ticket_of(text: &str) -> Result<Ticket, String> {
+    if text.len() > TICKET_MAX_BYTES {
+        return Err(format!("a ticket of {} bytes is none: it has at most {TICKET_MAX_BYTES}", text.len()));
+    }
+    BASE64.decode(text).map(Ticket).map_err(|bad| bad.to_string())
+}
 
 /// A list of names.
 pub(super) mod file_names {
@@ -80,5 +87,22 @@ pub(super) mod file_names {
     pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<FileName>, D::Error> {
         let names = Vec::<String>::deserialize(from)?;
         names.iter().map(|name| FileName::new(name).map_err(D::Error::custom)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answers::PeersAnswer;
+    use super::*;
+
+    fn read(ticket: &str) -> Result<PeersAnswer, serde_json::Error> {
+        serde_json::from_str(&format!(r#"{{"peers": [], "server_time": 1, "ticket": "{ticket}"}}"#))
+    }
+
+    #[test]
+    fn a_ticket_that_is_too_long_is_refused() {
+        assert!(read(&"A".repeat(TICKET_MAX_BYTES)).is_ok());
+        assert!(read(&"A".repeat(TICKET_MAX_BYTES + 4)).is_err());
+        assert!(read("*").is_err());
     }
 }

@@ -11,8 +11,12 @@ use mio::net::TcpStream;
 use crate::api::codec::{self, BadInput, Form, Incoming};
 use crate::api::limits::{REQUEST_BEFORE_LOGIN_MAX_BYTES, REQUEST_MAX_BYTES};
 
+use super::budget::Held;
 use super::dispatch::Caller;
-use super::limits::{ANSWER_STALL_MS, REQUEST_STALL_MS, UNSENT_PAUSE_BYTES};
+use super::limits::{
+    ANSWER_STALL_MS, DRAIN_WINDOW_BYTES, DRAIN_WINDOW_MS, REQUEST_STALL_MS, SMALL_REQUEST_BYTES,
+    UNSENT_PAUSE_BYTES,
+};
 use super::work::Work;
 
 /// Buffers above this size are given back when they are empty, in bytes.
@@ -59,14 +63,19 @@ pub(super) struct Connection {
     pub(super) work: Option<Work>,
     /// The kernel announced something to read, and it was not all read since.
     pub(super) readable: bool,
-    /// Bytes of memory that the loop has counted for this connection.
-    pub(super) counted_bytes: usize,
+    /// What the loop has counted for this connection.
+    pub(super) counted: Held,
+    /// Since when the loop has known half a request of this connection, in milliseconds; kept for strangers.
+    pub(super) half_since_ms: Option<u64>,
     incoming: Incoming,
     unsent: Vec<u8>,
     sent: usize,
     input_ended: bool,
     ending: Ending,
     progress_ms: u64,
+    /// When the client's present window for taking answers began, and what it has taken in it.
+    window_ms: u64,
+    window_bytes: u64,
 }
 
 impl Connection {
@@ -77,25 +86,52 @@ impl Connection {
             caller,
             work: None,
             readable: true,
-            counted_bytes: 0,
+            counted: Held::default(),
+            half_since_ms: None,
             incoming: Incoming::new(),
             unsent: Vec::new(),
             sent: 0,
             input_ended: false,
             ending: Ending::No,
             progress_ms: now_ms,
+            window_ms: now_ms,
+            window_bytes: 0,
         }
     }
 
-    /// Memory held for this connection, in bytes.
-    pub(super) fn held_bytes(&self) -> usize {
-        let in_work = self.work.as_ref().map_or(0, |work| work.held_bytes);
-        self.incoming.held_bytes() + self.unsent.capacity() + in_work
+    /// Memory held for this connection.
+    pub(super) fn held(&self) -> Held {
+        let (in_work, reserved) =
+            self.work.as_ref().map_or((0, 0), |work| (work.held_bytes, work.reserved_bytes));
+        // An empty buffer is small and kept; thousands of them are no pressure.
+        let input = if self.incoming.buffered_bytes() == 0 { 0 } else { self.incoming.held_bytes() };
+        let unsent = if self.unsent.is_empty() { 0 } else { self.unsent.capacity() };
+        Held {
+            stranger: !self.caller.is_logged_in(),
+            input_bytes: input + in_work,
+            answer_bytes: unsent + reserved,
+        }
     }
 
-    /// Whether the next message may be taken.
-    pub(super) fn takes_messages(&self) -> bool {
-        self.work.is_none() && self.ending == Ending::No && self.unsent.len() - self.sent < UNSENT_PAUSE_BYTES
+    /// Whether the next message may be taken; while `crowded`, only when every answer is sent.
+    pub(super) fn takes_messages(&self, crowded: bool) -> bool {
+        let most = if crowded { 1 } else { UNSENT_PAUSE_BYTES };
+        self.work.is_none() && self.ending == Ending::No && self.unsent.len() - self.sent < most
+    }
+
+    /// How many bytes more a request may grow by that is small enough to be always read.
+    pub(super) fn small_room_bytes(&self) -> usize {
+        SMALL_REQUEST_BYTES.saturating_sub(self.incoming.buffered_bytes())
+    }
+
+    /// Whether half a request is here, and nothing else is being done.
+    pub(super) fn is_half(&self) -> bool {
+        self.work.is_none() && self.ending == Ending::No && self.incoming.inside_message()
+    }
+
+    /// Reading goes on after a pause that was not the client's.
+    pub(super) fn resumed(&mut self, now_ms: u64) {
+        self.progress_ms = now_ms;
     }
 
     /// The next whole message.
@@ -146,6 +182,9 @@ impl Connection {
 
     /// Puts an answer behind what is unsent.
     pub(super) fn answer(&mut self, json: &[u8], now_ms: u64) {
+        if self.unsent.is_empty() {
+            (self.window_ms, self.window_bytes) = (now_ms, 0);
+        }
         let form = self.incoming.form().unwrap_or(Form::Stream);
         codec::append_message(form, json, &mut self.unsent);
         self.progress_ms = now_ms;
@@ -161,6 +200,7 @@ impl Connection {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     self.sent += bytes;
+                    self.window_bytes += bytes as u64;
                     self.progress_ms = now_ms;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -202,12 +242,22 @@ impl Connection {
         self.ending == Ending::Draining
     }
 
-    /// What the connection waits for that may never come, and until when it does.
-    pub(super) fn stall(&self) -> Option<(Stall, u64)> {
+    /// What the connection waits for that may never come, and when that is to be looked at. While answers wait for room
+    /// (`crowded`), a client has to take its own at a rate.
+    pub(super) fn stall(&self, crowded: bool) -> Option<(Stall, u64)> {
         if !self.unsent.is_empty() {
-            return Some((Stall::Answer, self.progress_ms + ANSWER_STALL_MS));
+            let silent_ms = self.progress_ms + ANSWER_STALL_MS;
+            let too_slow = crowded && self.window_bytes < DRAIN_WINDOW_BYTES;
+            let end_ms = if too_slow { silent_ms.min(self.window_ms + DRAIN_WINDOW_MS) } else { silent_ms };
+            return Some((Stall::Answer, end_ms));
         }
-        let inside = self.work.is_none() && self.ending == Ending::No && self.incoming.inside_message();
-        inside.then_some((Stall::Request, self.progress_ms + REQUEST_STALL_MS))
+        self.is_half().then_some((Stall::Request, self.progress_ms + REQUEST_STALL_MS))
+    }
+
+    /// Begins the next window for taking answers when the present one is over.
+    pub(super) fn turn_window(&mut self, now_ms: u64) {
+        if now_ms >= self.window_ms + DRAIN_WINDOW_MS {
+            (self.window_ms, self.window_bytes) = (now_ms, 0);
+        }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Invariant: readiness is announced once (edge-triggered), so whatever stops early stays in `ready` or `starved`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, IsTerminal as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,13 +19,14 @@ use signal_hook_mio::v1_0::Signals;
 use crate::replica::Replica;
 
 use super::bodies;
+use super::budget::Budgets;
 use super::clock::{Clock, Now};
 use super::connection::Connection;
 use super::dispatch::{Caller, Service};
 use super::keys::Keys;
 use super::limits::{
-    ACCEPT_RETRY_MS, BODIES_WAITING, BODY_THREADS, CONNECTIONS_MAX, EVENTS, MEMORY_MAX_BYTES,
-    PASSWORD_THREADS, PASSWORDS_WAITING, READ_BYTES, SWEEP_MS,
+    ACCEPT_RETRY_MS, BODIES_WAITING, BODY_THREADS, CONNECTIONS_MAX, EVENTS, PASSWORD_THREADS,
+    PASSWORDS_WAITING, READ_BYTES, SWEEP_MS,
 };
 use super::passwords;
 use super::proposals::Proposals;
@@ -58,14 +59,24 @@ pub struct Server {
     pub(super) connections: Slots<Connection>,
     /// Connections with something to do at once.
     pub(super) ready: BTreeSet<ConnectionToken>,
-    /// Connections that wait until less memory is held.
-    pub(super) starved: Vec<ConnectionToken>,
+    /// Passwords handed over and not done, with the places that they came from.
+    pub(super) hashing: BTreeMap<ConnectionToken, IpAddr>,
+    /// Members whose large request waits until others' are done.
+    pub(super) starved: BTreeSet<ConnectionToken>,
+    /// The one of them that is read all the same, so that there is always one that ends.
+    pub(super) fed: Option<ConnectionToken>,
+    /// Half requests of strangers, the oldest first.
+    pub(super) halves: BTreeSet<(u64, ConnectionToken)>,
+    /// Requests that wait for room among the answers, in the order in which they came.
+    pub(super) parked: VecDeque<ConnectionToken>,
+    /// Large bodies that wait for a place among those handed over.
+    pub(super) queued: VecDeque<ConnectionToken>,
     pub(super) timers: Timers<Timer>,
     pub(super) service: Service,
     pub(super) passwords: Workers<passwords::Job, passwords::Done>,
     pub(super) bodies: Workers<bodies::Job, bodies::Done>,
-    /// What all connections hold, in bytes.
-    pub(super) held_bytes: usize,
+    /// What all connections hold.
+    pub(super) budgets: Budgets,
     /// Where every read lands first.
     pub(super) scratch: Vec<u8>,
     listener: TcpListener,
@@ -101,12 +112,17 @@ impl Server {
             poll,
             connections: Slots::new(),
             ready: BTreeSet::new(),
-            starved: Vec::new(),
+            hashing: BTreeMap::new(),
+            starved: BTreeSet::new(),
+            fed: None,
+            halves: BTreeSet::new(),
+            parked: VecDeque::new(),
+            queued: VecDeque::new(),
             timers,
             service,
             passwords,
             bodies,
-            held_bytes: 0,
+            budgets: Budgets::default(),
             scratch: vec![0; READ_BYTES],
             listener,
             signals,
@@ -155,9 +171,8 @@ impl Server {
             for token in std::mem::take(&mut self.ready) {
                 self.turn(token, now);
             }
-            if self.held_bytes <= MEMORY_MAX_BYTES {
-                self.ready.extend(self.starved.drain(..));
-            }
+            self.feed(now);
+            self.begin_parked(now);
         }
     }
 

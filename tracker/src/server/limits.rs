@@ -20,8 +20,29 @@ pub(super) const REQUESTS_PER_TURN: usize = 16;
 /// With more than this waiting to be sent, in bytes, a connection's next request waits too.
 pub(super) const UNSENT_PAUSE_BYTES: usize = 1024 * 1024;
 
-/// Bytes that all connections together may hold; beyond it reading pauses.
-pub(super) const MEMORY_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of requests that those who are logged in may have under way together; beyond it only small ones are read, and one
+/// large one at a time. With the two budgets below: 256 MiB.
+pub(super) const INPUT_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of requests that strangers may have under way together; beyond it the oldest half request ends. A thousand
+/// strangers fit with the longest request that they may send.
+pub(super) const STRANGERS_INPUT_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of answers, built or begun, that may wait for their clients together; beyond it large ones are begun later. Over
+/// ten of the longest usual ones fit.
+pub(super) const ANSWERS_MAX_BYTES: usize = 128 * 1024 * 1024;
+
+/// A request that does not grow above this, in bytes, is read whatever others hold: a ping or a login is far smaller.
+pub(super) const SMALL_REQUEST_BYTES: usize = 4 * 1024;
+
+/// What one piece comes to in an answer, in bytes: twice its hash in hex, a chain state, and six peers.
+pub(super) const ANSWER_PIECE_BYTES: usize = 256;
+
+/// While answers wait for room, a client takes [`DRAIN_WINDOW_BYTES`] of its own in this many milliseconds or is dropped.
+pub(super) const DRAIN_WINDOW_MS: u64 = 10_000;
+
+/// See [`DRAIN_WINDOW_MS`]: together 6.4 KiB/s, less than the slowest lines in use give.
+pub(super) const DRAIN_WINDOW_BYTES: u64 = 64 * 1024;
 
 /// A request that came to a stop half-way for this long, in milliseconds, ends its connection.
 pub(super) const REQUEST_STALL_MS: u64 = 10_000;
@@ -47,10 +68,16 @@ pub(super) const PASSWORD_THREADS: usize = 2;
 /// Passwords waiting for their hash; beyond it the answer is `busy`.
 pub(super) const PASSWORDS_WAITING: usize = 64;
 
+/// Of those waiting, from one place (see [`place`](super::throttle::place)) whatever others do: a room full of people.
+pub(super) const PASSWORDS_PER_PLACE: usize = 8;
+
+/// While fewer than this wait, one place may have more: nobody is kept out by it, for as many stay free for others.
+pub(super) const PASSWORDS_SHARED: usize = PASSWORDS_WAITING / 2;
+
 /// Threads that parse and render large bodies.
 pub(super) const BODY_THREADS: usize = 1;
 
-/// Large bodies waiting; beyond it the loop does the work itself.
+/// Large bodies handed to those threads; beyond it they wait with their connections.
 pub(super) const BODIES_WAITING: usize = 16;
 
 /// Requests longer than this, in bytes, are parsed off the loop, and answers rendered there.
@@ -77,7 +104,7 @@ pub(super) const CLASSIC_PEERS_MAX: usize = 400_000;
 /// Yet each piece has at least this many of its peers named.
 pub(super) const CLASSIC_PEERS_MIN: usize = 4;
 
-const _: () = assert!(MEMORY_MAX_BYTES >= 4 * REQUEST_MAX_BYTES, "several large requests fit at once");
+const _: () = assert!(INPUT_MAX_BYTES >= 4 * REQUEST_MAX_BYTES, "several large requests fit at once");
 
 /// Outcomes of commands that may wait for the loop: all that the replica can have under way.
 pub(super) const OUTCOMES_WAITING: usize = crate::replica::limits::UNDERWAY_MAX_COMMANDS;

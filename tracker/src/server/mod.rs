@@ -5,7 +5,7 @@
 //!                  │  ▲
 //!            turns ▼  │ results                 keys, session_token, throttle
 //!        connection ─► steps ─► dispatch ─► proposals ─► replica
-//!     (work; slots)      │                    (the seam where replication stands)
+//!     (work; slots; budget)      │                    (the seam where replication stands)
 //!                        └─► workers: passwords (argon2id), bodies (large JSON)
 //!
 //!   clock: the only one     limits: every number
@@ -15,6 +15,7 @@
 //! state; nothing on the loop's thread blocks.
 
 mod bodies;
+mod budget;
 mod clock;
 mod connection;
 mod dispatch;

@@ -9,11 +9,12 @@ use crate::api::response::Response;
 
 use super::bodies;
 use super::clock::Now;
-use super::dispatch::{self, Reply, Step};
+use super::dispatch::{self, Next, Reply, Step};
 use super::event_loop::{Server, Timer};
-use super::limits::LARGE_BODY_BYTES;
+use super::limits::{LARGE_BODY_BYTES, PASSWORDS_PER_PLACE, PASSWORDS_SHARED};
 use super::passwords;
 use super::slots::ConnectionToken;
+use super::throttle;
 use super::work::{Stage, Work};
 
 impl Server {
@@ -21,14 +22,56 @@ impl Server {
     pub(super) fn start(&mut self, token: ConnectionToken, text: Vec<u8>, now: Now) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if text.len() <= LARGE_BODY_BYTES {
-            connection.work = Some(Work::new(0));
+            connection.work = Some(Work::new(0, now.ms));
             return self.parsed(token, Request::parse(&text), now);
         }
-        connection.work = Some(Work { stage: Stage::Parsing, ..Work::new(text.len()) });
-        if let Err(bodies::Job::Parse(text)) = self.bodies.submit(token, bodies::Job::Parse(text)) {
-            tracing::debug!("many large bodies wait; this one is parsed on the loop");
-            self.parsed(token, Request::parse(&text), now);
+        connection.work = Some(Work::new(text.len(), now.ms));
+        self.hand_over(token, bodies::Job::Parse(text));
+    }
+
+    /// Hands a large body over, or lets it wait for a place.
+    fn hand_over(&mut self, token: ConnectionToken, job: bodies::Job) {
+        let stage = match &job {
+            bodies::Job::Parse(_) => Stage::Parsing,
+            bodies::Job::Render(_) => Stage::Rendering,
+        };
+        match self.bodies.submit(token, job) {
+            Ok(()) => self.set_stage(token, stage),
+            Err(job) => {
+                self.set_stage(token, Stage::Queued(job));
+                self.queued.push_back(token);
+            }
         }
+    }
+
+    /// Begins the request that has waited longest for room among the answers, if there is room now. One at a time: building
+    /// a long answer takes a while, and others have their turns in between.
+    pub(super) fn begin_parked(&mut self, now: Now) {
+        let Some(token) = self.parked.front().copied() else { return };
+        match self.take_stage(token) {
+            Some(Stage::Parked(request)) => {
+                let Some(bytes) = self.service.answer_bytes(&request) else { return };
+                if !self.budgets.fits(bytes) {
+                    return self.set_stage(token, Stage::Parked(request));
+                }
+                self.parked.pop_front();
+                self.begin(token, *request, bytes, now);
+                self.take_decisions(now);
+            }
+            Some(_) | None => _ = self.parked.pop_front(),
+        }
+        self.ready.insert(token);
+    }
+
+    /// Begins a request whose answer takes about so many bytes.
+    fn begin(&mut self, token: ConnectionToken, request: Request, answer_bytes: usize, now: Now) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if let Some(work) = &mut connection.work {
+            work.reserved_bytes = answer_bytes;
+        }
+        let step = self.service.begin(&mut connection.caller, request, now);
+        self.take_step(token, step, now);
+        self.settle(token, now);
     }
 
     fn parsed(&mut self, token: ConnectionToken, parsed: Result<Request, BadRequest>, now: Now) {
@@ -37,8 +80,13 @@ impl Server {
         match parsed {
             Ok(request) => {
                 work.request_id.clone_from(&request.request_id);
-                let step = self.service.begin(&mut connection.caller, request, now);
-                self.take_step(token, step, now);
+                match self.service.answer_bytes(&request) {
+                    Some(bytes) if !self.parked.is_empty() || !self.budgets.fits(bytes) => {
+                        work.stage = Stage::Parked(Box::new(request));
+                        self.parked.push_back(token);
+                    }
+                    bytes => self.begin(token, request, bytes.unwrap_or(0), now),
+                }
             }
             Err(BadRequest { request_id, failure }) => {
                 work.request_id = request_id;
@@ -64,18 +112,30 @@ impl Server {
         match step {
             Step::Answer(reply) | Step::Late(reply, 0) => self.reply(token, *reply, now),
             Step::Late(reply, delay_ms) => {
-                self.timers.set(Timer::Late(token), now.ms + delay_ms);
+                let Some(connection) = self.connections.get_mut(token) else { return };
+                let since_ms = connection.work.as_ref().map_or(now.ms, |work| work.since_ms);
+                self.timers.set(Timer::Late(token), (since_ms + delay_ms).max(now.ms));
                 self.set_stage(token, Stage::Late(reply));
             }
-            Step::Password(job, next) => match self.passwords.submit(token, job) {
-                Ok(()) => self.set_stage(token, Stage::Hashing(next)),
-                Err(_) => self.reply(token, Err(dispatch::busy()), now),
-            },
+            Step::Password(job, next) => self.hash(token, job, next, now),
             Step::Propose(change, next) => {
                 self.set_stage(token, Stage::Deciding(next));
                 self.service.proposals().propose(token, *change);
             }
         }
+    }
+
+    /// Hands a password over, unless too many wait, or too many from this place.
+    fn hash(&mut self, token: ConnectionToken, job: passwords::Job, next: Next<passwords::Done>, now: Now) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let place = throttle::place(connection.caller.ip);
+        let from_here = self.hashing.values().filter(|other| **other == place).count();
+        let crowded = from_here >= PASSWORDS_PER_PLACE && self.hashing.len() >= PASSWORDS_SHARED;
+        if crowded || self.passwords.submit(token, job).is_err() {
+            return self.reply(token, Err(dispatch::busy()), now);
+        }
+        self.hashing.insert(token, place);
+        self.set_stage(token, Stage::Hashing(next));
     }
 
     fn set_stage(&mut self, token: ConnectionToken, stage: Stage) {
@@ -109,6 +169,7 @@ impl Server {
     /// Goes on with every request whose password or large body is done.
     pub(super) fn take_results(&mut self, now: Now) {
         while let Some((token, done)) = self.passwords.next_result() {
+            self.hashing.remove(&token);
             let Some(Stage::Hashing(next)) = self.take_stage(token) else { continue };
             let Some(connection) = self.connections.get_mut(token) else { continue };
             let done = done.unwrap_or(passwords::Done::Failed);
@@ -128,6 +189,11 @@ impl Server {
                 (None, _) => {}
             }
             self.ready.insert(token);
+            if let Some(next) = self.queued.pop_front()
+                && let Some(Stage::Queued(job)) = self.take_stage(next)
+            {
+                self.hand_over(next, job);
+            }
         }
         self.take_decisions(now);
     }
@@ -149,14 +215,9 @@ impl Server {
         else {
             return;
         };
-        let mut response = Box::new(Response { request_id: work.request_id.take(), epoch, result });
+        let response = Box::new(Response { request_id: work.request_id.take(), epoch, result });
         if bodies::is_large(&response) {
-            work.stage = Stage::Rendering;
-            match self.bodies.submit(token, bodies::Job::Render(response)) {
-                Ok(()) => return,
-                Err(bodies::Job::Render(back)) => response = back,
-                Err(bodies::Job::Parse(_)) => unreachable!("what was refused is what was submitted"),
-            }
+            return self.hand_over(token, bodies::Job::Render(response));
         }
         self.finish(token, &response.to_json(), now);
     }

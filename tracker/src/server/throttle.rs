@@ -11,6 +11,14 @@ use crate::state::id::UserId;
 
 use super::limits::{DELAY_MAX_MS, FAILURE_MEMORY_MS, FIRST_DELAY_MS, FREE_FAILURES, THROTTLED_MAX};
 
+/// Where an address stands: itself, or for IPv6 its /64, since a single line has all of that.
+pub(super) fn place(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+    }
+}
+
 /// Counts failures.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
@@ -21,6 +29,7 @@ pub(super) struct Throttle {
 impl Throttle {
     /// An attempt failed at `now_ms`; how late its answer is to be, in milliseconds.
     pub(super) fn failed(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
+        let ip = place(ip);
         let of_pair = self.pairs.add((user.clone(), ip), now_ms);
         let of_address = self.addresses.add(ip, now_ms);
         delay_ms(of_pair.max(of_address))
@@ -29,6 +38,7 @@ impl Throttle {
     /// An attempt succeeded at `now_ms`; how late its answer is to be. The user's own failures at this address are
     /// forgotten; those that the address collected with other users stay.
     pub(super) fn succeeded(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
+        let ip = place(ip);
         let of_address = self.addresses.count(&ip, now_ms);
         let of_pair = self.pairs.take(&(user.clone(), ip), now_ms);
         self.addresses.subtract(&ip, of_pair);
@@ -134,6 +144,16 @@ mod tests {
         assert!(delays[5] > 0, "{delays:?}");
         throttle.succeeded(&user("own"), HERE, 0);
         assert!(throttle.failed(&user("u9"), HERE, 0) > 0, "an own success does not clear what others cost");
+    }
+
+    #[test]
+    fn a_line_does_not_escape_through_its_many_ipv6_addresses() {
+        let mut throttle = Throttle::default();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        (0..6).for_each(|n| _ = throttle.failed(&user("a"), ip(&format!("2001:db8::{n}")), 0));
+        assert!(throttle.failed(&user("b"), ip("2001:db8::ffff:0:0:1"), 0) > 0);
+        assert_eq!(throttle.failed(&user("b"), ip("2001:db8:0:1::1"), 0), 0, "another line");
+        assert_eq!(place(ip("::ffff:10.0.0.1")), HERE);
     }
 
     #[test]

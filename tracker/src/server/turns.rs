@@ -4,10 +4,13 @@ use crate::api::codec::BadInput;
 use crate::api::failure::{Failure, FailureCode};
 use crate::api::response::Response;
 
+use super::budget::Held;
 use super::clock::Now;
 use super::connection::{Reading, Stall};
 use super::event_loop::{Server, Timer};
-use super::limits::{DRAIN_MS, MEMORY_MAX_BYTES, READS_PER_TURN, REQUESTS_PER_TURN};
+use super::limits::{
+    DRAIN_MS, DRAIN_WINDOW_MS, READ_BYTES, READS_PER_TURN, REQUEST_STALL_MS, REQUESTS_PER_TURN,
+};
 use super::slots::ConnectionToken;
 
 /// How a connection goes on after its turn.
@@ -39,7 +42,7 @@ impl Server {
         match after {
             After::Waits => {}
             After::Again => _ = self.ready.insert(token),
-            After::Starved => self.starved.push(token),
+            After::Starved => _ = self.starved.insert(token),
             After::Over => {
                 self.close(token, now);
                 return;
@@ -52,8 +55,10 @@ impl Server {
     fn take_messages(&mut self, token: ConnectionToken, now: Now) -> After {
         let (mut reads, mut requests) = (0, 0);
         loop {
+            let crowded = self.is_crowded();
+            let fasting = self.budgets.input_is_full() && self.fed != Some(token);
             let Some(connection) = self.connections.get_mut(token) else { return After::Over };
-            if !connection.takes_messages() {
+            if !connection.takes_messages(crowded) {
                 return if connection.is_draining() { self.drain(token, now) } else { After::Waits };
             }
             if reads == READS_PER_TURN || requests == REQUESTS_PER_TURN {
@@ -74,11 +79,13 @@ impl Server {
                     self.refuse_input(token, bad.failure(), bad.ends_connection(), now);
                 }
                 Taken::None => {
-                    if self.held_bytes > MEMORY_MAX_BYTES && connection.readable {
+                    let fasting = fasting && connection.caller.is_logged_in();
+                    let room = if fasting { connection.small_room_bytes() } else { READ_BYTES };
+                    if room == 0 && connection.readable {
                         return After::Starved;
                     }
                     reads += 1;
-                    match connection.read(&mut self.scratch, now.ms) {
+                    match connection.read(&mut self.scratch[..room.clamp(1, READ_BYTES)], now.ms) {
                         Ok(Reading::Bytes) => {}
                         Ok(Reading::Nothing) => return After::Waits,
                         Ok(Reading::End) => self.input_ended(token, now),
@@ -129,13 +136,14 @@ impl Server {
 
     /// Sends what is unsent and shuts our side where that is due; whether the connection lives on.
     fn send(&mut self, token: ConnectionToken, now: Now) -> bool {
+        let crowded = self.is_crowded();
         let Some(connection) = self.connections.get_mut(token) else { return false };
-        let paused = !connection.takes_messages();
+        let paused = !connection.takes_messages(crowded);
         if let Err(error) = connection.flush(now.ms) {
             tracing::debug!(%error, "a connection broke");
             return false;
         }
-        if paused && connection.takes_messages() {
+        if paused && connection.takes_messages(crowded) {
             self.ready.insert(token);
         }
         if connection.can_shut() {
@@ -149,25 +157,89 @@ impl Server {
     }
 
     /// Notes what the connection holds and what it waits for.
-    fn settle(&mut self, token: ConnectionToken, now: Now) {
+    pub(super) fn settle(&mut self, token: ConnectionToken, now: Now) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let held_bytes = connection.held_bytes();
-        self.held_bytes = self.held_bytes - connection.counted_bytes + held_bytes;
-        connection.counted_bytes = held_bytes;
-        if let Some((_, at_ms)) = connection.stall()
+        let held = connection.held();
+        self.budgets.recount(connection.counted, held);
+        connection.counted = held;
+        let half = held.stranger && connection.is_half();
+        match (half, connection.half_since_ms) {
+            (true, None) => {
+                connection.half_since_ms = Some(now.ms);
+                self.halves.insert((now.ms, token));
+            }
+            (false, Some(since_ms)) => {
+                connection.half_since_ms = None;
+                self.halves.remove(&(since_ms, token));
+            }
+            _ => {}
+        }
+        if self.fed == Some(token) && !connection.is_half() {
+            self.fed = None;
+        }
+        if let Some((stall, at_ms)) = connection.stall(false)
             && !self.timers.is_set(Timer::Stall(token))
         {
+            let at_ms = if stall == Stall::Answer { at_ms.min(now.ms + DRAIN_WINDOW_MS) } else { at_ms };
             self.timers.set(Timer::Stall(token), at_ms.max(now.ms));
+        }
+        if half {
+            self.end_oldest_halves(now);
+        }
+    }
+
+    /// Ends half requests of strangers until what strangers hold fits.
+    fn end_oldest_halves(&mut self, now: Now) {
+        while self.budgets.strangers_are_full()
+            && let Some((_, token)) = self.halves.pop_first()
+        {
+            let Some(connection) = self.connections.get_mut(token) else { continue };
+            connection.half_since_ms = None;
+            let message = "too many half requests at this moment, and this one was the oldest";
+            let failure = Failure::new(FailureCode::Busy, message).with_fix("the same again, sent at once");
+            self.refuse_input(token, failure, true, now);
+            if self.send(token, now) {
+                self.settle(token, now);
+            } else {
+                self.close(token, now);
+            }
+        }
+    }
+
+    /// Whether large answers wait for room, or too many bytes of answers wait for their clients.
+    fn is_crowded(&self) -> bool {
+        self.budgets.answers_are_full() || !self.parked.is_empty()
+    }
+
+    /// Lets starved members read on: all when there is room, else one at a time.
+    pub(super) fn feed(&mut self, now: Now) {
+        while !self.budgets.input_is_full() || self.fed.is_none() {
+            let Some(token) = self.starved.pop_first() else { return };
+            let Some(connection) = self.connections.get_mut(token) else { continue };
+            connection.resumed(now.ms);
+            self.ready.insert(token);
+            if self.budgets.input_is_full() {
+                self.fed = Some(token);
+            }
         }
     }
 
     /// Sees whether a connection still waits for what it waited for.
     pub(super) fn check_stall(&mut self, token: ConnectionToken, now: Now) {
+        let crowded = self.is_crowded();
         let Some(connection) = self.connections.get_mut(token) else { return };
-        match connection.stall() {
+        match connection.stall(crowded) {
             None => {}
-            Some((_, at_ms)) if at_ms > now.ms => self.timers.set(Timer::Stall(token), at_ms),
+            Some((Stall::Answer, at_ms)) if at_ms > now.ms => {
+                connection.turn_window(now.ms);
+                self.timers.set(Timer::Stall(token), at_ms.min(now.ms + DRAIN_WINDOW_MS));
+            }
+            Some((Stall::Request, at_ms)) if at_ms > now.ms => self.timers.set(Timer::Stall(token), at_ms),
             Some((Stall::Answer, _)) => self.close(token, now),
+            // Bytes wait to be read: the pause is the tracker's.
+            Some((Stall::Request, _)) if connection.readable => {
+                self.timers.set(Timer::Stall(token), now.ms + REQUEST_STALL_MS);
+            }
             Some((Stall::Request, _)) => {
                 let message = "the request stopped half-way and was given up";
                 self.refuse_input(token, Failure::new(FailureCode::Timeout, message), true, now);
@@ -179,7 +251,16 @@ impl Server {
     /// Drops a connection.
     pub(super) fn close(&mut self, token: ConnectionToken, now: Now) {
         let Some(mut connection) = self.connections.remove(token) else { return };
-        self.held_bytes -= connection.counted_bytes;
+        self.budgets.recount(connection.counted, Held::default());
+        if let Some(since_ms) = connection.half_since_ms {
+            self.halves.remove(&(since_ms, token));
+        }
+        self.starved.remove(&token);
+        self.parked.retain(|parked| *parked != token);
+        self.queued.retain(|queued| *queued != token);
+        if self.fed == Some(token) {
+            self.fed = None;
+        }
         for timer in [Timer::Late(token), Timer::Stall(token), Timer::Drained(token)] {
             self.timers.cancel(timer);
         }

@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+use crate::api::request::Request;
+
+use super::bodies;
 use super::dispatch::{Decision, Next, Reply};
 use super::passwords;
 
@@ -9,6 +12,10 @@ use super::passwords;
 pub(super) struct Work {
     /// Memory that it holds beside the connection's buffers, in bytes.
     pub(super) held_bytes: usize,
+    /// Room set aside for its answer, in bytes.
+    pub(super) reserved_bytes: usize,
+    /// When it came, in milliseconds: delays count from here, so that waiting for a hash is part of them.
+    pub(super) since_ms: u64,
     /// Echoed in the answer.
     pub(super) request_id: Option<Value>,
     /// What it waits for.
@@ -17,6 +24,10 @@ pub(super) struct Work {
 
 /// What a request waits for.
 pub(super) enum Stage {
+    /// Room among the answers: its own may be long.
+    Parked(Box<Request>),
+    /// Room among the large bodies.
+    Queued(bodies::Job),
     /// Its large body is being parsed.
     Parsing,
     /// A password's hash.
@@ -33,7 +44,7 @@ pub(super) enum Stage {
 
 impl Work {
     /// Work on a message just taken.
-    pub(super) fn new(held_bytes: usize) -> Work {
-        Work { held_bytes, request_id: None, stage: Stage::Running }
+    pub(super) fn new(held_bytes: usize, since_ms: u64) -> Work {
+        Work { held_bytes, reserved_bytes: 0, since_ms, request_id: None, stage: Stage::Running }
     }
 }

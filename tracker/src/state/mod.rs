@@ -3,7 +3,7 @@
 //! ```text
 //!   command ──► machine ──► account  session  group ──► file         each decides: check all, then write
 //!                  │            └──────┬───┴──────┴───────┘
-//!                retry        acting  membership  share ──► binding  manifest    what several need
+//!       wish ◄── retry        acting  membership  share ──► binding  manifest    what several need
 //!        (first outcome again)     └───────┬────────┴──────────┴────────┘
 //!   outcome ◄──────┘       queries ──►   rows ──► tables ◄── memory  rows as bytes, in order
 //!
@@ -32,6 +32,7 @@ mod rows;
 mod session;
 mod share;
 mod swarm;
+mod wish;
 
 pub mod command;
 pub mod id;

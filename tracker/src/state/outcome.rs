@@ -125,6 +125,9 @@ pub enum Refusal {
     /// Neither the uploader nor the group's owner asks.
     #[error("only its uploader or the owner of the group may remove {0}")]
     NotUploader(FileKey),
+    /// The request id stands for another request of this session.
+    #[error("this request_id was used for another request")]
+    OtherRequest,
     /// The parts do not make a manifest.
     #[error("{0}")]
     BadManifest(#[from] ManifestFault),

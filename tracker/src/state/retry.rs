@@ -1,4 +1,5 @@
-//! First outcomes: a request retried with the same session and request id changes nothing a second time.
+//! First outcomes: a request retried with the same session and request id changes nothing a second time. Another request
+//! under an id that was used is refused, and changes nothing either: it never gets the outcome of the first.
 //!
 //! Invariant: of each session the last [`ANSWERS_PER_SESSION`] outcomes are kept, refusals too. They outlive the
 //! session's end, so that a retried logout succeeds as the first one did, and go when the session expires.
@@ -10,6 +11,7 @@ use super::limits::ANSWERS_PER_SESSION;
 use super::outcome::{Outcome, Refusal};
 use super::rows::{self, AnswerOrderRow, AnswerRow, SessionRow};
 use super::tables::{Table, Tables};
+use super::wish;
 
 /// The session and the name under which a command's outcome is kept, and the session's row; `None` where none is kept.
 fn slot(tables: &dyn Tables, command: &Command) -> Option<(SessionId, RequestId, SessionRow)> {
@@ -19,11 +21,15 @@ fn slot(tables: &dyn Tables, command: &Command) -> Option<(SessionId, RequestId,
     (session.user == actor.user).then_some((actor.session, request, session))
 }
 
-/// What the same request came to before.
+/// What the same request came to before; [`Refusal::OtherRequest`] where the id stood for another.
 pub(super) fn first_answer(tables: &dyn Tables, command: &Command) -> Option<Result<Outcome, Refusal>> {
     let (session, request, _) = slot(tables, command)?;
     let row: AnswerRow = rows::read(tables, &Key::answer(session, request.as_bytes()))?;
-    Some(row.answer)
+    if row.wish == wish::digest(&command.action) {
+        Some(row.answer)
+    } else {
+        Some(Err(Refusal::OtherRequest))
+    }
 }
 
 /// Keeps an outcome and forgets the one that is [`ANSWERS_PER_SESSION`] older. That the session does not hold is not
@@ -39,7 +45,8 @@ pub(super) fn remember(tables: &mut dyn Tables, command: &Command, answer: &Resu
     {
         tables.remove(Table::Answers, &Key::answer(session, &forgotten).0);
     }
-    rows::write(tables, &Key::answer(session, request.as_bytes()), &AnswerRow { answer: answer.clone() });
+    let kept = AnswerRow { wish: wish::digest(&command.action), answer: answer.clone() };
+    rows::write(tables, &Key::answer(session, request.as_bytes()), &kept);
     rows::write(tables, &Key::answer_order(session, number), &AnswerOrderRow(*request.as_bytes()));
     row.answers = number + 1;
     rows::write(tables, &Key::session(session), &row);

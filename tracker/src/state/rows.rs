@@ -121,6 +121,9 @@ pub(super) struct UploadRow {
 /// The first outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AnswerRow {
+    /// What was asked for: see [`wish`](super::wish).
+    #[serde(with = "form::hex_bytes")]
+    pub(super) wish: [u8; 32],
     pub(super) answer: Result<Outcome, Refusal>,
 }
 

@@ -1,11 +1,15 @@
 //! One TCP connection to one tracker: a line out, a line back.
+//!
+//! Invariants: an exchange ends in `TRACKER_ANSWER_MS` plus what its bytes take at `TRACKER_SLOWEST_BYTES_PER_S`, however
+//! they trickle in; nothing that was said before a question counts as its answer.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tracker::api::limits::ANSWER_MAX_BYTES;
+use rustix::net::{RecvFlags, recv};
 
+use crate::clock;
 use crate::limits;
 
 /// An open connection, on which no answer is outstanding.
@@ -15,6 +19,34 @@ pub(super) struct Line {
     local: IpAddr,
     stream: TcpStream,
     received: Vec<u8>,
+    asked_before: bool,
+}
+
+/// How long one exchange may still take: the more was moved, the longer.
+struct Pace {
+    started: Instant,
+    moved_bytes: u64,
+}
+
+impl Pace {
+    fn new(started: Instant) -> Pace {
+        Pace { started, moved_bytes: 0 }
+    }
+
+    fn moved(&mut self, bytes: usize) {
+        self.moved_bytes += bytes as u64;
+    }
+
+    /// The time that is left at `now`.
+    ///
+    /// # Errors
+    /// `TimedOut` when there is none.
+    fn left(&self, now: Instant) -> io::Result<Duration> {
+        let earned_ms = self.moved_bytes * 1_000 / limits::TRACKER_SLOWEST_BYTES_PER_S;
+        let allowed = Duration::from_millis(limits::TRACKER_ANSWER_MS + earned_ms);
+        let left = allowed.saturating_sub(now.duration_since(self.started));
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
 }
 
 impl Line {
@@ -35,12 +67,9 @@ impl Line {
 
     fn to(address: SocketAddr) -> io::Result<Line> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_millis(limits::TRACKER_CONNECT_MS))?;
-        let answer = Some(Duration::from_millis(limits::TRACKER_ANSWER_MS));
-        stream.set_read_timeout(answer)?;
-        stream.set_write_timeout(answer)?;
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?.ip();
-        Ok(Line { address, local, stream, received: Vec::new() })
+        Ok(Line { address, local, stream, received: Vec::new(), asked_before: false })
     }
 
     /// The tracker at the other end.
@@ -57,12 +86,38 @@ impl Line {
     /// no more use.
     ///
     /// # Errors
-    /// What the connection says; `UnexpectedEof` when the tracker closed it before it answered.
+    /// What the connection says; `UnexpectedEof` when the tracker closed it before it answered; `ConnectionAborted` when
+    /// it had spoken unasked; `TimedOut`; `InvalidData` for a line without an end.
     pub(super) fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
+        // A tracker that turns a connection away may say so before it is asked: that counts as the first answer.
+        if std::mem::replace(&mut self.asked_before, true) {
+            self.expect_silence()?;
+        }
+        let mut pace = Pace::new(clock::now());
         let mut line = Vec::with_capacity(request.len() + 1);
         line.extend_from_slice(request);
         line.push(b'\n');
-        self.stream.write_all(&line)?;
+        self.send(&line, &mut pace)?;
+        self.receive(&mut pace)
+    }
+
+    fn send(&mut self, mut line: &[u8], pace: &mut Pace) -> io::Result<()> {
+        while !line.is_empty() {
+            self.stream.set_write_timeout(Some(pace.left(clock::now())?))?;
+            match self.stream.write(line) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    pace.moved(written);
+                    line = &line[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(timed_out(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, pace: &mut Pace) -> io::Result<Vec<u8>> {
         let mut searched = 0;
         let mut block = vec![0; limits::TRACKER_READ_BYTES];
         loop {
@@ -73,17 +128,42 @@ impl Line {
                 return Ok(answer);
             }
             searched = self.received.len();
-            if searched > ANSWER_MAX_BYTES {
+            if searched > limits::TRACKER_LINE_MAX_BYTES {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
             }
+            self.stream.set_read_timeout(Some(pace.left(clock::now())?))?;
             match self.stream.read(&mut block) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => self.received.extend_from_slice(&block[..read]),
+                Ok(read) => {
+                    pace.moved(read);
+                    self.received.extend_from_slice(&block[..read]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(timed_out(error)),
             }
         }
     }
+
+    /// Between an answer and the next question a tracker says nothing.
+    fn expect_silence(&self) -> io::Result<()> {
+        let unasked =
+            || io::Error::new(io::ErrorKind::ConnectionAborted, "the tracker spoke without being asked");
+        if !self.received.is_empty() {
+            return Err(unasked());
+        }
+        let mut byte = [0_u8];
+        match recv(&self.stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Err(unasked()),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A socket's timeout shows as `WouldBlock`, which means nothing to people.
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }
 
 #[cfg(test)]
@@ -108,10 +188,40 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_come_in_parts_and_with_the_next() {
+    fn an_answer_may_come_in_parts_and_what_follows_unasked_is_no_answer() {
         let mut line = Line::to(tracker_that_answers(&[b"{\"a\"", b":1}\n{\"b\":2}\n"])).unwrap();
         assert_eq!(line.exchange(b"x").unwrap(), b"{\"a\":1}");
-        assert_eq!(line.exchange(b"y").unwrap(), b"{\"b\":2}");
+        // The rest is there already, or still in the system, or nothing but the end is.
+        line.exchange(b"y").unwrap_err();
+        let mut line = Line::to(tracker_that_answers(&[])).unwrap();
+        line.asked_before = true;
+        line.received = b"{\"late\":1}\n".to_vec();
+        assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_once_it_is_longer_than_any_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut line = Line::to(listener.local_addr().unwrap()).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let block = vec![b' '; limits::TRACKER_READ_BYTES];
+            while stream.write_all(&block).is_ok() {}
+        });
+        assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn time_is_earned_by_bytes_and_not_by_reads() {
+        let start = clock::now();
+        let mut pace = Pace::new(start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let allowed_s = limits::TRACKER_ANSWER_MS / 1_000;
+        assert_eq!(pace.left(at(allowed_s - 1)).unwrap(), Duration::from_secs(1));
+        (0..100).for_each(|_| pace.moved(1));
+        assert_eq!(pace.left(at(allowed_s + 1)).unwrap_err().kind(), io::ErrorKind::TimedOut, "a trickle");
+        pace.moved(usize::try_from(2 * limits::TRACKER_SLOWEST_BYTES_PER_S).unwrap());
+        assert!(pace.left(at(allowed_s + 1)).is_ok(), "a long answer");
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! Invariants: a request that may have reached the tracker is sent again once at most, under the same request id, and
 //! only when its connection had been idle before (the tracker may just have closed it). Work in the background keeps to
-//! a pause that doubles; whoever asked gets a try at once.
+//! a pause that doubles; whoever asked gets a try at once. An answer counts only when it names its request; a connection
+//! that said anything else is dropped, so no later question reads an earlier one's answer.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use tracker::api::address::Sender;
 use tracker::api::answers::LoginAnswer;
 use tracker::api::failure::FailureCode;
 use tracker::api::request::{Command, Password, Request};
-use tracker::api::response::{BadResponse, Received, Refused};
+use tracker::api::response::{Received, Refused};
 
 use super::line::Line;
 use super::{addresses, refusal, unreachable};
@@ -28,6 +30,7 @@ use crate::limits;
 use crate::lock::lock;
 use crate::node::peer::{Peer, Trust};
 use crate::node::state::{SavedSession, StateDir};
+use crate::printable::printable;
 
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,7 @@ pub(crate) struct TrackerLink {
     session: Mutex<Option<SavedSession>>,
     view: Mutex<View>,
     wire: Mutex<Wire>,
+    clock_doubted: AtomicBool,
 }
 
 struct Wire {
@@ -92,6 +96,7 @@ impl TrackerLink {
             session: Mutex::new(session),
             view: Mutex::default(),
             wire: Mutex::new(Wire { line: None, id_stem, ids: 0, pause, not_before: None }),
+            clock_doubted: AtomicBool::new(false),
         })
     }
 
@@ -105,8 +110,7 @@ impl TrackerLink {
     /// # Errors
     /// Exit 3.
     pub(crate) fn require_user(&self) -> Result<String, Fault> {
-        self.user()
-            .ok_or_else(|| Fault::new(Exit::NotLoggedIn, "nobody is logged in here").fix("login <user_id>"))
+        self.user().ok_or_else(|| Fault::new(Exit::NotLoggedIn, "nobody is logged in here").fix("login USER"))
     }
 
     /// The trackers' addresses, as the file has them now.
@@ -136,14 +140,13 @@ impl TrackerLink {
         let mut request = Request::new(command);
         request.request_id = Some(Value::String(wire.next_id()));
         request.session = session.as_ref().map(|session| session.token.clone());
-        let text = self.exchange(&mut wire, request, urgency)?;
+        let outcome = self.exchange(&mut wire, request, urgency)?;
         drop(wire);
-        let received = Received::parse(&text).map_err(|bad| foreign(&bad))?;
-        match received {
+        match outcome {
             Ok(received) => {
                 lock(&self.view).epoch = Some(received.epoch);
                 let answer = received.answer().map_err(|bad| foreign(&bad))?;
-                Ok((answer, received.message))
+                Ok((answer, printable(&received.message)))
             }
             Err(refused) => Err(self.refused(refused, session)),
         }
@@ -159,7 +162,7 @@ impl TrackerLink {
         let command = Command::Login { user, password, peer_key: Some(self.peer.key()) };
         let (answer, message): (LoginAnswer, String) = self.ask(command, Urgency::Asked)?;
         let session = SavedSession { user: name, token: answer.session, tracker_key: answer.tracker_key.0 };
-        self.peer.trust(Trust { key: answer.tracker_key, clock_offset_s: offset(answer.server_time) });
+        self.peer.trust(Trust { key: answer.tracker_key, clock_offset_s: self.offset(answer.server_time) });
         self.state.save_session(&session)?;
         *lock(&self.session) = Some(session);
         Ok(message)
@@ -174,31 +177,58 @@ impl TrackerLink {
     /// Sets the engine's clock by the trackers'.
     pub(crate) fn learn_time(&self, server_time: u64) {
         if let Some(session) = lock(&self.session).as_ref() {
-            self.peer.trust(Trust { key: session.tracker_key(), clock_offset_s: offset(server_time) });
+            self.peer.trust(Trust { key: session.tracker_key(), clock_offset_s: self.offset(server_time) });
         }
     }
 
-    /// Sends the request on the open connection, or on a new one, and gives the answer's text.
-    fn exchange(&self, wire: &mut Wire, mut request: Request, urgency: Urgency) -> Result<Vec<u8>, Fault> {
-        if let Some(line) = &mut wire.line {
-            request.sender = self.sender(line);
-            match line.exchange(&request.to_json()) {
-                Ok(text) => return Ok(text),
-                Err(error) => tracing::info!("the connection to {} broke: {error}", line.address()),
+    /// How far ahead the trackers' clock is, in seconds. What cannot be believed counts as no difference, and is said once.
+    fn offset(&self, server_time: u64) -> i64 {
+        let now = clock::unix_s();
+        offset(server_time, now).unwrap_or_else(|| {
+            if !self.clock_doubted.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "the tracker's clock says {server_time} s since 1970, this machine's {now} s: more than a year apart, \
+                     so the tracker's is not believed; set the clock that is wrong"
+                );
             }
-            wire.line = None;
-        }
-        let line = self.connect(wire, urgency)?;
-        request.sender = self.sender(line);
-        let answered = resume(line, &request).and_then(|()| line.exchange(&request.to_json()));
-        answered.map_err(|error| {
-            let tried =
-                wire.line.take().map_or_else(String::new, |line| format!("{}: {error}", line.address()));
-            self.lost(wire, &tried)
+            0
         })
     }
 
-    fn connect<'w>(&self, wire: &'w mut Wire, urgency: Urgency) -> Result<&'w mut Line, Fault> {
+    /// Sends the request on the open connection, or on a new one, and gives what came of it. A connection on which
+    /// anything went wrong is dropped.
+    fn exchange(&self, wire: &mut Wire, mut request: Request, urgency: Urgency) -> Result<Outcome, Fault> {
+        if let Some(mut line) = wire.line.take() {
+            request.sender = self.sender(&line);
+            match answered(&mut line, &request) {
+                Ok(outcome) => {
+                    wire.line = Some(line);
+                    return Ok(outcome);
+                }
+                Err(Trouble::Foreign(fault)) => return Err(fault),
+                Err(Trouble::Broken(error)) => {
+                    tracing::info!("the connection to {} broke: {error}", line.address());
+                }
+                Err(Trouble::TurnedAway(refused)) => {
+                    let message = printable(&refused.failure.message);
+                    tracing::info!("{} ended the connection: {message}", line.address());
+                }
+            }
+        }
+        let mut line = self.connect(wire, urgency)?;
+        request.sender = self.sender(&line);
+        match resume(&mut line, &request).and_then(|()| answered(&mut line, &request)) {
+            Ok(outcome) => {
+                wire.line = Some(line);
+                Ok(outcome)
+            }
+            Err(Trouble::Foreign(fault)) => Err(fault),
+            Err(Trouble::TurnedAway(refused)) => Ok(Err(refused)),
+            Err(Trouble::Broken(error)) => Err(self.lost(wire, &format!("{}: {error}", line.address()))),
+        }
+    }
+
+    fn connect(&self, wire: &mut Wire, urgency: Urgency) -> Result<Line, Fault> {
         let too_early = wire.not_before.is_some_and(|at| clock::now() < at);
         if urgency == Urgency::Background && too_early {
             return Err(unreachable(&self.view().trouble.unwrap_or_default()));
@@ -213,7 +243,7 @@ impl TrackerLink {
                 view.tracker = Some(line.address());
                 view.trouble = None;
                 drop(view);
-                Ok(wire.line.insert(line))
+                Ok(line)
             }
             Err(tried) => Err(self.lost(wire, &tried)),
         }
@@ -274,27 +304,65 @@ pub(crate) fn password_of(secret: &Secret) -> Result<Password, Fault> {
         .ok_or_else(|| Fault::new(Exit::Usage, "a password has 1 to 1,024 bytes").fix("choose another one"))
 }
 
+/// What a tracker said to one request.
+type Outcome = Result<Received, Refused>;
+
+/// Why a request has no answer. The connection is of no more use.
+enum Trouble {
+    /// It failed.
+    Broken(io::Error),
+    /// What came is not this request's answer.
+    Foreign(Fault),
+    /// The tracker refused without naming a request: it speaks of the connection.
+    TurnedAway(Refused),
+}
+
+/// Sends a request and reads its answer, which must name it.
+fn answered(line: &mut Line, request: &Request) -> Result<Outcome, Trouble> {
+    let text = line.exchange(&request.to_json()).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Trouble::Foreign(foreign(&error)),
+        _ => Trouble::Broken(error),
+    })?;
+    let outcome = Received::parse(&text).map_err(|bad| Trouble::Foreign(foreign(&bad)))?;
+    let named = match &outcome {
+        Ok(received) => &received.request_id,
+        Err(refused) => &refused.request_id,
+    };
+    if *named == request.request_id {
+        return Ok(outcome);
+    }
+    match outcome {
+        Err(refused) if refused.request_id.is_none() => Err(Trouble::TurnedAway(refused)),
+        _ => Err(Trouble::Foreign(foreign(&"the tracker answered another request"))),
+    }
+}
+
 /// Shows the session on a new connection before the request itself, which may be larger than a tracker takes from a
 /// stranger. Whatever this is answered, the request gets the answer that counts.
-fn resume(line: &mut Line, request: &Request) -> io::Result<()> {
+fn resume(line: &mut Line, request: &Request) -> Result<(), Trouble> {
     if request.session.is_none() {
         return Ok(());
     }
     let mut ping = Request::new(Command::Ping);
+    // Its own id: the tracker remembers what it answered to each.
+    ping.request_id =
+        request.request_id.as_ref().and_then(Value::as_str).map(|id| format!("{id}-resume").into());
     ping.session.clone_from(&request.session);
     ping.sender.clone_from(&request.sender);
-    line.exchange(&ping.to_json()).map(drop)
+    answered(line, &ping).map(drop)
 }
 
-fn foreign(bad: &BadResponse) -> Fault {
-    Fault::new(Exit::Protocol, bad.to_string())
+/// What a tracker sent is not of this protocol; the reason may quote it.
+fn foreign(bad: &dyn std::fmt::Display) -> Fault {
+    Fault::new(Exit::Protocol, printable(&bad.to_string()))
         .fix("see that `--trackers FILE` names trackers of this version")
 }
 
-fn offset(server_time: u64) -> i64 {
-    // Both are seconds of this era; what does not fit is nonsense of the tracker's and counts as no difference.
-    let signed = |seconds: u64| i64::try_from(seconds).ok();
-    signed(server_time).zip(signed(clock::unix_s())).map_or(0, |(theirs, ours)| theirs - ours)
+/// The trackers' clock minus ours, in seconds; `None` when they differ by more than clocks do.
+fn offset(server_time: u64, now: u64) -> Option<i64> {
+    let apart = i64::try_from(server_time.abs_diff(now)).ok()?;
+    let believed = apart.unsigned_abs() <= limits::CLOCK_OFFSET_MAX_S;
+    believed.then_some(if server_time < now { -apart } else { apart })
 }
 
 #[cfg(test)]
@@ -321,5 +389,21 @@ mod tests {
     fn request_ids_differ() {
         let mut wire = Wire { line: None, id_stem: 1, ids: 0, pause: Duration::ZERO, not_before: None };
         assert_ne!(wire.next_id(), wire.next_id());
+    }
+
+    #[test]
+    fn a_clock_is_believed_up_to_a_year() {
+        let year = limits::CLOCK_OFFSET_MAX_S;
+        let now = 2 * year;
+        for (theirs, believed) in [
+            (now, Some(0)),
+            (now - 5, Some(-5)),
+            (now + year, i64::try_from(year).ok()),
+            (now + year + 1, None),
+            (1, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(offset(theirs, now), believed, "{theirs}");
+        }
     }
 }

@@ -26,6 +26,9 @@ pub(crate) use link::{TrackerLink, Urgency, password_of};
 /// # Errors
 /// A usage fault when there is no file or it is wrong.
 pub(crate) fn addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>, Fault> {
+    if let Some(named) = named {
+        check_named(named)?;
+    }
     // The environment's file is in `named` already: options read the environment themselves.
     let path = cluster_file::find(named, None, Path::is_file).map_err(|missing| {
         let fix = format!(
@@ -34,11 +37,27 @@ pub(crate) fn addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>, Fault> 
         Fault::new(Exit::Usage, missing.to_string()).fix(fix)
     })?;
     let text = std::fs::read_to_string(&path)
-        .map_err(|error| Fault { exit: Exit::Usage, ..Fault::io("read", &path, &error) })?;
+        .map_err(|error| Fault { exit: Exit::Usage, ..Fault::io("read", &path, &error) }.fix(NAME_IT))?;
     cluster_file::parse(&text).map_err(|bad| {
         Fault::new(Exit::Usage, format!("{}: {bad}", path.display()))
             .fix("mend that line, or `--trackers FILE`")
     })
+}
+
+/// What to type when the named file is none.
+const NAME_IT: &str = "name a file with a line `IP PORT` for each tracker: `--trackers FILE`";
+
+/// Says what is wrong with the very path that was named.
+fn check_named(path: &Path) -> Result<(), Fault> {
+    let shown = path.display();
+    let message = match path.metadata() {
+        Ok(found) if found.is_file() => return Ok(()),
+        Ok(found) if found.is_dir() => format!("{shown} is a directory, not a file with trackers"),
+        Ok(_) => format!("{shown} is no regular file"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("there is no file {shown}"),
+        Err(error) => format!("cannot look at {shown}: {error}"),
+    };
+    Err(Fault::new(Exit::Usage, message).fix(NAME_IT))
 }
 
 /// No tracker answers; `tried` tells which were tried and what came of it.
@@ -58,6 +77,8 @@ mod tests {
         let fault = addresses(Some(&path)).unwrap_err();
         assert_eq!(fault.exit, Exit::Usage);
         assert!(fault.message.contains("t.txt"), "{fault}");
+        let fault = addresses(Some(dir.path())).unwrap_err();
+        assert!(fault.exit == Exit::Usage && fault.message.contains("is a directory"), "{fault}");
         std::fs::write(&path, "127.0.0.1 8000\nnonsense\n").unwrap();
         let fault = addresses(Some(&path)).unwrap_err();
         assert!(fault.message.contains("line 2") && fault.message.contains("t.txt"), "{fault}");

@@ -3,12 +3,13 @@
 use tracker::api::failure::{Failure, FailureCode};
 
 use crate::exit::{Exit, Fault};
+use crate::printable::printable;
 
-/// The fault for a refusal; the tracker's own advice goes first.
+/// The fault for a refusal; the tracker's own advice goes first. Its words are made fit for a terminal.
 pub(super) fn fault(failure: Failure) -> Fault {
     let exit = exit_of(failure.code);
-    let fix = failure.fix.or_else(|| advice(failure.code).map(str::to_owned));
-    Fault { exit, message: failure.message, fix }
+    let fix = failure.fix.map_or_else(|| advice(failure.code).to_owned(), |fix| printable(&fix));
+    Fault { exit, message: printable(&failure.message), fix: Some(fix) }
 }
 
 fn exit_of(code: FailureCode) -> Exit {
@@ -29,13 +30,13 @@ fn exit_of(code: FailureCode) -> Exit {
     }
 }
 
-fn advice(code: FailureCode) -> Option<&'static str> {
-    Some(match code {
-        FailureCode::NotLoggedIn => "login <user_id>",
-        FailureCode::WrongPassword => "try again; `create_user <user_id>` makes a new user",
-        FailureCode::NotMember => "join_group <group_id>",
+fn advice(code: FailureCode) -> &'static str {
+    match code {
+        FailureCode::NotLoggedIn => "login USER",
+        FailureCode::WrongPassword => "try again; `create_user USER` makes a new user",
+        FailureCode::NotMember => "join_group GROUP",
         FailureCode::NotAllowed => "ask the group's owner (`list_groups` shows who that is)",
-        FailureCode::NotFound => "`list_groups` and `list_files <group_id>` show what there is",
+        FailureCode::NotFound => "`list_groups` and `list_files GROUP` show what there is",
         FailureCode::AlreadyExists | FailureCode::OtherContent => "choose another name",
         FailureCode::Busy | FailureCode::NoLeader | FailureCode::Timeout | FailureCode::Unavailable => {
             "try again in a moment"
@@ -43,10 +44,9 @@ fn advice(code: FailureCode) -> Option<&'static str> {
         FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => {
             "client and tracker are of different versions: bring both to the same"
         }
-        FailureCode::BadRequest | FailureCode::TooLarge | FailureCode::Internal | FailureCode::Other => {
-            return None;
-        }
-    })
+        FailureCode::BadRequest | FailureCode::TooLarge => "`help COMMAND` shows what a command takes",
+        FailureCode::Internal | FailureCode::Other => "try again; if it stays, the tracker's log says why",
+    }
 }
 
 #[cfg(test)]
@@ -70,5 +70,16 @@ mod tests {
         let advised = fault(Failure::new(FailureCode::NotFound, "m").with_fix("do this"));
         assert_eq!(advised.fix.as_deref(), Some("do this"));
         assert!(fault(Failure::new(FailureCode::NotLoggedIn, "m")).fix.is_some());
+    }
+
+    #[test]
+    fn what_a_tracker_writes_never_steers_the_terminal() {
+        let hostile = "\u{1b}]0;owned\u{7}\u{202e}".repeat(1_000);
+        let fault = fault(Failure::new(FailureCode::Other, hostile.clone()).with_fix(hostile));
+        for text in [Some(fault.message), fault.fix] {
+            assert!(
+                text.is_some_and(|text| text.len() <= 1_024 && text.starts_with("\\u{1b}]0;owned\\u{7}"))
+            );
+        }
     }
 }

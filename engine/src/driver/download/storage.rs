@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use super::super::shares::Shares;
 use super::{DownloadState, Wish};
 use crate::proto::rate::RateMeter;
 use crate::proto::transfer::Job;
@@ -67,6 +68,20 @@ impl DownloadState {
     /// Its node has gone down: what works for it on threads of its own may stop.
     pub(crate) fn leave_alone(&self) {
         self.left_alone.store(true, Ordering::Relaxed);
+    }
+
+    /// It could not be begun: nothing of it is served, and what it made on the disk is removed, unless an earlier attempt
+    /// made it.
+    pub(crate) fn abandon(&self, shares: &Shares) {
+        self.leave_alone();
+        if let Some(share) = self.share() {
+            shares.remove_exactly(&share);
+        }
+        if self.target.is_new()
+            && let Err(error) = self.ledger.remove().and_then(|()| self.target.discard())
+        {
+            tracing::warn!(%error, "the partial file of a download that could not begin stays");
+        }
     }
 
     /// A verified piece was not written: it is fetched again.

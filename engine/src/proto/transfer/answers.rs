@@ -1,6 +1,6 @@
 //! What providers say besides pieces: rejections, announcements, goodbyes.
 
-use super::super::frame::{ByeCode, Message, RejectCode};
+use super::super::frame::{ByeCode, Message, RefusedCode, RejectCode};
 use super::super::peers::Ending;
 use super::super::picker::ConnectionId;
 use super::super::session::Violation;
@@ -53,8 +53,13 @@ impl Transfer {
             // It has nothing to give for now; the pause before the next call keeps it from being asked in a circle. That
             // goes for `NotHeld` too: only what a peer announced is asked of it, and one that announced and rejected the
             // same pieces over and over, on several connections, would keep them from everybody else.
-            self.actions.push(Action::Close { connection, code: ByeCode::Done });
-            self.closed(now, connection, &Ending::Lost);
+            let (code, ending) = match code {
+                // It has what is missing, and gives it for a fresh ticket.
+                RejectCode::Expired => (ByeCode::Expired, Ending::Refused(RefusedCode::Expired)),
+                _ => (ByeCode::Done, Ending::Lost),
+            };
+            self.actions.push(Action::Close { connection, code });
+            self.closed(now, connection, &ending);
         }
         self.refill_all(now);
         Ok(())

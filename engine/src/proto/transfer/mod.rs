@@ -42,6 +42,9 @@ const STALL_MS: u64 = 3_000;
 /// When this node itself was not looked after for this long, silence says nothing about the peers.
 const OWN_STALL_MS: u64 = 1_000;
 
+/// So long after its start a transfer without any peer is one that waits for the first to be named.
+const FIRST_OFFER_MS: u64 = 2_000;
+
 /// One file on its way to this node.
 #[derive(Debug)]
 pub struct Transfer {
@@ -58,6 +61,8 @@ pub struct Transfer {
     next_order: u64,
     on_hold: bool,
     seed: u64,
+    /// Since when it may call.
+    began: Moment,
     last_poll: Moment,
     dropped: Vec<PeerAddress>,
     counts: Counts,
@@ -150,7 +155,7 @@ pub struct Finding {
 /// How a transfer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Pieces arrive or are asked for.
+    /// Pieces arrive or are asked for, or the first peers are about to be named.
     Moving,
     /// No connected peer has any of the missing pieces, or those who have them are silent.
     NoPeers {
@@ -188,6 +193,7 @@ impl Transfer {
             next_order: 0,
             on_hold: false,
             seed,
+            began: now,
             last_poll: now,
             dropped: Vec::new(),
             counts: Counts::default(),
@@ -259,7 +265,8 @@ impl Transfer {
             None => true,
             Some(open) => !open.stalled && (!open.owes.is_empty() || self.picker.wants_from(&open.has)),
         });
-        if alive || self.picker.anything_landed() {
+        let expects_peers = !self.peers.any_known() && self.last_poll.ms_since(self.began) < FIRST_OFFER_MS;
+        if alive || expects_peers || self.peers.any_crowded_out() || self.picker.anything_landed() {
             Standing::Moving
         } else if self.peers.only_ticket_missing() {
             Standing::TicketRefused
@@ -296,6 +303,7 @@ impl Transfer {
     /// Goes on after [`Transfer::hold`].
     pub fn resume(&mut self, now: Moment) {
         self.on_hold = false;
+        self.began = now;
         self.call(now);
     }
 
@@ -426,6 +434,7 @@ impl Transfer {
             if !finding.links_hold {
                 self.chain = Chain::Useless;
             }
+            self.peers.delivered(job.peer);
             return true;
         }
         self.picker.failed(job.index);

@@ -408,6 +408,33 @@ fn whoever_crawls_loses_its_pieces_to_one_with_nothing_to_do() {
 }
 
 #[test]
+fn the_first_peers_have_a_moment_to_be_named() {
+    let start = Moment::default();
+    let mut transfer = Transfer::new(distinct(3), 1, start);
+    transfer.poll(start.plus_ms(FIRST_OFFER_MS - 1));
+    assert_eq!(transfer.standing(), Standing::Moving);
+    transfer.poll(start.plus_ms(FIRST_OFFER_MS));
+    assert!(matches!(transfer.standing(), Standing::NoPeers { .. }));
+}
+
+#[test]
+fn a_ticket_that_expired_on_an_open_connection_is_what_is_missing() {
+    let mut swarm = Swarm::new(&distinct(30), &[(Behaviour::Honest, 1)]);
+    swarm.carry_out();
+    let connection = *swarm.links.keys().next().unwrap();
+    let index = *swarm.transfer.connections[&connection].open.as_ref().unwrap().owes.keys().next().unwrap();
+    let expired = Message::Reject { index, code: RejectCode::Expired };
+    let now = swarm.now();
+    assert_eq!(swarm.transfer.message(now, connection, &expired), Ok(true));
+    let close = Action::Close { connection, code: ByeCode::Expired };
+    assert!(swarm.transfer.take_actions().contains(&close));
+    for other in swarm.transfer.connections.keys().copied().collect::<Vec<_>>() {
+        swarm.transfer.closed(now, other, &Ending::Refused(RefusedCode::Expired));
+    }
+    assert_eq!(swarm.transfer.standing(), Standing::TicketRefused);
+}
+
+#[test]
 fn an_empty_file_needs_nobody() {
     let name = FileName::new("f").unwrap();
     let whole = FileProof::Whole(super::super::manifest::EMPTY_DIGEST);

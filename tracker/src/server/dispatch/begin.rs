@@ -1,15 +1,31 @@
 //! The way of every request: whose it is, whether its node moved, and which part carries it out.
 
+use crate::api::limits::PIECES_PER_MESSAGE;
 use crate::api::request::{Command, Request};
 use crate::state::command::{Action, Command as Change};
 use crate::state::id::RequestId;
 
 use super::super::clock::Now;
+use super::super::limits::ANSWER_PIECE_BYTES;
 use super::replies;
 use super::service::{Asked, Caller, Service, Step, holder};
 use super::swarms::Wanted;
 
 impl Service {
+    /// About how long a request's answer is, in bytes, where it can be long: then it is only begun when there is room. What a
+    /// list comes to is known when it is built; it is not begun while there is no room at all.
+    pub(in crate::server) fn answer_bytes(&self, request: &Request) -> Option<usize> {
+        match &request.command {
+            Command::DownloadFile { file, part, .. } => {
+                let pieces = self.proposals.queries().file(file).map_or(0, |file| file.pieces);
+                let asked_for = part.count.map_or(pieces, |count| count.0.min(pieces)) as usize;
+                Some(asked_for.min(PIECES_PER_MESSAGE) * ANSWER_PIECE_BYTES)
+            }
+            Command::ListFiles { .. } | Command::ListGroups | Command::ListRequests { .. } => Some(0),
+            _ => None,
+        }
+    }
+
     /// Begins to carry out a request.
     pub(in crate::server) fn begin(&mut self, caller: &mut Caller, request: Request, now: Now) -> Step {
         let Request { command, request_id, session, sender } = request;

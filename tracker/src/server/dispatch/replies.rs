@@ -23,15 +23,13 @@ pub(super) fn with(message: impl Into<String>, answer: Answer) -> Reply {
 
 /// The connection belongs to no session, or the session has ended.
 pub(super) fn not_logged_in() -> Failure {
-    Failure::new(FailureCode::NotLoggedIn, "not logged in, or the session has ended")
-        .with_fix("login <user_id> <password>")
+    Failure::new(FailureCode::NotLoggedIn, "not logged in, or the session has ended").with_fix("login USER")
 }
 
 /// The same words for an unknown user and a wrong password.
 pub(super) fn wrong_password() -> Failure {
-    Failure::new(FailureCode::WrongPassword, "unknown user or wrong password").with_fix(
-        "login <user_id> <password> with the right password, or create_user <user_id> <password> first",
-    )
+    Failure::new(FailureCode::WrongPassword, "unknown user or wrong password")
+        .with_fix("login USER with the right password, or create_user USER first")
 }
 
 /// Too many passwords are waiting for their hash.
@@ -109,7 +107,7 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         Refusal::NotMember(_) => FailureCode::NotMember,
         Refusal::NotOwner(_) | Refusal::OwnerStays(_) | Refusal::NotUploader(_) => FailureCode::NotAllowed,
         Refusal::OtherContent(_) => FailureCode::OtherContent,
-        Refusal::BadManifest(_) => FailureCode::BadRequest,
+        Refusal::OtherRequest | Refusal::BadManifest(_) => FailureCode::BadRequest,
     };
     let failure = Failure::new(code, refusal.to_string());
     match fix(refusal) {
@@ -120,10 +118,12 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
 
 fn fix(refusal: &Refusal) -> Option<String> {
     Some(match refusal {
-        Refusal::UserExists(user) => format!("login {user} <password>, or create_user with another name"),
+        Refusal::UserExists(user) => format!("login {user}, or create_user with another name"),
         Refusal::GroupExists(group) => format!("join_group {group}, or create_group with another name"),
         Refusal::NoSuchGroup(_) => "list_groups".to_owned(),
+        Refusal::AlreadyMember(group) => format!("list_files {group}"),
         Refusal::NotMember(group) => format!("join_group {group}"),
+        Refusal::NotOwner(_) => "ask the group's owner: list_groups shows who that is".to_owned(),
         Refusal::NoSuchRequest { group, .. } => format!("list_requests {group}"),
         Refusal::OwnerStays(group) => format!("leave_group {group}"),
         Refusal::NoSuchFile(file) => format!("list_files {}", file.group),

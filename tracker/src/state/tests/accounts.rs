@@ -139,6 +139,23 @@ fn a_retried_request_gets_its_first_outcome() {
 }
 
 #[test]
+fn another_request_under_a_used_id_is_refused() {
+    let mut rig = Rig::default();
+    let alice = rig.user("alice", 1);
+    let create = |name| Action::CreateGroup { group: group(name), policy: Policy::Open };
+    assert_eq!(rig.act_as_request(&alice, "1", create("g1")), Ok(Outcome::GroupCreated));
+    assert_eq!(rig.act_as_request(&alice, "1", create("g2")), Err(Refusal::OtherRequest));
+    assert!(rig.queries().group(&group("g2"), &alice.user).is_none());
+    assert_eq!(rig.act_as_request(&alice, "1", create("g1")), Ok(Outcome::GroupCreated), "the first stays");
+
+    let shared = file(&group("g1"), "f");
+    let uploaded = Ok(Outcome::Uploaded { new_file: true });
+    assert_eq!(rig.act_as_request(&alice, "2", upload(&shared, 1, 1)), uploaded);
+    assert_eq!(rig.act_as_request(&alice, "2", upload(&shared, 1, 9)), uploaded, "the node may have moved");
+    assert_eq!(rig.act_as_request(&alice, "2", upload(&shared, 2, 1)), Err(Refusal::OtherRequest));
+}
+
+#[test]
 fn only_the_last_outcomes_are_kept() {
     let mut rig = Rig::default();
     let alice = rig.user("alice", 1);

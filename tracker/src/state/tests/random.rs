@@ -221,18 +221,30 @@ proptest! {
     #[test]
     fn a_retried_command_gets_its_first_answer_and_changes_nothing(steps in steps()) {
         let (mut machine, mut script, _) = begin();
-        let mut first: BTreeMap<(SessionId, RequestId), Answer> = BTreeMap::new();
+        let mut first: BTreeMap<(SessionId, RequestId), (Command, Answer)> = BTreeMap::new();
         for (step, at_s) in steps.iter().zip(0..) {
             let command = script.command(step, at_s);
             let slot = command.by.as_ref().map(|by| by.session).zip(command.request_id);
             let before = machine.tables().clone();
             let answer = machine.apply(&command);
             let Some(slot) = slot else { continue };
-            if let Some(known) = first.get(&slot) {
-                prop_assert_eq!(&answer, known);
+            if let Some((known, known_answer)) = first.get(&slot) {
                 prop_assert_eq!(&before, machine.tables());
+                if answer == Err(Refusal::OtherRequest) {
+                    prop_assert!(known.action != command.action, "{:?} was taken for another", command);
+                } else {
+                    prop_assert_eq!(&answer, known_answer);
+                    let same_kind = std::mem::discriminant(&known.action) == std::mem::discriminant(&command.action);
+                    prop_assert!(same_kind, "{:?} got the answer of {:?}", command, known);
+                }
             } else if answer != Err(Refusal::NotLoggedIn) {
-                first.insert(slot, answer);
+                first.insert(slot, (command, answer));
+            }
+            for (first, answer) in first.values() {
+                let again = Command { at_s, ..first.clone() };
+                let before = machine.tables().clone();
+                prop_assert_eq!(&machine.apply(&again), answer);
+                prop_assert_eq!(&before, machine.tables());
             }
         }
     }

@@ -1,0 +1,200 @@
+//! Files of the state directory that nobody else may read or stand in for.
+//!
+//! Invariants: a link or a pipe in a file's place is refused, never followed or waited for; a secret is only ever
+//! written to a file that was made for it, open to its owner alone; files are replaced whole.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+
+use crate::exit::{Exit, Fault};
+use crate::limits;
+
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+const OTHERS: u32 = 0o077;
+const STICKY: u32 = 0o1000;
+
+/// Makes the directory where it is missing, and sees that it is ours and closed to others.
+///
+/// # Errors
+/// A fault when it cannot be made, belongs to another user, or is one that users share.
+pub(super) fn directory(path: &Path) -> Result<(), Fault> {
+    let fault = |error: io::Error| unusable(path, &error);
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(fault)?;
+    let directory = File::open(path).map_err(fault)?;
+    let found = directory.metadata().map_err(fault)?;
+    let refuse = |why: &str| {
+        Err(Fault::new(Exit::LocalIo, format!("the state directory {} {why}", path.display()))
+            .fix("name a directory of your own: `--state DIR`"))
+    };
+    if found.uid() != geteuid().as_raw() {
+        return refuse("belongs to another user, who could read the login kept there");
+    }
+    if found.mode() & STICKY != 0 {
+        return refuse("is one that all users share");
+    }
+    if found.mode() & OTHERS != 0 {
+        tracing::warn!("{} was open to other users and is now closed to them (0700)", path.display());
+        let closed = directory.set_permissions(Permissions::from_mode(DIRECTORY_MODE));
+        closed.map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// Why a path cannot be a state directory, or not this user's.
+pub(crate) fn unusable(path: &Path, error: &io::Error) -> Fault {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
+    let shown = path.display();
+    let message = match error.kind() {
+        AlreadyExists | NotADirectory if path.exists() => format!("{shown} is a file, not a directory"),
+        NotADirectory => format!("there can be no directory {shown}: a part of this path is a file"),
+        PermissionDenied => format!("the state directory {shown} is not open to this user"),
+        _ => format!("cannot use the state directory {shown}: {error}"),
+    };
+    let exit = if error.kind() == io::ErrorKind::StorageFull { Exit::DiskFull } else { Exit::LocalIo };
+    Fault::new(exit, message).fix("name a directory of your own: `--state DIR`")
+}
+
+/// Opens a file for its lock; makes it where it is missing.
+///
+/// # Errors
+/// What the system says; `InvalidInput` when something else than a file is there.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(FILE_MODE)
+        .custom_flags(careful())
+        .open(path)?;
+    regular(file)
+}
+
+/// Reads a short file.
+///
+/// # Errors
+/// What the system says; `InvalidInput` when something else than a file is there, or one that is too long.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = regular(OpenOptions::new().read(true).custom_flags(careful()).open(path)?)?;
+    let mut bytes = Vec::new();
+    file.take(limits::STATE_FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limits::STATE_FILE_MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is too long to be ours"));
+    }
+    Ok(bytes)
+}
+
+/// Replaces a file of `directory` whole: temporary file, fsync, rename, fsync of the directory.
+///
+/// # Errors
+/// What the system says. The old file is then still there.
+pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}.new"));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // Nothing was there, or what an earlier crash or somebody else had left.
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(FILE_MODE)
+        .custom_flags(careful())
+        .open(&temporary)?;
+    // A umask may have taken from the mode.
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join(name))?;
+    File::open(directory)?.sync_all()
+}
+
+/// Does not follow a link, nor wait for the other end of a pipe.
+fn careful() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
+}
+
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    fn pipe(path: &Path) {
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+
+    #[test]
+    fn a_secret_never_lands_in_a_file_that_was_there_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, temporary) = (dir.path().join("kept"), dir.path().join("s.new"));
+        fs::write(&temporary, "old").unwrap();
+        fs::set_permissions(&temporary, Permissions::from_mode(0o644)).unwrap();
+        fs::hard_link(&temporary, &kept).unwrap();
+        replace(dir.path(), "s", b"secret").unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"old", "whoever had it open reads no secret");
+        let made = fs::metadata(dir.path().join("s")).unwrap();
+        assert_eq!(made.mode() & 0o777, FILE_MODE);
+
+        symlink(&kept, &temporary).unwrap();
+        replace(dir.path(), "s", b"other").unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"old");
+        assert_eq!(read(&dir.path().join("s")).unwrap(), b"other");
+    }
+
+    #[test]
+    fn pipes_links_directories_and_long_files_are_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        pipe(&at("pipe"));
+        fs::write(at("file"), "x").unwrap();
+        symlink(at("file"), at("link")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        for name in ["pipe", "link", "directory"] {
+            read(&at(name)).unwrap_err();
+            open_lock(&at(name)).unwrap_err();
+        }
+        File::create(at("long")).unwrap().set_len(limits::STATE_FILE_MAX_BYTES + 1).unwrap();
+        read(&at("long")).unwrap_err();
+        assert_eq!(read(&at("file")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_directory_of_ours_is_closed_and_anothers_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |mode| fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+        mode(0o755);
+        directory(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, DIRECTORY_MODE);
+
+        mode(0o1777);
+        assert_eq!(directory(dir.path()).unwrap_err().exit, Exit::LocalIo);
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o1777, 0o1777, "and not changed");
+
+        // Only root can give a directory away; everybody else has root's to try.
+        let anothers = if geteuid().is_root() {
+            mode(0o700);
+            std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
+            dir.path()
+        } else {
+            Path::new("/")
+        };
+        let refused = directory(anothers).unwrap_err();
+        assert_eq!(refused.exit, Exit::LocalIo);
+        assert!(refused.message.contains("another user") && refused.fix.is_some(), "{refused}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Text from elsewhere, made fit for a terminal: trackers and peers choose it, people read it.
+//!
+//! Invariant: what comes out has no character that moves a cursor, changes colours, ends a line or turns the order of
+//! what follows, and is at most [`PRINTABLE_MAX_BYTES`](limits::PRINTABLE_MAX_BYTES) long.
+
+use crate::limits;
+
+/// What follows text that was cut.
+const CUT: char = '…';
+
+/// The text with controls, line ends and marks of direction escaped as Rust writes them, cut where it is too long.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        let before = shown.len();
+        if is_harmful(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+        if shown.len() > limits::PRINTABLE_MAX_BYTES - CUT.len_utf8() {
+            // An escape is cut as a whole; exactly what fits is not told from what does not, which costs three bytes.
+            shown.truncate(before);
+            shown.push(CUT);
+            break;
+        }
+    }
+    shown
+}
+
+fn is_harmful(c: char) -> bool {
+    let direction =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || direction || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped_and_the_rest_kept() {
+        for (text, shown) in [
+            ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
+            ("a\nb\tc\r", "a\\nb\\tc\\r"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("txt\u{202e}exe", "txt\\u{202e}exe"),
+            ("a\u{2028}b\u{2029}", "a\\u{2028}b\\u{2029}"),
+            ("Grüße, 你好 “quoted”", "Grüße, 你好 “quoted”"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_harmful_and_nothing_long_comes_out(text: String, times in 1_usize..200) {
+            let shown = printable(&text.repeat(times));
+            prop_assert!(shown.len() <= limits::PRINTABLE_MAX_BYTES);
+            prop_assert!(!shown.chars().any(is_harmful));
+            prop_assert!(text.is_empty() || !shown.is_empty());
+        }
+    }
+}
