@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 
 use super::download::DownloadState;
 use super::limits::FLUSH_QUEUE_MAX;
-use super::resume::write_again;
+use super::rewrite::write_again;
 use crate::hash::Hasher;
 use crate::proto::time::Moment;
 use crate::storage::error::StorageError;

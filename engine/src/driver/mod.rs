@@ -5,7 +5,7 @@
 //!        │    ▲               consumer   a connection that fetches     ──► receive ┘
 //!        │    │ jobs          verify     proves and writes what landed ──► download ──► Transfer (proto)
 //!        │    └────────────── drive      looks after one download      ──────┘   └───► Target (storage)
-//!        │                     flush, resume: what is durable and recorded; threads of their own ──► Ledger (storage)
+//!        │                     flush, resume, rewrite: what is durable and recorded; own threads ──► Ledger (storage)
 //!        └── local: this worker's connections      context: what all workers share (shares, buffers, clock, keys)
 //! ```
 //!
@@ -31,6 +31,7 @@ mod places;
 mod provider;
 mod receive;
 mod resume;
+mod rewrite;
 mod shares;
 mod spent;
 mod stream;

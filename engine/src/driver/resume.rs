@@ -1,5 +1,4 @@
 //! Beginning where an earlier attempt ended: what it may have left is hashed, what is there is kept, the rest is fetched.
-//! And the same in small after a failed flush.
 //!
 //! Invariant: nothing counts as held that was not proven here, or noted as written or recorded as durable after it was
 //! proven.
@@ -9,17 +8,11 @@ use std::sync::Arc;
 
 use super::download::DownloadState;
 use super::limits::VERIFY_BATCH;
+use super::rewrite::{Place, read};
 use super::verify::link;
 use crate::hash::{Hasher, PieceJob, Verdict};
-use crate::proto::geometry::Geometry;
-use crate::proto::manifest::Manifest;
 use crate::proto::units::{PIECE_BYTES, PieceIndex};
 use crate::storage::error::StorageError;
-use crate::storage::resume::Ledger;
-use crate::storage::target::Target;
-
-/// A piece to look for, and the index where its bytes are.
-type Place = (PieceIndex, PieceIndex);
 
 /// Starts the check on a thread of its own. The download was made as one that is being checked.
 pub(crate) fn start_check(
@@ -110,56 +103,6 @@ fn look(
     places.iter().map(|(index, _)| *index).zip(hasher.verify(&jobs)).collect()
 }
 
-/// Reads what is at these places; zeros, which are no piece that is looked for, where it cannot.
-fn read(target: &Target, geometry: Geometry, places: &[Place], buffers: &mut [Vec<u8>]) {
-    for ((index, from), buffer) in places.iter().zip(buffers) {
-        let bytes = &mut buffer[..geometry.piece_len(*index) as usize];
-        if let Err(error) = target.read_piece(geometry.offset(*from), bytes) {
-            bytes.fill(0);
-            tracing::warn!(%error, piece = %index, "it is fetched again");
-        }
-    }
-}
-
-/// Proves and writes once more what a failed flush may have lost, and returns what it did lose. Blocks.
-///
-/// # Errors
-/// [`StorageError`]: it cannot be written; what is left is still doubted.
-pub(crate) fn write_again(
-    target: &Target,
-    ledger: &Ledger,
-    manifest: &Manifest,
-    geometry: Geometry,
-    hasher: Hasher,
-) -> Result<Vec<PieceIndex>, StorageError> {
-    let mut buffers = vec![vec![0; PIECE_BYTES as usize]; VERIFY_BATCH];
-    let mut lost = Vec::new();
-    for some in ledger.doubted().chunks(VERIFY_BATCH) {
-        let places: Vec<Place> = some.iter().map(|index| (*index, *index)).collect();
-        read(target, geometry, &places, &mut buffers);
-        let bytes: Vec<&[u8]> = some
-            .iter()
-            .zip(&buffers)
-            .map(|(index, buffer)| &buffer[..geometry.piece_len(*index) as usize])
-            .collect();
-        let jobs: Vec<PieceJob<'_>> = some
-            .iter()
-            .zip(&bytes)
-            .map(|(index, bytes)| PieceJob { bytes, digest: manifest.digest(*index), link: None })
-            .collect();
-        for ((index, verdict), bytes) in some.iter().zip(hasher.verify(&jobs)).zip(bytes) {
-            if verdict.digest_holds {
-                ledger.begin(*index)?;
-                target.write_piece(geometry.offset(*index), bytes)?;
-                ledger.wrote(*index, false);
-            } else {
-                lost.push(*index);
-            }
-        }
-    }
-    Ok(lost)
-}
-
 /// Writes pieces whose content is there at another index.
 fn copy(
     download: &DownloadState,
@@ -181,6 +124,3 @@ fn copy(
     download.found(&copied, 0);
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;
