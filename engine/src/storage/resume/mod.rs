@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Nothing waits for a record: notes run ahead of it as far as the page cache does. A kill costs the hashing of the pieces
-//! that were being written, since the kernel still has what was written before ([`cache`]). After a crash of the machine
+//! that were being written, since the kernel still has what was written before (`cache`). After a crash of the machine
 //! what was noted and not recorded is hashed: the last seconds. What is found by a note to be right is written again,
 //! because a page that the kernel failed to write may still read right.
 //!
