@@ -105,6 +105,21 @@ fn the_same_name_in_two_groups_is_two_files() {
 }
 
 #[test]
+fn the_same_content_under_two_names_is_two_files() {
+    let rig = Rig::new();
+    let ((alice, _alices), (bob, _bobs)) = alice_and_bob(&rig);
+    let content = bytes(PIECE + 9, 4);
+    let (one, other) = (rig.file("one", &content), rig.file("other", &content));
+    alice.run(["upload_file", "g", "one"]).expect(0);
+    alice.run(["upload_file", "g", "other"]).expect(0);
+    bob.run(["download_file", "g", "one", "copy-of-one"]).expect(0);
+    alice.run(["stop_share", "g", "one"]).expect(0);
+    bob.run(["download_file", "g", "other", "copy-of-other"]).expect(0);
+    same(&one, &rig.path("copy-of-one"));
+    same(&other, &rig.path("copy-of-other"));
+}
+
+#[test]
 fn what_is_at_the_destination_is_looked_at_first() {
     let rig = Rig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
