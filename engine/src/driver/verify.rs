@@ -79,10 +79,10 @@ pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> 
     let FileProof::Whole(digest) = manifest.proof() else { return None };
     let from = match index.as_usize().checked_sub(1) {
         None => ChainState::INITIAL,
-        Some(before) => chain[before],
+        Some(before) => chain.get(before).expect("n pieces have n - 1 states"),
     };
     let to = match chain.get(index.as_usize()) {
-        Some(state) => LinkEnd::State(*state),
+        Some(state) => LinkEnd::State(state),
         None => LinkEnd::File { length: file_length, digest },
     };
     Some(LinkCheck { from, to })
