@@ -25,7 +25,6 @@ const PART: u32 = 65_536;
 
 /// The peers, online for as long as this is kept.
 pub(crate) struct Swarm {
-    pieces: usize,
     _online: Vec<RawClient>,
 }
 
@@ -66,12 +65,7 @@ impl Swarm {
             }
             online.push(raw);
         }
-        Swarm { pieces: places.len(), _online: online }
-    }
-
-    /// What the peers have, in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        (self.pieces * PIECE) as u64
+        Swarm { _online: online }
     }
 }
 
@@ -130,10 +124,7 @@ fn serve(own: BTreeMap<PieceIndex, u32>, secret: SecretKey) -> SocketAddr {
 
 fn serve_one(mut stream: TcpStream, own: &BTreeMap<PieceIndex, u32>, secret: &SecretKey) -> Option<()> {
     let nonce = Nonce([1; 32]);
-    send(
-        &mut stream,
-        &Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key: secret.peer_key() },
-    )?;
+    send(&mut stream, &Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key: secret.peer_key() })?;
     let Message::Open { nonce, .. } = receive(&mut stream)? else { return None };
     let mut held = Bitfield::empty(PieceCount(PIECES));
     own.keys().for_each(|index| {
