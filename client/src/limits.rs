@@ -64,6 +64,21 @@ pub(crate) const PRINTABLE_MAX_BYTES: usize = 1_024;
 /// Longest file that is read from the state directory, in bytes: the largest, the session, has at most 2 KiB.
 pub(crate) const STATE_FILE_MAX_BYTES: u64 = 64 * 1024;
 
+/// Longest record of a share or a download, in bytes: two names of 255 bytes, a path of 4 KiB, JSON escapes, a fault.
+pub(crate) const RECORD_MAX_BYTES: u64 = 64 * 1024;
+
+/// Longest manifest that is read from the state directory, in bytes: 2^21 pieces (1 TiB) of 40 bytes each, and a head.
+pub(crate) const MANIFEST_MAX_BYTES: u64 = (1 << 21) * 40 + 4_096;
+
+/// Shares of one node, of all its users together: each is a record that is read at the start.
+pub(crate) const SHARES_MAX: usize = 16_384;
+
+/// Records of downloads of one node: those under way, and those that are paused, failed, or another user's.
+pub(crate) const DOWNLOAD_RECORDS_MAX: usize = 1_024;
+
+/// How often the node looks again for a source that was missing or a destination that could not be written, in ms.
+pub(crate) const LOOK_AGAIN_MS: u64 = 5_000;
+
 /// The node tells the trackers this often, in ms, that it is there: a third of the 30 s that a lease lasts.
 pub(crate) const PING_EVERY_MS: u64 = 10_000;
 

@@ -3,6 +3,7 @@
 //! Invariant: one engine a process; the port that it got is kept, so that the node is found at the same place again.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 
 use engine::Engine;
@@ -51,6 +52,11 @@ impl Peer {
     /// The node's public key.
     pub(crate) fn key(&self) -> PeerKey {
         self.secret.peer_key()
+    }
+
+    /// Most bytes a second from peers.
+    pub(crate) fn limit_down(&self) -> Option<NonZeroU64> {
+        self.plan.limit_down
     }
 
     /// The engine, started if it has not been.
