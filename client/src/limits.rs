@@ -77,7 +77,7 @@ pub(crate) const SHARES_MAX: usize = 16_384;
 pub(crate) const DOWNLOAD_RECORDS_MAX: usize = 1_024;
 
 /// How often the node looks again for a source that was missing or a destination that could not be written, in ms.
-pub(crate) const LOOK_AGAIN_MS: u64 = 5_000;
+pub(crate) const LOOK_AGAIN_MS: u64 = 2_000;
 
 /// The node tells the trackers this often, in ms, that it is there: a third of the 30 s that a lease lasts.
 pub(crate) const PING_EVERY_MS: u64 = 10_000;
@@ -99,6 +99,9 @@ pub(crate) const ANNOUNCE_EVERY_MS: u64 = 1_000;
 
 /// How often the keeper of a download looks whether anything is due, in ms; its end is noticed at once.
 pub(crate) const KEEPER_TICK_MS: u64 = 500;
+
+/// A command that waits for a tracker asks again this often, in ms.
+pub(crate) const TRACKER_RETRY_MS: u64 = 500;
 
 /// Seconds that a download on the command line may stay paused or without progress, unless `--wait` says otherwise.
 pub(crate) const WAIT_DEFAULT_S: u64 = 60;

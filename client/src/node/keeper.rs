@@ -86,7 +86,9 @@ impl Keeper {
                     self.announce(now);
                     continue;
                 }
-                Phase::Waiting(Wait::NoPeers { .. } | Wait::BadPieces { .. }) => Need::Peers,
+                Phase::Waiting(
+                    Wait::NoPeers { .. } | Wait::BadPieces { .. } | Wait::SourceChanged { .. },
+                ) => Need::Peers,
                 Phase::Waiting(Wait::Ticket) => Need::Ticket,
                 _ => Need::Nothing,
             };

@@ -107,7 +107,7 @@ mod tests {
         let (alices, bobs) = (known("g", "alice"), known("g", "bob"));
         assert_eq!(registry.add(alices.clone()), None);
         assert_eq!(registry.add(bobs.clone()), None, "the same key of another user is another share");
-        assert_eq!(registry.of("alice"), [alices.clone()]);
+        assert_eq!(registry.of("alice"), std::slice::from_ref(&alices));
         registry.take_down_all_but("bob");
         assert_eq!(registry.get("alice", &alices.shared.key).unwrap().standing, Standing::Down);
         assert_eq!(registry.get("bob", &bobs.shared.key), Some(bobs));

@@ -35,21 +35,21 @@ pub(super) fn shares(core: &Core, user: &str) -> Left {
         if core.ending.is_over() || core.trackers.user().as_deref() != Some(user) {
             break;
         }
-        left = left.max(one(core, &engine, known));
+        left = left.max(one(core, &engine, &known));
     }
     left
 }
 
-fn one(core: &Core, engine: &Engine, known: Known) -> Left {
+fn one(core: &Core, engine: &Engine, known: &Known) -> Left {
     match known.shared.stage {
-        Stage::Stopped => stopped(core, &known),
+        Stage::Stopped => stopped(core, known),
         Stage::Unlisted => unlisted(core, engine, known),
         Stage::Listed => match known.standing {
             Standing::Told => Left::Nothing,
-            Standing::Served => tell(core, &known),
-            Standing::Down | Standing::Away { .. } => match serve(core, engine, &known, None) {
-                Some(Standing::Served) => tell(core, &known),
-                Some(Standing::Away { told, .. }) => away(core, &known, told),
+            Standing::Served => tell(core, known),
+            Standing::Down | Standing::Away { .. } => match serve(core, engine, known, None) {
+                Some(Standing::Served) => tell(core, known),
+                Some(Standing::Away { told, .. }) => away(core, known, told),
                 _ => Left::Nothing,
             },
         },
@@ -151,7 +151,7 @@ fn stopped(core: &Core, known: &Known) -> Left {
 }
 
 /// Has the trackers list what was hashed before they could take it.
-fn unlisted(core: &Core, engine: &Engine, known: Known) -> Left {
+fn unlisted(core: &Core, engine: &Engine, known: &Known) -> Left {
     let key = known.shared.key.clone();
     let manifest = match core.records.manifest(&known.id, &known.shared) {
         Ok(manifest) => manifest,
@@ -165,7 +165,7 @@ fn unlisted(core: &Core, engine: &Engine, known: Known) -> Left {
         return match later(&fault) {
             Some(left) => left,
             None => {
-                shares::forget(core, &known);
+                shares::forget(core, known);
                 core.notices.tell(&format!("{key} was not taken by the trackers: {fault}"));
                 Left::Nothing
             }
