@@ -165,10 +165,13 @@ fn a_full_or_read_only_state_directory_loses_nothing_silently() {
     refused(&["download_file", "g", "f", "copy"], 9);
     assert_eq!(alice.run(["list_files", "g"]).expect(0).out, "f\n", "what is not recorded is not listed");
     assert!(!rig.path("copy").exists());
-    assert_eq!(shell("rm \"$0/ballast\" && mount -o remount,ro \"$0\"").0, Some(0));
+    assert_eq!(
+        shell("rm \"$0/ballast\" && mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\"").0,
+        Some(0)
+    );
     refused(&["upload_file", "g", "mine"], 10);
     refused(&["download_file", "g", "f", "copy"], 10);
-    assert_eq!(shell("mount -o remount,rw \"$0\"").0, Some(0));
+    assert_eq!(shell("umount \"$0\"").0, Some(0));
     assert_eq!(run(&["upload_file", "g", "mine"]).0, Some(0));
     assert_eq!(run(&["download_file", "g", "f", "copy"]).0, Some(0));
 }

@@ -159,11 +159,12 @@ impl Keeper {
         }
     }
 
-    /// Tells the trackers that nothing of it is here any more, where they were told otherwise and it is so.
+    /// Tells the trackers that nothing of it is here any more, where it is so: to them whoever asks for a file is one of its
+    /// leechers, even before the first piece.
     fn withdraw(&self) {
         let key = engine_key(&self.entry.key);
         let shares = self.core.peer.running().map(|engine| engine.shares()).unwrap_or_default();
-        if self.held.count().0 == 0 || shares.iter().any(|share| share.key == key) {
+        if shares.iter().any(|share| share.key == key) {
             return;
         }
         let command = Command::StopShare { file: self.entry.key.clone() };
