@@ -3,14 +3,13 @@
 //! ```text
 //!   manifest ──► parts, one in memory at a time ──► trackers ──► listed with the last
 //!                        ▲                              │
-//!                        └── all of them anew ◄─────────┘ lost, or it knows nothing of those before
+//!                        └── all of them anew ◄─────────┘ it knows nothing of those before
 //! ```
 //!
 //! Invariants: nothing is listed before the last part; an attempt that is begun anew has an upload's name of its own, so that no
 //! part of an earlier one is taken for one of this.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use engine::proto::hashes::Hashes;
 use engine::proto::manifest::Manifest;
@@ -19,84 +18,66 @@ use serde::de::IgnoredAny;
 use tracker::api::limits::PIECES_PER_MESSAGE;
 use tracker::api::parts::{UploadEnd, UploadPart};
 use tracker::api::request::Command;
-use tracker::api::{GroupId, UploadId};
+use tracker::api::{FileKey, UploadId};
 
 use super::core::Core;
-use super::events::Events;
 use super::trackers::Urgency;
 use crate::exit::{Exit, Fault};
-use crate::front::protocol::Event;
 use crate::limits;
 
-/// Has a file listed in a group, with this node as a seeder. What was lost on the way is sent again: to hash a terabyte takes
-/// longer than a tracker is away.
+/// Has the trackers list a file, with this node as one that has it. `tell` is told how many bytes of the file they know of,
+/// where that takes several messages.
 ///
 /// # Errors
-/// The trackers' refusal, or that none can be reached for long; or that the front end went away.
+/// The trackers' refusal, or that none can be reached; or that of `tell`.
 pub(super) fn list(
     core: &Core,
-    group: &GroupId,
+    key: &FileKey,
     manifest: &Manifest,
-    events: &Events<'_>,
+    urgency: Urgency,
+    tell: &dyn Fn(u64) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let mut pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
+    let (group, peer_key) = (key.group.clone(), Some(core.peer.key()));
+    let ask = |command| core.trackers.ask::<IgnoredAny>(command, urgency).map(drop);
+    if manifest.pieces().as_usize() <= PIECES_PER_MESSAGE {
+        return ask(Command::UploadFile { group, manifest: Box::new(manifest.clone()), peer_key });
+    }
+    send_all(manifest, PIECES_PER_MESSAGE, |part| {
+        tell(manifest.geometry().offset(part.first))?;
+        ask(Command::UploadPart { group: group.clone(), part: Box::new(part), peer_key })
+    })
+}
+
+/// Sends all parts; from the first one on again, where the trackers have forgotten those before.
+fn send_all(
+    manifest: &Manifest,
+    part_pieces: usize,
+    mut send: impl FnMut(UploadPart) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     let mut tries = 1;
     loop {
-        let fault = match send(core, group, manifest, events) {
-            Ok(()) => return Ok(()),
-            Err(Attempt::Given(fault)) => return Err(fault),
-            Err(Attempt::Lost(fault)) => fault,
-        };
-        tries += 1;
-        if tries > limits::LISTING_TRIES {
-            return Err(fault);
+        let upload = upload_id()?;
+        let mut begun = false;
+        let sent = parts(manifest, &upload, part_pieces).try_for_each(|part| {
+            // What was lost reads as zeros, which nobody is to take for hashes.
+            if let Some(place) = manifest.lost() {
+                let message = format!("hashes of {} that were kept in {place} are lost", manifest.name());
+                return Err(
+                    Fault::new(Exit::LocalIo, message).fix("check that disk, and upload the file again")
+                );
+            }
+            send(part)?;
+            begun = true;
+            Ok(())
+        });
+        match sent {
+            // A part that goes on with what the trackers do not know is a bad request to them.
+            Err(fault) if fault.exit == Exit::Usage && begun && tries < limits::LISTING_TRIES => {
+                tracing::info!("the parts of {} are sent anew: {fault}", manifest.name());
+                tries += 1;
+            }
+            sent => return sent,
         }
-        let text = format!("{fault}; {} is hashed, and is sent again", manifest.name());
-        events.tell(Event::Notice { text })?;
-        if core.ending.wait_for(pause) {
-            return Err(fault);
-        }
-        pause = (pause * 2).min(Duration::from_millis(limits::RECONNECT_MAX_MS));
-    }
-}
-
-/// Why an attempt ended.
-enum Attempt {
-    /// Another may do better.
-    Lost(Fault),
-    /// It is no use.
-    Given(Fault),
-}
-
-fn send(core: &Core, group: &GroupId, manifest: &Manifest, events: &Events<'_>) -> Result<(), Attempt> {
-    let peer_key = Some(core.peer.key());
-    let ask = |command| core.trackers.ask::<IgnoredAny>(command, Urgency::Asked).map(drop);
-    if manifest.pieces().as_usize() <= PIECES_PER_MESSAGE {
-        let manifest = Box::new(manifest.clone());
-        return ask(Command::UploadFile { group: group.clone(), manifest, peer_key })
-            .map_err(|fault| judged(fault, false));
-    }
-    let upload = upload_id().map_err(Attempt::Given)?;
-    for part in parts(manifest, &upload, PIECES_PER_MESSAGE) {
-        let begun = part.first.0 > 0;
-        let done_bytes = manifest.geometry().offset(part.first);
-        let progress = || {
-            let (file, total_bytes) = (manifest.name().to_string(), manifest.geometry().length());
-            Event::Listing { file, done_bytes, total_bytes }
-        };
-        events.progress(progress).map_err(Attempt::Given)?;
-        ask(Command::UploadPart { group: group.clone(), part: Box::new(part), peer_key })
-            .map_err(|fault| judged(fault, begun))?;
-    }
-    Ok(())
-}
-
-/// A tracker that is away comes back. One that has forgotten the parts before this one calls it out of order.
-fn judged(fault: Fault, begun: bool) -> Attempt {
-    match fault.exit {
-        Exit::NoTracker => Attempt::Lost(fault),
-        Exit::Usage if begun => Attempt::Lost(fault),
-        _ => Attempt::Given(fault),
     }
 }
 
@@ -133,6 +114,7 @@ fn upload_id() -> Result<UploadId, Fault> {
 mod tests {
     use engine::proto::manifest::{FileName, FileProof};
     use engine::proto::units::{ChainState, Digest, PIECE_BYTES};
+    use tracker::api::GroupId;
     use tracker::api::request::Request;
 
     use super::*;
@@ -185,10 +167,38 @@ mod tests {
         }
     }
 
+    /// What was sent, as (upload, first piece), until the one that is answered with `exit`, and anew from there on.
+    fn sent(exit: Exit, failing: impl Fn(usize) -> bool) -> (Result<(), Exit>, Vec<(UploadId, u32)>) {
+        let mut sent = Vec::new();
+        let result = send_all(&manifest(3 * ROW), ROW, |part| {
+            sent.push((part.upload, part.first.0));
+            if failing(sent.len()) { Err(Fault::new(exit, "no")) } else { Ok(()) }
+        });
+        (result.map_err(|fault| fault.exit), sent)
+    }
+
     #[test]
-    fn only_what_may_do_better_is_tried_again() {
-        let again = |exit, begun| matches!(judged(Fault::new(exit, "m"), begun), Attempt::Lost(_));
-        assert!(again(Exit::NoTracker, false) && again(Exit::NoTracker, true) && again(Exit::Usage, true));
-        assert!(!again(Exit::Usage, false) && !again(Exit::Exists, true) && !again(Exit::NotAllowed, true));
+    fn what_the_trackers_forgot_is_sent_anew_under_another_name() {
+        let (result, all) = sent(Exit::Usage, |count| count == 3);
+        assert_eq!(result, Ok(()));
+        let firsts: Vec<usize> = all.iter().map(|(_, first)| *first as usize / ROW).collect();
+        assert_eq!(firsts, [0, 1, 2, 0, 1, 2]);
+        assert!(all[..3].iter().all(|(upload, _)| *upload == all[0].0));
+        assert!(all[3..].iter().all(|(upload, _)| *upload == all[3].0 && *upload != all[0].0));
+    }
+
+    #[test]
+    fn what_is_refused_is_not_sent_again_and_nothing_for_ever() {
+        assert_eq!(
+            sent(Exit::Usage, |count| count == 1).1.len(),
+            1,
+            "the first part is refused for what it says"
+        );
+        for exit in [Exit::NoTracker, Exit::Exists, Exit::NotAllowed] {
+            let (result, all) = sent(exit, |count| count == 2);
+            assert_eq!((result, all.len()), (Err(exit), 2));
+        }
+        let (result, all) = sent(Exit::Usage, |count| count % 2 == 0);
+        assert_eq!((result, all.len()), (Err(Exit::Usage), 6));
     }
 }

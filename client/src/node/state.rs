@@ -7,6 +7,7 @@
 //!                session.json  who is logged in, and the token (0600)
 //!                port          where peers connected last time
 //!                history       lines typed at the prompt (0600)
+//!                shares/, downloads/   what comes back after a restart (`records`)
 //! ```
 //!
 //! Invariants: whoever holds a [`StateDir`] holds the lock, and the directory is theirs alone; files are replaced whole,

@@ -463,8 +463,7 @@ impl Inner {
     fn measure(&mut self, now: Moment) {
         let verified = self.transfer.counts().verified_bytes;
         self.meter.add(now, verified.saturating_sub(self.metered_bytes));
-        if matches!(self.phase, Phase::Waiting(Wait::NoPeers { .. } | Wait::BadPieces { .. } | Wait::Ticket))
-        {
+        if matches!(&self.phase, Phase::Waiting(wait) if wait.is_for_peers()) {
             self.waited_for_peers_ms += now.ms_since(self.last_poll);
         }
         self.last_poll = now;
@@ -480,6 +479,9 @@ impl Inner {
             (_, None, Standing::TicketRefused) => Phase::Waiting(Wait::Ticket),
             (_, None, Standing::NoPeers { missing, after_bad_pieces: true, .. }) => {
                 Phase::Waiting(Wait::BadPieces { missing: missing.0 })
+            }
+            (_, None, Standing::NoPeers { missing, .. }) if self.transfer.has_lost_a_source() => {
+                Phase::Waiting(Wait::SourceChanged { missing: missing.0 })
             }
             (_, None, Standing::NoPeers { missing, first, .. }) => {
                 Phase::Waiting(Wait::NoPeers { missing: missing.0, first_missing: first.0 })

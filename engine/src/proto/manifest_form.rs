@@ -34,15 +34,18 @@ impl Manifest {
             bytes.extend_from_slice(block);
             Ok(())
         };
-        let Ok(()) = self.write(put);
+        let Ok(_) = self.write(put);
         bytes
     }
 
-    /// Gives the form at rest to `put`, block by block.
+    /// Gives the form at rest to `put`, block by block; the checksum with which it ends.
     ///
     /// # Errors
     /// Those of `put`.
-    pub fn write<E>(&self, mut put: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn write<E>(
+        &self,
+        mut put: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<[u8; sealed::SUM_BYTES], E> {
         let head = self.head();
         let chain_len = self.chain().map_or(0, Hashes::len);
         let hashes_bytes = (self.digests().len() + chain_len) * HASH_BYTES;
@@ -55,7 +58,8 @@ impl Manifest {
         body(&head)?;
         write_values(self.digests(), &mut body)?;
         self.chain().map_or(Ok(()), |chain| write_values(chain, &mut body))?;
-        put(&sealer.finish())
+        let sum = sealer.finish();
+        put(&sum).map(|()| sum)
     }
 
     fn head(&self) -> Vec<u8> {
