@@ -2,7 +2,8 @@
 //! a node promises, whatever the file's length.
 //!
 //! Nearly all of the file is zeros, which nobody sends: the disk needs what the few other pieces need. The test ends the
-//! download once it has those: to prove the rest of the chain takes SHA-1 over 1 TiB.
+//! download once it has those: to prove the rest of the chain takes SHA-1 over 1 TiB. The long form (`scripts/long.sh big`) has
+//! more peers, and a file of which no piece is zeros.
 #![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
 
 mod peers;
@@ -45,7 +46,9 @@ fn a_file_of_one_tib_fits_the_memory_of_a_node() {
     alice.run(["login", "alice", "password"]).expect(0);
     alice.run(["create_group", "g"]).expect(0);
     let count = std::env::var("SHOAL_BIG_PEERS").ok().and_then(|text| text.parse().ok()).unwrap_or(PEERS);
-    let _swarm = Swarm::start(rig.tracker(), count, PIECES_EACH);
+    // On a filesystem with room for all of it.
+    let dense = std::env::var_os("SHOAL_BIG_DENSE").is_some();
+    let _swarm = Swarm::start(rig.tracker(), count, PIECES_EACH, dense);
     let (bob, node) = rig.user("bob");
     bob.run(["join_group", "g"]).expect(0);
 

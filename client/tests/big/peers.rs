@@ -29,8 +29,9 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    /// Uploads the manifest as user alice to group g, file f, and has `peers` peers announce `each` pieces.
-    pub(crate) fn start(tracker: SocketAddr, peers: usize, each: usize) -> Swarm {
+    /// Uploads the manifest as user alice to group g, file f, and has `peers` peers announce `each` pieces. `dense`: the rest is not
+    /// zeros, and nobody has it.
+    pub(crate) fn start(tracker: SocketAddr, peers: usize, each: usize, dense: bool) -> Swarm {
         let total = u32::try_from(peers * each).unwrap();
         // One byte fills a piece; what is not zeros lies all over the file.
         let places: Vec<(PieceIndex, u32)> =
@@ -52,7 +53,7 @@ impl Swarm {
             let who = json!({"user_id": "alice", "passwd": "password", "peer_key": key});
             raw.ask(&sender(json!({"command": "login", "command_args": who})));
             if number == 0 {
-                upload(&places, |part| {
+                upload(&places, dense, |part| {
                     let mut part = sender(part);
                     part["command_args"]["peer_key"] = key.as_str().into();
                     raw.ask(&part);
@@ -69,8 +70,8 @@ impl Swarm {
     }
 }
 
-/// Sends the manifest in parts. Its chain is no chain: links are looked at, and found wanting, like any others.
-fn upload(places: &[(PieceIndex, u32)], mut ask: impl FnMut(Value)) {
+/// Sends the manifest in parts; `dense`: with no piece of zeros. Its chain is no chain: links are looked at, and found wanting, like any others.
+fn upload(places: &[(PieceIndex, u32)], dense: bool, mut ask: impl FnMut(Value)) {
     let hasher = FileHasher::new(Hasher::best(), Some(1)).unwrap();
     let digest = |content: &[u8]| {
         let Ok(hashes) = hasher.hash_file(Geometry::new(PIECE as u64).unwrap(), content, |_| {});
@@ -82,7 +83,9 @@ fn upload(places: &[(PieceIndex, u32)], mut ask: impl FnMut(Value)) {
     for first in (0..PIECES).step_by(PART as usize) {
         let pieces = first..first + PART;
         let is_last = pieces.end == PIECES;
-        let digests = pieces.clone().flat_map(|index| *others.get(&index).unwrap_or(&zeros));
+        let rest = |index| if dense { twice(index) } else { zeros };
+        let digests =
+            pieces.clone().flat_map(|index| others.get(&index).copied().unwrap_or_else(|| rest(index)));
         let states = pieces.filter(|index| index + 1 < PIECES).flat_map(|index| {
             let mut state = [3; 20];
             state[..4].copy_from_slice(&index.to_be_bytes());
@@ -100,6 +103,14 @@ fn upload(places: &[(PieceIndex, u32)], mut ask: impl FnMut(Value)) {
         }
         ask(request);
     }
+}
+
+/// A digest that two pieces have and that no content is known for.
+fn twice(index: u32) -> [u8; 20] {
+    let mut digest = [11; 20];
+    digest[8..12].copy_from_slice(&(index / 2).to_be_bytes());
+    digest[..4].copy_from_slice(&(index / 2).wrapping_mul(2_654_435_761).to_be_bytes());
+    digest
 }
 
 /// The content of the piece with this number.
