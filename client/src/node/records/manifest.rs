@@ -5,13 +5,10 @@
 use engine::proto::manifest::Manifest;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{Folder, RecordId};
+use super::folder::{Folder, MANIFEST, RecordId};
 use crate::exit::Fault;
 use crate::limits;
 use crate::node::private;
-
-/// The extension of the file.
-pub(super) const EXTENSION: &str = "manifest";
 
 const SEAL_BYTES: usize = 32;
 
@@ -54,7 +51,7 @@ impl TryFrom<String> for Seal {
 /// # Errors
 /// A fault that names the file.
 pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &[u8]) -> Result<(), Fault> {
-    folder.write_bytes(id, EXTENSION, manifest)
+    folder.write_bytes(id, MANIFEST, manifest)
 }
 
 /// Reads the manifest that a record names.
@@ -62,7 +59,7 @@ pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &[u8]) -> Result<()
 /// # Errors
 /// What is wrong with it, in words.
 pub(super) fn load(folder: &Folder, id: &RecordId, seal: Seal) -> Result<Manifest, String> {
-    let path = folder.path_of(id, EXTENSION);
+    let path = folder.path_of(id, MANIFEST);
     let bytes = private::read_at_most(&path, limits::MANIFEST_MAX_BYTES)
         .map_err(|error| format!("its manifest {} cannot be read: {error}", path.display()))?;
     if Seal::of(&bytes) != Some(seal) {
