@@ -6,23 +6,9 @@ mod rig;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rig::{Home, Node, Rig, until};
+use rig::{Home, Node, PIECE, Rig, pieces, until};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::process::Signal;
-
-const PIECE: usize = 524_288;
-
-/// Bytes that do not repeat from piece to piece.
-fn bytes(pieces: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(&mut next).take(pieces * PIECE / 8).flatten().collect()
-}
 
 fn same(one: &Path, other: &Path) {
     assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} is another file", other.display());
@@ -71,14 +57,14 @@ fn restore_times(path: &Path, was: &fs::Metadata) {
 fn shares_come_back_after_a_kill_without_being_read() {
     let rig = Rig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
-    let source = rig.file("f", &bytes(3, 1));
+    let source = rig.file("f", &pieces(3, 1));
     alice.run(["upload_file", "g", "f"]).expect(0);
     assert_eq!(records(&alice, "shares", ".json").len(), 1);
     node.kill();
     // Whoever read it again would notice that these are other bytes.
     let was = source.metadata().unwrap();
     let content = fs::read(&source).unwrap();
-    write_over(&source, &bytes(3, 2));
+    write_over(&source, &pieces(3, 2));
     restore_times(&source, &was);
     let node = alice.serve(&[]);
     until("f is served again", || served(&alice, "f"));
@@ -99,8 +85,8 @@ fn write_over(path: &Path, bytes: &[u8]) {
 fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
     let rig = Rig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
-    rig.file("kept", &bytes(1, 3));
-    rig.file("changed", &bytes(1, 4));
+    rig.file("kept", &pieces(1, 3));
+    rig.file("changed", &pieces(1, 4));
     for name in ["kept", "changed"] {
         alice.run(["upload_file", "g", name]).expect(0);
     }
@@ -125,7 +111,7 @@ fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
 fn a_missing_source_is_named_and_served_again_when_it_is_back() {
     let rig = Rig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
-    rig.file("f", &bytes(1, 5));
+    rig.file("f", &pieces(1, 5));
     alice.run(["upload_file", "g", "f"]).expect(0);
     node.kill();
     fs::rename(rig.path("f"), rig.path("elsewhere")).unwrap();
@@ -180,7 +166,7 @@ fn a_download_goes_on_after_a_kill_and_is_shared_after_the_next() {
     bob.run(["create_user", "bob", "password"]).expect(0);
     bob.run(["login", "bob", "password"]).expect(0);
     bob.run(["join_group", "g"]).expect(0);
-    let source = rig.file("f", &bytes(8, 6));
+    let source = rig.file("f", &pieces(8, 6));
     alice.0.run(["upload_file", "g", "f"]).expect(0);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
     let verified = || bob.status()["downloads"][0]["verified_bytes"].as_u64().unwrap_or(0);
@@ -211,7 +197,7 @@ fn pauses_and_cancellations_outlive_the_node() {
     let rig = Rig::new();
     let ((alice, seeder), (bob, node)) = alice_and_bob(&rig);
     for name in ["paused", "cancelled", "later"] {
-        rig.file(name, &bytes(2, 7));
+        rig.file(name, &pieces(2, 7));
         alice.run(["upload_file", "g", name]).expect(0);
     }
     seeder.kill();
@@ -257,7 +243,7 @@ fn a_leecher_that_cancels_is_told_to_nobody() {
     bob.run(["create_user", "bob", "password"]).expect(0);
     bob.run(["login", "bob", "password"]).expect(0);
     bob.run(["join_group", "g"]).expect(0);
-    rig.file("f", &bytes(40, 8));
+    rig.file("f", &pieces(40, 8));
     alice.0.run(["upload_file", "g", "f"]).expect(0);
     bob.prompt("download_file g f copy\n").expect(0);
     until("bob is told as one who has a part", || holders(&alice.0, "f") == 1);
@@ -269,7 +255,7 @@ fn a_leecher_that_cancels_is_told_to_nobody() {
 fn work_belongs_to_its_user_and_a_logout_lasts() {
     let rig = Rig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
-    rig.file("f", &bytes(1, 9));
+    rig.file("f", &pieces(1, 9));
     alice.run(["upload_file", "g", "f"]).expect(0);
     alice.run(["logout"]).expect(0);
     node.kill();

@@ -8,15 +8,8 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use rig::{Home, Rig, Running, until};
+use rig::{Home, PIECE, Rig, Running, pieces, until};
 use rustix::fs::{FlockOperation, flock};
-
-const PIECE: usize = 524_288;
-
-/// Bytes of `pieces` pieces, no two of which are the same.
-fn bytes(pieces: usize) -> Vec<u8> {
-    (0..pieces).flat_map(|piece| (0..PIECE).map(move |at| (piece * 31 + at * 7 + at / 251) as u8)).collect()
-}
 
 #[test]
 fn many_front_ends_are_answered_at_once() {
@@ -40,7 +33,7 @@ fn downloads_of_the_same_file_at_once_are_one_download() {
     let rig = Rig::new();
     let (alice, _a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
-    let source = rig.file("f", &bytes(4));
+    let source = rig.file("f", &pieces(4, 1));
     alice.run(["upload_file", "g", "f"]).expect(0);
     let (bob, _b) = rig.user("bob");
     bob.run(["join_group", "g"]).expect(0);
@@ -132,7 +125,7 @@ fn a_full_or_read_only_state_directory_loses_nothing_silently() {
     let rig = Rig::new();
     let (alice, _a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
-    rig.file("f", &bytes(2));
+    rig.file("f", &pieces(2, 1));
     alice.run(["upload_file", "g", "f"]).expect(0);
     rig.file("mine", b"mine");
     let bob = rig.home("bob");

@@ -5,20 +5,13 @@ mod rig;
 
 use std::fs;
 
-use rig::{Home, Node, Rig, until};
-
-const PIECE: usize = 524_288;
-
-/// Bytes of `pieces` pieces, no two of which are the same.
-fn bytes(pieces: usize) -> Vec<u8> {
-    (0..pieces).flat_map(|piece| (0..PIECE).map(move |at| (piece * 31 + at * 7 + at / 251) as u8)).collect()
-}
+use rig::{Home, Node, Rig, pieces, until};
 
 /// Alice, who shares `f` with the group `g`, and Bob, whose node receives slowly.
-fn alice_and_slow_bob(rig: &Rig, pieces: usize) -> ((Home, Node), (Home, Node)) {
+fn alice_and_slow_bob(rig: &Rig, count: usize) -> ((Home, Node), (Home, Node)) {
     let (alice, a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
-    rig.file("f", &bytes(pieces));
+    rig.file("f", &pieces(count, 1));
     alice.run(["upload_file", "g", "f"]).expect(0);
     let bob = rig.home("bob");
     let b = bob.serve(&["--limit-down", "1M"]);

@@ -23,6 +23,21 @@ use tempfile::TempDir;
 /// The client's binary.
 pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_client");
 
+/// A piece's length in bytes.
+pub(crate) const PIECE: usize = 524_288;
+
+/// So many pieces, no two of which are the same (xorshift), from a seed.
+pub(crate) fn pieces(count: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).take(count * PIECE / 8).flatten().collect()
+}
+
 /// A place for one test, with a tracker if one was started.
 pub(crate) struct Rig {
     dir: TempDir,

@@ -22,6 +22,9 @@ const FORMAT: u32 = 1;
 const RECORD: &str = "json";
 const TEMPORARY: &str = "new";
 
+/// The extension of what a record is made of.
+pub(super) const MANIFEST: &str = "manifest";
+
 /// Names one record in its folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::node) struct RecordId(String);
@@ -129,7 +132,7 @@ impl Folder {
 
     /// Removes what there is of a record, as far as it can.
     pub(super) fn erase(&self, id: &RecordId) {
-        for extension in [RECORD, super::manifest::EXTENSION] {
+        for extension in [RECORD, MANIFEST] {
             // What stays behind without a record is swept at the next start.
             let _ = fs::remove_file(self.path_of(id, extension));
         }
@@ -144,7 +147,7 @@ impl Folder {
             let extension = Path::new(name).extension().and_then(OsStr::to_str);
             let left_over = match extension {
                 Some(TEMPORARY) => true,
-                Some(super::manifest::EXTENSION) => !names.iter().any(|other| other.starts_with(&record)),
+                Some(MANIFEST) => !names.iter().any(|other| other.starts_with(&record)),
                 _ => false,
             };
             if left_over {

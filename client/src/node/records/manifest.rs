@@ -10,11 +10,8 @@ use engine::proto::manifest::Manifest;
 use engine::storage::gather;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{Folder, RecordId};
+use super::folder::{Folder, MANIFEST, RecordId};
 use crate::exit::Fault;
-
-/// The extension of the file.
-pub(super) const EXTENSION: &str = "manifest";
 
 const SEAL_BYTES: usize = 32;
 
@@ -65,7 +62,7 @@ impl TryFrom<String> for Seal {
 /// # Errors
 /// A fault that names the file.
 pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &Manifest) -> Result<(), Fault> {
-    folder.write_by(id, EXTENSION, |file| manifest.write(|block| file.write_all(block)).map(drop))
+    folder.write_by(id, MANIFEST, |file| manifest.write(|block| file.write_all(block)).map(drop))
 }
 
 /// The manifest that a record names. Its file is read over once and mapped: the hashes stay there.
@@ -73,7 +70,7 @@ pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &Manifest) -> Resul
 /// # Errors
 /// What is wrong with it, in words.
 pub(super) fn load(folder: &Folder, id: &RecordId, seal: Seal) -> Result<Manifest, String> {
-    let path = folder.path_of(id, EXTENSION);
+    let path = folder.path_of(id, MANIFEST);
     let bytes = gather::open_kept(&path).map_err(|error| format!("its manifest cannot be read: {error}"))?;
     if Seal::at_end_of(&*bytes) != Some(seal) {
         return Err(format!("its manifest {} is another one's", path.display()));
@@ -108,7 +105,7 @@ mod tests {
         assert!(load(&folder, &id, seal).unwrap_err().contains("another one's"));
         let mut flipped = manifest(1).to_bytes();
         flipped[20] ^= 1;
-        std::fs::write(folder.path_of(&id, EXTENSION), flipped).unwrap();
+        std::fs::write(folder.path_of(&id, MANIFEST), flipped).unwrap();
         assert!(load(&folder, &id, seal).unwrap_err().contains("damaged"));
     }
 
