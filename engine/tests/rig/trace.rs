@@ -1,0 +1,71 @@
+//! What a program asks of its disk, seen from outside: its system calls, by `strace`. So a sync that is missing is missed, wherever in the
+//! program it should have been.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The calls that make things durable, and those that have to come after them.
+const CALLS: &str = "trace=fsync,fdatasync,rename,renameat,renameat2,link,linkat";
+
+/// How long the trace of a program that has ended may lack its last line.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The trace of one program.
+pub(crate) struct Trace(PathBuf);
+
+impl Trace {
+    /// One that is written to this file; `None`, and a word about it, where nobody may trace.
+    pub(crate) fn to(file: PathBuf) -> Option<Trace> {
+        let tried =
+            Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+        if !tried.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: strace is not installed, or tracing is forbidden here");
+            return None;
+        }
+        Some(Trace(file))
+    }
+
+    /// The program, to be run so that it is traced. It is the child itself: the tracer is a process beside it that ends with it.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "-y", "-qq", "-e", CALLS, "-o"]).arg(&self.0).arg(program);
+        command
+    }
+
+    /// The calls so far, a line each, as they began.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        text.lines().filter(|line| !line.contains(" resumed>")).map(str::to_owned).collect()
+    }
+
+    /// All calls of a program that has ended, once the tracer has written that it did.
+    pub(crate) fn all_calls(&self, pid: u32) -> Vec<String> {
+        let ending = format!("{pid} ");
+        let began = Instant::now();
+        loop {
+            let calls = self.calls();
+            if calls.iter().any(|call| call.starts_with(&ending) && call.contains(" +++ ")) {
+                return calls;
+            }
+            assert!(began.elapsed() < PATIENCE, "the tracer does not end: {calls:?}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The path of a directory or file as a trace shows it behind a descriptor.
+pub(crate) fn shown(path: &Path) -> String {
+    format!("<{}>", path.canonicalize().unwrap().display())
+}
+
+/// Where the next call is, from `from` on, that has all these parts.
+///
+/// # Panics
+/// When there is none.
+pub(crate) fn next(calls: &[String], from: usize, parts: &[&str]) -> usize {
+    let has_all = |call: &String| parts.iter().all(|part| call.contains(part));
+    let found = calls[from..].iter().position(has_all);
+    from + found.unwrap_or_else(|| panic!("nothing like {parts:?} after call {from} of {calls:#?}"))
+}
