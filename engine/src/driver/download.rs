@@ -63,6 +63,8 @@ pub(crate) struct DownloadState {
     pub(crate) fingerprint: OnceLock<Fingerprint>,
     /// Nobody looks after it any more: its node has gone down.
     left_alone: AtomicBool,
+    /// One pass over the file has proven it, where the chain could not.
+    whole_proven: AtomicBool,
     clock: Clock,
     started: Moment,
     inner: Mutex<Inner>,
@@ -191,6 +193,7 @@ impl DownloadState {
             flushing: Flushing::new(now),
             fingerprint: OnceLock::new(),
             left_alone: AtomicBool::new(false),
+            whole_proven: AtomicBool::new(false),
             clock,
             started: now,
             inner: Mutex::new(inner),

@@ -1,19 +1,25 @@
 //! What a program asks of its disk, seen from outside: its system calls, by `strace`. So a sync that is missing is missed, wherever in the
 //! program it should have been.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The calls that make things durable, and those that have to come after them.
-const CALLS: &str = "trace=fsync,fdatasync,rename,renameat,renameat2,link,linkat";
+const CALLS: &str = "fsync,fdatasync,rename,renameat,renameat2,link,linkat";
 
 /// How long the trace of a program that has ended may lack its last line.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The trace of one program.
-pub(crate) struct Trace(PathBuf);
+pub(crate) struct Trace {
+    file: PathBuf,
+    /// What is traced, and what is to fail, as `strace` has it.
+    expressions: Vec<String>,
+}
 
 impl Trace {
     /// One that is written to this file; `None`, and a word about it, where nobody may trace.
@@ -24,19 +30,37 @@ impl Trace {
             eprintln!("skipped: strace is not installed, or tracing is forbidden here");
             return None;
         }
-        Some(Trace(file))
+        Some(Trace { file, expressions: vec![format!("trace={CALLS}")] })
+    }
+
+    /// Traces another call, too.
+    #[must_use]
+    pub(crate) fn with(mut self, call: &str) -> Trace {
+        self.expressions[0] = format!("trace={CALLS},{call}");
+        self
+    }
+
+    /// Lets the call of this number, from 1, fail with an I/O error, and do nothing.
+    #[must_use]
+    pub(crate) fn failing(mut self, call: &str, number: u32) -> Trace {
+        self.expressions.push(format!("inject={call}:error=EIO:when={number}"));
+        self
     }
 
     /// The program, to be run so that it is traced. It is the child itself: the tracer is a process beside it that ends with it.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("strace");
-        command.args(["-D", "-f", "-y", "-qq", "-e", CALLS, "-o"]).arg(&self.0).arg(program);
+        command.args(["-D", "-f", "-y", "-q"]);
+        for expression in &self.expressions {
+            command.args(["-e", expression]);
+        }
+        command.arg("-o").arg(&self.file).arg(program);
         command
     }
 
     /// The calls so far, a line each, as they began.
     pub(crate) fn calls(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         text.lines().filter(|line| !line.contains(" resumed>")).map(str::to_owned).collect()
     }
 
