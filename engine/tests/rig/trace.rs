@@ -6,13 +6,17 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 /// The calls that make things durable, and those that have to come after them.
 const CALLS: &str = "fsync,fdatasync,rename,renameat,renameat2,link,linkat";
 
-/// How long the trace of a program that has ended may lack its last line.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The trace of a program that has ended may lack its last line for so many looks …
+const LOOKS_MAX: u32 = 6_000;
+
+/// … with so much between two.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The trace of one program.
 pub(crate) struct Trace {
@@ -67,15 +71,15 @@ impl Trace {
     /// All calls of a program that has ended, once the tracer has written that it did.
     pub(crate) fn all_calls(&self, pid: u32) -> Vec<String> {
         let ending = format!("{pid} ");
-        let began = Instant::now();
-        loop {
+        let (_alive, nothing) = sync_channel::<()>(0);
+        for _ in 0..LOOKS_MAX {
             let calls = self.calls();
             if calls.iter().any(|call| call.starts_with(&ending) && call.contains(" +++ ")) {
                 return calls;
             }
-            assert!(began.elapsed() < PATIENCE, "the tracer does not end: {calls:?}");
-            std::thread::yield_now();
+            let _ = nothing.recv_timeout(LOOK_EVERY);
         }
+        panic!("the tracer does not end: {:#?}", self.calls());
     }
 }
 
