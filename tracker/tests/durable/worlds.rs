@@ -18,6 +18,9 @@ const PART_PIECES: usize = 4_096;
 /// Pieces of a file.
 const FILE_PIECES: usize = PART_PIECES + 10;
 
+/// Of so many groups of a writer one keeps its file: enough to look at again, and a log that stays small over a thousand kills.
+const KEEPS_EVERY: usize = 8;
+
 const OLD_PASSWORD: &str = "password123";
 const NEW_PASSWORD: &str = "another password";
 
@@ -60,8 +63,11 @@ pub(crate) type Seen = Value;
 impl World {
     /// The world of a writer: the first one makes accounts, the others groups.
     pub(crate) fn new(writer: usize, number: usize) -> World {
-        let kind =
-            if writer == 0 { Kind::Account } else { Kind::Group { removes: number.is_multiple_of(2) } };
+        let kind = if writer == 0 {
+            Kind::Account
+        } else {
+            Kind::Group { removes: !number.is_multiple_of(KEEPS_EVERY) }
+        };
         let name = format!("w{writer}-{number}");
         World { name, kind, acknowledged: 0, unanswered: false, session: None }
     }
