@@ -210,6 +210,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::super::ticket::PeerKey;
+    use super::super::limits::CONNECTIONS_PER_PEER;
     use super::*;
 
     fn address(port: u16) -> PeerAddress {
