@@ -73,6 +73,10 @@ pub(crate) const RECONNECT_FIRST_MS: u64 = 500;
 /// … up to this, in ms.
 pub(crate) const RECONNECT_MAX_MS: u64 = 15_000;
 
+/// How often a file that was hashed is sent to the trackers while they are away, with those pauses between: for three
+/// quarters of a minute.
+pub(crate) const LISTING_TRIES: u32 = 8;
+
 /// First pause before a download asks for peers again, in ms; it doubles …
 pub(crate) const PEERS_FIRST_MS: u64 = 1_000;
 

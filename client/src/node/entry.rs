@@ -42,7 +42,8 @@ impl Entry {
     /// As it stood.
     pub(super) fn transfer_at(&self, progress: &Progress) -> Transfer {
         let transfer = view::transfer(&engine_key(&self.key), progress, lock(&self.held_back).as_deref());
-        Transfer { pieces_only: matches!(self.proof, FileProof::PiecesOnly(_)), ..transfer }
+        let pieces_only = matches!(self.proof, FileProof::PiecesOnly(_));
+        Transfer { pieces_only, figures: view::figures(&self.download, progress), ..transfer }
     }
 
     /// Goes on, whoever had paused it.

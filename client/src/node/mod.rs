@@ -4,7 +4,7 @@
 //!   front ends ══ Unix socket ══► socket ──► desk ──┬──► shares ─────┐
 //!                                   │               ├──► downloads ──┼──► core ──┬──► trackers (one link)
 //!                 notices ◄─────────┘               │      keeper ───┘           └──► peer (the engine)
-//!                                        pulse ─────┘   describe, schedule, view      registry (what is shared)
+//!                                        pulse ─────┘   describe, listing, schedule, view      registry (what is shared)
 //!                                                                                      state (directory, lock) ─► private (files)
 //! ```
 //!
@@ -22,6 +22,7 @@ mod ending;
 mod entry;
 mod events;
 mod keeper;
+mod listing;
 mod notices;
 mod peer;
 mod private;

@@ -8,14 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::proto::manifest::{FileKey as EngineKey, FileName};
-use engine::proto::units::PIECE_BYTES;
 use serde::de::IgnoredAny;
-use tracker::api::limits::PIECES_PER_MESSAGE;
 use tracker::api::request::Command;
 use tracker::api::{FileKey, GroupId};
 
 use super::core::{Core, api_key, engine_key, group_id};
 use super::events::Events;
+use super::listing;
 use super::registry::Shared;
 use super::trackers::Urgency;
 use crate::clock;
@@ -32,7 +31,6 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
     let user = core.trackers.require_user()?;
     let total_bytes =
         path.metadata().map_err(|error| Fault::io("read", path, &error).fix("check the path"))?.len();
-    refuse_too_many_pieces(path, total_bytes)?;
     refuse_strangers(core, &group)?;
     let engine = core.peer.engine()?;
     let file = name.to_string();
@@ -45,12 +43,7 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
     let manifest = hashed.manifest().clone();
     let length = manifest.geometry().length();
     events.tell(Event::Hashing { file: file.clone(), done_bytes: length, total_bytes: length })?;
-    let command = Command::UploadFile {
-        group: group.clone(),
-        manifest: Box::new(manifest.as_ref().clone()),
-        peer_key: Some(core.peer.key()),
-    };
-    core.trackers.ask::<IgnoredAny>(command, Urgency::Asked)?;
+    listing::list(core, &group, &manifest, events)?;
     let key = FileKey { group, name };
     engine.share(engine_key(&key), hashed);
     let content = manifest.proof().id();
@@ -180,17 +173,6 @@ fn name_of(path: &Path) -> Result<FileName, Fault> {
     })
 }
 
-/// Larger files go in parts, which trackers do not take yet: better said before an hour of hashing than after.
-fn refuse_too_many_pieces(path: &Path, bytes: u64) -> Result<(), Fault> {
-    let most = PIECES_PER_MESSAGE as u64 * u64::from(PIECE_BYTES);
-    if bytes <= most {
-        return Ok(());
-    }
-    let message =
-        format!("{} has {bytes} bytes; files of more than {most} cannot be shared yet", path.display());
-    Err(Fault::new(Exit::Other, message).fix("split it: `split -b 32G`"))
-}
-
 /// Whoever may not list the group's files may not add to them: better said before the hashing than after.
 fn refuse_strangers(core: &Core, group: &GroupId) -> Result<(), Fault> {
     let command = Command::ListFiles { group: group.clone(), after: None, count: Some(1) };
@@ -207,12 +189,5 @@ mod tests {
         for path in ["/", "/a/..", "/a/x\u{202E}y", "/a/b\nc"] {
             assert_eq!(name_of(Path::new(path)).unwrap_err().exit, Exit::Usage, "{path:?}");
         }
-    }
-
-    #[test]
-    fn files_of_too_many_pieces_are_refused_before_hashing() {
-        let most = 32 << 30;
-        assert!(refuse_too_many_pieces(Path::new("f"), most).is_ok());
-        assert!(refuse_too_many_pieces(Path::new("f"), most + 1).is_err());
     }
 }

@@ -86,6 +86,11 @@ impl StateDir {
         }
     }
 
+    /// Where it is. Nobody else may write there.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Listens for front ends. A socket left behind by a dead node is removed: the lock proves that it is dead.
     ///
     /// # Errors

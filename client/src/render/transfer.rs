@@ -86,6 +86,7 @@ pub(crate) mod tests {
             limited_by: "network".into(),
             proven_ms: None,
             durable_ms: None,
+            figures: None,
         }
     }
 

@@ -66,6 +66,7 @@ impl Node {
             limit_up: None,
             limit_down: None,
             secret: SecretKey::from_seed(&[seed; 32]),
+            scratch: None,
         }
     }
 
