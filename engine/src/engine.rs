@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
@@ -84,6 +84,8 @@ pub struct Engine {
     listen: SocketAddr,
     scratch: Option<Arc<Path>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// Those that somebody still works for or looks at.
+    downloads: Arc<Mutex<Vec<Weak<DownloadState>>>>,
 }
 
 impl Engine {
@@ -122,6 +124,7 @@ impl Engine {
             listen,
             scratch: config.scratch.map(Arc::from),
             threads: Arc::default(),
+            downloads: Arc::default(),
         };
         let mut listener = Some(listener);
         for (number, jobs) in jobs.into_iter().enumerate() {
@@ -138,8 +141,12 @@ impl Engine {
         Ok(engine)
     }
 
-    fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_downloads(&self) -> MutexGuard<'_, Vec<Weak<DownloadState>>> {
+        self.downloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where peers connect.
@@ -319,6 +326,11 @@ impl Engine {
             u64::from_le_bytes(seed),
             self.context.clock,
         ));
+        {
+            let mut downloads = self.lock_downloads();
+            downloads.retain(|download| download.strong_count() > 0);
+            downloads.push(Arc::downgrade(&state));
+        }
         let to_check = checking.then_some(to_check);
         self.begin(&state, to_check).inspect_err(|_| state.abandon(&self.context.shares))?;
         Ok(Download::new(state))
@@ -339,9 +351,10 @@ impl Engine {
         let manifest = &state.manifest;
         let serves = manifest.length_known() && manifest.pieces().0 > 0;
         let source = serves.then(|| state.target.reader()).transpose()?;
-        driver::start_holes(state, self.context.hasher).map_err(thread_error)?;
+        driver::start_holes(state, self.context.hasher, &self.context.threads).map_err(thread_error)?;
         if let Some(to_check) = to_check {
-            driver::start_check(state, to_check, self.context.hasher).map_err(thread_error)?;
+            driver::start_check(state, to_check, self.context.hasher, &self.context.threads)
+                .map_err(thread_error)?;
         }
         if let Some(source) = source {
             let geometry = manifest.geometry();
@@ -371,14 +384,24 @@ impl Engine {
         PeerAddress { address, key: self.peer_key() }
     }
 
-    /// Ends all connections and threads, and waits for them; blocks, and so must not be called by an asynchronous task.
+    /// Ends all connections and threads, and waits for them; records what downloads have written, so that they go on from there. Blocks,
+    /// and so must not be called by an asynchronous task.
     pub fn stop(&self) {
+        let downloads = std::mem::take(&mut *self.lock_downloads());
+        let downloads: Vec<_> = downloads.iter().filter_map(Weak::upgrade).collect();
         self.context.shares.clear();
         self.workers.stop();
         let threads = std::mem::take(&mut *self.lock_threads());
         for thread in threads {
             // A panic of a worker has been reported on its thread already.
             let _ = thread.join();
+        }
+        for download in &downloads {
+            download.leave_alone();
+        }
+        self.context.threads.join();
+        for download in &downloads {
+            download.record_at_last();
         }
     }
 }

@@ -56,6 +56,7 @@ fn settle(local: &Local, batch: Vec<Landed>) {
             continue;
         }
         let start = clock.now();
+        download.spent.verified(local.number, start, landed.job.asked);
         let link_holds = landed.job.with_links && finding.links_hold;
         let result = write(download, &landed, link_holds);
         download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);

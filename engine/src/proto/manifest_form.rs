@@ -84,19 +84,20 @@ impl Manifest {
     /// # Errors
     /// [`Damaged`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, Damaged> {
-        Manifest::from_kept(Arc::new(bytes.to_vec()))
+        let bytes: Arc<dyn Kept> = Arc::new(bytes.to_vec());
+        Manifest::from_kept(&bytes)
     }
 
     /// As [`Manifest::from_bytes`], with the hashes left where they are kept.
     ///
     /// # Errors
     /// [`Damaged`].
-    pub fn from_kept(bytes: Arc<dyn Kept>) -> Result<Manifest, Damaged> {
-        let body = sealed::check(MAGIC, &*bytes)?;
+    pub fn from_kept(bytes: &Arc<dyn Kept>) -> Result<Manifest, Damaged> {
+        let body = sealed::check(MAGIC, &**bytes)?;
         if body.end + sealed::SUM_BYTES != bytes.length() {
             return Err(Damaged::Parts);
         }
-        read(&bytes, body).ok_or(Damaged::Parts)
+        read(bytes, body).ok_or(Damaged::Parts)
     }
 }
 

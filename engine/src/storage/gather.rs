@@ -219,18 +219,18 @@ mod tests {
         let manifest = Manifest::of(name, None, digests, whole, Some(chain.into())).unwrap();
         let mut file = File::create(&path).unwrap();
         manifest.write(|block| file.write_all(block)).unwrap();
-        let read = Manifest::from_kept(open_kept(&path).unwrap()).unwrap();
+        let read = Manifest::from_kept(&open_kept(&path).unwrap()).unwrap();
         assert_eq!(read, manifest);
         assert_eq!(std::fs::read(&path).unwrap(), manifest.to_bytes());
         drop(read);
         let kept = open_kept(&path).unwrap();
         // The guard shows zeros where the file has no bytes any more.
         file.set_len(4_096).unwrap();
-        assert!(Manifest::from_kept(Arc::clone(&kept)).is_err());
+        assert!(Manifest::from_kept(&kept).is_err());
         assert!(kept.lost().is_some_and(|place| place.ends_with("/m")));
         std::fs::write(&path, [manifest.to_bytes(), vec![0]].concat()).unwrap();
-        assert!(Manifest::from_kept(open_kept(&path).unwrap()).is_err());
+        assert!(Manifest::from_kept(&open_kept(&path).unwrap()).is_err());
         std::fs::write(&path, []).unwrap();
-        assert!(Manifest::from_kept(open_kept(&path).unwrap()).is_err());
+        assert!(Manifest::from_kept(&open_kept(&path).unwrap()).is_err());
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn load(folder: &Folder, id: &RecordId, seal: Seal) -> Result<Manifes
     if Seal::at_end_of(&*bytes) != Some(seal) {
         return Err(format!("its manifest {} is another one's", path.display()));
     }
-    Manifest::from_kept(bytes)
+    Manifest::from_kept(&bytes)
         .map_err(|damaged| format!("its manifest {} is damaged: {damaged}", path.display()))
 }
 

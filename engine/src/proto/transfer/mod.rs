@@ -139,6 +139,8 @@ pub struct Job {
     pub file_length: u64,
     /// Whether links are to be checked.
     pub with_links: bool,
+    /// When it was asked for.
+    pub asked: Moment,
     /// Who sent it, and answers for it even when the connection has ended by then.
     peer: PeerNumber,
 }
@@ -409,7 +411,7 @@ impl Transfer {
     pub fn landed(&mut self, now: Moment, connection: ConnectionId, index: PieceIndex) -> Option<Job> {
         let found = self.connections.get_mut(&connection)?;
         let open = found.open.as_mut()?;
-        open.owes.remove(&index)?;
+        let asked = open.owes.remove(&index)?.asked;
         open.window.answered();
         let geometry = Geometry::new(open.length).expect("checked when the connection opened");
         let peer = found.peer;
@@ -426,7 +428,7 @@ impl Transfer {
             Some(last) => geometry.offset(last) + u64::from(geometry.piece_len(index)),
             None => geometry.length(),
         };
-        Some(Job { index, copies, file_length, with_links: self.chain == Chain::Holds, peer })
+        Some(Job { index, copies, file_length, with_links: self.chain == Chain::Holds, asked, peer })
     }
 
     /// A piece was verified; whether its bytes are to be written.
