@@ -1,7 +1,10 @@
 //! What can be typed, and which benchmark it means. Wrong words end here, with exit code 2.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
+use crate::results::sink::Wanted;
 use crate::size::Size;
 
 /// Measures Shoal against its rivals on this machine.
@@ -34,9 +37,27 @@ pub(crate) struct HashArgs {
     /// Rounds before them that do not count
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) warmup: u32,
-    /// One JSON object a line instead of a table
+    /// Where the numbers go
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Where the numbers go.
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// One JSON object a line on standard output, as things are measured, instead of tables
     #[arg(long)]
     pub(crate) json: bool,
+    /// Keep everything in this folder too (JSON lines, .hlog), and draw report.html of all runs in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// What the sink of records is told.
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted { json: self.json, folder: self.out.clone() }
+    }
 }
 
 /// How to describe the machine.

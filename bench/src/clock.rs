@@ -1,11 +1,26 @@
 //! The one place of the harness that reads a clock.
 
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// When the harness began to look at the clock.
+#[expect(clippy::disallowed_methods, reason = "this is the clock that others get their time from")]
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Time since some moment of this process; never goes back.
+pub(crate) fn now() -> Duration {
+    ORIGIN.elapsed()
+}
 
 /// How long `work` takes, and what it gives.
-#[expect(clippy::disallowed_methods, reason = "this is the clock that others get their time from")]
 pub(crate) fn timed<R>(work: impl FnOnce() -> R) -> (Duration, R) {
-    let start = Instant::now();
+    let start = now();
     let result = work();
-    (start.elapsed(), result)
+    (now() - start, result)
+}
+
+/// Seconds since 1970; 0 on a machine whose clock stands before that.
+#[expect(clippy::disallowed_methods, reason = "this is the clock that others get their time from")]
+pub(crate) fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

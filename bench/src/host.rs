@@ -7,10 +7,10 @@ use std::thread;
 
 use engine::hash::HashKind;
 use rustix::process::{Resource, getrlimit};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What is known of the machine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Host {
     /// Release of the kernel.
     pub(crate) kernel: Option<String>,
@@ -19,9 +19,9 @@ pub(crate) struct Host {
     /// CPUs that this process may use.
     pub(crate) cpus: Option<usize>,
     /// Of the CPU's features, those that the engine uses.
-    pub(crate) cpu_features: Vec<&'static str>,
+    pub(crate) cpu_features: Vec<String>,
     /// Ways of hashing, from the fastest on.
-    pub(crate) hash_kinds: Vec<&'static str>,
+    pub(crate) hash_kinds: Vec<String>,
     /// Memory in all.
     pub(crate) memory_bytes: Option<u64>,
     /// Memory that can be had without swapping.
@@ -51,7 +51,7 @@ impl Host {
             cpu: field(&cpu, "model name").map(str::to_owned),
             cpus: thread::available_parallelism().ok().map(usize::from),
             cpu_features: cpu_features(),
-            hash_kinds: HashKind::supported().map(HashKind::name).collect(),
+            hash_kinds: HashKind::supported().map(|kind| kind.name().to_owned()).collect(),
             memory_bytes: field(&memory, "MemTotal").and_then(kibibytes),
             memory_available_bytes: field(&memory, "MemAvailable").and_then(kibibytes),
             congestion_control: line_of("/proc/sys/net/ipv4/tcp_congestion_control"),
@@ -84,7 +84,7 @@ fn kibibytes(value: &str) -> Option<u64> {
 }
 
 /// Of the features that the engine's hashing uses, those that are there.
-fn cpu_features() -> Vec<&'static str> {
+fn cpu_features() -> Vec<String> {
     let features = [
         ("avx512f", is_x86_feature_detected!("avx512f")),
         ("avx512bw", is_x86_feature_detected!("avx512bw")),
@@ -93,7 +93,7 @@ fn cpu_features() -> Vec<&'static str> {
         ("ssse3", is_x86_feature_detected!("ssse3")),
         ("sse4.1", is_x86_feature_detected!("sse4.1")),
     ];
-    features.into_iter().filter_map(|(name, found)| found.then_some(name)).collect()
+    features.into_iter().filter(|(_, found)| *found).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Tries to have an io_uring; says why not.

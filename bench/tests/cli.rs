@@ -22,27 +22,31 @@ fn json_lines(output: &Output) -> Vec<Value> {
 fn hash_reports_every_kind_beside_the_reference() {
     let lines = json_lines(&bench(&["hash", "--size", "1M", "--runs", "2", "--warmup", "0", "--json"]));
     assert_eq!(lines[0]["record"], "host");
-    assert_eq!(lines[1]["kind"], "sha1 crate");
-    let (median, least) = (&lines[1]["ratio"]["median"], &lines[1]["ratio"]["min"]);
-    assert!([median, least].iter().all(|ratio| (ratio.as_f64().unwrap() - 1.0).abs() < 1e-3));
+    assert_eq!(lines[1]["record"], "run");
+    assert_eq!(lines[1]["size"], 1 << 20);
+    let of = |record: &'static str| lines.iter().filter(move |line| line["record"] == record);
+    let results: Vec<&Value> = of("result").collect();
+    assert_eq!(results[0]["kind"], "sha1 crate");
+    let ratio = &results[0]["ratios"][0];
+    assert!(["median", "min", "max"].iter().all(|of| (ratio[of].as_f64().unwrap() - 1.0).abs() < 1e-9));
     // Three workloads a kind, the reference, the upload.
     let supported: Vec<String> = HashKind::supported().map(|kind| kind.to_string()).collect();
-    assert_eq!(lines.len(), 1 + 3 * supported.len() + 2);
+    assert_eq!(results.len(), 3 * supported.len() + 2);
+    assert_eq!(of("sample").count(), 2 * results.len());
     for kind in &supported {
         for workload in ["stream", "digests", "both_states"] {
-            let matching = |line: &&Value| line["kind"] == kind.as_str() && line["workload"] == workload;
-            assert_eq!(lines.iter().filter(matching).count(), 1, "{kind} {workload}");
+            let matching = |line: &&&Value| line["kind"] == kind.as_str() && line["workload"] == workload;
+            assert_eq!(results.iter().filter(matching).count(), 1, "{kind} {workload}");
         }
     }
-    assert_eq!(lines.last().unwrap()["workload"], "upload");
-    for line in &lines[1..] {
-        assert_eq!(line["record"], "result");
-        assert_eq!(line["bytes"], 1 << 20);
+    assert_eq!(results.last().unwrap()["workload"], "upload");
+    for line in results {
+        assert_eq!(line["run"], lines[1]["id"]);
+        assert_eq!((&line["metric"], &line["unit"]), (&"throughput".into(), &"GB/s".into()));
         assert_eq!(line["runs"], 2);
-        let time_ns = &line["time_ns"];
-        assert!(time_ns["min"].as_f64().unwrap() <= time_ns["median"].as_f64().unwrap());
-        assert!(time_ns["median"].as_f64().unwrap() <= time_ns["max"].as_f64().unwrap());
-        assert!(line["gb_per_s"].as_f64().unwrap() > 0.0);
+        assert!(line["min"].as_f64().unwrap() > 0.0);
+        assert!(line["min"].as_f64().unwrap() <= line["median"].as_f64().unwrap());
+        assert!(line["median"].as_f64().unwrap() <= line["max"].as_f64().unwrap());
     }
 }
 

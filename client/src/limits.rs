@@ -67,9 +67,6 @@ pub(crate) const STATE_FILE_MAX_BYTES: u64 = 64 * 1024;
 /// Longest record of a share or a download, in bytes: two names of 255 bytes, a path of 4 KiB, JSON escapes, a fault.
 pub(crate) const RECORD_MAX_BYTES: u64 = 64 * 1024;
 
-/// Longest manifest that is read from the state directory, in bytes: 2^21 pieces (1 TiB) of 40 bytes each, and a head.
-pub(crate) const MANIFEST_MAX_BYTES: u64 = (1 << 21) * 40 + 4_096;
-
 /// Shares of one node, of all its users together: each is a record that is read at the start.
 pub(crate) const SHARES_MAX: usize = 16_384;
 
@@ -87,6 +84,10 @@ pub(crate) const RECONNECT_FIRST_MS: u64 = 500;
 
 /// … up to this, in ms.
 pub(crate) const RECONNECT_MAX_MS: u64 = 15_000;
+
+/// How often a file that was hashed is sent to the trackers while they are away, with those pauses between: for three
+/// quarters of a minute.
+pub(crate) const LISTING_TRIES: u32 = 8;
 
 /// First pause before a download asks for peers again, in ms; it doubles …
 pub(crate) const PEERS_FIRST_MS: u64 = 1_000;

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use crate::driver::{DownloadState, Opened};
 use crate::proto::action::PeerAddress;
 use crate::proto::geometry::Geometry;
@@ -63,6 +65,12 @@ impl Download {
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.state.progress()
+    }
+
+    /// From the request for a piece to its proof, in microseconds: one value for each piece that a peer sent.
+    #[must_use]
+    pub fn latency(&self) -> Histogram<u32> {
+        self.state.spent.latency()
     }
 
     /// What the file looks like under its final name, once it is durable: for [`Engine::reshare`](crate::Engine::reshare).

@@ -13,10 +13,11 @@ use crate::config::{Config, WORKERS_MAX};
 use crate::download::{self, Download};
 use crate::driver::{self, Context, DownloadState, IoKind, Job, Parts, Share, Trust, Workers};
 use crate::error::StartError;
-use crate::hash::{FileHasher, Hasher};
+use crate::hash::{FileHasher, Hasher, WindowHashes};
 use crate::proto::action::PeerAddress;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
+use crate::proto::hashes::Hash20;
 use crate::proto::manifest::{FileKey, FileName, FileProof, Manifest};
 use crate::proto::ticket::{PeerKey, Ticket, TrackerKey};
 use crate::proto::units::PieceIndex;
@@ -24,6 +25,7 @@ use crate::stats::ShareStatus;
 use crate::storage::destination::{self, Destination};
 use crate::storage::error::{Change, Operation, StorageError, StorageErrorKind};
 use crate::storage::fingerprint::Fingerprint;
+use crate::storage::gather::Gatherer;
 use crate::storage::source::Source;
 
 /// A file that was hashed and is still open, ready to be shared.
@@ -80,6 +82,7 @@ pub struct Engine {
     workers: Arc<Workers>,
     file_hasher: Arc<FileHasher>,
     listen: SocketAddr,
+    scratch: Option<Arc<Path>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
@@ -117,6 +120,7 @@ impl Engine {
             workers: Arc::clone(&workers),
             file_hasher: Arc::new(file_hasher),
             listen,
+            scratch: config.scratch.map(Arc::from),
             threads: Arc::default(),
         };
         let mut listener = Some(listener);
@@ -181,11 +185,23 @@ impl Engine {
         source.expect_sequential();
         let geometry =
             Geometry::new(source.length()).expect("a source is checked to be no longer than a file may be");
-        let hashes = self.file_hasher.hash_file(geometry, &source, progress)?;
-        let proof = FileProof::Whole(hashes.digest);
-        let manifest = Manifest::new(name, Some(source.length()), hashes.digests, proof, Some(hashes.chain))
-            .expect("what was hashed is consistent");
+        let (mut digests, mut chain) = (self.gatherer(), self.gatherer());
+        let keep = |window: &WindowHashes<'_>| {
+            digests.push(window.digests)?;
+            chain.push(window.chain)
+        };
+        let whole = self.file_hasher.hash_into::<_, StorageError>(geometry, &source, keep, progress)?;
+        let (digests, chain) = (digests.finish()?, chain.finish()?);
+        let manifest =
+            Manifest::of(name, Some(source.length()), digests, FileProof::Whole(whole), Some(chain))
+                .expect("what was hashed is consistent");
         Ok(Hashed { manifest: Arc::new(manifest), source })
+    }
+
+    /// An empty list of hashes, which goes to a file when it grows too long for memory.
+    #[must_use]
+    pub fn gatherer<T: Hash20>(&self) -> Gatherer<T> {
+        Gatherer::new(self.scratch.as_deref())
     }
 
     /// Serves a hashed file; what was served under the key before no longer is.
@@ -266,12 +282,17 @@ impl Engine {
         }
         let source = destination.open_existing()?;
         let layout = Geometry::new(length).expect("it has as many pieces as the file");
-        let hashes = self.file_hasher.hash_file(layout, &source, progress)?;
-        let whole = match manifest.proof() {
-            FileProof::Whole(digest) => hashes.digest == digest,
+        let mut stated = manifest.digests().iter();
+        let mut same = true;
+        let compare = |window: &WindowHashes<'_>| -> Result<(), StorageError> {
+            same &= window.digests.iter().all(|digest| stated.next() == Some(*digest));
+            Ok(())
+        };
+        let found = self.file_hasher.hash_into(layout, &source, compare, progress)?;
+        same &= match manifest.proof() {
+            FileProof::Whole(digest) => found == digest,
             FileProof::PiecesOnly(_) => true,
         };
-        let same = whole && hashes.digests == manifest.digests();
         Ok(if same { Existing::Same(path) } else { Existing::Differs(path) })
     }
 

@@ -182,6 +182,16 @@ pub struct Progress {
     pub peers: usize,
     /// Passes over the whole file that were needed to prove it: 0 with a good chain, else 1.
     pub sequential_passes: u32,
+    /// Bytes that went either way on connections to peers: pieces, frames' heads, handshakes, requests.
+    pub wire_bytes: u64,
+    /// Time that all workers together spent proving pieces.
+    pub spent_hashing: Duration,
+    /// Time that all workers together spent writing them.
+    pub spent_writing: Duration,
+    /// Since its start.
+    pub age: Duration,
+    /// From its start until the first piece from a peer was proven.
+    pub first_verified_after: Option<Duration>,
     /// What held it back most.
     pub limited_by: Limit,
     /// From its start until all was verified and written.

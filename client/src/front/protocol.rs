@@ -130,6 +130,8 @@ pub(crate) enum Tell {
 pub(crate) enum Event {
     /// A file is being hashed for upload.
     Hashing { file: String, done_bytes: u64, total_bytes: u64 },
+    /// The trackers are being told of a long file, in parts.
+    Listing { file: String, done_bytes: u64, total_bytes: u64 },
     /// What is at the destination already is being compared.
     Comparing { file: String, done_bytes: u64, total_bytes: u64 },
     /// A download moved, or did not.

@@ -75,6 +75,50 @@ pub(crate) struct Transfer {
     /// From its start until it was durable, in ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) durable_ms: Option<u64>,
+    /// For those who measure, once it is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) figures: Option<Figures>,
+}
+
+/// What a download took, finely. Spans are microseconds from its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    /// Until this row was made: places the other spans on the clock of whoever reads it.
+    pub(crate) age_us: u64,
+    /// Until the first piece from a peer was proven; none where nothing had to be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first_verified_us: Option<u64>,
+    /// Until all was proven and written.
+    pub(crate) proven_us: u64,
+    /// Until it was durable.
+    pub(crate) durable_us: u64,
+    /// Bytes either way on connections to peers.
+    pub(crate) wire_bytes: u64,
+    /// Time of all workers together for proving.
+    pub(crate) hashing_us: u64,
+    /// Time of all workers together for writing.
+    pub(crate) writing_us: u64,
+    /// From the request for a piece to its proof.
+    pub(crate) piece_latency: Latency,
+}
+
+/// A distribution of microseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    /// How many values.
+    pub(crate) count: u64,
+    /// Half of them are no larger.
+    pub(crate) p50_us: u64,
+    /// 90 % of them are no larger.
+    pub(crate) p90_us: u64,
+    /// 99 % of them are no larger.
+    pub(crate) p99_us: u64,
+    /// 99.9 % of them are no larger.
+    pub(crate) p999_us: u64,
+    /// The largest.
+    pub(crate) max_us: u64,
+    /// All of it: HdrHistogram's V2 form in base64.
+    pub(crate) histogram: String,
 }
 
 /// One file that the node serves.

@@ -41,6 +41,7 @@ impl Dormant {
             limited_by: String::new(),
             proven_ms: None,
             durable_ms: None,
+            figures: None,
         }
     }
 

@@ -51,7 +51,8 @@ impl Entry {
         let held_back = lock(&self.held_back);
         let transfer =
             view::transfer(&engine_key(&self.key), progress, held_back.as_deref(), self.limit_down);
-        Transfer { pieces_only: matches!(self.manifest.proof(), FileProof::PiecesOnly(_)), ..transfer }
+        let pieces_only = matches!(self.manifest.proof(), FileProof::PiecesOnly(_));
+        Transfer { pieces_only, figures: view::figures(&self.download, progress), ..transfer }
     }
 
     /// Goes on, whoever had paused it.

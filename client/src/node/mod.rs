@@ -8,7 +8,7 @@
 //!                  bell ──► comeback ──► restore, downloads ─────────┤           └──► records ──► private (files)
 //!                                        pulse ──────────────────────┘    state (directory, lock) ────┘
 //!
-//!   describe, schedule, view, entry, dormant, outlook: what these work with
+//!   describe, listing, schedule, view, entry, dormant, outlook: what these work with
 //! ```
 //!
 //! Threads: one accepts front ends, one serves each of them, one keeps each download supplied, one tells the trackers
@@ -26,6 +26,7 @@ mod ending;
 mod entry;
 mod events;
 mod keeper;
+mod listing;
 mod notices;
 mod outlook;
 mod peer;

@@ -152,6 +152,7 @@ impl Peer {
             limit_up: self.plan.limit_up,
             limit_down: self.plan.limit_down,
             secret: self.secret.clone(),
+            scratch: Some(self.state.path().to_owned()),
         }
     }
 }

@@ -102,6 +102,18 @@ pub(super) fn read_at_most(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> 
 /// # Errors
 /// What the system says. The old file is then still there.
 pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace_by(directory, name, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], with what `fill` writes.
+///
+/// # Errors
+/// As [`replace`], or `fill`'s.
+pub(super) fn replace_by(
+    directory: &Path,
+    name: &str,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = directory.join(format!("{name}.new"));
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -114,7 +126,7 @@ pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<
         .mode(FILE_MODE)
         .custom_flags(careful())
         .open(&temporary)?;
-    let written = fill(file, bytes).and_then(|()| fs::rename(&temporary, directory.join(name)));
+    let written = filled(file, fill).and_then(|()| fs::rename(&temporary, directory.join(name)));
     if written.is_err() {
         // On a full disk half a file would only take room; the cause matters more than what comes of this.
         let _ = fs::remove_file(&temporary);
@@ -122,10 +134,10 @@ pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<
     written.and_then(|()| sync(directory))
 }
 
-fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
+fn filled(mut file: File, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     // A umask may have taken from the mode.
     file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-    file.write_all(bytes)?;
+    fill(&mut file)?;
     file.sync_all()
 }
 

@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 use tracker::api::request::{Command, Gained};
 
 use super::core::{Core, engine_key};
+use super::listing;
 use super::outlook::{Left, later};
 use super::records::Stage;
 use super::registry::{Known, Standing};
@@ -161,7 +162,7 @@ fn unlisted(core: &Core, engine: &Engine, known: &Known) -> Left {
             return Left::Nothing;
         }
     };
-    if let Err(fault) = shares::list(core, &key, &manifest, Urgency::Background) {
+    if let Err(fault) = listing::list(core, &key.group, &manifest, None) {
         return match later(&fault) {
             Some(left) => left,
             None => {

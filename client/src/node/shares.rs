@@ -9,16 +9,15 @@ use std::sync::Arc;
 
 use engine::Engine;
 use engine::proto::manifest::{FileKey as EngineKey, FileName, Manifest};
-use engine::proto::units::PIECE_BYTES;
 use engine::storage::fingerprint::Fingerprint;
 use serde::de::IgnoredAny;
-use tracker::api::limits::PIECES_PER_MESSAGE;
 use tracker::api::request::Command;
 use tracker::api::{FileKey, GroupId};
 
 use super::core::{Core, api_key, engine_key, group_id};
 use super::events::Events;
-use super::records::{Seal, Shared, Stage};
+use super::listing;
+use super::records::{Shared, Stage};
 use super::registry::{Known, Standing};
 use super::trackers::Urgency;
 use crate::clock;
@@ -42,9 +41,7 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
     let group = group_id(group)?;
     let key = FileKey { group, name: name_of(path)? };
     let user = core.trackers.require_user()?;
-    let total_bytes =
-        path.metadata().map_err(|error| Fault::io("read", path, &error).fix("check the path"))?.len();
-    refuse_too_many_pieces(path, total_bytes)?;
+    path.metadata().map_err(|error| Fault::io("read", path, &error).fix("check the path"))?;
     refuse_too_many_shares(core)?;
     refuse_strangers(core, &key.group)?;
     let engine = core.peer.engine()?;
@@ -54,7 +51,7 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
     events.tell(Event::Hashing { file: file.clone(), done_bytes: length, total_bytes: length })?;
     let origin = Origin { user, path: path.to_owned(), fingerprint };
     let mut known = keep(core, &key, origin, &manifest, Stage::Unlisted)?;
-    if let Err(fault) = list(core, &key, &manifest, Urgency::Asked) {
+    if let Err(fault) = listing::list(core, &key.group, &manifest, Some(events)) {
         return Err(not_listed(core, known, fault));
     }
     known.shared.stage = Stage::Listed;
@@ -120,13 +117,17 @@ pub(super) fn keep(
     manifest: &Manifest,
     stage: Stage,
 ) -> Result<Known, Fault> {
-    let bytes = manifest.to_bytes();
-    let seal = Seal::of(&bytes)
-        .ok_or_else(|| Fault::new(Exit::Other, format!("the manifest of {key} has no checksum")))?;
     let Origin { user, path, fingerprint } = origin;
     let content = manifest.proof().id();
-    let shared = Shared { key: key.clone(), user, path, fingerprint, content, seal, stage };
-    let id = core.records.keep_share(&shared, &bytes)?;
+    let (id, shared) = core.records.keep_share(manifest, |seal| Shared {
+        key: key.clone(),
+        user,
+        path,
+        fingerprint,
+        content,
+        seal,
+        stage,
+    })?;
     Ok(Known { id, shared, standing: Standing::Down })
 }
 
@@ -157,19 +158,6 @@ pub(super) fn become_share(
     known.standing = standing;
     replace(core, known);
     Ok(())
-}
-
-/// Has the trackers list a file, and this node as one that has it.
-///
-/// # Errors
-/// The trackers' refusal.
-pub(super) fn list(core: &Core, key: &FileKey, manifest: &Manifest, urgency: Urgency) -> Result<(), Fault> {
-    let command = Command::UploadFile {
-        group: key.group.clone(),
-        manifest: Box::new(manifest.clone()),
-        peer_key: Some(core.peer.key()),
-    };
-    core.trackers.ask::<IgnoredAny>(command, urgency).map(drop)
 }
 
 /// What becomes of an upload that the trackers did not take: it waits for them if they cannot be reached.
@@ -327,17 +315,6 @@ fn name_of(path: &Path) -> Result<FileName, Fault> {
     })
 }
 
-/// Larger files go in parts, which trackers do not take yet: better said before an hour of hashing than after.
-fn refuse_too_many_pieces(path: &Path, bytes: u64) -> Result<(), Fault> {
-    let most = PIECES_PER_MESSAGE as u64 * u64::from(PIECE_BYTES);
-    if bytes <= most {
-        return Ok(());
-    }
-    let message =
-        format!("{} has {bytes} bytes; files of more than {most} cannot be shared yet", path.display());
-    Err(Fault::new(Exit::Other, message).fix("split it: `split -b 32G`"))
-}
-
 /// A share that a restart could not read again is none.
 fn refuse_too_many_shares(core: &Core) -> Result<(), Fault> {
     if core.registry.count() < limits::SHARES_MAX {
@@ -363,12 +340,5 @@ mod tests {
         for path in ["/", "/a/..", "/a/x\u{202E}y", "/a/b\nc"] {
             assert_eq!(name_of(Path::new(path)).unwrap_err().exit, Exit::Usage, "{path:?}");
         }
-    }
-
-    #[test]
-    fn files_of_too_many_pieces_are_refused_before_hashing() {
-        let most = 32 << 30;
-        assert!(refuse_too_many_pieces(Path::new("f"), most).is_ok());
-        assert!(refuse_too_many_pieces(Path::new("f"), most + 1).is_err());
     }
 }

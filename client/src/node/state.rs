@@ -87,8 +87,8 @@ impl StateDir {
         }
     }
 
-    /// The directory.
-    pub(super) fn path(&self) -> &Path {
+    /// Where it is. Nobody else may write there.
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

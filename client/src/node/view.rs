@@ -3,11 +3,15 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use engine::Download;
 use engine::proto::manifest::FileKey;
 use engine::stats::{Limit, Phase, Progress, ShareStatus};
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 
 use crate::exit::{Exit, Fault};
-use crate::front::rows::{ShareRow, State, Transfer};
+use crate::front::rows::{Figures, Latency, ShareRow, State, Transfer};
 
 /// A download as it stands. `paused_because`: who or what paused it, when not the user's own word; `limit_down`: the
 /// node's own limit.
@@ -35,6 +39,38 @@ pub(crate) fn transfer(
         limited_by: limited_by(progress, limit_down),
         proven_ms: progress.proven_after.map(whole_ms),
         durable_ms: progress.durable_after.map(whole_ms),
+        figures: None,
+    }
+}
+
+/// What a durable download took; `None` as long as it is not.
+pub(crate) fn figures(download: &Download, progress: &Progress) -> Option<Figures> {
+    let (proven, durable) = (progress.proven_after?, progress.durable_after?);
+    Some(Figures {
+        age_us: whole_us(progress.age),
+        first_verified_us: progress.first_verified_after.map(whole_us),
+        proven_us: whole_us(proven),
+        durable_us: whole_us(durable),
+        wire_bytes: progress.wire_bytes,
+        hashing_us: whole_us(progress.spent_hashing),
+        writing_us: whole_us(progress.spent_writing),
+        piece_latency: latency(&download.latency()),
+    })
+}
+
+fn latency(histogram: &Histogram<u32>) -> Latency {
+    let at = |quantile| histogram.value_at_quantile(quantile);
+    let mut bytes = Vec::new();
+    // Memory takes all that is written to it, and the form knows every count.
+    let _ = V2Serializer::new().serialize(histogram, &mut bytes);
+    Latency {
+        count: histogram.len(),
+        p50_us: at(0.5),
+        p90_us: at(0.9),
+        p99_us: at(0.99),
+        p999_us: at(0.999),
+        max_us: histogram.max(),
+        histogram: BASE64_STANDARD.encode(bytes),
     }
 }
 
@@ -98,6 +134,10 @@ pub(crate) fn share(status: &ShareStatus) -> ShareRow {
     }
 }
 
+fn whole_us(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn whole_ms(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -116,6 +156,20 @@ mod tests {
         assert_eq!(exit(Phase::Waiting(Wait::NoPeers { missing: 1, first_missing: 0 })), Some(Exit::NoPeer));
         let false_manifest = Failure::FalseManifest { found: "a".into(), stated: "b".into() };
         assert_eq!(exit(Phase::Failed(false_manifest)), Some(Exit::Corrupt));
+    }
+
+    #[test]
+    fn a_latency_carries_the_whole_histogram() {
+        let mut histogram = Histogram::<u32>::new(2).unwrap();
+        histogram.record_n(100, 9).unwrap();
+        histogram.record(100_000).unwrap();
+        let row = latency(&histogram);
+        assert_eq!((row.count, row.p50_us, row.p90_us), (10, 100, 100));
+        assert!(row.p999_us >= 100_000 && row.p999_us == row.max_us);
+        let bytes = BASE64_STANDARD.decode(&row.histogram).unwrap();
+        let read: Histogram<u32> =
+            hdrhistogram::serialization::Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
+        assert_eq!(read, histogram);
     }
 
     #[test]

@@ -89,6 +89,7 @@ pub(crate) mod tests {
             limited_by: "network".into(),
             proven_ms: None,
             durable_ms: None,
+            figures: None,
         }
     }
 

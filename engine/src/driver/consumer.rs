@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::download::{Call, DownloadState};
@@ -94,7 +95,7 @@ async fn run(
     drop(deadline);
     download.opened(connection, holding, &ticket);
     spawn_vital(write(Rc::clone(&stream), Arc::clone(outbox)));
-    let over = receive(local, download, connection, &mut receiver).await;
+    let over = receive(local, download, connection, &stream, &mut receiver).await;
     let violated = over.as_ref().is_err_and(|over| matches!(Ending::from(over), Ending::Violated(_)));
     if violated {
         // The task that writes says goodbye and ends it, unless the peer does not even read.
@@ -155,9 +156,11 @@ async fn receive(
     local: &Rc<Local>,
     download: &Arc<DownloadState>,
     connection: ConnectionId,
+    stream: &Stream,
     receiver: &mut Receiver,
 ) -> Result<std::convert::Infallible, Over> {
     loop {
+        download.spent.wire_bytes.fetch_add(stream.take_moved(), Ordering::Relaxed);
         match receiver.message(FRAME_MAX_BYTES).await? {
             Message::Piece { index, length } => {
                 piece(local, download, connection, receiver, index, length).await?;

@@ -14,7 +14,7 @@ mod storage;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -390,6 +390,11 @@ impl DownloadState {
             resumed_bytes: inner.resumed_bytes,
             checked_bytes: inner.checked_bytes,
             sequential_passes: inner.sequential_passes,
+            wire_bytes: self.spent.wire_bytes.load(Ordering::Relaxed),
+            spent_hashing: Duration::from_micros(self.spent.hashing.load(Ordering::Relaxed)),
+            spent_writing: Duration::from_micros(self.spent.writing.load(Ordering::Relaxed)),
+            age: now.since(self.started),
+            first_verified_after: self.spent.first_verified().map(|first| first.since(self.started)),
             limited_by: self.spent.limit(
                 inner.proven_after.unwrap_or_else(|| now.since(self.started)),
                 inner.waited_for_peers_ms,

@@ -21,6 +21,15 @@ pub(crate) const LANDED_MAX: usize = 4 * VERIFY_BATCH;
 /// that have landed.
 pub(crate) const RECEIVE_BUFFERS: usize = CONSUMER_CONNECTIONS_MAX + LANDED_MAX;
 
+/// Histograms of the wait for pieces, for each download: workers beyond this share one.
+pub(crate) const LATENCY_SLOTS: usize = 16;
+
+/// Decimal digits that such a histogram keeps of a value: 1 %, for about 10 KiB a worker.
+pub(crate) const LATENCY_DIGITS: u8 = 2;
+
+/// Longest wait for a piece that is told from others, in microseconds: an hour.
+pub(crate) const LATENCY_MAX_US: u64 = 3_600_000_000;
+
 /// Jobs that wait for one worker.
 pub(crate) const JOBS_MAX: usize = 1_024;
 

@@ -15,6 +15,8 @@ use super::stream::Stream;
 pub(crate) struct Local {
     /// What all workers share.
     pub(crate) context: Arc<Context>,
+    /// The worker's number.
+    pub(crate) number: usize,
     /// Pieces that have landed on this worker.
     pub(crate) landed: LandedQueue,
     streams: RefCell<Vec<Weak<Stream>>>,
@@ -22,8 +24,8 @@ pub(crate) struct Local {
 
 impl Local {
     /// A worker without connections.
-    pub(crate) fn new(context: Arc<Context>) -> Local {
-        Local { context, landed: LandedQueue::default(), streams: RefCell::default() }
+    pub(crate) fn new(context: Arc<Context>, number: usize) -> Local {
+        Local { context, number, landed: LandedQueue::default(), streams: RefCell::default() }
     }
 
     /// Takes a connection into the list of those that [`Local::shutdown`] ends.

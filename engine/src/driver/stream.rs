@@ -8,6 +8,7 @@
 //! Invariants: at most one `receive` and one `send` are under way on a connection; neither is ever dropped before it is
 //! done, since dropping a ring operation cancels nothing: whoever wants to end one calls `shutdown`.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Range;
@@ -45,6 +46,8 @@ impl ReceiveBuf for Vec<u8> {
 /// One connection.
 pub(crate) struct Stream {
     inner: Inner,
+    /// Bytes moved in both directions since somebody asked.
+    moved: Cell<u64>,
     /// A second descriptor of the socket, for `shutdown` while the first is in the ring's hands.
     control: std::net::TcpStream,
 }
@@ -70,7 +73,7 @@ impl Stream {
                 Inner::Epoll(tokio::net::TcpStream::from_std(socket)?)
             }
         };
-        Ok(Stream { inner, control })
+        Ok(Stream { inner, moved: Cell::new(0), control })
     }
 
     /// Calls a peer. The call is made by epoll under both back ends: given up after `timeout`, it leaves nothing behind.
@@ -87,7 +90,7 @@ impl Stream {
         range: Range<usize>,
     ) -> (io::Result<usize>, B) {
         assert!(!range.is_empty(), "a read without room would look like the end of the stream");
-        match &self.inner {
+        let (result, buffer) = match &self.inner {
             Inner::Uring(stream) => {
                 let (result, slice) = stream.read(buffer.slice(range)).await;
                 (result, slice.into_inner())
@@ -105,7 +108,18 @@ impl Stream {
                 };
                 (result, buffer)
             }
-        }
+        };
+        self.count(*result.as_ref().unwrap_or(&0));
+        (result, buffer)
+    }
+
+    fn count(&self, bytes: usize) {
+        self.moved.set(self.moved.get() + bytes as u64);
+    }
+
+    /// Bytes that went either way since the last call.
+    pub(crate) fn take_moved(&self) -> u64 {
+        self.moved.take()
     }
 
     /// Sends all of `parts`.
@@ -124,6 +138,7 @@ impl Stream {
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            self.count(sent);
             Outgoing::advance(&mut parts, sent);
         }
         Ok(())

@@ -49,6 +49,7 @@ fn settle(local: &Local, batch: Vec<Landed>) {
             continue;
         }
         let start = clock.now();
+        download.spent.verified(local.number, start, landed.job.asked);
         let link_holds = landed.job.with_links && finding.links_hold;
         let result = write(download, &landed, link_holds);
         download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
@@ -79,10 +80,10 @@ pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> 
     let FileProof::Whole(digest) = manifest.proof() else { return None };
     let from = match index.as_usize().checked_sub(1) {
         None => ChainState::INITIAL,
-        Some(before) => chain[before],
+        Some(before) => chain.get(before).expect("n pieces have n - 1 states"),
     };
     let to = match chain.get(index.as_usize()) {
-        Some(state) => LinkEnd::State(*state),
+        Some(state) => LinkEnd::State(state),
         None => LinkEnd::File { length: file_length, digest },
     };
     Some(LinkCheck { from, to })

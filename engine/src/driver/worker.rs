@@ -47,8 +47,8 @@ pub(crate) fn start(start: Start) -> io::Result<JoinHandle<()>> {
 }
 
 async fn work(start: Start) {
-    let Start { context, mut jobs, workers, listener, .. } = start;
-    let local = Rc::new(Local::new(context));
+    let Start { number, context, mut jobs, workers, listener } = start;
+    let local = Rc::new(Local::new(context, number));
     spawn_vital(verify::verify(Rc::clone(&local)));
     if let Some(listener) = listener {
         spawn_vital(accept(listener, Arc::clone(&workers)));

@@ -29,6 +29,18 @@ pub const HAVE_MAX_RANGES: usize = 4_096;
 /// Connections of one peer key for one file, at a provider.
 pub const CONNECTIONS_PER_PEER: usize = 4;
 
+/// With few peers each gets several connections, until there are about this many: a connection is served by one thread
+/// at each end, so one alone leaves the other cores idle.
+pub const CONNECTIONS_WANTED: usize = 4;
+
+/// Connections that a download opens to each of its peers, when so many can be used.
+#[must_use]
+pub const fn connections_each(peers: usize) -> usize {
+    // A minimum by hand: `Ord::clamp` is not for constants.
+    let each = CONNECTIONS_WANTED.div_ceil(if peers == 0 { 1 } else { peers });
+    if each < CONNECTIONS_PER_PEER { each } else { CONNECTIONS_PER_PEER }
+}
+
 /// Connections at a provider that have not shown a ticket yet.
 pub const UNAUTHENTICATED_MAX: usize = 256;
 

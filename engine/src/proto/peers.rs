@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::action::PeerAddress;
 use super::frame::RefusedCode;
-use super::limits::{BAD_PIECES_MAX, CONNECTIONS_PER_PEER, PEERS_PER_DOWNLOAD};
+use super::limits::{BAD_PIECES_MAX, PEERS_PER_DOWNLOAD, connections_each};
 use super::session::Violation;
 use super::time::Moment;
 use super::units::PieceIndex;
@@ -17,10 +17,6 @@ const RETRY_FIRST_MS: u64 = 1_000;
 
 /// Longest pause between calls.
 const RETRY_MAX_MS: u64 = 30_000;
-
-/// With few peers each gets several connections, until there are about this many: a connection is served by one thread
-/// at each end, so one alone leaves the other cores idle.
-const CONNECTIONS_WANTED: usize = 4;
 
 /// Connections of one transfer.
 const CONNECTIONS_MAX: usize = 32;
@@ -118,7 +114,7 @@ impl Peers {
     /// Whom to call now, so that at most `wanted` connections are under way: each call counts as one from here on.
     pub(super) fn calls(&mut self, now: Moment, wanted: usize) -> Vec<(PeerNumber, PeerAddress)> {
         let usable = self.known.values().filter(|peer| !peer.dropped && peer.failures == 0).count().max(1);
-        let each = CONNECTIONS_WANTED.div_ceil(usable).clamp(1, CONNECTIONS_PER_PEER);
+        let each = connections_each(usable);
         let mut total: usize = self.known.values().map(|peer| peer.connections).sum();
         let most = wanted.min(CONNECTIONS_MAX);
         let mut calls = Vec::new();
@@ -225,6 +221,7 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::CONNECTIONS_PER_PEER;
     use super::super::ticket::PeerKey;
     use super::*;
 

@@ -137,6 +137,7 @@ fn leecher() {
         limit_up: None,
         limit_down: rate,
         secret: SecretKey::from_seed(&[99; 32]),
+        scratch: None,
     };
     let engine = Engine::start(config).unwrap();
     engine.trust(trackers().tracker_key(), 0);

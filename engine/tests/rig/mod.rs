@@ -56,6 +56,7 @@ impl Node {
             limit_up: None,
             limit_down: None,
             secret: SecretKey::from_seed(&[seed; 32]),
+            scratch: None,
         };
         let engine = Engine::start(config).unwrap();
         engine.trust(trackers().tracker_key(), 0);

@@ -4,8 +4,8 @@
 //! of this version is renamed, never guessed at and never removed; the others are read all the same.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -79,18 +79,23 @@ impl Folder {
         self.path.join(format!("{}.{extension}", id.0))
     }
 
-    /// Writes a file that belongs to a record; on the disk when it returns.
+    /// Writes a file that belongs to a record by `fill`; on the disk when it returns.
     ///
     /// # Errors
     /// A fault that names the file.
-    pub(super) fn write_bytes(&self, id: &RecordId, extension: &str, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) fn write_by(
+        &self,
+        id: &RecordId,
+        extension: &str,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), Fault> {
         let name = format!("{}.{extension}", id.0);
         let fault = |error: &io::Error| unwritten(&self.path.join(&name), error);
         if !self.path.is_dir() {
             private::directory(&self.path)?;
             private::sync_parent(&self.path).map_err(|error| fault(&error))?;
         }
-        private::replace(&self.path, &name, bytes).map_err(|error| fault(&error))
+        private::replace_by(&self.path, &name, fill).map_err(|error| fault(&error))
     }
 
     /// Writes a record; on the disk when it returns.
@@ -100,7 +105,7 @@ impl Folder {
     pub(super) fn write<R: Serialize>(&self, id: &RecordId, record: &R) -> Result<(), Fault> {
         let bytes = serde_json::to_vec(&Sheet { format: FORMAT, record })
             .map_err(|error| Fault::new(Exit::Other, format!("a record cannot be written: {error}")))?;
-        self.write_bytes(id, RECORD, &bytes)
+        self.write_by(id, RECORD, |file| file.write_all(&bytes))
     }
 
     /// Removes a record and what belongs to it, the record first.

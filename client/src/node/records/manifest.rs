@@ -2,13 +2,14 @@
 //!
 //! Invariant: [`load`] gives the manifest that was saved or says why not; nothing else reads the file.
 
+use std::io::{BufWriter, Write};
+
 use engine::proto::manifest::Manifest;
+use engine::storage::gather::open_kept;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{Folder, MANIFEST, RecordId};
 use crate::exit::Fault;
-use crate::limits;
-use crate::node::private;
 
 const SEAL_BYTES: usize = 32;
 
@@ -46,26 +47,38 @@ impl TryFrom<String> for Seal {
     }
 }
 
-/// Writes a manifest beside the record that is to name it.
+/// Writes a manifest beside the record that is to name it; what is to name it.
 ///
 /// # Errors
 /// A fault that names the file.
-pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &[u8]) -> Result<(), Fault> {
-    folder.write_bytes(id, MANIFEST, manifest)
+pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &Manifest) -> Result<Seal, Fault> {
+    let mut end = Seal([0; SEAL_BYTES]);
+    folder.write_by(id, MANIFEST, |file| {
+        let mut file = BufWriter::new(file);
+        manifest.write(|block| {
+            // The checksum is what comes last, in one block.
+            end = Seal::of(block).unwrap_or(end);
+            file.write_all(block)
+        })?;
+        file.flush()
+    })?;
+    Ok(end)
 }
 
-/// Reads the manifest that a record names.
+/// Maps the manifest that a record names.
 ///
 /// # Errors
 /// What is wrong with it, in words.
 pub(super) fn load(folder: &Folder, id: &RecordId, seal: Seal) -> Result<Manifest, String> {
     let path = folder.path_of(id, MANIFEST);
-    let bytes = private::read_at_most(&path, limits::MANIFEST_MAX_BYTES)
-        .map_err(|error| format!("its manifest {} cannot be read: {error}", path.display()))?;
-    if Seal::of(&bytes) != Some(seal) {
+    let kept = open_kept(&path).map_err(|error| format!("its manifest cannot be read: {error}"))?;
+    let mut end = [0; SEAL_BYTES];
+    let short = || format!("its manifest {} is damaged: its end is missing", path.display());
+    kept.copy(kept.length().checked_sub(SEAL_BYTES).ok_or_else(short)?, &mut end);
+    if Seal(end) != seal {
         return Err(format!("its manifest {} is another one's", path.display()));
     }
-    Manifest::from_bytes(&bytes)
+    Manifest::from_kept(kept)
         .map_err(|damaged| format!("its manifest {} is damaged: {damaged}", path.display()))
 }
 
@@ -87,17 +100,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::new(dir.path(), "shares", 9);
         let id = RecordId::new().unwrap();
-        let bytes = manifest(1).to_bytes();
-        let seal = Seal::of(&bytes).unwrap();
+        let seal = Seal::of(&manifest(1).to_bytes()).unwrap();
         assert!(load(&folder, &id, seal).is_err(), "there is none");
-        save(&folder, &id, &bytes).unwrap();
+        assert_eq!(save(&folder, &id, &manifest(1)).unwrap(), seal);
         assert_eq!(load(&folder, &id, seal), Ok(manifest(1)));
-        save(&folder, &id, &manifest(2).to_bytes()).unwrap();
+        save(&folder, &id, &manifest(2)).unwrap();
         assert!(load(&folder, &id, seal).unwrap_err().contains("another one's"));
-        let mut flipped = bytes;
+        let mut flipped = manifest(1).to_bytes();
         flipped[20] ^= 1;
-        save(&folder, &id, &flipped).unwrap();
+        folder.write_by(&id, MANIFEST, |file| file.write_all(&flipped)).unwrap();
         assert!(load(&folder, &id, seal).unwrap_err().contains("damaged"));
+        folder.write_by(&id, MANIFEST, |file| file.write_all(b"short")).unwrap();
+        assert!(load(&folder, &id, seal).unwrap_err().contains("its end is missing"));
     }
 
     #[test]

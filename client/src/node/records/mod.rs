@@ -79,12 +79,17 @@ impl Records {
     ///
     /// # Errors
     /// A fault when it cannot be written; then nothing of it is kept.
-    pub(super) fn keep_share(&self, shared: &Shared, manifest: &[u8]) -> Result<RecordId, Fault> {
+    pub(super) fn keep_share(
+        &self,
+        manifest: &Manifest,
+        record: impl FnOnce(Seal) -> Shared,
+    ) -> Result<(RecordId, Shared), Fault> {
         let id = RecordId::new()?;
-        manifest::save(&self.shares, &id, manifest)
-            .and_then(|()| self.shares.write(&id, shared))
+        let shared = manifest::save(&self.shares, &id, manifest)
+            .map(record)
+            .and_then(|shared| self.shares.write(&id, &shared).map(|()| shared))
             .inspect_err(|_| self.shares.erase(&id))?;
-        Ok(id)
+        Ok((id, shared))
     }
 
     /// Writes the record of a share anew.

@@ -139,6 +139,8 @@ pub struct Job {
     pub file_length: u64,
     /// Whether links are to be checked.
     pub with_links: bool,
+    /// When it was asked for.
+    pub asked: Moment,
     /// Who sent it, and answers for it even when the connection has ended by then.
     peer: PeerNumber,
 }
@@ -178,9 +180,10 @@ impl Transfer {
     /// Everything is missing; a second call with the same seed and inputs does the same.
     #[must_use]
     pub fn new(manifest: Arc<Manifest>, seed: u64, now: Moment) -> Transfer {
-        let copies = Copies::of(&manifest);
+        let zeros = manifest.zero_pieces();
+        let copies = Copies::of(&manifest, &zeros);
         let held = Bitfield::empty(manifest.pieces());
-        let wanted = copies.to_fetch(&manifest.zero_pieces(), &held);
+        let wanted = copies.to_fetch(&zeros, &held);
         Transfer {
             geometry: manifest.geometry(),
             picker: PiecePicker::new(wanted, seed),
@@ -408,7 +411,7 @@ impl Transfer {
     pub fn landed(&mut self, now: Moment, connection: ConnectionId, index: PieceIndex) -> Option<Job> {
         let found = self.connections.get_mut(&connection)?;
         let open = found.open.as_mut()?;
-        open.owes.remove(&index)?;
+        let asked = open.owes.remove(&index)?.asked;
         open.window.answered();
         let geometry = Geometry::new(open.length).expect("checked when the connection opened");
         let peer = found.peer;
@@ -418,14 +421,14 @@ impl Transfer {
             self.counts.duplicate_bytes += u64::from(self.geometry.piece_len(index));
             return None;
         }
-        let mut copies = self.copies.like(index, &self.manifest);
+        let mut copies = self.copies.like(index);
         copies.retain(|copy| !self.held.has(*copy));
         let file_length = match geometry.last().filter(|last| copies.contains(last)) {
             // What came is the last piece too, wherever it came for: it says how long that is, whatever the peer says.
             Some(last) => geometry.offset(last) + u64::from(geometry.piece_len(index)),
             None => geometry.length(),
         };
-        Some(Job { index, copies, file_length, with_links: self.chain == Chain::Holds, peer })
+        Some(Job { index, copies, file_length, with_links: self.chain == Chain::Holds, asked, peer })
     }
 
     /// A piece was verified; whether its bytes are to be written.

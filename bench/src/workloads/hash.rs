@@ -13,18 +13,23 @@ use engine::proto::units::{ChainState, Digest, PIECE_BYTES};
 use sha1::Digest as _;
 
 use crate::cli::HashArgs;
-use crate::host::Host;
 use crate::recorder::{Workload, measure};
 use crate::report;
+use crate::results::sink::Sink;
 
 /// Pieces that are verified together, as a download does with what has landed.
 const BATCH_PIECES: usize = 16;
 
+/// The kind that all others are compared with.
+const REFERENCE: &str = "sha1 crate";
+
 /// Measures and reports.
 pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
-    let host = Host::read();
-    let bytes = content(args.size.bytes(), host.memory_available_bytes)?;
-    let geometry = Geometry::new(args.size.bytes())?;
+    let size = args.size.bytes();
+    let rounds = [("rounds", args.runs.to_string()), ("warm-up rounds", args.warmup.to_string())];
+    let mut sink = Sink::begin(args.output.wanted(), "hash", Some(size), &rounds)?;
+    let bytes = content(size, sink.host().and_then(|host| host.memory_available_bytes))?;
+    let geometry = Geometry::new(size)?;
     let best = Hasher::best();
     let file_hasher = FileHasher::new(best, None)?;
     let mut workloads = vec![reference(&bytes)];
@@ -39,21 +44,23 @@ pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
             Err(never) => match never {},
         }),
     });
-    let samples = measure(&workloads, args.warmup, args.runs)?;
-    let rows = report::rows(&workloads, &samples, args.size.bytes());
-    if args.json {
-        report::print_json(&host, &rows)
-    } else {
-        report::print_table(&host, &rows);
-        Ok(())
-    }
+    measure(&workloads, args.warmup, args.runs, |round, workload, took| {
+        let of = [workload.name, workload.kind.as_str(), "throughput"];
+        let gb_per_s = size as f64 / took.as_nanos().max(1) as f64;
+        if workload.kind == REFERENCE {
+            sink.reference(of, round, gb_per_s, "GB/s")
+        } else {
+            sink.sample(of, round, gb_per_s, "GB/s")
+        }
+    })?;
+    report::conclude(sink)
 }
 
 /// What all others are compared with.
 fn reference(bytes: &[u8]) -> Workload<'_> {
     Workload {
         name: "stream",
-        kind: "sha1 crate".to_owned(),
+        kind: REFERENCE.to_owned(),
         run: Box::new(move || {
             black_box(sha1::Sha1::digest(bytes));
         }),

@@ -1,0 +1,195 @@
+//! One run as tables of characters, and the machine as lines.
+
+use std::fmt::Write as _;
+
+use humansize::{BINARY, format_size};
+
+use crate::host::Host;
+use crate::results::folder::Kept;
+use crate::results::record::{Absent, Latency, Measured, Ratio, Record, Spread};
+
+/// A run: the machine, the call, results, latencies, and what has none.
+pub(crate) fn run(kept: &Kept) -> String {
+    let mut text = kept.host.as_ref().map(host).unwrap_or_default();
+    let size = kept.run.size.map(|size| format!("{} a round", human(size)));
+    let settings = kept.run.settings.iter().map(|(name, value)| format!("{name} {value}"));
+    text += &format!("\n{}\n", size.into_iter().chain(settings).collect::<Vec<_>>().join(", "));
+    if let Some(load) = kept.run.other_load {
+        text += &format!("other load on the machine: {load:.2} CPUs\n");
+    }
+    let results: Vec<&Measured> = kept.records.iter().filter_map(as_result).collect();
+    if !results.is_empty() {
+        text += &table(&results);
+    }
+    let latencies: Vec<&Latency> = kept.records.iter().filter_map(as_latency).collect();
+    if !latencies.is_empty() {
+        text += &latency_table(&latencies);
+    }
+    for record in &kept.records {
+        match record {
+            Record::Skipped(Absent { workload, kind, why, .. }) => {
+                text += &format!("\nskipped: {workload} {kind}: {why}");
+            }
+            Record::Failed(Absent { workload, kind, why, .. }) => {
+                text += &format!("\nFAILED: {workload} {kind}: {why}");
+            }
+            _ => {}
+        }
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+fn as_result(record: &Record) -> Option<&Measured> {
+    if let Record::Result(result) = record { Some(result) } else { None }
+}
+
+fn as_latency(record: &Record) -> Option<&Latency> {
+    if let Record::Latency(latency) = record { Some(latency) } else { None }
+}
+
+/// Results, a line each.
+fn table(results: &[&Measured]) -> String {
+    let width = |column: fn(&Measured) -> &str| {
+        results.iter().map(|result| column(result).chars().count()).max().unwrap_or(0).max(8)
+    };
+    let widths = [width(|r| &r.workload), width(|r| &r.kind), width(|r| &r.metric), width(|r| &r.unit)];
+    let mut text = format!(
+        "\n{:<a$}  {:<b$}  {:<c$}  {:>9} {:<d$}  (min to max)  ratio (min to max)\n",
+        "workload",
+        "kind",
+        "metric",
+        "median",
+        "unit",
+        a = widths[0],
+        b = widths[1],
+        c = widths[2],
+        d = widths[3],
+    );
+    for Measured { workload, kind, metric, unit, spread: Spread { median, min, max }, ratios, .. } in results
+    {
+        let _ = write!(
+            text,
+            "{workload:<a$}  {kind:<b$}  {metric:<c$}  {:>9} {unit:<d$}  ({} to {})",
+            figure(*median),
+            figure(*min),
+            figure(*max),
+            a = widths[0],
+            b = widths[1],
+            c = widths[2],
+            d = widths[3],
+        );
+        for Ratio { to, spread: Spread { median, min, max } } in ratios {
+            if to != kind {
+                let _ = write!(text, "  {median:.3} x {to} ({min:.3} to {max:.3})");
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Latencies, a line each.
+fn latency_table(latencies: &[&Latency]) -> String {
+    let name = |latency: &Latency| format!("{} {} {}", latency.workload, latency.kind, latency.metric);
+    let width = latencies.iter().map(|latency| name(latency).chars().count()).max().unwrap_or(0);
+    let mut text = format!(
+        "\n{:<width$}  {:>9}  {:>9} {:>9} {:>9} {:>9} {:>9}\n",
+        "latency", "requests", "p50", "p90", "p99", "p99.9", "max"
+    );
+    for latency in latencies {
+        let _ = writeln!(
+            text,
+            "{:<width$}  {:>9}  {:>9} {:>9} {:>9} {:>9} {:>9}",
+            name(latency),
+            latency.count,
+            duration(latency.p50),
+            duration(latency.p90),
+            duration(latency.p99),
+            duration(latency.p999),
+            duration(latency.max),
+        );
+    }
+    text
+}
+
+/// A number with about four digits that count.
+pub(crate) fn figure(value: f64) -> String {
+    let decimals = match value.abs() {
+        0.0 => 0,
+        size if size >= 1_000.0 => 0,
+        size if size >= 100.0 => 1,
+        size if size >= 10.0 => 2,
+        size if size >= 0.1 => 3,
+        _ => 5,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// Nanoseconds in the unit that suits them.
+pub(crate) fn duration(ns: u64) -> String {
+    let ns = ns as f64;
+    let (value, unit) = match ns {
+        small if small < 1e3 => (small, "ns"),
+        small if small < 1e6 => (small / 1e3, "µs"),
+        middle if middle < 1e9 => (middle / 1e6, "ms"),
+        long => (long / 1e9, "s"),
+    };
+    let decimals = usize::from(value < 100.0 && unit != "ns") + usize::from(value < 10.0 && unit != "ns");
+    format!("{value:.decimals$} {unit}")
+}
+
+/// The machine, a line a property.
+pub(crate) fn host(host: &Host) -> String {
+    properties(host)
+        .into_iter()
+        .fold(String::new(), |text, (name, value)| text + &format!("{name:<14} {value}\n"))
+}
+
+/// The machine's properties, as people read them.
+pub(crate) fn properties(host: &Host) -> [(&'static str, String); 10] {
+    let unknown = || "unknown".to_owned();
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
+    let bytes = |value: Option<u64>| value.map_or_else(unknown, human);
+    let ring = host.io_uring_refusal.as_ref().map_or("allowed".to_owned(), |why| format!("refused: {why}"));
+    let limit = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    let tcp =
+        format!("{} (allowed: {})", text(&host.congestion_control), text(&host.congestion_control_allowed));
+    [
+        ("kernel", text(&host.kernel)),
+        ("cpu", text(&host.cpu)),
+        ("cpus", host.cpus.map_or_else(unknown, |cpus| cpus.to_string())),
+        ("cpu features", host.cpu_features.join(" ")),
+        ("hashing", host.hash_kinds.join(" ")),
+        ("memory", format!("{}, {} free", bytes(host.memory_bytes), bytes(host.memory_available_bytes))),
+        ("tcp", tcp),
+        ("io_uring", ring),
+        ("locked memory", limit(host.locked_memory_limit_bytes.map(human))),
+        ("open files", limit(host.open_files_limit.map(|files| files.to_string()))),
+    ]
+}
+
+/// Bytes as people read them.
+pub(crate) fn human(bytes: u64) -> String {
+    format_size(bytes, BINARY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_keep_what_counts() {
+        let cases =
+            [(0.0, "0"), (0.012_34, "0.01234"), (1.5, "1.500"), (12.345, "12.35"), (123_456.7, "123457")];
+        for (value, text) in cases {
+            assert_eq!(figure(value), text);
+        }
+        let cases = [(999, "999 ns"), (1_500, "1.50 µs"), (25_000, "25.0 µs"), (2_000_000_000, "2.00 s")];
+        for (ns, text) in cases {
+            assert_eq!(duration(ns), text);
+        }
+    }
+}

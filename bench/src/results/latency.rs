@@ -1,0 +1,156 @@
+//! Histograms of latencies: how they are made, and the forms in which they are kept.
+//!
+//! Invariant: values are nanoseconds.
+
+use std::io::Write;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+
+use super::limits::{LATENCY_DIGITS, LATENCY_MAX_NS};
+use super::record::Latency;
+
+/// Interval logs say their values in milliseconds.
+const HLOG_DIVISOR: f64 = 1e6;
+
+/// The unit of every latency.
+pub(crate) const UNIT: &str = "ns";
+
+/// An empty histogram. Values out of its range are recorded with `saturating_record`.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS)
+        .expect("an hour in nanoseconds with three digits is within what a histogram keeps")
+}
+
+/// Of one run, what `metric` of `kind` took.
+pub(crate) fn record(
+    run: &str,
+    [workload, kind, metric]: [&str; 3],
+    histogram: &Histogram<u64>,
+) -> anyhow::Result<Latency> {
+    Ok(Latency {
+        run: run.to_owned(),
+        workload: workload.to_owned(),
+        kind: kind.to_owned(),
+        metric: metric.to_owned(),
+        unit: UNIT.to_owned(),
+        count: histogram.len(),
+        p50: histogram.value_at_quantile(0.5),
+        p90: histogram.value_at_quantile(0.9),
+        p99: histogram.value_at_quantile(0.99),
+        p999: histogram.value_at_quantile(0.999),
+        max: histogram.max(),
+        histogram: encode(histogram)?,
+    })
+}
+
+/// The deflated V2 encoding in base64.
+pub(crate) fn encode(histogram: &Histogram<u64>) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .map_err(|fault| anyhow::anyhow!("a histogram could not be encoded: {fault:?}"))?;
+    Ok(STANDARD.encode(bytes))
+}
+
+/// What [`encode`] gave, or the form that is not deflated.
+pub(crate) fn decode(text: &str) -> anyhow::Result<Histogram<u64>> {
+    let bytes = STANDARD.decode(text).context("the histogram is no base64")?;
+    Deserializer::new()
+        .deserialize(&mut bytes.as_slice())
+        .map_err(|fault| anyhow::anyhow!("the histogram is in no encoding of HdrHistogram: {fault:?}"))
+}
+
+/// An interval log, as other HdrHistogram tools read it: one interval a latency, tagged by what it is of.
+pub(crate) fn write_log(
+    out: &mut impl Write,
+    began_unix_s: u64,
+    latencies: &[(String, Duration, Histogram<u64>)],
+) -> anyhow::Result<()> {
+    let fault = |fault| anyhow::anyhow!("the interval log could not be written: {fault:?}");
+    let mut serializer = V2DeflateSerializer::new();
+    let mut builder = IntervalLogWriterBuilder::new();
+    builder
+        .add_comment("values in nanoseconds, maxima in milliseconds")
+        .with_start_time(UNIX_EPOCH + Duration::from_secs(began_unix_s))
+        .with_max_value_divisor(HLOG_DIVISOR);
+    let mut log = builder.begin_log_with(out, &mut serializer)?;
+    for (name, lasted, histogram) in latencies {
+        let name: String =
+            name.chars().map(|c| if c == ',' || c.is_whitespace() { '_' } else { c }).collect();
+        log.write_histogram(histogram, Duration::ZERO, *lasted, Tag::new(&name))
+            .map_err(|failed| fault(format!("{failed:?}")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+
+    use super::*;
+
+    /// 1 to 1,000 µs, once each.
+    fn known() -> Histogram<u64> {
+        let mut histogram = histogram();
+        for value in 1..=1_000 {
+            histogram.saturating_record(value * 1_000);
+        }
+        histogram
+    }
+
+    /// Equal within what three digits keep.
+    fn near(found: u64, expected: u64) {
+        assert!(found.abs_diff(expected) * 1_000 <= expected, "{found} is not near {expected}");
+    }
+
+    #[test]
+    fn percentiles_are_those_of_known_samples() {
+        let latency = record("r", ["w", "k", "m"], &known()).unwrap();
+        assert_eq!(latency.count, 1_000);
+        near(latency.p50, 500_000);
+        near(latency.p90, 900_000);
+        near(latency.p99, 990_000);
+        near(latency.p999, 999_000);
+        near(latency.max, 1_000_000);
+    }
+
+    #[test]
+    fn what_is_encoded_is_read_back() {
+        let histogram = known();
+        assert_eq!(decode(&encode(&histogram).unwrap()).unwrap(), histogram);
+        assert!(decode("####").is_err());
+        assert!(decode("AAAA").is_err());
+    }
+
+    #[test]
+    fn longer_than_the_longest_counts_as_the_longest() {
+        let mut histogram = histogram();
+        histogram.saturating_record(u64::MAX);
+        assert_eq!(histogram.len(), 1);
+        near(histogram.max(), LATENCY_MAX_NS);
+    }
+
+    #[test]
+    fn an_interval_log_is_one() {
+        let mut bytes = Vec::new();
+        write_log(&mut bytes, 7, &[("a b/c".to_owned(), Duration::from_secs(2), known())]).unwrap();
+        let intervals: Vec<_> = IntervalLogIterator::new(&bytes)
+            .map(Result::unwrap)
+            .filter_map(|entry| match entry {
+                LogEntry::Interval(interval) => Some(interval),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(intervals.len(), 1);
+        assert_eq!(intervals[0].tag().unwrap().as_str(), "a_b/c");
+        assert_eq!(intervals[0].duration(), Duration::from_secs(2));
+        let read: Histogram<u64> = decode(intervals[0].encoded_histogram()).unwrap();
+        assert_eq!(read, known());
+    }
+}

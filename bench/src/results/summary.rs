@@ -1,0 +1,146 @@
+//! From samples to results: medians, extremes, and ratios to the references.
+//!
+//! Invariant: a ratio is taken between two values of the same round, so that a machine that slows down slows both.
+
+use super::record::{Measured, Ratio, Sample, Spread};
+
+/// Median, least and most of values that there are.
+pub(crate) fn spread(values: &[f64]) -> Option<Spread> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (min, max) = (*sorted.first()?, *sorted.last()?);
+    let middle = sorted.len() / 2;
+    let median = if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        f64::midpoint(sorted[middle - 1], sorted[middle])
+    };
+    Some(Spread { median, min, max })
+}
+
+/// One result for each metric of each kind of each workload, in the order in which they first appear.
+pub(crate) fn results(samples: &[Sample]) -> Vec<Measured> {
+    let mut firsts: Vec<&Sample> = Vec::new();
+    for sample in samples {
+        if !firsts.iter().any(|first| same(first, sample)) {
+            firsts.push(sample);
+        }
+    }
+    firsts.iter().filter_map(|first| result(first, samples)).collect()
+}
+
+/// Whether two samples are of the same result.
+fn same(a: &Sample, b: &Sample) -> bool {
+    (&a.workload, &a.kind, &a.metric) == (&b.workload, &b.kind, &b.metric)
+}
+
+fn result(first: &Sample, samples: &[Sample]) -> Option<Measured> {
+    let own: Vec<&Sample> = samples.iter().filter(|sample| same(first, sample)).collect();
+    let values: Vec<f64> = own.iter().map(|sample| sample.value).collect();
+    let ratio = |reference: &&Sample| {
+        let of_round = |round| samples.iter().find(|sample| same(reference, sample) && sample.round == round);
+        let quotients: Vec<f64> = own
+            .iter()
+            .filter_map(|sample| Some(sample.value / of_round(sample.round)?.value))
+            .filter(|quotient| quotient.is_finite())
+            .collect();
+        Some(Ratio { to: name(reference, first), spread: spread(&quotients)? })
+    };
+    Some(Measured {
+        run: first.run.clone(),
+        workload: first.workload.clone(),
+        kind: first.kind.clone(),
+        metric: first.metric.clone(),
+        unit: first.unit.clone(),
+        runs: own.len(),
+        spread: spread(&values)?,
+        ratios: references(first, samples).iter().filter_map(ratio).collect(),
+    })
+}
+
+/// What a result is compared with: the references of its own workload; where that has none, all of its metric.
+fn references<'a>(first: &Sample, samples: &'a [Sample]) -> Vec<&'a Sample> {
+    let mut all: Vec<&Sample> = Vec::new();
+    for sample in samples.iter().filter(|sample| sample.reference && sample.metric == first.metric) {
+        if !all.iter().any(|known| same(known, sample)) {
+            all.push(sample);
+        }
+    }
+    let own: Vec<&Sample> =
+        all.iter().copied().filter(|reference| reference.workload == first.workload).collect();
+    if own.is_empty() { all } else { own }
+}
+
+/// What a reference is called beside `first`.
+fn name(reference: &Sample, first: &Sample) -> String {
+    if reference.workload == first.workload {
+        reference.kind.clone()
+    } else {
+        format!("{} {}", reference.workload, reference.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(workload: &str, kind: &str, round: u32, value: f64, reference: bool) -> Sample {
+        Sample {
+            run: "r".to_owned(),
+            workload: workload.to_owned(),
+            kind: kind.to_owned(),
+            round,
+            metric: "throughput".to_owned(),
+            value,
+            unit: "GB/s".to_owned(),
+            reference,
+        }
+    }
+
+    #[test]
+    fn medians_and_extremes_are_right() {
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[2.0]), Some(Spread { median: 2.0, min: 2.0, max: 2.0 }));
+        assert_eq!(spread(&[3.0, 1.0, 8.0]), Some(Spread { median: 3.0, min: 1.0, max: 8.0 }));
+        assert_eq!(spread(&[4.0, 1.0, 2.0, 8.0]), Some(Spread { median: 3.0, min: 1.0, max: 8.0 }));
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        // The machine is half as fast in the second round: the ratio does not notice.
+        let samples = [
+            sample("t", "pump", 0, 4.0, true),
+            sample("t", "shoal", 0, 3.0, false),
+            sample("t", "pump", 1, 2.0, true),
+            sample("t", "shoal", 1, 1.5, false),
+        ];
+        let results = results(&samples);
+        assert_eq!(results.len(), 2);
+        assert_eq!((results[1].kind.as_str(), results[1].runs), ("shoal", 2));
+        let expected = Ratio { to: "pump".to_owned(), spread: Spread { median: 0.75, min: 0.75, max: 0.75 } };
+        assert_eq!(results[1].ratios, [expected]);
+        assert_eq!(results[1].spread, Spread { median: 2.25, min: 1.5, max: 3.0 });
+    }
+
+    #[test]
+    fn a_workload_without_a_reference_is_held_against_that_of_another() {
+        let samples = [
+            sample("stream", "crate", 0, 2.0, true),
+            sample("lanes", "avx512", 0, 10.0, false),
+            sample("other", "own", 0, 5.0, true),
+            sample("other", "x", 0, 1.0, false),
+        ];
+        let results = results(&samples);
+        let to = |at: usize| results[at].ratios.iter().map(|ratio| ratio.to.as_str()).collect::<Vec<_>>();
+        assert_eq!(to(1), ["stream crate", "other own"]);
+        assert_eq!(to(3), ["own"]);
+    }
+
+    #[test]
+    fn a_round_without_its_reference_has_no_ratio() {
+        let samples = [sample("t", "pump", 0, 0.0, true), sample("t", "shoal", 0, 1.0, false)];
+        assert_eq!(results(&samples)[1].ratios, []);
+        let samples = [sample("t", "pump", 1, 1.0, true), sample("t", "shoal", 0, 1.0, false)];
+        assert_eq!(results(&samples)[1].ratios, []);
+    }
+}

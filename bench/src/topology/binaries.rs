@@ -1,0 +1,55 @@
+//! Which programs are measured.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+/// The programs of one build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Binaries {
+    /// `tracker`.
+    pub(crate) tracker: PathBuf,
+    /// `client`.
+    pub(crate) client: PathBuf,
+}
+
+impl Binaries {
+    /// Those in `folder`, else those beside the harness itself.
+    pub(crate) fn find(folder: Option<&Path>) -> anyhow::Result<Binaries> {
+        let own = std::env::current_exe().context("the harness does not find its own program")?;
+        let beside = own.parent().context("a program lies in a folder")?;
+        let folder = folder.unwrap_or(beside);
+        let pick = |names: [&str; 2]| {
+            let found = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+            match found {
+                // Programs are started from other folders than this one.
+                Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display())),
+                None => bail!(
+                    "there is neither {} nor {} in {}: `cargo build --release` builds it, `--bin DIR` names another folder",
+                    names[0],
+                    names[1],
+                    folder.display()
+                ),
+            }
+        };
+        // As cargo names them, and as packages install them.
+        Ok(Binaries { tracker: pick(["tracker", "shoal-tracker"])?, client: pick(["client", "shoal"])? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_names_are_found_and_none_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let refusal = Binaries::find(Some(place.path())).unwrap_err().to_string();
+        assert!(refusal.contains("--bin"), "{refusal}");
+        for name in ["tracker", "shoal"] {
+            std::fs::write(place.path().join(name), "").unwrap();
+        }
+        let found = Binaries::find(Some(place.path())).unwrap();
+        assert!(found.tracker.ends_with("tracker") && found.client.ends_with("shoal"));
+    }
+}

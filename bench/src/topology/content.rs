@@ -1,0 +1,164 @@
+//! The file that is moved: made once, its SHA-1 known, in the page cache or out of it.
+
+use std::fs::File;
+use std::io::{IoSliceMut, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use rustix::fs::{Advice, StatVfsMountFlags, fadvise, statfs, statvfs};
+use rustix::io::{ReadWriteFlags, preadv2};
+use sha1::{Digest as _, Sha1};
+
+use super::limits::{CACHE_PROBES, STEP_BYTES};
+
+/// Kind of a memory filesystem: `TMPFS_MAGIC` of linux/magic.h.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// The file that is moved.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    /// How long it is.
+    pub(crate) bytes: u64,
+    /// SHA-1 of all of it.
+    pub(crate) sha1: [u8; 20],
+}
+
+impl Content {
+    /// Makes a file in which no piece is like another.
+    pub(crate) fn make(path: PathBuf, bytes: u64) -> anyhow::Result<Content> {
+        let mut file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let (mut word, mut hash, mut left) = (0x9E37_79B9_7F4A_7C15_u64, Sha1::new(), bytes);
+        let mut step = vec![0; STEP_BYTES];
+        while left > 0 {
+            // xorshift64: no two words alike for long enough, and faster than the disk.
+            for place in step.chunks_exact_mut(size_of::<u64>()) {
+                word ^= word << 13;
+                word ^= word >> 7;
+                word ^= word << 17;
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+            let count = usize::try_from(left).unwrap_or(STEP_BYTES).min(STEP_BYTES);
+            hash.update(&step[..count]);
+            file.write_all(&step[..count]).with_context(|| format!("cannot write {}", path.display()))?;
+            left -= count as u64;
+        }
+        // Its own write-back must not run into the first round.
+        file.sync_all()?;
+        Ok(Content { path, bytes, sha1: hash.finalize().into() })
+    }
+
+    /// Reads all of it, so that it is in the page cache.
+    pub(crate) fn cache(&self) -> anyhow::Result<()> {
+        let mut file = File::open(&self.path)?;
+        let mut step = vec![0; STEP_BYTES];
+        while file.read(&mut step)? > 0 {}
+        Ok(())
+    }
+
+    /// Gives its pages back, as far as nobody has them mapped; the part that stayed, from 0 to 1.
+    pub(crate) fn drop_from_cache(&self) -> anyhow::Result<f64> {
+        let file = File::open(&self.path)?;
+        file.sync_all()?;
+        fadvise(&file, 0, None, Advice::DontNeed)?;
+        cached(&file, self.bytes)
+    }
+
+    /// Whether a copy is the same.
+    pub(crate) fn check(&self, copy: &Path) -> anyhow::Result<()> {
+        let found = sha1(copy)?;
+        if found != self.sha1 {
+            bail!("{} is not the file that was sent: its SHA-1 differs", copy.display());
+        }
+        Ok(())
+    }
+
+    /// SHA-1 as 40 digits.
+    pub(crate) fn sha1_hex(&self) -> String {
+        hex(&self.sha1)
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-1 of a file, in one pass.
+pub(crate) fn sha1(path: &Path) -> anyhow::Result<[u8; 20]> {
+    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let (mut step, mut hash) = (vec![0; STEP_BYTES], Sha1::new());
+    loop {
+        match file.read(&mut step)? {
+            0 => return Ok(hash.finalize().into()),
+            count => hash.update(&step[..count]),
+        }
+    }
+}
+
+/// The part of a file that is cached, by trying a byte here and there without waiting for the disk.
+fn cached(file: &File, bytes: u64) -> anyhow::Result<f64> {
+    let probes = CACHE_PROBES.min(bytes.max(1));
+    let mut there = 0;
+    for probe in 0..probes {
+        let mut byte = [0];
+        let at = bytes / probes * probe;
+        if let Ok(1) = preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT) {
+            there += 1;
+        }
+    }
+    Ok(f64::from(there) / probes as f64)
+}
+
+/// Makes a file durable, as `sync FILE` does.
+pub(crate) fn sync_file(path: &Path) -> anyhow::Result<()> {
+    File::open(path)?.sync_all().with_context(|| format!("cannot sync {}", path.display()))
+}
+
+/// Whether a folder lies in memory.
+pub(crate) fn is_tmpfs(folder: &Path) -> bool {
+    statfs(folder).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| kind == TMPFS_MAGIC))
+}
+
+/// Bytes that a folder's filesystem has left.
+pub(crate) fn room(folder: &Path) -> anyhow::Result<u64> {
+    let found = statvfs(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
+    if found.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        bail!("{} is read-only: name another place by --dir", folder.display());
+    }
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Length of a file; 0 when there is none.
+pub(crate) fn length(path: &Path) -> u64 {
+    path.metadata().map_or(0, |found| found.size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_what_it_says_and_a_changed_copy_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let bytes = STEP_BYTES as u64 + 4_097;
+        let content = Content::make(place.path().join("c"), bytes).unwrap();
+        assert_eq!(length(&content.path), bytes);
+        content.check(&content.path).unwrap();
+        let copy = place.path().join("copy");
+        let mut changed = std::fs::read(&content.path).unwrap();
+        changed[STEP_BYTES] ^= 1;
+        std::fs::write(&copy, changed).unwrap();
+        assert!(content.check(&copy).unwrap_err().to_string().contains("SHA-1 differs"));
+        content.cache().unwrap();
+        let file = File::open(&content.path).unwrap();
+        assert!((cached(&file, bytes).unwrap() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn hexadecimal_has_two_digits_a_byte() {
+        assert_eq!(hex(&[0, 15, 255]), "000fff");
+    }
+}

@@ -1,0 +1,32 @@
+//! The numbers of what a run is made of.
+
+/// Memory of processes is looked at this often, in milliseconds: often enough for a peak of a run of half a second, and
+/// too seldom to disturb it.
+pub(crate) const MEMORY_EVERY_MS: u64 = 25;
+
+/// A process that was asked to end is killed after this time, in milliseconds.
+pub(crate) const END_MS: u64 = 5_000;
+
+/// A program has this long to say that it is ready, in milliseconds: a tracker on a slow disk syncs before it does.
+pub(crate) const READY_MS: u64 = 30_000;
+
+/// Whether something is ready, or over, is looked at this often, in milliseconds, where nothing tells.
+pub(crate) const LOOK_EVERY_MS: u64 = 5;
+
+/// Of a failed program's words, the last bytes that are shown.
+pub(crate) const LAST_WORDS_BYTES: u64 = 600;
+
+/// Anonymous memory that a transfer needs besides the file's pages, in bytes: buffers and the rest of every node.
+pub(crate) const WARM_EXTRA_BYTES: u64 = 256 << 20;
+
+/// Of the memory that is free, the part that is touched at most, in percent: the rest keeps the source cached.
+pub(crate) const WARM_MAX_PERCENT: u64 = 60;
+
+/// A file is written and read in steps of this many bytes.
+pub(crate) const STEP_BYTES: usize = 1 << 20;
+
+/// Places of a file that are looked at to tell how much of it is cached.
+pub(crate) const CACHE_PROBES: u64 = 256;
+
+/// Most processes that are taken for the descendants of one.
+pub(crate) const DESCENDANTS_MAX: usize = 4_096;

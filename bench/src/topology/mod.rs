@@ -1,0 +1,22 @@
+//! What a transfer is measured in: processes, the file that they move, the network between them, and what they use.
+//!
+//! ```text
+//!   workloads ─► shoal ──► spawned   a child process, ended by its id
+//!            │     └─────► binaries  which programs
+//!            ├─► private_net  a network of its own for the whole run, with one congestion control for all
+//!            ├─► content      the file, its SHA-1, and whether it is cached
+//!            ├─► usage        CPU time and memory of processes, from /proc
+//!            ├─► load         what else the machine did meanwhile
+//!            └─► warm         memory that is touched and given back before it counts
+//!   limits: the numbers
+//! ```
+
+pub(crate) mod binaries;
+pub(crate) mod content;
+mod limits;
+pub(crate) mod load;
+pub(crate) mod private_net;
+pub(crate) mod shoal;
+pub(crate) mod spawned;
+pub(crate) mod usage;
+pub(crate) mod warm;

@@ -1,0 +1,111 @@
+//! A network of the run's own: a namespace with nothing but loopback, in which every program has the same congestion
+//! control, nothing else sends, and the kernel counts every byte.
+//!
+//! The harness starts itself again inside, by `unshare` of util-linux. The namespace goes with its last process, so
+//! nothing can be left behind. Where it may not be made, the run goes on in the machine's own network, and says so.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use rustix::process::geteuid;
+
+/// Tells the harness that it is inside, or that it should not try.
+const INSIDE: &str = "SHOAL_BENCH_NET";
+
+/// Congestion control of every socket of a run: pacing and probing make no sense inside one machine.
+const CONGESTION: &str = "reno";
+
+/// Which network a run has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// Its own.
+    Private,
+    /// The machine's, and why.
+    Shared(String),
+}
+
+/// Goes inside, if that is possible: then this call never returns, and the new process gets here again.
+pub(crate) fn enter() -> Network {
+    match std::env::var(INSIDE).as_deref() {
+        Ok("private") => return set_up(),
+        Ok(why) => return Network::Shared(why.to_owned()),
+        Err(_) => {}
+    }
+    let mut flags = vec!["--net"];
+    if !geteuid().is_root() {
+        flags.extend(["--user", "--map-root-user"]);
+    }
+    let probe = Command::new("unshare")
+        .args(&flags)
+        .arg("true")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .output();
+    match probe {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Network::Shared(format!("a network of its own was refused: {why}"));
+        }
+        Err(error) => return Network::Shared(format!("unshare of util-linux cannot be run: {error}")),
+    }
+    let Ok(own) = std::env::current_exe() else {
+        return Network::Shared("the harness does not find its own program".to_owned());
+    };
+    let args = std::env::args_os().skip(1);
+    let failed = Command::new("unshare").args(&flags).arg("--").arg(own).args(args).env(INSIDE, "private").exec();
+    Network::Shared(format!("unshare of util-linux cannot be run: {failed}"))
+}
+
+fn set_up() -> Network {
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).stdin(Stdio::null()).output();
+    match up {
+        Ok(output) if output.status.success() => {}
+        _ => return leave("ip of iproute2, which brings the loopback of a new network up, cannot be run"),
+    }
+    // What is refused stays as it is, and the report says what it was.
+    let _ = fs::write("/proc/sys/net/ipv4/tcp_congestion_control", CONGESTION);
+    Network::Private
+}
+
+/// Starts again outside, since here no packet would go anywhere.
+fn leave(why: &str) -> Network {
+    let outside = Command::new("nsenter")
+        .args(["--net=/proc/1/ns/net", "--"])
+        .args(std::env::args_os())
+        .env(INSIDE, why)
+        .exec();
+    Network::Shared(format!("{why}, and there is no way back: {outside}"))
+}
+
+/// What new sockets use.
+pub(crate) fn congestion_control() -> String {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
+    if text.trim().is_empty() { "unknown".to_owned() } else { text.trim().to_owned() }
+}
+
+/// Bytes that the loopback has carried since it is up, all headers included.
+pub(crate) fn loopback_bytes() -> u64 {
+    received_bytes(&fs::read_to_string("/proc/self/net/dev").unwrap_or_default(), "lo")
+}
+
+fn received_bytes(text: &str, device: &str) -> u64 {
+    let of_device = |line: &str| {
+        let (name, counts) = line.split_once(':')?;
+        (name.trim() == device).then(|| counts.split_ascii_whitespace().next()?.parse().ok())?
+    };
+    text.lines().find_map(of_device).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_those_of_the_device() {
+        let text = "Inter-|   Receive\n face |bytes packets\n  eth0: 5 1 0\n    lo: 1234 7 0 0\n";
+        assert_eq!(received_bytes(text, "lo"), 1_234);
+        assert_eq!(received_bytes(text, "wlan0"), 0);
+    }
+}

@@ -1,0 +1,237 @@
+//! A child process that lives as long as its value: ended by its process id, never by a name.
+//!
+//! Invariants: dropping it ends it and waits; its words go to a file, so that it never blocks on a full pipe, and the last
+//! of them explain a failure.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
+use super::limits::{END_MS, LAST_WORDS_BYTES, READY_MS};
+use super::usage::{self, Cpu};
+
+/// A running child.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+/// How a child ended, and what it had used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// Its exit.
+    pub(crate) status: ExitStatus,
+    /// Of it and all its descendants that it waited for.
+    pub(crate) cpu: Cpu,
+}
+
+impl Spawned {
+    /// Starts a program; both its outputs go to `NAME.log` in `place`.
+    pub(crate) fn start(name: &str, command: &mut Command, place: &Path) -> anyhow::Result<Spawned> {
+        let log = place.join(format!("{name}.log"));
+        let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        command.stdout(output.try_clone()?).stderr(output);
+        Spawned::spawn(name, command, log)
+    }
+
+    /// Starts a program whose standard output is read here; the rest of its words go to `NAME.log` in `place`.
+    pub(crate) fn start_read(
+        name: &str,
+        command: &mut Command,
+        place: &Path,
+    ) -> anyhow::Result<(Spawned, BufReader<ChildStdout>)> {
+        let log = place.join(format!("{name}.log"));
+        let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        command.stdout(Stdio::piped()).stderr(output);
+        let mut spawned = Spawned::spawn(name, command, log)?;
+        let stdout = spawned.child.stdout.take().context("its output was to be piped")?;
+        Ok((spawned, BufReader::new(stdout)))
+    }
+
+    /// Starts a program and waits for the line that says it is ready; gives what follows `prefix` there.
+    pub(crate) fn start_ready(
+        name: &str,
+        command: &mut Command,
+        place: &Path,
+        prefix: &str,
+    ) -> anyhow::Result<(Spawned, String)> {
+        let (mut spawned, mut lines) = Spawned::start_read(name, command, place)?;
+        let (tell, told) = mpsc::sync_channel(1);
+        // Reads to the end, so that the program never blocks; ends with it.
+        std::thread::Builder::new().name(format!("reads {name}")).spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+                let _ = tell.try_send(line.trim_end().to_owned());
+                line.clear();
+            }
+        })?;
+        match told.recv_timeout(Duration::from_millis(READY_MS)) {
+            Ok(line) => match line.strip_prefix(prefix) {
+                Some(rest) => Ok((spawned, rest.to_owned())),
+                None => bail!("{name} said {line:?} where \"{prefix}…\" was expected"),
+            },
+            Err(_) => {
+                let what = spawned.last_words();
+                spawned.end();
+                bail!("{name} did not say that it is ready{what}")
+            }
+        }
+    }
+
+    fn spawn(name: &str, command: &mut Command, log: PathBuf) -> anyhow::Result<Spawned> {
+        let child = command.stdin(Stdio::null()).spawn().with_context(|| {
+            format!("cannot start {name} ({})", command.get_program().to_string_lossy())
+        })?;
+        Ok(Spawned { name: name.to_owned(), child, log, ended: None })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended; it is not waited for.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.ended.is_some() || self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> anyhow::Result<Ended> {
+        let pid = Pid::from_child(&self.child);
+        // Ended, but not yet gone from /proc: only now its use is complete and still there to be read.
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            .with_context(|| format!("cannot wait for {}", self.name))?;
+        let cpu = usage::cpu_of(self.pid()).unwrap_or_default();
+        let status = self.child.wait()?;
+        self.ended = Some(status);
+        Ok(Ended { status, cpu })
+    }
+
+    /// Waits for its end, which must be a success.
+    pub(crate) fn succeed(&mut self) -> anyhow::Result<Ended> {
+        let ended = self.wait()?;
+        if !ended.status.success() {
+            bail!("{} ended with {}{}", self.name, ended.status, self.last_words());
+        }
+        Ok(ended)
+    }
+
+    /// The end of what it said, as the end of a sentence.
+    pub(crate) fn last_words(&self) -> String {
+        let words = || -> std::io::Result<String> {
+            let mut file = File::open(&self.log)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+        };
+        match words() {
+            Ok(words) if !words.is_empty() => format!("; its last words: {words}"),
+            _ => String::new(),
+        }
+    }
+
+    /// Ends it: asks first, kills when it does not heed, and waits.
+    pub(crate) fn end(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        if !crate::clock::within(Duration::from_millis(END_MS), || self.has_ended()) {
+            let _ = self.child.kill();
+        }
+        self.ended = self.child.wait().ok();
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Runs a program to its successful end; gives its standard output.
+pub(crate) fn output(name: &str, command: &mut Command) -> anyhow::Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name} ({program})"))?;
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if !output.status.success() {
+        bail!("{name} ended with {}: {words} {}", output.status, String::from_utf8_lossy(&output.stdout).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The first line that a program says of itself, or why there is none.
+pub(crate) fn first_line(program: &str, args: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{program} is not installed: scripts/bench-rivals.sh installs it"))?;
+    // Some say it on the one, some on the other.
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let line = text.iter().flat_map(|text| text.lines()).find(|line| !line.trim().is_empty());
+    line.map(|line| line.trim().to_owned())
+        .with_context(|| format!("{program} {} said nothing and ended with {}", args.join(" "), output.status))
+}
+
+/// A folder that is there and empty.
+pub(crate) fn folder(path: PathBuf) -> anyhow::Result<PathBuf> {
+    if path.exists() {
+        fs::remove_dir_all(&path).with_context(|| format!("cannot empty {}", path.display()))?;
+    }
+    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_failed_program_says_why() {
+        let place = tempfile::tempdir().unwrap();
+        let mut failing = Spawned::start("failing", &mut shell("echo no bread >&2; exit 3"), place.path()).unwrap();
+        let fault = failing.succeed().unwrap_err().to_string();
+        assert!(fault.contains("no bread") && fault.contains("failing"), "{fault}");
+    }
+
+    #[test]
+    fn a_missing_program_is_told_with_the_way_out() {
+        let fault = first_line("no-such-program-anywhere", &["--version"]).unwrap_err().to_string();
+        assert!(fault.contains("not installed"), "{fault}");
+    }
+
+    #[test]
+    fn readiness_is_a_line_and_dropping_ends() {
+        let place = tempfile::tempdir().unwrap();
+        let script = "echo ready at 7; read forever; sleep 1000";
+        let mut command = shell("exec sleep 1000");
+        let lasting = Spawned::start("lasting", &mut command, place.path()).unwrap();
+        let pid = lasting.pid();
+        assert!(Path::new(&format!("/proc/{pid}")).exists());
+        drop(lasting);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        let (_, rest) =
+            Spawned::start_ready("r", &mut shell(&script.replace("; sleep 1000", "")), place.path(), "ready at ")
+                .unwrap();
+        assert_eq!(rest, "7");
+    }
+}
