@@ -67,12 +67,15 @@ pub(crate) struct Fault {
     /// What to type next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fix: Option<String>,
+    /// Whether a tracker refused it for good: asking again does not help. `node::refusal` alone says so, to this process alone.
+    #[serde(skip)]
+    pub(crate) refused: bool,
 }
 
 impl Fault {
     /// A failure without advice yet.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Fault {
-        Fault { exit, message: message.into(), fix: None }
+        Fault { exit, message: message.into(), fix: None, refused: false }
     }
 
     /// The same with what to type next.

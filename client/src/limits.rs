@@ -73,8 +73,16 @@ pub(crate) const SHARES_MAX: usize = 16_384;
 /// Records of downloads of one node: those under way, and those that are paused, failed, or another user's.
 pub(crate) const DOWNLOAD_RECORDS_MAX: usize = 1_024;
 
-/// How often the node looks again for a source that was missing or a destination that could not be written, in ms.
+/// Records in a folder beyond those that may be kept: the old and the new one of a share are there together for a moment,
+/// at most one such pair for each thread that makes them.
+pub(crate) const RECORDS_IN_MAKING_MAX: usize = FRONTS_MAX + DOWNLOADS_MAX;
+
+/// First pause before the node looks again for a source that was missing or a destination that could not be written, in
+/// ms; it doubles …
 pub(crate) const LOOK_AGAIN_MS: u64 = 2_000;
+
+/// … up to this, in ms: each look opens every such file.
+pub(crate) const LOOK_AGAIN_MAX_MS: u64 = 16_000;
 
 /// The node tells the trackers this often, in ms, that it is there: a third of the 30 s that a lease lasts.
 pub(crate) const PING_EVERY_MS: u64 = 10_000;

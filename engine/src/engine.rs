@@ -236,7 +236,7 @@ impl Engine {
         } else {
             manifest.geometry().same_pieces(source.length())
         };
-        let change = match source.fingerprint().map(|now| fingerprint.change(&now)) {
+        let change = match source.fingerprint().map(|now| fingerprint.change_on_record(&now)) {
             Some(None) if fits => {
                 let held = Bitfield::full(manifest.pieces());
                 let geometry =

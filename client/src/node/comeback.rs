@@ -2,7 +2,7 @@
 //! downloads go on; what cannot go on now is tried again.
 //!
 //! Invariants: one thread a node does this, so nothing is brought back twice; a lost tracker is tried after a pause that
-//! doubles, a missing file or directory every few seconds; with nothing left to do the thread sleeps until the bell rings.
+//! doubles, so is a missing file or directory; with nothing left to do the thread sleeps until the bell rings.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,21 +47,14 @@ impl Comeback {
     }
 
     fn run(&self, core: &Arc<Core>, all: &Arc<Downloads>) {
-        let first = Duration::from_millis(limits::RECONNECT_FIRST_MS);
-        let mut pause = first;
+        let mut waited = 0;
+        let mut before = Left::Nothing;
         while !core.ending.is_over() {
             let left = self.round(core, all);
-            let wait = match left {
-                Left::Nothing => None,
-                Left::Something => Some(Duration::from_millis(limits::LOOK_AGAIN_MS)),
-                Left::Trackers => Some(pause),
-            };
-            let rang = core.bell.wait(wait);
-            pause = if rang || left != Left::Trackers {
-                first
-            } else {
-                (pause * 2).min(Duration::from_millis(limits::RECONNECT_MAX_MS))
-            };
+            if left != before {
+                (before, waited) = (left, 0);
+            }
+            waited = if core.bell.wait(pause(left, waited)) { 0 } else { waited + 1 };
         }
     }
 
@@ -73,5 +66,34 @@ impl Comeback {
             false => Left::Nothing,
         };
         shares.max(downloads)
+    }
+}
+
+/// How long to wait after a round that left this to do, and after so many pauses for the same; `None`: until the bell rings.
+fn pause(left: Left, waited: u32) -> Option<Duration> {
+    let (first, most) = match left {
+        Left::Nothing => return None,
+        Left::Something => (limits::LOOK_AGAIN_MS, limits::LOOK_AGAIN_MAX_MS),
+        Left::Trackers => (limits::RECONNECT_FIRST_MS, limits::RECONNECT_MAX_MS),
+    };
+    Some(Duration::from_millis(first.saturating_mul(2_u64.saturating_pow(waited)).min(most)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_their_limit() {
+        assert_eq!(pause(Left::Nothing, 3), None);
+        for (left, first, most) in [
+            (Left::Something, limits::LOOK_AGAIN_MS, limits::LOOK_AGAIN_MAX_MS),
+            (Left::Trackers, limits::RECONNECT_FIRST_MS, limits::RECONNECT_MAX_MS),
+        ] {
+            let of = |waited| pause(left, waited).map(|pause| pause.as_millis());
+            assert_eq!(of(0), Some(first.into()));
+            assert_eq!(of(1), Some((2 * first).into()));
+            assert_eq!(of(u32::MAX), Some(most.into()));
+        }
     }
 }

@@ -6,6 +6,7 @@ use engine::proto::manifest::FileKey as EngineKey;
 use tracker::api::{FileKey, GroupId, UserId};
 
 use super::bell::Bell;
+use super::claims::Claims;
 use super::ending::Ending;
 use super::notices::Notices;
 use super::peer::Peer;
@@ -28,6 +29,8 @@ pub(super) struct Core {
     pub(super) records: Records,
     /// What is shared for whom.
     pub(super) registry: Registry,
+    /// Whose turn it is with each share.
+    pub(super) claims: Claims,
     /// Rings when there is something to bring back.
     pub(super) bell: Bell,
     /// What nobody asked for.
@@ -53,6 +56,7 @@ impl Core {
             peer,
             trackers,
             records,
+            claims: Claims::default(),
             bell: Bell::default(),
             notices: Notices::default(),
             ending: Arc::default(),

@@ -33,22 +33,33 @@ pub(super) struct Description {
     pub(super) ticket: Ticket,
 }
 
-/// Asks the trackers what a file is, who has it, and for a ticket.
+/// Asks the trackers, in the name of `user`, what a file is, who has it, and for a ticket.
 ///
 /// # Errors
 /// Their refusal; exit 13 when what they say contradicts itself or names another file.
-pub(super) fn describe(core: &Core, key: &FileKey) -> Result<Description, Fault> {
+pub(super) fn describe(
+    core: &Core,
+    user: &str,
+    key: &FileKey,
+    urgency: Urgency,
+) -> Result<Description, Fault> {
     let engine = core.peer.engine()?;
     let mut joined = Joined::new(engine.gatherer(), engine.gatherer());
     while let Some(first) = joined.next {
-        let answer = ask_part(core, key, first)?;
+        let answer = ask_part(core, user, key, first, urgency)?;
         core.trackers.learn_time(answer.server_time);
         joined.add(key, answer)?;
     }
     joined.finish(key)
 }
 
-fn ask_part(core: &Core, key: &FileKey, first: PieceIndex) -> Result<DownloadAnswer, Fault> {
+fn ask_part(
+    core: &Core,
+    user: &str,
+    key: &FileKey,
+    first: PieceIndex,
+    urgency: Urgency,
+) -> Result<DownloadAnswer, Fault> {
     let count = u32::try_from(PIECES_PER_MESSAGE).ok().map(PieceCount);
     let command = Command::DownloadFile {
         file: key.clone(),
@@ -56,7 +67,7 @@ fn ask_part(core: &Core, key: &FileKey, first: PieceIndex) -> Result<DownloadAns
         part: Part { first, count },
         peer_key: Some(core.peer.key()),
     };
-    core.trackers.ask(command, Urgency::Asked).map(|(answer, _)| answer)
+    core.trackers.ask_as(user, command, urgency).map(|(answer, _)| answer)
 }
 
 /// The parts so far. Hashes go on to where they are kept as they come, so that only one part is in memory.

@@ -1,12 +1,12 @@
 //! The node's downloads: started once for each file, attached to by whoever asks for the same again; those on record that
 //! do not run, and how they come back.
 //!
-//! Invariants: one download a file key, running or dormant; one that has ended is replaced when the file is asked for
-//! again; at most `DOWNLOADS_MAX` are under way; each is on record before it begins.
+//! Invariants: one download a file key, running or dormant, and one record; one that has ended is replaced when the file is
+//! asked for again; at most `DOWNLOADS_MAX` are under way; each is on record before it begins. Whoever begins a download,
+//! or changes one that does not run, holds its claim.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::proto::manifest::Manifest;
@@ -15,17 +15,18 @@ use engine::storage::fingerprint::Fingerprint;
 use engine::{Existing, Order};
 use tracker::api::FileKey;
 
+use super::claims::{Claim, Claims};
 use super::core::{Core, engine_key};
 use super::describe::{self, Description};
-use super::dormant::{self, Dormant};
-use super::ending::Ending;
-use super::entry::Entry;
+use super::dormant::Dormant;
+use super::entry::{Begun, Entry};
 use super::events::Events;
 use super::keeper;
 use super::outlook::{Left, later};
 use super::records::{RecordId, Records, Wanted};
 use super::registry::Standing;
 use super::shares;
+use super::trackers::Urgency;
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Event};
 use crate::front::rows::Transfer;
@@ -37,8 +38,7 @@ use crate::lock::lock;
 pub(super) struct Downloads {
     entries: Mutex<Vec<Arc<Entry>>>,
     dormant: Mutex<Vec<Dormant>>,
-    starting: Mutex<BTreeSet<FileKey>>,
-    started: Condvar,
+    claims: Claims,
 }
 
 /// What came of a wish to fetch a file.
@@ -74,9 +74,15 @@ impl Downloads {
             records.read_downloads().into_iter().map(|(id, wanted)| Dormant { id, wanted, waits_for: None });
         let mut all: Vec<Dormant> = Vec::new();
         for one in dormant {
-            // Copies are nobody's work but a person's: the first counts.
-            if all.iter().all(|known| known.wanted.key != one.wanted.key) {
-                all.push(one);
+            // They come in the order in which they were written, and the last word counts.
+            match all.iter_mut().find(|known| known.wanted.key == one.wanted.key) {
+                None => all.push(one),
+                Some(known) => {
+                    let before = std::mem::replace(known, one);
+                    if let Err(fault) = records.forget_download(&before.id) {
+                        tracing::warn!("{fault}");
+                    }
+                }
             }
         }
         Downloads { dormant: Mutex::new(all), ..Downloads::default() }
@@ -92,13 +98,14 @@ impl Downloads {
         if let Some(entry) = self.under_way(wish)? {
             return Ok(Start::UnderWay(entry));
         }
-        let _starting = self.claim(core, &wish.key)?;
+        let _claim = self.claim(core, &wish.key)?;
         // Whoever held the claim until just now has listed what it started.
         if let Some(entry) = self.under_way(wish)? {
             return Ok(Start::UnderWay(entry));
         }
+        self.refuse_too_many()?;
         let dormant = self.of_the_same_place(wish, &user)?;
-        let described = describe::describe(core, &wish.key)?;
+        let described = describe::describe(core, &user, &wish.key, Urgency::Asked)?;
         let manifest = Arc::clone(&described.manifest);
         let total_bytes = manifest.geometry().length();
         let file = wish.key.name.to_string();
@@ -123,8 +130,8 @@ impl Downloads {
             paused: false,
             failed: None,
         };
-        let known = dormant.map(|dormant| dormant.id);
-        let id = known.clone().map_or_else(RecordId::new, Ok)?;
+        let known = dormant.map(|dormant| dormant.id).or_else(|| self.failed_record(&wish.key));
+        let id = known.clone().map_or_else(|| self.new_record(), Ok)?;
         core.records.write_download(&id, &wanted)?;
         let entry = self.launch(core, &id, wanted, described).inspect_err(|_| {
             if known.is_none()
@@ -134,6 +141,33 @@ impl Downloads {
             }
         })?;
         Ok(Start::UnderWay(entry))
+    }
+
+    /// The record of a download that failed in this process: whatever is begun under its key takes it over, or a restart
+    /// would find two.
+    fn failed_record(&self, key: &FileKey) -> Option<RecordId> {
+        let entry = self.find(key)?;
+        if !matches!(entry.download.progress().phase, Phase::Failed(_)) {
+            // A complete one has none, or soon; a cancelled one has none.
+            return None;
+        }
+        entry.leave_record();
+        Some(entry.id.clone())
+    }
+
+    /// A record more, if there is room for it.
+    fn new_record(&self) -> Result<RecordId, Fault> {
+        let entries = lock(&self.entries).clone();
+        let kept = entries
+            .iter()
+            .filter(|entry| !matches!(entry.download.progress().phase, Phase::Durable | Phase::Cancelled));
+        if kept.count() + lock(&self.dormant).len() < limits::DOWNLOAD_RECORDS_MAX {
+            return RecordId::new();
+        }
+        let message =
+            format!("{} downloads are on record, and more are not kept", limits::DOWNLOAD_RECORDS_MAX);
+        Err(Fault::new(Exit::Other, message)
+            .fix("`show_downloads`, then `cancel` what is not wanted any more"))
     }
 
     /// Starts what is on record.
@@ -154,24 +188,17 @@ impl Downloads {
         };
         let download = core.peer.engine()?.download(order)?;
         download.offer(&peers);
-        let entry = Arc::new(Entry {
-            key: wanted.key.clone(),
-            user: wanted.user.clone(),
-            id: id.clone(),
-            wanted: Mutex::new(wanted),
-            manifest,
-            recorded: Ending::default(),
-            telling: Ending::default(),
-            download,
-            held_back: Mutex::default(),
-            limit_down: core.peer.limit_down(),
-        });
+        let limit_down = core.peer.limit_down();
+        let entry = Arc::new(Entry::new(Begun { id: id.clone(), wanted, manifest, download, limit_down }));
         // A download that nobody keeps supplied, and nobody can find, must not go on.
         keeper::spawn(Arc::clone(core), Arc::clone(&entry)).inspect_err(|_| entry.download.cancel())?;
         let mut entries = lock(&self.entries);
         entries.retain(|known| known.key != entry.key);
         entries.push(Arc::clone(&entry));
+        drop(entries);
         self.wake_up(id);
+        // A login holds back what it finds, and did not find this.
+        entry.belong_to(core.trackers.user().as_deref());
         Ok(entry)
     }
 
@@ -179,39 +206,53 @@ impl Downloads {
     pub(super) fn revive(&self, core: &Arc<Core>, user: &str) -> Left {
         let mut left = Left::Nothing;
         let all: Vec<Dormant> = lock(&self.dormant).clone();
-        for mut dormant in all.into_iter().filter(|dormant| dormant.can_go_on(user)) {
+        for Dormant { wanted: Wanted { key, .. }, .. } in all.iter().filter(|dormant| dormant.can_go_on(user))
+        {
             if core.ending.is_over() || core.trackers.user().as_deref() != Some(user) {
                 break;
             }
-            let outcome = self.claim(core, &dormant.wanted.key).map_err(Setback::Later).and_then(|_claim| {
-                // Somebody may have asked for it meanwhile, or given it up.
-                let waits = self.dormant(&dormant.wanted.key).is_some_and(|now| now.can_go_on(user));
-                if waits { self.revive_one(core, &dormant) } else { Ok(()) }
-            });
-            match outcome {
-                Ok(()) => continue,
-                Err(Setback::Later(fault)) => {
-                    left = left.max(later(&fault).unwrap_or(Left::Something));
-                    dormant.waits_for = Some(fault);
-                }
-                Err(Setback::Never(fault)) => {
-                    core.notices.tell(&format!("{} does not go on: {fault}", dormant.wanted.key));
-                    dormant.wanted.failed = Some(fault);
-                    if let Err(fault) = core.records.write_download(&dormant.id, &dormant.wanted) {
-                        core.notices.tell(&fault.message);
-                    }
-                }
+            left = left.max(self.go_on(core, user, key));
+            if left == Left::Trackers {
+                // The others would ask the same ones.
+                break;
             }
-            self.put_back(dormant);
         }
+        left
+    }
+
+    /// Lets one of them go on, as it stands by now.
+    fn go_on(&self, core: &Arc<Core>, user: &str, key: &FileKey) -> Left {
+        let Some(_claim) = self.claims.try_take(key) else { return Left::Something };
+        let Some(mut dormant) = self.dormant(key).filter(|now| now.can_go_on(user)) else {
+            return Left::Nothing;
+        };
+        let room = self.refuse_too_many().map_err(Setback::Later);
+        let left = match room.and_then(|()| self.revive_one(core, &dormant)) {
+            Ok(()) => return Left::Nothing,
+            Err(Setback::Later(fault)) => {
+                let left = later(&fault).unwrap_or(Left::Something);
+                dormant.waits_for = Some(fault);
+                left
+            }
+            Err(Setback::Never(fault)) => {
+                core.notices.tell(&format!("{key} does not go on: {fault}"));
+                dormant.wanted.failed = Some(fault);
+                if let Err(fault) = core.records.write_download(&dormant.id, &dormant.wanted) {
+                    core.notices.tell(&fault.message);
+                }
+                Left::Nothing
+            }
+        };
+        self.put_back(dormant);
         left
     }
 
     fn revive_one(&self, core: &Arc<Core>, dormant: &Dormant) -> Result<(), Setback> {
         let wanted = &dormant.wanted;
-        let described = describe::describe(core, &wanted.key).map_err(|fault| {
-            if later(&fault).is_some() { Setback::Later(fault) } else { Setback::Never(fault) }
-        })?;
+        let described =
+            describe::describe(core, &wanted.user, &wanted.key, Urgency::Background).map_err(|fault| {
+                if later(&fault).is_some() { Setback::Later(fault) } else { Setback::Never(fault) }
+            })?;
         let manifest = Arc::clone(&described.manifest);
         if manifest.proof().id() != wanted.content {
             let message = format!("{} is another file now than when its download was begun", wanted.key);
@@ -247,6 +288,7 @@ impl Downloads {
         let fingerprint = Fingerprint::at(path)
             .map_err(|error| Fault::io("look at", path, &error).fix("check the path"))?;
         let wanted = &dormant.wanted;
+        let _share = core.claims.take(&wanted.key, &core.ending)?;
         shares::become_share(core, &wanted.key, &wanted.user, path, fingerprint, manifest, Standing::Down)?;
         core.records.forget_download(&dormant.id)?;
         self.wake_up(&dormant.id);
@@ -275,30 +317,28 @@ impl Downloads {
     fn under_way(&self, wish: &Wish) -> Result<Option<Arc<Entry>>, Fault> {
         let Some(entry) = self.find(&wish.key).filter(|entry| !entry.has_ended()) else { return Ok(None) };
         let path = entry.download.progress().path;
-        let destination = lock(&entry.wanted).destination.clone();
-        if wish.destination == destination || same_place(&wish.destination, &path, &wish.key) {
+        if wish.destination == entry.destination() || same_place(&wish.destination, &path, &wish.key) {
             return Ok(Some(entry));
         }
         Err(elsewhere(&entry.key, &path))
     }
 
-    /// Marks a file as being started, until what is given back is dropped. Waits for whoever is starting it.
-    fn claim(&self, core: &Core, key: &FileKey) -> Result<Claim<'_>, Fault> {
+    /// Whose turn it is with the download of a file.
+    ///
+    /// # Errors
+    /// The node ends.
+    pub(super) fn claim(&self, core: &Core, key: &FileKey) -> Result<Claim<'_>, Fault> {
+        self.claims.take(key, &core.ending)
+    }
+
+    /// Refuses one more than may run, those that are being begun counted too; the caller's is one of these.
+    fn refuse_too_many(&self) -> Result<(), Fault> {
         let running = lock(&self.entries).iter().filter(|entry| !entry.has_ended()).count();
-        let mut starting = lock(&self.starting);
-        while starting.contains(key) && !core.ending.is_over() {
-            let waited = self.started.wait_timeout(starting, Duration::from_millis(limits::HEARTBEAT_MS));
-            starting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if running + self.claims.count() <= limits::DOWNLOADS_MAX {
+            return Ok(());
         }
-        if running + starting.len() >= limits::DOWNLOADS_MAX {
-            let message =
-                format!("{} downloads are under way, and more are not begun", limits::DOWNLOADS_MAX);
-            return Err(Fault::new(Exit::Other, message).fix("wait for one of them, or `cancel` one"));
-        }
-        if !starting.insert(key.clone()) {
-            return Err(Fault::new(Exit::Interrupted, "the node is ending").fix("give the command again"));
-        }
-        Ok(Claim { downloads: self, key: key.clone() })
+        let message = format!("{} downloads are under way, and more are not begun", limits::DOWNLOADS_MAX);
+        Err(Fault::new(Exit::Other, message).fix("wait for one of them, or `cancel` one"))
     }
 
     /// The download of a file, if it runs or has run in this process.
@@ -337,39 +377,14 @@ impl Downloads {
         lock(&self.entries).iter().filter(|entry| entry.user == user).map(|entry| entry.key.clone()).collect()
     }
 
-    /// Takes a file off the list.
-    pub(super) fn forget(&self, key: &FileKey) {
-        lock(&self.entries).retain(|entry| entry.key != *key);
+    /// Takes a download off the list.
+    pub(super) fn forget(&self, entry: &Arc<Entry>) {
+        lock(&self.entries).retain(|known| !Arc::ptr_eq(known, entry));
     }
 
     /// Lets the downloads of `user` go on that the node had paused, and pauses everybody else's; with `None`, all.
     pub(super) fn belong_to(&self, user: Option<&str>) {
-        for entry in lock(&self.entries).clone() {
-            let mut held_back = lock(&entry.held_back);
-            let owned = user == Some(entry.user.as_str());
-            if owned && held_back.take().is_some() {
-                entry.download.resume();
-            } else if !owned
-                && !matches!(entry.download.progress().phase, Phase::Paused)
-                && !entry.has_ended()
-            {
-                *held_back = Some(dormant::not_here(&entry.user).message);
-                entry.download.pause();
-            }
-        }
-    }
-}
-
-/// A file that is being started.
-struct Claim<'a> {
-    downloads: &'a Downloads,
-    key: FileKey,
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        lock(&self.downloads.starting).remove(&self.key);
-        self.downloads.started.notify_all();
+        lock(&self.entries).clone().iter().for_each(|entry| entry.belong_to(user));
     }
 }
 

@@ -109,7 +109,7 @@ impl Keeper {
     fn ask_for_peers(&mut self, now: Duration) {
         let command =
             Command::GetPeers { file: self.entry.key.clone(), peer_key: Some(self.core.peer.key()) };
-        match self.core.trackers.ask::<PeersAnswer>(command, Urgency::Background) {
+        match self.core.trackers.ask_as::<PeersAnswer>(&self.entry.user, command, Urgency::Background) {
             Ok((answer, _)) => {
                 self.core.trackers.learn_time(answer.server_time);
                 if let Some(ticket) = answer.ticket
@@ -137,7 +137,7 @@ impl Keeper {
         ranges.truncate(RANGES_PER_MESSAGE);
         let command =
             Command::UpdatePieces { file: self.entry.key.clone(), gained: Gained::Ranges(ranges.clone()) };
-        match self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+        match self.core.trackers.ask_as::<IgnoredAny>(&self.entry.user, command, Urgency::Background) {
             Ok(_) => {
                 for piece in ranges.into_iter().flat_map(PieceRange::indices) {
                     self.untold.remove(piece);
@@ -153,7 +153,9 @@ impl Keeper {
             let mut reason = suspect.reason;
             reason.truncate(reason.floor_char_boundary(REASON_MAX_BYTES));
             let command = Command::ReportPeer { file: self.entry.key.clone(), peer: suspect.address, reason };
-            if let Err(fault) = self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+            if let Err(fault) =
+                self.core.trackers.ask_as::<IgnoredAny>(&self.entry.user, command, Urgency::Background)
+            {
                 tracing::info!("{} could not be reported: {fault}", suspect.address);
             }
         }
@@ -168,7 +170,9 @@ impl Keeper {
             return;
         }
         let command = Command::StopShare { file: self.entry.key.clone() };
-        if let Err(fault) = self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+        if let Err(fault) =
+            self.core.trackers.ask_as::<IgnoredAny>(&self.entry.user, command, Urgency::Background)
+        {
             tracing::info!("the trackers still take {} as a share: {fault}", self.entry.key);
         }
     }
@@ -177,42 +181,35 @@ impl Keeper {
     fn record_end(&self, path: &Path) -> Result<(), Fault> {
         let Entry { key, user, id, manifest, download, .. } = &*self.entry;
         if let Some(fingerprint) = download.fingerprint() {
-            // This keeper tells the trackers itself.
-            shares::become_share(&self.core, key, user, path, fingerprint, manifest, Standing::Told)?;
+            shares::become_share(&self.core, key, user, path, fingerprint, manifest, Standing::Served)?;
         }
         self.core.records.forget_download(id)
     }
 
-    /// Tells the trackers that all of it is here, as often as it takes.
+    /// Tells the trackers that all of it is here; whoever brings shares back does it later, where they cannot be told now.
     fn complete(&self) {
+        let Entry { key, user, recorded, telling, .. } = &*self.entry;
         let path = self.entry.download.progress().path;
-        self.core.notices.tell(&format!("{} is complete: {}", self.entry.key, path.display()));
-        if let Err(fault) = self.record_end(&path) {
-            let key = &self.entry.key;
-            self.core.notices.tell(&format!("a restart of this node would not share {key}: {fault}"));
-        }
-        self.entry.recorded.end();
-        let mut pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
-        loop {
-            let command = Command::UpdatePieces { file: self.entry.key.clone(), gained: Gained::Complete };
-            let told = self.core.trackers.ask::<IgnoredAny>(command, Urgency::Background);
-            self.entry.telling.end();
-            match told {
-                Ok(_) => return,
-                Err(fault) if fault.exit == Exit::NoTracker => {
-                    if self.core.ending.wait_for(pause) {
-                        return;
-                    }
-                    pause = (pause * 2).min(Duration::from_millis(limits::RECONNECT_MAX_MS));
+        self.core.notices.tell(&format!("{key} is complete: {}", path.display()));
+        // Without it the node ends, and finds the file complete when it is back.
+        if let Ok(_claim) = self.core.claims.take(key, &self.core.ending) {
+            if let Err(fault) = self.record_end(&path) {
+                self.core.notices.tell(&format!("a restart of this node would not share {key}: {fault}"));
+            }
+            recorded.end();
+            let command = Command::UpdatePieces { file: key.clone(), gained: Gained::Complete };
+            match self.core.trackers.ask_as::<IgnoredAny>(user, command, Urgency::Background) {
+                Ok(_) => {
+                    let known = self.core.registry.get(user, key);
+                    known.iter().for_each(|known| self.core.registry.told(&known.id));
                 }
                 Err(fault) => {
-                    let key = &self.entry.key;
-                    return self
-                        .core
-                        .notices
-                        .tell(&format!("the trackers do not take {key} as a share: {fault}"));
+                    tracing::info!("that {key} is complete is told later: {fault}");
+                    self.core.bell.ring();
                 }
             }
         }
+        recorded.end();
+        telling.end();
     }
 }

@@ -25,20 +25,21 @@ use super::trackers::Urgency;
 use crate::exit::{Exit, Fault};
 use crate::limits;
 
-/// Has the trackers list a file, with this node as one that has it. `tell` is told how many bytes of the file they know of,
+/// Has the trackers list a file in the name of `user`, with this node as one that has it. `tell` is told how many bytes of the file they know of,
 /// where that takes several messages.
 ///
 /// # Errors
 /// The trackers' refusal, or that none can be reached; or that of `tell`.
 pub(super) fn list(
     core: &Core,
+    user: &str,
     key: &FileKey,
     manifest: &Manifest,
     urgency: Urgency,
     tell: &dyn Fn(u64) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let (group, peer_key) = (key.group.clone(), Some(core.peer.key()));
-    let ask = |command| core.trackers.ask::<IgnoredAny>(command, urgency).map(drop);
+    let ask = |command| core.trackers.ask_as::<IgnoredAny>(user, command, urgency).map(drop);
     if manifest.pieces().as_usize() <= PIECES_PER_MESSAGE {
         return ask(Command::UploadFile { group, manifest: Box::new(manifest.clone()), peer_key });
     }

@@ -8,14 +8,17 @@
 //!                  bell ──► comeback ──► restore, downloads ─────────┤           └──► records ──► private (files)
 //!                                        pulse ──────────────────────┘    state (directory, lock) ────┘
 //!
-//!   describe, listing, schedule, view, entry, dormant, outlook: what these work with
+//!   describe, listing, schedule, view, entry, dormant, outlook, claims: what these work with
 //! ```
 //!
 //! Threads: one accepts front ends, one serves each of them, one keeps each download supplied, one tells the trackers
-//! that the node is there, one brings back what an earlier process had. What they share lies in [`core`]; each pauses on
-//! `ending` and so wakes when the node ends, the last one on `bell`.
+//! that the node is there, one brings back what an earlier process had. What they share lies in [`core`]. The node's end
+//! wakes each of them: the pulse pauses on `ending`, the last one on `bell`, which rings then too; who serves a front end or
+//! keeps a download looks at `ending` every second or more often. Whoever changes what the node has of a file holds its
+//! claim ([`claims`]).
 
 mod bell;
+mod claims;
 mod comeback;
 mod core;
 mod describe;

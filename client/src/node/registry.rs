@@ -66,6 +66,15 @@ impl Registry {
         Some(known.clone())
     }
 
+    /// Notes that the trackers know of a share, if it is served.
+    pub(super) fn told(&self, id: &RecordId) {
+        self.change(id, |known| {
+            if known.standing == Standing::Served {
+                known.standing = Standing::Told;
+            }
+        });
+    }
+
     /// Forgets an entry; whether it was there.
     pub(super) fn forget(&self, id: &RecordId) -> bool {
         let mut all = lock(&self.known);

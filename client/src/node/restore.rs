@@ -2,26 +2,48 @@
 //!
 //! Invariants: a file whose fingerprint is another is served no more, withdrawn at the trackers and named; one that cannot
 //! be read now is named, withdrawn, and served again as soon as it can be; the trackers are told of each share once a
-//! process, which also tells them where this node listens now.
+//! process, which also tells them where this node listens now. Each share is looked at anew under its claim, and only a
+//! tracker's own refusal ends it.
 
 use engine::Engine;
 use engine::proto::manifest::Manifest;
 use engine::storage::error::{StorageError, StorageErrorKind};
+use engine::storage::fingerprint::Fingerprint;
 use serde::de::IgnoredAny;
+use tracker::api::FileKey;
+use tracker::api::answers::PeersAnswer;
 use tracker::api::request::{Command, Gained};
 
 use super::core::{Core, engine_key};
 use super::listing;
 use super::outlook::{Left, later};
-use super::records::Stage;
+use super::records::{Shared, Stage, Unusable};
 use super::registry::{Known, Standing};
 use super::shares;
 use super::trackers::Urgency;
+use crate::exit::Fault;
+
+/// Why a share is not served.
+enum Hurdle {
+    /// It may pass.
+    Passing(String),
+    /// Its file is another.
+    Changed,
+    /// Its record was set aside, as these words say.
+    SetAside(String),
+}
 
 /// Brings back what a user shares here, as far as it is not back yet.
 pub(super) fn shares(core: &Core, user: &str) -> Left {
-    let all = core.registry.of(user);
-    if all.iter().all(|known| known.shared.stage == Stage::Listed && known.standing == Standing::Told) {
+    let is_back = |known: &Known| known.shared.stage == Stage::Listed && known.standing == Standing::Told;
+    let keys: Vec<FileKey> = core
+        .registry
+        .of(user)
+        .into_iter()
+        .filter(|known| !is_back(known))
+        .map(|known| known.shared.key)
+        .collect();
+    if keys.is_empty() {
         return Left::Nothing;
     }
     let engine = match core.peer.engine() {
@@ -32,90 +54,129 @@ pub(super) fn shares(core: &Core, user: &str) -> Left {
         }
     };
     let mut left = Left::Nothing;
-    for known in all {
+    for key in keys {
         if core.ending.is_over() || core.trackers.user().as_deref() != Some(user) {
             break;
         }
-        left = left.max(one(core, &engine, &known));
+        left = left.max(bring_back(core, &engine, user, &key));
     }
     left
 }
 
-fn one(core: &Core, engine: &Engine, known: &Known) -> Left {
+/// Brings back one share, as it stands by now.
+fn bring_back(core: &Core, engine: &Engine, user: &str, key: &FileKey) -> Left {
+    // Whoever has it may take long, and rings when there is something left to do; this is for when they do not.
+    let Some(_claim) = core.claims.try_take(key) else { return Left::Something };
+    let Some(known) = core.registry.get(user, key) else { return Left::Nothing };
     match known.shared.stage {
-        Stage::Stopped => stopped(core, known),
-        Stage::Unlisted => unlisted(core, engine, known),
+        Stage::Stopped => stopped(core, &known),
+        Stage::Unlisted => unlisted(core, engine, &known),
         Stage::Listed => match known.standing {
             Standing::Told => Left::Nothing,
-            Standing::Served => tell(core, known),
-            Standing::Down | Standing::Away { .. } => match serve(core, engine, known, None) {
-                Some(Standing::Served) => tell(core, known),
-                Some(Standing::Away { told, .. }) => away(core, known, told),
+            Standing::Served => tell(core, &known),
+            Standing::Down | Standing::Away { .. } => match serve(core, engine, &known, None) {
+                Some(Standing::Served) => tell(core, &known),
+                Some(Standing::Away { told, .. }) => away(core, &known, told),
                 _ => Left::Nothing,
             },
         },
     }
 }
 
-/// Serves a share if its file is what it was; how it stands then, or `None` when it is a share no more.
+/// Serves a share if its file is what it was; how it stands then, or `None` when there is nothing more to do for it.
 fn serve(core: &Core, engine: &Engine, known: &Known, manifest: Option<&Manifest>) -> Option<Standing> {
-    let (id, shared) = (&known.id, &known.shared);
-    let loaded = match manifest {
-        Some(_) => None,
-        None => match core.records.manifest(id, shared) {
-            Ok(manifest) => Some(manifest),
-            Err(trouble) => {
-                core.notices.tell(&trouble);
-                core.registry.forget(id);
-                shares::tell_stopped(core, &shared.key);
-                return None;
-            }
-        },
-    };
-    let manifest = manifest.or(loaded.as_ref())?;
-    let standing = match engine.reshare(engine_key(&shared.key), &shared.path, manifest, shared.fingerprint) {
+    let standing = match put_up(core, engine, known, manifest) {
         Ok(()) => Standing::Served,
-        Err(StorageError { kind: StorageErrorKind::Changed(_), .. }) => {
-            let why = format!("{} is not what it was when it was shared", shared.path.display());
+        Err(Hurdle::Passing(why)) => not_now(core, known, why),
+        Err(Hurdle::Changed) => {
+            let why = format!("{} is not what it was when it was shared", known.shared.path.display());
             shares::withdraw(core, known, &why);
             return None;
         }
-        Err(error) => {
-            let why = error.to_string();
-            let told = match &known.standing {
-                Standing::Away { told, .. } => *told,
-                _ => {
-                    core.notices.tell(&format!(
-                        "{} is not shared for now: {why}; it is again as soon as the file is there",
-                        shared.key
-                    ));
-                    false
-                }
-            };
-            Standing::Away { why, told }
+        Err(Hurdle::SetAside(trouble)) => {
+            core.notices.tell(&trouble);
+            core.registry.forget(&known.id);
+            shares::unserve(core, &known.shared.key);
+            shares::tell_stopped(core, &known.shared.user, &known.shared.key);
+            return None;
         }
     };
-    core.registry.change(id, |known| known.standing = standing.clone())?;
-    Some(standing)
+    let changed = core.registry.change(&known.id, |known| known.standing = standing.clone())?;
+    shares::is_its_users_turn(core, &changed).then_some(standing)
 }
 
-/// Tells the trackers that this node serves a share, and where.
+fn put_up(core: &Core, engine: &Engine, known: &Known, manifest: Option<&Manifest>) -> Result<(), Hurdle> {
+    let Shared { key, path, fingerprint, .. } = &known.shared;
+    // The cheap question first: a file that is not there is looked for again and again.
+    let now =
+        Fingerprint::at(path).map_err(|error| Hurdle::Passing(Fault::io("look at", path, &error).message))?;
+    if fingerprint.change_on_record(&now).is_some() {
+        return Err(Hurdle::Changed);
+    }
+    let loaded = match manifest {
+        Some(_) => None,
+        None => Some(load(core, known)?),
+    };
+    let Some(manifest) = manifest.or(loaded.as_ref()) else { return Ok(()) };
+    engine.reshare(engine_key(key), path, manifest, *fingerprint).map_err(|error| match error {
+        StorageError { kind: StorageErrorKind::Changed(_), .. } => Hurdle::Changed,
+        error => Hurdle::Passing(error.to_string()),
+    })
+}
+
+fn load(core: &Core, known: &Known) -> Result<Manifest, Hurdle> {
+    core.records.manifest(&known.id, &known.shared).map_err(|unusable| match unusable {
+        Unusable::SetAside(trouble) => Hurdle::SetAside(trouble),
+        Unusable::ForNow(why) => Hurdle::Passing(why),
+    })
+}
+
+/// A share that cannot be served now; said once.
+fn not_now(core: &Core, known: &Known, why: String) -> Standing {
+    let told = match &known.standing {
+        Standing::Away { told, .. } => *told,
+        _ => {
+            core.notices.tell(&format!(
+                "{} is not shared for now: {why}; it is again as soon as that can be read",
+                known.shared.key
+            ));
+            false
+        }
+    };
+    Standing::Away { why, told }
+}
+
+/// Tells the trackers that this node serves a share, and where; first it asks whether what they list under its name is
+/// still this file, since whoever says to have a file says so by its name.
 fn tell(core: &Core, known: &Known) -> Left {
-    let key = known.shared.key.clone();
-    let command = Command::UpdatePieces { file: key.clone(), gained: Gained::Complete };
-    match core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+    let Shared { key, user, content, .. } = &known.shared;
+    let question = Command::GetPeers { file: key.clone(), peer_key: Some(core.peer.key()) };
+    let listed = core.trackers.ask_as::<PeersAnswer>(user, question, Urgency::Background);
+    let told = match listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unproven_grant().ok())) {
+        Ok(Some(grant)) if grant.file_id != *content => {
+            shares::drop_share(core, known);
+            core.notices.tell(&format!(
+                "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
+                known.shared.path.display()
+            ));
+            return Left::Nothing;
+        }
         Ok(_) => {
-            core.registry.change(&known.id, |known| known.standing = Standing::Told);
+            let command = Command::UpdatePieces { file: key.clone(), gained: Gained::Complete };
+            core.trackers.ask_as::<IgnoredAny>(user, command, Urgency::Background).map(drop)
+        }
+        Err(fault) => Err(fault),
+    };
+    match told {
+        Ok(()) => {
+            core.registry.told(&known.id);
             Left::Nothing
         }
-        Err(fault) => match later(&fault) {
-            Some(left) => left,
-            None => {
-                shares::drop_share(core, known);
-                core.notices.tell(&format!("{key} is not shared any more: {fault}"));
-                Left::Nothing
-            }
-        },
+        Err(fault) => later(&fault).unwrap_or_else(|| {
+            shares::drop_share(core, known);
+            core.notices.tell(&format!("{key} is not shared any more: {fault}"));
+            Left::Nothing
+        }),
     }
 }
 
@@ -124,53 +185,55 @@ fn away(core: &Core, known: &Known, told: bool) -> Left {
     if told {
         return Left::Something;
     }
-    let command = Command::StopShare { file: known.shared.key.clone() };
-    match core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
-        Err(fault) if later(&fault).is_some() => later(&fault).unwrap_or(Left::Something),
-        // That they do not know it as a share is as good.
-        _ => {
-            core.registry.change(&known.id, |known| {
-                if let Standing::Away { told, .. } = &mut known.standing {
-                    *told = true;
-                }
-            });
-            Left::Something
-        }
+    if let Err(left) = say_stopped(core, known) {
+        return left;
     }
+    core.registry.change(&known.id, |known| {
+        if let Standing::Away { told, .. } = &mut known.standing {
+            *told = true;
+        }
+    });
+    Left::Something
 }
 
 /// Tells the trackers what they have not been told: that a share was stopped.
 fn stopped(core: &Core, known: &Known) -> Left {
+    if let Err(left) = say_stopped(core, known) {
+        return left;
+    }
+    shares::drop_share(core, known);
+    Left::Nothing
+}
+
+/// Has the trackers know that a share is none now. That they do not know it as one is as good.
+fn say_stopped(core: &Core, known: &Known) -> Result<(), Left> {
     let command = Command::StopShare { file: known.shared.key.clone() };
-    match core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
-        Err(fault) if later(&fault).is_some() => later(&fault).unwrap_or(Left::Something),
-        _ => {
-            shares::forget(core, known);
-            Left::Nothing
-        }
+    match core.trackers.ask_as::<IgnoredAny>(&known.shared.user, command, Urgency::Background) {
+        Ok(_) => Ok(()),
+        Err(fault) => later(&fault).map_or(Ok(()), Err),
     }
 }
 
 /// Has the trackers list what was hashed before they could take it.
 fn unlisted(core: &Core, engine: &Engine, known: &Known) -> Left {
-    let key = known.shared.key.clone();
-    let manifest = match core.records.manifest(&known.id, &known.shared) {
+    let (key, user) = (&known.shared.key, &known.shared.user);
+    let manifest = match load(core, known) {
         Ok(manifest) => manifest,
-        Err(trouble) => {
+        Err(Hurdle::SetAside(trouble)) => {
             core.notices.tell(&trouble);
             core.registry.forget(&known.id);
             return Left::Nothing;
         }
+        Err(Hurdle::Passing(_) | Hurdle::Changed) => return Left::Something,
     };
-    if let Err(fault) = listing::list(core, &key, &manifest, Urgency::Background, &|_| Ok(())) {
-        return match later(&fault) {
-            Some(left) => left,
-            None => {
-                shares::forget(core, known);
-                core.notices.tell(&format!("{key} was not taken by the trackers: {fault}"));
-                Left::Nothing
-            }
-        };
+    if let Err(fault) = listing::list(core, user, key, &manifest, Urgency::Background, &|_| Ok(())) {
+        return later(&fault).unwrap_or_else(|| {
+            shares::forget(core, known);
+            core.notices.tell(&format!("{key} was not taken by the trackers: {fault}"));
+            // It may have taken the place of one that was stopped, which they were not told.
+            shares::tell_stopped(core, user, key);
+            Left::Nothing
+        });
     }
     let Some(listed) = core.registry.change(&known.id, |known| known.shared.stage = Stage::Listed) else {
         return Left::Nothing;
@@ -180,11 +243,11 @@ fn unlisted(core: &Core, engine: &Engine, known: &Known) -> Left {
     }
     match serve(core, engine, &listed, Some(&manifest)) {
         Some(Standing::Served) => {
-            core.registry.change(&listed.id, |known| known.standing = Standing::Told);
+            core.registry.told(&listed.id);
             core.notices.tell(&format!("{key} is shared now"));
             Left::Nothing
         }
-        Some(Standing::Away { .. }) => Left::Something,
+        Some(Standing::Away { told, .. }) => away(core, &listed, told),
         _ => Left::Nothing,
     }
 }

@@ -7,6 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::comeback::Comeback;
 use super::core::Core;
 use super::desk::Desk;
@@ -33,6 +35,7 @@ impl Running {
     /// # Errors
     /// A fault when the state directory or the system does not give what it takes.
     pub(crate) fn start(plan: NodePlan, state: StateDir) -> Result<Running, Fault> {
+        raise_descriptors();
         let listener = state.listen()?;
         let core = Arc::new(Core::new(plan, state)?);
         let downloads = Arc::new(Downloads::on_record(&core.records));
@@ -104,7 +107,17 @@ impl Running {
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
         self.fronts.wait_until_idle(&core.ending);
         core.ending.end();
+        core.bell.ring();
         core.peer.stop();
+    }
+}
+
+/// Lets this process have as many descriptors as it may: each share holds one, and the usual soft limit of 1,024 is there
+/// for programs that cannot count further.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::info!("the limit of descriptors stays at {:?}: {error}", limit.current);
     }
 }
 

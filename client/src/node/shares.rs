@@ -1,7 +1,7 @@
 //! What this node serves: hashed, told to the trackers, then shared.
 //!
 //! Invariants: a file is served only after the trackers took it, and no longer as soon as its user says so, whatever the
-//! trackers do; what is served is on record first, so that a restart finds it.
+//! trackers do; what is served is on record first, so that a restart finds it. Whoever changes a share holds its claim.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use tracker::api::{FileKey, GroupId};
 use super::core::{Core, api_key, engine_key, group_id};
 use super::events::Events;
 use super::listing;
+use super::outlook::later;
 use super::records::{Seal, Shared, Stage};
 use super::registry::{Known, Standing};
 use super::trackers::Urgency;
@@ -49,10 +50,11 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
     let (length, content) = (manifest.geometry().length(), manifest.proof().id());
     let file = key.name.to_string();
     events.tell(Event::Hashing { file: file.clone(), done_bytes: length, total_bytes: length })?;
-    let origin = Origin { user, path: path.to_owned(), fingerprint };
+    let origin = Origin { user: user.clone(), path: path.to_owned(), fingerprint };
+    let _claim = core.claims.take(&key, &core.ending)?;
     let mut known = keep(core, &key, origin, &manifest, Stage::Unlisted)?;
     let total_bytes = length;
-    let listed = listing::list(core, &key, &manifest, Urgency::Asked, &|done_bytes| {
+    let listed = listing::list(core, &user, &key, &manifest, Urgency::Asked, &|done_bytes| {
         events.progress(|| Event::Listing { file: file.clone(), done_bytes, total_bytes })
     });
     if let Err(fault) = listed {
@@ -62,7 +64,8 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
     let recorded = core.records.write_share(&known.id, &known.shared);
     let served = engine.reshare(engine_key(&key), path, &manifest, fingerprint);
     known.standing = if served.is_ok() { Standing::Told } else { Standing::Down };
-    replace(core, known);
+    replace(core, known.clone());
+    is_its_users_turn(core, &known);
     // Whatever changed the file since it was hashed: the trackers must hear that it is not served.
     core.bell.ring();
     served?;
@@ -82,7 +85,7 @@ fn prepare(
 ) -> Result<Prepared, Fault> {
     if let Some(known) = core.registry.get(user, key)
         && known.shared.path == path
-        && Fingerprint::at(path).is_ok_and(|now| now == known.shared.fingerprint)
+        && Fingerprint::at(path).is_ok_and(|now| known.shared.fingerprint.change_on_record(&now).is_none())
         && let Ok(manifest) = core.records.manifest(&known.id, &known.shared)
     {
         let fingerprint = known.shared.fingerprint;
@@ -113,7 +116,7 @@ pub(super) struct Origin {
 /// Records a share: on the disk when it returns. It is not in the registry yet.
 ///
 /// # Errors
-/// A fault when it cannot be written; then nothing is recorded.
+/// A fault when it cannot be written, or would be one too many; then nothing is recorded.
 pub(super) fn keep(
     core: &Core,
     key: &FileKey,
@@ -121,8 +124,11 @@ pub(super) fn keep(
     manifest: &Manifest,
     stage: Stage,
 ) -> Result<Known, Fault> {
-    let seal = Seal::of(manifest);
     let Origin { user, path, fingerprint } = origin;
+    if core.registry.get(&user, key).is_none() {
+        refuse_too_many_shares(core)?;
+    }
+    let seal = Seal::of(manifest);
     let content = manifest.proof().id();
     let shared = Shared { key: key.clone(), user, path, fingerprint, content, seal, stage };
     let id = core.records.keep_share(&shared, manifest)?;
@@ -138,7 +144,7 @@ pub(super) fn replace(core: &Core, known: Known) {
     }
 }
 
-/// A file that was fetched is shared from now on, also after a restart.
+/// A file that was fetched is shared from now on, also after a restart. The caller holds the share's claim.
 ///
 /// # Errors
 /// A fault when that cannot be recorded.
@@ -154,20 +160,38 @@ pub(super) fn become_share(
     let origin = Origin { user: user.to_owned(), path: path.to_owned(), fingerprint };
     let mut known = keep(core, key, origin, manifest, Stage::Listed)?;
     known.standing = standing;
-    replace(core, known);
+    replace(core, known.clone());
+    is_its_users_turn(core, &known);
     Ok(())
 }
 
-/// What becomes of an upload that the trackers did not take: it waits for them if they cannot be reached.
+/// Whether the user of a share is still the one who is logged in; else it is served no more. For whoever has just served
+/// it: a login takes down what it finds, and does not find what comes after.
+pub(super) fn is_its_users_turn(core: &Core, known: &Known) -> bool {
+    let Shared { user, key, .. } = &known.shared;
+    let here = core.trackers.user();
+    if here.as_ref() == Some(user) {
+        return true;
+    }
+    core.registry.change(&known.id, |known| known.standing = Standing::Down);
+    if here.is_none_or(|here| core.registry.get(&here, key).is_none()) {
+        unserve(core, key);
+    }
+    false
+}
+
+/// What becomes of an upload that the trackers did not take: it waits for them if they may take it later.
 fn not_listed(core: &Core, known: Known, fault: Fault) -> Fault {
-    if fault.exit != Exit::NoTracker {
+    // Whoever went away wants it no more; what is wrong with the request or here is for whoever asked to mend.
+    let given_up = matches!(fault.exit, Exit::Interrupted | Exit::Usage | Exit::LocalIo | Exit::Protocol);
+    if given_up || later(&fault).is_none() {
         if let Err(kept) = core.records.forget_share(&known.id) {
             core.notices.tell(&kept.message);
         }
         return fault;
     }
     let message = format!(
-        "{}; {} is hashed and recorded, and is listed and shared as soon as a tracker answers the running node",
+        "{}; {} is hashed and recorded, and is listed and shared by the running node as soon as a tracker takes it",
         fault.message, known.shared.key
     );
     replace(core, known);
@@ -180,23 +204,29 @@ fn not_listed(core: &Core, known: Known, fault: Fault) -> Fault {
 /// # Errors
 /// The trackers' refusal; it is not served any more all the same.
 pub(super) fn stop(core: &Core, key: &FileKey) -> Result<String, Fault> {
-    let known = core.trackers.user().and_then(|user| core.registry.get(&user, key));
     unserve(core, key);
-    let marked = known.as_ref().map(|known| mark_stopped(core, known));
-    let told = ask_done(core, Command::StopShare { file: key.clone() }).map(|((), message)| message);
-    match (&told, &known) {
-        (_, None) => told,
-        (Err(fault), Some(_)) if fault.exit == Exit::NoTracker => {
-            marked.unwrap_or(Ok(()))?;
+    let _claim = core.claims.take(key, &core.ending)?;
+    // Whoever held the claim may have served it just now.
+    unserve(core, key);
+    let command = Command::StopShare { file: key.clone() };
+    let Some(known) = core.trackers.user().and_then(|user| core.registry.get(&user, key)) else {
+        return ask_done(core, command).map(|((), message)| message);
+    };
+    let marked = mark_stopped(core, &known);
+    let told = core.trackers.ask_as::<IgnoredAny>(&known.shared.user, command, Urgency::Asked);
+    match told {
+        Err(fault) if later(&fault).is_some() => {
+            marked?;
             core.bell.ring();
-            let message =
-                format!("{fault}; {key} is served no more, and the trackers are told as soon as one answers");
-            Err(Fault { message, ..fault.clone() })
+            let message = format!(
+                "{fault}; {key} is served no more, and the trackers are told as soon as one takes it"
+            );
+            Err(Fault { message, ..fault })
         }
-        (_, Some(known)) => {
+        told => {
             core.registry.forget(&known.id);
             core.records.forget_share(&known.id)?;
-            told
+            told.map(|(_, message)| message)
         }
     }
 }
@@ -226,14 +256,22 @@ pub(super) fn drop_share(core: &Core, known: &Known) {
 /// Takes down all that the user of this node shares and `which` chooses, and forgets it: the trackers did so already.
 pub(super) fn drop_shares(core: &Core, which: impl Fn(&FileKey) -> bool) {
     let user = core.trackers.user().unwrap_or_default();
-    core.registry.of(&user).iter().filter(|known| which(&known.shared.key)).for_each(|known| {
-        forget(core, known);
-    });
+    for Known { shared: Shared { key, .. }, .. } in core.registry.of(&user) {
+        if !which(&key) {
+            continue;
+        }
+        // At the node's end nobody serves it again, so that it is forgotten without the claim.
+        let _claim = core.claims.take(&key, &core.ending).ok();
+        if let Some(known) = core.registry.get(&user, &key) {
+            drop_share(core, &known);
+        }
+    }
     let served = core.peer.running().map(|engine| engine.shares()).unwrap_or_default();
     served.iter().filter_map(|share| api_key(&share.key)).filter(which).for_each(|key| unserve(core, &key));
 }
 
-fn unserve(core: &Core, key: &FileKey) {
+/// Serves a file no longer.
+pub(super) fn unserve(core: &Core, key: &FileKey) {
     if let Some(engine) = core.peer.running() {
         // It may have gone by itself meanwhile.
         let _ = engine.unshare(&engine_key(key));
@@ -243,6 +281,8 @@ fn unserve(core: &Core, key: &FileKey) {
 /// Serves nothing but what belongs to `user` and what they are fetching; what this user shared before comes back in the
 /// background.
 pub(super) fn belong_to(core: &Core, user: &str, fetching: &[FileKey]) {
+    core.registry.take_down_all_but(user);
+    core.bell.ring();
     let Some(engine) = core.peer.running() else { return };
     let own = core.registry.of(user);
     for share in engine.shares() {
@@ -252,8 +292,6 @@ pub(super) fn belong_to(core: &Core, user: &str, fetching: &[FileKey]) {
             let _ = engine.unshare(&share.key);
         }
     }
-    core.registry.take_down_all_but(user);
-    core.bell.ring();
 }
 
 /// Tells the user and the trackers of sources that changed under this node; the engine has stopped serving them.
@@ -262,22 +300,31 @@ pub(super) fn withdraw_changed(core: &Core, told: &mut BTreeSet<EngineKey>) {
     let shares = core.peer.running().map(|engine| engine.shares()).unwrap_or_default();
     told.retain(|key| shares.iter().any(|share| share.key == *key && share.changed.is_some()));
     for share in shares {
-        let Some(why) = share.changed else { continue };
-        if !told.insert(share.key.clone()) {
+        if share.changed.is_none() || told.contains(&share.key) {
             continue;
         }
         let Some(key) = api_key(&share.key) else { continue };
-        match core.trackers.user().and_then(|user| core.registry.get(&user, &key)) {
+        // Whoever has it may take long, and the pulse must not: the next beat looks again.
+        let Some(_claim) = core.claims.try_take(&key) else { continue };
+        let Some(why) = changed_now(core, &share.key) else { continue };
+        told.insert(share.key);
+        let Some(user) = core.trackers.user() else { continue };
+        match core.registry.get(&user, &key) {
             Some(known) => withdraw(core, &known, &why),
             None => {
                 core.notices.tell(&changed(&key, &why));
-                tell_stopped(core, &key);
+                tell_stopped(core, &user, &key);
             }
         }
     }
 }
 
-/// A file is not what was shared: says so, and has the trackers told.
+/// How the source of what is served under a key differs from what was shared, if it does.
+fn changed_now(core: &Core, key: &EngineKey) -> Option<String> {
+    core.peer.running()?.shares().into_iter().find(|share| share.key == *key)?.changed
+}
+
+/// A file is not what was shared: says so, and has the trackers told. The caller holds the share's claim.
 pub(super) fn withdraw(core: &Core, known: &Known, why: &str) {
     core.notices.tell(&changed(&known.shared.key, why));
     if let Err(fault) = mark_stopped(core, known) {
@@ -290,10 +337,10 @@ fn changed(key: &FileKey, why: &str) -> String {
     format!("{key} is not shared any more: {why}; upload it again to share it as it is now")
 }
 
-/// Tells the trackers, once, that this node does not serve a file.
-pub(super) fn tell_stopped(core: &Core, key: &FileKey) {
+/// Tells the trackers, once and in the name of `user`, that this node does not serve a file.
+pub(super) fn tell_stopped(core: &Core, user: &str, key: &FileKey) {
     let command = Command::StopShare { file: key.clone() };
-    if let Err(fault) = core.trackers.ask::<IgnoredAny>(command, Urgency::Background) {
+    if let Err(fault) = core.trackers.ask_as::<IgnoredAny>(user, command, Urgency::Background) {
         tracing::info!("the trackers do not know yet: {fault}");
     }
 }

@@ -3,15 +3,19 @@
 //! Invariant: what the user said is on record before the command ends, and said to be lost where it cannot be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use engine::stats::Phase;
 use tracker::api::FileKey;
 
 use super::core::Core;
 use super::dormant::Dormant;
 use super::downloads::Downloads;
 use super::entry::Entry;
+use super::shares;
 use crate::exit::{Exit, Fault};
 use crate::front::rows::State;
+use crate::limits;
 
 /// What can be done to a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,11 @@ pub(super) fn steer(
     key: &FileKey,
     steer: Steer,
 ) -> Result<String, Fault> {
+    if let Some(entry) = downloads.find(key).filter(|entry| !entry.has_ended()) {
+        return running(core, downloads, &entry, steer).map(|done| format!("{key} {done}"));
+    }
+    // It may just be about to go on, or to be begun anew.
+    let _claim = downloads.claim(core, key)?;
     match (downloads.find(key), downloads.dormant(key)) {
         (Some(entry), _) => running(core, downloads, &entry, steer),
         (None, Some(dormant)) => on_record(core, downloads, dormant, steer),
@@ -69,8 +78,8 @@ fn running(
     let key = &entry.key;
     match (entry.transfer().state, steer) {
         (State::Failed, Steer::Cancel) => {
-            downloads.forget(key);
-            core.records.forget_download(&entry.id)?;
+            downloads.forget(entry);
+            entry.forget_record(core)?;
             return Ok("had failed, and is taken off the list");
         }
         (state, _) if state.is_end() => return Err(steer.too_late(key)),
@@ -92,15 +101,25 @@ fn running(
                 .map_err(|fault| unrecorded(key, steer, fault))?;
             Ok("goes on")
         }
-        Steer::Cancel => {
-            // First its record: a crash in between leaves a partial file, and not a download that comes back.
-            let forgotten = core.records.forget_download(&entry.id);
-            entry.download.cancel();
-            downloads.forget(key);
-            forgotten?;
-            Ok("is cancelled, and its partial file removed")
-        }
+        Steer::Cancel => cancel(core, downloads, entry),
     }
+}
+
+fn cancel(core: &Core, downloads: &Downloads, entry: &Arc<Entry>) -> Result<&'static str, Fault> {
+    // First its record: a crash in between leaves a partial file, and not a download that comes back.
+    let forgotten = entry.forget_record(core);
+    entry.download.cancel();
+    let mut progress = entry.download.progress();
+    while !progress.phase.is_end() && !core.ending.is_over() {
+        progress = entry.download.wait(progress.version, Duration::from_millis(limits::HEARTBEAT_MS));
+    }
+    if matches!(progress.phase, Phase::Durable) {
+        // Its last step was faster; its keeper makes it a share.
+        return Err(Steer::Cancel.too_late(&entry.key));
+    }
+    downloads.forget(entry);
+    forgotten?;
+    Ok("is cancelled, and its partial file removed")
 }
 
 fn on_record(
@@ -122,6 +141,11 @@ fn on_record(
         Steer::Cancel => {
             core.records.forget_download(&dormant.id)?;
             downloads.wake_up(&dormant.id);
+            // To them whoever began to fetch a file is one of its leechers; whoever shares it stays one of its seeders.
+            let user = &dormant.wanted.user;
+            if core.registry.get(user, &key).is_none() {
+                shares::tell_stopped(core, user, &key);
+            }
             dormant.discard()?;
             return Ok("is cancelled, and its partial file removed");
         }

@@ -53,6 +53,13 @@ impl Fingerprint {
             (self != now).then_some(Change::Modified)
         }
     }
+
+    /// As [`Fingerprint::change`], for one that was written down: the number of the filesystem is good only until that is
+    /// mounted again (tmpfs, overlay, btrfs and NFS get whichever is free), so it does not count.
+    #[must_use]
+    pub fn change_on_record(&self, now: &Fingerprint) -> Option<Change> {
+        self.change(&Fingerprint { device: self.device, ..*now })
+    }
 }
 
 /// Not the text of a fingerprint.
@@ -110,6 +117,21 @@ mod tests {
         fn its_text_reads_back(length: u64, seconds: i64, nanoseconds: i64, inode: u64, device: u64) {
             let fingerprint = Fingerprint { length, modified: (seconds, nanoseconds), inode, device };
             prop_assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+        }
+    }
+
+    #[test]
+    fn on_record_the_filesystems_number_does_not_count_and_all_else_does() {
+        let kept = Fingerprint { length: 5, modified: (1, 2), inode: 3, device: 4 };
+        let mounted_again = Fingerprint { device: 9, ..kept };
+        assert_eq!(kept.change(&mounted_again), Some(Change::Replaced));
+        assert_eq!(kept.change_on_record(&mounted_again), None);
+        for (other, change) in [
+            (Fingerprint { inode: 4, ..mounted_again }, Change::Replaced),
+            (Fingerprint { length: 4, ..mounted_again }, Change::Truncated),
+            (Fingerprint { modified: (1, 3), ..mounted_again }, Change::Modified),
+        ] {
+            assert_eq!(kept.change_on_record(&other), Some(change));
         }
     }
 

@@ -1,7 +1,8 @@
 //! A folder of records: one JSON file each, written whole, read with suspicion.
 //!
 //! Invariants: what is written is on the disk when `write` returns, and so is what is removed; a file that is not a record
-//! of this version is renamed, never guessed at and never removed; the others are read all the same.
+//! of this version is renamed, never guessed at and never removed; one that cannot be read now is named and left as it is; the
+//! others are read all the same. Nothing is removed for not being listed unless the listing was whole.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -66,6 +67,15 @@ struct Head {
 enum Odd {
     Damaged(String),
     OtherVersion(u32),
+    /// The system does not give it now.
+    Unreadable(io::Error),
+}
+
+/// The names in a folder, sorted.
+struct Names {
+    names: Vec<String>,
+    /// Whether these are all of them.
+    whole: bool,
 }
 
 impl Folder {
@@ -139,15 +149,21 @@ impl Folder {
     }
 
     /// Removes what a crash left: temporary files, and manifests without a record, be it one that was set aside.
-    pub(super) fn sweep(&self) {
-        let names = self.names();
-        for name in &names {
+    fn sweep(&self, listed: &Names) {
+        if !listed.whole {
+            return;
+        }
+        let names = &listed.names;
+        for name in names {
             let stem = Path::new(name).file_stem().and_then(OsStr::to_str).unwrap_or_default();
             let record = format!("{stem}.{RECORD}");
             let extension = Path::new(name).extension().and_then(OsStr::to_str);
             let left_over = match extension {
                 Some(TEMPORARY) => true,
-                Some(MANIFEST) => !names.iter().any(|other| other.starts_with(&record)),
+                Some(MANIFEST) => {
+                    !names.iter().any(|other| other.starts_with(&record))
+                        && self.path.join(&record).try_exists().is_ok_and(|there| !there)
+                }
                 _ => false,
             };
             if left_over {
@@ -157,11 +173,20 @@ impl Folder {
         }
     }
 
-    /// Reads all records, the one written first coming first. With what was found wrong, in words.
+    /// Reads all records, the one written first coming first, and removes what a crash left. With what was found wrong, in
+    /// words.
     pub(super) fn read<R: DeserializeOwned>(&self) -> (Vec<(RecordId, R)>, Vec<String>) {
         let mut found = Vec::new();
         let mut troubles = Vec::new();
-        let mut names = self.names();
+        let listed = self.names().unwrap_or_else(|error| {
+            let path = self.path.display();
+            troubles.push(format!(
+                "the records in {path} cannot be listed ({error}): mend that, then start the node again"
+            ));
+            Names { names: Vec::new(), whole: false }
+        });
+        self.sweep(&listed);
+        let mut names = listed.names;
         names.retain(|name| Path::new(name).extension() == Some(OsStr::new(RECORD)));
         if names.len() > self.most {
             let (path, most) = (self.path.display(), self.most);
@@ -172,7 +197,16 @@ impl Folder {
             let id = RecordId(name.trim_end_matches(".json").to_owned());
             match self.read_one(&id) {
                 Ok((written, record)) => found.push((written, id, record)),
-                Err(why) => troubles.push(self.put_away(&id, "a record", &why)),
+                Err(Odd::Unreadable(error)) => troubles.push(format!(
+                    "the record {} cannot be read ({error}) and is left as it is: mend that, then start the node again",
+                    self.path_of(&id, RECORD).display()
+                )),
+                Err(Odd::Damaged(why)) => troubles.push(self.put_away(&id, "a record", "damaged", &why)),
+                Err(Odd::OtherVersion(format)) => {
+                    let why =
+                        format!("it has format {format}, and this version of the program knows {FORMAT}");
+                    troubles.push(self.put_away(&id, "a record", "other-version", &why));
+                }
             }
         }
         found.sort_by(|(one, one_id, _), (other, other_id, _)| (one, one_id).cmp(&(other, other_id)));
@@ -182,8 +216,10 @@ impl Folder {
     fn read_one<R: DeserializeOwned>(&self, id: &RecordId) -> Result<(SystemTime, R), Odd> {
         let path = self.path_of(id, RECORD);
         let damaged = |error: &dyn std::fmt::Display| Odd::Damaged(error.to_string());
-        let bytes =
-            private::read_at_most(&path, limits::RECORD_MAX_BYTES).map_err(|error| damaged(&error))?;
+        // What has a number is the system's word, and may be another tomorrow; what has none is about the file itself.
+        let bytes = private::read_at_most(&path, limits::RECORD_MAX_BYTES).map_err(|error| {
+            if error.raw_os_error().is_some() { Odd::Unreadable(error) } else { damaged(&error) }
+        })?;
         let head: Head = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
         if head.format != FORMAT {
             return Err(Odd::OtherVersion(head.format));
@@ -195,18 +231,11 @@ impl Folder {
 
     /// Renames a record that cannot be used, so that it is in nobody's way and can be looked at; what happened, in words.
     pub(super) fn set_aside(&self, id: &RecordId, what: &str, why: &str) -> String {
-        self.put_away(id, what, &Odd::Damaged(why.to_owned()))
+        self.put_away(id, what, "damaged", why)
     }
 
-    fn put_away(&self, id: &RecordId, what: &str, why: &Odd) -> String {
+    fn put_away(&self, id: &RecordId, what: &str, ending: &str, why: &str) -> String {
         let path = self.path_of(id, RECORD);
-        let (ending, why) = match why {
-            Odd::Damaged(why) => ("damaged", why.clone()),
-            Odd::OtherVersion(format) => (
-                "other-version",
-                format!("it has format {format}, and this version of the program knows {FORMAT}"),
-            ),
-        };
         let aside = self.path_of(id, &format!("{RECORD}.{ending}"));
         let next = "give the command that made it again (`upload_file`, `download_file`)";
         match fs::rename(&path, &aside) {
@@ -221,13 +250,26 @@ impl Folder {
         }
     }
 
-    /// The names in the folder, sorted; none when there is no folder.
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let mut names: Vec<String> =
-            entries.filter_map(|entry| entry.file_name().into_string().ok()).take(4 * self.most).collect();
+    /// The names in the folder; none when there is no folder. A name that is no text is none of ours.
+    fn names(&self) -> io::Result<Names> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Names { names: Vec::new(), whole: true });
+            }
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        let mut whole = true;
+        for entry in entries {
+            let Ok(name) = entry?.file_name().into_string() else { continue };
+            if names.len() == 4 * self.most {
+                whole = false;
+                break;
+            }
+            names.push(name);
+        }
         names.sort();
-        names
+        Ok(Names { names, whole })
     }
 }
 
@@ -289,7 +331,9 @@ mod tests {
         {
             fs::write(at(name), "x").unwrap();
         }
-        folder.sweep();
+        folder.sweep(&Names { whole: false, ..folder.names().unwrap() });
+        assert!(at("orphan.manifest").exists(), "what was not listed may be its record");
+        folder.sweep(&folder.names().unwrap());
         assert!(at("kept.manifest").exists() && at("aside.manifest").exists());
         assert!(!at("orphan.manifest").exists() && !at("kept.json.new").exists());
     }

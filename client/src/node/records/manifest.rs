@@ -7,6 +7,7 @@ use std::io::Write;
 
 use engine::proto::hashes::Kept;
 use engine::proto::manifest::Manifest;
+use engine::storage::error::StorageErrorKind;
 use engine::storage::gather;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,15 @@ impl TryFrom<String> for Seal {
     }
 }
 
+/// Why a manifest cannot be loaded, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LoadFault {
+    /// It is not there, or not what was saved.
+    Damaged(String),
+    /// The system does not give it now.
+    Unreadable(String),
+}
+
 /// Writes a manifest beside the record that is to name it.
 ///
 /// # Errors
@@ -68,15 +78,27 @@ pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &Manifest) -> Resul
 /// The manifest that a record names. Its file is read over once and mapped: the hashes stay there.
 ///
 /// # Errors
-/// What is wrong with it, in words.
-pub(super) fn load(folder: &Folder, id: &RecordId, seal: Seal) -> Result<Manifest, String> {
+/// What is wrong with it.
+pub(super) fn load(folder: &Folder, id: &RecordId, seal: Seal) -> Result<Manifest, LoadFault> {
     let path = folder.path_of(id, MANIFEST);
-    let bytes = gather::open_kept(&path).map_err(|error| format!("its manifest cannot be read: {error}"))?;
+    let bytes = gather::open_kept(&path).map_err(|error| {
+        let why = format!("its manifest cannot be read: {error}");
+        // Without its manifest a record is damage; whatever else the system says may pass.
+        match error.kind {
+            StorageErrorKind::Missing => LoadFault::Damaged(why),
+            _ => LoadFault::Unreadable(why),
+        }
+    })?;
+    // What the disk did not give reads as zeros, which are nobody's fault but its own.
+    let judged = |why: String| match bytes.lost() {
+        Some(place) => LoadFault::Unreadable(format!("{place} cannot be read")),
+        None => LoadFault::Damaged(why),
+    };
     if Seal::at_end_of(&*bytes) != Some(seal) {
-        return Err(format!("its manifest {} is another one's", path.display()));
+        return Err(judged(format!("its manifest {} is another one's", path.display())));
     }
     Manifest::from_kept(&bytes)
-        .map_err(|damaged| format!("its manifest {} is damaged: {damaged}", path.display()))
+        .map_err(|damaged| judged(format!("its manifest {} is damaged: {damaged}", path.display())))
 }
 
 #[cfg(test)]
@@ -98,15 +120,33 @@ mod tests {
         let folder = Folder::new(dir.path(), "shares", 9);
         let id = RecordId::new().unwrap();
         let seal = Seal::of(&manifest(1));
-        assert!(load(&folder, &id, seal).is_err(), "there is none");
+        let damaged = || match load(&folder, &id, seal) {
+            Err(LoadFault::Damaged(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(damaged().contains("cannot be read"), "there is none");
         save(&folder, &id, &manifest(1)).unwrap();
         assert_eq!(load(&folder, &id, seal), Ok(manifest(1)));
         save(&folder, &id, &manifest(2)).unwrap();
-        assert!(load(&folder, &id, seal).unwrap_err().contains("another one's"));
+        assert!(damaged().contains("another one's"));
         let mut flipped = manifest(1).to_bytes();
         flipped[20] ^= 1;
         std::fs::write(folder.path_of(&id, MANIFEST), flipped).unwrap();
-        assert!(load(&folder, &id, seal).unwrap_err().contains("damaged"));
+        assert!(damaged().contains("damaged"));
+    }
+
+    #[test]
+    fn what_the_system_does_not_give_now_is_not_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path(), "shares", 9);
+        let id = RecordId::new().unwrap();
+        save(&folder, &id, &manifest(1)).unwrap();
+        let path = folder.path_of(&id, MANIFEST);
+        std::fs::remove_file(&path).unwrap();
+        // Links in a circle are refused even to root, whom no mode stops.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let found = load(&folder, &id, Seal::of(&manifest(1)));
+        assert!(matches!(found, Err(LoadFault::Unreadable(_))), "{found:?}");
     }
 
     #[test]

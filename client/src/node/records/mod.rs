@@ -26,6 +26,7 @@ use engine::proto::manifest::Manifest;
 
 pub(super) use download::Wanted;
 pub(super) use folder::{Folder, RecordId};
+use manifest::LoadFault;
 pub(super) use manifest::Seal;
 #[cfg(test)]
 pub(super) use share::tests;
@@ -34,6 +35,15 @@ pub(super) use share::{Shared, Stage};
 use crate::exit::Fault;
 use crate::limits;
 use crate::lock::lock;
+
+/// Why a share's manifest cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// It is damaged or gone, and its record was set aside; with what to do.
+    SetAside(String),
+    /// It cannot be read now: its disk, the system's limits or its mode are to blame, and all of that may pass.
+    ForNow(String),
+}
 
 /// The records of one node.
 pub(super) struct Records {
@@ -46,8 +56,12 @@ impl Records {
     /// The records in a state directory.
     pub(super) fn of(state: &Path) -> Records {
         Records {
-            shares: Folder::new(state, "shares", limits::SHARES_MAX),
-            downloads: Folder::new(state, "downloads", limits::DOWNLOAD_RECORDS_MAX),
+            shares: Folder::new(state, "shares", limits::SHARES_MAX + limits::RECORDS_IN_MAKING_MAX),
+            downloads: Folder::new(
+                state,
+                "downloads",
+                limits::DOWNLOAD_RECORDS_MAX + limits::RECORDS_IN_MAKING_MAX,
+            ),
             troubles: Mutex::default(),
         }
     }
@@ -55,13 +69,11 @@ impl Records {
     /// All shares that were kept, oldest first. What cannot be understood is set aside, and named by
     /// [`Records::troubles`].
     pub(super) fn read_shares(&self) -> Vec<(RecordId, Shared)> {
-        self.shares.sweep();
         self.found(self.shares.read())
     }
 
     /// All downloads that were kept, as [`Records::read_shares`].
     pub(super) fn read_downloads(&self) -> Vec<(RecordId, Wanted)> {
-        self.downloads.sweep();
         self.found(self.downloads.read())
     }
 
@@ -106,12 +118,15 @@ impl Records {
     /// The manifest of a share.
     ///
     /// # Errors
-    /// Why its record was set aside, with what to do.
-    pub(super) fn manifest(&self, id: &RecordId, shared: &Shared) -> Result<Manifest, String> {
-        manifest::load(&self.shares, id, shared.seal).map_err(|why| {
-            let trouble = self.shares.set_aside(id, &format!("the record of {}", shared.key), &why);
-            lock(&self.troubles).push(trouble.clone());
-            trouble
+    /// Why not: for now, or since its record was set aside.
+    pub(super) fn manifest(&self, id: &RecordId, shared: &Shared) -> Result<Manifest, Unusable> {
+        manifest::load(&self.shares, id, shared.seal).map_err(|fault| match fault {
+            LoadFault::Unreadable(why) => Unusable::ForNow(why),
+            LoadFault::Damaged(why) => {
+                let trouble = self.shares.set_aside(id, &format!("the record of {}", shared.key), &why);
+                lock(&self.troubles).push(trouble.clone());
+                Unusable::SetAside(trouble)
+            }
         })
     }
 

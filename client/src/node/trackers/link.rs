@@ -135,8 +135,38 @@ impl TrackerLink {
         command: Command,
         urgency: Urgency,
     ) -> Result<(T, String), Fault> {
+        self.ask_for(None, command, urgency)
+    }
+
+    /// As [`TrackerLink::ask`], in the name of `user` and of nobody else: whoever works in the background may find another
+    /// user logged in by the time it is its turn.
+    ///
+    /// # Errors
+    /// As [`TrackerLink::ask`]; exit 3 when `user` is not logged in.
+    pub(crate) fn ask_as<T: DeserializeOwned>(
+        &self,
+        user: &str,
+        command: Command,
+        urgency: Urgency,
+    ) -> Result<(T, String), Fault> {
+        self.ask_for(Some(user), command, urgency)
+    }
+
+    fn ask_for<T: DeserializeOwned>(
+        &self,
+        user: Option<&str>,
+        command: Command,
+        urgency: Urgency,
+    ) -> Result<(T, String), Fault> {
         let mut wire = lock(&self.wire);
+        // Read once the line is ours: this very session goes out with the request.
         let session = lock(&self.session).clone();
+        if let Some(user) = user
+            && session.as_ref().is_none_or(|session| session.user != user)
+        {
+            return Err(Fault::new(Exit::NotLoggedIn, format!("{user} is not logged in here"))
+                .fix(format!("login {user}")));
+        }
         let mut request = Request::new(command);
         request.request_id = Some(Value::String(wire.next_id()));
         request.session = session.as_ref().map(|session| session.token.clone());

@@ -9,7 +9,20 @@ use crate::printable::printable;
 pub(super) fn fault(failure: Failure) -> Fault {
     let exit = exit_of(failure.code);
     let fix = failure.fix.map_or_else(|| advice(failure.code).to_owned(), |fix| printable(&fix));
-    Fault { exit, message: printable(&failure.message), fix: Some(fix) }
+    let refused = is_final(failure.code);
+    Fault { exit, message: printable(&failure.message), fix: Some(fix), refused }
+}
+
+/// Whether asking again does not help. What the trackers cannot do now, or take for a mistake of this program, may pass.
+fn is_final(code: FailureCode) -> bool {
+    matches!(
+        code,
+        FailureCode::NotMember
+            | FailureCode::NotAllowed
+            | FailureCode::NotFound
+            | FailureCode::AlreadyExists
+            | FailureCode::OtherContent
+    )
 }
 
 fn exit_of(code: FailureCode) -> Exit {
@@ -65,7 +78,10 @@ mod tests {
             (FailureCode::Protocol, Exit::Protocol),
             (FailureCode::Internal, Exit::Other),
         ] {
-            assert_eq!(fault(Failure::new(code, "m")).exit, exit, "{code:?}");
+            let fault = fault(Failure::new(code, "m"));
+            assert_eq!(fault.exit, exit, "{code:?}");
+            let told_by_exit = matches!(exit, Exit::NotAllowed | Exit::NotFound | Exit::Exists);
+            assert_eq!(fault.refused, told_by_exit, "{code:?}");
         }
         let advised = fault(Failure::new(FailureCode::NotFound, "m").with_fix("do this"));
         assert_eq!(advised.fix.as_deref(), Some("do this"));
