@@ -288,3 +288,89 @@ fn a_node_ended_cleanly_comes_back_too_and_a_stopped_share_does_not() {
     until("the kept one is served", || served(&alice, "kept") && holders(&bob, "kept") == 1);
     assert_eq!((share(&alice, "stopped"), holders(&bob, "stopped")), (None, 0));
 }
+
+#[test]
+fn a_failed_download_begun_again_leaves_one_record_and_no_failure() {
+    let rig = Rig::new();
+    let alice = rig.user("alice");
+    alice.0.run(["create_group", "g"]).expect(0);
+    let bob = rig.home("bob");
+    let node = bob.serve(&["--limit-down", "1M"]);
+    bob.run(["create_user", "bob", "password"]).expect(0);
+    bob.run(["login", "bob", "password"]).expect(0);
+    bob.run(["join_group", "g"]).expect(0);
+    rig.file("f", &pieces(3, 10));
+    alice.0.run(["upload_file", "g", "f"]).expect(0);
+    let front = bob.spawn(&["download_file", "g", "f", "copy"]);
+    until("it is under way", || bob.downloads().contains("[D] [g] f"));
+    rig.file("copy", b"somebody else's");
+    front.ended().expect(6);
+    assert_eq!(records(&bob, "downloads", ".json").len(), 1);
+    bob.prompt("download_file g f elsewhere\n").expect(0);
+    assert_eq!(records(&bob, "downloads", ".json").len(), 1);
+    node.kill();
+    let _node = bob.serve(&[]);
+    until("the one that was begun last is complete", || bob.downloads() == "[C] [g] f\n");
+    same(&rig.path("f"), &rig.path("elsewhere"));
+    until("it is on record no more", || records(&bob, "downloads", ".json").is_empty());
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_for_now_is_waited_for() {
+    let rig = Rig::new();
+    let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &pieces(1, 11));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    node.kill();
+    let manifest = records(&alice, "shares", ".manifest").remove(0);
+    let aside = rig.path("aside");
+    fs::rename(&manifest, &aside).unwrap();
+    // Links in a circle are refused even to root, whom no mode stops.
+    std::os::unix::fs::symlink(&manifest, &manifest).unwrap();
+    let _node = alice.serve(&[]);
+    until("it is named", || share(&alice, "f").is_some_and(|why| why.contains(".manifest")));
+    until("it is withdrawn", || holders(&bob, "f") == 0);
+    fs::rename(&aside, &manifest).unwrap();
+    until("it is served again", || served(&alice, "f") && holders(&bob, "f") == 1);
+    assert_eq!(records(&alice, "shares", ".json").len(), 1);
+}
+
+#[test]
+fn a_filesystem_that_got_another_number_is_the_same() {
+    let rig = Rig::new();
+    let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &pieces(1, 12));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    node.kill();
+    let path = records(&alice, "shares", ".json").remove(0);
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let kept = record["record"]["fingerprint"].as_str().unwrap().to_owned();
+    let (looks, device) = kept.rsplit_once(':').unwrap();
+    record["record"]["fingerprint"] = format!("{looks}:{}", device.parse::<u64>().unwrap() + 1).into();
+    fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+    let _node = alice.serve(&[]);
+    until("it is served again", || served(&alice, "f") && holders(&bob, "f") == 1);
+}
+
+#[test]
+fn a_share_whose_name_became_another_files_is_not_announced_under_it() {
+    let rig = Rig::new();
+    let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &pieces(1, 13));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    node.kill();
+    // Alice's command is a node of its own here, and would forget the share with the file.
+    let away = rig.home("alice-elsewhere");
+    let elsewhere = away.serve(&[]);
+    away.run(["login", "alice", "password"]).expect(0);
+    away.run(["remove_file", "g", "f"]).expect(0);
+    elsewhere.kill();
+    rig.file("of-bob/f", &pieces(1, 14));
+    bob.run(["upload_file", "g", "of-bob/f"]).expect(0);
+    let (node, said) = alice.serve_and_hear();
+    until("it is no share any more", || records(&alice, "shares", ".json").is_empty());
+    assert_eq!((share(&alice, "f"), holders(&alice, "f")), (None, 1));
+    node.kill();
+    let said = said.join().unwrap();
+    assert!(said.contains("[g] f is not shared any more") && said.contains("another file"), "{said}");
+}

@@ -4,6 +4,8 @@
 mod rig;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 
 use rig::{Home, Node, Rig, pieces, until};
 
@@ -109,4 +111,44 @@ fn a_node_that_restarts_without_a_tracker_waits_for_it_by_name() {
     rig.start_tracker();
     until("it is complete", || bob.downloads() == "[C] [g] f\n");
     assert!(fs::read(rig.path("f")).unwrap() == fs::read(rig.path("copy")).unwrap());
+}
+
+/// Where something listens that is no tracker: it says so to whoever connects, and goes on doing so.
+fn no_tracker() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // Whoever it is may be gone already.
+            let _ = (&stream).write_all(b"220 another service\n");
+            let _ = BufReader::new(stream).read_line(&mut String::new());
+        }
+    });
+    address
+}
+
+#[test]
+fn neither_a_missing_file_of_trackers_nor_a_foreign_answer_ends_anything() {
+    let rig = Rig::new();
+    let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 4);
+    bob.prompt("download_file g f copy\n").expect(0);
+    until("it is under way", || verified(&bob) > 0);
+    let tracker = rig.tracker();
+    a.kill();
+    b.kill();
+    fs::remove_file(rig.path("tracker_info.txt")).unwrap();
+    let (a, b) = (alice.serve(&[]), bob.serve(&[]));
+    until("the download waits for the file", || bob.downloads().contains("tracker_info.txt"));
+    until("the share is back", || alice.status()["shares"].as_array().unwrap().len() == 1);
+    a.kill();
+    b.kill();
+    rig.name_tracker(no_tracker());
+    let (_a, _b) = (alice.serve(&[]), bob.serve(&[]));
+    until("the download waits for a tracker", || {
+        bob.downloads().starts_with("[P] [g] f (") && !bob.downloads().contains("client serve")
+    });
+    until("the share is back", || alice.status()["shares"].as_array().unwrap().len() == 1);
+    rig.name_tracker(tracker);
+    until("it is complete", || bob.downloads() == "[C] [g] f\n");
+    until("bob is told of alice", || bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count() == 1);
 }

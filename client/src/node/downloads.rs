@@ -449,3 +449,40 @@ pub(super) fn follow(core: &Core, entry: &Entry, events: &Events<'_>) -> Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::SystemTime;
+
+    use engine::proto::units::Digest;
+
+    use super::super::records::tests::shared;
+    use super::*;
+
+    #[test]
+    fn of_two_records_under_one_key_the_later_counts_and_the_other_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::of(dir.path());
+        let wanted = Wanted {
+            key: shared("g", "u").key,
+            user: "u".into(),
+            destination: "/to".into(),
+            overwrite: false,
+            content: Digest([3; 20]),
+            total_bytes: 9,
+            paused: false,
+            failed: Some(Fault::new(Exit::Exists, "why")),
+        };
+        let (first, second) = (RecordId::new().unwrap(), RecordId::new().unwrap());
+        records.write_download(&first, &wanted).unwrap();
+        for entry in fs::read_dir(dir.path().join("downloads")).unwrap() {
+            File::open(entry.unwrap().path()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
+        records.write_download(&second, &Wanted { failed: None, ..wanted.clone() }).unwrap();
+        let downloads = Downloads::on_record(&records);
+        let dormant = downloads.dormant(&wanted.key).unwrap();
+        assert_eq!((dormant.id, dormant.wanted.failed), (second, None));
+        assert_eq!(records.read_downloads().len(), 1);
+    }
+}

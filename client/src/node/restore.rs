@@ -251,3 +251,110 @@ fn unlisted(core: &Core, engine: &Engine, known: &Known) -> Left {
         _ => Left::Nothing,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::time::Duration;
+
+    use engine::proto::manifest::FileName;
+    use tracker::api::GroupId;
+
+    use super::super::shares::{Origin, keep, replace, stop};
+    use super::super::state::{SavedSession, StateDir};
+    use super::*;
+    use crate::exit::Exit;
+    use crate::plan::NodePlan;
+
+    /// A node of `u`, whose tracker is a port on which nobody listens.
+    fn alone(directory: &Path) -> Core {
+        let trackers = directory.join("trackers.txt");
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        std::fs::write(&trackers, format!("{nobody}\n")).unwrap();
+        let state = StateDir::lock(&directory.join("state")).unwrap().unwrap();
+        let session = SavedSession { user: "u".into(), token: "t".into(), tracker_key: [9; 32] };
+        state.save_session(&session).unwrap();
+        let plan = NodePlan {
+            state: state.path().to_owned(),
+            trackers: Some(trackers),
+            listen: "127.0.0.1".parse().ok(),
+            advertise: None,
+            io: engine::config::IoChoice::Epoll,
+            hash: None,
+            limit_up: None,
+            limit_down: None,
+        };
+        Core::new(plan, state).unwrap()
+    }
+
+    /// A share of `u` that an earlier process left, listed.
+    fn left_behind(core: &Core, path: PathBuf) -> (FileKey, Manifest) {
+        let key = FileKey { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
+        let engine = core.peer.engine().unwrap();
+        let hashed = engine.hash_file(&path, key.name.clone(), &|_| {}).unwrap();
+        let manifest = Manifest::clone(hashed.manifest());
+        let origin = Origin { user: "u".into(), path, fingerprint: hashed.fingerprint() };
+        let known = keep(core, &key, origin, &manifest, Stage::Listed).unwrap();
+        replace(core, known);
+        (key, manifest)
+    }
+
+    fn is_served(core: &Core) -> bool {
+        !core.peer.engine().unwrap().shares().is_empty()
+    }
+
+    #[test]
+    fn a_stop_is_not_undone_by_who_was_bringing_the_share_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let core = alone(dir.path());
+        let path = dir.path().join("f");
+        std::fs::write(&path, "content").unwrap();
+        let (key, manifest) = left_behind(&core, path.clone());
+        let claim = core.claims.try_take(&key).unwrap();
+        assert_eq!(shares(&core, "u"), Left::Something);
+        assert!(!is_served(&core), "somebody else had its claim");
+        drop(claim);
+        assert_eq!(shares(&core, "u"), Left::Trackers);
+        assert!(is_served(&core), "what can be served without a tracker is");
+
+        let claim = core.claims.try_take(&key).unwrap();
+        let known = core.registry.get("u", &key).unwrap();
+        std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| stop(&core, &key));
+            // The user's word counts at once, whoever has the claim …
+            let gone = (0..3_000).any(|_| {
+                std::thread::park_timeout(Duration::from_millis(10));
+                !is_served(&core)
+            });
+            assert!(gone, "it is served although its user stopped it");
+            // … and also when who has it serves the file once more.
+            let engine = core.peer.engine().unwrap();
+            engine.reshare(engine_key(&key), &path, &manifest, known.shared.fingerprint).unwrap();
+            drop(claim);
+            assert_eq!(stopping.join().unwrap().unwrap_err().exit, Exit::NoTracker);
+        });
+        assert_eq!(shares(&core, "u"), Left::Trackers, "the trackers are to be told");
+        assert!(!is_served(&core));
+        assert_eq!(core.registry.get("u", &key).unwrap().shared.stage, Stage::Stopped);
+        assert_eq!(core.records.read_shares()[0].1.stage, Stage::Stopped);
+        core.peer.stop();
+    }
+
+    #[test]
+    fn what_is_served_when_its_user_goes_is_taken_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let core = alone(dir.path());
+        let path = dir.path().join("f");
+        std::fs::write(&path, "content").unwrap();
+        let (key, manifest) = left_behind(&core, path);
+        let known = core.registry.get("u", &key).unwrap();
+        core.trackers.forget_session();
+        let engine = core.peer.engine().unwrap();
+        assert_eq!(serve(&core, &engine, &known, Some(&manifest)), None);
+        assert!(!is_served(&core));
+        assert_eq!(core.registry.get("u", &key).unwrap().standing, Standing::Down);
+        assert_eq!(tell(&core, &known), Left::Something, "nobody else says it in their name");
+        assert!(core.registry.get("u", &key).is_some());
+        core.peer.stop();
+    }
+}

@@ -117,7 +117,8 @@ impl Rig {
             .unwrap()
     }
 
-    fn name_tracker(&self, address: SocketAddr) {
+    /// Names a tracker.
+    pub(crate) fn name_tracker(&self, address: SocketAddr) {
         let line = format!("{} {}\n", address.ip(), address.port());
         std::fs::write(self.path("tracker_info.txt"), line).unwrap();
     }
