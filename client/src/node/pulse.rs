@@ -59,7 +59,7 @@ fn beat(core: &Core, was_lost: bool) -> bool {
             true
         }
         Err(fault) => {
-            core.notices.tell(&format!("the trackers refuse this node: {fault}"));
+            core.notices.tell(&format!("the trackers do not know that this node is there: {fault}"));
             false
         }
     }
