@@ -1,11 +1,13 @@
 //! What can be typed, and which benchmark it means. Wrong words end here, with exit code 2.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::results::sink::Wanted;
 use crate::size::Size;
+use crate::workloads::tracker::mix::Mix;
 
 /// Measures Shoal against its rivals on this machine.
 #[derive(Debug, Parser)]
@@ -21,6 +23,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Hashing: one stream, pieces in lanes, both states of pieces, a whole upload; beside one pass of the sha1 crate
     Hash(HashArgs),
+    /// A tracker under load: latency at a fixed rate, the most it answers, its memory for idle connections
+    Tracker(TrackerArgs),
     /// What this machine is and allows, as every report should say beside its numbers
     Host(HostArgs),
 }
@@ -58,6 +62,50 @@ impl OutputArgs {
     pub(crate) fn wanted(&self) -> Wanted {
         Wanted { json: self.json, folder: self.out.clone() }
     }
+}
+
+/// How to load a tracker.
+#[derive(Debug, Args)]
+pub(crate) struct TrackerArgs {
+    /// Connections in all; those that carry no load are idle
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) connections: u32,
+    /// Connections that carry the load
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) active: u32,
+    /// Requests a second, whatever becomes of those before
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) rate: u32,
+    /// How long the fixed rate is kept; each maximum is looked for in a fifth of it
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Parts of each kind of request
+    #[arg(long, default_value = "ping=500,get_peers=240,update_pieces=240,upload_file=19,login=1")]
+    pub(crate) mix: Mix,
+    /// Leave out the search for the most that is answered
+    #[arg(long)]
+    pub(crate) no_maximum: bool,
+    /// A tracker that runs already, in place of one that is started for the run; its accounts and files stay
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) address: Option<SocketAddr>,
+    /// The folder of the programs to measure, in place of the one that the harness lies in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin: Option<PathBuf>,
+    /// Where the started tracker keeps its state, in place of the folder for temporary files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Measure opentracker too, where it is installed
+    #[arg(long)]
+    pub(crate) rivals: bool,
+    /// Where the numbers go
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// A time that a run can take.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    if (0.1..=3_600.0).contains(&seconds) { Ok(seconds) } else { Err("from 0.1 to 3600 seconds".to_owned()) }
 }
 
 /// How to describe the machine.

@@ -17,6 +17,7 @@ mod recorder;
 mod report;
 mod results;
 mod size;
+mod topology;
 mod workloads;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match &cli.command {
         cli::Command::Hash(args) => workloads::hash::run(args),
+        cli::Command::Tracker(args) => workloads::tracker::run(args),
         cli::Command::Host(args) => report::print_host_alone(&host::Host::read(), args.json),
     };
     match result {
