@@ -12,11 +12,15 @@
 
 mod cli;
 mod clock;
+mod contender;
+mod floor;
 mod host;
 mod recorder;
 mod report;
 mod results;
+mod rivals;
 mod size;
+mod topology;
 mod workloads;
 
 use std::process::ExitCode;
@@ -27,6 +31,10 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match &cli.command {
         cli::Command::Hash(args) => workloads::hash::run(args),
+        cli::Command::Transfer(args) => workloads::transfer::run(args),
+        cli::Command::Compare(args) => workloads::compare::run(args),
+        cli::Command::PumpSend(args) => floor::pump::send(args),
+        cli::Command::PumpReceive(args) => floor::pump::receive(args),
         cli::Command::Host(args) => report::print_host_alone(&host::Host::read(), args.json),
     };
     match result {

@@ -20,3 +20,5 @@ pub(crate) mod shoal;
 pub(crate) mod spawned;
 pub(crate) mod usage;
 pub(crate) mod warm;
+
+pub(crate) use limits::{ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S};

@@ -209,8 +209,8 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ticket::PeerKey;
     use super::super::limits::CONNECTIONS_PER_PEER;
+    use super::super::ticket::PeerKey;
     use super::*;
 
     fn address(port: u16) -> PeerAddress {
