@@ -12,10 +12,13 @@
 
 mod cli;
 mod clock;
+mod contender;
+mod floor;
 mod host;
 mod recorder;
 mod report;
 mod results;
+mod rivals;
 mod size;
 mod topology;
 mod workloads;
@@ -29,6 +32,11 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         cli::Command::Hash(args) => workloads::hash::run(args),
         cli::Command::Tracker(args) => workloads::tracker::run(args),
+        cli::Command::Transfer(args) => workloads::transfer::run(args),
+        cli::Command::Compare(args) => workloads::compare::run(args),
+        cli::Command::PumpSend(args) => floor::pump::send(args),
+        cli::Command::PumpReceive(args) => floor::pump::receive(args),
+        cli::Command::Swarm(args) => workloads::swarm::run(args),
         cli::Command::Host(args) => report::print_host_alone(&host::Host::read(), args.json),
     };
     match result {
