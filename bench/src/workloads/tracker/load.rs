@@ -57,8 +57,8 @@ pub(crate) struct Load<'a> {
     lines: Vec<Line>,
     accounts: &'a [Account],
     scratch: Vec<u8>,
-    /// Uploads so far: each has a name of its own.
-    uploads: u64,
+    /// Requests so far: some have to be like no other.
+    asked: u64,
 }
 
 /// A load that is under way.
@@ -89,7 +89,7 @@ impl<'a> Load<'a> {
             poll.registry().register(&mut line.socket, Token(at), interest)?;
             lines.push(line);
         }
-        Ok(Load { poll, lines, accounts, scratch: vec![0; READ_BYTES], uploads: 0 })
+        Ok(Load { poll, lines, accounts, scratch: vec![0; READ_BYTES], asked: 0 })
     }
 
     /// Sends for `seconds`, then waits for what is under way.
@@ -194,10 +194,8 @@ impl<'a> Load<'a> {
 
     fn ask(&mut self, at: usize, kind: Kind, due_ns: u64) {
         let account = &self.accounts[at % self.accounts.len()];
-        if kind == Kind::Upload {
-            self.uploads += 1;
-        }
-        account.append(kind, self.uploads, &mut self.lines[at].unsent);
+        self.asked += 1;
+        account.append(kind, self.asked, &mut self.lines[at].unsent);
         self.lines[at].underway.push_back(Underway { kind, due_ns });
     }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub(crate) enum Kind {
     /// The sign of life of a node.
     Ping,
-    /// Who has a file.
+    /// Who has a file, asked again by a node that asked a moment ago.
     GetPeers,
     /// What a leecher has gained.
     UpdatePieces,
@@ -16,14 +16,16 @@ pub(crate) enum Kind {
     Upload,
     /// A session with a password: a slow hash and a durable write.
     Login,
+    /// Who has a file, asked by a node for the first time: another key, and so another ticket, each time.
+    FirstPeers,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub(crate) const ALL: [Kind; 5] =
-        [Kind::Ping, Kind::GetPeers, Kind::UpdatePieces, Kind::Upload, Kind::Login];
+    pub(crate) const ALL: [Kind; 6] =
+        [Kind::Ping, Kind::GetPeers, Kind::UpdatePieces, Kind::Upload, Kind::Login, Kind::FirstPeers];
 
-    /// As the protocol calls it.
+    /// As a mix names it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Ping => "ping",
@@ -31,6 +33,7 @@ impl Kind {
             Kind::UpdatePieces => "update_pieces",
             Kind::Upload => "upload_file",
             Kind::Login => "login",
+            Kind::FirstPeers => "first_get_peers",
         }
     }
 }

@@ -143,7 +143,7 @@ fn fixed_rate(sink: &mut Sink, place: &Place, load: &mut Load<'_>, args: &Tracke
 
 /// Each kind that is no login alone, as many as are answered.
 fn maxima(sink: &mut Sink, place: &Place, load: &mut Load<'_>, seconds: f64) -> anyhow::Result<()> {
-    for kind in [Kind::Ping, Kind::GetPeers, Kind::UpdatePieces, Kind::Upload] {
+    for kind in [Kind::Ping, Kind::GetPeers, Kind::FirstPeers, Kind::UpdatePieces, Kind::Upload] {
         let before = place.cpu();
         let outcome = load.run(&Mix::only(kind), Pace::Depth(PIPELINE_DEPTH), seconds)?;
         let workload = format!("maximum {}", kind.name());

@@ -33,6 +33,8 @@ pub(crate) struct Account {
     /// By number of kind; of an upload, what stands before and behind the name.
     texts: [Vec<u8>; 4],
     upload: [Vec<u8>; 2],
+    /// What stands before and behind the key of a first look-up.
+    first: [Vec<u8>; 2],
 }
 
 /// A connection that waits for each answer.
@@ -103,10 +105,24 @@ fn login(user: &str, port: u16, key: &str) -> Value {
     })
 }
 
+/// What stands before and behind a word of a request.
+fn around(word: &str, request: &Value) -> [Vec<u8>; 2] {
+    let text = request.to_string();
+    let (before, behind) = text.split_once(word).unwrap_or((&text, ""));
+    [before.as_bytes().to_vec(), format!("{behind}\n").into_bytes()]
+}
+
 impl Account {
     fn new(user: String, port: u16, key: String, session: String) -> Account {
-        let mut account =
-            Account { user, port, key, session, texts: Default::default(), upload: Default::default() };
+        let mut account = Account {
+            user,
+            port,
+            key,
+            session,
+            texts: Default::default(),
+            upload: Default::default(),
+            first: Default::default(),
+        };
         let file = json!({"group_id": GROUP, "file_name": FILE});
         let line = |value: Value| format!("{value}\n").into_bytes();
         let mut look_up = file.clone();
@@ -124,9 +140,9 @@ impl Account {
         let mut upload = account.request("upload_file", &json!({"group_id": GROUP, "file_name": "NAME"}));
         upload["piecewise_sha"] = json!([digest]);
         upload["fileSha"] = digest.into();
-        let text = upload.to_string();
-        let (before, behind) = text.split_once("NAME").unwrap_or((&text, ""));
-        account.upload = [before.as_bytes().to_vec(), format!("{behind}\n").into_bytes()];
+        account.upload = around("NAME", &upload);
+        look_up["peer_key"] = "KEY".into();
+        account.first = around("KEY", &account.request("get_peers", &look_up));
         account.texts = texts;
         account
     }
@@ -138,13 +154,19 @@ impl Account {
         })
     }
 
-    /// Appends a request; `number` tells one upload of the run from all others.
+    /// Appends a request; `number` tells it from all others of the run, where their texts differ.
     pub(crate) fn append(&self, kind: Kind, number: u64, out: &mut Vec<u8>) {
         match kind {
             Kind::Ping => out.extend_from_slice(&self.texts[0]),
             Kind::GetPeers => out.extend_from_slice(&self.texts[1]),
             Kind::UpdatePieces => out.extend_from_slice(&self.texts[2]),
             Kind::Login => out.extend_from_slice(&self.texts[3]),
+            Kind::FirstPeers => {
+                out.extend_from_slice(&self.first[0]);
+                // Every account has keys of its own, and none of them is that of its node.
+                out.extend_from_slice(format!("{:032x}{number:032x}", self.port).as_bytes());
+                out.extend_from_slice(&self.first[1]);
+            }
             Kind::Upload => {
                 out.extend_from_slice(&self.upload[0]);
                 out.extend_from_slice(
