@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         cli::Command::PumpReceive(args) => floor::pump::receive(args),
         cli::Command::Host(args) => report::print_host_alone(&host::Host::read(), args.json),
     };
+    // What a signal interrupted has failed, and that is no news.
+    topology::ending::leave_it_to_the_signal();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,5 +1,6 @@
 //! `bench transfer` as it is called, through the real programs: it counts right, survives rivals that fail or are missing,
 //! and leaves nothing behind.
+#![allow(clippy::unwrap_used, reason = "what cannot be set up is a failed test")]
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
