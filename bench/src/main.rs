@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         cli::Command::Swarm(args) => workloads::swarm::run(args),
         cli::Command::Host(args) => report::print_host_alone(&host::Host::read(), args.json),
     };
+    // What a signal interrupted has failed, and that is no news.
+    topology::ending::leave_it_to_the_signal();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,13 +5,14 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
+use super::ports;
+use super::rival::Rival;
 use super::torrent::Torrent;
-use super::{Rival, ports};
 use crate::contender::{Contender, Programs, Steps, Terms};
 use crate::topology::spawned::{Spawned, output};
 
 /// What runs it, at both ends.
-const SCRIPT: &str = include_str!("libtorrent.py");
+const SCRIPT: &str = include_str!("torrent_node.py");
 
 /// Where a Python may be that has it: the first on the path, then the distribution's.
 const PYTHONS: [&str; 2] = ["python3", "/usr/bin/python3"];
@@ -30,7 +31,7 @@ impl Rival for Libtorrent {
 
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
         let (python, _) = python()?;
-        let script = terms.place.join("libtorrent.py");
+        let script = terms.place.join("torrent_node.py");
         std::fs::write(&script, SCRIPT)?;
         let torrent = Torrent::make(terms, "libtorrent")?;
         let folder = terms.content.path.parent().context("the file lies in a folder")?;

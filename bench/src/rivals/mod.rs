@@ -8,7 +8,7 @@
 //!      libtorrent by its Python form  ├─► torrent   the .torrent file, and who says who has it
 //!      rqbit      on one thread       ┘
 //!      sendme     iroh, without relays
-//!   ports   free ones, and whether somebody listens
+//!   rival   what each of them is     ports   free ones, and whether somebody listens
 //! ```
 //!
 //! Invariant: a rival that is missing or fails is a record with the reason, never the end of a run.
@@ -16,6 +16,7 @@
 mod aria2;
 mod libtorrent;
 mod ports;
+mod rival;
 mod rqbit;
 mod rsync;
 mod sendme;
@@ -24,24 +25,7 @@ mod web;
 
 use crate::contender::{Contender, Terms};
 use crate::results::sink::Sink;
-
-/// Another program.
-pub(crate) trait Rival {
-    /// Its name in reports.
-    fn name(&self) -> &'static str;
-
-    /// The versions of all programs that it takes.
-    ///
-    /// # Errors
-    /// One is not installed, and how it can be.
-    fn version(&self) -> anyhow::Result<String>;
-
-    /// Starts what serves, and says how to fetch.
-    ///
-    /// # Errors
-    /// What went wrong.
-    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>>;
-}
+use rival::Rival;
 
 /// Why a rival takes no part.
 pub(crate) enum Absent {
@@ -83,26 +67,4 @@ fn enter(rival: &dyn Rival, terms: &Terms) -> Result<Box<dyn Contender>, Absent>
     let version = rival.version().map_err(|why| Absent::Missing(format!("{why:#}")))?;
     let kind = format!("{} ({version})", rival.name());
     rival.contender(&kind, terms).map_err(|why| Absent::Failed(format!("{why:#}")))
-}
-
-/// The version number in a line such as `curl 7.88.1 (x86_64-pc-linux-gnu) …`; the whole line when there is none.
-fn number(line: &str) -> String {
-    let is_number = |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
-    let words = line.split(|c: char| c.is_whitespace() || c == '/' || c == ',');
-    let mut words = words.map(|word| word.trim_start_matches('v'));
-    words.find(is_number).unwrap_or(line).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn version_numbers_are_found_where_programs_put_them() {
-        assert_eq!(number("curl 7.88.1 (x86_64-pc-linux-gnu) libcurl/7.88.1"), "7.88.1");
-        assert_eq!(number("nginx version: nginx/1.22.1"), "1.22.1");
-        assert_eq!(number("rsync  version 3.2.7  protocol version 31"), "3.2.7");
-        assert_eq!(number("rqbit v9.1.0"), "9.1.0");
-        assert_eq!(number("unknown"), "unknown");
-    }
 }

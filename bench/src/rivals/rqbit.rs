@@ -5,8 +5,9 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
+use super::ports;
+use super::rival::{Rival, number};
 use super::torrent::Torrent;
-use super::{Rival, number, ports};
 use crate::contender::{Contender, Programs, Steps, Terms};
 use crate::topology::spawned::{Spawned, first_line, output};
 

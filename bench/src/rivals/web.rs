@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::Context as _;
 use rustix::process::geteuid;
 
-use super::{Rival, number, ports};
+use super::ports;
+use super::rival::{Rival, number};
 use crate::contender::{Contender, Programs, Steps, Terms};
 use crate::topology::spawned::{Spawned, first_line, folder};
 

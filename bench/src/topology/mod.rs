@@ -8,12 +8,14 @@
 //!            ├─► content      the file, its SHA-1, and whether it is cached
 //!            ├─► usage        CPU time and memory of processes, from /proc
 //!            ├─► load         what else the machine did meanwhile
+//!            ├─► ending       nothing is left behind, whoever ends the run
 //!            └─► warm         memory that is touched and given back before it counts
 //!   limits: the numbers
 //! ```
 
 pub(crate) mod binaries;
 pub(crate) mod content;
+pub(crate) mod ending;
 mod limits;
 pub(crate) mod load;
 pub(crate) mod netns;

@@ -58,9 +58,8 @@ impl Side {
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let sides = [&args.a, &args.b].map(|word| (word.as_str(), Side::read(word)));
     // Before anything is measured, and in the machine's own network: a build may fetch.
-    let binaries = [&sides[0].1, &sides[1].1].map(|side| side.binaries(args.bin.as_deref()));
-    let [a, b] = binaries;
-    let binaries = [a?, b?];
+    let at_hand = args.bin.as_deref();
+    let binaries = [sides[0].1.binaries(at_hand)?, sides[1].1.binaries(at_hand)?];
     let stage = Stage::set(&args.stage)?;
     let mut settings = stage.settings();
     settings.extend([("A", args.a.clone()), ("B", args.b.clone()), ("seeders", args.seeders.to_string())]);
@@ -93,6 +92,8 @@ fn build(name: &str) -> anyhow::Result<PathBuf> {
     }
     std::fs::create_dir_all(&builds)?;
     let tree_text = tree.to_string_lossy();
+    // What a build that was killed has left.
+    let _ = git(&top, &["worktree", "remove", "--force", &tree_text]);
     git(&top, &["worktree", "add", "--force", "--detach", &tree_text, &commit])?;
     eprintln!("bench: building {commit}");
     let built = Command::new("cargo")

@@ -24,7 +24,7 @@ use crate::results::sink::Sink;
 use crate::topology::binaries::Binaries;
 use crate::topology::content::{self, Content};
 use crate::topology::private_net::{self, Network};
-use crate::topology::{ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S, spawned};
+use crate::topology::{ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S, ending, spawned};
 use crate::{floor, report, rivals};
 use rounds::Rounds;
 use shoal::ShoalContender;
@@ -100,6 +100,7 @@ impl Stage {
             tempfile::Builder::new().prefix("shoal-bench-").tempdir_in(&folder).with_context(|| {
                 format!("cannot make a folder in {}: name another by --dir", folder.display())
             })?;
+        ending::clean_up_on_signal(place.path().to_owned())?;
         let bytes = args.size.bytes();
         let needed = bytes.saturating_mul(1 + args.leechers as u64 + SPARE_COPIES);
         let room = content::room(place.path())?;

@@ -114,10 +114,7 @@ impl Contender for ShoalContender {
         let mut fetched = Vec::new();
         let mut front_cpu = Vec::new();
         for (mut front, follow) in fetching {
-            let outcome = match follow.join() {
-                Ok(outcome) => outcome,
-                Err(_) => bail!("the thread that follows a download panicked"),
-            };
+            let Ok(outcome) = follow.join() else { bail!("the thread that follows a download panicked") };
             fetched.push(outcome.with_context(|| front.last_words())?);
             front_cpu.push(front.succeed()?.cpu);
         }

@@ -1,7 +1,7 @@
 """Seeds or fetches one torrent by libtorrent.
 
-  libtorrent.py seed FOLDER TORRENT PORT            prints `ready` when it has checked the file; serves until killed
-  libtorrent.py fetch FOLDER TORRENT PORT SEEDER…   ends when all is there; SEEDER is a port of 127.0.0.1
+  torrent_node.py seed FOLDER TORRENT PORT            prints `ready` when it has checked the file; serves until killed
+  torrent_node.py fetch FOLDER TORRENT PORT SEEDER…   ends when all is there; SEEDER is a port of 127.0.0.1
 
 Settings: those of the manual's page on tuning for fast links and few peers; nothing that looks for further peers.
 """
