@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::mix::Mix;
 use crate::results::sink::Wanted;
 use crate::size::Size;
-use crate::workloads::tracker::mix::Mix;
 
 /// Measures Shoal against its rivals on this machine.
 #[derive(Debug, Parser)]

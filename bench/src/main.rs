@@ -4,7 +4,7 @@
 //!   main ─► workloads ─► recorder (interleaved rounds)
 //!     │         └──────► results (records: standard output, folder) ─► report (table, text plot, report.html)
 //!     └──► host  what the machine is and allows ──────────────────────────┘
-//!   cli: what was typed     size: byte counts as typed     clock: the one place that reads time
+//!   cli: what was typed     size, mix: byte counts and kinds of requests, as typed     clock: the one place that reads time
 //! ```
 //!
 //! A number without its rival and its spread says little, so every workload runs once a round beside the reference, and
@@ -15,6 +15,7 @@ mod clock;
 mod contender;
 mod floor;
 mod host;
+mod mix;
 mod recorder;
 mod report;
 mod results;

@@ -8,8 +8,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use anyhow::bail;
 use mio::net::TcpStream;
 
-use super::mix::Kind;
 use super::requests::SUCCESS;
+use crate::mix::Kind;
 
 /// A request under way.
 #[derive(Clone, Copy, Debug)]

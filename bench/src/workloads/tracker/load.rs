@@ -11,9 +11,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::limits::{EVENTS, NAP_MS, PATIENCE_MS, READ_BYTES, SERIES_EVERY_MS, UNDERWAY_MAX};
 use super::line::{Answered, Line, Underway};
-use super::mix::{Kind, Mix};
 use super::requests::Account;
 use crate::clock;
+use crate::mix::{Kind, Mix};
 use crate::results::latency;
 
 /// Every run draws the same requests.

@@ -4,7 +4,7 @@
 //!   run ─► place (a tracker of its own, or one that runs)
 //!     ├─► requests (accounts, sessions, texts) ─► idle connections: memory
 //!     ├─► load: at a fixed rate by the mix ─► latency, CPU
-//!     │    └─► line (one connection)   mix (kinds of requests)
+//!     │    └─► line (one connection)  
 //!     ├─► load: as many as are answered, each kind alone ─► requests a second, CPU
 //!     └─► opentracker: the yardstick
 //!   limits: the numbers
@@ -15,7 +15,6 @@
 mod limits;
 mod line;
 mod load;
-pub(crate) mod mix;
 mod opentracker;
 mod place;
 mod requests;
@@ -26,13 +25,13 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::TrackerArgs;
+use crate::mix::{Kind, Mix};
 use crate::report;
 use crate::results::sink::Sink;
 use crate::topology::load::Load as OtherLoad;
 use crate::topology::usage;
 use limits::{FILES_EXTRA, PIPELINE_DEPTH};
 use load::{Load, Outcome, Pace};
-use mix::{Kind, Mix};
 use place::Place;
 use requests::Account;
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::limits::{ACCOUNTS, FILE_PIECES, PATIENCE_MS};
-use super::mix::Kind;
+use crate::mix::Kind;
 
 /// The group of all files.
 const GROUP: &str = "bench";
