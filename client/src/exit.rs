@@ -153,6 +153,9 @@ impl From<&Wait> for Fault {
             Wait::NoPeers { .. } => {
                 (Exit::NoPeer, "try again when a seeder is online (`list_files` shows how many)")
             }
+            Wait::SourceChanged { .. } => {
+                (Exit::NoPeer, "try again when another seeder is online, or its file is as it was uploaded")
+            }
             Wait::BadPieces { .. } => (Exit::Corrupt, "try again when another seeder is online"),
             Wait::DiskFull { .. } => {
                 (Exit::DiskFull, "make room there, then give the same command: it goes on")
@@ -212,6 +215,7 @@ mod tests {
     fn every_wait_and_failure_has_its_code_and_a_fix() {
         let waits = [
             (Wait::NoPeers { missing: 1, first_missing: 0 }, Exit::NoPeer),
+            (Wait::SourceChanged { missing: 1 }, Exit::NoPeer),
             (Wait::BadPieces { missing: 1 }, Exit::Corrupt),
             (Wait::DiskFull { needed: 2, free: 1, directory: "/d".into() }, Exit::DiskFull),
             (Wait::Io("x".into()), Exit::LocalIo),

@@ -64,6 +64,18 @@ pub(crate) const PRINTABLE_MAX_BYTES: usize = 1_024;
 /// Longest file that is read from the state directory, in bytes: the largest, the session, has at most 2 KiB.
 pub(crate) const STATE_FILE_MAX_BYTES: u64 = 64 * 1024;
 
+/// Longest record of a share or a download, in bytes: two names of 255 bytes, a path of 4 KiB, JSON escapes, a fault.
+pub(crate) const RECORD_MAX_BYTES: u64 = 64 * 1024;
+
+/// Shares of one node, of all its users together: each is a record that is read at the start.
+pub(crate) const SHARES_MAX: usize = 16_384;
+
+/// Records of downloads of one node: those under way, and those that are paused, failed, or another user's.
+pub(crate) const DOWNLOAD_RECORDS_MAX: usize = 1_024;
+
+/// How often the node looks again for a source that was missing or a destination that could not be written, in ms.
+pub(crate) const LOOK_AGAIN_MS: u64 = 2_000;
+
 /// The node tells the trackers this often, in ms, that it is there: a third of the 30 s that a lease lasts.
 pub(crate) const PING_EVERY_MS: u64 = 10_000;
 
@@ -72,6 +84,9 @@ pub(crate) const RECONNECT_FIRST_MS: u64 = 500;
 
 /// … up to this, in ms.
 pub(crate) const RECONNECT_MAX_MS: u64 = 15_000;
+
+/// How often the parts of a long upload are sent from the first one on, when the trackers have forgotten those before.
+pub(crate) const LISTING_TRIES: u32 = 3;
 
 /// First pause before a download asks for peers again, in ms; it doubles …
 pub(crate) const PEERS_FIRST_MS: u64 = 1_000;
@@ -84,6 +99,9 @@ pub(crate) const ANNOUNCE_EVERY_MS: u64 = 1_000;
 
 /// How often the keeper of a download looks whether anything is due, in ms; its end is noticed at once.
 pub(crate) const KEEPER_TICK_MS: u64 = 500;
+
+/// A command that waits for a tracker asks again this often, in ms.
+pub(crate) const TRACKER_RETRY_MS: u64 = 500;
 
 /// Seconds that a download on the command line may stay paused or without progress, unless `--wait` says otherwise.
 pub(crate) const WAIT_DEFAULT_S: u64 = 60;

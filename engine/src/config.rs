@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::hash::HashKind;
@@ -54,6 +55,9 @@ pub struct Config {
     pub limit_down: Option<NonZeroU64>,
     /// This node's key.
     pub secret: SecretKey,
+    /// A directory that nobody else may write, for lists of hashes that are too long for memory (40 bytes for each piece of
+    /// files of more than 32 GiB); `None`: they stay in memory.
+    pub scratch: Option<PathBuf>,
 }
 
 /// Most worker threads that `workers: None` starts: more than this many cores are never the limit of a network card.

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
@@ -13,10 +13,11 @@ use crate::config::{Config, WORKERS_MAX};
 use crate::download::{self, Download};
 use crate::driver::{self, Context, DownloadState, IoKind, Job, Parts, Share, Trust, Workers};
 use crate::error::StartError;
-use crate::hash::{FileHasher, Hasher};
+use crate::hash::{FileHasher, Hasher, WindowHashes};
 use crate::proto::action::PeerAddress;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
+use crate::proto::hashes::Hash20;
 use crate::proto::manifest::{FileKey, FileName, FileProof, Manifest};
 use crate::proto::ticket::{PeerKey, Ticket, TrackerKey};
 use crate::proto::units::PieceIndex;
@@ -24,6 +25,7 @@ use crate::stats::ShareStatus;
 use crate::storage::destination::{self, Destination};
 use crate::storage::error::{Change, Operation, StorageError, StorageErrorKind};
 use crate::storage::fingerprint::Fingerprint;
+use crate::storage::gather::Gatherer;
 use crate::storage::source::Source;
 
 /// A file that was hashed and is still open, ready to be shared.
@@ -80,7 +82,10 @@ pub struct Engine {
     workers: Arc<Workers>,
     file_hasher: Arc<FileHasher>,
     listen: SocketAddr,
+    scratch: Option<Arc<Path>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// Those that somebody still works for or looks at.
+    downloads: Arc<Mutex<Vec<Weak<DownloadState>>>>,
 }
 
 impl Engine {
@@ -117,7 +122,9 @@ impl Engine {
             workers: Arc::clone(&workers),
             file_hasher: Arc::new(file_hasher),
             listen,
+            scratch: config.scratch.map(Arc::from),
             threads: Arc::default(),
+            downloads: Arc::default(),
         };
         let mut listener = Some(listener);
         for (number, jobs) in jobs.into_iter().enumerate() {
@@ -134,8 +141,12 @@ impl Engine {
         Ok(engine)
     }
 
-    fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_downloads(&self) -> MutexGuard<'_, Vec<Weak<DownloadState>>> {
+        self.downloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where peers connect.
@@ -181,11 +192,23 @@ impl Engine {
         source.expect_sequential();
         let geometry =
             Geometry::new(source.length()).expect("a source is checked to be no longer than a file may be");
-        let hashes = self.file_hasher.hash_file(geometry, &source, progress)?;
-        let proof = FileProof::Whole(hashes.digest);
-        let manifest = Manifest::new(name, Some(source.length()), hashes.digests, proof, Some(hashes.chain))
-            .expect("what was hashed is consistent");
+        let (mut digests, mut chain) = (self.gatherer(), self.gatherer());
+        let keep = |window: &WindowHashes<'_>| {
+            digests.push(window.digests)?;
+            chain.push(window.chain)
+        };
+        let whole = self.file_hasher.hash_into::<_, StorageError>(geometry, &source, keep, progress)?;
+        let (digests, chain) = (digests.finish()?, chain.finish()?);
+        let manifest =
+            Manifest::of(name, Some(source.length()), digests, FileProof::Whole(whole), Some(chain))
+                .expect("what was hashed is consistent");
         Ok(Hashed { manifest: Arc::new(manifest), source })
+    }
+
+    /// An empty list of hashes, which goes to a file when it grows too long for memory.
+    #[must_use]
+    pub fn gatherer<T: Hash20>(&self) -> Gatherer<T> {
+        Gatherer::new(self.scratch.as_deref())
     }
 
     /// Serves a hashed file; what was served under the key before no longer is.
@@ -266,12 +289,17 @@ impl Engine {
         }
         let source = destination.open_existing()?;
         let layout = Geometry::new(length).expect("it has as many pieces as the file");
-        let hashes = self.file_hasher.hash_file(layout, &source, progress)?;
-        let whole = match manifest.proof() {
-            FileProof::Whole(digest) => hashes.digest == digest,
+        let mut stated = manifest.digests().iter();
+        let mut same = true;
+        let compare = |window: &WindowHashes<'_>| -> Result<(), StorageError> {
+            same &= window.digests.iter().all(|digest| stated.next() == Some(*digest));
+            Ok(())
+        };
+        let found = self.file_hasher.hash_into(layout, &source, compare, progress)?;
+        same &= match manifest.proof() {
+            FileProof::Whole(digest) => found == digest,
             FileProof::PiecesOnly(_) => true,
         };
-        let same = whole && hashes.digests == manifest.digests();
         Ok(if same { Existing::Same(path) } else { Existing::Differs(path) })
     }
 
@@ -298,6 +326,11 @@ impl Engine {
             u64::from_le_bytes(seed),
             self.context.clock,
         ));
+        {
+            let mut downloads = self.lock_downloads();
+            downloads.retain(|download| download.strong_count() > 0);
+            downloads.push(Arc::downgrade(&state));
+        }
         let to_check = checking.then_some(to_check);
         self.begin(&state, to_check).inspect_err(|_| state.abandon(&self.context.shares))?;
         Ok(Download::new(state))
@@ -318,9 +351,10 @@ impl Engine {
         let manifest = &state.manifest;
         let serves = manifest.length_known() && manifest.pieces().0 > 0;
         let source = serves.then(|| state.target.reader()).transpose()?;
-        driver::start_holes(state, self.context.hasher).map_err(thread_error)?;
+        driver::start_holes(state, self.context.hasher, &self.context.threads).map_err(thread_error)?;
         if let Some(to_check) = to_check {
-            driver::start_check(state, to_check, self.context.hasher).map_err(thread_error)?;
+            driver::start_check(state, to_check, self.context.hasher, &self.context.threads)
+                .map_err(thread_error)?;
         }
         if let Some(source) = source {
             let geometry = manifest.geometry();
@@ -350,14 +384,24 @@ impl Engine {
         PeerAddress { address, key: self.peer_key() }
     }
 
-    /// Ends all connections and threads, and waits for them; blocks, and so must not be called by an asynchronous task.
+    /// Ends all connections and threads, and waits for them; records what downloads have written, so that they go on from there. Blocks,
+    /// and so must not be called by an asynchronous task.
     pub fn stop(&self) {
+        let downloads = std::mem::take(&mut *self.lock_downloads());
+        let downloads: Vec<_> = downloads.iter().filter_map(Weak::upgrade).collect();
         self.context.shares.clear();
         self.workers.stop();
         let threads = std::mem::take(&mut *self.lock_threads());
         for thread in threads {
             // A panic of a worker has been reported on its thread already.
             let _ = thread.join();
+        }
+        for download in &downloads {
+            download.leave_alone();
+        }
+        self.context.threads.join();
+        for download in &downloads {
+            download.record_at_last();
         }
     }
 }

@@ -73,6 +73,14 @@ pub enum Wait {
         /// Pieces still missing.
         missing: u32,
     },
+    /// As [`Wait::NoPeers`], and a source has changed its file since.
+    #[error(
+        "a peer that had what is missing has changed its file and serves it no more ({missing} pieces are missing)"
+    )]
+    SourceChanged {
+        /// Pieces still missing.
+        missing: u32,
+    },
     /// The filesystem is full.
     #[error("the disk is full: {needed} bytes are needed in {}, {free} are free", directory.display())]
     DiskFull {
@@ -89,6 +97,14 @@ pub enum Wait {
     /// The ticket has expired and no fresh one has come.
     #[error("the trackers have not renewed the permission to fetch")]
     Ticket,
+}
+
+impl Wait {
+    /// Whether it is peers, or their consent, that is wanting.
+    #[must_use]
+    pub fn is_for_peers(&self) -> bool {
+        !matches!(self, Wait::DiskFull { .. } | Wait::Io(_))
+    }
 }
 
 /// Why a download failed.

@@ -205,6 +205,34 @@ fn a_retried_write_gives_its_first_outcome() {
 }
 
 #[test]
+fn a_retried_change_of_the_password_gives_its_first_outcome() {
+    let tracker = Tracker::start();
+    let mut alice = tracker.user("alice", 5_001);
+    let request = |old: &str, new: &str| json!({"command": "change_password", "command_args": {"passwd": old, "new_passwd": new}, "request_id": "r1"});
+    let first = alice.ask_value(&request("secret", "another"));
+    assert_eq!(first["status"], "success", "{first}");
+    assert_eq!(alice.ask_value(&request("secret", "another")), first);
+    let other = alice.ask_value(&request("secret", "a third"));
+    assert_eq!(other["code"], "wrong_password", "under an id that was used, and not what was asked then");
+}
+
+#[test]
+fn a_retried_logout_gives_its_first_outcome_on_another_connection_too() {
+    let tracker = Tracker::start();
+    let mut alice = tracker.user("alice", 5_001);
+    let session = alice.log_in("alice")["session"].as_str().unwrap().to_owned();
+    let request =
+        |id: &str| json!({"command": "logout", "command_args": {}, "session": session, "request_id": id});
+    let first = alice.ask_value(&request("r1"));
+    assert_eq!(first["status"], "success", "{first}");
+    assert_eq!(alice.ask_value(&request("r1")), first);
+    assert_eq!(tracker.connect().ask_value(&request("r1")), first);
+    assert_eq!(alice.ask_value(&request("r2"))["code"], "not_logged_in");
+    let whoami = json!({"command": "whoami", "command_args": {}, "session": session, "request_id": "r1"});
+    assert_eq!(alice.ask_value(&whoami)["code"], "not_logged_in");
+}
+
+#[test]
 fn failed_logins_are_answered_late_but_never_refused() {
     let tracker = Tracker::start();
     let mut client = tracker.user("alice", 5_001);

@@ -1,23 +1,53 @@
-//! What was measured, for people: a table and a plot of characters on a terminal, a page with pictures in a folder.
+//! What was measured, for people: tables and bars of characters on a terminal, a page with pictures in a folder.
 //!
 //! ```text
-//!   conclude ─► text   tables of one run, for a terminal
+//!   conclude ─┬─► text, plot   one run, for a terminal
+//!             └─► page         all runs of a folder
+//!                  ├─► bars     one metric, with its spread
+//!                  └─► curves   latencies by percentile, values over time
+//!   palette: colours     limits: sizes
 //! ```
 //!
 //! Invariant: every number stands beside its spread, and the machine beside them all; wins and losses look alike.
 
+mod bars;
+mod curves;
+mod limits;
+mod page;
+mod palette;
+mod plot;
 mod text;
 
+use std::fs;
+use std::io::{self, IsTerminal as _};
+
+use anyhow::Context as _;
+
 use crate::host::Host;
+use crate::results::folder;
+use crate::results::record::{Measured, Record};
 use crate::results::sink::Sink;
 
-/// Ends a run: prints it, unless JSON was wanted.
+/// Ends a run: prints it, unless JSON was wanted, and draws the page of its folder.
 pub(crate) fn conclude(sink: Sink) -> anyhow::Result<()> {
     let ended = sink.end()?;
     if !ended.wanted.json {
         print!("{}", text::run(&ended.kept));
+        if io::stdout().is_terminal() {
+            let results: Vec<&Measured> = ended.kept.records.iter().filter_map(as_result).collect();
+            print!("{}", plot::draw(&results));
+        }
     }
+    let Some(kept_in) = &ended.wanted.folder else { return Ok(()) };
+    let path = folder::report(kept_in);
+    let page = page::draw(&folder::read(kept_in)?)?;
+    fs::write(&path, page).with_context(|| format!("{} could not be written", path.display()))?;
+    eprintln!("bench: all runs of {} are drawn in {}", kept_in.display(), path.display());
     Ok(())
+}
+
+fn as_result(record: &Record) -> Option<&Measured> {
+    if let Record::Result(result) = record { Some(result) } else { None }
 }
 
 /// The machine alone: one JSON object, or lines for people.
@@ -29,3 +59,6 @@ pub(crate) fn print_host_alone(host: &Host, json: bool) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

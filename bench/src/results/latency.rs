@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer, V2Serializer};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
 use super::limits::{LATENCY_DIGITS, LATENCY_MAX_NS};
 use super::record::Latency;
@@ -49,14 +49,16 @@ pub(crate) fn record(
     })
 }
 
-/// The V2 encoding in base64.
+/// The deflated V2 encoding in base64.
 pub(crate) fn encode(histogram: &Histogram<u64>) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
-    V2Serializer::new().serialize(histogram, &mut bytes).context("a histogram could not be encoded")?;
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .map_err(|fault| anyhow::anyhow!("a histogram could not be encoded: {fault:?}"))?;
     Ok(STANDARD.encode(bytes))
 }
 
-/// What [`encode`] gave, or its deflated form.
+/// What [`encode`] gave, or the form that is not deflated.
 pub(crate) fn decode(text: &str) -> anyhow::Result<Histogram<u64>> {
     let bytes = STANDARD.decode(text).context("the histogram is no base64")?;
     Deserializer::new()

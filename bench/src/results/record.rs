@@ -142,7 +142,7 @@ pub(crate) struct Latency {
     pub(crate) p999: u64,
     /// The longest.
     pub(crate) max: u64,
-    /// All of them: an HdrHistogram in its V2 encoding, in base64.
+    /// All of them: an HdrHistogram in its V2 encoding, deflated or not, in base64.
     pub(crate) histogram: String,
 }
 

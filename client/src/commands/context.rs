@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clock;
 use crate::exit::{Exit, Fault};
 use crate::front::link::NodeLink;
 use crate::front::protocol::Ask;
 use crate::interrupt::Interrupt;
+use crate::limits;
 use crate::render::Screen;
 
 /// What a command works with.
@@ -43,10 +45,47 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Puts a question that may wait: while no tracker answers it is put again, as long as `--wait` says, and what it waits
+    /// for is said. At the prompt it is put once, since its user can put it again.
+    pub(crate) fn patiently<T>(
+        &mut self,
+        mut ask: impl FnMut(&mut Self) -> Result<T, Asked>,
+    ) -> Result<T, Fault> {
+        let deadline = clock::now() + self.wait;
+        let mut said = self.at_prompt;
+        loop {
+            let fault = match ask(self) {
+                Ok(answer) => return Ok(answer),
+                Err(Asked::Over(fault)) => return Err(fault),
+                Err(Asked::Answered(fault)) => fault,
+            };
+            let left = deadline.saturating_duration_since(clock::now());
+            if fault.exit != Exit::NoTracker || self.at_prompt || left.is_zero() || self.interrupt.happened()
+            {
+                return Err(fault);
+            }
+            if !std::mem::replace(&mut said, true) {
+                let seconds = self.wait.as_secs();
+                self.screen
+                    .note(&format!("{fault}; waiting for one, at most {seconds} s (`--wait SECONDS`)"));
+            }
+            // A tracker that is away says nothing when it is back: there is nothing to wait on but time.
+            std::thread::park_timeout(left.min(Duration::from_millis(limits::TRACKER_RETRY_MS)));
+        }
+    }
+
     /// What broke off because of Ctrl-C is an interruption, whatever it looked like.
     pub(crate) fn judge<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         result.map_err(|fault| if self.interrupt.happened() { interrupted() } else { fault })
     }
+}
+
+/// Why a question has no answer.
+pub(crate) enum Asked {
+    /// The node said why; it can be asked again.
+    Answered(Fault),
+    /// It was given up: the connection is of no more use.
+    Over(Fault),
 }
 
 /// That Ctrl-C ended it.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::exit::{Exit, Fault};
 use crate::front::link::NodeLink;
+use crate::front::protocol::Event;
 use crate::interrupt::Interrupt;
 use crate::limits;
 use crate::node::Running;
@@ -55,13 +56,36 @@ impl Door {
     }
 
     /// After an upload by a process that is its own node: shares until Ctrl-C, and says so.
-    pub(crate) fn keep_sharing(&self, screen: &mut Screen, interrupt: &Interrupt) {
+    ///
+    /// # Errors
+    /// A fault when the system gives no thread.
+    pub(crate) fn keep_sharing(
+        &self,
+        plan: &Plan,
+        screen: &mut Screen,
+        interrupt: &Interrupt,
+    ) -> Result<(), Fault> {
         if let Door::Inside(running) = self {
             screen.note("sharing until Ctrl-C (`client serve` shares in the background)");
+            tell_notices(running, plan)?;
+            running.bring_back(true)?;
             let ender = running.ender();
             interrupt.on_signal(move || ender.end());
             running.wait();
             interrupt.take();
+        }
+        Ok(())
+    }
+
+    /// For a command that moves bytes: a process that is the node while it lasts shares what this node has meanwhile,
+    /// since the trackers send peers to it.
+    ///
+    /// # Errors
+    /// A fault when the system gives no thread.
+    pub(crate) fn share_meanwhile(&self) -> Result<(), Fault> {
+        match self {
+            Door::Inside(running) => running.bring_back(false),
+            Door::Outside => Ok(()),
         }
     }
 
@@ -73,6 +97,21 @@ impl Door {
             running.finish();
         }
     }
+}
+
+/// Shows what a node of this process says without being asked, until the process ends.
+///
+/// # Errors
+/// A fault when the system gives no thread.
+pub(crate) fn tell_notices(running: &Running, plan: &Plan) -> Result<(), Fault> {
+    let (heard, output) = (running.hear(), plan.output);
+    std::thread::Builder::new()
+        .name("notices".into())
+        .spawn(move || {
+            heard.into_iter().for_each(|text| Screen::new(output).event(&Event::Notice { text }));
+        })
+        .map(drop)
+        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
 }
 
 /// A connection to the node that runs in the state directory, if one does.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::context::Context;
+use super::context::{Asked, Context};
 use super::patience::Patience;
 use crate::clock;
 use crate::exit::{Exit, Fault};
@@ -14,15 +14,21 @@ pub(super) fn run(context: &mut Context<'_>, at: FileAt, destination: &Path) -> 
     let destination = context.directory.join(destination);
     let (group, file) = (at.group.clone(), at.file.clone());
     let ask = Ask::Download { at, destination, overwrite: context.overwrite, background: context.at_prompt };
-    let mut patience = Patience::new(context.wait);
-    let screen = &mut *context.screen;
     let interrupt = context.interrupt;
-    let answer = context.link.ask(&ask, &mut |event| {
-        screen.event(&event);
-        match &event {
-            Event::Transfer(transfer) => patience.look(clock::now(), transfer),
-            _ => Ok(()),
-        }
+    let answer = context.patiently(|context| {
+        let mut patience = Patience::new(context.wait);
+        let mut given_up = false;
+        let screen = &mut *context.screen;
+        let answer = context.link.ask(&ask, &mut |event| {
+            screen.event(&event);
+            match &event {
+                Event::Transfer(transfer) => {
+                    patience.look(clock::now(), transfer).inspect_err(|_| given_up = true)
+                }
+                _ => Ok(()),
+            }
+        });
+        answer.map_err(|fault| if given_up { Asked::Over(fault) } else { Asked::Answered(fault) })
     });
     match answer {
         Ok(answer) => {

@@ -48,7 +48,11 @@ pub(crate) fn run_once(
         _ => check(&words)?,
     }
     let uploads = matches!(words, Words::UploadFile { .. });
+    let downloads = matches!(words, Words::DownloadFile { .. });
     let (door, mut link) = Door::open(plan)?;
+    if uploads || downloads {
+        door.share_meanwhile()?;
+    }
     break_on_signal(&link, interrupt)?;
     let mut context = Context {
         link: &mut link,
@@ -61,9 +65,9 @@ pub(crate) fn run_once(
         at_prompt: false,
         own_node: matches!(door, Door::Inside(_)),
     };
-    let outcome = carry_out(words, &mut context);
+    let mut outcome = carry_out(words, &mut context);
     if outcome.is_ok() && uploads {
-        door.keep_sharing(screen, interrupt);
+        outcome = door.keep_sharing(plan, screen, interrupt);
     }
     drop(link);
     door.close(interrupt);

@@ -12,10 +12,6 @@ use crate::node::state::StateDir;
 use crate::plan::Plan;
 use crate::render::Screen;
 
-/// What whoever restarts a node has to know.
-const FORGETFUL: &str =
-    "shares and downloads are forgotten when this node ends: give their commands again after a restart";
-
 /// Is the node until a signal or `client quit` ends it. Prints `node listening on IP:PORT` once it is ready.
 pub(super) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Result<(), Fault> {
     let lock = lock(plan)?;
@@ -31,7 +27,9 @@ pub(super) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Re
     for what in running.waits_for() {
         screen.note(&format!("waiting for {what}"));
     }
-    screen.note(FORGETFUL);
+    running.troubles().iter().for_each(|trouble| screen.note(trouble));
+    door::tell_notices(&running, plan)?;
+    running.bring_back(true)?;
     running.wait();
     interrupt.take();
     running.finish();

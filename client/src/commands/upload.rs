@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::Context;
+use super::context::{Asked, Context};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Ask};
 
 /// Hashes a file, tells the trackers, and has the node serve it.
 pub(super) fn run(context: &mut Context<'_>, first: &str, second: &Path) -> Result<(), Fault> {
-    let (group, path) = read_order(context, first, second)?;
-    context.show(&Ask::Upload { group, path })
+    context.patiently(|context| {
+        let (group, path) = read_order(context, first, second).map_err(Asked::Answered)?;
+        context.show(&Ask::Upload { group, path }).map_err(Asked::Answered)
+    })
 }
 
 /// Which word is the group and which the file.

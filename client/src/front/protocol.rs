@@ -127,9 +127,12 @@ pub(crate) enum Tell {
 /// Something on the way to an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "an event is made, written and dropped; few are kept at a time")]
 pub(crate) enum Event {
     /// A file is being hashed for upload.
     Hashing { file: String, done_bytes: u64, total_bytes: u64 },
+    /// The trackers are being told of a long file, in parts.
+    Listing { file: String, done_bytes: u64, total_bytes: u64 },
     /// What is at the destination already is being compared.
     Comparing { file: String, done_bytes: u64, total_bytes: u64 },
     /// A download moved, or did not.

@@ -201,4 +201,6 @@ pub(crate) struct NodeRow {
     pub(crate) shares: Vec<ShareRow>,
     /// What it fetches or has fetched.
     pub(crate) downloads: Vec<Transfer>,
+    /// What could not be brought back when it started, with what to do about it.
+    pub(crate) troubles: Vec<String>,
 }

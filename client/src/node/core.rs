@@ -5,10 +5,12 @@ use std::sync::Arc;
 use engine::proto::manifest::FileKey as EngineKey;
 use tracker::api::{FileKey, GroupId, UserId};
 
+use super::bell::Bell;
 use super::ending::Ending;
 use super::notices::Notices;
 use super::peer::Peer;
-use super::registry::Registry;
+use super::records::{Records, Stage};
+use super::registry::{Known, Registry, Standing};
 use super::state::StateDir;
 use super::trackers::TrackerLink;
 use crate::exit::{Exit, Fault};
@@ -22,8 +24,12 @@ pub(super) struct Core {
     pub(super) peer: Arc<Peer>,
     /// The trackers.
     pub(super) trackers: TrackerLink,
+    /// What outlives this process.
+    pub(super) records: Records,
     /// What is shared for whom.
     pub(super) registry: Registry,
+    /// Rings when there is something to bring back.
+    pub(super) bell: Bell,
     /// What nobody asked for.
     pub(super) notices: Notices,
     /// The node's end.
@@ -40,15 +46,33 @@ impl Core {
         let named = plan.trackers.clone();
         let peer = Arc::new(Peer::new(plan, Arc::clone(&state))?);
         let trackers = TrackerLink::new(named, Arc::clone(&state), Arc::clone(&peer))?;
+        let records = Records::of(state.path());
         Ok(Core {
+            registry: recorded(&records),
             state,
             peer,
             trackers,
-            registry: Registry::default(),
+            records,
+            bell: Bell::default(),
             notices: Notices::default(),
             ending: Arc::default(),
         })
     }
+}
+
+/// The shares on record, none of them served yet. Of two under one key, which a crash between writing the one and removing
+/// the other leaves, the later that the trackers took counts.
+fn recorded(records: &Records) -> Registry {
+    let registry = Registry::default();
+    let mut all = records.read_shares();
+    all.sort_by_key(|(_, shared)| shared.stage != Stage::Unlisted);
+    for (id, shared) in all {
+        let before = registry.add(Known { id, shared, standing: Standing::Down });
+        if let Some(Err(fault)) = before.map(|before| records.forget_share(&before.id)) {
+            tracing::warn!("{fault}");
+        }
+    }
+    registry
 }
 
 /// The key by which the engine knows a file of the trackers.

@@ -1,15 +1,17 @@
 //! A file's description, from the trackers: in parts where it is long, checked before it is believed.
 //!
-//! Invariant: each part goes on where the last one ended and brings at least one piece, and all of them together never
-//! more than the file can have; so the questions end and memory is bounded, whatever a tracker says.
+//! Invariants: each part goes on where the last one ended and brings at least one piece, and all of them together never
+//! more than the file can have; so the questions end, whatever a tracker says. All parts are of one file: they say the same
+//! of the whole, and it is the content that the ticket names. One part is in memory at a time.
 
 use std::sync::Arc;
 
 use engine::proto::action::PeerAddress;
 use engine::proto::geometry::Geometry;
 use engine::proto::manifest::{FileProof, Manifest};
-use engine::proto::ticket::{BadTicket, Ticket, TrackerKey};
+use engine::proto::ticket::Ticket;
 use engine::proto::units::{ChainState, Digest, PieceCount, PieceIndex};
+use engine::storage::gather::Gatherer;
 use tracker::api::FileKey;
 use tracker::api::answers::{DownloadAnswer, PeerEntry};
 use tracker::api::limits::PIECES_PER_MESSAGE;
@@ -36,7 +38,8 @@ pub(super) struct Description {
 /// # Errors
 /// Their refusal; exit 13 when what they say contradicts itself or names another file.
 pub(super) fn describe(core: &Core, key: &FileKey) -> Result<Description, Fault> {
-    let mut joined = Joined::default();
+    let engine = core.peer.engine()?;
+    let mut joined = Joined::new(engine.gatherer(), engine.gatherer());
     while let Some(first) = joined.next {
         let answer = ask_part(core, key, first)?;
         core.trackers.learn_time(answer.server_time);
@@ -56,12 +59,13 @@ fn ask_part(core: &Core, key: &FileKey, first: PieceIndex) -> Result<DownloadAns
     core.trackers.ask(command, Urgency::Asked).map(|(answer, _)| answer)
 }
 
-/// The parts so far.
+/// The parts so far. Hashes go on to where they are kept as they come, so that only one part is in memory.
 struct Joined {
     /// What the next part begins with; `None` once all of them are there.
     next: Option<PieceIndex>,
-    digests: Vec<Digest>,
-    chain: Option<Vec<ChainState>>,
+    digests: Gatherer<Digest>,
+    /// `None` once a part came without.
+    chain: Option<Gatherer<ChainState>>,
     head: Option<Head>,
 }
 
@@ -73,13 +77,11 @@ struct Head {
     ticket: Option<Ticket>,
 }
 
-impl Default for Joined {
-    fn default() -> Joined {
-        Joined { next: Some(PieceIndex(0)), digests: Vec::new(), chain: None, head: None }
-    }
-}
-
 impl Joined {
+    fn new(digests: Gatherer<Digest>, chain: Gatherer<ChainState>) -> Joined {
+        Joined { next: Some(PieceIndex(0)), digests, chain: Some(chain), head: None }
+    }
+
     fn add(&mut self, key: &FileKey, answer: DownloadAnswer) -> Result<(), Fault> {
         self.next = self.follow(&answer).map_err(|what| contradiction(key, what))?;
         if answer.file_path != key.name {
@@ -91,18 +93,18 @@ impl Joined {
             peers: answer.peers.unwrap_or_default(),
             ticket: answer.ticket,
         };
-        match &self.head {
-            None => self.chain = answer.file_chain.map(|list| list.values),
-            Some(known) if known.sha == head.sha && known.size == head.size => {
-                self.chain = self.chain.take().zip(answer.file_chain).map(|(mut chain, more)| {
-                    chain.extend(more.values);
-                    chain
-                });
-            }
-            Some(_) => return Err(contradiction(key, "it became another file while it was described")),
+        if self.head.as_ref().is_some_and(|known| known.sha != head.sha || known.size != head.size) {
+            return Err(contradiction(key, CHANGED));
         }
         self.head = Some(head);
-        self.digests.extend(answer.file_chunks.values);
+        self.digests.push(&answer.file_chunks.values)?;
+        self.chain = match (self.chain.take(), answer.file_chain) {
+            (Some(mut chain), Some(more)) => {
+                chain.push(&more.values)?;
+                Some(chain)
+            }
+            _ => None,
+        };
         Ok(())
     }
 
@@ -125,20 +127,26 @@ impl Joined {
 
     fn finish(self, key: &FileKey) -> Result<Description, Fault> {
         let Some(head) = self.head else { return Err(contradiction(key, "it is empty")) };
+        let digests = self.digests.finish()?;
+        let chain = self.chain.map(Gatherer::finish).transpose()?;
         let proof = match &head.sha {
             Some(sha) => FileProof::Whole(sha.parse().map_err(|bad| contradiction(key, &format!("{bad}")))?),
-            None => FileProof::of_pieces(&self.digests),
+            None => FileProof::of_pieces(digests.iter()),
         };
-        let manifest = Manifest::new(key.name.clone(), head.size, self.digests, proof, self.chain)
+        let manifest = Manifest::of(key.name.clone(), head.size, digests, proof, chain)
             .map_err(|bad| contradiction(key, &bad.to_string()))?;
         let ticket = head.ticket.ok_or_else(|| contradiction(key, "it comes without a ticket"))?;
-        // Whose signature counts is the providers' question; any key tells what is no ticket at all.
-        if let Err(bad @ BadTicket::Unreadable(_)) = ticket.verify(TrackerKey([0; 32])) {
-            return Err(contradiction(key, &bad.to_string()));
+        // Whose signature counts is the providers' question; what the ticket names is ours.
+        let grant = ticket.unproven_grant().map_err(|bad| contradiction(key, &bad.to_string()))?;
+        if grant.file_id != proof.id() {
+            return Err(contradiction(key, CHANGED));
         }
         Ok(Description { manifest: Arc::new(manifest), peers: peers(&head.peers), ticket })
     }
 }
+
+/// A file was removed and another uploaded under its name between two parts.
+const CHANGED: &str = "it became another file while it was described";
 
 /// Most pieces that a file of this length can have.
 fn most_pieces(file_size: Option<u64>) -> Result<usize, &'static str> {
@@ -160,6 +168,7 @@ fn contradiction(key: &FileKey, what: &str) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use engine::proto::hashes::Hashes;
     use engine::proto::manifest::FileName;
     use engine::proto::ticket::{Grant, SecretKey, UnixSeconds};
     use tracker::api::GroupId;
@@ -208,8 +217,12 @@ mod tests {
         DownloadAnswer { next: Some(next), ..part }
     }
 
+    fn empty() -> Joined {
+        Joined::new(Gatherer::new(None), Gatherer::new(None))
+    }
+
     fn join(parts: Vec<DownloadAnswer>) -> Result<Description, Fault> {
-        let mut joined = Joined::default();
+        let mut joined = empty();
         parts.into_iter().try_for_each(|part| joined.add(&key(), part))?;
         joined.finish(&key())
     }
@@ -218,7 +231,7 @@ mod tests {
     fn parts_join_into_one_manifest() {
         let manifest = join(vec![before(2, part(2, 2)), part(2, 1)]).map(|found| found.manifest).unwrap();
         assert_eq!(manifest.pieces(), PieceCount(4));
-        assert_eq!(manifest.chain().map(<[_]>::len), Some(3));
+        assert_eq!(manifest.chain().map(Hashes::len), Some(3));
         let without = DownloadAnswer { file_chain: None, ..part(2, 0) };
         let manifest = join(vec![before(2, part(2, 2)), without]).map(|found| found.manifest).unwrap();
         assert_eq!(manifest.chain(), None, "half a chain is none");
@@ -259,14 +272,14 @@ mod tests {
             before(4, DownloadAnswer { file_size: Some(u64::MAX), ..part(4, 3) }),
             before(1, unknown(part(0, 0))),
         ] {
-            let refused = Joined::default().add(&key(), endless).unwrap_err();
+            let refused = empty().add(&key(), endless).unwrap_err();
             assert_eq!(refused.exit, Exit::Protocol, "{refused}");
         }
     }
 
     #[test]
     fn without_a_length_the_pieces_are_limited_all_the_same() {
-        let mut joined = Joined::default();
+        let mut joined = empty();
         let mut parts = 0;
         let refused = loop {
             let first = joined.next.unwrap().0;

@@ -4,27 +4,30 @@ use std::sync::Arc;
 
 use engine::Engine;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use tracker::api::Policy;
 use tracker::api::answers::{
     FilesAnswer, GroupsAnswer, JoinAnswer, PeersAnswer, RequestsAnswer, WhoamiAnswer,
 };
 use tracker::api::request::Command;
-use tracker::api::{FileKey, Policy};
 
-use super::core::{Core, group_id, user_id};
+use super::core::{Core, engine_key, group_id, user_id};
 use super::downloads::{self, Downloads, Start, Wish};
 use super::events::Events;
+use super::records::Stage;
+use super::registry::Standing;
+use super::steering::{Steer, steer};
 use super::trackers::{self, Urgency};
 use super::{shares, view};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Ask, FileAt, Secret};
-use crate::front::rows::{FileRow, GroupRow, NodeRow, PeerRow};
+use crate::front::rows::{FileRow, GroupRow, NodeRow, PeerRow, ShareRow, Transfer};
 
 /// The parts that answer.
 pub(super) struct Desk {
     /// What all threads share.
     pub(super) core: Arc<Core>,
     /// The downloads.
-    pub(super) downloads: Downloads,
+    pub(super) downloads: Arc<Downloads>,
 }
 
 impl Desk {
@@ -69,7 +72,7 @@ impl Desk {
                 let wish = Wish { key: at.key()?, destination, overwrite };
                 self.download(&wish, background, events)
             }
-            Ask::ShowDownloads => Ok(Answer::Downloads { downloads: self.downloads.rows() }),
+            Ask::ShowDownloads => Ok(Answer::Downloads { downloads: self.rows() }),
             Ask::Pause(at) => self.steer(&at, Steer::Pause),
             Ask::Resume(at) => self.steer(&at, Steer::Resume),
             Ask::Cancel(at) => self.steer(&at, Steer::Cancel),
@@ -96,7 +99,7 @@ impl Desk {
     fn login(&self, user: &str, password: &Secret) -> Result<Answer, Fault> {
         let message = self.core.trackers.login(user_id(user)?, password)?;
         self.downloads.belong_to(Some(user));
-        shares::belong_to(&self.core, user, &self.downloads.of(user))?;
+        shares::belong_to(&self.core, user, &self.downloads.of(user));
         Ok(Answer::Said { message })
     }
 
@@ -125,7 +128,7 @@ impl Desk {
 
     fn leave(&self, group: &str) -> Result<Answer, Fault> {
         let told = self.told(Command::LeaveGroup { group: group_id(group)? })?;
-        shares::unserve(&self.core, |key| key.group.as_str() == group);
+        shares::drop_shares(&self.core, |key| key.group.as_str() == group);
         Ok(told)
     }
 
@@ -154,7 +157,7 @@ impl Desk {
     fn remove_file(&self, at: &FileAt) -> Result<Answer, Fault> {
         let key = at.key()?;
         let told = self.told(Command::RemoveFile { file: key.clone() })?;
-        shares::unserve(&self.core, |served| *served == key);
+        shares::drop_shares(&self.core, |served| *served == key);
         Ok(told)
     }
 
@@ -191,30 +194,12 @@ impl Desk {
         }
     }
 
-    fn steer(&self, at: &FileAt, steer: Steer) -> Result<Answer, Fault> {
-        let key = at.key()?;
-        let entry = self.downloads.get(&key)?;
-        let transfer = entry.transfer();
-        if transfer.state.is_end() {
-            return Err(steer.too_late(&key));
-        }
-        let done = match steer {
-            Steer::Pause => {
-                entry.download.pause();
-                "is paused; `resume` goes on"
-            }
-            Steer::Resume => {
-                self.core.trackers.require_user()?;
-                entry.release();
-                "goes on"
-            }
-            Steer::Cancel => {
-                entry.download.cancel();
-                self.downloads.forget(&key);
-                "is cancelled, and its partial file removed"
-            }
-        };
-        Ok(Answer::Said { message: format!("{key} {done}") })
+    fn steer(&self, at: &FileAt, how: Steer) -> Result<Answer, Fault> {
+        steer(&self.core, &self.downloads, &at.key()?, how).map(|message| Answer::Said { message })
+    }
+
+    fn rows(&self) -> Vec<Transfer> {
+        self.downloads.rows(self.core.trackers.user().as_deref())
     }
 
     fn status(&self) -> NodeRow {
@@ -228,9 +213,26 @@ impl Desk {
             user: self.core.trackers.user(),
             tracker: link.tracker,
             waits_for: self.waits_for(),
-            shares: engine.iter().flat_map(Engine::shares).map(|share| view::share(&share)).collect(),
-            downloads: self.downloads.rows(),
+            shares: self.share_rows(engine.as_ref()),
+            downloads: self.rows(),
+            troubles: self.core.records.troubles(),
         }
+    }
+
+    /// What is served, and what is not although it is to be.
+    fn share_rows(&self, engine: Option<&Engine>) -> Vec<ShareRow> {
+        let mut rows: Vec<ShareRow> =
+            engine.into_iter().flat_map(Engine::shares).map(|share| view::share(&share)).collect();
+        let own = self.core.registry.of(&self.core.trackers.user().unwrap_or_default());
+        rows.extend(own.iter().filter_map(|known| {
+            let why = match (&known.standing, known.shared.stage) {
+                (Standing::Away { why, .. }, _) => why.as_str(),
+                (_, Stage::Unlisted) => "the trackers have not taken it yet",
+                _ => return None,
+            };
+            Some(view::absent(&engine_key(&known.shared.key), why))
+        }));
+        rows
     }
 
     /// What the node lacks, in words.
@@ -255,25 +257,5 @@ fn owners_alone(fault: Fault) -> Fault {
             fault.fix("only the group's owner may do that: `list_groups --json` shows who that is")
         }
         _ => fault,
-    }
-}
-
-/// What can be done to a download.
-#[derive(Clone, Copy)]
-enum Steer {
-    Pause,
-    Resume,
-    Cancel,
-}
-
-impl Steer {
-    fn too_late(self, key: &FileKey) -> Fault {
-        let word = match self {
-            Steer::Pause => "paused",
-            Steer::Resume => "resumed",
-            Steer::Cancel => "cancelled",
-        };
-        Fault::new(Exit::Other, format!("{key} has ended and cannot be {word}"))
-            .fix("`show_downloads` shows how; `stop_share` ends the sharing of a complete file")
     }
 }

@@ -1,17 +1,18 @@
-//! One download of this node: what it is, whose, and where to.
+//! One download of this node: what it is, whose, and where to; and its record.
 
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex};
 
 use engine::Download;
-use engine::proto::manifest::FileProof;
+use engine::proto::manifest::{FileProof, Manifest};
 use engine::stats::Progress;
 use tracker::api::FileKey;
 
-use super::core::engine_key;
+use super::core::{Core, engine_key};
 use super::ending::Ending;
-use super::registry::Shared;
+use super::records::{RecordId, Wanted};
 use super::view;
+use crate::exit::Fault;
 use crate::front::rows::Transfer;
 use crate::lock::lock;
 
@@ -19,18 +20,24 @@ use crate::lock::lock;
 pub(super) struct Entry {
     /// Which file.
     pub(super) key: FileKey,
-    /// Where to, as it was asked for.
-    pub(super) destination: PathBuf,
     /// Whose it is.
     pub(super) user: String,
-    /// What proves it.
-    pub(super) proof: FileProof,
+    /// Its record's name.
+    pub(super) id: RecordId,
+    /// Its record.
+    pub(super) wanted: Mutex<Wanted>,
+    /// What the file is.
+    pub(super) manifest: Arc<Manifest>,
+    /// Ends when its end is on record.
+    pub(super) recorded: Ending,
     /// Ends when the trackers were told for the first time that it is complete, whatever they said.
     pub(super) telling: Ending,
     /// The engine's part.
     pub(super) download: Download,
     /// Why the node paused it, when it did.
     pub(super) held_back: Mutex<Option<String>>,
+    /// The node's limit for what it receives, in bytes a second.
+    pub(super) limit_down: Option<NonZeroU64>,
 }
 
 impl Entry {
@@ -41,8 +48,10 @@ impl Entry {
 
     /// As it stood.
     pub(super) fn transfer_at(&self, progress: &Progress) -> Transfer {
-        let transfer = view::transfer(&engine_key(&self.key), progress, lock(&self.held_back).as_deref());
-        let pieces_only = matches!(self.proof, FileProof::PiecesOnly(_));
+        let held_back = lock(&self.held_back);
+        let transfer =
+            view::transfer(&engine_key(&self.key), progress, held_back.as_deref(), self.limit_down);
+        let pieces_only = matches!(self.manifest.proof(), FileProof::PiecesOnly(_));
         Transfer { pieces_only, figures: view::figures(&self.download, progress), ..transfer }
     }
 
@@ -52,11 +61,14 @@ impl Entry {
         self.download.resume();
     }
 
-    /// The share that it has become, once it is complete; `None` for one that could not be recognised by its hash.
-    pub(super) fn shared(&self) -> Option<Shared> {
-        let FileProof::Whole(content) = self.proof else { return None };
-        let path = self.download.progress().path;
-        Some(Shared { key: self.key.clone(), user: self.user.clone(), path, content })
+    /// Changes its record, here and on the disk.
+    ///
+    /// # Errors
+    /// A fault when it cannot be written.
+    pub(super) fn record(&self, core: &Core, change: impl FnOnce(&mut Wanted)) -> Result<(), Fault> {
+        let mut wanted = lock(&self.wanted);
+        change(&mut wanted);
+        core.records.write_download(&self.id, &wanted)
     }
 
     /// Whether nothing more will happen to it.

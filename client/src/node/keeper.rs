@@ -4,11 +4,12 @@
 //! Invariant: a lost tracker costs nothing but fresh peers: what could not be told is told later, and after a change of
 //! epoch all of it is told again.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::proto::bitfield::Bitfield;
-use engine::proto::units::{PieceCount, PieceRange};
+use engine::proto::units::PieceRange;
 use engine::stats::{Phase, Wait};
 use serde::de::IgnoredAny;
 use tracker::api::answers::PeersAnswer;
@@ -18,7 +19,9 @@ use tracker::api::request::{Command, Gained};
 use super::core::{Core, engine_key};
 use super::describe;
 use super::entry::Entry;
+use super::registry::Standing;
 use super::schedule::{Need, Schedule};
+use super::shares;
 use super::trackers::Urgency;
 use crate::clock;
 use crate::exit::{Exit, Fault};
@@ -35,11 +38,12 @@ struct Keeper {
     epoch: Option<u64>,
 }
 
-/// Starts the keeper of a download of `pieces` pieces.
+/// Starts the keeper of a download.
 ///
 /// # Errors
 /// A fault when the system gives no thread.
-pub(super) fn spawn(core: Arc<Core>, entry: Arc<Entry>, pieces: PieceCount) -> Result<(), Fault> {
+pub(super) fn spawn(core: Arc<Core>, entry: Arc<Entry>) -> Result<(), Fault> {
+    let pieces = entry.manifest.pieces();
     let keeper = Keeper {
         epoch: core.trackers.view().epoch,
         core,
@@ -70,6 +74,10 @@ impl Keeper {
                 Phase::Durable => return self.complete(),
                 Phase::Failed(failure) => {
                     self.core.notices.tell(&format!("{} failed: {failure}", self.entry.key));
+                    let why = Fault::from(failure);
+                    if let Err(fault) = self.entry.record(&self.core, |wanted| wanted.failed = Some(why)) {
+                        self.core.notices.tell(&fault.message);
+                    }
                     return self.withdraw();
                 }
                 Phase::Cancelled => return self.withdraw(),
@@ -78,7 +86,9 @@ impl Keeper {
                     self.announce(now);
                     continue;
                 }
-                Phase::Waiting(Wait::NoPeers { .. } | Wait::BadPieces { .. }) => Need::Peers,
+                Phase::Waiting(
+                    Wait::NoPeers { .. } | Wait::BadPieces { .. } | Wait::SourceChanged { .. },
+                ) => Need::Peers,
                 Phase::Waiting(Wait::Ticket) => Need::Ticket,
                 _ => Need::Nothing,
             };
@@ -149,11 +159,12 @@ impl Keeper {
         }
     }
 
-    /// Tells the trackers that nothing of it is here any more, where they were told otherwise and it is so.
+    /// Tells the trackers that nothing of it is here any more, where it is so: to them whoever asks for a file is one of its
+    /// leechers, even before the first piece.
     fn withdraw(&self) {
         let key = engine_key(&self.entry.key);
         let shares = self.core.peer.running().map(|engine| engine.shares()).unwrap_or_default();
-        if self.held.count().0 == 0 || shares.iter().any(|share| share.key == key) {
+        if shares.iter().any(|share| share.key == key) {
             return;
         }
         let command = Command::StopShare { file: self.entry.key.clone() };
@@ -162,11 +173,25 @@ impl Keeper {
         }
     }
 
+    /// From now on it is a share: first that is on record, then the download is not.
+    fn record_end(&self, path: &Path) -> Result<(), Fault> {
+        let Entry { key, user, id, manifest, download, .. } = &*self.entry;
+        if let Some(fingerprint) = download.fingerprint() {
+            // This keeper tells the trackers itself.
+            shares::become_share(&self.core, key, user, path, fingerprint, manifest, Standing::Told)?;
+        }
+        self.core.records.forget_download(id)
+    }
+
     /// Tells the trackers that all of it is here, as often as it takes.
     fn complete(&self) {
         let path = self.entry.download.progress().path;
         self.core.notices.tell(&format!("{} is complete: {}", self.entry.key, path.display()));
-        self.entry.shared().into_iter().for_each(|shared| self.core.registry.add(shared));
+        if let Err(fault) = self.record_end(&path) {
+            let key = &self.entry.key;
+            self.core.notices.tell(&format!("a restart of this node would not share {key}: {fault}"));
+        }
+        self.entry.recorded.end();
         let mut pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
         loop {
             let command = Command::UpdatePieces { file: self.entry.key.clone(), gained: Gained::Complete };

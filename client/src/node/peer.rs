@@ -3,6 +3,7 @@
 //! Invariant: one engine a process; the port that it got is kept, so that the node is found at the same place again.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 
 use engine::Engine;
@@ -51,6 +52,11 @@ impl Peer {
     /// The node's public key.
     pub(crate) fn key(&self) -> PeerKey {
         self.secret.peer_key()
+    }
+
+    /// Most bytes a second from peers.
+    pub(crate) fn limit_down(&self) -> Option<NonZeroU64> {
+        self.plan.limit_down
     }
 
     /// The engine, started if it has not been.
@@ -120,13 +126,7 @@ impl Peer {
         if let Some(listen) = self.plan.listen {
             return Ok(self.start_at(listen.ip)?);
         }
-        // All addresses of both families, or of the one that there is.
-        match self.start_at(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
-            Err(StartError::Listen { source, .. }) if lacks_ipv6(&source) => {
-                Ok(self.start_at(IpAddr::V4(Ipv4Addr::UNSPECIFIED))?)
-            }
-            started => Ok(started?),
-        }
+        Ok(everywhere(|ip| self.start_at(ip))?)
     }
 
     fn start_at(&self, ip: IpAddr) -> Result<Engine, StartError> {
@@ -152,7 +152,18 @@ impl Peer {
             limit_up: self.plan.limit_up,
             limit_down: self.plan.limit_down,
             secret: self.secret.clone(),
+            scratch: Some(self.state.path().to_owned()),
         }
+    }
+}
+
+/// Starts at all addresses of both families, or of the one that there is.
+fn everywhere<T>(start_at: impl Fn(IpAddr) -> Result<T, StartError>) -> Result<T, StartError> {
+    match start_at(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
+        Err(StartError::Listen { source, .. }) if lacks_ipv6(&source) => {
+            start_at(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        }
+        started => started,
     }
 }
 
@@ -160,4 +171,24 @@ impl Peer {
 fn lacks_ipv6(error: &std::io::Error) -> bool {
     let errno = rustix::io::Errno::from_io_error(error);
     matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_ipv6_listens_on_ipv4_and_a_taken_port_is_no_reason_to() {
+        let refusing = |errno: rustix::io::Errno| {
+            everywhere(move |ip| match ip {
+                IpAddr::V6(_) => Err(StartError::Listen { address: (ip, 0).into(), source: errno.into() }),
+                IpAddr::V4(_) => Ok(ip),
+            })
+        };
+        for without in [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL] {
+            assert_eq!(refusing(without).unwrap(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        }
+        assert!(refusing(rustix::io::Errno::ADDRINUSE).is_err());
+        assert_eq!(everywhere(Ok).unwrap(), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    }
 }

@@ -80,10 +80,18 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
 /// # Errors
 /// What the system says; `InvalidInput` when something else than a file is there, or one that is too long.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(path, limits::STATE_FILE_MAX_BYTES)
+}
+
+/// As [`read`], with a limit of its own, in bytes.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_at_most(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
     let file = regular(OpenOptions::new().read(true).custom_flags(careful()).open(path)?)?;
     let mut bytes = Vec::new();
-    file.take(limits::STATE_FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limits::STATE_FILE_MAX_BYTES {
+    file.take(most_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most_bytes {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is too long to be ours"));
     }
     Ok(bytes)
@@ -94,24 +102,59 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// What the system says. The old file is then still there.
 pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace_by(directory, name, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], with what `write` writes.
+///
+/// # Errors
+/// As [`replace`], and those of `write`.
+pub(super) fn replace_by(
+    directory: &Path,
+    name: &str,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = directory.join(format!("{name}.new"));
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         // Nothing was there, or what an earlier crash or somebody else had left.
         _ => {}
     }
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .create_new(true)
         .write(true)
         .mode(FILE_MODE)
         .custom_flags(careful())
         .open(&temporary)?;
+    let written = fill(file, write).and_then(|()| fs::rename(&temporary, directory.join(name)));
+    if written.is_err() {
+        // On a full disk half a file would only take room; the cause matters more than what comes of this.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.and_then(|()| sync(directory))
+}
+
+fn fill(mut file: File, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     // A umask may have taken from the mode.
     file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, directory.join(name))?;
+    write(&mut file)?;
+    file.sync_all()
+}
+
+/// Brings a directory's names to the disk.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// Brings a new directory's own name to the disk.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn sync_parent(directory: &Path) -> io::Result<()> {
+    directory.parent().map_or(Ok(()), sync)
 }
 
 /// Does not follow a link, nor wait for the other end of a pipe.

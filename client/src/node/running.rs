@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
+use super::comeback::Comeback;
 use super::core::Core;
 use super::desk::Desk;
 use super::downloads::Downloads;
@@ -22,6 +24,7 @@ pub(crate) struct Running {
     desk: Arc<Desk>,
     fronts: Arc<Fronts>,
     listener: UnixListener,
+    comeback: Arc<Comeback>,
 }
 
 impl Running {
@@ -32,12 +35,13 @@ impl Running {
     pub(crate) fn start(plan: NodePlan, state: StateDir) -> Result<Running, Fault> {
         let listener = state.listen()?;
         let core = Arc::new(Core::new(plan, state)?);
-        let desk = Arc::new(Desk { core: Arc::clone(&core), downloads: Downloads::default() });
+        let downloads = Arc::new(Downloads::on_record(&core.records));
+        let desk = Arc::new(Desk { core: Arc::clone(&core), downloads });
         let fronts = Arc::<Fronts>::default();
         let accepting = listener.try_clone().map_err(|error| no_descriptor(&error))?;
         socket::accept(accepting, Arc::clone(&desk), Arc::clone(&fronts))?;
         pulse::start(core)?;
-        Ok(Running { desk, fronts, listener })
+        Ok(Running { desk, fronts, listener, comeback: Arc::default() })
     }
 
     /// A connection from this process: the same as from any other.
@@ -56,6 +60,25 @@ impl Running {
     /// A fault when the engine does not start.
     pub(crate) fn listen(&self) -> Result<SocketAddr, Fault> {
         self.desk.core.peer.engine().map(|engine| engine.listen_addr())
+    }
+
+    /// Brings back the shares of whoever is logged in here, now and after each login; `downloads` too, where this node
+    /// stays and does not end with a command.
+    ///
+    /// # Errors
+    /// A fault when the system gives no thread.
+    pub(crate) fn bring_back(&self, downloads: bool) -> Result<(), Fault> {
+        self.comeback.begin(&self.desk.core, &self.desk.downloads, downloads)
+    }
+
+    /// What the node says without being asked, from now on.
+    pub(crate) fn hear(&self) -> Receiver<String> {
+        self.desk.core.notices.watch()
+    }
+
+    /// What could not be brought back, with what to do about it.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        self.desk.core.records.troubles()
     }
 
     /// What the node lacks, in words.

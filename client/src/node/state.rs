@@ -7,6 +7,7 @@
 //!                session.json  who is logged in, and the token (0600)
 //!                port          where peers connected last time
 //!                history       lines typed at the prompt (0600)
+//!                shares/, downloads/   what comes back after a restart (`records`)
 //! ```
 //!
 //! Invariants: whoever holds a [`StateDir`] holds the lock, and the directory is theirs alone; files are replaced whole,
@@ -84,6 +85,11 @@ impl StateDir {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(advice(local(Fault::io("lock", &lock_path, &error.into())))),
         }
+    }
+
+    /// Where it is. Nobody else may write there.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Listens for front ends. A socket left behind by a dead node is removed: the lock proves that it is dead.

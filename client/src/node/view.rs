@@ -1,19 +1,26 @@
 //! The engine's snapshots as rows for front ends.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use engine::Download;
 use engine::proto::manifest::FileKey;
-use engine::stats::{Phase, Progress, ShareStatus};
+use engine::stats::{Limit, Phase, Progress, ShareStatus};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 
 use crate::exit::{Exit, Fault};
 use crate::front::rows::{Figures, Latency, ShareRow, State, Transfer};
 
-/// A download as it stands. `paused_because`: who or what paused it, when not the user's own word.
-pub(crate) fn transfer(key: &FileKey, progress: &Progress, paused_because: Option<&str>) -> Transfer {
+/// A download as it stands. `paused_because`: who or what paused it, when not the user's own word; `limit_down`: the
+/// node's own limit.
+pub(crate) fn transfer(
+    key: &FileKey,
+    progress: &Progress,
+    paused_because: Option<&str>,
+    limit_down: Option<NonZeroU64>,
+) -> Transfer {
     let (state, cause) = state(&progress.phase, paused_because);
     Transfer {
         group: key.group.clone(),
@@ -29,7 +36,7 @@ pub(crate) fn transfer(key: &FileKey, progress: &Progress, paused_because: Optio
         peers: progress.peers,
         pieces_only: false,
         sequential_passes: progress.sequential_passes,
-        limited_by: progress.limited_by.to_string(),
+        limited_by: limited_by(progress, limit_down),
         proven_ms: progress.proven_after.map(whole_ms),
         durable_ms: progress.durable_after.map(whole_ms),
         figures: None,
@@ -68,6 +75,22 @@ fn latency(histogram: &Histogram<u32>) -> Latency {
     }
 }
 
+/// What held it back most; the node's own limit, where the bytes came nearly as fast as that allows.
+fn limited_by(progress: &Progress, limit_down: Option<NonZeroU64>) -> String {
+    let took = progress.proven_after.map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+    let rate = if took == 0 {
+        progress.rate
+    } else {
+        u64::try_from(u128::from(progress.received_bytes) * 1_000 / u128::from(took)).unwrap_or(u64::MAX)
+    };
+    match limit_down {
+        Some(limit) if progress.limited_by == Limit::Network && rate / 3 >= limit.get() / 4 => {
+            "`--limit-down`".into()
+        }
+        _ => progress.limited_by.to_string(),
+    }
+}
+
 fn state(phase: &Phase, paused_because: Option<&str>) -> (State, Option<Fault>) {
     match phase {
         Phase::Transferring => (State::Downloading, None),
@@ -83,6 +106,19 @@ fn state(phase: &Phase, paused_because: Option<&str>) -> (State, Option<Fault>) 
         Phase::Durable => (State::Complete, None),
         Phase::Failed(failure) => (State::Failed, Some(Fault::from(failure))),
         Phase::Cancelled => (State::Cancelled, None),
+    }
+}
+
+/// A share that is not served, for this reason.
+pub(crate) fn absent(key: &FileKey, why: &str) -> ShareRow {
+    ShareRow {
+        group: key.group.clone(),
+        file: key.name.to_string(),
+        held: 0,
+        pieces: 0,
+        sent_bytes: 0,
+        consumers: 0,
+        changed: Some(why.to_owned()),
     }
 }
 

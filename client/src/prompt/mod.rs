@@ -46,6 +46,7 @@ pub(crate) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Re
         let listen = running.listen()?;
         screen.note(&format!("this prompt is the node; peers connect to {listen}"));
         running.waits_for().iter().for_each(|what| screen.note(&format!("waiting for {what}")));
+        running.troubles().iter().for_each(|trouble| screen.note(trouble));
     } else {
         screen.note(&format!("attached to the node that runs as process {}", link.pid()));
     }
@@ -53,6 +54,9 @@ pub(crate) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Re
     let mut lines = editor(plan)?;
     let printer = lines.create_external_printer().ok();
     watch::start(open_link(plan, &door)?, printer)?;
+    if let Door::Inside(running) = &door {
+        running.bring_back(true)?;
+    }
     let history = state::history_path(&plan.node.state);
     // No history yet is no fault.
     let _ = lines.load_history(&history);

@@ -114,6 +114,7 @@ fn node_text(node: &NodeRow) -> String {
         text.push(format!("shares    [{}] {}  {state}", share.group, share.file));
     }
     text.extend(node.downloads.iter().map(|download| format!("downloads {}", transfer::line(download))));
+    text.extend(node.troubles.iter().map(|trouble| format!("trouble   {trouble}")));
     lines(text)
 }
 
@@ -163,8 +164,10 @@ mod tests {
             waits_for: vec!["a login".into()],
             shares: vec![],
             downloads: vec![],
+            troubles: vec!["a record was lost".into()],
         };
         let shown = text(&Answer::Node(node), false);
         assert!(shown.contains("waits for a login") && shown.contains("process 7"), "{shown}");
+        assert!(shown.contains("trouble   a record was lost"), "{shown}");
     }
 }

@@ -81,6 +81,7 @@ fn figures_of(event: &Event) -> Option<(u64, u64, String)> {
     };
     match event {
         Event::Hashing { file, done_bytes, total_bytes } => share("hashing", file, *done_bytes, *total_bytes),
+        Event::Listing { file, done_bytes, total_bytes } => share("listing", file, *done_bytes, *total_bytes),
         Event::Comparing { file, done_bytes, total_bytes } => {
             share("comparing", file, *done_bytes, *total_bytes)
         }
@@ -100,6 +101,7 @@ fn transfer_text(now: &Transfer) -> String {
 fn kind_of(event: &Event) -> String {
     match event {
         Event::Hashing { .. } => "hashing".into(),
+        Event::Listing { .. } => "listing".into(),
         Event::Comparing { .. } => "comparing".into(),
         Event::Transfer(now) => format!("{:?} {:?}", now.state, now.cause.as_ref().map(|cause| cause.exit)),
         Event::Notice { .. } => "notice".into(),

@@ -20,9 +20,12 @@ pub(crate) fn line(transfer: &Transfer) -> String {
     }
 }
 
-/// `38%  1.1 GiB/s  3 peers  ETA 55s`.
+/// `38%  1.1 GiB/s  3 peers  ETA 55s`; `38%  connecting` while no peer is found yet.
 pub(crate) fn moving(transfer: &Transfer) -> String {
     let rest = transfer.total_bytes.saturating_sub(transfer.verified_bytes);
+    if transfer.peers == 0 && transfer.rate == 0 {
+        return format!("{}  connecting", percent(transfer));
+    }
     let mut parts = vec![percent(transfer), figures::rate(transfer.rate)];
     parts.push(format!("{} {}", transfer.peers, if transfer.peers == 1 { "peer" } else { "peers" }));
     parts.extend(figures::eta(rest, transfer.rate).map(|eta| format!("ETA {eta}")));
@@ -101,6 +104,10 @@ pub(crate) mod tests {
             (
                 Transfer { peers: 1, rate: 0, ..transfer(State::Downloading) },
                 "[D] [group] file  38%  0 B/s  1 peer",
+            ),
+            (
+                Transfer { peers: 0, rate: 0, ..transfer(State::Downloading) },
+                "[D] [group] file  38%  connecting",
             ),
             (transfer(State::Complete), "[C] [group] file"),
             (transfer(State::Paused), "[P] [group] file (by you)"),

@@ -104,11 +104,13 @@ pub(crate) fn consume(node: SocketAddr, ticket: &Ticket, key: &SecretKey) -> Vec
     said
 }
 
-fn send(stream: &mut TcpStream, message: &Message) -> Option<()> {
+/// Sends a frame; `None` when the other side has gone.
+pub(crate) fn send(stream: &mut TcpStream, message: &Message) -> Option<()> {
     stream.write_all(&codec::encode(message)).ok()
 }
 
-fn receive(stream: &mut TcpStream) -> Option<Message> {
+/// The next frame; `None` when none comes.
+pub(crate) fn receive(stream: &mut TcpStream) -> Option<Message> {
     let mut head = [0; LENGTH_BYTES];
     stream.read_exact(&mut head).ok()?;
     let mut body = vec![0; codec::frame_len(head, OPENED_MAX_BYTES).ok()?];

@@ -5,8 +5,9 @@
 //!    └──► Home (state directory of one user) ──► run(…) one-shot commands ──► Ended
 //! ```
 //!
-//! Invariant: whatever was started is ended by its process id when its value is dropped. Nothing sleeps: what must be
-//! waited for is a line on stdout or the end of a process.
+//! Invariant: whatever was started is ended by its process id when its value is dropped. Nothing sleeps instead of
+//! waiting: what must be waited for is a line on stdout, the end of a process, or a condition that is looked at again and
+//! again ([`until`]).
 #![allow(dead_code, reason = "each test file uses the part that it needs")]
 #![allow(clippy::unwrap_used, reason = "a rig that cannot be set up is a failed test")]
 
@@ -21,6 +22,21 @@ use tempfile::TempDir;
 
 /// The client's binary.
 pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_client");
+
+/// A piece's length in bytes.
+pub(crate) const PIECE: usize = 524_288;
+
+/// So many pieces, no two of which are the same (xorshift), from a seed.
+pub(crate) fn pieces(count: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).take(count * PIECE / 8).flatten().collect()
+}
 
 /// A place for one test, with a tracker if one was started.
 pub(crate) struct Rig {
@@ -61,6 +77,13 @@ impl Rig {
     /// A place with a tracker that serves.
     pub(crate) fn new() -> Rig {
         let mut rig = Rig::without_tracker();
+        rig.start_tracker();
+        rig
+    }
+
+    /// Starts a tracker on the memory of the one before, if there was one, and names it: it has another address.
+    pub(crate) fn start_tracker(&mut self) {
+        let rig = self;
         let binary = Path::new(CLIENT).with_file_name("tracker");
         assert!(
             binary.exists(),
@@ -75,7 +98,6 @@ impl Rig {
         rig.tracker = Some(child);
         let address = line.rsplit(' ').next().unwrap_or_default().parse();
         rig.name_tracker(address.unwrap_or_else(|_| panic!("the tracker said {line:?}")));
-        rig
     }
 
     /// A place whose `tracker_info.txt` names a tracker of the test's own.
@@ -125,6 +147,19 @@ impl Rig {
         home.run(["create_user", name, "password"]).expect(0);
         home.run(["login", name, "password"]).expect(0);
         (home, node)
+    }
+
+    /// Starts a node by a command of the test's own, with the surroundings of another; waits until it listens.
+    pub(crate) fn adopt(&self, mut command: Command, surroundings: &Command) -> Node {
+        for (name, value) in surroundings.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let (child, line) = started(command.current_dir(self.dir.path()));
+        assert!(line.starts_with("node listening on "), "{line}");
+        Node { child, address: ([0, 0, 0, 0], 0).into() }
     }
 
     /// Kills the tracker.
@@ -204,6 +239,36 @@ impl Home {
         Node { child, address: address.unwrap_or_else(|| panic!("the node said {line:?}")) }
     }
 
+    /// As [`Home::serve`], with what it writes to stderr until its end.
+    pub(crate) fn serve_and_hear(&self) -> (Node, std::thread::JoinHandle<String>) {
+        let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
+        let (mut child, line) = started(command.stderr(Stdio::piped()));
+        let mut stderr = child.stderr.take().unwrap();
+        let heard = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        let address = line.strip_prefix("node listening on ").and_then(|text| text.parse().ok()).unwrap();
+        (Node { child, address }, heard)
+    }
+
+    /// How the node is, as `status --json` has it.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.run(["status", "--json"]).expect(0).out).unwrap()
+    }
+
+    /// What `show_downloads` says.
+    pub(crate) fn downloads(&self) -> String {
+        self.run(["show_downloads"]).expect(0).out
+    }
+
+    /// Starts a command that goes on.
+    pub(crate) fn spawn(&self, words: &[&str]) -> Running {
+        let mut command = self.command(words);
+        Running { child: Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()) }
+    }
+
     /// Starts a command that goes on, and waits for its first line on stdout.
     pub(crate) fn start(&self, words: &[&str]) -> (Node, String) {
         let (child, line) = started(&mut self.command(words));
@@ -245,6 +310,51 @@ impl Drop for Node {
     fn drop(&mut self) {
         end(&mut self.child);
     }
+}
+
+/// A command that goes on, and whose end will be looked at.
+pub(crate) struct Running {
+    child: Option<Child>,
+}
+
+impl Running {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> Ended {
+        outcome(self.child.take().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            end(child);
+        }
+    }
+}
+
+/// Looks again and again until a condition holds; a test in which it never does fails with `what`.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    const LOOKS: usize = 3_000;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+    for _ in 0..LOOKS {
+        if holds() {
+            return;
+        }
+        // A pause between two looks, no substitute for one.
+        std::thread::park_timeout(PAUSE);
+    }
+    panic!("it never came about: {what}");
 }
 
 /// Sends a signal to a process of ours that was not waited for yet.

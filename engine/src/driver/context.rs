@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::flush::Flusher;
 use super::places::Places;
 use super::shares::Shares;
+use super::threads::Threads;
 use crate::hash::Hasher;
 use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, PROVIDER_CONNECTIONS_MAX, UNAUTHENTICATED_MAX};
 use crate::proto::rate::RateLimit;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) prefault: Prefault,
     /// Makes downloads durable.
     pub(crate) flusher: Flusher,
+    /// Those that work for one download for a while.
+    pub(crate) threads: Threads,
     /// What this node serves.
     pub(crate) shares: Shares,
     /// Connections that fetch.
@@ -82,6 +85,7 @@ impl Context {
             buffers: Buffers::new(),
             prefault: Prefault::start()?,
             flusher: Flusher::start(parts.hasher)?,
+            threads: Threads::default(),
             shares: Shares::default(),
             fetching: Places::new(CONSUMER_CONNECTIONS_MAX),
             serving: Places::new(PROVIDER_CONNECTIONS_MAX),

@@ -63,6 +63,8 @@ pub(crate) struct DownloadState {
     pub(crate) fingerprint: OnceLock<Fingerprint>,
     /// Nobody looks after it any more: its node has gone down.
     left_alone: AtomicBool,
+    /// One pass over the file has proven it, where the chain could not.
+    whole_proven: AtomicBool,
     clock: Clock,
     started: Moment,
     inner: Mutex<Inner>,
@@ -191,6 +193,7 @@ impl DownloadState {
             flushing: Flushing::new(now),
             fingerprint: OnceLock::new(),
             left_alone: AtomicBool::new(false),
+            whole_proven: AtomicBool::new(false),
             clock,
             started: now,
             inner: Mutex::new(inner),
@@ -468,8 +471,7 @@ impl Inner {
     fn measure(&mut self, now: Moment) {
         let verified = self.transfer.counts().verified_bytes;
         self.meter.add(now, verified.saturating_sub(self.metered_bytes));
-        if matches!(self.phase, Phase::Waiting(Wait::NoPeers { .. } | Wait::BadPieces { .. } | Wait::Ticket))
-        {
+        if matches!(&self.phase, Phase::Waiting(wait) if wait.is_for_peers()) {
             self.waited_for_peers_ms += now.ms_since(self.last_poll);
         }
         self.last_poll = now;
@@ -485,6 +487,9 @@ impl Inner {
             (_, None, Standing::TicketRefused) => Phase::Waiting(Wait::Ticket),
             (_, None, Standing::NoPeers { missing, after_bad_pieces: true, .. }) => {
                 Phase::Waiting(Wait::BadPieces { missing: missing.0 })
+            }
+            (_, None, Standing::NoPeers { missing, .. }) if self.transfer.has_lost_a_source() => {
+                Phase::Waiting(Wait::SourceChanged { missing: missing.0 })
             }
             (_, None, Standing::NoPeers { missing, first, .. }) => {
                 Phase::Waiting(Wait::NoPeers { missing: missing.0, first_missing: first.0 })

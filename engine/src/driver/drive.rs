@@ -12,6 +12,7 @@ use super::jobs::{Job, Workers};
 use super::limits::{DISK_RETRY_MS, POLL_MS};
 use super::local::Local;
 use super::shares::Share;
+use super::threads::Threads;
 use super::verify::link;
 use crate::hash::{FileHash, Hasher, PieceJob};
 use crate::proto::Ending;
@@ -97,18 +98,20 @@ fn cancel(local: &Local, download: &DownloadState) {
 
 /// Whether the download has ended, well or not; else its disk is full, and it goes on when there is room.
 async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) -> bool {
+    // What it was proven to be once, every piece that is written again is proven to be again.
+    let unproven = unproven && !download.is_whole_proven();
     if unproven {
         download.enter(Phase::Checking);
     }
     let hasher = local.context.hasher;
     let (tell, told) = oneshot::channel();
     let work = Arc::clone(download);
-    let thread = std::thread::Builder::new().name("finish".into()).spawn(move || {
-        // Nobody to tell: the node is going down, and the partial file stays.
+    let thread = local.context.threads.spawn("finish", move || {
+        // Nobody to tell: the node is going down, and waits for this.
         let _ = tell.send(complete(&work, hasher, unproven));
     });
     let result = match thread {
-        Ok(_) => {
+        Ok(()) => {
             let died = |_| Err(Failure::Io("the thread that finishes a download died".into()));
             told.await.unwrap_or_else(died)
         }
@@ -137,7 +140,7 @@ async fn finish(local: &Local, download: &Arc<DownloadState>, unproven: bool) ->
 enum Completion {
     /// It is durable under its name, and to be served by this source, unless it could not be opened again.
     Durable(Option<Source>),
-    /// The disk is too full for that now.
+    /// The disk is too full for that now, or the node goes down.
     Postponed,
 }
 
@@ -146,10 +149,12 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
     let length = download.with(|transfer, _| transfer.geometry().length());
     if unproven && let FileProof::Whole(stated) = download.manifest.proof() {
         let found = digest_of(download, hasher, length).map_err(|error| Failure::Io(error.to_string()))?;
+        let Some(found) = found else { return Ok(Completion::Postponed) };
         if found != stated {
             let (found, stated) = (found.to_string(), stated.to_string());
             return Err(Failure::FalseManifest { found, stated });
         }
+        download.whole_is_proven();
     }
     download.enter(Phase::Syncing);
     let end = || -> Result<Option<Source>, StorageError> {
@@ -191,22 +196,25 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
     }
 }
 
-/// One sequential pass over what was written.
-fn digest_of(download: &DownloadState, hasher: Hasher, length: u64) -> Result<Digest, StorageError> {
+/// One sequential pass over what was written; `None` when the node goes down meanwhile.
+fn digest_of(download: &DownloadState, hasher: Hasher, length: u64) -> Result<Option<Digest>, StorageError> {
     let mut pass = FileHash::new(hasher);
     if length == 0 {
-        return Ok(pass.finish());
+        return Ok(Some(pass.finish()));
     }
     let source = download.target.reader()?;
     source.expect_sequential();
     let step = u64::from(PIECE_BYTES);
     let mut start = 0;
     while start < length {
+        if download.is_over() {
+            return Ok(None);
+        }
         let end = (start + step).min(length);
         source.with_bytes(start..end, |bytes| pass.update(bytes))?;
         start = end;
     }
-    Ok(pass.finish())
+    Ok(Some(pass.finish()))
 }
 
 /// From now on the file is served under its name, watched like any other source; unless another copy is already.
@@ -246,10 +254,14 @@ pub(crate) fn prove_holes(download: &DownloadState, hasher: Hasher) {
 }
 
 /// Starts [`prove_holes`] on a thread of its own, when there are any.
-pub(crate) fn start_holes(download: &Arc<DownloadState>, hasher: Hasher) -> io::Result<()> {
+pub(crate) fn start_holes(
+    download: &Arc<DownloadState>,
+    hasher: Hasher,
+    threads: &Threads,
+) -> io::Result<()> {
     if download.with(|transfer, _| transfer.holes()).count().0 == 0 {
         return Ok(());
     }
     let download = Arc::clone(download);
-    std::thread::Builder::new().name("holes".into()).spawn(move || prove_holes(&download, hasher)).map(drop)
+    threads.spawn("holes", move || prove_holes(&download, hasher))
 }

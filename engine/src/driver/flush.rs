@@ -57,6 +57,16 @@ impl DownloadState {
         self.ledger.record(|| self.target.sync(), claim)
     }
 
+    /// The last record of a node that goes down: what was written is found again without being hashed or fetched. Blocks.
+    pub(crate) fn record_at_last(&self) {
+        if self.has_ended() || self.ledger.has_doubts() || !self.ledger.has_news() {
+            return;
+        }
+        if let Err(error) = self.record() {
+            tracing::warn!(%error, file = %self.key, "what was fetched last is not recorded");
+        }
+    }
+
     /// After a failed flush: writes again what it may have lost, and gives up what is lost. `false` when that has to wait
     /// for pieces that are being verified.
     fn mend(&self, hasher: Hasher) -> Result<bool, StorageError> {

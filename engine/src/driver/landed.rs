@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::buffers::Permit;
 use super::download::DownloadState;
-use super::limits::{VERIFY_BATCH, VERIFY_BATCH_WORTH, VERIFY_WAIT_MS};
+use super::limits::{VERIFY_BATCH, VERIFY_WAIT_MS};
 use crate::mem::pool::PooledBuf;
 use crate::proto::transfer::Job;
 
@@ -41,14 +41,14 @@ impl LandedQueue {
         self.wake.notify_one();
     }
 
-    /// Waits for pieces; takes up to a full set of lanes. Few pieces wait a moment for more, since a set of lanes costs the
+    /// Waits for pieces; takes up to a full set of lanes. Fewer wait a moment for more, since a set of lanes costs the
     /// same however full it is.
     pub(crate) async fn take(&self) -> Vec<Landed> {
         while self.landed.borrow().is_empty() {
             self.wake.notified().await;
         }
         let enough = async {
-            while self.landed.borrow().len() < VERIFY_BATCH_WORTH {
+            while self.landed.borrow().len() < VERIFY_BATCH {
                 self.wake.notified().await;
             }
         };

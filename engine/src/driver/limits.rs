@@ -8,11 +8,9 @@ pub(crate) const BUFFER_SLACK_BYTES: usize = 64;
 /// Pieces that are verified together: a full set of lanes of the widest back end.
 pub(crate) const VERIFY_BATCH: usize = 16;
 
-/// So many landed pieces are worth a set of lanes; fewer wait for more …
-pub(crate) const VERIFY_BATCH_WORTH: usize = 8;
-
-/// … but no longer than this, in milliseconds: about what as many take to arrive on a fast network.
-pub(crate) const VERIFY_WAIT_MS: u64 = 2;
+/// Fewer landed pieces than [`VERIFY_BATCH`] wait for more, but no longer than this, in milliseconds: about what a set takes to
+/// arrive on one worker of a fast network.
+pub(crate) const VERIFY_WAIT_MS: u64 = 4;
 
 /// Landed pieces that wait for verification, over all workers: while they are being hashed, others arrive.
 pub(crate) const LANDED_MAX: usize = 4 * VERIFY_BATCH;

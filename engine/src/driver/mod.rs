@@ -35,6 +35,7 @@ mod rewrite;
 mod shares;
 mod spent;
 mod stream;
+mod threads;
 mod tune;
 mod verify;
 mod vital;

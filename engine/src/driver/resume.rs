@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::download::DownloadState;
 use super::limits::VERIFY_BATCH;
 use super::rewrite::{Place, read};
+use super::threads::Threads;
 use super::verify::link;
 use crate::hash::{Hasher, PieceJob, Verdict};
 use crate::proto::units::{PIECE_BYTES, PieceIndex};
@@ -19,13 +20,14 @@ pub(crate) fn start_check(
     download: &Arc<DownloadState>,
     to_check: Vec<PieceIndex>,
     hasher: Hasher,
+    threads: &Threads,
 ) -> io::Result<()> {
     let download = Arc::clone(download);
     let work = move || {
         check(&download, &to_check, hasher);
         download.begin();
     };
-    std::thread::Builder::new().name("resume".into()).spawn(work).map(drop)
+    threads.spawn("resume", work)
 }
 
 fn check(download: &DownloadState, to_check: &[PieceIndex], hasher: Hasher) {

@@ -15,7 +15,7 @@ use crate::proto::geometry::Geometry;
 use crate::proto::manifest::{FileProof, Manifest};
 use crate::proto::transfer::Finding;
 use crate::proto::units::{ChainState, PieceIndex};
-use crate::storage::error::StorageError;
+use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 
 /// Verifies and writes what lands on this worker, for ever.
 pub(crate) async fn verify(local: Rc<Local>) {
@@ -42,6 +42,13 @@ fn settle(local: &Local, batch: Vec<Landed>) {
             digest_holds: verdicts.iter().all(|verdict| verdict.digest_holds),
             links_hold: verdicts.iter().all(|verdict| verdict.link_holds != Some(false)),
         };
+        if let Some(place) = lost_hashes(&landed, finding) {
+            download.with(|transfer, now| transfer.judged(now, &landed.job, NOBODYS_FAULT));
+            download.not_written(&landed.job);
+            download.storage_failed(&unreadable(place));
+            drop((landed.buffer, landed.permit));
+            continue;
+        }
         let good = download.with(|transfer, now| transfer.judged(now, &landed.job, finding));
         if !good {
             let file = &download.key;
@@ -64,6 +71,21 @@ fn settle(local: &Local, batch: Vec<Landed>) {
     }
 }
 
+/// What is told of a piece that cannot be judged: the transfer gets it back as one that could not be written.
+const NOBODYS_FAULT: Finding = Finding { digest_holds: true, links_hold: true };
+
+/// Where the hashes were kept by which this piece was found wanting, when they cannot be read any more: then neither its
+/// sender nor the chain is to blame.
+fn lost_hashes(landed: &Landed, finding: Finding) -> Option<String> {
+    if finding == NOBODYS_FAULT { None } else { landed.download.manifest.lost() }
+}
+
+fn unreadable(place: String) -> StorageError {
+    let error = std::io::Error::other("the hashes that were kept there cannot be read any more");
+    let kind = StorageErrorKind::Io(error);
+    StorageError { operation: Operation::Read, path: place.into(), kind }
+}
+
 fn piece_jobs(landed: &Landed) -> impl Iterator<Item = PieceJob<'_>> {
     let Landed { download, job, buffer, length, .. } = landed;
     let manifest = &download.manifest;
@@ -80,10 +102,10 @@ pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> 
     let FileProof::Whole(digest) = manifest.proof() else { return None };
     let from = match index.as_usize().checked_sub(1) {
         None => ChainState::INITIAL,
-        Some(before) => chain[before],
+        Some(before) => chain.get(before).expect("n pieces have n - 1 states"),
     };
     let to = match chain.get(index.as_usize()) {
-        Some(state) => LinkEnd::State(*state),
+        Some(state) => LinkEnd::State(state),
         None => LinkEnd::File { length: file_length, digest },
     };
     Some(LinkCheck { from, to })

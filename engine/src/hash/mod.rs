@@ -29,5 +29,5 @@ mod tests;
 pub use file::FileHash;
 pub use hasher::Hasher;
 pub use kind::{HashKind, UnknownKind, Unsupported};
-pub use upload::{FileHasher, FileHashes, PoolError, Windows};
+pub use upload::{FileHasher, FileHashes, PoolError, WindowHashes, Windows};
 pub use verify::{LinkCheck, LinkEnd, PieceJob, Verdict};

@@ -71,6 +71,15 @@ pub struct FileHashes {
     pub digest: Digest,
 }
 
+/// What was found of one window.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowHashes<'a> {
+    /// SHA-1 of each of its pieces, in order.
+    pub digests: &'a [Digest],
+    /// The state after each of them but the file's last.
+    pub chain: &'a [ChainState],
+}
+
 /// The threads for hashing could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {threads} threads for hashing ({source}): raise the limit that `ulimit -u` shows")]
@@ -108,33 +117,60 @@ impl FileHasher {
         self.pool.current_num_threads()
     }
 
-    /// Hashes a file of this layout. `progress` is told how many bytes the sequential pass has behind it, after each
-    /// piece.
+    /// Hashes a file of this layout, and keeps everything in memory: see [`FileHasher::hash_into`].
     ///
     /// # Errors
     /// The source's, from the first window that fails.
     ///
     /// # Panics
-    /// When the source lends more or fewer bytes than asked for.
+    /// As for [`FileHasher::hash_into`].
     pub fn hash_file<W: Windows + ?Sized>(
         &self,
         geometry: Geometry,
         source: &W,
-        mut progress: impl FnMut(u64),
+        progress: impl FnMut(u64),
     ) -> Result<FileHashes, W::Error> {
         let pieces = geometry.pieces().as_usize();
-        let mut digests = vec![Digest([0; 20]); pieces];
+        let mut digests = Vec::with_capacity(pieces);
         let mut chain = Vec::with_capacity(pieces.saturating_sub(1));
+        let keep = |window: &WindowHashes<'_>| {
+            digests.extend_from_slice(window.digests);
+            chain.extend_from_slice(window.chain);
+            Ok(())
+        };
+        let digest = self.hash_into(geometry, source, keep, progress)?;
+        Ok(FileHashes { digests, chain, digest })
+    }
+
+    /// Hashes a file of this layout; the digest of the whole. `keep` gets what was found of each window, in order; `progress`
+    /// is told how many bytes the sequential pass has behind it, after each piece.
+    ///
+    /// # Errors
+    /// The source's, from the first window that fails; or that of `keep`.
+    ///
+    /// # Panics
+    /// When the source lends more or fewer bytes than asked for.
+    pub fn hash_into<W: Windows + ?Sized, E: From<W::Error>>(
+        &self,
+        geometry: Geometry,
+        source: &W,
+        mut keep: impl FnMut(&WindowHashes<'_>) -> Result<(), E>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Digest, E> {
+        let mut digests = [Digest([0; 20]); WINDOW_PIECES as usize];
+        let mut chain = Vec::with_capacity(WINDOW_PIECES as usize);
         let mut pass = FileHash::new(self.hasher);
-        for window_digests in digests.chunks_mut(WINDOW_PIECES as usize) {
+        let mut left = geometry.pieces().as_usize();
+        while left > 0 {
             let window = window_at(geometry, pass.length());
             let next = window_at(geometry, window.end);
+            let found = &mut digests[..left.min(WINDOW_PIECES as usize)];
+            left -= found.len();
+            chain.clear();
             source.with_window(window.clone(), |bytes| {
                 assert_eq!(bytes.len() as u64, window.end - window.start, "a window is lent whole");
                 self.pool.in_place_scope(|scope| {
-                    for (job, out) in
-                        bytes.chunks(JOB_BYTES).zip(window_digests.chunks_mut(JOB_PIECES as usize))
-                    {
+                    for (job, out) in bytes.chunks(JOB_BYTES).zip(found.chunks_mut(JOB_PIECES as usize)) {
                         scope.spawn(move |_| {
                             let pieces: Vec<&[u8]> = job.chunks(PIECE).collect();
                             out.copy_from_slice(&self.hasher.digest_many(&pieces));
@@ -146,8 +182,9 @@ impl FileHasher {
                     follow(&mut pass, bytes, geometry, &mut chain, &mut progress);
                 });
             })?;
+            keep(&WindowHashes { digests: found, chain: &chain })?;
         }
-        Ok(FileHashes { digests, chain, digest: pass.finish() })
+        Ok(pass.finish())
     }
 }
 

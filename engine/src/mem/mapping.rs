@@ -1,7 +1,8 @@
 //! A file mapped for reading, shared with everybody who writes it.
 //!
 //! Invariants:
-//! * The bytes are reached by raw pointers alone; only [`Mapping::borrow`] makes a reference, on its caller's word.
+//! * The bytes are reached by raw pointers alone: [`Mapping::copy`] gives copies, and only [`Mapping::borrow`] makes a
+//!   reference, on its caller's word.
 //! * The range stays mapped at one address until the `Mapping` is dropped, and the guard knows it for at least as long.
 //! * The mapping may be longer than the file is now. What lies past its end faults, and the guard handles that.
 
@@ -112,6 +113,23 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(self.address(range.start), range.len()) }
     }
 
+    /// Copies the bytes from `at` on, as they are at this moment. What was copied is void when [`Mapping::faulted`] says so
+    /// afterwards.
+    ///
+    /// # Panics
+    /// When the mapping has fewer.
+    pub fn copy(&self, at: usize, into: &mut [u8]) {
+        if into.is_empty() {
+            return;
+        }
+        self.assert_inside(&(at..at.saturating_add(into.len())));
+        // SAFETY: the source range is mapped and readable for as long as `&self` (asserted; holes are filled by the guard), the
+        // destination is a slice of this process that nothing else refers to, and a mapping of a file, read-only, is no
+        // memory that Rust gives out as `&mut`: they do not overlap. No reference to mapped bytes is formed, so a writer of
+        // the file can make the copy wrong and nothing worse.
+        unsafe { std::ptr::copy_nonoverlapping(self.address(at), into.as_mut_ptr(), into.len()) }
+    }
+
     fn advise(&self, advice: Advice, range: Range<usize>) -> io::Result<()> {
         self.assert_inside(&range);
         self.raw.advise_range(advice, range.start, range.len())
@@ -139,6 +157,9 @@ mod tests {
         let mapping = Mapping::new(&file, 12).unwrap();
         // SAFETY: nobody else has this file.
         assert_eq!(unsafe { mapping.borrow(7..12) }, b"shoal");
+        let mut copied = [0; 5];
+        mapping.copy(0, &mut copied);
+        assert_eq!(&copied, b"hello");
         assert!(mapping.is_resident(0..12));
         mapping.advise_sequential().unwrap();
         mapping.advise_will_need(3..5).unwrap();
@@ -160,6 +181,14 @@ mod tests {
         mapping.populate(0..1).unwrap();
         assert_eq!(mapping.populate(50_000..50_001).unwrap_err().raw_os_error(), Some(libc::EFAULT));
         assert!(!mapping.faulted());
+    }
+
+    #[test]
+    #[should_panic(expected = "of a mapping of")]
+    fn nothing_is_copied_from_past_the_end() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"shoal").unwrap();
+        Mapping::new(&file, 5).unwrap().copy(3, &mut [0; 3]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Pieces of equal content: each content is fetched once, and zeros never.
 
+use std::sync::Arc;
+
 use super::bitfield::Bitfield;
 use super::manifest::Manifest;
 use super::units::{Digest, PieceIndex};
@@ -7,36 +9,46 @@ use super::units::{Digest, PieceIndex};
 /// Which pieces of a file are equal.
 #[derive(Debug)]
 pub(super) struct Copies {
-    /// The pieces whose content occurs more than once, sorted by digest and then by index.
-    repeated: Vec<(Digest, PieceIndex)>,
+    /// The pieces whose content occurs more than once, sorted by digest and then by index; without those of zeros.
+    repeated: Vec<PieceIndex>,
+    manifest: Arc<Manifest>,
 }
 
 impl Copies {
-    /// Sorts out the pieces of a file.
-    pub(super) fn of(manifest: &Manifest) -> Copies {
-        let mut all: Vec<(Digest, PieceIndex)> =
-            manifest.pieces().indices().map(|index| (manifest.digest(index), index)).collect();
+    /// Sorts out the pieces of a file, of which `zeros` are never fetched nor copied.
+    pub(super) fn of(manifest: &Arc<Manifest>, zeros: &Bitfield) -> Copies {
+        // Four bytes of a digest and four of an index make a number: those of 1 TiB are sorted in 16 MiB.
+        let mut all: Vec<u64> = Vec::with_capacity(manifest.pieces().as_usize());
+        let digests = manifest.pieces().indices().zip(manifest.digests().iter());
+        all.extend(
+            digests
+                .filter(|(index, _)| !zeros.has(*index))
+                .map(|(index, digest)| u64::from(start_of(digest)) << u32::BITS | u64::from(index.0)),
+        );
         all.sort_unstable();
-        let repeated =
-            all.chunk_by(|a, b| a.0 == b.0).filter(|run| run.len() > 1).flatten().copied().collect();
-        Copies { repeated }
+        let mut repeated = Vec::new();
+        for alike in all.chunk_by(|a, b| a >> u32::BITS == b >> u32::BITS).filter(|alike| alike.len() > 1) {
+            repeated.extend(repeated_of(alike, manifest));
+        }
+        repeated.shrink_to_fit();
+        Copies { repeated, manifest: Arc::clone(manifest) }
     }
 
     /// All pieces with the content of `index`, itself included, ascending.
-    pub(super) fn like(&self, index: PieceIndex, manifest: &Manifest) -> Vec<PieceIndex> {
-        let digest = manifest.digest(index);
-        let start = self.repeated.partition_point(|(other, _)| *other < digest);
-        let run = self.repeated[start..].iter().take_while(|(other, _)| *other == digest);
-        let found: Vec<PieceIndex> = run.map(|(_, index)| *index).collect();
+    pub(super) fn like(&self, index: PieceIndex) -> Vec<PieceIndex> {
+        let digest = self.manifest.digest(index);
+        let start = self.repeated.partition_point(|other| self.manifest.digest(*other) < digest);
+        let run = self.repeated[start..].iter().take_while(|other| self.manifest.digest(**other) == digest);
+        let found: Vec<PieceIndex> = run.copied().collect();
         if found.is_empty() { vec![index] } else { found }
     }
 
     /// The pieces to fetch: one missing piece of each content, without `zeros`.
     pub(super) fn to_fetch(&self, zeros: &Bitfield, held: &Bitfield) -> Bitfield {
         let mut wanted = Bitfield::full(held.pieces());
-        for run in self.repeated.chunk_by(|a, b| a.0 == b.0) {
-            let fetched = run.iter().map(|(_, index)| *index).find(|index| !held.has(*index));
-            for (_, index) in run.iter().filter(|(_, index)| Some(*index) != fetched) {
+        for run in self.runs() {
+            let fetched = run.iter().copied().find(|index| !held.has(*index));
+            for index in run.iter().filter(|index| Some(**index) != fetched) {
                 wanted.remove(*index);
             }
         }
@@ -49,13 +61,37 @@ impl Copies {
     /// Missing pieces whose content is held at another index: each with that index.
     pub(super) fn to_copy(&self, held: &Bitfield) -> Vec<(PieceIndex, PieceIndex)> {
         let mut copies = Vec::new();
-        for run in self.repeated.chunk_by(|a, b| a.0 == b.0) {
-            let Some((_, from)) = run.iter().find(|(_, index)| held.has(*index)) else { continue };
-            let missing = run.iter().map(|(_, index)| *index).filter(|index| !held.has(*index));
-            copies.extend(missing.map(|index| (index, *from)));
+        for run in self.runs() {
+            let Some(from) = run.iter().find(|index| held.has(**index)) else { continue };
+            let missing = run.iter().filter(|index| !held.has(**index));
+            copies.extend(missing.map(|index| (*index, *from)));
         }
         copies
     }
+
+    /// The pieces of each content that occurs more than once.
+    fn runs(&self) -> impl Iterator<Item = &[PieceIndex]> {
+        self.repeated.chunk_by(|a, b| self.manifest.digest(*a) == self.manifest.digest(*b))
+    }
+}
+
+/// The first four bytes of a digest, as a number that sorts as they do.
+fn start_of(digest: Digest) -> u32 {
+    digest.0.first_chunk().copied().map_or(0, u32::from_be_bytes)
+}
+
+/// Of pieces whose digests begin alike, those that are alike: sorted by digest and then by index, as `alike` is by index.
+fn repeated_of(alike: &[u64], manifest: &Manifest) -> Vec<PieceIndex> {
+    let index = |key: &u64| PieceIndex(u32::try_from(key & u64::from(u32::MAX)).expect("32 bits"));
+    let digest = |key: &u64| manifest.digest(index(key));
+    let first = digest(&alike[0]);
+    if alike.iter().all(|key| digest(key) == first) {
+        return alike.iter().map(index).collect();
+    }
+    let mut sorted = alike.to_vec();
+    sorted.sort_by_key(digest);
+    let runs = sorted.chunk_by(|a, b| digest(a) == digest(b)).filter(|run| run.len() > 1);
+    runs.flatten().map(index).collect()
 }
 
 #[cfg(test)]
@@ -66,7 +102,7 @@ mod tests {
     use super::super::units::PIECE_BYTES;
     use super::*;
 
-    fn manifest(contents: &[u8], last_len: u32) -> Manifest {
+    fn manifest(contents: &[u8], last_len: u32) -> Arc<Manifest> {
         let last = contents.len() - 1;
         let digest = |(at, byte): (usize, &u8)| {
             let length = if at == last { last_len } else { PIECE_BYTES };
@@ -75,14 +111,14 @@ mod tests {
         let digests: Vec<_> = contents.iter().enumerate().map(digest).collect();
         let length = u64::from(PIECE_BYTES) * last as u64 + u64::from(last_len);
         let proof = FileProof::Whole(Digest([1; 20]));
-        Manifest::new(FileName::new("f").unwrap(), Some(length), digests, proof, None).unwrap()
+        Arc::new(Manifest::new(FileName::new("f").unwrap(), Some(length), digests, proof, None).unwrap())
     }
 
     #[test]
     fn one_of_each_content_is_fetched_and_zeros_never() {
         let manifest = manifest(&[1, 2, 1, 0, 2, 1, 0], 100);
-        let copies = Copies::of(&manifest);
         let zeros = manifest.zero_pieces();
+        let copies = Copies::of(&manifest, &zeros);
         assert_eq!(zeros.iter().collect::<Vec<_>>(), [3, 6].map(PieceIndex));
         let mut held = Bitfield::empty(manifest.pieces());
         let to_fetch = |held: &Bitfield| copies.to_fetch(&zeros, held).iter().collect::<Vec<_>>();
@@ -97,11 +133,20 @@ mod tests {
             copies.to_copy(&held),
             [(2, 0), (5, 0)].map(|(to, from)| (PieceIndex(to), PieceIndex(from)))
         );
-        assert_eq!(copies.like(PieceIndex(2), &manifest), [0, 2, 5].map(PieceIndex));
-        assert_eq!(
-            copies.like(PieceIndex(6), &manifest),
-            [PieceIndex(6)],
-            "shorter zeros have a digest of their own"
-        );
+        assert_eq!(copies.like(PieceIndex(2)), [0, 2, 5].map(PieceIndex));
+        assert_eq!(copies.like(PieceIndex(6)), [PieceIndex(6)], "shorter zeros have a digest of their own");
+    }
+
+    #[test]
+    fn digests_that_only_begin_alike_are_kept_apart() {
+        let digest = |end: u8| Digest([[7; 19].as_slice(), &[end]].concat().try_into().unwrap());
+        let digests = [3, 1, 2, 1, 3, 4].map(digest).to_vec();
+        let proof = FileProof::Whole(Digest([1; 20]));
+        let name = FileName::new("f").unwrap();
+        let manifest = Arc::new(Manifest::new(name, None, digests, proof, None).unwrap());
+        let copies = Copies::of(&manifest, &Bitfield::empty(manifest.pieces()));
+        assert_eq!(copies.repeated, [1, 3, 0, 4].map(PieceIndex));
+        assert_eq!(copies.like(PieceIndex(4)), [0, 4].map(PieceIndex));
+        assert_eq!(copies.like(PieceIndex(2)), [PieceIndex(2)]);
     }
 }

@@ -3,10 +3,13 @@
 //! Invariants, kept by [`Manifest::new`]: there are as many digests as pieces; a chain has one state fewer than there
 //! are pieces; the name is one path component that every Linux filesystem and every terminal can take.
 
+use std::borrow::Borrow;
+
 use sha1::Digest as _;
 
 use super::bitfield::Bitfield;
 use super::geometry::Geometry;
+use super::hashes::Hashes;
 use super::limits::FILE_PIECES_MAX;
 use super::units::{ChainState, Digest, PIECE_BYTES, PieceCount, PieceIndex};
 
@@ -110,22 +113,22 @@ impl FileProof {
 
     /// The proof of a file known by its piece digests alone.
     #[must_use]
-    pub fn of_pieces(digests: &[Digest]) -> FileProof {
+    pub fn of_pieces(digests: impl IntoIterator<Item = impl Borrow<Digest>>) -> FileProof {
         let mut hash = sha1::Sha1::new();
-        digests.iter().for_each(|digest| hash.update(digest.0));
+        digests.into_iter().for_each(|digest| hash.update(digest.borrow().0));
         FileProof::PiecesOnly(Digest(hash.finalize().into()))
     }
 }
 
-/// Everything needed to fetch a file from strangers and know that it is the right one.
+/// Everything needed to fetch a file from strangers and know that it is the right one. Cheap to clone, however long the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     name: FileName,
     geometry: Geometry,
     length_known: bool,
-    digests: Vec<Digest>,
+    digests: Hashes<Digest>,
     proof: FileProof,
-    chain: Option<Vec<ChainState>>,
+    chain: Option<Hashes<ChainState>>,
 }
 
 /// Why parts do not make a manifest.
@@ -162,8 +165,7 @@ pub const EMPTY_DIGEST: Digest = Digest([
 ]);
 
 impl Manifest {
-    /// Joins the parts. `length` is `None` where the uploader gave none; then providers say it and the last piece's
-    /// digest proves it. For a file of one piece the empty chain is always known.
+    /// Joins the parts, with the hashes in memory: see [`Manifest::of`].
     ///
     /// # Errors
     /// [`BadManifest`] when the parts contradict each other.
@@ -173,6 +175,21 @@ impl Manifest {
         digests: Vec<Digest>,
         proof: FileProof,
         chain: Option<Vec<ChainState>>,
+    ) -> Result<Manifest, BadManifest> {
+        Manifest::of(name, length, digests.into(), proof, chain.map(Hashes::from))
+    }
+
+    /// Joins the parts. `length` is `None` where the uploader gave none; then providers say it and the last piece's
+    /// digest proves it. For a file of one piece the empty chain is always known.
+    ///
+    /// # Errors
+    /// [`BadManifest`] when the parts contradict each other.
+    pub fn of(
+        name: FileName,
+        length: Option<u64>,
+        digests: Hashes<Digest>,
+        proof: FileProof,
+        chain: Option<Hashes<ChainState>>,
     ) -> Result<Manifest, BadManifest> {
         let count = u32::try_from(digests.len())
             .ok()
@@ -193,7 +210,7 @@ impl Manifest {
         {
             return Err(BadManifest::Chain { states: chain.len(), digests: digests.len() });
         }
-        let chain = chain.or_else(|| (count <= 1).then(Vec::new));
+        let chain = chain.or_else(|| (count <= 1).then(|| Vec::new().into()));
         let length_known = length.is_some() || count == 0;
         Ok(Manifest { name, geometry, length_known, digests, proof, chain })
     }
@@ -224,14 +241,17 @@ impl Manifest {
 
     /// All piece digests, in order.
     #[must_use]
-    pub fn digests(&self) -> &[Digest] {
+    pub fn digests(&self) -> &Hashes<Digest> {
         &self.digests
     }
 
     /// The digest of one piece.
+    ///
+    /// # Panics
+    /// When the file has no such piece.
     #[must_use]
     pub fn digest(&self, index: PieceIndex) -> Digest {
-        self.digests[index.as_usize()]
+        self.digests.get(index.as_usize()).expect("a piece of this file")
     }
 
     /// What proves the whole.
@@ -261,8 +281,15 @@ impl Manifest {
 
     /// The chain: the state after each piece but the last. `None` where the uploader gave none.
     #[must_use]
-    pub fn chain(&self) -> Option<&[ChainState]> {
-        self.chain.as_deref()
+    pub fn chain(&self) -> Option<&Hashes<ChainState>> {
+        self.chain.as_ref()
+    }
+
+    /// Where the hashes are kept, when some of them could not be read any more: then no piece can be judged by them. See
+    /// [`Kept::lost`](super::hashes::Kept::lost).
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        self.digests.lost().or_else(|| self.chain.as_ref()?.lost())
     }
 }
 
@@ -294,7 +321,7 @@ mod tests {
         let whole = FileProof::Whole(digest);
         let make = |length, n: usize, chain: Option<usize>| {
             let chain = chain.map(|states| vec![ChainState::INITIAL; states]);
-            Manifest::new(name(), length, vec![digest; n], whole, chain).map(|m| m.chain().map(<[_]>::len))
+            Manifest::new(name(), length, vec![digest; n], whole, chain).map(|m| m.chain().map(Hashes::len))
         };
         assert_eq!(make(Some(1), 1, None), Ok(Some(0)), "one piece has the empty chain");
         assert_eq!(make(Some(524_289), 2, None), Ok(None));

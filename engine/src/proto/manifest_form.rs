@@ -1,11 +1,16 @@
 //! Manifests at rest: the bytes that a node keeps so that it can share or fetch again without asking and hashing.
 //!
 //! The form is fixed: flags, length, counts, name, proof, digests, chain, sealed by a checksum. Twenty bytes a piece, forty
-//! with a chain.
+//! with a chain: 80 MiB for 1 TiB, hence written block by block and read where it lies.
 
-use super::manifest::{FileName, FileProof, Manifest};
-use super::sealed::{self, Damaged, Magic, Parts};
-use super::units::{ChainState, Digest};
+use std::convert::Infallible;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::hashes::{self, HASH_BYTES, Hash20, Hashes, Kept};
+use super::manifest::{FileName, FileProof, MAX_FILE_NAME_BYTES, Manifest};
+use super::sealed::{self, Damaged, Magic, Parts, Sealer};
+use super::units::Digest;
 
 /// The form's name and version.
 const MAGIC: Magic = *b"shoalmf1";
@@ -14,10 +19,50 @@ const LENGTH_KNOWN: u8 = 1;
 const PROVES_WHOLE: u8 = 2;
 const HAS_CHAIN: u8 = 4;
 
+/// Most bytes before the hashes: flags, length of the name, length, pieces, what names the content, name.
+const HEAD_MAX_BYTES: usize = 1 + 1 + 8 + 4 + HASH_BYTES + MAX_FILE_NAME_BYTES;
+
+/// Values that are written together: 80 KiB.
+const WRITE_VALUES: usize = 4_096;
+
 impl Manifest {
-    /// The form at rest.
+    /// The form at rest, in memory: for files that are not too long for that.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let put = |block: &[u8]| -> Result<(), Infallible> {
+            bytes.extend_from_slice(block);
+            Ok(())
+        };
+        let Ok(_) = self.write(put);
+        bytes
+    }
+
+    /// Gives the form at rest to `put`, block by block; the checksum with which it ends.
+    ///
+    /// # Errors
+    /// Those of `put`.
+    pub fn write<E>(
+        &self,
+        mut put: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<[u8; sealed::SUM_BYTES], E> {
+        let head = self.head();
+        let chain_len = self.chain().map_or(0, Hashes::len);
+        let hashes_bytes = (self.digests().len() + chain_len) * HASH_BYTES;
+        let (mut sealer, opening) = Sealer::new(MAGIC, (head.len() + hashes_bytes) as u64);
+        put(&opening)?;
+        let mut body = |block: &[u8]| {
+            sealer.add(block);
+            put(block)
+        };
+        body(&head)?;
+        write_values(self.digests(), &mut body)?;
+        self.chain().map_or(Ok(()), |chain| write_values(chain, &mut body))?;
+        let sum = sealer.finish();
+        put(&sum).map(|()| sum)
+    }
+
+    fn head(&self) -> Vec<u8> {
         let (id, whole) = match self.proof() {
             FileProof::Whole(digest) => (digest, PROVES_WHOLE),
             FileProof::PiecesOnly(digest) => (digest, 0),
@@ -25,15 +70,13 @@ impl Manifest {
         let known = if self.length_known() { LENGTH_KNOWN } else { 0 };
         let chained = if self.chain().is_some() { HAS_CHAIN } else { 0 };
         let name = self.name().as_str().as_bytes();
-        let mut body = vec![known | whole | chained];
-        body.push(u8::try_from(name.len()).expect("a file name has at most 255 bytes"));
-        body.extend_from_slice(&self.geometry().length().to_le_bytes());
-        body.extend_from_slice(&self.pieces().0.to_le_bytes());
-        body.extend_from_slice(&id.0);
-        body.extend_from_slice(name);
-        self.digests().iter().for_each(|digest| body.extend_from_slice(&digest.0));
-        self.chain().unwrap_or_default().iter().for_each(|state| body.extend_from_slice(&state.0));
-        sealed::seal(MAGIC, &body)
+        let mut head = vec![known | whole | chained];
+        head.push(u8::try_from(name.len()).expect("a file name has at most 255 bytes"));
+        head.extend_from_slice(&self.geometry().length().to_le_bytes());
+        head.extend_from_slice(&self.pieces().0.to_le_bytes());
+        head.extend_from_slice(&id.0);
+        head.extend_from_slice(name);
+        head
     }
 
     /// Reads the form at rest; all bytes must be used.
@@ -41,36 +84,59 @@ impl Manifest {
     /// # Errors
     /// [`Damaged`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, Damaged> {
-        let (body, rest) = sealed::open(MAGIC, bytes)?;
-        if !rest.is_empty() {
+        let bytes: Arc<dyn Kept> = Arc::new(bytes.to_vec());
+        Manifest::from_kept(&bytes)
+    }
+
+    /// As [`Manifest::from_bytes`], with the hashes left where they are kept.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn from_kept(bytes: &Arc<dyn Kept>) -> Result<Manifest, Damaged> {
+        let body = sealed::check(MAGIC, &**bytes)?;
+        if body.end + sealed::SUM_BYTES != bytes.length() {
             return Err(Damaged::Parts);
         }
-        let mut parts = Parts::of(body);
-        let manifest = read(&mut parts).ok_or(Damaged::Parts)?;
-        if parts.rest().is_empty() { Ok(manifest) } else { Err(Damaged::Parts) }
+        read(bytes, body).ok_or(Damaged::Parts)
     }
 }
 
-fn read(parts: &mut Parts<'_>) -> Option<Manifest> {
+/// Gives the values to `put`, some thousands at a time.
+fn write_values<T: Hash20, E>(
+    values: &Hashes<T>,
+    put: &mut impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    (0..values.len())
+        .step_by(WRITE_VALUES)
+        .try_for_each(|start| put(&hashes::joined(&values.range(start..start + WRITE_VALUES))))
+}
+
+fn read(bytes: &Arc<dyn Kept>, body: Range<usize>) -> Option<Manifest> {
+    let mut start = vec![0; body.len().min(HEAD_MAX_BYTES)];
+    bytes.copy(body.start, &mut start);
+    let mut parts = Parts::of(&start);
     let flags = parts.u8()?;
     let name_bytes = usize::from(parts.u8()?);
     let length = parts.u64()?;
     let pieces = parts.u32()? as usize;
     let id = Digest(parts.array()?);
     let name = FileName::new(std::str::from_utf8(parts.take(name_bytes)?).ok()?).ok()?;
-    let digests = values(parts, pieces)?.map(Digest).collect();
+    let first = body.start + start.len() - parts.rest().len();
+    let digests = Hashes::kept(Arc::clone(bytes), first, pieces)?;
+    let mut end = first + pieces * HASH_BYTES;
     let chain = match flags & HAS_CHAIN {
         0 => None,
-        _ => Some(values(parts, pieces.saturating_sub(1))?.map(ChainState).collect()),
+        _ => {
+            let states = pieces.saturating_sub(1);
+            let chain = Hashes::kept(Arc::clone(bytes), end, states)?;
+            end += states * HASH_BYTES;
+            Some(chain)
+        }
     };
     let proof = if flags & PROVES_WHOLE == 0 { FileProof::PiecesOnly(id) } else { FileProof::Whole(id) };
-    Manifest::new(name, (flags & LENGTH_KNOWN != 0).then_some(length), digests, proof, chain).ok()
-}
-
-/// The next `count` values of 20 bytes. They are there, so no claim of a count allocates more than came.
-fn values<'a>(parts: &mut Parts<'a>, count: usize) -> Option<impl Iterator<Item = [u8; 20]> + use<'a>> {
-    let bytes = parts.take(count.checked_mul(20)?)?;
-    Some(bytes.chunks_exact(20).map(|value| value.try_into().expect("chunks of 20 have 20 bytes")))
+    let length = (flags & LENGTH_KNOWN != 0).then_some(length);
+    // No claim of a count reaches beyond the body: what lies behind it is the checksum.
+    if end == body.end { Manifest::of(name, length, digests, proof, chain).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -78,7 +144,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::manifest::EMPTY_DIGEST;
-    use super::super::units::PIECE_BYTES;
+    use super::super::units::{ChainState, PIECE_BYTES};
     use super::*;
 
     fn some(pieces: u8, known: bool, whole: bool, chained: bool) -> Manifest {

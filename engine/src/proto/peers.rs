@@ -30,6 +30,8 @@ pub(super) struct PeerNumber(usize);
 pub enum Ending {
     /// The call failed, or the connection broke.
     Lost,
+    /// The file that the peer served has changed.
+    Withdrawn,
     /// The peer said no.
     Refused(RefusedCode),
     /// The peer broke the protocol.
@@ -54,6 +56,8 @@ struct Peer {
     ticket_refused: bool,
     /// It waits for a connection of this node's own to become free.
     crowded_out: bool,
+    /// The file that it served has changed; until it serves again.
+    withdrawn: bool,
 }
 
 /// All peers of one transfer.
@@ -82,6 +86,7 @@ impl Peers {
                 dropped: false,
                 ticket_refused: false,
                 crowded_out: false,
+                withdrawn: false,
             };
             self.known.insert(PeerNumber(self.next), peer);
             self.next += 1;
@@ -131,6 +136,7 @@ impl Peers {
         peer.open += 1;
         peer.ticket_refused = false;
         peer.crowded_out = false;
+        peer.withdrawn = false;
     }
 
     /// A piece of its was proven: what failed before counts no more.
@@ -150,6 +156,7 @@ impl Peers {
             peer.retry_at = now.plus_ms(RETRY_FIRST_MS);
             return;
         }
+        peer.withdrawn |= *ending == Ending::Withdrawn;
         peer.ticket_refused = matches!(ending, Ending::Refused(RefusedCode::Ticket | RefusedCode::Expired));
         let long = matches!(ending, Ending::Violated(_) | Ending::Refused(RefusedCode::OtherDigest));
         let pause_ms = if long { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(5) };
@@ -193,6 +200,11 @@ impl Peers {
     /// Whether a peer was dropped for bad pieces.
     pub(super) fn any_dropped(&self) -> bool {
         self.known.values().any(|peer| peer.dropped)
+    }
+
+    /// Whether a peer stopped serving since its file has changed.
+    pub(super) fn any_withdrawn(&self) -> bool {
+        self.known.values().any(|peer| peer.withdrawn)
     }
 
     /// Whether a peer waits for a connection of this node's own.

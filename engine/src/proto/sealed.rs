@@ -2,13 +2,23 @@
 //!
 //! Invariant: what [`open`] returns is, byte for byte, what [`seal`] was given under the same name.
 
+use std::ops::Range;
+
 use sha2::Digest as _;
+
+use super::hashes::Kept;
 
 /// Names a form and its version: eight bytes at its start.
 pub type Magic = [u8; 8];
 
-const LENGTH_BYTES: usize = size_of::<u64>();
-const SUM_BYTES: usize = 32;
+/// Bytes before the body: the name of the form, and the body's length.
+const OPENING_BYTES: usize = size_of::<Magic>() + size_of::<u64>();
+
+/// Bytes of the checksum behind the body.
+pub const SUM_BYTES: usize = 32;
+
+/// A body is read over in blocks of so many bytes.
+const BLOCK_BYTES: usize = 64 * 1024;
 
 /// Why bytes at rest are not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,15 +37,50 @@ pub enum Damaged {
     Parts,
 }
 
+/// Seals a body that comes block by block, and so need not be in memory.
+#[derive(Debug)]
+pub struct Sealer {
+    sum: sha2::Sha256,
+    left: u64,
+}
+
+impl Sealer {
+    /// For a body of `length` bytes; with what goes before it.
+    #[must_use]
+    pub fn new(magic: Magic, length: u64) -> (Sealer, Vec<u8>) {
+        let opening = [&magic[..], &length.to_le_bytes()].concat();
+        let mut sum = sha2::Sha256::new();
+        sum.update(&opening);
+        (Sealer { sum, left: length }, opening)
+    }
+
+    /// The next block of the body.
+    ///
+    /// # Panics
+    /// When the body is longer than was said.
+    pub fn add(&mut self, block: &[u8]) {
+        self.left = self.left.checked_sub(block.len() as u64).expect("a body as long as was said");
+        self.sum.update(block);
+    }
+
+    /// What goes behind the body.
+    ///
+    /// # Panics
+    /// When the body was shorter than was said.
+    #[must_use]
+    pub fn finish(self) -> [u8; SUM_BYTES] {
+        assert_eq!(self.left, 0, "a body as long as was said");
+        self.sum.finalize().into()
+    }
+}
+
 /// Wraps a body.
 #[must_use]
 pub fn seal(magic: Magic, body: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(magic.len() + LENGTH_BYTES + body.len() + SUM_BYTES);
-    sealed.extend_from_slice(&magic);
-    sealed.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    let (mut sealer, mut sealed) = Sealer::new(magic, body.len() as u64);
+    sealer.add(body);
     sealed.extend_from_slice(body);
-    let sum = sha2::Sha256::digest(&sealed);
-    sealed.extend_from_slice(&sum);
+    sealed.extend_from_slice(&sealer.finish());
     sealed
 }
 
@@ -44,18 +89,38 @@ pub fn seal(magic: Magic, body: &[u8]) -> Vec<u8> {
 /// # Errors
 /// [`Damaged`].
 pub fn open(magic: Magic, bytes: &[u8]) -> Result<(&[u8], &[u8]), Damaged> {
-    let mut parts = Parts::of(bytes);
+    let body = check(magic, &bytes)?;
+    let rest = &bytes[body.end + SUM_BYTES..];
+    Ok((&bytes[body], rest))
+}
+
+/// Where in `bytes` the body is, which is read over block by block. Its checksum of [`SUM_BYTES`] follows.
+///
+/// # Errors
+/// [`Damaged`].
+pub fn check(magic: Magic, bytes: &dyn Kept) -> Result<Range<usize>, Damaged> {
+    let mut opening = [0; OPENING_BYTES];
+    let here = bytes.length().min(OPENING_BYTES);
+    bytes.copy(0, &mut opening[..here]);
+    let mut parts = Parts::of(&opening[..here]);
     if parts.array().ok_or(Damaged::Short)? != magic {
         return Err(Damaged::Form);
     }
     let length = parts.u64().and_then(|length| usize::try_from(length).ok()).ok_or(Damaged::Short)?;
-    let body = parts.take(length).ok_or(Damaged::Short)?;
-    let sum: [u8; SUM_BYTES] = parts.array().ok_or(Damaged::Short)?;
-    let covered = &bytes[..magic.len() + LENGTH_BYTES + body.len()];
-    if sha2::Sha256::digest(covered)[..] != sum {
-        return Err(Damaged::Checksum);
+    let end = OPENING_BYTES.checked_add(length).ok_or(Damaged::Short)?;
+    if bytes.length().checked_sub(SUM_BYTES).is_none_or(|last| last < end) {
+        return Err(Damaged::Short);
     }
-    Ok((body, parts.rest()))
+    let (mut sealer, _) = Sealer::new(magic, length as u64);
+    let mut block = vec![0; length.min(BLOCK_BYTES)];
+    for start in (OPENING_BYTES..end).step_by(BLOCK_BYTES) {
+        let block = &mut block[..(end - start).min(BLOCK_BYTES)];
+        bytes.copy(start, block);
+        sealer.add(block);
+    }
+    let mut sum = [0; SUM_BYTES];
+    bytes.copy(end, &mut sum);
+    if sealer.finish() == sum { Ok(OPENING_BYTES..end) } else { Err(Damaged::Checksum) }
 }
 
 /// Takes bytes apart from their start; `None` wherever they end too early. Numbers are little-endian.

@@ -166,6 +166,15 @@ impl Ticket {
         }
     }
 
+    /// What the ticket states, whoever signed it: for those who hold it and are not its judges.
+    ///
+    /// # Errors
+    /// [`BadTicket::Unreadable`] when the bytes are no ticket.
+    pub fn unproven_grant(&self) -> Result<Grant, BadTicket> {
+        let SignedGrant { grant, .. } = encoding::decode(&self.0)?;
+        Ok(grant)
+    }
+
     fn sha256(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }

@@ -34,3 +34,9 @@ pub const RECORD_DUE_MS: u64 = 2_000;
 
 /// Longest record that is read, in bytes: that of the longest file (a bit a piece) with its notes.
 pub const RECORD_MAX_BYTES: u64 = 1 << 30;
+
+/// Longest list of hashes that stays in memory: that of a file of 32 GiB, 1.25 MiB. Longer ones go to a file.
+pub const HASHES_IN_MEMORY_MAX: usize = 65_536;
+
+/// Hashes are written to that file in blocks of about so many bytes.
+pub const HASHES_WRITTEN_BYTES: usize = 64 * 1024;

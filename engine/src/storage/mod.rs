@@ -6,6 +6,8 @@
 //!   Fingerprint┘                                                               ▼
 //!                    Source ◄── reader ── Target ◄── verified pieces     NAME.<8 hex>.part
 //!                   (served on)              └── finish ──► NAME             NAME.<8 hex>.record ◄── Ledger
+//!
+//!   hashes ──► Gatherer ──► Hashes (proto): in memory, or in a mapped file without a name
 //! ```
 //!
 //! A download is durable in this order, so that a crash at any point loses time and never lies:
@@ -33,6 +35,7 @@
 pub mod destination;
 pub mod error;
 pub mod fingerprint;
+pub mod gather;
 pub mod limits;
 pub mod prefault;
 pub mod resume;

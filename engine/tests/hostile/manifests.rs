@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use engine::config::IoChoice;
 use engine::hash::HashKind;
+use engine::proto::hashes::Hashes;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::stats::{Failure, Phase, Progress, Suspect};
 
@@ -32,7 +33,7 @@ fn fetch(content: &[u8], change: impl FnOnce(&mut Statement)) -> (Progress, Node
         length: Some(right.geometry().length()),
         digests: right.digests().to_vec(),
         proof: right.proof(),
-        chain: right.chain().map(<[_]>::to_vec),
+        chain: right.chain().map(Hashes::to_vec),
     };
     change(&mut statement);
     let Statement { length, digests, proof, chain } = statement;
@@ -140,8 +141,8 @@ fn a_provider_cannot_lie_about_a_length_that_a_copy_proves() {
     let right = Node::start(1, IoChoice::Auto).upload("f", &content);
     let name = right.name().clone();
     for pieces_only in [false, true] {
-        let proof = if pieces_only { FileProof::of_pieces(right.digests()) } else { right.proof() };
-        let chain = right.chain().map(<[_]>::to_vec);
+        let proof = if pieces_only { FileProof::of_pieces(right.digests().iter()) } else { right.proof() };
+        let chain = right.chain().map(Hashes::to_vec);
         let manifest = Manifest::new(name.clone(), None, right.digests().to_vec(), proof, chain).unwrap();
         // It says that the last piece is short, and gives the first one, which is equal to the true last one.
         let liar = Liar::start(&content, |scene, wire| {

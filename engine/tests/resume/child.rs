@@ -64,10 +64,16 @@ pub(crate) struct Leecher {
 }
 
 impl Leecher {
-    /// Starts one that fetches what the manifest in `manifest` says into `directory`, at `rate` bytes a second.
-    pub(crate) fn start(directory: &Path, manifest: &Path, peer: PeerAddress, rate: Option<u64>) -> Leecher {
+    /// Starts one, by a command that runs this program, that fetches what the manifest in `manifest` says into `directory`, at `rate`
+    /// bytes a second.
+    pub(crate) fn start(
+        mut command: Command,
+        directory: &Path,
+        manifest: &Path,
+        peer: PeerAddress,
+        rate: Option<u64>,
+    ) -> Leecher {
         let hex: String = peer.key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "child::leecher", "--nocapture"])
             .env(DIRECTORY, directory)
@@ -89,6 +95,10 @@ impl Leecher {
             }
         });
         Leecher { process, figures }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// The figures once `reached` says so; those of its end if it ended before.
@@ -137,6 +147,7 @@ fn leecher() {
         limit_up: None,
         limit_down: rate,
         secret: SecretKey::from_seed(&[99; 32]),
+        scratch: None,
     };
     let engine = Engine::start(config).unwrap();
     engine.trust(trackers().tracker_key(), 0);

@@ -1,6 +1,7 @@
 //! Kills at random moments, and crashes of the machine.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use engine::proto::manifest::Manifest;
 
 use crate::child::{Figures, Leecher};
 use crate::rig::{Node, bytes};
+use crate::trace::Trace;
 use crate::{CHECKED_BYTES, PIECE, left};
 
 /// How often a download is killed.
@@ -32,7 +34,7 @@ pub(crate) struct Scene {
     pub(crate) content: Vec<u8>,
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) directory: tempfile::TempDir,
-    manifests: tempfile::TempDir,
+    pub(crate) manifests: tempfile::TempDir,
 }
 
 impl Scene {
@@ -48,9 +50,18 @@ impl Scene {
     }
 
     pub(crate) fn start(&self, manifest: &Manifest, rate: Option<u64>) -> Leecher {
+        self.start_by(Command::new(std::env::current_exe().unwrap()), manifest, rate)
+    }
+
+    /// The same, with its calls to the disk traced.
+    pub(crate) fn start_traced(&self, manifest: &Manifest, rate: Option<u64>, trace: &Trace) -> Leecher {
+        self.start_by(trace.command(std::env::current_exe().unwrap()), manifest, rate)
+    }
+
+    fn start_by(&self, command: Command, manifest: &Manifest, rate: Option<u64>) -> Leecher {
         let path = self.manifests.path().join("manifest");
         std::fs::write(&path, manifest.to_bytes()).unwrap();
-        Leecher::start(self.path(), &path, self.seeder.address(), rate)
+        Leecher::start(command, self.path(), &path, self.seeder.address(), rate)
     }
 
     /// Has a leecher killed when it has recorded something and written more.

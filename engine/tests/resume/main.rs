@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   tests ──► child (this program again, as a leecher that is killed) ──► one line of figures at a time
+//!     ├─────► trace   its calls to the disk, by strace
 //!     └─────► left    what is in the directory after a kill: pieces that are right, the record, a lossy disk
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
@@ -12,6 +13,9 @@ mod left;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod starts;
+mod syncs;
+#[path = "../rig/trace.rs"]
+mod trace;
 
 use engine::proto::units::PIECE_BYTES;
 

@@ -23,8 +23,7 @@ fn leave_part(manifest: &Arc<Manifest>, directory: &Path, content: &[u8]) {
     drop((download, node));
     std::fs::remove_file(left::ending(directory, ".record").unwrap()).unwrap();
     let part = std::fs::File::options().write(true).open(left::ending(directory, ".part").unwrap()).unwrap();
-    // A thread of the stopped node may have to end yet.
-    part.lock().unwrap();
+    part.try_lock().expect("a node that has stopped holds nothing");
     part.write_all_at(content, 0).unwrap();
 }
 
@@ -43,6 +42,23 @@ fn what_is_there_without_a_record_is_found_and_copied_to_where_it_lacks() {
     assert_eq!(progress.resumed_bytes, PIECE as u64);
     assert_eq!(progress.checked_bytes, 4 * PIECE as u64, "all but the pieces of zeros");
     assert_eq!(progress.sequential_passes, 0);
+}
+
+#[test]
+fn a_node_that_stops_records_what_it_has() {
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::slow(2, 16 * 1024 * 1024));
+    let content = bytes(100 * PIECE, 9);
+    let manifest = seeder.upload("f", &content);
+    let download = leecher.fetch(&manifest, &[&seeder]);
+    wait_for(&download, |progress| progress.verified_bytes >= 12 * PIECE as u64);
+    leecher.engine.stop();
+    assert_ne!(download.progress().phase, Phase::Durable, "it was done before it was stopped");
+    let right = left::right_pieces(leecher.directory.path(), &content);
+    let record = left::ending(leecher.directory.path(), ".record").unwrap();
+    let recorded: Vec<usize> =
+        left::claims(&record, 100).durable.iter().map(|index| index.0 as usize).collect();
+    assert!(recorded.len() >= 12);
+    assert_eq!(recorded, right, "all that was written is durable");
 }
 
 #[test]

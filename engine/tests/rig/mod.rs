@@ -48,7 +48,17 @@ impl Node {
     }
 
     pub(crate) fn with_hash(seed: u8, io: IoChoice, hash: Option<HashKind>) -> Node {
-        let config = Config {
+        Node::by(Node::config(seed, io, hash))
+    }
+
+    /// One that fetches so many bytes a second.
+    pub(crate) fn slow(seed: u8, rate: u64) -> Node {
+        let limit_down = std::num::NonZeroU64::new(rate);
+        Node::by(Config { limit_down, ..Node::config(seed, IoChoice::Auto, None) })
+    }
+
+    fn config(seed: u8, io: IoChoice, hash: Option<HashKind>) -> Config {
+        Config {
             listen: ([127, 0, 0, 1], 0).into(),
             io,
             hash,
@@ -56,7 +66,11 @@ impl Node {
             limit_up: None,
             limit_down: None,
             secret: SecretKey::from_seed(&[seed; 32]),
-        };
+            scratch: None,
+        }
+    }
+
+    fn by(config: Config) -> Node {
         let engine = Engine::start(config).unwrap();
         engine.trust(trackers().tracker_key(), 0);
         Node { engine, directory: tempfile::tempdir().unwrap() }

@@ -32,7 +32,7 @@ fn the_examples_of_the_protocol_are_read() {
         panic!("no upload")
     };
     assert_eq!((group.as_str(), manifest.name().as_str()), ("group1", "document.pdf"));
-    assert_eq!(manifest.digests(), [Digest([1; 20]), Digest([2; 20])]);
+    assert_eq!(manifest.digests().to_vec(), [Digest([1; 20]), Digest([2; 20])]);
     assert_eq!(manifest.proof(), FileProof::Whole(Digest([3; 20])));
     assert!(!manifest.length_known());
 
@@ -50,7 +50,7 @@ fn the_original_clients_habits_are_understood() {
     let request = parse(&upload).unwrap();
     let Command::UploadFile { manifest, .. } = request.command else { panic!("no upload") };
     assert_eq!(manifest.name().as_str(), "my film.mkv");
-    assert_eq!(manifest.proof(), FileProof::of_pieces(manifest.digests()));
+    assert_eq!(manifest.proof(), FileProof::of_pieces(manifest.digests().iter()));
     assert_eq!(request.sender.unwrap().ip, Some("::1".parse().unwrap()));
     let confirm =
         json!({"command":"download_confirm","command_args":{"group_id":"group1","file_name":"document.pdf"}});

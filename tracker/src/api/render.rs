@@ -157,13 +157,13 @@ fn with_key(mut args: Value, peer_key: Option<PeerKey>) -> Value {
 
 /// The hashes of an upload stand beside `command_args`, as in the original protocol.
 fn hash_lists(manifest: &Manifest, object: &mut Map<String, Value>) {
-    let digests = manifest.digests();
+    let digests = manifest.digests().to_vec();
     let form = HashForm::for_len(digests.len());
-    object.insert("piecewise_sha".into(), json!(HashList { form, values: digests.to_vec() }));
     let proof = match manifest.proof() {
         FileProof::Whole(digest) => digest.to_string(),
-        FileProof::PiecesOnly(_) => hashes::joined_hex(digests),
+        FileProof::PiecesOnly(_) => hashes::joined_hex(&digests),
     };
+    object.insert("piecewise_sha".into(), json!(HashList { form, values: digests }));
     object.insert("fileSha".into(), proof.into());
     if let Some(chain) = manifest.chain() {
         object.insert("file_chain".into(), json!(HashList { form, values: chain.to_vec() }));

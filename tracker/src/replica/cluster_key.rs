@@ -4,13 +4,14 @@
 //! name only when it is whole and synced, and never over another; the secret goes nowhere else.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::disk::sync_directory;
 use super::fault::Fault;
 
 /// The file's name in the data root.
@@ -59,7 +60,7 @@ impl ClusterKey {
             // A link, unlike a rename, never replaces a key that is there.
             fs::hard_link(&fresh, &path)?;
             fs::remove_file(&fresh)?;
-            File::open(root_dir)?.sync_all()
+            sync_directory(root_dir)
         };
         write().map_err(|error| Fault::io(&path, "write the key", error))?;
         Ok(key)

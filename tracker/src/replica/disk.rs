@@ -62,6 +62,17 @@ impl Disk {
     }
 }
 
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// The system's. A filesystem that cannot sync directories need not, and is no error.
+pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
+    match File::open(dir)?.sync_all() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
+}
+
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())

@@ -1,6 +1,6 @@
 //! From a data root to a log that can be opened: looks at what is there, asks the other lines, and founds where that is right.
 //!
-//! Crash order of a founding: an empty log, then the key, then (when the replica starts) the first entry. Killed in between, the next start
+//! Crash order of a founding: an empty log, the directories in which it lies, then the key, then (when the replica starts) the first entry. Killed in between, the next start
 //! finds a log without an entry and starts over.
 
 use std::fs;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cluster_key::ClusterKey;
+use super::disk::sync_directory;
 use super::fault::Fault;
 use super::founding::{Answered, Decision, Evidence, Log, Refusal, asks_others, decide};
 use super::limits::{PROBE_ANSWER_MAX_BYTES, PROBE_MS};
@@ -136,12 +137,28 @@ fn found(wish: &Wish<'_>, dir: &Path, key: Option<ClusterKey>) -> Result<Ready, 
         _ => {}
     }
     Store::create(dir)?;
+    sync_above(dir)?;
     let key = match key {
         Some(key) => key,
         None => ClusterKey::create(wish.root)?,
     };
     tracing::info!(cluster = %key.cluster, dir = %dir.display(), "a new cluster is founded");
     Ok(Ready { key, dir: dir.to_owned() })
+}
+
+/// Makes the names of a directory and of all above it durable: any of them may have been made for it just now, or by an earlier start
+/// that ended before this.
+fn sync_above(dir: &Path) -> Result<(), Fault> {
+    let fault = |doing| move |error| Fault::io(dir, doing, error);
+    let whole = dir.canonicalize().map_err(fault("find the directory"))?;
+    for above in whole.ancestors().skip(1) {
+        match sync_directory(above) {
+            // Who may not look into it has not made it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced.map_err(fault("sync the directories above"))?,
+        }
+    }
+    Ok(())
 }
 
 /// The directories of logs in a data root, in words, where they help.

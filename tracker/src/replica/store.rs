@@ -5,7 +5,7 @@
 //! prefix of what was done. A file is opened for writing only after it was checked, page by page, through an overlay: a refused
 //! file is as it was found.
 
-use std::fs::{self, File};
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use redb::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::disk::{Counted, Disk, Gauges};
+use super::disk::{Counted, Disk, Gauges, sync_directory};
 use super::fault::{Fault, Trouble};
 use super::limits::CACHE_BYTES;
 use super::overlay::{Overlay, Shared};
@@ -104,7 +104,7 @@ impl Store {
         let disk = Disk::open(&fresh, true)?;
         begin(disk).map_err(|trouble| trouble.in_file(&fresh, None))?;
         fs::rename(&fresh, &path).map_err(io("put the log in its place"))?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync the directory"))
+        sync_directory(dir).map_err(io("sync the directory"))
     }
 
     /// Opens the log of a tracker's directory, after checking every page of it.

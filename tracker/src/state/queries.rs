@@ -3,13 +3,14 @@
 use engine::proto::manifest::{FileName, FileProof};
 
 use super::acting::Acting;
-use super::command::Policy;
+use super::command::{Command, Policy};
 use super::id::{Actor, FileKey, GroupId, SessionId, UserId};
 use super::key::{self, Key};
 use super::node::{Holder, Peer};
+use super::outcome::{Outcome, Refusal};
 use super::rows::{self, FileRow, GroupRow, MemberRow, NodeRow, RequestRow, SessionRow, UserRow};
 use super::tables::{Table, Tables};
-use super::{manifest, membership, session};
+use super::{manifest, membership, retry, session};
 
 pub use super::manifest::Pieces;
 
@@ -106,6 +107,12 @@ impl<'a> Queries<'a> {
             password_epoch: row.password_epoch,
             created_s: row.created_s,
         })
+    }
+
+    /// What a command came to that was asked before, in the same session and under the same request id.
+    #[must_use]
+    pub fn first_answer(&self, command: &Command) -> Option<Result<Outcome, Refusal>> {
+        retry::first_answer(self.tables, command)
     }
 
     /// A session, if it holds at `at_s`: neither ended nor expired.

@@ -1,81 +1,127 @@
 //! Real trackers, killed with kill -9 under load, again and again on the same log.
 //!
-//! `SHOAL_KILL_ROUNDS` sets how often; `scripts/long.sh` sets a thousand.
+//! Writers make changes of every kind at the same time, each in worlds of its own. After each kill the next tracker is held against what
+//! was acknowledged, and the writers go on with it. `SHOAL_KILL_ROUNDS` sets how often; `scripts/long.sh` sets a thousand.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
-use super::real::{Client, Tracker, log_in};
+use super::real::{Client, Tracker};
 use super::rig::PATIENCE;
+use super::worlds::{Member, Members, Seen, World};
 
 const ROUNDS: usize = 20;
 const WRITERS: usize = 4;
 
-/// Makes groups until the tracker is gone; each acknowledged name goes to `acknowledged`.
-fn write(address: SocketAddr, session: &str, prefix: &str, acknowledged: &mpsc::Sender<String>) {
-    let mut client = Client::connect(address);
-    for number in 0.. {
-        let group = format!("{prefix}-{number}");
-        let args = json!({ "group_id": group });
-        let Some(answer) =
-            client.ask(&json!({ "command": "create_group", "command_args": args, "session": session }))
-        else {
-            return;
-        };
-        assert_eq!(answer["status"], "success", "{answer}");
-        if acknowledged.send(group).is_err() {
-            return;
+/// Finished worlds that are looked at again after each kill, in turns. After the last one all are.
+const LOOKED_AT_AGAIN: usize = 8;
+
+/// A writer and the world that it is at.
+struct Writer {
+    number: usize,
+    worlds: usize,
+    world: World,
+    /// Worlds that it came to the end of since they were taken away last.
+    finished: Vec<World>,
+}
+
+impl Writer {
+    fn new(number: usize) -> Writer {
+        Writer { number, worlds: 1, world: World::new(number, 0), finished: Vec::new() }
+    }
+
+    /// Makes changes until the tracker is gone; says so of each that was acknowledged.
+    fn write(&mut self, address: SocketAddr, members: &Members, acknowledged: &mpsc::Sender<()>) {
+        let mut client = Client::connect(address);
+        // A connection that belongs to nobody may send no request as long as a part of a file.
+        client.ask(&json!({ "command": "whoami", "command_args": {}, "session": members.owner.session }));
+        while self.world.advance(&mut client, members).is_some() {
+            // Nobody listens once the tracker is being killed.
+            let _ = acknowledged.send(());
+            if self.world.is_done() {
+                let next = World::new(self.number, self.worlds);
+                self.worlds += 1;
+                self.finished.push(std::mem::replace(&mut self.world, next));
+            }
         }
     }
 }
 
-/// The groups that are there, each of them whole.
-fn groups(address: SocketAddr, session: &str) -> BTreeSet<String> {
+fn member(user: &'static str, port: u16, address: SocketAddr) -> Member {
     let mut client = Client::connect(address);
-    let request = json!({ "command": "list_groups", "command_args": {}, "session": session });
-    let answer = client.ask(&request).unwrap();
-    let groups = answer["groups"].as_array().unwrap();
-    for group in groups {
-        assert_eq!((&group["members"], &group["is_member"]), (&json!(1), &json!(true)), "{group}");
-    }
-    groups.iter().map(|group| group["group_id"].as_str().unwrap().to_owned()).collect()
+    let args = json!({ "user_id": user, "passwd": "password123" });
+    client.ask(&json!({ "command": "create_user", "command_args": args })).unwrap();
+    let answer = client.ask(&json!({ "command": "login", "command_args": args })).unwrap();
+    Member { user, session: answer["session"].as_str().unwrap().to_owned(), port }
+}
+
+/// All writers write; the tracker is killed after `enough` acknowledgements, in the midst of others. How many there were in all.
+fn kill_under_load(tracker: Tracker, writers: &mut [Writer], members: &Members, enough: usize) -> usize {
+    let address = tracker.address;
+    let (acknowledged, counted) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for writer in writers {
+            let acknowledged = acknowledged.clone();
+            scope.spawn(move || writer.write(address, members, &acknowledged));
+        }
+        drop(acknowledged);
+        for _ in 0..enough {
+            counted.recv_timeout(PATIENCE).unwrap();
+        }
+        tracker.kill();
+        enough + counted.iter().count()
+    })
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() {
     let rounds = std::env::var("SHOAL_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let dir = tempfile::tempdir().unwrap();
-    let mut promised = BTreeSet::new();
     let mut tracker = Tracker::start(dir.path());
-    let session = log_in(tracker.address);
+    let members = Members {
+        owner: member("alice", 5_001, tracker.address),
+        guest: member("bob", 5_002, tracker.address),
+    };
+    let mut writers: Vec<Writer> = (0..WRITERS).map(Writer::new).collect();
+    let mut finished: Vec<(World, Seen)> = Vec::new();
+    let (mut changes, mut interrupted) = (0, 0);
     for round in 0..rounds {
-        let address = tracker.address;
-        let (acknowledged, names) = mpsc::channel();
-        std::thread::scope(|scope| {
-            for writer in 0..WRITERS {
-                let (session, acknowledged) = (&session, acknowledged.clone());
-                scope.spawn(move || write(address, session, &format!("r{round}w{writer}"), &acknowledged));
-            }
-            drop(acknowledged);
-            // Not by time but by progress, so that each round is killed in the midst of its writes.
-            let enough = 5 + round * 13 % 60;
-            promised.extend((0..enough).map(|_| names.recv_timeout(PATIENCE).unwrap()));
-            tracker.kill();
-            promised.extend(names);
-        });
+        // Not by time but by progress, so that each round is killed in the midst of its writes.
+        changes += kill_under_load(tracker, &mut writers, &members, 5 + round * 13 % 60);
         tracker = Tracker::start(dir.path());
-        let there = groups(tracker.address, &session);
-        let lost: Vec<_> = promised.difference(&there).collect();
-        assert!(lost.is_empty(), "round {round}: lost {lost:?}");
-        // At most one unanswered write a writer may stand; from then on it has to stay.
-        assert!(there.len() <= promised.len() + WRITERS, "round {round}");
-        promised = there;
+        let address = tracker.address;
+        for writer in &mut writers {
+            writer.world.check(&writer.world.look(address, &members));
+            interrupted += usize::from(writer.world.is_unanswered());
+            for world in writer.finished.drain(..) {
+                let seen = world.look(address, &members);
+                world.check(&seen);
+                finished.push((world, seen));
+            }
+        }
+        let again = finished.len().min(LOOKED_AT_AGAIN);
+        for turn in 0..again {
+            let (world, seen) = &finished[(round * LOOKED_AT_AGAIN + turn) % finished.len()];
+            assert_eq!(&world.look(address, &members), seen, "{}, round {round}", world.name());
+        }
+    }
+    println!(
+        "{rounds} kills: {changes} changes acknowledged, {interrupted} left unanswered, {} worlds finished",
+        finished.len()
+    );
+    assert!(interrupted > 0, "no write was interrupted: nothing was tested");
+    for (world, seen) in &finished {
+        assert_eq!(&world.look(tracker.address, &members), seen, "{}, at the end", world.name());
     }
     tracker.kill();
+    inspected(&dir);
+}
+
+/// What `tracker inspect` prints of a killed tracker's log is JSON, line by line, without secrets.
+fn inspected(dir: &tempfile::TempDir) {
     let printed = Command::new(env!("CARGO_BIN_EXE_tracker"))
         .args(["inspect", "--data", "data"])
         .current_dir(dir.path())

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   rig: a replica, its commands   real: trackers as processes   crash_disk: a disk in memory that loses what was not synced, or runs full
-//!   power: loss of power   damage: flipped bits, cut files   full: no space   kill: real trackers   commit: shared syncs
+//!   power: loss of power   damage: flipped bits, cut files   full: no space   kill: real trackers, worlds: what is written to them   commit: shared syncs
+//!   syncs: what reaches the system, by trace
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -15,3 +16,7 @@ mod kill;
 mod power;
 mod real;
 mod rig;
+mod syncs;
+#[path = "../../../engine/tests/rig/trace.rs"]
+mod trace;
+mod worlds;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::rig::PATIENCE;
+use super::trace::Trace;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tracker");
 const ARGS: [&str; 4] = ["trackers.txt", "1", "--data", "data"];
@@ -22,6 +23,13 @@ impl Tracker {
     /// Starts one on the log under `dir`.
     pub(crate) fn start(dir: &Path) -> Tracker {
         Tracker::start_by(Command::new(BINARY).args(ARGS), dir).expect("the tracker starts")
+    }
+
+    /// Starts one whose calls to the disk are traced; and its process id.
+    pub(crate) fn start_traced(dir: &Path, trace: &Trace) -> (Tracker, u32) {
+        let tracker = Tracker::start_by(trace.command(BINARY).args(ARGS), dir).expect("the tracker starts");
+        let pid = tracker.child.id();
+        (tracker, pid)
     }
 
     /// Starts one whose data is on a filesystem in memory of `size`; `None` where the system lets nobody mount one.
@@ -59,9 +67,17 @@ impl Tracker {
             .join(path.strip_prefix("/").unwrap())
     }
 
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    /// Kills it.
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        // It may have ended by itself; a test that fails leaves none behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

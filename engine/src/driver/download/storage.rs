@@ -59,6 +59,21 @@ impl DownloadState {
         self.wake.notify_one();
     }
 
+    /// Whether nothing more will happen to it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().phase.is_end()
+    }
+
+    /// One pass found the whole to be what was stated.
+    pub(crate) fn whole_is_proven(&self) {
+        self.whole_proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one pass found that before.
+    pub(crate) fn is_whole_proven(&self) -> bool {
+        self.whole_proven.load(Ordering::Relaxed)
+    }
+
     /// Whether it has ended, or nobody looks after it any more.
     pub(crate) fn is_over(&self) -> bool {
         let inner = self.lock();

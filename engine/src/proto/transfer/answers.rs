@@ -31,6 +31,12 @@ impl Transfer {
         Ok(true)
     }
 
+    /// Whether a peer had what is missing, and its file has changed.
+    #[must_use]
+    pub fn has_lost_a_source(&self) -> bool {
+        self.peers.any_withdrawn()
+    }
+
     fn rejected(
         &mut self,
         now: Moment,
@@ -56,6 +62,7 @@ impl Transfer {
             let (code, ending) = match code {
                 // It has what is missing, and gives it for a fresh ticket.
                 RejectCode::Expired => (ByeCode::Expired, Ending::Refused(RefusedCode::Expired)),
+                RejectCode::SourceChanged => (ByeCode::Done, Ending::Withdrawn),
                 _ => (ByeCode::Done, Ending::Lost),
             };
             self.actions.push(Action::Close { connection, code });

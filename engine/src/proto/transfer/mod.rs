@@ -180,9 +180,10 @@ impl Transfer {
     /// Everything is missing; a second call with the same seed and inputs does the same.
     #[must_use]
     pub fn new(manifest: Arc<Manifest>, seed: u64, now: Moment) -> Transfer {
-        let copies = Copies::of(&manifest);
+        let zeros = manifest.zero_pieces();
+        let copies = Copies::of(&manifest, &zeros);
         let held = Bitfield::empty(manifest.pieces());
-        let wanted = copies.to_fetch(&manifest.zero_pieces(), &held);
+        let wanted = copies.to_fetch(&zeros, &held);
         Transfer {
             geometry: manifest.geometry(),
             picker: PiecePicker::new(wanted, seed),
@@ -420,7 +421,7 @@ impl Transfer {
             self.counts.duplicate_bytes += u64::from(self.geometry.piece_len(index));
             return None;
         }
-        let mut copies = self.copies.like(index, &self.manifest);
+        let mut copies = self.copies.like(index);
         copies.retain(|copy| !self.held.has(*copy));
         let file_length = match geometry.last().filter(|last| copies.contains(last)) {
             // What came is the last piece too, wherever it came for: it says how long that is, whatever the peer says.

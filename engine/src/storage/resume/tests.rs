@@ -162,6 +162,25 @@ fn a_link_that_did_not_hold_is_remembered() {
 }
 
 #[test]
+fn a_recorded_last_piece_of_unknown_length_is_held_with_its_length() {
+    let directory = tempfile::tempdir().unwrap();
+    let stated = manifest(4);
+    let (name, digests) = (stated.name().clone(), stated.digests().to_vec());
+    let manifest = Manifest::new(name, None, digests, stated.proof(), None).unwrap();
+    let exact = 3 * PIECE + 7;
+    let (target, ledger, _) = open(directory.path(), &manifest);
+    write(&target, &ledger, 1);
+    write(&target, &ledger, 3);
+    ledger.record(|| target.sync(), || Claim { links_hold: true, exact_length: Some(exact) }).unwrap();
+    drop((target, ledger));
+    for cache in [HERE, NEXT_BOOT] {
+        let (_target, _ledger, left) = open_in(cache, directory.path(), &manifest);
+        assert_eq!((held(&left), to_check(&left)), (vec![1, 3], vec![]));
+        assert_eq!(left.held.length, Some(exact));
+    }
+}
+
+#[test]
 fn it_goes_with_its_file_and_never_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(2);

@@ -7,7 +7,7 @@ use crate::api::failure::Failure;
 use crate::api::request::Password;
 use crate::state::command::{Action, Command as Change};
 use crate::state::id::UserId;
-use crate::state::id::{Actor, SessionId};
+use crate::state::id::{Actor, RequestId, SessionId};
 use crate::state::limits::SESSION_LIFE_S;
 use crate::state::node::Holder;
 use crate::state::outcome::{Outcome, Refusal};
@@ -126,9 +126,7 @@ impl Service {
                 Step::done(match decision {
                     Ok(Outcome::LoggedOut) => {
                         service.unbind(caller, now);
-                        replies::done(
-                            "logged out; the shares of this session are offline until the next login",
-                        )
+                        replies::logged_out()
                     }
                     Ok(other) => Err(replies::unexpected(&other)),
                     Err(refusal) => Err(replies::refused(&refusal)),
@@ -137,37 +135,46 @@ impl Service {
         )
     }
 
-    pub(super) fn change_password(&mut self, asked: &Asked, old: Password, new: Password) -> Step {
+    /// Whether this very request ended the session before: then the answer was lost, and its retry cannot log in to be carried out.
+    pub(super) fn logged_out_before(&self, token: &str, request_id: Option<RequestId>, now: Now) -> bool {
+        let Some(claims) = session_token::verify(token, &self.keys.sessions, now.unix_s) else {
+            return false;
+        };
+        let actor = Actor { user: claims.user, session: claims.session };
+        let logout = Change::by(actor, now.unix_s, request_id, Action::Logout);
+        matches!(self.proposals.queries().first_answer(&logout), Some(Ok(Outcome::LoggedOut)))
+    }
+
+    pub(super) fn change_password(&mut self, asked: &Asked, old: Password, new: Password, now: Now) -> Step {
         let Some(account) = self.proposals.queries().account(&asked.actor.user) else {
             return Step::done(Err(replies::not_logged_in()));
         };
         let password_epoch = account.password_epoch;
         let (actor, request_id) = (asked.actor.clone(), asked.request_id);
-        Step::Password(
-            Job::Verify(old, Some(account.password_hash)),
-            Box::new(move |service, caller, done, now| {
-                let user = &actor.user;
-                if done != Done::Verified(true) {
-                    let delay_ms = service.throttle.failed(user, caller.ip, now.ms);
-                    return Step::Late(Box::new(Err(wrong_old_password())), delay_ms);
-                }
-                service.throttle.succeeded(user, caller.ip, now.ms);
-                Step::Password(
-                    Job::Hash(new),
-                    Box::new(move |_, _, done, now| {
-                        let Done::Hashed(password_hash) = done else {
-                            return Step::done(Err(replies::internal()));
-                        };
-                        let action = Action::ChangePassword { password_epoch, password_hash };
-                        let change = Change::by(actor, now.unix_s, request_id, action);
-                        Step::Propose(
-                            Box::new(change),
-                            Box::new(|_, _, decision, _| password_changed(decision)),
-                        )
-                    }),
-                )
-            }),
-        )
+        let change = move |password_hash, at_s| {
+            let action = Action::ChangePassword { password_epoch, password_hash };
+            Change::by(actor, at_s, request_id, action)
+        };
+        let asked_before = self.proposals.queries().first_answer(&change.clone()(String::new(), now.unix_s));
+        let user = asked.actor.user.clone();
+        if let Some(first @ Ok(_)) = asked_before {
+            // Carried out before, when the answer was lost: then the password is the new one, and the old one would be refused.
+            let again = move || password_changed(first);
+            return verified(user, new, account.password_hash, Box::new(again));
+        }
+        let hash_new = move || {
+            Step::Password(
+                Job::Hash(new),
+                Box::new(move |_, _, done, now| {
+                    let Done::Hashed(password_hash) = done else {
+                        return Step::done(Err(replies::internal()));
+                    };
+                    let change = Box::new(change(password_hash, now.unix_s));
+                    Step::Propose(change, Box::new(|_, _, decision, _| password_changed(decision)))
+                }),
+            )
+        };
+        verified(user, old, account.password_hash, Box::new(hash_new))
     }
 
     pub(super) fn whoami(&self, asked: &Asked, now: Now) -> Reply {
@@ -182,6 +189,21 @@ impl Service {
         };
         replies::with(format!("you are {}", whoami.user), Answer::Whoami(answer))
     }
+}
+
+/// Goes on when the password is right; else the failure counts, and is answered late.
+fn verified(user: UserId, password: Password, hash: String, then: Box<dyn FnOnce() -> Step>) -> Step {
+    Step::Password(
+        Job::Verify(password, Some(hash)),
+        Box::new(move |service, caller, done, now| {
+            if done != Done::Verified(true) {
+                let delay_ms = service.throttle.failed(&user, caller.ip, now.ms);
+                return Step::Late(Box::new(Err(wrong_old_password())), delay_ms);
+            }
+            service.throttle.succeeded(&user, caller.ip, now.ms);
+            then()
+        }),
+    )
 }
 
 /// This session goes on under its token: the state knows the epoch that it began with.

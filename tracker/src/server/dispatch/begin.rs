@@ -37,17 +37,19 @@ impl Service {
             }
             _ => {}
         }
+        let request_id = request_id.map(|id| RequestId::of(&id.to_string()));
         if let Some(token) = session
             && let Err(failure) = self.resume(caller, &token, now)
         {
-            return Step::done(Err(failure));
+            let is_retry =
+                matches!(command, Command::Logout) && self.logged_out_before(&token, request_id, now);
+            return Step::done(if is_retry { replies::logged_out() } else { Err(failure) });
         }
         match command {
             Command::Ping => return Step::done(self.ping(caller, now)),
             Command::Status => return Step::done(self.status(now)),
             _ => {}
         }
-        let request_id = request_id.map(|id| RequestId::of(&id.to_string()));
         let Some((asked, moved)) = self.asked(caller, sender, request_id, now) else {
             return Step::done(Err(replies::not_logged_in()));
         };
@@ -66,7 +68,7 @@ impl Service {
     fn carry_out(&mut self, caller: &mut Caller, asked: &Asked, command: Command, now: Now) -> Step {
         let answer = match command {
             Command::Logout => return Service::logout(asked, now),
-            Command::ChangePassword { old, new } => return self.change_password(asked, old, new),
+            Command::ChangePassword { old, new } => return self.change_password(asked, old, new, now),
             Command::CreateGroup { .. }
             | Command::JoinGroup { .. }
             | Command::AcceptRequest { .. }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use engine::proto::hashes::Hashes;
 use engine::proto::manifest::{FileName, FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 
@@ -45,7 +46,8 @@ impl Service {
             Ok(node) => node,
             Err(failure) => return Step::done(Err(failure)),
         };
-        let parts = VecDeque::from(ManifestPart::split(manifest.digests(), manifest.chain()));
+        let chain = manifest.chain().map(Hashes::to_vec);
+        let parts = VecDeque::from(ManifestPart::split(&manifest.digests().to_vec(), chain.as_deref()));
         let id = if parts.len() > 1 { upload_id() } else { None };
         if parts.len() > 1 && id.is_none() {
             return Step::done(Err(replies::internal()));

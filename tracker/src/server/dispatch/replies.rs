@@ -21,6 +21,10 @@ pub(super) fn with(message: impl Into<String>, answer: Answer) -> Reply {
     Ok(Success { message: message.into(), answer })
 }
 
+pub(super) fn logged_out() -> Reply {
+    done("logged out; the shares of this session are offline until the next login")
+}
+
 /// The connection belongs to no session, or the session has ended.
 pub(super) fn not_logged_in() -> Failure {
     Failure::new(FailureCode::NotLoggedIn, "not logged in, or the session has ended").with_fix("login USER")

@@ -1,0 +1,121 @@
+//! Bars: one metric of all kinds of all workloads of a run, with the spread as a whisker.
+//!
+//! Invariant: bars begin at zero, and every one has its number behind it.
+
+use anyhow::anyhow;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_MAX, BARS_RIGHT_PX, WIDTH_PX};
+use super::palette::{FIELD, INK, OURS, REFERENCE, with_page_colours};
+use super::text::figure;
+use crate::results::record::{Measured, Spread};
+
+/// Half of a bar's thickness, in pixels.
+const HALF_BAR_PX: i32 = 7;
+
+/// Half of the height of a whisker's ends, in pixels.
+const HALF_WHISKER_PX: i32 = 4;
+
+/// One line of the picture.
+enum Row<'a> {
+    Heading(&'a str),
+    Bar(&'a Measured),
+}
+
+/// A picture of `results`, which are of one metric.
+pub(crate) fn draw(results: &[&Measured]) -> anyhow::Result<String> {
+    let rows = rows(results);
+    let top = results.iter().map(|result| result.spread.max).fold(f64::MIN_POSITIVE, f64::max);
+    let height = BAR_ROW_PX * (u32::try_from(rows.len())? + 1) + BAR_ROW_PX / 3;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (WIDTH_PX, height)).into_drawing_area();
+        let title =
+            results.first().map_or(String::new(), |first| format!("{}, {}", first.metric, first.unit));
+        let fault = |fault| anyhow!("the bars could not be drawn: {fault}");
+        text(&area, &title, (0, 12), HPos::Left, 15).map_err(fault)?;
+        for (at, row) in rows.iter().enumerate() {
+            let y = i32::try_from(BAR_ROW_PX)? * i32::try_from(at + 1)? + 12;
+            match row {
+                Row::Heading(workload) => text(&area, workload, (8, y), HPos::Left, 13).map_err(fault)?,
+                Row::Bar(result) => bar(&area, result, top, y, colour(result, results)).map_err(fault)?,
+            }
+        }
+        area.present()?;
+    }
+    Ok(with_page_colours(&svg))
+}
+
+/// Results under their workloads; a picture of one workload alone needs no heading.
+fn rows<'a>(results: &[&'a Measured]) -> Vec<Row<'a>> {
+    let mut rows = Vec::new();
+    let mut workloads: Vec<&str> = Vec::new();
+    for result in results.iter().take(BARS_MAX) {
+        if !workloads.contains(&result.workload.as_str()) {
+            workloads.push(&result.workload);
+        }
+    }
+    for workload in &workloads {
+        if workloads.len() > 1 {
+            rows.push(Row::Heading(workload));
+        }
+        let of_workload = results.iter().take(BARS_MAX).filter(|result| result.workload == *workload);
+        rows.extend(of_workload.map(|result| Row::Bar(result)));
+    }
+    rows
+}
+
+/// Grey for what others are compared with, blue for ours, orange for the field.
+fn colour(result: &Measured, all: &[&Measured]) -> RGBColor {
+    let full = format!("{} {}", result.workload, result.kind);
+    let compared_with =
+        |other: &&Measured| other.ratios.iter().any(|ratio| ratio.to == full || ratio.to == result.kind);
+    let ours = |kind: &str| kind.starts_with("shoal");
+    if all.len() > 1
+        && result.ratios.iter().any(|ratio| ratio.to == result.kind)
+        && all.iter().any(compared_with)
+    {
+        REFERENCE
+    } else if ours(&result.kind) || !all.iter().any(|other| ours(&other.kind)) {
+        OURS
+    } else {
+        FIELD
+    }
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Drawn = Result<(), String>;
+
+fn bar(area: &Area<'_>, result: &Measured, top: f64, y: i32, colour: RGBColor) -> Drawn {
+    let Spread { median, min, max } = result.spread;
+    let left = f64::from(BARS_LEFT_PX);
+    let width = f64::from(BARS_RIGHT_PX) - left;
+    #[expect(clippy::cast_possible_truncation, reason = "a pixel of a picture, at most its width")]
+    let x = |value: f64| (left + width * (value / top).clamp(0.0, 1.0)).round() as i32;
+    let plot = |fault: DrawingAreaErrorKind<_>| -> String { format!("{fault}") };
+    text(area, &result.kind, (x(0.0) - 8, y), HPos::Right, 13)?;
+    let body = [(x(0.0), y - HALF_BAR_PX), (x(median), y + HALF_BAR_PX)];
+    area.draw(&Rectangle::new(body, colour.filled())).map_err(plot)?;
+    let line = |points: Vec<(i32, i32)>| PathElement::new(points, INK.stroke_width(1));
+    if result.runs > 1 {
+        area.draw(&line(vec![(x(min), y), (x(max), y)])).map_err(plot)?;
+        for end in [x(min), x(max)] {
+            let mark = vec![(end, y - HALF_WHISKER_PX), (end, y + HALF_WHISKER_PX)];
+            area.draw(&line(mark)).map_err(plot)?;
+        }
+    }
+    let mut label = figure(median);
+    if result.runs > 1 {
+        label += &format!(" ({} to {})", figure(min), figure(max));
+    }
+    if let Some(ratio) = result.ratios.iter().find(|ratio| ratio.to != result.kind) {
+        label += &format!(" · {:.2} x {}", ratio.spread.median, ratio.to);
+    }
+    text(area, &label, (x(median.max(if result.runs > 1 { max } else { median })) + 8, y), HPos::Left, 12)
+}
+
+fn text(area: &Area<'_>, words: &str, at: (i32, i32), side: HPos, size: u32) -> Drawn {
+    let style = ("sans-serif", size).into_font().color(&INK).pos(Pos::new(side, VPos::Center));
+    area.draw(&Text::new(words.to_owned(), at, style)).map_err(|fault| fault.to_string())
+}

@@ -1,0 +1,188 @@
+//! `report.html`: all runs of a folder on one page that needs nothing else, the latest first.
+//!
+//! Invariant: no text of a record gets into the page as markup.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+
+use super::bars;
+use super::curves::{self, Curve};
+use super::limits::CURVES_MAX;
+use super::text::{duration, figure, human, properties};
+use crate::results::folder::Kept;
+use crate::results::latency;
+use crate::results::record::{Latency, Measured, Ratio, Record, Series, Spread};
+
+/// How the page looks, by light and by night.
+const STYLE: &str = include_str!("page.css");
+
+/// The page of `runs`, which stand from the earliest to the latest.
+pub(crate) fn draw(runs: &[Kept]) -> anyhow::Result<String> {
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Shoal benchmarks</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<style>\n{STYLE}</style></head><body>\n\
+         <h1>Shoal benchmarks</h1>\n<p>Bars show medians; whiskers show the least and the most of all rounds. A ratio is \
+         taken within each round. Latency counts from when a request was due.</p>\n"
+    );
+    for run in runs.iter().rev() {
+        page += &section(run).with_context(|| format!("the run {} could not be drawn", run.run.id))?;
+    }
+    page += "</body></html>\n";
+    Ok(page)
+}
+
+fn section(kept: &Kept) -> anyhow::Result<String> {
+    let run = &kept.run;
+    let mut html =
+        format!("<section>\n<h2>{}</h2>\n<p><code>{}</code></p>\n", escape(&run.id), escape(&run.command));
+    let mut settings: Vec<(String, String)> = vec![("revision".to_owned(), run.revision.clone())];
+    settings.extend(run.size.map(|size| ("size".to_owned(), human(size))));
+    settings.extend(run.settings.iter().cloned());
+    settings.extend(run.other_load.map(|cpus| ("other load".to_owned(), format!("{cpus:.2} CPUs"))));
+    html += &pairs(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let results: Vec<&Measured> = kept
+        .records
+        .iter()
+        .filter_map(|record| if let Record::Result(result) = record { Some(result) } else { None })
+        .collect();
+    html += &pictures_of(&results)?;
+    html += &latencies_of(kept)?;
+    html += &series_of(kept)?;
+    html += &results_table(&results);
+    for record in &kept.records {
+        let (word, absent) = match record {
+            Record::Skipped(absent) => ("skipped", absent),
+            Record::Failed(absent) => ("failed", absent),
+            _ => continue,
+        };
+        let _ = writeln!(
+            html,
+            "<p class=\"{word}\">{word}: {} {}: {}</p>",
+            escape(&absent.workload),
+            escape(&absent.kind),
+            escape(&absent.why)
+        );
+    }
+    if let Some(host) = &kept.host {
+        let properties = properties(host);
+        html += "<details><summary>the machine</summary>\n";
+        html += &pairs(properties.iter().map(|(name, value)| (*name, value.as_str())));
+        html += "</details>\n";
+    }
+    Ok(html + "</section>\n")
+}
+
+/// A picture for each metric that has several bars.
+fn pictures_of(results: &[&Measured]) -> anyhow::Result<String> {
+    let mut html = String::new();
+    let mut drawn: Vec<&str> = Vec::new();
+    for result in results {
+        if drawn.contains(&result.metric.as_str()) {
+            continue;
+        }
+        drawn.push(&result.metric);
+        let same: Vec<&Measured> =
+            results.iter().copied().filter(|other| other.metric == result.metric).collect();
+        if same.len() > 1 {
+            html += &bars::draw(&same)?;
+        }
+    }
+    Ok(html)
+}
+
+/// One chart and a table of all latencies of a run.
+fn latencies_of(kept: &Kept) -> anyhow::Result<String> {
+    let latencies: Vec<&Latency> = kept
+        .records
+        .iter()
+        .filter_map(|record| if let Record::Latency(latency) = record { Some(latency) } else { None })
+        .collect();
+    if latencies.is_empty() {
+        return Ok(String::new());
+    }
+    let name = |latency: &Latency| format!("{} {} {}", latency.workload, latency.kind, latency.metric);
+    let mut html = String::new();
+    for several in latencies.chunks(CURVES_MAX) {
+        let histograms = several
+            .iter()
+            .map(|latency| Ok((name(latency), latency::decode(&latency.histogram)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        html += &curves::percentiles(&histograms)?;
+    }
+    html += "<table><tr><th>latency<th>requests<th>p50<th>p90<th>p99<th>p99.9<th>max</tr>\n";
+    for latency in latencies {
+        let _ = write!(html, "<tr><td>{}<td>{}", escape(&name(latency)), latency.count);
+        for value in [latency.p50, latency.p90, latency.p99, latency.p999, latency.max] {
+            let _ = write!(html, "<td>{}", duration(value));
+        }
+        html += "</tr>\n";
+    }
+    Ok(html + "</table>\n")
+}
+
+/// A chart for each unit in which a run has values over time.
+fn series_of(kept: &Kept) -> anyhow::Result<String> {
+    let all: Vec<&Series> = kept
+        .records
+        .iter()
+        .filter_map(|record| if let Record::Series(series) = record { Some(series) } else { None })
+        .collect();
+    let mut units: Vec<&str> = all.iter().map(|series| series.unit.as_str()).collect();
+    units.sort_unstable();
+    units.dedup();
+    let mut html = String::new();
+    for unit in units {
+        let of_unit: Vec<&&Series> = all.iter().filter(|series| series.unit == unit).collect();
+        for several in of_unit.chunks(CURVES_MAX) {
+            let curve = |series: &&&Series| Curve {
+                name: format!("{} {}", series.workload, series.kind),
+                points: series.points.clone(),
+            };
+            html += &curves::over_time(unit, &several.iter().map(curve).collect::<Vec<_>>())?;
+        }
+    }
+    Ok(html)
+}
+
+fn results_table(results: &[&Measured]) -> String {
+    if results.is_empty() {
+        return String::new();
+    }
+    let mut html = String::from(
+        "<table><tr><th>workload<th>kind<th>metric<th>median<th>min<th>max<th>unit<th>rounds<th>ratio (min to max)</tr>\n",
+    );
+    for Measured {
+        workload, kind, metric, unit, runs, spread: Spread { median, min, max }, ratios, ..
+    } in results
+    {
+        let ratio = |Ratio { to, spread: Spread { median, min, max } }: &Ratio| {
+            format!("{median:.3} ({min:.3} to {max:.3}) x {}", escape(to))
+        };
+        let others = ratios.iter().filter(|ratio| ratio.to != *kind).map(ratio);
+        let _ = writeln!(
+            html,
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{runs}<td>{}</tr>",
+            escape(workload),
+            escape(kind),
+            escape(metric),
+            figure(*median),
+            figure(*min),
+            figure(*max),
+            escape(unit),
+            others.collect::<Vec<_>>().join("<br>"),
+        );
+    }
+    html + "</table>\n"
+}
+
+fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let rows = pairs.fold(String::new(), |rows, (name, value)| {
+        rows + &format!("<tr><th>{}<td>{}</tr>\n", escape(name), escape(value))
+    });
+    format!("<table class=\"pairs\">\n{rows}</table>\n")
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

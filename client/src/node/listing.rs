@@ -1,0 +1,204 @@
+//! Telling the trackers of a file that was hashed: in one message, or in parts where it is longer than a message may be.
+//!
+//! ```text
+//!   manifest ──► parts, one in memory at a time ──► trackers ──► listed with the last
+//!                        ▲                              │
+//!                        └── all of them anew ◄─────────┘ it knows nothing of those before
+//! ```
+//!
+//! Invariants: nothing is listed before the last part; an attempt that is begun anew has an upload's name of its own, so that no
+//! part of an earlier one is taken for one of this.
+
+use std::ops::Range;
+
+use engine::proto::hashes::Hashes;
+use engine::proto::manifest::Manifest;
+use engine::proto::units::PieceIndex;
+use serde::de::IgnoredAny;
+use tracker::api::limits::PIECES_PER_MESSAGE;
+use tracker::api::parts::{UploadEnd, UploadPart};
+use tracker::api::request::Command;
+use tracker::api::{FileKey, UploadId};
+
+use super::core::Core;
+use super::trackers::Urgency;
+use crate::exit::{Exit, Fault};
+use crate::limits;
+
+/// Has the trackers list a file, with this node as one that has it. `tell` is told how many bytes of the file they know of,
+/// where that takes several messages.
+///
+/// # Errors
+/// The trackers' refusal, or that none can be reached; or that of `tell`.
+pub(super) fn list(
+    core: &Core,
+    key: &FileKey,
+    manifest: &Manifest,
+    urgency: Urgency,
+    tell: &dyn Fn(u64) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let (group, peer_key) = (key.group.clone(), Some(core.peer.key()));
+    let ask = |command| core.trackers.ask::<IgnoredAny>(command, urgency).map(drop);
+    if manifest.pieces().as_usize() <= PIECES_PER_MESSAGE {
+        return ask(Command::UploadFile { group, manifest: Box::new(manifest.clone()), peer_key });
+    }
+    send_all(manifest, PIECES_PER_MESSAGE, |part| {
+        tell(manifest.geometry().offset(part.first))?;
+        ask(Command::UploadPart { group: group.clone(), part: Box::new(part), peer_key })
+    })
+}
+
+/// Sends all parts; from the first one on again, where the trackers have forgotten those before.
+fn send_all(
+    manifest: &Manifest,
+    part_pieces: usize,
+    mut send: impl FnMut(UploadPart) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut tries = 1;
+    loop {
+        let upload = upload_id()?;
+        let mut begun = false;
+        let sent = parts(manifest, &upload, part_pieces).try_for_each(|part| {
+            // What was lost reads as zeros, which nobody is to take for hashes.
+            if let Some(place) = manifest.lost() {
+                let message = format!("hashes of {} that were kept in {place} are lost", manifest.name());
+                return Err(
+                    Fault::new(Exit::LocalIo, message).fix("check that disk, and upload the file again")
+                );
+            }
+            send(part)?;
+            begun = true;
+            Ok(())
+        });
+        match sent {
+            // A part that goes on with what the trackers do not know is a bad request to them.
+            Err(fault) if fault.exit == Exit::Usage && begun && tries < limits::LISTING_TRIES => {
+                tracing::info!("the parts of {} are sent anew: {fault}", manifest.name());
+                tries += 1;
+            }
+            sent => return sent,
+        }
+    }
+}
+
+/// The messages of an upload, each of `part_pieces` pieces but the last, made one after the other.
+fn parts<'a>(
+    manifest: &'a Manifest,
+    upload: &'a UploadId,
+    part_pieces: usize,
+) -> impl Iterator<Item = UploadPart> + 'a {
+    let pieces = manifest.pieces().as_usize();
+    let part = move |range: Range<usize>| UploadPart {
+        name: manifest.name().clone(),
+        upload: upload.clone(),
+        first: PieceIndex(u32::try_from(range.start).expect("pieces are counted in 32 bits")),
+        digests: manifest.digests().range(range.clone()),
+        chain: manifest.chain().map(|chain: &Hashes<_>| chain.range(range.clone())),
+        end: (range.end == pieces).then(|| UploadEnd {
+            length: manifest.length_known().then(|| manifest.geometry().length()),
+            whole: manifest.proof().id(),
+        }),
+    };
+    (0..pieces).step_by(part_pieces).map(move |start| part(start..pieces.min(start + part_pieces)))
+}
+
+/// A name that no other upload has.
+fn upload_id() -> Result<UploadId, Fault> {
+    let bad = |what: String| Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {what}"));
+    let stem = [getrandom::u64(), getrandom::u64()];
+    let [high, low] = stem.map(|word| word.map_err(|error| bad(error.to_string())));
+    UploadId::new(&format!("{:016x}{:016x}", high?, low?)).map_err(|error| bad(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::proto::manifest::{FileName, FileProof};
+    use engine::proto::units::{ChainState, Digest, PIECE_BYTES};
+    use tracker::api::GroupId;
+    use tracker::api::request::Request;
+
+    use super::*;
+
+    /// Pieces of a row: the least that a part may have.
+    const ROW: usize = 4_096;
+
+    fn manifest(pieces: usize) -> Manifest {
+        let value = |index: usize| {
+            let mut bytes = [5; 20];
+            bytes[..8].copy_from_slice(&(index as u64).to_be_bytes());
+            bytes
+        };
+        let digests = (0..pieces).map(|index| Digest(value(index))).collect();
+        let chain = (1..pieces).map(|index| ChainState(value(index))).collect();
+        let length = pieces as u64 * u64::from(PIECE_BYTES) - 1;
+        let whole = FileProof::Whole(Digest([9; 20]));
+        Manifest::new(FileName::new("f").unwrap(), Some(length), digests, whole, Some(chain)).unwrap()
+    }
+
+    #[test]
+    fn parts_join_into_the_manifest_and_only_the_last_ends_it() {
+        for (pieces, lengths) in
+            [(2 * ROW, vec![ROW, ROW]), (2 * ROW + 1, vec![ROW, ROW, 1]), (ROW + 17, vec![ROW, 17])]
+        {
+            let manifest = manifest(pieces);
+            let upload = UploadId::new("u").unwrap();
+            let parts: Vec<UploadPart> = parts(&manifest, &upload, ROW).collect();
+            assert_eq!(parts.iter().map(|part| part.digests.len()).collect::<Vec<_>>(), lengths);
+            let firsts: Vec<usize> = parts.iter().map(|part| part.first.as_usize()).collect();
+            assert_eq!(firsts, (0..lengths.len()).map(|part| part * ROW).collect::<Vec<_>>());
+            let digests: Vec<Digest> = parts.iter().flat_map(|part| part.digests.clone()).collect();
+            assert_eq!(manifest.digests(), &digests[..]);
+            let chain: Vec<ChainState> = parts.iter().flat_map(|part| part.chain.clone().unwrap()).collect();
+            assert_eq!(manifest.chain().unwrap(), &chain[..]);
+            let (last, before) = parts.split_last().unwrap();
+            assert!(before.iter().all(|part| part.end.is_none()));
+            let length = Some(manifest.geometry().length());
+            assert_eq!(last.end, Some(UploadEnd { length, whole: Digest([9; 20]) }));
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_what_trackers_read() {
+        let manifest = manifest(2 * ROW + 5);
+        for part in parts(&manifest, &upload_id().unwrap(), ROW) {
+            let group = GroupId::new("g").unwrap();
+            let request = Request::new(Command::UploadPart { group, part: Box::new(part), peer_key: None });
+            assert_eq!(Request::parse(&request.to_json()).unwrap(), request);
+        }
+    }
+
+    /// What was sent, as (upload, first piece), until the one that is answered with `exit`, and anew from there on.
+    fn sent(exit: Exit, failing: impl Fn(usize) -> bool) -> (Result<(), Exit>, Vec<(UploadId, u32)>) {
+        let mut sent = Vec::new();
+        let result = send_all(&manifest(3 * ROW), ROW, |part| {
+            sent.push((part.upload, part.first.0));
+            if failing(sent.len()) { Err(Fault::new(exit, "no")) } else { Ok(()) }
+        });
+        (result.map_err(|fault| fault.exit), sent)
+    }
+
+    #[test]
+    fn what_the_trackers_forgot_is_sent_anew_under_another_name() {
+        let (result, all) = sent(Exit::Usage, |count| count == 3);
+        assert_eq!(result, Ok(()));
+        let firsts: Vec<usize> = all.iter().map(|(_, first)| *first as usize / ROW).collect();
+        assert_eq!(firsts, [0, 1, 2, 0, 1, 2]);
+        assert!(all[..3].iter().all(|(upload, _)| *upload == all[0].0));
+        assert!(all[3..].iter().all(|(upload, _)| *upload == all[3].0 && *upload != all[0].0));
+    }
+
+    #[test]
+    fn what_is_refused_is_not_sent_again_and_nothing_for_ever() {
+        assert_eq!(
+            sent(Exit::Usage, |count| count == 1).1.len(),
+            1,
+            "the first part is refused for what it says"
+        );
+        for exit in [Exit::NoTracker, Exit::Exists, Exit::NotAllowed] {
+            let (result, all) = sent(exit, |count| count == 2);
+            assert_eq!((result, all.len()), (Err(exit), 2));
+        }
+        let (result, all) = sent(Exit::Usage, |count| count % 2 == 0);
+        assert_eq!((result, all.len()), (Err(Exit::Usage), 6));
+    }
+}

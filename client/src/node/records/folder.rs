@@ -1,0 +1,307 @@
+//! A folder of records: one JSON file each, written whole, read with suspicion.
+//!
+//! Invariants: what is written is on the disk when `write` returns, and so is what is removed; a file that is not a record
+//! of this version is renamed, never guessed at and never removed; the others are read all the same.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Exit, Fault};
+use crate::limits;
+use crate::node::private;
+
+/// The version of the records that this program writes and reads.
+const FORMAT: u32 = 1;
+
+const RECORD: &str = "json";
+const TEMPORARY: &str = "new";
+
+/// The extension of what a record is made of.
+pub(super) const MANIFEST: &str = "manifest";
+
+/// Names one record in its folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::node) struct RecordId(String);
+
+impl RecordId {
+    /// A name that no record has.
+    ///
+    /// # Errors
+    /// A fault when the system gives no random bytes.
+    pub(in crate::node) fn new() -> Result<RecordId, Fault> {
+        let number = getrandom::u64().map_err(|error| {
+            Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
+        })?;
+        Ok(RecordId(format!("{number:016x}")))
+    }
+}
+
+/// One folder of the state directory.
+#[derive(Debug)]
+pub(in crate::node) struct Folder {
+    path: PathBuf,
+    most: usize,
+}
+
+/// A record as it is written.
+#[derive(Serialize, Deserialize)]
+struct Sheet<R> {
+    format: u32,
+    record: R,
+}
+
+/// What every version's records begin with.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+}
+
+/// Why a file is no record.
+enum Odd {
+    Damaged(String),
+    OtherVersion(u32),
+}
+
+impl Folder {
+    /// The folder of this name, which may not exist yet, with room for so many records.
+    pub(super) fn new(state: &Path, name: &str, most: usize) -> Folder {
+        Folder { path: state.join(name), most }
+    }
+
+    /// Where a file of a record lies.
+    pub(super) fn path_of(&self, id: &RecordId, extension: &str) -> PathBuf {
+        self.path.join(format!("{}.{extension}", id.0))
+    }
+
+    /// Has `write` write a file that belongs to a record; on the disk when it returns.
+    ///
+    /// # Errors
+    /// A fault that names the file.
+    pub(super) fn write_by(
+        &self,
+        id: &RecordId,
+        extension: &str,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), Fault> {
+        let name = format!("{}.{extension}", id.0);
+        let fault = |error: &io::Error| unwritten(&self.path.join(&name), error);
+        if !self.path.is_dir() {
+            private::directory(&self.path)?;
+            private::sync_parent(&self.path).map_err(|error| fault(&error))?;
+        }
+        private::replace_by(&self.path, &name, write).map_err(|error| fault(&error))
+    }
+
+    /// Writes a record; on the disk when it returns.
+    ///
+    /// # Errors
+    /// A fault that names the file.
+    pub(super) fn write<R: Serialize>(&self, id: &RecordId, record: &R) -> Result<(), Fault> {
+        let bytes = serde_json::to_vec(&Sheet { format: FORMAT, record })
+            .map_err(|error| Fault::new(Exit::Other, format!("a record cannot be written: {error}")))?;
+        self.write_by(id, RECORD, |file| file.write_all(&bytes))
+    }
+
+    /// Removes a record and what belongs to it, the record first.
+    ///
+    /// # Errors
+    /// A fault that names the file.
+    pub(super) fn remove(&self, id: &RecordId) -> Result<(), Fault> {
+        let path = self.path_of(id, RECORD);
+        let fault = |error: &io::Error| {
+            let exit = Exit::LocalIo;
+            Fault { exit, ..Fault::io("remove the record", &path, error) }
+                .fix(format!("`rm {}`, or it comes back at the next start", path.display()))
+        };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(&error)),
+            _ => {}
+        }
+        self.erase(id);
+        match private::sync(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what there is of a record, as far as it can.
+    pub(super) fn erase(&self, id: &RecordId) {
+        for extension in [RECORD, MANIFEST] {
+            // What stays behind without a record is swept at the next start.
+            let _ = fs::remove_file(self.path_of(id, extension));
+        }
+    }
+
+    /// Removes what a crash left: temporary files, and manifests without a record, be it one that was set aside.
+    pub(super) fn sweep(&self) {
+        let names = self.names();
+        for name in &names {
+            let stem = Path::new(name).file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            let record = format!("{stem}.{RECORD}");
+            let extension = Path::new(name).extension().and_then(OsStr::to_str);
+            let left_over = match extension {
+                Some(TEMPORARY) => true,
+                Some(MANIFEST) => !names.iter().any(|other| other.starts_with(&record)),
+                _ => false,
+            };
+            if left_over {
+                // Best effort: it is in nobody's way.
+                let _ = fs::remove_file(self.path.join(name));
+            }
+        }
+    }
+
+    /// Reads all records, the one written first coming first. With what was found wrong, in words.
+    pub(super) fn read<R: DeserializeOwned>(&self) -> (Vec<(RecordId, R)>, Vec<String>) {
+        let mut found = Vec::new();
+        let mut troubles = Vec::new();
+        let mut names = self.names();
+        names.retain(|name| Path::new(name).extension() == Some(OsStr::new(RECORD)));
+        if names.len() > self.most {
+            let (path, most) = (self.path.display(), self.most);
+            troubles.push(format!("{path} holds more than {most} records; those beyond are not read"));
+            names.truncate(self.most);
+        }
+        for name in names {
+            let id = RecordId(name.trim_end_matches(".json").to_owned());
+            match self.read_one(&id) {
+                Ok((written, record)) => found.push((written, id, record)),
+                Err(why) => troubles.push(self.put_away(&id, "a record", &why)),
+            }
+        }
+        found.sort_by(|(one, one_id, _), (other, other_id, _)| (one, one_id).cmp(&(other, other_id)));
+        (found.into_iter().map(|(_, id, record)| (id, record)).collect(), troubles)
+    }
+
+    fn read_one<R: DeserializeOwned>(&self, id: &RecordId) -> Result<(SystemTime, R), Odd> {
+        let path = self.path_of(id, RECORD);
+        let damaged = |error: &dyn std::fmt::Display| Odd::Damaged(error.to_string());
+        let bytes =
+            private::read_at_most(&path, limits::RECORD_MAX_BYTES).map_err(|error| damaged(&error))?;
+        let head: Head = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+        if head.format != FORMAT {
+            return Err(Odd::OtherVersion(head.format));
+        }
+        let sheet: Sheet<R> = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+        let written = path.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok((written, sheet.record))
+    }
+
+    /// Renames a record that cannot be used, so that it is in nobody's way and can be looked at; what happened, in words.
+    pub(super) fn set_aside(&self, id: &RecordId, what: &str, why: &str) -> String {
+        self.put_away(id, what, &Odd::Damaged(why.to_owned()))
+    }
+
+    fn put_away(&self, id: &RecordId, what: &str, why: &Odd) -> String {
+        let path = self.path_of(id, RECORD);
+        let (ending, why) = match why {
+            Odd::Damaged(why) => ("damaged", why.clone()),
+            Odd::OtherVersion(format) => (
+                "other-version",
+                format!("it has format {format}, and this version of the program knows {FORMAT}"),
+            ),
+        };
+        let aside = self.path_of(id, &format!("{RECORD}.{ending}"));
+        let next = "give the command that made it again (`upload_file`, `download_file`)";
+        match fs::rename(&path, &aside) {
+            Ok(()) => {
+                let aside = aside.display();
+                format!("{what} cannot be used ({why}) and is now {aside}: {next}, then remove that file")
+            }
+            Err(error) => {
+                let path = path.display();
+                format!("{what}, {path}, cannot be used ({why}), nor renamed ({error}): {next}")
+            }
+        }
+    }
+
+    /// The names in the folder, sorted; none when there is no folder.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).take(4 * self.most).collect();
+        names.sort();
+        names
+    }
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Fault {
+    let fault = Fault::io("write the record", path, error);
+    let exit = if fault.exit == Exit::DiskFull { Exit::DiskFull } else { Exit::LocalIo };
+    Fault { exit, ..fault }
+        .fix("make room in the state directory, or make it writable, then give the command again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(dir: &tempfile::TempDir) -> Folder {
+        Folder::new(dir.path(), "records", 3)
+    }
+
+    #[test]
+    fn records_come_back_until_they_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir);
+        assert_eq!(folder.read::<u32>().0, []);
+        let id = RecordId::new().unwrap();
+        folder.write(&id, &7).unwrap();
+        folder.write(&id, &8).unwrap();
+        assert_eq!(folder.read::<u32>(), (vec![(id.clone(), 8)], vec![]));
+        folder.remove(&id).unwrap();
+        folder.remove(&id).unwrap();
+        assert_eq!(folder.read::<u32>().0, []);
+    }
+
+    #[test]
+    fn what_is_no_record_of_this_version_is_set_aside_and_the_rest_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir);
+        let good = RecordId("good".into());
+        folder.write(&good, &1).unwrap();
+        fs::write(dir.path().join("records/torn.json"), "{\"format\":1,\"rec").unwrap();
+        fs::write(dir.path().join("records/later.json"), "{\"format\":9,\"other\":[]}").unwrap();
+        let (found, troubles) = folder.read::<u32>();
+        assert_eq!(found, [(good, 1)]);
+        assert_eq!(troubles.len(), 2, "{troubles:?}");
+        assert!(troubles[0].contains("later.json.other-version"), "{troubles:?}");
+        assert!(troubles[1].contains("torn.json.damaged"), "{troubles:?}");
+        assert!(dir.path().join("records/torn.json.damaged").exists());
+        assert_eq!(folder.read::<u32>().1, Vec::<String>::new(), "and is said once");
+    }
+
+    #[test]
+    fn what_a_crash_left_is_swept_and_what_belongs_to_somebody_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir);
+        let kept = RecordId("kept".into());
+        folder.write(&kept, &1).unwrap();
+        let at = |name: &str| dir.path().join("records").join(name);
+        for name in
+            ["kept.manifest", "aside.json.damaged", "aside.manifest", "orphan.manifest", "kept.json.new"]
+        {
+            fs::write(at(name), "x").unwrap();
+        }
+        folder.sweep();
+        assert!(at("kept.manifest").exists() && at("aside.manifest").exists());
+        assert!(!at("orphan.manifest").exists() && !at("kept.json.new").exists());
+    }
+
+    #[test]
+    fn there_are_only_so_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir);
+        for number in 0..4 {
+            folder.write(&RecordId(format!("{number}")), &number).unwrap();
+        }
+        let (found, troubles) = folder.read::<u32>();
+        assert_eq!((found.len(), troubles.len()), (3, 1), "{troubles:?}");
+    }
+}

@@ -1,0 +1,120 @@
+//! The manifest that lies beside a share's record.
+//!
+//! Invariant: [`load`] gives the manifest that was saved or says why not; nothing else reads the file.
+
+use std::convert::Infallible;
+use std::io::Write;
+
+use engine::proto::hashes::Kept;
+use engine::proto::manifest::Manifest;
+use engine::storage::gather;
+use serde::{Deserialize, Serialize};
+
+use super::folder::{Folder, MANIFEST, RecordId};
+use crate::exit::Fault;
+
+const SEAL_BYTES: usize = 32;
+
+/// The checksum with which a manifest at rest ends: the record names it, so that no other manifest is taken for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(in crate::node) struct Seal([u8; SEAL_BYTES]);
+
+impl Seal {
+    /// That of a manifest, at rest.
+    pub(in crate::node) fn of(manifest: &Manifest) -> Seal {
+        let Ok(seal) = manifest.write(|_| Ok::<(), Infallible>(()));
+        Seal(seal)
+    }
+
+    /// That with which these bytes end; `None` for bytes that are no manifest.
+    fn at_end_of(bytes: &dyn Kept) -> Option<Seal> {
+        let mut seal = [0; SEAL_BYTES];
+        bytes.copy(bytes.length().checked_sub(SEAL_BYTES)?, &mut seal);
+        Some(Seal(seal))
+    }
+}
+
+impl From<Seal> for String {
+    fn from(seal: Seal) -> String {
+        seal.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl TryFrom<String> for Seal {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Seal, &'static str> {
+        let wrong = "a checksum has 64 hex digits";
+        if text.len() != 2 * SEAL_BYTES || !text.is_ascii() {
+            return Err(wrong);
+        }
+        let mut seal = [0; SEAL_BYTES];
+        for (at, byte) in seal.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong)?;
+        }
+        Ok(Seal(seal))
+    }
+}
+
+/// Writes a manifest beside the record that is to name it.
+///
+/// # Errors
+/// A fault that names the file.
+pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &Manifest) -> Result<(), Fault> {
+    folder.write_by(id, MANIFEST, |file| manifest.write(|block| file.write_all(block)).map(drop))
+}
+
+/// The manifest that a record names. Its file is read over once and mapped: the hashes stay there.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn load(folder: &Folder, id: &RecordId, seal: Seal) -> Result<Manifest, String> {
+    let path = folder.path_of(id, MANIFEST);
+    let bytes = gather::open_kept(&path).map_err(|error| format!("its manifest cannot be read: {error}"))?;
+    if Seal::at_end_of(&*bytes) != Some(seal) {
+        return Err(format!("its manifest {} is another one's", path.display()));
+    }
+    Manifest::from_kept(&bytes)
+        .map_err(|damaged| format!("its manifest {} is damaged: {damaged}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::proto::manifest::{FileName, FileProof};
+    use engine::proto::units::Digest;
+
+    use super::*;
+
+    fn manifest(byte: u8) -> Manifest {
+        let digests = vec![Digest([byte; 20])];
+        let proof = FileProof::Whole(Digest([byte; 20]));
+        Manifest::new(FileName::new("f").unwrap(), Some(5), digests, proof, Some(vec![])).unwrap()
+    }
+
+    #[test]
+    fn it_comes_back_and_no_other_is_taken_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path(), "shares", 9);
+        let id = RecordId::new().unwrap();
+        let seal = Seal::of(&manifest(1));
+        assert!(load(&folder, &id, seal).is_err(), "there is none");
+        save(&folder, &id, &manifest(1)).unwrap();
+        assert_eq!(load(&folder, &id, seal), Ok(manifest(1)));
+        save(&folder, &id, &manifest(2)).unwrap();
+        assert!(load(&folder, &id, seal).unwrap_err().contains("another one's"));
+        let mut flipped = manifest(1).to_bytes();
+        flipped[20] ^= 1;
+        std::fs::write(folder.path_of(&id, MANIFEST), flipped).unwrap();
+        assert!(load(&folder, &id, seal).unwrap_err().contains("damaged"));
+    }
+
+    #[test]
+    fn a_seal_reads_back_from_its_text() {
+        let seal = Seal([0xA7; SEAL_BYTES]);
+        assert_eq!(Seal::try_from(String::from(seal)), Ok(seal));
+        for wrong in ["", "a7", &"g".repeat(64), &"é".repeat(32)] {
+            assert!(Seal::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+}

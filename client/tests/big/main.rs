@@ -1,0 +1,109 @@
+//! A file of 1 TiB: its manifest comes through a real tracker in parts, and a real node fetches from it within the memory that
+//! a node promises, whatever the file's length.
+//!
+//! Nearly all of the file is zeros, which nobody sends: the disk needs what the few other pieces need. The test ends the
+//! download once it has those: to prove the rest of the chain takes SHA-1 over 1 TiB. The long form (`scripts/long.sh big`) has
+//! more peers, and a file of which no piece is zeros.
+#![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
+
+mod peers;
+#[path = "../rig/mod.rs"]
+mod rig;
+#[allow(dead_code, reason = "this test needs some of it")]
+#[path = "../proofs/scripted.rs"]
+mod scripted;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use peers::{PIECES, Swarm};
+use rig::Rig;
+use serde_json::Value;
+
+/// What a node may have in memory, file pages aside, in KiB: 64 MiB of receive buffers and as much for all else.
+const MEMORY_MAX_KIB: u64 = 128 * 1024;
+
+/// How many peers have parts of the file; the long form takes 50.
+const PEERS: usize = 6;
+
+/// What each of them has, in pieces that are not zeros.
+const PIECES_EACH: usize = 8;
+
+/// With so many peers a download has a connection at one time.
+const CONNECTED_MAX: usize = 32;
+
+/// How often memory is looked at.
+const SAMPLE: Duration = Duration::from_millis(20);
+
+#[test]
+fn a_file_of_one_tib_fits_the_memory_of_a_node() {
+    let rig = Rig::new();
+    let alice = rig.home("alice");
+    alice.run(["create_user", "alice", "password"]).expect(0);
+    alice.run(["login", "alice", "password"]).expect(0);
+    alice.run(["create_group", "g"]).expect(0);
+    let count = std::env::var("SHOAL_BIG_PEERS").ok().and_then(|text| text.parse().ok()).unwrap_or(PEERS);
+    // On a filesystem with room for all of it.
+    let dense = std::env::var_os("SHOAL_BIG_DENSE").is_some();
+    let _swarm = Swarm::start(rig.tracker(), count, PIECES_EACH, dense);
+    let (bob, node) = rig.user("bob");
+    bob.run(["join_group", "g"]).expect(0);
+
+    let memory = Sampler::of(node.pid());
+    let mut command = bob.command(["download_file", "g", "f", "copy", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    let events = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let connected = count.min(CONNECTED_MAX);
+    let bytes = connected as u64 * PIECES_EACH as u64 * 524_288;
+    let mut last = Value::Null;
+    for line in events {
+        last = serde_json::from_str(&line).unwrap();
+        let figure = |name: &str| last[name].as_u64().unwrap_or(0);
+        if figure("received_bytes") >= bytes && figure("peers") >= connected as u64 {
+            break;
+        }
+    }
+    assert_eq!(last["total_bytes"], u64::from(PIECES) * 524_288, "{last}");
+    let peak_kib = memory.peak_kib();
+    eprintln!("a node with 1 TiB from {count} peers: at most {peak_kib} KiB beside file pages; {last}");
+    assert!(peak_kib <= MEMORY_MAX_KIB, "{peak_kib} KiB, {last}");
+    bob.run(["cancel", "g", "f"]).expect(0);
+    child.wait().unwrap();
+}
+
+/// Looks at a process until it is asked.
+struct Sampler {
+    enough: SyncSender<()>,
+    thread: JoinHandle<u64>,
+}
+
+impl Sampler {
+    fn of(pid: u32) -> Sampler {
+        let (enough, asked) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let mut peak = 0;
+            loop {
+                peak = peak.max(anonymous_kib(pid));
+                if asked.recv_timeout(SAMPLE) != Err(RecvTimeoutError::Timeout) {
+                    return peak;
+                }
+            }
+        });
+        Sampler { enough, thread }
+    }
+
+    fn peak_kib(self) -> u64 {
+        self.enough.send(()).unwrap();
+        self.thread.join().unwrap()
+    }
+}
+
+/// Resident memory without file pages, in KiB.
+fn anonymous_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

@@ -1,0 +1,155 @@
+//! Peers that together have the pieces of a very long file that are not zeros, and who uploaded it.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use engine::hash::{FileHasher, Hasher};
+use engine::proto::bitfield::Bitfield;
+use engine::proto::frame::{Message, PROTOCOL_VERSION};
+use engine::proto::geometry::Geometry;
+use engine::proto::ticket::{self, Nonce, SecretKey};
+use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
+use serde_json::{Value, json};
+
+use crate::scripted::{RawClient, hex, receive, send};
+
+/// 1 TiB.
+pub(crate) const PIECES: u32 = 2_097_152;
+
+const PIECE: usize = 524_288;
+
+/// Pieces of one message.
+const PART: u32 = 65_536;
+
+/// The peers, online for as long as this is kept.
+pub(crate) struct Swarm {
+    _online: Vec<RawClient>,
+}
+
+impl Swarm {
+    /// Uploads the manifest as user alice to group g, file f, and has `peers` peers announce `each` pieces. `dense`: the rest is not
+    /// zeros, and nobody has it.
+    pub(crate) fn start(tracker: SocketAddr, peers: usize, each: usize, dense: bool) -> Swarm {
+        let total = u32::try_from(peers * each).unwrap();
+        // One byte fills a piece; what is not zeros lies all over the file.
+        let places: Vec<(PieceIndex, u32)> =
+            (0..total).map(|number| (PieceIndex(number * (PIECES / total)), number + 1)).collect();
+        let mut online = Vec::new();
+        for (number, own) in places.chunks(each).enumerate() {
+            let secret = SecretKey::from_seed(&[u8::try_from(number + 10).unwrap(); 32]);
+            let own: BTreeMap<PieceIndex, u32> = own.iter().copied().collect();
+            let ranges: Vec<[u32; 2]> = own.keys().map(|index| [index.0, index.0]).collect();
+            let address = serve(own, secret.clone());
+            let mut raw = RawClient::login(tracker, "alice", secret.peer_key());
+            let sender = |mut request: Value| {
+                request["sender_ip"] = "127.0.0.1".into();
+                request["sender_port"] = address.port().into();
+                request
+            };
+            let key = hex(&secret.peer_key().0);
+            // With where it listens, so that all that this session says is said by one node.
+            let who = json!({"user_id": "alice", "passwd": "password", "peer_key": key});
+            raw.ask(&sender(json!({"command": "login", "command_args": who})));
+            if number == 0 {
+                upload(&places, dense, |part| {
+                    let mut part = sender(part);
+                    part["command_args"]["peer_key"] = key.as_str().into();
+                    raw.ask(&part);
+                });
+            } else {
+                let view = json!({"group_id": "g", "file_name": "f", "view": "compact", "count": 1, "peer_key": key});
+                raw.ask(&sender(json!({"command": "download_file", "command_args": view})));
+                let gained = json!({"group_id": "g", "file_name": "f", "ranges": ranges});
+                raw.ask(&sender(json!({"command": "update_pieces", "command_args": gained})));
+            }
+            online.push(raw);
+        }
+        Swarm { _online: online }
+    }
+}
+
+/// Sends the manifest in parts; `dense`: with no piece of zeros. Its chain is no chain: links are looked at, and found wanting, like any others.
+fn upload(places: &[(PieceIndex, u32)], dense: bool, mut ask: impl FnMut(Value)) {
+    let hasher = FileHasher::new(Hasher::best(), Some(1)).unwrap();
+    let digest = |content: &[u8]| {
+        let Ok(hashes) = hasher.hash_file(Geometry::new(PIECE as u64).unwrap(), content, |_| {});
+        hashes.digest.0
+    };
+    let zeros = digest(&vec![0; PIECE]);
+    let others: BTreeMap<u32, [u8; 20]> =
+        places.iter().map(|(index, number)| (index.0, digest(&filled(*number)))).collect();
+    for first in (0..PIECES).step_by(PART as usize) {
+        let pieces = first..first + PART;
+        let is_last = pieces.end == PIECES;
+        let rest = |index| if dense { twice(index) } else { zeros };
+        let digests =
+            pieces.clone().flat_map(|index| others.get(&index).copied().unwrap_or_else(|| rest(index)));
+        let states = pieces.filter(|index| index + 1 < PIECES).flat_map(|index| {
+            let mut state = [3; 20];
+            state[..4].copy_from_slice(&index.to_be_bytes());
+            state
+        });
+        let base64 = |bytes: Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
+        let mut request = json!({"command": "upload_file",
+            "command_args": {"group_id": "g", "file_name": "f", "upload_id": "big", "first": first},
+            "piecewise_sha": base64(digests.collect()), "file_chain": base64(states.collect())});
+        if is_last {
+            request["command_args"]["file_size"] = (u64::from(PIECES) * PIECE as u64).into();
+            request["fileSha"] = "07".repeat(20).into();
+        } else {
+            request["command_args"]["more"] = true.into();
+        }
+        ask(request);
+    }
+}
+
+/// A digest that two pieces have and that no content is known for.
+fn twice(index: u32) -> [u8; 20] {
+    let mut digest = [11; 20];
+    digest[8..12].copy_from_slice(&(index / 2).to_be_bytes());
+    digest[..4].copy_from_slice(&(index / 2).wrapping_mul(2_654_435_761).to_be_bytes());
+    digest
+}
+
+/// The content of the piece with this number.
+fn filled(number: u32) -> Vec<u8> {
+    number.to_le_bytes().repeat(PIECE / 4)
+}
+
+/// Serves some pieces to whoever opens a connection, until the test ends.
+fn serve(own: BTreeMap<PieceIndex, u32>, secret: SecretKey) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let own = Arc::new(own);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (own, secret) = (Arc::clone(&own), secret.clone());
+            // It ends with its connection.
+            std::thread::spawn(move || serve_one(stream, &own, &secret));
+        }
+    });
+    address
+}
+
+fn serve_one(mut stream: TcpStream, own: &BTreeMap<PieceIndex, u32>, secret: &SecretKey) -> Option<()> {
+    let nonce = Nonce([1; 32]);
+    send(&mut stream, &Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key: secret.peer_key() })?;
+    let Message::Open { nonce, .. } = receive(&mut stream)? else { return None };
+    let mut held = Bitfield::empty(PieceCount(PIECES));
+    own.keys().for_each(|index| {
+        held.insert(*index);
+    });
+    let signature = ticket::sign_opened(secret, nonce);
+    let length = u64::from(PIECES) * PIECE as u64;
+    send(&mut stream, &Message::Opened { length, bitfield: held.to_bytes(), signature })?;
+    loop {
+        let Message::Request { first, count } = receive(&mut stream)? else { continue };
+        for index in PieceRange::from_count(first, count)?.indices() {
+            let content = filled(*own.get(&index)?);
+            send(&mut stream, &Message::Piece { index, length: u32::try_from(PIECE).unwrap() })?;
+            std::io::Write::write_all(&mut stream, &content).ok()?;
+        }
+    }
+}

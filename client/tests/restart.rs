@@ -1,0 +1,290 @@
+//! Nodes that end, by a command or by a kill, and come back: what they shared and fetched goes on, and what cannot is named.
+#![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
+
+mod rig;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rig::{Home, Node, PIECE, Rig, pieces, until};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+use rustix::process::Signal;
+
+fn same(one: &Path, other: &Path) {
+    assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} is another file", other.display());
+}
+
+/// Alice, who owns the group `g`, and Bob, who is in it.
+fn alice_and_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
+    let (alice, bob) = (rig.user("alice"), rig.user("bob"));
+    alice.0.run(["create_group", "g"]).expect(0);
+    bob.0.run(["join_group", "g"]).expect(0);
+    (alice, bob)
+}
+
+/// Who has the file, as another sees it.
+fn holders(asker: &Home, file: &str) -> usize {
+    asker.run(["get_peers", "g", file]).expect(0).out.lines().count()
+}
+
+/// How a share stands: `None` when it is none, else why it is not served, or nothing.
+fn share(home: &Home, file: &str) -> Option<String> {
+    let status = home.status();
+    let row = status["shares"].as_array().unwrap().iter().find(|row| row["file"] == file)?;
+    Some(row["changed"].as_str().unwrap_or_default().to_owned())
+}
+
+fn served(home: &Home, file: &str) -> bool {
+    share(home, file).is_some_and(|why| why.is_empty())
+}
+
+/// The files of a folder of the state directory whose names end so.
+fn records(home: &Home, folder: &str, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(home.state().join(folder)).into_iter().flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
+}
+
+/// Sets a file's times back to what they were.
+fn restore_times(path: &Path, was: &fs::Metadata) {
+    use std::os::unix::fs::MetadataExt;
+    let modified = Timespec { tv_sec: was.mtime(), tv_nsec: was.mtime_nsec() };
+    let times = Timestamps { last_access: modified, last_modification: modified };
+    utimensat(CWD, path, &times, AtFlags::empty()).unwrap();
+}
+
+#[test]
+fn shares_come_back_after_a_kill_without_being_read() {
+    let rig = Rig::new();
+    let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
+    let source = rig.file("f", &pieces(3, 1));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    assert_eq!(records(&alice, "shares", ".json").len(), 1);
+    node.kill();
+    // Whoever read it again would notice that these are other bytes.
+    let was = source.metadata().unwrap();
+    let content = fs::read(&source).unwrap();
+    write_over(&source, &pieces(3, 2));
+    restore_times(&source, &was);
+    let node = alice.serve(&[]);
+    until("f is served again", || served(&alice, "f"));
+    write_over(&source, &content);
+    restore_times(&source, &was);
+    bob.run(["download_file", "g", "f", "copy"]).expect(0);
+    same(&source, &rig.path("copy"));
+    drop(node);
+}
+
+/// Other bytes in the same file.
+fn write_over(path: &Path, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    fs::File::options().write(true).open(path).unwrap().write_all_at(bytes, 0).unwrap();
+}
+
+#[test]
+fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
+    let rig = Rig::new();
+    let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("kept", &pieces(1, 3));
+    rig.file("changed", &pieces(1, 4));
+    for name in ["kept", "changed"] {
+        alice.run(["upload_file", "g", name]).expect(0);
+    }
+    node.kill();
+    fs::File::options().append(true).open(rig.path("changed")).unwrap().set_len(7).unwrap();
+    let (node, said) = alice.serve_and_hear();
+    until("the kept one is served and the changed one withdrawn", || {
+        served(&alice, "kept") && share(&alice, "changed").is_none() && holders(&bob, "changed") == 0
+    });
+    assert_eq!(holders(&bob, "kept"), 1);
+    until("its record is gone", || records(&alice, "shares", ".json").len() == 1);
+    node.kill();
+    let said = said.join().unwrap();
+    assert!(
+        said.contains("[g] changed is not shared any more") && said.contains("upload it again"),
+        "{said}"
+    );
+    assert!(!said.contains("kept"), "{said}");
+}
+
+#[test]
+fn a_missing_source_is_named_and_served_again_when_it_is_back() {
+    let rig = Rig::new();
+    let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &pieces(1, 5));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    node.kill();
+    fs::rename(rig.path("f"), rig.path("elsewhere")).unwrap();
+    let _node = alice.serve(&[]);
+    until("it is named", || share(&alice, "f").is_some_and(|why| why.contains("/f")));
+    until("it is withdrawn", || holders(&bob, "f") == 0);
+    fs::rename(rig.path("elsewhere"), rig.path("f")).unwrap();
+    until("it is served again", || served(&alice, "f") && holders(&bob, "f") == 1);
+}
+
+#[test]
+fn damaged_records_and_those_of_another_version_are_set_aside_and_named() {
+    let rig = Rig::new();
+    let ((alice, node), _bob) = alice_and_bob(&rig);
+    for name in ["good", "bad"] {
+        rig.file(name, name.as_bytes());
+        alice.run(["upload_file", "g", name]).expect(0);
+    }
+    node.kill();
+    let of_bad = |path: &PathBuf| fs::read_to_string(path).unwrap().contains("\"bad\"");
+    let bad = records(&alice, "shares", ".json").into_iter().find(of_bad).unwrap();
+    let manifest = bad.with_extension("manifest");
+    let mut flipped = fs::read(&manifest).unwrap();
+    flipped[12] ^= 1;
+    fs::write(&manifest, flipped).unwrap();
+    fs::write(alice.state().join("shares/torn.json"), "{\"format\":1,").unwrap();
+    fs::create_dir_all(alice.state().join("downloads")).unwrap();
+    fs::write(alice.state().join("downloads/later.json"), "{\"format\":2,\"record\":{}}").unwrap();
+    let _node = alice.serve(&[]);
+    until("the good one is served and the bad one is not", || {
+        served(&alice, "good") && alice.status()["troubles"].as_array().unwrap().len() == 3
+    });
+    assert_eq!(share(&alice, "bad"), None);
+    let troubles = alice.status()["troubles"].to_string();
+    for part in ["torn.json.damaged", "later.json.other-version", "[g] bad", "upload_file"] {
+        assert!(troubles.contains(part), "{part}: {troubles}");
+    }
+    assert_eq!(records(&alice, "shares", ".json.damaged").len(), 2);
+    assert!(alice.state().join("downloads/later.json.other-version").exists());
+    // Its command, given again, makes it whole.
+    alice.run(["upload_file", "g", "bad"]).expect(0);
+    assert!(served(&alice, "bad"));
+}
+
+#[test]
+fn a_download_goes_on_after_a_kill_and_is_shared_after_the_next() {
+    let rig = Rig::new();
+    let alice = rig.user("alice");
+    alice.0.run(["create_group", "g"]).expect(0);
+    let bob = rig.home("bob");
+    let node = bob.serve(&["--limit-down", "1M"]);
+    bob.run(["create_user", "bob", "password"]).expect(0);
+    bob.run(["login", "bob", "password"]).expect(0);
+    bob.run(["join_group", "g"]).expect(0);
+    let source = rig.file("f", &pieces(8, 6));
+    alice.0.run(["upload_file", "g", "f"]).expect(0);
+    let front = bob.spawn(&["download_file", "g", "f", "copy"]);
+    let verified = || bob.status()["downloads"][0]["verified_bytes"].as_u64().unwrap_or(0);
+    until("some of it has come", || verified() >= 2 * PIECE as u64);
+    node.kill();
+    let ended = front.ended().expect(1);
+    assert!(ended.err.contains("went away"), "{}", ended.err);
+
+    let node = bob.serve(&[]);
+    until("it is complete", || bob.downloads() == "[C] [g] f\n");
+    same(&source, &rig.path("copy"));
+    let received = bob.status()["downloads"][0]["received_bytes"].as_u64().unwrap();
+    assert!(received <= 6 * PIECE as u64, "{received} bytes were fetched: what was there was fetched again");
+    until("its record has become that of a share", || {
+        records(&bob, "downloads", ".json").is_empty() && records(&bob, "shares", ".json").len() == 1
+    });
+
+    node.kill();
+    alice.0.run(["stop_share", "g", "f"]).expect(0);
+    let _node = bob.serve(&[]);
+    until("bob shares it", || served(&bob, "f") && holders(&alice.0, "f") == 1);
+    alice.0.run(["download_file", "g", "f", "back"]).expect(0);
+    same(&source, &rig.path("back"));
+}
+
+#[test]
+fn pauses_and_cancellations_outlive_the_node() {
+    let rig = Rig::new();
+    let ((alice, seeder), (bob, node)) = alice_and_bob(&rig);
+    for name in ["paused", "cancelled", "later"] {
+        rig.file(name, &pieces(2, 7));
+        alice.run(["upload_file", "g", name]).expect(0);
+    }
+    seeder.kill();
+    fs::create_dir(rig.path("to")).unwrap();
+    let fetched =
+        bob.prompt("download_file g paused to\ndownload_file g cancelled to\ndownload_file g later to\n");
+    fetched.expect(0);
+    bob.run(["pause", "g", "paused"]).expect(0);
+    bob.run(["cancel", "g", "cancelled"]).expect(0);
+    node.kill();
+    let _seeder = alice.serve(&[]);
+    until("the seeder is back", || served(&alice, "later"));
+    let node = bob.serve(&[]);
+    until("the one that was not paused goes on", || bob.downloads().contains("[C] [g] later"));
+    assert!(bob.downloads().contains("[P] [g] paused (by you)"), "{}", bob.downloads());
+    assert!(!bob.downloads().contains("cancelled"));
+    bob.run(["resume", "g", "paused"]).expect(0);
+    until("it goes on", || bob.downloads().contains("[C] [g] paused"));
+    same(&rig.path("paused"), &rig.path("to/paused"));
+
+    // Without its trackers, and without its node, a download can be given up.
+    alice.run(["stop_share", "g", "cancelled"]).expect(0);
+    bob.prompt("download_file g cancelled to\npause g cancelled\n").expect(0);
+    node.kill();
+    let parts = || {
+        fs::read_dir(rig.path("to")).unwrap().filter(|entry| {
+            entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "part")
+        })
+    };
+    assert_eq!(parts().count(), 1);
+    bob.run(["cancel", "g", "cancelled"]).expect(0);
+    assert_eq!(parts().count(), 0);
+    assert_eq!(bob.downloads(), "");
+}
+
+#[test]
+fn a_leecher_that_cancels_is_told_to_nobody() {
+    let rig = Rig::new();
+    let alice = rig.user("alice");
+    alice.0.run(["create_group", "g"]).expect(0);
+    let bob = rig.home("bob");
+    let _node = bob.serve(&["--limit-down", "1M"]);
+    bob.run(["create_user", "bob", "password"]).expect(0);
+    bob.run(["login", "bob", "password"]).expect(0);
+    bob.run(["join_group", "g"]).expect(0);
+    rig.file("f", &pieces(40, 8));
+    alice.0.run(["upload_file", "g", "f"]).expect(0);
+    bob.prompt("download_file g f copy\n").expect(0);
+    until("bob is told as one who has a part", || holders(&alice.0, "f") == 1);
+    bob.run(["cancel", "g", "f"]).expect(0);
+    until("bob is told no more", || holders(&alice.0, "f") == 0);
+}
+
+#[test]
+fn work_belongs_to_its_user_and_a_logout_lasts() {
+    let rig = Rig::new();
+    let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &pieces(1, 9));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    alice.run(["logout"]).expect(0);
+    node.kill();
+    let node = alice.serve(&[]);
+    alice.run(["whoami"]).expect(3);
+    assert_eq!(holders(&bob, "f"), 0);
+    assert_eq!(share(&alice, "f"), None);
+    rig.home("zoe").run(["create_user", "zoe", "password"]).expect(0);
+    alice.run(["login", "zoe", "password"]).expect(0);
+    node.kill();
+    let _node = alice.serve(&[]);
+    assert!(alice.run(["whoami"]).expect(0).out.starts_with("zoe"));
+    assert_eq!(share(&alice, "f"), None, "zoe shares nothing of alice's");
+    alice.run(["login", "alice", "password"]).expect(0);
+    until("it is back with its user", || served(&alice, "f") && holders(&bob, "f") == 1);
+}
+
+#[test]
+fn a_node_ended_cleanly_comes_back_too_and_a_stopped_share_does_not() {
+    let rig = Rig::new();
+    let ((alice, mut node), (bob, _b)) = alice_and_bob(&rig);
+    for name in ["kept", "stopped"] {
+        rig.file(name, name.as_bytes());
+        alice.run(["upload_file", "g", name]).expect(0);
+    }
+    alice.run(["stop_share", "g", "stopped"]).expect(0);
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait(), Some(0));
+    let _node = alice.serve(&[]);
+    until("the kept one is served", || served(&alice, "kept") && holders(&bob, "kept") == 1);
+    assert_eq!((share(&alice, "stopped"), holders(&bob, "stopped")), (None, 0));
+}

@@ -1,0 +1,211 @@
+//! One state directory and several processes: who is the node, who attaches, and what a directory does that is locked, full
+//! or read-only.
+#![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
+
+mod rig;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use rig::{Home, PIECE, Rig, Running, pieces, until};
+use rustix::fs::{FlockOperation, flock};
+
+#[test]
+fn many_front_ends_are_answered_at_once() {
+    let rig = Rig::new();
+    let (alice, _node) = rig.user("alice");
+    let commands: Vec<Running> = (0..12)
+        .map(|n| match n % 3 {
+            0 => alice.spawn(&["create_group", &format!("group{n}")]),
+            1 => alice.spawn(&["status"]),
+            _ => alice.spawn(&["whoami"]),
+        })
+        .collect();
+    for command in commands {
+        command.ended().expect(0);
+    }
+    assert_eq!(alice.run(["list_groups"]).expect(0).out.lines().count(), 4);
+}
+
+#[test]
+fn downloads_of_the_same_file_at_once_are_one_download() {
+    let rig = Rig::new();
+    let (alice, _a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    let source = rig.file("f", &pieces(4, 1));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    let (bob, _b) = rig.user("bob");
+    bob.run(["join_group", "g"]).expect(0);
+    let commands: Vec<Running> =
+        (0..5).map(|_| bob.spawn(&["download_file", "g", "f", "copy", "--json"])).collect();
+    for command in commands {
+        command.ended().expect(0);
+    }
+    assert!(fs::read(source).unwrap() == fs::read(rig.path("copy")).unwrap());
+    assert_eq!(bob.downloads(), "[C] [g] f\n");
+    let received = bob.status()["downloads"][0]["received_bytes"].as_u64().unwrap();
+    assert!(received <= 6 * PIECE as u64, "{received} bytes came: it was fetched more than once");
+}
+
+#[test]
+fn serve_waits_for_a_lock_that_is_being_given_back() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    fs::create_dir(home.state()).unwrap();
+    let lock = File::create(home.state().join("node.lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let mut serving = home.spawn(&["serve", "--listen", "127.0.0.1"]);
+    // Each pause between two tries is one of these; whoever does not wait has ended instead.
+    until("it has tried more than once", || {
+        assert!(serving.goes_on(), "it did not wait");
+        let status = fs::read_to_string(format!("/proc/{}/status", serving.pid())).unwrap();
+        let paused = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        paused.is_some_and(|count| count.trim().parse::<u64>().unwrap() >= 8)
+    });
+    home.run(["status"]).expect(1);
+    drop(lock);
+    until("it is the node", || home.run(["status"]).code == 0);
+    home.run(["quit"]).expect(0);
+    serving.ended().expect(0);
+}
+
+#[test]
+fn what_a_dead_node_left_is_in_nobodys_way() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    home.serve(&[]).kill();
+    for left in ["node.lock", "node.sock"] {
+        assert!(home.state().join(left).exists(), "{left}");
+    }
+    fs::write(home.state().join("node.lock"), "4711").unwrap();
+    home.run(["status"]).expect(1);
+    home.run(["show_downloads"]).expect(0);
+    home.serve(&[]).kill();
+    // Even something else in the socket's place.
+    fs::remove_file(home.state().join("node.sock")).unwrap();
+    fs::write(home.state().join("node.sock"), "").unwrap();
+    let _node = home.serve(&[]);
+    home.run(["status"]).expect(0);
+}
+
+/// A command in the mount namespace of a process.
+fn beside(pid: u32, rig: &Rig, command: &Command) -> Command {
+    let mut inside = Command::new("nsenter");
+    inside.args(["-t", &pid.to_string(), "-m"]).arg(format!("--wd={}", rig.path("").display()));
+    inside.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => inside.env(name, value),
+            None => inside.env_remove(name),
+        };
+    }
+    inside.stdin(Stdio::null());
+    inside
+}
+
+/// The exit code of a command, and what it wrote to stderr.
+fn end_of(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Whether this process may mount in a namespace of its own.
+fn may_mount() -> bool {
+    let tried = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+    tried.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn a_full_or_read_only_state_directory_loses_nothing_silently() {
+    if !may_mount() {
+        eprintln!("skipped: it takes a mount namespace, and so root and `unshare`");
+        return;
+    }
+    let rig = Rig::new();
+    let (alice, _a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    rig.file("f", &pieces(2, 1));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    rig.file("mine", b"mine");
+    let bob = rig.home("bob");
+    let state = bob.state().to_str().unwrap().to_owned();
+    fs::create_dir(&state).unwrap();
+    // `exec` all the way: the node has the process id of what was started.
+    let script = "mount -t tmpfs -o size=512k,mode=700 tmpfs \"$0\" && exec \"$@\"";
+    let serve = bob.command(["serve", "--listen", "127.0.0.1"]);
+    let mut node = Command::new("unshare");
+    node.args(["-m", "sh", "-c", script, &state]).arg(serve.get_program()).args(serve.get_args());
+    let node = rig.adopt(node, &serve);
+    let run = |words: &[&str]| end_of(beside(node.pid(), &rig, &bob.command(words)));
+    let shell = |line: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", line, &state]);
+        end_of(beside(node.pid(), &rig, &command))
+    };
+    for words in
+        [&["create_user", "bob", "password"][..], &["login", "bob", "password"], &["join_group", "g"]]
+    {
+        assert_eq!(run(words).0, Some(0), "{words:?}");
+    }
+    let refused = |words: &[&str], exit| {
+        let (code, said) = run(words);
+        assert_eq!(code, Some(exit), "{words:?}: {said}");
+        assert!(said.contains("cannot write the record") && said.contains("next: make room"), "{said}");
+    };
+    shell("head -c 1m /dev/zero > \"$0/ballast\"");
+    refused(&["upload_file", "g", "mine"], 9);
+    refused(&["download_file", "g", "f", "copy"], 9);
+    assert_eq!(alice.run(["list_files", "g"]).expect(0).out, "f\n", "what is not recorded is not listed");
+    assert!(!rig.path("copy").exists());
+    assert_eq!(
+        shell("rm \"$0/ballast\" && mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\"").0,
+        Some(0)
+    );
+    refused(&["upload_file", "g", "mine"], 10);
+    refused(&["download_file", "g", "f", "copy"], 10);
+    assert_eq!(shell("umount \"$0\"").0, Some(0));
+    assert_eq!(run(&["upload_file", "g", "mine"]).0, Some(0));
+    assert_eq!(run(&["download_file", "g", "f", "copy"]).0, Some(0));
+}
+
+/// Bytes of a terminal until it shows a text.
+fn read_until(terminal: &mut impl Read, text: &str) -> String {
+    let mut shown = Vec::new();
+    let mut block = [0; 256];
+    while !String::from_utf8_lossy(&shown).contains(text) {
+        let read = terminal.read(&mut block).unwrap();
+        assert_ne!(read, 0, "it ended after {}", String::from_utf8_lossy(&shown));
+        shown.extend_from_slice(&block[..read]);
+    }
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+#[test]
+fn a_password_that_is_asked_for_is_not_shown() {
+    let rig = Rig::new();
+    let home: Home = rig.home("alice");
+    home.run(["create_user", "alice", "hunter22"]).expect(0);
+    let mut command = home.command(std::iter::empty::<&str>());
+    let typed = format!("{} login alice", command.get_program().to_str().unwrap());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &typed, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    terminal.current_dir(rig.path("")).env("TERM", "xterm");
+    for (name, value) in command.env("SHELL", "/bin/sh").get_envs() {
+        if let Some(value) = value {
+            terminal.env(name, value);
+        }
+    }
+    let mut child = match terminal.spawn() {
+        Ok(child) => child,
+        Err(error) => return eprintln!("skipped: there is no `script` to make a terminal with ({error})"),
+    };
+    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    read_until(&mut screen, "Password of alice");
+    keys.write_all(b"hunter22\r").unwrap();
+    let shown = read_until(&mut screen, "is logged in");
+    assert!(shown.contains("********") && !shown.contains("hunter22"), "{shown}");
+    drop(keys);
+    assert!(child.wait().unwrap().success());
+    assert!(home.run(["whoami"]).expect(0).out.starts_with("alice"));
+}

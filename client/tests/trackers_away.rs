@@ -1,0 +1,112 @@
+//! Trackers that are killed and come back: transfers go on, nodes find their way back, commands say what they wait for.
+#![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
+
+mod rig;
+
+use std::fs;
+
+use rig::{Home, Node, Rig, pieces, until};
+
+/// Alice, who shares `f` with the group `g`, and Bob, whose node receives slowly.
+fn alice_and_slow_bob(rig: &Rig, count: usize) -> ((Home, Node), (Home, Node)) {
+    let (alice, a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    rig.file("f", &pieces(count, 1));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    let bob = rig.home("bob");
+    let b = bob.serve(&["--limit-down", "1M"]);
+    bob.run(["create_user", "bob", "password"]).expect(0);
+    bob.run(["login", "bob", "password"]).expect(0);
+    bob.run(["join_group", "g"]).expect(0);
+    ((alice, a), (bob, b))
+}
+
+fn verified(home: &Home) -> u64 {
+    home.status()["downloads"][0]["verified_bytes"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn a_download_goes_on_without_its_tracker_and_is_known_to_the_next() {
+    let mut rig = Rig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 6);
+    let front = bob.spawn(&["download_file", "g", "f", "copy"]);
+    until("it is under way", || verified(&bob) > 0);
+    rig.kill_tracker();
+    let ended = front.ended().expect(0);
+    assert!(ended.out.contains("limited by `--limit-down`"), "{}", ended.out);
+    assert!(fs::read(rig.path("f")).unwrap() == fs::read(rig.path("copy")).unwrap());
+    bob.run(["list_files", "g"]).expect(7);
+    rig.start_tracker();
+    let told =
+        |asker: &Home| asker.run(["get_peers", "g", "f", "--json"]).out.matches("\"complete\":true").count();
+    until("each is told of the other as a holder of all of it", || told(&alice) == 1 && told(&bob) == 1);
+}
+
+#[test]
+fn a_leecher_is_known_to_a_tracker_that_forgot_it() {
+    let mut rig = Rig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 60);
+    bob.prompt("download_file g f copy\n").expect(0);
+    let told = || alice.run(["get_peers", "g", "f", "--json"]).out.matches("\"complete\":false").count();
+    until("bob is told as a leecher", || told() == 1);
+    rig.kill_tracker();
+    rig.start_tracker();
+    until("bob is told as a leecher again", || told() == 1);
+}
+
+#[test]
+fn commands_wait_for_a_tracker_and_say_so() {
+    let mut rig = Rig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 2);
+    rig.kill_tracker();
+    let at_once = bob.run(["download_file", "g", "f", "copy", "--wait", "0"]).expect(7);
+    assert!(
+        at_once.err.contains("no tracker can be reached") && at_once.err.contains("next:"),
+        "{}",
+        at_once.err
+    );
+    rig.file("new", b"new");
+    alice.run(["upload_file", "g", "new", "--wait", "0"]).expect(7);
+    let mut fetching = bob.spawn(&["download_file", "g", "f", "copy"]);
+    let mut sharing = alice.spawn(&["upload_file", "g", "new"]);
+    assert!(fetching.goes_on() && sharing.goes_on());
+    rig.start_tracker();
+    let fetched = fetching.ended().expect(0);
+    sharing.ended().expect(0);
+    assert!(fetched.err.contains("waiting for one") || fetched.err.contains('%'), "{}", fetched.err);
+    assert_eq!(bob.run(["list_files", "g"]).expect(0).out.lines().count(), 2);
+}
+
+#[test]
+fn a_share_stopped_without_a_tracker_is_withdrawn_when_it_is_back() {
+    let mut rig = Rig::new();
+    let ((alice, node), (bob, _b)) = alice_and_slow_bob(&rig, 1);
+    rig.kill_tracker();
+    let ended = alice.run(["stop_share", "g", "f"]).expect(7);
+    assert!(ended.err.contains("served no more"), "{}", ended.err);
+    assert_eq!(alice.status()["shares"].as_array().unwrap().len(), 0);
+    // The node's own end changes nothing about that.
+    node.kill();
+    let _node = alice.serve(&[]);
+    assert_eq!(alice.status()["shares"].as_array().unwrap().len(), 0);
+    rig.start_tracker();
+    until("nobody is told to have it", || bob.run(["get_peers", "g", "f"]).expect(0).out.is_empty());
+}
+
+#[test]
+fn a_node_that_restarts_without_a_tracker_waits_for_it_by_name() {
+    let mut rig = Rig::new();
+    let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 4);
+    bob.prompt("download_file g f copy\n").expect(0);
+    until("it is under way", || verified(&bob) > 0);
+    rig.kill_tracker();
+    a.kill();
+    b.kill();
+    let (_a, _b) = (alice.serve(&[]), bob.serve(&[]));
+    until("it waits for a tracker", || bob.downloads().starts_with("[P] [g] f (no tracker can be reached"));
+    // What can be served without a tracker is.
+    until("the share is back", || alice.status()["shares"].as_array().unwrap().len() == 1);
+    rig.start_tracker();
+    until("it is complete", || bob.downloads() == "[C] [g] f\n");
+    assert!(fs::read(rig.path("f")).unwrap() == fs::read(rig.path("copy")).unwrap());
+}

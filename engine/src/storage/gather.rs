@@ -1,0 +1,236 @@
+//! Hashes that come one after the other, and are too many for memory: they go to a file without a name, which is mapped.
+//!
+//! ```text
+//!   push ─► pending ── short lists stay ────────────────► Hashes in memory
+//!              └────── long ones ─► nameless file ─ map ─► Hashes in the map ─► copies of 20 bytes
+//! ```
+//!
+//! Who may cut or change that file while it is mapped: it was made in a directory of this user's alone and has lost its name
+//! before the first byte is written, and nobody holds it open but this process. Whoever reaches it through `/proc` may as well
+//! write this process's memory. What is left is a disk that fails: the guard of [`mem`](crate::mem) then shows zeros in place
+//! of a signal that ends the process, and [`Kept::lost`] says so to whoever is about to blame somebody for what they do not
+//! match.
+//!
+//! Invariant: a list that was finished is never written again.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::error::{Operation, StorageError, failed};
+use super::limits::{HASHES_IN_MEMORY_MAX, HASHES_WRITTEN_BYTES};
+use super::target::with_space;
+use crate::mem::mapping::Mapping;
+use crate::proto::hashes::{HASH_BYTES, Hash20, Hashes, Kept};
+
+/// A list in the making.
+#[derive(Debug)]
+pub struct Gatherer<T> {
+    directory: Option<PathBuf>,
+    file: Option<File>,
+    /// What is not in the file.
+    pending: Vec<u8>,
+    count: usize,
+    of: PhantomData<T>,
+}
+
+impl<T: Hash20> Gatherer<T> {
+    /// A list with nothing in it. When it grows too long for memory it goes to a file in `directory`, which has to be one
+    /// that nobody else may write; with `None` it stays in memory.
+    #[must_use]
+    pub fn new(directory: Option<&Path>) -> Gatherer<T> {
+        let directory = directory.map(Path::to_owned);
+        Gatherer { directory, file: None, pending: Vec::new(), count: 0, of: PhantomData }
+    }
+
+    /// How many values have come.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether none has come.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The next values.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the directory takes no file, or its disk is full.
+    pub fn push(&mut self, values: &[T]) -> Result<(), StorageError> {
+        values.iter().for_each(|value| self.pending.extend_from_slice(&value.to_array()));
+        self.count += values.len();
+        if let (None, Some(directory)) = (&self.file, &self.directory)
+            && self.count > HASHES_IN_MEMORY_MAX
+        {
+            self.file = Some(nameless(directory).map_err(failed(Operation::Create, directory))?);
+        }
+        if self.pending.len() >= HASHES_WRITTEN_BYTES { self.write() } else { Ok(()) }
+    }
+
+    /// The list.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the disk is full, or the file cannot be mapped.
+    pub fn finish(mut self) -> Result<Hashes<T>, StorageError> {
+        self.write()?;
+        let count = self.count;
+        let bytes: Arc<dyn Kept> = match (self.file, self.directory) {
+            (Some(file), Some(directory)) => {
+                let mapping = Mapping::new(&file, (count * HASH_BYTES) as u64)
+                    .map_err(failed(Operation::Map, &directory))?;
+                Arc::new(Mapped { mapping, place: directory })
+            }
+            _ => Arc::new(self.pending),
+        };
+        Ok(Hashes::kept(bytes, 0, count).expect("as many values as were counted"))
+    }
+
+    /// Writes what is pending to the file, if there is one.
+    fn write(&mut self) -> Result<(), StorageError> {
+        let (Some(file), Some(directory)) = (&mut self.file, &self.directory) else { return Ok(()) };
+        file.write_all(&self.pending).map_err(|error| {
+            let kind = with_space(error.into(), std::os::fd::AsFd::as_fd(file), self.pending.len() as u64);
+            failed(Operation::Write, directory)(kind)
+        })?;
+        self.pending = Vec::with_capacity(HASHES_WRITTEN_BYTES);
+        Ok(())
+    }
+}
+
+/// Bytes in a mapped file.
+#[derive(Debug)]
+struct Mapped {
+    mapping: Mapping,
+    /// For people: where it is, or was made.
+    place: PathBuf,
+}
+
+impl Kept for Mapped {
+    fn length(&self) -> usize {
+        self.mapping.len()
+    }
+
+    fn copy(&self, at: usize, into: &mut [u8]) {
+        self.mapping.copy(at, into);
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.mapping.faulted().then(|| self.place.display().to_string())
+    }
+}
+
+/// Maps a file that this user alone may write, such as a manifest at rest, for its hashes to be left there.
+///
+/// # Errors
+/// [`StorageError`]: it cannot be opened or mapped.
+pub fn open_kept(path: &Path) -> Result<Arc<dyn Kept>, StorageError> {
+    let file = File::open(path).map_err(failed(Operation::Open, path))?;
+    let length = file.metadata().map_err(failed(Operation::Open, path))?.len();
+    if length == 0 {
+        return Ok(Arc::new(Vec::new()));
+    }
+    let mapping = Mapping::new(&file, length).map_err(failed(Operation::Map, path))?;
+    Ok(Arc::new(Mapped { mapping, place: path.to_owned() }))
+}
+
+/// A file in `directory` that no name leads to.
+fn nameless(directory: &Path) -> io::Result<File> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(directory, flags | OFlags::TMPFILE, mode) {
+        Ok(file) => Ok(file.into()),
+        // Some filesystems cannot do that: there it has a name for a moment.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let path =
+                directory.join(format!(".hashes-{:016x}", getrandom::u64().map_err(io::Error::other)?));
+            let file = rustix::fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
+            std::fs::remove_file(&path)?;
+            Ok(file.into())
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::StorageErrorKind;
+    use super::*;
+    use crate::proto::manifest::{FileName, FileProof, Manifest};
+    use crate::proto::units::{ChainState, Digest};
+
+    fn value(index: usize) -> [u8; 20] {
+        let mut bytes = [7; 20];
+        bytes[..8].copy_from_slice(&(index as u64).to_be_bytes());
+        bytes
+    }
+
+    fn gather(directory: Option<&Path>, count: usize) -> Gatherer<Digest> {
+        let mut gatherer = Gatherer::new(directory);
+        let values: Vec<Digest> = (0..count).map(|index| Digest(value(index))).collect();
+        values.chunks(1_000).for_each(|some| gatherer.push(some).unwrap());
+        assert_eq!(gatherer.len(), count);
+        gatherer
+    }
+
+    #[test]
+    fn long_lists_go_to_a_file_without_a_name_and_read_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        for (directory, count, in_file) in [
+            (None, HASHES_IN_MEMORY_MAX + 1, false),
+            (Some(dir.path()), HASHES_IN_MEMORY_MAX, false),
+            (Some(dir.path()), HASHES_IN_MEMORY_MAX + 1, true),
+            (Some(dir.path()), 3 * HASHES_IN_MEMORY_MAX + 17, true),
+        ] {
+            let gatherer = gather(directory, count);
+            assert_eq!(gatherer.file.is_some(), in_file, "{count}");
+            let list = gatherer.finish().unwrap();
+            assert!(list.iter().enumerate().all(|(index, digest)| digest == Digest(value(index))));
+            assert_eq!((list.len(), list.lost()), (count, None));
+            assert_eq!(dir.path().read_dir().unwrap().count(), 0, "it has no name");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_takes_nothing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        let mut gatherer = Gatherer::<Digest>::new(Some(&gone));
+        let refused = gatherer.push(&vec![Digest([1; 20]); HASHES_IN_MEMORY_MAX + 1]).unwrap_err();
+        assert!(matches!(refused.kind, StorageErrorKind::Missing), "{refused}");
+        assert_eq!(refused.path, gone);
+    }
+
+    #[test]
+    fn a_manifest_at_rest_is_read_where_it_lies_and_damage_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m");
+        let digests = gather(Some(dir.path()), HASHES_IN_MEMORY_MAX + 5).finish().unwrap();
+        let chain = vec![ChainState([9; 20]); digests.len() - 1];
+        let whole = FileProof::Whole(Digest([3; 20]));
+        let name = FileName::new("f").unwrap();
+        let manifest = Manifest::of(name, None, digests, whole, Some(chain.into())).unwrap();
+        let mut file = File::create(&path).unwrap();
+        manifest.write(|block| file.write_all(block)).unwrap();
+        let read = Manifest::from_kept(&open_kept(&path).unwrap()).unwrap();
+        assert_eq!(read, manifest);
+        assert_eq!(std::fs::read(&path).unwrap(), manifest.to_bytes());
+        drop(read);
+        let kept = open_kept(&path).unwrap();
+        // The guard shows zeros where the file has no bytes any more.
+        file.set_len(4_096).unwrap();
+        assert!(Manifest::from_kept(&kept).is_err());
+        assert!(kept.lost().is_some_and(|place| place.ends_with("/m")));
+        std::fs::write(&path, [manifest.to_bytes(), vec![0]].concat()).unwrap();
+        assert!(Manifest::from_kept(&open_kept(&path).unwrap()).is_err());
+        std::fs::write(&path, []).unwrap();
+        assert!(Manifest::from_kept(&open_kept(&path).unwrap()).is_err());
+    }
+}

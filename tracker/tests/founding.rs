@@ -1,0 +1,129 @@
+//! Who may found a cluster, through the real binary.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod rig;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use rig::{Tracker, command};
+use tempfile::TempDir;
+
+/// A directory with a cluster file: a line of this machine's, on a port that the system chooses, and others.
+fn place(others: &[SocketAddr]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = others.iter().map(|line| format!("{} {}\n", line.ip(), line.port()));
+    let text: String = std::iter::once("127.0.0.1 0\n".to_owned()).chain(lines).collect();
+    fs::write(dir.path().join("tracker_info.txt"), text).unwrap();
+    dir
+}
+
+/// What a tracker says that does not start.
+fn refusal(dir: &Path, args: &[&str]) -> String {
+    let output = command(dir).args(args).output().unwrap();
+    assert!(!output.status.success());
+    assert!(output.stdout.is_empty(), "it says that it listens, and does not");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Founds a cluster in a directory, and ends its tracker; the cluster's key.
+fn found(dir: &Path) -> String {
+    start(dir, &[]);
+    fs::read_to_string(dir.join("tracker_data/cluster.key")).unwrap()
+}
+
+/// Starts a tracker and ends it when it listens.
+fn start(dir: &Path, args: &[&str]) {
+    let mut child = command(dir).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("tracker listening on "), "{line:?}");
+}
+
+/// A port on which nobody listens.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn the_first_line_founds_when_the_others_refuse_and_goes_on_with_its_key() {
+    let dir = place(&[nobody(), nobody()]);
+    let key = found(dir.path());
+    let mode = fs::metadata(dir.path().join("tracker_data/cluster.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(dir.path().join("tracker_data/127.0.0.1_0").is_dir());
+    assert_eq!(found(dir.path()), key, "a second start founds nothing");
+}
+
+#[test]
+fn no_other_line_founds_and_nobody_rejoins_a_cluster_of_one() {
+    let dir = place(&["127.0.0.2:0".parse().unwrap()]);
+    let refused = refusal(dir.path(), &["tracker_info.txt", "2"]);
+    assert!(refused.contains("only the first line"), "{refused}");
+    let refused = refusal(dir.path(), &["--rejoin"]);
+    assert!(refused.contains("--rejoin"), "{refused}");
+    assert!(!dir.path().join("tracker_data/cluster.key").exists());
+}
+
+#[test]
+fn a_key_without_its_log_and_a_log_without_its_key_are_refused() {
+    let dir = place(&[]);
+    let key = found(dir.path());
+    let data = dir.path().join("tracker_data");
+    fs::remove_file(data.join("cluster.key")).unwrap();
+    let refused = refusal(dir.path(), &[]);
+    assert!(refused.contains("no cluster.key"), "{refused}");
+    let other = place(&[]);
+    fs::write(data.join("cluster.key"), found(other.path())).unwrap();
+    let refused = refusal(dir.path(), &[]);
+    assert!(refused.contains("belongs to cluster"), "{refused}");
+    fs::write(data.join("cluster.key"), key).unwrap();
+    fs::rename(data.join("127.0.0.1_0"), data.join("moved")).unwrap();
+    let refused = refusal(dir.path(), &[]);
+    assert!(refused.contains("--rejoin") && refused.contains("moved"), "{refused}");
+}
+
+#[test]
+fn nobody_founds_against_a_running_tracker() {
+    let running = Tracker::start();
+    let dir = place(&[running.address]);
+    let refused = refusal(dir.path(), &[]);
+    assert!(refused.contains(&running.address.to_string()) && refused.contains("--rejoin"), "{refused}");
+    let refused = refusal(dir.path(), &["--found"]);
+    assert!(refused.contains(&running.address.to_string()), "{refused}");
+    assert!(!dir.path().join("tracker_data/cluster.key").exists());
+}
+
+#[test]
+fn a_stranger_on_another_line_counts_as_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = place(&[listener.local_addr().unwrap()]);
+    std::thread::spawn(move || {
+        while let Ok((mut connection, _)) = listener.accept() {
+            let _ = connection.write_all(b"SSH-2.0-example\r\n");
+        }
+    });
+    found(dir.path());
+}
+
+#[test]
+fn a_line_that_does_not_answer_is_waited_for_until_found_is_said() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = place(&[silent.local_addr().unwrap()]);
+    let mut waiting = command(dir.path()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let said = lines.find(|line| line.as_ref().unwrap().contains("--found"));
+    assert!(waiting.try_wait().unwrap().is_none(), "it waits");
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    said.expect("it names --found").unwrap();
+    assert!(!dir.path().join("tracker_data/cluster.key").exists());
+    start(dir.path(), &["--found"]);
+}
