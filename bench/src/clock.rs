@@ -3,6 +3,9 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Where nothing tells that something has come true, it is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// When the harness began to look at the clock.
 #[expect(clippy::disallowed_methods, reason = "this is the clock that others get their time from")]
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -17,6 +20,20 @@ pub(crate) fn timed<R>(work: impl FnOnce() -> R) -> (Duration, R) {
     let start = now();
     let result = work();
     (now() - start, result)
+}
+
+/// Whether something comes true before the time is over; it is looked at now and then.
+pub(crate) fn within(timeout: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = now() + timeout;
+    loop {
+        if holds() {
+            return true;
+        }
+        if now() >= deadline {
+            return false;
+        }
+        std::thread::park_timeout(LOOK_EVERY);
+    }
 }
 
 /// Seconds since 1970; 0 on a machine whose clock stands before that.

@@ -41,6 +41,12 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// Memory that can be had now without swapping, in bytes.
+    pub(crate) fn memory_available() -> Option<u64> {
+        let memory = fs::read_to_string("/proc/meminfo").ok()?;
+        field(&memory, "MemAvailable").and_then(kibibytes)
+    }
+
     /// Looks at the machine.
     pub(crate) fn read() -> Host {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();

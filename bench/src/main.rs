@@ -4,7 +4,7 @@
 //!   main ─► workloads ─► recorder (interleaved rounds)
 //!     │         └──────► results (records: standard output, folder) ─► report (table, text plot, report.html)
 //!     └──► host  what the machine is and allows ──────────────────────────┘
-//!   cli: what was typed     size: byte counts as typed     clock: the one place that reads time
+//!   cli: what was typed     size, mix: byte counts and kinds of requests, as typed     clock: the one place that reads time
 //! ```
 //!
 //! A number without its rival and its spread says little, so every workload runs once a round beside the reference, and
@@ -12,11 +12,16 @@
 
 mod cli;
 mod clock;
+mod contender;
+mod floor;
 mod host;
+mod mix;
 mod recorder;
 mod report;
 mod results;
+mod rivals;
 mod size;
+mod topology;
 mod workloads;
 
 use std::process::ExitCode;
@@ -27,8 +32,16 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match &cli.command {
         cli::Command::Hash(args) => workloads::hash::run(args),
+        cli::Command::Tracker(args) => workloads::tracker::run(args),
+        cli::Command::Transfer(args) => workloads::transfer::run(args),
+        cli::Command::Compare(args) => workloads::compare::run(args),
+        cli::Command::PumpSend(args) => floor::pump::send(args),
+        cli::Command::PumpReceive(args) => floor::pump::receive(args),
+        cli::Command::Swarm(args) => workloads::swarm::run(args),
         cli::Command::Host(args) => report::print_host_alone(&host::Host::read(), args.json),
     };
+    // What a signal interrupted has failed, and that is no news.
+    topology::ending::leave_it_to_the_signal();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

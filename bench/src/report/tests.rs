@@ -25,8 +25,8 @@ fn sample(folder: PathBuf) {
             histogram.saturating_record(unit + value * value / 100);
         }
         sink.latency(["3 seeders", kind, "piece"], &histogram).unwrap();
-        let points =
-            (0..40_u32).map(|at| (f64::from(at) * 100.0, 2.0 + f64::from((at * unit as u32) % 7) / 10.0));
+        let step = if kind == "shoal" { 3 } else { 5 };
+        let points = (0..40_u32).map(|at| (f64::from(at) * 100.0, 2.0 + f64::from((at * step) % 7) / 10.0));
         sink.series(["3 seeders", kind], "GB/s", points.collect()).unwrap();
     }
     sink.skipped(["3 seeders", "rqbit"], "rqbit is not installed: cargo install rqbit").unwrap();

@@ -68,14 +68,17 @@ fn table(results: &[&Measured]) -> String {
         c = widths[2],
         d = widths[3],
     );
-    for Measured { workload, kind, metric, unit, spread: Spread { median, min, max }, ratios, .. } in results
+    for Measured {
+        workload, kind, metric, unit, runs, spread: Spread { median, min, max }, ratios, ..
+    } in results
     {
+        // One round has no spread.
+        let spread = (*runs > 1).then(|| format!("  ({} to {})", figure(*min), figure(*max)));
         let _ = write!(
             text,
-            "{workload:<a$}  {kind:<b$}  {metric:<c$}  {:>9} {unit:<d$}  ({} to {})",
+            "{workload:<a$}  {kind:<b$}  {metric:<c$}  {:>9} {unit:<d$}{}",
             figure(*median),
-            figure(*min),
-            figure(*max),
+            spread.unwrap_or_default(),
             a = widths[0],
             b = widths[1],
             c = widths[2],

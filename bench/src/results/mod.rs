@@ -12,8 +12,6 @@
 //!
 //! Invariant: a line is written when it is known, so that a run that is ended early leaves what it had measured.
 
-#![allow(dead_code, reason = "the workloads that need the rest follow")]
-
 mod calendar;
 pub(crate) mod folder;
 pub(crate) mod latency;

@@ -167,6 +167,11 @@ impl Sink {
         }
     }
 
+    /// Something else that the run was told, or found out; it is written with the run's end.
+    pub(crate) fn setting(&mut self, name: &str, value: &str) {
+        self.kept.run.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// How many CPUs others kept busy during a round.
     pub(crate) fn other_load(&mut self, cpus: f64) {
         self.loads.push(cpus);
@@ -177,10 +182,9 @@ impl Sink {
         for result in summary::results(&self.samples) {
             self.put(Record::Result(result))?;
         }
-        if let Some(load) = summary::spread(&self.loads) {
-            let run = Run { other_load: Some(load.median), ..self.kept.run.clone() };
-            self.put(Record::Run(run))?;
-        }
+        let other_load = summary::spread(&self.loads).map(|load| load.median);
+        let run = Run { other_load, ..self.kept.run.clone() };
+        self.put(Record::Run(run))?;
         if let Some((_, path)) = self.files.as_ref().filter(|_| !self.histograms.is_empty()) {
             let mut log = BufWriter::new(File::create_new(path)?);
             latency::write_log(&mut log, self.kept.run.began_unix_s, &self.histograms)?;

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{IoSliceMut, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -131,11 +130,6 @@ pub(crate) fn room(folder: &Path) -> anyhow::Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Length of a file; 0 when there is none.
-pub(crate) fn length(path: &Path) -> u64 {
-    path.metadata().map_or(0, |found| found.size())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +139,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let bytes = STEP_BYTES as u64 + 4_097;
         let content = Content::make(place.path().join("c"), bytes).unwrap();
-        assert_eq!(length(&content.path), bytes);
+        assert_eq!(content.path.metadata().unwrap().len(), bytes);
         content.check(&content.path).unwrap();
         let copy = place.path().join("copy");
         let mut changed = std::fs::read(&content.path).unwrap();

@@ -10,9 +10,6 @@ pub(crate) const END_MS: u64 = 5_000;
 /// A program has this long to say that it is ready, in milliseconds: a tracker on a slow disk syncs before it does.
 pub(crate) const READY_MS: u64 = 30_000;
 
-/// Whether something is ready, or over, is looked at this often, in milliseconds, where nothing tells.
-pub(crate) const LOOK_EVERY_MS: u64 = 5;
-
 /// Of a failed program's words, the last bytes that are shown.
 pub(crate) const LAST_WORDS_BYTES: u64 = 600;
 
@@ -27,6 +24,12 @@ pub(crate) const STEP_BYTES: usize = 1 << 20;
 
 /// Places of a file that are looked at to tell how much of it is cached.
 pub(crate) const CACHE_PROBES: u64 = 256;
+
+/// A round may take this long, in seconds …
+pub(crate) const ROUND_MAX_S: u64 = 60;
+
+/// … and the time in which all bytes come at this rate, in bytes a second; then its receivers are killed.
+pub(crate) const ROUND_SLOWEST_BYTES_PER_S: u64 = 16 << 20;
 
 /// Most processes that are taken for the descendants of one.
 pub(crate) const DESCENDANTS_MAX: usize = 4_096;

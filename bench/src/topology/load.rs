@@ -7,24 +7,25 @@ use std::fs;
 use std::time::Duration;
 
 use super::usage;
+use crate::clock;
 
 /// A moment from which load is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     busy_s: f64,
     ours_s: f64,
-    at: crate::clock::Stopwatch,
+    at: Duration,
 }
 
 impl Load {
     /// Counts from now.
     pub(crate) fn start() -> Load {
-        Load { busy_s: busy_s(), ours_s: ours_s(), at: crate::clock::Stopwatch::start() }
+        Load { busy_s: busy_s(), ours_s: ours_s(), at: clock::now() }
     }
 
     /// CPUs that others kept busy since, on average.
     pub(crate) fn others(&self) -> f64 {
-        between(busy_s() - self.busy_s, ours_s() - self.ours_s, self.at.elapsed())
+        between(busy_s() - self.busy_s, ours_s() - self.ours_s, clock::now() - self.at)
     }
 }
 

@@ -36,9 +36,10 @@ pub(crate) fn enter() -> Network {
     if !geteuid().is_root() {
         flags.extend(["--user", "--map-root-user"]);
     }
+    // All that is needed inside is tried first, since there is no way back.
     let probe = Command::new("unshare")
         .args(&flags)
-        .arg("true")
+        .args(["ip", "link", "set", "lo", "up"])
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .output();
@@ -54,29 +55,19 @@ pub(crate) fn enter() -> Network {
         return Network::Shared("the harness does not find its own program".to_owned());
     };
     let args = std::env::args_os().skip(1);
-    let failed = Command::new("unshare").args(&flags).arg("--").arg(own).args(args).env(INSIDE, "private").exec();
+    let failed =
+        Command::new("unshare").args(&flags).arg("--").arg(own).args(args).env(INSIDE, "private").exec();
     Network::Shared(format!("unshare of util-linux cannot be run: {failed}"))
 }
 
 fn set_up() -> Network {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).stdin(Stdio::null()).output();
-    match up {
-        Ok(output) if output.status.success() => {}
-        _ => return leave("ip of iproute2, which brings the loopback of a new network up, cannot be run"),
+    if !up.is_ok_and(|output| output.status.success()) {
+        return Network::Shared("the loopback of the new network did not come up".to_owned());
     }
     // What is refused stays as it is, and the report says what it was.
     let _ = fs::write("/proc/sys/net/ipv4/tcp_congestion_control", CONGESTION);
     Network::Private
-}
-
-/// Starts again outside, since here no packet would go anywhere.
-fn leave(why: &str) -> Network {
-    let outside = Command::new("nsenter")
-        .args(["--net=/proc/1/ns/net", "--"])
-        .args(std::env::args_os())
-        .env(INSIDE, why)
-        .exec();
-    Network::Shared(format!("{why}, and there is no way back: {outside}"))
 }
 
 /// What new sockets use.

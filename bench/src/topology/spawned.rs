@@ -88,9 +88,10 @@ impl Spawned {
     }
 
     fn spawn(name: &str, command: &mut Command, log: PathBuf) -> anyhow::Result<Spawned> {
-        let child = command.stdin(Stdio::null()).spawn().with_context(|| {
-            format!("cannot start {name} ({})", command.get_program().to_string_lossy())
-        })?;
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {name} ({})", command.get_program().to_string_lossy()))?;
         Ok(Spawned { name: name.to_owned(), child, log, ended: None })
     }
 
@@ -167,7 +168,11 @@ pub(crate) fn output(name: &str, command: &mut Command) -> anyhow::Result<String
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name} ({program})"))?;
     let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if !output.status.success() {
-        bail!("{name} ended with {}: {words} {}", output.status, String::from_utf8_lossy(&output.stdout).trim());
+        bail!(
+            "{name} ended with {}: {words} {}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -182,8 +187,9 @@ pub(crate) fn first_line(program: &str, args: &[&str]) -> anyhow::Result<String>
     // Some say it on the one, some on the other.
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let line = text.iter().flat_map(|text| text.lines()).find(|line| !line.trim().is_empty());
-    line.map(|line| line.trim().to_owned())
-        .with_context(|| format!("{program} {} said nothing and ended with {}", args.join(" "), output.status))
+    line.map(|line| line.trim().to_owned()).with_context(|| {
+        format!("{program} {} said nothing and ended with {}", args.join(" "), output.status)
+    })
 }
 
 /// A folder that is there and empty.
@@ -191,7 +197,7 @@ pub(crate) fn folder(path: PathBuf) -> anyhow::Result<PathBuf> {
     if path.exists() {
         fs::remove_dir_all(&path).with_context(|| format!("cannot empty {}", path.display()))?;
     }
-    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
     Ok(path)
 }
 
@@ -208,7 +214,8 @@ mod tests {
     #[test]
     fn a_failed_program_says_why() {
         let place = tempfile::tempdir().unwrap();
-        let mut failing = Spawned::start("failing", &mut shell("echo no bread >&2; exit 3"), place.path()).unwrap();
+        let mut failing =
+            Spawned::start("failing", &mut shell("echo no bread >&2; exit 3"), place.path()).unwrap();
         let fault = failing.succeed().unwrap_err().to_string();
         assert!(fault.contains("no bread") && fault.contains("failing"), "{fault}");
     }
@@ -229,9 +236,13 @@ mod tests {
         assert!(Path::new(&format!("/proc/{pid}")).exists());
         drop(lasting);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
-        let (_, rest) =
-            Spawned::start_ready("r", &mut shell(&script.replace("; sleep 1000", "")), place.path(), "ready at ")
-                .unwrap();
+        let (_, rest) = Spawned::start_ready(
+            "r",
+            &mut shell(&script.replace("; sleep 1000", "")),
+            place.path(),
+            "ready at ",
+        )
+        .unwrap();
         assert_eq!(rest, "7");
     }
 }

@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::limits::{DESCENDANTS_MAX, MEMORY_EVERY_MS};
+use crate::clock;
 
 /// CPU time, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -83,34 +86,49 @@ pub(crate) fn cpu_of_trees(roots: &[u32]) -> Cpu {
 }
 
 /// Anonymous memory that a process holds now, in bytes.
-fn anonymous(pid: u32) -> u64 {
+pub(crate) fn anonymous(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status
         .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .find_map(|line| {
+            line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+        })
         .map_or(0, |kib| kib * 1_024)
 }
 
-/// Looks at the memory of groups of processes from now on.
+/// Who takes part in a round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sides {
+    /// Processes that send, without their descendants.
+    pub(crate) sources: Vec<u32>,
+    /// Processes that receive, likewise.
+    pub(crate) receivers: Vec<u32>,
+}
+
+/// Looks at the memory of both sides from now on, and ends receivers whose time is over.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Vec<u64>>>,
+    thread: Option<JoinHandle<[u64; 2]>>,
 }
 
 impl Watch {
-    /// Starts; each group is some processes with all their descendants, and its largest sum is kept.
-    pub(crate) fn start(groups: Vec<Vec<u32>>) -> anyhow::Result<Watch> {
+    /// Starts. After `limit` the `victims` are killed, so that nobody waits for them for ever.
+    pub(crate) fn start(sides: Sides, victims: Vec<u32>, limit: Duration) -> anyhow::Result<Watch> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let deadline = clock::now() + limit;
         let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
-            let mut peaks = vec![0; groups.len()];
+            let mut peaks = [0; 2];
             loop {
-                for (peak, group) in peaks.iter_mut().zip(&groups) {
-                    let now = group.iter().flat_map(|root| tree(*root)).map(anonymous).sum();
+                for (peak, side) in peaks.iter_mut().zip([&sides.sources, &sides.receivers]) {
+                    let now: u64 = side.iter().flat_map(|root| tree(*root)).map(anonymous).sum();
                     *peak = now.max(*peak);
                 }
                 if stopped.load(Ordering::Acquire) {
                     return peaks;
+                }
+                if clock::now() > deadline {
+                    victims.iter().for_each(|pid| kill(*pid));
                 }
                 std::thread::park_timeout(Duration::from_millis(MEMORY_EVERY_MS));
             }
@@ -118,12 +136,12 @@ impl Watch {
         Ok(Watch { stop, thread: Some(thread) })
     }
 
-    /// The peak of each group, in bytes.
-    pub(crate) fn peaks(mut self) -> Vec<u64> {
+    /// The peaks of the sources' and the receivers' sums, in bytes.
+    pub(crate) fn peaks(mut self) -> [u64; 2] {
         self.end().unwrap_or_default()
     }
 
-    fn end(&mut self) -> Option<Vec<u64>> {
+    fn end(&mut self) -> Option<[u64; 2]> {
         self.stop.store(true, Ordering::Release);
         let thread = self.thread.take()?;
         thread.thread().unpark();
@@ -134,6 +152,13 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended meanwhile; nobody has waited for it yet, so the number is still its own.
+        let _ = kill_process(pid, Signal::KILL);
     }
 }
 
@@ -155,7 +180,8 @@ mod tests {
         assert!(tree(own).contains(&own));
         assert!(anonymous(own) > 0);
         assert!(cpu_of(own).is_some());
-        let watch = Watch::start(vec![vec![own], vec![]]).unwrap();
+        let sides = Sides { sources: vec![own], receivers: vec![] };
+        let watch = Watch::start(sides, vec![], Duration::from_secs(60)).unwrap();
         let peaks = watch.peaks();
         assert!(peaks[0] > 0 && peaks[1] == 0, "{peaks:?}");
     }

@@ -47,7 +47,8 @@ pub(crate) fn transfer(
 pub(crate) fn figures(download: &Download, progress: &Progress) -> Option<Figures> {
     let (proven, durable) = (progress.proven_after?, progress.durable_after?);
     Some(Figures {
-        age_us: whole_us(progress.age),
+        // Fresh, since the row may be made some time after the snapshot.
+        age_us: whole_us(download.progress().age),
         first_verified_us: progress.first_verified_after.map(whole_us),
         proven_us: whole_us(proven),
         durable_us: whole_us(durable),

@@ -40,3 +40,6 @@ pub const HASHES_IN_MEMORY_MAX: usize = 65_536;
 
 /// Hashes are written to that file in blocks of about so many bytes.
 pub const HASHES_WRITTEN_BYTES: usize = 64 * 1024;
+
+/// Kind of a filesystem in memory, as `statfs` tells it: `TMPFS_MAGIC` of linux/magic.h.
+pub(crate) const TMPFS_MAGIC: i64 = 0x0102_1994;

@@ -9,7 +9,8 @@
 //!
 //! Invariants:
 //! * One target at a time writes a partial file: the lock says so, to this process and to others.
-//! * Space for all wanted ranges is reserved before the first piece, where the filesystem can; the rest stays holes.
+//! * Space for all wanted ranges is reserved before the first piece, where the filesystem can without writing; the rest stays
+//!   holes.
 //! * The final name is taken once, by a rename of flushed bytes, and over nothing unless told to.
 //! * A partial file that this target made and could not reserve is removed again.
 //! * After a failed flush no flush of this target succeeds until what was written is said to be written again: the kernel
@@ -31,7 +32,7 @@ use rustix::io::Errno;
 
 use super::destination::{Destination, Existing, partial_name};
 use super::error::{Operation, StorageError, StorageErrorKind, failed};
-use super::limits::OPEN_ATTEMPTS_MAX;
+use super::limits::{OPEN_ATTEMPTS_MAX, TMPFS_MAGIC};
 use super::source::{Source, not_a_file};
 use crate::mem::writeback;
 use crate::proto::units::{Digest, PIECE_BYTES};
@@ -312,6 +313,9 @@ impl Target {
     /// Sets the length and reserves what is wanted.
     fn reserve(&self, plan: Plan<'_>) -> Result<(), StorageError> {
         self.file.set_len(plan.length).map_err(|error| self.failure(Operation::Resize, error))?;
+        if is_in_memory(&self.file) {
+            return self.expect_room();
+        }
         for range in plan.wanted {
             let len = range.end - range.start;
             let reserved = rustix::io::retry_on_intr(|| {
@@ -325,6 +329,23 @@ impl Target {
             }
         }
         Ok(())
+    }
+
+    /// Fails where what is missing could not be written now. Nothing keeps the room free until then: a filesystem that fills
+    /// meanwhile shows at a write.
+    fn expect_room(&self) -> Result<(), StorageError> {
+        let stat =
+            rustix::fs::fstatvfs(&self.file).map_err(|errno| self.failure(Operation::Reserve, errno))?;
+        let is_unlimited = stat.f_blocks == 0;
+        let missing = self.wanted_bytes.saturating_sub(self.allocated_bytes());
+        if is_unlimited || missing <= stat.f_bavail.saturating_mul(stat.f_frsize) {
+            return Ok(());
+        }
+        Err(self.failure(Operation::Reserve, Errno::NOSPC))
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES)
     }
 
     /// Whether a name of the directory is this very file.
@@ -353,11 +374,16 @@ impl Target {
     }
 
     fn failure(&self, operation: Operation, cause: impl Into<StorageErrorKind>) -> StorageError {
-        let allocated = self.file.metadata().map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES);
-        let needed = self.wanted_bytes.saturating_sub(allocated);
+        let needed = self.wanted_bytes.saturating_sub(self.allocated_bytes());
         let path = if operation == Operation::Rename { self.path() } else { self.partial_path() };
         failed(operation, &path)(with_space(cause.into(), self.file.as_fd(), needed))
     }
+}
+
+/// Whether the file lies in a tmpfs, which reserves by filling memory with zeros: as dear as writing the file once more, and
+/// all of it before the first piece is asked for.
+fn is_in_memory(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC)
 }
 
 /// Unit of `st_blocks`, in bytes (stat(2)).

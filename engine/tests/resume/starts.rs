@@ -101,12 +101,12 @@ fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
     let manifest = seeder.upload("f", &content);
     let order = engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let download = leecher.engine.download(order).unwrap();
-    // The file's own bytes are reserved; those of the notes and of the next record are not. The notes of so many pieces need
-    // more than the record's first page.
+    // Room for the file's own bytes is left, and none for the notes of so many pieces, which need more than the record's first
+    // page, nor for the next record.
     let filler = disk.path().join("filler");
     let free = rustix::fs::statvfs(disk.path()).unwrap();
     let free = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
-    std::fs::write(&filler, vec![1; free]).unwrap();
+    std::fs::write(&filler, vec![1; free - content.len()]).unwrap();
     download.offer(&[seeder.address()]);
     let full = |phase: &Phase| matches!(phase, Phase::Waiting(Wait::DiskFull { .. }));
     let progress = wait_for(&download, |progress| full(&progress.phase) || progress.phase.is_end());

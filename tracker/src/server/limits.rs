@@ -98,6 +98,15 @@ pub(super) const FAILURE_MEMORY_MS: u64 = 15 * 60 * 1_000;
 /// Users and addresses whose failures are counted; beyond it the oldest are forgotten.
 pub(super) const THROTTLED_MAX: usize = 16_384;
 
+/// A ticket is given again for this long after it was signed, in seconds: it is good for 8 minutes more then.
+pub(super) const TICKET_AGAIN_S: u64 = 60;
+
+/// Tickets that are kept to be given again; at about 600 bytes each, 10 MB. Beyond it one is forgotten and signed anew.
+pub(super) const TICKETS_KEPT: usize = 16_384;
+
+const _: () =
+    assert!(TICKET_AGAIN_S < engine::proto::limits::TICKET_LIFE_S, "most of a ticket's life is left");
+
 /// In a classic answer for many pieces, peers named in all: at about 25 bytes each, 10 MB.
 pub(super) const CLASSIC_PEERS_MAX: usize = 400_000;
 

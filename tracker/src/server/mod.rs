@@ -3,7 +3,7 @@
 //! ```text
 //!   listener ─► event_loop ◄─ signals, timers, terminal
 //!                  │  ▲
-//!            turns ▼  │ results                 keys, session_token, throttle
+//!            turns ▼  │ results                 keys, tickets, session_token, throttle
 //!        connection ─► steps ─► dispatch ─► proposals ─► replica
 //!     (work; slots; budget)      │                    (the seam where replication stands)
 //!                        └─► workers: passwords (argon2id), bodies (large JSON)
@@ -29,6 +29,7 @@ mod session_token;
 mod slots;
 mod steps;
 mod throttle;
+mod tickets;
 mod timers;
 mod turns;
 mod work;

@@ -19,6 +19,7 @@ use super::super::proposals::Proposals;
 use super::super::session_token;
 use super::super::slots::ConnectionToken;
 use super::super::throttle::Throttle;
+use super::super::tickets::Tickets;
 use super::replies::{self, Reply};
 
 /// What is to be done when something is ready.
@@ -105,13 +106,14 @@ pub(in crate::server) struct Service {
     pub(super) proposals: Proposals,
     pub(super) keys: Keys,
     pub(super) throttle: Throttle,
+    pub(super) tickets: Tickets,
     pub(super) own: SocketAddr,
 }
 
 impl Service {
     /// A lone tracker that answers at `own`.
     pub(in crate::server) fn new(keys: Keys, own: SocketAddr, proposals: Proposals) -> Service {
-        Service { proposals, keys, throttle: Throttle::default(), own }
+        Service { proposals, keys, throttle: Throttle::default(), tickets: Tickets::default(), own }
     }
 
     /// Changes with the leader; stands in every answer.
@@ -129,6 +131,7 @@ impl Service {
         self.proposals.leases.sweep(now.ms);
         self.proposals.propose_unasked(Change::anonymous(now.unix_s, Action::Expire));
         self.throttle.sweep(now.ms);
+        self.tickets.sweep(now.unix_s);
     }
 
     /// A connection has ended, or takes no more requests; saying so twice does nothing.

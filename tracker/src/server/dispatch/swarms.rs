@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use engine::proto::limits::TICKET_LIFE_S;
 use engine::proto::manifest::FileProof;
 use engine::proto::ticket::{Grant, PeerKey, Ticket, UnixSeconds};
 use engine::proto::units::{PieceCount, PieceIndex};
@@ -191,7 +190,7 @@ impl Service {
     }
 
     fn ticket(
-        &self,
+        &mut self,
         asked: &Asked,
         file: &FileKey,
         listed: &FileView,
@@ -205,9 +204,10 @@ impl Service {
             file_name: file.name.as_str().to_owned(),
             file_id: listed.proof.id(),
             peer_key,
-            expires: UnixSeconds(now.unix_s + TICKET_LIFE_S),
+            // Set when it is signed.
+            expires: UnixSeconds(0),
         };
-        Some(Ticket::sign(grant, &self.keys.tickets))
+        Some(self.tickets.issue(grant, &self.keys.tickets, now.unix_s))
     }
 
     /// What the uploader sent as `fileSha`; see [`DownloadAnswer::file_sha`].

@@ -1,0 +1,25 @@
+//! `cp` of the file, and `cp` followed by a sync of the copy.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::contender::{Programs, Steps, Terms};
+
+/// A contender that copies.
+pub(super) fn contender(terms: &Terms) -> Programs {
+    let source = terms.content.path.clone();
+    let steps = move |into: &Path| {
+        let copy = into.join("copy");
+        let mut command = Command::new("cp");
+        // A copy that shares its blocks with the source would move nothing.
+        command.arg("--reflink=never").arg(&source).arg(&copy);
+        Steps { commands: vec![command], copy: Some(copy) }
+    };
+    Programs {
+        kind: "cp".to_owned(),
+        reference: true,
+        servers: Vec::new(),
+        steps: Box::new(steps),
+        terms: terms.clone(),
+    }
+}

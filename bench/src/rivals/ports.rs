@@ -1,0 +1,31 @@
+//! Ports for programs that cannot choose one themselves, and waiting until somebody listens there.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use anyhow::bail;
+
+use crate::clock;
+use crate::topology::spawned::Spawned;
+
+/// A program has this long until it listens.
+const READY: Duration = Duration::from_secs(20);
+
+/// A port that nobody had just now.
+pub(super) fn free() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until a server listens.
+pub(super) fn listening(server: &mut Spawned, port: u16) -> anyhow::Result<()> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut over = false;
+    let there = clock::within(READY, || {
+        over = server.has_ended();
+        over || TcpStream::connect(address).is_ok()
+    });
+    if over || !there {
+        bail!("it does not listen on port {port}{}", server.last_words());
+    }
+    Ok(())
+}

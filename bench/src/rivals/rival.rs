@@ -1,0 +1,43 @@
+//! What every rival is: a name, the versions of its programs, and a contender.
+
+use crate::contender::{Contender, Terms};
+
+/// Another program.
+pub(super) trait Rival {
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+
+    /// The versions of all programs that it takes.
+    ///
+    /// # Errors
+    /// One is not installed, and how it can be.
+    fn version(&self) -> anyhow::Result<String>;
+
+    /// Starts what serves, and says how to fetch.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>>;
+}
+
+/// The version number in a line such as `curl 7.88.1 (x86_64-pc-linux-gnu) …`; the whole line when there is none.
+pub(super) fn number(line: &str) -> String {
+    let is_number = |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
+    let words = line.split(|c: char| c.is_whitespace() || c == '/' || c == ',');
+    let mut words = words.map(|word| word.trim_start_matches('v'));
+    words.find(is_number).unwrap_or(line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_numbers_are_found_where_programs_put_them() {
+        assert_eq!(number("curl 7.88.1 (x86_64-pc-linux-gnu) libcurl/7.88.1"), "7.88.1");
+        assert_eq!(number("nginx version: nginx/1.22.1"), "1.22.1");
+        assert_eq!(number("rsync  version 3.2.7  protocol version 31"), "3.2.7");
+        assert_eq!(number("rqbit v9.1.0"), "9.1.0");
+        assert_eq!(number("unknown"), "unknown");
+    }
+}

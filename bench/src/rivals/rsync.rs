@@ -1,0 +1,58 @@
+//! rsync from its daemon: no remote shell, no compression, whole files, which is its default between machines of one room.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+use rustix::process::geteuid;
+
+use super::ports;
+use super::rival::{Rival, number};
+use crate::contender::{Contender, Programs, Steps, Terms};
+use crate::topology::spawned::{Spawned, first_line};
+
+/// rsync, from one source.
+pub(super) struct Rsync;
+
+impl Rival for Rsync {
+    fn name(&self) -> &'static str {
+        "rsync"
+    }
+
+    fn version(&self) -> anyhow::Result<String> {
+        Ok(number(&first_line("rsync", &["--version"])?))
+    }
+
+    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
+        let port = ports::free()?;
+        let folder = terms.content.path.parent().context("the file lies in a folder")?;
+        let name = terms.content.path.file_name().context("the file has a name")?.to_string_lossy();
+        let owner = if geteuid().is_root() { "uid = root\ngid = root\n" } else { "" };
+        let text = format!(
+            "use chroot = no\n{owner}pid file = {}\n[bench]\npath = {}\nread only = yes\n",
+            terms.place.join("rsync.pid").display(),
+            folder.display()
+        );
+        let file = terms.place.join("rsyncd.conf");
+        std::fs::write(&file, text)?;
+        let mut command = Command::new("rsync");
+        command.args(["--daemon", "--no-detach", "--address=127.0.0.1", &format!("--port={port}")]);
+        command.arg(format!("--config={}", file.display()));
+        let mut server = Spawned::start("rsync", &mut command, &terms.place)?;
+        ports::listening(&mut server, port)?;
+        let url = format!("rsync://127.0.0.1:{port}/bench/{name}");
+        let steps = move |into: &Path| {
+            let copy = into.join("fetched");
+            let mut command = Command::new("rsync");
+            command.args(["--whole-file", "--inplace", &url]).arg(&copy);
+            Steps { commands: vec![command], copy: Some(copy) }
+        };
+        Ok(Box::new(Programs {
+            kind: kind.to_owned(),
+            reference: false,
+            servers: vec![server],
+            steps: Box::new(steps),
+            terms: terms.clone(),
+        }))
+    }
+}

@@ -1,0 +1,130 @@
+//! What every BitTorrent rival needs: a `.torrent` of the file (BEP 3), and somebody who says where the seeders are.
+//!
+//! The one who says it is a thread of the harness that gives every announce the same answer (BEP 23), so that no rival
+//! depends on a tracker being installed, and none is slowed by one.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::hash::Hasher;
+use engine::proto::units::PIECE_BYTES;
+use engine::storage::source::Source;
+
+use crate::contender::Terms;
+
+/// A request to the announcer has at most this many bytes; the rest is not read.
+const REQUEST_MAX_BYTES: usize = 8_192;
+
+/// Seconds after which a client may ask again.
+const INTERVAL_S: u32 = 60;
+
+/// Pieces that are hashed together.
+const BATCH_PIECES: u64 = 16;
+
+/// A torrent of the file, and the ports at which its seeders are to listen.
+pub(super) struct Torrent {
+    /// The `.torrent` file.
+    pub(super) file: PathBuf,
+    /// One for each source.
+    pub(super) seeders: Vec<u16>,
+}
+
+impl Torrent {
+    /// Hashes the file, and answers announces from now until the harness ends.
+    pub(super) fn make(terms: &Terms, who: &str) -> anyhow::Result<Torrent> {
+        let seeders: Vec<u16> = (0..terms.sources).map(|_| super::ports::free()).collect::<Result<_, _>>()?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let announce = format!("http://{}/announce", listener.local_addr()?);
+        let answer = answer(&seeders);
+        std::thread::Builder::new().name(format!("announces for {who}")).spawn(move || {
+            for socket in listener.incoming().flatten() {
+                // Whoever went away asks again.
+                let _ = reply(socket, &answer);
+            }
+        })?;
+        let file = terms.place.join(format!("{who}.torrent"));
+        std::fs::write(&file, metainfo(terms, &announce)?)?;
+        Ok(Torrent { file, seeders })
+    }
+}
+
+/// The contents of a `.torrent`.
+fn metainfo(terms: &Terms, announce: &str) -> anyhow::Result<Vec<u8>> {
+    let source = Source::open(&terms.content.path)?;
+    let mut digests = Vec::new();
+    let step = BATCH_PIECES * u64::from(PIECE_BYTES);
+    for start in (0..source.length()).step_by(usize::try_from(step)?) {
+        let end = (start + step).min(source.length());
+        let hashed = source.with_bytes(start..end, |bytes| {
+            let pieces: Vec<&[u8]> = bytes.chunks(PIECE_BYTES as usize).collect();
+            Hasher::best().digest_many(&pieces)
+        });
+        let hashed = hashed.map_err(|changed| anyhow::anyhow!("{changed:?}"))?;
+        digests.extend(hashed.iter().flat_map(|digest| digest.0));
+    }
+    let name =
+        terms.content.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(bencode(announce, &name, source.length(), &digests))
+}
+
+/// BEP 3: keys in order.
+fn bencode(announce: &str, name: &str, length: u64, digests: &[u8]) -> Vec<u8> {
+    let text = |text: &str| format!("{}:{text}", text.len());
+    let mut bytes = format!(
+        "d8:announce{}4:infod6:lengthi{length}e4:name{}12:piece lengthi{PIECE_BYTES}e6:pieces{}:",
+        text(announce),
+        text(name),
+        digests.len()
+    )
+    .into_bytes();
+    bytes.extend_from_slice(digests);
+    bytes.extend_from_slice(b"ee");
+    bytes
+}
+
+/// BEP 23: peers as six bytes each.
+fn answer(seeders: &[u16]) -> Vec<u8> {
+    let mut body = format!("d8:intervali{INTERVAL_S}e5:peers{}:", 6 * seeders.len()).into_bytes();
+    for port in seeders {
+        body.extend([127, 0, 0, 1]);
+        body.extend(port.to_be_bytes());
+    }
+    body.push(b'e');
+    let mut answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    answer.extend(body);
+    answer
+}
+
+fn reply(mut socket: TcpStream, answer: &[u8]) -> std::io::Result<()> {
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut request = Vec::new();
+    let mut part = [0; 1_024];
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") && request.len() < REQUEST_MAX_BYTES {
+        match socket.read(&mut part)? {
+            0 => break,
+            count => request.extend_from_slice(&part[..count]),
+        }
+    }
+    socket.write_all(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torrent_and_an_answer_are_bencoded() {
+        let torrent = bencode("http://a/", "f", 5, b"01234567890123456789");
+        let wanted = "d8:announce9:http://a/4:infod6:lengthi5e4:name1:f12:piece lengthi524288e6:pieces20:01234567890123456789ee";
+        assert_eq!(String::from_utf8(torrent).unwrap(), wanted);
+        let answer = answer(&[258]);
+        assert!(answer.ends_with(b"d8:intervali60e5:peers6:\x7f\0\0\x01\x01\x02e"));
+        assert!(String::from_utf8_lossy(&answer).contains("Content-Length: 31\r\n"), "{}", answer.len());
+    }
+}

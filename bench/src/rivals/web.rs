@@ -1,0 +1,136 @@
+//! nginx with curl, which is what most people use; with curl and `openssl sha1`, which proves the whole; with aria2, by four
+//! connections.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+use rustix::process::geteuid;
+
+use super::ports;
+use super::rival::{Rival, number};
+use crate::contender::{Contender, Programs, Steps, Terms};
+use crate::topology::spawned::{Spawned, first_line, folder};
+
+/// nginx to curl.
+pub(super) struct Curl;
+
+/// nginx to curl, then `openssl sha1`.
+pub(super) struct CurlThenOpenssl;
+
+/// nginx to aria2.
+pub(super) struct Aria2;
+
+impl Rival for Curl {
+    fn name(&self) -> &'static str {
+        "nginx, curl"
+    }
+
+    fn version(&self) -> anyhow::Result<String> {
+        Ok(format!("{}, {}", nginx_version()?, number(&first_line("curl", &["--version"])?)))
+    }
+
+    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
+        contender(kind, terms, |urls, copy| vec![curl(&urls[0], copy)])
+    }
+}
+
+impl Rival for CurlThenOpenssl {
+    fn name(&self) -> &'static str {
+        "nginx, curl, openssl sha1"
+    }
+
+    fn version(&self) -> anyhow::Result<String> {
+        let openssl = number(&first_line("openssl", &["version"])?);
+        Ok(format!("{}, {openssl}", Curl.version()?))
+    }
+
+    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
+        contender(kind, terms, |urls, copy| {
+            let mut hash = Command::new("openssl");
+            hash.arg("sha1").arg(copy);
+            vec![curl(&urls[0], copy), hash]
+        })
+    }
+}
+
+impl Rival for Aria2 {
+    fn name(&self) -> &'static str {
+        "nginx, aria2"
+    }
+
+    fn version(&self) -> anyhow::Result<String> {
+        Ok(format!("{}, {}", nginx_version()?, number(&first_line("aria2c", &["--version"])?)))
+    }
+
+    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
+        contender(kind, terms, |urls, copy| {
+            let mut command = Command::new("aria2c");
+            command.args(["--no-conf", "--quiet", "--file-allocation=falloc"]);
+            command.args(["--split=4", "--max-connection-per-server=4", "--min-split-size=1M"]);
+            command.arg("--dir").args(copy.parent()).arg("--out").args(copy.file_name()).args(urls);
+            vec![command]
+        })
+    }
+}
+
+fn curl(url: &str, copy: &Path) -> Command {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--fail", "--output"]).arg(copy).arg(url);
+    command
+}
+
+fn nginx_version() -> anyhow::Result<String> {
+    Ok(number(&first_line("nginx", &["-v"])?))
+}
+
+/// One nginx a source; commands get all their addresses.
+fn contender(
+    kind: &str,
+    terms: &Terms,
+    fetch: impl Fn(&[String], &Path) -> Vec<Command> + 'static,
+) -> anyhow::Result<Box<dyn Contender>> {
+    let (mut servers, mut urls) = (Vec::new(), Vec::new());
+    let name =
+        terms.content.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
+    for number in 0..terms.sources {
+        let port = ports::free()?;
+        servers.push(nginx(terms, number, port)?);
+        urls.push(format!("http://127.0.0.1:{port}/{name}"));
+    }
+    let steps = move |into: &Path| {
+        let copy = into.join("fetched");
+        Steps { commands: fetch(&urls, &copy), copy: Some(copy) }
+    };
+    Ok(Box::new(Programs {
+        kind: kind.to_owned(),
+        reference: false,
+        servers,
+        steps: Box::new(steps),
+        terms: terms.clone(),
+    }))
+}
+
+/// An nginx with a configuration and folders of its own.
+fn nginx(terms: &Terms, number: usize, port: u16) -> anyhow::Result<Spawned> {
+    let place = folder(terms.place.join(format!("nginx-{port}")))?;
+    let root = terms.content.path.parent().context("the file lies in a folder")?.display();
+    // Its workers would otherwise run as somebody who may not read the file.
+    let user = if geteuid().is_root() { "user root;" } else { "" };
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|of| format!("    {of}_temp_path {};\n", place.join(of).display()))
+        .concat();
+    let text = format!(
+        "daemon off;\n{user}\nworker_processes auto;\npid {}/pid;\nerror_log stderr;\n\
+         events {{}}\nhttp {{\n    access_log off;\n    sendfile on;\n    tcp_nopush on;\n{temporary}\
+         \x20   server {{\n        listen 127.0.0.1:{port};\n        root {root};\n    }}\n}}\n",
+        place.display()
+    );
+    let file = place.join("nginx.conf");
+    std::fs::write(&file, text)?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(&place).arg("-c").arg(&file).args(["-e", "stderr"]);
+    let mut server = Spawned::start(&format!("nginx-{number}-{port}"), &mut command, &terms.place)?;
+    ports::listening(&mut server, port)?;
+    Ok(server)
+}

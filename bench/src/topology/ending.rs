@@ -1,0 +1,51 @@
+//! What happens when the harness is told to end in the middle of a run: nothing is left behind.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::limits::END_MS;
+use super::usage;
+use crate::clock;
+
+/// What a shell adds to a signal's number to tell that it ended a program.
+const BY_SIGNAL: i32 = 128;
+
+/// A signal has come.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Never returns when a signal has come: whoever cleans up ends the harness when it has done so.
+pub(crate) fn leave_it_to_the_signal() {
+    while ENDING.load(Ordering::Acquire) {
+        std::thread::park();
+    }
+}
+
+/// From now on a signal to end kills every descendant, removes `place`, and ends the harness.
+pub(crate) fn clean_up_on_signal(place: PathBuf) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let Some(signal) = signals.forever().next() else { return };
+        ENDING.store(true, Ordering::Release);
+        // Under its old name nobody makes anything any more, the rest of the harness included.
+        let aside = place.with_extension("ending");
+        let _ = std::fs::rename(&place, &aside);
+        let own = std::process::id();
+        for pid in usage::tree(own).into_iter().filter(|pid| *pid != own) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                // It may have ended by itself.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        let _ = clock::within(Duration::from_millis(END_MS), || {
+            // What was just killed may have been in the middle of making a file.
+            std::fs::remove_dir_all(&aside).is_ok() || !aside.exists()
+        });
+        std::process::exit(BY_SIGNAL + signal);
+    })?;
+    Ok(())
+}

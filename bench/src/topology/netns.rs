@@ -1,0 +1,187 @@
+//! Hosts of a swarm: each a network namespace of its own, on one bridge, with a limited uplink.
+//!
+//! ```text
+//!   outer harness ─► setpriv ─► unshare (network, processes, mounts) ─► inner harness, process 1 of its namespace
+//!        │                                                                 │  bridge 10.77.0.1, the tracker
+//!        └ its end ends all of them, by whatever signal ──────────────────►└─► hosts 10.77.0.2 …, one veth each
+//! ```
+//!
+//! Invariant: nothing has a name outside, and everything ends with its first process: what is inside goes with the kernel's
+//! own clean-up, also when the harness is killed.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+
+use anyhow::{Context as _, bail};
+use rustix::process::geteuid;
+
+/// Tells the harness that it is inside.
+const INSIDE: &str = "SHOAL_BENCH_SWARM";
+
+/// The bridge's name; nobody outside sees it.
+const BRIDGE: &str = "swarm";
+
+/// Bytes that may leave at once: a few of the largest bundles of packets.
+const BURST_BYTES: u32 = 256 * 1024;
+
+/// How long packets wait for their turn at most before some are dropped, in milliseconds.
+const QUEUE_MS: u32 = 100;
+
+/// How a call of the harness that wants hosts goes on.
+pub(crate) enum Entered {
+    /// It is inside.
+    Inside,
+    /// The inner one has done it all.
+    Done(ExitStatus),
+    /// It may not, and why.
+    Refused(String),
+}
+
+/// Goes inside: this call runs the harness once more there, or finds that it is there.
+pub(crate) fn enter() -> anyhow::Result<Entered> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(Entered::Inside);
+    }
+    for tool in ["setpriv", "unshare", "nsenter", "ip", "tc"] {
+        if Command::new(tool).arg("--version").stdin(Stdio::null()).output().is_err() {
+            let package = if matches!(tool, "ip" | "tc") { "iproute2" } else { "util-linux" };
+            return Ok(Entered::Refused(format!("{tool} is not installed: `apt install {package}`")));
+        }
+    }
+    let mut flags = vec!["--net", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"];
+    if !geteuid().is_root() {
+        flags.extend(["--user", "--map-root-user"]);
+    }
+    let probe =
+        Command::new("unshare").args(&flags).args(["sh", "-c", PROBE]).stdin(Stdio::null()).output()?;
+    if !probe.status.success() {
+        let why = String::from_utf8_lossy(&probe.stderr).trim().to_owned();
+        return Ok(Entered::Refused(format!("namespaces with limited links are refused here: {why}")));
+    }
+    let own = std::env::current_exe()?;
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare"])
+        .args(&flags)
+        .arg(own)
+        .args(std::env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .status()?;
+    Ok(Entered::Done(status))
+}
+
+/// Tries all that hosts need.
+const PROBE: &str = "ip link add probe type bridge && ip link add probe0 type veth peer name probe1 && \
+    tc qdisc add dev probe0 root tbf rate 1mbit burst 64k latency 50ms";
+
+/// Puts a memory filesystem of the run's own over that of the machine, which it hides from nobody else.
+pub(crate) fn own_memory() -> anyhow::Result<PathBuf> {
+    run("mount", &["-t", "tmpfs", "-o", "size=80%", "swarm", MEMORY])?;
+    Ok(PathBuf::from(MEMORY))
+}
+
+/// Where it is put.
+pub(crate) const MEMORY: &str = "/dev/shm";
+
+/// A host on the bridge.
+pub(crate) struct Host {
+    /// Its address.
+    pub(crate) address: Ipv4Addr,
+    keeper: Child,
+    /// The keeper ends when this is closed.
+    _open: Option<ChildStdin>,
+}
+
+/// Makes the bridge, and gives its address, where the tracker listens.
+pub(crate) fn bridge() -> anyhow::Result<Ipv4Addr> {
+    let address = Ipv4Addr::new(10, 77, 0, 1);
+    run("ip", &["link", "set", "lo", "up"])?;
+    // An address of its own: otherwise it has that of a host, another whenever a host is added, and who knows the last one
+    // waits in vain.
+    run("ip", &["link", "add", BRIDGE, "address", "02:00:0a:4d:00:01", "type", "bridge"])?;
+    run("ip", &["addr", "add", &format!("{address}/16"), "dev", BRIDGE])?;
+    run("ip", &["link", "set", BRIDGE, "up"])?;
+    Ok(address)
+}
+
+impl Host {
+    /// Makes the host of a number from 0, which sends at most `uplink` bytes a second.
+    pub(crate) fn new(number: u8, uplink: u64) -> anyhow::Result<Host> {
+        let address = Ipv4Addr::new(10, 77, 1, number + 1);
+        let mut keeper = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo ready; read end"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("unshare cannot be run")?;
+        let open = keeper.stdin.take();
+        let mut line = String::new();
+        let output = keeper.stdout.take().context("its output was to be piped")?;
+        BufReader::new(output).read_line(&mut line)?;
+        let host = Host { address, keeper, _open: open };
+        if line.trim() != "ready" {
+            bail!("the network namespace of host {number} was refused");
+        }
+        let (outside, pid) = (format!("host{number}"), host.keeper.id().to_string());
+        run("ip", &["link", "add", &outside, "type", "veth", "peer", "name", "up0", "netns", &pid])?;
+        run("ip", &["link", "set", &outside, "master", BRIDGE, "up"])?;
+        let inside = format!(
+            "ip link set lo up && ip addr add {address}/16 dev up0 && ip link set up0 up && \
+             tc qdisc add dev up0 root tbf rate {uplink}bps burst {BURST_BYTES} latency {QUEUE_MS}ms"
+        );
+        run("nsenter", &["--target", &pid, "--net", "sh", "-c", &inside])?;
+        Ok(host)
+    }
+
+    /// A program, to be run on this host.
+    pub(crate) fn command(&self, program: &std::path::Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.keeper.id().to_string(), "--net", "--"]).arg(program);
+        command
+    }
+
+    /// Bytes that have left, all headers included.
+    pub(crate) fn sent_bytes(&self) -> anyhow::Result<u64> {
+        let path = format!("/proc/{}/net/dev", self.keeper.id());
+        sent(&fs::read_to_string(&path)?).with_context(|| format!("{path} says nothing about up0"))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+/// The ninth number of the device's line.
+fn sent(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("up0:"))?;
+    line.split_ascii_whitespace().nth(8)?.parse().ok()
+}
+
+fn run(program: &str, args: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{program} cannot be run"))?;
+    if !output.status.success() {
+        bail!("{program} {} failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_told_from_what_came() {
+        let text = "Inter-| Receive | Transmit\n face |bytes\n    lo: 1 0 0 0 0 0 0 0 1 0\n   up0: 5 1 0 0 0 0 0 0 77 3\n";
+        assert_eq!(sent(text), Some(77));
+        assert_eq!(sent("lo: 1"), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! A tracker and nodes, through the real programs: everything on port 0, in a folder of its own.
+//!
+//! Invariant: whatever is started is ended when its value is dropped.
+
+use std::io::BufRead as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use super::binaries::Binaries;
+use super::spawned::{self, Spawned};
+use crate::clock;
+
+/// Every user's password: nobody else ever sees this tracker.
+const PASSWORD: &str = "password";
+
+/// A tracker, and what it takes to start nodes beside it.
+pub(crate) struct Shoal {
+    binaries: Binaries,
+    place: PathBuf,
+    /// Options of every node.
+    options: Vec<String>,
+    tracker: Spawned,
+}
+
+/// A running node with a user who is logged in.
+pub(crate) struct Node {
+    client: PathBuf,
+    place: PathBuf,
+    user: String,
+    spawned: Spawned,
+}
+
+/// What one download told.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    /// From the start of the command until all was proven and written.
+    pub(crate) proven: Duration,
+    /// From the start of the command until it was durable.
+    pub(crate) durable: Duration,
+    /// Milliseconds since the start of the command, and bytes proven by then.
+    pub(crate) progress: Vec<(f64, f64)>,
+    /// The final row, as the client says it.
+    pub(crate) row: Value,
+    /// From the start of the command until the node took it up.
+    pub(crate) begun: Duration,
+}
+
+impl Shoal {
+    /// Starts a tracker in `place`.
+    pub(crate) fn start(binaries: &Binaries, place: &Path, options: &[String]) -> anyhow::Result<Shoal> {
+        let place = spawned::folder(place.to_owned())?;
+        let founding = place.join("founding.txt");
+        std::fs::write(&founding, "127.0.0.1 0\n")?;
+        let mut command = Command::new(&binaries.tracker);
+        command.arg(&founding).arg("1").arg("--data").arg(place.join("tracker_data")).current_dir(&place);
+        let (tracker, address) =
+            Spawned::start_ready("tracker", &mut command, &place, "tracker listening on ")?;
+        let address: SocketAddr = address.parse().context("the tracker did not say where it listens")?;
+        std::fs::write(place.join("tracker_info.txt"), format!("{} {}\n", address.ip(), address.port()))?;
+        Ok(Shoal { binaries: binaries.clone(), place, options: options.to_vec(), tracker })
+    }
+
+    /// The tracker's process.
+    pub(crate) fn tracker_pid(&self) -> u32 {
+        self.tracker.pid()
+    }
+
+    /// Makes an account.
+    pub(crate) fn create_user(&self, user: &str) -> anyhow::Result<()> {
+        let state = self.place.join(format!("makes-{user}"));
+        let mut command = client(&self.binaries.client, &self.place, &state);
+        run(&format!("create_user {user}"), command.args(["create_user", user, PASSWORD]))?;
+        std::fs::remove_dir_all(state).context("a command leaves a state directory")
+    }
+
+    /// A new node for a user that there is, in a state directory as on the first day.
+    pub(crate) fn node(&self, user: &str) -> anyhow::Result<Node> {
+        let state = spawned::folder(self.place.join(user))?;
+        let mut command = client(&self.binaries.client, &self.place, &state);
+        command.args(["--listen", "127.0.0.1"]).args(&self.options).arg("serve");
+        let prefix = r#"{"address":""#;
+        let (spawned, _) = Spawned::start_ready(user, &mut command, &self.place, prefix)?;
+        let (client, place, user) = (self.binaries.client.clone(), self.place.clone(), user.to_owned());
+        let node = Node { client, place, user, spawned };
+        node.run(&["login", &node.user, PASSWORD])?;
+        Ok(node)
+    }
+}
+
+impl Node {
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.spawned.pid()
+    }
+
+    /// Runs a command beside it; gives the last line that it says.
+    pub(crate) fn run(&self, words: &[&str]) -> anyhow::Result<Value> {
+        let name = format!("{} of {}", words.first().unwrap_or(&""), self.user);
+        run(&name, self.command().args(words))
+    }
+
+    fn command(&self) -> Command {
+        client(&self.client, &self.place, &self.place.join(&self.user))
+    }
+
+    /// Hashes and shares a file in a group.
+    pub(crate) fn share(&self, group: &str, path: &Path) -> anyhow::Result<()> {
+        self.run(&["upload_file", group, &path.to_string_lossy()]).map(drop)
+    }
+
+    /// Starts to fetch a file into a folder; the process, and a thread that follows what it says.
+    pub(crate) fn fetch(
+        &self,
+        group: &str,
+        file: &str,
+        into: &Path,
+    ) -> anyhow::Result<(Spawned, std::thread::JoinHandle<anyhow::Result<Fetched>>)> {
+        let mut command = self.command();
+        command.args(["download_file", group, file]).arg(into);
+        let began = clock::now();
+        let name = format!("download-{}", self.user);
+        let (spawned, mut lines) = Spawned::start_read(&name, &mut command, &self.place)?;
+        let follow = move || {
+            let mut progress = vec![(0.0, 0.0)];
+            let mut line = String::new();
+            while lines.read_line(&mut line)? > 0 {
+                let at = clock::now().saturating_sub(began);
+                let said: Value =
+                    serde_json::from_str(&line).context("the client said something else than JSON")?;
+                if let Some(verified) = said.get("verified_bytes").and_then(Value::as_f64) {
+                    progress.push((at.as_secs_f64() * 1e3, verified));
+                }
+                match said.get("result").and_then(Value::as_str) {
+                    None => {}
+                    Some("downloaded") => return fetched(at, progress, said),
+                    Some(_) => bail!("the download ended otherwise: {}", line.trim()),
+                }
+                line.clear();
+            }
+            bail!("the download ended without a result")
+        };
+        Ok((spawned, std::thread::Builder::new().name(name).spawn(follow)?))
+    }
+
+    /// Logs out, so that nobody is sent here any more, and ends it.
+    pub(crate) fn leave(self) -> anyhow::Result<()> {
+        self.run(&["logout"]).map(drop)
+    }
+}
+
+/// Reads the figures of a download's last line, which came `at` this time after the start of its command.
+fn fetched(at: Duration, mut progress: Vec<(f64, f64)>, row: Value) -> anyhow::Result<Fetched> {
+    let span = |name: &str| {
+        let micros = row.get("figures").and_then(|figures| figures.get(name)).and_then(Value::as_u64);
+        let missing = || format!("the client's last line has no figures.{name}: it is of an older version");
+        micros.map(Duration::from_micros).with_context(missing)
+    };
+    let begun = at.saturating_sub(span("age_us")?);
+    let (proven, durable) = (begun + span("proven_us")?, begun + span("durable_us")?);
+    let total = row.get("total_bytes").and_then(Value::as_f64).unwrap_or(0.0);
+    progress.retain(|(ms, bytes)| *ms < proven.as_secs_f64() * 1e3 && *bytes < total);
+    progress.push((proven.as_secs_f64() * 1e3, total));
+    Ok(Fetched { proven, durable, progress, row, begun })
+}
+
+fn client(program: &Path, place: &Path, state: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("SHOAL_")) {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(place).env("XDG_CONFIG_HOME", place.join("no-config"));
+    command.arg("--json").arg("--state").arg(state).arg("--trackers").arg(place.join("tracker_info.txt"));
+    command
+}
+
+fn run(name: &str, command: &mut Command) -> anyhow::Result<Value> {
+    let text = spawned::output(name, command)?;
+    let last = text.lines().last().with_context(|| format!("{name} said nothing"))?;
+    serde_json::from_str(last).with_context(|| format!("{name} said {last:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_placed_on_the_clock_of_the_command() {
+        let row = serde_json::json!({
+            "total_bytes": 8, "figures": {"age_us": 900, "proven_us": 500, "durable_us": 700}
+        });
+        let fetched =
+            fetched(Duration::from_micros(1_000), vec![(0.0, 0.0), (0.3, 4.0), (0.9, 8.0)], row).unwrap();
+        assert_eq!(fetched.begun, Duration::from_micros(100));
+        assert_eq!(fetched.proven, Duration::from_micros(600));
+        assert_eq!(fetched.durable, Duration::from_micros(800));
+        assert_eq!(fetched.progress, [(0.0, 0.0), (0.3, 4.0), (0.6, 8.0)]);
+    }
+
+    #[test]
+    fn a_client_without_figures_is_told_apart() {
+        let fault = fetched(Duration::ZERO, vec![], serde_json::json!({})).unwrap_err();
+        assert!(fault.to_string().contains("older version"), "{fault}");
+    }
+}

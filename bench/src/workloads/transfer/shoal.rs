@@ -1,0 +1,241 @@
+//! Shoal as a contender: a tracker, a node for each seeder, and for each round new nodes that fetch.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use serde_json::Value;
+
+use crate::contender::{Contender, Outcome, Terms};
+use crate::results::latency;
+use crate::topology::binaries::Binaries;
+use crate::topology::shoal::{Fetched, Node, Shoal};
+use crate::topology::spawned;
+use crate::topology::usage::{self, Sides, Watch};
+
+/// The one group.
+const GROUP: &str = "bench";
+
+/// Nanoseconds of a microsecond: the client tells the latter.
+const NS_PER_US: u64 = 1_000;
+
+/// Shoal, with some options.
+pub(crate) struct ShoalContender {
+    kind: String,
+    reference: bool,
+    terms: Terms,
+    file: String,
+    shoal: Shoal,
+    seeders: Vec<Node>,
+    leechers: Vec<Node>,
+}
+
+impl ShoalContender {
+    /// Starts the tracker and the seeders, and shares the file from each.
+    pub(crate) fn start(
+        kind: &str,
+        reference: bool,
+        binaries: &Binaries,
+        options: &[String],
+        terms: &Terms,
+    ) -> anyhow::Result<ShoalContender> {
+        let shoal = Shoal::start(binaries, &terms.place.join(kind.replace([' ', '/'], "-")), options)?;
+        let file =
+            terms.content.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
+        let mut seeders = Vec::new();
+        for number in 0..terms.sources {
+            let user = format!("seeder{number}");
+            shoal.create_user(&user)?;
+            let node = shoal.node(&user)?;
+            node.run(&[if number == 0 { "create_group" } else { "join_group" }, GROUP])?;
+            node.share(GROUP, &terms.content.path)?;
+            seeders.push(node);
+        }
+        for number in 0..terms.receivers {
+            let user = leecher(number);
+            shoal.create_user(&user)?;
+            let node = shoal.node(&user)?;
+            node.run(&["join_group", GROUP])?;
+            node.leave()?;
+        }
+        let (kind, file) = (kind.to_owned(), file.to_owned());
+        Ok(ShoalContender {
+            kind,
+            reference,
+            terms: terms.clone(),
+            file,
+            shoal,
+            seeders,
+            leechers: Vec::new(),
+        })
+    }
+}
+
+fn leecher(number: usize) -> String {
+    format!("leecher{number}")
+}
+
+impl Contender for ShoalContender {
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn is_reference(&self) -> bool {
+        self.reference
+    }
+
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        for number in 0..self.terms.receivers {
+            self.leechers.push(self.shoal.node(&leecher(number))?);
+        }
+        Ok(())
+    }
+
+    fn round(&mut self, into: &Path) -> anyhow::Result<Outcome> {
+        let sources: Vec<u32> = self.seeders.iter().map(Node::pid).collect();
+        let receivers: Vec<u32> = self.leechers.iter().map(Node::pid).collect();
+        let tracker = [self.shoal.tracker_pid()];
+        let cpu_before = [&sources[..], &receivers, &tracker].map(usage::cpu_of_trees);
+        let (mut fetching, mut victims) = (Vec::new(), Vec::new());
+        let mut copies = Vec::new();
+        for (number, node) in self.leechers.iter().enumerate() {
+            let folder = spawned::folder(into.join(number.to_string()))?;
+            copies.push(folder.join(&self.file));
+            let (front, follow) = node.fetch(GROUP, &self.file, &folder)?;
+            victims.push(front.pid());
+            fetching.push((front, follow));
+        }
+        let mut sides = Sides { sources: sources.clone(), receivers: receivers.clone() };
+        sides.receivers.extend(&victims);
+        let watch = Watch::start(sides, victims, self.terms.limit)?;
+        let mut fetched = Vec::new();
+        let mut front_cpu = Vec::new();
+        for (mut front, follow) in fetching {
+            let Ok(outcome) = follow.join() else { bail!("the thread that follows a download panicked") };
+            fetched.push(outcome.with_context(|| front.last_words())?);
+            front_cpu.push(front.succeed()?.cpu);
+        }
+        let peaks = watch.peaks();
+        let [source_cpu, receiver_cpu, tracker_cpu] = [
+            usage::cpu_of_trees(&sources) - cpu_before[0],
+            usage::cpu_of_trees(&receivers) - cpu_before[1],
+            usage::cpu_of_trees(&tracker) - cpu_before[2],
+        ];
+        front_cpu.push(receiver_cpu);
+        let mut outcome = outcome_of(&fetched, self.terms.content.bytes)?;
+        outcome.numbers.push(("tracker cpu".to_owned(), tracker_cpu.0, "s"));
+        Ok(Outcome {
+            copies,
+            source_cpu: Some(source_cpu),
+            receiver_cpu: Some(front_cpu.into_iter().sum()),
+            anonymous: Some(peaks),
+            ..outcome
+        })
+    }
+
+    fn settle(&mut self) -> anyhow::Result<()> {
+        self.leechers.drain(..).try_for_each(Node::leave)
+    }
+}
+
+/// The figures of one round: of several leechers the last one counts, latencies are put together, bytes added.
+fn outcome_of(fetched: &[Fetched], bytes: u64) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut all = latency::histogram();
+    let (mut wire, mut duplicate, mut hashing, mut writing) = (0.0, 0.0, 0.0, 0.0);
+    for one in fetched {
+        outcome.complete = outcome.complete.max(one.proven);
+        outcome.durable = Some(outcome.durable.unwrap_or_default().max(one.durable));
+        add_latency(&mut all, &one.row)?;
+        let figure = |name: &str| one.row["figures"][name].as_f64().unwrap_or(0.0);
+        wire += figure("wire_bytes") - bytes as f64;
+        hashing += figure("hashing_us") / 1e6;
+        writing += figure("writing_us") / 1e6;
+        duplicate += one.row["duplicate_bytes"].as_f64().unwrap_or(0.0);
+        let first_ms = one.begun.as_secs_f64() * 1e3 + figure("first_verified_us") / 1e3;
+        outcome.numbers.push(("first verified byte".to_owned(), first_ms, "ms"));
+        let limited_by = one.row["limited_by"].as_str().unwrap_or("nothing known");
+        outcome.numbers.push((format!("limited by {limited_by}"), 1.0, "leechers"));
+    }
+    let moved = bytes.max(1) as f64 * fetched.len().max(1) as f64;
+    let numbers = [
+        ("beyond the file, as the node counts", wire / moved * 100.0, "%"),
+        ("duplicates", duplicate / moved * 100.0, "%"),
+        ("hashing threads", hashing / moved * 1e9, "s/GB"),
+        ("writing threads", writing / moved * 1e9, "s/GB"),
+    ];
+    outcome.numbers.extend(numbers.map(|(name, value, unit)| (name.to_owned(), value, unit)));
+    outcome.latency = (!all.is_empty()).then_some(all);
+    outcome.progress = fetched.first().map(|one| one.progress.clone()).unwrap_or_default();
+    Ok(outcome)
+}
+
+/// Adds the histogram of a download's last line, turned from microseconds into nanoseconds.
+fn add_latency(all: &mut Histogram<u64>, row: &Value) -> anyhow::Result<()> {
+    let latency = &row["figures"]["piece_latency"];
+    let text = latency["histogram"].as_str().context("the client's last line has no histogram")?;
+    let bytes = STANDARD.decode(text).context("the client's histogram is no base64")?;
+    let told: Histogram<u64> = Deserializer::new()
+        .deserialize(&mut bytes.as_slice())
+        .map_err(|fault| anyhow::anyhow!("the client's histogram cannot be read: {fault:?}"))?;
+    anyhow::ensure!(
+        Some(told.len()) == latency["count"].as_u64(),
+        "the client's histogram has another count"
+    );
+    for value in told.iter_recorded() {
+        let count = value.count_since_last_iteration();
+        all.saturating_record_n(value.value_iterated_to().saturating_mul(NS_PER_US), count);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hdrhistogram::serialization::{Serializer as _, V2Serializer};
+
+    use super::*;
+
+    fn fetched(proven_ms: u64, latencies_us: &[u64]) -> Fetched {
+        let mut histogram = Histogram::<u32>::new(2).unwrap();
+        latencies_us.iter().for_each(|value| histogram.record(*value).unwrap());
+        let mut bytes = Vec::new();
+        V2Serializer::new().serialize(&histogram, &mut bytes).unwrap();
+        let latency = serde_json::json!({"count": latencies_us.len(), "histogram": STANDARD.encode(bytes)});
+        Fetched {
+            proven: Duration::from_millis(proven_ms),
+            durable: Duration::from_millis(proven_ms + 1),
+            progress: vec![],
+            row: serde_json::json!({
+                "duplicate_bytes": 10, "limited_by": "network",
+                "figures": {"wire_bytes": 1_020, "first_verified_us": 2_000, "piece_latency": latency}
+            }),
+            begun: Duration::from_millis(1),
+        }
+    }
+
+    #[test]
+    fn several_leechers_are_one_outcome() {
+        let outcome = outcome_of(&[fetched(5, &[100]), fetched(9, &[300, 300])], 1_000).unwrap();
+        assert_eq!(outcome.complete, Duration::from_millis(9));
+        assert_eq!(outcome.durable, Some(Duration::from_millis(10)));
+        let latency = outcome.latency.unwrap();
+        assert_eq!(latency.len(), 3);
+        assert!(latency.min().abs_diff(100_000) < 2_000 && latency.max().abs_diff(300_000) < 4_000);
+        let number = |name: &str| outcome.numbers.iter().find(|(found, ..)| found == name).unwrap().1;
+        assert!((number("duplicates") - 1.0).abs() < 1e-9);
+        assert!((number("beyond the file, as the node counts") - 2.0).abs() < 1e-9);
+        assert!((number("first verified byte") - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_histogram_that_lost_values_is_noticed() {
+        let mut one = fetched(5, &[100]);
+        one.row["figures"]["piece_latency"]["count"] = 2.into();
+        assert!(outcome_of(&[one], 1_000).is_err());
+    }
+}
