@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the programs that Shoal is measured against, and measures.
 #
-#   scripts/bench-rivals.sh                      installs what is missing, then `bench transfer --rivals` and `bench hash`
+#   scripts/bench-rivals.sh                      installs what is missing, then `bench transfer` and `bench hash`, both with --rivals
 #   scripts/bench-rivals.sh install              installs only
 #   scripts/bench-rivals.sh run [OPTION...]      measures only; options go to `bench transfer`
 #
@@ -54,7 +54,7 @@ run() {
     PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
     export PATH
     "$bench" transfer --rivals --size "$SIZE" --out "$OUT" "$@"
-    "$bench" hash --out "$OUT"
+    "$bench" hash --rivals --out "$OUT"
     say "results are in $OUT"
 }
 

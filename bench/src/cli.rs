@@ -53,6 +53,12 @@ pub(crate) struct HashArgs {
     /// Rounds before them that do not count
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) warmup: u32,
+    /// Measure other programs too, over a file of the same bytes: mktorrent, openssl and sha1sum, where they are installed
+    #[arg(long)]
+    pub(crate) rivals: bool,
+    /// Where that file lies [default: the system's folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
     /// Where the numbers go
     #[command(flatten)]
     pub(crate) output: OutputArgs,

@@ -149,9 +149,9 @@ impl Contender for Programs {
                 break;
             }
             let mut running = Vec::new();
-            for (number, mut command) in step.into_iter().enumerate() {
+            for (number, command) in step.into_iter().enumerate() {
                 let name = format!("{}-receiver-{number}", self.kind.replace([' ', '/'], "-"));
-                running.push(Spawned::start(&name, &mut command, &self.terms.place)?);
+                running.push(Spawned::start(&name, &command, &self.terms.place)?);
             }
             let pids: Vec<u32> = running.iter().map(Spawned::pid).collect();
             let sides = Sides { sources: sources.clone(), receivers: pids.clone() };

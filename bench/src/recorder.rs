@@ -10,23 +10,34 @@ pub(crate) struct Workload<'a> {
     pub(crate) name: &'static str,
     /// By which way of hashing, or by whom.
     pub(crate) kind: String,
-    /// Does it once.
-    pub(crate) run: Box<dyn Fn() + 'a>,
+    /// Does it once, or says why that failed.
+    pub(crate) run: Box<dyn Fn() -> anyhow::Result<()> + 'a>,
 }
 
-/// Runs all workloads `warmup` rounds for nothing and `runs` rounds that count, and says of these what each took.
+/// Runs all workloads `warmup` rounds for nothing and `runs` rounds that count, and says of these what each took. One that
+/// fails, in whichever round, is told once and takes no further part.
 pub(crate) fn measure<'a>(
     workloads: &[Workload<'a>],
     warmup: u32,
     runs: u32,
-    mut note: impl FnMut(u32, &Workload<'a>, Duration) -> anyhow::Result<()>,
+    mut note: impl FnMut(u32, &Workload<'a>, anyhow::Result<Duration>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let mut taking_part: Vec<&Workload<'a>> = workloads.iter().collect();
     for round in 0..warmup + runs {
-        for workload in workloads {
-            let (took, ()) = clock::timed(&workload.run);
-            if let Some(counted) = round.checked_sub(warmup) {
-                note(counted, workload, took)?;
+        let mut failed = Vec::new();
+        for (at, workload) in taking_part.iter().enumerate() {
+            let (took, outcome) = clock::timed(&workload.run);
+            match (outcome, round.checked_sub(warmup)) {
+                (Ok(()), Some(counted)) => note(counted, workload, Ok(took))?,
+                (Ok(()), None) => {}
+                (Err(fault), counted) => {
+                    failed.push(at);
+                    note(counted.unwrap_or(0), workload, Err(fault))?;
+                }
             }
+        }
+        for at in failed.into_iter().rev() {
+            taking_part.remove(at);
         }
     }
     Ok(())
@@ -46,16 +57,36 @@ mod tests {
             kind: String::new(),
             run: Box::new({
                 let ran = &ran;
-                move || ran.borrow_mut().push(name)
+                move || {
+                    ran.borrow_mut().push(name);
+                    Ok(())
+                }
             }),
         };
         let mut noted = Vec::new();
-        measure(&[workload("a"), workload("b")], 1, 2, |round, workload, _| {
+        measure(&[workload("a"), workload("b")], 1, 2, |round, workload, took| {
+            assert!(took.is_ok());
             noted.push((round, workload.name));
             Ok(())
         })
         .unwrap();
         assert_eq!(*ran.borrow(), ["a", "b", "a", "b", "a", "b"]);
         assert_eq!(noted, [(0, "a"), (0, "b"), (1, "a"), (1, "b")]);
+    }
+
+    #[test]
+    fn one_that_fails_is_told_once_and_the_others_go_on() {
+        let workload = |name: &'static str, fails: bool| Workload {
+            name,
+            kind: String::new(),
+            run: Box::new(move || if fails { Err(anyhow::anyhow!("no bread")) } else { Ok(()) }),
+        };
+        let mut noted = Vec::new();
+        measure(&[workload("bad", true), workload("good", false)], 1, 2, |_, workload, took| {
+            noted.push((workload.name, took.is_ok()));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(noted, [("bad", false), ("good", true), ("good", true)]);
     }
 }

@@ -1,5 +1,6 @@
 //! The harness as it is called: its JSON lines, and its refusals.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
 use engine::hash::HashKind;
@@ -48,6 +49,37 @@ fn hash_reports_every_kind_beside_the_reference() {
         assert!(line["min"].as_f64().unwrap() <= line["median"].as_f64().unwrap());
         assert!(line["median"].as_f64().unwrap() <= line["max"].as_f64().unwrap());
     }
+}
+
+#[test]
+fn rivals_hash_the_same_file_in_the_same_rounds() {
+    let place = tempfile::tempdir().unwrap();
+    let tools = tempfile::tempdir().unwrap();
+    // One that works, one that fails, one that is missing.
+    for (name, script) in
+        [("openssl", "echo 'OpenSSL 9.8.7'"), ("sha1sum", "[ $1 = --version ] && echo 1.2.3")]
+    {
+        let program = tools.path().join(name);
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["hash", "--size", "1M", "--runs", "2", "--warmup", "0", "--json", "--rivals", "--dir"])
+        .arg(place.path())
+        .env("PATH", tools.path())
+        .output()
+        .unwrap();
+    let lines = json_lines(&output);
+    let of = |record: &str, kind: &str| {
+        let matching = |line: &&Value| line["record"] == record && line["kind"] == kind;
+        lines.iter().filter(matching).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of("sample", "openssl sha1 (9.8.7)").len(), 2);
+    assert_eq!(of("failed", "sha1sum (1.2.3)").len(), 1);
+    assert_eq!(of("skipped", "mktorrent").len(), 1);
+    let ours = |line: &&Value| line["record"] == "sample" && line["workload"] == "upload of the file";
+    assert_eq!(lines.iter().filter(ours).count(), 2);
+    assert!(place.path().read_dir().unwrap().next().is_none(), "something was left behind");
 }
 
 #[test]

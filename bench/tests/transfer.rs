@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -13,6 +14,10 @@ use tempfile::TempDir;
 
 /// Length of the file that is moved: sixteen pieces.
 const BYTES: u64 = 8 << 20;
+
+/// For the end of processes that the kernel ends is looked this often, so many times.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOKS: u32 = 2_000;
 
 /// A harness whose files go to `place`; without the programs of a workspace build there is nothing to test.
 fn bench(place: &Path, args: &[&str]) -> Command {
@@ -187,4 +192,29 @@ fn a_run_that_is_told_to_end_leaves_nothing() {
     assert!(lines.map_while(Result::ok).count() < usize::MAX);
     assert_eq!(processes_at(place.path()), 0);
     assert!(is_empty(place.path()), "something was left behind");
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_no_process() {
+    let ties = Command::new("setpriv").args(["--pdeathsig", "KILL", "true"]).status();
+    if !ties.is_ok_and(|status| status.success()) {
+        println!("skipped: children cannot be tied to the harness: `apt install util-linux`");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let args = ["transfer", "--size", "1M", "--runs", "1000", "--warmup", "0", "--seeders", "1", "--json"];
+    let mut command = bench(place.path(), &args);
+    let mut running = Ends(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let shoal = |line: std::io::Result<String>| line.unwrap().contains(r#""kind":"shoal""#);
+    assert!(lines.any(shoal), "the run ended without a sample");
+    // The tracker, a seeder and a sender of the pump at least.
+    assert!(processes_at(place.path()) > 2);
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    let gone = (0..LOOKS).any(|_| {
+        std::thread::park_timeout(LOOK_EVERY);
+        processes_at(place.path()) == 0
+    });
+    assert!(gone, "{} processes outlived the harness", processes_at(place.path()));
 }

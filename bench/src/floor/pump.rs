@@ -25,6 +25,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::cli::{PumpReceiveArgs, PumpSendArgs};
 use crate::contender::{Programs, Steps, Terms};
+use crate::topology::content::is_in_memory;
 use crate::topology::spawned::Spawned;
 
 /// What a receiver says on each socket: its first piece, then how many it goes on by; both little-endian.
@@ -39,8 +40,7 @@ pub(super) fn contender(terms: &Terms) -> anyhow::Result<Programs> {
         let mut command = Command::new(&own);
         command.arg("pump-send").arg(&terms.content.path);
         let name = format!("pump-{}-{number}", terms.sources);
-        let (server, address) =
-            Spawned::start_ready(&name, &mut command, &terms.place, "pump listening on ")?;
+        let (server, address) = Spawned::start_ready(&name, &command, &terms.place, "pump listening on ")?;
         servers.push(server);
         addresses.push(address);
     }
@@ -105,9 +105,7 @@ fn pieces(bytes: u64, first: u64, step: u64) -> impl Iterator<Item = std::ops::R
 /// `bench pump-receive`.
 pub(crate) fn receive(args: &PumpReceiveArgs) -> anyhow::Result<()> {
     let file = File::create(&args.destination)?;
-    if args.bytes > 0 && fallocate(&file, FallocateFlags::empty(), 0, args.bytes).is_err() {
-        file.set_len(args.bytes)?;
-    }
+    reserve(&file, args.bytes)?;
     let sockets: Vec<SocketAddr> = (0..args.each).flat_map(|_| args.from.iter().copied()).collect();
     let step = sockets.len() as u64;
     std::thread::scope(|scope| {
@@ -131,6 +129,17 @@ pub(crate) fn receive(args: &PumpReceiveArgs) -> anyhow::Result<()> {
     })
 }
 
+/// Takes room for the whole file as Shoal does: a tmpfs would fill it with zeros, so there only the length is set, and
+/// whether it fits was seen when the run began.
+fn reserve(file: &File, bytes: u64) -> anyhow::Result<()> {
+    let reserved =
+        bytes > 0 && !is_in_memory(file) && fallocate(file, FallocateFlags::empty(), 0, bytes).is_ok();
+    if !reserved {
+        file.set_len(bytes)?;
+    }
+    Ok(())
+}
+
 fn fetch(file: &File, bytes: u64, address: SocketAddr, first: u64, step: u64) -> anyhow::Result<()> {
     let mut socket = TcpStream::connect(address)?;
     socket.write_all(&[first.to_le_bytes(), step.to_le_bytes()].concat())?;
@@ -145,7 +154,23 @@ fn fetch(file: &File, bytes: u64, address: SocketAddr, first: u64, step: u64) ->
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
+
+    #[test]
+    fn room_is_taken_on_a_disk_and_not_in_memory() {
+        for place in ["/dev/shm", "."] {
+            let Ok(file) = tempfile::tempfile_in(place) else { continue };
+            reserve(&file, 1 << 20).unwrap();
+            let found = file.metadata().unwrap();
+            assert_eq!(found.len(), 1 << 20, "{place}");
+            if is_in_memory(&file) {
+                assert_eq!(found.blocks(), 0, "{place} was filled with zeros");
+            }
+        }
+        reserve(&tempfile::tempfile().unwrap(), 0).unwrap();
+    }
 
     #[test]
     fn the_sockets_share_all_pieces_and_none_twice() {

@@ -30,7 +30,7 @@ impl Rival for Aria2 {
         for (number, port) in torrent.seeders.iter().enumerate() {
             let mut command = aria2(*port, folder, &torrent.file);
             command.args(["--seed-ratio=0.0", "--bt-seed-unverified=true", "--allow-overwrite=true"]);
-            let mut server = Spawned::start(&format!("aria2-seeder-{number}"), &mut command, &terms.place)?;
+            let mut server = Spawned::start(&format!("aria2-seeder-{number}"), &command, &terms.place)?;
             ports::listening(&mut server, *port)?;
             servers.push(server);
         }

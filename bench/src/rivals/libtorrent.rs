@@ -43,8 +43,8 @@ impl Rival for Libtorrent {
         let mut servers = Vec::new();
         for port in &torrent.seeders {
             let name = format!("libtorrent-{port}");
-            let mut command = call("seed", folder, &torrent.file, *port);
-            servers.push(Spawned::start_ready(&name, &mut command, &terms.place, "ready")?.0);
+            let command = call("seed", folder, &torrent.file, *port);
+            servers.push(Spawned::start_ready(&name, &command, &terms.place, "ready")?.0);
         }
         let name: PathBuf = terms.content.path.file_name().context("the file has a name")?.into();
         let own = ports::free()?;

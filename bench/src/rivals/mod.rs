@@ -8,12 +8,14 @@
 //!      libtorrent by its Python form  ├─► torrent   the .torrent file, and who says who has it
 //!      rqbit      on one thread       ┘
 //!      sendme     iroh, without relays
+//!   hashing: programs that hash a file and move nothing
 //!   rival   what each of them is     ports   free ones, and whether somebody listens
 //! ```
 //!
 //! Invariant: a rival that is missing or fails is a record with the reason, never the end of a run.
 
 mod aria2;
+pub(crate) mod hashing;
 mod libtorrent;
 mod ports;
 mod rival;
@@ -24,26 +26,7 @@ mod torrent;
 mod web;
 
 use crate::contender::{Contender, Terms};
-use crate::results::sink::Sink;
-use rival::Rival;
-
-/// Why a rival takes no part.
-pub(crate) enum Absent {
-    /// It is not installed.
-    Missing(String),
-    /// It did not start.
-    Failed(String),
-}
-
-impl Absent {
-    /// Puts it into the records.
-    pub(crate) fn note(&self, sink: &mut Sink, of: [&str; 2]) -> anyhow::Result<()> {
-        match self {
-            Absent::Missing(why) => sink.skipped(of, why),
-            Absent::Failed(why) => sink.failed(of, why),
-        }
-    }
-}
+use rival::{Absent, Rival};
 
 /// One rival, ready to take part, or why it does not.
 pub(crate) type Entry = (&'static str, Result<Box<dyn Contender>, Absent>);

@@ -1,6 +1,7 @@
 //! What every rival is: a name, the versions of its programs, and a contender.
 
 use crate::contender::{Contender, Terms};
+use crate::results::sink::Sink;
 
 /// Another program.
 pub(super) trait Rival {
@@ -18,6 +19,24 @@ pub(super) trait Rival {
     /// # Errors
     /// What went wrong.
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>>;
+}
+
+/// Why a rival takes no part.
+pub(crate) enum Absent {
+    /// It is not installed.
+    Missing(String),
+    /// It did not start.
+    Failed(String),
+}
+
+impl Absent {
+    /// Puts it into the records.
+    pub(crate) fn note(&self, sink: &mut Sink, of: [&str; 2]) -> anyhow::Result<()> {
+        match self {
+            Absent::Missing(why) => sink.skipped(of, why),
+            Absent::Failed(why) => sink.failed(of, why),
+        }
+    }
 }
 
 /// The version number in a line such as `curl 7.88.1 (x86_64-pc-linux-gnu) …`; the whole line when there is none.

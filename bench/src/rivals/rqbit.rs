@@ -31,7 +31,7 @@ impl Rival for Rqbit {
         for port in &torrent.seeders {
             let mut command = options.rqbit(*port, ports::free()?);
             command.args(["download", "--overwrite", "--output-folder"]).arg(folder).arg(&torrent.file);
-            let mut server = Spawned::start(&format!("rqbit-{port}"), &mut command, &terms.place)?;
+            let mut server = Spawned::start(&format!("rqbit-{port}"), &command, &terms.place)?;
             ports::listening(&mut server, *port)?;
             servers.push(server);
         }

@@ -38,7 +38,7 @@ impl Rival for Rsync {
         let mut command = Command::new("rsync");
         command.args(["--daemon", "--no-detach", "--address=127.0.0.1", &format!("--port={port}")]);
         command.arg(format!("--config={}", file.display()));
-        let mut server = Spawned::start("rsync", &mut command, &terms.place)?;
+        let mut server = Spawned::start("rsync", &command, &terms.place)?;
         ports::listening(&mut server, port)?;
         let url = format!("rsync://127.0.0.1:{port}/bench/{name}");
         let steps = move |into: &Path| {

@@ -30,7 +30,7 @@ impl Rival for Sendme {
         let mut command = Command::new("sendme");
         command.args(["send", "--no-progress", "--relay", "disabled", "--ticket-type", "addresses"]);
         command.arg(&terms.content.path).current_dir(&place);
-        let (server, mut lines) = Spawned::start_read("sendme", &mut command, &terms.place)?;
+        let (server, mut lines) = Spawned::start_read("sendme", &command, &terms.place)?;
         let mut line = String::new();
         let ticket = loop {
             line.clear();

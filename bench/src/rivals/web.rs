@@ -11,6 +11,7 @@ use super::ports;
 use super::rival::{Rival, number};
 use crate::contender::{Contender, Programs, Steps, Terms};
 use crate::topology::spawned::{Spawned, first_line, folder};
+use crate::topology::tied::folded;
 
 /// nginx to curl.
 pub(super) struct Curl;
@@ -130,7 +131,8 @@ fn nginx(terms: &Terms, number: usize, port: u16) -> anyhow::Result<Spawned> {
     std::fs::write(&file, text)?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(&place).arg("-c").arg(&file).args(["-e", "stderr"]);
-    let mut server = Spawned::start(&format!("nginx-{number}-{port}"), &mut command, &terms.place)?;
+    // Its workers would outlive it.
+    let mut server = Spawned::start(&format!("nginx-{number}-{port}"), &folded(&command), &terms.place)?;
     ports::listening(&mut server, port)?;
     Ok(server)
 }

@@ -5,7 +5,7 @@ use std::io::{IoSliceMut, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{Advice, StatVfsMountFlags, fadvise, statfs, statvfs};
+use rustix::fs::{Advice, StatVfsMountFlags, fadvise, fstatfs, statvfs};
 use rustix::io::{ReadWriteFlags, preadv2};
 use sha1::{Digest as _, Sha1};
 
@@ -118,7 +118,12 @@ pub(crate) fn sync_file(path: &Path) -> anyhow::Result<()> {
 
 /// Whether a folder lies in memory.
 pub(crate) fn is_tmpfs(folder: &Path) -> bool {
-    statfs(folder).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| kind == TMPFS_MAGIC))
+    File::open(folder).is_ok_and(|folder| is_in_memory(&folder))
+}
+
+/// Whether an open file does.
+pub(crate) fn is_in_memory(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| kind == TMPFS_MAGIC))
 }
 
 /// Bytes that a folder's filesystem has left.

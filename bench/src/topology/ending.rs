@@ -25,7 +25,7 @@ pub(crate) fn leave_it_to_the_signal() {
     }
 }
 
-/// From now on a signal to end kills every descendant, removes `place`, and ends the harness.
+/// From now on a signal to end kills every descendant, removes `place` (nothing where that is empty), and ends the harness.
 pub(crate) fn clean_up_on_signal(place: PathBuf) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

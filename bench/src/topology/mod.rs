@@ -1,7 +1,7 @@
 //! What a transfer is measured in: processes, the file that they move, the network between them, and what they use.
 //!
 //! ```text
-//!   workloads ─► shoal ──► spawned   a child process, ended by its id
+//!   workloads ─► shoal ──► spawned   a child process, ended by its id ─► tied  ended by the kernel if the harness is killed
 //!            │     └─────► binaries  which programs
 //!            ├─► private_net  a network of its own for the whole run, with one congestion control for all
 //!            ├─► netns        hosts on a bridge, each with a limited uplink
@@ -22,6 +22,7 @@ pub(crate) mod netns;
 pub(crate) mod private_net;
 pub(crate) mod shoal;
 pub(crate) mod spawned;
+pub(crate) mod tied;
 pub(crate) mod usage;
 pub(crate) mod warm;
 

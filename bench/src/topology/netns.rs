@@ -12,11 +12,15 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, bail};
 use rustix::process::geteuid;
+use tempfile::TempDir;
+
+use super::ending;
+use super::tied::tied;
 
 /// Tells the harness that it is inside.
 const INSIDE: &str = "SHOAL_BENCH_SWARM";
@@ -32,18 +36,20 @@ const QUEUE_MS: u32 = 100;
 
 /// How a call of the harness that wants hosts goes on.
 pub(crate) enum Entered {
-    /// It is inside.
-    Inside,
+    /// It is inside, where the outer one has given it this folder for all copies; it removes what is in it, by whatever
+    /// way the run ends.
+    Inside(Option<PathBuf>),
     /// The inner one has done it all.
     Done(ExitStatus),
     /// It may not, and why.
     Refused(String),
 }
 
-/// Goes inside: this call runs the harness once more there, or finds that it is there.
-pub(crate) fn enter() -> anyhow::Result<Entered> {
-    if std::env::var_os(INSIDE).is_some() {
-        return Ok(Entered::Inside);
+/// Goes inside: this call runs the harness once more there, or finds that it is there. Copies lie in a folder below `dir`,
+/// where one is named.
+pub(crate) fn enter(dir: Option<&Path>) -> anyhow::Result<Entered> {
+    if let Some(place) = std::env::var_os(INSIDE) {
+        return Ok(Entered::Inside((!place.is_empty()).then(|| PathBuf::from(place))));
     }
     for tool in ["setpriv", "unshare", "nsenter", "ip", "tc"] {
         if Command::new(tool).arg("--version").stdin(Stdio::null()).output().is_err() {
@@ -61,14 +67,19 @@ pub(crate) fn enter() -> anyhow::Result<Entered> {
         let why = String::from_utf8_lossy(&probe.stderr).trim().to_owned();
         return Ok(Entered::Refused(format!("namespaces with limited links are refused here: {why}")));
     }
-    let own = std::env::current_exe()?;
-    let status = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "unshare"])
-        .args(&flags)
-        .arg(own)
-        .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1")
-        .status()?;
+    let place = dir.map(|dir| {
+        TempDir::with_prefix_in("shoal-swarm-", dir)
+            .with_context(|| format!("there is no place in {}: choose another --dir", dir.display()))
+    });
+    let place = place.transpose()?;
+    // Inside, the first process of a namespace heeds no signal that it does not expect; and the folder is out here.
+    let folder = place.as_ref().map(|place| place.path().to_owned()).unwrap_or_default();
+    ending::clean_up_on_signal(folder.clone())?;
+    let mut command = Command::new("unshare");
+    command.args(&flags).arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
+    let status = tied(command.env(INSIDE, folder)).status()?;
+    // Whoever told the harness to end has ended the inner one too, and that is no failure of it.
+    ending::leave_it_to_the_signal();
     Ok(Entered::Done(status))
 }
 
@@ -136,7 +147,7 @@ impl Host {
     }
 
     /// A program, to be run on this host.
-    pub(crate) fn command(&self, program: &std::path::Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.keeper.id().to_string(), "--net", "--"]).arg(program);
         command

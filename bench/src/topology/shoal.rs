@@ -58,8 +58,7 @@ impl Shoal {
         std::fs::write(&founding, "127.0.0.1 0\n")?;
         let mut command = Command::new(&binaries.tracker);
         command.arg(&founding).arg("1").arg("--data").arg(place.join("tracker_data")).current_dir(&place);
-        let (tracker, address) =
-            Spawned::start_ready("tracker", &mut command, &place, "tracker listening on ")?;
+        let (tracker, address) = Spawned::start_ready("tracker", &command, &place, "tracker listening on ")?;
         let address: SocketAddr = address.parse().context("the tracker did not say where it listens")?;
         std::fs::write(place.join("tracker_info.txt"), format!("{} {}\n", address.ip(), address.port()))?;
         Ok(Shoal { binaries: binaries.clone(), place, options: options.to_vec(), tracker })
@@ -84,7 +83,7 @@ impl Shoal {
         let mut command = client(&self.binaries.client, &self.place, &state);
         command.args(["--listen", "127.0.0.1"]).args(&self.options).arg("serve");
         let prefix = r#"{"address":""#;
-        let (spawned, _) = Spawned::start_ready(user, &mut command, &self.place, prefix)?;
+        let (spawned, _) = Spawned::start_ready(user, &command, &self.place, prefix)?;
         let (client, place, user) = (self.binaries.client.clone(), self.place.clone(), user.to_owned());
         let node = Node { client, place, user, spawned };
         node.run(&["login", &node.user, PASSWORD])?;
@@ -124,7 +123,7 @@ impl Node {
         command.args(["download_file", group, file]).arg(into);
         let began = clock::now();
         let name = format!("download-{}", self.user);
-        let (spawned, mut lines) = Spawned::start_read(&name, &mut command, &self.place)?;
+        let (spawned, mut lines) = Spawned::start_read(&name, &command, &self.place)?;
         let follow = move || {
             let mut progress = vec![(0.0, 0.0)];
             let mut line = String::new();

@@ -1,6 +1,6 @@
 //! A child process that lives as long as its value: ended by its process id, never by a name.
 //!
-//! Invariants: dropping it ends it and waits; its words go to a file, so that it never blocks on a full pipe, and the last
+//! Invariants: dropping it ends it and waits, and the harness's own end ends it too (`tied`); its words go to a file, so that it never blocks on a full pipe, and the last
 //! of them explain a failure.
 
 use std::fs::{self, File};
@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::limits::{END_MS, LAST_WORDS_BYTES, READY_MS};
+use super::tied::tied;
 use super::usage::{self, Cpu};
 
 /// A running child.
@@ -36,23 +37,25 @@ pub(crate) struct Ended {
 
 impl Spawned {
     /// Starts a program; both its outputs go to `NAME.log` in `place`.
-    pub(crate) fn start(name: &str, command: &mut Command, place: &Path) -> anyhow::Result<Spawned> {
+    pub(crate) fn start(name: &str, command: &Command, place: &Path) -> anyhow::Result<Spawned> {
         let log = place.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        let mut command = tied(command);
         command.stdout(output.try_clone()?).stderr(output);
-        Spawned::spawn(name, command, log)
+        Spawned::spawn(name, &mut command, log)
     }
 
     /// Starts a program whose standard output is read here; the rest of its words go to `NAME.log` in `place`.
     pub(crate) fn start_read(
         name: &str,
-        command: &mut Command,
+        command: &Command,
         place: &Path,
     ) -> anyhow::Result<(Spawned, BufReader<ChildStdout>)> {
         let log = place.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        let mut command = tied(command);
         command.stdout(Stdio::piped()).stderr(output);
-        let mut spawned = Spawned::spawn(name, command, log)?;
+        let mut spawned = Spawned::spawn(name, &mut command, log)?;
         let stdout = spawned.child.stdout.take().context("its output was to be piped")?;
         Ok((spawned, BufReader::new(stdout)))
     }
@@ -60,7 +63,7 @@ impl Spawned {
     /// Starts a program and waits for the line that says it is ready; gives what follows `prefix` there.
     pub(crate) fn start_ready(
         name: &str,
-        command: &mut Command,
+        command: &Command,
         place: &Path,
         prefix: &str,
     ) -> anyhow::Result<(Spawned, String)> {
@@ -147,7 +150,12 @@ impl Spawned {
         if self.ended.is_some() {
             return;
         }
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        // Its descendants as well: who holds others together may not heed the signal itself.
+        for pid in usage::tree(self.pid()) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        }
         if !crate::clock::within(Duration::from_millis(END_MS), || self.has_ended()) {
             let _ = self.child.kill();
         }
@@ -215,7 +223,7 @@ mod tests {
     fn a_failed_program_says_why() {
         let place = tempfile::tempdir().unwrap();
         let mut failing =
-            Spawned::start("failing", &mut shell("echo no bread >&2; exit 3"), place.path()).unwrap();
+            Spawned::start("failing", &shell("echo no bread >&2; exit 3"), place.path()).unwrap();
         let fault = failing.succeed().unwrap_err().to_string();
         assert!(fault.contains("no bread") && fault.contains("failing"), "{fault}");
     }
@@ -230,19 +238,15 @@ mod tests {
     fn readiness_is_a_line_and_dropping_ends() {
         let place = tempfile::tempdir().unwrap();
         let script = "echo ready at 7; read forever; sleep 1000";
-        let mut command = shell("exec sleep 1000");
-        let lasting = Spawned::start("lasting", &mut command, place.path()).unwrap();
+        let command = shell("exec sleep 1000");
+        let lasting = Spawned::start("lasting", &command, place.path()).unwrap();
         let pid = lasting.pid();
         assert!(Path::new(&format!("/proc/{pid}")).exists());
         drop(lasting);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
-        let (_, rest) = Spawned::start_ready(
-            "r",
-            &mut shell(&script.replace("; sleep 1000", "")),
-            place.path(),
-            "ready at ",
-        )
-        .unwrap();
+        let (_, rest) =
+            Spawned::start_ready("r", &shell(&script.replace("; sleep 1000", "")), place.path(), "ready at ")
+                .unwrap();
         assert_eq!(rest, "7");
     }
 }

@@ -3,19 +3,29 @@
 //! Per kind: `stream` is one sequential pass, `digests` the digests of all pieces, `both_states` digests and links, the
 //! way downloads are verified; all three on one thread. `upload` is what sharing a file costs: digests, chain and
 //! file digest, with the threads that the client would use.
+//!
+//! With `--rivals` the same bytes lie in a cached file too, and other programs hash that in the same rounds; `upload of the
+//! file` is what Shoal makes of it on those terms.
 
+use std::fs::File;
 use std::hint::black_box;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use engine::hash::{FileHash, FileHasher, HashKind, Hasher, LinkCheck, LinkEnd, PieceJob};
+use engine::hash::{FileHash, FileHasher, HashKind, Hasher, LinkCheck, LinkEnd, PieceJob, Windows};
 use engine::proto::geometry::Geometry;
 use engine::proto::units::{ChainState, Digest, PIECE_BYTES};
+use engine::storage::source::Source;
 use sha1::Digest as _;
+use tempfile::TempDir;
 
 use crate::cli::HashArgs;
 use crate::recorder::{Workload, measure};
-use crate::report;
 use crate::results::sink::Sink;
+use crate::topology::ending;
+use crate::topology::load::Load;
+use crate::{report, rivals};
 
 /// Pieces that are verified together, as a download does with what has landed.
 const BATCH_PIECES: usize = 16;
@@ -32,28 +42,90 @@ pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
     let geometry = Geometry::new(size)?;
     let best = Hasher::best();
     let file_hasher = FileHasher::new(best, None)?;
+    // Before the workloads, which use it, and so removed after them.
+    let field = if args.rivals { Some(Field::make(args, &bytes)?) } else { None };
     let mut workloads = vec![reference(&bytes)];
     for kind in HashKind::supported() {
         workloads.extend(of_kind(Hasher::new(kind)?, &bytes));
     }
-    workloads.push(Workload {
-        name: "upload",
-        kind: best.kind().to_string(),
-        run: Box::new(|| match file_hasher.hash_file(geometry, bytes.as_slice(), |_| {}) {
-            Ok(hashes) => drop(black_box(hashes)),
-            Err(never) => match never {},
-        }),
-    });
-    measure(&workloads, args.warmup, args.runs, |round, workload, took| {
-        let of = [workload.name, workload.kind.as_str(), "throughput"];
-        let gb_per_s = size as f64 / took.as_nanos().max(1) as f64;
-        if workload.kind == REFERENCE {
-            sink.reference(of, round, gb_per_s, "GB/s")
-        } else {
-            sink.sample(of, round, gb_per_s, "GB/s")
+    workloads.push(upload("upload", &file_hasher, geometry, bytes.as_slice()));
+    if let Some(field) = &field {
+        workloads.push(upload("upload of the file", &file_hasher, geometry, &field.source));
+        for (name, program, entry) in rivals::hashing::field(&field.file) {
+            match entry {
+                Ok((kind, run)) => workloads.push(Workload { name, kind, run }),
+                Err(absent) => absent.note(&mut sink, [name, program])?,
+            }
         }
+    }
+    let others = Load::start();
+    measure(&workloads, args.warmup, args.runs, |round, workload, took| match took {
+        Ok(took) => note(&mut sink, workload, round, size, took),
+        Err(fault) => sink.failed([workload.name, &workload.kind], &format!("{fault:#}")),
     })?;
+    sink.other_load(others.others());
     report::conclude(sink)
+}
+
+/// One number.
+fn note(
+    sink: &mut Sink,
+    workload: &Workload<'_>,
+    round: u32,
+    size: u64,
+    took: Duration,
+) -> anyhow::Result<()> {
+    let of = [workload.name, workload.kind.as_str(), "throughput"];
+    let gb_per_s = size as f64 / took.as_nanos().max(1) as f64;
+    if workload.kind == REFERENCE {
+        sink.reference(of, round, gb_per_s, "GB/s")
+    } else {
+        sink.sample(of, round, gb_per_s, "GB/s")
+    }
+}
+
+/// What other programs hash.
+struct Field {
+    source: Source,
+    file: PathBuf,
+    // Goes last: the file lies in it.
+    _place: TempDir,
+}
+
+impl Field {
+    /// The same bytes as a file, cached because they were just written.
+    fn make(args: &HashArgs, bytes: &[u8]) -> anyhow::Result<Field> {
+        let folder = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let place = TempDir::with_prefix_in("shoal-bench-", &folder).with_context(|| {
+            format!("cannot make a folder in {}: name another by --dir", folder.display())
+        })?;
+        ending::clean_up_on_signal(place.path().to_owned())?;
+        let file = place.path().join("content.bin");
+        let written = std::fs::write(&file, bytes).and_then(|()| File::open(&file)?.sync_all());
+        written.with_context(|| {
+            format!("cannot write {}: use a smaller --size or another --dir", file.display())
+        })?;
+        Ok(Field { source: Source::open(&file)?, file, _place: place })
+    }
+}
+
+/// What sharing costs.
+fn upload<'a, W>(
+    name: &'static str,
+    hasher: &'a FileHasher,
+    geometry: Geometry,
+    windows: &'a W,
+) -> Workload<'a>
+where
+    W: Windows + ?Sized,
+    anyhow::Error: From<W::Error>,
+{
+    let kind = Hasher::best().kind().to_string();
+    let run = move || {
+        black_box(hasher.hash_file(geometry, windows, |_| {})?);
+        Ok(())
+    };
+    Workload { name, kind, run: Box::new(run) }
 }
 
 /// What all others are compared with.
@@ -63,6 +135,7 @@ fn reference(bytes: &[u8]) -> Workload<'_> {
         kind: REFERENCE.to_owned(),
         run: Box::new(move || {
             black_box(sha1::Sha1::digest(bytes));
+            Ok(())
         }),
     }
 }
@@ -74,12 +147,14 @@ fn of_kind(hasher: Hasher, bytes: &[u8]) -> [Workload<'_>; 3] {
         let mut pass = FileHash::new(hasher);
         pass.update(bytes);
         black_box(pass.finish());
+        Ok(())
     };
     let digests = move || {
         for batch in bytes.chunks(BATCH_PIECES * PIECE_BYTES as usize) {
             let pieces: Vec<&[u8]> = batch.chunks(PIECE_BYTES as usize).collect();
             black_box(hasher.digest_many(&pieces));
         }
+        Ok(())
     };
     // What the values should be costs nothing to compare, so wrong ones do.
     let to = LinkEnd::File { length: bytes.len() as u64, digest: Digest([0; 20]) };
@@ -91,6 +166,7 @@ fn of_kind(hasher: Hasher, bytes: &[u8]) -> [Workload<'_>; 3] {
                 pieces.map(|bytes| PieceJob { bytes, digest: Digest([0; 20]), link }).collect();
             black_box(hasher.verify(&jobs));
         }
+        Ok(())
     };
     [
         Workload { name: "stream", kind: kind(), run: Box::new(stream) },

@@ -46,8 +46,11 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
         ];
         Sink::begin(args.output.wanted(), "swarm", Some(args.size.bytes()), &settings)
     };
-    match enter()? {
-        Entered::Inside => {}
+    let binaries = Binaries::find(args.bin.as_deref())?;
+    // Memory of the run's own would hide the programs that lie in the machine's.
+    let hidden = binaries.tracker.starts_with(MEMORY).then_some(Path::new(MEMORY));
+    let given = match enter(args.dir.as_deref().or(hidden))? {
+        Entered::Inside(given) => given,
         Entered::Done(status) if status.success() => return Ok(()),
         Entered::Done(status) => {
             anyhow::bail!("the part that ran in namespaces of its own ended with {status}")
@@ -57,14 +60,11 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
             sink.skipped([WORKLOAD, "shoal"], &why)?;
             return report::conclude(sink);
         }
-    }
-    let binaries = Binaries::find(args.bin.as_deref())?;
+    };
     let mut sink = begin()?;
     let center = bridge()?;
-    let dir = match &args.dir {
-        Some(dir) => dir.clone(),
-        // What lies there is needed, and would be hidden.
-        None if binaries.tracker.starts_with(MEMORY) => PathBuf::from(MEMORY),
+    let dir = match given {
+        Some(given) => given,
         None => own_memory()?,
     };
     let folder = TempDir::with_prefix_in("shoal-swarm-", &dir)
@@ -116,7 +116,7 @@ impl Round<'_> {
         let mut command = Command::new(&self.binaries.tracker);
         command.arg(&file).arg("1").arg("--data").arg(self.place.join("tracker")).current_dir(self.place);
         let (_tracker, address) =
-            Spawned::start_ready("tracker", &mut command, self.place, "tracker listening on ")?;
+            Spawned::start_ready("tracker", &command, self.place, "tracker listening on ")?;
         let (ip, port) = address.rsplit_once(':').context("the tracker did not say where it listens")?;
         fs::write(self.place.join("tracker_info.txt"), format!("{ip} {port}\n"))?;
         let count = self.args.seeders + self.args.leechers;
@@ -146,7 +146,7 @@ impl Round<'_> {
         let state = spawned::folder(self.place.join(&user))?;
         let mut command = host.command(&self.binaries.client);
         self.options(&mut command, &state).args(["--listen", &host.address.to_string(), "serve"]);
-        let (running, _) = Spawned::start_ready(&user, &mut command, self.place, "{\"address\":\"")?;
+        let (running, _) = Spawned::start_ready(&user, &command, self.place, "{\"address\":\"")?;
         let node = Node { host, state, _running: running };
         self.tell(&node, &["create_user", &user, PASSWORD])?;
         self.tell(&node, &["login", &user, PASSWORD])?;
@@ -195,7 +195,7 @@ impl Round<'_> {
                 &name,
             ]);
             command.arg(self.copy(at));
-            running.push(Spawned::start(&format!("download{at}"), &mut command, self.place)?);
+            running.push(Spawned::start(&format!("download{at}"), &command, self.place)?);
         }
         let waits: Vec<_> = running
             .into_iter()

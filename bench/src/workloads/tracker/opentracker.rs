@@ -50,7 +50,7 @@ fn measure(sink: &mut Sink, seconds: f64) -> anyhow::Result<()> {
     let mut command = Command::new(PROGRAM);
     command.args(["-i", "127.0.0.1", "-p", &address.port().to_string(), "-d"]).arg(folder.path());
     command.current_dir(folder.path());
-    let (tracker, _) = apart(|| Spawned::start(PROGRAM, &mut command, folder.path()))?;
+    let (tracker, _) = apart(|| Spawned::start(PROGRAM, &command, folder.path()))?;
     let up = clock::within(Duration::from_millis(PATIENCE_MS), || TcpStream::connect(address).is_ok());
     if !up {
         bail!("opentracker does not listen{}", tracker.last_words());

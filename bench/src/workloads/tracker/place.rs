@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::cli::TrackerArgs;
 use crate::topology::binaries::Binaries;
 use crate::topology::spawned::Spawned;
-use crate::topology::usage;
+use crate::topology::{ending, usage};
 
 /// A tracker under load.
 pub(crate) struct Place {
@@ -37,13 +37,14 @@ impl Place {
             None => TempDir::with_prefix("shoal-bench-"),
         };
         let folder = folder.context("there is no place for the tracker's state: choose another --dir")?;
+        ending::clean_up_on_signal(folder.path().to_owned())?;
         let file = folder.path().join("tracker_info.txt");
         std::fs::write(&file, "127.0.0.1 0\n")?;
         let mut command = Command::new(&binaries.tracker);
         command.arg(&file).arg("1").arg("--data").arg(folder.path().join("state"));
         command.current_dir(folder.path()).env_remove("SHOAL_TRACKERS").env_remove("RUST_LOG");
         let ((tracker, address), cpus) =
-            apart(|| Spawned::start_ready("tracker", &mut command, folder.path(), "tracker listening on "))?;
+            apart(|| Spawned::start_ready("tracker", &command, folder.path(), "tracker listening on "))?;
         let address = address.parse().context("the tracker did not say where it listens")?;
         Ok(Place { address, pid: Some(tracker.pid()), cpus, _tracker: Some(tracker), _folder: Some(folder) })
     }
