@@ -35,6 +35,10 @@ fn no_peers(phase: &Phase) -> bool {
     matches!(phase, Phase::Waiting(Wait::NoPeers { .. }))
 }
 
+fn source_changed(phase: &Phase) -> bool {
+    matches!(phase, Phase::Waiting(Wait::SourceChanged { .. }))
+}
+
 fn bad_pieces(phase: &Phase) -> bool {
     matches!(phase, Phase::Waiting(Wait::BadPieces { .. }))
 }
@@ -288,7 +292,7 @@ fn rejections_of_everything() {
     let codes = [
         (RejectCode::NotHeld, no_peers as Alone),
         (RejectCode::Busy, no_peers),
-        (RejectCode::SourceChanged, no_peers),
+        (RejectCode::SourceChanged, source_changed),
         (RejectCode::Expired, ticket_missing),
     ];
     for (code, waits) in codes {
