@@ -25,7 +25,7 @@ use crate::stats::ShareStatus;
 use crate::storage::destination::{self, Destination};
 use crate::storage::error::{Change, Operation, StorageError, StorageErrorKind};
 use crate::storage::fingerprint::Fingerprint;
-use crate::storage::gather::Gatherer;
+use crate::storage::gather::{self, Gatherer};
 use crate::storage::source::Source;
 
 /// A file that was hashed and is still open, ready to be shared.
@@ -84,7 +84,7 @@ pub struct Engine {
     listen: SocketAddr,
     scratch: Option<Arc<Path>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
-    /// Those that somebody still works for or looks at.
+    /// Those under way.
     downloads: Arc<Mutex<Vec<Weak<DownloadState>>>>,
 }
 
@@ -111,6 +111,9 @@ impl Engine {
             limit_up: config.limit_up,
             limit_down: config.limit_down,
         };
+        if let Some(scratch) = &config.scratch {
+            gather::sweep(scratch);
+        }
         let context = Arc::new(Context::new(parts).map_err(StartError::System)?);
         let file_hasher =
             FileHasher::new(hasher, None).map_err(|error| StartError::System(io::Error::other(error)))?;
@@ -267,7 +270,7 @@ impl Engine {
     /// What is at the destination already: an existing file of the right length is hashed; blocks.
     ///
     /// # Errors
-    /// [`StorageError`]: the directory does not exist, or the file cannot be read.
+    /// [`StorageError`]: the directory does not exist, or the file or the manifest's hashes cannot be read.
     pub fn existing(
         &self,
         destination: &Path,
@@ -300,7 +303,11 @@ impl Engine {
             FileProof::Whole(digest) => found == digest,
             FileProof::PiecesOnly(_) => true,
         };
-        Ok(if same { Existing::Same(path) } else { Existing::Differs(path) })
+        match manifest.lost() {
+            _ if same => Ok(Existing::Same(path)),
+            Some(place) => Err(StorageError::hashes_lost(place)),
+            None => Ok(Existing::Differs(path)),
+        }
     }
 
     /// Starts to fetch, or goes on where an earlier attempt at the same destination ended. Verified pieces are served under
@@ -312,6 +319,7 @@ impl Engine {
     /// a file of that name exists and is not to be replaced.
     pub fn download(&self, order: Order) -> Result<Download, StorageError> {
         let Order { key, manifest, destination, overwrite, ticket } = order;
+        self.make_room(&destination)?;
         let (opened, to_check) = download::open(&destination, &key, &manifest, overwrite)?;
         let checking = opened.checking;
         let mut seed = [0; 8];
@@ -326,14 +334,22 @@ impl Engine {
             u64::from_le_bytes(seed),
             self.context.clock,
         ));
-        {
-            let mut downloads = self.lock_downloads();
-            downloads.retain(|download| download.strong_count() > 0);
-            downloads.push(Arc::downgrade(&state));
-        }
+        self.lock_downloads().push(Arc::downgrade(&state));
         let to_check = checking.then_some(to_check);
         self.begin(&state, to_check).inspect_err(|_| state.abandon(&self.context.shares))?;
         Ok(Download::new(state))
+    }
+
+    /// Forgets the downloads that have ended.
+    fn make_room(&self, destination: &Path) -> Result<(), StorageError> {
+        let mut downloads = self.lock_downloads();
+        downloads.retain(|download| download.upgrade().is_some_and(|download| !download.has_ended()));
+        if downloads.len() < driver::DOWNLOADS_MAX {
+            return Ok(());
+        }
+        let many = format!("{} downloads are under way on this node; wait for one to end", downloads.len());
+        let kind = StorageErrorKind::Io(io::Error::other(many));
+        Err(StorageError { operation: Operation::Create, path: destination.to_owned(), kind })
     }
 
     /// Starts all that works for a download. Its share comes after what can fail, but before its own task: that one puts the
@@ -399,7 +415,7 @@ impl Engine {
         for download in &downloads {
             download.leave_alone();
         }
-        self.context.threads.join();
+        self.context.threads.stop();
         for download in &downloads {
             download.record_at_last();
         }

@@ -19,7 +19,7 @@ use crate::mem::window::Outgoing;
 use crate::proto::Ending;
 use crate::proto::action::PeerAddress;
 use crate::proto::codec;
-use crate::proto::frame::{ByeCode, Message};
+use crate::proto::frame::{ByeCode, Message, RefusedCode};
 use crate::proto::limits::{FRAME_MAX_BYTES, HANDSHAKE_TIMEOUT_MS};
 use crate::proto::picker::ConnectionId;
 use crate::proto::session::{Holding, Opening, Violation};
@@ -36,7 +36,7 @@ enum Over {
     #[error(transparent)]
     Violation(#[from] Violation),
     #[error("refused: {message}")]
-    Refused { code: crate::proto::frame::RefusedCode, message: String },
+    Refused { code: RefusedCode, message: String },
     #[error("the peer said goodbye")]
     Bye,
     #[error("this node fetches by as many connections as it may")]

@@ -11,6 +11,7 @@
 //! served that was not verified first.
 
 mod storage;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ use crate::proto::ticket::Ticket;
 use crate::proto::time::Moment;
 use crate::proto::transfer::{Held, Job, Standing, Transfer};
 use crate::proto::units::PieceRange;
-use crate::stats::{Phase, Progress, Suspect, Wait};
+use crate::stats::{Failure, Phase, Progress, Suspect, Wait};
 use crate::storage::fingerprint::Fingerprint;
 use crate::storage::resume::Ledger;
 use crate::storage::target::Target;
@@ -90,6 +91,8 @@ struct Inner {
     ticket: Ticket,
     wish: Wish,
     storage: Option<Wait>,
+    /// It cannot succeed, and its own task has yet to end it.
+    doom: Option<Failure>,
     /// What an earlier attempt left is being hashed: nobody is called yet.
     checking: bool,
     phase: Phase,
@@ -139,6 +142,8 @@ pub(crate) enum Next {
     },
     /// It was given up.
     Cancelled,
+    /// It cannot succeed.
+    Failed(Failure),
 }
 
 impl DownloadState {
@@ -166,6 +171,7 @@ impl DownloadState {
             ticket,
             wish: Wish::Run,
             storage: None,
+            doom: None,
             checking,
             phase: if checking { Phase::Checking } else { Phase::Transferring },
             share: None,
@@ -276,6 +282,9 @@ impl DownloadState {
         if inner.wish == Wish::Cancel {
             return Next::Cancelled;
         }
+        if let Some(failure) = &inner.doom {
+            return Next::Failed(failure.clone());
+        }
         let standing = inner.transfer.standing();
         let phase = inner.phase_of(standing);
         self.set_phase(&mut inner, phase);
@@ -333,36 +342,6 @@ impl DownloadState {
         if inner.carry_out() {
             self.wake.notify_one();
         }
-    }
-
-    /// Stops for now.
-    pub(crate) fn pause(&self) {
-        let mut inner = self.lock();
-        if inner.wish == Wish::Run {
-            inner.wish = Wish::Pause;
-            inner.transfer.hold(self.clock.now());
-            inner.carry_out();
-        }
-        self.wake.notify_one();
-    }
-
-    /// Goes on after a pause.
-    pub(crate) fn resume(&self) {
-        let mut inner = self.lock();
-        if inner.wish == Wish::Pause {
-            inner.wish = Wish::Run;
-            if inner.may_run() {
-                inner.transfer.resume(self.clock.now());
-            }
-            inner.carry_out();
-        }
-        self.wake.notify_one();
-    }
-
-    /// Gives it up.
-    pub(crate) fn cancel(&self) {
-        self.lock().wish = Wish::Cancel;
-        self.wake.notify_one();
     }
 
     /// As it stands.
@@ -431,7 +410,7 @@ impl DownloadState {
 impl Inner {
     /// Whether nothing of this node's own stands in the way of fetching.
     fn may_run(&self) -> bool {
-        self.wish == Wish::Run && self.storage.is_none() && !self.checking
+        self.wish == Wish::Run && self.storage.is_none() && self.doom.is_none() && !self.checking
     }
 
     /// Hands on what the transfer wants done; whether there are calls to make.

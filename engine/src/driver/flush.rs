@@ -79,6 +79,9 @@ impl DownloadState {
         if lost.is_empty() {
             return Ok(true);
         }
+        if !self.may_judge() {
+            return Ok(false);
+        }
         let given_up = self.lose(&lost);
         if given_up {
             tracing::warn!(pieces = lost.len(), file = %self.key, "the disk lost what it had taken; it is fetched again");

@@ -72,3 +72,20 @@ pub(crate) const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Downloads that wait to be flushed: as many as a node can have at once, nearly always; others ask again.
 pub(crate) const FLUSH_QUEUE_MAX: usize = 64;
+
+/// Downloads under way on one node: more than the client lets begin, so that this is never what refuses one there.
+pub(crate) const DOWNLOADS_MAX: usize = 1_024;
+
+/// Downloads whose remains are hashed at the same time, each in 8 MiB of buffers: hashing uses all lanes of a core, and
+/// disks read no faster for more.
+pub(crate) const CHECKS_AT_ONCE: usize = 2;
+
+/// Downloads whose holes are proven at the same time: that is hashing alone.
+pub(crate) const HOLES_AT_ONCE: usize = 2;
+
+/// Downloads that are finished at the same time: they wait for the disk, and one that is read over whole, which takes
+/// minutes, is not to keep all others from their names.
+pub(crate) const FINISHES_AT_ONCE: usize = 4;
+
+/// Work of one kind that waits for a thread: that of every download.
+pub(crate) const WORK_WAITING_MAX: usize = DOWNLOADS_MAX;

@@ -5,6 +5,7 @@
 //!        │    ▲               consumer   a connection that fetches     ──► receive ┘
 //!        │    │ jobs          verify     proves and writes what landed ──► download ──► Transfer (proto)
 //!        │    └────────────── drive      looks after one download      ──────┘   └───► Target (storage)
+//!        │                     finish        proves the whole, names the file; own threads
 //!        │                     flush, resume, rewrite: what is durable and recorded; own threads ──► Ledger (storage)
 //!        └── local: this worker's connections      context: what all workers share (shares, buffers, clock, keys)
 //! ```
@@ -20,6 +21,7 @@ mod consumer;
 mod context;
 mod download;
 mod drive;
+mod finish;
 mod flush;
 mod flushing;
 mod jobs;
@@ -46,7 +48,7 @@ pub(crate) use context::{Context, Parts, Trust};
 pub(crate) use download::{DownloadState, Opened};
 pub(crate) use drive::start_holes;
 pub(crate) use jobs::{Job, Workers};
-pub(crate) use limits::JOBS_MAX;
+pub(crate) use limits::{DOWNLOADS_MAX, JOBS_MAX};
 pub(crate) use resume::start_check;
 pub(crate) use shares::Share;
 pub(crate) use tune::listen;

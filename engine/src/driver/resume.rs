@@ -9,13 +9,13 @@ use std::sync::Arc;
 use super::download::DownloadState;
 use super::limits::VERIFY_BATCH;
 use super::rewrite::{Place, read};
-use super::threads::Threads;
+use super::threads::{Lane, Threads};
 use super::verify::link;
 use crate::hash::{Hasher, PieceJob, Verdict};
 use crate::proto::units::{PIECE_BYTES, PieceIndex};
 use crate::storage::error::StorageError;
 
-/// Starts the check on a thread of its own. The download was made as one that is being checked.
+/// Has it checked by a thread, as soon as one is free. The download was made as one that is being checked.
 pub(crate) fn start_check(
     download: &Arc<DownloadState>,
     to_check: Vec<PieceIndex>,
@@ -27,18 +27,23 @@ pub(crate) fn start_check(
         check(&download, &to_check, hasher);
         download.begin();
     };
-    threads.spawn("resume", work)
+    threads.submit(Lane::Check, work)
 }
 
 fn check(download: &DownloadState, to_check: &[PieceIndex], hasher: Hasher) {
+    if download.is_over() {
+        return;
+    }
     let mut buffers = vec![vec![0; PIECE_BYTES as usize]; VERIFY_BATCH];
     for some in to_check.chunks(VERIFY_BATCH) {
         let places: Vec<Place> = some.iter().map(|index| (*index, *index)).collect();
         let mut found = Vec::new();
         let mut checked_bytes = 0;
-        for ((index, verdict), bytes) in
-            look(download, &places, &mut buffers, hasher).into_iter().zip(&buffers)
-        {
+        let verdicts = look(download, &places, &mut buffers, hasher);
+        if !download.may_judge() {
+            return;
+        }
+        for ((index, verdict), bytes) in verdicts.into_iter().zip(&buffers) {
             let length = download.manifest.geometry().piece_len(index);
             checked_bytes += u64::from(length);
             if verdict.digest_holds && keep(download, index, &bytes[..length as usize], verdict) {
@@ -115,6 +120,9 @@ fn copy(
     let geometry = download.manifest.geometry();
     let mut copied = Vec::new();
     let proven = look(download, places, buffers, hasher);
+    if !download.may_judge() {
+        return Ok(());
+    }
     for ((index, verdict), buffer) in proven.into_iter().zip(&*buffers).filter(|((_, it), _)| it.digest_holds)
     {
         download.ledger.begin(index)?;

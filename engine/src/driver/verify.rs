@@ -15,7 +15,7 @@ use crate::proto::geometry::Geometry;
 use crate::proto::manifest::{FileProof, Manifest};
 use crate::proto::transfer::Finding;
 use crate::proto::units::{ChainState, PieceIndex};
-use crate::storage::error::{Operation, StorageError, StorageErrorKind};
+use crate::storage::error::StorageError;
 
 /// Verifies and writes what lands on this worker, for ever.
 pub(crate) async fn verify(local: Rc<Local>) {
@@ -42,10 +42,8 @@ fn settle(local: &Local, batch: Vec<Landed>) {
             digest_holds: verdicts.iter().all(|verdict| verdict.digest_holds),
             links_hold: verdicts.iter().all(|verdict| verdict.link_holds != Some(false)),
         };
-        if let Some(place) = lost_hashes(&landed, finding) {
-            download.with(|transfer, now| transfer.judged(now, &landed.job, NOBODYS_FAULT));
-            download.not_written(&landed.job);
-            download.storage_failed(&unreadable(place));
+        if !download.may_judge() {
+            download.not_kept(&landed.job);
             drop((landed.buffer, landed.permit));
             continue;
         }
@@ -63,27 +61,12 @@ fn settle(local: &Local, batch: Vec<Landed>) {
         match result {
             Ok(()) => download.written(&landed.job),
             Err(error) => {
-                download.not_written(&landed.job);
+                download.not_kept(&landed.job);
                 download.storage_failed(&error);
             }
         }
         drop((landed.buffer, landed.permit));
     }
-}
-
-/// What is told of a piece that cannot be judged: the transfer gets it back as one that could not be written.
-const NOBODYS_FAULT: Finding = Finding { digest_holds: true, links_hold: true };
-
-/// Where the hashes were kept by which this piece was found wanting, when they cannot be read any more: then neither its
-/// sender nor the chain is to blame.
-fn lost_hashes(landed: &Landed, finding: Finding) -> Option<String> {
-    if finding == NOBODYS_FAULT { None } else { landed.download.manifest.lost() }
-}
-
-fn unreadable(place: String) -> StorageError {
-    let error = std::io::Error::other("the hashes that were kept there cannot be read any more");
-    let kind = StorageErrorKind::Io(error);
-    StorageError { operation: Operation::Read, path: place.into(), kind }
 }
 
 fn piece_jobs(landed: &Landed) -> impl Iterator<Item = PieceJob<'_>> {

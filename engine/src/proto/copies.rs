@@ -1,6 +1,7 @@
 //! Pieces of equal content: each content is fetched once, and zeros never.
-
-use std::sync::Arc;
+//!
+//! Invariant: once they are sorted out, no digest is looked at again: digests may lie on a disk, and what is asked here is
+//! asked under a transfer's lock.
 
 use super::bitfield::Bitfield;
 use super::manifest::Manifest;
@@ -9,14 +10,16 @@ use super::units::{Digest, PieceIndex};
 /// Which pieces of a file are equal.
 #[derive(Debug)]
 pub(super) struct Copies {
-    /// The pieces whose content occurs more than once, sorted by digest and then by index; without those of zeros.
-    repeated: Vec<PieceIndex>,
-    manifest: Arc<Manifest>,
+    /// The pieces whose content occurs more than once, without those of zeros, ascending. With each the next one of its
+    /// content; with the last one of a content the first.
+    repeated: Vec<(PieceIndex, PieceIndex)>,
+    zeros: Bitfield,
 }
 
 impl Copies {
-    /// Sorts out the pieces of a file, of which `zeros` are never fetched nor copied.
-    pub(super) fn of(manifest: &Arc<Manifest>, zeros: &Bitfield) -> Copies {
+    /// Sorts out the pieces of a file, of which those of zeros are never fetched nor copied.
+    pub(super) fn of(manifest: &Manifest) -> Copies {
+        let zeros = manifest.zero_pieces();
         // Four bytes of a digest and four of an index make a number: those of 1 TiB are sorted in 16 MiB.
         let mut all: Vec<u64> = Vec::with_capacity(manifest.pieces().as_usize());
         let digests = manifest.pieces().indices().zip(manifest.digests().iter());
@@ -28,23 +31,38 @@ impl Copies {
         all.sort_unstable();
         let mut repeated = Vec::new();
         for alike in all.chunk_by(|a, b| a >> u32::BITS == b >> u32::BITS).filter(|alike| alike.len() > 1) {
-            repeated.extend(repeated_of(alike, manifest));
+            add_repeated(alike, manifest, &mut repeated);
         }
+        repeated.sort_unstable();
         repeated.shrink_to_fit();
-        Copies { repeated, manifest: Arc::clone(manifest) }
+        Copies { repeated, zeros }
+    }
+
+    /// The pieces of zeros.
+    pub(super) fn zeros(&self) -> &Bitfield {
+        &self.zeros
     }
 
     /// All pieces with the content of `index`, itself included, ascending.
     pub(super) fn like(&self, index: PieceIndex) -> Vec<PieceIndex> {
-        let digest = self.manifest.digest(index);
-        let start = self.repeated.partition_point(|other| self.manifest.digest(*other) < digest);
-        let run = self.repeated[start..].iter().take_while(|other| self.manifest.digest(**other) == digest);
-        let found: Vec<PieceIndex> = run.copied().collect();
-        if found.is_empty() { vec![index] } else { found }
+        let mut alike = vec![index];
+        let mut next = self.next(index);
+        while next != index {
+            alike.push(next);
+            next = self.next(next);
+        }
+        alike.sort_unstable();
+        alike
     }
 
-    /// The pieces to fetch: one missing piece of each content, without `zeros`.
-    pub(super) fn to_fetch(&self, zeros: &Bitfield, held: &Bitfield) -> Bitfield {
+    /// The next piece of the content of `index`: the first again after the last, and `index` itself where it occurs once.
+    fn next(&self, index: PieceIndex) -> PieceIndex {
+        let found = self.repeated.binary_search_by_key(&index, |(own, _)| *own);
+        found.map_or(index, |at| self.repeated[at].1)
+    }
+
+    /// The pieces to fetch: one missing piece of each content, without those of zeros.
+    pub(super) fn to_fetch(&self, held: &Bitfield) -> Bitfield {
         let mut wanted = Bitfield::full(held.pieces());
         for run in self.runs() {
             let fetched = run.iter().copied().find(|index| !held.has(*index));
@@ -52,7 +70,7 @@ impl Copies {
                 wanted.remove(*index);
             }
         }
-        for index in zeros.iter().chain(held.iter()) {
+        for index in self.zeros.iter().chain(held.iter()) {
             wanted.remove(index);
         }
         wanted
@@ -69,9 +87,10 @@ impl Copies {
         copies
     }
 
-    /// The pieces of each content that occurs more than once.
-    fn runs(&self) -> impl Iterator<Item = &[PieceIndex]> {
-        self.repeated.chunk_by(|a, b| self.manifest.digest(*a) == self.manifest.digest(*b))
+    /// The pieces of each content that occurs more than once, ascending.
+    fn runs(&self) -> impl Iterator<Item = Vec<PieceIndex>> {
+        // Only the last of a content leads back.
+        self.repeated.iter().filter(|(index, next)| next < index).map(|(_, first)| self.like(*first))
     }
 }
 
@@ -80,22 +99,35 @@ fn start_of(digest: Digest) -> u32 {
     digest.0.first_chunk().copied().map_or(0, u32::from_be_bytes)
 }
 
-/// Of pieces whose digests begin alike, those that are alike: sorted by digest and then by index, as `alike` is by index.
-fn repeated_of(alike: &[u64], manifest: &Manifest) -> Vec<PieceIndex> {
-    let index = |key: &u64| PieceIndex(u32::try_from(key & u64::from(u32::MAX)).expect("32 bits"));
-    let digest = |key: &u64| manifest.digest(index(key));
+/// Of pieces whose digests begin alike, adds those that are alike. `alike` is ascending by index.
+fn add_repeated(alike: &[u64], manifest: &Manifest, repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
+    let digest = |key: &u64| manifest.digest(index_of(*key));
     let first = digest(&alike[0]);
     if alike.iter().all(|key| digest(key) == first) {
-        return alike.iter().map(index).collect();
+        return add_ring(alike, repeated);
     }
     let mut sorted = alike.to_vec();
     sorted.sort_by_key(digest);
-    let runs = sorted.chunk_by(|a, b| digest(a) == digest(b)).filter(|run| run.len() > 1);
-    runs.flatten().map(index).collect()
+    sorted
+        .chunk_by(|a, b| digest(a) == digest(b))
+        .filter(|run| run.len() > 1)
+        .for_each(|run| add_ring(run, repeated));
+}
+
+/// Adds each with the next, and the last with the first.
+fn add_ring(run: &[u64], repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
+    let next = run.iter().cycle().skip(1);
+    repeated.extend(run.iter().zip(next).map(|(key, next)| (index_of(*key), index_of(*next))));
+}
+
+fn index_of(key: u64) -> PieceIndex {
+    PieceIndex(u32::try_from(key & u64::from(u32::MAX)).expect("32 bits"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use sha1::Digest as _;
 
     use super::super::manifest::{FileName, FileProof};
@@ -117,11 +149,10 @@ mod tests {
     #[test]
     fn one_of_each_content_is_fetched_and_zeros_never() {
         let manifest = manifest(&[1, 2, 1, 0, 2, 1, 0], 100);
-        let zeros = manifest.zero_pieces();
-        let copies = Copies::of(&manifest, &zeros);
-        assert_eq!(zeros.iter().collect::<Vec<_>>(), [3, 6].map(PieceIndex));
+        let copies = Copies::of(&manifest);
+        assert_eq!(copies.zeros().iter().collect::<Vec<_>>(), [3, 6].map(PieceIndex));
         let mut held = Bitfield::empty(manifest.pieces());
-        let to_fetch = |held: &Bitfield| copies.to_fetch(&zeros, held).iter().collect::<Vec<_>>();
+        let to_fetch = |held: &Bitfield| copies.to_fetch(held).iter().collect::<Vec<_>>();
         assert_eq!(to_fetch(&held), [0, 1].map(PieceIndex));
         held.insert(PieceIndex(0));
         assert_eq!(
@@ -144,8 +175,9 @@ mod tests {
         let proof = FileProof::Whole(Digest([1; 20]));
         let name = FileName::new("f").unwrap();
         let manifest = Arc::new(Manifest::new(name, None, digests, proof, None).unwrap());
-        let copies = Copies::of(&manifest, &Bitfield::empty(manifest.pieces()));
-        assert_eq!(copies.repeated, [1, 3, 0, 4].map(PieceIndex));
+        let copies = Copies::of(&manifest);
+        let rings = [(0, 4), (1, 3), (3, 1), (4, 0)];
+        assert_eq!(copies.repeated, rings.map(|(index, next)| (PieceIndex(index), PieceIndex(next))));
         assert_eq!(copies.like(PieceIndex(4)), [0, 4].map(PieceIndex));
         assert_eq!(copies.like(PieceIndex(2)), [PieceIndex(2)]);
     }

@@ -64,6 +64,14 @@ impl std::fmt::Display for Operation {
     }
 }
 
+impl StorageError {
+    /// Hashes that were kept at `place` cannot be read any more, so that nothing is to be judged by them.
+    pub(crate) fn hashes_lost(place: String) -> StorageError {
+        let error = io::Error::other("the hashes that were kept there cannot be read any more");
+        StorageError { operation: Operation::Read, path: place.into(), kind: StorageErrorKind::Io(error) }
+    }
+}
+
 /// Why it failed, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageErrorKind {

@@ -7,11 +7,12 @@
 //!
 //! Who may cut or change that file while it is mapped: it was made in a directory of this user's alone and has lost its name
 //! before the first byte is written, and nobody holds it open but this process. Whoever reaches it through `/proc` may as well
-//! write this process's memory. What is left is a disk that fails: the guard of [`mem`](crate::mem) then shows zeros in place
-//! of a signal that ends the process, and [`Kept::lost`] says so to whoever is about to blame somebody for what they do not
-//! match.
+//! write this process's memory. What is left is a disk that fails. One that fails to take the bytes says so while the list is
+//! finished, since that syncs them: a page whose writing fails later would be read as something else without a word. One that
+//! fails to give them back is met by the guard of [`mem`](crate::mem), which shows zeros in place of a signal that ends the
+//! process, and [`Kept::lost`] says so to whoever is about to blame somebody for what they do not match.
 //!
-//! Invariant: a list that was finished is never written again.
+//! Invariants: a list that was finished is never written again; what is mapped has reached the disk.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -78,12 +79,13 @@ impl<T: Hash20> Gatherer<T> {
     /// The list.
     ///
     /// # Errors
-    /// [`StorageError`]: the disk is full, or the file cannot be mapped.
+    /// [`StorageError`]: the disk is full or does not take it, or the file cannot be mapped.
     pub fn finish(mut self) -> Result<Hashes<T>, StorageError> {
         self.write()?;
         let count = self.count;
         let bytes: Arc<dyn Kept> = match (self.file, self.directory) {
             (Some(file), Some(directory)) => {
+                file.sync_data().map_err(failed(Operation::Sync, &directory))?;
                 let mapping = Mapping::new(&file, (count * HASH_BYTES) as u64)
                     .map_err(failed(Operation::Map, &directory))?;
                 Arc::new(Mapped { mapping, place: directory })
@@ -141,6 +143,24 @@ pub fn open_kept(path: &Path) -> Result<Arc<dyn Kept>, StorageError> {
     Ok(Arc::new(Mapped { mapping, place: path.to_owned() }))
 }
 
+/// How the name begins that such a file has for a moment, where it cannot be made without one.
+const NAME_START: &str = ".hashes-";
+
+/// Removes the files of lists that a kill left behind, in the moment in which they had a name. Only the one process that
+/// makes such files in `directory` may, before it makes any.
+pub fn sweep(directory: &Path) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    for entry in
+        entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(NAME_START.as_bytes()))
+    {
+        let path = entry.path();
+        match std::fs::remove_file(&path) {
+            Ok(()) => tracing::info!(path = %path.display(), "removed what an earlier start left"),
+            Err(error) => tracing::warn!(%error, path = %path.display(), "what an earlier start left stays"),
+        }
+    }
+}
+
 /// A file in `directory` that no name leads to.
 fn nameless(directory: &Path) -> io::Result<File> {
     let mode = Mode::RUSR | Mode::WUSR;
@@ -149,8 +169,8 @@ fn nameless(directory: &Path) -> io::Result<File> {
         Ok(file) => Ok(file.into()),
         // Some filesystems cannot do that: there it has a name for a moment.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-            let path =
-                directory.join(format!(".hashes-{:016x}", getrandom::u64().map_err(io::Error::other)?));
+            let random = getrandom::u64().map_err(io::Error::other)?;
+            let path = directory.join(format!("{NAME_START}{random:016x}"));
             let file = rustix::fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
             std::fs::remove_file(&path)?;
             Ok(file.into())
@@ -206,6 +226,31 @@ mod tests {
         let refused = gatherer.push(&vec![Digest([1; 20]); HASHES_IN_MEMORY_MAX + 1]).unwrap_err();
         assert!(matches!(refused.kind, StorageErrorKind::Missing), "{refused}");
         assert_eq!(refused.path, gone);
+    }
+
+    #[test]
+    fn a_list_that_does_not_reach_the_disk_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut gatherer = gather(Some(dir.path()), HASHES_IN_MEMORY_MAX + 1);
+        // A pipe takes what is written, and can be neither synced nor mapped: which of the two is tried first?
+        let (_reader, writer) = io::pipe().unwrap();
+        gatherer.file = Some(File::from(std::os::fd::OwnedFd::from(writer)));
+        gatherer.pending.clear();
+        assert_eq!(gatherer.finish().unwrap_err().operation, Operation::Sync);
+    }
+
+    #[test]
+    fn what_a_kill_left_is_swept_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [".hashes-0123456789abcdef", "hashes-1", "session"] {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        sweep(dir.path());
+        let mut left: Vec<_> =
+            dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["hashes-1", "session"]);
+        sweep(&dir.path().join("gone"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //!   providers ──► liar (a scripted provider) ──┐
 //!   consumers ──► caller (a scripted consumer) ┴─► wire (frames over a plain socket)
-//!   manifests, ring, disk ──► rig (engines in this process)
+//!   manifests, lost, ring, disk ──► rig (engines in this process)
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
@@ -11,6 +11,7 @@ mod caller;
 mod consumers;
 mod disk;
 mod liar;
+mod lost;
 mod manifests;
 mod providers;
 #[path = "../rig/mod.rs"]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::kills::Scene;
 use crate::rig::bytes;
-use crate::trace::{Trace, next, shown};
+use crate::trace::{Call, Trace, next, shown};
 use crate::{PIECE, left};
 
 const PIECES: usize = 120;
@@ -14,7 +14,7 @@ const PIECES: usize = 120;
 const RATE: u64 = 16 * 1024 * 1024;
 
 /// The calls of a leecher that fetched the whole file, with where the file was then.
-fn calls(scene: &Scene, trace: &Trace) -> (Vec<String>, String) {
+fn calls(scene: &Scene, trace: &Trace) -> (Vec<Call>, String) {
     let leecher = scene.start_traced(&scene.manifest, Some(RATE), trace);
     leecher.wait(|figures| figures.verified > 0);
     let part = shown(&left::ending(scene.path(), ".part").unwrap());
@@ -27,8 +27,8 @@ fn calls(scene: &Scene, trace: &Trace) -> (Vec<String>, String) {
 }
 
 /// Where records got their name that claim something: all but the first, which is made before anything is written.
-fn records(calls: &[String]) -> Vec<usize> {
-    let is_record = |call: &str| call.contains("rename") && call.contains(".record\"");
+fn records(calls: &[Call]) -> Vec<usize> {
+    let is_record = |call: &Call| call.text.contains("rename") && call.text.contains(".record\"");
     (0..calls.len()).filter(|at| is_record(&calls[*at])).skip(1).collect()
 }
 
@@ -63,23 +63,25 @@ fn after_a_flush_that_failed_everything_is_written_again_before_it_is_claimed() 
     let again = next(&calls, failed + 1, &["sync(", &part]);
     let record = next(&calls, failed, &["rename", ".record\""]);
     assert!(again < record, "claimed after a failed flush");
-    let written = |calls: &[String]| -> BTreeSet<u64> {
-        calls
-            .iter()
-            .filter(|call| call.contains("pwrite64(") && call.contains(&part))
-            .map(|call| offset(call))
-            .collect()
-    };
-    let (before, after) = (written(&calls[..failed]), written(&calls[failed..again]));
+    let (failed_at, again_from) = (calls[failed].end.unwrap(), calls[again].begin);
+    let before = written(&calls, &part, |call| call.end.is_some_and(|end| end < failed_at));
+    let after =
+        written(&calls, &part, |call| failed_at < call.begin && call.end.is_some_and(|end| end < again_from));
     assert!(!before.is_empty());
     let missing: Vec<_> = before.difference(&after).collect();
     assert!(missing.is_empty(), "claimed, and not written again: {missing:?}");
 }
 
+/// Where in the file these calls write.
+fn written(calls: &[Call], part: &str, counts: impl Fn(&Call) -> bool) -> BTreeSet<u64> {
+    let writes = |call: &&Call| call.text.contains("pwrite64(") && call.text.contains(part);
+    calls.iter().filter(writes).filter(|call| counts(call)).map(offset).collect()
+}
+
 /// The last argument of a pwrite64.
-fn offset(call: &str) -> u64 {
-    let arguments = call.split_once(") =").or_else(|| call.split_once(" <unfinished")).unwrap().0;
-    arguments.rsplit(", ").next().unwrap().parse().unwrap()
+fn offset(call: &Call) -> u64 {
+    let arguments = call.text.rsplit_once(')').map_or(call.text.as_str(), |(before, _)| before);
+    arguments.rsplit(", ").next().unwrap().trim_end().parse().unwrap()
 }
 
 /// A file beside the manifests, out of the way of what is looked at.

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -62,20 +63,21 @@ impl Trace {
         command
     }
 
-    /// The calls so far, a line each, as they began.
-    pub(crate) fn calls(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
-        text.lines().filter(|line| !line.contains(" resumed>")).map(str::to_owned).collect()
+    /// The calls so far, in the order of the moments that count.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        calls_of(&std::fs::read_to_string(&self.file).unwrap_or_default())
     }
 
     /// All calls of a program that has ended, once the tracer has written that it did.
-    pub(crate) fn all_calls(&self, pid: u32) -> Vec<String> {
-        let ending = format!("{pid} ");
+    pub(crate) fn all_calls(&self, pid: u32) -> Vec<Call> {
         let (_alive, nothing) = sync_channel::<()>(0);
         for _ in 0..LOOKS_MAX {
-            let calls = self.calls();
-            if calls.iter().any(|call| call.starts_with(&ending) && call.contains(" +++ ")) {
-                return calls;
+            let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+            let has_ended = |line: &str| {
+                line.split_once(' ').is_some_and(|(of, rest)| of == pid.to_string() && rest.contains("+++ "))
+            };
+            if text.lines().any(has_ended) {
+                return calls_of(&text);
             }
             let _ = nothing.recv_timeout(LOOK_EVERY);
         }
@@ -83,17 +85,93 @@ impl Trace {
     }
 }
 
+/// One call, whole: with its result, as far as it has one.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// As the tracer writes it, without the number of its thread.
+    pub(crate) text: String,
+    /// The line of the trace in which it begins.
+    pub(crate) begin: usize,
+    /// The line in which it ends; `None` when it never does.
+    pub(crate) end: Option<usize>,
+}
+
+impl Call {
+    /// The line that counts. What a sync is for has reached the disk when it ends, and not when it begins; a name may be
+    /// there, and what a write changes may be lost, from the moment on at which the call begins.
+    fn counts_at(&self) -> Option<usize> {
+        if self.is_sync() { self.end } else { Some(self.begin) }
+    }
+
+    fn is_sync(&self) -> bool {
+        self.text.starts_with("fsync(") || self.text.starts_with("fdatasync(")
+    }
+}
+
+const UNFINISHED: &str = " <unfinished ...>";
+const RESUMED: &str = " resumed>";
+
+/// The calls of a trace. When another thread's call comes in between, the tracer divides one into two lines, which are joined
+/// here. A sync that has not ended is none.
+fn calls_of(text: &str) -> Vec<Call> {
+    let mut calls: Vec<Call> = Vec::new();
+    // Of each thread, the call that it is in.
+    let mut open: BTreeMap<&str, usize> = BTreeMap::new();
+    for (at, line) in text.lines().enumerate() {
+        let Some((thread, said)) = line.split_once(' ') else { continue };
+        let said = said.trim_start();
+        if let Some(begun) = said.strip_suffix(UNFINISHED) {
+            open.insert(thread, calls.len());
+            calls.push(Call { text: begun.to_owned(), begin: at, end: None });
+        } else if let Some((_, rest)) = said.strip_prefix("<... ").and_then(|said| said.split_once(RESUMED)) {
+            let Some(call) = open.remove(thread).and_then(|call| calls.get_mut(call)) else { continue };
+            call.text.push_str(rest);
+            call.end = Some(at);
+        } else {
+            calls.push(Call { text: said.to_owned(), begin: at, end: Some(at) });
+        }
+    }
+    calls.retain(|call| call.counts_at().is_some());
+    calls.sort_by_key(Call::counts_at);
+    calls
+}
+
 /// The path of a directory or file as a trace shows it behind a descriptor.
 pub(crate) fn shown(path: &Path) -> String {
     format!("<{}>", path.canonicalize().unwrap().display())
 }
 
-/// Where the next call is, from `from` on, that has all these parts.
+/// Where the next call is, from `from` on, that has all these parts; a sync only if it succeeded, or `EIO` is among the parts.
 ///
 /// # Panics
 /// When there is none.
-pub(crate) fn next(calls: &[String], from: usize, parts: &[&str]) -> usize {
-    let has_all = |call: &String| parts.iter().all(|part| call.contains(part));
-    let found = calls[from..].iter().position(has_all);
+pub(crate) fn next(calls: &[Call], from: usize, parts: &[&str]) -> usize {
+    let may_fail = parts.contains(&"EIO");
+    let fits = |call: &Call| {
+        parts.iter().all(|part| call.text.contains(part))
+            && (!call.is_sync() || may_fail || call.text.ends_with(" = 0"))
+    };
+    let found = calls[from..].iter().position(fits);
     from + found.unwrap_or_else(|| panic!("nothing like {parts:?} after call {from} of {calls:#?}"))
+}
+
+#[test]
+fn a_sync_counts_when_it_has_ended_and_a_name_when_it_begins() {
+    let calls = calls_of(
+        "7  fsync(3</a> <unfinished ...>\n\
+         8  rename(\"x\", \"y\" <unfinished ...>\n\
+         9  fsync(4</b> <unfinished ...>\n\
+         7  <... fsync resumed>)                   = 0\n\
+         8  <... rename resumed>)                  = 0\n\
+         10 fdatasync(5</c>)                       = -1 EIO (Input/output error) (INJECTED)\n\
+         10 fdatasync(5</c>)                       = 0\n\
+         7  +++ exited with 0 +++\n",
+    );
+    let rename = next(&calls, 0, &["rename", "\"y\""]);
+    let sync = next(&calls, 0, &["sync(", "</a>"]);
+    assert!(rename < sync, "the name was given before what it names was synced");
+    assert_eq!((calls[sync].begin, calls[sync].end), (0, Some(3)));
+    assert!(calls.iter().all(|call| !call.text.contains("</b>")), "a sync that has not ended is none");
+    let failed = next(&calls, 0, &["sync(", "</c>", "EIO"]);
+    assert_eq!(next(&calls, 0, &["sync(", "</c>"]), failed + 1, "nor is one that failed");
 }

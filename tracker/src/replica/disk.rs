@@ -65,12 +65,18 @@ impl Disk {
 /// Makes the names in a directory durable.
 ///
 /// # Errors
-/// The system's. A filesystem that cannot sync directories need not, and is no error.
+/// The system's. A filesystem that cannot sync directories need not, and is no error; nor is one that cannot be written, where
+/// nobody has made a name.
 pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
     match File::open(dir)?.sync_all() {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        Err(error) if needs_no_sync(&error) => Ok(()),
         synced => synced,
     }
+}
+
+fn needs_no_sync(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, ReadOnlyFilesystem, Unsupported};
+    matches!(error.kind(), InvalidInput | Unsupported | ReadOnlyFilesystem)
 }
 
 impl StorageBackend for Disk {
@@ -143,5 +149,17 @@ impl<B: StorageBackend> StorageBackend for Counted<B> {
 
     fn close(&self) -> io::Result<()> {
         self.inner.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_synced_is_no_error_and_a_failed_disk_is() {
+        let needs_none = |errno| needs_no_sync(&io::Error::from_raw_os_error(errno));
+        assert!([libc::EINVAL, libc::ENOTSUP, libc::EROFS].into_iter().all(needs_none));
+        assert!(![libc::EIO, libc::ENOSPC, libc::EACCES].into_iter().any(needs_none));
     }
 }

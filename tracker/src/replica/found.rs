@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -151,7 +152,7 @@ fn found(wish: &Wish<'_>, dir: &Path, key: Option<ClusterKey>) -> Result<Ready, 
 fn sync_above(dir: &Path) -> Result<(), Fault> {
     let fault = |doing| move |error| Fault::io(dir, doing, error);
     let whole = dir.canonicalize().map_err(fault("find the directory"))?;
-    for above in whole.ancestors().skip(1) {
+    for above in above_on_its_filesystem(&whole).map_err(fault("look at the directories above"))? {
         match sync_directory(above) {
             // Who may not look into it has not made it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
@@ -159,6 +160,22 @@ fn sync_above(dir: &Path) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// The directories above this one, up to where its filesystem is mounted: that place was there before the filesystem was, and what
+/// lies above it is no concern of this one's.
+fn above_on_its_filesystem(dir: &Path) -> io::Result<Vec<&Path>> {
+    let device = fs::metadata(dir)?.dev();
+    let mut above = Vec::new();
+    for next in dir.ancestors().skip(1) {
+        match fs::metadata(next) {
+            Ok(metadata) if metadata.dev() == device => above.push(next),
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(above)
 }
 
 /// The directories of logs in a data root, in words, where they help.
@@ -243,6 +260,25 @@ mod tests {
         fs::remove_file(first.dir.join(LOG_FILE)).unwrap();
         let lost = prepare(&wish(root.path(), &lines)).unwrap_err().to_string();
         assert!(lost.contains("--rejoin") && lost.contains("127.0.0.1_0"), "{lost}");
+    }
+
+    #[test]
+    fn nothing_is_synced_above_where_the_filesystem_is_mounted() {
+        let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+        let (mounted, above) = (Path::new("/dev/shm"), Path::new("/dev"));
+        if device(mounted).is_none() || device(mounted) == device(above) {
+            eprintln!("skipped: /dev/shm is no filesystem of its own here");
+            return;
+        }
+        let Ok(dir) = tempfile::tempdir_in(mounted) else {
+            eprintln!("skipped: /dev/shm may not be written here");
+            return;
+        };
+        let deep = dir.path().join("a/b");
+        fs::create_dir_all(&deep).unwrap();
+        let expected = [dir.path().join("a").as_path(), dir.path(), mounted];
+        assert_eq!(above_on_its_filesystem(&deep).unwrap(), expected);
+        sync_above(&deep).unwrap();
     }
 
     #[test]

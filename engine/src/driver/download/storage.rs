@@ -8,7 +8,7 @@ use super::{DownloadState, Wish};
 use crate::proto::rate::RateMeter;
 use crate::proto::transfer::Job;
 use crate::proto::units::PieceIndex;
-use crate::stats::Wait;
+use crate::stats::{Failure, Wait};
 use crate::storage::error::{StorageError, StorageErrorKind};
 
 impl DownloadState {
@@ -77,7 +77,8 @@ impl DownloadState {
     /// Whether it has ended, or nobody looks after it any more.
     pub(crate) fn is_over(&self) -> bool {
         let inner = self.lock();
-        inner.wish == Wish::Cancel || inner.phase.is_end() || self.left_alone.load(Ordering::Relaxed)
+        let ends = inner.wish == Wish::Cancel || inner.doom.is_some() || inner.phase.is_end();
+        ends || self.left_alone.load(Ordering::Relaxed)
     }
 
     /// Its node has gone down: what works for it on threads of its own may stop.
@@ -99,9 +100,23 @@ impl DownloadState {
         }
     }
 
-    /// A verified piece was not written: it is fetched again.
-    pub(crate) fn not_written(&self, job: &Job) {
-        self.lock().transfer.write_failed(job);
+    /// A piece that arrived was not judged or not written: it is fetched again.
+    pub(crate) fn not_kept(&self, job: &Job) {
+        self.lock().transfer.not_kept(job);
+    }
+
+    /// Whether pieces can be judged: to be asked after judging and before anything comes of it. When hashes of the manifest are
+    /// lost, nobody is to blame for what does not match what is left of them, and as they never come back, the download ends.
+    /// What it has stays for the next attempt, which asks the trackers for the hashes again.
+    pub(crate) fn may_judge(&self) -> bool {
+        let Some(place) = self.manifest.lost() else { return true };
+        let mut inner = self.lock();
+        inner.transfer.hold(self.clock.now());
+        let failure = || Failure::Io(StorageError::hashes_lost(place).to_string());
+        inner.doom.get_or_insert_with(failure);
+        inner.carry_out();
+        self.wake.notify_one();
+        false
     }
 
     /// Pieces that the disk has lost are missing from here on; whether they could be, which has to wait for what is being

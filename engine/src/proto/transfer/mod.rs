@@ -180,10 +180,9 @@ impl Transfer {
     /// Everything is missing; a second call with the same seed and inputs does the same.
     #[must_use]
     pub fn new(manifest: Arc<Manifest>, seed: u64, now: Moment) -> Transfer {
-        let zeros = manifest.zero_pieces();
-        let copies = Copies::of(&manifest, &zeros);
+        let copies = Copies::of(&manifest);
         let held = Bitfield::empty(manifest.pieces());
-        let wanted = copies.to_fetch(&zeros, &held);
+        let wanted = copies.to_fetch(&held);
         Transfer {
             geometry: manifest.geometry(),
             picker: PiecePicker::new(wanted, seed),
@@ -209,7 +208,7 @@ impl Transfer {
     /// The pieces of zeros, which are never fetched: each waits for [`Transfer::hole_proven`].
     #[must_use]
     pub fn holes(&self) -> Bitfield {
-        self.manifest.zero_pieces()
+        self.copies.zeros().clone()
     }
 
     /// What is to be done since the last call.
@@ -473,8 +472,9 @@ impl Transfer {
         }
     }
 
-    /// The bytes of a job could not be written: the piece will be fetched again.
-    pub fn write_failed(&mut self, job: &Job) {
+    /// The bytes of a job could not be judged or not be written, which says nothing about their sender: the piece will be
+    /// fetched again.
+    pub fn not_kept(&mut self, job: &Job) {
         self.picker.failed(job.index);
     }
 

@@ -50,7 +50,7 @@ impl Transfer {
     /// Nothing more will be found: what is missing now is to be fetched. Nothing may have been asked for before.
     pub fn all_found(&mut self) {
         assert!(self.picker.in_flight() == 0, "what was there is looked for before anything is asked for");
-        let wanted = self.copies.to_fetch(&self.manifest.zero_pieces(), &self.held);
+        let wanted = self.copies.to_fetch(&self.held);
         self.picker = PiecePicker::new(wanted, self.seed);
     }
 

@@ -83,7 +83,7 @@ impl Ledger {
     /// set aside, with a warning.
     ///
     /// # Errors
-    /// [`StorageError`]: the record cannot be read or written.
+    /// [`StorageError`]: the record cannot be read or written, or the manifest's hashes cannot be read.
     pub fn open(target: &Target, group: &str, manifest: &Manifest) -> Result<(Ledger, Left), StorageError> {
         let cache = PageCache::of(&target.destination().directory);
         Ledger::open_in(cache, target, group, manifest)
@@ -105,6 +105,10 @@ impl Ledger {
         let directory =
             destination.directory.try_clone().map_err(failed(Operation::Open, &destination.path()))?;
         let identity = Identity::of(manifest);
+        // By what is left of lost hashes, the record that is there would be one of other pieces, and be replaced.
+        if let Some(place) = manifest.lost() {
+            return Err(StorageError::hashes_lost(place));
+        }
         let found =
             if target.is_new() { None } else { left::read(&directory, &name, &path, &sibling(".damaged"))? };
         let Found { left, durable, noted } = left::find(found.as_ref(), &identity, cache, manifest, target);

@@ -1,0 +1,164 @@
+//! The end of a download: the whole is proven where the chain could not, the file is made durable, named, and served.
+//!
+//! Invariant: who works on the last steps says himself how they ended. The download's own task waits for that, and may be
+//! gone by then with its node: what has its name is durable all the same.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::context::Context;
+use super::download::DownloadState;
+use super::shares::Share;
+use super::threads::Lane;
+use crate::hash::{FileHash, Hasher};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::manifest::FileProof;
+use crate::proto::units::{Digest, PIECE_BYTES};
+use crate::stats::{Failure, Phase};
+use crate::storage::error::{StorageError, StorageErrorKind};
+use crate::storage::source::Source;
+
+#[cfg(test)]
+mod tests;
+
+/// Whether the download has ended, well or not; else something stands in the way of that, and it goes on.
+pub(super) async fn finish(context: &Arc<Context>, download: &Arc<DownloadState>, unproven: bool) -> bool {
+    let (tell, told) = oneshot::channel();
+    let (shared, work) = (Arc::clone(context), Arc::clone(download));
+    let submitted = context.threads.submit(Lane::Finish, move || {
+        // Nobody to tell: the node is going down, and waits for this.
+        let _ = tell.send(conclude(&shared, &work, unproven));
+    });
+    let failure = match submitted {
+        Ok(()) => match told.await {
+            Ok(ended) => return ended,
+            Err(_) => "the thread that finishes a download died".to_owned(),
+        },
+        Err(error) => format!("no thread to finish the download with: {error}"),
+    };
+    download.enter(Phase::Failed(Failure::Io(failure)));
+    true
+}
+
+/// Takes the last steps, and enters the phase in which they end; `false` when they are postponed. Blocks.
+fn conclude(context: &Context, download: &DownloadState, unproven: bool) -> bool {
+    // What it was proven to be once, every piece that is written again is proven to be again.
+    let unproven = unproven && !download.is_whole_proven();
+    match complete(download, context.hasher, unproven) {
+        Ok(Completion::Durable(whole)) => {
+            match whole {
+                Some(source) => serve_whole(context, download, source),
+                None => download.share().iter().for_each(|share| context.shares.remove_exactly(share)),
+            }
+            download.enter(Phase::Durable);
+        }
+        Ok(Completion::Postponed) => return false,
+        Err(failure) => {
+            if let (Some(share), Failure::FalseManifest { .. }) = (download.share(), &failure) {
+                context.shares.remove_exactly(&share);
+            }
+            download.enter(Phase::Failed(failure));
+        }
+    }
+    true
+}
+
+/// What became of the last steps.
+enum Completion {
+    /// It is durable under its name, and to be served by this source, unless it could not be opened again.
+    Durable(Option<Source>),
+    /// The disk is too full for that now, or nobody wants it any more: it is cancelled, or the node goes down.
+    Postponed,
+}
+
+/// Proves the whole where the chain could not, and makes it durable under its name.
+fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<Completion, Failure> {
+    let length = download.with(|transfer, _| transfer.geometry().length());
+    if download.is_over() {
+        return Ok(Completion::Postponed);
+    }
+    if unproven && let FileProof::Whole(stated) = download.manifest.proof() {
+        download.enter(Phase::Checking);
+        let found = digest_of(download, hasher, length).map_err(|error| Failure::Io(error.to_string()))?;
+        let Some(found) = found else { return Ok(Completion::Postponed) };
+        if found != stated {
+            let (found, stated) = (found.to_string(), stated.to_string());
+            return Err(Failure::FalseManifest { found, stated });
+        }
+        download.whole_is_proven();
+    }
+    if download.is_over() {
+        return Ok(Completion::Postponed);
+    }
+    download.enter(Phase::Syncing);
+    let end = || -> Result<Option<Source>, StorageError> {
+        if !download.manifest.length_known() {
+            download.target.set_length(length)?;
+        }
+        let path = download.target.finish(download.overwrite)?;
+        let warn = |error: &StorageError| tracing::warn!(%error, "it is durable, and is not served");
+        Ok(Source::open(&path).inspect_err(warn).ok())
+    };
+    match end() {
+        Ok(source) => {
+            let fingerprint = source.as_ref().and_then(Source::fingerprint);
+            let _ = fingerprint.map(|fingerprint| download.fingerprint.set(fingerprint));
+            // What has its name needs no record.
+            if let Err(error) = download.ledger.remove() {
+                tracing::warn!(%error, "a record stays beside the file; it is not used again");
+            }
+            Ok(Completion::Durable(source))
+        }
+        Err(error) => {
+            // What stays needs its record, or its doubts.
+            let recorded = download.record();
+            match error.kind {
+                StorageErrorKind::NoSpace { .. } => {
+                    download.storage_failed(&error);
+                    Ok(Completion::Postponed)
+                }
+                // The flush that failed was the record's, a moment before.
+                StorageErrorKind::Unflushed if recorded.is_err() && download.storage_wait().is_some() => {
+                    Ok(Completion::Postponed)
+                }
+                StorageErrorKind::Exists => {
+                    Err(Failure::Exists { path: download.target.path(), part: download.partial_path() })
+                }
+                _ => Err(Failure::Io(error.to_string())),
+            }
+        }
+    }
+}
+
+/// One sequential pass over what was written; `None` when the node goes down meanwhile.
+fn digest_of(download: &DownloadState, hasher: Hasher, length: u64) -> Result<Option<Digest>, StorageError> {
+    let mut pass = FileHash::new(hasher);
+    if length == 0 {
+        return Ok(Some(pass.finish()));
+    }
+    let source = download.target.reader()?;
+    source.expect_sequential();
+    let step = u64::from(PIECE_BYTES);
+    let mut start = 0;
+    while start < length {
+        if download.is_over() {
+            return Ok(None);
+        }
+        let end = (start + step).min(length);
+        source.with_bytes(start..end, |bytes| pass.update(bytes))?;
+        start = end;
+    }
+    Ok(Some(pass.finish()))
+}
+
+/// From now on the file is served under its name, watched like any other source; unless another copy is already.
+fn serve_whole(context: &Context, download: &DownloadState, source: Source) {
+    let geometry = download.with(|transfer, _| transfer.geometry());
+    let held = Bitfield::full(geometry.pieces());
+    let content = download.manifest.proof().id();
+    let share = Arc::new(Share::new(download.key.clone(), content, geometry, source, held));
+    if !context.shares.insert_unless_whole(share) {
+        tracing::debug!(file = %download.key, "another copy is served already, and goes on being served");
+    }
+}

@@ -1,0 +1,94 @@
+//! How last steps end: also when nobody waits for them any more, and when they are taken a second time.
+
+use sha1::Digest as _;
+
+use super::super::backend::IoKind;
+use super::super::context::Parts;
+use super::super::download::Opened;
+use super::*;
+use crate::proto::manifest::{FileKey, FileName, Manifest};
+use crate::proto::ticket::{SecretKey, Ticket};
+use crate::storage::destination::Destination;
+use crate::storage::resume::Ledger;
+use crate::storage::target::{Plan, Target};
+
+const PIECES: usize = 3;
+
+struct Scene {
+    directory: tempfile::TempDir,
+    context: Context,
+    download: DownloadState,
+    content: Vec<u8>,
+}
+
+/// All pieces of a file without a chain are written.
+fn scene() -> Scene {
+    let directory = tempfile::tempdir().unwrap();
+    let context = Context::new(Parts {
+        io: IoKind::Epoll,
+        secret: SecretKey::from_seed(&[1; 32]),
+        hasher: Hasher::best(),
+        limit_up: None,
+        limit_down: None,
+    })
+    .unwrap();
+    let piece = |byte: usize| vec![u8::try_from(byte).unwrap() + 1; PIECE_BYTES as usize];
+    let content: Vec<u8> = (0..PIECES).flat_map(piece).collect();
+    let digest = |bytes: &[u8]| Digest(sha1::Sha1::digest(bytes).into());
+    let digests = content.chunks(PIECE_BYTES as usize).map(digest).collect();
+    let (name, whole) = (FileName::new("f").unwrap(), FileProof::Whole(digest(&content)));
+    let manifest = Manifest::new(name.clone(), Some(content.len() as u64), digests, whole, None).unwrap();
+    let place = Destination::resolve(directory.path(), &name).unwrap();
+    let plan = Plan { length: content.len() as u64, wanted: &[] };
+    let target = Target::open(place, "g", manifest.proof().id(), plan).unwrap();
+    let (ledger, left) = Ledger::open(&target, "g", &manifest).unwrap();
+    let opened = Opened { target, ledger, held: left.held, checking: false };
+    let (key, manifest) = (FileKey { group: "g".into(), name }, Arc::new(manifest));
+    let download =
+        DownloadState::new(key, Arc::clone(&manifest), opened, false, Ticket(vec![]), 1, context.clock);
+    for (index, bytes) in manifest.pieces().indices().zip(content.chunks(PIECE_BYTES as usize)) {
+        download.ledger.begin(index).unwrap();
+        download.target.write_piece(manifest.geometry().offset(index), bytes).unwrap();
+        download.ledger.wrote(index, true);
+        download.found(&[(index, true)], 0);
+    }
+    Scene { directory, context, download, content }
+}
+
+#[test]
+fn whoever_concludes_says_how_it_ended_and_needs_nobody_to_wait() {
+    let Scene { directory, context, download, content } = scene();
+    assert!(conclude(&context, &download, true));
+    let progress = download.progress();
+    assert_eq!((progress.phase, progress.sequential_passes), (Phase::Durable, 1));
+    assert!(std::fs::read(directory.path().join("f")).unwrap() == content);
+}
+
+#[test]
+fn what_nobody_looks_after_any_more_is_not_finished() {
+    for unproven in [false, true] {
+        let Scene { directory, context, download, .. } = scene();
+        let before = download.progress().phase;
+        download.leave_alone();
+        assert!(!conclude(&context, &download, unproven), "the next attempt finishes it");
+        assert_eq!(download.progress().phase, before);
+        assert!(!directory.path().join("f").exists() && download.partial_path().exists());
+        // As it does when the node goes down: the attempt that follows finds all of it.
+        download.record_at_last();
+    }
+}
+
+#[test]
+fn a_whole_that_was_proven_is_not_read_again() {
+    let Scene { directory, context, download, .. } = scene();
+    let in_the_way = directory.path().join("f");
+    std::fs::write(&in_the_way, "mine").unwrap();
+    assert!(conclude(&context, &download, true));
+    assert!(matches!(download.progress().phase, Phase::Failed(Failure::Exists { .. })));
+    assert_eq!(download.progress().sequential_passes, 1);
+    std::fs::remove_file(in_the_way).unwrap();
+    // As if its last steps had been postponed then: the phase before them.
+    download.enter(Phase::Transferring);
+    assert!(conclude(&context, &download, true));
+    assert_eq!((download.progress().phase, download.progress().sequential_passes), (Phase::Durable, 1));
+}
