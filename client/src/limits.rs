@@ -96,6 +96,9 @@ pub(crate) const RECONNECT_MAX_MS: u64 = 15_000;
 /// How often the parts of a long upload are sent from the first one on, when the trackers have forgotten those before.
 pub(crate) const LISTING_TRIES: u32 = 3;
 
+/// How often a file's description is asked for from its first part on, when the file becomes another meanwhile.
+pub(crate) const DESCRIBE_TRIES: u32 = 3;
+
 /// First pause before a download asks for peers again, in ms; it doubles …
 pub(crate) const PEERS_FIRST_MS: u64 = 1_000;
 

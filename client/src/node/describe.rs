@@ -1,8 +1,10 @@
 //! A file's description, from the trackers: in parts where it is long, checked before it is believed.
 //!
 //! Invariants: each part goes on where the last one ended and brings at least one piece, and all of them together never
-//! more than the file can have; so the questions end, whatever a tracker says. All parts are of one file: they say the same
-//! of the whole, and it is the content that the ticket names. One part is in memory at a time.
+//! more than the file can have; so the questions end, whatever a tracker says. All parts state the same length and the same
+//! digest of the whole, which is the content that the ticket names. That makes them parts of one description as long as no
+//! two uploads of one name and digest differ in their lists; if they do, pieces or the whole fail their proof, and nothing
+//! else is lost. One part is in memory at a time.
 
 use std::sync::Arc;
 
@@ -36,7 +38,8 @@ pub(super) struct Description {
 /// Asks the trackers, in the name of `user`, what a file is, who has it, and for a ticket.
 ///
 /// # Errors
-/// Their refusal; exit 13 when what they say contradicts itself or names another file.
+/// Their refusal; exit 13 when what they say contradicts itself or names another file; exit 1, which may pass, when the file
+/// became another one each time.
 pub(super) fn describe(
     core: &Core,
     user: &str,
@@ -44,13 +47,60 @@ pub(super) fn describe(
     urgency: Urgency,
 ) -> Result<Description, Fault> {
     let engine = core.peer.engine()?;
-    let mut joined = Joined::new(engine.gatherer(), engine.gatherer());
-    while let Some(first) = joined.next {
+    let empty = || Joined::new(engine.gatherer(), engine.gatherer());
+    join(key, empty, |first| {
         let answer = ask_part(core, user, key, first, urgency)?;
         core.trackers.learn_time(answer.server_time);
+        Ok(answer)
+    })
+}
+
+/// Joins the parts that `ask` gives, from the first one on again where the file has become another meanwhile.
+fn join(
+    key: &FileKey,
+    empty: impl Fn() -> Joined,
+    mut ask: impl FnMut(PieceIndex) -> Result<DownloadAnswer, Fault>,
+) -> Result<Description, Fault> {
+    for _ in 0..limits::DESCRIBE_TRIES {
+        match join_once(key, empty(), &mut ask) {
+            Err(Unusable::Changed) => tracing::info!("{key} became another file while it was described"),
+            Err(Unusable::Fault(fault)) => return Err(fault),
+            Ok(description) => return Ok(description),
+        }
+    }
+    let message = format!("{key} became another file each time while the trackers described it");
+    Err(Fault::new(Exit::Other, printable(&message)).fix("try again when nobody replaces it"))
+}
+
+fn join_once(
+    key: &FileKey,
+    mut joined: Joined,
+    ask: &mut impl FnMut(PieceIndex) -> Result<DownloadAnswer, Fault>,
+) -> Result<Description, Unusable> {
+    while let Some(first) = joined.next {
+        let answer = ask(first).map_err(|fault| match fault.exit {
+            // What has become shorter has no such part.
+            Exit::Usage if first.0 > 0 => Unusable::Changed,
+            _ => Unusable::Fault(fault),
+        })?;
         joined.add(key, answer)?;
     }
     joined.finish(key)
+}
+
+/// Why parts are no description.
+#[derive(Debug)]
+enum Unusable {
+    /// The file was removed and another uploaded under its name between two of them.
+    Changed,
+    /// Anything else.
+    Fault(Fault),
+}
+
+impl<F: Into<Fault>> From<F> for Unusable {
+    fn from(fault: F) -> Unusable {
+        Unusable::Fault(fault.into())
+    }
 }
 
 fn ask_part(
@@ -93,21 +143,21 @@ impl Joined {
         Joined { next: Some(PieceIndex(0)), digests, chain: Some(chain), head: None }
     }
 
-    fn add(&mut self, key: &FileKey, answer: DownloadAnswer) -> Result<(), Fault> {
+    fn add(&mut self, key: &FileKey, answer: DownloadAnswer) -> Result<(), Unusable> {
+        let changed = |known: &Head| known.sha != answer.file_sha || known.size != answer.file_size;
+        if self.head.as_ref().is_some_and(changed) {
+            return Err(Unusable::Changed);
+        }
         self.next = self.follow(&answer).map_err(|what| contradiction(key, what))?;
         if answer.file_path != key.name {
-            return Err(contradiction(key, "it is the description of another file"));
+            return Err(contradiction(key, "it is the description of another file").into());
         }
-        let head = Head {
+        self.head = Some(Head {
             size: answer.file_size,
             sha: answer.file_sha,
             peers: answer.peers.unwrap_or_default(),
             ticket: answer.ticket,
-        };
-        if self.head.as_ref().is_some_and(|known| known.sha != head.sha || known.size != head.size) {
-            return Err(contradiction(key, CHANGED));
-        }
-        self.head = Some(head);
+        });
         self.digests.push(&answer.file_chunks.values)?;
         self.chain = match (self.chain.take(), answer.file_chain) {
             (Some(mut chain), Some(more)) => {
@@ -136,8 +186,8 @@ impl Joined {
         }
     }
 
-    fn finish(self, key: &FileKey) -> Result<Description, Fault> {
-        let Some(head) = self.head else { return Err(contradiction(key, "it is empty")) };
+    fn finish(self, key: &FileKey) -> Result<Description, Unusable> {
+        let Some(head) = self.head else { return Err(contradiction(key, "it is empty").into()) };
         let digests = self.digests.finish()?;
         let chain = self.chain.map(Gatherer::finish).transpose()?;
         let proof = match &head.sha {
@@ -150,14 +200,15 @@ impl Joined {
         // Whose signature counts is the providers' question; what the ticket names is ours.
         let grant = ticket.unproven_grant().map_err(|bad| contradiction(key, &bad.to_string()))?;
         if grant.file_id != proof.id() {
-            return Err(contradiction(key, CHANGED));
+            return Err(Unusable::Changed);
+        }
+        if let Some(place) = manifest.lost() {
+            let message = format!("hashes of {key} that were kept in {place} are lost");
+            return Err(Fault::new(Exit::LocalIo, message).fix("check that disk, and try again").into());
         }
         Ok(Description { manifest: Arc::new(manifest), peers: peers(&head.peers), ticket })
     }
 }
-
-/// A file was removed and another uploaded under its name between two parts.
-const CHANGED: &str = "it became another file while it was described";
 
 /// Most pieces that a file of this length can have.
 fn most_pieces(file_size: Option<u64>) -> Result<usize, &'static str> {
@@ -233,9 +284,8 @@ mod tests {
     }
 
     fn join(parts: Vec<DownloadAnswer>) -> Result<Description, Fault> {
-        let mut joined = empty();
-        parts.into_iter().try_for_each(|part| joined.add(&key(), part))?;
-        joined.finish(&key())
+        let mut parts = parts.into_iter();
+        super::join(&key(), empty, |_| Ok(parts.next().expect("it is asked for one part after the other")))
     }
 
     #[test]
@@ -254,18 +304,12 @@ mod tests {
             file_path: FileName::new("../x".trim_start_matches("../")).unwrap(),
             ..part(4, 3)
         };
-        let other_sha = DownloadAnswer { file_sha: Some(Digest([8; 20]).to_string()), ..part(2, 1) };
         let no_ticket = DownloadAnswer { ticket: None, ..part(4, 3) };
         let bad_sha = DownloadAnswer { file_sha: Some("x".into()), ..part(4, 3) };
         let no_real_ticket = DownloadAnswer { ticket: Some(Ticket(vec![1])), ..part(4, 3) };
-        for parts in [
-            vec![other_name],
-            vec![before(2, part(2, 2)), other_sha],
-            vec![no_ticket],
-            vec![no_real_ticket],
-            vec![bad_sha],
-            vec![part(3, 2)],
-        ] {
+        for parts in
+            [vec![other_name], vec![no_ticket], vec![no_real_ticket], vec![bad_sha], vec![part(3, 2)]]
+        {
             assert_eq!(join(parts).map(|_| ()).unwrap_err().exit, Exit::Protocol);
         }
     }
@@ -283,9 +327,45 @@ mod tests {
             before(4, DownloadAnswer { file_size: Some(u64::MAX), ..part(4, 3) }),
             before(1, unknown(part(0, 0))),
         ] {
-            let refused = empty().add(&key(), endless).unwrap_err();
+            let Unusable::Fault(refused) = empty().add(&key(), endless).unwrap_err() else { panic!() };
             assert_eq!(refused.exit, Exit::Protocol, "{refused}");
         }
+    }
+
+    fn replaced(part: DownloadAnswer) -> DownloadAnswer {
+        DownloadAnswer { file_sha: Some(Digest([8; 20]).to_string()), ..part }
+    }
+
+    #[test]
+    fn a_file_that_became_another_is_described_anew() {
+        let manifest = join(vec![before(2, part(2, 2)), replaced(part(2, 1)), part(4, 3)]).unwrap().manifest;
+        assert_eq!((manifest.pieces(), manifest.proof().id()), (PieceCount(4), Digest([9; 20])));
+        // The ticket came with the content before.
+        let manifest = join(vec![replaced(part(4, 3)), part(4, 3)]).unwrap().manifest;
+        assert_eq!(manifest.proof().id(), Digest([9; 20]));
+        // It has become so short that the trackers know of no second part.
+        let mut asked = Vec::new();
+        let short = super::join(&key(), empty, |first| {
+            asked.push(first.0);
+            match asked.len() {
+                1 => Ok(before(2, part(2, 2))),
+                2 => Err(Fault::new(Exit::Usage, "there is no such piece")),
+                _ => Ok(part(4, 3)),
+            }
+        });
+        assert!(short.is_ok());
+        assert_eq!(asked, [0, 2, 0]);
+    }
+
+    #[test]
+    fn a_file_that_becomes_another_each_time_is_given_up_as_what_may_pass() {
+        let mut asked = 0;
+        let given_up = super::join(&key(), empty, |_| {
+            asked += 1;
+            Ok(replaced(part(4, 3)))
+        });
+        assert_eq!(given_up.map(|_| ()).unwrap_err().exit, Exit::Other);
+        assert_eq!(asked, limits::DESCRIBE_TRIES);
     }
 
     #[test]
@@ -304,7 +384,8 @@ mod tests {
             };
             match joined.add(&key(), endless) {
                 Ok(()) => parts += 1,
-                Err(refused) => break refused,
+                Err(Unusable::Fault(refused)) => break refused,
+                Err(Unusable::Changed) => panic!("it is the same file"),
             }
         };
         assert_eq!(refused.exit, Exit::Protocol);

@@ -41,7 +41,8 @@ pub(super) fn list(
     let (group, peer_key) = (key.group.clone(), Some(core.peer.key()));
     let ask = |command| core.trackers.ask_as::<IgnoredAny>(user, command, urgency).map(drop);
     if manifest.pieces().as_usize() <= PIECES_PER_MESSAGE {
-        return ask(Command::UploadFile { group, manifest: Box::new(manifest.clone()), peer_key });
+        let manifest = in_memory(manifest)?;
+        return ask(Command::UploadFile { group, manifest: Box::new(manifest), peer_key });
     }
     send_all(manifest, PIECES_PER_MESSAGE, |part| {
         tell(manifest.geometry().offset(part.first))?;
@@ -59,14 +60,8 @@ fn send_all(
     loop {
         let upload = upload_id()?;
         let mut begun = false;
-        let sent = parts(manifest, &upload, part_pieces).try_for_each(|part| {
-            // What was lost reads as zeros, which nobody is to take for hashes.
-            if let Some(place) = manifest.lost() {
-                let message = format!("hashes of {} that were kept in {place} are lost", manifest.name());
-                return Err(
-                    Fault::new(Exit::LocalIo, message).fix("check that disk, and upload the file again")
-                );
-            }
+        let sent: Result<(), Fault> = parts(manifest, &upload, part_pieces).try_for_each(|part| {
+            refuse_lost(manifest)?;
             send(part)?;
             begun = true;
             Ok(())
@@ -80,6 +75,23 @@ fn send_all(
             sent => return sent,
         }
     }
+}
+
+/// The same with its hashes in memory, so that none can be lost while the message is made.
+fn in_memory(manifest: &Manifest) -> Result<Manifest, Fault> {
+    let digests = manifest.digests().to_vec();
+    let chain = manifest.chain().map(Hashes::to_vec);
+    refuse_lost(manifest)?;
+    let length = manifest.length_known().then(|| manifest.geometry().length());
+    let same = Manifest::new(manifest.name().clone(), length, digests, manifest.proof(), chain);
+    Ok(same.expect("the parts of a manifest make one"))
+}
+
+/// Refuses what was copied from a manifest when it may be wrong: what was lost reads as zeros, which nobody is to take for hashes.
+fn refuse_lost(manifest: &Manifest) -> Result<(), Fault> {
+    let Some(place) = manifest.lost() else { return Ok(()) };
+    let message = format!("hashes of {} that were kept in {place} are lost", manifest.name());
+    Err(Fault::new(Exit::LocalIo, message).fix("check that disk, and upload the file again"))
 }
 
 /// The messages of an upload, each of `part_pieces` pieces but the last, made one after the other.
@@ -166,6 +178,36 @@ mod tests {
             let request = Request::new(Command::UploadPart { group, part: Box::new(part), peer_key: None });
             assert_eq!(Request::parse(&request.to_json()).unwrap(), request);
         }
+    }
+
+    /// Bytes in memory that count as lost once they were read.
+    #[derive(Debug, Default)]
+    struct Losing(std::sync::atomic::AtomicBool);
+
+    impl engine::proto::hashes::Kept for Losing {
+        fn length(&self) -> usize {
+            40
+        }
+
+        fn copy(&self, _: usize, into: &mut [u8]) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+            into.fill(0);
+        }
+
+        fn lost(&self) -> Option<String> {
+            self.0.load(std::sync::atomic::Ordering::SeqCst).then(|| "/the/disk".to_owned())
+        }
+    }
+
+    #[test]
+    fn what_is_lost_while_a_short_list_is_read_is_not_sent() {
+        let right = manifest(2);
+        assert_eq!(in_memory(&right), Ok(right.clone()));
+        let digests = Hashes::kept(std::sync::Arc::new(Losing::default()), 0, 2).unwrap();
+        let length = Some(right.geometry().length());
+        let losing = Manifest::of(right.name().clone(), length, digests, right.proof(), None).unwrap();
+        assert_eq!(losing.lost(), None);
+        assert_eq!(in_memory(&losing).unwrap_err().exit, Exit::LocalIo);
     }
 
     /// What was sent, as (upload, first piece), until the one that is answered with `exit`, and anew from there on.

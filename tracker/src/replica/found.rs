@@ -276,7 +276,7 @@ mod tests {
         };
         let deep = dir.path().join("a/b");
         fs::create_dir_all(&deep).unwrap();
-        let expected = [dir.path().join("a").as_path(), dir.path(), mounted];
+        let expected = [deep.parent().unwrap(), dir.path(), mounted];
         assert_eq!(above_on_its_filesystem(&deep).unwrap(), expected);
         sync_above(&deep).unwrap();
     }

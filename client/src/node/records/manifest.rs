@@ -70,9 +70,18 @@ pub(super) enum LoadFault {
 /// Writes a manifest beside the record that is to name it.
 ///
 /// # Errors
-/// A fault that names the file.
+/// A fault that names the file; also when hashes were lost where the manifest keeps them, by now: what is written, and what a
+/// [`Seal`] was made of, may be wrong then.
 pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &Manifest) -> Result<(), Fault> {
-    folder.write_by(id, MANIFEST, |file| manifest.write(|block| file.write_all(block)).map(drop))
+    folder.write_by(id, MANIFEST, |file| {
+        manifest.write(|block| file.write_all(block))?;
+        match manifest.lost() {
+            None => Ok(()),
+            Some(place) => Err(std::io::Error::other(format!(
+                "hashes that were kept in {place} cannot be read any more"
+            ))),
+        }
+    })
 }
 
 /// The manifest that a record names. Its file is read over once and mapped: the hashes stay there.
@@ -147,6 +156,38 @@ mod tests {
         std::os::unix::fs::symlink(&path, &path).unwrap();
         let found = load(&folder, &id, Seal::of(&manifest(1)));
         assert!(matches!(found, Err(LoadFault::Unreadable(_))), "{found:?}");
+    }
+
+    /// A digest that counts as lost once it was read.
+    #[derive(Debug, Default)]
+    struct Losing(std::sync::atomic::AtomicBool);
+
+    impl Kept for Losing {
+        fn length(&self) -> usize {
+            20
+        }
+
+        fn copy(&self, _: usize, into: &mut [u8]) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+            into.fill(0);
+        }
+
+        fn lost(&self) -> Option<String> {
+            self.0.load(std::sync::atomic::Ordering::SeqCst).then(|| "/the/disk".to_owned())
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_lost_while_it_is_written_is_not_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path(), "shares", 9);
+        let id = RecordId::new().unwrap();
+        let digests = engine::proto::hashes::Hashes::kept(std::sync::Arc::new(Losing::default()), 0, 1);
+        let right = manifest(1);
+        let losing = Manifest::of(right.name().clone(), Some(5), digests.unwrap(), right.proof(), None);
+        let refused = save(&folder, &id, &losing.unwrap()).unwrap_err();
+        assert!(refused.message.contains("/the/disk"), "{refused}");
+        assert!(!folder.path_of(&id, MANIFEST).exists());
     }
 
     #[test]
