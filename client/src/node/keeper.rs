@@ -186,27 +186,44 @@ impl Keeper {
         self.core.records.forget_download(id)
     }
 
+    /// Whether its user has stopped sharing it since it came: the engine serves what has come until somebody says so.
+    fn was_stopped(&self) -> bool {
+        let Entry { key, user, .. } = &*self.entry;
+        self.core.trackers.user().as_ref() == Some(user) && shares::is_served(&self.core, key) == Some(false)
+    }
+
+    fn become_share(&self, path: &Path) {
+        let Entry { key, user, recorded, .. } = &*self.entry;
+        if let Err(fault) = self.record_end(path) {
+            self.core.notices.tell(&format!("a restart of this node would not share {key}: {fault}"));
+        }
+        recorded.end();
+        let command = Command::UpdatePieces { file: key.clone(), gained: Gained::Complete };
+        match self.core.trackers.ask_as::<IgnoredAny>(user, command, Urgency::Background) {
+            Ok(_) => {
+                let known = self.core.registry.get(user, key);
+                known.iter().for_each(|known| self.core.registry.told(&known.id));
+            }
+            Err(fault) => {
+                tracing::info!("that {key} is complete is told later: {fault}");
+                self.core.bell.ring();
+            }
+        }
+    }
+
     /// Tells the trackers that all of it is here; whoever brings shares back does it later, where they cannot be told now.
     fn complete(&self) {
-        let Entry { key, user, recorded, telling, .. } = &*self.entry;
+        let Entry { key, id, recorded, telling, .. } = &*self.entry;
         let path = self.entry.download.progress().path;
         self.core.notices.tell(&format!("{key} is complete: {}", path.display()));
         // Without it the node ends, and finds the file complete when it is back.
         if let Ok(_claim) = self.core.claims.take(key, &self.core.ending) {
-            if let Err(fault) = self.record_end(&path) {
-                self.core.notices.tell(&format!("a restart of this node would not share {key}: {fault}"));
-            }
-            recorded.end();
-            let command = Command::UpdatePieces { file: key.clone(), gained: Gained::Complete };
-            match self.core.trackers.ask_as::<IgnoredAny>(user, command, Urgency::Background) {
-                Ok(_) => {
-                    let known = self.core.registry.get(user, key);
-                    known.iter().for_each(|known| self.core.registry.told(&known.id));
+            if self.was_stopped() {
+                if let Err(fault) = self.core.records.forget_download(id) {
+                    self.core.notices.tell(&fault.message);
                 }
-                Err(fault) => {
-                    tracing::info!("that {key} is complete is told later: {fault}");
-                    self.core.bell.ring();
-                }
+            } else {
+                self.become_share(&path);
             }
         }
         recorded.end();

@@ -228,7 +228,7 @@ fn unlisted(core: &Core, engine: &Engine, known: &Known) -> Left {
     };
     if let Err(fault) = listing::list(core, user, key, &manifest, Urgency::Background, &|_| Ok(())) {
         return later(&fault).unwrap_or_else(|| {
-            shares::forget(core, known);
+            shares::drop_share(core, known);
             core.notices.tell(&format!("{key} was not taken by the trackers: {fault}"));
             // It may have taken the place of one that was stopped, which they were not told.
             shares::tell_stopped(core, user, key);

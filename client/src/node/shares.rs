@@ -184,7 +184,11 @@ pub(super) fn is_its_users_turn(core: &Core, known: &Known) -> bool {
 fn not_listed(core: &Core, known: Known, fault: Fault) -> Fault {
     // Whoever went away wants it no more; what is wrong with the request or here is for whoever asked to mend.
     let given_up = matches!(fault.exit, Exit::Interrupted | Exit::Usage | Exit::LocalIo | Exit::Protocol);
-    if given_up || later(&fault).is_none() {
+    // What is shared under this name now is worth more than what may be refused later for being other content.
+    let other_is_shared = core.registry.get(&known.shared.user, &known.shared.key).is_some_and(|before| {
+        before.shared.stage == Stage::Listed && before.shared.content != known.shared.content
+    });
+    if given_up || other_is_shared || later(&fault).is_none() {
         if let Err(kept) = core.records.forget_share(&known.id) {
             core.notices.tell(&kept.message);
         }
@@ -216,10 +220,11 @@ pub(super) fn stop(core: &Core, key: &FileKey) -> Result<String, Fault> {
     let told = core.trackers.ask_as::<IgnoredAny>(&known.shared.user, command, Urgency::Asked);
     match told {
         Err(fault) if later(&fault).is_some() => {
-            marked?;
             core.bell.ring();
+            let unmarked = marked.err().map(|disk| format!(", unless this node restarts before: {disk}"));
             let message = format!(
-                "{fault}; {key} is served no more, and the trackers are told as soon as one takes it"
+                "{fault}; {key} is served no more, and the trackers are told as soon as one takes it{}",
+                unmarked.unwrap_or_default()
             );
             Err(Fault { message, ..fault })
         }
@@ -255,6 +260,7 @@ pub(super) fn drop_share(core: &Core, known: &Known) {
 
 /// Takes down all that the user of this node shares and `which` chooses, and forgets it: the trackers did so already.
 pub(super) fn drop_shares(core: &Core, which: impl Fn(&FileKey) -> bool) {
+    unserve_all(core, &which);
     let user = core.trackers.user().unwrap_or_default();
     for Known { shared: Shared { key, .. }, .. } in core.registry.of(&user) {
         if !which(&key) {
@@ -266,8 +272,19 @@ pub(super) fn drop_shares(core: &Core, which: impl Fn(&FileKey) -> bool) {
             drop_share(core, &known);
         }
     }
+    // Whoever held a claim may have served some just now.
+    unserve_all(core, &which);
+}
+
+fn unserve_all(core: &Core, which: impl Fn(&FileKey) -> bool) {
     let served = core.peer.running().map(|engine| engine.shares()).unwrap_or_default();
     served.iter().filter_map(|share| api_key(&share.key)).filter(which).for_each(|key| unserve(core, &key));
+}
+
+/// Whether something is served under a key; `None` without an engine.
+pub(super) fn is_served(core: &Core, key: &FileKey) -> Option<bool> {
+    let key = engine_key(key);
+    Some(core.peer.running()?.shares().iter().any(|share| share.key == key))
 }
 
 /// Serves a file no longer.
@@ -307,8 +324,9 @@ pub(super) fn withdraw_changed(core: &Core, told: &mut BTreeSet<EngineKey>) {
         // Whoever has it may take long, and the pulse must not: the next beat looks again.
         let Some(_claim) = core.claims.try_take(&key) else { continue };
         let Some(why) = changed_now(core, &share.key) else { continue };
-        told.insert(share.key);
+        // Without a user there is nobody to tell; once there is one, the next beat looks again.
         let Some(user) = core.trackers.user() else { continue };
+        told.insert(share.key);
         match core.registry.get(&user, &key) {
             Some(known) => withdraw(core, &known, &why),
             None => {
