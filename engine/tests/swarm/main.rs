@@ -113,7 +113,7 @@ fn a_source_truncated_while_it_is_served_costs_time_and_never_the_file() {
         let manifest = broken.upload("f", &content);
         std::fs::File::options().write(true).open(broken.path("f")).unwrap().set_len(7).unwrap();
         let download = leecher.fetch(&manifest, &[&broken]);
-        wait_for(&download, |progress| matches!(progress.phase, Phase::Waiting(Wait::NoPeers { .. })));
+        wait_for(&download, |progress| matches!(progress.phase, Phase::Waiting(Wait::SourceChanged { .. })));
         assert!(broken.engine.shares()[0].changed.is_some());
         whole.upload("f", &content);
         download.offer(&[whole.address()]);
