@@ -173,18 +173,20 @@ impl PiecePicker {
     }
 
     /// Near the end: a piece that a connection owes which `lags`, and that this one may bring sooner. It costs one of the
-    /// few duplicates that a transfer may have.
+    /// few duplicates that a transfer may have. `avoid` as for [`PiecePicker::pick`].
     pub fn pick_duplicate(
         &mut self,
         connection: ConnectionId,
         has: &Bitfield,
+        avoid: Option<PieceIndex>,
         lags: impl Fn(ConnectionId) -> bool,
     ) -> Option<PieceIndex> {
         if self.duplicates_left == 0 || self.needed.count().0 != 0 {
             return None;
         }
         let (index, flight) = self.flights.iter_mut().find(|(index, flight)| {
-            !flight.landed && flight.asked.len() == 1 && lags(flight.asked[0]) && has.has(**index)
+            let wanted = !flight.landed && flight.asked.len() == 1 && Some(**index) != avoid;
+            wanted && lags(flight.asked[0]) && has.has(**index)
         })?;
         flight.asked.push(connection);
         self.duplicates_left -= 1;

@@ -78,11 +78,15 @@ fn an_abandoned_piece_is_needed_again() {
 fn the_end_costs_few_duplicates() {
     let mut picker = picker(10);
     picker.pick(A, &all(10), &mut None, None, 9);
-    assert_eq!(picker.pick_duplicate(B, &all(10), |_| true), None, "one piece is still needed");
+    assert_eq!(picker.pick_duplicate(B, &all(10), None, |_| true), None, "one piece is still needed");
     picker.pick(A, &all(10), &mut None, None, 1);
-    assert_eq!(picker.pick_duplicate(B, &all(10), |asked| asked != A), None, "only A owes, and does not lag");
+    assert_eq!(
+        picker.pick_duplicate(B, &all(10), None, |asked| asked != A),
+        None,
+        "only A owes, and does not lag"
+    );
     let twice: Vec<_> =
-        std::iter::from_fn(|| picker.pick_duplicate(B, &all(10), |asked| asked == A)).collect();
+        std::iter::from_fn(|| picker.pick_duplicate(B, &all(10), None, |asked| asked == A)).collect();
     assert_eq!(twice.len(), ENDGAME_MIN_PIECES as usize);
     assert_eq!(picker.landed(A, twice[0]), Landing::Wanted);
     assert_eq!(picker.landed(B, twice[0]), Landing::Duplicate);
@@ -128,7 +132,7 @@ proptest! {
                     prop_assert!(picked.iter().all(|index| has.has(*index) && !held.has(*index)));
                     owed.extend(picked.into_iter().map(|index| (who, index)));
                 }
-                2 => owed.extend(picker.pick_duplicate(connection, &has, |asked| asked != connection).map(|index| (who, index))),
+                2 => owed.extend(picker.pick_duplicate(connection, &has, None, |asked| asked != connection).map(|index| (who, index))),
                 3 if owed.remove(&(who, index)) => picker.abandoned(connection, index),
                 4 if owed.remove(&(who, index)) && picker.landed(connection, index) == Landing::Wanted => {
                     landed.insert(index);

@@ -91,7 +91,7 @@ impl Transfer {
             match self.relieve_slowest(now, connection) {
                 Relief::Taken => picked = self.pick(connection, avoid, count),
                 Relief::Cancelled => {}
-                Relief::None => picked.extend(self.pick_duplicate(now, connection)),
+                Relief::None => picked.extend(self.pick_duplicate(now, connection, avoid)),
             }
         }
         self.request(now, connection, picked);
@@ -184,7 +184,12 @@ impl Transfer {
     }
 
     /// Near the end: a piece that a slower peer owes, asked for a second time.
-    fn pick_duplicate(&mut self, now: Moment, idle: ConnectionId) -> Option<PieceIndex> {
+    fn pick_duplicate(
+        &mut self,
+        now: Moment,
+        idle: ConnectionId,
+        avoid: Option<PieceIndex>,
+    ) -> Option<PieceIndex> {
         let own_rate = self.rate(now, idle)?;
         let peer = self.connections.get(&idle)?.peer;
         let mut slower = Vec::new();
@@ -196,7 +201,7 @@ impl Transfer {
             }
         }
         let Connection { open: Some(open), .. } = self.connections.get(&idle)? else { return None };
-        self.picker.pick_duplicate(idle, &open.has, |asked| slower.contains(&asked))
+        self.picker.pick_duplicate(idle, &open.has, avoid, |asked| slower.contains(&asked))
     }
 
     fn rate(&mut self, now: Moment, connection: ConnectionId) -> Option<u64> {

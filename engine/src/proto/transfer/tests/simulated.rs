@@ -1,0 +1,237 @@
+//! One transfer against providers with links of their own, some of them hostile, in virtual time.
+
+use std::collections::VecDeque;
+
+use super::super::super::frame::{RefusedCode, RejectCode};
+use super::super::super::manifest::FileName;
+use super::super::super::session::{Answer, Provider};
+use super::super::super::ticket::{Grant, PeerKey, SecretKey, UnixSeconds};
+use super::super::super::units::{ChainState, Digest, PIECE_BYTES};
+use super::super::*;
+use Behaviour::{Corrupt, CorruptAt, Refusing, Rejecting, Silent, Vanishing};
+
+/// How a simulated peer behaves.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Behaviour {
+    Honest,
+    /// Sends wrong bytes, always.
+    Corrupt,
+    /// Sends wrong bytes for this piece, always.
+    CorruptAt(PieceIndex),
+    /// Takes requests and never answers.
+    Silent,
+    /// Goes away for good after so many pieces.
+    Vanishing(u32),
+    /// Rejects all that it is asked for.
+    Rejecting,
+    /// Refuses to open.
+    Refusing,
+}
+
+impl Behaviour {
+    fn corrupts(self, index: PieceIndex) -> bool {
+        self == Corrupt || self == CorruptAt(index)
+    }
+}
+
+pub(super) struct Peer {
+    pub(super) address: PeerAddress,
+    pub(super) behaviour: Behaviour,
+    pub(super) has: Bitfield,
+    /// Milliseconds that a piece takes on its link.
+    piece_ms: u64,
+    pub(super) free_at: u64,
+    pub(super) served: u32,
+}
+
+pub(super) struct Swarm {
+    pub(super) transfer: Transfer,
+    pub(super) peers: Vec<Peer>,
+    pub(super) links: BTreeMap<ConnectionId, (usize, Provider)>,
+    pub(super) arrivals: VecDeque<(u64, ConnectionId, Answer)>,
+    pub(super) ms: u64,
+    /// The piece whose link does not hold.
+    pub(super) bad_link: Option<PieceIndex>,
+}
+
+pub(super) fn manifest(pieces: u32, chain: bool) -> Arc<Manifest> {
+    let digests = (0..pieces).map(|index| Digest([u8::try_from(index % 251).unwrap(); 20])).collect();
+    with_digests(digests, chain)
+}
+
+/// Digests that are all different unless the test says otherwise.
+pub(super) fn distinct(pieces: u32) -> Arc<Manifest> {
+    let digest = |index: u32| {
+        let mut digest = [7; 20];
+        digest[..4].copy_from_slice(&index.to_le_bytes());
+        Digest(digest)
+    };
+    with_digests((0..pieces).map(digest).collect(), true)
+}
+
+pub(super) fn with_digests(digests: Vec<Digest>, chain: bool) -> Arc<Manifest> {
+    let pieces = digests.len();
+    let chain = chain.then(|| vec![ChainState::INITIAL; pieces - 1]);
+    let length = u64::from(PIECE_BYTES) * pieces as u64;
+    let name = FileName::new("f").unwrap();
+    Arc::new(Manifest::new(name, Some(length), digests, FileProof::Whole(Digest([9; 20])), chain).unwrap())
+}
+
+impl Swarm {
+    pub(super) fn new(manifest: &Arc<Manifest>, peers: &[(Behaviour, u64)]) -> Swarm {
+        let peers = peers.iter().enumerate().map(|(at, (behaviour, piece_ms))| Peer {
+            address: PeerAddress {
+                address: ([10, 0, 0, 1], 1_000 + u16::try_from(at).unwrap()).into(),
+                key: PeerKey([u8::try_from(at).unwrap(); 32]),
+            },
+            behaviour: *behaviour,
+            has: Bitfield::full(manifest.pieces()),
+            piece_ms: *piece_ms,
+            free_at: 0,
+            served: 0,
+        });
+        let mut swarm = Swarm {
+            transfer: Transfer::new(Arc::clone(manifest), 11, Moment::default()),
+            peers: peers.collect(),
+            links: BTreeMap::new(),
+            arrivals: VecDeque::new(),
+            ms: 0,
+            bad_link: None,
+        };
+        let addresses: Vec<_> = swarm.peers.iter().map(|peer| peer.address).collect();
+        swarm.transfer.offer(Moment::default(), &addresses);
+        swarm
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        Moment::default().plus_ms(self.ms)
+    }
+
+    /// Runs until everything is held or `until_ms` has passed.
+    pub(super) fn run(&mut self, until_ms: u64) -> &mut Swarm {
+        while self.ms < until_ms && !self.transfer.held().is_full() {
+            self.carry_out();
+            self.serve();
+            self.deliver();
+            self.ms += 1;
+            if self.ms.is_multiple_of(100) {
+                self.transfer.poll(self.now());
+            }
+        }
+        self
+    }
+
+    pub(super) fn prove(&mut self) {
+        self.run(60_000);
+        assert_eq!(self.transfer.standing(), Standing::Proven);
+    }
+
+    pub(super) fn carry_out(&mut self) {
+        for action in self.transfer.take_actions() {
+            match action {
+                Action::Connect { connection, peer } => self.connect(connection, peer),
+                Action::Send { connection, message } => {
+                    if let Some((_, provider)) = self.links.get_mut(&connection) {
+                        provider.message(&message).unwrap();
+                    }
+                }
+                Action::Close { connection, .. } => {
+                    self.links.remove(&connection);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, connection: ConnectionId, at: PeerAddress) {
+        let number = self.peers.iter().position(|peer| peer.address == at).unwrap();
+        let (now, peer) = (self.now(), &self.peers[number]);
+        match peer.behaviour {
+            Refusing => {
+                self.transfer.closed(now, connection, &Ending::Refused(RefusedCode::NotShared));
+            }
+            Vanishing(after) if peer.served >= after => {
+                self.transfer.closed(now, connection, &Ending::Lost);
+            }
+            _ => {
+                let grant = Grant {
+                    user: String::new(),
+                    group: String::new(),
+                    file_name: String::new(),
+                    file_id: Digest([0; 20]),
+                    peer_key: at.key,
+                    expires: UnixSeconds(9),
+                };
+                let geometry = self.transfer.geometry();
+                let provider = Provider::new(grant, SecretKey::from_seed(&[0; 32]).tracker_key(), geometry);
+                self.links.insert(connection, (number, provider));
+                let holding = Holding { length: geometry.length(), pieces: peer.has.clone() };
+                self.transfer.opened(now, connection, holding);
+            }
+        }
+    }
+
+    /// Puts one answer of each connection on its peer's link whenever that is free.
+    fn serve(&mut self) {
+        let mut gone = Vec::new();
+        for (connection, (number, provider)) in &mut self.links {
+            let peer = &mut self.peers[*number];
+            if peer.behaviour == Silent || peer.free_at > self.ms {
+                continue;
+            }
+            let Some(answer) = provider.next_answer(&peer.has, |_| 0, UnixSeconds(0)) else { continue };
+            match (peer.behaviour, answer) {
+                (Rejecting, Answer::Piece(index)) => {
+                    self.arrivals.push_back((
+                        self.ms,
+                        *connection,
+                        Answer::Reject(index, RejectCode::NotHeld),
+                    ));
+                }
+                (Vanishing(after), Answer::Piece(_)) if peer.served >= after => {
+                    gone.push(*connection);
+                }
+                (_, Answer::Reject(..)) => self.arrivals.push_back((self.ms, *connection, answer)),
+                (_, Answer::Piece(_)) => {
+                    peer.free_at = self.ms + peer.piece_ms;
+                    peer.served += 1;
+                    self.arrivals.push_back((peer.free_at, *connection, answer));
+                }
+            }
+        }
+        for connection in gone {
+            self.links.remove(&connection);
+            self.transfer.closed(self.now(), connection, &Ending::Lost);
+        }
+    }
+
+    fn deliver(&mut self) {
+        let due: Vec<_> = self.arrivals.iter().filter(|(at, ..)| *at <= self.ms).copied().collect();
+        self.arrivals.retain(|(at, ..)| *at > self.ms);
+        for (_, connection, answer) in due {
+            let Some((number, _)) = self.links.get(&connection) else { continue };
+            let (behaviour, now) = (self.peers[*number].behaviour, self.now());
+            match answer {
+                Answer::Reject(index, code) => {
+                    let message = Message::Reject { index, code };
+                    assert_eq!(self.transfer.message(now, connection, &message), Ok(true));
+                }
+                Answer::Piece(index) => self.land(now, connection, index, behaviour.corrupts(index)),
+            }
+        }
+    }
+
+    pub(super) fn land(&mut self, now: Moment, connection: ConnectionId, index: PieceIndex, corrupt: bool) {
+        self.transfer.piece_begins(connection, index, PIECE_BYTES).unwrap();
+        self.transfer.bytes(now, connection, u64::from(PIECE_BYTES));
+        if let Some(job) = self.transfer.landed(now, connection, index) {
+            let finding = Finding { digest_holds: !corrupt, links_hold: self.bad_link != Some(index) };
+            if self.transfer.judged(now, &job, finding) {
+                self.transfer.written(&job);
+            }
+        }
+    }
+
+    pub(super) fn served(&self) -> u32 {
+        self.peers.iter().map(|peer| peer.served).sum()
+    }
+}
