@@ -185,6 +185,7 @@ async fn piece(
     length: u32,
 ) -> Result<(), Over> {
     download.with(|transfer, _| transfer.piece_begins(connection, index, length))?;
+    local.room().await;
     let (buffer, permit) = local.context.buffers.take().await;
     let length = length as usize;
     let most = if local.context.down.is_set() { LIMITED_READ_BYTES } else { usize::MAX };

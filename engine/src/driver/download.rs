@@ -26,6 +26,7 @@ use super::flushing::Flushing;
 use super::outbox::{End, Outbox};
 use super::shares::Share;
 use super::spent::Spent;
+use super::turn::Turn;
 use crate::proto::Ending;
 use crate::proto::action::{Action, PeerAddress};
 use crate::proto::frame::Message;
@@ -50,6 +51,8 @@ pub(crate) struct DownloadState {
     pub(crate) manifest: Arc<Manifest>,
     /// Where it is written.
     pub(crate) target: Target,
+    /// Which worker writes it now.
+    pub(crate) turn: Turn,
     /// What is recorded of it.
     pub(crate) ledger: Ledger,
     /// Replace what has the final name.
@@ -192,6 +195,7 @@ impl DownloadState {
             key,
             manifest,
             target,
+            turn: Turn::default(),
             ledger,
             overwrite,
             wake: Notify::new(),

@@ -1,4 +1,4 @@
-//! Pieces that have landed on one worker and wait to be verified.
+//! Pieces that have landed on one worker, and wait to be verified and then to be written.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -27,35 +27,69 @@ pub(crate) struct Landed {
     pub(crate) permit: Permit,
 }
 
-/// The landed pieces of one worker. Bounded by the receive buffers.
-#[derive(Default)]
-pub(crate) struct LandedQueue {
-    landed: RefCell<VecDeque<Landed>>,
+/// A piece that has been verified.
+pub(crate) struct Proven {
+    /// The piece.
+    pub(crate) landed: Landed,
+    /// Its link was checked, and holds.
+    pub(crate) link_holds: bool,
+}
+
+/// Pieces of one worker that wait for the same thing. Bounded by the receive buffers.
+pub(crate) struct Queue<T> {
+    waiting: RefCell<VecDeque<T>>,
     wake: Notify,
 }
 
-impl LandedQueue {
+impl<T> Default for Queue<T> {
+    fn default() -> Queue<T> {
+        Queue { waiting: RefCell::default(), wake: Notify::new() }
+    }
+}
+
+impl<T> Queue<T> {
     /// Adds a piece.
-    pub(crate) fn push(&self, landed: Landed) {
-        self.landed.borrow_mut().push_back(landed);
+    pub(crate) fn push(&self, piece: T) {
+        self.waiting.borrow_mut().push_back(piece);
         self.wake.notify_one();
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    /// Waits for a piece.
+    pub(crate) async fn next(&self) -> T {
+        loop {
+            if let Some(piece) = self.next_if(|_| true) {
+                return piece;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// The next piece, if there is one that will do.
+    pub(crate) fn next_if(&self, will_do: impl FnOnce(&T) -> bool) -> Option<T> {
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.front().is_some_and(will_do).then(|| waiting.pop_front()).flatten()
     }
 
     /// Waits for pieces; takes up to a full set of lanes. Fewer wait a moment for more, since a set of lanes costs the
     /// same however full it is.
-    pub(crate) async fn take(&self) -> Vec<Landed> {
-        while self.landed.borrow().is_empty() {
+    pub(crate) async fn next_set(&self) -> Vec<T> {
+        while self.waiting.borrow().is_empty() {
             self.wake.notified().await;
         }
         let enough = async {
-            while self.landed.borrow().len() < VERIFY_BATCH {
+            while self.waiting.borrow().len() < VERIFY_BATCH {
                 self.wake.notified().await;
             }
         };
         // Time over: then what is there has to do.
         let _ = tokio::time::timeout(Duration::from_millis(VERIFY_WAIT_MS), enough).await;
-        let mut landed = self.landed.borrow_mut();
-        let count = landed.len().min(VERIFY_BATCH);
-        landed.drain(..count).collect()
+        let mut waiting = self.waiting.borrow_mut();
+        let count = waiting.len().min(VERIFY_BATCH);
+        waiting.drain(..count).collect()
     }
 }

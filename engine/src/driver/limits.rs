@@ -12,6 +12,10 @@ pub(crate) const VERIFY_BATCH: usize = 16;
 /// arrive on one worker of a fast network.
 pub(crate) const VERIFY_WAIT_MS: u64 = 4;
 
+/// Landed pieces that wait on one worker to be verified or written: a set for its turn to write, and one that gathers
+/// meanwhile. With more of them receiving would run ahead, out of the caches.
+pub(crate) const LANDED_EACH: usize = 2 * VERIFY_BATCH;
+
 /// Landed pieces that wait for verification, over all workers: while they are being hashed, others arrive.
 pub(crate) const LANDED_MAX: usize = 4 * VERIFY_BATCH;
 

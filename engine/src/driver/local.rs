@@ -5,10 +5,12 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::context::Context;
-use super::landed::LandedQueue;
+use super::landed::{Landed, Proven, Queue};
+use super::limits::LANDED_EACH;
 use super::stream::Stream;
 
 /// One worker's own.
@@ -17,15 +19,38 @@ pub(crate) struct Local {
     pub(crate) context: Arc<Context>,
     /// The worker's number.
     pub(crate) number: usize,
-    /// Pieces that have landed on this worker.
-    pub(crate) landed: LandedQueue,
+    /// Pieces that have landed on this worker, to be verified.
+    pub(crate) landed: Queue<Landed>,
+    /// Those that are verified, to be written.
+    pub(crate) proven: Queue<Proven>,
+    written: Notify,
     streams: RefCell<Vec<Weak<Stream>>>,
 }
 
 impl Local {
     /// A worker without connections.
     pub(crate) fn new(context: Arc<Context>, number: usize) -> Local {
-        Local { context, number, landed: LandedQueue::default(), streams: RefCell::default() }
+        Local {
+            context,
+            number,
+            landed: Queue::default(),
+            proven: Queue::default(),
+            written: Notify::new(),
+            streams: RefCell::default(),
+        }
+    }
+
+    /// Waits until few enough pieces wait here to be verified or written: what piles up is no longer in the core's caches
+    /// when its turn comes.
+    pub(crate) async fn room(&self) {
+        while self.landed.len() + self.proven.len() >= LANDED_EACH {
+            self.written.notified().await;
+        }
+    }
+
+    /// Pieces that waited here are written.
+    pub(crate) fn made_room(&self) {
+        self.written.notify_waiters();
     }
 
     /// Takes a connection into the list of those that [`Local::shutdown`] ends.

@@ -39,6 +39,7 @@ mod spent;
 mod stream;
 mod threads;
 mod tune;
+mod turn;
 mod verify;
 mod vital;
 mod worker;

@@ -1,13 +1,15 @@
 //! Landed pieces are proven and written here, on the thread that received them, while their bytes are hot.
 //!
 //! Whatever has landed on this worker by now goes together, over all its connections and downloads, up to a full set of
-//! lanes. Between two sets the thread goes back to its sockets.
+//! lanes. What is proven is written when it is this worker's [`Turn`](super::turn::Turn) to write the file. Between two
+//! sets, and while another worker writes, the thread goes back to its sockets.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::download::DownloadState;
-use super::landed::Landed;
+use super::landed::{Landed, Proven};
 use super::limits::WRITEBACK_BYTES;
 use super::local::Local;
 use crate::hash::{LinkCheck, LinkEnd, PieceJob, Verdict};
@@ -17,16 +19,34 @@ use crate::proto::transfer::Finding;
 use crate::proto::units::{ChainState, PieceIndex};
 use crate::storage::error::StorageError;
 
-/// Verifies and writes what lands on this worker, for ever.
+/// Verifies what lands on this worker, for ever.
 pub(crate) async fn verify(local: Rc<Local>) {
     loop {
-        let batch = local.landed.take().await;
-        settle(&local, batch);
+        let batch = local.landed.next_set().await;
+        judge(&local, batch);
         tokio::task::yield_now().await;
     }
 }
 
-fn settle(local: &Local, batch: Vec<Landed>) {
+/// Writes what is verified on this worker, for ever.
+pub(crate) async fn write(local: Rc<Local>) {
+    loop {
+        let first = local.proven.next().await;
+        let download = Arc::clone(&first.landed.download);
+        let turn = download.turn.take().await;
+        let mut next = Some(first);
+        // One turn for all that is proven of the file by now.
+        while let Some(proven) = next {
+            keep(&local, proven);
+            next = local.proven.next_if(|proven| Arc::ptr_eq(&proven.landed.download, &download));
+        }
+        drop(turn);
+        local.made_room();
+        tokio::task::yield_now().await;
+    }
+}
+
+fn judge(local: &Local, batch: Vec<Landed>) {
     let clock = local.context.clock;
     let start = clock.now();
     let mut verdicts = {
@@ -53,20 +73,26 @@ fn settle(local: &Local, batch: Vec<Landed>) {
             tracing::warn!(%file, piece = %landed.job.index, "a piece does not match its SHA-1; it is fetched again");
             continue;
         }
-        let start = clock.now();
-        download.spent.verified(local.number, start, landed.job.asked);
+        download.spent.verified(local.number, clock.now(), landed.job.asked);
         let link_holds = landed.job.with_links && finding.links_hold;
-        let result = write(download, &landed, link_holds);
-        download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
-        match result {
-            Ok(()) => download.written(&landed.job),
-            Err(error) => {
-                download.not_kept(&landed.job);
-                download.storage_failed(&error);
-            }
-        }
-        drop((landed.buffer, landed.permit));
+        local.proven.push(Proven { landed, link_holds });
     }
+}
+
+fn keep(local: &Local, proven: Proven) {
+    let Proven { landed, link_holds } = proven;
+    let (clock, download) = (local.context.clock, &landed.download);
+    let start = clock.now();
+    let result = write_copies(download, &landed, link_holds);
+    download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
+    match result {
+        Ok(()) => download.written(&landed.job),
+        Err(error) => {
+            download.not_kept(&landed.job);
+            download.storage_failed(&error);
+        }
+    }
+    drop((landed.buffer, landed.permit));
 }
 
 fn piece_jobs(landed: &Landed) -> impl Iterator<Item = PieceJob<'_>> {
@@ -95,7 +121,7 @@ pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> 
 }
 
 /// Writes a piece at all its places, with a note before and one after each.
-fn write(download: &DownloadState, landed: &Landed, link_holds: bool) -> Result<(), StorageError> {
+fn write_copies(download: &DownloadState, landed: &Landed, link_holds: bool) -> Result<(), StorageError> {
     let geometry = Geometry::longest(download.manifest.pieces());
     for index in &landed.job.copies {
         download.ledger.begin(*index)?;

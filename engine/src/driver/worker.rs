@@ -50,6 +50,7 @@ async fn work(start: Start) {
     let Start { number, context, mut jobs, workers, listener } = start;
     let local = Rc::new(Local::new(context, number));
     spawn_vital(verify::verify(Rc::clone(&local)));
+    spawn_vital(verify::write(Rc::clone(&local)));
     if let Some(listener) = listener {
         spawn_vital(accept(listener, Arc::clone(&workers)));
     }
