@@ -15,6 +15,7 @@ use engine::proto::hashes::Hashes;
 use engine::proto::manifest::Manifest;
 use engine::proto::units::PieceIndex;
 use serde::de::IgnoredAny;
+use tracker::api::failure::FailureCode;
 use tracker::api::limits::PIECES_PER_MESSAGE;
 use tracker::api::parts::{UploadEnd, UploadPart};
 use tracker::api::request::Command;
@@ -72,9 +73,16 @@ fn send_all(
                 tracing::info!("the parts of {} are sent anew: {fault}", manifest.name());
                 tries += 1;
             }
+            // That they forgot those before, each time, says nothing of the file.
+            Err(fault) if begun => return Err(Fault { refused: unless_forgotten(&fault), ..fault }),
             sent => return sent,
         }
     }
+}
+
+/// With which word a later part was refused, if not for those before it.
+fn unless_forgotten(fault: &Fault) -> Option<FailureCode> {
+    fault.refused.filter(|code| *code != FailureCode::BadRequest)
 }
 
 /// The same with its hashes in memory, so that none can be lost while the message is made.

@@ -110,7 +110,7 @@ fn state(phase: &Phase, paused_because: Option<&str>) -> (State, Option<Fault>) 
 }
 
 /// A share that is not served, for this reason.
-pub(crate) fn absent(key: &FileKey, why: &str) -> ShareRow {
+pub(crate) fn absent(key: &FileKey, why: String) -> ShareRow {
     ShareRow {
         group: key.group.clone(),
         file: key.name.to_string(),
@@ -118,7 +118,7 @@ pub(crate) fn absent(key: &FileKey, why: &str) -> ShareRow {
         pieces: 0,
         sent_bytes: 0,
         consumers: 0,
-        changed: Some(why.to_owned()),
+        changed: Some(why),
     }
 }
 
