@@ -10,14 +10,15 @@ use tracker::api::answers::{
 };
 use tracker::api::request::Command;
 
+use super::comparing::Wish;
 use super::core::{Core, engine_key, group_id, user_id};
-use super::downloads::{self, Downloads, Start, Wish};
+use super::downloads::{Downloads, Start};
 use super::events::Events;
 use super::records::Stage;
 use super::registry::Standing;
 use super::steering::{Steer, steer};
 use super::trackers::{self, Urgency};
-use super::{restore, shares, view};
+use super::{following, restore, shares, view};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Ask, FileAt, Secret};
 use crate::front::rows::{FileRow, GroupRow, NodeRow, PeerRow, ShareRow, Transfer};
@@ -191,7 +192,7 @@ impl Desk {
                 Ok(Answer::AlreadyThere { group, file, path, size_bytes })
             }
             Start::UnderWay(entry) if background => Ok(Answer::Started(entry.transfer())),
-            Start::UnderWay(entry) => downloads::follow(&self.core, &entry, events),
+            Start::UnderWay(entry) => following::follow(&self.core, &entry, events),
         }
     }
 

@@ -5,17 +5,18 @@
 //! asked for again; at most `DOWNLOADS_MAX` are under way; each is on record before it begins. Whoever begins a download,
 //! or changes one that does not run, holds its claim.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
+use engine::Order;
 use engine::proto::manifest::Manifest;
 use engine::stats::Phase;
 use engine::storage::fingerprint::Fingerprint;
-use engine::{Existing, Order};
 use tracker::api::FileKey;
 
-use super::claims::{Claim, Claims};
+use super::claims::{Asked, Claim, Claims};
+use super::comparing::{Comparing, Found, Wish};
 use super::core::{Core, engine_key};
 use super::describe::{self, Description};
 use super::dormant::Dormant;
@@ -28,7 +29,7 @@ use super::registry::Standing;
 use super::shares;
 use super::trackers::Urgency;
 use crate::exit::{Exit, Fault};
-use crate::front::protocol::{Answer, Event};
+use crate::front::protocol::Event;
 use crate::front::rows::Transfer;
 use crate::limits;
 use crate::lock::lock;
@@ -39,6 +40,7 @@ pub(super) struct Downloads {
     entries: Mutex<Vec<Arc<Entry>>>,
     dormant: Mutex<Vec<Dormant>>,
     claims: Claims,
+    comparing: Comparing,
 }
 
 /// What came of a wish to fetch a file.
@@ -49,20 +51,12 @@ pub(super) enum Start {
     Already { path: PathBuf, size_bytes: u64 },
 }
 
-/// What a front end asked for.
-pub(super) struct Wish {
-    /// Which file.
-    pub(super) key: FileKey,
-    /// Where to, absolute.
-    pub(super) destination: PathBuf,
-    /// Replace a file that differs.
-    pub(super) overwrite: bool,
-}
-
 /// Why a download does not come back.
 enum Setback {
     /// What it waits for may pass.
     Later(Fault),
+    /// Somebody else wants to do something about it.
+    Awaited,
     /// It cannot succeed.
     Never(Fault),
 }
@@ -98,7 +92,14 @@ impl Downloads {
         if let Some(entry) = self.under_way(wish)? {
             return Ok(Start::UnderWay(entry));
         }
-        let _claim = self.claim(core, &wish.key)?;
+        let file = wish.key.name.to_string();
+        let claim =
+            self.claims.take_telling(&wish.key, &core.ending, || match self.comparing.row(&wish.key) {
+                Some(Transfer { verified_bytes: done_bytes, total_bytes, .. }) => {
+                    events.progress(|| Event::Comparing { file: file.clone(), done_bytes, total_bytes })
+                }
+                None => Ok(()),
+            })?;
         // Whoever held the claim until just now has listed what it started.
         if let Some(entry) = self.under_way(wish)? {
             return Ok(Start::UnderWay(entry));
@@ -108,17 +109,21 @@ impl Downloads {
         let described = describe::describe(core, &user, &wish.key, Urgency::Asked)?;
         let manifest = Arc::clone(&described.manifest);
         let total_bytes = manifest.geometry().length();
-        let file = wish.key.name.to_string();
-        let progress = |done_bytes| {
+        let compared = |done_bytes| {
             // Whether anybody listens is found out when there is something to lose by it.
             let _ = events.progress(|| Event::Comparing { file: file.clone(), done_bytes, total_bytes });
+            go_on_while(claim.asked() < Asked::CalledOff && !core.ending.is_over())
         };
-        if let Some(path) = already_there(core, wish, &manifest, &progress)? {
-            if let Some(dormant) = dormant {
-                self.has_come(core, &dormant, &path, &manifest)?;
+        match self.comparing.compare(core, wish, &manifest, &compared)? {
+            Found::Room => {}
+            Found::Same(path) => {
+                if let Some(dormant) = dormant {
+                    self.has_come(core, &dormant, &path, &manifest)?;
+                }
+                let size_bytes = path.metadata().map_or(total_bytes, |found| found.len());
+                return Ok(Start::Already { path, size_bytes });
             }
-            let size_bytes = path.metadata().map_or(total_bytes, |found| found.len());
-            return Ok(Start::Already { path, size_bytes });
+            Found::GivenUp => return Err(called_off(core, &wish.key)),
         }
         let wanted = Wanted {
             key: wish.key.clone(),
@@ -222,13 +227,14 @@ impl Downloads {
 
     /// Lets one of them go on, as it stands by now.
     fn go_on(&self, core: &Arc<Core>, user: &str, key: &FileKey) -> Left {
-        let Some(_claim) = self.claims.try_take(key) else { return Left::Something };
+        let Some(claim) = self.claims.try_take(key) else { return Left::Something };
         let Some(mut dormant) = self.dormant(key).filter(|now| now.can_go_on(user)) else {
             return Left::Nothing;
         };
         let room = self.refuse_too_many().map_err(Setback::Later);
-        let left = match room.and_then(|()| self.revive_one(core, &dormant)) {
+        let left = match room.and_then(|()| self.revive_one(core, &dormant, &claim)) {
             Ok(()) => return Left::Nothing,
+            Err(Setback::Awaited) => return Left::Something,
             Err(Setback::Later(fault)) => {
                 let left = later(&fault).unwrap_or(Left::Something);
                 dormant.waits_for = Some(fault);
@@ -247,7 +253,7 @@ impl Downloads {
         left
     }
 
-    fn revive_one(&self, core: &Arc<Core>, dormant: &Dormant) -> Result<(), Setback> {
+    fn revive_one(&self, core: &Arc<Core>, dormant: &Dormant, claim: &Claim<'_>) -> Result<(), Setback> {
         let wanted = &dormant.wanted;
         let described =
             describe::describe(core, &wanted.user, &wanted.key, Urgency::Background).map_err(|fault| {
@@ -271,10 +277,12 @@ impl Downloads {
             Exit::Exists | Exit::Usage => Setback::Never(fault),
             _ => Setback::Later(fault),
         };
-        if let Some(path) = already_there(core, &wish, &manifest, &|_| {}).map_err(disk)? {
-            return self.has_come(core, dormant, &path, &manifest).map_err(Setback::Later);
+        let compared = |_| go_on_while(claim.asked() == Asked::Nothing && !core.ending.is_over());
+        match self.comparing.compare(core, &wish, &manifest, &compared).map_err(disk)? {
+            Found::Room => self.launch(core, &dormant.id, wanted.clone(), described).map(drop).map_err(disk),
+            Found::Same(path) => self.has_come(core, dormant, &path, &manifest).map_err(Setback::Later),
+            Found::GivenUp => Err(Setback::Awaited),
         }
-        self.launch(core, &dormant.id, wanted.clone(), described).map(drop).map_err(disk)
     }
 
     /// A download on record turns out to be complete: a crash came between its last step and the record of that.
@@ -323,12 +331,17 @@ impl Downloads {
         Err(elsewhere(&entry.key, &path))
     }
 
-    /// Whose turn it is with the download of a file.
+    /// The claim of a file's download, for whoever has its user's word: what is being compared for it is given up.
     ///
     /// # Errors
     /// The node ends.
-    pub(super) fn claim(&self, core: &Core, key: &FileKey) -> Result<Claim<'_>, Fault> {
-        self.claims.take(key, &core.ending)
+    pub(super) fn call_off(&self, core: &Core, key: &FileKey) -> Result<Claim<'_>, Fault> {
+        self.claims.call_off(key, &core.ending)
+    }
+
+    /// What is being compared for a file, if something is.
+    pub(super) fn compared(&self, key: &FileKey) -> Option<Transfer> {
+        self.comparing.row(key)
     }
 
     /// Refuses one more than may run, those that are being begun counted too; the caller's is one of these.
@@ -363,12 +376,19 @@ impl Downloads {
         lock(&self.dormant).retain(|dormant| dormant.id != *id);
     }
 
-    /// All of them, as they stand while `user` is logged in: those on record first, then the others, oldest first.
+    /// All of them, as they stand while `user` is logged in: those on record first, then the others, oldest first, and at last
+    /// what is compared before it is either.
     pub(super) fn rows(&self, user: Option<&str>) -> Vec<Transfer> {
         let mut rows: Vec<Transfer> =
             lock(&self.dormant).iter().map(|dormant| dormant.transfer(user)).collect();
         let entries = lock(&self.entries).clone();
         rows.extend(entries.iter().map(|entry| entry.transfer()));
+        for compared in self.comparing.rows() {
+            match rows.iter_mut().find(|row| row.group == compared.group && row.file == compared.file) {
+                Some(row) => *row = compared,
+                None => rows.push(compared),
+            }
+        }
         rows
     }
 
@@ -394,60 +414,23 @@ fn same_place(typed: &Path, path: &Path, key: &FileKey) -> bool {
     typed == path || typed.join(name) == path || path.join(name) == typed
 }
 
+fn go_on_while(wanted: bool) -> ControlFlow<()> {
+    if wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+fn called_off(core: &Core, key: &FileKey) -> Fault {
+    if core.ending.is_over() {
+        return Fault::new(Exit::Interrupted, "the node is ending").fix("give the command again");
+    }
+    let message = format!("{key} was paused or cancelled while what is at its destination was compared");
+    Fault::new(Exit::Other, message)
+        .fix("`show_downloads` shows how it stands; the same command compares it from the start")
+}
+
 fn elsewhere(key: &FileKey, path: &Path) -> Fault {
     let message = format!("{key} is being fetched to {} already", path.display());
     let fix = format!("wait until it is complete, or `cancel {} {}`", key.group, key.name);
     Fault::new(Exit::Exists, message).fix(fix)
-}
-
-/// Compares what is at the destination; its path when it is the file itself.
-fn already_there(
-    core: &Core,
-    wish: &Wish,
-    manifest: &Manifest,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<Option<PathBuf>, Fault> {
-    match core.peer.engine()?.existing(&wish.destination, manifest, progress)? {
-        Existing::Absent => Ok(None),
-        Existing::Same(path) => Ok(Some(path)),
-        Existing::Differs(_) if wish.overwrite => Ok(None),
-        Existing::Differs(path) => {
-            let message = format!("{} exists and is not the file {}", path.display(), wish.key);
-            Err(Fault::new(Exit::Exists, message).fix("choose another destination, or add `--overwrite`"))
-        }
-    }
-}
-
-/// Tells a front end how a download goes, until it ends.
-///
-/// # Errors
-/// Why it failed; or the front end or the node went away.
-pub(super) fn follow(core: &Core, entry: &Entry, events: &Events<'_>) -> Result<Answer, Fault> {
-    let mut seen = 0;
-    events.tell(Event::Transfer(entry.transfer()))?;
-    loop {
-        let progress = entry.download.wait(seen, Duration::from_millis(limits::HEARTBEAT_MS));
-        seen = progress.version;
-        match &progress.phase {
-            Phase::Durable => {
-                // So that a restart shares it; a disk that does not answer is waited for as long.
-                entry.recorded.wait_for(Duration::from_millis(limits::TELLING_WAIT_MS));
-                // So that whoever comes next finds this node among the seeders; but nobody waits long for a tracker.
-                entry.telling.wait_for(Duration::from_millis(limits::TELLING_WAIT_MS));
-                return Ok(Answer::Downloaded(entry.transfer_at(&progress)));
-            }
-            Phase::Failed(failure) => return Err(failure.into()),
-            Phase::Cancelled => {
-                let message = format!("the download of {} was cancelled", entry.key);
-                return Err(Fault::new(Exit::Other, message).fix("give the command again to begin anew"));
-            }
-            _ => events.progress(|| Event::Transfer(entry.transfer_at(&progress)))?,
-        }
-        if core.ending.is_over() {
-            let message = "the node is ending; what was fetched stays beside the destination";
-            return Err(Fault::new(Exit::Interrupted, message).fix("give the same command again to go on"));
-        }
-    }
 }
 
 #[cfg(test)]
