@@ -2,8 +2,8 @@
 //! do not run, and how they come back.
 //!
 //! Invariants: one download a file key, running or dormant, and one record; one that has ended is replaced when the file is
-//! asked for again; at most `DOWNLOADS_MAX` are under way; each is on record before it begins. Whoever begins a download,
-//! or changes one that does not run, holds its claim.
+//! asked for again; at most `DOWNLOADS_MAX` are under way; each is on record before it begins, and what was on record before
+//! it until then. Whoever begins a download, or changes one that does not run, holds its claim.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use super::describe::{self, Description};
 use super::dormant::Dormant;
 use super::entry::{Begun, Entry};
 use super::events::Events;
+use super::former::{self, Former};
 use super::keeper;
 use super::outlook::{Left, later};
 use super::records::{RecordId, Records, Wanted};
@@ -64,8 +65,10 @@ enum Setback {
 impl Downloads {
     /// The downloads on record, none of them running.
     pub(super) fn on_record(records: &Records) -> Downloads {
-        let dormant =
-            records.read_downloads().into_iter().map(|(id, wanted)| Dormant { id, wanted, waits_for: None });
+        let dormant = records.read_downloads().into_iter().map(|(id, wanted)| {
+            let wanted = former::settled(records, &id, wanted);
+            Dormant { id, wanted, waits_for: None }
+        });
         let mut all: Vec<Dormant> = Vec::new();
         for one in dormant {
             // They come in the order in which they were written, and the last word counts.
@@ -134,30 +137,44 @@ impl Downloads {
             total_bytes,
             paused: false,
             failed: None,
+            former: None,
         };
-        let known = dormant.map(|dormant| dormant.id).or_else(|| self.failed_record(&wish.key));
-        let id = known.clone().map_or_else(|| self.new_record(), Ok)?;
-        core.records.write_download(&id, &wanted)?;
-        let entry = self.launch(core, &id, wanted, described).inspect_err(|_| {
-            if known.is_none()
-                && let Err(fault) = core.records.forget_download(&id)
-            {
-                core.notices.tell(&fault.message);
-            }
-        })?;
-        Ok(Start::UnderWay(entry))
+        let former = dormant.map(Former::dormant).or_else(|| self.failed(&wish.key).map(Former::failed));
+        self.begin(core, former, wanted, described).map(Start::UnderWay)
     }
 
-    /// The record of a download that failed in this process: whatever is begun under its key takes it over, or a restart
-    /// would find two.
-    fn failed_record(&self, key: &FileKey) -> Option<RecordId> {
-        let entry = self.find(key)?;
-        if !matches!(entry.download.progress().phase, Phase::Failed(_)) {
-            // A complete one has none, or soon; a cancelled one has none.
-            return None;
+    /// Puts a download on record and starts it. What was on record before it stands again if that fails.
+    fn begin(
+        &self,
+        core: &Arc<Core>,
+        former: Option<Former>,
+        wanted: Wanted,
+        described: Description,
+    ) -> Result<Arc<Entry>, Fault> {
+        let Some(former) = former else {
+            let id = self.new_record()?;
+            core.records.write_download(&id, &wanted)?;
+            return self.launch(core, &id, wanted, described).inspect_err(|_| {
+                if let Err(fault) = core.records.forget_download(&id) {
+                    core.notices.tell(&fault.message);
+                }
+            });
+        };
+        let wanted = former.replaced_by(wanted);
+        let written = core.records.write_download(&former.id, &wanted);
+        match written.and_then(|()| self.launch(core, &former.id, wanted, described)) {
+            Ok(entry) => Ok(entry),
+            Err(fault) => {
+                former.stand_again(core);
+                Err(fault)
+            }
         }
-        entry.leave_record();
-        Some(entry.id.clone())
+    }
+
+    /// The download of a file that failed in this process: whatever is begun under its key takes over its record, or a
+    /// restart would find two. A complete one has none, or soon; a cancelled one has none.
+    fn failed(&self, key: &FileKey) -> Option<Arc<Entry>> {
+        self.find(key).filter(|entry| matches!(entry.download.progress().phase, Phase::Failed(_)))
     }
 
     /// A record more, if there is room for it.
@@ -191,12 +208,16 @@ impl Downloads {
             overwrite: wanted.overwrite,
             ticket,
         };
+        // A download that nobody keeps supplied must not go on, so what may fail comes before it.
+        let keeper = keeper::hire(Arc::clone(core))?;
         let download = core.peer.engine()?.download(order)?;
         download.offer(&peers);
         let limit_down = core.peer.limit_down();
         let entry = Arc::new(Entry::new(Begun { id: id.clone(), wanted, manifest, download, limit_down }));
-        // A download that nobody keeps supplied, and nobody can find, must not go on.
-        keeper::spawn(Arc::clone(core), Arc::clone(&entry)).inspect_err(|_| entry.download.cancel())?;
+        if let Err(fault) = entry.has_begun(core) {
+            let key = &entry.key;
+            core.notices.tell(&format!("a restart of this node would find {key} as it was before: {fault}"));
+        }
         let mut entries = lock(&self.entries);
         entries.retain(|known| known.key != entry.key);
         entries.push(Arc::clone(&entry));
@@ -204,6 +225,7 @@ impl Downloads {
         self.wake_up(id);
         // A login holds back what it finds, and did not find this.
         entry.belong_to(core.trackers.user().as_deref());
+        keeper.keep(Arc::clone(&entry));
         Ok(entry)
     }
 
@@ -456,6 +478,7 @@ mod tests {
             total_bytes: 9,
             paused: false,
             failed: Some(Fault::new(Exit::Exists, "why")),
+            former: None,
         };
         let (first, second) = (RecordId::new().unwrap(), RecordId::new().unwrap());
         records.write_download(&first, &wanted).unwrap();
