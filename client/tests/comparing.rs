@@ -1,7 +1,7 @@
 //! A file that is at a download's destination already is hashed before anything is fetched. That may take minutes, and commands
 //! for the download neither wait for it nor go without a word.
 //!
-//! The file is 32 GiB of zeros, of which the disk holds nothing: hashing it takes thousands of times as long as a command, on
+//! The file is 32 GiB of zeros, of which the disk holds nothing: hashing it takes hundreds of times as long as a command, on
 //! any machine, and no test waits for its end.
 #![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
 
