@@ -83,6 +83,11 @@ fn what_comes_back_and_is_compared_is_paused_resumed_and_cancelled_at_once() {
     until("it is compared again", || is_compared(&bob));
     let resumed = bob.run(["resume", "g", "f"]).expect(0);
     assert!(resumed.out.contains("as soon as what is at its destination is compared"), "{}", resumed.out);
+    // It is nobody's work while its user is away.
+    bob.run(["logout"]).expect(0);
+    until("it waits for its user", || bob.downloads().starts_with("[P] [g] f (it belongs to bob"));
+    bob.run(["login", "bob", "password"]).expect(0);
+    until("it is compared once more", || is_compared(&bob));
     // Whoever asks for it takes the work over, and sees how far it is.
     let (mut asking, first) = bob.start(&["download_file", "g", "f", "copy", "--json"]);
     assert!(first.contains("\"comparing\""), "{first}");

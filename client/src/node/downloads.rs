@@ -299,7 +299,8 @@ impl Downloads {
             Exit::Exists | Exit::Usage => Setback::Never(fault),
             _ => Setback::Later(fault),
         };
-        let compared = |_| go_on_while(claim.asked() == Asked::Nothing && !core.ending.is_over());
+        let is_here = || core.trackers.user().as_ref() == Some(&wanted.user) && !core.ending.is_over();
+        let compared = |_| go_on_while(claim.asked() == Asked::Nothing && is_here());
         match self.comparing.compare(core, &wish, &manifest, &compared).map_err(disk)? {
             Found::Room => self.launch(core, &dormant.id, wanted.clone(), described).map(drop).map_err(disk),
             Found::Same(path) => self.has_come(core, dormant, &path, &manifest).map_err(Setback::Later),

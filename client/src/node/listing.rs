@@ -239,6 +239,26 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_is_no_request_is_refused_for_the_file_only_where_none_came_before() {
+        let refused_at = |part: usize, code| {
+            let mut count = 0;
+            let result = send_all(&manifest(2 * ROW), ROW, |_| {
+                count += 1;
+                let refused = Some(code);
+                if (count - 1) % 2 == part {
+                    Err(Fault { refused, ..Fault::new(Exit::Usage, "no") })
+                } else {
+                    Ok(())
+                }
+            });
+            result.unwrap_err().refused
+        };
+        assert_eq!(refused_at(0, FailureCode::BadRequest), Some(FailureCode::BadRequest));
+        assert_eq!(refused_at(1, FailureCode::BadRequest), None, "they may have forgotten the first");
+        assert_eq!(refused_at(1, FailureCode::OtherContent), Some(FailureCode::OtherContent));
+    }
+
+    #[test]
     fn what_is_refused_is_not_sent_again_and_nothing_for_ever() {
         assert_eq!(
             sent(Exit::Usage, |count| count == 1).1.len(),
