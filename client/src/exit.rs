@@ -10,6 +10,7 @@ use engine::proto::manifest::BadFileName;
 use engine::stats::{Failure, Wait};
 use engine::storage::error::{StorageError, StorageErrorKind};
 use serde::{Deserialize, Serialize};
+use tracker::api::failure::FailureCode;
 
 /// What a process ends with. The numbers are a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,15 +68,16 @@ pub(crate) struct Fault {
     /// What to type next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fix: Option<String>,
-    /// Whether a tracker refused it for good: asking again does not help. `node::refusal` alone says so, to this process alone.
+    /// The word with which a tracker refused the very request: `node::refusal` alone says so, to this process alone, and
+    /// `node::outlook` says what it means.
     #[serde(skip)]
-    pub(crate) refused: bool,
+    pub(crate) refused: Option<FailureCode>,
 }
 
 impl Fault {
     /// A failure without advice yet.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Fault {
-        Fault { exit, message: message.into(), fix: None, refused: false }
+        Fault { exit, message: message.into(), fix: None, refused: None }
     }
 
     /// The same with what to type next.

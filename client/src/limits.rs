@@ -64,8 +64,9 @@ pub(crate) const PRINTABLE_MAX_BYTES: usize = 1_024;
 /// Longest file that is read from the state directory, in bytes: the largest, the session, has at most 2 KiB.
 pub(crate) const STATE_FILE_MAX_BYTES: u64 = 64 * 1024;
 
-/// Longest record of a share or a download, in bytes: two names of 255 bytes, a path of 4 KiB, JSON escapes, a fault.
-pub(crate) const RECORD_MAX_BYTES: u64 = 64 * 1024;
+/// Longest record of a share or a download, in bytes: two names of 255 bytes, a path of 4 KiB, JSON escapes, a fault; and all of
+/// that twice, while one download takes the place of another.
+pub(crate) const RECORD_MAX_BYTES: u64 = 128 * 1024;
 
 /// Shares of one node, of all its users together: each is a record that is read at the start.
 pub(crate) const SHARES_MAX: usize = 16_384;

@@ -1,8 +1,10 @@
 //! The engine's front: start a node, share files, fetch files.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -73,6 +75,22 @@ pub enum Existing {
     Same(PathBuf),
     /// Another file, or something that is no file.
     Differs(PathBuf),
+    /// Nobody wanted to know any more before it was found out.
+    GivenUp,
+}
+
+/// Why comparing ends before the end of the file.
+enum Halt {
+    /// It cannot go on.
+    Failed(StorageError),
+    /// Nobody wants to know.
+    GivenUp,
+}
+
+impl<E: Into<StorageError>> From<E> for Halt {
+    fn from(error: E) -> Halt {
+        Halt::Failed(error.into())
+    }
 }
 
 /// Threads, rings and sockets of one node. Cheap to clone; all clones are the same node, until [`Engine::stop`].
@@ -267,7 +285,8 @@ impl Engine {
         self.context.shares.statuses(self.context.clock.now().ms())
     }
 
-    /// What is at the destination already: an existing file of the right length is hashed; blocks.
+    /// What is at the destination already: an existing file of the right length is hashed; blocks. `progress` is told after
+    /// each piece how many bytes are, and may break it off: it then ends within the window of the file that is being hashed.
     ///
     /// # Errors
     /// [`StorageError`]: the directory does not exist, or the file or the manifest's hashes cannot be read.
@@ -275,7 +294,7 @@ impl Engine {
         &self,
         destination: &Path,
         manifest: &Manifest,
-        progress: &(dyn Fn(u64) + Sync),
+        progress: &(dyn Fn(u64) -> ControlFlow<()> + Sync),
     ) -> Result<Existing, StorageError> {
         let destination = Destination::resolve(destination, manifest.name())?;
         let path = destination.path();
@@ -294,11 +313,17 @@ impl Engine {
         let layout = Geometry::new(length).expect("it has as many pieces as the file");
         let mut stated = manifest.digests().iter();
         let mut same = true;
-        let compare = |window: &WindowHashes<'_>| -> Result<(), StorageError> {
+        let given_up = Cell::new(false);
+        let compare = |window: &WindowHashes<'_>| -> Result<(), Halt> {
             same &= window.digests.iter().all(|digest| stated.next() == Some(*digest));
-            Ok(())
+            if given_up.get() { Err(Halt::GivenUp) } else { Ok(()) }
         };
-        let found = self.file_hasher.hash_into(layout, &source, compare, progress)?;
+        let tell = |done| given_up.set(given_up.get() | progress(done).is_break());
+        let found = match self.file_hasher.hash_into(layout, &source, compare, tell) {
+            Ok(found) => found,
+            Err(Halt::GivenUp) => return Ok(Existing::GivenUp),
+            Err(Halt::Failed(error)) => return Err(error),
+        };
         same &= match manifest.proof() {
             FileProof::Whole(digest) => found == digest,
             FileProof::PiecesOnly(_) => true,

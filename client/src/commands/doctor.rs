@@ -67,7 +67,7 @@ pub(crate) fn run(plan: &Plan, screen: &mut Screen) -> Result<(), Fault> {
         Some(bad) => Err(Fault {
             exit: bad.exit,
             message: format!("{}: {}", bad.name, bad.message),
-            refused: false,
+            refused: None,
             fix: bad.fix.clone(),
         }),
     }

@@ -27,7 +27,7 @@ impl Patience {
     /// The fault to end with, when it has been at a standstill for too long.
     pub(super) fn look(&mut self, now: Instant, transfer: &Transfer) -> Result<(), Fault> {
         let bytes = (transfer.received_bytes, transfer.verified_bytes);
-        let works = matches!(transfer.state, State::Checking | State::Syncing);
+        let works = matches!(transfer.state, State::Comparing | State::Checking | State::Syncing);
         if works || transfer.state.is_end() || self.moved != Some(bytes) {
             self.moved = Some(bytes);
             self.still_since = Some(now);

@@ -17,6 +17,8 @@ pub(crate) enum State {
     Waiting,
     /// The user stopped it for now.
     Paused,
+    /// What is at its destination is compared with it, `verified_bytes` so far, before anything is fetched.
+    Comparing,
     /// One pass over the whole decides.
     Checking,
     /// All is proven; it is being made durable.

@@ -69,7 +69,7 @@ impl Core {
 fn recorded(records: &Records) -> Registry {
     let registry = Registry::default();
     let mut all = records.read_shares();
-    all.sort_by_key(|(_, shared)| shared.stage != Stage::Unlisted);
+    all.sort_by_key(|(_, shared)| !matches!(shared.stage, Stage::Unlisted | Stage::Refused));
     for (id, shared) in all {
         let before = registry.add(Known { id, shared, standing: Standing::Down });
         if let Some(Err(fault)) = before.map(|before| records.forget_share(&before.id)) {

@@ -10,14 +10,15 @@ use tracker::api::answers::{
 };
 use tracker::api::request::Command;
 
+use super::comparing::Wish;
 use super::core::{Core, engine_key, group_id, user_id};
-use super::downloads::{self, Downloads, Start, Wish};
+use super::downloads::{Downloads, Start};
 use super::events::Events;
 use super::records::Stage;
 use super::registry::Standing;
 use super::steering::{Steer, steer};
 use super::trackers::{self, Urgency};
-use super::{shares, view};
+use super::{following, restore, shares, view};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Ask, FileAt, Secret};
 use crate::front::rows::{FileRow, GroupRow, NodeRow, PeerRow, ShareRow, Transfer};
@@ -128,7 +129,7 @@ impl Desk {
 
     fn leave(&self, group: &str) -> Result<Answer, Fault> {
         let told = self.told(Command::LeaveGroup { group: group_id(group)? })?;
-        shares::drop_shares(&self.core, |key| key.group.as_str() == group);
+        shares::drop_shares(&self.core, |key, _| key.group.as_str() == group);
         Ok(told)
     }
 
@@ -157,7 +158,8 @@ impl Desk {
     fn remove_file(&self, at: &FileAt) -> Result<Answer, Fault> {
         let key = at.key()?;
         let told = self.told(Command::RemoveFile { file: key.clone() })?;
-        shares::drop_shares(&self.core, |served| *served == key);
+        // What was refused under its name was another file, and may be listed now.
+        shares::drop_shares(&self.core, |served, stage| *served == key && stage != Stage::Refused);
         Ok(told)
     }
 
@@ -190,7 +192,7 @@ impl Desk {
                 Ok(Answer::AlreadyThere { group, file, path, size_bytes })
             }
             Start::UnderWay(entry) if background => Ok(Answer::Started(entry.transfer())),
-            Start::UnderWay(entry) => downloads::follow(&self.core, &entry, events),
+            Start::UnderWay(entry) => following::follow(&self.core, &entry, events),
         }
     }
 
@@ -226,8 +228,9 @@ impl Desk {
         let own = self.core.registry.of(&self.core.trackers.user().unwrap_or_default());
         rows.extend(own.iter().filter_map(|known| {
             let why = match (&known.standing, known.shared.stage) {
-                (Standing::Away { why, .. }, _) => why.as_str(),
-                (_, Stage::Unlisted) => "the trackers have not taken it yet",
+                (_, Stage::Refused) => restore::refused_because(&known.shared),
+                (Standing::Away { why, .. }, _) => why.clone(),
+                (_, Stage::Unlisted) => "the trackers have not taken it yet".to_owned(),
                 _ => return None,
             };
             Some(view::absent(&engine_key(&known.shared.key), why))

@@ -4,7 +4,9 @@ use engine::storage::destination::{Destination, partial_name};
 use engine::storage::resume::forget_orphan;
 use rustix::fs::{FlockOperation, flock};
 
+use super::core::engine_key;
 use super::records::{RecordId, Wanted};
+use super::view;
 use crate::exit::{Exit, Fault};
 use crate::front::rows::{State, Transfer};
 
@@ -22,27 +24,8 @@ pub(super) struct Dormant {
 impl Dormant {
     /// As it stands, while `user` is logged in.
     pub(super) fn transfer(&self, user: Option<&str>) -> Transfer {
-        let wanted = &self.wanted;
-        let (state, cause) = self.standing(user);
-        Transfer {
-            group: wanted.key.group.to_string(),
-            file: wanted.key.name.to_string(),
-            state,
-            cause,
-            path: wanted.destination.clone(),
-            total_bytes: wanted.total_bytes,
-            verified_bytes: 0,
-            received_bytes: 0,
-            duplicate_bytes: 0,
-            rate: 0,
-            peers: 0,
-            pieces_only: false,
-            sequential_passes: 0,
-            limited_by: String::new(),
-            proven_ms: None,
-            durable_ms: None,
-            figures: None,
-        }
+        let Wanted { key, destination, total_bytes, .. } = &self.wanted;
+        view::still(&engine_key(key), destination.clone(), *total_bytes, self.standing(user))
     }
 
     fn standing(&self, user: Option<&str>) -> (State, Option<Fault>) {

@@ -2,25 +2,27 @@
 //! do not run, and how they come back.
 //!
 //! Invariants: one download a file key, running or dormant, and one record; one that has ended is replaced when the file is
-//! asked for again; at most `DOWNLOADS_MAX` are under way; each is on record before it begins. Whoever begins a download,
-//! or changes one that does not run, holds its claim.
+//! asked for again; at most `DOWNLOADS_MAX` are under way; each is on record before it begins, and what was on record before
+//! it until then. Whoever begins a download, or changes one that does not run, holds its claim.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
+use engine::Order;
 use engine::proto::manifest::Manifest;
 use engine::stats::Phase;
 use engine::storage::fingerprint::Fingerprint;
-use engine::{Existing, Order};
 use tracker::api::FileKey;
 
-use super::claims::{Claim, Claims};
+use super::claims::{Asked, Claim, Claims};
+use super::comparing::{Comparing, Found, Wish};
 use super::core::{Core, engine_key};
 use super::describe::{self, Description};
 use super::dormant::Dormant;
 use super::entry::{Begun, Entry};
 use super::events::Events;
+use super::former::{self, Former};
 use super::keeper;
 use super::outlook::{Left, later};
 use super::records::{RecordId, Records, Wanted};
@@ -28,7 +30,7 @@ use super::registry::Standing;
 use super::shares;
 use super::trackers::Urgency;
 use crate::exit::{Exit, Fault};
-use crate::front::protocol::{Answer, Event};
+use crate::front::protocol::Event;
 use crate::front::rows::Transfer;
 use crate::limits;
 use crate::lock::lock;
@@ -39,6 +41,7 @@ pub(super) struct Downloads {
     entries: Mutex<Vec<Arc<Entry>>>,
     dormant: Mutex<Vec<Dormant>>,
     claims: Claims,
+    comparing: Comparing,
 }
 
 /// What came of a wish to fetch a file.
@@ -49,20 +52,12 @@ pub(super) enum Start {
     Already { path: PathBuf, size_bytes: u64 },
 }
 
-/// What a front end asked for.
-pub(super) struct Wish {
-    /// Which file.
-    pub(super) key: FileKey,
-    /// Where to, absolute.
-    pub(super) destination: PathBuf,
-    /// Replace a file that differs.
-    pub(super) overwrite: bool,
-}
-
 /// Why a download does not come back.
 enum Setback {
     /// What it waits for may pass.
     Later(Fault),
+    /// Somebody else wants to do something about it.
+    Awaited,
     /// It cannot succeed.
     Never(Fault),
 }
@@ -70,8 +65,10 @@ enum Setback {
 impl Downloads {
     /// The downloads on record, none of them running.
     pub(super) fn on_record(records: &Records) -> Downloads {
-        let dormant =
-            records.read_downloads().into_iter().map(|(id, wanted)| Dormant { id, wanted, waits_for: None });
+        let dormant = records.read_downloads().into_iter().map(|(id, wanted)| {
+            let wanted = former::settled(records, &id, wanted);
+            Dormant { id, wanted, waits_for: None }
+        });
         let mut all: Vec<Dormant> = Vec::new();
         for one in dormant {
             // They come in the order in which they were written, and the last word counts.
@@ -98,7 +95,14 @@ impl Downloads {
         if let Some(entry) = self.under_way(wish)? {
             return Ok(Start::UnderWay(entry));
         }
-        let _claim = self.claim(core, &wish.key)?;
+        let file = wish.key.name.to_string();
+        let claim =
+            self.claims.take_telling(&wish.key, &core.ending, || match self.comparing.row(&wish.key) {
+                Some(Transfer { verified_bytes: done_bytes, total_bytes, .. }) => {
+                    events.progress(|| Event::Comparing { file: file.clone(), done_bytes, total_bytes })
+                }
+                None => Ok(()),
+            })?;
         // Whoever held the claim until just now has listed what it started.
         if let Some(entry) = self.under_way(wish)? {
             return Ok(Start::UnderWay(entry));
@@ -108,17 +112,21 @@ impl Downloads {
         let described = describe::describe(core, &user, &wish.key, Urgency::Asked)?;
         let manifest = Arc::clone(&described.manifest);
         let total_bytes = manifest.geometry().length();
-        let file = wish.key.name.to_string();
-        let progress = |done_bytes| {
+        let compared = |done_bytes| {
             // Whether anybody listens is found out when there is something to lose by it.
             let _ = events.progress(|| Event::Comparing { file: file.clone(), done_bytes, total_bytes });
+            go_on_while(claim.asked() < Asked::CalledOff && !core.ending.is_over())
         };
-        if let Some(path) = already_there(core, wish, &manifest, &progress)? {
-            if let Some(dormant) = dormant {
-                self.has_come(core, &dormant, &path, &manifest)?;
+        match self.comparing.compare(core, wish, &manifest, &compared)? {
+            Found::Room => {}
+            Found::Same(path) => {
+                if let Some(dormant) = dormant {
+                    self.has_come(core, &dormant, &path, &manifest)?;
+                }
+                let size_bytes = path.metadata().map_or(total_bytes, |found| found.len());
+                return Ok(Start::Already { path, size_bytes });
             }
-            let size_bytes = path.metadata().map_or(total_bytes, |found| found.len());
-            return Ok(Start::Already { path, size_bytes });
+            Found::GivenUp => return Err(called_off(core, &wish.key)),
         }
         let wanted = Wanted {
             key: wish.key.clone(),
@@ -129,30 +137,44 @@ impl Downloads {
             total_bytes,
             paused: false,
             failed: None,
+            former: None,
         };
-        let known = dormant.map(|dormant| dormant.id).or_else(|| self.failed_record(&wish.key));
-        let id = known.clone().map_or_else(|| self.new_record(), Ok)?;
-        core.records.write_download(&id, &wanted)?;
-        let entry = self.launch(core, &id, wanted, described).inspect_err(|_| {
-            if known.is_none()
-                && let Err(fault) = core.records.forget_download(&id)
-            {
-                core.notices.tell(&fault.message);
-            }
-        })?;
-        Ok(Start::UnderWay(entry))
+        let former = dormant.map(Former::dormant).or_else(|| self.failed(&wish.key).map(Former::failed));
+        self.begin(core, former, wanted, described).map(Start::UnderWay)
     }
 
-    /// The record of a download that failed in this process: whatever is begun under its key takes it over, or a restart
-    /// would find two.
-    fn failed_record(&self, key: &FileKey) -> Option<RecordId> {
-        let entry = self.find(key)?;
-        if !matches!(entry.download.progress().phase, Phase::Failed(_)) {
-            // A complete one has none, or soon; a cancelled one has none.
-            return None;
+    /// Puts a download on record and starts it. What was on record before it stands again if that fails.
+    fn begin(
+        &self,
+        core: &Arc<Core>,
+        former: Option<Former>,
+        wanted: Wanted,
+        described: Description,
+    ) -> Result<Arc<Entry>, Fault> {
+        let Some(former) = former else {
+            let id = self.new_record()?;
+            core.records.write_download(&id, &wanted)?;
+            return self.launch(core, &id, wanted, described).inspect_err(|_| {
+                if let Err(fault) = core.records.forget_download(&id) {
+                    core.notices.tell(&fault.message);
+                }
+            });
+        };
+        let wanted = former.replaced_by(wanted);
+        let written = core.records.write_download(&former.id, &wanted);
+        match written.and_then(|()| self.launch(core, &former.id, wanted, described)) {
+            Ok(entry) => Ok(entry),
+            Err(fault) => {
+                former.stand_again(core);
+                Err(fault)
+            }
         }
-        entry.leave_record();
-        Some(entry.id.clone())
+    }
+
+    /// The download of a file that failed in this process: whatever is begun under its key takes over its record, or a
+    /// restart would find two. A complete one has none, or soon; a cancelled one has none.
+    fn failed(&self, key: &FileKey) -> Option<Arc<Entry>> {
+        self.find(key).filter(|entry| matches!(entry.download.progress().phase, Phase::Failed(_)))
     }
 
     /// A record more, if there is room for it.
@@ -186,12 +208,16 @@ impl Downloads {
             overwrite: wanted.overwrite,
             ticket,
         };
+        // A download that nobody keeps supplied must not go on, so what may fail comes before it.
+        let keeper = keeper::hire(Arc::clone(core))?;
         let download = core.peer.engine()?.download(order)?;
         download.offer(&peers);
         let limit_down = core.peer.limit_down();
         let entry = Arc::new(Entry::new(Begun { id: id.clone(), wanted, manifest, download, limit_down }));
-        // A download that nobody keeps supplied, and nobody can find, must not go on.
-        keeper::spawn(Arc::clone(core), Arc::clone(&entry)).inspect_err(|_| entry.download.cancel())?;
+        if let Err(fault) = entry.has_begun(core) {
+            let key = &entry.key;
+            core.notices.tell(&format!("a restart of this node would find {key} as it was before: {fault}"));
+        }
         let mut entries = lock(&self.entries);
         entries.retain(|known| known.key != entry.key);
         entries.push(Arc::clone(&entry));
@@ -199,6 +225,7 @@ impl Downloads {
         self.wake_up(id);
         // A login holds back what it finds, and did not find this.
         entry.belong_to(core.trackers.user().as_deref());
+        keeper.keep(Arc::clone(&entry));
         Ok(entry)
     }
 
@@ -222,13 +249,14 @@ impl Downloads {
 
     /// Lets one of them go on, as it stands by now.
     fn go_on(&self, core: &Arc<Core>, user: &str, key: &FileKey) -> Left {
-        let Some(_claim) = self.claims.try_take(key) else { return Left::Something };
+        let Some(claim) = self.claims.try_take(key) else { return Left::Something };
         let Some(mut dormant) = self.dormant(key).filter(|now| now.can_go_on(user)) else {
             return Left::Nothing;
         };
         let room = self.refuse_too_many().map_err(Setback::Later);
-        let left = match room.and_then(|()| self.revive_one(core, &dormant)) {
+        let left = match room.and_then(|()| self.revive_one(core, &dormant, &claim)) {
             Ok(()) => return Left::Nothing,
+            Err(Setback::Awaited) => return Left::Something,
             Err(Setback::Later(fault)) => {
                 let left = later(&fault).unwrap_or(Left::Something);
                 dormant.waits_for = Some(fault);
@@ -247,7 +275,7 @@ impl Downloads {
         left
     }
 
-    fn revive_one(&self, core: &Arc<Core>, dormant: &Dormant) -> Result<(), Setback> {
+    fn revive_one(&self, core: &Arc<Core>, dormant: &Dormant, claim: &Claim<'_>) -> Result<(), Setback> {
         let wanted = &dormant.wanted;
         let described =
             describe::describe(core, &wanted.user, &wanted.key, Urgency::Background).map_err(|fault| {
@@ -271,10 +299,13 @@ impl Downloads {
             Exit::Exists | Exit::Usage => Setback::Never(fault),
             _ => Setback::Later(fault),
         };
-        if let Some(path) = already_there(core, &wish, &manifest, &|_| {}).map_err(disk)? {
-            return self.has_come(core, dormant, &path, &manifest).map_err(Setback::Later);
+        let is_here = || core.trackers.user().as_ref() == Some(&wanted.user) && !core.ending.is_over();
+        let compared = |_| go_on_while(claim.asked() == Asked::Nothing && is_here());
+        match self.comparing.compare(core, &wish, &manifest, &compared).map_err(disk)? {
+            Found::Room => self.launch(core, &dormant.id, wanted.clone(), described).map(drop).map_err(disk),
+            Found::Same(path) => self.has_come(core, dormant, &path, &manifest).map_err(Setback::Later),
+            Found::GivenUp => Err(Setback::Awaited),
         }
-        self.launch(core, &dormant.id, wanted.clone(), described).map(drop).map_err(disk)
     }
 
     /// A download on record turns out to be complete: a crash came between its last step and the record of that.
@@ -323,12 +354,17 @@ impl Downloads {
         Err(elsewhere(&entry.key, &path))
     }
 
-    /// Whose turn it is with the download of a file.
+    /// The claim of a file's download, for whoever has its user's word: what is being compared for it is given up.
     ///
     /// # Errors
     /// The node ends.
-    pub(super) fn claim(&self, core: &Core, key: &FileKey) -> Result<Claim<'_>, Fault> {
-        self.claims.take(key, &core.ending)
+    pub(super) fn call_off(&self, core: &Core, key: &FileKey) -> Result<Claim<'_>, Fault> {
+        self.claims.call_off(key, &core.ending)
+    }
+
+    /// What is being compared for a file, if something is.
+    pub(super) fn compared(&self, key: &FileKey) -> Option<Transfer> {
+        self.comparing.row(key)
     }
 
     /// Refuses one more than may run, those that are being begun counted too; the caller's is one of these.
@@ -363,12 +399,19 @@ impl Downloads {
         lock(&self.dormant).retain(|dormant| dormant.id != *id);
     }
 
-    /// All of them, as they stand while `user` is logged in: those on record first, then the others, oldest first.
+    /// All of them, as they stand while `user` is logged in: those on record first, then the others, oldest first, and at last
+    /// what is compared before it is either.
     pub(super) fn rows(&self, user: Option<&str>) -> Vec<Transfer> {
         let mut rows: Vec<Transfer> =
             lock(&self.dormant).iter().map(|dormant| dormant.transfer(user)).collect();
         let entries = lock(&self.entries).clone();
         rows.extend(entries.iter().map(|entry| entry.transfer()));
+        for compared in self.comparing.rows() {
+            match rows.iter_mut().find(|row| row.group == compared.group && row.file == compared.file) {
+                Some(row) => *row = compared,
+                None => rows.push(compared),
+            }
+        }
         rows
     }
 
@@ -394,60 +437,23 @@ fn same_place(typed: &Path, path: &Path, key: &FileKey) -> bool {
     typed == path || typed.join(name) == path || path.join(name) == typed
 }
 
+fn go_on_while(wanted: bool) -> ControlFlow<()> {
+    if wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+fn called_off(core: &Core, key: &FileKey) -> Fault {
+    if core.ending.is_over() {
+        return Fault::new(Exit::Interrupted, "the node is ending").fix("give the command again");
+    }
+    let message = format!("{key} was paused or cancelled while what is at its destination was compared");
+    Fault::new(Exit::Other, message)
+        .fix("`show_downloads` shows how it stands; the same command compares it from the start")
+}
+
 fn elsewhere(key: &FileKey, path: &Path) -> Fault {
     let message = format!("{key} is being fetched to {} already", path.display());
     let fix = format!("wait until it is complete, or `cancel {} {}`", key.group, key.name);
     Fault::new(Exit::Exists, message).fix(fix)
-}
-
-/// Compares what is at the destination; its path when it is the file itself.
-fn already_there(
-    core: &Core,
-    wish: &Wish,
-    manifest: &Manifest,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<Option<PathBuf>, Fault> {
-    match core.peer.engine()?.existing(&wish.destination, manifest, progress)? {
-        Existing::Absent => Ok(None),
-        Existing::Same(path) => Ok(Some(path)),
-        Existing::Differs(_) if wish.overwrite => Ok(None),
-        Existing::Differs(path) => {
-            let message = format!("{} exists and is not the file {}", path.display(), wish.key);
-            Err(Fault::new(Exit::Exists, message).fix("choose another destination, or add `--overwrite`"))
-        }
-    }
-}
-
-/// Tells a front end how a download goes, until it ends.
-///
-/// # Errors
-/// Why it failed; or the front end or the node went away.
-pub(super) fn follow(core: &Core, entry: &Entry, events: &Events<'_>) -> Result<Answer, Fault> {
-    let mut seen = 0;
-    events.tell(Event::Transfer(entry.transfer()))?;
-    loop {
-        let progress = entry.download.wait(seen, Duration::from_millis(limits::HEARTBEAT_MS));
-        seen = progress.version;
-        match &progress.phase {
-            Phase::Durable => {
-                // So that a restart shares it; a disk that does not answer is waited for as long.
-                entry.recorded.wait_for(Duration::from_millis(limits::TELLING_WAIT_MS));
-                // So that whoever comes next finds this node among the seeders; but nobody waits long for a tracker.
-                entry.telling.wait_for(Duration::from_millis(limits::TELLING_WAIT_MS));
-                return Ok(Answer::Downloaded(entry.transfer_at(&progress)));
-            }
-            Phase::Failed(failure) => return Err(failure.into()),
-            Phase::Cancelled => {
-                let message = format!("the download of {} was cancelled", entry.key);
-                return Err(Fault::new(Exit::Other, message).fix("give the command again to begin anew"));
-            }
-            _ => events.progress(|| Event::Transfer(entry.transfer_at(&progress)))?,
-        }
-        if core.ending.is_over() {
-            let message = "the node is ending; what was fetched stays beside the destination";
-            return Err(Fault::new(Exit::Interrupted, message).fix("give the same command again to go on"));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -473,6 +479,7 @@ mod tests {
             total_bytes: 9,
             paused: false,
             failed: Some(Fault::new(Exit::Exists, "why")),
+            former: None,
         };
         let (first, second) = (RecordId::new().unwrap(), RecordId::new().unwrap());
         records.write_download(&first, &wanted).unwrap();

@@ -132,9 +132,31 @@ impl Entry {
         core.records.write_download(&self.id, &record.wanted)
     }
 
-    /// Leaves its record to another download: from here on this one writes it no more.
-    pub(super) fn leave_record(&self) {
-        lock(&self.record).given_up = true;
+    /// It runs: what was on record before it is forgotten.
+    ///
+    /// # Errors
+    /// A fault when that cannot be written.
+    pub(super) fn has_begun(&self, core: &Core) -> Result<(), Fault> {
+        if lock(&self.record).wanted.former.is_none() {
+            return Ok(());
+        }
+        self.record(core, |wanted| wanted.former = None)
+    }
+
+    /// Leaves its record to another download, and gives what is on it: from here on this one writes it no more.
+    pub(super) fn leave_record(&self) -> Wanted {
+        let mut record = lock(&self.record);
+        record.given_up = true;
+        // Its keeper may not have come to note that.
+        if let Phase::Failed(failure) = &self.download.progress().phase {
+            record.wanted.failed = Some(failure.into());
+        }
+        record.wanted.clone()
+    }
+
+    /// The other one did not begin: its record is its own again.
+    pub(super) fn take_back_record(&self) {
+        lock(&self.record).given_up = false;
     }
 
     /// Removes its record, for good: whatever its keeper notes from here on is not written.

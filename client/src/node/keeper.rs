@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use engine::proto::bitfield::Bitfield;
@@ -38,29 +39,49 @@ struct Keeper {
     epoch: Option<u64>,
 }
 
-/// Starts the keeper of a download.
+/// A keeper that waits for its download.
+pub(super) struct Hired(SyncSender<Arc<Entry>>);
+
+/// Starts a keeper before there is anything to keep, since nothing may fail any more once there is. It ends when it is given
+/// nothing.
 ///
 /// # Errors
 /// A fault when the system gives no thread.
-pub(super) fn spawn(core: Arc<Core>, entry: Arc<Entry>) -> Result<(), Fault> {
-    let pieces = entry.manifest.pieces();
-    let keeper = Keeper {
-        epoch: core.trackers.view().epoch,
-        core,
-        entry,
-        schedule: Schedule::new(),
-        started: clock::now(),
-        held: Bitfield::empty(pieces),
-        untold: Bitfield::empty(pieces),
-    };
+pub(super) fn hire(core: Arc<Core>) -> Result<Hired, Fault> {
+    let (sender, given) = sync_channel(1);
     std::thread::Builder::new()
         .name("keeper".into())
-        .spawn(move || keeper.run())
-        .map(drop)
+        .spawn(move || {
+            if let Ok(entry) = given.recv() {
+                Keeper::of(core, entry).run();
+            }
+        })
+        .map(|_| Hired(sender))
         .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
 }
 
+impl Hired {
+    /// Gives it the download to keep.
+    pub(super) fn keep(self, entry: Arc<Entry>) {
+        // It waits, and there is room for one.
+        let _ = self.0.send(entry);
+    }
+}
+
 impl Keeper {
+    fn of(core: Arc<Core>, entry: Arc<Entry>) -> Keeper {
+        let pieces = entry.manifest.pieces();
+        Keeper {
+            epoch: core.trackers.view().epoch,
+            core,
+            entry,
+            schedule: Schedule::new(),
+            started: clock::now(),
+            held: Bitfield::empty(pieces),
+            untold: Bitfield::empty(pieces),
+        }
+    }
+
     fn run(mut self) {
         let mut seen = 0;
         let tick = Duration::from_millis(limits::KEEPER_TICK_MS);

@@ -15,6 +15,7 @@ use engine::proto::hashes::Hashes;
 use engine::proto::manifest::Manifest;
 use engine::proto::units::PieceIndex;
 use serde::de::IgnoredAny;
+use tracker::api::failure::FailureCode;
 use tracker::api::limits::PIECES_PER_MESSAGE;
 use tracker::api::parts::{UploadEnd, UploadPart};
 use tracker::api::request::Command;
@@ -72,9 +73,16 @@ fn send_all(
                 tracing::info!("the parts of {} are sent anew: {fault}", manifest.name());
                 tries += 1;
             }
+            // That they forgot those before, each time, says nothing of the file.
+            Err(fault) if begun => return Err(Fault { refused: unless_forgotten(&fault), ..fault }),
             sent => return sent,
         }
     }
+}
+
+/// With which word a later part was refused, if not for those before it.
+fn unless_forgotten(fault: &Fault) -> Option<FailureCode> {
+    fault.refused.filter(|code| *code != FailureCode::BadRequest)
 }
 
 /// The same with its hashes in memory, so that none can be lost while the message is made.
@@ -228,6 +236,26 @@ mod tests {
         assert_eq!(firsts, [0, 1, 2, 0, 1, 2]);
         assert!(all[..3].iter().all(|(upload, _)| *upload == all[0].0));
         assert!(all[3..].iter().all(|(upload, _)| *upload == all[3].0 && *upload != all[0].0));
+    }
+
+    #[test]
+    fn a_part_that_is_no_request_is_refused_for_the_file_only_where_none_came_before() {
+        let refused_at = |part: usize, code| {
+            let mut count = 0;
+            let result = send_all(&manifest(2 * ROW), ROW, |_| {
+                count += 1;
+                let refused = Some(code);
+                if (count - 1) % 2 == part {
+                    Err(Fault { refused, ..Fault::new(Exit::Usage, "no") })
+                } else {
+                    Ok(())
+                }
+            });
+            result.unwrap_err().refused
+        };
+        assert_eq!(refused_at(0, FailureCode::BadRequest), Some(FailureCode::BadRequest));
+        assert_eq!(refused_at(1, FailureCode::BadRequest), None, "they may have forgotten the first");
+        assert_eq!(refused_at(1, FailureCode::OtherContent), Some(FailureCode::OtherContent));
     }
 
     #[test]

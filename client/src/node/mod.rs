@@ -8,7 +8,7 @@
 //!                  bell ──► comeback ──► restore, downloads ─────────┤           └──► records ──► private (files)
 //!                                        pulse ──────────────────────┘    state (directory, lock) ────┘
 //!
-//!   describe, listing, schedule, view, entry, dormant, outlook, claims: what these work with
+//!   describe, listing, comparing, following, schedule, view, entry, dormant, former, outlook, claims: what these work with
 //! ```
 //!
 //! Threads: one accepts front ends, one serves each of them, one keeps each download supplied, one tells the trackers
@@ -20,6 +20,7 @@
 mod bell;
 mod claims;
 mod comeback;
+mod comparing;
 mod core;
 mod describe;
 mod desk;
@@ -28,6 +29,8 @@ mod downloads;
 mod ending;
 mod entry;
 mod events;
+mod following;
+mod former;
 mod keeper;
 mod listing;
 mod notices;

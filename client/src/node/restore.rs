@@ -3,7 +3,7 @@
 //! Invariants: a file whose fingerprint is another is served no more, withdrawn at the trackers and named; one that cannot
 //! be read now is named, withdrawn, and served again as soon as it can be; the trackers are told of each share once a
 //! process, which also tells them where this node listens now. Each share is looked at anew under its claim, and only a
-//! tracker's own refusal ends it.
+//! tracker's own refusal ends it; what was never listed is then set aside, and kept for its user.
 
 use engine::Engine;
 use engine::proto::manifest::Manifest;
@@ -16,7 +16,7 @@ use tracker::api::request::{Command, Gained};
 
 use super::core::{Core, engine_key};
 use super::listing;
-use super::outlook::{Left, later};
+use super::outlook::{Left, later, later_listed};
 use super::records::{Shared, Stage, Unusable};
 use super::registry::{Known, Standing};
 use super::shares;
@@ -35,7 +35,11 @@ enum Hurdle {
 
 /// Brings back what a user shares here, as far as it is not back yet.
 pub(super) fn shares(core: &Core, user: &str) -> Left {
-    let is_back = |known: &Known| known.shared.stage == Stage::Listed && known.standing == Standing::Told;
+    let is_back = |known: &Known| match known.shared.stage {
+        Stage::Listed => known.standing == Standing::Told,
+        Stage::Refused => true,
+        Stage::Unlisted | Stage::Stopped => false,
+    };
     let keys: Vec<FileKey> = core
         .registry
         .of(user)
@@ -71,6 +75,7 @@ fn bring_back(core: &Core, engine: &Engine, user: &str, key: &FileKey) -> Left {
     match known.shared.stage {
         Stage::Stopped => stopped(core, &known),
         Stage::Unlisted => unlisted(core, engine, &known),
+        Stage::Refused => Left::Nothing,
         Stage::Listed => match known.standing {
             Standing::Told => Left::Nothing,
             Standing::Served => tell(core, &known),
@@ -227,11 +232,8 @@ fn unlisted(core: &Core, engine: &Engine, known: &Known) -> Left {
         Err(Hurdle::Passing(_) | Hurdle::Changed) => return Left::Something,
     };
     if let Err(fault) = listing::list(core, user, key, &manifest, Urgency::Background, &|_| Ok(())) {
-        return later(&fault).unwrap_or_else(|| {
-            shares::drop_share(core, known);
-            core.notices.tell(&format!("{key} was not taken by the trackers: {fault}"));
-            // It may have taken the place of one that was stopped, which they were not told.
-            shares::tell_stopped(core, user, key);
+        return later_listed(&fault).unwrap_or_else(|| {
+            set_aside(core, known, fault);
             Left::Nothing
         });
     }
@@ -250,6 +252,37 @@ fn unlisted(core: &Core, engine: &Engine, known: &Known) -> Left {
         Some(Standing::Away { told, .. }) => away(core, &listed, told),
         _ => Left::Nothing,
     }
+}
+
+/// Has what the trackers refused for good wait for its user: its record stays, with why, and they are not asked again.
+fn set_aside(core: &Core, known: &Known, fault: Fault) {
+    let (key, user) = (&known.shared.key, &known.shared.user);
+    let changed = core.registry.change(&known.id, |known| {
+        known.shared.stage = Stage::Refused;
+        known.shared.refusal = Some(fault);
+    });
+    let Some(Known { id, shared, .. }) = changed else { return };
+    if let Err(fault) = core.records.write_share(&id, &shared) {
+        core.notices.tell(&fault.message);
+    }
+    core.notices.tell(&format!("{key} is not shared: {}", refused_because(&shared)));
+    // It may have taken the place of one that was stopped, which they were not told.
+    shares::tell_stopped(core, user, key);
+}
+
+/// Why a share was set aside, and what to type next.
+pub(super) fn refused_because(shared: &Shared) -> String {
+    let Shared { key: FileKey { group, name }, path, refusal, .. } = shared;
+    let (why, first) = match refusal {
+        Some(Fault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
+        Some(Fault { message, fix: None, .. }) => (message.as_str(), String::new()),
+        None => ("it was not said why", String::new()),
+    };
+    format!(
+        "the trackers refuse it ({why}) and are not asked again; next: {first}`upload_file {group} {}`, which does not hash \
+         it again, or `stop_share {group} {name}` to give it up",
+        path.display()
+    )
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tracker::api::{FileKey, GroupId};
 use super::core::{Core, api_key, engine_key, group_id};
 use super::events::Events;
 use super::listing;
-use super::outlook::later;
+use super::outlook::{later, later_listed};
 use super::records::{Seal, Shared, Stage};
 use super::registry::{Known, Standing};
 use super::trackers::Urgency;
@@ -130,7 +130,8 @@ pub(super) fn keep(
     }
     let seal = Seal::of(manifest);
     let content = manifest.proof().id();
-    let shared = Shared { key: key.clone(), user, path, fingerprint, content, seal, stage };
+    let key = key.clone();
+    let shared = Shared { key, user, path, fingerprint, content, seal, stage, refusal: None };
     let id = core.records.keep_share(&shared, manifest)?;
     Ok(Known { id, shared, standing: Standing::Down })
 }
@@ -188,7 +189,7 @@ fn not_listed(core: &Core, known: Known, fault: Fault) -> Fault {
     let other_is_shared = core.registry.get(&known.shared.user, &known.shared.key).is_some_and(|before| {
         before.shared.stage == Stage::Listed && before.shared.content != known.shared.content
     });
-    if given_up || other_is_shared || later(&fault).is_none() {
+    if given_up || other_is_shared || later_listed(&fault).is_none() {
         if let Err(kept) = core.records.forget_share(&known.id) {
             core.notices.tell(&kept.message);
         }
@@ -216,6 +217,7 @@ pub(super) fn stop(core: &Core, key: &FileKey) -> Result<String, Fault> {
     let Some(known) = core.trackers.user().and_then(|user| core.registry.get(&user, key)) else {
         return ask_done(core, command).map(|((), message)| message);
     };
+    let was_listed = matches!(known.shared.stage, Stage::Listed | Stage::Stopped);
     let marked = mark_stopped(core, &known);
     let told = core.trackers.ask_as::<IgnoredAny>(&known.shared.user, command, Urgency::Asked);
     match told {
@@ -231,7 +233,11 @@ pub(super) fn stop(core: &Core, key: &FileKey) -> Result<String, Fault> {
         told => {
             core.registry.forget(&known.id);
             core.records.forget_share(&known.id)?;
-            told.map(|(_, message)| message)
+            match told {
+                // What they never took they do not know, or not from this user any more.
+                Err(_) if !was_listed => Ok(format!("{key} is given up; the trackers had not taken it")),
+                told => told.map(|(_, message)| message),
+            }
         }
     }
 }
@@ -259,11 +265,12 @@ pub(super) fn drop_share(core: &Core, known: &Known) {
 }
 
 /// Takes down all that the user of this node shares and `which` chooses, and forgets it: the trackers did so already.
-pub(super) fn drop_shares(core: &Core, which: impl Fn(&FileKey) -> bool) {
-    unserve_all(core, &which);
+pub(super) fn drop_shares(core: &Core, which: impl Fn(&FileKey, Stage) -> bool) {
+    let served = |key: &FileKey| which(key, Stage::Listed);
+    unserve_all(core, served);
     let user = core.trackers.user().unwrap_or_default();
-    for Known { shared: Shared { key, .. }, .. } in core.registry.of(&user) {
-        if !which(&key) {
+    for Known { shared: Shared { key, stage, .. }, .. } in core.registry.of(&user) {
+        if !which(&key, stage) {
             continue;
         }
         // At the node's end nobody serves it again, so that it is forgotten without the claim.
@@ -273,7 +280,7 @@ pub(super) fn drop_shares(core: &Core, which: impl Fn(&FileKey) -> bool) {
         }
     }
     // Whoever held a claim may have served some just now.
-    unserve_all(core, &which);
+    unserve_all(core, served);
 }
 
 fn unserve_all(core: &Core, which: impl Fn(&FileKey) -> bool) {

@@ -14,7 +14,7 @@ use super::downloads::Downloads;
 use super::entry::Entry;
 use super::shares;
 use crate::exit::{Exit, Fault};
-use crate::front::rows::State;
+use crate::front::rows::{State, Transfer};
 use crate::limits;
 
 /// What can be done to a download.
@@ -56,17 +56,48 @@ pub(super) fn steer(
     if let Some(entry) = downloads.find(key).filter(|entry| !entry.has_ended()) {
         return running(core, downloads, &entry, steer).map(|done| format!("{key} {done}"));
     }
+    let compared = downloads.compared(key);
+    if let Some(compared) = &compared
+        && let Some(answer) = at_once(downloads, key, compared, steer)
+    {
+        return answer;
+    }
     // It may just be about to go on, or to be begun anew.
-    let _claim = downloads.claim(core, key)?;
+    let _claim = downloads.call_off(core, key)?;
     match (downloads.find(key), downloads.dormant(key)) {
         (Some(entry), _) => running(core, downloads, &entry, steer),
         (None, Some(dormant)) => on_record(core, downloads, dormant, steer),
+        (None, None) if compared.is_some() => Ok("is cancelled before it was begun"),
         (None, None) => {
             Err(Fault::new(Exit::NotFound, format!("this node has no download of {key}"))
                 .fix("show_downloads"))
         }
     }
     .map(|done| format!("{key} {done}"))
+}
+
+/// What there is to say of a download that is not begun yet, since what is at its destination is being compared: nothing where
+/// that has to be given up for it.
+fn at_once(
+    downloads: &Downloads,
+    key: &FileKey,
+    compared: &Transfer,
+    steer: Steer,
+) -> Option<Result<String, Fault>> {
+    match steer {
+        Steer::Cancel => None,
+        Steer::Resume => Some(Ok(format!("{key} goes on as soon as what is at its destination is compared"))),
+        Steer::Pause => {
+            if downloads.dormant(key).is_some_and(|dormant| dormant.wanted.failed.is_none()) {
+                return None;
+            }
+            let path = compared.path.display();
+            let message = format!("{key} is not begun yet: what is at {path} is compared with it");
+            let fix =
+                format!("`cancel {} {}` gives it up; or pause it once it is begun", key.group, key.name);
+            Some(Err(Fault::new(Exit::Other, message).fix(fix)))
+        }
+    }
 }
 
 fn running(

@@ -1,6 +1,7 @@
 //! The engine's snapshots as rows for front ends.
 
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -39,6 +40,34 @@ pub(crate) fn transfer(
         limited_by: limited_by(progress, limit_down),
         proven_ms: progress.proven_after.map(whole_ms),
         durable_ms: progress.durable_after.map(whole_ms),
+        figures: None,
+    }
+}
+
+/// A download that does not move.
+pub(crate) fn still(
+    key: &FileKey,
+    path: PathBuf,
+    total_bytes: u64,
+    (state, cause): (State, Option<Fault>),
+) -> Transfer {
+    Transfer {
+        group: key.group.clone(),
+        file: key.name.to_string(),
+        state,
+        cause,
+        path,
+        total_bytes,
+        verified_bytes: 0,
+        received_bytes: 0,
+        duplicate_bytes: 0,
+        rate: 0,
+        peers: 0,
+        pieces_only: false,
+        sequential_passes: 0,
+        limited_by: String::new(),
+        proven_ms: None,
+        durable_ms: None,
         figures: None,
     }
 }
@@ -110,7 +139,7 @@ fn state(phase: &Phase, paused_because: Option<&str>) -> (State, Option<Fault>) 
 }
 
 /// A share that is not served, for this reason.
-pub(crate) fn absent(key: &FileKey, why: &str) -> ShareRow {
+pub(crate) fn absent(key: &FileKey, why: String) -> ShareRow {
     ShareRow {
         group: key.group.clone(),
         file: key.name.to_string(),
@@ -118,7 +147,7 @@ pub(crate) fn absent(key: &FileKey, why: &str) -> ShareRow {
         pieces: 0,
         sent_bytes: 0,
         consumers: 0,
-        changed: Some(why.to_owned()),
+        changed: Some(why),
     }
 }
 

@@ -12,6 +12,10 @@ pub(crate) fn line(transfer: &Transfer) -> String {
     match transfer.state {
         State::Downloading => format!("[D] {name}  {}", moving(transfer)),
         State::Checking => format!("[D] {name}  {}  proving the whole", percent(transfer)),
+        State::Comparing => {
+            let path = transfer.path.display();
+            format!("[D] {name}  {}  comparing what is at {path}", percent(transfer))
+        }
         State::Syncing => format!("[D] {name}  {}  flushing to disk", percent(transfer)),
         State::Complete => format!("[C] {name}"),
         State::Waiting | State::Paused => format!("[P] {name} ({})", reason(transfer, "by you")),
@@ -117,6 +121,7 @@ pub(crate) mod tests {
             ),
             (because(State::Failed, "the disk broke"), "[F] [group] file (the disk broke)"),
             (transfer(State::Cancelled), "[F] [group] file (cancelled)"),
+            (transfer(State::Comparing), "[D] [group] file  38%  comparing what is at /d/file"),
             (transfer(State::Syncing), "[D] [group] file  38%  flushing to disk"),
         ] {
             assert_eq!(line(&transfer), wanted);

@@ -1,6 +1,7 @@
 //! Hashes that a disk gave and gives no more: nobody is to blame for what they do not match, and nothing that is there is given
 //! up or replaced for it.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,7 +136,7 @@ fn a_download_by_hashes_that_are_lost_already_does_not_begin() {
 fn a_file_that_is_there_does_not_differ_for_lost_hashes() {
     let node = Node::start(1, IoChoice::Auto);
     let right = node.upload("f", &content());
-    let refused =
-        node.engine.existing(node.directory.path(), &failing(&right, PIECES - 1, false, true), &|_| {});
+    let failing = failing(&right, PIECES - 1, false, true);
+    let refused = node.engine.existing(node.directory.path(), &failing, &|_| ControlFlow::Continue(()));
     assert!(refused.unwrap_err().to_string().contains("/the/failing/disk"));
 }

@@ -29,6 +29,8 @@ pub(in crate::node) struct Wanted {
     pub(in crate::node) paused: bool,
     /// Why it cannot succeed, when that is known.
     pub(in crate::node) failed: Option<Fault>,
+    /// What was on record before, as long as this one has not begun.
+    pub(in crate::node) former: Option<Box<Wanted>>,
 }
 
 /// The form at rest.
@@ -44,6 +46,8 @@ struct Written {
     paused: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failed: Option<Fault>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    former: Option<Box<Wanted>>,
 }
 
 impl From<Wanted> for Written {
@@ -58,6 +62,7 @@ impl From<Wanted> for Written {
             total_bytes: wanted.total_bytes,
             paused: wanted.paused,
             failed: wanted.failed,
+            former: wanted.former,
         }
     }
 }
@@ -78,6 +83,7 @@ impl TryFrom<Written> for Wanted {
             total_bytes: written.total_bytes,
             paused: written.paused,
             failed: written.failed,
+            former: written.former,
         })
     }
 }
@@ -98,7 +104,10 @@ mod tests {
             total_bytes: 9,
             paused: true,
             failed: Some(Fault::new(Exit::Exists, "why").fix("what")),
+            former: None,
         };
+        let former = Some(Box::new(Wanted { destination: "/before/".into(), ..wanted.clone() }));
+        let wanted = Wanted { former, ..wanted };
         let text = serde_json::to_string(&wanted).unwrap();
         let back: Wanted = serde_json::from_str(&text).unwrap();
         assert_eq!(back, wanted);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracker::api::{FileKey, GroupId};
 
 use super::manifest::Seal;
+use crate::exit::Fault;
 
 /// How far the trackers know of a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub(in crate::node) enum Stage {
     Unlisted,
     /// They took it: it is served.
     Listed,
+    /// They refused it for good: it is set aside, and not listed until its user uploads it again.
+    Refused,
     /// It is served no more, which they have not been told yet.
     Stopped,
 }
@@ -40,6 +43,8 @@ pub(in crate::node) struct Shared {
     pub(in crate::node) seal: Seal,
     /// How far the trackers know of it.
     pub(in crate::node) stage: Stage,
+    /// Why they refused it, where they did.
+    pub(in crate::node) refusal: Option<Fault>,
 }
 
 /// The form at rest.
@@ -53,6 +58,8 @@ struct Written {
     content: String,
     manifest: Seal,
     stage: Stage,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refusal: Option<Fault>,
 }
 
 impl From<Shared> for Written {
@@ -66,6 +73,7 @@ impl From<Shared> for Written {
             content: shared.content.to_string(),
             manifest: shared.seal,
             stage: shared.stage,
+            refusal: shared.refusal,
         }
     }
 }
@@ -82,6 +90,7 @@ impl TryFrom<Written> for Shared {
             content: written.content.parse().map_err(|bad| format!("{bad}"))?,
             seal: written.manifest,
             stage: written.stage,
+            refusal: written.refusal,
         })
     }
 }
@@ -95,6 +104,7 @@ pub(super) fn key_of(group: &str, file: &str) -> Result<FileKey, String> {
 #[cfg(test)]
 pub(in crate::node) mod tests {
     use super::*;
+    use crate::exit::Exit;
 
     /// A share of the file `f` in a group.
     pub(in crate::node) fn shared(group: &str, user: &str) -> Shared {
@@ -106,6 +116,7 @@ pub(in crate::node) mod tests {
             content: Digest([1; 20]),
             seal: Seal::try_from("07".repeat(32)).unwrap(),
             stage: Stage::Listed,
+            refusal: None,
         }
     }
 
@@ -113,6 +124,10 @@ pub(in crate::node) mod tests {
     fn a_record_reads_back_and_one_that_makes_no_sense_does_not() {
         let text = serde_json::to_string(&shared("g", "u")).unwrap();
         assert_eq!(serde_json::from_str::<Shared>(&text).unwrap(), shared("g", "u"));
+        let why = Fault::new(Exit::Exists, "why").fix("what");
+        let refused = Shared { stage: Stage::Refused, refusal: Some(why), ..shared("g", "u") };
+        let back: Shared = serde_json::from_str(&serde_json::to_string(&refused).unwrap()).unwrap();
+        assert_eq!(back, refused);
         for (right, wrong) in
             [("\"f\"", "\"../f\""), ("1:2:3:4:5", "1:2:3:4"), ("listed", "lost"), ("\"g\"", "\"\"")]
         {

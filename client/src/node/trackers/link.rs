@@ -299,7 +299,7 @@ impl TrackerLink {
                 self.state.forget_session();
             }
         }
-        refusal::fault(refused.failure)
+        refusal::fault(refused.failure, refused.request_id.is_some())
     }
 
     fn sender(&self, line: &Line) -> Option<Sender> {

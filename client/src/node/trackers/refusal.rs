@@ -5,24 +5,13 @@ use tracker::api::failure::{Failure, FailureCode};
 use crate::exit::{Exit, Fault};
 use crate::printable::printable;
 
-/// The fault for a refusal; the tracker's own advice goes first. Its words are made fit for a terminal.
-pub(super) fn fault(failure: Failure) -> Fault {
+/// The fault for a refusal; the tracker's own advice goes first. Its words are made fit for a terminal. `named`: it refuses
+/// the very request, and not the connection.
+pub(super) fn fault(failure: Failure, named: bool) -> Fault {
     let exit = exit_of(failure.code);
     let fix = failure.fix.map_or_else(|| advice(failure.code).to_owned(), |fix| printable(&fix));
-    let refused = is_final(failure.code);
+    let refused = named.then_some(failure.code);
     Fault { exit, message: printable(&failure.message), fix: Some(fix), refused }
-}
-
-/// Whether asking again does not help. What the trackers cannot do now, or take for a mistake of this program, may pass.
-fn is_final(code: FailureCode) -> bool {
-    matches!(
-        code,
-        FailureCode::NotMember
-            | FailureCode::NotAllowed
-            | FailureCode::NotFound
-            | FailureCode::AlreadyExists
-            | FailureCode::OtherContent
-    )
 }
 
 fn exit_of(code: FailureCode) -> Exit {
@@ -78,20 +67,19 @@ mod tests {
             (FailureCode::Protocol, Exit::Protocol),
             (FailureCode::Internal, Exit::Other),
         ] {
-            let fault = fault(Failure::new(code, "m"));
-            assert_eq!(fault.exit, exit, "{code:?}");
-            let told_by_exit = matches!(exit, Exit::NotAllowed | Exit::NotFound | Exit::Exists);
-            assert_eq!(fault.refused, told_by_exit, "{code:?}");
+            assert_eq!(fault(Failure::new(code, "m"), false).refused, None);
+            let fault = fault(Failure::new(code, "m"), true);
+            assert_eq!((fault.exit, fault.refused), (exit, Some(code)));
         }
-        let advised = fault(Failure::new(FailureCode::NotFound, "m").with_fix("do this"));
+        let advised = fault(Failure::new(FailureCode::NotFound, "m").with_fix("do this"), true);
         assert_eq!(advised.fix.as_deref(), Some("do this"));
-        assert!(fault(Failure::new(FailureCode::NotLoggedIn, "m")).fix.is_some());
+        assert!(fault(Failure::new(FailureCode::NotLoggedIn, "m"), true).fix.is_some());
     }
 
     #[test]
     fn what_a_tracker_writes_never_steers_the_terminal() {
         let hostile = "\u{1b}]0;owned\u{7}\u{202e}".repeat(1_000);
-        let fault = fault(Failure::new(FailureCode::Other, hostile.clone()).with_fix(hostile));
+        let fault = fault(Failure::new(FailureCode::Other, hostile.clone()).with_fix(hostile), true);
         for text in [Some(fault.message), fault.fix] {
             assert!(
                 text.is_some_and(|text| text.len() <= 1_024 && text.starts_with("\\u{1b}]0;owned\\u{7}"))

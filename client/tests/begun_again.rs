@@ -1,0 +1,145 @@
+//! Downloads that are begun again, and then do not begin: what was on record before stands again, whatever came in between.
+#![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
+
+mod rig;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use engine::storage::destination::partial_name;
+use rig::{Home, Node, Rig, pieces, until};
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+
+/// Alice, who shares `f` with the group `g`, and Bob, whose node receives slowly.
+fn alice_and_slow_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
+    let (alice, a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    rig.file("f", &pieces(3, 1));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    let bob = rig.home("bob");
+    let b = bob.serve(&["--limit-down", "1M"]);
+    bob.run(["create_user", "bob", "password"]).expect(0);
+    bob.run(["login", "bob", "password"]).expect(0);
+    bob.run(["join_group", "g"]).expect(0);
+    ((alice, a), (bob, b))
+}
+
+/// Bob's download to `copy` fails: somebody else has put a file there.
+fn fail_at_copy(rig: &Rig, bob: &Home) {
+    let front = bob.spawn(&["download_file", "g", "f", "copy"]);
+    until("it is under way", || bob.downloads().contains("[D] [g] f"));
+    rig.file("copy", b"somebody else's");
+    front.ended().expect(6);
+    // The command ends before that is on record.
+    until("its failure is on record", || record(bob)["failed"].is_object());
+}
+
+/// The records of downloads.
+fn records(home: &Home) -> Vec<PathBuf> {
+    let folder = fs::read_dir(home.state().join("downloads")).unwrap();
+    let paths = folder.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension() == Some(OsStr::new("json"))).collect()
+}
+
+/// The one record of a download that there is.
+fn record(home: &Home) -> Value {
+    let paths = records(home);
+    assert_eq!(paths.len(), 1, "{paths:?}");
+    let sheet: Value = serde_json::from_slice(&fs::read(&paths[0]).unwrap()).unwrap();
+    sheet["record"].clone()
+}
+
+fn ends_with(path: &Value, name: &str) -> bool {
+    Path::new(path.as_str().unwrap()).file_name() == Some(OsStr::new(name))
+}
+
+/// The download to `copy` stands as it failed: in the list and on the disk.
+#[track_caller]
+fn assert_it_stands(bob: &Home) {
+    let on_disk = record(bob);
+    assert!(ends_with(&on_disk["destination"], "copy"), "{on_disk}");
+    assert!(on_disk["failed"].is_object() && on_disk["former"].is_null(), "{on_disk}");
+    let listed = bob.status()["downloads"].clone();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert!(listed[0]["state"] == "failed" && ends_with(&listed[0]["path"], "copy"), "{listed}");
+}
+
+#[test]
+fn a_download_begun_again_elsewhere_that_does_not_begin_leaves_the_former_one() {
+    let rig = Rig::new();
+    let ((_alice, _a), (bob, node)) = alice_and_slow_bob(&rig);
+    fail_at_copy(&rig, &bob);
+    let content = record(&bob)["content"].as_str().unwrap().parse().unwrap();
+    // Another process writes the partial file.
+    let partial = rig.path(partial_name(OsStr::new("elsewhere"), "g", content));
+    let held = File::create(&partial).unwrap();
+    flock(&held, FlockOperation::LockExclusive).unwrap();
+    let again = || bob.run(["download_file", "g", "f", "elsewhere"]);
+    again().expect(10);
+    assert_it_stands(&bob);
+    node.kill();
+    let node = bob.serve(&[]);
+    assert_it_stands(&bob);
+    again().expect(10);
+    assert_it_stands(&bob);
+    drop(held);
+    fs::remove_file(partial).unwrap();
+    again().expect(0);
+    assert!(fs::read(rig.path("f")).unwrap() == fs::read(rig.path("elsewhere")).unwrap());
+    until("it is on record no more", || records(&bob).is_empty());
+    drop(node);
+}
+
+#[test]
+fn a_node_killed_before_a_download_had_begun_again_finds_the_former_one() {
+    let rig = Rig::new();
+    let ((_alice, _a), (bob, node)) = alice_and_slow_bob(&rig);
+    fail_at_copy(&rig, &bob);
+    node.kill();
+    // The system kills whoever writes a file as long as this one, and so just when the download begins.
+    let serve = bob.command(["serve", "--listen", "127.0.0.1"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -c 0 && ulimit -f 512 && exec \"$@\"", "sh"]);
+    limited.arg(serve.get_program()).args(serve.get_args());
+    let mut node = rig.adopt(limited, &serve);
+    let ended = bob.run(["download_file", "g", "f", "elsewhere"]).expect(1);
+    assert!(ended.err.contains("went away"), "{}", ended.err);
+    assert_eq!(node.wait(), None, "it was killed");
+    assert!(ends_with(&record(&bob)["destination"], "elsewhere"), "it was killed too early for this test");
+    let node = bob.serve(&[]);
+    assert_it_stands(&bob);
+    // Nor does the next start make anything else of it.
+    node.kill();
+    let _node = bob.serve(&[]);
+    assert_it_stands(&bob);
+    bob.run(["download_file", "g", "f", "elsewhere"]).expect(0);
+}
+
+#[test]
+fn a_download_that_is_resumed_and_does_not_begin_loses_nothing() {
+    let rig = Rig::new();
+    let ((_alice, _a), (bob, node)) = alice_and_slow_bob(&rig);
+    bob.prompt("download_file g f copy\npause g f\n").expect(0);
+    node.kill();
+    let before = record(&bob);
+    assert_eq!(before["paused"], true);
+    rig.file("copy", b"somebody else's");
+    let node = bob.serve(&[]);
+    bob.run(["resume", "g", "f"]).expect(0);
+    until("it fails by name", || {
+        bob.downloads().starts_with("[F] [g] f (") && bob.downloads().contains("exists")
+    });
+    node.kill();
+    let node = bob.serve(&[]);
+    let after = record(&bob);
+    for field in ["destination", "content", "overwrite", "user", "total_bytes"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    fs::remove_file(rig.path("copy")).unwrap();
+    bob.run(["resume", "g", "f"]).expect(0);
+    until("it is complete", || bob.downloads() == "[C] [g] f\n");
+    drop(node);
+}

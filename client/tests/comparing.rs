@@ -1,0 +1,123 @@
+//! A file that is at a download's destination already is hashed before anything is fetched. That may take minutes, and commands
+//! for the download neither wait for it nor go without a word.
+//!
+//! The file is 32 GiB of zeros, of which the disk holds nothing: hashing it takes hundreds of times as long as a command, on
+//! any machine, and no test waits for its end.
+#![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
+
+mod rig;
+#[allow(dead_code, reason = "this test needs some of it")]
+#[path = "proofs/scripted.rs"]
+mod scripted;
+
+use std::fs::{self, File};
+
+use engine::hash::{FileHasher, Hasher};
+use engine::proto::geometry::Geometry;
+use engine::proto::ticket::SecretKey;
+use rig::{Home, Node, PIECE, Rig, until};
+use scripted::{RawClient, hex};
+use serde_json::json;
+
+/// As many as one message to the tracker carries.
+const PIECES: usize = 65_536;
+
+const LENGTH: u64 = PIECES as u64 * PIECE as u64;
+
+/// Alice's `f` in the group `g`, of which nobody has the last piece, and Bob, who is in it.
+fn bob_and_a_long_file(rig: &Rig) -> (Home, Node) {
+    let alice = rig.home("alice");
+    for words in
+        [&["create_user", "alice", "password"][..], &["login", "alice", "password"], &["create_group", "g"]]
+    {
+        alice.run(words).expect(0);
+    }
+    let hasher = FileHasher::new(Hasher::best(), Some(1)).unwrap();
+    let Ok(zeros) = hasher.hash_file(Geometry::new(PIECE as u64).unwrap(), &vec![0_u8; PIECE][..], |_| {});
+    let mut digests = vec![zeros.digest.to_string(); PIECES - 1];
+    digests.push("05".repeat(20));
+    let key = SecretKey::from_seed(&[5; 32]).peer_key();
+    RawClient::login(rig.tracker(), "alice", key).ask(&json!({"command": "upload_file",
+        "command_args": {"group_id": "g", "file_name": "f", "file_size": LENGTH, "peer_key": hex(&key.0)},
+        "piecewise_sha": digests, "fileSha": "07".repeat(20), "sender_ip": "127.0.0.1", "sender_port": 1}));
+    let bob = rig.user("bob");
+    bob.0.run(["join_group", "g"]).expect(0);
+    bob
+}
+
+/// Something of the right length at the destination.
+fn long_copy(rig: &Rig) {
+    File::create(rig.path("copy")).unwrap().set_len(LENGTH).unwrap();
+}
+
+fn is_compared(home: &Home) -> bool {
+    let download = &home.status()["downloads"][0];
+    download["state"] == "comparing" && download["verified_bytes"].as_u64() > Some(0)
+}
+
+fn records(home: &Home) -> usize {
+    fs::read_dir(home.state().join("downloads")).into_iter().flatten().count()
+}
+
+#[test]
+fn what_comes_back_and_is_compared_is_paused_resumed_and_cancelled_at_once() {
+    let rig = Rig::new();
+    let (bob, node) = bob_and_a_long_file(&rig);
+    bob.prompt("download_file g f copy\n").expect(0);
+    until("it waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
+    node.kill();
+    // As if the node had been killed after the file got its name and before that was on record.
+    long_copy(&rig);
+    let node = bob.serve(&[]);
+    until("it is compared", || is_compared(&bob));
+    let said = bob.downloads();
+    assert!(said.starts_with("[D] [g] f  ") && said.contains("%  comparing what is at /"), "{said}");
+    let paused = bob.run(["pause", "g", "f"]).expect(0);
+    assert!(paused.out.contains("is paused"), "{}", paused.out);
+    assert_eq!(bob.downloads(), "[P] [g] f (by you)\n");
+    node.kill();
+    let _node = bob.serve(&[]);
+    assert_eq!(bob.downloads(), "[P] [g] f (by you)\n", "the pause is on record");
+
+    bob.run(["resume", "g", "f"]).expect(0);
+    until("it is compared again", || is_compared(&bob));
+    let resumed = bob.run(["resume", "g", "f"]).expect(0);
+    assert!(resumed.out.contains("as soon as what is at its destination is compared"), "{}", resumed.out);
+    // It is nobody's work while its user is away.
+    bob.run(["logout"]).expect(0);
+    until("it waits for its user", || bob.downloads().starts_with("[P] [g] f (it belongs to bob"));
+    bob.run(["login", "bob", "password"]).expect(0);
+    until("it is compared once more", || is_compared(&bob));
+    // Whoever asks for it takes the work over, and sees how far it is.
+    let (mut asking, first) = bob.start(&["download_file", "g", "f", "copy", "--json"]);
+    assert!(first.contains("\"comparing\""), "{first}");
+    until("it is compared for them", || is_compared(&bob));
+    bob.run(["cancel", "g", "f"]).expect(0);
+    assert_eq!(asking.wait(), Some(1));
+    assert_eq!((bob.downloads(), records(&bob)), (String::new(), 0));
+    assert_eq!(rig.path("copy").metadata().unwrap().len(), LENGTH, "what was there is nobody's to remove");
+}
+
+#[test]
+fn a_download_that_is_not_begun_yet_says_so_and_is_given_up_at_once() {
+    let rig = Rig::new();
+    let (bob, _node) = bob_and_a_long_file(&rig);
+    long_copy(&rig);
+    let first = bob.spawn(&["download_file", "g", "f", "copy"]);
+    until("it is compared", || is_compared(&bob));
+    // One more who asks for it waits, and is told for what.
+    let (second, said) = bob.start(&["download_file", "g", "f", "copy", "--json"]);
+    assert!(said.contains("\"comparing\""), "{said}");
+    let refused = bob.run(["pause", "g", "f"]).expect(1);
+    assert!(refused.err.contains("not begun yet") && refused.err.contains("cancel g f"), "{}", refused.err);
+    assert_eq!(records(&bob), 0);
+    bob.run(["cancel", "g", "f"]).expect(0);
+    let ended = first.ended().expect(1);
+    assert!(ended.err.contains("cancelled while what is at its destination"), "{}", ended.err);
+    // The other one may have taken its place.
+    drop(second);
+    until("nobody compares any more", || {
+        bob.run(["cancel", "g", "f"]);
+        bob.downloads().is_empty()
+    });
+}

@@ -1,0 +1,176 @@
+//! Uploads that the trackers did not list at first: what they may list later is tried again, what they refuse for good is set
+//! aside, named, and asked for no more.
+#![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
+
+mod rig;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use rig::{Home, Node, Rig, pieces, until};
+use serde_json::{Value, json};
+
+/// Stands before a tracker: counts the uploads of each file, and says `busy` to some.
+#[derive(Clone)]
+struct Doorkeeper {
+    seen: Arc<Mutex<BTreeMap<String, usize>>>,
+    busy_for: Arc<Mutex<Vec<&'static str>>>,
+    address: SocketAddr,
+}
+
+impl Doorkeeper {
+    /// Before this tracker; nobody uploads these files until [`Doorkeeper::admit`].
+    fn before(tracker: SocketAddr, busy_for: &[&'static str]) -> Doorkeeper {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let busy_for = Arc::new(Mutex::new(busy_for.to_vec()));
+        let keeper = Doorkeeper { seen: Arc::default(), busy_for, address };
+        let serving = keeper.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let keeper = serving.clone();
+                // It ends with its connection.
+                std::thread::spawn(move || keeper.serve(stream, tracker));
+            }
+        });
+        keeper
+    }
+
+    fn serve(&self, mut client: TcpStream, tracker: SocketAddr) -> Option<()> {
+        let mut tracker = BufReader::new(TcpStream::connect(tracker).ok()?);
+        for line in BufReader::new(client.try_clone().ok()?).lines().map_while(Result::ok) {
+            let request: Value = serde_json::from_str(&line).unwrap();
+            let mut answer = String::new();
+            if self.is_busy(&request) {
+                let refusal = json!({"status": "failure", "code": "busy", "message": "too much to do",
+                    "epoch": 1, "request_id": request["request_id"]});
+                answer = format!("{refusal}\n");
+            } else {
+                tracker.get_mut().write_all(format!("{line}\n").as_bytes()).ok()?;
+                tracker.read_line(&mut answer).ok()?;
+            }
+            client.write_all(answer.as_bytes()).ok()?;
+        }
+        Some(())
+    }
+
+    fn is_busy(&self, request: &Value) -> bool {
+        if request["command"] != "upload_file" {
+            return false;
+        }
+        let file = request["command_args"]["file_name"].as_str().unwrap().to_owned();
+        let busy = self.busy_for.lock().unwrap().iter().any(|name| *name == file);
+        *self.seen.lock().unwrap().entry(file).or_default() += 1;
+        busy
+    }
+
+    fn admit(&self, file: &str) {
+        self.busy_for.lock().unwrap().retain(|name| *name != file);
+    }
+
+    /// How often a file was uploaded, or tried to be.
+    fn uploads_of(&self, file: &str) -> usize {
+        self.seen.lock().unwrap().get(file).copied().unwrap_or(0)
+    }
+}
+
+/// Bob, who owns the group `g` and speaks with the tracker itself; Alice, who is in it, and comes by the doorkeeper.
+fn bob_and_alice(rig: &Rig, busy_for: &[&'static str]) -> ((Home, Node), (Home, Node), Doorkeeper) {
+    let keeper = Doorkeeper::before(rig.tracker(), busy_for);
+    std::fs::copy(rig.path("tracker_info.txt"), rig.path("real.txt")).unwrap();
+    rig.name_tracker(keeper.address);
+    let bob = rig.home("bob");
+    let node = bob.serve(&["--trackers", "real.txt"]);
+    bob.run(["create_user", "bob", "password"]).expect(0);
+    bob.run(["login", "bob", "password"]).expect(0);
+    bob.run(["create_group", "g"]).expect(0);
+    let alice = rig.user("alice");
+    alice.0.run(["join_group", "g"]).expect(0);
+    ((bob, node), alice, keeper)
+}
+
+/// Why a share is not served: nothing when it is, `None` when there is none.
+fn share(home: &Home, file: &str) -> Option<String> {
+    let status = home.status();
+    let row = status["shares"].as_array().unwrap().iter().find(|row| row["file"] == file)?;
+    Some(row["changed"].as_str().unwrap_or_default().to_owned())
+}
+
+fn records(home: &Home) -> usize {
+    let names = std::fs::read_dir(home.state().join("shares")).unwrap();
+    names.filter(|name| name.as_ref().unwrap().path().extension().is_some_and(|end| end == "json")).count()
+}
+
+/// Uploads what the tracker is too busy for.
+fn upload_later(home: &Home, path: &str, file: &str) {
+    let said = home.run(["upload_file", "g", path, "--wait", "0"]).expect(1);
+    assert!(said.err.contains("hashed and recorded"), "{}", said.err);
+    assert!(share(home, file).unwrap().contains("not taken it yet"));
+}
+
+/// Sees to it that the node has tried all that it means to try again, at least once more: a login reminds it.
+fn another_round(home: &Home, keeper: &Doorkeeper, still_busy: &str) {
+    let before = keeper.uploads_of(still_busy);
+    until("the other one is tried again, twice", || {
+        home.run(["login", "alice", "password"]).expect(0);
+        keeper.uploads_of(still_busy) >= before + 2
+    });
+}
+
+#[test]
+fn a_name_that_was_taken_meanwhile_is_asked_for_no_more_and_a_busy_tracker_is() {
+    let rig = Rig::new();
+    let ((bob, _b), (alice, a), keeper) = bob_and_alice(&rig, &["f", "later"]);
+    rig.file("f", &pieces(2, 1));
+    rig.file("of-bob/f", &pieces(2, 2));
+    rig.file("later", &pieces(1, 3));
+    upload_later(&alice, "f", "f");
+    upload_later(&alice, "later", "later");
+    another_round(&alice, &keeper, "later");
+    assert!(keeper.uploads_of("f") >= 2, "what may pass is tried again");
+    bob.run(["upload_file", "g", "of-bob/f"]).expect(0);
+    keeper.admit("f");
+    until("it is set aside", || share(&alice, "f").is_some_and(|why| why.contains("not asked again")));
+    let why = share(&alice, "f").unwrap();
+    for part in ["other content", "remove_file g f", "upload_file g /", "stop_share g f"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    let tried = keeper.uploads_of("f");
+    another_round(&alice, &keeper, "later");
+    assert_eq!(keeper.uploads_of("f"), tried, "it was asked for again");
+
+    // Neither its record nor the word about it is lost by a kill, nor is it tried again.
+    a.kill();
+    let _a = alice.serve(&[]);
+    another_round(&alice, &keeper, "later");
+    assert_eq!((keeper.uploads_of("f"), share(&alice, "f"), records(&alice)), (tried, Some(why), 2));
+    // The same again is refused to whoever asks, and loses nothing either.
+    alice.run(["upload_file", "g", "f"]).expect(6);
+    assert_eq!(records(&alice), 2);
+
+    bob.run(["remove_file", "g", "f"]).expect(0);
+    let said = alice.run(["upload_file", "g", "f", "--json"]).expect(0).out;
+    let listed: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(listed["hashing_ms"], 0, "it was hashed again: {listed}");
+    assert_eq!((share(&alice, "f"), records(&alice)), (Some(String::new()), 2));
+    keeper.admit("later");
+    until("the other one is listed too", || share(&alice, "later").is_some_and(|why| why.is_empty()));
+}
+
+#[test]
+fn what_a_member_no_more_would_share_is_kept_until_it_is_given_up() {
+    let rig = Rig::new();
+    let ((bob, _b), (alice, _a), keeper) = bob_and_alice(&rig, &["f"]);
+    rig.file("f", &pieces(1, 4));
+    upload_later(&alice, "f", "f");
+    bob.run(["remove_member", "g", "alice"]).expect(0);
+    keeper.admit("f");
+    until("it is set aside", || share(&alice, "f").is_some_and(|why| why.contains("not a member")));
+    assert!(share(&alice, "f").unwrap().contains("join_group g"));
+    assert_eq!(records(&alice), 1);
+    let given_up = alice.run(["stop_share", "g", "f"]).expect(0);
+    assert!(given_up.out.contains("given up"), "{}", given_up.out);
+    assert_eq!((share(&alice, "f"), records(&alice)), (None, 0));
+}
