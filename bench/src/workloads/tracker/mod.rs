@@ -58,6 +58,7 @@ pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
         ("requests a second", args.rate.to_string()),
         ("seconds", args.seconds.to_string()),
         ("mix", args.mix.to_string()),
+        ("uploads describe files of", format!("{} bytes", args.size.bytes())),
         ("rounds", args.runs.to_string()),
         ("warm-up rounds", args.warmup.to_string()),
     ];
@@ -70,7 +71,7 @@ pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
     let cpus = Cpus::of_the_run();
     warm::touch(ROUND_BYTES);
     let place = Place::start(args, folder.path(), &cpus)?;
-    let mut sink = Sink::begin(args.output.wanted(), "tracker", Some(args.size.bytes()), &settings)?;
+    let mut sink = Sink::begin(args.output.wanted(), "tracker", None, &settings)?;
     sink.setting("CPUs", place.cpus());
     let accounts = requests::prepare(place.address, upload_pieces(args.size.bytes())?)?;
     let idle = open_idle(&mut sink, &place, &accounts, args.connections - active)?;
