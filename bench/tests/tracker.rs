@@ -49,6 +49,8 @@ fn a_fixed_rate_answers_for_every_request_that_was_due() {
     let more = ["--seconds", "0.5", "--runs", "2", "--warmup", "1", "--size", "40M", "--mix", mix];
     let records = records(&bench(&[&args[..], &more, &["--no-maximum"]].concat()));
     let of = |record: &'static str| records.iter().filter(move |line| line["record"] == record);
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(of("host").next().unwrap()["cpus"], cpus, "those of the machine, and not of the load alone");
     let is = |workload: &str, metric: &str, value: f64| {
         assert_eq!(median(&records, workload, metric).to_bits(), value.to_bits(), "{workload} {metric}");
     };

@@ -68,10 +68,11 @@ pub(crate) fn run(args: &TrackerArgs) -> anyhow::Result<()> {
     };
     let folder = folder.context("there is no place for the tracker's state: choose another --dir")?;
     ending::clean_up_on_signal(folder.path().to_owned())?;
+    // Both look at the CPUs, and so before the harness leaves one of them to trackers.
     let cpus = Cpus::of_the_run();
+    let mut sink = Sink::begin(args.output.wanted(), "tracker", None, &settings)?;
     warm::touch(ROUND_BYTES);
     let place = Place::start(args, folder.path(), &cpus)?;
-    let mut sink = Sink::begin(args.output.wanted(), "tracker", None, &settings)?;
     sink.setting("CPUs", place.cpus());
     let accounts = requests::prepare(place.address, upload_pieces(args.size.bytes())?)?;
     let idle = open_idle(&mut sink, &place, &accounts, args.connections - active)?;
