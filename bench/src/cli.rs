@@ -199,6 +199,15 @@ pub(crate) struct TrackerArgs {
     /// Parts of each kind of request
     #[arg(long, default_value = "ping=500,get_peers=240,update_pieces=240,upload_file=19,login=1")]
     pub(crate) mix: Mix,
+    /// Length of the files that upload_file describes, of which only the pieces' digests are sent
+    #[arg(long, default_value = "512K")]
+    pub(crate) size: Size,
+    /// Rounds that count, each at the fixed rate and then at its most
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
+    /// Rounds before them that do not count
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10))]
+    pub(crate) warmup: u32,
     /// Leave out the search for the most that is answered
     #[arg(long)]
     pub(crate) no_maximum: bool,

@@ -98,6 +98,8 @@ pub(crate) const MEMORY: &str = "/dev/shm";
 
 /// A host on the bridge.
 pub(crate) struct Host {
+    /// Its number, from 0.
+    pub(crate) number: u8,
     /// Its address.
     pub(crate) address: Ipv4Addr,
     keeper: Child,
@@ -131,7 +133,7 @@ impl Host {
         let mut line = String::new();
         let output = keeper.stdout.take().context("its output was to be piped")?;
         BufReader::new(output).read_line(&mut line)?;
-        let host = Host { address, keeper, _open: open };
+        let host = Host { number, address, keeper, _open: open };
         if line.trim() != "ready" {
             bail!("the network namespace of host {number} was refused");
         }

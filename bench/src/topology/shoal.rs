@@ -3,7 +3,7 @@
 //! Invariant: whatever is started is ended when its value is dropped.
 
 use std::io::BufRead as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,6 +17,9 @@ use crate::clock;
 
 /// Every user's password: nobody else ever sees this tracker.
 const PASSWORD: &str = "password";
+
+/// Where programs listen that need no other host.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A tracker, and what it takes to start nodes beside it.
 pub(crate) struct Shoal {
@@ -51,11 +54,21 @@ pub(crate) struct Fetched {
 }
 
 impl Shoal {
-    /// Starts a tracker in `place`.
+    /// Starts a tracker in `place`, with this machine alone as its network.
     pub(crate) fn start(binaries: &Binaries, place: &Path, options: &[String]) -> anyhow::Result<Shoal> {
+        Shoal::start_at(LOOPBACK, binaries, place, options)
+    }
+
+    /// The same at an address that other hosts reach.
+    pub(crate) fn start_at(
+        address: IpAddr,
+        binaries: &Binaries,
+        place: &Path,
+        options: &[String],
+    ) -> anyhow::Result<Shoal> {
         let place = spawned::folder(place.to_owned())?;
         let founding = place.join("founding.txt");
-        std::fs::write(&founding, "127.0.0.1 0\n")?;
+        std::fs::write(&founding, format!("{address} 0\n"))?;
         let mut command = Command::new(&binaries.tracker);
         command.arg(&founding).arg("1").arg("--data").arg(place.join("tracker_data")).current_dir(&place);
         let (tracker, address) = Spawned::start_ready("tracker", &command, &place, "tracker listening on ")?;
@@ -72,16 +85,26 @@ impl Shoal {
     /// Makes an account.
     pub(crate) fn create_user(&self, user: &str) -> anyhow::Result<()> {
         let state = self.place.join(format!("makes-{user}"));
-        let mut command = client(&self.binaries.client, &self.place, &state);
+        let mut command = client(Command::new(&self.binaries.client), &self.place, &state);
         run(&format!("create_user {user}"), command.args(["create_user", user, PASSWORD]))?;
         std::fs::remove_dir_all(state).context("a command leaves a state directory")
     }
 
     /// A new node for a user that there is, in a state directory as on the first day.
     pub(crate) fn node(&self, user: &str) -> anyhow::Result<Node> {
+        self.node_at(user, LOOPBACK, |program| Command::new(program))
+    }
+
+    /// The same on a host with this address, where programs are called so.
+    pub(crate) fn node_at(
+        &self,
+        user: &str,
+        address: IpAddr,
+        call: impl FnOnce(&Path) -> Command,
+    ) -> anyhow::Result<Node> {
         let state = spawned::folder(self.place.join(user))?;
-        let mut command = client(&self.binaries.client, &self.place, &state);
-        command.args(["--listen", "127.0.0.1"]).args(&self.options).arg("serve");
+        let mut command = client(call(&self.binaries.client), &self.place, &state);
+        command.args(["--listen", &address.to_string()]).args(&self.options).arg("serve");
         let prefix = r#"{"address":""#;
         let (spawned, _) = Spawned::start_ready(user, &command, &self.place, prefix)?;
         let (client, place, user) = (self.binaries.client.clone(), self.place.clone(), user.to_owned());
@@ -104,7 +127,7 @@ impl Node {
     }
 
     fn command(&self) -> Command {
-        client(&self.client, &self.place, &self.place.join(&self.user))
+        client(Command::new(&self.client), &self.place, &self.place.join(&self.user))
     }
 
     /// Hashes and shares a file in a group.
@@ -119,8 +142,19 @@ impl Node {
         file: &str,
         into: &Path,
     ) -> anyhow::Result<(Spawned, std::thread::JoinHandle<anyhow::Result<Fetched>>)> {
+        self.fetch_by(&[], group, file, into)
+    }
+
+    /// The same with options of the client.
+    pub(crate) fn fetch_by(
+        &self,
+        options: &[&str],
+        group: &str,
+        file: &str,
+        into: &Path,
+    ) -> anyhow::Result<(Spawned, std::thread::JoinHandle<anyhow::Result<Fetched>>)> {
         let mut command = self.command();
-        command.args(["download_file", group, file]).arg(into);
+        command.args(options).args(["download_file", group, file]).arg(into);
         let began = clock::now();
         let name = format!("download-{}", self.user);
         let (spawned, mut lines) = Spawned::start_read(&name, &command, &self.place)?;
@@ -167,8 +201,7 @@ fn fetched(at: Duration, mut progress: Vec<(f64, f64)>, row: Value) -> anyhow::R
     Ok(Fetched { proven, durable, progress, row, begun })
 }
 
-fn client(program: &Path, place: &Path, state: &Path) -> Command {
-    let mut command = Command::new(program);
+fn client(mut command: Command, place: &Path, state: &Path) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("SHOAL_")) {
             command.env_remove(name);

@@ -1,16 +1,16 @@
 //! `bench swarm`: how near a swarm comes to what is possible.
 //!
-//! Hosts that send at most u bytes a second each cannot all have a file sooner than size / u: somebody has to send each byte
-//! for the first time, and the first seeder can do no faster (the fluid limit, for one seeder and downlinks that are
-//! not the narrow place). Each finish is given as a multiple of that.
+//! Each byte has to leave some seeder once, and all copies together have to leave by all uplinks there are; so hosts that send
+//! at most u bytes a second each cannot all have a file sooner than the longer of both takes (the fluid limit, where downlinks are
+//! not the narrow place: Kumar and Ross, "Peer-assisted file distribution: the minimum distribution time"). Each finish is
+//! given as a multiple of that.
 
-use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
 use crate::cli::SwarmArgs;
@@ -21,13 +21,12 @@ use crate::topology::binaries::Binaries;
 use crate::topology::content::Content;
 use crate::topology::load::Load;
 use crate::topology::netns::{Entered, Host, MEMORY, bridge, enter, own_memory};
-use crate::topology::spawned::{self, Spawned};
+use crate::topology::shoal::{Fetched, Node, Shoal};
+use crate::topology::spawned::Spawned;
+use crate::topology::warm;
 
 /// The workload's name in records.
 const WORKLOAD: &str = "swarm";
-
-/// Everybody's password.
-const PASSWORD: &str = "password";
 
 /// The group of the file.
 const GROUP: &str = "bench";
@@ -42,18 +41,21 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
             ("uplink", format!("{} bytes/s", args.uplink.bytes())),
             ("seeders", args.seeders.to_string()),
             ("leechers", args.leechers.to_string()),
+            ("fluid limit", format!("{:.3} s", fluid_s(args))),
             ("rounds", args.runs.to_string()),
         ];
         Sink::begin(args.output.wanted(), "swarm", Some(args.size.bytes()), &settings)
     };
     let binaries = Binaries::find(args.bin.as_deref())?;
     // Memory of the run's own would hide the programs that lie in the machine's.
-    let hidden = binaries.tracker.starts_with(MEMORY).then_some(Path::new(MEMORY));
+    let lie_in_memory =
+        [&binaries.tracker, &binaries.client].iter().any(|program| program.starts_with(MEMORY));
+    let hidden = lie_in_memory.then_some(Path::new(MEMORY));
     let given = match enter(args.dir.as_deref().or(hidden))? {
         Entered::Inside(given) => given,
         Entered::Done(status) if status.success() => return Ok(()),
         Entered::Done(status) => {
-            anyhow::bail!("the part that ran in namespaces of its own ended with {status}")
+            bail!("the part that ran in namespaces of its own ended with {status}")
         }
         Entered::Refused(why) => {
             let mut sink = begin()?;
@@ -70,17 +72,41 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
     let folder = TempDir::with_prefix_in("shoal-swarm-", &dir)
         .with_context(|| format!("there is no place in {}: choose another --dir", dir.display()))?;
     let content = Content::make(folder.path().join("swarm.bin"), args.size.bytes())?;
+    let mut lost = 0;
     for round in 0..args.warmup + args.runs {
-        let place = spawned::folder(folder.path().join("round"))?;
+        warm::touch(args.size.bytes().saturating_mul(u64::from(args.leechers)));
+        let place = folder.path().join("round");
         let others = Load::start();
-        let round_of = Round { args, binaries: &binaries, place: &place, content: &content, center };
-        let outcome = round_of.run()?;
-        if let Some(counted) = round.checked_sub(args.warmup) {
-            sink.other_load(others.others());
-            outcome.note(&mut sink, counted, args)?;
+        let outcome = Round { args, binaries: &binaries, place: &place, content: &content, center }.run();
+        let counted = round.checked_sub(args.warmup);
+        match outcome {
+            Ok(outcome) => {
+                lost += outcome.note(&mut sink, counted, args)?;
+                if counted.is_some() {
+                    sink.other_load(others.others());
+                }
+            }
+            Err(fault) => {
+                sink.failed([WORKLOAD, "shoal"], &format!("{fault:#}"))?;
+                lost += 1;
+                break;
+            }
         }
     }
-    report::conclude(sink)
+    report::conclude(sink)?;
+    if lost > 0 {
+        bail!("{lost} downloads failed: the lines `failed` say why");
+    }
+    Ok(())
+}
+
+/// The least time in which all leechers can have the file, in seconds.
+fn fluid_s(args: &SwarmArgs) -> f64 {
+    let (size, uplink) = (args.size.bytes() as f64, args.uplink.bytes() as f64);
+    let (seeders, leechers) = (f64::from(args.seeders), f64::from(args.leechers));
+    let first_copy_s = size / (seeders * uplink);
+    let all_copies_s = leechers * size / ((seeders + leechers) * uplink);
+    first_copy_s.max(all_copies_s)
 }
 
 /// What a round is made of.
@@ -94,148 +120,141 @@ struct Round<'a> {
 
 /// What became of a round.
 struct Outcome {
-    /// From the start of all to the end of each, in the order of the hosts.
-    finished: Vec<Duration>,
+    /// From the start of all to the durable copy of each, in the order of the hosts; or why there is none.
+    finished: Vec<anyhow::Result<Duration>>,
     /// Bytes that left each seeder.
     seeders_sent: Vec<u64>,
     /// Bytes that left all leechers.
     leechers_sent: u64,
 }
 
-/// A node on a host.
-struct Node {
-    host: Host,
-    state: PathBuf,
-    _running: Spawned,
-}
+/// A download under way: since when, its process, and what follows its words.
+type Download = (Duration, Spawned, JoinHandle<anyhow::Result<Fetched>>);
 
 impl Round<'_> {
     fn run(&self) -> anyhow::Result<Outcome> {
-        let file = self.place.join("founding.txt");
-        fs::write(&file, format!("{} 0\n", self.center))?;
-        let mut command = Command::new(&self.binaries.tracker);
-        command.arg(&file).arg("1").arg("--data").arg(self.place.join("tracker")).current_dir(self.place);
-        let (_tracker, address) =
-            Spawned::start_ready("tracker", &command, self.place, "tracker listening on ")?;
-        let (ip, port) = address.rsplit_once(':').context("the tracker did not say where it listens")?;
-        fs::write(self.place.join("tracker_info.txt"), format!("{ip} {port}\n"))?;
+        let shoal = Shoal::start_at(IpAddr::V4(self.center), self.binaries, self.place, &[])?;
         let count = self.args.seeders + self.args.leechers;
-        let nodes = (0..count).map(|number| self.node(number)).collect::<anyhow::Result<Vec<_>>>()?;
-        let (seeders, leechers) = nodes.split_at(usize::from(self.args.seeders));
-        for (at, seeder) in seeders.iter().enumerate() {
-            self.tell(seeder, &[if at == 0 { "create_group" } else { "join_group" }, GROUP])?;
-            self.tell(seeder, &["upload_file", GROUP, &self.content.path.to_string_lossy()])?;
+        let hosts = (0..count)
+            .map(|number| Host::new(number, self.args.uplink.bytes()))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let (seeding, leeching) = hosts.split_at(usize::from(self.args.seeders));
+        let mut seeders = Vec::new();
+        for (at, host) in seeding.iter().enumerate() {
+            let node = member(&shoal, host, if at == 0 { "create_group" } else { "join_group" })?;
+            node.share(GROUP, &self.content.path)?;
+            seeders.push(node);
         }
-        for leecher in leechers {
-            self.tell(leecher, &["join_group", GROUP])?;
-        }
-        let before = sent(&nodes)?;
-        let finished = self.fetch(leechers)?;
+        // Whoever fails from here on loses its own copy, and no other's.
+        let leechers: Vec<_> = leeching.iter().map(|host| member(&shoal, host, "join_group")).collect();
+        let before = sent(&hosts)?;
+        let finished = self.fetch(leechers);
         let mut sent: Vec<u64> =
-            sent(&nodes)?.iter().zip(before).map(|(after, before)| after - before).collect();
+            sent(&hosts)?.iter().zip(before).map(|(after, before)| after - before).collect();
         let leechers_sent = sent.split_off(seeders.len()).iter().sum();
-        for (at, _) in leechers.iter().enumerate() {
-            self.content.check(&self.copy(at))?;
-        }
+        let check = |(at, took): (usize, anyhow::Result<Duration>)| {
+            took.and_then(|took| self.content.check(&self.copy(at)).map(|()| took))
+        };
+        let finished = finished.into_iter().enumerate().map(check).collect();
         Ok(Outcome { finished, seeders_sent: sent, leechers_sent })
     }
 
-    fn node(&self, number: u8) -> anyhow::Result<Node> {
-        let host = Host::new(number, self.args.uplink.bytes())?;
-        let user = format!("user{number}");
-        let state = spawned::folder(self.place.join(&user))?;
-        let mut command = host.command(&self.binaries.client);
-        self.options(&mut command, &state).args(["--listen", &host.address.to_string(), "serve"]);
-        let (running, _) = Spawned::start_ready(&user, &command, self.place, "{\"address\":\"")?;
-        let node = Node { host, state, _running: running };
-        self.tell(&node, &["create_user", &user, PASSWORD])?;
-        self.tell(&node, &["login", &user, PASSWORD])?;
-        Ok(node)
-    }
-
-    fn options<'c>(&self, command: &'c mut Command, state: &Path) -> &'c mut Command {
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("SHOAL_")) {
-                command.env_remove(name);
-            }
-        }
-        command.current_dir(self.place).env("XDG_CONFIG_HOME", self.place.join("no-config"));
-        command
-            .arg("--json")
-            .arg("--state")
-            .arg(state)
-            .arg("--trackers")
-            .arg(self.place.join("tracker_info.txt"))
-    }
-
-    /// A command beside a node. It speaks to the node by its socket, so it needs no host.
-    fn tell(&self, node: &Node, words: &[&str]) -> anyhow::Result<()> {
-        let mut command = Command::new(&self.binaries.client);
-        self.options(&mut command, &node.state).args(words);
-        spawned::output(words[0], &mut command).map(drop)
-    }
-
     fn copy(&self, leecher: usize) -> PathBuf {
-        self.place.join(format!("copy{leecher}"))
+        self.place.join(format!("copy{}", leecher + 1))
     }
 
-    /// All leechers at once; how long each took until its file was durable.
-    fn fetch(&self, leechers: &[Node]) -> anyhow::Result<Vec<Duration>> {
-        let name =
-            self.content.path.file_name().context("the file has a name")?.to_string_lossy().into_owned();
+    /// All leechers at once; how long each took until its file was durable. Nodes run until the last one is done.
+    fn fetch(&self, leechers: Vec<anyhow::Result<Node>>) -> Vec<anyhow::Result<Duration>> {
+        let name = self.content.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let began = clock::now();
-        let mut running = Vec::new();
-        for (at, leecher) in leechers.iter().enumerate() {
-            let mut command = Command::new(&self.binaries.client);
-            self.options(&mut command, &leecher.state).args([
-                "--wait",
-                WAIT_S,
-                "download_file",
-                GROUP,
-                &name,
-            ]);
-            command.arg(self.copy(at));
-            running.push(Spawned::start(&format!("download{at}"), &command, self.place)?);
+        let (mut nodes, mut downloads): (_, Vec<anyhow::Result<Download>>) = (Vec::new(), Vec::new());
+        for (at, node) in leechers.into_iter().enumerate() {
+            downloads.push(node.and_then(|node| {
+                let since = clock::now().saturating_sub(began);
+                let (process, follow) = node.fetch_by(&["--wait", WAIT_S], GROUP, &name, &self.copy(at))?;
+                nodes.push(node);
+                Ok((since, process, follow))
+            }));
         }
-        let waits: Vec<_> = running
-            .into_iter()
-            .map(|mut download| {
-                std::thread::spawn(move || download.succeed().map(|_| clock::now().saturating_sub(began)))
-            })
-            .collect();
-        waits
-            .into_iter()
-            .map(|wait| {
-                wait.join().map_err(|_| anyhow::anyhow!("a thread that waits for a download ended"))?
-            })
-            .collect()
+        downloads.into_iter().map(|download| download.and_then(finished)).collect()
     }
 }
 
-fn sent(nodes: &[Node]) -> anyhow::Result<Vec<u64>> {
-    nodes.iter().map(|node| node.host.sent_bytes()).collect()
+/// A node on a host, logged in and a member of the group.
+fn member(shoal: &Shoal, host: &Host, joins: &str) -> anyhow::Result<Node> {
+    let user = format!("user{}", host.number);
+    shoal.create_user(&user)?;
+    let node = shoal.node_at(&user, IpAddr::V4(host.address), |program| host.command(program))?;
+    node.run(&[joins, GROUP])?;
+    Ok(node)
+}
+
+/// How long a download took, from the start of all.
+fn finished((since, mut process, follow): Download) -> anyhow::Result<Duration> {
+    let told = follow.join().map_err(|_| anyhow::anyhow!("the thread that follows a download ended"))?;
+    // The program says best why it failed.
+    process.succeed()?;
+    Ok(since + told?.durable)
+}
+
+fn sent(hosts: &[Host]) -> anyhow::Result<Vec<u64>> {
+    hosts.iter().map(Host::sent_bytes).collect()
 }
 
 impl Outcome {
-    fn note(&self, sink: &mut Sink, round: u32, args: &SwarmArgs) -> anyhow::Result<()> {
-        let size = args.size.bytes() as f64;
-        let limit_s = size / args.uplink.bytes() as f64;
-        let multiples: Vec<f64> = self.finished.iter().map(|took| took.as_secs_f64() / limit_s).collect();
-        for (at, multiple) in multiples.iter().enumerate() {
-            sink.sample(
-                [WORKLOAD, &format!("leecher {:02}", at + 1), "finish"],
-                round,
-                *multiple,
-                "x size/uplink",
-            )?;
+    /// Puts a round that counts into the sink; failures of every round. Gives how many there were.
+    fn note(&self, sink: &mut Sink, round: Option<u32>, args: &SwarmArgs) -> anyhow::Result<usize> {
+        let (size, limit_s, unit) = (args.size.bytes() as f64, fluid_s(args), "x fluid limit");
+        let mut last: f64 = 0.0;
+        for (at, took) in self.finished.iter().enumerate() {
+            let leecher = format!("leecher {:02}", at + 1);
+            match (took, round) {
+                (Err(fault), _) => sink.failed([WORKLOAD, &leecher], &format!("{fault:#}"))?,
+                (Ok(took), Some(round)) => {
+                    let multiple = took.as_secs_f64() / limit_s;
+                    last = last.max(multiple);
+                    sink.sample([WORKLOAD, &leecher, "finish"], round, multiple, unit)?;
+                }
+                (Ok(_), None) => {}
+            }
         }
-        let last = multiples.iter().copied().fold(0.0, f64::max);
-        sink.sample([WORKLOAD, "shoal", "last finish"], round, last, "x size/uplink")?;
+        let lost = self.finished.iter().filter(|took| took.is_err()).count();
+        let Some(round) = round else { return Ok(lost) };
+        // The last of those who came through would be no finish of the swarm.
+        if lost == 0 {
+            sink.sample([WORKLOAD, "shoal", "last finish"], round, last, unit)?;
+        }
         for (at, sent) in self.seeders_sent.iter().enumerate() {
             let kind = format!("seeder {}", at + 1);
             sink.sample([WORKLOAD, &kind, "copies sent"], round, *sent as f64 / size, "copies")?;
         }
         let each = self.leechers_sent as f64 / size / f64::from(args.leechers);
-        sink.sample([WORKLOAD, "leechers, each on average", "copies sent"], round, each, "copies")
+        sink.sample([WORKLOAD, "leechers, each on average", "copies sent"], round, each, "copies")?;
+        Ok(lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn limit_s(words: &str) -> f64 {
+        let words = ["bench", "swarm", "--size", "64M", "--uplink", "1M"].into_iter().chain(words.split(' '));
+        let Command::Swarm(args) = Cli::parse_from(words).command else { panic!("another command") };
+        fluid_s(&args)
+    }
+
+    #[test]
+    fn what_is_possible_is_bounded_by_the_first_copy_and_by_all_copies() {
+        let is = |words, expected: f64| assert!((limit_s(words) - expected).abs() < 1e-9, "{words}");
+        // One seeder: the first copy, however many leechers.
+        is("--seeders 1 --leechers 1", 64.0);
+        is("--seeders 1 --leechers 16", 64.0);
+        // Several: each sends its part once, and then all uplinks carry what is left.
+        is("--seeders 4 --leechers 1", 16.0);
+        is("--seeders 3 --leechers 13", 13.0 * 64.0 / 16.0);
     }
 }

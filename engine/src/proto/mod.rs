@@ -1,7 +1,7 @@
 //! The peer protocol, pure: bytes, keys and decisions, without a clock, a socket, a file, a thread or unsafe code.
 //!
 //! ```text
-//!   what things are      units ◄── geometry, hashes ◄── manifest ◄── copies       bitfield   time   limits
+//!   what things are      hex ◄── units ◄── geometry, hashes ◄── manifest ◄── copies       bitfield   time   limits
 //!   what is kept         sealed ◄── manifest_form
 //!   what is said         encoding ◄── ticket ◄── frame ◄── codec
 //!   one connection       session (opening, provider)      window ──► rate
@@ -22,6 +22,7 @@ pub mod codec;
 pub mod frame;
 pub mod geometry;
 pub mod hashes;
+pub mod hex;
 pub mod limits;
 pub mod manifest;
 pub mod picker;

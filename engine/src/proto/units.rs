@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use bincode::{Decode, Encode};
 
+use super::hex::{self, Digits};
+
 /// Length of every piece but the last: the unit of hashing, ownership, request and verification.
 pub const PIECE_BYTES: u32 = 524_288;
 
@@ -143,35 +145,18 @@ impl ChainState {
 #[error("not a SHA-1 value: 40 hex digits are wanted")]
 pub struct NotADigest;
 
-fn write_hex(bytes: &[u8; 20], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
-fn parse_hex(text: &str) -> Result<[u8; 20], NotADigest> {
-    let digits = text.as_bytes();
-    if digits.len() != 40 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err(NotADigest);
-    }
-    let mut bytes = [0; 20];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| NotADigest)?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| NotADigest)?;
-    }
-    Ok(bytes)
-}
-
 /// The two 20-byte values share their text form and nothing else.
 macro_rules! hex_form {
     ($type:ident) => {
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, f)
+                f.write_str(Digits::of(&self.0).as_str())
             }
         }
 
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, f)
+                f.write_str(Digits::of(&self.0).as_str())
             }
         }
 
@@ -180,7 +165,7 @@ macro_rules! hex_form {
 
             /// Accepts digits in either case.
             fn from_str(text: &str) -> Result<$type, NotADigest> {
-                parse_hex(text).map($type)
+                hex::read(text).map($type).ok_or(NotADigest)
             }
         }
     };

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use engine::proto::hex::Digits;
 use engine::proto::units::{ChainState, Digest};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
@@ -79,7 +80,9 @@ pub fn from_base64<T: Hash20>(text: &str) -> Result<Vec<T>, BadBase64> {
 /// The values' hex digits, joined: how the original client names a file.
 #[must_use]
 pub fn joined_hex<T: Hash20>(values: &[T]) -> String {
-    values.iter().map(ToString::to_string).collect()
+    let mut joined = String::with_capacity(40 * values.len());
+    values.iter().for_each(|value| joined.push_str(Digits::of(value.bytes()).as_str()));
+    joined
 }
 
 /// A list with the form in which it is written.
@@ -100,7 +103,9 @@ impl<T: Hash20> Serialize for HashList<T> {
             }
             HashForm::Hex => {
                 let mut list = serializer.serialize_seq(Some(self.values.len()))?;
-                self.values.iter().try_for_each(|value| list.serialize_element(&value.to_string()))?;
+                self.values
+                    .iter()
+                    .try_for_each(|value| list.serialize_element(Digits::of(value.bytes()).as_str()))?;
                 list.end()
             }
         }
@@ -136,47 +141,6 @@ impl<'de, T: Hash20> Visitor<'de> for ListVisitor<T> {
     }
 }
 
-/// 32-byte keys as 64 hex digits.
-pub mod key {
-    /// The digits, by their values.
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-
-    /// The 64 digits, lower case. An answer names up to 50 keys, so this is no place for the formatting machinery.
-    #[must_use]
-    pub fn to_hex(key: &[u8; 32]) -> String {
-        let mut text = String::with_capacity(2 * key.len());
-        for byte in key {
-            text.push(DIGITS[usize::from(byte >> 4)]);
-            text.push(DIGITS[usize::from(byte & 15)]);
-        }
-        text
-    }
-
-    /// Reads 64 digits of either case.
-    #[must_use]
-    pub fn from_hex(text: &str) -> Option<[u8; 32]> {
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let mut key = [0; 32];
-        if !rest.is_empty() || pairs.len() != key.len() {
-            return None;
-        }
-        for (byte, [high, low]) in key.iter_mut().zip(pairs) {
-            *byte = value(*high)? << 4 | value(*low)?;
-        }
-        Some(key)
-    }
-
-    fn value(digit: u8) -> Option<u8> {
-        match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            b'A'..=b'F' => Some(digit - b'A' + 10),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -192,12 +156,6 @@ mod tests {
                 prop_assert_eq!(serde_json::from_str::<HashList<Digest>>(&json).unwrap(), list);
             }
         }
-
-        #[test]
-        fn keys_come_back(bytes: [u8; 32]) {
-            prop_assert_eq!(key::from_hex(&key::to_hex(&bytes)), Some(bytes));
-            prop_assert_eq!(key::from_hex(&key::to_hex(&bytes).to_uppercase()), Some(bytes));
-        }
     }
 
     #[test]
@@ -205,7 +163,5 @@ mod tests {
         for json in ["\"AAAA\"", "\"*\"", "[\"ab\"]", "[1]", "{}", "7"] {
             assert!(serde_json::from_str::<HashList<Digest>>(json).is_err(), "{json}");
         }
-        assert_eq!(key::from_hex("ab"), None);
-        assert_eq!(key::from_hex(&"é".repeat(32)), None);
     }
 }

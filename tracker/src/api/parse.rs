@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use engine::proto::hex;
 use engine::proto::manifest::{FileName, FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 use engine::proto::units::{ChainState, Digest, PieceCount, PieceIndex, PieceRange};
@@ -10,7 +11,6 @@ use serde_json::Value;
 use super::address::{self, Sender};
 use super::failure::{Failure, FailureCode};
 use super::fields::Fields;
-use super::hashes;
 use super::limits::{PASSWORD_MAX_BYTES, REASON_MAX_BYTES, REQUEST_ID_MAX_BYTES, SESSION_MAX_BYTES};
 use super::loose::Scalar;
 use super::parts::UploadPart;
@@ -153,8 +153,7 @@ fn policy(fields: &Fields) -> Result<Policy, Failure> {
 
 fn peer_key(fields: &Fields) -> Result<Option<PeerKey>, Failure> {
     let Some(text) = fields.optional_text("peer_key")? else { return Ok(None) };
-    let key =
-        hashes::key::from_hex(text).ok_or_else(|| Failure::field("peer_key", "must be 64 hex digits"))?;
+    let key = hex::read(text).ok_or_else(|| Failure::field("peer_key", "must be 64 hex digits"))?;
     Ok(Some(PeerKey(key)))
 }
 

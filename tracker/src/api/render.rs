@@ -1,5 +1,6 @@
 //! From a [`Request`] to its line of JSON: what the client sends.
 
+use engine::proto::hex::Digits;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 use serde_json::{Map, Value, json};
@@ -150,7 +151,7 @@ fn download_args(file: &FileKey, view: View, part: Part) -> Value {
 
 fn with_key(mut args: Value, peer_key: Option<PeerKey>) -> Value {
     if let Some(key) = peer_key {
-        args["peer_key"] = hashes::key::to_hex(&key.0).into();
+        args["peer_key"] = Digits::of(&key.0).as_str().into();
     }
     args
 }

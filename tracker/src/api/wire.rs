@@ -2,13 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use engine::proto::hex::{self, Digits};
 use engine::proto::manifest::FileName;
 use engine::proto::ticket::{PeerKey, Ticket, TrackerKey};
 use engine::proto::units::Digest;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
-
-use super::hashes;
 
 /// Writes a module for serde's `with` from two functions: to text, and from text with what is wrong with it.
 macro_rules! as_text {
@@ -56,14 +55,16 @@ macro_rules! as_optional_text {
 }
 
 fn key(text: &str) -> Result<[u8; 32], String> {
-    hashes::key::from_hex(text).ok_or_else(|| "a key is 64 hex digits".to_owned())
+    hex::read(text).ok_or_else(|| "a key is 64 hex digits".to_owned())
 }
 
 as_text!(file_name, FileName, |name| name.as_str().to_owned(), |text| FileName::new(text)
     .map_err(|bad| bad.to_string()));
 as_text!(digest, Digest, ToString::to_string, |text| text.parse::<Digest>().map_err(|bad| bad.to_string()));
-as_text!(tracker_key, TrackerKey, |key| hashes::key::to_hex(&key.0), |text| key(text).map(TrackerKey));
-as_optional_text!(peer_key, PeerKey, |key| hashes::key::to_hex(&key.0), |text| key(text).map(PeerKey));
+as_text!(tracker_key, TrackerKey, |key| Digits::of(&key.0).as_str().to_owned(), |text| key(text)
+    .map(TrackerKey));
+as_optional_text!(peer_key, PeerKey, |key| Digits::of(&key.0).as_str().to_owned(), |text| key(text)
+    .map(PeerKey));
 as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), ticket_of);
 
 /// Longest ticket in base64, in bytes: ours have about 500, and it must fit the frame that opens a connection to a peer.

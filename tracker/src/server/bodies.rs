@@ -23,7 +23,7 @@ pub(super) enum Done {
 }
 
 /// Does one job.
-pub(super) fn work(job: Job) -> Done {
+pub(super) fn work((): &mut (), job: Job) -> Done {
     match job {
         Job::Parse(text) => Done::Parsed(Box::new(Request::parse(&text))),
         Job::Render(response) => Done::Rendered(response.to_json()),

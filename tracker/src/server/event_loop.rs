@@ -99,7 +99,6 @@ impl Server {
         let passwords =
             Workers::start("password", PASSWORD_THREADS, PASSWORDS_WAITING, &waker, passwords::work)?;
         let bodies = Workers::start("body", BODY_THREADS, BODIES_WAITING, &waker, bodies::work)?;
-        passwords::prepare();
         let quit = Arc::new(AtomicBool::new(false));
         watch_terminal(&quit, &waker)?;
         let clock = Clock::new();

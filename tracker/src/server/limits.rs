@@ -62,7 +62,8 @@ pub(super) const SWEEP_MS: u64 = 30_000;
 /// Events taken from the kernel at once.
 pub(super) const EVENTS: usize = 1_024;
 
-/// Password hashes computed at once: each takes 19 MiB and a core.
+/// Password hashes computed at once: each takes a core, and 19 MiB that its thread keeps from its first hash on, since memory of
+/// that size which comes and goes leaves holes that the allocator never gives back.
 pub(super) const PASSWORD_THREADS: usize = 2;
 
 /// Passwords waiting for their hash; beyond it the answer is `busy`.

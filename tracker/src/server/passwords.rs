@@ -1,12 +1,11 @@
 //! Hashing and checking passwords by argon2id (RFC 9106), off the loop, a few at a time.
 //!
-//! An unknown user costs the same time as a wrong password: the check then runs against a hash that nothing matches.
+//! An unknown user costs the same time as a wrong password: what is typed is then hashed for nothing. Invariant: a
+//! [`Hasher`] takes its memory once, and no hash depends on what an earlier one left there.
 
-use std::sync::LazyLock;
-
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::password_hash::generate_salt;
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::api::request::Password;
 
@@ -29,53 +28,138 @@ pub(super) enum Done {
     Failed,
 }
 
-/// The hash of no one's password.
-static NOBODY: LazyLock<String> = LazyLock::new(|| hash("").unwrap_or_default());
+/// The memory in which a thread hashes.
+#[derive(Default)]
+pub(super) struct Hasher {
+    blocks: Vec<Block>,
+}
 
 /// Does one job.
-pub(super) fn work(job: Job) -> Done {
+pub(super) fn work(hasher: &mut Hasher, job: Job) -> Done {
     match job {
-        Job::Hash(password) => hash(password.reveal()).map_or(Done::Failed, Done::Hashed),
-        Job::Verify(password, Some(hash)) => Done::Verified(matches(password.reveal(), &hash)),
-        Job::Verify(password, None) => {
-            matches(password.reveal(), &NOBODY);
-            Done::Verified(false)
-        }
+        Job::Hash(password) => match hasher.hash(password.reveal()) {
+            Ok(hash) => Done::Hashed(hash),
+            Err(error) => {
+                tracing::error!(%error, "a password could not be hashed");
+                Done::Failed
+            }
+        },
+        Job::Verify(password, hash) => match hasher.matches(password.reveal(), hash.as_deref()) {
+            Ok(matches) => Done::Verified(matches),
+            Err(error) => {
+                tracing::error!(%error, "a password could not be compared");
+                Done::Failed
+            }
+        },
     }
 }
 
-/// Prepares what the first check of an unknown user would otherwise wait for.
-pub(super) fn prepare() {
-    LazyLock::force(&NOBODY);
-}
-
-fn hash(password: &str) -> Option<String> {
-    match Argon2::default().hash_password(password.as_bytes()) {
-        Ok(hash) => Some(hash.to_string()),
-        Err(error) => {
-            tracing::error!(%error, "a password could not be hashed");
-            None
-        }
+impl Hasher {
+    /// A new hash of a password, as a PHC string.
+    fn hash(&mut self, password: &str) -> argon2::password_hash::Result<String> {
+        let argon2 = Argon2::default();
+        let salt = generate_salt();
+        let hash = PasswordHash {
+            algorithm: Algorithm::default().ident(),
+            version: Some(Version::default().into()),
+            params: ParamsString::try_from(argon2.params())?,
+            hash: Some(self.output(&argon2, password, &salt, Params::DEFAULT_OUTPUT_LEN)?),
+            salt: Some(Salt::new(&salt)?),
+        };
+        Ok(hash.to_string())
     }
-}
 
-fn matches(password: &str, hash: &str) -> bool {
-    PasswordHash::new(hash)
-        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+    /// Whether a password is that of a hash; without a hash it is nobody's.
+    fn matches(&mut self, password: &str, hash: Option<&str>) -> argon2::password_hash::Result<bool> {
+        let hash = match hash.map(PasswordHash::new) {
+            Some(Ok(hash)) => hash,
+            Some(Err(_)) => return Ok(false),
+            None => {
+                let nobody = [0; argon2::RECOMMENDED_SALT_LEN];
+                self.output(&Argon2::default(), password, &nobody, Params::DEFAULT_OUTPUT_LEN)?;
+                return Ok(false);
+            }
+        };
+        let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else { return Ok(false) };
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str())?;
+        let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
+        let argon2 = Argon2::new(algorithm, version, Params::try_from(&hash)?);
+        // Outputs are compared in constant time.
+        Ok(self.output(&argon2, password, salt, expected.len())? == *expected)
+    }
+
+    fn output(
+        &mut self,
+        argon2: &Argon2<'_>,
+        password: &str,
+        salt: &[u8],
+        length: usize,
+    ) -> argon2::password_hash::Result<Output> {
+        let count = argon2.params().block_count();
+        let more = count.saturating_sub(self.blocks.len());
+        self.blocks.try_reserve_exact(more).map_err(|_| argon2::Error::OutOfMemory)?;
+        self.blocks.resize(self.blocks.len() + more, Block::default());
+        let mut output = [0; Output::MAX_LENGTH];
+        let output = output.get_mut(..length).ok_or(argon2::password_hash::Error::OutputSize)?;
+        argon2.hash_password_into_with_memory(
+            password.as_bytes(),
+            salt,
+            output,
+            &mut self.blocks[..count],
+        )?;
+        Ok(Output::new(output)?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+
     use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::new(text).unwrap()
+    }
 
     #[test]
     fn only_the_right_password_of_a_known_user_passes() {
-        let password = |text: &str| Password::new(text).unwrap();
+        let mut hasher = Hasher::default();
+        let mut work = |job| work(&mut hasher, job);
         let Done::Hashed(hash) = work(Job::Hash(password("secret"))) else { panic!("not hashed") };
         assert!(hash.starts_with("$argon2id$") && !hash.contains("secret"));
         assert_eq!(work(Job::Verify(password("secret"), Some(hash.clone()))), Done::Verified(true));
         assert_eq!(work(Job::Verify(password("Secret"), Some(hash))), Done::Verified(false));
         assert_eq!(work(Job::Verify(password("secret"), None)), Done::Verified(false));
         assert_eq!(work(Job::Verify(password("secret"), Some("no hash".into()))), Done::Verified(false));
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_library_whatever_the_memory_held() {
+        let mut hasher = Hasher::default();
+        let others = Argon2::default().hash_password(b"secret").unwrap().to_string();
+        // Cheaper ones, of another size, as an earlier version may have written.
+        let params = Params::new(64, 1, 1, Some(16)).unwrap();
+        let cheap = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let cheap = cheap.hash_password(b"secret").unwrap().to_string();
+        for hash in [&others, &cheap, &others] {
+            let job = |text| Job::Verify(password(text), Some(hash.clone()));
+            assert_eq!(work(&mut hasher, job("secret")), Done::Verified(true));
+            assert_eq!(work(&mut hasher, job("other")), Done::Verified(false));
+        }
+        let own = hasher.hash("mine").unwrap();
+        let own = PasswordHash::new(&own).unwrap();
+        assert!(Argon2::default().verify_password(b"mine", &own).is_ok());
+        assert_ne!(hasher.hash("mine").unwrap(), own.to_string(), "each hash has a salt of its own");
+    }
+
+    #[test]
+    fn memory_is_taken_once() {
+        let mut hasher = Hasher::default();
+        hasher.hash("secret").unwrap();
+        let (place, capacity) = (hasher.blocks.as_ptr(), hasher.blocks.capacity());
+        hasher.hash("secret").unwrap();
+        hasher.matches("secret", None).unwrap();
+        assert_eq!((hasher.blocks.as_ptr(), hasher.blocks.capacity()), (place, capacity));
+        assert_eq!(capacity, Argon2::default().params().block_count());
     }
 }

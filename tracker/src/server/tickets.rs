@@ -15,7 +15,8 @@ use super::limits::{TICKET_AGAIN_S, TICKETS_KEPT};
 /// The tickets of the last moments.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
-    kept: BTreeMap<(PeerKey, Digest), Signed>,
+    /// Boxed, for a tree moves its values about whenever one comes or goes.
+    kept: BTreeMap<(PeerKey, Digest), Box<Signed>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl Tickets {
         if self.kept.len() >= TICKETS_KEPT && !self.kept.contains_key(&place) {
             self.kept.pop_first();
         }
-        self.kept.insert(place, Signed { grant, ticket: ticket.clone() });
+        self.kept.insert(place, Box::new(Signed { grant, ticket: ticket.clone() }));
         ticket
     }
 
@@ -57,7 +58,9 @@ impl Signed {
     }
 
     fn is_for(&self, grant: &Grant) -> bool {
-        Grant { expires: self.grant.expires, ..grant.clone() } == self.grant
+        let Grant { user, group, file_name, file_id, peer_key, expires: _ } = &self.grant;
+        let same_file = *file_id == grant.file_id && *file_name == grant.file_name && *group == grant.group;
+        same_file && *peer_key == grant.peer_key && *user == grant.user
     }
 }
 

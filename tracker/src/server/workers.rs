@@ -1,7 +1,8 @@
 //! A few threads beside the loop, for work that would hold it up: jobs go in bounded, results come back with a wake-up.
 //!
 //! Invariants: at most `threads` jobs run and `waiting` wait; each accepted job gives exactly one result, even when it
-//! panics; results never block a worker, since there is room for all that can be under way.
+//! panics; results never block a worker, since there is room for all that can be under way. What a bench holds counts for
+//! nothing before a job has written it: a job that panicked may have left anything there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -19,13 +20,14 @@ pub(super) struct Workers<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Workers<J, R> {
-    /// Starts `threads` threads; up to `waiting` jobs wait for them.
-    pub(super) fn start(
+    /// Starts `threads` threads, each with a bench of its own for what it keeps from one job to the next; up to `waiting` jobs wait
+    /// for them.
+    pub(super) fn start<B: Default + 'static>(
         name: &str,
         threads: usize,
         waiting: usize,
         waker: &Arc<Waker>,
-        work: fn(J) -> R,
+        work: fn(&mut B, J) -> R,
     ) -> std::io::Result<Workers<J, R>> {
         let (jobs, queue) = sync_channel(waiting);
         let (finished, results) = sync_channel(waiting + threads);
@@ -53,16 +55,17 @@ impl<J: Send + 'static, R: Send + 'static> Workers<J, R> {
 }
 
 /// One worker's life: it ends when the pool is dropped.
-fn run<J, R>(
+fn run<B: Default, J, R>(
     queue: &Mutex<Receiver<(ConnectionToken, J)>>,
     finished: &SyncSender<(ConnectionToken, Option<R>)>,
     waker: &Waker,
-    work: fn(J) -> R,
+    work: fn(&mut B, J) -> R,
 ) {
+    let mut bench = B::default();
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((whose, job)) = next else { return };
-        let result = catch_unwind(AssertUnwindSafe(|| work(job))).ok();
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut bench, job))).ok();
         if finished.send((whose, result)).is_err() {
             return;
         }

@@ -12,11 +12,9 @@ use super::tables::{Table, Tables};
 /// Counts one share more of a node, which is online in this session from now on.
 pub(super) fn add_share(tables: &mut dyn Tables, user: &UserId, holder: Holder, session: SessionId) {
     let key = Key::node(user, holder.place());
-    let new = NodeRow { holder, session, logged_out: false, shares: 0 };
-    let mut row: NodeRow = rows::read(tables, &key).unwrap_or(new);
-    row.shares += 1;
-    rows::write(tables, &key, &row);
-    bind(tables, user, holder, session);
+    let before: Option<NodeRow> = rows::read(tables, &key);
+    let shares = before.as_ref().map_or(0, |row| row.shares) + 1;
+    rebind(tables, &key, before.as_ref(), &NodeRow { holder, session, logged_out: false, shares });
 }
 
 /// Counts one share less of the node under `key`; the last one takes the row along.
@@ -34,15 +32,23 @@ pub(super) fn drop_share(tables: &mut dyn Tables, key: &Key) {
 /// Brings a node online in a session, at the address where it listens now; nothing to do for one without shares.
 pub(super) fn bind(tables: &mut dyn Tables, user: &UserId, holder: Holder, session: SessionId) {
     let key = Key::node(user, holder.place());
-    let Some(mut row) = rows::read::<NodeRow>(tables, &key) else { return };
-    if row.session != session {
-        tables.remove(Table::SessionNodes, &Key::session_node(row.session, &key).0);
+    let Some(before) = rows::read::<NodeRow>(tables, &key) else { return };
+    let row = NodeRow { holder, session, logged_out: false, shares: before.shares };
+    rebind(tables, &key, Some(&before), &row);
+}
+
+/// Writes what has changed of a node's row, and moves it to the index of its session.
+fn rebind(tables: &mut dyn Tables, key: &Key, before: Option<&NodeRow>, row: &NodeRow) {
+    let session_before = before.map(|before| before.session);
+    if session_before != Some(row.session) {
+        if let Some(session) = session_before {
+            tables.remove(Table::SessionNodes, &Key::session_node(session, key).0);
+        }
+        rows::mark(tables, Table::SessionNodes, &Key::session_node(row.session, key));
     }
-    row.session = session;
-    row.holder = holder;
-    row.logged_out = false;
-    rows::write(tables, &key, &row);
-    rows::mark(tables, Table::SessionNodes, &Key::session_node(session, &key));
+    if before != Some(row) {
+        rows::write(tables, key, row);
+    }
 }
 
 /// Takes a session's nodes offline.

@@ -4,31 +4,38 @@
 
 /// Bytes of a fixed length, as lower-case hex digits.
 pub(super) mod hex_bytes {
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
+    use std::fmt;
+
+    use engine::proto::hex::{self, Digits};
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
 
     pub(in crate::state) fn serialize<S: Serializer, const N: usize>(
         bytes: &[u8; N],
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        to.serialize_str(Digits::of(bytes).as_str())
     }
 
     pub(in crate::state) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
         from: D,
     ) -> Result<[u8; N], D::Error> {
-        let text = String::deserialize(from)?;
-        let digits = text.as_bytes();
-        if digits.len() != 2 * N || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(D::Error::custom(format!("{} hex digits are wanted", 2 * N)));
+        from.deserialize_str(Hex)
+    }
+
+    /// Reads digits where they stand: rows hold many of them, and every request reads rows.
+    struct Hex<const N: usize>;
+
+    impl<const N: usize> Visitor<'_> for Hex<N> {
+        type Value = [u8; N];
+
+        fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(to, "{} hex digits", 2 * N)
         }
-        let mut bytes = [0; N];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit =
-                |c: u8| char::from(c).to_digit(16).and_then(|value| u8::try_from(value).ok()).unwrap_or(0);
-            *byte = digit(pair[0]) << 4 | digit(pair[1]);
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<[u8; N], E> {
+            hex::read(text).ok_or_else(|| E::custom(format_args!("{} hex digits are wanted", 2 * N)))
         }
-        Ok(bytes)
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) const PIPELINE_DEPTH: usize = 16;
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
 /// A request without an answer for this long, in milliseconds, is unanswered.
-pub(crate) const PATIENCE_MS: u64 = 10_000;
+pub(crate) const PATIENCE_MS: u64 = 30_000;
 
 /// Events taken from the kernel at once.
 pub(crate) const EVENTS: usize = 1_024;
@@ -24,6 +24,10 @@ pub(crate) const UNDERWAY_MAX: usize = 4_096;
 
 /// Open files that the harness needs besides its connections.
 pub(crate) const FILES_EXTRA: u64 = 256;
+
+/// Memory that a run's programs come to use, in bytes, touched before each round: the tracker with its accounts and
+/// connections, and what the load keeps for its requests.
+pub(crate) const ROUND_BYTES: u64 = 512 << 20;
 
 /// While the next request is due later than this, in milliseconds, the load waits in the kernel; nearer ones are waited for
 /// awake, since the kernel's own waits end up to a millisecond late.

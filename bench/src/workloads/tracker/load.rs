@@ -3,15 +3,19 @@
 //! Under a fixed rate a request is due at its moment whatever became of those before it, and its latency counts from then:
 //! a tracker that stops for a second has made a second's worth of requests late, and all of them show (Gil Tene, "How not
 //! to measure latency"). Without one, every connection keeps a number of requests under way.
+//!
+//! Invariants: a run ends at most its patience after the last request was due, whatever the tracker does; every request that
+//! was due is in the histograms, one without an answer with its age at the end; what one run leaves unanswered is answered on
+//! connections that are gone by the next.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
-use super::limits::{EVENTS, NAP_MS, PATIENCE_MS, READ_BYTES, SERIES_EVERY_MS, UNDERWAY_MAX};
+use super::limits::{EVENTS, NAP_MS, READ_BYTES, SERIES_EVERY_MS, UNDERWAY_MAX};
 use super::line::{Answered, Line, Underway};
-use super::requests::Account;
 use crate::clock;
 use crate::mix::{Kind, Mix};
 use crate::results::latency;
@@ -32,9 +36,11 @@ pub(crate) enum Pace {
 pub(crate) struct Outcome {
     /// Requests that were due.
     pub(crate) due: u64,
-    /// Answers, by number of kind.
+    /// From when each was due, by number of kind: until its answer, or until the end of those without one.
     pub(crate) latencies: Vec<Histogram<u64>>,
-    /// Answers that were refusals.
+    /// Answers.
+    pub(crate) answered: u64,
+    /// Of them, refusals.
     pub(crate) refused: u64,
     /// Requests without an answer.
     pub(crate) unanswered: u64,
@@ -44,19 +50,18 @@ pub(crate) struct Outcome {
     pub(crate) series: Vec<(f64, f64)>,
 }
 
-impl Outcome {
-    /// Answers in all.
-    pub(crate) fn answered(&self) -> u64 {
-        self.latencies.iter().map(Histogram::len).sum()
-    }
-}
+/// Writes the text of a request: of which line, of which kind, the how-manieth of the load.
+pub(crate) type Write<'a> = Box<dyn Fn(usize, Kind, u64, &mut Vec<u8>) + 'a>;
 
 /// The connections that carry the load.
-pub(crate) struct Load<'a> {
+pub(crate) struct Load<'a, L> {
+    address: SocketAddr,
     poll: Poll,
-    lines: Vec<Line>,
-    accounts: &'a [Account],
+    lines: Vec<L>,
+    write: Write<'a>,
+    patience: Duration,
     scratch: Vec<u8>,
+    text: Vec<u8>,
     /// Requests so far: some have to be like no other.
     asked: u64,
 }
@@ -64,8 +69,11 @@ pub(crate) struct Load<'a> {
 /// A load that is under way.
 struct Under {
     outcome: Outcome,
+    /// Requests that lines have taken.
+    asked: u64,
     start_ns: u64,
     end_ns: u64,
+    answer_ns: u64,
     mark_ns: u64,
     marked: u64,
 }
@@ -74,53 +82,43 @@ fn now_ns() -> u64 {
     u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX)
 }
 
-impl<'a> Load<'a> {
-    /// Over open connections, shared out to the accounts.
-    pub(crate) fn new(
-        sockets: Vec<std::net::TcpStream>,
-        accounts: &'a [Account],
-    ) -> anyhow::Result<Load<'a>> {
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl<'a, L: Line> Load<'a, L> {
+    /// Over so many connections; a request without an answer for `patience` after the last one was due is given up.
+    pub(crate) fn open(
+        address: SocketAddr,
+        lines: usize,
+        patience: Duration,
+        write: Write<'a>,
+    ) -> anyhow::Result<Load<'a, L>> {
         let poll = Poll::new()?;
-        let mut lines = Vec::new();
-        for (at, socket) in sockets.into_iter().enumerate() {
-            socket.set_nonblocking(true)?;
-            let mut line = Line::new(mio::net::TcpStream::from_std(socket));
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut line.socket, Token(at), interest)?;
-            lines.push(line);
-        }
-        Ok(Load { poll, lines, accounts, scratch: vec![0; READ_BYTES], asked: 0 })
+        let lines = (0..lines)
+            .map(|at| L::open(address, poll.registry(), Token(at)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let (scratch, text) = (vec![0; READ_BYTES], Vec::new());
+        Ok(Load { address, poll, lines, write, patience, scratch, text, asked: 0 })
     }
 
     /// Sends for `seconds`, then waits for what is under way.
     pub(crate) fn run(&mut self, mix: &Mix, pace: Pace, seconds: f64) -> anyhow::Result<Outcome> {
+        self.renew()?;
         let mut random = fastrand::Rng::with_seed(SEED);
-        let start_ns = now_ns();
-        let length_ns = u64::try_from(Duration::from_secs_f64(seconds).as_nanos())?;
-        let mut under = Under {
-            outcome: Outcome {
-                due: 0,
-                latencies: Kind::ALL.iter().map(|_| latency::histogram()).collect(),
-                refused: 0,
-                unanswered: 0,
-                lasted: Duration::ZERO,
-                series: Vec::new(),
-            },
-            start_ns,
-            end_ns: start_ns + length_ns,
-            mark_ns: start_ns,
-            marked: 0,
-        };
+        let mut under = Under::new(now_ns(), nanoseconds(Duration::from_secs_f64(seconds)));
+        let last_ns = under.end_ns + nanoseconds(self.patience);
         let mut events = Events::with_capacity(EVENTS);
         loop {
             let now = now_ns();
+            if now >= last_ns {
+                break;
+            }
             let next_ns = match pace {
                 Pace::Rate(rate) => self.send_due(mix, rate, &mut random, &mut under, now)?,
                 Pace::Depth(depth) => self.fill_up(mix, depth, &mut random, &mut under, now)?,
             };
-            let waiting: usize = self.lines.iter().map(|line| line.underway.len()).sum();
-            if next_ns.is_none() && (waiting == 0 || now > under.end_ns + PATIENCE_MS * 1_000_000) {
-                under.outcome.unanswered = waiting as u64;
+            if next_ns.is_none() && under.asked == under.outcome.answered {
                 break;
             }
             self.poll.poll(&mut events, Some(nap(next_ns, now))).or_else(|fault| {
@@ -128,11 +126,33 @@ impl<'a> Load<'a> {
             })?;
             self.take_answers(&events, &mut under)?;
         }
-        under.outcome.lasted = Duration::from_nanos(now_ns() - start_ns);
+        let now = now_ns();
+        for request in self.lines.iter().flat_map(Line::underway) {
+            under.never_answered(*request, now);
+        }
+        if let Pace::Rate(rate) = pace {
+            while let Some(due_ns) = under.due_ns(rate) {
+                // Due, and never sent: nothing that could carry it had room.
+                under.asked += 1;
+                under.never_answered(Underway { kind: mix.pick(&mut random), due_ns }, now);
+            }
+        }
+        under.outcome.due = under.asked;
+        under.outcome.lasted = Duration::from_nanos(under.answer_ns - under.start_ns);
         Ok(under.outcome)
     }
 
-    /// Sends all requests that are due; gives when the next one is.
+    /// Makes those connections anew that still wait for answers: they will come, and are none of the next run's.
+    fn renew(&mut self) -> anyhow::Result<()> {
+        for (at, line) in self.lines.iter_mut().enumerate() {
+            if !line.underway().is_empty() {
+                *line = L::open(self.address, self.poll.registry(), Token(at))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all requests that are due; gives when to go on, or nothing when the last one was sent.
     fn send_due(
         &mut self,
         mix: &Mix,
@@ -141,24 +161,18 @@ impl<'a> Load<'a> {
         under: &mut Under,
         now: u64,
     ) -> anyhow::Result<Option<u64>> {
-        let between_ns = 1e9 / rate;
         let mut touched = 0..0;
         loop {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a moment of the run"
-            )]
-            let due_ns = under.start_ns + (under.outcome.due as f64 * between_ns) as u64;
-            let first = usize::try_from(under.outcome.due)? % self.lines.len();
-            let full = self.lines[first].underway.len() >= UNDERWAY_MAX;
-            if due_ns >= under.end_ns || due_ns > now || full {
+            let first = usize::try_from(under.asked)? % self.lines.len();
+            let next = under.due_ns(rate);
+            let full = self.lines[first].underway().len() >= UNDERWAY_MAX;
+            let Some(due_ns) = next.filter(|due_ns| *due_ns <= now && !full) else {
                 self.flush(touched)?;
-                let next_ns = if full { now } else { due_ns };
-                return Ok((due_ns < under.end_ns).then_some(next_ns));
-            }
-            self.ask(first, mix.pick(random), due_ns);
-            under.outcome.due += 1;
+                // Room comes with an answer, which the kernel tells of.
+                return Ok(next.map(|due_ns| due_ns.max(now + if full { NAP_MS * 1_000_000 } else { 0 })));
+            };
+            self.ask(first, Underway { kind: mix.pick(random), due_ns });
+            under.asked += 1;
             if touched.is_empty() {
                 touched.start = first;
             }
@@ -180,23 +194,23 @@ impl<'a> Load<'a> {
         }
         for at in 0..self.lines.len() {
             // Half of a batch at a time: one request a packet would measure the packets.
-            if self.lines[at].underway.len() > depth / 2 {
+            if self.lines[at].underway().len() > depth / 2 {
                 continue;
             }
-            while self.lines[at].underway.len() < depth {
-                self.ask(at, mix.pick(random), now);
-                under.outcome.due += 1;
+            while self.lines[at].underway().len() < depth {
+                self.ask(at, Underway { kind: mix.pick(random), due_ns: now });
+                under.asked += 1;
             }
             self.lines[at].flush()?;
         }
         Ok(Some(under.end_ns))
     }
 
-    fn ask(&mut self, at: usize, kind: Kind, due_ns: u64) {
-        let account = &self.accounts[at % self.accounts.len()];
+    fn ask(&mut self, at: usize, request: Underway) {
         self.asked += 1;
-        account.append(kind, self.asked, &mut self.lines[at].unsent);
-        self.lines[at].underway.push_back(Underway { kind, due_ns });
+        self.text.clear();
+        (self.write)(at, request.kind, self.asked, &mut self.text);
+        self.lines[at].ask(request, &self.text);
     }
 
     /// Sends what a run of connections has to send; the run may go around the end of the list.
@@ -211,27 +225,62 @@ impl<'a> Load<'a> {
             if event.is_writable() {
                 line.flush()?;
             }
-            if event.is_readable() || event.is_read_closed() {
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
                 let now = now_ns();
-                line.receive(&mut self.scratch, |answered| note(under, answered, now))?;
+                line.receive(&mut self.scratch, &mut |answered| under.note(answered, now))?;
             }
         }
-        let now = now_ns();
-        if now >= under.mark_ns + SERIES_EVERY_MS * 1_000_000 {
-            let answered = under.outcome.answered();
-            let rate = (answered - under.marked) as f64 * 1e9 / (now - under.mark_ns) as f64;
-            under.outcome.series.push(((now - under.start_ns) as f64 / 1e6, rate));
-            (under.mark_ns, under.marked) = (now, answered);
-        }
+        under.mark(now_ns());
         Ok(())
     }
 }
 
-fn note(under: &mut Under, answered: Answered, now: u64) {
-    let Answered { request, success } = answered;
-    let took_ns = now.saturating_sub(request.due_ns);
-    under.outcome.latencies[request.kind as usize].saturating_record(took_ns);
-    under.outcome.refused += u64::from(!success);
+impl Under {
+    fn new(start_ns: u64, length_ns: u64) -> Under {
+        let outcome = Outcome {
+            due: 0,
+            latencies: Kind::ALL.iter().map(|_| latency::histogram()).collect(),
+            answered: 0,
+            refused: 0,
+            unanswered: 0,
+            lasted: Duration::ZERO,
+            series: Vec::new(),
+        };
+        let end_ns = start_ns + length_ns;
+        Under { outcome, asked: 0, start_ns, end_ns, answer_ns: start_ns, mark_ns: start_ns, marked: 0 }
+    }
+
+    /// When the next request of a fixed rate is due; nothing after the last.
+    fn due_ns(&self, rate: f64) -> Option<u64> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a moment of the run")]
+        let due_ns = self.start_ns + (self.asked as f64 * 1e9 / rate) as u64;
+        (due_ns < self.end_ns).then_some(due_ns)
+    }
+
+    fn note(&mut self, answered: Answered, now: u64) {
+        self.record(answered.request, now);
+        self.answer_ns = now;
+        self.outcome.answered += 1;
+        self.outcome.refused += u64::from(!answered.success);
+    }
+
+    fn never_answered(&mut self, request: Underway, now: u64) {
+        self.record(request, now);
+        self.outcome.unanswered += 1;
+    }
+
+    fn record(&mut self, request: Underway, now: u64) {
+        let took_ns = now.saturating_sub(request.due_ns);
+        self.outcome.latencies[request.kind as usize].saturating_record(took_ns);
+    }
+
+    fn mark(&mut self, now: u64) {
+        if now >= self.mark_ns + SERIES_EVERY_MS * 1_000_000 {
+            let rate = (self.outcome.answered - self.marked) as f64 * 1e9 / (now - self.mark_ns) as f64;
+            self.outcome.series.push(((now - self.start_ns) as f64 / 1e6, rate));
+            (self.mark_ns, self.marked) = (now, self.outcome.answered);
+        }
+    }
 }
 
 /// How long the kernel may be waited for.
@@ -243,3 +292,6 @@ fn nap(next_ns: Option<u64>, now: u64) -> Duration {
         left_ms.clamp(1, NAP_MS * 50)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,41 +1,88 @@
-//! The yardstick: opentracker, under announces by HTTP.
+//! The yardstick: opentracker, a lean BitTorrent tracker, announced to by HTTP under the same load as Shoal's.
 //!
 //! It keeps no accounts, proves no membership, signs no tickets and writes nothing to a disk, and each announce comes over a
-//! connection of its own, as BitTorrent clients make them. The numbers say what a tracker that does only that is worth here.
+//! connection of its own, since it ends every connection with its answer. The numbers say what a tracker that does only that is
+//! worth here.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
-use super::limits::PATIENCE_MS;
-use super::place::apart;
-use crate::clock;
-use crate::results::latency;
+use super::figures::{Figures, Subject};
+use super::limits::{PATIENCE_MS, PIPELINE_DEPTH};
+use super::line::OneEach;
+use super::load::{Load, Pace};
+use super::place::Cpus;
+use crate::mix::{Kind, Mix};
 use crate::results::sink::Sink;
-use crate::topology::spawned::Spawned;
+use crate::topology::spawned::{self, Spawned};
 use crate::topology::usage;
+use crate::{cli::TrackerArgs, clock};
 
 /// The program.
 const PROGRAM: &str = "opentracker";
 
-/// The workload's name in records.
-const WORKLOAD: &str = "maximum announce";
+/// The workload of its most.
+const MAXIMUM: &str = "maximum announce";
+
+/// What is announced.
+const INFO_HASH: &[u8; 20] = b"shoalshoalshoalshoal";
 
 /// Peers that announce.
 const PEERS: u64 = 1_000;
 
-/// Runs announces one after the other for `seconds`.
-pub(crate) fn run(sink: &mut Sink, seconds: f64) -> anyhow::Result<()> {
-    match measure(sink, seconds) {
-        Ok(()) => Ok(()),
-        Err(fault) if is_missing(&fault) => sink.skipped(
-            [WORKLOAD, PROGRAM],
-            "opentracker is not installed: `apt install opentracker`, or scripts/bench-rivals.sh",
-        ),
-        Err(fault) => sink.failed([WORKLOAD, PROGRAM], &format!("{fault:#}")),
+/// An opentracker of the run's own, and the load on it.
+pub(crate) struct Opentracker {
+    tracker: Spawned,
+    load: Load<'static, OneEach>,
+}
+
+impl Opentracker {
+    /// Starts it in a folder below this one, on the CPU that Shoal's tracker has; says why there is none.
+    pub(crate) fn start(
+        sink: &mut Sink,
+        folder: &Path,
+        cpus: &Cpus,
+        args: &TrackerArgs,
+    ) -> anyhow::Result<Option<Opentracker>> {
+        let lines = args.active.min(args.connections) as usize;
+        match start(folder, cpus, lines) {
+            Ok(started) => return Ok(Some(started)),
+            Err(fault) if is_missing(&fault) => sink.skipped(
+                ["fixed rate", PROGRAM],
+                "opentracker is not installed: `apt install opentracker`, or scripts/bench-rivals.sh",
+            )?,
+            Err(fault) => sink.failed(["fixed rate", PROGRAM], &format!("{fault:#}"))?,
+        }
+        Ok(None)
+    }
+
+    /// One round: the fixed rate, then as many as are answered.
+    pub(crate) fn round(
+        &mut self,
+        figures: &mut Figures<'_>,
+        round: Option<u32>,
+        args: &TrackerArgs,
+        maximum_s: f64,
+    ) -> anyhow::Result<()> {
+        let pid = self.tracker.pid();
+        let cpu = move || usage::cpu_of(pid).map(|cpu| cpu.0);
+        // One kind of request there, counted as a look-up here: it asks who has a file.
+        let mix = Mix::only(Kind::GetPeers);
+        let names = |_| "announce";
+        let fixed = Subject { workload: "fixed rate", who: PROGRAM, rate: None, names: &names, cpu: &cpu };
+        let pace = Pace::Rate(f64::from(args.rate));
+        figures.measure(&fixed, round, || self.load.run(&mix, pace, args.seconds))?;
+        if !args.no_maximum {
+            let most = Subject { workload: MAXIMUM, rate: Some("requests"), ..fixed };
+            let pace = Pace::Depth(PIPELINE_DEPTH);
+            figures.measure(&most, round, || self.load.run(&mix, pace, maximum_s))?;
+        }
+        Ok(())
     }
 }
 
@@ -43,50 +90,95 @@ fn is_missing(fault: &anyhow::Error) -> bool {
     fault.downcast_ref::<std::io::Error>().is_some_and(|fault| fault.kind() == ErrorKind::NotFound)
 }
 
-fn measure(sink: &mut Sink, seconds: f64) -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
+fn start(folder: &Path, cpus: &Cpus, lines: usize) -> anyhow::Result<Opentracker> {
+    let folder = spawned::folder(folder.join(PROGRAM))?;
+    // Debian's serves only what is listed, and refuses the rest with the status 200.
+    let hash: String = INFO_HASH.iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(folder.join("listed"), format!("{hash}\n"))?;
     // It takes no port 0: the system names a free one, which is its own a moment later.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = Command::new(PROGRAM);
-    command.args(["-i", "127.0.0.1", "-p", &address.port().to_string(), "-d"]).arg(folder.path());
-    command.current_dir(folder.path());
-    let (tracker, _) = apart(|| Spawned::start(PROGRAM, &command, folder.path()))?;
-    let up = clock::within(Duration::from_millis(PATIENCE_MS), || TcpStream::connect(address).is_ok());
-    if !up {
+    command.args(["-i", "127.0.0.1", "-p", &address.port().to_string(), "-w", "listed", "-d"]).arg(&folder);
+    command.current_dir(&folder);
+    let (mut tracker, _) = cpus.apart(|| Spawned::start(PROGRAM, &command, &folder))?;
+    let mut ended = false;
+    let up = clock::within(Duration::from_millis(PATIENCE_MS), || {
+        ended = tracker.has_ended();
+        ended || TcpStream::connect(address).is_ok()
+    });
+    // One that could not have its port has ended, and whoever answers there is another: a service, say.
+    if ended || !up || tracker.has_ended() {
         bail!("opentracker does not listen{}", tracker.last_words());
     }
-    let before = usage::cpu_of(tracker.pid()).map_or(0.0, |cpu| cpu.0);
-    let mut histogram = latency::histogram();
-    let began = clock::now();
-    let mut count = 0;
-    while (clock::now() - began).as_secs_f64() < seconds {
-        let (took, answer) = clock::timed(|| announce(address, count % PEERS));
-        answer?;
-        histogram.saturating_record(u64::try_from(took.as_nanos())?);
-        count += 1;
-    }
-    let lasted = (clock::now() - began).as_secs_f64();
-    let spent = usage::cpu_of(tracker.pid()).map_or(0.0, |cpu| cpu.0) - before;
-    sink.sample([WORKLOAD, PROGRAM, "requests"], 0, count as f64 / lasted, "1/s")?;
-    sink.sample([WORKLOAD, PROGRAM, "cpu"], 0, spent / count.max(1) as f64 * 1e5, "s/100k")?;
-    sink.sample([WORKLOAD, PROGRAM, "cpu busy"], 0, spent / lasted, "CPUs")?;
-    sink.latency([WORKLOAD, PROGRAM, "announce"], &histogram)
+    Ok(Opentracker { tracker, load: load(address, lines, Duration::from_millis(PATIENCE_MS))? })
 }
 
-/// One announce over a connection of its own.
-fn announce(address: SocketAddr, peer: u64) -> anyhow::Result<()> {
-    let mut socket = TcpStream::connect(address).context("opentracker does not take connections")?;
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS)))?;
-    let request = format!(
-        "GET /announce?info_hash=shoalshoalshoalshoal&peer_id=-SH0001-{peer:012}&port={}&uploaded=0&downloaded=0&left=1&compact=1 HTTP/1.1\r\nHost: bench\r\n\r\n",
+fn load(address: SocketAddr, lines: usize, patience: Duration) -> anyhow::Result<Load<'static, OneEach>> {
+    Load::open(address, lines, patience, Box::new(|_, _, number, text| announce(number, text)))
+}
+
+/// Appends the announce of one of the peers.
+fn announce(number: u64, text: &mut Vec<u8>) {
+    let peer = number % PEERS;
+    text.extend_from_slice(b"GET /announce?info_hash=");
+    text.extend_from_slice(INFO_HASH);
+    let rest = format!(
+        "&peer_id=-SH0001-{peer:012}&port={}&uploaded=0&downloaded=0&left=1&compact=1 HTTP/1.1\r\nHost: bench\r\n\r\n",
         10_000 + peer
     );
-    socket.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer)?;
-    if !answer.starts_with(b"HTTP/1.1 200") && !answer.starts_with(b"HTTP/1.0 200") {
-        bail!("opentracker refused an announce: {}", String::from_utf8_lossy(&answer));
+    text.extend_from_slice(rest.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// An HTTP tracker that ends each connection with this answer, and tells of every request.
+    fn fake(body: &'static str) -> (SocketAddr, mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let mut socket = socket.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    socket.read_exact(&mut byte).unwrap();
+                    request.push(byte[0]);
+                }
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                socket.write_all(answer.as_bytes()).unwrap();
+                if tell.send(String::from_utf8(request).unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        (address, told)
     }
-    Ok(())
+
+    #[test]
+    fn each_announce_has_a_connection_of_its_own_and_is_counted() {
+        let (address, told) = fake("d8:completei0ee");
+        let mut load = load(address, 4, Duration::from_secs(600)).unwrap();
+        let outcome = load.run(&Mix::only(Kind::GetPeers), Pace::Rate(400.0), 0.1).unwrap();
+        assert_eq!((outcome.due, outcome.answered, outcome.refused, outcome.unanswered), (40, 40, 0, 0));
+        assert_eq!(outcome.latencies[Kind::GetPeers as usize].len(), 40);
+        let heard: Vec<String> = told.try_iter().collect();
+        assert_eq!(heard.len(), 40);
+        assert!(heard[0].starts_with("GET /announce?info_hash=shoalshoalshoalshoal&peer_id=-SH0001-0"));
+        let outcome = load.run(&Mix::only(Kind::GetPeers), Pace::Depth(2), 0.05).unwrap();
+        assert_eq!((outcome.answered, outcome.due), (told.try_iter().count() as u64, outcome.answered));
+    }
+
+    #[test]
+    fn refusals_are_no_answers() {
+        let (address, _told) = fake("d14:failure reason3:no.e");
+        let mut load = load(address, 2, Duration::from_secs(600)).unwrap();
+        let outcome = load.run(&Mix::only(Kind::GetPeers), Pace::Rate(200.0), 0.05).unwrap();
+        assert_eq!((outcome.answered, outcome.refused), (10, 10));
+    }
 }

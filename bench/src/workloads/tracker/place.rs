@@ -1,16 +1,16 @@
-//! The tracker under load: one of the run's own, or one that runs already; and which CPUs it has.
+//! The tracker under load: one of the run's own, or one that runs already; and which CPUs programs have.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use tempfile::TempDir;
 
 use crate::cli::TrackerArgs;
 use crate::topology::binaries::Binaries;
-use crate::topology::spawned::Spawned;
-use crate::topology::{ending, usage};
+use crate::topology::spawned::{self, Spawned};
+use crate::topology::usage;
 
 /// A tracker under load.
 pub(crate) struct Place {
@@ -19,34 +19,27 @@ pub(crate) struct Place {
     /// Its process, when it is ours.
     pub(crate) pid: Option<u32>,
     cpus: &'static str,
-    /// Ended before its folder is removed.
     _tracker: Option<Spawned>,
-    _folder: Option<TempDir>,
 }
 
 impl Place {
-    /// Starts a tracker, unless one is named.
-    pub(crate) fn start(args: &TrackerArgs) -> anyhow::Result<Place> {
+    /// Starts a tracker in a folder below this one, unless one is named.
+    pub(crate) fn start(args: &TrackerArgs, folder: &Path, cpus: &Cpus) -> anyhow::Result<Place> {
         if let Some(address) = args.address {
             let cpus = "those of the tracker are not known";
-            return Ok(Place { address, pid: None, cpus, _tracker: None, _folder: None });
+            return Ok(Place { address, pid: None, cpus, _tracker: None });
         }
         let binaries = Binaries::find(args.bin.as_deref())?;
-        let folder = match &args.dir {
-            Some(dir) => TempDir::with_prefix_in("shoal-bench-", dir),
-            None => TempDir::with_prefix("shoal-bench-"),
-        };
-        let folder = folder.context("there is no place for the tracker's state: choose another --dir")?;
-        ending::clean_up_on_signal(folder.path().to_owned())?;
-        let file = folder.path().join("tracker_info.txt");
+        let folder = spawned::folder(folder.join("shoal"))?;
+        let file = folder.join("tracker_info.txt");
         std::fs::write(&file, "127.0.0.1 0\n")?;
         let mut command = Command::new(&binaries.tracker);
-        command.arg(&file).arg("1").arg("--data").arg(folder.path().join("state"));
-        command.current_dir(folder.path()).env_remove("SHOAL_TRACKERS").env_remove("RUST_LOG");
+        command.arg(&file).arg("1").arg("--data").arg(folder.join("state"));
+        command.current_dir(&folder).env_remove("SHOAL_TRACKERS").env_remove("RUST_LOG");
         let ((tracker, address), cpus) =
-            apart(|| Spawned::start_ready("tracker", &command, folder.path(), "tracker listening on "))?;
+            cpus.apart(|| Spawned::start_ready("tracker", &command, &folder, "tracker listening on "))?;
         let address = address.parse().context("the tracker did not say where it listens")?;
-        Ok(Place { address, pid: Some(tracker.pid()), cpus, _tracker: Some(tracker), _folder: Some(folder) })
+        Ok(Place { address, pid: Some(tracker.pid()), cpus, _tracker: Some(tracker) })
     }
 
     /// Which CPUs it has, in words.
@@ -60,22 +53,58 @@ impl Place {
     }
 }
 
-/// Starts a program on one CPU, and leaves all others to this thread and those that it starts from now on. With one CPU, or
-/// where the system does not allow it, they share.
-pub(crate) fn apart<T>(start: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, &'static str)> {
-    let shared = "shared by tracker and load";
-    let Ok(all) = sched_getaffinity(None) else { return Ok((start()?, shared)) };
-    let Some(first) = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)) else {
-        return Ok((start()?, shared));
-    };
-    let (mut own, mut rest) = (CpuSet::new(), all);
-    own.set(first);
-    rest.unset(first);
-    if all.count() < 2 || sched_setaffinity(None, &own).is_err() {
-        return Ok((start()?, shared));
+/// The CPUs that the harness had when it was called, before it left one of them to trackers.
+pub(crate) struct Cpus {
+    all: Option<CpuSet>,
+}
+
+impl Cpus {
+    /// Looks. To be asked before anything is started apart.
+    pub(crate) fn of_the_run() -> Cpus {
+        Cpus { all: sched_getaffinity(None).ok() }
     }
-    let started = start();
-    // A child keeps what its parent had when it was started.
-    sched_setaffinity(None, &rest).context("the load could not be moved to other CPUs")?;
-    Ok((started?, "one for the tracker, the others for the load"))
+
+    /// The first of them alone, and the others; nothing where there is only one.
+    fn split(&self) -> Option<(CpuSet, CpuSet)> {
+        let all = self.all.filter(|all| all.count() >= 2)?;
+        let first = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu))?;
+        let (mut own, mut rest) = (CpuSet::new(), all);
+        own.set(first);
+        rest.unset(first);
+        Some((own, rest))
+    }
+
+    /// Starts a program on the first CPU, as every program that is started by this, and leaves all others to this thread and
+    /// those that it starts from now on. With one CPU, or where the system does not allow it, they share.
+    pub(crate) fn apart<T>(
+        &self,
+        start: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<(T, &'static str)> {
+        let Some((_, rest)) = self.split().filter(|(own, _)| sched_setaffinity(None, own).is_ok()) else {
+            return Ok((start()?, "shared by tracker and load"));
+        };
+        let started = start();
+        // A child keeps what its parent had when it was started.
+        sched_setaffinity(None, &rest).context("the load could not be moved to other CPUs")?;
+        Ok((started?, "one for the tracker, the others for the load"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_started_apart_has_the_same_cpu() {
+        let cpus = Cpus::of_the_run();
+        if cpus.split().is_none() {
+            println!("skipped: there is one CPU");
+            return;
+        }
+        let now = || sched_getaffinity(None).unwrap();
+        let started: Vec<CpuSet> = (0..2).map(|_| cpus.apart(|| Ok(now())).unwrap().0).collect();
+        assert_eq!((started[0].count(), started[0]), (1, started[1]));
+        assert_eq!(now().count(), cpus.all.unwrap().count() - 1);
+        sched_setaffinity(None, &cpus.all.unwrap()).unwrap();
+    }
 }

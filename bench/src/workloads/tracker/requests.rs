@@ -2,7 +2,7 @@
 //!
 //! Requests name their session and where their node listens, as those of the node do.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -46,6 +46,10 @@ struct Talk {
 impl Talk {
     fn to(address: SocketAddr) -> anyhow::Result<Talk> {
         let socket = TcpStream::connect(address).context("the tracker does not take connections")?;
+        Talk::over(socket)
+    }
+
+    fn over(socket: TcpStream) -> anyhow::Result<Talk> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS)))?;
         let answers = BufReader::new(socket.try_clone()?);
@@ -66,7 +70,8 @@ impl Talk {
 
 /// Makes the accounts, a group of all, and a file that one has and the others fetch; gives the accounts with their sessions.
 /// On a tracker that has them already they are used as they are.
-pub(crate) fn prepare(address: SocketAddr) -> anyhow::Result<Vec<Account>> {
+/// Uploads of the load describe files of so many pieces.
+pub(crate) fn prepare(address: SocketAddr, upload_pieces: usize) -> anyhow::Result<Vec<Account>> {
     let mut accounts = Vec::new();
     for number in 0..ACCOUNTS {
         let mut talk = Talk::to(address)?;
@@ -78,7 +83,7 @@ pub(crate) fn prepare(address: SocketAddr) -> anyhow::Result<Vec<Account>> {
             .ask(&json!({"command": "create_user", "command_args": {"user_id": user, "passwd": PASSWORD}}));
         let answer = talk.ask(&login(&user, port, &key))?;
         let session = answer["session"].as_str().context("a login without a session")?.to_owned();
-        let account = Account::new(user, port, key, session);
+        let account = Account::new(user, port, key, session, upload_pieces);
         // Group and membership may be there from an earlier run too; the next request shows whether they are.
         let join = if number == 0 { "create_group" } else { "join_group" };
         let _ = talk.ask(&account.request(join, &json!({"group_id": GROUP})));
@@ -113,7 +118,7 @@ fn around(word: &str, request: &Value) -> [Vec<u8>; 2] {
 }
 
 impl Account {
-    fn new(user: String, port: u16, key: String, session: String) -> Account {
+    fn new(user: String, port: u16, key: String, session: String, upload_pieces: usize) -> Account {
         let mut account = Account {
             user,
             port,
@@ -138,7 +143,7 @@ impl Account {
         ];
         let digest = "cd".repeat(20);
         let mut upload = account.request("upload_file", &json!({"group_id": GROUP, "file_name": "NAME"}));
-        upload["piecewise_sha"] = json!([digest]);
+        upload["piecewise_sha"] = vec![digest.clone(); upload_pieces].into();
         upload["fileSha"] = digest.into();
         account.upload = around("NAME", &upload);
         look_up["peer_key"] = "KEY".into();
@@ -178,9 +183,94 @@ impl Account {
     }
 }
 
-/// A connection that has shown its session and waits.
-pub(crate) fn idle(address: SocketAddr, account: &Account) -> anyhow::Result<TcpStream> {
-    let mut talk = Talk::to(address)?;
-    talk.ask(&account.request("ping", &json!({})))?;
-    Ok(talk.socket)
+/// Connections that have shown their sessions and wait.
+pub(crate) struct Idle<'a> {
+    sockets: Vec<TcpStream>,
+    accounts: &'a [Account],
+}
+
+impl<'a> Idle<'a> {
+    /// Opens so many, one after the other.
+    pub(crate) fn open(
+        address: SocketAddr,
+        accounts: &'a [Account],
+        count: usize,
+    ) -> anyhow::Result<Idle<'a>> {
+        let mut idle = Idle { sockets: Vec::new(), accounts };
+        for at in 0..count {
+            let mut talk = Talk::to(address)?;
+            talk.ask(&idle.ping(at))?;
+            idle.sockets.push(talk.socket);
+        }
+        Ok(idle)
+    }
+
+    /// How many were opened.
+    pub(crate) fn count(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// How many the tracker has left open: nothing has come over them since, neither bytes nor an end.
+    pub(crate) fn open_count(&self) -> usize {
+        let is_open = |socket: &&TcpStream| {
+            let peeked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
+            let waits = peeked.is_err_and(|fault| fault.kind() == ErrorKind::WouldBlock);
+            waits && socket.set_nonblocking(false).is_ok()
+        };
+        self.sockets.iter().filter(is_open).count()
+    }
+
+    /// How many still have an answer for whoever wakes up.
+    pub(crate) fn answering_count(&self) -> usize {
+        let answers = |at: &usize| {
+            let talk = self.sockets[*at].try_clone().map_err(anyhow::Error::from).and_then(Talk::over);
+            talk.and_then(|mut talk| talk.ask(&self.ping(*at))).is_ok()
+        };
+        (0..self.sockets.len()).filter(answers).count()
+    }
+
+    fn ping(&self, at: usize) -> Value {
+        self.accounts[at % self.accounts.len()].request("ping", &json!({}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_the_tracker_closed_is_missed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let fake = std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for _ in 0..3 {
+                let (socket, _) = listener.accept().unwrap();
+                let mut lines = BufReader::new(socket.try_clone().unwrap());
+                lines.read_line(&mut String::new()).unwrap();
+                (&socket).write_all(b"{\"status\":\"success\"}\n").unwrap();
+                kept.push((socket, lines));
+            }
+            kept
+        });
+        let account = Account::new("u".to_owned(), 1, "k".to_owned(), "s".to_owned(), 1);
+        let accounts = [account];
+        let idle = Idle::open(address, &accounts, 3).unwrap();
+        let mut kept = fake.join().unwrap();
+        assert_eq!(idle.open_count(), 3);
+        drop(kept.remove(1));
+        // Its end has come when a read of it says so.
+        assert_eq!(std::io::Read::read(&mut &idle.sockets[1], &mut [0]).unwrap(), 0);
+        assert_eq!(idle.open_count(), 2);
+        let fake = std::thread::spawn(move || {
+            for (socket, mut lines) in kept {
+                lines.read_line(&mut String::new()).unwrap();
+                (&socket).write_all(b"{\"status\":\"success\"}\n").unwrap();
+            }
+        });
+        assert_eq!(idle.answering_count(), 2);
+        fake.join().unwrap();
+    }
 }

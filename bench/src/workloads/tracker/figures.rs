@@ -1,0 +1,116 @@
+//! What becomes of the outcomes of loads: numbers of each round, and the latencies of all rounds together.
+//!
+//! Invariant: whatever was refused, or got no answer, is told beside the numbers that it is in.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use super::load::Outcome;
+use crate::mix::Kind;
+use crate::results::latency;
+use crate::results::sink::Sink;
+
+/// What a load was on.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    /// The workload's name in records.
+    pub(crate) workload: &'a str,
+    /// Whose numbers they are.
+    pub(crate) who: &'a str,
+    /// What answers a second are called; nothing where the rate was fixed.
+    pub(crate) rate: Option<&'a str>,
+    /// What requests are called.
+    pub(crate) names: &'a dyn Fn(Kind) -> &'static str,
+    /// CPU seconds that it has used so far.
+    pub(crate) cpu: &'a dyn Fn() -> Option<f64>,
+}
+
+/// Puts figures into the sink.
+pub(crate) struct Figures<'s> {
+    /// Where records go.
+    pub(crate) sink: &'s mut Sink,
+    rounds: u32,
+    latencies: BTreeMap<(String, String, usize), (&'static str, Histogram<u64>)>,
+}
+
+impl<'s> Figures<'s> {
+    /// Of so many rounds that count.
+    pub(crate) fn of_rounds(sink: &'s mut Sink, rounds: u32) -> Figures<'s> {
+        Figures { sink, rounds, latencies: BTreeMap::new() }
+    }
+
+    /// Runs a load and notes what came of it; in a round that does not count, nothing is noted. Gives whether every request was
+    /// carried out.
+    pub(crate) fn measure(
+        &mut self,
+        subject: &Subject<'_>,
+        round: Option<u32>,
+        run: impl FnOnce() -> anyhow::Result<Outcome>,
+    ) -> anyhow::Result<bool> {
+        let before = (subject.cpu)();
+        let outcome = run()?;
+        let spent = before.and_then(|before| Some((subject.cpu)()? - before));
+        let Some(round) = round else { return Ok(true) };
+        self.note(subject, round, &outcome, spent)?;
+        let of = [subject.workload, subject.who];
+        if outcome.refused > 0 {
+            let why = format!("{} of {} answers were refusals", outcome.refused, outcome.answered);
+            self.sink.failed(of, &why)?;
+        }
+        if outcome.unanswered > 0 {
+            let why = format!("{} of {} requests got no answer", outcome.unanswered, outcome.due);
+            self.sink.failed(of, &why)?;
+        }
+        Ok(outcome.refused + outcome.unanswered == 0)
+    }
+
+    fn note(
+        &mut self,
+        subject: &Subject<'_>,
+        round: u32,
+        outcome: &Outcome,
+        spent: Option<f64>,
+    ) -> anyhow::Result<()> {
+        let Subject { workload, who, .. } = *subject;
+        let of = |metric| [workload, who, metric];
+        let lasted_s = outcome.lasted.as_secs_f64().max(1e-9);
+        let carried_out = outcome.answered - outcome.refused;
+        match subject.rate {
+            Some(rate) => self.sink.sample(of(rate), round, carried_out as f64 / lasted_s, "1/s")?,
+            None => {
+                self.sink.sample(of("requests due"), round, outcome.due as f64, "")?;
+                self.sink.sample(of("requests answered"), round, outcome.answered as f64, "")?;
+                self.sink.sample(of("requests unanswered"), round, outcome.unanswered as f64, "")?;
+                self.keep_latencies(subject, outcome)?;
+            }
+        }
+        if let Some(spent) = spent {
+            self.sink.sample(of("cpu"), round, spent / carried_out.max(1) as f64 * 1e5, "s/100k")?;
+            self.sink.sample(of("cpu busy"), round, spent / lasted_s, "CPUs")?;
+        }
+        if subject.rate.is_none() {
+            let all = if self.rounds > 1 { format!("{who}, round {}", round + 1) } else { who.to_owned() };
+            self.sink.series([workload, &all], "answers/s", outcome.series.clone())?;
+        }
+        Ok(())
+    }
+
+    fn keep_latencies(&mut self, subject: &Subject<'_>, outcome: &Outcome) -> anyhow::Result<()> {
+        let found = Kind::ALL.iter().zip(&outcome.latencies).enumerate();
+        for (at, (kind, histogram)) in found.filter(|(_, (_, histogram))| !histogram.is_empty()) {
+            let key = (subject.workload.to_owned(), subject.who.to_owned(), at);
+            let new = || ((subject.names)(*kind), latency::histogram());
+            self.latencies.entry(key).or_insert_with(new).1.add(histogram)?;
+        }
+        Ok(())
+    }
+
+    /// Puts in what all rounds have together.
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        for ((workload, who, _), (name, histogram)) in self.latencies {
+            self.sink.latency([&workload, &who, name], &histogram)?;
+        }
+        Ok(())
+    }
+}
