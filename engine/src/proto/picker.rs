@@ -135,7 +135,9 @@ impl PiecePicker {
     fn pick_runs(&mut self, has: &Bitfield, cursor: &mut Option<PieceIndex>, count: u32) -> Vec<PieceIndex> {
         let mut picked = Vec::new();
         while picked.len() < count as usize {
-            let next = cursor.filter(|index| self.needed.has(*index)).or_else(|| self.random_start(has));
+            // A run ends where a partial holder has been: what it has is not to leave the complete ones twice.
+            let run = cursor.filter(|index| self.needed.has(*index));
+            let next = run.filter(|index| self.is_new(*index)).or_else(|| self.start(has, run));
             let Some(index) = next else { break };
             self.needed.remove(index);
             picked.push(index);
@@ -144,11 +146,16 @@ impl PiecePicker {
         picked
     }
 
-    /// A random needed piece, if possible one that no partial holder has.
-    fn random_start(&mut self, has: &Bitfield) -> Option<PieceIndex> {
-        let mut fallback = None;
+    /// Whether no partial holder has a piece.
+    fn is_new(&self, index: PieceIndex) -> bool {
+        self.partial_holders[index.as_usize()] == 0
+    }
+
+    /// Where a run starts: at a random needed piece, if possible one that no partial holder has. Otherwise the `run` goes on.
+    fn start(&mut self, has: &Bitfield, run: Option<PieceIndex>) -> Option<PieceIndex> {
+        let mut fallback = run;
         for index in candidates(&self.needed, has, &mut self.random).take(START_SAMPLE) {
-            if self.partial_holders[index.as_usize()] == 0 {
+            if self.is_new(index) {
                 return Some(index);
             }
             fallback = fallback.or(Some(index));

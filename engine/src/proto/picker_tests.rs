@@ -43,6 +43,18 @@ fn runs_start_at_what_no_partial_holder_has() {
 }
 
 #[test]
+fn runs_end_where_a_partial_holder_has_been() {
+    let mut picker = picker(100);
+    (12..40).for_each(|index| picker.gained(PieceIndex(index)));
+    let mut cursor = Some(PieceIndex(10));
+    let picked = picker.pick(A, &all(100), &mut cursor, None, 72);
+    assert_eq!(picked[..2], [PieceIndex(10), PieceIndex(11)]);
+    assert!(picked.iter().all(|index| !(12..40).contains(&index.0)), "72 are new: {picked:?}");
+    let picked = picker.pick(A, &all(100), &mut Some(PieceIndex(20)), None, 8);
+    assert_eq!(picked, (20..28).map(PieceIndex).collect::<Vec<_>>(), "nothing is new any more");
+}
+
+#[test]
 fn a_partial_holder_gives_its_rarest() {
     let mut picker = picker(100);
     let has = set(100, [3, 50, 51, 90]);
