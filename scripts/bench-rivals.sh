@@ -22,9 +22,20 @@ readonly VENV=target/bench-rivals-venv
 
 say() { printf 'bench-rivals.sh: %s\n' "$*" >&2; }
 
+# Nothing that is installed is to start as a service: it would have the machine's ports, and its CPU beside every run.
+# Debian asks this program before it starts one; where the machine has its own, that decides.
+readonly POLICY=/usr/sbin/policy-rc.d
+refuse_services() {
+    [[ -e "$POLICY" ]] && return
+    trap 'rm -f "$POLICY"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+    chmod 755 "$POLICY"
+}
+
 install_packages() {
     command -v apt-get >/dev/null || { say "no apt-get: install by hand: ${PACKAGES[*]} python3-libtorrent"; return; }
     [[ "$(id -u)" == 0 ]] || { say "not root: run as root, or install by hand: ${PACKAGES[*]} python3-libtorrent"; return; }
+    refuse_services
     apt-get update -qq
     local package
     # One by one, so that a package which this release does not have costs that one alone.
@@ -32,6 +43,8 @@ install_packages() {
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
             say "$package could not be installed"
     done
+    [[ "$(trap -p EXIT)" ]] && { rm -f "$POLICY"; trap - EXIT; }
+    return 0
 }
 
 # The newest libtorrent is on PyPI; the distribution's is the second choice.

@@ -272,6 +272,12 @@ pub(crate) struct HostArgs {
     /// One JSON object instead of lines for people
     #[arg(long)]
     pub(crate) json: bool,
+    /// The folder whose filesystem is told [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Keep the description in this folder too, and draw report.html of all runs in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! Someone who moves the file, on the same terms as all others: Shoal, the floor, the rivals.
 //!
-//! Invariants: times count from the start of the receiving program to the complete file, and to the durable one; what is
-//! done before and after is not part of them.
+//! Invariants: what contenders are compared by counts from the start of the receiving command to its exit, for all of them:
+//! its own start and its tidying up are part of that. The transfer itself stands beside it where the program tells it. What
+//! runs before the command (trackers, those who serve, Shoal's node of the receiver) and is done after it is not part.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use hdrhistogram::Histogram;
 
 use crate::clock;
-use crate::topology::content::{Content, sync_file};
-use crate::topology::spawned::Spawned;
-use crate::topology::usage::{self, Cpu, Sides, Watch};
+use crate::topology::content::{Content, sync_copy};
+use crate::topology::spawned::{self, Spawned};
+use crate::topology::usage::{self, Cpu, Peaks, Sides, Watch};
 
 /// What everybody is given.
 #[derive(Clone, Debug)]
@@ -27,14 +30,30 @@ pub(crate) struct Terms {
     pub(crate) place: PathBuf,
     /// The longest that a round may take.
     pub(crate) limit: Duration,
+    /// The file is not in the page cache when a round begins.
+    pub(crate) cold: bool,
+}
+
+impl Terms {
+    /// The same, with a folder of the contender's own in place of the one that all share.
+    pub(crate) fn apart(&self, kind: &str) -> anyhow::Result<Terms> {
+        let name: String = kind.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let place = self.place.join(name);
+        fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+        Ok(Terms { place, ..self.clone() })
+    }
 }
 
 /// What a round took.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// Until the last receiver had all of it, proven as far as that program proves.
-    pub(crate) complete: Duration,
-    /// Until it would survive a loss of power; `None` for what writes nothing.
+    /// From the start of the first command to the exit of the last.
+    pub(crate) command: Duration,
+    /// The transfer itself, to the last receiver's having all of it, proven as far as that program proves; of programs that
+    /// tell it.
+    pub(crate) transfer: Option<Duration>,
+    /// From the start of the first command until its exit and until the copies would survive a loss of power; `None` for
+    /// what writes nothing.
     pub(crate) durable: Option<Duration>,
     /// The files that arrived.
     pub(crate) copies: Vec<PathBuf>,
@@ -42,8 +61,8 @@ pub(crate) struct Outcome {
     pub(crate) source_cpu: Option<Cpu>,
     /// CPU time of those who receive.
     pub(crate) receiver_cpu: Option<Cpu>,
-    /// Peaks of anonymous memory: sources in all, receivers in all.
-    pub(crate) anonymous: Option<[u64; 2]>,
+    /// Peaks of memory, and what it cost to look for them.
+    pub(crate) peaks: Option<Peaks>,
     /// Whatever else was counted: metric, value, unit.
     pub(crate) numbers: Vec<(String, f64, &'static str)>,
     /// From request to proof of each piece, in nanoseconds.
@@ -60,6 +79,21 @@ pub(crate) trait Contender {
     /// Whether others are compared with it.
     fn is_reference(&self) -> bool {
         false
+    }
+
+    /// Whether it is what is developed here: its failure is one of the whole command.
+    fn is_ours(&self) -> bool {
+        false
+    }
+
+    /// Whether several receivers are downloads of their own, which give each other nothing.
+    fn is_apart(&self) -> bool {
+        false
+    }
+
+    /// What of it runs between rounds, without descendants.
+    fn processes(&self) -> Vec<u32> {
+        Vec::new()
     }
 
     /// Gets ready for a round; not measured.
@@ -93,8 +127,11 @@ pub(crate) struct Steps {
     pub(crate) copy: Option<PathBuf>,
 }
 
-/// Makes the commands of a receiver that gets a folder of its own.
-pub(crate) type MakeSteps = Box<dyn Fn(&Path) -> Steps>;
+/// Makes the commands of a receiver, by its number from 0 and the folder that is its own.
+pub(crate) type MakeSteps = Box<dyn Fn(usize, &Path) -> Steps>;
+
+/// What stands before the seconds that the transfer itself took, on a line of a command that tells them.
+pub(crate) const TRANSFER_TOOK: &str = "transfer took ";
 
 /// Programs that serve, and commands that fetch: all that most contenders are.
 pub(crate) struct Programs {
@@ -102,6 +139,8 @@ pub(crate) struct Programs {
     pub(crate) kind: String,
     /// Whether others are compared with it.
     pub(crate) reference: bool,
+    /// Whether its receivers know each other.
+    pub(crate) swarm: bool,
     /// Those that serve.
     pub(crate) servers: Vec<Spawned>,
     /// Those that fetch.
@@ -119,6 +158,14 @@ impl Contender for Programs {
         self.reference
     }
 
+    fn is_apart(&self) -> bool {
+        !self.swarm
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        self.servers.iter().map(Spawned::pid).collect()
+    }
+
     fn prepare(&mut self) -> anyhow::Result<()> {
         for server in &mut self.servers {
             if server.has_ended() {
@@ -131,13 +178,12 @@ impl Contender for Programs {
     fn round(&mut self, into: &Path) -> anyhow::Result<Outcome> {
         let mut receivers = Vec::new();
         for number in 0..self.terms.receivers {
-            let folder = crate::topology::spawned::folder(into.join(number.to_string()))?;
-            receivers.push((self.steps)(&folder));
+            receivers.push((self.steps)(number, &spawned::folder(into.join(number.to_string()))?));
         }
-        let sources: Vec<u32> = self.servers.iter().map(Spawned::pid).collect();
-        let cpu_before = usage::cpu_of_trees(&sources);
-        let (mut receiver_cpu, mut peaks) = (Cpu::default(), [0; 2]);
         let copies: Vec<PathBuf> = receivers.iter().filter_map(|receiver| receiver.copy.clone()).collect();
+        let sources = self.processes();
+        let cpu_before = usage::cpu_of_trees(&sources);
+        let (mut receiver_cpu, mut peaks, mut transfer) = (Cpu::default(), Peaks::default(), None);
         let began = clock::now();
         loop {
             let step: Vec<Command> = receivers
@@ -148,31 +194,51 @@ impl Contender for Programs {
             if step.is_empty() {
                 break;
             }
-            let mut running = Vec::new();
-            for (number, command) in step.into_iter().enumerate() {
-                let name = format!("{}-receiver-{number}", self.kind.replace([' ', '/'], "-"));
-                running.push(Spawned::start(&name, &command, &self.terms.place)?);
-            }
-            let pids: Vec<u32> = running.iter().map(Spawned::pid).collect();
-            let sides = Sides { sources: sources.clone(), receivers: pids.clone() };
-            let watch = Watch::start(sides, pids, self.terms.limit)?;
-            for receiver in &mut running {
-                receiver_cpu = [receiver_cpu, receiver.succeed()?.cpu].into_iter().sum();
-            }
-            let now = watch.peaks();
-            peaks = [peaks[0].max(now[0]), peaks[1].max(now[1])];
+            let done = self.step(&sources, &step)?;
+            receiver_cpu = [receiver_cpu, done.cpu].into_iter().sum();
+            peaks = peaks.and(done.peaks);
+            transfer = transfer.max(done.transfer);
         }
-        let complete = clock::now() - began;
-        let durable = (!copies.is_empty()).then(|| copies.iter().try_for_each(|copy| sync_file(copy)));
+        let command = clock::now() - began;
+        let durable = (!copies.is_empty()).then(|| copies.iter().try_for_each(|copy| sync_copy(copy)));
         let durable = durable.transpose()?.map(|()| clock::now() - began);
         Ok(Outcome {
-            complete,
+            command,
+            transfer,
             durable,
             copies,
             source_cpu: Some(usage::cpu_of_trees(&sources) - cpu_before),
             receiver_cpu: Some(receiver_cpu),
-            anonymous: Some(peaks),
+            peaks: Some(peaks),
             ..Outcome::default()
         })
+    }
+}
+
+/// What one command of each receiver came to.
+struct Step {
+    cpu: Cpu,
+    peaks: Peaks,
+    transfer: Option<Duration>,
+}
+
+impl Programs {
+    /// Runs one command of each receiver, all at once, to their ends.
+    fn step(&self, sources: &[u32], commands: &[Command]) -> anyhow::Result<Step> {
+        let mut running = Vec::new();
+        for (number, command) in commands.iter().enumerate() {
+            running.push(Spawned::start(&format!("receiver-{number}"), command, &self.terms.place)?);
+        }
+        let pids: Vec<u32> = running.iter().map(Spawned::pid).collect();
+        let sides = Sides { sources: sources.to_vec(), receivers: pids.clone() };
+        let watch = Watch::start(sides, &pids, self.terms.limit)?;
+        let (mut cpu, mut transfer) = (Cpu::default(), None);
+        for receiver in &mut running {
+            cpu = [cpu, receiver.succeed()?.cpu].into_iter().sum();
+            let told = receiver.told(TRANSFER_TOOK).and_then(|seconds| seconds.parse().ok());
+            let told = told.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            transfer = transfer.max(told);
+        }
+        Ok(Step { cpu, peaks: watch.peaks(), transfer })
     }
 }

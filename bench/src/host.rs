@@ -38,6 +38,9 @@ pub(crate) struct Host {
     pub(crate) locked_memory_limit_bytes: Option<u64>,
     /// Files that this process may open; open: no limit.
     pub(crate) open_files_limit: Option<u64>,
+    /// Kind, place and free room of the filesystem that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) filesystem: Option<String>,
 }
 
 impl Host {
@@ -66,6 +69,7 @@ impl Host {
             io_uring_refusal: ring_refusal,
             locked_memory_limit_bytes: getrlimit(Resource::Memlock).current,
             open_files_limit: getrlimit(Resource::Nofile).current,
+            filesystem: None,
         }
     }
 }

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         cli::Command::PumpSend(args) => floor::pump::send(args),
         cli::Command::PumpReceive(args) => floor::pump::receive(args),
         cli::Command::Swarm(args) => workloads::swarm::run(args),
-        cli::Command::Host(args) => report::print_host_alone(&host::Host::read(), args.json),
+        cli::Command::Host(args) => workloads::host::run(args),
     };
     // What a signal interrupted has failed, and that is no news.
     topology::ending::leave_it_to_the_signal();

@@ -1,4 +1,5 @@
-//! Interleaved rounds: every workload once a round, so that a machine that slows down slows them all.
+//! Interleaved rounds: every workload once a round, so that a machine that slows down slows them all, and each round begins with
+//! another one.
 
 use std::time::Duration;
 
@@ -14,6 +15,13 @@ pub(crate) struct Workload<'a> {
     pub(crate) run: Box<dyn Fn() -> anyhow::Result<()> + 'a>,
 }
 
+/// Each of several is first equally often, where rounds are a multiple of their number; two go ABBA.
+pub(crate) fn rotate<T>(several: &mut [T], round: u32) {
+    if !several.is_empty() {
+        several.rotate_left(round as usize % several.len());
+    }
+}
+
 /// Runs all workloads `warmup` rounds for nothing and `runs` rounds that count, and says of these what each took. One that
 /// fails, in whichever round, is told once and takes no further part.
 pub(crate) fn measure<'a>(
@@ -25,7 +33,10 @@ pub(crate) fn measure<'a>(
     let mut taking_part: Vec<&Workload<'a>> = workloads.iter().collect();
     for round in 0..warmup + runs {
         let mut failed = Vec::new();
-        for (at, workload) in taking_part.iter().enumerate() {
+        let mut order: Vec<usize> = (0..taking_part.len()).collect();
+        rotate(&mut order, round.checked_sub(warmup).unwrap_or(round));
+        for at in order {
+            let workload = taking_part[at];
             let (took, outcome) = clock::timed(&workload.run);
             match (outcome, round.checked_sub(warmup)) {
                 (Ok(()), Some(counted)) => note(counted, workload, Ok(took))?,
@@ -36,6 +47,7 @@ pub(crate) fn measure<'a>(
                 }
             }
         }
+        failed.sort_unstable();
         for at in failed.into_iter().rev() {
             taking_part.remove(at);
         }
@@ -70,8 +82,8 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        assert_eq!(*ran.borrow(), ["a", "b", "a", "b", "a", "b"]);
-        assert_eq!(noted, [(0, "a"), (0, "b"), (1, "a"), (1, "b")]);
+        assert_eq!(*ran.borrow(), ["a", "b", "a", "b", "b", "a"]);
+        assert_eq!(noted, [(0, "a"), (0, "b"), (1, "b"), (1, "a")]);
     }
 
     #[test]

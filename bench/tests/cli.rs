@@ -107,6 +107,18 @@ fn host_says_what_the_machine_is() {
 }
 
 #[test]
+fn host_tells_the_filesystem_and_can_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, kept) = (folder.path().to_str().unwrap(), folder.path().join("kept"));
+    let lines = json_lines(&bench(&["host", "--json", "--dir", place, "--out", kept.to_str().unwrap()]));
+    let told = lines[0]["filesystem"].as_str().unwrap();
+    assert!(told.contains(place) && told.contains("free"), "{told}");
+    let page = std::fs::read_to_string(kept.join("report.html")).unwrap();
+    assert!(page.contains("filesystem") && page.contains(place));
+    assert_eq!(bench(&["host", "--dir", "/no/such/folder"]).status.code(), Some(1));
+}
+
+#[test]
 fn wrong_words_end_with_exit_code_2_and_the_way_out() {
     for size in ["0", "12Q", "", "1.5M", "-1"] {
         let size = format!("--size={size}");

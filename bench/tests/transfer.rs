@@ -36,7 +36,11 @@ fn bench(place: &Path, args: &[&str]) -> Command {
 fn json_lines(command: &mut Command) -> Vec<Value> {
     let output = command.output().expect("the harness can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).expect("records are UTF-8");
+    records(output.stdout)
+}
+
+fn records(stdout: Vec<u8>) -> Vec<Value> {
+    let text = String::from_utf8(stdout).expect("records are UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }
 
@@ -59,20 +63,31 @@ fn a_transfer_of_known_size_is_counted_right() {
     let lines = json_lines(bench(place.path(), &args).arg("--json"));
     let failed = lines.iter().find(|line| line["record"] == "failed");
     assert_eq!(failed, None);
+    let durable = if lies_in_memory(place.path()) { "synced, in memory" } else { "durable" };
     for kind in ["pump", "cp", "sha1 pass", "shoal"] {
-        for metric in ["throughput", "durable"] {
+        for metric in ["throughput", durable] {
             let values = values(&lines, kind, metric);
             assert_eq!(values.len(), 2, "{kind} {metric}");
             assert!(values.iter().all(|value| *value > 0.0), "{kind} {metric}");
         }
-        let (fast, slow) = (values(&lines, kind, "throughput"), values(&lines, kind, "durable"));
+        let (fast, slow) = (values(&lines, kind, "throughput"), values(&lines, kind, durable));
         assert!(
             fast.iter().zip(&slow).all(|(fast, slow)| fast >= slow),
             "{kind} is durable before it is complete"
         );
     }
-    let run = lines.iter().find(|line| line["record"] == "run").expect("a run is described");
+    // The transfer is part of the command, for whoever tells both.
+    for kind in ["pump", "shoal"] {
+        let (command, itself) = (values(&lines, kind, "throughput"), values(&lines, kind, "transfer itself"));
+        assert_eq!(itself.len(), 2, "{kind}");
+        assert!(command.iter().zip(&itself).all(|(command, itself)| command <= itself), "{kind}");
+    }
+    let run = lines.iter().rfind(|line| line["record"] == "run").expect("a run is described");
     assert_eq!(run["size"], BYTES);
+    let settings = run["settings"].as_array().unwrap();
+    let apart =
+        settings.iter().find(|pair| pair[0].as_str().unwrap().contains("a download of its own")).unwrap();
+    assert_eq!(apart[1], "pump; cp");
     // Two rounds, two leechers, sixteen pieces: each was asked for and proven once, give or take duplicates.
     let latency = lines.iter().find(|line| line["record"] == "latency").expect("latencies are told");
     let duplicates = values(&lines, "shoal", "duplicates").iter().sum::<f64>();
@@ -84,7 +99,7 @@ fn a_transfer_of_known_size_is_counted_right() {
     for beyond in values(&lines, "shoal", "beyond the file, as the node counts") {
         assert!(beyond > 0.0 && beyond < 5.0 + duplicates, "{beyond} %");
     }
-    for memory in values(&lines, "shoal", "memory of a leecher") {
+    for memory in values(&lines, "shoal", "memory of a leecher, RssAnon") {
         assert!(memory > 1.0 && memory < 1_000.0, "{memory} MiB");
     }
     let ratio = |line: &&Value| {
@@ -114,7 +129,12 @@ fn rivals_that_fail_or_are_missing_are_records_and_no_more() {
         "rsync",
         "[ \"$1\" = --version ] && echo 'rsync version 9.8.7' && exit; echo no bread >&2; exit 3",
     );
-    for tool in ["cp", "sh", "unshare", "ip"] {
+    // And one that serves, and fails when it is to fetch.
+    let script = "case $1 in --version) echo sendme 1.2.3;; send) echo 'sendme receive x'; exec sleep 1000;; \
+                  *) echo no butter >&2; exit 4;; esac";
+    let sendme = fake("sendme", script);
+    std::fs::rename(sendme.path().join("sendme"), tools.path().join("sendme")).unwrap();
+    for tool in ["cp", "sh", "sleep", "unshare", "ip", "setpriv"] {
         let found =
             ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().map(|folder| Path::new(folder).join(tool));
         if let Some(path) = found.into_iter().find(|path| path.is_file()) {
@@ -133,11 +153,73 @@ fn rivals_that_fail_or_are_missing_are_records_and_no_more() {
     };
     let failed = absent("failed", "rsync")["why"].as_str().unwrap();
     assert!(failed.contains("no bread"), "{failed}");
-    for missing in ["nginx, curl", "rqbit", "aria2", "sendme"] {
+    let failed = absent("failed", "sendme (1.2.3)")["why"].as_str().unwrap();
+    assert!(failed.contains("no butter"), "{failed}");
+    for missing in ["nginx, curl", "rqbit", "aria2"] {
         let why = absent("skipped", missing)["why"].as_str().unwrap();
         assert!(why.contains("bench-rivals.sh"), "{why}");
     }
     assert_eq!(values(&lines, "shoal", "throughput").len(), 1, "the others went on");
+    assert_eq!(processes_at(place.path()), 0);
+}
+
+#[test]
+fn a_failure_of_shoal_is_one_of_the_command_after_the_others_were_measured() {
+    let place = tempfile::tempdir().unwrap();
+    let beside = Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name("client");
+    // All but downloads work.
+    let script = format!(
+        "for word; do [ \"$word\" = download_file ] && echo no bread >&2 && exit 3; done; exec '{}' \"$@\"",
+        beside.display()
+    );
+    let programs = fake("client", &script);
+    std::os::unix::fs::symlink(beside.with_file_name("tracker"), programs.path().join("tracker")).unwrap();
+    let args = ["transfer", "--size", "1M", "--runs", "2", "--warmup", "0", "--seeders", "1", "--json"];
+    let output = bench(place.path(), &args[..]).arg("--bin").arg(programs.path()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("failed: shoal"), "{said}");
+    let lines = records(output.stdout);
+    let failed: Vec<&Value> = lines.iter().filter(|line| line["record"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "it takes no part after its failure");
+    assert_eq!(failed[0]["kind"], "shoal");
+    assert_eq!(values(&lines, "pump", "throughput").len(), 2, "the others went on");
+    assert!(lines.iter().any(|line| line["record"] == "result"));
+    assert!(is_empty(place.path()), "something was left behind");
+}
+
+/// Whether a folder is of a memory filesystem.
+fn lies_in_memory(place: &Path) -> bool {
+    rustix::fs::statfs(place).unwrap().f_type == 0x0102_1994
+}
+
+#[test]
+fn cold_is_cold_or_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let args =
+        ["transfer", "--size", "8M", "--runs", "2", "--warmup", "0", "--seeders", "2", "--cold", "--json"];
+    if lies_in_memory(place.path()) {
+        println!("skipped: the folder for temporary files lies in memory");
+    } else if Command::new("fincore").arg("--version").output().is_err() {
+        println!("skipped: fincore is not installed");
+    } else {
+        let lines = json_lines(&mut bench(place.path(), &args));
+        assert_eq!(lines.iter().find(|line| line["record"] == "failed"), None);
+        for kind in ["pump", "cp", "sha1 pass", "shoal"] {
+            let cached = values(&lines, kind, "source cached at the start");
+            assert_eq!(cached.len(), 2, "{kind}");
+            assert!(cached.iter().all(|percent| *percent <= 1.0), "{kind}: {cached:?}");
+        }
+    }
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else { return };
+    if lies_in_memory(memory.path()) {
+        let refused = bench(memory.path(), &args).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("leave out --cold"), "{said}");
+        assert!(is_empty(memory.path()));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::contender::{Programs, Steps, Terms};
 /// A contender that copies.
 pub(super) fn contender(terms: &Terms) -> Programs {
     let source = terms.content.path.clone();
-    let steps = move |into: &Path| {
+    let steps = move |_: usize, into: &Path| {
         let copy = into.join("copy");
         let mut command = Command::new("cp");
         // A copy that shares its blocks with the source would move nothing.
@@ -18,6 +18,7 @@ pub(super) fn contender(terms: &Terms) -> Programs {
     Programs {
         kind: "cp".to_owned(),
         reference: true,
+        swarm: false,
         servers: Vec::new(),
         steps: Box::new(steps),
         terms: terms.clone(),

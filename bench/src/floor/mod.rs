@@ -14,11 +14,13 @@ pub(crate) mod pump;
 
 use crate::contender::{Contender, Terms};
 
-/// All of it. The pump uses as many sockets as Shoal does from so many sources.
-pub(crate) fn contenders(terms: &Terms) -> anyhow::Result<Vec<Box<dyn Contender>>> {
-    Ok(vec![
-        Box::new(pump::contender(terms)?),
-        Box::new(pass::Pass::new(terms)),
-        Box::new(copy::contender(terms)),
-    ])
+/// All of it. The pump uses as many sockets as Shoal does from so many sources; it stays out where sockets are not alike.
+pub(crate) fn contenders(terms: &Terms, with_sockets: bool) -> anyhow::Result<Vec<Box<dyn Contender>>> {
+    let mut all: Vec<Box<dyn Contender>> = Vec::new();
+    if with_sockets {
+        all.push(Box::new(pump::contender(&terms.apart("pump")?)?));
+    }
+    all.push(Box::new(pass::Pass::new(terms)));
+    all.push(Box::new(copy::contender(&terms.apart("cp")?)));
+    Ok(all)
 }

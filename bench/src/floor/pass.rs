@@ -46,11 +46,11 @@ impl Contender for Pass {
             }
         }
         let found = hash.finish();
-        let complete = clock::now() - began;
+        let command = clock::now() - began;
         anyhow::ensure!(
             found.0 == self.terms.content.sha1,
             "the source has another SHA-1 than when it was made"
         );
-        Ok(Outcome { complete, ..Outcome::default() })
+        Ok(Outcome { command, ..Outcome::default() })
     }
 }

@@ -24,7 +24,8 @@ use engine::storage::source::Source;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::cli::{PumpReceiveArgs, PumpSendArgs};
-use crate::contender::{Programs, Steps, Terms};
+use crate::clock;
+use crate::contender::{Programs, Steps, TRANSFER_TOOK, Terms};
 use crate::topology::content::is_in_memory;
 use crate::topology::spawned::Spawned;
 
@@ -46,7 +47,7 @@ pub(super) fn contender(terms: &Terms) -> anyhow::Result<Programs> {
     }
     let bytes = terms.content.bytes;
     let each = connections_each(terms.sources);
-    let steps = move |into: &Path| {
+    let steps = move |_: usize, into: &Path| {
         let copy = into.join("pumped");
         let mut command = Command::new(&own);
         command.arg("pump-receive").arg("--from").arg(addresses.join(","));
@@ -56,6 +57,7 @@ pub(super) fn contender(terms: &Terms) -> anyhow::Result<Programs> {
     Ok(Programs {
         kind: "pump".to_owned(),
         reference: true,
+        swarm: false,
         servers,
         steps: Box::new(steps),
         terms: terms.clone(),
@@ -64,21 +66,23 @@ pub(super) fn contender(terms: &Terms) -> anyhow::Result<Programs> {
 
 /// `bench pump-send`.
 pub(crate) fn send(args: &PumpSendArgs) -> anyhow::Result<()> {
-    let source = Arc::new(Source::open(&args.file)?);
+    // Each socket maps it anew: between rounds nobody has it mapped, so that it can be dropped from the page cache.
+    let file = Arc::new(args.file.clone());
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("pump listening on {}", listener.local_addr()?);
     for socket in listener.incoming() {
-        let (socket, source) = (socket?, Arc::clone(&source));
+        let (socket, file) = (socket?, Arc::clone(&file));
         // Bounded by the receivers' sockets; all are the harness's own.
         std::thread::Builder::new().spawn(move || {
             // A receiver that goes away ends its own round; the next one gets a new thread.
-            let _ = serve(socket, &source);
+            let _ = serve(socket, &file);
         })?;
     }
     Ok(())
 }
 
-fn serve(mut socket: TcpStream, source: &Source) -> anyhow::Result<()> {
+fn serve(mut socket: TcpStream, file: &Path) -> anyhow::Result<()> {
+    let source = Source::open(file)?;
     socket.set_nodelay(true)?;
     let mut wish = [0; WISH_BYTES];
     socket.read_exact(&mut wish)?;
@@ -104,6 +108,7 @@ fn pieces(bytes: u64, first: u64, step: u64) -> impl Iterator<Item = std::ops::R
 
 /// `bench pump-receive`.
 pub(crate) fn receive(args: &PumpReceiveArgs) -> anyhow::Result<()> {
+    let began = clock::now();
     let file = File::create(&args.destination)?;
     reserve(&file, args.bytes)?;
     let sockets: Vec<SocketAddr> = (0..args.each).flat_map(|_| args.from.iter().copied()).collect();
@@ -125,6 +130,7 @@ pub(crate) fn receive(args: &PumpReceiveArgs) -> anyhow::Result<()> {
                 Err(_) => bail!("a thread of the pump panicked"),
             }
         }
+        println!("{TRANSFER_TOOK}{}", (clock::now() - began).as_secs_f64());
         Ok(())
     })
 }

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_MAX, BARS_RIGHT_PX, WIDTH_PX};
+use super::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_RIGHT_PX, WIDTH_PX};
 use super::palette::{FIELD, INK, OURS, REFERENCE, with_page_colours};
 use super::text::figure;
 use crate::results::record::{Measured, Spread};
@@ -51,7 +51,7 @@ pub(crate) fn draw(results: &[&Measured]) -> anyhow::Result<String> {
 fn rows<'a>(results: &[&'a Measured]) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     let mut workloads: Vec<&str> = Vec::new();
-    for result in results.iter().take(BARS_MAX) {
+    for result in results {
         if !workloads.contains(&result.workload.as_str()) {
             workloads.push(&result.workload);
         }
@@ -60,7 +60,7 @@ fn rows<'a>(results: &[&'a Measured]) -> Vec<Row<'a>> {
         if workloads.len() > 1 {
             rows.push(Row::Heading(workload));
         }
-        let of_workload = results.iter().take(BARS_MAX).filter(|result| result.workload == *workload);
+        let of_workload = results.iter().filter(|result| result.workload == *workload);
         rows.extend(of_workload.map(|result| Row::Bar(result)));
     }
     rows

@@ -13,10 +13,10 @@ pub(crate) const LEGEND_ROW_PX: u32 = 20;
 pub(crate) const BAR_ROW_PX: u32 = 24;
 
 /// Where bars begin, in pixels from the left; names stand before.
-pub(crate) const BARS_LEFT_PX: u32 = 240;
+pub(crate) const BARS_LEFT_PX: u32 = 310;
 
 /// Where the longest bar ends, in pixels from the left; numbers stand behind.
-pub(crate) const BARS_RIGHT_PX: u32 = 600;
+pub(crate) const BARS_RIGHT_PX: u32 = 620;
 
 /// Curves in one chart; with more of them none could be followed.
 pub(crate) const CURVES_MAX: usize = 12;

@@ -20,6 +20,7 @@ mod text;
 
 use std::fs;
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -38,12 +39,7 @@ pub(crate) fn conclude(sink: Sink) -> anyhow::Result<()> {
             print!("{}", plot::draw(&results));
         }
     }
-    let Some(kept_in) = &ended.wanted.folder else { return Ok(()) };
-    let path = folder::report(kept_in);
-    let page = page::draw(&folder::read(kept_in)?)?;
-    fs::write(&path, page).with_context(|| format!("{} could not be written", path.display()))?;
-    eprintln!("bench: all runs of {} are drawn in {}", kept_in.display(), path.display());
-    Ok(())
+    ended.wanted.folder.as_deref().map_or(Ok(()), draw_page)
 }
 
 fn as_result(record: &Record) -> Option<&Measured> {
@@ -57,6 +53,15 @@ pub(crate) fn print_host_alone(host: &Host, json: bool) -> anyhow::Result<()> {
     } else {
         print!("{}", text::host(host));
     }
+    Ok(())
+}
+
+/// Draws the page of all runs of a folder.
+pub(crate) fn draw_page(kept_in: &Path) -> anyhow::Result<()> {
+    let path = folder::report(kept_in);
+    let page = page::draw(&folder::read(kept_in)?)?;
+    fs::write(&path, page).with_context(|| format!("{} could not be written", path.display()))?;
+    eprintln!("bench: all runs of {} are drawn in {}", kept_in.display(), path.display());
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::bars;
 use super::curves::{self, Curve};
-use super::limits::CURVES_MAX;
+use super::limits::{BARS_MAX, CURVES_MAX};
 use super::text::{duration, figure, human, properties};
 use crate::results::folder::Kept;
 use crate::results::latency;
@@ -85,7 +85,10 @@ fn pictures_of(results: &[&Measured]) -> anyhow::Result<String> {
         let same: Vec<&Measured> =
             results.iter().copied().filter(|other| other.metric == result.metric).collect();
         if same.len() > 1 {
-            html += &bars::draw(&same)?;
+            // More than one picture holds go into the next.
+            for several in same.chunks(BARS_MAX) {
+                html += &bars::draw(several)?;
+            }
         }
     }
     Ok(html)

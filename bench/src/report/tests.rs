@@ -56,6 +56,23 @@ fn a_page_shows_every_record_of_every_run_and_needs_nothing_else() {
 }
 
 #[test]
+fn no_bar_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let wanted = Wanted { json: false, folder: Some(folder.path().to_owned()) };
+    let mut sink = Sink::begin(wanted, "swarm", None, &[]).unwrap();
+    for number in 0..=limits::BARS_MAX {
+        sink.sample(["swarm", &format!("leecher {number}"), "finish"], 0, 1.0, "x").unwrap();
+    }
+    conclude(sink).unwrap();
+    let page = fs::read_to_string(folder::report(folder.path())).unwrap();
+    let pictures: String =
+        page.split("<svg").skip(1).filter_map(|rest| rest.split("</svg>").next()).collect();
+    for number in [0, limits::BARS_MAX - 1, limits::BARS_MAX] {
+        assert_eq!(pictures.matches(&format!("\nleecher {number}\n")).count(), 1, "{number}");
+    }
+}
+
+#[test]
 fn the_terminal_shows_wins_and_losses_with_their_ratios() {
     let folder = tempfile::tempdir().unwrap();
     sample(folder.path().to_owned());

@@ -152,7 +152,7 @@ pub(crate) fn host(host: &Host) -> String {
 }
 
 /// The machine's properties, as people read them.
-pub(crate) fn properties(host: &Host) -> [(&'static str, String); 10] {
+pub(crate) fn properties(host: &Host) -> [(&'static str, String); 11] {
     let unknown = || "unknown".to_owned();
     let text = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
     let bytes = |value: Option<u64>| value.map_or_else(unknown, human);
@@ -170,6 +170,7 @@ pub(crate) fn properties(host: &Host) -> [(&'static str, String); 10] {
         ("tcp", tcp),
         ("io_uring", ring),
         ("locked memory", limit(host.locked_memory_limit_bytes.map(human))),
+        ("filesystem", host.filesystem.clone().unwrap_or_else(|| "not asked".to_owned())),
         ("open files", limit(host.open_files_limit.map(|files| files.to_string()))),
     ]
 }

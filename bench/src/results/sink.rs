@@ -59,6 +59,17 @@ impl Sink {
         size: Option<u64>,
         settings: &[(&str, String)],
     ) -> anyhow::Result<Sink> {
+        Sink::begin_on(Host::read(), wanted, workload, size, settings)
+    }
+
+    /// The same, of a machine that has been looked at.
+    pub(crate) fn begin_on(
+        host: Host,
+        wanted: Wanted,
+        workload: &str,
+        size: Option<u64>,
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Sink> {
         let began_unix_s = clock::unix_s();
         let new =
             wanted.folder.as_ref().map(|path| folder::begin(path, workload, began_unix_s)).transpose()?;
@@ -81,7 +92,7 @@ impl Sink {
             samples: Vec::new(),
             loads: Vec::new(),
         };
-        sink.put(Record::Host(Host::read()))?;
+        sink.put(Record::Host(host))?;
         sink.put(Record::Run(run))?;
         Ok(sink)
     }

@@ -6,9 +6,10 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use super::ports;
-use super::rival::{Rival, number};
+use super::rival::{Rival, at_home, number};
 use super::torrent::Torrent;
 use crate::contender::{Contender, Programs, Steps, Terms};
+use crate::topology::content::is_tmpfs;
 use crate::topology::spawned::{Spawned, first_line};
 
 /// aria2 to aria2.
@@ -28,22 +29,23 @@ impl Rival for Aria2 {
         let folder = terms.content.path.parent().context("the file lies in a folder")?;
         let mut servers = Vec::new();
         for (number, port) in torrent.seeders.iter().enumerate() {
-            let mut command = aria2(*port, folder, &torrent.file);
+            let mut command = aria2(terms, *port, folder, &torrent.file);
             command.args(["--seed-ratio=0.0", "--bt-seed-unverified=true", "--allow-overwrite=true"]);
             let mut server = Spawned::start(&format!("aria2-seeder-{number}"), &command, &terms.place)?;
             ports::listening(&mut server, *port)?;
             servers.push(server);
         }
         let name = terms.content.path.file_name().context("the file has a name")?.to_owned();
-        let port = ports::free()?;
-        let steps = move |into: &Path| {
-            let mut command = aria2(port, into, &torrent.file);
+        let own = terms.clone();
+        let steps = move |number: usize, into: &Path| {
+            let mut command = aria2(&own, torrent.leechers[number], into, &torrent.file);
             command.arg("--seed-time=0");
             Steps { commands: vec![command], copy: Some(into.join(&name)) }
         };
         Ok(Box::new(Programs {
             kind: kind.to_owned(),
             reference: false,
+            swarm: true,
             servers,
             steps: Box::new(steps),
             terms: terms.clone(),
@@ -51,9 +53,14 @@ impl Rival for Aria2 {
     }
 }
 
-fn aria2(port: u16, folder: &Path, torrent: &Path) -> Command {
-    let mut command = Command::new("aria2c");
-    command.args(["--no-conf", "--quiet", "--file-allocation=falloc", "--enable-dht=false"]);
+/// How it takes room for a file: as Shoal does, which is not at all where room in advance means writing zeros.
+pub(super) fn allocation(terms: &Terms) -> &'static str {
+    if is_tmpfs(&terms.place) { "--file-allocation=none" } else { "--file-allocation=falloc" }
+}
+
+fn aria2(terms: &Terms, port: u16, folder: &Path, torrent: &Path) -> Command {
+    let mut command = at_home("aria2c", terms);
+    command.args(["--no-conf", "--quiet", allocation(terms), "--enable-dht=false"]);
     command.args(["--bt-enable-lpd=false", "--enable-peer-exchange=false"]);
     command.arg(format!("--listen-port={port}")).arg("--dir").arg(folder).arg(torrent);
     command

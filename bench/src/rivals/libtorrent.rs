@@ -5,7 +5,6 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use super::ports;
 use super::rival::Rival;
 use super::torrent::Torrent;
 use crate::contender::{Contender, Programs, Steps, Terms};
@@ -29,6 +28,10 @@ impl Rival for Libtorrent {
         Ok(python()?.1)
     }
 
+    fn keeps_mapped(&self) -> Option<&'static str> {
+        Some("libtorrent 2 reads the file by mappings that it keeps")
+    }
+
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
         let (python, _) = python()?;
         let script = terms.place.join("torrent_node.py");
@@ -47,15 +50,15 @@ impl Rival for Libtorrent {
             servers.push(Spawned::start_ready(&name, &command, &terms.place, "ready")?.0);
         }
         let name: PathBuf = terms.content.path.file_name().context("the file has a name")?.into();
-        let own = ports::free()?;
-        let steps = move |into: &Path| {
-            let mut command = call("fetch", into, &torrent.file, own);
+        let steps = move |number: usize, into: &Path| {
+            let mut command = call("fetch", into, &torrent.file, torrent.leechers[number]);
             command.args(torrent.seeders.iter().map(u16::to_string));
             Steps { commands: vec![command], copy: Some(into.join(&name)) }
         };
         Ok(Box::new(Programs {
             kind: kind.to_owned(),
             reference: false,
+            swarm: true,
             servers,
             steps: Box::new(steps),
             terms: terms.clone(),

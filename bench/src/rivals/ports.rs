@@ -16,6 +16,13 @@ pub(super) fn free() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// Several of those, no two alike.
+pub(super) fn several(count: usize) -> anyhow::Result<Vec<u16>> {
+    // All are held until all are known.
+    let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    Ok(held.iter().map(|one| Ok(one.local_addr()?.port())).collect::<std::io::Result<_>>()?)
+}
+
 /// Waits until a server listens.
 pub(super) fn listening(server: &mut Spawned, port: u16) -> anyhow::Result<()> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));

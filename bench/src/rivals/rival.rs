@@ -1,5 +1,7 @@
 //! What every rival is: a name, the versions of its programs, and a contender.
 
+use std::process::Command;
+
 use crate::contender::{Contender, Terms};
 use crate::results::sink::Sink;
 
@@ -14,11 +16,25 @@ pub(super) trait Rival {
     /// One is not installed, and how it can be.
     fn version(&self) -> anyhow::Result<String>;
 
+    /// Why its servers have the file mapped all the time, if they do.
+    fn keeps_mapped(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Starts what serves, and says how to fetch.
     ///
     /// # Errors
     /// What went wrong.
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>>;
+}
+
+/// A program that finds no settings and leaves none: its home, and its folder for temporary files, are the contender's.
+pub(super) fn at_home(program: &str, terms: &Terms) -> Command {
+    let mut command = Command::new(program);
+    for name in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
+        command.env(name, &terms.place);
+    }
+    command
 }
 
 /// Why a rival takes no part.

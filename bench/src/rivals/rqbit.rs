@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use super::ports;
-use super::rival::{Rival, number};
+use super::rival::{Rival, at_home, number};
 use super::torrent::Torrent;
 use crate::contender::{Contender, Programs, Steps, Terms};
 use crate::topology::spawned::{Spawned, first_line, output};
@@ -29,22 +29,24 @@ impl Rival for Rqbit {
         let options = Options::of(&output("rqbit", Command::new("rqbit").arg("--help"))?);
         let mut servers = Vec::new();
         for port in &torrent.seeders {
-            let mut command = options.rqbit(*port, ports::free()?);
+            let mut command = options.rqbit(terms, *port, ports::free()?);
             command.args(["download", "--overwrite", "--output-folder"]).arg(folder).arg(&torrent.file);
             let mut server = Spawned::start(&format!("rqbit-{port}"), &command, &terms.place)?;
             ports::listening(&mut server, *port)?;
             servers.push(server);
         }
-        let (own, http) = (ports::free()?, ports::free()?);
+        let http = ports::several(terms.receivers)?;
+        let own = terms.clone();
         let name = terms.content.path.file_name().context("the file has a name")?.to_owned();
-        let steps = move |into: &Path| {
-            let mut command = options.rqbit(own, http);
+        let steps = move |number: usize, into: &Path| {
+            let mut command = options.rqbit(&own, torrent.leechers[number], http[number]);
             command.args(["download", "--exit-on-finish", "--output-folder"]).arg(into).arg(&torrent.file);
             Steps { commands: vec![command], copy: Some(into.join(&name)) }
         };
         Ok(Box::new(Programs {
             kind: kind.to_owned(),
             reference: false,
+            swarm: true,
             servers,
             steps: Box::new(steps),
             terms: terms.clone(),
@@ -62,8 +64,8 @@ impl Options {
         Options { help: help.to_owned() }
     }
 
-    fn rqbit(&self, port: u16, http: u16) -> Command {
-        let mut command = Command::new("rqbit");
+    fn rqbit(&self, terms: &Terms, port: u16, http: u16) -> Command {
+        let mut command = at_home("rqbit", terms);
         command.args(["--single-thread-runtime", "--disable-dht"]);
         command.arg("--http-api-listen-addr").arg(format!("127.0.0.1:{http}"));
         if self.help.contains("--listen-port") {

@@ -41,7 +41,7 @@ impl Rival for Rsync {
         let mut server = Spawned::start("rsync", &command, &terms.place)?;
         ports::listening(&mut server, port)?;
         let url = format!("rsync://127.0.0.1:{port}/bench/{name}");
-        let steps = move |into: &Path| {
+        let steps = move |_: usize, into: &Path| {
             let copy = into.join("fetched");
             let mut command = Command::new("rsync");
             command.args(["--whole-file", "--inplace", &url]).arg(&copy);
@@ -50,6 +50,7 @@ impl Rival for Rsync {
         Ok(Box::new(Programs {
             kind: kind.to_owned(),
             reference: false,
+            swarm: false,
             servers: vec![server],
             steps: Box::new(steps),
             terms: terms.clone(),

@@ -1,7 +1,8 @@
-//! What every BitTorrent rival needs: a `.torrent` of the file (BEP 3), and somebody who says where the seeders are.
+//! What every BitTorrent rival needs: a `.torrent` of the file (BEP 3), and somebody who says where the others are.
 //!
-//! The one who says it is a thread of the harness that gives every announce the same answer (BEP 23), so that no rival
-//! depends on a tracker being installed, and none is slowed by one.
+//! The one who says it is a thread of the harness (BEP 23), so that no rival depends on a tracker being installed, and none is
+//! slowed by one. A leecher is told of the seeders and of the other leechers, as in any swarm; a seeder of nobody, since all
+//! come to it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -23,30 +24,33 @@ const INTERVAL_S: u32 = 60;
 /// Pieces that are hashed together.
 const BATCH_PIECES: u64 = 16;
 
-/// A torrent of the file, and the ports at which its seeders are to listen.
+/// A torrent of the file, and the ports at which its peers are to listen.
 pub(super) struct Torrent {
     /// The `.torrent` file.
     pub(super) file: PathBuf,
     /// One for each source.
     pub(super) seeders: Vec<u16>,
+    /// One for each receiver.
+    pub(super) leechers: Vec<u16>,
 }
 
 impl Torrent {
     /// Hashes the file, and answers announces from now until the harness ends.
     pub(super) fn make(terms: &Terms, who: &str) -> anyhow::Result<Torrent> {
-        let seeders: Vec<u16> = (0..terms.sources).map(|_| super::ports::free()).collect::<Result<_, _>>()?;
+        let mut seeders = super::ports::several(terms.sources + terms.receivers)?;
+        let leechers = seeders.split_off(terms.sources);
+        let known = Known { seeders: seeders.clone(), leechers: leechers.clone() };
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let announce = format!("http://{}/announce", listener.local_addr()?);
-        let answer = answer(&seeders);
         std::thread::Builder::new().name(format!("announces for {who}")).spawn(move || {
             for socket in listener.incoming().flatten() {
                 // Whoever went away asks again.
-                let _ = reply(socket, &answer);
+                let _ = reply(socket, &known);
             }
         })?;
         let file = terms.place.join(format!("{who}.torrent"));
         std::fs::write(&file, metainfo(terms, &announce)?)?;
-        Ok(Torrent { file, seeders })
+        Ok(Torrent { file, seeders, leechers })
     }
 }
 
@@ -84,10 +88,36 @@ fn bencode(announce: &str, name: &str, length: u64, digests: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Who takes part, by port.
+struct Known {
+    seeders: Vec<u16>,
+    leechers: Vec<u16>,
+}
+
+impl Known {
+    /// Whom the one is told of that asks.
+    fn others(&self, request: &[u8]) -> Vec<u16> {
+        match port_of(request) {
+            Some(port) if self.seeders.contains(&port) => Vec::new(),
+            own => {
+                let all = self.seeders.iter().chain(&self.leechers).copied();
+                all.filter(|port| Some(*port) != own).collect()
+            }
+        }
+    }
+}
+
+/// The port that an announce names (BEP 3).
+fn port_of(request: &[u8]) -> Option<u16> {
+    let line = std::str::from_utf8(request.split(|byte| *byte == b'\r').next()?).ok()?;
+    let (_, query) = line.split_whitespace().nth(1)?.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix("port=")?.parse().ok())
+}
+
 /// BEP 23: peers as six bytes each.
-fn answer(seeders: &[u16]) -> Vec<u8> {
-    let mut body = format!("d8:intervali{INTERVAL_S}e5:peers{}:", 6 * seeders.len()).into_bytes();
-    for port in seeders {
+fn answer(peers: &[u16]) -> Vec<u8> {
+    let mut body = format!("d8:intervali{INTERVAL_S}e5:peers{}:", 6 * peers.len()).into_bytes();
+    for port in peers {
         body.extend([127, 0, 0, 1]);
         body.extend(port.to_be_bytes());
     }
@@ -101,7 +131,7 @@ fn answer(seeders: &[u16]) -> Vec<u8> {
     answer
 }
 
-fn reply(mut socket: TcpStream, answer: &[u8]) -> std::io::Result<()> {
+fn reply(mut socket: TcpStream, known: &Known) -> std::io::Result<()> {
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut request = Vec::new();
     let mut part = [0; 1_024];
@@ -111,12 +141,23 @@ fn reply(mut socket: TcpStream, answer: &[u8]) -> std::io::Result<()> {
             count => request.extend_from_slice(&part[..count]),
         }
     }
-    socket.write_all(answer)
+    socket.write_all(&answer(&known.others(&request)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leechers_hear_of_each_other_and_nobody_of_itself() {
+        let known = Known { seeders: vec![1, 2], leechers: vec![7, 8] };
+        let asks =
+            |port: u16| format!("GET /announce?info_hash=%01&port={port}&left=5 HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(known.others(asks(7).as_bytes()), [1, 2, 8]);
+        assert_eq!(known.others(asks(8).as_bytes()), [1, 2, 7]);
+        assert!(known.others(asks(2).as_bytes()).is_empty());
+        assert_eq!(known.others(b"GET /announce HTTP/1.1\r\n"), [1, 2, 7, 8]);
+    }
 
     #[test]
     fn a_torrent_and_an_answer_are_bencoded() {

@@ -7,9 +7,10 @@ use std::process::Command;
 use anyhow::Context as _;
 use rustix::process::geteuid;
 
+use super::aria2::allocation;
 use super::ports;
-use super::rival::{Rival, number};
-use crate::contender::{Contender, Programs, Steps, Terms};
+use super::rival::{Rival, at_home, number};
+use crate::contender::{Contender, Programs, Steps, TRANSFER_TOOK, Terms};
 use crate::topology::spawned::{Spawned, first_line, folder};
 use crate::topology::tied::folded;
 
@@ -32,7 +33,8 @@ impl Rival for Curl {
     }
 
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
-        contender(kind, terms, |urls, copy| vec![curl(&urls[0], copy)])
+        let own = terms.clone();
+        contender(kind, terms, move |urls, copy| vec![curl(&own, &urls[0], copy)])
     }
 }
 
@@ -47,10 +49,12 @@ impl Rival for CurlThenOpenssl {
     }
 
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
-        contender(kind, terms, |urls, copy| {
+        let own = terms.clone();
+        contender(kind, terms, move |urls, copy| {
             let mut hash = Command::new("openssl");
             hash.arg("sha1").arg(copy);
-            vec![curl(&urls[0], copy), hash]
+            // What curl alone took would leave out the proof.
+            vec![curl_alone(&own, &urls[0], copy), hash]
         })
     }
 }
@@ -65,9 +69,10 @@ impl Rival for Aria2 {
     }
 
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
-        contender(kind, terms, |urls, copy| {
-            let mut command = Command::new("aria2c");
-            command.args(["--no-conf", "--quiet", "--file-allocation=falloc"]);
+        let own = terms.clone();
+        contender(kind, terms, move |urls, copy| {
+            let mut command = at_home("aria2c", &own);
+            command.args(["--no-conf", "--quiet", allocation(&own)]);
             command.args(["--split=4", "--max-connection-per-server=4", "--min-split-size=1M"]);
             command.arg("--dir").args(copy.parent()).arg("--out").args(copy.file_name()).args(urls);
             vec![command]
@@ -75,8 +80,14 @@ impl Rival for Aria2 {
     }
 }
 
-fn curl(url: &str, copy: &Path) -> Command {
-    let mut command = Command::new("curl");
+fn curl(terms: &Terms, url: &str, copy: &Path) -> Command {
+    let mut command = curl_alone(terms, url, copy);
+    command.arg("--write-out").arg(format!("{TRANSFER_TOOK}%{{time_total}}\n"));
+    command
+}
+
+fn curl_alone(terms: &Terms, url: &str, copy: &Path) -> Command {
+    let mut command = at_home("curl", terms);
     command.args(["--silent", "--show-error", "--fail", "--output"]).arg(copy).arg(url);
     command
 }
@@ -99,13 +110,14 @@ fn contender(
         servers.push(nginx(terms, number, port)?);
         urls.push(format!("http://127.0.0.1:{port}/{name}"));
     }
-    let steps = move |into: &Path| {
+    let steps = move |_: usize, into: &Path| {
         let copy = into.join("fetched");
         Steps { commands: fetch(&urls, &copy), copy: Some(copy) }
     };
     Ok(Box::new(Programs {
         kind: kind.to_owned(),
         reference: false,
+        swarm: false,
         servers,
         steps: Box::new(steps),
         terms: terms.clone(),

@@ -22,8 +22,11 @@ pub(crate) const WARM_MAX_PERCENT: u64 = 60;
 /// A file is written and read in steps of this many bytes.
 pub(crate) const STEP_BYTES: usize = 1 << 20;
 
-/// Places of a file that are looked at to tell how much of it is cached.
-pub(crate) const CACHE_PROBES: u64 = 256;
+/// Part of the source that may still be cached when a cold round begins.
+pub(crate) const COLD_MAX: f64 = 0.01;
+
+/// Time in which nodes that were started again are to be known as seeders again, in milliseconds.
+pub(crate) const AWAKE_MS: u64 = 30_000;
 
 /// A round may take this long, in seconds …
 pub(crate) const ROUND_MAX_S: u64 = 60;

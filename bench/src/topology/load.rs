@@ -10,8 +10,10 @@ use super::usage;
 use crate::clock;
 
 /// A moment from which load is counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Load {
+    /// Processes of the harness that have no part in what is measured.
+    idle: Vec<u32>,
     busy_s: f64,
     ours_s: f64,
     at: Duration,
@@ -20,12 +22,18 @@ pub(crate) struct Load {
 impl Load {
     /// Counts from now.
     pub(crate) fn start() -> Load {
-        Load { busy_s: busy_s(), ours_s: ours_s(), at: clock::now() }
+        Load::beside(Vec::new())
+    }
+
+    /// The same where these of the harness's own processes are to do nothing: what they do is load by others.
+    pub(crate) fn beside(idle: Vec<u32>) -> Load {
+        let ours_s = ours_s(&idle);
+        Load { idle, busy_s: busy_s(), ours_s, at: clock::now() }
     }
 
     /// CPUs that others kept busy since, on average.
     pub(crate) fn others(&self) -> f64 {
-        between(busy_s() - self.busy_s, ours_s() - self.ours_s, clock::now() - self.at)
+        between(busy_s() - self.busy_s, ours_s(&self.idle) - self.ours_s, clock::now() - self.at)
     }
 }
 
@@ -33,8 +41,8 @@ fn between(busy_s: f64, ours_s: f64, elapsed: Duration) -> f64 {
     (busy_s - ours_s).max(0.0) / elapsed.as_secs_f64().max(1e-3)
 }
 
-fn ours_s() -> f64 {
-    usage::cpu_of_trees(&[std::process::id()]).0
+fn ours_s(idle: &[u32]) -> f64 {
+    usage::cpu_of_trees(&[std::process::id()]).0 - usage::cpu_of_trees(idle).0
 }
 
 /// user, nice, system and steal of all CPUs.

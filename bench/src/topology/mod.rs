@@ -26,4 +26,4 @@ pub(crate) mod tied;
 pub(crate) mod usage;
 pub(crate) mod warm;
 
-pub(crate) use limits::{ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S};
+pub(crate) use limits::{AWAKE_MS, COLD_MAX, ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S};

@@ -120,6 +120,27 @@ impl Node {
         self.spawned.pid()
     }
 
+    /// Ends its process; what it knows stays, and nothing is mapped any more.
+    pub(crate) fn sleep(&mut self) {
+        self.spawned.end();
+    }
+
+    /// Starts its process again with these options, where it has its user and its shares at once.
+    pub(crate) fn wake(&mut self, options: &[String]) -> anyhow::Result<()> {
+        let mut command = self.command();
+        command.args(["--listen", "127.0.0.1"]).args(options).arg("serve");
+        let (spawned, _) = Spawned::start_ready(&self.user, &command, &self.place, r#"{"address":""#)?;
+        self.spawned = spawned;
+        Ok(())
+    }
+
+    /// How many others have all of a file, as the tracker tells this node.
+    pub(crate) fn seeders_of(&self, group: &str, file: &str) -> anyhow::Result<usize> {
+        let told = self.run(&["get_peers", group, file])?;
+        let peers = told["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(peers.iter().filter(|peer| peer["complete"] == true).count())
+    }
+
     /// Runs a command beside it; gives the last line that it says.
     pub(crate) fn run(&self, words: &[&str]) -> anyhow::Result<Value> {
         let name = format!("{} of {}", words.first().unwrap_or(&""), self.user);

@@ -90,6 +90,35 @@ impl Spawned {
         }
     }
 
+    /// Starts a program and waits, for so long, until it has said `mark`; gives the rest of that line.
+    pub(crate) fn start_telling(
+        name: &str,
+        command: &Command,
+        place: &Path,
+        mark: &'static str,
+        limit: Duration,
+    ) -> anyhow::Result<(Spawned, String)> {
+        let (mut spawned, mut lines) = Spawned::start_read(name, command, place)?;
+        let (tell, told) = mpsc::sync_channel(1);
+        // Reads to the end, so that the program never blocks; ends with it.
+        std::thread::Builder::new().name(format!("reads {name}")).spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+                if let Some((_, rest)) = line.split_once(mark) {
+                    let _ = tell.try_send(rest.trim().to_owned());
+                }
+                line.clear();
+            }
+        })?;
+        match told.recv_timeout(limit) {
+            Ok(rest) => Ok((spawned, rest)),
+            Err(_) => {
+                spawned.end();
+                bail!("{name} did not say {mark:?}{}", spawned.last_words())
+            }
+        }
+    }
+
     fn spawn(name: &str, command: &mut Command, log: PathBuf) -> anyhow::Result<Spawned> {
         let child = command
             .stdin(Stdio::null())
@@ -131,18 +160,25 @@ impl Spawned {
 
     /// The end of what it said, as the end of a sentence.
     pub(crate) fn last_words(&self) -> String {
-        let words = || -> std::io::Result<String> {
-            let mut file = File::open(&self.log)?;
-            let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
-        };
-        match words() {
+        match self.tail() {
             Ok(words) if !words.is_empty() => format!("; its last words: {words}"),
             _ => String::new(),
         }
+    }
+
+    fn tail(&self) -> std::io::Result<String> {
+        let mut file = File::open(&self.log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+
+    /// What follows a mark at the beginning of a line, of the last such line near the end of what it said.
+    pub(crate) fn told(&self, mark: &str) -> Option<String> {
+        let words = self.tail().ok()?;
+        words.lines().rev().find_map(|line| Some(line.trim().strip_prefix(mark)?.trim().to_owned()))
     }
 
     /// Ends it: asks first, kills when it does not heed, and waits.
@@ -248,5 +284,21 @@ mod tests {
             Spawned::start_ready("r", &shell(&script.replace("; sleep 1000", "")), place.path(), "ready at ")
                 .unwrap();
         assert_eq!(rest, "7");
+    }
+
+    #[test]
+    fn a_mark_is_found_behind_other_words_or_not_waited_for_longer() {
+        let place = tempfile::tempdir().unwrap();
+        let talker = shell("echo one; echo 'and two 2'; exec sleep 1000");
+        let limit = Duration::from_secs(600);
+        let (spawned, rest) = Spawned::start_telling("talker", &talker, place.path(), "two ", limit).unwrap();
+        assert_eq!(rest, "2");
+        drop(spawned);
+        let never = Spawned::start_telling("talker", &talker, place.path(), "three", Duration::ZERO);
+        assert!(never.unwrap_err().to_string().contains("did not say"));
+        let mut ended =
+            Spawned::start("t", &shell("echo took 1; echo took 2.5; echo x"), place.path()).unwrap();
+        ended.succeed().unwrap();
+        assert_eq!(ended.told("took ").as_deref(), Some("2.5"));
     }
 }

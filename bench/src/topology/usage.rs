@@ -1,4 +1,4 @@
-//! What processes use: CPU time and anonymous memory, from /proc.
+//! What processes use: CPU time and memory, from /proc.
 //!
 //! Peaks come from looking often, never from `ru_maxrss`, which starts at the parent's. CPU time is what the kernel
 //! accounts to a process, those of its children that it has waited for included; its unit is a clock tick (10 ms).
@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Sub;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::limits::{DESCENDANTS_MAX, MEMORY_EVERY_MS};
 use crate::clock;
@@ -80,6 +82,26 @@ pub(crate) fn tree(root: u32) -> Vec<u32> {
     found
 }
 
+/// The same by the kernel's lists of children, which costs no look at every process of the machine; one that starts or ends
+/// meanwhile may be missed, which does for looking often (proc_pid_children(5)).
+fn tree_now(root: u32) -> Vec<u32> {
+    static LISTED: LazyLock<bool> = LazyLock::new(|| Path::new("/proc/thread-self/children").exists());
+    if !*LISTED {
+        return tree(root);
+    }
+    let mut found = vec![root];
+    let mut at = 0;
+    while at < found.len() && found.len() < DESCENDANTS_MAX {
+        let threads = fs::read_dir(format!("/proc/{}/task", found[at])).into_iter().flatten().flatten();
+        for thread in threads {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        at += 1;
+    }
+    found
+}
+
 /// Of these processes and all their descendants, those that are gone included where their parent has waited for them.
 pub(crate) fn cpu_of_trees(roots: &[u32]) -> Cpu {
     roots.iter().flat_map(|root| tree(*root)).filter_map(cpu_of).sum()
@@ -87,13 +109,30 @@ pub(crate) fn cpu_of_trees(roots: &[u32]) -> Cpu {
 
 /// Anonymous memory that a process holds now, in bytes.
 pub(crate) fn anonymous(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-        })
-        .map_or(0, |kib| kib * 1_024)
+    memory(pid).anonymous
+}
+
+/// Memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// `RssAnon`: a process's own.
+    pub(crate) anonymous: u64,
+    /// `RssFile` and `RssShmem`: mapped pages of files, which the page cache has anyway.
+    pub(crate) mapped: u64,
+}
+
+fn memory(pid: u32) -> Memory {
+    parse_memory(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+}
+
+fn parse_memory(status: &str) -> Memory {
+    let of = |name: &str| {
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        kib.map_or(0, |kib| kib * 1_024)
+    };
+    Memory { anonymous: of("RssAnon:"), mapped: of("RssFile:") + of("RssShmem:") }
 }
 
 /// Who takes part in a round.
@@ -105,30 +144,70 @@ pub(crate) struct Sides {
     pub(crate) receivers: Vec<u32>,
 }
 
+/// The most that was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Peaks {
+    /// Of the sums of all sources and of all receivers.
+    pub(crate) sides: [Memory; 2],
+    /// How long it was looked, in all, which a CPU was busy with.
+    pub(crate) looking: Duration,
+}
+
+impl Peaks {
+    /// Of two stretches of time, one after the other.
+    pub(crate) fn and(self, other: Peaks) -> Peaks {
+        let most = |side: usize| Memory {
+            anonymous: self.sides[side].anonymous.max(other.sides[side].anonymous),
+            mapped: self.sides[side].mapped.max(other.sides[side].mapped),
+        };
+        Peaks { sides: [most(0), most(1)], looking: self.looking + other.looking }
+    }
+
+    fn look(sides: &Sides) -> Peaks {
+        let (looking, sides) = clock::timed(|| {
+            [&sides.sources, &sides.receivers].map(|side| {
+                let all = side.iter().flat_map(|root| tree_now(*root)).map(memory);
+                all.fold(Memory::default(), |sum, one| Memory {
+                    anonymous: sum.anonymous + one.anonymous,
+                    mapped: sum.mapped + one.mapped,
+                })
+            })
+        });
+        Peaks { sides, looking }
+    }
+}
+
 /// Looks at the memory of both sides from now on, and ends receivers whose time is over.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<[u64; 2]>>,
+    thread: Option<JoinHandle<Peaks>>,
 }
 
 impl Watch {
-    /// Starts. After `limit` the `victims` are killed, so that nobody waits for them for ever.
-    pub(crate) fn start(sides: Sides, victims: Vec<u32>, limit: Duration) -> anyhow::Result<Watch> {
+    /// Starts. After `limit` the `victims` are killed, so that nobody waits for them for ever; they are children that
+    /// nobody has waited for yet.
+    pub(crate) fn start(sides: Sides, victims: &[u32], limit: Duration) -> anyhow::Result<Watch> {
+        // Held by what they are, not by their numbers, which belong to others once they have been waited for.
+        let victims: Vec<OwnedFd> = victims
+            .iter()
+            .filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?))
+            .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
+            .collect::<Result<_, _>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let deadline = clock::now() + limit;
         let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
-            let mut peaks = [0; 2];
+            let mut peaks = Peaks::default();
             loop {
-                for (peak, side) in peaks.iter_mut().zip([&sides.sources, &sides.receivers]) {
-                    let now: u64 = side.iter().flat_map(|root| tree(*root)).map(anonymous).sum();
-                    *peak = now.max(*peak);
-                }
+                peaks = peaks.and(Peaks::look(&sides));
                 if stopped.load(Ordering::Acquire) {
                     return peaks;
                 }
                 if clock::now() > deadline {
-                    victims.iter().for_each(|pid| kill(*pid));
+                    for victim in &victims {
+                        // It may have ended meanwhile.
+                        let _ = pidfd_send_signal(victim, Signal::KILL);
+                    }
                 }
                 std::thread::park_timeout(Duration::from_millis(MEMORY_EVERY_MS));
             }
@@ -136,12 +215,12 @@ impl Watch {
         Ok(Watch { stop, thread: Some(thread) })
     }
 
-    /// The peaks of the sources' and the receivers' sums, in bytes.
-    pub(crate) fn peaks(mut self) -> [u64; 2] {
+    /// What was seen.
+    pub(crate) fn peaks(mut self) -> Peaks {
         self.end().unwrap_or_default()
     }
 
-    fn end(&mut self) -> Option<[u64; 2]> {
+    fn end(&mut self) -> Option<Peaks> {
         self.stop.store(true, Ordering::Release);
         let thread = self.thread.take()?;
         thread.thread().unpark();
@@ -152,13 +231,6 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-fn kill(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have ended meanwhile; nobody has waited for it yet, so the number is still its own.
-        let _ = kill_process(pid, Signal::KILL);
     }
 }
 
@@ -181,8 +253,34 @@ mod tests {
         assert!(anonymous(own) > 0);
         assert!(cpu_of(own).is_some());
         let sides = Sides { sources: vec![own], receivers: vec![] };
-        let watch = Watch::start(sides, vec![], Duration::from_secs(60)).unwrap();
+        let watch = Watch::start(sides, &[], Duration::from_secs(60)).unwrap();
         let peaks = watch.peaks();
-        assert!(peaks[0] > 0 && peaks[1] == 0, "{peaks:?}");
+        assert!(peaks.sides[0].anonymous > 0 && peaks.sides[1] == Memory::default(), "{peaks:?}");
+    }
+
+    #[test]
+    fn memory_is_told_apart_by_what_it_is() {
+        let status = "VmRSS:\t 9 kB\nRssAnon:\t     2 kB\nRssFile:\t   3 kB\nRssShmem:\t 4 kB\n";
+        assert_eq!(parse_memory(status), Memory { anonymous: 2 << 10, mapped: 7 << 10 });
+        assert_eq!(parse_memory(""), Memory::default());
+    }
+
+    #[test]
+    fn children_are_found_by_both_ways() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let own = std::process::id();
+        let found = [tree(own), tree_now(own)].map(|all| all.contains(&child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, [true; 2]);
+    }
+
+    #[test]
+    fn whose_time_is_over_is_killed_and_nobody_else() {
+        let mut late = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let watch = Watch::start(Sides::default(), &[late.id()], Duration::ZERO).unwrap();
+        let status = late.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        watch.peaks();
     }
 }

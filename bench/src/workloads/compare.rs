@@ -1,4 +1,5 @@
-//! `bench compare A B`: the same transfers by two builds or with two settings, in the same rounds; B as a multiple of A.
+//! `bench compare A B`: the same transfers by two builds or with two settings, in the same rounds; B as a multiple of A. Rounds
+//! go ABBA.
 //!
 //! What is compared is a folder of programs, a revision of the repository (built into a folder below `target/compare`), or
 //! options of the node, such as `'--io epoll'`.
@@ -8,9 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use super::transfer::Stage;
 use super::transfer::rounds::Rounds;
 use super::transfer::shoal::ShoalContender;
+use super::transfer::{Stage, all_succeeded};
 use crate::cli::CompareArgs;
 use crate::report;
 use crate::results::sink::Sink;
@@ -73,8 +74,9 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
         let contender = ShoalContender::start(&kind, number == 0, binaries, side.options(), &terms)?;
         rounds.enter(Box::new(contender));
     }
-    rounds.run(&mut sink)?;
-    report::conclude(sink)
+    let failed = rounds.run(&mut sink)?;
+    report::conclude(sink)?;
+    all_succeeded(&failed)
 }
 
 /// Builds a revision in a working tree of its own; the folder of its programs. What was built before is there still.

@@ -5,6 +5,7 @@
 //!   transfer  a file from seeders to leechers, beside the floor and the field
 //!   compare   the same by two builds or with two settings
 //!   tracker   a tracker under load, at a fixed rate and at its most
+//!   host      what the machine is, with the filesystem that a run would use
 //!   swarm     one seeder and many leechers, each with an uplink of its own
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod hash;
+pub(crate) mod host;
 pub(crate) mod swarm;
 pub(crate) mod tracker;
 pub(crate) mod transfer;

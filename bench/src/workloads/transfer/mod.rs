@@ -5,8 +5,9 @@
 //!   run ─► terms (the file, the network) ─► contenders: shoal, floor, rivals ─► rounds ─► sink
 //! ```
 //!
-//! One workload for each number of seeders. Throughput counts from the start of the receiving command to the complete
-//! file, proven where the program proves; `durable` adds what it takes to survive a loss of power.
+//! One workload for each number of seeders. `throughput` counts from the start of the receiving command to its exit, for all
+//! contenders; `transfer itself` leaves out what a program tells that it spends on starting and ending; `durable` is
+//! `throughput` with what it takes to survive a loss of power.
 
 pub(crate) mod rounds;
 pub(crate) mod shoal;
@@ -45,29 +46,52 @@ pub(crate) fn run(args: &TransferArgs) -> anyhow::Result<()> {
     let size = args.stage.size.bytes();
     let mut sink = Sink::begin(args.stage.output.wanted(), "transfer", Some(size), &settings)?;
     stage.warn();
+    let mut failed = Vec::new();
     for seeders in &args.seeders {
         let workload = workload(*seeders, args.stage.leechers);
         let terms = stage.terms(*seeders, &workload)?;
         let mut rounds = Rounds::new(&stage.rounds, &workload, &terms);
-        for contender in floor::contenders(&terms)? {
+        let unequal = stage.unequal();
+        for contender in floor::contenders(&terms, unequal.is_none())? {
             rounds.enter(contender);
         }
         for io in &args.io {
             let kind = if args.io.len() == 1 { "shoal".to_owned() } else { format!("shoal {io}") };
             let options = ["--io".to_owned(), io.clone()];
-            rounds.enter(Box::new(ShoalContender::start(&kind, false, &binaries, &options, &terms)?));
+            match ShoalContender::start(&kind, false, &binaries, &options, &terms) {
+                Ok(contender) => rounds.enter(Box::new(contender)),
+                Err(fault) => {
+                    sink.failed([&workload, &kind], &format!("{fault:#}"))?;
+                    failed.push(kind);
+                }
+            }
         }
-        if args.rivals {
-            for (name, entry) in rivals::contenders(&terms) {
-                match entry {
+        if let (true, Some(why)) = (args.rivals, &unequal) {
+            sink.skipped([&workload, "rivals"], why)?;
+        } else if args.rivals {
+            for rivals::Entry { name, start, contender } in rivals::contenders(&terms) {
+                if let Some(start) = start {
+                    let of = [workload.as_str(), name, "start of its programs, which say their versions"];
+                    sink.sample(of, 0, start.as_secs_f64() * 1e3, "ms")?;
+                }
+                match contender {
                     Ok(contender) => rounds.enter(contender),
                     Err(absent) => absent.note(&mut sink, [&workload, name])?,
                 }
             }
         }
-        rounds.run(&mut sink)?;
+        failed.extend(rounds.run(&mut sink)?);
     }
-    report::conclude(sink)
+    report::conclude(sink)?;
+    all_succeeded(&failed)
+}
+
+/// What was measured is written; now what failed may end the command.
+pub(crate) fn all_succeeded(failed: &[String]) -> anyhow::Result<()> {
+    if !failed.is_empty() {
+        bail!("failed: {}; the lines FAILED, or the records `failed`, say why", failed.join(", "));
+    }
+    Ok(())
 }
 
 fn workload(seeders: usize, leechers: usize) -> String {
@@ -101,6 +125,12 @@ impl Stage {
                 format!("cannot make a folder in {}: name another by --dir", folder.display())
             })?;
         ending::clean_up_on_signal(place.path().to_owned())?;
+        if args.cold && content::is_tmpfs(place.path()) {
+            bail!(
+                "{} lies in memory, so that nothing in it is ever cold: leave out --cold, or name a folder on a disk by --dir",
+                folder.display()
+            );
+        }
         let bytes = args.size.bytes();
         let needed = bytes.saturating_mul(1 + args.leechers as u64 + SPARE_COPIES);
         let room = content::room(place.path())?;
@@ -121,7 +151,13 @@ impl Stage {
         let place = spawned::folder(self.place.path().join(name.replace(' ', "-")))?;
         let bytes = self.content.bytes.saturating_mul(self.leechers as u64);
         let limit = Duration::from_secs(ROUND_MAX_S + bytes / ROUND_SLOWEST_BYTES_PER_S);
-        Ok(Terms { content: self.content.clone(), sources, receivers: self.leechers, place, limit })
+        let (content, cold) = (self.content.clone(), self.rounds.cold);
+        Ok(Terms { content, sources, receivers: self.leechers, place, limit, cold })
+    }
+
+    /// Why sockets of different programs would not be alike here.
+    fn unequal(&self) -> Option<String> {
+        unequal(&self.network, &private_net::congestion_control())
     }
 
     /// What a report has to say of it.
@@ -130,12 +166,17 @@ impl Stage {
             Network::Private => "a namespace of the run's own".to_owned(),
             Network::Shared(why) => format!("the machine's: {why}"),
         };
-        let disk = if content::is_tmpfs(self.place.path()) { "tmpfs" } else { "disk" };
+        let disk = if content::is_tmpfs(self.place.path()) {
+            "tmpfs, where a sync makes nothing durable"
+        } else {
+            "disk; a sync is of the file and of its folder, for all"
+        };
         vec![
             ("rounds", self.rounds.runs.to_string()),
             ("warm-up rounds", self.rounds.warmup.to_string()),
             ("leechers", self.leechers.to_string()),
             ("files on", disk.to_owned()),
+            ("order", "each round begins with the next contender".to_owned()),
             ("source", if self.rounds.cold { "cold" } else { "cached" }.to_owned()),
             ("file's SHA-1, checked in every copy", self.content.sha1_hex()),
             ("network", network),
@@ -158,6 +199,17 @@ impl Stage {
     }
 }
 
+/// Shoal's nodes leave bbr for reno inside one machine, as [`engine`] does by itself; other programs take what they find.
+fn unequal(network: &Network, congestion: &str) -> Option<String> {
+    let shared = matches!(network, Network::Shared(_));
+    (shared && congestion.starts_with("bbr")).then(|| {
+        format!(
+            "the machine's own network gives {congestion} to others, and Shoal takes reno: they are only alike in a network of the \
+             run's own (`apt install util-linux iproute2`), or after `sysctl -w net.ipv4.tcp_congestion_control=reno`"
+        )
+    })
+}
+
 fn memory_remark(bytes: u64, place: &Path) -> String {
     let memory = Host::read().memory_bytes.unwrap_or(u64::MAX);
     if content::is_tmpfs(place) {
@@ -166,5 +218,18 @@ fn memory_remark(bytes: u64, place: &Path) -> String {
         "larger than a tenth of memory: write-back begins meanwhile, and the disk is measured too".to_owned()
     } else {
         "smaller than a tenth of memory".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_that_are_not_alike_are_not_compared() {
+        let shared = Network::Shared("because".to_owned());
+        assert!(unequal(&shared, "bbr").is_some_and(|why| why.contains("sysctl")));
+        assert_eq!(unequal(&shared, "cubic"), None);
+        assert_eq!(unequal(&Network::Private, "bbr"), None);
     }
 }

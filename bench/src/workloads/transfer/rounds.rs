@@ -1,19 +1,30 @@
 //! Rounds: every contender once a round, on the same terms, each copy checked; what came of it goes to the sink.
 //!
-//! Invariant: a contender that fails says why once and takes no further part; the others go on.
+//! Invariants: a contender that fails says why once, is ended with all that serves for it, and takes no further part; the
+//! others go on. Each round begins with another one, so that none always follows the same pause.
 
 use std::path::Path;
 
+use anyhow::bail;
+
 use crate::contender::{Contender, Outcome, Terms};
+use crate::recorder::rotate;
 use crate::results::latency;
 use crate::results::sink::Sink;
 use crate::topology::load::Load;
-use crate::topology::{private_net, spawned, warm};
+use crate::topology::usage::{Memory, Peaks};
+use crate::topology::{COLD_MAX, content, private_net, spawned, warm};
 
 use hdrhistogram::Histogram;
 
 /// Of what others are compared in; ratios of the rest say nothing.
-const COMPARED: [&str; 3] = ["throughput", "durable", "cpu"];
+const COMPARED: [&str; 4] = ["throughput", DURABLE, SYNCED, "cpu"];
+
+/// Until all would survive a loss of power.
+const DURABLE: &str = "durable";
+
+/// The same calls where they make nothing durable.
+const SYNCED: &str = "synced, in memory";
 
 /// How the rounds go.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +48,10 @@ pub(crate) struct Rounds<'a> {
 }
 
 struct Entered {
-    contender: Box<dyn Contender>,
+    kind: String,
+    /// Until it fails.
+    contender: Option<Box<dyn Contender>>,
     latency: Histogram<u64>,
-    failed: bool,
 }
 
 impl<'a> Rounds<'a> {
@@ -50,40 +62,69 @@ impl<'a> Rounds<'a> {
 
     /// One more.
     pub(crate) fn enter(&mut self, contender: Box<dyn Contender>) {
-        self.contenders.push(Entered { contender, latency: latency::histogram(), failed: false });
+        let kind = contender.kind().to_owned();
+        self.contenders.push(Entered { kind, contender: Some(contender), latency: latency::histogram() });
     }
 
-    /// Runs all rounds.
+    /// Runs all rounds; gives the names of those of ours that failed.
     ///
     /// # Errors
     /// When the records cannot be written; what happens to a contender is a record.
-    pub(crate) fn run(&mut self, sink: &mut Sink) -> anyhow::Result<()> {
-        let (plan, workload, terms) = (self.plan, self.workload, self.terms);
+    pub(crate) fn run(&mut self, sink: &mut Sink) -> anyhow::Result<Vec<String>> {
+        let (plan, workload) = (self.plan, self.workload);
+        if self.terms.receivers > 1 {
+            let contenders = self.contenders.iter().filter_map(|entered| entered.contender.as_deref());
+            let apart: Vec<&str> = contenders.filter(|one| one.is_apart()).map(Contender::kind).collect();
+            sink.setting(&format!("{workload}, each leecher a download of its own"), &apart.join("; "));
+        }
+        let mut failed = Vec::new();
         for round in 0..plan.warmup + plan.runs {
-            for entered in self.contenders.iter_mut().filter(|entered| !entered.failed) {
-                let kind = entered.contender.kind().to_owned();
-                let measured = one(plan, terms, entered.contender.as_mut());
-                match (measured, round.checked_sub(plan.warmup)) {
-                    (Ok(measured), Some(counted)) => {
-                        if let Some(latency) = &measured.outcome.latency {
-                            entered.latency.add(latency)?;
-                        }
-                        sink.other_load(measured.other_load);
-                        let reference = entered.contender.is_reference();
-                        note(sink, [workload, &kind], counted, terms, &measured, reference)?;
-                    }
-                    (Ok(_), None) => {}
-                    (Err(fault), _) => {
-                        entered.failed = true;
-                        sink.failed([workload, &kind], &format!("{fault:#}"))?;
+            let counted = round.checked_sub(plan.warmup);
+            let mut taking_part: Vec<usize> =
+                (0..self.contenders.len()).filter(|at| self.contenders[*at].contender.is_some()).collect();
+            rotate(&mut taking_part, counted.unwrap_or(round));
+            for at in taking_part {
+                if let Err(fault) = self.turn(at, counted, sink)? {
+                    let entered = &mut self.contenders[at];
+                    sink.failed([workload, &entered.kind], &format!("{fault:#}"))?;
+                    // Whatever serves for it ends here, before the next one's turn.
+                    if entered.contender.take().is_some_and(|contender| contender.is_ours()) {
+                        failed.push(entered.kind.clone());
                     }
                 }
             }
         }
         for entered in self.contenders.iter().filter(|entered| !entered.latency.is_empty()) {
-            sink.latency([workload, entered.contender.kind(), "piece"], &entered.latency)?;
+            sink.latency([workload, &entered.kind, "piece"], &entered.latency)?;
         }
-        Ok(())
+        Ok(failed)
+    }
+
+    /// The turn of one contender in a round; what goes wrong with the records is the outer fault, what goes wrong with the
+    /// contender the inner one.
+    fn turn(
+        &mut self,
+        at: usize,
+        counted: Option<u32>,
+        sink: &mut Sink,
+    ) -> anyhow::Result<anyhow::Result<()>> {
+        let others = self.contenders.iter().enumerate().filter(|(other, _)| *other != at);
+        let others = others.filter_map(|(_, entered)| entered.contender.as_ref());
+        let idle: Vec<u32> = others.flat_map(|contender| contender.processes()).collect();
+        let entered = &mut self.contenders[at];
+        let Some(contender) = entered.contender.as_deref_mut() else { return Ok(Ok(())) };
+        let measured = match one(self.plan, self.terms, idle, contender) {
+            Ok(measured) => measured,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let Some(counted) = counted else { return Ok(Ok(())) };
+        if let Some(latency) = &measured.outcome.latency {
+            entered.latency.add(latency)?;
+        }
+        sink.other_load(measured.other_load);
+        let reference = contender.is_reference();
+        note(sink, [self.workload, &entered.kind], counted, self.terms, &measured, reference)?;
+        Ok(Ok(()))
     }
 }
 
@@ -94,11 +135,11 @@ struct Measured {
     other_load: f64,
     /// Bytes that the loopback carried.
     wire_bytes: Option<u64>,
-    /// The part of the source that was cached, where it should not have been.
+    /// The part of the source that was cached when it began, where it should not have been.
     cached: Option<f64>,
 }
 
-fn one(plan: Plan, terms: &Terms, contender: &mut dyn Contender) -> anyhow::Result<Measured> {
+fn one(plan: Plan, terms: &Terms, idle: Vec<u32>, contender: &mut dyn Contender) -> anyhow::Result<Measured> {
     let into = spawned::folder(terms.place.join("copies"))?;
     contender.prepare()?;
     let bytes = terms.content.bytes.saturating_mul(terms.receivers as u64);
@@ -109,7 +150,13 @@ fn one(plan: Plan, terms: &Terms, contender: &mut dyn Contender) -> anyhow::Resu
         terms.content.cache()?;
         None
     };
-    let (load, wire_before) = (Load::start(), private_net::loopback_bytes());
+    if let Some(cached) = cached.filter(|cached| *cached > COLD_MAX) {
+        bail!(
+            "it is not cold: {:.1} % of the source stayed in the page cache, mapped by somebody",
+            cached * 100.0
+        );
+    }
+    let (load, wire_before) = (Load::beside(idle), private_net::loopback_bytes());
     let outcome = contender.round(&into);
     let other_load = load.others();
     let wire_bytes = plan.counts_wire.then(|| private_net::loopback_bytes().saturating_sub(wire_before));
@@ -145,29 +192,42 @@ fn note(
             sink.sample([workload, kind, metric], round, value, unit)
         }
     };
-    put("throughput", gb_per_s(outcome.complete), "GB/s")?;
-    if let Some(durable) = outcome.durable {
-        put("durable", gb_per_s(durable), "GB/s")?;
-    } else {
-        // So that what is durable elsewhere can be held against it.
-        put("durable", gb_per_s(outcome.complete), "GB/s")?;
+    put("throughput", gb_per_s(outcome.command), "GB/s")?;
+    if let Some(transfer) = outcome.transfer {
+        put("transfer itself", gb_per_s(transfer), "GB/s")?;
+        put(
+            "command beyond the transfer",
+            outcome.command.saturating_sub(transfer).as_secs_f64() * 1e3,
+            "ms",
+        )?;
     }
+    let durable = if content::is_tmpfs(&terms.place) { SYNCED } else { DURABLE };
+    // What writes nothing has its throughput there, so that what is durable elsewhere can be held against it.
+    put(durable, gb_per_s(outcome.durable.unwrap_or(outcome.command)), "GB/s")?;
     let per_gb = |cpu: crate::topology::usage::Cpu| cpu.0 / moved * 1e9;
     if let (Some(source), Some(receiver)) = (outcome.source_cpu, outcome.receiver_cpu) {
         put("cpu", per_gb(source) + per_gb(receiver), "s/GB")?;
         put("cpu of seeders", per_gb(source), "s/GB")?;
         put("cpu of leechers", per_gb(receiver), "s/GB")?;
     }
-    if let Some([sources, receivers]) = outcome.anonymous {
-        put("memory of a seeder", mib(sources, terms.sources), "MiB")?;
-        put("memory of a leecher", mib(receivers, terms.receivers), "MiB")?;
+    if let Some(Peaks { sides: [sources, receivers], looking }) = outcome.peaks {
+        let sides = [("seeder", sources, terms.sources), ("leecher", receivers, terms.receivers)];
+        for (who, Memory { anonymous, mapped }, count) in sides {
+            put(&format!("memory of a {who}, RssAnon"), mib(anonymous, count), "MiB")?;
+            put(&format!("memory of a {who}, RssFile + RssShmem"), mib(mapped, count), "MiB")?;
+        }
+        put(
+            "looking at memory",
+            looking.as_secs_f64() / outcome.command.as_secs_f64().max(1e-9) * 100.0,
+            "% of a CPU",
+        )?;
     }
     // What goes by no socket has no wire.
     if let Some(wire) = measured.wire_bytes.map(|bytes| bytes as f64).filter(|bytes| *bytes >= moved) {
         put("beyond the file, on the wire", (wire / moved - 1.0) * 100.0, "%")?;
     }
     if let Some(cached) = measured.cached {
-        put("source still cached", cached * 100.0, "%")?;
+        put("source cached at the start", cached * 100.0, "%")?;
     }
     put("other load", measured.other_load, "CPUs")?;
     // Of several leechers a number may come several times; its samples add up.
@@ -189,7 +249,7 @@ fn note(
         )?;
     }
     if outcome.progress.len() > 1 {
-        sink.series([workload, kind], "GB/s", rates(&outcome.progress))?;
+        sink.series([workload, &format!("{kind}, round {}", round + 1)], "GB/s", rates(&outcome.progress))?;
     }
     Ok(())
 }
@@ -215,6 +275,26 @@ mod tests {
     fn rates_are_those_of_the_stretches() {
         let progress = [(0.0, 0.0), (1.0, 2e6), (1.0, 3e6), (3.0, 3e6)];
         assert_eq!(rates(&progress), [(1.0, 2.0), (3.0, 0.0)]);
+    }
+
+    #[test]
+    fn each_is_first_equally_often_and_two_go_abba() {
+        let mut order = String::new();
+        for round in 0..4 {
+            let mut two = ['A', 'B'];
+            rotate(&mut two, round);
+            order.extend(two);
+        }
+        assert_eq!(order, "ABBAABBA");
+        let firsts: Vec<usize> = (0..6)
+            .map(|round| {
+                let mut three = [0, 1, 2];
+                rotate(&mut three, round);
+                three[0]
+            })
+            .collect();
+        assert_eq!(firsts, [0, 1, 2, 0, 1, 2]);
+        rotate::<u8>(&mut [], 1);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Shoal as a contender: a tracker, a node for each seeder, and for each round new nodes that fetch.
+//!
+//! What is compared counts from the start of `download_file` to its exit, of a node that runs already, as nodes do; what the
+//! start of such a node takes stands beside it. The command ends when the file is durable.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -9,12 +13,13 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
+use crate::clock;
 use crate::contender::{Contender, Outcome, Terms};
 use crate::results::latency;
 use crate::topology::binaries::Binaries;
 use crate::topology::shoal::{Fetched, Node, Shoal};
-use crate::topology::spawned;
 use crate::topology::usage::{self, Sides, Watch};
+use crate::topology::{AWAKE_MS, spawned};
 
 /// The one group.
 const GROUP: &str = "bench";
@@ -31,6 +36,9 @@ pub(crate) struct ShoalContender {
     shoal: Shoal,
     seeders: Vec<Node>,
     leechers: Vec<Node>,
+    options: Vec<String>,
+    /// Until a node of this round was there and logged in.
+    node_start: Duration,
 }
 
 impl ShoalContender {
@@ -61,6 +69,10 @@ impl ShoalContender {
             node.run(&["join_group", GROUP])?;
             node.leave()?;
         }
+        if terms.cold {
+            // They have just hashed the file by their mapping, which would keep it in the page cache.
+            seeders.iter_mut().for_each(Node::sleep);
+        }
         let (kind, file) = (kind.to_owned(), file.to_owned());
         Ok(ShoalContender {
             kind,
@@ -70,6 +82,8 @@ impl ShoalContender {
             shoal,
             seeders,
             leechers: Vec::new(),
+            options: options.to_vec(),
+            node_start: Duration::ZERO,
         })
     }
 }
@@ -87,11 +101,23 @@ impl Contender for ShoalContender {
         self.reference
     }
 
+    fn is_ours(&self) -> bool {
+        true
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        // Between cold rounds the seeders sleep, and their numbers may be others'.
+        let awake = self.seeders.iter().filter(|_| !self.terms.cold);
+        awake.map(Node::pid).chain([self.shoal.tracker_pid()]).collect()
+    }
+
     fn prepare(&mut self) -> anyhow::Result<()> {
         for number in 0..self.terms.receivers {
-            self.leechers.push(self.shoal.node(&leecher(number))?);
+            let (took, node) = clock::timed(|| self.shoal.node(&leecher(number)));
+            self.node_start = took;
+            self.leechers.push(node?);
         }
-        Ok(())
+        if self.terms.cold { self.wake_seeders() } else { Ok(()) }
     }
 
     fn round(&mut self, into: &Path) -> anyhow::Result<Outcome> {
@@ -101,6 +127,7 @@ impl Contender for ShoalContender {
         let cpu_before = [&sources[..], &receivers, &tracker].map(usage::cpu_of_trees);
         let (mut fetching, mut victims) = (Vec::new(), Vec::new());
         let mut copies = Vec::new();
+        let began = clock::now();
         for (number, node) in self.leechers.iter().enumerate() {
             let folder = spawned::folder(into.join(number.to_string()))?;
             copies.push(folder.join(&self.file));
@@ -110,7 +137,7 @@ impl Contender for ShoalContender {
         }
         let mut sides = Sides { sources: sources.clone(), receivers: receivers.clone() };
         sides.receivers.extend(&victims);
-        let watch = Watch::start(sides, victims, self.terms.limit)?;
+        let watch = Watch::start(sides, &victims, self.terms.limit)?;
         let mut fetched = Vec::new();
         let mut front_cpu = Vec::new();
         for (mut front, follow) in fetching {
@@ -118,6 +145,7 @@ impl Contender for ShoalContender {
             fetched.push(outcome.with_context(|| front.last_words())?);
             front_cpu.push(front.succeed()?.cpu);
         }
+        let command = clock::now() - began;
         let peaks = watch.peaks();
         let [source_cpu, receiver_cpu, tracker_cpu] = [
             usage::cpu_of_trees(&sources) - cpu_before[0],
@@ -127,17 +155,51 @@ impl Contender for ShoalContender {
         front_cpu.push(receiver_cpu);
         let mut outcome = outcome_of(&fetched, self.terms.content.bytes)?;
         outcome.numbers.push(("tracker cpu".to_owned(), tracker_cpu.0, "s"));
+        let exit = command.saturating_sub(outcome.durable.unwrap_or_default()).as_secs_f64() * 1e3;
+        outcome.numbers.push(("from durable to the exit of the command".to_owned(), exit, "ms"));
+        let start_ms = self.node_start.as_secs_f64() * 1e3;
+        outcome.numbers.push((
+            "start of a node with its login, before the command".to_owned(),
+            start_ms,
+            "ms",
+        ));
         Ok(Outcome {
+            command,
+            // The command waits for that.
+            durable: Some(command),
             copies,
             source_cpu: Some(source_cpu),
             receiver_cpu: Some(front_cpu.into_iter().sum()),
-            anonymous: Some(peaks),
+            peaks: Some(peaks),
             ..outcome
         })
     }
 
     fn settle(&mut self) -> anyhow::Result<()> {
+        if self.terms.cold {
+            self.seeders.iter_mut().for_each(Node::sleep);
+        }
         self.leechers.drain(..).try_for_each(Node::leave)
+    }
+}
+
+impl ShoalContender {
+    /// Starts the seeders again, which have nothing mapped yet, and waits until a leecher hears of all of them.
+    fn wake_seeders(&mut self) -> anyhow::Result<()> {
+        for seeder in &mut self.seeders {
+            seeder.wake(&self.options)?;
+        }
+        let leecher = self.leechers.first().context("a round has a leecher")?;
+        let mut told = Ok(0);
+        let all = clock::within(Duration::from_millis(AWAKE_MS), || {
+            told = leecher.seeders_of(GROUP, &self.file);
+            told.as_ref().map_or(true, |count| *count >= self.seeders.len())
+        });
+        let told = told?;
+        if !all {
+            bail!("of {} seeders that were started again the tracker knows {told}", self.seeders.len());
+        }
+        Ok(())
     }
 }
 
@@ -147,8 +209,8 @@ fn outcome_of(fetched: &[Fetched], bytes: u64) -> anyhow::Result<Outcome> {
     let mut all = latency::histogram();
     let (mut wire, mut duplicate, mut hashing, mut writing) = (0.0, 0.0, 0.0, 0.0);
     for one in fetched {
-        outcome.complete = outcome.complete.max(one.proven);
-        outcome.durable = Some(outcome.durable.unwrap_or_default().max(one.durable));
+        outcome.transfer = outcome.transfer.max(Some(one.proven - one.begun));
+        outcome.durable = outcome.durable.max(Some(one.durable));
         add_latency(&mut all, &one.row)?;
         let figure = |name: &str| one.row["figures"][name].as_f64().unwrap_or(0.0);
         wire += figure("wire_bytes") - bytes as f64;
@@ -194,8 +256,6 @@ fn add_latency(all: &mut Histogram<u64>, row: &Value) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 
     use super::*;
@@ -221,7 +281,8 @@ mod tests {
     #[test]
     fn several_leechers_are_one_outcome() {
         let outcome = outcome_of(&[fetched(5, &[100]), fetched(9, &[300, 300])], 1_000).unwrap();
-        assert_eq!(outcome.complete, Duration::from_millis(9));
+        // Each began a millisecond after its command.
+        assert_eq!(outcome.transfer, Some(Duration::from_millis(8)));
         assert_eq!(outcome.durable, Some(Duration::from_millis(10)));
         let latency = outcome.latency.unwrap();
         assert_eq!(latency.len(), 3);
