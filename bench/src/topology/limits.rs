@@ -16,6 +16,9 @@ pub(crate) const LAST_WORDS_BYTES: u64 = 600;
 /// Anonymous memory that a transfer needs besides the file's pages, in bytes: buffers and the rest of every node.
 pub(crate) const WARM_EXTRA_BYTES: u64 = 256 << 20;
 
+/// Length of a write that warms pages of files, in bytes: a piece, since what is measured writes pieces.
+pub(crate) const WARM_WRITE_BYTES: usize = 512 << 10;
+
 /// Of the memory that is free, the part that is touched at most, in percent: the rest keeps the source cached.
 pub(crate) const WARM_MAX_PERCENT: u64 = 60;
 

@@ -142,8 +142,7 @@ struct Measured {
 fn one(plan: Plan, terms: &Terms, idle: Vec<u32>, contender: &mut dyn Contender) -> anyhow::Result<Measured> {
     let into = spawned::folder(terms.place.join("copies"))?;
     contender.prepare()?;
-    let bytes = terms.content.bytes.saturating_mul(terms.receivers as u64);
-    warm::touch(bytes);
+    warm::touch(0);
     let cached = if plan.cold {
         Some(terms.content.drop_from_cache()?)
     } else {
@@ -156,6 +155,8 @@ fn one(plan: Plan, terms: &Terms, idle: Vec<u32>, contender: &mut dyn Contender)
             cached * 100.0
         );
     }
+    // Last: what brought the source in would have taken the pages.
+    warm::touch_files(&into, terms.content.bytes.saturating_mul(terms.receivers as u64));
     let (load, wire_before) = (Load::beside(idle), private_net::loopback_bytes());
     let outcome = contender.round(&into);
     let other_load = load.others();
