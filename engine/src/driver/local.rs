@@ -48,7 +48,7 @@ impl Local {
         }
     }
 
-    /// Pieces that waited here are written.
+    /// Pieces that waited here are written, or will not be.
     pub(crate) fn made_room(&self) {
         self.written.notify_waiters();
     }
