@@ -190,7 +190,13 @@ fn a_false_digest_of_the_whole_fails_after_one_pass_and_one_file() {
 #[test]
 fn holes_of_a_large_file_stay_holes() {
     const LENGTH: u64 = 5 << 30;
+    /// As `statfs` tells it, of linux/magic.h.
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    if rustix::fs::statfs(seeder.directory.path()).unwrap().f_type == TMPFS_MAGIC {
+        eprintln!("skipped: a filesystem in memory gives memory to each hole that is read through a map");
+        return;
+    }
     let path = seeder.path("sparse");
     let file = std::fs::File::create(&path).unwrap();
     file.set_len(LENGTH).unwrap();
