@@ -56,6 +56,11 @@ impl Scene {
         self.start_by(Command::new(std::env::current_exe().unwrap()), manifest, self.seeder.address(), rate)
     }
 
+    /// The same, with its calls to the disk traced.
+    pub(crate) fn start_traced(&self, manifest: &Manifest, rate: Option<u64>, trace: &Trace) -> Leecher {
+        self.start_by(trace.command(std::env::current_exe().unwrap()), manifest, self.seeder.address(), rate)
+    }
+
     /// One that is killed: it fetches from a source that never lets it come to an end.
     fn start_endless(&self, source: &AllButLast, rate: u64) -> Leecher {
         let command = Command::new(std::env::current_exe().unwrap());
@@ -65,11 +70,6 @@ impl Scene {
     /// The source of those that are killed.
     fn source(&self) -> AllButLast {
         AllButLast::start(2, &self.manifest, &self.content)
-    }
-
-    /// The same, with its calls to the disk traced.
-    pub(crate) fn start_traced(&self, manifest: &Manifest, rate: Option<u64>, trace: &Trace) -> Leecher {
-        self.start_by(trace.command(std::env::current_exe().unwrap()), manifest, self.seeder.address(), rate)
     }
 
     fn start_by(
