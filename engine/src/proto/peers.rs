@@ -56,7 +56,8 @@ struct Peer {
     ticket_refused: bool,
     /// It waits for a connection of this node's own to become free.
     crowded_out: bool,
-    /// The file that it served has changed; until it serves again.
+    /// The file that it served has changed; until it delivers again. That it opens says nothing: a connection may have been
+    /// let in before anybody noticed.
     withdrawn: bool,
 }
 
@@ -136,13 +137,13 @@ impl Peers {
         peer.open += 1;
         peer.ticket_refused = false;
         peer.crowded_out = false;
-        peer.withdrawn = false;
     }
 
     /// A piece of its was proven: what failed before counts no more.
     pub(super) fn delivered(&mut self, number: PeerNumber) {
         if let Some(peer) = self.known.get_mut(&number) {
             peer.failures = 0;
+            peer.withdrawn = false;
         }
     }
 
@@ -316,6 +317,23 @@ mod tests {
             assert_eq!(peers.calls(now.plus_ms(pause_ms - 1), 1), []);
             now = now.plus_ms(pause_ms);
         }
+    }
+
+    #[test]
+    fn a_changed_file_is_told_of_until_its_peer_delivers_again() {
+        let mut peers = peers(1);
+        let now = Moment::default();
+        let number = peers.calls(now, 1)[0].0;
+        peers.opened(number);
+        assert_eq!(peers.calls(now, 2).len(), 1);
+        peers.ended(now, number, true, &Ending::Withdrawn);
+        // The second was let in before the first was told.
+        peers.opened(number);
+        assert!(peers.any_withdrawn());
+        peers.ended(now, number, true, &Ending::Refused(RefusedCode::NotShared));
+        assert!(peers.any_withdrawn());
+        peers.delivered(number);
+        assert!(!peers.any_withdrawn());
     }
 
     #[test]

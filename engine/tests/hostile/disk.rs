@@ -4,7 +4,7 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use engine::config::IoChoice;
 use engine::stats::{Phase, Wait};
@@ -13,7 +13,7 @@ use rustix::fs::FallocateFlags;
 
 use crate::PIECE;
 use crate::liar::Liar;
-use crate::rig::{Node, bytes, durable, wait_for};
+use crate::rig::{Node, bytes, durable, try_spawn, wait_for};
 
 /// Bytes of the small filesystem.
 const DISK_BYTES: usize = 16 * 1024 * 1024;
@@ -27,11 +27,10 @@ impl SmallDisk {
     fn mount() -> Option<SmallDisk> {
         let directory = tempfile::tempdir().unwrap();
         let size = format!("size={DISK_BYTES}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "none"])
-            .arg(directory.path())
-            .output()
-            .is_ok_and(|output| output.status.success());
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "none"]).arg(directory.path()).stderr(Stdio::null());
+        let mounted =
+            try_spawn(&mut mount).and_then(|mut mount| mount.wait()).is_ok_and(|status| status.success());
         if !mounted {
             eprintln!("skipped: mounting a filesystem is forbidden here");
         }
@@ -55,7 +54,8 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: a worker may still hold a file there.
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+        let mut umount = Command::new("umount");
+        let _ = try_spawn(umount.arg("-l").arg(self.path())).and_then(|mut umount| umount.wait());
     }
 }
 

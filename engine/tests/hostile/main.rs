@@ -10,6 +10,7 @@
 mod caller;
 mod consumers;
 mod disk;
+#[path = "../rig/liar.rs"]
 mod liar;
 mod lost;
 mod manifests;
@@ -17,6 +18,7 @@ mod providers;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod ring;
+#[path = "../rig/wire.rs"]
 mod wire;
 
 use engine::proto::units::PIECE_BYTES;

@@ -17,7 +17,7 @@ use engine::proto::manifest::Manifest;
 use engine::proto::ticket::{PeerKey, SecretKey};
 use engine::stats::Phase;
 
-use crate::rig::{PATIENCE, far_future, key, ticket, trackers};
+use crate::rig::{PATIENCE, Patience, far_future, key, spawn, ticket, trackers};
 
 /// The directory of the child's copy: that it is set makes the test below a leecher.
 const DIRECTORY: &str = "SHOAL_TEST_LEECHER";
@@ -28,6 +28,9 @@ const RATE: &str = "SHOAL_TEST_RATE";
 /// Lines that a child may be ahead of its reader.
 const LINES_MAX: usize = 1_024;
 
+/// How often it is looked whether what is waited for is there, when the child says nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// What a child says of its download.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
@@ -36,6 +39,7 @@ pub(crate) struct Figures {
     pub(crate) durable: bool,
     pub(crate) verified: u64,
     pub(crate) received: u64,
+    pub(crate) duplicate: u64,
     pub(crate) resumed: u64,
     pub(crate) checked: u64,
     pub(crate) passes: u64,
@@ -43,17 +47,19 @@ pub(crate) struct Figures {
 
 impl Figures {
     fn line(self) -> String {
-        let Figures { begun, durable, verified, received, resumed, checked, passes } = self;
+        let Figures { begun, durable, verified, received, duplicate, resumed, checked, passes } = self;
         let (begun, durable) = (u8::from(begun), u8::from(durable));
-        format!("figures {begun} {durable} {verified} {received} {resumed} {checked} {passes}")
+        format!("figures {begun} {durable} {verified} {received} {duplicate} {resumed} {checked} {passes}")
     }
 
     fn read(line: &str) -> Option<Figures> {
         let (_, line) = line.split_once("figures ")?;
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
-        let [begun, durable, verified, received, resumed, checked, passes] = numbers[..] else { return None };
+        let [begun, durable, verified, received, duplicate, resumed, checked, passes] = numbers[..] else {
+            return None;
+        };
         let (begun, durable) = (begun == 1, durable == 1);
-        Some(Figures { begun, durable, verified, received, resumed, checked, passes })
+        Some(Figures { begun, durable, verified, received, duplicate, resumed, checked, passes })
     }
 }
 
@@ -83,7 +89,7 @@ impl Leecher {
         if let Some(rate) = rate {
             command.env(RATE, rate.to_string());
         }
-        let mut process = command.spawn().unwrap();
+        let mut process = spawn(&mut command);
         let output = BufReader::new(process.stdout.take().unwrap());
         let (tell, figures) = sync_channel(LINES_MAX);
         std::thread::spawn(move || {
@@ -101,17 +107,33 @@ impl Leecher {
         self.process.id()
     }
 
-    /// The figures once `reached` says so; those of its end if it ended before.
+    /// The figures once `reached` says so; those of its end if it ended before. It is asked time and again, since it may look at
+    /// what the child leaves on the disk, too.
     pub(crate) fn wait(&self, reached: impl Fn(&Figures) -> bool) -> Figures {
-        let mut last = Figures::default();
+        let mut last = None;
+        let mut news = Patience::new();
         loop {
-            match self.figures.recv_timeout(PATIENCE) {
-                Ok(figures) if reached(&figures) => return figures,
-                Ok(figures) => last = figures,
-                Err(RecvTimeoutError::Disconnected) => return last,
-                Err(RecvTimeoutError::Timeout) => panic!("nothing happens: {last:?}"),
+            match self.figures.recv_timeout(LOOK_EVERY) {
+                Ok(figures) => (last, news) = (Some(figures), Patience::new()),
+                Err(RecvTimeoutError::Disconnected) => return last.unwrap_or_default(),
+                Err(RecvTimeoutError::Timeout) => {
+                    assert!(news.is_left(), "nothing happens: {last:?}");
+                }
+            }
+            if let Some(figures) = last
+                && reached(&figures)
+            {
+                return figures;
             }
         }
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn end(mut self) {
+        while let Ok(figures) = self.figures.recv_timeout(PATIENCE) {
+            assert!(figures.durable, "{figures:?}");
+        }
+        assert!(self.process.wait().unwrap().success());
     }
 
     /// Kills it `after` that time, at whatever it is doing then; its last figures.
@@ -168,6 +190,7 @@ fn leecher() {
             durable,
             verified: progress.verified_bytes,
             received: progress.received_bytes,
+            duplicate: progress.duplicate_bytes,
             resumed: progress.resumed_bytes,
             checked: progress.checked_bytes,
             passes: progress.sequential_passes.into(),

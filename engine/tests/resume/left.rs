@@ -2,22 +2,14 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use engine::proto::bitfield::Bitfield;
 use engine::proto::sealed;
 use engine::proto::units::{PieceCount, PieceIndex};
 
 use crate::PIECE;
-
-/// The one file of a directory with this ending; `None` when there is none.
-pub(crate) fn ending(directory: &Path, ending: &str) -> Option<PathBuf> {
-    let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut found = paths.filter(|path| path.to_str().unwrap().ends_with(ending));
-    let path = found.next();
-    assert_eq!(found.next(), None, "two of them");
-    path
-}
+use crate::parts::ending;
 
 /// The pieces of the partial file that are right.
 pub(crate) fn right_pieces(directory: &Path, content: &[u8]) -> Vec<usize> {

@@ -3,6 +3,7 @@
 //! ```text
 //!   tests ──► child (this program again, as a leecher that is killed) ──► one line of figures at a time
 //!     ├─────► trace   its calls to the disk, by strace
+//!     ├─────► parts   what is there before: partial files, a source that never gives the last piece
 //!     └─────► left    what is in the directory after a kill: pieces that are right, the record, a lossy disk
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
@@ -10,12 +11,18 @@
 mod child;
 mod kills;
 mod left;
+#[path = "../rig/liar.rs"]
+mod liar;
+#[path = "../rig/parts.rs"]
+mod parts;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod starts;
 mod syncs;
 #[path = "../rig/trace.rs"]
 mod trace;
+#[path = "../rig/wire.rs"]
+mod wire;
 
 use engine::proto::units::PIECE_BYTES;
 

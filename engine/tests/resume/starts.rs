@@ -1,31 +1,23 @@
 //! What is found at a start: pieces without a record, copies, places of zeros that are none, a full disk, shares.
 
-use std::os::unix::fs::FileExt;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use engine::config::IoChoice;
 use engine::proto::manifest::Manifest;
+use engine::proto::units::PieceIndex;
 use engine::stats::{Phase, Wait};
 use engine::storage::error::{Change, StorageErrorKind};
 
+use rustix::fs::FallocateFlags;
+
 use crate::PIECE;
 use crate::left;
-use crate::rig::{Node, bytes, durable, key, wait_for};
-
-/// Leaves a partial file with these bytes, and no record.
-fn leave_part(manifest: &Arc<Manifest>, directory: &Path, content: &[u8]) {
-    let node = Node::start(9, IoChoice::Auto);
-    let order = engine::Order { destination: directory.to_owned(), ..node.order(manifest) };
-    let download = node.engine.download(order).unwrap();
-    node.engine.stop();
-    drop((download, node));
-    std::fs::remove_file(left::ending(directory, ".record").unwrap()).unwrap();
-    let part = std::fs::File::options().write(true).open(left::ending(directory, ".part").unwrap()).unwrap();
-    part.try_lock().expect("a node that has stopped holds nothing");
-    part.write_all_at(content, 0).unwrap();
-}
+use crate::liar::Liar;
+use crate::parts::{AllButLast, ending, leave_part};
+use crate::rig::{Node, bytes, durable, key, try_spawn, wait_for};
 
 #[test]
 fn what_is_there_without_a_record_is_found_and_copied_to_where_it_lacks() {
@@ -36,9 +28,13 @@ fn what_is_there_without_a_record_is_found_and_copied_to_where_it_lacks() {
     let manifest = seeder.upload("f", &content);
     let there = [&a, &garbage, &garbage, &garbage, &garbage].map(Vec::as_slice).concat();
     leave_part(&manifest, leecher.directory.path(), &there);
-    let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
+    let (provider, asked) = Liar::noting(&Arc::new(content.clone()));
+    let download = leecher.fetch(&manifest, &[]);
+    download.offer(&[provider.peer]);
+    let progress = durable(&download);
     assert!(std::fs::read(leecher.path("f")).unwrap() == content, "garbage stayed in a place of zeros");
-    assert_eq!(progress.received_bytes, PIECE as u64, "only one content was missing");
+    let asked: Vec<PieceIndex> = asked.lock().unwrap().iter().copied().collect();
+    assert_eq!(asked, [PieceIndex(2)], "only one content was missing");
     assert_eq!(progress.resumed_bytes, PIECE as u64);
     assert_eq!(progress.checked_bytes, 4 * PIECE as u64, "all but the pieces of zeros");
     assert_eq!(progress.sequential_passes, 0);
@@ -46,18 +42,19 @@ fn what_is_there_without_a_record_is_found_and_copied_to_where_it_lacks() {
 
 #[test]
 fn a_node_that_stops_records_what_it_has() {
-    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::slow(2, 16 * 1024 * 1024));
+    let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
     let content = bytes(100 * PIECE, 9);
     let manifest = seeder.upload("f", &content);
-    let download = leecher.fetch(&manifest, &[&seeder]);
-    wait_for(&download, |progress| progress.verified_bytes >= 12 * PIECE as u64);
+    let source = AllButLast::start(3, &manifest, &content);
+    let download = leecher.fetch(&manifest, &[]);
+    download.offer(&[source.address()]);
+    wait_for(&download, |progress| progress.verified_bytes == source.held);
     leecher.engine.stop();
-    assert_ne!(download.progress().phase, Phase::Durable, "it was done before it was stopped");
     let right = left::right_pieces(leecher.directory.path(), &content);
-    let record = left::ending(leecher.directory.path(), ".record").unwrap();
+    let record = ending(leecher.directory.path(), ".record").unwrap();
     let recorded: Vec<usize> =
         left::claims(&record, 100).durable.iter().map(|index| index.0 as usize).collect();
-    assert!(recorded.len() >= 12);
+    assert_eq!(recorded.len(), 99);
     assert_eq!(recorded, right, "all that was written is durable");
 }
 
@@ -88,11 +85,19 @@ fn other_content_of_the_same_name_is_another_download() {
     assert_eq!((progress.resumed_bytes, progress.checked_bytes), (0, 0));
 }
 
+/// Writes to a file until nothing is free.
+fn fill(path: &Path) {
+    let mut file = std::fs::File::create(path).unwrap();
+    while file.write_all(&[1; 4_096]).is_ok() {}
+    assert_eq!(rustix::fs::statvfs(path).unwrap().f_bavail, 0);
+}
+
 #[test]
 fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
     let disk = tempfile::tempdir().unwrap();
     let mount = ["-t", "tmpfs", "-o", "size=240m", "none"];
-    if !Command::new("mount").args(mount).arg(disk.path()).output().is_ok_and(|it| it.status.success()) {
+    let mounted = try_spawn(Command::new("mount").args(mount).arg(disk.path()).stderr(Stdio::null()));
+    if !mounted.and_then(|mut mount| mount.wait()).is_ok_and(|status| status.success()) {
         eprintln!("skipped: mounting a filesystem is forbidden here");
         return;
     }
@@ -101,12 +106,12 @@ fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
     let manifest = seeder.upload("f", &content);
     let order = engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let download = leecher.engine.download(order).unwrap();
-    // Room for the file's own bytes is left, and none for the notes of so many pieces, which need more than the record's first
-    // page, nor for the next record.
+    // The file has its room, and nothing is left for the notes of so many pieces, which need more than the record's first page,
+    // nor for the next record.
+    let part = std::fs::File::options().write(true).open(ending(disk.path(), ".part").unwrap()).unwrap();
+    rustix::fs::fallocate(&part, FallocateFlags::KEEP_SIZE, 0, content.len() as u64).unwrap();
     let filler = disk.path().join("filler");
-    let free = rustix::fs::statvfs(disk.path()).unwrap();
-    let free = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
-    std::fs::write(&filler, vec![1; free - content.len()]).unwrap();
+    fill(&filler);
     download.offer(&[seeder.address()]);
     let full = |phase: &Phase| matches!(phase, Phase::Waiting(Wait::DiskFull { .. }));
     let progress = wait_for(&download, |progress| full(&progress.phase) || progress.phase.is_end());
@@ -116,7 +121,7 @@ fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
     assert_eq!(progress.sequential_passes, 0);
     assert!(std::fs::read(disk.path().join("f")).unwrap() == content);
     // Lazily: the file is still served.
-    let _ = Command::new("umount").arg("-l").arg(disk.path()).status();
+    let _ = try_spawn(Command::new("umount").arg("-l").arg(disk.path())).and_then(|mut umount| umount.wait());
 }
 
 #[test]

@@ -3,27 +3,34 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::PIECE;
 use crate::kills::Scene;
 use crate::rig::bytes;
 use crate::trace::{Call, Trace, next, shown};
-use crate::{PIECE, left};
 
 const PIECES: usize = 120;
 
-/// Bytes a second, so that records are due before the end.
-const RATE: u64 = 16 * 1024 * 1024;
+/// Bytes a second, so that records are due long before the end, even where a flush takes seconds.
+const RATE: u64 = 4 * 1024 * 1024;
 
 /// The calls of a leecher that fetched the whole file, with where the file was then.
 fn calls(scene: &Scene, trace: &Trace) -> (Vec<Call>, String) {
     let leecher = scene.start_traced(&scene.manifest, Some(RATE), trace);
-    leecher.wait(|figures| figures.verified > 0);
-    let part = shown(&left::ending(scene.path(), ".part").unwrap());
     let pid = leecher.pid();
     let figures = leecher.wait(|figures| figures.durable);
     assert!(figures.durable, "{figures:?}");
     assert!(std::fs::read(scene.path().join("f")).unwrap() == scene.content, "the file is another");
-    drop(leecher);
-    (trace.all_calls(pid), part)
+    leecher.end();
+    let calls = trace.all_calls(pid);
+    let part = calls.iter().find_map(partial_file).expect("the partial file is synced");
+    (calls, part)
+}
+
+/// The partial file behind a descriptor, as the trace shows it.
+fn partial_file(call: &Call) -> Option<String> {
+    let (before, _) = call.text.split_once(".part>")?;
+    let (_, path) = before.rsplit_once('<')?;
+    Some(format!("<{path}.part>"))
 }
 
 /// Where records got their name that claim something: all but the first, which is made before anything is written.

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!   swarm, hostile ──► Node (engine, directory) ──► fetch, share, upload
-//!                      wait_for, durable, finish ──► progress, with patience
+//!                      wait_for, durable, finish ──► progress, with patience (clock)
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 #![allow(dead_code, reason = "each test program needs another part of the rig")]
 
+mod clock;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::{Child, Command};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use engine::config::{Config, IoChoice};
@@ -19,8 +22,7 @@ use engine::proto::ticket::{Grant, PeerKey, SecretKey, Ticket, UnixSeconds};
 use engine::stats::{Phase, Progress};
 use engine::{Download, Engine, Order};
 
-/// Longer than any of these transfers takes on the slowest machine: only a hang reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) use clock::{PATIENCE, Patience};
 
 /// The trackers' key.
 pub(crate) fn trackers() -> SecretKey {
@@ -144,6 +146,26 @@ pub(crate) fn ticket(manifest: &Manifest, peer_key: PeerKey, expires: UnixSecond
     Ticket::sign(grant, &trackers())
 }
 
+/// Written while a program is started. Until its `exec` it has all descriptors of this process, and so holds the locks of files
+/// that are closed here meanwhile.
+static SPAWNS: RwLock<()> = RwLock::new(());
+
+/// Starts a program, while nobody gives up a lock that is needed again.
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    try_spawn(command).unwrap()
+}
+
+/// The same, where the program may be missing.
+pub(crate) fn try_spawn(command: &mut Command) -> std::io::Result<Child> {
+    let _alone = SPAWNS.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// As long as this is held no program is started: what is closed here is not locked any more.
+pub(crate) fn nothing_is_spawned() -> RwLockReadGuard<'static, ()> {
+    SPAWNS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Waits until the download has ended.
 pub(crate) fn finish(download: &Download) -> Progress {
     wait_for(download, |progress| progress.phase.is_end())
@@ -156,15 +178,19 @@ pub(crate) fn durable(download: &Download) -> Progress {
     progress
 }
 
-/// Waits until `reached` says so of the progress.
+/// Waits until `reached` says so of the progress. It may look different again and again without getting anywhere: what counts is
+/// that bytes come, or are proven.
 pub(crate) fn wait_for(download: &Download, reached: impl Fn(&Progress) -> bool) -> Progress {
+    let bytes =
+        |progress: &Progress| (progress.verified_bytes, progress.received_bytes, progress.checked_bytes);
     let mut progress = download.progress();
-    let mut quiet = Duration::ZERO;
+    let mut moved = Patience::new();
     while !reached(&progress) {
-        let step = Duration::from_secs(1);
-        let next = download.wait(progress.version, step);
-        quiet = if next.version == progress.version { quiet + step } else { Duration::ZERO };
-        assert!(quiet < PATIENCE, "nothing happens: {next:?}");
+        let next = download.wait(progress.version, Duration::from_secs(1));
+        if bytes(&next) != bytes(&progress) {
+            moved = Patience::new();
+        }
+        assert!(moved.is_left(), "nothing happens: {next:?}");
         progress = next;
     }
     progress

@@ -10,8 +10,13 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use crate::rig::try_spawn;
+
 /// The calls that make things durable, and those that have to come after them.
 const CALLS: &str = "fsync,fdatasync,rename,renameat,renameat2,link,linkat";
+
+/// How it is traced: from beside, with its threads, and with the paths behind descriptors.
+const FLAGS: [&str; 4] = ["-D", "-f", "-y", "-q"];
 
 /// The trace of a program that has ended may lack its last line for so many looks …
 const LOOKS_MAX: u32 = 6_000;
@@ -29,8 +34,14 @@ pub(crate) struct Trace {
 impl Trace {
     /// One that is written to this file; `None`, and a word about it, where nobody may trace.
     pub(crate) fn to(file: PathBuf) -> Option<Trace> {
-        let tried =
-            Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+        let tried = try_spawn(
+            Command::new("strace")
+                .args(FLAGS)
+                .args(["-e", &format!("trace={CALLS}"), "-e", "inject=fdatasync:error=EIO:when=1"])
+                .args(["-o", "/dev/null", "true"])
+                .stderr(Stdio::null()),
+        );
+        let tried = tried.and_then(|mut child| child.wait());
         if !tried.is_ok_and(|status| status.success()) {
             eprintln!("skipped: strace is not installed, or tracing is forbidden here");
             return None;
@@ -55,7 +66,7 @@ impl Trace {
     /// The program, to be run so that it is traced. It is the child itself: the tracer is a process beside it that ends with it.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("strace");
-        command.args(["-D", "-f", "-y", "-q"]);
+        command.args(FLAGS);
         for expression in &self.expressions {
             command.args(["-e", expression]);
         }

@@ -248,7 +248,7 @@ impl Ledger {
         };
         let (bytes, seal) = record.to_bytes();
         let failure = |error| self.failure(Operation::Write, bytes.len(), error);
-        let mut file = self.make_next()?;
+        let Some(mut file) = self.make_next()? else { return Ok(()) };
         file.write_all(&bytes).map_err(failure)?;
         if durably {
             file.sync_data().map_err(failure)?;
@@ -278,13 +278,21 @@ impl Ledger {
         Ok(())
     }
 
-    fn make_next(&self) -> Result<File, StorageError> {
+    /// The file of the next record; `None` once the record was removed for good. That is decided under the notes' lock, as
+    /// in [`Ledger::remove`], so that none is made after it.
+    fn make_next(&self) -> Result<Option<File>, StorageError> {
+        let notes = lock(&self.notes);
+        if notes.removed {
+            return Ok(None);
+        }
         let failure = |errno: Errno| self.failure(Operation::Create, 0, errno);
         // One that a kill left behind.
         remove(&self.directory, &self.next_name).map_err(failure)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        rustix::fs::openat(&self.directory, &self.next_name, flags, mode).map(File::from).map_err(failure)
+        rustix::fs::openat(&self.directory, &self.next_name, flags, mode)
+            .map(|file| Some(File::from(file)))
+            .map_err(failure)
     }
 
     fn failure(

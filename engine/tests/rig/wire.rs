@@ -2,6 +2,9 @@
 //!
 //! Invariant: no read waits longer than the rig's patience, so that a hang fails a test instead of stopping it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+#![allow(dead_code, reason = "each test program needs another part of it")]
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Mutex, Once, PoisonError};
@@ -78,6 +81,14 @@ impl Wire {
     pub(crate) fn half_close(&mut self) {
         // The other side may have ended it already.
         let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Whether the other side has ended the connection by now; what came before that is not taken.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Sends nothing more, and takes what comes until the other side has noticed.

@@ -2,9 +2,13 @@
 //!
 //! Invariant: each connection gets the script afresh on a thread of its own; the listener ends with the liar.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+#![allow(dead_code, reason = "each test program needs another part of it")]
+
+use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 
 use engine::proto::action::PeerAddress;
 use engine::proto::bitfield::Bitfield;
@@ -66,6 +70,43 @@ impl Liar {
         Liar::start(content, |scene, wire| {
             scene.serve(wire, |scene, wire, index| wire.piece(index, scene.bytes(index)))
         })
+    }
+
+    /// One that behaves, and the pieces that it was asked for. How often does not count: a request is repeated when its answer is
+    /// late.
+    pub(crate) fn noting(content: &Arc<Vec<u8>>) -> (Liar, Arc<Mutex<BTreeSet<PieceIndex>>>) {
+        let asked = Arc::new(Mutex::new(BTreeSet::new()));
+        let noted = Arc::clone(&asked);
+        let liar = Liar::start(content, move |scene, wire| {
+            scene.serve(wire, |scene, wire, index| {
+                noted.lock().unwrap().insert(index);
+                wire.piece(index, scene.bytes(index))
+            })
+        });
+        (liar, asked)
+    }
+
+    /// So many that behave, of whom nobody answers a request before all of them have been sent one.
+    pub(crate) fn together(count: usize, content: &Arc<Vec<u8>>) -> Vec<Liar> {
+        let asked = Arc::new((Mutex::new(BTreeSet::new()), Condvar::new()));
+        let one = |number: usize| {
+            let asked = Arc::clone(&asked);
+            Liar::start(content, move |scene, wire| {
+                scene.serve(wire, |scene, wire, index| {
+                    let (who, more) = &*asked;
+                    let mut who = who.lock().unwrap();
+                    who.insert(number);
+                    more.notify_all();
+                    let all = more.wait_timeout_while(who, PATIENCE, |who| who.len() < count).unwrap();
+                    if all.1.timed_out() {
+                        return Err(io::Error::other("somebody was never asked"));
+                    }
+                    drop(all);
+                    wire.piece(index, scene.bytes(index))
+                })
+            })
+        };
+        (0..count).map(one).collect()
     }
 
     /// Waits until it has done what it is there for.

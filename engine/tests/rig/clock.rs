@@ -1,0 +1,24 @@
+//! How long a test waits for what must come: the one place of the rig that reads a clock.
+//!
+//! Invariant: it decides nothing but when a hang is called one.
+#![allow(clippy::disallowed_methods, reason = "this is the tests' clock")]
+
+use std::time::{Duration, Instant};
+
+/// Longer than any of these transfers takes on the slowest machine: only a hang reaches it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Patience that is used up when nothing happens for so long.
+pub(crate) struct Patience(Instant);
+
+impl Patience {
+    /// All of it.
+    pub(crate) fn new() -> Patience {
+        Patience(Instant::now())
+    }
+
+    /// Whether there is any left.
+    pub(crate) fn is_left(&self) -> bool {
+        self.0.elapsed() < PATIENCE
+    }
+}
