@@ -11,6 +11,7 @@ use std::process::Command;
 use engine::storage::destination::partial_name;
 use rig::{Home, Node, Rig, pieces, until};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Alice, who shares `f` with the group `g`, and Bob, whose node receives slowly.
@@ -28,10 +29,13 @@ fn alice_and_slow_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
 }
 
 /// Bob's download to `copy` fails: somebody else has put a file there.
-fn fail_at_copy(rig: &Rig, bob: &Home) {
+fn fail_at_copy(rig: &Rig, alice: &Node, bob: &Home) {
+    // Alice is silent until the file is there, so that nothing can be complete before.
+    alice.signal(Signal::STOP);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
     until("it is under way", || bob.downloads().contains("[D] [g] f"));
     rig.file("copy", b"somebody else's");
+    alice.signal(Signal::CONT);
     front.ended().expect(6);
     // The command ends before that is on record.
     until("its failure is on record", || record(bob)["failed"].is_object());
@@ -70,8 +74,8 @@ fn assert_it_stands(bob: &Home) {
 #[test]
 fn a_download_begun_again_elsewhere_that_does_not_begin_leaves_the_former_one() {
     let rig = Rig::new();
-    let ((_alice, _a), (bob, node)) = alice_and_slow_bob(&rig);
-    fail_at_copy(&rig, &bob);
+    let ((_alice, a), (bob, node)) = alice_and_slow_bob(&rig);
+    fail_at_copy(&rig, &a, &bob);
     let content = record(&bob)["content"].as_str().unwrap().parse().unwrap();
     // Another process writes the partial file.
     let partial = rig.path(partial_name(OsStr::new("elsewhere"), "g", content));
@@ -96,8 +100,8 @@ fn a_download_begun_again_elsewhere_that_does_not_begin_leaves_the_former_one() 
 #[test]
 fn a_node_killed_before_a_download_had_begun_again_finds_the_former_one() {
     let rig = Rig::new();
-    let ((_alice, _a), (bob, node)) = alice_and_slow_bob(&rig);
-    fail_at_copy(&rig, &bob);
+    let ((_alice, a), (bob, node)) = alice_and_slow_bob(&rig);
+    fail_at_copy(&rig, &a, &bob);
     node.kill();
     // The system kills whoever writes a file as long as this one, and so just when the download begins.
     let serve = bob.command(["serve", "--listen", "127.0.0.1"]);
@@ -121,9 +125,12 @@ fn a_node_killed_before_a_download_had_begun_again_finds_the_former_one() {
 #[test]
 fn a_download_that_is_resumed_and_does_not_begin_loses_nothing() {
     let rig = Rig::new();
-    let ((_alice, _a), (bob, node)) = alice_and_slow_bob(&rig);
+    let ((_alice, a), (bob, node)) = alice_and_slow_bob(&rig);
+    // Alice is silent until Bob's node is killed, so that the download cannot be complete before it is paused.
+    a.signal(Signal::STOP);
     bob.prompt("download_file g f copy\npause g f\n").expect(0);
     node.kill();
+    a.signal(Signal::CONT);
     let before = record(&bob);
     assert_eq!(before["paused"], true);
     rig.file("copy", b"somebody else's");

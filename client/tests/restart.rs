@@ -94,9 +94,11 @@ fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
     fs::File::options().append(true).open(rig.path("changed")).unwrap().set_len(7).unwrap();
     let (node, said) = alice.serve_and_hear();
     until("the kept one is served and the changed one withdrawn", || {
-        served(&alice, "kept") && share(&alice, "changed").is_none() && holders(&bob, "changed") == 0
+        served(&alice, "kept")
+            && share(&alice, "changed").is_none()
+            && holders(&bob, "changed") == 0
+            && holders(&bob, "kept") == 1
     });
-    assert_eq!(holders(&bob, "kept"), 1);
     until("its record is gone", || records(&alice, "shares", ".json").len() == 1);
     node.kill();
     let said = said.join().unwrap();
@@ -166,7 +168,7 @@ fn a_download_goes_on_after_a_kill_and_is_shared_after_the_next() {
     bob.run(["create_user", "bob", "password"]).expect(0);
     bob.run(["login", "bob", "password"]).expect(0);
     bob.run(["join_group", "g"]).expect(0);
-    let source = rig.file("f", &pieces(8, 6));
+    let source = rig.file("f", &pieces(200, 6));
     alice.0.run(["upload_file", "g", "f"]).expect(0);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
     let verified = || bob.status()["downloads"][0]["verified_bytes"].as_u64().unwrap_or(0);
@@ -178,8 +180,10 @@ fn a_download_goes_on_after_a_kill_and_is_shared_after_the_next() {
     let node = bob.serve(&[]);
     until("it is complete", || bob.downloads() == "[C] [g] f\n");
     same(&source, &rig.path("copy"));
-    let received = bob.status()["downloads"][0]["received_bytes"].as_u64().unwrap();
-    assert!(received <= 6 * PIECE as u64, "{received} bytes were fetched: what was there was fetched again");
+    let shown = bob.status()["downloads"][0].clone();
+    // A peer that stalls is asked again elsewhere; what came twice is no piece fetched again.
+    let fetched = shown["received_bytes"].as_u64().unwrap() - shown["duplicate_bytes"].as_u64().unwrap();
+    assert!(fetched <= 198 * PIECE as u64, "{fetched} bytes were fetched: what was there was fetched again");
     until("its record has become that of a share", || {
         records(&bob, "downloads", ".json").is_empty() && records(&bob, "shares", ".json").len() == 1
     });
@@ -301,14 +305,19 @@ fn a_failed_download_begun_again_leaves_one_record_and_no_failure() {
     bob.run(["join_group", "g"]).expect(0);
     rig.file("f", &pieces(3, 10));
     alice.0.run(["upload_file", "g", "f"]).expect(0);
+    // Alice is silent until the file is there, so that nothing can be complete before.
+    alice.1.signal(Signal::STOP);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
     until("it is under way", || bob.downloads().contains("[D] [g] f"));
     rig.file("copy", b"somebody else's");
+    alice.1.signal(Signal::CONT);
     front.ended().expect(6);
     assert_eq!(records(&bob, "downloads", ".json").len(), 1);
+    alice.1.signal(Signal::STOP);
     bob.prompt("download_file g f elsewhere\n").expect(0);
     assert_eq!(records(&bob, "downloads", ".json").len(), 1);
     node.kill();
+    alice.1.signal(Signal::CONT);
     let _node = bob.serve(&[]);
     until("the one that was begun last is complete", || bob.downloads() == "[C] [g] f\n");
     same(&rig.path("f"), &rig.path("elsewhere"));

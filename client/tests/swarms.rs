@@ -109,7 +109,7 @@ fn a_source_that_changed_is_served_no_more() {
     let source = rig.file("f", &[piece(1), piece(2), piece(3)].concat());
     users[0].0.run(["upload_file", "g", "f"]).expect(0);
     fs::File::options().write(true).open(&source).unwrap().set_len(10).unwrap();
-    users[1].0.run(["download_file", "g", "f", "copy", "--wait", "2"]).expect(8);
+    users[1].0.run(["download_file", "g", "f", "copy", "--wait", "5"]).expect(8);
     let status = users[0].0.run(["status"]).expect(0);
     assert!(status.out.contains("not served"), "{}", status.out);
     assert!(!rig.path("copy").exists());

@@ -34,8 +34,7 @@ fn a_download_goes_on_without_its_tracker_and_is_known_to_the_next() {
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
     until("it is under way", || verified(&bob) > 0);
     rig.kill_tracker();
-    let ended = front.ended().expect(0);
-    assert!(ended.out.contains("limited by `--limit-down`"), "{}", ended.out);
+    front.ended().expect(0);
     assert!(fs::read(rig.path("f")).unwrap() == fs::read(rig.path("copy")).unwrap());
     bob.run(["list_files", "g"]).expect(7);
     rig.start_tracker();
@@ -98,7 +97,7 @@ fn a_share_stopped_without_a_tracker_is_withdrawn_when_it_is_back() {
 #[test]
 fn a_node_that_restarts_without_a_tracker_waits_for_it_by_name() {
     let mut rig = Rig::new();
-    let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 4);
+    let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 200);
     bob.prompt("download_file g f copy\n").expect(0);
     until("it is under way", || verified(&bob) > 0);
     rig.kill_tracker();
@@ -130,7 +129,7 @@ fn no_tracker() -> SocketAddr {
 #[test]
 fn neither_a_missing_file_of_trackers_nor_a_foreign_answer_ends_anything() {
     let rig = Rig::new();
-    let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 4);
+    let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 200);
     bob.prompt("download_file g f copy\n").expect(0);
     until("it is under way", || verified(&bob) > 0);
     let tracker = rig.tracker();

@@ -13,12 +13,14 @@ pub(super) struct Patience {
     wait: Duration,
     still_since: Option<Instant>,
     moved: Option<(u64, u64)>,
+    /// The last cause that was told since bytes last moved: while an address is tried again there is none for a moment.
+    cause: Option<Fault>,
 }
 
 impl Patience {
     /// Waits at most `wait` at a standstill.
     pub(super) fn new(wait: Duration) -> Patience {
-        Patience { wait, still_since: None, moved: None }
+        Patience { wait, still_since: None, moved: None, cause: None }
     }
 
     /// Looks at the download as it stands.
@@ -31,7 +33,11 @@ impl Patience {
         if works || transfer.state.is_end() || self.moved != Some(bytes) {
             self.moved = Some(bytes);
             self.still_since = Some(now);
+            self.cause.clone_from(&transfer.cause);
             return Ok(());
+        }
+        if transfer.cause.is_some() || transfer.state == State::Paused {
+            self.cause.clone_from(&transfer.cause);
         }
         let since = *self.still_since.get_or_insert(now);
         if now.duration_since(since) < self.wait { Ok(()) } else { Err(self.end(transfer)) }
@@ -41,7 +47,7 @@ impl Patience {
         let seconds = self.wait.as_secs();
         let goes_on = "give the same command to go on, `--wait SECONDS` to wait longer";
         let name = format!("[{}] {}", transfer.group, transfer.file);
-        match &transfer.cause {
+        match &self.cause {
             Some(cause) => {
                 let message = format!("{name} has waited for {seconds} s: {}", cause.message);
                 let fix =
@@ -87,6 +93,16 @@ mod tests {
         assert_eq!(end_of(&[(0, still.clone()), (60, still)]), Some((60, Exit::NoProgress)));
         let paused = transfer(State::Paused);
         assert_eq!(end_of(&[(0, paused.clone()), (61, paused)]), Some((61, Exit::NoProgress)));
+    }
+
+    #[test]
+    fn an_address_tried_again_does_not_hide_the_cause() {
+        let still = transfer(State::Downloading);
+        let steps = [(0, still.clone()), (1, waiting(Exit::NoPeer)), (60, still.clone())];
+        assert_eq!(end_of(&steps), Some((60, Exit::NoPeer)));
+        let moved = Transfer { received_bytes: 1, ..still };
+        let steps = [(0, waiting(Exit::NoPeer)), (1, moved.clone()), (61, moved)];
+        assert_eq!(end_of(&steps), Some((61, Exit::NoProgress)));
     }
 
     #[test]

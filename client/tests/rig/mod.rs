@@ -346,7 +346,7 @@ impl Drop for Running {
 /// Looks again and again until a condition holds; a test in which it never does fails with `what`.
 #[track_caller]
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    const LOOKS: usize = 3_000;
+    const LOOKS: usize = 60_000;
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
     for _ in 0..LOOKS {
         if holds() {

@@ -34,8 +34,7 @@ impl Writer {
     }
 
     /// Makes changes until the tracker is gone; says so of each that was acknowledged.
-    fn write(&mut self, address: SocketAddr, members: &Members, acknowledged: &mpsc::Sender<()>) {
-        let mut client = Client::connect(address);
+    fn write(&mut self, mut client: Client, members: &Members, acknowledged: &mpsc::Sender<()>) {
         // A connection that belongs to nobody may send no request as long as a part of a file.
         client.ask(&json!({ "command": "whoami", "command_args": {}, "session": members.owner.session }));
         while self.world.advance(&mut client, members).is_some() {
@@ -62,10 +61,12 @@ fn member(user: &'static str, port: u16, address: SocketAddr) -> Member {
 fn kill_under_load(tracker: Tracker, writers: &mut [Writer], members: &Members, enough: usize) -> usize {
     let address = tracker.address;
     let (acknowledged, counted) = mpsc::channel();
+    // All are connected before any writes: a thread that starts late would find the tracker killed already.
+    let clients: Vec<Client> = writers.iter().map(|_| Client::connect(address)).collect();
     std::thread::scope(|scope| {
-        for writer in writers {
+        for (writer, client) in writers.iter_mut().zip(clients) {
             let acknowledged = acknowledged.clone();
-            scope.spawn(move || writer.write(address, members, &acknowledged));
+            scope.spawn(move || writer.write(client, members, &acknowledged));
         }
         drop(acknowledged);
         for _ in 0..enough {
