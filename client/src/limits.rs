@@ -14,7 +14,7 @@ pub(crate) const FRONTS_MAX: usize = 64;
 
 /// How long a front end waits for a node that holds the lock and does not answer yet, in ms: it is starting, on a machine that
 /// may have much else to do. A lock that is free ends the wait at once.
-pub(crate) const NODE_START_WAIT_MS: u64 = 60_000;
+pub(crate) const NODE_START_WAIT_MS: u64 = 20_000;
 
 /// Pause between two tries to reach a node that is starting, in ms.
 pub(crate) const NODE_START_RETRY_MS: u64 = 50;

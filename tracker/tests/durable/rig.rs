@@ -1,5 +1,7 @@
 //! A replica and simple commands for it.
 
+use std::io;
+use std::process::{self, Child};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -9,10 +11,15 @@ use tracker::state::id::UserId;
 use tracker::state::queries::Queries;
 
 /// Longest that any test waits for an answer: a hang, not a slow machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(crate) fn start(home: impl Home) -> Result<Replica, Fault> {
     Replica::start(home, Options::at("127.0.0.1:1", "test"))
+}
+
+/// Starts a program: the same name as in the engine's rig, for what is shared with it.
+pub(crate) fn try_spawn(command: &mut process::Command) -> io::Result<Child> {
+    command.spawn()
 }
 
 pub(crate) fn user(number: usize) -> UserId {
