@@ -37,7 +37,7 @@ pub(crate) fn transfer(
         peers: progress.peers,
         pieces_only: false,
         sequential_passes: progress.sequential_passes,
-        limited_by: limited_by(progress, limit_down),
+        limited_by: limited_by(progress.limited_by, overall_rate(progress), limit_down),
         proven_ms: progress.proven_after.map(whole_ms),
         durable_ms: progress.durable_after.map(whole_ms),
         figures: None,
@@ -105,18 +105,18 @@ fn latency(histogram: &Histogram<u32>) -> Latency {
 }
 
 /// What held it back most; the node's own limit, where the bytes came nearly as fast as that allows.
-fn limited_by(progress: &Progress, limit_down: Option<NonZeroU64>) -> String {
-    let took = progress.proven_after.map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-    let rate = if took == 0 {
-        progress.rate
-    } else {
-        u64::try_from(u128::from(progress.received_bytes) * 1_000 / u128::from(took)).unwrap_or(u64::MAX)
-    };
+fn limited_by(found: Limit, rate: u64, limit_down: Option<NonZeroU64>) -> String {
     match limit_down {
-        Some(limit) if progress.limited_by == Limit::Network && rate / 3 >= limit.get() / 4 => {
-            "`--limit-down`".into()
-        }
-        _ => progress.limited_by.to_string(),
+        Some(limit) if found == Limit::Network && rate / 3 >= limit.get() / 4 => "`--limit-down`".into(),
+        _ => found.to_string(),
+    }
+}
+
+/// Bytes a second: of the whole download where it has come to its proof, else lately.
+fn overall_rate(progress: &Progress) -> u64 {
+    match progress.proven_after.map_or(0, |span| span.as_millis()) {
+        0 => progress.rate,
+        took => u64::try_from(u128::from(progress.received_bytes) * 1_000 / took).unwrap_or(u64::MAX),
     }
 }
 
@@ -186,6 +186,20 @@ mod tests {
         assert_eq!(exit(Phase::Waiting(Wait::NoPeers { missing: 1, first_missing: 0 })), Some(Exit::NoPeer));
         let false_manifest = Failure::FalseManifest { found: "a".into(), stated: "b".into() };
         assert_eq!(exit(Phase::Failed(false_manifest)), Some(Exit::Corrupt));
+    }
+
+    #[test]
+    fn an_own_limit_is_named_where_it_is_what_holds_back() {
+        let limit = NonZeroU64::new(1_000_000);
+        assert_eq!(limited_by(Limit::Network, 1_000_000, limit), "`--limit-down`");
+        assert_eq!(limited_by(Limit::Network, 760_000, limit), "`--limit-down`");
+        for (found, rate, limit) in [
+            (Limit::Network, 740_000, limit),
+            (Limit::Network, 1_000_000, None),
+            (Limit::Disk, 1_000_000, limit),
+        ] {
+            assert_eq!(limited_by(found, rate, limit), found.to_string());
+        }
     }
 
     #[test]
