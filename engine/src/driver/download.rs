@@ -167,6 +167,7 @@ impl DownloadState {
             transfer.hold(now);
         }
         let resumed_bytes = transfer.counts().verified_bytes;
+        let flushing = Flushing::new(manifest.geometry().length(), now);
         let inner = Inner {
             transfer,
             outboxes: BTreeMap::new(),
@@ -200,7 +201,7 @@ impl DownloadState {
             overwrite,
             wake: Notify::new(),
             spent: Spent::default(),
-            flushing: Flushing::new(now),
+            flushing,
             fingerprint: OnceLock::new(),
             left_alone: AtomicBool::new(false),
             whole_proven: AtomicBool::new(false),

@@ -10,15 +10,16 @@
 //! Invariant: a download is in the queue at most once.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use super::download::DownloadState;
 use super::limits::FLUSH_QUEUE_MAX;
 use super::rewrite::write_again;
 use crate::hash::Hasher;
+use crate::proto::geometry::Geometry;
 use crate::proto::time::Moment;
 use crate::storage::error::StorageError;
 use crate::storage::limits::RECORD_DUE_MS;
@@ -46,7 +47,7 @@ impl DownloadState {
         }
     }
 
-    /// Flushes what was written, and then records it. Blocks.
+    /// Flushes what was written, and then records it. What the record before this one claimed may leave the page cache. Blocks.
     pub(crate) fn record(&self) -> Result<(), StorageError> {
         let claim = || {
             self.with(|transfer, _| Claim {
@@ -54,7 +55,16 @@ impl DownloadState {
                 exact_length: transfer.exact_length(),
             })
         };
-        self.ledger.record(|| self.target.sync(), claim)
+        let recorded = self.ledger.record(|| self.target.sync(), claim)?;
+        let mut behind = self.flushing.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let geometry = Geometry::longest(self.manifest.pieces());
+        for range in behind.recorded(recorded) {
+            let end = geometry.offset(range.last()) + u64::from(geometry.piece_len(range.last()));
+            if let Err(error) = self.target.drop_cached(geometry.offset(range.first())..end) {
+                tracing::debug!(%error, "a long file stays in the page cache");
+            }
+        }
+        Ok(())
     }
 
     /// The last record of a node that goes down: what was written is found again without being hashed or fetched. Blocks.

@@ -7,6 +7,7 @@
 //!                    Source ◄── reader ── Target ◄── verified pieces     NAME.<8 hex>.part
 //!                   (served on)              └── finish ──► NAME             NAME.<8 hex>.record ◄── Ledger
 //!
+//!   records ──► Behind ──► which pages of a long file leave the page cache
 //!   hashes ──► Gatherer ──► Hashes (proto): in memory, or in a mapped file without a name
 //! ```
 //!
@@ -32,6 +33,7 @@
 //! [`Target::finish`]: target::Target::finish
 //! [`Ledger::record`]: resume::Ledger::record
 
+pub mod behind;
 pub mod destination;
 pub mod error;
 pub mod fingerprint;

@@ -20,6 +20,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{Advice, AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::destination::{Destination, Existing, partial_name};
@@ -203,6 +204,16 @@ impl Target {
     pub fn start_writeback(&self, range: Range<u64>) -> Result<(), StorageError> {
         writeback::start_writeback(self.file.as_fd(), range.start, range.end - range.start)
             .map_err(|error| self.failure(Operation::Sync, error))
+    }
+
+    /// Lets go of what the page cache has of a range, in bytes: what is on the disk already, and mapped by nobody.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the system refuses; advice that is not taken harms nothing.
+    pub fn drop_cached(&self, range: Range<u64>) -> Result<(), StorageError> {
+        let length = NonZeroU64::new(range.end - range.start);
+        rustix::fs::fadvise(&self.file, range.start, length, Advice::DontNeed)
+            .map_err(|errno| self.failure(Operation::Sync, errno))
     }
 
     /// Flushes all that was written: afterwards, and not before, a record may claim it. Blocks.

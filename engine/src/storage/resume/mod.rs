@@ -187,7 +187,8 @@ impl Ledger {
         lock(&self.notes).doubted()
     }
 
-    /// Makes what was written durable by `flush`, and then records it. `claim` is asked after the flush. Blocks.
+    /// Makes what was written durable by `flush`, and then records it; which pieces are new in the record, ascending.
+    /// `claim` is asked after the flush. Blocks.
     ///
     /// # Errors
     /// That of `flush`, and then all that is not recorded is doubted; or [`StorageError`] of the record. Nothing new is
@@ -196,12 +197,13 @@ impl Ledger {
         &self,
         flush: impl FnOnce() -> Result<(), StorageError>,
         claim: impl FnOnce() -> Claim,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Vec<PieceIndex>, StorageError> {
         let _turn = lock(&self.turn);
         // What is written from here on, even before the flush ends, may not be part of it.
         let done = lock(&self.notes).done();
         flush().inspect_err(|_| self.doubt())?;
-        self.publish(&done, claim(), true)
+        self.publish(&done, claim(), true)?;
+        Ok(done)
     }
 
     fn doubt(&self) {

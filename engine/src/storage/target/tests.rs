@@ -51,6 +51,26 @@ fn it_lands_under_its_name_and_leaves_nothing_else() {
 }
 
 #[test]
+fn what_is_on_the_disk_can_leave_the_page_cache() {
+    const LENGTH: usize = 4 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), LENGTH as u64).unwrap();
+    if is_in_memory(&target.file) {
+        eprintln!("skipped: temporary files are in memory, which is no cache of a disk");
+        return;
+    }
+    target.write_piece(0, &[7; LENGTH]).unwrap();
+    let reader = target.reader().unwrap();
+    let (first, second) = (0..LENGTH as u64 / 2, LENGTH as u64 / 2..LENGTH as u64);
+    target.sync().unwrap();
+    assert!(reader.window(first.clone()).is_resident());
+    target.drop_cached(first.clone()).unwrap();
+    assert!(!reader.window(first).is_resident(), "half of it has left");
+    assert!(reader.window(second).is_resident(), "and half has not");
+    assert_eq!(std::fs::read(target.finish(false).unwrap()).unwrap(), [7; LENGTH]);
+}
+
+#[test]
 fn an_empty_file_lands_too() {
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), 0).unwrap();
