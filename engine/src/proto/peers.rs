@@ -56,6 +56,8 @@ struct Peer {
     ticket_refused: bool,
     /// It waits for a connection of this node's own to become free.
     crowded_out: bool,
+    /// It broke the protocol or serves another file: that it is named again does not shorten its pause.
+    shunned: bool,
     /// The file that it served has changed; until it delivers again. That it opens says nothing: a connection may have been
     /// let in before anybody noticed.
     withdrawn: bool,
@@ -69,11 +71,17 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Adds those that are not known yet; where there is no room, in the place of those that failed most.
+    /// Adds those that are not known yet; where there is no room, in the place of those that failed most. One that is known
+    /// is there by what the trackers hear of it, and is called again soon.
     pub(super) fn offer(&mut self, now: Moment, peers: &[PeerAddress]) {
         for at in peers {
-            let known = self.known.values().any(|peer| peer.at == *at);
-            if known || self.known.len() >= PEERS_PER_DOWNLOAD && !self.forget_one() {
+            if let Some(known) = self.known.values_mut().find(|peer| peer.at == *at) {
+                if !known.shunned {
+                    known.retry_at = known.retry_at.min(now.plus_ms(RETRY_FIRST_MS));
+                }
+                continue;
+            }
+            if self.known.len() >= PEERS_PER_DOWNLOAD && !self.forget_one() {
                 continue;
             }
             let peer = Peer {
@@ -87,6 +95,7 @@ impl Peers {
                 dropped: false,
                 ticket_refused: false,
                 crowded_out: false,
+                shunned: false,
                 withdrawn: false,
             };
             self.known.insert(PeerNumber(self.next), peer);
@@ -152,14 +161,19 @@ impl Peers {
         let peer = self.connected(number);
         peer.connections -= 1;
         peer.open -= usize::from(was_open);
-        peer.crowded_out = *ending == Ending::Crowded;
-        if peer.crowded_out {
-            peer.retry_at = now.plus_ms(RETRY_FIRST_MS);
+        peer.retry_at = now.plus_ms(RETRY_FIRST_MS);
+        peer.crowded_out = *ending == Ending::Crowded && peer.connections == 0;
+        if *ending == Ending::Crowded {
             return;
         }
         peer.withdrawn |= *ending == Ending::Withdrawn;
         peer.ticket_refused = matches!(ending, Ending::Refused(RefusedCode::Ticket | RefusedCode::Expired));
         let long = matches!(ending, Ending::Violated(_) | Ending::Refused(RefusedCode::OtherDigest));
+        peer.shunned = long;
+        // Several connections that end at once are one failure, and one that ends beside others is none.
+        if peer.connections > 0 && !long {
+            return;
+        }
         let pause_ms = if long { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(5) };
         peer.failures = peer.failures.saturating_add(1);
         peer.retry_at = now.plus_ms(pause_ms.min(RETRY_MAX_MS));
@@ -170,6 +184,20 @@ impl Peers {
         let peer = self.connected(number);
         peer.connections -= 1;
         peer.open -= usize::from(was_open);
+    }
+
+    /// A peer whose connection was of no use is not called again for a while.
+    pub(super) fn rest(&mut self, now: Moment, number: PeerNumber) {
+        if let Some(peer) = self.known.get_mut(&number) {
+            peer.retry_at = now.plus_ms(RETRY_MAX_MS);
+        }
+    }
+
+    /// Whether a peer would be called, if there were not as many connections as there may be.
+    pub(super) fn any_waits_for_a_place(&self, now: Moment) -> bool {
+        let total: usize = self.known.values().map(|peer| peer.connections).sum();
+        let waits = |peer: &Peer| peer.connections == 0 && !peer.dropped && peer.retry_at <= now;
+        total >= CONNECTIONS_MAX && self.known.values().any(waits)
     }
 
     /// A fresh ticket has come: whoever refused the old one may be called again.
@@ -268,6 +296,42 @@ mod tests {
             now = now.plus_ms(pause);
         }
         assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn connections_that_end_together_are_one_failure() {
+        let mut peers = peers(1);
+        let now = Moment::default();
+        let number = peers.calls(now, 99)[0].0;
+        peers.opened(number);
+        for _ in peers.calls(now, 99) {
+            peers.opened(number);
+        }
+        for _ in 0..CONNECTIONS_PER_PEER {
+            peers.ended(now, number, true, &Ending::Lost);
+        }
+        assert_eq!(peers.calls(now.plus_ms(RETRY_FIRST_MS - 1), 99), []);
+        assert_eq!(peers.calls(now.plus_ms(RETRY_FIRST_MS), 99).len(), 1);
+    }
+
+    #[test]
+    fn one_that_is_named_again_is_called_again_soon() {
+        let mut peers = peers(2);
+        let mut now = Moment::default();
+        let endings = [Ending::Lost, Ending::Refused(RefusedCode::OtherDigest)];
+        for _ in 0..6 {
+            for (number, _) in peers.calls(now, 99) {
+                peers.ended(now, number, false, &endings[number.0]);
+            }
+            now = now.plus_ms(RETRY_MAX_MS);
+        }
+        for (number, _) in peers.calls(now, 99) {
+            peers.ended(now, number, false, &endings[number.0]);
+        }
+        peers.offer(now, &[address(1), address(2)]);
+        assert_eq!(peers.calls(now, 99), []);
+        let soon = peers.calls(now.plus_ms(RETRY_FIRST_MS), 99);
+        assert_eq!(soon, [(PeerNumber(0), address(1))], "what serves another file is left alone");
     }
 
     #[test]

@@ -15,6 +15,7 @@
 mod answers;
 mod requests;
 mod resumed;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +25,6 @@ use super::bitfield::Bitfield;
 use super::copies::Copies;
 use super::frame::{ByeCode, Message};
 use super::geometry::Geometry;
-use super::limits::SILENCE_TIMEOUT_MS;
 use super::manifest::{FileProof, Manifest};
 use super::peers::{Ending, PeerNumber, Peers};
 use super::picker::{ConnectionId, Landing, PiecePicker};
@@ -35,12 +35,6 @@ use super::units::{PieceCount, PieceIndex, PieceRange};
 use super::window::Window;
 
 pub use resumed::Held;
-
-/// With requests open and no byte for this long, a connection's requests go to others.
-const STALL_MS: u64 = 3_000;
-
-/// When this node itself was not looked after for this long, silence says nothing about the peers.
-const OWN_STALL_MS: u64 = 1_000;
 
 /// So long after its start a transfer without any peer is one that waits for the first to be named.
 const FIRST_OFFER_MS: u64 = 500;
@@ -92,6 +86,8 @@ enum Chain {
 #[derive(Debug)]
 struct Connection {
     peer: PeerNumber,
+    /// When.
+    called: Moment,
     open: Option<Open>,
 }
 
@@ -106,6 +102,8 @@ struct Open {
     owes: BTreeMap<PieceIndex, Owed>,
     /// It fell silent: nothing more is asked of it until it gives a sign of life.
     stalled: bool,
+    /// When it was last of use.
+    useful: Moment,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -265,7 +263,7 @@ impl Transfer {
         let Some(first) = self.picker.first_missing() else { return Standing::Moving };
         let alive = self.connections.values().any(|connection| match &connection.open {
             None => true,
-            Some(open) => !open.stalled && (!open.owes.is_empty() || self.picker.wants_from(&open.has)),
+            Some(open) => open.is_useful(&self.picker),
         });
         let expects_peers = !self.peers.any_known() && self.last_poll.ms_since(self.began) < FIRST_OFFER_MS;
         if alive || expects_peers || self.peers.any_crowded_out() || self.picker.anything_landed() {
@@ -309,44 +307,33 @@ impl Transfer {
         self.call(now);
     }
 
-    /// Looks after time: calls peers again, and takes requests from the silent. To be called every 100 ms or so.
-    pub fn poll(&mut self, now: Moment) {
-        let own_stall = now.ms_since(self.last_poll) > OWN_STALL_MS;
-        self.last_poll = now;
-        let silent: Vec<(ConnectionId, u64)> = self
-            .connections
-            .iter()
-            .filter_map(|(id, connection)| Some((*id, connection.open.as_ref()?.window.silent_ms(now))))
-            .filter(|(_, silent_ms)| *silent_ms > STALL_MS && !own_stall)
-            .collect();
-        for (connection, silent_ms) in silent {
-            if silent_ms > SILENCE_TIMEOUT_MS {
-                self.close(now, connection, ByeCode::Timeout);
-            } else {
-                self.give_up_on(connection);
-            }
-        }
-        self.call(now);
-        self.refill_all(now);
-    }
-
     /// A connection is open and its peer has proven itself.
     pub fn opened(&mut self, now: Moment, connection: ConnectionId, holding: Holding) {
-        let Some(Connection { peer, open }) = self.connections.get_mut(&connection) else { return };
+        let Some(Connection { peer, open, called: _ }) = self.connections.get_mut(&connection) else {
+            return;
+        };
         self.peers.opened(*peer);
         let Holding { length, pieces: has } = holding;
         if !has.is_full() {
             has.iter().for_each(|index| self.picker.gained(index));
         }
         let window = Window::new(now);
-        *open = Some(Open { length, has, window, cursor: None, owes: BTreeMap::new(), stalled: false });
+        *open = Some(Open {
+            length,
+            has,
+            window,
+            cursor: None,
+            owes: BTreeMap::new(),
+            stalled: false,
+            useful: now,
+        });
         self.call(now);
         self.refill(now, connection);
     }
 
     /// A connection ended, or never came about.
     pub fn closed(&mut self, now: Moment, connection: ConnectionId, ending: &Ending) {
-        if let Some(Connection { peer, open }) = self.connections.remove(&connection) {
+        if let Some(Connection { peer, open, called: _ }) = self.connections.remove(&connection) {
             self.peers.ended(now, peer, open.is_some(), ending);
             self.forget(now, connection, open);
         }
@@ -354,7 +341,7 @@ impl Transfer {
 
     /// Ends a connection from this side.
     fn close(&mut self, now: Moment, connection: ConnectionId, code: ByeCode) {
-        if let Some(Connection { peer, open }) = self.connections.remove(&connection) {
+        if let Some(Connection { peer, open, called: _ }) = self.connections.remove(&connection) {
             match code {
                 ByeCode::Timeout => self.peers.ended(now, peer, open.is_some(), &Ending::Lost),
                 _ => self.peers.released(peer, open.is_some()),

@@ -29,10 +29,15 @@ impl Transfer {
         if self.on_hold || missing == 0 {
             return;
         }
-        for (peer, at) in self.peers.calls(now, missing) {
+        // One that has nothing to give takes no place of one that has.
+        let useless = |connection: &&Connection| {
+            connection.open.as_ref().is_some_and(|open| !open.is_useful(&self.picker))
+        };
+        let wanted = missing + self.connections.values().filter(useless).count();
+        for (peer, at) in self.peers.calls(now, wanted) {
             let connection = ConnectionId(self.next_connection);
             self.next_connection += 1;
-            self.connections.insert(connection, Connection { peer, open: None });
+            self.connections.insert(connection, Connection { peer, called: now, open: None });
             self.actions.push(Action::Connect { connection, peer: at });
         }
     }
@@ -122,12 +127,13 @@ impl Transfer {
         }
     }
 
-    /// The piece that the connection's peer has sent wrong, as long as another peer has it.
+    /// The piece that the connection's peer has sent wrong, as long as another peer has it that may be asked for it.
     fn to_avoid(&self, connection: ConnectionId) -> Option<PieceIndex> {
         let peer = self.connections.get(&connection)?.peer;
         let index = self.peers.avoid(peer)?;
         let elsewhere = |other: &Connection| {
-            other.peer != peer && other.open.as_ref().is_some_and(|open| open.has.has(index))
+            let may = other.peer != peer && self.peers.avoid(other.peer) != Some(index);
+            may && other.open.as_ref().is_some_and(|open| !open.stalled && open.has.has(index))
         };
         self.connections.values().any(elsewhere).then_some(index)
     }

@@ -1,6 +1,7 @@
 //! Simulated swarms: what a transfer does with peers that are slow, silent, corrupt or gone.
 
 mod simulated;
+mod stuck;
 
 use super::super::frame::{RefusedCode, RejectCode};
 use super::super::manifest::FileName;

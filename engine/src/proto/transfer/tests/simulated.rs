@@ -8,7 +8,7 @@ use super::super::super::session::{Answer, Provider};
 use super::super::super::ticket::{Grant, PeerKey, SecretKey, UnixSeconds};
 use super::super::super::units::{ChainState, Digest, PIECE_BYTES};
 use super::super::*;
-use Behaviour::{Corrupt, CorruptAt, Refusing, Rejecting, Silent, Vanishing};
+use Behaviour::{Corrupt, CorruptAt, Deaf, Refusing, Rejecting, Silent, Vanishing};
 
 /// How a simulated peer behaves.
 #[derive(Clone, Copy, PartialEq)]
@@ -26,6 +26,8 @@ pub(super) enum Behaviour {
     Rejecting,
     /// Refuses to open.
     Refusing,
+    /// Calls to it neither fail nor open.
+    Deaf,
 }
 
 impl Behaviour {
@@ -146,6 +148,7 @@ impl Swarm {
         let number = self.peers.iter().position(|peer| peer.address == at).unwrap();
         let (now, peer) = (self.now(), &self.peers[number]);
         match peer.behaviour {
+            Deaf => {}
             Refusing => {
                 self.transfer.closed(now, connection, &Ending::Refused(RefusedCode::NotShared));
             }

@@ -1,0 +1,41 @@
+//! What must not keep a transfer from a peer that has what it needs.
+
+use super::simulated::Behaviour::{CorruptAt, Deaf, Honest, Vanishing};
+use super::simulated::{Swarm, distinct};
+use super::*;
+
+#[test]
+fn a_call_that_came_to_nothing_is_made_again() {
+    let mut swarm = Swarm::new(&distinct(20), &[(Deaf, 1)]);
+    swarm.run(1_000);
+    swarm.peers[0].behaviour = Honest;
+    swarm.prove();
+}
+
+#[test]
+fn peers_that_share_a_wrong_piece_do_not_wait_for_each_other() {
+    let wrong = CorruptAt(PieceIndex(7));
+    let mut swarm = Swarm::new(&distinct(20), &[(wrong, 1), (wrong, 1)]);
+    swarm.run(60_000);
+    let standing = swarm.transfer.standing();
+    assert!(matches!(standing, Standing::NoPeers { after_bad_pieces: true, .. }), "{standing:?}");
+}
+
+#[test]
+fn a_peer_without_the_last_pieces_takes_no_place_of_one_that_has_them() {
+    let mut swarm = Swarm::new(&distinct(20), &[(Vanishing(3), 1), (Honest, 1)]);
+    swarm.peers[1].has.remove(PieceIndex(19));
+    swarm.run(5_000);
+    assert_eq!(swarm.transfer.held().count(), PieceCount(19));
+    swarm.peers[0].behaviour = Honest;
+    swarm.prove();
+}
+
+#[test]
+fn a_crowd_that_has_nothing_makes_way() {
+    let mut swarm = Swarm::new(&distinct(20), &[(Honest, 1); 41]);
+    let nothing = Bitfield::empty(PieceCount(20));
+    swarm.peers[..40].iter_mut().for_each(|peer| peer.has = nothing.clone());
+    swarm.prove();
+    assert!(swarm.ms < 10_000, "{} ms", swarm.ms);
+}
