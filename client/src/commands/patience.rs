@@ -1,17 +1,22 @@
 //! How long a download on the command line may stay paused or still before the command ends: pure, with the time as an
 //! argument.
 //!
-//! Invariant: as long as bytes arrive the command goes on; what it ends with is the cause of the last standstill.
+//! Invariant: as long as bytes arrive the command goes on; what it ends with is the cause of the last standstill. Time in which
+//! nobody looked (a suspended machine, a stopped process) is no standstill.
 
 use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Fault};
 use crate::front::rows::{State, Transfer};
 
+/// A longer time between two looks says that this process stood still, not the download.
+const OWN_STALL: Duration = Duration::from_secs(5);
+
 /// Watches one download.
 pub(super) struct Patience {
     wait: Duration,
     still_since: Option<Instant>,
+    looked: Option<Instant>,
     moved: Option<(u64, u64)>,
     /// The last cause that was told since bytes last moved: while an address is tried again there is none for a moment.
     cause: Option<Fault>,
@@ -20,7 +25,7 @@ pub(super) struct Patience {
 impl Patience {
     /// Waits at most `wait` at a standstill.
     pub(super) fn new(wait: Duration) -> Patience {
-        Patience { wait, still_since: None, moved: None, cause: None }
+        Patience { wait, still_since: None, looked: None, moved: None, cause: None }
     }
 
     /// Looks at the download as it stands.
@@ -29,6 +34,10 @@ impl Patience {
     /// The fault to end with, when it has been at a standstill for too long.
     pub(super) fn look(&mut self, now: Instant, transfer: &Transfer) -> Result<(), Fault> {
         let bytes = (transfer.received_bytes, transfer.verified_bytes);
+        let unseen = now.duration_since(self.looked.replace(now).unwrap_or(now));
+        if unseen > OWN_STALL {
+            self.still_since = self.still_since.map(|since| since + unseen);
+        }
         let works = matches!(transfer.state, State::Comparing | State::Checking | State::Syncing);
         if works || transfer.state.is_end() || self.moved != Some(bytes) {
             self.moved = Some(bytes);
@@ -70,13 +79,27 @@ mod tests {
     use super::*;
     use crate::render::transfer::tests::transfer;
 
+    /// Looks every second; each step holds until the next.
     fn end_of(steps: &[(u64, Transfer)]) -> Option<(u64, Exit)> {
         let mut patience = Patience::new(Duration::from_secs(60));
         let start = crate::clock::now();
-        steps.iter().find_map(|(at, transfer)| {
-            let looked = patience.look(start + Duration::from_secs(*at), transfer);
-            looked.err().map(|fault| (*at, fault.exit))
+        let end = steps.last()?.0;
+        (0..=end).find_map(|at| {
+            let (_, transfer) = steps.iter().rfind(|(from, _)| *from <= at)?;
+            let looked = patience.look(start + Duration::from_secs(at), transfer);
+            looked.err().map(|fault| (at, fault.exit))
         })
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_is_no_standstill() {
+        let mut patience = Patience::new(Duration::from_secs(60));
+        let (start, still) = (crate::clock::now(), transfer(State::Downloading));
+        let mut look = |at: u64| patience.look(start + Duration::from_secs(at), &still).is_ok();
+        assert!((0..30).all(&mut look));
+        assert!(look(3_600), "the machine was suspended for an hour");
+        assert!((3_601..3_629).all(&mut look));
+        assert!(!(3_629..3_640).all(&mut look), "and then it stood still as before");
     }
 
     fn waiting(exit: Exit) -> Transfer {
@@ -92,7 +115,7 @@ mod tests {
         let still = transfer(State::Downloading);
         assert_eq!(end_of(&[(0, still.clone()), (60, still)]), Some((60, Exit::NoProgress)));
         let paused = transfer(State::Paused);
-        assert_eq!(end_of(&[(0, paused.clone()), (61, paused)]), Some((61, Exit::NoProgress)));
+        assert_eq!(end_of(&[(0, paused.clone()), (61, paused)]), Some((60, Exit::NoProgress)));
     }
 
     #[test]
