@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!   drive ─► is it due? ─► queue ─► thread: write again what is doubted ─► Ledger::record (flush, then the record)
+//!   verify ► a stretch ──►   "   ─► thread: start to write it to the disk, which may wait for the disk's queue
 //! ```
 //!
 //! Nobody waits for it: pieces go on to be written meanwhile. When it fails, the download waits until the disk is fit;
 //! then it comes here again, and all that no record claims is proven and written once more first.
 //!
-//! Invariant: a download is in the queue at most once.
+//! Invariant: a download is in the queue to be flushed at most once.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
@@ -104,20 +106,37 @@ impl DownloadState {
 /// The thread that flushes.
 #[derive(Debug)]
 pub(crate) struct Flusher {
-    queue: Option<SyncSender<Arc<DownloadState>>>,
+    queue: Option<SyncSender<Due>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is to do.
+enum Due {
+    /// Flush and record.
+    Record(Arc<DownloadState>),
+    /// Start to write a range, in bytes.
+    Writeback(Arc<DownloadState>, Range<u64>),
 }
 
 impl Flusher {
     /// Starts the thread. `hasher` proves what has to be written again.
     pub(crate) fn start(hasher: Hasher) -> io::Result<Flusher> {
-        let (queue, due) = sync_channel::<Arc<DownloadState>>(FLUSH_QUEUE_MAX);
+        let (queue, due) = sync_channel(FLUSH_QUEUE_MAX);
         let work = move || {
-            for download in due {
-                download.flush(hasher);
-                download.flushing.queued.store(false, Ordering::Release);
-                // Another may be due by now.
-                download.wake.notify_one();
+            for due in due {
+                match due {
+                    Due::Record(download) => {
+                        download.flush(hasher);
+                        download.flushing.queued.store(false, Ordering::Release);
+                        // Another may be due by now.
+                        download.wake.notify_one();
+                    }
+                    Due::Writeback(download, range) => {
+                        if let Err(error) = download.target.start_writeback(range) {
+                            download.storage_failed(&error);
+                        }
+                    }
+                }
             }
         };
         let thread = std::thread::Builder::new().name("flush".into()).spawn(work)?;
@@ -132,9 +151,16 @@ impl Flusher {
         }
         flushing.asked_ms.store(download.now().ms_since(Moment::default()), Ordering::Relaxed);
         let queue = self.queue.as_ref().expect("taken by drop alone");
-        if queue.try_send(Arc::clone(download)).is_err() {
+        if queue.try_send(Due::Record(Arc::clone(download))).is_err() {
             flushing.queued.store(false, Ordering::Release);
         }
+    }
+
+    /// Has a range, in bytes, on its way to the disk soon. With too much to do it is left to the next flush.
+    pub(crate) fn start_writeback(&self, download: &Arc<DownloadState>, range: Range<u64>) {
+        let queue = self.queue.as_ref().expect("taken by drop alone");
+        // Advice: what is full has a flush before it.
+        let _ = queue.try_send(Due::Writeback(Arc::clone(download), range));
     }
 }
 

@@ -85,7 +85,7 @@ fn keep(local: &Local, proven: Proven) {
     let Proven { landed, link_holds } = proven;
     let (clock, download) = (local.context.clock, &landed.download);
     let start = clock.now();
-    let result = write_copies(download, &landed, link_holds);
+    let result = write_copies(local, download, &landed, link_holds);
     download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
     match result {
         Ok(()) => download.written(&landed.job),
@@ -123,7 +123,12 @@ pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> 
 }
 
 /// Writes a piece at all its places, with a note before and one after each.
-fn write_copies(download: &DownloadState, landed: &Landed, link_holds: bool) -> Result<(), StorageError> {
+fn write_copies(
+    local: &Local,
+    download: &Arc<DownloadState>,
+    landed: &Landed,
+    link_holds: bool,
+) -> Result<(), StorageError> {
     let geometry = Geometry::longest(download.manifest.pieces());
     for index in &landed.job.copies {
         download.ledger.begin(*index)?;
@@ -133,7 +138,7 @@ fn write_copies(download: &DownloadState, landed: &Landed, link_holds: bool) -> 
         // Whichever piece completes a stretch may start it: it is advice, and the last flush is what counts.
         let end = offset + landed.length as u64;
         if end.is_multiple_of(WRITEBACK_BYTES) {
-            download.target.start_writeback(end - WRITEBACK_BYTES..end)?;
+            local.context.flusher.start_writeback(download, end - WRITEBACK_BYTES..end);
         }
     }
     Ok(())
