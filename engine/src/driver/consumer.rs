@@ -60,12 +60,12 @@ impl From<&Over> for Ending {
 
 /// Calls a peer and fetches from it until either has had enough.
 pub(crate) async fn fetch(local: Rc<Local>, download: Arc<DownloadState>, call: Call) {
-    let Call { connection, peer, outbox } = call;
-    let over = match run(&local, &download, connection, peer, &outbox).await {
+    let over = match run(&local, &download, &call).await {
         Ok(never) => match never {},
         Err(over) => over,
     };
-    tracing::debug!(file = %download.key, peer = %peer.address, %over, "a connection ended");
+    tracing::debug!(file = %download.key, peer = %call.peer.address, %over, "a connection ended");
+    let Call { connection, outbox, .. } = call;
     let ending = Ending::from(&over);
     outbox.end(end_for(&ending));
     download.closed(connection, &ending);
@@ -82,11 +82,12 @@ fn end_for(ending: &Ending) -> End {
 async fn run(
     local: &Rc<Local>,
     download: &Arc<DownloadState>,
-    connection: ConnectionId,
-    peer: PeerAddress,
-    outbox: &Arc<Outbox>,
+    call: &Call,
 ) -> Result<std::convert::Infallible, Over> {
-    let _place = local.context.fetching.enter().ok_or(Over::Crowded)?;
+    let Call { connection, peer, further, ref outbox } = *call;
+    let fetching = &local.context.fetching;
+    let place = if further { fetching.enter_first_half() } else { fetching.enter() };
+    let _place = place.ok_or(Over::Crowded)?;
     let timeout = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
     let stream = local.adopt(Stream::connect(local.context.io, peer.address, timeout).await?);
     let mut receiver = Receiver::of_pieces(Rc::clone(&stream));

@@ -129,6 +129,8 @@ pub(crate) struct Call {
     pub(crate) connection: ConnectionId,
     /// Whom to call.
     pub(crate) peer: PeerAddress,
+    /// It has connections already.
+    pub(crate) further: bool,
     /// What to say there.
     pub(crate) outbox: Arc<Outbox>,
 }
@@ -422,10 +424,10 @@ impl Inner {
     fn carry_out(&mut self) -> bool {
         for action in self.transfer.take_actions() {
             match action {
-                Action::Connect { connection, peer } => {
+                Action::Connect { connection, peer, further } => {
                     let outbox = Arc::new(Outbox::default());
                     self.outboxes.insert(connection, Arc::clone(&outbox));
-                    self.calls.push(Call { connection, peer, outbox });
+                    self.calls.push(Call { connection, peer, further, outbox });
                 }
                 Action::Send { connection, message } => {
                     if let Some(outbox) = self.outboxes.get(&connection) {

@@ -24,7 +24,16 @@ impl Places {
 
     /// Takes a place; `None` when there is none.
     pub(crate) fn enter(&self) -> Option<Place> {
-        let one_more = |taken| (taken < self.most).then_some(taken + 1);
+        self.enter_among(self.most)
+    }
+
+    /// Takes a place of the first half, so that the other is left to who needs one more.
+    pub(crate) fn enter_first_half(&self) -> Option<Place> {
+        self.enter_among(self.most / 2)
+    }
+
+    fn enter_among(&self, first: usize) -> Option<Place> {
+        let one_more = |taken| (taken < first).then_some(taken + 1);
         let entered = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         entered.is_ok().then(|| Place(Arc::clone(&self.taken)))
     }
@@ -39,6 +48,14 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_is_left_to_who_needs_one() {
+        let places = Places::new(4);
+        let _taken = (places.enter_first_half().unwrap(), places.enter_first_half().unwrap());
+        assert!(places.enter_first_half().is_none());
+        assert!(places.enter().is_some());
+    }
 
     #[test]
     fn a_place_that_was_left_is_free_again() {

@@ -24,6 +24,8 @@ pub enum Action {
         connection: ConnectionId,
         /// Whom to call.
         peer: PeerAddress,
+        /// It has connections already: this one makes it faster, and no more.
+        further: bool,
     },
     /// Send a message on an open connection.
     Send {

@@ -37,8 +37,9 @@ impl Transfer {
         for (peer, at) in self.peers.calls(now, wanted) {
             let connection = ConnectionId(self.next_connection);
             self.next_connection += 1;
+            let further = self.connections.values().any(|other| other.peer == peer);
             self.connections.insert(connection, Connection { peer, called: now, open: None });
-            self.actions.push(Action::Connect { connection, peer: at });
+            self.actions.push(Action::Connect { connection, peer: at, further });
         }
     }
 

@@ -129,17 +129,19 @@ impl Swarm {
     }
 
     pub(super) fn carry_out(&mut self) {
-        for action in self.transfer.take_actions() {
-            match action {
-                Action::Connect { connection, peer } => self.connect(connection, peer),
-                Action::Send { connection, message } => {
-                    if let Some((_, provider)) = self.links.get_mut(&connection) {
-                        provider.message(&message).unwrap();
-                    }
+        self.transfer.take_actions().into_iter().for_each(|action| self.perform(action));
+    }
+
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Connect { connection, peer, .. } => self.connect(connection, peer),
+            Action::Send { connection, message } => {
+                if let Some((_, provider)) = self.links.get_mut(&connection) {
+                    provider.message(&message).unwrap();
                 }
-                Action::Close { connection, .. } => {
-                    self.links.remove(&connection);
-                }
+            }
+            Action::Close { connection, .. } => {
+                self.links.remove(&connection);
             }
         }
     }

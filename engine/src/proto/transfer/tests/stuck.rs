@@ -39,3 +39,19 @@ fn a_crowd_that_has_nothing_makes_way() {
     swarm.prove();
     assert!(swarm.ms < 10_000, "{} ms", swarm.ms);
 }
+
+#[test]
+fn further_connections_say_so() {
+    let mut swarm = Swarm::new(&distinct(200), &[(Honest, 1)]);
+    let mut further = Vec::new();
+    while further.len() < 4 {
+        let actions = swarm.transfer.take_actions();
+        let said = |action: &Action| match action {
+            Action::Connect { further, .. } => Some(*further),
+            _ => None,
+        };
+        further.extend(actions.iter().filter_map(said));
+        actions.into_iter().for_each(|action| swarm.perform(action));
+    }
+    assert_eq!(further, [false, true, true, true]);
+}
