@@ -8,6 +8,7 @@ use super::backend::IoKind;
 use super::buffers::Buffers;
 use super::clock::Clock;
 use super::flush::Flusher;
+use super::limits::{LIMITED_READ_BYTES, LIMITED_SEND_MS};
 use super::places::Places;
 use super::shares::Shares;
 use super::threads::Threads;
@@ -133,6 +134,13 @@ impl Limit {
     /// Whether there is one.
     pub(crate) fn is_set(&self) -> bool {
         self.limit.is_some()
+    }
+
+    /// Most bytes that are to be sent by one booking.
+    pub(crate) fn portion(&self) -> u64 {
+        let Some(limit) = &self.limit else { return u64::MAX };
+        let rate = limit.lock().unwrap_or_else(PoisonError::into_inner).rate();
+        (rate.get() / 1_000).saturating_mul(LIMITED_SEND_MS).max(LIMITED_READ_BYTES as u64)
     }
 
     /// Waits until `bytes` may move.

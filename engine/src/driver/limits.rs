@@ -68,8 +68,13 @@ pub(crate) const LISTEN_BACKLOG: i32 = 1_024;
 /// counts as dead as one that sends nothing.
 pub(crate) const USER_TIMEOUT_MS: u64 = SILENCE_TIMEOUT_MS;
 
-/// A rate limit is applied to reads of at most this many bytes, so that a slow limit still shows signs of life.
+/// A rate limit is applied to reads of at most this many bytes, and to sends of at least so many, so that a slow limit still
+/// shows signs of life.
 pub(crate) const LIMITED_READ_BYTES: usize = 32 * 1024;
+
+/// A rate limit is applied to sends of at most what it lets through in this time, in milliseconds: all connections take turns, and
+/// none waits for whole pieces of others.
+pub(crate) const LIMITED_SEND_MS: u64 = 10;
 
 /// Bytes of pieces after which the kernel is asked to start writing them to disk.
 pub(crate) const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;

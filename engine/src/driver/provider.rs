@@ -265,7 +265,7 @@ async fn tell_news(
     Ok(None)
 }
 
-/// Sends a piece straight from the mapping.
+/// Sends a piece straight from the mapping; under a limit in portions, between which other connections have their turn.
 async fn piece(
     local: &Local,
     stream: &Stream,
@@ -275,9 +275,11 @@ async fn piece(
     let share = &connection.share;
     let geometry = share.geometry();
     let (offset, length) = (geometry.offset(index), geometry.piece_len(index));
-    local.context.up.book(u64::from(length)).await;
-    let window = share.source().window(offset..offset + u64::from(length));
-    if let Err(error) = bring_in(local, &window).await {
+    let end = offset + u64::from(length);
+    let portion = local.context.up.portion();
+    let mut at = end.min(offset.saturating_add(portion));
+    local.context.up.book(at - offset).await;
+    if let Err(error) = bring_in(local, &share.source().window(offset..end)).await {
         tracing::debug!(%error, piece = %index, "a piece of the source cannot be read");
         share.set_changed(share.source().note_unreadable().to_string());
     }
@@ -287,11 +289,29 @@ async fn piece(
     }
     share.count_sent(index, length);
     let head = codec::encode(&Message::Piece { index, length });
-    let sent = stream.send(vec![Outgoing::from(head), Outgoing::from(window)]).await;
-    if sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT)) {
-        share.set_changed(share.source().note_unreadable().to_string());
+    let mut parts = vec![Outgoing::from(head), Outgoing::from(share.source().window(offset..at))];
+    loop {
+        let sent = stream.send(parts).await;
+        if sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT)) {
+            share.set_changed(share.source().note_unreadable().to_string());
+        }
+        sent?;
+        if at == end {
+            return Ok(());
+        }
+        let next = end.min(at.saturating_add(portion));
+        // Whoever has gone has no turn.
+        if !connection.over.get() {
+            local.context.up.book(next - at).await;
+        }
+        if connection.over.get() || unservable(local, share).is_some() {
+            // In the middle of a piece there is nothing else to say.
+            stream.shutdown();
+            return Ok(());
+        }
+        parts = vec![Outgoing::from(share.source().window(at..next))];
+        at = next;
     }
-    Ok(sent?)
 }
 
 /// Has a cold piece read by another thread, so that no page fault stalls this one's ring.

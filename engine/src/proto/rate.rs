@@ -78,6 +78,12 @@ impl RateLimit {
         RateLimit { rate, free_at: now }
     }
 
+    /// Bytes a second.
+    #[must_use]
+    pub fn rate(&self) -> NonZeroU64 {
+        self.rate
+    }
+
     /// Books `bytes` and tells how long to wait, in milliseconds, before they may move. Bookings queue in order.
     pub fn book(&mut self, now: Moment, bytes: u64) -> u64 {
         let cost_micros = bytes.saturating_mul(MICROS_PER_S) / self.rate.get();

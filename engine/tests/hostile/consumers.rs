@@ -374,3 +374,21 @@ fn a_half_closed_connection_ends_and_leaves_no_trace() {
         }
     }
 }
+
+#[test]
+fn under_a_limit_all_connections_have_their_turn() {
+    for io in back_ends() {
+        let seeder = Node::sparing(1, io, PIECE as u64 / 2);
+        let manifest = seeder.upload("f", &bytes(PIECE, 32));
+        let mut callers = [77, 78].map(|seed| Caller::opened(&seeder, seed, &manifest));
+        for caller in &mut callers {
+            caller.request(0, 1);
+        }
+        let [first, second] = &mut callers;
+        let Message::Piece { length, .. } = first.wire.read().unwrap() else {
+            panic!("a piece was asked for")
+        };
+        first.wire.piece_bytes(length).unwrap();
+        assert!(second.wire.has_bytes(), "a whole piece of another connection went first");
+    }
+}

@@ -59,6 +59,12 @@ impl Node {
         Node::by(Config { limit_down, ..Node::config(seed, IoChoice::Auto, None) })
     }
 
+    /// One that sends so many bytes a second.
+    pub(crate) fn sparing(seed: u8, io: IoChoice, rate: u64) -> Node {
+        let limit_up = std::num::NonZeroU64::new(rate);
+        Node::by(Config { limit_up, ..Node::config(seed, io, None) })
+    }
+
     fn config(seed: u8, io: IoChoice, hash: Option<HashKind>) -> Config {
         Config {
             listen: ([127, 0, 0, 1], 0).into(),

@@ -91,6 +91,14 @@ impl Wire {
         !matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether something has come that was not taken yet.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        matches!(seen, Ok(1))
+    }
+
     /// Sends nothing more, and takes what comes until the other side has noticed.
     pub(crate) fn drain_after_leaving(&mut self) {
         self.half_close();
