@@ -4,6 +4,7 @@ mod simulated;
 
 use super::super::frame::{RefusedCode, RejectCode};
 use super::super::manifest::FileName;
+use super::super::session::Violation;
 use super::super::units::PIECE_BYTES;
 use super::*;
 use simulated::Behaviour::{Corrupt, CorruptAt, Honest, Refusing, Rejecting, Silent, Vanishing};
