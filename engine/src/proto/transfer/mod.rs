@@ -107,6 +107,8 @@ struct Open {
     owes: BTreeMap<PieceIndex, Owed>,
     /// It fell silent: nothing more is asked of it until it gives a sign of life.
     stalled: bool,
+    /// Pieces that it keeps for others, since it gave one.
+    turned_away: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -340,7 +342,15 @@ impl Transfer {
             has.iter().for_each(|index| self.picker.gained(index));
         }
         let window = Window::new(now);
-        *open = Some(Open { length, has, window, cursor: None, owes: BTreeMap::new(), stalled: false });
+        *open = Some(Open {
+            length,
+            has,
+            window,
+            cursor: None,
+            owes: BTreeMap::new(),
+            stalled: false,
+            turned_away: 0,
+        });
         self.call(now);
         self.refill(now, connection);
     }

@@ -44,6 +44,7 @@ impl Transfer {
         let open = found.open.as_mut()?;
         let asked = open.owes.remove(&index)?.asked;
         open.window.answered();
+        open.turned_away = 0;
         let geometry = Geometry::new(open.length).expect("checked when the connection opened");
         let peer = found.peer;
         let landing = self.picker.landed(connection, index);
