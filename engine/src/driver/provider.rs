@@ -216,12 +216,16 @@ async fn write(local: &Local, stream: &Stream, connection: &Connection, news: &m
 fn next_answer(local: &Local, connection: &Connection) -> Option<Answer> {
     let share = &connection.share;
     let mut provider = connection.provider.borrow_mut();
-    let sent = |index| share.sent_count(index);
-    let answer = share.with_held(|held| provider.next_answer(held, sent, local.context.trackers_time()))?;
+    let spread = share.spread();
+    let answer =
+        share.with_held(|held| provider.next_answer(held, &spread, local.context.trackers_time()))?;
     match answer {
         Answer::Piece(index) => Some(match unservable(local, share) {
             Some(code) => Answer::Reject(index, code),
-            None => answer,
+            None => {
+                share.count_chosen(index);
+                answer
+            }
         }),
         Answer::Reject(..) => Some(answer),
     }
@@ -287,7 +291,7 @@ async fn piece(
     if let Some(code) = unservable(local, share) {
         return Ok(send(stream, &Message::Reject { index, code }).await?);
     }
-    share.count_sent(index, length);
+    share.count_sent(length);
     let head = codec::encode(&Message::Piece { index, length });
     let mut parts = vec![Outgoing::from(head), Outgoing::from(share.source().window(offset..at))];
     loop {

@@ -13,6 +13,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
 use crate::proto::limits::CONNECTIONS_PER_PEER;
 use crate::proto::manifest::FileKey;
+use crate::proto::spread::Spread;
 use crate::proto::ticket::PeerKey;
 use crate::proto::units::{Digest, PieceIndex};
 use crate::stats::ShareStatus;
@@ -29,6 +30,7 @@ pub(crate) struct Share {
     /// Pieces gained since the share began, in order: each connection remembers how far it has told.
     gained: Mutex<Vec<PieceIndex>>,
     sent: Vec<AtomicU16>,
+    sent_pieces: AtomicU64,
     sent_bytes: AtomicU64,
     consumers: Mutex<BTreeMap<PeerKey, usize>>,
     listeners: Mutex<Vec<Weak<Notify>>>,
@@ -53,6 +55,7 @@ impl Share {
             sent: held.pieces().indices().map(|_| AtomicU16::new(0)).collect(),
             held: RwLock::new(held),
             gained: Mutex::default(),
+            sent_pieces: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             consumers: Mutex::default(),
             listeners: Mutex::default(),
@@ -110,16 +113,23 @@ impl Share {
         lock(&self.gained).len()
     }
 
-    /// How often a piece was sent.
-    pub(crate) fn sent_count(&self, index: PieceIndex) -> u32 {
-        u32::from(self.sent[index.as_usize()].load(Ordering::Relaxed))
+    /// How its pieces have gone out.
+    pub(crate) fn spread(&self) -> Spread<impl Fn(PieceIndex) -> u32> {
+        let sent = |index: PieceIndex| u32::from(self.sent[index.as_usize()].load(Ordering::Relaxed));
+        let consumers = lock(&self.consumers).len();
+        Spread::new(self.geometry.pieces(), sent, self.sent_pieces.load(Ordering::Relaxed), consumers)
     }
 
-    /// Counts a piece that goes out.
-    pub(crate) fn count_sent(&self, index: PieceIndex, bytes: u32) {
+    /// Counts a piece that goes out, from when it was chosen: it may have to wait.
+    pub(crate) fn count_chosen(&self, index: PieceIndex) {
         let counter = &self.sent[index.as_usize()];
-        // Two connections at once may count one; it only orders what is sent first.
+        // Two connections at once may count one; it only decides what is sent first.
         counter.store(counter.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        self.sent_pieces.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of a piece that go out.
+    pub(crate) fn count_sent(&self, bytes: u32) {
         self.sent_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
     }
 

@@ -26,6 +26,10 @@ pub const WINDOW_MIN_PIECES: u32 = 2;
 /// Most runs in one `Have`, so that it stays within a frame (two varints of at most 5 bytes a run).
 pub const HAVE_MAX_RANGES: usize = 4_096;
 
+/// So often in a row a provider turns a consumer away from pieces that others have been sent: all that may be outstanding can
+/// be such. The consumer bears it twice as often, and then takes the provider for one that gives nothing.
+pub const TURNED_AWAY_MAX: usize = OUTSTANDING_MAX_PIECES as usize;
+
 /// Connections of one peer key for one file, at a provider.
 pub const CONNECTIONS_PER_PEER: usize = 4;
 

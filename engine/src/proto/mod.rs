@@ -4,7 +4,7 @@
 //!   what things are      hex ◄── units ◄── geometry, hashes ◄── manifest ◄── copies       bitfield   time   limits
 //!   what is kept         sealed ◄── manifest_form
 //!   what is said         encoding ◄── ticket ◄── frame ◄── codec
-//!   one connection       session (opening, provider)      window ──► rate
+//!   one connection       session (opening, provider) ──► spread      window ──► rate
 //!   one file             transfer ──► picker, peers, session, window ──► action (what the driver is to do)
 //! ```
 //!
@@ -29,6 +29,7 @@ pub mod picker;
 pub mod rate;
 pub mod sealed;
 pub mod session;
+pub mod spread;
 pub mod ticket;
 pub mod time;
 pub mod transfer;

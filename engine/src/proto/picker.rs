@@ -2,7 +2,8 @@
 //!
 //! From peers that have a part of the file: the rarest first, so that no piece dies out. From peers that have all of it:
 //! runs, which a disk reads well, that start at a random piece which no partial holder has, so that leechers come by
-//! different pieces and have something to trade.
+//! different pieces and have something to trade. Nor is such a start or run to meet what a complete peer has said that it
+//! gives to somebody else.
 //!
 //! Invariant: a piece that is not held yet is in exactly one place: needed, or in flight with at least one holder, or in
 //! flight and landed (being verified and written).
@@ -29,6 +30,8 @@ pub struct PiecePicker {
     needed: Bitfield,
     everything: Bitfield,
     partial_holders: Vec<u16>,
+    /// Pieces that somebody else is being sent: a complete holder has said so.
+    elsewhere: Bitfield,
     flights: BTreeMap<PieceIndex, Flight>,
     duplicates_left: u32,
     random: fastrand::Rng,
@@ -59,6 +62,7 @@ impl PiecePicker {
             duplicates_left: (needed.count().0 / ENDGAME_SHARE).max(ENDGAME_MIN_PIECES),
             partial_holders: vec![0; pieces.as_usize()],
             everything: Bitfield::full(pieces),
+            elsewhere: Bitfield::empty(pieces),
             needed,
             flights: BTreeMap::new(),
             random: fastrand::Rng::with_seed(seed),
@@ -146,9 +150,9 @@ impl PiecePicker {
         picked
     }
 
-    /// Whether no partial holder has a piece.
+    /// Whether no partial holder has a piece, and nobody else is known to be sent it.
     fn is_new(&self, index: PieceIndex) -> bool {
-        self.partial_holders[index.as_usize()] == 0
+        self.partial_holders[index.as_usize()] == 0 && !self.elsewhere.has(index)
     }
 
     /// Where a run starts: at a random needed piece, if possible one that no partial holder has. Otherwise the `run` goes on.
@@ -208,6 +212,12 @@ impl PiecePicker {
             self.flights.remove(&index);
             self.needed.insert(index);
         }
+    }
+
+    /// A complete holder gives the piece to somebody else first: it is needed again, and asked of complete ones last.
+    pub fn turned_away(&mut self, connection: ConnectionId, index: PieceIndex) {
+        self.elsewhere.insert(index);
+        self.abandoned(connection, index);
     }
 
     /// A piece has arrived whole.

@@ -87,6 +87,20 @@ fn an_abandoned_piece_is_needed_again() {
 }
 
 #[test]
+fn what_a_peer_keeps_for_others_is_asked_for_last() {
+    let mut picker = picker(20);
+    for index in 5..15 {
+        let mut cursor = Some(PieceIndex(index));
+        assert_eq!(picker.pick(A, &all(20), &mut cursor, None, 1), [PieceIndex(index)]);
+        picker.turned_away(A, PieceIndex(index));
+    }
+    let picked: BTreeSet<_> =
+        picker.pick(A, &all(20), &mut Some(PieceIndex(3)), None, 10).into_iter().collect();
+    assert_eq!(picked, (0..5).chain(15..20).map(PieceIndex).collect());
+    assert_eq!(picker.pick(B, &all(20), &mut None, None, 20).len(), 10, "what is left");
+}
+
+#[test]
 fn the_end_costs_few_duplicates() {
     let mut picker = picker(10);
     picker.pick(A, &all(10), &mut None, None, 9);

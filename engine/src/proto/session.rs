@@ -10,6 +10,7 @@ use super::encoding::CodecError;
 use super::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
 use super::geometry::Geometry;
 use super::limits::{OUTSTANDING_MAX_PIECES, REQUEST_MAX_PIECES};
+use super::spread::{Spread, Steering};
 use super::ticket::{self, Grant, Nonce, PeerKey, SecretKey, Ticket, TrackerKey, UnixSeconds};
 use super::units::{PieceCount, PieceIndex, PieceRange};
 
@@ -142,6 +143,7 @@ pub struct Provider {
     trackers: TrackerKey,
     geometry: Geometry,
     waiting: VecDeque<Waiting>,
+    steering: Steering,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +165,7 @@ impl Provider {
     /// The connection is open for what `grant` allows.
     #[must_use]
     pub fn new(grant: Grant, trackers: TrackerKey, geometry: Geometry) -> Provider {
-        Provider { grant, trackers, geometry, waiting: VecDeque::new() }
+        Provider { grant, trackers, geometry, waiting: VecDeque::new(), steering: Steering::default() }
     }
 
     /// Takes a message of the consumer; `Ok(Some(code))` when it says goodbye.
@@ -214,12 +216,13 @@ impl Provider {
         Ok(())
     }
 
-    /// Takes the request to answer next: of those that can be, the piece that this provider has sent least, so that a
-    /// swarm gets many different pieces first; among equals the one asked for first.
+    /// Takes the request to answer next. A complete provider turns its consumers away from what others have been sent
+    /// ([`Steering`]). Of those that can be answered by a piece it is the one that was sent least, so that a swarm gets many
+    /// different pieces first; among equals the one asked for first.
     pub fn next_answer(
         &mut self,
         held: &Bitfield,
-        sent: impl Fn(PieceIndex) -> u32,
+        spread: &Spread<impl Fn(PieceIndex) -> u32>,
         now: UnixSeconds,
     ) -> Option<Answer> {
         let refusal = |waiting: &Waiting| {
@@ -229,16 +232,24 @@ impl Provider {
                 Some(RejectCode::Expired)
             } else if !held.has(waiting.index) {
                 Some(RejectCode::NotHeld)
+            } else if held.is_full() && self.steering.turns_away(waiting.index, spread) {
+                Some(RejectCode::Busy)
             } else {
                 None
             }
         };
-        if let Some(at) = self.waiting.iter().position(|waiting| refusal(waiting).is_some()) {
-            let code = refusal(&self.waiting[at])?;
-            return self.waiting.remove(at).map(|waiting| Answer::Reject(waiting.index, code));
+        let refused = |(at, waiting)| refusal(waiting).map(|code| (at, code));
+        if let Some((at, code)) = self.waiting.iter().enumerate().find_map(refused) {
+            let index = self.waiting.remove(at)?.index;
+            if code == RejectCode::Busy {
+                self.steering.turned_away(index);
+            }
+            return Some(Answer::Reject(index, code));
         }
-        let least = (0..self.waiting.len()).min_by_key(|at| sent(self.waiting[*at].index))?;
-        self.waiting.remove(least).map(|waiting| Answer::Piece(waiting.index))
+        let least = (0..self.waiting.len()).min_by_key(|at| spread.sent(self.waiting[*at].index))?;
+        let index = self.waiting.remove(least)?.index;
+        self.steering.gave(index, spread);
+        Some(Answer::Piece(index))
     }
 }
 

@@ -1,6 +1,9 @@
 //! The opening against impostors, and the provider against greedy consumers.
 
+use std::cell::Cell;
+
 use super::super::frame::WireRange;
+use super::super::limits::TURNED_AWAY_MAX;
 use super::super::units::{Digest, PIECE_BYTES};
 use super::*;
 
@@ -119,8 +122,13 @@ fn request(first: u32, count: u32) -> Message {
     Message::Request { first: PieceIndex(first), count: PieceCount(count) }
 }
 
+/// What was sent, to a consumer that nobody else is beside.
+fn alone<F: Fn(PieceIndex) -> u32>(pieces: PieceCount, sent: F) -> Spread<F> {
+    Spread::new(pieces, sent, 0, 1)
+}
+
 fn drain(provider: &mut Provider, held: &Bitfield, now: UnixSeconds) -> Vec<Answer> {
-    std::iter::from_fn(|| provider.next_answer(held, |_| 0, now)).collect()
+    std::iter::from_fn(|| provider.next_answer(held, &alone(held.pieces(), |_| 0), now)).collect()
 }
 
 #[test]
@@ -147,9 +155,50 @@ fn what_was_sent_least_goes_first() {
     provider.message(&request(0, 4)).unwrap();
     let sent = [2, 1, 0, 1];
     let held = Bitfield::full(PieceCount(4));
-    let order: Vec<_> =
-        std::iter::from_fn(|| provider.next_answer(&held, |index| sent[index.as_usize()], NOW)).collect();
+    let spread = alone(held.pieces(), |index| sent[index.as_usize()]);
+    let order: Vec<_> = std::iter::from_fn(|| provider.next_answer(&held, &spread, NOW)).collect();
     assert_eq!(order, [2, 1, 3, 0].map(|index| Answer::Piece(PieceIndex(index))));
+}
+
+#[test]
+fn a_complete_provider_keeps_for_later_what_another_was_sent() {
+    let sent = |index: PieceIndex| u32::from(index.0 == 1 || index.0 == 2);
+    let full = Bitfield::full(PieceCount(5));
+    let answers = |held: &Bitfield, consumers| {
+        let mut provider = open_provider(5, 2_000);
+        let spread = Spread::new(full.pieces(), sent, 2, consumers);
+        provider.message(&request(0, 4)).unwrap();
+        let first: Vec<_> = std::iter::from_fn(|| provider.next_answer(held, &spread, NOW)).collect();
+        provider.message(&request(1, 2)).unwrap();
+        let again: Vec<_> = std::iter::from_fn(|| provider.next_answer(held, &spread, NOW)).collect();
+        (first, again)
+    };
+    let busy = |index| Answer::Reject(PieceIndex(index), RejectCode::Busy);
+    let piece = |index| Answer::Piece(PieceIndex(index));
+    let insists = vec![piece(1), piece(2)];
+    assert_eq!(answers(&full, 2), (vec![busy(1), busy(2), piece(0), piece(3)], insists.clone()));
+    let all = vec![piece(0), piece(3), piece(1), piece(2)];
+    assert_eq!(answers(&full, 1), (all.clone(), insists.clone()), "nobody else is there");
+    let mut part = full.clone();
+    part.remove(PieceIndex(4));
+    assert_eq!(answers(&part, 2), (all, insists), "a part is asked for by the rarest already");
+}
+
+#[test]
+fn who_has_nothing_else_to_ask_for_is_put_off_so_often_and_no_more() {
+    let mut provider = open_provider(1_000, 2_000);
+    let held = Bitfield::full(PieceCount(1_000));
+    let new = Cell::new(1_000);
+    let spread = Spread::new(held.pieces(), |index: PieceIndex| u32::from(index.0 != new.get()), 999, 2);
+    let mut busy = |first| {
+        provider.message(&request(first, REQUEST_MAX_PIECES)).unwrap();
+        let answers = std::iter::from_fn(|| provider.next_answer(&held, &spread, NOW));
+        answers.filter(|answer| matches!(answer, Answer::Reject(_, RejectCode::Busy))).count()
+    };
+    assert_eq!(busy(0) + busy(100) + busy(200), TURNED_AWAY_MAX);
+    assert_eq!(busy(300), 0);
+    new.set(400);
+    assert_eq!(busy(400), REQUEST_MAX_PIECES as usize - 1, "it did find one that was new");
 }
 
 #[test]

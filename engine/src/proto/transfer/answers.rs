@@ -1,6 +1,7 @@
 //! What providers say besides pieces: rejections, announcements, goodbyes.
 
 use super::super::frame::{ByeCode, Message, RefusedCode, RejectCode};
+use super::super::limits::TURNED_AWAY_MAX;
 use super::super::peers::Ending;
 use super::super::picker::ConnectionId;
 use super::super::session::Violation;
@@ -54,8 +55,14 @@ impl Transfer {
         open.window.answered();
         open.window.received(now, 0);
         open.stalled = false;
-        self.picker.abandoned(connection, index);
-        if code != RejectCode::Cancelled {
+        open.turned_away += usize::from(code == RejectCode::Busy);
+        let turned_away = code == RejectCode::Busy && open.turned_away <= 2 * TURNED_AWAY_MAX;
+        if turned_away {
+            self.picker.turned_away(connection, index);
+        } else {
+            self.picker.abandoned(connection, index);
+        }
+        if code != RejectCode::Cancelled && !turned_away {
             // It has nothing to give for now; the pause before the next call keeps it from being asked in a circle. That
             // goes for `NotHeld` too: only what a peer announced is asked of it, and one that announced and rejected the
             // same pieces over and over, on several connections, would keep them from everybody else.

@@ -1,13 +1,17 @@
 //! Simulated swarms: what a transfer does with peers that are slow, silent, corrupt or gone.
 
+mod fluid;
 mod simulated;
 mod stuck;
+mod swarms;
 
 use super::super::frame::{RefusedCode, RejectCode};
+use super::super::limits::{OUTSTANDING_MAX_PIECES, TURNED_AWAY_MAX};
 use super::super::manifest::FileName;
+use super::super::session::Violation;
 use super::super::units::PIECE_BYTES;
 use super::*;
-use simulated::Behaviour::{Corrupt, CorruptAt, Honest, Refusing, Rejecting, Silent, Vanishing};
+use simulated::Behaviour::{Corrupt, CorruptAt, Honest, Refusing, Rejecting, Silent, TurningAway, Vanishing};
 use simulated::{Swarm, distinct, manifest};
 
 #[test]
@@ -41,6 +45,17 @@ fn a_piece_that_came_wrong_is_fetched_elsewhere() {
         swarm.prove();
         assert_eq!(swarm.transfer.take_dropped(), []);
     }
+}
+
+#[test]
+fn who_keeps_everything_for_others_is_left_and_called_ever_more_seldom() {
+    let mut swarm = Swarm::new(&distinct(200), &[(TurningAway, 1), (Honest, 40)]);
+    swarm.prove();
+    let mut swarm = Swarm::new(&distinct(200), &[(TurningAway, 1)]);
+    swarm.run(20_000);
+    assert!(matches!(swarm.transfer.standing(), Standing::NoPeers { .. }), "{:?}", swarm.transfer.standing());
+    let each_call = 4 * (2 * TURNED_AWAY_MAX + OUTSTANDING_MAX_PIECES as usize);
+    assert!((swarm.served() as usize) < 5 * each_call, "{} rejections", swarm.served());
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use super::super::super::frame::{RefusedCode, RejectCode};
 use super::super::super::manifest::FileName;
 use super::super::super::session::{Answer, Provider};
-use super::super::super::ticket::{Grant, PeerKey, SecretKey, UnixSeconds};
+use super::super::super::spread::Spread;
+use super::super::super::ticket::{Grant, PeerKey, SecretKey, TrackerKey, UnixSeconds};
 use super::super::super::units::{ChainState, Digest, PIECE_BYTES};
 use super::super::*;
-use Behaviour::{Corrupt, CorruptAt, Deaf, Refusing, Rejecting, Silent, Vanishing};
+use Behaviour::{Corrupt, CorruptAt, Deaf, Refusing, Rejecting, Silent, TurningAway, Vanishing};
 
 /// How a simulated peer behaves.
 #[derive(Clone, Copy, PartialEq)]
@@ -24,6 +25,8 @@ pub(super) enum Behaviour {
     Vanishing(u32),
     /// Rejects all that it is asked for.
     Rejecting,
+    /// Says of all that it keeps it for others.
+    TurningAway,
     /// Refuses to open.
     Refusing,
     /// Calls to it neither fail nor open.
@@ -77,6 +80,23 @@ pub(super) fn with_digests(digests: Vec<Digest>, chain: bool) -> Arc<Manifest> {
     let length = u64::from(PIECE_BYTES) * pieces as u64;
     let name = FileName::new("f").unwrap();
     Arc::new(Manifest::new(name, Some(length), digests, FileProof::Whole(Digest([9; 20])), chain).unwrap())
+}
+
+/// What a ticket of a consumer grants.
+pub(super) fn grant(peer_key: PeerKey) -> Grant {
+    Grant {
+        user: String::new(),
+        group: String::new(),
+        file_name: String::new(),
+        file_id: Digest([0; 20]),
+        peer_key,
+        expires: UnixSeconds(9),
+    }
+}
+
+/// Whose tickets count.
+pub(super) fn trackers() -> TrackerKey {
+    SecretKey::from_seed(&[0; 32]).tracker_key()
 }
 
 impl Swarm {
@@ -158,16 +178,8 @@ impl Swarm {
                 self.transfer.closed(now, connection, &Ending::Lost);
             }
             _ => {
-                let grant = Grant {
-                    user: String::new(),
-                    group: String::new(),
-                    file_name: String::new(),
-                    file_id: Digest([0; 20]),
-                    peer_key: at.key,
-                    expires: UnixSeconds(9),
-                };
                 let geometry = self.transfer.geometry();
-                let provider = Provider::new(grant, SecretKey::from_seed(&[0; 32]).tracker_key(), geometry);
+                let provider = Provider::new(grant(at.key), trackers(), geometry);
                 self.links.insert(connection, (number, provider));
                 let holding = Holding { length: geometry.length(), pieces: peer.has.clone() };
                 self.transfer.opened(now, connection, holding);
@@ -183,7 +195,8 @@ impl Swarm {
             if peer.behaviour == Silent || peer.free_at > self.ms {
                 continue;
             }
-            let Some(answer) = provider.next_answer(&peer.has, |_| 0, UnixSeconds(0)) else { continue };
+            let spread = Spread::new(peer.has.pieces(), |_| 0, 0, 1);
+            let Some(answer) = provider.next_answer(&peer.has, &spread, UnixSeconds(0)) else { continue };
             match (peer.behaviour, answer) {
                 (Rejecting, Answer::Piece(index)) => {
                     self.arrivals.push_back((
@@ -191,6 +204,10 @@ impl Swarm {
                         *connection,
                         Answer::Reject(index, RejectCode::NotHeld),
                     ));
+                }
+                (TurningAway, Answer::Piece(index)) => {
+                    peer.served += 1;
+                    self.arrivals.push_back((self.ms, *connection, Answer::Reject(index, RejectCode::Busy)));
                 }
                 (Vanishing(after), Answer::Piece(_)) if peer.served >= after => {
                     gone.push(*connection);

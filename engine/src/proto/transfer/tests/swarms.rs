@@ -1,0 +1,81 @@
+//! How near whole swarms come to the fluid limit, in virtual time.
+
+use super::fluid::{Fluid, Outcome, Setting};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A file of 256 MiB, and hosts that send 8 MiB a second each.
+fn slow(seeders: usize, leechers: usize, seed: u64) -> Setting {
+    Setting {
+        pieces: 512,
+        seeders,
+        leechers,
+        uplink: 8 * MIB / 1_000,
+        delay_ms: 20,
+        socket_bytes: 256 * 1024,
+        stagger_ms: 30,
+        unfairness: 150,
+        step_ms: 5,
+        seed,
+    }
+}
+
+/// A file of 1 GiB, and hosts beside each other on a fast network.
+fn fast(seeders: usize, leechers: usize, seed: u64) -> Setting {
+    let swarm = slow(seeders, leechers, seed);
+    let (uplink, socket_bytes) = (2_000 * MIB / 1_000, 4 * MIB);
+    Setting { pieces: 2_048, uplink, delay_ms: 1, socket_bytes, stagger_ms: 0, step_ms: 1, ..swarm }
+}
+
+fn run(setting: Setting) -> (Outcome, Setting) {
+    (Fluid::new(setting.clone()).run(600_000), setting)
+}
+
+/// That the last leecher is done within so many times what is possible, and seeders send so many copies on average.
+fn comes_near(setting: Setting, most_times: f64, most_copies: f64) {
+    let (outcome, setting) = run(setting);
+    let last_ms = outcome.finished_ms.iter().max().copied().unwrap_or(u64::MAX);
+    let times = last_ms as f64 / setting.limit_ms();
+    let sent: u64 = outcome.sent[..setting.seeders].iter().sum();
+    let copies = sent as f64 / f64::from(setting.pieces) / setting.seeders as f64;
+    assert!(
+        times <= most_times && copies <= most_copies,
+        "{times:.3} times the limit, {copies:.3} copies from each seeder: {setting:?}"
+    );
+}
+
+#[test]
+fn the_first_copy_leaves_a_seeder_hardly_more_than_once() {
+    for seed in 1..=3 {
+        comes_near(slow(1, 16, seed), 1.2, 1.2);
+    }
+}
+
+#[test]
+fn sixteen_leechers_of_an_unfair_network_come_near_the_limit() {
+    for (delay_ms, socket_bytes) in [(1, 64 * 1024), (100, MIB), (20, 4 * MIB)] {
+        comes_near(Setting { delay_ms, socket_bytes, unfairness: 400, ..slow(1, 16, 4) }, 1.3, 1.3);
+    }
+}
+
+#[test]
+fn small_swarms_and_such_with_several_seeders_come_near_the_limit() {
+    comes_near(slow(1, 4, 5), 1.2, 1.2);
+    comes_near(slow(2, 16, 6), 1.3, 1.2);
+    comes_near(slow(4, 12, 7), 1.3, 1.3);
+}
+
+#[test]
+fn a_lone_leecher_is_turned_away_from_nothing() {
+    for seeders in 1..=3 {
+        let (outcome, setting) = run(fast(seeders, 1, 8));
+        assert_eq!(outcome.turned_away, 0);
+        let times = outcome.finished_ms[0] as f64 / setting.limit_ms();
+        assert!(times <= 1.25, "{times:.3} times the limit, from {seeders}: {:?}", outcome.sent);
+    }
+}
+
+#[test]
+fn two_leechers_of_a_fast_seeder_share_it() {
+    comes_near(fast(1, 2, 9), 1.25, 1.22);
+}
