@@ -8,8 +8,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answers::Answer;
+use super::answers::{Answer, PeersAnswer};
 use super::failure::{Failure, FailureCode};
+
+/// What an answer takes without its lists, in bytes; longer ones grow.
+const HEAD_BYTES: usize = 256;
+
+/// What one peer takes in an answer at most, in bytes: its key is 64, its address at most 39.
+const PEER_BYTES: usize = 160;
 
 /// The answer to one request, to be rendered.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +77,23 @@ impl Response {
                 answer: &Answer::Done {},
             },
         };
-        serde_json::to_vec(&written).expect("answers have text keys and no value that JSON cannot hold")
+        let mut json = Vec::with_capacity(self.bytes_expected());
+        serde_json::to_writer(&mut json, &written)
+            .expect("answers have text keys and no value that JSON cannot hold");
+        json
+    }
+
+    /// About how many bytes the answer takes as JSON, so that the answers which are asked for most never move while
+    /// they are written.
+    fn bytes_expected(&self) -> usize {
+        let (peers, ticket) = match &self.result {
+            Ok(Success { answer: Answer::Peers(PeersAnswer { peers, ticket, .. }), .. }) => {
+                (peers.len(), ticket.as_ref().map_or(0, |ticket| ticket.0.len()))
+            }
+            _ => (0, 0),
+        };
+        // A ticket is written in base64: four bytes for three.
+        HEAD_BYTES + PEER_BYTES * peers + 2 * ticket
     }
 }
 
