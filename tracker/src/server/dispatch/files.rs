@@ -74,7 +74,7 @@ impl Service {
         peer_key: Option<PeerKey>,
         now: Now,
     ) -> Step {
-        let node = match self.member_view(asked, &group).and_then(|_| asked.sharing_node(peer_key)) {
+        let node = match self.member(asked, &group).and_then(|()| asked.sharing_node(peer_key)) {
             Ok(node) => node,
             Err(failure) => return Step::done(Err(failure)),
         };
@@ -99,7 +99,7 @@ impl Service {
         count: Option<u32>,
         now: Now,
     ) -> Reply {
-        self.member_view(asked, group)?;
+        self.member(asked, group)?;
         let queries = self.proposals.queries();
         let count = count.map_or(usize::MAX, |count| count as usize);
         let entry = |view: crate::state::queries::FileView| {

@@ -164,7 +164,7 @@ impl Service {
 
     /// The file, for members.
     fn listed(&self, asked: &Asked, file: &FileKey) -> Result<FileView, Failure> {
-        self.member_view(asked, &file.group)?;
+        self.member(asked, &file.group)?;
         self.proposals.queries().file(file).ok_or_else(|| replies::no_file(file))
     }
 
