@@ -8,14 +8,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answers::{Answer, PeersAnswer};
+use super::answers::Answer;
 use super::failure::{Failure, FailureCode};
+use super::peers;
 
-/// What an answer takes without its lists, in bytes; longer ones grow.
+/// What an answer takes without what its command adds, in bytes; longer ones grow.
 const HEAD_BYTES: usize = 256;
-
-/// What one peer takes in an answer at most, in bytes: its key is 64, its address at most 39.
-const PEER_BYTES: usize = 160;
 
 /// The answer to one request, to be rendered.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,44 +54,52 @@ impl Response {
     /// The answer as one line of JSON, without the line's end.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let request_id = self.request_id.as_ref();
-        let written = match &self.result {
-            Ok(Success { message, answer }) => Written {
-                status: "success",
-                message,
-                code: None,
-                fix: None,
-                request_id,
-                epoch: self.epoch,
-                answer,
-            },
-            Err(Failure { code, message, fix }) => Written {
-                status: "failure",
-                message,
-                code: Some(*code),
-                fix: fix.as_deref(),
-                request_id,
-                epoch: self.epoch,
-                answer: &Answer::Done {},
-            },
-        };
-        let mut json = Vec::with_capacity(self.bytes_expected());
-        serde_json::to_writer(&mut json, &written)
-            .expect("answers have text keys and no value that JSON cannot hold");
-        json
+        match &self.result {
+            Ok(Success { message, answer: Answer::Peers(answer) }) => {
+                let mut json = self.success(message, &Answer::Done {}, peers::room_bytes(answer));
+                let end = json.pop();
+                assert_eq!(end, Some(b'}'), "an answer is an object");
+                peers::append(answer, &mut json);
+                json.push(b'}');
+                json
+            }
+            Ok(Success { message, answer }) => self.success(message, answer, 0),
+            Err(Failure { code, message, fix }) => {
+                let written = Written {
+                    status: "failure",
+                    message,
+                    code: Some(*code),
+                    fix: fix.as_deref(),
+                    request_id: self.request_id.as_ref(),
+                    epoch: self.epoch,
+                    answer: &Answer::Done {},
+                };
+                written.to_json(0)
+            }
+        }
     }
 
-    /// About how many bytes the answer takes as JSON, so that the answers which are asked for most never move while
-    /// they are written.
-    fn bytes_expected(&self) -> usize {
-        let (peers, ticket) = match &self.result {
-            Ok(Success { answer: Answer::Peers(PeersAnswer { peers, ticket, .. }), .. }) => {
-                (peers.len(), ticket.as_ref().map_or(0, |ticket| ticket.0.len()))
-            }
-            _ => (0, 0),
+    /// A success, with room behind it for so many bytes.
+    fn success(&self, message: &str, answer: &Answer, room_bytes: usize) -> Vec<u8> {
+        let written = Written {
+            status: "success",
+            message,
+            code: None,
+            fix: None,
+            request_id: self.request_id.as_ref(),
+            epoch: self.epoch,
+            answer,
         };
-        // A ticket is written in base64: four bytes for three.
-        HEAD_BYTES + PEER_BYTES * peers + 2 * ticket
+        written.to_json(room_bytes)
+    }
+}
+
+impl Written<'_> {
+    fn to_json(&self, room_bytes: usize) -> Vec<u8> {
+        let mut json = Vec::with_capacity(HEAD_BYTES + room_bytes);
+        serde_json::to_writer(&mut json, self)
+            .expect("answers have text keys and no value that JSON cannot hold");
+        json
     }
 }
 
