@@ -102,7 +102,7 @@ pub(super) const THROTTLED_MAX: usize = 16_384;
 /// A ticket is given again for this long after it was signed, in seconds: it is good for 8 minutes more then.
 pub(super) const TICKET_AGAIN_S: u64 = 60;
 
-/// Tickets that are kept to be given again; at about 600 bytes each, 10 MB. Beyond it one is forgotten and signed anew.
+/// Tickets that are kept to be given again; at about 600 bytes each, 10 MB. Beyond it the elder half is forgotten.
 pub(super) const TICKETS_KEPT: usize = 16_384;
 
 const _: () =

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use engine::proto::manifest::FileProof;
-use engine::proto::ticket::{Grant, PeerKey, Ticket, UnixSeconds};
+use engine::proto::ticket::{PeerKey, Ticket};
 use engine::proto::units::{PieceCount, PieceIndex};
 
 use crate::api::answers::{
@@ -25,6 +25,7 @@ use crate::state::queries::{FileView, Pieces};
 
 use super::super::clock::Now;
 use super::super::limits::{CLASSIC_PEERS_MAX, CLASSIC_PEERS_MIN};
+use super::super::tickets::Claim;
 use super::replies::{self, Reply};
 use super::service::{Asked, Caller, Service, Step};
 
@@ -198,16 +199,8 @@ impl Service {
         now: Now,
     ) -> Option<Ticket> {
         let peer_key = peer_key.or_else(|| asked.node.and_then(|node| node.peer_key))?;
-        let grant = Grant {
-            user: asked.actor.user.as_str().to_owned(),
-            group: file.group.as_str().to_owned(),
-            file_name: file.name.as_str().to_owned(),
-            file_id: listed.proof.id(),
-            peer_key,
-            // Set when it is signed.
-            expires: UnixSeconds(0),
-        };
-        Some(self.tickets.issue(grant, &self.keys.tickets, now.unix_s))
+        let claim = Claim { user: &asked.actor.user, file, file_id: listed.proof.id(), peer_key };
+        Some(self.tickets.issue(claim, &self.keys.tickets, now.unix_s))
     }
 
     /// What the uploader sent as `fileSha`; see [`DownloadAnswer::file_sha`].
