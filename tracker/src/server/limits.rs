@@ -108,6 +108,10 @@ pub(super) const TICKETS_KEPT: usize = 16_384;
 const _: () =
     assert!(TICKET_AGAIN_S < engine::proto::limits::TICKET_LIFE_S, "most of a ticket's life is left");
 
+/// Rows of the state that are kept as values while they are what stands; at about 250 bytes each, 16 MB. Beyond it all are
+/// read anew.
+pub(super) const KNOWN_ROWS_MAX: usize = 65_536;
+
 /// In a classic answer for many pieces, peers named in all: at about 25 bytes each, 10 MB.
 pub(super) const CLASSIC_PEERS_MAX: usize = 400_000;
 

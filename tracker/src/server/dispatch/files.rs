@@ -67,7 +67,7 @@ impl Service {
 
     /// One message of an upload that its client sends in parts.
     pub(super) fn upload_part(
-        &self,
+        &mut self,
         asked: &Asked,
         group: GroupId,
         part: UploadPart,
@@ -92,7 +92,7 @@ impl Service {
     }
 
     pub(super) fn list_files(
-        &self,
+        &mut self,
         asked: &Asked,
         group: &GroupId,
         after: Option<&FileName>,

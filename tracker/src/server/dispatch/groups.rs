@@ -54,7 +54,7 @@ impl Service {
         )
     }
 
-    pub(super) fn list_requests(&self, asked: &Asked, group: &GroupId) -> Reply {
+    pub(super) fn list_requests(&mut self, asked: &Asked, group: &GroupId) -> Reply {
         self.member(asked, group)?;
         let queries = self.proposals.queries();
         let view = queries.group(group, &asked.actor.user).ok_or_else(|| replies::no_group(group))?;
@@ -68,12 +68,11 @@ impl Service {
 
     /// Refuses those who are no members, and names of groups that are not there. Asked before nearly every answer, so of
     /// a member's group no more than the membership is read.
-    pub(super) fn member(&self, asked: &Asked, group: &GroupId) -> Result<(), Failure> {
-        let queries = self.proposals.queries();
-        if queries.is_member(group, &asked.actor.user) {
+    pub(super) fn member(&mut self, asked: &Asked, group: &GroupId) -> Result<(), Failure> {
+        if self.proposals.is_member(group, &asked.actor.user) {
             return Ok(());
         }
-        Err(match queries.group(group, &asked.actor.user) {
+        Err(match self.proposals.queries().group(group, &asked.actor.user) {
             None => replies::no_group(group),
             Some(_) => replies::not_member(group),
         })
