@@ -148,9 +148,16 @@ pub enum BadTicket {
 impl Ticket {
     /// Signs a grant with the trackers' key.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a grant is made to be signed, and is no use afterwards"
+    )]
     pub fn sign(grant: Grant, key: &SecretKey) -> Ticket {
-        let signature = key.sign(Purpose::Ticket, &[&encoding::encode(&grant)]);
-        Ticket(encoding::encode(&SignedGrant { grant, signature }))
+        let mut bytes = encoding::encode(&grant);
+        let signature = key.sign(Purpose::Ticket, &[&bytes]);
+        // As `SignedGrant` is encoded: one part behind the other, an array without a length.
+        bytes.extend_from_slice(&signature.0);
+        Ticket(bytes)
     }
 
     /// Reads the ticket and checks its signature. Expiry is another question: [`Grant::holds_at`].
@@ -260,6 +267,19 @@ mod tests {
             forged.0[at] ^= 1;
             assert!(forged.verify(trackers.tracker_key()).is_err(), "byte {at} may be changed unnoticed");
         }
+    }
+
+    #[test]
+    fn a_ticket_is_the_encoding_of_a_signed_grant() {
+        let ticket = Ticket::sign(grant(), &secret(1));
+        let signed: SignedGrant = encoding::decode(&ticket.0).unwrap();
+        assert_eq!(encoding::encode(&signed), ticket.0);
+        assert_eq!(signed.grant, grant());
+        assert!(Purpose::Ticket.holds(
+            secret(1).tracker_key().0,
+            &[&encoding::encode(&grant())],
+            signed.signature
+        ));
     }
 
     #[test]

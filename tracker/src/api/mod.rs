@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ─► codec ─► parse ─► request ─► (server) ─► response ─► bytes
-//!             │        │        ▲ render      answers ◄─┘ wire
+//!             │        │        ▲ render      answers ◄─┴─ peers, wire
 //!            scan  fields─loose │
 //!                 parts└─ hashes┴─ address  failure  limits       cluster_file: tracker_info.txt
 //! ```
@@ -13,6 +13,7 @@
 mod fields;
 mod loose;
 mod parse;
+mod peers;
 mod render;
 mod scan;
 mod wire;

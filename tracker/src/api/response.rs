@@ -10,6 +10,10 @@ use serde_json::Value;
 
 use super::answers::Answer;
 use super::failure::{Failure, FailureCode};
+use super::peers;
+
+/// What an answer takes without what its command adds, in bytes; longer ones grow.
+const HEAD_BYTES: usize = 256;
 
 /// The answer to one request, to be rendered.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,28 +54,52 @@ impl Response {
     /// The answer as one line of JSON, without the line's end.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let request_id = self.request_id.as_ref();
-        let written = match &self.result {
-            Ok(Success { message, answer }) => Written {
-                status: "success",
-                message,
-                code: None,
-                fix: None,
-                request_id,
-                epoch: self.epoch,
-                answer,
-            },
-            Err(Failure { code, message, fix }) => Written {
-                status: "failure",
-                message,
-                code: Some(*code),
-                fix: fix.as_deref(),
-                request_id,
-                epoch: self.epoch,
-                answer: &Answer::Done {},
-            },
+        match &self.result {
+            Ok(Success { message, answer: Answer::Peers(answer) }) => {
+                let mut json = self.success(message, &Answer::Done {}, peers::room_bytes(answer));
+                let end = json.pop();
+                assert_eq!(end, Some(b'}'), "an answer is an object");
+                peers::append(answer, &mut json);
+                json.push(b'}');
+                json
+            }
+            Ok(Success { message, answer }) => self.success(message, answer, 0),
+            Err(Failure { code, message, fix }) => {
+                let written = Written {
+                    status: "failure",
+                    message,
+                    code: Some(*code),
+                    fix: fix.as_deref(),
+                    request_id: self.request_id.as_ref(),
+                    epoch: self.epoch,
+                    answer: &Answer::Done {},
+                };
+                written.to_json(0)
+            }
+        }
+    }
+
+    /// A success, with room behind it for so many bytes.
+    fn success(&self, message: &str, answer: &Answer, room_bytes: usize) -> Vec<u8> {
+        let written = Written {
+            status: "success",
+            message,
+            code: None,
+            fix: None,
+            request_id: self.request_id.as_ref(),
+            epoch: self.epoch,
+            answer,
         };
-        serde_json::to_vec(&written).expect("answers have text keys and no value that JSON cannot hold")
+        written.to_json(room_bytes)
+    }
+}
+
+impl Written<'_> {
+    fn to_json(&self, room_bytes: usize) -> Vec<u8> {
+        let mut json = Vec::with_capacity(HEAD_BYTES + room_bytes);
+        serde_json::to_writer(&mut json, self)
+            .expect("answers have text keys and no value that JSON cannot hold");
+        json
     }
 }
 

@@ -1,4 +1,4 @@
-//! Finds where a JSON object ends, without parsing it: nesting, strings and escapes, one byte at a time.
+//! Finds where a JSON object ends, without parsing it: nesting, strings and escapes.
 //!
 //! The scanner may stop between any two bytes and go on later. It does not tell `}` from `]`; the parser does.
 
@@ -25,16 +25,14 @@ pub(super) struct Scanner {
 impl Scanner {
     /// Goes on over `bytes`, which start with the object's first byte when the scanner is new.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Scanned {
-        for (at, byte) in bytes.iter().enumerate() {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
             if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
+                let Some(end) = self.scan_string(&bytes[at..]) else { return Scanned::Open };
+                at += end;
                 continue;
             }
+            at += 1;
             match byte {
                 b'"' => self.in_string = true,
                 b'{' | b'[' => {
@@ -44,13 +42,28 @@ impl Scanner {
                 b'}' | b']' => {
                     self.depth = self.depth.saturating_sub(1);
                     if self.depth == 0 {
-                        return Scanned::Ended(at + 1);
+                        return Scanned::Ended(at);
                     }
                 }
                 _ => {}
             }
         }
         Scanned::Open
+    }
+
+    /// Goes on inside a string, to behind the next byte that means something there; `None` when there is none.
+    fn scan_string(&mut self, bytes: &[u8]) -> Option<usize> {
+        if self.escaped {
+            self.escaped = false;
+            return Some(1);
+        }
+        let at = memchr::memchr2(b'"', b'\\', bytes)?;
+        if bytes[at] == b'"' {
+            self.in_string = false;
+        } else {
+            self.escaped = true;
+        }
+        Some(at + 1)
     }
 
     /// Whether the object was nested deeper than a request may be.

@@ -7,17 +7,18 @@ use engine::proto::manifest::FileName;
 use engine::proto::ticket::{PeerKey, Ticket, TrackerKey};
 use engine::proto::units::Digest;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+use serde::{Deserialize, Deserializer, Serializer};
 
-/// Writes a module for serde's `with` from two functions: to text, and from text with what is wrong with it.
+/// Writes a module for serde's `with` from two functions: to text, be it a `String` or [`Digits`], and from text with what
+/// is wrong with it.
 macro_rules! as_text {
     ($module:ident, $type:ty, $to:expr, $from:expr) => {
         pub(super) mod $module {
             use super::*;
 
             pub(in crate::api) fn serialize<S: Serializer>(value: &$type, to: S) -> Result<S::Ok, S::Error> {
-                let text: fn(&$type) -> String = $to;
-                to.serialize_str(&text(value))
+                let text: fn(&$type) -> _ = $to;
+                to.serialize_str(text(value).as_str())
             }
 
             pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<$type, D::Error> {
@@ -39,8 +40,11 @@ macro_rules! as_optional_text {
                 value: &Option<$type>,
                 to: S,
             ) -> Result<S::Ok, S::Error> {
-                let text: fn(&$type) -> String = $to;
-                value.as_ref().map(text).serialize(to)
+                let text: fn(&$type) -> _ = $to;
+                match value {
+                    Some(value) => to.serialize_some(text(value).as_str()),
+                    None => to.serialize_none(),
+                }
             }
 
             pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(
@@ -60,11 +64,11 @@ fn key(text: &str) -> Result<[u8; 32], String> {
 
 as_text!(file_name, FileName, |name| name.as_str().to_owned(), |text| FileName::new(text)
     .map_err(|bad| bad.to_string()));
-as_text!(digest, Digest, ToString::to_string, |text| text.parse::<Digest>().map_err(|bad| bad.to_string()));
-as_text!(tracker_key, TrackerKey, |key| Digits::of(&key.0).as_str().to_owned(), |text| key(text)
-    .map(TrackerKey));
-as_optional_text!(peer_key, PeerKey, |key| Digits::of(&key.0).as_str().to_owned(), |text| key(text)
-    .map(PeerKey));
+as_text!(digest, Digest, |digest| Digits::of(&digest.0), |text| text
+    .parse::<Digest>()
+    .map_err(|bad| bad.to_string()));
+as_text!(tracker_key, TrackerKey, |key| Digits::of(&key.0), |text| key(text).map(TrackerKey));
+as_optional_text!(peer_key, PeerKey, |key| Digits::of(&key.0), |text| key(text).map(PeerKey));
 as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), ticket_of);
 
 /// Longest ticket in base64, in bytes: ours have about 500, and it must fit the frame that opens a connection to a peer.

@@ -4,6 +4,7 @@
 //! since the kernel announces it once.
 
 use std::io::{self, Read as _, Write as _};
+use std::mem;
 use std::net::Shutdown;
 
 use mio::net::TcpStream;
@@ -21,6 +22,9 @@ use super::work::Work;
 
 /// Buffers above this size are given back when they are empty, in bytes.
 const KEPT_BUFFER_BYTES: usize = 4 * 1024;
+
+/// The largest buffer that goes from connection to connection, in bytes: a turn's answers to `get_peers` fit.
+const SPARE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// How far the end of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,10 +184,13 @@ impl Connection {
         self.input_ended && self.incoming.inside_message()
     }
 
-    /// Puts an answer behind what is unsent.
-    pub(super) fn answer(&mut self, json: &[u8], now_ms: u64) {
+    /// Puts an answer behind what is unsent; `spare` is taken in place of an empty buffer that is too small.
+    pub(super) fn answer(&mut self, json: &[u8], spare: &mut Vec<u8>, now_ms: u64) {
         if self.unsent.is_empty() {
             (self.window_ms, self.window_bytes) = (now_ms, 0);
+            if self.unsent.capacity() < json.len() && self.unsent.capacity() < spare.capacity() {
+                mem::swap(&mut self.unsent, spare);
+            }
         }
         let form = self.incoming.form().unwrap_or(Form::Stream);
         codec::append_message(form, json, &mut self.unsent);
@@ -193,8 +200,9 @@ impl Connection {
         }
     }
 
-    /// Sends what the kernel takes.
-    pub(super) fn flush(&mut self, now_ms: u64) -> io::Result<()> {
+    /// Sends what the kernel takes. When that is all, a large buffer becomes the `spare` one: then a connection that asks
+    /// again does not make it anew.
+    pub(super) fn flush(&mut self, spare: &mut Vec<u8>, now_ms: u64) -> io::Result<()> {
         while self.sent < self.unsent.len() {
             match self.socket.write(&self.unsent[self.sent..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -211,7 +219,12 @@ impl Connection {
         self.unsent.clear();
         self.sent = 0;
         if self.unsent.capacity() > KEPT_BUFFER_BYTES {
-            self.unsent = Vec::new();
+            if (spare.capacity()..=SPARE_BUFFER_BYTES).contains(&self.unsent.capacity()) {
+                mem::swap(&mut self.unsent, spare);
+            }
+            if self.unsent.capacity() > KEPT_BUFFER_BYTES {
+                self.unsent = Vec::new();
+            }
         }
         Ok(())
     }

@@ -79,6 +79,8 @@ pub struct Server {
     pub(super) budgets: Budgets,
     /// Where every read lands first.
     pub(super) scratch: Vec<u8>,
+    /// A buffer for answers, lent to one connection after the other; never more than one.
+    pub(super) spare: Vec<u8>,
     listener: TcpListener,
     signals: Signals,
     clock: Clock,
@@ -123,6 +125,7 @@ impl Server {
             bodies,
             budgets: Budgets::default(),
             scratch: vec![0; READ_BYTES],
+            spare: Vec::new(),
             listener,
             signals,
             clock,

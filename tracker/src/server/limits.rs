@@ -102,11 +102,15 @@ pub(super) const THROTTLED_MAX: usize = 16_384;
 /// A ticket is given again for this long after it was signed, in seconds: it is good for 8 minutes more then.
 pub(super) const TICKET_AGAIN_S: u64 = 60;
 
-/// Tickets that are kept to be given again; at about 600 bytes each, 10 MB. Beyond it one is forgotten and signed anew.
+/// Tickets that are kept to be given again; at about 600 bytes each, 10 MB. Beyond it the elder half is forgotten.
 pub(super) const TICKETS_KEPT: usize = 16_384;
 
 const _: () =
     assert!(TICKET_AGAIN_S < engine::proto::limits::TICKET_LIFE_S, "most of a ticket's life is left");
+
+/// Rows of the state that are kept as values while they are what stands; at about 250 bytes each, 16 MB. Beyond it all are
+/// read anew.
+pub(super) const KNOWN_ROWS_MAX: usize = 65_536;
 
 /// In a classic answer for many pieces, peers named in all: at about 25 bytes each, 10 MB.
 pub(super) const CLASSIC_PEERS_MAX: usize = 400_000;

@@ -5,7 +5,7 @@
 //!                  │  ▲
 //!            turns ▼  │ results                 keys, tickets, session_token, throttle
 //!        connection ─► steps ─► dispatch ─► proposals ─► replica
-//!     (work; slots; budget)      │                    (the seam where replication stands)
+//!     (work; slots; budget)      │             known     (the seam where replication stands)
 //!                        └─► workers: passwords (argon2id), bodies (large JSON)
 //!
 //!   clock: the only one     limits: every number
@@ -21,6 +21,7 @@ mod connection;
 mod dispatch;
 mod event_loop;
 mod keys;
+mod known;
 mod limits;
 mod listener;
 mod passwords;

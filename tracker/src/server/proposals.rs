@@ -5,6 +5,7 @@
 //! sees what was answered.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -12,9 +13,11 @@ use mio::Waker;
 
 use crate::replica::{Answer, Fault, Replica, Unproposed, View};
 use crate::state::command::{Action, Command};
+use crate::state::id::{FileKey, GroupId, SessionId, UserId};
 use crate::state::lease::Leases;
-use crate::state::queries::Queries;
+use crate::state::queries::{Queries, Session};
 
+use super::known::{Known, Listed};
 use super::limits::OUTCOMES_WAITING;
 use super::slots::ConnectionToken;
 
@@ -38,6 +41,8 @@ struct Underway {
 pub(super) struct Proposals {
     replica: Replica,
     view: View,
+    /// What was read of the view.
+    known: Known,
     /// Which opening of the log the view is of.
     generation: u64,
     /// Who is online and who holds what so far.
@@ -63,6 +68,7 @@ impl Proposals {
             view: replica.view()?,
             generation: replica.generation(),
             replica,
+            known: Known::default(),
             leases: Leases::new(now_ms),
             underway: BTreeMap::new(),
             proposed: 0,
@@ -83,9 +89,19 @@ impl Proposals {
         Queries::new(&self.view)
     }
 
-    /// The state and the leases side by side, for answers that take both.
-    pub(super) fn both(&mut self) -> (Queries<'_>, &mut Leases) {
-        (Queries::new(&self.view), &mut self.leases)
+    /// A session, if it holds at `at_s`: neither ended nor expired.
+    pub(super) fn session(&mut self, session: SessionId, at_s: u64) -> Option<Session> {
+        self.known.session(Queries::new(&self.view), session, at_s)
+    }
+
+    /// Whether a user is a member of a group.
+    pub(super) fn is_member(&mut self, group: &GroupId, user: &UserId) -> bool {
+        self.known.is_member(Queries::new(&self.view), group, user)
+    }
+
+    /// A file, and who holds it completely and has not logged out.
+    pub(super) fn file(&mut self, file: &FileKey) -> Option<Rc<Listed>> {
+        self.known.file(Queries::new(&self.view), file, || self.view.check().is_ok())
     }
 
     /// Whether everything that was asked since the last call could be read; else the answers found with it are worth nothing.
@@ -159,6 +175,7 @@ impl Proposals {
     }
 
     fn refresh(&mut self) {
+        self.known.forget();
         match self.replica.view() {
             Ok(view) => {
                 self.generation = self.replica.generation();

@@ -225,7 +225,7 @@ impl Server {
     fn finish(&mut self, token: ConnectionToken, json: &[u8], now: Now) {
         if let Some(connection) = self.connections.get_mut(token) {
             connection.work = None;
-            connection.answer(json, now.ms);
+            connection.answer(json, &mut self.spare, now.ms);
         }
     }
 }

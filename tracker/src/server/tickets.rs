@@ -1,23 +1,41 @@
 //! Tickets that were signed a moment ago: a leecher asks again after 1, 2, 4, … seconds, and a signature costs more than all
 //! the rest of the answer.
 //!
-//! Invariant: a ticket is given again only for the same grant, and while it has most of its life left. Whether the asker may
-//! have one is decided before, each time.
+//! Invariants: a ticket is given again only for the same grant, and while it has most of its life left. Whether the asker may
+//! have one is decided before, each time. What is kept is forgotten by its age alone, never by its key: a member who asks with
+//! made-up keys makes others' tickets be forgotten sooner, and signed anew, and can do no more.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::mem;
 
 use engine::proto::limits::TICKET_LIFE_S;
 use engine::proto::ticket::{Grant, PeerKey, SecretKey, Ticket, UnixSeconds};
 use engine::proto::units::Digest;
 
+use crate::state::id::{FileKey, UserId};
+
 use super::limits::{TICKET_AGAIN_S, TICKETS_KEPT};
 
-/// The tickets of the last moments.
+/// Who may fetch what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim<'a> {
+    pub(super) user: &'a UserId,
+    pub(super) file: &'a FileKey,
+    /// The content's name.
+    pub(super) file_id: Digest,
+    pub(super) peer_key: PeerKey,
+}
+
+/// The tickets of the last moments, in two generations. The elder is forgotten as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
-    /// Boxed, for a tree moves its values about whenever one comes or goes.
-    kept: BTreeMap<(PeerKey, Digest), Box<Signed>>,
+    young: Generation,
+    elder: Generation,
+    /// When the young one began, in seconds since the Unix epoch.
+    since_s: u64,
 }
+
+type Generation = HashMap<(PeerKey, Digest), Signed>;
 
 #[derive(Debug)]
 struct Signed {
@@ -26,27 +44,43 @@ struct Signed {
 }
 
 impl Tickets {
-    /// A ticket for a grant, whose expiry is set here.
-    pub(super) fn issue(&mut self, grant: Grant, key: &SecretKey, now_s: u64) -> Ticket {
-        let place = (grant.peer_key, grant.file_id);
-        if let Some(signed) = self.kept.get(&place)
+    /// A ticket for a claim, with most of its life left.
+    pub(super) fn issue(&mut self, claim: Claim<'_>, key: &SecretKey, now_s: u64) -> Ticket {
+        let place = (claim.peer_key, claim.file_id);
+        let kept = self.young.get(&place).or_else(|| self.elder.get(&place));
+        if let Some(signed) = kept
             && signed.is_fresh(now_s)
-            && signed.is_for(&grant)
+            && signed.is_for(claim)
         {
             return signed.ticket.clone();
         }
-        let grant = Grant { expires: UnixSeconds(now_s + TICKET_LIFE_S), ..grant };
+        let grant = Grant {
+            user: claim.user.as_str().to_owned(),
+            group: claim.file.group.as_str().to_owned(),
+            file_name: claim.file.name.as_str().to_owned(),
+            file_id: claim.file_id,
+            peer_key: claim.peer_key,
+            expires: UnixSeconds(now_s + TICKET_LIFE_S),
+        };
         let ticket = Ticket::sign(grant.clone(), key);
-        if self.kept.len() >= TICKETS_KEPT && !self.kept.contains_key(&place) {
-            self.kept.pop_first();
+        if self.young.len() >= TICKETS_KEPT / 2 {
+            self.turn(now_s);
         }
-        self.kept.insert(place, Box::new(Signed { grant, ticket: ticket.clone() }));
+        self.young.insert(place, Signed { grant, ticket: ticket.clone() });
         ticket
     }
 
     /// Forgets those that are too old to be given again.
     pub(super) fn sweep(&mut self, now_s: u64) {
-        self.kept.retain(|_, signed| signed.is_fresh(now_s));
+        if !(self.since_s..self.since_s.saturating_add(TICKET_AGAIN_S)).contains(&now_s) {
+            self.turn(now_s);
+        }
+    }
+
+    /// The young become the elder.
+    fn turn(&mut self, now_s: u64) {
+        self.elder = mem::take(&mut self.young);
+        self.since_s = now_s;
     }
 }
 
@@ -57,56 +91,103 @@ impl Signed {
         (signed_s..signed_s + TICKET_AGAIN_S).contains(&now_s)
     }
 
-    fn is_for(&self, grant: &Grant) -> bool {
+    fn is_for(&self, claim: Claim<'_>) -> bool {
         let Grant { user, group, file_name, file_id, peer_key, expires: _ } = &self.grant;
-        let same_file = *file_id == grant.file_id && *file_name == grant.file_name && *group == grant.group;
-        same_file && *peer_key == grant.peer_key && *user == grant.user
+        let Claim { file, .. } = claim;
+        let same_file =
+            *file_id == claim.file_id && file_name == file.name.as_str() && group == file.group.as_str();
+        same_file && *peer_key == claim.peer_key && user == claim.user.as_str()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::proto::manifest::FileName;
+
+    use crate::state::id::GroupId;
+
     use super::*;
 
-    fn grant(user: &str) -> Grant {
-        Grant {
-            user: user.to_owned(),
-            group: "g".to_owned(),
-            file_name: "f".to_owned(),
-            file_id: Digest([7; 20]),
-            peer_key: PeerKey([1; 32]),
-            expires: UnixSeconds(0),
+    const KEPT_S: u64 = 1_000;
+
+    struct Asker {
+        tickets: Tickets,
+        key: SecretKey,
+        file: FileKey,
+    }
+
+    impl Asker {
+        fn new() -> Asker {
+            let file = FileKey { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
+            Asker { tickets: Tickets::default(), key: SecretKey::from_seed(&[3; 32]), file }
         }
+
+        /// When the ticket that this node of the user is given now was signed.
+        fn signed_s(&mut self, user: &str, node: u32, now_s: u64) -> u64 {
+            let user = UserId::new(user).unwrap();
+            let claim =
+                Claim { user: &user, file: &self.file, file_id: Digest([7; 20]), peer_key: node_key(node) };
+            let ticket = self.tickets.issue(claim, &self.key, now_s);
+            let grant = ticket.unproven_grant().unwrap();
+            assert_eq!((grant.user.as_str(), grant.peer_key), (user.as_str(), node_key(node)));
+            assert_eq!((grant.group.as_str(), grant.file_name.as_str()), ("g", "f"));
+            grant.expires.0 - TICKET_LIFE_S
+        }
+
+        fn kept(&self) -> usize {
+            self.tickets.young.len() + self.tickets.elder.len()
+        }
+    }
+
+    fn node_key(node: u32) -> PeerKey {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&node.to_be_bytes());
+        PeerKey(key)
     }
 
     #[test]
     fn a_ticket_is_given_again_for_a_moment_and_for_the_same_grant_only() {
-        let key = SecretKey::from_seed(&[3; 32]);
-        let mut tickets = Tickets::default();
-        let mut expiry = |user: &str, now_s| {
-            let ticket = tickets.issue(grant(user), &key, now_s);
-            let read = ticket.verify(key.tracker_key()).unwrap();
-            assert_eq!(read.user, user);
-            read.expires.0
-        };
-        assert_eq!(expiry("a", 1_000), 1_000 + TICKET_LIFE_S);
-        assert_eq!(expiry("a", 1_000 + TICKET_AGAIN_S - 1), 1_000 + TICKET_LIFE_S);
-        assert_eq!(expiry("a", 1_000 + TICKET_AGAIN_S), 1_000 + TICKET_AGAIN_S + TICKET_LIFE_S);
-        assert_eq!(expiry("b", 1_050), 1_050 + TICKET_LIFE_S);
-        assert_eq!(expiry("a", 1_051), 1_051 + TICKET_LIFE_S);
+        let mut asker = Asker::new();
+        assert_eq!(asker.signed_s("a", 1, 1_000), 1_000);
+        assert_eq!(asker.signed_s("a", 1, 1_000 + TICKET_AGAIN_S - 1), 1_000);
+        assert_eq!(asker.signed_s("a", 1, 1_000 + TICKET_AGAIN_S), 1_000 + TICKET_AGAIN_S);
+        assert_eq!(asker.signed_s("b", 1, 1_050), 1_050);
+        assert_eq!(asker.signed_s("a", 1, 1_051), 1_051);
         // The clock was set back.
-        assert_eq!(expiry("a", 900), 900 + TICKET_LIFE_S);
+        assert_eq!(asker.signed_s("a", 1, 900), 900);
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_swept() {
-        let key = SecretKey::from_seed(&[3; 32]);
-        let mut tickets = Tickets::default();
-        for number in 0..3_u8 {
-            tickets.issue(Grant { peer_key: PeerKey([number; 32]), ..grant("a") }, &key, 1_000);
+    fn what_is_kept_is_bounded_and_forgotten_by_age() {
+        let mut asker = Asker::new();
+        let half = u32::try_from(TICKETS_KEPT / 2).unwrap();
+        // The least and the greatest key, signed after half of the others: neither is worth more than the other.
+        for node in 1..half {
+            asker.signed_s("a", node, KEPT_S);
         }
-        assert_eq!(tickets.kept.len(), 3);
-        tickets.sweep(1_000 + TICKET_AGAIN_S);
-        assert!(tickets.kept.is_empty());
+        asker.signed_s("a", 0, KEPT_S);
+        asker.signed_s("a", u32::MAX, KEPT_S);
+        for node in half..2 * half - 1 {
+            asker.signed_s("mallory", node, KEPT_S + 1);
+        }
+        assert_eq!(asker.kept(), TICKETS_KEPT);
+        assert_eq!(asker.signed_s("a", 0, KEPT_S + 2), KEPT_S, "given again from the elder generation");
+        assert_eq!(asker.signed_s("a", u32::MAX, KEPT_S + 2), KEPT_S, "and from the young one");
+        asker.signed_s("mallory", 2 * half, KEPT_S + 2);
+        assert!(asker.kept() <= TICKETS_KEPT);
+        assert_eq!(asker.signed_s("a", u32::MAX, KEPT_S + 3), KEPT_S, "elder by now");
+        assert_eq!(asker.signed_s("a", 0, KEPT_S + 3), KEPT_S + 3, "forgotten with its generation");
+    }
+
+    #[test]
+    fn what_is_too_old_to_be_given_again_is_swept() {
+        let mut asker = Asker::new();
+        asker.tickets.sweep(KEPT_S);
+        asker.signed_s("a", 1, KEPT_S);
+        asker.tickets.sweep(KEPT_S + TICKET_AGAIN_S - 1);
+        assert_eq!(asker.tickets.young.len(), 1, "it may be given again yet");
+        asker.tickets.sweep(KEPT_S + TICKET_AGAIN_S);
+        asker.tickets.sweep(KEPT_S + 2 * TICKET_AGAIN_S);
+        assert_eq!(asker.kept(), 0);
     }
 }

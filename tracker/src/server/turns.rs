@@ -114,7 +114,7 @@ impl Server {
     fn refuse_input(&mut self, token: ConnectionToken, failure: Failure, ends: bool, now: Now) {
         let response = Response { request_id: None, epoch: self.service.epoch(), result: Err(failure) };
         if let Some(connection) = self.connections.get_mut(token) {
-            connection.answer(&response.to_json(), now.ms);
+            connection.answer(&response.to_json(), &mut self.spare, now.ms);
             if ends {
                 connection.end();
             }
@@ -139,7 +139,7 @@ impl Server {
         let crowded = self.is_crowded();
         let Some(connection) = self.connections.get_mut(token) else { return false };
         let paused = !connection.takes_messages(crowded);
-        if let Err(error) = connection.flush(now.ms) {
+        if let Err(error) = connection.flush(&mut self.spare, now.ms) {
             tracing::debug!(%error, "a connection broke");
             return false;
         }

@@ -11,7 +11,7 @@ use super::tables::Tables;
 
 /// Whether a user is a member.
 pub(super) fn is_member(tables: &dyn Tables, group: &GroupId, user: &UserId) -> bool {
-    rows::read::<MemberRow>(tables, &Key::member(group, user)).is_some()
+    rows::stands::<MemberRow>(tables, &Key::member(group, user))
 }
 
 /// The group, if there is one.

@@ -44,6 +44,14 @@ pub struct Session {
     pub node: Option<Holder>,
 }
 
+impl Session {
+    /// Whether the session holds at a time, in seconds since the Unix epoch, if it does not end before.
+    #[must_use]
+    pub fn holds_at(&self, at_s: u64) -> bool {
+        at_s < self.expires_s
+    }
+}
+
 /// What a user is told about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whoami {

@@ -158,6 +158,11 @@ pub(super) fn read<R: Row>(tables: &dyn Tables, key: &Key) -> Option<R> {
     tables.get(R::TABLE, &key.0).map(|value| parse(&value))
 }
 
+/// Whether a row is there, whatever it says.
+pub(super) fn stands<R: Row>(tables: &dyn Tables, key: &Key) -> bool {
+    tables.get(R::TABLE, &key.0).is_some()
+}
+
 /// Reads a row that another row names.
 pub(super) fn named<R: Row>(tables: &dyn Tables, key: &Key) -> R {
     read(tables, key).expect("an index is written and removed together with the rows that it names")

@@ -14,10 +14,10 @@ use super::swarms::Wanted;
 impl Service {
     /// About how long a request's answer is, in bytes, where it can be long: then it is only begun when there is room. What a
     /// list comes to is known when it is built; it is not begun while there is no room at all.
-    pub(in crate::server) fn answer_bytes(&self, request: &Request) -> Option<usize> {
+    pub(in crate::server) fn answer_bytes(&mut self, request: &Request) -> Option<usize> {
         match &request.command {
             Command::DownloadFile { file, part, .. } => {
-                let pieces = self.proposals.queries().file(file).map_or(0, |file| file.pieces);
+                let pieces = self.proposals.file(file).map_or(0, |listed| listed.file.pieces);
                 let asked_for = part.count.map_or(pieces, |count| count.0.min(pieces)) as usize;
                 Some(asked_for.min(PIECES_PER_MESSAGE) * ANSWER_PIECE_BYTES)
             }

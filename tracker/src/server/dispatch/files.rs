@@ -67,14 +67,14 @@ impl Service {
 
     /// One message of an upload that its client sends in parts.
     pub(super) fn upload_part(
-        &self,
+        &mut self,
         asked: &Asked,
         group: GroupId,
         part: UploadPart,
         peer_key: Option<PeerKey>,
         now: Now,
     ) -> Step {
-        let node = match self.member_view(asked, &group).and_then(|_| asked.sharing_node(peer_key)) {
+        let node = match self.member(asked, &group).and_then(|()| asked.sharing_node(peer_key)) {
             Ok(node) => node,
             Err(failure) => return Step::done(Err(failure)),
         };
@@ -92,14 +92,14 @@ impl Service {
     }
 
     pub(super) fn list_files(
-        &self,
+        &mut self,
         asked: &Asked,
         group: &GroupId,
         after: Option<&FileName>,
         count: Option<u32>,
         now: Now,
     ) -> Reply {
-        self.member_view(asked, group)?;
+        self.member(asked, group)?;
         let queries = self.proposals.queries();
         let count = count.map_or(usize::MAX, |count| count as usize);
         let entry = |view: crate::state::queries::FileView| {

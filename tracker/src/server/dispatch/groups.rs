@@ -7,7 +7,6 @@ use crate::api::response::Success;
 use crate::state::command::Action;
 use crate::state::id::GroupId;
 use crate::state::outcome::{Outcome, Refusal};
-use crate::state::queries::GroupView;
 
 use super::super::clock::Now;
 use super::replies::{self, Reply};
@@ -55,24 +54,28 @@ impl Service {
         )
     }
 
-    pub(super) fn list_requests(&self, asked: &Asked, group: &GroupId) -> Reply {
-        let view = self.member_view(asked, group)?;
+    pub(super) fn list_requests(&mut self, asked: &Asked, group: &GroupId) -> Reply {
+        self.member(asked, group)?;
+        let queries = self.proposals.queries();
+        let view = queries.group(group, &asked.actor.user).ok_or_else(|| replies::no_group(group))?;
         if view.owner != asked.actor.user {
             return Err(replies::refused(&Refusal::NotOwner(group.clone())));
         }
-        let pending_list = self.proposals.queries().requests(group);
+        let pending_list = queries.requests(group);
         let message = format!("{} ask to join group {group}", pending_list.len());
         replies::with(message, Answer::Requests(RequestsAnswer { pending_list }))
     }
 
-    /// A group as a member sees it; refuses others, and names of groups that are not there.
-    pub(super) fn member_view(&self, asked: &Asked, group: &GroupId) -> Result<GroupView, Failure> {
-        let view = self.proposals.queries().group(group, &asked.actor.user);
-        match view {
-            None => Err(replies::no_group(group)),
-            Some(view) if !view.is_member => Err(replies::not_member(group)),
-            Some(view) => Ok(view),
+    /// Refuses those who are no members, and names of groups that are not there. Asked before nearly every answer, so of
+    /// a member's group no more than the membership is read.
+    pub(super) fn member(&mut self, asked: &Asked, group: &GroupId) -> Result<(), Failure> {
+        if self.proposals.is_member(group, &asked.actor.user) {
+            return Ok(());
         }
+        Err(match self.proposals.queries().group(group, &asked.actor.user) {
+            None => replies::no_group(group),
+            Some(_) => replies::not_member(group),
+        })
     }
 
     pub(super) fn list_groups(&self, asked: &Asked) -> Success {

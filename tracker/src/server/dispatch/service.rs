@@ -148,7 +148,7 @@ impl Service {
         now: Now,
     ) -> Option<(Asked, Option<Holder>)> {
         let actor = caller.session.as_ref()?.actor.clone();
-        let Some(session) = self.proposals.queries().session(actor.session, now.unix_s) else {
+        let Some(session) = self.proposals.session(actor.session, now.unix_s) else {
             self.unbind(caller, now);
             return None;
         };
@@ -165,7 +165,7 @@ impl Service {
         }
         let claims = session_token::verify(token, &self.keys.sessions, now.unix_s)
             .ok_or_else(replies::not_logged_in)?;
-        let session = self.proposals.queries().session(claims.session, now.unix_s);
+        let session = self.proposals.session(claims.session, now.unix_s);
         let holds = session.is_some_and(|session| {
             session.user == claims.user && session.password_epoch == claims.password_epoch
         });

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use engine::proto::manifest::FileProof;
-use engine::proto::ticket::{Grant, PeerKey, Ticket, UnixSeconds};
+use engine::proto::ticket::{PeerKey, Ticket};
 use engine::proto::units::{PieceCount, PieceIndex};
 
 use crate::api::answers::{
@@ -24,7 +25,9 @@ use crate::state::outcome::Outcome;
 use crate::state::queries::{FileView, Pieces};
 
 use super::super::clock::Now;
+use super::super::known::Listed;
 use super::super::limits::{CLASSIC_PEERS_MAX, CLASSIC_PEERS_MIN};
+use super::super::tickets::Claim;
 use super::replies::{self, Reply};
 use super::service::{Asked, Caller, Service, Step};
 
@@ -57,35 +60,39 @@ impl Service {
     pub(super) fn download(&mut self, caller: &Caller, asked: &Asked, wanted: &Wanted, now: Now) -> Reply {
         let Wanted { file, view, part, peer_key } = wanted;
         let listed = self.listed(asked, file)?;
-        let (first, count) = shown(&listed, file, *view, *part)?;
-        let ticket = self.ticket(asked, file, &listed, *peer_key, now);
+        let (first, shown_pieces) = shown(&listed.file, file, *view, *part)?;
+        let ticket = self.ticket(asked, file, &listed.file, *peer_key, now);
         self.join_swarm(asked, file, &listed, *peer_key, now);
-        let (queries, leases) = self.proposals.both();
-        let pieces = queries.pieces(file, first, count).ok_or_else(|| replies::no_file(file))?;
-        let seeders = queries.holders(file);
-        let asker = asker(caller, asked);
-        let choice = leases.choose(file, PieceCount(listed.pieces), &seeders, asker, now.ms);
+        let file_sha = self.file_sha(file, &listed.file, *view);
+        let pieces = self
+            .proposals
+            .queries()
+            .pieces(file, first, shown_pieces)
+            .ok_or_else(|| replies::no_file(file))?;
+        let Listed { file: described, holders } = &*listed;
+        let count = PieceCount(described.pieces);
+        let choice = self.proposals.leases.choose(file, count, holders, asker(caller, asked), now.ms);
         let peers = (*view == View::Compact).then(|| choice.peers().map(entry).collect());
         let chunk_metadata = (*view == View::Classic).then(|| holders_by_hash(&choice, first, &pieces));
-        let next = first + count;
+        let next = first + shown_pieces;
         let form = match view {
             View::Classic => HashForm::Hex,
             View::Compact => HashForm::Base64,
         };
         let answer = DownloadAnswer {
-            file_path: listed.name.clone(),
+            file_path: described.name.clone(),
             chunk_metadata,
-            file_size: listed.length,
-            file_sha: self.file_sha(file, &listed, *view),
-            pieces_only: matches!(listed.proof, FileProof::PiecesOnly(_)),
+            file_size: described.length,
+            file_sha,
+            pieces_only: matches!(described.proof, FileProof::PiecesOnly(_)),
             file_chain: pieces.chain.map(|values| HashList { form, values }),
             file_chunks: HashList { form, values: pieces.digests },
             peers,
             ticket,
             server_time: now.unix_s,
-            next: (next < listed.pieces).then_some(next),
+            next: (next < described.pieces).then_some(next),
         };
-        replies::with(format!("{file} has {} pieces", listed.pieces), Answer::Download(Box::new(answer)))
+        replies::with(format!("{file} has {} pieces", described.pieces), Answer::Download(Box::new(answer)))
     }
 
     pub(super) fn get_peers(
@@ -97,10 +104,9 @@ impl Service {
         now: Now,
     ) -> Reply {
         let listed = self.listed(asked, file)?;
-        let ticket = self.ticket(asked, file, &listed, peer_key, now);
-        let (queries, leases) = self.proposals.both();
-        let seeders = queries.holders(file);
-        let choice = leases.choose(file, PieceCount(listed.pieces), &seeders, asker(caller, asked), now.ms);
+        let ticket = self.ticket(asked, file, &listed.file, peer_key, now);
+        let (count, asker) = (PieceCount(listed.file.pieces), asker(caller, asked));
+        let choice = self.proposals.leases.choose(file, count, &listed.holders, asker, now.ms);
         let peers: Vec<PeerEntry> = choice.peers().map(entry).collect();
         let message = format!("{} peers of {file}", peers.len());
         replies::with(message, Answer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s }))
@@ -134,13 +140,13 @@ impl Service {
         let node = asked.sharing_node(None)?;
         let listed = self.listed(asked, file)?;
         let Gained::Ranges(ranges) = gained else { return Ok(Some(node)) };
-        if self.is_seeder(asked, file, node) {
+        if is_seeder(asked, &listed, node) {
             return Ok(None);
         }
         let all = self
             .proposals
             .leases
-            .gained(file, PieceCount(listed.pieces), peer(asked, node), ranges, now.ms)
+            .gained(file, PieceCount(listed.file.pieces), peer(asked, node), ranges, now.ms)
             .map_err(|bad| Failure::field("ranges", bad))?;
         Ok(all.then_some(node))
     }
@@ -163,14 +169,9 @@ impl Service {
     }
 
     /// The file, for members.
-    fn listed(&self, asked: &Asked, file: &FileKey) -> Result<FileView, Failure> {
-        self.member_view(asked, &file.group)?;
-        self.proposals.queries().file(file).ok_or_else(|| replies::no_file(file))
-    }
-
-    fn is_seeder(&self, asked: &Asked, file: &FileKey, node: Holder) -> bool {
-        let holders = self.proposals.queries().holders(file);
-        holders.iter().any(|peer| peer.user == asked.actor.user && peer.holder.place() == node.place())
+    fn listed(&mut self, asked: &Asked, file: &FileKey) -> Result<Rc<Listed>, Failure> {
+        self.member(asked, &file.group)?;
+        self.proposals.file(file).ok_or_else(|| replies::no_file(file))
     }
 
     /// Whoever asks for a file fetches it, and shares what it has so far.
@@ -178,14 +179,14 @@ impl Service {
         &mut self,
         asked: &Asked,
         file: &FileKey,
-        listed: &FileView,
+        listed: &Listed,
         peer_key: Option<PeerKey>,
         now: Now,
     ) {
         if let Some(node) = asked.node(peer_key)
-            && !self.is_seeder(asked, file, node)
+            && !is_seeder(asked, listed, node)
         {
-            self.proposals.leases.join(file, PieceCount(listed.pieces), peer(asked, node), now.ms);
+            self.proposals.leases.join(file, PieceCount(listed.file.pieces), peer(asked, node), now.ms);
         }
     }
 
@@ -198,16 +199,8 @@ impl Service {
         now: Now,
     ) -> Option<Ticket> {
         let peer_key = peer_key.or_else(|| asked.node.and_then(|node| node.peer_key))?;
-        let grant = Grant {
-            user: asked.actor.user.as_str().to_owned(),
-            group: file.group.as_str().to_owned(),
-            file_name: file.name.as_str().to_owned(),
-            file_id: listed.proof.id(),
-            peer_key,
-            // Set when it is signed.
-            expires: UnixSeconds(0),
-        };
-        Some(self.tickets.issue(grant, &self.keys.tickets, now.unix_s))
+        let claim = Claim { user: &asked.actor.user, file, file_id: listed.proof.id(), peer_key };
+        Some(self.tickets.issue(claim, &self.keys.tickets, now.unix_s))
     }
 
     /// What the uploader sent as `fileSha`; see [`DownloadAnswer::file_sha`].
@@ -221,6 +214,11 @@ impl Service {
             }
         }
     }
+}
+
+fn is_seeder(asked: &Asked, listed: &Listed, node: Holder) -> bool {
+    let is_it = |peer: &Peer| peer.user == asked.actor.user && peer.holder.place() == node.place();
+    listed.holders.iter().any(is_it)
 }
 
 /// Which pieces an answer describes: the first, and how many.
