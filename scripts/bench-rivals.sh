@@ -16,9 +16,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly OUT="${OUT:-target/bench-rivals}"
 readonly SIZE="${SIZE:-1G}"
 # unshare and ip give a run a network of its own, with one congestion control for all.
-readonly PACKAGES=(nginx-light curl openssl aria2 rsync mktorrent opentracker python3-venv util-linux iproute2)
-readonly CRATES=(rqbit sendme)
+readonly PACKAGES=(nginx-light curl openssl aria2 rsync mktorrent opentracker python3-venv util-linux iproute2 libssl-dev pkg-config)
+# rqbit as it is released, without its web page, which npm would have to build, and without its database and metrics.
+readonly CRATES=("sendme" "rqbit --no-default-features --features default-tls")
 readonly VENV=target/bench-rivals-venv
+# One folder for all crates: what they share is built once, and a build that was cut off goes on.
+readonly CRATES_TARGET="$PWD/target/bench-rivals-crates"
+
+# Where cargo puts programs.
+readonly CARGO_BIN="${CARGO_HOME:-$HOME/.cargo}/bin"
 
 say() { printf 'bench-rivals.sh: %s\n' "$*" >&2; }
 
@@ -54,9 +60,13 @@ install_libtorrent() {
 }
 
 install_crates() {
-    local crate
+    local crate words
+    PATH="$PATH:$CARGO_BIN"
     for crate in "${CRATES[@]}"; do
-        command -v "$crate" >/dev/null || cargo install --locked --quiet "$crate" || say "$crate could not be built"
+        read -ra words <<<"$crate"
+        command -v "${words[0]}" >/dev/null && continue
+        say "building $crate, which takes minutes"
+        cargo install --locked --quiet --target-dir "$CRATES_TARGET" "${words[@]}" || say "$crate could not be built"
     done
 }
 
@@ -64,7 +74,7 @@ run() {
     cargo build --release --locked --package bench --package tracker --package client
     local bench="${CARGO_TARGET_DIR:-target}/release/bench"
     [[ -x "$VENV/bin/python3" ]] && PATH="$PWD/$VENV/bin:$PATH"
-    PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+    PATH="$PATH:$CARGO_BIN"
     export PATH
     "$bench" transfer --rivals --size "$SIZE" --out "$OUT" "$@"
     "$bench" hash --rivals --out "$OUT"

@@ -41,18 +41,34 @@ pub(crate) enum Command {
     Host(HostArgs),
 }
 
-/// How to measure hashing.
-#[derive(Debug, Args)]
-pub(crate) struct HashArgs {
-    /// How much is hashed by each workload in each round: bytes, or with K, M, G or T (powers of 1024)
-    #[arg(long, default_value = "256M")]
-    pub(crate) size: Size,
+/// How often everything is measured.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RoundsArgs {
     /// Rounds that count
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) runs: u32,
     /// Rounds before them that do not count
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) warmup: u32,
+}
+
+/// Which build is measured.
+#[derive(Debug, Args)]
+pub(crate) struct BinArgs {
+    /// The folder of tracker and client [default: that of this program]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin: Option<PathBuf>,
+}
+
+/// How to measure hashing.
+#[derive(Debug, Args)]
+pub(crate) struct HashArgs {
+    /// How much is hashed by each workload in each round: bytes, or with K, M, G or T (powers of 1024)
+    #[arg(long, default_value = "256M")]
+    pub(crate) size: Size,
+    /// How often
+    #[command(flatten)]
+    pub(crate) rounds: RoundsArgs,
     /// Measure other programs too, over a file of the same bytes: mktorrent, openssl and sha1sum, where they are installed
     #[arg(long)]
     pub(crate) rivals: bool,
@@ -70,15 +86,9 @@ pub(crate) struct StageArgs {
     /// Length of the file: bytes, or with K, M, G or T (powers of 1024)
     #[arg(long, default_value = "256M")]
     pub(crate) size: Size,
-    /// Rounds that count
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub(crate) runs: u32,
-    /// Rounds before them that do not count
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
-    pub(crate) warmup: u32,
-    /// Nodes that fetch, all at once
-    #[arg(long, default_value_t = 1, value_parser = count)]
-    pub(crate) leechers: usize,
+    /// How often
+    #[command(flatten)]
+    pub(crate) rounds: RoundsArgs,
     /// Where files are: a folder on a disk, or on a tmpfs such as /dev/shm [default: the system's for temporary files]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -99,15 +109,18 @@ pub(crate) struct TransferArgs {
     /// Nodes that have the file; several numbers are measured one after the other
     #[arg(long, value_delimiter = ',', default_value = "1,3", value_parser = count)]
     pub(crate) seeders: Vec<usize>,
+    /// Nodes that fetch, all at once; several numbers are measured one after the other, each with each number of seeders
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = count)]
+    pub(crate) leechers: Vec<usize>,
     /// What moves bytes in Shoal's nodes; several are measured in the same rounds
     #[arg(long, value_delimiter = ',', default_value = "auto", value_parser = ["auto", "uring", "epoll"])]
     pub(crate) io: Vec<String>,
     /// Measure other programs too, where they are installed (scripts/bench-rivals.sh installs them)
     #[arg(long)]
     pub(crate) rivals: bool,
-    /// Where tracker and client are [default: beside this program]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) bin: Option<PathBuf>,
+    /// Which programs
+    #[command(flatten)]
+    pub(crate) bin: BinArgs,
 }
 
 /// What to compare.
@@ -125,9 +138,12 @@ pub(crate) struct CompareArgs {
     /// Nodes that have the file
     #[arg(long, default_value_t = 1, value_parser = count)]
     pub(crate) seeders: usize,
-    /// Where tracker and client are when options are compared [default: beside this program]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) bin: Option<PathBuf>,
+    /// Nodes that fetch, all at once
+    #[arg(long, default_value_t = 1, value_parser = count)]
+    pub(crate) leechers: usize,
+    /// Which programs, where options are compared
+    #[command(flatten)]
+    pub(crate) bin: BinArgs,
 }
 
 /// Nodes of one kind: each is a process, and all run on this machine.
@@ -214,9 +230,9 @@ pub(crate) struct TrackerArgs {
     /// A tracker that runs already, in place of one that is started for the run; its accounts and files stay
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) address: Option<SocketAddr>,
-    /// The folder of the programs to measure, in place of the one that the harness lies in
-    #[arg(long, value_name = "DIR")]
-    pub(crate) bin: Option<PathBuf>,
+    /// Which programs
+    #[command(flatten)]
+    pub(crate) bin: BinArgs,
     /// Where the started tracker keeps its state, in place of the folder for temporary files
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -243,21 +259,30 @@ pub(crate) struct SwarmArgs {
     /// Who fetches it, all at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) leechers: u8,
+    /// Downloads that take longer than this many times the fluid limit are ended [default: 20, and a minute]
+    #[arg(long, value_name = "MULTIPLE", value_parser = multiple)]
+    pub(crate) limit: Option<f64>,
     /// Rounds that count
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) runs: u32,
     /// Rounds before them that do not count
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10))]
     pub(crate) warmup: u32,
-    /// The folder of the programs to measure, in place of the one that the harness lies in
-    #[arg(long, value_name = "DIR")]
-    pub(crate) bin: Option<PathBuf>,
+    /// Which programs
+    #[command(flatten)]
+    pub(crate) bin: BinArgs,
     /// Where all copies lie, in place of a memory filesystem of the run's own, which goes with the run
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// Where the numbers go
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// Of the least time that is possible, how much more it may take.
+fn multiple(text: &str) -> Result<f64, String> {
+    let multiple: f64 = text.parse().map_err(|_| format!("`{text}` is no number, such as 20 or 1.5"))?;
+    if (1.0..=1e6).contains(&multiple) { Ok(multiple) } else { Err("a number from 1 to 1000000".to_owned()) }
 }
 
 /// A time that a run can take.

@@ -128,7 +128,10 @@ pub(crate) struct Steps {
 }
 
 /// Makes the commands of a receiver, by its number from 0 and the folder that is its own.
-pub(crate) type MakeSteps = Box<dyn Fn(usize, &Path) -> Steps>;
+type MakeSteps = Box<dyn Fn(usize, &Path) -> Steps>;
+
+/// Of the receivers that fail in one round, so many say why.
+const FAULTS_TOLD: usize = 3;
 
 /// What stands before the seconds that the transfer itself took, on a line of a command that tells them.
 pub(crate) const TRANSFER_TOOK: &str = "transfer took ";
@@ -136,17 +139,63 @@ pub(crate) const TRANSFER_TOOK: &str = "transfer took ";
 /// Programs that serve, and commands that fetch: all that most contenders are.
 pub(crate) struct Programs {
     /// Name in reports.
-    pub(crate) kind: String,
+    kind: String,
     /// Whether others are compared with it.
-    pub(crate) reference: bool,
+    reference: bool,
     /// Whether its receivers know each other.
-    pub(crate) swarm: bool,
+    swarm: bool,
     /// Those that serve.
-    pub(crate) servers: Vec<Spawned>,
+    servers: Vec<Spawned>,
     /// Those that fetch.
-    pub(crate) steps: MakeSteps,
+    steps: MakeSteps,
+    /// How a command tells what the transfer itself took.
+    took: ReadTook,
     /// The terms.
-    pub(crate) terms: Terms,
+    terms: Terms,
+}
+
+impl Programs {
+    /// Programs whose receivers know nothing of each other.
+    pub(crate) fn new(
+        kind: &str,
+        terms: &Terms,
+        servers: Vec<Spawned>,
+        steps: impl Fn(usize, &Path) -> Steps + 'static,
+    ) -> Programs {
+        Programs {
+            kind: kind.to_owned(),
+            reference: false,
+            swarm: false,
+            servers,
+            steps: Box::new(steps),
+            took: seconds_told,
+            terms: terms.clone(),
+        }
+    }
+
+    /// Others are compared with them.
+    pub(crate) fn into_reference(self) -> Programs {
+        Programs { reference: true, ..self }
+    }
+
+    /// Their receivers give each other what they have.
+    pub(crate) fn into_swarm(self) -> Programs {
+        Programs { swarm: true, ..self }
+    }
+
+    /// They tell in another way what the transfer itself took.
+    pub(crate) fn telling(self, took: ReadTook) -> Programs {
+        Programs { took, ..self }
+    }
+}
+
+/// What the transfer itself took, by the last words of a command and the length of the file.
+pub(crate) type ReadTook = fn(&str, u64) -> Option<Duration>;
+
+/// As those of this harness tell it: seconds behind [`TRANSFER_TOOK`].
+fn seconds_told(words: &str, _: u64) -> Option<Duration> {
+    let seconds = words.lines().rev().find_map(|line| line.trim().strip_prefix(TRANSFER_TOOK))?;
+    Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
 }
 
 impl Contender for Programs {
@@ -215,6 +264,31 @@ impl Contender for Programs {
     }
 }
 
+/// What came of all receivers of a round, in their order; where one has failed, so has the round, for what the others took is
+/// no answer to what was asked.
+///
+/// # Errors
+/// Who has failed, and why.
+pub(crate) fn all_succeeded<T>(ended: Vec<anyhow::Result<T>>, watch: &Watch) -> anyhow::Result<Vec<T>> {
+    let of = ended.len();
+    let mut succeeded = Vec::new();
+    let mut faults = Vec::new();
+    for (number, one) in ended.into_iter().enumerate() {
+        match one {
+            Ok(one) => succeeded.push(one),
+            Err(fault) => faults.push(format!("leecher {} of {of}: {fault:#}", number + 1)),
+        }
+    }
+    if faults.is_empty() {
+        return Ok(succeeded);
+    }
+    let more = faults.len().saturating_sub(FAULTS_TOLD);
+    faults.truncate(FAULTS_TOLD);
+    faults.extend((more > 0).then(|| format!("and {more} more leechers")));
+    faults.extend(watch.told());
+    anyhow::bail!("{}", faults.join("; "))
+}
+
 /// What one command of each receiver came to.
 struct Step {
     cpu: Cpu,
@@ -232,13 +306,37 @@ impl Programs {
         let pids: Vec<u32> = running.iter().map(Spawned::pid).collect();
         let sides = Sides { sources: sources.to_vec(), receivers: pids.clone() };
         let watch = Watch::start(sides, &pids, self.terms.limit)?;
-        let (mut cpu, mut transfer) = (Cpu::default(), None);
-        for receiver in &mut running {
-            cpu = [cpu, receiver.succeed()?.cpu].into_iter().sum();
-            let told = receiver.told(TRANSFER_TOOK).and_then(|seconds| seconds.parse().ok());
-            let told = told.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            transfer = transfer.max(told);
-        }
+        let ended = running.iter_mut().map(Spawned::succeed).collect();
+        let cpu = all_succeeded(ended, &watch)?.iter().map(|ended| ended.cpu).sum();
+        let took = |receiver: &Spawned| (self.took)(&receiver.words(), self.terms.content.bytes);
+        let transfer = running.iter().filter_map(took).max();
         Ok(Step { cpu, peaks: watch.peaks(), transfer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_failed_is_named_and_a_crowd_is_counted() {
+        let watch = Watch::start(Sides::default(), &[], Duration::from_secs(600)).unwrap();
+        assert_eq!(all_succeeded(vec![Ok(1), Ok(2)], &watch).unwrap(), [1, 2]);
+        let fails = |number: usize| if number % 2 == 1 { Ok(()) } else { Err(anyhow::anyhow!("no bread")) };
+        let fault =
+            |count: usize| all_succeeded((0..count).map(fails).collect(), &watch).unwrap_err().to_string();
+        assert_eq!(fault(3), "leecher 1 of 3: no bread; leecher 3 of 3: no bread");
+        assert!(fault(9).ends_with("leecher 5 of 9: no bread; and 2 more leechers"), "{}", fault(9));
+        let over = Watch::start(Sides::default(), &[], Duration::ZERO).unwrap();
+        let late = all_succeeded(vec![fails(0)], &over).unwrap_err().to_string();
+        assert!(late.contains("0.0 s, was over"), "{late}");
+    }
+
+    #[test]
+    fn the_last_time_told_is_the_transfers() {
+        let words = "transfer took 1\n transfer took 2.5\nsomething else\n";
+        assert_eq!(seconds_told(words, 0), Some(Duration::from_millis(2_500)));
+        assert_eq!(seconds_told("transfer took long", 0), None);
+        assert_eq!(seconds_told("", 0), None);
     }
 }

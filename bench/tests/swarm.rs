@@ -2,40 +2,18 @@
 //! behind, however it ends. Where namespaces are refused there is nothing to test.
 #![allow(clippy::unwrap_used, reason = "what cannot be set up is a failed test")]
 
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+mod rig;
 
-use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
+use std::process::Command;
+
+use rig::{Running, client_that, of_record, processes_of, records};
+use rustix::process::Signal;
 use serde_json::Value;
 
-/// For the end of processes that the kernel ends is looked this often, so many times.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-const LOOKS: u32 = 6_000;
-
-/// In the environment of every process of a run, with a value of its own.
-const MARK: &str = "BENCH_SWARM_TEST";
-
-/// A harness whose files go to `place`, by which its processes are known too.
 fn bench(place: &Path, args: &[&str]) -> Command {
-    let own = Path::new(env!("CARGO_BIN_EXE_bench"));
-    for program in ["tracker", "client"] {
-        assert!(
-            own.with_file_name(program).is_file(),
-            "{program} is not beside the harness: `cargo build -p tracker -p client` builds both"
-        );
-    }
-    let mut command = Command::new(own);
-    command.args(["swarm", "--json", "--leechers", "2", "--uplink", "64M", "--size", "1M"]);
-    command.args(args).arg("--dir").arg(place).env(MARK, place);
-    command
-}
-
-fn json_lines(output: &Output) -> Vec<Value> {
-    let text = std::str::from_utf8(&output.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let words = ["swarm", "--json", "--leechers", "2", "--uplink", "64M", "--size", "1M"];
+    rig::bench(place, &[&words, args].concat())
 }
 
 /// Whether the run told that it may not have what it needs.
@@ -47,24 +25,9 @@ fn is_skipped(lines: &[Value]) -> bool {
     skipped.is_some()
 }
 
-/// Processes of a run, whatever namespace they are in.
-fn processes_of(place: &Path) -> usize {
-    let mark = format!("{MARK}={}", place.display());
-    let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let environments = all.filter_map(|entry| std::fs::read(entry.path().join("environ")).ok());
-    environments.filter(|all| all.split(|byte| *byte == 0).any(|one| one == mark.as_bytes())).count()
-}
-
 /// No process, so no namespace either, since none is mounted; no device of a run; no file.
 fn assert_nothing_is_left(place: &Path) {
-    let gone = (0..LOOKS).any(|_| {
-        let gone = processes_of(place) == 0;
-        if !gone {
-            std::thread::park_timeout(LOOK_EVERY);
-        }
-        gone
-    });
-    assert!(gone, "{} processes outlived the harness", processes_of(place));
+    rig::assert_nothing_is_left(place);
     let devices = std::fs::read_dir("/sys/class/net").unwrap().flatten().map(|entry| entry.file_name());
     let ours: Vec<_> = devices
         .filter(|name| {
@@ -73,18 +36,13 @@ fn assert_nothing_is_left(place: &Path) {
         })
         .collect();
     assert!(ours.is_empty(), "{ours:?}");
-    assert!(place.read_dir().unwrap().next().is_none(), "a file was left behind");
-}
-
-fn of_record<'a>(lines: &'a [Value], record: &'a str) -> impl Iterator<Item = &'a Value> {
-    lines.iter().filter(move |line| line["record"] == record)
 }
 
 #[test]
 fn a_swarm_is_measured_and_leaves_nothing() {
     let place = tempfile::tempdir().unwrap();
     let output = bench(place.path(), &["--runs", "2", "--seeders", "2"]).output().unwrap();
-    let lines = json_lines(&output);
+    let lines = records(&output.stdout);
     if is_skipped(&lines) {
         return;
     }
@@ -107,19 +65,10 @@ fn a_swarm_is_measured_and_leaves_nothing() {
 
 #[test]
 fn a_leecher_that_fails_loses_its_own_copy_and_ends_the_command_with_a_failure() {
-    let (place, programs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let own = Path::new(env!("CARGO_BIN_EXE_bench"));
-    symlink(own.with_file_name("tracker"), programs.path().join("tracker")).unwrap();
-    let client = programs.path().join("client");
-    let real = own.with_file_name("client");
-    let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *download_file*/copy1) echo no bread >&2; exit 7;; esac\nexec '{}' \"$@\"\n",
-        real.display()
-    );
-    std::fs::write(&client, script).unwrap();
-    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let programs = client_that("case \"$*\" in *download_file*/copy1) echo no bread >&2; exit 7;; esac");
     let output = bench(place.path(), &["--bin", &programs.path().to_string_lossy()]).output().unwrap();
-    let lines = json_lines(&output);
+    let lines = records(&output.stdout);
     if is_skipped(&lines) {
         return;
     }
@@ -134,31 +83,37 @@ fn a_leecher_that_fails_loses_its_own_copy_and_ends_the_command_with_a_failure()
     assert_nothing_is_left(place.path());
 }
 
-/// Ends the harness when a test fails before it did.
-struct Ends(Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+#[test]
+fn a_download_that_hangs_is_ended_and_told() {
+    let place = tempfile::tempdir().unwrap();
+    let programs = client_that("case \"$*\" in *download_file*) exec sleep 100000;; esac");
+    let programs = programs.path().to_string_lossy().into_owned();
+    let output = bench(place.path(), &["--bin", &programs, "--limit", "1"]).output().unwrap();
+    let lines = records(&output.stdout);
+    if is_skipped(&lines) {
+        return;
     }
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let failed: Vec<&Value> = of_record(&lines, "failed").collect();
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    for (at, one) in failed.iter().enumerate() {
+        assert_eq!(one["kind"], format!("leecher {:02}", at + 1));
+        assert!(one["why"].as_str().unwrap().contains("--limit"), "{one}");
+    }
+    assert_nothing_is_left(place.path());
 }
 
 #[test]
 fn an_interrupted_swarm_leaves_nothing() {
     let place = tempfile::tempdir().unwrap();
-    let mut command = bench(place.path(), &["--runs", "100"]);
-    let mut running = Ends(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut running = Running::start(bench(place.path(), &["--runs", "100"]));
     // The first round is over, and the next one begins.
-    let first = lines.find(|line| line.contains(r#""kind":"leecher 01""#) || line.contains(r#""skipped""#));
-    let first = first.expect("the run ended without a sample");
+    let first = running.wait_for(&[r#""kind":"leecher 01""#, r#""skipped""#]);
     if first.contains(r#""skipped""#) {
         println!("skipped: {first}");
         return;
     }
     assert!(processes_of(place.path()) > 1);
-    kill_process(Pid::from_child(&running.0), Signal::INT).unwrap();
-    assert_eq!(running.0.wait().unwrap().code(), Some(128 + 2));
+    assert_eq!(running.end_by(Signal::INT).code(), Some(128 + 2));
     assert_nothing_is_left(place.path());
 }

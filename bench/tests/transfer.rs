@@ -2,57 +2,25 @@
 //! and leaves nothing behind.
 #![allow(clippy::unwrap_used, reason = "what cannot be set up is a failed test")]
 
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+mod rig;
 
-use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
+use std::process::Command;
+
+use rig::{
+    Running, assert_no_process_is_left, assert_nothing_is_left, bench, client_that, fake, of_record,
+    processes_of, records, values,
+};
+use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Length of the file that is moved: sixteen pieces.
 const BYTES: u64 = 8 << 20;
 
-/// For the end of processes that the kernel ends is looked this often, so many times.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-const LOOKS: u32 = 2_000;
-
-/// A harness whose files go to `place`; without the programs of a workspace build there is nothing to test.
-fn bench(place: &Path, args: &[&str]) -> Command {
-    let own = Path::new(env!("CARGO_BIN_EXE_bench"));
-    for program in ["tracker", "client"] {
-        assert!(
-            own.with_file_name(program).is_file(),
-            "{program} is not beside the harness: `cargo build -p tracker -p client` builds both"
-        );
-    }
-    let mut command = Command::new(own);
-    command.args(args).arg("--dir").arg(place);
-    command
-}
-
 fn json_lines(command: &mut Command) -> Vec<Value> {
     let output = command.output().expect("the harness can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    records(output.stdout)
-}
-
-fn records(stdout: Vec<u8>) -> Vec<Value> {
-    let text = String::from_utf8(stdout).expect("records are UTF-8");
-    text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
-}
-
-/// The values of one metric of one kind.
-fn values(lines: &[Value], kind: &str, metric: &str) -> Vec<f64> {
-    let wanted =
-        |line: &&Value| line["record"] == "sample" && line["kind"] == kind && line["metric"] == metric;
-    lines.iter().filter(wanted).map(|line| line["value"].as_f64().expect("a sample has a value")).collect()
-}
-
-fn is_empty(place: &Path) -> bool {
-    place.read_dir().expect("the folder is there").next().is_none()
+    records(&output.stdout)
 }
 
 #[test]
@@ -109,31 +77,23 @@ fn a_transfer_of_known_size_is_counted_right() {
     let to: Vec<&str> =
         result["ratios"].as_array().unwrap().iter().filter_map(|ratio| ratio["to"].as_str()).collect();
     assert_eq!(to, ["pump", "sha1 pass", "cp"]);
-    assert!(is_empty(place.path()), "something was left behind");
-}
-
-/// A folder with a program of that name, which runs `script`; first on the path, before nothing but the basics.
-fn fake(name: &str, script: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join(name);
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    folder
+    assert_nothing_is_left(place.path());
 }
 
 #[test]
 fn rivals_that_fail_or_are_missing_are_records_and_no_more() {
     let place = tempfile::tempdir().unwrap();
     // What the harness itself needs, and one rival, which is installed and fails when it is to serve.
-    let tools = fake(
+    let tools = tempfile::tempdir().unwrap();
+    fake(
+        tools.path(),
         "rsync",
         "[ \"$1\" = --version ] && echo 'rsync version 9.8.7' && exit; echo no bread >&2; exit 3",
     );
     // And one that serves, and fails when it is to fetch.
     let script = "case $1 in --version) echo sendme 1.2.3;; send) echo 'sendme receive x'; exec sleep 1000;; \
                   *) echo no butter >&2; exit 4;; esac";
-    let sendme = fake("sendme", script);
-    std::fs::rename(sendme.path().join("sendme"), tools.path().join("sendme")).unwrap();
+    fake(tools.path(), "sendme", script);
     for tool in ["cp", "sh", "sleep", "unshare", "ip", "setpriv"] {
         let found =
             ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().map(|folder| Path::new(folder).join(tool));
@@ -160,33 +120,77 @@ fn rivals_that_fail_or_are_missing_are_records_and_no_more() {
         assert!(why.contains("bench-rivals.sh"), "{why}");
     }
     assert_eq!(values(&lines, "shoal", "throughput").len(), 1, "the others went on");
-    assert_eq!(processes_at(place.path()), 0);
+    assert_nothing_is_left(place.path());
 }
 
 #[test]
 fn a_failure_of_shoal_is_one_of_the_command_after_the_others_were_measured() {
     let place = tempfile::tempdir().unwrap();
-    let beside = Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name("client");
     // All but downloads work.
-    let script = format!(
-        "for word; do [ \"$word\" = download_file ] && echo no bread >&2 && exit 3; done; exec '{}' \"$@\"",
-        beside.display()
-    );
-    let programs = fake("client", &script);
-    std::os::unix::fs::symlink(beside.with_file_name("tracker"), programs.path().join("tracker")).unwrap();
+    let programs = client_that("case \"$*\" in *download_file*) echo no bread >&2; exit 3;; esac");
     let args = ["transfer", "--size", "1M", "--runs", "2", "--warmup", "0", "--seeders", "1", "--json"];
     let output = bench(place.path(), &args[..]).arg("--bin").arg(programs.path()).output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("failed: shoal"), "{said}");
-    let lines = records(output.stdout);
-    let failed: Vec<&Value> = lines.iter().filter(|line| line["record"] == "failed").collect();
+    let lines = records(&output.stdout);
+    let failed: Vec<&Value> = of_record(&lines, "failed").collect();
     assert_eq!(failed.len(), 1, "it takes no part after its failure");
     assert_eq!(failed[0]["kind"], "shoal");
     assert_eq!(values(&lines, "pump", "throughput").len(), 2, "the others went on");
     assert!(lines.iter().any(|line| line["record"] == "result"));
-    assert!(is_empty(place.path()), "something was left behind");
+    assert_nothing_is_left(place.path());
+}
+
+#[test]
+fn one_failed_leecher_fails_the_round_and_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let programs = client_that("case \"$*\" in *download_file*/copies/1) echo no bread >&2; exit 3;; esac");
+    let args = ["transfer", "--size", "1M", "--runs", "1", "--warmup", "0", "--seeders", "1"];
+    let args = [&args[..], &["--leechers", "3", "--json"]].concat();
+    let output = bench(place.path(), &args).arg("--bin").arg(programs.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let lines = records(&output.stdout);
+    let failed: Vec<&Value> = of_record(&lines, "failed").collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    let why = failed[0]["why"].as_str().unwrap();
+    assert!(why.contains("leecher 2 of 3") && why.contains("no bread"), "{why}");
+    assert!(!why.contains("leecher 1 of") && !why.contains("leecher 3 of"), "{why}");
+    assert!(values(&lines, "shoal", "throughput").is_empty(), "a round of two of three is no round");
+    assert_eq!(values(&lines, "pump", "throughput").len(), 1, "the others went on");
+    assert_nothing_is_left(place.path());
+}
+
+#[test]
+fn numbers_of_nodes_are_measured_one_after_the_other_and_drawn() {
+    let place = tempfile::tempdir().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let args = ["transfer", "--size", "1M", "--runs", "1", "--warmup", "0", "--json"];
+    let args = [&args[..], &["--seeders", "1,2", "--leechers", "1,3"]].concat();
+    let lines = json_lines(bench(place.path(), &args).arg("--out").arg(out.path()));
+    for workload in [
+        "1 seeder to 1 leecher",
+        "1 seeder to 3 leechers",
+        "2 seeders to 1 leecher",
+        "2 seeders to 3 leechers",
+    ] {
+        let of_workload = lines.iter().filter(|line| line["workload"] == workload).cloned();
+        let of_workload: Vec<Value> = of_workload.collect();
+        for metric in ["throughput", "cpu", "memory of a leecher, RssAnon"] {
+            assert_eq!(values(&of_workload, "shoal", metric).len(), 1, "{workload} {metric}");
+        }
+    }
+    let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
+    for axis in ["leechers, of 1 seeder", "leechers, of 2 seeders", "seeders, for 3 leechers"] {
+        assert!(page.contains(axis), "{axis} is missing");
+    }
+    // A second run stands beside the first.
+    let again = ["transfer", "--size", "1M", "--runs", "1", "--warmup", "0", "--seeders", "1"];
+    assert!(bench(place.path(), &again).arg("--out").arg(out.path()).output().unwrap().status.success());
+    let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
+    assert_eq!(page.matches("<section>").count(), 2);
+    assert_nothing_is_left(place.path());
 }
 
 /// Whether a folder is of a memory filesystem.
@@ -218,7 +222,7 @@ fn cold_is_cold_or_refused() {
         assert_eq!(refused.status.code(), Some(1));
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(said.contains("leave out --cold"), "{said}");
-        assert!(is_empty(memory.path()));
+        assert_nothing_is_left(memory.path());
     }
 }
 
@@ -239,41 +243,14 @@ fn a_comparison_tells_the_second_by_the_first() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no-such-revision"));
 }
 
-/// Ends the harness when a test fails before it did.
-struct Ends(Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Processes whose command line names the folder.
-fn processes_at(place: &Path) -> usize {
-    let needle = place.to_string_lossy().into_owned();
-    let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines.filter(|line| String::from_utf8_lossy(line).contains(&needle)).count()
-}
-
 #[test]
 fn a_run_that_is_told_to_end_leaves_nothing() {
     let place = tempfile::tempdir().unwrap();
-    let args = ["transfer", "--size", "1M", "--runs", "1000", "--warmup", "0", "--seeders", "1", "--json"];
-    let mut command = bench(place.path(), &args);
-    let mut running = Ends(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
-    let shoal = |line: std::io::Result<String>| line.unwrap().contains(r#""kind":"shoal""#);
-    assert!(lines.by_ref().any(shoal), "the run ended without a sample");
-    assert!(processes_at(place.path()) > 1);
-    kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
-    let status = running.0.wait().unwrap();
-    assert_eq!(status.code(), Some(128 + 15));
-    // What was killed is gone when its output has ended; a zombie has no command line.
-    assert!(lines.map_while(Result::ok).count() < usize::MAX);
-    assert_eq!(processes_at(place.path()), 0);
-    assert!(is_empty(place.path()), "something was left behind");
+    let mut running = Running::start(endless(place.path()));
+    running.wait_for(&[r#""kind":"shoal""#]);
+    assert!(processes_of(place.path()) > 1);
+    assert_eq!(running.end_by(Signal::TERM).code(), Some(128 + 15));
+    assert_nothing_is_left(place.path());
 }
 
 #[test]
@@ -284,19 +261,15 @@ fn a_run_that_is_killed_leaves_no_process() {
         return;
     }
     let place = tempfile::tempdir().unwrap();
-    let args = ["transfer", "--size", "1M", "--runs", "1000", "--warmup", "0", "--seeders", "1", "--json"];
-    let mut command = bench(place.path(), &args);
-    let mut running = Ends(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
-    let shoal = |line: std::io::Result<String>| line.unwrap().contains(r#""kind":"shoal""#);
-    assert!(lines.any(shoal), "the run ended without a sample");
-    // The tracker, a seeder and a sender of the pump at least.
-    assert!(processes_at(place.path()) > 2);
-    running.0.kill().unwrap();
-    running.0.wait().unwrap();
-    let gone = (0..LOOKS).any(|_| {
-        std::thread::park_timeout(LOOK_EVERY);
-        processes_at(place.path()) == 0
-    });
-    assert!(gone, "{} processes outlived the harness", processes_at(place.path()));
+    let mut running = Running::start(endless(place.path()));
+    running.wait_for(&[r#""kind":"shoal""#]);
+    // The harness, the tracker, a seeder and a sender of the pump at least.
+    assert!(processes_of(place.path()) > 3);
+    running.end_by(Signal::KILL);
+    assert_no_process_is_left(place.path());
+}
+
+/// A run that ends by a signal alone.
+fn endless(place: &Path) -> Command {
+    bench(place, &["transfer", "--size", "1M", "--runs", "1000", "--warmup", "0", "--seeders", "1", "--json"])
 }

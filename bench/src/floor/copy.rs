@@ -15,12 +15,5 @@ pub(super) fn contender(terms: &Terms) -> Programs {
         command.arg("--reflink=never").arg(&source).arg(&copy);
         Steps { commands: vec![command], copy: Some(copy) }
     };
-    Programs {
-        kind: "cp".to_owned(),
-        reference: true,
-        swarm: false,
-        servers: Vec::new(),
-        steps: Box::new(steps),
-        terms: terms.clone(),
-    }
+    Programs::new("cp", terms, Vec::new(), steps).into_reference()
 }

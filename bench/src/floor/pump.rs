@@ -54,14 +54,7 @@ pub(super) fn contender(terms: &Terms) -> anyhow::Result<Programs> {
         command.args(["--each", &each.to_string(), "--bytes", &bytes.to_string()]).arg(&copy);
         Steps { commands: vec![command], copy: Some(copy) }
     };
-    Ok(Programs {
-        kind: "pump".to_owned(),
-        reference: true,
-        swarm: false,
-        servers,
-        steps: Box::new(steps),
-        terms: terms.clone(),
-    })
+    Ok(Programs::new("pump", terms, servers, steps).into_reference())
 }
 
 /// `bench pump-send`.

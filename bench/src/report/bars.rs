@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_RIGHT_PX, WIDTH_PX};
-use super::palette::{FIELD, INK, OURS, REFERENCE, with_page_colours};
+use super::palette::{INK, bar_of, with_page_colours};
 use super::text::figure;
 use crate::results::record::{Measured, Spread};
 
@@ -37,10 +37,14 @@ pub(crate) fn draw(results: &[&Measured]) -> anyhow::Result<String> {
         text(&area, &title, (0, 12), HPos::Left, 15).map_err(fault)?;
         for (at, row) in rows.iter().enumerate() {
             let y = i32::try_from(BAR_ROW_PX)? * i32::try_from(at + 1)? + 12;
-            match row {
-                Row::Heading(workload) => text(&area, workload, (8, y), HPos::Left, 13).map_err(fault)?,
-                Row::Bar(result) => bar(&area, result, top, y, colour(result, results)).map_err(fault)?,
-            }
+            let drawn = match row {
+                Row::Heading(workload) => text(&area, workload, (8, y), HPos::Left, 13),
+                Row::Bar(result) => {
+                    let colour = bar_of(&result.kind, is_compared_with(result, results));
+                    bar(&area, result, top, y, colour)
+                }
+            };
+            drawn.map_err(fault)?;
         }
         area.present()?;
     }
@@ -66,22 +70,14 @@ fn rows<'a>(results: &[&'a Measured]) -> Vec<Row<'a>> {
     rows
 }
 
-/// Grey for what others are compared with, blue for ours, orange for the field.
-fn colour(result: &Measured, all: &[&Measured]) -> RGBColor {
+/// Whether others in the picture are compared with it.
+fn is_compared_with(result: &Measured, all: &[&Measured]) -> bool {
     let full = format!("{} {}", result.workload, result.kind);
     let compared_with =
         |other: &&Measured| other.ratios.iter().any(|ratio| ratio.to == full || ratio.to == result.kind);
-    let ours = |kind: &str| kind.starts_with("shoal");
-    if all.len() > 1
+    all.len() > 1
         && result.ratios.iter().any(|ratio| ratio.to == result.kind)
         && all.iter().any(compared_with)
-    {
-        REFERENCE
-    } else if ours(&result.kind) || !all.iter().any(|other| ours(&other.kind)) {
-        OURS
-    } else {
-        FIELD
-    }
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;

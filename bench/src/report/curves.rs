@@ -1,4 +1,4 @@
-//! Curves: latencies by percentile, and values over time.
+//! Curves: latencies by percentile, values over time, values over numbers of nodes.
 //!
 //! Invariant: axes have names and units, and each curve its name in the legend.
 
@@ -8,14 +8,16 @@ use plotters::prelude::*;
 use plotters::series::DashedLineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::limits::{CHART_HEIGHT_PX, CURVES_MAX, LEGEND_ROW_PX, WIDTH_PX};
-use super::palette::{INK, curve, is_dashed, with_page_colours};
+use super::limits::{CHART_HEIGHT_PX, LEGEND_ROW_PX, WIDTH_PX};
+use super::palette::{INK, Look, looks, with_page_colours};
 use super::text::{duration, figure};
 
 /// A named line of points.
 pub(crate) struct Curve {
-    /// As the legend names it.
+    /// As the legend names it; curves of one name look alike and are named once.
     pub(crate) name: String,
+    /// Who made it, which decides how it looks.
+    pub(crate) kind: String,
     /// From left to right.
     pub(crate) points: Vec<(f64, f64)>,
 }
@@ -23,8 +25,20 @@ pub(crate) struct Curve {
 /// Ticks of a halving of the distance to the maximum, as HdrHistogram's own plots have them.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
+/// Draws points as a line of a look: dashed and whole lines are of different types.
+macro_rules! series {
+    ($chart:expr, $points:expr, $look:expr) => {{
+        let stroke = $look.colour.stroke_width(2);
+        if $look.dashed {
+            $chart.draw_series(DashedLineSeries::new($points, 6, 4, stroke)).map(drop)
+        } else {
+            $chart.draw_series(LineSeries::new($points, stroke)).map(drop)
+        }
+    }};
+}
+
 /// Latencies of nanoseconds by percentile, on the axis that gives each further nine as much room as the last.
-pub(crate) fn percentiles(latencies: &[(String, Histogram<u64>)]) -> anyhow::Result<String> {
+pub(crate) fn percentiles(latencies: &[(String, String, Histogram<u64>)]) -> anyhow::Result<String> {
     let curves: Vec<Curve> = latencies.iter().map(by_percentile).collect();
     let (mut least, mut most, mut end) = (f64::MAX, 1.0_f64, 100.0_f64);
     for (x, y) in curves.iter().flat_map(|curve| &curve.points) {
@@ -51,14 +65,8 @@ pub(crate) fn percentiles(latencies: &[(String, Histogram<u64>)]) -> anyhow::Res
             .y_label_formatter(&|y| nanoseconds(*y))
             .draw()
             .map_err(|fault| fault.to_string())?;
-        for (index, line) in curves.iter().enumerate() {
-            let style = curve(index).stroke_width(2);
-            let points = line.points.iter().copied();
-            let drawn = if is_dashed(index) {
-                chart.draw_series(DashedLineSeries::new(points, 6, 4, style)).map(drop)
-            } else {
-                chart.draw_series(LineSeries::new(points, style)).map(drop)
-            };
+        for (line, look) in with_looks(&curves) {
+            let drawn = series!(chart, line.points.iter().copied(), look);
             drawn.map_err(|fault| fault.to_string())?;
         }
         Ok(())
@@ -93,7 +101,7 @@ fn percentile_name(x: f64) -> String {
     format!("{percent:.decimals$} %")
 }
 
-fn by_percentile((name, histogram): &(String, Histogram<u64>)) -> Curve {
+fn by_percentile((name, kind, histogram): &(String, String, Histogram<u64>)) -> Curve {
     let last = histogram.len().max(1) as f64;
     let mut points: Vec<(f64, f64)> = histogram
         .iter_quantiles(TICKS_PER_HALF_DISTANCE)
@@ -103,22 +111,65 @@ fn by_percentile((name, histogram): &(String, Histogram<u64>)) -> Curve {
         })
         .collect();
     points.dedup_by(|a, b| a.0 <= b.0);
-    Curve { name: format!("{name} ({} requests)", histogram.len()), points }
+    Curve { name: format!("{name} ({} requests)", histogram.len()), kind: kind.clone(), points }
 }
 
 /// Values over time, which is in milliseconds.
 pub(crate) fn over_time(unit: &str, curves: &[Curve]) -> anyhow::Result<String> {
-    let (mut end, mut most) = (1.0_f64, f64::MIN_POSITIVE);
-    for (x, y) in curves.iter().flat_map(|curve| &curve.points) {
-        end = end.max(*x / 1e3);
-        most = most.max(*y);
-    }
+    let seconds = |curve: &Curve| Curve {
+        name: curve.name.clone(),
+        kind: curve.kind.clone(),
+        points: curve.points.iter().map(|(ms, value)| (ms / 1e3, *value)).collect(),
+    };
+    let curves: Vec<Curve> = curves.iter().map(seconds).collect();
+    let end = curves.iter().flat_map(|curve| &curve.points).fold(1e-3_f64, |end, point| end.max(point.0));
+    lines(&Axes { x: 0.0..end, x_name: "time, s", x_ticks: 11, x_label: short, y_name: unit }, &curves, false)
+}
+
+/// Values over a number of nodes; each doubling has as much room as the last.
+pub(crate) fn over_count(of: &str, metric: &str, curves: &[Curve]) -> anyhow::Result<String> {
+    let doublings = |curve: &Curve| Curve {
+        name: curve.name.clone(),
+        kind: curve.kind.clone(),
+        points: curve.points.iter().map(|(count, value)| (count.log2(), *value)).collect(),
+    };
+    let curves: Vec<Curve> = curves.iter().map(doublings).collect();
+    let all = curves.iter().flat_map(|curve| &curve.points);
+    let (least, most) = all.fold((f64::MAX, 1.0_f64), |(least, most), (x, _)| (least.min(*x), most.max(*x)));
+    let x = least.min(most).floor()..most.ceil();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "doublings of at most 64")]
+    let x_ticks = (x.end - x.start) as usize + 1;
+    lines(&Axes { x, x_name: of, x_ticks, x_label: count_name, y_name: metric }, &curves, true)
+}
+
+/// `8` for 3, and nothing between two doublings.
+fn count_name(doublings: f64) -> String {
+    let whole = (doublings - doublings.round()).abs() < 1e-6;
+    if whole { format!("{:.0}", doublings.exp2()) } else { String::new() }
+}
+
+/// What a chart's axes say.
+struct Axes<'a> {
+    x: std::ops::Range<f64>,
+    x_name: &'a str,
+    x_ticks: usize,
+    x_label: fn(f64) -> String,
+    y_name: &'a str,
+}
+
+/// Curves over an even axis, from zero up; with a dot at each point where there are few.
+fn lines(axes: &Axes<'_>, curves: &[Curve], dots: bool) -> anyhow::Result<String> {
+    let most = curves
+        .iter()
+        .flat_map(|curve| &curve.points)
+        .fold(f64::MIN_POSITIVE, |most, point| most.max(point.1));
     picture(curves, |root| {
         let mut chart = ChartBuilder::on(root)
             .margin(8)
+            .margin_right(24)
             .x_label_area_size(44)
             .y_label_area_size(76)
-            .build_cartesian_2d(0.0..end, 0.0..most * 1.08)
+            .build_cartesian_2d(axes.x.clone(), 0.0..most * 1.08)
             .map_err(|fault| fault.to_string())?;
         chart
             .configure_mesh()
@@ -126,24 +177,44 @@ pub(crate) fn over_time(unit: &str, curves: &[Curve]) -> anyhow::Result<String> 
             .bold_line_style(INK.mix(0.18))
             .light_line_style(INK.mix(0.0))
             .label_style(("sans-serif", 12).into_font().color(&INK))
-            .x_desc("time, s")
-            .y_desc(unit)
-            .x_label_formatter(&|x| short(*x))
+            .x_labels(axes.x_ticks)
+            .x_desc(axes.x_name)
+            .y_desc(axes.y_name)
+            .x_label_formatter(&|x| (axes.x_label)(*x))
             .y_label_formatter(&|y| short(*y))
             .draw()
             .map_err(|fault| fault.to_string())?;
-        for (index, line) in curves.iter().take(CURVES_MAX).enumerate() {
-            let style = curve(index).stroke_width(2);
-            let points = line.points.iter().map(|(ms, value)| (ms / 1e3, *value));
-            let drawn = if is_dashed(index) {
-                chart.draw_series(DashedLineSeries::new(points, 6, 4, style)).map(drop)
-            } else {
-                chart.draw_series(LineSeries::new(points, style)).map(drop)
-            };
+        for (line, look) in with_looks(curves) {
+            let drawn = series!(chart, line.points.iter().copied(), look);
             drawn.map_err(|fault| fault.to_string())?;
+            let dot = |point: &(f64, f64)| Circle::new(*point, 3, look.colour.filled());
+            chart
+                .draw_series(line.points.iter().filter(|_| dots).map(dot))
+                .map_err(|fault| fault.to_string())?;
         }
         Ok(())
     })
+}
+
+/// Each curve with its look; those of one name have one look.
+fn with_looks(curves: &[Curve]) -> Vec<(&Curve, Look)> {
+    let names = names(curves);
+    let looks = looks(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
+    let look =
+        |curve: &Curve| names.iter().position(|(named, _)| named.name == curve.name).map(|at| looks[at]);
+    curves.iter().filter_map(|curve| Some((curve, look(curve)?))).collect()
+}
+
+/// The first curve of each name, and how many have it.
+fn names(curves: &[Curve]) -> Vec<(&Curve, usize)> {
+    let mut names: Vec<(&Curve, usize)> = Vec::new();
+    for curve in curves {
+        match names.iter_mut().find(|(named, _)| named.name == curve.name) {
+            Some((_, count)) => *count += 1,
+            None => names.push((curve, 1)),
+        }
+    }
+    names
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -153,22 +224,24 @@ fn picture(curves: &[Curve], chart: impl FnOnce(&Area<'_>) -> Result<(), String>
     let fault = |fault: String| anyhow!("the curves could not be drawn: {fault}");
     let mut svg = String::new();
     {
-        let legend = LEGEND_ROW_PX * (u32::try_from(curves.len().min(CURVES_MAX))? + 1);
+        let names = names(curves);
+        let legend = LEGEND_ROW_PX * (u32::try_from(names.len())? + 1);
         let root =
             SVGBackend::with_string(&mut svg, (WIDTH_PX, CHART_HEIGHT_PX + legend)).into_drawing_area();
         let (above, below) = root.split_vertically(CHART_HEIGHT_PX);
         chart(&above).map_err(fault)?;
-        for (index, line) in curves.iter().take(CURVES_MAX).enumerate() {
+        let looks = looks(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
+        for (index, ((line, count), look)) in names.iter().zip(looks).enumerate() {
             let y = i32::try_from(LEGEND_ROW_PX)? * i32::try_from(index)? + 8;
-            let stroke = curve(index).stroke_width(3);
-            let ends: &[[i32; 2]] = if is_dashed(index) { &[[84, 94], [100, 110]] } else { &[[84, 110]] };
+            let stroke = look.colour.stroke_width(3);
+            let ends: &[[i32; 2]] = if look.dashed { &[[84, 94], [100, 110]] } else { &[[84, 110]] };
             for [from, to] in ends {
                 let sample = PathElement::new(vec![(*from, y), (*to, y)], stroke);
                 below.draw(&sample).map_err(|error| fault(error.to_string()))?;
             }
             let style = ("sans-serif", 13).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
-            let name = Text::new(line.name.clone(), (120, y), style);
-            below.draw(&name).map_err(|error| fault(error.to_string()))?;
+            let words = if *count > 1 { format!("{}, {count} rounds", line.name) } else { line.name.clone() };
+            below.draw(&Text::new(words, (120, y), style)).map_err(|error| fault(error.to_string()))?;
         }
         root.present()?;
     }
@@ -194,7 +267,7 @@ mod tests {
         for value in 1..=10_000 {
             histogram.saturating_record(value * 1_000);
         }
-        let curve = by_percentile(&("a".to_owned(), histogram.clone()));
+        let curve = by_percentile(&("a".to_owned(), "shoal".to_owned(), histogram.clone()));
         assert!(curve.points.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));
         let last = curve.points.last().unwrap();
         assert!((last.1 - histogram.max() as f64).abs() < 1.0, "{last:?}");

@@ -24,5 +24,8 @@ pub(crate) const CURVES_MAX: usize = 12;
 /// Bars in one picture.
 pub(crate) const BARS_MAX: usize = 80;
 
+/// Metrics of a run whose bars are shown at once: what is compared comes first.
+pub(crate) const PICTURES_SHOWN: usize = 6;
+
 /// Characters that the longest bar of a plot on a terminal has.
 pub(crate) const TEXT_BAR_CHARS: usize = 40;

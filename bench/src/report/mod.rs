@@ -4,7 +4,8 @@
 //!   conclude ─┬─► text, plot   one run, for a terminal
 //!             └─► page         all runs of a folder
 //!                  ├─► bars     one metric, with its spread
-//!                  └─► curves   latencies by percentile, values over time
+//!                  ├─► curves   latencies by percentile, values over time
+//!                  └─► scales   curves over numbers of leechers and of seeders
 //!   palette: colours     limits: sizes
 //! ```
 //!
@@ -16,6 +17,7 @@ mod limits;
 mod page;
 mod palette;
 mod plot;
+mod scales;
 mod text;
 
 use std::fs;

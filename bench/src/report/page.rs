@@ -8,7 +8,8 @@ use anyhow::Context as _;
 
 use super::bars;
 use super::curves::{self, Curve};
-use super::limits::{BARS_MAX, CURVES_MAX};
+use super::limits::{BARS_MAX, CURVES_MAX, PICTURES_SHOWN};
+use super::scales;
 use super::text::{duration, figure, human, properties};
 use crate::results::folder::Kept;
 use crate::results::latency;
@@ -46,6 +47,7 @@ fn section(kept: &Kept) -> anyhow::Result<String> {
         .iter()
         .filter_map(|record| if let Record::Result(result) = record { Some(result) } else { None })
         .collect();
+    html += &scales::draw(&results)?;
     html += &pictures_of(&results)?;
     html += &latencies_of(kept)?;
     html += &series_of(kept)?;
@@ -73,9 +75,9 @@ fn section(kept: &Kept) -> anyhow::Result<String> {
     Ok(html + "</section>\n")
 }
 
-/// A picture for each metric that has several bars.
+/// A picture for each metric that has several bars; behind the first few they are folded away.
 fn pictures_of(results: &[&Measured]) -> anyhow::Result<String> {
-    let mut html = String::new();
+    let mut pictures: Vec<String> = Vec::new();
     let mut drawn: Vec<&str> = Vec::new();
     for result in results {
         if drawn.contains(&result.metric.as_str()) {
@@ -86,10 +88,19 @@ fn pictures_of(results: &[&Measured]) -> anyhow::Result<String> {
             results.iter().copied().filter(|other| other.metric == result.metric).collect();
         if same.len() > 1 {
             // More than one picture holds go into the next.
-            for several in same.chunks(BARS_MAX) {
-                html += &bars::draw(several)?;
-            }
+            let parts = same.chunks(BARS_MAX).map(bars::draw).collect::<anyhow::Result<Vec<_>>>()?;
+            pictures.push(parts.concat());
         }
+    }
+    let folded = pictures.split_off(pictures.len().min(PICTURES_SHOWN));
+    let mut html = pictures.concat();
+    if !folded.is_empty() {
+        let _ = write!(
+            html,
+            "<details><summary>{} more metrics</summary>\n{}</details>\n",
+            folded.len(),
+            folded.concat()
+        );
     }
     Ok(html)
 }
@@ -109,7 +120,7 @@ fn latencies_of(kept: &Kept) -> anyhow::Result<String> {
     for several in latencies.chunks(CURVES_MAX) {
         let histograms = several
             .iter()
-            .map(|latency| Ok((name(latency), latency::decode(&latency.histogram)?)))
+            .map(|latency| Ok((name(latency), latency.kind.clone(), latency::decode(&latency.histogram)?)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         html += &curves::percentiles(&histograms)?;
     }
@@ -136,10 +147,24 @@ fn series_of(kept: &Kept) -> anyhow::Result<String> {
     units.dedup();
     let mut html = String::new();
     for unit in units {
-        let of_unit: Vec<&&Series> = all.iter().filter(|series| series.unit == unit).collect();
-        for several in of_unit.chunks(CURVES_MAX) {
-            let curve = |series: &&&Series| Curve {
-                name: format!("{} {}", series.workload, series.kind),
+        let of_unit = all.iter().copied().filter(|series| series.unit == unit);
+        // All rounds of one contender look alike.
+        let who = |series: &Series| series.kind.split(", round ").next().unwrap_or_default().to_owned();
+        let mut families: Vec<Vec<&Series>> = Vec::new();
+        for series in of_unit {
+            let same = |family: &&mut Vec<&Series>| {
+                family.iter().any(|one| one.workload == series.workload && who(one) == who(series))
+            };
+            match families.iter_mut().find(same) {
+                Some(family) => family.push(series),
+                None => families.push(vec![series]),
+            }
+        }
+        for several in families.chunks(CURVES_MAX) {
+            let several: Vec<&Series> = several.concat();
+            let curve = |series: &&Series| Curve {
+                name: format!("{} {}", series.workload, who(series)),
+                kind: who(series),
                 points: series.points.clone(),
             };
             html += &curves::over_time(unit, &several.iter().map(curve).collect::<Vec<_>>())?;

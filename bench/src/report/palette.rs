@@ -10,30 +10,137 @@ pub(crate) const INK: RGBColor = RGBColor(1, 2, 3);
 /// How [`INK`] reads in a picture.
 const INK_TEXT: &str = "#010203";
 
-/// What is ours.
-pub(crate) const OURS: RGBColor = RGBColor(31, 131, 198);
+/// What is ours, and nobody else's.
+const OURS: RGBColor = RGBColor(31, 131, 198);
 
 /// What others are compared with.
-pub(crate) const REFERENCE: RGBColor = RGBColor(128, 128, 128);
+const REFERENCE: RGBColor = RGBColor(128, 128, 128);
 
 /// The field.
-pub(crate) const FIELD: RGBColor = RGBColor(217, 130, 0);
+const FIELD: RGBColor = RGBColor(217, 130, 0);
 
-/// Curves, in their order.
-const CURVES: [RGBColor; 6] =
-    [OURS, FIELD, RGBColor(0, 158, 115), RGBColor(182, 95, 163), RGBColor(213, 74, 0), REFERENCE];
-
-/// The colour of the curve at `index`.
-pub(crate) fn curve(index: usize) -> RGBColor {
-    CURVES[index % CURVES.len()]
+/// How the line of a curve looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// Its colour.
+    pub(crate) colour: RGBColor,
+    /// With gaps.
+    pub(crate) dashed: bool,
 }
 
-/// Whether the curve at `index` is dashed: those whose colour came before are.
-pub(crate) fn is_dashed(index: usize) -> bool {
-    index >= CURVES.len()
+const GREEN: RGBColor = RGBColor(0, 158, 115);
+const PURPLE: RGBColor = RGBColor(182, 95, 163);
+const VERMILION: RGBColor = RGBColor(213, 74, 0);
+const BROWN: RGBColor = RGBColor(150, 111, 51);
+
+/// Hues, ours first.
+const HUES: [RGBColor; 7] = [OURS, FIELD, GREEN, PURPLE, VERMILION, BROWN, REFERENCE];
+
+/// What all others are held against.
+const FLOOR: [&str; 3] = ["pump", "sha1 pass", "cp"];
+
+/// The colour of a kind's bars, whoever else is in the picture: grey for the floor and for what others are compared with, orange
+/// for the field, blue for ours.
+pub(crate) fn bar_of(kind: &str, is_compared_with: bool) -> RGBColor {
+    if is_compared_with || FLOOR.contains(&kind) {
+        REFERENCE
+    } else if is_of_the_field(kind) {
+        FIELD
+    } else {
+        OURS
+    }
+}
+
+/// Contenders by the beginning of their names, each with the hue that is its own in every picture, and whether it is dashed.
+const OWN: [(&str, RGBColor, bool); 13] = [
+    ("shoal", OURS, false),
+    ("pump", REFERENCE, false),
+    ("cp", REFERENCE, true),
+    ("sha1 pass", BROWN, true),
+    ("nginx, curl, openssl", FIELD, true),
+    ("nginx, curl", FIELD, false),
+    ("nginx, aria2", GREEN, true),
+    ("aria2", GREEN, false),
+    ("rsync", BROWN, false),
+    ("libtorrent", PURPLE, false),
+    ("rqbit", VERMILION, false),
+    ("sendme", PURPLE, true),
+    ("opentracker", VERMILION, true),
+];
+
+/// Whether a kind is one of other people's programs, most of which say their versions.
+fn is_of_the_field(kind: &str) -> bool {
+    let rivals = OWN.iter().filter(|(name, colour, _)| *colour != OURS && !FLOOR.contains(name));
+    (kind.ends_with(')') && kind.contains(" ("))
+        || rivals.map(|(name, ..)| name).any(|name| kind.starts_with(name))
+}
+
+fn own(kind: &str) -> Option<Look> {
+    let (_, colour, dashed) = OWN.iter().find(|(name, ..)| kind.starts_with(name))?;
+    Some(Look { colour: *colour, dashed: *dashed })
+}
+
+/// How the curves of one chart look, by who made them: the first curve of a contender has its own look, and all others one that
+/// no contender of this chart has; nobody else's curve is blue and whole.
+pub(crate) fn looks(kinds: &[&str]) -> Vec<Look> {
+    let mut given: Vec<Look> = Vec::new();
+    let taken: Vec<Look> = kinds.iter().filter_map(|kind| own(kind)).collect();
+    let all = [false, true].into_iter().flat_map(|dashed| HUES.map(|colour| Look { colour, dashed }));
+    let all: Vec<Look> = all.collect();
+    for kind in kinds {
+        let free = |look: &&Look| {
+            let ours = look.colour == OURS && is_of_the_field(kind);
+            !given.contains(look) && !taken.contains(look) && !ours
+        };
+        let look = own(kind).filter(|look| !given.contains(look)).or_else(|| all.iter().find(free).copied());
+        // With more curves than looks they come again.
+        given.push(look.unwrap_or(all[given.len() % all.len()]));
+    }
+    given
 }
 
 /// The picture with its ink taken from the page.
 pub(crate) fn with_page_colours(svg: &str) -> String {
     svg.replace(INK_TEXT, "currentColor")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contender_keeps_its_look_whoever_is_missing() {
+        let all = ["pump", "shoal", "rqbit (9.1.0)", "sendme (0.37.1)"];
+        let looks_of_all = looks(&all);
+        for missing in 0..all.len() {
+            let there: Vec<usize> = (0..all.len()).filter(|at| *at != missing).collect();
+            let kinds: Vec<&str> = there.iter().map(|at| all[*at]).collect();
+            let expected: Vec<Look> = there.iter().map(|at| looks_of_all[*at]).collect();
+            assert_eq!(looks(&kinds), expected, "without {}", all[missing]);
+        }
+        let own: Vec<Look> = OWN.iter().map(|(name, ..)| super::own(name).unwrap()).collect();
+        for (at, look) in own.iter().enumerate() {
+            assert!(!own[..at].contains(look), "{} looks like another", OWN[at].0);
+        }
+    }
+
+    #[test]
+    fn no_rival_takes_our_colour_where_we_are_missing() {
+        assert_eq!(bar_of("shoal", false), OURS);
+        assert_eq!(bar_of("nginx, curl (1.22.1, 7.88.1)", false), FIELD);
+        assert_eq!(bar_of("opentracker", false), FIELD);
+        assert_eq!(bar_of("cp", false), REFERENCE);
+        assert_eq!(bar_of("A HEAD~1", true), REFERENCE);
+        assert_eq!(bar_of("avx512", false), OURS);
+    }
+
+    #[test]
+    fn curves_of_one_contender_and_strangers_are_told_apart() {
+        let given = looks(&["shoal", "shoal", "shoal", "x (1.0)", "y (1.0)", "ping", "rqbit (9)", "z"]);
+        for (at, look) in given.iter().enumerate() {
+            assert!(!given[..at].contains(look), "{given:?}");
+        }
+        assert!(given[3].colour != OURS && given[4].colour != OURS);
+        assert_eq!(looks(&["x"; 40]).len(), 40);
+    }
 }

@@ -5,6 +5,7 @@
 //!                │     └─► folder            DIR/ID.jsonl, DIR/ID.hlog
 //!                │           └─► read back, with all earlier runs ─► report
 //!                ├─► record    what a line is
+//!                ├─► shape     how many take part, in a workload's name
 //!                ├─► summary   samples ─► results and their ratios
 //!                └─► latency   histograms, in the forms that other tools read
 //!   calendar: dates for names    revision: what was measured    limits: the numbers
@@ -18,5 +19,6 @@ pub(crate) mod latency;
 mod limits;
 pub(crate) mod record;
 mod revision;
+pub(crate) mod shape;
 pub(crate) mod sink;
 pub(crate) mod summary;

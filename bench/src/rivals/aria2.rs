@@ -2,15 +2,14 @@
 
 use std::path::Path;
 use std::process::Command;
-
-use anyhow::Context as _;
+use std::time::Duration;
 
 use super::ports;
 use super::rival::{Rival, at_home, number};
 use super::torrent::Torrent;
-use crate::contender::{Contender, Programs, Steps, Terms};
+use crate::contender::{Contender, Terms};
 use crate::topology::content::is_tmpfs;
-use crate::topology::spawned::{Spawned, first_line};
+use crate::topology::spawned::first_line;
 
 /// aria2 to aria2.
 pub(super) struct Aria2;
@@ -25,31 +24,26 @@ impl Rival for Aria2 {
     }
 
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
-        let torrent = Torrent::make(terms, "aria2")?;
-        let folder = terms.content.path.parent().context("the file lies in a folder")?;
-        let mut servers = Vec::new();
-        for (number, port) in torrent.seeders.iter().enumerate() {
-            let mut command = aria2(terms, *port, folder, &torrent.file);
-            command.args(["--seed-ratio=0.0", "--bt-seed-unverified=true", "--allow-overwrite=true"]);
-            let mut server = Spawned::start(&format!("aria2-seeder-{number}"), &command, &terms.place)?;
-            ports::listening(&mut server, *port)?;
-            servers.push(server);
-        }
-        let name = terms.content.path.file_name().context("the file has a name")?.to_owned();
         let own = terms.clone();
-        let steps = move |number: usize, into: &Path| {
-            let mut command = aria2(&own, torrent.leechers[number], into, &torrent.file);
-            command.arg("--seed-time=0");
-            Steps { commands: vec![command], copy: Some(into.join(&name)) }
+        let seed = |torrent: &Torrent, folder: &Path, port: u16| {
+            let mut command = aria2(terms, port, folder, torrent);
+            command.args([
+                "--quiet",
+                "--seed-ratio=0.0",
+                "--bt-seed-unverified=true",
+                "--allow-overwrite=true",
+            ]);
+            ports::serve("aria2", &command, terms, port)
         };
-        Ok(Box::new(Programs {
-            kind: kind.to_owned(),
-            reference: false,
-            swarm: true,
-            servers,
-            steps: Box::new(steps),
-            terms: terms.clone(),
-        }))
+        let fetch = move |torrent: &Torrent, number: usize, into: &Path| {
+            let mut command = aria2(&own, torrent.leechers[number], into, torrent);
+            // Its summary at the end tells how fast it was.
+            command.args(["--seed-time=0", "--show-console-readout=false", "--console-log-level=error"]);
+            command.arg("--summary-interval=0");
+            command
+        };
+        let swarm = Torrent::make(terms, "aria2")?.swarm(kind, terms, seed, fetch)?;
+        Ok(Box::new(swarm.telling(transfer_took)))
     }
 }
 
@@ -58,10 +52,43 @@ pub(super) fn allocation(terms: &Terms) -> &'static str {
     if is_tmpfs(&terms.place) { "--file-allocation=none" } else { "--file-allocation=falloc" }
 }
 
-fn aria2(terms: &Terms, port: u16, folder: &Path, torrent: &Path) -> Command {
+fn aria2(terms: &Terms, port: u16, folder: &Path, torrent: &Torrent) -> Command {
     let mut command = at_home("aria2c", terms);
-    command.args(["--no-conf", "--quiet", allocation(terms), "--enable-dht=false"]);
-    command.args(["--bt-enable-lpd=false", "--enable-peer-exchange=false"]);
-    command.arg(format!("--listen-port={port}")).arg("--dir").arg(folder).arg(torrent);
+    command.args(["--no-conf", allocation(terms), "--enable-dht=false", "--bt-enable-lpd=false"]);
+    // As many peers as there are; it would take 55 at most.
+    command.args(["--enable-peer-exchange=false", "--bt-max-peers=0"]);
+    command.arg(format!("--listen-port={port}")).arg("--dir").arg(folder).arg(&torrent.file);
     command
+}
+
+/// A line of its summary, such as `5cf51c|OK  |    55MiB/s|leech/content.bin`: the average from its start to the last piece,
+/// with the second that it waits before it looks for peers, and without the one that it takes to say goodbye.
+fn transfer_took(words: &str, bytes: u64) -> Option<Duration> {
+    let speed = words.lines().rev().find_map(|line| match line.split('|').collect::<Vec<_>>()[..] {
+        [_, "OK  ", speed, ..] => speed.trim().strip_suffix("B/s"),
+        _ => None,
+    })?;
+    let units = [("Gi", 1_u64 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10), ("", 1)];
+    let (number, unit) = units.iter().find_map(|(name, unit)| Some((speed.strip_suffix(name)?, *unit)))?;
+    Duration::try_from_secs_f64(bytes as f64 / (number.parse::<f64>().ok()? * unit as f64)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_summary_is_read() {
+        let line = |speed: &str| {
+            format!(
+                "gid   |stat|avg speed  |path/URI\n======+====\n5cf51c|OK  |{speed:>11}|a/b\n\n(OK):done\n"
+            )
+        };
+        let took = |speed: &str, bytes: u64| transfer_took(&line(speed), bytes).unwrap().as_secs_f64();
+        assert!((took("64MiB/s", 256 << 20) - 4.0).abs() < 1e-9);
+        assert!((took("1.5GiB/s", 3 << 30) - 2.0).abs() < 1e-9);
+        assert!((took("512B/s", 1 << 10) - 2.0).abs() < 1e-9);
+        assert_eq!(transfer_took(&line("n/a"), 5), None);
+        assert_eq!(transfer_took("", 5), None);
+    }
 }

@@ -1,13 +1,13 @@
 //! libtorrent, by its Python form: the library of most BitTorrent clients, tuned as its manual says.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
 
 use super::rival::Rival;
 use super::torrent::Torrent;
-use crate::contender::{Contender, Programs, Steps, Terms};
+use crate::contender::{Contender, Terms};
 use crate::topology::spawned::{Spawned, output};
 
 /// What runs it, at both ends.
@@ -36,33 +36,24 @@ impl Rival for Libtorrent {
         let (python, _) = python()?;
         let script = terms.place.join("torrent_node.py");
         std::fs::write(&script, SCRIPT)?;
-        let torrent = Torrent::make(terms, "libtorrent")?;
-        let folder = terms.content.path.parent().context("the file lies in a folder")?;
-        let call = move |mode: &str, folder: &Path, torrent: &Path, port: u16| {
+        let call = move |mode: &str, folder: &Path, torrent: &Torrent, port: u16| {
             let mut command = Command::new(python);
-            command.arg(&script).arg(mode).arg(folder).arg(torrent).arg(port.to_string());
+            command.arg(&script).arg(mode).arg(folder).arg(&torrent.file).arg(port.to_string());
             command
         };
-        let mut servers = Vec::new();
-        for port in &torrent.seeders {
-            let name = format!("libtorrent-{port}");
-            let command = call("seed", folder, &torrent.file, *port);
-            servers.push(Spawned::start_ready(&name, &command, &terms.place, "ready")?.0);
-        }
-        let name: PathBuf = terms.content.path.file_name().context("the file has a name")?.into();
-        let steps = move |number: usize, into: &Path| {
-            let mut command = call("fetch", into, &torrent.file, torrent.leechers[number]);
-            command.args(torrent.seeders.iter().map(u16::to_string));
-            Steps { commands: vec![command], copy: Some(into.join(&name)) }
+        let fetches = call.clone();
+        let seed = |torrent: &Torrent, folder: &Path, port: u16| {
+            let command = call("seed", folder, torrent, port);
+            let started =
+                Spawned::start_ready(&format!("libtorrent-{port}"), &command, &terms.place, "ready");
+            Ok(started?.0)
         };
-        Ok(Box::new(Programs {
-            kind: kind.to_owned(),
-            reference: false,
-            swarm: true,
-            servers,
-            steps: Box::new(steps),
-            terms: terms.clone(),
-        }))
+        let fetch = move |torrent: &Torrent, number: usize, into: &Path| {
+            let mut command = fetches("fetch", into, torrent, torrent.leechers[number]);
+            command.args(torrent.seeders.iter().map(u16::to_string));
+            command
+        };
+        Ok(Box::new(Torrent::make(terms, "libtorrent")?.swarm(kind, terms, seed, fetch)?))
     }
 }
 

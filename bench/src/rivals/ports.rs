@@ -1,11 +1,13 @@
 //! Ports for programs that cannot choose one themselves, and waiting until somebody listens there.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::bail;
 
 use crate::clock;
+use crate::contender::Terms;
 use crate::topology::spawned::Spawned;
 
 /// A program has this long until it listens.
@@ -23,8 +25,9 @@ pub(super) fn several(count: usize) -> anyhow::Result<Vec<u16>> {
     Ok(held.iter().map(|one| Ok(one.local_addr()?.port())).collect::<std::io::Result<_>>()?)
 }
 
-/// Waits until a server listens.
-pub(super) fn listening(server: &mut Spawned, port: u16) -> anyhow::Result<()> {
+/// Starts a program that serves, and waits until it listens.
+pub(super) fn serve(name: &str, command: &Command, terms: &Terms, port: u16) -> anyhow::Result<Spawned> {
+    let mut server = Spawned::start(&format!("{name}-{port}"), command, &terms.place)?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut over = false;
     let there = clock::within(READY, || {
@@ -32,7 +35,7 @@ pub(super) fn listening(server: &mut Spawned, port: u16) -> anyhow::Result<()> {
         over || TcpStream::connect(address).is_ok()
     });
     if over || !there {
-        bail!("it does not listen on port {port}{}", server.last_words());
+        bail!("{name} does not listen on port {port}{}", server.last_words());
     }
-    Ok(())
+    Ok(server)
 }

@@ -3,13 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Context as _;
-
 use super::ports;
 use super::rival::{Rival, at_home, number};
 use super::torrent::Torrent;
-use crate::contender::{Contender, Programs, Steps, Terms};
-use crate::topology::spawned::{Spawned, first_line, output};
+use crate::contender::{Contender, Terms};
+use crate::topology::spawned::{first_line, output};
 
 /// rqbit to rqbit.
 pub(super) struct Rqbit;
@@ -24,37 +22,26 @@ impl Rival for Rqbit {
     }
 
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
-        let torrent = Torrent::make(terms, "rqbit")?;
-        let folder = terms.content.path.parent().context("the file lies in a folder")?;
         let options = Options::of(&output("rqbit", Command::new("rqbit").arg("--help"))?);
-        let mut servers = Vec::new();
-        for port in &torrent.seeders {
-            let mut command = options.rqbit(terms, *port, ports::free()?);
-            command.args(["download", "--overwrite", "--output-folder"]).arg(folder).arg(&torrent.file);
-            let mut server = Spawned::start(&format!("rqbit-{port}"), &command, &terms.place)?;
-            ports::listening(&mut server, *port)?;
-            servers.push(server);
-        }
         let http = ports::several(terms.receivers)?;
         let own = terms.clone();
-        let name = terms.content.path.file_name().context("the file has a name")?.to_owned();
-        let steps = move |number: usize, into: &Path| {
-            let mut command = options.rqbit(&own, torrent.leechers[number], http[number]);
-            command.args(["download", "--exit-on-finish", "--output-folder"]).arg(into).arg(&torrent.file);
-            Steps { commands: vec![command], copy: Some(into.join(&name)) }
+        let seed = |torrent: &Torrent, folder: &Path, port: u16| {
+            let mut command = options.rqbit(terms, port, ports::free()?);
+            command.args(["download", "--overwrite", "--output-folder"]).arg(folder).arg(&torrent.file);
+            ports::serve("rqbit", &command, terms, port)
         };
-        Ok(Box::new(Programs {
-            kind: kind.to_owned(),
-            reference: false,
-            swarm: true,
-            servers,
-            steps: Box::new(steps),
-            terms: terms.clone(),
-        }))
+        let wanted = options.clone();
+        let fetch = move |torrent: &Torrent, number: usize, into: &Path| {
+            let mut command = wanted.rqbit(&own, torrent.leechers[number], http[number]);
+            command.args(["download", "--exit-on-finish", "--output-folder"]).arg(into).arg(&torrent.file);
+            command
+        };
+        Ok(Box::new(Torrent::make(terms, "rqbit")?.swarm(kind, terms, seed, fetch)?))
     }
 }
 
 /// Options have changed their names between versions; the program's own help says which it has.
+#[derive(Clone)]
 struct Options {
     help: String,
 }

@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 use super::ports;
 use super::rival::{Rival, number};
 use crate::contender::{Contender, Programs, Steps, Terms};
-use crate::topology::spawned::{Spawned, first_line};
+use crate::topology::spawned::first_line;
 
 /// rsync, from one source.
 pub(super) struct Rsync;
@@ -38,8 +38,7 @@ impl Rival for Rsync {
         let mut command = Command::new("rsync");
         command.args(["--daemon", "--no-detach", "--address=127.0.0.1", &format!("--port={port}")]);
         command.arg(format!("--config={}", file.display()));
-        let mut server = Spawned::start("rsync", &command, &terms.place)?;
-        ports::listening(&mut server, port)?;
+        let server = ports::serve("rsync", &command, terms, port)?;
         let url = format!("rsync://127.0.0.1:{port}/bench/{name}");
         let steps = move |_: usize, into: &Path| {
             let copy = into.join("fetched");
@@ -47,13 +46,6 @@ impl Rival for Rsync {
             command.args(["--whole-file", "--inplace", &url]).arg(&copy);
             Steps { commands: vec![command], copy: Some(copy) }
         };
-        Ok(Box::new(Programs {
-            kind: kind.to_owned(),
-            reference: false,
-            swarm: false,
-            servers: vec![server],
-            steps: Box::new(steps),
-            terms: terms.clone(),
-        }))
+        Ok(Box::new(Programs::new(kind, terms, vec![server], steps)))
     }
 }

@@ -38,13 +38,6 @@ impl Rival for Sendme {
             command.args(["receive", "--no-progress", "--relay", "disabled", &ticket]).current_dir(into);
             Steps { commands: vec![command], copy: Some(into.join(&name)) }
         };
-        Ok(Box::new(Programs {
-            kind: kind.to_owned(),
-            reference: false,
-            swarm: false,
-            servers: vec![server],
-            steps: Box::new(steps),
-            terms: terms.clone(),
-        }))
+        Ok(Box::new(Programs::new(kind, terms, vec![server], steps)))
     }
 }

@@ -2,18 +2,21 @@
 //!
 //! The one who says it is a thread of the harness (BEP 23), so that no rival depends on a tracker being installed, and none is
 //! slowed by one. A leecher is told of the seeders and of the other leechers, as in any swarm; a seeder of nobody, since all
-//! come to it.
+//! come to it. Files lie where they are: a seeder serves the source itself.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use engine::hash::Hasher;
 use engine::proto::units::PIECE_BYTES;
 use engine::storage::source::Source;
 
-use crate::contender::Terms;
+use crate::contender::{Programs, Steps, Terms};
+use crate::topology::spawned::Spawned;
 
 /// A request to the announcer has at most this many bytes; the rest is not read.
 const REQUEST_MAX_BYTES: usize = 8_192;
@@ -51,6 +54,27 @@ impl Torrent {
         let file = terms.place.join(format!("{who}.torrent"));
         std::fs::write(&file, metainfo(terms, &announce)?)?;
         Ok(Torrent { file, seeders, leechers })
+    }
+
+    /// A swarm: `seed` starts a seeder of a folder at a port, and `fetch` makes a leecher's command, which fetches into a
+    /// folder; it is told its number too.
+    pub(super) fn swarm(
+        self,
+        kind: &str,
+        terms: &Terms,
+        seed: impl Fn(&Torrent, &Path, u16) -> anyhow::Result<Spawned>,
+        fetch: impl Fn(&Torrent, usize, &Path) -> Command + 'static,
+    ) -> anyhow::Result<Programs> {
+        let source = &terms.content.path;
+        let (folder, name) = source.parent().zip(source.file_name()).context("the file lies in a folder")?;
+        let name = name.to_owned();
+        let seeders = self.seeders.iter().map(|port| seed(&self, folder, *port));
+        let seeders = seeders.collect::<anyhow::Result<Vec<_>>>()?;
+        let steps = move |number: usize, into: &Path| {
+            let command = fetch(&self, number, into);
+            Steps { commands: vec![command], copy: Some(into.join(&name)) }
+        };
+        Ok(Programs::new(kind, terms, seeders, steps).into_swarm())
     }
 }
 

@@ -105,27 +105,19 @@ fn contender(
     let (mut servers, mut urls) = (Vec::new(), Vec::new());
     let name =
         terms.content.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
-    for number in 0..terms.sources {
-        let port = ports::free()?;
-        servers.push(nginx(terms, number, port)?);
+    for port in ports::several(terms.sources)? {
+        servers.push(nginx(terms, port)?);
         urls.push(format!("http://127.0.0.1:{port}/{name}"));
     }
     let steps = move |_: usize, into: &Path| {
         let copy = into.join("fetched");
         Steps { commands: fetch(&urls, &copy), copy: Some(copy) }
     };
-    Ok(Box::new(Programs {
-        kind: kind.to_owned(),
-        reference: false,
-        swarm: false,
-        servers,
-        steps: Box::new(steps),
-        terms: terms.clone(),
-    }))
+    Ok(Box::new(Programs::new(kind, terms, servers, steps)))
 }
 
 /// An nginx with a configuration and folders of its own.
-fn nginx(terms: &Terms, number: usize, port: u16) -> anyhow::Result<Spawned> {
+fn nginx(terms: &Terms, port: u16) -> anyhow::Result<Spawned> {
     let place = folder(terms.place.join(format!("nginx-{port}")))?;
     let root = terms.content.path.parent().context("the file lies in a folder")?.display();
     // Its workers would otherwise run as somebody who may not read the file.
@@ -144,7 +136,5 @@ fn nginx(terms: &Terms, number: usize, port: u16) -> anyhow::Result<Spawned> {
     let mut command = Command::new("nginx");
     command.arg("-p").arg(&place).arg("-c").arg(&file).args(["-e", "stderr"]);
     // Its workers would outlive it.
-    let mut server = Spawned::start(&format!("nginx-{number}-{port}"), &folded(&command), &terms.place)?;
-    ports::listening(&mut server, port)?;
-    Ok(server)
+    ports::serve("nginx", &folded(&command), terms, port)
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::descendants;
 use super::limits::END_MS;
-use super::usage;
 use crate::clock;
 
 /// What a shell adds to a signal's number to tell that it ended a program.
@@ -34,14 +34,9 @@ pub(crate) fn clean_up_on_signal(place: PathBuf) -> anyhow::Result<()> {
         // Under its old name nobody makes anything any more, the rest of the harness included.
         let aside = place.with_extension("ending");
         let _ = std::fs::rename(&place, &aside);
-        let own = std::process::id();
-        for pid in usage::tree(own).into_iter().filter(|pid| *pid != own) {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                // It may have ended by itself.
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
         let _ = clock::within(Duration::from_millis(END_MS), || {
+            // Once more each time: one may have been started while it was looked.
+            descendants::signal(std::process::id(), Signal::KILL);
             // What was just killed may have been in the middle of making a file.
             std::fs::remove_dir_all(&aside).is_ok() || !aside.exists()
         });

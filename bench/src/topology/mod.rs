@@ -9,12 +9,14 @@
 //!            ├─► usage        CPU time and memory of processes, from /proc
 //!            ├─► load         what else the machine did meanwhile
 //!            ├─► ending       nothing is left behind, whoever ends the run
+//!            ├─► descendants  whom a signal reaches
 //!            └─► warm         memory that is touched and given back before it counts
 //!   limits: the numbers
 //! ```
 
 pub(crate) mod binaries;
 pub(crate) mod content;
+pub(crate) mod descendants;
 pub(crate) mod ending;
 mod limits;
 pub(crate) mod load;

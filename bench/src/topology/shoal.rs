@@ -6,13 +6,14 @@ use std::io::BufRead as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::binaries::Binaries;
-use super::spawned::{self, Spawned};
+use super::spawned::{self, Ended, Spawned};
 use crate::clock;
 
 /// Every user's password: nobody else ever sees this tracker.
@@ -36,6 +37,29 @@ pub(crate) struct Node {
     place: PathBuf,
     user: String,
     spawned: Spawned,
+}
+
+/// A download under way: its command, and a thread that follows what it says.
+pub(crate) struct Download {
+    command: Spawned,
+    follow: JoinHandle<anyhow::Result<Fetched>>,
+}
+
+impl Download {
+    /// The command's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.command.pid()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It did not succeed, and why; the command says that best.
+    pub(crate) fn finish(mut self) -> anyhow::Result<(Fetched, Ended)> {
+        let told = self.follow.join().map_err(|_| anyhow::anyhow!("what follows a download panicked"))?;
+        let ended = self.command.succeed()?;
+        Ok((told?, ended))
+    }
 }
 
 /// What one download told.
@@ -156,13 +180,8 @@ impl Node {
         self.run(&["upload_file", group, &path.to_string_lossy()]).map(drop)
     }
 
-    /// Starts to fetch a file into a folder; the process, and a thread that follows what it says.
-    pub(crate) fn fetch(
-        &self,
-        group: &str,
-        file: &str,
-        into: &Path,
-    ) -> anyhow::Result<(Spawned, std::thread::JoinHandle<anyhow::Result<Fetched>>)> {
+    /// Starts to fetch a file into a folder.
+    pub(crate) fn fetch(&self, group: &str, file: &str, into: &Path) -> anyhow::Result<Download> {
         self.fetch_by(&[], group, file, into)
     }
 
@@ -173,12 +192,12 @@ impl Node {
         group: &str,
         file: &str,
         into: &Path,
-    ) -> anyhow::Result<(Spawned, std::thread::JoinHandle<anyhow::Result<Fetched>>)> {
+    ) -> anyhow::Result<Download> {
         let mut command = self.command();
         command.args(options).args(["download_file", group, file]).arg(into);
         let began = clock::now();
         let name = format!("download-{}", self.user);
-        let (spawned, mut lines) = Spawned::start_read(&name, &command, &self.place)?;
+        let (command, mut lines) = Spawned::start_read(&name, &command, &self.place)?;
         let follow = move || {
             let mut progress = vec![(0.0, 0.0)];
             let mut line = String::new();
@@ -198,7 +217,7 @@ impl Node {
             }
             bail!("the download ended without a result")
         };
-        Ok((spawned, std::thread::Builder::new().name(name).spawn(follow)?))
+        Ok(Download { command, follow: std::thread::Builder::new().name(name).spawn(follow)? })
     }
 
     /// Logs out, so that nobody is sent here any more, and ends it.

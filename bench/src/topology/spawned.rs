@@ -11,8 +11,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
+use super::descendants;
 use super::limits::{END_MS, LAST_WORDS_BYTES, READY_MS};
 use super::tied::tied;
 use super::usage::{self, Cpu};
@@ -160,10 +161,8 @@ impl Spawned {
 
     /// The end of what it said, as the end of a sentence.
     pub(crate) fn last_words(&self) -> String {
-        match self.tail() {
-            Ok(words) if !words.is_empty() => format!("; its last words: {words}"),
-            _ => String::new(),
-        }
+        let words = self.words();
+        if words.is_empty() { words } else { format!("; its last words: {words}") }
     }
 
     fn tail(&self) -> std::io::Result<String> {
@@ -175,10 +174,9 @@ impl Spawned {
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
-    /// What follows a mark at the beginning of a line, of the last such line near the end of what it said.
-    pub(crate) fn told(&self, mark: &str) -> Option<String> {
-        let words = self.tail().ok()?;
-        words.lines().rev().find_map(|line| Some(line.trim().strip_prefix(mark)?.trim().to_owned()))
+    /// The last of what it said.
+    pub(crate) fn words(&self) -> String {
+        self.tail().unwrap_or_default()
     }
 
     /// Ends it: asks first, kills when it does not heed, and waits.
@@ -187,11 +185,7 @@ impl Spawned {
             return;
         }
         // Its descendants as well: who holds others together may not heed the signal itself.
-        for pid in usage::tree(self.pid()) {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::TERM);
-            }
-        }
+        descendants::signal_with(self.pid(), Signal::TERM);
         if !crate::clock::within(Duration::from_millis(END_MS), || self.has_ended()) {
             let _ = self.child.kill();
         }
@@ -296,9 +290,8 @@ mod tests {
         drop(spawned);
         let never = Spawned::start_telling("talker", &talker, place.path(), "three", Duration::ZERO);
         assert!(never.unwrap_err().to_string().contains("did not say"));
-        let mut ended =
-            Spawned::start("t", &shell("echo took 1; echo took 2.5; echo x"), place.path()).unwrap();
+        let mut ended = Spawned::start("t", &shell("echo one; echo two >&2"), place.path()).unwrap();
         ended.succeed().unwrap();
-        assert_eq!(ended.told("took ").as_deref(), Some("2.5"));
+        assert_eq!(ended.words(), "one\ntwo");
     }
 }

@@ -3,19 +3,18 @@
 //! Peaks come from looking often, never from `ru_maxrss`, which starts at the parent's. CPU time is what the kernel
 //! accounts to a process, those of its children that it has waited for included; its unit is a clock tick (10 ms).
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Sub;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::fd::OwnedFd;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
-use super::limits::{DESCENDANTS_MAX, MEMORY_EVERY_MS};
+use super::descendants::{self, stat, tree, tree_now};
+use super::limits::MEMORY_EVERY_MS;
 use crate::clock;
 
 /// CPU time, in seconds.
@@ -36,25 +35,6 @@ impl std::iter::Sum for Cpu {
     }
 }
 
-/// The fields of `/proc/PID/stat` that matter.
-struct Stat {
-    parent: u32,
-    ticks: u64,
-}
-
-fn stat(pid: u32) -> Option<Stat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// proc_pid_stat(5): the name may hold anything, so fields are counted from behind its bracket.
-fn parse_stat(text: &str) -> Option<Stat> {
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    let parent = fields.get(1)?.parse().ok()?;
-    // utime, stime, cutime, cstime.
-    let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-    Some(Stat { parent, ticks })
-}
-
 fn seconds(ticks: u64) -> Cpu {
     Cpu(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
@@ -62,44 +42,6 @@ fn seconds(ticks: u64) -> Cpu {
 /// Of one process and the children that it has waited for; it may have ended, if nobody has waited for it.
 pub(crate) fn cpu_of(pid: u32) -> Option<Cpu> {
     Some(seconds(stat(pid)?.ticks))
-}
-
-/// A process and all its descendants.
-pub(crate) fn tree(root: u32) -> Vec<u32> {
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-        if let Some(stat) = stat(pid) {
-            children.entry(stat.parent).or_default().push(pid);
-        }
-    }
-    let mut found = vec![root];
-    let mut at = 0;
-    while at < found.len() && found.len() < DESCENDANTS_MAX {
-        found.extend(children.remove(&found[at]).unwrap_or_default());
-        at += 1;
-    }
-    found
-}
-
-/// The same by the kernel's lists of children, which costs no look at every process of the machine; one that starts or ends
-/// meanwhile may be missed, which does for looking often (proc_pid_children(5)).
-fn tree_now(root: u32) -> Vec<u32> {
-    static LISTED: LazyLock<bool> = LazyLock::new(|| Path::new("/proc/thread-self/children").exists());
-    if !*LISTED {
-        return tree(root);
-    }
-    let mut found = vec![root];
-    let mut at = 0;
-    while at < found.len() && found.len() < DESCENDANTS_MAX {
-        let threads = fs::read_dir(format!("/proc/{}/task", found[at])).into_iter().flatten().flatten();
-        for thread in threads {
-            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-        }
-        at += 1;
-    }
-    found
 }
 
 /// Of these processes and all their descendants, those that are gone included where their parent has waited for them.
@@ -180,6 +122,8 @@ impl Peaks {
 /// Looks at the memory of both sides from now on, and ends receivers whose time is over.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
+    limit: Duration,
+    deadline: Duration,
     thread: Option<JoinHandle<Peaks>>,
 }
 
@@ -188,14 +132,11 @@ impl Watch {
     /// nobody has waited for yet.
     pub(crate) fn start(sides: Sides, victims: &[u32], limit: Duration) -> anyhow::Result<Watch> {
         // Held by what they are, not by their numbers, which belong to others once they have been waited for.
-        let victims: Vec<OwnedFd> = victims
-            .iter()
-            .filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?))
-            .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
-            .collect::<Result<_, _>>()?;
+        let victims: Vec<OwnedFd> =
+            victims.iter().map(|pid| descendants::held(*pid)).collect::<std::io::Result<_>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let deadline = clock::now() + limit;
+        let deadline = clock::now().saturating_add(limit);
         let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
             let mut peaks = Peaks::default();
             loop {
@@ -212,7 +153,13 @@ impl Watch {
                 std::thread::park_timeout(Duration::from_millis(MEMORY_EVERY_MS));
             }
         })?;
-        Ok(Watch { stop, thread: Some(thread) })
+        Ok(Watch { stop, limit, deadline, thread: Some(thread) })
+    }
+
+    /// Why receivers that have failed by now may have done so, if they were killed.
+    pub(crate) fn told(&self) -> Option<String> {
+        let over = clock::now() > self.deadline;
+        over.then(|| format!("the time of a round, {:.1} s, was over", self.limit.as_secs_f64()))
     }
 
     /// What was seen.
@@ -239,14 +186,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_brackets_and_blanks_moves_no_field() {
-        let text = "7 (a ) b (c) S 3 7 7 0 -1 0 0 0 0 0 10 20 30 40 20 0 1 0 0";
-        let stat = parse_stat(text).unwrap();
-        assert_eq!((stat.parent, stat.ticks), (3, 100));
-        assert!(parse_stat("7 (a").is_none());
-    }
-
-    #[test]
     fn a_process_is_its_own_tree_and_has_memory() {
         let own = std::process::id();
         assert!(tree(own).contains(&own));
@@ -263,16 +202,6 @@ mod tests {
         let status = "VmRSS:\t 9 kB\nRssAnon:\t     2 kB\nRssFile:\t   3 kB\nRssShmem:\t 4 kB\n";
         assert_eq!(parse_memory(status), Memory { anonymous: 2 << 10, mapped: 7 << 10 });
         assert_eq!(parse_memory(""), Memory::default());
-    }
-
-    #[test]
-    fn children_are_found_by_both_ways() {
-        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let own = std::process::id();
-        let found = [tree(own), tree_now(own)].map(|all| all.contains(&child.id()));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(found, [true; 2]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `bench compare A B`: the same transfers by two builds or with two settings, in the same rounds; B as a multiple of A. Rounds
 //! go ABBA.
 //!
-//! What is compared is a folder of programs, a revision of the repository (built into a folder below `target/compare`), or
+//! What is compared is a folder of programs, a revision of the repository (built once, into a folder below `target/compare`), or
 //! options of the node, such as `'--io epoll'`.
 
 use std::path::{Path, PathBuf};
@@ -14,8 +14,10 @@ use super::transfer::shoal::ShoalContender;
 use super::transfer::{Stage, all_succeeded};
 use crate::cli::CompareArgs;
 use crate::report;
+use crate::results::shape::Shape;
 use crate::results::sink::Sink;
 use crate::topology::binaries::Binaries;
+use crate::topology::spawned::folder;
 
 /// Where revisions are built, below the repository.
 const BUILDS: &str = "target/compare";
@@ -45,7 +47,7 @@ impl Side {
     fn binaries(&self, at_hand: Option<&Path>) -> anyhow::Result<Binaries> {
         match self {
             Side::Folder(folder) => Binaries::find(Some(folder)),
-            Side::Revision(name) => Binaries::find(Some(&build(name)?)),
+            Side::Revision(name) => Binaries::find(Some(&build(Path::new("."), name)?)),
             Side::Options(_) => Binaries::find(at_hand),
         }
     }
@@ -59,15 +61,16 @@ impl Side {
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let sides = [&args.a, &args.b].map(|word| (word.as_str(), Side::read(word)));
     // Before anything is measured, and in the machine's own network: a build may fetch.
-    let at_hand = args.bin.as_deref();
+    let at_hand = args.bin.bin.as_deref();
     let binaries = [sides[0].1.binaries(at_hand)?, sides[1].1.binaries(at_hand)?];
-    let stage = Stage::set(&args.stage)?;
+    let shape = Shape { seeders: args.seeders, leechers: args.leechers };
+    let stage = Stage::set(&args.stage, shape.leechers)?;
     let mut settings = stage.settings();
-    settings.extend([("A", args.a.clone()), ("B", args.b.clone()), ("seeders", args.seeders.to_string())]);
+    settings.extend([("A", args.a.clone()), ("B", args.b.clone()), ("nodes", shape.to_string())]);
     let size = args.stage.size.bytes();
     let mut sink = Sink::begin(args.stage.output.wanted(), "compare", Some(size), &settings)?;
     stage.warn();
-    let terms = stage.terms(args.seeders, "compare")?;
+    let terms = stage.terms(shape, "compare")?;
     let mut rounds = Rounds::new(&stage.rounds, "compare", &terms);
     for (number, ((word, side), binaries)) in sides.iter().zip(&binaries).enumerate() {
         let kind = format!("{} {word}", if number == 0 { "A" } else { "B" });
@@ -79,45 +82,52 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     all_succeeded(&failed)
 }
 
-/// Builds a revision in a working tree of its own; the folder of its programs. What was built before is there still.
-fn build(name: &str) -> anyhow::Result<PathBuf> {
-    let top = PathBuf::from(git(Path::new("."), &["rev-parse", "--show-toplevel"])?);
+/// The folder of a revision's programs, which are built when they are not there yet.
+fn build(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let top = PathBuf::from(git(at, &["rev-parse", "--show-toplevel"])?);
     let commit = git(&top, &["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])
         .with_context(|| {
             format!("{name} is neither a folder, nor a revision, nor options of the node (`--…`)")
         })?;
     let builds = top.join(BUILDS);
-    let (tree, target) = (builds.join(format!("{commit}-tree")), builds.join(&commit));
-    let programs = target.join("release");
+    let programs = builds.join(format!("{commit}-programs"));
     if Binaries::find(Some(&programs)).is_ok() {
         return Ok(programs);
     }
     std::fs::create_dir_all(&builds)?;
+    let tree = builds.join(format!("{commit}-tree"));
     let tree_text = tree.to_string_lossy();
     // What a build that was killed has left.
     let _ = git(&top, &["worktree", "remove", "--force", &tree_text]);
     git(&top, &["worktree", "add", "--force", "--detach", &tree_text, &commit])?;
-    eprintln!("bench: building {commit}");
+    eprintln!("bench: building {commit}, which takes minutes");
+    // One folder for all revisions, which mostly share what they depend on.
+    let target = builds.join("target");
     let built = Command::new("cargo")
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "tracker",
-            "--package",
-            "client",
-            "--target-dir",
-        ])
+        .args(["build", "--release", "--locked", "--package", "tracker", "--package", "client"])
+        .arg("--target-dir")
         .arg(&target)
         .current_dir(&tree)
         .status()
-        .context("cannot start cargo");
+        .context("cannot start cargo: https://rustup.rs has it");
     git(&top, &["worktree", "remove", "--force", &tree_text])?;
     if !built?.success() {
-        bail!("{name} ({commit}) does not build");
+        bail!("{name} ({commit}) does not build; cargo has said above why");
     }
+    keep(&target.join("release"), &programs)?;
     Ok(programs)
+}
+
+/// Copies both programs to a folder that is there only when it is complete.
+fn keep(built: &Path, programs: &Path) -> anyhow::Result<()> {
+    let Binaries { tracker, client } = Binaries::find(Some(built))?;
+    let part = folder(programs.with_extension("part"))?;
+    for program in [tracker, client] {
+        let name = program.file_name().context("a program has a name")?;
+        std::fs::copy(&program, part.join(name))
+            .with_context(|| format!("cannot copy {}", program.display()))?;
+    }
+    std::fs::rename(&part, programs).with_context(|| format!("cannot make {}", programs.display()))
 }
 
 fn git(at: &Path, words: &[&str]) -> anyhow::Result<String> {
@@ -129,6 +139,52 @@ fn git(at: &Path, words: &[&str]) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A commit of a workspace of two programs that say `word`.
+    fn commit(top: &Path, word: &str) -> String {
+        for program in ["tracker", "client"] {
+            let source = top.join(program).join("src");
+            std::fs::create_dir_all(&source).unwrap();
+            let manifest =
+                format!("[package]\nname = \"{program}\"\nversion = \"0.0.1\"\nedition = \"2024\"\n");
+            std::fs::write(top.join(program).join("Cargo.toml"), manifest).unwrap();
+            std::fs::write(source.join("main.rs"), format!("fn main() {{ println!(\"{word}\") }}\n"))
+                .unwrap();
+        }
+        std::fs::write(top.join("Cargo.toml"), "[workspace]\nmembers = [\"tracker\", \"client\"]\n").unwrap();
+        std::fs::write(top.join(".gitignore"), "target\n").unwrap();
+        let mut lock = Command::new("cargo");
+        lock.args(["generate-lockfile", "--offline"]).current_dir(top);
+        crate::topology::spawned::output("cargo", &mut lock).unwrap();
+        git(top, &["add", "."]).unwrap();
+        let who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"];
+        git(top, &[&who[..], &["commit", "--quiet", "-m", word]].concat()).unwrap();
+        git(top, &["rev-parse", "HEAD"]).unwrap()
+    }
+
+    #[test]
+    fn revisions_are_built_once_and_are_those_that_were_named() {
+        let place = tempfile::tempdir().unwrap();
+        let top = place.path();
+        git(top, &["init", "--quiet"]).unwrap();
+        let commits = [commit(top, "first"), commit(top, "second")];
+        // What is not committed takes no part.
+        std::fs::write(top.join("client/src/main.rs"), "no program").unwrap();
+        for (name, word) in [("HEAD~1", "first"), ("HEAD", "second")] {
+            let programs = Binaries::find(Some(&build(top, name).unwrap())).unwrap();
+            for program in [programs.tracker, programs.client] {
+                let said = crate::topology::spawned::output("it", &mut Command::new(program)).unwrap();
+                assert_eq!(said.trim(), word);
+            }
+        }
+        // Nothing is built again, so that what is there may be anything.
+        std::fs::write(top.join(BUILDS).join(format!("{}-programs", commits[0])).join("client"), "").unwrap();
+        let again = build(top, &commits[0]).unwrap();
+        assert_eq!(std::fs::metadata(again.join("client")).unwrap().len(), 0);
+        assert_eq!(git(top, &["worktree", "list"]).unwrap().lines().count(), 1, "a tree was left behind");
+        let fault = format!("{:#}", build(top, "no-such-revision").unwrap_err());
+        assert!(fault.contains("no-such-revision is neither"), "{fault}");
+    }
 
     #[test]
     fn sides_are_told_apart() {

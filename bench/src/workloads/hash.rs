@@ -36,7 +36,8 @@ const REFERENCE: &str = "sha1 crate";
 /// Measures and reports.
 pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
     let size = args.size.bytes();
-    let rounds = [("rounds", args.runs.to_string()), ("warm-up rounds", args.warmup.to_string())];
+    let rounds =
+        [("rounds", args.rounds.runs.to_string()), ("warm-up rounds", args.rounds.warmup.to_string())];
     let mut sink = Sink::begin(args.output.wanted(), "hash", Some(size), &rounds)?;
     let bytes = content(size, sink.host().and_then(|host| host.memory_available_bytes))?;
     let geometry = Geometry::new(size)?;
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
         }
     }
     let others = Load::start();
-    measure(&workloads, args.warmup, args.runs, |round, workload, took| match took {
+    measure(&workloads, args.rounds.warmup, args.rounds.runs, |round, workload, took| match took {
         Ok(took) => note(&mut sink, workload, round, size, took),
         Err(fault) => sink.failed([workload.name, &workload.kind], &format!("{fault:#}")),
     })?;

@@ -7,7 +7,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -21,15 +20,18 @@ use crate::topology::binaries::Binaries;
 use crate::topology::content::Content;
 use crate::topology::load::Load;
 use crate::topology::netns::{Entered, Host, MEMORY, bridge, enter, own_memory};
-use crate::topology::shoal::{Fetched, Node, Shoal};
-use crate::topology::spawned::Spawned;
-use crate::topology::warm;
+use crate::topology::shoal::{Download, Node, Shoal};
+use crate::topology::usage::{Sides, Watch};
+use crate::topology::{ROUND_MAX_S, warm};
 
 /// The workload's name in records.
 const WORKLOAD: &str = "swarm";
 
 /// The group of the file.
 const GROUP: &str = "bench";
+
+/// Downloads may take this many times the fluid limit, where nothing else was said, and what any round may take besides.
+const LIMIT: f64 = 20.0;
 
 /// A download that makes no progress this long, in seconds, has failed.
 const WAIT_S: &str = "60";
@@ -46,7 +48,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
         ];
         Sink::begin(args.output.wanted(), "swarm", Some(args.size.bytes()), &settings)
     };
-    let binaries = Binaries::find(args.bin.as_deref())?;
+    let binaries = Binaries::find(args.bin.bin.as_deref())?;
     // Memory of the run's own would hide the programs that lie in the machine's.
     let lie_in_memory =
         [&binaries.tracker, &binaries.client].iter().any(|program| program.starts_with(MEMORY));
@@ -109,6 +111,15 @@ fn fluid_s(args: &SwarmArgs) -> f64 {
     first_copy_s.max(all_copies_s)
 }
 
+/// The longest that all downloads of a round may take.
+fn limit(args: &SwarmArgs) -> Duration {
+    let seconds = match args.limit {
+        Some(multiple) => multiple * fluid_s(args),
+        None => ROUND_MAX_S as f64 + LIMIT * fluid_s(args),
+    };
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
 /// What a round is made of.
 struct Round<'a> {
     args: &'a SwarmArgs,
@@ -128,9 +139,6 @@ struct Outcome {
     leechers_sent: u64,
 }
 
-/// A download under way: since when, its process, and what follows its words.
-type Download = (Duration, Spawned, JoinHandle<anyhow::Result<Fetched>>);
-
 impl Round<'_> {
     fn run(&self) -> anyhow::Result<Outcome> {
         let shoal = Shoal::start_at(IpAddr::V4(self.center), self.binaries, self.place, &[])?;
@@ -148,7 +156,7 @@ impl Round<'_> {
         // Whoever fails from here on loses its own copy, and no other's.
         let leechers: Vec<_> = leeching.iter().map(|host| member(&shoal, host, "join_group")).collect();
         let before = sent(&hosts)?;
-        let finished = self.fetch(leechers);
+        let finished = self.fetch(leechers)?;
         let mut sent: Vec<u64> =
             sent(&hosts)?.iter().zip(before).map(|(after, before)| after - before).collect();
         let leechers_sent = sent.split_off(seeders.len()).iter().sum();
@@ -164,19 +172,25 @@ impl Round<'_> {
     }
 
     /// All leechers at once; how long each took until its file was durable. Nodes run until the last one is done.
-    fn fetch(&self, leechers: Vec<anyhow::Result<Node>>) -> Vec<anyhow::Result<Duration>> {
+    fn fetch(&self, leechers: Vec<anyhow::Result<Node>>) -> anyhow::Result<Vec<anyhow::Result<Duration>>> {
         let name = self.content.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let began = clock::now();
-        let (mut nodes, mut downloads): (_, Vec<anyhow::Result<Download>>) = (Vec::new(), Vec::new());
+        let (mut nodes, mut downloads) = (Vec::new(), Vec::new());
         for (at, node) in leechers.into_iter().enumerate() {
             downloads.push(node.and_then(|node| {
                 let since = clock::now().saturating_sub(began);
-                let (process, follow) = node.fetch_by(&["--wait", WAIT_S], GROUP, &name, &self.copy(at))?;
+                let download = node.fetch_by(&["--wait", WAIT_S], GROUP, &name, &self.copy(at))?;
                 nodes.push(node);
-                Ok((since, process, follow))
+                Ok((since, download))
             }));
         }
-        downloads.into_iter().map(|download| download.and_then(finished)).collect()
+        let victims: Vec<u32> = downloads.iter().flatten().map(|(_, download)| download.pid()).collect();
+        let watch = Watch::start(Sides::default(), &victims, limit(self.args))?;
+        let finished = |(since, download): (Duration, Download)| {
+            let (told, _) = download.finish().map_err(|fault| late(fault, &watch))?;
+            Ok(since + told.durable)
+        };
+        Ok(downloads.into_iter().map(|download| download.and_then(finished)).collect())
     }
 }
 
@@ -189,12 +203,12 @@ fn member(shoal: &Shoal, host: &Host, joins: &str) -> anyhow::Result<Node> {
     Ok(node)
 }
 
-/// How long a download took, from the start of all.
-fn finished((since, mut process, follow): Download) -> anyhow::Result<Duration> {
-    let told = follow.join().map_err(|_| anyhow::anyhow!("the thread that follows a download ended"))?;
-    // The program says best why it failed.
-    process.succeed()?;
-    Ok(since + told?.durable)
+/// A failure, with the limit where that was over by then.
+fn late(fault: anyhow::Error, watch: &Watch) -> anyhow::Error {
+    match watch.told() {
+        Some(told) => anyhow::anyhow!("{fault:#}; {told}: --limit gives more"),
+        None => fault,
+    }
 }
 
 fn sent(hosts: &[Host]) -> anyhow::Result<Vec<u64>> {
@@ -242,9 +256,13 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     fn limit_s(words: &str) -> f64 {
+        fluid_s(&args(words))
+    }
+
+    fn args(words: &str) -> SwarmArgs {
         let words = ["bench", "swarm", "--size", "64M", "--uplink", "1M"].into_iter().chain(words.split(' '));
         let Command::Swarm(args) = Cli::parse_from(words).command else { panic!("another command") };
-        fluid_s(&args)
+        args
     }
 
     #[test]
@@ -256,5 +274,12 @@ mod tests {
         // Several: each sends its part once, and then all uplinks carry what is left.
         is("--seeders 4 --leechers 1", 16.0);
         is("--seeders 3 --leechers 13", 13.0 * 64.0 / 16.0);
+    }
+
+    #[test]
+    fn downloads_have_a_limit_that_can_be_told() {
+        let allowed = |words: &str| limit(&args(words)).as_secs_f64();
+        assert!((allowed("--seeders 1 --leechers 1") - (60.0 + 20.0 * 64.0)).abs() < 1e-6);
+        assert!((allowed("--seeders 4 --leechers 1 --limit 1.5") - 24.0).abs() < 1e-6);
     }
 }

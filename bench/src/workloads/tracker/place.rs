@@ -29,7 +29,7 @@ impl Place {
             let cpus = "those of the tracker are not known";
             return Ok(Place { address, pid: None, cpus, _tracker: None });
         }
-        let binaries = Binaries::find(args.bin.as_deref())?;
+        let binaries = Binaries::find(args.bin.bin.as_deref())?;
         let folder = spawned::folder(folder.join("shoal"))?;
         let file = folder.join("tracker_info.txt");
         std::fs::write(&file, "127.0.0.1 0\n")?;

@@ -5,7 +5,7 @@
 //!   run ─► terms (the file, the network) ─► contenders: shoal, floor, rivals ─► rounds ─► sink
 //! ```
 //!
-//! One workload for each number of seeders. `throughput` counts from the start of the receiving command to its exit, for all
+//! One workload for each number of seeders with each number of leechers. `throughput` counts from the start of the receiving command to its exit, for all
 //! contenders; `transfer itself` leaves out what a program tells that it spends on starting and ending; `durable` is
 //! `throughput` with what it takes to survive a loss of power.
 
@@ -18,9 +18,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
-use crate::cli::{StageArgs, TransferArgs};
+use crate::cli::{RoundsArgs, StageArgs, TransferArgs};
 use crate::contender::Terms;
 use crate::host::Host;
+use crate::results::shape::Shape;
 use crate::results::sink::Sink;
 use crate::topology::binaries::Binaries;
 use crate::topology::content::{self, Content};
@@ -38,52 +39,77 @@ const SPARE_COPIES: u64 = 1;
 
 /// Measures and reports.
 pub(crate) fn run(args: &TransferArgs) -> anyhow::Result<()> {
-    let stage = Stage::set(&args.stage)?;
-    let binaries = Binaries::find(args.bin.as_deref())?;
+    let stage = Stage::set(&args.stage, most(&args.leechers))?;
+    let binaries = Binaries::find(args.bin.bin.as_deref())?;
     let mut settings = stage.settings();
     settings.push(("seeders", joined(&args.seeders)));
+    settings.push(("leechers", joined(&args.leechers)));
     settings.push(("io", args.io.join(",")));
     let size = args.stage.size.bytes();
     let mut sink = Sink::begin(args.stage.output.wanted(), "transfer", Some(size), &settings)?;
     stage.warn();
     let mut failed = Vec::new();
     for seeders in &args.seeders {
-        let workload = workload(*seeders, args.stage.leechers);
-        let terms = stage.terms(*seeders, &workload)?;
-        let mut rounds = Rounds::new(&stage.rounds, &workload, &terms);
-        let unequal = stage.unequal();
-        for contender in floor::contenders(&terms, unequal.is_none())? {
-            rounds.enter(contender);
+        for leechers in &args.leechers {
+            let shape = Shape { seeders: *seeders, leechers: *leechers };
+            failed.extend(measure(args, &stage, shape, &binaries, &mut sink)?);
         }
-        for io in &args.io {
-            let kind = if args.io.len() == 1 { "shoal".to_owned() } else { format!("shoal {io}") };
-            let options = ["--io".to_owned(), io.clone()];
-            match ShoalContender::start(&kind, false, &binaries, &options, &terms) {
-                Ok(contender) => rounds.enter(Box::new(contender)),
-                Err(fault) => {
-                    sink.failed([&workload, &kind], &format!("{fault:#}"))?;
-                    failed.push(kind);
-                }
-            }
-        }
-        if let (true, Some(why)) = (args.rivals, &unequal) {
-            sink.skipped([&workload, "rivals"], why)?;
-        } else if args.rivals {
-            for rivals::Entry { name, start, contender } in rivals::contenders(&terms) {
-                if let Some(start) = start {
-                    let of = [workload.as_str(), name, "start of its programs, which say their versions"];
-                    sink.sample(of, 0, start.as_secs_f64() * 1e3, "ms")?;
-                }
-                match contender {
-                    Ok(contender) => rounds.enter(contender),
-                    Err(absent) => absent.note(&mut sink, [&workload, name])?,
-                }
-            }
-        }
-        failed.extend(rounds.run(&mut sink)?);
     }
     report::conclude(sink)?;
     all_succeeded(&failed)
+}
+
+/// The rounds of one workload; gives the names of those of ours that failed.
+fn measure(
+    args: &TransferArgs,
+    stage: &Stage,
+    shape: Shape,
+    binaries: &Binaries,
+    sink: &mut Sink,
+) -> anyhow::Result<Vec<String>> {
+    let workload = shape.to_string();
+    let terms = stage.terms(shape, &workload)?;
+    let mut failed = Vec::new();
+    let mut rounds = Rounds::new(&stage.rounds, &workload, &terms);
+    let unequal = stage.unequal();
+    for contender in floor::contenders(&terms, unequal.is_none())? {
+        rounds.enter(contender);
+    }
+    for io in &args.io {
+        let kind = if args.io.len() == 1 { "shoal".to_owned() } else { format!("shoal {io}") };
+        let options = ["--io".to_owned(), io.clone()];
+        match ShoalContender::start(&kind, false, binaries, &options, &terms) {
+            Ok(contender) => rounds.enter(Box::new(contender)),
+            Err(fault) => {
+                sink.failed([&workload, &kind], &format!("{fault:#}"))?;
+                failed.push(kind);
+            }
+        }
+    }
+    if let (true, Some(why)) = (args.rivals, &unequal) {
+        sink.skipped([&workload, "rivals"], why)?;
+    } else if args.rivals {
+        for rivals::Entry { name, start, contender } in rivals::contenders(&terms) {
+            if let Some(start) = start {
+                let of = [workload.as_str(), name, "start of its programs, which say their versions"];
+                sink.sample(of, 0, start.as_secs_f64() * 1e3, "ms")?;
+            }
+            match contender {
+                Ok(contender) => rounds.enter(contender),
+                Err(absent) => absent.note(sink, [&workload, name])?,
+            }
+        }
+    }
+    failed.extend(rounds.run(sink)?);
+    // Whoever served has ended with the rounds; what they kept needs the room of the next ones.
+    drop(rounds);
+    std::fs::remove_dir_all(&terms.place)
+        .with_context(|| format!("cannot remove {}", terms.place.display()))?;
+    Ok(failed)
+}
+
+fn most(counts: &[usize]) -> usize {
+    counts.iter().copied().max().unwrap_or(1)
 }
 
 /// What was measured is written; now what failed may end the command.
@@ -94,12 +120,6 @@ pub(crate) fn all_succeeded(failed: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn workload(seeders: usize, leechers: usize) -> String {
-    let of =
-        |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
-    format!("{} to {}", of(seeders, "seeder"), of(leechers, "leecher"))
-}
-
 fn joined(values: &[usize]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
@@ -108,7 +128,6 @@ fn joined(values: &[usize]) -> String {
 pub(crate) struct Stage {
     network: Network,
     content: Content,
-    leechers: usize,
     /// How the rounds go.
     pub(crate) rounds: rounds::Plan,
     // Goes last: everything else lies in it.
@@ -116,8 +135,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Makes the file, in a network of the run's own where that may be.
-    pub(crate) fn set(args: &StageArgs) -> anyhow::Result<Stage> {
+    /// Makes the file, in a network of the run's own where that may be; there is room for so many leechers' copies.
+    pub(crate) fn set(args: &StageArgs, leechers: usize) -> anyhow::Result<Stage> {
         let network = private_net::enter();
         let folder = args.dir.clone().unwrap_or_else(std::env::temp_dir);
         let place =
@@ -132,27 +151,28 @@ impl Stage {
             );
         }
         let bytes = args.size.bytes();
-        let needed = bytes.saturating_mul(1 + args.leechers as u64 + SPARE_COPIES);
+        let needed = bytes.saturating_mul(1 + leechers as u64 + SPARE_COPIES);
         let room = content::room(place.path())?;
         if room < needed {
             bail!(
-                "{needed} bytes are needed in {}, {room} are free: use a smaller --size or another --dir",
+                "{needed} bytes are needed in {}, {room} are free: use a smaller --size, fewer --leechers or another --dir",
                 folder.display()
             );
         }
         let content = Content::make(place.path().join("content.bin"), bytes)?;
         let counts_wire = network == Network::Private;
-        let rounds = rounds::Plan { warmup: args.warmup, runs: args.runs, cold: args.cold, counts_wire };
-        Ok(Stage { network, content, leechers: args.leechers, rounds, place })
+        let RoundsArgs { warmup, runs } = args.rounds;
+        let rounds = rounds::Plan { warmup, runs, cold: args.cold, counts_wire };
+        Ok(Stage { network, content, rounds, place })
     }
 
     /// What one workload is given.
-    pub(crate) fn terms(&self, sources: usize, name: &str) -> anyhow::Result<Terms> {
+    pub(crate) fn terms(&self, shape: Shape, name: &str) -> anyhow::Result<Terms> {
         let place = spawned::folder(self.place.path().join(name.replace(' ', "-")))?;
-        let bytes = self.content.bytes.saturating_mul(self.leechers as u64);
+        let bytes = self.content.bytes.saturating_mul(shape.leechers as u64);
         let limit = Duration::from_secs(ROUND_MAX_S + bytes / ROUND_SLOWEST_BYTES_PER_S);
         let (content, cold) = (self.content.clone(), self.rounds.cold);
-        Ok(Terms { content, sources, receivers: self.leechers, place, limit, cold })
+        Ok(Terms { content, sources: shape.seeders, receivers: shape.leechers, place, limit, cold })
     }
 
     /// Why sockets of different programs would not be alike here.
@@ -174,7 +194,6 @@ impl Stage {
         vec![
             ("rounds", self.rounds.runs.to_string()),
             ("warm-up rounds", self.rounds.warmup.to_string()),
-            ("leechers", self.leechers.to_string()),
             ("files on", disk.to_owned()),
             ("order", "each round begins with the next contender".to_owned()),
             ("source", if self.rounds.cold { "cold" } else { "cached" }.to_owned()),

@@ -14,10 +14,11 @@ use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
 use crate::clock;
-use crate::contender::{Contender, Outcome, Terms};
+use crate::contender::{Contender, Outcome, Terms, all_succeeded};
 use crate::results::latency;
 use crate::topology::binaries::Binaries;
-use crate::topology::shoal::{Fetched, Node, Shoal};
+use crate::topology::shoal::{Download, Fetched, Node, Shoal};
+use crate::topology::spawned::Ended;
 use crate::topology::usage::{self, Sides, Watch};
 use crate::topology::{AWAKE_MS, spawned};
 
@@ -125,26 +126,20 @@ impl Contender for ShoalContender {
         let receivers: Vec<u32> = self.leechers.iter().map(Node::pid).collect();
         let tracker = [self.shoal.tracker_pid()];
         let cpu_before = [&sources[..], &receivers, &tracker].map(usage::cpu_of_trees);
-        let (mut fetching, mut victims) = (Vec::new(), Vec::new());
+        let mut fetching = Vec::new();
         let mut copies = Vec::new();
         let began = clock::now();
         for (number, node) in self.leechers.iter().enumerate() {
             let folder = spawned::folder(into.join(number.to_string()))?;
             copies.push(folder.join(&self.file));
-            let (front, follow) = node.fetch(GROUP, &self.file, &folder)?;
-            victims.push(front.pid());
-            fetching.push((front, follow));
+            fetching.push(node.fetch(GROUP, &self.file, &folder)?);
         }
+        let victims: Vec<u32> = fetching.iter().map(Download::pid).collect();
         let mut sides = Sides { sources: sources.clone(), receivers: receivers.clone() };
         sides.receivers.extend(&victims);
         let watch = Watch::start(sides, &victims, self.terms.limit)?;
-        let mut fetched = Vec::new();
-        let mut front_cpu = Vec::new();
-        for (mut front, follow) in fetching {
-            let Ok(outcome) = follow.join() else { bail!("the thread that follows a download panicked") };
-            fetched.push(outcome.with_context(|| front.last_words())?);
-            front_cpu.push(front.succeed()?.cpu);
-        }
+        let ended = fetching.into_iter().map(Download::finish).collect();
+        let (fetched, ended): (Vec<Fetched>, Vec<Ended>) = all_succeeded(ended, &watch)?.into_iter().unzip();
         let command = clock::now() - began;
         let peaks = watch.peaks();
         let [source_cpu, receiver_cpu, tracker_cpu] = [
@@ -152,7 +147,6 @@ impl Contender for ShoalContender {
             usage::cpu_of_trees(&receivers) - cpu_before[1],
             usage::cpu_of_trees(&tracker) - cpu_before[2],
         ];
-        front_cpu.push(receiver_cpu);
         let mut outcome = outcome_of(&fetched, self.terms.content.bytes)?;
         outcome.numbers.push(("tracker cpu".to_owned(), tracker_cpu.0, "s"));
         let exit = command.saturating_sub(outcome.durable.unwrap_or_default()).as_secs_f64() * 1e3;
@@ -169,7 +163,7 @@ impl Contender for ShoalContender {
             durable: Some(command),
             copies,
             source_cpu: Some(source_cpu),
-            receiver_cpu: Some(front_cpu.into_iter().sum()),
+            receiver_cpu: Some(ended.iter().map(|front| front.cpu).chain([receiver_cpu]).sum()),
             peaks: Some(peaks),
             ..outcome
         })

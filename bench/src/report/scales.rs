@@ -1,0 +1,118 @@
+//! What becomes of a metric with more leechers or more seeders: a chart for each way to hold the other number still.
+//!
+//! Invariant: only runs that measured several such numbers have any.
+
+use super::curves::{self, Curve};
+use super::limits::CURVES_MAX;
+use crate::results::record::Measured;
+use crate::results::shape::{Shape, several};
+
+/// What is drawn.
+const METRICS: [&str; 3] = ["throughput", "cpu", "memory of a leecher, RssAnon"];
+
+/// Which number grows.
+#[derive(Clone, Copy)]
+enum Grows {
+    Leechers,
+    Seeders,
+}
+
+impl Grows {
+    /// The number that grows, and what the other is called.
+    fn split(self, shape: Shape) -> (usize, String) {
+        match self {
+            Grows::Leechers => (shape.leechers, format!("leechers, of {}", several(shape.seeders, "seeder"))),
+            Grows::Seeders => (shape.seeders, format!("seeders, for {}", several(shape.leechers, "leecher"))),
+        }
+    }
+}
+
+/// All charts of a run.
+pub(crate) fn draw(results: &[&Measured]) -> anyhow::Result<String> {
+    let mut html = String::new();
+    for metric in METRICS {
+        let of_metric: Vec<&Measured> =
+            results.iter().copied().filter(|result| result.metric == metric).collect();
+        for grows in [Grows::Leechers, Grows::Seeders] {
+            for (axis, curves) in charts(&of_metric, grows) {
+                let unit = of_metric.first().map_or("", |result| &result.unit);
+                for several in curves.chunks(CURVES_MAX) {
+                    html += &curves::over_count(&axis, &format!("{metric}, {unit}"), several)?;
+                }
+            }
+        }
+    }
+    Ok(html)
+}
+
+/// Axes, each with the medians of all contenders that have several points along it.
+fn charts(results: &[&Measured], grows: Grows) -> Vec<(String, Vec<Curve>)> {
+    let mut charts: Vec<(String, Vec<Curve>)> = Vec::new();
+    for result in results {
+        let Some(shape) = Shape::of(&result.workload) else { continue };
+        let (count, axis) = grows.split(shape);
+        let at = charts.iter().position(|(found, _)| *found == axis).unwrap_or_else(|| {
+            charts.push((axis, Vec::new()));
+            charts.len() - 1
+        });
+        let curves = &mut charts[at].1;
+        let point = (count as f64, result.spread.median);
+        match curves.iter_mut().find(|curve| curve.kind == result.kind) {
+            Some(curve) => curve.points.push(point),
+            None => {
+                let (name, kind) = (result.kind.clone(), result.kind.clone());
+                curves.push(Curve { name, kind, points: vec![point] });
+            }
+        }
+    }
+    for (_, curves) in &mut charts {
+        curves.retain(|curve| curve.points.len() > 1);
+        curves.iter_mut().for_each(|curve| curve.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
+    }
+    charts.retain(|(_, curves)| !curves.is_empty());
+    charts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::record::Spread;
+
+    fn measured(workload: &str, kind: &str, median: f64) -> Measured {
+        Measured {
+            run: "r".to_owned(),
+            workload: workload.to_owned(),
+            kind: kind.to_owned(),
+            metric: "throughput".to_owned(),
+            unit: "GB/s".to_owned(),
+            runs: 1,
+            spread: Spread { median, min: median, max: median },
+            ratios: vec![],
+        }
+    }
+
+    #[test]
+    fn each_number_that_grows_has_its_chart() {
+        let all = [
+            measured("1 seeder to 8 leechers", "shoal", 2.0),
+            measured("1 seeder to 1 leecher", "shoal", 1.0),
+            measured("3 seeders to 1 leecher", "shoal", 1.5),
+            measured("1 seeder to 1 leecher", "cp", 4.0),
+            measured("compare", "shoal", 9.0),
+        ];
+        let all: Vec<&Measured> = all.iter().collect();
+        let by_leechers = charts(&all, Grows::Leechers);
+        assert_eq!(by_leechers.len(), 1);
+        assert_eq!(by_leechers[0].0, "leechers, of 1 seeder");
+        // One point is no curve.
+        assert_eq!(by_leechers[0].1.len(), 1);
+        assert_eq!(by_leechers[0].1[0].points, [(1.0, 1.0), (8.0, 2.0)]);
+        let by_seeders = charts(&all, Grows::Seeders);
+        assert_eq!(by_seeders.len(), 1);
+        assert_eq!(by_seeders[0].1[0].points, [(1.0, 1.0), (3.0, 1.5)]);
+        let html = draw(&all).unwrap();
+        assert_eq!(html.matches("<svg").count(), 2);
+        assert!(html.contains("leechers, of 1 seeder") && html.contains("seeders, for 1 leecher"));
+        assert_eq!(draw(&all[..1]).unwrap(), "");
+    }
+}

@@ -1,0 +1,147 @@
+//! Who descends from a process, and signals to them.
+//!
+//! Invariant: a signal reaches a descendant or nobody. A number that was read from /proc may be another process's by the time
+//! it is used, so processes are held by what they are (pidfd_open(2)) before it is looked once more whose they are.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::limits::DESCENDANTS_MAX;
+
+/// To all that there are now; one that is started meanwhile may be missed.
+pub(crate) fn signal(root: u32, signal: Signal) {
+    send(root, signal, |pid| pid != root);
+}
+
+/// The same, and to the process itself, which nobody else waits for.
+pub(crate) fn signal_with(root: u32, signal: Signal) {
+    send(root, signal, |_| true);
+}
+
+fn send(root: u32, signal: Signal, wanted: impl Fn(u32) -> bool) {
+    let hold = |pid: u32| Some((pid, held(pid).ok()?));
+    let all: Vec<(u32, OwnedFd)> =
+        tree(root).into_iter().filter(|pid| wanted(*pid)).filter_map(hold).collect();
+    // Who is a descendant now has had that number since it was held; of the others none is known to be ours.
+    let still = tree(root);
+    for (_, process) in all.iter().filter(|(pid, _)| still.contains(pid)) {
+        // It may have ended meanwhile.
+        let _ = pidfd_send_signal(process, signal);
+    }
+}
+
+/// A process, whatever becomes of its number.
+pub(super) fn held(pid: u32) -> std::io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(std::io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// A process and all its descendants.
+pub(super) fn tree(root: u32) -> Vec<u32> {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        if let Some(stat) = stat(pid) {
+            children.entry(stat.parent).or_default().push(pid);
+        }
+    }
+    let mut found = vec![root];
+    let mut at = 0;
+    while at < found.len() && found.len() < DESCENDANTS_MAX {
+        found.extend(children.remove(&found[at]).unwrap_or_default());
+        at += 1;
+    }
+    found
+}
+
+/// The same by the kernel's lists of children, which costs no look at every process of the machine; one that starts or ends
+/// meanwhile may be missed, which does for looking often (proc_pid_children(5)).
+pub(super) fn tree_now(root: u32) -> Vec<u32> {
+    static LISTED: LazyLock<bool> = LazyLock::new(|| Path::new("/proc/thread-self/children").exists());
+    if !*LISTED {
+        return tree(root);
+    }
+    let mut found = vec![root];
+    let mut at = 0;
+    while at < found.len() && found.len() < DESCENDANTS_MAX {
+        let threads = fs::read_dir(format!("/proc/{}/task", found[at])).into_iter().flatten().flatten();
+        for thread in threads {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        at += 1;
+    }
+    found
+}
+
+/// The fields of `/proc/PID/stat` that matter.
+pub(super) struct Stat {
+    parent: u32,
+    /// CPU time of it and of the children that it has waited for, in clock ticks.
+    pub(super) ticks: u64,
+}
+
+/// Of a process that there is.
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// proc_pid_stat(5): the name may hold anything, so fields are counted from behind its bracket.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let parent = fields.get(1)?.parse().ok()?;
+    // utime, stime, cutime, cstime.
+    let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
+    Some(Stat { parent, ticks })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_moves_no_field() {
+        let text = "7 (a ) b (c) S 3 7 7 0 -1 0 0 0 0 0 10 20 30 40 20 0 1 0 0";
+        let stat = parse_stat(text).unwrap();
+        assert_eq!((stat.parent, stat.ticks), (3, 100));
+        assert!(parse_stat("7 (a").is_none());
+    }
+
+    #[test]
+    fn children_are_found_by_both_ways() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let own = std::process::id();
+        let found = [tree(own), tree_now(own)].map(|all| all.contains(&child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, [true; 2]);
+    }
+
+    #[test]
+    fn descendants_are_reached_and_the_root_only_when_it_is_meant() {
+        // Its child's child ends by the signal; then the root says so, which proves that it was spared.
+        let script = "sh -c 'sleep 1000 & echo up; wait'; echo spared; exec sleep 1000";
+        let mut root = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(root.stdout.take().unwrap()).lines().map_while(Result::ok);
+        assert_eq!(lines.next().as_deref(), Some("up"));
+        let sleeper = tree(root.id()).into_iter().find(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep"))
+        });
+        signal(root.id(), Signal::TERM);
+        assert_eq!(lines.next().as_deref(), Some("spared"));
+        signal_with(root.id(), Signal::TERM);
+        assert_eq!(root.wait().unwrap().signal(), Some(15));
+        // Its output is closed when all of them are gone.
+        assert_eq!(lines.next(), None);
+        assert!(sleeper.is_some());
+    }
+}
