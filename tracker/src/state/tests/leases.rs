@@ -151,6 +151,31 @@ fn of_many_peers_each_is_told_in_turn() {
 }
 
 #[test]
+fn a_node_that_is_known_twice_at_one_address_is_told_once() {
+    let at = |ip: &str, number| {
+        let address = SocketAddr::new(ip.parse().unwrap(), 5);
+        Peer { holder: Holder { address, ..keyed(0, number) }, ..peer("a", number) }
+    };
+    for ip in ["10.0.0.2", "::ffff:10.0.0.2", "2001:db8::7"] {
+        let mut leases = leases();
+        let seeders = [at(ip, 1)];
+        connect(&mut leases, &[at(ip, 1), at(ip, 2)]);
+        leases.join(&key(), PIECES, at(ip, 2), START_MS);
+        for _ in 0..2 {
+            assert_eq!(told(&mut leases, &seeders, &user("z")), [5], "{ip}");
+            let asker = Asker { user: &user("z"), address: None, on_loopback: false };
+            let choice = leases.choose(&key(), PIECES, &seeders, asker, START_MS);
+            assert!(choice.peers().all(|candidate| candidate.is_complete()), "{ip}: the better entry stands");
+        }
+    }
+    // Chosen so that halves which change places look alike: these are two addresses all the same.
+    let mut leases = leases();
+    let seeders = [at("::2", 1), at("0:2::", 2)];
+    connect(&mut leases, &seeders);
+    assert_eq!(told(&mut leases, &seeders, &user("z")), [5, 5]);
+}
+
+#[test]
 fn a_reported_peer_is_withheld_from_its_reporter_and_last_for_others_once_three_agree() {
     let mut leases = leases();
     let seeders = [peer("bad", 1), peer("good", 2)];
