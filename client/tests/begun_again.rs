@@ -33,7 +33,8 @@ fn fail_at_copy(rig: &Rig, alice: &Node, bob: &Home) {
     // Alice is silent until the file is there, so that nothing can be complete before.
     alice.signal(Signal::STOP);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
-    until("it is under way", || bob.downloads().contains("[D] [g] f"));
+    // Before long it says that it waits for her.
+    until("it is under way", || ["[D] [g] f", "[P] [g] f"].iter().any(|row| bob.downloads().contains(row)));
     rig.file("copy", b"somebody else's");
     alice.signal(Signal::CONT);
     front.ended().expect(6);

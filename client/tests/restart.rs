@@ -100,8 +100,9 @@ fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
             && holders(&bob, "kept") == 1
     });
     until("its record is gone", || records(&alice, "shares", ".json").len() == 1);
+    until("it is said", || said.has("upload it again"));
     node.kill();
-    let said = said.join().unwrap();
+    let said = said.all();
     assert!(
         said.contains("[g] changed is not shared any more") && said.contains("upload it again"),
         "{said}"
@@ -183,7 +184,13 @@ fn a_download_goes_on_after_a_kill_and_is_shared_after_the_next() {
     let shown = bob.status()["downloads"][0].clone();
     // A peer that stalls is asked again elsewhere; what came twice is no piece fetched again.
     let fetched = shown["received_bytes"].as_u64().unwrap() - shown["duplicate_bytes"].as_u64().unwrap();
-    assert!(fetched <= 198 * PIECE as u64, "{fetched} bytes were fetched: what was there was fetched again");
+    let left = shown["resumed_bytes"].as_u64().unwrap();
+    assert!(left >= 2 * PIECE as u64, "{left} bytes were there already");
+    // Where the machine stalls, a piece a connection may have been on its way once more when the last one came.
+    assert!(
+        fetched + left <= 204 * PIECE as u64,
+        "{fetched} bytes were fetched: what was there was fetched again"
+    );
     until("its record has become that of a share", || {
         records(&bob, "downloads", ".json").is_empty() && records(&bob, "shares", ".json").len() == 1
     });
@@ -243,11 +250,12 @@ fn a_leecher_that_cancels_is_told_to_nobody() {
     let alice = rig.user("alice");
     alice.0.run(["create_group", "g"]).expect(0);
     let bob = rig.home("bob");
-    let _node = bob.serve(&["--limit-down", "1M"]);
+    // It would take minutes: bob has a part for as long as the test looks.
+    let _node = bob.serve(&["--limit-down", "256K"]);
     bob.run(["create_user", "bob", "password"]).expect(0);
     bob.run(["login", "bob", "password"]).expect(0);
     bob.run(["join_group", "g"]).expect(0);
-    rig.file("f", &pieces(40, 8));
+    rig.file("f", &pieces(100, 8));
     alice.0.run(["upload_file", "g", "f"]).expect(0);
     bob.prompt("download_file g f copy\n").expect(0);
     until("bob is told as one who has a part", || holders(&alice.0, "f") == 1);
@@ -308,7 +316,8 @@ fn a_failed_download_begun_again_leaves_one_record_and_no_failure() {
     // Alice is silent until the file is there, so that nothing can be complete before.
     alice.1.signal(Signal::STOP);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
-    until("it is under way", || bob.downloads().contains("[D] [g] f"));
+    // Before long it says that it waits for her.
+    until("it is under way", || ["[D] [g] f", "[P] [g] f"].iter().any(|row| bob.downloads().contains(row)));
     rig.file("copy", b"somebody else's");
     alice.1.signal(Signal::CONT);
     front.ended().expect(6);
@@ -379,7 +388,8 @@ fn a_share_whose_name_became_another_files_is_not_announced_under_it() {
     let (node, said) = alice.serve_and_hear();
     until("it is no share any more", || records(&alice, "shares", ".json").is_empty());
     assert_eq!((share(&alice, "f"), holders(&alice, "f")), (None, 1));
+    until("it is said", || said.has("another file"));
     node.kill();
-    let said = said.join().unwrap();
+    let said = said.all();
     assert!(said.contains("[g] f is not shared any more") && said.contains("another file"), "{said}");
 }

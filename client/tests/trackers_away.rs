@@ -11,12 +11,17 @@ use rig::{Home, Node, Rig, pieces, until};
 
 /// Alice, who shares `f` with the group `g`, and Bob, whose node receives slowly.
 fn alice_and_slow_bob(rig: &Rig, count: usize) -> ((Home, Node), (Home, Node)) {
+    alice_and_bob_who_receives(rig, "1M", count)
+}
+
+/// The same, at so many bytes a second.
+fn alice_and_bob_who_receives(rig: &Rig, limit: &str, count: usize) -> ((Home, Node), (Home, Node)) {
     let (alice, a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
     rig.file("f", &pieces(count, 1));
     alice.run(["upload_file", "g", "f"]).expect(0);
     let bob = rig.home("bob");
-    let b = bob.serve(&["--limit-down", "1M"]);
+    let b = bob.serve(&["--limit-down", limit]);
     bob.run(["create_user", "bob", "password"]).expect(0);
     bob.run(["login", "bob", "password"]).expect(0);
     bob.run(["join_group", "g"]).expect(0);
@@ -30,7 +35,7 @@ fn verified(home: &Home) -> u64 {
 #[test]
 fn a_download_goes_on_without_its_tracker_and_is_known_to_the_next() {
     let mut rig = Rig::new();
-    let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 6);
+    let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 12);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
     until("it is under way", || verified(&bob) > 0);
     rig.kill_tracker();
@@ -46,7 +51,8 @@ fn a_download_goes_on_without_its_tracker_and_is_known_to_the_next() {
 #[test]
 fn a_leecher_is_known_to_a_tracker_that_forgot_it() {
     let mut rig = Rig::new();
-    let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 60);
+    let ((alice, _a), (bob, _b)) = alice_and_bob_who_receives(&rig, "256K", 100);
+    // It would take minutes, so that bob is a leecher for as long as the test looks.
     bob.prompt("download_file g f copy\n").expect(0);
     let told = || alice.run(["get_peers", "g", "f", "--json"]).out.matches("\"complete\":false").count();
     until("bob is told as a leecher", || told() == 1);

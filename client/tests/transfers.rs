@@ -180,7 +180,7 @@ fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
     rig.file("f", &bytes(3 * PIECE, 5));
     alice.run(["upload_file", "g", "f"]).expect(0);
     a.kill();
-    let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "5"]).expect(8);
+    let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
     assert!(ended.err.contains("no peer has what is missing"), "{}", ended.err);
     until("the download says so too", || bob.downloads().starts_with("[P] [g] f (no peer has"));
     bob.run(["pause", "g", "f"]).expect(0);
@@ -277,7 +277,7 @@ fn a_share_that_is_stopped_is_served_no_more() {
     assert_eq!(bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count(), 1);
     alice.run(["stop_share", "g", "f"]).expect(0);
     assert_eq!(bob.run(["get_peers", "g", "f"]).expect(0).out, "");
-    bob.run(["download_file", "g", "f", "copy", "--wait", "5"]).expect(8);
+    bob.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
     alice.run(["remove_file", "g", "f"]).expect(0);
     assert_eq!(bob.run(["list_files", "g"]).expect(0).out, "");
 }

@@ -47,7 +47,7 @@ fn peak_kib() -> u64 {
 fn propose(replica: &Replica, command: Command) -> Outcome {
     let (reply, answer) = mpsc::sync_channel(1);
     replica.propose(command, move |outcome| reply.send(outcome).unwrap()).unwrap();
-    answer.recv_timeout(Duration::from_secs(120)).unwrap().unwrap().unwrap()
+    answer.recv_timeout(Duration::from_secs(600)).unwrap().unwrap().unwrap()
 }
 
 #[test]

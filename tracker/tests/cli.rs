@@ -6,7 +6,7 @@ mod rig;
 
 use std::process::Output;
 
-use rig::{Tracker, command};
+use rig::{Tracker, command, nobody};
 
 fn run(dir: &std::path::Path, args: &[&str]) -> (Output, String) {
     let output = command(dir).args(args).output().unwrap();
@@ -78,12 +78,20 @@ fn the_file_is_found_above_and_by_the_environment() {
 fn status_asks_each_tracker() {
     let tracker = Tracker::start();
     let dir = tempfile::tempdir().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_bound, free) = nobody();
     std::fs::write(dir.path().join("info.txt"), format!("{}\n{free}\n", tracker.address)).unwrap();
-    let (output, errors) = run(dir.path(), &["status", "info.txt"]);
-    let lines = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{errors}");
-    assert!(lines.contains(&format!("{}  leads; 1 voters", tracker.address)), "{lines}");
+    let leads = format!("{}  leads; 1 voters", tracker.address);
+    let mut lines = String::new();
+    // Who does not answer within two seconds is asked no longer, and on a slow machine that may be anybody.
+    for _ in 0..10 {
+        let (output, _) = run(dir.path(), &["status", "info.txt"]);
+        lines = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.success(), lines.contains(&leads), "{lines}");
+        if output.status.success() {
+            break;
+        }
+    }
+    assert!(lines.contains(&leads), "{lines}");
     assert!(lines.contains(&format!("{free}  no answer")), "{lines}");
     drop(tracker);
     let (output, _) = run(dir.path(), &["status", "info.txt"]);

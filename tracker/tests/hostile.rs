@@ -7,7 +7,8 @@ mod rig;
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use rig::{Tracker, hash};
+use rig::{Client, Tracker, hash};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
@@ -54,23 +55,37 @@ fn members_who_do_not_read_hold_up_nobody() {
         assert_eq!(late.receive().expect("an answer")["status"], "success");
     }
     drop(deaf);
-    let whole = member.ok("download_file", json!({"group_id": "g", "file_name": "f"}));
+    // The tracker may come to this before it has come to all that have gone.
+    let wish = json!({"group_id": "g", "file_name": "f"});
+    let answers = (0..1_000).map(|_| member.ask("download_file", wish.clone()));
+    let whole = { answers }.find(|answer| answer["code"] != "busy").expect("room comes back");
     assert_eq!(whole["file_chunks"].as_array().map(Vec::len), Some(PIECES), "room comes back");
 }
 
+/// With 60 KiB each: more than all strangers may hold.
+const STRANGERS: usize = 1_200;
+
 #[test]
 fn of_strangers_with_half_requests_the_oldest_end() {
-    /// With 60 KiB each: more than all strangers may hold.
-    const STRANGERS: usize = 1_200;
-    let (head, tail) = (r#"{"command":"ping","filler":""#, r#""}"#);
-    let filler = "x".repeat(60 * 1024);
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        rustix::process::Rlimit { current: limit.maximum, ..limit }
-    })
-    .unwrap();
+    let limit = getrlimit(Resource::Nofile);
+    // One each, here and in the tracker, and some for all else.
+    let wanted = STRANGERS as u64 + 100;
+    assert!(
+        limit.maximum.is_none_or(|most| most >= wanted),
+        "this test takes {wanted} descriptors a process: raise the hard limit (`ulimit -Hn`)"
+    );
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let tracker = Tracker::start();
     let mut member = tracker.user("alice", 5_001);
+    // Half a request is given up after ten seconds, whoever else there is. A machine that does not come to the last stranger
+    // until then shows nothing here, and all begin again.
+    assert!((0..10).any(|_| the_oldest_end(&tracker, &mut member)), "ten times there was no room in time");
+}
+
+/// Whether all this came about before the first half of a request was given up.
+fn the_oldest_end(tracker: &Tracker, member: &mut Client) -> bool {
+    let (head, tail) = (r#"{"command":"ping","filler":""#, r#""}"#);
+    let filler = "x".repeat(60 * 1024);
     let mut strangers: Vec<_> = (0..STRANGERS)
         .map(|_| {
             let mut stranger = tracker.connect();
@@ -79,13 +94,21 @@ fn of_strangers_with_half_requests_the_oldest_end() {
             stranger
         })
         .collect();
-    assert_eq!(strangers[0].receive().expect("an answer before the end")["code"], "busy");
+    let told = strangers[0].receive().expect("an answer before the end");
+    if told["code"] == "timeout" {
+        return false;
+    }
+    assert_eq!(told["code"], "busy");
     assert_eq!(strangers[0].receive(), None);
     member.ok("whoami", json!({}));
     let mut new = tracker.connect();
     new.send(PING);
     assert_eq!(new.receive().unwrap()["status"], "success");
     let newest = strangers.last_mut().unwrap();
-    newest.send(tail);
-    assert_eq!(newest.receive().unwrap()["status"], "success", "the newest go on");
+    if !newest.try_send_bytes(tail.as_bytes()) {
+        return false;
+    }
+    let answer = newest.receive().expect("an answer before the end");
+    assert!(answer["status"] == "success" || answer["code"] == "timeout", "the newest go on: {answer}");
+    answer["status"] == "success"
 }

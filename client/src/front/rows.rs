@@ -60,6 +60,9 @@ pub(crate) struct Transfer {
     pub(crate) received_bytes: u64,
     /// Bytes received in vain.
     pub(crate) duplicate_bytes: u64,
+    /// Bytes that an earlier attempt had left.
+    #[serde(default)]
+    pub(crate) resumed_bytes: u64,
     /// Proven bytes a second.
     pub(crate) rate: u64,
     /// Peers connected.

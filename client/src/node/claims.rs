@@ -140,7 +140,7 @@ mod tests {
         let holder = claims.take(&key, &ending).unwrap();
         assert_eq!(holder.asked(), Asked::Nothing);
         let until = |holder: &Claim<'_>, asked| {
-            let seen = (0..3_000).any(|_| {
+            let seen = (0..60_000).any(|_| {
                 std::thread::park_timeout(Duration::from_millis(10));
                 holder.asked() == asked
             });

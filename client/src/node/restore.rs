@@ -287,10 +287,12 @@ pub(super) fn refused_because(shared: &Shared) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
     use engine::proto::manifest::FileName;
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
     use tracker::api::GroupId;
 
     use super::super::shares::{Origin, keep, replace, stop};
@@ -302,7 +304,11 @@ mod tests {
     /// A node of `u`, whose tracker is a port on which nobody listens.
     fn alone(directory: &Path) -> Core {
         let trackers = directory.join("trackers.txt");
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let nobody = SocketAddr::try_from(getsockname(&bound).unwrap()).unwrap();
+        // It stays bound until the tests end, so that nobody else comes to listen there.
+        std::mem::forget(bound);
         std::fs::write(&trackers, format!("{nobody}\n")).unwrap();
         let state = StateDir::lock(&directory.join("state")).unwrap().unwrap();
         let session = SavedSession { user: "u".into(), token: "t".into(), tracker_key: [9; 32] };

@@ -11,6 +11,10 @@ pub(crate) fn line(transfer: &Transfer) -> String {
     let name = format!("[{}] {}", transfer.group, transfer.file);
     match transfer.state {
         State::Downloading => format!("[D] {name}  {}", moving(transfer)),
+        // A pass over the whole is counted as it begins; what was there at the start is hashed before any.
+        State::Checking if transfer.sequential_passes == 0 => {
+            format!("[D] {name}  {}  checking what an earlier attempt left", percent(transfer))
+        }
         State::Checking => format!("[D] {name}  {}  proving the whole", percent(transfer)),
         State::Comparing => {
             let path = transfer.path.display();
@@ -36,16 +40,21 @@ pub(crate) fn moving(transfer: &Transfer) -> String {
     parts.join("  ")
 }
 
-/// What a download was, once it is durable: sizes, both clocks, and what held it back.
+/// What a download was, once it is durable: sizes, both clocks, and what held it back. What an earlier attempt had left is
+/// named, and no part of the rates: it took none of this time.
 pub(crate) fn summary(transfer: &Transfer) -> String {
+    let gained_bytes = transfer.total_bytes.saturating_sub(transfer.resumed_bytes);
     let clock = |name: &str, ms: Option<u64>| {
         ms.map(|ms| {
             let span = Duration::from_millis(ms);
-            let rate = figures::rate(figures::mean_rate(transfer.total_bytes, span));
+            let rate = figures::rate(figures::mean_rate(gained_bytes, span));
             format!("{name} after {} ({rate})", figures::span(span))
         })
     };
     let mut parts = vec![format!("{} {}", transfer.path.display(), figures::size(transfer.total_bytes))];
+    if transfer.resumed_bytes > 0 {
+        parts.push(format!("{} were there already", figures::size(transfer.resumed_bytes)));
+    }
     parts.extend(clock("proven", transfer.proven_ms));
     parts.extend(clock("durable", transfer.durable_ms));
     parts.push(format!("limited by {}", transfer.limited_by));
@@ -86,6 +95,7 @@ pub(crate) mod tests {
             verified_bytes: 38 << 30,
             received_bytes: 38 << 30,
             duplicate_bytes: 0,
+            resumed_bytes: 0,
             rate: 1_210_438_942,
             peers: 3,
             pieces_only: false,
@@ -122,6 +132,11 @@ pub(crate) mod tests {
             (because(State::Failed, "the disk broke"), "[F] [group] file (the disk broke)"),
             (transfer(State::Cancelled), "[F] [group] file (cancelled)"),
             (transfer(State::Comparing), "[D] [group] file  38%  comparing what is at /d/file"),
+            (transfer(State::Checking), "[D] [group] file  38%  checking what an earlier attempt left"),
+            (
+                Transfer { sequential_passes: 1, ..transfer(State::Checking) },
+                "[D] [group] file  38%  proving the whole",
+            ),
             (transfer(State::Syncing), "[D] [group] file  38%  flushing to disk"),
         ] {
             assert_eq!(line(&transfer), wanted);
@@ -138,5 +153,18 @@ pub(crate) mod tests {
         };
         let wanted = "/d/file 1.0 GiB; proven after 0.5s (2.0 GiB/s); durable after 1.0s (1.0 GiB/s); limited by network";
         assert_eq!(summary(&done), wanted);
+    }
+
+    #[test]
+    fn what_was_there_already_is_no_part_of_the_rates() {
+        let resumed = Transfer {
+            total_bytes: 1 << 30,
+            resumed_bytes: 768 << 20,
+            proven_ms: Some(500),
+            durable_ms: Some(1_000),
+            ..transfer(State::Complete)
+        };
+        let wanted = "/d/file 1.0 GiB; 768.0 MiB were there already; proven after 0.5s (512.0 MiB/s); durable after 1.0s (256.0 MiB/s); limited by network";
+        assert_eq!(summary(&resumed), wanted);
     }
 }

@@ -1,8 +1,10 @@
 //! Those who speak the protocols themselves: a tracker's client over a plain socket, a provider with a file in memory, a
 //! consumer with a ticket that may not be its own, a tracker that lies.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 
 use engine::proto::bitfield::Bitfield;
 use engine::proto::codec::{self, LENGTH_BYTES};
@@ -46,19 +48,29 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Serves `content` to whoever opens a connection, without asking for tickets; until the test ends.
 pub(crate) fn serve_anybody(content: Vec<u8>, secret: SecretKey) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let (content, secret) = (content.clone(), secret.clone());
-            // It ends with its connection.
-            std::thread::spawn(move || serve_one(stream, &content, &secret));
-        }
-    });
-    address
+    serve_noting(content, secret).0
 }
 
-fn serve_one(mut stream: TcpStream, content: &[u8], secret: &SecretKey) -> Option<()> {
+/// Indices of pieces that somebody asked for.
+pub(crate) type Asked = Arc<Mutex<BTreeSet<u32>>>;
+
+/// As [`serve_anybody`], and notes which pieces are asked for.
+pub(crate) fn serve_noting(content: Vec<u8>, secret: SecretKey) -> (SocketAddr, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Asked::default();
+    let notes = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (content, secret, notes) = (content.clone(), secret.clone(), Arc::clone(&notes));
+            // It ends with its connection.
+            std::thread::spawn(move || serve_one(stream, &content, &secret, &notes));
+        }
+    });
+    (address, asked)
+}
+
+fn serve_one(mut stream: TcpStream, content: &[u8], secret: &SecretKey, asked: &Asked) -> Option<()> {
     let geometry = Geometry::new(content.len() as u64).unwrap();
     let greeting =
         Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key: secret.peer_key() };
@@ -73,6 +85,7 @@ fn serve_one(mut stream: TcpStream, content: &[u8], secret: &SecretKey) -> Optio
     loop {
         let Message::Request { first, count } = receive(&mut stream)? else { continue };
         for index in PieceRange::from_count(first, count)?.indices() {
+            asked.lock().unwrap().insert(index.0);
             let (offset, length) = (geometry.offset(index), geometry.piece_len(index));
             send(&mut stream, &Message::Piece { index, length })?;
             let offset = usize::try_from(offset).unwrap();
@@ -133,10 +146,10 @@ pub(crate) fn lying_tracker(answer: impl Fn(&str) -> Value + Send + Sync + 'stat
 pub(crate) fn scripted_tracker(say: impl Fn(&Value) -> String + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let say = std::sync::Arc::new(say);
+    let say = Arc::new(say);
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
-            let say = std::sync::Arc::clone(&say);
+            let say = Arc::clone(&say);
             std::thread::spawn(move || {
                 let requests = BufReader::new(stream.try_clone().unwrap());
                 for line in requests.lines().map_while(Result::ok) {

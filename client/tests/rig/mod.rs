@@ -16,7 +16,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
+use rustix::fd::OwnedFd;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -42,6 +46,16 @@ pub(crate) fn pieces(count: usize, seed: u64) -> Vec<u8> {
 pub(crate) struct Rig {
     dir: TempDir,
     tracker: Option<Child>,
+    /// What the address that `without_tracker` names belongs to, so that it never becomes somebody else's.
+    _nobody: OwnedFd,
+}
+
+/// An address on which nobody listens, and never will as long as the socket that it belongs to is kept.
+pub(crate) fn nobody() -> (OwnedFd, SocketAddr) {
+    let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = getsockname(&bound).unwrap().try_into().unwrap();
+    (bound, address)
 }
 
 /// What a command left behind.
@@ -68,9 +82,9 @@ impl Rig {
     /// A place without a tracker: its `tracker_info.txt` names a port on which nobody listens.
     pub(crate) fn without_tracker() -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let rig = Rig { dir, tracker: None };
-        rig.name_tracker(nobody);
+        let (bound, address) = nobody();
+        let rig = Rig { dir, tracker: None, _nobody: bound };
+        rig.name_tracker(address);
         rig
     }
 
@@ -117,10 +131,12 @@ impl Rig {
             .unwrap()
     }
 
-    /// Names a tracker.
+    /// Names a tracker. Nodes that look while it is done find the former name or the new one, never half of a file.
     pub(crate) fn name_tracker(&self, address: SocketAddr) {
         let line = format!("{} {}\n", address.ip(), address.port());
-        std::fs::write(self.path("tracker_info.txt"), line).unwrap();
+        let new = self.path("tracker_info.txt.new");
+        std::fs::write(&new, line).unwrap();
+        std::fs::rename(new, self.path("tracker_info.txt")).unwrap();
     }
 
     /// A path in the place.
@@ -240,18 +256,22 @@ impl Home {
         Node { child, address: address.unwrap_or_else(|| panic!("the node said {line:?}")) }
     }
 
-    /// As [`Home::serve`], with what it writes to stderr until its end.
-    pub(crate) fn serve_and_hear(&self) -> (Node, std::thread::JoinHandle<String>) {
+    /// As [`Home::serve`], with what it writes to stderr.
+    pub(crate) fn serve_and_hear(&self) -> (Node, Heard) {
         let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
         let (mut child, line) = started(command.stderr(Stdio::piped()));
-        let mut stderr = child.stderr.take().unwrap();
-        let heard = std::thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).unwrap();
-            text
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let text = Arc::new(Mutex::new(String::new()));
+        let so_far = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).unwrap() > 0 {
+                so_far.lock().unwrap().push_str(&line);
+                line.clear();
+            }
         });
         let address = line.strip_prefix("node listening on ").and_then(|text| text.parse().ok()).unwrap();
-        (Node { child, address }, heard)
+        (Node { child, address }, Heard { text, reader })
     }
 
     /// How the node is, as `status --json` has it.
@@ -310,6 +330,25 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         end(&mut self.child);
+    }
+}
+
+/// What a process writes to stderr.
+pub(crate) struct Heard {
+    text: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Heard {
+    /// Whether it has written this. What it has not written yet is lost when it is killed.
+    pub(crate) fn has(&self, text: &str) -> bool {
+        self.text.lock().unwrap().contains(text)
+    }
+
+    /// All that it wrote until its end, for which this waits.
+    pub(crate) fn all(self) -> String {
+        self.reader.join().unwrap();
+        self.text.lock().unwrap().clone()
     }
 }
 

@@ -70,6 +70,11 @@ impl CrashDisk {
         self.state().full = full;
     }
 
+    /// Nothing is read or written until this is dropped.
+    pub(crate) fn stand_still(&self) -> impl Sized + '_ {
+        self.state()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }

@@ -38,9 +38,19 @@ pub(crate) fn propose(replica: &Replica, command: Command) -> Result<Answer, Unp
     outcome.recv_timeout(PATIENCE).unwrap()
 }
 
+/// Whether an account is there. While the log is being opened anew there is nothing to look at; so this looks again.
 pub(crate) fn is_there(replica: &Replica, number: usize) -> bool {
-    let view = replica.view().unwrap();
-    let there = Queries::new(&view).account(&user(number)).is_some();
-    view.check().unwrap();
-    there
+    const LOOKS: usize = 60_000;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 0..LOOKS {
+        if let Ok(view) = replica.view() {
+            let there = Queries::new(&view).account(&user(number)).is_some();
+            if view.check().is_ok() {
+                return there;
+            }
+        }
+        // A pause between two looks, no substitute for one.
+        std::thread::park_timeout(PAUSE);
+    }
+    panic!("the log cannot be read");
 }

@@ -12,9 +12,29 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
-/// No answer takes this long; a test that waits longer fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// No answer takes this long, not even on a slow machine; a test that waits longer fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Room that a filesystem in memory must have for the data of a test, in bytes, those of others beside it included.
+const ROOM_BYTES: u64 = 1 << 30;
+
+/// A directory for what need not outlive anything: in memory, where there is room, so that no test waits for a disk.
+fn passing_dir() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let has_room = rustix::fs::statvfs(memory).is_ok_and(|of| of.f_bavail * of.f_frsize >= ROOM_BYTES);
+    let dir = if has_room { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    dir.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// An address on which nobody listens, and never will as long as the socket that it belongs to is kept.
+pub(crate) fn nobody() -> (Socket, SocketAddr) {
+    let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = bound.local_addr().unwrap().as_socket().unwrap();
+    (bound, address)
+}
 
 /// A running tracker.
 pub(crate) struct Tracker {
@@ -26,7 +46,7 @@ pub(crate) struct Tracker {
 impl Tracker {
     /// Starts one on a free port of loopback, with an empty state.
     pub(crate) fn start() -> Tracker {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = passing_dir();
         std::fs::write(dir.path().join("tracker_info.txt"), "127.0.0.1 0\n").unwrap();
         Tracker::start_in(dir)
     }

@@ -170,6 +170,8 @@ fn timed_out(error: io::Error) -> io::Error {
 mod tests {
     use std::net::TcpListener;
 
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+
     use super::*;
 
     fn tracker_that_answers(bytes: &'static [&'static [u8]]) -> SocketAddr {
@@ -228,7 +230,10 @@ mod tests {
     fn a_tracker_that_closes_is_noticed_and_the_next_is_tried() {
         let mut line = Line::to(tracker_that_answers(&[b"half"])).unwrap();
         assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Bound, so that it is nobody else's, and without anybody who listens.
+        let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let nobody = getsockname(&bound).unwrap().try_into().unwrap();
         let somebody = tracker_that_answers(&[]);
         assert_eq!(Line::to_first(&[nobody, somebody]).unwrap().address(), somebody);
         assert!(Line::to_first(&[nobody]).unwrap_err().contains(&nobody.to_string()));
