@@ -23,7 +23,7 @@ use crate::storage::prefault::Prefault;
 pub(crate) struct Context {
     /// The clock.
     pub(crate) clock: Clock,
-    /// The back end that runs.
+    /// The back end that workers run on, but for those that get no ring.
     pub(crate) io: IoKind,
     /// Sends without a copy.
     pub(crate) zero_copy: Arc<ZeroCopy>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::backend::IoKind;
 use super::context::Context;
 use super::landed::{Landed, Proven, Queue};
 use super::limits::LANDED_EACH;
@@ -24,6 +25,8 @@ pub(crate) struct Local {
     pub(crate) context: Arc<Context>,
     /// The worker's number.
     pub(crate) number: usize,
+    /// The back end that runs here.
+    pub(crate) io: IoKind,
     /// Pieces that have landed on this worker, to be verified.
     pub(crate) landed: Queue<Landed>,
     /// Those that are verified, to be written.
@@ -36,10 +39,11 @@ pub(crate) struct Local {
 
 impl Local {
     /// A worker without connections.
-    pub(crate) fn new(context: Arc<Context>, number: usize) -> Local {
+    pub(crate) fn new(context: Arc<Context>, number: usize, io: IoKind) -> Local {
         Local {
             context,
             number,
+            io,
             landed: Queue::default(),
             proven: Queue::default(),
             written: Notify::new(),
@@ -75,7 +79,8 @@ impl Local {
                 None
             }
         };
-        let ring = zero_copy.is_for(peer).then(|| self.side_ring.get_or_init(ring).as_ref())??;
+        let possible = self.io == IoKind::Uring && zero_copy.is_for(peer);
+        let ring = possible.then(|| self.side_ring.get_or_init(ring).as_ref())??;
         Some(Route::new(Rc::clone(ring), Arc::clone(zero_copy), peer.ip()))
     }
 

@@ -160,6 +160,8 @@ impl ZeroCopy {
                 }
                 true
             }
+            // Nothing was sent, and it was not the peer.
+            Some(libc::EINTR | libc::EAGAIN) => true,
             _ => false,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Lines, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -15,13 +16,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::rig::{Node, Patience, spawn};
 
-/// Tell this program to be a seeder of this file, by this back end, with sends without a copy or not, and what may be locked:
-/// when it starts, and once it has started.
+/// Tell this program to be a seeder of this file, by this back end, with sends without a copy or not, and so many bytes that
+/// may be locked.
 const CHILD_FILE: &str = "SHOAL_TEST_SEEDER_FILE";
 const CHILD_IO: &str = "SHOAL_TEST_SEEDER_IO";
 const CHILD_ZERO_COPY: &str = "SHOAL_TEST_SEEDER_ZERO_COPY";
 const CHILD_LOCKS: &str = "SHOAL_TEST_SEEDER_LOCKS";
-const CHILD_LOCKS_LATER: &str = "SHOAL_TEST_SEEDER_LOCKS_LATER";
 
 /// What the seeder says before its port, and before its sends.
 const PORT: &str = "listening on port ";
@@ -30,15 +30,17 @@ const SENDS: &str = "sends without a copy: ";
 /// The seeder's key.
 const SEED: u8 = 1;
 
+/// The seeder's workers, whatever the machine has.
+const WORKERS: usize = 2;
+
 /// How it is to be.
 pub(crate) struct Orders {
     /// Its back end.
     pub(crate) io: &'static str,
     /// Its choice of sends without a copy.
     pub(crate) zero_copy: &'static str,
-    /// Bytes that it may lock when it starts, and once its engine runs; no more than this process may.
+    /// Bytes that it may lock; no more than this process may.
     pub(crate) locks: Option<u64>,
-    pub(crate) locks_later: Option<u64>,
     /// Whether it runs as nobody, and not as this process's user.
     pub(crate) as_nobody: bool,
     /// Whether it has a network of its own.
@@ -47,14 +49,7 @@ pub(crate) struct Orders {
 
 impl Default for Orders {
     fn default() -> Orders {
-        Orders {
-            io: "auto",
-            zero_copy: "auto",
-            locks: None,
-            locks_later: None,
-            as_nobody: false,
-            elsewhere: false,
-        }
+        Orders { io: "auto", zero_copy: "auto", locks: None, as_nobody: false, elsewhere: false }
     }
 }
 
@@ -66,12 +61,13 @@ fn seeder_process() {
     lock_at_most(&var(CHILD_LOCKS));
     let config = Node::config(SEED, var(CHILD_IO).parse::<IoChoice>().unwrap(), None);
     let zero_copy = var(CHILD_ZERO_COPY).parse().unwrap();
-    let node = Node::by(Config { zero_copy, listen: (Ipv4Addr::UNSPECIFIED, 0).into(), ..config });
-    lock_at_most(&var(CHILD_LOCKS_LATER));
+    let (listen, workers) = ((Ipv4Addr::UNSPECIFIED, 0).into(), NonZeroUsize::new(WORKERS));
+    let node = Node::by(Config { zero_copy, listen, workers, ..config });
     node.share(Path::new(&path), "f");
     println!("\n{PORT}{}", node.engine.listen_addr().port());
     // Until the parent ends it, or is gone.
-    for _ in std::io::stdin().lines() {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        lock_at_most(&line);
         let sends = node.engine.zero_copy();
         println!("{SENDS}{} {} {}", sends.mapped_bytes, sends.copied_bytes, sends.refused);
     }
@@ -106,8 +102,7 @@ impl Seeder {
             .env(CHILD_FILE, path)
             .env(CHILD_IO, orders.io)
             .env(CHILD_ZERO_COPY, orders.zero_copy)
-            .env(CHILD_LOCKS, bytes(orders.locks))
-            .env(CHILD_LOCKS_LATER, bytes(orders.locks_later));
+            .env(CHILD_LOCKS, bytes(orders.locks));
         let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let said = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut seeder = Seeder { child, said, port: 0 };
@@ -132,7 +127,21 @@ impl Seeder {
 
     /// What became of its sends without a copy.
     pub(crate) fn sends(&mut self) -> ZeroCopySends {
-        writeln!(self.child.stdin.as_ref().unwrap()).unwrap();
+        self.sends_after("")
+    }
+
+    /// Lets it lock so many bytes from now on, once its workers have what they need.
+    pub(crate) fn locks(&mut self, bytes: u64) {
+        let begun = Patience::new();
+        while self.rings().0 < WORKERS {
+            assert!(begun.is_left(), "its workers never get their rings");
+            std::thread::yield_now();
+        }
+        self.sends_after(&bytes.to_string());
+    }
+
+    fn sends_after(&mut self, line: &str) -> ZeroCopySends {
+        writeln!(self.child.stdin.as_ref().unwrap(), "{line}").unwrap();
         let said = self.says(SENDS);
         let numbers: Vec<u64> = said.split(' ').map(|number| number.parse().unwrap()).collect();
         ZeroCopySends { mapped_bytes: numbers[0], copied_bytes: numbers[1], refused: numbers[2] }
