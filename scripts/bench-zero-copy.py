@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """CPU time of a seeder with sends without the kernel's copy and with ordinary ones, in interleaved rounds, by the real programs.
 
-usage (as root): scripts/bench-zero-copy.py [--bin DIR] [--size BYTES] [--rounds N] [--wire copies|takes] [--on auto|always]
+usage (as root): scripts/bench-zero-copy.py [--bin DIR] [--size BYTES] [--rounds N] [--wire copies|takes] [--on auto|always] [--locks BYTES]
 
 Two hosts, each a network namespace, on one veth pair. `--wire copies` is the pair as it is: the kernel copies whatever it
 delivers to itself, and says so. `--wire takes` stands for a network card: a program at the receiving end (XDP, which passes
 everything) has the packets copied into the receiver's own pages by a thread of the kernel that is neither host's program, and the
 sender's pages are let go untouched, as by a card's DMA. It is no card: packets are at most 9,000 bytes long and never bundled.
 """
-import argparse, ctypes, json, os, shutil, socket, struct, subprocess, sys, tempfile
+import argparse, ctypes, json, os, resource, shutil, socket, struct, subprocess, sys, tempfile
 
 INSIDE = "SHOAL_ZERO_COPY_INSIDE"
 SEEDER, LEECHER = "10.78.0.1", "10.78.0.2"
@@ -144,6 +144,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--wire", choices=["copies", "takes"], default="copies")
     parser.add_argument("--on", choices=["auto", "always"], default="auto")
+    parser.add_argument("--locks", type=int, help="bytes that a seeder may lock, of which it uses half")
     parser.add_argument("--dir", help="where the files lie")
     parser.add_argument("--attach", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -153,6 +154,8 @@ def main():
         os.environ[INSIDE] = "1"
         own = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv]
         os.execvp(own[0], own)
+    if args.locks:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (args.locks, args.locks))
     args.bin = os.path.abspath(args.bin)
     with tempfile.TemporaryDirectory(prefix="shoal-zero-copy-", dir=args.dir) as place:
         measure(args, place)
