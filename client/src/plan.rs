@@ -9,11 +9,11 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine::config::IoChoice;
+use engine::config::{IoChoice, ZeroCopyChoice};
 use engine::hash::{HashKind, UnknownKind, Unsupported};
 
 use crate::cli::Cli;
-use crate::cli::options::{Color, Io, Listen, Options};
+use crate::cli::options::{Color, Io, Listen, Options, ZeroCopy};
 use crate::cli::words::Words;
 use crate::exit::{Exit, Fault};
 use crate::limits;
@@ -39,6 +39,8 @@ pub(crate) struct NodePlan {
     pub(crate) advertise: Option<std::net::IpAddr>,
     /// The back end.
     pub(crate) io: IoChoice,
+    /// Sends without a copy.
+    pub(crate) zero_copy: ZeroCopyChoice,
     /// How SHA-1 is computed; `None`: the fastest way.
     pub(crate) hash: Option<HashKind>,
     /// Most bytes a second to peers.
@@ -113,6 +115,11 @@ impl Plan {
                     Io::Auto => IoChoice::Auto,
                     Io::Uring => IoChoice::Uring,
                     Io::Epoll => IoChoice::Epoll,
+                },
+                zero_copy: match options.zero_copy.unwrap_or_default() {
+                    ZeroCopy::Auto => ZeroCopyChoice::Auto,
+                    ZeroCopy::Off => ZeroCopyChoice::Off,
+                    ZeroCopy::Always => ZeroCopyChoice::Always,
                 },
                 hash,
                 limit_up: options.limit_up,
@@ -211,11 +218,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("shoal")).unwrap();
         let file = dir.path().join("shoal/config.toml");
-        std::fs::write(&file, "wait = 7\nio = \"epoll\"\nhash = \"asm\"\ntrackers = \"t.txt\"\n").unwrap();
+        std::fs::write(
+            &file,
+            "wait = 7\nio = \"epoll\"\nzero_copy = \"off\"\nhash = \"asm\"\ntrackers = \"t.txt\"\n",
+        )
+        .unwrap();
         let vars = [("XDG_CONFIG_HOME", dir.path().to_str().unwrap()), ("HOME", "/h")];
         let found = plan("--wait 3", &vars, dir.path()).unwrap();
         assert_eq!(found.wait, Duration::from_secs(3));
         assert_eq!(found.node.io, IoChoice::Epoll);
+        assert_eq!(found.node.zero_copy, ZeroCopyChoice::Off);
+        let typed = plan("--zero-copy always", &vars, dir.path()).unwrap();
+        assert_eq!(typed.node.zero_copy, ZeroCopyChoice::Always);
         assert_eq!(found.node.hash, Some(HashKind::Asm));
         assert_eq!(found.node.trackers, Some(dir.path().join("t.txt")));
         std::fs::write(&file, "wate = 7\n").unwrap();

@@ -38,6 +38,36 @@ impl FromStr for IoChoice {
     }
 }
 
+/// Whether pieces are sent without the kernel's copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ZeroCopyChoice {
+    /// By io_uring, to peers on other machines, for as long as the kernel really avoids the copy.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// By io_uring, to every peer, whatever the kernel makes of it: for tests and measurements.
+    Always,
+}
+
+/// Not a name of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("zero copy is auto, off or always")]
+pub struct UnknownZeroCopy;
+
+impl FromStr for ZeroCopyChoice {
+    type Err = UnknownZeroCopy;
+
+    fn from_str(name: &str) -> Result<ZeroCopyChoice, UnknownZeroCopy> {
+        match name {
+            "auto" => Ok(ZeroCopyChoice::Auto),
+            "off" => Ok(ZeroCopyChoice::Off),
+            "always" => Ok(ZeroCopyChoice::Always),
+            _ => Err(UnknownZeroCopy),
+        }
+    }
+}
+
 /// What an engine is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -45,6 +75,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The back end.
     pub io: IoChoice,
+    /// Sends without a copy.
+    pub zero_copy: ZeroCopyChoice,
     /// The hashing; `None`: the fastest that this CPU has.
     pub hash: Option<HashKind>,
     /// Threads that receive, verify and write; `None`: one a core, at most [`WORKERS_MAX`].

@@ -23,7 +23,7 @@ use crate::proto::hashes::Hash20;
 use crate::proto::manifest::{FileKey, FileName, FileProof, Manifest};
 use crate::proto::ticket::{PeerKey, Ticket, TrackerKey};
 use crate::proto::units::PieceIndex;
-use crate::stats::ShareStatus;
+use crate::stats::{ShareStatus, ZeroCopySends};
 use crate::storage::destination::{self, Destination};
 use crate::storage::error::{Change, Operation, StorageError, StorageErrorKind};
 use crate::storage::fingerprint::Fingerprint;
@@ -124,6 +124,7 @@ impl Engine {
         tracing::info!(hash = %hasher.kind(), "hashing");
         let parts = Parts {
             io,
+            zero_copy: config.zero_copy,
             secret: config.secret,
             hasher,
             limit_up: config.limit_up,
@@ -423,6 +424,12 @@ impl Engine {
             _ => {}
         }
         PeerAddress { address, key: self.peer_key() }
+    }
+
+    /// What became of sends without a copy, since the start.
+    #[must_use]
+    pub fn zero_copy(&self) -> ZeroCopySends {
+        self.context.zero_copy.sends()
     }
 
     /// Ends all connections and threads, and waits for them; records what downloads have written, so that they go on from there. Blocks,

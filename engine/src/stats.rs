@@ -24,6 +24,18 @@ pub struct ShareStatus {
     pub changed: Option<String>,
 }
 
+/// What became of pieces that a node sent, or tried to send, without the kernel's copy. What it sent the ordinary way is not
+/// in here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZeroCopySends {
+    /// Bytes that left from the pages of the mapping.
+    pub mapped_bytes: u64,
+    /// Bytes that the kernel copied after all.
+    pub copied_bytes: u64,
+    /// Sends that the kernel refused since too much memory was locked; they went the ordinary way.
+    pub refused: u64,
+}
+
 /// What a download is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {

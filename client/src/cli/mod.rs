@@ -62,10 +62,11 @@ impl Typed {
 }
 
 /// Options that shape the node; a front end of a running node cannot change them.
-const NODE_OPTIONS: [(&str, &str); 6] = [
+const NODE_OPTIONS: [(&str, &str); 7] = [
     ("listen", "--listen"),
     ("advertise", "--advertise"),
     ("io", "--io"),
+    ("zero_copy", "--zero-copy"),
     ("hash", "--hash"),
     ("limit_up", "--limit-up"),
     ("limit_down", "--limit-down"),

@@ -38,6 +38,19 @@ pub(crate) enum Io {
     Epoll,
 }
 
+/// Whether pieces are sent without the kernel's copy, by its name on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ZeroCopy {
+    /// To peers on other machines, while the kernel really avoids the copy.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// To every peer, whatever the kernel makes of it.
+    Always,
+}
+
 /// An address to listen on, whose port may be left to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listen {
@@ -115,6 +128,9 @@ pub(crate) struct Options {
     /// Node: what moves the bytes [default: auto]
     #[arg(long, value_name = "BACKEND", env = "SHOAL_IO", global = true, value_enum)]
     pub(crate) io: Option<Io>,
+    /// Node: whether pieces are sent without the kernel's copy [default: auto]
+    #[arg(long, value_name = "WHEN", env = "SHOAL_ZERO_COPY", global = true, value_enum)]
+    pub(crate) zero_copy: Option<ZeroCopy>,
     /// Node: how SHA-1 is computed: auto, avx512, avx2, sha_ni or asm [default: auto]
     #[arg(long, value_name = "KIND", env = "SHOAL_HASH", global = true)]
     pub(crate) hash: Option<String>,
@@ -157,6 +173,7 @@ impl Options {
             limit_up: self.limit_up.or(other.limit_up),
             limit_down: self.limit_down.or(other.limit_down),
             io: self.io.or(other.io),
+            zero_copy: self.zero_copy.or(other.zero_copy),
             hash: self.hash.or(other.hash),
             password_file: self.password_file.or(other.password_file),
             color: self.color.or(other.color),

@@ -22,7 +22,7 @@ use crate::render::Screen;
 /// Descriptors that a node wants: its connections to peers, both ways, and room for files and front ends.
 const DESCRIPTORS_WANTED: u64 = 2_048;
 
-/// Memory that may be locked, in bytes, below which zero-copy sends are given up.
+/// Memory that may be locked, in bytes, below which few sends can do without the kernel's copy.
 const LOCKED_MEMORY_WANTED: u64 = 8 << 20;
 
 /// One thing that was looked at.

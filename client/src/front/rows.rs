@@ -146,6 +146,17 @@ pub(crate) struct ShareRow {
     pub(crate) changed: Option<String>,
 }
 
+/// What became of pieces that a node sent, or tried to send, without the kernel's copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ZeroCopyRow {
+    /// Bytes that left from the pages of the file.
+    pub(crate) mapped_bytes: u64,
+    /// Bytes that the kernel copied after all.
+    pub(crate) copied_bytes: u64,
+    /// Sends that the kernel refused since too much memory was locked; they went the ordinary way.
+    pub(crate) refused: u64,
+}
+
 /// One group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GroupRow {
@@ -194,6 +205,9 @@ pub(crate) struct NodeRow {
     pub(crate) listen: Option<SocketAddr>,
     /// What moves the bytes.
     pub(crate) io: Option<String>,
+    /// Its sends without a copy; `None` while the engine has not been needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) zero_copy: Option<ZeroCopyRow>,
     /// What computes SHA-1.
     pub(crate) hash: Option<String>,
     /// Who is logged in here.

@@ -211,6 +211,7 @@ impl Desk {
             pid: std::process::id(),
             listen: engine.as_ref().map(Engine::listen_addr),
             io: engine.as_ref().map(|engine| engine.io_name().to_owned()),
+            zero_copy: engine.as_ref().map(|engine| view::zero_copy(engine.zero_copy())),
             hash: engine.as_ref().map(|engine| engine.hash_name().to_owned()),
             user: self.core.trackers.user(),
             tracker: link.tracker,

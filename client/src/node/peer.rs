@@ -147,6 +147,7 @@ impl Peer {
         Config {
             listen,
             io: self.plan.io,
+            zero_copy: self.plan.zero_copy,
             hash: self.plan.hash,
             workers: None,
             limit_up: self.plan.limit_up,

@@ -319,6 +319,7 @@ mod tests {
             listen: "127.0.0.1".parse().ok(),
             advertise: None,
             io: engine::config::IoChoice::Epoll,
+            zero_copy: engine::config::ZeroCopyChoice::Auto,
             hash: None,
             limit_up: None,
             limit_down: None,

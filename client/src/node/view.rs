@@ -7,12 +7,12 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use engine::Download;
 use engine::proto::manifest::FileKey;
-use engine::stats::{Limit, Phase, Progress, ShareStatus};
+use engine::stats::{Limit, Phase, Progress, ShareStatus, ZeroCopySends};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 
 use crate::exit::{Exit, Fault};
-use crate::front::rows::{Figures, Latency, ShareRow, State, Transfer};
+use crate::front::rows::{Figures, Latency, ShareRow, State, Transfer, ZeroCopyRow};
 
 /// A download as it stands. `paused_because`: who or what paused it, when not the user's own word; `limit_down`: the
 /// node's own limit.
@@ -164,6 +164,11 @@ pub(crate) fn share(status: &ShareStatus) -> ShareRow {
         consumers: status.consumers,
         changed: status.changed.clone(),
     }
+}
+
+/// Sends without a copy, as they stand.
+pub(crate) fn zero_copy(sends: ZeroCopySends) -> ZeroCopyRow {
+    ZeroCopyRow { mapped_bytes: sends.mapped_bytes, copied_bytes: sends.copied_bytes, refused: sends.refused }
 }
 
 fn whole_us(span: Duration) -> u64 {

@@ -103,6 +103,12 @@ fn node_text(node: &NodeRow) -> String {
         format!("user      {}", or_none(node.user.clone())),
         format!("tracker   {}", or_none(node.tracker.map(|address| address.to_string()))),
     ];
+    let sends =
+        node.zero_copy.as_ref().filter(|sends| sends.mapped_bytes + sends.copied_bytes + sends.refused > 0);
+    text.extend(sends.map(|sends| {
+        let (mapped, copied) = (figures::size(sends.mapped_bytes), figures::size(sends.copied_bytes));
+        format!("zero copy {mapped} sent, {copied} copied by the kernel after all, {} refused", sends.refused)
+    }));
     text.extend(node.waits_for.iter().map(|what| format!("waits for {what}")));
     for share in &node.shares {
         let state = match &share.changed {
@@ -158,6 +164,7 @@ mod tests {
             pid: 7,
             listen: None,
             io: None,
+            zero_copy: None,
             hash: None,
             user: None,
             tracker: None,

@@ -40,17 +40,39 @@ impl IoKind {
         }
     }
 
-    /// Runs `main` and the local tasks that it spawns on this thread, until `main` is done.
-    pub(crate) fn run<F: Future<Output = ()>>(self, main: F) -> io::Result<()> {
-        match self {
-            IoKind::Uring => {
-                tokio_uring::Runtime::new(&tokio_uring::builder())?.block_on(main);
-            }
-            IoKind::Epoll => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                tokio::task::LocalSet::new().block_on(&runtime, main);
+    /// Runs `main` and the local tasks that it spawns on this thread, until `main` is done; `main` is told by what it runs,
+    /// which is epoll where the system gives no ring for one more thread.
+    ///
+    /// Newer kernels charge rings to what an ordinary user may lock (`RLIMIT_MEMLOCK`), so that one may be had and the next
+    /// not.
+    pub(crate) fn run<F: Future<Output = ()>>(self, main: impl FnOnce(IoKind) -> F) -> io::Result<()> {
+        if self == IoKind::Uring {
+            match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+                Ok(runtime) => {
+                    runtime.block_on(main(self));
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no io_uring for one more worker; it runs on epoll (`ulimit -l` with more may help)");
+                }
             }
         }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        tokio::task::LocalSet::new().block_on(&runtime, main(IoKind::Epoll));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_what_was_asked_for_or_epoll() {
+        for kind in [IoKind::Epoll, IoKind::Uring] {
+            let mut ran = None;
+            kind.run(async |by| ran = Some(by)).unwrap();
+            assert!(ran == Some(kind) || ran == Some(IoKind::Epoll));
+        }
     }
 }

@@ -89,7 +89,7 @@ async fn run(
     let place = if further { fetching.enter_first_half() } else { fetching.enter() };
     let _place = place.ok_or(Over::Crowded)?;
     let timeout = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
-    let stream = local.adopt(Stream::connect(local.context.io, peer.address, timeout).await?);
+    let stream = local.adopt(Stream::connect(local.io, peer.address, timeout).await?);
     let mut receiver = Receiver::of_pieces(Rc::clone(&stream));
     let deadline = Deadline::new(&stream, HANDSHAKE_TIMEOUT_MS);
     let (holding, ticket) = open(local, download, &stream, &mut receiver, peer).await?;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::backend::IoKind;
 use super::buffers::Buffers;
@@ -12,6 +12,8 @@ use super::limits::{LIMITED_READ_BYTES, LIMITED_SEND_MS};
 use super::places::Places;
 use super::shares::Shares;
 use super::threads::Threads;
+use super::zero_copy::ZeroCopy;
+use crate::config::ZeroCopyChoice;
 use crate::hash::Hasher;
 use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, PROVIDER_CONNECTIONS_MAX, UNAUTHENTICATED_MAX};
 use crate::proto::rate::RateLimit;
@@ -22,8 +24,10 @@ use crate::storage::prefault::Prefault;
 pub(crate) struct Context {
     /// The clock.
     pub(crate) clock: Clock,
-    /// The back end that runs.
+    /// The back end that workers run on, but for those that get no ring.
     pub(crate) io: IoKind,
+    /// Sends without a copy.
+    pub(crate) zero_copy: Arc<ZeroCopy>,
     /// This node's key.
     pub(crate) secret: SecretKey,
     /// Hashes pieces.
@@ -64,6 +68,8 @@ pub(crate) struct Trust {
 pub(crate) struct Parts {
     /// See [`Context::io`].
     pub(crate) io: IoKind,
+    /// See [`Context::zero_copy`].
+    pub(crate) zero_copy: ZeroCopyChoice,
     /// See [`Context::secret`].
     pub(crate) secret: SecretKey,
     /// See [`Context::hasher`].
@@ -81,6 +87,7 @@ impl Context {
         Ok(Context {
             clock,
             io: parts.io,
+            zero_copy: Arc::new(ZeroCopy::new(parts.zero_copy, parts.io, clock)),
             secret: parts.secret,
             hasher: parts.hasher,
             buffers: Buffers::new(),

@@ -98,3 +98,25 @@ pub(crate) const FINISHES_AT_ONCE: usize = 4;
 
 /// Work of one kind that waits for a thread: that of every download.
 pub(crate) const WORK_WAITING_MAX: usize = DOWNLOADS_MAX;
+
+/// Shortest send that avoids the kernel's copy, in bytes: below it, pinning pages and a second completion cost more than a copy
+/// (the kernel's documentation of MSG_ZEROCOPY says 10 KiB; that is for warm pages and large ones).
+pub(crate) const ZERO_COPY_MIN_BYTES: u64 = 64 * 1024;
+
+/// Most bytes that sends without a copy keep locked, however much the user may lock: as much as a hundred connections have
+/// on their way on a fast network.
+pub(crate) const ZERO_COPY_LOCKED_MAX: u64 = 64 * 1024 * 1024;
+
+/// Which part of the memory that the user may lock is for sends without a copy: the limit is all processes' of that user.
+pub(crate) const ZERO_COPY_LOCKED_SHARE: u64 = 2;
+
+/// Bytes that a connection with sends without a copy keeps queued beyond what is on its way (TCP_NOTSENT_LOWAT): they lock
+/// memory too. A piece: enough to send while the worker is busy, and a fraction of what the kernel would queue.
+pub(crate) const ZERO_COPY_UNSENT_BYTES: u32 = 512 * 1024;
+
+/// How long a peer is sent to the ordinary way after the kernel has copied what was meant for it, in milliseconds: a network
+/// changes seldom, and whoever looks at packets (which takes copies) does not do so for ever.
+pub(crate) const ZERO_COPY_RETRY_MS: u64 = 600_000;
+
+/// Peers that are remembered so; the oldest is forgotten first, and tried again.
+pub(crate) const ZERO_COPY_COPIED_PEERS: usize = 256;

@@ -1,6 +1,8 @@
-//! What the tasks of one worker share on its thread: its open connections, deadlines, the queue of landed pieces.
+//! What the tasks of one worker share on its thread: its open connections, deadlines, the queue of landed pieces,
+//! the ring for sends without a copy.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +10,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::backend::IoKind;
 use super::context::Context;
 use super::landed::{Landed, Proven, Queue};
 use super::limits::LANDED_EACH;
 use super::stream::Stream;
+use super::vital::spawn_vital;
+use super::zero_copy::Route;
+use crate::mem::side_ring::SideRing;
 
 /// One worker's own.
 pub(crate) struct Local {
@@ -19,24 +25,30 @@ pub(crate) struct Local {
     pub(crate) context: Arc<Context>,
     /// The worker's number.
     pub(crate) number: usize,
+    /// The back end that runs here.
+    pub(crate) io: IoKind,
     /// Pieces that have landed on this worker, to be verified.
     pub(crate) landed: Queue<Landed>,
     /// Those that are verified, to be written.
     pub(crate) proven: Queue<Proven>,
     written: Notify,
     streams: RefCell<Vec<Weak<Stream>>>,
+    /// Made for the first peer that is sent to without a copy; `None`: not to be had.
+    side_ring: OnceCell<Option<Rc<SideRing>>>,
 }
 
 impl Local {
     /// A worker without connections.
-    pub(crate) fn new(context: Arc<Context>, number: usize) -> Local {
+    pub(crate) fn new(context: Arc<Context>, number: usize, io: IoKind) -> Local {
         Local {
             context,
             number,
+            io,
             landed: Queue::default(),
             proven: Queue::default(),
             written: Notify::new(),
             streams: RefCell::default(),
+            side_ring: OnceCell::new(),
         }
     }
 
@@ -51,6 +63,25 @@ impl Local {
     /// Pieces that waited here are written, or will not be.
     pub(crate) fn made_room(&self) {
         self.written.notify_waiters();
+    }
+
+    /// How pieces go to a peer without a copy, where they may.
+    pub(crate) fn route(&self, peer: SocketAddr) -> Option<Route> {
+        let zero_copy = &self.context.zero_copy;
+        let ring = || match SideRing::new().map(Rc::new) {
+            Ok(ring) => {
+                let driven = Rc::clone(&ring);
+                spawn_vital(async move { driven.run().await });
+                Some(ring)
+            }
+            Err(error) => {
+                tracing::info!(%error, "no sends without a copy");
+                None
+            }
+        };
+        let possible = self.io == IoKind::Uring && zero_copy.is_for(peer);
+        let ring = possible.then(|| self.side_ring.get_or_init(ring).as_ref())??;
+        Some(Route::new(Rc::clone(ring), Arc::clone(zero_copy), peer.ip()))
     }
 
     /// Takes a connection into the list of those that [`Local::shutdown`] ends.

@@ -1,7 +1,7 @@
 //! Threads, rings and sockets: what the pure protocol decides is carried out here.
 //!
 //! ```text
-//!   worker (thread, ring) ──► provider   a connection that serves      ──► stream ──► io_uring or epoll
+//!   worker (thread, ring) ──► provider   a connection that serves      ──► stream ──► io_uring or epoll; zero_copy ──► side ring (mem)
 //!        │    ▲               consumer   a connection that fetches     ──► receive ┘
 //!        │    │ jobs          verify     proves and writes what landed ──► download ──► Transfer (proto)
 //!        │    └────────────── drive      looks after one download      ──────┘   └───► Target (storage)
@@ -43,6 +43,7 @@ mod turn;
 mod verify;
 mod vital;
 mod worker;
+mod zero_copy;
 
 pub(crate) use backend::IoKind;
 pub(crate) use context::{Context, Parts, Trust};

@@ -41,9 +41,10 @@ enum Over {
 /// Serves whoever connected.
 pub(crate) async fn serve(local: Rc<Local>, socket: std::net::TcpStream) {
     let peer = socket.peer_addr();
-    let over = match Stream::new(local.context.io, socket) {
+    let over = match Stream::new(local.io, socket) {
         Ok(stream) => {
-            let stream = local.adopt(stream);
+            let route = peer.as_ref().ok().and_then(|peer| local.route(*peer));
+            let stream = local.adopt(stream.by(route));
             let over = run(&local, &stream).await;
             stream.shutdown();
             over

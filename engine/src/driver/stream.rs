@@ -1,7 +1,8 @@
 //! The transport: one connection, whichever back end moves its bytes. Nothing above this file knows which one runs.
 //!
 //! ```text
-//!   receive(buffer, range) ─► at least one byte into the range        send(parts) ─► all of them
+//!   receive(buffer, range) ─► at least one byte into the range        send(parts) ─► all of them, without a copy where
+//!                                                                                    there is a route for that
 //!   shutdown               ─► whatever is under way ends
 //! ```
 //!
@@ -13,6 +14,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -21,6 +23,7 @@ use tokio_uring::buf::{BoundedBuf, IoBufMut};
 
 use super::backend::IoKind;
 use super::tune;
+use super::zero_copy::Route;
 use crate::mem::pool::PooledBuf;
 use crate::mem::send::{send_uring, send_vectored};
 use crate::mem::window::Outgoing;
@@ -49,7 +52,9 @@ pub(crate) struct Stream {
     /// Bytes moved in both directions since somebody asked.
     moved: Cell<u64>,
     /// A second descriptor of the socket, for `shutdown` while the first is in the ring's hands.
-    control: std::net::TcpStream,
+    control: Rc<std::net::TcpStream>,
+    /// How pieces go without a copy, where they may.
+    route: Option<Route>,
 }
 
 enum Inner {
@@ -61,7 +66,7 @@ impl Stream {
     /// Takes over a connected socket.
     pub(crate) fn new(kind: IoKind, socket: std::net::TcpStream) -> io::Result<Stream> {
         tune::tune(&socket);
-        let control = socket.try_clone()?;
+        let control = Rc::new(socket.try_clone()?);
         let inner = match kind {
             IoKind::Uring => {
                 // The ring waits by itself; on a socket that does not block it would give EAGAIN instead.
@@ -73,7 +78,15 @@ impl Stream {
                 Inner::Epoll(tokio::net::TcpStream::from_std(socket)?)
             }
         };
-        Ok(Stream { inner, moved: Cell::new(0), control })
+        Ok(Stream { inner, moved: Cell::new(0), control, route: None })
+    }
+
+    /// The same, with pieces sent by this route.
+    pub(crate) fn by(self, route: Option<Route>) -> Stream {
+        if route.is_some() {
+            tune::queue_little(&self.control);
+        }
+        Stream { route, ..self }
     }
 
     /// Calls a peer. The call is made by epoll under both back ends: given up after `timeout`, it leaves nothing behind.
@@ -125,15 +138,13 @@ impl Stream {
     /// Sends all of `parts`.
     pub(crate) async fn send(&self, mut parts: Vec<Outgoing>) -> io::Result<()> {
         while !parts.is_empty() {
-            let sent = match &self.inner {
-                Inner::Uring(stream) => {
-                    let (result, back) = send_uring(stream, parts).await;
-                    parts = back;
-                    result?
-                }
-                Inner::Epoll(stream) => {
-                    stream.async_io(Interest::WRITABLE, || send_vectored(stream.as_fd(), &parts)).await?
-                }
+            let without_copy = match &self.route {
+                Some(route) => route.send(&self.control, &parts).await,
+                None => None,
+            };
+            let sent = match without_copy {
+                Some(sent) => sent?,
+                None => self.send_some(&mut parts).await?,
             };
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -144,10 +155,24 @@ impl Stream {
         Ok(())
     }
 
+    /// Sends the beginning of `parts`, which the kernel copies.
+    async fn send_some(&self, parts: &mut Vec<Outgoing>) -> io::Result<usize> {
+        match &self.inner {
+            Inner::Uring(stream) => {
+                let (result, back) = send_uring(stream, std::mem::take(parts)).await;
+                *parts = back;
+                result
+            }
+            Inner::Epoll(stream) => {
+                stream.async_io(Interest::WRITABLE, || send_vectored(stream.as_fd(), parts)).await
+            }
+        }
+    }
+
     /// Ends whatever is under way in both directions. The socket closes when the last user of this value is done.
     pub(crate) fn shutdown(&self) {
         // ENOTCONN: the peer was faster.
-        let _ = SockRef::from(&self.control).shutdown(Shutdown::Both);
+        let _ = SockRef::from(&*self.control).shutdown(Shutdown::Both);
     }
 }
 

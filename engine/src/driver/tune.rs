@@ -1,12 +1,12 @@
 //! Socket options of peer connections, and the listener.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use super::limits::{LISTEN_BACKLOG, USER_TIMEOUT_MS};
+use super::limits::{LISTEN_BACKLOG, USER_TIMEOUT_MS, ZERO_COPY_UNSENT_BYTES};
 use crate::proto::limits::KEEPALIVE_S;
 
 /// Listens without SO_REUSEPORT, so that two nodes never share a port unnoticed.
@@ -27,7 +27,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(KEEPALIVE_S));
-    let local = stream.peer_addr().is_ok_and(|peer| is_same_machine(stream, peer.ip()));
+    let local = stream.peer_addr().is_ok_and(is_own);
     let results = [
         ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
         ("SO_KEEPALIVE", socket.set_tcp_keepalive(&keepalive)),
@@ -41,8 +41,25 @@ pub(crate) fn tune(stream: &TcpStream) {
     }
 }
 
-fn is_same_machine(stream: &TcpStream, peer: IpAddr) -> bool {
-    peer.to_canonical().is_loopback() || stream.local_addr().is_ok_and(|local| local.ip() == peer)
+/// Lets the kernel queue little beyond what is on its way: for sends whose pages are locked until they have arrived.
+pub(crate) fn queue_little(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(ZERO_COPY_UNSENT_BYTES) {
+        tracing::debug!(option = "TCP_NOTSENT_LOWAT", %error, "socket option not set");
+    }
+}
+
+/// Whether an address is one of this machine's: the kernel sends to such a one from that one. Nothing is sent to find out.
+pub(crate) fn is_own(mut address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    address.set_ip(ip);
+    let chosen = || {
+        let any: IpAddr =
+            if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(address)?;
+        socket.local_addr()
+    };
+    ip.is_loopback() || chosen().is_ok_and(|chosen| chosen.ip() == ip)
 }
 
 /// Inside one machine bbr's pacing only slows; reno is allowed to every user. Real networks keep what the operator chose.
@@ -59,6 +76,30 @@ mod tests {
         let first = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let second = listen(first.local_addr().unwrap());
         assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn little_is_queued_where_that_is_wanted() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        queue_little(&stream);
+        assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), ZERO_COPY_UNSENT_BYTES);
+    }
+
+    #[test]
+    fn own_addresses_are_told_from_others() {
+        for own in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(is_own(own.parse().unwrap()), "{own}");
+        }
+        // Addresses for documents (RFC 5737, RFC 3849): nobody's.
+        for other in ["192.0.2.1:1", "[2001:db8::1]:1", "[::ffff:192.0.2.1]:1"] {
+            assert!(!is_own(other.parse().unwrap()), "{other}");
+        }
+        // Whatever address this machine has towards others.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:1").is_ok() {
+            assert!(is_own(socket.local_addr().unwrap()));
+        }
     }
 
     #[test]

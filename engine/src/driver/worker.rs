@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::backend::IoKind;
 use super::consumer;
 use super::context::Context;
 use super::drive;
@@ -40,15 +41,15 @@ pub(crate) fn start(start: Start) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name).spawn(move || {
         let _ends = EndsByPanic;
         let io = start.context.io;
-        if let Err(error) = io.run(work(start)) {
+        if let Err(error) = io.run(|io| work(start, io)) {
             tracing::error!(%error, "a worker could not start its event loop");
         }
     })
 }
 
-async fn work(start: Start) {
+async fn work(start: Start, io: IoKind) {
     let Start { number, context, mut jobs, workers, listener } = start;
-    let local = Rc::new(Local::new(context, number));
+    let local = Rc::new(Local::new(context, number, io));
     spawn_vital(verify::verify(Rc::clone(&local)));
     spawn_vital(verify::write(Rc::clone(&local)));
     if let Some(listener) = listener {

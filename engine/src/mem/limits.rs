@@ -7,3 +7,7 @@ pub const MAPPINGS_MAX: usize = 16_384;
 /// Most parts that one send takes: frames and pieces of one batch. Far below the kernel's 1,024 (`UIO_MAXIOV`), and
 /// small enough for the stack.
 pub const SEND_PARTS_MAX: usize = 64;
+
+/// Sends of one worker that the kernel may be at, or hold pages of, by its side ring; more go the ordinary way. In pieces of
+/// the usual length they are 32 MiB, many times what a connection has on its way.
+pub const SIDE_RING_FLIGHTS: u32 = 64;

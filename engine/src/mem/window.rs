@@ -71,14 +71,15 @@ impl Window {
 }
 
 /// Bytes of this process that go out: frames.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Head {
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// One part of what is sent: frames, or a window that follows its frame.
-#[derive(Debug)]
+/// One part of what is sent: frames, or a window that follows its frame. A clone copies frames, and shares the mapping of a
+/// window.
+#[derive(Clone, Debug)]
 pub enum Outgoing {
     /// Frames.
     Head(Head),

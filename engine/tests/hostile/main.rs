@@ -3,7 +3,8 @@
 //! ```text
 //!   providers ──► liar (a scripted provider) ──┐
 //!   consumers ──► caller (a scripted consumer) ┴─► wire (frames over a plain socket)
-//!   manifests, lost, ring, disk ──► rig (engines in this process)
+//!   manifests, lost, disk ──► rig (engines in this process)
+//!   ring, zero_copy ──► seeder (an engine in a process of its own) ──► rig
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
@@ -18,8 +19,10 @@ mod providers;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod ring;
+mod seeder;
 #[path = "../rig/wire.rs"]
 mod wire;
+mod zero_copy;
 
 use engine::proto::units::PIECE_BYTES;
 

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use engine::Engine;
-use engine::config::{Config, IoChoice};
+use engine::config::{Config, IoChoice, ZeroCopyChoice};
 use engine::proto::action::PeerAddress;
 use engine::proto::manifest::Manifest;
 use engine::proto::ticket::{PeerKey, SecretKey};
@@ -164,6 +164,7 @@ fn leecher() {
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         io: IoChoice::Auto,
+        zero_copy: ZeroCopyChoice::Auto,
         hash: None,
         workers: None,
         limit_up: None,

@@ -14,7 +14,7 @@ use std::process::{Child, Command};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use engine::config::{Config, IoChoice};
+use engine::config::{Config, IoChoice, ZeroCopyChoice};
 use engine::hash::HashKind;
 use engine::proto::action::PeerAddress;
 use engine::proto::manifest::{FileKey, FileName, Manifest};
@@ -65,10 +65,11 @@ impl Node {
         Node::by(Config { limit_up, ..Node::config(seed, io, None) })
     }
 
-    fn config(seed: u8, io: IoChoice, hash: Option<HashKind>) -> Config {
+    pub(crate) fn config(seed: u8, io: IoChoice, hash: Option<HashKind>) -> Config {
         Config {
             listen: ([127, 0, 0, 1], 0).into(),
             io,
+            zero_copy: ZeroCopyChoice::Auto,
             hash,
             workers: None,
             limit_up: None,
@@ -78,7 +79,7 @@ impl Node {
         }
     }
 
-    fn by(config: Config) -> Node {
+    pub(crate) fn by(config: Config) -> Node {
         let engine = Engine::start(config).unwrap();
         engine.trust(trackers().tracker_key(), 0);
         Node { engine, directory: tempfile::tempdir().unwrap() }

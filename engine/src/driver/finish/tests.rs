@@ -26,6 +26,7 @@ fn scene() -> Scene {
     let directory = tempfile::tempdir().unwrap();
     let context = Context::new(Parts {
         io: IoKind::Epoll,
+        zero_copy: crate::config::ZeroCopyChoice::Auto,
         secret: SecretKey::from_seed(&[1; 32]),
         hasher: Hasher::best(),
         limit_up: None,

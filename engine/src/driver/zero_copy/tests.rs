@@ -1,0 +1,141 @@
+//! Who is sent to without a copy, how much at once, and for how long; the rest of it against loopback, which copies.
+
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream as StdStream};
+
+use super::super::stream::Stream;
+use super::*;
+use crate::mem::mapping::Mapping;
+use crate::mem::window::Window;
+
+const PIECE: u64 = PIECE_BYTES as u64;
+
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+fn zero_copy(choice: ZeroCopyChoice, pieces: u64) -> Arc<ZeroCopy> {
+    Arc::new(ZeroCopy::within(choice, Clock::start(), pieces * charge(PIECE)))
+}
+
+#[test]
+fn a_budget_is_used_up_and_given_back() {
+    let zero_copy = zero_copy(ZeroCopyChoice::Auto, 2);
+    let (first, _second) = (zero_copy.enter(PEER, PIECE).unwrap(), zero_copy.enter(PEER, PIECE).unwrap());
+    assert!(zero_copy.enter(PEER, ZERO_COPY_MIN_BYTES).is_none(), "not the least thing more");
+    drop(first);
+    let _third = zero_copy.enter(PEER, PIECE).unwrap();
+    assert!(zero_copy.enter(PEER, PIECE).is_none());
+}
+
+#[test]
+fn budgets_follow_what_the_user_may_lock() {
+    let mib = 1024 * 1024;
+    assert_eq!(budget_bytes(Some(8 * mib)), 4 * mib);
+    assert_eq!(budget_bytes(None), ZERO_COPY_LOCKED_MAX);
+    assert_eq!(budget_bytes(Some(u64::MAX - 1)), ZERO_COPY_LOCKED_MAX);
+    let with = |limit| ZeroCopy::within(ZeroCopyChoice::Always, Clock::start(), budget_bytes(Some(limit)));
+    assert_eq!(with(64 * 1024).choice, ZeroCopyChoice::Off, "no piece fits");
+    assert_eq!(with(2 * charge(PIECE)).choice, ZeroCopyChoice::Always);
+}
+
+#[test]
+fn short_sends_and_own_addresses_go_the_ordinary_way() {
+    let auto = zero_copy(ZeroCopyChoice::Auto, 2);
+    assert!(auto.enter(PEER, ZERO_COPY_MIN_BYTES - 1).is_none());
+    assert!(auto.enter(PEER, ZERO_COPY_MIN_BYTES).is_some());
+    let [own, other] = ["127.0.0.1:1", "192.0.2.1:1"].map(|address| address.parse().unwrap());
+    assert!(!auto.is_for(own) && auto.is_for(other));
+    let always = zero_copy(ZeroCopyChoice::Always, 2);
+    assert!(always.is_for(own) && always.is_for(other));
+    let off = zero_copy(ZeroCopyChoice::Off, 2);
+    assert!(!off.is_for(own) && !off.is_for(other));
+    let epoll = ZeroCopy::new(ZeroCopyChoice::Always, IoKind::Epoll, Clock::start());
+    assert!(!epoll.is_for(other), "it takes a ring");
+}
+
+#[test]
+fn a_peer_is_given_up_for_a_while_once_the_kernel_has_copied() {
+    let auto = zero_copy(ZeroCopyChoice::Auto, 9);
+    auto.note(PEER, Usage::Mapped, 5);
+    assert!(auto.enter(PEER, PIECE).is_some());
+    auto.note(PEER, Usage::Copied, 7);
+    auto.note(PEER, Usage::Copied, 7);
+    assert!(auto.enter(PEER, PIECE).is_none());
+    assert!(auto.enter(IpAddr::from([192, 0, 2, 2]), PIECE).is_some(), "another peer is another matter");
+    assert_eq!(auto.sends(), ZeroCopySends { mapped_bytes: 5, copied_bytes: 14, refused: 0 });
+    // As if the time were over.
+    auto.copied_for()[0].1 = Moment::default();
+    assert!(auto.enter(PEER, PIECE).is_some());
+    assert!(auto.copied_for().is_empty());
+
+    let always = zero_copy(ZeroCopyChoice::Always, 9);
+    always.note(PEER, Usage::Copied, 7);
+    assert!(always.enter(PEER, PIECE).is_some());
+}
+
+#[test]
+fn no_more_peers_are_remembered_than_there_is_room_for() {
+    let auto = zero_copy(ZeroCopyChoice::Auto, 9);
+    for number in 0..=u32::try_from(ZERO_COPY_COPIED_PEERS).unwrap() {
+        auto.note(IpAddr::V4(number.into()), Usage::Copied, 1);
+    }
+    assert_eq!(auto.copied_for().len(), ZERO_COPY_COPIED_PEERS);
+    assert!(!auto.is_given_up(IpAddr::V4(0.into())) && auto.is_given_up(IpAddr::V4(1.into())));
+}
+
+#[test]
+fn what_the_kernel_refuses_goes_the_ordinary_way_and_nothing_else_does() {
+    let zero_copy = zero_copy(ZeroCopyChoice::Auto, 9);
+    let refuses = |code| zero_copy.is_refusal(&io::Error::from_raw_os_error(code));
+    assert!(refuses(libc::ENOMEM) && refuses(libc::ENOBUFS));
+    assert!(!refuses(libc::EFAULT) && !refuses(libc::ECONNRESET));
+    assert_eq!(zero_copy.sends().refused, 2);
+    assert!(zero_copy.enter(PEER, PIECE).is_some());
+    assert!(refuses(libc::EINVAL));
+    assert!(zero_copy.enter(PEER, PIECE).is_none(), "an older kernel will not learn it");
+}
+
+#[test]
+fn a_connection_goes_on_the_ordinary_way_when_copies_are_noticed() {
+    let Ok(runtime) = tokio_uring::Runtime::new(&tokio_uring::builder()) else {
+        eprintln!("skipped: io_uring is forbidden here");
+        return;
+    };
+    let mut file = tempfile::tempfile().unwrap();
+    let content = vec![7; usize::try_from(PIECE).unwrap()];
+    file.write_all(&content).unwrap();
+    let mapping = Arc::new(Mapping::new(&file, PIECE).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut far = listener.accept().unwrap().0;
+    let received = std::thread::spawn(move || io::copy(&mut far, &mut io::sink()).unwrap());
+    let zero_copy = zero_copy(ZeroCopyChoice::Auto, 1_000);
+    let mut sent = 0;
+    runtime.block_on(async {
+        let Ok(ring) = SideRing::new().map(Rc::new) else {
+            eprintln!("skipped: no sends without a copy here");
+            return;
+        };
+        let driven = Rc::clone(&ring);
+        tokio::task::spawn_local(async move { driven.run().await });
+        let peer = near.peer_addr().unwrap().ip();
+        let route = Route::new(Rc::clone(&ring), Arc::clone(&zero_copy), peer);
+        let stream = Stream::new(IoKind::Uring, near).unwrap().by(Some(route));
+        let piece = || Outgoing::from(Window::new(Arc::clone(&mapping), 0..content.len()));
+        while !zero_copy.is_given_up(peer) {
+            stream.send(vec![vec![1, 2, 3].into(), piece()]).await.unwrap();
+            sent += 3 + PIECE;
+        }
+        assert!(zero_copy.sends().copied_bytes > 0);
+        while ring.under_way() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert_eq!(zero_copy.sends().copied_bytes, sent, "every byte is counted once");
+        stream.send(vec![piece()]).await.unwrap();
+        sent += PIECE;
+        assert_eq!(ring.under_way(), 0, "it went the ordinary way");
+        assert_eq!(zero_copy.locked_bytes.load(Ordering::Relaxed), 0);
+        stream.shutdown();
+    });
+    drop(runtime);
+    assert_eq!(received.join().unwrap(), sent);
+}

@@ -1,0 +1,268 @@
+//! The side ring: sends that take the pages of a mapping themselves instead of a copy of their bytes.
+//!
+//! tokio-uring sends without a copy on UDP only, and panics there on any error. So a worker has a second, private ring, whose
+//! descriptor its runtime polls. Such a send completes twice: first it is *sent* (queued to the socket, as with any send), and
+//! when the peer has acknowledged all of it and the kernel holds none of its pages any more, it is *notified* of:
+//!
+//! ```text
+//!   send(parts) ─► Flight ─► kernel ─► sent: how many bytes ──► the sender goes on
+//!                    │                    └► notified: copied after all, or not ──► report; only now the flight is dropped
+//!                    └ owns the parts, and with them the mapping
+//! ```
+//!
+//! Invariants:
+//! * A flight owns its parts, and what the kernel is told of them by, from before the submission until the notification, or
+//!   until the kernel says that there will be none. What happens to the sender's future changes nothing of that.
+//! * A ring that goes while flights are under way leaks them: what the kernel may still read stays mapped.
+//! * No more than [`SIDE_RING_FLIGHTS`] are under way, so that the queue of completions, twice as long, never overflows.
+//!
+//! See io_uring_enter(2), `IORING_OP_SENDMSG_ZC`.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use io_uring::{IoUring, Probe, cqueue, opcode, types};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+
+use super::limits::{SEND_PARTS_MAX, SIDE_RING_FLIGHTS};
+use super::window::Outgoing;
+
+#[cfg(test)]
+mod tests;
+
+/// Asks for [`COPIED`] in notifications: `IORING_SEND_ZC_REPORT_USAGE` of linux/io_uring.h, which io-uring does not name.
+const REPORT_USAGE: u16 = 1 << 3;
+
+/// The kernel copied after all: `IORING_NOTIF_USAGE_ZC_COPIED`, the sign bit of a notification's result.
+const COPIED: u32 = 1 << 31;
+
+/// How long to wait before a submission is tried again for which the kernel had no memory.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// What the kernel made of a send that it has notified of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// The bytes left from the mapping's own pages.
+    Mapped,
+    /// All or some of them were copied after all: the way to this peer wants copies.
+    Copied,
+}
+
+/// Called once with what became of a send, and the number of its bytes; dropped uncalled when the kernel took no page.
+pub type Report = Box<dyn FnOnce(Usage, u64)>;
+
+/// A ring of one thread for sends without a copy.
+pub struct SideRing {
+    /// A second descriptor of the ring, polled by the runtime.
+    ready: AsyncFd<OwnedFd>,
+    ring: RefCell<IoUring>,
+    flights: RefCell<Vec<Option<Flight>>>,
+    under_way: Cell<usize>,
+}
+
+/// One send, from its submission until the kernel is done with its pages.
+struct Flight {
+    message: Box<Message>,
+    /// Keeps the descriptor what it is until the kernel has taken it up.
+    socket: Option<Rc<TcpStream>>,
+    sent: Option<oneshot::Sender<io::Result<usize>>>,
+    sent_bytes: u64,
+    report: Option<Report>,
+}
+
+/// What the kernel reads of a send, at one address for as long as the flight lives.
+struct Message {
+    header: libc::msghdr,
+    vectors: [libc::iovec; SEND_PARTS_MAX],
+    /// Owns the bytes that `vectors` name; nobody looks at it again.
+    _parts: Vec<Outgoing>,
+}
+
+impl Message {
+    /// # Panics
+    /// Without a part, or with more than [`SEND_PARTS_MAX`].
+    fn new(parts: Vec<Outgoing>) -> Box<Message> {
+        assert!((1..=SEND_PARTS_MAX).contains(&parts.len()), "{} parts to send", parts.len());
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SEND_PARTS_MAX];
+        for (vector, part) in vectors.iter_mut().zip(&parts) {
+            *vector = libc::iovec { iov_base: part.address().cast_mut().cast(), iov_len: part.len() };
+        }
+        // SAFETY: all zeros is a valid `msghdr`: no address, no vectors, no control data.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iovlen = parts.len();
+        let mut message = Box::new(Message { header, vectors, _parts: parts });
+        message.header.msg_iov = message.vectors.as_mut_ptr();
+        message
+    }
+}
+
+impl SideRing {
+    /// A ring for the runtime of this thread. [`SideRing::run`] has to run beside whoever sends.
+    ///
+    /// # Errors
+    /// The system's; `Unsupported` when the kernel is too old (`SENDMSG_ZC` came with Linux 6.1).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new() -> io::Result<SideRing> {
+        let ring = IoUring::builder().setup_coop_taskrun().build(SIDE_RING_FLIGHTS)?;
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        if !probe.is_supported(opcode::SendMsgZc::CODE) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let descriptor = ring.as_fd().try_clone_to_owned()?;
+        // SAFETY: an `OwnedFd` is open and names one file for as long as it lives, and the `AsyncFd` owns it: nobody else can
+        // close it. It would break if a number were given that somebody else owns, as the ring owns its own.
+        let ready = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+        let ready = ready.map_err(|error| error.into_parts().1)?;
+        let flights = (0..SIDE_RING_FLIGHTS).map(|_| None).collect();
+        Ok(SideRing {
+            ready,
+            ring: RefCell::new(ring),
+            flights: RefCell::new(flights),
+            under_way: Cell::new(0),
+        })
+    }
+
+    /// Whether one more send can go this way now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.under_way.get() < SIDE_RING_FLIGHTS as usize
+    }
+
+    /// Sends that the kernel is at, or holds pages of.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.under_way.get()
+    }
+
+    /// Sends parts to a socket that blocks, without copying them where the way to the peer allows it; gives the number of
+    /// bytes sent, which is short only when something ended the send. `report` hears later what the kernel made of it.
+    ///
+    /// # Errors
+    /// The system's; EFAULT when a window's file has shrunk, ENOMEM or ENOBUFS when too much memory is locked: then nothing
+    /// was sent, and the ordinary way is open.
+    ///
+    /// # Panics
+    /// Without [room](SideRing::has_room); without a part, or with more than [`SEND_PARTS_MAX`].
+    pub async fn send(
+        &self,
+        socket: &Rc<TcpStream>,
+        parts: Vec<Outgoing>,
+        report: Report,
+    ) -> io::Result<usize> {
+        let (tell, sent) = oneshot::channel();
+        self.launch(Flight {
+            message: Message::new(parts),
+            socket: Some(Rc::clone(socket)),
+            sent: Some(tell),
+            sent_bytes: 0,
+            report: Some(report),
+        });
+        loop {
+            let submitted = self.ring.borrow().submit();
+            match submitted {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The kernel has no memory for it just now. The flight stays queued, and goes with the next submission.
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+        // With room in the socket it is sent by now.
+        self.take_in();
+        sent.await.expect("a flight tells before it goes, and `self` keeps it")
+    }
+
+    /// Takes in completions as they come; never returns while the runtime runs.
+    pub async fn run(&self) {
+        while let Ok(mut ready) = self.ready.readable().await {
+            // First, so that what completes meanwhile counts as new.
+            ready.clear_ready();
+            self.take_in();
+        }
+    }
+
+    /// Queues a flight.
+    fn launch(&self, flight: Flight) {
+        let mut flights = self.flights.borrow_mut();
+        let slot = flights.iter().position(Option::is_none).expect("the caller has asked for room");
+        let socket = flight.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let entry = opcode::SendMsgZc::new(types::Fd(socket), &raw const flight.message.header)
+            .ioprio(REPORT_USAGE)
+            .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL).cast_unsigned())
+            .build()
+            .user_data(slot as u64);
+        // The flight is in its place before the kernel can know of it.
+        flights[slot] = Some(flight);
+        self.under_way.set(self.under_way.get() + 1);
+        let mut ring = self.ring.borrow_mut();
+        // SAFETY: what the entry names is valid until the kernel is done with it: header and vectors are on the heap, in a
+        // message that its flight owns; the vectors name bytes of parts in the same message: frames that nobody changes,
+        // and windows, whose mapping stays by their `Arc`. The flight stays in its slot until `take_in` has its last
+        // completion, and is leaked when the ring goes before. The descriptor is open until the first completion. Clearing
+        // a slot early, or changing `_parts`, would break it.
+        let queued = unsafe { ring.submission().push(&entry) };
+        queued.expect("as many entries as flights");
+    }
+
+    /// Takes in what has completed.
+    fn take_in(&self) {
+        loop {
+            let next = self.ring.borrow_mut().completion().next();
+            match next {
+                Some(completion) => self.completed(&completion),
+                None => return,
+            }
+        }
+    }
+
+    fn completed(&self, completion: &cqueue::Entry) {
+        let slot = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
+        let (result, flags) = (completion.result(), completion.flags());
+        let mut flights = self.flights.borrow_mut();
+        let flight = flights[slot].as_mut().expect("the kernel knows of flights only");
+        if !cqueue::notif(flags) {
+            let sent = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+            flight.sent_bytes = sent.as_ref().map_or(0, |bytes| *bytes as u64);
+            if let Some(tell) = flight.sent.take() {
+                // The sender may have gone.
+                let _ = tell.send(sent);
+            }
+            flight.socket = None;
+        }
+        if cqueue::more(flags) {
+            return;
+        }
+        let mut flight = flights[slot].take().expect("looked at above");
+        drop(flights);
+        self.under_way.set(self.under_way.get() - 1);
+        if let Some(report) = flight.report.take().filter(|_| cqueue::notif(flags)) {
+            let copied = result.cast_unsigned() & COPIED != 0;
+            report(if copied { Usage::Copied } else { Usage::Mapped }, flight.sent_bytes);
+        }
+        // The parts go here, and no earlier.
+        drop(flight.message);
+    }
+}
+
+impl Drop for SideRing {
+    fn drop(&mut self) {
+        // Closing the ring tells the kernel to give up, but not when it has.
+        for flight in self.flights.get_mut().drain(..).flatten() {
+            std::mem::forget(flight.message);
+        }
+    }
+}
+
+impl std::fmt::Debug for SideRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SideRing({} under way)", self.under_way.get())
+    }
+}

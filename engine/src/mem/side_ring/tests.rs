@@ -1,0 +1,258 @@
+//! The side ring against real sockets: order, what is kept and for how long, files that shrink, peers that go.
+//!
+//! Over loopback the kernel copies what it delivers, and says so; what waits for a reader lies in the sender's pages.
+
+use std::fs::File;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Weak};
+
+use super::super::mapping::Mapping;
+use super::super::window::Window;
+use super::*;
+
+const FILE_BYTES: usize = 3_000_000;
+
+/// A window of this length fits the sender's buffer, which any user may have, and never the receiver's.
+const WINDOW_BYTES: usize = 150_000;
+const SEND_BUFFER_BYTES: usize = 200_000;
+const RECEIVE_BUFFER_BYTES: usize = 20_000;
+
+/// A send of which the sender's buffer has room for more than may be under way.
+const SHORT_BYTES: usize = 2_000;
+
+fn pattern() -> Vec<u8> {
+    (0..FILE_BYTES).map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
+fn mapped() -> (File, Arc<Mapping>) {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&pattern()).unwrap();
+    let mapping = Mapping::new(&file, FILE_BYTES as u64).unwrap();
+    (file, Arc::new(mapping))
+}
+
+fn sockets() -> (Rc<TcpStream>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket2::SockRef::from(&listener).set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    socket2::SockRef::from(&near).set_send_buffer_size(SEND_BUFFER_BYTES).unwrap();
+    (Rc::new(near), listener.accept().unwrap().0)
+}
+
+/// Runs a test on both runtimes that a worker may have, or says why not.
+fn on_a_ring<F: Future<Output = ()>>(test: impl Fn(Rc<SideRing>) -> F) {
+    let begin = || {
+        let ring = Rc::new(SideRing::new().unwrap());
+        let driven = Rc::clone(&ring);
+        tokio::task::spawn_local(async move { driven.run().await });
+        ring
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let allowed = runtime.block_on(async { SideRing::new().map(drop) });
+    match (allowed, tokio_uring::Runtime::new(&tokio_uring::builder())) {
+        (Ok(()), Ok(uring)) => {
+            tokio::task::LocalSet::new().block_on(&runtime, async { test(begin()).await });
+            uring.block_on(async { test(begin()).await });
+        }
+        (refused, _) => eprintln!("skipped: no sends without a copy here ({refused:?})"),
+    }
+}
+
+/// What a report said, once it came.
+type Seen = Rc<Cell<Option<(Usage, u64)>>>;
+
+/// A report that is kept for the test to look at.
+fn kept() -> (Report, Seen) {
+    let seen = Seen::default();
+    let sees = Rc::clone(&seen);
+    (Box::new(move |usage, bytes| sees.set(Some((usage, bytes)))), seen)
+}
+
+fn receive_all(mut socket: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A connection that was reset has told what it had.
+        let _ = socket.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+/// Lets the runtime take in completions until `reached`; a hang is the test's.
+async fn until(reached: impl Fn() -> bool) {
+    while !reached() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn window(mapping: &Arc<Mapping>) -> Vec<Outgoing> {
+    vec![Window::new(Arc::clone(mapping), 0..WINDOW_BYTES).into()]
+}
+
+#[test]
+fn frames_and_windows_arrive_in_order_and_are_reported() {
+    on_a_ring(async |ring| {
+        let (_file, mapping) = mapped();
+        let (near, far) = sockets();
+        let received = receive_all(far);
+        let mut expected = Vec::new();
+        let mut reports = Vec::new();
+        for range in [0..1, 1..700_001, 2_000_000..FILE_BYTES, 5..WINDOW_BYTES] {
+            let head = format!("frame {range:?};").into_bytes();
+            expected.extend_from_slice(&head);
+            expected.extend_from_slice(&pattern()[range.clone()]);
+            let parts = vec![Outgoing::from(head), Window::new(Arc::clone(&mapping), range).into()];
+            let length: usize = parts.iter().map(Outgoing::len).sum();
+            let (report, seen) = kept();
+            assert_eq!(ring.send(&near, parts, report).await.unwrap(), length, "it waits for all");
+            reports.push((seen, length as u64));
+        }
+        until(|| ring.under_way() == 0).await;
+        for (seen, length) in reports {
+            assert_eq!(seen.get(), Some((Usage::Copied, length)), "loopback copies");
+        }
+        near.shutdown(std::net::Shutdown::Both).unwrap();
+        assert!(received.join().unwrap() == expected);
+    });
+}
+
+#[test]
+fn a_mapping_stays_until_the_kernel_has_notified() {
+    on_a_ring(async |ring| {
+        let (_file, mapping) = mapped();
+        let watched: Weak<Mapping> = Arc::downgrade(&mapping);
+        let (near, far) = sockets();
+        let (report, seen) = kept();
+        let parts = window(&mapping);
+        drop(mapping);
+        assert_eq!(ring.send(&near, parts, report).await.unwrap(), WINDOW_BYTES);
+        // Sent, but nobody reads: the kernel still has pages.
+        assert_eq!((ring.under_way(), seen.get()), (1, None));
+        assert!(watched.upgrade().is_some(), "the kernel still has pages of it");
+        drop(near);
+        let received = receive_all(far);
+        until(|| ring.under_way() == 0).await;
+        assert!(watched.upgrade().is_none(), "nobody has any more");
+        assert_eq!(seen.get(), Some((Usage::Copied, WINDOW_BYTES as u64)));
+        assert!(received.join().unwrap() == pattern()[..WINDOW_BYTES]);
+    });
+}
+
+#[test]
+fn a_ring_that_goes_leaves_mapped_what_the_kernel_has() {
+    let watched = Cell::new(Weak::new());
+    let far_end = Cell::new(None);
+    on_a_ring(async |ring| {
+        let (_file, mapping) = mapped();
+        watched.set(Arc::downgrade(&mapping));
+        let (near, far) = sockets();
+        ring.send(&near, window(&mapping), kept().0).await.unwrap();
+        // One more that waits for room in the socket is given up, and its future with it.
+        let parts = [window(&mapping), window(&mapping)].map(|mut parts| parts.remove(0));
+        near.set_nonblocking(false).unwrap();
+        socket2::SockRef::from(&*near).set_send_buffer_size(1).unwrap();
+        let mut waits = Box::pin(ring.send(&near, parts.into(), kept().0));
+        let pending =
+            std::future::poll_fn(|context| std::task::Poll::Ready(waits.as_mut().poll(context).is_pending()));
+        assert!(pending.await, "there is no room for it");
+        assert_eq!(ring.under_way(), 2);
+        far_end.set(Some(far));
+    });
+    let Some(far) = far_end.take() else { return };
+    // The ring and its runtime are gone.
+    assert!(watched.take().upgrade().is_some(), "what the kernel may read stays mapped");
+    let bytes = receive_all(far).join().unwrap();
+    assert!(bytes.len() >= WINDOW_BYTES, "what was sent before arrives");
+    assert!(
+        bytes
+            == pattern()[..WINDOW_BYTES]
+                .iter()
+                .chain(&pattern())
+                .copied()
+                .take(bytes.len())
+                .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_file_that_shrank_is_an_error_and_no_signal() {
+    on_a_ring(async |ring| {
+        let (file, mapping) = mapped();
+        file.set_len(0).unwrap();
+        let (near, _far) = sockets();
+        let (report, seen) = kept();
+        let error = ring.send(&near, window(&mapping), report).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
+        assert!(!mapping.faulted(), "the kernel read it, not we");
+        until(|| ring.under_way() == 0).await;
+        assert!(seen.get().is_none_or(|(_, bytes)| bytes == 0), "{seen:?}");
+    });
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_sent_ends_nothing() {
+    on_a_ring(async |ring| {
+        let (file, mapping) = mapped();
+        let (near, far) = sockets();
+        assert_eq!(ring.send(&near, window(&mapping), kept().0).await.unwrap(), WINDOW_BYTES);
+        // The kernel holds pages that the file has no more.
+        file.set_len(0).unwrap();
+        drop(mapping);
+        drop(near);
+        let received = receive_all(far);
+        until(|| ring.under_way() == 0).await;
+        assert_eq!(received.join().unwrap().len(), WINDOW_BYTES, "the stream keeps its measure");
+    });
+}
+
+#[test]
+fn a_peer_that_went_is_an_error_and_no_signal() {
+    on_a_ring(async |ring| {
+        let (_file, mapping) = mapped();
+        let (near, far) = sockets();
+        near.shutdown(std::net::Shutdown::Write).unwrap();
+        drop(far);
+        let error = ring.send(&near, window(&mapping), kept().0).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        until(|| ring.under_way() == 0).await;
+    });
+}
+
+#[test]
+fn a_shutdown_ends_a_send_that_waits() {
+    on_a_ring(async |ring| {
+        let (_file, mapping) = mapped();
+        let (near, far) = sockets();
+        socket2::SockRef::from(&*near).set_send_buffer_size(1).unwrap();
+        let (sender, socket) = (Rc::clone(&ring), Rc::clone(&near));
+        let whole = vec![Window::new(Arc::clone(&mapping), 0..FILE_BYTES).into()];
+        let sending = tokio::task::spawn_local(async move { sender.send(&socket, whole, kept().0).await });
+        until(|| ring.under_way() == 1).await;
+        near.shutdown(std::net::Shutdown::Both).unwrap();
+        let sent = sending.await.unwrap();
+        assert!(sent.as_ref().map_or(true, |sent| *sent < FILE_BYTES), "{sent:?}");
+        drop((near, far));
+        until(|| ring.under_way() == 0).await;
+        assert_eq!(Arc::strong_count(&mapping), 1, "nothing of it is kept");
+    });
+}
+
+#[test]
+fn no_more_are_under_way_than_there_is_room_for() {
+    on_a_ring(async |ring| {
+        let (_file, mapping) = mapped();
+        let (near, far) = sockets();
+        let part = || vec![Outgoing::from(Window::new(Arc::clone(&mapping), 0..SHORT_BYTES))];
+        // The receiver takes in a few, and the kernel notifies of those.
+        while ring.has_room() {
+            ring.send(&near, part(), kept().0).await.unwrap();
+        }
+        assert_eq!(ring.under_way(), SIDE_RING_FLIGHTS as usize);
+        drop(near);
+        let received = receive_all(far);
+        until(|| ring.under_way() == 0).await;
+        assert_eq!(received.join().unwrap().len() % SHORT_BYTES, 0);
+        assert!(ring.has_room());
+    });
+}
