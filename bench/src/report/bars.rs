@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_RIGHT_PX, WIDTH_PX};
 use super::palette::{INK, bar_of, with_page_colours};
-use super::text::figure;
+use super::text::{figure, with_unit};
 use crate::results::record::{Measured, Spread};
 
 /// Half of a bar's thickness, in pixels.
@@ -31,8 +31,7 @@ pub(crate) fn draw(results: &[&Measured]) -> anyhow::Result<String> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH_PX, height)).into_drawing_area();
-        let title =
-            results.first().map_or(String::new(), |first| format!("{}, {}", first.metric, first.unit));
+        let title = results.first().map_or(String::new(), |first| with_unit(&first.metric, &first.unit));
         let fault = |fault| anyhow!("the bars could not be drawn: {fault}");
         text(&area, &title, (0, 12), HPos::Left, 15).map_err(fault)?;
         for (at, row) in rows.iter().enumerate() {

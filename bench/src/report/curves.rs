@@ -27,8 +27,8 @@ const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
 /// Draws points as a line of a look: dashed and whole lines are of different types.
 macro_rules! series {
-    ($chart:expr, $points:expr, $look:expr) => {{
-        let stroke = $look.colour.stroke_width(2);
+    ($chart:expr, $points:expr, $look:expr, $width:expr) => {{
+        let stroke = $look.colour.stroke_width($width);
         if $look.dashed {
             $chart.draw_series(DashedLineSeries::new($points, 6, 4, stroke)).map(drop)
         } else {
@@ -66,7 +66,7 @@ pub(crate) fn percentiles(latencies: &[(String, String, Histogram<u64>)]) -> any
             .draw()
             .map_err(|fault| fault.to_string())?;
         for (line, look) in with_looks(&curves) {
-            let drawn = series!(chart, line.points.iter().copied(), look);
+            let drawn = series!(chart, line.points.iter().copied(), look, 2);
             drawn.map_err(|fault| fault.to_string())?;
         }
         Ok(())
@@ -185,7 +185,9 @@ fn lines(axes: &Axes<'_>, curves: &[Curve], dots: bool) -> anyhow::Result<String
             .draw()
             .map_err(|fault| fault.to_string())?;
         for (line, look) in with_looks(curves) {
-            let drawn = series!(chart, line.points.iter().copied(), look);
+            // Of several rounds the bundle counts.
+            let width = if curves.iter().filter(|other| other.name == line.name).count() > 1 { 1 } else { 2 };
+            let drawn = series!(chart, line.points.iter().copied(), look, width);
             drawn.map_err(|fault| fault.to_string())?;
             let dot = |point: &(f64, f64)| Circle::new(*point, 3, look.colour.filled());
             chart

@@ -34,7 +34,7 @@ const VERMILION: RGBColor = RGBColor(213, 74, 0);
 const BROWN: RGBColor = RGBColor(150, 111, 51);
 
 /// Hues, ours first.
-const HUES: [RGBColor; 7] = [OURS, FIELD, GREEN, PURPLE, VERMILION, BROWN, REFERENCE];
+const HUES: [RGBColor; 7] = [OURS, GREEN, PURPLE, VERMILION, BROWN, FIELD, REFERENCE];
 
 /// What all others are held against.
 const FLOOR: [&str; 3] = ["pump", "sha1 pass", "cp"];

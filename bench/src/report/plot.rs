@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::limits::TEXT_BAR_CHARS;
-use super::text::figure;
+use super::text::{figure, with_unit};
 use crate::results::record::Measured;
 
 /// Eighths of a character's width.
@@ -30,7 +30,7 @@ fn of_metric(results: &[&&Measured]) -> String {
     let mut text = String::new();
     for (at, result) in results.iter().enumerate() {
         if at == 0 {
-            let _ = writeln!(text, "\n{}, {}", result.metric, result.unit);
+            let _ = writeln!(text, "\n{}", with_unit(&result.metric, &result.unit));
         }
         let bar = bar(result.spread.median / top);
         let _ = writeln!(text, "{:<width$} {bar} {}", name(result), figure(result.spread.median));

@@ -4,6 +4,7 @@
 
 use super::curves::{self, Curve};
 use super::limits::CURVES_MAX;
+use super::text::with_unit;
 use crate::results::record::Measured;
 use crate::results::shape::{Shape, several};
 
@@ -37,7 +38,7 @@ pub(crate) fn draw(results: &[&Measured]) -> anyhow::Result<String> {
             for (axis, curves) in charts(&of_metric, grows) {
                 let unit = of_metric.first().map_or("", |result| &result.unit);
                 for several in curves.chunks(CURVES_MAX) {
-                    html += &curves::over_count(&axis, &format!("{metric}, {unit}"), several)?;
+                    html += &curves::over_count(&axis, &with_unit(metric, unit), several)?;
                 }
             }
         }

@@ -118,6 +118,11 @@ fn latency_table(latencies: &[&Latency]) -> String {
     text
 }
 
+/// What was measured in what; a count has no unit.
+pub(crate) fn with_unit(metric: &str, unit: &str) -> String {
+    if unit.is_empty() { metric.to_owned() } else { format!("{metric}, {unit}") }
+}
+
 /// A number with about four digits that count.
 pub(crate) fn figure(value: f64) -> String {
     let decimals = match value.abs() {

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use anyhow::Context as _;
+
 use super::ports;
 use super::rival::{Rival, at_home, number};
 use super::torrent::Torrent;
 use crate::contender::{Contender, Terms};
-use crate::topology::spawned::{first_line, output};
+use crate::topology::spawned::{first_line, folder, output};
 
 /// rqbit to rqbit.
 pub(super) struct Rqbit;
@@ -25,9 +27,13 @@ impl Rival for Rqbit {
         let options = Options::of(&output("rqbit", Command::new("rqbit").arg("--help"))?);
         let http = ports::several(terms.receivers)?;
         let own = terms.clone();
-        let seed = |torrent: &Torrent, folder: &Path, port: u16| {
+        // It opens what it seeds for writing, which changes the file's times: others would rightly serve it no more.
+        let source = folder(terms.place.join("source"))?;
+        let name = terms.content.path.file_name().context("the file has a name")?;
+        std::fs::copy(&terms.content.path, source.join(name)).context("rqbit needs a copy of its own")?;
+        let seed = |torrent: &Torrent, _: &Path, port: u16| {
             let mut command = options.rqbit(terms, port, ports::free()?);
-            command.args(["download", "--overwrite", "--output-folder"]).arg(folder).arg(&torrent.file);
+            command.args(["download", "--overwrite", "--output-folder"]).arg(&source).arg(&torrent.file);
             ports::serve("rqbit", &command, terms, port)
         };
         let wanted = options.clone();

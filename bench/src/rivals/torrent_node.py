@@ -39,7 +39,8 @@ settings.update(
         "send_socket_buffer_size": 1024 * 1024,
         "max_queued_disk_bytes": 64 * 1024 * 1024,
         "alert_mask": libtorrent.alert.category_t.status_notification
-        | libtorrent.alert.category_t.error_notification,
+        | libtorrent.alert.category_t.error_notification
+        | libtorrent.alert.category_t.storage_notification,
     }
 )
 session = libtorrent.session(settings)
@@ -65,5 +66,10 @@ while not handle.status().is_seeding:
     for alert in session.pop_alerts():
         if isinstance(alert, libtorrent.torrent_error_alert | libtorrent.file_error_alert):
             sys.exit(alert.message())
+handle.flush_cache()
+flushed = False
+while not flushed:
+    session.wait_for_alert(100)
+    flushed = any(isinstance(alert, libtorrent.cache_flushed_alert) for alert in session.pop_alerts())
 print(f"done\ntransfer took {time.monotonic() - began:.6f}", flush=True)
 os._exit(0)

@@ -4,6 +4,9 @@
 /// too seldom to disturb it.
 pub(crate) const MEMORY_EVERY_MS: u64 = 25;
 
+/// A look at the memory of many processes takes long: the next one waits at least this many times as long as the last took.
+pub(crate) const LOOK_PAUSES: u32 = 19;
+
 /// A process that was asked to end is killed after this time, in milliseconds.
 pub(crate) const END_MS: u64 = 5_000;
 

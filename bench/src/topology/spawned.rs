@@ -68,16 +68,8 @@ impl Spawned {
         place: &Path,
         prefix: &str,
     ) -> anyhow::Result<(Spawned, String)> {
-        let (mut spawned, mut lines) = Spawned::start_read(name, command, place)?;
-        let (tell, told) = mpsc::sync_channel(1);
-        // Reads to the end, so that the program never blocks; ends with it.
-        std::thread::Builder::new().name(format!("reads {name}")).spawn(move || {
-            let mut line = String::new();
-            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
-                let _ = tell.try_send(line.trim_end().to_owned());
-                line.clear();
-            }
-        })?;
+        let (mut spawned, lines) = Spawned::start_read(name, command, place)?;
+        let told = first_told(name, lines, |line| Some(line.trim_end().to_owned()))?;
         match told.recv_timeout(Duration::from_millis(READY_MS)) {
             Ok(line) => match line.strip_prefix(prefix) {
                 Some(rest) => Ok((spawned, rest.to_owned())),
@@ -99,18 +91,8 @@ impl Spawned {
         mark: &'static str,
         limit: Duration,
     ) -> anyhow::Result<(Spawned, String)> {
-        let (mut spawned, mut lines) = Spawned::start_read(name, command, place)?;
-        let (tell, told) = mpsc::sync_channel(1);
-        // Reads to the end, so that the program never blocks; ends with it.
-        std::thread::Builder::new().name(format!("reads {name}")).spawn(move || {
-            let mut line = String::new();
-            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
-                if let Some((_, rest)) = line.split_once(mark) {
-                    let _ = tell.try_send(rest.trim().to_owned());
-                }
-                line.clear();
-            }
-        })?;
+        let (mut spawned, lines) = Spawned::start_read(name, command, place)?;
+        let told = first_told(name, lines, move |line| Some(line.split_once(mark)?.1.trim().to_owned()))?;
         match told.recv_timeout(limit) {
             Ok(rest) => Ok((spawned, rest)),
             Err(_) => {
@@ -197,6 +179,26 @@ impl Drop for Spawned {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Reads what a program says to its end, so that it never blocks; the first line that is picked comes out, as it was picked.
+fn first_told(
+    name: &str,
+    mut lines: BufReader<ChildStdout>,
+    pick: impl Fn(&str) -> Option<String> + Send + 'static,
+) -> anyhow::Result<mpsc::Receiver<String>> {
+    let (tell, told) = mpsc::sync_channel(1);
+    // Ends with the program.
+    std::thread::Builder::new().name(format!("reads {name}")).spawn(move || {
+        let mut line = String::new();
+        while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+            if let Some(picked) = pick(&line) {
+                let _ = tell.try_send(picked);
+            }
+            line.clear();
+        }
+    })?;
+    Ok(told)
 }
 
 /// Runs a program to its successful end; gives its standard output.

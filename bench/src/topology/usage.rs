@@ -14,7 +14,7 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::descendants::{self, stat, tree, tree_now};
-use super::limits::MEMORY_EVERY_MS;
+use super::limits::{LOOK_PAUSES, MEMORY_EVERY_MS};
 use crate::clock;
 
 /// CPU time, in seconds.
@@ -140,7 +140,9 @@ impl Watch {
         let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
             let mut peaks = Peaks::default();
             loop {
-                peaks = peaks.and(Peaks::look(&sides));
+                let look = Peaks::look(&sides);
+                let pause = Duration::from_millis(MEMORY_EVERY_MS).max(look.looking * LOOK_PAUSES);
+                peaks = peaks.and(look);
                 if stopped.load(Ordering::Acquire) {
                     return peaks;
                 }
@@ -150,7 +152,7 @@ impl Watch {
                         let _ = pidfd_send_signal(victim, Signal::KILL);
                     }
                 }
-                std::thread::park_timeout(Duration::from_millis(MEMORY_EVERY_MS));
+                std::thread::park_timeout(pause);
             }
         })?;
         Ok(Watch { stop, limit, deadline, thread: Some(thread) })

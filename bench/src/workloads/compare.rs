@@ -151,7 +151,11 @@ mod tests {
             std::fs::write(source.join("main.rs"), format!("fn main() {{ println!(\"{word}\") }}\n"))
                 .unwrap();
         }
-        std::fs::write(top.join("Cargo.toml"), "[workspace]\nmembers = [\"tracker\", \"client\"]\n").unwrap();
+        std::fs::write(
+            top.join("Cargo.toml"),
+            "[workspace]\nresolver = \"3\"\nmembers = [\"tracker\", \"client\"]\n",
+        )
+        .unwrap();
         std::fs::write(top.join(".gitignore"), "target\n").unwrap();
         let mut lock = Command::new("cargo");
         lock.args(["generate-lockfile", "--offline"]).current_dir(top);
