@@ -144,7 +144,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--wire", choices=["copies", "takes"], default="copies")
     parser.add_argument("--on", choices=["auto", "always"], default="auto")
-    parser.add_argument("--locks", type=int, help="bytes that a seeder may lock, of which it uses half")
+    parser.add_argument("--locks", type=int, help="bytes that a seeder may lock, of which it uses half; no more than the hard limit")
     parser.add_argument("--dir", help="where the files lie")
     parser.add_argument("--attach", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -110,10 +110,6 @@ pub(crate) const ZERO_COPY_LOCKED_MAX: u64 = 64 * 1024 * 1024;
 /// Which part of the memory that the user may lock is for sends without a copy: the limit is all processes' of that user.
 pub(crate) const ZERO_COPY_LOCKED_SHARE: u64 = 2;
 
-/// Bytes that a connection with sends without a copy keeps queued beyond what is on its way (TCP_NOTSENT_LOWAT): they lock
-/// memory too. A piece: enough to send while the worker is busy, and a fraction of what the kernel would queue.
-pub(crate) const ZERO_COPY_UNSENT_BYTES: u32 = 512 * 1024;
-
 /// How long a peer is sent to the ordinary way after the kernel has copied what was meant for it, in milliseconds: a network
 /// changes seldom, and whoever looks at packets (which takes copies) does not do so for ever.
 pub(crate) const ZERO_COPY_RETRY_MS: u64 = 600_000;

@@ -83,9 +83,6 @@ impl Stream {
 
     /// The same, with pieces sent by this route.
     pub(crate) fn by(self, route: Option<Route>) -> Stream {
-        if route.is_some() {
-            tune::queue_little(&self.control);
-        }
         Stream { route, ..self }
     }
 

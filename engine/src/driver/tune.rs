@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use super::limits::{LISTEN_BACKLOG, USER_TIMEOUT_MS, ZERO_COPY_UNSENT_BYTES};
+use super::limits::{LISTEN_BACKLOG, USER_TIMEOUT_MS};
 use crate::proto::limits::KEEPALIVE_S;
 
 /// Listens without SO_REUSEPORT, so that two nodes never share a port unnoticed.
@@ -41,13 +41,6 @@ pub(crate) fn tune(stream: &TcpStream) {
     }
 }
 
-/// Lets the kernel queue little beyond what is on its way: for sends whose pages are locked until they have arrived.
-pub(crate) fn queue_little(stream: &TcpStream) {
-    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(ZERO_COPY_UNSENT_BYTES) {
-        tracing::debug!(option = "TCP_NOTSENT_LOWAT", %error, "socket option not set");
-    }
-}
-
 /// Whether an address is one of this machine's: the kernel sends to such a one from that one. Nothing is sent to find out.
 pub(crate) fn is_own(mut address: SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
@@ -76,14 +69,6 @@ mod tests {
         let first = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let second = listen(first.local_addr().unwrap());
         assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    }
-
-    #[test]
-    fn little_is_queued_where_that_is_wanted() {
-        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        queue_little(&stream);
-        assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), ZERO_COPY_UNSENT_BYTES);
     }
 
     #[test]
