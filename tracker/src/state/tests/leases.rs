@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
 
 use super::*;
-use crate::state::lease::{Asker, BadUpdate, ConnectionId, Counts, Leases, Presence};
+use crate::state::lease::{Asker, BadUpdate, Candidate, ConnectionId, Counts, Leases, Presence};
 use crate::state::limits::{LEASE_MS, LEECHER_MEMORY_MS, PEERS_PER_ANSWER, UPDATE_MAX_RANGES};
 use crate::state::node::Peer;
 
@@ -165,7 +165,7 @@ fn a_node_that_is_known_twice_at_one_address_is_told_once() {
             assert_eq!(told(&mut leases, &seeders, &user("z")), [5], "{ip}");
             let asker = Asker { user: &user("z"), address: None, on_loopback: false };
             let choice = leases.choose(&key(), PIECES, &seeders, asker, START_MS);
-            assert!(choice.peers().all(|candidate| candidate.is_complete()), "{ip}: the better entry stands");
+            assert!(choice.peers().all(Candidate::is_complete), "{ip}: the better entry stands");
         }
     }
     // Chosen so that halves which change places look alike: these are two addresses all the same.
