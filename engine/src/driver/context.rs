@@ -9,6 +9,7 @@ use super::buffers::Buffers;
 use super::clock::Clock;
 use super::flush::Flusher;
 use super::places::Places;
+use super::pulse::Pulses;
 use super::shares::Shares;
 use super::threads::Threads;
 use crate::hash::Hasher;
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) flusher: Flusher,
     /// Those that work for one download for a while.
     pub(crate) threads: Threads,
+    /// What the workers are at.
+    pub(crate) pulses: Pulses,
     /// What this node serves.
     pub(crate) shares: Shares,
     /// Connections that fetch.
@@ -86,6 +89,7 @@ impl Context {
             prefault: Prefault::start()?,
             flusher: Flusher::start(parts.hasher)?,
             threads: Threads::default(),
+            pulses: Pulses::default(),
             shares: Shares::default(),
             fetching: Places::new(CONSUMER_CONNECTIONS_MAX),
             serving: Places::new(PROVIDER_CONNECTIONS_MAX),

@@ -112,6 +112,13 @@ impl Peers {
         !self.known.is_empty()
     }
 
+    /// Whether somebody could be called, were there not as many connections as there may be.
+    pub(super) fn keeps_others_out(&self, now: Moment) -> bool {
+        let total: usize = self.known.values().map(|peer| peer.connections).sum();
+        let waits = |peer: &Peer| peer.connections == 0 && !peer.dropped && peer.retry_at <= now;
+        total >= CONNECTIONS_MAX && self.known.values().any(waits)
+    }
+
     /// Whom to call now, so that at most `wanted` connections are under way: each call counts as one from here on.
     pub(super) fn calls(&mut self, now: Moment, wanted: usize) -> Vec<(PeerNumber, PeerAddress)> {
         let usable = self.known.values().filter(|peer| !peer.dropped && peer.failures == 0).count().max(1);
@@ -119,13 +126,15 @@ impl Peers {
         let mut total: usize = self.known.values().map(|peer| peer.connections).sum();
         let most = wanted.min(CONNECTIONS_MAX);
         let mut calls = Vec::new();
-        for (number, peer) in &mut self.known {
-            // Further connections only to a peer that has answered once.
-            let allowed = if peer.open > 0 { each } else { 1 };
-            while total < most && !peer.dropped && peer.retry_at <= now && peer.connections < allowed {
-                peer.connections += 1;
-                total += 1;
-                calls.push((*number, peer.at));
+        for further in [false, true] {
+            for (number, peer) in &mut self.known {
+                // Everybody once before anybody again; further connections only to a peer that has answered once.
+                let allowed = if further && peer.open > 0 { each } else { 1 };
+                while total < most && !peer.dropped && peer.retry_at <= now && peer.connections < allowed {
+                    peer.connections += 1;
+                    total += 1;
+                    calls.push((*number, peer.at));
+                }
             }
         }
         calls
@@ -160,9 +169,12 @@ impl Peers {
         peer.withdrawn |= *ending == Ending::Withdrawn;
         peer.ticket_refused = matches!(ending, Ending::Refused(RefusedCode::Ticket | RefusedCode::Expired));
         let long = matches!(ending, Ending::Violated(_) | Ending::Refused(RefusedCode::OtherDigest));
-        let pause_ms = if long { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(5) };
-        peer.failures = peer.failures.saturating_add(1);
-        peer.retry_at = now.plus_ms(pause_ms.min(RETRY_MAX_MS));
+        // Connections that break together are one failure: the pause grows from call to call.
+        let counted = now < peer.retry_at;
+        let times = if counted { peer.failures.saturating_sub(1) } else { peer.failures };
+        let pause_ms = if long { RETRY_MAX_MS } else { RETRY_FIRST_MS << times.min(5) };
+        peer.failures = times.saturating_add(1);
+        peer.retry_at = peer.retry_at.max(now.plus_ms(pause_ms.min(RETRY_MAX_MS)));
     }
 
     /// This side ended a connection for its own reasons: the peer may be called again at once.
@@ -268,6 +280,23 @@ mod tests {
             now = now.plus_ms(pause);
         }
         assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn connections_that_break_together_are_one_failure() {
+        let mut peers = peers(1);
+        let mut now = Moment::default();
+        for pause_ms in [1_000, 2_000] {
+            let first = peers.calls(now, 99);
+            peers.opened(first[0].0);
+            let all: Vec<_> = first.into_iter().chain(peers.calls(now, 99)).collect();
+            assert_eq!(all.len(), CONNECTIONS_PER_PEER);
+            all[1..].iter().for_each(|(number, _)| peers.opened(*number));
+            all.iter().for_each(|(number, _)| peers.ended(now, *number, true, &Ending::Lost));
+            assert_eq!(peers.calls(now.plus_ms(pause_ms - 1), 1), []);
+            now = now.plus_ms(pause_ms);
+        }
+        assert_eq!(peers.calls(now, 99).len(), 1);
     }
 
     #[test]

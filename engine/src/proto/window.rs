@@ -96,6 +96,11 @@ impl Window {
         self.last_byte = now;
     }
 
+    /// What may have come was not taken: a silence begins anew.
+    pub fn forgive(&mut self, now: Moment) {
+        self.last_byte = now;
+    }
+
     /// Pieces asked for and not answered.
     #[must_use]
     pub fn in_flight(&self) -> u32 {

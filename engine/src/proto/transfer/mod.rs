@@ -15,6 +15,7 @@
 mod answers;
 mod requests;
 mod resumed;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +25,6 @@ use super::bitfield::Bitfield;
 use super::copies::Copies;
 use super::frame::{ByeCode, Message};
 use super::geometry::Geometry;
-use super::limits::SILENCE_TIMEOUT_MS;
 use super::manifest::{FileProof, Manifest};
 use super::peers::{Ending, PeerNumber, Peers};
 use super::picker::{ConnectionId, Landing, PiecePicker};
@@ -35,12 +35,7 @@ use super::units::{PieceCount, PieceIndex, PieceRange};
 use super::window::Window;
 
 pub use resumed::Held;
-
-/// With requests open and no byte for this long, a connection's requests go to others.
-const STALL_MS: u64 = 3_000;
-
-/// When this node itself was not looked after for this long, silence says nothing about the peers.
-const OWN_STALL_MS: u64 = 1_000;
+pub use silence::OWN_STALL_MS;
 
 /// So long after its start a transfer without any peer is one that waits for the first to be named.
 const FIRST_OFFER_MS: u64 = 500;
@@ -64,6 +59,7 @@ pub struct Transfer {
     /// Since when it may call.
     began: Moment,
     last_poll: Moment,
+    own_stall: Option<OwnStall>,
     dropped: Vec<PeerAddress>,
     counts: Counts,
     actions: Vec<Action>,
@@ -89,6 +85,13 @@ enum Chain {
     Useless,
 }
 
+/// Times at which this node was seen to be what stands still, one soon after the other.
+#[derive(Clone, Copy, Debug)]
+struct OwnStall {
+    first: Moment,
+    last: Moment,
+}
+
 #[derive(Debug)]
 struct Connection {
     peer: PeerNumber,
@@ -106,6 +109,8 @@ struct Open {
     owes: BTreeMap<PieceIndex, Owed>,
     /// It fell silent: nothing more is asked of it until it gives a sign of life.
     stalled: bool,
+    /// Since when its peer waits for this node to take what it sends, if it does.
+    held_up: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -197,6 +202,7 @@ impl Transfer {
             seed,
             began: now,
             last_poll: now,
+            own_stall: None,
             dropped: Vec::new(),
             counts: Counts::default(),
             actions: Vec::new(),
@@ -309,27 +315,6 @@ impl Transfer {
         self.call(now);
     }
 
-    /// Looks after time: calls peers again, and takes requests from the silent. To be called every 100 ms or so.
-    pub fn poll(&mut self, now: Moment) {
-        let own_stall = now.ms_since(self.last_poll) > OWN_STALL_MS;
-        self.last_poll = now;
-        let silent: Vec<(ConnectionId, u64)> = self
-            .connections
-            .iter()
-            .filter_map(|(id, connection)| Some((*id, connection.open.as_ref()?.window.silent_ms(now))))
-            .filter(|(_, silent_ms)| *silent_ms > STALL_MS && !own_stall)
-            .collect();
-        for (connection, silent_ms) in silent {
-            if silent_ms > SILENCE_TIMEOUT_MS {
-                self.close(now, connection, ByeCode::Timeout);
-            } else {
-                self.give_up_on(connection);
-            }
-        }
-        self.call(now);
-        self.refill_all(now);
-    }
-
     /// A connection is open and its peer has proven itself.
     pub fn opened(&mut self, now: Moment, connection: ConnectionId, holding: Holding) {
         let Some(Connection { peer, open }) = self.connections.get_mut(&connection) else { return };
@@ -339,7 +324,8 @@ impl Transfer {
             has.iter().for_each(|index| self.picker.gained(index));
         }
         let window = Window::new(now);
-        *open = Some(Open { length, has, window, cursor: None, owes: BTreeMap::new(), stalled: false });
+        let (owes, cursor) = (BTreeMap::new(), None);
+        *open = Some(Open { length, has, window, cursor, owes, stalled: false, held_up: None });
         self.call(now);
         self.refill(now, connection);
     }
