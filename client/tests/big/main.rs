@@ -1,9 +1,9 @@
-//! A file of 1 TiB: its manifest comes through a real tracker in parts, and a real node fetches from it within the memory that
-//! a node promises, whatever the file's length.
+//! Files of 100 MB, 10 GB and 1 TiB: their manifests come through a real tracker, in parts where they are long, and a real node
+//! fetches from them within the memory that a node promises, whatever the file's length and however many peers have it.
 //!
-//! Nearly all of the file is zeros, which nobody sends: the disk needs what the few other pieces need. The test ends the
-//! download once it has those: to prove the rest of the chain takes SHA-1 over 1 TiB. The long form (`scripts/long.sh big`) has
-//! more peers, and a file of which no piece is zeros.
+//! Nearly all of a file is zeros, which nobody sends: the disk needs what the other pieces need. The test ends the download once
+//! it has those: to prove the rest of the chain takes SHA-1 over 1 TiB. The long form (`scripts/long.sh big`) has more peers for
+//! 1 TiB, and a file of which no piece is zeros.
 #![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
 
 mod peers;
@@ -19,18 +19,27 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use peers::{PIECES, Swarm};
+use peers::{Shape, Swarm};
 use rig::Rig;
 use serde_json::Value;
 
 /// What a node may have in memory, file pages aside, in KiB: 64 MiB of receive buffers and as much for all else.
 const MEMORY_MAX_KIB: u64 = 128 * 1024;
 
-/// How many peers have parts of the file; the long form takes 50.
+/// Bytes of a whole piece.
+const PIECE_BYTES: u64 = 524_288;
+
+/// Pieces of 100 MB, of 10 GB, of 1 TiB.
+const LENGTHS: [u32; 3] = [191, 19_074, 2_097_152];
+
+/// How many peers have parts of a file of 1 TiB; the long form takes [`MANY`].
 const PEERS: usize = 6;
 
-/// What each of them has, in pieces that are not zeros.
-const PIECES_EACH: usize = 8;
+/// How many a file may well have.
+const MANY: usize = 50;
+
+/// What all peers have together, in pieces that are not zeros: half of what receive buffers there are, unless the file is shorter.
+const PIECES_TOGETHER: usize = 64;
 
 /// With so many peers a download has a connection at one time.
 const CONNECTED_MAX: usize = 32;
@@ -39,16 +48,35 @@ const CONNECTED_MAX: usize = 32;
 const SAMPLE: Duration = Duration::from_millis(20);
 
 #[test]
+fn files_of_all_lengths_fit_the_memory_of_a_node() {
+    for pieces in &LENGTHS[..2] {
+        for peers in [1, MANY] {
+            fits_the_memory(Shape { pieces: *pieces, peers, each: each(peers), dense: false });
+        }
+    }
+}
+
+#[test]
 fn a_file_of_one_tib_fits_the_memory_of_a_node() {
+    let count = std::env::var("SHOAL_BIG_PEERS").ok().and_then(|text| text.parse().ok()).unwrap_or(PEERS);
+    // On a filesystem with room for all of it.
+    let dense = std::env::var_os("SHOAL_BIG_DENSE").is_some();
+    for peers in [1, count] {
+        fits_the_memory(Shape { pieces: LENGTHS[2], peers, each: each(peers), dense });
+    }
+}
+
+fn each(peers: usize) -> usize {
+    (PIECES_TOGETHER / peers).max(2)
+}
+
+fn fits_the_memory(shape: Shape) {
     let rig = Rig::new();
     let alice = rig.home("alice");
     alice.run(["create_user", "alice", "password"]).expect(0);
     alice.run(["login", "alice", "password"]).expect(0);
     alice.run(["create_group", "g"]).expect(0);
-    let count = std::env::var("SHOAL_BIG_PEERS").ok().and_then(|text| text.parse().ok()).unwrap_or(PEERS);
-    // On a filesystem with room for all of it.
-    let dense = std::env::var_os("SHOAL_BIG_DENSE").is_some();
-    let _swarm = Swarm::start(rig.tracker(), count, PIECES_EACH, dense);
+    let _swarm = Swarm::start(rig.tracker(), shape);
     let (bob, node) = rig.user("bob");
     bob.run(["join_group", "g"]).expect(0);
 
@@ -56,19 +84,22 @@ fn a_file_of_one_tib_fits_the_memory_of_a_node() {
     let mut command = bob.command(["download_file", "g", "f", "copy", "--json"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
     let events = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let connected = count.min(CONNECTED_MAX);
-    let bytes = connected as u64 * PIECES_EACH as u64 * 524_288;
+    let connected = shape.peers.min(CONNECTED_MAX);
+    let bytes = (connected * shape.each) as u64 * PIECE_BYTES;
     let mut last = Value::Null;
+    let mut has_all = false;
     for line in events {
         last = serde_json::from_str(&line).unwrap();
         let figure = |name: &str| last[name].as_u64().unwrap_or(0);
-        if figure("received_bytes") >= bytes && figure("peers") >= connected as u64 {
+        has_all = figure("received_bytes") >= bytes && figure("peers") >= connected as u64;
+        if has_all {
             break;
         }
     }
-    assert_eq!(last["total_bytes"], u64::from(PIECES) * 524_288, "{last}");
+    assert!(has_all, "{shape:?}: {last}");
+    assert_eq!(last["total_bytes"], u64::from(shape.pieces) * PIECE_BYTES, "{last}");
     let peak_kib = memory.peak_kib();
-    eprintln!("a node with 1 TiB from {count} peers: at most {peak_kib} KiB beside file pages; {last}");
+    eprintln!("{shape:?}: a node has at most {peak_kib} KiB beside file pages; {last}");
     assert!(peak_kib <= MEMORY_MAX_KIB, "{peak_kib} KiB, {last}");
     bob.run(["cancel", "g", "f"]).expect(0);
     child.wait().unwrap();

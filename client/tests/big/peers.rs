@@ -15,13 +15,23 @@ use serde_json::{Value, json};
 
 use crate::scripted::{RawClient, hex, receive, send};
 
-/// 1 TiB.
-pub(crate) const PIECES: u32 = 2_097_152;
-
 const PIECE: usize = 524_288;
 
 /// Pieces of one message.
 const PART: u32 = 65_536;
+
+/// A file, and who has what of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Of the whole file.
+    pub(crate) pieces: u32,
+    /// How many have parts of it.
+    pub(crate) peers: usize,
+    /// What each of them has, in pieces that are not zeros.
+    pub(crate) each: usize,
+    /// The rest is not zeros, and nobody has it.
+    pub(crate) dense: bool,
+}
 
 /// The peers, online for as long as this is kept.
 pub(crate) struct Swarm {
@@ -29,19 +39,21 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    /// Uploads the manifest as user alice to group g, file f, and has `peers` peers announce `each` pieces. `dense`: the rest is not
-    /// zeros, and nobody has it.
-    pub(crate) fn start(tracker: SocketAddr, peers: usize, each: usize, dense: bool) -> Swarm {
+    /// Uploads the manifest as user alice to group g, file f, and has the peers announce their pieces. Nobody has the last piece,
+    /// so that no download of it ends.
+    pub(crate) fn start(tracker: SocketAddr, shape: Shape) -> Swarm {
+        let Shape { pieces, peers, each, .. } = shape;
         let total = u32::try_from(peers * each).unwrap();
+        assert!(total < pieces, "{shape:?} leaves nothing that nobody has");
         // One byte fills a piece; what is not zeros lies all over the file.
         let places: Vec<(PieceIndex, u32)> =
-            (0..total).map(|number| (PieceIndex(number * (PIECES / total)), number + 1)).collect();
+            (0..total).map(|number| (PieceIndex(number * (pieces / total)), number + 1)).collect();
         let mut online = Vec::new();
         for (number, own) in places.chunks(each).enumerate() {
             let secret = SecretKey::from_seed(&[u8::try_from(number + 10).unwrap(); 32]);
             let own: BTreeMap<PieceIndex, u32> = own.iter().copied().collect();
             let ranges: Vec<[u32; 2]> = own.keys().map(|index| [index.0, index.0]).collect();
-            let address = serve(own, secret.clone());
+            let address = serve(own, pieces, secret.clone());
             let mut raw = RawClient::login(tracker, "alice", secret.peer_key());
             let sender = |mut request: Value| {
                 request["sender_ip"] = "127.0.0.1".into();
@@ -53,7 +65,7 @@ impl Swarm {
             let who = json!({"user_id": "alice", "passwd": "password", "peer_key": key});
             raw.ask(&sender(json!({"command": "login", "command_args": who})));
             if number == 0 {
-                upload(&places, dense, |part| {
+                upload(&places, shape, |part| {
                     let mut part = sender(part);
                     part["command_args"]["peer_key"] = key.as_str().into();
                     raw.ask(&part);
@@ -70,8 +82,9 @@ impl Swarm {
     }
 }
 
-/// Sends the manifest in parts; `dense`: with no piece of zeros. Its chain is no chain: links are looked at, and found wanting, like any others.
-fn upload(places: &[(PieceIndex, u32)], dense: bool, mut ask: impl FnMut(Value)) {
+/// Sends the manifest in parts. Its chain is no chain: links are looked at, and found wanting, like any others.
+fn upload(places: &[(PieceIndex, u32)], shape: Shape, mut ask: impl FnMut(Value)) {
+    let Shape { pieces: all, dense, .. } = shape;
     let hasher = FileHasher::new(Hasher::best(), Some(1)).unwrap();
     let digest = |content: &[u8]| {
         let Ok(hashes) = hasher.hash_file(Geometry::new(PIECE as u64).unwrap(), content, |_| {});
@@ -80,13 +93,13 @@ fn upload(places: &[(PieceIndex, u32)], dense: bool, mut ask: impl FnMut(Value))
     let zeros = digest(&vec![0; PIECE]);
     let others: BTreeMap<u32, [u8; 20]> =
         places.iter().map(|(index, number)| (index.0, digest(&filled(*number)))).collect();
-    for first in (0..PIECES).step_by(PART as usize) {
-        let pieces = first..first + PART;
-        let is_last = pieces.end == PIECES;
-        let rest = |index| if dense { twice(index) } else { zeros };
+    for first in (0..all).step_by(PART as usize) {
+        let pieces = first..all.min(first + PART);
+        let is_last = pieces.end == all;
+        let rest = |index| if dense || index + 1 == all { twice(index) } else { zeros };
         let digests =
             pieces.clone().flat_map(|index| others.get(&index).copied().unwrap_or_else(|| rest(index)));
-        let states = pieces.filter(|index| index + 1 < PIECES).flat_map(|index| {
+        let states = pieces.filter(|index| index + 1 < all).flat_map(|index| {
             let mut state = [3; 20];
             state[..4].copy_from_slice(&index.to_be_bytes());
             state
@@ -96,7 +109,7 @@ fn upload(places: &[(PieceIndex, u32)], dense: bool, mut ask: impl FnMut(Value))
             "command_args": {"group_id": "g", "file_name": "f", "upload_id": "big", "first": first},
             "piecewise_sha": base64(digests.collect()), "file_chain": base64(states.collect())});
         if is_last {
-            request["command_args"]["file_size"] = (u64::from(PIECES) * PIECE as u64).into();
+            request["command_args"]["file_size"] = (u64::from(all) * PIECE as u64).into();
             request["fileSha"] = "07".repeat(20).into();
         } else {
             request["command_args"]["more"] = true.into();
@@ -119,7 +132,7 @@ fn filled(number: u32) -> Vec<u8> {
 }
 
 /// Serves some pieces to whoever opens a connection, until the test ends.
-fn serve(own: BTreeMap<PieceIndex, u32>, secret: SecretKey) -> SocketAddr {
+fn serve(own: BTreeMap<PieceIndex, u32>, pieces: u32, secret: SecretKey) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let own = Arc::new(own);
@@ -127,22 +140,27 @@ fn serve(own: BTreeMap<PieceIndex, u32>, secret: SecretKey) -> SocketAddr {
         for stream in listener.incoming().map_while(Result::ok) {
             let (own, secret) = (Arc::clone(&own), secret.clone());
             // It ends with its connection.
-            std::thread::spawn(move || serve_one(stream, &own, &secret));
+            std::thread::spawn(move || serve_one(stream, &own, pieces, &secret));
         }
     });
     address
 }
 
-fn serve_one(mut stream: TcpStream, own: &BTreeMap<PieceIndex, u32>, secret: &SecretKey) -> Option<()> {
+fn serve_one(
+    mut stream: TcpStream,
+    own: &BTreeMap<PieceIndex, u32>,
+    pieces: u32,
+    secret: &SecretKey,
+) -> Option<()> {
     let nonce = Nonce([1; 32]);
     send(&mut stream, &Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key: secret.peer_key() })?;
     let Message::Open { nonce, .. } = receive(&mut stream)? else { return None };
-    let mut held = Bitfield::empty(PieceCount(PIECES));
+    let mut held = Bitfield::empty(PieceCount(pieces));
     own.keys().for_each(|index| {
         held.insert(*index);
     });
     let signature = ticket::sign_opened(secret, nonce);
-    let length = u64::from(PIECES) * PIECE as u64;
+    let length = u64::from(pieces) * PIECE as u64;
     send(&mut stream, &Message::Opened { length, bitfield: held.to_bytes(), signature })?;
     loop {
         let Message::Request { first, count } = receive(&mut stream)? else { continue };

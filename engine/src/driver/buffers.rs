@@ -31,9 +31,19 @@ impl Buffers {
         }
     }
 
+    /// A buffer, if there is one and nobody waits for it.
+    pub(crate) fn try_take(&self) -> Option<(PooledBuf, Permit)> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        Some(self.by(permit))
+    }
+
     /// Waits for a buffer.
     pub(crate) async fn take(&self) -> (PooledBuf, Permit) {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        self.by(permit)
+    }
+
+    fn by(&self, permit: OwnedSemaphorePermit) -> (PooledBuf, Permit) {
         let buffer = self.pool.try_take().expect("a permit is dropped only after its buffer");
         (buffer, Permit(permit))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::buffers::Permit;
 use super::download::{Call, DownloadState};
 use super::landed::Landed;
 use super::limits::{LAST_WORD_MS, LIMITED_READ_BYTES};
@@ -15,6 +16,7 @@ use super::outbox::{End, Outbox};
 use super::receive::{ReceiveError, Receiver};
 use super::stream::Stream;
 use super::vital::spawn_vital;
+use crate::mem::pool::PooledBuf;
 use crate::mem::window::Outgoing;
 use crate::proto::Ending;
 use crate::proto::action::PeerAddress;
@@ -186,8 +188,7 @@ async fn piece(
     length: u32,
 ) -> Result<(), Over> {
     download.with(|transfer, _| transfer.piece_begins(connection, index, length))?;
-    local.room().await;
-    let (buffer, permit) = local.context.buffers.take().await;
+    let (buffer, permit) = take_buffer(local, download, connection).await;
     let length = length as usize;
     let most = if local.context.down.is_set() { LIMITED_READ_BYTES } else { usize::MAX };
     let counted = Cell::new(0);
@@ -204,4 +205,22 @@ async fn piece(
         local.landed.push(Landed { download, job, buffer, length, permit });
     }
     Ok(())
+}
+
+/// A buffer for the next piece. A peer that has to wait for it is not silent.
+async fn take_buffer(
+    local: &Local,
+    download: &DownloadState,
+    connection: ConnectionId,
+) -> (PooledBuf, Permit) {
+    if local.has_room()
+        && let Some(taken) = local.context.buffers.try_take()
+    {
+        return taken;
+    }
+    download.with(|transfer, now| transfer.hold_up(now, connection, true));
+    local.room().await;
+    let taken = local.context.buffers.take().await;
+    download.with(|transfer, now| transfer.hold_up(now, connection, false));
+    taken
 }

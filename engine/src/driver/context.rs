@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::flush::Flusher;
 use super::limits::{LIMITED_READ_BYTES, LIMITED_SEND_MS};
 use super::places::Places;
+use super::pulse::Pulses;
 use super::shares::Shares;
 use super::threads::Threads;
 use super::zero_copy::ZeroCopy;
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) flusher: Flusher,
     /// Those that work for one download for a while.
     pub(crate) threads: Threads,
+    /// What the workers are at.
+    pub(crate) pulses: Pulses,
     /// What this node serves.
     pub(crate) shares: Shares,
     /// Connections that fetch.
@@ -94,6 +97,7 @@ impl Context {
             prefault: Prefault::start()?,
             flusher: Flusher::start(parts.hasher)?,
             threads: Threads::default(),
+            pulses: Pulses::default(),
             shares: Shares::default(),
             fetching: Places::new(CONSUMER_CONNECTIONS_MAX),
             serving: Places::new(PROVIDER_CONNECTIONS_MAX),

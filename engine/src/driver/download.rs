@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use super::clock::Clock;
 use super::flushing::Flushing;
 use super::outbox::{End, Outbox};
+use super::pulse::Pulse;
 use super::shares::Share;
 use super::spent::Spent;
 use super::turn::Turn;
@@ -53,6 +54,8 @@ pub(crate) struct DownloadState {
     pub(crate) target: Target,
     /// Which worker writes it now.
     pub(crate) turn: Turn,
+    /// Whether a piece is being written.
+    pub(super) writing: Pulse,
     /// What is recorded of it.
     pub(crate) ledger: Ledger,
     /// Replace what has the final name.
@@ -199,6 +202,7 @@ impl DownloadState {
             manifest,
             target,
             turn: Turn::default(),
+            writing: Pulse::default(),
             ledger,
             overwrite,
             wake: Notify::new(),
@@ -279,11 +283,11 @@ impl DownloadState {
         }
     }
 
-    /// Looks after time, and tells what the download's own task has to do.
-    pub(crate) fn poll(&self) -> Next {
+    /// Looks after time, and tells what the download's own task has to do. `own_stall`: a worker of this node stands still.
+    pub(crate) fn poll(&self, own_stall: bool) -> Next {
         let mut inner = self.lock();
         let now = self.clock.now();
-        inner.transfer.poll(now);
+        inner.transfer.poll(now, own_stall);
         inner.carry_out();
         inner.measure(now);
         if inner.wish == Wish::Cancel {
@@ -369,7 +373,7 @@ impl DownloadState {
         let counts = inner.transfer.counts();
         Progress {
             version: inner.version,
-            phase: inner.phase.clone(),
+            phase: self.phase_now(inner, now),
             total_bytes: inner.transfer.geometry().length(),
             verified_bytes: counts.verified_bytes,
             received_bytes: counts.received_bytes,

@@ -22,7 +22,8 @@ pub(crate) async fn drive(local: Rc<Local>, workers: Arc<Workers>, download: Arc
     let _attended = Attended(&download);
     let mut look_at = None;
     loop {
-        match download.poll() {
+        let own_stall = local.context.pulses.stand_still(local.context.clock.now());
+        match download.poll(own_stall) {
             Next::Calls(calls) => calls.into_iter().for_each(|call| {
                 let connection = call.connection;
                 if !workers.submit(Job::Fetch(Arc::clone(&download), call)) {

@@ -38,6 +38,9 @@ pub(crate) const JOBS_MAX: usize = 1_024;
 /// How often a download looks after time, in milliseconds.
 pub(crate) const POLL_MS: u64 = 100;
 
+/// A piece that the disk has not taken for this long is what a download waits for, in milliseconds.
+pub(crate) const SLOW_WRITE_MS: u64 = 5_000;
+
 /// How often a full disk is looked at again, in milliseconds.
 pub(crate) const DISK_RETRY_MS: u64 = 1_000;
 

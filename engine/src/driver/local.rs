@@ -14,6 +14,7 @@ use super::backend::IoKind;
 use super::context::Context;
 use super::landed::{Landed, Proven, Queue};
 use super::limits::LANDED_EACH;
+use super::pulse::Pulse;
 use super::stream::Stream;
 use super::vital::spawn_vital;
 use super::zero_copy::Route;
@@ -31,6 +32,8 @@ pub(crate) struct Local {
     pub(crate) landed: Queue<Landed>,
     /// Those that are verified, to be written.
     pub(crate) proven: Queue<Proven>,
+    /// What this worker is at.
+    pub(crate) pulse: Pulse,
     written: Notify,
     streams: RefCell<Vec<Weak<Stream>>>,
     /// Made for the first peer that is sent to without a copy; `None`: not to be had.
@@ -41,6 +44,7 @@ impl Local {
     /// A worker without connections.
     pub(crate) fn new(context: Arc<Context>, number: usize, io: IoKind) -> Local {
         Local {
+            pulse: context.pulses.add(),
             context,
             number,
             io,
@@ -52,10 +56,15 @@ impl Local {
         }
     }
 
+    /// Whether few enough pieces wait here to be verified or written.
+    pub(crate) fn has_room(&self) -> bool {
+        self.landed.len() + self.proven.len() < LANDED_EACH
+    }
+
     /// Waits until few enough pieces wait here to be verified or written: what piles up is no longer in the core's caches
     /// when its turn comes.
     pub(crate) async fn room(&self) {
-        while self.landed.len() + self.proven.len() >= LANDED_EACH {
+        while !self.has_room() {
             self.written.notified().await;
         }
     }

@@ -31,6 +31,7 @@ mod local;
 mod outbox;
 mod places;
 mod provider;
+mod pulse;
 mod receive;
 mod resume;
 mod rewrite;

@@ -51,6 +51,7 @@ pub(crate) async fn write(local: Rc<Local>) {
 fn judge(local: &Local, batch: Vec<Landed>) {
     let clock = local.context.clock;
     let start = clock.now();
+    let _busy = local.pulse.begin(start);
     let mut verdicts = {
         let jobs: Vec<PieceJob<'_>> = batch.iter().flat_map(piece_jobs).collect();
         local.context.hasher.verify(&jobs).into_iter()
@@ -85,7 +86,9 @@ fn keep(local: &Local, proven: Proven) {
     let Proven { landed, link_holds } = proven;
     let (clock, download) = (local.context.clock, &landed.download);
     let start = clock.now();
+    let busy = (local.pulse.begin(start), download.writing.begin(start));
     let result = write_copies(local, download, &landed, link_holds);
+    drop(busy);
     download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
     match result {
         Ok(()) => download.written(&landed.job),

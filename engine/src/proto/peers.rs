@@ -128,13 +128,15 @@ impl Peers {
         let mut total: usize = self.known.values().map(|peer| peer.connections).sum();
         let most = wanted.min(CONNECTIONS_MAX);
         let mut calls = Vec::new();
-        for (number, peer) in &mut self.known {
-            // Further connections only to a peer that has answered once.
-            let allowed = if peer.open > 0 { each } else { 1 };
-            while total < most && !peer.dropped && peer.retry_at <= now && peer.connections < allowed {
-                peer.connections += 1;
-                total += 1;
-                calls.push((*number, peer.at));
+        for further in [false, true] {
+            for (number, peer) in &mut self.known {
+                // Everybody once before anybody again; further connections only to a peer that has answered once.
+                let allowed = if further && peer.open > 0 { each } else { 1 };
+                while total < most && !peer.dropped && peer.retry_at <= now && peer.connections < allowed {
+                    peer.connections += 1;
+                    total += 1;
+                    calls.push((*number, peer.at));
+                }
             }
         }
         calls
@@ -299,19 +301,20 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_end_together_are_one_failure() {
+    fn connections_that_break_together_are_one_failure() {
         let mut peers = peers(1);
-        let now = Moment::default();
-        let number = peers.calls(now, 99)[0].0;
-        peers.opened(number);
-        for _ in peers.calls(now, 99) {
-            peers.opened(number);
+        let mut now = Moment::default();
+        for pause_ms in [1_000, 2_000] {
+            let first = peers.calls(now, 99);
+            peers.opened(first[0].0);
+            let all: Vec<_> = first.into_iter().chain(peers.calls(now, 99)).collect();
+            assert_eq!(all.len(), CONNECTIONS_PER_PEER);
+            all[1..].iter().for_each(|(number, _)| peers.opened(*number));
+            all.iter().for_each(|(number, _)| peers.ended(now, *number, true, &Ending::Lost));
+            assert_eq!(peers.calls(now.plus_ms(pause_ms - 1), 1), []);
+            now = now.plus_ms(pause_ms);
         }
-        for _ in 0..CONNECTIONS_PER_PEER {
-            peers.ended(now, number, true, &Ending::Lost);
-        }
-        assert_eq!(peers.calls(now.plus_ms(RETRY_FIRST_MS - 1), 99), []);
-        assert_eq!(peers.calls(now.plus_ms(RETRY_FIRST_MS), 99).len(), 1);
+        assert_eq!(peers.calls(now, 99).len(), 1);
     }
 
     #[test]

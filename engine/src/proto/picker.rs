@@ -114,6 +114,13 @@ impl PiecePicker {
         self.needed.next_common(has, PieceIndex(0)).is_some()
     }
 
+    /// Whether `has` holds a piece that has not arrived, whoever was asked for it.
+    #[must_use]
+    pub fn lacks_any_of(&self, has: &Bitfield) -> bool {
+        let under_way = |(index, flight): (&PieceIndex, &Flight)| !flight.landed && has.has(*index);
+        self.wants_from(has) || self.flights.iter().any(under_way)
+    }
+
     /// Takes up to `count` pieces for a connection whose peer has `has`. `cursor` is where its last run ended; `avoid` is
     /// a piece that this peer should not be asked for. Ascending where they are a run.
     pub fn pick(

@@ -6,12 +6,17 @@ use super::time::Moment;
 
 const MICROS_PER_S: u64 = 1_000_000;
 
-/// A measurement closes after this long: short enough to follow a link, long enough to hold several pieces.
+/// A measurement closes after this long unless told otherwise: short enough to follow a link, long enough to hold several
+/// pieces.
 const BUCKET_MICROS: u64 = 200_000;
+
+/// No measurement takes longer than this, whatever was told.
+const BUCKET_MAX_MICROS: u64 = 500_000;
 
 /// Bytes a second, as an average in which a second ago counts little.
 #[derive(Clone, Copy, Debug)]
 pub struct RateMeter {
+    bucket_micros: u64,
     bucket_start: Moment,
     bucket_bytes: u64,
     rate: Option<u64>,
@@ -21,7 +26,7 @@ impl RateMeter {
     /// Nothing measured yet.
     #[must_use]
     pub fn new(now: Moment) -> RateMeter {
-        RateMeter { bucket_start: now, bucket_bytes: 0, rate: None }
+        RateMeter { bucket_micros: BUCKET_MICROS, bucket_start: now, bucket_bytes: 0, rate: None }
     }
 
     /// Counts bytes that arrived.
@@ -34,6 +39,11 @@ impl RateMeter {
     pub fn restart(&mut self, now: Moment) {
         self.bucket_start = now;
         self.bucket_bytes = 0;
+    }
+
+    /// What arrives comes in bursts that are so far apart: from now on a measurement spans one, as far as may be.
+    pub fn bursts(&mut self, apart_ms: u64) {
+        self.bucket_micros = apart_ms.saturating_mul(1_000).clamp(BUCKET_MICROS, BUCKET_MAX_MICROS);
     }
 
     /// Bytes a second; `None` until the first measurement closes.
@@ -50,14 +60,14 @@ impl RateMeter {
 
     fn settle(&mut self, now: Moment) {
         let micros = now.micros_since(self.bucket_start);
-        if micros < BUCKET_MICROS {
+        if micros < self.bucket_micros {
             return;
         }
         let measured = self.bucket_bytes.saturating_mul(MICROS_PER_S) / micros;
         self.rate = Some(match self.rate {
             None => measured,
             // A longer silence weighs as the buckets that it spans; two buckets leave a quarter of the past.
-            Some(_) if micros >= 4 * BUCKET_MICROS => measured,
+            Some(_) if micros >= 4 * self.bucket_micros => measured,
             Some(rate) => rate.midpoint(measured),
         });
         self.restart(now);

@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 #![allow(dead_code, reason = "each test program needs another part of the rig")]
 
-mod clock;
+pub(crate) mod clock;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};

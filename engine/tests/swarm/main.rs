@@ -2,6 +2,9 @@
 
 #[path = "../rig/liar.rs"]
 mod liar;
+mod long_links;
+#[path = "../rig/relay.rs"]
+mod relay;
 #[path = "../rig/mod.rs"]
 mod rig;
 #[path = "../rig/wire.rs"]

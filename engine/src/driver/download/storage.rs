@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use super::super::limits::SLOW_WRITE_MS;
 use super::super::shares::Shares;
-use super::{DownloadState, Wish};
+use super::{DownloadState, Inner, Wish};
 use crate::proto::rate::RateMeter;
+use crate::proto::time::Moment;
 use crate::proto::transfer::Job;
 use crate::proto::units::PieceIndex;
-use crate::stats::{Failure, Wait};
+use crate::stats::{Failure, Phase, Wait};
 use crate::storage::error::{StorageError, StorageErrorKind};
 
 impl DownloadState {
@@ -141,6 +143,19 @@ impl DownloadState {
         self.wake.notify_one();
     }
 
+    /// The phase; that the disk takes no pieces is seen here, since the worker that it holds up may be the one that looks after
+    /// the download.
+    pub(super) fn phase_now(&self, inner: &Inner, now: Moment) -> Phase {
+        match slow_write(&inner.phase, self.writing.at_it_ms(now)) {
+            None => inner.phase.clone(),
+            Some(seconds) => {
+                let path = self.target.partial_path();
+                let file = path.display();
+                Phase::Waiting(Wait::Io(format!("{file}: the disk has not taken a piece for {seconds} s")))
+            }
+        }
+    }
+
     /// The disk can be written again.
     pub(crate) fn storage_is_fit(&self) {
         let mut inner = self.lock();
@@ -157,6 +172,11 @@ impl DownloadState {
     }
 }
 
+/// For how many seconds the disk has been what a download waits for, which has been at one write for so long.
+fn slow_write(phase: &Phase, at_it_ms: u64) -> Option<u64> {
+    (*phase == Phase::Transferring && at_it_ms >= SLOW_WRITE_MS).then_some(at_it_ms / 1_000)
+}
+
 fn wait_of(error: &StorageError) -> Wait {
     match &error.kind {
         StorageErrorKind::NoSpace { needed, free } => Wait::DiskFull {
@@ -165,5 +185,17 @@ fn wait_of(error: &StorageError) -> Wait {
             directory: error.path.parent().map(PathBuf::from).unwrap_or_default(),
         },
         _ => Wait::Io(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_does_not_take_a_piece_is_named() {
+        assert_eq!(slow_write(&Phase::Transferring, SLOW_WRITE_MS - 1), None);
+        assert_eq!(slow_write(&Phase::Transferring, SLOW_WRITE_MS), Some(SLOW_WRITE_MS / 1_000));
+        assert_eq!(slow_write(&Phase::Syncing, 2 * SLOW_WRITE_MS), None, "that names the disk already");
     }
 }

@@ -16,6 +16,7 @@ mod answers;
 mod pieces;
 mod requests;
 mod resumed;
+mod silence;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use super::units::{PieceCount, PieceIndex, PieceRange};
 use super::window::Window;
 
 pub use resumed::Held;
+pub use silence::OWN_STALL_MS;
 
 /// So long after its start a transfer without any peer is one that waits for the first to be named.
 const FIRST_OFFER_MS: u64 = 500;
@@ -59,6 +61,7 @@ pub struct Transfer {
     /// Since when it may call.
     began: Moment,
     last_poll: Moment,
+    own_stall: Option<OwnStall>,
     dropped: Vec<PeerAddress>,
     counts: Counts,
     actions: Vec<Action>,
@@ -84,6 +87,13 @@ enum Chain {
     Useless,
 }
 
+/// Times at which this node was seen to be what stands still, one soon after the other.
+#[derive(Clone, Copy, Debug)]
+struct OwnStall {
+    first: Moment,
+    last: Moment,
+}
+
 #[derive(Debug)]
 struct Connection {
     peer: PeerNumber,
@@ -107,6 +117,8 @@ struct Open {
     useful: Moment,
     /// Pieces that it keeps for others, since it gave one.
     turned_away: usize,
+    /// Since when its peer waits for this node to take what it sends, if it does.
+    held_up: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -198,6 +210,7 @@ impl Transfer {
             seed,
             began: now,
             last_poll: now,
+            own_stall: None,
             dropped: Vec::new(),
             counts: Counts::default(),
             actions: Vec::new(),
@@ -266,7 +279,7 @@ impl Transfer {
         let Some(first) = self.picker.first_missing() else { return Standing::Moving };
         let alive = self.connections.values().any(|connection| match &connection.open {
             None => true,
-            Some(open) => open.is_useful(&self.picker),
+            Some(open) => !open.stalled && (!open.owes.is_empty() || self.picker.wants_from(&open.has)),
         });
         let expects_peers = !self.peers.any_known() && self.last_poll.ms_since(self.began) < FIRST_OFFER_MS;
         if alive || expects_peers || self.peers.any_crowded_out() || self.picker.anything_landed() {
@@ -330,6 +343,7 @@ impl Transfer {
             stalled: false,
             useful: now,
             turned_away: 0,
+            held_up: None,
         });
         self.call(now);
         self.refill(now, connection);

@@ -43,16 +43,8 @@ impl Transfer {
         }
     }
 
-    /// A silent connection's requests go to others; whatever of them still comes is welcome.
-    pub(super) fn give_up_on(&mut self, connection: ConnectionId) {
-        if let Some(open) = self.open_connection(connection) {
-            open.stalled = true;
-            self.take_all_from(connection);
-        }
-    }
-
     /// Cancels all that a connection owes, and lets others be asked for it at once.
-    fn take_all_from(&mut self, connection: ConnectionId) {
+    pub(super) fn take_all_from(&mut self, connection: ConnectionId) {
         let Some(open) = self.connections.get_mut(&connection).and_then(|found| found.open.as_mut()) else {
             return;
         };
@@ -145,13 +137,16 @@ impl Transfer {
     fn relieve_slowest(&mut self, now: Moment, idle: ConnectionId) -> Relief {
         let Some(open) = self.open_connection(idle) else { return Relief::None };
         let own_rate = open.window.measured(now);
+        let own_stall = self.has_stalled_itself(now);
         let mut slowest = None;
         for (connection, open) in others(&mut self.connections, idle) {
             let rate = open.window.rate(now);
             let drain_ms = |pieces: usize| pieces as u64 * u64::from(PIECE_BYTES) * 1_000 / rate.max(1);
             let wanted = open.owes.values().filter(|owed| owed.state != OwedState::GivenUp);
             // Against one that crawls even a connection that was never tried is the better choice.
-            let crawls = own_rate.is_none_or(|own| rate < own / 2)
+            let crawls = !own_stall
+                && !open.is_held_up(now)
+                && own_rate.is_none_or(|own| rate < own / 2)
                 && wanted.clone().any(|owed| now.ms_since(owed.asked) > CRAWL_MS)
                 && drain_ms(wanted.count()) > CRAWL_MS;
             let expected = open.owes.values().filter(|owed| owed.state == OwedState::Expected).count();
@@ -199,11 +194,14 @@ impl Transfer {
     ) -> Option<PieceIndex> {
         let own_rate = self.rate(now, idle)?;
         let peer = self.connections.get(&idle)?.peer;
+        if self.has_stalled_itself(now) {
+            return None;
+        }
         let mut slower = Vec::new();
         for (connection, found) in &mut self.connections {
             let Some(open) = &mut found.open else { continue };
             let lags = open.window.rate(now) < own_rate / 2 || open.window.silent_ms(now) > DOUBT_MS;
-            if found.peer != peer && lags {
+            if found.peer != peer && lags && !open.is_held_up(now) {
                 slower.push(*connection);
             }
         }

@@ -1,6 +1,8 @@
 //! Simulated swarms: what a transfer does with peers that are slow, silent, corrupt or gone.
 
 mod fluid;
+mod random;
+mod silences;
 mod simulated;
 mod stuck;
 mod swarms;
@@ -115,6 +117,36 @@ fn partial_holders_are_asked_as_they_gain() {
 }
 
 #[test]
+fn peers_with_nothing_to_give_keep_nobody_from_being_called() {
+    // As many as pieces are missing, and as many as there may be connections, and more.
+    for useless in [1, 2, 4, 32, 40] {
+        let manifest = distinct(2);
+        let mut swarm = Swarm::new(&manifest, &vec![(Honest, 1); useless + 1]);
+        swarm.peers[..useless].iter_mut().for_each(|peer| peer.has = Bitfield::empty(manifest.pieces()));
+        swarm.transfer = Transfer::new(manifest, 1, swarm.now());
+        let addresses: Vec<_> = swarm.peers.iter().map(|peer| peer.address).collect();
+        let (first, seeder) = addresses.split_at(useless);
+        swarm.transfer.offer(swarm.now(), first);
+        swarm.run(1_000);
+        swarm.transfer.offer(swarm.now(), seeder);
+        swarm.run(10_000);
+        assert_eq!(swarm.transfer.standing(), Standing::Proven, "beside {useless}");
+    }
+}
+
+#[test]
+fn a_silent_peer_keeps_nobody_from_being_called() {
+    let mut swarm = Swarm::new(&distinct(1), &[(Silent, 1), (Honest, 1)]);
+    let addresses: Vec<_> = swarm.peers.iter().map(|peer| peer.address).collect();
+    swarm.transfer = Transfer::new(distinct(1), 1, swarm.now());
+    swarm.transfer.offer(swarm.now(), &addresses[..1]);
+    swarm.run(1_000);
+    swarm.transfer.offer(swarm.now(), &addresses[1..]);
+    swarm.run(5_000);
+    assert_eq!(swarm.transfer.standing(), Standing::Proven);
+}
+
+#[test]
 fn holding_stops_everything_until_it_ends() {
     let mut swarm = Swarm::new(&distinct(500), &[(Honest, 1)]);
     swarm.run(100);
@@ -212,9 +244,9 @@ fn whoever_crawls_loses_its_pieces_to_one_with_nothing_to_do() {
 fn the_first_peers_have_a_moment_to_be_named() {
     let start = Moment::default();
     let mut transfer = Transfer::new(distinct(3), 1, start);
-    transfer.poll(start.plus_ms(FIRST_OFFER_MS - 1));
+    transfer.poll(start.plus_ms(FIRST_OFFER_MS - 1), false);
     assert_eq!(transfer.standing(), Standing::Moving);
-    transfer.poll(start.plus_ms(FIRST_OFFER_MS));
+    transfer.poll(start.plus_ms(FIRST_OFFER_MS), false);
     assert!(matches!(transfer.standing(), Standing::NoPeers { .. }));
 }
 
@@ -242,7 +274,7 @@ fn an_empty_file_needs_nobody() {
     let empty = Arc::new(Manifest::new(name, Some(0), vec![], whole, None).unwrap());
     let mut transfer = Transfer::new(empty, 1, Moment::default());
     assert_eq!(transfer.standing(), Standing::Proven);
-    transfer.poll(Moment::default());
+    transfer.poll(Moment::default(), false);
     assert_eq!(transfer.take_actions(), []);
 }
 

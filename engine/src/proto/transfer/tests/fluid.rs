@@ -211,7 +211,7 @@ impl Fluid {
                 let now = self.now();
                 for host in &mut self.hosts {
                     if let Some(transfer) = host.transfer.as_mut().filter(|_| host.starts_ms <= now.ms()) {
-                        transfer.poll(now);
+                        transfer.poll(now, false);
                     }
                 }
             }

@@ -137,7 +137,7 @@ impl Swarm {
             self.deliver();
             self.ms += 1;
             if self.ms.is_multiple_of(100) {
-                self.transfer.poll(self.now());
+                self.transfer.poll(self.now(), false);
             }
         }
         self
