@@ -217,7 +217,7 @@ impl Provider {
     }
 
     /// Takes the request to answer next. A complete provider turns its consumers away from what others have been sent
-    /// ([`Steering`]). Of those that can be answered by a piece it is the one that was sent least, so that a swarm gets many
+    /// ([`Spread`]). Of those that can be answered by a piece it is the one that was sent least, so that a swarm gets many
     /// different pieces first; among equals the one asked for first.
     pub fn next_answer(
         &mut self,
