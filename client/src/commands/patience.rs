@@ -2,7 +2,7 @@
 //! argument.
 //!
 //! Invariant: as long as bytes arrive the command goes on; what it ends with is the cause of the last standstill. Time in which
-//! nobody looked (a suspended machine, a stopped process) is no standstill.
+//! nobody looked (this process was stopped) is no standstill.
 
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,7 @@ mod tests {
         let (start, still) = (crate::clock::now(), transfer(State::Downloading));
         let mut look = |at: u64| patience.look(start + Duration::from_secs(at), &still).is_ok();
         assert!((0..30).all(&mut look));
-        assert!(look(3_600), "the machine was suspended for an hour");
+        assert!(look(3_600), "this process was stopped for an hour");
         assert!((3_601..3_629).all(&mut look));
         assert!(!(3_629..3_640).all(&mut look), "and then it stood still as before");
     }

@@ -12,13 +12,13 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use super::download::DownloadState;
-use super::limits::FLUSH_QUEUE_MAX;
+use super::limits::{FLUSH_QUEUE_MAX, WRITEBACKS_WAITING_MAX};
 use super::rewrite::write_again;
 use crate::hash::Hasher;
 use crate::proto::geometry::Geometry;
@@ -107,6 +107,8 @@ impl DownloadState {
 #[derive(Debug)]
 pub(crate) struct Flusher {
     queue: Option<SyncSender<Due>>,
+    /// Ranges in the queue.
+    writebacks: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -122,6 +124,8 @@ impl Flusher {
     /// Starts the thread. `hasher` proves what has to be written again.
     pub(crate) fn start(hasher: Hasher) -> io::Result<Flusher> {
         let (queue, due) = sync_channel(FLUSH_QUEUE_MAX);
+        let writebacks = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&writebacks);
         let work = move || {
             for due in due {
                 match due {
@@ -132,7 +136,10 @@ impl Flusher {
                         download.wake.notify_one();
                     }
                     Due::Writeback(download, range) => {
-                        if let Err(error) = download.target.start_writeback(range) {
+                        counted.fetch_sub(1, Ordering::Relaxed);
+                        if let Err(error) = download.target.start_writeback(range)
+                            && !download.is_over()
+                        {
                             download.storage_failed(&error);
                         }
                     }
@@ -140,7 +147,7 @@ impl Flusher {
             }
         };
         let thread = std::thread::Builder::new().name("flush".into()).spawn(work)?;
-        Ok(Flusher { queue: Some(queue), thread: Some(thread) })
+        Ok(Flusher { queue: Some(queue), writebacks, thread: Some(thread) })
     }
 
     /// Has a download flushed and recorded soon, unless it will be already. When too many are waiting, it asks again.
@@ -149,18 +156,24 @@ impl Flusher {
         if flushing.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        flushing.asked_ms.store(download.now().ms_since(Moment::default()), Ordering::Relaxed);
         let queue = self.queue.as_ref().expect("taken by drop alone");
         if queue.try_send(Due::Record(Arc::clone(download))).is_err() {
             flushing.queued.store(false, Ordering::Release);
+            return;
         }
+        flushing.asked_ms.store(download.now().ms_since(Moment::default()), Ordering::Relaxed);
     }
 
     /// Has a range, in bytes, on its way to the disk soon. With too much to do it is left to the next flush.
     pub(crate) fn start_writeback(&self, download: &Arc<DownloadState>, range: Range<u64>) {
         let queue = self.queue.as_ref().expect("taken by drop alone");
-        // Advice: what is full has a flush before it.
-        let _ = queue.try_send(Due::Writeback(Arc::clone(download), range));
+        if self.writebacks.fetch_add(1, Ordering::Relaxed) < WRITEBACKS_WAITING_MAX
+            && queue.try_send(Due::Writeback(Arc::clone(download), range)).is_ok()
+        {
+            return;
+        }
+        // It was advice: what is full has a flush before it.
+        self.writebacks.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

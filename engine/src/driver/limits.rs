@@ -99,6 +99,9 @@ pub(crate) const HOLES_AT_ONCE: usize = 2;
 /// minutes, is not to keep all others from their names.
 pub(crate) const FINISHES_AT_ONCE: usize = 4;
 
+/// Ranges that wait to be started on their way to the disk: the rest of the queue is for records.
+pub(crate) const WRITEBACKS_WAITING_MAX: usize = FLUSH_QUEUE_MAX / 2;
+
 /// Work of one kind that waits for a thread: that of every download.
 pub(crate) const WORK_WAITING_MAX: usize = DOWNLOADS_MAX;
 

@@ -292,7 +292,7 @@ async fn piece(
     if let Some(code) = unservable(local, share) {
         return Ok(send(stream, &Message::Reject { index, code }).await?);
     }
-    share.count_sent(length);
+    share.count_sent(at - offset);
     let head = codec::encode(&Message::Piece { index, length });
     let mut parts = vec![Outgoing::from(head), Outgoing::from(share.source().window(offset..at))];
     loop {
@@ -314,6 +314,7 @@ async fn piece(
             stream.shutdown();
             return Ok(());
         }
+        share.count_sent(next - at);
         parts = vec![Outgoing::from(share.source().window(at..next))];
         at = next;
     }

@@ -129,8 +129,8 @@ impl Share {
     }
 
     /// Counts bytes of a piece that go out.
-    pub(crate) fn count_sent(&self, bytes: u32) {
-        self.sent_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    pub(crate) fn count_sent(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Lets a consumer in, unless it has as many connections as it may.

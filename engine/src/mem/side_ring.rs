@@ -54,7 +54,7 @@ pub enum Usage {
     Copied,
 }
 
-/// Called once with what became of a send, and the number of its bytes; dropped uncalled when the kernel took no page.
+/// Called once with what became of a send, and the number of its bytes; dropped uncalled when nothing was sent.
 pub type Report = Box<dyn FnOnce(Usage, u64)>;
 
 /// A ring of one thread for sends without a copy.
@@ -243,9 +243,11 @@ impl SideRing {
         let mut flight = flights[slot].take().expect("looked at above");
         drop(flights);
         self.under_way.set(self.under_way.get() - 1);
-        if let Some(report) = flight.report.take().filter(|_| cqueue::notif(flags)) {
+        // Of a send that failed before its first byte the kernel says that it copied, since it mapped nothing.
+        let sent_bytes = flight.sent_bytes;
+        if let Some(report) = flight.report.take().filter(|_| cqueue::notif(flags) && sent_bytes > 0) {
             let copied = result.cast_unsigned() & COPIED != 0;
-            report(if copied { Usage::Copied } else { Usage::Mapped }, flight.sent_bytes);
+            report(if copied { Usage::Copied } else { Usage::Mapped }, sent_bytes);
         }
         // The parts go here, and no earlier.
         drop(flight.message);

@@ -1,7 +1,8 @@
 //! The peers that one transfer knows: whom to call, when again, and whom no more.
 //!
 //! Invariants: a peer that was dropped for bad pieces is never called again by this transfer, and so never forgotten; nor
-//! is one with a connection. The pause before the next call grows until the peer has delivered a piece.
+//! is one with a connection. The pause before the next call grows until the peer has delivered a piece; that the trackers name
+//! it again shortens it once.
 
 use std::collections::BTreeMap;
 
@@ -58,9 +59,19 @@ struct Peer {
     crowded_out: bool,
     /// It broke the protocol or serves another file: that it is named again does not shorten its pause.
     shunned: bool,
+    /// Its pause was shortened because it was named again; until it delivers that happens once.
+    hurried: bool,
+    /// When it may get further connections beside those that it has.
+    further_at: Moment,
     /// The file that it served has changed; until it delivers again. That it opens says nothing: a connection may have been
     /// let in before anybody noticed.
     withdrawn: bool,
+}
+
+impl Peer {
+    fn may_be_called(&self, now: Moment) -> bool {
+        !self.dropped && self.retry_at <= now && (self.connections == 0 || self.further_at <= now)
+    }
 }
 
 /// All peers of one transfer.
@@ -76,7 +87,7 @@ impl Peers {
     pub(super) fn offer(&mut self, now: Moment, peers: &[PeerAddress]) {
         for at in peers {
             if let Some(known) = self.known.values_mut().find(|peer| peer.at == *at) {
-                if !known.shunned {
+                if !known.shunned && !std::mem::replace(&mut known.hurried, true) {
                     known.retry_at = known.retry_at.min(now.plus_ms(RETRY_FIRST_MS));
                 }
                 continue;
@@ -96,6 +107,8 @@ impl Peers {
                 ticket_refused: false,
                 crowded_out: false,
                 shunned: false,
+                hurried: false,
+                further_at: now,
                 withdrawn: false,
             };
             self.known.insert(PeerNumber(self.next), peer);
@@ -132,7 +145,7 @@ impl Peers {
             for (number, peer) in &mut self.known {
                 // Everybody once before anybody again; further connections only to a peer that has answered once.
                 let allowed = if further && peer.open > 0 { each } else { 1 };
-                while total < most && !peer.dropped && peer.retry_at <= now && peer.connections < allowed {
+                while total < most && peer.may_be_called(now) && peer.connections < allowed {
                     peer.connections += 1;
                     total += 1;
                     calls.push((*number, peer.at));
@@ -155,6 +168,8 @@ impl Peers {
         if let Some(peer) = self.known.get_mut(&number) {
             peer.failures = 0;
             peer.withdrawn = false;
+            peer.shunned = false;
+            peer.hurried = false;
         }
     }
 
@@ -163,22 +178,26 @@ impl Peers {
         let peer = self.connected(number);
         peer.connections -= 1;
         peer.open -= usize::from(was_open);
-        peer.retry_at = now.plus_ms(RETRY_FIRST_MS);
-        peer.crowded_out = *ending == Ending::Crowded && peer.connections == 0;
+        let was_last = peer.connections == 0;
+        peer.crowded_out = *ending == Ending::Crowded && was_last;
         if *ending == Ending::Crowded {
+            let next = if was_last { &mut peer.retry_at } else { &mut peer.further_at };
+            *next = now.plus_ms(RETRY_FIRST_MS);
             return;
         }
         peer.withdrawn |= *ending == Ending::Withdrawn;
         peer.ticket_refused = matches!(ending, Ending::Refused(RefusedCode::Ticket | RefusedCode::Expired));
         let long = matches!(ending, Ending::Violated(_) | Ending::Refused(RefusedCode::OtherDigest));
-        peer.shunned = long;
+        peer.shunned |= long;
         // Several connections that end at once are one failure, and one that ends beside others is none.
-        if peer.connections > 0 && !long {
+        if !was_last && !long {
+            let refused = matches!(ending, Ending::Refused(_));
+            peer.further_at = now.plus_ms(if refused { RETRY_MAX_MS } else { RETRY_FIRST_MS });
             return;
         }
         let pause_ms = if long { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(5) };
         peer.failures = peer.failures.saturating_add(1);
-        peer.retry_at = now.plus_ms(pause_ms.min(RETRY_MAX_MS));
+        peer.retry_at = peer.retry_at.max(now.plus_ms(pause_ms.min(RETRY_MAX_MS)));
     }
 
     /// This side ended a connection for its own reasons: the peer may be called again at once.
@@ -192,6 +211,7 @@ impl Peers {
     pub(super) fn rest(&mut self, now: Moment, number: PeerNumber) {
         if let Some(peer) = self.known.get_mut(&number) {
             peer.retry_at = now.plus_ms(RETRY_MAX_MS);
+            peer.hurried = true;
         }
     }
 
@@ -331,10 +351,15 @@ mod tests {
         for (number, _) in peers.calls(now, 99) {
             peers.ended(now, number, false, &endings[number.0]);
         }
+        let soon = now.plus_ms(RETRY_FIRST_MS);
         peers.offer(now, &[address(1), address(2)]);
         assert_eq!(peers.calls(now, 99), []);
-        let soon = peers.calls(now.plus_ms(RETRY_FIRST_MS), 99);
-        assert_eq!(soon, [(PeerNumber(0), address(1))], "what serves another file is left alone");
+        let called = peers.calls(soon, 99);
+        assert_eq!(called, [(PeerNumber(0), address(1))], "what serves another file is left alone");
+        peers.ended(soon, PeerNumber(0), false, &Ending::Lost);
+        peers.offer(soon, &[address(1)]);
+        let later = peers.calls(soon.plus_ms(RETRY_MAX_MS - 1), 99);
+        assert!(later.iter().all(|(_, at)| *at != address(1)), "once, and not in a circle");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Behind {
 }
 
 impl Behind {
-    /// For a file of this length, in bytes, on this machine.
+    /// For a file of this length, in bytes, on this machine. What a control group may use of its memory is not asked.
     #[must_use]
     pub fn new(length: u64) -> Behind {
         let info = sysinfo();

@@ -31,7 +31,7 @@ impl Transfer {
         }
         // One that has nothing to give takes no place of one that has.
         let useless = |connection: &&Connection| {
-            connection.open.as_ref().is_some_and(|open| !open.is_useful(&self.picker))
+            connection.open.as_ref().is_some_and(|open| !open.is_useful(now, &self.picker))
         };
         let wanted = missing + self.connections.values().filter(useless).count();
         for (peer, at) in self.peers.calls(now, wanted) {

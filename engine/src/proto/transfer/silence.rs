@@ -36,7 +36,8 @@ impl Transfer {
     pub fn poll(&mut self, now: Moment, own_stall: bool) {
         let own_stall = own_stall || now.ms_since(self.last_poll) > OWN_STALL_MS;
         self.last_poll = now;
-        if own_stall && self.excuses_itself(now) {
+        let excused = own_stall && self.excuses_itself(now);
+        if excused {
             let open = self.connections.values_mut().filter_map(|connection| connection.open.as_mut());
             open.for_each(|open| open.window.forgive(now));
         }
@@ -55,7 +56,7 @@ impl Transfer {
                 self.give_up_on(connection);
             }
         }
-        if !own_stall {
+        if !excused {
             self.look_for_lost_calls(now);
         }
         self.make_way(now);

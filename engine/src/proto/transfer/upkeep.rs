@@ -1,6 +1,6 @@
 //! Connections that never opened, and connections that are of no use while others wait for their place.
 
-use super::super::limits::HANDSHAKE_TIMEOUT_MS;
+use super::super::limits::{HANDSHAKE_TIMEOUT_MS, SILENCE_TIMEOUT_MS};
 use super::super::picker::{ConnectionId, PiecePicker};
 use super::super::time::Moment;
 use super::{ByeCode, Connection, Open, Transfer};
@@ -12,9 +12,10 @@ const CALL_MAX_MS: u64 = 3 * HANDSHAKE_TIMEOUT_MS;
 const USELESS_MS: u64 = 5_000;
 
 impl Open {
-    /// Whether it brings pieces, or has one that is missing.
-    pub(super) fn is_useful(&self, picker: &PiecePicker) -> bool {
-        !self.stalled && (!self.owes.is_empty() || picker.lacks_any_of(&self.has))
+    /// Whether it brings pieces in any time that is worth waiting for, or has one that is missing.
+    pub(super) fn is_useful(&self, now: Moment, picker: &PiecePicker) -> bool {
+        let crawls = self.owes.values().any(|owed| now.ms_since(owed.asked) > SILENCE_TIMEOUT_MS);
+        !self.stalled && !crawls && (!self.owes.is_empty() || picker.lacks_any_of(&self.has))
     }
 }
 
@@ -33,7 +34,7 @@ impl Transfer {
     /// Where all places are taken and a peer waits, the connection that was of no use for longest goes.
     pub(super) fn make_way(&mut self, now: Moment) {
         for open in self.connections.values_mut().filter_map(|connection| connection.open.as_mut()) {
-            if open.is_useful(&self.picker) {
+            if open.is_useful(now, &self.picker) {
                 open.useful = now;
             }
         }
