@@ -49,6 +49,8 @@ impl Terms {
 pub(crate) struct Outcome {
     /// From the start of the first command to the exit of the last.
     pub(crate) command: Duration,
+    /// From the start of the first command until the last copy was complete, where the command goes on to make it durable.
+    pub(crate) complete: Option<Duration>,
     /// The transfer itself, to the last receiver's having all of it, proven as far as that program proves; of programs that
     /// tell it.
     pub(crate) transfer: Option<Duration>,

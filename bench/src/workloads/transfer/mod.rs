@@ -5,9 +5,10 @@
 //!   run ─► terms (the file, the network) ─► contenders: shoal, floor, rivals ─► rounds ─► sink
 //! ```
 //!
-//! One workload for each number of seeders with each number of leechers. `throughput` counts from the start of the receiving command to its exit, for all
-//! contenders; `transfer itself` leaves out what a program tells that it spends on starting and ending; `durable` is
-//! `throughput` with what it takes to survive a loss of power.
+//! One workload for each number of seeders with each number of leechers. `throughput` counts from the start of the receiving
+//! command to its exit, for all contenders. Shoal's command waits until the copy is durable and the others' do not, so
+//! `complete` ends when Shoal's says that all is proven, and for others still at their exit; `durable` has everybody's sync
+//! in it. `transfer itself` leaves out what a program tells that it spends on starting and ending.
 
 pub(crate) mod rounds;
 pub(crate) mod shoal;
@@ -75,10 +76,12 @@ fn measure(
     for contender in floor::contenders(&terms, unequal.is_none())? {
         rounds.enter(contender);
     }
+    // What rivals, and other ways to move bytes, are held against.
+    let reference = args.rivals || args.io.len() > 1;
     for io in &args.io {
         let kind = if args.io.len() == 1 { "shoal".to_owned() } else { format!("shoal {io}") };
         let options = ["--io".to_owned(), io.clone()];
-        match ShoalContender::start(&kind, false, binaries, &options, &terms) {
+        match ShoalContender::start(&kind, reference, binaries, &options, &terms) {
             Ok(contender) => rounds.enter(Box::new(contender)),
             Err(fault) => {
                 sink.failed([&workload, &kind], &format!("{fault:#}"))?;

@@ -18,7 +18,10 @@ use crate::topology::{COLD_MAX, content, private_net, spawned, warm};
 use hdrhistogram::Histogram;
 
 /// Of what others are compared in; ratios of the rest say nothing.
-const COMPARED: [&str; 4] = ["throughput", DURABLE, SYNCED, "cpu"];
+const COMPARED: [&str; 5] = ["throughput", COMPLETE, DURABLE, SYNCED, "cpu"];
+
+/// Until all is there and proven, as far as the program proves it; nobody's sync is in it.
+const COMPLETE: &str = "complete";
 
 /// Until all would survive a loss of power.
 const DURABLE: &str = "durable";
@@ -194,6 +197,7 @@ fn note(
         }
     };
     put("throughput", gb_per_s(outcome.command), "GB/s")?;
+    put(COMPLETE, gb_per_s(outcome.complete.unwrap_or(outcome.command)), "GB/s")?;
     if let Some(transfer) = outcome.transfer {
         put("transfer itself", gb_per_s(transfer), "GB/s")?;
         put(

@@ -204,6 +204,7 @@ fn outcome_of(fetched: &[Fetched], bytes: u64) -> anyhow::Result<Outcome> {
     let (mut wire, mut duplicate, mut hashing, mut writing) = (0.0, 0.0, 0.0, 0.0);
     for one in fetched {
         outcome.transfer = outcome.transfer.max(Some(one.proven - one.begun));
+        outcome.complete = outcome.complete.max(Some(one.proven));
         outcome.durable = outcome.durable.max(Some(one.durable));
         add_latency(&mut all, &one.row)?;
         let figure = |name: &str| one.row["figures"][name].as_f64().unwrap_or(0.0);
@@ -277,6 +278,7 @@ mod tests {
         let outcome = outcome_of(&[fetched(5, &[100]), fetched(9, &[300, 300])], 1_000).unwrap();
         // Each began a millisecond after its command.
         assert_eq!(outcome.transfer, Some(Duration::from_millis(8)));
+        assert_eq!(outcome.complete, Some(Duration::from_millis(9)));
         assert_eq!(outcome.durable, Some(Duration::from_millis(10)));
         let latency = outcome.latency.unwrap();
         assert_eq!(latency.len(), 3);
