@@ -59,6 +59,8 @@ pub(crate) struct Outcome {
     pub(crate) durable: Option<Duration>,
     /// The files that arrived.
     pub(crate) copies: Vec<PathBuf>,
+    /// How many send.
+    pub(crate) sources: usize,
     /// CPU time of those who send.
     pub(crate) source_cpu: Option<Cpu>,
     /// CPU time of those who receive.
@@ -90,6 +92,11 @@ pub(crate) trait Contender {
 
     /// Whether several receivers are downloads of their own, which give each other nothing.
     fn is_apart(&self) -> bool {
+        false
+    }
+
+    /// Whether its receivers take all from one source, however many there are.
+    fn takes_from_one(&self) -> bool {
         false
     }
 
@@ -146,6 +153,8 @@ pub(crate) struct Programs {
     reference: bool,
     /// Whether its receivers know each other.
     swarm: bool,
+    /// Whether its receivers take all from one source.
+    one_source: bool,
     /// Those that serve.
     servers: Vec<Spawned>,
     /// Those that fetch.
@@ -168,6 +177,7 @@ impl Programs {
             kind: kind.to_owned(),
             reference: false,
             swarm: false,
+            one_source: false,
             servers,
             steps: Box::new(steps),
             took: seconds_told,
@@ -183,6 +193,11 @@ impl Programs {
     /// Their receivers give each other what they have.
     pub(crate) fn into_swarm(self) -> Programs {
         Programs { swarm: true, ..self }
+    }
+
+    /// Their receivers take all from one source, however many there are.
+    pub(crate) fn into_one_source(self) -> Programs {
+        Programs { one_source: true, ..self }
     }
 
     /// They tell in another way what the transfer itself took.
@@ -213,6 +228,10 @@ impl Contender for Programs {
         !self.swarm
     }
 
+    fn takes_from_one(&self) -> bool {
+        self.one_source
+    }
+
     fn processes(&self) -> Vec<u32> {
         self.servers.iter().map(Spawned::pid).collect()
     }
@@ -235,7 +254,7 @@ impl Contender for Programs {
         let sources = self.processes();
         let cpu_before = usage::cpu_of_trees(&sources);
         let (mut receiver_cpu, mut peaks, mut transfer) = (Cpu::default(), Peaks::default(), None);
-        let began = clock::now();
+        let mut command = Duration::ZERO;
         loop {
             let step: Vec<Command> = receivers
                 .iter_mut()
@@ -246,18 +265,20 @@ impl Contender for Programs {
                 break;
             }
             let done = self.step(&sources, &step)?;
+            command += done.command;
             receiver_cpu = [receiver_cpu, done.cpu].into_iter().sum();
             peaks = peaks.and(done.peaks);
             transfer = transfer.max(done.transfer);
         }
-        let command = clock::now() - began;
-        let durable = (!copies.is_empty()).then(|| copies.iter().try_for_each(|copy| sync_copy(copy)));
-        let durable = durable.transpose()?.map(|()| clock::now() - began);
+        let (sync, synced) = clock::timed(|| copies.iter().try_for_each(|copy| sync_copy(copy)));
+        synced?;
+        let durable = (!copies.is_empty()).then_some(command + sync);
         Ok(Outcome {
             command,
             transfer,
             durable,
             copies,
+            sources: sources.len(),
             source_cpu: Some(usage::cpu_of_trees(&sources) - cpu_before),
             receiver_cpu: Some(receiver_cpu),
             peaks: Some(peaks),
@@ -293,6 +314,8 @@ pub(crate) fn all_succeeded<T>(ended: Vec<anyhow::Result<T>>, watch: &Watch) -> 
 
 /// What one command of each receiver came to.
 struct Step {
+    /// From the start of the first to the exit of the last.
+    command: Duration,
     cpu: Cpu,
     peaks: Peaks,
     transfer: Option<Duration>,
@@ -302,6 +325,7 @@ impl Programs {
     /// Runs one command of each receiver, all at once, to their ends.
     fn step(&self, sources: &[u32], commands: &[Command]) -> anyhow::Result<Step> {
         let mut running = Vec::new();
+        let began = clock::now();
         for (number, command) in commands.iter().enumerate() {
             running.push(Spawned::start(&format!("receiver-{number}"), command, &self.terms.place)?);
         }
@@ -310,9 +334,11 @@ impl Programs {
         let watch = Watch::start(sides, &pids, self.terms.limit)?;
         let ended = running.iter_mut().map(Spawned::succeed).collect();
         let cpu = all_succeeded(ended, &watch)?.iter().map(|ended| ended.cpu).sum();
+        // The last look at memory, and reading what was said, are nobody's time.
+        let command = clock::now() - began;
         let took = |receiver: &Spawned| (self.took)(&receiver.words(), self.terms.content.bytes);
         let transfer = running.iter().filter_map(took).max();
-        Ok(Step { cpu, peaks: watch.peaks(), transfer })
+        Ok(Step { command, cpu, peaks: watch.peaks(), transfer })
     }
 }
 

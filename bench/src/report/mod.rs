@@ -21,7 +21,7 @@ mod scales;
 mod text;
 
 use std::fs;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -34,14 +34,28 @@ use crate::results::sink::Sink;
 /// Ends a run: prints it, unless JSON was wanted, and draws the page of its folder.
 pub(crate) fn conclude(sink: Sink) -> anyhow::Result<()> {
     let ended = sink.end()?;
-    if !ended.wanted.json {
-        print!("{}", text::run(&ended.kept));
-        if io::stdout().is_terminal() {
-            let results: Vec<&Measured> = ended.kept.records.iter().filter_map(as_result).collect();
-            print!("{}", plot::draw(&results));
-        }
+    // First: whoever reads the tables may be gone by now, and the page is what stays.
+    ended.wanted.folder.as_deref().map_or(Ok(()), draw_page)?;
+    if ended.wanted.json {
+        return Ok(());
     }
-    ended.wanted.folder.as_deref().map_or(Ok(()), draw_page)
+    say(&text::run(&ended.kept))?;
+    if io::stdout().is_terminal() {
+        let results: Vec<&Measured> = ended.kept.records.iter().filter_map(as_result).collect();
+        say(&plot::draw(&results))?;
+    }
+    Ok(())
+}
+
+/// Writes to standard output; that nobody reads it any more is no fault.
+fn say(text: &str) -> anyhow::Result<()> {
+    let written = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
+    match written {
+        Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => {
+            Err(fault).context("standard output could not be written")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn as_result(record: &Record) -> Option<&Measured> {
@@ -50,12 +64,7 @@ fn as_result(record: &Record) -> Option<&Measured> {
 
 /// The machine alone: one JSON object, or lines for people.
 pub(crate) fn print_host_alone(host: &Host, json: bool) -> anyhow::Result<()> {
-    if json {
-        println!("{}", serde_json::to_string(host)?);
-    } else {
-        print!("{}", text::host(host));
-    }
-    Ok(())
+    if json { say(&format!("{}\n", serde_json::to_string(host)?)) } else { say(&text::host(host)) }
 }
 
 /// Draws the page of all runs of a folder.

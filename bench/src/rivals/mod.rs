@@ -12,7 +12,8 @@
 //!   rival   what each of them is     ports   free ones, and whether somebody listens
 //! ```
 //!
-//! Invariants: each has a folder of its own, which is its home too, so that nobody's settings or caches count; a rival that is missing or fails is a record with the reason, never the end of a run.
+//! Invariants: each has a folder of its own, which is its home too, so that nobody's settings or caches count; a rival that
+//! is missing or fails is a record with the reason, never the end of a run.
 
 mod aria2;
 pub(crate) mod hashing;

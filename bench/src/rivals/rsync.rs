@@ -46,6 +46,6 @@ impl Rival for Rsync {
             command.args(["--whole-file", "--inplace", &url]).arg(&copy);
             Steps { commands: vec![command], copy: Some(copy) }
         };
-        Ok(Box::new(Programs::new(kind, terms, vec![server], steps)))
+        Ok(Box::new(Programs::new(kind, terms, vec![server], steps).into_one_source()))
     }
 }

@@ -38,6 +38,6 @@ impl Rival for Sendme {
             command.args(["receive", "--no-progress", "--relay", "disabled", &ticket]).current_dir(into);
             Steps { commands: vec![command], copy: Some(into.join(&name)) }
         };
-        Ok(Box::new(Programs::new(kind, terms, vec![server], steps)))
+        Ok(Box::new(Programs::new(kind, terms, vec![server], steps).into_one_source()))
     }
 }

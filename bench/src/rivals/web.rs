@@ -34,7 +34,8 @@ impl Rival for Curl {
 
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
         let own = terms.clone();
-        contender(kind, terms, move |urls, copy| vec![curl(&own, &urls[0], copy)])
+        let curl = contender(kind, terms, move |urls, copy| vec![curl(&own, &urls[0], copy)])?;
+        Ok(Box::new(curl.into_one_source()))
     }
 }
 
@@ -50,12 +51,13 @@ impl Rival for CurlThenOpenssl {
 
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
         let own = terms.clone();
-        contender(kind, terms, move |urls, copy| {
+        let both = contender(kind, terms, move |urls, copy| {
             let mut hash = Command::new("openssl");
             hash.arg("sha1").arg(copy);
             // What curl alone took would leave out the proof.
             vec![curl_alone(&own, &urls[0], copy), hash]
-        })
+        })?;
+        Ok(Box::new(both.into_one_source()))
     }
 }
 
@@ -70,13 +72,14 @@ impl Rival for Aria2 {
 
     fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
         let own = terms.clone();
-        contender(kind, terms, move |urls, copy| {
+        let aria2 = contender(kind, terms, move |urls, copy| {
             let mut command = at_home("aria2c", &own);
             command.args(["--no-conf", "--quiet", allocation(&own)]);
             command.args(["--split=4", "--max-connection-per-server=4", "--min-split-size=1M"]);
             command.arg("--dir").args(copy.parent()).arg("--out").args(copy.file_name()).args(urls);
             vec![command]
-        })
+        })?;
+        Ok(Box::new(aria2))
     }
 }
 
@@ -101,7 +104,7 @@ fn contender(
     kind: &str,
     terms: &Terms,
     fetch: impl Fn(&[String], &Path) -> Vec<Command> + 'static,
-) -> anyhow::Result<Box<dyn Contender>> {
+) -> anyhow::Result<Programs> {
     let (mut servers, mut urls) = (Vec::new(), Vec::new());
     let name =
         terms.content.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
@@ -113,7 +116,7 @@ fn contender(
         let copy = into.join("fetched");
         Steps { commands: fetch(&urls, &copy), copy: Some(copy) }
     };
-    Ok(Box::new(Programs::new(kind, terms, servers, steps)))
+    Ok(Programs::new(kind, terms, servers, steps))
 }
 
 /// An nginx with a configuration and folders of its own.

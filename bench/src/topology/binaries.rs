@@ -1,6 +1,7 @@
 //! Which programs are measured.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
@@ -35,6 +36,16 @@ impl Binaries {
         // As cargo names them, and as packages install them.
         Ok(Binaries { tracker: pick(["tracker", "shoal-tracker"])?, client: pick(["client", "shoal"])? })
     }
+}
+
+/// Without what the environment of the harness says to Shoal's programs: how much they log, say, is not to change figures.
+pub(crate) fn undisturbed(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        if name == "RUST_LOG" || name.to_str().is_some_and(|name| name.starts_with("SHOAL_")) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 #[cfg(test)]

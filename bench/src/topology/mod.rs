@@ -8,7 +8,7 @@
 //!            ├─► content      the file, its SHA-1, and whether it is cached
 //!            ├─► usage        CPU time and memory of processes, from /proc
 //!            ├─► load         what else the machine did meanwhile
-//!            ├─► ending       nothing is left behind, whoever ends the run
+//!            ├─► ending       nothing is left behind, whatever signal but SIGKILL ends the run
 //!            ├─► descendants  whom a signal reaches
 //!            └─► warm         memory that is touched and given back before it counts
 //!   limits: the numbers

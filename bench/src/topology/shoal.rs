@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use super::binaries::Binaries;
+use super::binaries::{Binaries, undisturbed};
 use super::spawned::{self, Ended, Spawned};
 use crate::clock;
 
@@ -93,7 +93,7 @@ impl Shoal {
         let place = spawned::folder(place.to_owned())?;
         let founding = place.join("founding.txt");
         std::fs::write(&founding, format!("{address} 0\n"))?;
-        let mut command = Command::new(&binaries.tracker);
+        let mut command = undisturbed(Command::new(&binaries.tracker));
         command.arg(&founding).arg("1").arg("--data").arg(place.join("tracker_data")).current_dir(&place);
         let (tracker, address) = Spawned::start_ready("tracker", &command, &place, "tracker listening on ")?;
         let address: SocketAddr = address.parse().context("the tracker did not say where it listens")?;
@@ -241,12 +241,8 @@ fn fetched(at: Duration, mut progress: Vec<(f64, f64)>, row: Value) -> anyhow::R
     Ok(Fetched { proven, durable, progress, row, begun })
 }
 
-fn client(mut command: Command, place: &Path, state: &Path) -> Command {
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("SHOAL_")) {
-            command.env_remove(name);
-        }
-    }
+fn client(command: Command, place: &Path, state: &Path) -> Command {
+    let mut command = undisturbed(command);
     command.current_dir(place).env("XDG_CONFIG_HOME", place.join("no-config"));
     command.arg("--json").arg("--state").arg(state).arg("--trackers").arg(place.join("tracker_info.txt"));
     command

@@ -1,7 +1,7 @@
 //! A child process that lives as long as its value: ended by its process id, never by a name.
 //!
-//! Invariants: dropping it ends it and waits, and the harness's own end ends it too (`tied`); its words go to a file, so that it never blocks on a full pipe, and the last
-//! of them explain a failure.
+//! Invariants: dropping it ends it and waits, and the harness's own end ends it too (`tied`); its words go to a file, so that
+//! it never blocks on a full pipe, and the last of them explain a failure.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};

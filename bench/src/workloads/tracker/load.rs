@@ -226,8 +226,8 @@ impl<'a, L: Line> Load<'a, L> {
                 line.flush()?;
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
-                let now = now_ns();
-                line.receive(&mut self.scratch, &mut |answered| under.note(answered, now))?;
+                // What arrives while the rest is read is no older than it is.
+                line.receive(&mut self.scratch, &mut |answered| under.note(answered, now_ns()))?;
             }
         }
         under.mark(now_ns());

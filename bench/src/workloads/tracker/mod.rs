@@ -38,7 +38,7 @@ use figures::{Figures, Subject};
 use limits::{FILES_EXTRA, PATIENCE_MS, PIPELINE_DEPTH, ROUND_BYTES};
 use line::Pipelined;
 use load::{Load, Pace};
-use opentracker::Opentracker;
+use opentracker::{LOOK_UPS, Opentracker};
 use place::{Cpus, Place};
 use requests::{Account, Idle};
 
@@ -194,6 +194,9 @@ fn rounds(
         warm::touch(ROUND_BYTES);
         let others = OtherLoad::start();
         carried_out &= shoal(figures, args, place, &mut load, counted)?;
+        if rival.is_some() {
+            carried_out &= look_ups(figures, args, place, &mut load, counted)?;
+        }
         if let Some(rival_now) = rival
             && let Err(fault) = rival_now.round(figures, counted, args, args.seconds * MAXIMUM_PART)
         {
@@ -205,6 +208,20 @@ fn rounds(
         }
     }
     Ok(carried_out)
+}
+
+/// Shoal under look-ups alone at the fixed rate, which is all that the rival is asked.
+fn look_ups(
+    figures: &mut Figures<'_>,
+    args: &TrackerArgs,
+    place: &Place,
+    load: &mut Load<'_, Pipelined>,
+    round: Option<u32>,
+) -> anyhow::Result<bool> {
+    let cpu = || place.cpu();
+    let fixed = Subject { workload: LOOK_UPS, who: SHOAL, rate: None, names: &Kind::name, cpu: &cpu };
+    let pace = Pace::Rate(f64::from(args.rate));
+    figures.measure(&fixed, round, || load.run(&Mix::only(Kind::GetPeers), pace, args.seconds))
 }
 
 /// Shoal's part of a round: the mix at its rate, then each kind that is no login alone, as many as are answered.

@@ -26,6 +26,9 @@ use crate::{cli::TrackerArgs, clock};
 /// The program.
 const PROGRAM: &str = "opentracker";
 
+/// The fixed rate of look-ups and nothing else, which is all that it can be asked.
+pub(crate) const LOOK_UPS: &str = "fixed rate, look-ups alone";
+
 /// The workload of its most.
 const MAXIMUM: &str = "maximum announce";
 
@@ -53,10 +56,10 @@ impl Opentracker {
         match start(folder, cpus, lines) {
             Ok(started) => return Ok(Some(started)),
             Err(fault) if is_missing(&fault) => sink.skipped(
-                ["fixed rate", PROGRAM],
+                [LOOK_UPS, PROGRAM],
                 "opentracker is not installed: `apt install opentracker`, or scripts/bench-rivals.sh",
             )?,
-            Err(fault) => sink.failed(["fixed rate", PROGRAM], &format!("{fault:#}"))?,
+            Err(fault) => sink.failed([LOOK_UPS, PROGRAM], &format!("{fault:#}"))?,
         }
         Ok(None)
     }
@@ -74,7 +77,7 @@ impl Opentracker {
         // One kind of request there, counted as a look-up here: it asks who has a file.
         let mix = Mix::only(Kind::GetPeers);
         let names = |_| "announce";
-        let fixed = Subject { workload: "fixed rate", who: PROGRAM, rate: None, names: &names, cpu: &cpu };
+        let fixed = Subject { workload: LOOK_UPS, who: PROGRAM, rate: None, names: &names, cpu: &cpu };
         let pace = Pace::Rate(f64::from(args.rate));
         figures.measure(&fixed, round, || self.load.run(&mix, pace, args.seconds))?;
         if !args.no_maximum {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::cli::TrackerArgs;
-use crate::topology::binaries::Binaries;
+use crate::topology::binaries::{Binaries, undisturbed};
 use crate::topology::spawned::{self, Spawned};
 use crate::topology::usage;
 
@@ -33,9 +33,9 @@ impl Place {
         let folder = spawned::folder(folder.join("shoal"))?;
         let file = folder.join("tracker_info.txt");
         std::fs::write(&file, "127.0.0.1 0\n")?;
-        let mut command = Command::new(&binaries.tracker);
+        let mut command = undisturbed(Command::new(&binaries.tracker));
         command.arg(&file).arg("1").arg("--data").arg(folder.join("state"));
-        command.current_dir(&folder).env_remove("SHOAL_TRACKERS").env_remove("RUST_LOG");
+        command.current_dir(&folder);
         let ((tracker, address), cpus) =
             cpus.apart(|| Spawned::start_ready("tracker", &command, &folder, "tracker listening on "))?;
         let address = address.parse().context("the tracker did not say where it listens")?;

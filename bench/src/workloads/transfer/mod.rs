@@ -35,7 +35,8 @@ use shoal::ShoalContender;
 /// Of the memory, the part at which the kernel begins to write back on its own (`vm.dirty_background_ratio`).
 const WRITE_BACK_PART: u64 = 10;
 
-/// Copies of the file that must fit beside the source: that of each leecher, one that is being made or removed, and the one that a rival seeds from.
+/// Copies of the file that must fit beside the source and those of the leechers: one that is being made or removed, and the
+/// one that a rival seeds from.
 const SPARE_COPIES: u64 = 2;
 
 /// Measures and reports.

@@ -4,6 +4,7 @@
 //! others go on. Each round begins with another one, so that none always follows the same pause.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
 
@@ -12,7 +13,7 @@ use crate::recorder::rotate;
 use crate::results::latency;
 use crate::results::sink::Sink;
 use crate::topology::load::Load;
-use crate::topology::usage::{Memory, Peaks};
+use crate::topology::usage::{Cpu, Memory, Peaks};
 use crate::topology::{COLD_MAX, content, private_net, spawned, warm};
 
 use hdrhistogram::Histogram;
@@ -80,6 +81,12 @@ impl<'a> Rounds<'a> {
             let apart: Vec<&str> = contenders.filter(|one| one.is_apart()).map(Contender::kind).collect();
             sink.setting(&format!("{workload}, each leecher a download of its own"), &apart.join("; "));
         }
+        if self.terms.sources > 1 {
+            let contenders = self.contenders.iter().filter_map(|entered| entered.contender.as_deref());
+            let from_one: Vec<&str> =
+                contenders.filter(|one| one.takes_from_one()).map(Contender::kind).collect();
+            sink.setting(&format!("{workload}, takes all from one of them"), &from_one.join("; "));
+        }
         let mut failed = Vec::new();
         for round in 0..plan.warmup + plan.runs {
             let counted = round.checked_sub(plan.warmup);
@@ -125,8 +132,8 @@ impl<'a> Rounds<'a> {
             entered.latency.add(latency)?;
         }
         sink.other_load(measured.other_load);
-        let reference = contender.is_reference();
-        note(sink, [self.workload, &entered.kind], counted, self.terms, &measured, reference)?;
+        let (of, reference) = ([self.workload, entered.kind.as_str()], contender.is_reference());
+        Noted { sink, of, round: counted, reference }.all(self.terms, &measured)?;
         Ok(Ok(()))
     }
 }
@@ -176,87 +183,95 @@ fn remove(into: &Path) -> anyhow::Result<()> {
     Ok(std::fs::remove_dir_all(into)?)
 }
 
-/// Puts the numbers of one round into the sink.
-fn note(
-    sink: &mut Sink,
-    [workload, kind]: [&str; 2],
+/// Where the figures of a contender's round go.
+struct Noted<'a> {
+    sink: &'a mut Sink,
+    of: [&'a str; 2],
     round: u32,
-    terms: &Terms,
-    measured: &Measured,
+    /// Whether others are compared with it.
     reference: bool,
-) -> anyhow::Result<()> {
-    let outcome = &measured.outcome;
-    // What makes no copy has gone through the file once, however many receivers there are.
-    let moved = terms.content.bytes as f64 * outcome.copies.len().max(1) as f64;
-    let gb_per_s = |span: std::time::Duration| moved / span.as_nanos().max(1) as f64;
-    let mut put = |metric: &str, value: f64, unit: &str| {
-        if reference && COMPARED.contains(&metric) {
-            sink.reference([workload, kind, metric], round, value, unit)
+}
+
+impl Noted<'_> {
+    fn put(&mut self, metric: &str, value: f64, unit: &str) -> anyhow::Result<()> {
+        let of = [self.of[0], self.of[1], metric];
+        if self.reference && COMPARED.contains(&metric) {
+            self.sink.reference(of, self.round, value, unit)
         } else {
-            sink.sample([workload, kind, metric], round, value, unit)
-        }
-    };
-    put("throughput", gb_per_s(outcome.command), "GB/s")?;
-    put(COMPLETE, gb_per_s(outcome.complete.unwrap_or(outcome.command)), "GB/s")?;
-    if let Some(transfer) = outcome.transfer {
-        put("transfer itself", gb_per_s(transfer), "GB/s")?;
-        put(
-            "command beyond the transfer",
-            outcome.command.saturating_sub(transfer).as_secs_f64() * 1e3,
-            "ms",
-        )?;
-    }
-    let durable = if content::is_tmpfs(&terms.place) { SYNCED } else { DURABLE };
-    // What writes nothing has its throughput there, so that what is durable elsewhere can be held against it.
-    put(durable, gb_per_s(outcome.durable.unwrap_or(outcome.command)), "GB/s")?;
-    let per_gb = |cpu: crate::topology::usage::Cpu| cpu.0 / moved * 1e9;
-    if let (Some(source), Some(receiver)) = (outcome.source_cpu, outcome.receiver_cpu) {
-        put("cpu", per_gb(source) + per_gb(receiver), "s/GB")?;
-        put("cpu of seeders", per_gb(source), "s/GB")?;
-        put("cpu of leechers", per_gb(receiver), "s/GB")?;
-    }
-    if let Some(Peaks { sides: [sources, receivers], looking }) = outcome.peaks {
-        let sides = [("seeder", sources, terms.sources), ("leecher", receivers, terms.receivers)];
-        for (who, Memory { anonymous, mapped }, count) in sides {
-            put(&format!("memory of a {who}, RssAnon"), mib(anonymous, count), "MiB")?;
-            put(&format!("memory of a {who}, RssFile + RssShmem"), mib(mapped, count), "MiB")?;
-        }
-        put(
-            "looking at memory",
-            looking.as_secs_f64() / outcome.command.as_secs_f64().max(1e-9) * 100.0,
-            "% of a CPU",
-        )?;
-    }
-    // What goes by no socket has no wire.
-    if let Some(wire) = measured.wire_bytes.map(|bytes| bytes as f64).filter(|bytes| *bytes >= moved) {
-        put("beyond the file, on the wire", (wire / moved - 1.0) * 100.0, "%")?;
-    }
-    if let Some(cached) = measured.cached {
-        put("source cached at the start", cached * 100.0, "%")?;
-    }
-    put("other load", measured.other_load, "CPUs")?;
-    // Of several leechers a number may come several times; its samples add up.
-    let mut names: Vec<&str> = Vec::new();
-    for (name, ..) in &outcome.numbers {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
+            self.sink.sample(of, self.round, value, unit)
         }
     }
-    for name in names {
-        let same: Vec<_> = outcome.numbers.iter().filter(|(found, ..)| found == name).collect();
-        let sum: f64 = same.iter().map(|(_, value, _)| value).sum();
-        let counts = same[0].2 == "leechers";
-        sink.sample(
-            [workload, kind, name],
-            round,
-            if counts { sum } else { sum / same.len() as f64 },
-            same[0].2,
-        )?;
+
+    fn all(mut self, terms: &Terms, measured: &Measured) -> anyhow::Result<()> {
+        let outcome = &measured.outcome;
+        // What makes no copy has gone through the file once, however many receivers there are.
+        let moved = terms.content.bytes as f64 * outcome.copies.len().max(1) as f64;
+        self.speeds(moved, terms, outcome)?;
+        self.costs(moved, terms, outcome)?;
+        // What goes by no socket has no wire.
+        if let Some(wire) = measured.wire_bytes.map(|bytes| bytes as f64).filter(|bytes| *bytes >= moved) {
+            self.put("beyond the file, on the wire", (wire / moved - 1.0) * 100.0, "%")?;
+        }
+        if let Some(cached) = measured.cached {
+            self.put("source cached at the start", cached * 100.0, "%")?;
+        }
+        self.put("other load", measured.other_load, "CPUs")?;
+        self.numbers(&outcome.numbers)?;
+        if outcome.progress.len() > 1 {
+            let of = [self.of[0], &format!("{}, round {}", self.of[1], self.round + 1)];
+            self.sink.series(of, "GB/s", rates(&outcome.progress))?;
+        }
+        Ok(())
     }
-    if outcome.progress.len() > 1 {
-        sink.series([workload, &format!("{kind}, round {}", round + 1)], "GB/s", rates(&outcome.progress))?;
+
+    fn speeds(&mut self, moved: f64, terms: &Terms, outcome: &Outcome) -> anyhow::Result<()> {
+        let gb_per_s = |span: Duration| moved / span.as_nanos().max(1) as f64;
+        self.put("throughput", gb_per_s(outcome.command), "GB/s")?;
+        self.put(COMPLETE, gb_per_s(outcome.complete.unwrap_or(outcome.command)), "GB/s")?;
+        if let Some(transfer) = outcome.transfer {
+            self.put("transfer itself", gb_per_s(transfer), "GB/s")?;
+            let beyond = outcome.command.saturating_sub(transfer);
+            self.put("command beyond the transfer", beyond.as_secs_f64() * 1e3, "ms")?;
+        }
+        let durable = if content::is_tmpfs(&terms.place) { SYNCED } else { DURABLE };
+        // What writes nothing has its throughput there, so that what is durable elsewhere can be held against it.
+        self.put(durable, gb_per_s(outcome.durable.unwrap_or(outcome.command)), "GB/s")
     }
-    Ok(())
+
+    /// CPU and memory.
+    fn costs(&mut self, moved: f64, terms: &Terms, outcome: &Outcome) -> anyhow::Result<()> {
+        let per_gb = |cpu: Cpu| cpu.0 / moved * 1e9;
+        if let (Some(source), Some(receiver)) = (outcome.source_cpu, outcome.receiver_cpu) {
+            self.put("cpu", per_gb(source) + per_gb(receiver), "s/GB")?;
+            self.put("cpu of seeders", per_gb(source), "s/GB")?;
+            self.put("cpu of leechers", per_gb(receiver), "s/GB")?;
+        }
+        let Some(Peaks { sides: [sources, receivers], looking }) = outcome.peaks else { return Ok(()) };
+        let sides = [("seeder", sources, outcome.sources), ("leecher", receivers, terms.receivers)];
+        for (who, Memory { anonymous, mapped }, count) in sides.into_iter().filter(|(.., count)| *count > 0) {
+            self.put(&format!("memory of a {who}, RssAnon"), mib(anonymous, count), "MiB")?;
+            self.put(&format!("memory of a {who}, RssFile + RssShmem"), mib(mapped, count), "MiB")?;
+        }
+        let part = looking.as_secs_f64() / outcome.command.as_secs_f64().max(1e-9);
+        self.put("looking at memory", part * 100.0, "% of a CPU")
+    }
+
+    /// Of several leechers a number may come several times: what counts them adds up, of the rest it is the mean.
+    fn numbers(&mut self, numbers: &[(String, f64, &'static str)]) -> anyhow::Result<()> {
+        let mut names: Vec<&str> = Vec::new();
+        for (name, ..) in numbers {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        for name in names {
+            let same: Vec<_> = numbers.iter().filter(|(found, ..)| found == name).collect();
+            let sum: f64 = same.iter().map(|(_, value, _)| value).sum();
+            let unit = same[0].2;
+            self.put(name, if unit == "leechers" { sum } else { sum / same.len() as f64 }, unit)?;
+        }
+        Ok(())
+    }
 }
 
 fn mib(bytes: u64, count: usize) -> f64 {

@@ -162,6 +162,7 @@ impl Contender for ShoalContender {
             // The command waits for that.
             durable: Some(command),
             copies,
+            sources: sources.len(),
             source_cpu: Some(source_cpu),
             receiver_cpu: Some(ended.iter().map(|front| front.cpu).chain([receiver_cpu]).sum()),
             peaks: Some(peaks),
