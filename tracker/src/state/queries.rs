@@ -1,4 +1,7 @@
 //! Questions to the replicated state. They change nothing; lists come in the order of names, page by page where asked.
+//!
+//! Invariant: tables whose reads fail give less than is there, and nothing here trips over that: whoever asks has to see
+//! afterwards whether everything was read.
 
 use engine::proto::manifest::{FileName, FileProof};
 
@@ -217,7 +220,7 @@ impl<'a> Queries<'a> {
     #[must_use]
     pub fn pieces(&self, file: &FileKey, first: u32, count: u32) -> Option<Pieces> {
         let row: FileRow = rows::read(self.tables, &Key::file(file))?;
-        Some(manifest::read(self.tables, &row, first, count))
+        manifest::read(self.tables, &row, first, count)
     }
 
     /// Who holds a file completely and has not logged out. Who of them is online, the leases know.
@@ -227,7 +230,7 @@ impl<'a> Queries<'a> {
         let nodes = rows::keys(self.tables, Table::Shares, &prefix);
         let nodes = nodes.iter().map(|share| Key(share.0[prefix.len()..].to_vec()));
         let peer = |node: Key| {
-            let row: NodeRow = rows::named(self.tables, &node);
+            let row: NodeRow = rows::read(self.tables, &node)?;
             let user = key::user_of_node(&node);
             (!row.logged_out).then_some(Peer { user, holder: row.holder, session: row.session })
         };
