@@ -1,16 +1,21 @@
 //! One file's swarm in the leader's memory: who fetches it, what each holds so far, who was reported, whom to tell.
 //!
 //! Invariants: a leecher that holds nothing yet costs no bit field; a bit field has as many pieces as the file; reports
-//! count only from users who fetched the file here.
+//! count only from users who fetched the file here, about nodes that have it or fetch it; leechers are bounded, for each user and
+//! in all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use engine::proto::bitfield::Bitfield;
+use engine::proto::ticket::PeerKey;
 use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
 
 use super::id::UserId;
-use super::limits::{PEERS_PER_ANSWER, REPORTED_PEERS_MAX, REPORTS_TO_SORT_LAST};
+use super::limits::{
+    LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER, REPORTED_PEERS_MAX, REPORTS_PER_USER,
+    REPORTS_TO_SORT_LAST,
+};
 use super::node::{Peer, Place};
 
 /// Whose node: what a leecher is known by.
@@ -22,6 +27,8 @@ pub(super) struct Leecher {
     pub(super) peer: Peer,
     /// What it announced; `None` before the first piece.
     pub(super) pieces: Option<Bitfield>,
+    /// When it asked or announced last, counted in such moments of the swarm.
+    heard: u64,
 }
 
 /// What the leader remembers about one file.
@@ -35,8 +42,25 @@ pub(super) struct Swarm {
     reports: BTreeMap<SocketAddr, BTreeSet<UserId>>,
     /// Turns the list from answer to answer, so that not always the same peers are told first.
     turn: usize,
+    /// How often a leecher asked or announced.
+    heard: u64,
     /// When anybody last asked or announced.
     pub(super) touched_ms: u64,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// It is noted.
+    Noted,
+    /// It was noted before.
+    Again,
+    /// The reporter did not fetch the file here.
+    NotFetched,
+    /// No node that has the file or fetches it is at that address.
+    NoPeer,
+    /// The reporter, or all reporters together, have reported as many as are kept.
+    Full,
 }
 
 /// How sure it is that a peer is online.
@@ -122,38 +146,82 @@ impl Swarm {
             fetched: BTreeSet::new(),
             reports: BTreeMap::new(),
             turn: 0,
+            heard: 0,
             touched_ms: now_ms,
         }
     }
 
-    /// The node fetches; what it announced before is kept.
-    pub(super) fn join(&mut self, peer: Peer) -> &mut Leecher {
+    /// The node fetches; what it announced before is kept. Of a user with [`NODES_PER_USER_AND_FILE`] others the one that was not
+    /// heard of for longest makes room; beyond [`LEECHERS_PER_SWARM`] a node is not listed, and has no entry.
+    pub(super) fn join(&mut self, peer: Peer) -> Option<&mut Leecher> {
         self.fetched.insert(peer.user.clone());
         let key = (peer.user.clone(), peer.holder.place());
+        if !self.leechers.contains_key(&key) {
+            self.make_room(&peer.user);
+            if self.leechers.len() >= LEECHERS_PER_SWARM {
+                return None;
+            }
+        }
+        self.heard += 1;
+        let heard = self.heard;
         let leecher =
-            self.leechers.entry(key).or_insert_with(|| Leecher { peer: peer.clone(), pieces: None });
+            self.leechers.entry(key).or_insert_with(|| Leecher { peer: peer.clone(), pieces: None, heard });
+        leecher.heard = heard;
         leecher.peer = peer;
-        leecher
+        Some(leecher)
+    }
+
+    /// Makes room for one more node of a user.
+    fn make_room(&mut self, user: &UserId) {
+        let least = (user.clone(), Place::Key(PeerKey([0; 32])));
+        let own = || self.leechers.range(&least..).take_while(|((whose, _), _)| whose == user);
+        if own().count() >= NODES_PER_USER_AND_FILE
+            && let Some(oldest) = own().min_by_key(|(_, leecher)| leecher.heard).map(|(key, _)| key.clone())
+        {
+            self.leechers.remove(&oldest);
+        }
     }
 
     /// Adds pieces to what a leecher holds; whether it holds all now. The ranges lie in the file.
     pub(super) fn gained(&mut self, peer: Peer, ranges: &[PieceRange]) -> bool {
         let pieces = self.pieces;
-        let held = self.join(peer).pieces.get_or_insert_with(|| Bitfield::empty(pieces));
-        for index in ranges.iter().flat_map(|range| range.indices()) {
-            held.insert(index);
+        let Some(leecher) = self.join(peer) else { return false };
+        let held = leecher.pieces.get_or_insert_with(|| Bitfield::empty(pieces));
+        for range in ranges {
+            held.insert_range(*range);
         }
         held.is_full()
     }
 
-    /// Notes a report; whether it counts, which it does from those who fetched here.
-    pub(super) fn report(&mut self, by: &UserId, accused: SocketAddr) -> bool {
-        let room = self.reports.len() < REPORTED_PEERS_MAX || self.reports.contains_key(&accused);
-        let counts = room && self.fetched.contains(by);
-        if counts {
-            self.reports.entry(accused).or_default().insert(by.clone());
+    /// Notes a report about a node that is one of `seeders` or fetches.
+    pub(super) fn report(&mut self, by: &UserId, accused: SocketAddr, seeders: &[Peer]) -> Reported {
+        if !self.fetched.contains(by) {
+            return Reported::NotFetched;
         }
-        counts
+        if self.reports.get(&accused).is_some_and(|reporters| reporters.contains(by)) {
+            return Reported::Again;
+        }
+        let leeching = self.leechers.values().map(|leecher| &leecher.peer);
+        let here: BTreeSet<SocketAddr> =
+            seeders.iter().chain(leeching).map(|peer| peer.holder.address).collect();
+        if !here.contains(&accused) {
+            return Reported::NoPeer;
+        }
+        if !self.has_room_for_report(by, accused) {
+            // What was said of those who have gone makes room.
+            self.reports.retain(|address, _| here.contains(address));
+            if !self.has_room_for_report(by, accused) {
+                return Reported::Full;
+            }
+        }
+        self.reports.entry(accused).or_default().insert(by.clone());
+        Reported::Noted
+    }
+
+    fn has_room_for_report(&self, by: &UserId, accused: SocketAddr) -> bool {
+        let own = self.reports.values().filter(|reporters| reporters.contains(by)).count();
+        let known = self.reports.len() < REPORTED_PEERS_MAX || self.reports.contains_key(&accused);
+        known && own < REPORTS_PER_USER
     }
 
     /// The peers that `asker` may be told: `seeders` and leechers that `presence` finds online. Complete ones whose

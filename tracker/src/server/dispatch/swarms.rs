@@ -19,7 +19,7 @@ use crate::api::limits::{PEERS_MAX, PIECES_PER_MESSAGE};
 use crate::api::request::{Gained, Part, View};
 use crate::state::command::Action;
 use crate::state::id::FileKey;
-use crate::state::lease::{Asker, Candidate, Choice};
+use crate::state::lease::{Asker, Candidate, Choice, Reported};
 use crate::state::node::{Holder, Peer};
 use crate::state::outcome::Outcome;
 use crate::state::queries::{FileView, Pieces};
@@ -158,13 +158,16 @@ impl Service {
         accused: SocketAddr,
         reason: &str,
     ) -> Reply {
-        self.listed(asked, file)?;
-        tracing::info!(by = %asked.actor.user, %file, %accused, reason, "a peer was reported");
-        let counts = self.proposals.leases.report(file, &asked.actor.user, accused);
-        replies::done(if counts {
-            "noted; you are not told about that peer again"
-        } else {
-            "not counted: only those who fetched the file here can judge its peers"
+        let listed = self.listed(asked, file)?;
+        let report = self.proposals.leases.report(file, &asked.actor.user, accused, &listed.holders);
+        if report == Reported::Noted {
+            tracing::info!(by = %asked.actor.user, %file, %accused, reason, "a peer was reported");
+        }
+        replies::done(match report {
+            Reported::Noted | Reported::Again => "noted; you are not told about that peer again",
+            Reported::NotFetched => "not counted: only those who fetched the file here can judge its peers",
+            Reported::NoPeer => "not counted: no node at that address has the file now",
+            Reported::Full => "not counted: as many peers of this file are reported as are kept",
         })
     }
 
