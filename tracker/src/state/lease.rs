@@ -22,7 +22,7 @@ use super::node::{Holder, Peer, Place};
 use super::outcome::Outcome;
 use super::swarm::Swarm;
 
-pub use super::swarm::{Asker, Candidate, Choice, Presence, Reported};
+pub use super::swarm::{Asker, Candidate, Choice, Presence, Reported, Sharer};
 
 /// A client's connection, under a number that no other open one has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,6 +171,12 @@ impl Leases {
             .get(file)
             .map_or(0, |swarm| swarm.leechers.values().map(|leecher| &leecher.peer).filter(online).count());
         Counts { seeders: seeders.iter().filter(online).count(), leechers }
+    }
+
+    /// How many nodes fetch a file, online or not.
+    #[must_use]
+    pub fn leechers(&self, file: &FileKey) -> usize {
+        self.swarms.get(file).map_or(0, |swarm| swarm.leechers.len())
     }
 
     /// A member reports a peer of a file whose complete holders are `seeders`. A report counts from those who fetched the file

@@ -181,12 +181,14 @@ impl<'a> Queries<'a> {
         members
     }
 
-    /// Who has asked to join a group, in the order of names. That only the owner may know is the asker's matter:
-    /// compare [`GroupView::owner`].
+    /// At most `count` of those who have asked to join a group, after the one named `after`. That only the owner may know is the
+    /// asker's matter: compare [`GroupView::owner`].
     #[must_use]
-    pub fn requests(&self, group: &GroupId) -> Vec<UserId> {
+    pub fn requests(&self, group: &GroupId, after: Option<&UserId>, count: usize) -> Vec<UserId> {
+        let after = after.map(|user| Key::member(group, user));
         let mut users = Vec::new();
-        rows::visit::<RequestRow>(self.tables, &Key::group(group).prefix(), |rest, _| {
+        let prefix = Key::group(group).prefix();
+        rows::page::<RequestRow>(self.tables, &prefix, after.as_ref(), count, |rest, _| {
             users.push(key::user_id(rest));
         });
         users

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use engine::proto::bitfield::Bitfield;
 use engine::proto::ticket::PeerKey;
@@ -25,8 +26,8 @@ pub(super) type NodeKey = (UserId, Place);
 #[derive(Clone, Debug)]
 pub(super) struct Leecher {
     pub(super) peer: Peer,
-    /// What it announced; `None` before the first piece.
-    pub(super) pieces: Option<Bitfield>,
+    /// What it announced; `None` before the first piece. Shared with answers that are still being built.
+    pub(super) pieces: Option<Arc<Bitfield>>,
     /// When it asked or announced last, counted in such moments of the swarm.
     heard: u64,
 }
@@ -87,7 +88,7 @@ pub struct Candidate<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Held<'a> {
     All,
-    Some(&'a Bitfield),
+    Some(&'a Arc<Bitfield>),
     Nothing,
 }
 
@@ -98,14 +99,31 @@ impl Candidate<'_> {
         matches!(self.pieces, Held::All)
     }
 
+    /// Where it can be asked for what; `None` while it has nothing.
+    fn sharer(&self) -> Option<Sharer> {
+        let pieces = match self.pieces {
+            Held::All => None,
+            Held::Some(pieces) => Some(Arc::clone(pieces)),
+            Held::Nothing => return None,
+        };
+        Some(Sharer { address: self.peer.holder.address, pieces })
+    }
+}
+
+/// One who has pieces: a [`Candidate`] that can be taken elsewhere.
+#[derive(Clone, Debug)]
+pub struct Sharer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it has; `None` for everything.
+    pieces: Option<Arc<Bitfield>>,
+}
+
+impl Sharer {
     /// Whether it holds a piece.
     #[must_use]
     pub fn has(&self, index: PieceIndex) -> bool {
-        match self.pieces {
-            Held::All => true,
-            Held::Some(pieces) => pieces.has(index),
-            Held::Nothing => false,
-        }
+        self.pieces.as_ref().is_none_or(|pieces| pieces.has(index))
     }
 }
 
@@ -121,9 +139,10 @@ impl<'a> Choice<'a> {
         self.candidates.iter().take(PEERS_PER_ANSWER)
     }
 
-    /// The peers to tell for one piece, at most [`PEERS_PER_ANSWER`].
-    pub fn holders_of(&self, index: PieceIndex) -> impl Iterator<Item = &Candidate<'a>> {
-        self.candidates.iter().filter(move |candidate| candidate.has(index)).take(PEERS_PER_ANSWER)
+    /// At most `most` of those who have anything: whom to name for which piece.
+    #[must_use]
+    pub fn sharers(&self, most: usize) -> Vec<Sharer> {
+        self.candidates.iter().filter_map(Candidate::sharer).take(most).collect()
     }
 }
 
@@ -186,7 +205,7 @@ impl Swarm {
     pub(super) fn gained(&mut self, peer: Peer, ranges: &[PieceRange]) -> bool {
         let pieces = self.pieces;
         let Some(leecher) = self.join(peer) else { return false };
-        let held = leecher.pieces.get_or_insert_with(|| Bitfield::empty(pieces));
+        let held = Arc::make_mut(leecher.pieces.get_or_insert_with(|| Arc::new(Bitfield::empty(pieces))));
         for range in ranges {
             held.insert_range(*range);
         }

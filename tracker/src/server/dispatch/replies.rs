@@ -21,6 +21,11 @@ pub(super) fn with(message: impl Into<String>, answer: Answer) -> Reply {
     Ok(Success { message: message.into(), answer })
 }
 
+/// A number and what it counts, in words.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 pub(super) fn logged_out() -> Reply {
     done("logged out; the shares of this session are offline until the next login")
 }

@@ -100,7 +100,8 @@ fn a_leecher_stands_under_the_pieces_that_it_announced() {
     let asker = Asker { user: &asked_by, address: None, on_loopback: false };
     let choice = leases.choose(&key(), PIECES, &seeders, asker, START_MS);
     let holders = |index| {
-        choice.holders_of(PieceIndex(index)).map(|c| c.peer.holder.address.port()).collect::<Vec<_>>()
+        let sharers = choice.sharers(9).into_iter().filter(|sharer| sharer.has(PieceIndex(index)));
+        sharers.map(|sharer| sharer.address.port()).collect::<Vec<_>>()
     };
     assert_eq!([holders(0), holders(2), holders(7)], [vec![1, 2], vec![1], vec![1, 2]]);
     assert_eq!(leases.counts(&key(), &seeders, START_MS), Counts { seeders: 1, leechers: 1 });

@@ -71,7 +71,7 @@ fn a_read_that_fails_at_any_moment_ends_no_query() {
             Box::new(|of| of.groups(&alice.user, None, ENOUGH).iter().filter(|g| g.is_member).count() == 2),
         ),
         ("members", Box::new(|of| of.members(&group).len() == 2)),
-        ("requests", Box::new(|of| of.requests(&asked).len() == 1)),
+        ("requests", Box::new(|of| of.requests(&asked, None, ENOUGH).len() == 1)),
         ("files", Box::new(|of| of.files(&group, None, ENOUGH).len() == 1)),
         ("file", Box::new(|of| of.file(&key).is_some())),
         ("pieces", Box::new(|of| of.pieces(&key, 0, 2).is_some_and(|pieces| pieces.digests.len() == 2))),
