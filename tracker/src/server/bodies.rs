@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use crate::api::answers::Answer;
+use crate::api::failure::Failure;
 use crate::api::request::{BadRequest, Request};
-use crate::api::response::Response;
+use crate::api::response::{Response, Success};
 
-use super::dispatch::Build;
 use super::limits::{ELEMENT_BYTES, LARGE_BODY_BYTES, LIST_ENTRY_BYTES};
 
 /// One large body.
@@ -18,6 +18,9 @@ pub(super) enum Job {
     /// An answer that is still to be built.
     Build(Box<Draft>),
 }
+
+/// Builds what a request came to, on whatever thread.
+pub(super) type Build = Box<dyn FnOnce() -> Result<Success, Failure> + Send>;
 
 /// An answer but for its longest part.
 pub(super) struct Draft {

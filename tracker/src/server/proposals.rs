@@ -198,6 +198,19 @@ impl Proposals {
         Ok(())
     }
 
+    /// From now on reads fail, until there is another view.
+    #[cfg(test)]
+    pub(super) fn fail_reads(&mut self) {
+        self.known.forget();
+        self.view.fail();
+    }
+
+    /// As if the last look at a view that failed were long ago.
+    #[cfg(test)]
+    pub(super) fn forget_retry(&mut self) {
+        self.retried_ms = None;
+    }
+
     /// Asks for another view, since this one is of no use; but not all the time.
     fn retry(&mut self, now_ms: u64) {
         if self.retried_ms.is_none_or(|retried_ms| now_ms >= retried_ms + VIEW_RETRY_MS) {

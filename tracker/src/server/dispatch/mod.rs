@@ -25,6 +25,9 @@ mod replies;
 mod service;
 mod swarms;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use begin::Room;
 pub(super) use replies::{Reply, busy, internal, unproposed, unread};
-pub(super) use service::{Build, Caller, Decision, Next, Service, Step};
+pub(super) use service::{Caller, Decision, Next, Service, Step};

@@ -12,6 +12,7 @@ use crate::state::id::{Actor, RequestId};
 use crate::state::node::Holder;
 use crate::state::outcome::{Outcome, Refusal};
 
+use super::super::bodies::Build;
 use super::super::clock::Now;
 use super::super::keys::Keys;
 use super::super::passwords;
@@ -27,9 +28,6 @@ pub(in crate::server) type Next<T> = Box<dyn FnOnce(&mut Service, &mut Caller, T
 
 /// A decision of the state.
 pub(in crate::server) type Decision = Result<Outcome, Refusal>;
-
-/// Builds an answer, on whatever thread.
-pub(in crate::server) type Build = Box<dyn FnOnce() -> Reply + Send>;
 
 /// What a request needs next.
 pub(in crate::server) enum Step {
