@@ -116,11 +116,14 @@ fn first_free(path: &Path, trackers: &[SocketAddr]) -> anyhow::Result<SocketAddr
     for address in trackers {
         match check(*address) {
             Ok(()) => return Ok(*address),
-            Err(error) => refusals.push(error.to_string()),
+            Err(error) => refusals.push(error),
         }
     }
+    let one_is_taken = refusals.iter().any(|error| matches!(error, BindError::Taken(_)));
+    let end = if one_is_taken { "End the program that has it, or add" } else { "Add" };
+    let refusals: Vec<String> = refusals.iter().map(BindError::to_string).collect();
     anyhow::bail!(
-        "no address in {} can be served here: {}. End the program that has it, or add a line with an address of this machine",
+        "no address in {} can be served here: {}. {end} a line with an address of this machine",
         path.display(),
         refusals.join("; ")
     )

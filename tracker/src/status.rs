@@ -35,7 +35,9 @@ fn describe(address: SocketAddr, status: &StatusAnswer) -> String {
         Some(leader) => format!("follows {leader}"),
         None => "knows no leader".to_owned(),
     };
-    format!("{role}; {} voters, {} learners", status.voters.len(), status.learners.len())
+    let counted = |number, what| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let (voters, learners) = (status.voters.len(), status.learners.len());
+    format!("{role}; {}, {}", counted(voters, "voter"), counted(learners, "learner"))
 }
 
 fn ask(address: SocketAddr) -> anyhow::Result<StatusAnswer> {

@@ -80,7 +80,7 @@ fn status_asks_each_tracker() {
     let dir = tempfile::tempdir().unwrap();
     let (_bound, free) = nobody();
     std::fs::write(dir.path().join("info.txt"), format!("{}\n{free}\n", tracker.address)).unwrap();
-    let leads = format!("{}  leads; 1 voters", tracker.address);
+    let leads = format!("{}  leads; 1 voter", tracker.address);
     let mut lines = String::new();
     // Who does not answer within two seconds is asked no longer, and on a slow machine that may be anybody.
     for _ in 0..10 {

@@ -118,6 +118,30 @@ impl Bitfield {
         new
     }
 
+    /// Adds a run of pieces, word by word; how many were new.
+    ///
+    /// # Panics
+    /// When the file does not have all of them.
+    pub fn insert_range(&mut self, range: PieceRange) -> u32 {
+        let (first, last) = (range.first(), range.last());
+        assert!(last.0 < self.pieces.0, "piece {last} of {}", self.pieces);
+        let (from, to) = (word_of(first), word_of(last));
+        let mut new = 0;
+        for (at, word) in self.words.iter_mut().enumerate().take(to + 1).skip(from) {
+            let mut mask = u64::MAX;
+            if at == from {
+                mask &= u64::MAX << (first.0 % WORD_BITS);
+            }
+            if at == to {
+                mask &= u64::MAX >> (WORD_BITS - 1 - last.0 % WORD_BITS);
+            }
+            new += (mask & !*word).count_ones();
+            *word |= mask;
+        }
+        self.count += new;
+        new
+    }
+
     /// Takes a piece out; whether it was in.
     pub fn remove(&mut self, index: PieceIndex) -> bool {
         let was = self.has(index);
@@ -205,6 +229,20 @@ mod tests {
                 prop_assert_eq!(field.next_common(&all, from), model.range(from..).next().copied());
             }
             prop_assert_eq!(Bitfield::from_bytes(&field.to_bytes(), PieceCount(pieces)), Ok(field));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_run_is_its_pieces(pieces in 1u32..300, runs in proptest::collection::vec((0u32..300, 0u32..300), 0..20)) {
+            let (mut by_runs, mut one_by_one) = (Bitfield::empty(PieceCount(pieces)), Bitfield::empty(PieceCount(pieces)));
+            for (a, b) in runs {
+                let (a, b) = (PieceIndex(a % pieces), PieceIndex(b % pieces));
+                let run = PieceRange::new(a.min(b), a.max(b)).unwrap();
+                let new: u32 = run.indices().map(|index| u32::from(one_by_one.insert(index))).sum();
+                prop_assert_eq!(by_runs.insert_range(run), new);
+                prop_assert_eq!(&by_runs, &one_by_one);
+            }
         }
     }
 

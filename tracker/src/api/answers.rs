@@ -2,7 +2,6 @@
 //!
 //! Numbers and names are the protocol's own. Times are seconds since the Unix epoch, by the tracker's clock.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use engine::proto::manifest::FileName;
@@ -10,6 +9,7 @@ use engine::proto::ticket::{PeerKey, Ticket, TrackerKey};
 use engine::proto::units::{ChainState, Digest};
 use serde::{Deserialize, Serialize};
 
+use super::chunks::ChunkPeers;
 use super::hashes::HashList;
 use super::wire;
 use crate::state::command::Policy;
@@ -123,9 +123,6 @@ pub struct FileEntry {
     pub leechers: u64,
 }
 
-/// A peer in the classic form: IP and port, both as text.
-pub type ClassicPeer = (String, String);
-
 /// What it takes to fetch a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DownloadAnswer {
@@ -136,7 +133,7 @@ pub struct DownloadAnswer {
     pub file_chunks: HashList<Digest>,
     /// Who has each of them; classic view only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub chunk_metadata: Option<BTreeMap<String, Vec<ClassicPeer>>>,
+    pub chunk_metadata: Option<ChunkPeers>,
     /// The file's length in bytes, where the uploader said it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_size: Option<u64>,

@@ -146,6 +146,11 @@ impl Incoming {
         }
     }
 
+    /// Drops what was taken, since nothing of it will be asked for; the form stays, for answers.
+    pub fn clear(&mut self) {
+        *self = Incoming { form: self.form, ..Incoming::default() };
+    }
+
     /// Whether the bytes so far end inside a message.
     #[must_use]
     pub fn inside_message(&self) -> bool {

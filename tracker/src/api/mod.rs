@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ─► codec ─► parse ─► request ─► (server) ─► response ─► bytes
-//!             │        │        ▲ render      answers ◄─┴─ peers, wire
+//!             │        │        ▲ render      answers ◄─┴─ peers, chunks, wire
 //!            scan  fields─loose │
 //!                 parts└─ hashes┴─ address  failure  limits       cluster_file: tracker_info.txt
 //! ```
@@ -20,6 +20,7 @@ mod wire;
 
 pub mod address;
 pub mod answers;
+pub mod chunks;
 pub mod cluster_file;
 pub mod codec;
 pub mod failure;

@@ -6,9 +6,8 @@ use engine::proto::units::{ChainState, Digest};
 use serde_json::json;
 
 use super::*;
-use crate::api::answers::{
-    ClassicPeer, DownloadAnswer, FileEntry, FilesAnswer, LoginAnswer, PeerEntry, PeersAnswer,
-};
+use crate::api::answers::{DownloadAnswer, FileEntry, FilesAnswer, LoginAnswer, PeerEntry, PeersAnswer};
+use crate::api::chunks::{ChunkPeers, ClassicPeer};
 use crate::api::hashes::{HashForm, HashList};
 
 fn success(answer: Answer) -> Response {
@@ -24,9 +23,10 @@ fn download(form: HashForm) -> DownloadAnswer {
     let digests = vec![Digest([0xAB; 20]), Digest([1; 20])];
     DownloadAnswer {
         file_path: FileName::new("document.pdf").unwrap(),
-        chunk_metadata: Some(
-            digests.iter().map(|digest| (digest.to_string(), vec![peer(5_001), peer(5_002)])).collect(),
-        ),
+        chunk_metadata: Some(ChunkPeers {
+            peers: vec![peer(5_001), peer(5_002)],
+            chunks: digests.iter().map(|digest| (*digest, vec![0, 1])).collect(),
+        }),
         file_chunks: HashList { form, values: digests },
         file_size: Some(600_000),
         file_sha: Some(Digest([2; 20]).to_string()),

@@ -73,7 +73,6 @@ pub fn directory(root: &Path, line: SocketAddr) -> PathBuf {
 /// [`NotReady`] says what to do.
 pub fn prepare(wish: &Wish<'_>) -> Result<Ready, NotReady> {
     let dir = directory(wish.root, wish.own);
-    fs::create_dir_all(&dir).map_err(|error| Fault::io(&dir, "make the directory", error))?;
     let key = ClusterKey::read(wish.root)?;
     let log = look(&dir)?;
     let alone = Evidence {
@@ -102,7 +101,7 @@ pub fn prepare(wish: &Wish<'_>) -> Result<Ready, NotReady> {
                 others = ask_all(wish);
             }
             Decision::Refuse(refusal) => {
-                let beside = beside(wish.root, &refusal);
+                let beside = beside(wish, &refusal);
                 return Err(NotReady::Refused {
                     line: wish.own,
                     root: wish.root.to_owned(),
@@ -131,6 +130,7 @@ fn look(dir: &Path) -> Result<Log, Fault> {
 
 /// Begins a log: empty file, then key. An unfinished one goes first.
 fn found(wish: &Wish<'_>, dir: &Path, key: Option<ClusterKey>) -> Result<Ready, NotReady> {
+    fs::create_dir_all(dir).map_err(|error| Fault::io(dir, "make the directory", error))?;
     match fs::remove_file(dir.join(LOG_FILE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(Fault::io(dir, "remove an unfinished log", error).into());
@@ -178,19 +178,25 @@ fn above_on_its_filesystem(dir: &Path) -> io::Result<Vec<&Path>> {
     Ok(above)
 }
 
-/// The directories of logs in a data root, in words, where they help.
-fn beside(root: &Path, refusal: &Refusal) -> String {
+/// The directories of logs in a data root, in words, where they help: another address is no lost disk.
+fn beside(wish: &Wish<'_>, refusal: &Refusal) -> String {
     if !matches!(refusal, Refusal::LogLost) {
         return String::new();
     }
-    let names: Vec<String> = fs::read_dir(root)
+    let mut names: Vec<String> = fs::read_dir(wish.root)
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
-        .filter(|entry| entry.path().is_dir())
+        .filter(|entry| entry.path().join(LOG_FILE).is_file())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
-    format!(". Beside the key: {}", if names.is_empty() { "nothing".to_owned() } else { names.join(", ") })
+    if names.is_empty() {
+        return ". No log is beside the key".to_owned();
+    }
+    names.sort();
+    let own = directory(Path::new(""), wish.own);
+    let (names, own) = (names.join(", "), own.display());
+    format!(". Beside the key: {names}; if the address changed, rename that directory to `{own}`")
 }
 
 /// Asks every other line who is there.
@@ -259,7 +265,24 @@ mod tests {
         assert_eq!(again.key.cluster, first.key.cluster);
         fs::remove_file(first.dir.join(LOG_FILE)).unwrap();
         let lost = prepare(&wish(root.path(), &lines)).unwrap_err().to_string();
-        assert!(lost.contains("--rejoin") && lost.contains("127.0.0.1_0"), "{lost}");
+        assert!(lost.contains("--rejoin") && lost.contains("No log"), "{lost}");
+    }
+
+    #[test]
+    fn another_address_is_told_from_a_lost_disk_and_leaves_nothing_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let lines: [SocketAddr; 2] = ["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap()];
+        let first = prepare(&wish(root.path(), &lines[..1])).unwrap();
+        fs::create_dir(root.path().join("notes")).unwrap();
+        for _ in 0..2 {
+            let refused = prepare(&wish(root.path(), &lines[1..])).unwrap_err().to_string();
+            let advice =
+                "Beside the key: 127.0.0.1_0; if the address changed, rename that directory to `127.0.0.2_0`";
+            assert!(refused.contains(advice), "{refused}");
+        }
+        fs::rename(first.dir, root.path().join("127.0.0.2_0")).unwrap();
+        let moved = prepare(&wish(root.path(), &lines[1..])).unwrap();
+        assert_eq!(moved.key.cluster, first.key.cluster);
     }
 
     #[test]

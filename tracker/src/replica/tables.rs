@@ -112,6 +112,12 @@ impl View {
         }
     }
 
+    /// From now on reads fail.
+    #[cfg(test)]
+    pub(crate) fn fail(&self) {
+        self.first_error().get_or_insert(StorageError::ValueTooLarge(0));
+    }
+
     fn first_error(&self) -> MutexGuard<'_, Option<StorageError>> {
         self.first_error.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,5 @@
-//! What connections hold, counted in three budgets that do not eat into each other: answers that were not sent, input of
-//! strangers, and input of those who are logged in.
+//! What connections hold, counted in three budgets that do not eat into each other: input of those who are logged in, their
+//! answers that were not sent, and all that is strangers'.
 //!
 //! Invariant: each sum is that of what its connections held when they were counted last; a connection is taken out with
 //! what it was put in with.
@@ -29,12 +29,17 @@ impl Budgets {
     /// Counts a connection anew.
     pub(super) fn recount(&mut self, before: Held, after: Held) {
         *self.input_of(before) -= before.input_bytes;
+        *self.answers_of(before) -= before.answer_bytes;
         *self.input_of(after) += after.input_bytes;
-        self.answer_bytes = self.answer_bytes - before.answer_bytes + after.answer_bytes;
+        *self.answers_of(after) += after.answer_bytes;
     }
 
     fn input_of(&mut self, held: Held) -> &mut usize {
         if held.stranger { &mut self.stranger_bytes } else { &mut self.input_bytes }
+    }
+
+    fn answers_of(&mut self, held: Held) -> &mut usize {
+        if held.stranger { &mut self.stranger_bytes } else { &mut self.answer_bytes }
     }
 
     /// Whether an answer of about this size can be begun now. One larger than the whole budget can when half of it is free.
@@ -69,6 +74,8 @@ mod tests {
     #[test]
     fn no_budget_eats_into_another() {
         let mut budgets = Budgets::default();
+        budgets.recount(Held::default(), held(true, 1, STRANGERS_INPUT_MAX_BYTES));
+        assert!(budgets.strangers_are_full() && !budgets.answers_are_full());
         budgets.recount(Held::default(), held(true, STRANGERS_INPUT_MAX_BYTES + 1, 0));
         assert!(budgets.strangers_are_full() && !budgets.input_is_full() && budgets.fits(ANSWERS_MAX_BYTES));
         budgets.recount(Held::default(), held(false, 0, ANSWERS_MAX_BYTES));

@@ -15,8 +15,8 @@ use crate::api::limits::{REQUEST_BEFORE_LOGIN_MAX_BYTES, REQUEST_MAX_BYTES};
 use super::budget::Held;
 use super::dispatch::Caller;
 use super::limits::{
-    ANSWER_STALL_MS, DRAIN_WINDOW_BYTES, DRAIN_WINDOW_MS, REQUEST_STALL_MS, SMALL_REQUEST_BYTES,
-    UNSENT_PAUSE_BYTES,
+    ANSWER_STALL_MS, DRAIN_WINDOW_BYTES, DRAIN_WINDOW_MS, DRAIN_WINDOWS, REQUEST_STALL_MS,
+    SMALL_REQUEST_BYTES, STRANGERS_PAUSE_BYTES, UNSENT_PAUSE_BYTES,
 };
 use super::work::Work;
 
@@ -103,24 +103,36 @@ impl Connection {
         }
     }
 
-    /// Memory held for this connection.
-    pub(super) fn held(&self) -> Held {
+    /// Memory held for this connection, after what nobody needs any more was given back.
+    pub(super) fn held(&mut self) -> Held {
+        // Not only with an answer: a request may be under way for long, and blanks have no answer at all.
+        if self.incoming.held_bytes() > KEPT_BUFFER_BYTES {
+            self.incoming.shrink();
+        }
         let (in_work, reserved) =
             self.work.as_ref().map_or((0, 0), |work| (work.held_bytes, work.reserved_bytes));
         // An empty buffer is small and kept; thousands of them are no pressure.
         let input = if self.incoming.buffered_bytes() == 0 { 0 } else { self.incoming.held_bytes() };
         let unsent = if self.unsent.is_empty() { 0 } else { self.unsent.capacity() };
-        Held {
-            stranger: !self.caller.is_logged_in(),
-            input_bytes: input + in_work,
-            answer_bytes: unsent + reserved,
-        }
+        Held { stranger: self.is_strange(), input_bytes: input + in_work, answer_bytes: unsent + reserved }
     }
 
     /// Whether the next message may be taken; while `crowded`, only when every answer is sent.
     pub(super) fn takes_messages(&self, crowded: bool) -> bool {
-        let most = if crowded { 1 } else { UNSENT_PAUSE_BYTES };
-        self.work.is_none() && self.ending == Ending::No && self.unsent.len() - self.sent < most
+        let most = match (crowded, self.is_strange()) {
+            (true, _) => 1,
+            (false, true) => STRANGERS_PAUSE_BYTES,
+            (false, false) => UNSENT_PAUSE_BYTES,
+        };
+        self.work.is_none() && self.ending == Ending::No && self.unsent_bytes() < most
+    }
+
+    fn is_strange(&self) -> bool {
+        !self.caller.is_logged_in()
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        self.unsent.len() - self.sent
     }
 
     /// How many bytes more a request may grow by that is small enough to be always read.
@@ -195,9 +207,6 @@ impl Connection {
         let form = self.incoming.form().unwrap_or(Form::Stream);
         codec::append_message(form, json, &mut self.unsent);
         self.progress_ms = now_ms;
-        if self.incoming.held_bytes() > KEPT_BUFFER_BYTES {
-            self.incoming.shrink();
-        }
     }
 
     /// Sends what the kernel takes. When that is all, a large buffer becomes the `spare` one: then a connection that asks
@@ -233,6 +242,7 @@ impl Connection {
     pub(super) fn end(&mut self) {
         if self.ending == Ending::No {
             self.ending = Ending::Flushing;
+            self.incoming.clear();
         }
     }
 
@@ -244,7 +254,7 @@ impl Connection {
     /// Shuts our side and drains input from now on.
     pub(super) fn shut(&mut self) {
         self.ending = Ending::Draining;
-        self.incoming = Incoming::new();
+        self.incoming.clear();
         if let Err(error) = self.socket.shutdown(Shutdown::Write) {
             tracing::debug!(%error, "the client was gone before its connection was shut");
         }
@@ -260,7 +270,9 @@ impl Connection {
     pub(super) fn stall(&self, crowded: bool) -> Option<(Stall, u64)> {
         if !self.unsent.is_empty() {
             let silent_ms = self.progress_ms + ANSWER_STALL_MS;
-            let too_slow = crowded && self.window_bytes < DRAIN_WINDOW_BYTES;
+            // Of much, much is taken: else a few clients keep the room of all for hours.
+            let there = self.window_bytes + self.unsent_bytes() as u64;
+            let too_slow = crowded && self.window_bytes < DRAIN_WINDOW_BYTES.max(there / DRAIN_WINDOWS);
             let end_ms = if too_slow { silent_ms.min(self.window_ms + DRAIN_WINDOW_MS) } else { silent_ms };
             return Some((Stall::Answer, end_ms));
         }
@@ -274,3 +286,7 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -69,6 +69,10 @@ pub struct Server {
     pub(super) halves: BTreeSet<(u64, ConnectionToken)>,
     /// Requests that wait for room among the answers, in the order in which they came.
     pub(super) parked: VecDeque<ConnectionToken>,
+    /// Lists to be built, one page each time round.
+    pub(super) lists: VecDeque<ConnectionToken>,
+    /// Whether an answer or a list waits for room that others' answers take.
+    pub(super) wants_room: bool,
     /// Large bodies that wait for a place among those handed over.
     pub(super) queued: VecDeque<ConnectionToken>,
     pub(super) timers: Timers<Timer>,
@@ -118,6 +122,8 @@ impl Server {
             fed: None,
             halves: BTreeSet::new(),
             parked: VecDeque::new(),
+            lists: VecDeque::new(),
+            wants_room: false,
             queued: VecDeque::new(),
             timers,
             service,
@@ -174,7 +180,9 @@ impl Server {
                 self.turn(token, now);
             }
             self.feed(now);
+            self.wants_room = false;
             self.begin_parked(now);
+            self.build_lists(now);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::state::id::{FileKey, GroupId, SessionId, UserId};
 use crate::state::node::Peer;
 use crate::state::queries::{FileView, Queries, Session};
 
-use super::limits::KNOWN_ROWS_MAX;
+use super::limits::{KNOWN_FILE_ROWS, KNOWN_ROWS_MAX};
 
 /// A file and who holds it completely.
 #[derive(Debug)]
@@ -43,6 +43,14 @@ impl Known {
         Some(read)
     }
 
+    /// Whether a session holds at `at_s`.
+    pub(super) fn holds(&mut self, queries: Queries<'_>, session: SessionId, at_s: u64) -> bool {
+        match self.sessions.get(&session) {
+            Some(known) => known.holds_at(at_s),
+            None => self.session(queries, session, at_s).is_some(),
+        }
+    }
+
     /// Whether a user is a member of a group.
     pub(super) fn is_member(&mut self, queries: Queries<'_>, group: &GroupId, user: &UserId) -> bool {
         if self.members.get(group).is_some_and(|members| members.contains(user)) {
@@ -66,7 +74,7 @@ impl Known {
             return Some(Rc::clone(known));
         }
         let listed = Rc::new(Listed { file: queries.file(file)?, holders: queries.holders(file) });
-        if was_read() && self.makes_room(1 + listed.holders.len()) {
+        if was_read() && self.makes_room(KNOWN_FILE_ROWS + listed.holders.len()) {
             self.files.insert(file.clone(), Rc::clone(&listed));
         }
         Some(listed)
@@ -81,14 +89,14 @@ impl Known {
 
     /// Counts rows in, in place of all others when they do not fit beside them; whether they fit at all.
     fn makes_room(&mut self, rows: usize) -> bool {
+        if rows > KNOWN_ROWS_MAX {
+            return false;
+        }
         if self.rows + rows > KNOWN_ROWS_MAX {
             self.forget();
         }
-        let fits = rows <= KNOWN_ROWS_MAX;
-        if fits {
-            self.rows += rows;
-        }
-        fits
+        self.rows += rows;
+        true
     }
 }
 
@@ -209,6 +217,6 @@ mod tests {
         assert!(rig.session(AT_S).is_some());
         assert_eq!((rig.known.rows, rig.known.members.len(), rig.known.sessions.len()), (1, 0, 1));
         assert!(!rig.known.makes_room(KNOWN_ROWS_MAX + 1), "more than there is room for");
-        assert_eq!(rig.known.rows, 0);
+        assert_eq!((rig.known.rows, rig.known.sessions.len()), (1, 1), "and so nothing made room for it");
     }
 }

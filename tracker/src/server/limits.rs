@@ -20,29 +20,56 @@ pub(super) const REQUESTS_PER_TURN: usize = 16;
 /// With more than this waiting to be sent, in bytes, a connection's next request waits too.
 pub(super) const UNSENT_PAUSE_BYTES: usize = 1024 * 1024;
 
+/// The same for those who are not logged in: their answers are short, and so is what is kept for each.
+pub(super) const STRANGERS_PAUSE_BYTES: usize = 4 * 1024;
+
 /// Bytes of requests that those who are logged in may have under way together; beyond it only small ones are read, and one
 /// large one at a time. With the two budgets below: 256 MiB.
 pub(super) const INPUT_MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes of requests that strangers may have under way together; beyond it the oldest half request ends. A thousand
+/// Bytes that strangers may have under way together, requests and answers; beyond it the oldest half request ends. A thousand
 /// strangers fit with the longest request that they may send.
 pub(super) const STRANGERS_INPUT_MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes of answers, built or begun, that may wait for their clients together; beyond it large ones are begun later. Over
+/// Bytes of members' answers, built or begun, that may wait for their clients together; beyond it large ones are begun later. Over
 /// ten of the longest usual ones fit.
 pub(super) const ANSWERS_MAX_BYTES: usize = 128 * 1024 * 1024;
 
 /// A request that does not grow above this, in bytes, is read whatever others hold: a ping or a login is far smaller.
 pub(super) const SMALL_REQUEST_BYTES: usize = 4 * 1024;
 
-/// What one piece comes to in an answer, in bytes: twice its hash in hex, a chain state, and six peers.
+/// What one piece comes to in an answer, in bytes, without its peers: twice its hash in hex, a chain state, and the same as values.
 pub(super) const ANSWER_PIECE_BYTES: usize = 256;
 
-/// While answers wait for room, a client takes [`DRAIN_WINDOW_BYTES`] of its own in this many milliseconds or is dropped.
+/// What a peer that is named for one piece comes to in an answer, in bytes: an IPv6 address and a port as text, and its place in
+/// the list.
+pub(super) const ANSWER_PEER_BYTES: usize = 64;
+
+/// What one piece comes to, in bytes, where all hashes joined stand for a file's: as a value and as hex.
+pub(super) const JOINED_PIECE_BYTES: usize = 64;
+
+/// What one entry of a list of groups, files or users comes to in an answer, in bytes: as a value and as text, its name twice in
+/// both.
+pub(super) const LIST_ENTRY_BYTES: usize = 512;
+
+/// Rows of the state that are read for a list before others have their turn: about a millisecond.
+pub(super) const LIST_PAGE_ROWS: usize = 1_000;
+
+/// Files of a list that are read together, before those who have each of them.
+pub(super) const LIST_BATCH_FILES: usize = 64;
+
+/// An element of an answer is about as long as this, in bytes, when it is asked whether the answer is a large body.
+pub(super) const ELEMENT_BYTES: usize = 64;
+
+/// While answers wait for room, a client takes [`DRAIN_WINDOW_BYTES`] of its own in this many milliseconds, or one part in
+/// [`DRAIN_WINDOWS`] of what there is for it where that is more, or is dropped.
 pub(super) const DRAIN_WINDOW_MS: u64 = 10_000;
 
 /// See [`DRAIN_WINDOW_MS`]: together 6.4 KiB/s, less than the slowest lines in use give.
 pub(super) const DRAIN_WINDOW_BYTES: u64 = 64 * 1024;
+
+/// See [`DRAIN_WINDOW_MS`].
+pub(super) const DRAIN_WINDOWS: u64 = 4;
 
 /// A request that came to a stop half-way for this long, in milliseconds, ends its connection.
 pub(super) const REQUEST_STALL_MS: u64 = 10_000;
@@ -111,6 +138,18 @@ const _: () =
 /// Rows of the state that are kept as values while they are what stands; at about 250 bytes each, 16 MB. Beyond it all are
 /// read anew.
 pub(super) const KNOWN_ROWS_MAX: usize = 65_536;
+
+/// What a file without those who have it counts as, in such rows: it is about 900 bytes.
+pub(super) const KNOWN_FILE_ROWS: usize = 4;
+
+/// After a read that failed, the state is looked at anew no sooner than this after the last look, in milliseconds.
+pub(super) const VIEW_RETRY_MS: u64 = 100;
+
+/// A state that cannot be read is told in the log once, and again when it was read for this long in between, in milliseconds.
+pub(super) const READ_AGAIN_MS: u64 = 60_000;
+
+/// Peers that a classic answer chooses from, the likeliest to help first: for each piece all of them may be looked at.
+pub(super) const CLASSIC_CANDIDATES_MAX: usize = 512;
 
 /// In a classic answer for many pieces, peers named in all: at about 25 bytes each, 10 MB.
 pub(super) const CLASSIC_PEERS_MAX: usize = 400_000;

@@ -18,7 +18,7 @@ use crate::state::lease::Leases;
 use crate::state::queries::{Queries, Session};
 
 use super::known::{Known, Listed};
-use super::limits::OUTCOMES_WAITING;
+use super::limits::{OUTCOMES_WAITING, READ_AGAIN_MS, VIEW_RETRY_MS};
 use super::slots::ConnectionToken;
 
 /// What came of a command.
@@ -45,6 +45,12 @@ pub(super) struct Proposals {
     known: Known,
     /// Which opening of the log the view is of.
     generation: u64,
+    /// The view is older than an outcome that was handed out.
+    is_behind: bool,
+    /// When another view was asked for last because this one failed, in milliseconds.
+    retried_ms: Option<u64>,
+    /// When the state could not be read last, in milliseconds.
+    unread_ms: Option<u64>,
     /// Who is online and who holds what so far.
     pub(super) leases: Leases,
     /// Commands on their way, by the order of their proposals.
@@ -64,9 +70,14 @@ impl Proposals {
     /// [`Fault`] when the tables cannot be read.
     pub(super) fn new(replica: Replica, waker: Arc<Waker>, now_ms: u64) -> Result<Proposals, Fault> {
         let (finished, outcomes) = sync_channel(OUTCOMES_WAITING);
+        // The number first: of a view that is older than its number nobody would know.
+        let generation = replica.generation();
         Ok(Proposals {
             view: replica.view()?,
-            generation: replica.generation(),
+            generation,
+            is_behind: false,
+            retried_ms: None,
+            unread_ms: None,
             replica,
             known: Known::default(),
             leases: Leases::new(now_ms),
@@ -94,6 +105,11 @@ impl Proposals {
         self.known.session(Queries::new(&self.view), session, at_s)
     }
 
+    /// Whether a session holds at `at_s`.
+    pub(super) fn holds(&mut self, session: SessionId, at_s: u64) -> bool {
+        self.known.holds(Queries::new(&self.view), session, at_s)
+    }
+
     /// Whether a user is a member of a group.
     pub(super) fn is_member(&mut self, group: &GroupId, user: &UserId) -> bool {
         self.known.is_member(Queries::new(&self.view), group, user)
@@ -105,15 +121,23 @@ impl Proposals {
     }
 
     /// Whether everything that was asked since the last call could be read; else the answers found with it are worth nothing.
-    pub(super) fn were_read(&mut self) -> bool {
-        match self.view.check() {
+    pub(super) fn were_read(&mut self, now_ms: u64) -> bool {
+        let read = match self.view.check() {
             Ok(()) => true,
             Err(fault) => {
-                tracing::error!(%fault, "the state cannot be read");
-                self.refresh();
+                self.tell(&fault, now_ms);
                 false
             }
+        };
+        if !read || self.is_behind {
+            self.retry(now_ms);
         }
+        read
+    }
+
+    /// The same so far, in the midst of a request: whether what was not found is not there.
+    pub(super) fn can_read(&self) -> bool {
+        self.view.check().is_ok()
     }
 
     /// Proposes a command for a connection's request; the outcome comes by [`Proposals::next_decided`].
@@ -131,16 +155,16 @@ impl Proposals {
     }
 
     /// The next outcome that somebody waits for.
-    pub(super) fn next_decided(&mut self) -> Option<Decided> {
+    pub(super) fn next_decided(&mut self, now_ms: u64) -> Option<Decided> {
         if let Some(refused) = self.refused.pop_front() {
             return Some(refused);
         }
         if self.generation != self.replica.generation() {
-            self.refresh();
+            self.retry(now_ms);
         }
         while let Ok((number, outcome)) = self.outcomes.try_recv() {
             // The outcome came after the change was applied, so a view taken now shows it.
-            self.refresh();
+            self.refresh(now_ms);
             let Some(underway) = self.underway.remove(&number) else { continue };
             if let (Some(command), Ok(Ok(outcome))) = (&underway.seen, &outcome) {
                 self.leases.follow(command, outcome);
@@ -174,14 +198,48 @@ impl Proposals {
         Ok(())
     }
 
-    fn refresh(&mut self) {
+    /// From now on reads fail, until there is another view.
+    #[cfg(test)]
+    pub(super) fn fail_reads(&mut self) {
         self.known.forget();
+        self.view.fail();
+    }
+
+    /// As if the last look at a view that failed were long ago.
+    #[cfg(test)]
+    pub(super) fn forget_retry(&mut self) {
+        self.retried_ms = None;
+    }
+
+    /// Asks for another view, since this one is of no use; but not all the time.
+    fn retry(&mut self, now_ms: u64) {
+        if self.retried_ms.is_none_or(|retried_ms| now_ms >= retried_ms + VIEW_RETRY_MS) {
+            self.retried_ms = Some(now_ms);
+            self.refresh(now_ms);
+        }
+    }
+
+    fn refresh(&mut self, now_ms: u64) {
+        self.known.forget();
+        let generation = self.replica.generation();
         match self.replica.view() {
             Ok(view) => {
-                self.generation = self.replica.generation();
+                self.generation = generation;
                 self.view = view;
+                self.is_behind = false;
             }
-            Err(fault) => tracing::warn!(%fault, "the state cannot be read at the moment"),
+            Err(fault) => {
+                self.is_behind = true;
+                self.tell(&fault, now_ms);
+            }
         }
+    }
+
+    /// Says in the log that the state cannot be read, unless it has just been said.
+    fn tell(&mut self, fault: &Fault, now_ms: u64) {
+        if self.unread_ms.is_none_or(|unread_ms| now_ms >= unread_ms + READ_AGAIN_MS) {
+            tracing::error!(%fault, "the state cannot be read; requests are refused until it can be");
+        }
+        self.unread_ms = Some(now_ms);
     }
 }

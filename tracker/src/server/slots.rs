@@ -64,6 +64,12 @@ impl<T> Slots<T> {
     }
 
     /// The value under a token, unless it is gone.
+    pub(super) fn get(&self, token: ConnectionToken) -> Option<&T> {
+        let (generation, value) = self.slab.get(token.place as usize)?;
+        (*generation == token.generation).then_some(value)
+    }
+
+    /// The same, to be changed.
     pub(super) fn get_mut(&mut self, token: ConnectionToken) -> Option<&mut T> {
         let (generation, value) = self.slab.get_mut(token.place as usize)?;
         (*generation == token.generation).then_some(value)

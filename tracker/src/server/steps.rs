@@ -9,9 +9,11 @@ use crate::api::response::Response;
 
 use super::bodies;
 use super::clock::Now;
-use super::dispatch::{self, Next, Reply, Step};
+use super::dispatch::{self, Next, Reply, Room, Step};
 use super::event_loop::{Server, Timer};
-use super::limits::{LARGE_BODY_BYTES, PASSWORDS_PER_PLACE, PASSWORDS_SHARED};
+use super::limits::{
+    LARGE_BODY_BYTES, LIST_ENTRY_BYTES, LIST_PAGE_ROWS, PASSWORDS_PER_PLACE, PASSWORDS_SHARED,
+};
 use super::passwords;
 use super::slots::ConnectionToken;
 use super::throttle;
@@ -33,7 +35,7 @@ impl Server {
     fn hand_over(&mut self, token: ConnectionToken, job: bodies::Job) {
         let stage = match &job {
             bodies::Job::Parse(_) => Stage::Parsing,
-            bodies::Job::Render(_) => Stage::Rendering,
+            bodies::Job::Render(_) | bodies::Job::Build(_) => Stage::Rendering,
         };
         match self.bodies.submit(token, job) {
             Ok(()) => self.set_stage(token, stage),
@@ -50,8 +52,9 @@ impl Server {
         let Some(token) = self.parked.front().copied() else { return };
         match self.take_stage(token) {
             Some(Stage::Parked(request)) => {
-                let Some(bytes) = self.service.answer_bytes(&request) else { return };
+                let bytes = self.room(token, &request, now).bytes();
                 if !self.budgets.fits(bytes) {
+                    self.wants_room = true;
                     return self.set_stage(token, Stage::Parked(request));
                 }
                 self.parked.pop_front();
@@ -61,6 +64,41 @@ impl Server {
             Some(_) | None => _ = self.parked.pop_front(),
         }
         self.ready.insert(token);
+    }
+
+    /// Builds the next page of one list. While there is no room, only one that is begun goes on, and that to its end: so there is
+    /// always one that ends.
+    pub(super) fn build_lists(&mut self, now: Now) {
+        if self.lists.is_empty() {
+            return;
+        }
+        let fits = self.budgets.fits(LIST_PAGE_ROWS * LIST_ENTRY_BYTES);
+        self.wants_room |= !fits;
+        let next = if fits { Some(0) } else { self.lists.iter().position(|token| self.is_listing(*token)) };
+        let Some(token) = next.and_then(|at| self.lists.remove(at)) else { return };
+        match self.take_stage(token) {
+            Some(Stage::Parked(request)) => self.begin(token, *request, 0, now),
+            Some(Stage::Listing(next)) => {
+                let Some(connection) = self.connections.get_mut(token) else { return };
+                let step = next(&mut self.service, &mut connection.caller, (), now);
+                self.take_step(token, step, now);
+                self.settle(token, now);
+            }
+            Some(_) | None => {}
+        }
+        self.take_decisions(now);
+        self.ready.insert(token);
+    }
+
+    fn is_listing(&self, token: ConnectionToken) -> bool {
+        let work = self.connections.get(token).and_then(|connection| connection.work.as_ref());
+        work.is_some_and(|work| matches!(work.stage, Stage::Listing(_)))
+    }
+
+    /// What a request's answer needs before it is begun.
+    fn room(&mut self, token: ConnectionToken, request: &Request, now: Now) -> Room {
+        let Some(connection) = self.connections.get(token) else { return Room::Little };
+        self.service.room(&connection.caller, request, now)
     }
 
     /// Begins a request whose answer takes about so many bytes.
@@ -80,12 +118,16 @@ impl Server {
         match parsed {
             Ok(request) => {
                 work.request_id.clone_from(&request.request_id);
-                match self.service.answer_bytes(&request) {
-                    Some(bytes) if !self.parked.is_empty() || !self.budgets.fits(bytes) => {
+                match self.service.room(&connection.caller, &request, now) {
+                    Room::List => {
+                        work.stage = Stage::Parked(Box::new(request));
+                        self.lists.push_back(token);
+                    }
+                    Room::Bytes(bytes) if !self.parked.is_empty() || !self.budgets.fits(bytes) => {
                         work.stage = Stage::Parked(Box::new(request));
                         self.parked.push_back(token);
                     }
-                    bytes => self.begin(token, request, bytes.unwrap_or(0), now),
+                    room => self.begin(token, request, room.bytes(), now),
                 }
             }
             Err(BadRequest { request_id, failure }) => {
@@ -109,6 +151,10 @@ impl Server {
     }
 
     fn take_step(&mut self, token: ConnectionToken, step: Step, now: Now) {
+        // What is decided by half of what is there is decided wrong: a user who was not read has no password.
+        if !matches!(step, Step::Answer(_)) && !self.service.proposals().were_read(now.ms) {
+            return self.reply(token, Err(dispatch::unread()), now);
+        }
         match step {
             Step::Answer(reply) | Step::Late(reply, 0) => self.reply(token, *reply, now),
             Step::Late(reply, delay_ms) => {
@@ -116,6 +162,25 @@ impl Server {
                 let since_ms = connection.work.as_ref().map_or(now.ms, |work| work.since_ms);
                 self.timers.set(Timer::Late(token), (since_ms + delay_ms).max(now.ms));
                 self.set_stage(token, Stage::Late(reply));
+            }
+            Step::Build(build) => {
+                let epoch = self.service.epoch();
+                let Some(connection) = self.connections.get_mut(token) else { return };
+                let request_id = connection.work.as_mut().and_then(|work| work.request_id.take());
+                let draft = Box::new(bodies::Draft { request_id, epoch, build });
+                self.hand_over(token, bodies::Job::Build(draft));
+            }
+            Step::More(bytes, next) => {
+                let fits = self.budgets.fits(0);
+                let Some(connection) = self.connections.get_mut(token) else { return };
+                let Some(work) = &mut connection.work else { return };
+                work.reserved_bytes = bytes;
+                work.stage = Stage::Listing(next);
+                if fits {
+                    self.lists.push_back(token);
+                } else {
+                    self.lists.push_front(token);
+                }
             }
             Step::Password(job, next) => self.hash(token, job, next, now),
             Step::Propose(change, next) => {
@@ -151,7 +216,7 @@ impl Server {
 
     /// Goes on with every request whose decision has come.
     pub(super) fn take_decisions(&mut self, now: Now) {
-        while let Some(decided) = self.service.proposals().next_decided() {
+        while let Some(decided) = self.service.proposals().next_decided(now.ms) {
             let token = decided.whose;
             let Some(Stage::Deciding(next)) = self.take_stage(token) else { continue };
             let Some(connection) = self.connections.get_mut(token) else { continue };
@@ -207,7 +272,7 @@ impl Server {
     }
 
     fn reply(&mut self, token: ConnectionToken, mut result: Reply, now: Now) {
-        if !self.service.proposals().were_read() {
+        if !self.service.proposals().were_read(now.ms) {
             result = Err(dispatch::unread());
         }
         let epoch = self.service.epoch();
@@ -217,7 +282,9 @@ impl Server {
         };
         let response = Box::new(Response { request_id: work.request_id.take(), epoch, result });
         if bodies::is_large(&response) {
-            return self.hand_over(token, bodies::Job::Render(response));
+            work.reserved_bytes = work.reserved_bytes.max(bodies::list_bytes(&response));
+            self.hand_over(token, bodies::Job::Render(response));
+            return self.settle(token, now);
         }
         self.finish(token, &response.to_json(), now);
     }

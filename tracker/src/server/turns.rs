@@ -206,9 +206,9 @@ impl Server {
         }
     }
 
-    /// Whether large answers wait for room, or too many bytes of answers wait for their clients.
+    /// Whether answers wait for room, or too many bytes of answers wait for their clients.
     fn is_crowded(&self) -> bool {
-        self.budgets.answers_are_full() || !self.parked.is_empty()
+        self.budgets.answers_are_full() || self.wants_room || !self.parked.is_empty()
     }
 
     /// Lets starved members read on: all when there is room, else one at a time.
@@ -257,6 +257,7 @@ impl Server {
         }
         self.starved.remove(&token);
         self.parked.retain(|parked| *parked != token);
+        self.lists.retain(|listed| *listed != token);
         self.queued.retain(|queued| *queued != token);
         if self.fed == Some(token) {
             self.fed = None;

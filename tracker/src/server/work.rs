@@ -24,8 +24,10 @@ pub(super) struct Work {
 
 /// What a request waits for.
 pub(super) enum Stage {
-    /// Room among the answers: its own may be long.
+    /// Room among the answers, since its own may be long; or the turn of its list.
     Parked(Box<Request>),
+    /// The turn of the next page of its list.
+    Listing(Next<()>),
     /// Room among the large bodies.
     Queued(bodies::Job),
     /// Its large body is being parsed.
@@ -36,7 +38,7 @@ pub(super) enum Stage {
     Deciding(Next<Decision>),
     /// The end of a delay.
     Late(Box<Reply>),
-    /// Its large answer is being rendered.
+    /// Its large answer is being built or rendered.
     Rendering,
     /// Nothing: the loop is at it.
     Running,

@@ -73,6 +73,7 @@ pub(super) fn upload(
     if there.as_ref().is_some_and(|there| !same_content(there, &new)) {
         return Err(Refusal::OtherContent(file.clone()));
     }
+    share::check_room(tables, file, &by.actor.user, by.node(node))?;
     let new_file = there.is_none();
     if new_file {
         list(tables, file, end, begun.is_some(), new);
@@ -97,6 +98,7 @@ pub(super) fn complete(
     node: Holder,
 ) -> Result<Outcome, Refusal> {
     of_member(tables, by, file)?;
+    share::check_room(tables, file, &by.actor.user, by.node(node))?;
     let node = session::settle_node(tables, by, node);
     share::add(tables, file, &by.actor.user, node, by.actor.session);
     Ok(Outcome::Completed)

@@ -82,6 +82,11 @@ impl Key {
         Key::file(file).then(&Key::node(user, place).0)
     }
 
+    /// What the keys of a user's shares of a file begin with.
+    pub(super) fn shares_of_user(file: &FileKey, user: &UserId) -> Vec<u8> {
+        Key::file(file).then(user.as_str().as_bytes()).prefix()
+    }
+
     pub(super) fn share_by_user(file: &FileKey, user: &UserId, place: Place) -> Key {
         Key::member(&file.group, user).then(file.name.as_str().as_bytes()).then(&place_bytes(place))
     }

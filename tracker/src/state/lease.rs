@@ -22,7 +22,7 @@ use super::node::{Holder, Peer, Place};
 use super::outcome::Outcome;
 use super::swarm::Swarm;
 
-pub use super::swarm::{Asker, Candidate, Choice, Presence};
+pub use super::swarm::{Asker, Candidate, Choice, Presence, Reported, Sharer};
 
 /// A client's connection, under a number that no other open one has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,9 +111,9 @@ impl Leases {
         presence(&self.sessions, self.elected_ms, session, now_ms)
     }
 
-    /// A node fetches a file of `pieces` pieces: it is a leecher at once, and told to others.
+    /// A node fetches a file of `pieces` pieces: it is a leecher at once, and told to others, as far as there is room.
     pub fn join(&mut self, file: &FileKey, pieces: PieceCount, peer: Peer, now_ms: u64) {
-        swarm_of(&mut self.swarms, file, pieces, now_ms).join(peer);
+        _ = swarm_of(&mut self.swarms, file, pieces, now_ms).join(peer);
     }
 
     /// A leecher has gained pieces; whether it has all now. Renews its session's lease, and makes the node a leecher
@@ -173,10 +173,17 @@ impl Leases {
         Counts { seeders: seeders.iter().filter(online).count(), leechers }
     }
 
-    /// A member reports a peer of a file; whether the report counts, as it does from those who fetched the file here.
-    /// The peer is withheld from the reporter, and listed last for others once enough members agree.
-    pub fn report(&mut self, file: &FileKey, by: &UserId, accused: SocketAddr) -> bool {
-        self.swarms.get_mut(file).is_some_and(|swarm| swarm.report(by, accused))
+    /// How many nodes fetch a file, online or not.
+    #[must_use]
+    pub fn leechers(&self, file: &FileKey) -> usize {
+        self.swarms.get(file).map_or(0, |swarm| swarm.leechers.len())
+    }
+
+    /// A member reports a peer of a file whose complete holders are `seeders`. A report counts from those who fetched the file
+    /// here, about a node that has it or fetches it. That peer is withheld from the reporter, and listed last for others once
+    /// enough members agree.
+    pub fn report(&mut self, file: &FileKey, by: &UserId, accused: SocketAddr, seeders: &[Peer]) -> Reported {
+        self.swarms.get_mut(file).map_or(Reported::NotFetched, |swarm| swarm.report(by, accused, seeders))
     }
 
     /// Drops what an applied command has taken away. To be called with every command that succeeded.

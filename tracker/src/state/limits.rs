@@ -29,6 +29,13 @@ pub const LEECHER_MEMORY_MS: u64 = 10 * 60 * 1_000;
 /// Most runs of pieces in one `update_pieces`: as many as one frame of the peer protocol announces.
 pub const UPDATE_MAX_RANGES: usize = engine::proto::limits::HAVE_MAX_RANGES;
 
+/// Nodes of one user that have one file, or fetch it: a room full of machines under one name. An answer about a file goes through
+/// all of its nodes.
+pub const NODES_PER_USER_AND_FILE: usize = 64;
+
+/// Nodes that fetch one file at once, as far as they are told to others and tell what they hold; beyond it they only fetch.
+pub const LEECHERS_PER_SWARM: usize = 4_096;
+
 /// Most peers told for one piece, and in one list of peers.
 pub const PEERS_PER_ANSWER: usize = 50;
 
@@ -37,3 +44,6 @@ pub const REPORTS_TO_SORT_LAST: usize = 3;
 
 /// Peers of one swarm that reports are kept about; the rest of a swarm this large is enough to fetch from.
 pub const REPORTED_PEERS_MAX: usize = 1_024;
+
+/// Peers of one swarm that one user's reports are kept about: nobody fills the room for all.
+pub const REPORTS_PER_USER: usize = 32;

@@ -47,8 +47,8 @@ pub(super) fn remove(tables: &mut dyn Tables, manifest: u64, pieces: u32) {
     }
 }
 
-/// Reads `count` pieces of a file from `first`, or as many as there are, row by row.
-pub(super) fn read(tables: &dyn Tables, file: &FileRow, first: u32, count: u32) -> Pieces {
+/// Reads `count` pieces of a file from `first`, or as many as there are, row by row; `None` when a row could not be read.
+pub(super) fn read(tables: &dyn Tables, file: &FileRow, first: u32, count: u32) -> Option<Pieces> {
     let mut pieces = Pieces { digests: Vec::new(), chain: file.has_chain.then(Vec::new) };
     let end = first.saturating_add(count).min(file.pieces);
     let mut next = first;
@@ -57,14 +57,14 @@ pub(super) fn read(tables: &dyn Tables, file: &FileRow, first: u32, count: u32) 
         let in_row = MANIFEST_ROW_PIECES.min(file.pieces - base);
         let wanted = (next - base) as usize..in_row.min(end - base) as usize;
         let key = Key::manifest_row(file.manifest, base / MANIFEST_ROW_PIECES);
-        let row = tables.get(Table::Manifests, &key.0).unwrap_or_default();
+        let row = tables.get(Table::Manifests, &key.0)?;
         let (digests, chain) = row.as_chunks::<20>().0.split_at((in_row as usize).min(row.len() / 20));
-        pieces.digests.extend(digests[wanted.clone()].iter().copied().map(Digest));
+        pieces.digests.extend(digests.get(wanted.clone())?.iter().copied().map(Digest));
         if let Some(states) = &mut pieces.chain {
             let last = wanted.end.min(chain.len());
             states.extend(chain[wanted.start.min(last)..last].iter().copied().map(ChainState));
         }
         next = base.saturating_add(in_row);
     }
-    pieces
+    Some(pieces)
 }

@@ -125,6 +125,9 @@ pub enum Refusal {
     /// Neither the uploader nor the group's owner asks.
     #[error("only its uploader or the owner of the group may remove {0}")]
     NotUploader(FileKey),
+    /// The user's nodes that share the file are as many as may be, and all online.
+    #[error("{most} nodes of yours share {0} already", most = super::limits::NODES_PER_USER_AND_FILE)]
+    TooManyNodes(FileKey),
     /// The request id stands for another request of this session.
     #[error("this request_id was used for another request")]
     OtherRequest,

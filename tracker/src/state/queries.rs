@@ -1,4 +1,7 @@
 //! Questions to the replicated state. They change nothing; lists come in the order of names, page by page where asked.
+//!
+//! Invariant: tables whose reads fail give less than is there, and nothing here trips over that: whoever asks has to see
+//! afterwards whether everything was read.
 
 use engine::proto::manifest::{FileName, FileProof};
 
@@ -178,12 +181,14 @@ impl<'a> Queries<'a> {
         members
     }
 
-    /// Who has asked to join a group, in the order of names. That only the owner may know is the asker's matter:
-    /// compare [`GroupView::owner`].
+    /// At most `count` of those who have asked to join a group, after the one named `after`. That only the owner may know is the
+    /// asker's matter: compare [`GroupView::owner`].
     #[must_use]
-    pub fn requests(&self, group: &GroupId) -> Vec<UserId> {
+    pub fn requests(&self, group: &GroupId, after: Option<&UserId>, count: usize) -> Vec<UserId> {
+        let after = after.map(|user| Key::member(group, user));
         let mut users = Vec::new();
-        rows::visit::<RequestRow>(self.tables, &Key::group(group).prefix(), |rest, _| {
+        let prefix = Key::group(group).prefix();
+        rows::page::<RequestRow>(self.tables, &prefix, after.as_ref(), count, |rest, _| {
             users.push(key::user_id(rest));
         });
         users
@@ -217,7 +222,7 @@ impl<'a> Queries<'a> {
     #[must_use]
     pub fn pieces(&self, file: &FileKey, first: u32, count: u32) -> Option<Pieces> {
         let row: FileRow = rows::read(self.tables, &Key::file(file))?;
-        Some(manifest::read(self.tables, &row, first, count))
+        manifest::read(self.tables, &row, first, count)
     }
 
     /// Who holds a file completely and has not logged out. Who of them is online, the leases know.
@@ -227,7 +232,7 @@ impl<'a> Queries<'a> {
         let nodes = rows::keys(self.tables, Table::Shares, &prefix);
         let nodes = nodes.iter().map(|share| Key(share.0[prefix.len()..].to_vec()));
         let peer = |node: Key| {
-            let row: NodeRow = rows::named(self.tables, &node);
+            let row: NodeRow = rows::read(self.tables, &node)?;
             let user = key::user_of_node(&node);
             (!row.logged_out).then_some(Peer { user, holder: row.holder, session: row.session })
         };

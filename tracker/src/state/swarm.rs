@@ -1,16 +1,22 @@
 //! One file's swarm in the leader's memory: who fetches it, what each holds so far, who was reported, whom to tell.
 //!
 //! Invariants: a leecher that holds nothing yet costs no bit field; a bit field has as many pieces as the file; reports
-//! count only from users who fetched the file here.
+//! count only from users who fetched the file here, about nodes that have it or fetch it; leechers are bounded, for each user and
+//! in all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use engine::proto::bitfield::Bitfield;
+use engine::proto::ticket::PeerKey;
 use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
 
 use super::id::UserId;
-use super::limits::{PEERS_PER_ANSWER, REPORTED_PEERS_MAX, REPORTS_TO_SORT_LAST};
+use super::limits::{
+    LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER, REPORTED_PEERS_MAX, REPORTS_PER_USER,
+    REPORTS_TO_SORT_LAST,
+};
 use super::node::{Peer, Place};
 
 /// Whose node: what a leecher is known by.
@@ -20,8 +26,10 @@ pub(super) type NodeKey = (UserId, Place);
 #[derive(Clone, Debug)]
 pub(super) struct Leecher {
     pub(super) peer: Peer,
-    /// What it announced; `None` before the first piece.
-    pub(super) pieces: Option<Bitfield>,
+    /// What it announced; `None` before the first piece. Shared with answers that are still being built.
+    pub(super) pieces: Option<Arc<Bitfield>>,
+    /// When it asked or announced last, counted in such moments of the swarm.
+    heard: u64,
 }
 
 /// What the leader remembers about one file.
@@ -35,8 +43,25 @@ pub(super) struct Swarm {
     reports: BTreeMap<SocketAddr, BTreeSet<UserId>>,
     /// Turns the list from answer to answer, so that not always the same peers are told first.
     turn: usize,
+    /// How often a leecher asked or announced.
+    heard: u64,
     /// When anybody last asked or announced.
     pub(super) touched_ms: u64,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// It is noted.
+    Noted,
+    /// It was noted before.
+    Again,
+    /// The reporter did not fetch the file here.
+    NotFetched,
+    /// No node that has the file or fetches it is at that address.
+    NoPeer,
+    /// The reporter, or all reporters together, have reported as many as are kept.
+    Full,
 }
 
 /// How sure it is that a peer is online.
@@ -63,7 +88,7 @@ pub struct Candidate<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Held<'a> {
     All,
-    Some(&'a Bitfield),
+    Some(&'a Arc<Bitfield>),
     Nothing,
 }
 
@@ -74,14 +99,31 @@ impl Candidate<'_> {
         matches!(self.pieces, Held::All)
     }
 
+    /// Where it can be asked for what; `None` while it has nothing.
+    fn sharer(&self) -> Option<Sharer> {
+        let pieces = match self.pieces {
+            Held::All => None,
+            Held::Some(pieces) => Some(Arc::clone(pieces)),
+            Held::Nothing => return None,
+        };
+        Some(Sharer { address: self.peer.holder.address, pieces })
+    }
+}
+
+/// One who has pieces: a [`Candidate`] that can be taken elsewhere.
+#[derive(Clone, Debug)]
+pub struct Sharer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it has; `None` for everything.
+    pieces: Option<Arc<Bitfield>>,
+}
+
+impl Sharer {
     /// Whether it holds a piece.
     #[must_use]
     pub fn has(&self, index: PieceIndex) -> bool {
-        match self.pieces {
-            Held::All => true,
-            Held::Some(pieces) => pieces.has(index),
-            Held::Nothing => false,
-        }
+        self.pieces.as_ref().is_none_or(|pieces| pieces.has(index))
     }
 }
 
@@ -97,9 +139,10 @@ impl<'a> Choice<'a> {
         self.candidates.iter().take(PEERS_PER_ANSWER)
     }
 
-    /// The peers to tell for one piece, at most [`PEERS_PER_ANSWER`].
-    pub fn holders_of(&self, index: PieceIndex) -> impl Iterator<Item = &Candidate<'a>> {
-        self.candidates.iter().filter(move |candidate| candidate.has(index)).take(PEERS_PER_ANSWER)
+    /// At most `most` of those who have anything: whom to name for which piece.
+    #[must_use]
+    pub fn sharers(&self, most: usize) -> Vec<Sharer> {
+        self.candidates.iter().filter_map(Candidate::sharer).take(most).collect()
     }
 }
 
@@ -122,38 +165,82 @@ impl Swarm {
             fetched: BTreeSet::new(),
             reports: BTreeMap::new(),
             turn: 0,
+            heard: 0,
             touched_ms: now_ms,
         }
     }
 
-    /// The node fetches; what it announced before is kept.
-    pub(super) fn join(&mut self, peer: Peer) -> &mut Leecher {
+    /// The node fetches; what it announced before is kept. Of a user with [`NODES_PER_USER_AND_FILE`] others the one that was not
+    /// heard of for longest makes room; beyond [`LEECHERS_PER_SWARM`] a node is not listed, and has no entry.
+    pub(super) fn join(&mut self, peer: Peer) -> Option<&mut Leecher> {
         self.fetched.insert(peer.user.clone());
         let key = (peer.user.clone(), peer.holder.place());
+        if !self.leechers.contains_key(&key) {
+            self.make_room(&peer.user);
+            if self.leechers.len() >= LEECHERS_PER_SWARM {
+                return None;
+            }
+        }
+        self.heard += 1;
+        let heard = self.heard;
         let leecher =
-            self.leechers.entry(key).or_insert_with(|| Leecher { peer: peer.clone(), pieces: None });
+            self.leechers.entry(key).or_insert_with(|| Leecher { peer: peer.clone(), pieces: None, heard });
+        leecher.heard = heard;
         leecher.peer = peer;
-        leecher
+        Some(leecher)
+    }
+
+    /// Makes room for one more node of a user.
+    fn make_room(&mut self, user: &UserId) {
+        let least = (user.clone(), Place::Key(PeerKey([0; 32])));
+        let own = || self.leechers.range(&least..).take_while(|((whose, _), _)| whose == user);
+        if own().count() >= NODES_PER_USER_AND_FILE
+            && let Some(oldest) = own().min_by_key(|(_, leecher)| leecher.heard).map(|(key, _)| key.clone())
+        {
+            self.leechers.remove(&oldest);
+        }
     }
 
     /// Adds pieces to what a leecher holds; whether it holds all now. The ranges lie in the file.
     pub(super) fn gained(&mut self, peer: Peer, ranges: &[PieceRange]) -> bool {
         let pieces = self.pieces;
-        let held = self.join(peer).pieces.get_or_insert_with(|| Bitfield::empty(pieces));
-        for index in ranges.iter().flat_map(|range| range.indices()) {
-            held.insert(index);
+        let Some(leecher) = self.join(peer) else { return false };
+        let held = Arc::make_mut(leecher.pieces.get_or_insert_with(|| Arc::new(Bitfield::empty(pieces))));
+        for range in ranges {
+            held.insert_range(*range);
         }
         held.is_full()
     }
 
-    /// Notes a report; whether it counts, which it does from those who fetched here.
-    pub(super) fn report(&mut self, by: &UserId, accused: SocketAddr) -> bool {
-        let room = self.reports.len() < REPORTED_PEERS_MAX || self.reports.contains_key(&accused);
-        let counts = room && self.fetched.contains(by);
-        if counts {
-            self.reports.entry(accused).or_default().insert(by.clone());
+    /// Notes a report about a node that is one of `seeders` or fetches.
+    pub(super) fn report(&mut self, by: &UserId, accused: SocketAddr, seeders: &[Peer]) -> Reported {
+        if !self.fetched.contains(by) {
+            return Reported::NotFetched;
         }
-        counts
+        if self.reports.get(&accused).is_some_and(|reporters| reporters.contains(by)) {
+            return Reported::Again;
+        }
+        let leeching = self.leechers.values().map(|leecher| &leecher.peer);
+        let here: BTreeSet<SocketAddr> =
+            seeders.iter().chain(leeching).map(|peer| peer.holder.address).collect();
+        if !here.contains(&accused) {
+            return Reported::NoPeer;
+        }
+        if !self.has_room_for_report(by, accused) {
+            // What was said of those who have gone makes room.
+            self.reports.retain(|address, _| here.contains(address));
+            if !self.has_room_for_report(by, accused) {
+                return Reported::Full;
+            }
+        }
+        self.reports.entry(accused).or_default().insert(by.clone());
+        Reported::Noted
+    }
+
+    fn has_room_for_report(&self, by: &UserId, accused: SocketAddr) -> bool {
+        let own = self.reports.values().filter(|reporters| reporters.contains(by)).count();
+        let known = self.reports.len() < REPORTED_PEERS_MAX || self.reports.contains_key(&accused);
+        known && own < REPORTS_PER_USER
     }
 
     /// The peers that `asker` may be told: `seeders` and leechers that `presence` finds online. Complete ones whose

@@ -159,10 +159,10 @@ impl Service {
         let user = asked.actor.user.clone();
         if let Some(first @ Ok(_)) = asked_before {
             // Carried out before, when the answer was lost: then the password is the new one, and the old one would be refused.
-            let again = move || password_changed(first);
+            let again = move |delay_ms| password_changed(first, delay_ms);
             return verified(user, new, account.password_hash, Box::new(again));
         }
-        let hash_new = move || {
+        let hash_new = move |delay_ms| {
             Step::Password(
                 Job::Hash(new),
                 Box::new(move |_, _, done, now| {
@@ -170,7 +170,10 @@ impl Service {
                         return Step::done(Err(replies::internal()));
                     };
                     let change = Box::new(change(password_hash, now.unix_s));
-                    Step::Propose(change, Box::new(|_, _, decision, _| password_changed(decision)))
+                    Step::Propose(
+                        change,
+                        Box::new(move |_, _, decision, _| password_changed(decision, delay_ms)),
+                    )
                 }),
             )
         };
@@ -191,8 +194,8 @@ impl Service {
     }
 }
 
-/// Goes on when the password is right; else the failure counts, and is answered late.
-fn verified(user: UserId, password: Password, hash: String, then: Box<dyn FnOnce() -> Step>) -> Step {
+/// Goes on when the password is right, to an answer that is so late; else the failure counts, and is answered late.
+fn verified(user: UserId, password: Password, hash: String, then: Box<dyn FnOnce(u64) -> Step>) -> Step {
     Step::Password(
         Job::Verify(password, Some(hash)),
         Box::new(move |service, caller, done, now| {
@@ -200,21 +203,21 @@ fn verified(user: UserId, password: Password, hash: String, then: Box<dyn FnOnce
                 let delay_ms = service.throttle.failed(&user, caller.ip, now.ms);
                 return Step::Late(Box::new(Err(wrong_old_password())), delay_ms);
             }
-            service.throttle.succeeded(&user, caller.ip, now.ms);
-            then()
+            then(service.throttle.succeeded(&user, caller.ip, now.ms))
         }),
     )
 }
 
 /// This session goes on under its token: the state knows the epoch that it began with.
-fn password_changed(decision: Decision) -> Step {
-    Step::done(match decision {
+fn password_changed(decision: Decision, delay_ms: u64) -> Step {
+    let reply = match decision {
         Ok(Outcome::PasswordChanged { .. }) => {
             replies::done("the password is changed; your other sessions have ended")
         }
         Ok(other) => Err(replies::unexpected(&other)),
         Err(refusal) => Err(replies::refused(&refusal)),
-    })
+    };
+    Step::Late(Box::new(reply), delay_ms)
 }
 
 fn wrong_old_password() -> Failure {

@@ -1,29 +1,83 @@
 //! The way of every request: whose it is, whether its node moved, and which part carries it out.
 
+use engine::proto::manifest::FileProof;
+
 use crate::api::limits::PIECES_PER_MESSAGE;
-use crate::api::request::{Command, Request};
+use crate::api::request::{Command, Part, Request, View};
 use crate::state::command::{Action, Command as Change};
-use crate::state::id::RequestId;
+use crate::state::id::{FileKey, RequestId};
 
 use super::super::clock::Now;
-use super::super::limits::ANSWER_PIECE_BYTES;
+use super::super::limits::{ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, JOINED_PIECE_BYTES};
+use super::super::session_token;
+use super::classic::peers_each;
+use super::lists::WantedFiles;
 use super::replies;
 use super::service::{Asked, Caller, Service, Step, holder};
 use super::swarms::Wanted;
 
-impl Service {
-    /// About how long a request's answer is, in bytes, where it can be long: then it is only begun when there is room. What a
-    /// list comes to is known when it is built; it is not begun while there is no room at all.
-    pub(in crate::server) fn answer_bytes(&mut self, request: &Request) -> Option<usize> {
-        match &request.command {
-            Command::DownloadFile { file, part, .. } => {
-                let pieces = self.proposals.file(file).map_or(0, |listed| listed.file.pieces);
-                let asked_for = part.count.map_or(pieces, |count| count.0.min(pieces)) as usize;
-                Some(asked_for.min(PIECES_PER_MESSAGE) * ANSWER_PIECE_BYTES)
-            }
-            Command::ListFiles { .. } | Command::ListGroups | Command::ListRequests { .. } => Some(0),
-            _ => None,
+/// What a request's answer needs before it is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Room {
+    /// Next to nothing.
+    Little,
+    /// About so many bytes, which have to be free.
+    Bytes(usize),
+    /// What a list comes to is known when it is built, page by page.
+    List,
+}
+
+impl Room {
+    /// In bytes, as far as that is known.
+    pub(in crate::server) fn bytes(self) -> usize {
+        match self {
+            Room::Bytes(bytes) => bytes,
+            Room::Little | Room::List => 0,
         }
+    }
+}
+
+impl Service {
+    /// What a request's answer needs before it is begun. Nothing is looked up for strangers.
+    pub(in crate::server) fn room(&mut self, caller: &Caller, request: &Request, now: Now) -> Room {
+        match &request.command {
+            Command::DownloadFile { file, view, part, .. } if self.may_ask(caller, request, now) => {
+                Room::Bytes(self.download_bytes(file, *view, *part))
+            }
+            Command::ListFiles { .. } | Command::ListGroups | Command::ListRequests { .. }
+                if self.may_ask(caller, request, now) =>
+            {
+                Room::List
+            }
+            _ => Room::Little,
+        }
+    }
+
+    /// Whether a session is named that was given out; whether it holds is asked later.
+    fn may_ask(&self, caller: &Caller, request: &Request, now: Now) -> bool {
+        let is_given = |token: &String| {
+            caller.session.as_ref().is_some_and(|bound| bound.token == *token)
+                || session_token::verify(token, &self.keys.sessions, now.unix_s).is_some()
+        };
+        request.session.as_ref().map_or(caller.is_logged_in(), is_given)
+    }
+
+    /// About how long the description of a file is, in bytes.
+    fn download_bytes(&mut self, file: &FileKey, view: View, part: Part) -> usize {
+        let Some(listed) = self.proposals.file(file) else { return 0 };
+        let pieces = listed.file.pieces;
+        let asked_for = part.count.map_or(pieces, |count| count.0.min(pieces)) as usize;
+        let asked_for = asked_for.min(PIECES_PER_MESSAGE);
+        if view == View::Compact {
+            return asked_for * ANSWER_PIECE_BYTES;
+        }
+        let peers = listed.holders.len() + self.proposals.leases.leechers(file);
+        let of_piece = ANSWER_PIECE_BYTES + peers_each(asked_for).min(peers) * ANSWER_PEER_BYTES;
+        let joined = match listed.file.proof {
+            FileProof::Whole(_) => 0,
+            FileProof::PiecesOnly(_) => pieces as usize * JOINED_PIECE_BYTES,
+        };
+        asked_for * of_piece + joined
     }
 
     /// Begins to carry out a request.
@@ -54,18 +108,22 @@ impl Service {
             return Step::done(Err(replies::not_logged_in()));
         };
         match moved {
-            None => self.carry_out(caller, &asked, command, now),
+            None => self.carry_out(caller, asked, command, now),
             Some(node) => {
                 let resume = Change::by(asked.actor.clone(), now.unix_s, None, Action::Resume { node });
                 Step::Propose(
                     Box::new(resume),
-                    Box::new(move |service, caller, _, now| service.carry_out(caller, &asked, command, now)),
+                    Box::new(move |service, caller, decision, now| match decision {
+                        Ok(_) => service.carry_out(caller, asked, command, now),
+                        Err(refusal) => Step::done(Err(replies::refused(&refusal))),
+                    }),
                 )
             }
         }
     }
 
-    fn carry_out(&mut self, caller: &mut Caller, asked: &Asked, command: Command, now: Now) -> Step {
+    fn carry_out(&mut self, caller: &mut Caller, whole: Asked, command: Command, now: Now) -> Step {
+        let asked = &whole;
         let answer = match command {
             Command::Logout => return Service::logout(asked, now),
             Command::ChangePassword { old, new } => return self.change_password(asked, old, new, now),
@@ -85,13 +143,14 @@ impl Service {
             Command::RemoveFile { file } => return Service::remove_file(asked, file, now),
             Command::UpdatePieces { file, gained } => return self.update_pieces(asked, file, &gained, now),
             Command::Whoami => self.whoami(asked, now),
-            Command::ListRequests { group } => self.list_requests(asked, &group),
-            Command::ListGroups => Ok(self.list_groups(asked)),
+            Command::ListRequests { group } => return self.list_requests(whole, group, Vec::new()),
+            Command::ListGroups => return self.list_groups(whole, Vec::new()),
             Command::ListFiles { group, after, count } => {
-                self.list_files(asked, &group, after.as_ref(), count, now)
+                let count = count.map_or(usize::MAX, |count| count as usize);
+                return self.list_files(whole, WantedFiles { group, after, count }, Vec::new(), now);
             }
             Command::DownloadFile { file, view, part, peer_key } => {
-                self.download(caller, asked, &Wanted { file, view, part, peer_key }, now)
+                return self.download(caller, asked, &Wanted { file, view, part, peer_key }, now);
             }
             Command::GetPeers { file, peer_key } => self.get_peers(caller, asked, &file, peer_key, now),
             Command::ReportPeer { file, peer, reason } => self.report_peer(asked, &file, peer, &reason),

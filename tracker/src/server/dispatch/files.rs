@@ -1,12 +1,11 @@
-//! Files as the group's list has them: upload_file, list_files, stop_share, remove_file.
+//! Files as the group's list has them: upload_file, stop_share, remove_file.
 
 use std::collections::VecDeque;
 
 use engine::proto::hashes::Hashes;
-use engine::proto::manifest::{FileName, FileProof, Manifest};
+use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 
-use crate::api::answers::{Answer, FileEntry, FilesAnswer};
 use crate::api::parts::UploadPart;
 use crate::state::command::{Action, Command as Change, ManifestEnd, ManifestPart};
 use crate::state::id::{Actor, RequestId, UploadId};
@@ -16,7 +15,7 @@ use crate::state::node::Holder;
 use crate::state::outcome::{Outcome, Refusal};
 
 use super::super::clock::Now;
-use super::replies::{self, Reply};
+use super::replies;
 use super::service::{Asked, Service, Step};
 
 /// An upload whose manifest goes to the state in parts.
@@ -89,35 +88,6 @@ impl Service {
             end: part.end.map(|end| (end.length, FileProof::Whole(end.whole))),
         };
         upload.next_part(now)
-    }
-
-    pub(super) fn list_files(
-        &mut self,
-        asked: &Asked,
-        group: &GroupId,
-        after: Option<&FileName>,
-        count: Option<u32>,
-        now: Now,
-    ) -> Reply {
-        self.member(asked, group)?;
-        let queries = self.proposals.queries();
-        let count = count.map_or(usize::MAX, |count| count as usize);
-        let entry = |view: crate::state::queries::FileView| {
-            let file = FileKey { group: group.clone(), name: view.name.clone() };
-            let counts = self.proposals.leases.counts(&file, &queries.holders(&file), now.ms);
-            FileEntry {
-                file_name: view.name,
-                file_size: view.length,
-                file_sha: view.proof.id(),
-                pieces_only: matches!(view.proof, FileProof::PiecesOnly(_)),
-                seeders: counts.seeders as u64,
-                leechers: counts.leechers as u64,
-            }
-        };
-        let files: Vec<FileEntry> = queries.files(group, after, count).into_iter().map(entry).collect();
-        let files_list = files.iter().map(|entry| entry.file_name.clone()).collect();
-        let message = format!("{} files in group {group}", files.len());
-        replies::with(message, Answer::Files(FilesAnswer { files_list, files }))
     }
 
     /// Ends this node's share: as a seeder in the state, as a leecher in the leases.

@@ -1,15 +1,15 @@
 //! Groups: making, joining, leaving, and who may.
 
-use crate::api::answers::{Answer, GroupEntry, GroupsAnswer, JoinAnswer, RequestsAnswer};
+use crate::api::answers::{Answer, JoinAnswer};
 use crate::api::failure::Failure;
 use crate::api::request::Command;
 use crate::api::response::Success;
 use crate::state::command::Action;
 use crate::state::id::GroupId;
-use crate::state::outcome::{Outcome, Refusal};
+use crate::state::outcome::Outcome;
 
 use super::super::clock::Now;
-use super::replies::{self, Reply};
+use super::replies;
 use super::service::{Asked, Service, Step};
 
 impl Service {
@@ -54,18 +54,6 @@ impl Service {
         )
     }
 
-    pub(super) fn list_requests(&mut self, asked: &Asked, group: &GroupId) -> Reply {
-        self.member(asked, group)?;
-        let queries = self.proposals.queries();
-        let view = queries.group(group, &asked.actor.user).ok_or_else(|| replies::no_group(group))?;
-        if view.owner != asked.actor.user {
-            return Err(replies::refused(&Refusal::NotOwner(group.clone())));
-        }
-        let pending_list = queries.requests(group);
-        let message = format!("{} ask to join group {group}", pending_list.len());
-        replies::with(message, Answer::Requests(RequestsAnswer { pending_list }))
-    }
-
     /// Refuses those who are no members, and names of groups that are not there. Asked before nearly every answer, so of
     /// a member's group no more than the membership is read.
     pub(super) fn member(&mut self, asked: &Asked, group: &GroupId) -> Result<(), Failure> {
@@ -76,23 +64,6 @@ impl Service {
             None => replies::no_group(group),
             Some(_) => replies::not_member(group),
         })
-    }
-
-    pub(super) fn list_groups(&self, asked: &Asked) -> Success {
-        let views = self.proposals.queries().groups(&asked.actor.user, None, usize::MAX);
-        let groups: Vec<GroupEntry> = views
-            .into_iter()
-            .map(|view| GroupEntry {
-                group_id: view.group,
-                owner: view.owner,
-                policy: view.policy,
-                members: view.members,
-                is_member: view.is_member,
-            })
-            .collect();
-        let groups_list = groups.iter().map(|entry| entry.group_id.clone()).collect();
-        let message = format!("{} groups", groups.len());
-        Success { message, answer: Answer::Groups(GroupsAnswer { groups_list, groups }) }
     }
 }
 

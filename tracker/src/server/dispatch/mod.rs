@@ -3,11 +3,12 @@
 //!
 //! ```text
 //!   Request ─► begin ─┬─► accounts   create_user login logout whoami change_password
-//!              │      ├─► groups     create join leave … list_groups
-//!              │      ├─► files      upload_file list_files stop_share remove_file
-//!              │      └─► swarms     download_file get_peers update_pieces report_peer ping status
+//!              │      ├─► groups     create join leave …
+//!              │      ├─► files      upload_file stop_share remove_file
+//!              │      ├─► lists      list_groups list_files list_requests, page by page
+//!              │      └─► swarms     download_file (classic: its longest part) get_peers update_pieces report_peer ping status
 //!              ▼             │
-//!            Step ◄──────────┘  Answer · Late · Password(job, next) · Propose(command, next)
+//!            Step ◄──────────┘  Answer · Late · Build · More(next) · Password(job, next) · Propose(command, next)
 //!                               service: what all of these build on; replies: refusals as failures, with what to type
 //! ```
 //!
@@ -16,11 +17,17 @@
 
 mod accounts;
 mod begin;
+mod classic;
 mod files;
 mod groups;
+mod lists;
 mod replies;
 mod service;
 mod swarms;
 
+#[cfg(test)]
+mod tests;
+
+pub(super) use begin::Room;
 pub(super) use replies::{Reply, busy, internal, unproposed, unread};
 pub(super) use service::{Caller, Decision, Next, Service, Step};

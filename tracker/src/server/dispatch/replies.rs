@@ -21,6 +21,11 @@ pub(super) fn with(message: impl Into<String>, answer: Answer) -> Reply {
     Ok(Success { message: message.into(), answer })
 }
 
+/// A number and what it counts, in words.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 pub(super) fn logged_out() -> Reply {
     done("logged out; the shares of this session are offline until the next login")
 }
@@ -109,7 +114,10 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         | Refusal::NoSuchFile(_)
         | Refusal::NotShared(_) => FailureCode::NotFound,
         Refusal::NotMember(_) => FailureCode::NotMember,
-        Refusal::NotOwner(_) | Refusal::OwnerStays(_) | Refusal::NotUploader(_) => FailureCode::NotAllowed,
+        Refusal::NotOwner(_)
+        | Refusal::OwnerStays(_)
+        | Refusal::NotUploader(_)
+        | Refusal::TooManyNodes(_) => FailureCode::NotAllowed,
         Refusal::OtherContent(_) => FailureCode::OtherContent,
         Refusal::OtherRequest | Refusal::BadManifest(_) => FailureCode::BadRequest,
     };
@@ -133,6 +141,12 @@ fn fix(refusal: &Refusal) -> Option<String> {
         Refusal::NoSuchFile(file) => format!("list_files {}", file.group),
         Refusal::OtherContent(file) => {
             format!("upload it under another name, or remove_file {} {} first", file.group, file.name)
+        }
+        Refusal::TooManyNodes(file) => {
+            format!(
+                "stop_share {} {} on a node that needs it no more, or logout there",
+                file.group, file.name
+            )
         }
         _ => return None,
     })

@@ -12,6 +12,7 @@ use crate::state::id::{Actor, RequestId};
 use crate::state::node::Holder;
 use crate::state::outcome::{Outcome, Refusal};
 
+use super::super::bodies::Build;
 use super::super::clock::Now;
 use super::super::keys::Keys;
 use super::super::passwords;
@@ -34,6 +35,10 @@ pub(in crate::server) enum Step {
     Answer(Box<Reply>),
     /// Here is the answer, to be sent this many milliseconds late.
     Late(Box<Reply>, u64),
+    /// Much work that needs nothing but itself: it builds the answer beside the loop.
+    Build(Build),
+    /// More of a list, when others had their turns; so many bytes of it are built.
+    More(usize, Next<()>),
     /// A password's hash.
     Password(passwords::Job, Next<passwords::Done>),
     /// A decision of the state.
@@ -76,6 +81,7 @@ impl Caller {
 }
 
 /// A request of a session that holds.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) actor: Actor,
     /// The node that the session shares with, if any.
@@ -149,7 +155,7 @@ impl Service {
     ) -> Option<(Asked, Option<Holder>)> {
         let actor = caller.session.as_ref()?.actor.clone();
         let Some(session) = self.proposals.session(actor.session, now.unix_s) else {
-            self.unbind(caller, now);
+            self.unbind_if_known(caller, now);
             return None;
         };
         let known_key = session.node.and_then(|node| node.peer_key);
@@ -181,6 +187,13 @@ impl Service {
         self.unbind(caller, now);
         self.proposals.leases.opened(bound.actor.session, caller.connection.id(), now.ms);
         caller.session = Some(bound);
+    }
+
+    /// Takes the session away that was not found, if that was for want of it: a read that failed finds nothing either.
+    pub(super) fn unbind_if_known(&mut self, caller: &mut Caller, now: Now) {
+        if self.proposals.can_read() {
+            self.unbind(caller, now);
+        }
     }
 
     pub(super) fn unbind(&mut self, caller: &mut Caller, now: Now) {

@@ -2,32 +2,30 @@
 //!
 //! A member that asks for a file is a leecher of its swarm at once.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use engine::proto::manifest::FileProof;
 use engine::proto::ticket::{PeerKey, Ticket};
-use engine::proto::units::{PieceCount, PieceIndex};
+use engine::proto::units::{Digest, PieceCount};
 
-use crate::api::answers::{
-    Answer, ClassicPeer, DownloadAnswer, PeerEntry, PeersAnswer, PingAnswer, StatusAnswer,
-};
+use crate::api::answers::{Answer, DownloadAnswer, PeerEntry, PeersAnswer, PingAnswer, StatusAnswer};
 use crate::api::failure::{Failure, FailureCode};
 use crate::api::hashes::{self, HashForm, HashList};
-use crate::api::limits::{PEERS_MAX, PIECES_PER_MESSAGE};
+use crate::api::limits::PIECES_PER_MESSAGE;
 use crate::api::request::{Gained, Part, View};
 use crate::state::command::Action;
 use crate::state::id::FileKey;
-use crate::state::lease::{Asker, Candidate, Choice};
+use crate::state::lease::{Asker, Candidate, Reported};
 use crate::state::node::{Holder, Peer};
 use crate::state::outcome::Outcome;
-use crate::state::queries::{FileView, Pieces};
+use crate::state::queries::FileView;
 
+use super::super::bodies;
 use super::super::clock::Now;
 use super::super::known::Listed;
-use super::super::limits::{CLASSIC_PEERS_MAX, CLASSIC_PEERS_MIN};
 use super::super::tickets::Claim;
+use super::classic::Classic;
 use super::replies::{self, Reply};
 use super::service::{Asked, Caller, Service, Step};
 
@@ -40,9 +38,14 @@ pub(super) struct Wanted {
 }
 
 impl Service {
-    pub(super) fn ping(&mut self, caller: &Caller, now: Now) -> Reply {
-        if let Some(bound) = &caller.session {
-            self.proposals.leases.ping(bound.actor.session, caller.connection.id(), now.ms);
+    pub(super) fn ping(&mut self, caller: &mut Caller, now: Now) -> Reply {
+        if let Some(session) = caller.session.as_ref().map(|bound| bound.actor.session) {
+            // Who cannot be looked up gets the benefit of the doubt.
+            if self.proposals.holds(session, now.unix_s) || !self.proposals.can_read() {
+                self.proposals.leases.ping(session, caller.connection.id(), now.ms);
+            } else {
+                self.unbind(caller, now);
+            }
         }
         replies::with("pong", Answer::Ping(PingAnswer { server_time: now.unix_s }))
     }
@@ -57,42 +60,66 @@ impl Service {
         replies::with("a tracker alone", Answer::Status(status))
     }
 
-    pub(super) fn download(&mut self, caller: &Caller, asked: &Asked, wanted: &Wanted, now: Now) -> Reply {
+    pub(super) fn download(&mut self, caller: &Caller, asked: &Asked, wanted: &Wanted, now: Now) -> Step {
+        self.described(caller, asked, wanted, now).unwrap_or_else(|failure| Step::done(Err(failure)))
+    }
+
+    fn described(
+        &mut self,
+        caller: &Caller,
+        asked: &Asked,
+        wanted: &Wanted,
+        now: Now,
+    ) -> Result<Step, Failure> {
         let Wanted { file, view, part, peer_key } = wanted;
         let listed = self.listed(asked, file)?;
         let (first, shown_pieces) = shown(&listed.file, file, *view, *part)?;
         let ticket = self.ticket(asked, file, &listed.file, *peer_key, now);
         self.join_swarm(asked, file, &listed, *peer_key, now);
-        let file_sha = self.file_sha(file, &listed.file, *view);
         let pieces = self
             .proposals
             .queries()
             .pieces(file, first, shown_pieces)
             .ok_or_else(|| replies::no_file(file))?;
+        let joined = self.joined(file, &listed.file, *view)?;
         let Listed { file: described, holders } = &*listed;
         let count = PieceCount(described.pieces);
         let choice = self.proposals.leases.choose(file, count, holders, asker(caller, asked), now.ms);
-        let peers = (*view == View::Compact).then(|| choice.peers().map(entry).collect());
-        let chunk_metadata = (*view == View::Classic).then(|| holders_by_hash(&choice, first, &pieces));
         let next = first + shown_pieces;
         let form = match view {
             View::Classic => HashForm::Hex,
             View::Compact => HashForm::Base64,
         };
-        let answer = DownloadAnswer {
+        let mut answer = DownloadAnswer {
             file_path: described.name.clone(),
-            chunk_metadata,
+            chunk_metadata: None,
             file_size: described.length,
-            file_sha,
+            file_sha: match described.proof {
+                FileProof::Whole(digest) => Some(digest.to_string()),
+                FileProof::PiecesOnly(_) => None,
+            },
             pieces_only: matches!(described.proof, FileProof::PiecesOnly(_)),
             file_chain: pieces.chain.map(|values| HashList { form, values }),
             file_chunks: HashList { form, values: pieces.digests },
-            peers,
+            peers: (*view == View::Compact).then(|| choice.peers().map(entry).collect()),
             ticket,
             server_time: now.unix_s,
             next: (next < described.pieces).then_some(next),
         };
-        replies::with(format!("{file} has {} pieces", described.pieces), Answer::Download(Box::new(answer)))
+        let message = format!("{file} has {}", replies::counted(described.pieces as usize, "piece"));
+        if *view == View::Compact {
+            return Ok(Step::done(replies::with(message, Answer::Download(Box::new(answer)))));
+        }
+        let classic = Classic::new(&choice, first, shown_pieces as usize);
+        let elements = shown_pieces as usize * (1 + classic.each()) + joined.as_ref().map_or(0, Vec::len);
+        let build = move || {
+            if let Some(digests) = joined {
+                answer.file_sha = Some(hashes::joined_hex(&digests));
+            }
+            answer.chunk_metadata = Some(classic.chunks(&answer.file_chunks.values));
+            replies::with(message, Answer::Download(Box::new(answer)))
+        };
+        Ok(if bodies::is_long(elements) { Step::Build(Box::new(build)) } else { Step::done(build()) })
     }
 
     pub(super) fn get_peers(
@@ -108,7 +135,7 @@ impl Service {
         let (count, asker) = (PieceCount(listed.file.pieces), asker(caller, asked));
         let choice = self.proposals.leases.choose(file, count, &listed.holders, asker, now.ms);
         let peers: Vec<PeerEntry> = choice.peers().map(entry).collect();
-        let message = format!("{} peers of {file}", peers.len());
+        let message = format!("{} of {file}", replies::counted(peers.len(), "peer"));
         replies::with(message, Answer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s }))
     }
 
@@ -158,13 +185,16 @@ impl Service {
         accused: SocketAddr,
         reason: &str,
     ) -> Reply {
-        self.listed(asked, file)?;
-        tracing::info!(by = %asked.actor.user, %file, %accused, reason, "a peer was reported");
-        let counts = self.proposals.leases.report(file, &asked.actor.user, accused);
-        replies::done(if counts {
-            "noted; you are not told about that peer again"
-        } else {
-            "not counted: only those who fetched the file here can judge its peers"
+        let listed = self.listed(asked, file)?;
+        let report = self.proposals.leases.report(file, &asked.actor.user, accused, &listed.holders);
+        if report == Reported::Noted {
+            tracing::info!(by = %asked.actor.user, %file, %accused, reason, "a peer was reported");
+        }
+        replies::done(match report {
+            Reported::Noted | Reported::Again => "noted; you are not told about that peer again",
+            Reported::NotFetched => "not counted: only those who fetched the file here can judge its peers",
+            Reported::NoPeer => "not counted: no node at that address has the file now",
+            Reported::Full => "not counted: as many peers of this file are reported as are kept",
         })
     }
 
@@ -203,14 +233,13 @@ impl Service {
         Some(self.tickets.issue(claim, &self.keys.tickets, now.unix_s))
     }
 
-    /// What the uploader sent as `fileSha`; see [`DownloadAnswer::file_sha`].
-    fn file_sha(&self, file: &FileKey, listed: &FileView, view: View) -> Option<String> {
+    /// The digests that the classic view joins in place of a whole file's; see [`DownloadAnswer::file_sha`].
+    fn joined(&self, file: &FileKey, listed: &FileView, view: View) -> Result<Option<Vec<Digest>>, Failure> {
         match (listed.proof, view) {
-            (FileProof::Whole(digest), _) => Some(digest.to_string()),
-            (FileProof::PiecesOnly(_), View::Compact) => None,
+            (FileProof::Whole(_), _) | (FileProof::PiecesOnly(_), View::Compact) => Ok(None),
             (FileProof::PiecesOnly(_), View::Classic) => {
-                let all = self.proposals.queries().pieces(file, 0, listed.pieces)?;
-                Some(hashes::joined_hex(&all.digests))
+                let all = self.proposals.queries().pieces(file, 0, listed.pieces);
+                Ok(Some(all.ok_or_else(|| replies::no_file(file))?.digests))
             }
         }
     }
@@ -252,25 +281,4 @@ fn peer(asked: &Asked, node: Holder) -> Peer {
 fn entry(candidate: &Candidate<'_>) -> PeerEntry {
     let Holder { address, peer_key } = candidate.peer.holder;
     PeerEntry { ip: address.ip(), port: address.port(), peer_key, complete: candidate.is_complete() }
-}
-
-/// Who has each hash. Identical pieces share one hash: their holders stand there together.
-fn holders_by_hash(choice: &Choice<'_>, first: u32, pieces: &Pieces) -> BTreeMap<String, Vec<ClassicPeer>> {
-    let each = CLASSIC_PEERS_MAX / pieces.digests.len().max(1);
-    let each = each.clamp(CLASSIC_PEERS_MIN, PEERS_MAX);
-    let mut chunks: BTreeMap<String, Vec<ClassicPeer>> = BTreeMap::new();
-    for (index, digest) in (first..).zip(&pieces.digests) {
-        let named = chunks.entry(digest.to_string()).or_default();
-        for candidate in choice.holders_of(PieceIndex(index)) {
-            let address = candidate.peer.holder.address;
-            let holder = (address.ip().to_string(), address.port().to_string());
-            if named.len() >= each {
-                break;
-            }
-            if !named.contains(&holder) {
-                named.push(holder);
-            }
-        }
-    }
-    chunks
 }

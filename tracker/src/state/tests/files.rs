@@ -1,11 +1,13 @@
 //! Files: uploads whole and in parts, what counts as the same content, seeders, removal.
 
+use std::ops::ControlFlow;
+
 use engine::proto::manifest::EMPTY_DIGEST;
 use engine::proto::units::{ChainState, PIECE_BYTES};
 
 use super::*;
 use crate::state::id::UploadId;
-use crate::state::limits::{MANIFEST_ROW_PIECES, ROW_MAX_BYTES, UPLOAD_LIFE_S};
+use crate::state::limits::{MANIFEST_ROW_PIECES, NODES_PER_USER_AND_FILE, ROW_MAX_BYTES, UPLOAD_LIFE_S};
 use crate::state::outcome::ManifestFault;
 use crate::state::tables::{Table, Tables};
 
@@ -296,4 +298,48 @@ fn rows_in(rig: &Rig, table: Table) -> usize {
         std::ops::ControlFlow::Continue(())
     });
     count
+}
+
+#[test]
+fn the_nodes_of_one_user_that_share_a_file_are_bounded() {
+    let mut rig = Rig::default();
+    let (owner, alice) = (rig.user("owner", 1), rig.user("alice", 2));
+    let group = rig.group("g", &[&owner, &alice]);
+    let f = file(&group, "f");
+    let key = |number: usize| Holder {
+        address: address(3),
+        peer_key: Some(PeerKey([u8::try_from(number).unwrap(); 32])),
+    };
+    let complete = |number| Action::Complete { file: f.clone(), node: key(number) };
+    rig.act(&owner, upload(&f, 1, 1)).unwrap();
+    for number in 0..NODES_PER_USER_AND_FILE {
+        rig.act(&alice, complete(number)).unwrap();
+    }
+    let before = rig.machine.tables().clone();
+    for refused in [
+        complete(NODES_PER_USER_AND_FILE),
+        Action::Upload { file: f.clone(), manifest: manifest(1, 2), node: key(NODES_PER_USER_AND_FILE) },
+    ] {
+        assert_eq!(rig.act(&alice, refused), Err(Refusal::TooManyNodes(f.clone())));
+    }
+    assert_eq!(rig.machine.tables(), &before, "refused, so nothing has changed");
+    rig.act(&alice, complete(0)).expect("one that shares it already");
+    rig.act(&owner, Action::Complete { file: f.clone(), node: node(9) })
+        .expect("others' nodes are others' matter");
+    // Nodes that are offline make room.
+    rig.act(&alice, Action::Logout).unwrap();
+    let again = rig.user("alice", 2);
+    rig.act(&again, complete(NODES_PER_USER_AND_FILE)).unwrap();
+    assert_eq!(rig.queries().holders(&f).len(), 3);
+    let shares = |rig: &Rig| {
+        let mut shares = 0;
+        rig.machine.tables().scan(Table::Shares, b"", &mut |_, _| {
+            shares += 1;
+            ControlFlow::Continue(())
+        });
+        shares
+    };
+    assert_eq!(shares(&rig), NODES_PER_USER_AND_FILE + 2);
+    rig.act(&owner, Action::RemoveFile { file: f.clone() }).unwrap();
+    assert_eq!(shares(&rig), 0);
 }

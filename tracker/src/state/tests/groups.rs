@@ -55,7 +55,7 @@ fn an_approval_group_takes_in_whom_its_owner_accepts() {
     for who in [&bob, &carol, &carol] {
         assert_eq!(rig.act(who, join()), Ok(Outcome::Joined { pending: true }));
     }
-    assert_eq!(rig.queries().requests(&g), [user("bob"), user("carol")]);
+    assert_eq!(rig.queries().requests(&g, None, 9), [user("bob"), user("carol")]);
     assert!(!rig.queries().is_member(&g, &bob.user));
     assert_eq!(rig.act(&bob, accept(&bob)), Err(Refusal::NotMember(g.clone())));
 
@@ -133,5 +133,5 @@ fn a_deleted_group_leaves_no_request_behind() {
     rig.act(&bob, Action::JoinGroup { group: g.clone() }).unwrap();
     rig.act(&alice, Action::LeaveGroup { group: g.clone() }).unwrap();
     rig.act(&alice, create()).unwrap();
-    assert_eq!(rig.queries().requests(&g), []);
+    assert_eq!(rig.queries().requests(&g, None, 9), []);
 }

@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
 
 use super::*;
-use crate::state::lease::{Asker, BadUpdate, Candidate, ConnectionId, Counts, Leases, Presence};
-use crate::state::limits::{LEASE_MS, LEECHER_MEMORY_MS, PEERS_PER_ANSWER, UPDATE_MAX_RANGES};
+use crate::state::lease::{Asker, BadUpdate, Candidate, ConnectionId, Counts, Leases, Presence, Reported};
+use crate::state::limits::{
+    LEASE_MS, LEECHER_MEMORY_MS, LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER,
+    REPORTS_PER_USER, UPDATE_MAX_RANGES,
+};
 use crate::state::node::Peer;
 
 /// A time at which no election is recent.
@@ -97,7 +100,8 @@ fn a_leecher_stands_under_the_pieces_that_it_announced() {
     let asker = Asker { user: &asked_by, address: None, on_loopback: false };
     let choice = leases.choose(&key(), PIECES, &seeders, asker, START_MS);
     let holders = |index| {
-        choice.holders_of(PieceIndex(index)).map(|c| c.peer.holder.address.port()).collect::<Vec<_>>()
+        let sharers = choice.sharers(9).into_iter().filter(|sharer| sharer.has(PieceIndex(index)));
+        sharers.map(|sharer| sharer.address.port()).collect::<Vec<_>>()
     };
     assert_eq!([holders(0), holders(2), holders(7)], [vec![1, 2], vec![1], vec![1, 2]]);
     assert_eq!(leases.counts(&key(), &seeders, START_MS), Counts { seeders: 1, leechers: 1 });
@@ -181,18 +185,22 @@ fn a_reported_peer_is_withheld_from_its_reporter_and_last_for_others_once_three_
     let seeders = [peer("bad", 1), peer("good", 2)];
     let reporters: Vec<Peer> = (3..=5).map(|number| peer(&format!("r{number}"), number)).collect();
     connect(&mut leases, &seeders);
-    assert!(!leases.report(&key(), &user("r3"), address(1)), "it did not fetch here");
+    let report =
+        |leases: &mut Leases, by: &str, port| leases.report(&key(), &user(by), address(port), &seeders);
+    assert_eq!(report(&mut leases, "r3", 1), Reported::NotFetched);
     for reporter in &reporters {
         leases.join(&key(), PIECES, reporter.clone(), START_MS);
     }
+    assert_eq!(report(&mut leases, "r3", 9), Reported::NoPeer);
+    assert_eq!(report(&mut leases, "r3", 1), Reported::Noted);
     for _ in 0..5 {
-        assert!(leases.report(&key(), &user("r3"), address(1)));
+        assert_eq!(report(&mut leases, "r3", 1), Reported::Again);
     }
-    assert!(leases.report(&key(), &user("r4"), address(1)));
+    assert_eq!(report(&mut leases, "r4", 1), Reported::Noted);
     assert_eq!(told(&mut leases, &seeders, &user("r3")), [2]);
     let firsts: BTreeSet<u16> = (0..4).map(|_| told(&mut leases, &seeders, &user("z"))[0]).collect();
     assert_eq!(firsts, [1, 2].into(), "two do not suffice, nor one who repeats it");
-    leases.report(&key(), &user("r5"), address(1));
+    report(&mut leases, "r5", 1);
     for _ in 0..4 {
         assert_eq!(told(&mut leases, &seeders, &user("z")), [2, 1], "last, not gone");
     }
@@ -237,4 +245,50 @@ fn a_short_absence_loses_nothing_and_a_long_one_everything() {
     leases.sweep(gone_ms);
     leases.ping(leecher.session, ConnectionId(1), gone_ms);
     assert_eq!(leases.counts(&key(), &[], gone_ms).leechers, 0);
+}
+
+#[test]
+fn reports_of_one_user_leave_room_for_those_of_others() {
+    let mut leases = leases();
+    let many = u8::try_from(REPORTS_PER_USER).unwrap() + 2;
+    let seeders: Vec<Peer> = (1..=many).map(|number| peer(&format!("u{number}"), number)).collect();
+    for (name, number) in [("r", 200), ("s", 201)] {
+        leases.join(&key(), PIECES, peer(name, number), START_MS);
+    }
+    let mut report = |by: &str, port: u8, seeders: &[Peer]| {
+        leases.report(&key(), &user(by), address(u16::from(port)), seeders)
+    };
+    for port in 1..many - 1 {
+        assert_eq!(report("r", port, &seeders), Reported::Noted);
+    }
+    assert_eq!(report("r", many, &seeders), Reported::Full);
+    assert_eq!(report("s", many, &seeders), Reported::Noted);
+    // Those who have gone make room.
+    assert_eq!(report("r", many, &seeders[1..]), Reported::Noted);
+}
+
+#[test]
+fn leechers_are_bounded_for_each_user_and_in_all() {
+    let mut leases = leases();
+    let at = |name: &str, port: u16| Peer { user: user(name), holder: node(port), session: session(1) };
+    leases.opened(session(1), ConnectionId(1), START_MS);
+    let per_user = u16::try_from(NODES_PER_USER_AND_FILE).unwrap();
+    for port in 1..=per_user {
+        leases.join(&key(), PIECES, at("a", port), START_MS);
+    }
+    // The first is heard of again, so the second is the one that makes room.
+    leases.gained(&key(), PIECES, at("a", 1), &runs(&[(0, 0)]), START_MS).unwrap();
+    leases.join(&key(), PIECES, at("a", per_user + 1), START_MS);
+    let leechers = |leases: &Leases| leases.counts(&key(), &[], START_MS).leechers;
+    assert_eq!(leechers(&leases), NODES_PER_USER_AND_FILE);
+    assert!(leases.leave(&key(), &user("a"), node(1)) && !leases.leave(&key(), &user("a"), node(2)));
+    for number in 0..LEECHERS_PER_SWARM {
+        let port = u16::try_from(number).unwrap() + 1_000;
+        leases.join(&key(), PIECES, at(&format!("u{number}"), port), START_MS);
+    }
+    assert_eq!(leechers(&leases), LEECHERS_PER_SWARM);
+    let whole = runs(&[(0, PIECES.0 - 1)]);
+    assert_eq!(leases.gained(&key(), PIECES, at("late", 1), &whole, START_MS), Ok(false));
+    assert_eq!(leechers(&leases), LEECHERS_PER_SWARM, "not listed");
+    assert_eq!(leases.gained(&key(), PIECES, at("a", 3), &whole, START_MS), Ok(true), "one that is goes on");
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   accounts  groups  files  leases ──► Rig (machine, time, counted session ids)
 //!   random ──► two machines and a naive model
+//!   unread ──► every query over tables whose reads fail
 //! ```
 
 mod accounts;
@@ -10,6 +11,7 @@ mod files;
 mod groups;
 mod leases;
 mod random;
+mod unread;
 
 use std::net::SocketAddr;
 

@@ -151,7 +151,7 @@ fn check(machine: &Machine<MemoryTables>, model: &Model) {
         members.sort();
         assert_eq!(queries.members(&view.group), members);
         assert_eq!(view.members, members.len() as u64);
-        assert!(queries.requests(&view.group).iter().all(|user| !members.contains(user)));
+        assert!(queries.requests(&view.group, None, usize::MAX).iter().all(|user| !members.contains(user)));
     }
     for (file, sharer) in &model.shares {
         assert!(queries.file(file).is_some());

@@ -1,0 +1,128 @@
+//! The longest part of a classic answer: which peers to name for which hash. It goes through all peers for all pieces, so it is
+//! made beside the loop, from what was chosen on it.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use engine::proto::units::{Digest, PieceIndex};
+
+use crate::api::chunks::{ChunkPeers, PeerPlace};
+use crate::api::limits::PEERS_MAX;
+use crate::state::lease::{Choice, Sharer};
+
+use super::super::limits::{CLASSIC_CANDIDATES_MAX, CLASSIC_PEERS_MAX, CLASSIC_PEERS_MIN};
+
+const _: () = assert!(CLASSIC_CANDIDATES_MAX <= PeerPlace::MAX as usize, "every peer has a place");
+
+/// What is known before the work begins.
+pub(super) struct Classic {
+    /// Index of the first piece that is described.
+    first: u32,
+    /// Peers that are named for each hash, at most.
+    each: usize,
+    sharers: Vec<Sharer>,
+}
+
+/// How many peers are named for each hash in an answer for so many pieces, at most.
+pub(super) fn peers_each(pieces: usize) -> usize {
+    (CLASSIC_PEERS_MAX / pieces.max(1)).clamp(CLASSIC_PEERS_MIN, PEERS_MAX)
+}
+
+impl Classic {
+    /// For an answer about `pieces` pieces from `first` on.
+    pub(super) fn new(choice: &Choice<'_>, first: u32, pieces: usize) -> Classic {
+        Classic { first, each: peers_each(pieces), sharers: choice.sharers(CLASSIC_CANDIDATES_MAX) }
+    }
+
+    /// How many peers are named for each piece, at most.
+    pub(super) fn each(&self) -> usize {
+        self.each.min(self.sharers.len())
+    }
+
+    /// Who has each hash. Identical pieces share one hash: their holders stand there together.
+    pub(super) fn chunks(&self, digests: &[Digest]) -> ChunkPeers {
+        let mut chunks: BTreeMap<Digest, Vec<PeerPlace>> = BTreeMap::new();
+        for (index, digest) in (self.first..).zip(digests) {
+            let (named, anew) = match chunks.entry(*digest) {
+                Entry::Vacant(entry) => (entry.insert(Vec::with_capacity(self.each())), true),
+                Entry::Occupied(entry) => (entry.into_mut(), false),
+            };
+            let holders = (0..).zip(&self.sharers).filter(|(_, sharer)| sharer.has(PieceIndex(index)));
+            for (place, _) in holders.take(PEERS_MAX) {
+                if named.len() >= self.each {
+                    break;
+                }
+                if anew || !named.contains(&place) {
+                    named.push(place);
+                }
+            }
+        }
+        let text = |sharer: &Sharer| (sharer.address.ip().to_string(), sharer.address.port().to_string());
+        ChunkPeers { peers: self.sharers.iter().map(text).collect(), chunks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use engine::proto::manifest::FileName;
+    use engine::proto::units::{PieceCount, PieceRange};
+
+    use crate::state::id::{FileKey, GroupId, SessionId, UserId};
+    use crate::state::lease::{Asker, Leases};
+    use crate::state::node::{Holder, Peer};
+
+    use super::*;
+
+    const PIECES: PieceCount = PieceCount(4);
+
+    fn peer(port: u16) -> Peer {
+        let holder = Holder { address: SocketAddr::from(([10, 0, 0, 1], port)), peer_key: None };
+        Peer { user: UserId::new(&format!("u{port}")).unwrap(), holder, session: SessionId([1; 16]) }
+    }
+
+    /// The ports that are named for a hash, in a swarm of these seeders and a leecher of one piece.
+    fn named(seeders: u16, digests: &[u8]) -> (usize, BTreeMap<u8, Vec<u16>>) {
+        let file = FileKey { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
+        let mut leases = Leases::new(0);
+        let last = PieceRange::single(PieceIndex(PIECES.0 - 1));
+        leases.gained(&file, PIECES, peer(60_000), &[last], 0).unwrap();
+        leases.join(&file, PIECES, peer(60_001), 0);
+        let seeders: Vec<Peer> = (1..=seeders).map(peer).collect();
+        let asker = Asker { user: &UserId::new("z").unwrap(), address: None, on_loopback: false };
+        let choice = leases.choose(&file, PIECES, &seeders, asker, 0);
+        let digests: Vec<Digest> = digests.iter().map(|byte| Digest([*byte; 20])).collect();
+        let chunks = Classic::new(&choice, 0, digests.len()).chunks(&digests);
+        let ports = |places: Vec<PeerPlace>| {
+            let mut ports: Vec<u16> =
+                places.iter().map(|place| chunks.peers[usize::from(*place)].1.parse().unwrap()).collect();
+            ports.sort_unstable();
+            ports
+        };
+        let by_hash = chunks.chunks.into_iter().map(|(digest, places)| (digest.0[0], ports(places)));
+        (chunks.peers.len(), by_hash.collect())
+    }
+
+    #[test]
+    fn a_peer_stands_once_and_under_all_that_it_has() {
+        let (peers, ports) = named(2, &[7, 8, 7, 7]);
+        assert_eq!(peers, 3, "one that has nothing is not named");
+        assert_eq!(ports, BTreeMap::from([(7, vec![1, 2, 60_000]), (8, vec![1, 2])]));
+    }
+
+    #[test]
+    fn what_an_answer_names_is_bounded() {
+        let (peers, ports) = named(2_000, &[7, 8, 9, 10]);
+        assert_eq!(peers, CLASSIC_CANDIDATES_MAX);
+        assert!(ports.values().all(|ports| ports.len() == PEERS_MAX));
+        let many: Vec<Digest> = (0..CLASSIC_PEERS_MAX as u64)
+            .map(|number| {
+                let mut digest = [0; 20];
+                digest[..8].copy_from_slice(&number.to_be_bytes());
+                Digest(digest)
+            })
+            .collect();
+        assert_eq!(peers_each(many.len()), CLASSIC_PEERS_MIN);
+    }
+}

@@ -1,0 +1,302 @@
+//! Tests of requests without a loop: a real log, and every step taken by hand, so that delays are numbers.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::{Events, Poll, Token, Waker};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::api::answers::Answer;
+use crate::api::failure::FailureCode;
+use crate::api::request::Request;
+use crate::replica::{Directory, Options, Replica, Wish, prepare};
+use crate::state::command::{Action, Command as Change, Policy};
+use crate::state::id::GroupId;
+
+use super::super::clock::Now;
+use super::super::keys::Keys;
+use super::super::limits::{
+    ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, FIRST_DELAY_MS, LIST_BATCH_FILES, LIST_PAGE_ROWS, VIEW_RETRY_MS,
+};
+use super::super::passwords::{self, Hasher};
+use super::super::proposals::Proposals;
+use super::super::slots::{ConnectionToken, Slots};
+use super::*;
+
+const NOW: Now = Now { ms: 1_000, unix_s: 1_000_000 };
+
+struct Rig {
+    service: Service,
+    poll: Poll,
+    hasher: Hasher,
+    tokens: Slots<ConnectionToken>,
+    _dir: TempDir,
+}
+
+/// What a request came to.
+struct Came {
+    reply: Reply,
+    delay_ms: u64,
+    /// How often it went on in a later turn.
+    pages: usize,
+    /// Whether it was built beside the loop.
+    aside: bool,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let own = SocketAddr::from(([127, 0, 0, 1], 0));
+        let wish = Wish { root: dir.path(), lines: &[own], own, found_anyway: false, rejoin: false };
+        let ready = prepare(&wish).unwrap();
+        let options = Options::at(&own.to_string(), &ready.key.cluster);
+        let replica = Replica::start(Directory(ready.dir), options).unwrap();
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let proposals = Proposals::new(replica, waker, NOW.ms).unwrap();
+        let service = Service::new(Keys::derive(&[0; 32]), own, proposals);
+        Rig { service, poll, hasher: Hasher::default(), tokens: Slots::new(), _dir: dir }
+    }
+
+    fn caller(&mut self) -> Caller {
+        Caller::new(self.tokens.insert(|token| token), [127, 0, 0, 1].into())
+    }
+
+    /// A caller who is logged in as a new user and shares at a port.
+    fn user(&mut self, name: &str) -> Caller {
+        let mut caller = self.caller();
+        for word in ["create_user", "login"] {
+            self.ok(&mut caller, word, json!({"user_id": name, "passwd": "secret"}));
+        }
+        caller
+    }
+
+    fn begin(&mut self, caller: &mut Caller, word: &str, args: Value) -> Step {
+        self.service.begin(caller, request(word, args), NOW)
+    }
+
+    fn ask(&mut self, caller: &mut Caller, word: &str, args: Value) -> Came {
+        let step = self.begin(caller, word, args);
+        self.finish(caller, step)
+    }
+
+    fn ok(&mut self, caller: &mut Caller, word: &str, args: Value) -> Answer {
+        self.ask(caller, word, args).reply.unwrap().answer
+    }
+
+    /// Takes all steps from this one on.
+    fn finish(&mut self, caller: &mut Caller, mut step: Step) -> Came {
+        let (mut pages, mut aside) = (0, false);
+        loop {
+            let (reply, delay_ms) = match step {
+                Step::Answer(reply) => (*reply, 0),
+                Step::Late(reply, delay_ms) => (*reply, delay_ms),
+                Step::Build(build) => {
+                    aside = true;
+                    (build(), 0)
+                }
+                Step::More(_, next) => {
+                    pages += 1;
+                    step = next(&mut self.service, caller, (), NOW);
+                    continue;
+                }
+                Step::Password(job, next) => {
+                    let done = passwords::work(&mut self.hasher, job);
+                    step = next(&mut self.service, caller, done, NOW);
+                    continue;
+                }
+                Step::Propose(change, next) => {
+                    self.service.proposals().propose(caller.connection, *change);
+                    let decision = self.decisions(1).pop().unwrap();
+                    step = next(&mut self.service, caller, decision, NOW);
+                    continue;
+                }
+            };
+            return Came { reply, delay_ms, pages, aside };
+        }
+    }
+
+    /// Waits for so many decisions.
+    fn decisions(&mut self, count: usize) -> Vec<Decision> {
+        let mut events = Events::with_capacity(1);
+        let mut decisions = Vec::new();
+        while decisions.len() < count {
+            match self.service.proposals().next_decided(NOW.ms) {
+                Some(decided) => decisions.push(decided.outcome.unwrap()),
+                None => self.poll.poll(&mut events, None).unwrap(),
+            }
+        }
+        decisions
+    }
+
+    /// Carries out many changes of one caller together.
+    fn change_all(&mut self, caller: &Caller, actions: impl Iterator<Item = Action>) {
+        let actor = caller.session.as_ref().unwrap().actor.clone();
+        let changes: Vec<Change> =
+            actions.map(|action| Change::by(actor.clone(), NOW.unix_s, None, action)).collect();
+        for some in changes.chunks(1_000) {
+            for change in some {
+                self.service.proposals().propose(caller.connection, change.clone());
+            }
+            assert!(self.decisions(some.len()).iter().all(Result::is_ok));
+        }
+    }
+}
+
+fn request(word: &str, args: Value) -> Request {
+    let mut request = json!({"command": word, "sender_ip": "127.0.0.1", "sender_port": "5001"});
+    for beside in ["piecewise_sha", "fileSha"] {
+        if let Some(value) = args.get(beside) {
+            request[beside] = value.clone();
+        }
+    }
+    request["command_args"] = args;
+    Request::parse(request.to_string().as_bytes()).unwrap()
+}
+
+fn upload(name: &str, pieces: usize) -> Value {
+    let digests: Vec<String> = (0..pieces).map(|piece| format!("{piece:040x}")).collect();
+    json!({"group_id": "g", "file_name": name, "piecewise_sha": digests, "fileSha": "ff".repeat(20)})
+}
+
+#[test]
+fn a_right_old_password_is_told_as_late_as_a_wrong_one() {
+    let mut rig = Rig::new();
+    let mut caller = rig.user("alice");
+    let mut change = |old: &str| {
+        let came = rig.ask(&mut caller, "change_password", json!({"passwd": old, "new_passwd": "other"}));
+        (came.reply.is_ok(), came.delay_ms)
+    };
+    let wrong: Vec<_> = (0..5).map(|_| change("guess")).collect();
+    assert_eq!(wrong[2..], [(false, 0), (false, FIRST_DELAY_MS), (false, 2 * FIRST_DELAY_MS)]);
+    assert_eq!(change("secret"), (true, 4 * FIRST_DELAY_MS));
+    assert_eq!(change("other"), (true, 0), "it is forgotten after that");
+}
+
+#[test]
+fn a_read_that_fails_logs_nobody_out() {
+    let mut rig = Rig::new();
+    let mut caller = rig.user("alice");
+    for word in ["whoami", "ping"] {
+        rig.service.proposals().fail_reads();
+        rig.ask(&mut caller, word, json!({}));
+        assert!(caller.is_logged_in(), "{word}");
+        // The loop asks this before it answers.
+        assert!(!rig.service.proposals().were_read(NOW.ms + VIEW_RETRY_MS));
+        assert!(rig.service.proposals().were_read(NOW.ms));
+        rig.ok(&mut caller, word, json!({}));
+        rig.service.proposals().forget_retry();
+    }
+}
+
+#[test]
+fn another_view_is_not_asked_for_all_the_time() {
+    let mut rig = Rig::new();
+    rig.service.proposals().fail_reads();
+    assert!(!rig.service.proposals().were_read(NOW.ms));
+    assert!(rig.service.proposals().were_read(NOW.ms), "the first failure is mended at once");
+    rig.service.proposals().fail_reads();
+    for at_ms in [0, VIEW_RETRY_MS - 1, VIEW_RETRY_MS] {
+        assert!(!rig.service.proposals().were_read(NOW.ms + at_ms), "{at_ms}");
+    }
+    assert!(rig.service.proposals().were_read(NOW.ms));
+}
+
+#[test]
+fn a_session_that_ended_is_told_whatever_asks_for_it() {
+    let mut rig = Rig::new();
+    let mut caller = rig.user("alice");
+    let logout = || std::iter::once(Action::Logout);
+    // It ends between the look at the session and the change that notes where its node is now.
+    let moved = json!({"command": "list_groups", "sender_ip": "127.0.0.1", "sender_port": "5002"});
+    let moved = Request::parse(moved.to_string().as_bytes()).unwrap();
+    let step = rig.service.begin(&mut caller, moved, NOW);
+    assert!(matches!(step, Step::Propose(..)));
+    rig.change_all(&caller, logout());
+    let came = rig.finish(&mut caller, step);
+    assert_eq!(came.reply.unwrap_err().code, FailureCode::NotLoggedIn);
+    // A ping keeps nothing alive that has ended.
+    let mut other = rig.user("bob");
+    rig.change_all(&other, logout());
+    rig.ok(&mut other, "ping", json!({}));
+    assert!(!other.is_logged_in());
+}
+
+#[test]
+fn lists_come_page_by_page_and_whole() {
+    let mut rig = Rig::new();
+    let mut caller = rig.user("alice");
+    let groups = 2 * LIST_PAGE_ROWS + 1;
+    let group = |number| GroupId::new(&format!("g{number:06}")).unwrap();
+    let create = |number| Action::CreateGroup { group: group(number), policy: Policy::Open };
+    rig.change_all(&caller, (0..groups).map(create));
+    let came = rig.ask(&mut caller, "list_groups", json!({}));
+    assert_eq!(came.pages, 2);
+    let Answer::Groups(listed) = came.reply.unwrap().answer else { panic!("no list") };
+    assert_eq!(listed.groups_list, (0..groups).map(group).collect::<Vec<_>>());
+    assert_eq!(listed.groups.len(), groups);
+}
+
+#[test]
+fn lists_of_files_begin_and_end_where_they_are_asked_to() {
+    let mut rig = Rig::new();
+    let mut caller = rig.user("alice");
+    rig.ok(&mut caller, "create_group", json!({"group_id": "g"}));
+    let files = 2 * LIST_BATCH_FILES + 1;
+    for number in 0..files {
+        rig.ok(&mut caller, "upload_file", upload(&format!("f{number:04}"), 2));
+    }
+    let mut names = |args: Value| {
+        let Answer::Files(files) = rig.ok(&mut caller, "list_files", args) else { panic!("no list") };
+        assert!(files.files.iter().all(|file| file.seeders == 1));
+        files.files_list.iter().map(|name| name.as_str()[1..].parse().unwrap()).collect::<Vec<usize>>()
+    };
+    assert_eq!(names(json!({"group_id": "g"})), (0..files).collect::<Vec<_>>());
+    let most = LIST_BATCH_FILES + 1;
+    assert_eq!(names(json!({"group_id": "g", "count": most})), (0..most).collect::<Vec<_>>());
+    assert_eq!(names(json!({"group_id": "g", "after": "f0001", "count": 3})), [2, 3, 4]);
+    assert_eq!(names(json!({"group_id": "g", "count": 0})), [0; 0]);
+}
+
+#[test]
+fn what_an_answer_will_take_is_known_before_it_is_begun() {
+    const PIECES: usize = 3_000;
+    const PEERS: usize = 20;
+    let mut rig = Rig::new();
+    let mut caller = rig.user("alice");
+    rig.ok(&mut caller, "create_group", json!({"group_id": "g"}));
+    rig.ok(&mut caller, "upload_file", upload("f", PIECES));
+    for port in 0..PEERS - 1 {
+        let mut share = json!({"command": "upload_file", "sender_ip": "127.0.0.1"});
+        share["sender_port"] = (6_000 + port).to_string().into();
+        let Value::Object(beside) = upload("f", PIECES) else { unreachable!() };
+        share["command_args"] = json!({"group_id": "g", "file_name": "f"});
+        share["piecewise_sha"] = beside["piecewise_sha"].clone();
+        share["fileSha"] = beside["fileSha"].clone();
+        let share = Request::parse(share.to_string().as_bytes()).unwrap();
+        let step = rig.service.begin(&mut caller, share, NOW);
+        rig.finish(&mut caller, step).reply.unwrap();
+    }
+    let wish = json!({"group_id": "g", "file_name": "f"});
+    let whole = request("download_file", wish.clone());
+    let expected = PIECES * (ANSWER_PIECE_BYTES + PEERS * ANSWER_PEER_BYTES);
+    assert_eq!(rig.service.room(&caller, &whole, NOW), Room::Bytes(expected));
+    // Not for strangers, nor by a token that nobody gave out.
+    let stranger = rig.caller();
+    assert_eq!(rig.service.room(&stranger, &whole, NOW), Room::Little);
+    let forged = Request { session: Some("AAAA".to_owned()), ..whole };
+    assert_eq!(rig.service.room(&stranger, &forged, NOW), Room::Little);
+
+    let came = rig.ask(&mut caller, "download_file", wish.clone());
+    assert!(came.aside, "so much is built beside the loop");
+    let Answer::Download(answer) = came.reply.unwrap().answer else { panic!("no description") };
+    let chunks = answer.chunk_metadata.unwrap();
+    // The asker is not told about itself.
+    assert_eq!((chunks.peers.len(), chunks.chunks.len()), (PEERS - 1, PIECES));
+    assert!(chunks.chunks.values().all(|named| named.iter().collect::<BTreeSet<_>>().len() == PEERS - 1));
+    let mut little = wish;
+    little["count"] = 10.into();
+    assert!(!rig.ask(&mut caller, "download_file", little).aside);
+}
