@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(again.key.cluster, first.key.cluster);
         fs::remove_file(first.dir.join(LOG_FILE)).unwrap();
         let lost = prepare(&wish(root.path(), &lines)).unwrap_err().to_string();
-        assert!(lost.contains("--rejoin") && lost.contains("127.0.0.1_0"), "{lost}");
+        assert!(lost.contains("--data") && lost.contains("127.0.0.1_0"), "{lost}");
     }
 
     #[test]
