@@ -264,7 +264,7 @@ impl Desk {
 fn owners_alone(fault: Fault) -> Fault {
     match fault.exit {
         Exit::NotAllowed => {
-            fault.fix("only the group's owner may do that: `list_groups --json` shows who that is")
+            fault.fix("ask the group's owner: `list_groups --json` shows who that is")
         }
         _ => fault,
     }
