@@ -125,7 +125,7 @@ fn what_is_advised_can_be_typed_where_it_is_read() {
 fn an_address_that_trackers_do_not_heed_is_refused() {
     let rig = Rig::without_tracker();
     let home = rig.home("a");
-    let refused = home.run(["serve", "--advertise", "203.0.113.5"]).expect(2);
+    let refused = home.run(["status", "--advertise", "203.0.113.5"]).expect(2);
     assert!(refused.err.contains("--advertise 203.0.113.5"), "{}", refused.err);
     home.run(["status", "--advertise", "127.0.0.5"]).expect(1);
 }

@@ -263,9 +263,7 @@ impl Desk {
 /// A refusal says who may: joining the group, which a stranger is told otherwise, would not help.
 fn owners_alone(fault: Fault) -> Fault {
     match fault.exit {
-        Exit::NotAllowed => {
-            fault.fix("ask the group's owner: `list_groups --json` shows who that is")
-        }
+        Exit::NotAllowed => fault.fix("ask the group's owner: `list_groups --json` shows who that is"),
         _ => fault,
     }
 }
