@@ -43,6 +43,9 @@ pub(crate) const TRACKER_CONNECT_MS: u64 = 3_000;
 /// A tracker must answer in this time, in ms: its longest delay of a login is 8 s, its wait for a leader 2 s.
 pub(crate) const TRACKER_ANSWER_MS: u64 = 30_000;
 
+/// Whoever only wants to know whether a tracker is there waits this long for its answer, in ms.
+pub(crate) const TRACKER_PING_MS: u64 = 5_000;
+
 /// Bytes read from a tracker at once.
 pub(crate) const TRACKER_READ_BYTES: usize = 64 * 1024;
 

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,8 +36,8 @@ pub(crate) struct NodePlan {
     pub(crate) trackers: Option<PathBuf>,
     /// Where peers connect; `None`: all addresses.
     pub(crate) listen: Option<Listen>,
-    /// What the trackers are told.
-    pub(crate) advertise: Option<std::net::IpAddr>,
+    /// What the trackers are told: a loopback address.
+    pub(crate) advertise: Option<IpAddr>,
     /// The back end.
     pub(crate) io: IoChoice,
     /// Sends without a copy.
@@ -100,6 +101,7 @@ impl Plan {
             Some(state) => absolute(state),
             None => default_state(around)?,
         };
+        refuse_far(options.advertise)?;
         let hash = match options.hash.as_deref() {
             None | Some("auto") => None,
             Some(name) => Some(hash_kind(name)?),
@@ -138,6 +140,22 @@ impl Plan {
             typed_node_options: cli.typed_node_options.clone(),
             config_fault,
         })
+    }
+}
+
+/// Trackers heed a claimed address between loopback addresses only. One that is told and not heeded would leave the node
+/// where nobody looks for it.
+fn refuse_far(advertised: Option<IpAddr>) -> Result<(), Fault> {
+    match advertised {
+        Some(address) if !address.is_loopback() => Err(Fault::new(
+            Exit::Usage,
+            format!(
+                "--advertise {address}: in this version trackers tell peers the address that a node's connection comes from, \
+                 and heed another one only on loopback"
+            ),
+        )
+        .fix("leave `--advertise` out; peers must reach this machine at the address that the tracker sees")),
+        _ => Ok(()),
     }
 }
 
@@ -241,6 +259,14 @@ mod tests {
         let exit = |line| plan(line, &[("HOME", "/h")], Path::new("/nowhere")).map(|_| ()).unwrap_err().exit;
         assert_eq!(exit("--config missing.toml"), Exit::Usage);
         assert_eq!(exit("--hash md5"), Exit::Usage);
+    }
+
+    #[test]
+    fn an_address_that_no_tracker_would_heed_is_refused() {
+        let advertise = |line| plan(line, &[("HOME", "/h")], Path::new("/")).map(|plan| plan.node.advertise);
+        assert_eq!(advertise("--advertise 127.0.0.9"), Ok(Some([127, 0, 0, 9].into())));
+        let fault = advertise("--advertise 203.0.113.5").unwrap_err();
+        assert!(fault.exit == Exit::Usage && fault.message.contains("203.0.113.5"), "{fault}");
     }
 
     #[test]

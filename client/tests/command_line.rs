@@ -2,6 +2,9 @@
 
 mod rig;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use rig::Rig;
 
 #[test]
@@ -13,7 +16,14 @@ fn help_is_data_and_success() {
         assert!(help.out.contains(word), "{word} is missing in:\n{}", help.out);
     }
     assert!(help.err.is_empty());
-    assert!(home.run(["help", "upload_file"]).expect(0).out.contains("<GROUP_ID>"));
+    for words in [["help", "upload_file"], ["upload_file", "--help"]] {
+        let help = home.run(words).expect(0).out;
+        assert!(help.contains("<GROUP_ID>") && help.contains("Ctrl-C"), "{help}");
+        assert!(
+            !help.contains("SHOAL_"),
+            "options of all commands bury the one that was asked about:\n{help}"
+        );
+    }
     assert!(home.run(["--version"]).expect(0).out.starts_with("client "));
 }
 
@@ -100,6 +110,27 @@ fn a_missing_or_wrong_tracker_file_is_named() {
 }
 
 #[test]
+fn what_is_advised_can_be_typed_where_it_is_read() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let in_a_shell = home.run(["pause", "g", "f"]).expect(5);
+    assert!(in_a_shell.err.contains("`client show_downloads`"), "{}", in_a_shell.err);
+    let json = home.run(["pause", "g", "f", "--json"]).expect(5);
+    assert!(json.out.contains("`client show_downloads`"), "{}", json.out);
+    let at_the_prompt = home.prompt("pause g f\n").expect(5);
+    assert!(at_the_prompt.err.contains("`show_downloads`"), "{}", at_the_prompt.err);
+}
+
+#[test]
+fn an_address_that_trackers_do_not_heed_is_refused() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let refused = home.run(["status", "--advertise", "203.0.113.5"]).expect(2);
+    assert!(refused.err.contains("--advertise 203.0.113.5"), "{}", refused.err);
+    home.run(["status", "--advertise", "127.0.0.5"]).expect(1);
+}
+
+#[test]
 fn commands_that_need_a_login_say_so() {
     let rig = Rig::without_tracker();
     let home = rig.home("a");
@@ -168,7 +199,27 @@ fn doctor_names_what_is_wrong() {
     let home = rig.home("a");
     let ended = home.run(["doctor"]).expect(7);
     assert!(ended.out.contains("BAD  trackers") && ended.out.contains("ok   state"), "{}", ended.out);
+    assert!(ended.out.contains("open files"), "{}", ended.out);
+    assert!(!ended.out.contains("client doctor"), "it is run already: {}", ended.out);
     let json = home.run(["doctor", "--json"]).expect(7);
     let first = json.out.lines().next().unwrap_or_default();
     assert!(serde_json::from_str::<serde_json::Value>(first).unwrap()["checks"].is_array());
+}
+
+#[test]
+fn doctor_takes_nobody_for_a_tracker_who_only_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let rig = Rig::with_tracker_at(listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut connection, _)) = listener.accept() {
+            // Whoever asks may be gone already.
+            let _ = connection.read(&mut [0; 64]);
+            let _ = connection.write_all(b"SSH-2.0-example\r\n");
+        }
+    });
+    let ended = rig.home("a").run(["doctor"]).expect(7);
+    assert!(ended.out.contains("BAD  trackers") && ended.out.contains("no tracker"), "{}", ended.out);
+    let right = Rig::new();
+    let ended = right.home("a").run(["doctor"]).expect(0);
+    assert!(ended.out.contains(&format!("{} answers", right.tracker())), "{}", ended.out);
 }

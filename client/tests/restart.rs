@@ -100,14 +100,18 @@ fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
             && holders(&bob, "kept") == 1
     });
     until("its record is gone", || records(&alice, "shares", ".json").len() == 1);
-    until("it is said", || said.has("upload it again"));
+    until("it is said", || said.has("`client remove_file GROUP NAME`"));
     node.kill();
     let said = said.all();
-    assert!(
-        said.contains("[g] changed is not shared any more") && said.contains("upload it again"),
-        "{said}"
-    );
+    assert!(said.contains("[g] changed is not shared any more"), "{said}");
     assert!(!said.contains("kept"), "{said}");
+    // What it says to do does it.
+    let _node = alice.serve(&[]);
+    let taken = alice.run(["upload_file", "g", "changed"]).expect(6);
+    assert!(taken.err.contains("`client remove_file g changed`"), "{}", taken.err);
+    alice.run(["remove_file", "g", "changed"]).expect(0);
+    alice.run(["upload_file", "g", "changed"]).expect(0);
+    assert_eq!(holders(&bob, "changed"), 1);
 }
 
 #[test]

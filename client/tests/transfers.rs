@@ -244,6 +244,25 @@ fn the_session_outlives_the_process_until_logout() {
 }
 
 #[test]
+fn a_changed_password_counts_from_then_on_and_leaves_this_session() {
+    let rig = Rig::new();
+    let (alice, _node) = rig.user("alice");
+    let wrong = alice.run(["change_password", "wrong", "new"]).expect(3);
+    assert!(wrong.err.contains("old password"), "{}", wrong.err);
+    alice.run(["change_password", "only-one"]).expect(2);
+    let asked = alice.run(["change_password"]).expect(2);
+    assert!(asked.err.contains("--password-file"), "there is no terminal to ask on: {}", asked.err);
+    rig.file("passwords", b"password\nsecond\n");
+    let elsewhere = rig.home("elsewhere");
+    elsewhere.run(["login", "alice", "password"]).expect(0);
+    alice.run(["change_password", "--password-file", "passwords"]).expect(0);
+    alice.run(["whoami"]).expect(0);
+    elsewhere.run(["whoami"]).expect(3);
+    elsewhere.run(["login", "alice", "password"]).expect(3);
+    elsewhere.run(["login", "alice", "second"]).expect(0);
+}
+
+#[test]
 fn without_its_tracker_a_node_stays_and_says_so() {
     let mut rig = Rig::new();
     let (home, node) = rig.user("alice");
@@ -275,8 +294,13 @@ fn a_share_that_is_stopped_is_served_no_more() {
     rig.file("f", &bytes(PIECE, 9));
     alice.run(["upload_file", "g", "f"]).expect(0);
     assert_eq!(bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count(), 1);
+    let alone = alice.run(["get_peers", "g", "f"]).expect(0);
+    assert!(alone.out.is_empty() && alone.err.contains("nobody but this node has it"), "{}", alone.err);
     alice.run(["stop_share", "g", "f"]).expect(0);
-    assert_eq!(bob.run(["get_peers", "g", "f"]).expect(0).out, "");
+    for home in [&alice, &bob] {
+        let nobody = home.run(["get_peers", "g", "f"]).expect(0);
+        assert!(nobody.out.is_empty() && nobody.err.contains("no other node"), "{}", nobody.err);
+    }
     bob.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
     alice.run(["remove_file", "g", "f"]).expect(0);
     assert_eq!(bob.run(["list_files", "g"]).expect(0).out, "");

@@ -183,6 +183,14 @@ impl Engine {
         self.context.secret.peer_key()
     }
 
+    /// Whether this process may use io_uring, found out by making a ring.
+    ///
+    /// # Errors
+    /// What the kernel says against it.
+    pub fn probe_uring() -> io::Result<()> {
+        IoKind::probe_uring()
+    }
+
     /// Name of the back end that runs: `uring` or `epoll`.
     #[must_use]
     pub fn io_name(&self) -> &'static str {

@@ -12,42 +12,44 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) action: Option<Action>,
 
-    /// The trackers of the cluster, one `IP PORT` a line [default: ./tracker_info.txt or ../tracker_info.txt]
+    /// The file with the tracker's address, `IP PORT` [default: ./tracker_info.txt or ../tracker_info.txt]
+    ///
+    /// It may have several lines. This version founds a cluster on the first only; further ones are for later versions.
     pub(crate) file: Option<PathBuf>,
 
-    /// Serve the Nth address of the file, counted from 1 without comments [default: the first that is an address of
-    /// this machine and not taken]
+    /// Serve the Nth address of the file, counted from 1 without comments [default: the first that is an address of this
+    /// machine and not taken]
     pub(crate) number: Option<usize>,
 
     /// The same as FILE; without either, $SHOAL_TRACKERS names the file
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub(crate) trackers: Option<PathBuf>,
 
-    /// Where the tracker keeps what it must not lose
+    /// Where the tracker keeps what it must not lose: users, groups, file lists and its key
     #[arg(long, value_name = "DIR", default_value = "tracker_data")]
     pub(crate) data: PathBuf,
 
-    /// Found the cluster although some trackers of the file do not answer; only if none of them has its log
+    /// Found a cluster although other lines of the file do not answer; only if no tracker there has a log
     #[arg(long)]
     pub(crate) found: bool,
 
-    /// Get the log from the other trackers of the cluster, since this one's is lost
-    #[arg(long, conflicts_with = "found")]
+    /// Get the log from the other trackers of the cluster, since this one's is lost: refused while clusters have one tracker
+    #[arg(long, conflicts_with = "found", hide = true)]
     pub(crate) rejoin: bool,
 }
 
 /// What a tracker can do beside serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    /// Print log and state as JSON lines, without secrets; the tracker must not be running
+    /// Print log and state as JSON lines, without passwords and keys; the tracker must not be running
     Inspect {
         /// Where the tracker keeps what it must not lose
         #[arg(long, value_name = "DIR", default_value = "tracker_data")]
         data: PathBuf,
     },
-    /// Ask each tracker of the cluster how it is
+    /// Ask each tracker of the file how it is; exit code 7 when none answers
     Status {
-        /// The trackers of the cluster, one `IP PORT` a line
+        /// The trackers, one `IP PORT` a line
         file: Option<PathBuf>,
     },
 }

@@ -93,7 +93,7 @@ fn a_key_without_its_log_and_a_log_without_its_key_are_refused() {
     fs::write(data.join("cluster.key"), key).unwrap();
     fs::rename(data.join("127.0.0.1_0"), data.join("moved")).unwrap();
     let refused = refusal(dir.path(), &[]);
-    assert!(refused.contains("--rejoin") && refused.contains("moved"), "{refused}");
+    assert!(refused.contains("from a backup") && refused.contains("moved"), "{refused}");
 }
 
 #[test]
@@ -101,7 +101,10 @@ fn nobody_founds_against_a_running_tracker() {
     let running = Tracker::start();
     let dir = place(&[running.address]);
     let refused = refusal(dir.path(), &[]);
-    assert!(refused.contains(&running.address.to_string()) && refused.contains("--rejoin"), "{refused}");
+    assert!(
+        refused.contains(&running.address.to_string()) && refused.contains("take its line out"),
+        "{refused}"
+    );
     assert!(!dir.path().join("tracker_data/cluster.key").exists());
     // Who does not answer within a second is nobody to `--found`, and on a slow machine that may be anybody: then this
     // begins again, in another place.

@@ -46,6 +46,21 @@ pub(crate) struct Typed {
     pub(crate) options: options::LineOptions,
 }
 
+/// What is shown about one command: options are the same for all, and stand in `client --help`.
+const COMMAND_HELP: &str = "{about-with-newline}\n{usage-heading} {usage}{after-help}";
+
+/// The same for a command with words behind it.
+const COMMAND_HELP_WITH_WORDS: &str =
+    "{about-with-newline}\n{usage-heading} {usage}\n\nArguments:\n{positionals}{after-help}";
+
+/// Where the options are.
+const OPTIONS_ELSEWHERE: &str = "`client --help` shows the options.";
+
+/// Whether a word is a command of the command line.
+pub(crate) fn is_command(word: &str) -> bool {
+    word == "help" || Cli::command().get_subcommands().any(|command| command.get_name() == word)
+}
+
 impl Typed {
     /// The command that reads a line of the prompt: without `serve`, which is for the command line.
     pub(crate) fn grammar() -> clap::Command {
@@ -73,12 +88,22 @@ const NODE_OPTIONS: [(&str, &str); 7] = [
 ];
 
 impl Cli {
+    /// The command that reads the arguments: help on one command leaves out the options that all share.
+    fn grammar() -> clap::Command {
+        Cli::command().mut_subcommands(|command| {
+            let has_words = command.get_positionals().next().is_some();
+            command
+                .help_template(if has_words { COMMAND_HELP_WITH_WORDS } else { COMMAND_HELP })
+                .after_help(OPTIONS_ELSEWHERE)
+        })
+    }
+
     /// Reads the arguments of a process (the program's own name first) and the environment.
     ///
     /// # Errors
     /// clap's message, suggestions included; `--help` and `--version` arrive this way too.
     pub(crate) fn read(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
-        let matches = Cli::command().try_get_matches_from(arguments)?;
+        let matches = Cli::grammar().try_get_matches_from(arguments)?;
         let mut cli = Cli::from_arg_matches(&matches)?;
         let leaf =
             std::iter::successors(Some(&matches), |matches| matches.subcommand().map(|(_, inner)| inner));

@@ -99,7 +99,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "IP[:PORT]", env = "SHOAL_LISTEN", global = true)]
     #[serde(deserialize_with = "from_text")]
     pub(crate) listen: Option<Listen>,
-    /// Node: the address that the trackers are told
+    /// Node: the loopback address that the trackers are told; other addresses are not supported in this version
     #[arg(long, value_name = "IP", env = "SHOAL_ADVERTISE", global = true)]
     pub(crate) advertise: Option<IpAddr>,
     /// One JSON object for a short command, one event a line for a long one
@@ -114,7 +114,7 @@ pub(crate) struct Options {
     /// Replace an existing file that differs
     #[arg(long, env = "SHOAL_OVERWRITE", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]
     pub(crate) overwrite: Option<bool>,
-    /// How long a download may stay paused, or make no progress, before the command ends [default: 60]
+    /// How long a download may stay paused or still, and how long uploads and downloads wait for a tracker [default: 60]
     #[arg(long, value_name = "SECONDS", env = "SHOAL_WAIT", global = true)]
     pub(crate) wait: Option<u64>,
     /// Node: most bytes a second to peers (`10MiB`, `1G`)
@@ -134,7 +134,7 @@ pub(crate) struct Options {
     /// Node: how SHA-1 is computed: auto, avx512, avx2, sha_ni or asm [default: auto]
     #[arg(long, value_name = "KIND", env = "SHOAL_HASH", global = true)]
     pub(crate) hash: Option<String>,
-    /// Read the password from the first line of this file
+    /// Read the password from the first line of this file (`change_password`: the new one from its second)
     #[arg(long, value_name = "FILE", env = "SHOAL_PASSWORD_FILE", global = true)]
     pub(crate) password_file: Option<PathBuf>,
     /// When to use colours [default: auto]

@@ -26,6 +26,8 @@ pub(crate) enum Words {
         password: Option<String>,
     },
     /// Log in; a password left out is asked for
+    ///
+    /// `--password-file FILE` reads it from a file. The session outlives the program, and ends 30 days after the login.
     Login {
         /// Who
         user_id: String,
@@ -34,6 +36,17 @@ pub(crate) enum Words {
     },
     /// Log out: this node's shares go offline
     Logout,
+    /// Change your password; passwords left out are asked for
+    ///
+    /// Your other sessions end; this one goes on. With `--password-file FILE` the old password is the file's first line
+    /// and the new one its second.
+    ChangePassword {
+        /// The password so far
+        #[arg(requires = "new_password")]
+        password: Option<String>,
+        /// 1 to 1,024 bytes
+        new_password: Option<String>,
+    },
     /// Make a group, which is then yours
     CreateGroup {
         /// 1 to 64 letters, digits, `_`, `.` or `-`
@@ -66,14 +79,16 @@ pub(crate) enum Words {
         /// Whom
         user_id: String,
     },
-    /// Turn somebody down
+    /// Decline a request to join
     RejectRequest {
         /// Which group
         group_id: String,
         /// Whom
         user_id: String,
     },
-    /// Put a member out of your group
+    /// Remove a member from your group
+    ///
+    /// Nobody serves that user any more once the ticket that they hold has expired, within 10 minutes.
     RemoveMember {
         /// Which group
         group_id: String,
@@ -88,6 +103,12 @@ pub(crate) enum Words {
         file_name: String,
     },
     /// Share a file with a group
+    ///
+    /// Hashes the file, lists it in the group, and serves it to the members. `upload_file FILE GROUP` works too where only
+    /// that makes sense.
+    ///
+    /// With a running node (`client serve` or a prompt) the command ends as soon as that node serves the file. Without one it is
+    /// itself the node, and shares until Ctrl-C.
     UploadFile {
         /// Which group
         group_id: String,
@@ -95,12 +116,18 @@ pub(crate) enum Words {
         file_path: PathBuf,
     },
     /// Fetch a file from everybody who has any part of it
+    ///
+    /// Ends when the file is on the disk under its own name, verified and synced. Until then its data lie beside it in a file
+    /// that ends in `.part`. The same command given again goes on where an earlier one stopped.
+    ///
+    /// What has arrived is shared with others meanwhile, and afterwards by a running node (`client serve` or a prompt).
+    /// `--overwrite` replaces a file that differs; `--wait SECONDS` says how long the download may stand still.
     DownloadFile {
         /// Which group
         group_id: String,
         /// Its name there
         file_name: String,
-        /// A directory or a file name
+        /// A directory, or the file's new name; with a `/` at its end always a directory, which must exist
         destination_path: PathBuf,
     },
     /// The files of a group
@@ -108,7 +135,7 @@ pub(crate) enum Words {
         /// Which group
         group_id: String,
     },
-    /// Share a file no longer from this node
+    /// Stop sharing a file from this node
     StopShare {
         /// Which group
         group_id: String,
@@ -124,7 +151,7 @@ pub(crate) enum Words {
         /// Its name there
         file_name: String,
     },
-    /// Go on with a paused download
+    /// Continue a paused download
     Resume {
         /// Which group
         group_id: String,
@@ -149,9 +176,12 @@ pub(crate) enum Words {
     Whoami,
     /// Whether a node runs here, and how it is
     Status,
-    /// Check what is needed, and say what to do about the rest
+    /// Check what Shoal needs here, and say what to do about what is missing
     Doctor,
-    /// Be the node of this state directory, without a prompt
+    /// Run the node without a prompt, for services
+    ///
+    /// It listens for peers, goes on with what was shared and fetched, and carries out the commands that are given beside it,
+    /// until SIGTERM, Ctrl-C or `client quit`. Options of the node are those whose help begins with `Node:`.
     Serve,
     /// Leave the prompt; on the command line: end the running node
     Quit,

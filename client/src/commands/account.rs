@@ -1,4 +1,4 @@
-//! `create_user` and `login`: with a password that is typed, read from a file, or asked for and shown as stars.
+//! `create_user`, `login` and `change_password`: with passwords that are typed, read from a file, or asked for and shown as stars.
 //!
 //! Invariant: Ctrl-C while a password is asked for ends the command with exit 130, and the terminal is as it was.
 
@@ -34,22 +34,53 @@ pub(super) fn login(context: &mut Context<'_>, user: String, typed: Option<Strin
     context.show(&Ask::Login { user, password })
 }
 
+/// Changes the password of who is logged in, from the first of two to the second.
+pub(super) fn change_password(
+    context: &mut Context<'_>,
+    typed: Option<(String, String)>,
+) -> Result<(), Fault> {
+    let (old, new) = match (typed, &context.password_file) {
+        (Some((old, new)), _) => (Secret(old), Secret(new)),
+        (None, Some(file)) => (from_file(file, 0)?, from_file(file, 1)?),
+        (None, None) => {
+            refuse_without_terminal(
+                "no passwords",
+                "give the old and the new one as words, or as two lines with `--password-file FILE`",
+            )?;
+            (asked("Password so far: ")?, asked_twice("New password: ", "changed")?)
+        }
+    };
+    context.show(&Ask::ChangePassword { old, new })
+}
+
 fn password(context: &Context<'_>, user: &str, typed: Option<String>, twice: bool) -> Result<Secret, Fault> {
     if let Some(typed) = typed {
         return Ok(Secret(typed));
     }
     if let Some(file) = &context.password_file {
-        return from_file(file);
+        return from_file(file, 0);
     }
-    if !std::io::stdin().is_terminal() {
-        let fault = Fault::new(Exit::Usage, format!("no password for {user}, and no terminal to ask on"));
-        return Err(fault.fix("give it as the last word, or with `--password-file FILE`"));
+    let wanted = format!("no password for {user}");
+    refuse_without_terminal(&wanted, "give it as the last word, or with `--password-file FILE`")?;
+    let prompt = format!("Password of {user}: ");
+    if twice { asked_twice(&prompt, "made") } else { asked(&prompt) }
+}
+
+fn refuse_without_terminal(what: &str, fix: &str) -> Result<(), Fault> {
+    if std::io::stdin().is_terminal() {
+        return Ok(());
     }
-    let asked = asked(&format!("Password of {user}: "))?;
-    if twice && self::asked("The same again: ")? != asked {
-        return Err(Fault::new(Exit::Usage, "the two passwords differ; nothing was made").fix("try again"));
+    Err(Fault::new(Exit::Usage, format!("{what}, and no terminal to ask on")).fix(fix))
+}
+
+/// A new password, which nobody can read back: typed twice. `done`: what was not, when the two differ.
+fn asked_twice(prompt: &str, done: &str) -> Result<Secret, Fault> {
+    let once = asked(prompt)?;
+    if asked("The same again: ")? != once {
+        let message = format!("the two passwords differ; nothing was {done}");
+        return Err(Fault::new(Exit::Usage, message).fix("try again"));
     }
-    Ok(asked)
+    Ok(once)
 }
 
 fn asked(prompt: &str) -> Result<Secret, Fault> {
@@ -80,22 +111,25 @@ impl Highlighter for Stars {
     }
 }
 
-/// The first line of a file, without its end.
-fn from_file(path: &Path) -> Result<Secret, Fault> {
+/// A line of a file, counted from 0, without its end.
+fn from_file(path: &Path, number: usize) -> Result<Secret, Fault> {
     let fault = |error: &std::io::Error| {
         Fault::io("read the password file", path, error)
             .fix("name a file whose first line is the password: `--password-file FILE`")
     };
     let file = File::open(path).map_err(|error| fault(&error))?;
+    let mut lines = BufReader::new(file.take(limits::PASSWORD_FILE_MAX_BYTES));
     let mut line = String::new();
-    BufReader::new(file.take(limits::PASSWORD_FILE_MAX_BYTES))
-        .read_line(&mut line)
-        .map_err(|error| fault(&error))?;
+    for _line in 0..=number {
+        line.zeroize();
+        lines.read_line(&mut line).map_err(|error| fault(&error))?;
+    }
     let password = Secret(line.trim_end_matches(['\n', '\r']).to_owned());
     line.zeroize();
     if password.0.is_empty() {
-        let fault = Fault::new(Exit::Usage, format!("the first line of {} is empty", path.display()));
-        return Err(fault.fix("write the password there, and nothing else"));
+        let message =
+            format!("line {} of {} is empty, where a password is wanted", number + 1, path.display());
+        return Err(Fault::new(Exit::Usage, message).fix("write the password there, and nothing else"));
     }
     Ok(password)
 }
@@ -105,13 +139,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_is_the_first_line_of_the_file() {
+    fn passwords_are_whole_lines_of_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pw");
         std::fs::write(&path, " se cret \r\nrest").unwrap();
-        assert_eq!(from_file(&path).unwrap().0, " se cret ");
+        assert_eq!(from_file(&path, 0).unwrap().0, " se cret ");
+        assert_eq!(from_file(&path, 1).unwrap().0, "rest");
+        assert_eq!(from_file(&path, 2).unwrap_err().exit, Exit::Usage);
         std::fs::write(&path, "\n").unwrap();
-        assert_eq!(from_file(&path).unwrap_err().exit, Exit::Usage);
-        assert_eq!(from_file(&dir.path().join("none")).unwrap_err().exit, Exit::NotFound);
+        assert_eq!(from_file(&path, 0).unwrap_err().exit, Exit::Usage);
+        assert_eq!(from_file(&dir.path().join("none"), 0).unwrap_err().exit, Exit::NotFound);
     }
 }

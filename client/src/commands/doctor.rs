@@ -2,11 +2,11 @@
 //!
 //! Invariant: it changes nothing, starts nothing, and its exit code is that of the first check that failed.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
+use engine::Engine;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
@@ -14,10 +14,9 @@ use super::door;
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Ask};
 use crate::front::rows::NodeRow;
-use crate::limits;
 use crate::node::trackers;
 use crate::plan::Plan;
-use crate::render::Screen;
+use crate::render::{Screen, figures};
 
 /// Descriptors that a node wants: its connections to peers, both ways, and room for files and front ends.
 const DESCRIPTORS_WANTED: u64 = 2_048;
@@ -119,23 +118,21 @@ fn tracker_checks(plan: &Plan) -> Vec<Check> {
         Ok(addresses) => addresses,
         Err(fault) => return vec![Check::bad("trackers", fault)],
     };
-    let reachable: Vec<(SocketAddr, bool)> = addresses
-        .into_iter()
-        .map(|address| {
-            let timeout = Duration::from_millis(limits::TRACKER_CONNECT_MS);
-            (address, TcpStream::connect_timeout(&address, timeout).is_ok())
+    let asked: Vec<(SocketAddr, Result<(), String>)> =
+        addresses.into_iter().map(|address| (address, trackers::ping(address))).collect();
+    let told: Vec<String> = asked
+        .iter()
+        .map(|(address, answer)| match answer {
+            Ok(()) => format!("{address} answers"),
+            Err(why) => format!("{address} does not answer ({why})"),
         })
         .collect();
-    let any = reachable.iter().any(|(_, up)| *up);
-    let told: Vec<String> = reachable
-        .iter()
-        .map(|(address, up)| format!("{address} {}", if *up { "answers" } else { "does not answer" }))
-        .collect();
     let told = told.join(", ");
-    vec![if any {
+    vec![if asked.iter().any(|(_, answer)| answer.is_ok()) {
         Check::good("trackers", told)
     } else {
-        Check::bad("trackers", trackers::unreachable(&told))
+        let fix = "start one with `tracker`, or name the right addresses with `--trackers FILE`";
+        Check::bad("trackers", Fault::new(Exit::NoTracker, told).fix(fix))
     }]
 }
 
@@ -152,12 +149,16 @@ fn node_checks(node: Result<Option<NodeRow>, Fault>) -> Vec<Check> {
     match node {
         Err(fault) => vec![Check::bad("node", fault)],
         Ok(None) => {
-            vec![Check::remark("node", "none runs here; commands do without", "`client serve` shares always")]
+            let fix = "`client serve` runs one, which shares as long as it runs";
+            vec![Check::remark(
+                "node",
+                "none runs here; each command is the node for as long as it works",
+                fix,
+            )]
         }
         Ok(Some(node)) => {
-            let listens =
-                node.listen.map_or_else(String::new, |address| format!(", peers connect to {address}"));
-            let io = node.io.map_or_else(String::new, |io| format!(", moved by {io}"));
+            let listens = node.listen.map_or_else(String::new, |address| format!("; listening on {address}"));
+            let io = node.io.map_or_else(String::new, |io| format!("; {}", figures::back_end(&io)));
             let login = match node.user {
                 Some(user) => Check::good("login", user),
                 None => Check::remark("login", "nobody is logged in here", "`client login USER`"),
@@ -167,33 +168,48 @@ fn node_checks(node: Result<Option<NodeRow>, Fault>) -> Vec<Check> {
     }
 }
 
-/// What the kernel says about io_uring; a container may still forbid it, which a node says when it starts.
+/// Tries io_uring: a container may forbid what the kernel's settings allow.
 fn io_uring() -> Check {
     let name = "io_uring";
+    let Err(error) = Engine::probe_uring() else { return Check::good(name, "available") };
     let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    match setting.as_deref().map(str::trim) {
-        Ok("0") | Err(_) => Check::good(name, "allowed by the kernel"),
-        Ok(_) => {
-            let fix = "`sysctl kernel.io_uring_disabled=0` allows it; epoll is used until then";
-            Check::remark(name, "switched off by the kernel's settings", fix)
+    let fix = match setting.as_deref().map(str::trim) {
+        Ok("1" | "2") => "`sysctl kernel.io_uring_disabled=0` allows it; epoll does the same work until then",
+        _ => {
+            "allow it in the container's seccomp profile, if there is one; epoll does the same work until then"
         }
-    }
+    };
+    Check::remark(name, format!("not available: {error}"), fix)
 }
 
 fn resources() -> [Check; 2] {
-    let limit = |name, resource, wanted: u64, flag: &str| {
-        let now = getrlimit(resource).current;
-        match now {
+    let check =
+        |name, resource, wanted: u64, shown: &dyn Fn(u64) -> String, raise: String| match getrlimit(resource)
+            .current
+        {
             Some(now) if now < wanted => {
-                let fix = format!("`ulimit {flag}` with at least {wanted}");
-                Check::remark(name, format!("{now} (as few as this may slow a busy node down)"), &fix)
+                let message = format!("{}; a busy node wants {}", shown(now), shown(wanted));
+                Check::remark(name, message, &raise)
             }
-            Some(now) => Check::good(name, now.to_string()),
+            Some(now) => Check::good(name, shown(now)),
             None => Check::good(name, "unlimited"),
-        }
-    };
+        };
+    let files = |count| format!("{} open files", figures::count(count));
+    let memory = |bytes| format!("{} of locked memory", figures::size(bytes));
     [
-        limit("files", Resource::Nofile, DESCRIPTORS_WANTED, "-n"),
-        limit("memlock", Resource::Memlock, LOCKED_MEMORY_WANTED, "-l (in KiB)"),
+        check(
+            "files",
+            Resource::Nofile,
+            DESCRIPTORS_WANTED,
+            &files,
+            format!("`ulimit -n {DESCRIPTORS_WANTED}`"),
+        ),
+        check(
+            "memlock",
+            Resource::Memlock,
+            LOCKED_MEMORY_WANTED,
+            &memory,
+            format!("`ulimit -l {}` (in KiB)", LOCKED_MEMORY_WANTED / 1_024),
+        ),
     ]
 }

@@ -104,6 +104,9 @@ pub(crate) fn carry_out(words: Words, context: &mut Context<'_>) -> Result<(), F
     match words {
         Words::CreateUser { user_id, password } => account::create_user(context, user_id, password),
         Words::Login { user_id, password } => account::login(context, user_id, password),
+        Words::ChangePassword { password, new_password } => {
+            account::change_password(context, password.zip(new_password))
+        }
         Words::Logout => context.show(&Ask::Logout),
         Words::Whoami => context.show(&Ask::Whoami),
         Words::CreateGroup { group_id, policy } => {
@@ -143,7 +146,7 @@ pub(crate) fn carry_out(words: Words, context: &mut Context<'_>) -> Result<(), F
         Words::Status => context.show(&Ask::Status),
         Words::Doctor | Words::Serve | Words::Quit => {
             Err(Fault::new(Exit::Usage, "this command is for the command line, not for the prompt")
-                .fix("help"))
+                .fix("`help`"))
         }
     }
 }

@@ -62,6 +62,8 @@ pub(crate) enum Ask {
     CreateUser { user: String, password: Secret },
     /// Log in, for this node.
     Login { user: String, password: Secret },
+    /// Change the password of who is logged in.
+    ChangePassword { old: Secret, new: Secret },
     /// Log out, and take this node's shares down.
     Logout,
     /// Make a group; `approval`: its owner admits each member.
@@ -76,9 +78,9 @@ pub(crate) enum Ask {
     ListRequests { group: String },
     /// Admit somebody.
     AcceptRequest { group: String, user: String },
-    /// Turn somebody down.
+    /// Decline a request to join.
     RejectRequest { group: String, user: String },
-    /// Put somebody out.
+    /// Remove a member.
     RemoveMember { group: String, user: String },
     /// Take a file off the list.
     RemoveFile(FileAt),

@@ -45,6 +45,10 @@ impl Desk {
                 self.told(Command::CreateUser { user: user_id(&user)?, password })
             }
             Ask::Login { user, password } => self.login(&user, &password),
+            Ask::ChangePassword { old, new } => {
+                let (old, new) = (trackers::password_of(&old)?, trackers::password_of(&new)?);
+                self.told(Command::ChangePassword { old, new })
+            }
             Ask::Logout => self.logout(),
             Ask::Whoami => self.whoami(),
             Ask::CreateGroup { group, approval } => {
@@ -177,11 +181,13 @@ impl Desk {
     }
 
     fn get_peers(&self, at: FileAt) -> Result<Answer, Fault> {
-        let (answer, _) = self.ask::<PeersAnswer>(Command::GetPeers { file: at.key()?, peer_key: None })?;
+        let key = at.key()?;
+        let command = Command::GetPeers { file: key.clone(), peer_key: None };
+        let (answer, _) = self.ask::<PeersAnswer>(command)?;
         let peers =
             answer.peers.iter().map(|entry| PeerRow { address: entry.address(), complete: entry.complete });
-        let own = Some(self.core.peer.key());
-        let only_here = !answer.peers.is_empty() && answer.peers.iter().all(|entry| entry.peer_key == own);
+        // The trackers leave out whoever asks.
+        let only_here = answer.peers.is_empty() && shares::is_shared_whole(&self.core, &key);
         Ok(Answer::Peers { group: at.group, file: at.file, peers: peers.collect(), only_here })
     }
 
@@ -257,9 +263,7 @@ impl Desk {
 /// A refusal says who may: joining the group, which a stranger is told otherwise, would not help.
 fn owners_alone(fault: Fault) -> Fault {
     match fault.exit {
-        Exit::NotAllowed => {
-            fault.fix("only the group's owner may do that: `list_groups --json` shows who that is")
-        }
+        Exit::NotAllowed => fault.fix("ask the group's owner: `list_groups --json` shows who that is"),
         _ => fault,
     }
 }

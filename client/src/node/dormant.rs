@@ -42,7 +42,7 @@ impl Dormant {
         let waits_for = self.waits_for.clone();
         let starts = || {
             Fault::new(Exit::NoProgress, "it goes on when this node stays: `client serve`, or the prompt")
-                .fix("client serve")
+                .fix("`client serve`")
         };
         (State::Waiting, Some(waits_for.unwrap_or_else(starts)))
     }
@@ -79,5 +79,5 @@ impl Dormant {
 /// That a download waits for its user.
 pub(super) fn not_here(user: &str) -> Fault {
     Fault::new(Exit::NoProgress, format!("it belongs to {user}, who is not logged in here"))
-        .fix(format!("login {user}"))
+        .fix(format!("`login {user}`"))
 }

@@ -294,6 +294,13 @@ pub(super) fn is_served(core: &Core, key: &FileKey) -> Option<bool> {
     Some(core.peer.running()?.shares().iter().any(|share| share.key == key))
 }
 
+/// Whether this node serves all of a file.
+pub(super) fn is_shared_whole(core: &Core, key: &FileKey) -> bool {
+    let user = core.trackers.user().unwrap_or_default();
+    let listed = core.registry.get(&user, key).is_some_and(|known| known.shared.stage == Stage::Listed);
+    listed && is_served(core, key) == Some(true)
+}
+
 /// Serves a file no longer.
 pub(super) fn unserve(core: &Core, key: &FileKey) {
     if let Some(engine) = core.peer.running() {
@@ -359,7 +366,10 @@ pub(super) fn withdraw(core: &Core, known: &Known, why: &str) {
 }
 
 fn changed(key: &FileKey, why: &str) -> String {
-    format!("{key} is not shared any more: {why}; upload it again to share it as it is now")
+    format!(
+        "{key} is not shared any more: {why}; to share it as it is now: `remove_file GROUP NAME`, then `upload_file` \
+         again, or upload it under another name"
+    )
 }
 
 /// Tells the trackers, once and in the name of `user`, that this node does not serve a file.

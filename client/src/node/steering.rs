@@ -70,7 +70,7 @@ pub(super) fn steer(
         (None, None) if compared.is_some() => Ok("is cancelled before it was begun"),
         (None, None) => {
             Err(Fault::new(Exit::NotFound, format!("this node has no download of {key}"))
-                .fix("show_downloads"))
+                .fix("`show_downloads`"))
         }
     }
     .map(|done| format!("{key} {done}"))

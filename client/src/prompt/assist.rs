@@ -12,8 +12,8 @@ use rustyline::{Context, Helper};
 use crate::cli::Typed;
 use crate::cli::line;
 
-/// Commands whose third word is a password.
-const WITH_PASSWORD: [&str; 2] = ["login", "create_user"];
+/// Commands with a password, and how many words stand before it.
+const WITH_PASSWORD: [(&str, usize); 3] = [("login", 2), ("create_user", 2), ("change_password", 1)];
 
 /// Commands with a path, and which word (from 0) it is.
 const WITH_PATH: [(&str, usize); 2] = [("upload_file", 2), ("download_file", 3)];
@@ -108,14 +108,12 @@ pub(super) fn has_password(typed: &str) -> bool {
     password_start(typed).is_some()
 }
 
-/// Where the password begins, in a line that has one.
+/// Where the passwords begin, in a line that has any.
 fn password_start(typed: &str) -> Option<usize> {
     let mut rest = typed.trim_start();
     let command = rest.split_whitespace().next()?;
-    if !WITH_PASSWORD.contains(&command) {
-        return None;
-    }
-    for _word in 0..2 {
+    let (_, before) = WITH_PASSWORD.iter().find(|(name, _)| *name == command)?;
+    for _word in 0..*before {
         rest = rest.trim_start();
         rest = &rest[rest.find(char::is_whitespace)?..];
     }
@@ -169,7 +167,16 @@ mod tests {
         let assist = Assist::new("/".into());
         assert_eq!(assist.highlight("login alice hunter2", 0), "login alice *******");
         assert_eq!(assist.highlight(" create_user  bob  pässwort ", 0), " create_user  bob  *********");
-        for line in ["login alice", "login alice ", "whoami x y", "login alice --password-file f", ""] {
+        assert_eq!(assist.highlight("change_password old new", 0), "change_password *******");
+        for line in [
+            "login alice",
+            "change_password",
+            "change_password --password-file f",
+            "login alice ",
+            "whoami x y",
+            "login alice --password-file f",
+            "",
+        ] {
             assert!(!has_password(line), "{line}");
             assert_eq!(assist.highlight(line, 0), line);
         }

@@ -41,10 +41,11 @@ type Lines = Editor<Assist, FileHistory>;
 /// # Errors
 /// A fault when there can be no prompt. A line that fails is shown and the prompt goes on.
 pub(crate) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Result<Exit, Fault> {
+    screen.set_at_prompt();
     let (door, mut link) = Door::open(plan)?;
     if let Door::Inside(running) = &door {
         let listen = running.listen()?;
-        screen.note(&format!("this prompt is the node; peers connect to {listen}"));
+        screen.note(&format!("this prompt is the node, and listens on {listen}"));
         running.waits_for().iter().for_each(|what| screen.note(&format!("waiting for {what}")));
         running.troubles().iter().for_each(|trouble| screen.note(trouble));
     } else {
@@ -131,7 +132,7 @@ fn open_link(plan: &Plan, door: &Door) -> Result<NodeLink, Fault> {
     match door {
         Door::Inside(running) => running.link(),
         Door::Outside => door::running_node(plan)?.ok_or_else(|| {
-            Fault::new(Exit::Other, "the node of this state directory went away").fix("client serve")
+            Fault::new(Exit::Other, "the node of this state directory went away").fix("`client serve`")
         }),
     }
 }

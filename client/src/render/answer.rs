@@ -37,7 +37,7 @@ pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
         }
         Answer::Downloaded(now) => lines([transfer::summary(now)]),
         Answer::AlreadyThere { path, size_bytes, .. } => lines([format!(
-            "{} is there already, and right ({})",
+            "{} is already there and verified ({})",
             path.display(),
             figures::size(*size_bytes)
         )]),
@@ -50,7 +50,7 @@ pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
 pub(crate) fn remark(answer: &Answer) -> Option<&'static str> {
     match answer {
         Answer::Peers { only_here: true, .. } => Some("nobody but this node has it"),
-        Answer::Peers { peers, .. } if peers.is_empty() => Some("nobody who is online has it"),
+        Answer::Peers { peers, .. } if peers.is_empty() => Some("no other node that is online has it"),
         Answer::Downloads { downloads } if downloads.is_empty() => Some("no downloads"),
         _ => None,
     }
@@ -96,9 +96,13 @@ fn node_text(node: &NodeRow) -> String {
         format!("node      process {}", node.pid),
         format!(
             "peers     {}{}{}",
-            node.listen.map_or_else(|| "not listening yet".into(), |address| format!("connect to {address}")),
-            node.io.as_ref().map(|io| format!(", moved by {io}")).unwrap_or_default(),
-            node.hash.as_ref().map(|hash| format!(", hashed by {hash}")).unwrap_or_default()
+            node.listen
+                .map_or_else(|| "not listening yet".into(), |address| format!("listening on {address}")),
+            node.io.as_ref().map(|io| format!("; {}", figures::back_end(io))).unwrap_or_default(),
+            node.hash
+                .as_ref()
+                .map(|hash| format!("; SHA-1 by {}", figures::hashing(hash)))
+                .unwrap_or_default()
         ),
         format!("user      {}", or_none(node.user.clone())),
         format!("tracker   {}", or_none(node.tracker.map(|address| address.to_string()))),

@@ -25,6 +25,35 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
+/// A back end's name on the command line, as people write it.
+pub(crate) fn back_end(name: &str) -> &str {
+    if name == "uring" { "io_uring" } else { name }
+}
+
+/// A way of hashing's name on the command line, as people write it.
+pub(crate) fn hashing(name: &str) -> &str {
+    match name {
+        "avx512" => "AVX-512",
+        "avx2" => "AVX2",
+        "sha_ni" => "SHA-NI",
+        "asm" => "sha1-asm",
+        other => other,
+    }
+}
+
+/// `20,000`.
+pub(crate) fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 /// How long the rest takes at this rate, in whole seconds; `None` when nothing moves.
 pub(crate) fn eta(rest_bytes: u64, bytes_a_second: u64) -> Option<String> {
     if bytes_a_second == 0 {
@@ -55,6 +84,15 @@ pub(crate) fn mean_rate(bytes: u64, span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_have_their_thousands_apart() {
+        for (number, wanted) in
+            [(0, "0"), (999, "999"), (1_000, "1,000"), (20_000, "20,000"), (1_234_567, "1,234,567")]
+        {
+            assert_eq!(count(number), wanted);
+        }
+    }
 
     #[test]
     fn figures_read_as_people_write_them() {

@@ -5,6 +5,7 @@
 //!                         ├─► progress (stderr: one redrawn line, or a plain line now and then)
 //!                         └─► fault   (stderr: what happened; what to type next)
 //!                figures: sizes, rates, spans      transfer: the forms of `show_downloads`      streams
+//!                shell: commands in advice, as they are typed outside of the prompt
 //! ```
 //!
 //! Invariant: data goes to stdout, everything else to stderr. Nothing here decides anything.
@@ -12,6 +13,7 @@
 pub(crate) mod answer;
 pub(crate) mod figures;
 mod progress;
+mod shell;
 mod streams;
 pub(crate) mod transfer;
 
@@ -31,6 +33,7 @@ pub(crate) struct Screen {
     quiet: bool,
     color: Color,
     stdout_is_terminal: bool,
+    at_prompt: bool,
     progress: ProgressLine,
 }
 
@@ -42,8 +45,14 @@ impl Screen {
             quiet: output.quiet,
             color: output.color,
             stdout_is_terminal: std::io::stdout().is_terminal(),
+            at_prompt: false,
             progress: ProgressLine::new(std::io::stderr().is_terminal()),
         }
+    }
+
+    /// What is advised from now on is typed at the prompt, not in a shell.
+    pub(crate) fn set_at_prompt(&mut self) {
+        self.at_prompt = true;
     }
 
     /// Whether JSON is wanted.
@@ -85,13 +94,21 @@ impl Screen {
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
             self.progress.clear();
+            let text = self.advice(text);
             to_stderr(&format!("{text}\n"));
         }
+    }
+
+    /// Advice with its commands as they are typed here.
+    fn advice(&self, text: &str) -> String {
+        if self.at_prompt { text.to_owned() } else { shell::commands_of_the_shell(text) }
     }
 
     /// Shows what went wrong; in JSON also as the one object of the command.
     pub(crate) fn fault(&mut self, fault: &Fault) {
         self.progress.clear();
+        let fix = fault.fix.as_deref().map(|fix| self.advice(fix));
+        let fault = &Fault { fix, ..fault.clone() };
         if self.json {
             let object = serde_json::json!({
                 "result": "failed", "exit": fault.exit.code(), "cause": fault.exit,

@@ -18,11 +18,13 @@ pub(crate) enum IoKind {
 impl IoKind {
     /// Settles the choice, by trying: containers often forbid io_uring.
     pub(crate) fn settle(choice: IoChoice) -> Result<IoKind, StartError> {
-        let probe = || tokio_uring::Runtime::new(&tokio_uring::builder()).map(drop);
         match choice {
             IoChoice::Epoll => Ok(IoKind::Epoll),
-            IoChoice::Uring => probe().map(|()| IoKind::Uring).map_err(|source| StartError::Uring { source }),
-            IoChoice::Auto => match probe() {
+            IoChoice::Uring => match IoKind::probe_uring() {
+                Ok(()) => Ok(IoKind::Uring),
+                Err(source) => Err(StartError::Uring { source }),
+            },
+            IoChoice::Auto => match IoKind::probe_uring() {
                 Ok(()) => Ok(IoKind::Uring),
                 Err(error) => {
                     tracing::info!(%error, "io_uring is not available; epoll runs instead");
@@ -30,6 +32,11 @@ impl IoKind {
                 }
             },
         }
+    }
+
+    /// Makes a ring and gives it back: what a container forbids shows in no setting.
+    pub(crate) fn probe_uring() -> io::Result<()> {
+        tokio_uring::Runtime::new(&tokio_uring::builder()).map(drop)
     }
 
     /// Its name, as `--io` takes it.

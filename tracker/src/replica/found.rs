@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(again.key.cluster, first.key.cluster);
         fs::remove_file(first.dir.join(LOG_FILE)).unwrap();
         let lost = prepare(&wish(root.path(), &lines)).unwrap_err().to_string();
-        assert!(lost.contains("--rejoin") && lost.contains("No log"), "{lost}");
+        assert!(lost.contains("--data") && lost.contains("No log"), "{lost}");
     }
 
     #[test]

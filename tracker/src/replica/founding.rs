@@ -65,7 +65,7 @@ pub enum Refusal {
     /// A key without a log: the disk was lost, or the directory is another.
     #[error(
         "there is a cluster.key but no log: it was lost, or lies elsewhere. Put its directory back from a backup, or name \
-         the right --data; if other trackers of the cluster run, --rejoin"
+         the right --data"
     )]
     LogLost,
     /// A log without a key.
@@ -75,7 +75,8 @@ pub enum Refusal {
     KeyLost,
     /// Somebody leads this cluster already, or could.
     #[error(
-        "a tracker answers at {0}, so the cluster is founded: copy its cluster.key into --data, then start with --rejoin"
+        "a tracker answers at {0}, so the cluster is founded, and this version runs clusters of one tracker: end that one, \
+         or take its line out of the file"
     )]
     Founded(SocketAddr),
     /// Not the first line.

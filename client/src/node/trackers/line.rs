@@ -1,6 +1,6 @@
 //! One TCP connection to one tracker: a line out, a line back.
 //!
-//! Invariants: an exchange ends in `TRACKER_ANSWER_MS` plus what its bytes take at `TRACKER_SLOWEST_BYTES_PER_S`, however
+//! Invariants: an exchange ends in `TRACKER_ANSWER_MS` (or what else was said) plus what its bytes take at `TRACKER_SLOWEST_BYTES_PER_S`, however
 //! they trickle in; nothing that was said before a question counts as its answer.
 
 use std::io::{self, Read, Write};
@@ -20,17 +20,19 @@ pub(super) struct Line {
     stream: TcpStream,
     received: Vec<u8>,
     asked_before: bool,
+    answer_ms: u64,
 }
 
 /// How long one exchange may still take: the more was moved, the longer.
 struct Pace {
     started: Instant,
+    answer_ms: u64,
     moved_bytes: u64,
 }
 
 impl Pace {
-    fn new(started: Instant) -> Pace {
-        Pace { started, moved_bytes: 0 }
+    fn new(started: Instant, answer_ms: u64) -> Pace {
+        Pace { started, answer_ms, moved_bytes: 0 }
     }
 
     fn moved(&mut self, bytes: usize) {
@@ -43,7 +45,7 @@ impl Pace {
     /// `TimedOut` when there is none.
     fn left(&self, now: Instant) -> io::Result<Duration> {
         let earned_ms = self.moved_bytes * 1_000 / limits::TRACKER_SLOWEST_BYTES_PER_S;
-        let allowed = Duration::from_millis(limits::TRACKER_ANSWER_MS + earned_ms);
+        let allowed = Duration::from_millis(self.answer_ms + earned_ms);
         let left = allowed.saturating_sub(now.duration_since(self.started));
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
@@ -65,11 +67,27 @@ impl Line {
         Err(tried.join("; "))
     }
 
-    fn to(address: SocketAddr) -> io::Result<Line> {
+    /// Connects to a tracker.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn to(address: SocketAddr) -> io::Result<Line> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_millis(limits::TRACKER_CONNECT_MS))?;
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?.ip();
-        Ok(Line { address, local, stream, received: Vec::new(), asked_before: false })
+        Ok(Line {
+            address,
+            local,
+            stream,
+            received: Vec::new(),
+            asked_before: false,
+            answer_ms: limits::TRACKER_ANSWER_MS,
+        })
+    }
+
+    /// The same with less patience: an answer must come in `answer_ms`.
+    pub(super) fn within(self, answer_ms: u64) -> Line {
+        Line { answer_ms, ..self }
     }
 
     /// The tracker at the other end.
@@ -93,7 +111,7 @@ impl Line {
         if std::mem::replace(&mut self.asked_before, true) {
             self.expect_silence()?;
         }
-        let mut pace = Pace::new(clock::now());
+        let mut pace = Pace::new(clock::now(), self.answer_ms);
         let mut line = Vec::with_capacity(request.len() + 1);
         line.extend_from_slice(request);
         line.push(b'\n');
@@ -216,7 +234,7 @@ mod tests {
     #[test]
     fn time_is_earned_by_bytes_and_not_by_reads() {
         let start = clock::now();
-        let mut pace = Pace::new(start);
+        let mut pace = Pace::new(start, limits::TRACKER_ANSWER_MS);
         let at = |seconds| start + Duration::from_secs(seconds);
         let allowed_s = limits::TRACKER_ANSWER_MS / 1_000;
         assert_eq!(pace.left(at(allowed_s - 1)).unwrap(), Duration::from_secs(1));

@@ -110,7 +110,8 @@ impl TrackerLink {
     /// # Errors
     /// Exit 3.
     pub(crate) fn require_user(&self) -> Result<String, Fault> {
-        self.user().ok_or_else(|| Fault::new(Exit::NotLoggedIn, "nobody is logged in here").fix("login USER"))
+        self.user()
+            .ok_or_else(|| Fault::new(Exit::NotLoggedIn, "nobody is logged in here").fix("`login USER`"))
     }
 
     /// The trackers' addresses, as the file has them now.
@@ -165,7 +166,7 @@ impl TrackerLink {
             && session.as_ref().is_none_or(|session| session.user != user)
         {
             return Err(Fault::new(Exit::NotLoggedIn, format!("{user} is not logged in here"))
-                .fix(format!("login {user}")));
+                .fix(format!("`login {user}`")));
         }
         let mut request = Request::new(command);
         request.request_id = Some(Value::String(wire.next_id()));
@@ -364,6 +365,22 @@ fn answered(line: &mut Line, request: &Request) -> Result<Outcome, Trouble> {
     match outcome {
         Err(refused) if refused.request_id.is_none() => Err(Trouble::TurnedAway(refused)),
         _ => Err(Trouble::Foreign(foreign(&"the tracker answered another request"))),
+    }
+}
+
+/// Asks whoever listens at an address whether it is a tracker that answers.
+///
+/// # Errors
+/// Why not, for people.
+pub(crate) fn ping(address: SocketAddr) -> Result<(), String> {
+    let mut ping = Request::new(Command::Ping);
+    ping.request_id = Some("ping".into());
+    let line = Line::to(address).map_err(|error| error.to_string())?;
+    match answered(&mut line.within(limits::TRACKER_PING_MS), &ping) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(refused)) | Err(Trouble::TurnedAway(refused)) => Err(printable(&refused.failure.message)),
+        Err(Trouble::Broken(error)) => Err(format!("something listens there, but gives no answer: {error}")),
+        Err(Trouble::Foreign(_)) => Err("what listens there is no tracker of this version".to_owned()),
     }
 }
 

@@ -19,7 +19,7 @@ use tracker::api::cluster_file::{self, FILE_NAME};
 
 use crate::exit::{Exit, Fault};
 
-pub(crate) use link::{TrackerLink, Urgency, password_of};
+pub(crate) use link::{TrackerLink, Urgency, password_of, ping};
 
 /// The trackers that the file names: `named`, or the one that is found from the working directory.
 ///

@@ -9,9 +9,57 @@ use crate::printable::printable;
 /// the very request, and not the connection.
 pub(super) fn fault(failure: Failure, named: bool) -> Fault {
     let exit = exit_of(failure.code);
-    let fix = failure.fix.map_or_else(|| advice(failure.code).to_owned(), |fix| printable(&fix));
+    let fix = failure.fix.map_or_else(|| advice(failure.code).to_owned(), |fix| marked(&printable(&fix)));
     let refused = named.then_some(failure.code);
     Fault { exit, message: printable(&failure.message), fix: Some(fix), refused }
+}
+
+/// Commands that the trackers advise, and how many words follow each at most (a file's name may have blanks). They write them as they are typed at a prompt, and
+/// without a mark, since they do not know what will show them.
+const ADVISED: [(&str, usize); 9] = [
+    ("login", 1),
+    ("create_user", 1),
+    ("join_group", 1),
+    ("create_group", 1),
+    ("list_groups", 0),
+    ("list_files", 1),
+    ("list_requests", 1),
+    ("leave_group", 1),
+    ("remove_file", 64),
+];
+
+/// Words with which a sentence goes on behind a command.
+const PROSE: [&str; 4] = ["with", "first", "shows", "or"];
+
+/// A tracker's advice with its commands between backticks, as everybody else here writes them.
+fn marked(advice: &str) -> String {
+    if advice.contains('`') {
+        return advice.to_owned();
+    }
+    let words: Vec<&str> = advice.split(' ').collect();
+    let mut out: Vec<String> = Vec::new();
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        let Some((_, follow)) = ADVISED.iter().find(|(name, _)| name == word) else {
+            out.push((*word).to_owned());
+            at += 1;
+            continue;
+        };
+        let mut end = at + 1;
+        while end < words.len() && end <= at + follow && !PROSE.contains(&words[end]) {
+            end += 1;
+            if words[end - 1].ends_with(',') {
+                break;
+            }
+        }
+        let command = words[at..end].join(" ");
+        out.push(match command.strip_suffix(',') {
+            Some(command) => format!("`{command}`,"),
+            None => format!("`{command}`"),
+        });
+        at = end;
+    }
+    out.join(" ")
 }
 
 fn exit_of(code: FailureCode) -> Exit {
@@ -34,10 +82,10 @@ fn exit_of(code: FailureCode) -> Exit {
 
 fn advice(code: FailureCode) -> &'static str {
     match code {
-        FailureCode::NotLoggedIn => "login USER",
-        FailureCode::WrongPassword => "try again; `create_user USER` makes a new user",
-        FailureCode::NotMember => "join_group GROUP",
-        FailureCode::NotAllowed => "ask the group's owner (`list_groups` shows who that is)",
+        FailureCode::NotLoggedIn => "`login USER`",
+        FailureCode::WrongPassword => "try again with the right password",
+        FailureCode::NotMember => "`join_group GROUP`",
+        FailureCode::NotAllowed => "ask the group's owner (`list_groups --json` shows who that is)",
         FailureCode::NotFound => "`list_groups` and `list_files GROUP` show what there is",
         FailureCode::AlreadyExists | FailureCode::OtherContent => "choose another name",
         FailureCode::Busy | FailureCode::NoLeader | FailureCode::Timeout | FailureCode::Unavailable => {
@@ -74,6 +122,33 @@ mod tests {
         let advised = fault(Failure::new(FailureCode::NotFound, "m").with_fix("do this"), true);
         assert_eq!(advised.fix.as_deref(), Some("do this"));
         assert!(fault(Failure::new(FailureCode::NotLoggedIn, "m"), true).fix.is_some());
+    }
+
+    #[test]
+    fn commands_that_a_tracker_advises_are_marked() {
+        for (said, shown) in [
+            ("join_group g", "`join_group g`"),
+            (
+                "login alice, or create_user with another name",
+                "`login alice`, or `create_user` with another name",
+            ),
+            (
+                "login USER with the right password, or create_user USER first",
+                "`login USER` with the right password, or `create_user USER` first",
+            ),
+            (
+                "upload it under another name, or remove_file g my file first",
+                "upload it under another name, or `remove_file g my file` first",
+            ),
+            (
+                "ask the group's owner: list_groups shows who",
+                "ask the group's owner: `list_groups` shows who",
+            ),
+            ("the same again in a few seconds", "the same again in a few seconds"),
+            ("`join_group g`", "`join_group g`"),
+        ] {
+            assert_eq!(marked(said), shown);
+        }
     }
 
     #[test]
