@@ -138,7 +138,7 @@ fn left_without_record(manifest: &Manifest, target: &Target) -> Left {
 }
 
 fn is_within(geometry: Geometry, index: PieceIndex, target: &Target) -> bool {
-    geometry.offset(index) + u64::from(geometry.piece_len(index)) <= target.found_length()
+    geometry.end(index) <= target.found_length()
 }
 
 /// All pieces but those of zeros, which are never written, and those that are trusted.
