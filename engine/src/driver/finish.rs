@@ -33,7 +33,7 @@ pub(super) async fn finish(context: &Arc<Context>, download: &Arc<DownloadState>
     let failure = match submitted {
         Ok(()) => match told.await {
             Ok(ended) => return ended,
-            Err(_) => "the thread that finishes a download died".to_owned(),
+            Err(_) => "this node is going down; start the download again".to_owned(),
         },
         Err(error) => format!("no thread to finish the download with: {error}"),
     };

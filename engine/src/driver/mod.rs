@@ -10,7 +10,8 @@
 //!        └── local: this worker's connections      context: what all workers share (shares, buffers, clock, keys)
 //! ```
 //!
-//! Every task is spawned by `vital`: one that panics ends the program, since its worker would be crippled without it.
+//! Every task is spawned by `vital`: one that panics ends the program, since its worker would be crippled without it. So does
+//! every thread that works for downloads.
 //! A worker receives, verifies and writes on one thread: no piece is handed from thread to thread. Only a download's
 //! state and the shares are behind locks, and each is held for microseconds.
 

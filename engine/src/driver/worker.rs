@@ -19,7 +19,8 @@ use super::limits::{ACCEPT_RETRY_MS, STOP_MS};
 use super::local::Local;
 use super::provider;
 use super::verify;
-use super::vital::{EndsByPanic, spawn_vital};
+use super::vital::spawn_vital;
+use crate::ends::EndsByPanic;
 
 /// What one worker is started with.
 pub(crate) struct Start {

@@ -1,7 +1,7 @@
 //! Threads that bring cold windows into memory, so that a page fault never stalls a ring.
 //!
 //! Invariants: the queue is bounded, and a full one says so at once; each submitted window is answered exactly once, on
-//! one of these threads; dropping the set lets what was submitted end, then ends the threads.
+//! one of these threads, which end the program by a panic; dropping the set lets what was submitted end, then ends the threads.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::limits::{PREFAULT_QUEUE_MAX, PREFAULT_THREADS};
+use crate::ends::EndsByPanic;
 use crate::mem::window::Window;
 
 /// Called with the result, on a thread of the set; it must not block.
@@ -58,6 +59,7 @@ impl Prefault {
 }
 
 fn work(queue: &Mutex<Receiver<Order>>) {
+    let _ends = EndsByPanic;
     loop {
         // The lock is held while waiting, so that one thread waits for an order and the others for the lock.
         let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -70,7 +72,7 @@ impl Drop for Prefault {
     fn drop(&mut self) {
         self.orders = None;
         for thread in self.threads.drain(..) {
-            // A panic in somebody's `done` has been reported on its thread already.
+            // A panic in somebody's `done` has ended the program.
             let _ = thread.join();
         }
     }
