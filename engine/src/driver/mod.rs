@@ -51,7 +51,7 @@ pub(crate) use backend::IoKind;
 pub(crate) use context::{Context, Parts, Trust};
 pub(crate) use download::{DownloadState, Opened};
 pub(crate) use drive::start_holes;
-pub(crate) use jobs::{Job, Workers};
+pub(crate) use jobs::{Job, Told, Workers};
 pub(crate) use limits::{DOWNLOADS_MAX, JOBS_MAX};
 pub(crate) use resume::start_check;
 pub(crate) use shares::Share;
