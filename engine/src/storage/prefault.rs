@@ -83,6 +83,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::ends::tests::assert_ends_by;
     use crate::storage::source::Source;
 
     #[test]
@@ -104,6 +105,17 @@ mod tests {
         std::fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
         submit(50_000..60_000);
         assert_eq!(told.recv().unwrap().unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    }
+
+    #[test]
+    fn a_panic_of_whoever_is_told_ends_the_program() {
+        assert_ends_by("storage::prefault::tests::a_panic_of_whoever_is_told_ends_the_program", || {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            file.as_file().set_len(10).unwrap();
+            let source = Source::open(file.path()).unwrap();
+            let set = Prefault::start().unwrap();
+            assert!(set.try_submit(source.window(0..10), Box::new(|_| panic!("meant"))).is_ok());
+        });
     }
 
     #[test]
