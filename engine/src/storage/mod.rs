@@ -8,7 +8,7 @@
 //!                   (served on)              └── finish ──► NAME             NAME.<8 hex>.record ◄── Ledger
 //!
 //!   Target, record ──► Origin ──► whether it is the file that a record was written for, or a copy
-//!   records ──► Behind ──► which pages of a long file leave the page cache
+//!   records, memory ──► Behind ──► which pages of a long file leave the page cache
 //!   hashes ──► Gatherer ──► Hashes (proto): in memory, or in a mapped file without a name
 //! ```
 //!
@@ -40,6 +40,7 @@ pub mod error;
 pub mod fingerprint;
 pub mod gather;
 pub mod limits;
+mod memory;
 mod origin;
 pub mod prefault;
 pub mod resume;
