@@ -143,10 +143,6 @@ pub(crate) fn open(
 
 /// The ranges of the pieces that are chosen, in bytes.
 fn byte_ranges(geometry: Geometry, chosen: impl Fn(PieceIndex) -> bool) -> Vec<std::ops::Range<u64>> {
-    let bytes = |run: PieceRange| {
-        let end = |index: PieceIndex| geometry.offset(index) + u64::from(geometry.piece_len(index));
-        geometry.offset(run.first())..end(run.last())
-    };
     let indices = geometry.pieces().indices().filter(|index| chosen(*index));
-    PieceRange::joined(indices).into_iter().map(bytes).collect()
+    PieceRange::joined(indices).into_iter().map(|run| geometry.bytes(run)).collect()
 }

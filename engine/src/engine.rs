@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{Config, WORKERS_MAX};
 use crate::download::{self, Download};
-use crate::driver::{self, Context, DownloadState, IoKind, Job, Parts, Share, Trust, Workers};
+use crate::driver::{self, Context, DownloadState, IoKind, Job, Parts, Share, Told, Trust, Workers};
 use crate::error::StartError;
 use crate::hash::{FileHasher, Hasher, WindowHashes};
 use crate::proto::action::PeerAddress;
@@ -101,6 +102,8 @@ pub struct Engine {
     file_hasher: Arc<FileHasher>,
     listen: SocketAddr,
     scratch: Option<Arc<Path>>,
+    /// By what the workers run.
+    io_name: Arc<str>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     /// Those under way.
     downloads: Arc<Mutex<Vec<Weak<DownloadState>>>>,
@@ -110,10 +113,10 @@ impl Engine {
     /// Starts the workers and listens for peers.
     ///
     /// # Errors
-    /// [`StartError`]: the address is taken, io_uring was demanded and is forbidden, or the system gives no threads.
+    /// [`StartError`]: the address is taken, io_uring was demanded and a worker has none, or the system gives no threads or
+    /// event loops.
     pub fn start(config: Config) -> Result<Engine, StartError> {
         let io = IoKind::settle(config.io)?;
-        tracing::info!(io = io.name(), "transport");
         let listen_error = |source| StartError::Listen { address: config.listen, source };
         let listener = driver::listen(config.listen).map_err(listen_error)?;
         let listen = listener.local_addr().map_err(listen_error)?;
@@ -145,22 +148,34 @@ impl Engine {
             file_hasher: Arc::new(file_hasher),
             listen,
             scratch: config.scratch.map(Arc::from),
+            io_name: Arc::default(),
             threads: Arc::default(),
             downloads: Arc::default(),
         };
+        let started = engine.start_workers(jobs, listener).map_err(StartError::System);
+        let named = started.and_then(|kinds| IoKind::of_all(config.io, &kinds));
+        let io_name = named.inspect_err(|_| engine.stop())?;
+        tracing::info!(io = io_name, "transport");
+        Ok(Engine { io_name: io_name.into(), ..engine })
+    }
+
+    /// Starts the workers, one for each queue, of which the first accepts; by what each of them runs.
+    fn start_workers(
+        &self,
+        queues: Vec<mpsc::Receiver<Told>>,
+        listener: TcpListener,
+    ) -> io::Result<Vec<IoKind>> {
+        let count = queues.len();
+        let (started, answers) = sync_channel(count);
         let mut listener = Some(listener);
-        for (number, jobs) in jobs.into_iter().enumerate() {
-            let (context, workers) = (Arc::clone(&context), Arc::clone(&workers));
-            let start = driver::Start { number, context, jobs, workers, listener: listener.take() };
-            match driver::start(start) {
-                Ok(thread) => engine.lock_threads().push(thread),
-                Err(error) => {
-                    engine.stop();
-                    return Err(StartError::System(error));
-                }
-            }
+        for (number, jobs) in queues.into_iter().enumerate() {
+            let (context, workers) = (Arc::clone(&self.context), Arc::clone(&self.workers));
+            let (listener, started) = (listener.take(), started.clone());
+            let start = driver::Start { number, context, jobs, workers, listener, started };
+            let thread = driver::start(start)?;
+            self.lock_threads().push(thread);
         }
-        Ok(engine)
+        answers.iter().take(count).collect()
     }
 
     fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
@@ -191,10 +206,10 @@ impl Engine {
         IoKind::probe_uring()
     }
 
-    /// Name of the back end that runs: `uring` or `epoll`.
+    /// Name of the back end that runs: `uring` or `epoll`, or how many workers have which.
     #[must_use]
-    pub fn io_name(&self) -> &'static str {
-        self.context.io.name()
+    pub fn io_name(&self) -> &str {
+        &self.io_name
     }
 
     /// Name of the hashing that runs: `avx512`, `avx2`, `sha_ni` or `asm`.

@@ -18,6 +18,8 @@ mod download;
 #[cfg(feature = "io")]
 mod driver;
 #[cfg(feature = "io")]
+mod ends;
+#[cfg(feature = "io")]
 mod engine;
 #[cfg(feature = "io")]
 pub mod error;

@@ -47,6 +47,23 @@ impl IoKind {
         }
     }
 
+    /// What the workers of a node run by, in a word as `--io` takes it, or in more where they differ.
+    ///
+    /// # Errors
+    /// [`StartError::Uring`]: it was demanded, and a worker runs without it.
+    pub(crate) fn of_all(choice: IoChoice, workers: &[IoKind]) -> Result<String, StartError> {
+        let rings = workers.iter().filter(|kind| **kind == IoKind::Uring).count();
+        match (rings, workers.len()) {
+            (rings, all) if rings == all => Ok(IoKind::Uring.name().to_owned()),
+            (rings, all) if choice == IoChoice::Uring => {
+                let few = format!("for {rings} of {all} workers alone; `ulimit -l` with more may help");
+                Err(StartError::Uring { source: io::Error::other(few) })
+            }
+            (0, _) => Ok(IoKind::Epoll.name().to_owned()),
+            (rings, all) => Ok(format!("uring ({rings} of {all} workers; others epoll)")),
+        }
+    }
+
     /// Runs `main` and the local tasks that it spawns on this thread, until `main` is done; `main` is told by what it runs,
     /// which is epoll where the system gives no ring for one more thread.
     ///
@@ -73,6 +90,24 @@ impl IoKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_that_fell_back_are_told_of_and_none_may_where_the_ring_is_demanded() {
+        let (uring, epoll) = (IoKind::Uring, IoKind::Epoll);
+        for (choice, workers, told) in [
+            (IoChoice::Auto, [uring, uring], Some("uring")),
+            (IoChoice::Auto, [uring, epoll], Some("uring (1 of 2 workers; others epoll)")),
+            (IoChoice::Auto, [epoll, epoll], Some("epoll")),
+            (IoChoice::Epoll, [epoll, epoll], Some("epoll")),
+            (IoChoice::Uring, [uring, uring], Some("uring")),
+            (IoChoice::Uring, [uring, epoll], None),
+            (IoChoice::Uring, [epoll, epoll], None),
+        ] {
+            let found = IoKind::of_all(choice, &workers);
+            assert_eq!(found.as_deref().ok(), told, "{choice:?} {workers:?}");
+            assert!(found.is_ok() || matches!(found, Err(StartError::Uring { .. })));
+        }
+    }
 
     #[test]
     fn what_runs_is_what_was_asked_for_or_epoll() {

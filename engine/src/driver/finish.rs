@@ -33,7 +33,7 @@ pub(super) async fn finish(context: &Arc<Context>, download: &Arc<DownloadState>
     let failure = match submitted {
         Ok(()) => match told.await {
             Ok(ended) => return ended,
-            Err(_) => "the thread that finishes a download died".to_owned(),
+            Err(_) => "this node is going down; start the download again".to_owned(),
         },
         Err(error) => format!("no thread to finish the download with: {error}"),
     };
@@ -68,7 +68,7 @@ fn conclude(context: &Context, download: &DownloadState, unproven: bool) -> bool
 enum Completion {
     /// It is durable under its name, and to be served by this source, unless it could not be opened again.
     Durable(Option<Source>),
-    /// The disk is too full for that now, or nobody wants it any more: it is cancelled, or the node goes down.
+    /// The disk does not take it now, or nobody wants it any more: it is cancelled, or the node goes down.
     Postponed,
 }
 
@@ -92,13 +92,17 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
         return Ok(Completion::Postponed);
     }
     download.enter(Phase::Syncing);
+    // All is held, and so nothing is being written: whatever a failed flush may have lost is doubted by now.
+    if download.ledger.has_doubts() {
+        return Ok(postponed(download, &download.target.unflushed()));
+    }
     let end = || -> Result<Option<Source>, StorageError> {
         if !download.manifest.length_known() {
             download.target.set_length(length)?;
         }
-        let path = download.target.finish(download.overwrite)?;
+        download.target.finish(download.overwrite)?;
         let warn = |error: &StorageError| tracing::warn!(%error, "it is durable, and is not served");
-        Ok(Source::open(&path).inspect_err(warn).ok())
+        Ok(download.target.whole().inspect_err(warn).ok())
     };
     match end() {
         Ok(source) => {
@@ -114,13 +118,12 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
             // What stays needs its record, or its doubts.
             let recorded = download.record();
             match error.kind {
-                StorageErrorKind::NoSpace { .. } => {
-                    download.storage_failed(&error);
-                    Ok(Completion::Postponed)
-                }
-                // The flush that failed was the record's, a moment before.
-                StorageErrorKind::Unflushed if recorded.is_err() && download.storage_wait().is_some() => {
-                    Ok(Completion::Postponed)
+                StorageErrorKind::NoSpace { .. } => Ok(postponed(download, &error)),
+                // As after any other failed flush: it was this one, or the record's a moment before.
+                StorageErrorKind::Unflushed | StorageErrorKind::Io(_)
+                    if recorded.is_err() && download.ledger.has_doubts() =>
+                {
+                    Ok(postponed(download, &error))
                 }
                 StorageErrorKind::Exists => {
                     Err(Failure::Exists { path: download.target.path(), part: download.partial_path() })
@@ -129,6 +132,13 @@ fn complete(download: &DownloadState, hasher: Hasher, unproven: bool) -> Result<
             }
         }
     }
+}
+
+/// The download waits until the disk is fit: then what is doubted is written again, and these steps are taken again.
+fn postponed(download: &DownloadState, error: &StorageError) -> Completion {
+    tracing::warn!(%error, file = %download.key, "what was fetched cannot be made durable now");
+    download.storage_failed(error);
+    Completion::Postponed
 }
 
 /// One sequential pass over what was written; `None` when the node goes down meanwhile.

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use super::download::DownloadState;
 use super::limits::{FLUSH_QUEUE_MAX, WRITEBACKS_WAITING_MAX};
 use super::rewrite::write_again;
+use crate::ends::EndsByPanic;
 use crate::hash::Hasher;
 use crate::proto::geometry::Geometry;
 use crate::proto::time::Moment;
@@ -61,8 +62,7 @@ impl DownloadState {
         let mut behind = self.flushing.behind.lock().unwrap_or_else(PoisonError::into_inner);
         let geometry = Geometry::longest(self.manifest.pieces());
         for range in behind.recorded(recorded) {
-            let end = geometry.offset(range.last()) + u64::from(geometry.piece_len(range.last()));
-            if let Err(error) = self.target.drop_cached(geometry.offset(range.first())..end) {
+            if let Err(error) = self.target.drop_cached(geometry.bytes(range)) {
                 tracing::debug!(%error, "a long file stays in the page cache");
             }
         }
@@ -127,6 +127,7 @@ impl Flusher {
         let writebacks = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&writebacks);
         let work = move || {
+            let _ends = EndsByPanic;
             for due in due {
                 match due {
                     Due::Record(download) => {
@@ -181,7 +182,7 @@ impl Drop for Flusher {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
-            // A panic has been reported on its thread already.
+            // A panic has ended the program.
             let _ = thread.join();
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::download::{Call, DownloadState};
 
@@ -39,16 +40,24 @@ impl Workers {
         Workers { queues, next_serve: AtomicUsize::new(0), next_fetch: AtomicUsize::new(0) }
     }
 
-    /// Gives a job to the next worker: connections that serve and those that fetch are spread each by themselves. Whether
-    /// it was taken: it is dropped when that worker has too much to do, or is gone.
+    /// Gives a job to the next worker that takes it: connections that serve and those that fetch are spread each by themselves.
+    /// Whether it was taken: it is dropped when all workers have too much to do, or are gone.
     #[must_use = "a job that was not taken is lost"]
     pub(crate) fn submit(&self, job: Job) -> bool {
         let turn = match &job {
             Job::Serve(_) => &self.next_serve,
             Job::Fetch(..) | Job::Drive(_) => &self.next_fetch,
         };
-        let at = turn.fetch_add(1, Ordering::Relaxed) % self.queues.len();
-        self.queues[at].try_send(Told::Do(job)).is_ok()
+        let first = turn.fetch_add(1, Ordering::Relaxed) % self.queues.len();
+        let (before, from) = self.queues.split_at(first);
+        let mut told = Told::Do(job);
+        for queue in from.iter().chain(before) {
+            match queue.try_send(told) {
+                Ok(()) => return true,
+                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => told = back,
+            }
+        }
+        false
     }
 
     /// Tells every worker to end. Blocks while a worker's queue is full: it takes its jobs first.
@@ -66,6 +75,25 @@ impl Workers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_goes_to_whichever_worker_takes_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let job = || Job::Serve(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (full, _kept) = mpsc::channel(1);
+        full.try_send(Told::Stop).unwrap_or_else(|_| unreachable!("it has room for one"));
+        let (gone, jobs) = mpsc::channel(1);
+        drop(jobs);
+        let (free, mut jobs) = mpsc::channel(2);
+        let workers = Workers::new(vec![full, gone, free]);
+        for _ in 0..2 {
+            assert!(workers.submit(job()), "whoever comes first in turn");
+        }
+        assert!(!workers.submit(job()), "all have too much to do");
+        for _ in 0..2 {
+            assert!(matches!(jobs.try_recv(), Ok(Told::Do(Job::Serve(_)))));
+        }
+    }
 
     #[test]
     fn a_full_queue_loses_no_stop() {

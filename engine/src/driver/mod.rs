@@ -10,7 +10,8 @@
 //!        └── local: this worker's connections      context: what all workers share (shares, buffers, clock, keys)
 //! ```
 //!
-//! Every task is spawned by `vital`: one that panics ends the program, since its worker would be crippled without it.
+//! Every task is spawned by `vital`: one that panics ends the program, since its worker would be crippled without it. So does
+//! every thread that works for downloads.
 //! A worker receives, verifies and writes on one thread: no piece is handed from thread to thread. Only a download's
 //! state and the shares are behind locks, and each is held for microseconds.
 
@@ -50,7 +51,7 @@ pub(crate) use backend::IoKind;
 pub(crate) use context::{Context, Parts, Trust};
 pub(crate) use download::{DownloadState, Opened};
 pub(crate) use drive::start_holes;
-pub(crate) use jobs::{Job, Workers};
+pub(crate) use jobs::{Job, Told, Workers};
 pub(crate) use limits::{DOWNLOADS_MAX, JOBS_MAX};
 pub(crate) use resume::start_check;
 pub(crate) use shares::Share;

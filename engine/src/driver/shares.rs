@@ -1,7 +1,8 @@
 //! What this node serves: whole files, and what it has of those that it is fetching.
 //!
 //! Invariants: a piece counts as held only after it was verified and written; a share that was closed or whose source has
-//! changed never sends another piece.
+//! changed never sends another piece; no file is looked at under the lock of all shares, since a filesystem that hangs would
+//! hold up every connection.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -237,16 +238,26 @@ impl Shares {
     /// Serves what a download has, unless the whole of the same content is served under the key already: that one stays.
     /// Whether this share serves from now on.
     pub(crate) fn insert_unless_whole(&self, share: Arc<Share>) -> bool {
-        let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
-        if by_key.get(&share.key).is_some_and(|found| found.is_whole(share.content)) {
-            return false;
+        let content = share.content;
+        self.insert_unless(share, |found| found.is_whole(content))
+    }
+
+    /// As [`Shares::insert_unless_whole`], where `stays` says what does. It is asked about one share after the other until
+    /// nothing has come in between.
+    fn insert_unless(&self, share: Arc<Share>, stays: impl Fn(&Share) -> bool) -> bool {
+        loop {
+            let found = self.find(&share.key);
+            if found.as_deref().is_some_and(&stays) {
+                return false;
+            }
+            let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+            if by_key.get(&share.key).map(Arc::as_ptr) == found.as_ref().map(Arc::as_ptr) {
+                by_key.insert(share.key.clone(), share);
+                drop(by_key);
+                found.inspect(|before| before.close());
+                return true;
+            }
         }
-        let before = by_key.insert(share.key.clone(), share);
-        drop(by_key);
-        if let Some(before) = before {
-            before.close();
-        }
-        true
     }
 
     /// Stops serving; whether it was served.
@@ -271,14 +282,19 @@ impl Shares {
 
     /// All of them; notices by the way whose source has changed.
     pub(crate) fn statuses(&self, now_ms: u64) -> Vec<ShareStatus> {
-        let by_key = self.by_key.read().unwrap_or_else(PoisonError::into_inner);
-        let status = |share: &Arc<Share>| {
+        self.each(|share| {
             if let Err(changed) = share.source.check(now_ms) {
                 share.set_changed(changed.to_string());
             }
             share.status()
-        };
-        by_key.values().map(status).collect()
+        })
+    }
+
+    /// What `look` makes of each of them.
+    fn each<R>(&self, look: impl Fn(&Share) -> R) -> Vec<R> {
+        let all: Vec<_> =
+            self.by_key.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        all.iter().map(|share| look(share)).collect()
     }
 
     /// Ends them all.
@@ -290,4 +306,62 @@ impl Shares {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::manifest::FileName;
+
+    fn share(path: &std::path::Path) -> Arc<Share> {
+        let key = FileKey { group: "g".into(), name: FileName::new("f").unwrap() };
+        let source = Source::open(path).unwrap();
+        let geometry = Geometry::new(source.length()).unwrap();
+        let held = Bitfield::full(geometry.pieces());
+        Arc::new(Share::new(key, Digest([1; 20]), geometry, source, held))
+    }
+
+    #[test]
+    fn a_file_is_looked_at_without_the_lock_of_all() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (shares, served) = (Shares::default(), share(file.path()));
+        let free = || shares.by_key.try_write().is_ok();
+        shares.insert(Arc::clone(&served));
+        let asked = std::cell::Cell::new(0);
+        let stays = |_: &Share| {
+            asked.set(asked.get() + 1);
+            assert!(free());
+            false
+        };
+        assert!(shares.insert_unless(share(file.path()), stays));
+        assert!(served.is_closed());
+        assert_eq!((asked.get(), shares.each(|_| free())), (1, vec![true]));
+    }
+
+    #[test]
+    fn what_came_in_between_is_asked_about_too() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (shares, late) = (Shares::default(), share(file.path()));
+        shares.insert(share(file.path()));
+        let stays = |found: &Share| {
+            let is_late = std::ptr::eq(found, &raw const *late);
+            if !is_late {
+                shares.insert(Arc::clone(&late));
+            }
+            is_late
+        };
+        assert!(!shares.insert_unless(share(file.path()), stays));
+        assert!(Arc::ptr_eq(&shares.find(&late.key).unwrap(), &late) && !late.is_closed());
+    }
+
+    #[test]
+    fn a_whole_file_stays_and_a_cut_one_does_not() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(9).unwrap();
+        let (shares, first) = (Shares::default(), share(file.path()));
+        assert!(shares.insert_unless_whole(first));
+        assert!(!shares.insert_unless_whole(share(file.path())));
+        file.as_file().set_len(8).unwrap();
+        assert!(shares.insert_unless_whole(share(file.path())));
+    }
 }

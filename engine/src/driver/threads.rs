@@ -6,16 +6,16 @@
 //!                     └── no ─► queue of the lane ◄── takes the next ──┘
 //! ```
 //!
-//! Invariants: a lane has no more threads than places; a thread without work ends, and is forgotten with the next that starts; no
+//! Invariants: a panic of work ends the program, since whoever waits for that work would wait for ever; a lane has no more threads than places; a thread without work ends, and is forgotten with the next that starts; no
 //! work begins once the threads were stopped.
 
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::limits::{CHECKS_AT_ONCE, FINISHES_AT_ONCE, HOLES_AT_ONCE, WORK_WAITING_MAX};
+use crate::ends::EndsByPanic;
 
 /// What work is for: no kind waits behind another, since a check of hours would keep from its name what is all there.
 #[derive(Clone, Copy, Debug)]
@@ -104,17 +104,17 @@ impl Threads {
         // Whatever it holds goes without the lock.
         drop(forgotten);
         for thread in running {
-            // A panic has been reported on its thread already.
+            // A panic has ended the program.
             let _ = thread.join();
         }
     }
 }
 
 fn work_on(all: &Mutex<Inner>, lane: Lane, first: Work) {
+    let _ends = EndsByPanic;
     let mut next = Some(first);
     while let Some(work) = next {
-        // A panic has been reported by the hook, and is the end of this work alone: its place is for others.
-        let _ = catch_unwind(AssertUnwindSafe(work));
+        work();
         let mut inner = lock(all);
         let queue = &mut inner.lanes[lane as usize];
         next = queue.waiting.pop_front();
@@ -133,6 +133,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::ends::tests::assert_ends_by;
 
     /// Work that says its number when it begins, and goes on until it is let go.
     fn work(number: usize, begun: &Sender<usize>) -> (impl FnOnce() + Send + use<>, Sender<()>) {
@@ -174,10 +175,18 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_costs_no_place() {
+    fn a_panic_of_work_ends_the_program() {
+        assert_ends_by("driver::threads::tests::a_panic_of_work_ends_the_program", || {
+            let threads = Threads::default();
+            threads.submit(Lane::Holes, || panic!("meant")).unwrap();
+            threads.stop();
+        });
+    }
+
+    #[test]
+    fn a_place_that_is_free_costs_no_thread() {
         let (threads, (begun, says)) = (Threads::default(), channel());
         let held = full(&threads, &begun, &says);
-        threads.submit(Lane::Check, || std::panic::resume_unwind(Box::new("meant"))).unwrap();
         for number in 0..CHECKS_AT_ONCE {
             threads.submit(Lane::Check, work(number, &begun).0).unwrap();
         }

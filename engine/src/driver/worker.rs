@@ -1,10 +1,13 @@
 //! A worker: one thread, one ring, and the tasks of its connections.
 //!
 //! The first worker also accepts, and hands what it accepts to all in turn.
+//!
+//! Invariant: each worker says once, before its first job, by what it runs, or why it cannot.
 
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,7 +22,8 @@ use super::limits::{ACCEPT_RETRY_MS, STOP_MS};
 use super::local::Local;
 use super::provider;
 use super::verify;
-use super::vital::{EndsByPanic, spawn_vital};
+use super::vital::spawn_vital;
+use crate::ends::EndsByPanic;
 
 /// What one worker is started with.
 pub(crate) struct Start {
@@ -33,6 +37,8 @@ pub(crate) struct Start {
     pub(crate) workers: Arc<Workers>,
     /// For the worker that accepts.
     pub(crate) listener: Option<std::net::TcpListener>,
+    /// Where it says by what it runs, or why it cannot. It has room for the words of all workers.
+    pub(crate) started: SyncSender<io::Result<IoKind>>,
 }
 
 /// Starts a worker's thread.
@@ -40,21 +46,31 @@ pub(crate) fn start(start: Start) -> io::Result<JoinHandle<()>> {
     let name = format!("worker-{}", start.number);
     std::thread::Builder::new().name(name).spawn(move || {
         let _ends = EndsByPanic;
-        let io = start.context.io;
+        let (io, started) = (start.context.io, start.started.clone());
         if let Err(error) = io.run(|io| work(start, io)) {
-            tracing::error!(%error, "a worker could not start its event loop");
+            // Nobody hears it: another worker could not start either.
+            let _ = started.send(Err(error));
         }
     })
 }
 
 async fn work(start: Start, io: IoKind) {
-    let Start { number, context, mut jobs, workers, listener } = start;
+    let Start { number, context, mut jobs, workers, listener, started } = start;
+    let listener = match listener.map(tokio::net::TcpListener::from_std).transpose() {
+        Ok(listener) => listener,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
     let local = Rc::new(Local::new(context, number, io));
     spawn_vital(verify::verify(Rc::clone(&local)));
     spawn_vital(verify::write(Rc::clone(&local)));
     if let Some(listener) = listener {
         spawn_vital(accept(listener, Arc::clone(&workers)));
     }
+    let _ = started.send(Ok(io));
+    drop(started);
     while let Some(job) = jobs.recv().await {
         match job {
             Told::Do(Job::Serve(socket)) => spawn_vital(provider::serve(Rc::clone(&local), socket)),
@@ -76,18 +92,14 @@ async fn work(start: Start, io: IoKind) {
     let _ = tokio::time::timeout(Duration::from_millis(STOP_MS), all_gone).await;
 }
 
-async fn accept(listener: std::net::TcpListener, workers: Arc<Workers>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "cannot wait for peers"),
-    };
+async fn accept(listener: tokio::net::TcpListener, workers: Arc<Workers>) {
     loop {
         let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
         match accepted {
-            // A worker with too much to do drops the connection; its consumer calls again later.
+            // A node with too much to do drops the connection; its consumer calls again later.
             Ok(socket) => {
                 if !workers.submit(Job::Serve(socket)) {
-                    tracing::debug!("a worker has too much to do to serve one more");
+                    tracing::debug!("this node has too much to do to serve one more");
                 }
             }
             Err(error) => {
@@ -95,5 +107,51 @@ async fn accept(listener: std::net::TcpListener, workers: Arc<Workers>) {
                 tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc::sync_channel;
+
+    use super::super::context::Parts;
+    use super::*;
+    use crate::config::ZeroCopyChoice;
+    use crate::hash::Hasher;
+    use crate::proto::ticket::SecretKey;
+
+    /// A worker that accepts by this listener; what it says.
+    fn says(listener: std::net::TcpListener) -> io::Result<IoKind> {
+        let parts = Parts {
+            io: IoKind::Epoll,
+            zero_copy: ZeroCopyChoice::Off,
+            secret: SecretKey::from_seed(&[1; 32]),
+            hasher: Hasher::best(),
+            limit_up: None,
+            limit_down: None,
+        };
+        let (queue, jobs) = mpsc::channel(1);
+        let workers = Arc::new(Workers::new(vec![queue]));
+        let (context, listener) = (Arc::new(Context::new(parts).unwrap()), Some(listener));
+        let (started, answers) = sync_channel(1);
+        let stop = Arc::clone(&workers);
+        let thread = start(Start { number: 0, context, jobs, workers, listener, started }).unwrap();
+        let answer = answers.recv().expect("it says something");
+        stop.stop();
+        thread.join().unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_worker_says_by_what_it_runs_or_why_it_cannot() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(says(listener).unwrap(), IoKind::Epoll);
+        // Nobody can wait for a regular file (epoll_ctl(2)).
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let file: OwnedFd = rustix::fs::open(file.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        assert_eq!(says(file.into()).unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a file of n pieces is longer than (n - 1) pieces and at most n pieces long; a file of 0 bytes has none.
 
+use std::ops::Range;
+
 use super::limits::FILE_PIECES_MAX;
 use super::units::{PIECE_BYTES, PieceCount, PieceIndex, PieceRange};
 
@@ -85,6 +87,24 @@ impl Geometry {
         u32::try_from(rest.min(u64::from(PIECE_BYTES))).expect("at most a piece")
     }
 
+    /// Where a piece ends, in bytes from the start of the file.
+    ///
+    /// # Panics
+    /// As [`Geometry::piece_len`].
+    #[must_use]
+    pub fn end(self, index: PieceIndex) -> u64 {
+        self.offset(index) + u64::from(self.piece_len(index))
+    }
+
+    /// Where a run of pieces lies in the file, in bytes.
+    ///
+    /// # Panics
+    /// As [`Geometry::piece_len`].
+    #[must_use]
+    pub fn bytes(self, run: PieceRange) -> Range<u64> {
+        self.offset(run.first())..self.end(run.last())
+    }
+
     /// Whether a file of `length` bytes has as many pieces as this one: all that is known where an uploader gave no
     /// length.
     #[must_use]
@@ -122,7 +142,10 @@ mod tests {
             assert_eq!(geometry.pieces(), PieceCount(pieces), "{length}");
             assert_eq!(geometry.last().map(|last| geometry.piece_len(last)), last_len, "{length}");
             if let Some(last) = geometry.last() {
-                assert_eq!(geometry.offset(last) + u64::from(geometry.piece_len(last)), length);
+                assert_eq!(geometry.end(last), length);
+                let all = PieceRange::new(PieceIndex(0), last).unwrap();
+                assert_eq!(geometry.bytes(all), 0..length);
+                assert_eq!(geometry.bytes(PieceRange::single(last)), geometry.offset(last)..length);
             }
         }
         assert_eq!(Geometry::new(MAX_FILE_BYTES + 1), Err(TooLong { length: MAX_FILE_BYTES + 1 }));

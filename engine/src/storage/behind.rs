@@ -9,9 +9,8 @@
 //! Only what a record claims is dropped: it is on the disk. A file that fits well into memory is kept whole, since it will
 //! be shared next.
 
-use rustix::system::sysinfo;
-
 use super::limits::CACHED_MEMORY_SHARE;
+use super::memory;
 use crate::proto::units::{PieceIndex, PieceRange};
 
 /// Which pieces of one download may leave the page cache.
@@ -22,14 +21,10 @@ pub struct Behind {
 }
 
 impl Behind {
-    /// For a file of this length, in bytes, on this machine. What a control group may use of its memory is not asked.
+    /// For a file of this length, in bytes, in the memory that this program may use.
     #[must_use]
     pub fn new(length: u64) -> Behind {
-        let info = sysinfo();
-        // Both are unsigned longs of the kernel's, whatever their width here.
-        #[allow(clippy::useless_conversion, reason = "their width depends on the platform")]
-        let memory = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
-        Behind::with_memory(length, memory)
+        Behind::with_memory(length, memory::usable_bytes())
     }
 
     fn with_memory(length: u64, memory: u64) -> Behind {

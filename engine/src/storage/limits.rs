@@ -32,8 +32,8 @@ pub const RECORD_DUE_PIECES: usize = 2_048;
 /// may cost, and a flush in two seconds is nothing to a disk.
 pub const RECORD_DUE_MS: u64 = 2_000;
 
-/// A download longer than one part in so many of the machine's memory leaves the page cache behind itself: the other half is
-/// for everything else that the machine does.
+/// A download longer than one part in so many of the memory that this program may use leaves the page cache behind itself: the
+/// other half is for everything else that is done there.
 pub const CACHED_MEMORY_SHARE: u64 = 2;
 
 /// Longest record that is read, in bytes: that of the longest file (a bit a piece) with its notes.

@@ -7,7 +7,8 @@
 //!                    Source ◄── reader ── Target ◄── verified pieces     NAME.<8 hex>.part
 //!                   (served on)              └── finish ──► NAME             NAME.<8 hex>.record ◄── Ledger
 //!
-//!   records ──► Behind ──► which pages of a long file leave the page cache
+//!   Target, record ──► Origin ──► whether it is the file that a record was written for, or a copy
+//!   records, memory ──► Behind ──► which pages of a long file leave the page cache
 //!   hashes ──► Gatherer ──► Hashes (proto): in memory, or in a mapped file without a name
 //! ```
 //!
@@ -39,6 +40,8 @@ pub mod error;
 pub mod fingerprint;
 pub mod gather;
 pub mod limits;
+mod memory;
+mod origin;
 pub mod prefault;
 pub mod resume;
 pub mod source;

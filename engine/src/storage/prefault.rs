@@ -1,7 +1,7 @@
 //! Threads that bring cold windows into memory, so that a page fault never stalls a ring.
 //!
 //! Invariants: the queue is bounded, and a full one says so at once; each submitted window is answered exactly once, on
-//! one of these threads; dropping the set lets what was submitted end, then ends the threads.
+//! one of these threads, which end the program by a panic; dropping the set lets what was submitted end, then ends the threads.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::limits::{PREFAULT_QUEUE_MAX, PREFAULT_THREADS};
+use crate::ends::EndsByPanic;
 use crate::mem::window::Window;
 
 /// Called with the result, on a thread of the set; it must not block.
@@ -58,6 +59,7 @@ impl Prefault {
 }
 
 fn work(queue: &Mutex<Receiver<Order>>) {
+    let _ends = EndsByPanic;
     loop {
         // The lock is held while waiting, so that one thread waits for an order and the others for the lock.
         let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -70,7 +72,7 @@ impl Drop for Prefault {
     fn drop(&mut self) {
         self.orders = None;
         for thread in self.threads.drain(..) {
-            // A panic in somebody's `done` has been reported on its thread already.
+            // A panic in somebody's `done` has ended the program.
             let _ = thread.join();
         }
     }
@@ -81,6 +83,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::ends::tests::assert_ends_by;
     use crate::storage::source::Source;
 
     #[test]
@@ -102,6 +105,17 @@ mod tests {
         std::fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
         submit(50_000..60_000);
         assert_eq!(told.recv().unwrap().unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    }
+
+    #[test]
+    fn a_panic_of_whoever_is_told_ends_the_program() {
+        assert_ends_by("storage::prefault::tests::a_panic_of_whoever_is_told_ends_the_program", || {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            file.as_file().set_len(10).unwrap();
+            let source = Source::open(file.path()).unwrap();
+            let set = Prefault::start().unwrap();
+            assert!(set.try_submit(source.window(0..10), Box::new(|_| panic!("meant"))).is_ok());
+        });
     }
 
     #[test]

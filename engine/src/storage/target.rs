@@ -34,6 +34,7 @@ use rustix::io::Errno;
 use super::destination::{Destination, Existing, partial_name};
 use super::error::{Operation, StorageError, StorageErrorKind, failed};
 use super::limits::{OPEN_ATTEMPTS_MAX, TMPFS_MAGIC};
+use super::origin::Origin;
 use super::source::{Source, not_a_file};
 use crate::mem::writeback;
 use crate::proto::units::{Digest, PIECE_BYTES};
@@ -140,6 +141,11 @@ impl Target {
         self.found_length.unwrap_or(0)
     }
 
+    /// Which file it is, whatever its name.
+    pub(super) fn origin(&self) -> Result<Origin, StorageError> {
+        Origin::of(&self.file).map_err(|error| self.failure(Operation::Open, error))
+    }
+
     /// Where it will be.
     #[must_use]
     pub fn destination(&self) -> &Destination {
@@ -233,6 +239,17 @@ impl Target {
         *self.lock_flush() = false;
     }
 
+    /// What flushes say between one that failed and [`Target::forgive_flush`].
+    pub(crate) fn unflushed(&self) -> StorageError {
+        self.failure(Operation::Sync, StorageErrorKind::Unflushed)
+    }
+
+    /// As if the disk had just failed at a flush.
+    #[cfg(test)]
+    pub(crate) fn fail_flush(&self) -> StorageError {
+        self.flush(|_| Err(Errno::IO.into())).expect_err("it fails")
+    }
+
     /// A source over the partial file. Only verified ranges of it mean anything. It keeps working after
     /// [`Target::finish`] and does not hold the lock.
     ///
@@ -242,6 +259,14 @@ impl Target {
         let length = self.length.load(Ordering::Acquire);
         let file = self.open_again()?;
         Source::over_partial(file, self.path(), length, Arc::clone(&self.length))
+    }
+
+    /// A source over the whole file that [`Target::finish`] has named, and over no other that has its name by now.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the file was removed or replaced, or cannot be mapped.
+    pub fn whole(&self) -> Result<Source, StorageError> {
+        Source::from_file(self.open_again()?, self.path())
     }
 
     /// Makes the file durable under its final name: flush, rename, flush of the directory. Returns the final path.
@@ -282,7 +307,7 @@ impl Target {
     fn flush(&self, flush: impl FnOnce(&File) -> io::Result<()>) -> Result<(), StorageError> {
         let mut flush_failed = self.lock_flush();
         if *flush_failed {
-            return Err(self.failure(Operation::Sync, StorageErrorKind::Unflushed));
+            return Err(self.unflushed());
         }
         flush(&self.file).map_err(|error| {
             *flush_failed = true;

@@ -8,6 +8,8 @@ use super::super::download::Opened;
 use super::*;
 use crate::proto::manifest::{FileKey, FileName, Manifest};
 use crate::proto::ticket::{SecretKey, Ticket};
+use crate::proto::units::PieceIndex;
+use crate::stats::Wait;
 use crate::storage::destination::Destination;
 use crate::storage::resume::Ledger;
 use crate::storage::target::{Plan, Target};
@@ -23,6 +25,30 @@ struct Scene {
 
 /// All pieces of a file without a chain are written.
 fn scene() -> Scene {
+    let scene = empty_scene();
+    scene.download.manifest.pieces().indices().for_each(|index| scene.write(index));
+    scene
+}
+
+impl Scene {
+    /// A piece begins to be written, and is.
+    fn write(&self, index: PieceIndex) {
+        self.download.ledger.begin(index).unwrap();
+        self.end_write(index);
+    }
+
+    fn end_write(&self, index: PieceIndex) {
+        let Scene { download, content, .. } = self;
+        let start = download.manifest.geometry().offset(index);
+        let bytes = &content[index.as_usize() * PIECE_BYTES as usize..][..PIECE_BYTES as usize];
+        download.target.write_piece(start, bytes).unwrap();
+        download.ledger.wrote(index, true);
+        download.found(&[(index, true)], 0);
+    }
+}
+
+/// Of a file without a chain nothing is written.
+fn empty_scene() -> Scene {
     let directory = tempfile::tempdir().unwrap();
     let context = Context::new(Parts {
         io: IoKind::Epoll,
@@ -47,12 +73,6 @@ fn scene() -> Scene {
     let (key, manifest) = (FileKey { group: "g".into(), name }, Arc::new(manifest));
     let download =
         DownloadState::new(key, Arc::clone(&manifest), opened, false, Ticket(vec![]), 1, context.clock);
-    for (index, bytes) in manifest.pieces().indices().zip(content.chunks(PIECE_BYTES as usize)) {
-        download.ledger.begin(index).unwrap();
-        download.target.write_piece(manifest.geometry().offset(index), bytes).unwrap();
-        download.ledger.wrote(index, true);
-        download.found(&[(index, true)], 0);
-    }
     Scene { directory, context, download, content }
 }
 
@@ -92,4 +112,40 @@ fn a_whole_that_was_proven_is_not_read_again() {
     download.enter(Phase::Transferring);
     assert!(conclude(&context, &download, true));
     assert_eq!((download.progress().phase, download.progress().sequential_passes), (Phase::Durable, 1));
+}
+
+#[test]
+fn what_a_failed_flush_overtook_is_written_again_before_the_end() {
+    let scene = empty_scene();
+    [0, 1].map(PieceIndex).into_iter().for_each(|index| scene.write(index));
+    // The last piece is in a long write while a flush fails; all others are made good before it ends.
+    let late = PieceIndex(2);
+    scene.download.ledger.begin(late).unwrap();
+    scene.download.storage_failed(&scene.download.target.fail_flush());
+    scene.download.record().unwrap_err();
+    scene.download.flush(scene.context.hasher);
+    assert!(scene.download.storage_wait().is_none() && !scene.download.ledger.has_doubts());
+    scene.end_write(late);
+    let Scene { directory, context, download, content } = scene;
+    assert!(!conclude(&context, &download, true), "no flush says that this piece is on the disk");
+    assert!(!directory.path().join("f").exists());
+    assert!(download.storage_wait().is_some(), "so that its task has it made good");
+    download.flush(context.hasher);
+    assert!(download.storage_wait().is_none() && !download.ledger.has_doubts());
+    assert!(conclude(&context, &download, true));
+    assert!(std::fs::read(directory.path().join("f")).unwrap() == content);
+}
+
+#[test]
+fn a_last_flush_that_fails_pauses_as_any_other_does() {
+    let Scene { directory, context, download, content } = scene();
+    // The flusher's flush has failed, and it has not said so yet.
+    download.target.fail_flush();
+    assert!(!conclude(&context, &download, true));
+    assert!(matches!(download.storage_wait(), Some(Wait::Io(_))));
+    assert!(!directory.path().join("f").exists());
+    download.flush(context.hasher);
+    assert!(conclude(&context, &download, true));
+    assert_eq!(download.progress().phase, Phase::Durable);
+    assert!(std::fs::read(directory.path().join("f")).unwrap() == content);
 }

@@ -1,7 +1,7 @@
 //! What an earlier attempt left: by its record, or without one.
 //!
 //! Invariant: what is trusted was durable, or was written whole through the page cache that is still there; under a record
-//! of the same pieces, in a file that was long enough to have it.
+//! of the same pieces and of this very file, which was long enough to have it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,6 +23,7 @@ use crate::proto::units::{Digest, PieceIndex};
 use crate::storage::destination::{Destination, partial_name, remove, sibling_name};
 use crate::storage::error::{Operation, StorageError, failed};
 use crate::storage::limits::RECORD_MAX_BYTES;
+use crate::storage::origin::Origin;
 use crate::storage::target::Target;
 
 /// What an earlier attempt left in the partial file.
@@ -137,7 +138,7 @@ fn left_without_record(manifest: &Manifest, target: &Target) -> Left {
 }
 
 fn is_within(geometry: Geometry, index: PieceIndex, target: &Target) -> bool {
-    geometry.offset(index) + u64::from(geometry.piece_len(index)) <= target.found_length()
+    geometry.end(index) <= target.found_length()
 }
 
 /// All pieces but those of zeros, which are never written, and those that are trusted.
@@ -165,12 +166,14 @@ pub fn forget_orphan(destination: &Destination, group: &str, content: Digest) ->
     }
 }
 
-/// Reads a record; `None` when there is none, none of ours, or a damaged one, which is set aside.
+/// Reads the record of `part`; `None` when there is none, none of ours, one that was copied or is of a file that was copied, or
+/// a damaged one, which is set aside.
 pub(super) fn read(
     directory: &OwnedFd,
     name: &OsStr,
     path: &Path,
     aside: &OsStr,
+    part: Origin,
 ) -> Result<Option<(Record, NotedPieces)>, StorageError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
@@ -183,6 +186,7 @@ pub(super) fn read(
         tracing::warn!(path = %path.display(), "the record of a download belongs to another user; everything is hashed instead");
         return Ok(None);
     }
+    let own = Origin::of(&file).map_err(failed(Operation::Open, path))?;
     let mut bytes = Vec::new();
     file.take(RECORD_MAX_BYTES).read_to_end(&mut bytes).map_err(failed(Operation::Read, path))?;
     if bytes.is_empty() {
@@ -190,7 +194,14 @@ pub(super) fn read(
         return Ok(None);
     }
     match Record::parse(&bytes) {
-        Ok(found) => Ok(Some(found)),
+        Ok(found) if (found.0.part, found.0.own) == (part, own) => Ok(Some(found)),
+        Ok(_) => {
+            tracing::warn!(
+                path = %path.display(),
+                "the record of a download, or the partial file beside it, is a copy; everything is hashed instead"
+            );
+            Ok(None)
+        }
         Err(why) => {
             tracing::warn!(
                 path = %path.display(), %why, set_aside = %aside.display(),

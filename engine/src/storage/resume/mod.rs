@@ -8,6 +8,7 @@
 //!   now and then:     Target::sync ─► new record, flushed ─► rename ─► flush of the directory
 //!
 //!   open:  no record ─► check everything
+//!          record of a copy ─► the same
 //!          record ────► trust what it claims;  done in the same page cache ─► trust;  other notes ─► check
 //! ```
 //!
@@ -20,6 +21,7 @@
 //! * A record claims a piece only if the piece was written whole before a flush that succeeded before the record was
 //!   written, with no failed flush between.
 //! * A partial file that is new has no record: an old one is removed before the file is made ([`forget_orphan`]).
+//! * A record is trusted of the partial file that it was written for, and of no copy.
 //! * Only the holder of the partial file's lock writes its record.
 //! * Once removed, a record does not come back.
 
@@ -44,6 +46,7 @@ use self::record::{Identity, NOTE_BYTES, Record};
 use super::destination::{remove, sibling_name};
 use super::error::{Operation, StorageError, StorageErrorKind, failed};
 use super::limits::RECORD_DUE_PIECES;
+use super::origin::Origin;
 use super::target::{Target, with_space};
 use crate::proto::manifest::Manifest;
 use crate::proto::units::PieceIndex;
@@ -73,6 +76,8 @@ pub struct Ledger {
     path: PathBuf,
     identity: Identity,
     cache: Option<PageCache>,
+    /// The partial file.
+    part: Origin,
     /// Held while a record is made: one after the other.
     turn: Mutex<()>,
     notes: Mutex<Notes>,
@@ -109,8 +114,12 @@ impl Ledger {
         if let Some(place) = manifest.lost() {
             return Err(StorageError::hashes_lost(place));
         }
-        let found =
-            if target.is_new() { None } else { left::read(&directory, &name, &path, &sibling(".damaged"))? };
+        let part = target.origin()?;
+        let found = if target.is_new() {
+            None
+        } else {
+            left::read(&directory, &name, &path, &sibling(".damaged"), part)?
+        };
         let Found { left, durable, noted } = left::find(found.as_ref(), &identity, cache, manifest, target);
         let has_claims = durable.count().0 > 0;
         let ledger = Ledger {
@@ -120,6 +129,7 @@ impl Ledger {
             path,
             identity,
             cache,
+            part,
             turn: Mutex::default(),
             notes: Mutex::new(Notes::new(durable, &noted, left.complete)),
         };
@@ -240,8 +250,12 @@ impl Ledger {
         for index in flushed {
             durable.insert(*index);
         }
+        let Some(mut file) = self.make_next()? else { return Ok(()) };
+        let own = Origin::of(&file).map_err(|error| self.failure(Operation::Create, 0, error))?;
         let record = Record {
             cache: self.cache,
+            part: self.part,
+            own,
             identity: self.identity.clone(),
             exact_length: claim.exact_length,
             links_hold: claim.links_hold,
@@ -250,7 +264,6 @@ impl Ledger {
         };
         let (bytes, seal) = record.to_bytes();
         let failure = |error| self.failure(Operation::Write, bytes.len(), error);
-        let Some(mut file) = self.make_next()? else { return Ok(()) };
         file.write_all(&bytes).map_err(failure)?;
         if durably {
             file.sync_data().map_err(failure)?;

@@ -2,9 +2,13 @@
 //! others since.
 //!
 //! ```text
-//!   sealed: page cache, identity, exact length, flags, bit field of durable pieces │ note │ note │ …
-//!   written whole, flushed, renamed                                                │ written, never flushed
+//!   sealed: page cache, partial file, own file, identity, exact length, flags, │ note │ note │ …
+//!           bit field of durable pieces                                        │
+//!   written whole, flushed, renamed                                            │ written, never flushed
 //! ```
+//!
+//! It speaks of the very file that it was written for, and nowhere else than in the very file that it was written to: copies
+//! are not made at one moment, and the copy of a record may claim what a copy of the partial file never had.
 //!
 //! Of a piece the last note counts. In the page cache that the record names a note of a written piece can be trusted; in
 //! another all notes are hints: they say where to look. A false hint costs a piece's hashing, a lost one its fetching.
@@ -18,9 +22,10 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::manifest::{FileProof, Manifest};
 use crate::proto::sealed::{self, Damaged, Magic, Parts, put_optional};
 use crate::proto::units::{Digest, PieceIndex};
+use crate::storage::origin::Origin;
 
 /// The form's name and version.
-const MAGIC: Magic = *b"shoalrc2";
+const MAGIC: Magic = *b"shoalrc3";
 
 /// A note: the piece's index, and the same once more, mixed with the record's seal and with what the note says.
 pub(super) const NOTE_BYTES: usize = 8;
@@ -115,6 +120,10 @@ impl Identity {
 pub(super) struct Record {
     /// Which page cache the pieces of the notes were written through, if that is known.
     pub(super) cache: Option<PageCache>,
+    /// The partial file.
+    pub(super) part: Origin,
+    /// The file that this is in.
+    pub(super) own: Origin,
     /// Of which file.
     pub(super) identity: Identity,
     /// In bytes, as far as it was known: the last piece has proven it.
@@ -132,6 +141,8 @@ impl Record {
     pub(super) fn to_bytes(&self) -> (Vec<u8>, u32) {
         let mut body = Vec::new();
         put_optional(&mut body, self.cache.map(|cache| cache.0));
+        self.part.put(&mut body);
+        self.own.put(&mut body);
         put_optional(&mut body, self.identity.length.map(u64::to_le_bytes));
         body.extend_from_slice(&self.identity.content.0);
         body.extend_from_slice(&self.identity.digests);
@@ -163,6 +174,7 @@ impl Record {
 
     fn read(parts: &mut Parts<'_>) -> Option<Record> {
         let cache = parts.optional(Parts::array)?.map(PageCache);
+        let (part, own) = (Origin::read(parts)?, Origin::read(parts)?);
         let length = parts.optional(Parts::u64)?;
         let content = Digest(parts.array()?);
         let digests = parts.array()?;
@@ -173,6 +185,8 @@ impl Record {
         let durable = Bitfield::from_bytes(parts.rest(), pieces).ok()?;
         Some(Record {
             cache,
+            part,
+            own,
             identity: Identity { length, content, digests, chain },
             exact_length,
             links_hold: flags & LINKS_HOLD != 0,

@@ -259,6 +259,19 @@ fn a_failed_flush_is_never_followed_by_a_good_one() {
 }
 
 #[test]
+fn the_whole_is_the_file_that_was_written_and_no_other_of_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), 5).unwrap();
+    target.write_piece(0, b"whole").unwrap();
+    let path = target.finish(false).unwrap();
+    assert_eq!(target.whole().unwrap().with_bytes(0..5, <[u8]>::to_vec).unwrap(), b"whole");
+    let other = directory.path().join("other");
+    std::fs::write(&other, b"wrong").unwrap();
+    std::fs::rename(other, path).unwrap();
+    assert!(matches!(target.whole().unwrap_err().kind, StorageErrorKind::Replaced));
+}
+
+#[test]
 fn a_partial_file_of_another_user_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let partial = open(directory.path(), 3).unwrap().partial_path();
