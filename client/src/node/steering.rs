@@ -118,7 +118,7 @@ fn running(
     }
     match steer {
         Steer::Pause => {
-            entry.download.pause();
+            entry.pause();
             entry
                 .record(core, |wanted| wanted.paused = true)
                 .map_err(|fault| unrecorded(key, steer, fault))?;
