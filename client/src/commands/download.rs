@@ -10,8 +10,7 @@ use crate::front::protocol::{Ask, Event, FileAt};
 
 /// Fetches a file.
 pub(super) fn run(context: &mut Context<'_>, at: FileAt, destination: &Path) -> Result<(), Fault> {
-    // `join` keeps a final slash, which says that a directory is meant.
-    let destination = context.directory.join(destination);
+    let destination = context.path(destination)?;
     let (group, file) = (at.group.clone(), at.file.clone());
     let ask = Ask::Download { at, destination, overwrite: context.overwrite, background: context.at_prompt };
     let interrupt = context.interrupt;

@@ -10,6 +10,7 @@ use crate::front::protocol::{Answer, Ask};
 pub(super) fn run(context: &mut Context<'_>, first: &str, second: &Path) -> Result<(), Fault> {
     context.patiently(|context| {
         let (group, path) = read_order(context, first, second).map_err(Asked::Answered)?;
+        let path = context.path(&path).map_err(Asked::Over)?;
         context.show(&Ask::Upload { group, path }).map_err(Asked::Answered)
     })
 }

@@ -54,7 +54,7 @@ impl Running {
     pub(crate) fn link(&self) -> Result<NodeLink, Fault> {
         let (front, node) = UnixStream::pair().map_err(|error| no_descriptor(&error))?;
         socket::serve(node, &self.desk, &self.fronts)?;
-        NodeLink::over(front)
+        Ok(NodeLink::over(front)?)
     }
 
     /// Where peers connect; starts the engine.

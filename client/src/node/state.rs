@@ -24,11 +24,10 @@ use engine::proto::ticket::{SecretKey, TrackerKey};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::private;
-pub(crate) use super::private::unusable;
+use super::private::{self, LOCK};
+pub(crate) use super::private::{Suits, suits, unusable};
 use crate::exit::{Exit, Fault};
 
-const LOCK: &str = "node.lock";
 const SOCKET: &str = "node.sock";
 const KEY: &str = "node.key";
 const SESSION: &str = "session.json";
