@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 
 use crate::exit::{Exit, Fault};
 use crate::lock::lock;
+use crate::terminal;
 
 type Action = Box<dyn Fn() + Send>;
 
@@ -45,7 +46,7 @@ impl Interrupt {
                     let again = inner.happened.swap(true, Ordering::SeqCst);
                     match lock(&inner.action).as_ref() {
                         Some(action) if !again => action(),
-                        _ => std::process::exit(Exit::Interrupted.code().into()),
+                        _ => terminal::leave(Exit::Interrupted),
                     }
                 }
             })

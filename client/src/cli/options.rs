@@ -109,7 +109,7 @@ pub(crate) struct Options {
     #[arg(long, short, env = "SHOAL_QUIET", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]
     pub(crate) quiet: Option<bool>,
     /// More of what goes on, on stderr; twice for everything
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, env = "SHOAL_VERBOSE", global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Replace an existing file that differs
     #[arg(long, env = "SHOAL_OVERWRITE", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]

@@ -1,6 +1,7 @@
 //! `create_user` and `login`: with a password that is typed, read from a file, or asked for and shown as stars.
 //!
-//! Invariant: Ctrl-C while a password is asked for ends the command with exit 130, and the terminal is as it was.
+//! Invariant: Ctrl-C or a signal while a password is asked for ends the command with exit 130, and the terminal is as it was.
+//! What is asked goes to the terminal, never among the data on stdout.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -10,13 +11,14 @@ use std::path::Path;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::history::DefaultHistory;
-use rustyline::{Completer, Config, Editor, Helper, Hinter, Validator};
+use rustyline::{Behavior, Completer, Config, Editor, Helper, Hinter, Validator};
 use zeroize::Zeroize;
 
-use super::context::{Context, interrupted};
+use super::context::{Context, break_on_signal, interrupted};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Ask, Secret};
 use crate::limits;
+use crate::terminal::{self, Reading};
 
 /// Makes a user.
 pub(super) fn create_user(
@@ -45,6 +47,15 @@ fn password(context: &Context<'_>, user: &str, typed: Option<String>, twice: boo
         let fault = Fault::new(Exit::Usage, format!("no password for {user}, and no terminal to ask on"));
         return Err(fault.fix("give it as the last word, or with `--password-file FILE`"));
     }
+    // A line that is being read hears nothing of a connection that breaks.
+    context.interrupt.on_signal(|| terminal::leave(Exit::Interrupted));
+    let asked = ask_for(user, twice);
+    break_on_signal(context.link, context.interrupt)?;
+    asked
+}
+
+/// Asks on the terminal.
+fn ask_for(user: &str, twice: bool) -> Result<Secret, Fault> {
     let asked = asked(&format!("Password of {user}: "))?;
     if twice && self::asked("The same again: ")? != asked {
         return Err(Fault::new(Exit::Usage, "the two passwords differ; nothing was made").fix("try again"));
@@ -59,9 +70,11 @@ fn asked(prompt: &str) -> Result<Secret, Fault> {
             .fix("give it with `--password-file FILE`"),
     };
     // No history and no external editor: what is typed is kept nowhere.
-    let config = Config::builder().max_history_size(0).map_err(fault)?.build();
+    let config = Config::builder().max_history_size(0).map_err(fault)?;
+    let config = config.behavior(Behavior::PreferTerm).build();
     let mut line = Editor::<Stars, DefaultHistory>::with_config(config).map_err(fault)?;
     line.set_helper(Some(Stars));
+    let _reading = Reading::begin();
     line.readline(prompt).map(Secret).map_err(fault)
 }
 
