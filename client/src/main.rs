@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Arrows point at what is used: `prompt` uses `commands`, both use `front`, `node` and `render`; `node` uses `front`
-//! alone; `exit`, `limits`, `clock`, `lock` and `printable` use nothing of ours but `limits`, and `interrupt` and
+//! alone; `exit`, `limits`, `clock`, `lock`, `printable` and `quoted` use nothing of ours but `limits`, and `interrupt` and
 //! `terminal` nothing but these.
 
 mod cli;
@@ -22,6 +22,7 @@ mod node;
 mod plan;
 mod printable;
 mod prompt;
+mod quoted;
 mod render;
 mod terminal;
 

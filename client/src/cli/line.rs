@@ -87,18 +87,12 @@ fn quoted(characters: &mut Chars<'_>, quote: char, word: &mut String) -> Result<
     }
 }
 
-/// The shortest way to type a word so that [`words`] reads it back.
-pub(crate) fn quote(word: &str) -> String {
-    let plain =
-        !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '\\'));
-    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::quoted::quote;
 
     #[test]
     fn quotes_and_backslashes_keep_words_together() {

@@ -17,6 +17,7 @@ use crate::limits;
 use crate::node::state::{self, Suits};
 use crate::node::trackers;
 use crate::plan::Plan;
+use crate::quoted;
 use crate::render::Screen;
 
 /// Descriptors that a node wants: its connections to peers, both ways, and room for files and front ends.
@@ -108,13 +109,13 @@ fn state_directory(path: &Path) -> Check {
             let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
             if !writable {
                 let message = format!("{} cannot be written", path.display());
-                let fix = format!("`chmod u+rwx {}`, or `--state DIR`", path.display());
+                let fix = format!("`chmod u+rwx {}`, or `--state DIR`", quoted::path(path));
                 return Check::bad(name, Fault::new(Exit::LocalIo, message).fix(fix));
             }
             match state::suits(path, &found) {
                 Err(fault) => Check::bad(name, fault),
                 Ok(Suits::Open) => {
-                    let fix = format!("`chmod 700 {}`", path.display());
+                    let fix = format!("`chmod 700 {}`", quoted::path(path));
                     Check::remark(name, format!("{} is open to other users", path.display()), &fix)
                 }
                 Ok(Suits::Closed) => Check::good(name, path.display().to_string()),

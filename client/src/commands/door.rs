@@ -111,7 +111,7 @@ pub(crate) fn tell_notices(running: &Running, plan: &Plan) -> Result<(), Fault> 
             heard.into_iter().for_each(|text| Screen::new(output).event(&Event::Notice { text }));
         })
         .map(drop)
-        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+        .map_err(|error| Fault::no_thread(&error))
 }
 
 /// A connection to the node that runs in the state directory, if one does.

@@ -17,7 +17,7 @@ use tracker::api::FileKey;
 
 use super::claims::{Asked, Claim, Claims};
 use super::comparing::{Comparing, Found, Wish};
-use super::core::{Core, engine_key};
+use super::core::{Core, engine_key, words_of};
 use super::describe::{self, Description};
 use super::dormant::Dormant;
 use super::entry::{Begun, Entry};
@@ -284,10 +284,8 @@ impl Downloads {
         let manifest = Arc::clone(&described.manifest);
         if manifest.proof().id() != wanted.content {
             let message = format!("{} is another file now than when its download was begun", wanted.key);
-            let fix = format!(
-                "`cancel {0} {1}`, then `download_file {0} {1} DEST` fetches what it is now",
-                wanted.key.group, wanted.key.name
-            );
+            let file = words_of(&wanted.key);
+            let fix = format!("`cancel {file}`, then `download_file {file} DEST` fetches what it is now");
             return Err(Setback::Never(Fault::new(Exit::Other, message).fix(fix)));
         }
         let wish = Wish {
@@ -443,7 +441,7 @@ fn go_on_while(wanted: bool) -> ControlFlow<()> {
 
 fn called_off(core: &Core, key: &FileKey) -> Fault {
     if core.ending.is_over() {
-        return Fault::new(Exit::Interrupted, "the node is ending").fix("give the command again");
+        return Fault::ending();
     }
     let message = format!("{key} was paused or cancelled while what is at its destination was compared");
     Fault::new(Exit::Other, message)
@@ -452,7 +450,7 @@ fn called_off(core: &Core, key: &FileKey) -> Fault {
 
 fn elsewhere(key: &FileKey, path: &Path) -> Fault {
     let message = format!("{key} is being fetched to {} already", path.display());
-    let fix = format!("wait until it is complete, or `cancel {} {}`", key.group, key.name);
+    let fix = format!("wait until it is complete, or `cancel {}`", words_of(key));
     Fault::new(Exit::Exists, message).fix(fix)
 }
 

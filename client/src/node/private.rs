@@ -13,6 +13,7 @@ use rustix::process::geteuid;
 
 use crate::exit::{Exit, Fault};
 use crate::limits;
+use crate::quoted;
 
 /// Held by the process that is the node; whatever directory has it is a state directory.
 pub(super) const LOCK: &str = "node.lock";
@@ -55,7 +56,7 @@ pub(crate) fn suits(path: &Path, found: &Metadata) -> Result<Suits, Fault> {
     if path.join(LOCK).exists() || entries.next().is_none() {
         return Ok(Suits::Open);
     }
-    let fix = format!("name an empty one with `--state DIR`, or `chmod 700 {}`", path.display());
+    let fix = format!("name an empty one with `--state DIR`, or `chmod 700 {}`", quoted::path(path));
     refuse("is open to other users and is none of Shoal's yet", &fix)
 }
 
@@ -86,7 +87,10 @@ pub(crate) fn unusable(path: &Path, error: &io::Error) -> Fault {
         PermissionDenied => format!("the state directory {shown} is not open to this user"),
         _ => format!("cannot use the state directory {shown}: {error}"),
     };
-    let exit = if error.kind() == io::ErrorKind::StorageFull { Exit::DiskFull } else { Exit::LocalIo };
+    let exit = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::DiskFull,
+        _ => Exit::LocalIo,
+    };
     Fault::new(exit, message).fix("name a directory of your own: `--state DIR`")
 }
 

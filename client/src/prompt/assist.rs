@@ -11,6 +11,7 @@ use rustyline::{Context, Helper};
 
 use crate::cli::Typed;
 use crate::cli::line;
+use crate::quoted::quote;
 
 /// Commands with a path, and which word (from 0) it is.
 const WITH_PATH: [(&str, usize); 2] = [("upload_file", 2), ("download_file", 3)];
@@ -143,7 +144,7 @@ fn paths(directory: &Path, word: &str) -> Vec<String> {
             let hidden = name.starts_with('.') && !begin.starts_with('.');
             (name.starts_with(begin) && !hidden).then(|| {
                 let slash = if entry.path().is_dir() { "/" } else { "" };
-                line::quote(&format!("{folder}{name}{slash}"))
+                quote(&format!("{folder}{name}{slash}"))
             })
         })
         .collect();

@@ -54,5 +54,5 @@ pub(super) fn start(
         .name("notices".into())
         .spawn(hear)
         .map(drop)
-        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+        .map_err(|error| Fault::no_thread(&error))
 }
