@@ -3,7 +3,7 @@
 
 mod rig;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use rustix::process::Signal;
@@ -60,6 +60,18 @@ fn a_node_that_takes_nobody_more_is_a_node_all_the_same() {
     }
     drop(fronts);
     rig::until("there is room again", || home.run(["status"]).code == 0);
+}
+
+#[test]
+fn a_question_that_is_none_is_answered() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let _node = home.serve(&[]);
+    let mut front = UnixStream::connect(home.state().join("node.sock")).unwrap();
+    front.write_all(b"{\"ask\":\"dance\"}\n").unwrap();
+    let mut said = String::new();
+    front.read_to_string(&mut said).unwrap();
+    assert!(said.contains("\"failed\"") && said.contains("\"protocol\"") && said.contains("dance"), "{said}");
 }
 
 #[test]

@@ -325,3 +325,17 @@ fn what_is_no_file_is_never_replaced_and_is_named() {
     }
     assert!(rig.path("link").is_symlink());
 }
+
+#[test]
+fn a_mistyped_file_is_missing_even_where_a_file_has_the_groups_name() {
+    let rig = Rig::new();
+    let (alice, _a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    rig.file("g", b"by chance");
+    let ended = alice.run(["upload_file", "g", "report.txt"]).expect(5);
+    assert!(ended.err.contains("report.txt"), "{}", ended.err);
+    // With the words turned round it is a group that there is, and a file.
+    rig.file("other", b"x");
+    alice.run(["upload_file", "other", "g"]).expect(0);
+    assert_eq!(alice.run(["list_files", "g"]).expect(0).out, "other\n");
+}

@@ -12,7 +12,7 @@ use super::core::Core;
 use super::downloads::Downloads;
 use super::outlook::Left;
 use super::restore;
-use crate::exit::{Exit, Fault};
+use crate::exit::Fault;
 use crate::limits;
 
 /// What is to be brought back.
@@ -43,7 +43,11 @@ impl Comeback {
             .name("comeback".into())
             .spawn(move || comeback.run(&core, &all))
             .map(drop)
-            .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+            .map_err(|error| {
+                // Whoever asks next tries again.
+                self.started.store(false, Ordering::SeqCst);
+                Fault::no_thread(&error)
+            })
     }
 
     fn run(&self, core: &Arc<Core>, all: &Arc<Downloads>) {
