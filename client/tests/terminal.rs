@@ -8,16 +8,33 @@ mod rig;
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
-use rig::{CLIENT, Home, Rig, send};
+use rig::{CLIENT, Home, Rig, send, until};
 use rustix::process::Signal;
 
 /// A terminal on which a line of shell runs.
 struct Terminal {
     child: Child,
     keys: Option<ChildStdin>,
-    screen: ChildStdout,
-    shown: String,
+    screen: Arc<Mutex<Screen>>,
+}
+
+/// What the terminal shows and nobody has looked at yet.
+#[derive(Default)]
+struct Screen {
+    text: String,
+    /// Whether nothing more comes.
+    over: bool,
+}
+
+/// Reads what is shown, until the end.
+fn read(mut from: ChildStdout, screen: &Mutex<Screen>) {
+    let mut block = [0; 256];
+    while let Ok(read @ 1..) = from.read(&mut block) {
+        screen.lock().unwrap().text.push_str(&String::from_utf8_lossy(&block[..read]));
+    }
+    screen.lock().unwrap().over = true;
 }
 
 impl Terminal {
@@ -34,8 +51,11 @@ impl Terminal {
         }
         match command.spawn() {
             Ok(mut child) => {
-                let (keys, screen) = (child.stdin.take(), child.stdout.take().unwrap());
-                Some(Terminal { child, keys, screen, shown: String::new() })
+                let (keys, shown) = (child.stdin.take(), child.stdout.take().unwrap());
+                let screen = Arc::<Mutex<Screen>>::default();
+                let reading = Arc::clone(&screen);
+                std::thread::spawn(move || read(shown, &reading));
+                Some(Terminal { child, keys, screen })
             }
             Err(error) => {
                 eprintln!("skipped: there is no `script` to make a terminal with ({error})");
@@ -52,14 +72,15 @@ impl Terminal {
 
     /// What was shown since the last call, up to a text.
     fn until(&mut self, text: &str) -> String {
-        let mut block = [0; 256];
-        while !self.shown.contains(text) {
-            let read = self.screen.read(&mut block).unwrap();
-            assert_ne!(read, 0, "it ended after {}", self.shown);
-            self.shown.push_str(&String::from_utf8_lossy(&block[..read]));
-        }
-        let end = self.shown.find(text).unwrap() + text.len();
-        self.shown.drain(..end).collect()
+        let mut found = None;
+        until(&format!("{text:?} is shown"), || {
+            let mut screen = self.screen.lock().unwrap();
+            let end = screen.text.find(text).map(|start| start + text.len());
+            found = end.map(|end| screen.text.drain(..end).collect());
+            assert!(found.is_some() || !screen.over, "it ended after {}", screen.text);
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     /// The client's process.

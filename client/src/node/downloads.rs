@@ -229,26 +229,14 @@ impl Downloads {
         Ok(entry)
     }
 
-    /// Lets go on what `user` has on record here.
-    pub(super) fn revive(&self, core: &Arc<Core>, user: &str) -> Left {
-        let mut left = Left::Nothing;
-        let all: Vec<Dormant> = lock(&self.dormant).clone();
-        for Dormant { wanted: Wanted { key, .. }, .. } in all.iter().filter(|dormant| dormant.can_go_on(user))
-        {
-            if core.ending.is_over() || core.trackers.user().as_deref() != Some(user) {
-                break;
-            }
-            left = left.max(self.go_on(core, user, key));
-            if left == Left::Trackers {
-                // The others would ask the same ones.
-                break;
-            }
-        }
-        left
+    /// What `user` has on record here and does not run, as far as it could go on.
+    pub(super) fn to_go_on(&self, user: &str) -> Vec<Wanted> {
+        let dormant = lock(&self.dormant);
+        dormant.iter().filter(|one| one.can_go_on(user)).map(|one| one.wanted.clone()).collect()
     }
 
-    /// Lets one of them go on, as it stands by now.
-    fn go_on(&self, core: &Arc<Core>, user: &str, key: &FileKey) -> Left {
+    /// Lets one of them go on, as it stands by now; what is at its destination already is compared first.
+    pub(super) fn go_on(&self, core: &Arc<Core>, user: &str, key: &FileKey) -> Left {
         let Some(claim) = self.claims.try_take(key) else { return Left::Something };
         let Some(mut dormant) = self.dormant(key).filter(|now| now.can_go_on(user)) else {
             return Left::Nothing;
