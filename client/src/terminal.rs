@@ -35,6 +35,11 @@ impl Drop for Reading {
     }
 }
 
+/// Whether a line is being read on the terminal.
+pub(crate) fn is_read() -> bool {
+    lock(&BEFORE).is_some()
+}
+
 /// Gives the terminal back as it was before the line that is being read, on a line of its own; nothing if none is.
 pub(crate) fn restore() {
     // Taken out: this is done once.

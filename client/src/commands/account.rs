@@ -14,11 +14,11 @@ use rustyline::history::DefaultHistory;
 use rustyline::{Behavior, Completer, Config, Editor, Helper, Hinter, Validator};
 use zeroize::Zeroize;
 
-use super::context::{Context, break_on_signal, interrupted};
+use super::context::{Context, interrupted};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Ask, Secret};
 use crate::limits;
-use crate::terminal::{self, Reading};
+use crate::terminal::Reading;
 
 /// Makes a user.
 pub(super) fn create_user(
@@ -47,15 +47,6 @@ fn password(context: &Context<'_>, user: &str, typed: Option<String>, twice: boo
         let fault = Fault::new(Exit::Usage, format!("no password for {user}, and no terminal to ask on"));
         return Err(fault.fix("give it as the last word, or with `--password-file FILE`"));
     }
-    // A line that is being read hears nothing of a connection that breaks.
-    context.interrupt.on_signal(|| terminal::leave(Exit::Interrupted));
-    let asked = ask_for(user, twice);
-    break_on_signal(context.link, context.interrupt)?;
-    asked
-}
-
-/// Asks on the terminal.
-fn ask_for(user: &str, twice: bool) -> Result<Secret, Fault> {
     let asked = asked(&format!("Password of {user}: "))?;
     if twice && self::asked("The same again: ")? != asked {
         return Err(Fault::new(Exit::Usage, "the two passwords differ; nothing was made").fix("try again"));
