@@ -86,6 +86,23 @@ impl Fault {
         self
     }
 
+    /// A thread that the system does not give.
+    pub(crate) fn no_thread(error: &std::io::Error) -> Fault {
+        Fault::new(Exit::Other, format!("the system gives no thread: {error}"))
+            .fix("raise the limit of processes (`ulimit -u`), or end some")
+    }
+
+    /// Random bytes that the system does not give.
+    pub(crate) fn no_random(error: &getrandom::Error) -> Fault {
+        Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
+            .fix("see that /dev/urandom is there, then try again")
+    }
+
+    /// The node ends before it has done what it was asked.
+    pub(crate) fn ending() -> Fault {
+        Fault::new(Exit::Interrupted, "the node is ending").fix("give the command again")
+    }
+
     /// A failure of a local file: `what` could not be done to `path`.
     pub(crate) fn io(what: &str, path: &std::path::Path, source: &std::io::Error) -> Fault {
         use std::io::ErrorKind;
@@ -126,7 +143,6 @@ impl From<BadFileName> for Fault {
 }
 
 impl From<StorageError> for Fault {
-    /// Storage's message says what to do itself, after its last semicolon.
     fn from(error: StorageError) -> Fault {
         let exit = match &error.kind {
             StorageErrorKind::Missing | StorageErrorKind::NotADirectory => Exit::NotFound,
@@ -144,11 +160,7 @@ impl From<StorageError> for Fault {
             | StorageErrorKind::Unflushed
             | StorageErrorKind::Io(_) => Exit::LocalIo,
         };
-        let message = error.to_string();
-        match message.rsplit_once("; ") {
-            Some((what, next)) => Fault::new(exit, what).fix(next),
-            None => Fault::new(exit, message).fix("choose another file"),
-        }
+        Fault::new(exit, error.what()).fix(error.kind.advice())
     }
 }
 
@@ -241,6 +253,15 @@ mod tests {
             assert_eq!(fault.exit, exit);
             assert!(fault.fix.is_some());
         }
+    }
+
+    #[test]
+    fn what_storage_advises_is_the_fix_whatever_the_path_says() {
+        let (path, kind) = ("/a; rm -r b".into(), StorageErrorKind::ReadOnly);
+        let error = StorageError { operation: engine::storage::error::Operation::Write, path, kind };
+        let fault = Fault::from(error);
+        assert_eq!(fault.message, "cannot write to /a; rm -r b: the filesystem is read-only");
+        assert_eq!(fault.fix.as_deref(), Some("choose another destination"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Ctrl-C and SIGTERM: the first ends what is going on, the second the process. With nothing going on that needs an
-//! end of its own, the first ends the process.
+//! end of its own, the first ends the process; so it does while a line is read, since whoever reads it hears of nothing else.
 //!
 //! Invariant: a thread of its own takes the signals, so what it calls may lock and write.
 
@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 
 use crate::exit::{Exit, Fault};
 use crate::lock::lock;
+use crate::terminal;
 
 type Action = Box<dyn Fn() + Send>;
 
@@ -44,8 +45,8 @@ impl Interrupt {
                 for _signal in signals.forever() {
                     let again = inner.happened.swap(true, Ordering::SeqCst);
                     match lock(&inner.action).as_ref() {
-                        Some(action) if !again => action(),
-                        _ => std::process::exit(Exit::Interrupted.code().into()),
+                        Some(action) if !again && !terminal::is_read() => action(),
+                        _ => terminal::leave(Exit::Interrupted),
                     }
                 }
             })

@@ -88,8 +88,8 @@ impl Plan {
     /// Joins what was typed with the config file and the defaults.
     ///
     /// # Errors
-    /// A usage fault for a config file that is missing or cannot be understood, exit 10 for one that cannot be read; an unknown way of hashing, or when no state
-    /// directory can be thought of.
+    /// A usage fault for a config file that is missing or cannot be understood, exit 10 for one that cannot be read; an unknown
+    /// way of hashing, or when no state directory can be thought of.
     pub(crate) fn of(cli: &Cli, around: &Surroundings<'_>) -> Result<Plan, Fault> {
         let (config, config_fault) = match config_file(cli.options.config.as_deref(), around) {
             Err(fault) if matches!(cli.words, Some(Words::Doctor)) => (Options::default(), Some(fault)),

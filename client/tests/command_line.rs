@@ -1,11 +1,18 @@
 //! The command line without a tracker and without peers: wrong words, missing files, nobody there.
+#![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be made is a failed test")]
 
 mod rig;
 
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
 
-use rig::Rig;
+use rig::{Ended, Rig};
 
 #[test]
 fn help_is_data_and_success() {
@@ -139,6 +146,8 @@ fn commands_that_need_a_login_say_so() {
         let ended = home.run(words).expect(3);
         assert!(ended.err.contains("login"), "{}", ended.err);
     }
+    let long = u64::MAX.to_string();
+    home.run(["download_file", "g", "f", ".", "--wait", &long]).expect(3);
     let asked = home.run(["login", "a"]).expect(2);
     assert!(asked.err.contains("--password-file"), "there is no terminal to ask on: {}", asked.err);
 }
@@ -178,8 +187,9 @@ fn a_file_or_a_stranger_s_directory_as_state_is_named_as_such() {
     let rig = Rig::without_tracker();
     let home = rig.home("a");
     rig.file("plain", b"");
-    for word in ["status", "quit", "whoami", "serve"] {
-        let ended = home.run([word, "--state", "plain"]).expect(10);
+    // For `status` there is a node or there is none.
+    for (word, exit) in [("status", 1), ("quit", 10), ("whoami", 10), ("serve", 10)] {
+        let ended = home.run([word, "--state", "plain"]).expect(exit);
         assert!(ended.err.contains("is a file, not a directory"), "{word}: {}", ended.err);
     }
 }
@@ -201,9 +211,113 @@ fn doctor_names_what_is_wrong() {
     assert!(ended.out.contains("BAD  trackers") && ended.out.contains("ok   state"), "{}", ended.out);
     assert!(ended.out.contains("open files"), "{}", ended.out);
     assert!(!ended.out.contains("client doctor"), "it is run already: {}", ended.out);
-    let json = home.run(["doctor", "--json"]).expect(7);
-    let first = json.out.lines().next().unwrap_or_default();
-    assert!(serde_json::from_str::<serde_json::Value>(first).unwrap()["checks"].is_array());
+    let object = object(&home.run(["doctor", "--json"]).expect(7));
+    assert!(object["checks"].as_array().unwrap().iter().any(|check| check["ok"] == false), "{object}");
+    assert_eq!((&object["result"], &object["exit"]), (&"failed".into(), &7.into()));
+}
+
+/// The one object on stdout.
+fn object(ended: &Ended) -> serde_json::Value {
+    serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error} in {:?}", ended.out))
+}
+
+#[test]
+fn words_that_make_no_sense_are_an_object_too_where_json_is_typed() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    for words in [&["--json", "download_file", "g"][..], &["donwload_file", "--json=true"]] {
+        let ended = home.run(words).expect(2);
+        let object = object(&ended);
+        assert_eq!((&object["result"], &object["cause"]), (&"failed".into(), &"usage".into()));
+        assert!(object["message"].as_str().unwrap().len() > 10 && ended.err.contains("next:"), "{object}");
+    }
+    assert_eq!(home.run(["login", "--json=false"]).expect(2).out, "");
+    assert!(home.run(["--json", "help"]).expect(0).out.contains("download_file"), "help was asked for");
+}
+
+#[test]
+fn paths_that_are_no_text_are_refused_as_such() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let name = OsStr::from_bytes(b"caf\xe9");
+    fs::create_dir(rig.path(name)).unwrap();
+    fs::write(rig.path(name).join("f"), "x").unwrap();
+    let file = Path::new(name).join("f");
+    let ended = home.run([OsStr::new("upload_file"), OsStr::new("g"), file.as_os_str()]).expect(2);
+    assert!(ended.err.contains("not UTF-8") && ended.err.contains("next: rename it"), "{}", ended.err);
+    home.run([OsStr::new("download_file"), OsStr::new("g"), OsStr::new("f"), name]).expect(2);
+    let mut here = home.command(["download_file", "g", "f", "."]);
+    let output = here.current_dir(rig.path(name)).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("`cd` to a directory"), "{said}");
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_is_a_failure_and_a_reader_who_has_enough_is_none() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let _node = home.serve(&[]);
+    for words in [&["show_downloads", "--json"][..], &["status"], &["help"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = home.command(words).stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(9), "{words:?}: {said}");
+        assert!(said.contains("standard output") && said.contains("next:"), "{said}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert!(home.command(words).stdout(writer).output().unwrap().status.success(), "{words:?}");
+    }
+}
+
+#[test]
+fn a_directory_that_others_use_is_no_state_directory_and_is_left_alone() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    rig.file("open/letter", b"");
+    let mode = |name: &str, mode| fs::set_permissions(rig.path(name), Permissions::from_mode(mode)).unwrap();
+    let is = |name: &str| rig.path(name).metadata().unwrap().permissions().mode() & 0o7777;
+    for (name, open) in [("open", 0o755), ("shared", 0o1777)] {
+        fs::create_dir_all(rig.path(name)).unwrap();
+        mode(name, open);
+        let doctor = home.run(["--state", name, "doctor"]).expect(10);
+        assert!(doctor.out.contains("BAD  state") && !doctor.out.contains("next: `chmod"), "{}", doctor.out);
+        let ended = home.run(["--state", name, "show_downloads"]).expect(10);
+        assert!(ended.err.contains("next: name "), "{}", ended.err);
+        assert_eq!(is(name), open, "{name}");
+    }
+    fs::create_dir(rig.path("empty")).unwrap();
+    mode("empty", 0o755);
+    let doctor = home.run(["--state", "empty", "doctor"]).expect(7);
+    assert!(doctor.out.contains("next: `chmod 700"), "{}", doctor.out);
+    // It is a warning, and has the colours that were asked for, whatever stderr is.
+    let closed = home.run(["--state", "empty", "show_downloads", "--color", "always"]).expect(0);
+    assert!(closed.err.contains("closed to them") && closed.err.contains("\x1b["), "{}", closed.err);
+    assert_eq!(is("empty"), 0o700);
+    mode("empty", 0o755);
+    let plain = home.run(["--state", "empty", "show_downloads"]).expect(0);
+    assert!(plain.err.contains("closed to them") && !plain.err.contains('\x1b'), "{}", plain.err);
+}
+
+#[test]
+fn how_much_is_said_can_stand_in_the_environment() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let mut wrong = home.command(["status"]);
+    assert_eq!(wrong.env("SHOAL_VERBOSE", "much").output().unwrap().status.code(), Some(2));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let said = |verbose: &str| {
+        fs::create_dir_all(home.state()).unwrap();
+        fs::write(home.state().join("port"), taken.local_addr().unwrap().port().to_string()).unwrap();
+        fs::set_permissions(home.state(), Permissions::from_mode(0o700)).unwrap();
+        let mut serve = home.command(["serve", "--listen", "127.0.0.1"]);
+        serve.env("SHOAL_VERBOSE", verbose).env_remove("RUST_LOG").stdout(Stdio::piped());
+        let node = serve.stderr(Stdio::piped()).spawn().unwrap();
+        rig::until("it is the node", || home.run(["status"]).code == 0);
+        home.run(["quit"]).expect(0);
+        String::from_utf8(node.wait_with_output().unwrap().stderr).unwrap()
+    };
+    assert!(said("1").contains("is taken; another one is used"));
+    assert!(!said("0").contains("is taken; another one is used"));
 }
 
 #[test]

@@ -99,6 +99,36 @@ fn what_comes_back_and_is_compared_is_paused_resumed_and_cancelled_at_once() {
 }
 
 #[test]
+fn whatever_else_comes_back_does_not_wait_until_one_is_compared() {
+    let rig = Rig::new();
+    let (bob, node) = bob_and_a_long_file(&rig);
+    bob.prompt("download_file g f copy\n").expect(0);
+    until("the long one waits for a peer", || bob.downloads().contains("[P] [g] f"));
+    let alice = rig.home("alice");
+    rig.file("h", b"a short one");
+    let sharing = alice.serve(&[]);
+    alice.run(["upload_file", "g", "h"]).expect(0);
+    sharing.kill();
+    bob.prompt("download_file g h short\n").expect(0);
+    until("the short one waits for a peer", || bob.downloads().contains("[P] [g] h"));
+    node.kill();
+    long_copy(&rig);
+    let _node = bob.serve(&[]);
+    until("the short one has begun while the long one is compared", || {
+        let status = bob.status();
+        let of = |file: &str| {
+            let mut rows = status["downloads"].as_array().unwrap().iter();
+            rows.find(|row| row["file"] == file).unwrap().clone()
+        };
+        assert_ne!(of("f")["state"], "failed", "the long one was compared first");
+        // What has not begun waits for this node to stay, or for a tracker.
+        of("f")["state"] == "comparing" && of("h")["cause"]["exit"] == "no_peer"
+    });
+    let _sharing = alice.serve(&[]);
+    until("the short one is there", || fs::read(rig.path("short")).is_ok_and(|read| read == b"a short one"));
+}
+
+#[test]
 fn a_download_that_is_not_begun_yet_says_so_and_is_given_up_at_once() {
     let rig = Rig::new();
     let (bob, _node) = bob_and_a_long_file(&rig);

@@ -1,10 +1,17 @@
 //! The node of a state directory: one at a time, reachable, ended cleanly; without a tracker.
+#![allow(clippy::unwrap_used, reason = "a socket of the test's own that fails is a failed test")]
 
 mod rig;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 use rustix::process::Signal;
 
 use rig::Rig;
+
+/// Front ends that a node serves at the same time.
+const FRONTS_MAX: usize = 64;
 
 #[test]
 fn a_node_serves_without_login_or_tracker_and_says_what_it_waits_for() {
@@ -20,6 +27,51 @@ fn a_node_serves_without_login_or_tracker_and_says_what_it_waits_for() {
     home.run(["quit"]).expect(0);
     assert_eq!(node.wait(), Some(0));
     home.run(["status"]).expect(1);
+}
+
+#[test]
+fn options_of_the_node_are_refused_by_whoever_asks_a_running_one() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let _node = home.serve(&[]);
+    for word in ["status", "quit", "doctor", "show_downloads"] {
+        let ended = home.run([word, "--listen", "127.0.0.1:1", "--io", "epoll"]).expect(2);
+        assert!(ended.err.contains("--listen, --io is for the node"), "{word}: {}", ended.err);
+    }
+    home.run(["status"]).expect(0);
+}
+
+#[test]
+fn a_node_that_takes_nobody_more_is_a_node_all_the_same() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let _node = home.serve(&[]);
+    let fronts: Vec<UnixStream> = (0..FRONTS_MAX)
+        .map(|_| {
+            let mut front = UnixStream::connect(home.state().join("node.sock")).unwrap();
+            // Whoever is greeted is counted.
+            front.read_exact(&mut [0]).unwrap();
+            front
+        })
+        .collect();
+    for word in ["status", "quit", "show_downloads", "serve"] {
+        let ended = home.run([word]).expect(1);
+        assert!(ended.err.contains("commands use this node already"), "{word}: {}", ended.err);
+    }
+    drop(fronts);
+    rig::until("there is room again", || home.run(["status"]).code == 0);
+}
+
+#[test]
+fn a_question_that_is_none_is_answered() {
+    let rig = Rig::without_tracker();
+    let home = rig.home("a");
+    let _node = home.serve(&[]);
+    let mut front = UnixStream::connect(home.state().join("node.sock")).unwrap();
+    front.write_all(b"{\"ask\":\"dance\"}\n").unwrap();
+    let mut said = String::new();
+    front.read_to_string(&mut said).unwrap();
+    assert!(said.contains("\"failed\"") && said.contains("\"protocol\"") && said.contains("dance"), "{said}");
 }
 
 #[test]

@@ -5,10 +5,9 @@
 mod rig;
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use rig::{Home, PIECE, Rig, Running, pieces, until};
+use rig::{PIECE, Rig, Running, pieces, until};
 use rustix::fs::{FlockOperation, flock};
 
 #[test]
@@ -173,45 +172,4 @@ fn a_full_or_read_only_state_directory_loses_nothing_silently() {
     assert_eq!(shell("umount \"$0\"").0, Some(0));
     assert_eq!(run(&["upload_file", "g", "mine"]).0, Some(0));
     assert_eq!(run(&["download_file", "g", "f", "copy"]).0, Some(0));
-}
-
-/// Bytes of a terminal until it shows a text.
-fn read_until(terminal: &mut impl Read, text: &str) -> String {
-    let mut shown = Vec::new();
-    let mut block = [0; 256];
-    while !String::from_utf8_lossy(&shown).contains(text) {
-        let read = terminal.read(&mut block).unwrap();
-        assert_ne!(read, 0, "it ended after {}", String::from_utf8_lossy(&shown));
-        shown.extend_from_slice(&block[..read]);
-    }
-    String::from_utf8_lossy(&shown).into_owned()
-}
-
-#[test]
-fn a_password_that_is_asked_for_is_not_shown() {
-    let rig = Rig::new();
-    let home: Home = rig.home("alice");
-    home.run(["create_user", "alice", "hunter22"]).expect(0);
-    let mut command = home.command(std::iter::empty::<&str>());
-    let typed = format!("{} login alice", command.get_program().to_str().unwrap());
-    let mut terminal = Command::new("script");
-    terminal.args(["-qec", &typed, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    terminal.current_dir(rig.path("")).env("TERM", "xterm");
-    for (name, value) in command.env("SHELL", "/bin/sh").get_envs() {
-        if let Some(value) = value {
-            terminal.env(name, value);
-        }
-    }
-    let mut child = match terminal.spawn() {
-        Ok(child) => child,
-        Err(error) => return eprintln!("skipped: there is no `script` to make a terminal with ({error})"),
-    };
-    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    read_until(&mut screen, "Password of alice");
-    keys.write_all(b"hunter22\r").unwrap();
-    let shown = read_until(&mut screen, "is logged in");
-    assert!(shown.contains("********") && !shown.contains("hunter22"), "{shown}");
-    drop(keys);
-    assert!(child.wait().unwrap().success());
-    assert!(home.run(["whoami"]).expect(0).out.starts_with("alice"));
 }

@@ -305,3 +305,61 @@ fn a_share_that_is_stopped_is_served_no_more() {
     alice.run(["remove_file", "g", "f"]).expect(0);
     assert_eq!(bob.run(["list_files", "g"]).expect(0).out, "");
 }
+
+#[test]
+fn a_pause_of_the_users_outlasts_another_users_login() {
+    let rig = Rig::new();
+    let (alice, _a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    rig.file("f", &bytes(PIECE, 1));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    alice.run(["stop_share", "g", "f"]).expect(0);
+    let (bob, _b) = rig.user("bob");
+    bob.run(["join_group", "g"]).expect(0);
+    bob.prompt("download_file g f copy\n").expect(0);
+    until("it waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
+    bob.run(["create_user", "carol", "password"]).expect(0);
+    bob.run(["login", "carol", "password"]).expect(0);
+    assert!(bob.downloads().contains("it belongs to bob"), "{}", bob.downloads());
+    bob.run(["pause", "g", "f"]).expect(0);
+    bob.run(["login", "bob", "password"]).expect(0);
+    assert_eq!(bob.downloads(), "[P] [g] f (by you)\n");
+}
+
+#[test]
+fn what_is_no_file_is_never_replaced_and_is_named() {
+    let rig = Rig::new();
+    let (alice, _a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    rig.file("f", &bytes(PIECE, 1));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    let (bob, _b) = rig.user("bob");
+    bob.run(["join_group", "g"]).expect(0);
+    std::os::unix::fs::symlink(rig.path("f"), rig.path("link")).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, rig.path("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    for (name, what) in
+        [("link", "is a symbolic link, which is never replaced"), ("pipe", "is a fifo, which")]
+    {
+        for overwrite in [&[][..], &["--overwrite"]] {
+            let words = ["download_file", "g", "f", name].into_iter().chain(overwrite.iter().copied());
+            let ended = bob.run(words).expect(6);
+            assert!(ended.err.contains(what) && !ended.err.contains("add `--overwrite`"), "{}", ended.err);
+        }
+    }
+    assert!(rig.path("link").is_symlink());
+}
+
+#[test]
+fn a_mistyped_file_is_missing_even_where_a_file_has_the_groups_name() {
+    let rig = Rig::new();
+    let (alice, _a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    rig.file("g", b"by chance");
+    let ended = alice.run(["upload_file", "g", "report.txt"]).expect(5);
+    assert!(ended.err.contains("report.txt"), "{}", ended.err);
+    // With the words turned round it is a group that there is, and a file.
+    rig.file("other", b"x");
+    alice.run(["upload_file", "other", "g"]).expect(0);
+    assert_eq!(alice.run(["list_files", "g"]).expect(0).out, "other\n");
+}

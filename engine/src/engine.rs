@@ -74,8 +74,10 @@ pub enum Existing {
     Absent,
     /// The same file, proven by hashing it.
     Same(PathBuf),
-    /// Another file, or something that is no file.
+    /// Another file.
     Differs(PathBuf),
+    /// Something that is never replaced; in words.
+    Other(PathBuf, &'static str),
     /// Nobody wanted to know any more before it was found out.
     GivenUp,
 }
@@ -324,7 +326,7 @@ impl Engine {
         let path = destination.path();
         let length = match destination.existing()? {
             destination::Existing::Absent => return Ok(Existing::Absent),
-            destination::Existing::Other(_) => return Ok(Existing::Differs(path)),
+            destination::Existing::Other(what) => return Ok(Existing::Other(path, what)),
             destination::Existing::File { length } => length,
         };
         let geometry = manifest.geometry();

@@ -1,5 +1,8 @@
 //! A line of the prompt as words: blanks separate, quotes and backslashes keep together.
 
+use std::ops::Range;
+use std::str::Chars;
+
 /// A quote that was opened and not closed, or a backslash at the very end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadLine {
@@ -27,22 +30,51 @@ impl BadLine {
 /// # Errors
 /// [`BadLine`] when a quote stays open or the line ends in a backslash.
 pub(crate) fn words(line: &str) -> Result<Vec<String>, BadLine> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut characters = line.chars();
-    while let Some(c) = characters.next() {
-        match c {
-            c if c.is_whitespace() => words.extend(word.take()),
-            quote @ ('\'' | '"') => quoted(&mut characters, quote, word.get_or_insert_default())?,
-            '\\' => word.get_or_insert_default().push(characters.next().ok_or(BadLine::Backslash)?),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Ok(words)
+    let (words, whole) = split(line);
+    whole.map(|()| words.into_iter().map(|word| word.text).collect())
 }
 
-fn quoted(characters: &mut std::str::Chars<'_>, quote: char, word: &mut String) -> Result<(), BadLine> {
+/// A word, and where it stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    /// What it says.
+    pub(crate) text: String,
+    /// Its bytes in the line, quotes and backslashes among them.
+    pub(crate) range: Range<usize>,
+}
+
+/// As [`words`], of a line that may not be finished: its last word goes on to its end then.
+pub(crate) fn split(line: &str) -> (Vec<Word>, Result<(), BadLine>) {
+    let mut words: Vec<Word> = Vec::new();
+    let mut characters = line.chars();
+    let mut within = false;
+    let mut whole = Ok(());
+    loop {
+        let start = line.len() - characters.as_str().len();
+        let Some(c) = characters.next() else { break };
+        if c.is_whitespace() {
+            within = false;
+            continue;
+        }
+        if !std::mem::replace(&mut within, true) {
+            words.push(Word { text: String::new(), range: start..start });
+        }
+        let Some(word) = words.last_mut() else { continue };
+        let taken = match c {
+            quote @ ('\'' | '"') => quoted(&mut characters, quote, &mut word.text),
+            '\\' => characters.next().map(|c| word.text.push(c)).ok_or(BadLine::Backslash),
+            c => {
+                word.text.push(c);
+                Ok(())
+            }
+        };
+        word.range.end = line.len() - characters.as_str().len();
+        whole = whole.and(taken);
+    }
+    (words, whole)
+}
+
+fn quoted(characters: &mut Chars<'_>, quote: char, word: &mut String) -> Result<(), BadLine> {
     loop {
         match characters.next().ok_or(BadLine::Open(quote))? {
             c if c == quote => return Ok(()),
@@ -55,18 +87,12 @@ fn quoted(characters: &mut std::str::Chars<'_>, quote: char, word: &mut String) 
     }
 }
 
-/// The shortest way to type a word so that [`words`] reads it back.
-pub(crate) fn quote(word: &str) -> String {
-    let plain =
-        !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '\\'));
-    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::quoted::quote;
 
     #[test]
     fn quotes_and_backslashes_keep_words_together() {
@@ -82,6 +108,8 @@ mod tests {
             assert_eq!(words(line).unwrap(), wanted, "{line}");
         }
         assert_eq!(words("a 'b"), Err(BadLine::Open('\'')));
+        let at = |line| split(line).0.into_iter().map(|word| word.range).collect::<Vec<_>>();
+        assert_eq!(at(r#" "ä b"  c\ d 'e f"#), [1..7, 9..13, 14..18]);
         assert_eq!(words("a\\"), Err(BadLine::Backslash));
     }
 

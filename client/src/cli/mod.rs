@@ -21,7 +21,7 @@ use words::Words;
 
 /// Shares very large files in groups and fetches them from everybody who has any part; without a command, a prompt.
 #[derive(Debug, Parser)]
-#[command(name = "client", version, about, max_term_width = 100, disable_help_subcommand = false)]
+#[command(name = "client", version, about, max_term_width = 100)]
 pub(crate) struct Cli {
     /// What to do; nothing means the prompt.
     #[command(subcommand)]

@@ -1,7 +1,8 @@
 //! The options: what may stand before or after a command, in the environment, and in the config file.
 //!
 //! Invariant: an option that was given nowhere is `None`; defaults are applied in `plan`, so that the order of
-//! precedence (command line, environment, config file, default) is decided in one place.
+//! precedence (command line, environment, config file, default) is decided in one place. What is on or off is on by `--name`
+//! and `--name=true`, and off by `--name=false`.
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -73,13 +74,6 @@ impl std::str::FromStr for Listen {
     }
 }
 
-/// Whether an option is on: `--name` and `--name=true` mean yes, `--name=false` means no.
-macro_rules! switch {
-    () => {
-        "true"
-    };
-}
-
 /// Everything that may be set.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[command(next_help_heading = "Options")]
@@ -103,16 +97,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "IP", env = "SHOAL_ADVERTISE", global = true)]
     pub(crate) advertise: Option<IpAddr>,
     /// One JSON object for a short command, one event a line for a long one
-    #[arg(long, env = "SHOAL_JSON", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]
+    #[arg(long, env = "SHOAL_JSON", global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) json: Option<bool>,
     /// No progress and no remarks
-    #[arg(long, short, env = "SHOAL_QUIET", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]
+    #[arg(long, short, env = "SHOAL_QUIET", global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) quiet: Option<bool>,
     /// More of what goes on, on stderr; twice for everything
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, env = "SHOAL_VERBOSE", global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Replace an existing file that differs
-    #[arg(long, env = "SHOAL_OVERWRITE", global = true, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL")]
+    #[arg(long, env = "SHOAL_OVERWRITE", global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) overwrite: Option<bool>,
     /// How long a download may stay paused or still, and how long uploads and downloads wait for a tracker [default: 60]
     #[arg(long, value_name = "SECONDS", env = "SHOAL_WAIT", global = true)]

@@ -16,7 +16,7 @@ pub(crate) enum Policy {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-#[command(rename_all = "snake_case", disable_help_flag = false)]
+#[command(rename_all = "snake_case")]
 pub(crate) enum Words {
     /// Make a user; a password left out is asked for
     CreateUser {

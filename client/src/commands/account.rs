@@ -1,6 +1,7 @@
 //! `create_user`, `login` and `change_password`: with passwords that are typed, read from a file, or asked for and shown as stars.
 //!
-//! Invariant: Ctrl-C while a password is asked for ends the command with exit 130, and the terminal is as it was.
+//! Invariant: Ctrl-C or a signal while a password is asked for ends the command with exit 130, and the terminal is as it was.
+//! What is asked goes to the terminal, never among the data on stdout.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -10,13 +11,14 @@ use std::path::Path;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::history::DefaultHistory;
-use rustyline::{Completer, Config, Editor, Helper, Hinter, Validator};
+use rustyline::{Behavior, Completer, Config, Editor, Helper, Hinter, Validator};
 use zeroize::Zeroize;
 
 use super::context::{Context, interrupted};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Ask, Secret};
 use crate::limits;
+use crate::terminal::Reading;
 
 /// Makes a user.
 pub(super) fn create_user(
@@ -90,9 +92,11 @@ fn asked(prompt: &str) -> Result<Secret, Fault> {
             .fix("give it with `--password-file FILE`"),
     };
     // No history and no external editor: what is typed is kept nowhere.
-    let config = Config::builder().max_history_size(0).map_err(fault)?.build();
+    let config = Config::builder().max_history_size(0).map_err(fault)?;
+    let config = config.behavior(Behavior::PreferTerm).build();
     let mut line = Editor::<Stars, DefaultHistory>::with_config(config).map_err(fault)?;
     line.set_helper(Some(Stars));
+    let _reading = Reading::begin();
     line.readline(prompt).map(Secret).map_err(fault)
 }
 

@@ -1,6 +1,6 @@
 //! What every command works with: the node, the terminal, signals, and the options that matter to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock;
@@ -51,7 +51,8 @@ impl Context<'_> {
         &mut self,
         mut ask: impl FnMut(&mut Self) -> Result<T, Asked>,
     ) -> Result<T, Fault> {
-        let deadline = clock::now() + self.wait;
+        // A wait that is longer than the clock can count has no end.
+        let deadline = clock::now().checked_add(self.wait);
         let mut said = self.at_prompt;
         loop {
             let fault = match ask(self) {
@@ -59,7 +60,8 @@ impl Context<'_> {
                 Err(Asked::Over(fault)) => return Err(fault),
                 Err(Asked::Answered(fault)) => fault,
             };
-            let left = deadline.saturating_duration_since(clock::now());
+            let left =
+                deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(clock::now()));
             if fault.exit != Exit::NoTracker || self.at_prompt || left.is_zero() || self.interrupt.happened()
             {
                 return Err(fault);
@@ -72,6 +74,21 @@ impl Context<'_> {
             // A tracker that is away says nothing when it is back: there is nothing to wait on but time.
             std::thread::park_timeout(left.min(Duration::from_millis(limits::TRACKER_RETRY_MS)));
         }
+    }
+
+    /// A path as typed, absolute, as the node is told it.
+    ///
+    /// # Errors
+    /// A usage fault for a path that is no text: lines to the node and records are.
+    pub(crate) fn path(&self, typed: &Path) -> Result<PathBuf, Fault> {
+        // `join` keeps a final slash, which says that a directory is meant.
+        let path = self.directory.join(typed);
+        if path.to_str().is_some() {
+            return Ok(path);
+        }
+        let message = format!("the path {} is not UTF-8, and cannot be put on record", path.display());
+        Err(Fault::new(Exit::Usage, message)
+            .fix("rename it, or `cd` to a directory whose name is UTF-8 and give a path from there"))
     }
 
     /// What broke off because of Ctrl-C is an interruption, whatever it looked like.

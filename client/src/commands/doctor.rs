@@ -3,7 +3,6 @@
 //! Invariant: it changes nothing, starts nothing, and its exit code is that of the first check that failed.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use engine::Engine;
@@ -14,8 +13,10 @@ use super::door;
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Ask};
 use crate::front::rows::NodeRow;
+use crate::node::state::{self, Suits};
 use crate::node::trackers;
 use crate::plan::Plan;
+use crate::quoted;
 use crate::render::{Screen, figures};
 
 /// Descriptors that a node wants: its connections to peers, both ways, and room for files and front ends.
@@ -54,13 +55,23 @@ impl Check {
 /// Looks at everything.
 pub(crate) fn run(plan: &Plan, screen: &mut Screen) -> Result<(), Fault> {
     let node = running(plan);
+    if let Err(fault) = &node
+        && fault.exit == Exit::Usage
+    {
+        return Err(fault.clone());
+    }
     let mut checks = vec![state_directory(&plan.node.state)];
     checks.extend(plan.config_fault.clone().map(|fault| Check::bad("config", fault)));
     checks.extend(tracker_checks(plan));
     checks.extend(node_checks(node));
     checks.push(io_uring());
     checks.extend(resources());
-    show(&checks, screen);
+    let failed = checks.iter().any(|check| !check.ok);
+    match screen.is_json() {
+        // One object a command: what failed has the checks in it.
+        true if failed => screen.explain("checks", serde_json::json!(checks)),
+        _ => show(&checks, screen),
+    }
     match checks.iter().find(|check| !check.ok) {
         None => Ok(()),
         Some(bad) => Err(Fault {
@@ -97,14 +108,17 @@ fn state_directory(path: &Path) -> Check {
             let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
             if !writable {
                 let message = format!("{} cannot be written", path.display());
-                let fix = format!("`chmod u+rwx {}`, or `--state DIR`", path.display());
+                let fix = format!("`chmod u+rwx {}`, or `--state DIR`", quoted::path(path));
                 return Check::bad(name, Fault::new(Exit::LocalIo, message).fix(fix));
             }
-            if found.mode() & 0o077 != 0 {
-                let fix = format!("`chmod 700 {}`", path.display());
-                return Check::remark(name, format!("{} is open to other users", path.display()), &fix);
+            match state::suits(path, &found) {
+                Err(fault) => Check::bad(name, fault),
+                Ok(Suits::Open) => {
+                    let fix = format!("`chmod 700 {}`", quoted::path(path));
+                    Check::remark(name, format!("{} is open to other users", path.display()), &fix)
+                }
+                Ok(Suits::Closed) => Check::good(name, path.display().to_string()),
             }
-            Check::good(name, path.display().to_string())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Check::good(name, format!("{} will be made when it is needed", path.display()))
@@ -138,6 +152,7 @@ fn tracker_checks(plan: &Plan) -> Vec<Check> {
 
 fn running(plan: &Plan) -> Result<Option<NodeRow>, Fault> {
     let Some(mut link) = door::running_node(plan)? else { return Ok(None) };
+    door::refuse_node_options(plan, link.pid())?;
     match link.ask(&Ask::Status, &mut |_| Ok(()))? {
         Answer::Node(node) => Ok(Some(node)),
         _ => Err(Fault::new(Exit::Protocol, "the node answered something else than how it is")

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::exit::{Exit, Fault};
-use crate::front::link::NodeLink;
+use crate::front::link::{NoGreeting, NodeLink};
 use crate::front::protocol::Event;
 use crate::interrupt::Interrupt;
 use crate::limits;
@@ -111,7 +111,7 @@ pub(crate) fn tell_notices(running: &Running, plan: &Plan) -> Result<(), Fault> 
             heard.into_iter().for_each(|text| Screen::new(output).event(&Event::Notice { text }));
         })
         .map(drop)
-        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+        .map_err(|error| Fault::no_thread(&error))
 }
 
 /// A connection to the node that runs in the state directory, if one does.
@@ -128,14 +128,17 @@ pub(crate) fn running_node(plan: &Plan) -> Result<Option<NodeLink>, Fault> {
     };
     match NodeLink::over(stream) {
         Ok(link) => Ok(Some(link)),
-        // It was ending just then.
-        Err(fault) if fault.exit == Exit::Other => Ok(None),
-        Err(fault) => Err(fault),
+        Err(NoGreeting::Ending) => Ok(None),
+        Err(NoGreeting::Fault(fault)) => Err(fault),
     }
 }
 
-fn refuse_node_options(plan: &Plan, pid: u32) -> Result<(), Fault> {
-    if plan.typed_node_options.is_empty() {
+/// Refuses options of the node that were typed for a node which runs already, in another process than this one.
+///
+/// # Errors
+/// A usage fault that names them.
+pub(super) fn refuse_node_options(plan: &Plan, pid: u32) -> Result<(), Fault> {
+    if plan.typed_node_options.is_empty() || pid == std::process::id() {
         return Ok(());
     }
     let options = plan.typed_node_options.join(", ");

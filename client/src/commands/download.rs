@@ -7,12 +7,12 @@ use super::patience::Patience;
 use crate::clock;
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Ask, Event, FileAt};
+use crate::quoted;
 
 /// Fetches a file.
 pub(super) fn run(context: &mut Context<'_>, at: FileAt, destination: &Path) -> Result<(), Fault> {
-    // `join` keeps a final slash, which says that a directory is meant.
-    let destination = context.directory.join(destination);
-    let (group, file) = (at.group.clone(), at.file.clone());
+    let destination = context.path(destination)?;
+    let file = quoted::file(&at.group, &at.file);
     let ask = Ask::Download { at, destination, overwrite: context.overwrite, background: context.at_prompt };
     let interrupt = context.interrupt;
     let answer = context.patiently(|context| {
@@ -40,7 +40,7 @@ pub(super) fn run(context: &mut Context<'_>, at: FileAt, destination: &Path) -> 
             Fault::new(Exit::Interrupted, message).fix("the same command goes on where it stopped")
         } else {
             let message = "this command ends; the node goes on with the download";
-            let fix = format!("`show_downloads` shows how it goes, `cancel {group} {file}` ends it");
+            let fix = format!("`show_downloads` shows how it goes, `cancel {file}` ends it");
             Fault::new(Exit::Interrupted, message).fix(fix)
         }),
         Err(fault) => Err(fault),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Fault};
 use crate::front::rows::{State, Transfer};
+use crate::quoted;
 
 /// A longer time between two looks says that this process stood still, not the download.
 const OWN_STALL: Duration = Duration::from_secs(5);
@@ -64,8 +65,9 @@ impl Patience {
                 Fault::new(cause.exit, message).fix(fix)
             }
             None if transfer.state == State::Paused => {
+                let file = quoted::file(&transfer.group, &transfer.file);
                 Fault::new(Exit::NoProgress, format!("{name} has been paused for {seconds} s"))
-                    .fix(format!("`client resume {} {}`, or {goes_on}", transfer.group, transfer.file))
+                    .fix(format!("`client resume {file}`, or {goes_on}"))
             }
             None => {
                 Fault::new(Exit::NoProgress, format!("{name} has not moved for {seconds} s")).fix(goes_on)

@@ -10,6 +10,7 @@ use crate::front::protocol::{Answer, Ask};
 pub(super) fn run(context: &mut Context<'_>, first: &str, second: &Path) -> Result<(), Fault> {
     context.patiently(|context| {
         let (group, path) = read_order(context, first, second).map_err(Asked::Answered)?;
+        let path = context.path(&path).map_err(Asked::Over)?;
         context.show(&Ask::Upload { group, path }).map_err(Asked::Answered)
     })
 }
@@ -22,7 +23,12 @@ fn read_order(context: &mut Context<'_>, first: &str, second: &Path) -> Result<(
     let turned = turned.filter(|(group, path)| !group.contains('/') && path.is_file());
     match (as_typed.1.is_file(), turned) {
         (true, None) => Ok(as_typed),
-        (false, Some(turned)) => Ok(turned),
+        (false, Some(turned)) => {
+            // A file may have the group's name by chance, and the other word be a file's that was mistyped.
+            let groups = known_groups(context)?;
+            let mistyped = groups.contains(&as_typed.0) && !groups.contains(&turned.0);
+            if mistyped { Err(missing(&as_typed.1)) } else { Ok(turned) }
+        }
         (false, None) => Err(missing(&absolute(path_like(first, second)))),
         (true, Some(turned)) => {
             let groups = known_groups(context)?;

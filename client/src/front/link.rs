@@ -1,7 +1,7 @@
 //! A front end's side of the connection to a node.
 //!
 //! Invariant: what greets at the other end runs as the same user, since passwords go there, and it greets in time or not
-//! at all.
+//! at all. Whoever greets nobody and closes is ending; everybody else is a node, or something else that is there.
 
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
@@ -15,6 +15,30 @@ use super::wire;
 use crate::exit::{Exit, Fault};
 use crate::limits;
 
+/// Why there is no greeting.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoGreeting {
+    /// The node at the other end was just ending: there is none any more.
+    Ending,
+    /// Somebody is there, who does not let this front end in or cannot be talked to.
+    Fault(Fault),
+}
+
+impl From<Fault> for NoGreeting {
+    fn from(fault: Fault) -> NoGreeting {
+        NoGreeting::Fault(fault)
+    }
+}
+
+impl From<NoGreeting> for Fault {
+    fn from(why: NoGreeting) -> Fault {
+        match why {
+            NoGreeting::Ending => gone(),
+            NoGreeting::Fault(fault) => fault,
+        }
+    }
+}
+
 /// An open connection to a node, in this process or another.
 pub(crate) struct NodeLink {
     reader: BufReader<UnixStream>,
@@ -26,17 +50,19 @@ impl NodeLink {
     /// Greets the node at the other end of `stream`.
     ///
     /// # Errors
-    /// A fault when nobody answers in time, or somebody that is no node of this version or of another user.
-    pub(crate) fn over(stream: UnixStream) -> Result<NodeLink, Fault> {
+    /// That the node is ending; a fault when nobody answers in time, when the node takes nobody, or when it is none of
+    /// this version or another user's.
+    pub(crate) fn over(stream: UnixStream) -> Result<NodeLink, NoGreeting> {
         NodeLink::greeted(stream, Duration::from_millis(limits::NODE_START_WAIT_MS))
     }
 
-    fn greeted(stream: UnixStream, patience: Duration) -> Result<NodeLink, Fault> {
+    fn greeted(stream: UnixStream, patience: Duration) -> Result<NodeLink, NoGreeting> {
         let other = socket_peercred(&stream).map_err(|error| unusable(&error.into()))?.uid;
         if other != geteuid() {
             let message =
                 format!("the node of this state directory runs as another user ({})", other.as_raw());
-            return Err(Fault::new(Exit::LocalIo, message).fix("name a directory of your own: `--state DIR`"));
+            let fault = Fault::new(Exit::LocalIo, message).fix("name a directory of your own: `--state DIR`");
+            return Err(fault.into());
         }
         let writer = stream.try_clone().map_err(|error| unusable(&error))?;
         stream.set_read_timeout(Some(patience)).map_err(|error| unusable(&error))?;
@@ -48,19 +74,20 @@ impl NodeLink {
                 Ok(NodeLink { reader, writer, pid })
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                Err(Fault::new(
-                    Exit::Other,
-                    "the node of this state directory takes commands but does not answer",
-                )
-                .fix("see with `ps` what it does and end it, or use another `--state DIR`"))
+                let message = "the node of this state directory takes commands but does not answer";
+                let fix = "see with `ps` what it does and end it, or use another `--state DIR`";
+                Err(Fault::new(Exit::Other, message).fix(fix).into())
             }
-            Ok(Some(Tell::Failed(fault))) => Err(fault),
-            Ok(None) => Err(gone()),
-            Ok(Some(_)) | Err(_) => Err(Fault::new(
-                Exit::Protocol,
-                "the node that runs here is of another version and is not understood",
-            )
-            .fix("end it with its own `client quit` (or SIGTERM), then try again")),
+            Ok(Some(Tell::Failed(fault))) => Err(fault.into()),
+            Ok(None) => Err(NoGreeting::Ending),
+            // What was connected and not accepted yet when the node ended.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(NoGreeting::Ending),
+            Err(error) if error.raw_os_error().is_some() => Err(unusable(&error).into()),
+            Ok(Some(_)) | Err(_) => {
+                let message = "the node that runs here is of another version and is not understood";
+                let fix = "end it with its own `client quit` (or SIGTERM), then try again";
+                Err(Fault::new(Exit::Protocol, message).fix(fix).into())
+            }
         }
     }
 
@@ -87,7 +114,10 @@ impl NodeLink {
         ask: &Ask,
         on_event: &mut dyn FnMut(Event) -> Result<(), Fault>,
     ) -> Result<Answer, Fault> {
-        wire::write_line(&mut self.writer, ask).map_err(|_| gone())?;
+        wire::write_line(&mut self.writer, ask).map_err(|error| match error.raw_os_error() {
+            Some(_) => gone(),
+            None => unsayable(&error),
+        })?;
         loop {
             match wire::read_line(&mut self.reader, limits::TELL_MAX_BYTES) {
                 Ok(Some(Tell::Event(event))) => on_event(event)?,
@@ -104,6 +134,12 @@ impl NodeLink {
 
 fn unusable(error: &io::Error) -> Fault {
     Fault::new(Exit::LocalIo, format!("cannot talk to the node: {error}")).fix("raise `ulimit -n`")
+}
+
+/// Nothing was sent: what was asked has no form as a line.
+fn unsayable(error: &io::Error) -> Fault {
+    Fault::new(Exit::Usage, format!("this cannot be put to the node: {error}"))
+        .fix("give names and paths that are UTF-8")
 }
 
 fn gone() -> Fault {
@@ -146,15 +182,48 @@ mod tests {
         let mut link = NodeLink::over(node_that_says(&[HELLO])).unwrap();
         assert_eq!(link.ask(&Ask::Whoami, &mut |_| Ok(())).unwrap_err().exit, Exit::Other);
         let other = Tell::Hello { protocol: limits::FRONT_PROTOCOL + 1, pid: 7 };
-        assert_eq!(NodeLink::over(node_that_says(&[other])).map(|_| ()).unwrap_err().exit, Exit::Protocol);
-        assert_eq!(NodeLink::over(node_that_says(&[])).map(|_| ()).unwrap_err().exit, Exit::Other);
+        assert_eq!(exit_of(NodeLink::over(node_that_says(&[other]))), Exit::Protocol);
+    }
+
+    fn exit_of(greeted: Result<NodeLink, NoGreeting>) -> Exit {
+        match greeted.map(|_| ()) {
+            Err(NoGreeting::Fault(fault)) => fault.exit,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_closes_without_a_word_is_ending_and_who_refuses_is_there() {
+        let silent = NodeLink::over(node_that_says(&[])).map(|_| ());
+        assert_eq!(silent, Err(NoGreeting::Ending));
+        let full = Fault::new(Exit::Other, "too many");
+        let refusing = NodeLink::over(node_that_says(&[Tell::Failed(full.clone())])).map(|_| ());
+        assert_eq!(refusing, Err(NoGreeting::Fault(full)));
+    }
+
+    #[test]
+    fn a_connection_that_nobody_accepted_in_time_is_a_node_that_was_ending() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap();
+        let front = UnixStream::connect(dir.path().join("s")).unwrap();
+        drop(listener);
+        assert_eq!(NodeLink::over(front).map(|_| ()), Err(NoGreeting::Ending));
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_no_dead_node() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(b"/a\xff"));
+        let mut link = NodeLink::over(node_that_says(&[HELLO])).unwrap();
+        let asked = link.ask(&Ask::Upload { group: "g".into(), path }, &mut |_| Ok(()));
+        assert_eq!(asked.unwrap_err().exit, Exit::Usage);
     }
 
     #[test]
     fn a_node_that_never_greets_is_given_up() {
         let (front, _node) = UnixStream::pair().unwrap();
-        let silent = NodeLink::greeted(front, Duration::from_millis(1)).map(|_| ()).unwrap_err();
-        assert_eq!(silent.exit, Exit::Other, "{silent}");
+        let silent = NodeLink::greeted(front, Duration::from_millis(1));
+        assert_eq!(exit_of(silent), Exit::Other, "somebody is there");
         let link = NodeLink::over(node_that_says(&[HELLO])).unwrap();
         assert_eq!(link.writer.read_timeout().unwrap(), None, "an answer may take long");
     }

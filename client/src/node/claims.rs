@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracker::api::FileKey;
 
 use super::ending::Ending;
-use crate::exit::{Exit, Fault};
+use crate::exit::Fault;
 use crate::limits;
 use crate::lock::lock;
 
@@ -78,7 +78,7 @@ impl Claims {
             // Anew each time: who has it may be another by now.
             *known = asked.max(*known);
             if ending.is_over() {
-                return Err(Fault::new(Exit::Interrupted, "the node is ending").fix("give the command again"));
+                return Err(Fault::ending());
             }
             let waited = self.changed.wait_timeout(taken, Duration::from_millis(limits::PROGRESS_EVERY_MS));
             drop(waited.unwrap_or_else(PoisonError::into_inner).0);
@@ -131,6 +131,7 @@ impl Drop for Claim<'_> {
 mod tests {
     use super::super::records::tests::shared;
     use super::*;
+    use crate::exit::Exit;
 
     #[test]
     fn a_holder_sees_what_others_wait_for() {

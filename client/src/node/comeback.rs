@@ -1,7 +1,8 @@
 //! Brings back what an earlier process had, or what this one could not do yet: shares are served and told to the trackers,
 //! downloads go on; what cannot go on now is tried again.
 //!
-//! Invariants: one thread a node does this, so nothing is brought back twice; a lost tracker is tried after a pause that
+//! Invariants: one thread a node does this, and leaves nothing but comparing to another ([`revival`](super::revival)), so
+//! nothing is brought back twice; a lost tracker is tried after a pause that
 //! doubles, so is a missing file or directory; with nothing left to do the thread sleeps until the bell rings.
 
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use super::core::Core;
 use super::downloads::Downloads;
 use super::outlook::Left;
 use super::restore;
-use crate::exit::{Exit, Fault};
+use super::revival::Revival;
+use crate::exit::Fault;
 use crate::limits;
 
 /// What is to be brought back.
@@ -20,6 +22,7 @@ use crate::limits;
 pub(super) struct Comeback {
     started: AtomicBool,
     downloads_too: AtomicBool,
+    revival: Revival,
 }
 
 impl Comeback {
@@ -43,7 +46,11 @@ impl Comeback {
             .name("comeback".into())
             .spawn(move || comeback.run(&core, &all))
             .map(drop)
-            .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+            .map_err(|error| {
+                // Whoever asks next tries again.
+                self.started.store(false, Ordering::SeqCst);
+                Fault::no_thread(&error)
+            })
     }
 
     fn run(&self, core: &Arc<Core>, all: &Arc<Downloads>) {
@@ -58,11 +65,11 @@ impl Comeback {
         }
     }
 
-    fn round(&self, core: &Arc<Core>, all: &Downloads) -> Left {
+    fn round(&self, core: &Arc<Core>, all: &Arc<Downloads>) -> Left {
         let Some(user) = core.trackers.user() else { return Left::Nothing };
         let shares = restore::shares(core, &user);
         let downloads = match self.downloads_too.load(Ordering::SeqCst) {
-            true => all.revive(core, &user),
+            true => self.revival.round(core, all, &user),
             false => Left::Nothing,
         };
         shares.max(downloads)

@@ -57,7 +57,7 @@ impl Comparing {
     /// Compares; `tell` is told after each piece how many bytes are, and says whether to go on.
     ///
     /// # Errors
-    /// Exit 6 for a file that differs and is not to be replaced; whatever the disk says.
+    /// Exit 6 for what is not to be replaced: a file that differs, or something that is no file; whatever the disk says.
     pub(super) fn compare(
         &self,
         core: &Core,
@@ -84,6 +84,10 @@ impl Comparing {
             Existing::Absent => Ok(Found::Room),
             Existing::Same(path) => Ok(Found::Same(path)),
             Existing::GivenUp => Ok(Found::GivenUp),
+            Existing::Other(path, what) => {
+                let message = format!("{} is {what}, which is never replaced", path.display());
+                Err(Fault::new(Exit::Exists, message).fix("choose another destination"))
+            }
             Existing::Differs(_) if wish.overwrite => Ok(Found::Room),
             Existing::Differs(path) => {
                 let message = format!("{} exists and is not the file {}", path.display(), wish.key);

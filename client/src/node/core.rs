@@ -16,6 +16,7 @@ use super::state::StateDir;
 use super::trackers::TrackerLink;
 use crate::exit::{Exit, Fault};
 use crate::plan::NodePlan;
+use crate::quoted;
 
 /// What all threads of a node share.
 pub(super) struct Core {
@@ -87,6 +88,11 @@ pub(super) fn engine_key(key: &FileKey) -> EngineKey {
 /// The key by which the trackers know a file of the engine; `None` for a group that cannot be one of theirs.
 pub(super) fn api_key(key: &EngineKey) -> Option<FileKey> {
     GroupId::new(&key.group).ok().map(|group| FileKey { group, name: key.name.clone() })
+}
+
+/// A file as a command names it.
+pub(super) fn words_of(key: &FileKey) -> String {
+    quoted::file(key.group.as_str(), key.name.as_str())
 }
 
 /// A group's name, checked.

@@ -1,6 +1,6 @@
 //! What a front end asks, carried out: the one place where questions meet the node's parts.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use engine::Engine;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -22,6 +22,7 @@ use super::{following, restore, shares, view};
 use crate::exit::{Exit, Fault};
 use crate::front::protocol::{Answer, Ask, FileAt, Secret};
 use crate::front::rows::{FileRow, GroupRow, NodeRow, PeerRow, ShareRow, Transfer};
+use crate::lock::lock;
 
 /// The parts that answer.
 pub(super) struct Desk {
@@ -29,9 +30,16 @@ pub(super) struct Desk {
     pub(super) core: Arc<Core>,
     /// The downloads.
     pub(super) downloads: Arc<Downloads>,
+    /// Held by whoever changes who is logged in: what is kept of it on the disk and what is served belong to one user.
+    turn: Mutex<()>,
 }
 
 impl Desk {
+    /// A desk with these parts.
+    pub(super) fn new(core: Arc<Core>, downloads: Arc<Downloads>) -> Desk {
+        Desk { core, downloads, turn: Mutex::default() }
+    }
+
     /// Answers one question. `Watch` is no question for the desk, and what `Stop` asks for comes after
     /// its answer: both are up to whoever reads the socket.
     ///
@@ -102,6 +110,7 @@ impl Desk {
     }
 
     fn login(&self, user: &str, password: &Secret) -> Result<Answer, Fault> {
+        let _turn = lock(&self.turn);
         let message = self.core.trackers.login(user_id(user)?, password)?;
         self.downloads.belong_to(Some(user));
         shares::belong_to(&self.core, user, &self.downloads.of(user));
@@ -109,6 +118,7 @@ impl Desk {
     }
 
     fn logout(&self) -> Result<Answer, Fault> {
+        let _turn = lock(&self.turn);
         let told = self.told(Command::Logout);
         if told.as_ref().is_err_and(|fault| fault.exit != Exit::NotLoggedIn) {
             return told;

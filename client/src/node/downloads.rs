@@ -17,7 +17,7 @@ use tracker::api::FileKey;
 
 use super::claims::{Asked, Claim, Claims};
 use super::comparing::{Comparing, Found, Wish};
-use super::core::{Core, engine_key};
+use super::core::{Core, engine_key, words_of};
 use super::describe::{self, Description};
 use super::dormant::Dormant;
 use super::entry::{Begun, Entry};
@@ -229,26 +229,14 @@ impl Downloads {
         Ok(entry)
     }
 
-    /// Lets go on what `user` has on record here.
-    pub(super) fn revive(&self, core: &Arc<Core>, user: &str) -> Left {
-        let mut left = Left::Nothing;
-        let all: Vec<Dormant> = lock(&self.dormant).clone();
-        for Dormant { wanted: Wanted { key, .. }, .. } in all.iter().filter(|dormant| dormant.can_go_on(user))
-        {
-            if core.ending.is_over() || core.trackers.user().as_deref() != Some(user) {
-                break;
-            }
-            left = left.max(self.go_on(core, user, key));
-            if left == Left::Trackers {
-                // The others would ask the same ones.
-                break;
-            }
-        }
-        left
+    /// What `user` has on record here and does not run, as far as it could go on.
+    pub(super) fn to_go_on(&self, user: &str) -> Vec<Wanted> {
+        let dormant = lock(&self.dormant);
+        dormant.iter().filter(|one| one.can_go_on(user)).map(|one| one.wanted.clone()).collect()
     }
 
-    /// Lets one of them go on, as it stands by now.
-    fn go_on(&self, core: &Arc<Core>, user: &str, key: &FileKey) -> Left {
+    /// Lets one of them go on, as it stands by now; what is at its destination already is compared first.
+    pub(super) fn go_on(&self, core: &Arc<Core>, user: &str, key: &FileKey) -> Left {
         let Some(claim) = self.claims.try_take(key) else { return Left::Something };
         let Some(mut dormant) = self.dormant(key).filter(|now| now.can_go_on(user)) else {
             return Left::Nothing;
@@ -284,10 +272,8 @@ impl Downloads {
         let manifest = Arc::clone(&described.manifest);
         if manifest.proof().id() != wanted.content {
             let message = format!("{} is another file now than when its download was begun", wanted.key);
-            let fix = format!(
-                "`cancel {0} {1}`, then `download_file {0} {1} DEST` fetches what it is now",
-                wanted.key.group, wanted.key.name
-            );
+            let file = words_of(&wanted.key);
+            let fix = format!("`cancel {file}`, then `download_file {file} DEST` fetches what it is now");
             return Err(Setback::Never(Fault::new(Exit::Other, message).fix(fix)));
         }
         let wish = Wish {
@@ -443,7 +429,7 @@ fn go_on_while(wanted: bool) -> ControlFlow<()> {
 
 fn called_off(core: &Core, key: &FileKey) -> Fault {
     if core.ending.is_over() {
-        return Fault::new(Exit::Interrupted, "the node is ending").fix("give the command again");
+        return Fault::ending();
     }
     let message = format!("{key} was paused or cancelled while what is at its destination was compared");
     Fault::new(Exit::Other, message)
@@ -452,7 +438,7 @@ fn called_off(core: &Core, key: &FileKey) -> Fault {
 
 fn elsewhere(key: &FileKey, path: &Path) -> Fault {
     let message = format!("{key} is being fetched to {} already", path.display());
-    let fix = format!("wait until it is complete, or `cancel {} {}`", key.group, key.name);
+    let fix = format!("wait until it is complete, or `cancel {}`", words_of(key));
     Fault::new(Exit::Exists, message).fix(fix)
 }
 

@@ -100,9 +100,17 @@ impl Entry {
         Transfer { pieces_only, figures: view::figures(&self.download, progress), ..transfer }
     }
 
+    /// Pauses for its user, who alone lets it go on from here: whatever else had held it back does not count any more.
+    pub(super) fn pause(&self) {
+        let mut held_back = lock(&self.held_back);
+        *held_back = None;
+        self.download.pause();
+    }
+
     /// Goes on, whoever had paused it.
     pub(super) fn release(&self) {
-        *lock(&self.held_back) = None;
+        let mut held_back = lock(&self.held_back);
+        *held_back = None;
         self.download.resume();
     }
 

@@ -25,7 +25,7 @@ use super::schedule::{Need, Schedule};
 use super::shares;
 use super::trackers::Urgency;
 use crate::clock;
-use crate::exit::{Exit, Fault};
+use crate::exit::Fault;
 use crate::limits;
 
 /// Keeps one download.
@@ -57,7 +57,7 @@ pub(super) fn hire(core: Arc<Core>) -> Result<Hired, Fault> {
             }
         })
         .map(|_| Hired(sender))
-        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+        .map_err(|error| Fault::no_thread(&error))
 }
 
 impl Hired {

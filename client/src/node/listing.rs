@@ -26,8 +26,8 @@ use super::trackers::Urgency;
 use crate::exit::{Exit, Fault};
 use crate::limits;
 
-/// Has the trackers list a file in the name of `user`, with this node as one that has it. `tell` is told how many bytes of the file they know of,
-/// where that takes several messages.
+/// Has the trackers list a file in the name of `user`, with this node as one that has it. `tell` is told how many bytes of the
+/// file they know of, where that takes several messages.
 ///
 /// # Errors
 /// The trackers' refusal, or that none can be reached; or that of `tell`.
@@ -125,10 +125,10 @@ fn parts<'a>(
 
 /// A name that no other upload has.
 fn upload_id() -> Result<UploadId, Fault> {
-    let bad = |what: String| Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {what}"));
-    let stem = [getrandom::u64(), getrandom::u64()];
-    let [high, low] = stem.map(|word| word.map_err(|error| bad(error.to_string())));
-    UploadId::new(&format!("{:016x}{:016x}", high?, low?)).map_err(|error| bad(error.to_string()))
+    let [high, low] = [getrandom::u64(), getrandom::u64()];
+    let [high, low] = [high, low].map(|word| word.map_err(|error| Fault::no_random(&error)));
+    UploadId::new(&format!("{:016x}{:016x}", high?, low?))
+        .map_err(|error| Fault::new(Exit::Other, format!("an upload cannot be given a name: {error}")))
 }
 
 #[cfg(test)]

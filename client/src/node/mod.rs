@@ -8,12 +8,13 @@
 //!                  bell ──► comeback ──► restore, downloads ─────────┤           └──► records ──► private (files)
 //!                                        pulse ──────────────────────┘    state (directory, lock) ────┘
 //!
-//!   describe, listing, comparing, following, schedule, view, entry, dormant, former, outlook, claims: what these work with
+//!   describe, listing, comparing, revival, following, schedule, view, entry, dormant, former, outlook, claims: what these work with
 //! ```
 //!
 //! Threads: one accepts front ends, one serves each of them, one keeps each download supplied, one tells the trackers
-//! that the node is there, one brings back what an earlier process had. What they share lies in [`core`]. The node's end
-//! wakes each of them: the pulse pauses on `ending`, the last one on `bell`, which rings then too; who serves a front end or
+//! that the node is there, one brings back what an earlier process had, and one
+//! compares for it what is at destinations. What they share lies in [`core`]. The node's end
+//! wakes each of them: the pulse pauses on `ending`, the one that brings back on `bell`, which rings then too; who serves a front end or
 //! keeps a download looks at `ending` every second or more often. Whoever changes what the node has of a file holds its
 //! claim ([`claims`]).
 
@@ -41,6 +42,7 @@ mod pulse;
 mod records;
 mod registry;
 mod restore;
+mod revival;
 mod running;
 mod schedule;
 mod shares;

@@ -12,7 +12,7 @@ use engine::error::StartError;
 use engine::proto::ticket::{PeerKey, SecretKey, TrackerKey};
 
 use super::state::StateDir;
-use crate::exit::{Exit, Fault};
+use crate::exit::Fault;
 use crate::lock::lock;
 use crate::plan::NodePlan;
 
@@ -98,9 +98,7 @@ impl Peer {
     /// A fault when the system gives no random bytes.
     pub(crate) fn trust_nobody(&self) -> Result<(), Fault> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| {
-            Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
-        })?;
+        getrandom::fill(&mut seed).map_err(|error| Fault::no_random(&error))?;
         // The secret half is gone with this call: nobody can sign under this key.
         self.trust(Trust { key: SecretKey::from_seed(&seed).tracker_key(), clock_offset_s: 0 });
         Ok(())

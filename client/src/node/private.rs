@@ -3,7 +3,7 @@
 //! Invariants: a link or a pipe in a file's place is refused, never followed or waited for; a secret is only ever
 //! written to a file that was made for it, open to its owner alone; files are replaced whole.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -13,32 +13,63 @@ use rustix::process::geteuid;
 
 use crate::exit::{Exit, Fault};
 use crate::limits;
+use crate::quoted;
+
+/// Held by the process that is the node; whatever directory has it is a state directory.
+pub(super) const LOCK: &str = "node.lock";
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
 const STICKY: u32 = 0o1000;
 
+/// How a directory suits that may hold the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suits {
+    /// As it is.
+    Closed,
+    /// As soon as it is closed to others, by whom it is used.
+    Open,
+}
+
+/// Looks whether a directory can hold the state, and changes nothing.
+///
+/// # Errors
+/// A fault when it belongs to another user, is one that users share, or is open to others and holds something else.
+pub(crate) fn suits(path: &Path, found: &Metadata) -> Result<Suits, Fault> {
+    let refuse = |why: &str, fix: &str| {
+        let message = format!("the state directory {} {why}", path.display());
+        Err(Fault::new(Exit::LocalIo, message).fix(fix))
+    };
+    let own = "name a directory of your own: `--state DIR`";
+    if found.uid() != geteuid().as_raw() {
+        return refuse("belongs to another user, who could read the login kept there", own);
+    }
+    if found.mode() & STICKY != 0 {
+        return refuse("is one that all users share", own);
+    }
+    if found.mode() & OTHERS == 0 {
+        return Ok(Suits::Closed);
+    }
+    // Somebody may count on it being open, unless it is a node's already or there is nothing in it.
+    let mut entries = fs::read_dir(path).map_err(|error| unusable(path, &error))?;
+    if path.join(LOCK).exists() || entries.next().is_none() {
+        return Ok(Suits::Open);
+    }
+    let fix = format!("name an empty one with `--state DIR`, or `chmod 700 {}`", quoted::path(path));
+    refuse("is open to other users and is none of Shoal's yet", &fix)
+}
+
 /// Makes the directory where it is missing, and sees that it is ours and closed to others.
 ///
 /// # Errors
-/// A fault when it cannot be made, belongs to another user, or is one that users share.
+/// A fault when it cannot be made; those of [`suits`].
 pub(super) fn directory(path: &Path) -> Result<(), Fault> {
     let fault = |error: io::Error| unusable(path, &error);
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(fault)?;
     let directory = File::open(path).map_err(fault)?;
     let found = directory.metadata().map_err(fault)?;
-    let refuse = |why: &str| {
-        Err(Fault::new(Exit::LocalIo, format!("the state directory {} {why}", path.display()))
-            .fix("name a directory of your own: `--state DIR`"))
-    };
-    if found.uid() != geteuid().as_raw() {
-        return refuse("belongs to another user, who could read the login kept there");
-    }
-    if found.mode() & STICKY != 0 {
-        return refuse("is one that all users share");
-    }
-    if found.mode() & OTHERS != 0 {
+    if suits(path, &found)? == Suits::Open {
         tracing::warn!("{} was open to other users and is now closed to them (0700)", path.display());
         let closed = directory.set_permissions(Permissions::from_mode(DIRECTORY_MODE));
         closed.map_err(fault)?;
@@ -56,7 +87,10 @@ pub(crate) fn unusable(path: &Path, error: &io::Error) -> Fault {
         PermissionDenied => format!("the state directory {shown} is not open to this user"),
         _ => format!("cannot use the state directory {shown}: {error}"),
     };
-    let exit = if error.kind() == io::ErrorKind::StorageFull { Exit::DiskFull } else { Exit::LocalIo };
+    let exit = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::DiskFull,
+        _ => Exit::LocalIo,
+    };
     Fault::new(exit, message).fix("name a directory of your own: `--state DIR`")
 }
 
@@ -227,6 +261,15 @@ mod tests {
         mode(0o1777);
         assert_eq!(directory(dir.path()).unwrap_err().exit, Exit::LocalIo);
         assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o1777, 0o1777, "and not changed");
+
+        mode(0o750);
+        fs::write(dir.path().join("letter"), "").unwrap();
+        let refused = directory(dir.path()).unwrap_err();
+        assert!(refused.message.contains("none of Shoal's") && refused.fix.is_some(), "{refused}");
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, 0o750, "others may count on it");
+        fs::write(dir.path().join(LOCK), "").unwrap();
+        directory(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, DIRECTORY_MODE, "a node's own");
 
         // Only root can give a directory away; everybody else has root's to try.
         let anothers = if geteuid().is_root() {

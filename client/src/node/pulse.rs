@@ -36,7 +36,7 @@ pub(super) fn start(core: Arc<Core>) -> Result<(), Fault> {
             }
         })
         .map(drop)
-        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+        .map_err(|error| Fault::no_thread(&error))
 }
 
 /// One beat; whether the trackers are lost now. Losing and finding them is told once each.

@@ -14,7 +14,7 @@ use tracker::api::FileKey;
 use tracker::api::answers::PeersAnswer;
 use tracker::api::request::{Command, Gained};
 
-use super::core::{Core, engine_key};
+use super::core::{Core, engine_key, words_of};
 use super::listing;
 use super::outlook::{Left, later, later_listed};
 use super::records::{Shared, Stage, Unusable};
@@ -22,6 +22,7 @@ use super::registry::{Known, Standing};
 use super::shares;
 use super::trackers::Urgency;
 use crate::exit::Fault;
+use crate::quoted;
 
 /// Why a share is not served.
 enum Hurdle {
@@ -118,11 +119,14 @@ fn put_up(core: &Core, engine: &Engine, known: &Known, manifest: Option<&Manifes
     if fingerprint.change_on_record(&now).is_some() {
         return Err(Hurdle::Changed);
     }
-    let loaded = match manifest {
-        Some(_) => None,
-        None => Some(load(core, known)?),
+    let loaded;
+    let manifest = match manifest {
+        Some(manifest) => manifest,
+        None => {
+            loaded = load(core, known)?;
+            &loaded
+        }
     };
-    let Some(manifest) = manifest.or(loaded.as_ref()) else { return Ok(()) };
     engine.reshare(engine_key(key), path, manifest, *fingerprint).map_err(|error| match error {
         StorageError { kind: StorageErrorKind::Changed(_), .. } => Hurdle::Changed,
         error => Hurdle::Passing(error.to_string()),
@@ -272,16 +276,18 @@ fn set_aside(core: &Core, known: &Known, fault: Fault) {
 
 /// Why a share was set aside, and what to type next.
 pub(super) fn refused_because(shared: &Shared) -> String {
-    let Shared { key: FileKey { group, name }, path, refusal, .. } = shared;
+    let Shared { key, path, refusal, .. } = shared;
     let (why, first) = match refusal {
         Some(Fault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
         Some(Fault { message, fix: None, .. }) => (message.as_str(), String::new()),
         None => ("it was not said why", String::new()),
     };
     format!(
-        "the trackers refuse it ({why}) and are not asked again; next: {first}`upload_file {group} {}`, which does not hash \
-         it again, or `stop_share {group} {name}` to give it up",
-        path.display()
+        "the trackers refuse it ({why}) and are not asked again; next: {first}`upload_file {} {}`, which does not hash \
+         it again, or `stop_share {}` to give it up",
+        key.group,
+        quoted::path(path),
+        words_of(key)
     )
 }
 

@@ -39,7 +39,7 @@ impl Running {
         let listener = state.listen()?;
         let core = Arc::new(Core::new(plan, state)?);
         let downloads = Arc::new(Downloads::on_record(&core.records));
-        let desk = Arc::new(Desk { core: Arc::clone(&core), downloads });
+        let desk = Arc::new(Desk::new(Arc::clone(&core), downloads));
         let fronts = Arc::<Fronts>::default();
         let accepting = listener.try_clone().map_err(|error| no_descriptor(&error))?;
         socket::accept(accepting, Arc::clone(&desk), Arc::clone(&fronts))?;
@@ -54,7 +54,7 @@ impl Running {
     pub(crate) fn link(&self) -> Result<NodeLink, Fault> {
         let (front, node) = UnixStream::pair().map_err(|error| no_descriptor(&error))?;
         socket::serve(node, &self.desk, &self.fronts)?;
-        NodeLink::over(front)
+        Ok(NodeLink::over(front)?)
     }
 
     /// Where peers connect; starts the engine.

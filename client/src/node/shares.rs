@@ -43,7 +43,7 @@ pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>)
     let key = FileKey { group, name: name_of(path)? };
     let user = core.trackers.require_user()?;
     path.metadata().map_err(|error| Fault::io("read", path, &error).fix("check the path"))?;
-    refuse_too_many_shares(core)?;
+    refuse_too_many_shares(core, &user, &key)?;
     refuse_strangers(core, &key.group)?;
     let engine = core.peer.engine()?;
     let Prepared { manifest, fingerprint, hashing_ms } = prepare(core, &engine, &user, &key, path, events)?;
@@ -125,9 +125,7 @@ pub(super) fn keep(
     stage: Stage,
 ) -> Result<Known, Fault> {
     let Origin { user, path, fingerprint } = origin;
-    if core.registry.get(&user, key).is_none() {
-        refuse_too_many_shares(core)?;
-    }
+    refuse_too_many_shares(core, &user, key)?;
     let seal = Seal::of(manifest);
     let content = manifest.proof().id();
     let key = key.clone();
@@ -395,9 +393,9 @@ fn name_of(path: &Path) -> Result<FileName, Fault> {
     })
 }
 
-/// A share that a restart could not read again is none.
-fn refuse_too_many_shares(core: &Core) -> Result<(), Fault> {
-    if core.registry.count() < limits::SHARES_MAX {
+/// A share that a restart could not read again is none. One that takes the place of another is not one more.
+fn refuse_too_many_shares(core: &Core, user: &str, key: &FileKey) -> Result<(), Fault> {
+    if core.registry.count() < limits::SHARES_MAX || core.registry.get(user, key).is_some() {
         return Ok(());
     }
     let message = format!("this node shares {} files already, and no more are taken", limits::SHARES_MAX);

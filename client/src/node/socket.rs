@@ -3,7 +3,7 @@
 //! Invariants: at most `FRONTS_MAX` at a time; one that does not read or has gone holds up nobody; what was counted is
 //! given back when its guard is dropped, by a panic too.
 
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -98,7 +98,7 @@ pub(super) fn accept(listener: UnixListener, desk: Arc<Desk>, fronts: Arc<Fronts
             match listener.accept() {
                 Ok((stream, _)) => drop(serve(stream, &desk, &fronts)),
                 // Shut down: the node takes nobody any more.
-                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return,
+                Err(error) if error.kind() == ErrorKind::InvalidInput => return,
                 Err(error) => {
                     tracing::warn!("no front end can connect: {error}");
                     desk.core.ending.wait_for(Duration::from_millis(limits::PROGRESS_EVERY_MS));
@@ -110,7 +110,7 @@ pub(super) fn accept(listener: UnixListener, desk: Arc<Desk>, fronts: Arc<Fronts
         .name("accept".into())
         .spawn(accept)
         .map(drop)
-        .map_err(|error| no_thread(&error))
+        .map_err(|error| Fault::no_thread(&error))
 }
 
 /// Serves one front end, on a thread of its own.
@@ -131,7 +131,7 @@ pub(super) fn serve(mut stream: UnixStream, desk: &Arc<Desk>, fronts: &Arc<Front
             tracing::debug!("a front end left: {error}");
         }
     });
-    spawned.map(drop).map_err(|error| no_thread(&error))
+    spawned.map(drop).map_err(|error| Fault::no_thread(&error))
 }
 
 fn converse(stream: &UnixStream, desk: &Desk, fronts: &Fronts) -> std::io::Result<()> {
@@ -142,7 +142,7 @@ fn converse(stream: &UnixStream, desk: &Desk, fronts: &Fronts) -> std::io::Resul
         &Tell::Hello { protocol: limits::FRONT_PROTOCOL, pid: std::process::id() },
     )?;
     let mut reader = BufReader::new(stream);
-    while let Some(ask) = wire::read_line(&mut reader, limits::ASK_MAX_BYTES)? {
+    while let Some(ask) = next_ask(&mut reader, &mut writer)? {
         if ask == Ask::Watch {
             return watch(stream, desk);
         }
@@ -158,6 +158,18 @@ fn converse(stream: &UnixStream, desk: &Desk, fronts: &Fronts) -> std::io::Resul
         told?;
     }
     Ok(())
+}
+
+/// The next question; `None` at the end. Whoever asks what is no question is told so.
+fn next_ask(reader: &mut impl BufRead, writer: &mut impl Write) -> std::io::Result<Option<Ask>> {
+    wire::read_line(reader, limits::ASK_MAX_BYTES).inspect_err(|error| {
+        if error.kind() == ErrorKind::InvalidData {
+            let fault = Fault::new(Exit::Protocol, format!("the node does not understand this: {error}"))
+                .fix("end the node (`client quit`) and start it again: it is to be of the same version");
+            // The connection ends with what went wrong first.
+            let _ = wire::write_line(writer, &Tell::Failed(fault));
+        }
+    })
 }
 
 /// Tells notices until either side ends.
@@ -178,10 +190,6 @@ fn watch(stream: &UnixStream, desk: &Desk) -> std::io::Result<()> {
 fn has_hung_up(stream: &UnixStream) -> bool {
     let mut byte = [0_u8];
     matches!(recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, 0)))
-}
-
-fn no_thread(error: &std::io::Error) -> Fault {
-    Fault::new(Exit::Other, format!("the system gives no thread: {error}"))
 }
 
 #[cfg(test)]

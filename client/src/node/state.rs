@@ -24,11 +24,11 @@ use engine::proto::ticket::{SecretKey, TrackerKey};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::private;
-pub(crate) use super::private::unusable;
+use super::private::{self, LOCK};
+pub(crate) use super::private::{Suits, suits, unusable};
 use crate::exit::{Exit, Fault};
+use crate::quoted;
 
-const LOCK: &str = "node.lock";
 const SOCKET: &str = "node.sock";
 const KEY: &str = "node.key";
 const SESSION: &str = "session.json";
@@ -123,15 +123,13 @@ impl StateDir {
             Ok(seed) => {
                 let seed: [u8; 32] = seed.try_into().map_err(|_| {
                     Fault::new(Exit::LocalIo, format!("{} is no key: 32 bytes are wanted", path.display()))
-                        .fix(format!("remove it: `rm {}`; a new one is made", path.display()))
+                        .fix(format!("remove it: `rm {}`; a new one is made", quoted::path(&path)))
                 })?;
                 Ok(SecretKey::from_seed(&seed))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut seed = [0; 32];
-                getrandom::fill(&mut seed).map_err(|error| {
-                    Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
-                })?;
+                getrandom::fill(&mut seed).map_err(|error| Fault::no_random(&error))?;
                 self.replace(KEY, &seed)?;
                 Ok(SecretKey::from_seed(&seed))
             }

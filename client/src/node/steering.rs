@@ -8,7 +8,7 @@ use std::time::Duration;
 use engine::stats::Phase;
 use tracker::api::FileKey;
 
-use super::core::Core;
+use super::core::{Core, words_of};
 use super::dormant::Dormant;
 use super::downloads::Downloads;
 use super::entry::Entry;
@@ -93,8 +93,7 @@ fn at_once(
             }
             let path = compared.path.display();
             let message = format!("{key} is not begun yet: what is at {path} is compared with it");
-            let fix =
-                format!("`cancel {} {}` gives it up; or pause it once it is begun", key.group, key.name);
+            let fix = format!("`cancel {}` gives it up; or pause it once it is begun", words_of(key));
             Some(Err(Fault::new(Exit::Other, message).fix(fix)))
         }
     }
@@ -118,7 +117,7 @@ fn running(
     }
     match steer {
         Steer::Pause => {
-            entry.download.pause();
+            entry.pause();
             entry
                 .record(core, |wanted| wanted.paused = true)
                 .map_err(|fault| unrecorded(key, steer, fault))?;

@@ -11,9 +11,7 @@ use rustyline::{Context, Helper};
 
 use crate::cli::Typed;
 use crate::cli::line;
-
-/// Commands with a password, and how many words stand before it.
-const WITH_PASSWORD: [(&str, usize); 3] = [("login", 2), ("create_user", 2), ("change_password", 1)];
+use crate::quoted::quote;
 
 /// Commands with a path, and which word (from 0) it is.
 const WITH_PATH: [(&str, usize); 2] = [("upload_file", 2), ("download_file", 3)];
@@ -21,7 +19,21 @@ const WITH_PATH: [(&str, usize); 2] = [("upload_file", 2), ("download_file", 3)]
 /// What helps at the prompt.
 pub(super) struct Assist {
     commands: Vec<String>,
+    secretive: Vec<Secretive>,
+    options: Vec<LineOption>,
     directory: PathBuf,
+}
+
+/// A command that takes a password, and which word (from 0) is the first that may be one.
+struct Secretive {
+    command: String,
+    at: usize,
+}
+
+/// An option of a line, as it is typed; the password may stand before it, between its words and after it.
+struct LineOption {
+    name: String,
+    takes_value: bool,
 }
 
 impl Assist {
@@ -33,12 +45,40 @@ impl Assist {
             .map(|command| command.get_name().to_owned())
             .chain(["help".to_owned()])
             .collect();
-        Assist { commands, directory }
+        let options = Typed::grammar().get_arguments().filter_map(line_option).collect();
+        Assist { commands, secretive: secretive(), options, directory }
+    }
+
+    /// Whether a line has the name of a command that takes a password, be it where a command stands or not: who mistypes such
+    /// a line types a password all the same.
+    pub(super) fn names_a_password(&self, typed: &str) -> bool {
+        line::split(typed).0.iter().any(|word| self.secretive.iter().any(|known| known.command == word.text))
+    }
+
+    /// Where the password begins, in a line that has one; everything from there on counts as it.
+    fn password_start(&self, typed: &str) -> Option<usize> {
+        let mut words = line::split(typed).0.into_iter().peekable();
+        let mut plain = Vec::new();
+        while let Some(word) = words.next() {
+            if word.text == "--" && words.peek().is_some() {
+                plain.extend(words.by_ref());
+                break;
+            }
+            match self.options.iter().find(|option| option.is_in(&word, words.peek().is_none())) {
+                Some(option) if option.takes_value && option.name == word.text => drop(words.next()),
+                Some(_) => {}
+                None => plain.push(word),
+            }
+        }
+        let command = &plain.first()?.text;
+        let known = self.secretive.iter().find(|known| known.command == *command)?;
+        plain.get(known.at).map(|word| word.range.start)
     }
 
     /// Where the last word begins, and what it may become.
     fn candidates(&self, typed: &str) -> (usize, Vec<String>) {
-        let start = last_word_start(typed);
+        let unfinished = line::split(typed).0.pop().filter(|word| word.range.end == typed.len());
+        let start = unfinished.map_or(typed.len(), |word| word.range.start);
         let word = &typed[start..];
         let before = line::words(&typed[..start]).unwrap_or_default();
         let wants_path = |(command, at): &(&str, usize)| {
@@ -57,22 +97,31 @@ fn starting_with(names: &[String], word: &str) -> Vec<String> {
     names.iter().filter(|name| name.starts_with(word)).map(|name| format!("{name} ")).collect()
 }
 
-/// Where the last word of an unfinished line begins: after the last blank that stands in no quote.
-fn last_word_start(typed: &str) -> usize {
-    let mut quote = None;
-    let mut escaped = false;
-    let mut start = 0;
-    for (at, c) in typed.char_indices() {
-        match (quote, c) {
-            _ if escaped => escaped = false,
-            (None | Some('"'), '\\') => escaped = true,
-            (Some(open), c) if open == c => quote = None,
-            (None, '\'' | '"') => quote = Some(c),
-            (None, c) if c.is_whitespace() => start = at + c.len_utf8(),
-            _ => {}
-        }
+impl LineOption {
+    /// Whether a word is this option, or the beginning of it in a line that ends there.
+    fn is_in(&self, word: &line::Word, last: bool) -> bool {
+        let value = |rest: &str| self.takes_value && rest.starts_with('=');
+        word.text.strip_prefix(&self.name).is_some_and(|rest| rest.is_empty() || value(rest))
+            || (last && word.text.starts_with('-') && self.name.starts_with(&word.text))
     }
-    start
+}
+
+fn line_option(argument: &clap::Arg) -> Option<LineOption> {
+    let name = format!("--{}", argument.get_long()?);
+    Some(LineOption { name, takes_value: argument.get_action().takes_values() })
+}
+
+/// The commands that take a password as a word, and those that sound as if they did.
+fn secretive() -> Vec<Secretive> {
+    let grammar = Typed::grammar();
+    let at = |command: &clap::Command| {
+        let taken = command.get_positionals().position(|word| word.get_id().as_str().contains("password"));
+        taken.or(command.get_name().contains("password").then_some(0)).map(|at| at + 1)
+    };
+    let commands = grammar.get_subcommands();
+    commands
+        .filter_map(|command| Some(Secretive { command: command.get_name().to_owned(), at: at(command)? }))
+        .collect()
 }
 
 /// The paths that begin as an unfinished word does, quoted where they must be.
@@ -95,30 +144,12 @@ fn paths(directory: &Path, word: &str) -> Vec<String> {
             let hidden = name.starts_with('.') && !begin.starts_with('.');
             (name.starts_with(begin) && !hidden).then(|| {
                 let slash = if entry.path().is_dir() { "/" } else { "" };
-                line::quote(&format!("{folder}{name}{slash}"))
+                quote(&format!("{folder}{name}{slash}"))
             })
         })
         .collect();
     found.sort();
     found
-}
-
-/// Whether a line has a password in it.
-pub(super) fn has_password(typed: &str) -> bool {
-    password_start(typed).is_some()
-}
-
-/// Where the passwords begin, in a line that has any.
-fn password_start(typed: &str) -> Option<usize> {
-    let mut rest = typed.trim_start();
-    let command = rest.split_whitespace().next()?;
-    let (_, before) = WITH_PASSWORD.iter().find(|(name, _)| *name == command)?;
-    for _word in 0..*before {
-        rest = rest.trim_start();
-        rest = &rest[rest.find(char::is_whitespace)?..];
-    }
-    let password = rest.trim_start();
-    (!password.is_empty() && !password.starts_with("--")).then(|| typed.len() - password.len())
 }
 
 impl Completer for Assist {
@@ -136,7 +167,7 @@ impl Completer for Assist {
 
 impl Highlighter for Assist {
     fn highlight<'l>(&self, line: &'l str, _pos: usize) -> Cow<'l, str> {
-        match password_start(line) {
+        match self.password_start(line) {
             Some(start) => {
                 let (shown, password) = line.split_at(start);
                 Cow::Owned(format!("{shown}{}", "*".repeat(password.chars().count())))
@@ -146,7 +177,7 @@ impl Highlighter for Assist {
     }
 
     fn highlight_char(&self, line: &str, _pos: usize, _kind: CmdKind) -> bool {
-        has_password(line)
+        self.password_start(line).is_some()
     }
 }
 
@@ -165,20 +196,39 @@ mod tests {
     #[test]
     fn passwords_are_starred_and_known() {
         let assist = Assist::new("/".into());
-        assert_eq!(assist.highlight("login alice hunter2", 0), "login alice *******");
-        assert_eq!(assist.highlight(" create_user  bob  pässwort ", 0), " create_user  bob  *********");
-        assert_eq!(assist.highlight("change_password old new", 0), "change_password *******");
+        for (line, shown) in [
+            ("login alice hunter2", "login alice *******"),
+            ("change_password old new", "change_password *******"),
+            (" create_user  bob  pässwort ", " create_user  bob  *********"),
+            ("--json login alice hunter2", "--json login alice *******"),
+            ("login alice --json hunter2", "login alice --json *******"),
+            ("\"login\" alice hunter2", "\"login\" alice *******"),
+            ("lo'g'in al\\ ice 'hun ter", "lo'g'in al\\ ice ********"),
+            ("login --password-file f alice hunter2", "login --password-file f alice *******"),
+            ("login --password-file=f alice hunter2", "login --password-file=f alice *******"),
+            ("--overwrite login alice --json --hunter2", "--overwrite login alice --json *********"),
+            ("login -- alice --json", "login -- alice ******"),
+        ] {
+            assert_eq!(assist.highlight(line, 0), shown);
+            assert!(assist.names_a_password(line), "{line}");
+        }
         for line in [
             "login alice",
-            "change_password",
-            "change_password --password-file f",
             "login alice ",
             "whoami x y",
             "login alice --password-file f",
+            "login alice --js",
+            "change_password",
+            "change_password --password-file f",
             "",
         ] {
-            assert!(!has_password(line), "{line}");
             assert_eq!(assist.highlight(line, 0), line);
+        }
+        for line in ["login alice", "-x login alice hunter2", "oops create_user bob hunter2"] {
+            assert!(assist.names_a_password(line), "{line}");
+        }
+        for line in ["whoami", "logins g", "upload_file g 'login alice'", ""] {
+            assert!(!assist.names_a_password(line), "{line}");
         }
     }
 

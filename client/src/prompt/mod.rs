@@ -17,7 +17,7 @@ use std::io::IsTerminal;
 use clap::error::ErrorKind;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
-use rustyline::{CompletionType, Config, Editor};
+use rustyline::{Behavior, CompletionType, Config, Editor};
 
 use crate::cli::words::Words;
 use crate::cli::{Typed, line};
@@ -30,6 +30,7 @@ use crate::limits;
 use crate::node::state;
 use crate::plan::Plan;
 use crate::render::Screen;
+use crate::terminal::Reading;
 
 use assist::Assist;
 
@@ -54,7 +55,7 @@ pub(crate) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Re
     screen.note("`help` shows the commands, `quit` leaves");
     let mut lines = editor(plan)?;
     let printer = lines.create_external_printer().ok();
-    watch::start(open_link(plan, &door)?, printer)?;
+    watch::start(open_link(plan, &door)?, plan.output, printer)?;
     if let Door::Inside(running) = &door {
         running.bring_back(true)?;
     }
@@ -80,6 +81,7 @@ fn editor(plan: &Plan) -> Result<Lines, Fault> {
         .and_then(|builder| builder.history_ignore_dups(true))
         .map_err(fault)?
         .completion_type(CompletionType::List)
+        .behavior(if std::io::stdin().is_terminal() { Behavior::PreferTerm } else { Behavior::Stdio })
         .build();
     let mut lines = Lines::with_config(config).map_err(fault)?;
     lines.set_helper(Some(Assist::new(plan.directory.clone())));
@@ -97,7 +99,10 @@ fn read_lines(
     let script = !std::io::stdin().is_terminal();
     let mut ends_with = Exit::Done;
     loop {
-        let line = match lines.readline("shoal> ") {
+        let reading = Reading::begin();
+        let read = lines.readline("shoal> ");
+        drop(reading);
+        let line = match read {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(ends_with),
@@ -106,7 +111,7 @@ fn read_lines(
                     .fix("give commands one by one: `client COMMAND`"));
             }
         };
-        if !assist::has_password(&line) {
+        if !lines.helper().is_some_and(|assist| assist.names_a_password(&line)) {
             // As above: history is a convenience.
             let _ = lines.add_history_entry(line.as_str());
         }
@@ -120,6 +125,7 @@ fn read_lines(
                 screen.fault(&fault);
             }
         }
+        screen.set_json(plan.output.json);
         interrupt.nothing_to_end();
         if interrupt.take() {
             // The signal broke the connection so that the line ended; the next line needs a fresh one.
@@ -165,14 +171,14 @@ fn one_line(
             return Err(Fault::new(Exit::Usage, message).fix("`help` shows the commands"));
         }
     };
+    screen.set_json(plan.output.json || typed.options.json);
     match typed.words {
         Words::Quit => return Ok(Next::Quit),
         Words::Doctor => return commands::doctor::run(plan, screen).map(|()| Next::Line),
         _ => {}
     }
     commands::break_on_signal(link, interrupt)?;
-    screen.set_json(plan.output.json || typed.options.json);
-    let outcome = commands::carry_out(
+    commands::carry_out(
         typed.words,
         &mut Context {
             link,
@@ -185,7 +191,6 @@ fn one_line(
             at_prompt: true,
             own_node: false,
         },
-    );
-    screen.set_json(plan.output.json);
-    outcome.map(|()| Next::Line)
+    )
+    .map(|()| Next::Line)
 }

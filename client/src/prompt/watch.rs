@@ -1,7 +1,7 @@
 //! A second connection to the node, on which the prompt hears what nobody asked for.
 //!
 //! Invariant: when the node goes away the whole process ends with exit 1, in whatever state the prompt is; unless the
-//! prompt itself is leaving.
+//! prompt itself is leaving. The terminal is then as it was.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +10,9 @@ use rustyline::ExternalPrinter;
 use crate::exit::{Exit, Fault};
 use crate::front::link::NodeLink;
 use crate::front::protocol::{Ask, Event};
+use crate::plan::Output;
+use crate::render::Screen;
+use crate::terminal;
 
 /// Whether the prompt is leaving, so that the node's end is no surprise.
 static LEAVING: AtomicBool = AtomicBool::new(false);
@@ -22,6 +25,7 @@ pub(super) fn expect_the_end() {
 /// Hears notices on `link` and prints them without disturbing the line that is being typed.
 pub(super) fn start(
     mut link: NodeLink,
+    output: Output,
     mut printer: Option<impl ExternalPrinter + Send + 'static>,
 ) -> Result<(), Fault> {
     let mut print = move |text: &str| {
@@ -40,13 +44,15 @@ pub(super) fn start(
         if let Err(fault) = end
             && !LEAVING.load(Ordering::SeqCst)
         {
-            print(&format!("error: {fault}"));
-            std::process::exit(Exit::Other.code().into());
+            // The thread that reads lines prints nothing any more for anybody: this goes out at once.
+            terminal::restore();
+            Screen::new(output).fault(&fault);
+            terminal::leave(Exit::Other);
         }
     };
     std::thread::Builder::new()
         .name("notices".into())
         .spawn(hear)
         .map(drop)
-        .map_err(|error| Fault::new(Exit::Other, format!("the system gives no thread: {error}")))
+        .map_err(|error| Fault::no_thread(&error))
 }

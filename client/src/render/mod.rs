@@ -35,6 +35,10 @@ pub(crate) struct Screen {
     stdout_is_terminal: bool,
     at_prompt: bool,
     progress: ProgressLine,
+    /// The first thing that stdout did not take.
+    unwritten: Option<std::io::Error>,
+    /// What the object of a failure says besides, in JSON.
+    details: Option<(&'static str, serde_json::Value)>,
 }
 
 impl Screen {
@@ -47,12 +51,30 @@ impl Screen {
             stdout_is_terminal: std::io::stdout().is_terminal(),
             at_prompt: false,
             progress: ProgressLine::new(std::io::stderr().is_terminal()),
+            unwritten: None,
+            details: None,
         }
     }
 
     /// What is advised from now on is typed at the prompt, not in a shell.
     pub(crate) fn set_at_prompt(&mut self) {
         self.at_prompt = true;
+    }
+
+    /// Whether stdout has taken everything so far.
+    ///
+    /// # Errors
+    /// A fault with what the system said when it first did not.
+    pub(crate) fn all_written(&self) -> Result<(), Fault> {
+        match &self.unwritten {
+            None => Ok(()),
+            Some(error) => Err(unwritten(error)),
+        }
+    }
+
+    /// Has the object of the failure that follows say this too, in JSON.
+    pub(crate) fn explain(&mut self, name: &'static str, value: serde_json::Value) {
+        self.details = Some((name, value));
     }
 
     /// Whether JSON is wanted.
@@ -109,26 +131,53 @@ impl Screen {
         self.progress.clear();
         let fix = fault.fix.as_deref().map(|fix| self.advice(fix));
         let fault = &Fault { fix, ..fault.clone() };
+        let details = self.details.take();
         if self.json {
-            let object = serde_json::json!({
-                "result": "failed", "exit": fault.exit.code(), "cause": fault.exit,
-                "message": fault.message, "fix": fault.fix,
-            });
-            self.print(&format!("{object}\n"));
+            self.print(&fault_object(fault, details));
         }
-        let red = match self.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => std::io::stderr().is_terminal(),
-        };
-        to_stderr(&fault_text(fault, red));
+        to_stderr(&fault_text(fault, colours(self.color, &std::io::stderr())));
+    }
+
+    /// Shows a fault whose words somebody else shows: in JSON alone, as the one object of the command.
+    pub(crate) fn fault_in_json(&mut self, fault: &Fault) {
+        if self.json {
+            self.print(&fault_object(fault, None));
+        }
     }
 
     /// Writes to stdout, as it is.
     pub(crate) fn print(&mut self, text: &str) {
         self.progress.clear();
-        to_stdout(text);
+        if let Err(error) = to_stdout(text) {
+            self.unwritten.get_or_insert(error);
+        }
     }
+}
+
+/// That stdout did not take what was written.
+pub(crate) fn unwritten(error: &std::io::Error) -> Fault {
+    Fault::io("write to", std::path::Path::new("standard output"), error)
+        .fix("send the output to where there is room for it")
+}
+
+/// Whether what goes to a stream has colours.
+pub(crate) fn colours(color: Color, stream: &impl IsTerminal) -> bool {
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => stream.is_terminal(),
+    }
+}
+
+fn fault_object(fault: &Fault, details: Option<(&'static str, serde_json::Value)>) -> String {
+    let mut object = serde_json::json!({
+        "result": "failed", "exit": fault.exit.code(), "cause": fault.exit,
+        "message": fault.message, "fix": fault.fix,
+    });
+    if let Some((name, value)) = details {
+        object[name] = value;
+    }
+    format!("{object}\n")
 }
 
 fn fault_text(fault: &Fault, red: bool) -> String {
@@ -149,5 +198,12 @@ mod tests {
         let fault = Fault::new(Exit::NotFound, "no file `x`").fix("list_files g");
         assert_eq!(fault_text(&fault, false), "error: no file `x`\n  next: list_files g\n");
         assert!(fault_text(&fault, true).starts_with("\x1b[31m"));
+    }
+
+    #[test]
+    fn colours_are_what_was_asked_for_and_else_the_streams() {
+        let pipe = std::fs::File::open("/dev/null").unwrap();
+        let of = |color| colours(color, &pipe);
+        assert_eq!((of(Color::Always), of(Color::Never), of(Color::Auto)), (true, false, false));
     }
 }

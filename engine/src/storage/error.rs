@@ -9,7 +9,7 @@ use crate::proto::geometry::{MAX_FILE_BYTES, TooLong};
 
 /// A failed operation on a file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {}: {kind}", path.display())]
+#[error("{}; {}", self.what(), kind.advice())]
 pub struct StorageError {
     /// What was tried.
     pub operation: Operation,
@@ -65,6 +65,12 @@ impl std::fmt::Display for Operation {
 }
 
 impl StorageError {
+    /// What happened to what, without what to do.
+    #[must_use]
+    pub fn what(&self) -> String {
+        format!("cannot {} {}: {}", self.operation, self.path.display(), self.kind)
+    }
+
     /// Hashes that were kept at `place` cannot be read any more, so that nothing is to be judged by them.
     pub(crate) fn hashes_lost(place: String) -> StorageError {
         let error = io::Error::other("the hashes that were kept there cannot be read any more");
@@ -72,29 +78,29 @@ impl StorageError {
     }
 }
 
-/// Why it failed, and what to do.
+/// Why it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageErrorKind {
     /// There is none.
-    #[error("it does not exist; check the path")]
+    #[error("it does not exist")]
     Missing,
     /// The system does not let this user.
-    #[error("permission denied; change its mode, or choose another path")]
+    #[error("permission denied")]
     NotPermitted,
     /// Something else has the name.
-    #[error("it is {0}, not a regular file; choose another path")]
+    #[error("it is {0}, not a regular file")]
     NotAFile(&'static str),
     /// A directory was wanted.
-    #[error("it is not an existing directory; make it, or choose another path")]
+    #[error("it is not an existing directory")]
     NotADirectory,
     /// The name does not fit the filesystem.
-    #[error("the name is too long for the filesystem; choose a shorter one as destination")]
+    #[error("the name is too long for the filesystem")]
     NameTooLong,
     /// More bytes than the system can share.
     #[error("{0} bytes are more than the {MAX_FILE_BYTES} that a file may have")]
     TooLong(u64),
     /// The disk or the user's quota is full.
-    #[error("{needed} bytes are needed and {free} are free; make room, or choose another disk")]
+    #[error("{needed} bytes are needed and {free} are free")]
     NoSpace {
         /// Bytes yet to be written.
         needed: u64,
@@ -102,31 +108,53 @@ pub enum StorageErrorKind {
         free: u64,
     },
     /// The filesystem is mounted read-only.
-    #[error("the filesystem is read-only; choose another destination")]
+    #[error("the filesystem is read-only")]
     ReadOnly,
     /// The final name is taken.
-    #[error("a file of that name exists; use `--overwrite`, or choose another destination")]
+    #[error("a file of that name exists")]
     Exists,
     /// Another download works on the same partial file.
-    #[error("another download is writing it; wait for that one, or choose another destination")]
+    #[error("another download is writing it")]
     Locked,
     /// The partial file is not the one that was opened.
-    #[error("it was removed or replaced meanwhile; start the download again")]
+    #[error("it was removed or replaced meanwhile")]
     Replaced,
     /// The partial file belongs to somebody else.
-    #[error("it belongs to another user, who could change what was verified; choose another destination")]
+    #[error("it belongs to another user, who could change what was verified")]
     NotOurs,
     /// An earlier flush failed, and the system may have dropped what it could not write.
-    #[error(
-        "an earlier flush failed, so bytes may be lost; remove it, check the disk and start the download again"
-    )]
+    #[error("an earlier flush failed, so bytes may be lost")]
     Unflushed,
     /// A source is not what it was.
-    #[error("{0}; upload it again")]
+    #[error("{0}")]
     Changed(Change),
     /// Anything else the system says.
-    #[error("{0}; check the disk and try again")]
+    #[error("{0}")]
     Io(io::Error),
+}
+
+impl StorageErrorKind {
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            StorageErrorKind::Missing => "check the path",
+            StorageErrorKind::NotPermitted => "change its mode, or choose another path",
+            StorageErrorKind::NotAFile(_) => "choose another path",
+            StorageErrorKind::NotADirectory => "make it, or choose another path",
+            StorageErrorKind::NameTooLong => "choose a shorter one as destination",
+            StorageErrorKind::TooLong(_) => "choose another file",
+            StorageErrorKind::NoSpace { .. } => "make room, or choose another disk",
+            StorageErrorKind::ReadOnly => "choose another destination",
+            StorageErrorKind::Exists => "use `--overwrite`, or choose another destination",
+            StorageErrorKind::Locked => "wait for that one, or choose another destination",
+            StorageErrorKind::Replaced => "start the download again",
+            StorageErrorKind::NotOurs => "choose another destination",
+            StorageErrorKind::Unflushed => "remove it, check the disk and start the download again",
+            StorageErrorKind::Changed(_) => "upload it again",
+            StorageErrorKind::Io(_) => "check the disk and try again",
+        }
+    }
 }
 
 /// How a source has changed.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{Exit, Fault};
 use crate::limits;
 use crate::node::private;
+use crate::quoted;
 
 /// The version of the records that this program writes and reads.
 const FORMAT: u32 = 1;
@@ -36,9 +37,7 @@ impl RecordId {
     /// # Errors
     /// A fault when the system gives no random bytes.
     pub(in crate::node) fn new() -> Result<RecordId, Fault> {
-        let number = getrandom::u64().map_err(|error| {
-            Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
-        })?;
+        let number = getrandom::u64().map_err(|error| Fault::no_random(&error))?;
         Ok(RecordId(format!("{number:016x}")))
     }
 }
@@ -127,7 +126,7 @@ impl Folder {
         let fault = |error: &io::Error| {
             let exit = Exit::LocalIo;
             Fault { exit, ..Fault::io("remove the record", &path, error) }
-                .fix(format!("`rm {}`, or it comes back at the next start", path.display()))
+                .fix(format!("`rm {}`, or it comes back at the next start", quoted::path(&path)))
         };
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(&error)),

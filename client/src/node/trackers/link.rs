@@ -81,9 +81,7 @@ impl TrackerLink {
         state: Arc<StateDir>,
         peer: Arc<Peer>,
     ) -> Result<TrackerLink, Fault> {
-        let id_stem = getrandom::u64().map_err(|error| {
-            Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
-        })?;
+        let id_stem = getrandom::u64().map_err(|error| Fault::no_random(&error))?;
         let session = state.session();
         if let Some(session) = &session {
             peer.trust(Trust { key: session.tracker_key(), clock_offset_s: 0 });
