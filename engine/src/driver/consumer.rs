@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::buffers::Permit;
 use super::download::{Call, DownloadState};
 use super::landed::Landed;
-use super::limits::{LAST_WORD_MS, LIMITED_READ_BYTES};
+use super::limits::LAST_WORD_MS;
 use super::local::{Deadline, Local};
 use super::outbox::{End, Outbox};
 use super::receive::{ReceiveError, Receiver};
@@ -190,12 +190,12 @@ async fn piece(
     download.with(|transfer, _| transfer.piece_begins(connection, index, length))?;
     let (buffer, permit) = take_buffer(local, download, connection).await;
     let length = length as usize;
-    let most = if local.context.down.is_set() { LIMITED_READ_BYTES } else { usize::MAX };
+    let most = local.context.down.read_bytes();
     let counted = Cell::new(0);
     let arrived = |bytes: usize| {
         counted.set(counted.get() + bytes);
         download.with(|transfer, now| transfer.bytes(now, connection, bytes as u64));
-        local.context.down.book(bytes as u64)
+        wait_for_limit(local, download, connection, bytes as u64)
     };
     let buffer = receiver.piece(length, buffer, most, arrived).await?;
     assert_eq!(counted.get(), length, "every byte of a piece is counted once");
@@ -205,6 +205,16 @@ async fn piece(
         local.landed.push(Landed { download, job, buffer, length, permit });
     }
     Ok(())
+}
+
+/// Waits until as many bytes may have come. A peer whose next bytes are not taken until then is not silent.
+async fn wait_for_limit(local: &Local, download: &DownloadState, connection: ConnectionId, bytes: u64) {
+    let wait_ms = local.context.down.reserve(bytes);
+    if wait_ms > 0 {
+        download.with(|transfer, now| transfer.hold_up(now, connection, true));
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        download.with(|transfer, now| transfer.hold_up(now, connection, false));
+    }
 }
 
 /// A buffer for the next piece. A peer that has to wait for it is not silent.

@@ -2,13 +2,17 @@
 
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::backend::IoKind;
 use super::buffers::Buffers;
 use super::clock::Clock;
 use super::flush::Flusher;
-use super::limits::{LIMITED_READ_BYTES, LIMITED_SEND_MS};
+use super::limits::{
+    LIMITED_READ_BYTES, LIMITED_READ_MIN_BYTES, LIMITED_ROUND_MS, LIMITED_SEND_MS, LIMITED_TURN_MS,
+};
 use super::places::Places;
 use super::pulse::Pulses;
 use super::shares::Shares;
@@ -133,33 +137,83 @@ impl Context {
 
 /// A limit of bytes a second over all connections in one direction, or none.
 pub(crate) struct Limit {
-    limit: Option<Mutex<RateLimit>>,
+    limited: Option<Limited>,
     clock: Clock,
 }
 
+struct Limited {
+    rate: NonZeroU64,
+    bookings: Mutex<RateLimit>,
+    /// For those who send at the same time.
+    places: Semaphore,
+}
+
+/// A connection's place among those who send at the same time, until it is dropped; without a limit all have one.
+pub(crate) type Turn<'a> = Option<SemaphorePermit<'a>>;
+
 impl Limit {
     fn new(rate: Option<NonZeroU64>, clock: Clock) -> Limit {
-        Limit { limit: rate.map(|rate| Mutex::new(RateLimit::new(rate, clock.now()))), clock }
+        let limited = rate.map(|rate| {
+            let a_turn = rate.get().saturating_mul(LIMITED_TURN_MS) / 1_000;
+            let places = (a_turn / portion(rate)).clamp(1, Semaphore::MAX_PERMITS as u64);
+            Limited {
+                rate,
+                bookings: Mutex::new(RateLimit::new(rate, clock.now())),
+                places: Semaphore::new(usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS)),
+            }
+        });
+        Limit { limited, clock }
     }
 
     /// Whether there is one.
     pub(crate) fn is_set(&self) -> bool {
-        self.limit.is_some()
+        self.limited.is_some()
     }
 
     /// Most bytes that are to be sent by one booking.
     pub(crate) fn portion(&self) -> u64 {
-        let Some(limit) = &self.limit else { return u64::MAX };
-        let rate = limit.lock().unwrap_or_else(PoisonError::into_inner).rate();
-        (rate.get() / 1_000).saturating_mul(LIMITED_SEND_MS).max(LIMITED_READ_BYTES as u64)
+        self.limited.as_ref().map_or(u64::MAX, |limited| portion(limited.rate))
     }
 
-    /// Waits until `bytes` may move.
-    pub(crate) async fn book(&self, bytes: u64) {
-        let Some(limit) = &self.limit else { return };
-        let wait_ms = limit.lock().unwrap_or_else(PoisonError::into_inner).book(self.clock.now(), bytes);
-        if wait_ms > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(wait_ms)).await;
+    /// Most bytes that are to be received by one booking: so few that every connection there may be has its next within
+    /// [`LIMITED_ROUND_MS`].
+    pub(crate) fn read_bytes(&self) -> usize {
+        let Some(limited) = &self.limited else { return usize::MAX };
+        let a_round = limited.rate.get().saturating_mul(LIMITED_ROUND_MS) / 1_000;
+        let each = usize::try_from(a_round / CONSUMER_CONNECTIONS_MAX as u64).unwrap_or(usize::MAX);
+        each.clamp(LIMITED_READ_MIN_BYTES, LIMITED_READ_BYTES)
+    }
+
+    /// Waits for a place among those who send at the same time: so few that each has its next portion within
+    /// [`LIMITED_TURN_MS`]. First come, first served.
+    pub(crate) async fn enter(&self) -> Turn<'_> {
+        match &self.limited {
+            Some(limited) => Some(limited.places.acquire().await.expect("it is never closed")),
+            None => None,
         }
     }
+
+    /// Books `bytes`; in how many milliseconds they may move.
+    pub(crate) fn reserve(&self, bytes: u64) -> u64 {
+        self.limited.as_ref().map_or(0, |limited| limited.bookings().book(self.clock.now(), bytes))
+    }
+
+    /// Gives back a booking that was not used.
+    pub(crate) fn refund(&self, bytes: u64) {
+        if let Some(limited) = &self.limited {
+            limited.bookings().refund(self.clock.now(), bytes);
+        }
+    }
+}
+
+impl Limited {
+    fn bookings(&self) -> MutexGuard<'_, RateLimit> {
+        self.bookings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Limit::portion`].
+fn portion(rate: NonZeroU64) -> u64 {
+    let least = rate.get().min(LIMITED_READ_BYTES as u64);
+    (rate.get() / 1_000).saturating_mul(LIMITED_SEND_MS).max(least)
 }

@@ -71,13 +71,30 @@ pub(crate) const LISTEN_BACKLOG: i32 = 1_024;
 /// counts as dead as one that sends nothing.
 pub(crate) const USER_TIMEOUT_MS: u64 = SILENCE_TIMEOUT_MS;
 
-/// A rate limit is applied to reads of at most this many bytes, and to sends of at least so many, so that a slow limit still
-/// shows signs of life.
+/// A rate limit is applied to reads of at most this many bytes, and to sends of at least so many, unless they are more than
+/// what it lets through in a second.
 pub(crate) const LIMITED_READ_BYTES: usize = 32 * 1024;
+
+/// … and to reads of at least so many: below it a read costs more than it brings.
+pub(crate) const LIMITED_READ_MIN_BYTES: usize = 128;
+
+/// Reads are so short that all connections that this node may fetch by have had one in this time, in milliseconds: before a
+/// wait for the limit looks like a disk that hangs (10 s), and before a peer finds nothing taken for `USER_TIMEOUT_MS`.
+pub(crate) const LIMITED_ROUND_MS: u64 = 4_000;
 
 /// A rate limit is applied to sends of at most what it lets through in this time, in milliseconds: all connections take turns, and
 /// none waits for whole pieces of others.
 pub(crate) const LIMITED_SEND_MS: u64 = 10;
+
+/// So few connections send under a limit at the same time that each has its next portion within this time, in milliseconds: well
+/// before consumers take them for stalled. Who does not take a portion in this time leaves its place to others.
+pub(crate) const LIMITED_TURN_MS: u64 = 1_000;
+
+/// A connection that waits for such a place shows a sign of life so often, in milliseconds …
+pub(crate) const SIGN_OF_LIFE_MS: u64 = 1_000;
+
+/// … of so many bytes of its piece: a hundred that wait take little of what any limit lets through.
+pub(crate) const SIGN_OF_LIFE_BYTES: u64 = 16;
 
 /// Bytes of pieces after which the kernel is asked to start writing them to disk.
 pub(crate) const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;

@@ -1,7 +1,7 @@
 //! Threads, rings and sockets: what the pure protocol decides is carried out here.
 //!
 //! ```text
-//!   worker (thread, ring) ──► provider   a connection that serves      ──► stream ──► io_uring or epoll; zero_copy ──► side ring (mem)
+//!   worker (thread, ring) ──► provider   a connection that serves      ──► sending ──► stream ──► io_uring or epoll; zero_copy ──► side ring (mem)
 //!        │    ▲               consumer   a connection that fetches     ──► receive ┘
 //!        │    │ jobs          verify     proves and writes what landed ──► download ──► Transfer (proto)
 //!        │    └────────────── drive      looks after one download      ──────┘   └───► Target (storage)
@@ -36,6 +36,7 @@ mod pulse;
 mod receive;
 mod resume;
 mod rewrite;
+mod sending;
 mod shares;
 mod spent;
 mod stream;

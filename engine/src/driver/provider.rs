@@ -6,15 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use super::limits::{HAVE_EVERY_MS, LAST_WORD_MS, REQUESTS_READ_BYTES};
 use super::local::{Deadline, Local};
 use super::receive::{ReceiveError, Receiver};
+use super::sending;
 use super::shares::{Admission, Share};
 use super::stream::Stream;
 use super::vital::spawn_vital;
-use crate::mem::window::{Outgoing, Window};
+use crate::mem::window::Outgoing;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::codec;
 use crate::proto::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
@@ -23,7 +24,7 @@ use crate::proto::manifest::{FileKey, FileName};
 use crate::proto::session::{self, Answer, Provider, Violation};
 use crate::proto::ticket::{self, Nonce};
 use crate::proto::time::Moment;
-use crate::proto::units::{PieceIndex, PieceRange};
+use crate::proto::units::PieceRange;
 
 /// Why a connection that serves is over.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +83,8 @@ async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
         provider: RefCell::new(opened.provider),
         share: opened.share,
         wake: Arc::new(Notify::new()),
-        over: Cell::new(false),
+        over: sending::Over::default(),
+        told_of_change: Cell::new(false),
         last_word: Cell::new(None),
     });
     connection.share.listen(&connection.wake);
@@ -105,7 +107,7 @@ async fn run(local: &Rc<Local>, stream: &Rc<Stream>) -> Result<(), Over> {
         Err(_) => stream.shutdown(),
         Ok(()) => {}
     }
-    connection.over.set(true);
+    connection.over.set();
     connection.wake.notify_one();
     let written = writer.await.expect("nobody aborts it, and its panic ends the program");
     drop((opened.admission, deadline));
@@ -131,9 +133,6 @@ fn admit(local: &Local, message: &Message, nonce: Nonce) -> Result<Opened, Refus
     let share = context.shares.find(&key).ok_or(RefusedCode::NotShared)?;
     if share.content() != grant.file_id {
         return Err(RefusedCode::OtherDigest);
-    }
-    if share.changed().is_some() {
-        return Err(RefusedCode::NotShared);
     }
     let admission = share.admit(grant.peer_key).ok_or(RefusedCode::Busy)?;
     let provider = Provider::new(grant, trust.key, share.geometry());
@@ -162,7 +161,9 @@ struct Connection {
     provider: RefCell<Provider>,
     share: Arc<Share>,
     wake: Arc<Notify>,
-    over: Cell<bool>,
+    over: sending::Over,
+    /// Its consumer was told that the source has changed.
+    told_of_change: Cell<bool>,
     /// Whoever broke the protocol is told so.
     last_word: Cell<Option<ByeCode>>,
 }
@@ -187,21 +188,29 @@ async fn read(receiver: &mut Receiver, connection: &Connection) -> Result<(), Ov
 
 async fn write(local: &Local, stream: &Stream, connection: &Connection, news: &mut News) -> Result<(), Over> {
     loop {
-        while !connection.over.get()
+        while !connection.over.is_set()
             && let Some(answer) = next_answer(local, connection)
         {
-            match answer {
-                Answer::Reject(index, code) => send(stream, &Message::Reject { index, code }).await?,
-                Answer::Piece(index) => piece(local, stream, connection, index).await?,
+            let rejected = match answer {
+                Answer::Reject(index, code) => Some((index, code)),
+                Answer::Piece(index) => {
+                    let sent =
+                        sending::piece(local, stream, &connection.share, &connection.over, index).await?;
+                    sent.map(|code| (index, code))
+                }
+            };
+            if let Some((index, code)) = rejected {
+                send(stream, &Message::Reject { index, code }).await?;
+                connection.told_of_change.update(|told| told || code == RejectCode::SourceChanged);
             }
         }
-        if connection.over.get() {
+        if connection.over.is_set() {
             if let Some(code) = connection.last_word.take() {
                 send(stream, &Message::Bye { code }).await?;
             }
             return Ok(());
         }
-        if let Some(code) = farewell(&connection.share) {
+        if let Some(code) = farewell(connection) {
             send(stream, &Message::Bye { code }).await?;
             return Ok(());
         }
@@ -221,7 +230,7 @@ fn next_answer(local: &Local, connection: &Connection) -> Option<Answer> {
     let answer =
         share.with_held(|held| provider.next_answer(held, &spread, local.context.trackers_time()))?;
     match answer {
-        Answer::Piece(index) => Some(match unservable(local, share) {
+        Answer::Piece(index) => Some(match sending::unservable(local, share) {
             Some(code) => Answer::Reject(index, code),
             None => {
                 share.count_chosen(index);
@@ -232,20 +241,12 @@ fn next_answer(local: &Local, connection: &Connection) -> Option<Answer> {
     }
 }
 
-/// Why no piece of this share may be sent now, if so.
-fn unservable(local: &Local, share: &Share) -> Option<RejectCode> {
-    if let Err(changed) = share.source().check(local.context.clock.now().ms()) {
-        share.set_changed(changed.to_string());
-    }
-    if share.changed().is_some() {
-        Some(RejectCode::SourceChanged)
-    } else {
-        share.is_closed().then_some(RejectCode::NotHeld)
-    }
-}
-
-fn farewell(share: &Share) -> Option<ByeCode> {
-    (share.is_closed() || share.changed().is_some()).then_some(ByeCode::Unshared)
+/// Whether to say goodbye, and how. That the source has changed is told by the answer to a request first: a goodbye alone would
+/// look like a share that was ended.
+fn farewell(connection: &Connection) -> Option<ByeCode> {
+    let share = &connection.share;
+    let told = share.changed().is_some() && connection.told_of_change.get();
+    (share.is_closed() || told).then_some(ByeCode::Unshared)
 }
 
 /// Tells what was gained, at most every [`HAVE_EVERY_MS`]; in how many milliseconds what is left may be told, if any is.
@@ -268,71 +269,4 @@ async fn tell_news(
         send(stream, &Message::Have { ranges: some.iter().map(|range| (*range).into()).collect() }).await?;
     }
     Ok(None)
-}
-
-/// Sends a piece straight from the mapping; under a limit in portions, between which other connections have their turn.
-async fn piece(
-    local: &Local,
-    stream: &Stream,
-    connection: &Connection,
-    index: PieceIndex,
-) -> Result<(), Over> {
-    let share = &connection.share;
-    let geometry = share.geometry();
-    let (offset, length) = (geometry.offset(index), geometry.piece_len(index));
-    let end = offset + u64::from(length);
-    let portion = local.context.up.portion();
-    let mut at = end.min(offset.saturating_add(portion));
-    local.context.up.book(at - offset).await;
-    if let Err(error) = bring_in(local, &share.source().window(offset..end)).await {
-        tracing::debug!(%error, piece = %index, "a piece of the source cannot be read");
-        share.set_changed(share.source().note_unreadable().to_string());
-    }
-    // The waits may have been long: what was true when the piece was chosen need not be any more.
-    if let Some(code) = unservable(local, share) {
-        return Ok(send(stream, &Message::Reject { index, code }).await?);
-    }
-    share.count_sent(at - offset);
-    let head = codec::encode(&Message::Piece { index, length });
-    let mut parts = vec![Outgoing::from(head), Outgoing::from(share.source().window(offset..at))];
-    loop {
-        let sent = stream.send(parts).await;
-        if sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT)) {
-            share.set_changed(share.source().note_unreadable().to_string());
-        }
-        sent?;
-        if at == end {
-            return Ok(());
-        }
-        let next = end.min(at.saturating_add(portion));
-        // Whoever has gone has no turn.
-        if !connection.over.get() {
-            local.context.up.book(next - at).await;
-        }
-        if connection.over.get() || unservable(local, share).is_some() {
-            // In the middle of a piece there is nothing else to say.
-            stream.shutdown();
-            return Ok(());
-        }
-        share.count_sent(next - at);
-        parts = vec![Outgoing::from(share.source().window(at..next))];
-        at = next;
-    }
-}
-
-/// Has a cold piece read by another thread, so that no page fault stalls this one's ring.
-async fn bring_in(local: &Local, window: &Window) -> io::Result<()> {
-    if window.is_resident() {
-        return Ok(());
-    }
-    let (done, resident) = oneshot::channel();
-    let tell = Box::new(move |result| {
-        // The connection may be gone by now.
-        let _ = done.send(result);
-    });
-    match local.context.prefault.try_submit(window.clone(), tell) {
-        Ok(()) => resident.await.unwrap_or(Ok(())),
-        // Too many wait already: the send itself brings the piece in.
-        Err(_) => Ok(()),
-    }
 }

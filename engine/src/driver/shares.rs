@@ -106,6 +106,8 @@ impl Share {
         let mut news = gained[*told..].to_vec();
         *told = gained.len();
         news.sort_unstable();
+        // What was lost and gained again is told once.
+        news.dedup();
         news
     }
 

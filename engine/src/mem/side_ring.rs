@@ -14,6 +14,8 @@
 //! * A flight owns its parts, and what the kernel is told of them by, from before the submission until the notification, or
 //!   until the kernel says that there will be none. What happens to the sender's future changes nothing of that.
 //! * A ring that goes while flights are under way leaks them: what the kernel may still read stays mapped.
+//! * Of each entry that is queued and not submitted, the sender is still trying: there are never more of those than senders. A
+//!   ring that refuses for good is never submitted to again, and its senders end their connections.
 //! * No more than [`SIDE_RING_FLIGHTS`] are under way, so that the queue of completions, twice as long, never overflows.
 //!
 //! See io_uring_enter(2), `IORING_OP_SENDMSG_ZC`.
@@ -22,6 +24,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -30,7 +33,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-use super::limits::{SEND_PARTS_MAX, SIDE_RING_FLIGHTS};
+use super::limits::{SEND_PARTS_MAX, SIDE_RING_FLIGHTS, SUBMIT_TRIES_MAX};
 use super::window::Outgoing;
 
 #[cfg(test)]
@@ -64,11 +67,13 @@ pub struct SideRing {
     ring: RefCell<IoUring>,
     flights: RefCell<Vec<Option<Flight>>>,
     under_way: Cell<usize>,
+    /// The kernel takes no more submissions: never tried again.
+    broken: Cell<bool>,
 }
 
 /// One send, from its submission until the kernel is done with its pages.
 struct Flight {
-    message: Box<Message>,
+    message: Lent,
     /// Keeps the descriptor what it is until the kernel has taken it up.
     socket: Option<Rc<TcpStream>>,
     sent: Option<oneshot::Sender<io::Result<usize>>>,
@@ -76,7 +81,7 @@ struct Flight {
     report: Option<Report>,
 }
 
-/// What the kernel reads of a send, at one address for as long as the flight lives.
+/// What the kernel reads of a send.
 struct Message {
     header: libc::msghdr,
     vectors: [libc::iovec; SEND_PARTS_MAX],
@@ -84,10 +89,14 @@ struct Message {
     _parts: Vec<Outgoing>,
 }
 
-impl Message {
+/// A message at one address, which the kernel is told, until this is dropped. A `Box` would claim its memory for itself
+/// whenever it moves; between [`Lent::new`] and the drop there is neither a box nor a reference to the message.
+struct Lent(NonNull<Message>);
+
+impl Lent {
     /// # Panics
     /// Without a part, or with more than [`SEND_PARTS_MAX`].
-    fn new(parts: Vec<Outgoing>) -> Box<Message> {
+    fn new(parts: Vec<Outgoing>) -> Lent {
         assert!((1..=SEND_PARTS_MAX).contains(&parts.len()), "{} parts to send", parts.len());
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SEND_PARTS_MAX];
         for (vector, part) in vectors.iter_mut().zip(&parts) {
@@ -96,9 +105,29 @@ impl Message {
         // SAFETY: all zeros is a valid `msghdr`: no address, no vectors, no control data.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iovlen = parts.len();
-        let mut message = Box::new(Message { header, vectors, _parts: parts });
-        message.header.msg_iov = message.vectors.as_mut_ptr();
-        message
+        let message = Box::into_raw(Box::new(Message { header, vectors, _parts: parts }));
+        // SAFETY: the pointer is of a box that was just given up, so it is valid and this function's alone; only an address
+        // behind it is taken. Nobody may make a reference to the message while the kernel reads there.
+        let vectors = unsafe { &raw mut (*message).vectors };
+        // SAFETY: the pointer is valid and this function's alone, by the box given up above; a pointer is written in its place,
+        // with nothing to drop there and no reference made. It would break once the kernel knew of the message.
+        unsafe { (*message).header.msg_iov = vectors.cast() };
+        Lent(NonNull::new(message).expect("a box has an address"))
+    }
+
+    /// For the kernel: valid until this is dropped, wherever it moves.
+    fn header(&self) -> *const libc::msghdr {
+        // SAFETY: the message lives as long as `self`; only its address is taken, nothing is read and no reference made.
+        unsafe { &raw const (*self.0.as_ptr()).header }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from `Box::into_raw` in `new`, and is made a box again here alone. The kernel is done with
+        // it: a flight is dropped with its last completion, and `SideRing::drop` forgets the rest. To drop a flight earlier
+        // would break it.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 
@@ -118,6 +147,11 @@ impl SideRing {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let descriptor = ring.as_fd().try_clone_to_owned()?;
+        SideRing::of(ring, descriptor)
+    }
+
+    /// `descriptor` is a second one of the ring.
+    fn of(ring: IoUring, descriptor: OwnedFd) -> io::Result<SideRing> {
         // SAFETY: an `OwnedFd` is open and names one file for as long as it lives, and the `AsyncFd` owns it: nobody else can
         // close it. It would break if a number were given that somebody else owns, as the ring owns its own.
         let ready = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
@@ -128,13 +162,14 @@ impl SideRing {
             ring: RefCell::new(ring),
             flights: RefCell::new(flights),
             under_way: Cell::new(0),
+            broken: Cell::new(false),
         })
     }
 
     /// Whether one more send can go this way now.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.under_way.get() < SIDE_RING_FLIGHTS as usize
+        !self.broken.get() && self.under_way.get() < SIDE_RING_FLIGHTS as usize
     }
 
     /// Sends that the kernel is at, or holds pages of.
@@ -148,7 +183,8 @@ impl SideRing {
     ///
     /// # Errors
     /// The system's; EFAULT when a window's file has shrunk, ENOMEM or ENOBUFS when too much memory is locked: then nothing
-    /// was sent, and the ordinary way is open.
+    /// was sent, and the ordinary way is open. BrokenPipe when the ring takes no more sends: what was sent is not known, and the
+    /// connection has to end.
     ///
     /// # Panics
     /// Without [room](SideRing::has_room); without a part, or with more than [`SEND_PARTS_MAX`].
@@ -158,26 +194,46 @@ impl SideRing {
         parts: Vec<Outgoing>,
         report: Report,
     ) -> io::Result<usize> {
-        let (tell, sent) = oneshot::channel();
-        self.launch(Flight {
-            message: Message::new(parts),
+        let (tell, mut sent) = oneshot::channel();
+        let slot = self.launch(Flight {
+            message: Lent::new(parts),
             socket: Some(Rc::clone(socket)),
             sent: Some(tell),
             sent_bytes: 0,
             report: Some(report),
         });
+        let mut tries = 0;
         loop {
+            if self.broken.get() {
+                // Another's submission may have taken it before.
+                return sent.try_recv().unwrap_or_else(|_| Err(self.give_up(slot)));
+            }
             let submitted = self.ring.borrow().submit();
             match submitted {
                 Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The kernel has no memory for it just now. The flight stays queued, and goes with the next submission.
-                Err(_) => tokio::time::sleep(RETRY).await,
+                Err(error) if passes(&error) && tries < SUBMIT_TRIES_MAX => {
+                    tries += 1;
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the ring for sends without a copy takes no more; sent the ordinary way from now on");
+                    self.broken.set(true);
+                }
             }
         }
         // With room in the socket it is sent by now.
         self.take_in();
         sent.await.expect("a flight tells before it goes, and `self` keeps it")
+    }
+
+    /// Lets a flight of a broken ring be, of which nothing was heard: the kernel may have it, so its slot and its message stay.
+    fn give_up(&self, slot: usize) -> io::Error {
+        if let Some(flight) = &mut self.flights.borrow_mut()[slot] {
+            (flight.report, flight.socket) = (None, None);
+        }
+        io::ErrorKind::BrokenPipe.into()
     }
 
     /// Takes in completions as they come; never returns while the runtime runs.
@@ -189,27 +245,29 @@ impl SideRing {
         }
     }
 
-    /// Queues a flight.
-    fn launch(&self, flight: Flight) {
+    /// Queues a flight; its slot.
+    fn launch(&self, flight: Flight) -> usize {
         let mut flights = self.flights.borrow_mut();
         let slot = flights.iter().position(Option::is_none).expect("the caller has asked for room");
         let socket = flight.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let entry = opcode::SendMsgZc::new(types::Fd(socket), &raw const flight.message.header)
+        // The flight is in its place before the kernel is told of it.
+        let flight = flights[slot].insert(flight);
+        let entry = opcode::SendMsgZc::new(types::Fd(socket), flight.message.header())
             .ioprio(REPORT_USAGE)
             .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL).cast_unsigned())
             .build()
             .user_data(slot as u64);
-        // The flight is in its place before the kernel can know of it.
-        flights[slot] = Some(flight);
         self.under_way.set(self.under_way.get() + 1);
         let mut ring = self.ring.borrow_mut();
         // SAFETY: what the entry names is valid until the kernel is done with it: header and vectors are on the heap, in a
-        // message that its flight owns; the vectors name bytes of parts in the same message: frames that nobody changes,
-        // and windows, whose mapping stays by their `Arc`. The flight stays in its slot until `take_in` has its last
-        // completion, and is leaked when the ring goes before. The descriptor is open until the first completion. Clearing
-        // a slot early, or changing `_parts`, would break it.
+        // message to which no reference or box exists until its `Lent` is dropped; the vectors name bytes of parts in the same
+        // message: frames that nobody changes, and windows, whose mapping stays by their `Arc`. The flight stays in its slot
+        // until `take_in` has its last completion, and is leaked when the ring goes before. The descriptor is open until the
+        // first completion, or until a broken ring will not submit the entry any more. Clearing a slot early, or changing
+        // `_parts`, would break it.
         let queued = unsafe { ring.submission().push(&entry) };
         queued.expect("as many entries as flights");
+        slot
     }
 
     /// Takes in what has completed.
@@ -261,6 +319,11 @@ impl Drop for SideRing {
             std::mem::forget(flight.message);
         }
     }
+}
+
+/// Whether the kernel may take a submission later that it refuses now.
+fn passes(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM | libc::EBUSY))
 }
 
 impl std::fmt::Debug for SideRing {

@@ -79,7 +79,8 @@ pub enum Message {
     },
     /// Provider: gained since.
     Have {
-        /// Runs of pieces, ascending.
+        /// Runs of pieces, ascending, none of which meets another; at most
+        /// [`HAVE_MAX_RANGES`](super::limits::HAVE_MAX_RANGES).
         ranges: Vec<WireRange>,
     },
     /// Consumer: a fresh ticket for the same file.

@@ -1,6 +1,7 @@
 //! Bytes a second: measured ([`RateMeter`]) and limited ([`RateLimit`]).
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use super::time::Moment;
 
@@ -96,12 +97,20 @@ impl RateLimit {
 
     /// Books `bytes` and tells how long to wait, in milliseconds, before they may move. Bookings queue in order.
     pub fn book(&mut self, now: Moment, bytes: u64) -> u64 {
-        let cost_micros = bytes.saturating_mul(MICROS_PER_S) / self.rate.get();
         let wait_ms = self.free_at.ms_since(now);
         let start = self.free_at.max(now);
-        self.free_at =
-            Moment::at(start.since(Moment::default()) + std::time::Duration::from_micros(cost_micros));
+        self.free_at = Moment::at(start.since(Moment::default()) + self.cost(bytes));
         wait_ms
+    }
+
+    /// Gives back a booking of `bytes` that was not used: who comes next waits that much less.
+    pub fn refund(&mut self, now: Moment, bytes: u64) {
+        let free_at = self.free_at.since(Moment::default()).saturating_sub(self.cost(bytes));
+        self.free_at = Moment::at(free_at).max(now);
+    }
+
+    fn cost(&self, bytes: u64) -> Duration {
+        Duration::from_micros(bytes.saturating_mul(MICROS_PER_S) / self.rate.get())
     }
 }
 
@@ -130,5 +139,17 @@ mod tests {
         assert_eq!(limit.book(start, 500_000), 500);
         assert_eq!(limit.book(start.plus_ms(500), 1), 500);
         assert_eq!(limit.book(start.plus_ms(10_000), 1), 0, "what was not used is not saved up");
+    }
+
+    #[test]
+    fn a_booking_that_was_not_used_goes_back() {
+        let start = Moment::default().plus_ms(1_000);
+        let mut limit = RateLimit::new(NonZeroU64::new(1_000_000).unwrap(), start);
+        assert_eq!([limit.book(start, 500_000), limit.book(start, 500_000)], [0, 500]);
+        limit.refund(start, 500_000);
+        assert_eq!(limit.book(start, 1), 500);
+        limit.refund(start, 1 << 40);
+        assert_eq!(limit.book(start, 1_000), 0, "nothing is saved up by it");
+        assert_eq!(limit.book(start, 1), 1);
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use engine::config::IoChoice;
 use engine::proto::codec;
 use engine::proto::frame::{Message, PROTOCOL_VERSION, RejectCode, WireRange};
+use engine::proto::limits::HAVE_MAX_RANGES;
 use engine::proto::ticket::{self, Nonce, SecretKey};
 use engine::proto::units::{PIECE_BYTES, PieceIndex};
 use engine::stats::{Phase, Suspect, Wait};
@@ -268,12 +269,15 @@ fn bit_fields_that_do_not_fit() {
 }
 
 #[test]
-fn announcements_past_the_end_or_backwards() {
-    for (first, last) in [(0, PIECES), (u32::MAX, u32::MAX), (5, 4)] {
+fn announcements_past_the_end_or_backwards_or_twice() {
+    let again = vec![(0, PIECES - 2); HAVE_MAX_RANGES];
+    for runs in [vec![(0, PIECES)], vec![(u32::MAX, u32::MAX)], vec![(5, 4)], vec![(3, 4), (0, 1)], again] {
+        let wire_range = |(first, last)| WireRange { first, last };
+        let ranges: Vec<WireRange> = runs.into_iter().map(wire_range).collect();
         survive(no_peers, false, move |scene, wire| {
             scene.open(wire)?;
             scene.strike();
-            wire.send(&Message::Have { ranges: vec![WireRange { first, last }] })?;
+            wire.send(&Message::Have { ranges: ranges.clone() })?;
             Scene::be_silent(wire)
         });
     }

@@ -2,6 +2,7 @@
 
 #[path = "../rig/liar.rs"]
 mod liar;
+mod limits;
 mod long_links;
 #[path = "../rig/relay.rs"]
 mod relay;

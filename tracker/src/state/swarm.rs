@@ -207,7 +207,7 @@ impl Swarm {
         let Some(leecher) = self.join(peer) else { return false };
         let held = Arc::make_mut(leecher.pieces.get_or_insert_with(|| Arc::new(Bitfield::empty(pieces))));
         for range in ranges {
-            held.insert_range(*range);
+            held.insert_range(*range, |_| {});
         }
         held.is_full()
     }

@@ -256,3 +256,25 @@ fn no_more_are_under_way_than_there_is_room_for() {
         assert!(ring.has_room());
     });
 }
+
+#[test]
+fn a_ring_that_refuses_for_good_ends_its_sends_and_takes_no_more() {
+    on_a_ring(async |_| {
+        // A ring that was never enabled gives EBADFD.
+        let disabled = IoUring::builder().setup_r_disabled().build(SIDE_RING_FLIGHTS).unwrap();
+        let descriptor = disabled.as_fd().try_clone_to_owned().unwrap();
+        let ring = SideRing::of(disabled, descriptor).unwrap();
+        let (_file, mapping) = mapped();
+        let (near, far) = sockets();
+        assert!(ring.has_room());
+        let error = ring.send(&near, window(&mapping), kept().0).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert!(!ring.has_room(), "the others go the ordinary way");
+        assert_eq!(Rc::strong_count(&near), 1, "the connection can be closed");
+        assert_eq!(Arc::strong_count(&mapping), 2, "what the kernel might read stays");
+        drop(ring);
+        assert_eq!(Arc::strong_count(&mapping), 2);
+        drop(near);
+        assert!(receive_all(far).join().unwrap().is_empty());
+    });
+}

@@ -1,7 +1,7 @@
 //! What providers say besides pieces: rejections, announcements, goodbyes.
 
-use super::super::frame::{ByeCode, Message, RefusedCode, RejectCode};
-use super::super::limits::TURNED_AWAY_MAX;
+use super::super::frame::{ByeCode, Message, RefusedCode, RejectCode, WireRange};
+use super::super::limits::{HAVE_MAX_RANGES, TURNED_AWAY_MAX};
 use super::super::peers::Ending;
 use super::super::picker::ConnectionId;
 use super::super::session::Violation;
@@ -23,8 +23,7 @@ impl Transfer {
         match message {
             Message::Reject { index, code } => self.rejected(now, connection, *index, *code)?,
             Message::Have { ranges } => {
-                let ranges: Option<Vec<PieceRange>> = ranges.iter().map(|range| range.checked()).collect();
-                self.have(now, connection, &ranges.ok_or(Violation::Pieces)?)?;
+                self.have(now, connection, &announced(ranges).ok_or(Violation::Pieces)?)?;
             }
             Message::Bye { .. } => return Ok(false),
             _ => return Err(Violation::OutOfTurn),
@@ -95,10 +94,8 @@ impl Transfer {
         if open.has.is_full() {
             return Ok(());
         }
-        for index in ranges.iter().flat_map(|range| range.indices()) {
-            if open.has.insert(index) {
-                self.picker.gained(index);
-            }
+        for range in ranges {
+            open.has.insert_range(*range, |index| self.picker.gained(index));
         }
         if open.has.is_full() {
             self.picker.lost(open.has.iter());
@@ -106,4 +103,14 @@ impl Transfer {
         self.refill(now, connection);
         Ok(())
     }
+}
+
+/// The runs of a `Have`, when they are what one may hold: no more than a frame has room for, ascending, each piece named once.
+/// So what a frame costs is bounded by the file's bit field, however its runs are chosen.
+fn announced(ranges: &[WireRange]) -> Option<Vec<PieceRange>> {
+    if ranges.len() > HAVE_MAX_RANGES {
+        return None;
+    }
+    let ranges: Vec<PieceRange> = ranges.iter().map(|range| range.checked()).collect::<Option<_>>()?;
+    ranges.windows(2).all(|pair| pair[0].last() < pair[1].first()).then_some(ranges)
 }

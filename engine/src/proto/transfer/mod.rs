@@ -234,6 +234,7 @@ impl Transfer {
     pub fn take_gained(&mut self) -> Vec<PieceRange> {
         let mut gained = std::mem::take(&mut self.gained);
         gained.sort_unstable();
+        gained.dedup();
         PieceRange::joined(gained)
     }
 

@@ -8,7 +8,7 @@ mod stuck;
 mod swarms;
 
 use super::super::frame::{RefusedCode, RejectCode};
-use super::super::limits::{OUTSTANDING_MAX_PIECES, TURNED_AWAY_MAX};
+use super::super::limits::{HAVE_MAX_RANGES, OUTSTANDING_MAX_PIECES, TURNED_AWAY_MAX};
 use super::super::manifest::FileName;
 use super::super::session::Violation;
 use super::super::units::PIECE_BYTES;
@@ -184,6 +184,27 @@ fn pieces_that_nobody_asked_for_are_violations() {
     let past_end = Message::Have { ranges: vec![super::super::frame::WireRange { first: 0, last: 3 }] };
     assert_eq!(swarm.transfer.message(now, connection, &past_end), Err(Violation::Pieces));
     assert_eq!(swarm.transfer.message(now, connection, &Message::Bye { code: ByeCode::Shutdown }), Ok(false));
+}
+
+#[test]
+fn announcements_that_repeat_pieces_or_go_back_are_violations() {
+    let mut swarm = Swarm::new(&distinct(9_000), &[(Honest, 1)]);
+    swarm.peers[0].has = Bitfield::empty(PieceCount(9_000));
+    swarm.carry_out();
+    let now = swarm.now();
+    let connection = *swarm.links.keys().next().unwrap();
+    let mut told = |ranges: Vec<(u32, u32)>| {
+        let wire = |(first, last)| super::super::frame::WireRange { first, last };
+        let ranges = ranges.into_iter().map(wire).collect();
+        swarm.transfer.message(now, connection, &Message::Have { ranges })
+    };
+    let many = |count: usize| (0..).step_by(2).map(|at| (at, at)).take(count).collect::<Vec<_>>();
+    for wrong in [vec![(0, 5); 2], vec![(0, 5), (5, 6)], vec![(7, 8), (0, 1)], many(HAVE_MAX_RANGES + 1)] {
+        assert_eq!(told(wrong), Err(Violation::Pieces));
+    }
+    for right in [vec![], vec![(0, 5), (6, 6), (8_000, 8_999)], vec![(0, 8_999)], many(HAVE_MAX_RANGES)] {
+        assert_eq!(told(right), Ok(true));
+    }
 }
 
 #[test]

@@ -14,7 +14,8 @@ const USELESS_MS: u64 = 5_000;
 impl Open {
     /// Whether it brings pieces in any time that is worth waiting for, or has one that is missing.
     pub(super) fn is_useful(&self, now: Moment, picker: &PiecePicker) -> bool {
-        let crawls = self.owes.values().any(|owed| now.ms_since(owed.asked) > SILENCE_TIMEOUT_MS);
+        let late = self.owes.values().any(|owed| now.ms_since(owed.asked) > SILENCE_TIMEOUT_MS);
+        let crawls = late && !self.is_held_up(now);
         !self.stalled && !crawls && (!self.owes.is_empty() || picker.lacks_any_of(&self.has))
     }
 }
