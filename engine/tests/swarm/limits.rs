@@ -10,19 +10,19 @@ use crate::rig::{Node, back_ends, bytes, wait_for};
 const LITTLE: u64 = PIECE as u64;
 
 #[test]
-fn leechers_of_a_sparing_seeder_get_whole_pieces_one_after_the_other() {
+fn a_sparing_seeder_finishes_pieces_before_it_begins_others() {
     for io in back_ends() {
-        // A piece takes five seconds of this: whoever waits meanwhile must not be lost.
-        let seeder = Node::sparing(1, io, LITTLE / 5);
+        let seeder = Node::sparing(1, io, LITTLE / 8);
         let leechers = [2, 3, 4].map(|seed| Node::start(seed, io));
-        let content = bytes(2 * PIECE, 21);
-        let manifest = seeder.upload("f", &content);
+        let manifest = seeder.upload("f", &bytes(16 * PIECE, 21));
         let downloads = leechers.each_ref().map(|leecher| leecher.fetch(&manifest, &[&seeder]));
-        for download in &downloads {
-            wait_for(download, |progress| progress.verified_bytes > 0);
-        }
-        let received: u64 = downloads.iter().map(|download| download.progress().received_bytes).sum();
-        assert!(received <= 8 * PIECE as u64, "what was sent was kept: {received} bytes");
+        // Each leecher has several connections: were all of them served at once, a dozen pieces would be half sent by now.
+        let any_proven = || downloads.iter().any(|download| download.progress().verified_bytes > 0);
+        wait_for(&downloads[0], |_| any_proven());
+        let sent = seeder.engine.shares()[0].sent_bytes;
+        assert!(sent < 6 * PIECE as u64, "{sent} bytes were sent before one piece was whole");
+        // Whoever waited for its turn all that time has not been lost.
+        wait_for(&downloads[0], |_| downloads.iter().all(|download| download.progress().peers > 0));
     }
 }
 
@@ -38,7 +38,9 @@ fn a_leecher_that_may_fetch_little_blames_nobody() {
         progress.phase.is_end()
     });
     assert_eq!(progress.phase, Phase::Durable);
-    assert!(progress.received_bytes <= content.len() as u64, "nothing came twice");
+    // Once each, or a silent moment of this machine may have cost a piece.
+    let most = content.len() + 2 * PIECE;
+    assert!(progress.received_bytes < most as u64, "what came was left, again and again: {progress:?}");
 }
 
 #[test]
