@@ -1,5 +1,5 @@
-//! Where a download is written: a partial file, locked and reserved, that gets its final name when it is whole and
-//! durable.
+//! The file that a download writes: a partial file, locked and reserved, which gets its final name when it is
+//! complete and durable.
 //!
 //! ```text
 //!   open:                          any order, any thread:     finish:
@@ -8,14 +8,16 @@
 //! ```
 //!
 //! Invariants:
-//! * One target at a time writes a partial file: the lock says so, to this process and to others.
-//! * Space for all wanted ranges is reserved before the first piece, where the filesystem can without writing; the rest stays
-//!   holes.
-//! * The final name is taken once, by a rename of flushed bytes, and over nothing unless told to.
-//! * A partial file that this target made and could not reserve is removed again.
-//! * After a failed flush no flush of this target succeeds until what was written is said to be written again: the kernel
-//!   drops what it could not write, reports it once, and would call the next flush a success. For the same reason one
-//!   flush at a time runs: of two, one alone would hear of the failure.
+//! * At most one target at a time writes a partial file, in this process and in others: it holds the file's
+//!   lock.
+//! * Space for all wanted ranges is reserved before the first piece, on filesystems that can do so without
+//!   writing. The rest stays holes.
+//! * The final name is taken once, by a rename of flushed bytes, and replaces an existing file only if told
+//!   to.
+//! * A partial file that this target created and could not reserve is removed again.
+//! * After a failed flush, flushes keep failing until [`Target::clear_flush_failure`]. The kernel drops pages
+//!   that it could not write, reports that once, and would let the next flush succeed. Flushes run one at a
+//!   time for the same reason: of two concurrent ones only one would get the error.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -42,10 +44,10 @@ use crate::proto::units::{Digest, PIECE_BYTES};
 #[cfg(test)]
 mod tests;
 
-/// What a download will write.
+/// What a download reserves.
 #[derive(Clone, Copy, Debug)]
 pub struct TargetLayout<'a> {
-    /// Of the whole file, in bytes; the longest possible while only the number of pieces is known.
+    /// Length of the whole file in bytes; the longest possible one while only the number of pieces is known.
     pub length: u64,
     /// Ranges to reserve, in bytes, ascending: all but the pieces of zeros.
     pub reserved_ranges: &'a [Range<u64>],
@@ -65,13 +67,12 @@ pub struct Target {
     file: File,
     length: Arc<AtomicU64>,
     reserved_bytes: u64,
-    /// In bytes, before it was set; `None` when there was no file.
+    /// Length in bytes when it was opened; `None` when it did not exist.
     initial_length: Option<u64>,
-    /// Held while a flush runs.
+    /// Locked for the duration of a flush.
     flush_failed: Mutex<bool>,
 }
 
-/// The steps of [`Target::finish_download`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FinishStep {
     FlushFile,
@@ -79,17 +80,16 @@ enum FinishStep {
     FlushDirectory,
 }
 
-/// The crash order of the end: after a crash between any two steps, the final name has nothing, what it had, or all
-/// of it.
+/// The crash order of the end: after a crash between any two steps, the final name has nothing, its former
+/// file, or the complete file.
 const FINISH_ORDER: [FinishStep; 3] = [FinishStep::FlushFile, FinishStep::Rename, FinishStep::FlushDirectory];
 
 impl Target {
-    /// Opens or makes the partial file of `content` in `group` beside the destination, takes its lock, sets its length
-    /// and reserves the wanted ranges. Bytes that are there already stay.
+    /// Opens or creates the partial file of `content` in `group` beside the destination, takes its lock, sets
+    /// its length and reserves the wanted ranges. Existing bytes stay.
     ///
     /// # Errors
-    /// [`StorageError`]: no space (and then no new file is left), locked by another download, read-only, not permitted,
-    /// or something else has the partial file's name.
+    /// [`StorageError`]: no space (a new file is removed then), locked by another download, read-only, not permitted, or something else has the partial file's name.
     pub fn open(
         destination: Destination,
         group: &str,
@@ -109,7 +109,7 @@ impl Target {
         };
         if let Err(error) = target.reserve(plan) {
             if target.is_new() {
-                // The cause matters more than what may go wrong in cleaning up.
+                // The first error matters more than one of the cleanup.
                 let _ = target.discard();
             }
             return Err(error);
@@ -129,24 +129,23 @@ impl Target {
         self.destination.path().with_file_name(&self.partial_name)
     }
 
-    /// Whether there was no partial file before, and so nothing to resume from.
+    /// Whether this target created the partial file, so that there is nothing to resume.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.initial_length.is_none()
     }
 
-    /// How long the partial file was when it was found, in bytes; what lies behind was not written by anybody.
+    /// Length of the partial file when it was opened, in bytes. Nothing was ever written behind it.
     #[must_use]
     pub fn initial_length(&self) -> u64 {
         self.initial_length.unwrap_or(0)
     }
 
-    /// Which file it is, whatever its name.
     pub(super) fn identity(&self) -> Result<FileIdentity, StorageError> {
         FileIdentity::of(&self.file).map_err(|error| self.error(StorageOperation::Open, error))
     }
 
-    /// Where it will be.
+    /// The directory and final name.
     #[must_use]
     pub fn destination(&self) -> &Destination {
         &self.destination
@@ -160,7 +159,7 @@ impl Target {
         self.file.write_all_at(bytes, offset).map_err(|error| self.error(StorageOperation::Write, error))
     }
 
-    /// Reads what is at `offset` into all of `bytes`, to be verified.
+    /// Fills `bytes` with the file's bytes from `offset` on.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -168,7 +167,8 @@ impl Target {
         self.file.read_exact_at(bytes, offset).map_err(|error| self.error(StorageOperation::Read, error))
     }
 
-    /// Makes a range, in bytes, read as zeros, whatever was written there; a hole where the filesystem has holes.
+    /// Makes a range, in bytes, read as zeros: punches a hole, or writes zeros where the filesystem has no
+    /// holes.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -191,19 +191,19 @@ impl Target {
         }
     }
 
-    /// Sets the exact length, learnt when only the number of pieces was known.
+    /// Sets the exact length, once the last piece has proven it.
     ///
     /// # Errors
     /// [`StorageError`].
     pub fn set_length(&self, length: u64) -> Result<(), StorageError> {
-        // Readers must learn the new length before the file has it, lest they take it for a loss.
+        // Lower the readers' minimum before the file shrinks, or they would report a truncated file.
         self.length.fetch_min(length, Ordering::AcqRel);
         self.file.set_len(length).map_err(|error| self.error(StorageOperation::Resize, error))?;
         self.length.store(length, Ordering::Release);
         Ok(())
     }
 
-    /// Starts to write a range, in bytes, to disk without waiting, so that the last flush is short.
+    /// Starts to write a range, in bytes, to the disk without waiting, so that the last flush is short.
     ///
     /// # Errors
     /// [`StorageError`] when the disk fails.
@@ -212,46 +212,46 @@ impl Target {
             .map_err(|error| self.error(StorageOperation::Sync, error))
     }
 
-    /// Lets go of what the page cache has of a range, in bytes: what is on the disk already, and mapped by nobody.
+    /// Drops a range, in bytes, from the page cache. It has to be on the disk and not mapped.
     ///
     /// # Errors
-    /// [`StorageError`] when the system refuses; advice that is not taken harms nothing.
+    /// [`StorageError`] when the system refuses; the advice may also be ignored.
     pub fn drop_cached(&self, range: Range<u64>) -> Result<(), StorageError> {
         let length = NonZeroU64::new(range.end - range.start);
         rustix::fs::fadvise(&self.file, range.start, length, Advice::DontNeed)
             .map_err(|errno| self.error(StorageOperation::Sync, errno))
     }
 
-    /// Flushes all that was written: afterwards, and not before, a record may claim it. Blocks.
+    /// Flushes everything written. Only afterwards may a record claim it. Blocks.
     ///
     /// # Errors
-    /// [`StorageError`], also after it until [`Target::clear_flush_failure`]: what was written since the last success may be lost;
-    /// it must not be claimed.
+    /// [`StorageError`], and again until [`Target::clear_flush_failure`]: whatever was written since the last
+    /// success may be lost and must not be claimed.
     pub fn sync(&self) -> Result<(), StorageError> {
         self.flush(File::sync_data)
     }
 
-    /// Lets flushes succeed again after one failed. From here on all that was written since the last success is doubted by
-    /// the caller, and claimed only after it was written again: see [`ResumeJournal::doubted`].
+    /// Lets flushes succeed again after a failure. The caller must write everything since the last success
+    /// again before claiming it: see [`ResumeJournal::suspects`].
     ///
-    /// [`ResumeJournal::doubted`]: super::resume::Ledger::doubted
+    /// [`ResumeJournal::suspects`]: super::resume::ResumeJournal::suspects
     pub fn clear_flush_failure(&self) {
         *self.lock_flush() = false;
     }
 
-    /// What flushes say between one that failed and [`Target::clear_flush_failure`].
+    /// The error of flushes between a failure and [`Target::clear_flush_failure`].
     pub(crate) fn flush_failed_error(&self) -> StorageError {
         self.error(StorageOperation::Sync, StorageErrorKind::FlushFailed)
     }
 
-    /// As if the disk had just failed at a flush.
+    /// Fails a flush as a broken disk would.
     #[cfg(test)]
     pub(crate) fn simulate_flush_failure(&self) -> StorageError {
         self.flush(|_| Err(Errno::IO.into())).expect_err("it fails")
     }
 
-    /// A source over the partial file. Only verified ranges of it mean anything. It keeps working after
-    /// [`Target::finish_download`] and does not hold the lock.
+    /// A source over the partial file, of which only verified ranges may be read. It stays valid after
+    /// [`Target::finish`] and does not hold the lock.
     ///
     /// # Errors
     /// [`StorageError`]: the file was removed or replaced, or cannot be mapped.
@@ -261,7 +261,7 @@ impl Target {
         Source::over_partial(file, self.path(), length, Arc::clone(&self.length))
     }
 
-    /// A source over the whole file that [`Target::finish_download`] has named, and over no other that has its name by now.
+    /// A source over the complete file, after [`Target::finish`].
     ///
     /// # Errors
     /// [`StorageError`]: the file was removed or replaced, or cannot be mapped.
@@ -269,21 +269,20 @@ impl Target {
         Source::from_file(self.reopen_for_reading()?, self.path())
     }
 
-    /// Makes the file durable under its final name: flush, rename, flush of the directory. Returns the final path.
-    /// After an error of the rename or of the directory it may be called again. Blocks.
+    /// Makes the file durable under its final name: flush, rename, flush of the directory. Returns the final
+    /// path. It may be called again after a failed rename or directory flush. Blocks.
     ///
     /// # Errors
-    /// [`StorageError`]: the final name is taken (`overwrite` replaces a regular file, and nothing else ever), the
-    /// partial file is not ours any more, or the disk fails.
+    /// [`StorageError`]: the final name is taken (`overwrite` allows to replace a regular file, and nothing else), the partial file was removed or replaced, or the disk fails.
     pub fn finish(&self, overwrite: bool) -> Result<PathBuf, StorageError> {
         FINISH_ORDER.into_iter().try_for_each(|step| self.run_step(step, overwrite))?;
         Ok(self.path())
     }
 
-    /// Removes the partial file, when it is still this one.
+    /// Removes the partial file, unless another file has its name by now.
     ///
     /// # Errors
-    /// [`StorageError`] when it is there and cannot be removed.
+    /// [`StorageError`] when it exists and cannot be removed.
     pub fn discard(&self) -> Result<(), StorageError> {
         if !self.is_file_named(&self.partial_name)? {
             return Ok(());
@@ -321,7 +320,7 @@ impl Target {
 
     fn rename_to_final(&self, overwrite: bool) -> Result<(), StorageError> {
         if !self.is_file_named(&self.partial_name)? {
-            // A finish that failed after its rename is being repeated.
+            // A repeated call, after the rename and before its directory flush, finds the final name.
             let done = self.is_file_named(self.destination.name())?;
             return if done {
                 Ok(())
@@ -336,7 +335,7 @@ impl Target {
         let (from, to) = (&self.partial_name, self.destination.name());
         let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
         let result = match rustix::fs::renameat_with(directory, from, directory, to, flags) {
-            // Filesystems that cannot refuse to replace can still refuse to link.
+            // Filesystems without RENAME_NOREPLACE still refuse to link over an existing name.
             Err(Errno::INVAL | Errno::NOSYS) if !overwrite => {
                 rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())
                     .and_then(|()| rustix::fs::unlinkat(directory, from, AtFlags::empty()))
@@ -346,7 +345,7 @@ impl Target {
         result.map_err(|errno| self.error(StorageOperation::Rename, errno))
     }
 
-    /// Sets the length and reserves what is wanted.
+    /// Sets the length and reserves the wanted ranges.
     fn reserve(&self, plan: TargetLayout<'_>) -> Result<(), StorageError> {
         self.file.set_len(plan.length).map_err(|error| self.error(StorageOperation::Resize, error))?;
         if is_on_tmpfs(&self.file) {
@@ -359,7 +358,7 @@ impl Target {
             });
             match reserved {
                 Ok(()) => {}
-                // The filesystem cannot reserve: the length alone must do, and a full disk shows at a write.
+                // The filesystem cannot reserve. A full disk then fails a write.
                 Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
                 Err(errno) => return Err(self.error(StorageOperation::Reserve, errno)),
             }
@@ -367,8 +366,8 @@ impl Target {
         Ok(())
     }
 
-    /// Fails where what is missing could not be written now. Nothing keeps the room free until then: a filesystem that fills
-    /// meanwhile shows at a write.
+    /// Fails when there is too little free space for what is missing. It is not kept free; a filesystem that
+    /// fills up later fails a write.
     fn check_free_space(&self) -> Result<(), StorageError> {
         let stat =
             rustix::fs::fstatvfs(&self.file).map_err(|errno| self.error(StorageOperation::Reserve, errno))?;
@@ -384,7 +383,7 @@ impl Target {
         self.file.metadata().map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES)
     }
 
-    /// Whether a name of the directory is this very file.
+    /// Whether the directory's entry `name` is this file.
     fn is_file_named(&self, name: &std::ffi::OsStr) -> Result<bool, StorageError> {
         let ours = self.file.metadata().map_err(|error| self.error(StorageOperation::Open, error))?;
         let named =
@@ -392,7 +391,7 @@ impl Target {
         Ok(named.is_some_and(|named| (named.st_dev, named.st_ino) == (ours.dev(), ours.ino())))
     }
 
-    /// This file, opened once more for reading alone, by whichever name it has now.
+    /// Opens this file for reading, under whatever name it has now.
     fn reopen_for_reading(&self) -> Result<File, StorageError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let ours = self.file.metadata().map_err(|error| self.error(StorageOperation::Open, error))?;
@@ -417,8 +416,8 @@ impl Target {
     }
 }
 
-/// Whether the file lies in a tmpfs, which reserves by filling memory with zeros: as dear as writing the file once more, and
-/// all of it before the first piece is asked for.
+/// Whether the file is on a tmpfs. Reserving there fills memory with zeros, which costs as much as writing
+/// the file once.
 fn is_on_tmpfs(file: &File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC)
 }
@@ -426,7 +425,7 @@ fn is_on_tmpfs(file: &File) -> bool {
 /// Unit of `st_blocks`, in bytes (stat(2)).
 const BLOCK_BYTES: u64 = 512;
 
-/// Makes a full disk, or an exhausted quota, a cause of its own, with numbers.
+/// Turns a full disk or an exhausted quota into [`StorageErrorKind::NoSpace`] with numbers.
 pub(super) fn add_space_details(
     kind: StorageErrorKind,
     place: BorrowedFd<'_>,
@@ -440,8 +439,8 @@ pub(super) fn add_space_details(
     StorageErrorKind::NoSpace { needed, free }
 }
 
-/// Opens the partial file, making it if need be, and takes its lock; says how long it was, if it was there. Between opening and
-/// locking another download may finish or discard that file: then it starts over.
+/// Opens the partial file, creating it if necessary, and takes its lock. Returns its former length if it
+/// existed. Starts over when another download finishes or discards the file between opening and locking.
 fn open_locked(
     destination: &Destination,
     partial: &OsString,
@@ -459,7 +458,6 @@ fn open_locked(
             return Err(to_storage_error(StorageOperation::Open, &path)(StorageErrorKind::NotAFile(what)));
         }
         if metadata.uid() != rustix::process::geteuid().as_raw() && !created {
-            // Its owner could change what was verified.
             return Err(to_storage_error(StorageOperation::Open, &path)(StorageErrorKind::WrongOwner));
         }
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -476,7 +474,7 @@ fn open_locked(
     Err(to_storage_error(StorageOperation::Lock, &path)(StorageErrorKind::Locked))
 }
 
-/// `None` when it was there, and is gone.
+/// The file and whether it was created; `None` when it vanished between the two attempts.
 fn open_or_create(destination: &Destination, partial: &OsString) -> rustix::io::Result<Option<(File, bool)>> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;

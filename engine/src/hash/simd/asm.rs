@@ -2,7 +2,6 @@
 
 use crate::hash::block::{Block, State};
 
-/// Absorbs the blocks in order.
 pub(in crate::hash) fn compress_blocks(state: &mut State, blocks: &[Block]) {
     sha1_asm::compress(state, blocks);
 }

@@ -1,19 +1,22 @@
-//! The fence around the vector code: block functions that absorb many blocks into one or many states.
+//! Second fence for unsafe code: block functions in vector code, which absorb many blocks into one or many
+//! states.
 //!
 //! ```text
 //!   Avx512 (16 lanes) ─┐
-//!   Avx2    (8 lanes) ─┼─ detect() gives the token, the token's methods are safe
+//!   Avx2    (8 lanes) ─┼─ detect() returns the token; the token's methods are safe
 //!   ShaNi (1 or 2)    ─┘
 //!   asm                  runs everywhere
 //! ```
 //!
-//! Invariants. A token exists only on a CPU that has the instructions of its kind, because `detect` is the only way to
-//! one; so its methods may call functions that are compiled for those instructions. Blocks come in as `[u8; 64]`, so a
-//! vector load of a block, of any alignment, stays within it. Nothing here knows of padding, pieces or files.
+//! Invariants. A token exists only on a CPU that has the instructions of its kind, because `detect` is its
+//! only source; so its methods may call functions that are compiled for those instructions. Blocks are `[u8;
+//! 64]`, so a vector load of a block, of any alignment, stays within it. Nothing here knows of padding,
+//! pieces or files.
 //!
-//! Per block, the code is loops and functions with the features of their kernel, no closures: the compiler may leave a
-//! closure uninlined where it crosses a function without those features (`array::map`), and the state then goes through
-//! memory once a block, on the path that the sequential pass waits for.
+//! Code that runs once a block consists of loops and of functions with the features of their kernel, without
+//! closures: the compiler may leave a closure uninlined where it crosses a function without those features
+//! (`array::map`). The state then goes through memory once a block, on the path that limits the sequential
+//! pass.
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("hashing needs x86-64: its lanes are AVX-512, AVX2 and SHA-NI");

@@ -1,29 +1,31 @@
-//! What a killed download leaves behind, and how the next attempt finds it: the record beside the partial file.
+//! Resuming downloads: the record beside the partial file, which says after a kill or crash which pieces are
+//! there.
 //!
 //! ```text
-//!   piece verified ─► begin ─► write_piece ─► wrote        NAME.<8 hex>.part
-//!                       │                       │          NAME.<8 hex>.record      record │ notes
-//!                       ▼                       ▼          NAME.<8 hex>.record.new  the next record, for a moment
-//!                     notes behind the record: begun, done
-//!   now and then:     Target::sync ─► new record, flushed ─► rename ─► flush of the directory
+//!   piece verified ─► note_begun ─► write_piece ─► note_written     NAME.<8 hex>.part
+//!                         │                            │            NAME.<8 hex>.record      record │ notes
+//!                         ▼                            ▼            NAME.<8 hex>.record.new  next record, until its rename
+//!                       notes behind the record: begun, written
+//!   periodically:       Target::sync ─► new record, flushed ─► rename ─► flush of the directory
 //!
-//!   open:  no record ─► check everything
-//!          record of a copy ─► the same
-//!          record ────► trust what it claims;  done in the same page cache ─► trust;  other notes ─► check
+//!   open:  no record ────────► check every piece
+//!          record of a copy ─► check every piece
+//!          record ───────────► trust its pieces;  written in the same page cache ─► trust;  other notes ─► check
 //! ```
 //!
-//! Nothing waits for a record: notes run ahead of it as far as the page cache does. A kill costs the hashing of the pieces
-//! that were being written, since the kernel still has what was written before (`cache`). After a crash of the machine
-//! what was noted and not recorded is hashed: the last seconds. What is found by a note to be right is written again,
-//! because a page that the kernel failed to write may still read right.
+//! Writes never wait for a record. After a kill the kernel still has everything that was written, so only the
+//! pieces that were being written are hashed ([`page_cache`]). After a crash of the machine every noted but
+//! unrecorded piece is hashed: the last seconds. A piece that was only noted and hashes right is written
+//! again, because a page that the kernel failed to write may still read right.
 //!
 //! Invariants:
-//! * A record claims a piece only if the piece was written whole before a flush that succeeded before the record was
-//!   written, with no failed flush between.
-//! * A partial file that is new has no record: an old one is removed before the file is made ([`remove_orphaned_record`]).
-//! * A record is trusted of the partial file that it was written for, and of no copy.
+//! * A record claims a piece only if it was written completely before a flush that succeeded before the
+//!   record was written, with no failed flush in between.
+//! * A new partial file has no record: an old one is removed before the file is created
+//!   ([`remove_orphaned_record`]).
+//! * A record counts only for the partial file it was written for, not for a copy.
 //! * Only the holder of the partial file's lock writes its record.
-//! * Once removed, a record does not come back.
+//! * A removed record never reappears.
 
 mod notes;
 mod page_cache;
@@ -57,17 +59,17 @@ pub use recovery::{PriorProgress, remove_orphaned_record};
 #[cfg(test)]
 mod tests;
 
-/// What can be claimed beside the pieces themselves. Asked for after the flush.
+/// What a record claims besides the pieces. Read after the flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordClaim {
-    /// The links of all pieces held so far.
+    /// Whether the links of all pieces held so far hold.
     pub links_hold: bool,
-    /// The file's exact length in bytes, if it is known.
+    /// Exact length of the file in bytes, if known.
     pub exact_length: Option<u64>,
 }
 
-/// The record of one partial file, and what is to be recorded next. Share it by `Arc`; every method takes `&self`, from
-/// any thread.
+/// Writes the record of one partial file, and the notes behind it. Share it by `Arc`; every method takes
+/// `&self`, from any thread.
 #[derive(Debug)]
 pub struct ResumeJournal {
     directory: OwnedFd,
@@ -76,19 +78,18 @@ pub struct ResumeJournal {
     path: PathBuf,
     identity: ContentIdentity,
     page_cache: Option<PageCacheId>,
-    /// The partial file.
     partial_file: FileIdentity,
-    /// Held while a record is made: one after the other.
+    /// Held while a record is made, so that only one is made at a time.
     record_lock: Mutex<()>,
     notes: Mutex<PieceNotes>,
 }
 
 impl ResumeJournal {
-    /// Reads what the record beside a target's partial file says, and begins a record of this attempt. A damaged record is
-    /// set aside, with a warning.
+    /// Reads the record of a target's partial file, and starts a new record for this attempt. A damaged
+    /// record is renamed, with a warning.
     ///
     /// # Errors
-    /// [`StorageError`]: the record cannot be read or written, or the manifest's hashes cannot be read.
+    /// [`StorageError`]: the record cannot be read or written, or the manifest's SHA-1 values cannot be read.
     pub fn open(
         target: &Target,
         group: &str,
@@ -98,7 +99,7 @@ impl ResumeJournal {
         ResumeJournal::open_in(cache, target, group, manifest)
     }
 
-    /// As [`ResumeJournal::open`], in this page cache.
+    /// As [`ResumeJournal::open`], with a given page cache.
     fn open_in(
         cache: Option<PageCacheId>,
         target: &Target,
@@ -116,7 +117,7 @@ impl ResumeJournal {
             .try_clone()
             .map_err(to_storage_error(StorageOperation::Open, &destination.path()))?;
         let identity = ContentIdentity::of(manifest);
-        // By what is left of lost hashes, the record that is there would be one of other pieces, and be replaced.
+        // With unreadable digests the existing record would look like one of another file and be replaced.
         if let Some(place) = manifest.unreadable_at() {
             return Err(StorageError::hashes_lost(place));
         }
@@ -141,7 +142,7 @@ impl ResumeJournal {
             notes: Mutex::new(PieceNotes::new(durable, &noted, left.is_complete)),
         };
         let claim = RecordClaim { links_hold: left.held.links_match, exact_length: left.held.length };
-        // A record that claims nothing is lost without loss.
+        // A record without claims need not be durable.
         ledger.publish(&[], claim, has_claims)?;
         Ok((ledger, left))
     }
@@ -149,76 +150,77 @@ impl ResumeJournal {
     /// Notes that a verified piece is about to be written.
     ///
     /// # Errors
-    /// [`StorageError`]: the note cannot be written; the piece must not be.
+    /// [`StorageError`]: the note cannot be written. The piece must not be written then.
     pub fn note_begun(&self, index: PieceIndex) -> Result<(), StorageError> {
         lock(&self.notes)
             .mark_begun(index)
             .map_err(|error| self.error(StorageOperation::Write, NOTE_BYTES, error))
     }
 
-    /// A piece is written whole, or was found to be there. The next record will claim it. `link_holds`: it was proven
-    /// that its link holds under the manifest's chain.
+    /// Notes that a piece was written completely, or was found in the file. The next record claims it.
+    /// `link_holds`: its link was proven under the manifest's chain.
     pub fn note_written(&self, index: PieceIndex, link_holds: bool) {
-        // Without this note the piece is hashed after a kill, and no more.
+        // Without this note the piece is only hashed again after a kill.
         if let Err(error) = lock(&self.notes).mark_written(index, link_holds) {
-            tracing::debug!(%error, path = %self.path.display(), "a note is not written");
+            tracing::debug!(%error, path = %self.path.display(), "cannot write a note of the download's record");
         }
     }
 
-    /// A noted piece was found not to be there.
+    /// Notes that a piece is not in the file.
     pub fn note_missing(&self, index: PieceIndex) {
         lock(&self.notes).mark_missing(index);
     }
 
-    /// Whether a piece that is found to be right has to be written again: a note says that it was about to be written.
+    /// Whether a piece that hashes right must be written again, since it was noted as begun.
     #[must_use]
     pub fn is_begun(&self, index: PieceIndex) -> bool {
         lock(&self.notes).is_begun(index)
     }
 
-    /// Everything that was to be checked has been: from the next record on, what is neither recorded nor noted is not
-    /// there.
+    /// Notes that everything to be checked was checked: from the next record on, pieces neither recorded nor
+    /// noted are known to be missing.
     pub fn mark_all_checked(&self) {
         lock(&self.notes).is_complete = true;
     }
 
-    /// Whether a record has something new to claim.
+    /// Whether a new record would claim more than the last.
     #[must_use]
     pub fn has_new_claims(&self) -> bool {
         lock(&self.notes).has_new_claims()
     }
 
-    /// Whether so much is unrecorded that a record is due.
+    /// Whether enough pieces are unrecorded for a record to be due.
     #[must_use]
     pub fn is_record_due(&self) -> bool {
         lock(&self.notes).written_count() >= RECORD_DUE_PIECES
     }
 
-    /// Whether a flush failed and what it may have lost has not been written again yet.
+    /// Whether pieces of a failed flush still have to be written again.
     #[must_use]
     pub fn has_suspects(&self) -> bool {
         lock(&self.notes).has_suspects()
     }
 
-    /// What a failed flush may have lost, ascending: each is to be proven, begun, and written again, or was missed.
+    /// Pieces that a failed flush may have lost, ascending. Each has to be proven, noted as begun and written
+    /// again, or noted as missing.
     #[must_use]
     pub fn suspects(&self) -> Vec<PieceIndex> {
         lock(&self.notes).suspects()
     }
 
-    /// Makes what was written durable by `flush`, and then records it; which pieces are new in the record, ascending.
-    /// `claim` is asked after the flush. Blocks.
+    /// Flushes by `flush`, and then writes a record that claims what was written before. Returns the newly
+    /// recorded pieces, ascending. `claim` is called after the flush. Blocks.
     ///
     /// # Errors
-    /// That of `flush`, and then all that is not recorded is doubted; or [`StorageError`] of the record. Nothing new is
-    /// claimed then.
+    /// That of `flush`, after which everything unrecorded is suspect; or [`StorageError`] of the record.
+    /// Nothing new is claimed then.
     pub fn write_record(
         &self,
         flush: impl FnOnce() -> Result<(), StorageError>,
         claim: impl FnOnce() -> RecordClaim,
     ) -> Result<Vec<PieceIndex>, StorageError> {
         let _turn = lock(&self.record_lock);
-        // What is written from here on, even before the flush ends, may not be part of it.
+        // The flush covers nothing that is written from here on.
         let done = lock(&self.notes).written_pieces();
         flush().inspect_err(|_| self.mark_suspect())?;
         self.publish(&done, claim(), true)?;
@@ -231,16 +233,16 @@ impl ResumeJournal {
             return;
         }
         if let Err(error) = notes.mark_all_suspect() {
-            tracing::warn!(%error, path = %self.path.display(), "a record is given up, since its notes cannot be taken back");
-            // Better none than one whose notes are believed; there is nothing else to try.
+            tracing::warn!(%error, path = %self.path.display(), "the notes of a download's record cannot be removed; removing the record");
+            // A record with wrong notes is worse than none.
             let _ = remove_name(&self.directory, &self.name);
         }
     }
 
-    /// Removes the record for good: before its partial file goes, or after that has its final name.
+    /// Removes the record for good: before its partial file is removed, or after that has its final name.
     ///
     /// # Errors
-    /// [`StorageError`] when it is there and cannot be removed.
+    /// [`StorageError`] when it exists and cannot be removed.
     pub fn remove(&self) -> Result<(), StorageError> {
         let mut notes = lock(&self.notes);
         notes.is_removed = true;
@@ -251,7 +253,7 @@ impl ResumeJournal {
         Ok(())
     }
 
-    /// Writes the next record and puts it in the place of the last one.
+    /// Writes the next record and renames it over the last one.
     fn publish(&self, flushed: &[PieceIndex], claim: RecordClaim, durably: bool) -> Result<(), StorageError> {
         let (mut durable, complete) = {
             let notes = lock(&self.notes);
@@ -287,7 +289,8 @@ impl ResumeJournal {
         }
     }
 
-    /// Renames the next record, with the notes that still count behind its `length` bytes. No note can come in between.
+    /// Appends the notes that still count to the next record of `length` bytes, and renames it. The notes
+    /// stay locked, so none is added in between.
     fn rename_into_place(
         &self,
         file: File,
@@ -310,15 +313,15 @@ impl ResumeJournal {
         Ok(())
     }
 
-    /// The file of the next record; `None` once the record was removed for good. That is decided under the notes' lock, as
-    /// in [`ResumeJournal::remove_name`], so that none is made after it.
+    /// Creates the file of the next record; `None` once the record was removed for good. Decided under the
+    /// notes' lock, as in [`ResumeJournal::remove`], so that none is created afterwards.
     fn create_next(&self) -> Result<Option<File>, StorageError> {
         let notes = lock(&self.notes);
         if notes.is_removed {
             return Ok(None);
         }
         let failure = |errno: Errno| self.error(StorageOperation::Create, 0, errno);
-        // One that a kill left behind.
+        // A kill may have left one.
         remove_name(&self.directory, &self.next_name).map_err(failure)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;

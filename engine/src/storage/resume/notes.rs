@@ -1,18 +1,19 @@
-//! What is known of the pieces since the last record: in memory, and in notes behind that record.
+//! State of the pieces since the last record: in memory, and in notes behind that record.
 //!
 //! ```text
-//!              begin            wrote            in a record
-//!   (nothing) ──────► Begun ──────────► Done ─────────────────► durable
-//!                       │ ▲              │
-//!        a flush failed ▼ │ begin        ▼ a flush failed
-//!                 Overtaken ──────► Doubted ──► begin, as it is written again
-//!                           wrote
+//!              mark_begun       mark_written         in a record
+//!   (nothing) ───────────► Begun ───────────► Written ───────────► durable
+//!                            │                   │
+//!             a flush failed ▼                   ▼ a flush failed
+//!          BegunBeforeFailedFlush ───────────► Suspect
+//!                            mark_written
+//!   BegunBeforeFailedFlush, Suspect ── mark_begun, since the piece is written again ──► Begun
 //! ```
 //!
 //! Invariants:
-//! * What is doubted is never recorded, and no note says that it is done: it has to be written again first, since the kernel
-//!   drops what it could not write, while its memory may still show it.
-//! * A note is written whole or is written over by the next.
+//! * A suspect piece is never recorded and has no note that says it is written. It has to be written again
+//!   first, since the kernel may have dropped a page that it could not write while memory still shows it.
+//! * A note is written completely or is overwritten by the next one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,14 +24,14 @@ use super::record::{NOTE_BYTES, NotedPieces, PieceNote};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::units::PieceIndex;
 
-/// What became of a piece that is not recorded.
+/// State of a piece that is not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PieceWriteState {
     /// It is about to be written, or may be there.
     Begun,
-    /// It was, when a flush failed.
+    /// It was `Begun` when a flush failed.
     BegunBeforeFailedFlush,
-    /// It is written, or was found to be there.
+    /// It was written, or was found in the file.
     Written { link_holds: bool },
     /// It was written before a flush that failed.
     Suspect,
@@ -47,32 +48,32 @@ impl PieceWriteState {
     }
 }
 
-/// Pieces since the last record, and the file that it is in.
+/// Pieces since the last record, and the record's file.
 #[derive(Debug)]
 pub(super) struct PieceNotes {
-    /// The record's file; `None` before the first.
+    /// The record's file; `None` before the first record.
     file: Option<File>,
     seal: u32,
-    /// Where the notes begin in the file, in bytes.
+    /// Offset of the first note in the file, in bytes.
     notes_start: u64,
-    /// Where the next note goes, in bytes.
+    /// Offset of the next note, in bytes.
     notes_end: u64,
     durable: Bitfield,
     states: BTreeMap<PieceIndex, PieceWriteState>,
-    /// How many are done.
+    /// Number of pieces in state `Written`.
     written_count: usize,
-    /// How many are doubted.
+    /// Number of pieces in state `Suspect`.
     suspect_count: usize,
-    /// What is neither durable nor here is not there; else it may be.
+    /// Whether pieces neither durable nor listed here are known to be missing.
     pub(super) is_complete: bool,
-    /// What the record at rest says of that.
+    /// `is_complete` of the last record.
     is_recorded_complete: bool,
-    /// The record was removed for good.
+    /// Whether the record was removed for good.
     pub(super) is_removed: bool,
 }
 
 impl PieceNotes {
-    /// Those that were found at the start.
+    /// The initial state, from what was found when the file was opened.
     pub(super) fn new(durable: Bitfield, found: &NotedPieces, complete: bool) -> PieceNotes {
         let mut notes = PieceNotes {
             file: None,
@@ -97,19 +98,18 @@ impl PieceNotes {
         notes
     }
 
-    /// What the last record claims.
+    /// Pieces that the last record claims.
     pub(super) fn durable(&self) -> &Bitfield {
         &self.durable
     }
 
-    /// Notes that a piece is about to be written.
     pub(super) fn mark_begun(&mut self, index: PieceIndex) -> io::Result<()> {
         if self.is_removed || self.durable.has(index) {
             return Ok(());
         }
         match self.states.get(&index) {
             Some(PieceWriteState::Begun | PieceWriteState::Written { .. }) => return Ok(()),
-            // The file says already that it is begun.
+            // The file already has a note that the piece is begun.
             Some(PieceWriteState::BegunBeforeFailedFlush | PieceWriteState::Suspect) => {}
             None => self.append(index, PieceNote::Begun)?,
         }
@@ -117,7 +117,6 @@ impl PieceNotes {
         Ok(())
     }
 
-    /// Notes that a piece is written whole.
     pub(super) fn mark_written(&mut self, index: PieceIndex, link_holds: bool) -> io::Result<()> {
         if self.is_removed || self.durable.has(index) {
             return Ok(());
@@ -135,12 +134,12 @@ impl PieceNotes {
         }
     }
 
-    /// A piece is not there.
+    /// Forgets a piece that is not in the file.
     pub(super) fn mark_missing(&mut self, index: PieceIndex) {
         self.set_state(index, None);
     }
 
-    /// Whether a piece was begun and nothing has been said of it since.
+    /// Whether a piece was begun and not yet noted as written.
     pub(super) fn is_begun(&self, index: PieceIndex) -> bool {
         matches!(
             self.states.get(&index),
@@ -148,32 +147,30 @@ impl PieceNotes {
         )
     }
 
-    /// How many pieces the next record can claim.
     pub(super) fn written_count(&self) -> usize {
         self.written_count
     }
 
-    /// Whether a record has something new to claim.
+    /// Whether a new record would claim more than the last.
     pub(super) fn has_new_claims(&self) -> bool {
         self.written_count > 0 || self.is_complete != self.is_recorded_complete
     }
 
-    /// Whether pieces have to be written again.
     pub(super) fn has_suspects(&self) -> bool {
         self.suspect_count > 0
     }
 
-    /// What the next record can claim, once it is flushed.
+    /// Pieces that the next record can claim once they are flushed.
     pub(super) fn written_pieces(&self) -> Vec<PieceIndex> {
         self.pieces_where(|standing| matches!(standing, PieceWriteState::Written { .. }))
     }
 
-    /// What has to be written again.
+    /// Pieces that have to be written again.
     pub(super) fn suspects(&self) -> Vec<PieceIndex> {
         self.pieces_where(|standing| standing == PieceWriteState::Suspect)
     }
 
-    /// A flush failed: nothing that is not recorded can be trusted any more.
+    /// After a failed flush: nothing unrecorded can be trusted any more.
     pub(super) fn mark_all_suspect(&mut self) -> io::Result<()> {
         for index in self.states.keys().copied().collect::<Vec<_>>() {
             let standing = match self.states[&index] {
@@ -185,7 +182,7 @@ impl PieceNotes {
             self.set_state(index, Some(standing));
         }
         let Some(file) = &self.file else { return Ok(()) };
-        // First those that must not be believed go, whether there is room for others or not.
+        // First remove the wrong notes, even if there is no room for new ones.
         file.set_len(self.notes_start)?;
         self.notes_end = self.notes_start;
         let bytes = self.to_bytes();
@@ -194,7 +191,8 @@ impl PieceNotes {
         Ok(())
     }
 
-    /// Writes the notes that a record of these pieces leaves behind it into its file, where they begin at `start`.
+    /// Writes the notes on pieces that are not in `durable` to a new record's file, from offset `start` on.
+    /// Returns the offset of their end.
     pub(super) fn write_remaining(
         &self,
         durable: &Bitfield,
@@ -209,7 +207,7 @@ impl PieceNotes {
         Ok(start + bytes.len() as u64)
     }
 
-    /// A new record is in place, in this file, with notes from `start` to `end`.
+    /// Continues behind a new record in `file`, whose notes reach from `start` to `end`.
     pub(super) fn adopt_record(
         &mut self,
         durable: Bitfield,

@@ -1,7 +1,8 @@
-//! What an earlier attempt left: by its record, or without one.
+//! Determines which pieces of a partial file an earlier attempt left, with or without its record.
 //!
-//! Invariant: what is trusted was durable, or was written whole through the page cache that is still there; under a record
-//! of the same pieces and of this very file, which was long enough to have it.
+//! Invariant: a piece is trusted only if it was durable, or written completely through the page cache that is
+//! still there, under a record of the same pieces and of this very file, and the file was long enough to
+//! contain it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -29,24 +30,24 @@ use crate::storage::target::Target;
 /// What an earlier attempt left in the partial file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriorProgress {
-    /// What is to be trusted.
+    /// Trusted pieces.
     pub held: ResumedPieces,
-    /// What may be there, to be hashed, ascending.
+    /// Pieces that may be there and have to be hashed, ascending.
     pub to_check: Vec<PieceIndex>,
-    /// Whether what is neither trusted nor to be checked is known not to be there, and `to_check` was noted.
+    /// Whether all other pieces are known to be missing, and `to_check` was noted.
     pub is_complete: bool,
 }
 
-/// What is left, and what the next record has to say of it.
+/// What is left, and what the next record has to repeat of it.
 pub(super) struct RecoveredState {
     pub(super) progress: PriorProgress,
-    /// Those of the trusted pieces that were durable.
+    /// The trusted pieces that are durable.
     pub(super) durable: Bitfield,
-    /// Of all other pieces that were noted, what still counts.
+    /// Notes on all other pieces that still count.
     pub(super) noted: NotedPieces,
 }
 
-/// What is left, by the record and its notes that were found, in the page cache `cache`.
+/// Determines what is left, from the record and notes if there are any. `cache` is the current page cache.
 pub(super) fn recover_state(
     found: Option<&(ResumeRecord, NotedPieces)>,
     identity: &ContentIdentity,
@@ -74,16 +75,17 @@ pub(super) fn recover_state(
     }
 }
 
-/// What is as it was when a record was written.
+/// What has stayed the same since a record was written.
 #[derive(Clone, Copy)]
 struct RecordTrust {
-    /// What was written since then is there.
+    /// The page cache: what was written since is still there.
     same_cache: bool,
-    /// Links that held then hold now.
+    /// The chain: links that held still hold.
     same_chain: bool,
 }
 
-/// What a record of these pieces says, as far as the partial file was long enough to have it.
+/// What a record of the same pieces proves, limited to pieces that the partial file was long enough to
+/// contain.
 fn progress_from_record(
     record: &ResumeRecord,
     noted: &NotedPieces,
@@ -133,7 +135,7 @@ fn progress_from_record(
     RecoveredState { progress: left, durable, noted: still }
 }
 
-/// Without a record everything may be there, unless the file is new.
+/// Without a record every piece may be there, unless the file is new.
 fn progress_without_record(manifest: &Manifest, target: &Target) -> PriorProgress {
     let geometry = manifest.geometry();
     let pieces = Bitfield::empty(manifest.pieces());
@@ -153,16 +155,17 @@ fn fits_initial_length(geometry: Geometry, index: PieceIndex, target: &Target) -
     geometry.end(index) <= target.initial_length()
 }
 
-/// All pieces but those of zeros, which are never written, and those that are trusted.
+/// All pieces except trusted ones and pieces of zeros, which are never written.
 fn unproven_pieces(manifest: &Manifest, trusted: &Bitfield) -> impl Iterator<Item = PieceIndex> {
     let zeros = manifest.zero_pieces();
     manifest.pieces().indices().filter(move |index| !zeros.has(*index) && !trusted.has(*index))
 }
 
-/// Removes a record whose partial file is gone, before another file takes that name: what it claims is not there.
+/// Removes a record whose partial file is gone, before a new file takes that name: its claims are no longer
+/// true.
 ///
 /// # Errors
-/// [`StorageError`] when it is there and cannot be removed.
+/// [`StorageError`] when it exists and cannot be removed.
 pub fn remove_orphaned_record(
     destination: &Destination,
     group: &str,
@@ -183,8 +186,8 @@ pub fn remove_orphaned_record(
     }
 }
 
-/// Reads the record of `part`; `None` when there is none, none of ours, one that was copied or is of a file that was copied, or
-/// a damaged one, which is set aside.
+/// Reads the record of the partial file `part`. `None` when there is none, it belongs to another user, or
+/// record or partial file is a copy. A damaged record is renamed to `aside`, and also gives `None`.
 pub(super) fn read_record(
     directory: &OwnedFd,
     name: &OsStr,
@@ -209,7 +212,7 @@ pub(super) fn read_record(
         .read_to_end(&mut bytes)
         .map_err(to_storage_error(StorageOperation::Read, path))?;
     if bytes.is_empty() {
-        // A crash before anything was claimed.
+        // The machine crashed before anything was claimed.
         return Ok(None);
     }
     match ResumeRecord::parse(&bytes) {

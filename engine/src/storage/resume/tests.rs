@@ -1,4 +1,4 @@
-//! Records: what they claim after a crash at any moment, what is made of damaged ones, and where they go.
+//! Records: what they claim after a crash at any moment, damaged ones, and their removal.
 
 use super::record::PieceNote;
 use super::*;
@@ -14,10 +14,10 @@ mod crashes;
 const PIECE: u64 = PIECE_BYTES as u64;
 const GROUP: &str = "g";
 
-/// So often a lock is looked at again that nobody holds but a program that is being started …
+/// Attempts to take a lock that only a process being started may still hold, until its `exec` …
 const LOCKED_LOOKS_MAX: u32 = 6_000;
 
-/// … with so much between two.
+/// … and the time between two.
 const LOCKED_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
 
 fn manifest_with(pieces: u8, chain: Option<u8>) -> Manifest {
@@ -32,7 +32,7 @@ fn manifest(pieces: u8) -> Manifest {
     manifest_with(pieces, Some(5))
 }
 
-/// Of this boot, and of the next.
+/// This boot and the next.
 const HERE: Option<PageCacheId> = Some(PageCacheId([1; 24]));
 const NEXT_BOOT: Option<PageCacheId> = Some(PageCacheId([2; 24]));
 
@@ -52,7 +52,8 @@ fn open_in(
     let mut looks = 0;
     let target = loop {
         match Target::open(place(), GROUP, content, plan) {
-            // A program that another test is just starting may hold the lock of what was closed here, until its `exec`.
+            // A process that another test is starting may hold the lock of a file closed here, until its
+            // `exec`.
             Err(error) if matches!(error.kind, StorageErrorKind::Locked) => {
                 looks += 1;
                 assert!(looks < LOCKED_LOOKS_MAX, "{error}");
@@ -96,11 +97,11 @@ fn broken_flush(target: &Target) -> Result<(), StorageError> {
 }
 
 #[test]
-fn after_a_kill_only_what_was_being_written_is_checked() {
+fn after_a_kill_only_unfinished_pieces_are_checked() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(9);
     let (target, ledger, left) = open(directory.path(), &manifest);
-    assert!(held(&left).is_empty() && to_check(&left).is_empty(), "a new file has nothing");
+    assert!(held(&left).is_empty() && to_check(&left).is_empty(), "a new file has no pieces");
     write(&target, &ledger, 3);
     write(&target, &ledger, 5);
     assert!(ledger.has_new_claims());
@@ -111,15 +112,15 @@ fn after_a_kill_only_what_was_being_written_is_checked() {
     drop((target, ledger));
     for _ in 0..3 {
         let (_target, ledger, left) = open(directory.path(), &manifest);
-        assert_eq!((held(&left), to_check(&left)), (vec![1, 3, 5], vec![7]), "however often it is killed");
+        assert_eq!((held(&left), to_check(&left)), (vec![1, 3, 5], vec![7]), "after every kill");
         assert!(left.held.links_match && left.is_complete);
-        assert!(ledger.has_new_claims(), "what is trusted is not recorded yet");
+        assert!(ledger.has_new_claims(), "trusted pieces are not recorded yet");
         assert!(ledger.is_begun(PieceIndex(7)) && !ledger.is_begun(PieceIndex(1)));
     }
 }
 
 #[test]
-fn after_a_crash_of_the_machine_all_that_was_noted_is_checked() {
+fn after_a_machine_crash_every_noted_piece_is_checked() {
     for (before, after) in [(HERE, NEXT_BOOT), (HERE, None), (None, HERE), (None, None)] {
         let directory = tempfile::tempdir().unwrap();
         let manifest = manifest(9);
@@ -138,7 +139,7 @@ fn after_a_crash_of_the_machine_all_that_was_noted_is_checked() {
 }
 
 #[test]
-fn what_a_kill_left_unrecorded_is_not_claimed_before_it_is_flushed() {
+fn unrecorded_pieces_are_not_claimed_before_a_flush() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(4);
     let (target, ledger, _) = open(directory.path(), &manifest);
@@ -159,7 +160,7 @@ fn what_a_kill_left_unrecorded_is_not_claimed_before_it_is_flushed() {
 }
 
 #[test]
-fn a_link_that_did_not_hold_is_remembered() {
+fn a_failed_link_is_remembered() {
     for (link_holds, recorded) in [(true, false), (false, false), (true, true), (false, true)] {
         let directory = tempfile::tempdir().unwrap();
         let manifest = manifest(4);
@@ -180,7 +181,7 @@ fn a_link_that_did_not_hold_is_remembered() {
 }
 
 #[test]
-fn a_recorded_last_piece_of_unknown_length_is_held_with_its_length() {
+fn a_recorded_last_piece_keeps_the_exact_length() {
     let directory = tempfile::tempdir().unwrap();
     let stated = manifest(4);
     let (name, digests) = (stated.name().clone(), stated.digests().to_vec());
@@ -201,7 +202,7 @@ fn a_recorded_last_piece_of_unknown_length_is_held_with_its_length() {
 }
 
 #[test]
-fn it_goes_with_its_file_and_never_comes_back() {
+fn a_removed_record_never_reappears() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(2);
     let (target, ledger, _) = open(directory.path(), &manifest);
@@ -220,16 +221,16 @@ fn it_goes_with_its_file_and_never_comes_back() {
     assert_eq!(names(directory.path()), ["f"]);
     ledger.note_begun(PieceIndex(1)).unwrap();
     ledger.note_written(PieceIndex(1), true);
-    assert_eq!(names(directory.path()), ["f"], "a late piece leaves no note");
+    assert_eq!(names(directory.path()), ["f"], "a late piece writes no note");
 }
 
 #[test]
-fn once_it_was_removed_nothing_is_made_in_its_place() {
+fn nothing_is_created_after_the_removal() {
     let directory = tempfile::tempdir().unwrap();
     let (target, ledger, _) = open(directory.path(), &manifest(2));
     write(&target, &ledger, 0);
     let next = directory.path().join(&ledger.next_name);
-    // Making the next record would begin by removing this.
+    // Creating the next record would remove this file first.
     let removed_meanwhile = || {
         ledger.remove().unwrap();
         std::fs::write(&next, b"another's").unwrap();
@@ -240,7 +241,7 @@ fn once_it_was_removed_nothing_is_made_in_its_place() {
 }
 
 #[test]
-fn a_record_without_its_file_means_nothing() {
+fn a_record_without_its_partial_file_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(4);
     let (target, ledger, _) = open(directory.path(), &manifest);
@@ -252,13 +253,13 @@ fn a_record_without_its_file_means_nothing() {
     remove_orphaned_record(&place(), GROUP, manifest.proof().id()).unwrap();
     let plan = TargetLayout { length: manifest.geometry().length(), reserved_ranges: &[] };
     drop(Target::open(place(), GROUP, manifest.proof().id(), plan).unwrap());
-    // Here the next attempt is killed: its new file has no record yet.
+    // The next attempt is killed here: its new file has no record yet.
     let (_, _, left) = open(directory.path(), &manifest);
     assert_eq!((held(&left), to_check(&left)), (vec![], vec![0, 1, 2, 3]));
 }
 
 #[test]
-fn a_file_that_was_cut_has_what_it_still_has() {
+fn a_truncated_partial_file_keeps_its_first_pieces() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(4);
     let (target, ledger, _) = open(directory.path(), &manifest);
@@ -272,7 +273,7 @@ fn a_file_that_was_cut_has_what_it_still_has() {
 }
 
 #[test]
-fn another_chain_costs_the_links_and_other_digests_cost_the_trust() {
+fn another_chain_voids_the_links_and_other_digests_the_record() {
     for (other, links_hold) in [
         (manifest_with(4, Some(5)), true),
         (manifest_with(4, Some(6)), false),
@@ -294,11 +295,11 @@ fn another_chain_costs_the_links_and_other_digests_cost_the_trust() {
     let other = manifest(4);
     let other = Manifest::new(other.name().clone(), Some(4 * PIECE), digests, other.proof(), None).unwrap();
     let (_, _, left) = open(directory.path(), &other);
-    assert_eq!((held(&left), to_check(&left)), (vec![], vec![0, 1, 2, 3]), "all of it may be there");
+    assert_eq!((held(&left), to_check(&left)), (vec![], vec![0, 1, 2, 3]), "every piece may be there");
 }
 
 #[test]
-fn an_unfinished_check_of_everything_is_begun_again() {
+fn an_unfinished_full_check_is_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(4);
     let (target, ledger, _) = open(directory.path(), &manifest);
@@ -313,14 +314,14 @@ fn an_unfinished_check_of_everything_is_begun_again() {
     let (target, ledger, left) = open(directory.path(), &manifest);
     assert_eq!((held(&left), to_check(&left)), (vec![0, 2], vec![1, 3]));
     ledger.mark_all_checked();
-    assert!(ledger.has_new_claims(), "that nothing else is there is worth a record");
+    assert!(ledger.has_new_claims(), "completeness is a new claim");
     ledger.write_record(|| target.sync(), claim).unwrap();
     drop((target, ledger));
     assert_eq!(to_check(&open(directory.path(), &manifest).2), [] as [u32; 0]);
 }
 
 #[test]
-fn notes_are_few_bytes_and_go_with_the_next_record() {
+fn notes_are_short_and_end_with_the_next_record() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(u8::MAX);
     let (target, ledger, _) = open(directory.path(), &manifest);
@@ -329,13 +330,13 @@ fn notes_are_few_bytes_and_go_with_the_next_record() {
     for _ in 0..3 {
         (0..255).for_each(|index| write(&target, &ledger, index));
     }
-    assert_eq!(length() - before, 255 * 2 * NOTE_BYTES as u64, "one before each write and one after it");
+    assert_eq!(length() - before, 255 * 2 * NOTE_BYTES as u64, "one note before each write and one after it");
     ledger.write_record(|| target.sync(), claim).unwrap();
     assert_eq!(length(), before);
 }
 
 #[test]
-fn a_record_is_due_when_so_much_is_written() {
+fn a_record_is_due_after_enough_pieces() {
     let directory = tempfile::tempdir().unwrap();
     let pieces = u32::try_from(RECORD_DUE_PIECES).unwrap();
     let digests: Vec<Digest> = (0..pieces).map(|_| Digest([3; 20])).collect();
@@ -351,7 +352,7 @@ fn a_record_is_due_when_so_much_is_written() {
 }
 
 #[test]
-fn after_a_failed_flush_all_that_is_not_recorded_is_written_again_first() {
+fn after_a_failed_flush_unrecorded_pieces_are_written_again() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(9);
     let (target, ledger, _) = open(directory.path(), &manifest);
@@ -371,14 +372,14 @@ fn after_a_failed_flush_all_that_is_not_recorded_is_written_again_first() {
     ledger.note_missing(PieceIndex(2));
     assert_eq!(ledger.suspects(), [PieceIndex(3)]);
     ledger.write_record(|| target.sync(), claim).unwrap();
-    assert_eq!(ledger.suspects(), [PieceIndex(3)], "no flush makes that good");
+    assert_eq!(ledger.suspects(), [PieceIndex(3)], "no later flush clears it");
     drop((target, ledger));
     let (_, _, left) = open(directory.path(), &manifest);
     assert_eq!((held(&left), to_check(&left)), (vec![0, 1, 4, 5], vec![3]));
 }
 
 #[test]
-fn a_kill_after_a_failed_flush_trusts_nothing_unrecorded() {
+fn after_a_failed_flush_and_a_kill_only_the_record_is_trusted() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(5);
     let (target, ledger, _) = open(directory.path(), &manifest);
@@ -392,12 +393,12 @@ fn a_kill_after_a_failed_flush_trusts_nothing_unrecorded() {
     for _ in 0..2 {
         let (_, ledger, left) = open(directory.path(), &manifest);
         assert_eq!((held(&left), to_check(&left)), (vec![0, 3], vec![1, 2]));
-        assert!(ledger.is_begun(PieceIndex(1)), "found right, it is written again");
+        assert!(ledger.is_begun(PieceIndex(1)), "it has to be written again even if it hashes right");
     }
 }
 
 #[test]
-fn a_damaged_record_is_set_aside_and_everything_is_checked() {
+fn a_damaged_record_is_renamed_and_every_piece_checked() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest(5);
     let (target, ledger, _) = open(directory.path(), &manifest);
@@ -408,7 +409,7 @@ fn a_damaged_record_is_set_aside_and_everything_is_checked() {
     let path = ledger.path.clone();
     drop((target, ledger));
     let whole = std::fs::read(&path).unwrap();
-    // The same file each time: in another one no record would count.
+    // Use the same inode each time: in another file no record counts.
     let kept = directory.path().join("kept");
     std::fs::hard_link(&path, &kept).unwrap();
     let noted = whole.len() - 2 * NOTE_BYTES;
@@ -437,7 +438,7 @@ fn a_damaged_record_is_set_aside_and_everything_is_checked() {
 }
 
 #[test]
-fn names_fit_the_filesystem() {
+fn long_names_fit_the_filesystem() {
     let directory = tempfile::tempdir().unwrap();
     let long = manifest(1);
     let name = FileName::new(&"é".repeat(127)).unwrap();
