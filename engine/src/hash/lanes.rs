@@ -10,7 +10,7 @@
 
 use super::block::{Block, State};
 use super::limits::{AVX2_MIN_PIECES, AVX512_MIN_PIECES, MIN_PIECES_WITHOUT_SHA_NI};
-use super::simd::{Avx2, Avx512, ShaNi, asm};
+use super::simd::{Avx2, Avx512, ShaNi};
 
 /// The block function of single streams.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl SingleStream {
     pub(super) fn compress(self, state: &mut State, blocks: &[Block]) {
         match self {
             SingleStream::ShaNi(sha_ni) => sha_ni.compress(state, blocks),
-            SingleStream::Asm => asm::compress_blocks(state, blocks),
+            SingleStream::Asm => sha1_asm::compress(state, blocks),
         }
     }
 

@@ -18,13 +18,14 @@
 //!   is skipped. The slot's sequence number is odd during a change.
 
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
-use std::sync::{Mutex, PoisonError};
 
 use libc::{c_int, c_void, siginfo_t};
 
 use super::limits::MAPPINGS_MAX;
+use crate::lock::lock;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ struct GuardSlot {
     sequence: AtomicUsize,
     start: AtomicUsize,
     end: AtomicUsize,
-    faulted: AtomicBool,
+    has_faulted: AtomicBool,
 }
 
 impl GuardSlot {
@@ -42,7 +43,7 @@ impl GuardSlot {
             sequence: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
-            faulted: AtomicBool::new(false),
+            has_faulted: AtomicBool::new(false),
         }
     }
 
@@ -50,7 +51,7 @@ impl GuardSlot {
         self.sequence.fetch_add(1, SeqCst);
         self.start.store(start, SeqCst);
         self.end.store(end, SeqCst);
-        self.faulted.store(false, SeqCst);
+        self.has_faulted.store(false, SeqCst);
         self.sequence.fetch_add(1, SeqCst);
     }
 
@@ -73,12 +74,12 @@ static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut(
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 struct SlotAllocator {
-    is_installed: bool,
+    is_handler_installed: bool,
     free_slots: Vec<usize>,
 }
 
 static SLOT_ALLOCATOR: Mutex<SlotAllocator> =
-    Mutex::new(SlotAllocator { is_installed: false, free_slots: Vec::new() });
+    Mutex::new(SlotAllocator { is_handler_installed: false, free_slots: Vec::new() });
 
 /// The guard's entry for one mapping, for as long as it lives.
 #[derive(Debug)]
@@ -92,12 +93,12 @@ impl GuardRegistration {
     /// # Errors
     /// The handler cannot be installed, or [`MAPPINGS_MAX`] ranges are guarded already.
     pub(super) fn new(start: usize, len: usize) -> io::Result<GuardRegistration> {
-        let mut directory = SLOT_ALLOCATOR.lock().unwrap_or_else(PoisonError::into_inner);
-        if !directory.is_installed {
+        let mut allocator = lock(&SLOT_ALLOCATOR);
+        if !allocator.is_handler_installed {
             install_handler()?;
-            directory.is_installed = true;
+            allocator.is_handler_installed = true;
         }
-        let slot = match directory.free_slots.pop() {
+        let slot = match allocator.free_slots.pop() {
             Some(slot) => slot,
             None if SLOTS_USED.load(SeqCst) < MAPPINGS_MAX => SLOTS_USED.fetch_add(1, SeqCst),
             None => return Err(io::Error::other(format!("{MAPPINGS_MAX} files are mapped already"))),
@@ -108,15 +109,15 @@ impl GuardRegistration {
 
     /// Whether a page of the range was ever lost and replaced by zeros.
     pub(super) fn has_faulted(&self) -> bool {
-        SLOT_TABLE[self.slot].faulted.load(SeqCst)
+        SLOT_TABLE[self.slot].has_faulted.load(SeqCst)
     }
 }
 
 impl Drop for GuardRegistration {
     fn drop(&mut self) {
-        let mut directory = SLOT_ALLOCATOR.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut allocator = lock(&SLOT_ALLOCATOR);
         SLOT_TABLE[self.slot].set(0, 0);
-        directory.free_slots.push(self.slot);
+        allocator.free_slots.push(self.slot);
     }
 }
 
@@ -176,7 +177,7 @@ fn repair_fault(address: usize) -> bool {
         return false;
     };
     // Set the flag before mapping the page, so that no reader sees the zeros without the flag.
-    slot.faulted.store(true, SeqCst);
+    slot.has_faulted.store(true, SeqCst);
     let page_bytes = PAGE_BYTES.load(SeqCst);
     let page = address - address % page_bytes;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;

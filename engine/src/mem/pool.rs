@@ -11,10 +11,12 @@
 
 use std::alloc::Layout;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use memmap2::MmapMut;
 use tokio_uring::buf::{IoBuf, IoBufMut};
+
+use crate::lock::lock;
 
 /// A bounded set of buffers of equal size. Clones share it.
 #[derive(Clone, Debug)]
@@ -43,18 +45,18 @@ impl BufferPool {
     #[must_use]
     pub fn new(count: usize, buffer_bytes: usize) -> BufferPool {
         assert!(buffer_bytes > 0, "buffers of 0 bytes");
-        let stock = Mutex::new(FreeBuffers { idle: Vec::with_capacity(count), uncreated: count });
-        BufferPool { shared: Arc::new(PoolShared { free: stock, count, buffer_bytes }) }
+        let free = Mutex::new(FreeBuffers { idle: Vec::with_capacity(count), uncreated: count });
+        BufferPool { shared: Arc::new(PoolShared { free, count, buffer_bytes }) }
     }
 
     /// A buffer, or `None` while all are in use.
     #[must_use]
     pub fn try_take(&self) -> Option<PooledBuf> {
         let idle = {
-            let mut stock = self.shared.lock();
-            let idle = stock.idle.pop();
+            let mut free = lock(&self.shared.free);
+            let idle = free.idle.pop();
             if idle.is_none() {
-                stock.uncreated = stock.uncreated.checked_sub(1)?;
+                free.uncreated = free.uncreated.checked_sub(1)?;
             }
             idle
         };
@@ -71,14 +73,8 @@ impl BufferPool {
     /// Number of buffers that are free or not yet created.
     #[must_use]
     pub fn available(&self) -> usize {
-        let stock = self.shared.lock();
-        stock.idle.len() + stock.uncreated
-    }
-}
-
-impl PoolShared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, FreeBuffers> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        let free = lock(&self.shared.free);
+        free.idle.len() + free.uncreated
     }
 }
 
@@ -136,7 +132,7 @@ impl PooledBuf {
 impl Drop for PooledBuf {
     fn drop(&mut self) {
         let memory = self.memory.take().expect("only drop takes it");
-        self.shared.lock().idle.push(memory);
+        lock(&self.shared.free).idle.push(memory);
     }
 }
 

@@ -175,3 +175,11 @@ pub(super) fn remove_name(directory: &OwnedFd, name: &OsStr) -> rustix::io::Resu
         Err(errno) => Err(errno),
     }
 }
+
+/// Flushes a directory, so that its names are durable. Some network filesystems cannot do that, and need not.
+pub(super) fn sync_directory(directory: &OwnedFd) -> rustix::io::Result<()> {
+    match rustix::fs::fsync(directory) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}

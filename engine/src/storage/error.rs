@@ -1,6 +1,7 @@
 //! Errors of file operations: what was tried, on which path, why it failed and what the user can do.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -239,6 +240,20 @@ pub(super) fn to_storage_error<E: Into<StorageErrorKind>>(
     path: &Path,
 ) -> impl FnOnce(E) -> StorageError + '_ {
     move |error| StorageError { operation, path: path.to_owned(), kind: error.into() }
+}
+
+/// Turns a full disk or an exhausted quota into [`StorageErrorKind::NoSpace`] with numbers.
+pub(super) fn add_space_details(
+    kind: StorageErrorKind,
+    place: BorrowedFd<'_>,
+    needed: u64,
+) -> StorageErrorKind {
+    let StorageErrorKind::Io(error) = &kind else { return kind };
+    if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        return kind;
+    }
+    let free = rustix::fs::fstatvfs(place).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    StorageErrorKind::NoSpace { needed, free }
 }
 
 #[cfg(test)]

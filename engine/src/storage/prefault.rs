@@ -6,11 +6,12 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::limits::{PREFAULT_QUEUE_MAX, PREFAULT_THREADS};
 use crate::abort::AbortOnPanic;
+use crate::lock::lock;
 use crate::mem::window::MappedWindow;
 
 /// Callback with the result. It runs on a thread of the pool and must not block.
@@ -63,7 +64,7 @@ fn serve_requests(queue: &Mutex<Receiver<PrefaultRequest>>) {
     let _ends = AbortOnPanic;
     loop {
         // The lock is held while waiting: one thread waits for a request, the others for the lock.
-        let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let order = lock(queue).recv();
         let Ok(PrefaultRequest { window, on_resident: done }) = order else { return };
         done(window.populate());
     }

@@ -17,15 +17,15 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::marker::PhantomData;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::error::{StorageError, StorageOperation, to_storage_error};
+use super::error::{StorageError, StorageOperation, add_space_details, to_storage_error};
 use super::limits::{HASHES_IN_MEMORY_MAX, HASHES_WRITTEN_BYTES};
-use super::target::add_space_details;
 use crate::mem::mapping::Mapping;
 use crate::proto::hashes::{BackingBytes, HASH_BYTES, Sha1List, Sha1Value};
 
@@ -71,10 +71,8 @@ impl<T: Sha1Value> Sha1ListBuilder<T> {
         if let (None, Some(directory)) = (&self.file, &self.directory)
             && self.count > HASHES_IN_MEMORY_MAX
         {
-            self.file = Some(
-                create_unnamed_file(directory)
-                    .map_err(to_storage_error(StorageOperation::Create, directory))?,
-            );
+            let file = create_unnamed_file(directory);
+            self.file = Some(file.map_err(to_storage_error(StorageOperation::Create, directory))?);
         }
         if self.pending.len() >= HASHES_WRITTEN_BYTES { self.write_pending() } else { Ok(()) }
     }
@@ -102,8 +100,7 @@ impl<T: Sha1Value> Sha1ListBuilder<T> {
     fn write_pending(&mut self) -> Result<(), StorageError> {
         let (Some(file), Some(directory)) = (&mut self.file, &self.directory) else { return Ok(()) };
         file.write_all(&self.pending).map_err(|error| {
-            let kind =
-                add_space_details(error.into(), std::os::fd::AsFd::as_fd(file), self.pending.len() as u64);
+            let kind = add_space_details(error.into(), file.as_fd(), self.pending.len() as u64);
             to_storage_error(StorageOperation::Write, directory)(kind)
         })?;
         self.pending = Vec::with_capacity(HASHES_WRITTEN_BYTES);

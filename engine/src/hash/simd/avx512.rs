@@ -105,7 +105,8 @@ fn load_words(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
     for (row, stream) in rows.iter_mut().zip(streams) {
         let ahead = stream.as_ptr().wrapping_add(block + PREFETCH_BLOCKS);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-        // SAFETY: the load reads 64 bytes of any alignment, and a block has exactly 64; the index was checked.
+        // SAFETY: the load reads 64 bytes of any alignment, and a block has exactly 64; the index was
+        // checked.
         let bytes = unsafe { _mm512_loadu_si512(stream[block].as_ptr().cast()) };
         *row = _mm512_shuffle_epi8(bytes, swap);
     }
@@ -116,7 +117,8 @@ fn load_words(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn transpose_rows(rows: Words<16>) -> Words<16> {
-    // Group g holds rows 4g to 4g + 3. After the two steps its register k has, in quarter q, word 4q + k of those rows.
+    // Group g holds rows 4g to 4g + 3. After the two steps its register k has, in quarter q, word 4q + k of
+    // those rows.
     let mut quads = [[_mm512_setzero_si512(); 4]; 4];
     for (quad, group) in quads.iter_mut().zip(rows.as_chunks::<4>().0) {
         let [a, b, c, d] = *group;

@@ -37,7 +37,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -45,11 +45,12 @@ use rustix::io::Errno;
 use self::notes::PieceNotes;
 use self::page_cache::PageCacheId;
 use self::record::{ContentIdentity, NOTE_BYTES, ResumeRecord};
-use super::destination::{remove_name, sibling_name};
-use super::error::{StorageError, StorageErrorKind, StorageOperation, to_storage_error};
+use super::destination::{remove_name, sibling_name, sync_directory};
+use super::error::{StorageError, StorageErrorKind, StorageOperation, add_space_details, to_storage_error};
 use super::file_identity::FileIdentity;
 use super::limits::RECORD_DUE_PIECES;
-use super::target::{Target, add_space_details};
+use super::target::Target;
+use crate::lock::lock;
 use crate::proto::manifest::Manifest;
 use crate::proto::units::PieceIndex;
 
@@ -95,13 +96,13 @@ impl ResumeJournal {
         group: &str,
         manifest: &Manifest,
     ) -> Result<(ResumeJournal, PriorProgress), StorageError> {
-        let cache = PageCacheId::of(&target.destination().directory);
-        ResumeJournal::open_in(cache, target, group, manifest)
+        let page_cache = PageCacheId::of(&target.destination().directory);
+        ResumeJournal::open_in(page_cache, target, group, manifest)
     }
 
     /// As [`ResumeJournal::open`], with a given page cache.
     fn open_in(
-        cache: Option<PageCacheId>,
+        page_cache: Option<PageCacheId>,
         target: &Target,
         group: &str,
         manifest: &Manifest,
@@ -121,30 +122,30 @@ impl ResumeJournal {
         if let Some(place) = manifest.unreadable_at() {
             return Err(StorageError::hashes_lost(place));
         }
-        let part = target.identity()?;
-        let found = if target.is_new() {
+        let partial_file = target.identity()?;
+        let record = if target.is_new() {
             None
         } else {
-            recovery::read_record(&directory, &name, &path, &sibling(".damaged"), part)?
+            recovery::read_record(&directory, &name, &path, &sibling(".damaged"), partial_file)?
         };
-        let RecoveredState { progress: left, durable, noted } =
-            recovery::recover_state(found.as_ref(), &identity, cache, manifest, target);
+        let RecoveredState { progress, durable, noted } =
+            recovery::recover_state(record.as_ref(), &identity, page_cache, manifest, target);
         let has_claims = durable.count().0 > 0;
-        let ledger = ResumeJournal {
+        let journal = ResumeJournal {
             directory,
             name,
             next_name: sibling(".new"),
             path,
             identity,
-            page_cache: cache,
-            partial_file: part,
+            page_cache,
+            partial_file,
             record_lock: Mutex::default(),
-            notes: Mutex::new(PieceNotes::new(durable, &noted, left.is_complete)),
+            notes: Mutex::new(PieceNotes::new(durable, &noted, progress.is_complete)),
         };
-        let claim = RecordClaim { links_hold: left.held.links_match, exact_length: left.held.length };
+        let claim = RecordClaim { links_hold: progress.held.links_match, exact_length: progress.held.length };
         // A record without claims need not be durable.
-        ledger.publish(&[], claim, has_claims)?;
-        Ok((ledger, left))
+        journal.publish(&[], claim, has_claims)?;
+        Ok((journal, progress))
     }
 
     /// Notes that a verified piece is about to be written.
@@ -219,12 +220,12 @@ impl ResumeJournal {
         flush: impl FnOnce() -> Result<(), StorageError>,
         claim: impl FnOnce() -> RecordClaim,
     ) -> Result<Vec<PieceIndex>, StorageError> {
-        let _turn = lock(&self.record_lock);
+        let _one_at_a_time = lock(&self.record_lock);
         // The flush covers nothing that is written from here on.
-        let done = lock(&self.notes).written_pieces();
+        let written = lock(&self.notes).written_pieces();
         flush().inspect_err(|_| self.mark_suspect())?;
-        self.publish(&done, claim(), true)?;
-        Ok(done)
+        self.publish(&written, claim(), true)?;
+        Ok(written)
     }
 
     fn mark_suspect(&self) {
@@ -255,7 +256,7 @@ impl ResumeJournal {
 
     /// Writes the next record and renames it over the last one.
     fn publish(&self, flushed: &[PieceIndex], claim: RecordClaim, durably: bool) -> Result<(), StorageError> {
-        let (mut durable, complete) = {
+        let (mut durable, is_complete) = {
             let notes = lock(&self.notes);
             (notes.durable().clone(), notes.is_complete)
         };
@@ -263,29 +264,28 @@ impl ResumeJournal {
             durable.insert(*index);
         }
         let Some(mut file) = self.create_next()? else { return Ok(()) };
-        let own = FileIdentity::of(&file).map_err(|error| self.error(StorageOperation::Create, 0, error))?;
+        let record_file =
+            FileIdentity::of(&file).map_err(|error| self.error(StorageOperation::Create, 0, error))?;
         let record = ResumeRecord {
             page_cache: self.page_cache,
             partial_file: self.partial_file,
-            record_file: own,
+            record_file,
             identity: self.identity.clone(),
             exact_length: claim.exact_length,
             links_hold: claim.links_hold,
-            is_complete: complete,
+            is_complete,
             durable,
         };
         let (bytes, seal) = record.to_bytes();
-        let failure = |error| self.error(StorageOperation::Write, bytes.len(), error);
-        file.write_all(&bytes).map_err(failure)?;
+        let write_error = |error| self.error(StorageOperation::Write, bytes.len(), error);
+        file.write_all(&bytes).map_err(write_error)?;
         if durably {
-            file.sync_data().map_err(failure)?;
+            file.sync_data().map_err(write_error)?;
         }
         self.rename_into_place(file, bytes.len() as u64, seal, record)?;
-        match rustix::fs::fsync(&self.directory) {
-            _ if !durably => Ok(()),
-            // Some network filesystems cannot flush directories, and need not.
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
-            Err(errno) => Err(self.error(StorageOperation::Sync, 0, errno)),
+        match sync_directory(&self.directory) {
+            Err(errno) if durably => Err(self.error(StorageOperation::Sync, 0, errno)),
+            _ => Ok(()),
         }
     }
 
@@ -298,7 +298,7 @@ impl ResumeJournal {
         seal: u32,
         record: ResumeRecord,
     ) -> Result<(), StorageError> {
-        let ResumeRecord { durable, is_complete: complete, .. } = record;
+        let ResumeRecord { durable, is_complete, .. } = record;
         let mut notes = lock(&self.notes);
         if notes.is_removed {
             return remove_name(&self.directory, &self.next_name)
@@ -309,7 +309,7 @@ impl ResumeJournal {
             .map_err(|error| self.error(StorageOperation::Write, NOTE_BYTES, error))?;
         rustix::fs::renameat(&self.directory, &self.next_name, &self.directory, &self.name)
             .map_err(|errno| self.error(StorageOperation::Write, 0, errno))?;
-        notes.adopt_record(durable, complete, file, (length, end), seal);
+        notes.adopt_record(durable, is_complete, file, (length, end), seal);
         Ok(())
     }
 
@@ -320,14 +320,14 @@ impl ResumeJournal {
         if notes.is_removed {
             return Ok(None);
         }
-        let failure = |errno: Errno| self.error(StorageOperation::Create, 0, errno);
+        let create_error = |errno: Errno| self.error(StorageOperation::Create, 0, errno);
         // A kill may have left one.
-        remove_name(&self.directory, &self.next_name).map_err(failure)?;
+        remove_name(&self.directory, &self.next_name).map_err(create_error)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         rustix::fs::openat(&self.directory, &self.next_name, flags, mode)
             .map(|file| Some(File::from(file)))
-            .map_err(failure)
+            .map_err(create_error)
     }
 
     fn error(
@@ -339,8 +339,4 @@ impl ResumeJournal {
         let kind = add_space_details(cause.into(), self.directory.as_fd(), needed_bytes as u64);
         to_storage_error(operation, &self.path)(kind)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,7 +21,7 @@ use crate::proto::geometry::Geometry;
 use crate::proto::manifest::Manifest;
 use crate::proto::transfer::ResumedPieces;
 use crate::proto::units::{Digest, PieceIndex};
-use crate::storage::destination::{Destination, partial_name, remove_name, sibling_name};
+use crate::storage::destination::{Destination, partial_name, remove_name, sibling_name, sync_directory};
 use crate::storage::error::{StorageError, StorageOperation, to_storage_error};
 use crate::storage::file_identity::FileIdentity;
 use crate::storage::limits::RECORD_MAX_BYTES;
@@ -180,10 +180,7 @@ pub fn remove_orphaned_record(
         return Ok(());
     }
     remove_name(&destination.directory, &name).map_err(to_storage_error(StorageOperation::Remove, &path))?;
-    match rustix::fs::fsync(&destination.directory) {
-        Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(errno) => Err(to_storage_error(StorageOperation::Sync, &path)(errno)),
-    }
+    sync_directory(&destination.directory).map_err(to_storage_error(StorageOperation::Sync, &path))
 }
 
 /// Reads the record of the partial file `part`. `None` when there is none, it belongs to another user, or

@@ -1,9 +1,10 @@
 //! Targets: what is on disk after each step, locks, and full disks.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use super::partial::{BLOCK_BYTES, is_on_tmpfs};
 use super::*;
 use crate::proto::manifest::{FileName, MAX_FILE_NAME_BYTES};
 
@@ -55,7 +56,7 @@ fn flushed_pages_can_leave_the_page_cache() {
     const LENGTH: usize = 4 << 20;
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), LENGTH as u64).unwrap();
-    if is_on_tmpfs(&target.file) {
+    if is_on_tmpfs(&target.partial.file) {
         eprintln!("skipped: temporary files are on a tmpfs, which has no disk");
         return;
     }
@@ -85,7 +86,7 @@ fn only_wanted_ranges_are_reserved() {
     let wanted = [MEBIBYTE..2 * MEBIBYTE, 50 * MEBIBYTE..52 * MEBIBYTE];
     let target =
         open_named(directory.path(), "file", TargetLayout { length, reserved_ranges: &wanted }).unwrap();
-    let metadata = target.file.metadata().unwrap();
+    let metadata = target.partial.file.metadata().unwrap();
     assert_eq!(metadata.len(), length);
     let allocated = metadata.blocks() * BLOCK_BYTES;
     assert!(allocated < 4 * MEBIBYTE, "{allocated} bytes are allocated");
