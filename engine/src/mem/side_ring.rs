@@ -168,11 +168,11 @@ impl SideRing {
         // own, would break this.
         let ready = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
         let ready = ready.map_err(|error| error.into_parts().1)?;
-        let flights = (0..SIDE_RING_SENDS_MAX).map(|_| None).collect();
+        let sends = (0..SIDE_RING_SENDS_MAX).map(|_| None).collect();
         Ok(SideRing {
             ready,
             ring: RefCell::new(ring),
-            sends: RefCell::new(flights),
+            sends: RefCell::new(sends),
             in_flight: Cell::new(0),
             is_broken: Cell::new(false),
         })
@@ -207,11 +207,11 @@ impl SideRing {
         parts: Vec<SendPart>,
         report: SendReport,
     ) -> io::Result<usize> {
-        let (tell, mut sent) = oneshot::channel();
+        let (result_sender, mut sent) = oneshot::channel();
         let slot = self.queue_send(ZeroCopySend {
             message: PinnedMessage::new(parts),
             socket: Some(Rc::clone(socket)),
-            sent: Some(tell),
+            sent: Some(result_sender),
             sent_bytes: 0,
             report: Some(report),
         });
@@ -244,8 +244,8 @@ impl SideRing {
     /// Abandons an unanswered send of a broken ring. The kernel may have it, so its slot and its message
     /// stay.
     fn abandon_send(&self, slot: usize) -> io::Error {
-        if let Some(flight) = &mut self.sends.borrow_mut()[slot] {
-            (flight.report, flight.socket) = (None, None);
+        if let Some(send) = &mut self.sends.borrow_mut()[slot] {
+            (send.report, send.socket) = (None, None);
         }
         io::ErrorKind::BrokenPipe.into()
     }
@@ -260,13 +260,13 @@ impl SideRing {
     }
 
     /// Queues a send and returns its slot.
-    fn queue_send(&self, flight: ZeroCopySend) -> usize {
-        let mut flights = self.sends.borrow_mut();
-        let slot = flights.iter().position(Option::is_none).expect("the caller checked `has_room`");
-        let socket = flight.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    fn queue_send(&self, send: ZeroCopySend) -> usize {
+        let mut sends = self.sends.borrow_mut();
+        let slot = sends.iter().position(Option::is_none).expect("the caller checked `has_room`");
+        let socket = send.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         // The send is in its slot before the kernel knows of it.
-        let flight = flights[slot].insert(flight);
-        let entry = opcode::SendMsgZc::new(types::Fd(socket), flight.message.header())
+        let send = sends[slot].insert(send);
+        let entry = opcode::SendMsgZc::new(types::Fd(socket), send.message.header())
             .ioprio(REPORT_USAGE)
             .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL).cast_unsigned())
             .build()
@@ -298,40 +298,40 @@ impl SideRing {
     fn handle_completion(&self, completion: &cqueue::Entry) {
         let slot = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
         let (result, flags) = (completion.result(), completion.flags());
-        let mut flights = self.sends.borrow_mut();
-        let flight = flights[slot].as_mut().expect("completions are of slots in use");
+        let mut sends = self.sends.borrow_mut();
+        let send = sends[slot].as_mut().expect("completions are of slots in use");
         if !cqueue::notif(flags) {
             let sent = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
-            flight.sent_bytes = sent.as_ref().map_or(0, |bytes| *bytes as u64);
-            if let Some(tell) = flight.sent.take() {
+            send.sent_bytes = sent.as_ref().map_or(0, |bytes| *bytes as u64);
+            if let Some(result_sender) = send.sent.take() {
                 // The caller may have dropped its future.
-                let _ = tell.send(sent);
+                let _ = result_sender.send(sent);
             }
-            flight.socket = None;
+            send.socket = None;
         }
         if cqueue::more(flags) {
             return;
         }
-        let mut flight = flights[slot].take().expect("checked above");
-        drop(flights);
+        let mut send = sends[slot].take().expect("checked above");
+        drop(sends);
         self.in_flight.set(self.in_flight.get() - 1);
         // The kernel also reports "copied" for a send that failed before its first byte, since it mapped
         // nothing.
-        let sent_bytes = flight.sent_bytes;
-        if let Some(report) = flight.report.take().filter(|_| cqueue::notif(flags) && sent_bytes > 0) {
+        let sent_bytes = send.sent_bytes;
+        if let Some(report) = send.report.take().filter(|_| cqueue::notif(flags) && sent_bytes > 0) {
             let copied = result.cast_unsigned() & NOTIF_COPIED != 0;
             report(if copied { CopyOutcome::Copied } else { CopyOutcome::Mapped }, sent_bytes);
         }
         // The parts are dropped here, and no earlier.
-        drop(flight.message);
+        drop(send.message);
     }
 }
 
 impl Drop for SideRing {
     fn drop(&mut self) {
         // Closing the ring cancels the sends, but does not tell when the kernel is done.
-        for flight in self.sends.get_mut().drain(..).flatten() {
-            std::mem::forget(flight.message);
+        for send in self.sends.get_mut().drain(..).flatten() {
+            std::mem::forget(send.message);
         }
     }
 }

@@ -120,16 +120,16 @@ mod tests {
 
     #[test]
     fn a_stored_fingerprint_ignores_only_the_device() {
-        let kept = Fingerprint { length: 5, modified: (1, 2), inode: 3, device: 4 };
-        let mounted_again = Fingerprint { device: 9, ..kept };
-        assert_eq!(kept.difference_to(&mounted_again), Some(SourceChange::Replaced));
-        assert_eq!(kept.difference_ignoring_device(&mounted_again), None);
+        let stored = Fingerprint { length: 5, modified: (1, 2), inode: 3, device: 4 };
+        let mounted_again = Fingerprint { device: 9, ..stored };
+        assert_eq!(stored.difference_to(&mounted_again), Some(SourceChange::Replaced));
+        assert_eq!(stored.difference_ignoring_device(&mounted_again), None);
         for (other, change) in [
             (Fingerprint { inode: 4, ..mounted_again }, SourceChange::Replaced),
             (Fingerprint { length: 4, ..mounted_again }, SourceChange::Truncated),
             (Fingerprint { modified: (1, 3), ..mounted_again }, SourceChange::Modified),
         ] {
-            assert_eq!(kept.difference_ignoring_device(&other), Some(change));
+            assert_eq!(stored.difference_ignoring_device(&other), Some(change));
         }
     }
 

@@ -95,18 +95,18 @@ mod tests {
         std::fs::write(&path, vec![1; 100_000]).unwrap();
         let source = Source::open(&path).unwrap();
         let set = PrefaultPool::start().unwrap();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let submit = |range| {
-            let tell = tell.clone();
-            let done: OnResident = Box::new(move |result| tell.send(result).unwrap());
+            let sender = sender.clone();
+            let done: OnResident = Box::new(move |result| sender.send(result).unwrap());
             assert!(set.try_submit(source.window(range), done).is_ok());
         };
         submit(0..100_000);
-        told.recv().unwrap().unwrap();
+        receiver.recv().unwrap().unwrap();
         assert!(source.window(0..100_000).is_resident());
         std::fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
         submit(50_000..60_000);
-        assert_eq!(told.recv().unwrap().unwrap_err().raw_os_error(), Some(libc::EFAULT));
+        assert_eq!(receiver.recv().unwrap().unwrap_err().raw_os_error(), Some(libc::EFAULT));
     }
 
     #[test]
@@ -126,16 +126,16 @@ mod tests {
         file.as_file().set_len(10).unwrap();
         let source = Source::open(file.path()).unwrap();
         let set = PrefaultPool::start().unwrap();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let (open, gate) = channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let mut submitted = 0;
         // The callbacks block until the gate opens, so the queue must fill.
         loop {
-            let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+            let (sender, gate) = (sender.clone(), Arc::clone(&gate));
             let done: OnResident = Box::new(move |_| {
                 assert!(gate.lock().unwrap().recv().is_err(), "the gate only opens by closing its channel");
-                tell.send(()).unwrap();
+                sender.send(()).unwrap();
             });
             if set.try_submit(source.window(0..10), done).is_err() {
                 break;
@@ -145,7 +145,7 @@ mod tests {
         assert!((PREFAULT_QUEUE_MAX..=PREFAULT_QUEUE_MAX + PREFAULT_THREADS).contains(&submitted));
         drop(open);
         drop(set);
-        drop(tell);
-        assert_eq!(told.iter().count(), submitted);
+        drop(sender);
+        assert_eq!(receiver.iter().count(), submitted);
     }
 }

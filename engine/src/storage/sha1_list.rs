@@ -194,26 +194,26 @@ mod tests {
         bytes
     }
 
-    fn gather(directory: Option<&Path>, count: usize) -> Sha1ListBuilder<Digest> {
-        let mut gatherer = Sha1ListBuilder::new(directory);
+    fn build_list(directory: Option<&Path>, count: usize) -> Sha1ListBuilder<Digest> {
+        let mut builder = Sha1ListBuilder::new(directory);
         let values: Vec<Digest> = (0..count).map(|index| Digest(value(index))).collect();
-        values.chunks(1_000).for_each(|some| gatherer.push(some).unwrap());
-        assert_eq!(gatherer.len(), count);
-        gatherer
+        values.chunks(1_000).for_each(|some| builder.push(some).unwrap());
+        assert_eq!(builder.len(), count);
+        builder
     }
 
     #[test]
     fn long_lists_go_to_an_unnamed_file_and_read_the_same() {
         let dir = tempfile::tempdir().unwrap();
-        for (directory, count, in_file) in [
+        for (directory, count, is_in_file) in [
             (None, HASHES_IN_MEMORY_MAX + 1, false),
             (Some(dir.path()), HASHES_IN_MEMORY_MAX, false),
             (Some(dir.path()), HASHES_IN_MEMORY_MAX + 1, true),
             (Some(dir.path()), 3 * HASHES_IN_MEMORY_MAX + 17, true),
         ] {
-            let gatherer = gather(directory, count);
-            assert_eq!(gatherer.file.is_some(), in_file, "{count}");
-            let list = gatherer.finish().unwrap();
+            let builder = build_list(directory, count);
+            assert_eq!(builder.file.is_some(), is_in_file, "{count}");
+            let list = builder.finish().unwrap();
             assert!(list.iter().enumerate().all(|(index, digest)| digest == Digest(value(index))));
             assert_eq!((list.len(), list.unreadable_at()), (count, None));
             assert_eq!(dir.path().read_dir().unwrap().count(), 0, "the file has no name");
@@ -223,22 +223,22 @@ mod tests {
     #[test]
     fn an_unusable_directory_is_named_in_the_error() {
         let dir = tempfile::tempdir().unwrap();
-        let gone = dir.path().join("gone");
-        let mut gatherer = Sha1ListBuilder::<Digest>::new(Some(&gone));
-        let refused = gatherer.push(&vec![Digest([1; 20]); HASHES_IN_MEMORY_MAX + 1]).unwrap_err();
+        let missing = dir.path().join("gone");
+        let mut builder = Sha1ListBuilder::<Digest>::new(Some(&missing));
+        let refused = builder.push(&vec![Digest([1; 20]); HASHES_IN_MEMORY_MAX + 1]).unwrap_err();
         assert!(matches!(refused.kind, StorageErrorKind::Missing), "{refused}");
-        assert_eq!(refused.path, gone);
+        assert_eq!(refused.path, missing);
     }
 
     #[test]
     fn a_list_that_cannot_be_synced_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let mut gatherer = gather(Some(dir.path()), HASHES_IN_MEMORY_MAX + 1);
+        let mut builder = build_list(Some(dir.path()), HASHES_IN_MEMORY_MAX + 1);
         // A pipe accepts writes but can be neither synced nor mapped; `finish` must try the sync first.
         let (_reader, writer) = io::pipe().unwrap();
-        gatherer.file = Some(File::from(std::os::fd::OwnedFd::from(writer)));
-        gatherer.pending.clear();
-        assert_eq!(gatherer.finish().unwrap_err().operation, StorageOperation::Sync);
+        builder.file = Some(File::from(std::os::fd::OwnedFd::from(writer)));
+        builder.pending.clear();
+        assert_eq!(builder.finish().unwrap_err().operation, StorageOperation::Sync);
     }
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
     fn a_stored_manifest_is_read_in_place_and_damage_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m");
-        let digests = gather(Some(dir.path()), HASHES_IN_MEMORY_MAX + 5).finish().unwrap();
+        let digests = build_list(Some(dir.path()), HASHES_IN_MEMORY_MAX + 5).finish().unwrap();
         let chain = vec![ChainState([9; 20]); digests.len() - 1];
         let whole = FileProof::Whole(Digest([3; 20]));
         let name = FileName::new("f").unwrap();

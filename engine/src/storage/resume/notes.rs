@@ -74,7 +74,7 @@ pub(super) struct PieceNotes {
 
 impl PieceNotes {
     /// The initial state, from what was found when the file was opened.
-    pub(super) fn new(durable: Bitfield, found: &NotedPieces, complete: bool) -> PieceNotes {
+    pub(super) fn new(durable: Bitfield, found: &NotedPieces, is_complete: bool) -> PieceNotes {
         let mut notes = PieceNotes {
             file: None,
             seal: 0,
@@ -84,16 +84,16 @@ impl PieceNotes {
             states: BTreeMap::new(),
             written_count: 0,
             suspect_count: 0,
-            is_complete: complete,
-            is_recorded_complete: complete,
+            is_complete,
+            is_recorded_complete: is_complete,
             is_removed: false,
         };
         for (index, note) in found {
-            let standing = match *note {
+            let state = match *note {
                 PieceNote::Begun => PieceWriteState::Begun,
                 PieceNote::Written { link_holds } => PieceWriteState::Written { link_holds },
             };
-            notes.set_state(*index, Some(standing));
+            notes.set_state(*index, Some(state));
         }
         notes
     }
@@ -162,24 +162,24 @@ impl PieceNotes {
 
     /// Pieces that the next record can claim once they are flushed.
     pub(super) fn written_pieces(&self) -> Vec<PieceIndex> {
-        self.pieces_where(|standing| matches!(standing, PieceWriteState::Written { .. }))
+        self.pieces_where(|state| matches!(state, PieceWriteState::Written { .. }))
     }
 
     /// Pieces that have to be written again.
     pub(super) fn suspects(&self) -> Vec<PieceIndex> {
-        self.pieces_where(|standing| standing == PieceWriteState::Suspect)
+        self.pieces_where(|state| state == PieceWriteState::Suspect)
     }
 
     /// After a failed flush: nothing unrecorded can be trusted any more.
     pub(super) fn mark_all_suspect(&mut self) -> io::Result<()> {
         for index in self.states.keys().copied().collect::<Vec<_>>() {
-            let standing = match self.states[&index] {
+            let state = match self.states[&index] {
                 PieceWriteState::Begun | PieceWriteState::BegunBeforeFailedFlush => {
                     PieceWriteState::BegunBeforeFailedFlush
                 }
                 PieceWriteState::Written { .. } | PieceWriteState::Suspect => PieceWriteState::Suspect,
             };
-            self.set_state(index, Some(standing));
+            self.set_state(index, Some(state));
         }
         let Some(file) = &self.file else { return Ok(()) };
         // First remove the wrong notes, even if there is no room for new ones.
@@ -200,9 +200,9 @@ impl PieceNotes {
         start: u64,
         seal: u32,
     ) -> io::Result<u64> {
-        let still = self.states.iter().filter(|(index, _)| !durable.has(**index));
+        let remaining = self.states.iter().filter(|(index, _)| !durable.has(**index));
         let bytes: Vec<u8> =
-            still.flat_map(|(index, standing)| standing.note().to_bytes(*index, seal)).collect();
+            remaining.flat_map(|(index, state)| state.note().to_bytes(*index, seal)).collect();
         file.write_all_at(&bytes, start)?;
         Ok(start + bytes.len() as u64)
     }
@@ -211,7 +211,7 @@ impl PieceNotes {
     pub(super) fn adopt_record(
         &mut self,
         durable: Bitfield,
-        complete: bool,
+        is_complete: bool,
         file: File,
         (start, end): (u64, u64),
         seal: u32,
@@ -220,19 +220,18 @@ impl PieceNotes {
             self.set_state(index, None);
         }
         self.durable = durable;
-        self.is_recorded_complete = complete;
+        self.is_recorded_complete = is_complete;
         self.file = Some(file);
         (self.notes_start, self.notes_end, self.seal) = (start, end, seal);
     }
 
     fn pieces_where(&self, chosen: impl Fn(PieceWriteState) -> bool) -> Vec<PieceIndex> {
-        let pieces = self.states.iter().filter(|(_, standing)| chosen(**standing));
+        let pieces = self.states.iter().filter(|(_, state)| chosen(**state));
         pieces.map(|(index, _)| *index).collect()
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let note =
-            |(index, standing): (&PieceIndex, &PieceWriteState)| standing.note().to_bytes(*index, self.seal);
+        let note = |(index, state): (&PieceIndex, &PieceWriteState)| state.note().to_bytes(*index, self.seal);
         self.states.iter().flat_map(note).collect()
     }
 
@@ -244,18 +243,18 @@ impl PieceNotes {
         Ok(())
     }
 
-    fn set_state(&mut self, index: PieceIndex, standing: Option<PieceWriteState>) {
-        let count = |standing: Option<PieceWriteState>| match standing {
+    fn set_state(&mut self, index: PieceIndex, state: Option<PieceWriteState>) {
+        let count = |state: Option<PieceWriteState>| match state {
             Some(PieceWriteState::Written { .. }) => (1, 0),
             Some(PieceWriteState::Suspect) => (0, 1),
             _ => (0, 0),
         };
-        let before = match standing {
-            Some(standing) => self.states.insert(index, standing),
+        let before = match state {
+            Some(state) => self.states.insert(index, state),
             None => self.states.remove(&index),
         };
-        let (gone, come) = (count(before), count(standing));
-        self.written_count = self.written_count + come.0 - gone.0;
-        self.suspect_count = self.suspect_count + come.1 - gone.1;
+        let (removed, added) = (count(before), count(state));
+        self.written_count = self.written_count + added.0 - removed.0;
+        self.suspect_count = self.suspect_count + added.1 - removed.1;
     }
 }

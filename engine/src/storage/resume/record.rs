@@ -141,7 +141,7 @@ impl ResumeRecord {
     /// The on-disk form without notes, and the seal that its notes need.
     pub(super) fn to_bytes(&self) -> (Vec<u8>, u32) {
         let mut body = Vec::new();
-        put_optional(&mut body, self.page_cache.map(|cache| cache.0));
+        put_optional(&mut body, self.page_cache.map(|page_cache| page_cache.0));
         self.partial_file.write_to(&mut body);
         self.record_file.write_to(&mut body);
         put_optional(&mut body, self.identity.length.map(u64::to_le_bytes));
@@ -174,8 +174,8 @@ impl ResumeRecord {
     }
 
     fn read(parts: &mut FieldReader<'_>) -> Option<ResumeRecord> {
-        let cache = parts.optional(FieldReader::array)?.map(PageCacheId);
-        let (part, own) = (FileIdentity::read_from(parts)?, FileIdentity::read_from(parts)?);
+        let page_cache = parts.optional(FieldReader::array)?.map(PageCacheId);
+        let (partial_file, record_file) = (FileIdentity::read_from(parts)?, FileIdentity::read_from(parts)?);
         let length = parts.optional(FieldReader::u64)?;
         let content = Digest(parts.array()?);
         let digests = parts.array()?;
@@ -185,9 +185,9 @@ impl ResumeRecord {
         let pieces = crate::proto::units::PieceCount(parts.u32()?);
         let durable = Bitfield::from_bytes(parts.rest(), pieces).ok()?;
         Some(ResumeRecord {
-            page_cache: cache,
-            partial_file: part,
-            record_file: own,
+            page_cache,
+            partial_file,
+            record_file,
             identity: ContentIdentity { length, content, digests, chain },
             exact_length,
             links_hold: flags & LINKS_HOLD != 0,

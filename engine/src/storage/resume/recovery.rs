@@ -49,13 +49,13 @@ pub(super) struct RecoveredState {
 
 /// Determines what is left, from the record and notes if there are any. `cache` is the current page cache.
 pub(super) fn recover_state(
-    found: Option<&(ResumeRecord, NotedPieces)>,
+    recorded: Option<&(ResumeRecord, NotedPieces)>,
     identity: &ContentIdentity,
     cache: Option<PageCacheId>,
     manifest: &Manifest,
     target: &Target,
 ) -> RecoveredState {
-    match found {
+    match recorded {
         Some((record, noted))
             if record.identity.same_pieces(identity) && record.durable.pieces() == manifest.pieces() =>
         {
@@ -65,9 +65,9 @@ pub(super) fn recover_state(
             progress_from_record(record, noted, trust, manifest, target)
         }
         _ => {
-            let left = progress_without_record(manifest, target);
+            let progress = progress_without_record(manifest, target);
             RecoveredState {
-                progress: left,
+                progress,
                 durable: Bitfield::empty(manifest.pieces()),
                 noted: NotedPieces::new(),
             }
@@ -108,31 +108,31 @@ fn progress_from_record(
     }
     let mut pieces = durable.clone();
     let mut links_hold = durable.count().0 == 0 || record.links_hold && trust.same_chain;
-    let mut still = NotedPieces::new();
+    let mut remaining = NotedPieces::new();
     for (index, note) in noted.iter().filter(|(index, _)| was_there(index) && !durable.has(**index)) {
         match note {
             PieceNote::Written { link_holds } if trust.same_cache => {
                 let link_holds = *link_holds && trust.same_chain;
                 pieces.insert(*index);
                 links_hold &= link_holds;
-                still.insert(*index, PieceNote::Written { link_holds });
+                remaining.insert(*index, PieceNote::Written { link_holds });
             }
-            _ if record.is_complete => drop(still.insert(*index, PieceNote::Begun)),
+            _ if record.is_complete => drop(remaining.insert(*index, PieceNote::Begun)),
             _ => {}
         }
     }
     let to_check = if record.is_complete {
-        still.keys().copied().filter(|index| !pieces.has(*index)).collect()
+        remaining.keys().copied().filter(|index| !pieces.has(*index)).collect()
     } else {
         unproven_pieces(manifest, &pieces).filter(was_there).collect()
     };
     let length = geometry.last().filter(|last| pieces.has(*last)).map(|_| geometry.length());
-    let left = PriorProgress {
+    let progress = PriorProgress {
         held: ResumedPieces { pieces, links_match: links_hold, length },
         to_check,
         is_complete: record.is_complete,
     };
-    RecoveredState { progress: left, durable, noted: still }
+    RecoveredState { progress, durable, noted: remaining }
 }
 
 /// Without a record every piece may be there, unless the file is new.
@@ -189,8 +189,8 @@ pub(super) fn read_record(
     directory: &OwnedFd,
     name: &OsStr,
     path: &Path,
-    aside: &OsStr,
-    part: FileIdentity,
+    damaged_name: &OsStr,
+    partial_file: FileIdentity,
 ) -> Result<Option<(ResumeRecord, NotedPieces)>, StorageError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
@@ -203,7 +203,7 @@ pub(super) fn read_record(
         tracing::warn!(path = %path.display(), "the record of a download belongs to another user; everything is hashed instead");
         return Ok(None);
     }
-    let own = FileIdentity::of(&file).map_err(to_storage_error(StorageOperation::Open, path))?;
+    let record_file = FileIdentity::of(&file).map_err(to_storage_error(StorageOperation::Open, path))?;
     let mut bytes = Vec::new();
     file.take(RECORD_MAX_BYTES)
         .read_to_end(&mut bytes)
@@ -213,7 +213,9 @@ pub(super) fn read_record(
         return Ok(None);
     }
     match ResumeRecord::parse(&bytes) {
-        Ok(found) if (found.0.partial_file, found.0.record_file) == (part, own) => Ok(Some(found)),
+        Ok(recorded) if (recorded.0.partial_file, recorded.0.record_file) == (partial_file, record_file) => {
+            Ok(Some(recorded))
+        }
         Ok(_) => {
             tracing::warn!(
                 path = %path.display(),
@@ -223,10 +225,10 @@ pub(super) fn read_record(
         }
         Err(why) => {
             tracing::warn!(
-                path = %path.display(), %why, set_aside = %aside.display(),
+                path = %path.display(), %why, renamed_to = %damaged_name.display(),
                 "the record of a download is damaged; everything is hashed instead"
             );
-            rustix::fs::renameat(directory, name, directory, aside)
+            rustix::fs::renameat(directory, name, directory, damaged_name)
                 .map_err(to_storage_error(StorageOperation::Rename, path))?;
             Ok(None)
         }

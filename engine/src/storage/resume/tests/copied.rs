@@ -8,14 +8,14 @@ fn scene(
     manifest: &Manifest,
     between: impl FnOnce(&Target),
 ) -> (PathBuf, PathBuf) {
-    let (target, ledger, _) = open(directory, manifest);
-    write(&target, &ledger, 1);
-    ledger.write_record(|| target.sync(), claim).unwrap();
+    let (target, journal, _) = open(directory, manifest);
+    write(&target, &journal, 1);
+    journal.write_record(|| target.sync(), claim).unwrap();
     between(&target);
-    write(&target, &ledger, 2);
-    ledger.write_record(|| target.sync(), claim).unwrap();
-    write(&target, &ledger, 3);
-    (target.partial_path(), ledger.path.clone())
+    write(&target, &journal, 2);
+    journal.write_record(|| target.sync(), claim).unwrap();
+    write(&target, &journal, 3);
+    (target.partial_path(), journal.path.clone())
 }
 
 #[test]
@@ -29,12 +29,16 @@ fn a_copied_record_does_not_count() {
     };
     let (_, record) = scene(here.path(), &manifest, copy);
     std::fs::copy(&record, place(&record)).unwrap();
-    let (_, _, left) = open(there.path(), &manifest);
-    assert_eq!((held(&left), to_check(&left)), (vec![], vec![0, 1, 2, 3, 4]), "every piece is hashed");
-    assert!(!left.is_complete);
-    let (_, _, left) = open(here.path(), &manifest);
+    let (_, _, progress) = open(there.path(), &manifest);
     assert_eq!(
-        (held(&left), to_check(&left)),
+        (held(&progress), to_check(&progress)),
+        (vec![], vec![0, 1, 2, 3, 4]),
+        "every piece is hashed"
+    );
+    assert!(!progress.is_complete);
+    let (_, _, progress) = open(here.path(), &manifest);
+    assert_eq!(
+        (held(&progress), to_check(&progress)),
         (vec![1, 2, 3], vec![]),
         "the original download keeps its pieces"
     );
@@ -44,19 +48,19 @@ fn a_copied_record_does_not_count() {
 fn a_restored_backup_is_hashed() {
     let (directory, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let manifest = manifest(5);
-    let kept = aside.path().join("part");
+    let saved = aside.path().join("part");
     let keep = |target: &Target| {
-        std::fs::copy(target.partial_path(), &kept).unwrap();
+        std::fs::copy(target.partial_path(), &saved).unwrap();
     };
     let (part, record) = scene(directory.path(), &manifest, keep);
     let claims = std::fs::read(&record).unwrap();
     // The download continues, so its record is another file by now.
     drop(open(directory.path(), &manifest));
     // Overwrite the content only, so that the partial file keeps its inode.
-    std::fs::write(&part, std::fs::read(&kept).unwrap()).unwrap();
+    std::fs::write(&part, std::fs::read(&saved).unwrap()).unwrap();
     std::fs::write(&record, claims).unwrap();
-    let (_, _, left) = open(directory.path(), &manifest);
-    assert_eq!((held(&left), to_check(&left)), (vec![], vec![0, 1, 2, 3, 4]));
+    let (_, _, progress) = open(directory.path(), &manifest);
+    assert_eq!((held(&progress), to_check(&progress)), (vec![], vec![0, 1, 2, 3, 4]));
 }
 
 #[test]
@@ -67,6 +71,6 @@ fn a_moved_directory_keeps_its_record() {
     let manifest = manifest(5);
     scene(&before, &manifest, |_| {});
     std::fs::rename(&before, &after).unwrap();
-    let (_, _, left) = open(&after, &manifest);
-    assert_eq!((held(&left), to_check(&left)), (vec![1, 2, 3], vec![]));
+    let (_, _, progress) = open(&after, &manifest);
+    assert_eq!((held(&progress), to_check(&progress)), (vec![1, 2, 3], vec![]));
 }

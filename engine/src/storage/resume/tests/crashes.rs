@@ -28,26 +28,26 @@ proptest! {
     fn every_recorded_piece_was_flushed(steps in steps()) {
         let directory = tempfile::tempdir().unwrap();
         let manifest = manifest(40);
-        let (target, ledger, _) = open(directory.path(), &manifest);
+        let (target, journal, _) = open(directory.path(), &manifest);
         let mut cached = Bitfield::empty(PieceCount(40));
         let mut on_disk = cached.clone();
         for step in steps {
             match step {
                 Step::Write(index) => {
-                    write(&target, &ledger, index);
+                    write(&target, &journal, index);
                     cached.insert(PieceIndex(index));
                 }
                 Step::Record(meanwhile) => {
                     let flush = || {
                         on_disk = cached.clone();
-                        write(&target, &ledger, meanwhile);
+                        write(&target, &journal, meanwhile);
                         cached.insert(PieceIndex(meanwhile));
                         Ok(())
                     };
-                    ledger.write_record(flush, claim).unwrap();
+                    journal.write_record(flush, claim).unwrap();
                 }
             }
-            let bytes = std::fs::read(&ledger.path).unwrap();
+            let bytes = std::fs::read(&journal.path).unwrap();
             let (record, noted) = ResumeRecord::parse(&bytes).unwrap();
             for index in record.durable.iter() {
                 prop_assert!(on_disk.has(index), "piece {} is claimed and not flushed", index);
