@@ -200,7 +200,7 @@ impl Target {
     /// Flushes everything written. Only afterwards may a record claim it. Blocks.
     ///
     /// # Errors
-    /// [`StorageError`], and again until [`Target::clear_flush_failure`]: whatever was written since the last
+    /// [`StorageError`], and again until [`Target::clear_flush_failure`]: everything written since the last
     /// success may be lost and must not be claimed.
     pub fn sync(&self) -> Result<(), StorageError> {
         self.flush(File::sync_data)

@@ -231,12 +231,12 @@ fn nothing_is_created_after_the_removal() {
     write(&target, &journal, 0);
     let next = directory.path().join(&journal.next_name);
     // Creating the next record would remove this file first.
-    let removed_meanwhile = || {
+    let remove_during_flush = || {
         journal.remove().unwrap();
         std::fs::write(&next, b"another's").unwrap();
         claim()
     };
-    journal.write_record(|| target.sync(), removed_meanwhile).unwrap();
+    journal.write_record(|| target.sync(), remove_during_flush).unwrap();
     assert_eq!(std::fs::read(&next).unwrap(), b"another's");
 }
 

@@ -113,7 +113,7 @@ impl PartialFile {
         result.map_err(|errno| error(errno.into()))
     }
 
-    /// Opens this file for reading, under whatever name it has now.
+    /// Opens this file for reading, under its current name.
     pub(super) fn reopen_for_reading(&self) -> Result<File, StorageError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let ours = self.file.metadata().map_err(|error| self.error(StorageOperation::Open, error))?;

@@ -1,4 +1,4 @@
-//! Random steps on a disk that loses in a crash whatever was not flushed.
+//! Random steps on a disk that loses unflushed data in a crash.
 
 use proptest::prelude::*;
 
@@ -37,11 +37,11 @@ proptest! {
                     write(&target, &journal, index);
                     cached.insert(PieceIndex(index));
                 }
-                Step::Record(meanwhile) => {
+                Step::Record(during_flush) => {
                     let flush = || {
                         on_disk = cached.clone();
-                        write(&target, &journal, meanwhile);
-                        cached.insert(PieceIndex(meanwhile));
+                        write(&target, &journal, during_flush);
+                        cached.insert(PieceIndex(during_flush));
                         Ok(())
                     };
                     journal.write_record(flush, claim).unwrap();
