@@ -12,13 +12,13 @@ use mio::net::TcpStream;
 use crate::api::codec::{self, BadInput, MessageForm, MessageReader};
 use crate::api::limits::{REQUEST_BEFORE_LOGIN_MAX_BYTES, REQUEST_MAX_BYTES};
 
+use super::active_request::ActiveRequest;
 use super::admission::HeldBytes;
 use super::dispatch::Caller;
 use super::limits::{
-    ANSWER_STALL_MS, DRAIN_WINDOW_BYTES, DRAIN_WINDOW_MS, DRAIN_WINDOWS, REQUEST_STALL_MS,
-    SMALL_REQUEST_BYTES, STRANGERS_PAUSE_BYTES, UNSENT_PAUSE_BYTES,
+    ANONYMOUS_PAUSE_BYTES, ANSWER_STALL_MS, DRAIN_WINDOW_BYTES, DRAIN_WINDOW_MS, DRAIN_WINDOWS,
+    REQUEST_STALL_MS, SMALL_REQUEST_BYTES, UNSENT_PAUSE_BYTES,
 };
-use super::work::ActiveRequest;
 
 /// Buffers above this size are given back when they are empty, in bytes.
 const KEPT_BUFFER_BYTES: usize = 4 * 1024;
@@ -69,8 +69,6 @@ pub(super) struct ClientConnection {
     pub(super) readable: bool,
     /// What the loop has counted for this connection.
     pub(super) counted_bytes: HeldBytes,
-    /// Since when the loop has known half a request of this connection, in milliseconds; kept for strangers.
-    pub(super) partial_since_ms: Option<u64>,
     incoming: MessageReader,
     unsent: Vec<u8>,
     sent: usize,
@@ -91,7 +89,6 @@ impl ClientConnection {
             request: None,
             readable: true,
             counted_bytes: HeldBytes::default(),
-            partial_since_ms: None,
             incoming: MessageReader::new(),
             unsent: Vec::new(),
             sent: 0,
@@ -125,7 +122,7 @@ impl ClientConnection {
     pub(super) fn takes_messages(&self, crowded: bool) -> bool {
         let most = match (crowded, self.is_anonymous()) {
             (true, _) => 1,
-            (false, true) => STRANGERS_PAUSE_BYTES,
+            (false, true) => ANONYMOUS_PAUSE_BYTES,
             (false, false) => UNSENT_PAUSE_BYTES,
         };
         self.request.is_none() && self.close_phase == ClosePhase::Open && self.unsent_bytes() < most

@@ -64,7 +64,7 @@ fn a_request_leaves_no_buffer_while_it_is_carried_out() {
 #[test]
 fn few_answers_wait_for_a_stranger() {
     let (mut connection, _client) = pair();
-    connection.append_answer(&[b'x'; STRANGERS_PAUSE_BYTES - 2], &mut Vec::new(), NOW_MS);
+    connection.append_answer(&[b'x'; ANONYMOUS_PAUSE_BYTES - 2], &mut Vec::new(), NOW_MS);
     assert!(connection.takes_messages(false) && !connection.takes_messages(true));
     connection.append_answer(b"x", &mut Vec::new(), NOW_MS);
     assert!(!connection.takes_messages(false));

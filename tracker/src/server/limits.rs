@@ -21,7 +21,7 @@ pub(super) const REQUESTS_PER_TURN: usize = 16;
 pub(super) const UNSENT_PAUSE_BYTES: usize = 1024 * 1024;
 
 /// The same for those who are not logged in: their answers are short, and so is what is kept for each.
-pub(super) const STRANGERS_PAUSE_BYTES: usize = 4 * 1024;
+pub(super) const ANONYMOUS_PAUSE_BYTES: usize = 4 * 1024;
 
 /// Bytes of requests that those who are logged in may have under way together; beyond it only small ones are read, and one
 /// large one at a time. With the two budgets below: 256 MiB.
@@ -29,7 +29,7 @@ pub(super) const INPUT_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes that strangers may have under way together, requests and answers; beyond it the oldest half request ends. A thousand
 /// strangers fit with the longest request that they may send.
-pub(super) const STRANGERS_INPUT_MAX_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const ANONYMOUS_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes of members' answers, built or begun, that may wait for their clients together; beyond it large ones are begun later. Over
 /// ten of the longest usual ones fit.
