@@ -1,7 +1,7 @@
 //! One request that is being carried out, and what it waits for.
 //!
-//! Invariant: a request waits for one thing at a time. It is [`RequestStage::Running`] between two waits, and only while the
-//! loop works on it.
+//! Invariant: a request waits for one thing at a time. It is [`RequestStage::Running`] between two waits, and
+//! only while the loop works on it.
 
 use serde_json::Value;
 
@@ -17,7 +17,8 @@ pub(super) struct ActiveRequest {
     pub(super) held_bytes: usize,
     /// Room reserved for its answer, in bytes.
     pub(super) reserved_bytes: usize,
-    /// When the message was taken, in milliseconds. Delays count from here, so they include the time for a password hash.
+    /// When the message was taken, in milliseconds. Delays count from here, so they include the time for a
+    /// password hash.
     pub(super) received_ms: u64,
     /// Echoed in the answer.
     pub(super) request_id: Option<Value>,

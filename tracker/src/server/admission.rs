@@ -1,8 +1,8 @@
 //! Admission: owns the memory budgets of all connections and every list of connections that wait for room.
 //!
-//! The three budgets are separate: requests of logged-in clients, answers to them, and everything that anonymous clients hold.
-//! Invariants: each sum equals what its connections held when they were last measured; a connection that was forgotten is in no
-//! sum and in no list.
+//! The three budgets are separate: requests of logged-in clients, answers to them, and everything that
+//! anonymous clients hold. Invariants: each sum equals what its connections held when they were last
+//! measured; a connection that was forgotten is in no sum and in no list.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -75,7 +75,8 @@ impl RequestAdmission {
         if held.is_anonymous { &mut self.anonymous_bytes } else { &mut self.answer_bytes }
     }
 
-    /// Whether there is room for an answer of about this size. One larger than the budget fits when half of the budget is free.
+    /// Whether there is room for an answer of about this size. One larger than the budget fits when half of
+    /// the budget is free.
     fn fits(&self, answer_bytes: usize) -> bool {
         self.answer_bytes + answer_bytes.min(ANSWERS_MAX_BYTES / 2) <= ANSWERS_MAX_BYTES
     }
@@ -97,8 +98,8 @@ impl RequestAdmission {
         self.has_shortage = false;
     }
 
-    /// Whether answers wait for room, or more bytes of unsent answers are held than the budget allows. Then a client's next request
-    /// waits until the client has taken all of its earlier answers.
+    /// Whether answers wait for room, or more bytes of unsent answers are held than the budget allows. Then a
+    /// client's next request waits until the client has taken all of its earlier answers.
     pub(super) fn is_crowded(&self) -> bool {
         self.answers_are_full() || self.has_shortage || !self.parked.is_empty()
     }
@@ -133,8 +134,8 @@ impl RequestAdmission {
         self.lists.push_back(token);
     }
 
-    /// Queues a list of which some pages are built. While the budget is full it goes first, so that it is completed before another
-    /// one is started.
+    /// Queues a list of which some pages are built. While the budget is full it goes first, so that it is
+    /// completed before another one is started.
     pub(super) fn requeue_list(&mut self, token: ConnectionToken) {
         if self.fits(0) {
             self.lists.push_back(token);
@@ -143,8 +144,8 @@ impl RequestAdmission {
         }
     }
 
-    /// Takes out the list whose next page is to be built. Without room for a page only a list that `is_started` continues, so that
-    /// one list always completes.
+    /// Takes out the list whose next page is to be built. Without room for a page only a list that
+    /// `is_started` continues, so that one list always completes.
     pub(super) fn next_list(
         &mut self,
         is_started: impl Fn(ConnectionToken) -> bool,
@@ -168,7 +169,8 @@ impl RequestAdmission {
         self.starved.insert(token);
     }
 
-    /// Takes out a client whose large request may be read on: all of them while there is room, else one at a time.
+    /// Takes out a client whose large request may be read on: all of them while there is room, else one at a
+    /// time.
     pub(super) fn next_fed(&mut self) -> Option<ConnectionToken> {
         let is_full = self.input_is_full();
         if is_full && self.fed.is_some() {
@@ -181,7 +183,8 @@ impl RequestAdmission {
         Some(token)
     }
 
-    /// Notes whether a connection has received part of a request. The partial requests of anonymous clients are kept by age.
+    /// Notes whether a connection has received part of a request. The partial requests of anonymous clients
+    /// are kept by age.
     pub(super) fn note_partial(
         &mut self,
         token: ConnectionToken,

@@ -1,4 +1,5 @@
-//! The open connections: owns their sockets, the set of those with work to do at once, the loop's timers, and the admission.
+//! The open connections: owns their sockets, the set of those with work to do at once, the loop's timers, and
+//! the admission.
 //!
 //! Invariant: a closed connection is in no set, has no timer and is counted in no budget.
 
@@ -80,7 +81,8 @@ impl Connections {
         }
     }
 
-    /// Counts what a connection holds now, and sets the timer for what it waits for. To be called after each change.
+    /// Counts what a connection holds now, and sets the timer for what it waits for. To be called after each
+    /// change.
     pub(super) fn settle(&mut self, token: ConnectionToken, now: ClockReading) {
         let Some(connection) = self.slots.get_mut(token) else { return };
         let held = connection.measure_held();

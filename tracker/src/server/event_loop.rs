@@ -42,7 +42,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server on a listening socket, over the replica of its state. `root` is the secret from which the cluster's keys are derived.
+    /// A server on a listening socket, over the replica of its state. `root` is the secret from which the
+    /// cluster's keys are derived.
     ///
     /// # Errors
     /// What the system says when it refuses a descriptor or a thread, or when the state cannot be read.
@@ -135,7 +136,8 @@ impl Server {
         }
     }
 
-    /// Accepts all connections that wait. When the system has no room, a timer tries again, since no event announces room.
+    /// Accepts all connections that wait. When the system has no room, a timer tries again, since no event
+    /// announces room.
     fn accept(&mut self, now: ClockReading) {
         while self.turns.connections.slots.len() < CONNECTIONS_MAX {
             match self.listener.accept() {

@@ -14,8 +14,9 @@
 //!       └─ keys, session_token, tickets, throttle
 //! ```
 //!
-//! Arrows point at what is called; nothing calls back up. Invariants: the requests of one connection are carried out one
-//! at a time and answered in order; only `replicated_state` proposes changes; nothing on the loop's thread blocks.
+//! Arrows point at what is called; nothing calls back up. Invariants: the requests of one connection are
+//! carried out one at a time and answered in order; only `replicated_state` proposes changes; nothing on the
+//! loop's thread blocks.
 
 mod active_request;
 mod admission;

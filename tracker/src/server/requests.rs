@@ -1,8 +1,8 @@
-//! The path of a request, from the text of its message to its answer: owns the service, the worker pools, and the order in which
-//! large bodies wait for a worker.
+//! The path of a request, from the text of its message to its answer: owns the service, the worker pools, and
+//! the order in which large bodies wait for a worker.
 //!
-//! Invariant: a waiting request goes on by exactly one event: room, the turn of its list, a worker's result, a decision of the
-//! state, or a timer.
+//! Invariant: a waiting request goes on by exactly one event: room, the turn of its list, a worker's result,
+//! a decision of the state, or a timer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -21,7 +21,7 @@ use super::clock::ClockReading;
 use super::connections::{Connections, LoopTimer};
 use super::dispatch::{self, AnswerRoom, Continuation, Reply, RequestStep, Service};
 use super::limits::{
-    BODIES_WAITING, BODY_THREADS, LARGE_BODY_BYTES, PASSWORD_THREADS, PASSWORDS_PER_PLACE, PASSWORDS_SHARED,
+    BODIES_WAITING, BODY_THREADS, LARGE_BODY_BYTES, PASSWORD_THREADS, PASSWORDS_PER_BLOCK, PASSWORDS_SHARED,
     PASSWORDS_WAITING,
 };
 use super::passwords::{self, PasswordJob, PasswordResult};
@@ -78,8 +78,8 @@ impl RequestPipeline {
         self.submit_body(connections, token, BodyJob::Parse(text));
     }
 
-    /// Begins the request that has waited longest for room, if there is room now. One per round of the loop: a long answer takes
-    /// a while to build, and other connections get their turns in between.
+    /// Begins the request that has waited longest for room, if there is room now. One per round of the loop:
+    /// a long answer takes a while to build, and other connections get their turns in between.
     pub(super) fn begin_parked(&mut self, connections: &mut Connections, now: ClockReading) {
         let Some(token) = connections.admission.first_parked() else { return };
         let Some(RequestStage::AwaitingRoom(request)) = connections.take_stage(token) else {
@@ -176,7 +176,8 @@ impl RequestPipeline {
         self.take_decisions(connections, now);
     }
 
-    /// Answers with a failure. After a syntax error the end of the message is unknown in stream form, so the connection ends.
+    /// Answers with a failure. After a syntax error the end of the message is unknown in stream form, so the
+    /// connection ends.
     fn refuse(
         &mut self,
         connections: &mut Connections,
@@ -274,7 +275,7 @@ impl RequestPipeline {
         let Some(connection) = connections.get_mut(token) else { return };
         let block = throttle::address_block(connection.caller.ip);
         let from_here = self.hashing.values().filter(|other| **other == block).count();
-        let is_crowded = from_here >= PASSWORDS_PER_PLACE && self.hashing.len() >= PASSWORDS_SHARED;
+        let is_crowded = from_here >= PASSWORDS_PER_BLOCK && self.hashing.len() >= PASSWORDS_SHARED;
         if is_crowded || self.passwords.submit(token, job).is_err() {
             return self.reply(connections, token, Err(dispatch::too_many_logins()), now);
         }

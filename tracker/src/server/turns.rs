@@ -1,7 +1,8 @@
-//! The turns of connections: each reads, takes requests and sends, within bounds, so that every connection gets its turn.
+//! The turns of connections: each reads, takes requests and sends, within bounds, so that every connection
+//! gets its turn.
 //!
-//! Invariant: the kernel announces readiness once (edge-triggered), so a connection that stops early stays in `ready` or among
-//! the starved.
+//! Invariant: the kernel announces readiness once (edge-triggered), so a connection that stops early stays in
+//! `ready` or among the starved.
 
 use crate::api::codec::BadInput;
 use crate::api::failure::{FailureCode, RequestFailure};
@@ -132,7 +133,8 @@ impl TurnScheduler {
         }
     }
 
-    /// The client sends no more. Complete requests are still carried out and answered; a partial one is refused.
+    /// The client sends no more. Complete requests are still carried out and answered; a partial one is
+    /// refused.
     fn end_input(&mut self, token: ConnectionToken, now: ClockReading) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.ended_inside_message() {
@@ -175,7 +177,8 @@ impl TurnScheduler {
         TurnEnd::MoreToDo
     }
 
-    /// Sends what is unsent, and shuts the tracker's side down where that is due. Gives false when the connection is to be closed.
+    /// Sends what is unsent, and shuts the tracker's side down where that is due. Gives false when the
+    /// connection is to be closed.
     fn send(&mut self, token: ConnectionToken, now: ClockReading) -> bool {
         let Connections { slots, admission, spare, ready, timers } = &mut self.connections;
         let is_crowded = admission.is_crowded();
@@ -198,12 +201,13 @@ impl TurnScheduler {
         true
     }
 
-    /// Refuses the oldest partial requests of anonymous clients until what those clients hold fits their budget.
+    /// Refuses the oldest partial requests of anonymous clients until what those clients hold fits their
+    /// budget.
     fn end_oldest_partial(&mut self, now: ClockReading) {
         while let Some(token) = self.connections.admission.next_to_end() {
-            let message = "too many half requests at this moment, and this one was the oldest";
+            let message = "too many incomplete requests at the moment, and this one was the oldest";
             let failure =
-                RequestFailure::new(FailureCode::Busy, message).with_fix("the same again, sent at once");
+                RequestFailure::new(FailureCode::Busy, message).with_fix("send the whole request at once");
             self.refuse_input(token, failure, true, now);
             if self.send(token, now) {
                 self.connections.settle(token, now);
@@ -242,7 +246,7 @@ impl TurnScheduler {
                 timers.set(LoopTimer::StallCheck(token), now.ms + REQUEST_STALL_MS);
             }
             Some((StallKind::Request, _)) => {
-                let message = "the request stopped half-way and was given up";
+                let message = "the request was not completed in time";
                 self.refuse_input(token, RequestFailure::new(FailureCode::Timeout, message), true, now);
                 self.connections.ready.insert(token);
             }
