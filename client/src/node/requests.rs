@@ -10,19 +10,19 @@ use tracker::api::answers::{
 };
 use tracker::api::request::Command;
 
-use super::compare::DownloadRequest;
-use super::control::{DownloadControl, control_download};
-use super::core::{NodeCore, parse_group_id, parse_user_id, to_engine_key};
-use super::downloads::{DownloadTable, StartOutcome};
-use super::events::EventStream;
-use super::records::ShareStage;
-use super::share::ShareState;
-use super::trackers::{self, RequestUrgency};
-use super::{following, restore, rows, shares};
+use super::{downloads, rows, shares};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{FileRef, NodeAnswer, NodeRequest, SecretText};
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
 use crate::lock::lock;
+use crate::node::core::{NodeCore, parse_group_id, parse_user_id, to_engine_key};
+use crate::node::disk::records::ShareStage;
+use crate::node::downloads::DownloadRequest;
+use crate::node::downloads::{DownloadControl, control_download};
+use crate::node::downloads::{DownloadTable, StartOutcome};
+use crate::node::events::EventStream;
+use crate::node::share::ShareState;
+use crate::node::trackers::{self, RequestUrgency};
 
 /// The parts that answer.
 pub(super) struct RequestHandler {
@@ -225,7 +225,7 @@ impl RequestHandler {
                 Ok(NodeAnswer::AlreadyThere { group, file, path, size_bytes })
             }
             StartOutcome::Running(entry) if background => Ok(NodeAnswer::Started(entry.row())),
-            StartOutcome::Running(entry) => following::follow_download(&self.core, &entry, events),
+            StartOutcome::Running(entry) => downloads::follow_download(&self.core, &entry, events),
         }
     }
 
@@ -263,7 +263,7 @@ impl RequestHandler {
         let own = self.core.shares.of_user(&self.core.trackers.user().unwrap_or_default());
         rows.extend(own.iter().filter_map(|known| {
             let why = match (&known.state, known.record.stage) {
-                (_, ShareStage::Refused) => restore::refusal_message(&known.record),
+                (_, ShareStage::Refused) => shares::refusal_message(&known.record),
                 (ShareState::Unreadable { why, .. }, _) => why.clone(),
                 (_, ShareStage::Unlisted) => "the trackers have not taken it yet".to_owned(),
                 _ => return None,

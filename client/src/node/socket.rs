@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 
-use super::events::EventStream;
-use super::requests::RequestHandler;
-use super::shutdown::ShutdownLatch;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::json_lines;
 use crate::ipc::protocol::{NodeEvent, NodeMessage, NodeRequest};
 use crate::limits;
 use crate::lock::lock;
+use crate::node::events::EventStream;
+use crate::node::requests::RequestHandler;
+use crate::node::shutdown::ShutdownLatch;
 
 /// How many front ends there are, and how many of them wait for an answer.
 #[derive(Default)]

@@ -28,8 +28,8 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::SecretText;
 use crate::limits;
 use crate::lock::lock;
+use crate::node::disk::state_dir::{SavedSession, StateDir};
 use crate::node::peer::{LocalPeer, TrackerTrust};
-use crate::node::state_dir::{SavedSession, StateDir};
 use crate::printable::make_printable;
 
 /// Who waits for the answer.
