@@ -10,11 +10,11 @@ use std::collections::btree_map::Entry;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::lock::lock;
 use tracker::api::GroupFile;
 
 use crate::exit::ClientFault;
 use crate::limits;
-use crate::lock::lock;
 use crate::node::shutdown::ShutdownLatch;
 
 /// What others ask of whoever has a claim, the least first.

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use engine::Engine;
 use engine::config::EngineConfig;
 use engine::error::StartError;
+use engine::lock::lock;
 use engine::proto::ticket::{PeerKey, SecretKey, TrackerKey};
 
 use crate::exit::ClientFault;
-use crate::lock::lock;
 use crate::node::disk::state_dir::StateDir;
 use crate::plan::NodePlan;
 

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use engine::lock::lock;
 use tracker::api::GroupFile;
 
-use crate::lock::lock;
 use crate::node::disk::records::{RecordId, ShareRecord};
 
 /// How a share stands in this process.

@@ -9,13 +9,13 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::lock::lock;
 use rustix::net::{RecvFlags, recv};
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::json_lines;
 use crate::ipc::protocol::{NodeEvent, NodeMessage, NodeRequest};
 use crate::limits;
-use crate::lock::lock;
 use crate::node::events::EventStream;
 use crate::node::requests::RequestHandler;
 use crate::node::shutdown::ShutdownLatch;

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
 
 use engine::ExistingFile;
+use engine::lock::lock;
 use engine::proto::manifest::Manifest;
 use tracker::api::GroupFile;
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
-use crate::lock::lock;
 use crate::node::core::{NodeCore, to_engine_key};
 use crate::node::rows;
 

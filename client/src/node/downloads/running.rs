@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use engine::Download;
+use engine::lock::lock;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::stats::{DownloadPhase, DownloadProgress};
 use tracker::api::GroupFile;
@@ -12,7 +13,6 @@ use tracker::api::GroupFile;
 use super::recorded;
 use crate::exit::ClientFault;
 use crate::ipc::rows::TransferRow;
-use crate::lock::lock;
 use crate::node::core::{NodeCore, to_engine_key};
 use crate::node::disk::records::{DownloadRecord, RecordId};
 use crate::node::rows;

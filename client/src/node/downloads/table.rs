@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use engine::DownloadOrder;
+use engine::lock::lock;
 use engine::proto::manifest::Manifest;
 use engine::stats::DownloadPhase;
 use engine::storage::fingerprint::Fingerprint;
@@ -25,7 +26,6 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::TransferRow;
 use crate::limits;
-use crate::lock::lock;
 use crate::node::core::{NodeCore, quote_key, to_engine_key};
 use crate::node::disk::records::{DownloadRecord, RecordId, RecordStore};
 use crate::node::events::EventStream;
