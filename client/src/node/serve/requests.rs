@@ -10,33 +10,33 @@ use tracker::api::answers::{
 };
 use tracker::api::request::Command;
 
-use super::compare::DownloadRequest;
-use super::control::{DownloadControl, control_download};
-use super::core::{NodeCore, parse_group_id, parse_user_id, to_engine_key};
-use super::downloads::{DownloadTable, StartOutcome};
-use super::events::EventStream;
-use super::records::ShareStage;
-use super::share::ShareState;
-use super::trackers::{self, RequestUrgency};
-use super::{following, restore, rows, shares};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{FileRef, NodeAnswer, NodeRequest, SecretText};
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
 use crate::lock::lock;
+use crate::node::compare::DownloadRequest;
+use crate::node::control::{DownloadControl, control_download};
+use crate::node::core::{NodeCore, parse_group_id, parse_user_id, to_engine_key};
+use crate::node::downloads::{DownloadTable, StartOutcome};
+use crate::node::events::EventStream;
+use crate::node::records::ShareStage;
+use crate::node::share::ShareState;
+use crate::node::trackers::{self, RequestUrgency};
+use crate::node::{following, restore, rows, shares};
 
 /// The parts that answer.
-pub(super) struct RequestHandler {
+pub(crate) struct RequestHandler {
     /// What all threads share.
-    pub(super) core: Arc<NodeCore>,
+    pub(crate) core: Arc<NodeCore>,
     /// The downloads.
-    pub(super) downloads: Arc<DownloadTable>,
+    pub(crate) downloads: Arc<DownloadTable>,
     /// Held by whoever changes who is logged in: what is kept of it on the disk and what is served belong to one user.
     login_lock: Mutex<()>,
 }
 
 impl RequestHandler {
     /// A desk with these parts.
-    pub(super) fn new(core: Arc<NodeCore>, downloads: Arc<DownloadTable>) -> RequestHandler {
+    pub(crate) fn new(core: Arc<NodeCore>, downloads: Arc<DownloadTable>) -> RequestHandler {
         RequestHandler { core, downloads, login_lock: Mutex::default() }
     }
 
@@ -45,7 +45,7 @@ impl RequestHandler {
     ///
     /// # Errors
     /// Why it cannot be done.
-    pub(super) fn handle(
+    pub(crate) fn handle(
         &self,
         ask: NodeRequest,
         events: &EventStream<'_>,
@@ -274,7 +274,7 @@ impl RequestHandler {
     }
 
     /// What the node lacks, in words.
-    pub(super) fn waits_for(&self) -> Vec<String> {
+    pub(crate) fn waits_for(&self) -> Vec<String> {
         let login = self.core.trackers.user().is_none().then(|| "a login (`client login USER`)".to_owned());
         let trouble = self.core.trackers.status().trouble.map(|why| format!("a tracker ({why})"));
         let trackers = trouble.or_else(|| {

@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 
-use super::events::EventStream;
 use super::requests::RequestHandler;
-use super::shutdown::ShutdownLatch;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::json_lines;
 use crate::ipc::protocol::{NodeEvent, NodeMessage, NodeRequest};
 use crate::limits;
 use crate::lock::lock;
+use crate::node::events::EventStream;
+use crate::node::shutdown::ShutdownLatch;
 
 /// How many front ends there are, and how many of them wait for an answer.
 #[derive(Default)]
-pub(super) struct FrontEnds {
+pub(crate) struct FrontEnds {
     counts: Mutex<FrontEndCounts>,
     changed: Condvar,
 }
@@ -35,7 +35,7 @@ struct FrontEndCounts {
 
 impl FrontEnds {
     /// Waits until nobody waits for an answer, or the node's end.
-    pub(super) fn wait_until_idle(&self, ending: &ShutdownLatch) {
+    pub(crate) fn wait_until_idle(&self, ending: &ShutdownLatch) {
         let mut counts = lock(&self.counts);
         while counts.busy > 0 && !ending.is_set() {
             let heartbeat = Duration::from_millis(limits::PROGRESS_EVERY_MS);
@@ -92,7 +92,7 @@ impl Drop for BusyGuard<'_> {
 ///
 /// # Errors
 /// A fault when the system gives no thread.
-pub(super) fn accept_front_ends(
+pub(crate) fn accept_front_ends(
     listener: UnixListener,
     desk: Arc<RequestHandler>,
     fronts: Arc<FrontEnds>,
@@ -121,7 +121,7 @@ pub(super) fn accept_front_ends(
 ///
 /// # Errors
 /// A fault when there are too many, which the front end is told as well.
-pub(super) fn serve_front_end(
+pub(crate) fn serve_front_end(
     mut stream: UnixStream,
     desk: &Arc<RequestHandler>,
     fronts: &Arc<FrontEnds>,
