@@ -16,7 +16,6 @@ mod commands;
 mod exit;
 mod ipc;
 mod limits;
-mod lock;
 mod node;
 mod plan;
 mod printable;

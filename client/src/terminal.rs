@@ -6,11 +6,11 @@
 use std::io::Write;
 use std::sync::Mutex;
 
+use engine::lock::lock;
 use rustix::process::getpgrp;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
 use crate::exit::ExitCause;
-use crate::lock::lock;
 
 /// Modes to restore; `None` while no line is read.
 static SAVED_MODES: Mutex<Option<Termios>> = Mutex::new(None);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use engine::Engine;
+use engine::lock::lock;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tracker::api::Policy;
 use tracker::api::answers::{
@@ -13,7 +14,6 @@ use tracker::api::request::Command;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{FileRef, NodeAnswer, NodeRequest, SecretText};
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
-use crate::lock::lock;
 use crate::node::compare::DownloadRequest;
 use crate::node::control::{DownloadControl, control_download};
 use crate::node::core::{NodeCore, parse_group_id, parse_user_id, to_engine_key};
