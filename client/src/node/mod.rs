@@ -27,15 +27,14 @@ mod locks;
 mod notices;
 mod peer;
 mod recovery;
-mod requests;
 mod retry_policy;
 mod revival;
 mod rows;
 mod runtime;
+mod serve;
 mod share;
 mod shares;
 mod shutdown;
-mod socket;
 pub(crate) mod trackers;
 mod wakeup;
 

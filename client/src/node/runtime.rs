@@ -16,9 +16,9 @@ use crate::node::disk::state_dir::StateDir;
 use crate::node::downloads::DownloadTable;
 use crate::node::heartbeat;
 use crate::node::recovery::NodeRecovery;
-use crate::node::requests::RequestHandler;
+use crate::node::serve::requests::RequestHandler;
+use crate::node::serve::socket::{self, FrontEnds};
 use crate::node::shutdown::ShutdownLatch;
-use crate::node::socket::{self, FrontEnds};
 use crate::plan::NodePlan;
 
 /// The node that this process is.
