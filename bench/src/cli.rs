@@ -5,22 +5,22 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::mix::Mix;
-use crate::results::sink::Wanted;
-use crate::size::Size;
+use crate::mix::RequestMix;
+use crate::results::sink::RecordOutput;
+use crate::size::ByteSize;
 
 /// Measures Shoal against its rivals on this machine.
 #[derive(Debug, Parser)]
 #[command(version, about, arg_required_else_help = true)]
-pub(crate) struct Cli {
+pub(crate) struct BenchCli {
     /// The benchmark.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: BenchCommand,
 }
 
 /// A benchmark.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum BenchCommand {
     /// Hashing: one stream, pieces in lanes, both states of pieces, a whole upload; beside one pass of the sha1 crate
     Hash(HashArgs),
     /// A tracker under load: latency at a fixed rate, the most it answers, its memory for idle connections
@@ -65,7 +65,7 @@ pub(crate) struct BinArgs {
 pub(crate) struct HashArgs {
     /// How much is hashed by each workload in each round: bytes, or with K, M, G or T (powers of 1024)
     #[arg(long, default_value = "256M")]
-    pub(crate) size: Size,
+    pub(crate) size: ByteSize,
     /// How often
     #[command(flatten)]
     pub(crate) rounds: RoundsArgs,
@@ -82,10 +82,10 @@ pub(crate) struct HashArgs {
 
 /// What every measurement with real transfers is told.
 #[derive(Debug, Args)]
-pub(crate) struct StageArgs {
+pub(crate) struct SetupArgs {
     /// Length of the file: bytes, or with K, M, G or T (powers of 1024)
     #[arg(long, default_value = "256M")]
-    pub(crate) size: Size,
+    pub(crate) size: ByteSize,
     /// How often
     #[command(flatten)]
     pub(crate) rounds: RoundsArgs,
@@ -105,7 +105,7 @@ pub(crate) struct StageArgs {
 pub(crate) struct TransferArgs {
     /// What all of them are told
     #[command(flatten)]
-    pub(crate) stage: StageArgs,
+    pub(crate) setup: SetupArgs,
     /// Nodes that have the file; several numbers are measured one after the other
     #[arg(long, value_delimiter = ',', default_value = "1,3", value_parser = count)]
     pub(crate) seeders: Vec<usize>,
@@ -134,7 +134,7 @@ pub(crate) struct CompareArgs {
     pub(crate) b: String,
     /// What both are told
     #[command(flatten)]
-    pub(crate) stage: StageArgs,
+    pub(crate) setup: SetupArgs,
     /// Nodes that have the file
     #[arg(long, default_value_t = 1, value_parser = count)]
     pub(crate) seeders: usize,
@@ -192,8 +192,8 @@ pub(crate) struct OutputArgs {
 
 impl OutputArgs {
     /// What the sink of records is told.
-    pub(crate) fn wanted(&self) -> Wanted {
-        Wanted { json: self.json, folder: self.out.clone() }
+    pub(crate) fn record_output(&self) -> RecordOutput {
+        RecordOutput { json: self.json, folder: self.out.clone() }
     }
 }
 
@@ -214,10 +214,10 @@ pub(crate) struct TrackerArgs {
     pub(crate) seconds: f64,
     /// Parts of each kind of request
     #[arg(long, default_value = "ping=500,get_peers=240,update_pieces=240,upload_file=19,login=1")]
-    pub(crate) mix: Mix,
+    pub(crate) mix: RequestMix,
     /// Length of the files that upload_file describes, of which only the pieces' digests are sent
     #[arg(long, default_value = "512K")]
-    pub(crate) size: Size,
+    pub(crate) size: ByteSize,
     /// Rounds that count, each at the fixed rate and then at its most
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) runs: u32,
@@ -249,10 +249,10 @@ pub(crate) struct TrackerArgs {
 pub(crate) struct SwarmArgs {
     /// The file: bytes, or with K, M, G or T (powers of 1024)
     #[arg(long, default_value = "128M")]
-    pub(crate) size: Size,
+    pub(crate) size: ByteSize,
     /// Bytes a second that each host can send
     #[arg(long, default_value = "16M")]
-    pub(crate) uplink: Size,
+    pub(crate) uplink: ByteSize,
     /// Who has the file from the start
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) seeders: u8,
@@ -313,13 +313,13 @@ mod tests {
 
     #[test]
     fn the_definition_holds_together() {
-        Cli::command().debug_assert();
+        BenchCli::command().debug_assert();
     }
 
     #[test]
     fn rounds_have_limits() {
-        assert!(Cli::try_parse_from(["bench", "hash", "--runs", "0"]).is_err());
-        assert!(Cli::try_parse_from(["bench", "hash", "--runs", "1001"]).is_err());
-        assert!(Cli::try_parse_from(["bench", "hash", "--runs", "1", "--warmup", "0"]).is_ok());
+        assert!(BenchCli::try_parse_from(["bench", "hash", "--runs", "0"]).is_err());
+        assert!(BenchCli::try_parse_from(["bench", "hash", "--runs", "1001"]).is_err());
+        assert!(BenchCli::try_parse_from(["bench", "hash", "--runs", "1", "--warmup", "0"]).is_ok());
     }
 }

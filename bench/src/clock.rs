@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where nothing tells that something has come true, it is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// When the harness began to look at the clock.
 #[expect(clippy::disallowed_methods, reason = "this is the clock that others get their time from")]
@@ -16,14 +16,14 @@ pub(crate) fn now() -> Duration {
 }
 
 /// How long `work` takes, and what it gives.
-pub(crate) fn timed<R>(work: impl FnOnce() -> R) -> (Duration, R) {
+pub(crate) fn time_work<R>(work: impl FnOnce() -> R) -> (Duration, R) {
     let start = now();
     let result = work();
     (now() - start, result)
 }
 
 /// Whether something comes true before the time is over; it is looked at now and then.
-pub(crate) fn within(timeout: Duration, mut holds: impl FnMut() -> bool) -> bool {
+pub(crate) fn wait_until(timeout: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let deadline = now() + timeout;
     loop {
         if holds() {
@@ -32,7 +32,7 @@ pub(crate) fn within(timeout: Duration, mut holds: impl FnMut() -> bool) -> bool
         if now() >= deadline {
             return false;
         }
-        std::thread::park_timeout(LOOK_EVERY);
+        std::thread::park_timeout(POLL_INTERVAL);
     }
 }
 

@@ -13,15 +13,15 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 
 use crate::clock;
-use crate::topology::content::{Content, sync_copy};
-use crate::topology::spawned::{self, Spawned};
-use crate::topology::usage::{self, Cpu, Peaks, Sides, Watch};
+use crate::topology::spawned::{self, SpawnedProgram};
+use crate::topology::test_file::{TestFile, sync_copy};
+use crate::topology::usage::{self, CpuSeconds, MemoryPeaks, RoundPids, RoundWatch};
 
 /// What everybody is given.
 #[derive(Clone, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct TransferTerms {
     /// The file.
-    pub(crate) content: Content,
+    pub(crate) content: TestFile,
     /// How many have it.
     pub(crate) sources: usize,
     /// How many want it.
@@ -34,19 +34,19 @@ pub(crate) struct Terms {
     pub(crate) cold: bool,
 }
 
-impl Terms {
+impl TransferTerms {
     /// The same, with a folder of the contender's own in place of the one that all share.
-    pub(crate) fn apart(&self, kind: &str) -> anyhow::Result<Terms> {
+    pub(crate) fn with_own_folder(&self, kind: &str) -> anyhow::Result<TransferTerms> {
         let name: String = kind.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let place = self.place.join(name);
         fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
-        Ok(Terms { place, ..self.clone() })
+        Ok(TransferTerms { place, ..self.clone() })
     }
 }
 
 /// What a round took.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct RoundOutcome {
     /// From the start of the first command to the exit of the last.
     pub(crate) command: Duration,
     /// From the start of the first command until the last copy was complete, where the command goes on to make it durable.
@@ -62,11 +62,11 @@ pub(crate) struct Outcome {
     /// How many send.
     pub(crate) sources: usize,
     /// CPU time of those who send.
-    pub(crate) source_cpu: Option<Cpu>,
+    pub(crate) source_cpu: Option<CpuSeconds>,
     /// CPU time of those who receive.
-    pub(crate) receiver_cpu: Option<Cpu>,
+    pub(crate) receiver_cpu: Option<CpuSeconds>,
     /// Peaks of memory, and what it cost to look for them.
-    pub(crate) peaks: Option<Peaks>,
+    pub(crate) peaks: Option<MemoryPeaks>,
     /// Whatever else was counted: metric, value, unit.
     pub(crate) numbers: Vec<(String, f64, &'static str)>,
     /// From request to proof of each piece, in nanoseconds.
@@ -91,12 +91,12 @@ pub(crate) trait Contender {
     }
 
     /// Whether several receivers are downloads of their own, which give each other nothing.
-    fn is_apart(&self) -> bool {
+    fn has_separate_downloads(&self) -> bool {
         false
     }
 
     /// Whether its receivers take all from one source, however many there are.
-    fn takes_from_one(&self) -> bool {
+    fn uses_one_source(&self) -> bool {
         false
     }
 
@@ -109,27 +109,27 @@ pub(crate) trait Contender {
     ///
     /// # Errors
     /// What went wrong: then it takes no further part.
-    fn prepare(&mut self) -> anyhow::Result<()> {
+    fn prepare_round(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
 
     /// Moves the file into the folder.
     ///
     /// # Errors
-    /// As [`Contender::prepare`].
-    fn round(&mut self, into: &Path) -> anyhow::Result<Outcome>;
+    /// As [`Contender::prepare_round`].
+    fn run_round(&mut self, into: &Path) -> anyhow::Result<RoundOutcome>;
 
     /// Tidies up after a round; not measured.
     ///
     /// # Errors
-    /// As [`Contender::prepare`].
-    fn settle(&mut self) -> anyhow::Result<()> {
+    /// As [`Contender::prepare_round`].
+    fn finish_round(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
 }
 
 /// The commands of one receiver, to be run one after another, and the file that they make.
-pub(crate) struct Steps {
+pub(crate) struct FetchSteps {
     /// The commands.
     pub(crate) commands: Vec<Command>,
     /// The copy; `None` where none is made.
@@ -137,123 +137,124 @@ pub(crate) struct Steps {
 }
 
 /// Makes the commands of a receiver, by its number from 0 and the folder that is its own.
-type MakeSteps = Box<dyn Fn(usize, &Path) -> Steps>;
+type MakeFetchSteps = Box<dyn Fn(usize, &Path) -> FetchSteps>;
 
 /// Of the receivers that fail in one round, so many say why.
-const FAULTS_TOLD: usize = 3;
+const FAULTS_SHOWN: usize = 3;
 
 /// What stands before the seconds that the transfer itself took, on a line of a command that tells them.
-pub(crate) const TRANSFER_TOOK: &str = "transfer took ";
+pub(crate) const TRANSFER_TIME_PREFIX: &str = "transfer took ";
 
 /// Programs that serve, and commands that fetch: all that most contenders are.
-pub(crate) struct Programs {
+pub(crate) struct ProgramContender {
     /// Name in reports.
     kind: String,
     /// Whether others are compared with it.
-    reference: bool,
+    is_reference: bool,
     /// Whether its receivers know each other.
-    swarm: bool,
+    is_swarm: bool,
     /// Whether its receivers take all from one source.
-    one_source: bool,
+    has_one_source: bool,
     /// Those that serve.
-    servers: Vec<Spawned>,
+    servers: Vec<SpawnedProgram>,
     /// Those that fetch.
-    steps: MakeSteps,
+    make_steps: MakeFetchSteps,
     /// How a command tells what the transfer itself took.
-    took: ReadTook,
+    parse_time: ParseTransferTime,
     /// The terms.
-    terms: Terms,
+    terms: TransferTerms,
 }
 
-impl Programs {
+impl ProgramContender {
     /// Programs whose receivers know nothing of each other.
     pub(crate) fn new(
         kind: &str,
-        terms: &Terms,
-        servers: Vec<Spawned>,
-        steps: impl Fn(usize, &Path) -> Steps + 'static,
-    ) -> Programs {
-        Programs {
+        terms: &TransferTerms,
+        servers: Vec<SpawnedProgram>,
+        steps: impl Fn(usize, &Path) -> FetchSteps + 'static,
+    ) -> ProgramContender {
+        ProgramContender {
             kind: kind.to_owned(),
-            reference: false,
-            swarm: false,
-            one_source: false,
+            is_reference: false,
+            is_swarm: false,
+            has_one_source: false,
             servers,
-            steps: Box::new(steps),
-            took: seconds_told,
+            make_steps: Box::new(steps),
+            parse_time: parse_transfer_time,
             terms: terms.clone(),
         }
     }
 
     /// Others are compared with them.
-    pub(crate) fn into_reference(self) -> Programs {
-        Programs { reference: true, ..self }
+    pub(crate) fn into_reference(self) -> ProgramContender {
+        ProgramContender { is_reference: true, ..self }
     }
 
     /// Their receivers give each other what they have.
-    pub(crate) fn into_swarm(self) -> Programs {
-        Programs { swarm: true, ..self }
+    pub(crate) fn into_swarm(self) -> ProgramContender {
+        ProgramContender { is_swarm: true, ..self }
     }
 
     /// Their receivers take all from one source, however many there are.
-    pub(crate) fn into_one_source(self) -> Programs {
-        Programs { one_source: true, ..self }
+    pub(crate) fn into_one_source(self) -> ProgramContender {
+        ProgramContender { has_one_source: true, ..self }
     }
 
     /// They tell in another way what the transfer itself took.
-    pub(crate) fn telling(self, took: ReadTook) -> Programs {
-        Programs { took, ..self }
+    pub(crate) fn with_time_parser(self, took: ParseTransferTime) -> ProgramContender {
+        ProgramContender { parse_time: took, ..self }
     }
 }
 
 /// What the transfer itself took, by the last words of a command and the length of the file.
-pub(crate) type ReadTook = fn(&str, u64) -> Option<Duration>;
+pub(crate) type ParseTransferTime = fn(&str, u64) -> Option<Duration>;
 
-/// As those of this harness tell it: seconds behind [`TRANSFER_TOOK`].
-fn seconds_told(words: &str, _: u64) -> Option<Duration> {
-    let seconds = words.lines().rev().find_map(|line| line.trim().strip_prefix(TRANSFER_TOOK))?;
+/// As those of this harness tell it: seconds behind [`TRANSFER_TIME_PREFIX`].
+fn parse_transfer_time(words: &str, _: u64) -> Option<Duration> {
+    let seconds = words.lines().rev().find_map(|line| line.trim().strip_prefix(TRANSFER_TIME_PREFIX))?;
     Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
 }
 
-impl Contender for Programs {
+impl Contender for ProgramContender {
     fn kind(&self) -> &str {
         &self.kind
     }
 
     fn is_reference(&self) -> bool {
-        self.reference
+        self.is_reference
     }
 
-    fn is_apart(&self) -> bool {
-        !self.swarm
+    fn has_separate_downloads(&self) -> bool {
+        !self.is_swarm
     }
 
-    fn takes_from_one(&self) -> bool {
-        self.one_source
+    fn uses_one_source(&self) -> bool {
+        self.has_one_source
     }
 
     fn processes(&self) -> Vec<u32> {
-        self.servers.iter().map(Spawned::pid).collect()
+        self.servers.iter().map(SpawnedProgram::pid).collect()
     }
 
-    fn prepare(&mut self) -> anyhow::Result<()> {
+    fn prepare_round(&mut self) -> anyhow::Result<()> {
         for server in &mut self.servers {
             if server.has_ended() {
-                anyhow::bail!("a program that serves has ended by itself{}", server.last_words());
+                anyhow::bail!("a program that serves has ended by itself{}", server.failure_output());
             }
         }
         Ok(())
     }
 
-    fn round(&mut self, into: &Path) -> anyhow::Result<Outcome> {
+    fn run_round(&mut self, into: &Path) -> anyhow::Result<RoundOutcome> {
         let mut receivers = Vec::new();
         for number in 0..self.terms.receivers {
-            receivers.push((self.steps)(number, &spawned::folder(into.join(number.to_string()))?));
+            receivers.push((self.make_steps)(number, &spawned::empty_folder(into.join(number.to_string()))?));
         }
         let copies: Vec<PathBuf> = receivers.iter().filter_map(|receiver| receiver.copy.clone()).collect();
         let sources = self.processes();
         let cpu_before = usage::cpu_of_trees(&sources);
-        let (mut receiver_cpu, mut peaks, mut transfer) = (Cpu::default(), Peaks::default(), None);
+        let (mut receiver_cpu, mut peaks, mut transfer) =
+            (CpuSeconds::default(), MemoryPeaks::default(), None);
         let mut command = Duration::ZERO;
         loop {
             let step: Vec<Command> = receivers
@@ -264,16 +265,16 @@ impl Contender for Programs {
             if step.is_empty() {
                 break;
             }
-            let done = self.step(&sources, &step)?;
+            let done = self.run_step(&sources, &step)?;
             command += done.command;
             receiver_cpu = [receiver_cpu, done.cpu].into_iter().sum();
-            peaks = peaks.and(done.peaks);
+            peaks = peaks.merge(done.peaks);
             transfer = transfer.max(done.transfer);
         }
-        let (sync, synced) = clock::timed(|| copies.iter().try_for_each(|copy| sync_copy(copy)));
+        let (sync, synced) = clock::time_work(|| copies.iter().try_for_each(|copy| sync_copy(copy)));
         synced?;
         let durable = (!copies.is_empty()).then_some(command + sync);
-        Ok(Outcome {
+        Ok(RoundOutcome {
             command,
             transfer,
             durable,
@@ -282,7 +283,7 @@ impl Contender for Programs {
             source_cpu: Some(usage::cpu_of_trees(&sources) - cpu_before),
             receiver_cpu: Some(receiver_cpu),
             peaks: Some(peaks),
-            ..Outcome::default()
+            ..RoundOutcome::default()
         })
     }
 }
@@ -292,7 +293,10 @@ impl Contender for Programs {
 ///
 /// # Errors
 /// Who has failed, and why.
-pub(crate) fn all_succeeded<T>(ended: Vec<anyhow::Result<T>>, watch: &Watch) -> anyhow::Result<Vec<T>> {
+pub(crate) fn collect_succeeded<T>(
+    ended: Vec<anyhow::Result<T>>,
+    watch: &RoundWatch,
+) -> anyhow::Result<Vec<T>> {
     let of = ended.len();
     let mut succeeded = Vec::new();
     let mut faults = Vec::new();
@@ -305,40 +309,41 @@ pub(crate) fn all_succeeded<T>(ended: Vec<anyhow::Result<T>>, watch: &Watch) -> 
     if faults.is_empty() {
         return Ok(succeeded);
     }
-    let more = faults.len().saturating_sub(FAULTS_TOLD);
-    faults.truncate(FAULTS_TOLD);
+    let more = faults.len().saturating_sub(FAULTS_SHOWN);
+    faults.truncate(FAULTS_SHOWN);
     faults.extend((more > 0).then(|| format!("and {more} more leechers")));
-    faults.extend(watch.told());
+    faults.extend(watch.timeout_reason());
     anyhow::bail!("{}", faults.join("; "))
 }
 
 /// What one command of each receiver came to.
-struct Step {
+struct StepOutcome {
     /// From the start of the first to the exit of the last.
     command: Duration,
-    cpu: Cpu,
-    peaks: Peaks,
+    cpu: CpuSeconds,
+    peaks: MemoryPeaks,
     transfer: Option<Duration>,
 }
 
-impl Programs {
+impl ProgramContender {
     /// Runs one command of each receiver, all at once, to their ends.
-    fn step(&self, sources: &[u32], commands: &[Command]) -> anyhow::Result<Step> {
+    fn run_step(&self, sources: &[u32], commands: &[Command]) -> anyhow::Result<StepOutcome> {
         let mut running = Vec::new();
         let began = clock::now();
         for (number, command) in commands.iter().enumerate() {
-            running.push(Spawned::start(&format!("receiver-{number}"), command, &self.terms.place)?);
+            running.push(SpawnedProgram::start(&format!("receiver-{number}"), command, &self.terms.place)?);
         }
-        let pids: Vec<u32> = running.iter().map(Spawned::pid).collect();
-        let sides = Sides { sources: sources.to_vec(), receivers: pids.clone() };
-        let watch = Watch::start(sides, &pids, self.terms.limit)?;
-        let ended = running.iter_mut().map(Spawned::succeed).collect();
-        let cpu = all_succeeded(ended, &watch)?.iter().map(|ended| ended.cpu).sum();
+        let pids: Vec<u32> = running.iter().map(SpawnedProgram::pid).collect();
+        let sides = RoundPids { sources: sources.to_vec(), receivers: pids.clone() };
+        let watch = RoundWatch::start(sides, &pids, self.terms.limit)?;
+        let ended = running.iter_mut().map(SpawnedProgram::wait_for_success).collect();
+        let cpu = collect_succeeded(ended, &watch)?.iter().map(|ended| ended.cpu).sum();
         // The last look at memory, and reading what was said, are nobody's time.
         let command = clock::now() - began;
-        let took = |receiver: &Spawned| (self.took)(&receiver.words(), self.terms.content.bytes);
+        let took =
+            |receiver: &SpawnedProgram| (self.parse_time)(&receiver.log_tail(), self.terms.content.bytes);
         let transfer = running.iter().filter_map(took).max();
-        Ok(Step { command, cpu, peaks: watch.peaks(), transfer })
+        Ok(StepOutcome { command, cpu, peaks: watch.peaks(), transfer })
     }
 }
 
@@ -348,23 +353,24 @@ mod tests {
 
     #[test]
     fn who_failed_is_named_and_a_crowd_is_counted() {
-        let watch = Watch::start(Sides::default(), &[], Duration::from_secs(600)).unwrap();
-        assert_eq!(all_succeeded(vec![Ok(1), Ok(2)], &watch).unwrap(), [1, 2]);
+        let watch = RoundWatch::start(RoundPids::default(), &[], Duration::from_secs(600)).unwrap();
+        assert_eq!(collect_succeeded(vec![Ok(1), Ok(2)], &watch).unwrap(), [1, 2]);
         let fails = |number: usize| if number % 2 == 1 { Ok(()) } else { Err(anyhow::anyhow!("no bread")) };
-        let fault =
-            |count: usize| all_succeeded((0..count).map(fails).collect(), &watch).unwrap_err().to_string();
+        let fault = |count: usize| {
+            collect_succeeded((0..count).map(fails).collect(), &watch).unwrap_err().to_string()
+        };
         assert_eq!(fault(3), "leecher 1 of 3: no bread; leecher 3 of 3: no bread");
         assert!(fault(9).ends_with("leecher 5 of 9: no bread; and 2 more leechers"), "{}", fault(9));
-        let over = Watch::start(Sides::default(), &[], Duration::ZERO).unwrap();
-        let late = all_succeeded(vec![fails(0)], &over).unwrap_err().to_string();
+        let over = RoundWatch::start(RoundPids::default(), &[], Duration::ZERO).unwrap();
+        let late = collect_succeeded(vec![fails(0)], &over).unwrap_err().to_string();
         assert!(late.contains("0.0 s, was over"), "{late}");
     }
 
     #[test]
     fn the_last_time_told_is_the_transfers() {
         let words = "transfer took 1\n transfer took 2.5\nsomething else\n";
-        assert_eq!(seconds_told(words, 0), Some(Duration::from_millis(2_500)));
-        assert_eq!(seconds_told("transfer took long", 0), None);
-        assert_eq!(seconds_told("", 0), None);
+        assert_eq!(parse_transfer_time(words, 0), Some(Duration::from_millis(2_500)));
+        assert_eq!(parse_transfer_time("transfer took long", 0), None);
+        assert_eq!(parse_transfer_time("", 0), None);
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// What is known of the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Host {
+pub(crate) struct HostDescription {
     /// Release of the kernel.
     pub(crate) kernel: Option<String>,
     /// Name of the CPU.
@@ -43,28 +43,28 @@ pub(crate) struct Host {
     pub(crate) filesystem: Option<String>,
 }
 
-impl Host {
+impl HostDescription {
     /// Memory that can be had now without swapping, in bytes.
     pub(crate) fn memory_available() -> Option<u64> {
         let memory = fs::read_to_string("/proc/meminfo").ok()?;
-        field(&memory, "MemAvailable").and_then(kibibytes)
+        field_value(&memory, "MemAvailable").and_then(parse_kibibytes)
     }
 
     /// Looks at the machine.
-    pub(crate) fn read() -> Host {
+    pub(crate) fn describe() -> HostDescription {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let ring_refusal = ring_refusal();
-        Host {
-            kernel: line_of("/proc/sys/kernel/osrelease"),
-            cpu: field(&cpu, "model name").map(str::to_owned),
+        HostDescription {
+            kernel: read_first_line("/proc/sys/kernel/osrelease"),
+            cpu: field_value(&cpu, "model name").map(str::to_owned),
             cpus: thread::available_parallelism().ok().map(usize::from),
             cpu_features: cpu_features(),
             hash_kinds: HashKind::supported().map(|kind| kind.name().to_owned()).collect(),
-            memory_bytes: field(&memory, "MemTotal").and_then(kibibytes),
-            memory_available_bytes: field(&memory, "MemAvailable").and_then(kibibytes),
-            congestion_control: line_of("/proc/sys/net/ipv4/tcp_congestion_control"),
-            congestion_control_allowed: line_of("/proc/sys/net/ipv4/tcp_allowed_congestion_control"),
+            memory_bytes: field_value(&memory, "MemTotal").and_then(parse_kibibytes),
+            memory_available_bytes: field_value(&memory, "MemAvailable").and_then(parse_kibibytes),
+            congestion_control: read_first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
+            congestion_control_allowed: read_first_line("/proc/sys/net/ipv4/tcp_allowed_congestion_control"),
             io_uring: ring_refusal.is_none(),
             io_uring_refusal: ring_refusal,
             locked_memory_limit_bytes: getrlimit(Resource::Memlock).current,
@@ -75,13 +75,13 @@ impl Host {
 }
 
 /// A file of one line.
-fn line_of(path: &str) -> Option<String> {
+fn read_first_line(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     Some(text.trim_end().to_owned())
 }
 
 /// The value of the first line `name : value`.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+fn field_value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
         (key.trim() == name).then_some(value.trim())
@@ -89,7 +89,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// `1234 kB` as bytes.
-fn kibibytes(value: &str) -> Option<u64> {
+fn parse_kibibytes(value: &str) -> Option<u64> {
     value.strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
 }
 
@@ -118,9 +118,9 @@ mod tests {
     #[test]
     fn fields_are_found_by_their_whole_name() {
         let text = "MemTotalish: 1 kB\nMemTotal:       2048 kB\nmodel name\t: A B: C\n";
-        assert_eq!(field(text, "MemTotal").and_then(kibibytes), Some(2_048 * 1_024));
-        assert_eq!(field(text, "model name"), Some("A B: C"));
-        assert_eq!(field(text, "MemFree"), None);
-        assert_eq!(kibibytes("12 MB"), None);
+        assert_eq!(field_value(text, "MemTotal").and_then(parse_kibibytes), Some(2_048 * 1_024));
+        assert_eq!(field_value(text, "model name"), Some("A B: C"));
+        assert_eq!(field_value(text, "MemFree"), None);
+        assert_eq!(parse_kibibytes("12 MB"), None);
     }
 }

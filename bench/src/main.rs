@@ -10,13 +10,13 @@
 //! A number without its rival and its spread says little, so every workload runs once a round beside the reference, and
 //! its ratio is taken within the round.
 
+mod baseline;
 mod cli;
 mod clock;
 mod contender;
-mod floor;
 mod host;
+mod interleave;
 mod mix;
-mod recorder;
 mod report;
 mod results;
 mod rivals;
@@ -29,19 +29,19 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::BenchCli::parse();
     let result = match &cli.command {
-        cli::Command::Hash(args) => workloads::hash::run(args),
-        cli::Command::Tracker(args) => workloads::tracker::run(args),
-        cli::Command::Transfer(args) => workloads::transfer::run(args),
-        cli::Command::Compare(args) => workloads::compare::run(args),
-        cli::Command::PumpSend(args) => floor::pump::send(args),
-        cli::Command::PumpReceive(args) => floor::pump::receive(args),
-        cli::Command::Swarm(args) => workloads::swarm::run(args),
-        cli::Command::Host(args) => workloads::host::run(args),
+        cli::BenchCommand::Hash(args) => workloads::hash::run_hash(args),
+        cli::BenchCommand::Tracker(args) => workloads::tracker::run_tracker(args),
+        cli::BenchCommand::Transfer(args) => workloads::transfer::run_transfer(args),
+        cli::BenchCommand::Compare(args) => workloads::compare::run_compare(args),
+        cli::BenchCommand::PumpSend(args) => baseline::pump::run_sender(args),
+        cli::BenchCommand::PumpReceive(args) => baseline::pump::run_receiver(args),
+        cli::BenchCommand::Swarm(args) => workloads::swarm::run_swarm(args),
+        cli::BenchCommand::Host(args) => workloads::host::run_host(args),
     };
     // What a signal interrupted has failed, and that is no news.
-    topology::ending::leave_it_to_the_signal();
+    topology::shutdown::wait_for_signal_exit();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum RequestKind {
     /// The sign of life of a node.
     Ping,
     /// Who has a file, asked again by a node that asked a moment ago.
@@ -20,53 +20,59 @@ pub(crate) enum Kind {
     FirstPeers,
 }
 
-impl Kind {
+impl RequestKind {
     /// All, in the order of their numbers.
-    pub(crate) const ALL: [Kind; 6] =
-        [Kind::Ping, Kind::GetPeers, Kind::UpdatePieces, Kind::Upload, Kind::Login, Kind::FirstPeers];
+    pub(crate) const ALL: [RequestKind; 6] = [
+        RequestKind::Ping,
+        RequestKind::GetPeers,
+        RequestKind::UpdatePieces,
+        RequestKind::Upload,
+        RequestKind::Login,
+        RequestKind::FirstPeers,
+    ];
 
     /// As a mix names it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Ping => "ping",
-            Kind::GetPeers => "get_peers",
-            Kind::UpdatePieces => "update_pieces",
-            Kind::Upload => "upload_file",
-            Kind::Login => "login",
-            Kind::FirstPeers => "first_get_peers",
+            RequestKind::Ping => "ping",
+            RequestKind::GetPeers => "get_peers",
+            RequestKind::UpdatePieces => "update_pieces",
+            RequestKind::Upload => "upload_file",
+            RequestKind::Login => "login",
+            RequestKind::FirstPeers => "first_get_peers",
         }
     }
 }
 
 /// How many parts of all requests each kind has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mix {
+pub(crate) struct RequestMix {
     /// By number of kind.
-    parts: [u32; Kind::ALL.len()],
+    parts: [u32; RequestKind::ALL.len()],
 }
 
-impl Mix {
+impl RequestMix {
     /// One kind alone.
-    pub(crate) fn only(kind: Kind) -> Mix {
-        Mix { parts: Kind::ALL.map(|each| u32::from(each == kind)) }
+    pub(crate) fn only(kind: RequestKind) -> RequestMix {
+        RequestMix { parts: RequestKind::ALL.map(|each| u32::from(each == kind)) }
     }
 
     /// The kind that a random number falls to.
-    pub(crate) fn pick(&self, random: &mut fastrand::Rng) -> Kind {
+    pub(crate) fn draw_kind(&self, random: &mut fastrand::Rng) -> RequestKind {
         let mut left = random.u32(0..self.parts.iter().sum());
-        for (kind, part) in Kind::ALL.into_iter().zip(self.parts) {
+        for (kind, part) in RequestKind::ALL.into_iter().zip(self.parts) {
             match left.checked_sub(part) {
                 None => return kind,
                 Some(rest) => left = rest,
             }
         }
-        Kind::Ping
+        RequestKind::Ping
     }
 }
 
-impl fmt::Display for Mix {
+impl fmt::Display for RequestMix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = Kind::ALL.into_iter().zip(self.parts).filter(|(_, part)| *part > 0);
+        let shown = RequestKind::ALL.into_iter().zip(self.parts).filter(|(_, part)| *part > 0);
         let words: Vec<String> = shown.map(|(kind, part)| format!("{}={part}", kind.name())).collect();
         f.write_str(&words.join(","))
     }
@@ -87,15 +93,15 @@ impl std::error::Error for BadMix {}
 /// Parts of one kind, at most: sums of all kinds stay small numbers.
 const PART_MAX: u32 = 1_000_000;
 
-impl FromStr for Mix {
+impl FromStr for RequestMix {
     type Err = BadMix;
 
-    fn from_str(text: &str) -> Result<Mix, BadMix> {
-        let mut parts = [0; Kind::ALL.len()];
+    fn from_str(text: &str) -> Result<RequestMix, BadMix> {
+        let mut parts = [0; RequestKind::ALL.len()];
         for word in text.split(',') {
             let (name, part) =
                 word.split_once('=').ok_or_else(|| BadMix(format!("`{word}` has no number")))?;
-            let kind = Kind::ALL.iter().position(|kind| kind.name() == name.trim());
+            let kind = RequestKind::ALL.iter().position(|kind| kind.name() == name.trim());
             let kind = kind.ok_or_else(|| BadMix(format!("there are no requests called `{name}`")))?;
             let part = part.trim().parse().ok().filter(|part| *part <= PART_MAX);
             parts[kind] = part.ok_or_else(|| BadMix(format!("`{word}` has no number up to {PART_MAX}")))?;
@@ -103,7 +109,7 @@ impl FromStr for Mix {
         if parts.iter().all(|part| *part == 0) {
             return Err(BadMix("nothing would be sent".to_owned()));
         }
-        Ok(Mix { parts })
+        Ok(RequestMix { parts })
     }
 }
 
@@ -113,19 +119,19 @@ mod tests {
 
     #[test]
     fn kinds_come_as_often_as_the_mix_says() {
-        let mix: Mix = "ping=3,login=1".parse().unwrap();
+        let mix: RequestMix = "ping=3,login=1".parse().unwrap();
         let mut random = fastrand::Rng::with_seed(7);
-        let logins = (0..4_000).filter(|_| mix.pick(&mut random) == Kind::Login).count();
+        let logins = (0..4_000).filter(|_| mix.draw_kind(&mut random) == RequestKind::Login).count();
         assert!((900..1_100).contains(&logins), "{logins}");
         assert_eq!(mix.to_string(), "ping=3,login=1");
-        let only = Mix::only(Kind::Upload);
-        assert!((0..100).all(|_| only.pick(&mut random) == Kind::Upload));
+        let only = RequestMix::only(RequestKind::Upload);
+        assert!((0..100).all(|_| only.draw_kind(&mut random) == RequestKind::Upload));
     }
 
     #[test]
     fn what_is_no_mix_is_told() {
         for text in ["", "ping", "ping=x", "ping=0", "pong=1", "ping=-1"] {
-            assert!(text.parse::<Mix>().unwrap_err().to_string().contains("such as"), "{text}");
+            assert!(text.parse::<RequestMix>().unwrap_err().to_string().contains("such as"), "{text}");
         }
     }
 }

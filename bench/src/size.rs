@@ -1,6 +1,6 @@
 //! Byte counts as people type them: `4096`, `512K`, `256M`, `2GiB`.
 //!
-//! Invariant: a [`Size`] is at least one byte.
+//! Invariant: a [`ByteSize`] is at least one byte.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,9 +10,9 @@ const UNITS: [char; 4] = ['K', 'M', 'G', 'T'];
 
 /// A count of bytes, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Size(u64);
+pub(crate) struct ByteSize(u64);
 
-impl Size {
+impl ByteSize {
     /// The count.
     pub(crate) fn bytes(self) -> u64 {
         self.0
@@ -42,11 +42,11 @@ impl fmt::Display for BadSize {
 
 impl std::error::Error for BadSize {}
 
-impl FromStr for Size {
+impl FromStr for ByteSize {
     type Err = BadSize;
 
     /// Units are powers of 1,024, in either case, with or without `iB`.
-    fn from_str(text: &str) -> Result<Size, BadSize> {
+    fn from_str(text: &str) -> Result<ByteSize, BadSize> {
         let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
         let suffix = text[digits.len()..].to_ascii_uppercase();
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -61,7 +61,7 @@ impl FromStr for Size {
         let count: u64 = digits.parse().map_err(|_| BadSize::TooLarge)?;
         let bytes =
             (0..power).try_fold(count, |bytes, _| bytes.checked_mul(1_024)).ok_or(BadSize::TooLarge)?;
-        if bytes == 0 { Err(BadSize::Zero) } else { Ok(Size(bytes)) }
+        if bytes == 0 { Err(BadSize::Zero) } else { Ok(ByteSize(bytes)) }
     }
 }
 
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<u64, BadSize> {
-        text.parse().map(Size::bytes)
+        text.parse().map(ByteSize::bytes)
     }
 
     #[test]

@@ -9,6 +9,6 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Seconds since the Unix epoch by this machine's clock; 0 when the clock stands before it.
-pub(crate) fn unix_s() -> u64 {
+pub(crate) fn unix_time_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

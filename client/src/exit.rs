@@ -1,13 +1,13 @@
 //! How the client ends: exit codes, and the faults that lead to them.
 //!
-//! Invariant: every failure that a user can see is a [`Fault`], which says what happened, to what, and what to type
+//! Invariant: every failure that a user can see is a [`ClientFault`], which says what happened, to what, and what to type
 //! next; typed causes of the engine become faults here and nowhere else (the tracker's in `node::refusal`).
 
 use std::fmt;
 
 use engine::error::StartError;
 use engine::proto::manifest::BadFileName;
-use engine::stats::{Failure, Wait};
+use engine::stats::{DownloadFailure, WaitReason};
 use engine::storage::error::{StorageError, StorageErrorKind};
 use serde::{Deserialize, Serialize};
 use tracker::api::failure::FailureCode;
@@ -16,7 +16,7 @@ use tracker::api::failure::FailureCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
-pub(crate) enum Exit {
+pub(crate) enum ExitCause {
     /// All is well.
     Done = 0,
     /// Something that no other number names.
@@ -51,7 +51,7 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
-impl Exit {
+impl ExitCause {
     /// The number.
     pub(crate) fn code(self) -> u8 {
         self as u8
@@ -60,9 +60,9 @@ impl Exit {
 
 /// A failure for people: what happened, to what, and what to type next; and the exit code that it means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Fault {
+pub(crate) struct ClientFault {
     /// What the process ends with.
-    pub(crate) exit: Exit,
+    pub(crate) exit: ExitCause,
     /// What happened, to what.
     pub(crate) message: String,
     /// What to type next.
@@ -71,131 +71,137 @@ pub(crate) struct Fault {
     /// The word with which a tracker refused the very request: `node::refusal` alone says so, to this process alone, and
     /// `node::outlook` says what it means.
     #[serde(skip)]
-    pub(crate) refused: Option<FailureCode>,
+    pub(crate) refusal_code: Option<FailureCode>,
 }
 
-impl Fault {
+impl ClientFault {
     /// A failure without advice yet.
-    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Fault {
-        Fault { exit, message: message.into(), fix: None, refused: None }
+    pub(crate) fn new(exit: ExitCause, message: impl Into<String>) -> ClientFault {
+        ClientFault { exit, message: message.into(), fix: None, refusal_code: None }
     }
 
     /// The same with what to type next.
-    pub(crate) fn fix(mut self, fix: impl Into<String>) -> Fault {
+    pub(crate) fn fix(mut self, fix: impl Into<String>) -> ClientFault {
         self.fix = Some(fix.into());
         self
     }
 
     /// A thread that the system does not give.
-    pub(crate) fn no_thread(error: &std::io::Error) -> Fault {
-        Fault::new(Exit::Other, format!("the system gives no thread: {error}"))
+    pub(crate) fn no_thread(error: &std::io::Error) -> ClientFault {
+        ClientFault::new(ExitCause::Other, format!("the system gives no thread: {error}"))
             .fix("raise the limit of processes (`ulimit -u`), or end some")
     }
 
     /// Random bytes that the system does not give.
-    pub(crate) fn no_random(error: &getrandom::Error) -> Fault {
-        Fault::new(Exit::LocalIo, format!("the system gives no random bytes: {error}"))
+    pub(crate) fn no_random(error: &getrandom::Error) -> ClientFault {
+        ClientFault::new(ExitCause::LocalIo, format!("the system gives no random bytes: {error}"))
             .fix("see that /dev/urandom is there, then try again")
     }
 
     /// The node ends before it has done what it was asked.
-    pub(crate) fn ending() -> Fault {
-        Fault::new(Exit::Interrupted, "the node is ending").fix("give the command again")
+    pub(crate) fn ending() -> ClientFault {
+        ClientFault::new(ExitCause::Interrupted, "the node is ending").fix("give the command again")
     }
 
     /// A failure of a local file: `what` could not be done to `path`.
-    pub(crate) fn io(what: &str, path: &std::path::Path, source: &std::io::Error) -> Fault {
+    pub(crate) fn io(what: &str, path: &std::path::Path, source: &std::io::Error) -> ClientFault {
         use std::io::ErrorKind;
         let exit = match source.kind() {
-            ErrorKind::NotFound => Exit::NotFound,
-            ErrorKind::AlreadyExists => Exit::Exists,
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Exit::DiskFull,
-            _ => Exit::LocalIo,
+            ErrorKind::NotFound => ExitCause::NotFound,
+            ErrorKind::AlreadyExists => ExitCause::Exists,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ExitCause::DiskFull,
+            _ => ExitCause::LocalIo,
         };
-        Fault::new(exit, format!("cannot {what} {}: {source}", path.display()))
+        ClientFault::new(exit, format!("cannot {what} {}: {source}", path.display()))
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ClientFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ClientFault {}
 
-impl From<StartError> for Fault {
-    fn from(error: StartError) -> Fault {
+impl From<StartError> for ClientFault {
+    fn from(error: StartError) -> ClientFault {
         let fix = match &error {
             StartError::Listen { .. } => "choose an address of this machine with `--listen IP[:PORT]`",
             StartError::Uring { .. } => "`--io auto` or `--io epoll`",
             StartError::Hash(_) => "`--hash auto`",
             StartError::System(_) => "raise the limits of processes and memory (`ulimit -a`), then try again",
         };
-        Fault::new(Exit::LocalIo, error.to_string()).fix(fix)
+        ClientFault::new(ExitCause::LocalIo, error.to_string()).fix(fix)
     }
 }
 
-impl From<BadFileName> for Fault {
-    fn from(error: BadFileName) -> Fault {
-        Fault::new(Exit::Usage, error.to_string()).fix("give the file's name alone, as `list_files` shows it")
+impl From<BadFileName> for ClientFault {
+    fn from(error: BadFileName) -> ClientFault {
+        ClientFault::new(ExitCause::Usage, error.to_string())
+            .fix("give the file's name alone, as `list_files` shows it")
     }
 }
 
-impl From<StorageError> for Fault {
-    fn from(error: StorageError) -> Fault {
+impl From<StorageError> for ClientFault {
+    fn from(error: StorageError) -> ClientFault {
         let exit = match &error.kind {
-            StorageErrorKind::Missing | StorageErrorKind::NotADirectory => Exit::NotFound,
+            StorageErrorKind::Missing | StorageErrorKind::NotADirectory => ExitCause::NotFound,
             StorageErrorKind::NotAFile(_) | StorageErrorKind::NameTooLong | StorageErrorKind::TooLong(_) => {
-                Exit::Usage
+                ExitCause::Usage
             }
-            StorageErrorKind::NoSpace { .. } => Exit::DiskFull,
-            StorageErrorKind::Exists => Exit::Exists,
-            StorageErrorKind::Changed(_) => Exit::SourceChanged,
+            StorageErrorKind::NoSpace { .. } => ExitCause::DiskFull,
+            StorageErrorKind::Exists => ExitCause::Exists,
+            StorageErrorKind::Changed(_) => ExitCause::SourceChanged,
             StorageErrorKind::NotPermitted
             | StorageErrorKind::ReadOnly
             | StorageErrorKind::Locked
             | StorageErrorKind::Replaced
-            | StorageErrorKind::NotOurs
-            | StorageErrorKind::Unflushed
-            | StorageErrorKind::Io(_) => Exit::LocalIo,
+            | StorageErrorKind::WrongOwner
+            | StorageErrorKind::FlushFailed
+            | StorageErrorKind::Io(_) => ExitCause::LocalIo,
         };
-        Fault::new(exit, error.what()).fix(error.kind.advice())
+        ClientFault::new(exit, error.description()).fix(error.kind.advice())
     }
 }
 
-impl From<&Wait> for Fault {
-    fn from(wait: &Wait) -> Fault {
+impl From<&WaitReason> for ClientFault {
+    fn from(wait: &WaitReason) -> ClientFault {
         let (exit, fix) = match wait {
-            Wait::NoPeers { .. } => {
-                (Exit::NoPeer, "try again when a seeder is online (`list_files` shows how many)")
+            WaitReason::NoPeers { .. } => {
+                (ExitCause::NoPeer, "try again when a seeder is online (`list_files` shows how many)")
             }
-            Wait::SourceChanged { .. } => {
-                (Exit::NoPeer, "try again when another seeder is online, or its file is as it was uploaded")
+            WaitReason::SourceChanged { .. } => (
+                ExitCause::NoPeer,
+                "try again when another seeder is online, or its file is as it was uploaded",
+            ),
+            WaitReason::BadPieces { .. } => (ExitCause::Corrupt, "try again when another seeder is online"),
+            WaitReason::DiskFull { .. } => {
+                (ExitCause::DiskFull, "make room there, then give the same command: it goes on")
             }
-            Wait::BadPieces { .. } => (Exit::Corrupt, "try again when another seeder is online"),
-            Wait::DiskFull { .. } => {
-                (Exit::DiskFull, "make room there, then give the same command: it goes on")
-            }
-            Wait::Io(_) => (Exit::LocalIo, "mend that, then give the same command: it goes on"),
-            Wait::Ticket => {
-                (Exit::NoTracker, "see `client doctor` for the trackers; the same command goes on")
+            WaitReason::Io(_) => (ExitCause::LocalIo, "mend that, then give the same command: it goes on"),
+            WaitReason::Ticket => {
+                (ExitCause::NoTracker, "see `client doctor` for the trackers; the same command goes on")
             }
         };
-        Fault::new(exit, wait.to_string()).fix(fix)
+        ClientFault::new(exit, wait.to_string()).fix(fix)
     }
 }
 
-impl From<&Failure> for Fault {
-    fn from(failure: &Failure) -> Fault {
+impl From<&DownloadFailure> for ClientFault {
+    fn from(failure: &DownloadFailure) -> ClientFault {
         let (exit, fix) = match failure {
-            Failure::FalseManifest { .. } => {
-                (Exit::Corrupt, "ask the uploader to remove the file and upload it again")
+            DownloadFailure::FalseManifest { .. } => {
+                (ExitCause::Corrupt, "ask the uploader to remove the file and upload it again")
             }
-            Failure::Exists { .. } => (Exit::Exists, "choose another destination, or add `--overwrite`"),
-            Failure::Io(_) => (Exit::LocalIo, "mend that, then give the same command: it goes on"),
+            DownloadFailure::Exists { .. } => {
+                (ExitCause::Exists, "choose another destination, or add `--overwrite`")
+            }
+            DownloadFailure::Io(_) => {
+                (ExitCause::LocalIo, "mend that, then give the same command: it goes on")
+            }
         };
-        Fault::new(exit, failure.to_string()).fix(fix)
+        ClientFault::new(exit, failure.to_string()).fix(fix)
     }
 }
 
@@ -206,22 +212,22 @@ mod tests {
     #[test]
     fn the_numbers_are_those_of_the_contract() {
         let numbers = [
-            (Exit::Done, 0),
-            (Exit::Other, 1),
-            (Exit::Usage, 2),
-            (Exit::NotLoggedIn, 3),
-            (Exit::NotAllowed, 4),
-            (Exit::NotFound, 5),
-            (Exit::Exists, 6),
-            (Exit::NoTracker, 7),
-            (Exit::NoPeer, 8),
-            (Exit::DiskFull, 9),
-            (Exit::LocalIo, 10),
-            (Exit::Corrupt, 11),
-            (Exit::NoProgress, 12),
-            (Exit::Protocol, 13),
-            (Exit::SourceChanged, 14),
-            (Exit::Interrupted, 130),
+            (ExitCause::Done, 0),
+            (ExitCause::Other, 1),
+            (ExitCause::Usage, 2),
+            (ExitCause::NotLoggedIn, 3),
+            (ExitCause::NotAllowed, 4),
+            (ExitCause::NotFound, 5),
+            (ExitCause::Exists, 6),
+            (ExitCause::NoTracker, 7),
+            (ExitCause::NoPeer, 8),
+            (ExitCause::DiskFull, 9),
+            (ExitCause::LocalIo, 10),
+            (ExitCause::Corrupt, 11),
+            (ExitCause::NoProgress, 12),
+            (ExitCause::Protocol, 13),
+            (ExitCause::SourceChanged, 14),
+            (ExitCause::Interrupted, 130),
         ];
         for (exit, number) in numbers {
             assert_eq!(exit.code(), number, "{exit:?}");
@@ -231,25 +237,25 @@ mod tests {
     #[test]
     fn every_wait_and_failure_has_its_code_and_a_fix() {
         let waits = [
-            (Wait::NoPeers { missing: 1, first_missing: 0 }, Exit::NoPeer),
-            (Wait::SourceChanged { missing: 1 }, Exit::NoPeer),
-            (Wait::BadPieces { missing: 1 }, Exit::Corrupt),
-            (Wait::DiskFull { needed: 2, free: 1, directory: "/d".into() }, Exit::DiskFull),
-            (Wait::Io("x".into()), Exit::LocalIo),
-            (Wait::Ticket, Exit::NoTracker),
+            (WaitReason::NoPeers { missing: 1, first_missing: 0 }, ExitCause::NoPeer),
+            (WaitReason::SourceChanged { missing: 1 }, ExitCause::NoPeer),
+            (WaitReason::BadPieces { missing: 1 }, ExitCause::Corrupt),
+            (WaitReason::DiskFull { needed: 2, free: 1, directory: "/d".into() }, ExitCause::DiskFull),
+            (WaitReason::Io("x".into()), ExitCause::LocalIo),
+            (WaitReason::Ticket, ExitCause::NoTracker),
         ];
         for (wait, exit) in waits {
-            let fault = Fault::from(&wait);
+            let fault = ClientFault::from(&wait);
             assert_eq!(fault.exit, exit);
             assert!(fault.fix.is_some());
         }
         let failures = [
-            (Failure::FalseManifest { found: "a".into(), stated: "b".into() }, Exit::Corrupt),
-            (Failure::Exists { path: "/f".into(), part: "/p".into() }, Exit::Exists),
-            (Failure::Io("x".into()), Exit::LocalIo),
+            (DownloadFailure::FalseManifest { found: "a".into(), stated: "b".into() }, ExitCause::Corrupt),
+            (DownloadFailure::Exists { path: "/f".into(), part: "/p".into() }, ExitCause::Exists),
+            (DownloadFailure::Io("x".into()), ExitCause::LocalIo),
         ];
         for (failure, exit) in failures {
-            let fault = Fault::from(&failure);
+            let fault = ClientFault::from(&failure);
             assert_eq!(fault.exit, exit);
             assert!(fault.fix.is_some());
         }
@@ -258,8 +264,8 @@ mod tests {
     #[test]
     fn what_storage_advises_is_the_fix_whatever_the_path_says() {
         let (path, kind) = ("/a; rm -r b".into(), StorageErrorKind::ReadOnly);
-        let error = StorageError { operation: engine::storage::error::Operation::Write, path, kind };
-        let fault = Fault::from(error);
+        let error = StorageError { operation: engine::storage::error::StorageOperation::Write, path, kind };
+        let fault = ClientFault::from(error);
         assert_eq!(fault.message, "cannot write to /a; rm -r b: the filesystem is read-only");
         assert_eq!(fault.fix.as_deref(), Some("choose another destination"));
     }
@@ -267,9 +273,9 @@ mod tests {
     #[test]
     fn a_missing_file_is_not_found_and_a_full_disk_is_full() {
         let path = std::path::Path::new("/x");
-        let of = |kind| Fault::io("read", path, &std::io::Error::from(kind)).exit;
-        assert_eq!(of(std::io::ErrorKind::NotFound), Exit::NotFound);
-        assert_eq!(of(std::io::ErrorKind::StorageFull), Exit::DiskFull);
-        assert_eq!(of(std::io::ErrorKind::PermissionDenied), Exit::LocalIo);
+        let of = |kind| ClientFault::io("read", path, &std::io::Error::from(kind)).exit;
+        assert_eq!(of(std::io::ErrorKind::NotFound), ExitCause::NotFound);
+        assert_eq!(of(std::io::ErrorKind::StorageFull), ExitCause::DiskFull);
+        assert_eq!(of(std::io::ErrorKind::PermissionDenied), ExitCause::LocalIo);
     }
 }

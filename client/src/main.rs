@@ -14,16 +14,16 @@ mod cli;
 mod clock;
 mod commands;
 mod exit;
-mod front;
-mod interrupt;
+mod ipc;
 mod limits;
 mod lock;
 mod node;
 mod plan;
 mod printable;
 mod prompt;
-mod quoted;
+mod quoting;
 mod render;
+mod signals;
 mod terminal;
 
 use std::io::Write;
@@ -32,73 +32,74 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
-use cli::Cli;
-use exit::{Exit, Fault};
-use interrupt::Interrupt;
-use plan::{Output, Plan, Surroundings};
+use cli::CommandLine;
+use exit::{ClientFault, ExitCause};
+use plan::{ClientPlan, OutputPlan, ProcessEnv};
 use render::Screen;
+use signals::SignalHandler;
 
 fn main() -> ExitCode {
-    let cli = match Cli::read(std::env::args_os()) {
+    let cli = match CommandLine::read(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return report_usage(&error),
     };
-    let outcome = surroundings().and_then(|directory| {
-        let around = Surroundings { var: &|name| std::env::var_os(name), directory };
-        Plan::of(&cli, &around)
+    let outcome = working_directory().and_then(|directory| {
+        let around = ProcessEnv { var: &|name| std::env::var_os(name), directory };
+        ClientPlan::resolve(&cli, &around)
     });
     let plan = match outcome {
         Ok(plan) => plan,
         Err(fault) => {
-            Screen::new(Output { json: cli.options.json == Some(true), ..Output::default() }).fault(&fault);
+            Screen::new(OutputPlan { json: cli.options.json == Some(true), ..OutputPlan::default() })
+                .show_fault(&fault);
             return ExitCode::from(fault.exit.code());
         }
     };
-    log(plan.verbose, render::colours(plan.output.color, &std::io::stderr()));
+    init_logging(plan.verbose, render::wants_color(plan.output.color, &std::io::stderr()));
     let mut screen = Screen::new(plan.output);
-    let outcome = Interrupt::listen().and_then(|interrupt| match cli.words {
-        Some(words) => commands::run_once(words, &plan, &mut screen, &interrupt).map(|()| Exit::Done),
-        None => prompt::run(&plan, &mut screen, &interrupt),
+    let outcome = SignalHandler::install().and_then(|interrupt| match cli.command {
+        Some(words) => commands::run_once(words, &plan, &mut screen, &interrupt).map(|()| ExitCause::Done),
+        None => prompt::run_prompt(&plan, &mut screen, &interrupt),
     });
     // Output that went nowhere is a failure too, though nothing else was.
-    let outcome = outcome.and_then(|exit| screen.all_written().map(|()| exit));
+    let outcome = outcome.and_then(|exit| screen.check_written().map(|()| exit));
     match outcome {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(fault) => {
-            screen.fault(&fault);
+            screen.show_fault(&fault);
             ExitCode::from(fault.exit.code())
         }
     }
 }
 
-fn surroundings() -> Result<std::path::PathBuf, Fault> {
+fn working_directory() -> Result<std::path::PathBuf, ClientFault> {
     std::env::current_dir().map_err(|error| {
-        Fault::new(Exit::LocalIo, format!("the working directory is gone: {error}"))
+        ClientFault::new(ExitCause::LocalIo, format!("the working directory is gone: {error}"))
             .fix("`cd` to one that exists")
     })
 }
 
 /// What clap has to say: help on stdout with exit 0, everything else on stderr with exit 2, and in JSON where that was typed.
-fn usage(error: &clap::Error) -> ExitCode {
-    let mut screen = Screen::new(Output { json: wants_json(), ..Output::default() });
+fn report_usage(error: &clap::Error) -> ExitCode {
+    let mut screen = Screen::new(OutputPlan { json: wants_json(), ..OutputPlan::default() });
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match error.print().and_then(|()| std::io::stdout().flush()) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                let fault = render::unwritten(&error);
-                screen.fault(&fault);
+                let fault = render::write_fault(&error);
+                screen.show_fault(&fault);
                 ExitCode::from(fault.exit.code())
             }
-            _ => ExitCode::from(Exit::Done.code()),
+            _ => ExitCode::from(ExitCause::Done.code()),
         };
     }
     let next = "`client help` shows the commands, `client help COMMAND` one of them";
     let message = error.to_string();
     let message = message.trim_start_matches("error: ").trim_end();
-    screen.fault_in_json(&Fault::new(Exit::Usage, message).fix(next));
+    screen.show_fault_in_json(&ClientFault::new(ExitCause::Usage, message).fix(next));
     // Where stderr cannot be written, nobody can be told.
     let _ = error.print();
     eprintln!("next: {next}");
-    ExitCode::from(Exit::Usage.code())
+    ExitCode::from(ExitCause::Usage.code())
 }
 
 /// Whether the arguments, which could not be read as a whole, ask for JSON; the last word counts.
@@ -112,7 +113,7 @@ fn wants_json() -> bool {
 }
 
 /// Logs to stderr: warnings, with `-v` more, or as `RUST_LOG` says.
-fn log(verbose: u8, coloured: bool) {
+fn init_logging(verbose: u8, coloured: bool) {
     let level = match verbose {
         0 => "warn",
         1 => "info",

@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::config::{IoChoice, ZeroCopyChoice};
-use engine::hash::{HashKind, UnknownKind, Unsupported};
+use engine::hash::{HashKind, UnknownKind, UnsupportedKind};
 
-use crate::cli::Cli;
-use crate::cli::options::{Color, Io, Listen, Options, ZeroCopy};
-use crate::cli::words::Words;
-use crate::exit::{Exit, Fault};
+use crate::cli::CommandLine;
+use crate::cli::command::ClientCommand;
+use crate::cli::options::{BackendOption, ClientOptions, ColorOption, ListenAddress, ZeroCopyOption};
+use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 
 /// Where the process runs.
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct ProcessEnv<'a> {
     /// Reads an environment variable.
     pub(crate) var: &'a dyn Fn(&str) -> Option<OsString>,
     /// The working directory.
@@ -35,7 +35,7 @@ pub(crate) struct NodePlan {
     /// The trackers' file that was named; otherwise it is searched for from the working directory.
     pub(crate) trackers: Option<PathBuf>,
     /// Where peers connect; `None`: all addresses.
-    pub(crate) listen: Option<Listen>,
+    pub(crate) listen: Option<ListenAddress>,
     /// What the trackers are told: a loopback address.
     pub(crate) advertise: Option<IpAddr>,
     /// The back end.
@@ -52,24 +52,24 @@ pub(crate) struct NodePlan {
 
 /// How output looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Output {
+pub(crate) struct OutputPlan {
     /// JSON on stdout.
     pub(crate) json: bool,
     /// No progress, no remarks.
     pub(crate) quiet: bool,
     /// When colours are used.
-    pub(crate) color: Color,
+    pub(crate) color: ColorOption,
 }
 
 /// Everything a process needs to know before it acts.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ClientPlan {
     /// The node that this process may become.
     pub(crate) node: NodePlan,
     /// The working directory.
     pub(crate) directory: PathBuf,
     /// How output looks.
-    pub(crate) output: Output,
+    pub(crate) output: OutputPlan,
     /// Replace existing files.
     pub(crate) overwrite: bool,
     /// How long a download may stay paused or still.
@@ -81,57 +81,59 @@ pub(crate) struct Plan {
     /// Options of the node that were typed: refused when another process is the node.
     pub(crate) typed_node_options: Vec<&'static str>,
     /// What is wrong with the config file: only `doctor` goes on without it, to say so.
-    pub(crate) config_fault: Option<Fault>,
+    pub(crate) config_fault: Option<ClientFault>,
 }
 
-impl Plan {
+impl ClientPlan {
     /// Joins what was typed with the config file and the defaults.
     ///
     /// # Errors
     /// A usage fault for a config file that is missing or cannot be understood, exit 10 for one that cannot be read; an unknown
     /// way of hashing, or when no state directory can be thought of.
-    pub(crate) fn of(cli: &Cli, around: &Surroundings<'_>) -> Result<Plan, Fault> {
-        let (config, config_fault) = match config_file(cli.options.config.as_deref(), around) {
-            Err(fault) if matches!(cli.words, Some(Words::Doctor)) => (Options::default(), Some(fault)),
+    pub(crate) fn resolve(cli: &CommandLine, around: &ProcessEnv<'_>) -> Result<ClientPlan, ClientFault> {
+        let (config, config_fault) = match read_config_file(cli.options.config.as_deref(), around) {
+            Err(fault) if matches!(cli.command, Some(ClientCommand::Doctor)) => {
+                (ClientOptions::default(), Some(fault))
+            }
             config => (config?, None),
         };
         let options = cli.options.clone().or(config);
         let absolute = |path: &PathBuf| around.directory.join(path);
         let state = match &options.state {
             Some(state) => absolute(state),
-            None => default_state(around)?,
+            None => default_state_dir(around)?,
         };
-        refuse_far(options.advertise)?;
+        check_advertised(options.advertise)?;
         let hash = match options.hash.as_deref() {
             None | Some("auto") => None,
-            Some(name) => Some(hash_kind(name)?),
+            Some(name) => Some(parse_hash_kind(name)?),
         };
         let no_color = (around.var)("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Ok(Plan {
+        Ok(ClientPlan {
             node: NodePlan {
                 state,
                 trackers: options.trackers.as_ref().map(absolute),
                 listen: options.listen,
                 advertise: options.advertise,
                 io: match options.io.unwrap_or_default() {
-                    Io::Auto => IoChoice::Auto,
-                    Io::Uring => IoChoice::Uring,
-                    Io::Epoll => IoChoice::Epoll,
+                    BackendOption::Auto => IoChoice::Auto,
+                    BackendOption::Uring => IoChoice::Uring,
+                    BackendOption::Epoll => IoChoice::Epoll,
                 },
                 zero_copy: match options.zero_copy.unwrap_or_default() {
-                    ZeroCopy::Auto => ZeroCopyChoice::Auto,
-                    ZeroCopy::Off => ZeroCopyChoice::Off,
-                    ZeroCopy::Always => ZeroCopyChoice::Always,
+                    ZeroCopyOption::Auto => ZeroCopyChoice::Auto,
+                    ZeroCopyOption::Off => ZeroCopyChoice::Off,
+                    ZeroCopyOption::Always => ZeroCopyChoice::Always,
                 },
                 hash,
                 limit_up: options.limit_up,
                 limit_down: options.limit_down,
             },
             directory: around.directory.clone(),
-            output: Output {
+            output: OutputPlan {
                 json: options.json.unwrap_or(false),
                 quiet: options.quiet.unwrap_or(false),
-                color: options.color.unwrap_or(if no_color { Color::Never } else { Color::Auto }),
+                color: options.color.unwrap_or(if no_color { ColorOption::Never } else { ColorOption::Auto }),
             },
             overwrite: options.overwrite.unwrap_or(false),
             wait: Duration::from_secs(options.wait.unwrap_or(limits::WAIT_DEFAULT_S)),
@@ -145,10 +147,10 @@ impl Plan {
 
 /// Trackers heed a claimed address between loopback addresses only. One that is told and not heeded would leave the node
 /// where nobody looks for it.
-fn refuse_far(advertised: Option<IpAddr>) -> Result<(), Fault> {
+fn check_advertised(advertised: Option<IpAddr>) -> Result<(), ClientFault> {
     match advertised {
-        Some(address) if !address.is_loopback() => Err(Fault::new(
-            Exit::Usage,
+        Some(address) if !address.is_loopback() => Err(ClientFault::new(
+            ExitCause::Usage,
             format!(
                 "--advertise {address}: in this version trackers tell peers the address that a node's connection comes from, \
                  and heed another one only on loopback"
@@ -159,46 +161,52 @@ fn refuse_far(advertised: Option<IpAddr>) -> Result<(), Fault> {
     }
 }
 
-fn hash_kind(name: &str) -> Result<HashKind, Fault> {
-    let fault = |message: String| Fault::new(Exit::Usage, message).fix("--hash auto");
+fn parse_hash_kind(name: &str) -> Result<HashKind, ClientFault> {
+    let fault = |message: String| ClientFault::new(ExitCause::Usage, message).fix("--hash auto");
     let kind: HashKind = name.parse().map_err(|unknown: UnknownKind| fault(unknown.to_string()))?;
-    if kind.is_supported() { Ok(kind) } else { Err(fault(Unsupported { kind }.to_string())) }
+    if kind.is_supported() { Ok(kind) } else { Err(fault(UnsupportedKind { kind }.to_string())) }
 }
 
-fn config_file(named: Option<&Path>, around: &Surroundings<'_>) -> Result<Options, Fault> {
+fn read_config_file(named: Option<&Path>, around: &ProcessEnv<'_>) -> Result<ClientOptions, ClientFault> {
     let path = match named {
         Some(path) => around.directory.join(path),
-        None => match home_of(around, "XDG_CONFIG_HOME", ".config") {
+        None => match xdg_base_dir(around, "XDG_CONFIG_HOME", ".config") {
             Some(home) => home.join("shoal/config.toml"),
-            None => return Ok(Options::default()),
+            None => return Ok(ClientOptions::default()),
         },
     };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => {
-            return Ok(Options::default());
+            return Ok(ClientOptions::default());
         }
         Err(error) => {
             let fix = "name another file with `--config FILE`, or mend this one";
-            let exit = if error.kind() == ErrorKind::NotFound { Exit::Usage } else { Exit::LocalIo };
-            return Err(Fault { exit, ..Fault::io("read the config file", &path, &error) }.fix(fix));
+            let exit =
+                if error.kind() == ErrorKind::NotFound { ExitCause::Usage } else { ExitCause::LocalIo };
+            return Err(
+                ClientFault { exit, ..ClientFault::io("read the config file", &path, &error) }.fix(fix)
+            );
         }
     };
     toml::from_str(&text).map_err(|error| {
-        Fault::new(Exit::Usage, format!("the config file {} is wrong: {error}", path.display()))
+        ClientFault::new(ExitCause::Usage, format!("the config file {} is wrong: {error}", path.display()))
             .fix("its keys are the long options with `_` for `-`: `limit_up = \"10MiB\"`, `json = true`")
     })
 }
 
-fn default_state(around: &Surroundings<'_>) -> Result<PathBuf, Fault> {
-    home_of(around, "XDG_STATE_HOME", ".local/state").map(|home| home.join("shoal")).ok_or_else(|| {
-        Fault::new(Exit::Usage, "there is no place for the state: neither XDG_STATE_HOME nor HOME is set")
-            .fix("name one: `--state DIR`")
+fn default_state_dir(around: &ProcessEnv<'_>) -> Result<PathBuf, ClientFault> {
+    xdg_base_dir(around, "XDG_STATE_HOME", ".local/state").map(|home| home.join("shoal")).ok_or_else(|| {
+        ClientFault::new(
+            ExitCause::Usage,
+            "there is no place for the state: neither XDG_STATE_HOME nor HOME is set",
+        )
+        .fix("name one: `--state DIR`")
     })
 }
 
 /// A base directory as the XDG specification has it: the variable when it is an absolute path, else below `$HOME`.
-fn home_of(around: &Surroundings<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
+fn xdg_base_dir(around: &ProcessEnv<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
     let set = (around.var)(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || (around.var)("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     set.or_else(|| home().map(|home| home.join(below_home)))
@@ -210,12 +218,15 @@ mod tests {
 
     use super::*;
 
-    fn plan(line: &str, vars: &[(&str, &str)], directory: &Path) -> Result<Plan, Fault> {
+    fn plan(line: &str, vars: &[(&str, &str)], directory: &Path) -> Result<ClientPlan, ClientFault> {
         let arguments = std::iter::once("client").chain(line.split_whitespace()).map(OsString::from);
         let vars: HashMap<String, OsString> =
             vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
         let var = |name: &str| vars.get(name).cloned();
-        Plan::of(&Cli::read(arguments).unwrap(), &Surroundings { var: &var, directory: directory.to_owned() })
+        ClientPlan::resolve(
+            &CommandLine::read(arguments).unwrap(),
+            &ProcessEnv { var: &var, directory: directory.to_owned() },
+        )
     }
 
     #[test]
@@ -228,7 +239,7 @@ mod tests {
             state("", &[("XDG_STATE_HOME", "relative"), ("HOME", "/h")]),
             Ok("/h/.local/state/shoal".into())
         );
-        assert_eq!(state("", &[]).map_err(|fault| fault.exit), Err(Exit::Usage));
+        assert_eq!(state("", &[]).map_err(|fault| fault.exit), Err(ExitCause::Usage));
     }
 
     #[test]
@@ -251,14 +262,17 @@ mod tests {
         assert_eq!(found.node.hash, Some(HashKind::Asm));
         assert_eq!(found.node.trackers, Some(dir.path().join("t.txt")));
         std::fs::write(&file, "wate = 7\n").unwrap();
-        assert_eq!(plan("", &vars, dir.path()).map(|_| ()).map_err(|fault| fault.exit), Err(Exit::Usage));
+        assert_eq!(
+            plan("", &vars, dir.path()).map(|_| ()).map_err(|fault| fault.exit),
+            Err(ExitCause::Usage)
+        );
     }
 
     #[test]
     fn a_named_config_file_must_be_there_and_hash_must_be_known() {
         let exit = |line| plan(line, &[("HOME", "/h")], Path::new("/nowhere")).map(|_| ()).unwrap_err().exit;
-        assert_eq!(exit("--config missing.toml"), Exit::Usage);
-        assert_eq!(exit("--hash md5"), Exit::Usage);
+        assert_eq!(exit("--config missing.toml"), ExitCause::Usage);
+        assert_eq!(exit("--hash md5"), ExitCause::Usage);
     }
 
     #[test]
@@ -266,14 +280,14 @@ mod tests {
         let advertise = |line| plan(line, &[("HOME", "/h")], Path::new("/")).map(|plan| plan.node.advertise);
         assert_eq!(advertise("--advertise 127.0.0.9"), Ok(Some([127, 0, 0, 9].into())));
         let fault = advertise("--advertise 203.0.113.5").unwrap_err();
-        assert!(fault.exit == Exit::Usage && fault.message.contains("203.0.113.5"), "{fault}");
+        assert!(fault.exit == ExitCause::Usage && fault.message.contains("203.0.113.5"), "{fault}");
     }
 
     #[test]
     fn no_color_is_heeded_unless_colour_is_demanded() {
         let color =
             |line| plan(line, &[("HOME", "/h"), ("NO_COLOR", "1")], Path::new("/")).unwrap().output.color;
-        assert_eq!(color(""), Color::Never);
-        assert_eq!(color("--color always"), Color::Always);
+        assert_eq!(color(""), ColorOption::Never);
+        assert_eq!(color("--color always"), ColorOption::Always);
     }
 }

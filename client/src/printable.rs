@@ -6,10 +6,10 @@
 use crate::limits;
 
 /// What follows text that was cut.
-const CUT: char = '…';
+const ELLIPSIS: char = '…';
 
 /// The text with controls, line ends and marks of direction escaped as Rust writes them, cut where it is too long.
-pub(crate) fn printable(text: &str) -> String {
+pub(crate) fn make_printable(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
         let before = shown.len();
@@ -18,10 +18,10 @@ pub(crate) fn printable(text: &str) -> String {
         } else {
             shown.push(c);
         }
-        if shown.len() > limits::PRINTABLE_MAX_BYTES - CUT.len_utf8() {
+        if shown.len() > limits::PRINTABLE_MAX_BYTES - ELLIPSIS.len_utf8() {
             // An escape is cut as a whole; exactly what fits is not told from what does not, which costs three bytes.
             shown.truncate(before);
-            shown.push(CUT);
+            shown.push(ELLIPSIS);
             break;
         }
     }
@@ -50,14 +50,14 @@ mod tests {
             ("a\u{2028}b\u{2029}", "a\\u{2028}b\\u{2029}"),
             ("Grüße, 你好 “quoted”", "Grüße, 你好 “quoted”"),
         ] {
-            assert_eq!(printable(text), shown);
+            assert_eq!(make_printable(text), shown);
         }
     }
 
     proptest! {
         #[test]
         fn nothing_harmful_and_nothing_long_comes_out(text: String, times in 1_usize..200) {
-            let shown = printable(&text.repeat(times));
+            let shown = make_printable(&text.repeat(times));
             prop_assert!(shown.len() <= limits::PRINTABLE_MAX_BYTES);
             prop_assert!(!shown.chars().any(is_harmful));
             prop_assert!(text.is_empty() || !shown.is_empty());

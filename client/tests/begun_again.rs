@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use engine::storage::destination::partial_name;
-use rig::{Home, Node, Rig, pieces, until};
+use rig::{RunningNode, TestRig, UserHome, pieces, until};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use serde_json::Value;
 
 /// Alice, who shares `f` with the group `g`, and Bob, whose node receives slowly.
-fn alice_and_slow_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
+fn alice_and_slow_bob(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
     let (alice, a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
     rig.file("f", &pieces(3, 1));
@@ -29,7 +29,7 @@ fn alice_and_slow_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
 }
 
 /// Bob's download to `copy` fails: somebody else has put a file there.
-fn fail_at_copy(rig: &Rig, alice: &Node, bob: &Home) {
+fn fail_at_copy(rig: &TestRig, alice: &RunningNode, bob: &UserHome) {
     // Alice is silent until the file is there, so that nothing can be complete before.
     alice.signal(Signal::STOP);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
@@ -43,14 +43,14 @@ fn fail_at_copy(rig: &Rig, alice: &Node, bob: &Home) {
 }
 
 /// The records of downloads.
-fn records(home: &Home) -> Vec<PathBuf> {
+fn records(home: &UserHome) -> Vec<PathBuf> {
     let folder = fs::read_dir(home.state().join("downloads")).unwrap();
     let paths = folder.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension() == Some(OsStr::new("json"))).collect()
 }
 
 /// The one record of a download that there is.
-fn record(home: &Home) -> Value {
+fn record(home: &UserHome) -> Value {
     let paths = records(home);
     assert_eq!(paths.len(), 1, "{paths:?}");
     let sheet: Value = serde_json::from_slice(&fs::read(&paths[0]).unwrap()).unwrap();
@@ -63,7 +63,7 @@ fn ends_with(path: &Value, name: &str) -> bool {
 
 /// The download to `copy` stands as it failed: in the list and on the disk.
 #[track_caller]
-fn assert_it_stands(bob: &Home) {
+fn assert_it_stands(bob: &UserHome) {
     let on_disk = record(bob);
     assert!(ends_with(&on_disk["destination"], "copy"), "{on_disk}");
     assert!(on_disk["failed"].is_object() && on_disk["former"].is_null(), "{on_disk}");
@@ -74,7 +74,7 @@ fn assert_it_stands(bob: &Home) {
 
 #[test]
 fn a_download_begun_again_elsewhere_that_does_not_begin_leaves_the_former_one() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((_alice, a), (bob, node)) = alice_and_slow_bob(&rig);
     fail_at_copy(&rig, &a, &bob);
     let content = record(&bob)["content"].as_str().unwrap().parse().unwrap();
@@ -100,7 +100,7 @@ fn a_download_begun_again_elsewhere_that_does_not_begin_leaves_the_former_one() 
 
 #[test]
 fn a_node_killed_before_a_download_had_begun_again_finds_the_former_one() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((_alice, a), (bob, node)) = alice_and_slow_bob(&rig);
     fail_at_copy(&rig, &a, &bob);
     node.kill();
@@ -125,7 +125,7 @@ fn a_node_killed_before_a_download_had_begun_again_finds_the_former_one() {
 
 #[test]
 fn a_download_that_is_resumed_and_does_not_begin_loses_nothing() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((_alice, a), (bob, node)) = alice_and_slow_bob(&rig);
     // Alice is silent until Bob's node is killed, so that the download cannot be complete before it is paused.
     a.signal(Signal::STOP);

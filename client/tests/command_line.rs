@@ -12,11 +12,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use rig::{Ended, Rig};
+use rig::{CommandResult, TestRig};
 
 #[test]
 fn help_is_data_and_success() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let help = home.run(["help"]).expect(0);
     for word in ["download_file", "show_downloads", "serve", "doctor", "--overwrite", "SHOAL_STATE"] {
@@ -36,7 +36,7 @@ fn help_is_data_and_success() {
 
 #[test]
 fn wrong_words_are_exit_2_and_say_what_is_right() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let unknown = home.run(["donwload_file", "g", "f", "d"]).expect(2);
     assert!(unknown.err.contains("download_file") && unknown.err.contains("client help"), "{}", unknown.err);
@@ -58,7 +58,7 @@ fn wrong_words_are_exit_2_and_say_what_is_right() {
 
 #[test]
 fn hostile_and_impossible_names_are_refused_before_anybody_is_asked() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     for name in ["..", "a/b", "", "x\u{202E}y", "a\nb"] {
         let ended = home.run(["download_file", "g", name, "."]).expect(2);
@@ -70,7 +70,7 @@ fn hostile_and_impossible_names_are_refused_before_anybody_is_asked() {
 
 #[test]
 fn a_missing_file_is_exit_5_and_a_directory_is_no_file() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let missing = home.run(["upload_file", "g", "nowhere.bin"]).expect(5);
     assert!(missing.err.contains("nowhere.bin"), "{}", missing.err);
@@ -90,7 +90,7 @@ fn a_missing_file_is_exit_5_and_a_directory_is_no_file() {
 
 #[test]
 fn an_unreachable_tracker_is_exit_7_with_the_fix() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let ended = home.run(["login", "a", "password"]).expect(7);
     assert!(
@@ -105,7 +105,7 @@ fn an_unreachable_tracker_is_exit_7_with_the_fix() {
 
 #[test]
 fn a_missing_or_wrong_tracker_file_is_named() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let missing = home.run(["whoami", "--trackers", "nowhere.txt"]).expect(2);
     assert!(missing.err.contains("nowhere.txt"), "{}", missing.err);
@@ -118,7 +118,7 @@ fn a_missing_or_wrong_tracker_file_is_named() {
 
 #[test]
 fn what_is_advised_can_be_typed_where_it_is_read() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let in_a_shell = home.run(["pause", "g", "f"]).expect(5);
     assert!(in_a_shell.err.contains("`client show_downloads`"), "{}", in_a_shell.err);
@@ -130,7 +130,7 @@ fn what_is_advised_can_be_typed_where_it_is_read() {
 
 #[test]
 fn an_address_that_trackers_do_not_heed_is_refused() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let refused = home.run(["status", "--advertise", "203.0.113.5"]).expect(2);
     assert!(refused.err.contains("--advertise 203.0.113.5"), "{}", refused.err);
@@ -139,7 +139,7 @@ fn an_address_that_trackers_do_not_heed_is_refused() {
 
 #[test]
 fn commands_that_need_a_login_say_so() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     rig.file("f", b"x");
     for words in [&["upload_file", "g", "f"][..], &["download_file", "g", "f", "."]] {
@@ -154,7 +154,7 @@ fn commands_that_need_a_login_say_so() {
 
 #[test]
 fn status_and_quit_without_a_node_are_exit_1() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     for word in ["status", "quit"] {
         let ended = home.run([word]).expect(1);
@@ -164,7 +164,7 @@ fn status_and_quit_without_a_node_are_exit_1() {
 
 #[test]
 fn a_bad_config_file_is_a_usage_fault() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     rig.file("c.toml", b"jason = true\n");
     let ended = home.run(["status", "--config", "c.toml"]).expect(2);
@@ -176,7 +176,7 @@ fn a_bad_config_file_is_a_usage_fault() {
 
 #[test]
 fn a_state_directory_that_cannot_be_is_exit_10() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     rig.file("plain", b"");
     let ended = rig.home("a").run(["whoami", "--state", "plain/state"]).expect(10);
     assert!(ended.err.contains("plain/state") && ended.err.contains("--state"), "{}", ended.err);
@@ -184,7 +184,7 @@ fn a_state_directory_that_cannot_be_is_exit_10() {
 
 #[test]
 fn a_file_or_a_stranger_s_directory_as_state_is_named_as_such() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     rig.file("plain", b"");
     // For `status` there is a node or there is none.
@@ -196,7 +196,7 @@ fn a_file_or_a_stranger_s_directory_as_state_is_named_as_such() {
 
 #[test]
 fn a_config_file_that_cannot_be_read_stops_all_but_doctor() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     home.run(["status", "--config", "."]).expect(10);
     let ended = home.run(["doctor", "--config", "."]).expect(10);
@@ -205,7 +205,7 @@ fn a_config_file_that_cannot_be_read_stops_all_but_doctor() {
 
 #[test]
 fn doctor_names_what_is_wrong() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let ended = home.run(["doctor"]).expect(7);
     assert!(ended.out.contains("BAD  trackers") && ended.out.contains("ok   state"), "{}", ended.out);
@@ -217,13 +217,13 @@ fn doctor_names_what_is_wrong() {
 }
 
 /// The one object on stdout.
-fn object(ended: &Ended) -> serde_json::Value {
+fn object(ended: &CommandResult) -> serde_json::Value {
     serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error} in {:?}", ended.out))
 }
 
 #[test]
 fn words_that_make_no_sense_are_an_object_too_where_json_is_typed() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     for words in [&["--json", "download_file", "g"][..], &["donwload_file", "--json=true"]] {
         let ended = home.run(words).expect(2);
@@ -237,7 +237,7 @@ fn words_that_make_no_sense_are_an_object_too_where_json_is_typed() {
 
 #[test]
 fn paths_that_are_no_text_are_refused_as_such() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let name = OsStr::from_bytes(b"caf\xe9");
     fs::create_dir(rig.path(name)).unwrap();
@@ -254,7 +254,7 @@ fn paths_that_are_no_text_are_refused_as_such() {
 
 #[test]
 fn a_stdout_that_takes_nothing_is_a_failure_and_a_reader_who_has_enough_is_none() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
     for words in [&["show_downloads", "--json"][..], &["status"], &["help"]] {
@@ -271,7 +271,7 @@ fn a_stdout_that_takes_nothing_is_a_failure_and_a_reader_who_has_enough_is_none(
 
 #[test]
 fn a_directory_that_others_use_is_no_state_directory_and_is_left_alone() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     rig.file("open/letter", b"");
     let mode = |name: &str, mode| fs::set_permissions(rig.path(name), Permissions::from_mode(mode)).unwrap();
@@ -300,7 +300,7 @@ fn a_directory_that_others_use_is_no_state_directory_and_is_left_alone() {
 
 #[test]
 fn how_much_is_said_can_stand_in_the_environment() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let mut wrong = home.command(["status"]);
     assert_eq!(wrong.env("SHOAL_VERBOSE", "much").output().unwrap().status.code(), Some(2));
@@ -323,7 +323,7 @@ fn how_much_is_said_can_stand_in_the_environment() {
 #[test]
 fn doctor_takes_nobody_for_a_tracker_who_only_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let rig = Rig::with_tracker_at(listener.local_addr().unwrap());
+    let rig = TestRig::with_tracker_at(listener.local_addr().unwrap());
     std::thread::spawn(move || {
         while let Ok((mut connection, _)) = listener.accept() {
             // Whoever asks may be gone already.
@@ -333,7 +333,7 @@ fn doctor_takes_nobody_for_a_tracker_who_only_listens() {
     });
     let ended = rig.home("a").run(["doctor"]).expect(7);
     assert!(ended.out.contains("BAD  trackers") && ended.out.contains("no tracker"), "{}", ended.out);
-    let right = Rig::new();
+    let right = TestRig::new();
     let ended = right.home("a").run(["doctor"]).expect(0);
     assert!(ended.out.contains(&format!("{} answers", right.tracker())), "{}", ended.out);
 }

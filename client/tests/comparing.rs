@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use engine::hash::{FileHasher, Hasher};
 use engine::proto::geometry::Geometry;
 use engine::proto::ticket::SecretKey;
-use rig::{Home, Node, PIECE, Rig, until};
+use rig::{PIECE, RunningNode, TestRig, UserHome, until};
 use scripted::{RawClient, hex};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ const PIECES: usize = 65_536;
 const LENGTH: u64 = PIECES as u64 * PIECE as u64;
 
 /// Alice's `f` in the group `g`, of which nobody has the last piece, and Bob, who is in it.
-fn bob_and_a_long_file(rig: &Rig) -> (Home, Node) {
+fn bob_and_a_long_file(rig: &TestRig) -> (UserHome, RunningNode) {
     let alice = rig.home("alice");
     for words in
         [&["create_user", "alice", "password"][..], &["login", "alice", "password"], &["create_group", "g"]]
@@ -46,22 +46,22 @@ fn bob_and_a_long_file(rig: &Rig) -> (Home, Node) {
 }
 
 /// Something of the right length at the destination.
-fn long_copy(rig: &Rig) {
+fn long_copy(rig: &TestRig) {
     File::create(rig.path("copy")).unwrap().set_len(LENGTH).unwrap();
 }
 
-fn is_compared(home: &Home) -> bool {
+fn is_compared(home: &UserHome) -> bool {
     let download = &home.status()["downloads"][0];
     download["state"] == "comparing" && download["verified_bytes"].as_u64() > Some(0)
 }
 
-fn records(home: &Home) -> usize {
+fn records(home: &UserHome) -> usize {
     fs::read_dir(home.state().join("downloads")).into_iter().flatten().count()
 }
 
 #[test]
 fn what_comes_back_and_is_compared_is_paused_resumed_and_cancelled_at_once() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (bob, node) = bob_and_a_long_file(&rig);
     bob.prompt("download_file g f copy\n").expect(0);
     until("it waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
@@ -100,7 +100,7 @@ fn what_comes_back_and_is_compared_is_paused_resumed_and_cancelled_at_once() {
 
 #[test]
 fn whatever_else_comes_back_does_not_wait_until_one_is_compared() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (bob, node) = bob_and_a_long_file(&rig);
     bob.prompt("download_file g f copy\n").expect(0);
     until("the long one waits for a peer", || bob.downloads().contains("[P] [g] f"));
@@ -130,7 +130,7 @@ fn whatever_else_comes_back_does_not_wait_until_one_is_compared() {
 
 #[test]
 fn a_download_that_is_not_begun_yet_says_so_and_is_given_up_at_once() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (bob, _node) = bob_and_a_long_file(&rig);
     long_copy(&rig);
     let first = bob.spawn(&["download_file", "g", "f", "copy"]);

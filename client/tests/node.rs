@@ -8,14 +8,14 @@ use std::os::unix::net::UnixStream;
 
 use rustix::process::Signal;
 
-use rig::Rig;
+use rig::TestRig;
 
 /// Front ends that a node serves at the same time.
 const FRONTS_MAX: usize = 64;
 
 #[test]
 fn a_node_serves_without_login_or_tracker_and_says_what_it_waits_for() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let mut node = home.serve(&[]);
     let status = home.run(["status"]).expect(0);
@@ -31,7 +31,7 @@ fn a_node_serves_without_login_or_tracker_and_says_what_it_waits_for() {
 
 #[test]
 fn options_of_the_node_are_refused_by_whoever_asks_a_running_one() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
     for word in ["status", "quit", "doctor", "show_downloads"] {
@@ -43,7 +43,7 @@ fn options_of_the_node_are_refused_by_whoever_asks_a_running_one() {
 
 #[test]
 fn a_node_that_takes_nobody_more_is_a_node_all_the_same() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
     let fronts: Vec<UnixStream> = (0..FRONTS_MAX)
@@ -64,7 +64,7 @@ fn a_node_that_takes_nobody_more_is_a_node_all_the_same() {
 
 #[test]
 fn a_question_that_is_none_is_answered() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
     let mut front = UnixStream::connect(home.state().join("node.sock")).unwrap();
@@ -76,7 +76,7 @@ fn a_question_that_is_none_is_answered() {
 
 #[test]
 fn one_node_a_state_directory() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let node = home.serve(&[]);
     let second = home.run(["serve"]).expect(6);
@@ -85,7 +85,7 @@ fn one_node_a_state_directory() {
 
 #[test]
 fn a_killed_node_leaves_nothing_in_the_way_and_keeps_its_port() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let mut address = home.serve(&[]).address;
     home.run(["status"]).expect(1);
@@ -100,7 +100,7 @@ fn a_killed_node_leaves_nothing_in_the_way_and_keeps_its_port() {
 
 #[test]
 fn options_of_the_node_are_refused_to_a_front_end() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
     let refused = home.run(["show_downloads", "--limit-up", "1M", "--io", "epoll"]).expect(2);
@@ -110,7 +110,7 @@ fn options_of_the_node_are_refused_to_a_front_end() {
 
 #[test]
 fn a_signal_ends_a_serving_node_well() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     for signal in [Signal::TERM, Signal::INT] {
         let mut node = home.serve(&[]);
@@ -122,7 +122,7 @@ fn a_signal_ends_a_serving_node_well() {
 
 #[test]
 fn commands_do_without_a_node_and_leave_none_behind() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     assert_eq!(home.run(["show_downloads"]).expect(0).out, "");
     home.run(["status"]).expect(1);
@@ -132,7 +132,7 @@ fn commands_do_without_a_node_and_leave_none_behind() {
 #[test]
 fn the_state_is_private() {
     use std::os::unix::fs::PermissionsExt;
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
@@ -144,7 +144,7 @@ fn the_state_is_private() {
 
 #[test]
 fn a_prompt_ends_with_1_when_its_node_goes_away() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let node = home.serve(&[]);
     let mut prompt = home.open_prompt();
@@ -154,7 +154,7 @@ fn a_prompt_ends_with_1_when_its_node_goes_away() {
 
 #[test]
 fn a_prompt_reads_lines_and_attaches_to_a_running_node() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let alone =
         home.prompt("show_downloads\nno_such_command\nupload_file g 'open\npause g f\nquit\n").expect(2);

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use rig::{Home, Node, Rig, pieces, until};
+use rig::{RunningNode, TestRig, UserHome, pieces, until};
 use serde_json::{Value, json};
 
 /// Stands before a tracker: counts the uploads of each file, and says `busy` to some.
@@ -77,7 +77,10 @@ impl Doorkeeper {
 }
 
 /// Bob, who owns the group `g` and speaks with the tracker itself; Alice, who is in it, and comes by the doorkeeper.
-fn bob_and_alice(rig: &Rig, busy_for: &[&'static str]) -> ((Home, Node), (Home, Node), Doorkeeper) {
+fn bob_and_alice(
+    rig: &TestRig,
+    busy_for: &[&'static str],
+) -> ((UserHome, RunningNode), (UserHome, RunningNode), Doorkeeper) {
     let keeper = Doorkeeper::before(rig.tracker(), busy_for);
     std::fs::copy(rig.path("tracker_info.txt"), rig.path("real.txt")).unwrap();
     rig.name_tracker(keeper.address);
@@ -92,26 +95,26 @@ fn bob_and_alice(rig: &Rig, busy_for: &[&'static str]) -> ((Home, Node), (Home, 
 }
 
 /// Why a share is not served: nothing when it is, `None` when there is none.
-fn share(home: &Home, file: &str) -> Option<String> {
+fn share(home: &UserHome, file: &str) -> Option<String> {
     let status = home.status();
     let row = status["shares"].as_array().unwrap().iter().find(|row| row["file"] == file)?;
     Some(row["changed"].as_str().unwrap_or_default().to_owned())
 }
 
-fn records(home: &Home) -> usize {
+fn records(home: &UserHome) -> usize {
     let names = std::fs::read_dir(home.state().join("shares")).unwrap();
     names.filter(|name| name.as_ref().unwrap().path().extension().is_some_and(|end| end == "json")).count()
 }
 
 /// Uploads what the tracker is too busy for.
-fn upload_later(home: &Home, path: &str, file: &str) {
+fn upload_later(home: &UserHome, path: &str, file: &str) {
     let said = home.run(["upload_file", "g", path, "--wait", "0"]).expect(1);
     assert!(said.err.contains("hashed and recorded"), "{}", said.err);
     assert!(share(home, file).unwrap().contains("not taken it yet"));
 }
 
 /// Sees to it that the node has tried all that it means to try again, at least once more: a login reminds it.
-fn another_round(home: &Home, keeper: &Doorkeeper, still_busy: &str) {
+fn another_round(home: &UserHome, keeper: &Doorkeeper, still_busy: &str) {
     let before = keeper.uploads_of(still_busy);
     until("the other one is tried again, twice", || {
         home.run(["login", "alice", "password"]).expect(0);
@@ -121,7 +124,7 @@ fn another_round(home: &Home, keeper: &Doorkeeper, still_busy: &str) {
 
 #[test]
 fn a_name_that_was_taken_meanwhile_is_asked_for_no_more_and_a_busy_tracker_is() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((bob, _b), (alice, a), keeper) = bob_and_alice(&rig, &["f", "later"]);
     rig.file("f", &pieces(2, 1));
     rig.file("of-bob/f", &pieces(2, 2));
@@ -161,7 +164,7 @@ fn a_name_that_was_taken_meanwhile_is_asked_for_no_more_and_a_busy_tracker_is() 
 
 #[test]
 fn what_a_member_no_more_would_share_is_kept_until_it_is_given_up() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((bob, _b), (alice, _a), keeper) = bob_and_alice(&rig, &["f"]);
     rig.file("f", &pieces(1, 4));
     upload_later(&alice, "f", "f");

@@ -6,7 +6,7 @@ mod rig;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rig::{Home, Node, PIECE, Rig, pieces, until};
+use rig::{PIECE, RunningNode, TestRig, UserHome, pieces, until};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::process::Signal;
 
@@ -15,7 +15,7 @@ fn same(one: &Path, other: &Path) {
 }
 
 /// Alice, who owns the group `g`, and Bob, who is in it.
-fn alice_and_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
+fn alice_and_bob(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
     let (alice, bob) = (rig.user("alice"), rig.user("bob"));
     alice.0.run(["create_group", "g"]).expect(0);
     bob.0.run(["join_group", "g"]).expect(0);
@@ -23,23 +23,23 @@ fn alice_and_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
 }
 
 /// Who has the file, as another sees it.
-fn holders(asker: &Home, file: &str) -> usize {
+fn holders(asker: &UserHome, file: &str) -> usize {
     asker.run(["get_peers", "g", file]).expect(0).out.lines().count()
 }
 
 /// How a share stands: `None` when it is none, else why it is not served, or nothing.
-fn share(home: &Home, file: &str) -> Option<String> {
+fn share(home: &UserHome, file: &str) -> Option<String> {
     let status = home.status();
     let row = status["shares"].as_array().unwrap().iter().find(|row| row["file"] == file)?;
     Some(row["changed"].as_str().unwrap_or_default().to_owned())
 }
 
-fn served(home: &Home, file: &str) -> bool {
+fn served(home: &UserHome, file: &str) -> bool {
     share(home, file).is_some_and(|why| why.is_empty())
 }
 
 /// The files of a folder of the state directory whose names end so.
-fn records(home: &Home, folder: &str, ending: &str) -> Vec<PathBuf> {
+fn records(home: &UserHome, folder: &str, ending: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(home.state().join(folder)).into_iter().flatten();
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
@@ -55,7 +55,7 @@ fn restore_times(path: &Path, was: &fs::Metadata) {
 
 #[test]
 fn shares_come_back_after_a_kill_without_being_read() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     let source = rig.file("f", &pieces(3, 1));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -83,7 +83,7 @@ fn write_over(path: &Path, bytes: &[u8]) {
 
 #[test]
 fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("kept", &pieces(1, 3));
     rig.file("changed", &pieces(1, 4));
@@ -116,7 +116,7 @@ fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
 
 #[test]
 fn a_missing_source_is_named_and_served_again_when_it_is_back() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &pieces(1, 5));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -131,7 +131,7 @@ fn a_missing_source_is_named_and_served_again_when_it_is_back() {
 
 #[test]
 fn damaged_records_and_those_of_another_version_are_set_aside_and_named() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, node), _bob) = alice_and_bob(&rig);
     for name in ["good", "bad"] {
         rig.file(name, name.as_bytes());
@@ -165,7 +165,7 @@ fn damaged_records_and_those_of_another_version_are_set_aside_and_named() {
 
 #[test]
 fn a_download_goes_on_after_a_kill_and_is_shared_after_the_next() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let alice = rig.user("alice");
     alice.0.run(["create_group", "g"]).expect(0);
     let bob = rig.home("bob");
@@ -209,7 +209,7 @@ fn a_download_goes_on_after_a_kill_and_is_shared_after_the_next() {
 
 #[test]
 fn pauses_and_cancellations_outlive_the_node() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, seeder), (bob, node)) = alice_and_bob(&rig);
     for name in ["paused", "cancelled", "later"] {
         rig.file(name, &pieces(2, 7));
@@ -250,7 +250,7 @@ fn pauses_and_cancellations_outlive_the_node() {
 
 #[test]
 fn a_leecher_that_cancels_is_told_to_nobody() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let alice = rig.user("alice");
     alice.0.run(["create_group", "g"]).expect(0);
     let bob = rig.home("bob");
@@ -269,7 +269,7 @@ fn a_leecher_that_cancels_is_told_to_nobody() {
 
 #[test]
 fn work_belongs_to_its_user_and_a_logout_lasts() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &pieces(1, 9));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -291,7 +291,7 @@ fn work_belongs_to_its_user_and_a_logout_lasts() {
 
 #[test]
 fn a_node_ended_cleanly_comes_back_too_and_a_stopped_share_does_not() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, mut node), (bob, _b)) = alice_and_bob(&rig);
     for name in ["kept", "stopped"] {
         rig.file(name, name.as_bytes());
@@ -307,7 +307,7 @@ fn a_node_ended_cleanly_comes_back_too_and_a_stopped_share_does_not() {
 
 #[test]
 fn a_failed_download_begun_again_leaves_one_record_and_no_failure() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let alice = rig.user("alice");
     alice.0.run(["create_group", "g"]).expect(0);
     let bob = rig.home("bob");
@@ -339,7 +339,7 @@ fn a_failed_download_begun_again_leaves_one_record_and_no_failure() {
 
 #[test]
 fn a_manifest_that_cannot_be_read_for_now_is_waited_for() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &pieces(1, 11));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -359,7 +359,7 @@ fn a_manifest_that_cannot_be_read_for_now_is_waited_for() {
 
 #[test]
 fn a_filesystem_that_got_another_number_is_the_same() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &pieces(1, 12));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -376,7 +376,7 @@ fn a_filesystem_that_got_another_number_is_the_same() {
 
 #[test]
 fn a_share_whose_name_became_another_files_is_not_announced_under_it() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &pieces(1, 13));
     alice.run(["upload_file", "g", "f"]).expect(0);

@@ -7,12 +7,12 @@ mod rig;
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 
-use rig::{PIECE, Rig, Running, pieces, until};
+use rig::{PIECE, Running, TestRig, pieces, until};
 use rustix::fs::{FlockOperation, flock};
 
 #[test]
 fn many_front_ends_are_answered_at_once() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, _node) = rig.user("alice");
     let commands: Vec<Running> = (0..12)
         .map(|n| match n % 3 {
@@ -29,7 +29,7 @@ fn many_front_ends_are_answered_at_once() {
 
 #[test]
 fn downloads_of_the_same_file_at_once_are_one_download() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, _a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
     const PIECES: u64 = 40;
@@ -55,7 +55,7 @@ fn downloads_of_the_same_file_at_once_are_one_download() {
 
 #[test]
 fn serve_waits_for_a_lock_that_is_being_given_back() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     fs::create_dir(home.state()).unwrap();
     let lock = File::create(home.state().join("node.lock")).unwrap();
@@ -77,7 +77,7 @@ fn serve_waits_for_a_lock_that_is_being_given_back() {
 
 #[test]
 fn what_a_dead_node_left_is_in_nobodys_way() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     home.serve(&[]).kill();
     for left in ["node.lock", "node.sock"] {
@@ -95,7 +95,7 @@ fn what_a_dead_node_left_is_in_nobodys_way() {
 }
 
 /// A command in the mount namespace of a process.
-fn beside(pid: u32, rig: &Rig, command: &Command) -> Command {
+fn beside(pid: u32, rig: &TestRig, command: &Command) -> Command {
     let mut inside = Command::new("nsenter");
     inside.args(["-t", &pid.to_string(), "-m"]).arg(format!("--wd={}", rig.path("").display()));
     inside.arg(command.get_program()).args(command.get_args());
@@ -127,7 +127,7 @@ fn a_full_or_read_only_state_directory_loses_nothing_silently() {
         eprintln!("skipped: it takes a mount namespace, and so root and `unshare`");
         return;
     }
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, _a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
     rig.file("f", &pieces(2, 1));

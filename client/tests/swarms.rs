@@ -6,7 +6,7 @@ mod rig;
 use std::fs;
 use std::path::Path;
 
-use rig::{Ended, Home, Node, Rig, until};
+use rig::{CommandResult, RunningNode, TestRig, UserHome, until};
 use serde_json::Value;
 
 const PIECE: usize = 524_288;
@@ -22,15 +22,15 @@ fn piece(seed: usize) -> Vec<u8> {
 }
 
 /// `count` users of the group `g`, the first of which owns it.
-fn members(rig: &Rig, count: usize) -> Vec<(Home, Node)> {
-    let users: Vec<(Home, Node)> = (0..count).map(|n| rig.user(&format!("user{n}"))).collect();
+fn members(rig: &TestRig, count: usize) -> Vec<(UserHome, RunningNode)> {
+    let users: Vec<(UserHome, RunningNode)> = (0..count).map(|n| rig.user(&format!("user{n}"))).collect();
     users[0].0.run(["create_group", "g"]).expect(0);
     users[1..].iter().for_each(|(home, _)| drop(home.run(["join_group", "g"]).expect(0)));
     users
 }
 
 /// The last line of a `--json` download: its result.
-fn result(ended: &Ended) -> Value {
+fn result(ended: &CommandResult) -> Value {
     serde_json::from_str(ended.out.lines().last().unwrap()).unwrap()
 }
 
@@ -44,7 +44,7 @@ fn same(one: &Path, other: &Path) {
 
 #[test]
 fn three_seeders_serve_300_pieces_together() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let users = members(&rig, 4);
     let content: Vec<u8> = (0..300).flat_map(piece).collect();
     let source = rig.file("big", &content);
@@ -67,7 +67,7 @@ fn three_seeders_serve_300_pieces_together() {
 
 #[test]
 fn identical_pieces_travel_once_and_zeros_never() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let users = members(&rig, 2);
     let (one, two, zeros) = (piece(1), piece(2), vec![0; PIECE]);
     let content =
@@ -91,7 +91,7 @@ fn identical_pieces_travel_once_and_zeros_never() {
 #[test]
 fn a_sparse_file_of_5_gib_arrives_sparse() {
     use std::os::unix::fs::{FileExt, MetadataExt};
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let users = members(&rig, 2);
     let length: u64 = 5 << 30;
     let source = fs::File::create(rig.path("disk.img")).unwrap();
@@ -116,7 +116,7 @@ fn a_sparse_file_of_5_gib_arrives_sparse() {
 
 #[test]
 fn a_source_that_changed_is_served_no_more() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let users = members(&rig, 2);
     let source = rig.file("f", &[piece(1), piece(2), piece(3)].concat());
     users[0].0.run(["upload_file", "g", "f"]).expect(0);
@@ -131,7 +131,7 @@ fn a_source_that_changed_is_served_no_more() {
 
 #[test]
 fn shares_come_back_with_their_user() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let users = members(&rig, 2);
     let (home, _node) = &users[0];
     let source = rig.file("f", &[piece(1), piece(2)].concat());
@@ -145,8 +145,9 @@ fn shares_come_back_with_their_user() {
     let other = rig.home("other");
     other.run(["create_user", "zoe", "password"]).expect(0);
     home.run(["login", "zoe", "password"]).expect(0);
-    let shares =
-        |home: &Home| result(&home.run(["status", "--json"]).expect(0))["shares"].as_array().unwrap().len();
+    let shares = |home: &UserHome| {
+        result(&home.run(["status", "--json"]).expect(0))["shares"].as_array().unwrap().len()
+    };
     assert_eq!(shares(home), 0);
     home.run(["login", "user0", "password"]).expect(0);
     users[1].0.run(["download_file", "g", "f", "again"]).expect(0);
@@ -155,7 +156,7 @@ fn shares_come_back_with_their_user() {
 
 #[test]
 fn both_back_ends_and_every_hash_work_together() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let seeder = rig.home("seeder");
     let _seeding = seeder.serve(&["--io", "epoll", "--hash", "asm"]);
     seeder.run(["create_user", "s", "password"]).expect(0);

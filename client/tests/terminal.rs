@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rig::{CLIENT, Home, Rig, send, until};
+use rig::{CLIENT, TestRig, UserHome, send, until};
 use rustix::process::Signal;
 
 /// A terminal on which a line of shell runs.
@@ -39,7 +39,7 @@ fn read(mut from: ChildStdout, screen: &Mutex<Screen>) {
 
 impl Terminal {
     /// `None`, with a word, where there is no `script` to make one with.
-    fn run(rig: &Rig, home: &Home, line: &str) -> Option<Terminal> {
+    fn run(rig: &TestRig, home: &UserHome, line: &str) -> Option<Terminal> {
         let mut command = Command::new("script");
         command.args(["-qec", line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         command.current_dir(rig.path("")).env("TERM", "xterm");
@@ -65,7 +65,7 @@ impl Terminal {
     }
 
     /// The client at a terminal, after whose end its exit code and the terminal's modes are shown.
-    fn client(rig: &Rig, home: &Home, words: &str) -> Option<Terminal> {
+    fn client(rig: &TestRig, home: &UserHome, words: &str) -> Option<Terminal> {
         let line = format!("sh -c 'echo pid=$$.; exec {CLIENT} {words}'; echo code=$?.; stty -a; echo over");
         Terminal::run(rig, home, &line)
     }
@@ -120,7 +120,7 @@ impl Drop for Terminal {
 
 #[test]
 fn a_password_that_is_asked_for_is_not_shown() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let home = rig.home("alice");
     home.run(["create_user", "alice", "hunter22"]).expect(0);
     let Some(mut terminal) = Terminal::client(&rig, &home, "login alice") else { return };
@@ -135,7 +135,7 @@ fn a_password_that_is_asked_for_is_not_shown() {
 
 #[test]
 fn what_is_asked_at_the_terminal_is_no_data() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let home = rig.home("alice");
     let Some(mut terminal) = Terminal::client(&rig, &home, "create_user alice --json >out") else { return };
     terminal.until("Password of alice");
@@ -150,7 +150,7 @@ fn what_is_asked_at_the_terminal_is_no_data() {
 
 #[test]
 fn a_password_typed_as_a_word_is_neither_shown_nor_kept() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let Some(mut terminal) = Terminal::client(&rig, &home, "") else { return };
     let mut shown = terminal.until("shoal> ");
@@ -171,7 +171,7 @@ fn a_password_typed_as_a_word_is_neither_shown_nor_kept() {
 
 #[test]
 fn a_prompt_whose_node_goes_says_so_and_leaves_the_terminal_as_it_was() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let node = home.serve(&[]);
     let Some(mut terminal) = Terminal::client(&rig, &home, "--color never") else { return };
@@ -187,7 +187,7 @@ fn a_prompt_whose_node_goes_says_so_and_leaves_the_terminal_as_it_was() {
 
 #[test]
 fn a_signal_ends_whoever_reads_a_line_and_leaves_the_terminal_as_it_was() {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("a");
     for (words, asked) in [("", "shoal> "), ("login alice", "Password of alice: ")] {
         for signal in [Signal::TERM, Signal::HUP] {

@@ -7,15 +7,19 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 
-use rig::{Home, Node, Rig, pieces, until};
+use rig::{RunningNode, TestRig, UserHome, pieces, until};
 
 /// Alice, who shares `f` with the group `g`, and Bob, whose node receives slowly.
-fn alice_and_slow_bob(rig: &Rig, count: usize) -> ((Home, Node), (Home, Node)) {
+fn alice_and_slow_bob(rig: &TestRig, count: usize) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
     alice_and_bob_who_receives(rig, "1M", count)
 }
 
 /// The same, at so many bytes a second.
-fn alice_and_bob_who_receives(rig: &Rig, limit: &str, count: usize) -> ((Home, Node), (Home, Node)) {
+fn alice_and_bob_who_receives(
+    rig: &TestRig,
+    limit: &str,
+    count: usize,
+) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
     let (alice, a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
     rig.file("f", &pieces(count, 1));
@@ -28,13 +32,13 @@ fn alice_and_bob_who_receives(rig: &Rig, limit: &str, count: usize) -> ((Home, N
     ((alice, a), (bob, b))
 }
 
-fn verified(home: &Home) -> u64 {
+fn verified(home: &UserHome) -> u64 {
     home.status()["downloads"][0]["verified_bytes"].as_u64().unwrap_or(0)
 }
 
 #[test]
 fn a_download_goes_on_without_its_tracker_and_is_known_to_the_next() {
-    let mut rig = Rig::new();
+    let mut rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 12);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
     until("it is under way", || verified(&bob) > 0);
@@ -43,14 +47,15 @@ fn a_download_goes_on_without_its_tracker_and_is_known_to_the_next() {
     assert!(fs::read(rig.path("f")).unwrap() == fs::read(rig.path("copy")).unwrap());
     bob.run(["list_files", "g"]).expect(7);
     rig.start_tracker();
-    let told =
-        |asker: &Home| asker.run(["get_peers", "g", "f", "--json"]).out.matches("\"complete\":true").count();
+    let told = |asker: &UserHome| {
+        asker.run(["get_peers", "g", "f", "--json"]).out.matches("\"complete\":true").count()
+    };
     until("each is told of the other as a holder of all of it", || told(&alice) == 1 && told(&bob) == 1);
 }
 
 #[test]
 fn a_leecher_is_known_to_a_tracker_that_forgot_it() {
-    let mut rig = Rig::new();
+    let mut rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob_who_receives(&rig, "256K", 100);
     // It would take minutes, so that bob is a leecher for as long as the test looks.
     bob.prompt("download_file g f copy\n").expect(0);
@@ -63,7 +68,7 @@ fn a_leecher_is_known_to_a_tracker_that_forgot_it() {
 
 #[test]
 fn commands_wait_for_a_tracker_and_say_so() {
-    let mut rig = Rig::new();
+    let mut rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 2);
     rig.kill_tracker();
     let at_once = bob.run(["download_file", "g", "f", "copy", "--wait", "0"]).expect(7);
@@ -86,7 +91,7 @@ fn commands_wait_for_a_tracker_and_say_so() {
 
 #[test]
 fn a_share_stopped_without_a_tracker_is_withdrawn_when_it_is_back() {
-    let mut rig = Rig::new();
+    let mut rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_slow_bob(&rig, 1);
     rig.kill_tracker();
     let ended = alice.run(["stop_share", "g", "f"]).expect(7);
@@ -102,7 +107,7 @@ fn a_share_stopped_without_a_tracker_is_withdrawn_when_it_is_back() {
 
 #[test]
 fn a_node_that_restarts_without_a_tracker_waits_for_it_by_name() {
-    let mut rig = Rig::new();
+    let mut rig = TestRig::new();
     let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 200);
     bob.prompt("download_file g f copy\n").expect(0);
     until("it is under way", || verified(&bob) > 0);
@@ -134,7 +139,7 @@ fn no_tracker() -> SocketAddr {
 
 #[test]
 fn neither_a_missing_file_of_trackers_nor_a_foreign_answer_ends_anything() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 200);
     bob.prompt("download_file g f copy\n").expect(0);
     until("it is under way", || verified(&bob) > 0);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use rig::{Home, Node, Rig, send, until};
+use rig::{RunningNode, TestRig, UserHome, send, until};
 
 const PIECE: usize = 524_288;
 
@@ -31,7 +31,7 @@ fn same(one: &Path, other: &Path) {
 }
 
 /// Two users of one group, both with nodes that serve.
-fn alice_and_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
+fn alice_and_bob(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
     let alice = rig.user("alice");
     let bob = rig.user("bob");
     alice.0.run(["create_group", "g"]).expect(0);
@@ -41,7 +41,7 @@ fn alice_and_bob(rig: &Rig) -> ((Home, Node), (Home, Node)) {
 
 #[test]
 fn files_of_interesting_sizes_and_names_arrive() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
     fs::create_dir(rig.path("to")).unwrap();
     let files = [
@@ -73,7 +73,7 @@ fn files_of_interesting_sizes_and_names_arrive() {
 
 #[test]
 fn a_third_fetches_from_the_second_after_the_first_has_gone() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, a), (bob, _b)) = alice_and_bob(&rig);
     let (carol, _c) = rig.user("carol");
     carol.run(["join_group", "g"]).expect(0);
@@ -88,7 +88,7 @@ fn a_third_fetches_from_the_second_after_the_first_has_gone() {
 
 #[test]
 fn the_same_name_in_two_groups_is_two_files() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
     alice.run(["create_group", "h"]).expect(0);
     bob.run(["join_group", "h"]).expect(0);
@@ -106,7 +106,7 @@ fn the_same_name_in_two_groups_is_two_files() {
 
 #[test]
 fn the_same_content_under_two_names_is_two_files() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, _alices), (bob, _bobs)) = alice_and_bob(&rig);
     let content = bytes(PIECE + 9, 4);
     let (one, other) = (rig.file("one", &content), rig.file("other", &content));
@@ -121,7 +121,7 @@ fn the_same_content_under_two_names_is_two_files() {
 
 #[test]
 fn what_is_at_the_destination_is_looked_at_first() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
     let source = rig.file("f", &bytes(2 * PIECE, 4));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -139,7 +139,7 @@ fn what_is_at_the_destination_is_looked_at_first() {
 
 #[test]
 fn strangers_and_unknown_things_are_refused_with_their_codes() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, _a), _bob) = alice_and_bob(&rig);
     rig.file("f", b"x");
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -158,7 +158,7 @@ fn strangers_and_unknown_things_are_refused_with_their_codes() {
 
 #[test]
 fn upload_takes_both_orders_and_shares_in_the_foreground_without_a_node() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (_, (bob, _b)) = alice_and_bob(&rig);
     let home = rig.home("dora");
     home.run(["create_user", "dora", "password"]).expect(0);
@@ -175,7 +175,7 @@ fn upload_takes_both_orders_and_shares_in_the_foreground_without_a_node() {
 
 #[test]
 fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, a), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &bytes(3 * PIECE, 5));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -193,7 +193,7 @@ fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
 
 #[test]
 fn ctrl_c_ends_a_download_with_130_and_keeps_the_part() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, a), _bob) = alice_and_bob(&rig);
     rig.file("f", &bytes(3 * PIECE, 6));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -215,7 +215,7 @@ fn ctrl_c_ends_a_download_with_130_and_keeps_the_part() {
 
 #[test]
 fn groups_with_approval_are_joined_by_consent() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
     alice.run(["create_group", "closed", "approval"]).expect(0);
     let joined = bob.run(["join_group", "closed", "--json"]).expect(0);
@@ -234,7 +234,7 @@ fn groups_with_approval_are_joined_by_consent() {
 
 #[test]
 fn the_session_outlives_the_process_until_logout() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, node) = rig.user("alice");
     node.kill();
     assert!(alice.run(["whoami"]).expect(0).out.starts_with("alice"));
@@ -245,7 +245,7 @@ fn the_session_outlives_the_process_until_logout() {
 
 #[test]
 fn a_changed_password_counts_from_then_on_and_leaves_this_session() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, _node) = rig.user("alice");
     let wrong = alice.run(["change_password", "wrong", "new"]).expect(3);
     assert!(wrong.err.contains("old password"), "{}", wrong.err);
@@ -264,7 +264,7 @@ fn a_changed_password_counts_from_then_on_and_leaves_this_session() {
 
 #[test]
 fn without_its_tracker_a_node_stays_and_says_so() {
-    let mut rig = Rig::new();
+    let mut rig = TestRig::new();
     let (home, node) = rig.user("alice");
     rig.kill_tracker();
     let ended = home.run(["list_groups"]).expect(7);
@@ -276,7 +276,7 @@ fn without_its_tracker_a_node_stays_and_says_so() {
 
 #[test]
 fn a_prompt_fetches_in_the_background() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
     let source = rig.file("f", &bytes(PIECE + 1, 7));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -289,7 +289,7 @@ fn a_prompt_fetches_in_the_background() {
 
 #[test]
 fn a_share_that_is_stopped_is_served_no_more() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &bytes(PIECE, 9));
     alice.run(["upload_file", "g", "f"]).expect(0);
@@ -308,7 +308,7 @@ fn a_share_that_is_stopped_is_served_no_more() {
 
 #[test]
 fn a_pause_of_the_users_outlasts_another_users_login() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, _a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
     rig.file("f", &bytes(PIECE, 1));
@@ -328,7 +328,7 @@ fn a_pause_of_the_users_outlasts_another_users_login() {
 
 #[test]
 fn what_is_no_file_is_never_replaced_and_is_named() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, _a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
     rig.file("f", &bytes(PIECE, 1));
@@ -352,7 +352,7 @@ fn what_is_no_file_is_never_replaced_and_is_named() {
 
 #[test]
 fn a_mistyped_file_is_missing_even_where_a_file_has_the_groups_name() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, _a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
     rig.file("g", b"by chance");

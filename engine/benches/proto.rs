@@ -35,16 +35,16 @@ fn encode(bencher: Bencher<'_, '_>) {
     let messages = messages();
     bencher
         .counter(ItemsCount::new(messages.len()))
-        .bench(|| black_box(&messages).each_ref().map(codec::encode));
+        .bench(|| black_box(&messages).each_ref().map(codec::encode_message));
 }
 
 /// Frames into messages.
 #[divan::bench]
 fn decode(bencher: Bencher<'_, '_>) {
-    let frames = messages().each_ref().map(codec::encode);
-    bencher
-        .counter(ItemsCount::new(frames.len()))
-        .bench(|| black_box(&frames).each_ref().map(|frame| codec::decode(&frame[codec::LENGTH_BYTES..])));
+    let frames = messages().each_ref().map(codec::encode_message);
+    bencher.counter(ItemsCount::new(frames.len())).bench(|| {
+        black_box(&frames).each_ref().map(|frame| codec::decode_message(&frame[codec::LENGTH_BYTES..]))
+    });
 }
 
 /// A whole file chosen from one provider that has all of it, window by window.
@@ -69,14 +69,14 @@ fn pick_rarest(bencher: Bencher<'_, '_>, pieces: u32) {
     for index in 0..pieces {
         for _ in 0..random.u32(0..4) {
             partial.insert(PieceIndex(index));
-            picker.gained(PieceIndex(index));
+            picker.add_partial_holder(PieceIndex(index));
         }
     }
     bencher.counter(ItemsCount::new(WINDOW)).bench_local(|| {
         let mut cursor = None;
         let picked = picker.pick(ConnectionId(0), black_box(&partial), &mut cursor, None, WINDOW);
         for index in &picked {
-            picker.abandoned(ConnectionId(0), *index);
+            picker.abandon(ConnectionId(0), *index);
         }
         picked
     });

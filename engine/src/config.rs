@@ -23,17 +23,17 @@ pub enum IoChoice {
 /// Not a name of a back end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the back ends are auto, uring and epoll")]
-pub struct UnknownIo;
+pub struct UnknownIoName;
 
 impl FromStr for IoChoice {
-    type Err = UnknownIo;
+    type Err = UnknownIoName;
 
-    fn from_str(name: &str) -> Result<IoChoice, UnknownIo> {
+    fn from_str(name: &str) -> Result<IoChoice, UnknownIoName> {
         match name {
             "auto" => Ok(IoChoice::Auto),
             "uring" => Ok(IoChoice::Uring),
             "epoll" => Ok(IoChoice::Epoll),
-            _ => Err(UnknownIo),
+            _ => Err(UnknownIoName),
         }
     }
 }
@@ -53,24 +53,24 @@ pub enum ZeroCopyChoice {
 /// Not a name of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("zero copy is auto, off or always")]
-pub struct UnknownZeroCopy;
+pub struct UnknownZeroCopyName;
 
 impl FromStr for ZeroCopyChoice {
-    type Err = UnknownZeroCopy;
+    type Err = UnknownZeroCopyName;
 
-    fn from_str(name: &str) -> Result<ZeroCopyChoice, UnknownZeroCopy> {
+    fn from_str(name: &str) -> Result<ZeroCopyChoice, UnknownZeroCopyName> {
         match name {
             "auto" => Ok(ZeroCopyChoice::Auto),
             "off" => Ok(ZeroCopyChoice::Off),
             "always" => Ok(ZeroCopyChoice::Always),
-            _ => Err(UnknownZeroCopy),
+            _ => Err(UnknownZeroCopyName),
         }
     }
 }
 
 /// What an engine is started with.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct EngineConfig {
     /// Where peers connect; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// The back end.
@@ -89,7 +89,7 @@ pub struct Config {
     pub secret: SecretKey,
     /// A directory that nobody else may write, for lists of hashes that are too long for memory (40 bytes for each piece of
     /// files of more than 32 GiB); `None`: they stay in memory.
-    pub scratch: Option<PathBuf>,
+    pub scratch_dir: Option<PathBuf>,
 }
 
 /// Most worker threads that `workers: None` starts: more than this many cores are never the limit of a network card.

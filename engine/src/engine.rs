@@ -12,40 +12,43 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use crate::config::{Config, WORKERS_MAX};
+use crate::config::{EngineConfig, WORKERS_MAX};
 use crate::download::{self, Download};
-use crate::driver::{self, Context, DownloadState, IoKind, Job, Parts, Share, Told, Trust, Workers};
+use crate::driver::{
+    self, ActiveDownload, EngineWorkers, IoKind, NodeContext, NodeParts, Share, TicketTrust, WorkerJob,
+    WorkerMessage,
+};
 use crate::error::StartError;
 use crate::hash::{FileHasher, Hasher, WindowHashes};
 use crate::proto::action::PeerAddress;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
-use crate::proto::hashes::Hash20;
+use crate::proto::hashes::Sha1Value;
 use crate::proto::manifest::{FileKey, FileName, FileProof, Manifest};
 use crate::proto::ticket::{PeerKey, Ticket, TrackerKey};
 use crate::proto::units::PieceIndex;
 use crate::stats::{ShareStatus, ZeroCopySends};
 use crate::storage::destination::{self, Destination};
-use crate::storage::error::{Change, Operation, StorageError, StorageErrorKind};
+use crate::storage::error::{SourceChange, StorageError, StorageErrorKind, StorageOperation};
 use crate::storage::fingerprint::Fingerprint;
-use crate::storage::gather::{self, Gatherer};
+use crate::storage::sha1_list::{self, Sha1ListBuilder};
 use crate::storage::source::Source;
 
 /// A file that was hashed and is still open, ready to be shared.
 #[derive(Debug)]
-pub struct Hashed {
+pub struct HashedFile {
     manifest: Arc<Manifest>,
     source: Source,
 }
 
-impl Hashed {
+impl HashedFile {
     /// What it is.
     #[must_use]
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
     }
 
-    /// What the file looked like when it was hashed: for [`Engine::reshare`], after a restart.
+    /// What the file looked like when it was hashed: for [`Engine::share_file`], after a restart.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.source.fingerprint().expect("only whole files are hashed to be shared")
@@ -54,7 +57,7 @@ impl Hashed {
 
 /// A file to fetch.
 #[derive(Debug)]
-pub struct Order {
+pub struct DownloadOrder {
     /// Which.
     pub key: FileKey,
     /// What it is.
@@ -69,7 +72,7 @@ pub struct Order {
 
 /// What is at a destination already.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Existing {
+pub enum ExistingFile {
     /// Nothing.
     Absent,
     /// The same file, proven by hashing it.
@@ -77,38 +80,38 @@ pub enum Existing {
     /// Another file.
     Differs(PathBuf),
     /// Something that is never replaced; in words.
-    Other(PathBuf, &'static str),
+    NotAFile(PathBuf, &'static str),
     /// Nobody wanted to know any more before it was found out.
-    GivenUp,
+    Cancelled,
 }
 
 /// Why comparing ends before the end of the file.
-enum Halt {
+enum CompareStop {
     /// It cannot go on.
     Failed(StorageError),
     /// Nobody wants to know.
-    GivenUp,
+    Cancelled,
 }
 
-impl<E: Into<StorageError>> From<E> for Halt {
-    fn from(error: E) -> Halt {
-        Halt::Failed(error.into())
+impl<E: Into<StorageError>> From<E> for CompareStop {
+    fn from(error: E) -> CompareStop {
+        CompareStop::Failed(error.into())
     }
 }
 
 /// Threads, rings and sockets of one node. Cheap to clone; all clones are the same node, until [`Engine::stop`].
 #[derive(Clone)]
 pub struct Engine {
-    context: Arc<Context>,
-    workers: Arc<Workers>,
+    context: Arc<NodeContext>,
+    workers: Arc<EngineWorkers>,
     file_hasher: Arc<FileHasher>,
-    listen: SocketAddr,
-    scratch: Option<Arc<Path>>,
+    listen_address: SocketAddr,
+    scratch_dir: Option<Arc<Path>>,
     /// By what the workers run.
     io_name: Arc<str>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     /// Those under way.
-    downloads: Arc<Mutex<Vec<Weak<DownloadState>>>>,
+    downloads: Arc<Mutex<Vec<Weak<ActiveDownload>>>>,
 }
 
 impl Engine {
@@ -117,17 +120,17 @@ impl Engine {
     /// # Errors
     /// [`StartError`]: the address is taken, io_uring was demanded and a worker has none, or the system gives no threads or
     /// event loops.
-    pub fn start(config: Config) -> Result<Engine, StartError> {
-        let io = IoKind::settle(config.io)?;
+    pub fn start(config: EngineConfig) -> Result<Engine, StartError> {
+        let io = IoKind::resolve(config.io)?;
         let listen_error = |source| StartError::Listen { address: config.listen, source };
-        let listener = driver::listen(config.listen).map_err(listen_error)?;
+        let listener = driver::listen_on(config.listen).map_err(listen_error)?;
         let listen = listener.local_addr().map_err(listen_error)?;
         let hasher = match config.hash {
             Some(kind) => Hasher::new(kind)?,
             None => Hasher::best(),
         };
         tracing::info!(hash = %hasher.kind(), "hashing");
-        let parts = Parts {
+        let parts = NodeParts {
             io,
             zero_copy: config.zero_copy,
             secret: config.secret,
@@ -135,27 +138,27 @@ impl Engine {
             limit_up: config.limit_up,
             limit_down: config.limit_down,
         };
-        if let Some(scratch) = &config.scratch {
-            gather::sweep(scratch);
+        if let Some(scratch) = &config.scratch_dir {
+            sha1_list::remove_stale_lists(scratch);
         }
-        let context = Arc::new(Context::new(parts).map_err(StartError::System)?);
+        let context = Arc::new(NodeContext::new(parts).map_err(StartError::System)?);
         let file_hasher =
             FileHasher::new(hasher, None).map_err(|error| StartError::System(io::Error::other(error)))?;
         let (queues, jobs): (Vec<_>, Vec<_>) =
-            (0..worker_count(config.workers)).map(|_| mpsc::channel(driver::JOBS_MAX)).unzip();
-        let workers = Arc::new(Workers::new(queues));
+            (0..worker_count(config.workers)).map(|_| mpsc::channel(driver::WORKER_JOBS_MAX)).unzip();
+        let workers = Arc::new(EngineWorkers::new(queues));
         let engine = Engine {
             context: Arc::clone(&context),
             workers: Arc::clone(&workers),
             file_hasher: Arc::new(file_hasher),
-            listen,
-            scratch: config.scratch.map(Arc::from),
+            listen_address: listen,
+            scratch_dir: config.scratch_dir.map(Arc::from),
             io_name: Arc::default(),
             threads: Arc::default(),
             downloads: Arc::default(),
         };
         let started = engine.start_workers(jobs, listener).map_err(StartError::System);
-        let named = started.and_then(|kinds| IoKind::of_all(config.io, &kinds));
+        let named = started.and_then(|kinds| IoKind::describe_workers(config.io, &kinds));
         let io_name = named.inspect_err(|_| engine.stop())?;
         tracing::info!(io = io_name, "transport");
         Ok(Engine { io_name: io_name.into(), ..engine })
@@ -164,7 +167,7 @@ impl Engine {
     /// Starts the workers, one for each queue, of which the first accepts; by what each of them runs.
     fn start_workers(
         &self,
-        queues: Vec<mpsc::Receiver<Told>>,
+        queues: Vec<mpsc::Receiver<WorkerMessage>>,
         listener: TcpListener,
     ) -> io::Result<Vec<IoKind>> {
         let count = queues.len();
@@ -173,8 +176,8 @@ impl Engine {
         for (number, jobs) in queues.into_iter().enumerate() {
             let (context, workers) = (Arc::clone(&self.context), Arc::clone(&self.workers));
             let (listener, started) = (listener.take(), started.clone());
-            let start = driver::Start { number, context, jobs, workers, listener, started };
-            let thread = driver::start(start)?;
+            let start = driver::WorkerStart { number, context, jobs, workers, listener, started };
+            let thread = driver::start_worker(start)?;
             self.lock_threads().push(thread);
         }
         answers.iter().take(count).collect()
@@ -184,14 +187,14 @@ impl Engine {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_downloads(&self) -> MutexGuard<'_, Vec<Weak<DownloadState>>> {
+    fn lock_downloads(&self) -> MutexGuard<'_, Vec<Weak<ActiveDownload>>> {
         self.downloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where peers connect.
     #[must_use]
-    pub fn listen_addr(&self) -> SocketAddr {
-        self.listen
+    pub fn listen_address(&self) -> SocketAddr {
+        self.listen_address
     }
 
     /// This node's public key.
@@ -221,8 +224,8 @@ impl Engine {
     }
 
     /// Whose tickets count, and by which clock: `clock_offset_s` is the trackers' time minus this machine's.
-    pub fn trust(&self, key: TrackerKey, clock_offset_s: i64) {
-        self.context.set_trust(Trust { key, clock_offset_s });
+    pub fn set_trust(&self, key: TrackerKey, clock_offset_s: i64) {
+        self.context.set_trust(TicketTrust { key, clock_offset_s });
     }
 
     /// Hashes a file for upload, reading it once; blocks. `progress` gets the bytes done so far.
@@ -234,9 +237,9 @@ impl Engine {
         path: &Path,
         name: FileName,
         progress: &(dyn Fn(u64) + Sync),
-    ) -> Result<Hashed, StorageError> {
+    ) -> Result<HashedFile, StorageError> {
         let source = Source::open(path)?;
-        source.expect_sequential();
+        source.advise_sequential();
         let geometry =
             Geometry::new(source.length()).expect("a source is checked to be no longer than a file may be");
         let (mut digests, mut chain) = (self.gatherer(), self.gatherer());
@@ -247,20 +250,20 @@ impl Engine {
         let whole = self.file_hasher.hash_into::<_, StorageError>(geometry, &source, keep, progress)?;
         let (digests, chain) = (digests.finish()?, chain.finish()?);
         let manifest =
-            Manifest::of(name, Some(source.length()), digests, FileProof::Whole(whole), Some(chain))
+            Manifest::from_lists(name, Some(source.length()), digests, FileProof::Whole(whole), Some(chain))
                 .expect("what was hashed is consistent");
-        Ok(Hashed { manifest: Arc::new(manifest), source })
+        Ok(HashedFile { manifest: Arc::new(manifest), source })
     }
 
     /// An empty list of hashes, which goes to a file when it grows too long for memory.
     #[must_use]
-    pub fn gatherer<T: Hash20>(&self) -> Gatherer<T> {
-        Gatherer::new(self.scratch.as_deref())
+    pub fn gatherer<T: Sha1Value>(&self) -> Sha1ListBuilder<T> {
+        Sha1ListBuilder::new(self.scratch_dir.as_deref())
     }
 
     /// Serves a hashed file; what was served under the key before no longer is.
-    pub fn share(&self, key: FileKey, hashed: Hashed) {
-        let Hashed { manifest, source } = hashed;
+    pub fn share(&self, key: FileKey, hashed: HashedFile) {
+        let HashedFile { manifest, source } = hashed;
         let held = Bitfield::full(manifest.pieces());
         let share = Share::new(key, manifest.proof().id(), manifest.geometry(), source, held);
         self.context.shares.insert(Arc::new(share));
@@ -269,8 +272,8 @@ impl Engine {
     /// Serves a file that was hashed before, without reading it, if it still looks as it did then.
     ///
     /// # Errors
-    /// [`StorageError`]: it cannot be opened; or [`StorageErrorKind::Changed`], and then it has to be hashed again.
-    pub fn reshare(
+    /// [`StorageError`]: it cannot be opened; or [`StorageErrorKind::SourceChangedError`], and then it has to be hashed again.
+    pub fn share_file(
         &self,
         key: FileKey,
         path: &Path,
@@ -278,12 +281,12 @@ impl Engine {
         fingerprint: Fingerprint,
     ) -> Result<(), StorageError> {
         let source = Source::open(path)?;
-        let fits = if manifest.length_known() {
+        let fits = if manifest.is_length_known() {
             manifest.geometry().length() == source.length()
         } else {
             manifest.geometry().same_pieces(source.length())
         };
-        let change = match source.fingerprint().map(|now| fingerprint.change_on_record(&now)) {
+        let change = match source.fingerprint().map(|now| fingerprint.difference_ignoring_device(&now)) {
             Some(None) if fits => {
                 let held = Bitfield::full(manifest.pieces());
                 let geometry =
@@ -293,10 +296,10 @@ impl Engine {
                 return Ok(());
             }
             Some(Some(change)) => change,
-            _ => Change::Modified,
+            _ => SourceChange::Modified,
         };
         let path = source.path().to_owned();
-        Err(StorageError { operation: Operation::Read, path, kind: StorageErrorKind::Changed(change) })
+        Err(StorageError { operation: StorageOperation::Read, path, kind: StorageErrorKind::Changed(change) })
     }
 
     /// Stops serving; whether it was served.
@@ -316,48 +319,51 @@ impl Engine {
     ///
     /// # Errors
     /// [`StorageError`]: the directory does not exist, or the file or the manifest's hashes cannot be read.
-    pub fn existing(
+    pub fn compare_existing(
         &self,
         destination: &Path,
         manifest: &Manifest,
         progress: &(dyn Fn(u64) -> ControlFlow<()> + Sync),
-    ) -> Result<Existing, StorageError> {
+    ) -> Result<ExistingFile, StorageError> {
         let destination = Destination::resolve(destination, manifest.name())?;
         let path = destination.path();
-        let length = match destination.existing()? {
-            destination::Existing::Absent => return Ok(Existing::Absent),
-            destination::Existing::Other(what) => return Ok(Existing::Other(path, what)),
-            destination::Existing::File { length } => length,
+        let length = match destination.existing_entry()? {
+            destination::DestinationEntry::Absent => return Ok(ExistingFile::Absent),
+            destination::DestinationEntry::Other(what) => return Ok(ExistingFile::NotAFile(path, what)),
+            destination::DestinationEntry::File { length } => length,
         };
         let geometry = manifest.geometry();
-        let plausible =
-            if manifest.length_known() { geometry.length() == length } else { geometry.same_pieces(length) };
+        let plausible = if manifest.is_length_known() {
+            geometry.length() == length
+        } else {
+            geometry.same_pieces(length)
+        };
         if !plausible {
-            return Ok(Existing::Differs(path));
+            return Ok(ExistingFile::Differs(path));
         }
         let source = destination.open_existing()?;
         let layout = Geometry::new(length).expect("it has as many pieces as the file");
         let mut stated = manifest.digests().iter();
         let mut same = true;
         let given_up = Cell::new(false);
-        let compare = |window: &WindowHashes<'_>| -> Result<(), Halt> {
+        let compare = |window: &WindowHashes<'_>| -> Result<(), CompareStop> {
             same &= window.digests.iter().all(|digest| stated.next() == Some(*digest));
-            if given_up.get() { Err(Halt::GivenUp) } else { Ok(()) }
+            if given_up.get() { Err(CompareStop::Cancelled) } else { Ok(()) }
         };
         let tell = |done| given_up.set(given_up.get() | progress(done).is_break());
         let found = match self.file_hasher.hash_into(layout, &source, compare, tell) {
             Ok(found) => found,
-            Err(Halt::GivenUp) => return Ok(Existing::GivenUp),
-            Err(Halt::Failed(error)) => return Err(error),
+            Err(CompareStop::Cancelled) => return Ok(ExistingFile::Cancelled),
+            Err(CompareStop::Failed(error)) => return Err(error),
         };
         same &= match manifest.proof() {
             FileProof::Whole(digest) => found == digest,
             FileProof::PiecesOnly(_) => true,
         };
-        match manifest.lost() {
-            _ if same => Ok(Existing::Same(path)),
+        match manifest.unreadable_at() {
+            _ if same => Ok(ExistingFile::Same(path)),
             Some(place) => Err(StorageError::hashes_lost(place)),
-            None => Ok(Existing::Differs(path)),
+            None => Ok(ExistingFile::Differs(path)),
         }
     }
 
@@ -368,15 +374,15 @@ impl Engine {
     /// # Errors
     /// [`StorageError`]: the directory does not exist, the disk is full, another download writes the same partial file, or
     /// a file of that name exists and is not to be replaced.
-    pub fn download(&self, order: Order) -> Result<Download, StorageError> {
-        let Order { key, manifest, destination, overwrite, ticket } = order;
-        self.make_room(&destination)?;
-        let (opened, to_check) = download::open(&destination, &key, &manifest, overwrite)?;
-        let checking = opened.checking;
+    pub fn download(&self, order: DownloadOrder) -> Result<Download, StorageError> {
+        let DownloadOrder { key, manifest, destination, overwrite, ticket } = order;
+        self.check_download_limit(&destination)?;
+        let (opened, to_check) = download::open_files(&destination, &key, &manifest, overwrite)?;
+        let checking = opened.is_checking;
         let mut seed = [0; 8];
         // Without randomness all leechers begin alike, which is slow and nothing worse.
         let _ = getrandom::fill(&mut seed);
-        let state = Arc::new(DownloadState::new(
+        let state = Arc::new(ActiveDownload::new(
             key,
             Arc::clone(&manifest),
             opened,
@@ -387,12 +393,12 @@ impl Engine {
         ));
         self.lock_downloads().push(Arc::downgrade(&state));
         let to_check = checking.then_some(to_check);
-        self.begin(&state, to_check).inspect_err(|_| state.abandon(&self.context.shares))?;
+        self.start_download(&state, to_check).inspect_err(|_| state.abandon(&self.context.shares))?;
         Ok(Download::new(state))
     }
 
     /// Forgets the downloads that have ended.
-    fn make_room(&self, destination: &Path) -> Result<(), StorageError> {
+    fn check_download_limit(&self, destination: &Path) -> Result<(), StorageError> {
         let mut downloads = self.lock_downloads();
         downloads.retain(|download| download.upgrade().is_some_and(|download| !download.has_ended()));
         if downloads.len() < driver::DOWNLOADS_MAX {
@@ -400,25 +406,25 @@ impl Engine {
         }
         let many = format!("{} downloads are under way on this node; wait for one to end", downloads.len());
         let kind = StorageErrorKind::Io(io::Error::other(many));
-        Err(StorageError { operation: Operation::Create, path: destination.to_owned(), kind })
+        Err(StorageError { operation: StorageOperation::Create, path: destination.to_owned(), kind })
     }
 
     /// Starts all that works for a download. Its share comes after what can fail, but before its own task: that one puts the
     /// share of the finished file in its place.
-    fn begin(
+    fn start_download(
         &self,
-        state: &Arc<DownloadState>,
+        state: &Arc<ActiveDownload>,
         to_check: Option<Vec<PieceIndex>>,
     ) -> Result<(), StorageError> {
         let thread_error = |error: io::Error| StorageError {
-            operation: Operation::Create,
+            operation: StorageOperation::Create,
             path: state.target.path(),
             kind: StorageErrorKind::Io(error),
         };
         let manifest = &state.manifest;
-        let serves = manifest.length_known() && manifest.pieces().0 > 0;
+        let serves = manifest.is_length_known() && manifest.pieces().0 > 0;
         let source = serves.then(|| state.target.reader()).transpose()?;
-        driver::start_holes(state, self.context.hasher, &self.context.threads).map_err(thread_error)?;
+        driver::start_zero_pieces(state, self.context.hasher, &self.context.threads).map_err(thread_error)?;
         if let Some(to_check) = to_check {
             driver::start_check(state, to_check, self.context.hasher, &self.context.threads)
                 .map_err(thread_error)?;
@@ -429,12 +435,12 @@ impl Engine {
             let share =
                 Arc::new(Share::new(state.key.clone(), manifest.proof().id(), geometry, source, held));
             if self.context.shares.insert_unless_whole(Arc::clone(&share)) {
-                state.serve_by(share);
+                state.attach_share(share);
             } else {
-                state.offer(&[self.own_address()]);
+                state.add_peers(&[self.own_address()]);
             }
         }
-        if !self.workers.submit(Job::Drive(Arc::clone(state))) {
+        if !self.workers.submit(WorkerJob::Drive(Arc::clone(state))) {
             return Err(thread_error(io::Error::other("this node is going down or has too much to do")));
         }
         Ok(())
@@ -442,7 +448,7 @@ impl Engine {
 
     /// Where this node reaches itself.
     fn own_address(&self) -> PeerAddress {
-        let mut address = self.listen;
+        let mut address = self.listen_address;
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -453,7 +459,7 @@ impl Engine {
 
     /// What became of sends without a copy, since the start.
     #[must_use]
-    pub fn zero_copy(&self) -> ZeroCopySends {
+    pub fn zero_copy_sends(&self) -> ZeroCopySends {
         self.context.zero_copy.sends()
     }
 
@@ -462,7 +468,7 @@ impl Engine {
     pub fn stop(&self) {
         let downloads = std::mem::take(&mut *self.lock_downloads());
         let downloads: Vec<_> = downloads.iter().filter_map(Weak::upgrade).collect();
-        self.context.shares.clear();
+        self.context.shares.close_all();
         self.workers.stop();
         let threads = std::mem::take(&mut *self.lock_threads());
         for thread in threads {
@@ -470,11 +476,11 @@ impl Engine {
             let _ = thread.join();
         }
         for download in &downloads {
-            download.leave_alone();
+            download.detach();
         }
         self.context.threads.stop();
         for download in &downloads {
-            download.record_at_last();
+            download.record_on_stop();
         }
     }
 }

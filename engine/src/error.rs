@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::hash::Unsupported;
+use crate::hash::UnsupportedKind;
 
 /// An engine that does not start.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum StartError {
     },
     /// This CPU lacks what the demanded hashing needs.
     #[error(transparent)]
-    Hash(#[from] Unsupported),
+    Hash(#[from] UnsupportedKind),
     /// The system gives no more threads or random bytes.
     #[error("cannot start a worker: {0}")]
     System(io::Error),

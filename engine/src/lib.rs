@@ -12,13 +12,13 @@
 pub mod proto;
 
 #[cfg(feature = "io")]
+mod abort;
+#[cfg(feature = "io")]
 pub mod config;
 #[cfg(feature = "io")]
 mod download;
 #[cfg(feature = "io")]
 mod driver;
-#[cfg(feature = "io")]
-mod ends;
 #[cfg(feature = "io")]
 mod engine;
 #[cfg(feature = "io")]
@@ -37,4 +37,4 @@ mod upload;
 #[cfg(feature = "io")]
 pub use download::Download;
 #[cfg(feature = "io")]
-pub use engine::{Engine, Existing, Hashed, Order};
+pub use engine::{DownloadOrder, Engine, ExistingFile, HashedFile};

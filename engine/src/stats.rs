@@ -21,7 +21,7 @@ pub struct ShareStatus {
     /// Connections open to consumers.
     pub consumers: usize,
     /// Why nothing is served any more: the source file is not what was hashed.
-    pub changed: Option<String>,
+    pub source_change: Option<String>,
 }
 
 /// What became of pieces that a node sent, or tried to send, without the kernel's copy. What it sent the ordinary way is not
@@ -38,11 +38,11 @@ pub struct ZeroCopySends {
 
 /// What a download is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum DownloadPhase {
     /// Pieces arrive, or are asked for.
     Transferring,
     /// Nothing can go on; it goes on by itself when the cause is gone.
-    Waiting(Wait),
+    Waiting(WaitReason),
     /// The user stopped it for now.
     Paused,
     /// Bytes that are there are hashed: at the start what an earlier attempt left, at the end everything once more, where
@@ -53,22 +53,22 @@ pub enum Phase {
     /// Under its name, flushed to disk. The end.
     Durable,
     /// It cannot succeed. The end.
-    Failed(Failure),
+    Failed(DownloadFailure),
     /// The user gave it up. The end.
     Cancelled,
 }
 
-impl Phase {
+impl DownloadPhase {
     /// Whether nothing more will happen.
     #[must_use]
     pub fn is_end(&self) -> bool {
-        matches!(self, Phase::Durable | Phase::Failed(_) | Phase::Cancelled)
+        matches!(self, DownloadPhase::Durable | DownloadPhase::Failed(_) | DownloadPhase::Cancelled)
     }
 }
 
 /// Why a download waits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Wait {
+pub enum WaitReason {
     /// No connected peer has any of the pieces that are missing.
     #[error("no peer has what is missing ({missing} pieces, the first is {first_missing})")]
     NoPeers {
@@ -77,7 +77,7 @@ pub enum Wait {
         /// The first of them.
         first_missing: u32,
     },
-    /// As [`Wait::NoPeers`], and the last source was dropped for sending bad pieces.
+    /// As [`WaitReason::NoPeers`], and the last source was dropped for sending bad pieces.
     #[error(
         "the last peers were dropped, because they sent bytes that are not the file's ({missing} pieces are missing)"
     )]
@@ -85,7 +85,7 @@ pub enum Wait {
         /// Pieces still missing.
         missing: u32,
     },
-    /// As [`Wait::NoPeers`], and a source has changed its file since.
+    /// As [`WaitReason::NoPeers`], and a source has changed its file since.
     #[error(
         "a peer that had what is missing has changed its file and serves it no more ({missing} pieces are missing)"
     )]
@@ -111,17 +111,17 @@ pub enum Wait {
     Ticket,
 }
 
-impl Wait {
+impl WaitReason {
     /// Whether it is peers, or their consent, that is wanting.
     #[must_use]
     pub fn is_for_peers(&self) -> bool {
-        !matches!(self, Wait::DiskFull { .. } | Wait::Io(_))
+        !matches!(self, WaitReason::DiskFull { .. } | WaitReason::Io(_))
     }
 }
 
 /// Why a download failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum DownloadFailure {
     /// Every piece is what the uploader stated, but together they are not the file that was stated.
     #[error(
         "the pieces are those that the uploader stated, but their whole has another SHA-1 ({found} instead of {stated}): what was uploaded is not one file"
@@ -147,7 +147,7 @@ pub enum Failure {
 
 /// What held a download back most of its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
+pub enum Bottleneck {
     /// Nobody had what was missing.
     Peers,
     /// Bytes were asked for and on their way.
@@ -158,24 +158,24 @@ pub enum Limit {
     Disk,
 }
 
-impl std::fmt::Display for Limit {
+impl std::fmt::Display for Bottleneck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Limit::Peers => "waiting for peers",
-            Limit::Network => "network",
-            Limit::Hashing => "hashing",
-            Limit::Disk => "disk",
+            Bottleneck::Peers => "waiting for peers",
+            Bottleneck::Network => "network",
+            Bottleneck::Hashing => "hashing",
+            Bottleneck::Disk => "disk",
         })
     }
 }
 
 /// A download as it stands.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct DownloadProgress {
     /// Changes with every change worth showing.
     pub version: u64,
     /// What it is doing.
-    pub phase: Phase,
+    pub phase: DownloadPhase,
     /// Length of the file in bytes.
     pub total_bytes: u64,
     /// Bytes verified and written, holes of zeros included.
@@ -189,7 +189,7 @@ pub struct Progress {
     /// Bytes of an earlier attempt's that were hashed at the start, whatever came of it.
     pub checked_bytes: u64,
     /// Verified bytes a second, over the last seconds.
-    pub rate: u64,
+    pub verified_bytes_per_s: u64,
     /// Peers connected.
     pub peers: usize,
     /// Passes over the whole file that were needed to prove it: 0 with a good chain, else 1.
@@ -197,15 +197,15 @@ pub struct Progress {
     /// Bytes that went either way on connections to peers: pieces, frames' heads, handshakes, requests.
     pub wire_bytes: u64,
     /// Time that all workers together spent proving pieces.
-    pub spent_hashing: Duration,
+    pub hashing_time: Duration,
     /// Time that all workers together spent writing them.
-    pub spent_writing: Duration,
+    pub writing_time: Duration,
     /// Since its start.
     pub age: Duration,
     /// From its start until the first piece from a peer was proven.
     pub first_verified_after: Option<Duration>,
     /// What held it back most.
-    pub limited_by: Limit,
+    pub limited_by: Bottleneck,
     /// From its start until all was verified and written.
     pub proven_after: Option<Duration>,
     /// From its start until it was durable under its name.
@@ -216,7 +216,7 @@ pub struct Progress {
 
 /// A peer that sent bytes which are not the piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suspect {
+pub struct SuspectPeer {
     /// Where it listens.
     pub address: SocketAddr,
     /// What it did.

@@ -2,14 +2,18 @@
 
 use std::ops::Range;
 
-use crate::hash::Windows;
-use crate::storage::error::Changed;
+use crate::hash::WindowSource;
+use crate::storage::error::SourceChangedError;
 use crate::storage::source::Source;
 
-impl Windows for Source {
-    type Error = Changed;
+impl WindowSource for Source {
+    type Error = SourceChangedError;
 
-    fn with_window<R>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> R) -> Result<R, Changed> {
+    fn with_window<R>(
+        &self,
+        range: Range<u64>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, SourceChangedError> {
         self.with_bytes(range, read)
     }
 

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use engine::proto::codec::encode;
+use engine::proto::codec::encode_message;
 use engine::proto::frame::{Message, RejectCode, WireRange};
 use engine::proto::ticket::{Grant, Nonce, SecretKey, Ticket, UnixSeconds, sign_open, sign_opened};
 use engine::proto::units::{Digest, PieceCount, PieceIndex};
@@ -37,7 +37,7 @@ fn frames_are_written_as_the_page_has_them() {
         ("Reject: index 300, code busy", Message::Reject { index, code: RejectCode::Busy }),
         ("Have: 0 to 9, 300 to 300", Message::Have { ranges }),
     ] {
-        let wanted = block(name, &encode(&message));
+        let wanted = block(name, &encode_message(&message));
         assert!(page.contains(&wanted), "the page lacks:\n{wanted}");
     }
 }
@@ -66,9 +66,9 @@ fn a_ticket_and_an_opening_are_signed_as_the_page_has_them() {
         ("Consumer's public key", consumer.peer_key().0.to_vec()),
         ("Provider's public key", provider.peer_key().0.to_vec()),
         ("Ticket", ticket.0),
-        ("Greeting", encode(&greeting)),
-        ("Open", encode(&open)),
-        ("Opened: length 1,000,000, both pieces", encode(&opened)),
+        ("Greeting", encode_message(&greeting)),
+        ("Open", encode_message(&open)),
+        ("Opened: length 1,000,000, both pieces", encode_message(&opened)),
     ] {
         let wanted = block(name, &bytes);
         assert!(page.contains(&wanted), "the page lacks:\n{wanted}");

@@ -7,10 +7,10 @@ use clap::{Parser, Subcommand};
 /// Shoal's tracker: users, groups, files and who has what. File bytes never pass through it.
 #[derive(Debug, Parser)]
 #[command(name = "tracker", version, args_conflicts_with_subcommands = true)]
-pub(crate) struct Cli {
+pub(crate) struct TrackerCli {
     /// Something else than serving.
     #[command(subcommand)]
-    pub(crate) action: Option<Action>,
+    pub(crate) action: Option<TrackerSubcommand>,
 
     /// The file with the tracker's address, `IP PORT` [default: ./tracker_info.txt or ../tracker_info.txt]
     ///
@@ -40,7 +40,7 @@ pub(crate) struct Cli {
 
 /// What a tracker can do beside serving.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Action {
+pub(crate) enum TrackerSubcommand {
     /// Print log and state as JSON lines, without passwords and keys; the tracker must not be running
     Inspect {
         /// Where the tracker keeps what it must not lose
@@ -61,12 +61,15 @@ mod tests {
     #[test]
     fn words_are_told_apart() {
         use clap::CommandFactory as _;
-        Cli::command().debug_assert();
-        let parse = |words: &[&str]| Cli::try_parse_from([&["tracker"], words].concat());
+        TrackerCli::command().debug_assert();
+        let parse = |words: &[&str]| TrackerCli::try_parse_from([&["tracker"], words].concat());
         assert!(parse(&[]).unwrap().file.is_none());
         let nth = parse(&["info.txt", "2"]).unwrap();
         assert_eq!((nth.file, nth.number), (Some("info.txt".into()), Some(2)));
-        assert!(matches!(parse(&["status", "x"]).unwrap().action, Some(Action::Status { file: Some(_) })));
+        assert!(matches!(
+            parse(&["status", "x"]).unwrap().action,
+            Some(TrackerSubcommand::Status { file: Some(_) })
+        ));
         assert!(parse(&["info.txt", "two"]).is_err());
         assert!(parse(&["a", "1", "b"]).is_err());
     }

@@ -13,10 +13,10 @@ use clap::Parser as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 use tracker::api::cluster_file;
-use tracker::replica::{self, Directory, Options, Ready, Replica, Wish};
-use tracker::server::{BindError, Server, bind, check};
+use tracker::replica::{self, FoundingOptions, LogDirectory, PreparedLog, Replica, ReplicaOptions};
+use tracker::server::{BindError, Server, bind_listener, check_address};
 
-use cli::{Action, Cli};
+use cli::{TrackerCli, TrackerSubcommand};
 
 /// What is logged without `RUST_LOG`: the consensus library tells every step of its own.
 const LOG_FILTER: &str = "info,openraft=warn";
@@ -25,14 +25,14 @@ const LOG_FILTER: &str = "info,openraft=warn";
 const EXIT_NO_TRACKER: u8 = 7;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = TrackerCli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     let colors = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colors).init();
     let done = match &cli.action {
-        Some(Action::Status { file }) => print_status(file.as_deref().or(cli.trackers.as_deref())),
-        Some(Action::Inspect { data }) => print_logs(data),
-        None => serve(&cli).map(|()| ExitCode::SUCCESS),
+        Some(TrackerSubcommand::Status { file }) => print_status(file.as_deref().or(cli.trackers.as_deref())),
+        Some(TrackerSubcommand::Inspect { data }) => print_logs(data),
+        None => run_server(&cli).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("tracker: {error:#}");
@@ -42,29 +42,35 @@ fn main() -> ExitCode {
 
 fn print_status(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (_, trackers) = read_cluster(file)?;
-    Ok(if status::print(&trackers) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO_TRACKER) })
+    Ok(if status::print_trackers(&trackers) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO_TRACKER) })
 }
 
-fn serve(cli: &Cli) -> anyhow::Result<()> {
+fn run_server(cli: &TrackerCli) -> anyhow::Result<()> {
     let (path, trackers) = read_cluster(cli.file.as_deref().or(cli.trackers.as_deref()))?;
     raise_descriptor_limit();
     let own = match cli.number {
         Some(number) => {
-            let own = nth(&path, &trackers, number)?;
-            check(own).map_err(|error| explained(&error))?;
+            let own = nth_address(&path, &trackers, number)?;
+            check_address(own).map_err(|error| bind_failure(&error))?;
             own
         }
-        None => first_free(&path, &trackers)?,
+        None => first_free_address(&path, &trackers)?,
     };
-    let wish = Wish { root: &cli.data, lines: &trackers, own, found_anyway: cli.found, rejoin: cli.rejoin };
-    let Ready { key, dir } = replica::prepare(&wish)?;
-    let options = Options::at(&own.to_string(), &key.cluster);
-    let replica = Replica::start(Directory(dir.clone()), options)?;
+    let wish = FoundingOptions {
+        root: &cli.data,
+        lines: &trackers,
+        own_line: own,
+        found_anyway: cli.found,
+        rejoin: cli.rejoin,
+    };
+    let PreparedLog { key, dir } = replica::prepare_log(&wish)?;
+    let options = ReplicaOptions::at(&own.to_string(), &key.cluster);
+    let replica = Replica::start(LogDirectory(dir.clone()), options)?;
     // Only now: who can connect is answered.
-    let listener = bind(own).map_err(|error| explained(&error))?;
+    let listener = bind_listener(own).map_err(|error| bind_failure(&error))?;
     let server = Server::new(listener, replica, &key.root).context("the server cannot start")?;
     tracing::info!(file = %path.display(), log = %dir.display(), cluster = %key.cluster, "serving");
-    announce(server.address()?);
+    announce_address(server.address()?);
     server.run().context("the server cannot go on")
 }
 
@@ -82,7 +88,7 @@ fn print_logs(data: &Path) -> anyhow::Result<ExitCode> {
     dirs.sort();
     let mut out = io::BufWriter::new(io::stdout().lock());
     for dir in dirs {
-        replica::inspect(&dir, &mut out)?;
+        replica::print_log(&dir, &mut out)?;
     }
     out.flush().context("cannot write the lines")?;
     Ok(ExitCode::SUCCESS)
@@ -90,19 +96,20 @@ fn print_logs(data: &Path) -> anyhow::Result<ExitCode> {
 
 /// The cluster file's path and addresses.
 fn read_cluster(given: Option<&Path>) -> anyhow::Result<(PathBuf, Vec<SocketAddr>)> {
-    let variable = std::env::var_os(cluster_file::VARIABLE).map(PathBuf::from);
-    let path = cluster_file::find(given, variable.as_deref(), Path::is_file).with_context(|| {
-        format!(
-            "write one tracker a line, such as `127.0.0.1 8000`, to {}, or name the file: tracker FILE",
-            cluster_file::FILE_NAME
-        )
-    })?;
+    let variable = std::env::var_os(cluster_file::TRACKERS_VARIABLE).map(PathBuf::from);
+    let path =
+        cluster_file::find_cluster_file(given, variable.as_deref(), Path::is_file).with_context(|| {
+            format!(
+                "write one tracker a line, such as `127.0.0.1 8000`, to {}, or name the file: tracker FILE",
+                cluster_file::FILE_NAME
+            )
+        })?;
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let trackers = cluster_file::parse(&text).with_context(|| path.display().to_string())?;
+    let trackers = cluster_file::parse_cluster_file(&text).with_context(|| path.display().to_string())?;
     Ok((path, trackers))
 }
 
-fn nth(path: &Path, trackers: &[SocketAddr], number: usize) -> anyhow::Result<SocketAddr> {
+fn nth_address(path: &Path, trackers: &[SocketAddr], number: usize) -> anyhow::Result<SocketAddr> {
     let found = number.checked_sub(1).and_then(|index| trackers.get(index));
     found.copied().with_context(|| {
         let count = trackers.len();
@@ -111,10 +118,10 @@ fn nth(path: &Path, trackers: &[SocketAddr], number: usize) -> anyhow::Result<So
 }
 
 /// The first address that can be served here.
-fn first_free(path: &Path, trackers: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
+fn first_free_address(path: &Path, trackers: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
     let mut refusals = Vec::new();
     for address in trackers {
-        match check(*address) {
+        match check_address(*address) {
             Ok(()) => return Ok(*address),
             Err(error) => refusals.push(error),
         }
@@ -129,7 +136,7 @@ fn first_free(path: &Path, trackers: &[SocketAddr]) -> anyhow::Result<SocketAddr
     )
 }
 
-fn explained(error: &BindError) -> anyhow::Error {
+fn bind_failure(error: &BindError) -> anyhow::Error {
     let fix = match error {
         BindError::Taken(_) => "end that program, or choose another address: tracker FILE N",
         BindError::NotOurs(_) => {
@@ -141,7 +148,7 @@ fn explained(error: &BindError) -> anyhow::Error {
 }
 
 /// The one line on standard output, from which scripts read the port. That nobody reads it is no reason to end.
-fn announce(address: SocketAddr) {
+fn announce_address(address: SocketAddr) {
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "tracker listening on {address}").and_then(|()| stdout.flush());
     if let Err(error) = written {

@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tracker::api::answers::StatusAnswer;
-use tracker::api::codec::{Form, Incoming, append_message};
+use tracker::api::codec::{MessageForm, MessageReader, append_message};
 use tracker::api::limits::REQUEST_MAX_BYTES;
 use tracker::api::request::{Command, Request};
-use tracker::api::response::Received;
+use tracker::api::response::ReceivedAnswer;
 
 /// How long one tracker may take to be reached, and for each part of its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Prints a line for each tracker; whether one of them answered.
-pub(crate) fn print(trackers: &[SocketAddr]) -> bool {
+pub(crate) fn print_trackers(trackers: &[SocketAddr]) -> bool {
     let mut answered = false;
     for address in trackers.iter().filter(|address| address.port() != 0) {
-        match ask(*address) {
+        match ask_status(*address) {
             Ok(status) => {
                 answered = true;
-                println!("{address}  {}", describe(*address, &status));
+                println!("{address}  {}", describe_status(*address, &status));
             }
             Err(error) => println!("{address}  no answer: {error:#}"),
         }
@@ -29,7 +29,7 @@ pub(crate) fn print(trackers: &[SocketAddr]) -> bool {
     answered
 }
 
-fn describe(address: SocketAddr, status: &StatusAnswer) -> String {
+fn describe_status(address: SocketAddr, status: &StatusAnswer) -> String {
     let role = match status.leader {
         Some(leader) if leader == address => "leads".to_owned(),
         Some(leader) => format!("follows {leader}"),
@@ -40,21 +40,21 @@ fn describe(address: SocketAddr, status: &StatusAnswer) -> String {
     format!("{role}; {}, {}", counted(voters, "voter"), counted(learners, "learner"))
 }
 
-fn ask(address: SocketAddr) -> anyhow::Result<StatusAnswer> {
+fn ask_status(address: SocketAddr) -> anyhow::Result<StatusAnswer> {
     let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
     let mut request = Vec::new();
-    append_message(Form::Stream, &Request::new(Command::Status).to_json(), &mut request);
+    append_message(MessageForm::Stream, &Request::new(Command::Status).to_json(), &mut request);
     connection.write_all(&request)?;
-    let mut incoming = Incoming::new();
+    let mut incoming = MessageReader::new();
     let mut block = [0; 4096];
     loop {
         let bytes = connection.read(&mut block)?;
         anyhow::ensure!(bytes > 0, "the connection was closed without an answer");
         incoming.extend(&block[..bytes]);
         if let Some(text) = incoming.next_message(REQUEST_MAX_BYTES)? {
-            let received = Received::parse(text)?.map_err(|refused| refused.failure)?;
+            let received = ReceivedAnswer::parse(text)?.map_err(|refused| refused.failure)?;
             return received.answer().context("its answer cannot be read");
         }
     }

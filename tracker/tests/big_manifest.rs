@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use engine::proto::manifest::{FileName, FileProof};
 use engine::proto::units::{ChainState, Digest};
-use tracker::replica::{Directory, Options, Replica, Store};
-use tracker::state::command::{Action, Command, ManifestEnd, ManifestPart, Policy};
-use tracker::state::id::{Actor, FileKey, GroupId, SessionId, UploadId, UserId};
+use tracker::replica::{LogDirectory, Replica, ReplicaOptions, ReplicaStore};
+use tracker::state::command::{LogAction, LogCommand, ManifestEnd, ManifestPart, Policy};
+use tracker::state::id::{Actor, GroupFile, GroupId, SessionId, UploadId, UserId};
 use tracker::state::limits::MANIFEST_ROW_PIECES;
-use tracker::state::node::Holder;
-use tracker::state::outcome::Outcome;
-use tracker::state::queries::Queries;
+use tracker::state::node::NodeEndpoint;
+use tracker::state::outcome::CommandOutcome;
+use tracker::state::queries::StateQueries;
 
 /// 1 TiB in pieces of 512 KiB.
 const PIECES: u32 = 2_097_152;
@@ -44,7 +44,7 @@ fn peak_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn propose(replica: &Replica, command: Command) -> Outcome {
+fn propose(replica: &Replica, command: LogCommand) -> CommandOutcome {
     let (reply, answer) = mpsc::sync_channel(1);
     replica.propose(command, move |outcome| reply.send(outcome).unwrap()).unwrap();
     answer.recv_timeout(Duration::from_secs(600)).unwrap().unwrap().unwrap()
@@ -53,28 +53,28 @@ fn propose(replica: &Replica, command: Command) -> Outcome {
 #[test]
 fn the_manifest_of_one_tib_passes_in_parts() {
     let dir = tempfile::tempdir().unwrap();
-    Store::create(dir.path()).unwrap();
-    let options = Options::at("127.0.0.1:1", "test");
-    let replica = Replica::start(Directory(dir.path().into()), options.clone()).unwrap();
+    ReplicaStore::create(dir.path()).unwrap();
+    let options = ReplicaOptions::at("127.0.0.1:1", "test");
+    let replica = Replica::start(LogDirectory(dir.path().into()), options.clone()).unwrap();
     let user = UserId::new("alice").unwrap();
     let actor = Actor { user: user.clone(), session: SessionId([7; 16]) };
     let group = GroupId::new("g").unwrap();
-    let anonymous = |action| Command::anonymous(1_000, action);
-    let by = |action| Command::by(actor.clone(), 1_000, None, action);
-    propose(&replica, anonymous(Action::CreateUser { user: user.clone(), password_hash: "h".into() }));
-    let login = Action::Login { user, password_epoch: 0, session: actor.session, node: None };
+    let anonymous = |action| LogCommand::anonymous(1_000, action);
+    let by = |action| LogCommand::by(actor.clone(), 1_000, None, action);
+    propose(&replica, anonymous(LogAction::CreateUser { user: user.clone(), password_hash: "h".into() }));
+    let login = LogAction::Login { user, password_epoch: 0, session: actor.session, node: None };
     propose(&replica, anonymous(login));
-    propose(&replica, by(Action::CreateGroup { group: group.clone(), policy: Policy::Open }));
+    propose(&replica, by(LogAction::CreateGroup { group: group.clone(), policy: Policy::Open }));
 
     let before = peak_kib();
     let upload = UploadId::new("big").unwrap();
     let last = PIECES - MANIFEST_ROW_PIECES;
     for first in (0..last).step_by(MANIFEST_ROW_PIECES as usize) {
-        let action = Action::UploadPart { upload: upload.clone(), first, part: part(first) };
+        let action = LogAction::UploadPart { upload: upload.clone(), first, part: part(first) };
         let next = first + MANIFEST_ROW_PIECES;
-        assert_eq!(propose(&replica, by(action)), Outcome::PartStored { next });
+        assert_eq!(propose(&replica, by(action)), CommandOutcome::PartStored { next });
     }
-    let file = FileKey { group, name: FileName::new("image").unwrap() };
+    let file = GroupFile { group, name: FileName::new("image").unwrap() };
     let manifest = ManifestEnd {
         upload: Some(upload),
         first: last,
@@ -82,16 +82,16 @@ fn the_manifest_of_one_tib_passes_in_parts() {
         length: Some(1 << 40),
         proof: FileProof::Whole(Digest([9; 20])),
     };
-    let node = Holder { address: "127.0.0.1:5000".parse().unwrap(), peer_key: None };
-    let listed = propose(&replica, by(Action::Upload { file: file.clone(), manifest, node }));
-    assert_eq!(listed, Outcome::Uploaded { new_file: true });
+    let node = NodeEndpoint { address: "127.0.0.1:5000".parse().unwrap(), peer_key: None };
+    let listed = propose(&replica, by(LogAction::Upload { file: file.clone(), manifest, node }));
+    assert_eq!(listed, CommandOutcome::Uploaded { new_file: true });
     let grown = peak_kib() - before;
     assert!(grown <= GROWTH_MAX_KIB, "{grown} KiB");
     drop(replica);
 
-    let replica = Replica::start(Directory(dir.path().into()), options).unwrap();
+    let replica = Replica::start(LogDirectory(dir.path().into()), options).unwrap();
     let view = replica.view().unwrap();
-    let pieces = Queries::new(&view).pieces(&file, PIECES - 3, 10).unwrap();
+    let pieces = StateQueries::new(&view).pieces(&file, PIECES - 3, 10).unwrap();
     let expected: Vec<Digest> = (PIECES - 3..PIECES).map(|piece| Digest(value(piece, 1))).collect();
     assert_eq!(pieces.digests, expected);
     assert_eq!(pieces.chain.unwrap().len(), 2);

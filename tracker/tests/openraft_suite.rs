@@ -7,15 +7,15 @@ use std::sync::Arc;
 use openraft::StorageError;
 use openraft::testing::{StoreBuilder, Suite};
 use tempfile::TempDir;
-use tracker::replica::{Kinds, LogStore, MachineStore, Store};
+use tracker::replica::{Kinds, LogStore, MachineStore, ReplicaStore};
 
 struct Fresh;
 
 impl StoreBuilder<Kinds, LogStore, MachineStore, TempDir> for Fresh {
     async fn build(&self) -> Result<(TempDir, LogStore, MachineStore), StorageError<u64>> {
         let dir = tempfile::tempdir().unwrap();
-        Store::create(dir.path()).unwrap();
-        let store = Arc::new(Store::open(dir.path()).unwrap());
+        ReplicaStore::create(dir.path()).unwrap();
+        let store = Arc::new(ReplicaStore::open(dir.path()).unwrap());
         Ok((dir, LogStore::new(Arc::clone(&store)), MachineStore::new(store)))
     }
 }

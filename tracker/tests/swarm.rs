@@ -161,7 +161,7 @@ fn tickets_are_for_the_key_that_asked() {
     assert!(bob.ok("get_peers", file("f")).get("ticket").is_none(), "no key, no ticket");
     bob.peer_key = Some("ab".repeat(32));
     let tracker_key = bob.log_in("bob")["tracker_key"].as_str().unwrap().to_owned();
-    let key = TrackerKey(engine::proto::hex::read(&tracker_key).unwrap());
+    let key = TrackerKey(engine::proto::hex::parse_hex(&tracker_key).unwrap());
     let granted = |answer: &Value| {
         let text = answer["ticket"].as_str().expect("a ticket");
         let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap();

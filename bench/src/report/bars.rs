@@ -7,9 +7,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_RIGHT_PX, WIDTH_PX};
-use super::palette::{INK, bar_of, with_page_colours};
-use super::text::{figure, with_unit};
-use crate::results::record::{Measured, Spread};
+use super::palette::{INK, bar_colour, with_page_colours};
+use super::text::{format_figure, with_unit};
+use crate::results::record::{ResultRecord, ValueSpread};
 
 /// Half of a bar's thickness, in pixels.
 const HALF_BAR_PX: i32 = 7;
@@ -18,14 +18,14 @@ const HALF_BAR_PX: i32 = 7;
 const HALF_WHISKER_PX: i32 = 4;
 
 /// One line of the picture.
-enum Row<'a> {
+enum BarRow<'a> {
     Heading(&'a str),
-    Bar(&'a Measured),
+    Bar(&'a ResultRecord),
 }
 
 /// A picture of `results`, which are of one metric.
-pub(crate) fn draw(results: &[&Measured]) -> anyhow::Result<String> {
-    let rows = rows(results);
+pub(crate) fn draw_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
+    let rows = group_rows(results);
     let top = results.iter().map(|result| result.spread.max).fold(f64::MIN_POSITIVE, f64::max);
     let height = BAR_ROW_PX * (u32::try_from(rows.len())? + 1) + BAR_ROW_PX / 3;
     let mut svg = String::new();
@@ -33,14 +33,14 @@ pub(crate) fn draw(results: &[&Measured]) -> anyhow::Result<String> {
         let area = SVGBackend::with_string(&mut svg, (WIDTH_PX, height)).into_drawing_area();
         let title = results.first().map_or(String::new(), |first| with_unit(&first.metric, &first.unit));
         let fault = |fault| anyhow!("the bars could not be drawn: {fault}");
-        text(&area, &title, (0, 12), HPos::Left, 15).map_err(fault)?;
+        draw_text(&area, &title, (0, 12), HPos::Left, 15).map_err(fault)?;
         for (at, row) in rows.iter().enumerate() {
             let y = i32::try_from(BAR_ROW_PX)? * i32::try_from(at + 1)? + 12;
             let drawn = match row {
-                Row::Heading(workload) => text(&area, workload, (8, y), HPos::Left, 13),
-                Row::Bar(result) => {
-                    let colour = bar_of(&result.kind, is_compared_with(result, results));
-                    bar(&area, result, top, y, colour)
+                BarRow::Heading(workload) => draw_text(&area, workload, (8, y), HPos::Left, 13),
+                BarRow::Bar(result) => {
+                    let colour = bar_colour(&result.kind, is_compared_with(result, results));
+                    draw_bar(&area, result, top, y, colour)
                 }
             };
             drawn.map_err(fault)?;
@@ -51,7 +51,7 @@ pub(crate) fn draw(results: &[&Measured]) -> anyhow::Result<String> {
 }
 
 /// Results under their workloads; a picture of one workload alone needs no heading.
-fn rows<'a>(results: &[&'a Measured]) -> Vec<Row<'a>> {
+fn group_rows<'a>(results: &[&'a ResultRecord]) -> Vec<BarRow<'a>> {
     let mut rows = Vec::new();
     let mut workloads: Vec<&str> = Vec::new();
     for result in results {
@@ -61,19 +61,19 @@ fn rows<'a>(results: &[&'a Measured]) -> Vec<Row<'a>> {
     }
     for workload in &workloads {
         if workloads.len() > 1 {
-            rows.push(Row::Heading(workload));
+            rows.push(BarRow::Heading(workload));
         }
         let of_workload = results.iter().filter(|result| result.workload == *workload);
-        rows.extend(of_workload.map(|result| Row::Bar(result)));
+        rows.extend(of_workload.map(|result| BarRow::Bar(result)));
     }
     rows
 }
 
 /// Whether others in the picture are compared with it.
-fn is_compared_with(result: &Measured, all: &[&Measured]) -> bool {
+fn is_compared_with(result: &ResultRecord, all: &[&ResultRecord]) -> bool {
     let full = format!("{} {}", result.workload, result.kind);
     let compared_with =
-        |other: &&Measured| other.ratios.iter().any(|ratio| ratio.to == full || ratio.to == result.kind);
+        |other: &&ResultRecord| other.ratios.iter().any(|ratio| ratio.to == full || ratio.to == result.kind);
     all.len() > 1
         && result.ratios.iter().any(|ratio| ratio.to == result.kind)
         && all.iter().any(compared_with)
@@ -82,14 +82,14 @@ fn is_compared_with(result: &Measured, all: &[&Measured]) -> bool {
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), String>;
 
-fn bar(area: &Area<'_>, result: &Measured, top: f64, y: i32, colour: RGBColor) -> Drawn {
-    let Spread { median, min, max } = result.spread;
+fn draw_bar(area: &Area<'_>, result: &ResultRecord, top: f64, y: i32, colour: RGBColor) -> Drawn {
+    let ValueSpread { median, min, max } = result.spread;
     let left = f64::from(BARS_LEFT_PX);
     let width = f64::from(BARS_RIGHT_PX) - left;
     #[expect(clippy::cast_possible_truncation, reason = "a pixel of a picture, at most its width")]
     let x = |value: f64| (left + width * (value / top).clamp(0.0, 1.0)).round() as i32;
     let plot = |fault: DrawingAreaErrorKind<_>| -> String { format!("{fault}") };
-    text(area, &result.kind, (x(0.0) - 8, y), HPos::Right, 13)?;
+    draw_text(area, &result.kind, (x(0.0) - 8, y), HPos::Right, 13)?;
     let body = [(x(0.0), y - HALF_BAR_PX), (x(median), y + HALF_BAR_PX)];
     area.draw(&Rectangle::new(body, colour.filled())).map_err(plot)?;
     let line = |points: Vec<(i32, i32)>| PathElement::new(points, INK.stroke_width(1));
@@ -100,17 +100,23 @@ fn bar(area: &Area<'_>, result: &Measured, top: f64, y: i32, colour: RGBColor) -
             area.draw(&line(mark)).map_err(plot)?;
         }
     }
-    let mut label = figure(median);
+    let mut label = format_figure(median);
     if result.runs > 1 {
-        label += &format!(" ({} to {})", figure(min), figure(max));
+        label += &format!(" ({} to {})", format_figure(min), format_figure(max));
     }
     if let Some(ratio) = result.ratios.iter().find(|ratio| ratio.to != result.kind) {
         label += &format!(" · {:.2} x {}", ratio.spread.median, ratio.to);
     }
-    text(area, &label, (x(median.max(if result.runs > 1 { max } else { median })) + 8, y), HPos::Left, 12)
+    draw_text(
+        area,
+        &label,
+        (x(median.max(if result.runs > 1 { max } else { median })) + 8, y),
+        HPos::Left,
+        12,
+    )
 }
 
-fn text(area: &Area<'_>, words: &str, at: (i32, i32), side: HPos, size: u32) -> Drawn {
+fn draw_text(area: &Area<'_>, words: &str, at: (i32, i32), side: HPos, size: u32) -> Drawn {
     let style = ("sans-serif", size).into_font().color(&INK).pos(Pos::new(side, VPos::Center));
     area.draw(&Text::new(words.to_owned(), at, style)).map_err(|fault| fault.to_string())
 }

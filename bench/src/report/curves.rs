@@ -9,11 +9,11 @@ use plotters::series::DashedLineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::limits::{CHART_HEIGHT_PX, LEGEND_ROW_PX, WIDTH_PX};
-use super::palette::{INK, Look, looks, with_page_colours};
-use super::text::{duration, figure};
+use super::palette::{CurveStyle, INK, assign_styles, with_page_colours};
+use super::text::{format_duration, format_figure};
 
 /// A named line of points.
-pub(crate) struct Curve {
+pub(crate) struct NamedCurve {
     /// As the legend names it; curves of one name look alike and are named once.
     pub(crate) name: String,
     /// Who made it, which decides how it looks.
@@ -38,20 +38,20 @@ macro_rules! series {
 }
 
 /// Latencies of nanoseconds by percentile, on the axis that gives each further nine as much room as the last.
-pub(crate) fn percentiles(latencies: &[(String, String, Histogram<u64>)]) -> anyhow::Result<String> {
-    let curves: Vec<Curve> = latencies.iter().map(by_percentile).collect();
+pub(crate) fn draw_percentiles(latencies: &[(String, String, Histogram<u64>)]) -> anyhow::Result<String> {
+    let curves: Vec<NamedCurve> = latencies.iter().map(percentile_curve).collect();
     let (mut least, mut most, mut end) = (f64::MAX, 1.0_f64, 100.0_f64);
     for (x, y) in curves.iter().flat_map(|curve| &curve.points) {
         least = least.min(*y);
         most = most.max(*y);
         end = end.max(*x);
     }
-    picture(&curves, |root| {
+    draw_picture(&curves, |root| {
         let mut chart = ChartBuilder::on(root)
             .margin(8)
             .x_label_area_size(44)
             .y_label_area_size(76)
-            .build_cartesian_2d((1.0..end).log_scale(), decades(least.min(most), most).log_scale())
+            .build_cartesian_2d((1.0..end).log_scale(), decade_range(least.min(most), most).log_scale())
             .map_err(|fault| fault.to_string())?;
         chart
             .configure_mesh()
@@ -62,10 +62,10 @@ pub(crate) fn percentiles(latencies: &[(String, String, Histogram<u64>)]) -> any
             .x_desc("percentile")
             .y_desc("latency")
             .x_label_formatter(&|x| percentile_name(*x))
-            .y_label_formatter(&|y| nanoseconds(*y))
+            .y_label_formatter(&|y| format_nanoseconds(*y))
             .draw()
             .map_err(|fault| fault.to_string())?;
-        for (line, look) in with_looks(&curves) {
+        for (line, look) in style_curves(&curves) {
             let drawn = series!(chart, line.points.iter().copied(), look, 2);
             drawn.map_err(|fault| fault.to_string())?;
         }
@@ -78,18 +78,18 @@ pub(crate) fn percentiles(latencies: &[(String, String, Histogram<u64>)]) -> any
     clippy::cast_sign_loss,
     reason = "a place on an axis of latencies"
 )]
-fn nanoseconds(value: f64) -> String {
-    duration(value.round() as u64)
+fn format_nanoseconds(value: f64) -> String {
+    format_duration(value.round() as u64)
 }
 
 /// Whole decades, so that at least two of them are named on the axis.
-fn decades(least: f64, most: f64) -> std::ops::Range<f64> {
+fn decade_range(least: f64, most: f64) -> std::ops::Range<f64> {
     10.0_f64.powf(least.log10().floor())..10.0_f64.powf((most * 1.01).log10().ceil())
 }
 
 /// A number of an axis.
-fn short(value: f64) -> String {
-    let text = figure(value);
+fn format_short(value: f64) -> String {
+    let text = format_figure(value);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
@@ -101,7 +101,7 @@ fn percentile_name(x: f64) -> String {
     format!("{percent:.decimals$} %")
 }
 
-fn by_percentile((name, kind, histogram): &(String, String, Histogram<u64>)) -> Curve {
+fn percentile_curve((name, kind, histogram): &(String, String, Histogram<u64>)) -> NamedCurve {
     let last = histogram.len().max(1) as f64;
     let mut points: Vec<(f64, f64)> = histogram
         .iter_quantiles(TICKS_PER_HALF_DISTANCE)
@@ -111,35 +111,39 @@ fn by_percentile((name, kind, histogram): &(String, String, Histogram<u64>)) -> 
         })
         .collect();
     points.dedup_by(|a, b| a.0 <= b.0);
-    Curve { name: format!("{name} ({} requests)", histogram.len()), kind: kind.clone(), points }
+    NamedCurve { name: format!("{name} ({} requests)", histogram.len()), kind: kind.clone(), points }
 }
 
 /// Values over time, which is in milliseconds.
-pub(crate) fn over_time(unit: &str, curves: &[Curve]) -> anyhow::Result<String> {
-    let seconds = |curve: &Curve| Curve {
+pub(crate) fn draw_over_time(unit: &str, curves: &[NamedCurve]) -> anyhow::Result<String> {
+    let seconds = |curve: &NamedCurve| NamedCurve {
         name: curve.name.clone(),
         kind: curve.kind.clone(),
         points: curve.points.iter().map(|(ms, value)| (ms / 1e3, *value)).collect(),
     };
-    let curves: Vec<Curve> = curves.iter().map(seconds).collect();
+    let curves: Vec<NamedCurve> = curves.iter().map(seconds).collect();
     let end = curves.iter().flat_map(|curve| &curve.points).fold(1e-3_f64, |end, point| end.max(point.0));
-    lines(&Axes { x: 0.0..end, x_name: "time, s", x_ticks: 11, x_label: short, y_name: unit }, &curves, false)
+    draw_lines(
+        &ChartAxes { x: 0.0..end, x_name: "time, s", x_ticks: 11, x_label: format_short, y_name: unit },
+        &curves,
+        false,
+    )
 }
 
 /// Values over a number of nodes; each doubling has as much room as the last.
-pub(crate) fn over_count(of: &str, metric: &str, curves: &[Curve]) -> anyhow::Result<String> {
-    let doublings = |curve: &Curve| Curve {
+pub(crate) fn draw_over_count(of: &str, metric: &str, curves: &[NamedCurve]) -> anyhow::Result<String> {
+    let doublings = |curve: &NamedCurve| NamedCurve {
         name: curve.name.clone(),
         kind: curve.kind.clone(),
         points: curve.points.iter().map(|(count, value)| (count.log2(), *value)).collect(),
     };
-    let curves: Vec<Curve> = curves.iter().map(doublings).collect();
+    let curves: Vec<NamedCurve> = curves.iter().map(doublings).collect();
     let all = curves.iter().flat_map(|curve| &curve.points);
     let (least, most) = all.fold((f64::MAX, 1.0_f64), |(least, most), (x, _)| (least.min(*x), most.max(*x)));
     let x = least.min(most).floor()..most.ceil();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "doublings of at most 64")]
     let x_ticks = (x.end - x.start) as usize + 1;
-    lines(&Axes { x, x_name: of, x_ticks, x_label: count_name, y_name: metric }, &curves, true)
+    draw_lines(&ChartAxes { x, x_name: of, x_ticks, x_label: count_name, y_name: metric }, &curves, true)
 }
 
 /// `8` for 3, and nothing between two doublings.
@@ -149,7 +153,7 @@ fn count_name(doublings: f64) -> String {
 }
 
 /// What a chart's axes say.
-struct Axes<'a> {
+struct ChartAxes<'a> {
     x: std::ops::Range<f64>,
     x_name: &'a str,
     x_ticks: usize,
@@ -158,12 +162,12 @@ struct Axes<'a> {
 }
 
 /// Curves over an even axis, from zero up; with a dot at each point where there are few.
-fn lines(axes: &Axes<'_>, curves: &[Curve], dots: bool) -> anyhow::Result<String> {
+fn draw_lines(axes: &ChartAxes<'_>, curves: &[NamedCurve], dots: bool) -> anyhow::Result<String> {
     let most = curves
         .iter()
         .flat_map(|curve| &curve.points)
         .fold(f64::MIN_POSITIVE, |most, point| most.max(point.1));
-    picture(curves, |root| {
+    draw_picture(curves, |root| {
         let mut chart = ChartBuilder::on(root)
             .margin(8)
             .margin_right(24)
@@ -181,10 +185,10 @@ fn lines(axes: &Axes<'_>, curves: &[Curve], dots: bool) -> anyhow::Result<String
             .x_desc(axes.x_name)
             .y_desc(axes.y_name)
             .x_label_formatter(&|x| (axes.x_label)(*x))
-            .y_label_formatter(&|y| short(*y))
+            .y_label_formatter(&|y| format_short(*y))
             .draw()
             .map_err(|fault| fault.to_string())?;
-        for (line, look) in with_looks(curves) {
+        for (line, look) in style_curves(curves) {
             // Of several rounds the bundle counts.
             let width = if curves.iter().filter(|other| other.name == line.name).count() > 1 { 1 } else { 2 };
             let drawn = series!(chart, line.points.iter().copied(), look, width);
@@ -199,17 +203,17 @@ fn lines(axes: &Axes<'_>, curves: &[Curve], dots: bool) -> anyhow::Result<String
 }
 
 /// Each curve with its look; those of one name have one look.
-fn with_looks(curves: &[Curve]) -> Vec<(&Curve, Look)> {
-    let names = names(curves);
-    let looks = looks(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
+fn style_curves(curves: &[NamedCurve]) -> Vec<(&NamedCurve, CurveStyle)> {
+    let names = distinct_names(curves);
+    let looks = assign_styles(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
     let look =
-        |curve: &Curve| names.iter().position(|(named, _)| named.name == curve.name).map(|at| looks[at]);
+        |curve: &NamedCurve| names.iter().position(|(named, _)| named.name == curve.name).map(|at| looks[at]);
     curves.iter().filter_map(|curve| Some((curve, look(curve)?))).collect()
 }
 
 /// The first curve of each name, and how many have it.
-fn names(curves: &[Curve]) -> Vec<(&Curve, usize)> {
-    let mut names: Vec<(&Curve, usize)> = Vec::new();
+fn distinct_names(curves: &[NamedCurve]) -> Vec<(&NamedCurve, usize)> {
+    let mut names: Vec<(&NamedCurve, usize)> = Vec::new();
     for curve in curves {
         match names.iter_mut().find(|(named, _)| named.name == curve.name) {
             Some((_, count)) => *count += 1,
@@ -222,17 +226,20 @@ fn names(curves: &[Curve]) -> Vec<(&Curve, usize)> {
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// A chart with its legend below.
-fn picture(curves: &[Curve], chart: impl FnOnce(&Area<'_>) -> Result<(), String>) -> anyhow::Result<String> {
+fn draw_picture(
+    curves: &[NamedCurve],
+    chart: impl FnOnce(&Area<'_>) -> Result<(), String>,
+) -> anyhow::Result<String> {
     let fault = |fault: String| anyhow!("the curves could not be drawn: {fault}");
     let mut svg = String::new();
     {
-        let names = names(curves);
+        let names = distinct_names(curves);
         let legend = LEGEND_ROW_PX * (u32::try_from(names.len())? + 1);
         let root =
             SVGBackend::with_string(&mut svg, (WIDTH_PX, CHART_HEIGHT_PX + legend)).into_drawing_area();
         let (above, below) = root.split_vertically(CHART_HEIGHT_PX);
         chart(&above).map_err(fault)?;
-        let looks = looks(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
+        let looks = assign_styles(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
         for (index, ((line, count), look)) in names.iter().zip(looks).enumerate() {
             let y = i32::try_from(LEGEND_ROW_PX)? * i32::try_from(index)? + 8;
             let stroke = look.colour.stroke_width(3);
@@ -265,11 +272,11 @@ mod tests {
 
     #[test]
     fn curves_rise_and_end_at_the_longest() {
-        let mut histogram = crate::results::latency::histogram();
+        let mut histogram = crate::results::latency::new_histogram();
         for value in 1..=10_000 {
             histogram.saturating_record(value * 1_000);
         }
-        let curve = by_percentile(&("a".to_owned(), "shoal".to_owned(), histogram.clone()));
+        let curve = percentile_curve(&("a".to_owned(), "shoal".to_owned(), histogram.clone()));
         assert!(curve.points.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));
         let last = curve.points.last().unwrap();
         assert!((last.1 - histogram.max() as f64).abs() < 1.0, "{last:?}");

@@ -16,9 +16,9 @@ mod curves;
 mod limits;
 mod page;
 mod palette;
-mod plot;
-mod scales;
+mod scaling;
 mod text;
+mod text_plot;
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -26,29 +26,29 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::host::Host;
+use crate::host::HostDescription;
 use crate::results::folder;
-use crate::results::record::{Measured, Record};
-use crate::results::sink::Sink;
+use crate::results::record::{BenchRecord, ResultRecord};
+use crate::results::sink::RecordSink;
 
 /// Ends a run: prints it, unless JSON was wanted, and draws the page of its folder.
-pub(crate) fn conclude(sink: Sink) -> anyhow::Result<()> {
-    let ended = sink.end()?;
+pub(crate) fn finish_run(sink: RecordSink) -> anyhow::Result<()> {
+    let ended = sink.finish()?;
     // First: whoever reads the tables may be gone by now, and the page is what stays.
-    ended.wanted.folder.as_deref().map_or(Ok(()), draw_page)?;
-    if ended.wanted.json {
+    ended.output.folder.as_deref().map_or(Ok(()), draw_page)?;
+    if ended.output.json {
         return Ok(());
     }
-    say(&text::run(&ended.kept))?;
+    print_text(&text::format_run(&ended.stored))?;
     if io::stdout().is_terminal() {
-        let results: Vec<&Measured> = ended.kept.records.iter().filter_map(as_result).collect();
-        say(&plot::draw(&results))?;
+        let results: Vec<&ResultRecord> = ended.stored.records.iter().filter_map(as_result).collect();
+        print_text(&text_plot::draw_plots(&results))?;
     }
     Ok(())
 }
 
 /// Writes to standard output; that nobody reads it any more is no fault.
-fn say(text: &str) -> anyhow::Result<()> {
+fn print_text(text: &str) -> anyhow::Result<()> {
     let written = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
     match written {
         Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => {
@@ -58,19 +58,23 @@ fn say(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn as_result(record: &Record) -> Option<&Measured> {
-    if let Record::Result(result) = record { Some(result) } else { None }
+fn as_result(record: &BenchRecord) -> Option<&ResultRecord> {
+    if let BenchRecord::Result(result) = record { Some(result) } else { None }
 }
 
 /// The machine alone: one JSON object, or lines for people.
-pub(crate) fn print_host_alone(host: &Host, json: bool) -> anyhow::Result<()> {
-    if json { say(&format!("{}\n", serde_json::to_string(host)?)) } else { say(&text::host(host)) }
+pub(crate) fn print_host_alone(host: &HostDescription, json: bool) -> anyhow::Result<()> {
+    if json {
+        print_text(&format!("{}\n", serde_json::to_string(host)?))
+    } else {
+        print_text(&text::format_host(host))
+    }
 }
 
 /// Draws the page of all runs of a folder.
 pub(crate) fn draw_page(kept_in: &Path) -> anyhow::Result<()> {
-    let path = folder::report(kept_in);
-    let page = page::draw(&folder::read(kept_in)?)?;
+    let path = folder::report_path(kept_in);
+    let page = page::render_page(&folder::read_runs(kept_in)?)?;
     fs::write(&path, page).with_context(|| format!("{} could not be written", path.display()))?;
     eprintln!("bench: all runs of {} are drawn in {}", kept_in.display(), path.display());
     Ok(())

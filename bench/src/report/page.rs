@@ -7,19 +7,21 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 
 use super::bars;
-use super::curves::{self, Curve};
+use super::curves::{self, NamedCurve};
 use super::limits::{BARS_MAX, CURVES_MAX, PICTURES_SHOWN};
-use super::scales;
-use super::text::{duration, figure, human, properties};
-use crate::results::folder::Kept;
+use super::scaling;
+use super::text::{format_bytes, format_duration, format_figure, host_properties};
+use crate::results::folder::StoredRun;
 use crate::results::latency;
-use crate::results::record::{Latency, Measured, Ratio, Record, Series, Spread};
+use crate::results::record::{
+    BenchRecord, LatencyRecord, ReferenceRatio, ResultRecord, SeriesRecord, ValueSpread,
+};
 
 /// How the page looks, by light and by night.
 const STYLE: &str = include_str!("page.css");
 
 /// The page of `runs`, which stand from the earliest to the latest.
-pub(crate) fn draw(runs: &[Kept]) -> anyhow::Result<String> {
+pub(crate) fn render_page(runs: &[StoredRun]) -> anyhow::Result<String> {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Shoal benchmarks</title>\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<style>\n{STYLE}</style></head><body>\n\
@@ -27,56 +29,59 @@ pub(crate) fn draw(runs: &[Kept]) -> anyhow::Result<String> {
          taken within each round. Latency counts from when a request was due.</p>\n"
     );
     for run in runs.iter().rev() {
-        page += &section(run).with_context(|| format!("the run {} could not be drawn", run.run.id))?;
+        page += &render_section(run).with_context(|| format!("the run {} could not be drawn", run.run.id))?;
     }
     page += "</body></html>\n";
     Ok(page)
 }
 
-fn section(kept: &Kept) -> anyhow::Result<String> {
+fn render_section(kept: &StoredRun) -> anyhow::Result<String> {
     let run = &kept.run;
-    let mut html =
-        format!("<section>\n<h2>{}</h2>\n<p><code>{}</code></p>\n", escape(&run.id), escape(&run.command));
+    let mut html = format!(
+        "<section>\n<h2>{}</h2>\n<p><code>{}</code></p>\n",
+        escape_html(&run.id),
+        escape_html(&run.command)
+    );
     let mut settings: Vec<(String, String)> = vec![("revision".to_owned(), run.revision.clone())];
-    settings.extend(run.size.map(|size| ("size".to_owned(), human(size))));
+    settings.extend(run.size.map(|size| ("size".to_owned(), format_bytes(size))));
     settings.extend(run.settings.iter().cloned());
     settings.extend(run.other_load.map(|cpus| ("other load".to_owned(), format!("{cpus:.2} CPUs"))));
-    html += &pairs(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let results: Vec<&Measured> = kept
+    html += &render_pairs(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let results: Vec<&ResultRecord> = kept
         .records
         .iter()
-        .filter_map(|record| if let Record::Result(result) = record { Some(result) } else { None })
+        .filter_map(|record| if let BenchRecord::Result(result) = record { Some(result) } else { None })
         .collect();
-    html += &scales::draw(&results)?;
-    html += &pictures_of(&results)?;
-    html += &latencies_of(kept)?;
-    html += &series_of(kept)?;
-    html += &results_table(&results);
+    html += &scaling::draw_scaling(&results)?;
+    html += &render_bars(&results)?;
+    html += &render_latencies(kept)?;
+    html += &render_series(kept)?;
+    html += &render_results(&results);
     for record in &kept.records {
         let (word, absent) = match record {
-            Record::Skipped(absent) => ("skipped", absent),
-            Record::Failed(absent) => ("failed", absent),
+            BenchRecord::Skipped(absent) => ("skipped", absent),
+            BenchRecord::Failed(absent) => ("failed", absent),
             _ => continue,
         };
         let _ = writeln!(
             html,
             "<p class=\"{word}\">{word}: {} {}: {}</p>",
-            escape(&absent.workload),
-            escape(&absent.kind),
-            escape(&absent.why)
+            escape_html(&absent.workload),
+            escape_html(&absent.kind),
+            escape_html(&absent.why)
         );
     }
     if let Some(host) = &kept.host {
-        let properties = properties(host);
+        let properties = host_properties(host);
         html += "<details><summary>the machine</summary>\n";
-        html += &pairs(properties.iter().map(|(name, value)| (*name, value.as_str())));
+        html += &render_pairs(properties.iter().map(|(name, value)| (*name, value.as_str())));
         html += "</details>\n";
     }
     Ok(html + "</section>\n")
 }
 
 /// A picture for each metric that has several bars; behind the first few they are folded away.
-fn pictures_of(results: &[&Measured]) -> anyhow::Result<String> {
+fn render_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
     let mut pictures: Vec<String> = Vec::new();
     let mut drawn: Vec<&str> = Vec::new();
     for result in results {
@@ -84,11 +89,11 @@ fn pictures_of(results: &[&Measured]) -> anyhow::Result<String> {
             continue;
         }
         drawn.push(&result.metric);
-        let same: Vec<&Measured> =
+        let same: Vec<&ResultRecord> =
             results.iter().copied().filter(|other| other.metric == result.metric).collect();
         if same.len() > 1 {
             // More than one picture holds go into the next.
-            let parts = same.chunks(BARS_MAX).map(bars::draw).collect::<anyhow::Result<Vec<_>>>()?;
+            let parts = same.chunks(BARS_MAX).map(bars::draw_bars).collect::<anyhow::Result<Vec<_>>>()?;
             pictures.push(parts.concat());
         }
     }
@@ -106,29 +111,31 @@ fn pictures_of(results: &[&Measured]) -> anyhow::Result<String> {
 }
 
 /// One chart and a table of all latencies of a run.
-fn latencies_of(kept: &Kept) -> anyhow::Result<String> {
-    let latencies: Vec<&Latency> = kept
+fn render_latencies(kept: &StoredRun) -> anyhow::Result<String> {
+    let latencies: Vec<&LatencyRecord> = kept
         .records
         .iter()
-        .filter_map(|record| if let Record::Latency(latency) = record { Some(latency) } else { None })
+        .filter_map(|record| if let BenchRecord::Latency(latency) = record { Some(latency) } else { None })
         .collect();
     if latencies.is_empty() {
         return Ok(String::new());
     }
-    let name = |latency: &Latency| format!("{} {} {}", latency.workload, latency.kind, latency.metric);
+    let name = |latency: &LatencyRecord| format!("{} {} {}", latency.workload, latency.kind, latency.metric);
     let mut html = String::new();
     for several in latencies.chunks(CURVES_MAX) {
         let histograms = several
             .iter()
-            .map(|latency| Ok((name(latency), latency.kind.clone(), latency::decode(&latency.histogram)?)))
+            .map(|latency| {
+                Ok((name(latency), latency.kind.clone(), latency::decode_histogram(&latency.histogram)?))
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        html += &curves::percentiles(&histograms)?;
+        html += &curves::draw_percentiles(&histograms)?;
     }
     html += "<table><tr><th>latency<th>requests<th>p50<th>p90<th>p99<th>p99.9<th>max</tr>\n";
     for latency in latencies {
-        let _ = write!(html, "<tr><td>{}<td>{}", escape(&name(latency)), latency.count);
+        let _ = write!(html, "<tr><td>{}<td>{}", escape_html(&name(latency)), latency.count);
         for value in [latency.p50, latency.p90, latency.p99, latency.p999, latency.max] {
-            let _ = write!(html, "<td>{}", duration(value));
+            let _ = write!(html, "<td>{}", format_duration(value));
         }
         html += "</tr>\n";
     }
@@ -136,11 +143,11 @@ fn latencies_of(kept: &Kept) -> anyhow::Result<String> {
 }
 
 /// A chart for each unit in which a run has values over time.
-fn series_of(kept: &Kept) -> anyhow::Result<String> {
-    let all: Vec<&Series> = kept
+fn render_series(kept: &StoredRun) -> anyhow::Result<String> {
+    let all: Vec<&SeriesRecord> = kept
         .records
         .iter()
-        .filter_map(|record| if let Record::Series(series) = record { Some(series) } else { None })
+        .filter_map(|record| if let BenchRecord::Series(series) = record { Some(series) } else { None })
         .collect();
     let mut units: Vec<&str> = all.iter().map(|series| series.unit.as_str()).collect();
     units.sort_unstable();
@@ -149,10 +156,10 @@ fn series_of(kept: &Kept) -> anyhow::Result<String> {
     for unit in units {
         let of_unit = all.iter().copied().filter(|series| series.unit == unit);
         // All rounds of one contender look alike.
-        let who = |series: &Series| series.kind.split(", round ").next().unwrap_or_default().to_owned();
-        let mut families: Vec<Vec<&Series>> = Vec::new();
+        let who = |series: &SeriesRecord| series.kind.split(", round ").next().unwrap_or_default().to_owned();
+        let mut families: Vec<Vec<&SeriesRecord>> = Vec::new();
         for series in of_unit {
-            let same = |family: &&mut Vec<&Series>| {
+            let same = |family: &&mut Vec<&SeriesRecord>| {
                 family.iter().any(|one| one.workload == series.workload && who(one) == who(series))
             };
             match families.iter_mut().find(same) {
@@ -161,56 +168,63 @@ fn series_of(kept: &Kept) -> anyhow::Result<String> {
             }
         }
         for several in families.chunks(CURVES_MAX) {
-            let several: Vec<&Series> = several.concat();
-            let curve = |series: &&Series| Curve {
+            let several: Vec<&SeriesRecord> = several.concat();
+            let curve = |series: &&SeriesRecord| NamedCurve {
                 name: format!("{} {}", series.workload, who(series)),
                 kind: who(series),
                 points: series.points.clone(),
             };
-            html += &curves::over_time(unit, &several.iter().map(curve).collect::<Vec<_>>())?;
+            html += &curves::draw_over_time(unit, &several.iter().map(curve).collect::<Vec<_>>())?;
         }
     }
     Ok(html)
 }
 
-fn results_table(results: &[&Measured]) -> String {
+fn render_results(results: &[&ResultRecord]) -> String {
     if results.is_empty() {
         return String::new();
     }
     let mut html = String::from(
         "<table><tr><th>workload<th>kind<th>metric<th>median<th>min<th>max<th>unit<th>rounds<th>ratio (min to max)</tr>\n",
     );
-    for Measured {
-        workload, kind, metric, unit, runs, spread: Spread { median, min, max }, ratios, ..
+    for ResultRecord {
+        workload,
+        kind,
+        metric,
+        unit,
+        runs,
+        spread: ValueSpread { median, min, max },
+        ratios,
+        ..
     } in results
     {
-        let ratio = |Ratio { to, spread: Spread { median, min, max } }: &Ratio| {
-            format!("{median:.3} ({min:.3} to {max:.3}) x {}", escape(to))
+        let ratio = |ReferenceRatio { to, spread: ValueSpread { median, min, max } }: &ReferenceRatio| {
+            format!("{median:.3} ({min:.3} to {max:.3}) x {}", escape_html(to))
         };
         let others = ratios.iter().filter(|ratio| ratio.to != *kind).map(ratio);
         let _ = writeln!(
             html,
             "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{runs}<td>{}</tr>",
-            escape(workload),
-            escape(kind),
-            escape(metric),
-            figure(*median),
-            figure(*min),
-            figure(*max),
-            escape(unit),
+            escape_html(workload),
+            escape_html(kind),
+            escape_html(metric),
+            format_figure(*median),
+            format_figure(*min),
+            format_figure(*max),
+            escape_html(unit),
             others.collect::<Vec<_>>().join("<br>"),
         );
     }
     html + "</table>\n"
 }
 
-fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+fn render_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let rows = pairs.fold(String::new(), |rows, (name, value)| {
-        rows + &format!("<tr><th>{}<td>{}</tr>\n", escape(name), escape(value))
+        rows + &format!("<tr><th>{}<td>{}</tr>\n", escape_html(name), escape_html(value))
     });
     format!("<table class=\"pairs\">\n{rows}</table>\n")
 }
 
-fn escape(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -4,35 +4,36 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::results::latency;
-use crate::results::sink::Wanted;
+use crate::results::sink::RecordOutput;
 
 /// A run with one of everything. Where `BENCH_REPORT_SAMPLE` names a folder it stays there, to be looked at.
 fn sample(folder: PathBuf) {
-    let wanted = Wanted { json: false, folder: Some(folder) };
-    let mut sink = Sink::begin(wanted, "transfer", Some(1 << 30), &[("seeders", "3".to_owned())]).unwrap();
+    let wanted = RecordOutput { json: false, folder: Some(folder) };
+    let mut sink =
+        RecordSink::begin(wanted, "transfer", Some(1 << 30), &[("seeders", "3".to_owned())]).unwrap();
     for round in 0..3 {
         let by = f64::from(round) * 0.1;
         for (workload, shoal) in [("1 seeder", 2.2), ("3 seeders", 2.9)] {
-            sink.reference([workload, "pump", "throughput"], round, 3.1 + by, "GB/s").unwrap();
-            sink.sample([workload, "shoal proven", "throughput"], round, shoal - by, "GB/s").unwrap();
-            sink.sample([workload, "curl <&> nginx", "throughput"], round, 1.6 + by, "GB/s").unwrap();
-            sink.sample([workload, "shoal proven", "memory"], round, 60.0 + by, "MiB").unwrap();
+            sink.record_reference([workload, "pump", "throughput"], round, 3.1 + by, "GB/s").unwrap();
+            sink.record_sample([workload, "shoal proven", "throughput"], round, shoal - by, "GB/s").unwrap();
+            sink.record_sample([workload, "curl <&> nginx", "throughput"], round, 1.6 + by, "GB/s").unwrap();
+            sink.record_sample([workload, "shoal proven", "memory"], round, 60.0 + by, "MiB").unwrap();
         }
     }
     for (kind, unit) in [("shoal", 40_000), ("curl", 250_000)] {
-        let mut histogram = latency::histogram();
+        let mut histogram = latency::new_histogram();
         for value in 1..=20_000_u64 {
             histogram.saturating_record(unit + value * value / 100);
         }
-        sink.latency(["3 seeders", kind, "piece"], &histogram).unwrap();
+        sink.record_latency(["3 seeders", kind, "piece"], &histogram).unwrap();
         let step = if kind == "shoal" { 3 } else { 5 };
         let points = (0..40_u32).map(|at| (f64::from(at) * 100.0, 2.0 + f64::from((at * step) % 7) / 10.0));
-        sink.series(["3 seeders", kind], "GB/s", points.collect()).unwrap();
+        sink.record_series(["3 seeders", kind], "GB/s", points.collect()).unwrap();
     }
-    sink.skipped(["3 seeders", "rqbit"], "rqbit is not installed: cargo install rqbit").unwrap();
-    sink.failed(["3 seeders", "aria2"], "it ended with code 3").unwrap();
-    sink.other_load(0.12);
-    conclude(sink).unwrap();
+    sink.record_skipped(["3 seeders", "rqbit"], "rqbit is not installed: cargo install rqbit").unwrap();
+    sink.record_failed(["3 seeders", "aria2"], "it ended with code 3").unwrap();
+    sink.add_other_load(0.12);
+    finish_run(sink).unwrap();
 }
 
 #[test]
@@ -41,7 +42,7 @@ fn a_page_shows_every_record_of_every_run_and_needs_nothing_else() {
     let folder = std::env::var_os("BENCH_REPORT_SAMPLE").map_or(temporary.path().to_owned(), PathBuf::from);
     sample(folder.clone());
     sample(folder.clone());
-    let page = fs::read_to_string(folder::report(&folder)).unwrap();
+    let page = fs::read_to_string(folder::report_path(&folder)).unwrap();
     assert!(page.matches("<section>").count() >= 2);
     // Bars of two metrics, percentiles and values over time, for each of two runs.
     assert!(page.matches("<svg").count() >= 8, "{}", page.matches("<svg").count());
@@ -58,13 +59,13 @@ fn a_page_shows_every_record_of_every_run_and_needs_nothing_else() {
 #[test]
 fn no_bar_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
-    let wanted = Wanted { json: false, folder: Some(folder.path().to_owned()) };
-    let mut sink = Sink::begin(wanted, "swarm", None, &[]).unwrap();
+    let wanted = RecordOutput { json: false, folder: Some(folder.path().to_owned()) };
+    let mut sink = RecordSink::begin(wanted, "swarm", None, &[]).unwrap();
     for number in 0..=limits::BARS_MAX {
-        sink.sample(["swarm", &format!("leecher {number}"), "finish"], 0, 1.0, "x").unwrap();
+        sink.record_sample(["swarm", &format!("leecher {number}"), "finish"], 0, 1.0, "x").unwrap();
     }
-    conclude(sink).unwrap();
-    let page = fs::read_to_string(folder::report(folder.path())).unwrap();
+    finish_run(sink).unwrap();
+    let page = fs::read_to_string(folder::report_path(folder.path())).unwrap();
     let pictures: String =
         page.split("<svg").skip(1).filter_map(|rest| rest.split("</svg>").next()).collect();
     for number in [0, limits::BARS_MAX - 1, limits::BARS_MAX] {
@@ -76,15 +77,15 @@ fn no_bar_is_dropped() {
 fn the_terminal_shows_wins_and_losses_with_their_ratios() {
     let folder = tempfile::tempdir().unwrap();
     sample(folder.path().to_owned());
-    let kept = folder::read(folder.path()).unwrap().remove(0);
-    let text = text::run(&kept);
+    let kept = folder::read_runs(folder.path()).unwrap().remove(0);
+    let text = text::format_run(&kept);
     for words in
         ["0.875 x pump", "FAILED: 3 seeders aria2", "skipped: 3 seeders rqbit", "p99.9", "other load"]
     {
         assert!(text.contains(words), "{words} is missing in:\n{text}");
     }
-    let results: Vec<&Measured> = kept.records.iter().filter_map(as_result).collect();
-    let plot = plot::draw(&results);
+    let results: Vec<&ResultRecord> = kept.records.iter().filter_map(as_result).collect();
+    let plot = text_plot::draw_plots(&results);
     assert_eq!(plot.matches("GB/s").count(), 1);
     assert_eq!(plot.matches('\n').count(), 2 + 6 + 2 + 2);
 }

@@ -4,33 +4,35 @@ use std::fmt::Write as _;
 
 use humansize::{BINARY, format_size};
 
-use crate::host::Host;
-use crate::results::folder::Kept;
-use crate::results::record::{Absent, Latency, Measured, Ratio, Record, Spread};
+use crate::host::HostDescription;
+use crate::results::folder::StoredRun;
+use crate::results::record::{
+    AbsentRecord, BenchRecord, LatencyRecord, ReferenceRatio, ResultRecord, ValueSpread,
+};
 
 /// A run: the machine, the call, results, latencies, and what has none.
-pub(crate) fn run(kept: &Kept) -> String {
-    let mut text = kept.host.as_ref().map(host).unwrap_or_default();
-    let size = kept.run.size.map(|size| format!("{} a round", human(size)));
+pub(crate) fn format_run(kept: &StoredRun) -> String {
+    let mut text = kept.host.as_ref().map(format_host).unwrap_or_default();
+    let size = kept.run.size.map(|size| format!("{} a round", format_bytes(size)));
     let settings = kept.run.settings.iter().map(|(name, value)| format!("{name} {value}"));
     text += &format!("\n{}\n", size.into_iter().chain(settings).collect::<Vec<_>>().join(", "));
     if let Some(load) = kept.run.other_load {
         text += &format!("other load on the machine: {load:.2} CPUs\n");
     }
-    let results: Vec<&Measured> = kept.records.iter().filter_map(as_result).collect();
+    let results: Vec<&ResultRecord> = kept.records.iter().filter_map(as_result).collect();
     if !results.is_empty() {
-        text += &table(&results);
+        text += &results_table(&results);
     }
-    let latencies: Vec<&Latency> = kept.records.iter().filter_map(as_latency).collect();
+    let latencies: Vec<&LatencyRecord> = kept.records.iter().filter_map(as_latency).collect();
     if !latencies.is_empty() {
         text += &latency_table(&latencies);
     }
     for record in &kept.records {
         match record {
-            Record::Skipped(Absent { workload, kind, why, .. }) => {
+            BenchRecord::Skipped(AbsentRecord { workload, kind, why, .. }) => {
                 text += &format!("\nskipped: {workload} {kind}: {why}");
             }
-            Record::Failed(Absent { workload, kind, why, .. }) => {
+            BenchRecord::Failed(AbsentRecord { workload, kind, why, .. }) => {
                 text += &format!("\nFAILED: {workload} {kind}: {why}");
             }
             _ => {}
@@ -42,17 +44,17 @@ pub(crate) fn run(kept: &Kept) -> String {
     text
 }
 
-fn as_result(record: &Record) -> Option<&Measured> {
-    if let Record::Result(result) = record { Some(result) } else { None }
+fn as_result(record: &BenchRecord) -> Option<&ResultRecord> {
+    if let BenchRecord::Result(result) = record { Some(result) } else { None }
 }
 
-fn as_latency(record: &Record) -> Option<&Latency> {
-    if let Record::Latency(latency) = record { Some(latency) } else { None }
+fn as_latency(record: &BenchRecord) -> Option<&LatencyRecord> {
+    if let BenchRecord::Latency(latency) = record { Some(latency) } else { None }
 }
 
 /// Results, a line each.
-fn table(results: &[&Measured]) -> String {
-    let width = |column: fn(&Measured) -> &str| {
+fn results_table(results: &[&ResultRecord]) -> String {
+    let width = |column: fn(&ResultRecord) -> &str| {
         results.iter().map(|result| column(result).chars().count()).max().unwrap_or(0).max(8)
     };
     let widths = [width(|r| &r.workload), width(|r| &r.kind), width(|r| &r.metric), width(|r| &r.unit)];
@@ -68,23 +70,30 @@ fn table(results: &[&Measured]) -> String {
         c = widths[2],
         d = widths[3],
     );
-    for Measured {
-        workload, kind, metric, unit, runs, spread: Spread { median, min, max }, ratios, ..
+    for ResultRecord {
+        workload,
+        kind,
+        metric,
+        unit,
+        runs,
+        spread: ValueSpread { median, min, max },
+        ratios,
+        ..
     } in results
     {
         // One round has no spread.
-        let spread = (*runs > 1).then(|| format!("  ({} to {})", figure(*min), figure(*max)));
+        let spread = (*runs > 1).then(|| format!("  ({} to {})", format_figure(*min), format_figure(*max)));
         let _ = write!(
             text,
             "{workload:<a$}  {kind:<b$}  {metric:<c$}  {:>9} {unit:<d$}{}",
-            figure(*median),
+            format_figure(*median),
             spread.unwrap_or_default(),
             a = widths[0],
             b = widths[1],
             c = widths[2],
             d = widths[3],
         );
-        for Ratio { to, spread: Spread { median, min, max } } in ratios {
+        for ReferenceRatio { to, spread: ValueSpread { median, min, max } } in ratios {
             if to != kind {
                 let _ = write!(text, "  {median:.3} x {to} ({min:.3} to {max:.3})");
             }
@@ -95,8 +104,8 @@ fn table(results: &[&Measured]) -> String {
 }
 
 /// Latencies, a line each.
-fn latency_table(latencies: &[&Latency]) -> String {
-    let name = |latency: &Latency| format!("{} {} {}", latency.workload, latency.kind, latency.metric);
+fn latency_table(latencies: &[&LatencyRecord]) -> String {
+    let name = |latency: &LatencyRecord| format!("{} {} {}", latency.workload, latency.kind, latency.metric);
     let width = latencies.iter().map(|latency| name(latency).chars().count()).max().unwrap_or(0);
     let mut text = format!(
         "\n{:<width$}  {:>9}  {:>9} {:>9} {:>9} {:>9} {:>9}\n",
@@ -108,11 +117,11 @@ fn latency_table(latencies: &[&Latency]) -> String {
             "{:<width$}  {:>9}  {:>9} {:>9} {:>9} {:>9} {:>9}",
             name(latency),
             latency.count,
-            duration(latency.p50),
-            duration(latency.p90),
-            duration(latency.p99),
-            duration(latency.p999),
-            duration(latency.max),
+            format_duration(latency.p50),
+            format_duration(latency.p90),
+            format_duration(latency.p99),
+            format_duration(latency.p999),
+            format_duration(latency.max),
         );
     }
     text
@@ -124,7 +133,7 @@ pub(crate) fn with_unit(metric: &str, unit: &str) -> String {
 }
 
 /// A number with about four digits that count.
-pub(crate) fn figure(value: f64) -> String {
+pub(crate) fn format_figure(value: f64) -> String {
     let decimals = match value.abs() {
         0.0 => 0,
         size if size >= 1_000.0 => 0,
@@ -137,7 +146,7 @@ pub(crate) fn figure(value: f64) -> String {
 }
 
 /// Nanoseconds in the unit that suits them.
-pub(crate) fn duration(ns: u64) -> String {
+pub(crate) fn format_duration(ns: u64) -> String {
     let ns = ns as f64;
     let (value, unit) = match ns {
         small if small < 1e3 => (small, "ns"),
@@ -150,17 +159,17 @@ pub(crate) fn duration(ns: u64) -> String {
 }
 
 /// The machine, a line a property.
-pub(crate) fn host(host: &Host) -> String {
-    properties(host)
+pub(crate) fn format_host(host: &HostDescription) -> String {
+    host_properties(host)
         .into_iter()
         .fold(String::new(), |text, (name, value)| text + &format!("{name:<14} {value}\n"))
 }
 
 /// The machine's properties, as people read them.
-pub(crate) fn properties(host: &Host) -> [(&'static str, String); 11] {
+pub(crate) fn host_properties(host: &HostDescription) -> [(&'static str, String); 11] {
     let unknown = || "unknown".to_owned();
     let text = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
-    let bytes = |value: Option<u64>| value.map_or_else(unknown, human);
+    let bytes = |value: Option<u64>| value.map_or_else(unknown, format_bytes);
     let ring = host.io_uring_refusal.as_ref().map_or("allowed".to_owned(), |why| format!("refused: {why}"));
     let limit = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
     let tcp =
@@ -174,14 +183,14 @@ pub(crate) fn properties(host: &Host) -> [(&'static str, String); 11] {
         ("memory", format!("{}, {} free", bytes(host.memory_bytes), bytes(host.memory_available_bytes))),
         ("tcp", tcp),
         ("io_uring", ring),
-        ("locked memory", limit(host.locked_memory_limit_bytes.map(human))),
+        ("locked memory", limit(host.locked_memory_limit_bytes.map(format_bytes))),
         ("filesystem", host.filesystem.clone().unwrap_or_else(|| "not asked".to_owned())),
         ("open files", limit(host.open_files_limit.map(|files| files.to_string()))),
     ]
 }
 
 /// Bytes as people read them.
-pub(crate) fn human(bytes: u64) -> String {
+pub(crate) fn format_bytes(bytes: u64) -> String {
     format_size(bytes, BINARY)
 }
 
@@ -194,11 +203,11 @@ mod tests {
         let cases =
             [(0.0, "0"), (0.012_34, "0.01234"), (1.5, "1.500"), (12.345, "12.35"), (123_456.7, "123457")];
         for (value, text) in cases {
-            assert_eq!(figure(value), text);
+            assert_eq!(format_figure(value), text);
         }
         let cases = [(999, "999 ns"), (1_500, "1.50 µs"), (25_000, "25.0 µs"), (2_000_000_000, "2.00 s")];
         for (ns, text) in cases {
-            assert_eq!(duration(ns), text);
+            assert_eq!(format_duration(ns), text);
         }
     }
 }

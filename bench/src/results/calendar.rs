@@ -4,15 +4,15 @@
 const DAY_S: u64 = 86_400;
 
 /// `2026-11-22T17-40-05`: sorts by time, and is a file name everywhere.
-pub(crate) fn stamp(unix_s: u64) -> String {
-    let (year, month, day) = date(unix_s / DAY_S);
+pub(crate) fn format_timestamp(unix_s: u64) -> String {
+    let (year, month, day) = civil_date(unix_s / DAY_S);
     let second = unix_s % DAY_S;
     format!("{year:04}-{month:02}-{day:02}T{:02}-{:02}-{:02}", second / 3_600, second / 60 % 60, second % 60)
 }
 
 /// Year, month and day that lie `days` after 1 January 1970, by the reckoning of eras of 400 years that begin in March
 /// (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
-fn date(days: u64) -> (u64, u64, u64) {
+fn civil_date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -29,9 +29,9 @@ mod tests {
 
     #[test]
     fn known_days_have_their_dates() {
-        assert_eq!(stamp(0), "1970-01-01T00-00-00");
-        assert_eq!(stamp(951_782_399), "2000-02-28T23-59-59");
-        assert_eq!(stamp(951_782_400), "2000-02-29T00-00-00");
-        assert_eq!(stamp(1_795_369_205), "2026-11-22T17-40-05");
+        assert_eq!(format_timestamp(0), "1970-01-01T00-00-00");
+        assert_eq!(format_timestamp(951_782_399), "2000-02-28T23-59-59");
+        assert_eq!(format_timestamp(951_782_400), "2000-02-29T00-00-00");
+        assert_eq!(format_timestamp(1_795_369_205), "2026-11-22T17-40-05");
     }
 }

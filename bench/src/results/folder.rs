@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::calendar::stamp;
+use super::calendar::format_timestamp;
 use super::limits::{RECORDS_FILE_MAX_BYTES, RUNS_A_SECOND_MAX, RUNS_READ_MAX};
-use super::record::{Record, Run};
-use crate::host::Host;
+use super::record::{BenchRecord, RunRecord};
+use crate::host::HostDescription;
 
 /// How the names of record files end.
-const RECORDS: &str = "jsonl";
+const RECORDS_EXTENSION: &str = "jsonl";
 
 /// How the names of interval logs end.
-const LOG: &str = "hlog";
+const LOG_EXTENSION: &str = "hlog";
 
 /// The name of the report of all runs of a folder.
-const REPORT: &str = "report.html";
+const REPORT_NAME: &str = "report.html";
 
 /// The files of a run that begins.
 #[derive(Debug)]
@@ -35,48 +35,48 @@ pub(crate) struct NewRun {
 
 /// What is known of a run that was kept.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct StoredRun {
     /// The machine, where the file says it.
-    pub(crate) host: Option<Host>,
+    pub(crate) host: Option<HostDescription>,
     /// What was called.
-    pub(crate) run: Run,
+    pub(crate) run: RunRecord,
     /// All other records, in order.
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: Vec<BenchRecord>,
 }
 
-impl Kept {
+impl StoredRun {
     /// Takes one more record in.
-    pub(crate) fn add(&mut self, record: Record) {
+    pub(crate) fn add(&mut self, record: BenchRecord) {
         match record {
-            Record::Host(host) => self.host = Some(host),
-            Record::Run(run) => self.run = run,
+            BenchRecord::Host(host) => self.host = Some(host),
+            BenchRecord::Run(run) => self.run = run,
             other => self.records.push(other),
         }
     }
 }
 
 /// What a run of `workload` is called that begins now.
-pub(crate) fn id(workload: &str, began_unix_s: u64) -> String {
-    format!("{}-{workload}", stamp(began_unix_s))
+pub(crate) fn run_id(workload: &str, began_unix_s: u64) -> String {
+    format!("{}-{workload}", format_timestamp(began_unix_s))
 }
 
 /// The page that shows all runs of `folder`.
-pub(crate) fn report(folder: &Path) -> PathBuf {
-    folder.join(REPORT)
+pub(crate) fn report_path(folder: &Path) -> PathBuf {
+    folder.join(REPORT_NAME)
 }
 
 /// Makes the folder, where it is not there, and in it the files of a new run.
-pub(crate) fn begin(folder: &Path, workload: &str, began_unix_s: u64) -> anyhow::Result<NewRun> {
+pub(crate) fn create_run(folder: &Path, workload: &str, began_unix_s: u64) -> anyhow::Result<NewRun> {
     fs::create_dir_all(folder).with_context(|| {
         format!("the folder {} could not be made: choose another --out", folder.display())
     })?;
-    let plain = id(workload, began_unix_s);
+    let plain = run_id(workload, began_unix_s);
     for number in 1..=RUNS_A_SECOND_MAX {
         let id = if number == 1 { plain.clone() } else { format!("{plain}-{number}") };
-        let path = folder.join(&id).with_added_extension(RECORDS);
+        let path = folder.join(&id).with_added_extension(RECORDS_EXTENSION);
         match File::create_new(&path) {
             Ok(records) => {
-                let log = folder.join(&id).with_added_extension(LOG);
+                let log = folder.join(&id).with_added_extension(LOG_EXTENSION);
                 return Ok(NewRun { id, records, log });
             }
             Err(fault) if fault.kind() == ErrorKind::AlreadyExists => {}
@@ -91,19 +91,19 @@ pub(crate) fn begin(folder: &Path, workload: &str, began_unix_s: u64) -> anyhow:
 
 /// All runs of a folder, the earliest first; of very many, the latest. What cannot be read is named on standard error
 /// and left out, so that one damaged file does not hide all others.
-pub(crate) fn read(folder: &Path) -> anyhow::Result<Vec<Kept>> {
+pub(crate) fn read_runs(folder: &Path) -> anyhow::Result<Vec<StoredRun>> {
     let listing =
         fs::read_dir(folder).with_context(|| format!("the folder {} could not be read", folder.display()))?;
     let mut paths: Vec<PathBuf> = listing
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == RECORDS))
+        .filter(|path| path.extension().is_some_and(|extension| extension == RECORDS_EXTENSION))
         .collect();
     // By name without its end, or a second run of one second would come first: `-` sorts before `.`.
     paths.sort_by(|a, b| a.file_stem().cmp(&b.file_stem()));
     let early = paths.len().saturating_sub(RUNS_READ_MAX);
     let mut runs = Vec::new();
     for path in &paths[early..] {
-        match read_run(path) {
+        match read_run_file(path) {
             Ok(run) => runs.push(run),
             Err(fault) => eprintln!("bench: {} is left out of the report: {fault:#}", path.display()),
         }
@@ -111,13 +111,13 @@ pub(crate) fn read(folder: &Path) -> anyhow::Result<Vec<Kept>> {
     Ok(runs)
 }
 
-fn read_run(path: &Path) -> anyhow::Result<Kept> {
+fn read_run_file(path: &Path) -> anyhow::Result<StoredRun> {
     let file = File::open(path)?;
     let bytes = file.metadata()?.len();
     if bytes > RECORDS_FILE_MAX_BYTES {
         bail!("it has {bytes} bytes, more than {RECORDS_FILE_MAX_BYTES}");
     }
-    let mut kept = Kept::default();
+    let mut kept = StoredRun::default();
     for (number, line) in BufReader::new(file.take(bytes)).lines().enumerate() {
         let line = line?;
         if !line.trim().is_empty() {
@@ -134,24 +134,24 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::results::record::Absent;
+    use crate::results::record::AbsentRecord;
 
     #[test]
     fn a_later_run_stands_beside_an_earlier_one() {
         let folder = tempfile::tempdir().unwrap();
-        let first = begin(folder.path(), "hash", 0).unwrap();
-        let second = begin(folder.path(), "hash", 0).unwrap();
+        let first = create_run(folder.path(), "hash", 0).unwrap();
+        let second = create_run(folder.path(), "hash", 0).unwrap();
         assert_eq!(first.id, "1970-01-01T00-00-00-hash");
         assert_eq!(second.id, "1970-01-01T00-00-00-hash-2");
         for mut new in [first, second] {
-            let run = Record::Run(Run { id: new.id.clone(), ..Run::default() });
+            let run = BenchRecord::Run(RunRecord { id: new.id.clone(), ..RunRecord::default() });
             let failed =
-                Absent { run: new.id, workload: "w".into(), kind: "k".into(), why: "because".into() };
-            for record in [run, Record::Failed(failed)] {
+                AbsentRecord { run: new.id, workload: "w".into(), kind: "k".into(), why: "because".into() };
+            for record in [run, BenchRecord::Failed(failed)] {
                 writeln!(new.records, "{}", serde_json::to_string(&record).unwrap()).unwrap();
             }
         }
-        let runs = read(folder.path()).unwrap();
+        let runs = read_runs(folder.path()).unwrap();
         let ids: Vec<&str> = runs.iter().map(|kept| kept.run.id.as_str()).collect();
         assert_eq!(ids, ["1970-01-01T00-00-00-hash", "1970-01-01T00-00-00-hash-2"]);
         assert!(runs.iter().all(|kept| kept.records.len() == 1));
@@ -162,8 +162,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.jsonl"), "{\"record\":\"run\"").unwrap();
         fs::write(folder.path().join("b.txt"), "not ours").unwrap();
-        let mut new = begin(folder.path(), "hash", 0).unwrap();
-        writeln!(new.records, "{}", serde_json::to_string(&Record::Run(Run::default())).unwrap()).unwrap();
-        assert_eq!(read(folder.path()).unwrap().len(), 1);
+        let mut new = create_run(folder.path(), "hash", 0).unwrap();
+        writeln!(new.records, "{}", serde_json::to_string(&BenchRecord::Run(RunRecord::default())).unwrap())
+            .unwrap();
+        assert_eq!(read_runs(folder.path()).unwrap().len(), 1);
     }
 }

@@ -13,44 +13,44 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
 use super::limits::{LATENCY_DIGITS, LATENCY_MAX_NS};
-use super::record::Latency;
+use super::record::LatencyRecord;
 
 /// Interval logs say their values in milliseconds.
 const HLOG_DIVISOR: f64 = 1e6;
 
 /// The unit of every latency.
-pub(crate) const UNIT: &str = "ns";
+pub(crate) const LATENCY_UNIT: &str = "ns";
 
 /// An empty histogram. Values out of its range are recorded with `saturating_record`.
-pub(crate) fn histogram() -> Histogram<u64> {
+pub(crate) fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS)
         .expect("an hour in nanoseconds with three digits is within what a histogram keeps")
 }
 
 /// Of one run, what `metric` of `kind` took.
-pub(crate) fn record(
+pub(crate) fn latency_record(
     run: &str,
     [workload, kind, metric]: [&str; 3],
     histogram: &Histogram<u64>,
-) -> anyhow::Result<Latency> {
-    Ok(Latency {
+) -> anyhow::Result<LatencyRecord> {
+    Ok(LatencyRecord {
         run: run.to_owned(),
         workload: workload.to_owned(),
         kind: kind.to_owned(),
         metric: metric.to_owned(),
-        unit: UNIT.to_owned(),
+        unit: LATENCY_UNIT.to_owned(),
         count: histogram.len(),
         p50: histogram.value_at_quantile(0.5),
         p90: histogram.value_at_quantile(0.9),
         p99: histogram.value_at_quantile(0.99),
         p999: histogram.value_at_quantile(0.999),
         max: histogram.max(),
-        histogram: encode(histogram)?,
+        histogram: encode_histogram(histogram)?,
     })
 }
 
 /// The deflated V2 encoding in base64.
-pub(crate) fn encode(histogram: &Histogram<u64>) -> anyhow::Result<String> {
+pub(crate) fn encode_histogram(histogram: &Histogram<u64>) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new()
         .serialize(histogram, &mut bytes)
@@ -58,8 +58,8 @@ pub(crate) fn encode(histogram: &Histogram<u64>) -> anyhow::Result<String> {
     Ok(STANDARD.encode(bytes))
 }
 
-/// What [`encode`] gave, or the form that is not deflated.
-pub(crate) fn decode(text: &str) -> anyhow::Result<Histogram<u64>> {
+/// What [`encode_histogram`] gave, or the form that is not deflated.
+pub(crate) fn decode_histogram(text: &str) -> anyhow::Result<Histogram<u64>> {
     let bytes = STANDARD.decode(text).context("the histogram is no base64")?;
     Deserializer::new()
         .deserialize(&mut bytes.as_slice())
@@ -67,7 +67,7 @@ pub(crate) fn decode(text: &str) -> anyhow::Result<Histogram<u64>> {
 }
 
 /// An interval log, as other HdrHistogram tools read it: one interval a latency, tagged by what it is of.
-pub(crate) fn write_log(
+pub(crate) fn write_interval_log(
     out: &mut impl Write,
     began_unix_s: u64,
     latencies: &[(String, Duration, Histogram<u64>)],
@@ -97,7 +97,7 @@ mod tests {
 
     /// 1 to 1,000 µs, once each.
     fn known() -> Histogram<u64> {
-        let mut histogram = histogram();
+        let mut histogram = new_histogram();
         for value in 1..=1_000 {
             histogram.saturating_record(value * 1_000);
         }
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_known_samples() {
-        let latency = record("r", ["w", "k", "m"], &known()).unwrap();
+        let latency = latency_record("r", ["w", "k", "m"], &known()).unwrap();
         assert_eq!(latency.count, 1_000);
         near(latency.p50, 500_000);
         near(latency.p90, 900_000);
@@ -123,14 +123,14 @@ mod tests {
     #[test]
     fn what_is_encoded_is_read_back() {
         let histogram = known();
-        assert_eq!(decode(&encode(&histogram).unwrap()).unwrap(), histogram);
-        assert!(decode("####").is_err());
-        assert!(decode("AAAA").is_err());
+        assert_eq!(decode_histogram(&encode_histogram(&histogram).unwrap()).unwrap(), histogram);
+        assert!(decode_histogram("####").is_err());
+        assert!(decode_histogram("AAAA").is_err());
     }
 
     #[test]
     fn longer_than_the_longest_counts_as_the_longest() {
-        let mut histogram = histogram();
+        let mut histogram = new_histogram();
         histogram.saturating_record(u64::MAX);
         assert_eq!(histogram.len(), 1);
         near(histogram.max(), LATENCY_MAX_NS);
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn an_interval_log_is_one() {
         let mut bytes = Vec::new();
-        write_log(&mut bytes, 7, &[("a b/c".to_owned(), Duration::from_secs(2), known())]).unwrap();
+        write_interval_log(&mut bytes, 7, &[("a b/c".to_owned(), Duration::from_secs(2), known())]).unwrap();
         let intervals: Vec<_> = IntervalLogIterator::new(&bytes)
             .map(Result::unwrap)
             .filter_map(|entry| match entry {
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(intervals.len(), 1);
         assert_eq!(intervals[0].tag().unwrap().as_str(), "a_b/c");
         assert_eq!(intervals[0].duration(), Duration::from_secs(2));
-        let read: Histogram<u64> = decode(intervals[0].encoded_histogram()).unwrap();
+        let read: Histogram<u64> = decode_histogram(intervals[0].encoded_histogram()).unwrap();
         assert_eq!(read, known());
     }
 }

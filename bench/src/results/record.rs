@@ -4,33 +4,33 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::Host;
+use crate::host::HostDescription;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
-pub(crate) enum Record {
+pub(crate) enum BenchRecord {
     /// The machine.
-    Host(Host),
+    Host(HostDescription),
     /// What was called. Written when it begins and again when it has ended: the last counts.
-    Run(Run),
+    Run(RunRecord),
     /// One measured number of one round.
-    Sample(Sample),
+    Sample(SampleRecord),
     /// The samples of all rounds.
-    Result(Measured),
+    Result(ResultRecord),
     /// How long each of many requests took.
-    Latency(Latency),
+    Latency(LatencyRecord),
     /// A value over time.
-    Series(Series),
+    Series(SeriesRecord),
     /// What was not run, and why.
-    Skipped(Absent),
+    Skipped(AbsentRecord),
     /// What was run and did not succeed, and why.
-    Failed(Absent),
+    Failed(AbsentRecord),
 }
 
 /// A call of the harness.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Run {
+pub(crate) struct RunRecord {
     /// Names it, also as a file.
     pub(crate) id: String,
     /// As it was typed.
@@ -49,7 +49,7 @@ pub(crate) struct Run {
 
 /// One measured number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Sample {
+pub(crate) struct SampleRecord {
     /// The run's id.
     pub(crate) run: String,
     /// What was done: kinds of the same workload did the same and can be compared.
@@ -75,7 +75,7 @@ fn is_false(value: &bool) -> bool {
 
 /// Median and extremes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Spread {
+pub(crate) struct ValueSpread {
     /// Half of the values lie below.
     pub(crate) median: f64,
     /// The least.
@@ -86,7 +86,7 @@ pub(crate) struct Spread {
 
 /// The samples of one metric of one kind, over all rounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Measured {
+pub(crate) struct ResultRecord {
     /// The run's id.
     pub(crate) run: String,
     /// As in the samples.
@@ -101,25 +101,25 @@ pub(crate) struct Measured {
     pub(crate) runs: usize,
     /// The values.
     #[serde(flatten)]
-    pub(crate) spread: Spread,
+    pub(crate) spread: ValueSpread,
     /// The values as multiples of each reference's in the same round.
     #[serde(default)]
-    pub(crate) ratios: Vec<Ratio>,
+    pub(crate) ratios: Vec<ReferenceRatio>,
 }
 
 /// Values over those of a reference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Ratio {
+pub(crate) struct ReferenceRatio {
     /// The reference's kind.
     pub(crate) to: String,
     /// The quotients.
     #[serde(flatten)]
-    pub(crate) spread: Spread,
+    pub(crate) spread: ValueSpread,
 }
 
 /// How long each of many requests took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Latency {
+pub(crate) struct LatencyRecord {
     /// The run's id.
     pub(crate) run: String,
     /// What was done.
@@ -148,7 +148,7 @@ pub(crate) struct Latency {
 
 /// A value over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Series {
+pub(crate) struct SeriesRecord {
     /// The run's id.
     pub(crate) run: String,
     /// What was done.
@@ -163,7 +163,7 @@ pub(crate) struct Series {
 
 /// Something without numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Absent {
+pub(crate) struct AbsentRecord {
     /// The run's id.
     #[serde(default)]
     pub(crate) run: String,

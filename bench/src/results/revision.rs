@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The version, and of a build that lies in a working tree also its commit.
-pub(crate) fn revision() -> String {
+pub(crate) fn build_revision() -> String {
     let version = concat!("v", env!("CARGO_PKG_VERSION"));
     let commit = std::env::current_exe().ok().and_then(|exe| exe.parent().and_then(commit_of));
     commit.map_or(version.to_owned(), |commit| format!("{version} {commit}"))

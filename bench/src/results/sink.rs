@@ -10,18 +10,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
 
-use super::folder::{self, Kept};
+use super::folder::{self, StoredRun};
 use super::latency;
 use super::limits::SERIES_MAX_POINTS;
-use super::record::{Absent, Record, Run, Sample, Series};
-use super::revision::revision;
+use super::record::{AbsentRecord, BenchRecord, RunRecord, SampleRecord, SeriesRecord};
+use super::revision::build_revision;
 use super::summary;
 use crate::clock;
-use crate::host::Host;
+use crate::host::HostDescription;
 
 /// Where records go besides standard output.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct RecordOutput {
     /// One JSON value a line on standard output.
     pub(crate) json: bool,
     /// A folder that keeps them.
@@ -29,99 +29,114 @@ pub(crate) struct Wanted {
 }
 
 /// The records of a run that is under way.
-pub(crate) struct Sink {
-    wanted: Wanted,
-    kept: Kept,
+pub(crate) struct RecordSink {
+    output: RecordOutput,
+    stored: StoredRun,
     /// The file of records and the path of the interval log.
     files: Option<(File, PathBuf)>,
     began: Duration,
     histograms: Vec<(String, Duration, Histogram<u64>)>,
-    samples: Vec<Sample>,
+    samples: Vec<SampleRecord>,
     loads: Vec<f64>,
 }
 
 /// A run that has ended.
-pub(crate) struct Ended {
+pub(crate) struct FinishedRun {
     /// All of its records.
-    pub(crate) kept: Kept,
+    pub(crate) stored: StoredRun,
     /// What its caller wanted.
-    pub(crate) wanted: Wanted,
+    pub(crate) output: RecordOutput,
 }
 
 /// What was measured, by whom, and what of it; the same three words in all records of one row or curve.
-pub(crate) type Of<'a> = [&'a str; 3];
+pub(crate) type MetricKey<'a> = [&'a str; 3];
 
-impl Sink {
+impl RecordSink {
     /// Begins a run of `workload`: looks at the machine, and says what was called.
     pub(crate) fn begin(
-        wanted: Wanted,
+        wanted: RecordOutput,
         workload: &str,
         size: Option<u64>,
         settings: &[(&str, String)],
-    ) -> anyhow::Result<Sink> {
-        Sink::begin_on(Host::read(), wanted, workload, size, settings)
+    ) -> anyhow::Result<RecordSink> {
+        RecordSink::begin_on(HostDescription::describe(), wanted, workload, size, settings)
     }
 
     /// The same, of a machine that has been looked at.
     pub(crate) fn begin_on(
-        host: Host,
-        wanted: Wanted,
+        host: HostDescription,
+        wanted: RecordOutput,
         workload: &str,
         size: Option<u64>,
         settings: &[(&str, String)],
-    ) -> anyhow::Result<Sink> {
+    ) -> anyhow::Result<RecordSink> {
         let began_unix_s = clock::unix_s();
-        let new =
-            wanted.folder.as_ref().map(|path| folder::begin(path, workload, began_unix_s)).transpose()?;
-        let id = new.as_ref().map_or_else(|| folder::id(workload, began_unix_s), |new| new.id.clone());
-        let run = Run {
+        let new = wanted
+            .folder
+            .as_ref()
+            .map(|path| folder::create_run(path, workload, began_unix_s))
+            .transpose()?;
+        let id = new.as_ref().map_or_else(|| folder::run_id(workload, began_unix_s), |new| new.id.clone());
+        let run = RunRecord {
             id,
-            command: command(),
+            command: command_line(),
             began_unix_s,
             size,
             settings: settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
-            revision: revision(),
+            revision: build_revision(),
             other_load: None,
         };
-        let mut sink = Sink {
-            wanted,
-            kept: Kept::default(),
+        let mut sink = RecordSink {
+            output: wanted,
+            stored: StoredRun::default(),
             files: new.map(|new| (new.records, new.log)),
             began: clock::now(),
             histograms: Vec::new(),
             samples: Vec::new(),
             loads: Vec::new(),
         };
-        sink.put(Record::Host(host))?;
-        sink.put(Record::Run(run))?;
+        sink.write_record(BenchRecord::Host(host))?;
+        sink.write_record(BenchRecord::Run(run))?;
         Ok(sink)
     }
 
     /// The machine that the run began on.
-    pub(crate) fn host(&self) -> Option<&Host> {
-        self.kept.host.as_ref()
+    pub(crate) fn host(&self) -> Option<&HostDescription> {
+        self.stored.host.as_ref()
     }
 
     /// A number of one round.
-    pub(crate) fn sample(&mut self, of: Of<'_>, round: u32, value: f64, unit: &str) -> anyhow::Result<()> {
-        self.note(of, round, value, unit, false)
+    pub(crate) fn record_sample(
+        &mut self,
+        of: MetricKey<'_>,
+        round: u32,
+        value: f64,
+        unit: &str,
+    ) -> anyhow::Result<()> {
+        self.record_value(of, round, value, unit, false)
     }
 
     /// The same; others of this round and metric are compared with it.
-    pub(crate) fn reference(&mut self, of: Of<'_>, round: u32, value: f64, unit: &str) -> anyhow::Result<()> {
-        self.note(of, round, value, unit, true)
+    pub(crate) fn record_reference(
+        &mut self,
+        of: MetricKey<'_>,
+        round: u32,
+        value: f64,
+        unit: &str,
+    ) -> anyhow::Result<()> {
+        self.record_value(of, round, value, unit, true)
     }
 
-    fn note(
+    fn record_value(
         &mut self,
-        [workload, kind, metric]: Of<'_>,
+        [workload, kind, metric]: MetricKey<'_>,
         round: u32,
         value: f64,
         unit: &str,
         reference: bool,
     ) -> anyhow::Result<()> {
-        let sample = Sample {
-            run: self.kept.run.id.clone(),
+        let sample = SampleRecord {
+            run: self.stored.run.id.clone(),
             workload: workload.to_owned(),
             kind: kind.to_owned(),
             round,
@@ -131,19 +146,23 @@ impl Sink {
             reference,
         };
         self.samples.push(sample.clone());
-        self.put(Record::Sample(sample))
+        self.write_record(BenchRecord::Sample(sample))
     }
 
     /// How long requests took, in nanoseconds.
-    pub(crate) fn latency(&mut self, of: Of<'_>, histogram: &Histogram<u64>) -> anyhow::Result<()> {
+    pub(crate) fn record_latency(
+        &mut self,
+        of: MetricKey<'_>,
+        histogram: &Histogram<u64>,
+    ) -> anyhow::Result<()> {
         let lasted = clock::now().saturating_sub(self.began);
         self.histograms.push((of.join("/"), lasted, histogram.clone()));
-        let record = latency::record(&self.kept.run.id, of, histogram)?;
-        self.put(Record::Latency(record))
+        let record = latency::latency_record(&self.stored.run.id, of, histogram)?;
+        self.write_record(BenchRecord::Latency(record))
     }
 
     /// A value over time: milliseconds since the round began, and the value then. Many points are thinned.
-    pub(crate) fn series(
+    pub(crate) fn record_series(
         &mut self,
         [workload, kind]: [&str; 2],
         unit: &str,
@@ -152,26 +171,32 @@ impl Sink {
         while points.len() > SERIES_MAX_POINTS {
             points = points.into_iter().step_by(2).collect();
         }
-        let run = self.kept.run.id.clone();
+        let run = self.stored.run.id.clone();
         let (workload, kind) = (workload.to_owned(), kind.to_owned());
-        self.put(Record::Series(Series { run, workload, kind, unit: unit.to_owned(), points }))
+        self.write_record(BenchRecord::Series(SeriesRecord {
+            run,
+            workload,
+            kind,
+            unit: unit.to_owned(),
+            points,
+        }))
     }
 
     /// Something is not run, and why.
-    pub(crate) fn skipped(&mut self, of: [&str; 2], why: &str) -> anyhow::Result<()> {
-        let absent = self.absent(of, why);
-        self.put(Record::Skipped(absent))
+    pub(crate) fn record_skipped(&mut self, of: [&str; 2], why: &str) -> anyhow::Result<()> {
+        let absent = self.absent_record(of, why);
+        self.write_record(BenchRecord::Skipped(absent))
     }
 
     /// Something was run and did not succeed.
-    pub(crate) fn failed(&mut self, of: [&str; 2], why: &str) -> anyhow::Result<()> {
-        let absent = self.absent(of, why);
-        self.put(Record::Failed(absent))
+    pub(crate) fn record_failed(&mut self, of: [&str; 2], why: &str) -> anyhow::Result<()> {
+        let absent = self.absent_record(of, why);
+        self.write_record(BenchRecord::Failed(absent))
     }
 
-    fn absent(&self, [workload, kind]: [&str; 2], why: &str) -> Absent {
-        Absent {
-            run: self.kept.run.id.clone(),
+    fn absent_record(&self, [workload, kind]: [&str; 2], why: &str) -> AbsentRecord {
+        AbsentRecord {
+            run: self.stored.run.id.clone(),
             workload: workload.to_owned(),
             kind: kind.to_owned(),
             why: why.to_owned(),
@@ -179,48 +204,48 @@ impl Sink {
     }
 
     /// Something else that the run was told, or found out; it is written with the run's end.
-    pub(crate) fn setting(&mut self, name: &str, value: &str) {
-        self.kept.run.settings.push((name.to_owned(), value.to_owned()));
+    pub(crate) fn add_setting(&mut self, name: &str, value: &str) {
+        self.stored.run.settings.push((name.to_owned(), value.to_owned()));
     }
 
     /// How many CPUs others kept busy during a round.
-    pub(crate) fn other_load(&mut self, cpus: f64) {
+    pub(crate) fn add_other_load(&mut self, cpus: f64) {
         self.loads.push(cpus);
     }
 
     /// Ends the run: samples become results, and the interval log is written.
-    pub(crate) fn end(mut self) -> anyhow::Result<Ended> {
-        for result in summary::results(&self.samples) {
-            self.put(Record::Result(result))?;
+    pub(crate) fn finish(mut self) -> anyhow::Result<FinishedRun> {
+        for result in summary::summarize_samples(&self.samples) {
+            self.write_record(BenchRecord::Result(result))?;
         }
-        let other_load = summary::spread(&self.loads).map(|load| load.median);
-        let run = Run { other_load, ..self.kept.run.clone() };
-        self.put(Record::Run(run))?;
+        let other_load = summary::value_spread(&self.loads).map(|load| load.median);
+        let run = RunRecord { other_load, ..self.stored.run.clone() };
+        self.write_record(BenchRecord::Run(run))?;
         if let Some((_, path)) = self.files.as_ref().filter(|_| !self.histograms.is_empty()) {
             let mut log = BufWriter::new(File::create_new(path)?);
-            latency::write_log(&mut log, self.kept.run.began_unix_s, &self.histograms)?;
+            latency::write_interval_log(&mut log, self.stored.run.began_unix_s, &self.histograms)?;
             log.flush()?;
         }
-        Ok(Ended { kept: self.kept, wanted: self.wanted })
+        Ok(FinishedRun { stored: self.stored, output: self.output })
     }
 
     /// Writes a record wherever it is wanted, and keeps it.
-    fn put(&mut self, record: Record) -> anyhow::Result<()> {
+    fn write_record(&mut self, record: BenchRecord) -> anyhow::Result<()> {
         let line = serde_json::to_string(&record)? + "\n";
         if let Some((file, _)) = &mut self.files {
             file.write_all(line.as_bytes())
                 .context("the records could not be written: choose another --out")?;
         }
-        if self.wanted.json {
+        if self.output.json {
             io::stdout().write_all(line.as_bytes())?;
         }
-        self.kept.add(record);
+        self.stored.add(record);
         Ok(())
     }
 }
 
 /// The command line as it was typed, without the folders of the program.
-fn command() -> String {
+fn command_line() -> String {
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     std::iter::once("bench".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
@@ -229,36 +254,36 @@ fn command() -> String {
 mod tests {
     use super::*;
 
-    fn sink(folder: &std::path::Path) -> Sink {
-        let wanted = Wanted { json: false, folder: Some(folder.to_owned()) };
-        Sink::begin(wanted, "test", Some(5), &[("seeders", "3".to_owned())]).unwrap()
+    fn sink(folder: &std::path::Path) -> RecordSink {
+        let wanted = RecordOutput { json: false, folder: Some(folder.to_owned()) };
+        RecordSink::begin(wanted, "test", Some(5), &[("seeders", "3".to_owned())]).unwrap()
     }
 
     #[test]
     fn what_is_put_in_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = sink(folder.path());
-        sink.reference(["w", "pump", "throughput"], 0, 2.0, "GB/s").unwrap();
-        sink.sample(["w", "shoal", "throughput"], 0, 1.5, "GB/s").unwrap();
-        sink.series(["w", "shoal"], "GB/s", vec![(0.0, 1.0), (10.5, 2.0)]).unwrap();
-        sink.skipped(["w", "curl"], "curl is not installed: apt install curl").unwrap();
-        sink.failed(["w", "aria2"], "it ended with code 3").unwrap();
-        let mut histogram = latency::histogram();
+        sink.record_reference(["w", "pump", "throughput"], 0, 2.0, "GB/s").unwrap();
+        sink.record_sample(["w", "shoal", "throughput"], 0, 1.5, "GB/s").unwrap();
+        sink.record_series(["w", "shoal"], "GB/s", vec![(0.0, 1.0), (10.5, 2.0)]).unwrap();
+        sink.record_skipped(["w", "curl"], "curl is not installed: apt install curl").unwrap();
+        sink.record_failed(["w", "aria2"], "it ended with code 3").unwrap();
+        let mut histogram = latency::new_histogram();
         histogram.saturating_record(1_000);
-        sink.latency(["w", "shoal", "piece"], &histogram).unwrap();
-        sink.other_load(0.25);
-        let ended = sink.end().unwrap();
-        let runs = folder::read(folder.path()).unwrap();
+        sink.record_latency(["w", "shoal", "piece"], &histogram).unwrap();
+        sink.add_other_load(0.25);
+        let ended = sink.finish().unwrap();
+        let runs = folder::read_runs(folder.path()).unwrap();
         assert_eq!(runs.len(), 1);
-        assert_eq!(runs[0].records, ended.kept.records);
-        assert_eq!(runs[0].run, ended.kept.run);
-        assert_eq!(runs[0].host, ended.kept.host);
+        assert_eq!(runs[0].records, ended.stored.records);
+        assert_eq!(runs[0].run, ended.stored.run);
+        assert_eq!(runs[0].host, ended.stored.host);
         assert_eq!(runs[0].run.other_load, Some(0.25));
         let ratios: Vec<f64> = runs[0]
             .records
             .iter()
             .filter_map(|record| match record {
-                Record::Result(result) if result.kind == "shoal" => Some(result.ratios[0].spread.median),
+                BenchRecord::Result(result) if result.kind == "shoal" => Some(result.ratios[0].spread.median),
                 _ => None,
             })
             .collect();
@@ -270,9 +295,9 @@ mod tests {
     fn a_run_that_never_ends_leaves_what_it_had() {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = sink(folder.path());
-        sink.sample(["w", "shoal", "throughput"], 0, 1.5, "GB/s").unwrap();
+        sink.record_sample(["w", "shoal", "throughput"], 0, 1.5, "GB/s").unwrap();
         drop(sink);
-        let runs = folder::read(folder.path()).unwrap();
+        let runs = folder::read_runs(folder.path()).unwrap();
         assert_eq!(runs[0].records.len(), 1);
         assert_eq!(runs[0].run.size, Some(5));
     }
@@ -282,8 +307,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = sink(folder.path());
         let points = (0..5_000_u32).map(|at| (f64::from(at), 1.0)).collect();
-        sink.series(["w", "shoal"], "GB/s", points).unwrap();
-        let Some(Record::Series(series)) = sink.kept.records.last() else { panic!("no series") };
+        sink.record_series(["w", "shoal"], "GB/s", points).unwrap();
+        let Some(BenchRecord::Series(series)) = sink.stored.records.last() else { panic!("no series") };
         assert_eq!(series.points.len(), 1_250);
         assert_eq!(series.points[1].0.to_bits(), 4.0_f64.to_bits());
     }

@@ -2,10 +2,10 @@
 //!
 //! Invariant: a ratio is taken between two values of the same round, so that a machine that slows down slows both.
 
-use super::record::{Measured, Ratio, Sample, Spread};
+use super::record::{ReferenceRatio, ResultRecord, SampleRecord, ValueSpread};
 
 /// Median, least and most of values that there are.
-pub(crate) fn spread(values: &[f64]) -> Option<Spread> {
+pub(crate) fn value_spread(values: &[f64]) -> Option<ValueSpread> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -15,64 +15,65 @@ pub(crate) fn spread(values: &[f64]) -> Option<Spread> {
     } else {
         f64::midpoint(sorted[middle - 1], sorted[middle])
     };
-    Some(Spread { median, min, max })
+    Some(ValueSpread { median, min, max })
 }
 
 /// One result for each metric of each kind of each workload, in the order in which they first appear.
-pub(crate) fn results(samples: &[Sample]) -> Vec<Measured> {
-    let mut firsts: Vec<&Sample> = Vec::new();
+pub(crate) fn summarize_samples(samples: &[SampleRecord]) -> Vec<ResultRecord> {
+    let mut firsts: Vec<&SampleRecord> = Vec::new();
     for sample in samples {
-        if !firsts.iter().any(|first| same(first, sample)) {
+        if !firsts.iter().any(|first| is_same_series(first, sample)) {
             firsts.push(sample);
         }
     }
-    firsts.iter().filter_map(|first| result(first, samples)).collect()
+    firsts.iter().filter_map(|first| summarize_series(first, samples)).collect()
 }
 
 /// Whether two samples are of the same result.
-fn same(a: &Sample, b: &Sample) -> bool {
+fn is_same_series(a: &SampleRecord, b: &SampleRecord) -> bool {
     (&a.workload, &a.kind, &a.metric) == (&b.workload, &b.kind, &b.metric)
 }
 
-fn result(first: &Sample, samples: &[Sample]) -> Option<Measured> {
-    let own: Vec<&Sample> = samples.iter().filter(|sample| same(first, sample)).collect();
+fn summarize_series(first: &SampleRecord, samples: &[SampleRecord]) -> Option<ResultRecord> {
+    let own: Vec<&SampleRecord> = samples.iter().filter(|sample| is_same_series(first, sample)).collect();
     let values: Vec<f64> = own.iter().map(|sample| sample.value).collect();
-    let ratio = |reference: &&Sample| {
-        let of_round = |round| samples.iter().find(|sample| same(reference, sample) && sample.round == round);
+    let ratio = |reference: &&SampleRecord| {
+        let of_round =
+            |round| samples.iter().find(|sample| is_same_series(reference, sample) && sample.round == round);
         let quotients: Vec<f64> = own
             .iter()
             .filter_map(|sample| Some(sample.value / of_round(sample.round)?.value))
             .filter(|quotient| quotient.is_finite())
             .collect();
-        Some(Ratio { to: name(reference, first), spread: spread(&quotients)? })
+        Some(ReferenceRatio { to: reference_name(reference, first), spread: value_spread(&quotients)? })
     };
-    Some(Measured {
+    Some(ResultRecord {
         run: first.run.clone(),
         workload: first.workload.clone(),
         kind: first.kind.clone(),
         metric: first.metric.clone(),
         unit: first.unit.clone(),
         runs: own.len(),
-        spread: spread(&values)?,
-        ratios: references(first, samples).iter().filter_map(ratio).collect(),
+        spread: value_spread(&values)?,
+        ratios: find_references(first, samples).iter().filter_map(ratio).collect(),
     })
 }
 
 /// What a result is compared with: the references of its own workload; where that has none, all of its metric.
-fn references<'a>(first: &Sample, samples: &'a [Sample]) -> Vec<&'a Sample> {
-    let mut all: Vec<&Sample> = Vec::new();
+fn find_references<'a>(first: &SampleRecord, samples: &'a [SampleRecord]) -> Vec<&'a SampleRecord> {
+    let mut all: Vec<&SampleRecord> = Vec::new();
     for sample in samples.iter().filter(|sample| sample.reference && sample.metric == first.metric) {
-        if !all.iter().any(|known| same(known, sample)) {
+        if !all.iter().any(|known| is_same_series(known, sample)) {
             all.push(sample);
         }
     }
-    let own: Vec<&Sample> =
+    let own: Vec<&SampleRecord> =
         all.iter().copied().filter(|reference| reference.workload == first.workload).collect();
     if own.is_empty() { all } else { own }
 }
 
 /// What a reference is called beside `first`.
-fn name(reference: &Sample, first: &Sample) -> String {
+fn reference_name(reference: &SampleRecord, first: &SampleRecord) -> String {
     if reference.workload == first.workload {
         reference.kind.clone()
     } else {
@@ -84,8 +85,8 @@ fn name(reference: &Sample, first: &Sample) -> String {
 mod tests {
     use super::*;
 
-    fn sample(workload: &str, kind: &str, round: u32, value: f64, reference: bool) -> Sample {
-        Sample {
+    fn sample(workload: &str, kind: &str, round: u32, value: f64, reference: bool) -> SampleRecord {
+        SampleRecord {
             run: "r".to_owned(),
             workload: workload.to_owned(),
             kind: kind.to_owned(),
@@ -99,10 +100,13 @@ mod tests {
 
     #[test]
     fn medians_and_extremes_are_right() {
-        assert_eq!(spread(&[]), None);
-        assert_eq!(spread(&[2.0]), Some(Spread { median: 2.0, min: 2.0, max: 2.0 }));
-        assert_eq!(spread(&[3.0, 1.0, 8.0]), Some(Spread { median: 3.0, min: 1.0, max: 8.0 }));
-        assert_eq!(spread(&[4.0, 1.0, 2.0, 8.0]), Some(Spread { median: 3.0, min: 1.0, max: 8.0 }));
+        assert_eq!(value_spread(&[]), None);
+        assert_eq!(value_spread(&[2.0]), Some(ValueSpread { median: 2.0, min: 2.0, max: 2.0 }));
+        assert_eq!(value_spread(&[3.0, 1.0, 8.0]), Some(ValueSpread { median: 3.0, min: 1.0, max: 8.0 }));
+        assert_eq!(
+            value_spread(&[4.0, 1.0, 2.0, 8.0]),
+            Some(ValueSpread { median: 3.0, min: 1.0, max: 8.0 })
+        );
     }
 
     #[test]
@@ -114,12 +118,15 @@ mod tests {
             sample("t", "pump", 1, 2.0, true),
             sample("t", "shoal", 1, 1.5, false),
         ];
-        let results = results(&samples);
+        let results = summarize_samples(&samples);
         assert_eq!(results.len(), 2);
         assert_eq!((results[1].kind.as_str(), results[1].runs), ("shoal", 2));
-        let expected = Ratio { to: "pump".to_owned(), spread: Spread { median: 0.75, min: 0.75, max: 0.75 } };
+        let expected = ReferenceRatio {
+            to: "pump".to_owned(),
+            spread: ValueSpread { median: 0.75, min: 0.75, max: 0.75 },
+        };
         assert_eq!(results[1].ratios, [expected]);
-        assert_eq!(results[1].spread, Spread { median: 2.25, min: 1.5, max: 3.0 });
+        assert_eq!(results[1].spread, ValueSpread { median: 2.25, min: 1.5, max: 3.0 });
     }
 
     #[test]
@@ -130,7 +137,7 @@ mod tests {
             sample("other", "own", 0, 5.0, true),
             sample("other", "x", 0, 1.0, false),
         ];
-        let results = results(&samples);
+        let results = summarize_samples(&samples);
         let to = |at: usize| results[at].ratios.iter().map(|ratio| ratio.to.as_str()).collect::<Vec<_>>();
         assert_eq!(to(1), ["stream crate", "other own"]);
         assert_eq!(to(3), ["own"]);
@@ -139,8 +146,8 @@ mod tests {
     #[test]
     fn a_round_without_its_reference_has_no_ratio() {
         let samples = [sample("t", "pump", 0, 0.0, true), sample("t", "shoal", 0, 1.0, false)];
-        assert_eq!(results(&samples)[1].ratios, []);
+        assert_eq!(summarize_samples(&samples)[1].ratios, []);
         let samples = [sample("t", "pump", 1, 1.0, true), sample("t", "shoal", 0, 1.0, false)];
-        assert_eq!(results(&samples)[1].ratios, []);
+        assert_eq!(summarize_samples(&samples)[1].ratios, []);
     }
 }

@@ -5,56 +5,56 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::ports;
-use super::rival::{Rival, at_home, number};
-use super::torrent::Torrent;
-use crate::contender::{Contender, Terms};
-use crate::topology::content::is_tmpfs;
+use super::rival::{Rival, isolated_command, version_number};
+use super::torrent::TorrentSwarm;
+use crate::contender::{Contender, TransferTerms};
 use crate::topology::spawned::first_line;
+use crate::topology::test_file::is_tmpfs;
 
 /// aria2 to aria2.
-pub(super) struct Aria2;
+pub(super) struct Aria2Rival;
 
-impl Rival for Aria2 {
+impl Rival for Aria2Rival {
     fn name(&self) -> &'static str {
         "aria2, BitTorrent"
     }
 
     fn version(&self) -> anyhow::Result<String> {
-        Ok(number(&first_line("aria2c", &["--version"])?))
+        Ok(version_number(&first_line("aria2c", &["--version"])?))
     }
 
-    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
+    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
         let own = terms.clone();
-        let seed = |torrent: &Torrent, folder: &Path, port: u16| {
-            let mut command = aria2(terms, port, folder, torrent);
+        let seed = |torrent: &TorrentSwarm, folder: &Path, port: u16| {
+            let mut command = aria2_command(terms, port, folder, torrent);
             command.args([
                 "--quiet",
                 "--seed-ratio=0.0",
                 "--bt-seed-unverified=true",
                 "--allow-overwrite=true",
             ]);
-            ports::serve("aria2", &command, terms, port)
+            ports::start_server("aria2", &command, terms, port)
         };
-        let fetch = move |torrent: &Torrent, number: usize, into: &Path| {
-            let mut command = aria2(&own, torrent.leechers[number], into, torrent);
+        let fetch = move |torrent: &TorrentSwarm, number: usize, into: &Path| {
+            let mut command = aria2_command(&own, torrent.leechers[number], into, torrent);
             // Its summary at the end tells how fast it was.
             command.args(["--seed-time=0", "--show-console-readout=false", "--console-log-level=error"]);
             command.arg("--summary-interval=0");
             command
         };
-        let swarm = Torrent::make(terms, "aria2")?.swarm(kind, terms, seed, fetch)?;
-        Ok(Box::new(swarm.telling(transfer_took)))
+        let swarm = TorrentSwarm::create(terms, "aria2")?.into_contender(kind, terms, seed, fetch)?;
+        Ok(Box::new(swarm.with_time_parser(parse_summary)))
     }
 }
 
 /// How it takes room for a file: as Shoal does, which is not at all where room in advance means writing zeros.
-pub(super) fn allocation(terms: &Terms) -> &'static str {
+pub(super) fn allocation_option(terms: &TransferTerms) -> &'static str {
     if is_tmpfs(&terms.place) { "--file-allocation=none" } else { "--file-allocation=falloc" }
 }
 
-fn aria2(terms: &Terms, port: u16, folder: &Path, torrent: &Torrent) -> Command {
-    let mut command = at_home("aria2c", terms);
-    command.args(["--no-conf", allocation(terms), "--enable-dht=false", "--bt-enable-lpd=false"]);
+fn aria2_command(terms: &TransferTerms, port: u16, folder: &Path, torrent: &TorrentSwarm) -> Command {
+    let mut command = isolated_command("aria2c", terms);
+    command.args(["--no-conf", allocation_option(terms), "--enable-dht=false", "--bt-enable-lpd=false"]);
     // As many peers as there are; it would take 55 at most.
     command.args(["--enable-peer-exchange=false", "--bt-max-peers=0"]);
     command.arg(format!("--listen-port={port}")).arg("--dir").arg(folder).arg(&torrent.file);
@@ -63,7 +63,7 @@ fn aria2(terms: &Terms, port: u16, folder: &Path, torrent: &Torrent) -> Command 
 
 /// A line of its summary, such as `5cf51c|OK  |    55MiB/s|leech/content.bin`: the average from its start to the last piece,
 /// with the second that it waits before it looks for peers, and without the one that it takes to say goodbye.
-fn transfer_took(words: &str, bytes: u64) -> Option<Duration> {
+fn parse_summary(words: &str, bytes: u64) -> Option<Duration> {
     let speed = words.lines().rev().find_map(|line| match line.split('|').collect::<Vec<_>>()[..] {
         [_, "OK  ", speed, ..] => speed.trim().strip_suffix("B/s"),
         _ => None,
@@ -84,11 +84,11 @@ mod tests {
                 "gid   |stat|avg speed  |path/URI\n======+====\n5cf51c|OK  |{speed:>11}|a/b\n\n(OK):done\n"
             )
         };
-        let took = |speed: &str, bytes: u64| transfer_took(&line(speed), bytes).unwrap().as_secs_f64();
+        let took = |speed: &str, bytes: u64| parse_summary(&line(speed), bytes).unwrap().as_secs_f64();
         assert!((took("64MiB/s", 256 << 20) - 4.0).abs() < 1e-9);
         assert!((took("1.5GiB/s", 3 << 30) - 2.0).abs() < 1e-9);
         assert!((took("512B/s", 1 << 10) - 2.0).abs() < 1e-9);
-        assert_eq!(transfer_took(&line("n/a"), 5), None);
-        assert_eq!(transfer_took("", 5), None);
+        assert_eq!(parse_summary(&line("n/a"), 5), None);
+        assert_eq!(parse_summary("", 5), None);
     }
 }

@@ -5,35 +5,35 @@ use std::process::Command;
 
 use engine::proto::units::PIECE_BYTES;
 
-use super::rival::{Absent, number};
-use crate::topology::spawned::{first_line, output};
+use super::rival::{RivalAbsence, version_number};
+use crate::topology::spawned::{first_line, run_program};
 
 /// Hashes once.
-pub(crate) type Run = Box<dyn Fn() -> anyhow::Result<()>>;
+pub(crate) type HashRun = Box<dyn Fn() -> anyhow::Result<()>>;
 
 /// What it does, the program's name; with its version and how to run it, or why it takes no part.
-pub(crate) type Entry = (&'static str, &'static str, Result<(String, Run), Absent>);
+pub(crate) type HashRival = (&'static str, &'static str, Result<(String, HashRun), RivalAbsence>);
 
 /// All of them.
-pub(crate) fn field(file: &Path) -> Vec<Entry> {
-    let of = |workload, name, told: (&str, &[&str]), run: Run| {
-        let version = first_line(told.0, told.1).map_err(|why| Absent::Missing(format!("{why:#}")));
-        (workload, name, version.map(|line| (format!("{name} ({})", number(&line)), run)))
+pub(crate) fn list_rivals(file: &Path) -> Vec<HashRival> {
+    let of = |workload, name, told: (&str, &[&str]), run: HashRun| {
+        let version = first_line(told.0, told.1).map_err(|why| RivalAbsence::Missing(format!("{why:#}")));
+        (workload, name, version.map(|line| (format!("{name} ({})", version_number(&line)), run)))
     };
     vec![
-        of("digests", "mktorrent", ("mktorrent", &[]), mktorrent(file.to_owned())),
-        of("stream", "openssl sha1", ("openssl", &["version"]), program("openssl", &["sha1"], file)),
-        of("stream", "sha1sum", ("sha1sum", &["--version"]), program("sha1sum", &[], file)),
+        of("digests", "mktorrent", ("mktorrent", &[]), hash_by_mktorrent(file.to_owned())),
+        of("stream", "openssl sha1", ("openssl", &["version"]), hash_by_program("openssl", &["sha1"], file)),
+        of("stream", "sha1sum", ("sha1sum", &["--version"]), hash_by_program("sha1sum", &[], file)),
     ]
 }
 
-fn program(name: &'static str, words: &'static [&'static str], file: &Path) -> Run {
+fn hash_by_program(name: &'static str, words: &'static [&'static str], file: &Path) -> HashRun {
     let file = file.to_owned();
-    Box::new(move || output(name, Command::new(name).args(words).arg(&file)).map(drop))
+    Box::new(move || run_program(name, Command::new(name).args(words).arg(&file)).map(drop))
 }
 
 /// Pieces as long as ours, and as many threads as it likes, which is one a core.
-fn mktorrent(file: PathBuf) -> Run {
+fn hash_by_mktorrent(file: PathBuf) -> HashRun {
     let torrent = file.with_extension("torrent");
     let exponent = PIECE_BYTES.trailing_zeros().to_string();
     Box::new(move || {
@@ -43,6 +43,6 @@ fn mktorrent(file: PathBuf) -> Run {
         }
         let mut command = Command::new("mktorrent");
         command.args(["-l", &exponent, "-a", "http://127.0.0.1/announce", "-o"]).arg(&torrent).arg(&file);
-        output("mktorrent", &mut command).map(drop)
+        run_program("mktorrent", &mut command).map(drop)
     })
 }

@@ -6,9 +6,9 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use super::rival::Rival;
-use super::torrent::Torrent;
-use crate::contender::{Contender, Terms};
-use crate::topology::spawned::{Spawned, output};
+use super::torrent::TorrentSwarm;
+use crate::contender::{Contender, TransferTerms};
+use crate::topology::spawned::{SpawnedProgram, run_program};
 
 /// What runs it, at both ends.
 const SCRIPT: &str = include_str!("torrent_node.py");
@@ -17,52 +17,52 @@ const SCRIPT: &str = include_str!("torrent_node.py");
 const PYTHONS: [&str; 2] = ["python3", "/usr/bin/python3"];
 
 /// libtorrent to libtorrent.
-pub(super) struct Libtorrent;
+pub(super) struct LibtorrentRival;
 
-impl Rival for Libtorrent {
+impl Rival for LibtorrentRival {
     fn name(&self) -> &'static str {
         "libtorrent"
     }
 
     fn version(&self) -> anyhow::Result<String> {
-        Ok(python()?.1)
+        Ok(find_python()?.1)
     }
 
-    fn keeps_mapped(&self) -> Option<&'static str> {
+    fn keeps_source_mapped(&self) -> Option<&'static str> {
         Some("libtorrent 2 reads the file by mappings that it keeps")
     }
 
-    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
-        let (python, _) = python()?;
+    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
+        let (python, _) = find_python()?;
         let script = terms.place.join("torrent_node.py");
         std::fs::write(&script, SCRIPT)?;
-        let call = move |mode: &str, folder: &Path, torrent: &Torrent, port: u16| {
+        let call = move |mode: &str, folder: &Path, torrent: &TorrentSwarm, port: u16| {
             let mut command = Command::new(python);
             command.arg(&script).arg(mode).arg(folder).arg(&torrent.file).arg(port.to_string());
             command
         };
         let fetches = call.clone();
-        let seed = |torrent: &Torrent, folder: &Path, port: u16| {
+        let seed = |torrent: &TorrentSwarm, folder: &Path, port: u16| {
             let command = call("seed", folder, torrent, port);
             let started =
-                Spawned::start_ready(&format!("libtorrent-{port}"), &command, &terms.place, "ready");
+                SpawnedProgram::start_ready(&format!("libtorrent-{port}"), &command, &terms.place, "ready");
             Ok(started?.0)
         };
-        let fetch = move |torrent: &Torrent, number: usize, into: &Path| {
+        let fetch = move |torrent: &TorrentSwarm, number: usize, into: &Path| {
             let mut command = fetches("fetch", into, torrent, torrent.leechers[number]);
             command.args(torrent.seeders.iter().map(u16::to_string));
             command
         };
-        Ok(Box::new(Torrent::make(terms, "libtorrent")?.swarm(kind, terms, seed, fetch)?))
+        Ok(Box::new(TorrentSwarm::create(terms, "libtorrent")?.into_contender(kind, terms, seed, fetch)?))
     }
 }
 
 /// A Python that has the library, and the library's version.
-fn python() -> anyhow::Result<(&'static str, String)> {
+fn find_python() -> anyhow::Result<(&'static str, String)> {
     let version = |python: &'static str| {
         let mut command = Command::new(python);
         command.args(["-c", "import libtorrent; print(libtorrent.__version__)"]);
-        let text = output(python, &mut command).ok()?;
+        let text = run_program(python, &mut command).ok()?;
         Some((python, text.trim().to_owned()))
     };
     PYTHONS

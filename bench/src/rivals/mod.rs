@@ -29,45 +29,46 @@ mod web;
 use std::time::Duration;
 
 use crate::clock;
-use crate::contender::{Contender, Terms};
-use rival::{Absent, Rival};
+use crate::contender::{Contender, TransferTerms};
+use rival::{Rival, RivalAbsence};
 
 /// One rival.
-pub(crate) struct Entry {
+pub(crate) struct RivalEntry {
     /// Its name.
     pub(crate) name: &'static str,
     /// What its programs took to start, say their versions and end: the part of a short transfer that moves nothing.
     pub(crate) start: Option<Duration>,
     /// Ready to take part, or why it does not.
-    pub(crate) contender: Result<Box<dyn Contender>, Absent>,
+    pub(crate) contender: Result<Box<dyn Contender>, RivalAbsence>,
 }
 
 /// The whole field.
-pub(crate) fn contenders(terms: &Terms) -> Vec<Entry> {
+pub(crate) fn start_rivals(terms: &TransferTerms) -> Vec<RivalEntry> {
     let field: [Box<dyn Rival>; 8] = [
-        Box::new(web::Curl),
-        Box::new(web::CurlThenOpenssl),
-        Box::new(web::Aria2),
-        Box::new(rsync::Rsync),
-        Box::new(libtorrent::Libtorrent),
-        Box::new(rqbit::Rqbit),
-        Box::new(aria2::Aria2),
-        Box::new(sendme::Sendme),
+        Box::new(web::NginxCurl),
+        Box::new(web::NginxCurlOpenssl),
+        Box::new(web::NginxAria2),
+        Box::new(rsync::RsyncRival),
+        Box::new(libtorrent::LibtorrentRival),
+        Box::new(rqbit::RqbitRival),
+        Box::new(aria2::Aria2Rival),
+        Box::new(sendme::SendmeRival),
     ];
-    field.iter().map(|rival| enter(rival.as_ref(), terms)).collect()
+    field.iter().map(|rival| start_rival(rival.as_ref(), terms)).collect()
 }
 
-fn enter(rival: &dyn Rival, terms: &Terms) -> Entry {
+fn start_rival(rival: &dyn Rival, terms: &TransferTerms) -> RivalEntry {
     let name = rival.name();
-    let (took, version) = clock::timed(|| rival.version());
+    let (took, version) = clock::time_work(|| rival.version());
     let start = version.is_ok().then_some(took);
-    let contender = version.map_err(|why| Absent::Missing(format!("{why:#}"))).and_then(|version| {
-        if let Some(why) = rival.keeps_mapped().filter(|_| terms.cold) {
-            return Err(Absent::Missing(format!("{why}: nobody's round would be cold")));
+    let contender = version.map_err(|why| RivalAbsence::Missing(format!("{why:#}"))).and_then(|version| {
+        if let Some(why) = rival.keeps_source_mapped().filter(|_| terms.cold) {
+            return Err(RivalAbsence::Missing(format!("{why}: nobody's round would be cold")));
         }
-        let of_its_own = terms.apart(name);
-        let entered = of_its_own.and_then(|terms| rival.contender(&format!("{name} ({version})"), &terms));
-        entered.map_err(|why| Absent::Failed(format!("{why:#}")))
+        let of_its_own = terms.with_own_folder(name);
+        let entered =
+            of_its_own.and_then(|terms| rival.start_contender(&format!("{name} ({version})"), &terms));
+        entered.map_err(|why| RivalAbsence::Failed(format!("{why:#}")))
     });
-    Entry { name, start, contender }
+    RivalEntry { name, start, contender }
 }

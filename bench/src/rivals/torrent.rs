@@ -15,8 +15,8 @@ use engine::hash::Hasher;
 use engine::proto::units::PIECE_BYTES;
 use engine::storage::source::Source;
 
-use crate::contender::{Programs, Steps, Terms};
-use crate::topology::spawned::Spawned;
+use crate::contender::{FetchSteps, ProgramContender, TransferTerms};
+use crate::topology::spawned::SpawnedProgram;
 
 /// A request to the announcer has at most this many bytes; the rest is not read.
 const REQUEST_MAX_BYTES: usize = 8_192;
@@ -28,7 +28,7 @@ const INTERVAL_S: u32 = 60;
 const BATCH_PIECES: u64 = 16;
 
 /// A torrent of the file, and the ports at which its peers are to listen.
-pub(super) struct Torrent {
+pub(super) struct TorrentSwarm {
     /// The `.torrent` file.
     pub(super) file: PathBuf,
     /// One for each source.
@@ -37,34 +37,34 @@ pub(super) struct Torrent {
     pub(super) leechers: Vec<u16>,
 }
 
-impl Torrent {
+impl TorrentSwarm {
     /// Hashes the file, and answers announces from now until the harness ends.
-    pub(super) fn make(terms: &Terms, who: &str) -> anyhow::Result<Torrent> {
-        let mut seeders = super::ports::several(terms.sources + terms.receivers)?;
+    pub(super) fn create(terms: &TransferTerms, who: &str) -> anyhow::Result<TorrentSwarm> {
+        let mut seeders = super::ports::free_ports(terms.sources + terms.receivers)?;
         let leechers = seeders.split_off(terms.sources);
-        let known = Known { seeders: seeders.clone(), leechers: leechers.clone() };
+        let known = AnnouncedPorts { seeders: seeders.clone(), leechers: leechers.clone() };
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let announce = format!("http://{}/announce", listener.local_addr()?);
         std::thread::Builder::new().name(format!("announces for {who}")).spawn(move || {
             for socket in listener.incoming().flatten() {
                 // Whoever went away asks again.
-                let _ = reply(socket, &known);
+                let _ = answer_announce(socket, &known);
             }
         })?;
         let file = terms.place.join(format!("{who}.torrent"));
-        std::fs::write(&file, metainfo(terms, &announce)?)?;
-        Ok(Torrent { file, seeders, leechers })
+        std::fs::write(&file, build_metainfo(terms, &announce)?)?;
+        Ok(TorrentSwarm { file, seeders, leechers })
     }
 
     /// A swarm: `seed` starts a seeder of a folder at a port, and `fetch` makes a leecher's command, which fetches into a
     /// folder; it is told its number too.
-    pub(super) fn swarm(
+    pub(super) fn into_contender(
         self,
         kind: &str,
-        terms: &Terms,
-        seed: impl Fn(&Torrent, &Path, u16) -> anyhow::Result<Spawned>,
-        fetch: impl Fn(&Torrent, usize, &Path) -> Command + 'static,
-    ) -> anyhow::Result<Programs> {
+        terms: &TransferTerms,
+        seed: impl Fn(&TorrentSwarm, &Path, u16) -> anyhow::Result<SpawnedProgram>,
+        fetch: impl Fn(&TorrentSwarm, usize, &Path) -> Command + 'static,
+    ) -> anyhow::Result<ProgramContender> {
         let source = &terms.content.path;
         let (folder, name) = source.parent().zip(source.file_name()).context("the file lies in a folder")?;
         let name = name.to_owned();
@@ -72,14 +72,14 @@ impl Torrent {
         let seeders = seeders.collect::<anyhow::Result<Vec<_>>>()?;
         let steps = move |number: usize, into: &Path| {
             let command = fetch(&self, number, into);
-            Steps { commands: vec![command], copy: Some(into.join(&name)) }
+            FetchSteps { commands: vec![command], copy: Some(into.join(&name)) }
         };
-        Ok(Programs::new(kind, terms, seeders, steps).into_swarm())
+        Ok(ProgramContender::new(kind, terms, seeders, steps).into_swarm())
     }
 }
 
 /// The contents of a `.torrent`.
-fn metainfo(terms: &Terms, announce: &str) -> anyhow::Result<Vec<u8>> {
+fn build_metainfo(terms: &TransferTerms, announce: &str) -> anyhow::Result<Vec<u8>> {
     let source = Source::open(&terms.content.path)?;
     let mut digests = Vec::new();
     let step = BATCH_PIECES * u64::from(PIECE_BYTES);
@@ -94,11 +94,11 @@ fn metainfo(terms: &Terms, announce: &str) -> anyhow::Result<Vec<u8>> {
     }
     let name =
         terms.content.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(bencode(announce, &name, source.length(), &digests))
+    Ok(encode_metainfo(announce, &name, source.length(), &digests))
 }
 
 /// BEP 3: keys in order.
-fn bencode(announce: &str, name: &str, length: u64, digests: &[u8]) -> Vec<u8> {
+fn encode_metainfo(announce: &str, name: &str, length: u64, digests: &[u8]) -> Vec<u8> {
     let text = |text: &str| format!("{}:{text}", text.len());
     let mut bytes = format!(
         "d8:announce{}4:infod6:lengthi{length}e4:name{}12:piece lengthi{PIECE_BYTES}e6:pieces{}:",
@@ -113,15 +113,15 @@ fn bencode(announce: &str, name: &str, length: u64, digests: &[u8]) -> Vec<u8> {
 }
 
 /// Who takes part, by port.
-struct Known {
+struct AnnouncedPorts {
     seeders: Vec<u16>,
     leechers: Vec<u16>,
 }
 
-impl Known {
+impl AnnouncedPorts {
     /// Whom the one is told of that asks.
-    fn others(&self, request: &[u8]) -> Vec<u16> {
-        match port_of(request) {
+    fn peers_for(&self, request: &[u8]) -> Vec<u16> {
+        match announced_port(request) {
             Some(port) if self.seeders.contains(&port) => Vec::new(),
             own => {
                 let all = self.seeders.iter().chain(&self.leechers).copied();
@@ -132,14 +132,14 @@ impl Known {
 }
 
 /// The port that an announce names (BEP 3).
-fn port_of(request: &[u8]) -> Option<u16> {
+fn announced_port(request: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(request.split(|byte| *byte == b'\r').next()?).ok()?;
     let (_, query) = line.split_whitespace().nth(1)?.split_once('?')?;
     query.split('&').find_map(|pair| pair.strip_prefix("port=")?.parse().ok())
 }
 
 /// BEP 23: peers as six bytes each.
-fn answer(peers: &[u16]) -> Vec<u8> {
+fn encode_answer(peers: &[u16]) -> Vec<u8> {
     let mut body = format!("d8:intervali{INTERVAL_S}e5:peers{}:", 6 * peers.len()).into_bytes();
     for port in peers {
         body.extend([127, 0, 0, 1]);
@@ -155,7 +155,7 @@ fn answer(peers: &[u16]) -> Vec<u8> {
     answer
 }
 
-fn reply(mut socket: TcpStream, known: &Known) -> std::io::Result<()> {
+fn answer_announce(mut socket: TcpStream, known: &AnnouncedPorts) -> std::io::Result<()> {
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut request = Vec::new();
     let mut part = [0; 1_024];
@@ -165,7 +165,7 @@ fn reply(mut socket: TcpStream, known: &Known) -> std::io::Result<()> {
             count => request.extend_from_slice(&part[..count]),
         }
     }
-    socket.write_all(&answer(&known.others(&request)))
+    socket.write_all(&encode_answer(&known.peers_for(&request)))
 }
 
 #[cfg(test)]
@@ -174,21 +174,21 @@ mod tests {
 
     #[test]
     fn leechers_hear_of_each_other_and_nobody_of_itself() {
-        let known = Known { seeders: vec![1, 2], leechers: vec![7, 8] };
+        let known = AnnouncedPorts { seeders: vec![1, 2], leechers: vec![7, 8] };
         let asks =
             |port: u16| format!("GET /announce?info_hash=%01&port={port}&left=5 HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(known.others(asks(7).as_bytes()), [1, 2, 8]);
-        assert_eq!(known.others(asks(8).as_bytes()), [1, 2, 7]);
-        assert!(known.others(asks(2).as_bytes()).is_empty());
-        assert_eq!(known.others(b"GET /announce HTTP/1.1\r\n"), [1, 2, 7, 8]);
+        assert_eq!(known.peers_for(asks(7).as_bytes()), [1, 2, 8]);
+        assert_eq!(known.peers_for(asks(8).as_bytes()), [1, 2, 7]);
+        assert!(known.peers_for(asks(2).as_bytes()).is_empty());
+        assert_eq!(known.peers_for(b"GET /announce HTTP/1.1\r\n"), [1, 2, 7, 8]);
     }
 
     #[test]
     fn a_torrent_and_an_answer_are_bencoded() {
-        let torrent = bencode("http://a/", "f", 5, b"01234567890123456789");
+        let torrent = encode_metainfo("http://a/", "f", 5, b"01234567890123456789");
         let wanted = "d8:announce9:http://a/4:infod6:lengthi5e4:name1:f12:piece lengthi524288e6:pieces20:01234567890123456789ee";
         assert_eq!(String::from_utf8(torrent).unwrap(), wanted);
-        let answer = answer(&[258]);
+        let answer = encode_answer(&[258]);
         assert!(answer.ends_with(b"d8:intervali60e5:peers6:\x7f\0\0\x01\x01\x02e"));
         assert!(String::from_utf8_lossy(&answer).contains("Content-Length: 31\r\n"), "{}", answer.len());
     }

@@ -7,74 +7,75 @@ use std::process::Command;
 use anyhow::Context as _;
 use rustix::process::geteuid;
 
-use super::aria2::allocation;
+use super::aria2::allocation_option;
 use super::ports;
-use super::rival::{Rival, at_home, number};
-use crate::contender::{Contender, Programs, Steps, TRANSFER_TOOK, Terms};
-use crate::topology::spawned::{Spawned, first_line, folder};
-use crate::topology::tied::folded;
+use super::rival::{Rival, isolated_command, version_number};
+use crate::contender::{Contender, FetchSteps, ProgramContender, TRANSFER_TIME_PREFIX, TransferTerms};
+use crate::topology::parent_death::in_pid_namespace;
+use crate::topology::spawned::{SpawnedProgram, empty_folder, first_line};
 
 /// nginx to curl.
-pub(super) struct Curl;
+pub(super) struct NginxCurl;
 
 /// nginx to curl, then `openssl sha1`.
-pub(super) struct CurlThenOpenssl;
+pub(super) struct NginxCurlOpenssl;
 
 /// nginx to aria2.
-pub(super) struct Aria2;
+pub(super) struct NginxAria2;
 
-impl Rival for Curl {
+impl Rival for NginxCurl {
     fn name(&self) -> &'static str {
         "nginx, curl"
     }
 
     fn version(&self) -> anyhow::Result<String> {
-        Ok(format!("{}, {}", nginx_version()?, number(&first_line("curl", &["--version"])?)))
+        Ok(format!("{}, {}", nginx_version()?, version_number(&first_line("curl", &["--version"])?)))
     }
 
-    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
+    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
         let own = terms.clone();
-        let curl = contender(kind, terms, move |urls, copy| vec![curl(&own, &urls[0], copy)])?;
+        let curl =
+            nginx_contender(kind, terms, move |urls, copy| vec![timed_curl_command(&own, &urls[0], copy)])?;
         Ok(Box::new(curl.into_one_source()))
     }
 }
 
-impl Rival for CurlThenOpenssl {
+impl Rival for NginxCurlOpenssl {
     fn name(&self) -> &'static str {
         "nginx, curl, openssl sha1"
     }
 
     fn version(&self) -> anyhow::Result<String> {
-        let openssl = number(&first_line("openssl", &["version"])?);
-        Ok(format!("{}, {openssl}", Curl.version()?))
+        let openssl = version_number(&first_line("openssl", &["version"])?);
+        Ok(format!("{}, {openssl}", NginxCurl.version()?))
     }
 
-    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
+    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
         let own = terms.clone();
-        let both = contender(kind, terms, move |urls, copy| {
+        let both = nginx_contender(kind, terms, move |urls, copy| {
             let mut hash = Command::new("openssl");
             hash.arg("sha1").arg(copy);
             // What curl alone took would leave out the proof.
-            vec![curl_alone(&own, &urls[0], copy), hash]
+            vec![curl_command(&own, &urls[0], copy), hash]
         })?;
         Ok(Box::new(both.into_one_source()))
     }
 }
 
-impl Rival for Aria2 {
+impl Rival for NginxAria2 {
     fn name(&self) -> &'static str {
         "nginx, aria2"
     }
 
     fn version(&self) -> anyhow::Result<String> {
-        Ok(format!("{}, {}", nginx_version()?, number(&first_line("aria2c", &["--version"])?)))
+        Ok(format!("{}, {}", nginx_version()?, version_number(&first_line("aria2c", &["--version"])?)))
     }
 
-    fn contender(&self, kind: &str, terms: &Terms) -> anyhow::Result<Box<dyn Contender>> {
+    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
         let own = terms.clone();
-        let aria2 = contender(kind, terms, move |urls, copy| {
-            let mut command = at_home("aria2c", &own);
-            command.args(["--no-conf", "--quiet", allocation(&own)]);
+        let aria2 = nginx_contender(kind, terms, move |urls, copy| {
+            let mut command = isolated_command("aria2c", &own);
+            command.args(["--no-conf", "--quiet", allocation_option(&own)]);
             command.args(["--split=4", "--max-connection-per-server=4", "--min-split-size=1M"]);
             command.arg("--dir").args(copy.parent()).arg("--out").args(copy.file_name()).args(urls);
             vec![command]
@@ -83,45 +84,45 @@ impl Rival for Aria2 {
     }
 }
 
-fn curl(terms: &Terms, url: &str, copy: &Path) -> Command {
-    let mut command = curl_alone(terms, url, copy);
-    command.arg("--write-out").arg(format!("{TRANSFER_TOOK}%{{time_total}}\n"));
+fn timed_curl_command(terms: &TransferTerms, url: &str, copy: &Path) -> Command {
+    let mut command = curl_command(terms, url, copy);
+    command.arg("--write-out").arg(format!("{TRANSFER_TIME_PREFIX}%{{time_total}}\n"));
     command
 }
 
-fn curl_alone(terms: &Terms, url: &str, copy: &Path) -> Command {
-    let mut command = at_home("curl", terms);
+fn curl_command(terms: &TransferTerms, url: &str, copy: &Path) -> Command {
+    let mut command = isolated_command("curl", terms);
     command.args(["--silent", "--show-error", "--fail", "--output"]).arg(copy).arg(url);
     command
 }
 
 fn nginx_version() -> anyhow::Result<String> {
-    Ok(number(&first_line("nginx", &["-v"])?))
+    Ok(version_number(&first_line("nginx", &["-v"])?))
 }
 
 /// One nginx a source; commands get all their addresses.
-fn contender(
+fn nginx_contender(
     kind: &str,
-    terms: &Terms,
+    terms: &TransferTerms,
     fetch: impl Fn(&[String], &Path) -> Vec<Command> + 'static,
-) -> anyhow::Result<Programs> {
+) -> anyhow::Result<ProgramContender> {
     let (mut servers, mut urls) = (Vec::new(), Vec::new());
     let name =
         terms.content.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
-    for port in ports::several(terms.sources)? {
-        servers.push(nginx(terms, port)?);
+    for port in ports::free_ports(terms.sources)? {
+        servers.push(start_nginx(terms, port)?);
         urls.push(format!("http://127.0.0.1:{port}/{name}"));
     }
     let steps = move |_: usize, into: &Path| {
         let copy = into.join("fetched");
-        Steps { commands: fetch(&urls, &copy), copy: Some(copy) }
+        FetchSteps { commands: fetch(&urls, &copy), copy: Some(copy) }
     };
-    Ok(Programs::new(kind, terms, servers, steps))
+    Ok(ProgramContender::new(kind, terms, servers, steps))
 }
 
 /// An nginx with a configuration and folders of its own.
-fn nginx(terms: &Terms, port: u16) -> anyhow::Result<Spawned> {
-    let place = folder(terms.place.join(format!("nginx-{port}")))?;
+fn start_nginx(terms: &TransferTerms, port: u16) -> anyhow::Result<SpawnedProgram> {
+    let place = empty_folder(terms.place.join(format!("nginx-{port}")))?;
     let root = terms.content.path.parent().context("the file lies in a folder")?.display();
     // Its workers would otherwise run as somebody who may not read the file.
     let user = if geteuid().is_root() { "user root;" } else { "" };
@@ -139,5 +140,5 @@ fn nginx(terms: &Terms, port: u16) -> anyhow::Result<Spawned> {
     let mut command = Command::new("nginx");
     command.arg("-p").arg(&place).arg("-c").arg(&file).args(["-e", "stderr"]);
     // Its workers would outlive it.
-    ports::serve("nginx", &folded(&command), terms, port)
+    ports::start_server("nginx", &in_pid_namespace(&command), terms, port)
 }

@@ -7,16 +7,16 @@ use anyhow::{Context as _, bail};
 
 /// The programs of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Binaries {
+pub(crate) struct ShoalBinaries {
     /// `tracker`.
     pub(crate) tracker: PathBuf,
     /// `client`.
     pub(crate) client: PathBuf,
 }
 
-impl Binaries {
+impl ShoalBinaries {
     /// Those in `folder`, else those beside the harness itself.
-    pub(crate) fn find(folder: Option<&Path>) -> anyhow::Result<Binaries> {
+    pub(crate) fn find(folder: Option<&Path>) -> anyhow::Result<ShoalBinaries> {
         let own = std::env::current_exe().context("the harness does not find its own program")?;
         let beside = own.parent().context("a program lies in a folder")?;
         let folder = folder.unwrap_or(beside);
@@ -34,12 +34,12 @@ impl Binaries {
             }
         };
         // As cargo names them, and as packages install them.
-        Ok(Binaries { tracker: pick(["tracker", "shoal-tracker"])?, client: pick(["client", "shoal"])? })
+        Ok(ShoalBinaries { tracker: pick(["tracker", "shoal-tracker"])?, client: pick(["client", "shoal"])? })
     }
 }
 
 /// Without what the environment of the harness says to Shoal's programs: how much they log, say, is not to change figures.
-pub(crate) fn undisturbed(mut command: Command) -> Command {
+pub(crate) fn with_clean_environment(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name == "RUST_LOG" || name.to_str().is_some_and(|name| name.starts_with("SHOAL_")) {
             command.env_remove(name);
@@ -55,12 +55,12 @@ mod tests {
     #[test]
     fn both_names_are_found_and_none_is_told() {
         let place = tempfile::tempdir().unwrap();
-        let refusal = Binaries::find(Some(place.path())).unwrap_err().to_string();
+        let refusal = ShoalBinaries::find(Some(place.path())).unwrap_err().to_string();
         assert!(refusal.contains("--bin"), "{refusal}");
         for name in ["tracker", "shoal"] {
             std::fs::write(place.path().join(name), "").unwrap();
         }
-        let found = Binaries::find(Some(place.path())).unwrap();
+        let found = ShoalBinaries::find(Some(place.path())).unwrap();
         assert!(found.tracker.ends_with("tracker") && found.client.ends_with("shoal"));
     }
 }

@@ -14,21 +14,21 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::limits::DESCENDANTS_MAX;
 
 /// To all that there are now; one that is started meanwhile may be missed.
-pub(crate) fn signal(root: u32, signal: Signal) {
-    send(root, signal, |pid| pid != root);
+pub(crate) fn signal_descendants(root: u32, signal: Signal) {
+    send_signal(root, signal, |pid| pid != root);
 }
 
 /// The same, and to the process itself, which nobody else waits for.
-pub(crate) fn signal_with(root: u32, signal: Signal) {
-    send(root, signal, |_| true);
+pub(crate) fn signal_tree(root: u32, signal: Signal) {
+    send_signal(root, signal, |_| true);
 }
 
-fn send(root: u32, signal: Signal, wanted: impl Fn(u32) -> bool) {
-    let hold = |pid: u32| Some((pid, held(pid).ok()?));
+fn send_signal(root: u32, signal: Signal, wanted: impl Fn(u32) -> bool) {
+    let hold = |pid: u32| Some((pid, open_pidfd(pid).ok()?));
     let all: Vec<(u32, OwnedFd)> =
-        tree(root).into_iter().filter(|pid| wanted(*pid)).filter_map(hold).collect();
+        find_tree(root).into_iter().filter(|pid| wanted(*pid)).filter_map(hold).collect();
     // Who is a descendant now has had that number since it was held; of the others none is known to be ours.
-    let still = tree(root);
+    let still = find_tree(root);
     for (_, process) in all.iter().filter(|(pid, _)| still.contains(pid)) {
         // It may have ended meanwhile.
         let _ = pidfd_send_signal(process, signal);
@@ -36,17 +36,17 @@ fn send(root: u32, signal: Signal, wanted: impl Fn(u32) -> bool) {
 }
 
 /// A process, whatever becomes of its number.
-pub(super) fn held(pid: u32) -> std::io::Result<OwnedFd> {
+pub(super) fn open_pidfd(pid: u32) -> std::io::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(std::io::ErrorKind::InvalidInput)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 /// A process and all its descendants.
-pub(super) fn tree(root: u32) -> Vec<u32> {
+pub(super) fn find_tree(root: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-        if let Some(stat) = stat(pid) {
+        if let Some(stat) = read_stat(pid) {
             children.entry(stat.parent).or_default().push(pid);
         }
     }
@@ -61,10 +61,10 @@ pub(super) fn tree(root: u32) -> Vec<u32> {
 
 /// The same by the kernel's lists of children, which costs no look at every process of the machine; one that starts or ends
 /// meanwhile may be missed, which does for looking often (proc_pid_children(5)).
-pub(super) fn tree_now(root: u32) -> Vec<u32> {
+pub(super) fn list_tree(root: u32) -> Vec<u32> {
     static LISTED: LazyLock<bool> = LazyLock::new(|| Path::new("/proc/thread-self/children").exists());
     if !*LISTED {
-        return tree(root);
+        return find_tree(root);
     }
     let mut found = vec![root];
     let mut at = 0;
@@ -80,24 +80,24 @@ pub(super) fn tree_now(root: u32) -> Vec<u32> {
 }
 
 /// The fields of `/proc/PID/stat` that matter.
-pub(super) struct Stat {
+pub(super) struct PidStat {
     parent: u32,
     /// CPU time of it and of the children that it has waited for, in clock ticks.
     pub(super) ticks: u64,
 }
 
 /// Of a process that there is.
-pub(super) fn stat(pid: u32) -> Option<Stat> {
+pub(super) fn read_stat(pid: u32) -> Option<PidStat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// proc_pid_stat(5): the name may hold anything, so fields are counted from behind its bracket.
-fn parse_stat(text: &str) -> Option<Stat> {
+fn parse_stat(text: &str) -> Option<PidStat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let parent = fields.get(1)?.parse().ok()?;
     // utime, stime, cutime, cstime.
     let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-    Some(Stat { parent, ticks })
+    Some(PidStat { parent, ticks })
 }
 
 #[cfg(test)]
@@ -120,7 +120,7 @@ mod tests {
     fn children_are_found_by_both_ways() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let own = std::process::id();
-        let found = [tree(own), tree_now(own)].map(|all| all.contains(&child.id()));
+        let found = [find_tree(own), list_tree(own)].map(|all| all.contains(&child.id()));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, [true; 2]);
@@ -133,9 +133,9 @@ mod tests {
         let mut root = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(root.stdout.take().unwrap()).lines().map_while(Result::ok);
         assert_eq!(lines.next().as_deref(), Some("up"));
-        signal(root.id(), Signal::TERM);
+        signal_descendants(root.id(), Signal::TERM);
         assert_eq!(lines.next().as_deref(), Some("spared"));
-        signal_with(root.id(), Signal::TERM);
+        signal_tree(root.id(), Signal::TERM);
         assert_eq!(root.wait().unwrap().signal(), Some(15));
         // Its output is closed when all of them are gone.
         assert_eq!(lines.next(), None);

@@ -15,17 +15,17 @@
 //! ```
 
 pub(crate) mod binaries;
-pub(crate) mod content;
 pub(crate) mod descendants;
-pub(crate) mod ending;
 mod limits;
-pub(crate) mod load;
 pub(crate) mod netns;
+pub(crate) mod other_load;
+pub(crate) mod parent_death;
 pub(crate) mod private_net;
 pub(crate) mod shoal;
+pub(crate) mod shutdown;
 pub(crate) mod spawned;
-pub(crate) mod tied;
+pub(crate) mod test_file;
 pub(crate) mod usage;
-pub(crate) mod warm;
+pub(crate) mod warm_up;
 
-pub(crate) use limits::{AWAKE_MS, COLD_MAX, ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S};
+pub(crate) use limits::{COLD_CACHED_MAX, ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S, SEEDERS_BACK_MS};

@@ -19,11 +19,11 @@ use anyhow::{Context as _, bail};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use super::ending;
-use super::tied::tied;
+use super::parent_death::end_with_parent;
+use super::shutdown;
 
 /// Tells the harness that it is inside.
-const INSIDE: &str = "SHOAL_BENCH_SWARM";
+const INSIDE_VARIABLE: &str = "SHOAL_BENCH_SWARM";
 
 /// The bridge's name; nobody outside sees it.
 const BRIDGE: &str = "swarm";
@@ -35,7 +35,7 @@ const BURST_BYTES: u32 = 256 * 1024;
 const QUEUE_MS: u32 = 100;
 
 /// How a call of the harness that wants hosts goes on.
-pub(crate) enum Entered {
+pub(crate) enum NamespaceEntry {
     /// It is inside, where the outer one has given it this folder for all copies; it removes what is in it, by whatever
     /// way the run ends.
     Inside(Option<PathBuf>),
@@ -47,25 +47,28 @@ pub(crate) enum Entered {
 
 /// Goes inside: this call runs the harness once more there, or finds that it is there. Copies lie in a folder below `dir`,
 /// where one is named.
-pub(crate) fn enter(dir: Option<&Path>) -> anyhow::Result<Entered> {
-    if let Some(place) = std::env::var_os(INSIDE) {
-        return Ok(Entered::Inside((!place.is_empty()).then(|| PathBuf::from(place))));
+pub(crate) fn enter_namespaces(dir: Option<&Path>) -> anyhow::Result<NamespaceEntry> {
+    if let Some(place) = std::env::var_os(INSIDE_VARIABLE) {
+        return Ok(NamespaceEntry::Inside((!place.is_empty()).then(|| PathBuf::from(place))));
     }
     for tool in ["setpriv", "unshare", "nsenter", "ip", "tc"] {
         if Command::new(tool).arg("--version").stdin(Stdio::null()).output().is_err() {
             let package = if matches!(tool, "ip" | "tc") { "iproute2" } else { "util-linux" };
-            return Ok(Entered::Refused(format!("{tool} is not installed: `apt install {package}`")));
+            return Ok(NamespaceEntry::Refused(format!("{tool} is not installed: `apt install {package}`")));
         }
     }
     let mut flags = vec!["--net", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"];
     if !geteuid().is_root() {
         flags.extend(["--user", "--map-root-user"]);
     }
-    let probe =
-        Command::new("unshare").args(&flags).args(["sh", "-c", PROBE]).stdin(Stdio::null()).output()?;
+    let probe = Command::new("unshare")
+        .args(&flags)
+        .args(["sh", "-c", PROBE_SCRIPT])
+        .stdin(Stdio::null())
+        .output()?;
     if !probe.status.success() {
         let why = String::from_utf8_lossy(&probe.stderr).trim().to_owned();
-        return Ok(Entered::Refused(format!("namespaces with limited links are refused here: {why}")));
+        return Ok(NamespaceEntry::Refused(format!("namespaces with limited links are refused here: {why}")));
     }
     let place = dir.map(|dir| {
         TempDir::with_prefix_in("shoal-swarm-", dir)
@@ -74,54 +77,54 @@ pub(crate) fn enter(dir: Option<&Path>) -> anyhow::Result<Entered> {
     let place = place.transpose()?;
     // Inside, the first process of a namespace heeds no signal that it does not expect; and the folder is out here.
     let folder = place.as_ref().map(|place| place.path().to_owned()).unwrap_or_default();
-    ending::clean_up_on_signal(folder.clone())?;
+    shutdown::clean_up_on_signal(folder.clone())?;
     let mut command = Command::new("unshare");
     command.args(&flags).arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
-    let status = tied(command.env(INSIDE, folder)).status()?;
+    let status = end_with_parent(command.env(INSIDE_VARIABLE, folder)).status()?;
     // Whoever told the harness to end has ended the inner one too, and that is no failure of it.
-    ending::leave_it_to_the_signal();
-    Ok(Entered::Done(status))
+    shutdown::wait_for_signal_exit();
+    Ok(NamespaceEntry::Done(status))
 }
 
 /// Tries all that hosts need.
-const PROBE: &str = "ip link add probe type bridge && ip link add probe0 type veth peer name probe1 && \
+const PROBE_SCRIPT: &str = "ip link add probe type bridge && ip link add probe0 type veth peer name probe1 && \
     tc qdisc add dev probe0 root tbf rate 1mbit burst 64k latency 50ms";
 
 /// Puts a memory filesystem of the run's own over that of the machine, which it hides from nobody else.
-pub(crate) fn own_memory() -> anyhow::Result<PathBuf> {
-    run("mount", &["-t", "tmpfs", "-o", "size=80%", "swarm", MEMORY])?;
-    Ok(PathBuf::from(MEMORY))
+pub(crate) fn mount_memory() -> anyhow::Result<PathBuf> {
+    run_tool("mount", &["-t", "tmpfs", "-o", "size=80%", "swarm", MEMORY_FOLDER])?;
+    Ok(PathBuf::from(MEMORY_FOLDER))
 }
 
 /// Where it is put.
-pub(crate) const MEMORY: &str = "/dev/shm";
+pub(crate) const MEMORY_FOLDER: &str = "/dev/shm";
 
 /// A host on the bridge.
-pub(crate) struct Host {
+pub(crate) struct SwarmHost {
     /// Its number, from 0.
     pub(crate) number: u8,
     /// Its address.
     pub(crate) address: Ipv4Addr,
-    keeper: Child,
+    holder: Child,
     /// The keeper ends when this is closed.
-    _open: Option<ChildStdin>,
+    _holder_stdin: Option<ChildStdin>,
 }
 
 /// Makes the bridge, and gives its address, where the tracker listens.
-pub(crate) fn bridge() -> anyhow::Result<Ipv4Addr> {
+pub(crate) fn create_bridge() -> anyhow::Result<Ipv4Addr> {
     let address = Ipv4Addr::new(10, 77, 0, 1);
-    run("ip", &["link", "set", "lo", "up"])?;
+    run_tool("ip", &["link", "set", "lo", "up"])?;
     // An address of its own: otherwise it has that of a host, another whenever a host is added, and who knows the last one
     // waits in vain.
-    run("ip", &["link", "add", BRIDGE, "address", "02:00:0a:4d:00:01", "type", "bridge"])?;
-    run("ip", &["addr", "add", &format!("{address}/16"), "dev", BRIDGE])?;
-    run("ip", &["link", "set", BRIDGE, "up"])?;
+    run_tool("ip", &["link", "add", BRIDGE, "address", "02:00:0a:4d:00:01", "type", "bridge"])?;
+    run_tool("ip", &["addr", "add", &format!("{address}/16"), "dev", BRIDGE])?;
+    run_tool("ip", &["link", "set", BRIDGE, "up"])?;
     Ok(address)
 }
 
-impl Host {
+impl SwarmHost {
     /// Makes the host of a number from 0, which sends at most `uplink` bytes a second.
-    pub(crate) fn new(number: u8, uplink: u64) -> anyhow::Result<Host> {
+    pub(crate) fn new(number: u8, uplink: u64) -> anyhow::Result<SwarmHost> {
         let address = Ipv4Addr::new(10, 77, 1, number + 1);
         let mut keeper = Command::new("unshare")
             .args(["--net", "sh", "-c", "echo ready; read end"])
@@ -133,49 +136,50 @@ impl Host {
         let mut line = String::new();
         let output = keeper.stdout.take().context("its output was to be piped")?;
         BufReader::new(output).read_line(&mut line)?;
-        let host = Host { number, address, keeper, _open: open };
+        let host = SwarmHost { number, address, holder: keeper, _holder_stdin: open };
         if line.trim() != "ready" {
             bail!("the network namespace of host {number} was refused");
         }
-        let (outside, pid) = (format!("host{number}"), host.keeper.id().to_string());
-        run("ip", &["link", "add", &outside, "type", "veth", "peer", "name", "up0", "netns", &pid])?;
-        run("ip", &["link", "set", &outside, "master", BRIDGE, "up"])?;
+        let (outside, pid) = (format!("host{number}"), host.holder.id().to_string());
+        run_tool("ip", &["link", "add", &outside, "type", "veth", "peer", "name", "up0", "netns", &pid])?;
+        run_tool("ip", &["link", "set", &outside, "master", BRIDGE, "up"])?;
         let inside = format!(
             "ip link set lo up && ip addr add {address}/16 dev up0 && ip link set up0 up && \
              tc qdisc add dev up0 root tbf rate {uplink}bps burst {BURST_BYTES} latency {QUEUE_MS}ms"
         );
-        run("nsenter", &["--target", &pid, "--net", "sh", "-c", &inside])?;
+        run_tool("nsenter", &["--target", &pid, "--net", "sh", "-c", &inside])?;
         Ok(host)
     }
 
     /// A program, to be run on this host.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.keeper.id().to_string(), "--net", "--"]).arg(program);
+        command.args(["--target", &self.holder.id().to_string(), "--net", "--"]).arg(program);
         command
     }
 
     /// Bytes that have left, all headers included.
     pub(crate) fn sent_bytes(&self) -> anyhow::Result<u64> {
-        let path = format!("/proc/{}/net/dev", self.keeper.id());
-        sent(&fs::read_to_string(&path)?).with_context(|| format!("{path} says nothing about up0"))
+        let path = format!("/proc/{}/net/dev", self.holder.id());
+        parse_sent_bytes(&fs::read_to_string(&path)?)
+            .with_context(|| format!("{path} says nothing about up0"))
     }
 }
 
-impl Drop for Host {
+impl Drop for SwarmHost {
     fn drop(&mut self) {
-        let _ = self.keeper.kill();
-        let _ = self.keeper.wait();
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
     }
 }
 
 /// The ninth number of the device's line.
-fn sent(text: &str) -> Option<u64> {
+fn parse_sent_bytes(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.trim().strip_prefix("up0:"))?;
     line.split_ascii_whitespace().nth(8)?.parse().ok()
 }
 
-fn run(program: &str, args: &[&str]) -> anyhow::Result<()> {
+fn run_tool(program: &str, args: &[&str]) -> anyhow::Result<()> {
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
@@ -194,7 +198,7 @@ mod tests {
     #[test]
     fn what_was_sent_is_told_from_what_came() {
         let text = "Inter-| Receive | Transmit\n face |bytes\n    lo: 1 0 0 0 0 0 0 0 1 0\n   up0: 5 1 0 0 0 0 0 0 77 3\n";
-        assert_eq!(sent(text), Some(77));
-        assert_eq!(sent("lo: 1"), None);
+        assert_eq!(parse_sent_bytes(text), Some(77));
+        assert_eq!(parse_sent_bytes("lo: 1"), None);
     }
 }

@@ -11,14 +11,14 @@ use std::process::{Command, Stdio};
 use rustix::process::geteuid;
 
 /// Tells the harness that it is inside, or that it should not try.
-const INSIDE: &str = "SHOAL_BENCH_NET";
+const INSIDE_VARIABLE: &str = "SHOAL_BENCH_NET";
 
 /// Congestion control of every socket of a run: pacing and probing make no sense inside one machine.
-const CONGESTION: &str = "reno";
+const PRIVATE_CONGESTION: &str = "reno";
 
 /// Which network a run has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Network {
+pub(crate) enum RunNetwork {
     /// Its own.
     Private,
     /// The machine's, and why.
@@ -26,10 +26,10 @@ pub(crate) enum Network {
 }
 
 /// Goes inside, if that is possible: then this call never returns, and the new process gets here again.
-pub(crate) fn enter() -> Network {
-    match std::env::var(INSIDE).as_deref() {
-        Ok("private") => return set_up(),
-        Ok(why) => return Network::Shared(why.to_owned()),
+pub(crate) fn enter_private_net() -> RunNetwork {
+    match std::env::var(INSIDE_VARIABLE).as_deref() {
+        Ok("private") => return set_up_loopback(),
+        Ok(why) => return RunNetwork::Shared(why.to_owned()),
         Err(_) => {}
     }
     let mut flags = vec!["--net"];
@@ -47,27 +47,32 @@ pub(crate) fn enter() -> Network {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
             let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Network::Shared(format!("a network of its own was refused: {why}"));
+            return RunNetwork::Shared(format!("a network of its own was refused: {why}"));
         }
-        Err(error) => return Network::Shared(format!("unshare of util-linux cannot be run: {error}")),
+        Err(error) => return RunNetwork::Shared(format!("unshare of util-linux cannot be run: {error}")),
     }
     let Ok(own) = std::env::current_exe() else {
-        return Network::Shared("the harness does not find its own program".to_owned());
+        return RunNetwork::Shared("the harness does not find its own program".to_owned());
     };
     let args = std::env::args_os().skip(1);
-    let failed =
-        Command::new("unshare").args(&flags).arg("--").arg(own).args(args).env(INSIDE, "private").exec();
-    Network::Shared(format!("unshare of util-linux cannot be run: {failed}"))
+    let failed = Command::new("unshare")
+        .args(&flags)
+        .arg("--")
+        .arg(own)
+        .args(args)
+        .env(INSIDE_VARIABLE, "private")
+        .exec();
+    RunNetwork::Shared(format!("unshare of util-linux cannot be run: {failed}"))
 }
 
-fn set_up() -> Network {
+fn set_up_loopback() -> RunNetwork {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).stdin(Stdio::null()).output();
     if !up.is_ok_and(|output| output.status.success()) {
-        return Network::Shared("the loopback of the new network did not come up".to_owned());
+        return RunNetwork::Shared("the loopback of the new network did not come up".to_owned());
     }
     // What is refused stays as it is, and the report says what it was.
-    let _ = fs::write("/proc/sys/net/ipv4/tcp_congestion_control", CONGESTION);
-    Network::Private
+    let _ = fs::write("/proc/sys/net/ipv4/tcp_congestion_control", PRIVATE_CONGESTION);
+    RunNetwork::Private
 }
 
 /// What new sockets use.

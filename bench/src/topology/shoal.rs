@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use super::binaries::{Binaries, undisturbed};
-use super::spawned::{self, Ended, Spawned};
+use super::binaries::{ShoalBinaries, with_clean_environment};
+use super::spawned::{self, ProgramExit, SpawnedProgram};
 use crate::clock;
 
 /// Every user's password: nobody else ever sees this tracker.
@@ -23,29 +23,29 @@ const PASSWORD: &str = "password";
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A tracker, and what it takes to start nodes beside it.
-pub(crate) struct Shoal {
-    binaries: Binaries,
+pub(crate) struct ShoalNet {
+    binaries: ShoalBinaries,
     place: PathBuf,
     /// Options of every node.
     options: Vec<String>,
-    tracker: Spawned,
+    tracker: SpawnedProgram,
 }
 
 /// A running node with a user who is logged in.
-pub(crate) struct Node {
+pub(crate) struct ShoalNode {
     client: PathBuf,
     place: PathBuf,
     user: String,
-    spawned: Spawned,
+    spawned: SpawnedProgram,
 }
 
 /// A download under way: its command, and a thread that follows what it says.
-pub(crate) struct Download {
-    command: Spawned,
-    follow: JoinHandle<anyhow::Result<Fetched>>,
+pub(crate) struct RunningDownload {
+    command: SpawnedProgram,
+    reader: JoinHandle<anyhow::Result<DownloadFigures>>,
 }
 
-impl Download {
+impl RunningDownload {
     /// The command's process.
     pub(crate) fn pid(&self) -> u32 {
         self.command.pid()
@@ -55,16 +55,16 @@ impl Download {
     ///
     /// # Errors
     /// It did not succeed, and why; the command says that best.
-    pub(crate) fn finish(mut self) -> anyhow::Result<(Fetched, Ended)> {
-        let told = self.follow.join().map_err(|_| anyhow::anyhow!("what follows a download panicked"))?;
-        let ended = self.command.succeed()?;
+    pub(crate) fn finish(mut self) -> anyhow::Result<(DownloadFigures, ProgramExit)> {
+        let told = self.reader.join().map_err(|_| anyhow::anyhow!("what follows a download panicked"))?;
+        let ended = self.command.wait_for_success()?;
         Ok((told?, ended))
     }
 }
 
 /// What one download told.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub(crate) struct DownloadFigures {
     /// From the start of the command until all was proven and written.
     pub(crate) proven: Duration,
     /// From the start of the command until it was durable.
@@ -77,28 +77,33 @@ pub(crate) struct Fetched {
     pub(crate) begun: Duration,
 }
 
-impl Shoal {
+impl ShoalNet {
     /// Starts a tracker in `place`, with this machine alone as its network.
-    pub(crate) fn start(binaries: &Binaries, place: &Path, options: &[String]) -> anyhow::Result<Shoal> {
-        Shoal::start_at(LOOPBACK, binaries, place, options)
+    pub(crate) fn start(
+        binaries: &ShoalBinaries,
+        place: &Path,
+        options: &[String],
+    ) -> anyhow::Result<ShoalNet> {
+        ShoalNet::start_at(LOOPBACK, binaries, place, options)
     }
 
     /// The same at an address that other hosts reach.
     pub(crate) fn start_at(
         address: IpAddr,
-        binaries: &Binaries,
+        binaries: &ShoalBinaries,
         place: &Path,
         options: &[String],
-    ) -> anyhow::Result<Shoal> {
-        let place = spawned::folder(place.to_owned())?;
+    ) -> anyhow::Result<ShoalNet> {
+        let place = spawned::empty_folder(place.to_owned())?;
         let founding = place.join("founding.txt");
         std::fs::write(&founding, format!("{address} 0\n"))?;
-        let mut command = undisturbed(Command::new(&binaries.tracker));
+        let mut command = with_clean_environment(Command::new(&binaries.tracker));
         command.arg(&founding).arg("1").arg("--data").arg(place.join("tracker_data")).current_dir(&place);
-        let (tracker, address) = Spawned::start_ready("tracker", &command, &place, "tracker listening on ")?;
+        let (tracker, address) =
+            SpawnedProgram::start_ready("tracker", &command, &place, "tracker listening on ")?;
         let address: SocketAddr = address.parse().context("the tracker did not say where it listens")?;
         std::fs::write(place.join("tracker_info.txt"), format!("{} {}\n", address.ip(), address.port()))?;
-        Ok(Shoal { binaries: binaries.clone(), place, options: options.to_vec(), tracker })
+        Ok(ShoalNet { binaries: binaries.clone(), place, options: options.to_vec(), tracker })
     }
 
     /// The tracker's process.
@@ -109,13 +114,13 @@ impl Shoal {
     /// Makes an account.
     pub(crate) fn create_user(&self, user: &str) -> anyhow::Result<()> {
         let state = self.place.join(format!("makes-{user}"));
-        let mut command = client(Command::new(&self.binaries.client), &self.place, &state);
-        run(&format!("create_user {user}"), command.args(["create_user", user, PASSWORD]))?;
+        let mut command = client_command(Command::new(&self.binaries.client), &self.place, &state);
+        run_client(&format!("create_user {user}"), command.args(["create_user", user, PASSWORD]))?;
         std::fs::remove_dir_all(state).context("a command leaves a state directory")
     }
 
     /// A new node for a user that there is, in a state directory as on the first day.
-    pub(crate) fn node(&self, user: &str) -> anyhow::Result<Node> {
+    pub(crate) fn node(&self, user: &str) -> anyhow::Result<ShoalNode> {
         self.node_at(user, LOOPBACK, |program| Command::new(program))
     }
 
@@ -125,35 +130,35 @@ impl Shoal {
         user: &str,
         address: IpAddr,
         call: impl FnOnce(&Path) -> Command,
-    ) -> anyhow::Result<Node> {
-        let state = spawned::folder(self.place.join(user))?;
-        let mut command = client(call(&self.binaries.client), &self.place, &state);
+    ) -> anyhow::Result<ShoalNode> {
+        let state = spawned::empty_folder(self.place.join(user))?;
+        let mut command = client_command(call(&self.binaries.client), &self.place, &state);
         command.args(["--listen", &address.to_string()]).args(&self.options).arg("serve");
         let prefix = r#"{"address":""#;
-        let (spawned, _) = Spawned::start_ready(user, &command, &self.place, prefix)?;
+        let (spawned, _) = SpawnedProgram::start_ready(user, &command, &self.place, prefix)?;
         let (client, place, user) = (self.binaries.client.clone(), self.place.clone(), user.to_owned());
-        let node = Node { client, place, user, spawned };
+        let node = ShoalNode { client, place, user, spawned };
         node.run(&["login", &node.user, PASSWORD])?;
         Ok(node)
     }
 }
 
-impl Node {
+impl ShoalNode {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.spawned.pid()
     }
 
     /// Ends its process; what it knows stays, and nothing is mapped any more.
-    pub(crate) fn sleep(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.spawned.end();
     }
 
     /// Starts its process again with these options, where it has its user and its shares at once.
-    pub(crate) fn wake(&mut self, options: &[String]) -> anyhow::Result<()> {
+    pub(crate) fn restart(&mut self, options: &[String]) -> anyhow::Result<()> {
         let mut command = self.command();
         command.args(["--listen", "127.0.0.1"]).args(options).arg("serve");
-        let (spawned, _) = Spawned::start_ready(&self.user, &command, &self.place, r#"{"address":""#)?;
+        let (spawned, _) = SpawnedProgram::start_ready(&self.user, &command, &self.place, r#"{"address":""#)?;
         self.spawned = spawned;
         Ok(())
     }
@@ -168,11 +173,11 @@ impl Node {
     /// Runs a command beside it; gives the last line that it says.
     pub(crate) fn run(&self, words: &[&str]) -> anyhow::Result<Value> {
         let name = format!("{} of {}", words.first().unwrap_or(&""), self.user);
-        run(&name, self.command().args(words))
+        run_client(&name, self.command().args(words))
     }
 
     fn command(&self) -> Command {
-        client(Command::new(&self.client), &self.place, &self.place.join(&self.user))
+        client_command(Command::new(&self.client), &self.place, &self.place.join(&self.user))
     }
 
     /// Hashes and shares a file in a group.
@@ -181,23 +186,28 @@ impl Node {
     }
 
     /// Starts to fetch a file into a folder.
-    pub(crate) fn fetch(&self, group: &str, file: &str, into: &Path) -> anyhow::Result<Download> {
-        self.fetch_by(&[], group, file, into)
+    pub(crate) fn start_download(
+        &self,
+        group: &str,
+        file: &str,
+        into: &Path,
+    ) -> anyhow::Result<RunningDownload> {
+        self.start_download_with(&[], group, file, into)
     }
 
     /// The same with options of the client.
-    pub(crate) fn fetch_by(
+    pub(crate) fn start_download_with(
         &self,
         options: &[&str],
         group: &str,
         file: &str,
         into: &Path,
-    ) -> anyhow::Result<Download> {
+    ) -> anyhow::Result<RunningDownload> {
         let mut command = self.command();
         command.args(options).args(["download_file", group, file]).arg(into);
         let began = clock::now();
         let name = format!("download-{}", self.user);
-        let (command, mut lines) = Spawned::start_read(&name, &command, &self.place)?;
+        let (command, mut lines) = SpawnedProgram::start_piped(&name, &command, &self.place)?;
         let follow = move || {
             let mut progress = vec![(0.0, 0.0)];
             let mut line = String::new();
@@ -210,24 +220,24 @@ impl Node {
                 }
                 match said.get("result").and_then(Value::as_str) {
                     None => {}
-                    Some("downloaded") => return fetched(at, progress, said),
+                    Some("downloaded") => return parse_figures(at, progress, said),
                     Some(_) => bail!("the download ended otherwise: {}", line.trim()),
                 }
                 line.clear();
             }
             bail!("the download ended without a result")
         };
-        Ok(Download { command, follow: std::thread::Builder::new().name(name).spawn(follow)? })
+        Ok(RunningDownload { command, reader: std::thread::Builder::new().name(name).spawn(follow)? })
     }
 
     /// Logs out, so that nobody is sent here any more, and ends it.
-    pub(crate) fn leave(self) -> anyhow::Result<()> {
+    pub(crate) fn log_out(self) -> anyhow::Result<()> {
         self.run(&["logout"]).map(drop)
     }
 }
 
 /// Reads the figures of a download's last line, which came `at` this time after the start of its command.
-fn fetched(at: Duration, mut progress: Vec<(f64, f64)>, row: Value) -> anyhow::Result<Fetched> {
+fn parse_figures(at: Duration, mut progress: Vec<(f64, f64)>, row: Value) -> anyhow::Result<DownloadFigures> {
     let span = |name: &str| {
         let micros = row.get("figures").and_then(|figures| figures.get(name)).and_then(Value::as_u64);
         let missing = || format!("the client's last line has no figures.{name}: it is of an older version");
@@ -238,18 +248,18 @@ fn fetched(at: Duration, mut progress: Vec<(f64, f64)>, row: Value) -> anyhow::R
     let total = row.get("total_bytes").and_then(Value::as_f64).unwrap_or(0.0);
     progress.retain(|(ms, bytes)| *ms < proven.as_secs_f64() * 1e3 && *bytes < total);
     progress.push((proven.as_secs_f64() * 1e3, total));
-    Ok(Fetched { proven, durable, progress, row, begun })
+    Ok(DownloadFigures { proven, durable, progress, row, begun })
 }
 
-fn client(command: Command, place: &Path, state: &Path) -> Command {
-    let mut command = undisturbed(command);
+fn client_command(command: Command, place: &Path, state: &Path) -> Command {
+    let mut command = with_clean_environment(command);
     command.current_dir(place).env("XDG_CONFIG_HOME", place.join("no-config"));
     command.arg("--json").arg("--state").arg(state).arg("--trackers").arg(place.join("tracker_info.txt"));
     command
 }
 
-fn run(name: &str, command: &mut Command) -> anyhow::Result<Value> {
-    let text = spawned::output(name, command)?;
+fn run_client(name: &str, command: &mut Command) -> anyhow::Result<Value> {
+    let text = spawned::run_program(name, command)?;
     let last = text.lines().last().with_context(|| format!("{name} said nothing"))?;
     serde_json::from_str(last).with_context(|| format!("{name} said {last:?}"))
 }
@@ -264,7 +274,8 @@ mod tests {
             "total_bytes": 8, "figures": {"age_us": 900, "proven_us": 500, "durable_us": 700}
         });
         let fetched =
-            fetched(Duration::from_micros(1_000), vec![(0.0, 0.0), (0.3, 4.0), (0.9, 8.0)], row).unwrap();
+            parse_figures(Duration::from_micros(1_000), vec![(0.0, 0.0), (0.3, 4.0), (0.9, 8.0)], row)
+                .unwrap();
         assert_eq!(fetched.begun, Duration::from_micros(100));
         assert_eq!(fetched.proven, Duration::from_micros(600));
         assert_eq!(fetched.durable, Duration::from_micros(800));
@@ -273,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_client_without_figures_is_told_apart() {
-        let fault = fetched(Duration::ZERO, vec![], serde_json::json!({})).unwrap_err();
+        let fault = parse_figures(Duration::ZERO, vec![], serde_json::json!({})).unwrap_err();
         assert!(fault.to_string().contains("older version"), "{fault}");
     }
 }

@@ -14,13 +14,13 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 use super::descendants;
-use super::limits::{END_MS, LAST_WORDS_BYTES, READY_MS};
-use super::tied::tied;
-use super::usage::{self, Cpu};
+use super::limits::{END_MS, LAST_OUTPUT_BYTES, READY_MS};
+use super::parent_death::end_with_parent;
+use super::usage::{self, CpuSeconds};
 
 /// A running child.
 #[derive(Debug)]
-pub(crate) struct Spawned {
+pub(crate) struct SpawnedProgram {
     name: String,
     child: Child,
     log: PathBuf,
@@ -29,34 +29,34 @@ pub(crate) struct Spawned {
 
 /// How a child ended, and what it had used.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProgramExit {
     /// Its exit.
     pub(crate) status: ExitStatus,
     /// Of it and all its descendants that it waited for.
-    pub(crate) cpu: Cpu,
+    pub(crate) cpu: CpuSeconds,
 }
 
-impl Spawned {
+impl SpawnedProgram {
     /// Starts a program; both its outputs go to `NAME.log` in `place`.
-    pub(crate) fn start(name: &str, command: &Command, place: &Path) -> anyhow::Result<Spawned> {
+    pub(crate) fn start(name: &str, command: &Command, place: &Path) -> anyhow::Result<SpawnedProgram> {
         let log = place.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-        let mut command = tied(command);
+        let mut command = end_with_parent(command);
         command.stdout(output.try_clone()?).stderr(output);
-        Spawned::spawn(name, &mut command, log)
+        SpawnedProgram::spawn(name, &mut command, log)
     }
 
     /// Starts a program whose standard output is read here; the rest of its words go to `NAME.log` in `place`.
-    pub(crate) fn start_read(
+    pub(crate) fn start_piped(
         name: &str,
         command: &Command,
         place: &Path,
-    ) -> anyhow::Result<(Spawned, BufReader<ChildStdout>)> {
+    ) -> anyhow::Result<(SpawnedProgram, BufReader<ChildStdout>)> {
         let log = place.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-        let mut command = tied(command);
+        let mut command = end_with_parent(command);
         command.stdout(Stdio::piped()).stderr(output);
-        let mut spawned = Spawned::spawn(name, &mut command, log)?;
+        let mut spawned = SpawnedProgram::spawn(name, &mut command, log)?;
         let stdout = spawned.child.stdout.take().context("its output was to be piped")?;
         Ok((spawned, BufReader::new(stdout)))
     }
@@ -67,16 +67,16 @@ impl Spawned {
         command: &Command,
         place: &Path,
         prefix: &str,
-    ) -> anyhow::Result<(Spawned, String)> {
-        let (mut spawned, lines) = Spawned::start_read(name, command, place)?;
-        let told = first_told(name, lines, |line| Some(line.trim_end().to_owned()))?;
+    ) -> anyhow::Result<(SpawnedProgram, String)> {
+        let (mut spawned, lines) = SpawnedProgram::start_piped(name, command, place)?;
+        let told = read_first_match(name, lines, |line| Some(line.trim_end().to_owned()))?;
         match told.recv_timeout(Duration::from_millis(READY_MS)) {
             Ok(line) => match line.strip_prefix(prefix) {
                 Some(rest) => Ok((spawned, rest.to_owned())),
                 None => bail!("{name} said {line:?} where \"{prefix}…\" was expected"),
             },
             Err(_) => {
-                let what = spawned.last_words();
+                let what = spawned.failure_output();
                 spawned.end();
                 bail!("{name} did not say that it is ready{what}")
             }
@@ -84,30 +84,31 @@ impl Spawned {
     }
 
     /// Starts a program and waits, for so long, until it has said `mark`; gives the rest of that line.
-    pub(crate) fn start_telling(
+    pub(crate) fn start_until(
         name: &str,
         command: &Command,
         place: &Path,
         mark: &'static str,
         limit: Duration,
-    ) -> anyhow::Result<(Spawned, String)> {
-        let (mut spawned, lines) = Spawned::start_read(name, command, place)?;
-        let told = first_told(name, lines, move |line| Some(line.split_once(mark)?.1.trim().to_owned()))?;
+    ) -> anyhow::Result<(SpawnedProgram, String)> {
+        let (mut spawned, lines) = SpawnedProgram::start_piped(name, command, place)?;
+        let told =
+            read_first_match(name, lines, move |line| Some(line.split_once(mark)?.1.trim().to_owned()))?;
         match told.recv_timeout(limit) {
             Ok(rest) => Ok((spawned, rest)),
             Err(_) => {
                 spawned.end();
-                bail!("{name} did not say {mark:?}{}", spawned.last_words())
+                bail!("{name} did not say {mark:?}{}", spawned.failure_output())
             }
         }
     }
 
-    fn spawn(name: &str, command: &mut Command, log: PathBuf) -> anyhow::Result<Spawned> {
+    fn spawn(name: &str, command: &mut Command, log: PathBuf) -> anyhow::Result<SpawnedProgram> {
         let child = command
             .stdin(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {name} ({})", command.get_program().to_string_lossy()))?;
-        Ok(Spawned { name: name.to_owned(), child, log, ended: None })
+        Ok(SpawnedProgram { name: name.to_owned(), child, log, ended: None })
     }
 
     /// Its process id.
@@ -121,7 +122,7 @@ impl Spawned {
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(&mut self) -> anyhow::Result<Ended> {
+    pub(crate) fn wait(&mut self) -> anyhow::Result<ProgramExit> {
         let pid = Pid::from_child(&self.child);
         // Ended, but not yet gone from /proc: only now its use is complete and still there to be read.
         waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
@@ -129,36 +130,36 @@ impl Spawned {
         let cpu = usage::cpu_of(self.pid()).unwrap_or_default();
         let status = self.child.wait()?;
         self.ended = Some(status);
-        Ok(Ended { status, cpu })
+        Ok(ProgramExit { status, cpu })
     }
 
     /// Waits for its end, which must be a success.
-    pub(crate) fn succeed(&mut self) -> anyhow::Result<Ended> {
+    pub(crate) fn wait_for_success(&mut self) -> anyhow::Result<ProgramExit> {
         let ended = self.wait()?;
         if !ended.status.success() {
-            bail!("{} ended with {}{}", self.name, ended.status, self.last_words());
+            bail!("{} ended with {}{}", self.name, ended.status, self.failure_output());
         }
         Ok(ended)
     }
 
     /// The end of what it said, as the end of a sentence.
-    pub(crate) fn last_words(&self) -> String {
-        let words = self.words();
+    pub(crate) fn failure_output(&self) -> String {
+        let words = self.log_tail();
         if words.is_empty() { words } else { format!("; its last words: {words}") }
     }
 
-    fn tail(&self) -> std::io::Result<String> {
+    fn read_log_tail(&self) -> std::io::Result<String> {
         let mut file = File::open(&self.log)?;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_OUTPUT_BYTES)))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
     /// The last of what it said.
-    pub(crate) fn words(&self) -> String {
-        self.tail().unwrap_or_default()
+    pub(crate) fn log_tail(&self) -> String {
+        self.read_log_tail().unwrap_or_default()
     }
 
     /// Ends it: asks first, kills when it does not heed, and waits.
@@ -167,22 +168,22 @@ impl Spawned {
             return;
         }
         // Its descendants as well: who holds others together may not heed the signal itself.
-        descendants::signal_with(self.pid(), Signal::TERM);
-        if !crate::clock::within(Duration::from_millis(END_MS), || self.has_ended()) {
+        descendants::signal_tree(self.pid(), Signal::TERM);
+        if !crate::clock::wait_until(Duration::from_millis(END_MS), || self.has_ended()) {
             let _ = self.child.kill();
         }
         self.ended = self.child.wait().ok();
     }
 }
 
-impl Drop for Spawned {
+impl Drop for SpawnedProgram {
     fn drop(&mut self) {
         self.end();
     }
 }
 
 /// Reads what a program says to its end, so that it never blocks; the first line that is picked comes out, as it was picked.
-fn first_told(
+fn read_first_match(
     name: &str,
     mut lines: BufReader<ChildStdout>,
     pick: impl Fn(&str) -> Option<String> + Send + 'static,
@@ -202,7 +203,7 @@ fn first_told(
 }
 
 /// Runs a program to its successful end; gives its standard output.
-pub(crate) fn output(name: &str, command: &mut Command) -> anyhow::Result<String> {
+pub(crate) fn run_program(name: &str, command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name} ({program})"))?;
@@ -233,7 +234,7 @@ pub(crate) fn first_line(program: &str, args: &[&str]) -> anyhow::Result<String>
 }
 
 /// A folder that is there and empty.
-pub(crate) fn folder(path: PathBuf) -> anyhow::Result<PathBuf> {
+pub(crate) fn empty_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
     if path.exists() {
         fs::remove_dir_all(&path).with_context(|| format!("cannot empty {}", path.display()))?;
     }
@@ -255,8 +256,8 @@ mod tests {
     fn a_failed_program_says_why() {
         let place = tempfile::tempdir().unwrap();
         let mut failing =
-            Spawned::start("failing", &shell("echo no bread >&2; exit 3"), place.path()).unwrap();
-        let fault = failing.succeed().unwrap_err().to_string();
+            SpawnedProgram::start("failing", &shell("echo no bread >&2; exit 3"), place.path()).unwrap();
+        let fault = failing.wait_for_success().unwrap_err().to_string();
         assert!(fault.contains("no bread") && fault.contains("failing"), "{fault}");
     }
 
@@ -271,14 +272,18 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let script = "echo ready at 7; read forever; sleep 1000";
         let command = shell("exec sleep 1000");
-        let lasting = Spawned::start("lasting", &command, place.path()).unwrap();
+        let lasting = SpawnedProgram::start("lasting", &command, place.path()).unwrap();
         let pid = lasting.pid();
         assert!(Path::new(&format!("/proc/{pid}")).exists());
         drop(lasting);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
-        let (_, rest) =
-            Spawned::start_ready("r", &shell(&script.replace("; sleep 1000", "")), place.path(), "ready at ")
-                .unwrap();
+        let (_, rest) = SpawnedProgram::start_ready(
+            "r",
+            &shell(&script.replace("; sleep 1000", "")),
+            place.path(),
+            "ready at ",
+        )
+        .unwrap();
         assert_eq!(rest, "7");
     }
 
@@ -287,13 +292,14 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let talker = shell("echo one; echo 'and two 2'; exec sleep 1000");
         let limit = Duration::from_secs(600);
-        let (spawned, rest) = Spawned::start_telling("talker", &talker, place.path(), "two ", limit).unwrap();
+        let (spawned, rest) =
+            SpawnedProgram::start_until("talker", &talker, place.path(), "two ", limit).unwrap();
         assert_eq!(rest, "2");
         drop(spawned);
-        let never = Spawned::start_telling("talker", &talker, place.path(), "three", Duration::ZERO);
+        let never = SpawnedProgram::start_until("talker", &talker, place.path(), "three", Duration::ZERO);
         assert!(never.unwrap_err().to_string().contains("did not say"));
-        let mut ended = Spawned::start("t", &shell("echo one; echo two >&2"), place.path()).unwrap();
-        ended.succeed().unwrap();
-        assert_eq!(ended.words(), "one\ntwo");
+        let mut ended = SpawnedProgram::start("t", &shell("echo one; echo two >&2"), place.path()).unwrap();
+        ended.wait_for_success().unwrap();
+        assert_eq!(ended.log_tail(), "one\ntwo");
     }
 }

@@ -13,73 +13,73 @@ use std::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::descendants::{self, stat, tree, tree_now};
-use super::limits::{LOOK_PAUSES, MEMORY_EVERY_MS};
+use super::descendants::{self, find_tree, list_tree, read_stat};
+use super::limits::{MEMORY_SAMPLE_MS, SAMPLE_PAUSE_FACTOR};
 use crate::clock;
 
 /// CPU time, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Cpu(pub(crate) f64);
+pub(crate) struct CpuSeconds(pub(crate) f64);
 
-impl Sub for Cpu {
-    type Output = Cpu;
+impl Sub for CpuSeconds {
+    type Output = CpuSeconds;
 
-    fn sub(self, earlier: Cpu) -> Cpu {
-        Cpu((self.0 - earlier.0).max(0.0))
+    fn sub(self, earlier: CpuSeconds) -> CpuSeconds {
+        CpuSeconds((self.0 - earlier.0).max(0.0))
     }
 }
 
-impl std::iter::Sum for Cpu {
-    fn sum<I: Iterator<Item = Cpu>>(each: I) -> Cpu {
-        Cpu(each.map(|cpu| cpu.0).sum())
+impl std::iter::Sum for CpuSeconds {
+    fn sum<I: Iterator<Item = CpuSeconds>>(each: I) -> CpuSeconds {
+        CpuSeconds(each.map(|cpu| cpu.0).sum())
     }
 }
 
-fn seconds(ticks: u64) -> Cpu {
-    Cpu(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+fn ticks_to_seconds(ticks: u64) -> CpuSeconds {
+    CpuSeconds(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// Of one process and the children that it has waited for; it may have ended, if nobody has waited for it.
-pub(crate) fn cpu_of(pid: u32) -> Option<Cpu> {
-    Some(seconds(stat(pid)?.ticks))
+pub(crate) fn cpu_of(pid: u32) -> Option<CpuSeconds> {
+    Some(ticks_to_seconds(read_stat(pid)?.ticks))
 }
 
 /// Of these processes and all their descendants, those that are gone included where their parent has waited for them.
-pub(crate) fn cpu_of_trees(roots: &[u32]) -> Cpu {
-    roots.iter().flat_map(|root| tree(*root)).filter_map(cpu_of).sum()
+pub(crate) fn cpu_of_trees(roots: &[u32]) -> CpuSeconds {
+    roots.iter().flat_map(|root| find_tree(*root)).filter_map(cpu_of).sum()
 }
 
 /// Anonymous memory that a process holds now, in bytes.
-pub(crate) fn anonymous(pid: u32) -> u64 {
-    memory(pid).anonymous
+pub(crate) fn anonymous_bytes(pid: u32) -> u64 {
+    read_memory(pid).anonymous
 }
 
 /// Memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Memory {
+pub(crate) struct MemoryUse {
     /// `RssAnon`: a process's own.
     pub(crate) anonymous: u64,
     /// `RssFile` and `RssShmem`: mapped pages of files, which the page cache has anyway.
     pub(crate) mapped: u64,
 }
 
-fn memory(pid: u32) -> Memory {
+fn read_memory(pid: u32) -> MemoryUse {
     parse_memory(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
 }
 
-fn parse_memory(status: &str) -> Memory {
+fn parse_memory(status: &str) -> MemoryUse {
     let of = |name: &str| {
         let kib = status
             .lines()
             .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.map_or(0, |kib| kib * 1_024)
     };
-    Memory { anonymous: of("RssAnon:"), mapped: of("RssFile:") + of("RssShmem:") }
+    MemoryUse { anonymous: of("RssAnon:"), mapped: of("RssFile:") + of("RssShmem:") }
 }
 
 /// Who takes part in a round.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sides {
+pub(crate) struct RoundPids {
     /// Processes that send, without their descendants.
     pub(crate) sources: Vec<u32>,
     /// Processes that receive, likewise.
@@ -88,61 +88,61 @@ pub(crate) struct Sides {
 
 /// The most that was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Peaks {
+pub(crate) struct MemoryPeaks {
     /// Of the sums of all sources and of all receivers.
-    pub(crate) sides: [Memory; 2],
+    pub(crate) sides: [MemoryUse; 2],
     /// How long it was looked, in all, which a CPU was busy with.
-    pub(crate) looking: Duration,
+    pub(crate) sampling: Duration,
 }
 
-impl Peaks {
+impl MemoryPeaks {
     /// Of two stretches of time, one after the other.
-    pub(crate) fn and(self, other: Peaks) -> Peaks {
-        let most = |side: usize| Memory {
+    pub(crate) fn merge(self, other: MemoryPeaks) -> MemoryPeaks {
+        let most = |side: usize| MemoryUse {
             anonymous: self.sides[side].anonymous.max(other.sides[side].anonymous),
             mapped: self.sides[side].mapped.max(other.sides[side].mapped),
         };
-        Peaks { sides: [most(0), most(1)], looking: self.looking + other.looking }
+        MemoryPeaks { sides: [most(0), most(1)], sampling: self.sampling + other.sampling }
     }
 
-    fn look(sides: &Sides) -> Peaks {
-        let (looking, sides) = clock::timed(|| {
+    fn sample(sides: &RoundPids) -> MemoryPeaks {
+        let (sampling, sides) = clock::time_work(|| {
             [&sides.sources, &sides.receivers].map(|side| {
-                let all = side.iter().flat_map(|root| tree_now(*root)).map(memory);
-                all.fold(Memory::default(), |sum, one| Memory {
+                let all = side.iter().flat_map(|root| list_tree(*root)).map(read_memory);
+                all.fold(MemoryUse::default(), |sum, one| MemoryUse {
                     anonymous: sum.anonymous + one.anonymous,
                     mapped: sum.mapped + one.mapped,
                 })
             })
         });
-        Peaks { sides, looking }
+        MemoryPeaks { sides, sampling }
     }
 }
 
 /// Looks at the memory of both sides from now on, and ends receivers whose time is over.
-pub(crate) struct Watch {
+pub(crate) struct RoundWatch {
     stop: Arc<AtomicBool>,
     limit: Duration,
     deadline: Duration,
-    thread: Option<JoinHandle<Peaks>>,
+    thread: Option<JoinHandle<MemoryPeaks>>,
 }
 
-impl Watch {
+impl RoundWatch {
     /// Starts. After `limit` the `victims` are killed, so that nobody waits for them for ever; they are children that
     /// nobody has waited for yet.
-    pub(crate) fn start(sides: Sides, victims: &[u32], limit: Duration) -> anyhow::Result<Watch> {
+    pub(crate) fn start(sides: RoundPids, victims: &[u32], limit: Duration) -> anyhow::Result<RoundWatch> {
         // Held by what they are, not by their numbers, which belong to others once they have been waited for.
         let victims: Vec<OwnedFd> =
-            victims.iter().map(|pid| descendants::held(*pid)).collect::<std::io::Result<_>>()?;
+            victims.iter().map(|pid| descendants::open_pidfd(*pid)).collect::<std::io::Result<_>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let deadline = clock::now().saturating_add(limit);
         let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
-            let mut peaks = Peaks::default();
+            let mut peaks = MemoryPeaks::default();
             loop {
-                let look = Peaks::look(&sides);
-                let pause = Duration::from_millis(MEMORY_EVERY_MS).max(look.looking * LOOK_PAUSES);
-                peaks = peaks.and(look);
+                let look = MemoryPeaks::sample(&sides);
+                let pause = Duration::from_millis(MEMORY_SAMPLE_MS).max(look.sampling * SAMPLE_PAUSE_FACTOR);
+                peaks = peaks.merge(look);
                 if stopped.load(Ordering::Acquire) {
                     return peaks;
                 }
@@ -155,21 +155,21 @@ impl Watch {
                 std::thread::park_timeout(pause);
             }
         })?;
-        Ok(Watch { stop, limit, deadline, thread: Some(thread) })
+        Ok(RoundWatch { stop, limit, deadline, thread: Some(thread) })
     }
 
     /// Why receivers that have failed by now may have done so, if they were killed.
-    pub(crate) fn told(&self) -> Option<String> {
+    pub(crate) fn timeout_reason(&self) -> Option<String> {
         let over = clock::now() > self.deadline;
         over.then(|| format!("the time of a round, {:.1} s, was over", self.limit.as_secs_f64()))
     }
 
     /// What was seen.
-    pub(crate) fn peaks(mut self) -> Peaks {
-        self.end().unwrap_or_default()
+    pub(crate) fn peaks(mut self) -> MemoryPeaks {
+        self.stop_thread().unwrap_or_default()
     }
 
-    fn end(&mut self) -> Option<Peaks> {
+    fn stop_thread(&mut self) -> Option<MemoryPeaks> {
         self.stop.store(true, Ordering::Release);
         let thread = self.thread.take()?;
         thread.thread().unpark();
@@ -177,9 +177,9 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for RoundWatch {
     fn drop(&mut self) {
-        self.end();
+        self.stop_thread();
     }
 }
 
@@ -190,26 +190,26 @@ mod tests {
     #[test]
     fn a_process_is_its_own_tree_and_has_memory() {
         let own = std::process::id();
-        assert!(tree(own).contains(&own));
-        assert!(anonymous(own) > 0);
+        assert!(find_tree(own).contains(&own));
+        assert!(anonymous_bytes(own) > 0);
         assert!(cpu_of(own).is_some());
-        let sides = Sides { sources: vec![own], receivers: vec![] };
-        let watch = Watch::start(sides, &[], Duration::from_secs(60)).unwrap();
+        let sides = RoundPids { sources: vec![own], receivers: vec![] };
+        let watch = RoundWatch::start(sides, &[], Duration::from_secs(60)).unwrap();
         let peaks = watch.peaks();
-        assert!(peaks.sides[0].anonymous > 0 && peaks.sides[1] == Memory::default(), "{peaks:?}");
+        assert!(peaks.sides[0].anonymous > 0 && peaks.sides[1] == MemoryUse::default(), "{peaks:?}");
     }
 
     #[test]
     fn memory_is_told_apart_by_what_it_is() {
         let status = "VmRSS:\t 9 kB\nRssAnon:\t     2 kB\nRssFile:\t   3 kB\nRssShmem:\t 4 kB\n";
-        assert_eq!(parse_memory(status), Memory { anonymous: 2 << 10, mapped: 7 << 10 });
-        assert_eq!(parse_memory(""), Memory::default());
+        assert_eq!(parse_memory(status), MemoryUse { anonymous: 2 << 10, mapped: 7 << 10 });
+        assert_eq!(parse_memory(""), MemoryUse::default());
     }
 
     #[test]
     fn whose_time_is_over_is_killed_and_nobody_else() {
         let mut late = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let watch = Watch::start(Sides::default(), &[late.id()], Duration::ZERO).unwrap();
+        let watch = RoundWatch::start(RoundPids::default(), &[late.id()], Duration::ZERO).unwrap();
         let status = late.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
         watch.peaks();

@@ -9,22 +9,22 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use super::transfer::rounds::Rounds;
+use super::transfer::rounds::TransferRounds;
 use super::transfer::shoal::ShoalContender;
-use super::transfer::{Stage, all_succeeded};
+use super::transfer::{TransferSetup, fail_if_any};
 use crate::cli::CompareArgs;
 use crate::report;
-use crate::results::shape::Shape;
-use crate::results::sink::Sink;
-use crate::topology::binaries::Binaries;
-use crate::topology::spawned::folder;
+use crate::results::node_counts::NodeCounts;
+use crate::results::sink::RecordSink;
+use crate::topology::binaries::ShoalBinaries;
+use crate::topology::spawned::empty_folder;
 
 /// Where revisions are built, below the repository.
 const BUILDS: &str = "target/compare";
 
 /// One side of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Side {
+enum CompareSide {
     /// Programs that there are.
     Folder(PathBuf),
     /// What git knows by this name.
@@ -33,73 +33,73 @@ enum Side {
     Options(Vec<String>),
 }
 
-impl Side {
-    fn read(word: &str) -> Side {
+impl CompareSide {
+    fn parse(word: &str) -> CompareSide {
         if word.starts_with("--") {
-            Side::Options(word.split_whitespace().map(str::to_owned).collect())
+            CompareSide::Options(word.split_whitespace().map(str::to_owned).collect())
         } else if Path::new(word).is_dir() {
-            Side::Folder(word.into())
+            CompareSide::Folder(word.into())
         } else {
-            Side::Revision(word.to_owned())
+            CompareSide::Revision(word.to_owned())
         }
     }
 
-    fn binaries(&self, at_hand: Option<&Path>) -> anyhow::Result<Binaries> {
+    fn binaries(&self, at_hand: Option<&Path>) -> anyhow::Result<ShoalBinaries> {
         match self {
-            Side::Folder(folder) => Binaries::find(Some(folder)),
-            Side::Revision(name) => Binaries::find(Some(&build(Path::new("."), name)?)),
-            Side::Options(_) => Binaries::find(at_hand),
+            CompareSide::Folder(folder) => ShoalBinaries::find(Some(folder)),
+            CompareSide::Revision(name) => ShoalBinaries::find(Some(&build_programs(Path::new("."), name)?)),
+            CompareSide::Options(_) => ShoalBinaries::find(at_hand),
         }
     }
 
     fn options(&self) -> &[String] {
-        if let Side::Options(options) = self { options } else { &[] }
+        if let CompareSide::Options(options) = self { options } else { &[] }
     }
 }
 
 /// Measures and reports.
-pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
-    let sides = [&args.a, &args.b].map(|word| (word.as_str(), Side::read(word)));
+pub(crate) fn run_compare(args: &CompareArgs) -> anyhow::Result<()> {
+    let sides = [&args.a, &args.b].map(|word| (word.as_str(), CompareSide::parse(word)));
     // Before anything is measured, and in the machine's own network: a build may fetch.
     let at_hand = args.bin.bin.as_deref();
     let binaries = [sides[0].1.binaries(at_hand)?, sides[1].1.binaries(at_hand)?];
-    let shape = Shape { seeders: args.seeders, leechers: args.leechers };
-    let stage = Stage::set(&args.stage, shape.leechers)?;
+    let shape = NodeCounts { seeders: args.seeders, leechers: args.leechers };
+    let stage = TransferSetup::prepare(&args.setup, shape.leechers)?;
     let mut settings = stage.settings();
     settings.extend([("A", args.a.clone()), ("B", args.b.clone()), ("nodes", shape.to_string())]);
-    let size = args.stage.size.bytes();
-    let mut sink = Sink::begin(args.stage.output.wanted(), "compare", Some(size), &settings)?;
+    let size = args.setup.size.bytes();
+    let mut sink = RecordSink::begin(args.setup.output.record_output(), "compare", Some(size), &settings)?;
     stage.warn();
     let terms = stage.terms(shape, "compare")?;
-    let mut rounds = Rounds::new(&stage.rounds, "compare", &terms);
+    let mut rounds = TransferRounds::new(&stage.rounds, "compare", &terms);
     for (number, ((word, side), binaries)) in sides.iter().zip(&binaries).enumerate() {
         let kind = format!("{} {word}", if number == 0 { "A" } else { "B" });
         let contender = ShoalContender::start(&kind, number == 0, binaries, side.options(), &terms)?;
-        rounds.enter(Box::new(contender));
+        rounds.add_contender(Box::new(contender));
     }
     let failed = rounds.run(&mut sink)?;
-    report::conclude(sink)?;
-    all_succeeded(&failed)
+    report::finish_run(sink)?;
+    fail_if_any(&failed)
 }
 
 /// The folder of a revision's programs, which are built when they are not there yet.
-fn build(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let top = PathBuf::from(git(at, &["rev-parse", "--show-toplevel"])?);
-    let commit = git(&top, &["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])
+fn build_programs(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let top = PathBuf::from(run_git(at, &["rev-parse", "--show-toplevel"])?);
+    let commit = run_git(&top, &["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])
         .with_context(|| {
             format!("{name} is neither a folder, nor a revision, nor options of the node (`--…`)")
         })?;
     let builds = top.join(BUILDS);
     let programs = builds.join(format!("{commit}-programs"));
-    if Binaries::find(Some(&programs)).is_ok() {
+    if ShoalBinaries::find(Some(&programs)).is_ok() {
         return Ok(programs);
     }
     std::fs::create_dir_all(&builds)?;
     let tree = builds.join(format!("{commit}-tree"));
     let tree_text = tree.to_string_lossy();
     // What a build that was killed has left.
-    let _ = git(&top, &["worktree", "remove", "--force", &tree_text]);
-    git(&top, &["worktree", "add", "--force", "--detach", &tree_text, &commit])?;
+    let _ = run_git(&top, &["worktree", "remove", "--force", &tree_text]);
+    run_git(&top, &["worktree", "add", "--force", "--detach", &tree_text, &commit])?;
     eprintln!("bench: building {commit}, which takes minutes");
     // One folder for all revisions, which mostly share what they depend on.
     let target = builds.join("target");
@@ -110,18 +110,18 @@ fn build(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
         .current_dir(&tree)
         .status()
         .context("cannot start cargo: https://rustup.rs has it");
-    git(&top, &["worktree", "remove", "--force", &tree_text])?;
+    run_git(&top, &["worktree", "remove", "--force", &tree_text])?;
     if !built?.success() {
         bail!("{name} ({commit}) does not build; cargo has said above why");
     }
-    keep(&target.join("release"), &programs)?;
+    copy_programs(&target.join("release"), &programs)?;
     Ok(programs)
 }
 
 /// Copies both programs to a folder that is there only when it is complete.
-fn keep(built: &Path, programs: &Path) -> anyhow::Result<()> {
-    let Binaries { tracker, client } = Binaries::find(Some(built))?;
-    let part = folder(programs.with_extension("part"))?;
+fn copy_programs(built: &Path, programs: &Path) -> anyhow::Result<()> {
+    let ShoalBinaries { tracker, client } = ShoalBinaries::find(Some(built))?;
+    let part = empty_folder(programs.with_extension("part"))?;
     for program in [tracker, client] {
         let name = program.file_name().context("a program has a name")?;
         std::fs::copy(&program, part.join(name))
@@ -130,10 +130,10 @@ fn keep(built: &Path, programs: &Path) -> anyhow::Result<()> {
     std::fs::rename(&part, programs).with_context(|| format!("cannot make {}", programs.display()))
 }
 
-fn git(at: &Path, words: &[&str]) -> anyhow::Result<String> {
+fn run_git(at: &Path, words: &[&str]) -> anyhow::Result<String> {
     let mut command = Command::new("git");
     command.arg("-C").arg(at).args(words);
-    Ok(crate::topology::spawned::output("git", &mut command)?.trim().to_owned())
+    Ok(crate::topology::spawned::run_program("git", &mut command)?.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -159,43 +159,46 @@ mod tests {
         std::fs::write(top.join(".gitignore"), "target\n").unwrap();
         let mut lock = Command::new("cargo");
         lock.args(["generate-lockfile", "--offline"]).current_dir(top);
-        crate::topology::spawned::output("cargo", &mut lock).unwrap();
-        git(top, &["add", "."]).unwrap();
+        crate::topology::spawned::run_program("cargo", &mut lock).unwrap();
+        run_git(top, &["add", "."]).unwrap();
         let who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"];
-        git(top, &[&who[..], &["commit", "--quiet", "-m", word]].concat()).unwrap();
-        git(top, &["rev-parse", "HEAD"]).unwrap()
+        run_git(top, &[&who[..], &["commit", "--quiet", "-m", word]].concat()).unwrap();
+        run_git(top, &["rev-parse", "HEAD"]).unwrap()
     }
 
     #[test]
     fn revisions_are_built_once_and_are_those_that_were_named() {
         let place = tempfile::tempdir().unwrap();
         let top = place.path();
-        git(top, &["init", "--quiet"]).unwrap();
+        run_git(top, &["init", "--quiet"]).unwrap();
         let commits = [commit(top, "first"), commit(top, "second")];
         // What is not committed takes no part.
         std::fs::write(top.join("client/src/main.rs"), "no program").unwrap();
         for (name, word) in [("HEAD~1", "first"), ("HEAD", "second")] {
-            let programs = Binaries::find(Some(&build(top, name).unwrap())).unwrap();
+            let programs = ShoalBinaries::find(Some(&build_programs(top, name).unwrap())).unwrap();
             for program in [programs.tracker, programs.client] {
-                let said = crate::topology::spawned::output("it", &mut Command::new(program)).unwrap();
+                let said = crate::topology::spawned::run_program("it", &mut Command::new(program)).unwrap();
                 assert_eq!(said.trim(), word);
             }
         }
         // Nothing is built again, so that what is there may be anything.
         std::fs::write(top.join(BUILDS).join(format!("{}-programs", commits[0])).join("client"), "").unwrap();
-        let again = build(top, &commits[0]).unwrap();
+        let again = build_programs(top, &commits[0]).unwrap();
         assert_eq!(std::fs::metadata(again.join("client")).unwrap().len(), 0);
-        assert_eq!(git(top, &["worktree", "list"]).unwrap().lines().count(), 1, "a tree was left behind");
-        let fault = format!("{:#}", build(top, "no-such-revision").unwrap_err());
+        assert_eq!(run_git(top, &["worktree", "list"]).unwrap().lines().count(), 1, "a tree was left behind");
+        let fault = format!("{:#}", build_programs(top, "no-such-revision").unwrap_err());
         assert!(fault.contains("no-such-revision is neither"), "{fault}");
     }
 
     #[test]
     fn sides_are_told_apart() {
-        assert_eq!(Side::read("--io  epoll"), Side::Options(vec!["--io".to_owned(), "epoll".to_owned()]));
-        assert_eq!(Side::read("HEAD~1"), Side::Revision("HEAD~1".to_owned()));
+        assert_eq!(
+            CompareSide::parse("--io  epoll"),
+            CompareSide::Options(vec!["--io".to_owned(), "epoll".to_owned()])
+        );
+        assert_eq!(CompareSide::parse("HEAD~1"), CompareSide::Revision("HEAD~1".to_owned()));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
-        assert_eq!(Side::read(path), Side::Folder(path.into()));
+        assert_eq!(CompareSide::parse(path), CompareSide::Folder(path.into()));
     }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use engine::hash::{FileHash, FileHasher, HashKind, Hasher, LinkCheck, LinkEnd, PieceJob, Windows};
+use engine::hash::{FileHash, FileHasher, HashKind, Hasher, LinkCheck, LinkEnd, PieceJob, WindowSource};
 use engine::proto::geometry::Geometry;
 use engine::proto::units::{ChainState, Digest, PIECE_BYTES};
 use engine::storage::source::Source;
@@ -21,10 +21,10 @@ use sha1::Digest as _;
 use tempfile::TempDir;
 
 use crate::cli::HashArgs;
-use crate::recorder::{Workload, measure};
-use crate::results::sink::Sink;
-use crate::topology::ending;
-use crate::topology::load::Load;
+use crate::interleave::{TimedWorkload, measure_rounds};
+use crate::results::sink::RecordSink;
+use crate::topology::other_load::OtherLoad;
+use crate::topology::shutdown;
 use crate::{report, rivals};
 
 /// Pieces that are verified together, as a download does with what has landed.
@@ -34,44 +34,44 @@ const BATCH_PIECES: usize = 16;
 const REFERENCE: &str = "sha1 crate";
 
 /// Measures and reports.
-pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
+pub(crate) fn run_hash(args: &HashArgs) -> anyhow::Result<()> {
     let size = args.size.bytes();
     let rounds =
         [("rounds", args.rounds.runs.to_string()), ("warm-up rounds", args.rounds.warmup.to_string())];
-    let mut sink = Sink::begin(args.output.wanted(), "hash", Some(size), &rounds)?;
-    let bytes = content(size, sink.host().and_then(|host| host.memory_available_bytes))?;
+    let mut sink = RecordSink::begin(args.output.record_output(), "hash", Some(size), &rounds)?;
+    let bytes = random_bytes(size, sink.host().and_then(|host| host.memory_available_bytes))?;
     let geometry = Geometry::new(size)?;
     let best = Hasher::best();
     let file_hasher = FileHasher::new(best, None)?;
     // Before the workloads, which use it, and so removed after them.
-    let field = if args.rivals { Some(Field::make(args, &bytes)?) } else { None };
-    let mut workloads = vec![reference(&bytes)];
+    let field = if args.rivals { Some(RivalInput::create(args, &bytes)?) } else { None };
+    let mut workloads = vec![reference_workload(&bytes)];
     for kind in HashKind::supported() {
-        workloads.extend(of_kind(Hasher::new(kind)?, &bytes));
+        workloads.extend(kind_workloads(Hasher::new(kind)?, &bytes));
     }
-    workloads.push(upload("upload", &file_hasher, geometry, bytes.as_slice()));
+    workloads.push(upload_workload("upload", &file_hasher, geometry, bytes.as_slice()));
     if let Some(field) = &field {
-        workloads.push(upload("upload of the file", &file_hasher, geometry, &field.source));
-        for (name, program, entry) in rivals::hashing::field(&field.file) {
+        workloads.push(upload_workload("upload of the file", &file_hasher, geometry, &field.source));
+        for (name, program, entry) in rivals::hashing::list_rivals(&field.file) {
             match entry {
-                Ok((kind, run)) => workloads.push(Workload { name, kind, run }),
-                Err(absent) => absent.note(&mut sink, [name, program])?,
+                Ok((kind, run)) => workloads.push(TimedWorkload { name, kind, run }),
+                Err(absent) => absent.record_absence(&mut sink, [name, program])?,
             }
         }
     }
-    let others = Load::start();
-    measure(&workloads, args.rounds.warmup, args.rounds.runs, |round, workload, took| match took {
-        Ok(took) => note(&mut sink, workload, round, size, took),
-        Err(fault) => sink.failed([workload.name, &workload.kind], &format!("{fault:#}")),
+    let others = OtherLoad::start();
+    measure_rounds(&workloads, args.rounds.warmup, args.rounds.runs, |round, workload, took| match took {
+        Ok(took) => record_throughput(&mut sink, workload, round, size, took),
+        Err(fault) => sink.record_failed([workload.name, &workload.kind], &format!("{fault:#}")),
     })?;
-    sink.other_load(others.others());
-    report::conclude(sink)
+    sink.add_other_load(others.busy_cpus());
+    report::finish_run(sink)
 }
 
 /// One number.
-fn note(
-    sink: &mut Sink,
-    workload: &Workload<'_>,
+fn record_throughput(
+    sink: &mut RecordSink,
+    workload: &TimedWorkload<'_>,
     round: u32,
     size: u64,
     took: Duration,
@@ -79,46 +79,46 @@ fn note(
     let of = [workload.name, workload.kind.as_str(), "throughput"];
     let gb_per_s = size as f64 / took.as_nanos().max(1) as f64;
     if workload.kind == REFERENCE {
-        sink.reference(of, round, gb_per_s, "GB/s")
+        sink.record_reference(of, round, gb_per_s, "GB/s")
     } else {
-        sink.sample(of, round, gb_per_s, "GB/s")
+        sink.record_sample(of, round, gb_per_s, "GB/s")
     }
 }
 
 /// What other programs hash.
-struct Field {
+struct RivalInput {
     source: Source,
     file: PathBuf,
     // Goes last: the file lies in it.
     _place: TempDir,
 }
 
-impl Field {
+impl RivalInput {
     /// The same bytes as a file, cached because they were just written.
-    fn make(args: &HashArgs, bytes: &[u8]) -> anyhow::Result<Field> {
+    fn create(args: &HashArgs, bytes: &[u8]) -> anyhow::Result<RivalInput> {
         let folder = args.dir.clone().unwrap_or_else(std::env::temp_dir);
         let place = TempDir::with_prefix_in("shoal-bench-", &folder).with_context(|| {
             format!("cannot make a folder in {}: name another by --dir", folder.display())
         })?;
-        ending::clean_up_on_signal(place.path().to_owned())?;
+        shutdown::clean_up_on_signal(place.path().to_owned())?;
         let file = place.path().join("content.bin");
         let written = std::fs::write(&file, bytes).and_then(|()| File::open(&file)?.sync_all());
         written.with_context(|| {
             format!("cannot write {}: use a smaller --size or another --dir", file.display())
         })?;
-        Ok(Field { source: Source::open(&file)?, file, _place: place })
+        Ok(RivalInput { source: Source::open(&file)?, file, _place: place })
     }
 }
 
 /// What sharing costs.
-fn upload<'a, W>(
+fn upload_workload<'a, W>(
     name: &'static str,
     hasher: &'a FileHasher,
     geometry: Geometry,
     windows: &'a W,
-) -> Workload<'a>
+) -> TimedWorkload<'a>
 where
-    W: Windows + ?Sized,
+    W: WindowSource + ?Sized,
     anyhow::Error: From<W::Error>,
 {
     let kind = Hasher::best().kind().to_string();
@@ -126,12 +126,12 @@ where
         black_box(hasher.hash_file(geometry, windows, |_| {})?);
         Ok(())
     };
-    Workload { name, kind, run: Box::new(run) }
+    TimedWorkload { name, kind, run: Box::new(run) }
 }
 
 /// What all others are compared with.
-fn reference(bytes: &[u8]) -> Workload<'_> {
-    Workload {
+fn reference_workload(bytes: &[u8]) -> TimedWorkload<'_> {
+    TimedWorkload {
         name: "stream",
         kind: REFERENCE.to_owned(),
         run: Box::new(move || {
@@ -142,7 +142,7 @@ fn reference(bytes: &[u8]) -> Workload<'_> {
 }
 
 /// The workloads of one kind.
-fn of_kind(hasher: Hasher, bytes: &[u8]) -> [Workload<'_>; 3] {
+fn kind_workloads(hasher: Hasher, bytes: &[u8]) -> [TimedWorkload<'_>; 3] {
     let kind = || hasher.kind().to_string();
     let stream = move || {
         let mut pass = FileHash::new(hasher);
@@ -170,14 +170,14 @@ fn of_kind(hasher: Hasher, bytes: &[u8]) -> [Workload<'_>; 3] {
         Ok(())
     };
     [
-        Workload { name: "stream", kind: kind(), run: Box::new(stream) },
-        Workload { name: "digests", kind: kind(), run: Box::new(digests) },
-        Workload { name: "both_states", kind: kind(), run: Box::new(both_states) },
+        TimedWorkload { name: "stream", kind: kind(), run: Box::new(stream) },
+        TimedWorkload { name: "digests", kind: kind(), run: Box::new(digests) },
+        TimedWorkload { name: "both_states", kind: kind(), run: Box::new(both_states) },
     ]
 }
 
 /// Bytes to hash, no page like another, so that none is shared or zero.
-fn content(size: u64, available: Option<u64>) -> anyhow::Result<Vec<u8>> {
+fn random_bytes(size: u64, available: Option<u64>) -> anyhow::Result<Vec<u8>> {
     if let Some(available) = available
         && size > available
     {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn content_has_the_size_asked_for_and_no_two_equal_pages() {
-        let bytes = content(3 * 4_096 + 5, None).unwrap();
+        let bytes = random_bytes(3 * 4_096 + 5, None).unwrap();
         assert_eq!(bytes.len(), 3 * 4_096 + 5);
         let pages: Vec<&[u8]> = bytes.chunks_exact(4_096).collect();
         assert!(pages[0] != pages[1] && pages[1] != pages[2] && pages[0] != pages[2]);
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn more_than_the_memory_is_refused_with_the_way_out() {
-        let refusal = content(2, Some(1)).unwrap_err();
+        let refusal = random_bytes(2, Some(1)).unwrap_err();
         assert!(refusal.to_string().contains("--size"), "{refusal}");
     }
 }

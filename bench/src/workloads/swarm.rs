@@ -15,14 +15,16 @@ use tempfile::TempDir;
 use crate::cli::SwarmArgs;
 use crate::clock;
 use crate::report;
-use crate::results::sink::Sink;
-use crate::topology::binaries::Binaries;
-use crate::topology::content::Content;
-use crate::topology::load::Load;
-use crate::topology::netns::{Entered, Host, MEMORY, bridge, enter, own_memory};
-use crate::topology::shoal::{Download, Node, Shoal};
-use crate::topology::usage::{Sides, Watch};
-use crate::topology::{ROUND_MAX_S, warm};
+use crate::results::sink::RecordSink;
+use crate::topology::binaries::ShoalBinaries;
+use crate::topology::netns::{
+    MEMORY_FOLDER, NamespaceEntry, SwarmHost, create_bridge, enter_namespaces, mount_memory,
+};
+use crate::topology::other_load::OtherLoad;
+use crate::topology::shoal::{RunningDownload, ShoalNet, ShoalNode};
+use crate::topology::test_file::TestFile;
+use crate::topology::usage::{RoundPids, RoundWatch};
+use crate::topology::{ROUND_MAX_S, warm_up};
 
 /// The workload's name in records.
 const WORKLOAD: &str = "swarm";
@@ -31,71 +33,72 @@ const WORKLOAD: &str = "swarm";
 const GROUP: &str = "bench";
 
 /// Downloads may take this many times the fluid limit, where nothing else was said, and what any round may take besides.
-const LIMIT: f64 = 20.0;
+const LIMIT_FACTOR: f64 = 20.0;
 
 /// A download that makes no progress this long, in seconds, has failed.
-const WAIT_S: &str = "60";
+const DOWNLOAD_WAIT_S: &str = "60";
 
 /// Measures and reports, in namespaces; without them it says why not.
-pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
+pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
     let begin = || {
         let settings = [
             ("uplink", format!("{} bytes/s", args.uplink.bytes())),
             ("seeders", args.seeders.to_string()),
             ("leechers", args.leechers.to_string()),
-            ("fluid limit", format!("{:.3} s", fluid_s(args))),
+            ("fluid limit", format!("{:.3} s", fluid_limit_s(args))),
             ("rounds", args.runs.to_string()),
         ];
-        Sink::begin(args.output.wanted(), "swarm", Some(args.size.bytes()), &settings)
+        RecordSink::begin(args.output.record_output(), "swarm", Some(args.size.bytes()), &settings)
     };
-    let binaries = Binaries::find(args.bin.bin.as_deref())?;
+    let binaries = ShoalBinaries::find(args.bin.bin.as_deref())?;
     // Memory of the run's own would hide the programs that lie in the machine's.
     let lie_in_memory =
-        [&binaries.tracker, &binaries.client].iter().any(|program| program.starts_with(MEMORY));
-    let hidden = lie_in_memory.then_some(Path::new(MEMORY));
-    let given = match enter(args.dir.as_deref().or(hidden))? {
-        Entered::Inside(given) => given,
-        Entered::Done(status) if status.success() => return Ok(()),
-        Entered::Done(status) => {
+        [&binaries.tracker, &binaries.client].iter().any(|program| program.starts_with(MEMORY_FOLDER));
+    let hidden = lie_in_memory.then_some(Path::new(MEMORY_FOLDER));
+    let given = match enter_namespaces(args.dir.as_deref().or(hidden))? {
+        NamespaceEntry::Inside(given) => given,
+        NamespaceEntry::Done(status) if status.success() => return Ok(()),
+        NamespaceEntry::Done(status) => {
             bail!("the part that ran in namespaces of its own ended with {status}")
         }
-        Entered::Refused(why) => {
+        NamespaceEntry::Refused(why) => {
             let mut sink = begin()?;
-            sink.skipped([WORKLOAD, "shoal"], &why)?;
-            return report::conclude(sink);
+            sink.record_skipped([WORKLOAD, "shoal"], &why)?;
+            return report::finish_run(sink);
         }
     };
     let mut sink = begin()?;
-    let center = bridge()?;
+    let center = create_bridge()?;
     let dir = match given {
         Some(given) => given,
-        None => own_memory()?,
+        None => mount_memory()?,
     };
     let folder = TempDir::with_prefix_in("shoal-swarm-", &dir)
         .with_context(|| format!("there is no place in {}: choose another --dir", dir.display()))?;
-    let content = Content::make(folder.path().join("swarm.bin"), args.size.bytes())?;
+    let content = TestFile::create(folder.path().join("swarm.bin"), args.size.bytes())?;
     let mut lost = 0;
     for round in 0..args.warmup + args.runs {
-        warm::touch(args.size.bytes().saturating_mul(u64::from(args.leechers)));
+        warm_up::touch_memory(args.size.bytes().saturating_mul(u64::from(args.leechers)));
         let place = folder.path().join("round");
-        let others = Load::start();
-        let outcome = Round { args, binaries: &binaries, place: &place, content: &content, center }.run();
+        let others = OtherLoad::start();
+        let outcome =
+            SwarmRound { args, binaries: &binaries, place: &place, content: &content, center }.run();
         let counted = round.checked_sub(args.warmup);
         match outcome {
             Ok(outcome) => {
-                lost += outcome.note(&mut sink, counted, args)?;
+                lost += outcome.record(&mut sink, counted, args)?;
                 if counted.is_some() {
-                    sink.other_load(others.others());
+                    sink.add_other_load(others.busy_cpus());
                 }
             }
             Err(fault) => {
-                sink.failed([WORKLOAD, "shoal"], &format!("{fault:#}"))?;
+                sink.record_failed([WORKLOAD, "shoal"], &format!("{fault:#}"))?;
                 lost += 1;
                 break;
             }
         }
     }
-    report::conclude(sink)?;
+    report::finish_run(sink)?;
     if lost > 0 {
         bail!("{lost} downloads failed: the lines `failed` say why");
     }
@@ -103,7 +106,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<()> {
 }
 
 /// The least time in which all leechers can have the file, in seconds.
-fn fluid_s(args: &SwarmArgs) -> f64 {
+fn fluid_limit_s(args: &SwarmArgs) -> f64 {
     let (size, uplink) = (args.size.bytes() as f64, args.uplink.bytes() as f64);
     let (seeders, leechers) = (f64::from(args.seeders), f64::from(args.leechers));
     let first_copy_s = size / (seeders * uplink);
@@ -112,25 +115,25 @@ fn fluid_s(args: &SwarmArgs) -> f64 {
 }
 
 /// The longest that all downloads of a round may take.
-fn limit(args: &SwarmArgs) -> Duration {
+fn round_limit(args: &SwarmArgs) -> Duration {
     let seconds = match args.limit {
-        Some(multiple) => multiple * fluid_s(args),
-        None => ROUND_MAX_S as f64 + LIMIT * fluid_s(args),
+        Some(multiple) => multiple * fluid_limit_s(args),
+        None => ROUND_MAX_S as f64 + LIMIT_FACTOR * fluid_limit_s(args),
     };
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 /// What a round is made of.
-struct Round<'a> {
+struct SwarmRound<'a> {
     args: &'a SwarmArgs,
-    binaries: &'a Binaries,
+    binaries: &'a ShoalBinaries,
     place: &'a Path,
-    content: &'a Content,
+    content: &'a TestFile,
     center: Ipv4Addr,
 }
 
 /// What became of a round.
-struct Outcome {
+struct SwarmOutcome {
     /// From the start of all to the durable copy of each, in the order of the hosts; or why there is none.
     finished: Vec<anyhow::Result<Duration>>,
     /// Bytes that left each seeder.
@@ -139,55 +142,63 @@ struct Outcome {
     leechers_sent: u64,
 }
 
-impl Round<'_> {
-    fn run(&self) -> anyhow::Result<Outcome> {
-        let shoal = Shoal::start_at(IpAddr::V4(self.center), self.binaries, self.place, &[])?;
+impl SwarmRound<'_> {
+    fn run(&self) -> anyhow::Result<SwarmOutcome> {
+        let shoal = ShoalNet::start_at(IpAddr::V4(self.center), self.binaries, self.place, &[])?;
         let count = self.args.seeders + self.args.leechers;
         let hosts = (0..count)
-            .map(|number| Host::new(number, self.args.uplink.bytes()))
+            .map(|number| SwarmHost::new(number, self.args.uplink.bytes()))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let (seeding, leeching) = hosts.split_at(usize::from(self.args.seeders));
         let mut seeders = Vec::new();
         for (at, host) in seeding.iter().enumerate() {
-            let node = member(&shoal, host, if at == 0 { "create_group" } else { "join_group" })?;
+            let node = start_member(&shoal, host, if at == 0 { "create_group" } else { "join_group" })?;
             node.share(GROUP, &self.content.path)?;
             seeders.push(node);
         }
         // Whoever fails from here on loses its own copy, and no other's.
-        let leechers: Vec<_> = leeching.iter().map(|host| member(&shoal, host, "join_group")).collect();
-        let before = sent(&hosts)?;
-        let finished = self.fetch(leechers)?;
+        let leechers: Vec<_> = leeching.iter().map(|host| start_member(&shoal, host, "join_group")).collect();
+        let before = read_sent_bytes(&hosts)?;
+        let finished = self.run_downloads(leechers)?;
         let mut sent: Vec<u64> =
-            sent(&hosts)?.iter().zip(before).map(|(after, before)| after - before).collect();
+            read_sent_bytes(&hosts)?.iter().zip(before).map(|(after, before)| after - before).collect();
         let leechers_sent = sent.split_off(seeders.len()).iter().sum();
         let check = |(at, took): (usize, anyhow::Result<Duration>)| {
-            took.and_then(|took| self.content.check(&self.copy(at)).map(|()| took))
+            took.and_then(|took| self.content.check_copy(&self.copy_path(at)).map(|()| took))
         };
         let finished = finished.into_iter().enumerate().map(check).collect();
-        Ok(Outcome { finished, seeders_sent: sent, leechers_sent })
+        Ok(SwarmOutcome { finished, seeders_sent: sent, leechers_sent })
     }
 
-    fn copy(&self, leecher: usize) -> PathBuf {
+    fn copy_path(&self, leecher: usize) -> PathBuf {
         self.place.join(format!("copy{}", leecher + 1))
     }
 
     /// All leechers at once; how long each took until its file was durable. Nodes run until the last one is done.
-    fn fetch(&self, leechers: Vec<anyhow::Result<Node>>) -> anyhow::Result<Vec<anyhow::Result<Duration>>> {
+    fn run_downloads(
+        &self,
+        leechers: Vec<anyhow::Result<ShoalNode>>,
+    ) -> anyhow::Result<Vec<anyhow::Result<Duration>>> {
         let name = self.content.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let began = clock::now();
         let (mut nodes, mut downloads) = (Vec::new(), Vec::new());
         for (at, node) in leechers.into_iter().enumerate() {
             downloads.push(node.and_then(|node| {
                 let since = clock::now().saturating_sub(began);
-                let download = node.fetch_by(&["--wait", WAIT_S], GROUP, &name, &self.copy(at))?;
+                let download = node.start_download_with(
+                    &["--wait", DOWNLOAD_WAIT_S],
+                    GROUP,
+                    &name,
+                    &self.copy_path(at),
+                )?;
                 nodes.push(node);
                 Ok((since, download))
             }));
         }
         let victims: Vec<u32> = downloads.iter().flatten().map(|(_, download)| download.pid()).collect();
-        let watch = Watch::start(Sides::default(), &victims, limit(self.args))?;
-        let finished = |(since, download): (Duration, Download)| {
-            let (told, _) = download.finish().map_err(|fault| late(fault, &watch))?;
+        let watch = RoundWatch::start(RoundPids::default(), &victims, round_limit(self.args))?;
+        let finished = |(since, download): (Duration, RunningDownload)| {
+            let (told, _) = download.finish().map_err(|fault| explain_timeout(fault, &watch))?;
             Ok(since + told.durable)
         };
         Ok(downloads.into_iter().map(|download| download.and_then(finished)).collect())
@@ -195,7 +206,7 @@ impl Round<'_> {
 }
 
 /// A node on a host, logged in and a member of the group.
-fn member(shoal: &Shoal, host: &Host, joins: &str) -> anyhow::Result<Node> {
+fn start_member(shoal: &ShoalNet, host: &SwarmHost, joins: &str) -> anyhow::Result<ShoalNode> {
     let user = format!("user{}", host.number);
     shoal.create_user(&user)?;
     let node = shoal.node_at(&user, IpAddr::V4(host.address), |program| host.command(program))?;
@@ -204,30 +215,30 @@ fn member(shoal: &Shoal, host: &Host, joins: &str) -> anyhow::Result<Node> {
 }
 
 /// A failure, with the limit where that was over by then.
-fn late(fault: anyhow::Error, watch: &Watch) -> anyhow::Error {
-    match watch.told() {
+fn explain_timeout(fault: anyhow::Error, watch: &RoundWatch) -> anyhow::Error {
+    match watch.timeout_reason() {
         Some(told) => anyhow::anyhow!("{fault:#}; {told}: --limit gives more"),
         None => fault,
     }
 }
 
-fn sent(hosts: &[Host]) -> anyhow::Result<Vec<u64>> {
-    hosts.iter().map(Host::sent_bytes).collect()
+fn read_sent_bytes(hosts: &[SwarmHost]) -> anyhow::Result<Vec<u64>> {
+    hosts.iter().map(SwarmHost::sent_bytes).collect()
 }
 
-impl Outcome {
+impl SwarmOutcome {
     /// Puts a round that counts into the sink; failures of every round. Gives how many there were.
-    fn note(&self, sink: &mut Sink, round: Option<u32>, args: &SwarmArgs) -> anyhow::Result<usize> {
-        let (size, limit_s, unit) = (args.size.bytes() as f64, fluid_s(args), "x fluid limit");
+    fn record(&self, sink: &mut RecordSink, round: Option<u32>, args: &SwarmArgs) -> anyhow::Result<usize> {
+        let (size, limit_s, unit) = (args.size.bytes() as f64, fluid_limit_s(args), "x fluid limit");
         let mut last: f64 = 0.0;
         for (at, took) in self.finished.iter().enumerate() {
             let leecher = format!("leecher {:02}", at + 1);
             match (took, round) {
-                (Err(fault), _) => sink.failed([WORKLOAD, &leecher], &format!("{fault:#}"))?,
+                (Err(fault), _) => sink.record_failed([WORKLOAD, &leecher], &format!("{fault:#}"))?,
                 (Ok(took), Some(round)) => {
                     let multiple = took.as_secs_f64() / limit_s;
                     last = last.max(multiple);
-                    sink.sample([WORKLOAD, &leecher, "finish"], round, multiple, unit)?;
+                    sink.record_sample([WORKLOAD, &leecher, "finish"], round, multiple, unit)?;
                 }
                 (Ok(_), None) => {}
             }
@@ -236,14 +247,14 @@ impl Outcome {
         let Some(round) = round else { return Ok(lost) };
         // The last of those who came through would be no finish of the swarm.
         if lost == 0 {
-            sink.sample([WORKLOAD, "shoal", "last finish"], round, last, unit)?;
+            sink.record_sample([WORKLOAD, "shoal", "last finish"], round, last, unit)?;
         }
         for (at, sent) in self.seeders_sent.iter().enumerate() {
             let kind = format!("seeder {}", at + 1);
-            sink.sample([WORKLOAD, &kind, "copies sent"], round, *sent as f64 / size, "copies")?;
+            sink.record_sample([WORKLOAD, &kind, "copies sent"], round, *sent as f64 / size, "copies")?;
         }
         let each = self.leechers_sent as f64 / size / f64::from(args.leechers);
-        sink.sample([WORKLOAD, "leechers, each on average", "copies sent"], round, each, "copies")?;
+        sink.record_sample([WORKLOAD, "leechers, each on average", "copies sent"], round, each, "copies")?;
         Ok(lost)
     }
 }
@@ -253,15 +264,17 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{BenchCli, BenchCommand};
 
     fn limit_s(words: &str) -> f64 {
-        fluid_s(&args(words))
+        fluid_limit_s(&args(words))
     }
 
     fn args(words: &str) -> SwarmArgs {
         let words = ["bench", "swarm", "--size", "64M", "--uplink", "1M"].into_iter().chain(words.split(' '));
-        let Command::Swarm(args) = Cli::parse_from(words).command else { panic!("another command") };
+        let BenchCommand::Swarm(args) = BenchCli::parse_from(words).command else {
+            panic!("another command")
+        };
         args
     }
 
@@ -278,7 +291,7 @@ mod tests {
 
     #[test]
     fn downloads_have_a_limit_that_can_be_told() {
-        let allowed = |words: &str| limit(&args(words)).as_secs_f64();
+        let allowed = |words: &str| round_limit(&args(words)).as_secs_f64();
         assert!((allowed("--seeders 1 --leechers 1") - (60.0 + 20.0 * 64.0)).abs() < 1e-6);
         assert!((allowed("--seeders 4 --leechers 1 --limit 1.5") - 24.0).abs() < 1e-6);
     }

@@ -5,21 +5,23 @@ use std::str::Chars;
 
 /// A quote that was opened and not closed, or a backslash at the very end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadLine {
+pub(crate) enum LineError {
     /// The quote that is missing.
     #[error("the quote {0} is not closed")]
-    Open(char),
+    UnclosedQuote(char),
     /// Nothing follows the backslash.
     #[error("the line ends with a backslash")]
-    Backslash,
+    TrailingBackslash,
 }
 
-impl BadLine {
+impl LineError {
     /// What to type instead.
     pub(crate) fn fix(self) -> String {
         match self {
-            BadLine::Open(quote) => format!("close it, or write \\{quote} for the character itself"),
-            BadLine::Backslash => "write \\\\ for the character itself".into(),
+            LineError::UnclosedQuote(quote) => {
+                format!("close it, or write \\{quote} for the character itself")
+            }
+            LineError::TrailingBackslash => "write \\\\ for the character itself".into(),
         }
     }
 }
@@ -28,24 +30,24 @@ impl BadLine {
 /// and `\` themselves; outside of quotes it makes any character itself.
 ///
 /// # Errors
-/// [`BadLine`] when a quote stays open or the line ends in a backslash.
-pub(crate) fn words(line: &str) -> Result<Vec<String>, BadLine> {
-    let (words, whole) = split(line);
+/// [`LineError`] when a quote stays open or the line ends in a backslash.
+pub(crate) fn split_words(line: &str) -> Result<Vec<String>, LineError> {
+    let (words, whole) = split_unfinished(line);
     whole.map(|()| words.into_iter().map(|word| word.text).collect())
 }
 
 /// A word, and where it stands.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Word {
+pub(crate) struct LineWord {
     /// What it says.
     pub(crate) text: String,
     /// Its bytes in the line, quotes and backslashes among them.
     pub(crate) range: Range<usize>,
 }
 
-/// As [`words`], of a line that may not be finished: its last word goes on to its end then.
-pub(crate) fn split(line: &str) -> (Vec<Word>, Result<(), BadLine>) {
-    let mut words: Vec<Word> = Vec::new();
+/// As [`split_words`], of a line that may not be finished: its last word goes on to its end then.
+pub(crate) fn split_unfinished(line: &str) -> (Vec<LineWord>, Result<(), LineError>) {
+    let mut words: Vec<LineWord> = Vec::new();
     let mut characters = line.chars();
     let mut within = false;
     let mut whole = Ok(());
@@ -57,12 +59,12 @@ pub(crate) fn split(line: &str) -> (Vec<Word>, Result<(), BadLine>) {
             continue;
         }
         if !std::mem::replace(&mut within, true) {
-            words.push(Word { text: String::new(), range: start..start });
+            words.push(LineWord { text: String::new(), range: start..start });
         }
         let Some(word) = words.last_mut() else { continue };
         let taken = match c {
-            quote @ ('\'' | '"') => quoted(&mut characters, quote, &mut word.text),
-            '\\' => characters.next().map(|c| word.text.push(c)).ok_or(BadLine::Backslash),
+            quote @ ('\'' | '"') => take_quoted(&mut characters, quote, &mut word.text),
+            '\\' => characters.next().map(|c| word.text.push(c)).ok_or(LineError::TrailingBackslash),
             c => {
                 word.text.push(c);
                 Ok(())
@@ -74,11 +76,11 @@ pub(crate) fn split(line: &str) -> (Vec<Word>, Result<(), BadLine>) {
     (words, whole)
 }
 
-fn quoted(characters: &mut Chars<'_>, quote: char, word: &mut String) -> Result<(), BadLine> {
+fn take_quoted(characters: &mut Chars<'_>, quote: char, word: &mut String) -> Result<(), LineError> {
     loop {
-        match characters.next().ok_or(BadLine::Open(quote))? {
+        match characters.next().ok_or(LineError::UnclosedQuote(quote))? {
             c if c == quote => return Ok(()),
-            '\\' if quote == '"' => match characters.next().ok_or(BadLine::Open(quote))? {
+            '\\' if quote == '"' => match characters.next().ok_or(LineError::UnclosedQuote(quote))? {
                 c @ ('"' | '\\') => word.push(c),
                 c => word.extend(['\\', c]),
             },
@@ -92,7 +94,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::quoted::quote;
+    use crate::quoting::quote_word;
 
     #[test]
     fn quotes_and_backslashes_keep_words_together() {
@@ -105,18 +107,18 @@ mod tests {
             ("a'b c'd", &["ab cd"]),
         ];
         for (line, wanted) in cases {
-            assert_eq!(words(line).unwrap(), wanted, "{line}");
+            assert_eq!(split_words(line).unwrap(), wanted, "{line}");
         }
-        assert_eq!(words("a 'b"), Err(BadLine::Open('\'')));
-        let at = |line| split(line).0.into_iter().map(|word| word.range).collect::<Vec<_>>();
+        assert_eq!(split_words("a 'b"), Err(LineError::UnclosedQuote('\'')));
+        let at = |line| split_unfinished(line).0.into_iter().map(|word| word.range).collect::<Vec<_>>();
         assert_eq!(at(r#" "ä b"  c\ d 'e f"#), [1..7, 9..13, 14..18]);
-        assert_eq!(words("a\\"), Err(BadLine::Backslash));
+        assert_eq!(split_words("a\\"), Err(LineError::TrailingBackslash));
     }
 
     proptest! {
         #[test]
         fn a_quoted_word_reads_back(word in any::<String>()) {
-            prop_assert_eq!(words(&quote(&word)), Ok(vec![word]));
+            prop_assert_eq!(split_words(&quote_word(&word)), Ok(vec![word]));
         }
     }
 }

@@ -16,7 +16,7 @@ use super::rate;
 /// When colours are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Color {
+pub(crate) enum ColorOption {
     /// On a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
@@ -29,7 +29,7 @@ pub(crate) enum Color {
 /// The back end that moves bytes, by its name on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Io {
+pub(crate) enum BackendOption {
     /// io_uring where it is allowed, else epoll.
     #[default]
     Auto,
@@ -42,7 +42,7 @@ pub(crate) enum Io {
 /// Whether pieces are sent without the kernel's copy, by its name on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum ZeroCopy {
+pub(crate) enum ZeroCopyOption {
     /// To peers on other machines, while the kernel really avoids the copy.
     #[default]
     Auto,
@@ -54,23 +54,23 @@ pub(crate) enum ZeroCopy {
 
 /// An address to listen on, whose port may be left to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Listen {
+pub(crate) struct ListenAddress {
     /// Which of the machine's addresses.
     pub(crate) ip: IpAddr,
     /// Which port; `None` takes the one used before, if it is free.
     pub(crate) port: Option<u16>,
 }
 
-impl std::str::FromStr for Listen {
+impl std::str::FromStr for ListenAddress {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Listen, String> {
+    fn from_str(text: &str) -> Result<ListenAddress, String> {
         if let Ok(address) = text.parse::<std::net::SocketAddr>() {
-            return Ok(Listen { ip: address.ip(), port: Some(address.port()) });
+            return Ok(ListenAddress { ip: address.ip(), port: Some(address.port()) });
         }
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let ip = bare.parse().map_err(|_| "an address is wanted: IP or IP:PORT".to_owned())?;
-        Ok(Listen { ip, port: None })
+        Ok(ListenAddress { ip, port: None })
     }
 }
 
@@ -78,7 +78,7 @@ impl std::str::FromStr for Listen {
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[command(next_help_heading = "Options")]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Options {
+pub(crate) struct ClientOptions {
     /// The file with the trackers' addresses [default: ./tracker_info.txt, then ../tracker_info.txt]
     #[arg(long, value_name = "FILE", env = "SHOAL_TRACKERS", global = true)]
     pub(crate) trackers: Option<PathBuf>,
@@ -92,7 +92,7 @@ pub(crate) struct Options {
     /// Node: where peers connect [default: all addresses, and a port that is kept]
     #[arg(long, value_name = "IP[:PORT]", env = "SHOAL_LISTEN", global = true)]
     #[serde(deserialize_with = "from_text")]
-    pub(crate) listen: Option<Listen>,
+    pub(crate) listen: Option<ListenAddress>,
     /// Node: the loopback address that the trackers are told; other addresses are not supported in this version
     #[arg(long, value_name = "IP", env = "SHOAL_ADVERTISE", global = true)]
     pub(crate) advertise: Option<IpAddr>,
@@ -121,10 +121,10 @@ pub(crate) struct Options {
     pub(crate) limit_down: Option<NonZeroU64>,
     /// Node: what moves the bytes [default: auto]
     #[arg(long, value_name = "BACKEND", env = "SHOAL_IO", global = true, value_enum)]
-    pub(crate) io: Option<Io>,
+    pub(crate) io: Option<BackendOption>,
     /// Node: whether pieces are sent without the kernel's copy [default: auto]
     #[arg(long, value_name = "WHEN", env = "SHOAL_ZERO_COPY", global = true, value_enum)]
-    pub(crate) zero_copy: Option<ZeroCopy>,
+    pub(crate) zero_copy: Option<ZeroCopyOption>,
     /// Node: how SHA-1 is computed: auto, avx512, avx2, sha_ni or asm [default: auto]
     #[arg(long, value_name = "KIND", env = "SHOAL_HASH", global = true)]
     pub(crate) hash: Option<String>,
@@ -133,12 +133,12 @@ pub(crate) struct Options {
     pub(crate) password_file: Option<PathBuf>,
     /// When to use colours [default: auto]
     #[arg(long, value_name = "WHEN", env = "SHOAL_COLOR", global = true, value_enum)]
-    pub(crate) color: Option<Color>,
+    pub(crate) color: Option<ColorOption>,
 }
 
 /// Options that may follow a command at the prompt.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct LineOptions {
+pub(crate) struct PromptOptions {
     /// Replace an existing file that differs.
     #[arg(long, global = true)]
     pub(crate) overwrite: bool,
@@ -150,10 +150,10 @@ pub(crate) struct LineOptions {
     pub(crate) json: bool,
 }
 
-impl Options {
+impl ClientOptions {
     /// These options, and where one was not given, `other`'s.
-    pub(crate) fn or(self, other: Options) -> Options {
-        Options {
+    pub(crate) fn or(self, other: ClientOptions) -> ClientOptions {
+        ClientOptions {
             trackers: self.trackers.or(other.trackers),
             state: self.state.or(other.state),
             config: self.config.or(other.config),

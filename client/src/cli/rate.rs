@@ -13,7 +13,7 @@ pub(crate) fn parse(text: &str) -> Result<NonZeroU64, String> {
     let bare = bare.strip_suffix("/s").unwrap_or(bare).trim();
     let digits = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());
     let (number, unit) = bare.split_at(digits);
-    let scale = scale_of(unit.trim()).ok_or_else(refuse)?;
+    let scale = unit_scale(unit.trim()).ok_or_else(refuse)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if fraction.contains('.') {
         return Err(refuse());
@@ -28,7 +28,7 @@ pub(crate) fn parse(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(bytes).ok_or_else(refuse)
 }
 
-fn scale_of(unit: &str) -> Option<u64> {
+fn unit_scale(unit: &str) -> Option<u64> {
     Some(match unit {
         "" | "B" => 1,
         "k" | "K" | "KiB" => 1 << 10,

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 
-use super::options::{Color, Io, Listen, Options};
-use super::words::{Policy, Words};
-use super::{Cli, Typed};
+use super::command::{ClientCommand, PolicyOption};
+use super::options::{BackendOption, ClientOptions, ColorOption, ListenAddress};
+use super::{CommandLine, PromptLine};
 
-fn read(line: &str) -> Result<Cli, clap::Error> {
-    Cli::read(std::iter::once("client").chain(line.split_whitespace()).map(OsString::from))
+fn read(line: &str) -> Result<CommandLine, clap::Error> {
+    CommandLine::read(std::iter::once("client").chain(line.split_whitespace()).map(OsString::from))
 }
 
 #[test]
@@ -24,31 +24,31 @@ fn options_stand_before_or_after_the_command() {
         assert_eq!(cli.options.state, Some(PathBuf::from("/s")), "{line}");
         assert_eq!(cli.options.json, Some(true), "{line}");
         assert_eq!(cli.options.wait, Some(5), "{line}");
-        let wanted = Words::DownloadFile {
+        let wanted = ClientCommand::DownloadFile {
             group_id: "g".into(),
             file_name: "f".into(),
             destination_path: "/d".into(),
         };
-        assert_eq!(cli.words, Some(wanted), "{line}");
+        assert_eq!(cli.command, Some(wanted), "{line}");
     }
 }
 
 #[test]
 fn nothing_is_the_prompt_and_policies_have_a_default() {
-    assert_eq!(read("").unwrap().words, None);
-    let group = |line| match read(line).unwrap().words {
-        Some(Words::CreateGroup { policy, .. }) => policy,
+    assert_eq!(read("").unwrap().command, None);
+    let group = |line| match read(line).unwrap().command {
+        Some(ClientCommand::CreateGroup { policy, .. }) => policy,
         other => panic!("{other:?}"),
     };
-    assert_eq!(group("create_group g"), Policy::Open);
-    assert_eq!(group("create_group g approval"), Policy::Approval);
+    assert_eq!(group("create_group g"), PolicyOption::Open);
+    assert_eq!(group("create_group g approval"), PolicyOption::Approval);
 }
 
 #[test]
 fn options_of_the_node_are_noticed_where_they_were_typed() {
     let cli = read("--io epoll whoami --limit-up 1M").unwrap();
     assert_eq!(cli.typed_node_options, ["--io", "--limit-up"]);
-    assert_eq!(cli.options.io, Some(Io::Epoll));
+    assert_eq!(cli.options.io, Some(BackendOption::Epoll));
     assert!(read("whoami --json --color never").unwrap().typed_node_options.is_empty());
 }
 
@@ -66,16 +66,19 @@ fn wrong_words_are_refused_with_a_suggestion() {
 
 #[test]
 fn addresses_may_leave_out_the_port() {
-    assert_eq!("127.0.0.1".parse(), Ok(Listen { ip: [127, 0, 0, 1].into(), port: None }));
-    assert_eq!("127.0.0.1:9".parse(), Ok(Listen { ip: [127, 0, 0, 1].into(), port: Some(9) }));
-    assert_eq!("[::1]:9".parse(), Ok(Listen { ip: std::net::Ipv6Addr::LOCALHOST.into(), port: Some(9) }));
-    assert_eq!("[::1]".parse(), Ok(Listen { ip: std::net::Ipv6Addr::LOCALHOST.into(), port: None }));
-    assert!("localhost".parse::<Listen>().is_err());
+    assert_eq!("127.0.0.1".parse(), Ok(ListenAddress { ip: [127, 0, 0, 1].into(), port: None }));
+    assert_eq!("127.0.0.1:9".parse(), Ok(ListenAddress { ip: [127, 0, 0, 1].into(), port: Some(9) }));
+    assert_eq!(
+        "[::1]:9".parse(),
+        Ok(ListenAddress { ip: std::net::Ipv6Addr::LOCALHOST.into(), port: Some(9) })
+    );
+    assert_eq!("[::1]".parse(), Ok(ListenAddress { ip: std::net::Ipv6Addr::LOCALHOST.into(), port: None }));
+    assert!("localhost".parse::<ListenAddress>().is_err());
 }
 
 #[test]
 fn what_was_typed_beats_what_was_configured() {
-    let file: Options = toml::from_str(
+    let file: ClientOptions = toml::from_str(
         "json = true\nquiet = true\nwait = 9\nlimit_up = \"1M\"\ncolor = \"never\"\nlisten = \"127.0.0.1\"",
     )
     .unwrap();
@@ -83,17 +86,20 @@ fn what_was_typed_beats_what_was_configured() {
     assert_eq!(both.json, Some(false));
     assert_eq!(both.quiet, Some(true));
     assert_eq!(both.wait, Some(9));
-    assert_eq!(both.color, Some(Color::Always));
+    assert_eq!(both.color, Some(ColorOption::Always));
     assert_eq!(both.limit_up.map(std::num::NonZeroU64::get), Some(1 << 20));
     assert_eq!(both.listen.map(|listen| listen.port), Some(None));
-    assert!(toml::from_str::<Options>("jason = true").is_err(), "a misspelt option must not pass unnoticed");
+    assert!(
+        toml::from_str::<ClientOptions>("jason = true").is_err(),
+        "a misspelt option must not pass unnoticed"
+    );
 }
 
 #[test]
 fn a_line_of_the_prompt_has_the_same_words() {
-    let typed = |line: &str| Typed::read(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
-    let pause = Words::Pause { group_id: "g".into(), file_name: "f".into() };
-    assert_eq!(typed("pause g f").unwrap().words, pause);
+    let typed = |line: &str| PromptLine::read(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+    let pause = ClientCommand::Pause { group_id: "g".into(), file_name: "f".into() };
+    assert_eq!(typed("pause g f").unwrap().command, pause);
     assert!(typed("download_file g f d --overwrite").unwrap().options.overwrite);
     for help in ["help", "help pause"] {
         assert_eq!(typed(help).unwrap_err().kind(), ErrorKind::DisplayHelp);

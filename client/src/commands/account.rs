@@ -14,97 +14,106 @@ use rustyline::history::DefaultHistory;
 use rustyline::{Behavior, Completer, Config, Editor, Helper, Hinter, Validator};
 use zeroize::Zeroize;
 
-use super::context::{Context, interrupted};
-use crate::exit::{Exit, Fault};
-use crate::front::protocol::{Ask, Secret};
+use super::context::{CommandContext, interrupted_fault};
+use crate::exit::{ClientFault, ExitCause};
+use crate::ipc::protocol::{NodeRequest, SecretText};
 use crate::limits;
-use crate::terminal::Reading;
+use crate::terminal::LineReadGuard;
 
 /// Makes a user.
 pub(super) fn create_user(
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
     user: String,
     typed: Option<String>,
-) -> Result<(), Fault> {
-    let password = password(context, &user, typed, true)?;
-    context.show(&Ask::CreateUser { user, password })
+) -> Result<(), ClientFault> {
+    let password = read_password(context, &user, typed, true)?;
+    context.request_and_show(&NodeRequest::CreateUser { user, password })
 }
 
 /// Logs in.
-pub(super) fn login(context: &mut Context<'_>, user: String, typed: Option<String>) -> Result<(), Fault> {
-    let password = password(context, &user, typed, false)?;
-    context.show(&Ask::Login { user, password })
+pub(super) fn log_in(
+    context: &mut CommandContext<'_>,
+    user: String,
+    typed: Option<String>,
+) -> Result<(), ClientFault> {
+    let password = read_password(context, &user, typed, false)?;
+    context.request_and_show(&NodeRequest::Login { user, password })
 }
 
 /// Changes the password of who is logged in, from the first of two to the second.
 pub(super) fn change_password(
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
     typed: Option<(String, String)>,
-) -> Result<(), Fault> {
+) -> Result<(), ClientFault> {
     let (old, new) = match (typed, &context.password_file) {
-        (Some((old, new)), _) => (Secret(old), Secret(new)),
-        (None, Some(file)) => (from_file(file, 0)?, from_file(file, 1)?),
+        (Some((old, new)), _) => (SecretText(old), SecretText(new)),
+        (None, Some(file)) => (read_password_line(file, 0)?, read_password_line(file, 1)?),
         (None, None) => {
             refuse_without_terminal(
                 "no passwords",
                 "give the old and the new one as words, or as two lines with `--password-file FILE`",
             )?;
-            (asked("Password so far: ")?, asked_twice("New password: ", "changed")?)
+            (ask_password("Password so far: ")?, ask_password_twice("New password: ", "changed")?)
         }
     };
-    context.show(&Ask::ChangePassword { old, new })
+    context.request_and_show(&NodeRequest::ChangePassword { old, new })
 }
 
-fn password(context: &Context<'_>, user: &str, typed: Option<String>, twice: bool) -> Result<Secret, Fault> {
+fn read_password(
+    context: &CommandContext<'_>,
+    user: &str,
+    typed: Option<String>,
+    twice: bool,
+) -> Result<SecretText, ClientFault> {
     if let Some(typed) = typed {
-        return Ok(Secret(typed));
+        return Ok(SecretText(typed));
     }
     if let Some(file) = &context.password_file {
-        return from_file(file, 0);
+        return read_password_line(file, 0);
     }
     let wanted = format!("no password for {user}");
     refuse_without_terminal(&wanted, "give it as the last word, or with `--password-file FILE`")?;
     let prompt = format!("Password of {user}: ");
-    if twice { asked_twice(&prompt, "made") } else { asked(&prompt) }
+    if twice { ask_password_twice(&prompt, "made") } else { ask_password(&prompt) }
 }
 
-fn refuse_without_terminal(what: &str, fix: &str) -> Result<(), Fault> {
+fn refuse_without_terminal(what: &str, fix: &str) -> Result<(), ClientFault> {
     if std::io::stdin().is_terminal() {
         return Ok(());
     }
-    Err(Fault::new(Exit::Usage, format!("{what}, and no terminal to ask on")).fix(fix))
+    Err(ClientFault::new(ExitCause::Usage, format!("{what}, and no terminal to ask on")).fix(fix))
 }
 
 /// A new password, which nobody can read back: typed twice. `done`: what was not, when the two differ.
-fn asked_twice(prompt: &str, done: &str) -> Result<Secret, Fault> {
-    let once = asked(prompt)?;
-    if asked("The same again: ")? != once {
+fn ask_password_twice(prompt: &str, done: &str) -> Result<SecretText, ClientFault> {
+    let once = ask_password(prompt)?;
+    if ask_password("The same again: ")? != once {
         let message = format!("the two passwords differ; nothing was {done}");
-        return Err(Fault::new(Exit::Usage, message).fix("try again"));
+        return Err(ClientFault::new(ExitCause::Usage, message).fix("try again"));
     }
     Ok(once)
 }
 
-fn asked(prompt: &str) -> Result<Secret, Fault> {
+fn ask_password(prompt: &str) -> Result<SecretText, ClientFault> {
     let fault = |error: ReadlineError| match error {
-        ReadlineError::Interrupted => interrupted(),
-        error => Fault::new(Exit::Usage, format!("the password cannot be asked for: {error}"))
+        ReadlineError::Interrupted => interrupted_fault(),
+        error => ClientFault::new(ExitCause::Usage, format!("the password cannot be asked for: {error}"))
             .fix("give it with `--password-file FILE`"),
     };
     // No history and no external editor: what is typed is kept nowhere.
     let config = Config::builder().max_history_size(0).map_err(fault)?;
     let config = config.behavior(Behavior::PreferTerm).build();
-    let mut line = Editor::<Stars, DefaultHistory>::with_config(config).map_err(fault)?;
-    line.set_helper(Some(Stars));
-    let _reading = Reading::begin();
-    line.readline(prompt).map(Secret).map_err(fault)
+    let mut line = Editor::<PasswordMask, DefaultHistory>::with_config(config).map_err(fault)?;
+    line.set_helper(Some(PasswordMask));
+    let _reading = LineReadGuard::begin();
+    line.readline(prompt).map(SecretText).map_err(fault)
 }
 
 /// Shows stars for whatever is typed.
 #[derive(Completer, Helper, Hinter, Validator)]
-struct Stars;
+struct PasswordMask;
 
-impl Highlighter for Stars {
+impl Highlighter for PasswordMask {
     fn highlight<'l>(&self, line: &'l str, _pos: usize) -> Cow<'l, str> {
         Cow::Owned("*".repeat(line.chars().count()))
     }
@@ -116,9 +125,9 @@ impl Highlighter for Stars {
 }
 
 /// A line of a file, counted from 0, without its end.
-fn from_file(path: &Path, number: usize) -> Result<Secret, Fault> {
+fn read_password_line(path: &Path, number: usize) -> Result<SecretText, ClientFault> {
     let fault = |error: &std::io::Error| {
-        Fault::io("read the password file", path, error)
+        ClientFault::io("read the password file", path, error)
             .fix("name a file whose first line is the password: `--password-file FILE`")
     };
     let file = File::open(path).map_err(|error| fault(&error))?;
@@ -128,12 +137,14 @@ fn from_file(path: &Path, number: usize) -> Result<Secret, Fault> {
         line.zeroize();
         lines.read_line(&mut line).map_err(|error| fault(&error))?;
     }
-    let password = Secret(line.trim_end_matches(['\n', '\r']).to_owned());
+    let password = SecretText(line.trim_end_matches(['\n', '\r']).to_owned());
     line.zeroize();
     if password.0.is_empty() {
         let message =
             format!("line {} of {} is empty, where a password is wanted", number + 1, path.display());
-        return Err(Fault::new(Exit::Usage, message).fix("write the password there, and nothing else"));
+        return Err(
+            ClientFault::new(ExitCause::Usage, message).fix("write the password there, and nothing else")
+        );
     }
     Ok(password)
 }
@@ -147,11 +158,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pw");
         std::fs::write(&path, " se cret \r\nrest").unwrap();
-        assert_eq!(from_file(&path, 0).unwrap().0, " se cret ");
-        assert_eq!(from_file(&path, 1).unwrap().0, "rest");
-        assert_eq!(from_file(&path, 2).unwrap_err().exit, Exit::Usage);
+        assert_eq!(read_password_line(&path, 0).unwrap().0, " se cret ");
+        assert_eq!(read_password_line(&path, 1).unwrap().0, "rest");
+        assert_eq!(read_password_line(&path, 2).unwrap_err().exit, ExitCause::Usage);
         std::fs::write(&path, "\n").unwrap();
-        assert_eq!(from_file(&path, 0).unwrap_err().exit, Exit::Usage);
-        assert_eq!(from_file(&dir.path().join("none"), 0).unwrap_err().exit, Exit::NotFound);
+        assert_eq!(read_password_line(&path, 0).unwrap_err().exit, ExitCause::Usage);
+        assert_eq!(read_password_line(&dir.path().join("none"), 0).unwrap_err().exit, ExitCause::NotFound);
     }
 }

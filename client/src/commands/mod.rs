@@ -12,49 +12,49 @@
 mod account;
 mod context;
 pub(crate) mod doctor;
-pub(crate) mod door;
 mod download;
-mod patience;
+pub(crate) mod node_access;
 mod serve;
+mod stall;
 mod status;
 mod upload;
 
-use crate::cli::words::{Policy, Words};
-use crate::exit::{Exit, Fault};
-use crate::front::protocol::{Ask, FileAt};
-use crate::interrupt::Interrupt;
-use crate::plan::Plan;
+use crate::cli::command::{ClientCommand, PolicyOption};
+use crate::exit::{ClientFault, ExitCause};
+use crate::ipc::protocol::{FileRef, NodeRequest};
+use crate::plan::ClientPlan;
 use crate::render::Screen;
+use crate::signals::SignalHandler;
 
-use door::Door;
+use node_access::NodeAccess;
 
-pub(crate) use context::{Context, break_on_signal};
+pub(crate) use context::{CommandContext, break_on_signal};
 
 /// Carries out one command of the command line.
 ///
 /// # Errors
 /// The command's fault.
 pub(crate) fn run_once(
-    words: Words,
-    plan: &Plan,
+    words: ClientCommand,
+    plan: &ClientPlan,
     screen: &mut Screen,
-    interrupt: &Interrupt,
-) -> Result<(), Fault> {
+    interrupt: &SignalHandler,
+) -> Result<(), ClientFault> {
     match words {
-        Words::Serve => return serve::run(plan, screen, interrupt),
-        Words::Status => return status::run(plan, screen),
-        Words::Doctor => return doctor::run(plan, screen),
-        Words::Quit => return status::quit(plan, screen),
-        _ => check(&words)?,
+        ClientCommand::Serve => return serve::run_serve(plan, screen, interrupt),
+        ClientCommand::Status => return status::run_status(plan, screen),
+        ClientCommand::Doctor => return doctor::run_doctor(plan, screen),
+        ClientCommand::Quit => return status::run_quit(plan, screen),
+        _ => check_names(&words)?,
     }
-    let uploads = matches!(words, Words::UploadFile { .. });
-    let downloads = matches!(words, Words::DownloadFile { .. });
-    let (door, mut link) = Door::open(plan)?;
+    let uploads = matches!(words, ClientCommand::UploadFile { .. });
+    let downloads = matches!(words, ClientCommand::DownloadFile { .. });
+    let (door, mut link) = NodeAccess::open(plan)?;
     if uploads || downloads {
-        door.share_meanwhile()?;
+        door.resume_shares()?;
     }
     break_on_signal(&link, interrupt)?;
-    let mut context = Context {
+    let mut context = CommandContext {
         link: &mut link,
         screen,
         interrupt,
@@ -63,9 +63,9 @@ pub(crate) fn run_once(
         wait: plan.wait,
         password_file: plan.password_file.clone(),
         at_prompt: false,
-        own_node: matches!(door, Door::Inside(_)),
+        is_own_node: matches!(door, NodeAccess::ThisProcess(_)),
     };
-    let mut outcome = carry_out(words, &mut context);
+    let mut outcome = run_command(words, &mut context);
     if outcome.is_ok() && uploads {
         outcome = door.keep_sharing(plan, screen, interrupt);
     }
@@ -78,75 +78,95 @@ pub(crate) fn run_once(
 ///
 /// # Errors
 /// A usage fault for names that no group or file may have.
-pub(crate) fn check(words: &Words) -> Result<(), Fault> {
+pub(crate) fn check_names(words: &ClientCommand) -> Result<(), ClientFault> {
     match words {
-        Words::DownloadFile { group_id, file_name, .. }
-        | Words::StopShare { group_id, file_name }
-        | Words::RemoveFile { group_id, file_name }
-        | Words::Pause { group_id, file_name }
-        | Words::Resume { group_id, file_name }
-        | Words::Cancel { group_id, file_name }
-        | Words::GetPeers { group_id, file_name } => file_at(group_id, file_name).key().map(|_| ()),
+        ClientCommand::DownloadFile { group_id, file_name, .. }
+        | ClientCommand::StopShare { group_id, file_name }
+        | ClientCommand::RemoveFile { group_id, file_name }
+        | ClientCommand::Pause { group_id, file_name }
+        | ClientCommand::Resume { group_id, file_name }
+        | ClientCommand::Cancel { group_id, file_name }
+        | ClientCommand::GetPeers { group_id, file_name } => file_ref(group_id, file_name).key().map(|_| ()),
         _ => Ok(()),
     }
 }
 
-fn file_at(group: &str, file: &str) -> FileAt {
-    FileAt { group: group.to_owned(), file: file.to_owned() }
+fn file_ref(group: &str, file: &str) -> FileRef {
+    FileRef { group: group.to_owned(), file: file.to_owned() }
 }
 
 /// Carries out a command that is put to the node.
 ///
 /// # Errors
 /// The command's fault.
-pub(crate) fn carry_out(words: Words, context: &mut Context<'_>) -> Result<(), Fault> {
-    check(&words)?;
+pub(crate) fn run_command(words: ClientCommand, context: &mut CommandContext<'_>) -> Result<(), ClientFault> {
+    check_names(&words)?;
     match words {
-        Words::CreateUser { user_id, password } => account::create_user(context, user_id, password),
-        Words::Login { user_id, password } => account::login(context, user_id, password),
-        Words::ChangePassword { password, new_password } => {
+        ClientCommand::CreateUser { user_id, password } => account::create_user(context, user_id, password),
+        ClientCommand::Login { user_id, password } => account::log_in(context, user_id, password),
+        ClientCommand::ChangePassword { password, new_password } => {
             account::change_password(context, password.zip(new_password))
         }
-        Words::Logout => context.show(&Ask::Logout),
-        Words::Whoami => context.show(&Ask::Whoami),
-        Words::CreateGroup { group_id, policy } => {
-            context.show(&Ask::CreateGroup { group: group_id, approval: policy == Policy::Approval })
+        ClientCommand::Logout => context.request_and_show(&NodeRequest::Logout),
+        ClientCommand::Whoami => context.request_and_show(&NodeRequest::Whoami),
+        ClientCommand::CreateGroup { group_id, policy } => {
+            context.request_and_show(&NodeRequest::CreateGroup {
+                group: group_id,
+                approval: policy == PolicyOption::Approval,
+            })
         }
-        Words::JoinGroup { group_id } => context.show(&Ask::JoinGroup { group: group_id }),
-        Words::LeaveGroup { group_id } => context.show(&Ask::LeaveGroup { group: group_id }),
-        Words::ListGroups => context.show(&Ask::ListGroups),
-        Words::ListRequests { group_id } => context.show(&Ask::ListRequests { group: group_id }),
-        Words::AcceptRequest { group_id, user_id } => {
-            context.show(&Ask::AcceptRequest { group: group_id, user: user_id })
+        ClientCommand::JoinGroup { group_id } => {
+            context.request_and_show(&NodeRequest::JoinGroup { group: group_id })
         }
-        Words::RejectRequest { group_id, user_id } => {
-            context.show(&Ask::RejectRequest { group: group_id, user: user_id })
+        ClientCommand::LeaveGroup { group_id } => {
+            context.request_and_show(&NodeRequest::LeaveGroup { group: group_id })
         }
-        Words::RemoveMember { group_id, user_id } => {
-            context.show(&Ask::RemoveMember { group: group_id, user: user_id })
+        ClientCommand::ListGroups => context.request_and_show(&NodeRequest::ListGroups),
+        ClientCommand::ListRequests { group_id } => {
+            context.request_and_show(&NodeRequest::ListRequests { group: group_id })
         }
-        Words::RemoveFile { group_id, file_name } => {
-            context.show(&Ask::RemoveFile(file_at(&group_id, &file_name)))
+        ClientCommand::AcceptRequest { group_id, user_id } => {
+            context.request_and_show(&NodeRequest::AcceptRequest { group: group_id, user: user_id })
         }
-        Words::UploadFile { group_id, file_path } => upload::run(context, &group_id, &file_path),
-        Words::DownloadFile { group_id, file_name, destination_path } => {
-            download::run(context, file_at(&group_id, &file_name), &destination_path)
+        ClientCommand::RejectRequest { group_id, user_id } => {
+            context.request_and_show(&NodeRequest::RejectRequest { group: group_id, user: user_id })
         }
-        Words::ListFiles { group_id } => context.show(&Ask::ListFiles { group: group_id }),
-        Words::StopShare { group_id, file_name } => {
-            context.show(&Ask::StopShare(file_at(&group_id, &file_name)))
+        ClientCommand::RemoveMember { group_id, user_id } => {
+            context.request_and_show(&NodeRequest::RemoveMember { group: group_id, user: user_id })
         }
-        Words::ShowDownloads => context.show(&Ask::ShowDownloads),
-        Words::Pause { group_id, file_name } => context.show(&Ask::Pause(file_at(&group_id, &file_name))),
-        Words::Resume { group_id, file_name } => context.show(&Ask::Resume(file_at(&group_id, &file_name))),
-        Words::Cancel { group_id, file_name } => context.show(&Ask::Cancel(file_at(&group_id, &file_name))),
-        Words::GetPeers { group_id, file_name } => {
-            context.show(&Ask::GetPeers(file_at(&group_id, &file_name)))
+        ClientCommand::RemoveFile { group_id, file_name } => {
+            context.request_and_show(&NodeRequest::RemoveFile(file_ref(&group_id, &file_name)))
         }
-        Words::Status => context.show(&Ask::Status),
-        Words::Doctor | Words::Serve | Words::Quit => {
-            Err(Fault::new(Exit::Usage, "this command is for the command line, not for the prompt")
-                .fix("`help`"))
+        ClientCommand::UploadFile { group_id, file_path } => {
+            upload::run_upload(context, &group_id, &file_path)
         }
+        ClientCommand::DownloadFile { group_id, file_name, destination_path } => {
+            download::run_download(context, file_ref(&group_id, &file_name), &destination_path)
+        }
+        ClientCommand::ListFiles { group_id } => {
+            context.request_and_show(&NodeRequest::ListFiles { group: group_id })
+        }
+        ClientCommand::StopShare { group_id, file_name } => {
+            context.request_and_show(&NodeRequest::StopShare(file_ref(&group_id, &file_name)))
+        }
+        ClientCommand::ShowDownloads => context.request_and_show(&NodeRequest::ShowDownloads),
+        ClientCommand::Pause { group_id, file_name } => {
+            context.request_and_show(&NodeRequest::Pause(file_ref(&group_id, &file_name)))
+        }
+        ClientCommand::Resume { group_id, file_name } => {
+            context.request_and_show(&NodeRequest::Resume(file_ref(&group_id, &file_name)))
+        }
+        ClientCommand::Cancel { group_id, file_name } => {
+            context.request_and_show(&NodeRequest::Cancel(file_ref(&group_id, &file_name)))
+        }
+        ClientCommand::GetPeers { group_id, file_name } => {
+            context.request_and_show(&NodeRequest::GetPeers(file_ref(&group_id, &file_name)))
+        }
+        ClientCommand::Status => context.request_and_show(&NodeRequest::Status),
+        ClientCommand::Doctor | ClientCommand::Serve | ClientCommand::Quit => Err(ClientFault::new(
+            ExitCause::Usage,
+            "this command is for the command line, not for the prompt",
+        )
+        .fix("`help`")),
     }
 }

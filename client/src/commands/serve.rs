@@ -2,60 +2,69 @@
 
 use std::time::Duration;
 
-use super::door;
+use super::node_access;
 use crate::clock;
-use crate::exit::{Exit, Fault};
-use crate::interrupt::Interrupt;
+use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
-use crate::node::Running;
-use crate::node::state::StateDir;
-use crate::plan::Plan;
+use crate::node::NodeRuntime;
+use crate::node::state_dir::StateDir;
+use crate::plan::ClientPlan;
 use crate::render::Screen;
+use crate::signals::SignalHandler;
 
 /// Is the node until a signal or `client quit` ends it. Prints `node listening on IP:PORT` once it is ready.
-pub(super) fn run(plan: &Plan, screen: &mut Screen, interrupt: &Interrupt) -> Result<(), Fault> {
-    let lock = lock(plan)?;
-    let running = Running::start(plan.node.clone(), lock)?;
-    let listen = running.listen()?;
-    let ender = running.ender();
-    interrupt.on_signal(move || ender.end());
+pub(super) fn run_serve(
+    plan: &ClientPlan,
+    screen: &mut Screen,
+    interrupt: &SignalHandler,
+) -> Result<(), ClientFault> {
+    let lock = lock_state_dir(plan)?;
+    let running = NodeRuntime::start(plan.node.clone(), lock)?;
+    let listen = running.listen_address()?;
+    let ender = running.shutdown_latch();
+    interrupt.on_signal(move || ender.set());
     if screen.is_json() {
         screen.print(&format!("{}\n", serde_json::json!({"event": "listening", "address": listen})));
     } else {
         screen.print(&format!("node listening on {listen}\n"));
     }
-    for what in running.waits_for() {
-        screen.note(&format!("waiting for {what}"));
+    for what in running.missing_requirements() {
+        screen.show_note(&format!("waiting for {what}"));
     }
-    running.troubles().iter().for_each(|trouble| screen.note(trouble));
-    door::tell_notices(&running, plan)?;
-    running.bring_back(true)?;
-    running.wait();
-    interrupt.take();
-    running.finish();
+    running.record_problems().iter().for_each(|trouble| screen.show_note(trouble));
+    node_access::show_notices(&running, plan)?;
+    running.start_recovery(true)?;
+    running.wait_for_shutdown();
+    interrupt.take_signal();
+    running.shut_down();
     Ok(())
 }
 
 /// Takes the lock; waits for a node that is just ending, as one that was killed is for a moment.
-fn lock(plan: &Plan) -> Result<StateDir, Fault> {
+fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
     let directory = plan.node.state.display();
     let deadline = clock::now() + Duration::from_millis(limits::NODE_START_WAIT_MS);
     loop {
         if let Some(lock) = StateDir::lock(&plan.node.state)? {
             return Ok(lock);
         }
-        if let Some(link) = door::running_node(plan)? {
-            return Err(occupied(format!("a node runs in {directory} already, as process {}", link.pid())));
+        if let Some(link) = node_access::connect_running_node(plan)? {
+            return Err(already_running_fault(format!(
+                "a node runs in {directory} already, as process {}",
+                link.pid()
+            )));
         }
         if clock::now() >= deadline {
-            return Err(occupied(format!("another process is the node of {directory}, but does not answer")));
+            return Err(already_running_fault(format!(
+                "another process is the node of {directory}, but does not answer"
+            )));
         }
         // It is starting or ending: there is nothing to wait on but time.
         std::thread::park_timeout(Duration::from_millis(limits::NODE_START_RETRY_MS));
     }
 }
 
-fn occupied(who: String) -> Fault {
-    Fault::new(Exit::Exists, who)
+fn already_running_fault(who: String) -> ClientFault {
+    ClientFault::new(ExitCause::Exists, who)
         .fix("`client quit` ends it; `--state DIR` gives another node a place of its own")
 }

@@ -2,21 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::{Asked, Context};
-use crate::exit::{Exit, Fault};
-use crate::front::protocol::{Answer, Ask};
+use super::context::{AttemptFault, CommandContext};
+use crate::exit::{ClientFault, ExitCause};
+use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 
 /// Hashes a file, tells the trackers, and has the node serve it.
-pub(super) fn run(context: &mut Context<'_>, first: &str, second: &Path) -> Result<(), Fault> {
-    context.patiently(|context| {
-        let (group, path) = read_order(context, first, second).map_err(Asked::Answered)?;
-        let path = context.path(&path).map_err(Asked::Over)?;
-        context.show(&Ask::Upload { group, path }).map_err(Asked::Answered)
+pub(super) fn run_upload(
+    context: &mut CommandContext<'_>,
+    first: &str,
+    second: &Path,
+) -> Result<(), ClientFault> {
+    context.retry_while_no_tracker(|context| {
+        let (group, path) = resolve_word_order(context, first, second).map_err(AttemptFault::Answered)?;
+        let path = context.absolute_path(&path).map_err(AttemptFault::Abandoned)?;
+        context.request_and_show(&NodeRequest::Upload { group, path }).map_err(AttemptFault::Answered)
     })
 }
 
 /// Which word is the group and which the file.
-fn read_order(context: &mut Context<'_>, first: &str, second: &Path) -> Result<(String, PathBuf), Fault> {
+fn resolve_word_order(
+    context: &mut CommandContext<'_>,
+    first: &str,
+    second: &Path,
+) -> Result<(String, PathBuf), ClientFault> {
     let absolute = |path: &Path| context.directory.join(path);
     let as_typed = (first.to_owned(), absolute(second));
     let turned = second.to_str().map(|group| (group.to_owned(), absolute(Path::new(first))));
@@ -25,13 +33,13 @@ fn read_order(context: &mut Context<'_>, first: &str, second: &Path) -> Result<(
         (true, None) => Ok(as_typed),
         (false, Some(turned)) => {
             // A file may have the group's name by chance, and the other word be a file's that was mistyped.
-            let groups = known_groups(context)?;
+            let groups = list_known_groups(context)?;
             let mistyped = groups.contains(&as_typed.0) && !groups.contains(&turned.0);
-            if mistyped { Err(missing(&as_typed.1)) } else { Ok(turned) }
+            if mistyped { Err(missing_file_fault(&as_typed.1)) } else { Ok(turned) }
         }
-        (false, None) => Err(missing(&absolute(path_like(first, second)))),
+        (false, None) => Err(missing_file_fault(&absolute(pick_path_word(first, second)))),
         (true, Some(turned)) => {
-            let groups = known_groups(context)?;
+            let groups = list_known_groups(context)?;
             let only_turned = groups.contains(&turned.0) && !groups.contains(&as_typed.0);
             Ok(if only_turned { turned } else { as_typed })
         }
@@ -39,28 +47,28 @@ fn read_order(context: &mut Context<'_>, first: &str, second: &Path) -> Result<(
 }
 
 /// Which word was meant as the file, when neither is one: the first only if it alone looks like a path.
-fn path_like<'a>(first: &'a str, second: &'a Path) -> &'a Path {
+fn pick_path_word<'a>(first: &'a str, second: &'a Path) -> &'a Path {
     let looks = |word: &Path| word.components().count() > 1 || word.extension().is_some();
     if looks(Path::new(first)) && !looks(second) && !second.exists() { Path::new(first) } else { second }
 }
 
-fn known_groups(context: &mut Context<'_>) -> Result<Vec<String>, Fault> {
-    let answer = context.link.ask(&Ask::ListGroups, &mut |_| Ok(()));
-    match context.judge(answer)? {
-        Answer::Groups { groups } => Ok(groups.into_iter().map(|row| row.group).collect()),
+fn list_known_groups(context: &mut CommandContext<'_>) -> Result<Vec<String>, ClientFault> {
+    let answer = context.link.request(&NodeRequest::ListGroups, &mut |_| Ok(()));
+    match context.mark_interrupted(answer)? {
+        NodeAnswer::Groups { groups } => Ok(groups.into_iter().map(|row| row.group).collect()),
         _ => Ok(Vec::new()),
     }
 }
 
-fn missing(path: &Path) -> Fault {
+fn missing_file_fault(path: &Path) -> ClientFault {
     match path.metadata() {
         Ok(found) if found.is_dir() => {
-            Fault::new(Exit::Usage, format!("{} is a directory, not a file", path.display()))
+            ClientFault::new(ExitCause::Usage, format!("{} is a directory, not a file", path.display()))
                 .fix("upload its files one by one")
         }
-        Ok(_) => Fault::new(Exit::Usage, format!("{} is no regular file", path.display()))
+        Ok(_) => ClientFault::new(ExitCause::Usage, format!("{} is no regular file", path.display()))
             .fix("copy what it gives into a file, and upload that"),
-        Err(error) => Fault::io("read", path, &error).fix("check the path: `upload_file GROUP FILE`"),
+        Err(error) => ClientFault::io("read", path, &error).fix("check the path: `upload_file GROUP FILE`"),
     }
 }
 
@@ -70,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_word_that_looks_like_a_path_is_the_one_named() {
-        let of = |first: &'static str, second: &'static str| path_like(first, Path::new(second));
+        let of = |first: &'static str, second: &'static str| pick_path_word(first, Path::new(second));
         assert_eq!(of("group", "nowhere.bin"), Path::new("nowhere.bin"));
         assert_eq!(of("nowhere.bin", "group"), Path::new("nowhere.bin"));
         assert_eq!(of("./nowhere", "group"), Path::new("./nowhere"));

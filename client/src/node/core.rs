@@ -3,76 +3,76 @@
 use std::sync::Arc;
 
 use engine::proto::manifest::FileKey as EngineKey;
-use tracker::api::{FileKey, GroupId, UserId};
+use tracker::api::{GroupFile, GroupId, UserId};
 
-use super::bell::Bell;
-use super::claims::Claims;
-use super::ending::Ending;
-use super::notices::Notices;
-use super::peer::Peer;
-use super::records::{Records, Stage};
-use super::registry::{Known, Registry, Standing};
-use super::state::StateDir;
-use super::trackers::TrackerLink;
-use crate::exit::{Exit, Fault};
+use super::locks::KeyLocks;
+use super::notices::NoticeBoard;
+use super::peer::LocalPeer;
+use super::records::{RecordStore, ShareStage};
+use super::share::{LocalShare, ShareRegistry, ShareState};
+use super::shutdown::ShutdownLatch;
+use super::state_dir::StateDir;
+use super::trackers::TrackerClient;
+use super::wakeup::WakeupFlag;
+use crate::exit::{ClientFault, ExitCause};
 use crate::plan::NodePlan;
-use crate::quoted;
+use crate::quoting;
 
 /// What all threads of a node share.
-pub(super) struct Core {
+pub(super) struct NodeCore {
     /// The state directory, locked.
-    pub(super) state: Arc<StateDir>,
+    pub(super) state_dir: Arc<StateDir>,
     /// The engine.
-    pub(super) peer: Arc<Peer>,
+    pub(super) peer: Arc<LocalPeer>,
     /// The trackers.
-    pub(super) trackers: TrackerLink,
+    pub(super) trackers: TrackerClient,
     /// What outlives this process.
-    pub(super) records: Records,
+    pub(super) records: RecordStore,
     /// What is shared for whom.
-    pub(super) registry: Registry,
+    pub(super) shares: ShareRegistry,
     /// Whose turn it is with each share.
-    pub(super) claims: Claims,
+    pub(super) share_locks: KeyLocks,
     /// Rings when there is something to bring back.
-    pub(super) bell: Bell,
+    pub(super) recovery_wakeup: WakeupFlag,
     /// What nobody asked for.
-    pub(super) notices: Notices,
+    pub(super) notices: NoticeBoard,
     /// The node's end.
-    pub(super) ending: Arc<Ending>,
+    pub(super) shutdown: Arc<ShutdownLatch>,
 }
 
-impl Core {
+impl NodeCore {
     /// A node at rest: nothing listens, nothing is connected.
     ///
     /// # Errors
     /// A fault when the state directory gives no key.
-    pub(super) fn new(plan: NodePlan, state: StateDir) -> Result<Core, Fault> {
+    pub(super) fn new(plan: NodePlan, state: StateDir) -> Result<NodeCore, ClientFault> {
         let state = Arc::new(state);
         let named = plan.trackers.clone();
-        let peer = Arc::new(Peer::new(plan, Arc::clone(&state))?);
-        let trackers = TrackerLink::new(named, Arc::clone(&state), Arc::clone(&peer))?;
-        let records = Records::of(state.path());
-        Ok(Core {
-            registry: recorded(&records),
-            state,
+        let peer = Arc::new(LocalPeer::new(plan, Arc::clone(&state))?);
+        let trackers = TrackerClient::new(named, Arc::clone(&state), Arc::clone(&peer))?;
+        let records = RecordStore::in_state_dir(state.path());
+        Ok(NodeCore {
+            shares: load_shares(&records),
+            state_dir: state,
             peer,
             trackers,
             records,
-            claims: Claims::default(),
-            bell: Bell::default(),
-            notices: Notices::default(),
-            ending: Arc::default(),
+            share_locks: KeyLocks::default(),
+            recovery_wakeup: WakeupFlag::default(),
+            notices: NoticeBoard::default(),
+            shutdown: Arc::default(),
         })
     }
 }
 
 /// The shares on record, none of them served yet. Of two under one key, which a crash between writing the one and removing
 /// the other leaves, the later that the trackers took counts.
-fn recorded(records: &Records) -> Registry {
-    let registry = Registry::default();
+fn load_shares(records: &RecordStore) -> ShareRegistry {
+    let registry = ShareRegistry::default();
     let mut all = records.read_shares();
-    all.sort_by_key(|(_, shared)| !matches!(shared.stage, Stage::Unlisted | Stage::Refused));
+    all.sort_by_key(|(_, shared)| !matches!(shared.stage, ShareStage::Unlisted | ShareStage::Refused));
     for (id, shared) in all {
-        let before = registry.add(Known { id, shared, standing: Standing::Down });
+        let before = registry.insert(LocalShare { id, record: shared, state: ShareState::NotServed });
         if let Some(Err(fault)) = before.map(|before| records.forget_share(&before.id)) {
             tracing::warn!("{fault}");
         }
@@ -81,27 +81,27 @@ fn recorded(records: &Records) -> Registry {
 }
 
 /// The key by which the engine knows a file of the trackers.
-pub(super) fn engine_key(key: &FileKey) -> EngineKey {
+pub(super) fn to_engine_key(key: &GroupFile) -> EngineKey {
     EngineKey { group: key.group.to_string(), name: key.name.clone() }
 }
 
 /// The key by which the trackers know a file of the engine; `None` for a group that cannot be one of theirs.
-pub(super) fn api_key(key: &EngineKey) -> Option<FileKey> {
-    GroupId::new(&key.group).ok().map(|group| FileKey { group, name: key.name.clone() })
+pub(super) fn to_tracker_key(key: &EngineKey) -> Option<GroupFile> {
+    GroupId::new(&key.group).ok().map(|group| GroupFile { group, name: key.name.clone() })
 }
 
 /// A file as a command names it.
-pub(super) fn words_of(key: &FileKey) -> String {
-    quoted::file(key.group.as_str(), key.name.as_str())
+pub(super) fn quote_key(key: &GroupFile) -> String {
+    quoting::quote_file(key.group.as_str(), key.name.as_str())
 }
 
 /// A group's name, checked.
 ///
 /// # Errors
 /// A usage fault.
-pub(super) fn group_id(text: &str) -> Result<GroupId, Fault> {
+pub(super) fn parse_group_id(text: &str) -> Result<GroupId, ClientFault> {
     GroupId::new(text).map_err(|bad| {
-        Fault::new(Exit::Usage, format!("`{text}` is no group: {bad}"))
+        ClientFault::new(ExitCause::Usage, format!("`{text}` is no group: {bad}"))
             .fix("choose another name; `list_groups` shows the groups that there are")
     })
 }
@@ -110,8 +110,8 @@ pub(super) fn group_id(text: &str) -> Result<GroupId, Fault> {
 ///
 /// # Errors
 /// A usage fault.
-pub(super) fn user_id(text: &str) -> Result<UserId, Fault> {
+pub(super) fn parse_user_id(text: &str) -> Result<UserId, ClientFault> {
     UserId::new(text).map_err(|bad| {
-        Fault::new(Exit::Usage, format!("`{text}` is no user: {bad}")).fix("choose another name")
+        ClientFault::new(ExitCause::Usage, format!("`{text}` is no user: {bad}")).fix("choose another name")
     })
 }

@@ -13,20 +13,20 @@ use engine::proto::geometry::Geometry;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::Ticket;
 use engine::proto::units::{ChainState, Digest, PieceCount, PieceIndex};
-use engine::storage::gather::Gatherer;
-use tracker::api::FileKey;
+use engine::storage::sha1_list::Sha1ListBuilder;
+use tracker::api::GroupFile;
 use tracker::api::answers::{DownloadAnswer, PeerEntry};
 use tracker::api::limits::PIECES_PER_MESSAGE;
-use tracker::api::request::{Command, Part, View};
+use tracker::api::request::{Command, DownloadView, PiecePage};
 
-use super::core::Core;
-use super::trackers::Urgency;
-use crate::exit::{Exit, Fault};
+use super::core::NodeCore;
+use super::trackers::RequestUrgency;
+use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
-use crate::printable::printable;
+use crate::printable::make_printable;
 
 /// Everything that it takes to start fetching.
-pub(super) struct Description {
+pub(super) struct FileDescription {
     /// What the file is.
     pub(super) manifest: Arc<Manifest>,
     /// Who has it.
@@ -40,15 +40,15 @@ pub(super) struct Description {
 /// # Errors
 /// Their refusal; exit 13 when what they say contradicts itself or names another file; exit 1, which may pass, when the file
 /// became another one each time.
-pub(super) fn describe(
-    core: &Core,
+pub(super) fn describe_file(
+    core: &NodeCore,
     user: &str,
-    key: &FileKey,
-    urgency: Urgency,
-) -> Result<Description, Fault> {
+    key: &GroupFile,
+    urgency: RequestUrgency,
+) -> Result<FileDescription, ClientFault> {
     let engine = core.peer.engine()?;
-    let empty = || Joined::new(engine.gatherer(), engine.gatherer());
-    join(key, empty, |first| {
+    let empty = || PartialDescription::new(engine.gatherer(), engine.gatherer());
+    join_parts(key, empty, |first| {
         let answer = ask_part(core, user, key, first, urgency)?;
         core.trackers.learn_time(answer.server_time);
         Ok(answer)
@@ -56,32 +56,32 @@ pub(super) fn describe(
 }
 
 /// Joins the parts that `ask` gives, from the first one on again where the file has become another meanwhile.
-fn join(
-    key: &FileKey,
-    empty: impl Fn() -> Joined,
-    mut ask: impl FnMut(PieceIndex) -> Result<DownloadAnswer, Fault>,
-) -> Result<Description, Fault> {
-    for _ in 0..limits::DESCRIBE_TRIES {
+fn join_parts(
+    key: &GroupFile,
+    empty: impl Fn() -> PartialDescription,
+    mut ask: impl FnMut(PieceIndex) -> Result<DownloadAnswer, ClientFault>,
+) -> Result<FileDescription, ClientFault> {
+    for _ in 0..limits::DESCRIBE_ATTEMPTS {
         match join_once(key, empty(), &mut ask) {
-            Err(Unusable::Changed) => tracing::info!("{key} became another file while it was described"),
-            Err(Unusable::Fault(fault)) => return Err(fault),
+            Err(DescribeError::Changed) => tracing::info!("{key} became another file while it was described"),
+            Err(DescribeError::Fault(fault)) => return Err(fault),
             Ok(description) => return Ok(description),
         }
     }
     let message = format!("{key} became another file each time while the trackers described it");
-    Err(Fault::new(Exit::Other, printable(&message)).fix("try again when nobody replaces it"))
+    Err(ClientFault::new(ExitCause::Other, make_printable(&message)).fix("try again when nobody replaces it"))
 }
 
 fn join_once(
-    key: &FileKey,
-    mut joined: Joined,
-    ask: &mut impl FnMut(PieceIndex) -> Result<DownloadAnswer, Fault>,
-) -> Result<Description, Unusable> {
+    key: &GroupFile,
+    mut joined: PartialDescription,
+    ask: &mut impl FnMut(PieceIndex) -> Result<DownloadAnswer, ClientFault>,
+) -> Result<FileDescription, DescribeError> {
     while let Some(first) = joined.next {
         let answer = ask(first).map_err(|fault| match fault.exit {
             // What has become shorter has no such part.
-            Exit::Usage if first.0 > 0 => Unusable::Changed,
-            _ => Unusable::Fault(fault),
+            ExitCause::Usage if first.0 > 0 => DescribeError::Changed,
+            _ => DescribeError::Fault(fault),
         })?;
         joined.add(key, answer)?;
     }
@@ -90,69 +90,70 @@ fn join_once(
 
 /// Why parts are no description.
 #[derive(Debug)]
-enum Unusable {
+enum DescribeError {
     /// The file was removed and another uploaded under its name between two of them.
     Changed,
     /// Anything else.
-    Fault(Fault),
+    Fault(ClientFault),
 }
 
-impl<F: Into<Fault>> From<F> for Unusable {
-    fn from(fault: F) -> Unusable {
-        Unusable::Fault(fault.into())
+impl<F: Into<ClientFault>> From<F> for DescribeError {
+    fn from(fault: F) -> DescribeError {
+        DescribeError::Fault(fault.into())
     }
 }
 
 fn ask_part(
-    core: &Core,
+    core: &NodeCore,
     user: &str,
-    key: &FileKey,
+    key: &GroupFile,
     first: PieceIndex,
-    urgency: Urgency,
-) -> Result<DownloadAnswer, Fault> {
+    urgency: RequestUrgency,
+) -> Result<DownloadAnswer, ClientFault> {
     let count = u32::try_from(PIECES_PER_MESSAGE).ok().map(PieceCount);
     let command = Command::DownloadFile {
         file: key.clone(),
-        view: View::Compact,
-        part: Part { first, count },
+        view: DownloadView::Compact,
+        part: PiecePage { first, count },
         peer_key: Some(core.peer.key()),
     };
-    core.trackers.ask_as(user, command, urgency).map(|(answer, _)| answer)
+    core.trackers.request_as(user, command, urgency).map(|(answer, _)| answer)
 }
 
 /// The parts so far. Hashes go on to where they are kept as they come, so that only one part is in memory.
-struct Joined {
+struct PartialDescription {
     /// What the next part begins with; `None` once all of them are there.
     next: Option<PieceIndex>,
-    digests: Gatherer<Digest>,
+    digests: Sha1ListBuilder<Digest>,
     /// `None` once a part came without.
-    chain: Option<Gatherer<ChainState>>,
-    head: Option<Head>,
+    chain: Option<Sha1ListBuilder<ChainState>>,
+    head: Option<DescriptionHead>,
 }
 
 /// What every part says again.
-struct Head {
+struct DescriptionHead {
     size: Option<u64>,
     sha: Option<String>,
     peers: Vec<PeerEntry>,
     ticket: Option<Ticket>,
 }
 
-impl Joined {
-    fn new(digests: Gatherer<Digest>, chain: Gatherer<ChainState>) -> Joined {
-        Joined { next: Some(PieceIndex(0)), digests, chain: Some(chain), head: None }
+impl PartialDescription {
+    fn new(digests: Sha1ListBuilder<Digest>, chain: Sha1ListBuilder<ChainState>) -> PartialDescription {
+        PartialDescription { next: Some(PieceIndex(0)), digests, chain: Some(chain), head: None }
     }
 
-    fn add(&mut self, key: &FileKey, answer: DownloadAnswer) -> Result<(), Unusable> {
-        let changed = |known: &Head| known.sha != answer.file_sha || known.size != answer.file_size;
+    fn add(&mut self, key: &GroupFile, answer: DownloadAnswer) -> Result<(), DescribeError> {
+        let changed =
+            |known: &DescriptionHead| known.sha != answer.file_sha || known.size != answer.file_size;
         if self.head.as_ref().is_some_and(changed) {
-            return Err(Unusable::Changed);
+            return Err(DescribeError::Changed);
         }
-        self.next = self.follow(&answer).map_err(|what| contradiction(key, what))?;
+        self.next = self.next_part(&answer).map_err(|what| contradiction_fault(key, what))?;
         if answer.file_path != key.name {
-            return Err(contradiction(key, "it is the description of another file").into());
+            return Err(contradiction_fault(key, "it is the description of another file").into());
         }
-        self.head = Some(Head {
+        self.head = Some(DescriptionHead {
             size: answer.file_size,
             sha: answer.file_sha,
             peers: answer.peers.unwrap_or_default(),
@@ -170,13 +171,13 @@ impl Joined {
     }
 
     /// Where the description goes on after this part, or what is wrong with its length.
-    fn follow(&self, answer: &DownloadAnswer) -> Result<Option<PieceIndex>, &'static str> {
+    fn next_part(&self, answer: &DownloadAnswer) -> Result<Option<PieceIndex>, &'static str> {
         let part = answer.file_chunks.values.len();
         let total = self.digests.len() + part;
         if answer.file_chain.as_ref().is_some_and(|chain| chain.values.len() > part) {
             return Err("its chain is longer than the list of its pieces");
         }
-        if part > PIECES_PER_MESSAGE || total > most_pieces(answer.file_size)? {
+        if part > PIECES_PER_MESSAGE || total > max_pieces(answer.file_size)? {
             return Err("it has more pieces than it can have");
         }
         match answer.next {
@@ -186,51 +187,58 @@ impl Joined {
         }
     }
 
-    fn finish(self, key: &FileKey) -> Result<Description, Unusable> {
-        let Some(head) = self.head else { return Err(contradiction(key, "it is empty").into()) };
+    fn finish(self, key: &GroupFile) -> Result<FileDescription, DescribeError> {
+        let Some(head) = self.head else { return Err(contradiction_fault(key, "it is empty").into()) };
         let digests = self.digests.finish()?;
-        let chain = self.chain.map(Gatherer::finish).transpose()?;
+        let chain = self.chain.map(Sha1ListBuilder::finish).transpose()?;
         let proof = match &head.sha {
-            Some(sha) => FileProof::Whole(sha.parse().map_err(|bad| contradiction(key, &format!("{bad}")))?),
+            Some(sha) => {
+                FileProof::Whole(sha.parse().map_err(|bad| contradiction_fault(key, &format!("{bad}")))?)
+            }
             None => FileProof::of_pieces(digests.iter()),
         };
-        let manifest = Manifest::of(key.name.clone(), head.size, digests, proof, chain)
-            .map_err(|bad| contradiction(key, &bad.to_string()))?;
-        let ticket = head.ticket.ok_or_else(|| contradiction(key, "it comes without a ticket"))?;
+        let manifest = Manifest::from_lists(key.name.clone(), head.size, digests, proof, chain)
+            .map_err(|bad| contradiction_fault(key, &bad.to_string()))?;
+        let ticket = head.ticket.ok_or_else(|| contradiction_fault(key, "it comes without a ticket"))?;
         // Whose signature counts is the providers' question; what the ticket names is ours.
-        let grant = ticket.unproven_grant().map_err(|bad| contradiction(key, &bad.to_string()))?;
+        let grant = ticket.unverified_grant().map_err(|bad| contradiction_fault(key, &bad.to_string()))?;
         if grant.file_id != proof.id() {
-            return Err(Unusable::Changed);
+            return Err(DescribeError::Changed);
         }
-        if let Some(place) = manifest.lost() {
+        if let Some(place) = manifest.unreadable_at() {
             let message = format!("hashes of {key} that were kept in {place} are lost");
-            return Err(Fault::new(Exit::LocalIo, message).fix("check that disk, and try again").into());
+            return Err(ClientFault::new(ExitCause::LocalIo, message)
+                .fix("check that disk, and try again")
+                .into());
         }
-        Ok(Description { manifest: Arc::new(manifest), peers: peers(&head.peers), ticket })
+        Ok(FileDescription { manifest: Arc::new(manifest), peers: connectable_peers(&head.peers), ticket })
     }
 }
 
 /// Most pieces that a file of this length can have.
-fn most_pieces(file_size: Option<u64>) -> Result<usize, &'static str> {
+fn max_pieces(file_size: Option<u64>) -> Result<usize, &'static str> {
     let Some(size) = file_size else { return Ok(limits::PIECES_WITHOUT_SIZE_MAX) };
     let geometry = Geometry::new(size).map_err(|_| "it is longer than a file can be")?;
     Ok(geometry.pieces().0 as usize)
 }
 
 /// The peers that can be fetched from: those with a key to prove who they are.
-pub(super) fn peers(entries: &[PeerEntry]) -> Vec<PeerAddress> {
+pub(super) fn connectable_peers(entries: &[PeerEntry]) -> Vec<PeerAddress> {
     let with_key = |entry: &PeerEntry| Some(PeerAddress { address: entry.address(), key: entry.peer_key? });
     entries.iter().filter_map(with_key).collect()
 }
 
-fn contradiction(key: &FileKey, what: &str) -> Fault {
-    Fault::new(Exit::Protocol, printable(&format!("the tracker's description of {key} is refused: {what}")))
-        .fix("ask the uploader to remove the file and upload it again; `client doctor` shows the trackers")
+fn contradiction_fault(key: &GroupFile, what: &str) -> ClientFault {
+    ClientFault::new(
+        ExitCause::Protocol,
+        make_printable(&format!("the tracker's description of {key} is refused: {what}")),
+    )
+    .fix("ask the uploader to remove the file and upload it again; `client doctor` shows the trackers")
 }
 
 #[cfg(test)]
 mod tests {
-    use engine::proto::hashes::Hashes;
+    use engine::proto::hashes::Sha1List;
     use engine::proto::manifest::FileName;
     use engine::proto::ticket::{Grant, SecretKey, UnixSeconds};
     use tracker::api::GroupId;
@@ -238,8 +246,8 @@ mod tests {
 
     use super::*;
 
-    fn key() -> FileKey {
-        FileKey { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() }
+    fn key() -> GroupFile {
+        GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() }
     }
 
     fn list<T>(values: Vec<T>) -> Option<HashList<T>> {
@@ -279,20 +287,22 @@ mod tests {
         DownloadAnswer { next: Some(next), ..part }
     }
 
-    fn empty() -> Joined {
-        Joined::new(Gatherer::new(None), Gatherer::new(None))
+    fn empty() -> PartialDescription {
+        PartialDescription::new(Sha1ListBuilder::new(None), Sha1ListBuilder::new(None))
     }
 
-    fn join(parts: Vec<DownloadAnswer>) -> Result<Description, Fault> {
+    fn join(parts: Vec<DownloadAnswer>) -> Result<FileDescription, ClientFault> {
         let mut parts = parts.into_iter();
-        super::join(&key(), empty, |_| Ok(parts.next().expect("it is asked for one part after the other")))
+        super::join_parts(&key(), empty, |_| {
+            Ok(parts.next().expect("it is asked for one part after the other"))
+        })
     }
 
     #[test]
     fn parts_join_into_one_manifest() {
         let manifest = join(vec![before(2, part(2, 2)), part(2, 1)]).map(|found| found.manifest).unwrap();
         assert_eq!(manifest.pieces(), PieceCount(4));
-        assert_eq!(manifest.chain().map(Hashes::len), Some(3));
+        assert_eq!(manifest.chain().map(Sha1List::len), Some(3));
         let without = DownloadAnswer { file_chain: None, ..part(2, 0) };
         let manifest = join(vec![before(2, part(2, 2)), without]).map(|found| found.manifest).unwrap();
         assert_eq!(manifest.chain(), None, "half a chain is none");
@@ -310,7 +320,7 @@ mod tests {
         for parts in
             [vec![other_name], vec![no_ticket], vec![no_real_ticket], vec![bad_sha], vec![part(3, 2)]]
         {
-            assert_eq!(join(parts).map(|_| ()).unwrap_err().exit, Exit::Protocol);
+            assert_eq!(join(parts).map(|_| ()).unwrap_err().exit, ExitCause::Protocol);
         }
     }
 
@@ -327,8 +337,8 @@ mod tests {
             before(4, DownloadAnswer { file_size: Some(u64::MAX), ..part(4, 3) }),
             before(1, unknown(part(0, 0))),
         ] {
-            let Unusable::Fault(refused) = empty().add(&key(), endless).unwrap_err() else { panic!() };
-            assert_eq!(refused.exit, Exit::Protocol, "{refused}");
+            let DescribeError::Fault(refused) = empty().add(&key(), endless).unwrap_err() else { panic!() };
+            assert_eq!(refused.exit, ExitCause::Protocol, "{refused}");
         }
     }
 
@@ -345,11 +355,11 @@ mod tests {
         assert_eq!(manifest.proof().id(), Digest([9; 20]));
         // It has become so short that the trackers know of no second part.
         let mut asked = Vec::new();
-        let short = super::join(&key(), empty, |first| {
+        let short = super::join_parts(&key(), empty, |first| {
             asked.push(first.0);
             match asked.len() {
                 1 => Ok(before(2, part(2, 2))),
-                2 => Err(Fault::new(Exit::Usage, "there is no such piece")),
+                2 => Err(ClientFault::new(ExitCause::Usage, "there is no such piece")),
                 _ => Ok(part(4, 3)),
             }
         });
@@ -360,12 +370,12 @@ mod tests {
     #[test]
     fn a_file_that_becomes_another_each_time_is_given_up_as_what_may_pass() {
         let mut asked = 0;
-        let given_up = super::join(&key(), empty, |_| {
+        let given_up = super::join_parts(&key(), empty, |_| {
             asked += 1;
             Ok(replaced(part(4, 3)))
         });
-        assert_eq!(given_up.map(|_| ()).unwrap_err().exit, Exit::Other);
-        assert_eq!(asked, limits::DESCRIBE_TRIES);
+        assert_eq!(given_up.map(|_| ()).unwrap_err().exit, ExitCause::Other);
+        assert_eq!(asked, limits::DESCRIBE_ATTEMPTS);
     }
 
     #[test]
@@ -384,11 +394,11 @@ mod tests {
             };
             match joined.add(&key(), endless) {
                 Ok(()) => parts += 1,
-                Err(Unusable::Fault(refused)) => break refused,
-                Err(Unusable::Changed) => panic!("it is the same file"),
+                Err(DescribeError::Fault(refused)) => break refused,
+                Err(DescribeError::Changed) => panic!("it is the same file"),
             }
         };
-        assert_eq!(refused.exit, Exit::Protocol);
+        assert_eq!(refused.exit, ExitCause::Protocol);
         assert_eq!(parts * PIECES_PER_MESSAGE, limits::PIECES_WITHOUT_SIZE_MAX);
     }
 }

@@ -2,43 +2,51 @@
 
 use std::time::Duration;
 
-use engine::stats::Phase;
+use engine::stats::DownloadPhase;
 
-use super::core::Core;
-use super::entry::Entry;
-use super::events::Events;
-use crate::exit::{Exit, Fault};
-use crate::front::protocol::{Answer, Event};
+use super::core::NodeCore;
+use super::events::EventStream;
+use super::running_download::DownloadRun;
+use crate::exit::{ClientFault, ExitCause};
+use crate::ipc::protocol::{NodeAnswer, NodeEvent};
 use crate::limits;
 
 /// Tells a front end how a download goes, until it ends.
 ///
 /// # Errors
 /// Why it failed; or the front end or the node went away.
-pub(super) fn follow(core: &Core, entry: &Entry, events: &Events<'_>) -> Result<Answer, Fault> {
+pub(super) fn follow_download(
+    core: &NodeCore,
+    entry: &DownloadRun,
+    events: &EventStream<'_>,
+) -> Result<NodeAnswer, ClientFault> {
     let mut seen = 0;
-    events.tell(Event::Transfer(entry.transfer()))?;
+    events.send(NodeEvent::Transfer(entry.row()))?;
     loop {
         let progress = entry.download.wait(seen, Duration::from_millis(limits::HEARTBEAT_MS));
         seen = progress.version;
         match &progress.phase {
-            Phase::Durable => {
+            DownloadPhase::Durable => {
                 // So that a restart shares it; a disk that does not answer is waited for as long.
-                entry.recorded.wait_for(Duration::from_millis(limits::TELLING_WAIT_MS));
+                entry.end_recorded.wait_timeout(Duration::from_millis(limits::COMPLETION_ANNOUNCE_WAIT_MS));
                 // So that whoever comes next finds this node among the seeders; but nobody waits long for a tracker.
-                entry.telling.wait_for(Duration::from_millis(limits::TELLING_WAIT_MS));
-                return Ok(Answer::Downloaded(entry.transfer_at(&progress)));
+                entry.end_announced.wait_timeout(Duration::from_millis(limits::COMPLETION_ANNOUNCE_WAIT_MS));
+                return Ok(NodeAnswer::Downloaded(entry.row_at(&progress)));
             }
-            Phase::Failed(failure) => return Err(failure.into()),
-            Phase::Cancelled => {
+            DownloadPhase::Failed(failure) => return Err(failure.into()),
+            DownloadPhase::Cancelled => {
                 let message = format!("the download of {} was cancelled", entry.key);
-                return Err(Fault::new(Exit::Other, message).fix("give the command again to begin anew"));
+                return Err(
+                    ClientFault::new(ExitCause::Other, message).fix("give the command again to begin anew")
+                );
             }
-            _ => events.progress(|| Event::Transfer(entry.transfer_at(&progress)))?,
+            _ => events.send_progress(|| NodeEvent::Transfer(entry.row_at(&progress)))?,
         }
-        if core.ending.is_over() {
+        if core.shutdown.is_set() {
             let message = "the node is ending; what was fetched stays beside the destination";
-            return Err(Fault::new(Exit::Interrupted, message).fix("give the same command again to go on"));
+            return Err(
+                ClientFault::new(ExitCause::Interrupted, message).fix("give the same command again to go on")
+            );
         }
     }
 }

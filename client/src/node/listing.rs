@@ -11,19 +11,19 @@
 
 use std::ops::Range;
 
-use engine::proto::hashes::Hashes;
+use engine::proto::hashes::Sha1List;
 use engine::proto::manifest::Manifest;
 use engine::proto::units::PieceIndex;
 use serde::de::IgnoredAny;
 use tracker::api::failure::FailureCode;
 use tracker::api::limits::PIECES_PER_MESSAGE;
-use tracker::api::parts::{UploadEnd, UploadPart};
 use tracker::api::request::Command;
-use tracker::api::{FileKey, UploadId};
+use tracker::api::upload_part::{UploadEnd, UploadPart};
+use tracker::api::{GroupFile, UploadId};
 
-use super::core::Core;
-use super::trackers::Urgency;
-use crate::exit::{Exit, Fault};
+use super::core::NodeCore;
+use super::trackers::RequestUrgency;
+use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 
 /// Has the trackers list a file in the name of `user`, with this node as one that has it. `tell` is told how many bytes of the
@@ -31,79 +31,82 @@ use crate::limits;
 ///
 /// # Errors
 /// The trackers' refusal, or that none can be reached; or that of `tell`.
-pub(super) fn list(
-    core: &Core,
+pub(super) fn list_file(
+    core: &NodeCore,
     user: &str,
-    key: &FileKey,
+    key: &GroupFile,
     manifest: &Manifest,
-    urgency: Urgency,
-    tell: &dyn Fn(u64) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    urgency: RequestUrgency,
+    tell: &dyn Fn(u64) -> Result<(), ClientFault>,
+) -> Result<(), ClientFault> {
     let (group, peer_key) = (key.group.clone(), Some(core.peer.key()));
-    let ask = |command| core.trackers.ask_as::<IgnoredAny>(user, command, urgency).map(drop);
+    let ask = |command| core.trackers.request_as::<IgnoredAny>(user, command, urgency).map(drop);
     if manifest.pieces().as_usize() <= PIECES_PER_MESSAGE {
-        let manifest = in_memory(manifest)?;
+        let manifest = copy_to_memory(manifest)?;
         return ask(Command::UploadFile { group, manifest: Box::new(manifest), peer_key });
     }
-    send_all(manifest, PIECES_PER_MESSAGE, |part| {
+    send_parts(manifest, PIECES_PER_MESSAGE, |part| {
         tell(manifest.geometry().offset(part.first))?;
         ask(Command::UploadPart { group: group.clone(), part: Box::new(part), peer_key })
     })
 }
 
 /// Sends all parts; from the first one on again, where the trackers have forgotten those before.
-fn send_all(
+fn send_parts(
     manifest: &Manifest,
     part_pieces: usize,
-    mut send: impl FnMut(UploadPart) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    mut send: impl FnMut(UploadPart) -> Result<(), ClientFault>,
+) -> Result<(), ClientFault> {
     let mut tries = 1;
     loop {
-        let upload = upload_id()?;
+        let upload = new_upload_id()?;
         let mut begun = false;
-        let sent: Result<(), Fault> = parts(manifest, &upload, part_pieces).try_for_each(|part| {
-            refuse_lost(manifest)?;
-            send(part)?;
-            begun = true;
-            Ok(())
-        });
+        let sent: Result<(), ClientFault> =
+            split_parts(manifest, &upload, part_pieces).try_for_each(|part| {
+                check_hashes(manifest)?;
+                send(part)?;
+                begun = true;
+                Ok(())
+            });
         match sent {
             // A part that goes on with what the trackers do not know is a bad request to them.
-            Err(fault) if fault.exit == Exit::Usage && begun && tries < limits::LISTING_TRIES => {
+            Err(fault) if fault.exit == ExitCause::Usage && begun && tries < limits::LISTING_ATTEMPTS => {
                 tracing::info!("the parts of {} are sent anew: {fault}", manifest.name());
                 tries += 1;
             }
             // That they forgot those before, each time, says nothing of the file.
-            Err(fault) if begun => return Err(Fault { refused: unless_forgotten(&fault), ..fault }),
+            Err(fault) if begun => {
+                return Err(ClientFault { refusal_code: refusal_unless_forgotten(&fault), ..fault });
+            }
             sent => return sent,
         }
     }
 }
 
 /// With which word a later part was refused, if not for those before it.
-fn unless_forgotten(fault: &Fault) -> Option<FailureCode> {
-    fault.refused.filter(|code| *code != FailureCode::BadRequest)
+fn refusal_unless_forgotten(fault: &ClientFault) -> Option<FailureCode> {
+    fault.refusal_code.filter(|code| *code != FailureCode::BadRequest)
 }
 
 /// The same with its hashes in memory, so that none can be lost while the message is made.
-fn in_memory(manifest: &Manifest) -> Result<Manifest, Fault> {
+fn copy_to_memory(manifest: &Manifest) -> Result<Manifest, ClientFault> {
     let digests = manifest.digests().to_vec();
-    let chain = manifest.chain().map(Hashes::to_vec);
-    refuse_lost(manifest)?;
-    let length = manifest.length_known().then(|| manifest.geometry().length());
+    let chain = manifest.chain().map(Sha1List::to_vec);
+    check_hashes(manifest)?;
+    let length = manifest.is_length_known().then(|| manifest.geometry().length());
     let same = Manifest::new(manifest.name().clone(), length, digests, manifest.proof(), chain);
     Ok(same.expect("the parts of a manifest make one"))
 }
 
 /// Refuses what was copied from a manifest when it may be wrong: what was lost reads as zeros, which nobody is to take for hashes.
-fn refuse_lost(manifest: &Manifest) -> Result<(), Fault> {
-    let Some(place) = manifest.lost() else { return Ok(()) };
+fn check_hashes(manifest: &Manifest) -> Result<(), ClientFault> {
+    let Some(place) = manifest.unreadable_at() else { return Ok(()) };
     let message = format!("hashes of {} that were kept in {place} are lost", manifest.name());
-    Err(Fault::new(Exit::LocalIo, message).fix("check that disk, and upload the file again"))
+    Err(ClientFault::new(ExitCause::LocalIo, message).fix("check that disk, and upload the file again"))
 }
 
 /// The messages of an upload, each of `part_pieces` pieces but the last, made one after the other.
-fn parts<'a>(
+fn split_parts<'a>(
     manifest: &'a Manifest,
     upload: &'a UploadId,
     part_pieces: usize,
@@ -114,9 +117,9 @@ fn parts<'a>(
         upload: upload.clone(),
         first: PieceIndex(u32::try_from(range.start).expect("pieces are counted in 32 bits")),
         digests: manifest.digests().range(range.clone()),
-        chain: manifest.chain().map(|chain: &Hashes<_>| chain.range(range.clone())),
+        chain: manifest.chain().map(|chain: &Sha1List<_>| chain.range(range.clone())),
         end: (range.end == pieces).then(|| UploadEnd {
-            length: manifest.length_known().then(|| manifest.geometry().length()),
+            length: manifest.is_length_known().then(|| manifest.geometry().length()),
             whole: manifest.proof().id(),
         }),
     };
@@ -124,11 +127,12 @@ fn parts<'a>(
 }
 
 /// A name that no other upload has.
-fn upload_id() -> Result<UploadId, Fault> {
+fn new_upload_id() -> Result<UploadId, ClientFault> {
     let [high, low] = [getrandom::u64(), getrandom::u64()];
-    let [high, low] = [high, low].map(|word| word.map_err(|error| Fault::no_random(&error)));
-    UploadId::new(&format!("{:016x}{:016x}", high?, low?))
-        .map_err(|error| Fault::new(Exit::Other, format!("an upload cannot be given a name: {error}")))
+    let [high, low] = [high, low].map(|word| word.map_err(|error| ClientFault::no_random(&error)));
+    UploadId::new(&format!("{:016x}{:016x}", high?, low?)).map_err(|error| {
+        ClientFault::new(ExitCause::Other, format!("an upload cannot be given a name: {error}"))
+    })
 }
 
 #[cfg(test)]
@@ -163,7 +167,7 @@ mod tests {
         {
             let manifest = manifest(pieces);
             let upload = UploadId::new("u").unwrap();
-            let parts: Vec<UploadPart> = parts(&manifest, &upload, ROW).collect();
+            let parts: Vec<UploadPart> = split_parts(&manifest, &upload, ROW).collect();
             assert_eq!(parts.iter().map(|part| part.digests.len()).collect::<Vec<_>>(), lengths);
             let firsts: Vec<usize> = parts.iter().map(|part| part.first.as_usize()).collect();
             assert_eq!(firsts, (0..lengths.len()).map(|part| part * ROW).collect::<Vec<_>>());
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_trackers_read() {
         let manifest = manifest(2 * ROW + 5);
-        for part in parts(&manifest, &upload_id().unwrap(), ROW) {
+        for part in split_parts(&manifest, &new_upload_id().unwrap(), ROW) {
             let group = GroupId::new("g").unwrap();
             let request = Request::new(Command::UploadPart { group, part: Box::new(part), peer_key: None });
             assert_eq!(Request::parse(&request.to_json()).unwrap(), request);
@@ -190,9 +194,9 @@ mod tests {
 
     /// Bytes in memory that count as lost once they were read.
     #[derive(Debug, Default)]
-    struct Losing(std::sync::atomic::AtomicBool);
+    struct LosingBytes(std::sync::atomic::AtomicBool);
 
-    impl engine::proto::hashes::Kept for Losing {
+    impl engine::proto::hashes::BackingBytes for LosingBytes {
         fn length(&self) -> usize {
             40
         }
@@ -202,7 +206,7 @@ mod tests {
             into.fill(0);
         }
 
-        fn lost(&self) -> Option<String> {
+        fn unreadable_at(&self) -> Option<String> {
             self.0.load(std::sync::atomic::Ordering::SeqCst).then(|| "/the/disk".to_owned())
         }
     }
@@ -210,27 +214,31 @@ mod tests {
     #[test]
     fn what_is_lost_while_a_short_list_is_read_is_not_sent() {
         let right = manifest(2);
-        assert_eq!(in_memory(&right), Ok(right.clone()));
-        let digests = Hashes::kept(std::sync::Arc::new(Losing::default()), 0, 2).unwrap();
+        assert_eq!(copy_to_memory(&right), Ok(right.clone()));
+        let digests = Sha1List::from_backing(std::sync::Arc::new(LosingBytes::default()), 0, 2).unwrap();
         let length = Some(right.geometry().length());
-        let losing = Manifest::of(right.name().clone(), length, digests, right.proof(), None).unwrap();
-        assert_eq!(losing.lost(), None);
-        assert_eq!(in_memory(&losing).unwrap_err().exit, Exit::LocalIo);
+        let losing =
+            Manifest::from_lists(right.name().clone(), length, digests, right.proof(), None).unwrap();
+        assert_eq!(losing.unreadable_at(), None);
+        assert_eq!(copy_to_memory(&losing).unwrap_err().exit, ExitCause::LocalIo);
     }
 
     /// What was sent, as (upload, first piece), until the one that is answered with `exit`, and anew from there on.
-    fn sent(exit: Exit, failing: impl Fn(usize) -> bool) -> (Result<(), Exit>, Vec<(UploadId, u32)>) {
+    fn sent(
+        exit: ExitCause,
+        failing: impl Fn(usize) -> bool,
+    ) -> (Result<(), ExitCause>, Vec<(UploadId, u32)>) {
         let mut sent = Vec::new();
-        let result = send_all(&manifest(3 * ROW), ROW, |part| {
+        let result = send_parts(&manifest(3 * ROW), ROW, |part| {
             sent.push((part.upload, part.first.0));
-            if failing(sent.len()) { Err(Fault::new(exit, "no")) } else { Ok(()) }
+            if failing(sent.len()) { Err(ClientFault::new(exit, "no")) } else { Ok(()) }
         });
         (result.map_err(|fault| fault.exit), sent)
     }
 
     #[test]
     fn what_the_trackers_forgot_is_sent_anew_under_another_name() {
-        let (result, all) = sent(Exit::Usage, |count| count == 3);
+        let (result, all) = sent(ExitCause::Usage, |count| count == 3);
         assert_eq!(result, Ok(()));
         let firsts: Vec<usize> = all.iter().map(|(_, first)| *first as usize / ROW).collect();
         assert_eq!(firsts, [0, 1, 2, 0, 1, 2]);
@@ -242,16 +250,16 @@ mod tests {
     fn a_part_that_is_no_request_is_refused_for_the_file_only_where_none_came_before() {
         let refused_at = |part: usize, code| {
             let mut count = 0;
-            let result = send_all(&manifest(2 * ROW), ROW, |_| {
+            let result = send_parts(&manifest(2 * ROW), ROW, |_| {
                 count += 1;
                 let refused = Some(code);
                 if (count - 1) % 2 == part {
-                    Err(Fault { refused, ..Fault::new(Exit::Usage, "no") })
+                    Err(ClientFault { refusal_code: refused, ..ClientFault::new(ExitCause::Usage, "no") })
                 } else {
                     Ok(())
                 }
             });
-            result.unwrap_err().refused
+            result.unwrap_err().refusal_code
         };
         assert_eq!(refused_at(0, FailureCode::BadRequest), Some(FailureCode::BadRequest));
         assert_eq!(refused_at(1, FailureCode::BadRequest), None, "they may have forgotten the first");
@@ -261,15 +269,15 @@ mod tests {
     #[test]
     fn what_is_refused_is_not_sent_again_and_nothing_for_ever() {
         assert_eq!(
-            sent(Exit::Usage, |count| count == 1).1.len(),
+            sent(ExitCause::Usage, |count| count == 1).1.len(),
             1,
             "the first part is refused for what it says"
         );
-        for exit in [Exit::NoTracker, Exit::Exists, Exit::NotAllowed] {
+        for exit in [ExitCause::NoTracker, ExitCause::Exists, ExitCause::NotAllowed] {
             let (result, all) = sent(exit, |count| count == 2);
             assert_eq!((result, all.len()), (Err(exit), 2));
         }
-        let (result, all) = sent(Exit::Usage, |count| count % 2 == 0);
-        assert_eq!((result, all.len()), (Err(Exit::Usage), 6));
+        let (result, all) = sent(ExitCause::Usage, |count| count % 2 == 0);
+        assert_eq!((result, all.len()), (Err(ExitCause::Usage), 6));
     }
 }

@@ -16,40 +16,40 @@
 //! compares for it what is at destinations. What they share lies in [`core`]. The node's end
 //! wakes each of them: the pulse pauses on `ending`, the one that brings back on `bell`, which rings then too; who serves a front end or
 //! keeps a download looks at `ending` every second or more often. Whoever changes what the node has of a file holds its
-//! claim ([`claims`]).
+//! claim ([`locks`]).
 
-mod bell;
-mod claims;
-mod comeback;
-mod comparing;
+mod announcer;
+mod compare;
+mod control;
 mod core;
 mod describe;
-mod desk;
-mod dormant;
 mod downloads;
-mod ending;
-mod entry;
 mod events;
 mod following;
-mod former;
-mod keeper;
+mod heartbeat;
 mod listing;
+mod locks;
 mod notices;
-mod outlook;
 mod peer;
 mod private;
-mod pulse;
+mod recorded;
 mod records;
-mod registry;
+mod recovery;
+mod replaced;
+mod requests;
 mod restore;
+mod retry_policy;
 mod revival;
-mod running;
+mod rows;
+mod running_download;
+mod runtime;
 mod schedule;
+mod share;
 mod shares;
+mod shutdown;
 mod socket;
-pub(crate) mod state;
-mod steering;
+pub(crate) mod state_dir;
 pub(crate) mod trackers;
-mod view;
+mod wakeup;
 
-pub(crate) use running::Running;
+pub(crate) use runtime::NodeRuntime;

@@ -7,26 +7,26 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use crate::limits;
 use crate::lock::lock;
-use crate::printable::printable;
+use crate::printable::make_printable;
 
 /// Those who watch.
 #[derive(Debug, Default)]
-pub(crate) struct Notices {
+pub(crate) struct NoticeBoard {
     watchers: Mutex<Vec<SyncSender<String>>>,
 }
 
-impl Notices {
+impl NoticeBoard {
     /// Tells everybody who watches, and the log. Peers and trackers had a say in some of it, so all of it is made fit
     /// for a terminal.
-    pub(crate) fn tell(&self, text: &str) {
-        let text = printable(text);
+    pub(crate) fn post(&self, text: &str) {
+        let text = make_printable(text);
         tracing::info!("{text}");
         lock(&self.watchers)
             .retain(|watcher| !matches!(watcher.try_send(text.clone()), Err(TrySendError::Disconnected(_))));
     }
 
     /// Hears everything from now on.
-    pub(crate) fn watch(&self) -> Receiver<String> {
+    pub(crate) fn subscribe(&self) -> Receiver<String> {
         let (sender, receiver) = sync_channel(limits::NOTICES_QUEUED);
         lock(&self.watchers).push(sender);
         receiver
@@ -39,15 +39,15 @@ mod tests {
 
     #[test]
     fn a_watcher_that_does_not_read_holds_up_nobody() {
-        let notices = Notices::default();
-        let lazy = notices.watch();
-        let gone = notices.watch();
+        let notices = NoticeBoard::default();
+        let lazy = notices.subscribe();
+        let gone = notices.subscribe();
         drop(gone);
         for n in 0..=limits::NOTICES_QUEUED {
-            notices.tell(&n.to_string());
+            notices.post(&n.to_string());
         }
         assert_eq!(lazy.try_iter().count(), limits::NOTICES_QUEUED);
-        notices.tell("again");
+        notices.post("again");
         assert_eq!(lazy.try_recv().as_deref(), Ok("again"));
         assert_eq!(lock(&notices.watchers).len(), 1);
     }

@@ -7,18 +7,18 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 
 use engine::Engine;
-use engine::config::Config;
+use engine::config::EngineConfig;
 use engine::error::StartError;
 use engine::proto::ticket::{PeerKey, SecretKey, TrackerKey};
 
-use super::state::StateDir;
-use crate::exit::Fault;
+use super::state_dir::StateDir;
+use crate::exit::ClientFault;
 use crate::lock::lock;
 use crate::plan::NodePlan;
 
 /// Whose tickets count, and by which clock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Trust {
+pub(crate) struct TrackerTrust {
     /// The trackers' key.
     pub(crate) key: TrackerKey,
     /// The trackers' time minus ours, in seconds.
@@ -26,27 +26,27 @@ pub(crate) struct Trust {
 }
 
 /// The peer that this node is.
-pub(crate) struct Peer {
+pub(crate) struct LocalPeer {
     plan: NodePlan,
-    state: Arc<StateDir>,
+    state_dir: Arc<StateDir>,
     secret: SecretKey,
-    running: Mutex<Running>,
+    slot: Mutex<EngineSlot>,
 }
 
 #[derive(Default)]
-struct Running {
+struct EngineSlot {
     engine: Option<Engine>,
-    trust: Option<Trust>,
+    trust: Option<TrackerTrust>,
 }
 
-impl Peer {
+impl LocalPeer {
     /// A peer whose engine has not started.
     ///
     /// # Errors
     /// A fault when the state directory has no key and takes none.
-    pub(crate) fn new(plan: NodePlan, state: Arc<StateDir>) -> Result<Peer, Fault> {
+    pub(crate) fn new(plan: NodePlan, state: Arc<StateDir>) -> Result<LocalPeer, ClientFault> {
         let secret = state.secret_key()?;
-        Ok(Peer { plan, state, secret, running: Mutex::default() })
+        Ok(LocalPeer { plan, state_dir: state, secret, slot: Mutex::default() })
     }
 
     /// The node's public key.
@@ -63,86 +63,86 @@ impl Peer {
     ///
     /// # Errors
     /// A fault when it cannot start.
-    pub(crate) fn engine(&self) -> Result<Engine, Fault> {
-        let mut running = lock(&self.running);
+    pub(crate) fn engine(&self) -> Result<Engine, ClientFault> {
+        let mut running = lock(&self.slot);
         if let Some(engine) = &running.engine {
             return Ok(engine.clone());
         }
-        let engine = self.start()?;
+        let engine = self.start_engine()?;
         if let Some(trust) = running.trust {
-            engine.trust(trust.key, trust.clock_offset_s);
+            engine.set_trust(trust.key, trust.clock_offset_s);
         }
         // An engine that nobody holds would listen on, and the next try would start a second one.
-        self.state.save_port(engine.listen_addr().port()).inspect_err(|_| engine.stop())?;
+        self.state_dir.save_port(engine.listen_address().port()).inspect_err(|_| engine.stop())?;
         running.engine = Some(engine.clone());
         Ok(engine)
     }
 
     /// The engine, if it has started.
-    pub(crate) fn running(&self) -> Option<Engine> {
-        lock(&self.running).engine.clone()
+    pub(crate) fn started_engine(&self) -> Option<Engine> {
+        lock(&self.slot).engine.clone()
     }
 
     /// Tells the engine, now or when it starts, whose tickets count.
-    pub(crate) fn trust(&self, trust: Trust) {
-        let mut running = lock(&self.running);
+    pub(crate) fn set_trust(&self, trust: TrackerTrust) {
+        let mut running = lock(&self.slot);
         running.trust = Some(trust);
         if let Some(engine) = &running.engine {
-            engine.trust(trust.key, trust.clock_offset_s);
+            engine.set_trust(trust.key, trust.clock_offset_s);
         }
     }
 
-    /// Lets no ticket count until [`Peer::trust`] is called again: nobody new is served.
+    /// Lets no ticket count until [`LocalPeer::set_trust`] is called again: nobody new is served.
     ///
     /// # Errors
     /// A fault when the system gives no random bytes.
-    pub(crate) fn trust_nobody(&self) -> Result<(), Fault> {
+    pub(crate) fn revoke_trust(&self) -> Result<(), ClientFault> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| Fault::no_random(&error))?;
+        getrandom::fill(&mut seed).map_err(|error| ClientFault::no_random(&error))?;
         // The secret half is gone with this call: nobody can sign under this key.
-        self.trust(Trust { key: SecretKey::from_seed(&seed).tracker_key(), clock_offset_s: 0 });
+        self.set_trust(TrackerTrust { key: SecretKey::from_seed(&seed).tracker_key(), clock_offset_s: 0 });
         Ok(())
     }
 
     /// What the trackers are told about where this node listens; `local` is the address that we have towards them.
     /// `None` while nothing listens.
-    pub(crate) fn sender(&self, local: IpAddr) -> Option<SocketAddr> {
-        let listen = self.running()?.listen_addr();
+    pub(crate) fn announced_address(&self, local: IpAddr) -> Option<SocketAddr> {
+        let listen = self.started_engine()?.listen_address();
         let bound = Some(listen.ip()).filter(|ip| !ip.is_unspecified());
         Some(SocketAddr::new(self.plan.advertise.or(bound).unwrap_or(local), listen.port()))
     }
 
     /// Ends the engine, if it has started.
     pub(crate) fn stop(&self) {
-        let engine = lock(&self.running).engine.take();
+        let engine = lock(&self.slot).engine.take();
         if let Some(engine) = engine {
             engine.stop();
         }
     }
 
-    fn start(&self) -> Result<Engine, Fault> {
+    fn start_engine(&self) -> Result<Engine, ClientFault> {
         if let Some(listen) = self.plan.listen {
-            return Ok(self.start_at(listen.ip)?);
+            return Ok(self.start_engine_at(listen.ip)?);
         }
-        Ok(everywhere(|ip| self.start_at(ip))?)
+        Ok(start_dual_stack(|ip| self.start_engine_at(ip))?)
     }
 
-    fn start_at(&self, ip: IpAddr) -> Result<Engine, StartError> {
+    fn start_engine_at(&self, ip: IpAddr) -> Result<Engine, StartError> {
         let typed = self.plan.listen.and_then(|listen| listen.port);
-        let kept = if typed.is_none() { self.state.port() } else { None };
+        let kept = if typed.is_none() { self.state_dir.port() } else { None };
         if let Some(port) = kept {
-            match Engine::start(self.config(SocketAddr::new(ip, port))) {
+            match Engine::start(self.engine_config(SocketAddr::new(ip, port))) {
                 Err(StartError::Listen { source, .. }) if !lacks_ipv6(&source) => {
                     tracing::info!("port {port} is taken; another one is used");
                 }
                 started => return started,
             }
         }
-        Engine::start(self.config(SocketAddr::new(ip, typed.unwrap_or(0))))
+        Engine::start(self.engine_config(SocketAddr::new(ip, typed.unwrap_or(0))))
     }
 
-    fn config(&self, listen: SocketAddr) -> Config {
-        Config {
+    fn engine_config(&self, listen: SocketAddr) -> EngineConfig {
+        EngineConfig {
             listen,
             io: self.plan.io,
             zero_copy: self.plan.zero_copy,
@@ -151,13 +151,13 @@ impl Peer {
             limit_up: self.plan.limit_up,
             limit_down: self.plan.limit_down,
             secret: self.secret.clone(),
-            scratch: Some(self.state.path().to_owned()),
+            scratch_dir: Some(self.state_dir.path().to_owned()),
         }
     }
 }
 
 /// Starts at all addresses of both families, or of the one that there is.
-fn everywhere<T>(start_at: impl Fn(IpAddr) -> Result<T, StartError>) -> Result<T, StartError> {
+fn start_dual_stack<T>(start_at: impl Fn(IpAddr) -> Result<T, StartError>) -> Result<T, StartError> {
     match start_at(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
         Err(StartError::Listen { source, .. }) if lacks_ipv6(&source) => {
             start_at(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_machine_without_ipv6_listens_on_ipv4_and_a_taken_port_is_no_reason_to() {
         let refusing = |errno: rustix::io::Errno| {
-            everywhere(move |ip| match ip {
+            start_dual_stack(move |ip| match ip {
                 IpAddr::V6(_) => Err(StartError::Listen { address: (ip, 0).into(), source: errno.into() }),
                 IpAddr::V4(_) => Ok(ip),
             })
@@ -188,6 +188,6 @@ mod tests {
             assert_eq!(refusing(without).unwrap(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         }
         assert!(refusing(rustix::io::Errno::ADDRINUSE).is_err());
-        assert_eq!(everywhere(Ok).unwrap(), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        assert_eq!(start_dual_stack(Ok).unwrap(), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     }
 }

@@ -11,9 +11,9 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
-use crate::exit::{Exit, Fault};
+use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
-use crate::quoted;
+use crate::quoting;
 
 /// Held by the process that is the node; whatever directory has it is a state directory.
 pub(super) const LOCK: &str = "node.lock";
@@ -25,9 +25,9 @@ const STICKY: u32 = 0o1000;
 
 /// How a directory suits that may hold the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Suits {
+pub(crate) enum DirectoryAccess {
     /// As it is.
-    Closed,
+    Private,
     /// As soon as it is closed to others, by whom it is used.
     Open,
 }
@@ -36,10 +36,10 @@ pub(crate) enum Suits {
 ///
 /// # Errors
 /// A fault when it belongs to another user, is one that users share, or is open to others and holds something else.
-pub(crate) fn suits(path: &Path, found: &Metadata) -> Result<Suits, Fault> {
+pub(crate) fn check_directory(path: &Path, found: &Metadata) -> Result<DirectoryAccess, ClientFault> {
     let refuse = |why: &str, fix: &str| {
         let message = format!("the state directory {} {why}", path.display());
-        Err(Fault::new(Exit::LocalIo, message).fix(fix))
+        Err(ClientFault::new(ExitCause::LocalIo, message).fix(fix))
     };
     let own = "name a directory of your own: `--state DIR`";
     if found.uid() != geteuid().as_raw() {
@@ -49,27 +49,27 @@ pub(crate) fn suits(path: &Path, found: &Metadata) -> Result<Suits, Fault> {
         return refuse("is one that all users share", own);
     }
     if found.mode() & OTHERS == 0 {
-        return Ok(Suits::Closed);
+        return Ok(DirectoryAccess::Private);
     }
     // Somebody may count on it being open, unless it is a node's already or there is nothing in it.
-    let mut entries = fs::read_dir(path).map_err(|error| unusable(path, &error))?;
+    let mut entries = fs::read_dir(path).map_err(|error| unusable_fault(path, &error))?;
     if path.join(LOCK).exists() || entries.next().is_none() {
-        return Ok(Suits::Open);
+        return Ok(DirectoryAccess::Open);
     }
-    let fix = format!("name an empty one with `--state DIR`, or `chmod 700 {}`", quoted::path(path));
+    let fix = format!("name an empty one with `--state DIR`, or `chmod 700 {}`", quoting::quote_path(path));
     refuse("is open to other users and is none of Shoal's yet", &fix)
 }
 
 /// Makes the directory where it is missing, and sees that it is ours and closed to others.
 ///
 /// # Errors
-/// A fault when it cannot be made; those of [`suits`].
-pub(super) fn directory(path: &Path) -> Result<(), Fault> {
-    let fault = |error: io::Error| unusable(path, &error);
+/// A fault when it cannot be made; those of [`check_directory`].
+pub(super) fn prepare_directory(path: &Path) -> Result<(), ClientFault> {
+    let fault = |error: io::Error| unusable_fault(path, &error);
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(fault)?;
     let directory = File::open(path).map_err(fault)?;
     let found = directory.metadata().map_err(fault)?;
-    if suits(path, &found)? == Suits::Open {
+    if check_directory(path, &found)? == DirectoryAccess::Open {
         tracing::warn!("{} was open to other users and is now closed to them (0700)", path.display());
         let closed = directory.set_permissions(Permissions::from_mode(DIRECTORY_MODE));
         closed.map_err(fault)?;
@@ -78,7 +78,7 @@ pub(super) fn directory(path: &Path) -> Result<(), Fault> {
 }
 
 /// Why a path cannot be a state directory, or not this user's.
-pub(crate) fn unusable(path: &Path, error: &io::Error) -> Fault {
+pub(crate) fn unusable_fault(path: &Path, error: &io::Error) -> ClientFault {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
     let shown = path.display();
     let message = match error.kind() {
@@ -88,41 +88,41 @@ pub(crate) fn unusable(path: &Path, error: &io::Error) -> Fault {
         _ => format!("cannot use the state directory {shown}: {error}"),
     };
     let exit = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::DiskFull,
-        _ => Exit::LocalIo,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCause::DiskFull,
+        _ => ExitCause::LocalIo,
     };
-    Fault::new(exit, message).fix("name a directory of your own: `--state DIR`")
+    ClientFault::new(exit, message).fix("name a directory of your own: `--state DIR`")
 }
 
 /// Opens a file for its lock; makes it where it is missing.
 ///
 /// # Errors
 /// What the system says; `InvalidInput` when something else than a file is there.
-pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+pub(super) fn open_lock_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(FILE_MODE)
-        .custom_flags(careful())
+        .custom_flags(open_flags())
         .open(path)?;
-    regular(file)
+    require_regular(file)
 }
 
 /// Reads a short file.
 ///
 /// # Errors
 /// What the system says; `InvalidInput` when something else than a file is there, or one that is too long.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    read_at_most(path, limits::STATE_FILE_MAX_BYTES)
+pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    read_limited(path, limits::STATE_FILE_MAX_BYTES)
 }
 
-/// As [`read`], with a limit of its own, in bytes.
+/// As [`read_file`], with a limit of its own, in bytes.
 ///
 /// # Errors
-/// As [`read`].
-pub(super) fn read_at_most(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
-    let file = regular(OpenOptions::new().read(true).custom_flags(careful()).open(path)?)?;
+/// As [`read_file`].
+pub(super) fn read_limited(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
+    let file = require_regular(OpenOptions::new().read(true).custom_flags(open_flags()).open(path)?)?;
     let mut bytes = Vec::new();
     file.take(most_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most_bytes {
@@ -135,15 +135,15 @@ pub(super) fn read_at_most(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> 
 ///
 /// # Errors
 /// What the system says. The old file is then still there.
-pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    replace_by(directory, name, |file| file.write_all(bytes))
+pub(super) fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace_file_with(directory, name, |file| file.write_all(bytes))
 }
 
-/// As [`replace`], with what `write` writes.
+/// As [`replace_file`], with what `write` writes.
 ///
 /// # Errors
-/// As [`replace`], and those of `write`.
-pub(super) fn replace_by(
+/// As [`replace_file`], and those of `write`.
+pub(super) fn replace_file_with(
     directory: &Path,
     name: &str,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -158,17 +158,17 @@ pub(super) fn replace_by(
         .create_new(true)
         .write(true)
         .mode(FILE_MODE)
-        .custom_flags(careful())
+        .custom_flags(open_flags())
         .open(&temporary)?;
-    let written = fill(file, write).and_then(|()| fs::rename(&temporary, directory.join(name)));
+    let written = fill_file(file, write).and_then(|()| fs::rename(&temporary, directory.join(name)));
     if written.is_err() {
         // On a full disk half a file would only take room; the cause matters more than what comes of this.
         let _ = fs::remove_file(&temporary);
     }
-    written.and_then(|()| sync(directory))
+    written.and_then(|()| sync_directory(directory))
 }
 
-fn fill(mut file: File, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn fill_file(mut file: File, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     // A umask may have taken from the mode.
     file.set_permissions(Permissions::from_mode(FILE_MODE))?;
     write(&mut file)?;
@@ -179,7 +179,7 @@ fn fill(mut file: File, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn sync(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
@@ -188,15 +188,15 @@ pub(super) fn sync(directory: &Path) -> io::Result<()> {
 /// # Errors
 /// What the system says.
 pub(super) fn sync_parent(directory: &Path) -> io::Result<()> {
-    directory.parent().map_or(Ok(()), sync)
+    directory.parent().map_or(Ok(()), sync_directory)
 }
 
 /// Does not follow a link, nor wait for the other end of a pipe.
-fn careful() -> i32 {
+fn open_flags() -> i32 {
     (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }
 
-fn regular(file: File) -> io::Result<File> {
+fn require_regular(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() {
         return Ok(file);
     }
@@ -222,15 +222,15 @@ mod tests {
         fs::write(&temporary, "old").unwrap();
         fs::set_permissions(&temporary, Permissions::from_mode(0o644)).unwrap();
         fs::hard_link(&temporary, &kept).unwrap();
-        replace(dir.path(), "s", b"secret").unwrap();
+        replace_file(dir.path(), "s", b"secret").unwrap();
         assert_eq!(fs::read(&kept).unwrap(), b"old", "whoever had it open reads no secret");
         let made = fs::metadata(dir.path().join("s")).unwrap();
         assert_eq!(made.mode() & 0o777, FILE_MODE);
 
         symlink(&kept, &temporary).unwrap();
-        replace(dir.path(), "s", b"other").unwrap();
+        replace_file(dir.path(), "s", b"other").unwrap();
         assert_eq!(fs::read(&kept).unwrap(), b"old");
-        assert_eq!(read(&dir.path().join("s")).unwrap(), b"other");
+        assert_eq!(read_file(&dir.path().join("s")).unwrap(), b"other");
     }
 
     #[test]
@@ -242,12 +242,12 @@ mod tests {
         symlink(at("file"), at("link")).unwrap();
         fs::create_dir(at("directory")).unwrap();
         for name in ["pipe", "link", "directory"] {
-            read(&at(name)).unwrap_err();
-            open_lock(&at(name)).unwrap_err();
+            read_file(&at(name)).unwrap_err();
+            open_lock_file(&at(name)).unwrap_err();
         }
         File::create(at("long")).unwrap().set_len(limits::STATE_FILE_MAX_BYTES + 1).unwrap();
-        read(&at("long")).unwrap_err();
-        assert_eq!(read(&at("file")).unwrap(), b"x");
+        read_file(&at("long")).unwrap_err();
+        assert_eq!(read_file(&at("file")).unwrap(), b"x");
     }
 
     #[test]
@@ -255,20 +255,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mode = |mode| fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
         mode(0o755);
-        directory(dir.path()).unwrap();
+        prepare_directory(dir.path()).unwrap();
         assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, DIRECTORY_MODE);
 
         mode(0o1777);
-        assert_eq!(directory(dir.path()).unwrap_err().exit, Exit::LocalIo);
+        assert_eq!(prepare_directory(dir.path()).unwrap_err().exit, ExitCause::LocalIo);
         assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o1777, 0o1777, "and not changed");
 
         mode(0o750);
         fs::write(dir.path().join("letter"), "").unwrap();
-        let refused = directory(dir.path()).unwrap_err();
+        let refused = prepare_directory(dir.path()).unwrap_err();
         assert!(refused.message.contains("none of Shoal's") && refused.fix.is_some(), "{refused}");
         assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, 0o750, "others may count on it");
         fs::write(dir.path().join(LOCK), "").unwrap();
-        directory(dir.path()).unwrap();
+        prepare_directory(dir.path()).unwrap();
         assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, DIRECTORY_MODE, "a node's own");
 
         // Only root can give a directory away; everybody else has root's to try.
@@ -279,8 +279,8 @@ mod tests {
         } else {
             Path::new("/")
         };
-        let refused = directory(anothers).unwrap_err();
-        assert_eq!(refused.exit, Exit::LocalIo);
+        let refused = prepare_directory(anothers).unwrap_err();
+        assert_eq!(refused.exit, ExitCause::LocalIo);
         assert!(refused.message.contains("another user") && refused.fix.is_some(), "{refused}");
     }
 }

@@ -10,24 +10,24 @@ use engine::proto::manifest::Manifest;
 use engine::storage::error::{StorageError, StorageErrorKind};
 use engine::storage::fingerprint::Fingerprint;
 use serde::de::IgnoredAny;
-use tracker::api::FileKey;
+use tracker::api::GroupFile;
 use tracker::api::answers::PeersAnswer;
-use tracker::api::request::{Command, Gained};
+use tracker::api::request::{Command, GainedPieces};
 
-use super::core::{Core, engine_key, words_of};
+use super::core::{NodeCore, quote_key, to_engine_key};
 use super::listing;
-use super::outlook::{Left, later, later_listed};
-use super::records::{Shared, Stage, Unusable};
-use super::registry::{Known, Standing};
+use super::records::{ManifestUnavailable, ShareRecord, ShareStage};
+use super::retry_policy::{PendingWork, pending_after, pending_after_listing};
+use super::share::{LocalShare, ShareState};
 use super::shares;
-use super::trackers::Urgency;
-use crate::exit::Fault;
-use crate::quoted;
+use super::trackers::RequestUrgency;
+use crate::exit::ClientFault;
+use crate::quoting;
 
 /// Why a share is not served.
-enum Hurdle {
+enum ServeFailure {
     /// It may pass.
-    Passing(String),
+    Transient(String),
     /// Its file is another.
     Changed,
     /// Its record was set aside, as these words say.
@@ -35,259 +35,276 @@ enum Hurdle {
 }
 
 /// Brings back what a user shares here, as far as it is not back yet.
-pub(super) fn shares(core: &Core, user: &str) -> Left {
-    let is_back = |known: &Known| match known.shared.stage {
-        Stage::Listed => known.standing == Standing::Told,
-        Stage::Refused => true,
-        Stage::Unlisted | Stage::Stopped => false,
+pub(super) fn restore_shares(core: &NodeCore, user: &str) -> PendingWork {
+    let is_back = |known: &LocalShare| match known.record.stage {
+        ShareStage::Listed => known.state == ShareState::Announced,
+        ShareStage::Refused => true,
+        ShareStage::Unlisted | ShareStage::Stopped => false,
     };
-    let keys: Vec<FileKey> = core
-        .registry
-        .of(user)
+    let keys: Vec<GroupFile> = core
+        .shares
+        .of_user(user)
         .into_iter()
         .filter(|known| !is_back(known))
-        .map(|known| known.shared.key)
+        .map(|known| known.record.key)
         .collect();
     if keys.is_empty() {
-        return Left::Nothing;
+        return PendingWork::Nothing;
     }
     let engine = match core.peer.engine() {
         Ok(engine) => engine,
         Err(fault) => {
-            core.notices.tell(&format!("nothing can be shared: {fault}"));
-            return Left::Nothing;
+            core.notices.post(&format!("nothing can be shared: {fault}"));
+            return PendingWork::Nothing;
         }
     };
-    let mut left = Left::Nothing;
+    let mut left = PendingWork::Nothing;
     for key in keys {
-        if core.ending.is_over() || core.trackers.user().as_deref() != Some(user) {
+        if core.shutdown.is_set() || core.trackers.user().as_deref() != Some(user) {
             break;
         }
-        left = left.max(bring_back(core, &engine, user, &key));
+        left = left.max(restore_share(core, &engine, user, &key));
     }
     left
 }
 
 /// Brings back one share, as it stands by now.
-fn bring_back(core: &Core, engine: &Engine, user: &str, key: &FileKey) -> Left {
+fn restore_share(core: &NodeCore, engine: &Engine, user: &str, key: &GroupFile) -> PendingWork {
     // Whoever has it may take long, and rings when there is something left to do; this is for when they do not.
-    let Some(_claim) = core.claims.try_take(key) else { return Left::Something };
-    let Some(known) = core.registry.get(user, key) else { return Left::Nothing };
-    match known.shared.stage {
-        Stage::Stopped => stopped(core, &known),
-        Stage::Unlisted => unlisted(core, engine, &known),
-        Stage::Refused => Left::Nothing,
-        Stage::Listed => match known.standing {
-            Standing::Told => Left::Nothing,
-            Standing::Served => tell(core, &known),
-            Standing::Down | Standing::Away { .. } => match serve(core, engine, &known, None) {
-                Some(Standing::Served) => tell(core, &known),
-                Some(Standing::Away { told, .. }) => away(core, &known, told),
-                _ => Left::Nothing,
-            },
+    let Some(_claim) = core.share_locks.try_acquire(key) else { return PendingWork::Retry };
+    let Some(known) = core.shares.get(user, key) else { return PendingWork::Nothing };
+    match known.record.stage {
+        ShareStage::Stopped => finish_stop(core, &known),
+        ShareStage::Unlisted => list_share(core, engine, &known),
+        ShareStage::Refused => PendingWork::Nothing,
+        ShareStage::Listed => match known.state {
+            ShareState::Announced => PendingWork::Nothing,
+            ShareState::Served => announce_share(core, &known),
+            ShareState::NotServed | ShareState::Unreadable { .. } => {
+                match serve_share(core, engine, &known, None) {
+                    Some(ShareState::Served) => announce_share(core, &known),
+                    Some(ShareState::Unreadable { is_reported: told, .. }) => {
+                        report_unreadable(core, &known, told)
+                    }
+                    _ => PendingWork::Nothing,
+                }
+            }
         },
     }
 }
 
 /// Serves a share if its file is what it was; how it stands then, or `None` when there is nothing more to do for it.
-fn serve(core: &Core, engine: &Engine, known: &Known, manifest: Option<&Manifest>) -> Option<Standing> {
-    let standing = match put_up(core, engine, known, manifest) {
-        Ok(()) => Standing::Served,
-        Err(Hurdle::Passing(why)) => not_now(core, known, why),
-        Err(Hurdle::Changed) => {
-            let why = format!("{} is not what it was when it was shared", known.shared.path.display());
-            shares::withdraw(core, known, &why);
+fn serve_share(
+    core: &NodeCore,
+    engine: &Engine,
+    known: &LocalShare,
+    manifest: Option<&Manifest>,
+) -> Option<ShareState> {
+    let standing = match reshare_file(core, engine, known, manifest) {
+        Ok(()) => ShareState::Served,
+        Err(ServeFailure::Transient(why)) => mark_unreadable(core, known, why),
+        Err(ServeFailure::Changed) => {
+            let why = format!("{} is not what it was when it was shared", known.record.path.display());
+            shares::withdraw_share(core, known, &why);
             return None;
         }
-        Err(Hurdle::SetAside(trouble)) => {
-            core.notices.tell(&trouble);
-            core.registry.forget(&known.id);
-            shares::unserve(core, &known.shared.key);
-            shares::tell_stopped(core, &known.shared.user, &known.shared.key);
+        Err(ServeFailure::SetAside(trouble)) => {
+            core.notices.post(&trouble);
+            core.shares.remove(&known.id);
+            shares::unserve_file(core, &known.record.key);
+            shares::report_stopped(core, &known.record.user, &known.record.key);
             return None;
         }
     };
-    let changed = core.registry.change(&known.id, |known| known.standing = standing.clone())?;
-    shares::is_its_users_turn(core, &changed).then_some(standing)
+    let changed = core.shares.update(&known.id, |known| known.state = standing.clone())?;
+    shares::unserve_unless_active_user(core, &changed).then_some(standing)
 }
 
-fn put_up(core: &Core, engine: &Engine, known: &Known, manifest: Option<&Manifest>) -> Result<(), Hurdle> {
-    let Shared { key, path, fingerprint, .. } = &known.shared;
+fn reshare_file(
+    core: &NodeCore,
+    engine: &Engine,
+    known: &LocalShare,
+    manifest: Option<&Manifest>,
+) -> Result<(), ServeFailure> {
+    let ShareRecord { key, path, fingerprint, .. } = &known.record;
     // The cheap question first: a file that is not there is looked for again and again.
-    let now =
-        Fingerprint::at(path).map_err(|error| Hurdle::Passing(Fault::io("look at", path, &error).message))?;
-    if fingerprint.change_on_record(&now).is_some() {
-        return Err(Hurdle::Changed);
+    let now = Fingerprint::at(path)
+        .map_err(|error| ServeFailure::Transient(ClientFault::io("look at", path, &error).message))?;
+    if fingerprint.difference_ignoring_device(&now).is_some() {
+        return Err(ServeFailure::Changed);
     }
     let loaded;
     let manifest = match manifest {
         Some(manifest) => manifest,
         None => {
-            loaded = load(core, known)?;
+            loaded = load_manifest(core, known)?;
             &loaded
         }
     };
-    engine.reshare(engine_key(key), path, manifest, *fingerprint).map_err(|error| match error {
-        StorageError { kind: StorageErrorKind::Changed(_), .. } => Hurdle::Changed,
-        error => Hurdle::Passing(error.to_string()),
+    engine.share_file(to_engine_key(key), path, manifest, *fingerprint).map_err(|error| match error {
+        StorageError { kind: StorageErrorKind::Changed(_), .. } => ServeFailure::Changed,
+        error => ServeFailure::Transient(error.to_string()),
     })
 }
 
-fn load(core: &Core, known: &Known) -> Result<Manifest, Hurdle> {
-    core.records.manifest(&known.id, &known.shared).map_err(|unusable| match unusable {
-        Unusable::SetAside(trouble) => Hurdle::SetAside(trouble),
-        Unusable::ForNow(why) => Hurdle::Passing(why),
+fn load_manifest(core: &NodeCore, known: &LocalShare) -> Result<Manifest, ServeFailure> {
+    core.records.manifest(&known.id, &known.record).map_err(|unusable| match unusable {
+        ManifestUnavailable::SetAside(trouble) => ServeFailure::SetAside(trouble),
+        ManifestUnavailable::Transient(why) => ServeFailure::Transient(why),
     })
 }
 
 /// A share that cannot be served now; said once.
-fn not_now(core: &Core, known: &Known, why: String) -> Standing {
-    let told = match &known.standing {
-        Standing::Away { told, .. } => *told,
+fn mark_unreadable(core: &NodeCore, known: &LocalShare, why: String) -> ShareState {
+    let told = match &known.state {
+        ShareState::Unreadable { is_reported: told, .. } => *told,
         _ => {
-            core.notices.tell(&format!(
+            core.notices.post(&format!(
                 "{} is not shared for now: {why}; it is again as soon as that can be read",
-                known.shared.key
+                known.record.key
             ));
             false
         }
     };
-    Standing::Away { why, told }
+    ShareState::Unreadable { why, is_reported: told }
 }
 
 /// Tells the trackers that this node serves a share, and where; first it asks whether what they list under its name is
 /// still this file, since whoever says to have a file says so by its name.
-fn tell(core: &Core, known: &Known) -> Left {
-    let Shared { key, user, content, .. } = &known.shared;
+fn announce_share(core: &NodeCore, known: &LocalShare) -> PendingWork {
+    let ShareRecord { key, user, content, .. } = &known.record;
     let question = Command::GetPeers { file: key.clone(), peer_key: Some(core.peer.key()) };
-    let listed = core.trackers.ask_as::<PeersAnswer>(user, question, Urgency::Background);
-    let told = match listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unproven_grant().ok())) {
+    let listed = core.trackers.request_as::<PeersAnswer>(user, question, RequestUrgency::Background);
+    let told = match listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unverified_grant().ok()))
+    {
         Ok(Some(grant)) if grant.file_id != *content => {
             shares::drop_share(core, known);
-            core.notices.tell(&format!(
+            core.notices.post(&format!(
                 "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
-                known.shared.path.display()
+                known.record.path.display()
             ));
-            return Left::Nothing;
+            return PendingWork::Nothing;
         }
         Ok(_) => {
-            let command = Command::UpdatePieces { file: key.clone(), gained: Gained::Complete };
-            core.trackers.ask_as::<IgnoredAny>(user, command, Urgency::Background).map(drop)
+            let command = Command::UpdatePieces { file: key.clone(), gained: GainedPieces::Complete };
+            core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background).map(drop)
         }
         Err(fault) => Err(fault),
     };
     match told {
         Ok(()) => {
-            core.registry.told(&known.id);
-            Left::Nothing
+            core.shares.mark_announced(&known.id);
+            PendingWork::Nothing
         }
-        Err(fault) => later(&fault).unwrap_or_else(|| {
+        Err(fault) => pending_after(&fault).unwrap_or_else(|| {
             shares::drop_share(core, known);
-            core.notices.tell(&format!("{key} is not shared any more: {fault}"));
-            Left::Nothing
+            core.notices.post(&format!("{key} is not shared any more: {fault}"));
+            PendingWork::Nothing
         }),
     }
 }
 
 /// Tells the trackers, once, that a share cannot be served for now.
-fn away(core: &Core, known: &Known, told: bool) -> Left {
+fn report_unreadable(core: &NodeCore, known: &LocalShare, told: bool) -> PendingWork {
     if told {
-        return Left::Something;
+        return PendingWork::Retry;
     }
-    if let Err(left) = say_stopped(core, known) {
+    if let Err(left) = request_stop(core, known) {
         return left;
     }
-    core.registry.change(&known.id, |known| {
-        if let Standing::Away { told, .. } = &mut known.standing {
+    core.shares.update(&known.id, |known| {
+        if let ShareState::Unreadable { is_reported: told, .. } = &mut known.state {
             *told = true;
         }
     });
-    Left::Something
+    PendingWork::Retry
 }
 
 /// Tells the trackers what they have not been told: that a share was stopped.
-fn stopped(core: &Core, known: &Known) -> Left {
-    if let Err(left) = say_stopped(core, known) {
+fn finish_stop(core: &NodeCore, known: &LocalShare) -> PendingWork {
+    if let Err(left) = request_stop(core, known) {
         return left;
     }
     shares::drop_share(core, known);
-    Left::Nothing
+    PendingWork::Nothing
 }
 
 /// Has the trackers know that a share is none now. That they do not know it as one is as good.
-fn say_stopped(core: &Core, known: &Known) -> Result<(), Left> {
-    let command = Command::StopShare { file: known.shared.key.clone() };
-    match core.trackers.ask_as::<IgnoredAny>(&known.shared.user, command, Urgency::Background) {
+fn request_stop(core: &NodeCore, known: &LocalShare) -> Result<(), PendingWork> {
+    let command = Command::StopShare { file: known.record.key.clone() };
+    match core.trackers.request_as::<IgnoredAny>(&known.record.user, command, RequestUrgency::Background) {
         Ok(_) => Ok(()),
-        Err(fault) => later(&fault).map_or(Ok(()), Err),
+        Err(fault) => pending_after(&fault).map_or(Ok(()), Err),
     }
 }
 
 /// Has the trackers list what was hashed before they could take it.
-fn unlisted(core: &Core, engine: &Engine, known: &Known) -> Left {
-    let (key, user) = (&known.shared.key, &known.shared.user);
-    let manifest = match load(core, known) {
+fn list_share(core: &NodeCore, engine: &Engine, known: &LocalShare) -> PendingWork {
+    let (key, user) = (&known.record.key, &known.record.user);
+    let manifest = match load_manifest(core, known) {
         Ok(manifest) => manifest,
-        Err(Hurdle::SetAside(trouble)) => {
-            core.notices.tell(&trouble);
-            core.registry.forget(&known.id);
-            return Left::Nothing;
+        Err(ServeFailure::SetAside(trouble)) => {
+            core.notices.post(&trouble);
+            core.shares.remove(&known.id);
+            return PendingWork::Nothing;
         }
-        Err(Hurdle::Passing(_) | Hurdle::Changed) => return Left::Something,
+        Err(ServeFailure::Transient(_) | ServeFailure::Changed) => return PendingWork::Retry,
     };
-    if let Err(fault) = listing::list(core, user, key, &manifest, Urgency::Background, &|_| Ok(())) {
-        return later_listed(&fault).unwrap_or_else(|| {
-            set_aside(core, known, fault);
-            Left::Nothing
+    if let Err(fault) =
+        listing::list_file(core, user, key, &manifest, RequestUrgency::Background, &|_| Ok(()))
+    {
+        return pending_after_listing(&fault).unwrap_or_else(|| {
+            mark_refused(core, known, fault);
+            PendingWork::Nothing
         });
     }
-    let Some(listed) = core.registry.change(&known.id, |known| known.shared.stage = Stage::Listed) else {
-        return Left::Nothing;
+    let Some(listed) = core.shares.update(&known.id, |known| known.record.stage = ShareStage::Listed) else {
+        return PendingWork::Nothing;
     };
-    if let Err(fault) = core.records.write_share(&listed.id, &listed.shared) {
-        core.notices.tell(&fault.message);
+    if let Err(fault) = core.records.write_share(&listed.id, &listed.record) {
+        core.notices.post(&fault.message);
     }
-    match serve(core, engine, &listed, Some(&manifest)) {
-        Some(Standing::Served) => {
-            core.registry.told(&listed.id);
-            core.notices.tell(&format!("{key} is shared now"));
-            Left::Nothing
+    match serve_share(core, engine, &listed, Some(&manifest)) {
+        Some(ShareState::Served) => {
+            core.shares.mark_announced(&listed.id);
+            core.notices.post(&format!("{key} is shared now"));
+            PendingWork::Nothing
         }
-        Some(Standing::Away { told, .. }) => away(core, &listed, told),
-        _ => Left::Nothing,
+        Some(ShareState::Unreadable { is_reported: told, .. }) => report_unreadable(core, &listed, told),
+        _ => PendingWork::Nothing,
     }
 }
 
 /// Has what the trackers refused for good wait for its user: its record stays, with why, and they are not asked again.
-fn set_aside(core: &Core, known: &Known, fault: Fault) {
-    let (key, user) = (&known.shared.key, &known.shared.user);
-    let changed = core.registry.change(&known.id, |known| {
-        known.shared.stage = Stage::Refused;
-        known.shared.refusal = Some(fault);
+fn mark_refused(core: &NodeCore, known: &LocalShare, fault: ClientFault) {
+    let (key, user) = (&known.record.key, &known.record.user);
+    let changed = core.shares.update(&known.id, |known| {
+        known.record.stage = ShareStage::Refused;
+        known.record.refusal = Some(fault);
     });
-    let Some(Known { id, shared, .. }) = changed else { return };
+    let Some(LocalShare { id, record: shared, .. }) = changed else { return };
     if let Err(fault) = core.records.write_share(&id, &shared) {
-        core.notices.tell(&fault.message);
+        core.notices.post(&fault.message);
     }
-    core.notices.tell(&format!("{key} is not shared: {}", refused_because(&shared)));
+    core.notices.post(&format!("{key} is not shared: {}", refusal_message(&shared)));
     // It may have taken the place of one that was stopped, which they were not told.
-    shares::tell_stopped(core, user, key);
+    shares::report_stopped(core, user, key);
 }
 
 /// Why a share was set aside, and what to type next.
-pub(super) fn refused_because(shared: &Shared) -> String {
-    let Shared { key, path, refusal, .. } = shared;
+pub(super) fn refusal_message(shared: &ShareRecord) -> String {
+    let ShareRecord { key, path, refusal, .. } = shared;
     let (why, first) = match refusal {
-        Some(Fault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
-        Some(Fault { message, fix: None, .. }) => (message.as_str(), String::new()),
+        Some(ClientFault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
+        Some(ClientFault { message, fix: None, .. }) => (message.as_str(), String::new()),
         None => ("it was not said why", String::new()),
     };
     format!(
         "the trackers refuse it ({why}) and are not asked again; next: {first}`upload_file {} {}`, which does not hash \
          it again, or `stop_share {}` to give it up",
         key.group,
-        quoted::path(path),
-        words_of(key)
+        quoting::quote_path(path),
+        quote_key(key)
     )
 }
 
@@ -301,14 +318,14 @@ mod tests {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
     use tracker::api::GroupId;
 
-    use super::super::shares::{Origin, keep, replace, stop};
-    use super::super::state::{SavedSession, StateDir};
+    use super::super::shares::{ShareOrigin, record_share, register_share, stop_share};
+    use super::super::state_dir::{SavedSession, StateDir};
     use super::*;
-    use crate::exit::Exit;
+    use crate::exit::ExitCause;
     use crate::plan::NodePlan;
 
     /// A node of `u`, whose tracker is a port on which nobody listens.
-    fn alone(directory: &Path) -> Core {
+    fn core_without_tracker(directory: &Path) -> NodeCore {
         let trackers = directory.join("trackers.txt");
         let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -330,43 +347,43 @@ mod tests {
             limit_up: None,
             limit_down: None,
         };
-        Core::new(plan, state).unwrap()
+        NodeCore::new(plan, state).unwrap()
     }
 
     /// A share of `u` that an earlier process left, listed.
-    fn left_behind(core: &Core, path: PathBuf) -> (FileKey, Manifest) {
-        let key = FileKey { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
+    fn recorded_share(core: &NodeCore, path: PathBuf) -> (GroupFile, Manifest) {
+        let key = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
         let engine = core.peer.engine().unwrap();
         let hashed = engine.hash_file(&path, key.name.clone(), &|_| {}).unwrap();
         let manifest = Manifest::clone(hashed.manifest());
-        let origin = Origin { user: "u".into(), path, fingerprint: hashed.fingerprint() };
-        let known = keep(core, &key, origin, &manifest, Stage::Listed).unwrap();
-        replace(core, known);
+        let origin = ShareOrigin { user: "u".into(), path, fingerprint: hashed.fingerprint() };
+        let known = record_share(core, &key, origin, &manifest, ShareStage::Listed).unwrap();
+        register_share(core, known);
         (key, manifest)
     }
 
-    fn is_served(core: &Core) -> bool {
+    fn is_served(core: &NodeCore) -> bool {
         !core.peer.engine().unwrap().shares().is_empty()
     }
 
     #[test]
     fn a_stop_is_not_undone_by_who_was_bringing_the_share_back() {
         let dir = tempfile::tempdir().unwrap();
-        let core = alone(dir.path());
+        let core = core_without_tracker(dir.path());
         let path = dir.path().join("f");
         std::fs::write(&path, "content").unwrap();
-        let (key, manifest) = left_behind(&core, path.clone());
-        let claim = core.claims.try_take(&key).unwrap();
-        assert_eq!(shares(&core, "u"), Left::Something);
+        let (key, manifest) = recorded_share(&core, path.clone());
+        let claim = core.share_locks.try_acquire(&key).unwrap();
+        assert_eq!(restore_shares(&core, "u"), PendingWork::Retry);
         assert!(!is_served(&core), "somebody else had its claim");
         drop(claim);
-        assert_eq!(shares(&core, "u"), Left::Trackers);
+        assert_eq!(restore_shares(&core, "u"), PendingWork::Trackers);
         assert!(is_served(&core), "what can be served without a tracker is");
 
-        let claim = core.claims.try_take(&key).unwrap();
-        let known = core.registry.get("u", &key).unwrap();
+        let claim = core.share_locks.try_acquire(&key).unwrap();
+        let known = core.shares.get("u", &key).unwrap();
         std::thread::scope(|scope| {
-            let stopping = scope.spawn(|| stop(&core, &key));
+            let stopping = scope.spawn(|| stop_share(&core, &key));
             // The user's word counts at once, whoever has the claim …
             let gone = (0..3_000).any(|_| {
                 std::thread::park_timeout(Duration::from_millis(10));
@@ -375,32 +392,32 @@ mod tests {
             assert!(gone, "it is served although its user stopped it");
             // … and also when who has it serves the file once more.
             let engine = core.peer.engine().unwrap();
-            engine.reshare(engine_key(&key), &path, &manifest, known.shared.fingerprint).unwrap();
+            engine.share_file(to_engine_key(&key), &path, &manifest, known.record.fingerprint).unwrap();
             drop(claim);
-            assert_eq!(stopping.join().unwrap().unwrap_err().exit, Exit::NoTracker);
+            assert_eq!(stopping.join().unwrap().unwrap_err().exit, ExitCause::NoTracker);
         });
-        assert_eq!(shares(&core, "u"), Left::Trackers, "the trackers are to be told");
+        assert_eq!(restore_shares(&core, "u"), PendingWork::Trackers, "the trackers are to be told");
         assert!(!is_served(&core));
-        assert_eq!(core.registry.get("u", &key).unwrap().shared.stage, Stage::Stopped);
-        assert_eq!(core.records.read_shares()[0].1.stage, Stage::Stopped);
+        assert_eq!(core.shares.get("u", &key).unwrap().record.stage, ShareStage::Stopped);
+        assert_eq!(core.records.read_shares()[0].1.stage, ShareStage::Stopped);
         core.peer.stop();
     }
 
     #[test]
     fn what_is_served_when_its_user_goes_is_taken_down() {
         let dir = tempfile::tempdir().unwrap();
-        let core = alone(dir.path());
+        let core = core_without_tracker(dir.path());
         let path = dir.path().join("f");
         std::fs::write(&path, "content").unwrap();
-        let (key, manifest) = left_behind(&core, path);
-        let known = core.registry.get("u", &key).unwrap();
+        let (key, manifest) = recorded_share(&core, path);
+        let known = core.shares.get("u", &key).unwrap();
         core.trackers.forget_session();
         let engine = core.peer.engine().unwrap();
-        assert_eq!(serve(&core, &engine, &known, Some(&manifest)), None);
+        assert_eq!(serve_share(&core, &engine, &known, Some(&manifest)), None);
         assert!(!is_served(&core));
-        assert_eq!(core.registry.get("u", &key).unwrap().standing, Standing::Down);
-        assert_eq!(tell(&core, &known), Left::Something, "nobody else says it in their name");
-        assert!(core.registry.get("u", &key).is_some());
+        assert_eq!(core.shares.get("u", &key).unwrap().state, ShareState::NotServed);
+        assert_eq!(announce_share(&core, &known), PendingWork::Retry, "nobody else says it in their name");
+        assert!(core.shares.get("u", &key).is_some());
         core.peer.stop();
     }
 }

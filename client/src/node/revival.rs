@@ -7,68 +7,85 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use engine::storage::destination::{Destination, Existing};
+use engine::storage::destination::{Destination, DestinationEntry};
 
-use super::core::Core;
-use super::downloads::Downloads;
-use super::outlook::Left;
-use super::records::Wanted;
+use super::core::NodeCore;
+use super::downloads::DownloadTable;
+use super::records::DownloadRecord;
+use super::retry_policy::PendingWork;
 
 /// The downloads that come back.
 #[derive(Debug, Default)]
-pub(super) struct Revival {
+pub(super) struct DownloadRecovery {
     /// Whether the thread that compares is at work.
-    comparing: Arc<AtomicBool>,
+    is_comparing: Arc<AtomicBool>,
 }
 
 /// That the thread is at work, until this is dropped, by a panic too.
-struct AtWork(Arc<AtomicBool>);
+struct CompareThreadGuard(Arc<AtomicBool>);
 
-impl Drop for AtWork {
+impl Drop for CompareThreadGuard {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
     }
 }
 
-impl Revival {
+impl DownloadRecovery {
     /// Lets go on what `user` has on record here.
-    pub(super) fn round(&self, core: &Arc<Core>, all: &Arc<Downloads>, user: &str) -> Left {
-        let (long, short): (Vec<Wanted>, Vec<Wanted>) = all.to_go_on(user).into_iter().partition(is_compared);
-        let left = go_on(core, all, user, &short);
-        if long.is_empty() { left } else { left.max(self.compare(core, all, user, long)) }
+    pub(super) fn resume_all(
+        &self,
+        core: &Arc<NodeCore>,
+        all: &Arc<DownloadTable>,
+        user: &str,
+    ) -> PendingWork {
+        let (long, short): (Vec<DownloadRecord>, Vec<DownloadRecord>) =
+            all.resumable(user).into_iter().partition(is_destination_occupied);
+        let left = resume_each(core, all, user, &short);
+        if long.is_empty() { left } else { left.max(self.start_comparing(core, all, user, long)) }
     }
 
     /// Has the thread compare, unless it does already: then a later round looks again.
-    fn compare(&self, core: &Arc<Core>, all: &Arc<Downloads>, user: &str, long: Vec<Wanted>) -> Left {
-        if self.comparing.swap(true, Ordering::SeqCst) {
-            return Left::Something;
+    fn start_comparing(
+        &self,
+        core: &Arc<NodeCore>,
+        all: &Arc<DownloadTable>,
+        user: &str,
+        long: Vec<DownloadRecord>,
+    ) -> PendingWork {
+        if self.is_comparing.swap(true, Ordering::SeqCst) {
+            return PendingWork::Retry;
         }
-        let at_work = AtWork(Arc::clone(&self.comparing));
+        let at_work = CompareThreadGuard(Arc::clone(&self.is_comparing));
         let (core, all, user) = (Arc::clone(core), Arc::clone(all), user.to_owned());
         let compare = move || {
-            let left = go_on(&core, &all, &user, &long);
+            let left = resume_each(&core, &all, &user, &long);
             drop(at_work);
             // What came to be compared meanwhile is next. Where something is left, a pause is due before it is tried again.
-            if left == Left::Nothing {
-                core.bell.ring();
+            if left == PendingWork::Nothing {
+                core.recovery_wakeup.set();
             }
         };
         if let Err(error) = std::thread::Builder::new().name("comparing".into()).spawn(compare) {
             tracing::warn!("what is at destinations is compared later: the system gives no thread: {error}");
         }
-        Left::Something
+        PendingWork::Retry
     }
 }
 
 /// Lets these go on one after the other, as long as their user is here.
-fn go_on(core: &Arc<Core>, all: &Downloads, user: &str, these: &[Wanted]) -> Left {
-    let mut left = Left::Nothing;
+fn resume_each(
+    core: &Arc<NodeCore>,
+    all: &DownloadTable,
+    user: &str,
+    these: &[DownloadRecord],
+) -> PendingWork {
+    let mut left = PendingWork::Nothing;
     for wanted in these {
-        if core.ending.is_over() || core.trackers.user().as_deref() != Some(user) {
+        if core.shutdown.is_set() || core.trackers.user().as_deref() != Some(user) {
             break;
         }
-        left = left.max(all.go_on(core, user, &wanted.key));
-        if left == Left::Trackers {
+        left = left.max(all.resume(core, user, &wanted.key));
+        if left == PendingWork::Trackers {
             // The others would ask the same ones.
             break;
         }
@@ -77,8 +94,8 @@ fn go_on(core: &Arc<Core>, all: &Downloads, user: &str, these: &[Wanted]) -> Lef
 }
 
 /// Whether a file is at the destination, which is hashed then.
-fn is_compared(wanted: &Wanted) -> bool {
+fn is_destination_occupied(wanted: &DownloadRecord) -> bool {
     let existing =
-        Destination::resolve(&wanted.destination, &wanted.key.name).and_then(|place| place.existing());
-    matches!(existing, Ok(Existing::File { .. }))
+        Destination::resolve(&wanted.destination, &wanted.key.name).and_then(|place| place.existing_entry());
+    matches!(existing, Ok(DestinationEntry::File { .. }))
 }

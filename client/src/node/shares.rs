@@ -12,22 +12,22 @@ use engine::proto::manifest::{FileKey as EngineKey, FileName, Manifest};
 use engine::storage::fingerprint::Fingerprint;
 use serde::de::IgnoredAny;
 use tracker::api::request::Command;
-use tracker::api::{FileKey, GroupId};
+use tracker::api::{GroupFile, GroupId};
 
-use super::core::{Core, api_key, engine_key, group_id};
-use super::events::Events;
+use super::core::{NodeCore, parse_group_id, to_engine_key, to_tracker_key};
+use super::events::EventStream;
 use super::listing;
-use super::outlook::{later, later_listed};
-use super::records::{Seal, Shared, Stage};
-use super::registry::{Known, Standing};
-use super::trackers::Urgency;
+use super::records::{ManifestChecksum, ShareRecord, ShareStage};
+use super::retry_policy::{pending_after, pending_after_listing};
+use super::share::{LocalShare, ShareState};
+use super::trackers::RequestUrgency;
 use crate::clock;
-use crate::exit::{Exit, Fault};
-use crate::front::protocol::{Answer, Event};
+use crate::exit::{ClientFault, ExitCause};
+use crate::ipc::protocol::{NodeAnswer, NodeEvent};
 use crate::limits;
 
 /// A file that is ready to be listed, and how it is served then.
-struct Prepared {
+struct PreparedUpload {
     manifest: Arc<Manifest>,
     fingerprint: Fingerprint,
     hashing_ms: u64,
@@ -38,73 +38,87 @@ struct Prepared {
 /// # Errors
 /// The trackers' refusal, whatever the disk says, or that the front end went away while it was hashed; also when it cannot
 /// be recorded, since a restart would lose it: then the trackers are not told.
-pub(super) fn upload(core: &Core, group: &str, path: &Path, events: &Events<'_>) -> Result<Answer, Fault> {
-    let group = group_id(group)?;
-    let key = FileKey { group, name: name_of(path)? };
+pub(super) fn upload_file(
+    core: &NodeCore,
+    group: &str,
+    path: &Path,
+    events: &EventStream<'_>,
+) -> Result<NodeAnswer, ClientFault> {
+    let group = parse_group_id(group)?;
+    let key = GroupFile { group, name: share_name(path)? };
     let user = core.trackers.require_user()?;
-    path.metadata().map_err(|error| Fault::io("read", path, &error).fix("check the path"))?;
-    refuse_too_many_shares(core, &user, &key)?;
-    refuse_strangers(core, &key.group)?;
+    path.metadata().map_err(|error| ClientFault::io("read", path, &error).fix("check the path"))?;
+    check_share_limit(core, &user, &key)?;
+    check_membership(core, &key.group)?;
     let engine = core.peer.engine()?;
-    let Prepared { manifest, fingerprint, hashing_ms } = prepare(core, &engine, &user, &key, path, events)?;
+    let PreparedUpload { manifest, fingerprint, hashing_ms } =
+        hash_unless_known(core, &engine, &user, &key, path, events)?;
     let (length, content) = (manifest.geometry().length(), manifest.proof().id());
     let file = key.name.to_string();
-    events.tell(Event::Hashing { file: file.clone(), done_bytes: length, total_bytes: length })?;
-    let origin = Origin { user: user.clone(), path: path.to_owned(), fingerprint };
-    let _claim = core.claims.take(&key, &core.ending)?;
-    let mut known = keep(core, &key, origin, &manifest, Stage::Unlisted)?;
+    events.send(NodeEvent::Hashing { file: file.clone(), done_bytes: length, total_bytes: length })?;
+    let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
+    let _claim = core.share_locks.acquire(&key, &core.shutdown)?;
+    let mut known = record_share(core, &key, origin, &manifest, ShareStage::Unlisted)?;
     let total_bytes = length;
-    let listed = listing::list(core, &user, &key, &manifest, Urgency::Asked, &|done_bytes| {
-        events.progress(|| Event::Listing { file: file.clone(), done_bytes, total_bytes })
+    let listed = listing::list_file(core, &user, &key, &manifest, RequestUrgency::Immediate, &|done_bytes| {
+        events.send_progress(|| NodeEvent::Listing { file: file.clone(), done_bytes, total_bytes })
     });
     if let Err(fault) = listed {
-        return Err(not_listed(core, known, fault));
+        return Err(handle_listing_fault(core, known, fault));
     }
-    known.shared.stage = Stage::Listed;
-    let recorded = core.records.write_share(&known.id, &known.shared);
-    let served = engine.reshare(engine_key(&key), path, &manifest, fingerprint);
-    known.standing = if served.is_ok() { Standing::Told } else { Standing::Down };
-    replace(core, known.clone());
-    is_its_users_turn(core, &known);
+    known.record.stage = ShareStage::Listed;
+    let recorded = core.records.write_share(&known.id, &known.record);
+    let served = engine.share_file(to_engine_key(&key), path, &manifest, fingerprint);
+    known.state = if served.is_ok() { ShareState::Announced } else { ShareState::NotServed };
+    register_share(core, known.clone());
+    unserve_unless_active_user(core, &known);
     // Whatever changed the file since it was hashed: the trackers must hear that it is not served.
-    core.bell.ring();
+    core.recovery_wakeup.set();
     served?;
     recorded?;
     let (pieces, sha1) = (manifest.pieces().0, content.to_string());
-    Ok(Answer::Uploaded { group: key.group.to_string(), file, size_bytes: length, pieces, sha1, hashing_ms })
+    Ok(NodeAnswer::Uploaded {
+        group: key.group.to_string(),
+        file,
+        size_bytes: length,
+        pieces,
+        sha1,
+        hashing_ms,
+    })
 }
 
 /// Hashes the file; not if it is known, and looks as it did when it was hashed.
-fn prepare(
-    core: &Core,
+fn hash_unless_known(
+    core: &NodeCore,
     engine: &Engine,
     user: &str,
-    key: &FileKey,
+    key: &GroupFile,
     path: &Path,
-    events: &Events<'_>,
-) -> Result<Prepared, Fault> {
-    if let Some(known) = core.registry.get(user, key)
-        && known.shared.path == path
-        && Fingerprint::at(path).is_ok_and(|now| known.shared.fingerprint.change_on_record(&now).is_none())
-        && let Ok(manifest) = core.records.manifest(&known.id, &known.shared)
+    events: &EventStream<'_>,
+) -> Result<PreparedUpload, ClientFault> {
+    if let Some(known) = core.shares.get(user, key)
+        && known.record.path == path
+        && Fingerprint::at(path)
+            .is_ok_and(|now| known.record.fingerprint.difference_ignoring_device(&now).is_none())
+        && let Ok(manifest) = core.records.manifest(&known.id, &known.record)
     {
-        let fingerprint = known.shared.fingerprint;
-        return Ok(Prepared { manifest: Arc::new(manifest), fingerprint, hashing_ms: 0 });
+        let fingerprint = known.record.fingerprint;
+        return Ok(PreparedUpload { manifest: Arc::new(manifest), fingerprint, hashing_ms: 0 });
     }
     let total_bytes = path.metadata().map_or(0, |found| found.len());
     let file = key.name.to_string();
     let began = clock::now();
     let hashed = engine.hash_file(path, key.name.clone(), &|done_bytes| {
         // Whether anybody listens is found out by the caller.
-        let _ = events.progress(|| Event::Hashing { file: file.clone(), done_bytes, total_bytes });
+        let _ = events.send_progress(|| NodeEvent::Hashing { file: file.clone(), done_bytes, total_bytes });
     })?;
     let hashing_ms = u64::try_from(clock::now().duration_since(began).as_millis()).unwrap_or(u64::MAX);
     let (manifest, fingerprint) = (Arc::clone(hashed.manifest()), hashed.fingerprint());
-    Ok(Prepared { manifest, fingerprint, hashing_ms })
+    Ok(PreparedUpload { manifest, fingerprint, hashing_ms })
 }
 
 /// Whose file it is, where it lies, and what it looks like there.
-pub(super) struct Origin {
+pub(super) struct ShareOrigin {
     /// The user.
     pub(super) user: String,
     /// The path.
@@ -117,29 +131,29 @@ pub(super) struct Origin {
 ///
 /// # Errors
 /// A fault when it cannot be written, or would be one too many; then nothing is recorded.
-pub(super) fn keep(
-    core: &Core,
-    key: &FileKey,
-    origin: Origin,
+pub(super) fn record_share(
+    core: &NodeCore,
+    key: &GroupFile,
+    origin: ShareOrigin,
     manifest: &Manifest,
-    stage: Stage,
-) -> Result<Known, Fault> {
-    let Origin { user, path, fingerprint } = origin;
-    refuse_too_many_shares(core, &user, key)?;
-    let seal = Seal::of(manifest);
+    stage: ShareStage,
+) -> Result<LocalShare, ClientFault> {
+    let ShareOrigin { user, path, fingerprint } = origin;
+    check_share_limit(core, &user, key)?;
+    let seal = ManifestChecksum::of(manifest);
     let content = manifest.proof().id();
     let key = key.clone();
-    let shared = Shared { key, user, path, fingerprint, content, seal, stage, refusal: None };
+    let shared = ShareRecord { key, user, path, fingerprint, content, checksum: seal, stage, refusal: None };
     let id = core.records.keep_share(&shared, manifest)?;
-    Ok(Known { id, shared, standing: Standing::Down })
+    Ok(LocalShare { id, record: shared, state: ShareState::NotServed })
 }
 
 /// Puts a share into the registry; what it replaces is forgotten.
-pub(super) fn replace(core: &Core, known: Known) {
-    if let Some(before) = core.registry.add(known)
+pub(super) fn register_share(core: &NodeCore, known: LocalShare) {
+    if let Some(before) = core.shares.insert(known)
         && let Err(fault) = core.records.forget_share(&before.id)
     {
-        core.notices.tell(&fault.message);
+        core.notices.post(&fault.message);
     }
 }
 
@@ -147,89 +161,92 @@ pub(super) fn replace(core: &Core, known: Known) {
 ///
 /// # Errors
 /// A fault when that cannot be recorded.
-pub(super) fn become_share(
-    core: &Core,
-    key: &FileKey,
+pub(super) fn share_download(
+    core: &NodeCore,
+    key: &GroupFile,
     user: &str,
     path: &Path,
     fingerprint: Fingerprint,
     manifest: &Manifest,
-    standing: Standing,
-) -> Result<(), Fault> {
-    let origin = Origin { user: user.to_owned(), path: path.to_owned(), fingerprint };
-    let mut known = keep(core, key, origin, manifest, Stage::Listed)?;
-    known.standing = standing;
-    replace(core, known.clone());
-    is_its_users_turn(core, &known);
+    standing: ShareState,
+) -> Result<(), ClientFault> {
+    let origin = ShareOrigin { user: user.to_owned(), path: path.to_owned(), fingerprint };
+    let mut known = record_share(core, key, origin, manifest, ShareStage::Listed)?;
+    known.state = standing;
+    register_share(core, known.clone());
+    unserve_unless_active_user(core, &known);
     Ok(())
 }
 
 /// Whether the user of a share is still the one who is logged in; else it is served no more. For whoever has just served
 /// it: a login takes down what it finds, and does not find what comes after.
-pub(super) fn is_its_users_turn(core: &Core, known: &Known) -> bool {
-    let Shared { user, key, .. } = &known.shared;
+pub(super) fn unserve_unless_active_user(core: &NodeCore, known: &LocalShare) -> bool {
+    let ShareRecord { user, key, .. } = &known.record;
     let here = core.trackers.user();
     if here.as_ref() == Some(user) {
         return true;
     }
-    core.registry.change(&known.id, |known| known.standing = Standing::Down);
-    if here.is_none_or(|here| core.registry.get(&here, key).is_none()) {
-        unserve(core, key);
+    core.shares.update(&known.id, |known| known.state = ShareState::NotServed);
+    if here.is_none_or(|here| core.shares.get(&here, key).is_none()) {
+        unserve_file(core, key);
     }
     false
 }
 
 /// What becomes of an upload that the trackers did not take: it waits for them if they may take it later.
-fn not_listed(core: &Core, known: Known, fault: Fault) -> Fault {
+fn handle_listing_fault(core: &NodeCore, known: LocalShare, fault: ClientFault) -> ClientFault {
     // Whoever went away wants it no more; what is wrong with the request or here is for whoever asked to mend.
-    let given_up = matches!(fault.exit, Exit::Interrupted | Exit::Usage | Exit::LocalIo | Exit::Protocol);
+    let given_up = matches!(
+        fault.exit,
+        ExitCause::Interrupted | ExitCause::Usage | ExitCause::LocalIo | ExitCause::Protocol
+    );
     // What is shared under this name now is worth more than what may be refused later for being other content.
-    let other_is_shared = core.registry.get(&known.shared.user, &known.shared.key).is_some_and(|before| {
-        before.shared.stage == Stage::Listed && before.shared.content != known.shared.content
+    let other_is_shared = core.shares.get(&known.record.user, &known.record.key).is_some_and(|before| {
+        before.record.stage == ShareStage::Listed && before.record.content != known.record.content
     });
-    if given_up || other_is_shared || later_listed(&fault).is_none() {
+    if given_up || other_is_shared || pending_after_listing(&fault).is_none() {
         if let Err(kept) = core.records.forget_share(&known.id) {
-            core.notices.tell(&kept.message);
+            core.notices.post(&kept.message);
         }
         return fault;
     }
     let message = format!(
         "{}; {} is hashed and recorded, and is listed and shared by the running node as soon as a tracker takes it",
-        fault.message, known.shared.key
+        fault.message, known.record.key
     );
-    replace(core, known);
-    core.bell.ring();
-    Fault { message, ..fault }
+    register_share(core, known);
+    core.recovery_wakeup.set();
+    ClientFault { message, ..fault }
 }
 
 /// Serves a file no longer, and tells the trackers: later, where none can be reached.
 ///
 /// # Errors
 /// The trackers' refusal; it is not served any more all the same.
-pub(super) fn stop(core: &Core, key: &FileKey) -> Result<String, Fault> {
-    unserve(core, key);
-    let _claim = core.claims.take(key, &core.ending)?;
+pub(super) fn stop_share(core: &NodeCore, key: &GroupFile) -> Result<String, ClientFault> {
+    unserve_file(core, key);
+    let _claim = core.share_locks.acquire(key, &core.shutdown)?;
     // Whoever held the claim may have served it just now.
-    unserve(core, key);
+    unserve_file(core, key);
     let command = Command::StopShare { file: key.clone() };
-    let Some(known) = core.trackers.user().and_then(|user| core.registry.get(&user, key)) else {
-        return ask_done(core, command).map(|((), message)| message);
+    let Some(known) = core.trackers.user().and_then(|user| core.shares.get(&user, key)) else {
+        return request_done(core, command).map(|((), message)| message);
     };
-    let was_listed = matches!(known.shared.stage, Stage::Listed | Stage::Stopped);
+    let was_listed = matches!(known.record.stage, ShareStage::Listed | ShareStage::Stopped);
     let marked = mark_stopped(core, &known);
-    let told = core.trackers.ask_as::<IgnoredAny>(&known.shared.user, command, Urgency::Asked);
+    let told = core.trackers.request_as::<IgnoredAny>(&known.record.user, command, RequestUrgency::Immediate);
     match told {
-        Err(fault) if later(&fault).is_some() => {
-            core.bell.ring();
+        Err(fault) if pending_after(&fault).is_some() => {
+            core.recovery_wakeup.set();
             let unmarked = marked.err().map(|disk| format!(", unless this node restarts before: {disk}"));
             let message = format!(
                 "{fault}; {key} is served no more, and the trackers are told as soon as one takes it{}",
                 unmarked.unwrap_or_default()
             );
-            Err(Fault { message, ..fault })
+            Err(ClientFault { message, ..fault })
         }
         told => {
-            core.registry.forget(&known.id);
+            core.shares.remove(&known.id);
             core.records.forget_share(&known.id)?;
             match told {
                 // What they never took they do not know, or not from this user any more.
@@ -241,82 +258,86 @@ pub(super) fn stop(core: &Core, key: &FileKey) -> Result<String, Fault> {
 }
 
 /// Notes, durably, that a share was stopped and the trackers do not know it yet.
-fn mark_stopped(core: &Core, known: &Known) -> Result<(), Fault> {
-    match core.registry.change(&known.id, |known| known.shared.stage = Stage::Stopped) {
-        Some(changed) => core.records.write_share(&changed.id, &changed.shared),
+fn mark_stopped(core: &NodeCore, known: &LocalShare) -> Result<(), ClientFault> {
+    match core.shares.update(&known.id, |known| known.record.stage = ShareStage::Stopped) {
+        Some(changed) => core.records.write_share(&changed.id, &changed.record),
         None => Ok(()),
     }
 }
 
 /// Forgets a share, whatever the trackers know.
-pub(super) fn forget(core: &Core, known: &Known) {
-    core.registry.forget(&known.id);
+pub(super) fn forget_share(core: &NodeCore, known: &LocalShare) {
+    core.shares.remove(&known.id);
     if let Err(fault) = core.records.forget_share(&known.id) {
-        core.notices.tell(&fault.message);
+        core.notices.post(&fault.message);
     }
 }
 
 /// Serves a share no more, and forgets it: the trackers do not know it, or not any more.
-pub(super) fn drop_share(core: &Core, known: &Known) {
-    unserve(core, &known.shared.key);
-    forget(core, known);
+pub(super) fn drop_share(core: &NodeCore, known: &LocalShare) {
+    unserve_file(core, &known.record.key);
+    forget_share(core, known);
 }
 
 /// Takes down all that the user of this node shares and `which` chooses, and forgets it: the trackers did so already.
-pub(super) fn drop_shares(core: &Core, which: impl Fn(&FileKey, Stage) -> bool) {
-    let served = |key: &FileKey| which(key, Stage::Listed);
-    unserve_all(core, served);
+pub(super) fn drop_shares(core: &NodeCore, which: impl Fn(&GroupFile, ShareStage) -> bool) {
+    let served = |key: &GroupFile| which(key, ShareStage::Listed);
+    unserve_matching(core, served);
     let user = core.trackers.user().unwrap_or_default();
-    for Known { shared: Shared { key, stage, .. }, .. } in core.registry.of(&user) {
+    for LocalShare { record: ShareRecord { key, stage, .. }, .. } in core.shares.of_user(&user) {
         if !which(&key, stage) {
             continue;
         }
         // At the node's end nobody serves it again, so that it is forgotten without the claim.
-        let _claim = core.claims.take(&key, &core.ending).ok();
-        if let Some(known) = core.registry.get(&user, &key) {
+        let _claim = core.share_locks.acquire(&key, &core.shutdown).ok();
+        if let Some(known) = core.shares.get(&user, &key) {
             drop_share(core, &known);
         }
     }
     // Whoever held a claim may have served some just now.
-    unserve_all(core, served);
+    unserve_matching(core, served);
 }
 
-fn unserve_all(core: &Core, which: impl Fn(&FileKey) -> bool) {
-    let served = core.peer.running().map(|engine| engine.shares()).unwrap_or_default();
-    served.iter().filter_map(|share| api_key(&share.key)).filter(which).for_each(|key| unserve(core, &key));
+fn unserve_matching(core: &NodeCore, which: impl Fn(&GroupFile) -> bool) {
+    let served = core.peer.started_engine().map(|engine| engine.shares()).unwrap_or_default();
+    served
+        .iter()
+        .filter_map(|share| to_tracker_key(&share.key))
+        .filter(which)
+        .for_each(|key| unserve_file(core, &key));
 }
 
 /// Whether something is served under a key; `None` without an engine.
-pub(super) fn is_served(core: &Core, key: &FileKey) -> Option<bool> {
-    let key = engine_key(key);
-    Some(core.peer.running()?.shares().iter().any(|share| share.key == key))
+pub(super) fn is_served(core: &NodeCore, key: &GroupFile) -> Option<bool> {
+    let key = to_engine_key(key);
+    Some(core.peer.started_engine()?.shares().iter().any(|share| share.key == key))
 }
 
 /// Whether this node serves all of a file.
-pub(super) fn is_shared_whole(core: &Core, key: &FileKey) -> bool {
+pub(super) fn is_serving_whole_file(core: &NodeCore, key: &GroupFile) -> bool {
     let user = core.trackers.user().unwrap_or_default();
-    let listed = core.registry.get(&user, key).is_some_and(|known| known.shared.stage == Stage::Listed);
+    let listed = core.shares.get(&user, key).is_some_and(|known| known.record.stage == ShareStage::Listed);
     listed && is_served(core, key) == Some(true)
 }
 
 /// Serves a file no longer.
-pub(super) fn unserve(core: &Core, key: &FileKey) {
-    if let Some(engine) = core.peer.running() {
+pub(super) fn unserve_file(core: &NodeCore, key: &GroupFile) {
+    if let Some(engine) = core.peer.started_engine() {
         // It may have gone by itself meanwhile.
-        let _ = engine.unshare(&engine_key(key));
+        let _ = engine.unshare(&to_engine_key(key));
     }
 }
 
 /// Serves nothing but what belongs to `user` and what they are fetching; what this user shared before comes back in the
 /// background.
-pub(super) fn belong_to(core: &Core, user: &str, fetching: &[FileKey]) {
-    core.registry.take_down_all_but(user);
-    core.bell.ring();
-    let Some(engine) = core.peer.running() else { return };
-    let own = core.registry.of(user);
+pub(super) fn set_active_user(core: &NodeCore, user: &str, fetching: &[GroupFile]) {
+    core.shares.mark_others_not_served(user);
+    core.recovery_wakeup.set();
+    let Some(engine) = core.peer.started_engine() else { return };
+    let own = core.shares.of_user(user);
     for share in engine.shares() {
-        let keys = own.iter().map(|known| &known.shared.key).chain(fetching);
-        if !keys.into_iter().any(|key| engine_key(key) == share.key) {
+        let keys = own.iter().map(|known| &known.record.key).chain(fetching);
+        if !keys.into_iter().any(|key| to_engine_key(key) == share.key) {
             // As above.
             let _ = engine.unshare(&share.key);
         }
@@ -325,45 +346,45 @@ pub(super) fn belong_to(core: &Core, user: &str, fetching: &[FileKey]) {
 
 /// Tells the user and the trackers of sources that changed under this node; the engine has stopped serving them.
 /// `told` are those known already.
-pub(super) fn withdraw_changed(core: &Core, told: &mut BTreeSet<EngineKey>) {
-    let shares = core.peer.running().map(|engine| engine.shares()).unwrap_or_default();
-    told.retain(|key| shares.iter().any(|share| share.key == *key && share.changed.is_some()));
+pub(super) fn withdraw_changed_files(core: &NodeCore, told: &mut BTreeSet<EngineKey>) {
+    let shares = core.peer.started_engine().map(|engine| engine.shares()).unwrap_or_default();
+    told.retain(|key| shares.iter().any(|share| share.key == *key && share.source_change.is_some()));
     for share in shares {
-        if share.changed.is_none() || told.contains(&share.key) {
+        if share.source_change.is_none() || told.contains(&share.key) {
             continue;
         }
-        let Some(key) = api_key(&share.key) else { continue };
+        let Some(key) = to_tracker_key(&share.key) else { continue };
         // Whoever has it may take long, and the pulse must not: the next beat looks again.
-        let Some(_claim) = core.claims.try_take(&key) else { continue };
-        let Some(why) = changed_now(core, &share.key) else { continue };
+        let Some(_claim) = core.share_locks.try_acquire(&key) else { continue };
+        let Some(why) = source_change(core, &share.key) else { continue };
         // Without a user there is nobody to tell; once there is one, the next beat looks again.
         let Some(user) = core.trackers.user() else { continue };
         told.insert(share.key);
-        match core.registry.get(&user, &key) {
-            Some(known) => withdraw(core, &known, &why),
+        match core.shares.get(&user, &key) {
+            Some(known) => withdraw_share(core, &known, &why),
             None => {
-                core.notices.tell(&changed(&key, &why));
-                tell_stopped(core, &user, &key);
+                core.notices.post(&changed_message(&key, &why));
+                report_stopped(core, &user, &key);
             }
         }
     }
 }
 
 /// How the source of what is served under a key differs from what was shared, if it does.
-fn changed_now(core: &Core, key: &EngineKey) -> Option<String> {
-    core.peer.running()?.shares().into_iter().find(|share| share.key == *key)?.changed
+fn source_change(core: &NodeCore, key: &EngineKey) -> Option<String> {
+    core.peer.started_engine()?.shares().into_iter().find(|share| share.key == *key)?.source_change
 }
 
 /// A file is not what was shared: says so, and has the trackers told. The caller holds the share's claim.
-pub(super) fn withdraw(core: &Core, known: &Known, why: &str) {
-    core.notices.tell(&changed(&known.shared.key, why));
+pub(super) fn withdraw_share(core: &NodeCore, known: &LocalShare, why: &str) {
+    core.notices.post(&changed_message(&known.record.key, why));
     if let Err(fault) = mark_stopped(core, known) {
-        core.notices.tell(&fault.message);
+        core.notices.post(&fault.message);
     }
-    core.bell.ring();
+    core.recovery_wakeup.set();
 }
 
-fn changed(key: &FileKey, why: &str) -> String {
+fn changed_message(key: &GroupFile, why: &str) -> String {
     format!(
         "{key} is not shared any more: {why}; to share it as it is now: `remove_file GROUP NAME`, then `upload_file` \
          again, or upload it under another name"
@@ -371,41 +392,44 @@ fn changed(key: &FileKey, why: &str) -> String {
 }
 
 /// Tells the trackers, once and in the name of `user`, that this node does not serve a file.
-pub(super) fn tell_stopped(core: &Core, user: &str, key: &FileKey) {
+pub(super) fn report_stopped(core: &NodeCore, user: &str, key: &GroupFile) {
     let command = Command::StopShare { file: key.clone() };
-    if let Err(fault) = core.trackers.ask_as::<IgnoredAny>(user, command, Urgency::Background) {
+    if let Err(fault) = core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background) {
         tracing::info!("the trackers do not know yet: {fault}");
     }
 }
 
-fn ask_done(core: &Core, command: Command) -> Result<((), String), Fault> {
-    core.trackers.ask::<IgnoredAny>(command, Urgency::Asked).map(|(_, message)| ((), message))
+fn request_done(core: &NodeCore, command: Command) -> Result<((), String), ClientFault> {
+    core.trackers.request::<IgnoredAny>(command, RequestUrgency::Immediate).map(|(_, message)| ((), message))
 }
 
-fn name_of(path: &Path) -> Result<FileName, Fault> {
+fn share_name(path: &Path) -> Result<FileName, ClientFault> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        Fault::new(Exit::Usage, format!("{} has no name that is text", path.display()))
+        ClientFault::new(ExitCause::Usage, format!("{} has no name that is text", path.display()))
             .fix("rename it, or share it by a link with another name")
     })?;
     FileName::new(name).map_err(|bad| {
-        Fault::new(Exit::Usage, format!("{} cannot be shared under its name: {bad}", path.display()))
-            .fix("rename it, or share it by a hard link with another name")
+        ClientFault::new(
+            ExitCause::Usage,
+            format!("{} cannot be shared under its name: {bad}", path.display()),
+        )
+        .fix("rename it, or share it by a hard link with another name")
     })
 }
 
 /// A share that a restart could not read again is none. One that takes the place of another is not one more.
-fn refuse_too_many_shares(core: &Core, user: &str, key: &FileKey) -> Result<(), Fault> {
-    if core.registry.count() < limits::SHARES_MAX || core.registry.get(user, key).is_some() {
+fn check_share_limit(core: &NodeCore, user: &str, key: &GroupFile) -> Result<(), ClientFault> {
+    if core.shares.count() < limits::SHARES_MAX || core.shares.get(user, key).is_some() {
         return Ok(());
     }
     let message = format!("this node shares {} files already, and no more are taken", limits::SHARES_MAX);
-    Err(Fault::new(Exit::Other, message).fix("stop one of them: `stop_share GROUP FILE`"))
+    Err(ClientFault::new(ExitCause::Other, message).fix("stop one of them: `stop_share GROUP FILE`"))
 }
 
 /// Whoever may not list the group's files may not add to them: better said before the hashing than after.
-fn refuse_strangers(core: &Core, group: &GroupId) -> Result<(), Fault> {
+fn check_membership(core: &NodeCore, group: &GroupId) -> Result<(), ClientFault> {
     let command = Command::ListFiles { group: group.clone(), after: None, count: Some(1) };
-    ask_done(core, command).map(drop)
+    request_done(core, command).map(drop)
 }
 
 #[cfg(test)]
@@ -414,9 +438,9 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_shared_are_refused_before_hashing() {
-        assert_eq!(name_of(Path::new("/a/b c")).map(|name| name.to_string()), Ok("b c".into()));
+        assert_eq!(share_name(Path::new("/a/b c")).map(|name| name.to_string()), Ok("b c".into()));
         for path in ["/", "/a/..", "/a/x\u{202E}y", "/a/b\nc"] {
-            assert_eq!(name_of(Path::new(path)).unwrap_err().exit, Exit::Usage, "{path:?}");
+            assert_eq!(share_name(Path::new(path)).unwrap_err().exit, ExitCause::Usage, "{path:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Front ends at the socket: accepted, greeted, answered, each on a thread of its own.
 //!
-//! Invariants: at most `FRONTS_MAX` at a time; one that does not read or has gone holds up nobody; what was counted is
+//! Invariants: at most `FRONT_ENDS_MAX` at a time; one that does not read or has gone holds up nobody; what was counted is
 //! given back when its guard is dropped, by a panic too.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -11,33 +11,33 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 
-use super::desk::Desk;
-use super::ending::Ending;
-use super::events::Events;
-use crate::exit::{Exit, Fault};
-use crate::front::protocol::{Ask, Event, Tell};
-use crate::front::wire;
+use super::events::EventStream;
+use super::requests::RequestHandler;
+use super::shutdown::ShutdownLatch;
+use crate::exit::{ClientFault, ExitCause};
+use crate::ipc::json_lines;
+use crate::ipc::protocol::{NodeEvent, NodeMessage, NodeRequest};
 use crate::limits;
 use crate::lock::lock;
 
 /// How many front ends there are, and how many of them wait for an answer.
 #[derive(Default)]
-pub(super) struct Fronts {
-    counts: Mutex<Counts>,
+pub(super) struct FrontEnds {
+    counts: Mutex<FrontEndCounts>,
     changed: Condvar,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Counts {
+struct FrontEndCounts {
     open: usize,
     busy: usize,
 }
 
-impl Fronts {
+impl FrontEnds {
     /// Waits until nobody waits for an answer, or the node's end.
-    pub(super) fn wait_until_idle(&self, ending: &Ending) {
+    pub(super) fn wait_until_idle(&self, ending: &ShutdownLatch) {
         let mut counts = lock(&self.counts);
-        while counts.busy > 0 && !ending.is_over() {
+        while counts.busy > 0 && !ending.is_set() {
             let heartbeat = Duration::from_millis(limits::PROGRESS_EVERY_MS);
             let waited = self.changed.wait_timeout(counts, heartbeat);
             counts = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -45,44 +45,44 @@ impl Fronts {
     }
 
     /// One more, if there is room, until what is given back is dropped.
-    fn enter(self: &Arc<Self>) -> Option<Open> {
+    fn register(self: &Arc<Self>) -> Option<OpenGuard> {
         let mut counts = lock(&self.counts);
-        if counts.open >= limits::FRONTS_MAX {
+        if counts.open >= limits::FRONT_ENDS_MAX {
             return None;
         }
         counts.open += 1;
-        Some(Open { fronts: Arc::clone(self) })
+        Some(OpenGuard { fronts: Arc::clone(self) })
     }
 
     /// One waits for an answer, until what is given back is dropped.
-    fn answering(&self) -> Busy<'_> {
+    fn mark_busy(&self) -> BusyGuard<'_> {
         self.change(|counts| counts.busy += 1);
-        Busy { fronts: self }
+        BusyGuard { fronts: self }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Counts)) {
+    fn change(&self, change: impl FnOnce(&mut FrontEndCounts)) {
         change(&mut lock(&self.counts));
         self.changed.notify_all();
     }
 }
 
 /// A front end that is counted.
-struct Open {
-    fronts: Arc<Fronts>,
+struct OpenGuard {
+    fronts: Arc<FrontEnds>,
 }
 
-impl Drop for Open {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
         self.fronts.change(|counts| counts.open -= 1);
     }
 }
 
 /// A front end that waits for an answer.
-struct Busy<'a> {
-    fronts: &'a Fronts,
+struct BusyGuard<'a> {
+    fronts: &'a FrontEnds,
 }
 
-impl Drop for Busy<'_> {
+impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
         self.fronts.change(|counts| counts.busy -= 1);
     }
@@ -92,16 +92,20 @@ impl Drop for Busy<'_> {
 ///
 /// # Errors
 /// A fault when the system gives no thread.
-pub(super) fn accept(listener: UnixListener, desk: Arc<Desk>, fronts: Arc<Fronts>) -> Result<(), Fault> {
+pub(super) fn accept_front_ends(
+    listener: UnixListener,
+    desk: Arc<RequestHandler>,
+    fronts: Arc<FrontEnds>,
+) -> Result<(), ClientFault> {
     let accept = move || {
-        while !desk.core.ending.is_over() {
+        while !desk.core.shutdown.is_set() {
             match listener.accept() {
-                Ok((stream, _)) => drop(serve(stream, &desk, &fronts)),
+                Ok((stream, _)) => drop(serve_front_end(stream, &desk, &fronts)),
                 // Shut down: the node takes nobody any more.
                 Err(error) if error.kind() == ErrorKind::InvalidInput => return,
                 Err(error) => {
                     tracing::warn!("no front end can connect: {error}");
-                    desk.core.ending.wait_for(Duration::from_millis(limits::PROGRESS_EVERY_MS));
+                    desk.core.shutdown.wait_timeout(Duration::from_millis(limits::PROGRESS_EVERY_MS));
                 }
             }
         }
@@ -110,50 +114,58 @@ pub(super) fn accept(listener: UnixListener, desk: Arc<Desk>, fronts: Arc<Fronts
         .name("accept".into())
         .spawn(accept)
         .map(drop)
-        .map_err(|error| Fault::no_thread(&error))
+        .map_err(|error| ClientFault::no_thread(&error))
 }
 
 /// Serves one front end, on a thread of its own.
 ///
 /// # Errors
 /// A fault when there are too many, which the front end is told as well.
-pub(super) fn serve(mut stream: UnixStream, desk: &Arc<Desk>, fronts: &Arc<Fronts>) -> Result<(), Fault> {
-    let Some(open) = fronts.enter() else {
-        let fault = Fault::new(Exit::Other, format!("{} commands use this node already", limits::FRONTS_MAX))
-            .fix("wait until one of them has ended");
+pub(super) fn serve_front_end(
+    mut stream: UnixStream,
+    desk: &Arc<RequestHandler>,
+    fronts: &Arc<FrontEnds>,
+) -> Result<(), ClientFault> {
+    let Some(open) = fronts.register() else {
+        let fault = ClientFault::new(
+            ExitCause::Other,
+            format!("{} commands use this node already", limits::FRONT_ENDS_MAX),
+        )
+        .fix("wait until one of them has ended");
         // Whoever does not hear it sees the connection end.
-        let _ = wire::write_line(&mut stream, &Tell::Failed(fault.clone()));
+        let _ = json_lines::write_line(&mut stream, &NodeMessage::Failed(fault.clone()));
         return Err(fault);
     };
     let desk = Arc::clone(desk);
     let spawned = std::thread::Builder::new().name("front".into()).spawn(move || {
-        if let Err(error) = converse(&stream, &desk, &open.fronts) {
+        if let Err(error) = serve_requests(&stream, &desk, &open.fronts) {
             tracing::debug!("a front end left: {error}");
         }
     });
-    spawned.map(drop).map_err(|error| Fault::no_thread(&error))
+    spawned.map(drop).map_err(|error| ClientFault::no_thread(&error))
 }
 
-fn converse(stream: &UnixStream, desk: &Desk, fronts: &Fronts) -> std::io::Result<()> {
-    stream.set_write_timeout(Some(Duration::from_millis(limits::FRONT_WRITE_MS)))?;
+fn serve_requests(stream: &UnixStream, desk: &RequestHandler, fronts: &FrontEnds) -> std::io::Result<()> {
+    stream.set_write_timeout(Some(Duration::from_millis(limits::IPC_WRITE_TIMEOUT_MS)))?;
     let mut writer = stream;
-    wire::write_line(
+    json_lines::write_line(
         &mut writer,
-        &Tell::Hello { protocol: limits::FRONT_PROTOCOL, pid: std::process::id() },
+        &NodeMessage::Hello { protocol: limits::IPC_VERSION, pid: std::process::id() },
     )?;
     let mut reader = BufReader::new(stream);
-    while let Some(ask) = next_ask(&mut reader, &mut writer)? {
-        if ask == Ask::Watch {
-            return watch(stream, desk);
+    while let Some(ask) = read_request(&mut reader, &mut writer)? {
+        if ask == NodeRequest::Watch {
+            return stream_notices(stream, desk);
         }
-        let stop = ask == Ask::Stop;
-        let busy = fronts.answering();
-        let answer = desk.answer(ask, &Events::to(stream));
-        let told = wire::write_line(&mut writer, &answer.map_or_else(Tell::Failed, Tell::Done));
+        let stop = ask == NodeRequest::Stop;
+        let busy = fronts.mark_busy();
+        let answer = desk.handle(ask, &EventStream::new(stream));
+        let told =
+            json_lines::write_line(&mut writer, &answer.map_or_else(NodeMessage::Failed, NodeMessage::Done));
         drop(busy);
         if stop {
             // After the answer, which the end of the process might outrun.
-            desk.core.ending.end();
+            desk.core.shutdown.set();
         }
         told?;
     }
@@ -161,24 +173,25 @@ fn converse(stream: &UnixStream, desk: &Desk, fronts: &Fronts) -> std::io::Resul
 }
 
 /// The next question; `None` at the end. Whoever asks what is no question is told so.
-fn next_ask(reader: &mut impl BufRead, writer: &mut impl Write) -> std::io::Result<Option<Ask>> {
-    wire::read_line(reader, limits::ASK_MAX_BYTES).inspect_err(|error| {
+fn read_request(reader: &mut impl BufRead, writer: &mut impl Write) -> std::io::Result<Option<NodeRequest>> {
+    json_lines::read_line(reader, limits::IPC_REQUEST_MAX_BYTES).inspect_err(|error| {
         if error.kind() == ErrorKind::InvalidData {
-            let fault = Fault::new(Exit::Protocol, format!("the node does not understand this: {error}"))
-                .fix("end the node (`client quit`) and start it again: it is to be of the same version");
+            let fault =
+                ClientFault::new(ExitCause::Protocol, format!("the node does not understand this: {error}"))
+                    .fix("end the node (`client quit`) and start it again: it is to be of the same version");
             // The connection ends with what went wrong first.
-            let _ = wire::write_line(writer, &Tell::Failed(fault));
+            let _ = json_lines::write_line(writer, &NodeMessage::Failed(fault));
         }
     })
 }
 
 /// Tells notices until either side ends.
-fn watch(stream: &UnixStream, desk: &Desk) -> std::io::Result<()> {
-    let notices = desk.core.notices.watch();
+fn stream_notices(stream: &UnixStream, desk: &RequestHandler) -> std::io::Result<()> {
+    let notices = desk.core.notices.subscribe();
     let mut writer = stream;
-    while !desk.core.ending.is_over() && !has_hung_up(stream) {
+    while !desk.core.shutdown.is_set() && !has_hung_up(stream) {
         match notices.recv_timeout(Duration::from_millis(limits::HEARTBEAT_MS)) {
-            Ok(text) => wire::write_line(&mut writer, &Tell::Event(Event::Notice { text }))?,
+            Ok(text) => json_lines::write_line(&mut writer, &NodeMessage::Event(NodeEvent::Notice { text }))?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -198,20 +211,21 @@ mod tests {
 
     #[test]
     fn room_is_limited_and_given_back() {
-        let fronts = Arc::<Fronts>::default();
-        let mut inside: Vec<Open> = (0..limits::FRONTS_MAX).map(|_| fronts.enter().unwrap()).collect();
-        assert!(fronts.enter().is_none());
+        let fronts = Arc::<FrontEnds>::default();
+        let mut inside: Vec<OpenGuard> =
+            (0..limits::FRONT_ENDS_MAX).map(|_| fronts.register().unwrap()).collect();
+        assert!(fronts.register().is_none());
         inside.pop();
-        assert!(fronts.enter().is_some());
+        assert!(fronts.register().is_some());
     }
 
     #[test]
     fn a_panic_gives_back_what_was_counted() {
-        let fronts = Arc::<Fronts>::default();
+        let fronts = Arc::<FrontEnds>::default();
         let panicking = Arc::clone(&fronts);
         let ended = std::thread::spawn(move || {
-            let _open = panicking.enter().unwrap();
-            let _busy = panicking.answering();
+            let _open = panicking.register().unwrap();
+            let _busy = panicking.mark_busy();
             panic!("on purpose");
         });
         assert!(ended.join().is_err());

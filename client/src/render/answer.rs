@@ -4,73 +4,75 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
 use super::{figures, transfer};
-use crate::front::protocol::Answer;
-use crate::front::rows::{FileRow, GroupRow, NodeRow};
-use crate::printable::printable;
+use crate::ipc::protocol::NodeAnswer;
+use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus};
+use crate::printable::make_printable;
 
 /// The answer as it goes to stdout, its last line ended; nothing for an empty list.
-pub(crate) fn text(answer: &Answer, terminal: bool) -> String {
+pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
     match answer {
-        Answer::Said { message } | Answer::Joined { message, .. } => lines([message.clone()]),
-        Answer::Groups { groups } if terminal => {
-            table(&["group", "owner", "policy", "members", ""], groups, group_cells)
+        NodeAnswer::Said { message } | NodeAnswer::Joined { message, .. } => join_lines([message.clone()]),
+        NodeAnswer::Groups { groups } if terminal => {
+            format_table(&["group", "owner", "policy", "members", ""], groups, group_cells)
         }
-        Answer::Groups { groups } => lines(groups.iter().map(|row| row.group.clone())),
-        Answer::Requests { users, .. } => lines(users.iter().cloned()),
-        Answer::Files { files, .. } if terminal => {
-            table(&["file", "size", "seeders", "leechers", "SHA-1"], files, file_cells)
+        NodeAnswer::Groups { groups } => join_lines(groups.iter().map(|row| row.group.clone())),
+        NodeAnswer::Requests { users, .. } => join_lines(users.iter().cloned()),
+        NodeAnswer::Files { files, .. } if terminal => {
+            format_table(&["file", "size", "seeders", "leechers", "SHA-1"], files, file_cells)
         }
-        Answer::Files { files, .. } => lines(files.iter().map(|row| printable(&row.file))),
-        Answer::Peers { peers, .. } if terminal => table(&["peer", "has"], peers, |row| {
+        NodeAnswer::Files { files, .. } => join_lines(files.iter().map(|row| make_printable(&row.file))),
+        NodeAnswer::Peers { peers, .. } if terminal => format_table(&["peer", "has"], peers, |row| {
             vec![row.address.to_string(), if row.complete { "all" } else { "a part" }.into()]
         }),
-        Answer::Peers { peers, .. } => lines(peers.iter().map(|row| row.address.to_string())),
-        Answer::Whoami { user, address: None } => lines([user.clone()]),
-        Answer::Whoami { user, address: Some(address) } => lines([format!("{user}, shares at {address}")]),
-        Answer::Uploaded { group, file, size_bytes, pieces, sha1, .. } => lines([format!(
+        NodeAnswer::Peers { peers, .. } => join_lines(peers.iter().map(|row| row.address.to_string())),
+        NodeAnswer::Whoami { user, address: None } => join_lines([user.clone()]),
+        NodeAnswer::Whoami { user, address: Some(address) } => {
+            join_lines([format!("{user}, shares at {address}")])
+        }
+        NodeAnswer::Uploaded { group, file, size_bytes, pieces, sha1, .. } => join_lines([format!(
             "[{group}] {file} is shared: {}, {pieces} {}, SHA-1 {sha1}",
-            figures::size(*size_bytes),
+            figures::format_size(*size_bytes),
             if *pieces == 1 { "piece" } else { "pieces" },
         )]),
-        Answer::Started(now) => {
-            lines([format!("[{}] {} is on its way to {}", now.group, now.file, now.path.display())])
+        NodeAnswer::Started(now) => {
+            join_lines([format!("[{}] {} is on its way to {}", now.group, now.file, now.path.display())])
         }
-        Answer::Downloaded(now) => lines([transfer::summary(now)]),
-        Answer::AlreadyThere { path, size_bytes, .. } => lines([format!(
+        NodeAnswer::Downloaded(now) => join_lines([transfer::summarize_transfer(now)]),
+        NodeAnswer::AlreadyThere { path, size_bytes, .. } => join_lines([format!(
             "{} is already there and verified ({})",
             path.display(),
-            figures::size(*size_bytes)
+            figures::format_size(*size_bytes)
         )]),
-        Answer::Downloads { downloads } => lines(downloads.iter().map(transfer::line)),
-        Answer::Node(node) => node_text(node),
+        NodeAnswer::Downloads { downloads } => join_lines(downloads.iter().map(transfer::transfer_line)),
+        NodeAnswer::Node(node) => node_text(node),
     }
 }
 
 /// What an answer's text leaves unsaid: why there is nothing, or nobody else.
-pub(crate) fn remark(answer: &Answer) -> Option<&'static str> {
+pub(crate) fn answer_remark(answer: &NodeAnswer) -> Option<&'static str> {
     match answer {
-        Answer::Peers { only_here: true, .. } => Some("nobody but this node has it"),
-        Answer::Peers { peers, .. } if peers.is_empty() => Some("no other node that is online has it"),
-        Answer::Downloads { downloads } if downloads.is_empty() => Some("no downloads"),
+        NodeAnswer::Peers { only_here: true, .. } => Some("nobody but this node has it"),
+        NodeAnswer::Peers { peers, .. } if peers.is_empty() => Some("no other node that is online has it"),
+        NodeAnswer::Downloads { downloads } if downloads.is_empty() => Some("no downloads"),
         _ => None,
     }
 }
 
-fn lines(lines: impl IntoIterator<Item = String>) -> String {
+fn join_lines(lines: impl IntoIterator<Item = String>) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-fn table<R>(header: &[&str], rows: &[R], cells: impl Fn(&R) -> Vec<String>) -> String {
+fn format_table<R>(header: &[&str], rows: &[R], cells: impl Fn(&R) -> Vec<String>) -> String {
     if rows.is_empty() {
         return String::new();
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header.iter().copied());
     table.add_rows(rows.iter().map(cells));
-    lines(table.lines().map(|line| line.trim_end().to_owned()))
+    join_lines(table.lines().map(|line| line.trim_end().to_owned()))
 }
 
-fn group_cells(row: &GroupRow) -> Vec<String> {
+fn group_cells(row: &GroupListRow) -> Vec<String> {
     vec![
         row.group.clone(),
         row.owner.clone(),
@@ -80,17 +82,17 @@ fn group_cells(row: &GroupRow) -> Vec<String> {
     ]
 }
 
-fn file_cells(row: &FileRow) -> Vec<String> {
+fn file_cells(row: &FileListRow) -> Vec<String> {
     vec![
-        printable(&row.file),
-        row.size_bytes.map_or_else(|| "?".into(), figures::size),
+        make_printable(&row.file),
+        row.size_bytes.map_or_else(|| "?".into(), figures::format_size),
         row.seeders.to_string(),
         row.leechers.to_string(),
         row.sha1.clone().unwrap_or_else(|| "pieces only".into()),
     ]
 }
 
-fn node_text(node: &NodeRow) -> String {
+fn node_text(node: &NodeStatus) -> String {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".into());
     let mut text = vec![
         format!("node      process {}", node.pid),
@@ -98,10 +100,10 @@ fn node_text(node: &NodeRow) -> String {
             "peers     {}{}{}",
             node.listen
                 .map_or_else(|| "not listening yet".into(), |address| format!("listening on {address}")),
-            node.io.as_ref().map(|io| format!("; {}", figures::back_end(io))).unwrap_or_default(),
+            node.io.as_ref().map(|io| format!("; {}", figures::backend_label(io))).unwrap_or_default(),
             node.hash
                 .as_ref()
-                .map(|hash| format!("; SHA-1 by {}", figures::hashing(hash)))
+                .map(|hash| format!("; SHA-1 by {}", figures::hash_label(hash)))
                 .unwrap_or_default()
         ),
         format!("user      {}", or_none(node.user.clone())),
@@ -110,7 +112,8 @@ fn node_text(node: &NodeRow) -> String {
     let sends =
         node.zero_copy.as_ref().filter(|sends| sends.mapped_bytes + sends.copied_bytes + sends.refused > 0);
     text.extend(sends.map(|sends| {
-        let (mapped, copied) = (figures::size(sends.mapped_bytes), figures::size(sends.copied_bytes));
+        let (mapped, copied) =
+            (figures::format_size(sends.mapped_bytes), figures::format_size(sends.copied_bytes));
         format!("zero copy {mapped} sent, {copied} copied by the kernel after all, {} refused", sends.refused)
     }));
     text.extend(node.waits_for.iter().map(|what| format!("waits for {what}")));
@@ -118,53 +121,60 @@ fn node_text(node: &NodeRow) -> String {
         let state = match &share.changed {
             Some(why) => format!("not served: {why}"),
             None => {
-                format!("{}/{} pieces, {} sent", share.held, share.pieces, figures::size(share.sent_bytes))
+                format!(
+                    "{}/{} pieces, {} sent",
+                    share.held,
+                    share.pieces,
+                    figures::format_size(share.sent_bytes)
+                )
             }
         };
         text.push(format!("shares    [{}] {}  {state}", share.group, share.file));
     }
-    text.extend(node.downloads.iter().map(|download| format!("downloads {}", transfer::line(download))));
+    text.extend(
+        node.downloads.iter().map(|download| format!("downloads {}", transfer::transfer_line(download))),
+    );
     text.extend(node.troubles.iter().map(|trouble| format!("trouble   {trouble}")));
-    lines(text)
+    join_lines(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn files() -> Answer {
-        let file = |name: &str| FileRow {
+    fn files() -> NodeAnswer {
+        let file = |name: &str| FileListRow {
             file: name.into(),
             size_bytes: Some(1 << 20),
             sha1: None,
             seeders: 2,
             leechers: 1,
         };
-        Answer::Files { group: "g".into(), files: vec![file("a b"), file("c")] }
+        NodeAnswer::Files { group: "g".into(), files: vec![file("a b"), file("c")] }
     }
 
     #[test]
     fn lists_are_a_table_on_a_terminal_and_names_to_a_pipe() {
-        assert_eq!(text(&files(), false), "a b\nc\n");
-        let shown = text(&files(), true);
+        assert_eq!(answer_text(&files(), false), "a b\nc\n");
+        let shown = answer_text(&files(), true);
         assert_eq!(shown.lines().count(), 3);
         assert!(shown.contains("1.0 MiB") && shown.contains("seeders"), "{shown}");
-        assert_eq!(text(&Answer::Files { group: "g".into(), files: vec![] }, true), "");
+        assert_eq!(answer_text(&NodeAnswer::Files { group: "g".into(), files: vec![] }, true), "");
     }
 
     #[test]
     fn a_file_name_cannot_break_its_line() {
         let file =
-            FileRow { file: "a\u{2028}b".into(), size_bytes: None, sha1: None, seeders: 0, leechers: 0 };
-        let answer = Answer::Files { group: "g".into(), files: vec![file] };
+            FileListRow { file: "a\u{2028}b".into(), size_bytes: None, sha1: None, seeders: 0, leechers: 0 };
+        let answer = NodeAnswer::Files { group: "g".into(), files: vec![file] };
         for terminal in [false, true] {
-            assert!(text(&answer, terminal).contains("a\\u{2028}b"));
+            assert!(answer_text(&answer, terminal).contains("a\\u{2028}b"));
         }
     }
 
     #[test]
     fn a_node_says_what_it_waits_for() {
-        let node = NodeRow {
+        let node = NodeStatus {
             pid: 7,
             listen: None,
             io: None,
@@ -177,7 +187,7 @@ mod tests {
             downloads: vec![],
             troubles: vec!["a record was lost".into()],
         };
-        let shown = text(&Answer::Node(node), false);
+        let shown = answer_text(&NodeAnswer::Node(node), false);
         assert!(shown.contains("waits for a login") && shown.contains("process 7"), "{shown}");
         assert!(shown.contains("trouble   a record was lost"), "{shown}");
     }

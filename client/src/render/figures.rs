@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 /// `1.1 GiB`; whole bytes below 1 KiB.
-pub(crate) fn size(bytes: u64) -> String {
+pub(crate) fn format_size(bytes: u64) -> String {
     let places = usize::from(bytes >= 1 << 10);
     humansize::format_size(bytes, humansize::BINARY.decimal_places(places).decimal_zeroes(places))
 }
 
 /// `1.1 GiB/s`.
-pub(crate) fn rate(bytes_a_second: u64) -> String {
-    format!("{}/s", size(bytes_a_second))
+pub(crate) fn format_rate(bytes_a_second: u64) -> String {
+    format!("{}/s", format_size(bytes_a_second))
 }
 
 /// `0.4s`, `55s`, `2m 05s`, `1h 03m`, `2d 04h`.
-pub(crate) fn span(span: Duration) -> String {
+pub(crate) fn format_span(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         0..10 => format!("{:.1}s", span.as_secs_f64()),
@@ -26,12 +26,12 @@ pub(crate) fn span(span: Duration) -> String {
 }
 
 /// A back end's name on the command line, as people write it.
-pub(crate) fn back_end(name: &str) -> &str {
+pub(crate) fn backend_label(name: &str) -> &str {
     if name == "uring" { "io_uring" } else { name }
 }
 
 /// A way of hashing's name on the command line, as people write it.
-pub(crate) fn hashing(name: &str) -> &str {
+pub(crate) fn hash_label(name: &str) -> &str {
     match name {
         "avx512" => "AVX-512",
         "avx2" => "AVX2",
@@ -42,7 +42,7 @@ pub(crate) fn hashing(name: &str) -> &str {
 }
 
 /// `20,000`.
-pub(crate) fn count(count: u64) -> String {
+pub(crate) fn format_count(count: u64) -> String {
     let digits = count.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -55,16 +55,16 @@ pub(crate) fn count(count: u64) -> String {
 }
 
 /// How long the rest takes at this rate, in whole seconds; `None` when nothing moves.
-pub(crate) fn eta(rest_bytes: u64, bytes_a_second: u64) -> Option<String> {
+pub(crate) fn format_eta(rest_bytes: u64, bytes_a_second: u64) -> Option<String> {
     if bytes_a_second == 0 {
         return None;
     }
     let seconds = rest_bytes.div_ceil(bytes_a_second);
-    Some(if seconds < 60 { format!("{seconds}s") } else { span(Duration::from_secs(seconds)) })
+    Some(if seconds < 60 { format!("{seconds}s") } else { format_span(Duration::from_secs(seconds)) })
 }
 
 /// How much of the whole is done, in whole percent: 100 only when all is.
-pub(crate) fn percent(done: u64, whole: u64) -> u64 {
+pub(crate) fn whole_percent(done: u64, whole: u64) -> u64 {
     if done >= whole {
         return 100;
     }
@@ -90,16 +90,16 @@ mod tests {
         for (number, wanted) in
             [(0, "0"), (999, "999"), (1_000, "1,000"), (20_000, "20,000"), (1_234_567, "1,234,567")]
         {
-            assert_eq!(count(number), wanted);
+            assert_eq!(format_count(number), wanted);
         }
     }
 
     #[test]
     fn figures_read_as_people_write_them() {
-        assert_eq!(size(0), "0 B");
-        assert_eq!(size(1_023), "1023 B");
-        assert_eq!(size(524_288), "512.0 KiB");
-        assert_eq!(rate(1_181_116_006), "1.1 GiB/s");
+        assert_eq!(format_size(0), "0 B");
+        assert_eq!(format_size(1_023), "1023 B");
+        assert_eq!(format_size(524_288), "512.0 KiB");
+        assert_eq!(format_rate(1_181_116_006), "1.1 GiB/s");
         let spans = [
             (400, "0.4s"),
             (55_000, "55s"),
@@ -108,23 +108,23 @@ mod tests {
             (187_200_000, "2d 04h"),
         ];
         for (ms, wanted) in spans {
-            assert_eq!(span(Duration::from_millis(ms)), wanted);
+            assert_eq!(format_span(Duration::from_millis(ms)), wanted);
         }
     }
 
     #[test]
     fn what_is_not_done_is_never_100_percent() {
-        assert_eq!(percent(0, 0), 100);
-        assert_eq!(percent(u64::MAX - 1, u64::MAX), 99);
-        assert_eq!(percent(38, 100), 38);
-        assert_eq!(percent(0, 1), 0);
+        assert_eq!(whole_percent(0, 0), 100);
+        assert_eq!(whole_percent(u64::MAX - 1, u64::MAX), 99);
+        assert_eq!(whole_percent(38, 100), 38);
+        assert_eq!(whole_percent(0, 1), 0);
     }
 
     #[test]
     fn a_rest_takes_as_long_as_it_takes() {
-        assert_eq!(eta(100, 0), None);
-        assert_eq!(eta(55, 1).as_deref(), Some("55s"));
-        assert_eq!(eta(125, 1).as_deref(), Some("2m 05s"));
+        assert_eq!(format_eta(100, 0), None);
+        assert_eq!(format_eta(55, 1).as_deref(), Some("55s"));
+        assert_eq!(format_eta(125, 1).as_deref(), Some("2m 05s"));
         assert_eq!(mean_rate(1_000, Duration::from_millis(500)), 2_000);
         assert_eq!(mean_rate(1_000, Duration::ZERO), 0);
     }

@@ -19,31 +19,31 @@ pub(crate) mod transfer;
 
 use std::io::IsTerminal;
 
-use crate::cli::options::Color;
-use crate::exit::Fault;
-use crate::front::protocol::{Answer, Event};
-use crate::plan::Output;
+use crate::cli::options::ColorOption;
+use crate::exit::ClientFault;
+use crate::ipc::protocol::{NodeAnswer, NodeEvent};
+use crate::plan::OutputPlan;
 
 use progress::ProgressLine;
-use streams::{to_stderr, to_stdout};
+use streams::{write_stderr, write_stdout};
 
 /// The user's terminal, or whatever stands in its place.
 pub(crate) struct Screen {
     json: bool,
     quiet: bool,
-    color: Color,
+    color: ColorOption,
     stdout_is_terminal: bool,
     at_prompt: bool,
     progress: ProgressLine,
     /// The first thing that stdout did not take.
-    unwritten: Option<std::io::Error>,
+    write_error: Option<std::io::Error>,
     /// What the object of a failure says besides, in JSON.
     details: Option<(&'static str, serde_json::Value)>,
 }
 
 impl Screen {
     /// A screen on this process's stdout and stderr.
-    pub(crate) fn new(output: Output) -> Screen {
+    pub(crate) fn new(output: OutputPlan) -> Screen {
         Screen {
             json: output.json,
             quiet: output.quiet,
@@ -51,7 +51,7 @@ impl Screen {
             stdout_is_terminal: std::io::stdout().is_terminal(),
             at_prompt: false,
             progress: ProgressLine::new(std::io::stderr().is_terminal()),
-            unwritten: None,
+            write_error: None,
             details: None,
         }
     }
@@ -65,15 +65,15 @@ impl Screen {
     ///
     /// # Errors
     /// A fault with what the system said when it first did not.
-    pub(crate) fn all_written(&self) -> Result<(), Fault> {
-        match &self.unwritten {
+    pub(crate) fn check_written(&self) -> Result<(), ClientFault> {
+        match &self.write_error {
             None => Ok(()),
-            Some(error) => Err(unwritten(error)),
+            Some(error) => Err(write_fault(error)),
         }
     }
 
     /// Has the object of the failure that follows say this too, in JSON.
-    pub(crate) fn explain(&mut self, name: &'static str, value: serde_json::Value) {
+    pub(crate) fn attach_detail(&mut self, name: &'static str, value: serde_json::Value) {
         self.details = Some((name, value));
     }
 
@@ -88,58 +88,58 @@ impl Screen {
     }
 
     /// Shows an answer.
-    pub(crate) fn answer(&mut self, answer: &Answer) {
+    pub(crate) fn show_answer(&mut self, answer: &NodeAnswer) {
         self.progress.clear();
         let text = if self.json {
             serde_json::to_string(answer).unwrap_or_default() + "\n"
         } else {
-            answer::text(answer, self.stdout_is_terminal)
+            answer::answer_text(answer, self.stdout_is_terminal)
         };
         self.print(&text);
-        if let Some(remark) = answer::remark(answer).filter(|_| !self.json) {
-            self.note(remark);
+        if let Some(remark) = answer::answer_remark(answer).filter(|_| !self.json) {
+            self.show_note(remark);
         }
     }
 
     /// Shows an event: as progress, or as a JSON line.
-    pub(crate) fn event(&mut self, event: &Event) {
+    pub(crate) fn show_event(&mut self, event: &NodeEvent) {
         if self.json {
             self.print(&(serde_json::to_string(event).unwrap_or_default() + "\n"));
-        } else if let Event::Notice { text } = event {
-            self.note(text);
+        } else if let NodeEvent::Notice { text } = event {
+            self.show_note(text);
         } else if !self.quiet {
             self.progress.show(event, crate::clock::now());
         }
     }
 
     /// A remark for people.
-    pub(crate) fn note(&mut self, text: &str) {
+    pub(crate) fn show_note(&mut self, text: &str) {
         if !self.quiet {
             self.progress.clear();
-            let text = self.advice(text);
-            to_stderr(&format!("{text}\n"));
+            let text = self.format_advice(text);
+            write_stderr(&format!("{text}\n"));
         }
     }
 
     /// Advice with its commands as they are typed here.
-    fn advice(&self, text: &str) -> String {
-        if self.at_prompt { text.to_owned() } else { shell::commands_of_the_shell(text) }
+    fn format_advice(&self, text: &str) -> String {
+        if self.at_prompt { text.to_owned() } else { shell::prefix_shell_commands(text) }
     }
 
     /// Shows what went wrong; in JSON also as the one object of the command.
-    pub(crate) fn fault(&mut self, fault: &Fault) {
+    pub(crate) fn show_fault(&mut self, fault: &ClientFault) {
         self.progress.clear();
-        let fix = fault.fix.as_deref().map(|fix| self.advice(fix));
-        let fault = &Fault { fix, ..fault.clone() };
+        let fix = fault.fix.as_deref().map(|fix| self.format_advice(fix));
+        let fault = &ClientFault { fix, ..fault.clone() };
         let details = self.details.take();
         if self.json {
             self.print(&fault_object(fault, details));
         }
-        to_stderr(&fault_text(fault, colours(self.color, &std::io::stderr())));
+        write_stderr(&fault_text(fault, wants_color(self.color, &std::io::stderr())));
     }
 
     /// Shows a fault whose words somebody else shows: in JSON alone, as the one object of the command.
-    pub(crate) fn fault_in_json(&mut self, fault: &Fault) {
+    pub(crate) fn show_fault_in_json(&mut self, fault: &ClientFault) {
         if self.json {
             self.print(&fault_object(fault, None));
         }
@@ -148,28 +148,28 @@ impl Screen {
     /// Writes to stdout, as it is.
     pub(crate) fn print(&mut self, text: &str) {
         self.progress.clear();
-        if let Err(error) = to_stdout(text) {
-            self.unwritten.get_or_insert(error);
+        if let Err(error) = write_stdout(text) {
+            self.write_error.get_or_insert(error);
         }
     }
 }
 
 /// That stdout did not take what was written.
-pub(crate) fn unwritten(error: &std::io::Error) -> Fault {
-    Fault::io("write to", std::path::Path::new("standard output"), error)
+pub(crate) fn write_fault(error: &std::io::Error) -> ClientFault {
+    ClientFault::io("write to", std::path::Path::new("standard output"), error)
         .fix("send the output to where there is room for it")
 }
 
 /// Whether what goes to a stream has colours.
-pub(crate) fn colours(color: Color, stream: &impl IsTerminal) -> bool {
+pub(crate) fn wants_color(color: ColorOption, stream: &impl IsTerminal) -> bool {
     match color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => stream.is_terminal(),
+        ColorOption::Always => true,
+        ColorOption::Never => false,
+        ColorOption::Auto => stream.is_terminal(),
     }
 }
 
-fn fault_object(fault: &Fault, details: Option<(&'static str, serde_json::Value)>) -> String {
+fn fault_object(fault: &ClientFault, details: Option<(&'static str, serde_json::Value)>) -> String {
     let mut object = serde_json::json!({
         "result": "failed", "exit": fault.exit.code(), "cause": fault.exit,
         "message": fault.message, "fix": fault.fix,
@@ -180,7 +180,7 @@ fn fault_object(fault: &Fault, details: Option<(&'static str, serde_json::Value)
     format!("{object}\n")
 }
 
-fn fault_text(fault: &Fault, red: bool) -> String {
+fn fault_text(fault: &ClientFault, red: bool) -> String {
     let head = if red { "\x1b[31merror:\x1b[0m" } else { "error:" };
     match &fault.fix {
         Some(fix) => format!("{head} {}\n  next: {fix}\n", fault.message),
@@ -191,11 +191,11 @@ fn fault_text(fault: &Fault, red: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
+    use crate::exit::ExitCause;
 
     #[test]
     fn a_fault_says_what_and_what_next() {
-        let fault = Fault::new(Exit::NotFound, "no file `x`").fix("list_files g");
+        let fault = ClientFault::new(ExitCause::NotFound, "no file `x`").fix("list_files g");
         assert_eq!(fault_text(&fault, false), "error: no file `x`\n  next: list_files g\n");
         assert!(fault_text(&fault, true).starts_with("\x1b[31m"));
     }
@@ -203,7 +203,10 @@ mod tests {
     #[test]
     fn colours_are_what_was_asked_for_and_else_the_streams() {
         let pipe = std::fs::File::open("/dev/null").unwrap();
-        let of = |color| colours(color, &pipe);
-        assert_eq!((of(Color::Always), of(Color::Never), of(Color::Auto)), (true, false, false));
+        let of = |color| wants_color(color, &pipe);
+        assert_eq!(
+            (of(ColorOption::Always), of(ColorOption::Never), of(ColorOption::Auto)),
+            (true, false, false)
+        );
     }
 }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::streams::to_stderr;
+use super::streams::write_stderr;
 use super::{figures, transfer};
-use crate::front::protocol::Event;
-use crate::front::rows::{State, Transfer};
+use crate::ipc::protocol::NodeEvent;
+use crate::ipc::rows::{TransferRow, TransferState};
 use crate::limits;
 
 /// How the bar of a terminal looks.
@@ -27,8 +27,8 @@ impl ProgressLine {
     }
 
     /// Shows how far things are.
-    pub(crate) fn show(&mut self, event: &Event, now: Instant) {
-        let Some((done, total, text)) = figures_of(event) else { return };
+    pub(crate) fn show(&mut self, event: &NodeEvent, now: Instant) {
+        let Some((done, total, text)) = progress_figures(event) else { return };
         if self.terminal {
             let bar = self.bar.get_or_insert_with(new_bar);
             bar.update(|state| {
@@ -37,7 +37,7 @@ impl ProgressLine {
             });
             bar.set_message(text);
         } else if let Some(line) = self.plain_line(event, text, now) {
-            to_stderr(&format!("{line}\n"));
+            write_stderr(&format!("{line}\n"));
         }
     }
 
@@ -50,14 +50,15 @@ impl ProgressLine {
     }
 
     /// The plain line, when one is due: at the start, every few seconds, and when what is done becomes something else.
-    fn plain_line(&mut self, event: &Event, text: String, now: Instant) -> Option<String> {
+    fn plain_line(&mut self, event: &NodeEvent, text: String, now: Instant) -> Option<String> {
         let every = Duration::from_millis(match event {
-            Event::Transfer(Transfer { state: State::Waiting | State::Paused, .. }) => {
-                limits::PLAIN_WAITING_EVERY_MS
-            }
+            NodeEvent::Transfer(TransferRow {
+                state: TransferState::Waiting | TransferState::Paused,
+                ..
+            }) => limits::PLAIN_WAITING_EVERY_MS,
             _ => limits::PLAIN_PROGRESS_EVERY_MS,
         });
-        let what = kind_of(event);
+        let what = event_kind(event);
         let due = self
             .last
             .as_ref()
@@ -74,37 +75,47 @@ fn new_bar() -> ProgressBar {
     ProgressBar::new(1).with_style(style)
 }
 
-fn figures_of(event: &Event) -> Option<(u64, u64, String)> {
+fn progress_figures(event: &NodeEvent) -> Option<(u64, u64, String)> {
     let share = |what: &str, file: &str, done: u64, total: u64| {
-        let text = format!("{what} {file}  {}%  {}", figures::percent(done, total), figures::size(total));
+        let text = format!(
+            "{what} {file}  {}%  {}",
+            figures::whole_percent(done, total),
+            figures::format_size(total)
+        );
         Some((done, total, text))
     };
     match event {
-        Event::Hashing { file, done_bytes, total_bytes } => share("hashing", file, *done_bytes, *total_bytes),
-        Event::Listing { file, done_bytes, total_bytes } => share("listing", file, *done_bytes, *total_bytes),
-        Event::Comparing { file, done_bytes, total_bytes } => {
+        NodeEvent::Hashing { file, done_bytes, total_bytes } => {
+            share("hashing", file, *done_bytes, *total_bytes)
+        }
+        NodeEvent::Listing { file, done_bytes, total_bytes } => {
+            share("listing", file, *done_bytes, *total_bytes)
+        }
+        NodeEvent::Comparing { file, done_bytes, total_bytes } => {
             share("comparing", file, *done_bytes, *total_bytes)
         }
-        Event::Transfer(now) => Some((now.verified_bytes, now.total_bytes, transfer_text(now))),
-        Event::Notice { .. } => None,
+        NodeEvent::Transfer(now) => Some((now.verified_bytes, now.total_bytes, transfer_text(now))),
+        NodeEvent::Notice { .. } => None,
     }
 }
 
-fn transfer_text(now: &Transfer) -> String {
+fn transfer_text(now: &TransferRow) -> String {
     match now.state {
-        State::Downloading => format!("{}  {}", now.file, transfer::moving(now)),
-        _ => transfer::line(now),
+        TransferState::Downloading => format!("{}  {}", now.file, transfer::progress_text(now)),
+        _ => transfer::transfer_line(now),
     }
 }
 
 /// What is going on, apart from the figures: when it changes, a plain line is due.
-fn kind_of(event: &Event) -> String {
+fn event_kind(event: &NodeEvent) -> String {
     match event {
-        Event::Hashing { .. } => "hashing".into(),
-        Event::Listing { .. } => "listing".into(),
-        Event::Comparing { .. } => "comparing".into(),
-        Event::Transfer(now) => format!("{:?} {:?}", now.state, now.cause.as_ref().map(|cause| cause.exit)),
-        Event::Notice { .. } => "notice".into(),
+        NodeEvent::Hashing { .. } => "hashing".into(),
+        NodeEvent::Listing { .. } => "listing".into(),
+        NodeEvent::Comparing { .. } => "comparing".into(),
+        NodeEvent::Transfer(now) => {
+            format!("{:?} {:?}", now.state, now.cause.as_ref().map(|cause| cause.exit))
+        }
+        NodeEvent::Notice { .. } => "notice".into(),
     }
 }
 
@@ -112,8 +123,8 @@ fn kind_of(event: &Event) -> String {
 mod tests {
     use super::*;
 
-    fn hashing(done_bytes: u64) -> Event {
-        Event::Hashing { file: "f".into(), done_bytes, total_bytes: 200 }
+    fn hashing(done_bytes: u64) -> NodeEvent {
+        NodeEvent::Hashing { file: "f".into(), done_bytes, total_bytes: 200 }
     }
 
     #[test]
@@ -125,16 +136,16 @@ mod tests {
     fn plain_lines_come_now_and_then() {
         let mut line = ProgressLine::new(false);
         let start = crate::clock::now();
-        let mut shown = |event: &Event, after_ms| {
-            let text = figures_of(event).unwrap().2;
+        let mut shown = |event: &NodeEvent, after_ms| {
+            let text = progress_figures(event).unwrap().2;
             line.plain_line(event, text, start + Duration::from_millis(after_ms))
         };
         assert_eq!(shown(&hashing(0), 0).as_deref(), Some("hashing f  0%  200 B"));
         assert_eq!(shown(&hashing(50), 1_000), None);
         assert_eq!(shown(&hashing(100), 5_000).as_deref(), Some("hashing f  50%  200 B"));
-        let comparing = Event::Comparing { file: "f".into(), done_bytes: 0, total_bytes: 1 };
+        let comparing = NodeEvent::Comparing { file: "f".into(), done_bytes: 0, total_bytes: 1 };
         assert!(shown(&comparing, 5_001).is_some(), "something else has begun");
-        let waiting = Event::Transfer(transfer::tests::transfer(State::Waiting));
+        let waiting = NodeEvent::Transfer(transfer::tests::transfer(TransferState::Waiting));
         assert!(shown(&waiting, 6_000).is_some());
         assert_eq!(shown(&waiting, 35_000), None, "it waits on, and that is known");
         assert!(shown(&waiting, 36_000).is_some());

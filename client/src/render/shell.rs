@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::cli;
 
 /// The text with `client` before each command of ours that stands between backticks.
-pub(super) fn commands_of_the_shell(text: &str) -> String {
+pub(super) fn prefix_shell_commands(text: &str) -> String {
     let parts = text.split('`').enumerate().map(|(index, part)| {
         let is_marked = index % 2 == 1;
         let is_ours = part.split(' ').next().is_some_and(cli::is_command);
@@ -31,7 +31,7 @@ mod tests {
             ("end it, then `quit`", "end it, then `client quit`"),
             ("an open ` and login", "an open ` and login"),
         ] {
-            assert_eq!(commands_of_the_shell(advice), typed);
+            assert_eq!(prefix_shell_commands(advice), typed);
         }
     }
 }

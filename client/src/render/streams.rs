@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 ///
 /// # Errors
 /// What the system says; a reader that has gone away (`| head`) is no reason to fail: what it wanted, it has.
-pub(super) fn to_stdout(text: &str) -> io::Result<()> {
+pub(super) fn write_stdout(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
@@ -15,7 +15,7 @@ pub(super) fn to_stdout(text: &str) -> io::Result<()> {
 }
 
 /// Writes for people.
-pub(super) fn to_stderr(text: &str) {
+pub(super) fn write_stderr(text: &str) {
     // There is nowhere to say that stderr is gone.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

@@ -3,57 +3,60 @@
 use std::time::Duration;
 
 use super::figures;
-use crate::front::rows::{State, Transfer};
+use crate::ipc::rows::{TransferRow, TransferState};
 
 /// `[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s`, `[C] [group] file`, `[P] [group] file (reason)`,
 /// `[F] [group] file (reason)`.
-pub(crate) fn line(transfer: &Transfer) -> String {
+pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
     let name = format!("[{}] {}", transfer.group, transfer.file);
     match transfer.state {
-        State::Downloading => format!("[D] {name}  {}", moving(transfer)),
+        TransferState::Downloading => format!("[D] {name}  {}", progress_text(transfer)),
         // A pass over the whole is counted as it begins; what was there at the start is hashed before any.
-        State::Checking if transfer.sequential_passes == 0 => {
-            format!("[D] {name}  {}  checking what an earlier attempt left", percent(transfer))
+        TransferState::Checking if transfer.sequential_passes == 0 => {
+            format!("[D] {name}  {}  checking what an earlier attempt left", percent_text(transfer))
         }
-        State::Checking => format!("[D] {name}  {}  proving the whole", percent(transfer)),
-        State::Comparing => {
+        TransferState::Checking => format!("[D] {name}  {}  proving the whole", percent_text(transfer)),
+        TransferState::Comparing => {
             let path = transfer.path.display();
-            format!("[D] {name}  {}  comparing what is at {path}", percent(transfer))
+            format!("[D] {name}  {}  comparing what is at {path}", percent_text(transfer))
         }
-        State::Syncing => format!("[D] {name}  {}  flushing to disk", percent(transfer)),
-        State::Complete => format!("[C] {name}"),
-        State::Waiting | State::Paused => format!("[P] {name} ({})", reason(transfer, "by you")),
-        State::Failed => format!("[F] {name} ({})", reason(transfer, "failed")),
-        State::Cancelled => format!("[F] {name} (cancelled)"),
+        TransferState::Syncing => format!("[D] {name}  {}  flushing to disk", percent_text(transfer)),
+        TransferState::Complete => format!("[C] {name}"),
+        TransferState::Waiting | TransferState::Paused => {
+            format!("[P] {name} ({})", state_reason(transfer, "by you"))
+        }
+        TransferState::Failed => format!("[F] {name} ({})", state_reason(transfer, "failed")),
+        TransferState::Cancelled => format!("[F] {name} (cancelled)"),
     }
 }
 
 /// `38%  1.1 GiB/s  3 peers  ETA 55s`; `38%  connecting` while no peer is found yet.
-pub(crate) fn moving(transfer: &Transfer) -> String {
+pub(crate) fn progress_text(transfer: &TransferRow) -> String {
     let rest = transfer.total_bytes.saturating_sub(transfer.verified_bytes);
     if transfer.peers == 0 && transfer.rate == 0 {
-        return format!("{}  connecting", percent(transfer));
+        return format!("{}  connecting", percent_text(transfer));
     }
-    let mut parts = vec![percent(transfer), figures::rate(transfer.rate)];
+    let mut parts = vec![percent_text(transfer), figures::format_rate(transfer.rate)];
     parts.push(format!("{} {}", transfer.peers, if transfer.peers == 1 { "peer" } else { "peers" }));
-    parts.extend(figures::eta(rest, transfer.rate).map(|eta| format!("ETA {eta}")));
+    parts.extend(figures::format_eta(rest, transfer.rate).map(|eta| format!("ETA {eta}")));
     parts.join("  ")
 }
 
 /// What a download was, once it is durable: sizes, both clocks, and what held it back. What an earlier attempt had left is
 /// named, and no part of the rates: it took none of this time.
-pub(crate) fn summary(transfer: &Transfer) -> String {
+pub(crate) fn summarize_transfer(transfer: &TransferRow) -> String {
     let gained_bytes = transfer.total_bytes.saturating_sub(transfer.resumed_bytes);
     let clock = |name: &str, ms: Option<u64>| {
         ms.map(|ms| {
             let span = Duration::from_millis(ms);
-            let rate = figures::rate(figures::mean_rate(gained_bytes, span));
-            format!("{name} after {} ({rate})", figures::span(span))
+            let rate = figures::format_rate(figures::mean_rate(gained_bytes, span));
+            format!("{name} after {} ({rate})", figures::format_span(span))
         })
     };
-    let mut parts = vec![format!("{} {}", transfer.path.display(), figures::size(transfer.total_bytes))];
+    let mut parts =
+        vec![format!("{} {}", transfer.path.display(), figures::format_size(transfer.total_bytes))];
     if transfer.resumed_bytes > 0 {
-        parts.push(format!("{} were there already", figures::size(transfer.resumed_bytes)));
+        parts.push(format!("{} were there already", figures::format_size(transfer.resumed_bytes)));
     }
     parts.extend(clock("proven", transfer.proven_ms));
     parts.extend(clock("durable", transfer.durable_ms));
@@ -65,27 +68,27 @@ pub(crate) fn summary(transfer: &Transfer) -> String {
         parts.push("proven by a pass over the whole, since the uploader's chain was missing or wrong".into());
     }
     if transfer.duplicate_bytes > 0 {
-        parts.push(format!("{} received twice", figures::size(transfer.duplicate_bytes)));
+        parts.push(format!("{} received twice", figures::format_size(transfer.duplicate_bytes)));
     }
     parts.join("; ")
 }
 
-fn percent(transfer: &Transfer) -> String {
-    format!("{}%", figures::percent(transfer.verified_bytes, transfer.total_bytes))
+fn percent_text(transfer: &TransferRow) -> String {
+    format!("{}%", figures::whole_percent(transfer.verified_bytes, transfer.total_bytes))
 }
 
-fn reason(transfer: &Transfer, otherwise: &str) -> String {
+fn state_reason(transfer: &TransferRow, otherwise: &str) -> String {
     transfer.cause.as_ref().map_or_else(|| otherwise.to_owned(), |cause| cause.message.clone())
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::exit::{Exit, Fault};
+    use crate::exit::{ClientFault, ExitCause};
 
     /// A download on its way.
-    pub(crate) fn transfer(state: State) -> Transfer {
-        Transfer {
+    pub(crate) fn transfer(state: TransferState) -> TransferRow {
+        TransferRow {
             group: "group".into(),
             file: "file".into(),
             state,
@@ -109,62 +112,65 @@ pub(crate) mod tests {
 
     #[test]
     fn every_state_has_its_form() {
-        let because = |state, message: &str| Transfer {
-            cause: Some(Fault::new(Exit::NoPeer, message)),
+        let because = |state, message: &str| TransferRow {
+            cause: Some(ClientFault::new(ExitCause::NoPeer, message)),
             ..transfer(state)
         };
         for (transfer, wanted) in [
-            (transfer(State::Downloading), "[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s"),
+            (transfer(TransferState::Downloading), "[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s"),
             (
-                Transfer { peers: 1, rate: 0, ..transfer(State::Downloading) },
+                TransferRow { peers: 1, rate: 0, ..transfer(TransferState::Downloading) },
                 "[D] [group] file  38%  0 B/s  1 peer",
             ),
             (
-                Transfer { peers: 0, rate: 0, ..transfer(State::Downloading) },
+                TransferRow { peers: 0, rate: 0, ..transfer(TransferState::Downloading) },
                 "[D] [group] file  38%  connecting",
             ),
-            (transfer(State::Complete), "[C] [group] file"),
-            (transfer(State::Paused), "[P] [group] file (by you)"),
+            (transfer(TransferState::Complete), "[C] [group] file"),
+            (transfer(TransferState::Paused), "[P] [group] file (by you)"),
             (
-                because(State::Waiting, "no peer has what is missing"),
+                because(TransferState::Waiting, "no peer has what is missing"),
                 "[P] [group] file (no peer has what is missing)",
             ),
-            (because(State::Failed, "the disk broke"), "[F] [group] file (the disk broke)"),
-            (transfer(State::Cancelled), "[F] [group] file (cancelled)"),
-            (transfer(State::Comparing), "[D] [group] file  38%  comparing what is at /d/file"),
-            (transfer(State::Checking), "[D] [group] file  38%  checking what an earlier attempt left"),
+            (because(TransferState::Failed, "the disk broke"), "[F] [group] file (the disk broke)"),
+            (transfer(TransferState::Cancelled), "[F] [group] file (cancelled)"),
+            (transfer(TransferState::Comparing), "[D] [group] file  38%  comparing what is at /d/file"),
             (
-                Transfer { sequential_passes: 1, ..transfer(State::Checking) },
+                transfer(TransferState::Checking),
+                "[D] [group] file  38%  checking what an earlier attempt left",
+            ),
+            (
+                TransferRow { sequential_passes: 1, ..transfer(TransferState::Checking) },
                 "[D] [group] file  38%  proving the whole",
             ),
-            (transfer(State::Syncing), "[D] [group] file  38%  flushing to disk"),
+            (transfer(TransferState::Syncing), "[D] [group] file  38%  flushing to disk"),
         ] {
-            assert_eq!(line(&transfer), wanted);
+            assert_eq!(transfer_line(&transfer), wanted);
         }
     }
 
     #[test]
     fn the_summary_has_both_clocks_and_the_limit() {
-        let done = Transfer {
+        let done = TransferRow {
             total_bytes: 1 << 30,
             proven_ms: Some(500),
             durable_ms: Some(1_000),
-            ..transfer(State::Complete)
+            ..transfer(TransferState::Complete)
         };
         let wanted = "/d/file 1.0 GiB; proven after 0.5s (2.0 GiB/s); durable after 1.0s (1.0 GiB/s); limited by network";
-        assert_eq!(summary(&done), wanted);
+        assert_eq!(summarize_transfer(&done), wanted);
     }
 
     #[test]
     fn what_was_there_already_is_no_part_of_the_rates() {
-        let resumed = Transfer {
+        let resumed = TransferRow {
             total_bytes: 1 << 30,
             resumed_bytes: 768 << 20,
             proven_ms: Some(500),
             durable_ms: Some(1_000),
-            ..transfer(State::Complete)
+            ..transfer(TransferState::Complete)
         };
         let wanted = "/d/file 1.0 GiB; 768.0 MiB were there already; proven after 0.5s (512.0 MiB/s); durable after 1.0s (256.0 MiB/s); limited by network";
-        assert_eq!(summary(&resumed), wanted);
+        assert_eq!(summarize_transfer(&resumed), wanted);
     }
 }

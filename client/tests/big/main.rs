@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use peers::{Shape, Swarm};
-use rig::Rig;
+use rig::TestRig;
 use serde_json::Value;
 
 /// What a node may have in memory, file pages aside, in KiB: 64 MiB of receive buffers and as much for all else.
@@ -71,7 +71,7 @@ fn each(peers: usize) -> usize {
 }
 
 fn fits_the_memory(shape: Shape) {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let alice = rig.home("alice");
     alice.run(["create_user", "alice", "password"]).expect(0);
     alice.run(["login", "alice", "password"]).expect(0);

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::rig::{Home, Rig};
+use crate::rig::{TestRig, UserHome};
 use crate::scripted::{lying_tracker, scripted_tracker};
 
 /// Bob, logged in at this tracker.
-fn bob(rig: &Rig) -> Home {
+fn bob(rig: &TestRig) -> UserHome {
     let home = rig.home("bob");
     home.run(["login", "bob", "password"]).expect(0);
     home
@@ -21,13 +21,13 @@ fn description(digests: &[String], next: usize) -> Value {
 #[test]
 fn a_description_that_never_ends_is_refused() {
     // Parts without a piece, each of which asks for another.
-    let rig = Rig::with_tracker_at(lying_tracker(|_| description(&[], 1)));
+    let rig = TestRig::with_tracker_at(lying_tracker(|_| description(&[], 1)));
     let ended = bob(&rig).run(["download_file", "g", "f", "copy"]).expect(13);
     assert!(ended.err.contains("do not go on"), "{}", ended.err);
 
     // Pieces without end, of a file that has one.
     let told = AtomicU32::new(0);
-    let rig = Rig::with_tracker_at(lying_tracker(move |_| {
+    let rig = TestRig::with_tracker_at(lying_tracker(move |_| {
         let digest = told.fetch_add(1, Ordering::SeqCst);
         let mut part = description(&[format!("{digest:040x}")], digest as usize + 1);
         part["file_size"] = (3 * super::PIECE).into();
@@ -40,7 +40,7 @@ fn a_description_that_never_ends_is_refused() {
 #[test]
 fn an_answer_to_another_request_is_refused_and_misleads_no_later_one() {
     let asked = AtomicU32::new(0);
-    let rig = Rig::with_tracker_at(scripted_tracker(move |request| {
+    let rig = TestRig::with_tracker_at(scripted_tracker(move |request| {
         let of = |user: &str, id: &Value| {
             let reply = json!({"status": "success", "message": "", "epoch": 1, "request_id": id,
                 "user_id": user, "created": 1, "sessions": 1});
@@ -65,7 +65,7 @@ fn an_answer_to_another_request_is_refused_and_misleads_no_later_one() {
 
 #[test]
 fn what_a_tracker_writes_does_not_steer_the_terminal() {
-    let rig = Rig::with_tracker_at(scripted_tracker(|request| {
+    let rig = TestRig::with_tracker_at(scripted_tracker(|request| {
         let hostile = "\u{1b}[2J\u{202e}".repeat(1_000);
         let status = if request["command"] == "create_group" { "success" } else { "failure" };
         let reply = json!({"status": status, "code": "not_found", "message": hostile, "fix": hostile,
@@ -86,7 +86,7 @@ fn what_a_tracker_writes_does_not_steer_the_terminal() {
 #[test]
 fn a_ticket_that_is_none_is_refused() {
     for ticket in ["AAAA".to_owned(), "A".repeat(1 << 20), "no base64".to_owned()] {
-        let rig = Rig::with_tracker_at(lying_tracker(move |_| {
+        let rig = TestRig::with_tracker_at(lying_tracker(move |_| {
             json!({"file_path": "f", "file_chunks": ["11".repeat(20)], "file_size": 1, "fileSha": "11".repeat(20),
                 "peers": [], "server_time": 1, "ticket": ticket})
         }));

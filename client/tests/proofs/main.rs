@@ -14,7 +14,7 @@ use engine::proto::frame::{Message, RefusedCode};
 use engine::proto::geometry::Geometry;
 use engine::proto::ticket::{Grant, SecretKey, Ticket, UnixSeconds};
 use engine::proto::units::Digest;
-use rig::{Home, Node, Rig};
+use rig::{RunningNode, TestRig, UserHome};
 use rustix::fs::inotify;
 use scripted::{RawClient, consume, hex, lying_tracker, serve_anybody, serve_noting};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn hashes(content: &[u8]) -> FileHashes {
     hashes
 }
 
-fn user_with(rig: &Rig, name: &str, options: &[&str]) -> (Home, Node) {
+fn user_with(rig: &TestRig, name: &str, options: &[&str]) -> (UserHome, RunningNode) {
     let home = rig.home(name);
     let node = home.serve(options);
     home.run(["create_user", name, "password"]).expect(0);
@@ -48,7 +48,7 @@ fn user_with(rig: &Rig, name: &str, options: &[&str]) -> (Home, Node) {
 
 /// Announces a file by the raw protocol, as a node that listens at `provider`. A connection that never pings is online for
 /// as long as it is open: for as long as the caller keeps it.
-fn announce(rig: &Rig, provider: SocketAddr, hashes: &FileHashes, length: usize) -> RawClient {
+fn announce(rig: &TestRig, provider: SocketAddr, hashes: &FileHashes, length: usize) -> RawClient {
     let mut raw = RawClient::login(rig.tracker(), "alice", SecretKey::from_seed(&[9; 32]).peer_key());
     let list = |values: Vec<String>| Value::from(values);
     raw.ask(&json!({"command": "upload_file",
@@ -63,13 +63,13 @@ fn announce(rig: &Rig, provider: SocketAddr, hashes: &FileHashes, length: usize)
     raw
 }
 
-fn download(home: &Home, code: i32) -> Value {
+fn download(home: &UserHome, code: i32) -> Value {
     let ended = home.run(["download_file", "g", "f", "copy", "--json", "--wait", "300"]).expect(code);
     serde_json::from_str(ended.out.lines().last().unwrap()).unwrap()
 }
 
 /// A group of alice's with bob in it.
-fn group(rig: &Rig) -> ((Home, Node), (Home, Node)) {
+fn group(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
     let (alice, bob) = (rig.user("alice"), rig.user("bob"));
     alice.0.run(["create_group", "g"]).expect(0);
     bob.0.run(["join_group", "g"]).expect(0);
@@ -78,7 +78,7 @@ fn group(rig: &Rig) -> ((Home, Node), (Home, Node)) {
 
 #[test]
 fn a_false_sha1_of_the_whole_ends_with_11_and_blames_nobody() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (_alice, bob) = group(&rig);
     let content = content(5);
     let provider = serve_anybody(content.clone(), SecretKey::from_seed(&[9; 32]));
@@ -93,7 +93,7 @@ fn a_false_sha1_of_the_whole_ends_with_11_and_blames_nobody() {
 
 #[test]
 fn a_false_chain_costs_exactly_one_pass_and_blames_nobody() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (_alice, bob) = group(&rig);
     let content = content(5);
     let provider = serve_anybody(content.clone(), SecretKey::from_seed(&[9; 32]));
@@ -112,7 +112,7 @@ fn a_false_chain_costs_exactly_one_pass_and_blames_nobody() {
 
 #[test]
 fn of_identical_pieces_one_is_asked_for_and_of_zeros_none() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (_alice, bob) = group(&rig);
     let (both, zeros) = (content(2), vec![0; PIECE]);
     let (one, two) = both.split_at(PIECE);
@@ -129,7 +129,7 @@ fn of_identical_pieces_one_is_asked_for_and_of_zeros_none() {
 
 #[test]
 fn a_ticket_serves_its_owner_and_nobody_else() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, bob) = group(&rig);
     rig.file("f", &content(2));
     alice.0.run(["upload_file", "g", "f"]).expect(0);
@@ -172,7 +172,7 @@ fn a_hostile_file_name_from_a_tracker_never_becomes_a_path() {
                 "fileSha": "da39a3ee5e6b4b0d3255bfef95601890afd80709", "peers": [], "server_time": 1}),
             _ => json!({"files_list": [], "files": []}),
         });
-        let rig = Rig::with_tracker_at(tracker);
+        let rig = TestRig::with_tracker_at(tracker);
         let home = rig.home("bob");
         home.run(["login", "bob", "password"]).expect(0);
         std::fs::create_dir(rig.path("inside")).unwrap();
@@ -185,7 +185,7 @@ fn a_hostile_file_name_from_a_tracker_never_becomes_a_path() {
 
 #[test]
 fn a_source_that_shrinks_while_it_is_hashed_is_not_uploaded() {
-    let rig = Rig::new();
+    let rig = TestRig::new();
     let (alice, _bob) = group(&rig);
     let path = rig.path("growing");
     // Long enough to be still at it when the first event has been read; it takes no room on the disk.
@@ -205,7 +205,7 @@ fn with_uring_pieces_leave_by_the_ring_from_the_mapping() {
         return;
     }
     let fetched = |io: &str| {
-        let rig = Rig::new();
+        let rig = TestRig::new();
         let alice = user_with(&rig, "alice", &["--io", io]);
         let bob = rig.user("bob");
         alice.0.run(["create_group", "g"]).expect(0);
@@ -256,7 +256,7 @@ fn tail(pid: u32, descriptor: &str) -> Option<u64> {
 
 /// Whether a node gets rings here, and what it submits can be seen: one is started to try it.
 fn rings_are_shown() -> bool {
-    let rig = Rig::without_tracker();
+    let rig = TestRig::without_tracker();
     let home = rig.home("trying");
     let node = home.serve(&[]);
     home.status()["io"] == "uring" && rings(node.pid()).is_some()

@@ -119,7 +119,7 @@ pub(crate) fn consume(node: SocketAddr, ticket: &Ticket, key: &SecretKey) -> Vec
 
 /// Sends a frame; `None` when the other side has gone.
 pub(crate) fn send(stream: &mut TcpStream, message: &Message) -> Option<()> {
-    stream.write_all(&codec::encode(message)).ok()
+    stream.write_all(&codec::encode_message(message)).ok()
 }
 
 /// The next frame; `None` when none comes.
@@ -128,7 +128,7 @@ pub(crate) fn receive(stream: &mut TcpStream) -> Option<Message> {
     stream.read_exact(&mut head).ok()?;
     let mut body = vec![0; codec::frame_len(head, OPENED_MAX_BYTES).ok()?];
     stream.read_exact(&mut body).ok()?;
-    codec::decode(&body).ok()
+    codec::decode_message(&body).ok()
 }
 
 /// A tracker that takes every login and answers all else as `answer` says.

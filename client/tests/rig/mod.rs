@@ -43,7 +43,7 @@ pub(crate) fn pieces(count: usize, seed: u64) -> Vec<u8> {
 }
 
 /// A place for one test, with a tracker if one was started.
-pub(crate) struct Rig {
+pub(crate) struct TestRig {
     dir: TempDir,
     tracker: Option<Child>,
     /// What the address that `without_tracker` names belongs to, so that it never becomes somebody else's.
@@ -51,7 +51,7 @@ pub(crate) struct Rig {
 }
 
 /// An address on which nobody listens, and never will as long as the socket that it belongs to is kept.
-pub(crate) fn nobody() -> (OwnedFd, SocketAddr) {
+pub(crate) fn unused_address() -> (OwnedFd, SocketAddr) {
     let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = getsockname(&bound).unwrap().try_into().unwrap();
@@ -60,7 +60,7 @@ pub(crate) fn nobody() -> (OwnedFd, SocketAddr) {
 
 /// What a command left behind.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct CommandResult {
     /// Exit code.
     pub(crate) code: i32,
     /// What it wrote to stdout.
@@ -69,28 +69,28 @@ pub(crate) struct Ended {
     pub(crate) err: String,
 }
 
-impl Ended {
+impl CommandResult {
     /// Itself, when the code is the wanted one; else the test fails and shows everything.
     #[track_caller]
-    pub(crate) fn expect(self, code: i32) -> Ended {
+    pub(crate) fn expect(self, code: i32) -> CommandResult {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
         self
     }
 }
 
-impl Rig {
+impl TestRig {
     /// A place without a tracker: its `tracker_info.txt` names a port on which nobody listens.
-    pub(crate) fn without_tracker() -> Rig {
+    pub(crate) fn without_tracker() -> TestRig {
         let dir = tempfile::tempdir().unwrap();
-        let (bound, address) = nobody();
-        let rig = Rig { dir, tracker: None, _nobody: bound };
+        let (bound, address) = unused_address();
+        let rig = TestRig { dir, tracker: None, _nobody: bound };
         rig.name_tracker(address);
         rig
     }
 
     /// A place with a tracker that serves.
-    pub(crate) fn new() -> Rig {
-        let mut rig = Rig::without_tracker();
+    pub(crate) fn new() -> TestRig {
+        let mut rig = TestRig::without_tracker();
         rig.start_tracker();
         rig
     }
@@ -115,8 +115,8 @@ impl Rig {
     }
 
     /// A place whose `tracker_info.txt` names a tracker of the test's own.
-    pub(crate) fn with_tracker_at(address: SocketAddr) -> Rig {
-        let rig = Rig::without_tracker();
+    pub(crate) fn with_tracker_at(address: SocketAddr) -> TestRig {
+        let rig = TestRig::without_tracker();
         rig.name_tracker(address);
         rig
     }
@@ -153,12 +153,12 @@ impl Rig {
     }
 
     /// The state directory of one user.
-    pub(crate) fn home(&self, name: &str) -> Home {
-        Home { directory: self.dir.path().to_owned(), state: self.path(format!("state-{name}")) }
+    pub(crate) fn home(&self, name: &str) -> UserHome {
+        UserHome { directory: self.dir.path().to_owned(), state: self.path(format!("state-{name}")) }
     }
 
     /// A user who exists, is logged in, and whose node serves.
-    pub(crate) fn user(&self, name: &str) -> (Home, Node) {
+    pub(crate) fn user(&self, name: &str) -> (UserHome, RunningNode) {
         let home = self.home(name);
         let node = home.serve(&[]);
         home.run(["create_user", name, "password"]).expect(0);
@@ -167,7 +167,7 @@ impl Rig {
     }
 
     /// Starts a node by a command of the test's own, with the surroundings of another; waits until it listens.
-    pub(crate) fn adopt(&self, mut command: Command, surroundings: &Command) -> Node {
+    pub(crate) fn adopt(&self, mut command: Command, surroundings: &Command) -> RunningNode {
         for (name, value) in surroundings.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -176,7 +176,7 @@ impl Rig {
         }
         let (child, line) = started(command.current_dir(self.dir.path()));
         assert!(line.starts_with("node listening on "), "{line}");
-        Node { child, address: ([0, 0, 0, 0], 0).into() }
+        RunningNode { child, address: ([0, 0, 0, 0], 0).into() }
     }
 
     /// Kills the tracker.
@@ -187,7 +187,7 @@ impl Rig {
     }
 }
 
-impl Drop for Rig {
+impl Drop for TestRig {
     fn drop(&mut self) {
         self.kill_tracker();
     }
@@ -195,12 +195,12 @@ impl Drop for Rig {
 
 /// One user's state directory.
 #[derive(Clone)]
-pub(crate) struct Home {
+pub(crate) struct UserHome {
     directory: PathBuf,
     state: PathBuf,
 }
 
-impl Home {
+impl UserHome {
     /// The state directory.
     pub(crate) fn state(&self) -> &Path {
         &self.state
@@ -221,12 +221,12 @@ impl Home {
     }
 
     /// Runs a command to its end.
-    pub(crate) fn run(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
+    pub(crate) fn run(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> CommandResult {
         ended(&mut self.command(words))
     }
 
     /// Runs lines at a prompt that reads from a pipe.
-    pub(crate) fn prompt(&self, lines: &str) -> Ended {
+    pub(crate) fn prompt(&self, lines: &str) -> CommandResult {
         use std::io::Write;
         let mut command = self.command(std::iter::empty::<&str>());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -236,7 +236,7 @@ impl Home {
     }
 
     /// Starts a prompt that reads from a pipe which stays open, and waits for what the line `status` answers.
-    pub(crate) fn open_prompt(&self) -> Node {
+    pub(crate) fn open_prompt(&self) -> RunningNode {
         use std::io::Write;
         let mut command = self.command(std::iter::empty::<&str>());
         let mut child =
@@ -244,20 +244,20 @@ impl Home {
         child.stdin.as_mut().unwrap().write_all(b"status\n").unwrap();
         let line = first_line(&mut child);
         assert!(line.starts_with("node"), "{line}");
-        Node { child, address: ([0, 0, 0, 0], 0).into() }
+        RunningNode { child, address: ([0, 0, 0, 0], 0).into() }
     }
 
     /// Starts the node, and waits until it listens.
-    pub(crate) fn serve(&self, options: &[&str]) -> Node {
+    pub(crate) fn serve(&self, options: &[&str]) -> RunningNode {
         let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
         command.args(options);
         let (child, line) = started(&mut command);
         let address = line.strip_prefix("node listening on ").and_then(|text| text.parse().ok());
-        Node { child, address: address.unwrap_or_else(|| panic!("the node said {line:?}")) }
+        RunningNode { child, address: address.unwrap_or_else(|| panic!("the node said {line:?}")) }
     }
 
-    /// As [`Home::serve`], with what it writes to stderr.
-    pub(crate) fn serve_and_hear(&self) -> (Node, Heard) {
+    /// As [`UserHome::serve`], with what it writes to stderr.
+    pub(crate) fn serve_and_hear(&self) -> (RunningNode, Heard) {
         let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
         let (mut child, line) = started(command.stderr(Stdio::piped()));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -271,7 +271,7 @@ impl Home {
             }
         });
         let address = line.strip_prefix("node listening on ").and_then(|text| text.parse().ok()).unwrap();
-        (Node { child, address }, Heard { text, reader })
+        (RunningNode { child, address }, Heard { text, reader })
     }
 
     /// How the node is, as `status --json` has it.
@@ -291,20 +291,20 @@ impl Home {
     }
 
     /// Starts a command that goes on, and waits for its first line on stdout.
-    pub(crate) fn start(&self, words: &[&str]) -> (Node, String) {
+    pub(crate) fn start(&self, words: &[&str]) -> (RunningNode, String) {
         let (child, line) = started(&mut self.command(words));
-        (Node { child, address: ([0, 0, 0, 0], 0).into() }, line)
+        (RunningNode { child, address: ([0, 0, 0, 0], 0).into() }, line)
     }
 }
 
 /// A running process.
-pub(crate) struct Node {
+pub(crate) struct RunningNode {
     child: Child,
     /// Where peers connect to it.
     pub(crate) address: SocketAddr,
 }
 
-impl Node {
+impl RunningNode {
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -327,7 +327,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for RunningNode {
     fn drop(&mut self) {
         end(&mut self.child);
     }
@@ -369,7 +369,7 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) fn ended(mut self) -> Ended {
+    pub(crate) fn ended(mut self) -> CommandResult {
         outcome(self.child.take().unwrap())
     }
 }
@@ -409,13 +409,13 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn ended(command: &mut Command) -> Ended {
+fn ended(command: &mut Command) -> CommandResult {
     outcome(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
-fn outcome(child: Child) -> Ended {
+fn outcome(child: Child) -> CommandResult {
     let output = child.wait_with_output().unwrap();
-    Ended {
+    CommandResult {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),

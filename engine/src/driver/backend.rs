@@ -17,7 +17,7 @@ pub(crate) enum IoKind {
 
 impl IoKind {
     /// Settles the choice, by trying: containers often forbid io_uring.
-    pub(crate) fn settle(choice: IoChoice) -> Result<IoKind, StartError> {
+    pub(crate) fn resolve(choice: IoChoice) -> Result<IoKind, StartError> {
         match choice {
             IoChoice::Epoll => Ok(IoKind::Epoll),
             IoChoice::Uring => match IoKind::probe_uring() {
@@ -51,7 +51,7 @@ impl IoKind {
     ///
     /// # Errors
     /// [`StartError::Uring`]: it was demanded, and a worker runs without it.
-    pub(crate) fn of_all(choice: IoChoice, workers: &[IoKind]) -> Result<String, StartError> {
+    pub(crate) fn describe_workers(choice: IoChoice, workers: &[IoKind]) -> Result<String, StartError> {
         let rings = workers.iter().filter(|kind| **kind == IoKind::Uring).count();
         match (rings, workers.len()) {
             (rings, all) if rings == all => Ok(IoKind::Uring.name().to_owned()),
@@ -103,7 +103,7 @@ mod tests {
             (IoChoice::Uring, [uring, epoll], None),
             (IoChoice::Uring, [epoll, epoll], None),
         ] {
-            let found = IoKind::of_all(choice, &workers);
+            let found = IoKind::describe_workers(choice, &workers);
             assert_eq!(found.as_deref().ok(), told, "{choice:?} {workers:?}");
             assert!(found.is_ok() || matches!(found, Err(StartError::Uring { .. })));
         }

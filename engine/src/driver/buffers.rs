@@ -13,38 +13,38 @@ pub(crate) const BUFFER_BYTES: usize = PIECE_BYTES as usize + BUFFER_SLACK_BYTES
 
 /// All receive buffers.
 #[derive(Debug)]
-pub(crate) struct Buffers {
+pub(crate) struct ReceiveBuffers {
     pool: BufferPool,
     permits: Arc<Semaphore>,
 }
 
 /// The right to hold one buffer: dropped after the buffer itself.
 #[derive(Debug)]
-pub(crate) struct Permit(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct BufferPermit(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
-impl Buffers {
+impl ReceiveBuffers {
     /// [`RECEIVE_BUFFERS`] of them; none is made before it is needed.
-    pub(crate) fn new() -> Buffers {
-        Buffers {
+    pub(crate) fn new() -> ReceiveBuffers {
+        ReceiveBuffers {
             pool: BufferPool::new(RECEIVE_BUFFERS, BUFFER_BYTES),
             permits: Arc::new(Semaphore::new(RECEIVE_BUFFERS)),
         }
     }
 
     /// A buffer, if there is one and nobody waits for it.
-    pub(crate) fn try_take(&self) -> Option<(PooledBuf, Permit)> {
+    pub(crate) fn try_take(&self) -> Option<(PooledBuf, BufferPermit)> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        Some(self.by(permit))
+        Some(self.take_with(permit))
     }
 
     /// Waits for a buffer.
-    pub(crate) async fn take(&self) -> (PooledBuf, Permit) {
+    pub(crate) async fn take(&self) -> (PooledBuf, BufferPermit) {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
-        self.by(permit)
+        self.take_with(permit)
     }
 
-    fn by(&self, permit: OwnedSemaphorePermit) -> (PooledBuf, Permit) {
+    fn take_with(&self, permit: OwnedSemaphorePermit) -> (PooledBuf, BufferPermit) {
         let buffer = self.pool.try_take().expect("a permit is dropped only after its buffer");
-        (buffer, Permit(permit))
+        (buffer, BufferPermit(permit))
     }
 }

@@ -8,14 +8,14 @@ use crate::proto::time::Moment;
 
 /// Time since the engine's start, and the time of day.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct EngineClock {
     start: Instant,
 }
 
-impl Clock {
+impl EngineClock {
     /// A clock that starts now.
-    pub(crate) fn start() -> Clock {
-        Clock { start: Instant::now() }
+    pub(crate) fn start() -> EngineClock {
+        EngineClock { start: Instant::now() }
     }
 
     /// The moment.
@@ -24,7 +24,7 @@ impl Clock {
     }
 
     /// The time of day, `offset_s` ahead of this machine's clock.
-    pub(crate) fn unix(self, offset_s: i64) -> UnixSeconds {
+    pub(crate) fn unix_time(self, offset_s: i64) -> UnixSeconds {
         let own = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         UnixSeconds(own.saturating_add_signed(offset_s))
     }

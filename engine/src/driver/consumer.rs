@@ -7,30 +7,30 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::buffers::Permit;
-use super::download::{Call, DownloadState};
-use super::landed::Landed;
-use super::limits::LAST_WORD_MS;
-use super::local::{Deadline, Local};
-use super::outbox::{End, Outbox};
-use super::receive::{ReceiveError, Receiver};
-use super::stream::Stream;
-use super::vital::spawn_vital;
+use super::buffers::BufferPermit;
+use super::download::{ActiveDownload, ConnectRequest};
+use super::limits::GOODBYE_MS;
+use super::outbox::{ConnectionEnd, RequestOutbox};
+use super::piece_queue::BufferedPiece;
+use super::receive::{FrameReceiver, ReceiveError};
+use super::stream::PeerStream;
+use super::vital::spawn_critical;
+use super::worker_state::{StreamDeadline, WorkerState};
 use crate::mem::pool::PooledBuf;
-use crate::mem::window::Outgoing;
-use crate::proto::Ending;
+use crate::mem::window::SendPart;
+use crate::proto::DisconnectReason;
 use crate::proto::action::PeerAddress;
 use crate::proto::codec;
 use crate::proto::frame::{ByeCode, Message, RefusedCode};
 use crate::proto::limits::{FRAME_MAX_BYTES, HANDSHAKE_TIMEOUT_MS};
 use crate::proto::picker::ConnectionId;
-use crate::proto::session::{Holding, Opening, Violation};
+use crate::proto::session::{ConsumerHandshake, ProviderFile, Violation};
 use crate::proto::ticket::Ticket;
 use crate::proto::units::PieceIndex;
 
 /// Why a connection that fetches is over.
 #[derive(Debug, thiserror::Error)]
-enum Over {
+enum FetchError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -42,68 +42,76 @@ enum Over {
     #[error("the peer said goodbye")]
     Bye,
     #[error("this node fetches by as many connections as it may")]
-    Crowded,
+    ConnectionLimit,
 }
 
-impl From<&Over> for Ending {
-    fn from(over: &Over) -> Ending {
+impl From<&FetchError> for DisconnectReason {
+    fn from(over: &FetchError) -> DisconnectReason {
         match over {
-            Over::Crowded => Ending::Crowded,
-            Over::Io(_) | Over::Receive(ReceiveError::Ended | ReceiveError::Io(_)) => Ending::Lost,
-            Over::Receive(ReceiveError::Codec(error)) => {
-                Ending::Violated(Violation::Undecodable(error.clone()))
+            FetchError::ConnectionLimit => DisconnectReason::ConnectionLimit,
+            FetchError::Io(_) | FetchError::Receive(ReceiveError::Ended | ReceiveError::Io(_)) => {
+                DisconnectReason::Lost
             }
-            Over::Violation(violation) => Ending::Violated(violation.clone()),
-            Over::Refused { code, .. } => Ending::Refused(*code),
-            Over::Bye => Ending::Bye,
+            FetchError::Receive(ReceiveError::Codec(error)) => {
+                DisconnectReason::Violated(Violation::Undecodable(error.clone()))
+            }
+            FetchError::Violation(violation) => DisconnectReason::Violated(violation.clone()),
+            FetchError::Refused { code, .. } => DisconnectReason::Refused(*code),
+            FetchError::Bye => DisconnectReason::Bye,
         }
     }
 }
 
 /// Calls a peer and fetches from it until either has had enough.
-pub(crate) async fn fetch(local: Rc<Local>, download: Arc<DownloadState>, call: Call) {
-    let over = match run(&local, &download, &call).await {
+pub(crate) async fn fetch_from_peer(
+    local: Rc<WorkerState>,
+    download: Arc<ActiveDownload>,
+    call: ConnectRequest,
+) {
+    let over = match run_connection(&local, &download, &call).await {
         Ok(never) => match never {},
         Err(over) => over,
     };
     tracing::debug!(file = %download.key, peer = %call.peer.address, %over, "a connection ended");
-    let Call { connection, outbox, .. } = call;
-    let ending = Ending::from(&over);
-    outbox.end(end_for(&ending));
-    download.closed(connection, &ending);
+    let ConnectRequest { connection, outbox, .. } = call;
+    let ending = DisconnectReason::from(&over);
+    outbox.end(connection_end(&ending));
+    download.connection_closed(connection, &ending);
 }
 
 /// Whoever broke the protocol is told so.
-fn end_for(ending: &Ending) -> End {
+fn connection_end(ending: &DisconnectReason) -> ConnectionEnd {
     match ending {
-        Ending::Violated(_) => End::Bye(ByeCode::Protocol),
-        _ => End::Gone,
+        DisconnectReason::Violated(_) => ConnectionEnd::Bye(ByeCode::Protocol),
+        _ => ConnectionEnd::Gone,
     }
 }
 
-async fn run(
-    local: &Rc<Local>,
-    download: &Arc<DownloadState>,
-    call: &Call,
-) -> Result<std::convert::Infallible, Over> {
-    let Call { connection, peer, further, ref outbox } = *call;
-    let fetching = &local.context.fetching;
-    let place = if further { fetching.enter_first_half() } else { fetching.enter() };
-    let _place = place.ok_or(Over::Crowded)?;
+async fn run_connection(
+    local: &Rc<WorkerState>,
+    download: &Arc<ActiveDownload>,
+    call: &ConnectRequest,
+) -> Result<std::convert::Infallible, FetchError> {
+    let ConnectRequest { connection, peer, is_additional: further, ref outbox } = *call;
+    let fetching = &local.context.fetch_slots;
+    let place = if further { fetching.take_from_first_half() } else { fetching.take() };
+    let _place = place.ok_or(FetchError::ConnectionLimit)?;
     let timeout = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
-    let stream = local.adopt(Stream::connect(local.io, peer.address, timeout).await?);
-    let mut receiver = Receiver::of_pieces(Rc::clone(&stream));
-    let deadline = Deadline::new(&stream, HANDSHAKE_TIMEOUT_MS);
-    let (holding, ticket) = open(local, download, &stream, &mut receiver, peer).await?;
+    let stream = local.register_stream(PeerStream::connect(local.io, peer.address, timeout).await?);
+    let mut receiver = FrameReceiver::for_pieces(Rc::clone(&stream));
+    let deadline = StreamDeadline::new(&stream, HANDSHAKE_TIMEOUT_MS);
+    let (holding, ticket) = open_file(local, download, &stream, &mut receiver, peer).await?;
     drop(deadline);
-    download.opened(connection, holding, &ticket);
-    spawn_vital(write(Rc::clone(&stream), Arc::clone(outbox)));
-    let over = receive(local, download, connection, &stream, &mut receiver).await;
-    let violated = over.as_ref().is_err_and(|over| matches!(Ending::from(over), Ending::Violated(_)));
+    download.connection_opened(connection, holding, &ticket);
+    spawn_critical(write_requests(Rc::clone(&stream), Arc::clone(outbox)));
+    let over = receive_messages(local, download, connection, &stream, &mut receiver).await;
+    let violated = over
+        .as_ref()
+        .is_err_and(|over| matches!(DisconnectReason::from(over), DisconnectReason::Violated(_)));
     if violated {
         // The task that writes says goodbye and ends it, unless the peer does not even read.
-        spawn_vital(async move {
-            tokio::time::sleep(Duration::from_millis(LAST_WORD_MS)).await;
+        spawn_critical(async move {
+            tokio::time::sleep(Duration::from_millis(GOODBYE_MS)).await;
             stream.shutdown();
         });
     } else {
@@ -113,41 +121,41 @@ async fn run(
 }
 
 /// Opens the file there; also the ticket that it was opened by.
-async fn open(
-    local: &Local,
-    download: &DownloadState,
-    stream: &Stream,
-    receiver: &mut Receiver,
+async fn open_file(
+    local: &WorkerState,
+    download: &ActiveDownload,
+    stream: &PeerStream,
+    receiver: &mut FrameReceiver,
     peer: PeerAddress,
-) -> Result<(Holding, Ticket), Over> {
-    let mut opening = Opening::new(peer.key, local.context.nonce()?);
-    let greeting = receiver.message(FRAME_MAX_BYTES).await?;
+) -> Result<(ProviderFile, Ticket), FetchError> {
+    let mut opening = ConsumerHandshake::new(peer.key, local.context.random_nonce()?);
+    let greeting = receiver.read_message(FRAME_MAX_BYTES).await?;
     // A provider with a crowd before its door says so instead of greeting.
     if let Message::Refused { code, message } = greeting {
-        return Err(Over::Refused { code, message });
+        return Err(FetchError::Refused { code, message });
     }
     let ticket = download.ticket();
-    let answer = opening.greeting(&greeting, &ticket, &local.context.secret)?;
-    stream.send(vec![Outgoing::from(codec::encode(&answer))]).await?;
+    let answer = opening.answer_greeting(&greeting, &ticket, &local.context.secret)?;
+    stream.send(vec![SendPart::from(codec::encode_message(&answer))]).await?;
     let manifest = &download.manifest;
-    match receiver.message(codec::opening_max_bytes(manifest.pieces())).await? {
-        Message::Refused { code, message } => Err(Over::Refused { code, message }),
+    match receiver.read_message(codec::opening_max_bytes(manifest.pieces())).await? {
+        Message::Refused { code, message } => Err(FetchError::Refused { code, message }),
         message => {
-            let holding = opening.opened(&message, manifest.geometry(), manifest.length_known())?;
+            let holding = opening.accept_opened(&message, manifest.geometry(), manifest.is_length_known())?;
             Ok((holding, ticket))
         }
     }
 }
 
 /// Sends what the transfer decides, until the end.
-async fn write(stream: Rc<Stream>, outbox: Arc<Outbox>) {
+async fn write_requests(stream: Rc<PeerStream>, outbox: Arc<RequestOutbox>) {
     loop {
         let (messages, end) = outbox.take().await;
-        let mut frames: Vec<u8> = messages.iter().flat_map(codec::encode).collect();
-        if let Some(End::Bye(code)) = end {
-            frames.extend(codec::encode(&Message::Bye { code }));
+        let mut frames: Vec<u8> = messages.iter().flat_map(codec::encode_message).collect();
+        if let Some(ConnectionEnd::Bye(code)) = end {
+            frames.extend(codec::encode_message(&Message::Bye { code }));
         }
-        let sent = if frames.is_empty() { Ok(()) } else { stream.send(vec![Outgoing::from(frames)]).await };
+        let sent = if frames.is_empty() { Ok(()) } else { stream.send(vec![SendPart::from(frames)]).await };
         if end.is_some() || sent.is_err() {
             stream.shutdown();
             return;
@@ -155,23 +163,24 @@ async fn write(stream: Rc<Stream>, outbox: Arc<Outbox>) {
     }
 }
 
-async fn receive(
-    local: &Rc<Local>,
-    download: &Arc<DownloadState>,
+async fn receive_messages(
+    local: &Rc<WorkerState>,
+    download: &Arc<ActiveDownload>,
     connection: ConnectionId,
-    stream: &Stream,
-    receiver: &mut Receiver,
-) -> Result<std::convert::Infallible, Over> {
+    stream: &PeerStream,
+    receiver: &mut FrameReceiver,
+) -> Result<std::convert::Infallible, FetchError> {
     loop {
-        download.spent.wire_bytes.fetch_add(stream.take_moved(), Ordering::Relaxed);
-        match receiver.message(FRAME_MAX_BYTES).await? {
+        download.cost.wire_bytes.fetch_add(stream.take_moved_bytes(), Ordering::Relaxed);
+        match receiver.read_message(FRAME_MAX_BYTES).await? {
             Message::Piece { index, length } => {
-                piece(local, download, connection, receiver, index, length).await?;
+                receive_piece(local, download, connection, receiver, index, length).await?;
             }
             message => {
-                let goes_on = download.with(|transfer, now| transfer.message(now, connection, &message))?;
+                let goes_on = download
+                    .with_transfer(|transfer, now| transfer.handle_message(now, connection, &message))?;
                 if !goes_on {
-                    return Err(Over::Bye);
+                    return Err(FetchError::Bye);
                 }
             }
         }
@@ -179,58 +188,63 @@ async fn receive(
 }
 
 /// Receives one piece and hands it on to be verified.
-async fn piece(
-    local: &Rc<Local>,
-    download: &Arc<DownloadState>,
+async fn receive_piece(
+    local: &Rc<WorkerState>,
+    download: &Arc<ActiveDownload>,
     connection: ConnectionId,
-    receiver: &mut Receiver,
+    receiver: &mut FrameReceiver,
     index: PieceIndex,
     length: u32,
-) -> Result<(), Over> {
-    download.with(|transfer, _| transfer.piece_begins(connection, index, length))?;
+) -> Result<(), FetchError> {
+    download.with_transfer(|transfer, _| transfer.begin_piece(connection, index, length))?;
     let (buffer, permit) = take_buffer(local, download, connection).await;
     let length = length as usize;
-    let most = local.context.down.read_bytes();
+    let most = local.context.download_limit.max_read_bytes();
     let counted = Cell::new(0);
     let arrived = |bytes: usize| {
         counted.set(counted.get() + bytes);
-        download.with(|transfer, now| transfer.bytes(now, connection, bytes as u64));
-        wait_for_limit(local, download, connection, bytes as u64)
+        download.with_transfer(|transfer, now| transfer.bytes_received(now, connection, bytes as u64));
+        wait_for_rate_limit(local, download, connection, bytes as u64)
     };
-    let buffer = receiver.piece(length, buffer, most, arrived).await?;
+    let buffer = receiver.read_piece(length, buffer, most, arrived).await?;
     assert_eq!(counted.get(), length, "every byte of a piece is counted once");
-    let job = download.with(|transfer, now| transfer.landed(now, connection, index));
+    let job = download.with_transfer(|transfer, now| transfer.piece_received(now, connection, index));
     if let Some(job) = job {
         let download = Arc::clone(download);
-        local.landed.push(Landed { download, job, buffer, length, permit });
+        local.to_verify.push(BufferedPiece { download, received: job, buffer, length, permit });
     }
     Ok(())
 }
 
 /// Waits until as many bytes may have come. A peer whose next bytes are not taken until then is not silent.
-async fn wait_for_limit(local: &Local, download: &DownloadState, connection: ConnectionId, bytes: u64) {
-    let wait_ms = local.context.down.reserve(bytes);
+async fn wait_for_rate_limit(
+    local: &WorkerState,
+    download: &ActiveDownload,
+    connection: ConnectionId,
+    bytes: u64,
+) {
+    let wait_ms = local.context.download_limit.reserve(bytes);
     if wait_ms > 0 {
-        download.with(|transfer, now| transfer.hold_up(now, connection, true));
+        download.with_transfer(|transfer, now| transfer.set_receive_paused(now, connection, true));
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-        download.with(|transfer, now| transfer.hold_up(now, connection, false));
+        download.with_transfer(|transfer, now| transfer.set_receive_paused(now, connection, false));
     }
 }
 
 /// A buffer for the next piece. A peer that has to wait for it is not silent.
 async fn take_buffer(
-    local: &Local,
-    download: &DownloadState,
+    local: &WorkerState,
+    download: &ActiveDownload,
     connection: ConnectionId,
-) -> (PooledBuf, Permit) {
-    if local.has_room()
+) -> (PooledBuf, BufferPermit) {
+    if local.has_queue_room()
         && let Some(taken) = local.context.buffers.try_take()
     {
         return taken;
     }
-    download.with(|transfer, now| transfer.hold_up(now, connection, true));
-    local.room().await;
+    download.with_transfer(|transfer, now| transfer.set_receive_paused(now, connection, true));
+    local.wait_for_queue_room().await;
     let taken = local.context.buffers.take().await;
-    download.with(|transfer, now| transfer.hold_up(now, connection, false));
+    download.with_transfer(|transfer, now| transfer.set_receive_paused(now, connection, false));
     taken
 }

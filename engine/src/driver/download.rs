@@ -21,31 +21,31 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::clock::Clock;
-use super::flushing::Flushing;
-use super::outbox::{End, Outbox};
-use super::pulse::Pulse;
+use super::clock::EngineClock;
+use super::cost::DownloadCost;
+use super::flushing::FlushState;
+use super::outbox::{ConnectionEnd, RequestOutbox};
 use super::shares::Share;
-use super::spent::Spent;
-use super::turn::Turn;
-use crate::proto::Ending;
-use crate::proto::action::{Action, PeerAddress};
+use super::stall::BusyMarker;
+use super::write_turn::WriteTurn;
+use crate::proto::DisconnectReason;
+use crate::proto::action::{PeerAddress, TransferAction};
 use crate::proto::frame::Message;
 use crate::proto::manifest::{FileKey, Manifest};
 use crate::proto::picker::ConnectionId;
 use crate::proto::rate::RateMeter;
-use crate::proto::session::Holding;
+use crate::proto::session::ProviderFile;
 use crate::proto::ticket::Ticket;
 use crate::proto::time::Moment;
-use crate::proto::transfer::{Held, Job, Standing, Transfer};
+use crate::proto::transfer::{ReceivedPiece, ResumedPieces, Transfer, TransferStatus};
 use crate::proto::units::PieceRange;
-use crate::stats::{Failure, Phase, Progress, Suspect, Wait};
+use crate::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer, WaitReason};
 use crate::storage::fingerprint::Fingerprint;
-use crate::storage::resume::Ledger;
+use crate::storage::resume::ResumeJournal;
 use crate::storage::target::Target;
 
 /// One download.
-pub(crate) struct DownloadState {
+pub(crate) struct ActiveDownload {
     /// Which file.
     pub(crate) key: FileKey,
     /// What it is.
@@ -53,58 +53,58 @@ pub(crate) struct DownloadState {
     /// Where it is written.
     pub(crate) target: Target,
     /// Which worker writes it now.
-    pub(crate) turn: Turn,
+    pub(crate) write_turn: WriteTurn,
     /// Whether a piece is being written.
-    pub(super) writing: Pulse,
+    pub(super) write_busy: BusyMarker,
     /// What is recorded of it.
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: ResumeJournal,
     /// Replace what has the final name.
     pub(crate) overwrite: bool,
     /// Wakes the download's own task: a call to make, the end, a change of mind.
     pub(crate) wake: Notify,
     /// Where the time went.
-    pub(crate) spent: Spent,
+    pub(crate) cost: DownloadCost,
     /// How far making it durable is.
-    pub(super) flushing: Flushing,
+    pub(super) flush_state: FlushState,
     /// Of the file under its final name.
     pub(crate) fingerprint: OnceLock<Fingerprint>,
     /// Nobody looks after it any more: its node has gone down.
-    left_alone: AtomicBool,
+    is_detached: AtomicBool,
     /// One pass over the file has proven it, where the chain could not.
     whole_proven: AtomicBool,
-    clock: Clock,
+    clock: EngineClock,
     started: Moment,
-    inner: Mutex<Inner>,
-    changed: Condvar,
+    core: Mutex<DownloadCore>,
+    progress_changed: Condvar,
 }
 
 /// The files of a download, open, and what is held in them.
-pub(crate) struct Opened {
+pub(crate) struct OpenedFiles {
     /// Where it is written.
     pub(crate) target: Target,
     /// What is recorded of it.
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: ResumeJournal,
     /// Held from the start.
-    pub(crate) held: Held,
-    /// What an earlier attempt left is still being hashed: see [`DownloadState::begin`].
-    pub(crate) checking: bool,
+    pub(crate) held: ResumedPieces,
+    /// What an earlier attempt left is still being hashed: see [`ActiveDownload::begin`].
+    pub(crate) is_checking: bool,
 }
 
-struct Inner {
+struct DownloadCore {
     transfer: Transfer,
-    outboxes: BTreeMap<ConnectionId, Arc<Outbox>>,
-    calls: Vec<Call>,
+    outboxes: BTreeMap<ConnectionId, Arc<RequestOutbox>>,
+    connects: Vec<ConnectRequest>,
     ticket: Ticket,
-    wish: Wish,
-    storage: Option<Wait>,
+    intent: UserIntent,
+    storage_wait: Option<WaitReason>,
     /// It cannot succeed, and its own task has yet to end it.
-    doom: Option<Failure>,
+    fatal: Option<DownloadFailure>,
     /// What an earlier attempt left is being hashed: nobody is called yet.
-    checking: bool,
-    phase: Phase,
+    is_checking: bool,
+    phase: DownloadPhase,
     share: Option<Arc<Share>>,
     gained: Vec<PieceRange>,
-    suspects: Vec<Suspect>,
+    suspects: Vec<SuspectPeer>,
     meter: RateMeter,
     metered_bytes: u64,
     waited_for_peers_ms: u64,
@@ -119,7 +119,7 @@ struct Inner {
 
 /// What the user wants of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum UserIntent {
     Run,
     Pause,
     Cancel,
@@ -127,22 +127,22 @@ enum Wish {
 
 /// A connection to make.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct ConnectRequest {
     /// Its number.
     pub(crate) connection: ConnectionId,
     /// Whom to call.
     pub(crate) peer: PeerAddress,
     /// It has connections already.
-    pub(crate) further: bool,
+    pub(crate) is_additional: bool,
     /// What to say there.
-    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) outbox: Arc<RequestOutbox>,
 }
 
 /// What the download's own task has to do next.
 #[derive(Debug)]
-pub(crate) enum Next {
+pub(crate) enum DriveStep {
     /// Make these calls, and look again soon.
-    Calls(Vec<Call>),
+    Connect(Vec<ConnectRequest>),
     /// Everything is held: prove the whole if need be, and finish.
     Finish {
         /// One pass over the file must decide.
@@ -151,38 +151,38 @@ pub(crate) enum Next {
     /// It was given up.
     Cancelled,
     /// It cannot succeed.
-    Failed(Failure),
+    Failed(DownloadFailure),
 }
 
-impl DownloadState {
+impl ActiveDownload {
     /// A download whose file is open and reserved.
     pub(crate) fn new(
         key: FileKey,
         manifest: Arc<Manifest>,
-        opened: Opened,
+        opened: OpenedFiles,
         overwrite: bool,
         ticket: Ticket,
         seed: u64,
-        clock: Clock,
-    ) -> DownloadState {
+        clock: EngineClock,
+    ) -> ActiveDownload {
         let now = clock.now();
-        let Opened { target, ledger, held, checking } = opened;
+        let OpenedFiles { target, ledger, held, is_checking: checking } = opened;
         let mut transfer = Transfer::resumed(Arc::clone(&manifest), &held, seed, now);
         if checking {
             transfer.hold(now);
         }
         let resumed_bytes = transfer.counts().verified_bytes;
-        let flushing = Flushing::new(manifest.geometry().length(), now);
-        let inner = Inner {
+        let flush_state = FlushState::new(manifest.geometry().length(), now);
+        let inner = DownloadCore {
             transfer,
             outboxes: BTreeMap::new(),
-            calls: Vec::new(),
+            connects: Vec::new(),
             ticket,
-            wish: Wish::Run,
-            storage: None,
-            doom: None,
-            checking,
-            phase: if checking { Phase::Checking } else { Phase::Transferring },
+            intent: UserIntent::Run,
+            storage_wait: None,
+            fatal: None,
+            is_checking: checking,
+            phase: if checking { DownloadPhase::Checking } else { DownloadPhase::Transferring },
             share: None,
             gained: Vec::new(),
             suspects: Vec::new(),
@@ -197,59 +197,59 @@ impl DownloadState {
             durable_after: None,
             version: 1,
         };
-        DownloadState {
+        ActiveDownload {
             key,
             manifest,
             target,
-            turn: Turn::default(),
-            writing: Pulse::default(),
+            write_turn: WriteTurn::default(),
+            write_busy: BusyMarker::default(),
             ledger,
             overwrite,
             wake: Notify::new(),
-            spent: Spent::default(),
-            flushing,
+            cost: DownloadCost::default(),
+            flush_state,
             fingerprint: OnceLock::new(),
-            left_alone: AtomicBool::new(false),
+            is_detached: AtomicBool::new(false),
             whole_proven: AtomicBool::new(false),
             clock,
             started: now,
-            inner: Mutex::new(inner),
-            changed: Condvar::new(),
+            core: Mutex::new(inner),
+            progress_changed: Condvar::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, DownloadCore> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the transfer decide, and carries out what it wants.
-    pub(crate) fn with<R>(&self, decide: impl FnOnce(&mut Transfer, Moment) -> R) -> R {
+    pub(crate) fn with_transfer<R>(&self, decide: impl FnOnce(&mut Transfer, Moment) -> R) -> R {
         let mut inner = self.lock();
         let result = decide(&mut inner.transfer, self.clock.now());
-        if inner.carry_out() {
+        if inner.apply_actions() {
             self.wake.notify_one();
         }
         result
     }
 
     /// A connection is open, by `used`: when a fresh ticket has come since, it is sent there.
-    pub(crate) fn opened(&self, connection: ConnectionId, holding: Holding, used: &Ticket) {
+    pub(crate) fn connection_opened(&self, connection: ConnectionId, holding: ProviderFile, used: &Ticket) {
         let mut inner = self.lock();
-        inner.transfer.opened(self.clock.now(), connection, holding);
+        inner.transfer.connection_opened(self.clock.now(), connection, holding);
         if inner.ticket != *used
             && let Some(outbox) = inner.outboxes.get(&connection)
         {
             outbox.push(Message::Renew { ticket: inner.ticket.clone() });
         }
-        if inner.carry_out() {
+        if inner.apply_actions() {
             self.wake.notify_one();
         }
     }
 
     /// A connection is over.
-    pub(crate) fn closed(&self, connection: ConnectionId, ending: &Ending) {
+    pub(crate) fn connection_closed(&self, connection: ConnectionId, ending: &DisconnectReason) {
         self.lock().outboxes.remove(&connection);
-        self.with(|transfer, now| transfer.closed(now, connection, ending));
+        self.with_transfer(|transfer, now| transfer.connection_closed(now, connection, ending));
     }
 
     /// The ticket to open connections with.
@@ -258,10 +258,10 @@ impl DownloadState {
     }
 
     /// Serves what is verified from here on.
-    pub(crate) fn serve_by(&self, share: Arc<Share>) {
+    pub(crate) fn attach_share(&self, share: Arc<Share>) {
         let mut inner = self.lock();
         let held: Vec<_> = inner.transfer.held().iter().collect();
-        share.gain(&held);
+        share.add_pieces(&held);
         inner.share = Some(share);
     }
 
@@ -271,56 +271,56 @@ impl DownloadState {
     }
 
     /// A verified piece is written at all its places.
-    pub(crate) fn written(&self, job: &Job) {
+    pub(crate) fn piece_written(&self, job: &ReceivedPiece) {
         let mut inner = self.lock();
-        inner.transfer.written(job);
+        inner.transfer.piece_written(job);
         if let Some(share) = &inner.share {
-            share.gain(&job.copies);
+            share.add_pieces(&job.copies);
         }
         let done = inner.transfer.held().is_full();
-        if inner.carry_out() || done {
+        if inner.apply_actions() || done {
             self.wake.notify_one();
         }
     }
 
     /// Looks after time, and tells what the download's own task has to do. `own_stall`: a worker of this node stands still.
-    pub(crate) fn poll(&self, own_stall: bool) -> Next {
+    pub(crate) fn poll(&self, own_stall: bool) -> DriveStep {
         let mut inner = self.lock();
         let now = self.clock.now();
         inner.transfer.poll(now, own_stall);
-        inner.carry_out();
-        inner.measure(now);
-        if inner.wish == Wish::Cancel {
-            return Next::Cancelled;
+        inner.apply_actions();
+        inner.update_meters(now);
+        if inner.intent == UserIntent::Cancel {
+            return DriveStep::Cancelled;
         }
-        if let Some(failure) = &inner.doom {
-            return Next::Failed(failure.clone());
+        if let Some(failure) = &inner.fatal {
+            return DriveStep::Failed(failure.clone());
         }
-        let standing = inner.transfer.standing();
-        let phase = inner.phase_of(standing);
+        let standing = inner.transfer.status();
+        let phase = inner.phase_for(standing);
         self.set_phase(&mut inner, phase);
         match standing {
-            Standing::Proven | Standing::Unproven if inner.storage.is_none() => {
-                Next::Finish { unproven: standing == Standing::Unproven }
+            TransferStatus::Complete | TransferStatus::Unverified if inner.storage_wait.is_none() => {
+                DriveStep::Finish { unproven: standing == TransferStatus::Unverified }
             }
-            _ => Next::Calls(std::mem::take(&mut inner.calls)),
+            _ => DriveStep::Connect(std::mem::take(&mut inner.connects)),
         }
     }
 
     /// The download enters a phase that its own task decides on.
-    pub(crate) fn enter(&self, phase: Phase) {
+    pub(crate) fn enter_phase(&self, phase: DownloadPhase) {
         let mut inner = self.lock();
         let after = Some(self.clock.now().since(self.started));
         match &phase {
-            Phase::Checking => inner.sequential_passes += 1,
-            Phase::Syncing => inner.proven_after = inner.proven_after.or(after),
-            Phase::Durable => inner.durable_after = after,
+            DownloadPhase::Checking => inner.sequential_passes += 1,
+            DownloadPhase::Syncing => inner.proven_after = inner.proven_after.or(after),
+            DownloadPhase::Durable => inner.durable_after = after,
             _ => {}
         }
         if phase.is_end() {
             // Nobody is asked for anything any more.
             inner.transfer.hold(self.clock.now());
-            inner.carry_out();
+            inner.apply_actions();
         }
         self.set_phase(&mut inner, phase);
     }
@@ -330,65 +330,65 @@ impl DownloadState {
         self.clock.now()
     }
 
-    fn set_phase(&self, inner: &mut Inner, phase: Phase) {
+    fn set_phase(&self, inner: &mut DownloadCore, phase: DownloadPhase) {
         let moved = inner.transfer.counts().verified_bytes != inner.metered_bytes;
         inner.metered_bytes = inner.transfer.counts().verified_bytes;
         if inner.phase != phase || moved {
             inner.phase = phase;
             inner.version += 1;
-            self.changed.notify_all();
+            self.progress_changed.notify_all();
         }
     }
 
     /// Learns of peers.
-    pub(crate) fn offer(&self, peers: &[PeerAddress]) {
-        self.with(|transfer, now| transfer.offer(now, peers));
+    pub(crate) fn add_peers(&self, peers: &[PeerAddress]) {
+        self.with_transfer(|transfer, now| transfer.add_peers(now, peers));
     }
 
     /// A fresh ticket.
-    pub(crate) fn renew(&self, ticket: Ticket) {
+    pub(crate) fn renew_ticket(&self, ticket: Ticket) {
         let mut inner = self.lock();
-        inner.transfer.renewed(self.clock.now(), &ticket);
+        inner.transfer.renew_ticket(self.clock.now(), &ticket);
         inner.ticket = ticket;
-        if inner.carry_out() {
+        if inner.apply_actions() {
             self.wake.notify_one();
         }
     }
 
     /// As it stands.
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> DownloadProgress {
         self.progress_of(&mut self.lock())
     }
 
     /// Blocks until the version differs from `seen`, or the time is over.
-    pub(crate) fn wait(&self, seen: u64, timeout: Duration) -> Progress {
-        let unchanged = |inner: &mut Inner| inner.version == seen;
-        let waited = self.changed.wait_timeout_while(self.lock(), timeout, unchanged);
+    pub(crate) fn wait(&self, seen: u64, timeout: Duration) -> DownloadProgress {
+        let unchanged = |inner: &mut DownloadCore| inner.version == seen;
+        let waited = self.progress_changed.wait_timeout_while(self.lock(), timeout, unchanged);
         let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
         self.progress_of(&mut inner)
     }
 
-    fn progress_of(&self, inner: &mut Inner) -> Progress {
+    fn progress_of(&self, inner: &mut DownloadCore) -> DownloadProgress {
         let now = self.clock.now();
         let counts = inner.transfer.counts();
-        Progress {
+        DownloadProgress {
             version: inner.version,
-            phase: self.phase_now(inner, now),
+            phase: self.current_phase(inner, now),
             total_bytes: inner.transfer.geometry().length(),
             verified_bytes: counts.verified_bytes,
             received_bytes: counts.received_bytes,
             duplicate_bytes: counts.duplicate_bytes,
-            rate: inner.meter.rate(now).unwrap_or(0),
+            verified_bytes_per_s: inner.meter.rate(now).unwrap_or(0),
             peers: inner.transfer.open_peers(),
             resumed_bytes: inner.resumed_bytes,
             checked_bytes: inner.checked_bytes,
             sequential_passes: inner.sequential_passes,
-            wire_bytes: self.spent.wire_bytes.load(Ordering::Relaxed),
-            spent_hashing: Duration::from_micros(self.spent.hashing.load(Ordering::Relaxed)),
-            spent_writing: Duration::from_micros(self.spent.writing.load(Ordering::Relaxed)),
+            wire_bytes: self.cost.wire_bytes.load(Ordering::Relaxed),
+            hashing_time: Duration::from_micros(self.cost.hashing_us.load(Ordering::Relaxed)),
+            writing_time: Duration::from_micros(self.cost.writing_us.load(Ordering::Relaxed)),
             age: now.since(self.started),
-            first_verified_after: self.spent.first_verified().map(|first| first.since(self.started)),
-            limited_by: self.spent.limit(
+            first_verified_after: self.cost.first_verified().map(|first| first.since(self.started)),
+            limited_by: self.cost.bottleneck(
                 inner.proven_after.unwrap_or_else(|| now.since(self.started)),
                 inner.waited_for_peers_ms,
             ),
@@ -401,14 +401,14 @@ impl DownloadState {
     /// Runs verified since the last call.
     pub(crate) fn take_gained(&self) -> Vec<PieceRange> {
         let mut inner = self.lock();
-        inner.collect();
+        inner.collect_reports();
         std::mem::take(&mut inner.gained)
     }
 
     /// Peers dropped for bad pieces since the last call.
-    pub(crate) fn take_suspects(&self) -> Vec<Suspect> {
+    pub(crate) fn take_suspects(&self) -> Vec<SuspectPeer> {
         let mut inner = self.lock();
-        inner.collect();
+        inner.collect_reports();
         std::mem::take(&mut inner.suspects)
     }
 
@@ -418,71 +418,74 @@ impl DownloadState {
     }
 }
 
-impl Inner {
+impl DownloadCore {
     /// Whether nothing of this node's own stands in the way of fetching.
-    fn may_run(&self) -> bool {
-        self.wish == Wish::Run && self.storage.is_none() && self.doom.is_none() && !self.checking
+    fn can_fetch(&self) -> bool {
+        self.intent == UserIntent::Run
+            && self.storage_wait.is_none()
+            && self.fatal.is_none()
+            && !self.is_checking
     }
 
     /// Hands on what the transfer wants done; whether there are calls to make.
-    fn carry_out(&mut self) -> bool {
+    fn apply_actions(&mut self) -> bool {
         for action in self.transfer.take_actions() {
             match action {
-                Action::Connect { connection, peer, further } => {
-                    let outbox = Arc::new(Outbox::default());
+                TransferAction::Connect { connection, peer, is_additional: further } => {
+                    let outbox = Arc::new(RequestOutbox::default());
                     self.outboxes.insert(connection, Arc::clone(&outbox));
-                    self.calls.push(Call { connection, peer, further, outbox });
+                    self.connects.push(ConnectRequest { connection, peer, is_additional: further, outbox });
                 }
-                Action::Send { connection, message } => {
+                TransferAction::Send { connection, message } => {
                     if let Some(outbox) = self.outboxes.get(&connection) {
                         outbox.push(message);
                     }
                 }
-                Action::Close { connection, code } => {
+                TransferAction::Close { connection, code } => {
                     if let Some(outbox) = self.outboxes.remove(&connection) {
-                        outbox.end(End::Bye(code));
+                        outbox.end(ConnectionEnd::Bye(code));
                     }
                 }
             }
         }
-        !self.calls.is_empty()
+        !self.connects.is_empty()
     }
 
     /// Notes what others will ask for.
-    fn collect(&mut self) {
+    fn collect_reports(&mut self) {
         self.gained.extend(self.transfer.take_gained());
-        let suspect = |peer: PeerAddress| Suspect {
+        let suspect = |peer: PeerAddress| SuspectPeer {
             address: peer.address,
             reason: "sent pieces whose SHA-1 is not the file's".to_owned(),
         };
         self.suspects.extend(self.transfer.take_dropped().into_iter().map(suspect));
     }
 
-    fn measure(&mut self, now: Moment) {
+    fn update_meters(&mut self, now: Moment) {
         let verified = self.transfer.counts().verified_bytes;
         self.meter.add(now, verified.saturating_sub(self.metered_bytes));
-        if matches!(&self.phase, Phase::Waiting(wait) if wait.is_for_peers()) {
+        if matches!(&self.phase, DownloadPhase::Waiting(wait) if wait.is_for_peers()) {
             self.waited_for_peers_ms += now.ms_since(self.last_poll);
         }
         self.last_poll = now;
     }
 
-    fn phase_of(&self, standing: Standing) -> Phase {
-        match (self.wish, &self.storage, standing) {
-            (_, None, Standing::Proven | Standing::Unproven) => self.phase.clone(),
-            (Wish::Pause, ..) => Phase::Paused,
-            (_, Some(wait), _) => Phase::Waiting(wait.clone()),
-            (_, None, _) if self.checking => Phase::Checking,
-            (_, None, Standing::Moving) => Phase::Transferring,
-            (_, None, Standing::TicketRefused) => Phase::Waiting(Wait::Ticket),
-            (_, None, Standing::NoPeers { missing, after_bad_pieces: true, .. }) => {
-                Phase::Waiting(Wait::BadPieces { missing: missing.0 })
+    fn phase_for(&self, standing: TransferStatus) -> DownloadPhase {
+        match (self.intent, &self.storage_wait, standing) {
+            (_, None, TransferStatus::Complete | TransferStatus::Unverified) => self.phase.clone(),
+            (UserIntent::Pause, ..) => DownloadPhase::Paused,
+            (_, Some(wait), _) => DownloadPhase::Waiting(wait.clone()),
+            (_, None, _) if self.is_checking => DownloadPhase::Checking,
+            (_, None, TransferStatus::Active) => DownloadPhase::Transferring,
+            (_, None, TransferStatus::TicketRefused) => DownloadPhase::Waiting(WaitReason::Ticket),
+            (_, None, TransferStatus::NoPeers { missing, after_bad_pieces: true, .. }) => {
+                DownloadPhase::Waiting(WaitReason::BadPieces { missing: missing.0 })
             }
-            (_, None, Standing::NoPeers { missing, .. }) if self.transfer.has_lost_a_source() => {
-                Phase::Waiting(Wait::SourceChanged { missing: missing.0 })
+            (_, None, TransferStatus::NoPeers { missing, .. }) if self.transfer.has_changed_source() => {
+                DownloadPhase::Waiting(WaitReason::SourceChanged { missing: missing.0 })
             }
-            (_, None, Standing::NoPeers { missing, first, .. }) => {
-                Phase::Waiting(Wait::NoPeers { missing: missing.0, first_missing: first.0 })
+            (_, None, TransferStatus::NoPeers { missing, first, .. }) => {
+                DownloadPhase::Waiting(WaitReason::NoPeers { missing: missing.0, first_missing: first.0 })
             }
         }
     }

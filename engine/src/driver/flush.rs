@@ -17,30 +17,32 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use super::download::DownloadState;
+use super::download::ActiveDownload;
 use super::limits::{FLUSH_QUEUE_MAX, WRITEBACKS_WAITING_MAX};
-use super::rewrite::write_again;
-use crate::ends::EndsByPanic;
+use super::rewrite::rewrite_suspects;
+use crate::abort::AbortOnPanic;
 use crate::hash::Hasher;
 use crate::proto::geometry::Geometry;
 use crate::proto::time::Moment;
 use crate::storage::error::StorageError;
 use crate::storage::limits::RECORD_DUE_MS;
-use crate::storage::resume::Claim;
+use crate::storage::resume::RecordClaim;
 
-impl DownloadState {
+impl ActiveDownload {
     /// Whether it is time for another record.
-    pub(crate) fn flush_is_due(&self) -> bool {
-        let asked = self.flushing.asked_ms.load(Ordering::Relaxed);
+    pub(crate) fn is_flush_due(&self) -> bool {
+        let asked = self.flush_state.requested_ms.load(Ordering::Relaxed);
         let since_ms = self.now().ms_since(Moment::default()).saturating_sub(asked);
         self.storage_wait().is_none()
-            && (self.ledger.is_due() || since_ms >= RECORD_DUE_MS && self.ledger.has_news())
+            && (self.ledger.is_record_due() || since_ms >= RECORD_DUE_MS && self.ledger.has_new_claims())
     }
 
     /// Flushes and records what was written. Blocks. A disk that was not fit and took it is fit again.
     pub(crate) fn flush(&self, hasher: Hasher) {
-        match self.mend(hasher).and_then(|mended| if mended { self.record() } else { Ok(()) }) {
-            Ok(()) if self.storage_wait().is_some() && !self.ledger.has_doubts() => self.storage_is_fit(),
+        match self.repair_suspects(hasher).and_then(|mended| if mended { self.record() } else { Ok(()) }) {
+            Ok(()) if self.storage_wait().is_some() && !self.ledger.has_suspects() => {
+                self.storage_recovered()
+            }
             Ok(()) => {}
             Err(_) if self.is_over() => {}
             Err(error) => {
@@ -53,15 +55,15 @@ impl DownloadState {
     /// Flushes what was written, and then records it. What the record before this one claimed may leave the page cache. Blocks.
     pub(crate) fn record(&self) -> Result<(), StorageError> {
         let claim = || {
-            self.with(|transfer, _| Claim {
-                links_hold: transfer.links_hold(),
+            self.with_transfer(|transfer, _| RecordClaim {
+                links_hold: transfer.is_chain_intact(),
                 exact_length: transfer.exact_length(),
             })
         };
-        let recorded = self.ledger.record(|| self.target.sync(), claim)?;
-        let mut behind = self.flushing.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = self.ledger.write_record(|| self.target.sync(), claim)?;
+        let mut behind = self.flush_state.behind.lock().unwrap_or_else(PoisonError::into_inner);
         let geometry = Geometry::longest(self.manifest.pieces());
-        for range in behind.recorded(recorded) {
+        for range in behind.evictable_after_record(recorded) {
             if let Err(error) = self.target.drop_cached(geometry.bytes(range)) {
                 tracing::debug!(%error, "a long file stays in the page cache");
             }
@@ -70,8 +72,8 @@ impl DownloadState {
     }
 
     /// The last record of a node that goes down: what was written is found again without being hashed or fetched. Blocks.
-    pub(crate) fn record_at_last(&self) {
-        if self.has_ended() || self.ledger.has_doubts() || !self.ledger.has_news() {
+    pub(crate) fn record_on_stop(&self) {
+        if self.has_ended() || self.ledger.has_suspects() || !self.ledger.has_new_claims() {
             return;
         }
         if let Err(error) = self.record() {
@@ -81,23 +83,23 @@ impl DownloadState {
 
     /// After a failed flush: writes again what it may have lost, and gives up what is lost. `false` when that has to wait
     /// for pieces that are being verified.
-    fn mend(&self, hasher: Hasher) -> Result<bool, StorageError> {
-        if !self.ledger.has_doubts() {
+    fn repair_suspects(&self, hasher: Hasher) -> Result<bool, StorageError> {
+        if !self.ledger.has_suspects() {
             return Ok(true);
         }
-        self.target.forgive_flush();
-        let geometry = self.with(|transfer, _| transfer.geometry());
-        let lost = write_again(&self.target, &self.ledger, &self.manifest, geometry, hasher)?;
+        self.target.clear_flush_failure();
+        let geometry = self.with_transfer(|transfer, _| transfer.geometry());
+        let lost = rewrite_suspects(&self.target, &self.ledger, &self.manifest, geometry, hasher)?;
         if lost.is_empty() {
             return Ok(true);
         }
-        if !self.may_judge() {
+        if !self.can_verify() {
             return Ok(false);
         }
-        let given_up = self.lose(&lost);
+        let given_up = self.pieces_lost(&lost);
         if given_up {
             tracing::warn!(pieces = lost.len(), file = %self.key, "the disk lost what it had taken; it is fetched again");
-            lost.iter().for_each(|index| self.ledger.missed(*index));
+            lost.iter().for_each(|index| self.ledger.note_missing(*index));
         }
         Ok(given_up)
     }
@@ -106,18 +108,18 @@ impl DownloadState {
 /// The thread that flushes.
 #[derive(Debug)]
 pub(crate) struct Flusher {
-    queue: Option<SyncSender<Due>>,
+    queue: Option<SyncSender<FlushTask>>,
     /// Ranges in the queue.
     writebacks: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// What the thread is to do.
-enum Due {
+enum FlushTask {
     /// Flush and record.
-    Record(Arc<DownloadState>),
+    Record(Arc<ActiveDownload>),
     /// Start to write a range, in bytes.
-    Writeback(Arc<DownloadState>, Range<u64>),
+    Writeback(Arc<ActiveDownload>, Range<u64>),
 }
 
 impl Flusher {
@@ -127,16 +129,16 @@ impl Flusher {
         let writebacks = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&writebacks);
         let work = move || {
-            let _ends = EndsByPanic;
+            let _ends = AbortOnPanic;
             for due in due {
                 match due {
-                    Due::Record(download) => {
+                    FlushTask::Record(download) => {
                         download.flush(hasher);
-                        download.flushing.queued.store(false, Ordering::Release);
+                        download.flush_state.is_queued.store(false, Ordering::Release);
                         // Another may be due by now.
                         download.wake.notify_one();
                     }
-                    Due::Writeback(download, range) => {
+                    FlushTask::Writeback(download, range) => {
                         counted.fetch_sub(1, Ordering::Relaxed);
                         if let Err(error) = download.target.start_writeback(range)
                             && !download.is_over()
@@ -152,24 +154,24 @@ impl Flusher {
     }
 
     /// Has a download flushed and recorded soon, unless it will be already. When too many are waiting, it asks again.
-    pub(crate) fn submit(&self, download: &Arc<DownloadState>) {
-        let flushing = &download.flushing;
-        if flushing.queued.swap(true, Ordering::AcqRel) {
+    pub(crate) fn submit(&self, download: &Arc<ActiveDownload>) {
+        let flushing = &download.flush_state;
+        if flushing.is_queued.swap(true, Ordering::AcqRel) {
             return;
         }
         let queue = self.queue.as_ref().expect("taken by drop alone");
-        if queue.try_send(Due::Record(Arc::clone(download))).is_err() {
-            flushing.queued.store(false, Ordering::Release);
+        if queue.try_send(FlushTask::Record(Arc::clone(download))).is_err() {
+            flushing.is_queued.store(false, Ordering::Release);
             return;
         }
-        flushing.asked_ms.store(download.now().ms_since(Moment::default()), Ordering::Relaxed);
+        flushing.requested_ms.store(download.now().ms_since(Moment::default()), Ordering::Relaxed);
     }
 
     /// Has a range, in bytes, on its way to the disk soon. With too much to do it is left to the next flush.
-    pub(crate) fn start_writeback(&self, download: &Arc<DownloadState>, range: Range<u64>) {
+    pub(crate) fn start_writeback(&self, download: &Arc<ActiveDownload>, range: Range<u64>) {
         let queue = self.queue.as_ref().expect("taken by drop alone");
         if self.writebacks.fetch_add(1, Ordering::Relaxed) < WRITEBACKS_WAITING_MAX
-            && queue.try_send(Due::Writeback(Arc::clone(download), range)).is_ok()
+            && queue.try_send(FlushTask::Writeback(Arc::clone(download), range)).is_ok()
         {
             return;
         }

@@ -14,14 +14,14 @@ pub(crate) const VERIFY_WAIT_MS: u64 = 4;
 
 /// Landed pieces that wait on one worker to be verified or written: a set for its turn to write, and one that gathers
 /// meanwhile. With more of them receiving would run ahead, out of the caches.
-pub(crate) const LANDED_EACH: usize = 2 * VERIFY_BATCH;
+pub(crate) const QUEUED_PER_WORKER_MAX: usize = 2 * VERIFY_BATCH;
 
 /// Landed pieces that wait for verification, over all workers: while they are being hashed, others arrive.
-pub(crate) const LANDED_MAX: usize = 4 * VERIFY_BATCH;
+pub(crate) const QUEUED_PIECES_MAX: usize = 4 * VERIFY_BATCH;
 
 /// Receive buffers of a node (64 MiB in all): one for each connection that may be in the middle of a piece, and those
 /// that have landed.
-pub(crate) const RECEIVE_BUFFERS: usize = CONSUMER_CONNECTIONS_MAX + LANDED_MAX;
+pub(crate) const RECEIVE_BUFFERS: usize = CONSUMER_CONNECTIONS_MAX + QUEUED_PIECES_MAX;
 
 /// Histograms of the wait for pieces, for each download: workers beyond this share one.
 pub(crate) const LATENCY_SLOTS: usize = 16;
@@ -33,10 +33,10 @@ pub(crate) const LATENCY_DIGITS: u8 = 2;
 pub(crate) const LATENCY_MAX_US: u64 = 3_600_000_000;
 
 /// Jobs that wait for one worker.
-pub(crate) const JOBS_MAX: usize = 1_024;
+pub(crate) const WORKER_JOBS_MAX: usize = 1_024;
 
 /// How often a download looks after time, in milliseconds.
-pub(crate) const POLL_MS: u64 = 100;
+pub(crate) const DRIVE_POLL_MS: u64 = 100;
 
 /// A piece that the disk has not taken for this long is what a download waits for, in milliseconds.
 pub(crate) const SLOW_WRITE_MS: u64 = 5_000;
@@ -45,7 +45,7 @@ pub(crate) const SLOW_WRITE_MS: u64 = 5_000;
 pub(crate) const DISK_RETRY_MS: u64 = 1_000;
 
 /// First guess at what a frame's head needs: a length and a `Piece` (two varints of at most 5 bytes).
-pub(crate) const HEAD_GUESS_BYTES: usize = 15;
+pub(crate) const HEAD_READ_BYTES: usize = 15;
 
 /// A provider reads the consumer's small frames in as few reads as it can.
 pub(crate) const REQUESTS_READ_BYTES: usize = 4_096;
@@ -58,11 +58,11 @@ pub(crate) const ACCEPT_RETRY_MS: u64 = 100;
 
 /// How long a connection that broke the protocol is kept for the goodbye to be sent, in milliseconds: a peer that reads
 /// has it by then.
-pub(crate) const LAST_WORD_MS: u64 = 500;
+pub(crate) const GOODBYE_MS: u64 = 500;
 
 /// How often a consumer is told what was gained, in milliseconds: soon enough for it to ask at once, and seldom
 /// enough for one frame to name many pieces.
-pub(crate) const HAVE_EVERY_MS: u64 = POLL_MS;
+pub(crate) const HAVE_EVERY_MS: u64 = DRIVE_POLL_MS;
 
 /// Connections waiting to be accepted.
 pub(crate) const LISTEN_BACKLOG: i32 = 1_024;
@@ -88,13 +88,13 @@ pub(crate) const LIMITED_SEND_MS: u64 = 10;
 
 /// So few connections send under a limit at the same time that each has its next portion within this time, in milliseconds: well
 /// before consumers take them for stalled. Who does not take a portion in this time leaves its place to others.
-pub(crate) const LIMITED_TURN_MS: u64 = 1_000;
+pub(crate) const LIMITED_SLOT_MS: u64 = 1_000;
 
 /// A connection that waits for such a place shows a sign of life so often, in milliseconds …
-pub(crate) const SIGN_OF_LIFE_MS: u64 = 1_000;
+pub(crate) const TRICKLE_EVERY_MS: u64 = 1_000;
 
 /// … of so many bytes of its piece: a hundred that wait take little of what any limit lets through.
-pub(crate) const SIGN_OF_LIFE_BYTES: u64 = 16;
+pub(crate) const TRICKLE_BYTES: u64 = 16;
 
 /// Bytes of pieces after which the kernel is asked to start writing them to disk.
 pub(crate) const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;

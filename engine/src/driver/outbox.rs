@@ -10,27 +10,27 @@ use crate::proto::frame::{ByeCode, Message};
 ///
 /// Its length is bounded by the window: a message asks for pieces or cancels them, or is one of few tickets.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    content: Mutex<Content>,
+pub(crate) struct RequestOutbox {
+    content: Mutex<OutboxContent>,
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Content {
+struct OutboxContent {
     messages: Vec<Message>,
-    end: Option<End>,
+    end: Option<ConnectionEnd>,
 }
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ConnectionEnd {
     /// With a goodbye.
     Bye(ByeCode),
     /// It is over already.
     Gone,
 }
 
-impl Outbox {
+impl RequestOutbox {
     /// Adds a message.
     pub(crate) fn push(&self, message: Message) {
         self.lock().messages.push(message);
@@ -38,13 +38,13 @@ impl Outbox {
     }
 
     /// Ends the connection after what is in the box; the first end counts.
-    pub(crate) fn end(&self, end: End) {
+    pub(crate) fn end(&self, end: ConnectionEnd) {
         self.lock().end.get_or_insert(end);
         self.wake.notify_one();
     }
 
     /// Waits until there is something to send, or the end.
-    pub(crate) async fn take(&self) -> (Vec<Message>, Option<End>) {
+    pub(crate) async fn take(&self) -> (Vec<Message>, Option<ConnectionEnd>) {
         loop {
             {
                 let mut content = self.lock();
@@ -56,7 +56,7 @@ impl Outbox {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Content> {
+    fn lock(&self) -> MutexGuard<'_, OutboxContent> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,8 +8,8 @@
 use std::io;
 use std::rc::Rc;
 
-use super::limits::{BUFFER_SLACK_BYTES, HEAD_GUESS_BYTES};
-use super::stream::Stream;
+use super::limits::{BUFFER_SLACK_BYTES, HEAD_READ_BYTES};
+use super::stream::PeerStream;
 use crate::mem::pool::PooledBuf;
 use crate::proto::CodecError;
 use crate::proto::codec::{self, LENGTH_BYTES};
@@ -17,7 +17,7 @@ use crate::proto::frame::Message;
 use crate::proto::limits::FRAME_MAX_BYTES;
 
 /// Longest head buffer that is kept: of any frame but `Opened`.
-const KEPT_BYTES: usize = LENGTH_BYTES + FRAME_MAX_BYTES;
+const HEAD_KEPT_MAX_BYTES: usize = LENGTH_BYTES + FRAME_MAX_BYTES;
 
 /// Why nothing more can be received.
 #[derive(Debug, thiserror::Error)]
@@ -34,40 +34,46 @@ pub(crate) enum ReceiveError {
 }
 
 /// The receiving side of a connection.
-pub(crate) struct Receiver {
-    stream: Rc<Stream>,
+pub(crate) struct FrameReceiver {
+    stream: Rc<PeerStream>,
     head: Vec<u8>,
     start: usize,
     end: usize,
     /// How much to read when a frame is wanted and nothing says how long it is.
-    guess: usize,
+    read_bytes: usize,
 }
 
-impl Receiver {
+impl FrameReceiver {
     /// For a side that gets pieces: heads are read sparingly.
-    pub(crate) fn of_pieces(stream: Rc<Stream>) -> Receiver {
-        Receiver::new(stream, HEAD_GUESS_BYTES)
+    pub(crate) fn for_pieces(stream: Rc<PeerStream>) -> FrameReceiver {
+        FrameReceiver::new(stream, HEAD_READ_BYTES)
     }
 
     /// For a side that gets small frames only: as many as there are with one read of `guess` bytes.
-    pub(crate) fn of_frames(stream: Rc<Stream>, guess: usize) -> Receiver {
-        Receiver::new(stream, guess)
+    pub(crate) fn for_frames(stream: Rc<PeerStream>, guess: usize) -> FrameReceiver {
+        FrameReceiver::new(stream, guess)
     }
 
-    fn new(stream: Rc<Stream>, guess: usize) -> Receiver {
-        assert!(guess >= BUFFER_SLACK_BYTES || guess == HEAD_GUESS_BYTES);
-        Receiver { stream, head: vec![0; guess.max(BUFFER_SLACK_BYTES)], start: 0, end: 0, guess }
+    fn new(stream: Rc<PeerStream>, read_bytes: usize) -> FrameReceiver {
+        assert!(read_bytes >= BUFFER_SLACK_BYTES || read_bytes == HEAD_READ_BYTES);
+        FrameReceiver {
+            stream,
+            head: vec![0; read_bytes.max(BUFFER_SLACK_BYTES)],
+            start: 0,
+            end: 0,
+            read_bytes,
+        }
     }
 
     /// The next message, of at most `allowed` bytes.
-    pub(crate) async fn message(&mut self, allowed: usize) -> Result<Message, ReceiveError> {
+    pub(crate) async fn read_message(&mut self, allowed: usize) -> Result<Message, ReceiveError> {
         self.fill(LENGTH_BYTES).await?;
         let mut length = [0; LENGTH_BYTES];
         length.copy_from_slice(&self.head[self.start..self.start + LENGTH_BYTES]);
         let body = codec::frame_len(length, allowed)?;
         self.fill(LENGTH_BYTES + body).await?;
         let body_start = self.start + LENGTH_BYTES;
-        let message = codec::decode(&self.head[body_start..body_start + body])?;
+        let message = codec::decode_message(&self.head[body_start..body_start + body])?;
         self.start = body_start + body;
         Ok(message)
     }
@@ -80,25 +86,25 @@ impl Receiver {
         self.head.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        let room = wanted.max(self.guess);
+        let room = wanted.max(self.read_bytes);
         if self.head.len() < room {
             self.head.resize(room, 0);
-        } else if self.head.len() > KEPT_BYTES && room <= KEPT_BYTES {
+        } else if self.head.len() > HEAD_KEPT_MAX_BYTES && room <= HEAD_KEPT_MAX_BYTES {
             // A long `Opened` has been read; nothing as long follows.
-            self.head.truncate(KEPT_BYTES);
+            self.head.truncate(HEAD_KEPT_MAX_BYTES);
             self.head.shrink_to_fit();
         }
         while self.end < wanted {
             let (result, head) = self.stream.receive(std::mem::take(&mut self.head), self.end..room).await;
             self.head = head;
-            self.end += not_ended(result)?;
+            self.end += require_bytes(result)?;
         }
         Ok(())
     }
 
     /// Receives the `length` bytes of a piece into the start of `buffer`, in reads of at most `most` bytes; `arrived` is
     /// told of each, and may take its time.
-    pub(crate) async fn piece<W: Future<Output = ()>>(
+    pub(crate) async fn read_piece<W: Future<Output = ()>>(
         &mut self,
         length: usize,
         mut buffer: PooledBuf,
@@ -114,10 +120,10 @@ impl Receiver {
         }
         while filled < length {
             // Behind the piece, room for the next head: there the unused bytes of `head` are none, since all went here.
-            let end = (length + HEAD_GUESS_BYTES).min(filled.saturating_add(most));
+            let end = (length + HEAD_READ_BYTES).min(filled.saturating_add(most));
             let (result, back) = self.stream.receive(buffer, filled..end).await;
             buffer = back;
-            let count = not_ended(result)?;
+            let count = require_bytes(result)?;
             arrived(count.min(length - filled)).await;
             filled += count;
         }
@@ -130,7 +136,7 @@ impl Receiver {
     }
 }
 
-fn not_ended(result: io::Result<usize>) -> Result<usize, ReceiveError> {
+fn require_bytes(result: io::Result<usize>) -> Result<usize, ReceiveError> {
     match result? {
         0 => Err(ReceiveError::Ended),
         count => Ok(count),

@@ -14,7 +14,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
 use crate::proto::limits::CONNECTIONS_PER_PEER;
 use crate::proto::manifest::FileKey;
-use crate::proto::spread::Spread;
+use crate::proto::steering::UploadHistory;
 use crate::proto::ticket::PeerKey;
 use crate::proto::units::{Digest, PieceIndex};
 use crate::stats::ShareStatus;
@@ -24,7 +24,7 @@ use crate::storage::source::Source;
 #[derive(Debug)]
 pub(crate) struct Share {
     key: FileKey,
-    content: Digest,
+    content_id: Digest,
     geometry: Geometry,
     source: Source,
     held: RwLock<Bitfield>,
@@ -35,22 +35,22 @@ pub(crate) struct Share {
     sent_bytes: AtomicU64,
     consumers: Mutex<BTreeMap<PeerKey, usize>>,
     listeners: Mutex<Vec<Weak<Notify>>>,
-    closed: AtomicBool,
-    changed: OnceLock<String>,
+    is_closed: AtomicBool,
+    change: OnceLock<String>,
 }
 
 impl Share {
     /// Serves what `held` says of `source`.
     pub(crate) fn new(
         key: FileKey,
-        content: Digest,
+        content_id: Digest,
         geometry: Geometry,
         source: Source,
         held: Bitfield,
     ) -> Share {
         Share {
             key,
-            content,
+            content_id,
             geometry,
             source,
             sent: held.pieces().indices().map(|_| AtomicU16::new(0)).collect(),
@@ -60,14 +60,14 @@ impl Share {
             sent_bytes: AtomicU64::new(0),
             consumers: Mutex::default(),
             listeners: Mutex::default(),
-            closed: AtomicBool::new(false),
-            changed: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+            change: OnceLock::new(),
         }
     }
 
     /// What names its content.
-    pub(crate) fn content(&self) -> Digest {
-        self.content
+    pub(crate) fn content_id(&self) -> Digest {
+        self.content_id
     }
 
     /// Its layout.
@@ -86,14 +86,14 @@ impl Share {
     }
 
     /// Pieces that were verified and written just now.
-    pub(crate) fn gain(&self, pieces: &[PieceIndex]) {
+    pub(crate) fn add_pieces(&self, pieces: &[PieceIndex]) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let mut gained = lock(&self.gained);
         gained.extend(pieces.iter().copied().filter(|index| held.insert(*index)));
     }
 
     /// Pieces that the disk has lost. Who was told of them is refused, until they are gained again.
-    pub(crate) fn lose(&self, pieces: &[PieceIndex]) {
+    pub(crate) fn remove_pieces(&self, pieces: &[PieceIndex]) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         for index in pieces {
             held.remove(*index);
@@ -101,7 +101,7 @@ impl Share {
     }
 
     /// What was gained since `told`, which moves on.
-    pub(crate) fn news(&self, told: &mut usize) -> Vec<PieceIndex> {
+    pub(crate) fn gained_since(&self, told: &mut usize) -> Vec<PieceIndex> {
         let gained = lock(&self.gained);
         let mut news = gained[*told..].to_vec();
         *told = gained.len();
@@ -112,15 +112,15 @@ impl Share {
     }
 
     /// Everything that was gained counts as told: for a connection that just got the bit field.
-    pub(crate) fn news_so_far(&self) -> usize {
+    pub(crate) fn gained_count(&self) -> usize {
         lock(&self.gained).len()
     }
 
     /// How its pieces have gone out.
-    pub(crate) fn spread(&self) -> Spread<impl Fn(PieceIndex) -> u32> {
+    pub(crate) fn spread(&self) -> UploadHistory<impl Fn(PieceIndex) -> u32> {
         let sent = |index: PieceIndex| u32::from(self.sent[index.as_usize()].load(Ordering::Relaxed));
         let consumers = lock(&self.consumers).len();
-        Spread::new(self.geometry.pieces(), sent, self.sent_pieces.load(Ordering::Relaxed), consumers)
+        UploadHistory::new(self.geometry.pieces(), sent, self.sent_pieces.load(Ordering::Relaxed), consumers)
     }
 
     /// Counts a piece that goes out, from when it was chosen: it may have to wait.
@@ -132,22 +132,22 @@ impl Share {
     }
 
     /// Counts bytes of a piece that go out.
-    pub(crate) fn count_sent(&self, bytes: u64) {
+    pub(crate) fn count_sent_bytes(&self, bytes: u64) {
         self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Lets a consumer in, unless it has as many connections as it may.
-    pub(crate) fn admit(self: &Arc<Share>, peer: PeerKey) -> Option<Admission> {
+    pub(crate) fn admit(self: &Arc<Share>, peer: PeerKey) -> Option<ConsumerAdmission> {
         let mut consumers = lock(&self.consumers);
         let count = consumers.entry(peer).or_default();
         (*count < CONNECTIONS_PER_PEER).then(|| {
             *count += 1;
-            Admission { share: Arc::clone(self), peer }
+            ConsumerAdmission { share: Arc::clone(self), peer }
         })
     }
 
-    /// Is notified by [`Share::wake`], and when the share closes.
-    pub(crate) fn listen(&self, listener: &Arc<Notify>) {
+    /// Is notified by [`Share::wake_listeners`], and when the share closes.
+    pub(crate) fn add_listener(&self, listener: &Arc<Notify>) {
         let mut listeners = lock(&self.listeners);
         // A share that nobody wakes would keep those of all connections that ever were.
         listeners.retain(|listener| listener.strong_count() > 0);
@@ -155,39 +155,39 @@ impl Share {
     }
 
     /// Wakes the connections, so that they tell what was gained or go.
-    pub(crate) fn wake(&self) {
+    pub(crate) fn wake_listeners(&self) {
         lock(&self.listeners)
             .retain(|listener| listener.upgrade().map(|listener| listener.notify_one()).is_some());
     }
 
     /// Ends the share: its connections say goodbye.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.wake();
+        self.is_closed.store(true, Ordering::Release);
+        self.wake_listeners();
     }
 
     /// Whether it has ended.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// The source is not what was hashed: nothing more is served.
-    pub(crate) fn set_changed(&self, why: String) {
-        if self.changed.set(why).is_ok() {
-            tracing::warn!(file = %self.key, why = self.changed(), "the source has changed; it is no longer served");
-            self.wake();
+    pub(crate) fn set_source_changed(&self, why: String) {
+        if self.change.set(why).is_ok() {
+            tracing::warn!(file = %self.key, why = self.source_change(), "the source has changed; it is no longer served");
+            self.wake_listeners();
         }
     }
 
     /// Why nothing more is served, if so.
-    pub(crate) fn changed(&self) -> Option<&str> {
-        self.changed.get().map(String::as_str)
+    pub(crate) fn source_change(&self) -> Option<&str> {
+        self.change.get().map(String::as_str)
     }
 
     /// Whether everything of `content` is served here and its file still is what it was: looked up now.
-    fn is_whole(&self, content: Digest) -> bool {
-        let whole = self.content == content && !self.is_closed() && self.with_held(Bitfield::is_full);
-        whole && self.changed().is_none() && self.source.check_now().is_ok()
+    fn is_whole_unchanged(&self, content: Digest) -> bool {
+        let whole = self.content_id == content && !self.is_closed() && self.with_held(Bitfield::is_full);
+        whole && self.source_change().is_none() && self.source.check_now().is_ok()
     }
 
     fn status(&self) -> ShareStatus {
@@ -197,19 +197,19 @@ impl Share {
             pieces: self.geometry.pieces(),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             consumers: lock(&self.consumers).values().sum(),
-            changed: self.changed().map(str::to_owned),
+            source_change: self.source_change().map(str::to_owned),
         }
     }
 }
 
 /// A consumer's place at a share, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub(crate) struct ConsumerAdmission {
     share: Arc<Share>,
     peer: PeerKey,
 }
 
-impl Drop for Admission {
+impl Drop for ConsumerAdmission {
     fn drop(&mut self) {
         let mut consumers = lock(&self.share.consumers);
         if let Some(count) = consumers.get_mut(&self.peer) {
@@ -223,11 +223,11 @@ impl Drop for Admission {
 
 /// All shares of a node.
 #[derive(Debug, Default)]
-pub(crate) struct Shares {
+pub(crate) struct ShareTable {
     by_key: RwLock<BTreeMap<FileKey, Arc<Share>>>,
 }
 
-impl Shares {
+impl ShareTable {
     /// Serves a file; what was served under the same key ends.
     pub(crate) fn insert(&self, share: Arc<Share>) {
         let before =
@@ -240,11 +240,11 @@ impl Shares {
     /// Serves what a download has, unless the whole of the same content is served under the key already: that one stays.
     /// Whether this share serves from now on.
     pub(crate) fn insert_unless_whole(&self, share: Arc<Share>) -> bool {
-        let content = share.content;
-        self.insert_unless(share, |found| found.is_whole(content))
+        let content = share.content_id;
+        self.insert_unless(share, |found| found.is_whole_unchanged(content))
     }
 
-    /// As [`Shares::insert_unless_whole`], where `stays` says what does. It is asked about one share after the other until
+    /// As [`ShareTable::insert_unless_whole`], where `stays` says what does. It is asked about one share after the other until
     /// nothing has come in between.
     fn insert_unless(&self, share: Arc<Share>, stays: impl Fn(&Share) -> bool) -> bool {
         loop {
@@ -269,7 +269,7 @@ impl Shares {
     }
 
     /// Stops serving this very share, if it still is the one under its key.
-    pub(crate) fn remove_exactly(&self, share: &Arc<Share>) {
+    pub(crate) fn remove_if_current(&self, share: &Arc<Share>) {
         let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
         if by_key.get(&share.key).is_some_and(|found| Arc::ptr_eq(found, share)) {
             by_key.remove(&share.key);
@@ -284,23 +284,23 @@ impl Shares {
 
     /// All of them; notices by the way whose source has changed.
     pub(crate) fn statuses(&self, now_ms: u64) -> Vec<ShareStatus> {
-        self.each(|share| {
+        self.map_shares(|share| {
             if let Err(changed) = share.source.check(now_ms) {
-                share.set_changed(changed.to_string());
+                share.set_source_changed(changed.to_string());
             }
             share.status()
         })
     }
 
     /// What `look` makes of each of them.
-    fn each<R>(&self, look: impl Fn(&Share) -> R) -> Vec<R> {
+    fn map_shares<R>(&self, look: impl Fn(&Share) -> R) -> Vec<R> {
         let all: Vec<_> =
             self.by_key.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         all.iter().map(|share| look(share)).collect()
     }
 
     /// Ends them all.
-    pub(crate) fn clear(&self) {
+    pub(crate) fn close_all(&self) {
         let all = std::mem::take(&mut *self.by_key.write().unwrap_or_else(PoisonError::into_inner));
         all.values().for_each(|share| share.close());
     }
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn a_file_is_looked_at_without_the_lock_of_all() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let (shares, served) = (Shares::default(), share(file.path()));
+        let (shares, served) = (ShareTable::default(), share(file.path()));
         let free = || shares.by_key.try_write().is_ok();
         shares.insert(Arc::clone(&served));
         let asked = std::cell::Cell::new(0);
@@ -337,13 +337,13 @@ mod tests {
         };
         assert!(shares.insert_unless(share(file.path()), stays));
         assert!(served.is_closed());
-        assert_eq!((asked.get(), shares.each(|_| free())), (1, vec![true]));
+        assert_eq!((asked.get(), shares.map_shares(|_| free())), (1, vec![true]));
     }
 
     #[test]
     fn what_came_in_between_is_asked_about_too() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let (shares, late) = (Shares::default(), share(file.path()));
+        let (shares, late) = (ShareTable::default(), share(file.path()));
         shares.insert(share(file.path()));
         let stays = |found: &Share| {
             let is_late = std::ptr::eq(found, &raw const *late);
@@ -360,7 +360,7 @@ mod tests {
     fn a_whole_file_stays_and_a_cut_one_does_not() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(9).unwrap();
-        let (shares, first) = (Shares::default(), share(file.path()));
+        let (shares, first) = (ShareTable::default(), share(file.path()));
         assert!(shares.insert_unless_whole(first));
         assert!(!shares.insert_unless_whole(share(file.path())));
         file.as_file().set_len(8).unwrap();

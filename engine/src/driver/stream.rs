@@ -22,11 +22,11 @@ use tokio::io::Interest;
 use tokio_uring::buf::{BoundedBuf, IoBufMut};
 
 use super::backend::IoKind;
-use super::tune;
-use super::zero_copy::Route;
+use super::socket_options;
+use super::zero_copy::ZeroCopyRoute;
 use crate::mem::pool::PooledBuf;
 use crate::mem::send::{send_uring, send_vectored};
-use crate::mem::window::Outgoing;
+use crate::mem::window::SendPart;
 
 /// Memory that received bytes go to.
 pub(crate) trait ReceiveBuf: IoBufMut {
@@ -47,50 +47,54 @@ impl ReceiveBuf for Vec<u8> {
 }
 
 /// One connection.
-pub(crate) struct Stream {
-    inner: Inner,
+pub(crate) struct PeerStream {
+    socket: StreamSocket,
     /// Bytes moved in both directions since somebody asked.
-    moved: Cell<u64>,
+    moved_bytes: Cell<u64>,
     /// A second descriptor of the socket, for `shutdown` while the first is in the ring's hands.
     control: Rc<std::net::TcpStream>,
     /// How pieces go without a copy, where they may.
-    route: Option<Route>,
+    route: Option<ZeroCopyRoute>,
 }
 
-enum Inner {
+enum StreamSocket {
     Uring(tokio_uring::net::TcpStream),
     Epoll(tokio::net::TcpStream),
 }
 
-impl Stream {
+impl PeerStream {
     /// Takes over a connected socket.
-    pub(crate) fn new(kind: IoKind, socket: std::net::TcpStream) -> io::Result<Stream> {
-        tune::tune(&socket);
+    pub(crate) fn new(kind: IoKind, socket: std::net::TcpStream) -> io::Result<PeerStream> {
+        socket_options::set_socket_options(&socket);
         let control = Rc::new(socket.try_clone()?);
         let inner = match kind {
             IoKind::Uring => {
                 // The ring waits by itself; on a socket that does not block it would give EAGAIN instead.
                 socket.set_nonblocking(false)?;
-                Inner::Uring(tokio_uring::net::TcpStream::from_std(socket))
+                StreamSocket::Uring(tokio_uring::net::TcpStream::from_std(socket))
             }
             IoKind::Epoll => {
                 socket.set_nonblocking(true)?;
-                Inner::Epoll(tokio::net::TcpStream::from_std(socket)?)
+                StreamSocket::Epoll(tokio::net::TcpStream::from_std(socket)?)
             }
         };
-        Ok(Stream { inner, moved: Cell::new(0), control, route: None })
+        Ok(PeerStream { socket: inner, moved_bytes: Cell::new(0), control, route: None })
     }
 
     /// The same, with pieces sent by this route.
-    pub(crate) fn by(self, route: Option<Route>) -> Stream {
-        Stream { route, ..self }
+    pub(crate) fn with_route(self, route: Option<ZeroCopyRoute>) -> PeerStream {
+        PeerStream { route, ..self }
     }
 
     /// Calls a peer. The call is made by epoll under both back ends: given up after `timeout`, it leaves nothing behind.
-    pub(crate) async fn connect(kind: IoKind, address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+    pub(crate) async fn connect(
+        kind: IoKind,
+        address: SocketAddr,
+        timeout: Duration,
+    ) -> io::Result<PeerStream> {
         let calling = tokio::net::TcpStream::connect(address);
         let socket = tokio::time::timeout(timeout, calling).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        Stream::new(kind, socket.into_std()?)
+        PeerStream::new(kind, socket.into_std()?)
     }
 
     /// Receives at least one byte into `range` of the buffer, unless the peer has ended the stream: then 0.
@@ -100,12 +104,12 @@ impl Stream {
         range: Range<usize>,
     ) -> (io::Result<usize>, B) {
         assert!(!range.is_empty(), "a read without room would look like the end of the stream");
-        let (result, buffer) = match &self.inner {
-            Inner::Uring(stream) => {
+        let (result, buffer) = match &self.socket {
+            StreamSocket::Uring(stream) => {
                 let (result, slice) = stream.read(buffer.slice(range)).await;
                 (result, slice.into_inner())
             }
-            Inner::Epoll(stream) => {
+            StreamSocket::Epoll(stream) => {
                 let target = buffer.range_mut(range);
                 let result = loop {
                     if let Err(error) = stream.readable().await {
@@ -119,21 +123,21 @@ impl Stream {
                 (result, buffer)
             }
         };
-        self.count(*result.as_ref().unwrap_or(&0));
+        self.count_moved(*result.as_ref().unwrap_or(&0));
         (result, buffer)
     }
 
-    fn count(&self, bytes: usize) {
-        self.moved.set(self.moved.get() + bytes as u64);
+    fn count_moved(&self, bytes: usize) {
+        self.moved_bytes.set(self.moved_bytes.get() + bytes as u64);
     }
 
     /// Bytes that went either way since the last call.
-    pub(crate) fn take_moved(&self) -> u64 {
-        self.moved.take()
+    pub(crate) fn take_moved_bytes(&self) -> u64 {
+        self.moved_bytes.take()
     }
 
     /// Sends all of `parts`.
-    pub(crate) async fn send(&self, mut parts: Vec<Outgoing>) -> io::Result<()> {
+    pub(crate) async fn send(&self, mut parts: Vec<SendPart>) -> io::Result<()> {
         while !parts.is_empty() {
             let without_copy = match &self.route {
                 Some(route) => route.send(&self.control, &parts).await,
@@ -141,26 +145,26 @@ impl Stream {
             };
             let sent = match without_copy {
                 Some(sent) => sent?,
-                None => self.send_some(&mut parts).await?,
+                None => self.send_copied(&mut parts).await?,
             };
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            self.count(sent);
-            Outgoing::advance(&mut parts, sent);
+            self.count_moved(sent);
+            SendPart::advance(&mut parts, sent);
         }
         Ok(())
     }
 
     /// Sends the beginning of `parts`, which the kernel copies.
-    async fn send_some(&self, parts: &mut Vec<Outgoing>) -> io::Result<usize> {
-        match &self.inner {
-            Inner::Uring(stream) => {
+    async fn send_copied(&self, parts: &mut Vec<SendPart>) -> io::Result<usize> {
+        match &self.socket {
+            StreamSocket::Uring(stream) => {
                 let (result, back) = send_uring(stream, std::mem::take(parts)).await;
                 *parts = back;
                 result
             }
-            Inner::Epoll(stream) => {
+            StreamSocket::Epoll(stream) => {
                 stream.async_io(Interest::WRITABLE, || send_vectored(stream.as_fd(), parts)).await
             }
         }
@@ -173,7 +177,7 @@ impl Stream {
     }
 }
 
-impl std::fmt::Debug for Stream {
+impl std::fmt::Debug for PeerStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Stream({})", self.control.as_raw_fd())
     }

@@ -10,88 +10,89 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::landed::{Landed, Proven};
 use super::limits::{VERIFY_BATCH, WRITEBACK_BYTES};
-use super::local::Local;
+use super::piece_queue::{BufferedPiece, VerifiedPiece};
+use super::worker_state::WorkerState;
 use crate::hash::{LinkCheck, LinkEnd, PieceJob};
 use crate::proto::geometry::Geometry;
 use crate::proto::manifest::{FileProof, Manifest};
-use crate::proto::transfer::Finding;
+use crate::proto::transfer::PieceVerdict;
 use crate::proto::units::{ChainState, PieceIndex};
 use crate::storage::error::StorageError;
 
 /// Verifies what lands on this worker, for ever.
-pub(crate) async fn verify(local: Rc<Local>) {
+pub(crate) async fn run_verifier(local: Rc<WorkerState>) {
     loop {
-        let batch = local.landed.next_set().await;
-        judge(&local, batch).await;
+        let batch = local.to_verify.take_batch().await;
+        verify_batch(&local, batch).await;
         // What did not hold is not written.
-        local.made_room();
+        local.notify_queue_room();
         tokio::task::yield_now().await;
     }
 }
 
 /// Writes what is verified on this worker, for ever.
-pub(crate) async fn write(local: Rc<Local>) {
+pub(crate) async fn run_writer(local: Rc<WorkerState>) {
     loop {
-        let first = local.proven.next().await;
-        let download = Arc::clone(&first.landed.download);
-        let turn = download.turn.take().await;
+        let first = local.to_write.take_next().await;
+        let download = Arc::clone(&first.piece.download);
+        let turn = download.write_turn.acquire().await;
         let mut next = Some(first);
         // One turn for all that is proven of the file by now.
         while let Some(proven) = next {
-            keep(&local, proven).await;
-            next = local.proven.next_if(|proven| Arc::ptr_eq(&proven.landed.download, &download));
+            write_proven(&local, proven).await;
+            next = local.to_write.take_next_if(|proven| Arc::ptr_eq(&proven.piece.download, &download));
         }
         drop(turn);
-        local.made_room();
+        local.notify_queue_room();
         tokio::task::yield_now().await;
     }
 }
 
-async fn judge(local: &Local, batch: Vec<Landed>) {
+async fn verify_batch(local: &WorkerState, batch: Vec<BufferedPiece>) {
     let clock = local.context.clock;
-    let (findings, hashing) = look(local, &batch).await;
+    let (findings, hashing) = hash_batch(local, &batch).await;
     let hashing_each = hashing / batch.len() as u64;
     for (landed, finding) in batch.into_iter().zip(findings) {
         let download = &landed.download;
-        download.spent.hashing.fetch_add(hashing_each, Ordering::Relaxed);
-        if !download.may_judge() {
-            download.not_kept(&landed.job);
+        download.cost.hashing_us.fetch_add(hashing_each, Ordering::Relaxed);
+        if !download.can_verify() {
+            download.piece_dropped(&landed.received);
             drop((landed.buffer, landed.permit));
             continue;
         }
-        let good = download.with(|transfer, now| transfer.judged(now, &landed.job, finding));
+        let good =
+            download.with_transfer(|transfer, now| transfer.piece_checked(now, &landed.received, finding));
         if !good {
             let file = &download.key;
-            tracing::warn!(%file, piece = %landed.job.index, "a piece does not match its SHA-1; it is fetched again");
+            tracing::warn!(%file, piece = %landed.received.index, "a piece does not match its SHA-1; it is fetched again");
             continue;
         }
-        download.spent.verified(local.number, clock.now(), landed.job.asked);
-        let link_holds = landed.job.with_links && finding.links_hold;
-        local.proven.push(Proven { landed, link_holds });
+        download.cost.piece_verified(local.number, clock.now(), landed.received.requested_at);
+        let link_holds = landed.received.check_links && finding.links_match;
+        local.to_write.push(VerifiedPiece { piece: landed, link_matches: link_holds });
     }
 }
 
 /// Hashes what has landed, and each piece once more for every link that is to hold; also for how many microseconds. Of a
 /// piece that did not hold somewhere no more is hashed.
-async fn look(local: &Local, batch: &[Landed]) -> (Vec<Finding>, u64) {
-    const GOOD: Finding = Finding { digest_holds: true, links_hold: true };
+async fn hash_batch(local: &WorkerState, batch: &[BufferedPiece]) -> (Vec<PieceVerdict>, u64) {
+    const GOOD: PieceVerdict = PieceVerdict { digest_matches: true, links_match: true };
     let clock = local.context.clock;
     let findings = vec![Cell::new(GOOD); batch.len()];
     let mut hashing = 0;
     let jobs = batch.iter().zip(&findings).flat_map(|(landed, finding)| {
-        piece_jobs(landed).take_while(|_| finding.get() == GOOD).map(move |job| (finding, job))
+        hash_jobs(landed).take_while(|_| finding.get() == GOOD).map(move |job| (finding, job))
     });
-    in_sets(jobs, |set| {
+    for_each_set(jobs, |set| {
         let start = clock.now();
-        let _busy = local.pulse.begin(start);
+        let _busy = local.busy.mark_busy(start);
         let (findings, jobs): (Vec<_>, Vec<_>) = set.into_iter().unzip();
         for (finding, verdict) in findings.into_iter().zip(local.context.hasher.verify(&jobs)) {
-            let Finding { digest_holds, links_hold } = finding.get();
-            finding.set(Finding {
-                digest_holds: digest_holds && verdict.digest_holds,
-                links_hold: links_hold && verdict.link_holds != Some(false),
+            let PieceVerdict { digest_matches: digest_holds, links_match: links_hold } = finding.get();
+            finding.set(PieceVerdict {
+                digest_matches: digest_holds && verdict.digest_holds,
+                links_match: links_hold && verdict.link_holds != Some(false),
             });
         }
         hashing += clock.now().micros_since(start);
@@ -103,7 +104,7 @@ async fn look(local: &Local, batch: &[Landed]) -> (Vec<Finding>, u64) {
 
 /// Works through jobs by sets of lanes, until they end or one breaks it off. A piece of a disk image may belong at a hundred
 /// thousand places: between two sets the thread goes back to its sockets.
-async fn in_sets<T>(jobs: impl Iterator<Item = T>, mut work: impl FnMut(Vec<T>) -> ControlFlow<()>) {
+async fn for_each_set<T>(jobs: impl Iterator<Item = T>, mut work: impl FnMut(Vec<T>) -> ControlFlow<()>) {
     let mut jobs = jobs.peekable();
     loop {
         let broken_off = work(jobs.by_ref().take(VERIFY_BATCH).collect()).is_break();
@@ -115,29 +116,29 @@ async fn in_sets<T>(jobs: impl Iterator<Item = T>, mut work: impl FnMut(Vec<T>) 
 }
 
 /// Writes a piece that is proven, for as long as anybody wants it.
-async fn keep(local: &Local, proven: Proven) {
-    let Proven { landed, link_holds } = proven;
+async fn write_proven(local: &WorkerState, proven: VerifiedPiece) {
+    let VerifiedPiece { piece: landed, link_matches: link_holds } = proven;
     let (clock, download) = (local.context.clock, &landed.download);
     let mut result = Ok(());
-    let mut left = landed.job.copies.len();
-    in_sets(landed.job.copies.iter().copied(), |places| {
-        if left < landed.job.copies.len() && download.is_over() {
+    let mut left = landed.received.copies.len();
+    for_each_set(landed.received.copies.iter().copied(), |places| {
+        if left < landed.received.copies.len() && download.is_over() {
             return ControlFlow::Break(());
         }
         let start = clock.now();
-        let busy = (local.pulse.begin(start), download.writing.begin(start));
-        result = write_at(local, &landed, &places, link_holds);
+        let busy = (local.busy.mark_busy(start), download.write_busy.mark_busy(start));
+        result = write_copies(local, &landed, &places, link_holds);
         drop(busy);
-        download.spent.writing.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
+        download.cost.writing_us.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
         left -= places.len();
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .await;
     match result {
-        Ok(()) if left == 0 => download.written(&landed.job),
-        Ok(()) => download.not_kept(&landed.job),
+        Ok(()) if left == 0 => download.piece_written(&landed.received),
+        Ok(()) => download.piece_dropped(&landed.received),
         Err(error) => {
-            download.not_kept(&landed.job);
+            download.piece_dropped(&landed.received);
             download.storage_failed(&error);
         }
     }
@@ -145,19 +146,19 @@ async fn keep(local: &Local, proven: Proven) {
 }
 
 /// What is to be hashed of a piece: all places of one content have one digest, and each has a link of its own.
-fn piece_jobs(landed: &Landed) -> impl Iterator<Item = PieceJob<'_>> {
-    let Landed { download, job, buffer, length, .. } = landed;
+fn hash_jobs(landed: &BufferedPiece) -> impl Iterator<Item = PieceJob<'_>> {
+    let BufferedPiece { download, received: job, buffer, length, .. } = landed;
     let manifest = &download.manifest;
-    let links = if job.with_links { job.copies.len() } else { 1 };
+    let links = if job.check_links { job.copies.len() } else { 1 };
     job.copies.iter().take(links).map(move |index| PieceJob {
         bytes: buffer.as_range(0..*length),
         digest: manifest.digest(*index),
-        link: if job.with_links { link(manifest, *index, job.file_length) } else { None },
+        link: if job.check_links { link_check(manifest, *index, job.file_length) } else { None },
     })
 }
 
 /// The link of one piece: from the state before it to the state after it, or to the file's digest. `None` without a chain.
-pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> Option<LinkCheck> {
+pub(crate) fn link_check(manifest: &Manifest, index: PieceIndex, file_length: u64) -> Option<LinkCheck> {
     let chain = manifest.chain()?;
     let FileProof::Whole(digest) = manifest.proof() else { return None };
     let from = match index.as_usize().checked_sub(1) {
@@ -172,19 +173,19 @@ pub(crate) fn link(manifest: &Manifest, index: PieceIndex, file_length: u64) -> 
 }
 
 /// Writes a piece at some of its places, with a note before and one after each.
-fn write_at(
-    local: &Local,
-    landed: &Landed,
+fn write_copies(
+    local: &WorkerState,
+    landed: &BufferedPiece,
     places: &[PieceIndex],
     link_holds: bool,
 ) -> Result<(), StorageError> {
     let download = &landed.download;
     let geometry = Geometry::longest(download.manifest.pieces());
     for index in places {
-        download.ledger.begin(*index)?;
+        download.ledger.note_begun(*index)?;
         let offset = geometry.offset(*index);
         download.target.write_piece(offset, landed.buffer.as_range(0..landed.length))?;
-        download.ledger.wrote(*index, link_holds);
+        download.ledger.note_written(*index, link_holds);
         // Whichever piece completes a stretch may start it: it is advice, and the last flush is what counts.
         let end = offset + landed.length as u64;
         if end.is_multiple_of(WRITEBACK_BYTES) {
@@ -216,7 +217,7 @@ mod tests {
                 }
             });
             let mut seen = Vec::new();
-            in_sets(0..2 * VERIFY_BATCH + 1, |set| {
+            for_each_set(0..2 * VERIFY_BATCH + 1, |set| {
                 seen.push((set.len(), turns.get()));
                 ControlFlow::Continue(())
             })
@@ -238,10 +239,10 @@ mod tests {
                 sets.set(sets.get() + 1);
                 answer
             };
-            let mut all = std::pin::pin!(in_sets(0..VERIFY_BATCH, |_| count(ControlFlow::Continue(()))));
+            let mut all = std::pin::pin!(for_each_set(0..VERIFY_BATCH, |_| count(ControlFlow::Continue(()))));
             let first = std::future::poll_fn(|context| std::task::Poll::Ready(all.as_mut().poll(context)));
             assert!(first.await.is_ready(), "it goes on at once");
-            in_sets(0..9 * VERIFY_BATCH, |_| count(ControlFlow::Break(()))).await;
+            for_each_set(0..9 * VERIFY_BATCH, |_| count(ControlFlow::Break(()))).await;
             assert_eq!(sets.get(), 2);
         });
     }

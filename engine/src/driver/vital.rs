@@ -3,12 +3,12 @@
 
 use tokio::task::JoinHandle;
 
-use crate::ends::EndsByPanic;
+use crate::abort::AbortOnPanic;
 
 /// As `spawn_local`, on a worker's thread; a panic of the task ends the program.
-pub(crate) fn spawn_vital<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+pub(crate) fn spawn_critical<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
     tokio::task::spawn_local(async {
-        let _ends = EndsByPanic;
+        let _ends = AbortOnPanic;
         task.await
     })
 }

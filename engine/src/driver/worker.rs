@@ -15,26 +15,26 @@ use tokio::sync::mpsc;
 
 use super::backend::IoKind;
 use super::consumer;
-use super::context::Context;
+use super::context::NodeContext;
 use super::drive;
-use super::jobs::{Job, Told, Workers};
+use super::jobs::{EngineWorkers, WorkerJob, WorkerMessage};
 use super::limits::{ACCEPT_RETRY_MS, STOP_MS};
-use super::local::Local;
 use super::provider;
 use super::verify;
-use super::vital::spawn_vital;
-use crate::ends::EndsByPanic;
+use super::vital::spawn_critical;
+use super::worker_state::WorkerState;
+use crate::abort::AbortOnPanic;
 
 /// What one worker is started with.
-pub(crate) struct Start {
+pub(crate) struct WorkerStart {
     /// Its number, for its thread's name.
     pub(crate) number: usize,
     /// What all workers share.
-    pub(crate) context: Arc<Context>,
+    pub(crate) context: Arc<NodeContext>,
     /// Its jobs.
-    pub(crate) jobs: mpsc::Receiver<Told>,
+    pub(crate) jobs: mpsc::Receiver<WorkerMessage>,
     /// The way to the others.
-    pub(crate) workers: Arc<Workers>,
+    pub(crate) workers: Arc<EngineWorkers>,
     /// For the worker that accepts.
     pub(crate) listener: Option<std::net::TcpListener>,
     /// Where it says by what it runs, or why it cannot. It has room for the words of all workers.
@@ -42,20 +42,20 @@ pub(crate) struct Start {
 }
 
 /// Starts a worker's thread.
-pub(crate) fn start(start: Start) -> io::Result<JoinHandle<()>> {
+pub(crate) fn start_worker(start: WorkerStart) -> io::Result<JoinHandle<()>> {
     let name = format!("worker-{}", start.number);
     std::thread::Builder::new().name(name).spawn(move || {
-        let _ends = EndsByPanic;
+        let _ends = AbortOnPanic;
         let (io, started) = (start.context.io, start.started.clone());
-        if let Err(error) = io.run(|io| work(start, io)) {
+        if let Err(error) = io.run(|io| run_worker(start, io)) {
             // Nobody hears it: another worker could not start either.
             let _ = started.send(Err(error));
         }
     })
 }
 
-async fn work(start: Start, io: IoKind) {
-    let Start { number, context, mut jobs, workers, listener, started } = start;
+async fn run_worker(start: WorkerStart, io: IoKind) {
+    let WorkerStart { number, context, mut jobs, workers, listener, started } = start;
     let listener = match listener.map(tokio::net::TcpListener::from_std).transpose() {
         Ok(listener) => listener,
         Err(error) => {
@@ -63,42 +63,44 @@ async fn work(start: Start, io: IoKind) {
             return;
         }
     };
-    let local = Rc::new(Local::new(context, number, io));
-    spawn_vital(verify::verify(Rc::clone(&local)));
-    spawn_vital(verify::write(Rc::clone(&local)));
+    let local = Rc::new(WorkerState::new(context, number, io));
+    spawn_critical(verify::run_verifier(Rc::clone(&local)));
+    spawn_critical(verify::run_writer(Rc::clone(&local)));
     if let Some(listener) = listener {
-        spawn_vital(accept(listener, Arc::clone(&workers)));
+        spawn_critical(accept_peers(listener, Arc::clone(&workers)));
     }
     let _ = started.send(Ok(io));
     drop(started);
     while let Some(job) = jobs.recv().await {
         match job {
-            Told::Do(Job::Serve(socket)) => spawn_vital(provider::serve(Rc::clone(&local), socket)),
-            Told::Do(Job::Fetch(download, call)) => {
-                spawn_vital(consumer::fetch(Rc::clone(&local), download, call))
+            WorkerMessage::Run(WorkerJob::Serve(socket)) => {
+                spawn_critical(provider::serve_peer(Rc::clone(&local), socket))
             }
-            Told::Do(Job::Drive(download)) => {
-                spawn_vital(drive::drive(Rc::clone(&local), Arc::clone(&workers), download))
+            WorkerMessage::Run(WorkerJob::Fetch(download, call)) => {
+                spawn_critical(consumer::fetch_from_peer(Rc::clone(&local), download, call))
             }
-            Told::Stop => break,
+            WorkerMessage::Run(WorkerJob::Drive(download)) => {
+                spawn_critical(drive::drive_download(Rc::clone(&local), Arc::clone(&workers), download))
+            }
+            WorkerMessage::Stop => break,
         };
     }
     // The kernel must be done with every buffer before the ring goes.
     let all_gone = async {
-        while local.shutdown() > 0 {
+        while local.shutdown_streams() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     let _ = tokio::time::timeout(Duration::from_millis(STOP_MS), all_gone).await;
 }
 
-async fn accept(listener: tokio::net::TcpListener, workers: Arc<Workers>) {
+async fn accept_peers(listener: tokio::net::TcpListener, workers: Arc<EngineWorkers>) {
     loop {
         let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
         match accepted {
             // A node with too much to do drops the connection; its consumer calls again later.
             Ok(socket) => {
-                if !workers.submit(Job::Serve(socket)) {
+                if !workers.submit(WorkerJob::Serve(socket)) {
                     tracing::debug!("this node has too much to do to serve one more");
                 }
             }
@@ -115,7 +117,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::mpsc::sync_channel;
 
-    use super::super::context::Parts;
+    use super::super::context::NodeParts;
     use super::*;
     use crate::config::ZeroCopyChoice;
     use crate::hash::Hasher;
@@ -123,7 +125,7 @@ mod tests {
 
     /// A worker that accepts by this listener; what it says.
     fn says(listener: std::net::TcpListener) -> io::Result<IoKind> {
-        let parts = Parts {
+        let parts = NodeParts {
             io: IoKind::Epoll,
             zero_copy: ZeroCopyChoice::Off,
             secret: SecretKey::from_seed(&[1; 32]),
@@ -132,11 +134,12 @@ mod tests {
             limit_down: None,
         };
         let (queue, jobs) = mpsc::channel(1);
-        let workers = Arc::new(Workers::new(vec![queue]));
-        let (context, listener) = (Arc::new(Context::new(parts).unwrap()), Some(listener));
+        let workers = Arc::new(EngineWorkers::new(vec![queue]));
+        let (context, listener) = (Arc::new(NodeContext::new(parts).unwrap()), Some(listener));
         let (started, answers) = sync_channel(1);
         let stop = Arc::clone(&workers);
-        let thread = start(Start { number: 0, context, jobs, workers, listener, started }).unwrap();
+        let thread =
+            start_worker(WorkerStart { number: 0, context, jobs, workers, listener, started }).unwrap();
         let answer = answers.recv().expect("it says something");
         stop.stop();
         thread.join().unwrap();

@@ -21,15 +21,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::process::{Resource, getrlimit};
 
 use super::backend::IoKind;
-use super::clock::Clock;
+use super::clock::EngineClock;
 use super::limits::{
     ZERO_COPY_COPIED_PEERS, ZERO_COPY_LOCKED_MAX, ZERO_COPY_LOCKED_SHARE, ZERO_COPY_MIN_BYTES,
     ZERO_COPY_RETRY_MS,
 };
-use super::tune;
+use super::socket_options;
 use crate::config::ZeroCopyChoice;
-use crate::mem::side_ring::{SideRing, Usage};
-use crate::mem::window::Outgoing;
+use crate::mem::side_ring::{CopyOutcome, SideRing};
+use crate::mem::window::SendPart;
 use crate::proto::time::Moment;
 use crate::proto::units::PIECE_BYTES;
 use crate::stats::ZeroCopySends;
@@ -39,13 +39,13 @@ mod tests;
 
 /// What a node knows of its sends without a copy.
 #[derive(Debug)]
-pub(crate) struct ZeroCopy {
+pub(crate) struct ZeroCopyPolicy {
     choice: ZeroCopyChoice,
-    clock: Clock,
+    clock: EngineClock,
     budget_bytes: u64,
     locked_bytes: AtomicU64,
     /// The kernel knows no such sends.
-    unsupported: AtomicBool,
+    is_unsupported: AtomicBool,
     /// Peers that the kernel copied for, and when they may be tried again; the oldest first.
     copied_for: Mutex<VecDeque<(IpAddr, Moment)>>,
     mapped_bytes: AtomicU64,
@@ -53,26 +53,26 @@ pub(crate) struct ZeroCopy {
     refused: AtomicU64,
 }
 
-impl ZeroCopy {
+impl ZeroCopyPolicy {
     /// Settles the choice by the back end and by what the user may lock.
-    pub(crate) fn new(choice: ZeroCopyChoice, io: IoKind, clock: Clock) -> ZeroCopy {
+    pub(crate) fn new(choice: ZeroCopyChoice, io: IoKind, clock: EngineClock) -> ZeroCopyPolicy {
         let choice = if io == IoKind::Uring { choice } else { ZeroCopyChoice::Off };
-        ZeroCopy::within(choice, clock, budget_bytes(getrlimit(Resource::Memlock).current))
+        ZeroCopyPolicy::with_budget(choice, clock, locked_budget_bytes(getrlimit(Resource::Memlock).current))
     }
 
-    fn within(choice: ZeroCopyChoice, clock: Clock, budget_bytes: u64) -> ZeroCopy {
-        let enough = budget_bytes >= charge(u64::from(PIECE_BYTES));
+    fn with_budget(choice: ZeroCopyChoice, clock: EngineClock, budget_bytes: u64) -> ZeroCopyPolicy {
+        let enough = budget_bytes >= charged_bytes(u64::from(PIECE_BYTES));
         if choice != ZeroCopyChoice::Off && !enough {
             tracing::info!(
                 "too little memory may be locked for sends without a copy; `ulimit -l` with more allows them"
             );
         }
-        ZeroCopy {
+        ZeroCopyPolicy {
             choice: if enough { choice } else { ZeroCopyChoice::Off },
             clock,
             budget_bytes,
             locked_bytes: AtomicU64::new(0),
-            unsupported: AtomicBool::new(false),
+            is_unsupported: AtomicBool::new(false),
             copied_for: Mutex::default(),
             mapped_bytes: AtomicU64::new(0),
             copied_bytes: AtomicU64::new(0),
@@ -81,10 +81,12 @@ impl ZeroCopy {
     }
 
     /// Whether connections to this peer may have a route.
-    pub(crate) fn is_for(&self, peer: SocketAddr) -> bool {
+    pub(crate) fn applies_to(&self, peer: SocketAddr) -> bool {
         match self.choice {
             ZeroCopyChoice::Off => false,
-            ZeroCopyChoice::Auto => !self.unsupported.load(Ordering::Relaxed) && !tune::is_own(peer),
+            ZeroCopyChoice::Auto => {
+                !self.is_unsupported.load(Ordering::Relaxed) && !socket_options::is_own_address(peer)
+            }
             ZeroCopyChoice::Always => true,
         }
     }
@@ -99,18 +101,18 @@ impl ZeroCopy {
     }
 
     /// Books one send; `None`: it has to go the ordinary way.
-    fn enter(self: &Arc<ZeroCopy>, peer: IpAddr, bytes: u64) -> Option<Lease> {
-        let barred = self.unsupported.load(Ordering::Relaxed) || self.is_given_up(peer);
+    fn reserve(self: &Arc<ZeroCopyPolicy>, peer: IpAddr, bytes: u64) -> Option<ZeroCopyLease> {
+        let barred = self.is_unsupported.load(Ordering::Relaxed) || self.is_excluded(peer);
         if bytes < ZERO_COPY_MIN_BYTES || barred {
             return None;
         }
-        let bytes = charge(bytes);
+        let bytes = charged_bytes(bytes);
         let with_it = |locked: u64| Some(locked + bytes).filter(|locked| *locked <= self.budget_bytes);
         self.locked_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_it).ok()?;
-        Some(Lease { zero_copy: Arc::clone(self), bytes })
+        Some(ZeroCopyLease { zero_copy: Arc::clone(self), bytes })
     }
 
-    fn is_given_up(&self, peer: IpAddr) -> bool {
+    fn is_excluded(&self, peer: IpAddr) -> bool {
         let mut copied_for = self.copied_for();
         if copied_for.is_empty() {
             return false;
@@ -123,19 +125,19 @@ impl ZeroCopy {
     }
 
     /// Takes in what the kernel made of a send.
-    fn note(&self, peer: IpAddr, usage: Usage, bytes: u64) {
+    fn record_usage(&self, peer: IpAddr, usage: CopyOutcome, bytes: u64) {
         match usage {
-            Usage::Mapped => _ = self.mapped_bytes.fetch_add(bytes, Ordering::Relaxed),
-            Usage::Copied => {
+            CopyOutcome::Mapped => _ = self.mapped_bytes.fetch_add(bytes, Ordering::Relaxed),
+            CopyOutcome::Copied => {
                 self.copied_bytes.fetch_add(bytes, Ordering::Relaxed);
                 if self.choice == ZeroCopyChoice::Auto {
-                    self.give_up(peer);
+                    self.exclude_peer(peer);
                 }
             }
         }
     }
 
-    fn give_up(&self, peer: IpAddr) {
+    fn exclude_peer(&self, peer: IpAddr) {
         let mut copied_for = self.copied_for();
         if copied_for.iter().any(|(copied, _)| *copied == peer) {
             return;
@@ -148,14 +150,14 @@ impl ZeroCopy {
     }
 
     /// Whether a send failed by being one without a copy, so that the ordinary way is open.
-    fn is_refusal(&self, error: &io::Error) -> bool {
+    fn is_fallback_error(&self, error: &io::Error) -> bool {
         match error.raw_os_error() {
             Some(libc::ENOMEM | libc::ENOBUFS) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 true
             }
             Some(libc::EINVAL | libc::EOPNOTSUPP) => {
-                if !self.unsupported.swap(true, Ordering::Relaxed) {
+                if !self.is_unsupported.swap(true, Ordering::Relaxed) {
                     tracing::info!(%error, "this kernel sends nothing without a copy");
                 }
                 true
@@ -172,25 +174,25 @@ impl ZeroCopy {
 }
 
 /// What may be locked by sends, of what the user may lock in all; no limit: `None`.
-fn budget_bytes(limit: Option<u64>) -> u64 {
+fn locked_budget_bytes(limit: Option<u64>) -> u64 {
     limit.map_or(ZERO_COPY_LOCKED_MAX, |limit| (limit / ZERO_COPY_LOCKED_SHARE).min(ZERO_COPY_LOCKED_MAX))
 }
 
 /// What the kernel charges at most for a send of so many bytes: whole pages, one more where they begin in the middle of one, and
 /// one for the frame's head.
-fn charge(bytes: u64) -> u64 {
+fn charged_bytes(bytes: u64) -> u64 {
     let page_bytes = rustix::param::page_size() as u64;
     (bytes.div_ceil(page_bytes) + 2) * page_bytes
 }
 
 /// Locked memory of one send, until the kernel has notified of it.
 #[derive(Debug)]
-struct Lease {
-    zero_copy: Arc<ZeroCopy>,
+struct ZeroCopyLease {
+    zero_copy: Arc<ZeroCopyPolicy>,
     bytes: u64,
 }
 
-impl Drop for Lease {
+impl Drop for ZeroCopyLease {
     fn drop(&mut self) {
         self.zero_copy.locked_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -198,32 +200,32 @@ impl Drop for Lease {
 
 /// The way to one peer without a copy.
 #[derive(Debug)]
-pub(crate) struct Route {
+pub(crate) struct ZeroCopyRoute {
     ring: Rc<SideRing>,
-    zero_copy: Arc<ZeroCopy>,
+    zero_copy: Arc<ZeroCopyPolicy>,
     peer: IpAddr,
 }
 
-impl Route {
+impl ZeroCopyRoute {
     /// By this thread's ring.
-    pub(crate) fn new(ring: Rc<SideRing>, zero_copy: Arc<ZeroCopy>, peer: IpAddr) -> Route {
-        Route { ring, zero_copy, peer: peer.to_canonical() }
+    pub(crate) fn new(ring: Rc<SideRing>, zero_copy: Arc<ZeroCopyPolicy>, peer: IpAddr) -> ZeroCopyRoute {
+        ZeroCopyRoute { ring, zero_copy, peer: peer.to_canonical() }
     }
 
     /// Sends the beginning of `parts`, as a rule all of it; `None`: nothing was sent, and it has to go the ordinary way.
-    pub(crate) async fn send(&self, socket: &Rc<TcpStream>, parts: &[Outgoing]) -> Option<io::Result<usize>> {
-        let bytes: usize = parts.iter().map(Outgoing::len).sum();
+    pub(crate) async fn send(&self, socket: &Rc<TcpStream>, parts: &[SendPart]) -> Option<io::Result<usize>> {
+        let bytes: usize = parts.iter().map(SendPart::len).sum();
         if !self.ring.has_room() {
             return None;
         }
-        let lease = self.zero_copy.enter(self.peer, bytes as u64)?;
+        let lease = self.zero_copy.reserve(self.peer, bytes as u64)?;
         let (zero_copy, peer) = (Arc::clone(&self.zero_copy), self.peer);
         let report = Box::new(move |usage, bytes| {
-            zero_copy.note(peer, usage, bytes);
+            zero_copy.record_usage(peer, usage, bytes);
             drop(lease);
         });
         match self.ring.send(socket, parts.to_vec(), report).await {
-            Err(error) if self.zero_copy.is_refusal(&error) => None,
+            Err(error) if self.zero_copy.is_fallback_error(&error) => None,
             sent => Some(sent),
         }
     }

@@ -18,23 +18,23 @@ pub(super) type Block = [u8; BLOCK_BYTES];
 pub(super) type State = [u32; 5];
 
 /// A message cut into the blocks that its bytes fill and what is left.
-pub(super) fn split(bytes: &[u8]) -> (&[Block], &[u8]) {
+pub(super) fn split_blocks(bytes: &[u8]) -> (&[Block], &[u8]) {
     bytes.as_chunks()
 }
 
 /// The state before any block.
-pub(super) fn initial() -> State {
-    from_chain(ChainState::INITIAL)
+pub(super) fn initial_state() -> State {
+    state_from_chain(ChainState::INITIAL)
 }
 
 /// The words of a link's state.
-pub(super) fn from_chain(link: ChainState) -> State {
+pub(super) fn state_from_chain(link: ChainState) -> State {
     let (words, _) = link.0.as_chunks::<4>();
     std::array::from_fn(|i| u32::from_be_bytes(words[i]))
 }
 
 /// The 20 bytes of a state, its words big-endian.
-fn to_bytes(state: State) -> [u8; 20] {
+fn state_to_bytes(state: State) -> [u8; 20] {
     let mut bytes = [0; 20];
     for (place, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(state) {
         *place = word.to_be_bytes();
@@ -43,27 +43,27 @@ fn to_bytes(state: State) -> [u8; 20] {
 }
 
 /// The state as a link of a chain.
-pub(super) fn to_chain(state: State) -> ChainState {
-    ChainState(to_bytes(state))
+pub(super) fn state_to_chain(state: State) -> ChainState {
+    ChainState(state_to_bytes(state))
 }
 
 /// The state after the padding, as the value of the message.
-pub(super) fn to_digest(state: State) -> Digest {
-    Digest(to_bytes(state))
+pub(super) fn state_to_digest(state: State) -> Digest {
+    Digest(state_to_bytes(state))
 }
 
 /// The last block or two of a message: the bytes that fill no block, then the padding.
-pub(super) struct Tail {
+pub(super) struct PaddedTail {
     blocks: [Block; 2],
     used: usize,
 }
 
-impl Tail {
+impl PaddedTail {
     /// The end of a message of `message_bytes` in all, of which `rest` fills no block.
     ///
     /// # Panics
-    /// When `rest` would fill a block: callers get it from [`split`].
-    pub(super) fn new(rest: &[u8], message_bytes: u64) -> Tail {
+    /// When `rest` would fill a block: callers get it from [`split_blocks`].
+    pub(super) fn new(rest: &[u8], message_bytes: u64) -> PaddedTail {
         assert!(rest.len() < BLOCK_BYTES, "{} bytes fill a block", rest.len());
         let used = if rest.len() + 1 + LENGTH_BYTES <= BLOCK_BYTES { 1 } else { 2 };
         let mut blocks = [[0; BLOCK_BYTES]; 2];
@@ -72,7 +72,7 @@ impl Tail {
         // The standard counts bits modulo 2^64; no file of this system comes near.
         let bits = message_bytes.wrapping_mul(8).to_be_bytes();
         blocks[used - 1][BLOCK_BYTES - LENGTH_BYTES..].copy_from_slice(&bits);
-        Tail { blocks, used }
+        PaddedTail { blocks, used }
     }
 
     /// The blocks, one or two.
@@ -89,7 +89,7 @@ mod tests {
     fn padding_takes_a_second_block_from_56_bytes_on() {
         for (rest, used) in [(0, 1), (1, 1), (55, 1), (56, 2), (63, 2)] {
             let bytes = vec![0xFF; rest];
-            let tail = Tail::new(&bytes, rest as u64);
+            let tail = PaddedTail::new(&bytes, rest as u64);
             assert_eq!(tail.blocks().len(), used, "{rest}");
             let flat = tail.blocks().as_flattened();
             assert_eq!(flat[rest], 0x80);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_state_survives_its_byte_form() {
-        assert_eq!(to_chain(from_chain(ChainState::INITIAL)), ChainState::INITIAL);
-        assert_eq!(initial()[0], 0x6745_2301);
+        assert_eq!(state_to_chain(state_from_chain(ChainState::INITIAL)), ChainState::INITIAL);
+        assert_eq!(initial_state()[0], 0x6745_2301);
     }
 }

@@ -80,7 +80,7 @@ impl FromStr for HashKind {
 /// The CPU lacks what a kind needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this CPU cannot hash by {kind}: use {}, the fastest that it has", HashKind::best())]
-pub struct Unsupported {
+pub struct UnsupportedKind {
     /// The kind that was asked for.
     pub kind: HashKind,
 }

@@ -14,31 +14,31 @@ use super::simd::{Avx2, Avx512, ShaNi, asm};
 
 /// The block function of single streams.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Single {
+pub(super) enum SingleStream {
     /// By SHA instructions.
     ShaNi(ShaNi),
     /// By `sha1-asm`.
     Asm,
 }
 
-impl Single {
+impl SingleStream {
     /// The better one that this CPU has.
-    pub(super) fn best() -> Single {
-        ShaNi::detect().map_or(Single::Asm, Single::ShaNi)
+    pub(super) fn best() -> SingleStream {
+        ShaNi::detect().map_or(SingleStream::Asm, SingleStream::ShaNi)
     }
 
     /// Absorbs the blocks in order.
     pub(super) fn compress(self, state: &mut State, blocks: &[Block]) {
         match self {
-            Single::ShaNi(sha_ni) => sha_ni.compress(state, blocks),
-            Single::Asm => asm::compress(state, blocks),
+            SingleStream::ShaNi(sha_ni) => sha_ni.compress(state, blocks),
+            SingleStream::Asm => asm::compress_blocks(state, blocks),
         }
     }
 
     /// Absorbs the same blocks into one or two states.
     fn compress_all<const STATES: usize>(self, states: &mut [State; STATES], blocks: &[Block]) {
         match (self, states.as_mut_slice()) {
-            (Single::ShaNi(sha_ni), [digest, link]) => {
+            (SingleStream::ShaNi(sha_ni), [digest, link]) => {
                 let mut both = [*digest, *link];
                 sha_ni.compress_both(&mut both, blocks);
                 [*digest, *link] = both;
@@ -50,7 +50,7 @@ impl Single {
 
 /// The block function of many streams.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wide {
+pub(super) enum LaneSet {
     /// Sixteen at once.
     Avx512(Avx512),
     /// Eight at once.
@@ -61,7 +61,7 @@ pub(super) enum Wide {
 
 /// What is to be absorbed: the whole blocks of one piece, into one state (its digest) or two (its digest and link).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Work<'a, const STATES: usize> {
+pub(super) struct BlockWork<'a, const STATES: usize> {
     /// The states, before and after.
     pub(super) states: [State; STATES],
     /// The blocks, in order.
@@ -69,8 +69,12 @@ pub(super) struct Work<'a, const STATES: usize> {
 }
 
 /// Absorbs every work's blocks, grouped so that lanes are full.
-pub(super) fn absorb<const STATES: usize>(wide: Wide, single: Single, works: &mut [Work<'_, STATES>]) {
-    let mut order: Vec<&mut Work<'_, STATES>> = works.iter_mut().collect();
+pub(super) fn absorb_works<const STATES: usize>(
+    wide: LaneSet,
+    single: SingleStream,
+    works: &mut [BlockWork<'_, STATES>],
+) {
+    let mut order: Vec<&mut BlockWork<'_, STATES>> = works.iter_mut().collect();
     order.sort_by_key(|work| work.blocks.len());
     for run in order.chunk_by_mut(|a, b| a.blocks.len() == b.blocks.len()) {
         absorb_run(wide, single, run);
@@ -78,27 +82,31 @@ pub(super) fn absorb<const STATES: usize>(wide: Wide, single: Single, works: &mu
 }
 
 /// Absorbs works of equally many blocks.
-fn absorb_run<const STATES: usize>(wide: Wide, single: Single, run: &mut [&mut Work<'_, STATES>]) {
+fn absorb_run<const STATES: usize>(
+    wide: LaneSet,
+    single: SingleStream,
+    run: &mut [&mut BlockWork<'_, STATES>],
+) {
     let (lanes, usual_min) = match wide {
-        Wide::Avx512(_) => (Avx512::LANES, AVX512_MIN_PIECES),
-        Wide::Avx2(_) => (Avx2::LANES, AVX2_MIN_PIECES),
-        Wide::None => return absorb_singly(single, run),
+        LaneSet::Avx512(_) => (Avx512::LANES, AVX512_MIN_PIECES),
+        LaneSet::Avx2(_) => (Avx2::LANES, AVX2_MIN_PIECES),
+        LaneSet::None => return absorb_singly(single, run),
     };
-    let min = if matches!(single, Single::Asm) { MIN_PIECES_WITHOUT_SHA_NI } else { usual_min };
+    let min = if matches!(single, SingleStream::Asm) { MIN_PIECES_WITHOUT_SHA_NI } else { usual_min };
     let min = min[STATES - 1];
     for set in run.chunks_mut(lanes) {
         match wide {
             _ if set.len() < min => absorb_singly(single, set),
-            Wide::Avx512(avx512) => absorb_set(set, |states, streams| avx512.compress(states, streams)),
-            Wide::Avx2(avx2) => absorb_set(set, |states, streams| avx2.compress(states, streams)),
-            Wide::None => {}
+            LaneSet::Avx512(avx512) => absorb_set(set, |states, streams| avx512.compress(states, streams)),
+            LaneSet::Avx2(avx2) => absorb_set(set, |states, streams| avx2.compress(states, streams)),
+            LaneSet::None => {}
         }
     }
 }
 
 /// Absorbs up to a set of lanes. Lanes without a work of their own repeat the first, whose blocks are at hand anyway.
 fn absorb_set<const STATES: usize, const LANES: usize>(
-    set: &mut [&mut Work<'_, STATES>],
+    set: &mut [&mut BlockWork<'_, STATES>],
     compress: impl FnOnce(&mut [[State; LANES]; STATES], &[&[Block]; LANES]),
 ) {
     let of_lane = |lane: usize| if lane < set.len() { lane } else { 0 };
@@ -112,12 +120,12 @@ fn absorb_set<const STATES: usize, const LANES: usize>(
 }
 
 /// Absorbs works of equally many blocks without lanes: two at once where that is faster.
-fn absorb_singly<const STATES: usize>(single: Single, run: &mut [&mut Work<'_, STATES>]) {
+fn absorb_singly<const STATES: usize>(single: SingleStream, run: &mut [&mut BlockWork<'_, STATES>]) {
     for pair in run.chunks_mut(2) {
         match (single, pair) {
             // Two states of one piece already fill the instructions' latency, and both pieces' would not fit the
             // registers: interleaving is for one state.
-            (Single::ShaNi(sha_ni), [first, second]) if STATES == 1 => {
+            (SingleStream::ShaNi(sha_ni), [first, second]) if STATES == 1 => {
                 let mut states = [first.states[0], second.states[0]];
                 sha_ni.compress_two(&mut states, [first.blocks, second.blocks]);
                 [first.states[0], second.states[0]] = states;

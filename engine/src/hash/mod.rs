@@ -14,7 +14,7 @@
 //! bytes of a mapping vouches for them (`storage`).
 
 mod block;
-mod file;
+mod file_hash;
 mod hasher;
 mod kind;
 mod lanes;
@@ -26,8 +26,8 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use file::FileHash;
+pub use file_hash::FileHash;
 pub use hasher::Hasher;
-pub use kind::{HashKind, UnknownKind, Unsupported};
-pub use upload::{FileHasher, FileHashes, PoolError, WindowHashes, Windows};
-pub use verify::{LinkCheck, LinkEnd, PieceJob, Verdict};
+pub use kind::{HashKind, UnknownKind, UnsupportedKind};
+pub use upload::{FileHasher, FileHashes, PoolError, WindowHashes, WindowSource};
+pub use verify::{HashVerdict, LinkCheck, LinkEnd, PieceJob};

@@ -57,7 +57,7 @@ fn upload(hasher: Hasher, file: &[u8]) -> FileHashes {
     FileHasher::new(hasher, Some(2)).unwrap().hash_file(geometry, file, |_| {}).unwrap()
 }
 
-const PROVEN: Verdict = Verdict { digest_holds: true, link_holds: Some(true) };
+const PROVEN: HashVerdict = HashVerdict { digest_holds: true, link_holds: Some(true) };
 
 #[test]
 fn known_values_come_out() {
@@ -161,7 +161,7 @@ fn only_the_bad_piece_is_blamed() {
         for bad in [0, 5, 16, 17] {
             file[bad * PIECE + 77] ^= 1;
             let verdicts = hasher.verify(&jobs(&file, &hashes));
-            let blamed = Verdict { digest_holds: false, link_holds: Some(false) };
+            let blamed = HashVerdict { digest_holds: false, link_holds: Some(false) };
             for (i, verdict) in verdicts.into_iter().enumerate() {
                 assert_eq!(verdict, if i == bad { blamed } else { PROVEN }, "{} {bad} {i}", hasher.kind());
                 assert_eq!(verdict.is_proven(), i != bad);
@@ -225,28 +225,35 @@ fn jobs_with_and_without_links_keep_their_order() {
             .collect();
         for (i, verdict) in hasher.verify(&jobs).into_iter().enumerate() {
             let link_holds = (i % 2 == 1).then_some(i % 4 != 1);
-            assert_eq!(verdict, Verdict { digest_holds: i % 5 != 0, link_holds }, "{} {i}", hasher.kind());
+            assert_eq!(
+                verdict,
+                HashVerdict { digest_holds: i % 5 != 0, link_holds },
+                "{} {i}",
+                hasher.kind()
+            );
         }
     }
 }
 
 #[test]
 fn lanes_work_without_sha_instructions_beside_them() {
-    use super::lanes::{Single, Wide, Work, absorb};
+    use super::lanes::{BlockWork, LaneSet, SingleStream, absorb_works};
     use super::simd::{Avx2, Avx512};
-    let wides = [Avx512::detect().map(Wide::Avx512), Avx2::detect().map(Wide::Avx2)];
+    let wides = [Avx512::detect().map(LaneSet::Avx512), Avx2::detect().map(LaneSet::Avx2)];
     let file = random_bytes(8, 34 * 256);
     for count in 0..=34 {
-        let fresh = || -> Vec<Work<'_, 2>> {
+        let fresh = || -> Vec<BlockWork<'_, 2>> {
             let pieces = file.chunks_exact(256).take(count);
-            pieces.map(|piece| Work { states: [[1; 5], [2; 5]], blocks: block::split(piece).0 }).collect()
+            pieces
+                .map(|piece| BlockWork { states: [[1; 5], [2; 5]], blocks: block::split_blocks(piece).0 })
+                .collect()
         };
-        let states = |works: &[Work<'_, 2>]| works.iter().map(|work| work.states).collect::<Vec<_>>();
+        let states = |works: &[BlockWork<'_, 2>]| works.iter().map(|work| work.states).collect::<Vec<_>>();
         let mut expected = fresh();
-        absorb(Wide::None, Single::Asm, &mut expected);
+        absorb_works(LaneSet::None, SingleStream::Asm, &mut expected);
         for wide in wides.into_iter().flatten() {
             let mut works = fresh();
-            absorb(wide, Single::Asm, &mut works);
+            absorb_works(wide, SingleStream::Asm, &mut works);
             assert_eq!(states(&works), states(&expected), "{wide:?} {count}");
         }
     }
@@ -267,7 +274,7 @@ struct Watched {
     fails_at: u64,
 }
 
-impl Windows for Watched {
+impl WindowSource for Watched {
     type Error = &'static str;
 
     fn with_window<R>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> R) -> Result<R, &'static str> {

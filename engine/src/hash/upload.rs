@@ -17,7 +17,7 @@ use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::file::FileHash;
+use super::file_hash::FileHash;
 use super::hasher::Hasher;
 use super::limits::{JOB_PIECES, POOL_MAX_THREADS, WINDOW_PIECES};
 use crate::proto::geometry::Geometry;
@@ -33,7 +33,7 @@ const JOB_BYTES: usize = JOB_PIECES as usize * PIECE;
 const WINDOW_BYTES: u64 = WINDOW_PIECES as u64 * PIECE_BYTES as u64;
 
 /// A file whose bytes are lent window by window.
-pub trait Windows: Sync {
+pub trait WindowSource: Sync {
     /// Why a window cannot be lent, or turned out to have changed while it was.
     type Error;
 
@@ -51,7 +51,7 @@ pub trait Windows: Sync {
     }
 }
 
-impl Windows for [u8] {
+impl WindowSource for [u8] {
     type Error = std::convert::Infallible;
 
     fn with_window<R>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> R) -> Result<R, Self::Error> {
@@ -124,7 +124,7 @@ impl FileHasher {
     ///
     /// # Panics
     /// As for [`FileHasher::hash_into`].
-    pub fn hash_file<W: Windows + ?Sized>(
+    pub fn hash_file<W: WindowSource + ?Sized>(
         &self,
         geometry: Geometry,
         source: &W,
@@ -150,7 +150,7 @@ impl FileHasher {
     ///
     /// # Panics
     /// When the source lends more or fewer bytes than asked for.
-    pub fn hash_into<W: Windows + ?Sized, E: From<W::Error>>(
+    pub fn hash_into<W: WindowSource + ?Sized, E: From<W::Error>>(
         &self,
         geometry: Geometry,
         source: &W,
@@ -179,7 +179,7 @@ impl FileHasher {
                     if !next.is_empty() {
                         scope.spawn(|_| source.will_need(next));
                     }
-                    follow(&mut pass, bytes, geometry, &mut chain, &mut progress);
+                    absorb_window(&mut pass, bytes, geometry, &mut chain, &mut progress);
                 });
             })?;
             keep(&WindowHashes { digests: found, chain: &chain })?;
@@ -194,7 +194,7 @@ fn window_at(geometry: Geometry, start: u64) -> Range<u64> {
 }
 
 /// The sequential pass over one window: notes the state after each piece that another follows.
-fn follow(
+fn absorb_window(
     pass: &mut FileHash,
     window: &[u8],
     geometry: Geometry,

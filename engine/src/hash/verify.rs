@@ -8,7 +8,7 @@
 
 use super::block::{self, BLOCK_BYTES, State};
 use super::hasher::Hasher;
-use super::lanes::Work;
+use super::lanes::BlockWork;
 use crate::proto::units::{ChainState, Digest};
 
 /// One piece to prove.
@@ -47,7 +47,7 @@ pub enum LinkEnd {
 
 /// What became of a [`PieceJob`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct HashVerdict {
     /// Whether the bytes have the digest. If not, whoever sent them sent the wrong ones.
     pub digest_holds: bool,
     /// Whether the link holds; `None` where none was asked for. When it fails though the digest holds, the chain is
@@ -55,7 +55,7 @@ pub struct Verdict {
     pub link_holds: Option<bool>,
 }
 
-impl Verdict {
+impl HashVerdict {
     /// Whether all that was asked for holds.
     #[must_use]
     pub fn is_proven(self) -> bool {
@@ -67,20 +67,23 @@ impl Hasher {
     /// Proves pieces, together where lanes make that faster: both states of a piece come from one load of its bytes.
     /// Verdicts stand in the order of the jobs.
     #[must_use]
-    pub fn verify(&self, jobs: &[PieceJob<'_>]) -> Vec<Verdict> {
-        let mut alone: Vec<Work<'_, 1>> = Vec::new();
-        let mut linked: Vec<Work<'_, 2>> = Vec::new();
+    pub fn verify(&self, jobs: &[PieceJob<'_>]) -> Vec<HashVerdict> {
+        let mut alone: Vec<BlockWork<'_, 1>> = Vec::new();
+        let mut linked: Vec<BlockWork<'_, 2>> = Vec::new();
         for job in jobs {
-            let (blocks, _) = block::split(job.bytes);
+            let (blocks, _) = block::split_blocks(job.bytes);
             match job.link {
-                None => alone.push(Work { states: [block::initial()], blocks }),
+                None => alone.push(BlockWork { states: [block::initial_state()], blocks }),
                 Some(link) => {
-                    linked.push(Work { states: [block::initial(), block::from_chain(link.from)], blocks });
+                    linked.push(BlockWork {
+                        states: [block::initial_state(), block::state_from_chain(link.from)],
+                        blocks,
+                    });
                 }
             }
         }
-        self.absorb(&mut alone);
-        self.absorb(&mut linked);
+        self.absorb_all(&mut alone);
+        self.absorb_all(&mut linked);
         let mut alone = alone.iter().map(|work| work.states[0]);
         let mut linked = linked.iter().map(|work| work.states);
         jobs.iter()
@@ -89,31 +92,31 @@ impl Hasher {
                     None => (alone.next(), None),
                     Some(_) => linked.next().map_or((None, None), |[own, link]| (Some(own), Some(link))),
                 };
-                self.judge(job, own.expect("every job became a work of its kind"), link_state)
+                self.evaluate_job(job, own.expect("every job became a work of its kind"), link_state)
             })
             .collect()
     }
 
     /// The verdict over a job, from the states after its whole blocks.
-    fn judge(&self, job: &PieceJob<'_>, own: State, link_state: Option<State>) -> Verdict {
-        let (_, rest) = block::split(job.bytes);
-        let digest_holds = self.end(own, rest, job.bytes.len() as u64) == job.digest;
+    fn evaluate_job(&self, job: &PieceJob<'_>, own: State, link_state: Option<State>) -> HashVerdict {
+        let (_, rest) = block::split_blocks(job.bytes);
+        let digest_holds = self.finish_message(own, rest, job.bytes.len() as u64) == job.digest;
         let link_holds = job
             .link
             .zip(link_state)
             .map(|(link, state)| self.link_holds(link.to, state, rest, job.bytes.len() as u64));
-        Verdict { digest_holds, link_holds }
+        HashVerdict { digest_holds, link_holds }
     }
 
     /// Whether `state`, after the whole blocks of a piece of `piece_bytes`, ends where the link says.
     fn link_holds(&self, to: LinkEnd, state: State, rest: &[u8], piece_bytes: u64) -> bool {
         match to {
-            LinkEnd::State(expected) => rest.is_empty() && block::to_chain(state) == expected,
+            LinkEnd::State(expected) => rest.is_empty() && block::state_to_chain(state) == expected,
             LinkEnd::File { length, digest } => {
                 // States lie between whole blocks: a last piece that starts elsewhere belongs to no such file.
                 let starts_at_block =
                     length.checked_sub(piece_bytes).is_some_and(|start| start % BLOCK_BYTES as u64 == 0);
-                starts_at_block && self.end(state, rest, length) == digest
+                starts_at_block && self.finish_message(state, rest, length) == digest
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Reading a mapped page that the file no longer has, or that the disk cannot give, raises SIGBUS. The handler looks
 //! the address up in a static table of mapped ranges; when it is one of ours, it marks the range as faulted and puts
-//! a page of zeros where the hole is, so that the read goes on. Whoever read must then ask [`Registration::faulted`]
+//! a page of zeros where the hole is, so that the read goes on. Whoever read must then ask [`GuardRegistration::has_faulted`]
 //! and throw away what was made of the bytes. Any other SIGBUS goes to the handler that was there before.
 //!
 //! ```text
@@ -28,16 +28,16 @@ use super::limits::MAPPINGS_MAX;
 #[cfg(test)]
 mod tests;
 
-struct Slot {
+struct GuardSlot {
     sequence: AtomicUsize,
     start: AtomicUsize,
     end: AtomicUsize,
     faulted: AtomicBool,
 }
 
-impl Slot {
-    const fn empty() -> Slot {
-        Slot {
+impl GuardSlot {
+    const fn empty() -> GuardSlot {
+        GuardSlot {
             sequence: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
@@ -53,17 +53,17 @@ impl Slot {
         self.sequence.fetch_add(1, SeqCst);
     }
 
-    fn holds(&self, address: usize) -> bool {
+    fn contains(&self, address: usize) -> bool {
         let before = self.sequence.load(SeqCst);
         let inside = self.start.load(SeqCst) <= address && address < self.end.load(SeqCst);
         inside && before.is_multiple_of(2) && before == self.sequence.load(SeqCst)
     }
 }
 
-static TABLE: [Slot; MAPPINGS_MAX] = [const { Slot::empty() }; MAPPINGS_MAX];
+static SLOT_TABLE: [GuardSlot; MAPPINGS_MAX] = [const { GuardSlot::empty() }; MAPPINGS_MAX];
 
 /// How many slots were ever in use: what the handler looks through.
-static USED: AtomicUsize = AtomicUsize::new(0);
+static SLOTS_USED: AtomicUsize = AtomicUsize::new(0);
 
 /// What handled SIGBUS before; null until the guard stands, never freed.
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
@@ -71,59 +71,60 @@ static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut(
 /// Size of a page in bytes; kept here because the handler may not ask for it.
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-struct Directory {
-    installed: bool,
-    free: Vec<usize>,
+struct SlotAllocator {
+    is_installed: bool,
+    free_slots: Vec<usize>,
 }
 
-static DIRECTORY: Mutex<Directory> = Mutex::new(Directory { installed: false, free: Vec::new() });
+static SLOT_ALLOCATOR: Mutex<SlotAllocator> =
+    Mutex::new(SlotAllocator { is_installed: false, free_slots: Vec::new() });
 
 /// The guard's knowledge of one mapping, for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Registration {
+pub(super) struct GuardRegistration {
     slot: usize,
 }
 
-impl Registration {
+impl GuardRegistration {
     /// Guards the `len` bytes from address `start`; the first call installs the handler.
     ///
     /// # Errors
     /// The handler cannot be installed, or [`MAPPINGS_MAX`] ranges are guarded already.
-    pub(super) fn new(start: usize, len: usize) -> io::Result<Registration> {
-        let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
-        if !directory.installed {
-            install()?;
-            directory.installed = true;
+    pub(super) fn new(start: usize, len: usize) -> io::Result<GuardRegistration> {
+        let mut directory = SLOT_ALLOCATOR.lock().unwrap_or_else(PoisonError::into_inner);
+        if !directory.is_installed {
+            install_handler()?;
+            directory.is_installed = true;
         }
-        let slot = match directory.free.pop() {
+        let slot = match directory.free_slots.pop() {
             Some(slot) => slot,
-            None if USED.load(SeqCst) < MAPPINGS_MAX => USED.fetch_add(1, SeqCst),
+            None if SLOTS_USED.load(SeqCst) < MAPPINGS_MAX => SLOTS_USED.fetch_add(1, SeqCst),
             None => return Err(io::Error::other(format!("{MAPPINGS_MAX} files are mapped already"))),
         };
-        TABLE[slot].set(start, start + len);
-        Ok(Registration { slot })
+        SLOT_TABLE[slot].set(start, start + len);
+        Ok(GuardRegistration { slot })
     }
 
     /// Whether a page of the range was lost and replaced by zeros, ever.
-    pub(super) fn faulted(&self) -> bool {
-        TABLE[self.slot].faulted.load(SeqCst)
+    pub(super) fn has_faulted(&self) -> bool {
+        SLOT_TABLE[self.slot].faulted.load(SeqCst)
     }
 }
 
-impl Drop for Registration {
+impl Drop for GuardRegistration {
     fn drop(&mut self) {
-        let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
-        TABLE[self.slot].set(0, 0);
-        directory.free.push(self.slot);
+        let mut directory = SLOT_ALLOCATOR.lock().unwrap_or_else(PoisonError::into_inner);
+        SLOT_TABLE[self.slot].set(0, 0);
+        directory.free_slots.push(self.slot);
     }
 }
 
 /// Puts the handler in place, keeping the previous one. Called once, under the directory's lock.
-fn install() -> io::Result<()> {
+fn install_handler() -> io::Result<()> {
     PAGE_BYTES.store(rustix::param::page_size(), SeqCst);
     let previous = Box::leak(Box::new(default_action()));
     // SAFETY: a null new action only asks; `previous` is valid for writing.
-    check(unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), previous) })?;
+    check_result(unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), previous) })?;
     PREVIOUS.store(previous, SeqCst);
     let mut action = default_action();
     action.sa_sigaction = on_sigbus as *const () as usize;
@@ -131,7 +132,7 @@ fn install() -> io::Result<()> {
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
     // SAFETY: `on_sigbus` has the three arguments that SA_SIGINFO promises, lives for ever, and does only what a signal
     // handler may do (the module's second invariant). What it needs, `PREVIOUS` and `PAGE_BYTES`, is set above.
-    check(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) })
+    check_result(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) })
 }
 
 fn default_action() -> libc::sigaction {
@@ -139,7 +140,7 @@ fn default_action() -> libc::sigaction {
     unsafe { std::mem::zeroed() }
 }
 
-fn check(result: c_int) -> io::Result<()> {
+fn check_result(result: c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -148,9 +149,9 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: see above; nothing else on this thread runs while its handler does.
     let kept = unsafe { errno.read() };
-    let repaired = fault_address(info).is_some_and(repair);
+    let repaired = fault_address(info).is_some_and(repair_fault);
     if !repaired {
-        chain(signal, info, context);
+        call_previous_handler(signal, info, context);
     }
     // SAFETY: the same address, of this thread's `errno`, which lives as long as the thread.
     unsafe { errno.write(kept) };
@@ -165,8 +166,9 @@ fn fault_address(info: *const siginfo_t) -> Option<usize> {
 }
 
 /// Flags the mapping at `address` and puts a zero page over the hole; false when it is none of ours.
-fn repair(address: usize) -> bool {
-    let Some(slot) = TABLE.iter().take(USED.load(SeqCst)).find(|slot| slot.holds(address)) else {
+fn repair_fault(address: usize) -> bool {
+    let Some(slot) = SLOT_TABLE.iter().take(SLOTS_USED.load(SeqCst)).find(|slot| slot.contains(address))
+    else {
         return false;
     };
     // The flag comes before the page: nobody may read the zeros and find the flag not set.
@@ -183,7 +185,7 @@ fn repair(address: usize) -> bool {
 }
 
 /// Does with the signal what would have been done without the guard.
-fn chain(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+fn call_previous_handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: set by `install` before the handler could run, to a value that is never freed or changed.
     let Some(previous) = (unsafe { PREVIOUS.load(SeqCst).as_ref() }) else { return };
     match previous.sa_sigaction {

@@ -10,7 +10,7 @@ pub const SEND_PARTS_MAX: usize = 64;
 
 /// Sends of one worker that the kernel may be at, or hold pages of, by its side ring; more go the ordinary way. In pieces of
 /// the usual length they are 32 MiB, many times what a connection has on its way.
-pub const SIDE_RING_FLIGHTS: u32 = 64;
+pub const SIDE_RING_SENDS_MAX: u32 = 64;
 
 /// So often a side ring tries a submission, a millisecond apart, for which the kernel has no memory: a second, after which it has
 /// none for the rest of the machine either.

@@ -1,7 +1,7 @@
 //! A file mapped for reading, shared with everybody who writes it.
 //!
 //! Invariants:
-//! * The bytes are reached by raw pointers alone: [`Mapping::copy`] gives copies, and only [`Mapping::borrow`] makes a
+//! * The bytes are reached by raw pointers alone: [`Mapping::copy_pieces`] gives copies, and only [`Mapping::borrow`] makes a
 //!   reference, on its caller's word.
 //! * The range stays mapped at one address until the `Mapping` is dropped, and the guard knows it for at least as long.
 //! * The mapping may be longer than the file is now. What lies past its end faults, and the guard handles that.
@@ -12,14 +12,14 @@ use std::ops::Range;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use super::guard::Registration;
+use super::guard::GuardRegistration;
 
 /// A read-only map of a file's first bytes; share it by `Arc`.
 #[derive(Debug)]
 pub struct Mapping {
     // Fields are dropped in this order: the guard forgets the range before it is unmapped, because another mapping may
     // be given the same addresses at once.
-    registration: Registration,
+    registration: GuardRegistration,
     raw: MmapRaw,
 }
 
@@ -34,7 +34,7 @@ impl Mapping {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty file cannot be mapped"));
         }
         let raw = MmapOptions::new().len(len).map_raw_read_only(file)?;
-        let registration = Registration::new(raw.as_ptr().addr(), len)?;
+        let registration = GuardRegistration::new(raw.as_ptr().addr(), len)?;
         Ok(Mapping { registration, raw })
     }
 
@@ -47,8 +47,8 @@ impl Mapping {
 
     /// Whether a page was ever lost: the file shrank, or its disk failed. What was read since the last `false` is void.
     #[must_use]
-    pub fn faulted(&self) -> bool {
-        self.registration.faulted()
+    pub fn has_faulted(&self) -> bool {
+        self.registration.has_faulted()
     }
 
     /// Tells the kernel that the file will be read in order, so that it reads far ahead.
@@ -103,7 +103,7 @@ impl Mapping {
     /// # Safety
     /// A slice promises that its bytes stay as they are, and no process can promise that of a shared file. The caller
     /// answers for this: the bytes are read as plain numbers, by code whose memory safety depends on no value of them
-    /// and on no two reads agreeing; and when the file's fingerprint or [`Mapping::faulted`] says afterwards that
+    /// and on no two reads agreeing; and when the file's fingerprint or [`Mapping::has_faulted`] says afterwards that
     /// it changed, whatever was made of the bytes is thrown away.
     #[must_use]
     pub unsafe fn borrow(&self, range: Range<usize>) -> &[u8] {
@@ -113,7 +113,7 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(self.address(range.start), range.len()) }
     }
 
-    /// Copies the bytes from `at` on, as they are at this moment. What was copied is void when [`Mapping::faulted`] says so
+    /// Copies the bytes from `at` on, as they are at this moment. What was copied is void when [`Mapping::has_faulted`] says so
     /// afterwards.
     ///
     /// # Panics
@@ -180,7 +180,7 @@ mod tests {
         let mapping = Mapping::new(&file, 100_000).unwrap();
         mapping.populate(0..1).unwrap();
         assert_eq!(mapping.populate(50_000..50_001).unwrap_err().raw_os_error(), Some(libc::EFAULT));
-        assert!(!mapping.faulted());
+        assert!(!mapping.has_faulted());
     }
 
     #[test]

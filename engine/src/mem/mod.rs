@@ -10,7 +10,7 @@
 //!                                             side_ring: without a copy
 //! ```
 //!
-//! All unsafe code of the engine is here and in `hash::simd`, but for one call that [`storage::source`] argues.
+//! All unsafe code of the engine is here and in `hash::simd`, but for one call that [`storage_wait::source`] argues.
 //! The module uses nothing of ours.
 //!
 //! Invariants:
@@ -19,7 +19,7 @@
 //! * A buffer in flight belongs to the kernel: it goes in by value and comes back with the result; one that was sent without a
 //!   copy, when the kernel has notified that it holds no page of it any more.
 //!
-//! [`storage::source`]: crate::storage::source
+//! [`storage_wait::source`]: crate::storage::source
 //! [`Mapping::borrow`]: mapping::Mapping::borrow
 #![allow(unsafe_code, reason = "this folder is one of the two fences; every block argues its case")]
 

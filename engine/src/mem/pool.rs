@@ -17,20 +17,20 @@ use tokio_uring::buf::{IoBuf, IoBufMut};
 /// A bounded set of equal buffers; clones share it.
 #[derive(Clone, Debug)]
 pub struct BufferPool {
-    shelf: Arc<Shelf>,
+    shared: Arc<PoolShared>,
 }
 
 #[derive(Debug)]
-struct Shelf {
-    stock: Mutex<Stock>,
+struct PoolShared {
+    free: Mutex<FreeBuffers>,
     count: usize,
     buffer_bytes: usize,
 }
 
 #[derive(Debug)]
-struct Stock {
+struct FreeBuffers {
     idle: Vec<MmapMut>,
-    unmade: usize,
+    uncreated: usize,
 }
 
 impl BufferPool {
@@ -41,48 +41,48 @@ impl BufferPool {
     #[must_use]
     pub fn new(count: usize, buffer_bytes: usize) -> BufferPool {
         assert!(buffer_bytes > 0, "buffers without room");
-        let stock = Mutex::new(Stock { idle: Vec::with_capacity(count), unmade: count });
-        BufferPool { shelf: Arc::new(Shelf { stock, count, buffer_bytes }) }
+        let stock = Mutex::new(FreeBuffers { idle: Vec::with_capacity(count), uncreated: count });
+        BufferPool { shared: Arc::new(PoolShared { free: stock, count, buffer_bytes }) }
     }
 
     /// A buffer, or `None` while all are in use.
     #[must_use]
     pub fn try_take(&self) -> Option<PooledBuf> {
         let idle = {
-            let mut stock = self.shelf.lock();
+            let mut stock = self.shared.lock();
             let idle = stock.idle.pop();
             if idle.is_none() {
-                stock.unmade = stock.unmade.checked_sub(1)?;
+                stock.uncreated = stock.uncreated.checked_sub(1)?;
             }
             idle
         };
-        let memory = idle.unwrap_or_else(|| new_memory(self.shelf.buffer_bytes));
-        Some(PooledBuf { memory: Some(memory), shelf: Arc::clone(&self.shelf) })
+        let memory = idle.unwrap_or_else(|| map_buffer(self.shared.buffer_bytes));
+        Some(PooledBuf { memory: Some(memory), shared: Arc::clone(&self.shared) })
     }
 
     /// How many buffers there may be in all.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.shelf.count
+        self.shared.count
     }
 
     /// How many could be taken now.
     #[must_use]
     pub fn available(&self) -> usize {
-        let stock = self.shelf.lock();
-        stock.idle.len() + stock.unmade
+        let stock = self.shared.lock();
+        stock.idle.len() + stock.uncreated
     }
 }
 
-impl Shelf {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Stock> {
-        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+impl PoolShared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, FreeBuffers> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Page-aligned zeros, which take no memory before they are written. Without memory the program ends, as with any other
 /// allocation.
-fn new_memory(bytes: usize) -> MmapMut {
+fn map_buffer(bytes: usize) -> MmapMut {
     MmapMut::map_anon(bytes).unwrap_or_else(|_| {
         std::alloc::handle_alloc_error(Layout::array::<u8>(bytes).unwrap_or(Layout::new::<u8>()))
     })
@@ -94,14 +94,14 @@ fn new_memory(bytes: usize) -> MmapMut {
 #[derive(Debug)]
 pub struct PooledBuf {
     memory: Option<MmapMut>,
-    shelf: Arc<Shelf>,
+    shared: Arc<PoolShared>,
 }
 
 impl PooledBuf {
     /// Room in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.shelf.buffer_bytes
+        self.shared.buffer_bytes
     }
 
     /// The bytes of a range.
@@ -134,7 +134,7 @@ impl PooledBuf {
 impl Drop for PooledBuf {
     fn drop(&mut self) {
         let memory = self.memory.take().expect("taken by drop alone");
-        self.shelf.lock().idle.push(memory);
+        self.shared.lock().idle.push(memory);
     }
 }
 

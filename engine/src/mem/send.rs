@@ -12,21 +12,21 @@ use tokio_uring::buf::IoBuf;
 use tokio_uring::net::TcpStream;
 
 use super::limits::SEND_PARTS_MAX;
-use super::window::Outgoing;
+use super::window::SendPart;
 
 #[cfg(test)]
 mod tests;
 
 /// A part in the kernel's hands. It is private so that no safe code can turn a window into a slice by tokio-uring's
 /// `BoundedBuf::slice`.
-struct Lent(Outgoing);
+struct RingSendPart(SendPart);
 
 // SAFETY: the contract is that the pointer stays valid and the same while the runtime owns the value, though the
 // value moves. A head's bytes are on the heap, in a vector that nobody changes meanwhile; a window's are in a mapping
 // that its `Arc` keeps mapped at one address. `bytes_init` counts bytes that can be read from there: all of a head is
 // initialised, and for a window the kernel reads what the file has, and reports EFAULT where it has none. Nothing of
-// this would hold if `Outgoing::skip` were called in flight; it needs `&mut`, and the operation owns the value.
-unsafe impl IoBuf for Lent {
+// this would hold if `SendPart::skip` were called in flight; it needs `&mut`, and the operation owns the value.
+unsafe impl IoBuf for RingSendPart {
     fn stable_ptr(&self) -> *const u8 {
         self.0.address()
     }
@@ -41,16 +41,16 @@ unsafe impl IoBuf for Lent {
 }
 
 /// Sends parts through the ring of this thread's runtime, in one `writev`; gives them back with the number of bytes
-/// sent, which may be short: [`Outgoing::advance`] and send the rest.
+/// sent, which may be short: [`SendPart::advance`] and send the rest.
 ///
 /// # Errors
 /// The system's; EFAULT when a window's file has shrunk.
 ///
 /// # Panics
 /// Outside a tokio-uring runtime; without a part, or with more than [`SEND_PARTS_MAX`].
-pub async fn send_uring(stream: &TcpStream, parts: Vec<Outgoing>) -> (io::Result<usize>, Vec<Outgoing>) {
-    assert_parts(&parts);
-    let lent: Vec<Lent> = parts.into_iter().map(Lent).collect();
+pub async fn send_uring(stream: &TcpStream, parts: Vec<SendPart>) -> (io::Result<usize>, Vec<SendPart>) {
+    assert_part_count(&parts);
+    let lent: Vec<RingSendPart> = parts.into_iter().map(RingSendPart).collect();
     let (result, lent) = stream.writev(lent).await;
     (result, lent.into_iter().map(|lent| lent.0).collect())
 }
@@ -63,8 +63,8 @@ pub async fn send_uring(stream: &TcpStream, parts: Vec<Outgoing>) -> (io::Result
 ///
 /// # Panics
 /// Without a part, or with more than [`SEND_PARTS_MAX`].
-pub fn send_vectored(socket: BorrowedFd<'_>, parts: &[Outgoing]) -> io::Result<usize> {
-    assert_parts(parts);
+pub fn send_vectored(socket: BorrowedFd<'_>, parts: &[SendPart]) -> io::Result<usize> {
+    assert_part_count(parts);
     let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SEND_PARTS_MAX];
     for (vector, part) in vectors.iter_mut().zip(parts) {
         *vector = libc::iovec { iov_base: part.address().cast_mut().cast(), iov_len: part.len() };
@@ -79,6 +79,6 @@ pub fn send_vectored(socket: BorrowedFd<'_>, parts: &[Outgoing]) -> io::Result<u
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-fn assert_parts(parts: &[Outgoing]) {
+fn assert_part_count(parts: &[SendPart]) {
     assert!((1..=SEND_PARTS_MAX).contains(&parts.len()), "{} parts to send", parts.len());
 }

@@ -3,7 +3,7 @@
 //! Invariants:
 //! * A window keeps its mapping alive, so its bytes stay mapped for as long as anybody, the kernel too, holds it.
 //! * Neither type gives out its mapped bytes. They cannot be buffers of tokio-uring themselves, because its `slice`
-//!   would then hand references to mapped bytes to safe code: [`send`](super::send) wraps them.
+//!   would then hand references to mapped bytes to safe code: [`send_message`](super::send) wraps them.
 
 use std::io;
 use std::ops::Range;
@@ -13,27 +13,27 @@ use super::mapping::Mapping;
 
 /// A run of bytes of a mapped file.
 #[derive(Clone, Debug)]
-pub struct Window {
+pub struct MappedWindow {
     mapping: Arc<Mapping>,
     range: Range<usize>,
 }
 
-impl Window {
+impl MappedWindow {
     /// The bytes of `range`.
     ///
     /// # Panics
     /// When the range is empty or not in the mapping.
     #[must_use]
-    pub fn new(mapping: Arc<Mapping>, range: Range<usize>) -> Window {
+    pub fn new(mapping: Arc<Mapping>, range: Range<usize>) -> MappedWindow {
         assert!(
             range.start < range.end && range.end <= mapping.len(),
             "a window of {range:?} in {} bytes",
             mapping.len()
         );
-        Window { mapping, range }
+        MappedWindow { mapping, range }
     }
 
-    /// Length in bytes, never 0 for a new window; what [`Outgoing::advance`] leaves may be empty.
+    /// Length in bytes, never 0 for a new window; what [`SendPart::advance`] leaves may be empty.
     #[must_use]
     pub fn len(&self) -> usize {
         self.range.len()
@@ -59,10 +59,10 @@ impl Window {
         if self.is_empty() { Ok(()) } else { self.mapping.populate(self.range.clone()) }
     }
 
-    /// Whether the file has lost a page under the mapping: see [`Mapping::faulted`].
+    /// Whether the file has lost a page under the mapping: see [`Mapping::has_faulted`].
     #[must_use]
-    pub fn faulted(&self) -> bool {
-        self.mapping.faulted()
+    pub fn has_faulted(&self) -> bool {
+        self.mapping.has_faulted()
     }
 
     fn address(&self) -> *const u8 {
@@ -72,7 +72,7 @@ impl Window {
 
 /// Bytes of this process that go out: frames.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct OutgoingFrames {
     bytes: Vec<u8>,
     sent: usize,
 }
@@ -80,32 +80,32 @@ pub struct Head {
 /// One part of what is sent: frames, or a window that follows its frame. A clone copies frames, and shares the mapping of a
 /// window.
 #[derive(Clone, Debug)]
-pub enum Outgoing {
+pub enum SendPart {
     /// Frames.
-    Head(Head),
+    Frames(OutgoingFrames),
     /// Piece bytes, straight from the mapping.
-    Window(Window),
+    Window(MappedWindow),
 }
 
-impl From<Vec<u8>> for Outgoing {
-    fn from(bytes: Vec<u8>) -> Outgoing {
-        Outgoing::Head(Head { bytes, sent: 0 })
+impl From<Vec<u8>> for SendPart {
+    fn from(bytes: Vec<u8>) -> SendPart {
+        SendPart::Frames(OutgoingFrames { bytes, sent: 0 })
     }
 }
 
-impl From<Window> for Outgoing {
-    fn from(window: Window) -> Outgoing {
-        Outgoing::Window(window)
+impl From<MappedWindow> for SendPart {
+    fn from(window: MappedWindow) -> SendPart {
+        SendPart::Window(window)
     }
 }
 
-impl Outgoing {
+impl SendPart {
     /// Bytes yet to be sent.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Outgoing::Head(head) => head.bytes.len() - head.sent,
-            Outgoing::Window(window) => window.len(),
+            SendPart::Frames(head) => head.bytes.len() - head.sent,
+            SendPart::Window(window) => window.len(),
         }
     }
 
@@ -119,7 +119,7 @@ impl Outgoing {
     ///
     /// # Panics
     /// When more was sent than there is.
-    pub fn advance(parts: &mut Vec<Outgoing>, sent: usize) {
+    pub fn advance(parts: &mut Vec<SendPart>, sent: usize) {
         let mut rest = sent;
         for part in parts.iter_mut() {
             let step = rest.min(part.len());
@@ -130,18 +130,18 @@ impl Outgoing {
         parts.retain(|part| !part.is_empty());
     }
 
-    /// Where the bytes yet to be sent are; of [`Outgoing::len`], valid for as long as `self`, wherever it moves.
+    /// Where the bytes yet to be sent are; of [`SendPart::len`], valid for as long as `self`, wherever it moves.
     pub(super) fn address(&self) -> *const u8 {
         match self {
-            Outgoing::Head(head) => head.bytes[head.sent..].as_ptr(),
-            Outgoing::Window(window) => window.address(),
+            SendPart::Frames(head) => head.bytes[head.sent..].as_ptr(),
+            SendPart::Window(window) => window.address(),
         }
     }
 
     fn skip(&mut self, bytes: usize) {
         match self {
-            Outgoing::Head(head) => head.sent += bytes,
-            Outgoing::Window(window) => window.range.start += bytes,
+            SendPart::Frames(head) => head.sent += bytes,
+            SendPart::Window(window) => window.range.start += bytes,
         }
     }
 }

@@ -17,7 +17,7 @@ pub struct PeerAddress {
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum TransferAction {
     /// Open a connection under this number; `Transfer::opened` or `Transfer::closed` follows.
     Connect {
         /// Its number from now on.
@@ -25,7 +25,7 @@ pub enum Action {
         /// Whom to call.
         peer: PeerAddress,
         /// It has connections already: this one makes it faster, and no more.
-        further: bool,
+        is_additional: bool,
     },
     /// Send a message on an open connection.
     Send {

@@ -187,7 +187,7 @@ impl Bitfield {
     /// The pieces in the set as runs, ascending.
     #[must_use]
     pub fn ranges(&self) -> Vec<PieceRange> {
-        PieceRange::joined(self.iter())
+        PieceRange::from_ascending(self.iter())
     }
 }
 

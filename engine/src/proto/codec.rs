@@ -16,9 +16,9 @@ pub const LENGTH_BYTES: usize = 4;
 /// # Panics
 /// When the message is longer than its kind may be, which no caller builds.
 #[must_use]
-pub fn encode(message: &Message) -> Vec<u8> {
-    let body = encoding::encode(message);
-    assert!(body.len() <= max_bytes(message), "a {} byte {message:?}", body.len());
+pub fn encode_message(message: &Message) -> Vec<u8> {
+    let body = encoding::encode_value(message);
+    assert!(body.len() <= max_message_bytes(message), "a {} byte {message:?}", body.len());
     let length = u32::try_from(body.len()).expect("asserted to be short");
     let mut frame = Vec::with_capacity(LENGTH_BYTES + body.len());
     frame.extend_from_slice(&length.to_le_bytes());
@@ -26,7 +26,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
     frame
 }
 
-fn max_bytes(message: &Message) -> usize {
+fn max_message_bytes(message: &Message) -> usize {
     if matches!(message, Message::Opened { .. }) { OPENED_MAX_BYTES } else { FRAME_MAX_BYTES }
 }
 
@@ -41,7 +41,7 @@ pub fn opening_max_bytes(pieces: PieceCount) -> usize {
 /// [`FRAME_MAX_BYTES`], or [`opening_max_bytes`] for a consumer that waits for `Opened`.
 ///
 /// # Errors
-/// [`CodecError::TooLong`] past what is allowed here.
+/// [`CodecError::FileTooLong`] past what is allowed here.
 pub fn frame_len(head: [u8; LENGTH_BYTES], allowed: usize) -> Result<usize, CodecError> {
     let claimed = u32::from_le_bytes(head) as usize;
     if claimed > allowed { Err(CodecError::TooLong { claimed, allowed }) } else { Ok(claimed) }
@@ -51,9 +51,9 @@ pub fn frame_len(head: [u8; LENGTH_BYTES], allowed: usize) -> Result<usize, Code
 ///
 /// # Errors
 /// [`CodecError`] when it is no message, is longer than its kind may be, or has bytes left over.
-pub fn decode(body: &[u8]) -> Result<Message, CodecError> {
-    let message: Message = encoding::decode(body)?;
-    let allowed = max_bytes(&message);
+pub fn decode_message(body: &[u8]) -> Result<Message, CodecError> {
+    let message: Message = encoding::decode_value(body)?;
+    let allowed = max_message_bytes(&message);
     if body.len() > allowed { Err(CodecError::TooLong { claimed: body.len(), allowed }) } else { Ok(message) }
 }
 
@@ -100,25 +100,25 @@ mod tests {
     proptest! {
         #[test]
         fn every_message_comes_back_as_it_went(message in any_message()) {
-            let frame = encode(&message);
+            let frame = encode_message(&message);
             let head = frame[..LENGTH_BYTES].try_into().unwrap();
             prop_assert_eq!(frame_len(head, OPENED_MAX_BYTES).unwrap(), frame.len() - LENGTH_BYTES);
-            prop_assert_eq!(decode(&frame[LENGTH_BYTES..]).unwrap(), message);
+            prop_assert_eq!(decode_message(&frame[LENGTH_BYTES..]).unwrap(), message);
         }
 
         #[test]
         fn a_cut_or_lengthened_message_is_refused(message in any_message(), cut in 0usize..100) {
-            let frame = encode(&message);
+            let frame = encode_message(&message);
             let body = &frame[LENGTH_BYTES..];
-            prop_assert!(decode(&body[..body.len().saturating_sub(1 + cut)]).is_err());
+            prop_assert!(decode_message(&body[..body.len().saturating_sub(1 + cut)]).is_err());
             let mut longer = body.to_vec();
             longer.push(0);
-            prop_assert_eq!(decode(&longer), Err(CodecError::Trailing(1)));
+            prop_assert_eq!(decode_message(&longer), Err(CodecError::Trailing(1)));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&bytes);
+            let _ = decode_message(&bytes);
         }
     }
 
@@ -127,7 +127,7 @@ mod tests {
         // `Opened` with a bit field that claims 2^62 bytes.
         let mut body = vec![2, 0, 253];
         body.extend_from_slice(&(1u64 << 62).to_le_bytes());
-        assert!(matches!(decode(&body), Err(CodecError::Malformed(_))));
+        assert!(matches!(decode_message(&body), Err(CodecError::Malformed(_))));
         assert_eq!(
             frame_len(u32::MAX.to_le_bytes(), FRAME_MAX_BYTES),
             Err(CodecError::TooLong { claimed: u32::MAX as usize, allowed: FRAME_MAX_BYTES })
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn variants_keep_their_numbers() {
-        let number = |message: &Message| encode(message)[LENGTH_BYTES];
+        let number = |message: &Message| encode_message(message)[LENGTH_BYTES];
         assert_eq!(number(&Message::Request { first: PieceIndex(0), count: PieceCount(1) }), 4);
         assert_eq!(number(&Message::Piece { index: PieceIndex(0), length: 1 }), 5);
         assert_eq!(number(&Message::Bye { code: ByeCode::Done }), 10);
@@ -147,7 +147,7 @@ mod tests {
     fn the_bit_field_of_the_longest_file_fits() {
         let bitfield = vec![0xFF; FILE_PIECES_MAX.div_ceil(8) as usize];
         let opened = Message::Opened { length: u64::MAX, bitfield, signature: Signature([7; 64]) };
-        let frame = encode(&opened);
-        assert_eq!(decode(&frame[LENGTH_BYTES..]), Ok(opened));
+        let frame = encode_message(&opened);
+        assert_eq!(decode_message(&frame[LENGTH_BYTES..]), Ok(opened));
     }
 }

@@ -27,18 +27,19 @@ pub enum CodecError {
     Trailing(usize),
 }
 
-fn rules() -> impl Config {
+fn codec_config() -> impl Config {
     config::standard().with_limit::<OPENED_MAX_BYTES>()
 }
 
 /// Encodes a value that this process made.
-pub(super) fn encode<T: Encode>(value: &T) -> Vec<u8> {
-    bincode::encode_to_vec(value, rules()).expect("values of this protocol hold nothing that bincode refuses")
+pub(super) fn encode_value<T: Encode>(value: &T) -> Vec<u8> {
+    bincode::encode_to_vec(value, codec_config())
+        .expect("values of this protocol hold nothing that bincode refuses")
 }
 
 /// Decodes a value from outside; all bytes must be used.
-pub(super) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (value, used) =
-        bincode::decode_from_slice(bytes, rules()).map_err(|e| CodecError::Malformed(e.to_string()))?;
+pub(super) fn decode_value<T: Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, used) = bincode::decode_from_slice(bytes, codec_config())
+        .map_err(|e| CodecError::Malformed(e.to_string()))?;
     if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
 }

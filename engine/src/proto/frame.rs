@@ -2,7 +2,7 @@
 //!
 //! A connection has one consumer, who opened it, and one provider. The provider greets; the consumer opens with a ticket
 //! and a proof that it holds the ticket's key; the provider answers `Opened` or `Refused`. From then on each requested
-//! index gets exactly one [`Message::Piece`] or [`Message::Reject`]. The bytes of a piece follow their `Piece` frame raw.
+//! index gets exactly one [`SendMessage::Piece`] or [`SendMessage::Reject`]. The bytes of a piece follow their `Piece` frame raw.
 
 use bincode::{Decode, Encode};
 

@@ -19,7 +19,7 @@ pub struct Geometry {
 /// A length that no file of this system can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{length} bytes are more than the {MAX_FILE_BYTES} bytes that a file may have")]
-pub struct TooLong {
+pub struct FileTooLong {
     /// The refused length, in bytes.
     pub length: u64,
 }
@@ -28,9 +28,9 @@ impl Geometry {
     /// The layout of a file of `length` bytes.
     ///
     /// # Errors
-    /// [`TooLong`] past [`MAX_FILE_BYTES`].
-    pub fn new(length: u64) -> Result<Geometry, TooLong> {
-        if length > MAX_FILE_BYTES { Err(TooLong { length }) } else { Ok(Geometry { length }) }
+    /// [`FileTooLong`] past [`MAX_FILE_BYTES`].
+    pub fn new(length: u64) -> Result<Geometry, FileTooLong> {
+        if length > MAX_FILE_BYTES { Err(FileTooLong { length }) } else { Ok(Geometry { length }) }
     }
 
     /// The longest file of `pieces` pieces: the layout to assume while only the number of pieces is known.
@@ -148,7 +148,7 @@ mod tests {
                 assert_eq!(geometry.bytes(PieceRange::single(last)), geometry.offset(last)..length);
             }
         }
-        assert_eq!(Geometry::new(MAX_FILE_BYTES + 1), Err(TooLong { length: MAX_FILE_BYTES + 1 }));
+        assert_eq!(Geometry::new(MAX_FILE_BYTES + 1), Err(FileTooLong { length: MAX_FILE_BYTES + 1 }));
     }
 
     #[test]

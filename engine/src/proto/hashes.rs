@@ -17,7 +17,7 @@ use super::units::{ChainState, Digest};
 pub const HASH_BYTES: usize = 20;
 
 /// Bytes that somebody keeps, and that others read by copies: nobody gets a reference to them.
-pub trait Kept: fmt::Debug + Send + Sync {
+pub trait BackingBytes: fmt::Debug + Send + Sync {
     /// How many there are.
     fn length(&self) -> usize;
 
@@ -28,13 +28,13 @@ pub trait Kept: fmt::Debug + Send + Sync {
     fn copy(&self, at: usize, into: &mut [u8]);
 
     /// Where they are kept, when some could not be read any more: then what was copied may be wrong. Never again `None`.
-    fn lost(&self) -> Option<String>;
+    fn unreadable_at(&self) -> Option<String>;
 }
 
 /// Bytes in memory are never lost.
 macro_rules! kept_in_memory {
     ($type:ty) => {
-        impl Kept for $type {
+        impl BackingBytes for $type {
             fn length(&self) -> usize {
                 self.len()
             }
@@ -43,7 +43,7 @@ macro_rules! kept_in_memory {
                 into.copy_from_slice(&self[at..at + into.len()]);
             }
 
-            fn lost(&self) -> Option<String> {
+            fn unreadable_at(&self) -> Option<String> {
                 None
             }
         }
@@ -54,7 +54,7 @@ kept_in_memory!(Vec<u8>);
 kept_in_memory!(&[u8]);
 
 /// What such lists are made of: [`Digest`] and [`ChainState`].
-pub trait Hash20: Copy + Eq + fmt::Debug {
+pub trait Sha1Value: Copy + Eq + fmt::Debug {
     /// From its bytes.
     fn from_array(bytes: [u8; HASH_BYTES]) -> Self;
 
@@ -62,7 +62,7 @@ pub trait Hash20: Copy + Eq + fmt::Debug {
     fn to_array(self) -> [u8; HASH_BYTES];
 }
 
-impl Hash20 for Digest {
+impl Sha1Value for Digest {
     fn from_array(bytes: [u8; HASH_BYTES]) -> Digest {
         Digest(bytes)
     }
@@ -72,7 +72,7 @@ impl Hash20 for Digest {
     }
 }
 
-impl Hash20 for ChainState {
+impl Sha1Value for ChainState {
     fn from_array(bytes: [u8; HASH_BYTES]) -> ChainState {
         ChainState(bytes)
     }
@@ -84,19 +84,19 @@ impl Hash20 for ChainState {
 
 /// A list. Cheap to clone: all clones are the same list.
 #[derive(Clone)]
-pub struct Hashes<T> {
-    bytes: Arc<dyn Kept>,
+pub struct Sha1List<T> {
+    bytes: Arc<dyn BackingBytes>,
     start: usize,
     count: usize,
     of: PhantomData<T>,
 }
 
-impl<T: Hash20> Hashes<T> {
+impl<T: Sha1Value> Sha1List<T> {
     /// The list of `count` values that begin at byte `start`; `None` when the bytes end before it does.
     #[must_use]
-    pub fn kept(bytes: Arc<dyn Kept>, start: usize, count: usize) -> Option<Hashes<T>> {
+    pub fn from_backing(bytes: Arc<dyn BackingBytes>, start: usize, count: usize) -> Option<Sha1List<T>> {
         let end = count.checked_mul(HASH_BYTES)?.checked_add(start)?;
-        (end <= bytes.length()).then_some(Hashes { bytes, start, count, of: PhantomData })
+        (end <= bytes.length()).then_some(Sha1List { bytes, start, count, of: PhantomData })
     }
 
     /// How many values.
@@ -138,43 +138,43 @@ impl<T: Hash20> Hashes<T> {
         self.iter().collect()
     }
 
-    /// See [`Kept::lost`].
+    /// See [`BackingBytes::unreadable_at`].
     #[must_use]
-    pub fn lost(&self) -> Option<String> {
-        self.bytes.lost()
+    pub fn unreadable_at(&self) -> Option<String> {
+        self.bytes.unreadable_at()
     }
 }
 
-impl<T: Hash20> From<Vec<T>> for Hashes<T> {
-    fn from(values: Vec<T>) -> Hashes<T> {
+impl<T: Sha1Value> From<Vec<T>> for Sha1List<T> {
+    fn from(values: Vec<T>) -> Sha1List<T> {
         let count = values.len();
-        Hashes { bytes: Arc::new(joined(&values)), start: 0, count, of: PhantomData }
+        Sha1List { bytes: Arc::new(join_values(&values)), start: 0, count, of: PhantomData }
     }
 }
 
 /// The bytes of the values, one after the other.
 #[must_use]
-pub fn joined<T: Hash20>(values: &[T]) -> Vec<u8> {
+pub fn join_values<T: Sha1Value>(values: &[T]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(values.len() * HASH_BYTES);
     values.iter().for_each(|value| bytes.extend_from_slice(&value.to_array()));
     bytes
 }
 
-impl<T: Hash20> PartialEq for Hashes<T> {
-    fn eq(&self, other: &Hashes<T>) -> bool {
+impl<T: Sha1Value> PartialEq for Sha1List<T> {
+    fn eq(&self, other: &Sha1List<T>) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl<T: Hash20> Eq for Hashes<T> {}
+impl<T: Sha1Value> Eq for Sha1List<T> {}
 
-impl<T: Hash20> PartialEq<[T]> for Hashes<T> {
+impl<T: Sha1Value> PartialEq<[T]> for Sha1List<T> {
     fn eq(&self, other: &[T]) -> bool {
         self.iter().eq(other.iter().copied())
     }
 }
 
-impl<T> fmt::Debug for Hashes<T> {
+impl<T> fmt::Debug for Sha1List<T> {
     /// Says how many: millions of values help nobody.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Hashes({})", self.count)
@@ -188,14 +188,14 @@ mod tests {
     #[test]
     fn a_list_lies_anywhere_in_its_bytes_and_ends_within_them() {
         let values: Vec<Digest> = (0..4).map(|byte| Digest([byte; 20])).collect();
-        let bytes = [vec![9; 7], joined(&values)].concat();
-        let list = Hashes::<Digest>::kept(Arc::new(bytes.clone()), 7, 4).unwrap();
-        assert_eq!(list, Hashes::from(values.clone()));
+        let bytes = [vec![9; 7], join_values(&values)].concat();
+        let list = Sha1List::<Digest>::from_backing(Arc::new(bytes.clone()), 7, 4).unwrap();
+        assert_eq!(list, Sha1List::from(values.clone()));
         assert_eq!(list, values[..]);
         assert_eq!((list.get(3), list.get(4)), (Some(values[3]), None));
         assert_eq!(list.range(2..99), values[2..]);
-        assert!(Hashes::<Digest>::kept(Arc::new(bytes.clone()), 8, 4).is_none());
-        assert!(Hashes::<Digest>::kept(Arc::new(bytes), 7, usize::MAX).is_none());
-        assert_ne!(list, Hashes::from(vec![values[0]]));
+        assert!(Sha1List::<Digest>::from_backing(Arc::new(bytes.clone()), 8, 4).is_none());
+        assert!(Sha1List::<Digest>::from_backing(Arc::new(bytes), 7, usize::MAX).is_none());
+        assert_ne!(list, Sha1List::from(vec![values[0]]));
     }
 }

@@ -28,7 +28,7 @@ pub const HAVE_MAX_RANGES: usize = 4_096;
 
 /// So often in a row a provider turns a consumer away from pieces that others have been sent: all that may be outstanding can
 /// be such. The consumer bears it twice as often, and then takes the provider for one that gives nothing.
-pub const TURNED_AWAY_MAX: usize = OUTSTANDING_MAX_PIECES as usize;
+pub const DEFERRED_MAX: usize = OUTSTANDING_MAX_PIECES as usize;
 
 /// Connections of one peer key for one file, at a provider.
 pub const CONNECTIONS_PER_PEER: usize = 4;

@@ -9,7 +9,7 @@ use sha1::Digest as _;
 
 use super::bitfield::Bitfield;
 use super::geometry::Geometry;
-use super::hashes::Hashes;
+use super::hashes::Sha1List;
 use super::limits::FILE_PIECES_MAX;
 use super::units::{ChainState, Digest, PIECE_BYTES, PieceCount, PieceIndex};
 
@@ -126,9 +126,9 @@ pub struct Manifest {
     name: FileName,
     geometry: Geometry,
     length_known: bool,
-    digests: Hashes<Digest>,
+    digests: Sha1List<Digest>,
     proof: FileProof,
-    chain: Option<Hashes<ChainState>>,
+    chain: Option<Sha1List<ChainState>>,
 }
 
 /// Why parts do not make a manifest.
@@ -165,7 +165,7 @@ pub const EMPTY_DIGEST: Digest = Digest([
 ]);
 
 impl Manifest {
-    /// Joins the parts, with the hashes in memory: see [`Manifest::of`].
+    /// Joins the parts, with the hashes in memory: see [`Manifest::from_lists`].
     ///
     /// # Errors
     /// [`BadManifest`] when the parts contradict each other.
@@ -176,7 +176,7 @@ impl Manifest {
         proof: FileProof,
         chain: Option<Vec<ChainState>>,
     ) -> Result<Manifest, BadManifest> {
-        Manifest::of(name, length, digests.into(), proof, chain.map(Hashes::from))
+        Manifest::from_lists(name, length, digests.into(), proof, chain.map(Sha1List::from))
     }
 
     /// Joins the parts. `length` is `None` where the uploader gave none; then providers say it and the last piece's
@@ -184,12 +184,12 @@ impl Manifest {
     ///
     /// # Errors
     /// [`BadManifest`] when the parts contradict each other.
-    pub fn of(
+    pub fn from_lists(
         name: FileName,
         length: Option<u64>,
-        digests: Hashes<Digest>,
+        digests: Sha1List<Digest>,
         proof: FileProof,
-        chain: Option<Hashes<ChainState>>,
+        chain: Option<Sha1List<ChainState>>,
     ) -> Result<Manifest, BadManifest> {
         let count = u32::try_from(digests.len())
             .ok()
@@ -229,7 +229,7 @@ impl Manifest {
 
     /// Whether [`Manifest::geometry`] is exact.
     #[must_use]
-    pub fn length_known(&self) -> bool {
+    pub fn is_length_known(&self) -> bool {
         self.length_known
     }
 
@@ -241,7 +241,7 @@ impl Manifest {
 
     /// All piece digests, in order.
     #[must_use]
-    pub fn digests(&self) -> &Hashes<Digest> {
+    pub fn digests(&self) -> &Sha1List<Digest> {
         &self.digests
     }
 
@@ -281,15 +281,15 @@ impl Manifest {
 
     /// The chain: the state after each piece but the last. `None` where the uploader gave none.
     #[must_use]
-    pub fn chain(&self) -> Option<&Hashes<ChainState>> {
+    pub fn chain(&self) -> Option<&Sha1List<ChainState>> {
         self.chain.as_ref()
     }
 
     /// Where the hashes are kept, when some of them could not be read any more: then no piece can be judged by them. See
-    /// [`Kept::lost`](super::hashes::Kept::lost).
+    /// [`BackingBytes::unreadable_at`](super::hashes::Kept::lost).
     #[must_use]
-    pub fn lost(&self) -> Option<String> {
-        self.digests.lost().or_else(|| self.chain.as_ref()?.lost())
+    pub fn unreadable_at(&self) -> Option<String> {
+        self.digests.unreadable_at().or_else(|| self.chain.as_ref()?.unreadable_at())
     }
 }
 
@@ -321,7 +321,7 @@ mod tests {
         let whole = FileProof::Whole(digest);
         let make = |length, n: usize, chain: Option<usize>| {
             let chain = chain.map(|states| vec![ChainState::INITIAL; states]);
-            Manifest::new(name(), length, vec![digest; n], whole, chain).map(|m| m.chain().map(Hashes::len))
+            Manifest::new(name(), length, vec![digest; n], whole, chain).map(|m| m.chain().map(Sha1List::len))
         };
         assert_eq!(make(Some(1), 1, None), Ok(Some(0)), "one piece has the empty chain");
         assert_eq!(make(Some(524_289), 2, None), Ok(None));
@@ -337,7 +337,7 @@ mod tests {
     fn a_missing_length_gives_the_longest_file() {
         let digests = vec![Digest([1; 20]); 3];
         let manifest = Manifest::new(name(), None, digests, FileProof::Whole(Digest([2; 20])), None).unwrap();
-        assert!(!manifest.length_known());
+        assert!(!manifest.is_length_known());
         assert_eq!(manifest.geometry().length(), 3 * 524_288);
     }
 }

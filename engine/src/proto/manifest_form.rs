@@ -7,13 +7,13 @@ use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::hashes::{self, HASH_BYTES, Hash20, Hashes, Kept};
+use super::hashes::{self, BackingBytes, HASH_BYTES, Sha1List, Sha1Value};
 use super::manifest::{FileName, FileProof, MAX_FILE_NAME_BYTES, Manifest};
-use super::sealed::{self, Damaged, Magic, Parts, Sealer};
+use super::sealed::{self, FieldReader, FormatMagic, SealError, SealWriter};
 use super::units::Digest;
 
 /// The form's name and version.
-const MAGIC: Magic = *b"shoalmf1";
+const MAGIC: FormatMagic = *b"shoalmf1";
 
 const LENGTH_KNOWN: u8 = 1;
 const PROVES_WHOLE: u8 = 2;
@@ -47,9 +47,9 @@ impl Manifest {
         mut put: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<[u8; sealed::SUM_BYTES], E> {
         let head = self.head();
-        let chain_len = self.chain().map_or(0, Hashes::len);
+        let chain_len = self.chain().map_or(0, Sha1List::len);
         let hashes_bytes = (self.digests().len() + chain_len) * HASH_BYTES;
-        let (mut sealer, opening) = Sealer::new(MAGIC, (head.len() + hashes_bytes) as u64);
+        let (mut sealer, opening) = SealWriter::new(MAGIC, (head.len() + hashes_bytes) as u64);
         put(&opening)?;
         let mut body = |block: &[u8]| {
             sealer.add(block);
@@ -67,7 +67,7 @@ impl Manifest {
             FileProof::Whole(digest) => (digest, PROVES_WHOLE),
             FileProof::PiecesOnly(digest) => (digest, 0),
         };
-        let known = if self.length_known() { LENGTH_KNOWN } else { 0 };
+        let known = if self.is_length_known() { LENGTH_KNOWN } else { 0 };
         let chained = if self.chain().is_some() { HAS_CHAIN } else { 0 };
         let name = self.name().as_str().as_bytes();
         let mut head = vec![known | whole | chained];
@@ -82,39 +82,39 @@ impl Manifest {
     /// Reads the form at rest; all bytes must be used.
     ///
     /// # Errors
-    /// [`Damaged`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, Damaged> {
-        let bytes: Arc<dyn Kept> = Arc::new(bytes.to_vec());
-        Manifest::from_kept(&bytes)
+    /// [`SealError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, SealError> {
+        let bytes: Arc<dyn BackingBytes> = Arc::new(bytes.to_vec());
+        Manifest::from_backing(&bytes)
     }
 
     /// As [`Manifest::from_bytes`], with the hashes left where they are kept.
     ///
     /// # Errors
-    /// [`Damaged`].
-    pub fn from_kept(bytes: &Arc<dyn Kept>) -> Result<Manifest, Damaged> {
-        let body = sealed::check(MAGIC, &**bytes)?;
+    /// [`SealError`].
+    pub fn from_backing(bytes: &Arc<dyn BackingBytes>) -> Result<Manifest, SealError> {
+        let body = sealed::check_seal(MAGIC, &**bytes)?;
         if body.end + sealed::SUM_BYTES != bytes.length() {
-            return Err(Damaged::Parts);
+            return Err(SealError::Inconsistent);
         }
-        read(bytes, body).ok_or(Damaged::Parts)
+        read_manifest(bytes, body).ok_or(SealError::Inconsistent)
     }
 }
 
 /// Gives the values to `put`, some thousands at a time.
-fn write_values<T: Hash20, E>(
-    values: &Hashes<T>,
+fn write_values<T: Sha1Value, E>(
+    values: &Sha1List<T>,
     put: &mut impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     (0..values.len())
         .step_by(WRITE_VALUES)
-        .try_for_each(|start| put(&hashes::joined(&values.range(start..start + WRITE_VALUES))))
+        .try_for_each(|start| put(&hashes::join_values(&values.range(start..start + WRITE_VALUES))))
 }
 
-fn read(bytes: &Arc<dyn Kept>, body: Range<usize>) -> Option<Manifest> {
+fn read_manifest(bytes: &Arc<dyn BackingBytes>, body: Range<usize>) -> Option<Manifest> {
     let mut start = vec![0; body.len().min(HEAD_MAX_BYTES)];
     bytes.copy(body.start, &mut start);
-    let mut parts = Parts::of(&start);
+    let mut parts = FieldReader::of(&start);
     let flags = parts.u8()?;
     let name_bytes = usize::from(parts.u8()?);
     let length = parts.u64()?;
@@ -122,13 +122,13 @@ fn read(bytes: &Arc<dyn Kept>, body: Range<usize>) -> Option<Manifest> {
     let id = Digest(parts.array()?);
     let name = FileName::new(std::str::from_utf8(parts.take(name_bytes)?).ok()?).ok()?;
     let first = body.start + start.len() - parts.rest().len();
-    let digests = Hashes::kept(Arc::clone(bytes), first, pieces)?;
+    let digests = Sha1List::from_backing(Arc::clone(bytes), first, pieces)?;
     let mut end = first + pieces * HASH_BYTES;
     let chain = match flags & HAS_CHAIN {
         0 => None,
         _ => {
             let states = pieces.saturating_sub(1);
-            let chain = Hashes::kept(Arc::clone(bytes), end, states)?;
+            let chain = Sha1List::from_backing(Arc::clone(bytes), end, states)?;
             end += states * HASH_BYTES;
             Some(chain)
         }
@@ -136,7 +136,7 @@ fn read(bytes: &Arc<dyn Kept>, body: Range<usize>) -> Option<Manifest> {
     let proof = if flags & PROVES_WHOLE == 0 { FileProof::PiecesOnly(id) } else { FileProof::Whole(id) };
     let length = (flags & LENGTH_KNOWN != 0).then_some(length);
     // No claim of a count reaches beyond the body: what lies behind it is the checksum.
-    if end == body.end { Manifest::of(name, length, digests, proof, chain).ok() } else { None }
+    if end == body.end { Manifest::from_lists(name, length, digests, proof, chain).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -181,8 +181,8 @@ mod tests {
     #[test]
     fn whole_bytes_that_make_no_sense_are_refused() {
         let body = [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255];
-        assert_eq!(Manifest::from_bytes(&sealed::seal(MAGIC, &body)), Err(Damaged::Parts));
+        assert_eq!(Manifest::from_bytes(&sealed::seal_body(MAGIC, &body)), Err(SealError::Inconsistent));
         let bytes = [some(2, true, true, true).to_bytes(), vec![0]].concat();
-        assert_eq!(Manifest::from_bytes(&bytes), Err(Damaged::Parts));
+        assert_eq!(Manifest::from_bytes(&bytes), Err(SealError::Inconsistent));
     }
 }

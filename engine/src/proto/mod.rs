@@ -8,11 +8,11 @@
 //!   one file             transfer ──► picker, peers, session, window ──► action (what the driver is to do)
 //! ```
 //!
-//! The driver feeds [`transfer::Transfer`] and [`session::Provider`] with the moment and what happened, and carries out
+//! The driver feeds [`transfer::Transfer`] and [`session::ProviderSession`] with the moment and what happened, and carries out
 //! what they answer. So a whole swarm runs inside a test, in microseconds and always alike.
 
-mod copies;
 mod encoding;
+mod equal_pieces;
 mod manifest_form;
 mod peers;
 
@@ -29,7 +29,7 @@ pub mod picker;
 pub mod rate;
 pub mod sealed;
 pub mod session;
-pub mod spread;
+pub mod steering;
 pub mod ticket;
 pub mod time;
 pub mod transfer;
@@ -37,4 +37,4 @@ pub mod units;
 pub mod window;
 
 pub use encoding::CodecError;
-pub use peers::Ending;
+pub use peers::DisconnectReason;

@@ -28,25 +28,25 @@ const START_SAMPLE: usize = 256;
 #[derive(Debug)]
 pub struct PiecePicker {
     needed: Bitfield,
-    everything: Bitfield,
+    all_pieces: Bitfield,
     partial_holders: Vec<u16>,
     /// Pieces that somebody else is being sent: a complete holder has said so.
-    elsewhere: Bitfield,
-    flights: BTreeMap<PieceIndex, Flight>,
+    deferred: Bitfield,
+    in_flight_pieces: BTreeMap<PieceIndex, InFlightPiece>,
     duplicates_left: u32,
     random: fastrand::Rng,
 }
 
 #[derive(Debug, Default)]
-struct Flight {
+struct InFlightPiece {
     /// Who was asked: one connection, or two at the end.
     asked: Vec<ConnectionId>,
-    landed: bool,
+    has_arrived: bool,
 }
 
 /// What a piece that arrived is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Landing {
+pub enum PieceArrival {
     /// It was missing: verify it.
     Wanted,
     /// It is here already, or being verified.
@@ -61,22 +61,22 @@ impl PiecePicker {
         PiecePicker {
             duplicates_left: (needed.count().0 / ENDGAME_SHARE).max(ENDGAME_MIN_PIECES),
             partial_holders: vec![0; pieces.as_usize()],
-            everything: Bitfield::full(pieces),
-            elsewhere: Bitfield::empty(pieces),
+            all_pieces: Bitfield::full(pieces),
+            deferred: Bitfield::empty(pieces),
             needed,
-            flights: BTreeMap::new(),
+            in_flight_pieces: BTreeMap::new(),
             random: fastrand::Rng::with_seed(seed),
         }
     }
 
     /// Counts a piece that a partial holder announced.
-    pub fn gained(&mut self, index: PieceIndex) {
+    pub fn add_partial_holder(&mut self, index: PieceIndex) {
         let holders = &mut self.partial_holders[index.as_usize()];
         *holders = holders.saturating_add(1);
     }
 
     /// Forgets pieces of a partial holder who has left, or is no longer a partial one.
-    pub fn lost(&mut self, had: impl IntoIterator<Item = PieceIndex>) {
+    pub fn remove_partial_holder(&mut self, had: impl IntoIterator<Item = PieceIndex>) {
         for index in had {
             let holders = &mut self.partial_holders[index.as_usize()];
             *holders = holders.saturating_sub(1);
@@ -92,33 +92,34 @@ impl PiecePicker {
     /// Pieces that were asked for or are being verified.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.flights.len()
+        self.in_flight_pieces.len()
     }
 
     /// Whether a piece has arrived and is being verified or written.
     #[must_use]
-    pub fn anything_landed(&self) -> bool {
-        self.flights.values().any(|flight| flight.landed)
+    pub fn any_arrived(&self) -> bool {
+        self.in_flight_pieces.values().any(|flight| flight.has_arrived)
     }
 
     /// The first piece that is needed or in flight.
     #[must_use]
     pub fn first_missing(&self) -> Option<PieceIndex> {
-        let needed = self.needed.next_common(&self.everything, PieceIndex(0));
-        needed.into_iter().chain(self.flights.keys().next().copied()).min()
+        let needed = self.needed.next_common(&self.all_pieces, PieceIndex(0));
+        needed.into_iter().chain(self.in_flight_pieces.keys().next().copied()).min()
     }
 
     /// Whether `has` holds a piece that nobody has been asked for.
     #[must_use]
-    pub fn wants_from(&self, has: &Bitfield) -> bool {
+    pub fn needs_from(&self, has: &Bitfield) -> bool {
         self.needed.next_common(has, PieceIndex(0)).is_some()
     }
 
     /// Whether `has` holds a piece that has not arrived, whoever was asked for it.
     #[must_use]
     pub fn lacks_any_of(&self, has: &Bitfield) -> bool {
-        let under_way = |(index, flight): (&PieceIndex, &Flight)| !flight.landed && has.has(*index);
-        self.wants_from(has) || self.flights.iter().any(under_way)
+        let under_way =
+            |(index, flight): (&PieceIndex, &InFlightPiece)| !flight.has_arrived && has.has(*index);
+        self.needs_from(has) || self.in_flight_pieces.iter().any(under_way)
     }
 
     /// Takes up to `count` pieces for a connection whose peer has `has`. `cursor` is where its last run ended; `avoid` is
@@ -135,7 +136,7 @@ impl PiecePicker {
         let picked =
             if has.is_full() { self.pick_runs(has, cursor, count) } else { self.pick_rarest(has, count) };
         for index in &picked {
-            self.flights.entry(*index).or_default().asked.push(connection);
+            self.in_flight_pieces.entry(*index).or_default().asked.push(connection);
         }
         if let Some(index) = spared {
             self.needed.insert(index);
@@ -148,7 +149,7 @@ impl PiecePicker {
         while picked.len() < count as usize {
             // A run ends where a partial holder has been: what it has is not to leave the complete ones twice.
             let run = cursor.filter(|index| self.needed.has(*index));
-            let next = run.filter(|index| self.is_new(*index)).or_else(|| self.start(has, run));
+            let next = run.filter(|index| self.is_new(*index)).or_else(|| self.find_run_start(has, run));
             let Some(index) = next else { break };
             self.needed.remove(index);
             picked.push(index);
@@ -159,13 +160,13 @@ impl PiecePicker {
 
     /// Whether no partial holder has a piece, and nobody else is known to be sent it.
     fn is_new(&self, index: PieceIndex) -> bool {
-        self.partial_holders[index.as_usize()] == 0 && !self.elsewhere.has(index)
+        self.partial_holders[index.as_usize()] == 0 && !self.deferred.has(index)
     }
 
     /// Where a run starts: at a random needed piece, if possible one that no partial holder has. Otherwise the `run` goes on.
-    fn start(&mut self, has: &Bitfield, run: Option<PieceIndex>) -> Option<PieceIndex> {
+    fn find_run_start(&mut self, has: &Bitfield, run: Option<PieceIndex>) -> Option<PieceIndex> {
         let mut fallback = run;
-        for index in candidates(&self.needed, has, &mut self.random).take(START_SAMPLE) {
+        for index in random_candidates(&self.needed, has, &mut self.random).take(START_SAMPLE) {
             if self.is_new(index) {
                 return Some(index);
             }
@@ -175,11 +176,12 @@ impl PiecePicker {
     }
 
     fn pick_rarest(&mut self, has: &Bitfield, count: u32) -> Vec<PieceIndex> {
-        let mut sample: Vec<(u16, usize, PieceIndex)> = candidates(&self.needed, has, &mut self.random)
-            .take(RAREST_SAMPLE)
-            .enumerate()
-            .map(|(order, index)| (self.partial_holders[index.as_usize()], order, index))
-            .collect();
+        let mut sample: Vec<(u16, usize, PieceIndex)> =
+            random_candidates(&self.needed, has, &mut self.random)
+                .take(RAREST_SAMPLE)
+                .enumerate()
+                .map(|(order, index)| (self.partial_holders[index.as_usize()], order, index))
+                .collect();
         sample.sort_unstable();
         sample.truncate(count as usize);
         let mut picked: Vec<PieceIndex> = sample.into_iter().map(|(_, _, index)| index).collect();
@@ -191,7 +193,7 @@ impl PiecePicker {
     }
 
     /// Near the end: a piece that a connection owes which `lags`, and that this one may bring sooner. It costs one of the
-    /// few duplicates that a transfer may have. `avoid` as for [`PiecePicker::pick`].
+    /// few duplicates that a transfer may have. `avoid` as for [`PiecePicker::pick_pieces`].
     pub fn pick_duplicate(
         &mut self,
         connection: ConnectionId,
@@ -202,8 +204,8 @@ impl PiecePicker {
         if self.duplicates_left == 0 || self.needed.count().0 != 0 {
             return None;
         }
-        let (index, flight) = self.flights.iter_mut().find(|(index, flight)| {
-            let wanted = !flight.landed && flight.asked.len() == 1 && Some(**index) != avoid;
+        let (index, flight) = self.in_flight_pieces.iter_mut().find(|(index, flight)| {
+            let wanted = !flight.has_arrived && flight.asked.len() == 1 && Some(**index) != avoid;
             wanted && lags(flight.asked[0]) && has.has(**index)
         })?;
         flight.asked.push(connection);
@@ -212,53 +214,53 @@ impl PiecePicker {
     }
 
     /// The connection will not bring the piece: it is needed again, unless another connection owes it too.
-    pub fn abandoned(&mut self, connection: ConnectionId, index: PieceIndex) {
-        let Some(flight) = self.flights.get_mut(&index) else { return };
+    pub fn abandon(&mut self, connection: ConnectionId, index: PieceIndex) {
+        let Some(flight) = self.in_flight_pieces.get_mut(&index) else { return };
         flight.asked.retain(|asked| *asked != connection);
-        if flight.asked.is_empty() && !flight.landed {
-            self.flights.remove(&index);
+        if flight.asked.is_empty() && !flight.has_arrived {
+            self.in_flight_pieces.remove(&index);
             self.needed.insert(index);
         }
     }
 
     /// A complete holder gives the piece to somebody else first: it is needed again, and asked of complete ones last.
-    pub fn turned_away(&mut self, connection: ConnectionId, index: PieceIndex) {
-        self.elsewhere.insert(index);
-        self.abandoned(connection, index);
+    pub fn defer(&mut self, connection: ConnectionId, index: PieceIndex) {
+        self.deferred.insert(index);
+        self.abandon(connection, index);
     }
 
     /// A piece has arrived whole.
-    pub fn landed(&mut self, connection: ConnectionId, index: PieceIndex) -> Landing {
+    pub fn piece_arrived(&mut self, connection: ConnectionId, index: PieceIndex) -> PieceArrival {
         // A piece may come late, after the connection fell silent and the piece became needed again.
         if self.needed.remove(index) {
-            self.flights.insert(index, Flight { asked: vec![connection], landed: true });
-            return Landing::Wanted;
+            self.in_flight_pieces.insert(index, InFlightPiece { asked: vec![connection], has_arrived: true });
+            return PieceArrival::Wanted;
         }
-        match self.flights.get_mut(&index) {
-            Some(flight) if !flight.landed => {
-                flight.landed = true;
-                Landing::Wanted
+        match self.in_flight_pieces.get_mut(&index) {
+            Some(flight) if !flight.has_arrived => {
+                flight.has_arrived = true;
+                PieceArrival::Wanted
             }
-            _ => Landing::Duplicate,
+            _ => PieceArrival::Duplicate,
         }
     }
 
     /// A landed piece was not what it should be, or could not be written: it is needed again.
-    pub fn failed(&mut self, index: PieceIndex) {
-        if self.flights.remove(&index).is_some() {
+    pub fn retry_piece(&mut self, index: PieceIndex) {
+        if self.in_flight_pieces.remove(&index).is_some() {
             self.needed.insert(index);
         }
     }
 
     /// The piece is verified and written. Returns the connections that still owe it.
-    pub fn held(&mut self, index: PieceIndex) -> Vec<ConnectionId> {
+    pub fn complete_piece(&mut self, index: PieceIndex) -> Vec<ConnectionId> {
         self.needed.remove(index);
-        self.flights.remove(&index).map(|flight| flight.asked).unwrap_or_default()
+        self.in_flight_pieces.remove(&index).map(|flight| flight.asked).unwrap_or_default()
     }
 }
 
 /// The pieces in both sets, once round the file from a random place.
-fn candidates<'a>(
+fn random_candidates<'a>(
     needed: &'a Bitfield,
     has: &'a Bitfield,
     random: &mut fastrand::Rng,
@@ -283,8 +285,8 @@ fn common_from<'a>(
 
 /// Joins picked pieces into the fewest requests of at most `most` pieces each.
 #[must_use]
-pub fn requests(picked: &[PieceIndex], most: u32) -> Vec<(PieceIndex, PieceCount)> {
-    let runs = PieceRange::joined(picked.iter().copied());
+pub fn join_requests(picked: &[PieceIndex], most: u32) -> Vec<(PieceIndex, PieceCount)> {
+    let runs = PieceRange::from_ascending(picked.iter().copied());
     let cut = |run: PieceRange| {
         let (first, last) = (run.first().0, run.last().0);
         (first..=last)

@@ -31,21 +31,21 @@ fn a_complete_peer_is_read_in_runs() {
     let mut cursor = None;
     let first = picker.pick(A, &all(1_000), &mut cursor, None, 8);
     let second = picker.pick(A, &all(1_000), &mut cursor, None, 8);
-    assert!(requests(&first, 64).len() <= 2, "one run, or two where the file ends: {first:?}");
+    assert!(join_requests(&first, 64).len() <= 2, "one run, or two where the file ends: {first:?}");
     assert_eq!(second[0].0, (first[7].0 + 1) % 1_000, "the run goes on");
 }
 
 #[test]
 fn runs_start_at_what_no_partial_holder_has() {
     let mut picker = picker(100);
-    (0..100).filter(|index| *index != 42).for_each(|index| picker.gained(PieceIndex(index)));
+    (0..100).filter(|index| *index != 42).for_each(|index| picker.add_partial_holder(PieceIndex(index)));
     assert_eq!(picker.pick(A, &all(100), &mut None, None, 1), [PieceIndex(42)]);
 }
 
 #[test]
 fn runs_end_where_a_partial_holder_has_been() {
     let mut picker = picker(100);
-    (12..40).for_each(|index| picker.gained(PieceIndex(index)));
+    (12..40).for_each(|index| picker.add_partial_holder(PieceIndex(index)));
     let mut cursor = Some(PieceIndex(10));
     let picked = picker.pick(A, &all(100), &mut cursor, None, 72);
     assert_eq!(picked[..2], [PieceIndex(10), PieceIndex(11)]);
@@ -59,12 +59,12 @@ fn a_partial_holder_gives_its_rarest() {
     let mut picker = picker(100);
     let has = set(100, [3, 50, 51, 90]);
     for index in [3, 3, 50, 90, 90, 51] {
-        picker.gained(PieceIndex(index));
+        picker.add_partial_holder(PieceIndex(index));
     }
     let picked: BTreeSet<_> = picker.pick(A, &has, &mut None, None, 2).into_iter().collect();
     assert_eq!(picked, BTreeSet::from([PieceIndex(50), PieceIndex(51)]));
     assert_eq!(picker.pick(A, &has, &mut None, None, 9).len(), 2, "never what the peer does not have");
-    assert!(!picker.wants_from(&has));
+    assert!(!picker.needs_from(&has));
 }
 
 #[test]
@@ -80,9 +80,9 @@ fn an_abandoned_piece_is_needed_again() {
     let mut picker = picker(1);
     picker.pick(A, &all(1), &mut None, None, 1);
     assert_eq!(picker.needed(), PieceCount(0));
-    picker.abandoned(B, PieceIndex(0));
+    picker.abandon(B, PieceIndex(0));
     assert_eq!(picker.needed(), PieceCount(0), "B owed nothing");
-    picker.abandoned(A, PieceIndex(0));
+    picker.abandon(A, PieceIndex(0));
     assert_eq!(picker.needed(), PieceCount(1));
 }
 
@@ -92,7 +92,7 @@ fn what_a_peer_keeps_for_others_is_asked_for_last() {
     for index in 5..15 {
         let mut cursor = Some(PieceIndex(index));
         assert_eq!(picker.pick(A, &all(20), &mut cursor, None, 1), [PieceIndex(index)]);
-        picker.turned_away(A, PieceIndex(index));
+        picker.defer(A, PieceIndex(index));
     }
     let picked: BTreeSet<_> =
         picker.pick(A, &all(20), &mut Some(PieceIndex(3)), None, 10).into_iter().collect();
@@ -114,19 +114,19 @@ fn the_end_costs_few_duplicates() {
     let twice: Vec<_> =
         std::iter::from_fn(|| picker.pick_duplicate(B, &all(10), None, |asked| asked == A)).collect();
     assert_eq!(twice.len(), ENDGAME_MIN_PIECES as usize);
-    assert_eq!(picker.landed(A, twice[0]), Landing::Wanted);
-    assert_eq!(picker.landed(B, twice[0]), Landing::Duplicate);
-    assert_eq!(picker.held(twice[0]), [A, B]);
+    assert_eq!(picker.piece_arrived(A, twice[0]), PieceArrival::Wanted);
+    assert_eq!(picker.piece_arrived(B, twice[0]), PieceArrival::Duplicate);
+    assert_eq!(picker.complete_piece(twice[0]), [A, B]);
 }
 
 #[test]
 fn a_late_piece_is_welcome_once() {
     let mut picker = picker(1);
     picker.pick(A, &all(1), &mut None, None, 1);
-    picker.abandoned(A, PieceIndex(0));
-    assert_eq!(picker.landed(A, PieceIndex(0)), Landing::Wanted);
+    picker.abandon(A, PieceIndex(0));
+    assert_eq!(picker.piece_arrived(A, PieceIndex(0)), PieceArrival::Wanted);
     assert_eq!(picker.pick(B, &all(1), &mut None, None, 1), []);
-    picker.failed(PieceIndex(0));
+    picker.retry_piece(PieceIndex(0));
     assert_eq!(picker.pick(B, &all(1), &mut None, None, 1), [PieceIndex(0)]);
 }
 
@@ -135,7 +135,7 @@ fn requests_join_runs_and_respect_the_most() {
     let picked: Vec<_> = [0, 1, 2, 7, 8].map(PieceIndex).into();
     let expected =
         [(PieceIndex(0), PieceCount(2)), (PieceIndex(2), PieceCount(1)), (PieceIndex(7), PieceCount(2))];
-    assert_eq!(requests(&picked, 2), expected);
+    assert_eq!(join_requests(&picked, 2), expected);
 }
 
 proptest! {
@@ -159,16 +159,16 @@ proptest! {
                     owed.extend(picked.into_iter().map(|index| (who, index)));
                 }
                 2 => owed.extend(picker.pick_duplicate(connection, &has, None, |asked| asked != connection).map(|index| (who, index))),
-                3 if owed.remove(&(who, index)) => picker.abandoned(connection, index),
-                4 if owed.remove(&(who, index)) && picker.landed(connection, index) == Landing::Wanted => {
+                3 if owed.remove(&(who, index)) => picker.abandon(connection, index),
+                4 if owed.remove(&(who, index)) && picker.piece_arrived(connection, index) == PieceArrival::Wanted => {
                     landed.insert(index);
                 }
                 5 if landed.remove(&index) => {
                     if who == 0 {
-                        picker.failed(index);
+                        picker.retry_piece(index);
                         owed.retain(|(_, owed)| *owed != index);
                     } else {
-                        picker.held(index);
+                        picker.complete_piece(index);
                         held.insert(index);
                     }
                 }

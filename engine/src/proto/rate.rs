@@ -33,7 +33,7 @@ impl RateMeter {
     /// Counts bytes that arrived.
     pub fn add(&mut self, now: Moment, bytes: u64) {
         self.bucket_bytes += bytes;
-        self.settle(now);
+        self.close_bucket(now);
     }
 
     /// Starts afresh after a pause, which says nothing about the link.
@@ -43,23 +43,23 @@ impl RateMeter {
     }
 
     /// What arrives comes in bursts that are so far apart: from now on a measurement spans one, as far as may be.
-    pub fn bursts(&mut self, apart_ms: u64) {
+    pub fn set_burst_interval(&mut self, apart_ms: u64) {
         self.bucket_micros = apart_ms.saturating_mul(1_000).clamp(BUCKET_MICROS, BUCKET_MAX_MICROS);
     }
 
     /// Bytes a second; `None` until the first measurement closes.
     pub fn rate(&mut self, now: Moment) -> Option<u64> {
-        self.settle(now);
+        self.close_bucket(now);
         self.rate
     }
 
     /// The last measurement that closed, however long ago.
     #[must_use]
-    pub fn last(&self) -> Option<u64> {
+    pub fn last_rate(&self) -> Option<u64> {
         self.rate
     }
 
-    fn settle(&mut self, now: Moment) {
+    fn close_bucket(&mut self, now: Moment) {
         let micros = now.micros_since(self.bucket_start);
         if micros < self.bucket_micros {
             return;
@@ -96,7 +96,7 @@ impl RateLimit {
     }
 
     /// Books `bytes` and tells how long to wait, in milliseconds, before they may move. Bookings queue in order.
-    pub fn book(&mut self, now: Moment, bytes: u64) -> u64 {
+    pub fn reserve(&mut self, now: Moment, bytes: u64) -> u64 {
         let wait_ms = self.free_at.ms_since(now);
         let start = self.free_at.max(now);
         self.free_at = Moment::at(start.since(Moment::default()) + self.cost(bytes));
@@ -135,21 +135,21 @@ mod tests {
         let rate = NonZeroU64::new(1_000_000).unwrap();
         let start = Moment::default();
         let mut limit = RateLimit::new(rate, start);
-        assert_eq!(limit.book(start, 500_000), 0);
-        assert_eq!(limit.book(start, 500_000), 500);
-        assert_eq!(limit.book(start.plus_ms(500), 1), 500);
-        assert_eq!(limit.book(start.plus_ms(10_000), 1), 0, "what was not used is not saved up");
+        assert_eq!(limit.reserve(start, 500_000), 0);
+        assert_eq!(limit.reserve(start, 500_000), 500);
+        assert_eq!(limit.reserve(start.plus_ms(500), 1), 500);
+        assert_eq!(limit.reserve(start.plus_ms(10_000), 1), 0, "what was not used is not saved up");
     }
 
     #[test]
     fn a_booking_that_was_not_used_goes_back() {
         let start = Moment::default().plus_ms(1_000);
         let mut limit = RateLimit::new(NonZeroU64::new(1_000_000).unwrap(), start);
-        assert_eq!([limit.book(start, 500_000), limit.book(start, 500_000)], [0, 500]);
+        assert_eq!([limit.reserve(start, 500_000), limit.reserve(start, 500_000)], [0, 500]);
         limit.refund(start, 500_000);
-        assert_eq!(limit.book(start, 1), 500);
+        assert_eq!(limit.reserve(start, 1), 500);
         limit.refund(start, 1 << 40);
-        assert_eq!(limit.book(start, 1_000), 0, "nothing is saved up by it");
-        assert_eq!(limit.book(start, 1), 1);
+        assert_eq!(limit.reserve(start, 1_000), 0, "nothing is saved up by it");
+        assert_eq!(limit.reserve(start, 1), 1);
     }
 }

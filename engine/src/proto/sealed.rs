@@ -1,18 +1,18 @@
 //! Bytes at rest: a name of the form, a length, a body, and SHA-256 over all of it.
 //!
-//! Invariant: what [`open`] returns is, byte for byte, what [`seal`] was given under the same name.
+//! Invariant: what [`open_sealed`] returns is, byte for byte, what [`seal_body`] was given under the same name.
 
 use std::ops::Range;
 
 use sha2::Digest as _;
 
-use super::hashes::Kept;
+use super::hashes::BackingBytes;
 
 /// Names a form and its version: eight bytes at its start.
-pub type Magic = [u8; 8];
+pub type FormatMagic = [u8; 8];
 
 /// Bytes before the body: the name of the form, and the body's length.
-const OPENING_BYTES: usize = size_of::<Magic>() + size_of::<u64>();
+const OPENING_BYTES: usize = size_of::<FormatMagic>() + size_of::<u64>();
 
 /// Bytes of the checksum behind the body.
 pub const SUM_BYTES: usize = 32;
@@ -22,36 +22,36 @@ const BLOCK_BYTES: usize = 64 * 1024;
 
 /// Why bytes at rest are not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Damaged {
+pub enum SealError {
     /// They begin otherwise: another thing, or another version of it.
     #[error("it does not begin as such a file of this version does")]
-    Form,
+    WrongFormat,
     /// They end too early.
     #[error("its end is missing")]
-    Short,
+    Truncated,
     /// The checksum is another.
     #[error("its checksum does not fit")]
     Checksum,
     /// They are whole, and yet make no sense.
     #[error("its parts contradict each other")]
-    Parts,
+    Inconsistent,
 }
 
 /// Seals a body that comes block by block, and so need not be in memory.
 #[derive(Debug)]
-pub struct Sealer {
+pub struct SealWriter {
     sum: sha2::Sha256,
     left: u64,
 }
 
-impl Sealer {
+impl SealWriter {
     /// For a body of `length` bytes; with what goes before it.
     #[must_use]
-    pub fn new(magic: Magic, length: u64) -> (Sealer, Vec<u8>) {
+    pub fn new(magic: FormatMagic, length: u64) -> (SealWriter, Vec<u8>) {
         let opening = [&magic[..], &length.to_le_bytes()].concat();
         let mut sum = sha2::Sha256::new();
         sum.update(&opening);
-        (Sealer { sum, left: length }, opening)
+        (SealWriter { sum, left: length }, opening)
     }
 
     /// The next block of the body.
@@ -76,8 +76,8 @@ impl Sealer {
 
 /// Wraps a body.
 #[must_use]
-pub fn seal(magic: Magic, body: &[u8]) -> Vec<u8> {
-    let (mut sealer, mut sealed) = Sealer::new(magic, body.len() as u64);
+pub fn seal_body(magic: FormatMagic, body: &[u8]) -> Vec<u8> {
+    let (mut sealer, mut sealed) = SealWriter::new(magic, body.len() as u64);
     sealer.add(body);
     sealed.extend_from_slice(body);
     sealed.extend_from_slice(&sealer.finish());
@@ -87,9 +87,9 @@ pub fn seal(magic: Magic, body: &[u8]) -> Vec<u8> {
 /// The body, and whatever follows the checksum.
 ///
 /// # Errors
-/// [`Damaged`].
-pub fn open(magic: Magic, bytes: &[u8]) -> Result<(&[u8], &[u8]), Damaged> {
-    let body = check(magic, &bytes)?;
+/// [`SealError`].
+pub fn open_sealed(magic: FormatMagic, bytes: &[u8]) -> Result<(&[u8], &[u8]), SealError> {
+    let body = check_seal(magic, &bytes)?;
     let rest = &bytes[body.end + SUM_BYTES..];
     Ok((&bytes[body], rest))
 }
@@ -97,21 +97,21 @@ pub fn open(magic: Magic, bytes: &[u8]) -> Result<(&[u8], &[u8]), Damaged> {
 /// Where in `bytes` the body is, which is read over block by block. Its checksum of [`SUM_BYTES`] follows.
 ///
 /// # Errors
-/// [`Damaged`].
-pub fn check(magic: Magic, bytes: &dyn Kept) -> Result<Range<usize>, Damaged> {
+/// [`SealError`].
+pub fn check_seal(magic: FormatMagic, bytes: &dyn BackingBytes) -> Result<Range<usize>, SealError> {
     let mut opening = [0; OPENING_BYTES];
     let here = bytes.length().min(OPENING_BYTES);
     bytes.copy(0, &mut opening[..here]);
-    let mut parts = Parts::of(&opening[..here]);
-    if parts.array().ok_or(Damaged::Short)? != magic {
-        return Err(Damaged::Form);
+    let mut parts = FieldReader::of(&opening[..here]);
+    if parts.array().ok_or(SealError::Truncated)? != magic {
+        return Err(SealError::WrongFormat);
     }
-    let length = parts.u64().and_then(|length| usize::try_from(length).ok()).ok_or(Damaged::Short)?;
-    let end = OPENING_BYTES.checked_add(length).ok_or(Damaged::Short)?;
+    let length = parts.u64().and_then(|length| usize::try_from(length).ok()).ok_or(SealError::Truncated)?;
+    let end = OPENING_BYTES.checked_add(length).ok_or(SealError::Truncated)?;
     if bytes.length().checked_sub(SUM_BYTES).is_none_or(|last| last < end) {
-        return Err(Damaged::Short);
+        return Err(SealError::Truncated);
     }
-    let (mut sealer, _) = Sealer::new(magic, length as u64);
+    let (mut sealer, _) = SealWriter::new(magic, length as u64);
     let mut block = vec![0; length.min(BLOCK_BYTES)];
     for start in (OPENING_BYTES..end).step_by(BLOCK_BYTES) {
         let block = &mut block[..(end - start).min(BLOCK_BYTES)];
@@ -120,20 +120,20 @@ pub fn check(magic: Magic, bytes: &dyn Kept) -> Result<Range<usize>, Damaged> {
     }
     let mut sum = [0; SUM_BYTES];
     bytes.copy(end, &mut sum);
-    if sealer.finish() == sum { Ok(OPENING_BYTES..end) } else { Err(Damaged::Checksum) }
+    if sealer.finish() == sum { Ok(OPENING_BYTES..end) } else { Err(SealError::Checksum) }
 }
 
 /// Takes bytes apart from their start; `None` wherever they end too early. Numbers are little-endian.
 #[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
+pub struct FieldReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Parts<'a> {
+impl<'a> FieldReader<'a> {
     /// Starts at the first byte.
     #[must_use]
-    pub fn of(bytes: &'a [u8]) -> Parts<'a> {
-        Parts { rest: bytes }
+    pub fn of(bytes: &'a [u8]) -> FieldReader<'a> {
+        FieldReader { rest: bytes }
     }
 
     /// The next `count` bytes.
@@ -187,22 +187,25 @@ pub fn put_optional<const N: usize>(body: &mut Vec<u8>, value: Option<[u8; N]>) 
 mod tests {
     use super::*;
 
-    const MAGIC: Magic = *b"a form 1";
+    const MAGIC: FormatMagic = *b"a form 1";
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        let sealed = seal(MAGIC, b"the body");
-        assert_eq!(open(MAGIC, &sealed), Ok((&b"the body"[..], &b""[..])));
-        assert_eq!(open(MAGIC, &[&sealed[..], b"tail"].concat()), Ok((&b"the body"[..], &b"tail"[..])));
+        let sealed = seal_body(MAGIC, b"the body");
+        assert_eq!(open_sealed(MAGIC, &sealed), Ok((&b"the body"[..], &b""[..])));
+        assert_eq!(
+            open_sealed(MAGIC, &[&sealed[..], b"tail"].concat()),
+            Ok((&b"the body"[..], &b"tail"[..]))
+        );
         for bit in 0..sealed.len() * 8 {
             let mut flipped = sealed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(open(MAGIC, &flipped).is_err(), "bit {bit}");
+            assert!(open_sealed(MAGIC, &flipped).is_err(), "bit {bit}");
         }
         for end in 0..sealed.len() {
-            assert_eq!(open(MAGIC, &sealed[..end]), Err(Damaged::Short), "cut at {end}");
+            assert_eq!(open_sealed(MAGIC, &sealed[..end]), Err(SealError::Truncated), "cut at {end}");
         }
-        assert_eq!(open(*b"a form 2", &sealed), Err(Damaged::Form));
+        assert_eq!(open_sealed(*b"a form 2", &sealed), Err(SealError::WrongFormat));
     }
 
     #[test]
@@ -211,9 +214,9 @@ mod tests {
         put_optional(&mut body, Some([7; 3]));
         put_optional::<3>(&mut body, None);
         body.push(9);
-        let mut parts = Parts::of(&body);
-        assert_eq!(parts.optional(Parts::array::<3>), Some(Some([7; 3])));
-        assert_eq!(parts.optional(Parts::array::<3>), Some(None));
+        let mut parts = FieldReader::of(&body);
+        assert_eq!(parts.optional(FieldReader::array::<3>), Some(Some([7; 3])));
+        assert_eq!(parts.optional(FieldReader::array::<3>), Some(None));
         assert_eq!((parts.u8(), parts.u8()), (Some(9), None));
     }
 }

@@ -1,6 +1,6 @@
 //! One connection: who may speak when. The consumer's opening, and the provider's whole side.
 //!
-//! Invariants of [`Provider`]: nothing is answered before the ticket and the proof of its key held; every requested
+//! Invariants of [`ProviderSession`]: nothing is answered before the ticket and the proof of its key held; every requested
 //! index gets exactly one answer; never more than [`OUTSTANDING_MAX_PIECES`] wait.
 
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use super::encoding::CodecError;
 use super::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
 use super::geometry::Geometry;
 use super::limits::{OUTSTANDING_MAX_PIECES, REQUEST_MAX_PIECES};
-use super::spread::{Spread, Steering};
+use super::steering::{RequestSteering, UploadHistory};
 use super::ticket::{self, Grant, Nonce, PeerKey, SecretKey, Ticket, TrackerKey, UnixSeconds};
 use super::units::{PieceCount, PieceIndex, PieceRange};
 
@@ -37,38 +37,38 @@ pub enum Violation {
     Undecodable(CodecError),
     /// A piece that was not asked for, or is not as long as it must be.
     #[error("piece {0} came without having been asked for, or with a wrong length")]
-    Unasked(PieceIndex),
+    Unrequested(PieceIndex),
 }
 
 /// The consumer's side until the file is open.
 #[derive(Debug)]
-pub struct Opening {
+pub struct ConsumerHandshake {
     provider: PeerKey,
     nonce: Nonce,
-    greeted: bool,
+    is_greeted: bool,
 }
 
 /// What a provider has, once it has proven who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holding {
+pub struct ProviderFile {
     /// Length of its file, in bytes.
     pub length: u64,
     /// Its pieces.
     pub pieces: Bitfield,
 }
 
-impl Opening {
+impl ConsumerHandshake {
     /// Begins: `provider` is the key that the tracker names; `nonce` was never used before.
     #[must_use]
-    pub fn new(provider: PeerKey, nonce: Nonce) -> Opening {
-        Opening { provider, nonce, greeted: false }
+    pub fn new(provider: PeerKey, nonce: Nonce) -> ConsumerHandshake {
+        ConsumerHandshake { provider, nonce, is_greeted: false }
     }
 
     /// Answers the greeting.
     ///
     /// # Errors
     /// [`Violation`] when it is no greeting, of another version, or by another key.
-    pub fn greeting(
+    pub fn answer_greeting(
         &mut self,
         message: &Message,
         ticket: &Ticket,
@@ -80,10 +80,10 @@ impl Opening {
         if version != PROTOCOL_VERSION {
             return Err(Violation::Version(version));
         }
-        if peer_key != self.provider || self.greeted {
+        if peer_key != self.provider || self.is_greeted {
             return Err(Violation::Identity);
         }
-        self.greeted = true;
+        self.is_greeted = true;
         let signature = ticket::sign_open(key, nonce, ticket, peer_key);
         Ok(Message::Open { ticket: ticket.clone(), nonce: self.nonce, signature })
     }
@@ -92,16 +92,16 @@ impl Opening {
     ///
     /// # Errors
     /// [`Violation`] when the proof fails or the file there has another shape.
-    pub fn opened(
+    pub fn accept_opened(
         self,
         message: &Message,
         geometry: Geometry,
         length_known: bool,
-    ) -> Result<Holding, Violation> {
+    ) -> Result<ProviderFile, Violation> {
         let Message::Opened { length, bitfield, signature } = message else {
             return Err(Violation::OutOfTurn);
         };
-        if !self.greeted || !ticket::opened_holds(self.provider, self.nonce, *signature) {
+        if !self.is_greeted || !ticket::verify_opened(self.provider, self.nonce, *signature) {
             return Err(Violation::Identity);
         }
         let plausible =
@@ -110,11 +110,11 @@ impl Opening {
             return Err(Violation::Length(*length));
         }
         let pieces = Bitfield::from_bytes(bitfield, geometry.pieces()).map_err(|_| Violation::Pieces)?;
-        Ok(Holding { length: *length, pieces })
+        Ok(ProviderFile { length: *length, pieces })
     }
 }
 
-/// Checks an `Open` against what the provider greeted with. What it grants still has to be found here.
+/// Checks an `OpenConnection` against what the provider greeted with. What it grants still has to be found here.
 ///
 /// # Errors
 /// [`RefusedCode`] when the ticket or the proof does not hold.
@@ -127,10 +127,10 @@ pub fn check_open(
 ) -> Result<(Grant, Nonce), RefusedCode> {
     let Message::Open { ticket, nonce, signature } = message else { return Err(RefusedCode::Protocol) };
     let grant = ticket.verify(trackers).map_err(|_| RefusedCode::Ticket)?;
-    if !ticket::open_holds(grant.peer_key, greeted_nonce, ticket, own, *signature) {
+    if !ticket::verify_open(grant.peer_key, greeted_nonce, ticket, own, *signature) {
         return Err(RefusedCode::Ticket);
     }
-    if !grant.holds_at(now) {
+    if !grant.is_valid_at(now) {
         return Err(RefusedCode::Expired);
     }
     Ok((grant, *nonce))
@@ -138,75 +138,81 @@ pub fn check_open(
 
 /// The provider's side of an open connection.
 #[derive(Debug)]
-pub struct Provider {
+pub struct ProviderSession {
     grant: Grant,
     trackers: TrackerKey,
     geometry: Geometry,
-    waiting: VecDeque<Waiting>,
-    steering: Steering,
+    waiting: VecDeque<QueuedRequest>,
+    steering: RequestSteering,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
+struct QueuedRequest {
     index: PieceIndex,
-    cancelled: bool,
+    is_cancelled: bool,
 }
 
 /// What to send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum PieceAnswer {
     /// The piece and its bytes.
     Piece(PieceIndex),
     /// Not this one.
     Reject(PieceIndex, RejectCode),
 }
 
-impl Provider {
+impl ProviderSession {
     /// The connection is open for what `grant` allows.
     #[must_use]
-    pub fn new(grant: Grant, trackers: TrackerKey, geometry: Geometry) -> Provider {
-        Provider { grant, trackers, geometry, waiting: VecDeque::new(), steering: Steering::default() }
+    pub fn new(grant: Grant, trackers: TrackerKey, geometry: Geometry) -> ProviderSession {
+        ProviderSession {
+            grant,
+            trackers,
+            geometry,
+            waiting: VecDeque::new(),
+            steering: RequestSteering::default(),
+        }
     }
 
     /// Takes a message of the consumer; `Ok(Some(code))` when it says goodbye.
     ///
     /// # Errors
     /// [`Violation`] when the protocol does not allow it.
-    pub fn message(&mut self, message: &Message) -> Result<Option<ByeCode>, Violation> {
+    pub fn handle_message(&mut self, message: &Message) -> Result<Option<ByeCode>, Violation> {
         match message {
-            Message::Request { first, count } => self.request(*first, *count)?,
-            Message::Cancel { first, count } => self.cancel(*first, *count)?,
-            Message::Renew { ticket } => self.renew(ticket)?,
+            Message::Request { first, count } => self.queue_request(*first, *count)?,
+            Message::Cancel { first, count } => self.cancel_request(*first, *count)?,
+            Message::Renew { ticket } => self.renew_ticket(ticket)?,
             Message::Bye { code } => return Ok(Some(*code)),
             _ => return Err(Violation::OutOfTurn),
         }
         Ok(None)
     }
 
-    fn range(&self, first: PieceIndex, count: PieceCount) -> Result<PieceRange, Violation> {
+    fn checked_range(&self, first: PieceIndex, count: PieceCount) -> Result<PieceRange, Violation> {
         PieceRange::from_count(first, count)
             .filter(|range| self.geometry.contains_range(*range) && count.0 <= REQUEST_MAX_PIECES)
             .ok_or(Violation::Pieces)
     }
 
-    fn request(&mut self, first: PieceIndex, count: PieceCount) -> Result<(), Violation> {
-        let range = self.range(first, count)?;
+    fn queue_request(&mut self, first: PieceIndex, count: PieceCount) -> Result<(), Violation> {
+        let range = self.checked_range(first, count)?;
         if self.waiting.len() + count.as_usize() > OUTSTANDING_MAX_PIECES as usize {
             return Err(Violation::Pieces);
         }
-        self.waiting.extend(range.indices().map(|index| Waiting { index, cancelled: false }));
+        self.waiting.extend(range.indices().map(|index| QueuedRequest { index, is_cancelled: false }));
         Ok(())
     }
 
-    fn cancel(&mut self, first: PieceIndex, count: PieceCount) -> Result<(), Violation> {
-        let range = self.range(first, count)?;
+    fn cancel_request(&mut self, first: PieceIndex, count: PieceCount) -> Result<(), Violation> {
+        let range = self.checked_range(first, count)?;
         for waiting in &mut self.waiting {
-            waiting.cancelled |= range.first() <= waiting.index && waiting.index <= range.last();
+            waiting.is_cancelled |= range.first() <= waiting.index && waiting.index <= range.last();
         }
         Ok(())
     }
 
-    fn renew(&mut self, ticket: &Ticket) -> Result<(), Violation> {
+    fn renew_ticket(&mut self, ticket: &Ticket) -> Result<(), Violation> {
         let fresh = ticket.verify(self.trackers).map_err(|_| Violation::Identity)?;
         let expires = fresh.expires.max(self.grant.expires);
         if (Grant { expires, ..fresh }) != (Grant { expires, ..self.grant.clone() }) {
@@ -217,22 +223,22 @@ impl Provider {
     }
 
     /// Takes the request to answer next. A complete provider turns its consumers away from what others have been sent
-    /// ([`Spread`]). Of those that can be answered by a piece it is the one that was sent least, so that a swarm gets many
+    /// ([`UploadHistory`]). Of those that can be answered by a piece it is the one that was sent least, so that a swarm gets many
     /// different pieces first; among equals the one asked for first.
     pub fn next_answer(
         &mut self,
         held: &Bitfield,
-        spread: &Spread<impl Fn(PieceIndex) -> u32>,
+        spread: &UploadHistory<impl Fn(PieceIndex) -> u32>,
         now: UnixSeconds,
-    ) -> Option<Answer> {
-        let refusal = |waiting: &Waiting| {
-            if waiting.cancelled {
+    ) -> Option<PieceAnswer> {
+        let refusal = |waiting: &QueuedRequest| {
+            if waiting.is_cancelled {
                 Some(RejectCode::Cancelled)
-            } else if !self.grant.holds_at(now) {
+            } else if !self.grant.is_valid_at(now) {
                 Some(RejectCode::Expired)
             } else if !held.has(waiting.index) {
                 Some(RejectCode::NotHeld)
-            } else if held.is_full() && self.steering.turns_away(waiting.index, spread) {
+            } else if held.is_full() && self.steering.should_defer(waiting.index, spread) {
                 Some(RejectCode::Busy)
             } else {
                 None
@@ -244,12 +250,12 @@ impl Provider {
             if code == RejectCode::Busy {
                 self.steering.turned_away(index);
             }
-            return Some(Answer::Reject(index, code));
+            return Some(PieceAnswer::Reject(index, code));
         }
-        let least = (0..self.waiting.len()).min_by_key(|at| spread.sent(self.waiting[*at].index))?;
+        let least = (0..self.waiting.len()).min_by_key(|at| spread.times_sent(self.waiting[*at].index))?;
         let index = self.waiting.remove(least)?.index;
-        self.steering.gave(index, spread);
-        Some(Answer::Piece(index))
+        self.steering.piece_sent(index, spread);
+        Some(PieceAnswer::Piece(index))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::super::frame::WireRange;
-use super::super::limits::TURNED_AWAY_MAX;
+use super::super::limits::DEFERRED_MAX;
 use super::super::units::{Digest, PIECE_BYTES};
 use super::*;
 
@@ -46,8 +46,8 @@ fn greeting(version: u32) -> Message {
 
 fn open_with(key: &SecretKey, expires: u64) -> Message {
     let ticket = Ticket::sign(grant(expires), &trackers());
-    Opening::new(provider().peer_key(), Nonce([9; 32]))
-        .greeting(&greeting(PROTOCOL_VERSION), &ticket, key)
+    ConsumerHandshake::new(provider().peer_key(), Nonce([9; 32]))
+        .answer_greeting(&greeting(PROTOCOL_VERSION), &ticket, key)
         .unwrap()
 }
 
@@ -59,15 +59,15 @@ fn check(message: &Message) -> Result<(Grant, Nonce), RefusedCode> {
 fn an_opening_goes_through_when_everybody_is_who_they_say() {
     let (found, nonce) = check(&open_with(&consumer(), 2_000)).unwrap();
     assert_eq!(found, grant(2_000));
-    let mut opening = Opening::new(provider().peer_key(), nonce);
+    let mut opening = ConsumerHandshake::new(provider().peer_key(), nonce);
     let ticket = Ticket::sign(grant(2_000), &trackers());
-    opening.greeting(&greeting(PROTOCOL_VERSION), &ticket, &consumer()).unwrap();
+    opening.answer_greeting(&greeting(PROTOCOL_VERSION), &ticket, &consumer()).unwrap();
     let opened = Message::Opened {
         length: 3 * u64::from(PIECE_BYTES),
         bitfield: Bitfield::full(PieceCount(3)).to_bytes(),
         signature: ticket::sign_opened(&provider(), nonce),
     };
-    assert!(opening.opened(&opened, geometry(3), true).unwrap().pieces.is_full());
+    assert!(opening.accept_opened(&opened, geometry(3), true).unwrap().pieces.is_full());
 }
 
 #[test]
@@ -90,10 +90,10 @@ fn a_proof_for_another_connection_is_refused() {
 #[test]
 fn the_consumer_turns_away_impostors_and_other_files() {
     let ticket = Ticket::sign(grant(2_000), &trackers());
-    let start = || Opening::new(provider().peer_key(), Nonce([9; 32]));
-    assert_eq!(start().greeting(&greeting(9), &ticket, &consumer()), Err(Violation::Version(9)));
-    let mut elsewhere = Opening::new(secret(5).peer_key(), Nonce([9; 32]));
-    assert_eq!(elsewhere.greeting(&greeting(1), &ticket, &consumer()), Err(Violation::Identity));
+    let start = || ConsumerHandshake::new(provider().peer_key(), Nonce([9; 32]));
+    assert_eq!(start().answer_greeting(&greeting(9), &ticket, &consumer()), Err(Violation::Version(9)));
+    let mut elsewhere = ConsumerHandshake::new(secret(5).peer_key(), Nonce([9; 32]));
+    assert_eq!(elsewhere.answer_greeting(&greeting(1), &ticket, &consumer()), Err(Violation::Identity));
 
     let opened = |signer: &SecretKey, length, pieces| Message::Opened {
         length,
@@ -102,8 +102,8 @@ fn the_consumer_turns_away_impostors_and_other_files() {
     };
     let take = |message: &Message, known| {
         let mut opening = start();
-        opening.greeting(&greeting(1), &ticket, &consumer()).unwrap();
-        opening.opened(message, geometry(2), known)
+        opening.answer_greeting(&greeting(1), &ticket, &consumer()).unwrap();
+        opening.accept_opened(message, geometry(2), known)
     };
     let two = 2 * u64::from(PIECE_BYTES);
     assert_eq!(take(&opened(&secret(5), two, 2), true), Err(Violation::Identity));
@@ -111,11 +111,14 @@ fn the_consumer_turns_away_impostors_and_other_files() {
     assert!(take(&opened(&provider(), two - 1, 2), false).is_ok(), "any length of as many pieces");
     assert_eq!(take(&opened(&provider(), two / 2, 2), false), Err(Violation::Length(two / 2)));
     assert_eq!(take(&opened(&provider(), two, 9), true), Err(Violation::Pieces));
-    assert_eq!(start().opened(&opened(&provider(), two, 2), geometry(2), true), Err(Violation::Identity));
+    assert_eq!(
+        start().accept_opened(&opened(&provider(), two, 2), geometry(2), true),
+        Err(Violation::Identity)
+    );
 }
 
-fn open_provider(pieces: u32, expires: u64) -> Provider {
-    Provider::new(grant(expires), trackers().tracker_key(), geometry(pieces))
+fn open_provider(pieces: u32, expires: u64) -> ProviderSession {
+    ProviderSession::new(grant(expires), trackers().tracker_key(), geometry(pieces))
 }
 
 fn request(first: u32, count: u32) -> Message {
@@ -123,11 +126,11 @@ fn request(first: u32, count: u32) -> Message {
 }
 
 /// What was sent, to a consumer that nobody else is beside.
-fn alone<F: Fn(PieceIndex) -> u32>(pieces: PieceCount, sent: F) -> Spread<F> {
-    Spread::new(pieces, sent, 0, 1)
+fn alone<F: Fn(PieceIndex) -> u32>(pieces: PieceCount, sent: F) -> UploadHistory<F> {
+    UploadHistory::new(pieces, sent, 0, 1)
 }
 
-fn drain(provider: &mut Provider, held: &Bitfield, now: UnixSeconds) -> Vec<Answer> {
+fn drain(provider: &mut ProviderSession, held: &Bitfield, now: UnixSeconds) -> Vec<PieceAnswer> {
     std::iter::from_fn(|| provider.next_answer(held, &alone(held.pieces(), |_| 0), now)).collect()
 }
 
@@ -136,15 +139,15 @@ fn every_requested_index_gets_exactly_one_answer() {
     let mut provider = open_provider(10, 2_000);
     let mut held = Bitfield::full(PieceCount(10));
     held.remove(PieceIndex(3));
-    provider.message(&request(0, 5)).unwrap();
-    provider.message(&Message::Cancel { first: PieceIndex(1), count: PieceCount(1) }).unwrap();
+    provider.handle_message(&request(0, 5)).unwrap();
+    provider.handle_message(&Message::Cancel { first: PieceIndex(1), count: PieceCount(1) }).unwrap();
     let answers = drain(&mut provider, &held, NOW);
     let expected = [
-        Answer::Reject(PieceIndex(1), RejectCode::Cancelled),
-        Answer::Reject(PieceIndex(3), RejectCode::NotHeld),
-        Answer::Piece(PieceIndex(0)),
-        Answer::Piece(PieceIndex(2)),
-        Answer::Piece(PieceIndex(4)),
+        PieceAnswer::Reject(PieceIndex(1), RejectCode::Cancelled),
+        PieceAnswer::Reject(PieceIndex(3), RejectCode::NotHeld),
+        PieceAnswer::Piece(PieceIndex(0)),
+        PieceAnswer::Piece(PieceIndex(2)),
+        PieceAnswer::Piece(PieceIndex(4)),
     ];
     assert_eq!(answers, expected);
 }
@@ -152,12 +155,12 @@ fn every_requested_index_gets_exactly_one_answer() {
 #[test]
 fn what_was_sent_least_goes_first() {
     let mut provider = open_provider(4, 2_000);
-    provider.message(&request(0, 4)).unwrap();
+    provider.handle_message(&request(0, 4)).unwrap();
     let sent = [2, 1, 0, 1];
     let held = Bitfield::full(PieceCount(4));
     let spread = alone(held.pieces(), |index| sent[index.as_usize()]);
     let order: Vec<_> = std::iter::from_fn(|| provider.next_answer(&held, &spread, NOW)).collect();
-    assert_eq!(order, [2, 1, 3, 0].map(|index| Answer::Piece(PieceIndex(index))));
+    assert_eq!(order, [2, 1, 3, 0].map(|index| PieceAnswer::Piece(PieceIndex(index))));
 }
 
 #[test]
@@ -166,15 +169,15 @@ fn a_complete_provider_keeps_for_later_what_another_was_sent() {
     let full = Bitfield::full(PieceCount(5));
     let answers = |held: &Bitfield, consumers| {
         let mut provider = open_provider(5, 2_000);
-        let spread = Spread::new(full.pieces(), sent, 2, consumers);
-        provider.message(&request(0, 4)).unwrap();
+        let spread = UploadHistory::new(full.pieces(), sent, 2, consumers);
+        provider.handle_message(&request(0, 4)).unwrap();
         let first: Vec<_> = std::iter::from_fn(|| provider.next_answer(held, &spread, NOW)).collect();
-        provider.message(&request(1, 2)).unwrap();
+        provider.handle_message(&request(1, 2)).unwrap();
         let again: Vec<_> = std::iter::from_fn(|| provider.next_answer(held, &spread, NOW)).collect();
         (first, again)
     };
-    let busy = |index| Answer::Reject(PieceIndex(index), RejectCode::Busy);
-    let piece = |index| Answer::Piece(PieceIndex(index));
+    let busy = |index| PieceAnswer::Reject(PieceIndex(index), RejectCode::Busy);
+    let piece = |index| PieceAnswer::Piece(PieceIndex(index));
     let insists = vec![piece(1), piece(2)];
     assert_eq!(answers(&full, 2), (vec![busy(1), busy(2), piece(0), piece(3)], insists.clone()));
     let all = vec![piece(0), piece(3), piece(1), piece(2)];
@@ -189,13 +192,14 @@ fn who_has_nothing_else_to_ask_for_is_put_off_so_often_and_no_more() {
     let mut provider = open_provider(1_000, 2_000);
     let held = Bitfield::full(PieceCount(1_000));
     let new = Cell::new(1_000);
-    let spread = Spread::new(held.pieces(), |index: PieceIndex| u32::from(index.0 != new.get()), 999, 2);
+    let spread =
+        UploadHistory::new(held.pieces(), |index: PieceIndex| u32::from(index.0 != new.get()), 999, 2);
     let mut busy = |first| {
-        provider.message(&request(first, REQUEST_MAX_PIECES)).unwrap();
+        provider.handle_message(&request(first, REQUEST_MAX_PIECES)).unwrap();
         let answers = std::iter::from_fn(|| provider.next_answer(&held, &spread, NOW));
-        answers.filter(|answer| matches!(answer, Answer::Reject(_, RejectCode::Busy))).count()
+        answers.filter(|answer| matches!(answer, PieceAnswer::Reject(_, RejectCode::Busy))).count()
     };
-    assert_eq!(busy(0) + busy(100) + busy(200), TURNED_AWAY_MAX);
+    assert_eq!(busy(0) + busy(100) + busy(200), DEFERRED_MAX);
     assert_eq!(busy(300), 0);
     new.set(400);
     assert_eq!(busy(400), REQUEST_MAX_PIECES as usize - 1, "it did find one that was new");
@@ -205,18 +209,18 @@ fn who_has_nothing_else_to_ask_for_is_put_off_so_often_and_no_more() {
 fn greedy_requests_are_violations() {
     for (first, count) in [(0, 0), (9, 2), (0, REQUEST_MAX_PIECES + 1), (u32::MAX, 2)] {
         assert_eq!(
-            open_provider(10, 2_000).message(&request(first, count)),
+            open_provider(10, 2_000).handle_message(&request(first, count)),
             Err(Violation::Pieces),
             "{first} {count}"
         );
     }
     let mut provider = open_provider(1_000, 2_000);
     for _ in 0..OUTSTANDING_MAX_PIECES / REQUEST_MAX_PIECES {
-        provider.message(&request(0, REQUEST_MAX_PIECES)).unwrap();
+        provider.handle_message(&request(0, REQUEST_MAX_PIECES)).unwrap();
     }
-    assert_eq!(provider.message(&request(0, 1)), Err(Violation::Pieces));
+    assert_eq!(provider.handle_message(&request(0, 1)), Err(Violation::Pieces));
     assert_eq!(
-        provider.message(&Message::Have { ranges: vec![WireRange { first: 0, last: 1 }] }),
+        provider.handle_message(&Message::Have { ranges: vec![WireRange { first: 0, last: 1 }] }),
         Err(Violation::OutOfTurn)
     );
 }
@@ -226,15 +230,15 @@ fn service_ends_with_the_ticket_and_goes_on_with_a_fresh_one() {
     let held = Bitfield::full(PieceCount(10));
     let late = UnixSeconds(5_000);
     let mut provider = open_provider(10, 2_000);
-    provider.message(&request(0, 1)).unwrap();
-    assert_eq!(drain(&mut provider, &held, late), [Answer::Reject(PieceIndex(0), RejectCode::Expired)]);
+    provider.handle_message(&request(0, 1)).unwrap();
+    assert_eq!(drain(&mut provider, &held, late), [PieceAnswer::Reject(PieceIndex(0), RejectCode::Expired)]);
     let fresh = Ticket::sign(grant(6_000), &trackers());
-    provider.message(&Message::Renew { ticket: fresh }).unwrap();
-    provider.message(&request(0, 1)).unwrap();
-    assert_eq!(drain(&mut provider, &held, late), [Answer::Piece(PieceIndex(0))]);
+    provider.handle_message(&Message::Renew { ticket: fresh }).unwrap();
+    provider.handle_message(&request(0, 1)).unwrap();
+    assert_eq!(drain(&mut provider, &held, late), [PieceAnswer::Piece(PieceIndex(0))]);
 
     let other = Ticket::sign(Grant { file_id: Digest([8; 20]), ..grant(9_000) }, &trackers());
-    assert_eq!(provider.message(&Message::Renew { ticket: other }), Err(Violation::Identity));
+    assert_eq!(provider.handle_message(&Message::Renew { ticket: other }), Err(Violation::Identity));
     let forged = Ticket::sign(grant(9_000), &secret(66));
-    assert_eq!(provider.message(&Message::Renew { ticket: forged }), Err(Violation::Identity));
+    assert_eq!(provider.handle_message(&Message::Renew { ticket: forged }), Err(Violation::Identity));
 }

@@ -74,33 +74,33 @@ impl SecretKey {
         TrackerKey(self.0.verifying_key().to_bytes())
     }
 
-    fn sign(&self, purpose: Purpose, parts: &[&[u8]]) -> Signature {
+    fn sign(&self, purpose: SignaturePurpose, parts: &[&[u8]]) -> Signature {
         Signature(self.0.sign(&purpose.statement(parts)).to_bytes())
     }
 }
 
 /// What a signature is for: the first bytes of what is signed, so that none can serve as another.
 #[derive(Clone, Copy)]
-enum Purpose {
+enum SignaturePurpose {
     Ticket,
     Open,
     Opened,
     Address,
 }
 
-impl Purpose {
+impl SignaturePurpose {
     fn statement(self, parts: &[&[u8]]) -> Vec<u8> {
         let mut statement = match self {
-            Purpose::Ticket => b"shoal ticket 1".to_vec(),
-            Purpose::Open => b"shoal open 1".to_vec(),
-            Purpose::Opened => b"shoal opened 1".to_vec(),
-            Purpose::Address => b"shoal address 1".to_vec(),
+            SignaturePurpose::Ticket => b"shoal ticket 1".to_vec(),
+            SignaturePurpose::Open => b"shoal open 1".to_vec(),
+            SignaturePurpose::Opened => b"shoal opened 1".to_vec(),
+            SignaturePurpose::Address => b"shoal address 1".to_vec(),
         };
         parts.iter().for_each(|part| statement.extend_from_slice(part));
         statement
     }
 
-    fn holds(self, key: [u8; 32], parts: &[&[u8]], signature: Signature) -> bool {
+    fn verify(self, key: [u8; 32], parts: &[&[u8]], signature: Signature) -> bool {
         VerifyingKey::from_bytes(&key).is_ok_and(|key| {
             key.verify_strict(&self.statement(parts), &Ed25519Signature::from_bytes(&signature.0)).is_ok()
         })
@@ -153,20 +153,20 @@ impl Ticket {
         reason = "a grant is made to be signed, and is no use afterwards"
     )]
     pub fn sign(grant: Grant, key: &SecretKey) -> Ticket {
-        let mut bytes = encoding::encode(&grant);
-        let signature = key.sign(Purpose::Ticket, &[&bytes]);
+        let mut bytes = encoding::encode_value(&grant);
+        let signature = key.sign(SignaturePurpose::Ticket, &[&bytes]);
         // As `SignedGrant` is encoded: one part behind the other, an array without a length.
         bytes.extend_from_slice(&signature.0);
         Ticket(bytes)
     }
 
-    /// Reads the ticket and checks its signature. Expiry is another question: [`Grant::holds_at`].
+    /// Reads the ticket and checks its signature. Expiry is another question: [`Grant::is_valid_at`].
     ///
     /// # Errors
     /// [`BadTicket`] when the bytes are no ticket or the signature is not by `key`.
     pub fn verify(&self, key: TrackerKey) -> Result<Grant, BadTicket> {
-        let SignedGrant { grant, signature } = encoding::decode(&self.0)?;
-        if Purpose::Ticket.holds(key.0, &[&encoding::encode(&grant)], signature) {
+        let SignedGrant { grant, signature } = encoding::decode_value(&self.0)?;
+        if SignaturePurpose::Ticket.verify(key.0, &[&encoding::encode_value(&grant)], signature) {
             Ok(grant)
         } else {
             Err(BadTicket::Signature)
@@ -177,8 +177,8 @@ impl Ticket {
     ///
     /// # Errors
     /// [`BadTicket::Unreadable`] when the bytes are no ticket.
-    pub fn unproven_grant(&self) -> Result<Grant, BadTicket> {
-        let SignedGrant { grant, .. } = encoding::decode(&self.0)?;
+    pub fn unverified_grant(&self) -> Result<Grant, BadTicket> {
+        let SignedGrant { grant, .. } = encoding::decode_value(&self.0)?;
         Ok(grant)
     }
 
@@ -190,7 +190,7 @@ impl Ticket {
 impl Grant {
     /// Whether the grant still holds at `now` (the trackers' clock), with the grace that clocks need.
     #[must_use]
-    pub fn holds_at(&self, now: UnixSeconds) -> bool {
+    pub fn is_valid_at(&self, now: UnixSeconds) -> bool {
         now.0 <= self.expires.0.saturating_add(limits::TICKET_GRACE_S)
     }
 }
@@ -198,43 +198,43 @@ impl Grant {
 /// The consumer's proof that it holds the key which the ticket names, for this connection alone.
 #[must_use]
 pub fn sign_open(key: &SecretKey, provider_nonce: Nonce, ticket: &Ticket, provider: PeerKey) -> Signature {
-    key.sign(Purpose::Open, &[&provider_nonce.0, &ticket.sha256(), &provider.0])
+    key.sign(SignaturePurpose::Open, &[&provider_nonce.0, &ticket.sha256(), &provider.0])
 }
 
 /// Whether `signature` is what [`sign_open`] gives for the holder of `consumer`.
 #[must_use]
-pub fn open_holds(
+pub fn verify_open(
     consumer: PeerKey,
     provider_nonce: Nonce,
     ticket: &Ticket,
     provider: PeerKey,
     signature: Signature,
 ) -> bool {
-    Purpose::Open.holds(consumer.0, &[&provider_nonce.0, &ticket.sha256(), &provider.0], signature)
+    SignaturePurpose::Open.verify(consumer.0, &[&provider_nonce.0, &ticket.sha256(), &provider.0], signature)
 }
 
 /// The provider's proof that it holds its key, for this connection alone.
 #[must_use]
 pub fn sign_opened(key: &SecretKey, consumer_nonce: Nonce) -> Signature {
-    key.sign(Purpose::Opened, &[&consumer_nonce.0])
+    key.sign(SignaturePurpose::Opened, &[&consumer_nonce.0])
 }
 
 /// Whether `signature` is what [`sign_opened`] gives for the holder of `provider`.
 #[must_use]
-pub fn opened_holds(provider: PeerKey, consumer_nonce: Nonce, signature: Signature) -> bool {
-    Purpose::Opened.holds(provider.0, &[&consumer_nonce.0], signature)
+pub fn verify_opened(provider: PeerKey, consumer_nonce: Nonce, signature: Signature) -> bool {
+    SignaturePurpose::Opened.verify(provider.0, &[&consumer_nonce.0], signature)
 }
 
 /// The provider's proof to a tracker that it answers at an address: over the nonce and the tracker's address as text.
 #[must_use]
 pub fn sign_address(key: &SecretKey, nonce: Nonce, tracker_address: &str) -> Signature {
-    key.sign(Purpose::Address, &[&nonce.0, tracker_address.as_bytes()])
+    key.sign(SignaturePurpose::Address, &[&nonce.0, tracker_address.as_bytes()])
 }
 
 /// Whether `signature` is what [`sign_address`] gives for the holder of `provider`.
 #[must_use]
-pub fn address_holds(provider: PeerKey, nonce: Nonce, tracker_address: &str, signature: Signature) -> bool {
-    Purpose::Address.holds(provider.0, &[&nonce.0, tracker_address.as_bytes()], signature)
+pub fn verify_address(provider: PeerKey, nonce: Nonce, tracker_address: &str, signature: Signature) -> bool {
+    SignaturePurpose::Address.verify(provider.0, &[&nonce.0, tracker_address.as_bytes()], signature)
 }
 
 #[cfg(test)]
@@ -272,20 +272,20 @@ mod tests {
     #[test]
     fn a_ticket_is_the_encoding_of_a_signed_grant() {
         let ticket = Ticket::sign(grant(), &secret(1));
-        let signed: SignedGrant = encoding::decode(&ticket.0).unwrap();
-        assert_eq!(encoding::encode(&signed), ticket.0);
+        let signed: SignedGrant = encoding::decode_value(&ticket.0).unwrap();
+        assert_eq!(encoding::encode_value(&signed), ticket.0);
         assert_eq!(signed.grant, grant());
-        assert!(Purpose::Ticket.holds(
+        assert!(SignaturePurpose::Ticket.verify(
             secret(1).tracker_key().0,
-            &[&encoding::encode(&grant())],
+            &[&encoding::encode_value(&grant())],
             signed.signature
         ));
     }
 
     #[test]
     fn a_grant_ends_after_its_grace() {
-        assert!(grant().holds_at(UnixSeconds(1_000 + limits::TICKET_GRACE_S)));
-        assert!(!grant().holds_at(UnixSeconds(1_001 + limits::TICKET_GRACE_S)));
+        assert!(grant().is_valid_at(UnixSeconds(1_000 + limits::TICKET_GRACE_S)));
+        assert!(!grant().is_valid_at(UnixSeconds(1_001 + limits::TICKET_GRACE_S)));
     }
 
     #[test]
@@ -295,12 +295,12 @@ mod tests {
         let nonce = Nonce([5; 32]);
         let proof = sign_open(&consumer, nonce, &ticket, provider.peer_key());
         let holds = |who: &SecretKey, nonce, to: &SecretKey| {
-            open_holds(who.peer_key(), nonce, &ticket, to.peer_key(), proof)
+            verify_open(who.peer_key(), nonce, &ticket, to.peer_key(), proof)
         };
         assert!(holds(&consumer, nonce, &provider));
         assert!(!holds(&provider, nonce, &provider), "another key");
         assert!(!holds(&consumer, Nonce([6; 32]), &provider), "another connection");
         assert!(!holds(&consumer, nonce, &consumer), "another provider");
-        assert!(!opened_holds(provider.peer_key(), nonce, proof), "another purpose");
+        assert!(!verify_opened(provider.peer_key(), nonce, proof), "another purpose");
     }
 }

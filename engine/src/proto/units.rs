@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use bincode::{Decode, Encode};
 
-use super::hex::{self, Digits};
+use super::hex::{self, HexDigits};
 
 /// Length of every piece but the last: the unit of hashing, ownership, request and verification.
 pub const PIECE_BYTES: u32 = 524_288;
@@ -112,7 +112,7 @@ impl PieceRange {
 
     /// Joins ascending indices into the fewest runs.
     #[must_use]
-    pub fn joined(ascending: impl IntoIterator<Item = PieceIndex>) -> Vec<PieceRange> {
+    pub fn from_ascending(ascending: impl IntoIterator<Item = PieceIndex>) -> Vec<PieceRange> {
         let mut runs: Vec<PieceRange> = Vec::new();
         for index in ascending {
             match runs.last_mut() {
@@ -143,29 +143,29 @@ impl ChainState {
 /// What was meant to be a SHA-1 value is not 40 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a SHA-1 value: 40 hex digits are wanted")]
-pub struct NotADigest;
+pub struct InvalidDigest;
 
 /// The two 20-byte values share their text form and nothing else.
 macro_rules! hex_form {
     ($type:ident) => {
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Digits::of(&self.0).as_str())
+                f.write_str(HexDigits::of(&self.0).as_str())
             }
         }
 
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Digits::of(&self.0).as_str())
+                f.write_str(HexDigits::of(&self.0).as_str())
             }
         }
 
         impl FromStr for $type {
-            type Err = NotADigest;
+            type Err = InvalidDigest;
 
             /// Accepts digits in either case.
-            fn from_str(text: &str) -> Result<$type, NotADigest> {
-                hex::read(text).map($type).ok_or(NotADigest)
+            fn from_str(text: &str) -> Result<$type, InvalidDigest> {
+                hex::parse_hex(text).map($type).ok_or(InvalidDigest)
             }
         }
     };
@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn indices_join_into_the_fewest_runs() {
-        let runs = PieceRange::joined([0, 1, 2, 5, 7, 8].map(PieceIndex));
+        let runs = PieceRange::from_ascending([0, 1, 2, 5, 7, 8].map(PieceIndex));
         assert_eq!(runs, [range(0, 2), range(5, 5), range(7, 8)]);
-        assert_eq!(PieceRange::joined([]), []);
+        assert_eq!(PieceRange::from_ascending([]), []);
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
             "zz39a3ee5e6b4b0d3255bfef95601890afd80709",
             "+a39a3ee5e6b4b0d3255bfef95601890afd80709",
         ] {
-            assert_eq!(wrong.parse::<Digest>(), Err(NotADigest), "{wrong}");
+            assert_eq!(wrong.parse::<Digest>(), Err(InvalidDigest), "{wrong}");
         }
     }
 }

@@ -27,38 +27,38 @@ const FIRST_BYTE_MS: u64 = 1_000;
 
 /// The requests in flight on one connection.
 #[derive(Clone, Debug)]
-pub struct Window {
+pub struct RequestWindow {
     meter: RateMeter,
     in_flight: u32,
     answered: u32,
     last_byte: Moment,
     /// When something was asked for after a pause, until anything of it comes.
-    asked: Option<Moment>,
+    requested_at: Option<Moment>,
     /// The shortest wait for a first byte so far.
     round_trip_ms: Option<u64>,
 }
 
-impl Window {
+impl RequestWindow {
     /// Nothing in flight.
     #[must_use]
-    pub fn new(now: Moment) -> Window {
-        Window {
+    pub fn new(now: Moment) -> RequestWindow {
+        RequestWindow {
             meter: RateMeter::new(now),
             in_flight: 0,
             answered: 0,
             last_byte: now,
-            asked: None,
+            requested_at: None,
             round_trip_ms: None,
         }
     }
 
     /// How many more pieces to ask for now.
-    pub fn room(&mut self, now: Moment) -> u32 {
-        self.size(now).saturating_sub(self.in_flight)
+    pub fn free_pieces(&mut self, now: Moment) -> u32 {
+        self.size_pieces(now).saturating_sub(self.in_flight)
     }
 
-    fn size(&mut self, now: Moment) -> u32 {
-        let Some(rate) = self.measured(now) else {
+    fn size_pieces(&mut self, now: Moment) -> u32 {
+        let Some(rate) = self.measured_rate(now) else {
             // Each answer makes room for its own next and one more.
             return START_PIECES.saturating_add(self.answered).min(OUTSTANDING_MAX_PIECES);
         };
@@ -72,7 +72,7 @@ impl Window {
         if self.in_flight == 0 && pieces > 0 {
             self.meter.restart(now);
             self.last_byte = now;
-            self.asked = Some(now);
+            self.requested_at = Some(now);
         }
         self.in_flight += pieces;
     }
@@ -85,19 +85,19 @@ impl Window {
 
     /// Counts bytes of pieces that arrived.
     pub fn received(&mut self, now: Moment, bytes: u64) {
-        if let Some(asked) = self.asked.take() {
+        if let Some(asked) = self.requested_at.take() {
             let waited_ms = now.ms_since(asked);
             let round_trip_ms = self.round_trip_ms.unwrap_or(waited_ms).min(waited_ms);
             self.round_trip_ms = Some(round_trip_ms);
             self.meter.restart(now);
-            self.meter.bursts(round_trip_ms);
+            self.meter.set_burst_interval(round_trip_ms);
         }
         self.meter.add(now, bytes);
         self.last_byte = now;
     }
 
     /// What may have come was not taken: a silence begins anew.
-    pub fn forgive(&mut self, now: Moment) {
+    pub fn reset_silence(&mut self, now: Moment) {
         self.last_byte = now;
     }
 
@@ -109,14 +109,14 @@ impl Window {
 
     /// Bytes a second; 0 before the first measurement.
     pub fn rate(&mut self, now: Moment) -> u64 {
-        self.measured(now).unwrap_or(0)
+        self.measured_rate(now).unwrap_or(0)
     }
 
     /// Bytes a second; `None` before the first measurement. While nothing was asked for, or what was is still on its way, nothing
     /// can come: what was measured before still stands.
-    pub fn measured(&mut self, now: Moment) -> Option<u64> {
-        let on_its_way = self.asked.is_some_and(|asked| now.ms_since(asked) < FIRST_BYTE_MS);
-        if self.in_flight == 0 || on_its_way { self.meter.last() } else { self.meter.rate(now) }
+    pub fn measured_rate(&mut self, now: Moment) -> Option<u64> {
+        let on_its_way = self.requested_at.is_some_and(|asked| now.ms_since(asked) < FIRST_BYTE_MS);
+        if self.in_flight == 0 || on_its_way { self.meter.last_rate() } else { self.meter.rate(now) }
     }
 
     /// For how long requests have been open without a byte, in milliseconds.
@@ -147,7 +147,7 @@ mod tests {
 
     /// One of them.
     struct End {
-        window: Window,
+        window: RequestWindow,
         /// Requests, by when the first of their bytes can be here, with how many parts are left.
         coming: std::collections::VecDeque<(u64, u64)>,
     }
@@ -162,7 +162,7 @@ mod tests {
 
     impl End {
         fn ask(&mut self, now: Moment, ready_ms: u64, to_ask: &mut u64) {
-            let room = u64::from(self.window.room(now)).min(*to_ask);
+            let room = u64::from(self.window.free_pieces(now)).min(*to_ask);
             self.window.requested(now, u32::try_from(room).unwrap());
             self.coming.extend((0..room).map(|_| (ready_ms, PARTS)));
             *to_ask -= room;
@@ -185,7 +185,8 @@ mod tests {
     impl Link {
         fn fetch(&self, total_bytes: u64) -> Used {
             let start = Moment::default();
-            let end = |_| End { window: Window::new(start), coming: std::collections::VecDeque::new() };
+            let end =
+                |_| End { window: RequestWindow::new(start), coming: std::collections::VecDeque::new() };
             let mut ends: Vec<End> = (0..self.connections).map(end).collect();
             let pieces = total_bytes / u64::from(PIECE_BYTES);
             let (mut to_ask, mut to_come) = (pieces, pieces);
@@ -256,9 +257,13 @@ mod tests {
     #[test]
     fn the_wait_for_a_first_byte_is_no_part_of_the_rate() {
         let start = Moment::default();
-        let mut window = Window::new(start);
+        let mut window = RequestWindow::new(start);
         window.requested(start, START_PIECES);
-        assert_eq!(window.size(start.plus_ms(FIRST_BYTE_MS - 1)), START_PIECES, "nothing can have come yet");
+        assert_eq!(
+            window.size_pieces(start.plus_ms(FIRST_BYTE_MS - 1)),
+            START_PIECES,
+            "nothing can have come yet"
+        );
         window.received(start.plus_ms(400), 0);
         window.received(start.plus_ms(800), 4 * MIB);
         assert_eq!(window.rate(start.plus_ms(800)), 10 * MIB);
@@ -269,27 +274,27 @@ mod tests {
     #[test]
     fn a_first_byte_that_never_comes_is_no_round_trip() {
         let start = Moment::default();
-        let mut window = Window::new(start);
+        let mut window = RequestWindow::new(start);
         window.requested(start, START_PIECES);
-        assert_eq!(window.size(start.plus_ms(FIRST_BYTE_MS)), WINDOW_MIN_PIECES);
+        assert_eq!(window.size_pieces(start.plus_ms(FIRST_BYTE_MS)), WINDOW_MIN_PIECES);
     }
 
     #[test]
     fn a_slow_peer_holds_few_pieces() {
         let start = Moment::default();
-        let mut window = Window::new(start);
+        let mut window = RequestWindow::new(start);
         window.requested(start, START_PIECES);
         window.received(start.plus_ms(100), 0);
         window.received(start.plus_ms(1_000), 100_000);
-        assert_eq!(window.room(start.plus_ms(1_000)), 0);
-        assert_eq!(window.size(start.plus_ms(1_000)), WINDOW_MIN_PIECES);
+        assert_eq!(window.free_pieces(start.plus_ms(1_000)), 0);
+        assert_eq!(window.size_pieces(start.plus_ms(1_000)), WINDOW_MIN_PIECES);
         assert_eq!(window.silent_ms(start.plus_ms(4_000)), 3_000);
     }
 
     #[test]
     fn an_idle_connection_keeps_its_rate() {
         let start = Moment::default();
-        let mut window = Window::new(start);
+        let mut window = RequestWindow::new(start);
         window.requested(start, 1);
         window.received(start.plus_ms(100), 0);
         window.received(start.plus_ms(400), 1 << 20);
@@ -302,8 +307,8 @@ mod tests {
     #[test]
     fn a_fast_peer_stays_within_the_protocol() {
         let start = Moment::default();
-        let mut window = Window::new(start);
+        let mut window = RequestWindow::new(start);
         window.received(start.plus_ms(200), 1 << 40);
-        assert_eq!(window.room(start.plus_ms(200)), OUTSTANDING_MAX_PIECES);
+        assert_eq!(window.free_pieces(start.plus_ms(200)), OUTSTANDING_MAX_PIECES);
     }
 }

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use sha1::Digest as _;
 
-use super::error::{Operation, StorageError, StorageErrorKind, failed};
+use super::error::{StorageError, StorageErrorKind, StorageOperation, to_storage_error};
 use super::limits::{NAME_MAX_BYTES, PARTIAL_HASH_BYTES, PARTIAL_STEM_MAX_BYTES};
 use super::source::Source;
 use crate::proto::manifest::FileName;
@@ -34,7 +34,7 @@ pub struct Destination {
 
 /// What has the final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
+pub enum DestinationEntry {
     /// Nothing.
     Absent,
     /// A regular file.
@@ -55,22 +55,23 @@ impl Destination {
     pub fn resolve(dest: &Path, name: &FileName) -> Result<Destination, StorageError> {
         let must_be_directory = dest.as_os_str().as_bytes().ends_with(b"/");
         let (directory_path, name) = match (dest.file_name(), must_be_directory || dest.is_dir()) {
-            (Some(file_name), false) => (parent_of(dest), file_name.to_owned()),
+            (Some(file_name), false) => (parent_directory(dest), file_name.to_owned()),
             _ => (dest, OsString::from(name.as_str())),
         };
         // Only an empty path has no absolute form.
-        let directory_path = std::path::absolute(directory_path)
-            .map_err(|_| failed(Operation::Open, directory_path)(StorageErrorKind::NotADirectory))?;
+        let directory_path = std::path::absolute(directory_path).map_err(|_| {
+            to_storage_error(StorageOperation::Open, directory_path)(StorageErrorKind::NotADirectory)
+        })?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(&directory_path, flags, Mode::empty())
             .map_err(|errno| match errno {
                 Errno::NOENT => StorageErrorKind::NotADirectory,
                 other => other.into(),
             })
-            .map_err(failed(Operation::Open, &directory_path))?;
+            .map_err(to_storage_error(StorageOperation::Open, &directory_path))?;
         let destination = Destination { directory, directory_path, name };
         // Whether the name fits shows here, and not when everything has been fetched.
-        destination.existing()?;
+        destination.existing_entry()?;
         Ok(destination)
     }
 
@@ -90,18 +91,19 @@ impl Destination {
     ///
     /// # Errors
     /// [`StorageError`]: the directory cannot be searched, or the name is too long.
-    pub fn existing(&self) -> Result<Existing, StorageError> {
-        let stat = self.stat(&self.name).map_err(failed(Operation::Open, &self.path()))?;
-        let Some(stat) = stat else { return Ok(Existing::Absent) };
+    pub fn existing_entry(&self) -> Result<DestinationEntry, StorageError> {
+        let stat =
+            self.stat_name(&self.name).map_err(to_storage_error(StorageOperation::Open, &self.path()))?;
+        let Some(stat) = stat else { return Ok(DestinationEntry::Absent) };
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {
-                Existing::File { length: u64::try_from(stat.st_size).expect("no file has a negative length") }
-            }
-            FileType::Symlink => Existing::Other("a symbolic link"),
-            FileType::Directory => Existing::Other("a directory"),
-            FileType::Fifo => Existing::Other("a fifo"),
-            FileType::Socket => Existing::Other("a socket"),
-            _ => Existing::Other("a device"),
+            FileType::RegularFile => DestinationEntry::File {
+                length: u64::try_from(stat.st_size).expect("no file has a negative length"),
+            },
+            FileType::Symlink => DestinationEntry::Other("a symbolic link"),
+            FileType::Directory => DestinationEntry::Other("a directory"),
+            FileType::Fifo => DestinationEntry::Other("a fifo"),
+            FileType::Socket => DestinationEntry::Other("a socket"),
+            _ => DestinationEntry::Other("a device"),
         })
     }
 
@@ -113,12 +115,12 @@ impl Destination {
         let path = self.path();
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())
-            .map_err(failed(Operation::Open, &path))?;
+            .map_err(to_storage_error(StorageOperation::Open, &path))?;
         Source::from_file(file.into(), path)
     }
 
     /// Looks a name of the directory up, without following it; `None` when there is none.
-    pub(super) fn stat(&self, name: &OsStr) -> rustix::io::Result<Option<Stat>> {
+    pub(super) fn stat_name(&self, name: &OsStr) -> rustix::io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
@@ -128,7 +130,7 @@ impl Destination {
 }
 
 /// The directory of a path with a last component; `.` for a bare name.
-fn parent_of(path: &Path) -> &Path {
+fn parent_directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -149,13 +151,13 @@ pub fn sibling_name(name: &OsStr, group: &str, content: Digest, ending: &str) ->
     let hash: String = hash[..PARTIAL_HASH_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
     let rest = format!(".{hash}{ending}");
     let room = PARTIAL_STEM_MAX_BYTES.min(NAME_MAX_BYTES - rest.len());
-    let mut sibling = stem(name.as_bytes(), room).to_vec();
+    let mut sibling = truncate_stem(name.as_bytes(), room).to_vec();
     sibling.extend_from_slice(rest.as_bytes());
     OsString::from_vec(sibling)
 }
 
 /// As much of a name as fits `room`, in bytes, cut before a character of UTF-8.
-fn stem(name: &[u8], room: usize) -> &[u8] {
+fn truncate_stem(name: &[u8], room: usize) -> &[u8] {
     /// Longest rest of a character of UTF-8, in bytes; names that are not UTF-8 are cut anywhere.
     const CONTINUATION_MAX: usize = 3;
     if name.len() <= room {
@@ -167,7 +169,7 @@ fn stem(name: &[u8], room: usize) -> &[u8] {
 }
 
 /// Removes a name of a directory, if there is such.
-pub(super) fn remove(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+pub(super) fn remove_name(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno),

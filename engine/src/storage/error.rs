@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::proto::geometry::{MAX_FILE_BYTES, TooLong};
+use crate::proto::geometry::{FileTooLong, MAX_FILE_BYTES};
 
 /// A failed operation on a file.
 #[derive(Debug, thiserror::Error)]
-#[error("{}; {}", self.what(), kind.advice())]
+#[error("{}; {}", self.description(), kind.advice())]
 pub struct StorageError {
     /// What was tried.
-    pub operation: Operation,
+    pub operation: StorageOperation,
     /// On what.
     pub path: PathBuf,
     /// Why it failed; its text is part of this one's, so it is no separate source.
@@ -21,7 +21,7 @@ pub struct StorageError {
 
 /// What was tried; shown as the verb of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum StorageOperation {
     /// Opening a file or directory.
     Open,
     /// Mapping it for reading.
@@ -46,20 +46,20 @@ pub enum Operation {
     Remove,
 }
 
-impl std::fmt::Display for Operation {
+impl std::fmt::Display for StorageOperation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Operation::Open => "open",
-            Operation::Map => "map",
-            Operation::Read => "read",
-            Operation::Create => "create",
-            Operation::Lock => "lock",
-            Operation::Reserve => "reserve space for",
-            Operation::Write => "write to",
-            Operation::Resize => "set the length of",
-            Operation::Sync => "flush to disk",
-            Operation::Rename => "finish",
-            Operation::Remove => "remove",
+            StorageOperation::Open => "open",
+            StorageOperation::Map => "map",
+            StorageOperation::Read => "read",
+            StorageOperation::Create => "create",
+            StorageOperation::Lock => "lock",
+            StorageOperation::Reserve => "reserve space for",
+            StorageOperation::Write => "write to",
+            StorageOperation::Resize => "set the length of",
+            StorageOperation::Sync => "flush to disk",
+            StorageOperation::Rename => "finish",
+            StorageOperation::Remove => "remove",
         })
     }
 }
@@ -67,14 +67,18 @@ impl std::fmt::Display for Operation {
 impl StorageError {
     /// What happened to what, without what to do.
     #[must_use]
-    pub fn what(&self) -> String {
+    pub fn description(&self) -> String {
         format!("cannot {} {}: {}", self.operation, self.path.display(), self.kind)
     }
 
     /// Hashes that were kept at `place` cannot be read any more, so that nothing is to be judged by them.
     pub(crate) fn hashes_lost(place: String) -> StorageError {
         let error = io::Error::other("the hashes that were kept there cannot be read any more");
-        StorageError { operation: Operation::Read, path: place.into(), kind: StorageErrorKind::Io(error) }
+        StorageError {
+            operation: StorageOperation::Read,
+            path: place.into(),
+            kind: StorageErrorKind::Io(error),
+        }
     }
 }
 
@@ -121,13 +125,13 @@ pub enum StorageErrorKind {
     Replaced,
     /// The partial file belongs to somebody else.
     #[error("it belongs to another user, who could change what was verified")]
-    NotOurs,
+    WrongOwner,
     /// An earlier flush failed, and the system may have dropped what it could not write.
     #[error("an earlier flush failed, so bytes may be lost")]
-    Unflushed,
+    FlushFailed,
     /// A source is not what it was.
     #[error("{0}")]
-    Changed(Change),
+    Changed(SourceChange),
     /// Anything else the system says.
     #[error("{0}")]
     Io(io::Error),
@@ -149,8 +153,8 @@ impl StorageErrorKind {
             StorageErrorKind::Exists => "use `--overwrite`, or choose another destination",
             StorageErrorKind::Locked => "wait for that one, or choose another destination",
             StorageErrorKind::Replaced => "start the download again",
-            StorageErrorKind::NotOurs => "choose another destination",
-            StorageErrorKind::Unflushed => "remove it, check the disk and start the download again",
+            StorageErrorKind::WrongOwner => "choose another destination",
+            StorageErrorKind::FlushFailed => "remove it, check the disk and start the download again",
             StorageErrorKind::Changed(_) => "upload it again",
             StorageErrorKind::Io(_) => "check the disk and try again",
         }
@@ -159,7 +163,7 @@ impl StorageErrorKind {
 
 /// How a source has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Change {
+pub enum SourceChange {
     /// Its size or time of modification differs.
     #[error("it was changed after it was hashed")]
     Modified,
@@ -179,26 +183,26 @@ pub enum Change {
 
 /// A source is not what it was when it was opened, and never will be again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {how}; upload it again", path.display())]
-pub struct Changed {
+#[error("{}: {change}; upload it again", path.display())]
+pub struct SourceChangedError {
     /// Which file.
     pub path: PathBuf,
     /// How it shows.
-    pub how: Change,
+    pub change: SourceChange,
 }
 
-impl From<Changed> for StorageError {
-    fn from(changed: Changed) -> StorageError {
+impl From<SourceChangedError> for StorageError {
+    fn from(changed: SourceChangedError) -> StorageError {
         StorageError {
-            operation: Operation::Read,
+            operation: StorageOperation::Read,
             path: changed.path,
-            kind: StorageErrorKind::Changed(changed.how),
+            kind: StorageErrorKind::Changed(changed.change),
         }
     }
 }
 
-impl From<TooLong> for StorageErrorKind {
-    fn from(refused: TooLong) -> StorageErrorKind {
+impl From<FileTooLong> for StorageErrorKind {
+    fn from(refused: FileTooLong) -> StorageErrorKind {
         StorageErrorKind::TooLong(refused.length)
     }
 }
@@ -229,8 +233,8 @@ impl From<io::Error> for StorageErrorKind {
 }
 
 /// Makes the closure that turns a system's error into ours: `.map_err(failed(Operation::Open, path))`.
-pub(super) fn failed<E: Into<StorageErrorKind>>(
-    operation: Operation,
+pub(super) fn to_storage_error<E: Into<StorageErrorKind>>(
+    operation: StorageOperation,
     path: &Path,
 ) -> impl FnOnce(E) -> StorageError + '_ {
     move |error| StorageError { operation, path: path.to_owned(), kind: error.into() }
@@ -243,7 +247,7 @@ mod tests {
     #[test]
     fn messages_say_what_to_what_and_what_next() {
         let error = StorageError {
-            operation: Operation::Reserve,
+            operation: StorageOperation::Reserve,
             path: "/data/disk.img".into(),
             kind: StorageErrorKind::NoSpace { needed: 10, free: 3 },
         };
@@ -252,7 +256,7 @@ mod tests {
             "cannot reserve space for /data/disk.img: 10 bytes are needed and 3 are free; make room, or choose \
              another disk"
         );
-        let changed = Changed { path: "a".into(), how: Change::Removed };
+        let changed = SourceChangedError { path: "a".into(), change: SourceChange::Removed };
         assert_eq!(
             StorageError::from(changed).to_string(),
             "cannot read a: it was removed or renamed; upload it again"

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::error::Change;
+use super::error::SourceChange;
 
 /// Size, time of modification and identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,21 +44,21 @@ impl Fingerprint {
 
     /// How `now` differs from this; `None` when it does not.
     #[must_use]
-    pub fn change(&self, now: &Fingerprint) -> Option<Change> {
+    pub fn difference_to(&self, now: &Fingerprint) -> Option<SourceChange> {
         if (self.inode, self.device) != (now.inode, now.device) {
-            Some(Change::Replaced)
+            Some(SourceChange::Replaced)
         } else if now.length < self.length {
-            Some(Change::Truncated)
+            Some(SourceChange::Truncated)
         } else {
-            (self != now).then_some(Change::Modified)
+            (self != now).then_some(SourceChange::Modified)
         }
     }
 
-    /// As [`Fingerprint::change`], for one that was written down: the number of the filesystem is good only until that is
+    /// As [`Fingerprint::difference_to`], for one that was written down: the number of the filesystem is good only until that is
     /// mounted again (tmpfs, overlay, btrfs and NFS get whichever is free), so it does not count.
     #[must_use]
-    pub fn change_on_record(&self, now: &Fingerprint) -> Option<Change> {
-        self.change(&Fingerprint { device: self.device, ..*now })
+    pub fn difference_ignoring_device(&self, now: &Fingerprint) -> Option<SourceChange> {
+        self.difference_to(&Fingerprint { device: self.device, ..*now })
     }
 }
 
@@ -124,14 +124,14 @@ mod tests {
     fn on_record_the_filesystems_number_does_not_count_and_all_else_does() {
         let kept = Fingerprint { length: 5, modified: (1, 2), inode: 3, device: 4 };
         let mounted_again = Fingerprint { device: 9, ..kept };
-        assert_eq!(kept.change(&mounted_again), Some(Change::Replaced));
-        assert_eq!(kept.change_on_record(&mounted_again), None);
+        assert_eq!(kept.difference_to(&mounted_again), Some(SourceChange::Replaced));
+        assert_eq!(kept.difference_ignoring_device(&mounted_again), None);
         for (other, change) in [
-            (Fingerprint { inode: 4, ..mounted_again }, Change::Replaced),
-            (Fingerprint { length: 4, ..mounted_again }, Change::Truncated),
-            (Fingerprint { modified: (1, 3), ..mounted_again }, Change::Modified),
+            (Fingerprint { inode: 4, ..mounted_again }, SourceChange::Replaced),
+            (Fingerprint { length: 4, ..mounted_again }, SourceChange::Truncated),
+            (Fingerprint { modified: (1, 3), ..mounted_again }, SourceChange::Modified),
         ] {
-            assert_eq!(kept.change_on_record(&other), Some(change));
+            assert_eq!(kept.difference_ignoring_device(&other), Some(change));
         }
     }
 

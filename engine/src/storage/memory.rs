@@ -17,22 +17,22 @@ const HIERARCHY_PATH: &str = "/sys/fs/cgroup";
 const LIMIT_NAME: &str = "memory.max";
 
 /// In bytes.
-pub(super) fn usable_bytes() -> u64 {
+pub(super) fn usable_memory_bytes() -> u64 {
     let info = sysinfo();
     // Both are unsigned longs of the kernel's, whatever their width here.
     #[allow(clippy::useless_conversion, reason = "their width depends on the platform")]
     let machine = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
     let groups = std::fs::read_to_string(OWN_GROUPS_PATH).unwrap_or_default();
     let read = |directory: PathBuf| std::fs::read_to_string(directory.join(LIMIT_NAME)).ok();
-    least(machine, &groups, read)
+    least_limit(machine, &groups, read)
 }
 
 /// The least of what the machine has and of what each group allows; `read` gives a group's limit as text.
-fn least(machine: u64, groups: &str, read: impl Fn(PathBuf) -> Option<String>) -> u64 {
+fn least_limit(machine: u64, groups: &str, read: impl Fn(PathBuf) -> Option<String>) -> u64 {
     let own = own_group(groups).into_iter().flat_map(Path::ancestors);
     own.map(|group| Path::new(HIERARCHY_PATH).join(group))
         .filter_map(read)
-        .filter_map(|text| limit(&text))
+        .filter_map(|text| parse_limit(&text))
         .fold(machine, u64::min)
 }
 
@@ -44,7 +44,7 @@ fn own_group(groups: &str) -> Option<&Path> {
 }
 
 /// `None` for `max`, and for what is no limit.
-fn limit(text: &str) -> Option<u64> {
+fn parse_limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
@@ -55,7 +55,7 @@ mod tests {
     const MACHINE: u64 = 1_000;
 
     fn least_of(groups: &str, limits: &[(&str, &str)]) -> u64 {
-        least(MACHINE, groups, |directory| {
+        least_limit(MACHINE, groups, |directory| {
             let found = limits.iter().find(|(group, _)| directory == Path::new(HIERARCHY_PATH).join(group));
             found.map(|(_, text)| (*text).to_owned())
         })
@@ -82,6 +82,6 @@ mod tests {
 
     #[test]
     fn a_machine_has_memory() {
-        assert!(usable_bytes() > 1 << 20);
+        assert!(usable_memory_bytes() > 1 << 20);
     }
 }

@@ -16,12 +16,12 @@
 //!
 //! 1. data: a verified piece is written to the partial file ([`Target::write_piece`]);
 //! 2. flush: [`Target::sync`];
-//! 3. claim: only then does the record say that the piece is there ([`Ledger::record`]); it is flushed and renamed into
+//! 3. claim: only then does the record say that the piece is there ([`ResumeJournal::write_record`]); it is flushed and renamed into
 //!    the place of the last one. A restarted download trusts it; what was written since it trusts too as long as the page
 //!    cache is the same, after a kill, and hashes otherwise, after a crash of the machine.
 //!
 //! The end has the same order: flush the data, rename (the claim that the file is whole), flush the directory. See
-//! [`Target::finish`]. The record goes after that; at a cancel it goes before the partial file.
+//! [`Target::finish_download`]. The record goes after that; at a cancel it goes before the partial file.
 //!
 //! Invariants:
 //! * Nothing of a peer's makes a path: names come from the user, or are a checked [`FileName`], one component.
@@ -31,18 +31,18 @@
 //! [`FileName`]: crate::proto::manifest::FileName
 //! [`Target::write_piece`]: target::Target::write_piece
 //! [`Target::sync`]: target::Target::sync
-//! [`Target::finish`]: target::Target::finish
-//! [`Ledger::record`]: resume::Ledger::record
+//! [`Target::finish_download`]: target::Target::finish
+//! [`ResumeJournal::write_record`]: resume::Ledger::record
 
-pub mod behind;
+pub mod cache_eviction;
 pub mod destination;
 pub mod error;
+mod file_identity;
 pub mod fingerprint;
-pub mod gather;
 pub mod limits;
 mod memory;
-mod origin;
 pub mod prefault;
 pub mod resume;
+pub mod sha1_list;
 pub mod source;
 pub mod target;

@@ -9,37 +9,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::limits::{PREFAULT_QUEUE_MAX, PREFAULT_THREADS};
-use crate::ends::EndsByPanic;
-use crate::mem::window::Window;
+use crate::abort::AbortOnPanic;
+use crate::mem::window::MappedWindow;
 
 /// Called with the result, on a thread of the set; it must not block.
 pub type OnResident = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-struct Order {
-    window: Window,
-    done: OnResident,
+struct PrefaultRequest {
+    window: MappedWindow,
+    on_resident: OnResident,
 }
 
 /// A fixed set of threads and their queue.
 #[derive(Debug)]
-pub struct Prefault {
-    orders: Option<SyncSender<Order>>,
+pub struct PrefaultPool {
+    requests: Option<SyncSender<PrefaultRequest>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Prefault {
+impl PrefaultPool {
     /// Starts [`PREFAULT_THREADS`] threads.
     ///
     /// # Errors
     /// The system gives no more threads.
-    pub fn start() -> io::Result<Prefault> {
+    pub fn start() -> io::Result<PrefaultPool> {
         let (orders, queue) = sync_channel(PREFAULT_QUEUE_MAX);
         let queue = Arc::new(Mutex::new(queue));
-        let mut set = Prefault { orders: Some(orders), threads: Vec::with_capacity(PREFAULT_THREADS) };
+        let mut set = PrefaultPool { requests: Some(orders), threads: Vec::with_capacity(PREFAULT_THREADS) };
         for at in 0..PREFAULT_THREADS {
             let queue = Arc::clone(&queue);
             let thread = std::thread::Builder::new().name(format!("prefault-{at}"));
-            set.threads.push(thread.spawn(move || work(&queue))?);
+            set.threads.push(thread.spawn(move || serve_requests(&queue))?);
         }
         Ok(set)
     }
@@ -49,28 +49,28 @@ impl Prefault {
     ///
     /// # Errors
     /// The queue is full.
-    pub fn try_submit(&self, window: Window, done: OnResident) -> Result<(), OnResident> {
-        let orders = self.orders.as_ref().expect("taken by drop alone");
-        match orders.try_send(Order { window, done }) {
+    pub fn try_submit(&self, window: MappedWindow, done: OnResident) -> Result<(), OnResident> {
+        let orders = self.requests.as_ref().expect("taken by drop alone");
+        match orders.try_send(PrefaultRequest { window, on_resident: done }) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => Err(order.done),
+            Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => Err(order.on_resident),
         }
     }
 }
 
-fn work(queue: &Mutex<Receiver<Order>>) {
-    let _ends = EndsByPanic;
+fn serve_requests(queue: &Mutex<Receiver<PrefaultRequest>>) {
+    let _ends = AbortOnPanic;
     loop {
         // The lock is held while waiting, so that one thread waits for an order and the others for the lock.
         let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Order { window, done }) = order else { return };
+        let Ok(PrefaultRequest { window, on_resident: done }) = order else { return };
         done(window.populate());
     }
 }
 
-impl Drop for Prefault {
+impl Drop for PrefaultPool {
     fn drop(&mut self) {
-        self.orders = None;
+        self.requests = None;
         for thread in self.threads.drain(..) {
             // A panic in somebody's `done` has ended the program.
             let _ = thread.join();
@@ -83,7 +83,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::ends::tests::assert_ends_by;
+    use crate::abort::tests::assert_aborts;
     use crate::storage::source::Source;
 
     #[test]
@@ -92,7 +92,7 @@ mod tests {
         let path = directory.path().join("f");
         std::fs::write(&path, vec![1; 100_000]).unwrap();
         let source = Source::open(&path).unwrap();
-        let set = Prefault::start().unwrap();
+        let set = PrefaultPool::start().unwrap();
         let (tell, told) = channel();
         let submit = |range| {
             let tell = tell.clone();
@@ -109,11 +109,11 @@ mod tests {
 
     #[test]
     fn a_panic_of_whoever_is_told_ends_the_program() {
-        assert_ends_by("storage::prefault::tests::a_panic_of_whoever_is_told_ends_the_program", || {
+        assert_aborts("storage::prefault::tests::a_panic_of_whoever_is_told_ends_the_program", || {
             let file = tempfile::NamedTempFile::new().unwrap();
             file.as_file().set_len(10).unwrap();
             let source = Source::open(file.path()).unwrap();
-            let set = Prefault::start().unwrap();
+            let set = PrefaultPool::start().unwrap();
             assert!(set.try_submit(source.window(0..10), Box::new(|_| panic!("meant"))).is_ok());
         });
     }
@@ -123,7 +123,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(10).unwrap();
         let source = Source::open(file.path()).unwrap();
-        let set = Prefault::start().unwrap();
+        let set = PrefaultPool::start().unwrap();
         let (tell, told) = channel();
         let (open, gate) = channel::<()>();
         let gate = Arc::new(Mutex::new(gate));

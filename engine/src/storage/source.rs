@@ -16,11 +16,13 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::error::{Change, Changed, Operation, StorageError, StorageErrorKind, failed};
+use super::error::{
+    SourceChange, SourceChangedError, StorageError, StorageErrorKind, StorageOperation, to_storage_error,
+};
 use super::fingerprint::Fingerprint;
 use super::limits::SOURCE_CHECK_MS;
 use crate::mem::mapping::Mapping;
-use crate::mem::window::Window;
+use crate::mem::window::MappedWindow;
 use crate::proto::geometry::Geometry;
 
 #[cfg(test)]
@@ -34,14 +36,14 @@ pub struct Source {
     length: u64,
     /// `None` for the empty file.
     mapping: Option<Arc<Mapping>>,
-    watch: Watch,
-    change: OnceLock<Change>,
+    detection: ChangeDetection,
+    change: OnceLock<SourceChange>,
     next_check_ms: AtomicU64,
 }
 
 /// By what a change is noticed.
 #[derive(Debug)]
-enum Watch {
+enum ChangeDetection {
     /// A whole file: by everything that can be seen from outside.
     Whole(Fingerprint),
     /// A partial file: by being shorter than its writer left it, in bytes.
@@ -56,10 +58,11 @@ impl Source {
     pub fn open(path: &Path) -> Result<Source, StorageError> {
         // Only an empty path has no absolute form.
         let path = std::path::absolute(path)
-            .map_err(|_| failed(Operation::Open, path)(StorageErrorKind::Missing))?;
+            .map_err(|_| to_storage_error(StorageOperation::Open, path)(StorageErrorKind::Missing))?;
         // Opening a fifo for reading would wait for its writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed(Operation::Open, &path))?;
+        let file = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(to_storage_error(StorageOperation::Open, &path))?;
         Source::from_file(file.into(), path)
     }
 
@@ -68,12 +71,12 @@ impl Source {
     /// # Errors
     /// As for [`Source::open`].
     pub fn from_file(file: File, path: PathBuf) -> Result<Source, StorageError> {
-        let metadata = file.metadata().map_err(failed(Operation::Open, &path))?;
-        if let Some(what) = not_a_file(metadata.file_type()) {
-            return Err(failed(Operation::Open, &path)(StorageErrorKind::NotAFile(what)));
+        let metadata = file.metadata().map_err(to_storage_error(StorageOperation::Open, &path))?;
+        if let Some(what) = non_regular_kind(metadata.file_type()) {
+            return Err(to_storage_error(StorageOperation::Open, &path)(StorageErrorKind::NotAFile(what)));
         }
         let fingerprint = Fingerprint::from(&metadata);
-        Source::new(file, path, fingerprint.length, Watch::Whole(fingerprint))
+        Source::new(file, path, fingerprint.length, ChangeDetection::Whole(fingerprint))
     }
 
     /// Maps `length` bytes of a file that is still being written; `least` is how long its writer says that it is, in
@@ -84,21 +87,21 @@ impl Source {
         length: u64,
         least: Arc<AtomicU64>,
     ) -> Result<Source, StorageError> {
-        Source::new(file, path, length, Watch::Partial(least))
+        Source::new(file, path, length, ChangeDetection::Partial(least))
     }
 
-    fn new(file: File, path: PathBuf, length: u64, watch: Watch) -> Result<Source, StorageError> {
-        Geometry::new(length).map_err(failed(Operation::Open, &path))?;
+    fn new(file: File, path: PathBuf, length: u64, watch: ChangeDetection) -> Result<Source, StorageError> {
+        Geometry::new(length).map_err(to_storage_error(StorageOperation::Open, &path))?;
         let mapping = (length > 0)
             .then(|| Mapping::new(&file, length).map(Arc::new))
             .transpose()
-            .map_err(failed(Operation::Map, &path))?;
+            .map_err(to_storage_error(StorageOperation::Map, &path))?;
         Ok(Source {
             file,
             path,
             length,
             mapping,
-            watch,
+            detection: watch,
             change: OnceLock::new(),
             next_check_ms: AtomicU64::new(0),
         })
@@ -119,9 +122,9 @@ impl Source {
     /// What it looked like when it was opened; `None` for a partial file.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
-        match self.watch {
-            Watch::Whole(fingerprint) => Some(fingerprint),
-            Watch::Partial(_) => None,
+        match self.detection {
+            ChangeDetection::Whole(fingerprint) => Some(fingerprint),
+            ChangeDetection::Partial(_) => None,
         }
     }
 
@@ -130,13 +133,13 @@ impl Source {
     /// # Panics
     /// When the range, in bytes, is empty or not in the file: callers check what comes from outside by the geometry.
     #[must_use]
-    pub fn window(&self, range: Range<u64>) -> Window {
+    pub fn window(&self, range: Range<u64>) -> MappedWindow {
         let mapping = self.mapping.as_ref().expect("an empty file has no ranges");
-        Window::new(Arc::clone(mapping), in_memory(&range))
+        MappedWindow::new(Arc::clone(mapping), to_usize_range(&range))
     }
 
     /// Says that the file will be read from start to end, so that the kernel reads ahead.
-    pub fn expect_sequential(&self) {
+    pub fn advise_sequential(&self) {
         // Advice that is not taken costs speed only.
         let _ = self.mapping.as_ref().map(|mapping| mapping.advise_sequential());
     }
@@ -145,8 +148,8 @@ impl Source {
     /// `now_ms` is any clock that does not go back.
     ///
     /// # Errors
-    /// [`Changed`], once and for ever.
-    pub fn check(&self, now_ms: u64) -> Result<(), Changed> {
+    /// [`SourceChangedError`], once and for ever.
+    pub fn check(&self, now_ms: u64) -> Result<(), SourceChangedError> {
         let due_ms = self.next_check_ms.load(Ordering::Relaxed);
         let next_ms = now_ms.saturating_add(SOURCE_CHECK_MS);
         let mine = now_ms >= due_ms
@@ -154,22 +157,22 @@ impl Source {
                 .next_check_ms
                 .compare_exchange(due_ms, next_ms, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
-        if mine { self.check_now() } else { self.remembered() }
+        if mine { self.check_now() } else { self.check_remembered() }
     }
 
     /// As [`Source::check`], and looked up now.
     ///
     /// # Errors
-    /// [`Changed`], once and for ever.
-    pub fn check_now(&self) -> Result<(), Changed> {
-        self.remembered()?;
-        self.changed_by(self.look())
+    /// [`SourceChangedError`], once and for ever.
+    pub fn check_now(&self) -> Result<(), SourceChangedError> {
+        self.check_remembered()?;
+        self.record_change(self.detect_change())
     }
 
     /// Notes that the kernel could not read the file: a send of one of its windows gave EFAULT.
-    pub fn note_unreadable(&self) -> Changed {
-        let how = *self.change.get_or_init(|| Change::Truncated);
-        Changed { path: self.path.clone(), how }
+    pub fn mark_unreadable(&self) -> SourceChangedError {
+        let how = *self.change.get_or_init(|| SourceChange::Truncated);
+        SourceChangedError { path: self.path.clone(), change: how }
     }
 
     /// Lends bytes to `read`, and gives its result if the file was what it was before and after.
@@ -177,12 +180,16 @@ impl Source {
     /// `read` takes bytes as numbers, and only that (it hashes or copies): somebody may be writing them meanwhile.
     ///
     /// # Errors
-    /// [`Changed`]; the result is thrown away.
+    /// [`SourceChangedError`]; the result is thrown away.
     ///
     /// # Panics
     /// When the range, in bytes, is empty or not in the file.
     #[allow(unsafe_code, reason = "the one borrow of mapped bytes, argued at its block")]
-    pub fn with_bytes<R>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> R) -> Result<R, Changed> {
+    pub fn with_bytes<R>(
+        &self,
+        range: Range<u64>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, SourceChangedError> {
         let mapping = self.mapping.as_ref().expect("an empty file has no ranges");
         self.check_now()?;
         // SAFETY: `borrow` asks its caller for two things. The bytes are read as numbers: what is passed to this
@@ -190,51 +197,53 @@ impl Source {
         // gives a wrong digest or copy and nothing worse; a `read` that parsed text would break this. And the result
         // is thrown away when the file changed: the check below asks the guard's flag and the fingerprint before it
         // is returned.
-        let bytes = unsafe { mapping.borrow(in_memory(&range)) };
+        let bytes = unsafe { mapping.borrow(to_usize_range(&range)) };
         let result = read(bytes);
         self.check_now().map(|()| result)
     }
 
-    fn remembered(&self) -> Result<(), Changed> {
-        let lost = self.mapping.as_ref().is_some_and(|mapping| mapping.faulted());
-        self.changed_by(lost.then_some(Change::Truncated))
+    fn check_remembered(&self) -> Result<(), SourceChangedError> {
+        let lost = self.mapping.as_ref().is_some_and(|mapping| mapping.has_faulted());
+        self.record_change(lost.then_some(SourceChange::Truncated))
     }
 
     /// Compares the file with what it was, by system calls.
-    fn look(&self) -> Option<Change> {
-        let Ok(now) = Fingerprint::of(&self.file) else { return Some(Change::Unreadable) };
-        match &self.watch {
-            Watch::Partial(least) => {
-                (now.length < least.load(Ordering::Acquire)).then_some(Change::Truncated)
+    fn detect_change(&self) -> Option<SourceChange> {
+        let Ok(now) = Fingerprint::of(&self.file) else { return Some(SourceChange::Unreadable) };
+        match &self.detection {
+            ChangeDetection::Partial(least) => {
+                (now.length < least.load(Ordering::Acquire)).then_some(SourceChange::Truncated)
             }
-            Watch::Whole(then) => then.change(&now).or_else(|| match Fingerprint::at(&self.path) {
-                Ok(named) => then.change(&named),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Change::Removed),
-                Err(_) => Some(Change::Unreadable),
-            }),
+            ChangeDetection::Whole(then) => {
+                then.difference_to(&now).or_else(|| match Fingerprint::at(&self.path) {
+                    Ok(named) => then.difference_to(&named),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(SourceChange::Removed),
+                    Err(_) => Some(SourceChange::Unreadable),
+                })
+            }
         }
     }
 
     /// Remembers a change, and says whether there ever was one.
-    fn changed_by(&self, change: Option<Change>) -> Result<(), Changed> {
+    fn record_change(&self, change: Option<SourceChange>) -> Result<(), SourceChangedError> {
         if let Some(change) = change {
             // Whoever was first has named the cause.
             let _ = self.change.set(change);
         }
         match self.change.get() {
             None => Ok(()),
-            Some(&how) => Err(Changed { path: self.path.clone(), how }),
+            Some(&how) => Err(SourceChangedError { path: self.path.clone(), change: how }),
         }
     }
 }
 
-fn in_memory(range: &Range<u64>) -> Range<usize> {
+fn to_usize_range(range: &Range<u64>) -> Range<usize> {
     let position = |at: u64| usize::try_from(at).expect("a mapped file fits the address space");
     position(range.start)..position(range.end)
 }
 
 /// What a thing is that is no regular file, in words.
-pub(super) fn not_a_file(kind: std::fs::FileType) -> Option<&'static str> {
+pub(super) fn non_regular_kind(kind: std::fs::FileType) -> Option<&'static str> {
     if kind.is_file() {
         None
     } else if kind.is_dir() {

@@ -23,7 +23,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// Calls a seeder and takes its greeting.
     pub(crate) fn greeted(seeder: &Node, seed: u8) -> Caller {
-        let mut wire = Wire::connect(seeder.engine.listen_addr());
+        let mut wire = Wire::connect(seeder.engine.listen_address());
         match wire.read().unwrap() {
             Message::Greeting { nonce, peer_key, .. } => {
                 Caller { wire, secret: SecretKey::from_seed(&[seed; 32]), nonce, provider: peer_key }
@@ -46,13 +46,13 @@ impl Caller {
         ticket(manifest, self.secret.peer_key(), far_future())
     }
 
-    /// An `Open` by this ticket, signed by this caller for this connection.
+    /// An `OpenConnection` by this ticket, signed by this caller for this connection.
     pub(crate) fn open_message(&self, ticket: &Ticket) -> Message {
         let signature = ticket::sign_open(&self.secret, self.nonce, ticket, self.provider);
         Message::Open { ticket: ticket.clone(), nonce: Nonce([8; 32]), signature }
     }
 
-    /// Sends the `Open` and takes the answer.
+    /// Sends the `OpenConnection` and takes the answer.
     pub(crate) fn open(&mut self, ticket: &Ticket) -> Message {
         let message = self.open_message(ticket);
         self.wire.send(&message).unwrap();

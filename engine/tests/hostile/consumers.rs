@@ -12,7 +12,7 @@ use engine::proto::limits::{
 use engine::proto::manifest::Manifest;
 use engine::proto::ticket::{Grant, SecretKey, Ticket, UnixSeconds};
 use engine::proto::units::{PieceCount, PieceIndex};
-use engine::stats::Phase;
+use engine::stats::DownloadPhase;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::PIECE;
@@ -80,13 +80,13 @@ fn whoever_does_not_open_gets_nothing() {
             u32::MAX.to_le_bytes().to_vec(),
             [3u32.to_le_bytes().to_vec(), vec![0xFF; 3]].concat(),
             vec![0; 100],
-            codec::encode(&request),
-            codec::encode(&Message::Renew { ticket: Ticket(vec![1; 200]) }),
-            codec::encode(&Message::Have { ranges: vec![WireRange { first: 0, last: u32::MAX }] }),
+            codec::encode_message(&request),
+            codec::encode_message(&Message::Renew { ticket: Ticket(vec![1; 200]) }),
+            codec::encode_message(&Message::Have { ranges: vec![WireRange { first: 0, last: u32::MAX }] }),
             Vec::new(),
         ];
         for opening in openings {
-            let mut wire = Wire::connect(stage.seeder.engine.listen_addr());
+            let mut wire = Wire::connect(stage.seeder.engine.listen_address());
             wire.raw(&opening).unwrap();
             wire.half_close();
             let loot = wire.drain();
@@ -264,7 +264,7 @@ fn a_ticket_that_ends_while_it_is_used_can_be_renewed() {
         caller.request(3, 1);
         let Message::Piece { index: PieceIndex(3), length } = caller.wire.read().unwrap() else { panic!() };
         assert!(caller.wire.piece_bytes(length).unwrap() == stage.content[3 * PIECE..4 * PIECE]);
-        stage.seeder.engine.trust(trackers().tracker_key(), JUMP_S);
+        stage.seeder.engine.set_trust(trackers().tracker_key(), JUMP_S);
         caller.request(4, 1);
         let expired = Message::Reject { index: PieceIndex(4), code: RejectCode::Expired };
         assert_eq!(caller.wire.read().unwrap(), expired);
@@ -287,7 +287,7 @@ fn a_crowd_of_strangers_delays_an_honest_leecher_and_no_more() {
             rounds += 1;
             assert!(rounds <= ROUNDS_MAX, "the crowd is never there at once");
             let mut crowd: Vec<Wire> =
-                (0..CROWD).map(|_| Wire::connect(stage.seeder.engine.listen_addr())).collect();
+                (0..CROWD).map(|_| Wire::connect(stage.seeder.engine.listen_address())).collect();
             let answers: Vec<Message> = crowd.iter_mut().map(|wire| wire.read().unwrap()).collect();
             let count =
                 |fits: &dyn Fn(&Message) -> bool| answers.iter().filter(|answer| fits(answer)).count();
@@ -295,7 +295,7 @@ fn a_crowd_of_strangers_delays_an_honest_leecher_and_no_more() {
             let busy = count(&|answer| matches!(answer, Message::Refused { code: RefusedCode::Busy, .. }));
             assert_eq!(greeted + busy, CROWD);
             let download = stage.leecher.fetch(&stage.manifest, &[&stage.seeder]);
-            let waits = |phase: &Phase| matches!(phase, Phase::Waiting(_));
+            let waits = |phase: &DownloadPhase| matches!(phase, DownloadPhase::Waiting(_));
             let progress =
                 crate::rig::wait_for(&download, |progress| waits(&progress.phase) || progress.phase.is_end());
             let sent_bytes = stage.sent_bytes();
@@ -327,10 +327,10 @@ fn allow_descriptors(count: u64) {
 #[test]
 fn strangers_who_dawdle_are_shown_the_door() {
     for stage in stages() {
-        let mut silent = Wire::connect(stage.seeder.engine.listen_addr());
+        let mut silent = Wire::connect(stage.seeder.engine.listen_address());
         let mut halfway = stage.greeted();
         let papers = halfway.papers(&stage.manifest);
-        let open = codec::encode(&halfway.open_message(&papers));
+        let open = codec::encode_message(&halfway.open_message(&papers));
         halfway.wire.raw(&open[..open.len() / 2]).unwrap();
         // The handshake's whole time passes here, once for both.
         assert_eq!(halfway.wire.drain().messages, []);

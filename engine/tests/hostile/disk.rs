@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use engine::config::IoChoice;
-use engine::stats::{Phase, Wait};
+use engine::stats::{DownloadPhase, WaitReason};
 use engine::storage::error::StorageErrorKind;
 use rustix::fs::FallocateFlags;
 
@@ -65,7 +65,7 @@ fn a_file_that_does_not_fit_is_refused_at_the_start() {
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
     let content = bytes(DISK_BYTES / 2, 50);
     let manifest = seeder.upload("f", &content);
-    let order = || engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
+    let order = || engine::DownloadOrder { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let filler = disk.fill(DISK_BYTES / 4);
     let refused = leecher.engine.download(order()).err().expect("there is no room");
     let StorageErrorKind::NoSpace { needed, free } = refused.kind else { panic!("{refused}") };
@@ -74,7 +74,7 @@ fn a_file_that_does_not_fit_is_refused_at_the_start() {
     assert_eq!(left, std::slice::from_ref(&filler), "no partial file stays");
     std::fs::remove_file(filler).unwrap();
     let download = leecher.engine.download(order()).unwrap();
-    download.offer(&[seeder.address()]);
+    download.add_peers(&[seeder.address()]);
     durable(&download);
     assert!(std::fs::read(disk.path().join("f")).unwrap() == content);
 }
@@ -85,7 +85,7 @@ fn a_disk_that_fills_up_later_pauses_until_there_is_room() {
     let leecher = Node::start(2, IoChoice::Auto);
     let content = std::sync::Arc::new(bytes(DISK_BYTES / 2, 51));
     let manifest = Node::start(1, IoChoice::Auto).upload("f", &content);
-    let order = engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
+    let order = engine::DownloadOrder { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let download = leecher.engine.download(order).unwrap();
     // The reservation is taken away, as filesystems that cannot reserve never give it; then the room goes.
     let mut paths = std::fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -95,10 +95,13 @@ fn a_disk_that_fills_up_later_pauses_until_there_is_room() {
     rustix::fs::fallocate(file.as_fd(), punch, 0, content.len() as u64).unwrap();
     let filler = disk.fill(PIECE / 2);
     let seeder = Liar::honest(&content);
-    download.offer(&[seeder.peer]);
-    let progress =
-        wait_for(&download, |progress| matches!(progress.phase, Phase::Waiting(Wait::DiskFull { .. })));
-    let Phase::Waiting(Wait::DiskFull { needed, free, directory }) = progress.phase else { unreachable!() };
+    download.add_peers(&[seeder.peer]);
+    let progress = wait_for(&download, |progress| {
+        matches!(progress.phase, DownloadPhase::Waiting(WaitReason::DiskFull { .. }))
+    });
+    let DownloadPhase::Waiting(WaitReason::DiskFull { needed, free, directory }) = progress.phase else {
+        unreachable!()
+    };
     assert!(needed > free, "{needed} and {free}");
     assert_eq!(directory, disk.path());
     std::fs::remove_file(filler).unwrap();

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use engine::Order;
+use engine::DownloadOrder;
 use engine::config::IoChoice;
-use engine::proto::hashes::{HASH_BYTES, Hashes, Kept, joined};
+use engine::proto::hashes::{BackingBytes, HASH_BYTES, Sha1List, join_values};
 use engine::proto::manifest::Manifest;
-use engine::stats::{Failure, Phase, Progress, Suspect};
+use engine::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer};
 
 use crate::PIECE;
 use crate::liar::Liar;
@@ -28,7 +28,7 @@ struct Failing {
     lost: AtomicBool,
 }
 
-impl Kept for Failing {
+impl BackingBytes for Failing {
     fn length(&self) -> usize {
         self.bytes.len()
     }
@@ -41,7 +41,7 @@ impl Kept for Failing {
         }
     }
 
-    fn lost(&self) -> Option<String> {
+    fn unreadable_at(&self) -> Option<String> {
         self.fails.store(true, Ordering::SeqCst);
         self.lost.load(Ordering::SeqCst).then(|| "/the/failing/disk".to_owned())
     }
@@ -49,28 +49,33 @@ impl Kept for Failing {
 
 /// The manifest, with the digest of this piece, or the state after it, on a failing disk.
 fn failing(right: &Manifest, piece: usize, of_chain: bool, at_once: bool) -> Arc<Manifest> {
-    let kept = |bytes: Vec<u8>| -> Arc<dyn Kept> {
+    let kept = |bytes: Vec<u8>| -> Arc<dyn BackingBytes> {
         let (fails, lost) = (AtomicBool::new(at_once), AtomicBool::new(false));
         Arc::new(Failing { bytes, value: piece, fails, lost })
     };
     let (digests, chain) = (right.digests(), right.chain().unwrap());
     let (digests, chain) = if of_chain {
-        let bytes = kept(joined(&chain.to_vec()));
-        (digests.clone(), Hashes::kept(bytes, 0, chain.len()).unwrap())
+        let bytes = kept(join_values(&chain.to_vec()));
+        (digests.clone(), Sha1List::from_backing(bytes, 0, chain.len()).unwrap())
     } else {
-        (Hashes::kept(kept(joined(&digests.to_vec())), 0, digests.len()).unwrap(), chain.clone())
+        (
+            Sha1List::from_backing(kept(join_values(&digests.to_vec())), 0, digests.len()).unwrap(),
+            chain.clone(),
+        )
     };
     let length = Some(right.geometry().length());
-    Arc::new(Manifest::of(right.name().clone(), length, digests, right.proof(), Some(chain)).unwrap())
+    Arc::new(Manifest::from_lists(right.name().clone(), length, digests, right.proof(), Some(chain)).unwrap())
 }
 
-fn order(node: &Node, manifest: &Arc<Manifest>, directory: &Path) -> Order {
+fn order(node: &Node, manifest: &Arc<Manifest>, directory: &Path) -> DownloadOrder {
     let ticket = ticket(manifest, node.engine.peer_key(), far_future());
-    Order { destination: directory.to_owned(), ticket, ..node.order(manifest) }
+    DownloadOrder { destination: directory.to_owned(), ticket, ..node.order(manifest) }
 }
 
-fn assert_lost(progress: &Progress) {
-    let Phase::Failed(Failure::Io(message)) = &progress.phase else { panic!("{:?}", progress.phase) };
+fn assert_lost(progress: &DownloadProgress) {
+    let DownloadPhase::Failed(DownloadFailure::Io(message)) = &progress.phase else {
+        panic!("{:?}", progress.phase)
+    };
     assert!(message.contains("/the/failing/disk"), "{message}");
 }
 
@@ -101,9 +106,9 @@ fn a_download_whose_hashes_are_lost_ends_without_blame_and_goes_on_with_new_ones
         let download =
             first.engine.download(order(&first, &failing(&right, piece, of_chain, false), directory));
         let download = download.unwrap();
-        download.offer(&[provider.peer]);
+        download.add_peers(&[provider.peer]);
         assert_lost(&finish(&download));
-        assert_eq!(download.take_suspects(), Vec::<Suspect>::new(), "no peer is to blame");
+        assert_eq!(download.take_suspects(), Vec::<SuspectPeer>::new(), "no peer is to blame");
         // With the last handle of the engine goes its thread that makes records.
         drop((download, first));
         let record = left_beside(directory, ".record").expect("what was fetched is still known");
@@ -117,7 +122,7 @@ fn a_download_whose_hashes_are_lost_ends_without_blame_and_goes_on_with_new_ones
         drop(second);
         let third = Node::start(4, IoChoice::Auto);
         let download = third.engine.download(order(&third, &right, directory)).unwrap();
-        download.offer(&[provider.peer]);
+        download.add_peers(&[provider.peer]);
         let progress = durable(&download);
         assert_eq!(progress.sequential_passes, 0, "the chain is as good as ever");
         assert!(std::fs::read(directory.join("f")).unwrap() == content);
@@ -140,6 +145,7 @@ fn a_file_that_is_there_does_not_differ_for_lost_hashes() {
     let node = Node::start(1, IoChoice::Auto);
     let right = node.upload("f", &content());
     let failing = failing(&right, PIECES - 1, false, true);
-    let refused = node.engine.existing(node.directory.path(), &failing, &|_| ControlFlow::Continue(()));
+    let refused =
+        node.engine.compare_existing(node.directory.path(), &failing, &|_| ControlFlow::Continue(()));
     assert!(refused.unwrap_err().to_string().contains("/the/failing/disk"));
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use engine::config::IoChoice;
 use engine::hash::HashKind;
-use engine::proto::hashes::Hashes;
+use engine::proto::hashes::Sha1List;
 use engine::proto::limits::CONNECTIONS_WANTED;
 use engine::proto::manifest::{FileProof, Manifest};
-use engine::stats::{Failure, Phase, Progress, Suspect};
+use engine::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer};
 
 use crate::PIECE;
 use crate::liar::Liar;
@@ -29,7 +29,7 @@ struct Statement {
 }
 
 /// Fetches `content` from a provider that has it, by what `change` makes of the right statement.
-fn fetch(content: &[u8], change: impl FnOnce(&mut Statement)) -> (Progress, Node) {
+fn fetch(content: &[u8], change: impl FnOnce(&mut Statement)) -> (DownloadProgress, Node) {
     watch_workers();
     let leecher = Node::start(2, IoChoice::Auto);
     let right = Node::start(1, IoChoice::Auto).upload("f", content);
@@ -37,17 +37,17 @@ fn fetch(content: &[u8], change: impl FnOnce(&mut Statement)) -> (Progress, Node
         length: Some(right.geometry().length()),
         digests: right.digests().to_vec(),
         proof: right.proof(),
-        chain: right.chain().map(Hashes::to_vec),
+        chain: right.chain().map(Sha1List::to_vec),
     };
     change(&mut statement);
     let Statement { length, digests, proof, chain } = statement;
     let manifest = Manifest::new(right.name().clone(), length, digests, proof, chain).unwrap();
     let provider = Liar::honest(&Arc::new(content.to_vec()));
     let download = leecher.fetch(&Arc::new(manifest), &[]);
-    download.offer(&[provider.peer]);
+    download.add_peers(&[provider.peer]);
     let progress = finish(&download);
-    assert_eq!(download.take_suspects(), Vec::<Suspect>::new(), "no peer is to blame");
-    if progress.phase == Phase::Durable {
+    assert_eq!(download.take_suspects(), Vec::<SuspectPeer>::new(), "no peer is to blame");
+    if progress.phase == DownloadPhase::Durable {
         assert!(std::fs::read(leecher.path("f")).unwrap() == content, "the file is whole");
         assert_eq!(progress.total_bytes, content.len() as u64);
         assert_eq!(progress.verified_bytes, content.len() as u64);
@@ -58,7 +58,7 @@ fn fetch(content: &[u8], change: impl FnOnce(&mut Statement)) -> (Progress, Node
 
 fn passes(content: &[u8], change: impl FnOnce(&mut Statement)) -> u32 {
     let (progress, _) = fetch(content, change);
-    assert_eq!(progress.phase, Phase::Durable);
+    assert_eq!(progress.phase, DownloadPhase::Durable);
     progress.sequential_passes
 }
 
@@ -146,7 +146,7 @@ fn a_provider_cannot_lie_about_a_length_that_a_copy_proves() {
     let name = right.name().clone();
     for pieces_only in [false, true] {
         let proof = if pieces_only { FileProof::of_pieces(right.digests().iter()) } else { right.proof() };
-        let chain = right.chain().map(Hashes::to_vec);
+        let chain = right.chain().map(Sha1List::to_vec);
         let manifest = Manifest::new(name.clone(), None, right.digests().to_vec(), proof, chain).unwrap();
         // It says that the last piece is short, and gives the first one, which is equal to the true last one.
         let liar = Liar::start(&content, |scene, wire| {
@@ -154,7 +154,7 @@ fn a_provider_cannot_lie_about_a_length_that_a_copy_proves() {
             scene.answer(wire, |scene, wire, index| wire.piece(index, scene.bytes(index)))
         });
         let download = leecher.fetch(&Arc::new(manifest), &[]);
-        download.offer(&[liar.peer]);
+        download.add_peers(&[liar.peer]);
         durable(&download);
         assert!(std::fs::read(leecher.path("f")).unwrap() == *content);
         assert!(leecher.engine.unshare(download.key()));
@@ -174,7 +174,8 @@ fn a_false_digest_of_the_whole_fails_after_one_pass_and_one_file() {
                     statement.chain = None;
                 }
             });
-            let Phase::Failed(Failure::FalseManifest { found, stated }) = &progress.phase else {
+            let DownloadPhase::Failed(DownloadFailure::FalseManifest { found, stated }) = &progress.phase
+            else {
                 panic!("{:?}", progress.phase)
             };
             assert_ne!(found, stated);

@@ -12,7 +12,7 @@ use engine::proto::frame::{Message, PROTOCOL_VERSION, RejectCode, WireRange};
 use engine::proto::limits::HAVE_MAX_RANGES;
 use engine::proto::ticket::{self, Nonce, SecretKey};
 use engine::proto::units::{PIECE_BYTES, PieceIndex};
-use engine::stats::{Phase, Suspect, Wait};
+use engine::stats::{DownloadPhase, SuspectPeer, WaitReason};
 
 use crate::PIECE;
 use crate::liar::{Liar, Scene};
@@ -26,26 +26,26 @@ const PIECES: u32 = 21;
 const DRIP: Duration = Duration::from_millis(50);
 
 /// What a download must say while the liar is all it has.
-type Alone = fn(&Phase) -> bool;
+type Alone = fn(&DownloadPhase) -> bool;
 
-fn ticket_missing(phase: &Phase) -> bool {
-    matches!(phase, Phase::Waiting(Wait::Ticket))
+fn ticket_missing(phase: &DownloadPhase) -> bool {
+    matches!(phase, DownloadPhase::Waiting(WaitReason::Ticket))
 }
 
-fn no_peers(phase: &Phase) -> bool {
-    matches!(phase, Phase::Waiting(Wait::NoPeers { .. }))
+fn no_peers(phase: &DownloadPhase) -> bool {
+    matches!(phase, DownloadPhase::Waiting(WaitReason::NoPeers { .. }))
 }
 
-fn source_changed(phase: &Phase) -> bool {
-    matches!(phase, Phase::Waiting(Wait::SourceChanged { .. }))
+fn source_changed(phase: &DownloadPhase) -> bool {
+    matches!(phase, DownloadPhase::Waiting(WaitReason::SourceChanged { .. }))
 }
 
-fn bad_pieces(phase: &Phase) -> bool {
-    matches!(phase, Phase::Waiting(Wait::BadPieces { .. }))
+fn bad_pieces(phase: &DownloadPhase) -> bool {
+    matches!(phase, DownloadPhase::Waiting(WaitReason::BadPieces { .. }))
 }
 
 /// A liar that dawdles is at work as long as nobody else is there.
-fn anything(_: &Phase) -> bool {
+fn anything(_: &DownloadPhase) -> bool {
     true
 }
 
@@ -66,10 +66,10 @@ fn survive(
         let manifest = seeder.upload("f", &content);
         let liar = Liar::start(&content, script.clone());
         let download = leecher.fetch(&manifest, &[]);
-        download.offer(&[liar.peer]);
+        download.add_peers(&[liar.peer]);
         liar.wait_for_strike();
         wait_for(&download, |progress| alone(&progress.phase));
-        download.offer(&[seeder.address()]);
+        download.add_peers(&[seeder.address()]);
         let progress = durable(&download);
         assert!(std::fs::read(leecher.path("f")).unwrap() == *content, "the file is whole");
         assert_eq!(progress.sequential_passes, 0, "whatever peers do, a good chain proves the file");
@@ -194,7 +194,11 @@ fn gone_in_the_middle_of_a_piece() {
 fn gone_before_during_and_after_the_greeting() {
     let greeting = |scene: &Scene| {
         let peer_key = scene.secret.peer_key();
-        codec::encode(&Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key })
+        codec::encode_message(&Message::Greeting {
+            version: PROTOCOL_VERSION,
+            nonce: Nonce([1; 32]),
+            peer_key,
+        })
     };
     for part in [0, 3, 4, 20, 69] {
         survive(no_peers, false, move |scene, wire| {
@@ -346,7 +350,7 @@ fn frames_of_garbage_and_frames_out_of_turn() {
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
         [4u32.to_le_bytes().to_vec(), vec![0xFF; 4]].concat(),
         vec![0; 64],
-        codec::encode(&Message::Prove { nonce: Nonce([3; 32]) }),
+        codec::encode_message(&Message::Prove { nonce: Nonce([3; 32]) }),
     ];
     for garbage in garbage {
         for when_open in [false, true] {
@@ -405,8 +409,8 @@ fn one_wrong_piece_is_fetched_again_and_forgiven() {
     });
     let download = leecher.fetch(&manifest, &[]);
     // Nobody else is offered.
-    download.offer(&[liar.peer]);
+    download.add_peers(&[liar.peer]);
     durable(&download);
     assert!(std::fs::read(leecher.path("f")).unwrap() == *content);
-    assert_eq!(download.take_suspects(), Vec::<Suspect>::new(), "one wrong piece is forgiven");
+    assert_eq!(download.take_suspects(), Vec::<SuspectPeer>::new(), "one wrong piece is forgiven");
 }

@@ -57,7 +57,7 @@ impl Seen {
         let watch = Watch::on(&path);
         let (_, before) = seeder.rings();
         let download = leecher.fetch(&manifest, &[]);
-        download.offer(&[seeder.peer()]);
+        download.add_peers(&[seeder.peer()]);
         let progress = durable(&download);
         // More when a request was repeated, since its answer was late.
         assert!(progress.received_bytes >= content.len() as u64);

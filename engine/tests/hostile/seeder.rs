@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use engine::config::{Config, IoChoice};
+use engine::config::{EngineConfig, IoChoice};
 use engine::proto::action::PeerAddress;
 use engine::proto::ticket::SecretKey;
 use engine::stats::ZeroCopySends;
@@ -62,13 +62,13 @@ fn seeder_process() {
     let config = Node::config(SEED, var(CHILD_IO).parse::<IoChoice>().unwrap(), None);
     let zero_copy = var(CHILD_ZERO_COPY).parse().unwrap();
     let (listen, workers) = ((Ipv4Addr::UNSPECIFIED, 0).into(), NonZeroUsize::new(WORKERS));
-    let node = Node::by(Config { zero_copy, listen, workers, ..config });
+    let node = Node::by(EngineConfig { zero_copy, listen, workers, ..config });
     node.share(Path::new(&path), "f");
-    println!("\n{PORT}{}", node.engine.listen_addr().port());
+    println!("\n{PORT}{}", node.engine.listen_address().port());
     // Until the parent ends it, or is gone.
     for line in std::io::stdin().lines().map_while(Result::ok) {
         lock_at_most(&line);
-        let sends = node.engine.zero_copy();
+        let sends = node.engine.zero_copy_sends();
         println!("{SENDS}{} {} {}", sends.mapped_bytes, sends.copied_bytes, sends.refused);
     }
 }

@@ -52,7 +52,7 @@ impl Shared {
         let manifest = Node::start(3, IoChoice::Epoll).share(&self.path, "f");
         let leecher = Node::start(2, IoChoice::Epoll);
         let download = leecher.fetch(&manifest, &[]);
-        download.offer(&[peer]);
+        download.add_peers(&[peer]);
         durable(&download);
         assert!(std::fs::read(&self.path).unwrap() == std::fs::read(leecher.path("f")).unwrap());
     }

@@ -11,11 +11,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use engine::Engine;
-use engine::config::{Config, IoChoice, ZeroCopyChoice};
+use engine::config::{EngineConfig, IoChoice, ZeroCopyChoice};
 use engine::proto::action::PeerAddress;
 use engine::proto::manifest::Manifest;
 use engine::proto::ticket::{PeerKey, SecretKey};
-use engine::stats::Phase;
+use engine::stats::DownloadPhase;
 
 use crate::rig::{PATIENCE, Patience, far_future, key, spawn, ticket, trackers};
 
@@ -161,7 +161,7 @@ fn leecher() {
     let manifest = std::fs::read(std::env::var_os(MANIFEST).unwrap()).unwrap();
     let manifest = Arc::new(Manifest::from_bytes(&manifest).unwrap());
     let rate = std::env::var(RATE).ok().map(|rate| rate.parse::<NonZeroU64>().unwrap());
-    let config = Config {
+    let config = EngineConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         io: IoChoice::Auto,
         zero_copy: ZeroCopyChoice::Auto,
@@ -170,11 +170,11 @@ fn leecher() {
         limit_up: None,
         limit_down: rate,
         secret: SecretKey::from_seed(&[99; 32]),
-        scratch: None,
+        scratch_dir: None,
     };
     let engine = Engine::start(config).unwrap();
-    engine.trust(trackers().tracker_key(), 0);
-    let order = engine::Order {
+    engine.set_trust(trackers().tracker_key(), 0);
+    let order = engine::DownloadOrder {
         key: key(manifest.name().as_str()),
         ticket: ticket(&manifest, engine.peer_key(), far_future()),
         manifest,
@@ -182,12 +182,12 @@ fn leecher() {
         overwrite: false,
     };
     let download = engine.download(order).unwrap();
-    download.offer(&[peer()]);
+    download.add_peers(&[peer()]);
     let mut progress = download.progress();
     loop {
-        let durable = progress.phase == Phase::Durable;
+        let durable = progress.phase == DownloadPhase::Durable;
         let figures = Figures {
-            begun: durable || progress.phase != Phase::Checking,
+            begun: durable || progress.phase != DownloadPhase::Checking,
             durable,
             verified: progress.verified_bytes,
             received: progress.received_bytes,

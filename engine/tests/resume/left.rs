@@ -26,7 +26,7 @@ pub(crate) fn bytes_of(pieces: &[usize], content: &[u8]) -> u64 {
 
 /// A record: its body, its notes, and what it claims.
 pub(crate) struct Claims {
-    magic: sealed::Magic,
+    magic: sealed::FormatMagic,
     body: Vec<u8>,
     notes: Vec<u8>,
     pub(crate) durable: Bitfield,
@@ -36,7 +36,7 @@ pub(crate) struct Claims {
 pub(crate) fn claims(path: &Path, pieces: usize) -> Claims {
     let bytes = std::fs::read(path).unwrap();
     let magic = *bytes.first_chunk().unwrap();
-    let (body, notes) = sealed::open(magic, &bytes).unwrap();
+    let (body, notes) = sealed::open_sealed(magic, &bytes).unwrap();
     let field = &body[body.len() - pieces.div_ceil(8)..];
     let count = PieceCount(u32::try_from(pieces).unwrap());
     let durable = Bitfield::from_bytes(field, count).unwrap();
@@ -49,10 +49,10 @@ pub(crate) fn boot_again(directory: &Path, pieces: usize, notes_survive: bool) {
     let path = ending(directory, ".record").unwrap();
     let Claims { magic, mut body, mut notes, .. } = claims(&path, pieces);
     let seal_of = |sealed: &[u8]| u32::from_le_bytes(*sealed.last_chunk().unwrap());
-    let old = seal_of(&sealed::seal(magic, &body));
+    let old = seal_of(&sealed::seal_body(magic, &body));
     assert_eq!(body[0], 1, "the page cache is known");
     body[1] ^= 1;
-    let mut bytes = sealed::seal(magic, &body);
+    let mut bytes = sealed::seal_body(magic, &body);
     let mix = (old ^ seal_of(&bytes)).to_le_bytes();
     for note in notes.chunks_exact_mut(8) {
         note[4..].iter_mut().zip(mix).for_each(|(byte, mix)| *byte ^= mix);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use engine::config::IoChoice;
 use engine::proto::manifest::Manifest;
 use engine::proto::units::PieceIndex;
-use engine::stats::{Phase, Wait};
-use engine::storage::error::{Change, StorageErrorKind};
+use engine::stats::{DownloadPhase, WaitReason};
+use engine::storage::error::{SourceChange, StorageErrorKind};
 
 use rustix::fs::FallocateFlags;
 
@@ -30,7 +30,7 @@ fn what_is_there_without_a_record_is_found_and_copied_to_where_it_lacks() {
     leave_part(&manifest, leecher.directory.path(), &there);
     let (provider, asked) = Liar::noting(&Arc::new(content.clone()));
     let download = leecher.fetch(&manifest, &[]);
-    download.offer(&[provider.peer]);
+    download.add_peers(&[provider.peer]);
     let progress = durable(&download);
     assert!(std::fs::read(leecher.path("f")).unwrap() == content, "garbage stayed in a place of zeros");
     let asked: Vec<PieceIndex> = asked.lock().unwrap().iter().copied().collect();
@@ -47,7 +47,7 @@ fn a_node_that_stops_records_what_it_has() {
     let manifest = seeder.upload("f", &content);
     let source = AllButLast::start(3, &manifest, &content);
     let download = leecher.fetch(&manifest, &[]);
-    download.offer(&[source.address()]);
+    download.add_peers(&[source.address()]);
     wait_for(&download, |progress| progress.verified_bytes == source.held);
     leecher.engine.stop();
     let right = left::right_pieces(leecher.directory.path(), &content);
@@ -104,7 +104,7 @@ fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
     let content = bytes(400 * PIECE, 6);
     let manifest = seeder.upload("f", &content);
-    let order = engine::Order { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
+    let order = engine::DownloadOrder { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let download = leecher.engine.download(order).unwrap();
     // The file has its room, and nothing is left for the notes of so many pieces, which need more than the record's first page,
     // nor for the next record.
@@ -112,8 +112,8 @@ fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
     rustix::fs::fallocate(&part, FallocateFlags::KEEP_SIZE, 0, content.len() as u64).unwrap();
     let filler = disk.path().join("filler");
     fill(&filler);
-    download.offer(&[seeder.address()]);
-    let full = |phase: &Phase| matches!(phase, Phase::Waiting(Wait::DiskFull { .. }));
+    download.add_peers(&[seeder.address()]);
+    let full = |phase: &DownloadPhase| matches!(phase, DownloadPhase::Waiting(WaitReason::DiskFull { .. }));
     let progress = wait_for(&download, |progress| full(&progress.phase) || progress.phase.is_end());
     assert!(full(&progress.phase), "{progress:?}");
     std::fs::remove_file(filler).unwrap();
@@ -136,21 +136,21 @@ fn shares_come_back_without_being_hashed_unless_they_changed() {
     let (kept, manifest) = (hashed.fingerprint().to_string(), hashed.manifest().to_bytes());
     seeder.engine.stop();
     let manifest = Arc::new(Manifest::from_bytes(&manifest).unwrap());
-    again.engine.reshare(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap();
+    again.engine.share_file(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap();
     let download = leecher.fetch(&manifest, &[&again]);
     durable(&download);
     assert!(std::fs::read(leecher.path("f")).unwrap() == content);
     let fingerprint = download.fingerprint().expect("it is durable");
-    again.engine.reshare(key("g"), &leecher.path("f"), &manifest, fingerprint).unwrap();
+    again.engine.share_file(key("g"), &leecher.path("f"), &manifest, fingerprint).unwrap();
 
     let mut changed = content;
     changed[5] ^= 1;
     std::fs::write(&path, &changed).unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
-    let error = again.engine.reshare(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap_err();
-    assert!(matches!(error.kind, StorageErrorKind::Changed(Change::Modified)), "{error}");
+    let error = again.engine.share_file(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap_err();
+    assert!(matches!(error.kind, StorageErrorKind::Changed(SourceChange::Modified)), "{error}");
     std::fs::remove_file(&path).unwrap();
-    let error = again.engine.reshare(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap_err();
+    let error = again.engine.share_file(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap_err();
     assert!(matches!(error.kind, StorageErrorKind::Missing), "{error}");
 }

@@ -156,7 +156,7 @@ impl Scene {
         bytes
     }
 
-    /// Greets as it should and waits for the `Open`; the nonce to sign.
+    /// Greets as it should and waits for the `OpenConnection`; the nonce to sign.
     pub(crate) fn greet(&self, wire: &mut Wire) -> io::Result<Nonce> {
         let peer_key = self.secret.peer_key();
         wire.send(&Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key })?;
@@ -166,7 +166,7 @@ impl Scene {
         }
     }
 
-    /// Answers the `Open` with these claims, signed as it should be.
+    /// Answers the `OpenConnection` with these claims, signed as it should be.
     pub(crate) fn claim(&self, wire: &mut Wire, length: u64, bitfield: Vec<u8>) -> io::Result<()> {
         let nonce = self.greet(wire)?;
         let signature = ticket::sign_opened(&self.secret, nonce);

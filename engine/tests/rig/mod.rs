@@ -14,13 +14,13 @@ use std::process::{Child, Command};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use engine::config::{Config, IoChoice, ZeroCopyChoice};
+use engine::config::{EngineConfig, IoChoice, ZeroCopyChoice};
 use engine::hash::HashKind;
 use engine::proto::action::PeerAddress;
 use engine::proto::manifest::{FileKey, FileName, Manifest};
 use engine::proto::ticket::{Grant, PeerKey, SecretKey, Ticket, UnixSeconds};
-use engine::stats::{Phase, Progress};
-use engine::{Download, Engine, Order};
+use engine::stats::{DownloadPhase, DownloadProgress};
+use engine::{Download, DownloadOrder, Engine};
 
 pub(crate) use clock::{PATIENCE, Patience};
 
@@ -56,17 +56,17 @@ impl Node {
     /// One that fetches so many bytes a second.
     pub(crate) fn slow(seed: u8, rate: u64) -> Node {
         let limit_down = std::num::NonZeroU64::new(rate);
-        Node::by(Config { limit_down, ..Node::config(seed, IoChoice::Auto, None) })
+        Node::by(EngineConfig { limit_down, ..Node::config(seed, IoChoice::Auto, None) })
     }
 
     /// One that sends so many bytes a second.
     pub(crate) fn sparing(seed: u8, io: IoChoice, rate: u64) -> Node {
         let limit_up = std::num::NonZeroU64::new(rate);
-        Node::by(Config { limit_up, ..Node::config(seed, io, None) })
+        Node::by(EngineConfig { limit_up, ..Node::config(seed, io, None) })
     }
 
-    pub(crate) fn config(seed: u8, io: IoChoice, hash: Option<HashKind>) -> Config {
-        Config {
+    pub(crate) fn config(seed: u8, io: IoChoice, hash: Option<HashKind>) -> EngineConfig {
+        EngineConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             io,
             zero_copy: ZeroCopyChoice::Auto,
@@ -75,18 +75,18 @@ impl Node {
             limit_up: None,
             limit_down: None,
             secret: SecretKey::from_seed(&[seed; 32]),
-            scratch: None,
+            scratch_dir: None,
         }
     }
 
-    pub(crate) fn by(config: Config) -> Node {
+    pub(crate) fn by(config: EngineConfig) -> Node {
         let engine = Engine::start(config).unwrap();
-        engine.trust(trackers().tracker_key(), 0);
+        engine.set_trust(trackers().tracker_key(), 0);
         Node { engine, directory: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn address(&self) -> PeerAddress {
-        PeerAddress { address: self.engine.listen_addr(), key: self.engine.peer_key() }
+        PeerAddress { address: self.engine.listen_address(), key: self.engine.peer_key() }
     }
 
     /// Writes a file here, hashes and shares it.
@@ -107,12 +107,12 @@ impl Node {
     /// Starts to fetch a file from `peers` into this node's directory.
     pub(crate) fn fetch(&self, manifest: &Arc<Manifest>, peers: &[&Node]) -> Download {
         let download = self.engine.download(self.order(manifest)).unwrap();
-        download.offer(&peers.iter().map(|peer| peer.address()).collect::<Vec<_>>());
+        download.add_peers(&peers.iter().map(|peer| peer.address()).collect::<Vec<_>>());
         download
     }
 
-    pub(crate) fn order(&self, manifest: &Arc<Manifest>) -> Order {
-        Order {
+    pub(crate) fn order(&self, manifest: &Arc<Manifest>) -> DownloadOrder {
+        DownloadOrder {
             key: key(manifest.name().as_str()),
             manifest: Arc::clone(manifest),
             destination: self.directory.path().to_owned(),
@@ -174,22 +174,23 @@ pub(crate) fn nothing_is_spawned() -> RwLockReadGuard<'static, ()> {
 }
 
 /// Waits until the download has ended.
-pub(crate) fn finish(download: &Download) -> Progress {
+pub(crate) fn finish(download: &Download) -> DownloadProgress {
     wait_for(download, |progress| progress.phase.is_end())
 }
 
 /// Waits until the download is durable.
-pub(crate) fn durable(download: &Download) -> Progress {
+pub(crate) fn durable(download: &Download) -> DownloadProgress {
     let progress = finish(download);
-    assert_eq!(progress.phase, Phase::Durable);
+    assert_eq!(progress.phase, DownloadPhase::Durable);
     progress
 }
 
 /// Waits until `reached` says so of the progress. It may look different again and again without getting anywhere: what counts is
 /// that bytes come, or are proven.
-pub(crate) fn wait_for(download: &Download, reached: impl Fn(&Progress) -> bool) -> Progress {
-    let bytes =
-        |progress: &Progress| (progress.verified_bytes, progress.received_bytes, progress.checked_bytes);
+pub(crate) fn wait_for(download: &Download, reached: impl Fn(&DownloadProgress) -> bool) -> DownloadProgress {
+    let bytes = |progress: &DownloadProgress| {
+        (progress.verified_bytes, progress.received_bytes, progress.checked_bytes)
+    };
     let mut progress = download.progress();
     let mut moved = Patience::new();
     while !reached(&progress) {

@@ -28,7 +28,7 @@ pub(crate) fn leave_part(manifest: &Arc<Manifest>, directory: &Path, content: &[
     // Else a program that is just being started may hold the file's lock for a moment.
     let _spawns = nothing_is_spawned();
     let node = Node::start(9, IoChoice::Auto);
-    let order = engine::Order { destination: directory.to_owned(), ..node.order(manifest) };
+    let order = engine::DownloadOrder { destination: directory.to_owned(), ..node.order(manifest) };
     let download = node.engine.download(order).unwrap();
     node.engine.stop();
     drop((download, node));

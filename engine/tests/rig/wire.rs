@@ -50,7 +50,7 @@ impl Wire {
 
     /// Sends a message.
     pub(crate) fn send(&mut self, message: &Message) -> io::Result<()> {
-        self.raw(&codec::encode(message))
+        self.raw(&codec::encode_message(message))
     }
 
     /// Sends the frame of a piece and bytes behind it.
@@ -66,7 +66,7 @@ impl Wire {
         self.stream.read_exact(&mut head)?;
         let mut body = vec![0; codec::frame_len(head, OPENED_MAX_BYTES).map_err(io::Error::other)?];
         self.stream.read_exact(&mut body)?;
-        codec::decode(&body).map_err(io::Error::other)
+        codec::decode_message(&body).map_err(io::Error::other)
     }
 
     /// Reads the bytes behind the frame of a piece.

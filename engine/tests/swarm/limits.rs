@@ -1,7 +1,7 @@
 //! Nodes that may move little in a second: they take their time, and nobody is blamed or left for it.
 
 use engine::config::IoChoice;
-use engine::stats::{Phase, Wait};
+use engine::stats::{DownloadPhase, WaitReason};
 
 use crate::PIECE;
 use crate::rig::{Node, back_ends, bytes, wait_for};
@@ -33,11 +33,11 @@ fn a_leecher_that_may_fetch_little_blames_nobody() {
     let manifest = seeder.upload("f", &content);
     let download = leecher.fetch(&manifest, &[&seeder]);
     let progress = wait_for(&download, |progress| {
-        let blamed = matches!(&progress.phase, Phase::Waiting(wait) if wait.is_for_peers());
+        let blamed = matches!(&progress.phase, DownloadPhase::Waiting(wait) if wait.is_for_peers());
         assert!(!blamed || progress.received_bytes == 0, "the seeder is well: {progress:?}");
         progress.phase.is_end()
     });
-    assert_eq!(progress.phase, Phase::Durable);
+    assert_eq!(progress.phase, DownloadPhase::Durable);
     // Once each, or a silent moment of this machine may have cost a piece.
     let most = content.len() + 2 * PIECE;
     assert!(progress.received_bytes < most as u64, "what came was left, again and again: {progress:?}");
@@ -56,9 +56,9 @@ fn a_source_that_changes_in_the_middle_of_a_piece_is_told_as_such() {
             wait_for(&download, |progress| progress.received_bytes > 0);
             std::fs::File::options().write(true).open(seeder.path("f")).unwrap().set_len(7).unwrap();
             wait_for(&download, |progress| {
-                matches!(progress.phase, Phase::Waiting(Wait::SourceChanged { .. }))
+                matches!(progress.phase, DownloadPhase::Waiting(WaitReason::SourceChanged { .. }))
             });
-            assert!(seeder.engine.shares()[0].changed.is_some());
+            assert!(seeder.engine.shares()[0].source_change.is_some());
         }
     }
 }

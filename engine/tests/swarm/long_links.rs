@@ -35,7 +35,7 @@ fn a_download_has_the_whole_of_a_long_link_under_way() {
         let manifest = seeder.upload("f", &content);
         let relay = Relay::start(seeder.address().address, line);
         let download = leecher.fetch(&manifest, &[]);
-        download.offer(&[PeerAddress { address: relay.address, key: seeder.address().key }]);
+        download.add_peers(&[PeerAddress { address: relay.address, key: seeder.address().key }]);
         let progress = durable(&download);
         assert!(std::fs::read(leecher.path("f")).unwrap() == content);
         assert!(relay.peak_bytes() >= line.product_bytes(), "{} bytes under way", relay.peak_bytes());

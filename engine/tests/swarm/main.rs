@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use engine::config::IoChoice;
 use engine::proto::units::PIECE_BYTES;
-use engine::stats::{Phase, Wait};
+use engine::stats::{DownloadPhase, WaitReason};
 use liar::Liar;
 use rig::{Node, back_ends, bytes, durable, far_future, key, ticket, wait_for};
 
@@ -53,7 +53,7 @@ fn equal_pieces_are_fetched_once_and_zeros_never() {
     let manifest = seeder.upload("copies", &content);
     let (provider, asked) = Liar::noting(&Arc::new(content.clone()));
     let download = leecher.fetch(&manifest, &[]);
-    download.offer(&[provider.peer]);
+    download.add_peers(&[provider.peer]);
     let progress = durable(&download);
     assert!(std::fs::read(leecher.path("copies")).unwrap() == content);
     let asked: BTreeSet<u32> = asked.lock().unwrap().iter().map(|index| index.0).collect();
@@ -94,7 +94,7 @@ fn each_of_three_providers_is_asked() {
         let manifest = keeper.upload("f", &content);
         let providers = Liar::together(3, &content);
         let download = leecher.fetch(&manifest, &[]);
-        download.offer(&providers.iter().map(|provider| provider.peer).collect::<Vec<_>>());
+        download.add_peers(&providers.iter().map(|provider| provider.peer).collect::<Vec<_>>());
         durable(&download);
         assert!(std::fs::read(leecher.path("f")).unwrap() == *content);
     }
@@ -107,7 +107,7 @@ fn two_leechers_feed_each_other() {
     let content = bytes(400 * PIECE, 3);
     let manifest = seeder.upload("f", &content);
     let (one, other) = (a.fetch(&manifest, &[&seeder, &b]), b.fetch(&manifest, &[&seeder, &a]));
-    one.offer(&[b.address()]);
+    one.add_peers(&[b.address()]);
     durable(&one);
     durable(&other);
     for node in [&a, &b] {
@@ -122,10 +122,11 @@ fn a_stranger_gets_no_byte() {
     let stolen = ticket(&manifest, Node::start(3, IoChoice::Auto).engine.peer_key(), far_future());
     let expired = ticket(&manifest, thief.engine.peer_key(), engine::proto::ticket::UnixSeconds(1_000));
     for bad in [stolen, expired] {
-        let order = engine::Order { ticket: bad, ..thief.order(&manifest) };
+        let order = engine::DownloadOrder { ticket: bad, ..thief.order(&manifest) };
         let download = thief.engine.download(order).unwrap();
-        download.offer(&[seeder.address()]);
-        let progress = wait_for(&download, |progress| progress.phase == Phase::Waiting(Wait::Ticket));
+        download.add_peers(&[seeder.address()]);
+        let progress =
+            wait_for(&download, |progress| progress.phase == DownloadPhase::Waiting(WaitReason::Ticket));
         assert_eq!(progress.received_bytes, 0);
         download.cancel();
         rig::finish(&download);
@@ -141,10 +142,12 @@ fn a_source_truncated_while_it_is_served_costs_time_and_never_the_file() {
         let manifest = broken.upload("f", &content);
         std::fs::File::options().write(true).open(broken.path("f")).unwrap().set_len(7).unwrap();
         let download = leecher.fetch(&manifest, &[&broken]);
-        wait_for(&download, |progress| matches!(progress.phase, Phase::Waiting(Wait::SourceChanged { .. })));
-        assert!(broken.engine.shares()[0].changed.is_some());
+        wait_for(&download, |progress| {
+            matches!(progress.phase, DownloadPhase::Waiting(WaitReason::SourceChanged { .. }))
+        });
+        assert!(broken.engine.shares()[0].source_change.is_some());
         whole.upload("f", &content);
-        download.offer(&[whole.address()]);
+        download.add_peers(&[whole.address()]);
         durable(&download);
         assert!(std::fs::read(leecher.path("f")).unwrap() == content);
     }
@@ -156,8 +159,8 @@ fn a_pause_keeps_what_is_there_and_a_cancel_leaves_nothing() {
     let manifest = seeder.upload("f", &bytes(50 * PIECE, 6));
     let download = leecher.fetch(&manifest, &[]);
     download.pause();
-    download.offer(&[seeder.address()]);
-    wait_for(&download, |progress| progress.phase == Phase::Paused);
+    download.add_peers(&[seeder.address()]);
+    wait_for(&download, |progress| progress.phase == DownloadPhase::Paused);
     assert_eq!(download.progress().received_bytes, 0);
     download.resume();
     durable(&download);
@@ -165,7 +168,7 @@ fn a_pause_keeps_what_is_there_and_a_cancel_leaves_nothing() {
     let other = seeder.upload("other", &bytes(PIECE, 7));
     let download = leecher.fetch(&other, &[]);
     download.cancel();
-    assert_eq!(rig::finish(&download).phase, Phase::Cancelled);
+    assert_eq!(rig::finish(&download).phase, DownloadPhase::Cancelled);
     assert_eq!(std::fs::read_dir(leecher.directory.path()).unwrap().count(), 1);
     assert_eq!(leecher.engine.shares().len(), 1, "what was cancelled is not served");
     assert!(leecher.engine.unshare(&key("f")));
@@ -178,15 +181,16 @@ fn a_download_of_an_own_shared_file_copies_it_and_leaves_the_share_alone() {
         let content = bytes(20 * PIECE + 5, 8);
         let manifest = owner.upload("f", &content);
         let elsewhere = tempfile::tempdir().unwrap();
-        let order = || engine::Order { destination: elsewhere.path().to_owned(), ..owner.order(&manifest) };
+        let order =
+            || engine::DownloadOrder { destination: elsewhere.path().to_owned(), ..owner.order(&manifest) };
 
         // With this ticket it never begins, and so is cancelled before its end.
         let expired = ticket(&manifest, owner.engine.peer_key(), engine::proto::ticket::UnixSeconds(1_000));
-        let given_up = engine::Order { ticket: expired, ..order() };
+        let given_up = engine::DownloadOrder { ticket: expired, ..order() };
         let given_up = owner.engine.download(given_up).unwrap();
-        wait_for(&given_up, |progress| progress.phase == Phase::Waiting(Wait::Ticket));
+        wait_for(&given_up, |progress| progress.phase == DownloadPhase::Waiting(WaitReason::Ticket));
         given_up.cancel();
-        assert_eq!(rig::finish(&given_up).phase, Phase::Cancelled);
+        assert_eq!(rig::finish(&given_up).phase, DownloadPhase::Cancelled);
         durable(&third.fetch(&manifest, &[&owner]));
         assert!(std::fs::read(third.path("f")).unwrap() == content);
 
@@ -195,6 +199,9 @@ fn a_download_of_an_own_shared_file_copies_it_and_leaves_the_share_alone() {
         assert!(std::fs::read(elsewhere.path().join("f")).unwrap() == content);
         std::fs::remove_file(elsewhere.path().join("f")).unwrap();
         let share = &owner.engine.shares()[0];
-        assert!(share.changed.is_none() && share.held == manifest.pieces(), "the first copy is served on");
+        assert!(
+            share.source_change.is_none() && share.held == manifest.pieces(),
+            "the first copy is served on"
+        );
     }
 }

@@ -43,13 +43,13 @@ pub fn parse_port(text: &str) -> Result<u16, BadAddress> {
 
 /// The same address with a v4-mapped IP unmapped and without flow label and scope.
 #[must_use]
-pub fn unmapped(address: SocketAddr) -> SocketAddr {
+pub fn unmap_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Where a client says that it listens for peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sender {
+pub struct ClaimedAddress {
     /// Its IP; missing means that of the connection.
     pub ip: Option<IpAddr>,
     /// Its port.
@@ -59,7 +59,7 @@ pub struct Sender {
 /// The address under which a session shares: the connection's own IP with the claimed port, except that a connection
 /// on loopback may claim any address on loopback.
 #[must_use]
-pub fn share_address(connection: IpAddr, claimed: Sender) -> SocketAddr {
+pub fn share_address(connection: IpAddr, claimed: ClaimedAddress) -> SocketAddr {
     let own = connection.to_canonical();
     let ip = claimed.ip.map(|ip| ip.to_canonical()).filter(|ip| own.is_loopback() && ip.is_loopback());
     SocketAddr::new(ip.unwrap_or(own), claimed.port)
@@ -67,7 +67,7 @@ pub fn share_address(connection: IpAddr, claimed: Sender) -> SocketAddr {
 
 /// Whether `asker` may be told `address`: loopback means something only to those who are on it.
 #[must_use]
-pub fn may_tell(asker: IpAddr, address: IpAddr) -> bool {
+pub fn may_reveal(asker: IpAddr, address: IpAddr) -> bool {
     asker.to_canonical().is_loopback() || !address.to_canonical().is_loopback()
 }
 
@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_claim_counts_only_inside_loopback() {
-        let claim = |ip: Option<&str>| Sender { ip: ip.map(|text| text.parse().unwrap()), port: 5_000 };
+        let claim =
+            |ip: Option<&str>| ClaimedAddress { ip: ip.map(|text| text.parse().unwrap()), port: 5_000 };
         let shares = |connection: &str, claimed: Option<&str>| {
             share_address(ip(connection), claim(claimed)).ip().to_string()
         };
@@ -111,10 +112,10 @@ mod tests {
 
     #[test]
     fn loopback_is_told_on_loopback_only() {
-        assert!(may_tell(ip("127.0.0.1"), ip("127.0.0.9")));
-        assert!(may_tell(ip("127.0.0.1"), ip("10.0.0.1")));
-        assert!(may_tell(ip("10.0.0.1"), ip("10.0.0.2")));
-        assert!(!may_tell(ip("10.0.0.1"), ip("127.0.0.1")));
-        assert!(!may_tell(ip("10.0.0.1"), ip("::ffff:127.0.0.1")));
+        assert!(may_reveal(ip("127.0.0.1"), ip("127.0.0.9")));
+        assert!(may_reveal(ip("127.0.0.1"), ip("10.0.0.1")));
+        assert!(may_reveal(ip("10.0.0.1"), ip("10.0.0.2")));
+        assert!(!may_reveal(ip("10.0.0.1"), ip("127.0.0.1")));
+        assert!(!may_reveal(ip("10.0.0.1"), ip("::ffff:127.0.0.1")));
     }
 }

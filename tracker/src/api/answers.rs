@@ -18,7 +18,7 @@ use crate::state::id::{GroupId, UserId};
 /// What a success says besides its message.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum CommandAnswer {
     /// Nothing: it is done.
     Done {},
     /// To `login`.

@@ -24,9 +24,9 @@ pub struct ChunkPeers {
 }
 
 /// The peers of one hash, as text.
-struct Named<'a>(&'a [ClassicPeer], &'a [PeerPlace]);
+struct ChunkHolders<'a>(&'a [ClassicPeer], &'a [PeerPlace]);
 
-impl Serialize for Named<'_> {
+impl Serialize for ChunkHolders<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.1.iter().map(|place| &self.0[usize::from(*place)]))
     }
@@ -36,7 +36,10 @@ impl Serialize for ChunkPeers {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let of_hash = |(digest, places): (&Digest, _)| (digest.to_string(), places);
         to.collect_map(
-            self.chunks.iter().map(|(digest, places)| (digest, Named(&self.peers, places))).map(of_hash),
+            self.chunks
+                .iter()
+                .map(|(digest, places)| (digest, ChunkHolders(&self.peers, places)))
+                .map(of_hash),
         )
     }
 }

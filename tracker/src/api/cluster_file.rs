@@ -11,7 +11,7 @@ use super::address::{self, BadAddress};
 pub const FILE_NAME: &str = "tracker_info.txt";
 
 /// The environment variable that names the file.
-pub const VARIABLE: &str = "SHOAL_TRACKERS";
+pub const TRACKERS_VARIABLE: &str = "SHOAL_TRACKERS";
 
 /// Why a file's text names no cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub enum BadClusterFile {
 ///
 /// # Errors
 /// [`BadClusterFile`] names the line.
-pub fn parse(text: &str) -> Result<Vec<SocketAddr>, BadClusterFile> {
+pub fn parse_cluster_file(text: &str) -> Result<Vec<SocketAddr>, BadClusterFile> {
     let mut trackers: Vec<SocketAddr> = Vec::new();
     for (index, whole) in text.trim_start_matches('\u{FEFF}').lines().enumerate() {
         let line = index + 1;
@@ -90,7 +90,7 @@ pub struct NoClusterFile {
 ///
 /// # Errors
 /// [`NoClusterFile`] lists the paths that were tried.
-pub fn find(
+pub fn find_cluster_file(
     given: Option<&Path>,
     variable: Option<&Path>,
     exists: impl Fn(&Path) -> bool,
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn every_written_form_is_read() {
         let text = "# ours\n127.0.0.1 8000\n127.0.0.1:8001 # second\n\n[::1]:8002\n::1\t8003\r\n10.0.0.1 0\n";
-        let trackers = parse(text).unwrap();
+        let trackers = parse_cluster_file(text).unwrap();
         let shown: Vec<String> = trackers.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["127.0.0.1:8000", "127.0.0.1:8001", "[::1]:8002", "[::1]:8003", "10.0.0.1:0"]);
     }
@@ -128,7 +128,7 @@ mod tests {
             ("127.0.0.1 8000\n127.0.0.1:8000", "line 2: 127.0.0.1:8000 stands in the file twice"),
             ("# nothing\n", "no tracker"),
         ] {
-            let error = parse(text).unwrap_err().to_string();
+            let error = parse_cluster_file(text).unwrap_err().to_string();
             assert!(error.contains(wanted), "{text:?} gave {error:?}");
         }
     }
@@ -137,7 +137,7 @@ mod tests {
     fn the_search_goes_from_the_explicit_to_the_parent() {
         let only = |present: &'static str| move |path: &Path| path == Path::new(present);
         let find_at = |given: Option<&str>, variable: Option<&str>, present| {
-            find(given.map(Path::new), variable.map(Path::new), only(present))
+            find_cluster_file(given.map(Path::new), variable.map(Path::new), only(present))
         };
         assert_eq!(find_at(Some("a"), Some("b"), "a"), Ok("a".into()));
         assert_eq!(find_at(None, Some("b"), "b"), Ok("b".into()));

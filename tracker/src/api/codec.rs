@@ -1,19 +1,19 @@
 //! From a connection's bytes to the text of single messages, and from texts to bytes.
 //!
-//! The first byte decides the form for the whole connection. [`Incoming`] takes bytes as they come, cut anywhere, and
+//! The first byte decides the form for the whole connection. [`MessageReader`] takes bytes as they come, cut anywhere, and
 //! gives one message after the other; it never holds more than the limit, the caller's last piece of input and what
 //! was pipelined behind. A message that is refused for its size or depth is read over, so the connection survives it.
 
-use super::failure::{Failure, FailureCode};
+use super::failure::{FailureCode, RequestFailure};
 use super::limits::{DEPTH_MAX, SKIP_MAX_BYTES};
-use super::scan::{Scanned, Scanner};
+use super::scan::{ObjectScanner, ScanResult};
 
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 8;
 
 /// How messages are told apart on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum MessageForm {
     /// JSON objects, one after the other; each answer is one line.
     Stream,
     /// An 8-byte big-endian length before each JSON object, the original form.
@@ -70,49 +70,49 @@ impl BadInput {
 
     /// The refusal that the client reads.
     #[must_use]
-    pub fn failure(self) -> Failure {
+    pub fn failure(self) -> RequestFailure {
         let code = match self {
             BadInput::Tls | BadInput::Link | BadInput::Form(_) => FailureCode::Protocol,
             BadInput::NotAnObject(_) | BadInput::Frame => FailureCode::Syntax,
             BadInput::TooDeep => FailureCode::BadRequest,
             BadInput::TooLarge { .. } | BadInput::Endless => FailureCode::TooLarge,
         };
-        Failure::new(code, self.to_string())
+        RequestFailure::new(code, self.to_string())
     }
 }
 
 /// Splits a connection's bytes into messages.
 #[derive(Debug, Default)]
-pub struct Incoming {
-    form: Option<Form>,
+pub struct MessageReader {
+    form: Option<MessageForm>,
     buffer: Vec<u8>,
     /// Bytes before this position were given out.
     start: usize,
     /// Bytes before this position were scanned; stream form only.
     scanned: usize,
-    scanner: Scanner,
+    scanner: ObjectScanner,
     /// The rest of a refused message that is still to be read over.
-    skip: Option<Skip>,
+    skip: Option<SkippedMessage>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Skip {
+enum SkippedMessage {
     /// Up to the end of the object that the scanner is in; so many bytes were read over.
     Object(u64),
     /// This many bytes more.
     Frame(u64),
 }
 
-impl Incoming {
+impl MessageReader {
     /// Before the first byte.
     #[must_use]
-    pub fn new() -> Incoming {
-        Incoming::default()
+    pub fn new() -> MessageReader {
+        MessageReader::default()
     }
 
     /// The form, once the first byte has come.
     #[must_use]
-    pub fn form(&self) -> Option<Form> {
+    pub fn form(&self) -> Option<MessageForm> {
         self.form
     }
 
@@ -141,19 +141,23 @@ impl Incoming {
     /// Gives memory back when nothing is held.
     pub fn shrink(&mut self) {
         if self.start == self.buffer.len() {
-            *self =
-                Incoming { form: self.form, skip: self.skip, scanner: self.scanner, ..Incoming::default() };
+            *self = MessageReader {
+                form: self.form,
+                skip: self.skip,
+                scanner: self.scanner,
+                ..MessageReader::default()
+            };
         }
     }
 
     /// Drops what was taken, since nothing of it will be asked for; the form stays, for answers.
     pub fn clear(&mut self) {
-        *self = Incoming { form: self.form, ..Incoming::default() };
+        *self = MessageReader { form: self.form, ..MessageReader::default() };
     }
 
     /// Whether the bytes so far end inside a message.
     #[must_use]
-    pub fn inside_message(&self) -> bool {
+    pub fn is_inside_message(&self) -> bool {
         self.skip.is_some() || self.buffer[self.start..].iter().any(|byte| !byte.is_ascii_whitespace())
     }
 
@@ -163,23 +167,23 @@ impl Incoming {
     /// [`BadInput`] for this message; unless it [ends the connection](BadInput::ends_connection), the next call goes on
     /// with the next message.
     pub fn next_message(&mut self, limit: usize) -> Result<Option<&[u8]>, BadInput> {
-        let Some(form) = self.detect()? else { return Ok(None) };
+        let Some(form) = self.detect_form()? else { return Ok(None) };
         if !self.skip_rest()? {
             return Ok(None);
         }
         let found = match form {
-            Form::Stream => self.next_object(limit)?,
-            Form::Framed => self.next_frame(limit)?,
+            MessageForm::Stream => self.next_object(limit)?,
+            MessageForm::Framed => self.next_frame(limit)?,
         };
         Ok(found.map(|(from, to)| &self.buffer[from..to]))
     }
 
-    fn detect(&mut self) -> Result<Option<Form>, BadInput> {
+    fn detect_form(&mut self) -> Result<Option<MessageForm>, BadInput> {
         if self.form.is_none() {
             self.form = match self.buffer.first() {
                 None => None,
-                Some(b'{' | b' ' | b'\t' | b'\r' | b'\n') => Some(Form::Stream),
-                Some(0x00) => Some(Form::Framed),
+                Some(b'{' | b' ' | b'\t' | b'\r' | b'\n') => Some(MessageForm::Stream),
+                Some(0x00) => Some(MessageForm::Framed),
                 Some(0x16) => return Err(BadInput::Tls),
                 Some(b'T') => return Err(BadInput::Link),
                 Some(other) => return Err(BadInput::Form(*other)),
@@ -193,27 +197,27 @@ impl Incoming {
         let rest = &self.buffer[self.start..];
         let (passed, left) = match self.skip {
             None => return Ok(true),
-            Some(Skip::Frame(left)) => {
+            Some(SkippedMessage::Frame(left)) => {
                 let passed = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 let left = left - passed as u64;
-                (passed, (left > 0).then_some(Skip::Frame(left)))
+                (passed, (left > 0).then_some(SkippedMessage::Frame(left)))
             }
-            Some(Skip::Object(behind)) => match self.scanner.scan(rest) {
-                Scanned::Ended(at) => (at, None),
-                Scanned::Open => (rest.len(), Some(Skip::Object(behind + rest.len() as u64))),
+            Some(SkippedMessage::Object(behind)) => match self.scanner.scan(rest) {
+                ScanResult::Ended(at) => (at, None),
+                ScanResult::Open => (rest.len(), Some(SkippedMessage::Object(behind + rest.len() as u64))),
             },
         };
-        self.give_out(passed);
+        self.consume(passed);
         self.skip = left;
         match left {
             None => Ok(true),
-            Some(Skip::Object(behind)) if behind > SKIP_MAX_BYTES => Err(BadInput::Endless),
+            Some(SkippedMessage::Object(behind)) if behind > SKIP_MAX_BYTES => Err(BadInput::Endless),
             Some(_) => Ok(false),
         }
     }
 
     /// Counts `bytes` more as given out; the next message starts there.
-    fn give_out(&mut self, bytes: usize) {
+    fn consume(&mut self, bytes: usize) {
         self.start += bytes;
         self.scanned = self.start;
     }
@@ -223,8 +227,8 @@ impl Incoming {
             let rest = &self.buffer[self.start..];
             let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             let first = rest.get(blank).copied();
-            self.give_out(blank);
-            self.scanner = Scanner::default();
+            self.consume(blank);
+            self.scanner = ObjectScanner::default();
             match first {
                 None => return Ok(None),
                 Some(b'{') => {}
@@ -233,21 +237,21 @@ impl Incoming {
         }
         let ended = self.scanner.scan(&self.buffer[self.scanned..]);
         let end = match ended {
-            Scanned::Ended(at) => self.scanned + at,
-            Scanned::Open => self.buffer.len(),
+            ScanResult::Ended(at) => self.scanned + at,
+            ScanResult::Open => self.buffer.len(),
         };
         self.scanned = end;
         let from = self.start;
         if end - from > limit {
-            self.give_out(end - from);
-            self.skip = (ended == Scanned::Open).then_some(Skip::Object((end - from) as u64));
+            self.consume(end - from);
+            self.skip = (ended == ScanResult::Open).then_some(SkippedMessage::Object((end - from) as u64));
             return Err(BadInput::TooLarge { limit });
         }
-        if ended == Scanned::Open {
+        if ended == ScanResult::Open {
             return Ok(None);
         }
-        self.give_out(end - from);
-        if self.scanner.too_deep() { Err(BadInput::TooDeep) } else { Ok(Some((from, end))) }
+        self.consume(end - from);
+        if self.scanner.is_too_deep() { Err(BadInput::TooDeep) } else { Ok(Some((from, end))) }
     }
 
     fn next_frame(&mut self, limit: usize) -> Result<Option<(usize, usize)>, BadInput> {
@@ -258,19 +262,19 @@ impl Incoming {
             if length > SKIP_MAX_BYTES {
                 return Err(BadInput::Endless);
             }
-            self.give_out(LENGTH_BYTES);
-            self.skip = Some(Skip::Frame(length));
+            self.consume(LENGTH_BYTES);
+            self.skip = Some(SkippedMessage::Frame(length));
             return Err(BadInput::TooLarge { limit });
         }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let Some(body) = behind.get(..length) else { return Ok(None) };
-        let mut scanner = Scanner::default();
+        let mut scanner = ObjectScanner::default();
         let blank = body.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         let ended = scanner.scan(&body[blank..]);
-        let single = body.get(blank) == Some(&b'{') && ended != Scanned::Open;
+        let single = body.get(blank) == Some(&b'{') && ended != ScanResult::Open;
         let from = self.start + LENGTH_BYTES;
-        self.give_out(LENGTH_BYTES + length);
-        match (single, scanner.too_deep()) {
+        self.consume(LENGTH_BYTES + length);
+        match (single, scanner.is_too_deep()) {
             (false, _) => Err(BadInput::Frame),
             (true, true) => Err(BadInput::TooDeep),
             (true, false) => Ok(Some((from, from + length))),
@@ -279,13 +283,13 @@ impl Incoming {
 }
 
 /// Appends one message in its form to what is to be sent. `json` has no line breaks.
-pub fn append_message(form: Form, json: &[u8], out: &mut Vec<u8>) {
+pub fn append_message(form: MessageForm, json: &[u8], out: &mut Vec<u8>) {
     match form {
-        Form::Stream => {
+        MessageForm::Stream => {
             out.extend_from_slice(json);
             out.push(b'\n');
         }
-        Form::Framed => {
+        MessageForm::Framed => {
             out.extend_from_slice(&(json.len() as u64).to_be_bytes());
             out.extend_from_slice(json);
         }

@@ -8,7 +8,7 @@ const LIMIT: usize = 1_000;
 
 /// All messages and refusals that `pieces` give, in order, up to the first that ends the connection.
 fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Result<String, BadInput>> {
-    let mut incoming = Incoming::new();
+    let mut incoming = MessageReader::new();
     let mut found = Vec::new();
     for piece in pieces {
         incoming.extend(piece);
@@ -30,7 +30,7 @@ fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Result<String, B
 
 fn framed(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    append_message(Form::Framed, text.as_bytes(), &mut bytes);
+    append_message(MessageForm::Framed, text.as_bytes(), &mut bytes);
     bytes
 }
 
@@ -118,7 +118,7 @@ fn a_message_of_exactly_the_limit_passes() {
 
 #[test]
 fn what_is_refused_is_not_kept() {
-    let mut incoming = Incoming::new();
+    let mut incoming = MessageReader::new();
     incoming.extend(b"{\"a\":\"");
     let block = vec![b'x'; 10 * LIMIT];
     let mut refused = 0;
@@ -128,21 +128,21 @@ fn what_is_refused_is_not_kept() {
         assert!(incoming.held_bytes() < 64 * LIMIT, "{} bytes held", incoming.held_bytes());
     }
     assert_eq!(refused, 1, "one refusal a request");
-    assert!(incoming.inside_message());
+    assert!(incoming.is_inside_message());
 }
 
 #[test]
 fn a_pause_inside_a_message_is_seen() {
-    let mut incoming = Incoming::new();
-    assert!(!incoming.inside_message());
+    let mut incoming = MessageReader::new();
+    assert!(!incoming.is_inside_message());
     incoming.extend(b"{} \n");
-    assert!(incoming.inside_message());
+    assert!(incoming.is_inside_message());
     assert!(matches!(incoming.next_message(LIMIT), Ok(Some(b"{}"))));
-    assert!(!incoming.inside_message());
+    assert!(!incoming.is_inside_message());
     assert_eq!(incoming.next_message(LIMIT), Ok(None));
     incoming.extend(b"{\"a\"");
     assert_eq!(incoming.next_message(LIMIT), Ok(None));
-    assert!(incoming.inside_message());
+    assert!(incoming.is_inside_message());
 }
 
 proptest! {

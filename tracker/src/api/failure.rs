@@ -56,7 +56,7 @@ impl fmt::Display for FailureCode {
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct RequestFailure {
     /// For programs.
     pub code: FailureCode,
     /// For people: what happened, to what.
@@ -65,22 +65,22 @@ pub struct Failure {
     pub fix: Option<String>,
 }
 
-impl Failure {
+impl RequestFailure {
     /// A refusal without a fix.
     #[must_use]
-    pub fn new(code: FailureCode, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), fix: None }
+    pub fn new(code: FailureCode, message: impl Into<String>) -> RequestFailure {
+        RequestFailure { code, message: message.into(), fix: None }
     }
 
     /// The same with what to type next.
     #[must_use]
-    pub fn with_fix(self, fix: impl Into<String>) -> Failure {
-        Failure { fix: Some(fix.into()), ..self }
+    pub fn with_fix(self, fix: impl Into<String>) -> RequestFailure {
+        RequestFailure { fix: Some(fix.into()), ..self }
     }
 
     /// A field that is missing or is not what it must be.
     #[must_use]
-    pub fn field(name: &str, problem: impl fmt::Display) -> Failure {
-        Failure::new(FailureCode::BadRequest, format!("{name}: {problem}"))
+    pub fn field(name: &str, problem: impl fmt::Display) -> RequestFailure {
+        RequestFailure::new(FailureCode::BadRequest, format!("{name}: {problem}"))
     }
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use engine::proto::hex::Digits;
+use engine::proto::hex::HexDigits;
 use engine::proto::units::{ChainState, Digest};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::limits::HEX_LIST_MAX;
 
 /// A 20-byte value that stands in such lists: [`Digest`] or [`ChainState`].
-pub trait Hash20: Copy + std::fmt::Display + std::str::FromStr<Err: std::fmt::Display> {
+pub trait HashValue: Copy + std::fmt::Display + std::str::FromStr<Err: std::fmt::Display> {
     /// From its bytes.
     fn from_bytes(bytes: [u8; 20]) -> Self;
 
@@ -21,7 +21,7 @@ pub trait Hash20: Copy + std::fmt::Display + std::str::FromStr<Err: std::fmt::Di
     fn bytes(&self) -> &[u8; 20];
 }
 
-impl Hash20 for Digest {
+impl HashValue for Digest {
     fn from_bytes(bytes: [u8; 20]) -> Digest {
         Digest(bytes)
     }
@@ -31,7 +31,7 @@ impl Hash20 for Digest {
     }
 }
 
-impl Hash20 for ChainState {
+impl HashValue for ChainState {
     fn from_bytes(bytes: [u8; 20]) -> ChainState {
         ChainState(bytes)
     }
@@ -67,7 +67,7 @@ pub struct BadBase64;
 ///
 /// # Errors
 /// [`BadBase64`] when it is no base64 or its bytes do not divide by 20.
-pub fn from_base64<T: Hash20>(text: &str) -> Result<Vec<T>, BadBase64> {
+pub fn from_base64<T: HashValue>(text: &str) -> Result<Vec<T>, BadBase64> {
     let bytes = BASE64.decode(text).map_err(|_| BadBase64)?;
     let (values, rest) = bytes.as_chunks::<20>();
     if rest.is_empty() {
@@ -79,9 +79,9 @@ pub fn from_base64<T: Hash20>(text: &str) -> Result<Vec<T>, BadBase64> {
 
 /// The values' hex digits, joined: how the original client names a file.
 #[must_use]
-pub fn joined_hex<T: Hash20>(values: &[T]) -> String {
+pub fn joined_hex<T: HashValue>(values: &[T]) -> String {
     let mut joined = String::with_capacity(40 * values.len());
-    values.iter().for_each(|value| joined.push_str(Digits::of(value.bytes()).as_str()));
+    values.iter().for_each(|value| joined.push_str(HexDigits::of(value.bytes()).as_str()));
     joined
 }
 
@@ -94,7 +94,7 @@ pub struct HashList<T> {
     pub values: Vec<T>,
 }
 
-impl<T: Hash20> Serialize for HashList<T> {
+impl<T: HashValue> Serialize for HashList<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.form {
             HashForm::Base64 => {
@@ -105,22 +105,22 @@ impl<T: Hash20> Serialize for HashList<T> {
                 let mut list = serializer.serialize_seq(Some(self.values.len()))?;
                 self.values
                     .iter()
-                    .try_for_each(|value| list.serialize_element(Digits::of(value.bytes()).as_str()))?;
+                    .try_for_each(|value| list.serialize_element(HexDigits::of(value.bytes()).as_str()))?;
                 list.end()
             }
         }
     }
 }
 
-impl<'de, T: Hash20> Deserialize<'de> for HashList<T> {
+impl<'de, T: HashValue> Deserialize<'de> for HashList<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HashList<T>, D::Error> {
-        deserializer.deserialize_any(ListVisitor(PhantomData))
+        deserializer.deserialize_any(HashListVisitor(PhantomData))
     }
 }
 
-struct ListVisitor<T>(PhantomData<T>);
+struct HashListVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Hash20> Visitor<'de> for ListVisitor<T> {
+impl<'de, T: HashValue> Visitor<'de> for HashListVisitor<T> {
     type Value = HashList<T>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -8,12 +8,12 @@
 //! ```
 //!
 //! The client uses the same types the other way round: it renders a [`Request`](request::Request) and reads a
-//! [`Received`](response::Received).
+//! [`ReceivedAnswer`](response::Received).
 
+mod any_json;
 mod fields;
-mod loose;
 mod parse;
-mod peers;
+mod peers_answer;
 mod render;
 mod scan;
 mod wire;
@@ -26,9 +26,9 @@ pub mod codec;
 pub mod failure;
 pub mod hashes;
 pub mod limits;
-pub mod parts;
 pub mod request;
 pub mod response;
+pub mod upload_part;
 
 pub use crate::state::command::Policy;
-pub use crate::state::id::{FileKey, GroupId, UploadId, UserId};
+pub use crate::state::id::{GroupFile, GroupId, UploadId, UserId};

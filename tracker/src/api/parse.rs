@@ -8,15 +8,15 @@ use engine::proto::ticket::PeerKey;
 use engine::proto::units::{ChainState, Digest, PieceCount, PieceIndex, PieceRange};
 use serde_json::Value;
 
-use super::address::{self, Sender};
-use super::failure::{Failure, FailureCode};
-use super::fields::Fields;
+use super::address::{self, ClaimedAddress};
+use super::any_json::JsonScalar;
+use super::failure::{FailureCode, RequestFailure};
+use super::fields::RequestFields;
 use super::limits::{PASSWORD_MAX_BYTES, REASON_MAX_BYTES, REQUEST_ID_MAX_BYTES, SESSION_MAX_BYTES};
-use super::loose::Scalar;
-use super::parts::UploadPart;
-use super::request::{BadRequest, Command, Gained, Part, Password, Request, View};
+use super::request::{BadRequest, Command, DownloadView, GainedPieces, Password, PiecePage, Request};
+use super::upload_part::UploadPart;
 use crate::state::command::Policy;
-use crate::state::id::{FileKey, GroupId, UserId};
+use crate::state::id::{GroupFile, GroupId, UserId};
 
 impl Request {
     /// Reads the text of one JSON object. Its depth has been limited by the [codec](super::codec).
@@ -24,105 +24,111 @@ impl Request {
     /// # Errors
     /// [`BadRequest`]: with code `syntax` for text that is no JSON, else naming the field.
     pub fn parse(text: &[u8]) -> Result<Request, BadRequest> {
-        let mut fields = Fields::read(text).map_err(|error| BadRequest {
+        let mut fields = RequestFields::read(text).map_err(|error| BadRequest {
             request_id: None,
-            failure: Failure::new(FailureCode::Syntax, format!("the request is no JSON: {error}")),
+            failure: RequestFailure::new(FailureCode::Syntax, format!("the request is no JSON: {error}")),
         })?;
-        let request_id = request_id(&fields).map_err(|failure| BadRequest { request_id: None, failure })?;
-        match envelope_and_command(&mut fields) {
+        let request_id =
+            read_request_id(&fields).map_err(|failure| BadRequest { request_id: None, failure })?;
+        match read_envelope(&mut fields) {
             Ok((session, sender, command)) => Ok(Request { command, request_id, session, sender }),
             Err(failure) => Err(BadRequest { request_id, failure }),
         }
     }
 }
 
-fn request_id(fields: &Fields) -> Result<Option<Value>, Failure> {
+fn read_request_id(fields: &RequestFields) -> Result<Option<Value>, RequestFailure> {
     match fields.scalar("request_id") {
         None => Ok(None),
-        Some(Scalar::Text(text)) if text.len() <= REQUEST_ID_MAX_BYTES => {
+        Some(JsonScalar::Text(text)) if text.len() <= REQUEST_ID_MAX_BYTES => {
             Ok(Some(Value::from(text.as_str())))
         }
-        Some(Scalar::Number(number)) => Ok(Some(Value::from(*number))),
-        Some(Scalar::Negative(number)) => Ok(Some(Value::from(*number))),
+        Some(JsonScalar::Number(number)) => Ok(Some(Value::from(*number))),
+        Some(JsonScalar::Negative(number)) => Ok(Some(Value::from(*number))),
         Some(_) => {
             let rule = format!("must be a whole number or a string of at most {REQUEST_ID_MAX_BYTES} bytes");
-            Err(Failure::field("request_id", rule))
+            Err(RequestFailure::field("request_id", rule))
         }
     }
 }
 
-type Envelope = (Option<String>, Option<Sender>, Command);
+type Envelope = (Option<String>, Option<ClaimedAddress>, Command);
 
-fn envelope_and_command(fields: &mut Fields) -> Result<Envelope, Failure> {
+fn read_envelope(fields: &mut RequestFields) -> Result<Envelope, RequestFailure> {
     fields.check_args()?;
     let session = fields.optional_text("session")?.map(str::to_owned);
     if session.as_ref().is_some_and(|token| token.len() > SESSION_MAX_BYTES) {
-        return Err(Failure::field("session", "is longer than any token of these trackers"));
+        return Err(RequestFailure::field("session", "is longer than any token of these trackers"));
     }
-    let sender = sender(fields)?;
-    Ok((session, sender, command(fields)?))
+    let sender = read_sender(fields)?;
+    Ok((session, sender, read_command(fields)?))
 }
 
 /// Empty strings count as missing, since the original client sends them before it listens.
-fn sender(fields: &Fields) -> Result<Option<Sender>, Failure> {
+fn read_sender(fields: &RequestFields) -> Result<Option<ClaimedAddress>, RequestFailure> {
     let ip = match fields.optional_text("sender_ip")? {
         None | Some("") => None,
-        Some(text) => Some(address::parse_ip(text).map_err(|bad| Failure::field("sender_ip", bad))?),
+        Some(text) => Some(address::parse_ip(text).map_err(|bad| RequestFailure::field("sender_ip", bad))?),
     };
-    if matches!(fields.scalar("sender_port"), Some(Scalar::Text(text)) if text.is_empty()) {
+    if matches!(fields.scalar("sender_port"), Some(JsonScalar::Text(text)) if text.is_empty()) {
         return Ok(None);
     }
-    Ok(port(fields, "sender_port")?.map(|port| Sender { ip, port }))
+    Ok(read_port(fields, "sender_port")?.map(|port| ClaimedAddress { ip, port }))
 }
 
-fn port(fields: &Fields, name: &'static str) -> Result<Option<u16>, Failure> {
+fn read_port(fields: &RequestFields, name: &'static str) -> Result<Option<u16>, RequestFailure> {
     let number = fields.optional_number(name)?;
     let checked = |number: u64| u16::try_from(number).ok().filter(|port| *port != 0);
     number
-        .map(|number| checked(number).ok_or_else(|| Failure::field(name, address::BadAddress::Port)))
+        .map(|number| checked(number).ok_or_else(|| RequestFailure::field(name, address::BadAddress::Port)))
         .transpose()
 }
 
-fn command(fields: &mut Fields) -> Result<Command, Failure> {
+fn read_command(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
     let word = fields.text("command")?.to_owned();
     Ok(match word.as_str() {
-        "create_user" => Command::CreateUser { user: user(fields)?, password: password(fields, "passwd")? },
+        "create_user" => {
+            Command::CreateUser { user: read_user(fields)?, password: read_password(fields, "passwd")? }
+        }
         "login" => Command::Login {
-            user: user(fields)?,
-            password: password(fields, "passwd")?,
-            peer_key: peer_key(fields)?,
+            user: read_user(fields)?,
+            password: read_password(fields, "passwd")?,
+            peer_key: read_peer_key(fields)?,
         },
         "logout" => Command::Logout,
-        "create_group" => Command::CreateGroup { group: group(fields)?, policy: policy(fields)? },
-        "join_group" => Command::JoinGroup { group: group(fields)? },
-        "list_requests" => Command::ListRequests { group: group(fields)? },
-        "accept_request" => Command::AcceptRequest { group: group(fields)?, user: user(fields)? },
-        "reject_request" => Command::RejectRequest { group: group(fields)?, user: user(fields)? },
-        "remove_member" => Command::RemoveMember { group: group(fields)?, user: user(fields)? },
-        "leave_group" => Command::LeaveGroup { group: group(fields)? },
+        "create_group" => Command::CreateGroup { group: read_group(fields)?, policy: read_policy(fields)? },
+        "join_group" => Command::JoinGroup { group: read_group(fields)? },
+        "list_requests" => Command::ListRequests { group: read_group(fields)? },
+        "accept_request" => Command::AcceptRequest { group: read_group(fields)?, user: read_user(fields)? },
+        "reject_request" => Command::RejectRequest { group: read_group(fields)?, user: read_user(fields)? },
+        "remove_member" => Command::RemoveMember { group: read_group(fields)?, user: read_user(fields)? },
+        "leave_group" => Command::LeaveGroup { group: read_group(fields)? },
         "list_groups" => Command::ListGroups,
-        "upload_file" => upload(fields)?,
-        "download_file" => download(fields)?,
+        "upload_file" => read_upload(fields)?,
+        "download_file" => read_download(fields)?,
         "list_files" => Command::ListFiles {
-            group: group(fields)?,
-            after: fields.optional_text("after")?.map(|name| file_name("after", name)).transpose()?,
+            group: read_group(fields)?,
+            after: fields.optional_text("after")?.map(|name| check_file_name("after", name)).transpose()?,
             count: fields.optional_u32("count")?,
         },
-        "stop_share" => Command::StopShare { file: file(fields)? },
-        "remove_file" => Command::RemoveFile { file: file(fields)? },
-        "update_pieces" => Command::UpdatePieces { file: file(fields)?, gained: gained(fields)? },
-        "download_confirm" => Command::UpdatePieces { file: file(fields)?, gained: Gained::Complete },
-        "get_peers" => Command::GetPeers { file: file(fields)?, peer_key: peer_key(fields)? },
-        "report_peer" => report(fields)?,
+        "stop_share" => Command::StopShare { file: read_file(fields)? },
+        "remove_file" => Command::RemoveFile { file: read_file(fields)? },
+        "update_pieces" => Command::UpdatePieces { file: read_file(fields)?, gained: read_gained(fields)? },
+        "download_confirm" => {
+            Command::UpdatePieces { file: read_file(fields)?, gained: GainedPieces::Complete }
+        }
+        "get_peers" => Command::GetPeers { file: read_file(fields)?, peer_key: read_peer_key(fields)? },
+        "report_peer" => read_report(fields)?,
         "ping" => Command::Ping,
         "status" => Command::Status,
         "whoami" => Command::Whoami,
-        "change_password" => {
-            Command::ChangePassword { old: password(fields, "passwd")?, new: password(fields, "new_passwd")? }
-        }
+        "change_password" => Command::ChangePassword {
+            old: read_password(fields, "passwd")?,
+            new: read_password(fields, "new_passwd")?,
+        },
         unknown => {
             let unknown: String = unknown.chars().take(64).collect();
-            return Err(Failure::new(
+            return Err(RequestFailure::new(
                 FailureCode::UnknownCommand,
                 format!("there is no command {unknown:?}"),
             ));
@@ -130,72 +136,77 @@ fn command(fields: &mut Fields) -> Result<Command, Failure> {
     })
 }
 
-fn user(fields: &Fields) -> Result<UserId, Failure> {
-    UserId::new(fields.text("user_id")?).map_err(|bad| Failure::field("user_id", bad))
+fn read_user(fields: &RequestFields) -> Result<UserId, RequestFailure> {
+    UserId::new(fields.text("user_id")?).map_err(|bad| RequestFailure::field("user_id", bad))
 }
 
-fn group(fields: &Fields) -> Result<GroupId, Failure> {
-    GroupId::new(fields.text("group_id")?).map_err(|bad| Failure::field("group_id", bad))
+fn read_group(fields: &RequestFields) -> Result<GroupId, RequestFailure> {
+    GroupId::new(fields.text("group_id")?).map_err(|bad| RequestFailure::field("group_id", bad))
 }
 
-fn password(fields: &Fields, name: &'static str) -> Result<Password, Failure> {
+fn read_password(fields: &RequestFields, name: &'static str) -> Result<Password, RequestFailure> {
     Password::new(fields.text(name)?)
-        .ok_or_else(|| Failure::field(name, format!("a password has 1 to {PASSWORD_MAX_BYTES} bytes")))
+        .ok_or_else(|| RequestFailure::field(name, format!("a password has 1 to {PASSWORD_MAX_BYTES} bytes")))
 }
 
-fn policy(fields: &Fields) -> Result<Policy, Failure> {
+fn read_policy(fields: &RequestFields) -> Result<Policy, RequestFailure> {
     match fields.optional_text("policy")? {
         None | Some("open") => Ok(Policy::Open),
         Some("approval") => Ok(Policy::Approval),
-        Some(_) => Err(Failure::field("policy", "must be \"open\" or \"approval\"")),
+        Some(_) => Err(RequestFailure::field("policy", "must be \"open\" or \"approval\"")),
     }
 }
 
-fn peer_key(fields: &Fields) -> Result<Option<PeerKey>, Failure> {
+fn read_peer_key(fields: &RequestFields) -> Result<Option<PeerKey>, RequestFailure> {
     let Some(text) = fields.optional_text("peer_key")? else { return Ok(None) };
-    let key = hex::read(text).ok_or_else(|| Failure::field("peer_key", "must be 64 hex digits"))?;
+    let key =
+        hex::parse_hex(text).ok_or_else(|| RequestFailure::field("peer_key", "must be 64 hex digits"))?;
     Ok(Some(PeerKey(key)))
 }
 
-fn file_name(field: &str, name: &str) -> Result<FileName, Failure> {
-    FileName::new(name).map_err(|bad| Failure::field(field, bad))
+fn check_file_name(field: &str, name: &str) -> Result<FileName, RequestFailure> {
+    FileName::new(name).map_err(|bad| RequestFailure::field(field, bad))
 }
 
-fn file(fields: &Fields) -> Result<FileKey, Failure> {
-    Ok(FileKey { group: group(fields)?, name: file_name("file_name", fields.text("file_name")?)? })
+fn read_file(fields: &RequestFields) -> Result<GroupFile, RequestFailure> {
+    Ok(GroupFile {
+        group: read_group(fields)?,
+        name: check_file_name("file_name", fields.text("file_name")?)?,
+    })
 }
 
 /// The name under which a file is uploaded: given, or the last part of a path.
-fn upload_name(fields: &Fields) -> Result<FileName, Failure> {
+fn read_upload_name(fields: &RequestFields) -> Result<FileName, RequestFailure> {
     if let Some(name) = fields.optional_text("file_name")? {
-        return file_name("file_name", name);
+        return check_file_name("file_name", name);
     }
     let Some(path) = fields.optional_text("file_path")? else {
-        return Err(Failure::field("file_name", "is missing"));
+        return Err(RequestFailure::field("file_name", "is missing"));
     };
-    file_name("file_path", path.rsplit('/').next().unwrap_or_default())
+    check_file_name("file_path", path.rsplit('/').next().unwrap_or_default())
 }
 
-fn upload(fields: &mut Fields) -> Result<Command, Failure> {
-    let (group, name) = (group(fields)?, upload_name(fields)?);
-    if UploadPart::is_meant(fields)? {
+fn read_upload(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
+    let (group, name) = (read_group(fields)?, read_upload_name(fields)?);
+    if UploadPart::is_part(fields)? {
         let part = Box::new(UploadPart::read(fields, name)?);
-        return Ok(Command::UploadPart { group, part, peer_key: peer_key(fields)? });
+        return Ok(Command::UploadPart { group, part, peer_key: read_peer_key(fields)? });
     }
     let length = fields.optional_number("file_size")?;
-    let digests: Vec<Digest> =
-        fields.hashes("piecewise_sha")?.ok_or_else(|| Failure::field("piecewise_sha", "is missing"))?;
+    let digests: Vec<Digest> = fields
+        .hashes("piecewise_sha")?
+        .ok_or_else(|| RequestFailure::field("piecewise_sha", "is missing"))?;
     let chain: Option<Vec<ChainState>> = fields.hashes("file_chain")?;
-    let proof = file_proof(fields.text("fileSha")?, &digests)?;
+    let proof = read_file_proof(fields.text("fileSha")?, &digests)?;
     let manifest = Manifest::new(name, length, digests, proof, chain)
-        .map_err(|bad| Failure::field("piecewise_sha", bad))?;
-    Ok(Command::UploadFile { group, manifest: Box::new(manifest), peer_key: peer_key(fields)? })
+        .map_err(|bad| RequestFailure::field("piecewise_sha", bad))?;
+    Ok(Command::UploadFile { group, manifest: Box::new(manifest), peer_key: read_peer_key(fields)? })
 }
 
 /// Forty digits are the SHA-1 of the whole; forty for each piece are the pieces' own, joined, as the original client
 /// sends them.
-fn file_proof(text: &str, digests: &[Digest]) -> Result<FileProof, Failure> {
-    let refuse = |problem: &str| Err(Failure::field("fileSha", problem));
+fn read_file_proof(text: &str, digests: &[Digest]) -> Result<FileProof, RequestFailure> {
+    let refuse = |problem: &str| Err(RequestFailure::field("fileSha", problem));
     if digests.is_empty() && text.is_empty() {
         return Ok(FileProof::Whole(engine::proto::manifest::EMPTY_DIGEST));
     }
@@ -217,46 +228,46 @@ fn file_proof(text: &str, digests: &[Digest]) -> Result<FileProof, Failure> {
     }
 }
 
-fn download(fields: &Fields) -> Result<Command, Failure> {
+fn read_download(fields: &RequestFields) -> Result<Command, RequestFailure> {
     let view = match fields.optional_text("view")? {
-        None | Some("classic") => View::Classic,
-        Some("compact") => View::Compact,
-        Some(_) => return Err(Failure::field("view", "must be \"compact\", or left out")),
+        None | Some("classic") => DownloadView::Classic,
+        Some("compact") => DownloadView::Compact,
+        Some(_) => return Err(RequestFailure::field("view", "must be \"compact\", or left out")),
     };
-    let part = Part {
+    let part = PiecePage {
         first: PieceIndex(fields.optional_u32("first")?.unwrap_or(0)),
         count: fields.optional_u32("count")?.map(PieceCount),
     };
     if part.count == Some(PieceCount(0)) {
-        return Err(Failure::field("count", "must be 1 or more, or left out"));
+        return Err(RequestFailure::field("count", "must be 1 or more, or left out"));
     }
-    Ok(Command::DownloadFile { file: file(fields)?, view, part, peer_key: peer_key(fields)? })
+    Ok(Command::DownloadFile { file: read_file(fields)?, view, part, peer_key: read_peer_key(fields)? })
 }
 
-fn gained(fields: &mut Fields) -> Result<Gained, Failure> {
+fn read_gained(fields: &mut RequestFields) -> Result<GainedPieces, RequestFailure> {
     if fields.flag("complete")? {
-        return Ok(Gained::Complete);
+        return Ok(GainedPieces::Complete);
     }
-    let Some(pairs) = fields.ranges()? else { return Ok(Gained::Complete) };
+    let Some(pairs) = fields.ranges()? else { return Ok(GainedPieces::Complete) };
     let range = |(first, last): (u64, u64)| {
         let (first, last) = (u32::try_from(first).ok()?, u32::try_from(last).ok()?);
         PieceRange::new(PieceIndex(first), PieceIndex(last))
     };
     let ranges: Option<Vec<PieceRange>> = pairs.into_iter().map(range).collect();
     ranges
-        .map(Gained::Ranges)
-        .ok_or_else(|| Failure::field("ranges", "a range runs from its first piece to its last"))
+        .map(GainedPieces::Ranges)
+        .ok_or_else(|| RequestFailure::field("ranges", "a range runs from its first piece to its last"))
 }
 
-fn report(fields: &Fields) -> Result<Command, Failure> {
-    let ip = address::parse_ip(fields.text("ip")?).map_err(|bad| Failure::field("ip", bad))?;
-    let port = port(fields, "port")?.ok_or_else(|| Failure::field("port", "is missing"))?;
+fn read_report(fields: &RequestFields) -> Result<Command, RequestFailure> {
+    let ip = address::parse_ip(fields.text("ip")?).map_err(|bad| RequestFailure::field("ip", bad))?;
+    let port = read_port(fields, "port")?.ok_or_else(|| RequestFailure::field("port", "is missing"))?;
     let reason = fields.optional_text("reason")?.unwrap_or_default();
     if reason.len() > REASON_MAX_BYTES {
-        return Err(Failure::field("reason", format!("has more than {REASON_MAX_BYTES} bytes")));
+        return Err(RequestFailure::field("reason", format!("has more than {REASON_MAX_BYTES} bytes")));
     }
     Ok(Command::ReportPeer {
-        file: file(fields)?,
+        file: read_file(fields)?,
         peer: SocketAddr::new(ip, port),
         reason: reason.to_owned(),
     })

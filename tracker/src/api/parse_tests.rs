@@ -6,7 +6,7 @@ use serde_json::json;
 use super::super::limits::PIECES_PER_MESSAGE;
 use super::*;
 
-fn parse(value: &Value) -> Result<Request, Failure> {
+fn parse(value: &Value) -> Result<Request, RequestFailure> {
     Request::parse(value.to_string().as_bytes()).map_err(|bad| bad.failure)
 }
 
@@ -14,15 +14,15 @@ fn hex(byte: u8) -> String {
     Digest([byte; 20]).to_string()
 }
 
-fn sample_file() -> FileKey {
-    FileKey { group: GroupId::new("group1").unwrap(), name: FileName::new("document.pdf").unwrap() }
+fn sample_file() -> GroupFile {
+    GroupFile { group: GroupId::new("group1").unwrap(), name: FileName::new("document.pdf").unwrap() }
 }
 
 #[test]
 fn the_examples_of_the_protocol_are_read() {
     let login = r#"{"command":"login","command_args":{"user_id":"alice","passwd":"password123"},"sender_ip":"127.0.0.1","sender_port":"5000"}"#;
     let request = Request::parse(login.as_bytes()).unwrap();
-    assert_eq!(request.sender, Some(Sender { ip: Some("127.0.0.1".parse().unwrap()), port: 5_000 }));
+    assert_eq!(request.sender, Some(ClaimedAddress { ip: Some("127.0.0.1".parse().unwrap()), port: 5_000 }));
     let Command::Login { user, password, peer_key: None } = request.command else { panic!("no login") };
     assert_eq!((user.as_str(), password.reveal()), ("alice", "password123"));
 
@@ -34,11 +34,15 @@ fn the_examples_of_the_protocol_are_read() {
     assert_eq!((group.as_str(), manifest.name().as_str()), ("group1", "document.pdf"));
     assert_eq!(manifest.digests().to_vec(), [Digest([1; 20]), Digest([2; 20])]);
     assert_eq!(manifest.proof(), FileProof::Whole(Digest([3; 20])));
-    assert!(!manifest.length_known());
+    assert!(!manifest.is_length_known());
 
     let download = r#"{"command":"download_file","command_args":{"group_id":"group1","file_name":"document.pdf"},"sender_ip":"127.0.0.1","sender_port":"5000"}"#;
-    let wanted =
-        Command::DownloadFile { file: sample_file(), view: View::Classic, part: Part::WHOLE, peer_key: None };
+    let wanted = Command::DownloadFile {
+        file: sample_file(),
+        view: DownloadView::Classic,
+        part: PiecePage::WHOLE,
+        peer_key: None,
+    };
     assert_eq!(Request::parse(download.as_bytes()).unwrap().command, wanted);
 }
 
@@ -54,7 +58,7 @@ fn the_original_clients_habits_are_understood() {
     assert_eq!(request.sender.unwrap().ip, Some("::1".parse().unwrap()));
     let confirm =
         json!({"command":"download_confirm","command_args":{"group_id":"group1","file_name":"document.pdf"}});
-    let wanted = Command::UpdatePieces { file: sample_file(), gained: Gained::Complete };
+    let wanted = Command::UpdatePieces { file: sample_file(), gained: GainedPieces::Complete };
     assert_eq!(parse(&confirm).unwrap().command, wanted);
     let silent =
         json!({"command":"ping","sender_ip":"","sender_port":"","unknown":{"a":[1]},"command_args":null});
@@ -130,8 +134,8 @@ fn any_key() -> impl Strategy<Value = Option<PeerKey>> {
     proptest::option::of(any::<[u8; 32]>().prop_map(PeerKey))
 }
 
-fn any_file() -> impl Strategy<Value = FileKey> {
-    (any_id(), "[a-zäß €.]{1,20}x").prop_map(|(group, name)| FileKey {
+fn any_file() -> impl Strategy<Value = GroupFile> {
+    (any_id(), "[a-zäß €.]{1,20}x").prop_map(|(group, name)| GroupFile {
         group: GroupId::new(&group).unwrap(),
         name: FileName::new(&name).unwrap(),
     })
@@ -165,8 +169,8 @@ fn any_command() -> impl Strategy<Value = Command> {
     let user = || any_id().prop_map(|id| UserId::new(&id).unwrap());
     let group = || any_id().prop_map(|id| GroupId::new(&id).unwrap());
     let gained = prop_oneof![
-        Just(Gained::Complete),
-        proptest::collection::vec(any_range(), 0..20).prop_map(Gained::Ranges),
+        Just(GainedPieces::Complete),
+        proptest::collection::vec(any_range(), 0..20).prop_map(GainedPieces::Ranges),
     ];
     prop_oneof![
         (user(), password()).prop_map(|(user, password)| Command::CreateUser { user, password }),
@@ -189,8 +193,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         (any_file(), any::<bool>(), any::<u32>(), proptest::option::of(1..u32::MAX), any_key()).prop_map(
             |(file, compact, first, count, peer_key)| Command::DownloadFile {
                 file,
-                view: if compact { View::Compact } else { View::Classic },
-                part: Part { first: PieceIndex(first), count: count.map(PieceCount) },
+                view: if compact { DownloadView::Compact } else { DownloadView::Classic },
+                part: PiecePage { first: PieceIndex(first), count: count.map(PieceCount) },
                 peer_key,
             }
         ),
@@ -225,7 +229,7 @@ proptest! {
         session in proptest::option::of("[A-Za-z0-9]{1,40}"),
         sender in proptest::option::of((any::<Option<std::net::IpAddr>>(), 1..u16::MAX)),
     ) {
-        let sender = sender.map(|(ip, port)| Sender { ip: ip.map(|ip| ip.to_canonical()), port });
+        let sender = sender.map(|(ip, port)| ClaimedAddress { ip: ip.map(|ip| ip.to_canonical()), port });
         let request = Request { command, request_id: id, session, sender };
         prop_assert_eq!(Request::parse(&request.to_json()), Ok(request));
     }
@@ -233,7 +237,7 @@ proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC{0,80}", cut in 0_usize..200) {
         let _ = Request::parse(text.as_bytes());
-        let good = Request::new(Command::UpdatePieces { file: sample_file(), gained: Gained::Ranges(vec![]) }).to_json();
+        let good = Request::new(Command::UpdatePieces { file: sample_file(), gained: GainedPieces::Ranges(vec![]) }).to_json();
         prop_assert!(cut >= good.len() || Request::parse(&good[..cut]).is_err());
     }
 }

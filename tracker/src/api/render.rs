@@ -1,20 +1,20 @@
 //! From a [`Request`] to its line of JSON: what the client sends.
 
-use engine::proto::hex::Digits;
+use engine::proto::hex::HexDigits;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 use serde_json::{Map, Value, json};
 
 use super::hashes::{self, HashForm, HashList};
-use super::request::{Command, Gained, Part, Request, View};
+use super::request::{Command, DownloadView, GainedPieces, PiecePage, Request};
 use crate::state::command::Policy;
-use crate::state::id::FileKey;
+use crate::state::id::GroupFile;
 
 impl Request {
     /// The request as one line of JSON.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let (word, args) = command(&self.command);
+        let (word, args) = render_command(&self.command);
         let mut object = Map::new();
         object.insert("command".into(), word.into());
         object.insert("command_args".into(), args);
@@ -39,7 +39,7 @@ impl Request {
     }
 }
 
-fn command(command: &Command) -> (&'static str, Value) {
+fn render_command(command: &Command) -> (&'static str, Value) {
     match command {
         Command::CreateUser { user, password } => {
             ("create_user", json!({"user_id": user, "passwd": password.reveal()}))
@@ -71,7 +71,7 @@ fn command(command: &Command) -> (&'static str, Value) {
         Command::ListGroups => ("list_groups", json!({})),
         Command::UploadFile { group, manifest, peer_key } => {
             let mut args = json!({"group_id": group, "file_name": manifest.name().as_str()});
-            if manifest.length_known() {
+            if manifest.is_length_known() {
                 args["file_size"] = manifest.geometry().length().into();
             }
             ("upload_file", with_key(args, *peer_key))
@@ -97,12 +97,12 @@ fn command(command: &Command) -> (&'static str, Value) {
         Command::ChangePassword { old, new } => {
             ("change_password", json!({"passwd": old.reveal(), "new_passwd": new.reveal()}))
         }
-        of_one_file => file_command(of_one_file),
+        of_one_file => render_file_command(of_one_file),
     }
 }
 
 /// The commands about one file that is listed.
-fn file_command(command: &Command) -> (&'static str, Value) {
+fn render_file_command(command: &Command) -> (&'static str, Value) {
     match command {
         Command::DownloadFile { file, view, part, peer_key } => {
             ("download_file", with_key(download_args(file, *view, *part), *peer_key))
@@ -112,8 +112,8 @@ fn file_command(command: &Command) -> (&'static str, Value) {
         Command::UpdatePieces { file, gained } => {
             let mut args = file_args(file);
             match gained {
-                Gained::Complete => args["complete"] = true.into(),
-                Gained::Ranges(ranges) => {
+                GainedPieces::Complete => args["complete"] = true.into(),
+                GainedPieces::Ranges(ranges) => {
                     args["ranges"] = ranges.iter().map(|run| json!([run.first().0, run.last().0])).collect();
                 }
             }
@@ -131,13 +131,13 @@ fn file_command(command: &Command) -> (&'static str, Value) {
     }
 }
 
-fn file_args(file: &FileKey) -> Value {
+fn file_args(file: &GroupFile) -> Value {
     json!({"group_id": file.group, "file_name": file.name.as_str()})
 }
 
-fn download_args(file: &FileKey, view: View, part: Part) -> Value {
+fn download_args(file: &GroupFile, view: DownloadView, part: PiecePage) -> Value {
     let mut args = file_args(file);
-    if view == View::Compact {
+    if view == DownloadView::Compact {
         args["view"] = "compact".into();
     }
     if part.first.0 != 0 {
@@ -151,7 +151,7 @@ fn download_args(file: &FileKey, view: View, part: Part) -> Value {
 
 fn with_key(mut args: Value, peer_key: Option<PeerKey>) -> Value {
     if let Some(key) = peer_key {
-        args["peer_key"] = Digits::of(&key.0).as_str().into();
+        args["peer_key"] = HexDigits::of(&key.0).as_str().into();
     }
     args
 }

@@ -1,6 +1,6 @@
 //! Requests: what a client can ask, as values that are valid by construction.
 //!
-//! [`Request::parse`] is the only way in from bytes, [`Request::to_json`] the way out; neither is lossy, except that a
+//! [`Request::parse_cluster_file`] is the only way in from bytes, [`Request::to_json`] the way out; neither is lossy, except that a
 //! list of hashes may change its form. Both stand in modules of their own.
 
 use std::fmt;
@@ -11,12 +11,12 @@ use engine::proto::ticket::PeerKey;
 use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
 use serde_json::Value;
 
-use super::address::Sender;
-use super::failure::Failure;
+use super::address::ClaimedAddress;
+use super::failure::RequestFailure;
 use super::limits::PASSWORD_MAX_BYTES;
-use super::parts::UploadPart;
+use super::upload_part::UploadPart;
 use crate::state::command::Policy;
-use crate::state::id::{FileKey, GroupId, UserId};
+use crate::state::id::{GroupFile, GroupId, UserId};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Request {
     /// The token of a login on another connection, whose session this request belongs to.
     pub session: Option<String>,
     /// Where the client says that it listens for peers; `None` when it shares nothing.
-    pub sender: Option<Sender>,
+    pub sender: Option<ClaimedAddress>,
 }
 
 /// A refused request, with what the answer echoes.
@@ -37,7 +37,7 @@ pub struct BadRequest {
     /// The request's id, where one could be read.
     pub request_id: Option<Value>,
     /// Why.
-    pub failure: Failure,
+    pub failure: RequestFailure,
 }
 
 impl Request {
@@ -74,7 +74,7 @@ impl fmt::Debug for Password {
 
 /// How `download_file` describes the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum View {
+pub enum DownloadView {
     /// As the original does: the peers of every hash.
     #[default]
     Classic,
@@ -84,7 +84,7 @@ pub enum View {
 
 /// What a leecher has gained.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gained {
+pub enum GainedPieces {
     /// These pieces, beside those told before.
     Ranges(Vec<PieceRange>),
     /// The whole file: it is a seeder now.
@@ -108,13 +108,13 @@ pub enum Command {
     ListGroups,
     UploadFile { group: GroupId, manifest: Box<Manifest>, peer_key: Option<PeerKey> },
     UploadPart { group: GroupId, part: Box<UploadPart>, peer_key: Option<PeerKey> },
-    DownloadFile { file: FileKey, view: View, part: Part, peer_key: Option<PeerKey> },
+    DownloadFile { file: GroupFile, view: DownloadView, part: PiecePage, peer_key: Option<PeerKey> },
     ListFiles { group: GroupId, after: Option<FileName>, count: Option<u32> },
-    StopShare { file: FileKey },
-    RemoveFile { file: FileKey },
-    UpdatePieces { file: FileKey, gained: Gained },
-    GetPeers { file: FileKey, peer_key: Option<PeerKey> },
-    ReportPeer { file: FileKey, peer: SocketAddr, reason: String },
+    StopShare { file: GroupFile },
+    RemoveFile { file: GroupFile },
+    UpdatePieces { file: GroupFile, gained: GainedPieces },
+    GetPeers { file: GroupFile, peer_key: Option<PeerKey> },
+    ReportPeer { file: GroupFile, peer: SocketAddr, reason: String },
     Ping,
     Status,
     Whoami,
@@ -123,14 +123,14 @@ pub enum Command {
 
 /// Which pieces a description of a file is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct PiecePage {
     /// The first of them.
     pub first: PieceIndex,
     /// How many at most; `None` means all.
     pub count: Option<PieceCount>,
 }
 
-impl Part {
+impl PiecePage {
     /// All pieces.
-    pub const WHOLE: Part = Part { first: PieceIndex(0), count: None };
+    pub const WHOLE: PiecePage = PiecePage { first: PieceIndex(0), count: None };
 }

@@ -1,16 +1,16 @@
 //! Answers: as the server renders them, and as the client reads them.
 //!
-//! Every answer has `status`, `message` and `epoch`; a failure has `code` too. [`Response`] is written, [`Received`] is
-//! read: which fields a success has depends on the command, so they are read by [`Received::answer`] when the caller
+//! Every answer has `status`, `message` and `epoch`; a failure has `code` too. [`Response`] is written, [`ReceivedAnswer`] is
+//! read: which fields a success has depends on the command, so they are read by [`ReceivedAnswer::append_answer`] when the caller
 //! says what it asked for.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answers::Answer;
-use super::failure::{Failure, FailureCode};
-use super::peers;
+use super::answers::CommandAnswer;
+use super::failure::{FailureCode, RequestFailure};
+use super::peers_answer;
 
 /// What an answer takes without what its command adds, in bytes; longer ones grow.
 const HEAD_BYTES: usize = 256;
@@ -23,20 +23,20 @@ pub struct Response {
     /// Changes with the leader.
     pub epoch: u64,
     /// What came of it.
-    pub result: Result<Success, Failure>,
+    pub result: Result<CommandSuccess, RequestFailure>,
 }
 
 /// A request that was carried out.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Success {
+pub struct CommandSuccess {
     /// For people.
     pub message: String,
     /// What the command's answer adds.
-    pub answer: Answer,
+    pub answer: CommandAnswer,
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct WrittenResponse<'a> {
     status: &'static str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ struct Written<'a> {
     request_id: Option<&'a Value>,
     epoch: u64,
     #[serde(flatten)]
-    answer: &'a Answer,
+    answer: &'a CommandAnswer,
 }
 
 impl Response {
@@ -55,24 +55,25 @@ impl Response {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         match &self.result {
-            Ok(Success { message, answer: Answer::Peers(answer) }) => {
-                let mut json = self.success(message, &Answer::Done {}, peers::room_bytes(answer));
+            Ok(CommandSuccess { message, answer: CommandAnswer::Peers(answer) }) => {
+                let mut json =
+                    self.success(message, &CommandAnswer::Done {}, peers_answer::room_bytes(answer));
                 let end = json.pop();
                 assert_eq!(end, Some(b'}'), "an answer is an object");
-                peers::append(answer, &mut json);
+                peers_answer::append_peers(answer, &mut json);
                 json.push(b'}');
                 json
             }
-            Ok(Success { message, answer }) => self.success(message, answer, 0),
-            Err(Failure { code, message, fix }) => {
-                let written = Written {
+            Ok(CommandSuccess { message, answer }) => self.success(message, answer, 0),
+            Err(RequestFailure { code, message, fix }) => {
+                let written = WrittenResponse {
                     status: "failure",
                     message,
                     code: Some(*code),
                     fix: fix.as_deref(),
                     request_id: self.request_id.as_ref(),
                     epoch: self.epoch,
-                    answer: &Answer::Done {},
+                    answer: &CommandAnswer::Done {},
                 };
                 written.to_json(0)
             }
@@ -80,8 +81,8 @@ impl Response {
     }
 
     /// A success, with room behind it for so many bytes.
-    fn success(&self, message: &str, answer: &Answer, room_bytes: usize) -> Vec<u8> {
-        let written = Written {
+    fn success(&self, message: &str, answer: &CommandAnswer, room_bytes: usize) -> Vec<u8> {
+        let written = WrittenResponse {
             status: "success",
             message,
             code: None,
@@ -94,7 +95,7 @@ impl Response {
     }
 }
 
-impl Written<'_> {
+impl WrittenResponse<'_> {
     fn to_json(&self, room_bytes: usize) -> Vec<u8> {
         let mut json = Vec::with_capacity(HEAD_BYTES + room_bytes);
         serde_json::to_writer(&mut json, self)
@@ -105,7 +106,7 @@ impl Written<'_> {
 
 /// An answer as a client reads it.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub struct ReceivedAnswer {
     /// That of the request.
     pub request_id: Option<Value>,
     /// Changes with the leader: then everything that only its memory held is to be told again.
@@ -122,14 +123,14 @@ pub struct BadResponse(#[from] serde_json::Error);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+enum ResponseStatus {
     Success,
     Failure,
 }
 
 #[derive(Deserialize)]
-struct Head {
-    status: Status,
+struct ResponseHead {
+    status: ResponseStatus,
     #[serde(default)]
     message: String,
     code: Option<FailureCode>,
@@ -139,19 +140,23 @@ struct Head {
     epoch: u64,
 }
 
-impl Received {
+impl ReceivedAnswer {
     /// Reads the text of one answer: a success, or the tracker's refusal.
     ///
     /// # Errors
     /// [`BadResponse`] when it is no answer.
-    pub fn parse(text: &[u8]) -> Result<Result<Received, Refused>, BadResponse> {
-        let head: Head = serde_json::from_slice(text)?;
-        let Head { message, request_id, epoch, .. } = head;
+    pub fn parse(text: &[u8]) -> Result<Result<ReceivedAnswer, ReceivedFailure>, BadResponse> {
+        let head: ResponseHead = serde_json::from_slice(text)?;
+        let ResponseHead { message, request_id, epoch, .. } = head;
         Ok(match head.status {
-            Status::Success => Ok(Received { request_id, epoch, message, text: text.to_vec() }),
-            Status::Failure => {
+            ResponseStatus::Success => Ok(ReceivedAnswer { request_id, epoch, message, text: text.to_vec() }),
+            ResponseStatus::Failure => {
                 let code = head.code.unwrap_or(FailureCode::Other);
-                Err(Refused { request_id, epoch, failure: Failure { code, message, fix: head.fix } })
+                Err(ReceivedFailure {
+                    request_id,
+                    epoch,
+                    failure: RequestFailure { code, message, fix: head.fix },
+                })
             }
         })
     }
@@ -167,13 +172,13 @@ impl Received {
 
 /// A refusal as a client reads it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refused {
+pub struct ReceivedFailure {
     /// That of the request.
     pub request_id: Option<Value>,
     /// Changes with the leader.
     pub epoch: u64,
     /// Why.
-    pub failure: Failure,
+    pub failure: RequestFailure,
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use crate::api::answers::{DownloadAnswer, FileEntry, FilesAnswer, LoginAnswer, P
 use crate::api::chunks::{ChunkPeers, ClassicPeer};
 use crate::api::hashes::{HashForm, HashList};
 
-fn success(answer: Answer) -> Response {
-    let result = Ok(Success { message: "done".to_owned(), answer });
+fn success(answer: CommandAnswer) -> Response {
+    let result = Ok(CommandSuccess { message: "done".to_owned(), answer });
     Response { request_id: Some(json!("7")), epoch: 42, result }
 }
 
@@ -41,7 +41,7 @@ fn download(form: HashForm) -> DownloadAnswer {
 
 #[test]
 fn a_download_is_answered_as_the_original_answers_it() {
-    let response = success(Answer::Download(Box::new(download(HashForm::Hex))));
+    let response = success(CommandAnswer::Download(Box::new(download(HashForm::Hex))));
     let value: Value = serde_json::from_slice(&response.to_json()).unwrap();
     let (first, second) = ("ab".repeat(20), "01".repeat(20));
     assert_eq!(value["status"], "success");
@@ -55,24 +55,24 @@ fn a_download_is_answered_as_the_original_answers_it() {
 
 #[test]
 fn what_is_written_is_read_back() {
-    fn back<T: DeserializeOwned>(answer: Answer) -> T {
-        let received = Received::parse(&success(answer).to_json()).unwrap().unwrap();
+    fn back<T: DeserializeOwned>(answer: CommandAnswer) -> T {
+        let received = ReceivedAnswer::parse(&success(answer).to_json()).unwrap().unwrap();
         assert_eq!((received.epoch, received.message.as_str()), (42, "done"));
         received.answer().unwrap()
     }
     for form in [HashForm::Hex, HashForm::Base64] {
         let answer = download(form);
-        assert_eq!(back::<DownloadAnswer>(Answer::Download(Box::new(answer.clone()))), answer);
+        assert_eq!(back::<DownloadAnswer>(CommandAnswer::Download(Box::new(answer.clone()))), answer);
     }
     let login = LoginAnswer { session: "s".into(), tracker_key: TrackerKey([4; 32]), server_time: 9 };
-    assert_eq!(back::<LoginAnswer>(Answer::Login(login.clone())), login);
+    assert_eq!(back::<LoginAnswer>(CommandAnswer::Login(login.clone())), login);
     let entry = |peer_key, complete| PeerEntry { ip: "::1".parse().unwrap(), port: 1, peer_key, complete };
     let peers = PeersAnswer {
         peers: vec![entry(None, false), entry(Some(PeerKey([5; 32])), true)],
         ticket: None,
         server_time: 9,
     };
-    assert_eq!(back::<PeersAnswer>(Answer::Peers(peers.clone())), peers);
+    assert_eq!(back::<PeersAnswer>(CommandAnswer::Peers(peers.clone())), peers);
     let name = FileName::new("ä b").unwrap();
     let file = FileEntry {
         file_name: name.clone(),
@@ -83,30 +83,31 @@ fn what_is_written_is_read_back() {
         leechers: 2,
     };
     let files = FilesAnswer { files_list: vec![name], files: vec![file] };
-    assert_eq!(back::<FilesAnswer>(Answer::Files(files.clone())), files);
+    assert_eq!(back::<FilesAnswer>(CommandAnswer::Files(files.clone())), files);
 }
 
 #[test]
 fn a_failure_keeps_its_word_and_its_fix() {
-    let failure =
-        Failure::new(FailureCode::NotMember, "you are not a member of group g").with_fix("join_group g");
+    let failure = RequestFailure::new(FailureCode::NotMember, "you are not a member of group g")
+        .with_fix("join_group g");
     let response = Response { request_id: None, epoch: 1, result: Err(failure.clone()) };
     let text = String::from_utf8(response.to_json()).unwrap();
     assert!(text.contains("\"status\":\"failure\"") && text.contains("\"code\":\"not_member\""), "{text}");
-    assert_eq!(Received::parse(text.as_bytes()).unwrap().unwrap_err().failure, failure);
+    assert_eq!(ReceivedAnswer::parse(text.as_bytes()).unwrap().unwrap_err().failure, failure);
     let newer = text.replace("not_member", "a_word_of_the_future");
-    let refused = Received::parse(newer.as_bytes()).unwrap().unwrap_err();
+    let refused = ReceivedAnswer::parse(newer.as_bytes()).unwrap().unwrap_err();
     assert_eq!(refused.failure.code, FailureCode::Other);
 }
 
 #[test]
 fn hostile_answers_are_refused() {
-    let mut value: Value =
-        serde_json::from_slice(&success(Answer::Download(Box::new(download(HashForm::Hex)))).to_json())
-            .unwrap();
+    let mut value: Value = serde_json::from_slice(
+        &success(CommandAnswer::Download(Box::new(download(HashForm::Hex)))).to_json(),
+    )
+    .unwrap();
     value["file_path"] = json!("../../etc/passwd");
-    let received = Received::parse(value.to_string().as_bytes()).unwrap().unwrap();
+    let received = ReceivedAnswer::parse(value.to_string().as_bytes()).unwrap().unwrap();
     assert!(received.answer::<DownloadAnswer>().is_err());
-    assert!(Received::parse(b"{\"status\":\"maybe\"}").is_err());
-    assert!(Received::parse(b"[]").is_err());
+    assert!(ReceivedAnswer::parse(b"{\"status\":\"maybe\"}").is_err());
+    assert!(ReceivedAnswer::parse(b"[]").is_err());
 }

@@ -6,7 +6,7 @@ use super::limits::DEPTH_MAX;
 
 /// What the bytes so far amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scanned {
+pub(super) enum ScanResult {
     /// The object goes on.
     Open,
     /// The object ended just before this position of the slice.
@@ -15,20 +15,20 @@ pub(super) enum Scanned {
 
 /// Where inside an object the scan stands.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Scanner {
+pub(super) struct ObjectScanner {
     depth: u32,
     deepest: u32,
     in_string: bool,
     escaped: bool,
 }
 
-impl Scanner {
+impl ObjectScanner {
     /// Goes on over `bytes`, which start with the object's first byte when the scanner is new.
-    pub(super) fn scan(&mut self, bytes: &[u8]) -> Scanned {
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> ScanResult {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             if self.in_string {
-                let Some(end) = self.scan_string(&bytes[at..]) else { return Scanned::Open };
+                let Some(end) = self.scan_string(&bytes[at..]) else { return ScanResult::Open };
                 at += end;
                 continue;
             }
@@ -42,13 +42,13 @@ impl Scanner {
                 b'}' | b']' => {
                     self.depth = self.depth.saturating_sub(1);
                     if self.depth == 0 {
-                        return Scanned::Ended(at);
+                        return ScanResult::Ended(at);
                     }
                 }
                 _ => {}
             }
         }
-        Scanned::Open
+        ScanResult::Open
     }
 
     /// Goes on inside a string, to behind the next byte that means something there; `None` when there is none.
@@ -67,7 +67,7 @@ impl Scanner {
     }
 
     /// Whether the object was nested deeper than a request may be.
-    pub(super) fn too_deep(&self) -> bool {
+    pub(super) fn is_too_deep(&self) -> bool {
         self.deepest > DEPTH_MAX
     }
 }

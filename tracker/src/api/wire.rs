@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use engine::proto::hex::{self, Digits};
+use engine::proto::hex::{self, HexDigits};
 use engine::proto::manifest::FileName;
 use engine::proto::ticket::{PeerKey, Ticket, TrackerKey};
 use engine::proto::units::Digest;
@@ -59,16 +59,16 @@ macro_rules! as_optional_text {
 }
 
 fn key(text: &str) -> Result<[u8; 32], String> {
-    hex::read(text).ok_or_else(|| "a key is 64 hex digits".to_owned())
+    hex::parse_hex(text).ok_or_else(|| "a key is 64 hex digits".to_owned())
 }
 
 as_text!(file_name, FileName, |name| name.as_str().to_owned(), |text| FileName::new(text)
     .map_err(|bad| bad.to_string()));
-as_text!(digest, Digest, |digest| Digits::of(&digest.0), |text| text
+as_text!(digest, Digest, |digest| HexDigits::of(&digest.0), |text| text
     .parse::<Digest>()
     .map_err(|bad| bad.to_string()));
-as_text!(tracker_key, TrackerKey, |key| Digits::of(&key.0), |text| key(text).map(TrackerKey));
-as_optional_text!(peer_key, PeerKey, |key| Digits::of(&key.0), |text| key(text).map(PeerKey));
+as_text!(tracker_key, TrackerKey, |key| HexDigits::of(&key.0), |text| key(text).map(TrackerKey));
+as_optional_text!(peer_key, PeerKey, |key| HexDigits::of(&key.0), |text| key(text).map(PeerKey));
 as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), ticket_of);
 
 /// Longest ticket in base64, in bytes: ours have about 500, and it must fit the frame that opens a connection to a peer.

@@ -12,7 +12,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::disk::sync_directory;
-use super::fault::Fault;
+use super::fault::ReplicaFault;
 
 /// The file's name in the data root.
 pub const KEY_FILE: &str = "cluster.key";
@@ -40,14 +40,14 @@ impl ClusterKey {
     /// Draws a new one and writes it into a data root.
     ///
     /// # Errors
-    /// [`Fault`]; in particular when there is one.
-    pub fn create(root_dir: &Path) -> Result<ClusterKey, Fault> {
+    /// [`ReplicaFault`]; in particular when there is one.
+    pub fn create(root_dir: &Path) -> Result<ClusterKey, ReplicaFault> {
         let path = root_dir.join(KEY_FILE);
         let mut root = Zeroizing::new([0; 32]);
         let mut id = [0; ID_BYTES];
         getrandom::fill(root.as_mut())
             .and_then(|()| getrandom::fill(&mut id))
-            .map_err(|error| Fault::io(&path, "draw a key", io::Error::other(error)))?;
+            .map_err(|error| ReplicaFault::io(&path, "draw a key", io::Error::other(error)))?;
         let key = ClusterKey { root, cluster: hex(&id) };
         let text = Zeroizing::new(format!("{FIRST_LINE}\n{}\n{}\n", hex(key.root.as_ref()), key.cluster));
         let fresh = root_dir.join(format!("{KEY_FILE}.new"));
@@ -62,20 +62,20 @@ impl ClusterKey {
             fs::remove_file(&fresh)?;
             sync_directory(root_dir)
         };
-        write().map_err(|error| Fault::io(&path, "write the key", error))?;
+        write().map_err(|error| ReplicaFault::io(&path, "write the key", error))?;
         Ok(key)
     }
 
     /// Reads the one of a data root; `None` when there is none.
     ///
     /// # Errors
-    /// [`Fault`] when it cannot be read or is no key.
-    pub fn read(root_dir: &Path) -> Result<Option<ClusterKey>, Fault> {
+    /// [`ReplicaFault`] when it cannot be read or is no key.
+    pub fn read(root_dir: &Path) -> Result<Option<ClusterKey>, ReplicaFault> {
         let path = root_dir.join(KEY_FILE);
         let text = match fs::read_to_string(&path) {
             Ok(text) => Zeroizing::new(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Fault::io(&path, "read the key", error)),
+            Err(error) => return Err(ReplicaFault::io(&path, "read the key", error)),
         };
         match fs::metadata(&path).map(|known| known.permissions().mode()) {
             Ok(mode) if mode & 0o077 != 0 => {
@@ -83,7 +83,7 @@ impl ClusterKey {
             }
             _ => {}
         }
-        parse(&text).map(Some).ok_or_else(|| Fault::Damaged {
+        parse_key(&text).map(Some).ok_or_else(|| ReplicaFault::Damaged {
             path,
             offset: None,
             what: "it is no cluster key".to_owned(),
@@ -91,7 +91,7 @@ impl ClusterKey {
     }
 }
 
-fn parse(text: &str) -> Option<ClusterKey> {
+fn parse_key(text: &str) -> Option<ClusterKey> {
     let mut lines = text.lines();
     if lines.next()? != FIRST_LINE {
         return None;
@@ -142,7 +142,7 @@ mod tests {
         let good = fs::read_to_string(dir.path().join(KEY_FILE)).unwrap();
         for bad in [&good[..60], &good.replace("key 1", "key 2"), &good.replace(&key.cluster, "xyz"), ""] {
             fs::write(dir.path().join(KEY_FILE), bad).unwrap();
-            assert!(matches!(ClusterKey::read(dir.path()), Err(Fault::Damaged { .. })), "{bad:?}");
+            assert!(matches!(ClusterKey::read(dir.path()), Err(ReplicaFault::Damaged { .. })), "{bad:?}");
         }
     }
 }

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::StorageBackend;
 
-use super::fault::Fault;
+use super::fault::ReplicaFault;
 
 /// What the log did so far. Shared between its threads; each value only grows.
 #[derive(Debug, Default)]
-pub(super) struct Gauges {
+pub(super) struct LogGauges {
     /// Syncs that reached the file.
     pub(super) fsyncs: AtomicU64,
     /// Entries appended.
@@ -28,7 +28,7 @@ pub(super) struct Gauges {
     last_read: AtomicU64,
 }
 
-impl Gauges {
+impl LogGauges {
     /// Where the file was read last: beside an error, the place of the damage.
     pub(super) fn last_read(&self) -> u64 {
         self.last_read.load(Ordering::Relaxed)
@@ -37,27 +37,27 @@ impl Gauges {
 
 /// A file, locked.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct LockedFile {
     file: File,
 }
 
-impl Disk {
+impl LockedFile {
     /// Opens a file and takes its lock. A new one is for its owner alone: it will hold passwords' hashes.
     ///
     /// # Errors
-    /// [`Fault::InUse`] when another process has it, [`Fault::Io`] else.
-    pub(super) fn open(path: &Path, create: bool) -> Result<Disk, Fault> {
+    /// [`ReplicaFault::InUse`] when another process has it, [`ReplicaFault::Io`] else.
+    pub(super) fn open(path: &Path, create: bool) -> Result<LockedFile, ReplicaFault> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(create)
             .mode(0o600)
             .open(path)
-            .map_err(|source| Fault::io(path, "open the log", source))?;
+            .map_err(|source| ReplicaFault::io(path, "open the log", source))?;
         match file.try_lock() {
-            Ok(()) => Ok(Disk { file }),
-            Err(TryLockError::WouldBlock) => Err(Fault::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(Fault::io(path, "lock the log", source)),
+            Ok(()) => Ok(LockedFile { file }),
+            Err(TryLockError::WouldBlock) => Err(ReplicaFault::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(ReplicaFault::io(path, "lock the log", source)),
         }
     }
 }
@@ -79,7 +79,7 @@ fn needs_no_sync(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidInput | Unsupported | ReadOnlyFilesystem)
 }
 
-impl StorageBackend for Disk {
+impl StorageBackend for LockedFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
@@ -106,24 +106,24 @@ impl StorageBackend for Disk {
 }
 
 /// Any storage, with its syncs counted and its last read remembered.
-pub(super) struct Counted<B> {
+pub(super) struct CountedStorage<B> {
     inner: B,
-    gauges: Arc<Gauges>,
+    gauges: Arc<LogGauges>,
 }
 
-impl<B> Counted<B> {
-    pub(super) fn new(inner: B, gauges: Arc<Gauges>) -> Counted<B> {
-        Counted { inner, gauges }
+impl<B> CountedStorage<B> {
+    pub(super) fn new(inner: B, gauges: Arc<LogGauges>) -> CountedStorage<B> {
+        CountedStorage { inner, gauges }
     }
 }
 
-impl<B: fmt::Debug> fmt::Debug for Counted<B> {
+impl<B: fmt::Debug> fmt::Debug for CountedStorage<B> {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(to)
     }
 }
 
-impl<B: StorageBackend> StorageBackend for Counted<B> {
+impl<B: StorageBackend> StorageBackend for CountedStorage<B> {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }

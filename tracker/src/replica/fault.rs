@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum ReplicaFault {
     /// Another running tracker holds it.
     #[error("{path} is in use by another tracker; stop that one, or give this one another --data directory")]
     InUse {
@@ -19,7 +19,7 @@ pub enum Fault {
     #[error(
         "{path} is damaged{}: {what}; nothing was changed. Put back a copy of the directory from a backup, or move it \
          away to start over",
-        near(.offset)
+        near_offset(.offset)
     )]
     Damaged {
         /// The log.
@@ -84,20 +84,20 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl ReplicaFault {
     /// An I/O error in doing something to a path.
-    pub(super) fn io(path: &Path, doing: &'static str, source: io::Error) -> Fault {
+    pub(super) fn io(path: &Path, doing: &'static str, source: io::Error) -> ReplicaFault {
         if is_full(&source) {
-            Fault::Full { path: path.to_owned() }
+            ReplicaFault::Full { path: path.to_owned() }
         } else {
-            Fault::Io { path: path.to_owned(), doing, source }
+            ReplicaFault::Io { path: path.to_owned(), doing, source }
         }
     }
 
     /// Whether it can pass by itself, so that opening the log again is worth a try.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Fault::Full { .. } | Fault::Io { .. } | Fault::Stopped { .. })
+    pub fn is_transient(&self) -> bool {
+        matches!(self, ReplicaFault::Full { .. } | ReplicaFault::Io { .. } | ReplicaFault::Stopped { .. })
     }
 }
 
@@ -106,13 +106,13 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-fn near(offset: &Option<u64>) -> String {
+fn near_offset(offset: &Option<u64>) -> String {
     offset.map(|at| format!(" near byte {at}")).unwrap_or_default()
 }
 
 /// What goes wrong inside a transaction, before it is known in which file.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum StoreError {
     /// The database's own error.
     #[error(transparent)]
     Database(#[from] redb::Error),
@@ -126,9 +126,9 @@ pub(super) enum Trouble {
 
 macro_rules! from_database {
     ($($error:ident),*) => {$(
-        impl From<redb::$error> for Trouble {
-            fn from(error: redb::$error) -> Trouble {
-                Trouble::Database(error.into())
+        impl From<redb::$error> for StoreError {
+            fn from(error: redb::$error) -> StoreError {
+                StoreError::Database(error.into())
             }
         }
     )*};
@@ -136,33 +136,34 @@ macro_rules! from_database {
 
 from_database!(StorageError, TableError, TransactionError, CommitError, DatabaseError, SetDurabilityError);
 
-impl From<serde_json::Error> for Trouble {
-    fn from(error: serde_json::Error) -> Trouble {
-        Trouble::Unreadable(format!("a row cannot be read: {error}"))
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> StoreError {
+        StoreError::Unreadable(format!("a row cannot be read: {error}"))
     }
 }
 
-impl Trouble {
+impl StoreError {
     /// The fault that this is, in the log at `path`; `offset` is where the file was read last.
-    pub(super) fn in_file(self, path: &Path, offset: Option<u64>) -> Fault {
+    pub(super) fn into_fault(self, path: &Path, offset: Option<u64>) -> ReplicaFault {
         let path = path.to_owned();
         match self {
-            Trouble::Database(redb::Error::Io(source)) | Trouble::Stream(source) => match source.kind() {
+            StoreError::Database(redb::Error::Io(source)) | StoreError::Stream(source) => match source.kind()
+            {
                 io::ErrorKind::UnexpectedEof => {
-                    Fault::Damaged { path, offset, what: "it ends too early".to_owned() }
+                    ReplicaFault::Damaged { path, offset, what: "it ends too early".to_owned() }
                 }
                 // What was read is at fault, not the reading.
                 io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-                    Fault::Damaged { path, offset, what: source.to_string() }
+                    ReplicaFault::Damaged { path, offset, what: source.to_string() }
                 }
-                _ => Fault::io(&path, "use the log", source),
+                _ => ReplicaFault::io(&path, "use the log", source),
             },
-            Trouble::Database(redb::Error::DatabaseAlreadyOpen) => Fault::InUse { path },
-            Trouble::Database(error @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed)) => {
-                Fault::Stopped { path, reason: error.to_string() }
+            StoreError::Database(redb::Error::DatabaseAlreadyOpen) => ReplicaFault::InUse { path },
+            StoreError::Database(error @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed)) => {
+                ReplicaFault::Stopped { path, reason: error.to_string() }
             }
-            Trouble::Database(error) => Fault::Damaged { path, offset, what: error.to_string() },
-            Trouble::Unreadable(what) => Fault::Damaged { path, offset, what },
+            StoreError::Database(error) => ReplicaFault::Damaged { path, offset, what: error.to_string() },
+            StoreError::Unreadable(what) => ReplicaFault::Damaged { path, offset, what },
         }
     }
 }

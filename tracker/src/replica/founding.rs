@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 
 /// What is known before the log is opened.
 #[derive(Clone, Debug)]
-pub struct Evidence<'a> {
+pub struct FoundingEvidence<'a> {
     /// Whether this tracker has the cluster file's first line.
     pub is_first_line: bool,
     /// Whether `cluster.key` is there.
     pub has_key: bool,
     /// What of a log is there.
-    pub log: Log,
+    pub log: LogPresence,
     /// What answered on the other lines; asked only when it matters.
-    pub others: &'a [(SocketAddr, Answered)],
+    pub probes: &'a [(SocketAddr, ProbeAnswer)],
     /// Whether the operator said `--found`: lines that do not answer count as free.
     pub found_anyway: bool,
     /// Whether the operator said `--rejoin`.
@@ -24,7 +24,7 @@ pub struct Evidence<'a> {
 
 /// What of a log is in the tracker's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Log {
+pub enum LogPresence {
     /// Nothing.
     None,
     /// A log without an entry: a founding that did not come to its end.
@@ -35,20 +35,20 @@ pub enum Log {
 
 /// What an address said to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answered {
+pub enum ProbeAnswer {
     /// It refused the connection: nobody is there.
     Refused,
     /// Nothing in time: somebody may be there.
-    Nothing,
+    NoAnswer,
     /// It is a tracker.
     Tracker,
     /// It is something else.
-    Stranger,
+    OtherProgram,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum FoundingDecision {
     /// Open the log that is there.
     Resume,
     /// Begin a log, with the key that is there or with a new one.
@@ -56,12 +56,12 @@ pub enum Decision {
     /// Ask these again: they may be trackers.
     Wait(Vec<SocketAddr>),
     /// Leave everything as it is.
-    Refuse(Refusal),
+    Refuse(FoundingRefusal),
 }
 
 /// Why a tracker does not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum FoundingRefusal {
     /// A key without a log: the disk was lost, or the directory is another.
     #[error(
         "there is a cluster.key but no log: it was lost, or lies elsewhere. Put its directory back from a backup, or name \
@@ -78,13 +78,13 @@ pub enum Refusal {
         "a tracker answers at {0}, so the cluster is founded, and this version runs clusters of one tracker: end that one, \
          or take its line out of the file"
     )]
-    Founded(SocketAddr),
+    AlreadyFounded(SocketAddr),
     /// Not the first line.
     #[error(
         "only the first line of the cluster file founds a cluster, and this version runs clusters of one tracker: serve \
          the first line, or name a file whose first line is this tracker's"
     )]
-    NotFirst,
+    NotFirstLine,
     /// `--rejoin`, but there is nobody to rejoin.
     #[error(
         "--rejoin: this version runs clusters of one tracker, so nobody else has the log; put it back from a backup"
@@ -92,43 +92,51 @@ pub enum Refusal {
     NobodyToRejoin,
 }
 
-/// Whether the others have to be asked before [`decide`] can.
+/// Whether the others have to be asked before [`decide_founding`] can.
 #[must_use]
-pub fn asks_others(evidence: &Evidence<'_>) -> bool {
+pub fn needs_probes(evidence: &FoundingEvidence<'_>) -> bool {
     may_found(evidence).is_ok_and(|found| found)
 }
 
 /// What to do on this evidence.
 #[must_use]
-pub fn decide(evidence: &Evidence<'_>) -> Decision {
+pub fn decide_founding(evidence: &FoundingEvidence<'_>) -> FoundingDecision {
     match may_found(evidence) {
-        Err(refusal) => Decision::Refuse(refusal),
-        Ok(false) => Decision::Resume,
-        Ok(true) => found(evidence),
+        Err(refusal) => FoundingDecision::Refuse(refusal),
+        Ok(false) => FoundingDecision::Resume,
+        Ok(true) => decide_new_log(evidence),
     }
 }
 
 /// Whether a log begins here, as far as what lies here says; `false` when one is there.
-fn may_found(evidence: &Evidence<'_>) -> Result<bool, Refusal> {
+fn may_found(evidence: &FoundingEvidence<'_>) -> Result<bool, FoundingRefusal> {
     match (evidence.log, evidence.has_key) {
-        (Log::Whole, true) => Ok(false),
-        (Log::Whole, false) => Err(Refusal::KeyLost),
-        (Log::None | Log::Unfinished, _) if evidence.rejoin => Err(Refusal::NobodyToRejoin),
-        (Log::None, true) if evidence.is_first_line => Err(Refusal::LogLost),
-        (Log::None | Log::Unfinished, _) if !evidence.is_first_line => Err(Refusal::NotFirst),
-        (Log::None | Log::Unfinished, _) => Ok(true),
+        (LogPresence::Whole, true) => Ok(false),
+        (LogPresence::Whole, false) => Err(FoundingRefusal::KeyLost),
+        (LogPresence::None | LogPresence::Unfinished, _) if evidence.rejoin => {
+            Err(FoundingRefusal::NobodyToRejoin)
+        }
+        (LogPresence::None, true) if evidence.is_first_line => Err(FoundingRefusal::LogLost),
+        (LogPresence::None | LogPresence::Unfinished, _) if !evidence.is_first_line => {
+            Err(FoundingRefusal::NotFirstLine)
+        }
+        (LogPresence::None | LogPresence::Unfinished, _) => Ok(true),
     }
 }
 
-fn found(evidence: &Evidence<'_>) -> Decision {
-    let those = |wanted: Answered| {
-        evidence.others.iter().filter(move |(_, answered)| *answered == wanted).map(|(address, _)| *address)
+fn decide_new_log(evidence: &FoundingEvidence<'_>) -> FoundingDecision {
+    let those = |wanted: ProbeAnswer| {
+        evidence.probes.iter().filter(move |(_, answered)| *answered == wanted).map(|(address, _)| *address)
     };
-    if let Some(tracker) = those(Answered::Tracker).next() {
-        return Decision::Refuse(Refusal::Founded(tracker));
+    if let Some(tracker) = those(ProbeAnswer::Tracker).next() {
+        return FoundingDecision::Refuse(FoundingRefusal::AlreadyFounded(tracker));
     }
-    let silent: Vec<SocketAddr> = those(Answered::Nothing).collect();
-    if silent.is_empty() || evidence.found_anyway { Decision::Found } else { Decision::Wait(silent) }
+    let silent: Vec<SocketAddr> = those(ProbeAnswer::NoAnswer).collect();
+    if silent.is_empty() || evidence.found_anyway {
+        FoundingDecision::Found
+    } else {
+        FoundingDecision::Wait(silent)
+    }
 }
 
 #[cfg(test)]
@@ -141,12 +149,12 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    fn fresh(others: &[(SocketAddr, Answered)]) -> Evidence<'_> {
-        Evidence {
+    fn fresh(others: &[(SocketAddr, ProbeAnswer)]) -> FoundingEvidence<'_> {
+        FoundingEvidence {
             is_first_line: true,
             has_key: false,
-            log: Log::None,
-            others,
+            log: LogPresence::None,
+            probes: others,
             found_anyway: false,
             rejoin: false,
         }
@@ -154,31 +162,37 @@ mod tests {
 
     #[test]
     fn the_first_line_founds_when_every_other_refuses_or_is_a_stranger() {
-        let others = [(at(1), Answered::Refused), (at(2), Answered::Stranger)];
-        assert_eq!(decide(&fresh(&others)), Decision::Found);
-        assert_eq!(decide(&fresh(&[])), Decision::Found);
+        let others = [(at(1), ProbeAnswer::Refused), (at(2), ProbeAnswer::OtherProgram)];
+        assert_eq!(decide_founding(&fresh(&others)), FoundingDecision::Found);
+        assert_eq!(decide_founding(&fresh(&[])), FoundingDecision::Found);
     }
 
     #[test]
     fn one_that_does_not_answer_is_waited_for_until_the_operator_says_otherwise() {
-        let others = [(at(1), Answered::Refused), (at(2), Answered::Nothing)];
-        assert_eq!(decide(&fresh(&others)), Decision::Wait(vec![at(2)]));
-        assert_eq!(decide(&Evidence { found_anyway: true, ..fresh(&others) }), Decision::Found);
+        let others = [(at(1), ProbeAnswer::Refused), (at(2), ProbeAnswer::NoAnswer)];
+        assert_eq!(decide_founding(&fresh(&others)), FoundingDecision::Wait(vec![at(2)]));
+        assert_eq!(
+            decide_founding(&FoundingEvidence { found_anyway: true, ..fresh(&others) }),
+            FoundingDecision::Found
+        );
     }
 
     #[test]
     fn a_running_tracker_is_never_founded_against() {
-        let others = [(at(1), Answered::Tracker), (at(2), Answered::Nothing)];
+        let others = [(at(1), ProbeAnswer::Tracker), (at(2), ProbeAnswer::NoAnswer)];
         for found_anyway in [false, true] {
-            let decision = decide(&Evidence { found_anyway, ..fresh(&others) });
-            assert_eq!(decision, Decision::Refuse(Refusal::Founded(at(1))));
+            let decision = decide_founding(&FoundingEvidence { found_anyway, ..fresh(&others) });
+            assert_eq!(decision, FoundingDecision::Refuse(FoundingRefusal::AlreadyFounded(at(1))));
         }
     }
 
     #[test]
     fn an_unfinished_founding_starts_over_with_or_without_its_key() {
         for has_key in [false, true] {
-            assert_eq!(decide(&Evidence { has_key, log: Log::Unfinished, ..fresh(&[]) }), Decision::Found);
+            assert_eq!(
+                decide_founding(&FoundingEvidence { has_key, log: LogPresence::Unfinished, ..fresh(&[]) }),
+                FoundingDecision::Found
+            );
         }
     }
 
@@ -188,22 +202,22 @@ mod tests {
             is_first_line: bool, has_key: bool, found_anyway: bool, rejoin: bool, which in 0..3_usize,
             answers in proptest::collection::vec(0..4_usize, 0..3),
         ) {
-            let log = [Log::None, Log::Unfinished, Log::Whole][which];
-            let kinds = [Answered::Refused, Answered::Nothing, Answered::Tracker, Answered::Stranger];
+            let log = [LogPresence::None, LogPresence::Unfinished, LogPresence::Whole][which];
+            let kinds = [ProbeAnswer::Refused, ProbeAnswer::NoAnswer, ProbeAnswer::Tracker, ProbeAnswer::OtherProgram];
             let others: Vec<_> = answers.iter().map(|kind| (at(9), kinds[*kind])).collect();
-            let evidence = Evidence { is_first_line, has_key, log, others: &others, found_anyway, rejoin };
-            match decide(&evidence) {
-                Decision::Found => {
-                    prop_assert!(is_first_line && !rejoin && log != Log::Whole);
-                    prop_assert!(!has_key || log == Log::Unfinished);
-                    prop_assert!(others.iter().all(|(_, answered)| *answered != Answered::Tracker));
+            let evidence = FoundingEvidence { is_first_line, has_key, log, probes: &others, found_anyway, rejoin };
+            match decide_founding(&evidence) {
+                FoundingDecision::Found => {
+                    prop_assert!(is_first_line && !rejoin && log != LogPresence::Whole);
+                    prop_assert!(!has_key || log == LogPresence::Unfinished);
+                    prop_assert!(others.iter().all(|(_, answered)| *answered != ProbeAnswer::Tracker));
                 }
-                Decision::Resume => prop_assert!(log == Log::Whole && has_key),
-                Decision::Wait(silent) => prop_assert!(!silent.is_empty() && !found_anyway),
-                Decision::Refuse(_) => {}
+                FoundingDecision::Resume => prop_assert!(log == LogPresence::Whole && has_key),
+                FoundingDecision::Wait(silent) => prop_assert!(!silent.is_empty() && !found_anyway),
+                FoundingDecision::Refuse(_) => {}
             }
-            let asks = asks_others(&evidence);
-            prop_assert_eq!(asks, log != Log::Whole && !matches!(decide(&Evidence { others: &[], ..evidence }), Decision::Refuse(_)));
+            let asks = needs_probes(&evidence);
+            prop_assert_eq!(asks, log != LogPresence::Whole && !matches!(decide_founding(&FoundingEvidence { probes: &[], ..evidence }), FoundingDecision::Refuse(_)));
         }
     }
 }

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::state::tables::Table;
 
 use super::cluster_key::hex;
-use super::fault::{Fault, Trouble};
-use super::store::{LOG, META, ROWS, Store};
-use super::tables::numbered;
+use super::fault::{ReplicaFault, StoreError};
+use super::store::{LOG, META, ROWS, ReplicaStore};
+use super::tables::table_by_number;
 
 /// Stands in place of a secret.
 const REDACTED: &str = "(redacted)";
@@ -25,16 +25,16 @@ const SECRET_FIELDS: [&str; 1] = ["password_hash"];
 /// Prints the log of a tracker's directory; each line says under `tracker` whose it is.
 ///
 /// # Errors
-/// [`Fault`] when the log cannot be read, or the lines not be written.
-pub fn inspect(dir: &Path, to: &mut impl Write) -> Result<(), Fault> {
-    let store = Store::open_to_look(dir)?;
+/// [`ReplicaFault`] when the log cannot be read, or the lines not be written.
+pub fn print_log(dir: &Path, to: &mut impl Write) -> Result<(), ReplicaFault> {
+    let store = ReplicaStore::open_overlaid(dir)?;
     let tracker = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    store.read(|view| print(view, &tracker, to))
+    store.read(|view| print_view(view, &tracker, to))
 }
 
-fn print(view: &ReadTransaction, tracker: &str, to: &mut impl Write) -> Result<(), Trouble> {
+fn print_view(view: &ReadTransaction, tracker: &str, to: &mut impl Write) -> Result<(), StoreError> {
     let mut line = |kind: &str, name: Value, mut value: Value| -> io::Result<()> {
-        redact(&mut value);
+        redact_secrets(&mut value);
         serde_json::to_writer(
             &mut *to,
             &json!({ "tracker": tracker, "kind": kind, "name": name, "value": value }),
@@ -51,16 +51,17 @@ fn print(view: &ReadTransaction, tracker: &str, to: &mut impl Write) -> Result<(
     }
     for row in view.open_table(ROWS)?.iter()? {
         let (key, value) = row?;
-        let (kind, name) = named(key.value());
-        line(&kind, name, shown(key.value(), value.value()))?;
+        let (kind, name) = row_name(key.value());
+        line(&kind, name, row_value(key.value(), value.value()))?;
     }
     Ok(())
 }
 
 /// A row's table and the parts of its key. Parts of text are shown as text, all others in hex.
-fn named(key: &[u8]) -> (String, Value) {
+fn row_name(key: &[u8]) -> (String, Value) {
     let (number, key) = key.split_first().map_or((0, key), |(number, rest)| (*number, rest));
-    let table = numbered(number).map_or_else(|| format!("table {number}"), |table| format!("{table:?}"));
+    let table =
+        table_by_number(number).map_or_else(|| format!("table {number}"), |table| format!("{table:?}"));
     let text =
         std::str::from_utf8(key).ok().filter(|text| text.chars().all(|c| c == '\0' || !c.is_control()));
     let name = match text {
@@ -71,25 +72,25 @@ fn named(key: &[u8]) -> (String, Value) {
 }
 
 /// A row's value: JSON as such, a manifest's row by its length, marks as null.
-fn shown(key: &[u8], value: &[u8]) -> Value {
-    if key.first().copied().and_then(numbered) == Some(Table::Manifests) {
+fn row_value(key: &[u8], value: &[u8]) -> Value {
+    if key.first().copied().and_then(table_by_number) == Some(Table::Manifests) {
         return json!({ "bytes": value.len() });
     }
     serde_json::from_slice(value).unwrap_or(Value::Null)
 }
 
-fn redact(value: &mut Value) {
+fn redact_secrets(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
                 if SECRET_FIELDS.contains(&name.as_str()) {
                     *field = REDACTED.into();
                 } else {
-                    redact(field);
+                    redact_secrets(field);
                 }
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(redact),
+        Value::Array(values) => values.iter_mut().for_each(redact_secrets),
         _ => {}
     }
 }

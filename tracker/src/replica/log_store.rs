@@ -12,25 +12,25 @@ use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use redb::{ReadableTable as _, WriteTransaction};
 
-use super::fault::{Fault, Trouble};
-use super::kinds::{Entry, Kinds, LogId, StorageError, Vote, parse_entry, reading, writing};
+use super::fault::{ReplicaFault, StoreError};
 use super::limits::LOG_READ_MAX_BYTES;
-use super::store::{Flush, LOG, Store, meta, meta_of, put_meta};
+use super::raft_types::{Entry, Kinds, LogId, StorageError, Vote, parse_entry, read_error, write_error};
+use super::store::{FlushMode, LOG, ReplicaStore, meta, meta_in_view, put_meta};
 
 /// The log in a store.
 #[derive(Clone, Debug)]
 pub struct LogStore {
-    store: Arc<Store>,
+    store: Arc<ReplicaStore>,
 }
 
 impl LogStore {
     /// The log of a store.
     #[must_use]
-    pub fn new(store: Arc<Store>) -> LogStore {
+    pub fn new(store: Arc<ReplicaStore>) -> LogStore {
         LogStore { store }
     }
 
-    fn entries(&self, range: impl RangeBounds<u64>, most_bytes: usize) -> Result<Vec<Entry>, Fault> {
+    fn entries(&self, range: impl RangeBounds<u64>, most_bytes: usize) -> Result<Vec<Entry>, ReplicaFault> {
         let range = (range.start_bound().cloned(), range.end_bound().cloned());
         self.store.read(|view| {
             let mut entries = Vec::new();
@@ -49,21 +49,23 @@ impl LogStore {
 
     async fn write(
         &self,
-        flush: Flush,
-        change: impl FnOnce(&WriteTransaction) -> Result<(), Trouble> + Send + 'static,
+        flush: FlushMode,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StorageError> {
         let store = Arc::clone(&self.store);
-        on_a_thread(&self.store, move || store.write(flush, change)).await.map_err(|fault| writing(&fault))
+        run_blocking(&self.store, move || store.write(flush, change))
+            .await
+            .map_err(|fault| write_error(&fault))
     }
 }
 
 /// Runs something that blocks; a panic in it is a fault of the store.
-pub(super) async fn on_a_thread<R: Send + 'static>(
-    store: &Store,
-    run: impl FnOnce() -> Result<R, Fault> + Send + 'static,
-) -> Result<R, Fault> {
+pub(super) async fn run_blocking<R: Send + 'static>(
+    store: &ReplicaStore,
+    run: impl FnOnce() -> Result<R, ReplicaFault> + Send + 'static,
+) -> Result<R, ReplicaFault> {
     tokio::task::spawn_blocking(run).await.unwrap_or_else(|panic| {
-        Err(Fault::Stopped { path: store.path().to_owned(), reason: panic.to_string() })
+        Err(ReplicaFault::Stopped { path: store.path().to_owned(), reason: panic.to_string() })
     })
 }
 
@@ -72,11 +74,11 @@ impl RaftLogReader<Kinds> for LogStore {
         &mut self,
         range: R,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.entries(range, usize::MAX).map_err(|fault| reading(&fault))
+        self.entries(range, usize::MAX).map_err(|fault| read_error(&fault))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        self.entries(start..end, LOG_READ_MAX_BYTES).map_err(|fault| reading(&fault))
+        self.entries(start..end, LOG_READ_MAX_BYTES).map_err(|fault| read_error(&fault))
     }
 }
 
@@ -85,7 +87,7 @@ impl RaftLogStorage<Kinds> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<Kinds>, StorageError> {
         let read = self.store.read(|view| {
-            let last_purged_log_id: Option<LogId> = meta_of(view, meta::PURGED)?;
+            let last_purged_log_id: Option<LogId> = meta_in_view(view, meta::PURGED)?;
             let table = view.open_table(LOG)?;
             let last_log_id = match table.last()? {
                 Some((_, row)) => Some(parse_entry(row.value())?.log_id),
@@ -93,7 +95,7 @@ impl RaftLogStorage<Kinds> for LogStore {
             };
             Ok(LogState { last_purged_log_id, last_log_id })
         });
-        read.map_err(|fault| reading(&fault))
+        read.map_err(|fault| read_error(&fault))
     }
 
     async fn get_log_reader(&mut self) -> LogStore {
@@ -102,11 +104,11 @@ impl RaftLogStorage<Kinds> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let vote = *vote;
-        self.write(Flush::Durable, move |change| put_meta(change, meta::VOTE, &vote)).await
+        self.write(FlushMode::Durable, move |change| put_meta(change, meta::VOTE, &vote)).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        self.store.read(|view| meta_of(view, meta::VOTE)).map_err(|fault| reading(&fault))
+        self.store.read(|view| meta_in_view(view, meta::VOTE)).map_err(|fault| read_error(&fault))
     }
 
     async fn append<I>(&mut self, entries: I, flushed: LogFlushed<Kinds>) -> Result<(), StorageError>
@@ -118,10 +120,10 @@ impl RaftLogStorage<Kinds> for LogStore {
             .into_iter()
             .map(|entry| serde_json::to_vec(&entry).map(|row| (entry.log_id.index, row)))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| writing(&self.store.fault(error.into())))?;
+            .map_err(|error| write_error(&self.store.fault(error.into())))?;
         let count = rows.len() as u64;
         let written = self
-            .write(Flush::Durable, move |change| {
+            .write(FlushMode::Durable, move |change| {
                 let mut table = change.open_table(LOG)?;
                 for (index, row) in &rows {
                     table.insert(index, row.as_slice())?;
@@ -136,7 +138,7 @@ impl RaftLogStorage<Kinds> for LogStore {
     }
 
     async fn truncate(&mut self, since: LogId) -> Result<(), StorageError> {
-        self.write(Flush::Durable, move |change| {
+        self.write(FlushMode::Durable, move |change| {
             let range = (Bound::Included(since.index), Bound::Unbounded);
             Ok(change.open_table(LOG)?.retain_in::<u64, _>(range, |_, _| false)?)
         })
@@ -144,7 +146,7 @@ impl RaftLogStorage<Kinds> for LogStore {
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
-        self.write(Flush::Lazy, move |change| {
+        self.write(FlushMode::Lazy, move |change| {
             change.open_table(LOG)?.retain_in::<u64, _>(..=upto.index, |_, _| false)?;
             put_meta(change, meta::PURGED, &upto)
         })

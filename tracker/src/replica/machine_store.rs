@@ -10,21 +10,22 @@ use std::sync::atomic::Ordering;
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
-use crate::state::machine::Machine;
+use crate::state::machine::StateMachine;
 
-use super::fault::Fault;
-use super::kinds::{
-    Answers, Entry, Kinds, LogId, Membership, SnapshotMeta, StorageError, parse_entry, reading, writing,
+use super::fault::ReplicaFault;
+use super::log_store::run_blocking;
+use super::raft_types::{
+    BatchAnswers, Entry, Kinds, LogId, Membership, SnapshotMeta, StorageError, parse_entry, read_error,
+    write_error,
 };
-use super::log_store::on_a_thread;
 use super::snapshot::Snapshot;
-use super::store::{Flush, LOG, Store, get_meta, meta, meta_of, put_meta};
-use super::tables::Rows;
+use super::store::{FlushMode, LOG, ReplicaStore, meta, meta_in_change, meta_in_view, put_meta};
+use super::tables::WritableTables;
 
 /// The state machine in a store.
 #[derive(Clone, Debug)]
 pub struct MachineStore {
-    store: Arc<Store>,
+    store: Arc<ReplicaStore>,
 }
 
 /// The last entry applied, and the membership then.
@@ -33,14 +34,15 @@ pub(super) type Applied = (Option<LogId>, Membership);
 impl MachineStore {
     /// The state machine of a store.
     #[must_use]
-    pub fn new(store: Arc<Store>) -> MachineStore {
+    pub fn new(store: Arc<ReplicaStore>) -> MachineStore {
         MachineStore { store }
     }
 
-    fn apply_all(store: &Store, entries: Vec<Entry>) -> Result<Vec<Answers>, Fault> {
-        let answers = store.write(Flush::Lazy, |change| {
-            let (mut last, mut membership): Applied = get_meta(change, meta::APPLIED)?.unwrap_or_default();
-            let mut machine = Machine::new(Rows::of(change)?);
+    fn apply_all(store: &ReplicaStore, entries: Vec<Entry>) -> Result<Vec<BatchAnswers>, ReplicaFault> {
+        let answers = store.write(FlushMode::Lazy, |change| {
+            let (mut last, mut membership): Applied =
+                meta_in_change(change, meta::APPLIED)?.unwrap_or_default();
+            let mut machine = StateMachine::new(WritableTables::of(change)?);
             let mut all = Vec::with_capacity(entries.len());
             for entry in entries {
                 last = Some(entry.log_id);
@@ -52,7 +54,7 @@ impl MachineStore {
                     }
                     EntryPayload::Membership(new) => membership = Membership::new(last, new),
                 }
-                all.push(Answers(answers));
+                all.push(BatchAnswers(answers));
             }
             machine.tables().check()?;
             drop(machine);
@@ -66,8 +68,8 @@ impl MachineStore {
 
     /// Applies every entry of the log that is not applied yet. For a log that is looked at, in a cluster of one: whatever
     /// is in it counts as committed.
-    pub(super) fn catch_up(&self) -> Result<(), Fault> {
-        let applied: Option<Applied> = self.store.read(|view| meta_of(view, meta::APPLIED))?;
+    pub(super) fn catch_up(&self) -> Result<(), ReplicaFault> {
+        let applied: Option<Applied> = self.store.read(|view| meta_in_view(view, meta::APPLIED))?;
         let next = applied.and_then(|(last, _)| last).map_or(0, |last| last.index + 1);
         let entries = self.store.read(|view| {
             let log = view.open_table(LOG)?;
@@ -77,10 +79,11 @@ impl MachineStore {
     }
 
     /// The tables as they are, as a snapshot.
-    fn snapshot(&self) -> Result<openraft::Snapshot<Kinds>, Fault> {
+    fn snapshot(&self) -> Result<openraft::Snapshot<Kinds>, ReplicaFault> {
         let view = self.store.begin_read()?;
-        let (last_log_id, last_membership): Applied =
-            meta_of(&view, meta::APPLIED).map_err(|trouble| self.store.fault(trouble))?.unwrap_or_default();
+        let (last_log_id, last_membership): Applied = meta_in_view(&view, meta::APPLIED)
+            .map_err(|trouble| self.store.fault(trouble))?
+            .unwrap_or_default();
         let snapshot_id = last_log_id.map_or_else(|| "empty".to_owned(), |last| last.to_string());
         let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id };
         Ok(openraft::Snapshot { meta, snapshot: Box::new(Snapshot::of_tables(view)) })
@@ -91,12 +94,12 @@ impl RaftSnapshotBuilder<Kinds> for MachineStore {
     /// Notes that there is a snapshot. It is written nowhere: the tables are it, and the log before it may go.
     async fn build_snapshot(&mut self) -> Result<openraft::Snapshot<Kinds>, StorageError> {
         let store = Arc::clone(&self.store);
-        on_a_thread(&self.store, move || {
-            store.write(Flush::Lazy, |change| put_meta(change, meta::SNAPSHOT, &true))
+        run_blocking(&self.store, move || {
+            store.write(FlushMode::Lazy, |change| put_meta(change, meta::SNAPSHOT, &true))
         })
         .await
-        .map_err(|fault| writing(&fault))?;
-        self.snapshot().map_err(|fault| reading(&fault))
+        .map_err(|fault| write_error(&fault))?;
+        self.snapshot().map_err(|fault| read_error(&fault))
     }
 }
 
@@ -105,20 +108,20 @@ impl RaftStateMachine<Kinds> for MachineStore {
 
     async fn applied_state(&mut self) -> Result<Applied, StorageError> {
         let applied =
-            self.store.read(|view| meta_of(view, meta::APPLIED)).map_err(|fault| reading(&fault))?;
+            self.store.read(|view| meta_in_view(view, meta::APPLIED)).map_err(|fault| read_error(&fault))?;
         Ok(applied.unwrap_or_default())
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Answers>, StorageError>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<BatchAnswers>, StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let store = Arc::clone(&self.store);
-        on_a_thread(&self.store, move || MachineStore::apply_all(&store, entries))
+        run_blocking(&self.store, move || MachineStore::apply_all(&store, entries))
             .await
-            .map_err(|fault| writing(&fault))
+            .map_err(|fault| write_error(&fault))
     }
 
     async fn get_snapshot_builder(&mut self) -> MachineStore {
@@ -136,20 +139,22 @@ impl RaftStateMachine<Kinds> for MachineStore {
     ) -> Result<(), StorageError> {
         let store = Arc::clone(&self.store);
         let applied: Applied = (meta.last_log_id, meta.last_membership.clone());
-        on_a_thread(&self.store, move || {
-            store.write(Flush::Durable, |change| {
+        run_blocking(&self.store, move || {
+            store.write(FlushMode::Durable, |change| {
                 snapshot.replace_rows(change)?;
                 put_meta(change, meta::SNAPSHOT, &true)?;
                 put_meta(change, meta::APPLIED, &applied)
             })
         })
         .await
-        .map_err(|fault| writing(&fault))
+        .map_err(|fault| write_error(&fault))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<openraft::Snapshot<Kinds>>, StorageError> {
-        let noted =
-            self.store.read(|view| meta_of::<bool>(view, meta::SNAPSHOT)).map_err(|fault| reading(&fault))?;
-        noted.map(|_| self.snapshot()).transpose().map_err(|fault| reading(&fault))
+        let noted = self
+            .store
+            .read(|view| meta_in_view::<bool>(view, meta::SNAPSHOT))
+            .map_err(|fault| read_error(&fault))?;
+        noted.map(|_| self.snapshot()).transpose().map_err(|fault| read_error(&fault))
     }
 }

@@ -12,15 +12,15 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, OptionalSend};
 
-use super::kinds::{Kinds, NodeId, Vote};
+use super::raft_types::{Kinds, NodeId, Vote};
 
 /// Makes links.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Network;
+pub(super) struct ClusterNetwork;
 
 /// A link to one other tracker.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ClusterLink {
     address: String,
 }
 
@@ -30,21 +30,21 @@ struct NoLink(String);
 
 type CallError = RPCError<NodeId, BasicNode, RaftError<NodeId>>;
 
-impl Link {
+impl ClusterLink {
     fn unreachable(&self) -> Unreachable {
         Unreachable::new(&NoLink(self.address.clone()))
     }
 }
 
-impl RaftNetworkFactory<Kinds> for Network {
-    type Network = Link;
+impl RaftNetworkFactory<Kinds> for ClusterNetwork {
+    type Network = ClusterLink;
 
-    async fn new_client(&mut self, _: NodeId, node: &BasicNode) -> Link {
-        Link { address: node.addr.clone() }
+    async fn new_client(&mut self, _: NodeId, node: &BasicNode) -> ClusterLink {
+        ClusterLink { address: node.addr.clone() }
     }
 }
 
-impl RaftNetwork<Kinds> for Link {
+impl RaftNetwork<Kinds> for ClusterLink {
     async fn append_entries(
         &mut self,
         _: AppendEntriesRequest<Kinds>,

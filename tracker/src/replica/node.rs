@@ -12,20 +12,20 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::state::command::Command;
+use crate::state::command::LogCommand;
 
-use super::fault::Fault;
-use super::home::Home;
-use super::kinds::Answer;
-use super::life;
+use super::fault::ReplicaFault;
 use super::limits::{WAITING_MAX_BYTES, WAITING_MAX_COMMANDS};
-use super::proposal::{BATCH_MAX_BYTES, Proposal, Unproposed, length};
-use super::shared::{Options, Shared};
-use super::tables::View;
+use super::location::LogLocation;
+use super::proposal::{BATCH_MAX_BYTES, Proposal, ProposalError, command_bytes};
+use super::published::{PublishedState, ReplicaOptions};
+use super::raft_types::ApplyResult;
+use super::runner;
+use super::tables::TablesView;
 
 /// What the log did since it was opened last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct ReplicaCounters {
     /// Syncs of the log's file.
     pub fsyncs: u64,
     /// Entries appended.
@@ -38,8 +38,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Replica {
     proposals: mpsc::Sender<Proposal>,
-    share: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    waiting_bytes: Arc<Semaphore>,
+    shared: Arc<PublishedState>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -48,61 +48,65 @@ impl Replica {
     /// Opens the log and runs it; returns when every entry in it is applied, so that reads are right.
     ///
     /// # Errors
-    /// [`Fault`] says why the log cannot be used.
-    pub fn start(home: impl Home, options: Options) -> Result<Replica, Fault> {
+    /// [`ReplicaFault`] says why the log cannot be used.
+    pub fn start(home: impl LogLocation, options: ReplicaOptions) -> Result<Replica, ReplicaFault> {
         let (proposals, inbox) = mpsc::channel(WAITING_MAX_COMMANDS);
         let (stop, stopped) = oneshot::channel();
         let (ready, begun) = std_mpsc::sync_channel(1);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(PublishedState::default());
         let name = home.name();
         let run = {
             let shared = Arc::clone(&shared);
-            move || life::run(Box::new(home), &options, inbox, stopped, &shared, ready)
+            move || runner::run_log(Box::new(home), &options, inbox, stopped, &shared, ready)
         };
         let thread = std::thread::Builder::new()
             .name("replica".to_owned())
             .spawn(run)
-            .map_err(|source| Fault::io(name.as_ref(), "start a thread", source))?;
-        let stopped = || Fault::Stopped { path: name.into(), reason: "its thread ended".to_owned() };
+            .map_err(|source| ReplicaFault::io(name.as_ref(), "start a thread", source))?;
+        let stopped = || ReplicaFault::Stopped { path: name.into(), reason: "its thread ended".to_owned() };
         begun.recv().unwrap_or_else(|_| Err(stopped()))?;
         let share = Arc::new(Semaphore::new(WAITING_MAX_BYTES));
-        Ok(Replica { proposals, share, shared, stop: Some(stop), thread: Some(thread) })
+        Ok(Replica { proposals, waiting_bytes: share, shared, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Proposes a command. `reply` is called once, from the replica's thread, when the command is durable and applied or when it
     /// has failed; it must not block.
     ///
     /// # Errors
-    /// [`Unproposed::TooLarge`], [`Unproposed::Busy`] or [`Unproposed::Unavailable`]; then `reply` is not called.
+    /// [`ProposalError::TooLarge`], [`ProposalError::Busy`] or [`ProposalError::Unavailable`]; then `reply` is not called.
     pub fn propose(
         &self,
-        command: Command,
-        reply: impl FnOnce(Result<Answer, Unproposed>) + Send + 'static,
-    ) -> Result<(), Unproposed> {
-        let bytes = length(&command);
+        command: LogCommand,
+        reply: impl FnOnce(Result<ApplyResult, ProposalError>) + Send + 'static,
+    ) -> Result<(), ProposalError> {
+        let bytes = command_bytes(&command);
         if bytes > BATCH_MAX_BYTES {
-            return Err(Unproposed::TooLarge { bytes });
+            return Err(ProposalError::TooLarge { bytes });
         }
         let share = u32::try_from(bytes).expect("an entry's limit is far below 4 GiB");
-        let share = Arc::clone(&self.share).try_acquire_many_owned(share).map_err(|_| Unproposed::Busy)?;
-        let proposal = Proposal { command, bytes, reply: Box::new(reply), _share: share };
+        let share =
+            Arc::clone(&self.waiting_bytes).try_acquire_many_owned(share).map_err(|_| ProposalError::Busy)?;
+        let proposal = Proposal { command, bytes, reply: Box::new(reply), _permit: share };
         self.proposals.try_send(proposal).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Unproposed::Busy,
-            mpsc::error::TrySendError::Closed(_) => Unproposed::Unavailable("its log has stopped".to_owned()),
+            mpsc::error::TrySendError::Full(_) => ProposalError::Busy,
+            mpsc::error::TrySendError::Closed(_) => {
+                ProposalError::Unavailable("its log has stopped".to_owned())
+            }
         })
     }
 
     /// The tables as they are now. Whoever was answered sees what was answered.
     ///
     /// # Errors
-    /// [`Fault`] while the log is being opened anew.
-    pub fn view(&self) -> Result<View, Fault> {
+    /// [`ReplicaFault`] while the log is being opened anew.
+    pub fn view(&self) -> Result<TablesView, ReplicaFault> {
         let store = self.shared.store();
         match store {
-            Some(store) => View::of(&store),
-            None => {
-                Err(Fault::Stopped { path: "the log".into(), reason: "it is being opened anew".to_owned() })
-            }
+            Some(store) => TablesView::of(&store),
+            None => Err(ReplicaFault::Stopped {
+                path: "the log".into(),
+                reason: "it is being opened anew".to_owned(),
+            }),
         }
     }
 
@@ -120,11 +124,11 @@ impl Replica {
 
     /// What the log did since it was opened last.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> ReplicaCounters {
         let store = self.shared.store();
-        store.map_or_else(Counters::default, |store| {
+        store.map_or_else(ReplicaCounters::default, |store| {
             let gauges = store.gauges();
-            Counters {
+            ReplicaCounters {
                 fsyncs: gauges.fsyncs.load(Ordering::Relaxed),
                 entries: gauges.entries.load(Ordering::Relaxed),
                 commands: gauges.commands.load(Ordering::Relaxed),

@@ -17,10 +17,10 @@ const BLOCK_BYTES: usize = 4_096;
 /// The sheet over a storage.
 pub(super) struct Overlay<B> {
     below: Arc<B>,
-    sheet: Mutex<Sheet>,
+    sheet: Mutex<WrittenBlocks>,
 }
 
-struct Sheet {
+struct WrittenBlocks {
     blocks: BTreeMap<u64, Box<[u8]>>,
     length: u64,
     /// Beyond this, what is below no longer shows: the storage was cut here at some time.
@@ -31,16 +31,19 @@ impl<B: StorageBackend> Overlay<B> {
     /// An empty sheet over a storage.
     pub(super) fn new(below: Arc<B>) -> io::Result<Overlay<B>> {
         let length = below.len()?;
-        Ok(Overlay { below, sheet: Mutex::new(Sheet { blocks: BTreeMap::new(), length, visible: length }) })
+        Ok(Overlay {
+            below,
+            sheet: Mutex::new(WrittenBlocks { blocks: BTreeMap::new(), length, visible: length }),
+        })
     }
 
-    fn sheet(&self) -> MutexGuard<'_, Sheet> {
+    fn sheet(&self) -> MutexGuard<'_, WrittenBlocks> {
         self.sheet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One piece of a range: a block, where in it, and where in the range.
-fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+fn block_parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         if done == length {
@@ -83,7 +86,7 @@ impl<B: StorageBackend> StorageBackend for Overlay<B> {
         if sheet.blocks.is_empty() {
             return read_below(&*self.below, sheet.visible, offset, out);
         }
-        for (block, within, range) in pieces(offset, out.len()) {
+        for (block, within, range) in block_parts(offset, out.len()) {
             let at = block * BLOCK_BYTES as u64 + within as u64;
             let part = &mut out[range];
             match sheet.blocks.get(&block) {
@@ -114,7 +117,7 @@ impl<B: StorageBackend> StorageBackend for Overlay<B> {
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut sheet = self.sheet();
         let visible = sheet.visible;
-        for (block, within, range) in pieces(offset, bytes.len()) {
+        for (block, within, range) in block_parts(offset, bytes.len()) {
             let part = &bytes[range];
             let held = match sheet.blocks.entry(block) {
                 Entry::Occupied(held) => held.into_mut(),
@@ -132,15 +135,15 @@ impl<B: StorageBackend> StorageBackend for Overlay<B> {
 }
 
 /// A storage that several own: the check's overlay, then the database.
-pub(super) struct Shared<B>(pub(super) Arc<B>);
+pub(super) struct SharedStorage<B>(pub(super) Arc<B>);
 
-impl<B: fmt::Debug> fmt::Debug for Shared<B> {
+impl<B: fmt::Debug> fmt::Debug for SharedStorage<B> {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(to)
     }
 }
 
-impl<B: StorageBackend> StorageBackend for Shared<B> {
+impl<B: StorageBackend> StorageBackend for SharedStorage<B> {
     fn len(&self) -> io::Result<u64> {
         self.0.len()
     }

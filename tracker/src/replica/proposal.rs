@@ -7,14 +7,14 @@ use std::io;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::state::command::Command;
+use crate::state::command::LogCommand;
 
-use super::kinds::{Answer, Batch};
 use super::limits::{ENTRY_FRAME_BYTES, ENTRY_MAX_BYTES, ENTRY_MAX_COMMANDS};
+use super::raft_types::{ApplyResult, CommandBatch};
 
 /// Why a command has no outcome.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unproposed {
+pub enum ProposalError {
     /// It is longer than an entry may be.
     #[error("a change of {bytes} bytes, but one may have {}", ENTRY_MAX_BYTES - ENTRY_FRAME_BYTES)]
     TooLarge {
@@ -48,21 +48,21 @@ pub enum Unproposed {
 }
 
 /// Who waits for an outcome.
-pub(super) type Reply = Box<dyn FnOnce(Result<Answer, Unproposed>) + Send>;
+pub(super) type Reply = Box<dyn FnOnce(Result<ApplyResult, ProposalError>) + Send>;
 
 /// A command on its way to the log.
 pub(super) struct Proposal {
-    pub(super) command: Command,
+    pub(super) command: LogCommand,
     pub(super) bytes: usize,
     pub(super) reply: Reply,
     /// Its share of the bytes that may wait; given back when it is dropped.
-    pub(super) _share: OwnedSemaphorePermit,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 /// Length of a command in an entry, in bytes.
-pub(super) fn length(command: &Command) -> usize {
-    struct Count(usize);
-    impl io::Write for Count {
+pub(super) fn command_bytes(command: &LogCommand) -> usize {
+    struct CountingWriter(usize);
+    impl io::Write for CountingWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0 += bytes.len();
             Ok(bytes.len())
@@ -71,7 +71,7 @@ pub(super) fn length(command: &Command) -> usize {
             Ok(())
         }
     }
-    let mut count = Count(0);
+    let mut count = CountingWriter(0);
     serde_json::to_writer(&mut count, command).expect("commands have string keys and nothing that can fail");
     // The comma behind it.
     count.0 + 1
@@ -82,7 +82,7 @@ pub(super) const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES - ENTRY_FRAME_BYTES;
 
 /// Takes what waits, as much as fits into one entry. `next` is what did not fit the entry before, and afterwards what does
 /// not fit this one. `None` when nothing will come any more.
-pub(super) async fn gather(
+pub(super) async fn gather_proposals(
     inbox: &mut mpsc::Receiver<Proposal>,
     next: &mut Option<Proposal>,
 ) -> Option<Vec<Proposal>> {
@@ -105,13 +105,13 @@ pub(super) async fn gather(
 }
 
 /// The commands as an entry's content, and who waits for each.
-pub(super) fn split(together: Vec<Proposal>) -> (Batch, Vec<Reply>) {
+pub(super) fn split_batch(together: Vec<Proposal>) -> (CommandBatch, Vec<Reply>) {
     let (commands, replies) = together.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
-    (Batch { commands }, replies)
+    (CommandBatch { commands }, replies)
 }
 
 /// Tells all of them the same.
-pub(super) fn refuse(replies: Vec<Reply>, why: &Unproposed) {
+pub(super) fn refuse_all(replies: Vec<Reply>, why: &ProposalError) {
     for reply in replies {
         reply(Err(why.clone()));
     }

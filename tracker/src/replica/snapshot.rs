@@ -12,7 +12,7 @@ use std::io::{self, BufReader, Read, Seek as _, Write};
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use sha2::{Digest as _, Sha256};
 
-use super::fault::Trouble;
+use super::fault::StoreError;
 use super::limits::SNAPSHOT_PART_MAX_BYTES;
 use super::store::ROWS;
 
@@ -20,9 +20,9 @@ use super::store::ROWS;
 const END: u32 = u32::MAX;
 
 /// Where the rows of a snapshot are.
-pub struct Snapshot(Source);
+pub struct Snapshot(SnapshotSource);
 
-enum Source {
+enum SnapshotSource {
     /// Nowhere yet.
     None,
     /// In a view of the tables.
@@ -34,30 +34,30 @@ enum Source {
 impl fmt::Debug for Snapshot {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str(match self.0 {
-            Source::None => "Snapshot(none)",
-            Source::Tables(_) => "Snapshot(tables)",
-            Source::Stream(_) => "Snapshot(stream)",
+            SnapshotSource::None => "Snapshot(none)",
+            SnapshotSource::Tables(_) => "Snapshot(tables)",
+            SnapshotSource::Stream(_) => "Snapshot(stream)",
         })
     }
 }
 
-type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Trouble>;
+type RowVisitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
 
 impl Snapshot {
     /// One that is still to be received.
     pub(super) fn none() -> Snapshot {
-        Snapshot(Source::None)
+        Snapshot(SnapshotSource::None)
     }
 
     /// The rows of a view.
     pub(super) fn of_tables(view: ReadTransaction) -> Snapshot {
-        Snapshot(Source::Tables(view))
+        Snapshot(SnapshotSource::Tables(view))
     }
 
     /// The rows of a stream that was received into a file.
     #[must_use]
     pub fn of_stream(file: File) -> Snapshot {
-        Snapshot(Source::Stream(file))
+        Snapshot(SnapshotSource::Stream(file))
     }
 
     /// Writes the rows as a stream; the number of rows.
@@ -77,7 +77,7 @@ impl Snapshot {
                 .filter(|length| *length <= SNAPSHOT_PART_MAX_BYTES)
                 .ok_or_else(|| io::Error::other(format!("a row with {} bytes in one part", part.len())))
         };
-        self.each(&mut |key, value| {
+        self.visit_rows(&mut |key, value| {
             put(&length(key)?.to_be_bytes())?;
             put(&length(value)?.to_be_bytes())?;
             put(key)?;
@@ -93,27 +93,29 @@ impl Snapshot {
     }
 
     /// Replaces all rows by these.
-    pub(super) fn replace_rows(mut self, change: &WriteTransaction) -> Result<(), Trouble> {
+    pub(super) fn replace_rows(mut self, change: &WriteTransaction) -> Result<(), StoreError> {
         change.delete_table(ROWS)?;
         let mut table = change.open_table(ROWS)?;
-        self.each(&mut |key, value| {
+        self.visit_rows(&mut |key, value| {
             table.insert(key, value)?;
             Ok(())
         })
     }
 
     /// Visits every row, in the order of keys.
-    fn each(&mut self, each: Each<'_>) -> Result<(), Trouble> {
+    fn visit_rows(&mut self, each: RowVisitor<'_>) -> Result<(), StoreError> {
         match &mut self.0 {
-            Source::None => Err(Trouble::Unreadable("a snapshot that was never received".to_owned())),
-            Source::Tables(view) => {
+            SnapshotSource::None => {
+                Err(StoreError::Unreadable("a snapshot that was never received".to_owned()))
+            }
+            SnapshotSource::Tables(view) => {
                 for row in view.open_table(ROWS)?.iter()? {
                     let (key, value) = row?;
                     each(key.value(), value.value())?;
                 }
                 Ok(())
             }
-            Source::Stream(file) => {
+            SnapshotSource::Stream(file) => {
                 file.rewind()?;
                 read_stream(&mut BufReader::new(file), each)
             }
@@ -121,20 +123,22 @@ impl Snapshot {
     }
 }
 
-fn read_stream(from: &mut impl Read, each: Each<'_>) -> Result<(), Trouble> {
+fn read_stream(from: &mut impl Read, each: RowVisitor<'_>) -> Result<(), StoreError> {
     let mut sum = Sha256::new();
     let (mut key, mut value) = (Vec::new(), Vec::new());
     loop {
         let mut lengths = [0; 8];
         from.read_exact(&mut lengths)?;
         sum.update(lengths);
-        let (key_bytes, value_bytes) = split(lengths);
+        let (key_bytes, value_bytes) = part_lengths(lengths);
         if (key_bytes, value_bytes) == (END, END) {
             break;
         }
         for (part, bytes) in [(&mut key, key_bytes), (&mut value, value_bytes)] {
             if bytes > SNAPSHOT_PART_MAX_BYTES {
-                return Err(Trouble::Unreadable(format!("a snapshot's row with {bytes} bytes in one part")));
+                return Err(StoreError::Unreadable(format!(
+                    "a snapshot's row with {bytes} bytes in one part"
+                )));
             }
             part.resize(bytes as usize, 0);
             from.read_exact(part)?;
@@ -147,24 +151,24 @@ fn read_stream(from: &mut impl Read, each: Each<'_>) -> Result<(), Trouble> {
     if expected[..] == sum.finalize()[..] {
         Ok(())
     } else {
-        Err(Trouble::Unreadable("a snapshot was altered on its way".to_owned()))
+        Err(StoreError::Unreadable("a snapshot was altered on its way".to_owned()))
     }
 }
 
-fn split(lengths: [u8; 8]) -> (u32, u32) {
+fn part_lengths(lengths: [u8; 8]) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = lengths;
     (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::Fault;
-    use super::super::store::{Flush, Store};
+    use super::super::fault::ReplicaFault;
+    use super::super::store::{FlushMode, ReplicaStore};
     use super::*;
 
-    fn store(dir: &tempfile::TempDir, rows: u8) -> Store {
-        Store::create(dir.path()).unwrap();
-        let store = Store::open(dir.path()).unwrap();
+    fn store(dir: &tempfile::TempDir, rows: u8) -> ReplicaStore {
+        ReplicaStore::create(dir.path()).unwrap();
+        let store = ReplicaStore::open(dir.path()).unwrap();
         let fill = |change: &WriteTransaction| {
             let mut table = change.open_table(ROWS)?;
             for row in 0..rows {
@@ -172,24 +176,24 @@ mod tests {
             }
             Ok(())
         };
-        store.write(Flush::Lazy, fill).unwrap();
+        store.write(FlushMode::Lazy, fill).unwrap();
         store
     }
 
-    fn rows(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn rows(store: &ReplicaStore) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut rows = Vec::new();
         let each = |key: &[u8], value: &[u8]| {
             rows.push((key.to_vec(), value.to_vec()));
             Ok(())
         };
-        Snapshot::of_tables(store.begin_read().unwrap()).each(&mut { each }).unwrap();
+        Snapshot::of_tables(store.begin_read().unwrap()).visit_rows(&mut { each }).unwrap();
         rows
     }
 
-    fn install(store: &Store, stream: &[u8]) -> Result<(), Fault> {
+    fn install(store: &ReplicaStore, stream: &[u8]) -> Result<(), ReplicaFault> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(stream).unwrap();
-        store.write(Flush::Durable, |change| Snapshot::of_stream(file).replace_rows(change))
+        store.write(FlushMode::Durable, |change| Snapshot::of_stream(file).replace_rows(change))
     }
 
     #[test]

@@ -17,10 +17,10 @@ use redb::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::disk::{Counted, Disk, Gauges, sync_directory};
-use super::fault::{Fault, Trouble};
+use super::disk::{CountedStorage, LockedFile, LogGauges, sync_directory};
+use super::fault::{ReplicaFault, StoreError};
 use super::limits::CACHE_BYTES;
-use super::overlay::{Overlay, Shared};
+use super::overlay::{Overlay, SharedStorage};
 use super::witness::Witness;
 
 /// Log entries by index, as JSON.
@@ -58,7 +58,7 @@ pub(super) mod meta {
 
 /// When a transaction has to be on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flush {
+pub(super) enum FlushMode {
     /// Before its `write` returns.
     Durable,
     /// With the next durable one.
@@ -66,43 +66,43 @@ pub(super) enum Flush {
 }
 
 /// The file, open.
-pub struct Store {
+pub struct ReplicaStore {
     database: Database,
     witness: Witness,
-    gauges: Arc<Gauges>,
+    gauges: Arc<LogGauges>,
     path: PathBuf,
     /// Whether it is only looked at: then nothing that is written is ever acknowledged.
     in_memory: bool,
 }
 
-impl std::fmt::Debug for Store {
+impl std::fmt::Debug for ReplicaStore {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(to, "Store({})", self.path.display())
     }
 }
 
-impl Store {
+impl ReplicaStore {
     /// Makes an empty log in a tracker's directory, which exists. It appears under its name only when it is
     /// whole.
     ///
     /// # Errors
-    /// [`Fault`]; in particular when a log is there.
-    pub fn create(dir: &Path) -> Result<(), Fault> {
+    /// [`ReplicaFault`]; in particular when a log is there.
+    pub fn create(dir: &Path) -> Result<(), ReplicaFault> {
         let path = dir.join(LOG_FILE);
         let fresh = dir.join(format!("{LOG_FILE}.new"));
-        let io = |doing| move |source| Fault::io(dir, doing, source);
+        let io = |doing| move |source| ReplicaFault::io(dir, doing, source);
         if path.exists() {
             let source = std::io::ErrorKind::AlreadyExists.into();
-            return Err(Fault::io(&path, "make the log", source));
+            return Err(ReplicaFault::io(&path, "make the log", source));
         }
         match fs::remove_file(&fresh) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Fault::io(&fresh, "remove an unfinished log", source));
+                return Err(ReplicaFault::io(&fresh, "remove an unfinished log", source));
             }
             _ => {}
         }
-        let disk = Disk::open(&fresh, true)?;
-        begin(disk).map_err(|trouble| trouble.in_file(&fresh, None))?;
+        let disk = LockedFile::open(&fresh, true)?;
+        write_first_state(disk).map_err(|trouble| trouble.into_fault(&fresh, None))?;
         fs::rename(&fresh, &path).map_err(io("put the log in its place"))?;
         sync_directory(dir).map_err(io("sync the directory"))
     }
@@ -110,28 +110,33 @@ impl Store {
     /// Opens the log of a tracker's directory, after checking every page of it.
     ///
     /// # Errors
-    /// [`Fault`] says what is wrong with it and what to do.
-    pub fn open(dir: &Path) -> Result<Store, Fault> {
+    /// [`ReplicaFault`] says what is wrong with it and what to do.
+    pub fn open(dir: &Path) -> Result<ReplicaStore, ReplicaFault> {
         let path = dir.join(LOG_FILE);
-        Store::open_on(Disk::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE)))
+        ReplicaStore::open_on(LockedFile::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE)))
     }
 
     /// The same on any storage: for tests that lose what was not synced. `path` is what faults call it.
     ///
     /// # Errors
-    /// As [`Store::open`].
-    pub fn open_on(disk: impl StorageBackend, path: &Path, witness: Witness) -> Result<Store, Fault> {
-        let gauges = Arc::new(Gauges::default());
-        let disk = Arc::new(Counted::new(disk, Arc::clone(&gauges)));
-        drop(sound(&disk, path, &witness, &gauges)?);
+    /// As [`ReplicaStore::open_socket`].
+    pub fn open_on(
+        disk: impl StorageBackend,
+        path: &Path,
+        witness: Witness,
+    ) -> Result<ReplicaStore, ReplicaFault> {
+        let gauges = Arc::new(LogGauges::default());
+        let disk = Arc::new(CountedStorage::new(disk, Arc::clone(&gauges)));
+        drop(check_file(&disk, path, &witness, &gauges)?);
         let open = || {
-            let disk = Shared(Arc::clone(&disk));
+            let disk = SharedStorage(Arc::clone(&disk));
             Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?)
         };
-        let database = unwinding(open).map_err(|trouble| trouble.in_file(path, Some(gauges.last_read())))?;
-        let store = Store { database, witness, gauges, path: path.to_owned(), in_memory: false };
-        store.write(Flush::Durable, |change| {
-            let starts: u64 = get_meta(change, meta::STARTS)?.unwrap_or(0);
+        let database =
+            catch_panic(open).map_err(|trouble| trouble.into_fault(path, Some(gauges.last_read())))?;
+        let store = ReplicaStore { database, witness, gauges, path: path.to_owned(), in_memory: false };
+        store.write(FlushMode::Durable, |change| {
+            let starts: u64 = meta_in_change(change, meta::STARTS)?.unwrap_or(0);
             put_meta(change, meta::STARTS, &(starts + 1))
         })?;
         Ok(store)
@@ -140,21 +145,29 @@ impl Store {
     /// Opens a log to be looked at: what is written stays in memory, and the file as it is, however it was left.
     ///
     /// # Errors
-    /// As [`Store::open`].
-    pub fn open_to_look(dir: &Path) -> Result<Store, Fault> {
+    /// As [`ReplicaStore::open_socket`].
+    pub fn open_overlaid(dir: &Path) -> Result<ReplicaStore, ReplicaFault> {
         let path = dir.join(LOG_FILE);
-        Store::look_on(Disk::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE)))
+        ReplicaStore::open_overlaid_on(
+            LockedFile::open(&path, false)?,
+            &path,
+            Witness::open(&dir.join(WITNESS_FILE)),
+        )
     }
 
     /// The same on any storage.
     ///
     /// # Errors
-    /// As [`Store::open`].
-    pub fn look_on(disk: impl StorageBackend, path: &Path, witness: Witness) -> Result<Store, Fault> {
-        let gauges = Arc::new(Gauges::default());
-        let disk = Arc::new(Counted::new(disk, Arc::clone(&gauges)));
-        let database = sound(&disk, path, &witness, &gauges)?;
-        Ok(Store { database, witness, gauges, path: path.to_owned(), in_memory: true })
+    /// As [`ReplicaStore::open_socket`].
+    pub fn open_overlaid_on(
+        disk: impl StorageBackend,
+        path: &Path,
+        witness: Witness,
+    ) -> Result<ReplicaStore, ReplicaFault> {
+        let gauges = Arc::new(LogGauges::default());
+        let disk = Arc::new(CountedStorage::new(disk, Arc::clone(&gauges)));
+        let database = check_file(&disk, path, &witness, &gauges)?;
+        Ok(ReplicaStore { database, witness, gauges, path: path.to_owned(), in_memory: true })
     }
 
     /// The file's name, for faults.
@@ -166,49 +179,49 @@ impl Store {
     /// Notes whose log it is, or finds it noted.
     ///
     /// # Errors
-    /// [`Fault::Foreign`] when it is another cluster's.
-    pub(super) fn belongs_to(&self, cluster: &str) -> Result<(), Fault> {
-        match self.read(|view| meta_of::<String>(view, meta::CLUSTER))? {
+    /// [`ReplicaFault::Foreign`] when it is another cluster's.
+    pub(super) fn claim_cluster(&self, cluster: &str) -> Result<(), ReplicaFault> {
+        match self.read(|view| meta_in_view::<String>(view, meta::CLUSTER))? {
             Some(noted) if noted == cluster => Ok(()),
-            Some(log) => Err(Fault::Foreign { path: self.path.clone(), log, key: cluster.to_owned() }),
-            None => self.write(Flush::Durable, |change| put_meta(change, meta::CLUSTER, &cluster)),
+            Some(log) => Err(ReplicaFault::Foreign { path: self.path.clone(), log, key: cluster.to_owned() }),
+            None => self.write(FlushMode::Durable, |change| put_meta(change, meta::CLUSTER, &cluster)),
         }
     }
 
     /// Whether the log has an entry, or had one: a founding came to its end.
     ///
     /// # Errors
-    /// [`Fault`] when it cannot be read.
-    pub fn has_entries(&self) -> Result<bool, Fault> {
+    /// [`ReplicaFault`] when it cannot be read.
+    pub fn has_entries(&self) -> Result<bool, ReplicaFault> {
         self.read(|view| {
-            let purged: Option<serde_json::Value> = meta_of(view, meta::PURGED)?;
+            let purged: Option<serde_json::Value> = meta_in_view(view, meta::PURGED)?;
             Ok(purged.is_some() || view.open_table(LOG)?.last()?.is_some())
         })
     }
 
     /// How often the log was opened, this time included.
-    pub(super) fn starts(&self) -> Result<u64, Fault> {
-        Ok(self.read(|view| meta_of(view, meta::STARTS))?.unwrap_or(0))
+    pub(super) fn starts(&self) -> Result<u64, ReplicaFault> {
+        Ok(self.read(|view| meta_in_view(view, meta::STARTS))?.unwrap_or(0))
     }
 
-    pub(super) fn gauges(&self) -> &Arc<Gauges> {
+    pub(super) fn gauges(&self) -> &Arc<LogGauges> {
         &self.gauges
     }
 
     /// Makes one change, whole or not at all.
     pub(super) fn write<R>(
         &self,
-        flush: Flush,
-        change: impl FnOnce(&WriteTransaction) -> Result<R, Trouble>,
-    ) -> Result<R, Fault> {
-        let commit = || -> Result<(R, Option<u64>), Trouble> {
+        flush: FlushMode,
+        change: impl FnOnce(&WriteTransaction) -> Result<R, StoreError>,
+    ) -> Result<R, ReplicaFault> {
+        let commit = || -> Result<(R, Option<u64>), StoreError> {
             let mut transaction = self.database.begin_write()?;
             let result = change(&transaction)?;
             let mut number = None;
             match flush {
-                Flush::Lazy => transaction.set_durability(Durability::None)?,
-                Flush::Durable => {
-                    let next = get_meta(&transaction, meta::CHANGE)?.unwrap_or(0) + 1;
+                FlushMode::Lazy => transaction.set_durability(Durability::None)?,
+                FlushMode::Durable => {
+                    let next = meta_in_change(&transaction, meta::CHANGE)?.unwrap_or(0) + 1;
                     put_meta(&transaction, meta::CHANGE, &next)?;
                     number = Some(next);
                 }
@@ -220,7 +233,7 @@ impl Store {
         if let Some(number) = number
             && !self.in_memory
         {
-            self.witness.note(number);
+            self.witness.record_change(number);
         }
         Ok(result)
     }
@@ -228,24 +241,24 @@ impl Store {
     /// Reads one state of the file.
     pub(super) fn read<R>(
         &self,
-        look: impl FnOnce(&ReadTransaction) -> Result<R, Trouble>,
-    ) -> Result<R, Fault> {
+        look: impl FnOnce(&ReadTransaction) -> Result<R, StoreError>,
+    ) -> Result<R, ReplicaFault> {
         let view = self.begin_read()?;
         look(&view).map_err(|trouble| self.fault(trouble))
     }
 
     /// One state of the file, to be read at leisure.
-    pub(super) fn begin_read(&self) -> Result<ReadTransaction, Fault> {
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, ReplicaFault> {
         self.database.begin_read().map_err(|error| self.fault(error.into()))
     }
 
-    pub(super) fn fault(&self, trouble: Trouble) -> Fault {
-        trouble.in_file(&self.path, Some(self.gauges.last_read()))
+    pub(super) fn fault(&self, trouble: StoreError) -> ReplicaFault {
+        trouble.into_fault(&self.path, Some(self.gauges.last_read()))
     }
 }
 
 /// Writes the first state of a log.
-fn begin(disk: Disk) -> Result<(), Trouble> {
+fn write_first_state(disk: LockedFile) -> Result<(), StoreError> {
     let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?;
     let transaction = database.begin_write()?;
     transaction.open_table(LOG)?;
@@ -256,17 +269,17 @@ fn begin(disk: Disk) -> Result<(), Trouble> {
 }
 
 /// Checks every page of a log, and that it holds what was acknowledged; gives the database over an overlay.
-fn sound<B: StorageBackend>(
+fn check_file<B: StorageBackend>(
     disk: &Arc<B>,
     path: &Path,
     witness: &Witness,
-    gauges: &Gauges,
-) -> Result<Database, Fault> {
-    let open = || -> Result<(Database, u64), Trouble> {
+    gauges: &LogGauges,
+) -> Result<Database, ReplicaFault> {
+    let open = || -> Result<(Database, u64), StoreError> {
         let overlay = Overlay::new(Arc::clone(disk))?;
         if overlay.len()? == 0 {
             // The database would take an empty file for a new one.
-            return Err(Trouble::Unreadable("it is empty".to_owned()));
+            return Err(StoreError::Unreadable("it is empty".to_owned()));
         }
         let mut builder = Builder::new();
         let database = builder
@@ -277,45 +290,52 @@ fn sound<B: StorageBackend>(
         Ok((database, change))
     };
     let (database, change) =
-        unwinding(open).map_err(|trouble| trouble.in_file(path, Some(gauges.last_read())))?;
+        catch_panic(open).map_err(|trouble| trouble.into_fault(path, Some(gauges.last_read())))?;
     let acknowledged = witness.acknowledged();
     if change < acknowledged {
         let (path, witness) = (path.to_owned(), witness.path().to_owned());
-        return Err(Fault::RolledBack { path, witness, found: change, acknowledged });
+        return Err(ReplicaFault::RolledBack { path, witness, found: change, acknowledged });
     }
     Ok(database)
 }
 
 /// Runs what reads a file that may be damaged; a panic inside is damage too, not the end of the process.
-fn unwinding<R>(open: impl FnOnce() -> Result<R, Trouble>) -> Result<R, Trouble> {
+fn catch_panic<R>(open: impl FnOnce() -> Result<R, StoreError>) -> Result<R, StoreError> {
     catch_unwind(AssertUnwindSafe(open))
-        .unwrap_or_else(|_| Err(Trouble::Unreadable("its pages contradict each other".to_owned())))
+        .unwrap_or_else(|_| Err(StoreError::Unreadable("its pages contradict each other".to_owned())))
 }
 
-fn last_change(database: &Database) -> Result<u64, Trouble> {
-    meta_of(&database.begin_read()?, meta::CHANGE)?
-        .ok_or_else(|| Trouble::Unreadable("it holds no change".to_owned()))
+fn last_change(database: &Database) -> Result<u64, StoreError> {
+    meta_in_view(&database.begin_read()?, meta::CHANGE)?
+        .ok_or_else(|| StoreError::Unreadable("it holds no change".to_owned()))
 }
 
 /// A value of [`META`].
-pub(super) fn meta_of<T: DeserializeOwned>(view: &ReadTransaction, key: &str) -> Result<Option<T>, Trouble> {
+pub(super) fn meta_in_view<T: DeserializeOwned>(
+    view: &ReadTransaction,
+    key: &str,
+) -> Result<Option<T>, StoreError> {
     let table = view.open_table(META)?;
     let value = table.get(key)?;
     Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
 }
 
 /// The same within a change.
-pub(super) fn get_meta<T: DeserializeOwned>(
+pub(super) fn meta_in_change<T: DeserializeOwned>(
     change: &WriteTransaction,
     key: &str,
-) -> Result<Option<T>, Trouble> {
+) -> Result<Option<T>, StoreError> {
     let table = change.open_table(META)?;
     let value = table.get(key)?;
     Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
 }
 
 /// Puts a value into [`META`].
-pub(super) fn put_meta<T: Serialize>(change: &WriteTransaction, key: &str, value: &T) -> Result<(), Trouble> {
+pub(super) fn put_meta<T: Serialize>(
+    change: &WriteTransaction,
+    key: &str,
+    value: &T,
+) -> Result<(), StoreError> {
     change.open_table(META)?.insert(key, serde_json::to_vec(value)?.as_slice())?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! One table of the database holds all rows; a key is the table's number, then the row's key. Invariants: a table's number
 //! never changes, since files are full of it. The first error is kept; from then on the tables read as empty, and whoever
-//! asks [`View::check`] or [`Rows::check`] before answering or committing tells nobody of what was decided meanwhile.
+//! asks [`TablesView::check_address`] or [`WritableTables::check_address`] before answering or committing tells nobody of what was decided meanwhile.
 
 use std::cell::RefCell;
 use std::ops::Bound;
@@ -13,11 +13,11 @@ use redb::{ReadOnlyTable, ReadableTable, StorageError, Table as DatabaseTable, W
 
 use crate::state::tables::{Table, Tables, Visit};
 
-use super::fault::{Fault, Trouble};
-use super::store::{ROWS, Store};
+use super::fault::{ReplicaFault, StoreError};
+use super::store::{ROWS, ReplicaStore};
 
 /// A table's number in the file.
-pub(super) fn number(table: Table) -> u8 {
+pub(super) fn table_number(table: Table) -> u8 {
     match table {
         Table::Users => 1,
         Table::Sessions => 2,
@@ -40,17 +40,17 @@ pub(super) fn number(table: Table) -> u8 {
 }
 
 /// The table with a number.
-pub(super) fn numbered(number_wanted: u8) -> Option<Table> {
-    Table::ALL.into_iter().find(|table| number(*table) == number_wanted)
+pub(super) fn table_by_number(number_wanted: u8) -> Option<Table> {
+    Table::ALL.into_iter().find(|table| table_number(*table) == number_wanted)
 }
 
 fn full_key(table: Table, key: &[u8]) -> Vec<u8> {
-    [&[number(table)], key].concat()
+    [&[table_number(table)], key].concat()
 }
 
 type Bytes = &'static [u8];
 
-fn get(
+fn get_row(
     rows: &impl ReadableTable<Bytes, Bytes>,
     table: Table,
     key: &[u8],
@@ -58,13 +58,13 @@ fn get(
     Ok(rows.get(full_key(table, key).as_slice())?.map(|value| value.value().to_vec()))
 }
 
-fn scan(
+fn scan_rows(
     rows: &impl ReadableTable<Bytes, Bytes>,
     table: Table,
     from: &[u8],
     visit: Visit<'_>,
 ) -> Result<(), StorageError> {
-    let (start, end) = (full_key(table, from), [number(table) + 1]);
+    let (start, end) = (full_key(table, from), [table_number(table) + 1]);
     let range = (Bound::Included(start.as_slice()), Bound::Excluded(end.as_slice()));
     for row in rows.range::<&[u8]>(range)? {
         let (key, value) = row?;
@@ -76,36 +76,36 @@ fn scan(
 }
 
 /// One state of the tables, to be read. It does not change when the tables do.
-pub struct View {
+pub struct TablesView {
     rows: ReadOnlyTable<Bytes, Bytes>,
     first_error: Mutex<Option<StorageError>>,
     path: PathBuf,
 }
 
-impl std::fmt::Debug for View {
+impl std::fmt::Debug for TablesView {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(to, "View({})", self.path.display())
     }
 }
 
-impl View {
+impl TablesView {
     /// The tables as they are now.
     ///
     /// # Errors
-    /// [`Fault`] when the file cannot be read.
-    pub fn of(store: &Store) -> Result<View, Fault> {
+    /// [`ReplicaFault`] when the file cannot be read.
+    pub fn of(store: &ReplicaStore) -> Result<TablesView, ReplicaFault> {
         let rows = store.read(|view| Ok(view.open_table(ROWS)?))?;
-        Ok(View { rows, first_error: Mutex::new(None), path: store.path().to_owned() })
+        Ok(TablesView { rows, first_error: Mutex::new(None), path: store.path().to_owned() })
     }
 
     /// Whether every row was read: what was found out counts only then.
     ///
     /// # Errors
-    /// [`Fault`], the first that a read met; the view is good for nothing more.
-    pub fn check(&self) -> Result<(), Fault> {
+    /// [`ReplicaFault`], the first that a read met; the view is good for nothing more.
+    pub fn check(&self) -> Result<(), ReplicaFault> {
         match self.first_error().as_ref() {
             None => Ok(()),
-            Some(error) => Err(Fault::Stopped {
+            Some(error) => Err(ReplicaFault::Stopped {
                 path: self.path.clone(),
                 reason: format!("a row was not read: {error}"),
             }),
@@ -133,9 +133,9 @@ impl View {
     }
 }
 
-impl Tables for View {
+impl Tables for TablesView {
     fn get(&self, table: Table, key: &[u8]) -> Option<Vec<u8>> {
-        self.keep(|| get(&self.rows, table, key))
+        self.keep(|| get_row(&self.rows, table, key))
     }
 
     fn put(&mut self, _: Table, _: &[u8], _: &[u8]) {
@@ -147,23 +147,23 @@ impl Tables for View {
     }
 
     fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) {
-        self.keep(|| scan(&self.rows, table, from, visit));
+        self.keep(|| scan_rows(&self.rows, table, from, visit));
     }
 }
 
 /// The tables within one change.
-pub(super) struct Rows<'t> {
+pub(super) struct WritableTables<'t> {
     rows: DatabaseTable<'t, Bytes, Bytes>,
     first_error: RefCell<Option<StorageError>>,
 }
 
-impl<'t> Rows<'t> {
-    pub(super) fn of(change: &'t WriteTransaction) -> Result<Rows<'t>, Trouble> {
-        Ok(Rows { rows: change.open_table(ROWS)?, first_error: RefCell::new(None) })
+impl<'t> WritableTables<'t> {
+    pub(super) fn of(change: &'t WriteTransaction) -> Result<WritableTables<'t>, StoreError> {
+        Ok(WritableTables { rows: change.open_table(ROWS)?, first_error: RefCell::new(None) })
     }
 
     /// Whether every row was read and written: the change may be committed only then.
-    pub(super) fn check(&self) -> Result<(), Trouble> {
+    pub(super) fn check(&self) -> Result<(), StoreError> {
         self.first_error.take().map_or(Ok(()), |error| Err(error.into()))
     }
 
@@ -179,9 +179,9 @@ impl<'t> Rows<'t> {
     }
 }
 
-impl Tables for Rows<'_> {
+impl Tables for WritableTables<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Option<Vec<u8>> {
-        if self.is_good() { self.keep(get(&self.rows, table, key)) } else { None }
+        if self.is_good() { self.keep(get_row(&self.rows, table, key)) } else { None }
     }
 
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
@@ -196,7 +196,7 @@ impl Tables for Rows<'_> {
 
     fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) {
         if self.is_good() {
-            self.keep(scan(&self.rows, table, from, visit));
+            self.keep(scan_rows(&self.rows, table, from, visit));
         }
     }
 }
@@ -209,10 +209,10 @@ mod tests {
 
     #[test]
     fn every_table_has_its_own_number() {
-        let numbers: BTreeSet<u8> = Table::ALL.into_iter().map(number).collect();
+        let numbers: BTreeSet<u8> = Table::ALL.into_iter().map(table_number).collect();
         assert_eq!(numbers.len(), Table::ALL.len());
         for table in Table::ALL {
-            assert_eq!(numbered(number(table)), Some(table));
+            assert_eq!(table_by_number(table_number(table)), Some(table));
         }
     }
 }

@@ -18,11 +18,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Witness {
     path: PathBuf,
-    said: Mutex<Said>,
+    said: Mutex<WitnessState>,
 }
 
 #[derive(Debug, Default)]
-struct Said {
+struct WitnessState {
     change: u64,
     /// Open since the first change was noted.
     file: Option<File>,
@@ -33,13 +33,13 @@ impl Witness {
     #[must_use]
     pub fn open(path: &Path) -> Witness {
         let change = match std::fs::read(path) {
-            Ok(bytes) => parse(&bytes),
+            Ok(bytes) => parse_witness(&bytes),
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "there is no witness");
                 None
             }
         };
-        let said = Said { change: change.unwrap_or(0), file: None };
+        let said = WitnessState { change: change.unwrap_or(0), file: None };
         Witness { path: path.to_owned(), said: Mutex::new(said) }
     }
 
@@ -56,7 +56,7 @@ impl Witness {
     }
 
     /// Notes a change that is durable. A failure is no fault: the witness is then silent about it.
-    pub(super) fn note(&self, change: u64) {
+    pub(super) fn record_change(&self, change: u64) {
         let mut said = self.said();
         if change <= said.change {
             return;
@@ -67,12 +67,12 @@ impl Witness {
         }
     }
 
-    fn said(&self) -> MutexGuard<'_, Said> {
+    fn said(&self) -> MutexGuard<'_, WitnessState> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Said {
+impl WitnessState {
     fn write(&mut self, path: &Path, change: u64) -> io::Result<()> {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&change.to_be_bytes());
@@ -87,7 +87,7 @@ impl Said {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<u64> {
+fn parse_witness(bytes: &[u8]) -> Option<u64> {
     let (number, complement) = bytes.split_at_checked(8)?;
     let number = u64::from_be_bytes(number.try_into().ok()?);
     let complement = u64::from_be_bytes(complement.try_into().ok()?);
@@ -105,7 +105,7 @@ mod tests {
         let witness = Witness::open(&path);
         assert_eq!(witness.acknowledged(), 0);
         for change in [3, 9, 7] {
-            witness.note(change);
+            witness.record_change(change);
         }
         assert_eq!(Witness::open(&path).acknowledged(), 9);
         let sound = std::fs::read(&path).unwrap();

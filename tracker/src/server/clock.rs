@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// One moment, by both clocks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
+pub(super) struct ClockReading {
     /// Since the start of the tracker, in milliseconds; never goes back.
     pub(super) ms: u64,
     /// Since the Unix epoch, in seconds; what clients are told.
@@ -18,20 +18,20 @@ pub(super) struct Now {
 
 /// Hands out the time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub(super) struct ServerClock {
     origin: Instant,
 }
 
-impl Clock {
+impl ServerClock {
     /// A clock that starts now.
-    pub(super) fn new() -> Clock {
-        Clock { origin: Instant::now() }
+    pub(super) fn new() -> ServerClock {
+        ServerClock { origin: Instant::now() }
     }
 
     /// The time.
-    pub(super) fn now(&self) -> Now {
+    pub(super) fn now(&self) -> ClockReading {
         let ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Now { ms, unix_s }
+        ClockReading { ms, unix_s }
     }
 }

@@ -18,21 +18,21 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::replica::Replica;
 
+use super::admission::MemoryBudgets;
 use super::bodies;
-use super::budget::Budgets;
-use super::clock::{Clock, Now};
-use super::connection::Connection;
+use super::clock::{ClockReading, ServerClock};
+use super::connection::ClientConnection;
 use super::dispatch::{Caller, Service};
-use super::keys::Keys;
+use super::keys::DerivedKeys;
 use super::limits::{
     ACCEPT_RETRY_MS, BODIES_WAITING, BODY_THREADS, CONNECTIONS_MAX, EVENTS, PASSWORD_THREADS,
     PASSWORDS_WAITING, READ_BYTES, SWEEP_MS,
 };
 use super::passwords;
-use super::proposals::Proposals;
-use super::slots::{ConnectionToken, Slots};
-use super::timers::Timers;
-use super::workers::Workers;
+use super::replicated_state::ReplicatedState;
+use super::slots::{ConnectionToken, SlotMap};
+use super::timers::TimerQueue;
+use super::workers::WorkerPool;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -40,15 +40,15 @@ const SIGNALS: Token = Token(2);
 
 /// What is due at a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Timer {
+pub(super) enum LoopTimer {
     /// An answer that was delayed.
-    Late(ConnectionToken),
+    DelayedAnswer(ConnectionToken),
     /// A look at whether a connection still waits for its client.
-    Stall(ConnectionToken),
+    StallCheck(ConnectionToken),
     /// The end of draining.
-    Drained(ConnectionToken),
+    DrainEnd(ConnectionToken),
     /// Another try to accept.
-    Accept,
+    AcceptRetry,
     /// Forgetting what is long past.
     Sweep,
 }
@@ -56,7 +56,7 @@ pub(super) enum Timer {
 /// A tracker that serves.
 pub struct Server {
     pub(super) poll: Poll,
-    pub(super) connections: Slots<Connection>,
+    pub(super) connections: SlotMap<ClientConnection>,
     /// Connections with something to do at once.
     pub(super) ready: BTreeSet<ConnectionToken>,
     /// Passwords handed over and not done, with the places that they came from.
@@ -75,19 +75,19 @@ pub struct Server {
     pub(super) wants_room: bool,
     /// Large bodies that wait for a place among those handed over.
     pub(super) queued: VecDeque<ConnectionToken>,
-    pub(super) timers: Timers<Timer>,
+    pub(super) timers: TimerQueue<LoopTimer>,
     pub(super) service: Service,
-    pub(super) passwords: Workers<passwords::Job, passwords::Done>,
-    pub(super) bodies: Workers<bodies::Job, bodies::Done>,
+    pub(super) passwords: WorkerPool<passwords::PasswordJob, passwords::PasswordResult>,
+    pub(super) bodies: WorkerPool<bodies::BodyJob, bodies::BodyResult>,
     /// What all connections hold.
-    pub(super) budgets: Budgets,
+    pub(super) budgets: MemoryBudgets,
     /// Where every read lands first.
     pub(super) scratch: Vec<u8>,
     /// A buffer for answers, lent to one connection after the other; never more than one.
     pub(super) spare: Vec<u8>,
     listener: TcpListener,
     signals: Signals,
-    clock: Clock,
+    clock: ServerClock,
     quit: Arc<AtomicBool>,
 }
 
@@ -102,20 +102,26 @@ impl Server {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        let passwords =
-            Workers::start("password", PASSWORD_THREADS, PASSWORDS_WAITING, &waker, passwords::work)?;
-        let bodies = Workers::start("body", BODY_THREADS, BODIES_WAITING, &waker, bodies::work)?;
+        let passwords = WorkerPool::start(
+            "password",
+            PASSWORD_THREADS,
+            PASSWORDS_WAITING,
+            &waker,
+            passwords::run_password_job,
+        )?;
+        let bodies = WorkerPool::start("body", BODY_THREADS, BODIES_WAITING, &waker, bodies::run_body_job)?;
         let quit = Arc::new(AtomicBool::new(false));
         watch_terminal(&quit, &waker)?;
-        let clock = Clock::new();
+        let clock = ServerClock::new();
         let now = clock.now();
-        let proposals = Proposals::new(replica, Arc::clone(&waker), now.ms).map_err(io::Error::other)?;
-        let service = Service::new(Keys::derive(root), listener.local_addr()?, proposals);
-        let mut timers = Timers::new();
-        timers.set(Timer::Sweep, now.ms + SWEEP_MS);
+        let proposals =
+            ReplicatedState::new(replica, Arc::clone(&waker), now.ms).map_err(io::Error::other)?;
+        let service = Service::new(DerivedKeys::derive(root), listener.local_addr()?, proposals);
+        let mut timers = TimerQueue::new();
+        timers.set(LoopTimer::Sweep, now.ms + SWEEP_MS);
         Ok(Server {
             poll,
-            connections: Slots::new(),
+            connections: SlotMap::new(),
             ready: BTreeSet::new(),
             hashing: BTreeMap::new(),
             starved: BTreeSet::new(),
@@ -129,7 +135,7 @@ impl Server {
             service,
             passwords,
             bodies,
-            budgets: Budgets::default(),
+            budgets: MemoryBudgets::default(),
             scratch: vec![0; READ_BYTES],
             spare: Vec::new(),
             listener,
@@ -187,7 +193,7 @@ impl Server {
     }
 
     /// How long the kernel may be waited for.
-    fn wait(&self, now: Now) -> Option<Duration> {
+    fn wait(&self, now: ClockReading) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -195,22 +201,22 @@ impl Server {
     }
 
     fn note(&mut self, event: &Event) {
-        let Some(token) = ConnectionToken::of_event(event.token()) else { return };
+        let Some(token) = ConnectionToken::from_event(event.token()) else { return };
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.ready.insert(token);
     }
 
-    fn fire(&mut self, now: Now) {
+    fn fire(&mut self, now: ClockReading) {
         while let Some(timer) = self.timers.pop(now.ms) {
             match timer {
-                Timer::Late(token) => self.delay_ended(token, now),
-                Timer::Stall(token) => self.check_stall(token, now),
-                Timer::Drained(token) => self.close(token, now),
-                Timer::Accept => self.accept(now),
-                Timer::Sweep => {
+                LoopTimer::DelayedAnswer(token) => self.delay_ended(token, now),
+                LoopTimer::StallCheck(token) => self.check_stall(token, now),
+                LoopTimer::DrainEnd(token) => self.close(token, now),
+                LoopTimer::AcceptRetry => self.accept(now),
+                LoopTimer::Sweep => {
                     self.service.sweep(now);
-                    self.timers.set(Timer::Sweep, now.ms + SWEEP_MS);
+                    self.timers.set(LoopTimer::Sweep, now.ms + SWEEP_MS);
                 }
             }
         }
@@ -218,7 +224,7 @@ impl Server {
 
     /// Accepts all that wait. Where the system has no room, it is tried again by timer, for nothing announces that
     /// there is room again.
-    fn accept(&mut self, now: Now) {
+    fn accept(&mut self, now: ClockReading) {
         while self.connections.len() < CONNECTIONS_MAX {
             match self.listener.accept() {
                 Ok((socket, peer)) => self.admit(socket, peer, now),
@@ -232,15 +238,15 @@ impl Server {
                 },
             }
         }
-        self.timers.set(Timer::Accept, now.ms + ACCEPT_RETRY_MS);
+        self.timers.set(LoopTimer::AcceptRetry, now.ms + ACCEPT_RETRY_MS);
     }
 
-    fn admit(&mut self, socket: mio::net::TcpStream, peer: SocketAddr, now: Now) {
+    fn admit(&mut self, socket: mio::net::TcpStream, peer: SocketAddr, now: ClockReading) {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone at once");
             return;
         }
-        let make = |token| Connection::new(socket, Caller::new(token, peer.ip()), now.ms);
+        let make = |token| ClientConnection::new(socket, Caller::new(token, peer.ip()), now.ms);
         let token = self.connections.insert(make);
         let Some(connection) = self.connections.get_mut(token) else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;

@@ -8,16 +8,16 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// What a tracker signs with.
-pub(super) struct Keys {
+pub(super) struct DerivedKeys {
     /// Signs tickets.
     pub(super) tickets: SecretKey,
     /// Authenticates session tokens.
     pub(super) sessions: Zeroizing<[u8; 32]>,
 }
 
-impl Keys {
+impl DerivedKeys {
     /// The keys of a cluster.
-    pub(super) fn derive(root: &[u8; 32]) -> Keys {
+    pub(super) fn derive(root: &[u8; 32]) -> DerivedKeys {
         let derived = |label: &[u8]| {
             let mut key = Zeroizing::new([0; 32]);
             Hkdf::<Sha256>::new(None, root)
@@ -25,7 +25,7 @@ impl Keys {
                 .expect("32 bytes are far below what HKDF-SHA256 can give");
             key
         };
-        Keys {
+        DerivedKeys {
             tickets: SecretKey::from_seed(&derived(b"shoal tickets 1")),
             sessions: derived(b"shoal sessions 1"),
         }
@@ -38,9 +38,9 @@ mod tests {
 
     #[test]
     fn the_same_root_gives_the_same_keys_and_no_two_are_alike() {
-        let keys = Keys::derive(&[1; 32]);
-        assert_eq!(keys.tickets.tracker_key(), Keys::derive(&[1; 32]).tickets.tracker_key());
-        assert_ne!(keys.tickets.tracker_key(), Keys::derive(&[2; 32]).tickets.tracker_key());
+        let keys = DerivedKeys::derive(&[1; 32]);
+        assert_eq!(keys.tickets.tracker_key(), DerivedKeys::derive(&[1; 32]).tickets.tracker_key());
+        assert_ne!(keys.tickets.tracker_key(), DerivedKeys::derive(&[2; 32]).tickets.tracker_key());
         assert_ne!(keys.tickets.tracker_key(), SecretKey::from_seed(&keys.sessions).tracker_key());
     }
 }

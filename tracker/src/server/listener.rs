@@ -32,25 +32,25 @@ pub enum BindError {
 ///
 /// # Errors
 /// [`BindError`] says whose the address is, or what the system said.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+pub fn bind_listener(address: SocketAddr) -> Result<TcpListener, BindError> {
     let listen = || {
-        let socket = open(address)?;
+        let socket = open_socket(address)?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(TcpListener::from_std(socket.into()))
     };
-    listen().map_err(|error| explained(address, error))
+    listen().map_err(|error| bind_error(address, error))
 }
 
 /// Whether an address could be served, found out without listening: nobody can connect meanwhile.
 ///
 /// # Errors
-/// As [`bind`].
-pub fn check(address: SocketAddr) -> Result<(), BindError> {
-    open(address).map(drop).map_err(|error| explained(address, error))
+/// As [`bind_listener`].
+pub fn check_address(address: SocketAddr) -> Result<(), BindError> {
+    open_socket(address).map(drop).map_err(|error| bind_error(address, error))
 }
 
-fn explained(address: SocketAddr, error: io::Error) -> BindError {
+fn bind_error(address: SocketAddr, error: io::Error) -> BindError {
     match error.kind() {
         io::ErrorKind::AddrInUse => BindError::Taken(address),
         io::ErrorKind::AddrNotAvailable => BindError::NotOurs(address),
@@ -58,7 +58,7 @@ fn explained(address: SocketAddr, error: io::Error) -> BindError {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<Socket> {
+fn open_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -71,16 +71,16 @@ mod tests {
 
     #[test]
     fn a_taken_port_and_a_foreign_address_are_told_apart() {
-        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let first = bind_listener("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
-        assert!(matches!(bind(address), Err(BindError::Taken(taken)) if taken == address));
-        assert!(matches!(check(address), Err(BindError::Taken(taken)) if taken == address));
-        assert!(matches!(bind("240.0.0.1:0".parse().unwrap()), Err(BindError::NotOurs(_))));
+        assert!(matches!(bind_listener(address), Err(BindError::Taken(taken)) if taken == address));
+        assert!(matches!(check_address(address), Err(BindError::Taken(taken)) if taken == address));
+        assert!(matches!(bind_listener("240.0.0.1:0".parse().unwrap()), Err(BindError::NotOurs(_))));
         drop(first);
         // Somebody else may be given the port in between, but not each time.
         let free_again = (0..10).any(|_| {
-            let address = bind("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap();
-            check(address).is_ok() && bind(address).is_ok()
+            let address = bind_listener("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap();
+            check_address(address).is_ok() && bind_listener(address).is_ok()
         });
         assert!(free_again);
     }

@@ -14,27 +14,27 @@
 //! Invariants: requests of one connection are carried out one at a time and answered in order; only `proposals` changes
 //! state; nothing on the loop's thread blocks.
 
+mod admission;
 mod bodies;
-mod budget;
 mod clock;
 mod connection;
 mod dispatch;
 mod event_loop;
 mod keys;
-mod known;
 mod limits;
 mod listener;
 mod passwords;
-mod proposals;
+mod replicated_state;
+mod requests;
 mod session_token;
 mod slots;
-mod steps;
 mod throttle;
 mod tickets;
 mod timers;
 mod turns;
+mod view_cache;
 mod work;
 mod workers;
 
 pub use event_loop::Server;
-pub use listener::{BindError, bind, check};
+pub use listener::{BindError, bind_listener, check_address};

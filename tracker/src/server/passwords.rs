@@ -1,7 +1,7 @@
 //! Hashing and checking passwords by argon2id (RFC 9106), off the loop, a few at a time.
 //!
 //! An unknown user costs the same time as a wrong password: what is typed is then hashed for nothing. Invariant: a
-//! [`Hasher`] takes its memory once, and no hash depends on what an earlier one left there.
+//! [`HashingMemory`] takes its memory once, and no hash depends on what an earlier one left there.
 
 use argon2::password_hash::generate_salt;
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
@@ -10,7 +10,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use crate::api::request::Password;
 
 /// What is to be done with a password.
-pub(super) enum Job {
+pub(super) enum PasswordJob {
     /// Hash it.
     Hash(Password),
     /// Compare it with a hash; `None` where there is no such user.
@@ -19,7 +19,7 @@ pub(super) enum Job {
 
 /// What came of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Done {
+pub(super) enum PasswordResult {
     /// The hash, as a PHC string.
     Hashed(String),
     /// Whether the password is right.
@@ -30,31 +30,31 @@ pub(super) enum Done {
 
 /// The memory in which a thread hashes.
 #[derive(Default)]
-pub(super) struct Hasher {
+pub(super) struct HashingMemory {
     blocks: Vec<Block>,
 }
 
 /// Does one job.
-pub(super) fn work(hasher: &mut Hasher, job: Job) -> Done {
+pub(super) fn run_password_job(hasher: &mut HashingMemory, job: PasswordJob) -> PasswordResult {
     match job {
-        Job::Hash(password) => match hasher.hash(password.reveal()) {
-            Ok(hash) => Done::Hashed(hash),
+        PasswordJob::Hash(password) => match hasher.hash(password.reveal()) {
+            Ok(hash) => PasswordResult::Hashed(hash),
             Err(error) => {
                 tracing::error!(%error, "a password could not be hashed");
-                Done::Failed
+                PasswordResult::Failed
             }
         },
-        Job::Verify(password, hash) => match hasher.matches(password.reveal(), hash.as_deref()) {
-            Ok(matches) => Done::Verified(matches),
+        PasswordJob::Verify(password, hash) => match hasher.matches(password.reveal(), hash.as_deref()) {
+            Ok(matches) => PasswordResult::Verified(matches),
             Err(error) => {
                 tracing::error!(%error, "a password could not be compared");
-                Done::Failed
+                PasswordResult::Failed
             }
         },
     }
 }
 
-impl Hasher {
+impl HashingMemory {
     /// A new hash of a password, as a PHC string.
     fn hash(&mut self, password: &str) -> argon2::password_hash::Result<String> {
         let argon2 = Argon2::default();
@@ -63,7 +63,7 @@ impl Hasher {
             algorithm: Algorithm::default().ident(),
             version: Some(Version::default().into()),
             params: ParamsString::try_from(argon2.params())?,
-            hash: Some(self.output(&argon2, password, &salt, Params::DEFAULT_OUTPUT_LEN)?),
+            hash: Some(self.hash_bytes(&argon2, password, &salt, Params::DEFAULT_OUTPUT_LEN)?),
             salt: Some(Salt::new(&salt)?),
         };
         Ok(hash.to_string())
@@ -76,7 +76,7 @@ impl Hasher {
             Some(Err(_)) => return Ok(false),
             None => {
                 let nobody = [0; argon2::RECOMMENDED_SALT_LEN];
-                self.output(&Argon2::default(), password, &nobody, Params::DEFAULT_OUTPUT_LEN)?;
+                self.hash_bytes(&Argon2::default(), password, &nobody, Params::DEFAULT_OUTPUT_LEN)?;
                 return Ok(false);
             }
         };
@@ -85,10 +85,10 @@ impl Hasher {
         let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
         let argon2 = Argon2::new(algorithm, version, Params::try_from(&hash)?);
         // Outputs are compared in constant time.
-        Ok(self.output(&argon2, password, salt, expected.len())? == *expected)
+        Ok(self.hash_bytes(&argon2, password, salt, expected.len())? == *expected)
     }
 
-    fn output(
+    fn hash_bytes(
         &mut self,
         argon2: &Argon2<'_>,
         password: &str,
@@ -123,28 +123,39 @@ mod tests {
 
     #[test]
     fn only_the_right_password_of_a_known_user_passes() {
-        let mut hasher = Hasher::default();
-        let mut work = |job| work(&mut hasher, job);
-        let Done::Hashed(hash) = work(Job::Hash(password("secret"))) else { panic!("not hashed") };
+        let mut hasher = HashingMemory::default();
+        let mut work = |job| run_password_job(&mut hasher, job);
+        let PasswordResult::Hashed(hash) = work(PasswordJob::Hash(password("secret"))) else {
+            panic!("not hashed")
+        };
         assert!(hash.starts_with("$argon2id$") && !hash.contains("secret"));
-        assert_eq!(work(Job::Verify(password("secret"), Some(hash.clone()))), Done::Verified(true));
-        assert_eq!(work(Job::Verify(password("Secret"), Some(hash))), Done::Verified(false));
-        assert_eq!(work(Job::Verify(password("secret"), None)), Done::Verified(false));
-        assert_eq!(work(Job::Verify(password("secret"), Some("no hash".into()))), Done::Verified(false));
+        assert_eq!(
+            work(PasswordJob::Verify(password("secret"), Some(hash.clone()))),
+            PasswordResult::Verified(true)
+        );
+        assert_eq!(
+            work(PasswordJob::Verify(password("Secret"), Some(hash))),
+            PasswordResult::Verified(false)
+        );
+        assert_eq!(work(PasswordJob::Verify(password("secret"), None)), PasswordResult::Verified(false));
+        assert_eq!(
+            work(PasswordJob::Verify(password("secret"), Some("no hash".into()))),
+            PasswordResult::Verified(false)
+        );
     }
 
     #[test]
     fn hashes_are_those_of_the_library_whatever_the_memory_held() {
-        let mut hasher = Hasher::default();
+        let mut hasher = HashingMemory::default();
         let others = Argon2::default().hash_password(b"secret").unwrap().to_string();
         // Cheaper ones, of another size, as an earlier version may have written.
         let params = Params::new(64, 1, 1, Some(16)).unwrap();
         let cheap = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let cheap = cheap.hash_password(b"secret").unwrap().to_string();
         for hash in [&others, &cheap, &others] {
-            let job = |text| Job::Verify(password(text), Some(hash.clone()));
-            assert_eq!(work(&mut hasher, job("secret")), Done::Verified(true));
-            assert_eq!(work(&mut hasher, job("other")), Done::Verified(false));
+            let job = |text| PasswordJob::Verify(password(text), Some(hash.clone()));
+            assert_eq!(run_password_job(&mut hasher, job("secret")), PasswordResult::Verified(true));
+            assert_eq!(run_password_job(&mut hasher, job("other")), PasswordResult::Verified(false));
         }
         let own = hasher.hash("mine").unwrap();
         let own = PasswordHash::new(&own).unwrap();
@@ -154,7 +165,7 @@ mod tests {
 
     #[test]
     fn memory_is_taken_once() {
-        let mut hasher = Hasher::default();
+        let mut hasher = HashingMemory::default();
         hasher.hash("secret").unwrap();
         let (place, capacity) = (hasher.blocks.as_ptr(), hasher.blocks.capacity());
         hasher.hash("secret").unwrap();

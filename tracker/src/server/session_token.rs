@@ -17,7 +17,7 @@ const AUTHENTICATOR_BYTES: usize = 32;
 
 /// What a token states.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Claims {
+pub(super) struct SessionClaims {
     /// Whose session.
     pub(super) user: UserId,
     /// Which session.
@@ -29,27 +29,27 @@ pub(super) struct Claims {
 }
 
 /// Writes claims as a token.
-pub(super) fn sign(claims: &Claims, key: &[u8; 32]) -> String {
+pub(super) fn sign_token(claims: &SessionClaims, key: &[u8; 32]) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(&claims.session.0);
     bytes.extend_from_slice(&claims.password_epoch.to_be_bytes());
     bytes.extend_from_slice(&claims.expires_s.to_be_bytes());
     bytes.extend_from_slice(claims.user.as_str().as_bytes());
-    let authenticator = mac(key, &bytes).finalize().into_bytes();
+    let authenticator = token_mac(key, &bytes).finalize().into_bytes();
     bytes.extend_from_slice(&authenticator);
     BASE64.encode(bytes)
 }
 
 /// Reads a token; `None` when it was not signed with `key` or has expired at `now_s`.
-pub(super) fn verify(token: &str, key: &[u8; 32], now_s: u64) -> Option<Claims> {
+pub(super) fn verify_token(token: &str, key: &[u8; 32], now_s: u64) -> Option<SessionClaims> {
     let bytes = BASE64.decode(token).ok()?;
     let (stated, authenticator) = bytes.split_at_checked(bytes.len().checked_sub(AUTHENTICATOR_BYTES)?)?;
-    mac(key, stated).verify_slice(authenticator).ok()?;
+    token_mac(key, stated).verify_slice(authenticator).ok()?;
     let (head, user) = stated.split_at_checked(HEAD_BYTES)?;
     let (version, head) = head.split_first()?;
     let (session, head) = head.split_first_chunk::<16>()?;
     let (password_epoch, expires) = head.split_first_chunk::<4>()?;
-    let claims = Claims {
+    let claims = SessionClaims {
         user: UserId::new(std::str::from_utf8(user).ok()?).ok()?,
         session: SessionId(*session),
         password_epoch: u32::from_be_bytes(*password_epoch),
@@ -58,7 +58,7 @@ pub(super) fn verify(token: &str, key: &[u8; 32], now_s: u64) -> Option<Claims> 
     (*version == VERSION && now_s < claims.expires_s).then_some(claims)
 }
 
-fn mac(key: &[u8; 32], bytes: &[u8]) -> Hmac<Sha256> {
+fn token_mac(key: &[u8; 32], bytes: &[u8]) -> Hmac<Sha256> {
     Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length").chain_update(bytes)
 }
 
@@ -68,29 +68,29 @@ mod tests {
 
     const KEY: [u8; 32] = [7; 32];
 
-    fn claims() -> Claims {
+    fn claims() -> SessionClaims {
         let user = UserId::new("alice").unwrap();
-        Claims { user, session: SessionId([3; 16]), password_epoch: 5, expires_s: 1_000 }
+        SessionClaims { user, session: SessionId([3; 16]), password_epoch: 5, expires_s: 1_000 }
     }
 
     #[test]
     fn a_token_states_what_was_signed_until_it_expires() {
-        let token = sign(&claims(), &KEY);
-        assert_eq!(verify(&token, &KEY, 999), Some(claims()));
-        assert_eq!(verify(&token, &KEY, 1_000), None);
-        assert_eq!(verify(&token, &[8; 32], 0), None);
+        let token = sign_token(&claims(), &KEY);
+        assert_eq!(verify_token(&token, &KEY, 999), Some(claims()));
+        assert_eq!(verify_token(&token, &KEY, 1_000), None);
+        assert_eq!(verify_token(&token, &[8; 32], 0), None);
     }
 
     #[test]
     fn no_changed_token_counts() {
-        let token = sign(&claims(), &KEY);
+        let token = sign_token(&claims(), &KEY);
         let bytes = BASE64.decode(&token).unwrap();
         for at in 0..bytes.len() {
             let mut forged = bytes.clone();
             forged[at] ^= 1;
-            assert_eq!(verify(&BASE64.encode(forged), &KEY, 0), None, "byte {at}");
-            assert_eq!(verify(&BASE64.encode(&bytes[..at]), &KEY, 0), None, "cut at {at}");
+            assert_eq!(verify_token(&BASE64.encode(forged), &KEY, 0), None, "byte {at}");
+            assert_eq!(verify_token(&BASE64.encode(&bytes[..at]), &KEY, 0), None, "cut at {at}");
         }
-        assert_eq!(verify("no token", &KEY, 0), None);
+        assert_eq!(verify_token("no token", &KEY, 0), None);
     }
 }

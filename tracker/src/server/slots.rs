@@ -5,47 +5,47 @@ use std::num::NonZeroU32;
 use mio::Token;
 use slab::Slab;
 
-use crate::state::lease::ConnectionId;
+use crate::state::leases::ClientConnectionId;
 
 /// Which connection: its place, and how many held that place before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ConnectionToken {
-    place: u32,
+    index: u32,
     generation: NonZeroU32,
 }
 
 impl ConnectionToken {
     /// As the kernel's events carry it. Since no generation is 0, every number below 2^32 is free for other sources.
     pub(super) fn event_token(self) -> Token {
-        let number = u64::from(self.generation.get()) << 32 | u64::from(self.place);
+        let number = u64::from(self.generation.get()) << 32 | u64::from(self.index);
         Token(usize::try_from(number).expect("this runs on 64-bit Linux"))
     }
 
     /// The connection that an event is for; `None` for other sources.
-    pub(super) fn of_event(token: Token) -> Option<ConnectionToken> {
+    pub(super) fn from_event(token: Token) -> Option<ConnectionToken> {
         let number = token.0 as u64;
         let generation = NonZeroU32::new(u32::try_from(number >> 32).ok()?)?;
         let place = u32::try_from(number & u64::from(u32::MAX)).ok()?;
-        Some(ConnectionToken { place, generation })
+        Some(ConnectionToken { index: place, generation })
     }
 
     /// As the leases know it.
-    pub(super) fn id(self) -> ConnectionId {
-        ConnectionId(self.event_token().0 as u64)
+    pub(super) fn id(self) -> ClientConnectionId {
+        ClientConnectionId(self.event_token().0 as u64)
     }
 }
 
 /// Values under tokens.
 #[derive(Debug)]
-pub(super) struct Slots<T> {
+pub(super) struct SlotMap<T> {
     slab: Slab<(NonZeroU32, T)>,
     generation: NonZeroU32,
 }
 
-impl<T> Slots<T> {
+impl<T> SlotMap<T> {
     /// No values.
-    pub(super) fn new() -> Slots<T> {
-        Slots { slab: Slab::new(), generation: NonZeroU32::MIN }
+    pub(super) fn new() -> SlotMap<T> {
+        SlotMap { slab: Slab::new(), generation: NonZeroU32::MIN }
     }
 
     /// How many values there are.
@@ -58,27 +58,27 @@ impl<T> Slots<T> {
         self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let entry = self.slab.vacant_entry();
         let place = u32::try_from(entry.key()).expect("connections are limited far below 2^32");
-        let token = ConnectionToken { place, generation: self.generation };
+        let token = ConnectionToken { index: place, generation: self.generation };
         entry.insert((self.generation, make(token)));
         token
     }
 
     /// The value under a token, unless it is gone.
     pub(super) fn get(&self, token: ConnectionToken) -> Option<&T> {
-        let (generation, value) = self.slab.get(token.place as usize)?;
+        let (generation, value) = self.slab.get(token.index as usize)?;
         (*generation == token.generation).then_some(value)
     }
 
     /// The same, to be changed.
     pub(super) fn get_mut(&mut self, token: ConnectionToken) -> Option<&mut T> {
-        let (generation, value) = self.slab.get_mut(token.place as usize)?;
+        let (generation, value) = self.slab.get_mut(token.index as usize)?;
         (*generation == token.generation).then_some(value)
     }
 
     /// Takes a value out.
     pub(super) fn remove(&mut self, token: ConnectionToken) -> Option<T> {
         self.get_mut(token)?;
-        Some(self.slab.remove(token.place as usize).1)
+        Some(self.slab.remove(token.index as usize).1)
     }
 }
 
@@ -88,15 +88,15 @@ mod tests {
 
     #[test]
     fn a_token_dies_with_its_value() {
-        let mut slots = Slots::new();
+        let mut slots = SlotMap::new();
         let first = slots.insert(|_| 'a');
         assert_eq!(slots.remove(first), Some('a'));
         let second = slots.insert(|_| 'b');
         assert_eq!(slots.get_mut(first), None);
         assert_eq!(slots.get_mut(second), Some(&mut 'b'));
         assert_eq!(slots.remove(first), None);
-        assert_eq!(ConnectionToken::of_event(second.event_token()), Some(second));
-        assert_eq!(ConnectionToken::of_event(Token(3)), None);
+        assert_eq!(ConnectionToken::from_event(second.event_token()), Some(second));
+        assert_eq!(ConnectionToken::from_event(Token(3)), None);
         assert_eq!(slots.len(), 1);
     }
 }

@@ -12,7 +12,7 @@ use crate::state::id::UserId;
 use super::limits::{DELAY_MAX_MS, FAILURE_MEMORY_MS, FIRST_DELAY_MS, FREE_FAILURES, THROTTLED_MAX};
 
 /// Where an address stands: itself, or for IPv6 its /64, since a single line has all of that.
-pub(super) fn place(ip: IpAddr) -> IpAddr {
+pub(super) fn address_block(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
@@ -21,29 +21,29 @@ pub(super) fn place(ip: IpAddr) -> IpAddr {
 
 /// Counts failures.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
-    pairs: Counts<(UserId, IpAddr)>,
-    addresses: Counts<IpAddr>,
+pub(super) struct LoginThrottle {
+    pairs: FailureCounts<(UserId, IpAddr)>,
+    addresses: FailureCounts<IpAddr>,
 }
 
-impl Throttle {
+impl LoginThrottle {
     /// An attempt failed at `now_ms`; how late its answer is to be, in milliseconds.
-    pub(super) fn failed(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
-        let ip = place(ip);
+    pub(super) fn record_failure(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
+        let ip = address_block(ip);
         let of_pair = self.pairs.add((user.clone(), ip), now_ms);
         let of_address = self.addresses.add(ip, now_ms);
-        delay_ms(of_pair.max(of_address))
+        failure_delay_ms(of_pair.max(of_address))
     }
 
     /// An attempt succeeded at `now_ms`; how late its answer is to be. The user's own failures at this address are
     /// forgotten; those that the address collected with other users stay.
-    pub(super) fn succeeded(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
-        let ip = place(ip);
+    pub(super) fn record_success(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
+        let ip = address_block(ip);
         let of_address = self.addresses.count(&ip, now_ms);
         let of_pair = self.pairs.take(&(user.clone(), ip), now_ms);
         self.addresses.subtract(&ip, of_pair);
         let earlier = of_pair.max(of_address);
-        if earlier == 0 { 0 } else { delay_ms(earlier + 1) }
+        if earlier == 0 { 0 } else { failure_delay_ms(earlier + 1) }
     }
 
     /// Forgets what is long past.
@@ -53,7 +53,7 @@ impl Throttle {
     }
 }
 
-fn delay_ms(failures: u32) -> u64 {
+fn failure_delay_ms(failures: u32) -> u64 {
     match failures.checked_sub(FREE_FAILURES + 1) {
         None => 0,
         Some(doublings) => FIRST_DELAY_MS.saturating_mul(1 << doublings.min(32)).min(DELAY_MAX_MS),
@@ -62,15 +62,15 @@ fn delay_ms(failures: u32) -> u64 {
 
 /// Failures and when the last was.
 #[derive(Debug)]
-struct Counts<K>(BTreeMap<K, (u32, u64)>);
+struct FailureCounts<K>(BTreeMap<K, (u32, u64)>);
 
-impl<K> Default for Counts<K> {
-    fn default() -> Counts<K> {
-        Counts(BTreeMap::new())
+impl<K> Default for FailureCounts<K> {
+    fn default() -> FailureCounts<K> {
+        FailureCounts(BTreeMap::new())
     }
 }
 
-impl<K: Ord + Clone> Counts<K> {
+impl<K: Ord + Clone> FailureCounts<K> {
     fn add(&mut self, key: K, now_ms: u64) -> u32 {
         if self.0.len() >= THROTTLED_MAX && !self.0.contains_key(&key) {
             let oldest = self.0.iter().min_by_key(|(_, (_, last_ms))| *last_ms).map(|(key, _)| key.clone());
@@ -82,7 +82,7 @@ impl<K: Ord + Clone> Counts<K> {
     }
 
     fn count(&self, key: &K, now_ms: u64) -> u32 {
-        self.0.get(key).filter(|(_, last_ms)| !is_past(*last_ms, now_ms)).map_or(0, |(count, _)| *count)
+        self.0.get(key).filter(|(_, last_ms)| !is_forgotten(*last_ms, now_ms)).map_or(0, |(count, _)| *count)
     }
 
     fn take(&mut self, key: &K, now_ms: u64) -> u32 {
@@ -101,11 +101,11 @@ impl<K: Ord + Clone> Counts<K> {
     }
 
     fn sweep(&mut self, now_ms: u64) {
-        self.0.retain(|_, (_, last_ms)| !is_past(*last_ms, now_ms));
+        self.0.retain(|_, (_, last_ms)| !is_forgotten(*last_ms, now_ms));
     }
 }
 
-fn is_past(last_ms: u64, now_ms: u64) -> bool {
+fn is_forgotten(last_ms: u64, now_ms: u64) -> bool {
     now_ms.saturating_sub(last_ms) > FAILURE_MEMORY_MS
 }
 
@@ -122,56 +122,60 @@ mod tests {
 
     #[test]
     fn the_first_failures_are_free_and_delays_have_an_end() {
-        let mut throttle = Throttle::default();
-        let delays: Vec<u64> = (0..12).map(|_| throttle.failed(&user("a"), HERE, 0)).collect();
+        let mut throttle = LoginThrottle::default();
+        let delays: Vec<u64> = (0..12).map(|_| throttle.record_failure(&user("a"), HERE, 0)).collect();
         assert_eq!(delays[..5], [0, 0, 0, FIRST_DELAY_MS, 2 * FIRST_DELAY_MS]);
         assert_eq!(delays[11], DELAY_MAX_MS);
-        assert!((0..200).all(|_| throttle.failed(&user("a"), HERE, 0) == DELAY_MAX_MS));
+        assert!((0..200).all(|_| throttle.record_failure(&user("a"), HERE, 0) == DELAY_MAX_MS));
     }
 
     #[test]
     fn nobody_locks_another_out() {
-        let mut throttle = Throttle::default();
-        (0..20).for_each(|_| _ = throttle.failed(&user("a"), HERE, 0));
-        assert_eq!(throttle.failed(&user("a"), THERE, 0), 0, "the user at another address");
-        assert_eq!(throttle.succeeded(&user("a"), THERE, 0), 0);
+        let mut throttle = LoginThrottle::default();
+        (0..20).for_each(|_| _ = throttle.record_failure(&user("a"), HERE, 0));
+        assert_eq!(throttle.record_failure(&user("a"), THERE, 0), 0, "the user at another address");
+        assert_eq!(throttle.record_success(&user("a"), THERE, 0), 0);
     }
 
     #[test]
     fn an_address_that_tries_many_users_is_slowed() {
-        let mut throttle = Throttle::default();
-        let delays: Vec<u64> = (0..6).map(|n| throttle.failed(&user(&format!("u{n}")), HERE, 0)).collect();
+        let mut throttle = LoginThrottle::default();
+        let delays: Vec<u64> =
+            (0..6).map(|n| throttle.record_failure(&user(&format!("u{n}")), HERE, 0)).collect();
         assert!(delays[5] > 0, "{delays:?}");
-        throttle.succeeded(&user("own"), HERE, 0);
-        assert!(throttle.failed(&user("u9"), HERE, 0) > 0, "an own success does not clear what others cost");
+        throttle.record_success(&user("own"), HERE, 0);
+        assert!(
+            throttle.record_failure(&user("u9"), HERE, 0) > 0,
+            "an own success does not clear what others cost"
+        );
     }
 
     #[test]
     fn a_line_does_not_escape_through_its_many_ipv6_addresses() {
-        let mut throttle = Throttle::default();
+        let mut throttle = LoginThrottle::default();
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        (0..6).for_each(|n| _ = throttle.failed(&user("a"), ip(&format!("2001:db8::{n}")), 0));
-        assert!(throttle.failed(&user("b"), ip("2001:db8::ffff:0:0:1"), 0) > 0);
-        assert_eq!(throttle.failed(&user("b"), ip("2001:db8:0:1::1"), 0), 0, "another line");
-        assert_eq!(place(ip("::ffff:10.0.0.1")), HERE);
+        (0..6).for_each(|n| _ = throttle.record_failure(&user("a"), ip(&format!("2001:db8::{n}")), 0));
+        assert!(throttle.record_failure(&user("b"), ip("2001:db8::ffff:0:0:1"), 0) > 0);
+        assert_eq!(throttle.record_failure(&user("b"), ip("2001:db8:0:1::1"), 0), 0, "another line");
+        assert_eq!(address_block(ip("::ffff:10.0.0.1")), HERE);
     }
 
     #[test]
     fn success_is_as_late_as_failure_once_and_clears() {
-        let mut throttle = Throttle::default();
-        (0..4).for_each(|_| _ = throttle.failed(&user("a"), HERE, 0));
-        assert_eq!(throttle.succeeded(&user("a"), HERE, 0), 2 * FIRST_DELAY_MS);
-        assert_eq!(throttle.succeeded(&user("a"), HERE, 0), 0);
-        assert_eq!(throttle.failed(&user("a"), HERE, 0), 0);
+        let mut throttle = LoginThrottle::default();
+        (0..4).for_each(|_| _ = throttle.record_failure(&user("a"), HERE, 0));
+        assert_eq!(throttle.record_success(&user("a"), HERE, 0), 2 * FIRST_DELAY_MS);
+        assert_eq!(throttle.record_success(&user("a"), HERE, 0), 0);
+        assert_eq!(throttle.record_failure(&user("a"), HERE, 0), 0);
     }
 
     #[test]
     fn failures_are_forgotten_in_time_and_in_number() {
-        let mut throttle = Throttle::default();
-        (0..9).for_each(|_| _ = throttle.failed(&user("a"), HERE, 0));
-        assert_eq!(throttle.failed(&user("a"), HERE, FAILURE_MEMORY_MS + 1), 0);
+        let mut throttle = LoginThrottle::default();
+        (0..9).for_each(|_| _ = throttle.record_failure(&user("a"), HERE, 0));
+        assert_eq!(throttle.record_failure(&user("a"), HERE, FAILURE_MEMORY_MS + 1), 0);
         for n in 0..=THROTTLED_MAX {
-            throttle.failed(&user(&format!("u{n}")), HERE, FAILURE_MEMORY_MS + 2);
+            throttle.record_failure(&user(&format!("u{n}")), HERE, FAILURE_MEMORY_MS + 2);
         }
         assert!(throttle.pairs.0.len() <= THROTTLED_MAX);
         throttle.sweep(10 * FAILURE_MEMORY_MS);

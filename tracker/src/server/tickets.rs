@@ -12,15 +12,15 @@ use engine::proto::limits::TICKET_LIFE_S;
 use engine::proto::ticket::{Grant, PeerKey, SecretKey, Ticket, UnixSeconds};
 use engine::proto::units::Digest;
 
-use crate::state::id::{FileKey, UserId};
+use crate::state::id::{GroupFile, UserId};
 
 use super::limits::{TICKET_AGAIN_S, TICKETS_KEPT};
 
 /// Who may fetch what.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Claim<'a> {
+pub(super) struct TicketClaim<'a> {
     pub(super) user: &'a UserId,
-    pub(super) file: &'a FileKey,
+    pub(super) file: &'a GroupFile,
     /// The content's name.
     pub(super) file_id: Digest,
     pub(super) peer_key: PeerKey,
@@ -28,26 +28,26 @@ pub(super) struct Claim<'a> {
 
 /// The tickets of the last moments, in two generations. The elder is forgotten as a whole.
 #[derive(Debug, Default)]
-pub(super) struct Tickets {
-    young: Generation,
-    elder: Generation,
+pub(super) struct TicketCache {
+    current: Generation,
+    previous: Generation,
     /// When the young one began, in seconds since the Unix epoch.
     since_s: u64,
 }
 
-type Generation = HashMap<(PeerKey, Digest), Signed>;
+type Generation = HashMap<(PeerKey, Digest), SignedTicket>;
 
 #[derive(Debug)]
-struct Signed {
+struct SignedTicket {
     grant: Grant,
     ticket: Ticket,
 }
 
-impl Tickets {
+impl TicketCache {
     /// A ticket for a claim, with most of its life left.
-    pub(super) fn issue(&mut self, claim: Claim<'_>, key: &SecretKey, now_s: u64) -> Ticket {
+    pub(super) fn issue(&mut self, claim: TicketClaim<'_>, key: &SecretKey, now_s: u64) -> Ticket {
         let place = (claim.peer_key, claim.file_id);
-        let kept = self.young.get(&place).or_else(|| self.elder.get(&place));
+        let kept = self.current.get(&place).or_else(|| self.previous.get(&place));
         if let Some(signed) = kept
             && signed.is_fresh(now_s)
             && signed.is_for(claim)
@@ -63,37 +63,37 @@ impl Tickets {
             expires: UnixSeconds(now_s + TICKET_LIFE_S),
         };
         let ticket = Ticket::sign(grant.clone(), key);
-        if self.young.len() >= TICKETS_KEPT / 2 {
-            self.turn(now_s);
+        if self.current.len() >= TICKETS_KEPT / 2 {
+            self.rotate(now_s);
         }
-        self.young.insert(place, Signed { grant, ticket: ticket.clone() });
+        self.current.insert(place, SignedTicket { grant, ticket: ticket.clone() });
         ticket
     }
 
     /// Forgets those that are too old to be given again.
     pub(super) fn sweep(&mut self, now_s: u64) {
         if !(self.since_s..self.since_s.saturating_add(TICKET_AGAIN_S)).contains(&now_s) {
-            self.turn(now_s);
+            self.rotate(now_s);
         }
     }
 
     /// The young become the elder.
-    fn turn(&mut self, now_s: u64) {
-        self.elder = mem::take(&mut self.young);
+    fn rotate(&mut self, now_s: u64) {
+        self.previous = mem::take(&mut self.current);
         self.since_s = now_s;
     }
 }
 
-impl Signed {
+impl SignedTicket {
     /// Neither too old nor, after the clock was set back, of the future.
     fn is_fresh(&self, now_s: u64) -> bool {
         let signed_s = self.grant.expires.0 - TICKET_LIFE_S;
         (signed_s..signed_s + TICKET_AGAIN_S).contains(&now_s)
     }
 
-    fn is_for(&self, claim: Claim<'_>) -> bool {
+    fn is_for(&self, claim: TicketClaim<'_>) -> bool {
         let Grant { user, group, file_name, file_id, peer_key, expires: _ } = &self.grant;
-        let Claim { file, .. } = claim;
+        let TicketClaim { file, .. } = claim;
         let same_file =
             *file_id == claim.file_id && file_name == file.name.as_str() && group == file.group.as_str();
         same_file && *peer_key == claim.peer_key && user == claim.user.as_str()
@@ -111,31 +111,35 @@ mod tests {
     const KEPT_S: u64 = 1_000;
 
     struct Asker {
-        tickets: Tickets,
+        tickets: TicketCache,
         key: SecretKey,
-        file: FileKey,
+        file: GroupFile,
     }
 
     impl Asker {
         fn new() -> Asker {
-            let file = FileKey { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
-            Asker { tickets: Tickets::default(), key: SecretKey::from_seed(&[3; 32]), file }
+            let file = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
+            Asker { tickets: TicketCache::default(), key: SecretKey::from_seed(&[3; 32]), file }
         }
 
         /// When the ticket that this node of the user is given now was signed.
         fn signed_s(&mut self, user: &str, node: u32, now_s: u64) -> u64 {
             let user = UserId::new(user).unwrap();
-            let claim =
-                Claim { user: &user, file: &self.file, file_id: Digest([7; 20]), peer_key: node_key(node) };
+            let claim = TicketClaim {
+                user: &user,
+                file: &self.file,
+                file_id: Digest([7; 20]),
+                peer_key: node_key(node),
+            };
             let ticket = self.tickets.issue(claim, &self.key, now_s);
-            let grant = ticket.unproven_grant().unwrap();
+            let grant = ticket.unverified_grant().unwrap();
             assert_eq!((grant.user.as_str(), grant.peer_key), (user.as_str(), node_key(node)));
             assert_eq!((grant.group.as_str(), grant.file_name.as_str()), ("g", "f"));
             grant.expires.0 - TICKET_LIFE_S
         }
 
         fn kept(&self) -> usize {
-            self.tickets.young.len() + self.tickets.elder.len()
+            self.tickets.current.len() + self.tickets.previous.len()
         }
     }
 
@@ -185,7 +189,7 @@ mod tests {
         asker.tickets.sweep(KEPT_S);
         asker.signed_s("a", 1, KEPT_S);
         asker.tickets.sweep(KEPT_S + TICKET_AGAIN_S - 1);
-        assert_eq!(asker.tickets.young.len(), 1, "it may be given again yet");
+        assert_eq!(asker.tickets.current.len(), 1, "it may be given again yet");
         asker.tickets.sweep(KEPT_S + TICKET_AGAIN_S);
         asker.tickets.sweep(KEPT_S + 2 * TICKET_AGAIN_S);
         assert_eq!(asker.kept(), 0);

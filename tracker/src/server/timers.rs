@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Deadlines in milliseconds of the loop's clock.
 #[derive(Debug)]
-pub(super) struct Timers<K> {
+pub(super) struct TimerQueue<K> {
     by_time: BTreeSet<(u64, K)>,
     by_key: BTreeMap<K, u64>,
 }
 
-impl<K: Ord + Copy> Timers<K> {
+impl<K: Ord + Copy> TimerQueue<K> {
     /// No deadlines.
-    pub(super) fn new() -> Timers<K> {
-        Timers { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
+    pub(super) fn new() -> TimerQueue<K> {
+        TimerQueue { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
     }
 
     /// Sets a key's deadline, in place of any that it has.
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn deadlines_come_in_order_and_once() {
-        let mut timers = Timers::new();
+        let mut timers = TimerQueue::new();
         timers.set('a', 30);
         timers.set('b', 10);
         timers.set('c', 20);

@@ -1,32 +1,32 @@
 //! A connection's turn: read, take messages, send, and see how it goes on. Bounded, so that everybody has one.
 
 use crate::api::codec::BadInput;
-use crate::api::failure::{Failure, FailureCode};
+use crate::api::failure::{FailureCode, RequestFailure};
 use crate::api::response::Response;
 
-use super::budget::Held;
-use super::clock::Now;
-use super::connection::{Reading, Stall};
-use super::event_loop::{Server, Timer};
+use super::admission::HeldBytes;
+use super::clock::ClockReading;
+use super::connection::{ReadOutcome, StallKind};
+use super::event_loop::{LoopTimer, Server};
 use super::limits::{
     DRAIN_MS, DRAIN_WINDOW_MS, READ_BYTES, READS_PER_TURN, REQUEST_STALL_MS, REQUESTS_PER_TURN,
 };
 use super::slots::ConnectionToken;
 
 /// How a connection goes on after its turn.
-enum After {
+enum TurnEnd {
     /// It waits for the kernel, or for its work.
-    Waits,
+    Waiting,
     /// There is more to do at once.
-    Again,
+    MoreToDo,
     /// It waits for memory.
-    Starved,
+    AwaitingMemory,
     /// It is over.
-    Over,
+    Closed,
 }
 
 /// What taking the next message came to.
-enum Taken {
+enum NextMessage {
     Message(Vec<u8>),
     Bad(BadInput),
     None,
@@ -34,16 +34,16 @@ enum Taken {
 
 impl Server {
     /// Gives a connection its turn.
-    pub(super) fn turn(&mut self, token: ConnectionToken, now: Now) {
+    pub(super) fn turn(&mut self, token: ConnectionToken, now: ClockReading) {
         let mut after = self.take_messages(token, now);
-        if !matches!(after, After::Over) && !self.send(token, now) {
-            after = After::Over;
+        if !matches!(after, TurnEnd::Closed) && !self.send(token, now) {
+            after = TurnEnd::Closed;
         }
         match after {
-            After::Waits => {}
-            After::Again => _ = self.ready.insert(token),
-            After::Starved => _ = self.starved.insert(token),
-            After::Over => {
+            TurnEnd::Waiting => {}
+            TurnEnd::MoreToDo => _ = self.ready.insert(token),
+            TurnEnd::AwaitingMemory => _ = self.starved.insert(token),
+            TurnEnd::Closed => {
                 self.close(token, now);
                 return;
             }
@@ -52,46 +52,46 @@ impl Server {
     }
 
     /// Reads and takes messages until there is nothing, or enough.
-    fn take_messages(&mut self, token: ConnectionToken, now: Now) -> After {
+    fn take_messages(&mut self, token: ConnectionToken, now: ClockReading) -> TurnEnd {
         let (mut reads, mut requests) = (0, 0);
         loop {
             let crowded = self.is_crowded();
             let fasting = self.budgets.input_is_full() && self.fed != Some(token);
-            let Some(connection) = self.connections.get_mut(token) else { return After::Over };
+            let Some(connection) = self.connections.get_mut(token) else { return TurnEnd::Closed };
             if !connection.takes_messages(crowded) {
-                return if connection.is_draining() { self.drain(token, now) } else { After::Waits };
+                return if connection.is_draining() { self.drain(token, now) } else { TurnEnd::Waiting };
             }
             if reads == READS_PER_TURN || requests == REQUESTS_PER_TURN {
-                return After::Again;
+                return TurnEnd::MoreToDo;
             }
             let taken = match connection.next_message() {
-                Ok(Some(text)) => Taken::Message(text.to_vec()),
-                Ok(None) => Taken::None,
-                Err(bad) => Taken::Bad(bad),
+                Ok(Some(text)) => NextMessage::Message(text.to_vec()),
+                Ok(None) => NextMessage::None,
+                Err(bad) => NextMessage::Bad(bad),
             };
             match taken {
-                Taken::Message(text) => {
+                NextMessage::Message(text) => {
                     requests += 1;
                     self.start(token, text, now);
                 }
-                Taken::Bad(bad) => {
+                NextMessage::Bad(bad) => {
                     requests += 1;
                     self.refuse_input(token, bad.failure(), bad.ends_connection(), now);
                 }
-                Taken::None => {
+                NextMessage::None => {
                     let fasting = fasting && connection.caller.is_logged_in();
                     let room = if fasting { connection.small_room_bytes() } else { READ_BYTES };
                     if room == 0 && connection.readable {
-                        return After::Starved;
+                        return TurnEnd::AwaitingMemory;
                     }
                     reads += 1;
                     match connection.read(&mut self.scratch[..room.clamp(1, READ_BYTES)], now.ms) {
-                        Ok(Reading::Bytes) => {}
-                        Ok(Reading::Nothing) => return After::Waits,
-                        Ok(Reading::End) => self.input_ended(token, now),
+                        Ok(ReadOutcome::Bytes) => {}
+                        Ok(ReadOutcome::WouldBlock) => return TurnEnd::Waiting,
+                        Ok(ReadOutcome::End) => self.input_ended(token, now),
                         Err(error) => {
                             tracing::debug!(%error, "a connection broke");
-                            return After::Over;
+                            return TurnEnd::Closed;
                         }
                     }
                 }
@@ -100,42 +100,48 @@ impl Server {
     }
 
     /// The client sends no more. What it has sent is carried out and answered; half a request is refused.
-    fn input_ended(&mut self, token: ConnectionToken, now: Now) {
+    fn input_ended(&mut self, token: ConnectionToken, now: ClockReading) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.ended_inside_message() {
-            let failure = Failure::new(FailureCode::Syntax, "the connection ended inside a request");
+            let failure = RequestFailure::new(FailureCode::Syntax, "the connection ended inside a request");
             self.refuse_input(token, failure, true, now);
         } else {
-            connection.end();
+            connection.begin_close();
         }
     }
 
     /// Answers input that is no request.
-    fn refuse_input(&mut self, token: ConnectionToken, failure: Failure, ends: bool, now: Now) {
+    fn refuse_input(
+        &mut self,
+        token: ConnectionToken,
+        failure: RequestFailure,
+        ends: bool,
+        now: ClockReading,
+    ) {
         let response = Response { request_id: None, epoch: self.service.epoch(), result: Err(failure) };
         if let Some(connection) = self.connections.get_mut(token) {
-            connection.answer(&response.to_json(), &mut self.spare, now.ms);
+            connection.append_answer(&response.to_json(), &mut self.spare, now.ms);
             if ends {
-                connection.end();
+                connection.begin_close();
             }
         }
     }
 
     /// Reads and drops input after our side was shut.
-    fn drain(&mut self, token: ConnectionToken, now: Now) -> After {
-        let Some(connection) = self.connections.get_mut(token) else { return After::Over };
+    fn drain(&mut self, token: ConnectionToken, now: ClockReading) -> TurnEnd {
+        let Some(connection) = self.connections.get_mut(token) else { return TurnEnd::Closed };
         for _ in 0..READS_PER_TURN {
             match connection.read(&mut self.scratch, now.ms) {
-                Ok(Reading::Bytes) => {}
-                Ok(Reading::Nothing) => return After::Waits,
-                Ok(Reading::End) | Err(_) => return After::Over,
+                Ok(ReadOutcome::Bytes) => {}
+                Ok(ReadOutcome::WouldBlock) => return TurnEnd::Waiting,
+                Ok(ReadOutcome::End) | Err(_) => return TurnEnd::Closed,
             }
         }
-        After::Again
+        TurnEnd::MoreToDo
     }
 
     /// Sends what is unsent and shuts our side where that is due; whether the connection lives on.
-    fn send(&mut self, token: ConnectionToken, now: Now) -> bool {
+    fn send(&mut self, token: ConnectionToken, now: ClockReading) -> bool {
         let crowded = self.is_crowded();
         let Some(connection) = self.connections.get_mut(token) else { return false };
         let paused = !connection.takes_messages(crowded);
@@ -146,42 +152,42 @@ impl Server {
         if paused && connection.takes_messages(crowded) {
             self.ready.insert(token);
         }
-        if connection.can_shut() {
+        if connection.can_shut_down() {
             // Before the client can see the end: then everybody sees that it is gone.
-            self.service.closed(&mut connection.caller, now);
-            connection.shut();
-            self.timers.set(Timer::Drained(token), now.ms + DRAIN_MS);
+            self.service.connection_closed(&mut connection.caller, now);
+            connection.shut_down();
+            self.timers.set(LoopTimer::DrainEnd(token), now.ms + DRAIN_MS);
             self.ready.insert(token);
         }
         true
     }
 
     /// Notes what the connection holds and what it waits for.
-    pub(super) fn settle(&mut self, token: ConnectionToken, now: Now) {
+    pub(super) fn settle(&mut self, token: ConnectionToken, now: ClockReading) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let held = connection.held();
-        self.budgets.recount(connection.counted, held);
-        connection.counted = held;
-        let half = held.stranger && connection.is_half();
-        match (half, connection.half_since_ms) {
+        let held = connection.measure_held();
+        self.budgets.recount(connection.counted_bytes, held);
+        connection.counted_bytes = held;
+        let half = held.is_anonymous && connection.has_partial_request();
+        match (half, connection.partial_since_ms) {
             (true, None) => {
-                connection.half_since_ms = Some(now.ms);
+                connection.partial_since_ms = Some(now.ms);
                 self.halves.insert((now.ms, token));
             }
             (false, Some(since_ms)) => {
-                connection.half_since_ms = None;
+                connection.partial_since_ms = None;
                 self.halves.remove(&(since_ms, token));
             }
             _ => {}
         }
-        if self.fed == Some(token) && !connection.is_half() {
+        if self.fed == Some(token) && !connection.has_partial_request() {
             self.fed = None;
         }
-        if let Some((stall, at_ms)) = connection.stall(false)
-            && !self.timers.is_set(Timer::Stall(token))
+        if let Some((stall, at_ms)) = connection.stall_deadline(false)
+            && !self.timers.is_set(LoopTimer::StallCheck(token))
         {
-            let at_ms = if stall == Stall::Answer { at_ms.min(now.ms + DRAIN_WINDOW_MS) } else { at_ms };
-            self.timers.set(Timer::Stall(token), at_ms.max(now.ms));
+            let at_ms = if stall == StallKind::Answer { at_ms.min(now.ms + DRAIN_WINDOW_MS) } else { at_ms };
+            self.timers.set(LoopTimer::StallCheck(token), at_ms.max(now.ms));
         }
         if half {
             self.end_oldest_halves(now);
@@ -189,14 +195,15 @@ impl Server {
     }
 
     /// Ends half requests of strangers until what strangers hold fits.
-    fn end_oldest_halves(&mut self, now: Now) {
-        while self.budgets.strangers_are_full()
+    fn end_oldest_halves(&mut self, now: ClockReading) {
+        while self.budgets.anonymous_is_full()
             && let Some((_, token)) = self.halves.pop_first()
         {
             let Some(connection) = self.connections.get_mut(token) else { continue };
-            connection.half_since_ms = None;
+            connection.partial_since_ms = None;
             let message = "too many half requests at this moment, and this one was the oldest";
-            let failure = Failure::new(FailureCode::Busy, message).with_fix("the same again, sent at once");
+            let failure =
+                RequestFailure::new(FailureCode::Busy, message).with_fix("the same again, sent at once");
             self.refuse_input(token, failure, true, now);
             if self.send(token, now) {
                 self.settle(token, now);
@@ -212,11 +219,11 @@ impl Server {
     }
 
     /// Lets starved members read on: all when there is room, else one at a time.
-    pub(super) fn feed(&mut self, now: Now) {
+    pub(super) fn feed(&mut self, now: ClockReading) {
         while !self.budgets.input_is_full() || self.fed.is_none() {
             let Some(token) = self.starved.pop_first() else { return };
             let Some(connection) = self.connections.get_mut(token) else { continue };
-            connection.resumed(now.ms);
+            connection.note_resumed(now.ms);
             self.ready.insert(token);
             if self.budgets.input_is_full() {
                 self.fed = Some(token);
@@ -225,34 +232,36 @@ impl Server {
     }
 
     /// Sees whether a connection still waits for what it waited for.
-    pub(super) fn check_stall(&mut self, token: ConnectionToken, now: Now) {
+    pub(super) fn check_stall(&mut self, token: ConnectionToken, now: ClockReading) {
         let crowded = self.is_crowded();
         let Some(connection) = self.connections.get_mut(token) else { return };
-        match connection.stall(crowded) {
+        match connection.stall_deadline(crowded) {
             None => {}
-            Some((Stall::Answer, at_ms)) if at_ms > now.ms => {
-                connection.turn_window(now.ms);
-                self.timers.set(Timer::Stall(token), at_ms.min(now.ms + DRAIN_WINDOW_MS));
+            Some((StallKind::Answer, at_ms)) if at_ms > now.ms => {
+                connection.advance_window(now.ms);
+                self.timers.set(LoopTimer::StallCheck(token), at_ms.min(now.ms + DRAIN_WINDOW_MS));
             }
-            Some((Stall::Request, at_ms)) if at_ms > now.ms => self.timers.set(Timer::Stall(token), at_ms),
-            Some((Stall::Answer, _)) => self.close(token, now),
+            Some((StallKind::Request, at_ms)) if at_ms > now.ms => {
+                self.timers.set(LoopTimer::StallCheck(token), at_ms)
+            }
+            Some((StallKind::Answer, _)) => self.close(token, now),
             // Bytes wait to be read: the pause is the tracker's.
-            Some((Stall::Request, _)) if connection.readable => {
-                self.timers.set(Timer::Stall(token), now.ms + REQUEST_STALL_MS);
+            Some((StallKind::Request, _)) if connection.readable => {
+                self.timers.set(LoopTimer::StallCheck(token), now.ms + REQUEST_STALL_MS);
             }
-            Some((Stall::Request, _)) => {
+            Some((StallKind::Request, _)) => {
                 let message = "the request stopped half-way and was given up";
-                self.refuse_input(token, Failure::new(FailureCode::Timeout, message), true, now);
+                self.refuse_input(token, RequestFailure::new(FailureCode::Timeout, message), true, now);
                 self.ready.insert(token);
             }
         }
     }
 
     /// Drops a connection.
-    pub(super) fn close(&mut self, token: ConnectionToken, now: Now) {
+    pub(super) fn close(&mut self, token: ConnectionToken, now: ClockReading) {
         let Some(mut connection) = self.connections.remove(token) else { return };
-        self.budgets.recount(connection.counted, Held::default());
-        if let Some(since_ms) = connection.half_since_ms {
+        self.budgets.recount(connection.counted_bytes, HeldBytes::default());
+        if let Some(since_ms) = connection.partial_since_ms {
             self.halves.remove(&(since_ms, token));
         }
         self.starved.remove(&token);
@@ -262,11 +271,13 @@ impl Server {
         if self.fed == Some(token) {
             self.fed = None;
         }
-        for timer in [Timer::Late(token), Timer::Stall(token), Timer::Drained(token)] {
+        for timer in
+            [LoopTimer::DelayedAnswer(token), LoopTimer::StallCheck(token), LoopTimer::DrainEnd(token)]
+        {
             self.timers.cancel(timer);
         }
         self.ready.remove(&token);
-        self.service.closed(&mut connection.caller, now);
+        self.service.connection_closed(&mut connection.caller, now);
         if let Err(error) = self.poll.registry().deregister(&mut connection.socket) {
             tracing::debug!(%error, "a closed connection was not registered");
         }

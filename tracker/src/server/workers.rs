@@ -14,12 +14,12 @@ use mio::Waker;
 use super::slots::ConnectionToken;
 
 /// A pool of threads that turn jobs into results.
-pub(super) struct Workers<J, R> {
+pub(super) struct WorkerPool<J, R> {
     jobs: SyncSender<(ConnectionToken, J)>,
     results: Receiver<(ConnectionToken, Option<R>)>,
 }
 
-impl<J: Send + 'static, R: Send + 'static> Workers<J, R> {
+impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
     /// Starts `threads` threads, each with a bench of its own for what it keeps from one job to the next; up to `waiting` jobs wait
     /// for them.
     pub(super) fn start<B: Default + 'static>(
@@ -28,7 +28,7 @@ impl<J: Send + 'static, R: Send + 'static> Workers<J, R> {
         waiting: usize,
         waker: &Arc<Waker>,
         work: fn(&mut B, J) -> R,
-    ) -> std::io::Result<Workers<J, R>> {
+    ) -> std::io::Result<WorkerPool<J, R>> {
         let (jobs, queue) = sync_channel(waiting);
         let (finished, results) = sync_channel(waiting + threads);
         let queue = Arc::new(Mutex::new(queue));
@@ -36,9 +36,9 @@ impl<J: Send + 'static, R: Send + 'static> Workers<J, R> {
             let (queue, finished, waker) = (Arc::clone(&queue), finished.clone(), Arc::clone(waker));
             thread::Builder::new()
                 .name(format!("{name} {index}"))
-                .spawn(move || run(&queue, &finished, &waker, work))?;
+                .spawn(move || run_worker(&queue, &finished, &waker, work))?;
         }
-        Ok(Workers { jobs, results })
+        Ok(WorkerPool { jobs, results })
     }
 
     /// Hands a job over; gives it back when too many wait.
@@ -55,7 +55,7 @@ impl<J: Send + 'static, R: Send + 'static> Workers<J, R> {
 }
 
 /// One worker's life: it ends when the pool is dropped.
-fn run<B: Default, J, R>(
+fn run_worker<B: Default, J, R>(
     queue: &Mutex<Receiver<(ConnectionToken, J)>>,
     finished: &SyncSender<(ConnectionToken, Option<R>)>,
     waker: &Waker,

@@ -2,20 +2,20 @@
 //!
 //! Invariant: a command holds its time and its random ids, so applying it asks no clock and draws no number. One
 //! command is one log entry and stays below [`ROW_MAX_BYTES`](super::limits::ROW_MAX_BYTES): long manifests come as a
-//! run of commands ([`Action::UploadPart`] …, then [`Action::Upload`]).
+//! run of commands ([`LogAction::UploadPart`] …, then [`LogAction::StagedUpload`]).
 
 use engine::proto::manifest::FileProof;
 use engine::proto::units::{ChainState, Digest};
 use serde::{Deserialize, Serialize};
 
-use super::form;
-use super::id::{Actor, FileKey, GroupId, RequestId, SessionId, UploadId, UserId};
+use super::id::{Actor, GroupFile, GroupId, RequestId, SessionId, UploadId, UserId};
 pub use super::limits::MANIFEST_ROW_PIECES;
-use super::node::Holder;
+use super::node::NodeEndpoint;
+use super::serde_forms;
 
 /// One change, as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command {
+pub struct LogCommand {
     /// When it was proposed, in seconds since the Unix epoch.
     pub at_s: u64,
     /// Who asks; `None` for what needs no login.
@@ -23,20 +23,20 @@ pub struct Command {
     /// The client's name for the request. The same again in the same session gives the first outcome again.
     pub request_id: Option<RequestId>,
     /// What is to be done.
-    pub action: Action,
+    pub action: LogAction,
 }
 
-impl Command {
+impl LogCommand {
     /// A command that needs no login.
     #[must_use]
-    pub fn anonymous(at_s: u64, action: Action) -> Command {
-        Command { at_s, by: None, request_id: None, action }
+    pub fn anonymous(at_s: u64, action: LogAction) -> LogCommand {
+        LogCommand { at_s, by: None, request_id: None, action }
     }
 
     /// A command of a logged-in user.
     #[must_use]
-    pub fn by(actor: Actor, at_s: u64, request_id: Option<RequestId>, action: Action) -> Command {
-        Command { at_s, by: Some(actor), request_id, action }
+    pub fn by(actor: Actor, at_s: u64, request_id: Option<RequestId>, action: LogAction) -> LogCommand {
+        LogCommand { at_s, by: Some(actor), request_id, action }
     }
 }
 
@@ -54,7 +54,7 @@ pub enum Policy {
 /// What a command does. All but `CreateUser`, `Login` and `Expire` need an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum LogAction {
     /// Makes a user.
     CreateUser {
         /// The new name.
@@ -71,7 +71,7 @@ pub enum Action {
         /// The new session's random id.
         session: SessionId,
         /// The node that logs in, where it listens for peers.
-        node: Option<Holder>,
+        node: Option<NodeEndpoint>,
     },
     /// Ends the actor's session; its nodes' shares go offline until the next login.
     Logout,
@@ -85,7 +85,7 @@ pub enum Action {
     /// The actor's node came back in its session, perhaps at another address.
     Resume {
         /// The node.
-        node: Holder,
+        node: NodeEndpoint,
     },
     /// Makes a group; the actor owns it.
     CreateGroup {
@@ -137,30 +137,30 @@ pub enum Action {
     /// Lists a file, or makes the actor's node another seeder of the one that is there.
     Upload {
         /// The file.
-        file: FileKey,
+        file: GroupFile,
         /// The manifest's end.
         manifest: ManifestEnd,
         /// The node that holds the file.
-        node: Holder,
+        node: NodeEndpoint,
     },
     /// A leecher has every piece and becomes a seeder.
     Complete {
         /// The file.
-        file: FileKey,
+        file: GroupFile,
         /// The node that holds it now.
-        node: Holder,
+        node: NodeEndpoint,
     },
     /// Ends one node's share; the file stays listed.
     StopShare {
         /// The file.
-        file: FileKey,
+        file: GroupFile,
         /// The node that no longer serves it.
-        node: Holder,
+        node: NodeEndpoint,
     },
     /// Takes a file off the list and frees its name.
     RemoveFile {
         /// The file.
-        file: FileKey,
+        file: GroupFile,
     },
     /// Forgets unfinished uploads and sessions whose time has passed. Proposed now and then by the leader.
     Expire,
@@ -170,15 +170,15 @@ pub enum Action {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestPart {
     /// One digest a piece.
-    #[serde(with = "form::joined")]
+    #[serde(with = "serde_forms::joined")]
     pub(super) digests: Vec<[u8; 20]>,
     /// The state after each piece, except after the file's last one.
-    pub(super) chain: Option<Joined>,
+    pub(super) chain: Option<JoinedChain>,
 }
 
 /// Chain states, joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Joined(#[serde(with = "form::joined")] pub(super) Vec<[u8; 20]>);
+pub(super) struct JoinedChain(#[serde(with = "serde_forms::joined")] pub(super) Vec<[u8; 20]>);
 
 impl ManifestPart {
     /// A part from the engine's values.
@@ -186,7 +186,7 @@ impl ManifestPart {
     pub fn new(digests: &[Digest], chain: Option<&[ChainState]>) -> ManifestPart {
         ManifestPart {
             digests: digests.iter().map(|digest| digest.0).collect(),
-            chain: chain.map(|states| Joined(states.iter().map(|state| state.0).collect())),
+            chain: chain.map(|states| JoinedChain(states.iter().map(|state| state.0).collect())),
         }
     }
 
@@ -203,7 +203,7 @@ impl ManifestPart {
     }
 
     /// Splits the digests and the chain of a file, or of a whole number of rows of it, into parts of
-    /// [`MANIFEST_ROW_PIECES`] pieces: all but the last for [`Action::UploadPart`], the last for [`ManifestEnd`]. Never
+    /// [`MANIFEST_ROW_PIECES`] pieces: all but the last for [`LogAction::UploadPart`], the last for [`ManifestEnd`]. Never
     /// empty. Surplus chain states end up in the last part, which is then refused.
     #[must_use]
     pub fn split(digests: &[Digest], chain: Option<&[ChainState]>) -> Vec<ManifestPart> {
@@ -234,6 +234,6 @@ pub struct ManifestEnd {
     /// Length of the file in bytes, where the uploader said it.
     pub length: Option<u64>,
     /// What proves the whole.
-    #[serde(with = "form::proof")]
+    #[serde(with = "serde_forms::proof")]
     pub proof: FileProof,
 }

@@ -6,25 +6,25 @@
 use engine::proto::geometry::Geometry;
 use engine::proto::manifest::{EMPTY_DIGEST, FileName, FileProof};
 
-use super::acting::Acting;
+use super::actor::VerifiedActor;
 use super::command::{ManifestEnd, ManifestPart};
-use super::id::{FileKey, GroupId, UploadId};
-use super::key::{self, Key};
+use super::id::{GroupFile, GroupId, UploadId};
 use super::limits::{MANIFEST_ROW_PIECES, UPLOAD_LIFE_S};
 use super::manifest;
-use super::node::Holder;
-use super::outcome::{ManifestFault, Outcome, Refusal};
+use super::node::NodeEndpoint;
+use super::outcome::{CommandOutcome, CommandRefusal, ManifestFault};
+use super::row_key::{self, RowKey};
 use super::rows::{self, FileRow, UploadRow};
 use super::tables::{Table, Tables};
 use super::{membership, session, share};
 
 pub(super) fn upload_part(
     tables: &mut dyn Tables,
-    by: &Acting<'_>,
+    by: &VerifiedActor<'_>,
     upload: &UploadId,
     first: u32,
     part: &ManifestPart,
-) -> Result<Outcome, Refusal> {
+) -> Result<CommandOutcome, CommandRefusal> {
     let pieces = part.digests.len();
     if pieces != MANIFEST_ROW_PIECES as usize {
         return Err(ManifestFault::PartSize { pieces }.into());
@@ -32,12 +32,12 @@ pub(super) fn upload_part(
     if part.chain.as_ref().is_some_and(|states| states.0.len() != pieces) {
         return Err(ManifestFault::Chain.into());
     }
-    let key = Key::upload(&by.actor.user, upload);
+    let key = RowKey::upload(&by.actor.user, upload);
     let next = first.checked_add(MANIFEST_ROW_PIECES).ok_or(ManifestFault::PartSize { pieces })?;
-    let mut row = match begun(tables, by, upload, first)? {
+    let mut row = match begun_upload(tables, by, upload, first)? {
         Some(row) => row,
         None => UploadRow {
-            manifest: restart(tables, &key),
+            manifest: restart_upload(tables, &key),
             next: 0,
             has_chain: part.chain.is_some(),
             fold: manifest::EMPTY_FOLD,
@@ -47,108 +47,114 @@ pub(super) fn upload_part(
     if row.has_chain != part.chain.is_some() {
         return Err(ManifestFault::Chain.into());
     }
-    manifest::store(tables, row.manifest, first, part);
-    row.fold = manifest::fold(row.fold, part);
+    manifest::store_part(tables, row.manifest, first, part);
+    row.fold = manifest::fold_part(row.fold, part);
     row.next = next;
     row.part_s = by.at_s;
-    rows::write(tables, &key, &row);
-    Ok(Outcome::PartStored { next })
+    rows::write_row(tables, &key, &row);
+    Ok(CommandOutcome::PartStored { next })
 }
 
-pub(super) fn upload(
+pub(super) fn upload_file(
     tables: &mut dyn Tables,
-    by: &Acting<'_>,
-    file: &FileKey,
+    by: &VerifiedActor<'_>,
+    file: &GroupFile,
     end: &ManifestEnd,
-    node: Holder,
-) -> Result<Outcome, Refusal> {
-    membership::of_member(tables, by, &file.group)?;
+    node: NodeEndpoint,
+) -> Result<CommandOutcome, CommandRefusal> {
+    membership::group_of_member(tables, by, &file.group)?;
     let begun = match &end.upload {
-        Some(upload) => begun(tables, by, upload, end.first)?,
+        Some(upload) => begun_upload(tables, by, upload, end.first)?,
         None if end.first == 0 => None,
         None => return Err(ManifestFault::OutOfOrder { expected: 0 }.into()),
     };
-    let new = completed(by, end, begun.as_ref())?;
-    let there: Option<FileRow> = rows::read(tables, &Key::file(file));
+    let new = completed_file(by, end, begun.as_ref())?;
+    let there: Option<FileRow> = rows::read_row(tables, &RowKey::file(file));
     if there.as_ref().is_some_and(|there| !same_content(there, &new)) {
-        return Err(Refusal::OtherContent(file.clone()));
+        return Err(CommandRefusal::OtherContent(file.clone()));
     }
     share::check_room(tables, file, &by.actor.user, by.node(node))?;
     let new_file = there.is_none();
     if new_file {
-        list(tables, file, end, begun.is_some(), new);
+        list_file(tables, file, end, begun.is_some(), new);
     }
     if let Some(upload) = &end.upload {
-        let key = Key::upload(&by.actor.user, upload);
+        let key = RowKey::upload(&by.actor.user, upload);
         if new_file && begun.is_some() {
             tables.remove(Table::Uploads, &key.0);
         } else {
             forget_upload(tables, &key);
         }
     }
-    let node = session::settle_node(tables, by, node);
-    share::add(tables, file, &by.actor.user, node, by.actor.session);
-    Ok(Outcome::Uploaded { new_file })
+    let node = session::record_node(tables, by, node);
+    share::add_share(tables, file, &by.actor.user, node, by.actor.session);
+    Ok(CommandOutcome::Uploaded { new_file })
 }
 
-pub(super) fn complete(
+pub(super) fn complete_file(
     tables: &mut dyn Tables,
-    by: &Acting<'_>,
-    file: &FileKey,
-    node: Holder,
-) -> Result<Outcome, Refusal> {
-    of_member(tables, by, file)?;
+    by: &VerifiedActor<'_>,
+    file: &GroupFile,
+    node: NodeEndpoint,
+) -> Result<CommandOutcome, CommandRefusal> {
+    file_of_member(tables, by, file)?;
     share::check_room(tables, file, &by.actor.user, by.node(node))?;
-    let node = session::settle_node(tables, by, node);
-    share::add(tables, file, &by.actor.user, node, by.actor.session);
-    Ok(Outcome::Completed)
+    let node = session::record_node(tables, by, node);
+    share::add_share(tables, file, &by.actor.user, node, by.actor.session);
+    Ok(CommandOutcome::Completed)
 }
 
 pub(super) fn stop_share(
     tables: &mut dyn Tables,
-    by: &Acting<'_>,
-    file: &FileKey,
-    node: Holder,
-) -> Result<Outcome, Refusal> {
-    of_member(tables, by, file)?;
-    if share::remove(tables, file, &by.actor.user, by.node(node)) {
-        Ok(Outcome::ShareStopped)
+    by: &VerifiedActor<'_>,
+    file: &GroupFile,
+    node: NodeEndpoint,
+) -> Result<CommandOutcome, CommandRefusal> {
+    file_of_member(tables, by, file)?;
+    if share::remove_share(tables, file, &by.actor.user, by.node(node)) {
+        Ok(CommandOutcome::ShareStopped)
     } else {
-        Err(Refusal::NotShared(file.clone()))
+        Err(CommandRefusal::NotShared(file.clone()))
     }
 }
 
-pub(super) fn remove(tables: &mut dyn Tables, by: &Acting<'_>, file: &FileKey) -> Result<Outcome, Refusal> {
-    let group = membership::of_member(tables, by, &file.group)?;
-    let row = of_member(tables, by, file)?;
+pub(super) fn remove_file(
+    tables: &mut dyn Tables,
+    by: &VerifiedActor<'_>,
+    file: &GroupFile,
+) -> Result<CommandOutcome, CommandRefusal> {
+    let group = membership::group_of_member(tables, by, &file.group)?;
+    let row = file_of_member(tables, by, file)?;
     if ![&row.uploader, &group.owner].contains(&&by.actor.user) {
-        return Err(Refusal::NotUploader(file.clone()));
+        return Err(CommandRefusal::NotUploader(file.clone()));
     }
-    delete(tables, file);
-    Ok(Outcome::FileRemoved)
+    delete_file(tables, file);
+    Ok(CommandOutcome::FileRemoved)
 }
 
 /// Takes a file off, with its manifest and its shares.
-pub(super) fn delete(tables: &mut dyn Tables, file: &FileKey) {
-    if let Some(row) = rows::take::<FileRow>(tables, &Key::file(file)) {
-        manifest::remove(tables, row.manifest, row.pieces);
-        share::remove_all(tables, file);
+pub(super) fn delete_file(tables: &mut dyn Tables, file: &GroupFile) {
+    if let Some(row) = rows::take_row::<FileRow>(tables, &RowKey::file(file)) {
+        manifest::remove_rows(tables, row.manifest, row.pieces);
+        share::remove_file_shares(tables, file);
     }
 }
 
 /// The names of a group's files, in order.
-pub(super) fn names(tables: &dyn Tables, group: &GroupId) -> Vec<FileName> {
+pub(super) fn file_names(tables: &dyn Tables, group: &GroupId) -> Vec<FileName> {
     let mut names = Vec::new();
-    rows::visit::<FileRow>(tables, &Key::group(group).prefix(), |rest, _| names.push(key::file_name(rest)));
+    rows::visit_rows::<FileRow>(tables, &RowKey::group(group).prefix(), |rest, _| {
+        names.push(row_key::file_name(rest))
+    });
     names
 }
 
 /// Forgets uploads that no part has come for in time.
 pub(super) fn expire_uploads(tables: &mut dyn Tables, at_s: u64) {
     let mut past = Vec::new();
-    rows::visit::<UploadRow>(tables, &[], |key, row| {
+    rows::visit_rows::<UploadRow>(tables, &[], |key, row| {
         if row.is_past(at_s) {
-            past.push(Key(key.to_vec()));
+            past.push(RowKey(key.to_vec()));
         }
     });
     for key in past {
@@ -157,22 +163,26 @@ pub(super) fn expire_uploads(tables: &mut dyn Tables, at_s: u64) {
 }
 
 /// The file, if it is there and the actor is a member of its group.
-fn of_member(tables: &dyn Tables, by: &Acting<'_>, file: &FileKey) -> Result<FileRow, Refusal> {
-    membership::of_member(tables, by, &file.group)?;
-    rows::read(tables, &Key::file(file)).ok_or_else(|| Refusal::NoSuchFile(file.clone()))
+fn file_of_member(
+    tables: &dyn Tables,
+    by: &VerifiedActor<'_>,
+    file: &GroupFile,
+) -> Result<FileRow, CommandRefusal> {
+    membership::group_of_member(tables, by, &file.group)?;
+    rows::read_row(tables, &RowKey::file(file)).ok_or_else(|| CommandRefusal::NoSuchFile(file.clone()))
 }
 
 /// The upload that goes on at piece `first`; `None` for one that begins there, that is, at piece 0.
-fn begun(
+fn begun_upload(
     tables: &dyn Tables,
-    by: &Acting<'_>,
+    by: &VerifiedActor<'_>,
     upload: &UploadId,
     first: u32,
 ) -> Result<Option<UploadRow>, ManifestFault> {
     if first == 0 {
         return Ok(None);
     }
-    let row = rows::read::<UploadRow>(tables, &Key::upload(&by.actor.user, upload));
+    let row = rows::read_row::<UploadRow>(tables, &RowKey::upload(&by.actor.user, upload));
     match row.filter(|row| !row.is_past(by.at_s)) {
         Some(row) if row.next == first => Ok(Some(row)),
         row => Err(ManifestFault::OutOfOrder { expected: row.map_or(0, |row| row.next) }),
@@ -180,20 +190,20 @@ fn begun(
 }
 
 /// A new manifest's number, in place of an upload that may have begun under the same key.
-fn restart(tables: &mut dyn Tables, key: &Key) -> u64 {
+fn restart_upload(tables: &mut dyn Tables, key: &RowKey) -> u64 {
     forget_upload(tables, key);
     rows::next_manifest(tables)
 }
 
-fn forget_upload(tables: &mut dyn Tables, key: &Key) {
-    if let Some(row) = rows::take::<UploadRow>(tables, key) {
-        manifest::remove(tables, row.manifest, row.next);
+fn forget_upload(tables: &mut dyn Tables, key: &RowKey) {
+    if let Some(row) = rows::take_row::<UploadRow>(tables, key) {
+        manifest::remove_rows(tables, row.manifest, row.next);
     }
 }
 
 /// What the file would be, were it new. Its manifest's number is that of the upload in parts, if there is one.
-fn completed(
-    by: &Acting<'_>,
+fn completed_file(
+    by: &VerifiedActor<'_>,
     end: &ManifestEnd,
     begun: Option<&UploadRow>,
 ) -> Result<FileRow, ManifestFault> {
@@ -228,7 +238,7 @@ fn completed(
         // With one piece or none the chain is empty, and so known without being said.
         has_chain: part.chain.is_some() || pieces <= 1,
         manifest: begun.map_or(0, |row| row.manifest),
-        fold: manifest::fold(before, part),
+        fold: manifest::fold_part(before, part),
     })
 }
 
@@ -242,14 +252,14 @@ fn same_content(there: &FileRow, new: &FileRow) -> bool {
     there.pieces == new.pieces && there.fold == new.fold && lengths && proofs
 }
 
-fn list(tables: &mut dyn Tables, file: &FileKey, end: &ManifestEnd, in_parts: bool, mut row: FileRow) {
+fn list_file(tables: &mut dyn Tables, file: &GroupFile, end: &ManifestEnd, in_parts: bool, mut row: FileRow) {
     if !in_parts {
         row.manifest = rows::next_manifest(tables);
     }
     if !end.part.digests.is_empty() {
-        manifest::store(tables, row.manifest, end.first, &end.part);
+        manifest::store_part(tables, row.manifest, end.first, &end.part);
     }
-    rows::write(tables, &Key::file(file), &row);
+    rows::write_row(tables, &RowKey::file(file), &row);
 }
 
 impl UploadRow {

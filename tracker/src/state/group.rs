@@ -3,123 +3,135 @@
 //! Invariants: a group has a member; its owner is one; the count and the order of age agree with the memberships. The
 //! last member's leaving takes the group and its files along.
 
-use super::acting::Acting;
+use super::actor::VerifiedActor;
 use super::command::Policy;
-use super::id::{FileKey, GroupId, UserId};
-use super::key::Key;
-use super::outcome::{Outcome, Refusal};
-use super::rows::{self, AgeRow, GroupRow, MemberRow, RequestRow};
+use super::id::{GroupFile, GroupId, UserId};
+use super::outcome::{CommandOutcome, CommandRefusal};
+use super::row_key::RowKey;
+use super::rows::{self, AgeRow, GroupRow, JoinRequestRow, MemberRow};
 use super::tables::{Table, Tables};
 use super::{file, membership, share};
 
-pub(super) fn create(
+pub(super) fn create_group(
     tables: &mut dyn Tables,
-    by: &Acting<'_>,
+    by: &VerifiedActor<'_>,
     group: &GroupId,
     policy: Policy,
-) -> Result<Outcome, Refusal> {
-    if membership::existing(tables, group).is_ok() {
-        return Err(Refusal::GroupExists(group.clone()));
+) -> Result<CommandOutcome, CommandRefusal> {
+    if membership::existing_group(tables, group).is_ok() {
+        return Err(CommandRefusal::GroupExists(group.clone()));
     }
     let owner = by.actor.user.clone();
     let row = GroupRow { owner: owner.clone(), policy, created_s: by.at_s, members: 0, next_joined: 0 };
     add_member(tables, group, row, &owner);
-    Ok(Outcome::GroupCreated)
+    Ok(CommandOutcome::GroupCreated)
 }
 
-pub(super) fn join(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<Outcome, Refusal> {
-    let row = membership::existing(tables, group)?;
+pub(super) fn join_group(
+    tables: &mut dyn Tables,
+    by: &VerifiedActor<'_>,
+    group: &GroupId,
+) -> Result<CommandOutcome, CommandRefusal> {
+    let row = membership::existing_group(tables, group)?;
     let user = &by.actor.user;
     if membership::is_member(tables, group, user) {
-        return Err(Refusal::AlreadyMember(group.clone()));
+        return Err(CommandRefusal::AlreadyMember(group.clone()));
     }
     let pending = row.policy == Policy::Approval;
     if !pending {
         add_member(tables, group, row, user);
-    } else if tables.get(Table::Requests, &Key::member(group, user).0).is_none() {
-        rows::write(tables, &Key::member(group, user), &RequestRow { asked_s: by.at_s });
+    } else if tables.get(Table::Requests, &RowKey::member(group, user).0).is_none() {
+        rows::write_row(tables, &RowKey::member(group, user), &JoinRequestRow { asked_s: by.at_s });
     }
-    Ok(Outcome::Joined { pending })
+    Ok(CommandOutcome::Joined { pending })
 }
 
-pub(super) fn accept(
+pub(super) fn accept_request(
     tables: &mut dyn Tables,
-    by: &Acting<'_>,
+    by: &VerifiedActor<'_>,
     group: &GroupId,
     user: &UserId,
-) -> Result<Outcome, Refusal> {
-    let row = owned(tables, by, group)?;
+) -> Result<CommandOutcome, CommandRefusal> {
+    let row = owned_group(tables, by, group)?;
     take_request(tables, group, user)?;
     add_member(tables, group, row, user);
-    Ok(Outcome::RequestAccepted)
+    Ok(CommandOutcome::RequestAccepted)
 }
 
-pub(super) fn reject(
+pub(super) fn reject_request(
     tables: &mut dyn Tables,
-    by: &Acting<'_>,
+    by: &VerifiedActor<'_>,
     group: &GroupId,
     user: &UserId,
-) -> Result<Outcome, Refusal> {
-    owned(tables, by, group)?;
+) -> Result<CommandOutcome, CommandRefusal> {
+    owned_group(tables, by, group)?;
     take_request(tables, group, user)?;
-    Ok(Outcome::RequestRejected)
+    Ok(CommandOutcome::RequestRejected)
 }
 
 pub(super) fn remove_member(
     tables: &mut dyn Tables,
-    by: &Acting<'_>,
+    by: &VerifiedActor<'_>,
     group: &GroupId,
     user: &UserId,
-) -> Result<Outcome, Refusal> {
-    let row = owned(tables, by, group)?;
+) -> Result<CommandOutcome, CommandRefusal> {
+    let row = owned_group(tables, by, group)?;
     if row.owner == *user {
-        return Err(Refusal::OwnerStays(group.clone()));
+        return Err(CommandRefusal::OwnerStays(group.clone()));
     }
     if end_membership(tables, group, row, user).is_none() {
-        return Err(Refusal::NoSuchMember { group: group.clone(), user: user.clone() });
+        return Err(CommandRefusal::NoSuchMember { group: group.clone(), user: user.clone() });
     }
-    Ok(Outcome::MemberRemoved)
+    Ok(CommandOutcome::MemberRemoved)
 }
 
-pub(super) fn leave(tables: &mut dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<Outcome, Refusal> {
-    let row = membership::of_member(tables, by, group)?;
+pub(super) fn leave_group(
+    tables: &mut dyn Tables,
+    by: &VerifiedActor<'_>,
+    group: &GroupId,
+) -> Result<CommandOutcome, CommandRefusal> {
+    let row = membership::group_of_member(tables, by, group)?;
     let user = &by.actor.user;
     let owned = row.owner == *user;
     let left = end_membership(tables, group, row, user);
-    let mut row = left.ok_or_else(|| Refusal::NotMember(group.clone()))?;
-    let Some(earliest) = earliest(tables, group) else {
-        delete(tables, group);
-        return Ok(Outcome::Left { new_owner: None, group_deleted: true });
+    let mut row = left.ok_or_else(|| CommandRefusal::NotMember(group.clone()))?;
+    let Some(earliest) = earliest_member(tables, group) else {
+        delete_group(tables, group);
+        return Ok(CommandOutcome::Left { new_owner: None, group_deleted: true });
     };
     if !owned {
-        return Ok(Outcome::Left { new_owner: None, group_deleted: false });
+        return Ok(CommandOutcome::Left { new_owner: None, group_deleted: false });
     }
     row.owner = earliest.clone();
-    rows::write(tables, &Key::group(group), &row);
-    Ok(Outcome::Left { new_owner: Some(earliest), group_deleted: false })
+    rows::write_row(tables, &RowKey::group(group), &row);
+    Ok(CommandOutcome::Left { new_owner: Some(earliest), group_deleted: false })
 }
 
 /// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no
 /// owner.
-fn owned(tables: &dyn Tables, by: &Acting<'_>, group: &GroupId) -> Result<GroupRow, Refusal> {
-    let row = membership::of_member(tables, by, group)?;
-    if row.owner == by.actor.user { Ok(row) } else { Err(Refusal::NotOwner(group.clone())) }
+fn owned_group(
+    tables: &dyn Tables,
+    by: &VerifiedActor<'_>,
+    group: &GroupId,
+) -> Result<GroupRow, CommandRefusal> {
+    let row = membership::group_of_member(tables, by, group)?;
+    if row.owner == by.actor.user { Ok(row) } else { Err(CommandRefusal::NotOwner(group.clone())) }
 }
 
-fn take_request(tables: &mut dyn Tables, group: &GroupId, user: &UserId) -> Result<(), Refusal> {
-    match rows::take::<RequestRow>(tables, &Key::member(group, user)) {
+fn take_request(tables: &mut dyn Tables, group: &GroupId, user: &UserId) -> Result<(), CommandRefusal> {
+    match rows::take_row::<JoinRequestRow>(tables, &RowKey::member(group, user)) {
         Some(_) => Ok(()),
-        None => Err(Refusal::NoSuchRequest { group: group.clone(), user: user.clone() }),
+        None => Err(CommandRefusal::NoSuchRequest { group: group.clone(), user: user.clone() }),
     }
 }
 
 fn add_member(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user: &UserId) {
     let joined = row.next_joined;
-    rows::write(tables, &Key::member(group, user), &MemberRow { joined });
-    rows::write(tables, &Key::member_by_age(group, joined), &AgeRow { user: user.clone() });
+    rows::write_row(tables, &RowKey::member(group, user), &MemberRow { joined });
+    rows::write_row(tables, &RowKey::member_by_age(group, joined), &AgeRow { user: user.clone() });
     row.members += 1;
     row.next_joined += 1;
-    rows::write(tables, &Key::group(group), &row);
+    rows::write_row(tables, &RowKey::group(group), &row);
 }
 
 /// Ends a membership with its shares; the group's row as it is then, or `None` when there was no such membership.
@@ -129,27 +141,29 @@ fn end_membership(
     mut row: GroupRow,
     user: &UserId,
 ) -> Option<GroupRow> {
-    let member: MemberRow = rows::take(tables, &Key::member(group, user))?;
-    tables.remove(Table::MembersByAge, &Key::member_by_age(group, member.joined).0);
-    share::withdraw(tables, group, user);
+    let member: MemberRow = rows::take_row(tables, &RowKey::member(group, user))?;
+    tables.remove(Table::MembersByAge, &RowKey::member_by_age(group, member.joined).0);
+    share::withdraw_shares(tables, group, user);
     row.members -= 1;
-    rows::write(tables, &Key::group(group), &row);
+    rows::write_row(tables, &RowKey::group(group), &row);
     Some(row)
 }
 
-fn earliest(tables: &dyn Tables, group: &GroupId) -> Option<UserId> {
+fn earliest_member(tables: &dyn Tables, group: &GroupId) -> Option<UserId> {
     let mut first = None;
-    rows::page::<AgeRow>(tables, &Key::group(group).prefix(), None, 1, |_, row| first = Some(row.user));
+    rows::visit_page::<AgeRow>(tables, &RowKey::group(group).prefix(), None, 1, |_, row| {
+        first = Some(row.user)
+    });
     first
 }
 
 /// Takes an empty group off, with its files and the requests to join it.
-fn delete(tables: &mut dyn Tables, group: &GroupId) {
-    for name in file::names(tables, group) {
-        file::delete(tables, &FileKey { group: group.clone(), name });
+fn delete_group(tables: &mut dyn Tables, group: &GroupId) {
+    for name in file::file_names(tables, group) {
+        file::delete_file(tables, &GroupFile { group: group.clone(), name });
     }
-    for request in rows::keys(tables, Table::Requests, &Key::group(group).prefix()) {
+    for request in rows::collect_keys(tables, Table::Requests, &RowKey::group(group).prefix()) {
         tables.remove(Table::Requests, &request.0);
     }
-    tables.remove(Table::Groups, &Key::group(group).0);
+    tables.remove(Table::Groups, &RowKey::group(group).0);
 }

@@ -7,8 +7,8 @@ use engine::proto::manifest::FileName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::form;
 use super::limits::ID_MAX_BYTES;
+use super::serde_forms;
 
 /// What was meant to be an id is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,15 +90,15 @@ chosen_id!(
 
 /// The identity under which the tracker knows a file: the same name in two groups is two files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct FileKey {
+pub struct GroupFile {
     /// The group that it is shared in.
     pub group: GroupId,
     /// Its name there.
-    #[serde(with = "form::file_name")]
+    #[serde(with = "serde_forms::file_name")]
     pub name: FileName,
 }
 
-impl std::fmt::Display for FileKey {
+impl std::fmt::Display for GroupFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "[{}] {}", self.group, self.name)
     }
@@ -106,12 +106,12 @@ impl std::fmt::Display for FileKey {
 
 /// A login's random id; its holder proves it by the signed token around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SessionId(#[serde(with = "form::hex_bytes")] pub [u8; 16]);
+pub struct SessionId(#[serde(with = "serde_forms::hex_bytes")] pub [u8; 16]);
 
 /// What a client calls a request, so that it can ask again for the first outcome: the SHA-256 of its JSON text, for
 /// clients choose ids of any form and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct RequestId(#[serde(with = "form::hex_bytes")] [u8; 32]);
+pub struct RequestId(#[serde(with = "serde_forms::hex_bytes")] [u8; 32]);
 
 impl RequestId {
     /// The id of a request whose `request_id` reads `text`.

@@ -4,23 +4,23 @@
 //! save for the refusal that is remembered under its request id; an actor's command counts only while its session
 //! holds.
 
-use super::acting::Acting;
-use super::command::{Action, Command};
-use super::outcome::{Outcome, Refusal};
-use super::queries::Queries;
+use super::actor::VerifiedActor;
+use super::command::{LogAction, LogCommand};
+use super::outcome::{CommandOutcome, CommandRefusal};
+use super::queries::StateQueries;
 use super::tables::Tables;
 use super::{account, file, group, retry, session};
 
 /// The replicated state and its rules.
 #[derive(Clone, Debug, Default)]
-pub struct Machine<T> {
+pub struct StateMachine<T> {
     tables: T,
 }
 
-impl<T: Tables> Machine<T> {
+impl<T: Tables> StateMachine<T> {
     /// The machine over tables, empty or as an earlier machine left them.
-    pub fn new(tables: T) -> Machine<T> {
-        Machine { tables }
+    pub fn new(tables: T) -> StateMachine<T> {
+        StateMachine { tables }
     }
 
     /// The tables, to be read, compared or copied.
@@ -29,53 +29,61 @@ impl<T: Tables> Machine<T> {
     }
 
     /// Read-only questions.
-    pub fn queries(&self) -> Queries<'_> {
-        Queries::new(&self.tables)
+    pub fn queries(&self) -> StateQueries<'_> {
+        StateQueries::new(&self.tables)
     }
 
     /// Applies one command.
     ///
     /// # Errors
-    /// [`Refusal`] says why nothing was changed.
-    pub fn apply(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+    /// [`CommandRefusal`] says why nothing was changed.
+    pub fn apply(&mut self, command: &LogCommand) -> Result<CommandOutcome, CommandRefusal> {
         if let Some(first) = retry::first_answer(&self.tables, command) {
             return first;
         }
-        let answer = decide(&mut self.tables, command);
-        retry::remember(&mut self.tables, command, &answer);
+        let answer = apply_action(&mut self.tables, command);
+        retry::remember_outcome(&mut self.tables, command, &answer);
         answer
     }
 }
 
-fn decide(tables: &mut dyn Tables, command: &Command) -> Result<Outcome, Refusal> {
+fn apply_action(tables: &mut dyn Tables, command: &LogCommand) -> Result<CommandOutcome, CommandRefusal> {
     let at_s = command.at_s;
     // Asked for with `?` by every action that needs an actor, and by no other.
-    let by = command.by.as_ref().ok_or(Refusal::NotLoggedIn).and_then(|by| Acting::find(tables, by, at_s));
+    let by = command
+        .by
+        .as_ref()
+        .ok_or(CommandRefusal::NotLoggedIn)
+        .and_then(|by| VerifiedActor::find(tables, by, at_s));
     match &command.action {
-        Action::CreateUser { user, password_hash } => account::create(tables, at_s, user, password_hash),
-        Action::Login { user, password_epoch, session, node } => {
-            session::begin(tables, at_s, user, *password_epoch, *session, *node)
+        LogAction::CreateUser { user, password_hash } => {
+            account::create_user(tables, at_s, user, password_hash)
         }
-        Action::Expire => {
+        LogAction::Login { user, password_epoch, session, node } => {
+            session::begin_session(tables, at_s, user, *password_epoch, *session, *node)
+        }
+        LogAction::Expire => {
             file::expire_uploads(tables, at_s);
-            session::expire(tables, at_s);
-            Ok(Outcome::Expired)
+            session::expire_sessions(tables, at_s);
+            Ok(CommandOutcome::Expired)
         }
-        Action::Logout => Ok(session::end(tables, &by?)),
-        Action::ChangePassword { password_epoch, password_hash } => {
+        LogAction::Logout => Ok(session::end_own_session(tables, &by?)),
+        LogAction::ChangePassword { password_epoch, password_hash } => {
             account::change_password(tables, &by?, *password_epoch, password_hash)
         }
-        Action::Resume { node } => Ok(session::resume(tables, &by?, *node)),
-        Action::CreateGroup { group, policy } => group::create(tables, &by?, group, *policy),
-        Action::JoinGroup { group } => group::join(tables, &by?, group),
-        Action::AcceptRequest { group, user } => group::accept(tables, &by?, group, user),
-        Action::RejectRequest { group, user } => group::reject(tables, &by?, group, user),
-        Action::RemoveMember { group, user } => group::remove_member(tables, &by?, group, user),
-        Action::LeaveGroup { group } => group::leave(tables, &by?, group),
-        Action::UploadPart { upload, first, part } => file::upload_part(tables, &by?, upload, *first, part),
-        Action::Upload { file, manifest, node } => file::upload(tables, &by?, file, manifest, *node),
-        Action::Complete { file, node } => file::complete(tables, &by?, file, *node),
-        Action::StopShare { file, node } => file::stop_share(tables, &by?, file, *node),
-        Action::RemoveFile { file } => file::remove(tables, &by?, file),
+        LogAction::Resume { node } => Ok(session::resume_node(tables, &by?, *node)),
+        LogAction::CreateGroup { group, policy } => group::create_group(tables, &by?, group, *policy),
+        LogAction::JoinGroup { group } => group::join_group(tables, &by?, group),
+        LogAction::AcceptRequest { group, user } => group::accept_request(tables, &by?, group, user),
+        LogAction::RejectRequest { group, user } => group::reject_request(tables, &by?, group, user),
+        LogAction::RemoveMember { group, user } => group::remove_member(tables, &by?, group, user),
+        LogAction::LeaveGroup { group } => group::leave_group(tables, &by?, group),
+        LogAction::UploadPart { upload, first, part } => {
+            file::upload_part(tables, &by?, upload, *first, part)
+        }
+        LogAction::Upload { file, manifest, node } => file::upload_file(tables, &by?, file, manifest, *node),
+        LogAction::Complete { file, node } => file::complete_file(tables, &by?, file, *node),
+        LogAction::StopShare { file, node } => file::stop_share(tables, &by?, file, *node),
+        LogAction::RemoveFile { file } => file::remove_file(tables, &by?, file),
     }
 }

@@ -10,8 +10,8 @@ use engine::proto::units::{ChainState, Digest};
 use sha2::{Digest as _, Sha256};
 
 use super::command::ManifestPart;
-use super::key::Key;
 use super::limits::{MANIFEST_ROW_PIECES, ROW_MAX_BYTES};
+use super::row_key::RowKey;
 use super::rows::FileRow;
 use super::tables::{Table, Tables};
 
@@ -20,7 +20,7 @@ pub(super) const EMPTY_FOLD: [u8; 32] = [0; 32];
 
 /// Digests and chain of consecutive pieces of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pieces {
+pub struct ManifestPieces {
     /// One digest a piece.
     pub digests: Vec<Digest>,
     /// The state after each of these pieces, but not after the file's last; `None` where the uploader gave no chain.
@@ -28,35 +28,40 @@ pub struct Pieces {
 }
 
 /// The fold of the pieces up to and including this part.
-pub(super) fn fold(before: [u8; 32], part: &ManifestPart) -> [u8; 32] {
+pub(super) fn fold_part(before: [u8; 32], part: &ManifestPart) -> [u8; 32] {
     Sha256::new().chain_update(before).chain_update(part.digests.as_flattened()).finalize().into()
 }
 
 /// Writes the row that begins at piece `first`.
-pub(super) fn store(tables: &mut dyn Tables, manifest: u64, first: u32, part: &ManifestPart) {
+pub(super) fn store_part(tables: &mut dyn Tables, manifest: u64, first: u32, part: &ManifestPart) {
     let chain = part.chain.as_ref().map_or(&[][..], |states| &states.0);
     let row = [part.digests.as_flattened(), chain.as_flattened()].concat();
     assert!(row.len() <= ROW_MAX_BYTES, "a manifest's row of {} bytes", row.len());
-    tables.put(Table::Manifests, &Key::manifest_row(manifest, first / MANIFEST_ROW_PIECES).0, &row);
+    tables.put(Table::Manifests, &RowKey::manifest_row(manifest, first / MANIFEST_ROW_PIECES).0, &row);
 }
 
 /// Removes the rows of a manifest of `pieces` pieces.
-pub(super) fn remove(tables: &mut dyn Tables, manifest: u64, pieces: u32) {
+pub(super) fn remove_rows(tables: &mut dyn Tables, manifest: u64, pieces: u32) {
     for row in 0..pieces.div_ceil(MANIFEST_ROW_PIECES) {
-        tables.remove(Table::Manifests, &Key::manifest_row(manifest, row).0);
+        tables.remove(Table::Manifests, &RowKey::manifest_row(manifest, row).0);
     }
 }
 
 /// Reads `count` pieces of a file from `first`, or as many as there are, row by row; `None` when a row could not be read.
-pub(super) fn read(tables: &dyn Tables, file: &FileRow, first: u32, count: u32) -> Option<Pieces> {
-    let mut pieces = Pieces { digests: Vec::new(), chain: file.has_chain.then(Vec::new) };
+pub(super) fn read_pieces(
+    tables: &dyn Tables,
+    file: &FileRow,
+    first: u32,
+    count: u32,
+) -> Option<ManifestPieces> {
+    let mut pieces = ManifestPieces { digests: Vec::new(), chain: file.has_chain.then(Vec::new) };
     let end = first.saturating_add(count).min(file.pieces);
     let mut next = first;
     while next < end {
         let base = next - next % MANIFEST_ROW_PIECES;
         let in_row = MANIFEST_ROW_PIECES.min(file.pieces - base);
         let wanted = (next - base) as usize..in_row.min(end - base) as usize;
-        let key = Key::manifest_row(file.manifest, base / MANIFEST_ROW_PIECES);
+        let key = RowKey::manifest_row(file.manifest, base / MANIFEST_ROW_PIECES);
         let row = tables.get(Table::Manifests, &key.0)?;
         let (digests, chain) = row.as_chunks::<20>().0.split_at((in_row as usize).min(row.len() / 20));
         pieces.digests.extend(digests.get(wanted.clone())?.iter().copied().map(Digest));

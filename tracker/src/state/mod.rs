@@ -12,34 +12,34 @@
 //! ```
 //!
 //! Invariants:
-//! * Nothing changes a table but [`Machine::apply`](machine::Machine::apply), and what it does depends on the tables and
+//! * Nothing changes a table but [`StateMachine::apply`](machine::Machine::apply), and what it does depends on the tables and
 //!   the command alone: the same commands give the same bytes everywhere.
 //! * A refused command changes nothing, save that its refusal is remembered under its request id.
 //! * A group has at least one member, and its owner is one; only members have shares in it.
 //! * No row exceeds [`ROW_MAX_BYTES`](limits::ROW_MAX_BYTES), and no step reads a manifest whole.
 
 mod account;
-mod acting;
+mod actor;
 mod binding;
 mod file;
-mod form;
 mod group;
-mod key;
 mod manifest;
 mod membership;
+mod request_digest;
 mod retry;
+mod row_key;
 mod rows;
+mod serde_forms;
 mod session;
 mod share;
 mod swarm;
-mod wish;
 
 pub mod command;
 pub mod id;
-pub mod lease;
+pub mod leases;
 pub mod limits;
 pub mod machine;
-pub mod memory;
+pub mod memory_tables;
 pub mod node;
 pub mod outcome;
 pub mod queries;

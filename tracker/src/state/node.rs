@@ -8,43 +8,43 @@ use std::net::SocketAddr;
 use engine::proto::ticket::PeerKey;
 use serde::{Deserialize, Serialize};
 
-use super::form;
 use super::id::{SessionId, UserId};
+use super::serde_forms;
 
 /// Where a node listens and which key it owns, as far as it said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct NodeEndpoint {
     /// Where it listens for peers.
     pub address: SocketAddr,
     /// Its key; the original client has none.
-    #[serde(with = "form::peer_key")]
+    #[serde(with = "serde_forms::peer_key")]
     pub peer_key: Option<PeerKey>,
 }
 
 /// What tells a user's nodes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum NodeIdentity {
     /// By key, wherever it listens.
     Key(PeerKey),
     /// By address, for want of a key.
     Address(SocketAddr),
 }
 
-impl Holder {
+impl NodeEndpoint {
     /// What the node is recognised by.
     #[must_use]
-    pub fn place(&self) -> Place {
-        self.peer_key.map_or(Place::Address(self.address), Place::Key)
+    pub fn identity(&self) -> NodeIdentity {
+        self.peer_key.map_or(NodeIdentity::Address(self.address), NodeIdentity::Key)
     }
 }
 
 /// Somebody who has a file, or part of it, and can be asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct SwarmPeer {
     /// Whose node it is.
     pub user: UserId,
     /// Where and under which key.
-    pub holder: Holder,
+    pub holder: NodeEndpoint,
     /// The session that keeps it online.
     pub session: SessionId,
 }

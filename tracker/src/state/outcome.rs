@@ -4,12 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{FileKey, GroupId, UserId};
+use super::id::{GroupFile, GroupId, UserId};
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// There is a new user.
     UserCreated,
     /// A session has begun.
@@ -66,7 +66,7 @@ pub enum Outcome {
 /// Why a command did nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Refusal {
+pub enum CommandRefusal {
     /// The command needs an actor whose session holds.
     #[error("not logged in, or the session has ended")]
     NotLoggedIn,
@@ -115,19 +115,19 @@ pub enum Refusal {
     OwnerStays(GroupId),
     /// There is no such file.
     #[error("there is no file {0}")]
-    NoSuchFile(FileKey),
+    NoSuchFile(GroupFile),
     /// The name is taken by other content.
     #[error("{0} is there with other content")]
-    OtherContent(FileKey),
+    OtherContent(GroupFile),
     /// The node does not share the file.
     #[error("this node does not share {0}")]
-    NotShared(FileKey),
+    NotShared(GroupFile),
     /// Neither the uploader nor the group's owner asks.
     #[error("only its uploader or the owner of the group may remove {0}")]
-    NotUploader(FileKey),
+    NotUploader(GroupFile),
     /// The user's nodes that share the file are as many as may be, and all online.
     #[error("{most} nodes of yours share {0} already", most = super::limits::NODES_PER_USER_AND_FILE)]
-    TooManyNodes(FileKey),
+    TooManyNodes(GroupFile),
     /// The request id stands for another request of this session.
     #[error("this request_id was used for another request")]
     OtherRequest,

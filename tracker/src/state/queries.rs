@@ -5,27 +5,27 @@
 
 use engine::proto::manifest::{FileName, FileProof};
 
-use super::acting::Acting;
-use super::command::{Command, Policy};
-use super::id::{Actor, FileKey, GroupId, SessionId, UserId};
-use super::key::{self, Key};
-use super::node::{Holder, Peer};
-use super::outcome::{Outcome, Refusal};
-use super::rows::{self, FileRow, GroupRow, MemberRow, NodeRow, RequestRow, SessionRow, UserRow};
+use super::actor::VerifiedActor;
+use super::command::{LogCommand, Policy};
+use super::id::{Actor, GroupFile, GroupId, SessionId, UserId};
+use super::node::{NodeEndpoint, SwarmPeer};
+use super::outcome::{CommandOutcome, CommandRefusal};
+use super::row_key::{self, RowKey};
+use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow, UserRow};
 use super::tables::{Table, Tables};
 use super::{manifest, membership, retry, session};
 
-pub use super::manifest::Pieces;
+pub use super::manifest::ManifestPieces;
 
 /// Reads the state as it is.
 #[derive(Clone, Copy)]
-pub struct Queries<'a> {
+pub struct StateQueries<'a> {
     tables: &'a dyn Tables,
 }
 
 /// A user's account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
+pub struct AccountView {
     /// The password's hash, as it was given.
     pub password_hash: String,
     /// Counts changes of the password.
@@ -36,7 +36,7 @@ pub struct Account {
 
 /// A session that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
+pub struct SessionView {
     /// Whose it is.
     pub user: UserId,
     /// The password's epoch at its login.
@@ -44,10 +44,10 @@ pub struct Session {
     /// Its end, in seconds since the Unix epoch.
     pub expires_s: u64,
     /// The node that logged in with it or came back last.
-    pub node: Option<Holder>,
+    pub node: Option<NodeEndpoint>,
 }
 
-impl Session {
+impl SessionView {
     /// Whether the session holds at a time, in seconds since the Unix epoch, if it does not end before.
     #[must_use]
     pub fn holds_at(&self, at_s: u64) -> bool {
@@ -57,7 +57,7 @@ impl Session {
 
 /// What a user is told about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Whoami {
+pub struct WhoamiView {
     /// The name.
     pub user: UserId,
     /// When it was made, in seconds since the Unix epoch.
@@ -102,18 +102,18 @@ pub struct FileView {
     pub has_chain: bool,
 }
 
-impl<'a> Queries<'a> {
+impl<'a> StateQueries<'a> {
     /// Questions to these tables.
     #[must_use]
-    pub fn new(tables: &'a dyn Tables) -> Queries<'a> {
-        Queries { tables }
+    pub fn new(tables: &'a dyn Tables) -> StateQueries<'a> {
+        StateQueries { tables }
     }
 
     /// A user's account, for checking a password.
     #[must_use]
-    pub fn account(&self, user: &UserId) -> Option<Account> {
-        let row: UserRow = rows::read(self.tables, &Key::user(user))?;
-        Some(Account {
+    pub fn account(&self, user: &UserId) -> Option<AccountView> {
+        let row: UserRow = rows::read_row(self.tables, &RowKey::user(user))?;
+        Some(AccountView {
             password_hash: row.password_hash,
             password_epoch: row.password_epoch,
             created_s: row.created_s,
@@ -122,15 +122,15 @@ impl<'a> Queries<'a> {
 
     /// What a command came to that was asked before, in the same session and under the same request id.
     #[must_use]
-    pub fn first_answer(&self, command: &Command) -> Option<Result<Outcome, Refusal>> {
+    pub fn first_answer(&self, command: &LogCommand) -> Option<Result<CommandOutcome, CommandRefusal>> {
         retry::first_answer(self.tables, command)
     }
 
     /// A session, if it holds at `at_s`: neither ended nor expired.
     #[must_use]
-    pub fn session(&self, session: SessionId, at_s: u64) -> Option<Session> {
-        let row: SessionRow = rows::read(self.tables, &Key::session(session))?;
-        row.holds_at(at_s).then_some(Session {
+    pub fn session(&self, session: SessionId, at_s: u64) -> Option<SessionView> {
+        let row: SessionRow = rows::read_row(self.tables, &RowKey::session(session))?;
+        row.holds_at(at_s).then_some(SessionView {
             user: row.user,
             password_epoch: row.password_epoch,
             expires_s: row.expires_s,
@@ -140,12 +140,12 @@ impl<'a> Queries<'a> {
 
     /// What an actor is told about its user; `None` when the session does not hold at `at_s`.
     #[must_use]
-    pub fn whoami(&self, actor: &Actor, at_s: u64) -> Option<Whoami> {
-        Acting::find(self.tables, actor, at_s).ok()?;
+    pub fn whoami(&self, actor: &Actor, at_s: u64) -> Option<WhoamiView> {
+        VerifiedActor::find(self.tables, actor, at_s).ok()?;
         let account = self.account(&actor.user)?;
-        let sessions = session::of_user(self.tables, &actor.user);
+        let sessions = session::sessions_of_user(self.tables, &actor.user);
         let sessions = sessions.into_iter().filter(|session| self.session(*session, at_s).is_some()).count();
-        Some(Whoami { user: actor.user.clone(), created_s: account.created_s, sessions })
+        Some(WhoamiView { user: actor.user.clone(), created_s: account.created_s, sessions })
     }
 
     /// Whether a user is a member of a group.
@@ -157,7 +157,7 @@ impl<'a> Queries<'a> {
     /// A group as `user` sees it.
     #[must_use]
     pub fn group(&self, group: &GroupId, user: &UserId) -> Option<GroupView> {
-        let row: GroupRow = rows::read(self.tables, &Key::group(group))?;
+        let row: GroupRow = rows::read_row(self.tables, &RowKey::group(group))?;
         Some(self.group_view(group.clone(), row, user))
     }
 
@@ -165,9 +165,15 @@ impl<'a> Queries<'a> {
     #[must_use]
     pub fn groups(&self, user: &UserId, after: Option<&GroupId>, count: usize) -> Vec<GroupView> {
         let mut found = Vec::new();
-        rows::page::<GroupRow>(self.tables, &[], after.map(Key::group).as_ref(), count, |key, row| {
-            found.push((key::group_id(key), row));
-        });
+        rows::visit_page::<GroupRow>(
+            self.tables,
+            &[],
+            after.map(RowKey::group).as_ref(),
+            count,
+            |key, row| {
+                found.push((row_key::group_id(key), row));
+            },
+        );
         found.into_iter().map(|(group, row)| self.group_view(group, row, user)).collect()
     }
 
@@ -175,8 +181,8 @@ impl<'a> Queries<'a> {
     #[must_use]
     pub fn members(&self, group: &GroupId) -> Vec<UserId> {
         let mut members = Vec::new();
-        rows::visit::<MemberRow>(self.tables, &Key::group(group).prefix(), |rest, _| {
-            members.push(key::user_id(rest));
+        rows::visit_rows::<MemberRow>(self.tables, &RowKey::group(group).prefix(), |rest, _| {
+            members.push(row_key::user_id(rest));
         });
         members
     }
@@ -185,11 +191,11 @@ impl<'a> Queries<'a> {
     /// asker's matter: compare [`GroupView::owner`].
     #[must_use]
     pub fn requests(&self, group: &GroupId, after: Option<&UserId>, count: usize) -> Vec<UserId> {
-        let after = after.map(|user| Key::member(group, user));
+        let after = after.map(|user| RowKey::member(group, user));
         let mut users = Vec::new();
-        let prefix = Key::group(group).prefix();
-        rows::page::<RequestRow>(self.tables, &prefix, after.as_ref(), count, |rest, _| {
-            users.push(key::user_id(rest));
+        let prefix = RowKey::group(group).prefix();
+        rows::visit_page::<JoinRequestRow>(self.tables, &prefix, after.as_ref(), count, |rest, _| {
+            users.push(row_key::user_id(rest));
         });
         users
     }
@@ -197,15 +203,15 @@ impl<'a> Queries<'a> {
     /// At most `count` files of a group, after the one named `after`.
     #[must_use]
     pub fn files(&self, group: &GroupId, after: Option<&FileName>, count: usize) -> Vec<FileView> {
-        let after = after.map(|name| Key::file(&FileKey { group: group.clone(), name: name.clone() }));
+        let after = after.map(|name| RowKey::file(&GroupFile { group: group.clone(), name: name.clone() }));
         let mut files = Vec::new();
-        rows::page::<FileRow>(
+        rows::visit_page::<FileRow>(
             self.tables,
-            &Key::group(group).prefix(),
+            &RowKey::group(group).prefix(),
             after.as_ref(),
             count,
             |rest, row| {
-                files.push(file_view(key::file_name(rest), row));
+                files.push(file_view(row_key::file_name(rest), row));
             },
         );
         files
@@ -213,28 +219,28 @@ impl<'a> Queries<'a> {
 
     /// A file without its pieces.
     #[must_use]
-    pub fn file(&self, file: &FileKey) -> Option<FileView> {
-        rows::read(self.tables, &Key::file(file)).map(|row| file_view(file.name.clone(), row))
+    pub fn file(&self, file: &GroupFile) -> Option<FileView> {
+        rows::read_row(self.tables, &RowKey::file(file)).map(|row| file_view(file.name.clone(), row))
     }
 
     /// Digests and chain of `count` pieces from `first`, or of as many as there are. The chain has no state after the
     /// file's last piece.
     #[must_use]
-    pub fn pieces(&self, file: &FileKey, first: u32, count: u32) -> Option<Pieces> {
-        let row: FileRow = rows::read(self.tables, &Key::file(file))?;
-        manifest::read(self.tables, &row, first, count)
+    pub fn pieces(&self, file: &GroupFile, first: u32, count: u32) -> Option<ManifestPieces> {
+        let row: FileRow = rows::read_row(self.tables, &RowKey::file(file))?;
+        manifest::read_pieces(self.tables, &row, first, count)
     }
 
     /// Who holds a file completely and has not logged out. Who of them is online, the leases know.
     #[must_use]
-    pub fn holders(&self, file: &FileKey) -> Vec<Peer> {
-        let prefix = Key::file(file).prefix();
-        let nodes = rows::keys(self.tables, Table::Shares, &prefix);
-        let nodes = nodes.iter().map(|share| Key(share.0[prefix.len()..].to_vec()));
-        let peer = |node: Key| {
-            let row: NodeRow = rows::read(self.tables, &node)?;
-            let user = key::user_of_node(&node);
-            (!row.logged_out).then_some(Peer { user, holder: row.holder, session: row.session })
+    pub fn seeders(&self, file: &GroupFile) -> Vec<SwarmPeer> {
+        let prefix = RowKey::file(file).prefix();
+        let nodes = rows::collect_keys(self.tables, Table::Shares, &prefix);
+        let nodes = nodes.iter().map(|share| RowKey(share.0[prefix.len()..].to_vec()));
+        let peer = |node: RowKey| {
+            let row: NodeRow = rows::read_row(self.tables, &node)?;
+            let user = row_key::user_of_node(&node);
+            (!row.logged_out).then_some(SwarmPeer { user, holder: row.holder, session: row.session })
         };
         nodes.filter_map(peer).collect()
     }

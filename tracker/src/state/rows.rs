@@ -10,15 +10,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::command::Policy;
-use super::form;
 use super::id::{SessionId, UserId};
-use super::key::Key;
-use super::node::Holder;
-use super::outcome::{Outcome, Refusal};
+use super::node::NodeEndpoint;
+use super::outcome::{CommandOutcome, CommandRefusal};
+use super::row_key::RowKey;
+use super::serde_forms;
 use super::tables::{Table, Tables, Visit};
 
 /// A typed row of one table.
-pub(super) trait Row: Serialize + DeserializeOwned {
+pub(super) trait TableRow: Serialize + DeserializeOwned {
     /// Where it stands.
     const TABLE: Table;
 }
@@ -40,7 +40,7 @@ pub(super) struct SessionRow {
     pub(super) expires_s: u64,
     pub(super) ended: bool,
     /// The node that logged in or came back last.
-    pub(super) node: Option<Holder>,
+    pub(super) node: Option<NodeEndpoint>,
     /// How many outcomes were remembered so far.
     pub(super) answers: u64,
 }
@@ -49,7 +49,7 @@ pub(super) struct SessionRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeRow {
     /// Where it listens now.
-    pub(super) holder: Holder,
+    pub(super) holder: NodeEndpoint,
     /// The session that keeps it online.
     pub(super) session: SessionId,
     /// Whether that session ended: offline until the next login.
@@ -83,7 +83,7 @@ pub(super) struct AgeRow {
 
 /// A request to join.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RequestRow {
+pub(super) struct JoinRequestRow {
     pub(super) asked_s: u64,
 }
 
@@ -95,13 +95,13 @@ pub(super) struct FileRow {
     /// In bytes, where the uploader said it.
     pub(super) length: Option<u64>,
     pub(super) pieces: u32,
-    #[serde(with = "form::proof")]
+    #[serde(with = "serde_forms::proof")]
     pub(super) proof: FileProof,
     pub(super) has_chain: bool,
     /// Under which number its manifest stands.
     pub(super) manifest: u64,
     /// What all its piece digests come to.
-    #[serde(with = "form::hex_bytes")]
+    #[serde(with = "serde_forms::hex_bytes")]
     pub(super) fold: [u8; 32],
 }
 
@@ -112,7 +112,7 @@ pub(super) struct UploadRow {
     /// How many pieces have come.
     pub(super) next: u32,
     pub(super) has_chain: bool,
-    #[serde(with = "form::hex_bytes")]
+    #[serde(with = "serde_forms::hex_bytes")]
     pub(super) fold: [u8; 32],
     /// When the last part came.
     pub(super) part_s: u64,
@@ -121,23 +121,23 @@ pub(super) struct UploadRow {
 /// The first outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AnswerRow {
-    /// What was asked for: see [`wish`](super::wish).
-    #[serde(with = "form::hex_bytes")]
+    /// What was asked for: see [`request_digest`](super::wish).
+    #[serde(with = "serde_forms::hex_bytes")]
     pub(super) wish: [u8; 32],
-    pub(super) answer: Result<Outcome, Refusal>,
+    pub(super) answer: Result<CommandOutcome, CommandRefusal>,
 }
 
 /// Which request's outcome was remembered under a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct AnswerOrderRow(#[serde(with = "form::hex_bytes")] pub(super) [u8; 32]);
+pub(super) struct AnswerOrderRow(#[serde(with = "serde_forms::hex_bytes")] pub(super) [u8; 32]);
 
 /// A number given out so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Counter(pub(super) u64);
+pub(super) struct CounterRow(pub(super) u64);
 
 macro_rules! rows {
     ($($row:ident in $table:ident),* $(,)?) => {$(
-        impl Row for $row {
+        impl TableRow for $row {
             const TABLE: Table = Table::$table;
         }
     )*};
@@ -145,44 +145,44 @@ macro_rules! rows {
 
 rows!(
     UserRow in Users, SessionRow in Sessions, NodeRow in Nodes, GroupRow in Groups, MemberRow in Members,
-    AgeRow in MembersByAge, RequestRow in Requests, FileRow in Files, UploadRow in Uploads, AnswerRow in Answers,
-    AnswerOrderRow in AnswerOrder, Counter in Counters,
+    AgeRow in MembersByAge, JoinRequestRow in Requests, FileRow in Files, UploadRow in Uploads, AnswerRow in Answers,
+    AnswerOrderRow in AnswerOrder, CounterRow in Counters,
 );
 
-fn parse<R: Row>(value: &[u8]) -> R {
+fn parse_row<R: TableRow>(value: &[u8]) -> R {
     serde_json::from_slice(value).expect("rows are written by `write` alone, in this very form")
 }
 
 /// Reads a row.
-pub(super) fn read<R: Row>(tables: &dyn Tables, key: &Key) -> Option<R> {
-    tables.get(R::TABLE, &key.0).map(|value| parse(&value))
+pub(super) fn read_row<R: TableRow>(tables: &dyn Tables, key: &RowKey) -> Option<R> {
+    tables.get(R::TABLE, &key.0).map(|value| parse_row(&value))
 }
 
 /// Whether a row is there, whatever it says.
-pub(super) fn stands<R: Row>(tables: &dyn Tables, key: &Key) -> bool {
+pub(super) fn row_exists<R: TableRow>(tables: &dyn Tables, key: &RowKey) -> bool {
     tables.get(R::TABLE, &key.0).is_some()
 }
 
 /// Reads a row that another row names.
-pub(super) fn named<R: Row>(tables: &dyn Tables, key: &Key) -> R {
-    read(tables, key).expect("an index is written and removed together with the rows that it names")
+pub(super) fn indexed_row<R: TableRow>(tables: &dyn Tables, key: &RowKey) -> R {
+    read_row(tables, key).expect("an index is written and removed together with the rows that it names")
 }
 
 /// Writes a row.
-pub(super) fn write<R: Row>(tables: &mut dyn Tables, key: &Key, row: &R) {
+pub(super) fn write_row<R: TableRow>(tables: &mut dyn Tables, key: &RowKey, row: &R) {
     let value = serde_json::to_vec(row).expect("rows have string keys and nothing that can fail");
     tables.put(R::TABLE, &key.0, &value);
 }
 
 /// Takes a row out; what it was.
-pub(super) fn take<R: Row>(tables: &mut dyn Tables, key: &Key) -> Option<R> {
-    let row = read(tables, key);
+pub(super) fn take_row<R: TableRow>(tables: &mut dyn Tables, key: &RowKey) -> Option<R> {
+    let row = read_row(tables, key);
     tables.remove(R::TABLE, &key.0);
     row
 }
 
 /// Writes a row that is nothing but its key.
-pub(super) fn mark(tables: &mut dyn Tables, table: Table, key: &Key) {
+pub(super) fn write_mark(tables: &mut dyn Tables, table: Table, key: &RowKey) {
     tables.put(table, &key.0, &[]);
 }
 
@@ -196,18 +196,18 @@ pub(super) fn visit_raw(tables: &dyn Tables, table: Table, prefix: &[u8], from: 
 }
 
 /// The same with typed rows, all of them.
-pub(super) fn visit<R: Row>(tables: &dyn Tables, prefix: &[u8], mut each: impl FnMut(&[u8], R)) {
+pub(super) fn visit_rows<R: TableRow>(tables: &dyn Tables, prefix: &[u8], mut each: impl FnMut(&[u8], R)) {
     visit_raw(tables, R::TABLE, prefix, prefix, &mut |rest, value| {
-        each(rest, parse(value));
+        each(rest, parse_row(value));
         ControlFlow::Continue(())
     });
 }
 
 /// Typed rows after a key, at most `count`: pages of a list.
-pub(super) fn page<R: Row>(
+pub(super) fn visit_page<R: TableRow>(
     tables: &dyn Tables,
     prefix: &[u8],
-    after: Option<&Key>,
+    after: Option<&RowKey>,
     count: usize,
     mut each: impl FnMut(&[u8], R),
 ) {
@@ -219,16 +219,16 @@ pub(super) fn page<R: Row>(
             return ControlFlow::Break(());
         }
         left -= 1;
-        each(rest, parse(value));
+        each(rest, parse_row(value));
         ControlFlow::Continue(())
     });
 }
 
 /// The keys that begin with `prefix`, whole: for removing them, since rows cannot change while they are visited.
-pub(super) fn keys(tables: &dyn Tables, table: Table, prefix: &[u8]) -> Vec<Key> {
+pub(super) fn collect_keys(tables: &dyn Tables, table: Table, prefix: &[u8]) -> Vec<RowKey> {
     let mut keys = Vec::new();
     visit_raw(tables, table, prefix, prefix, &mut |rest, _| {
-        keys.push(Key([prefix, rest].concat()));
+        keys.push(RowKey([prefix, rest].concat()));
         ControlFlow::Continue(())
     });
     keys
@@ -236,8 +236,8 @@ pub(super) fn keys(tables: &dyn Tables, table: Table, prefix: &[u8]) -> Vec<Key>
 
 /// The next number of the one counter, which numbers manifests.
 pub(super) fn next_manifest(tables: &mut dyn Tables) -> u64 {
-    let key = Key::manifests();
-    let next = read(tables, &key).map_or(0, |Counter(next)| next);
-    write(tables, &key, &Counter(next + 1));
+    let key = RowKey::manifests();
+    let next = read_row(tables, &key).map_or(0, |CounterRow(next)| next);
+    write_row(tables, &key, &CounterRow(next + 1));
     next
 }

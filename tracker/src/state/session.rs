@@ -2,106 +2,114 @@
 //!
 //! Invariants: every session is in its user's index; its row stays until it expires, also when it has ended before.
 
-use super::acting::Acting;
+use super::actor::VerifiedActor;
 use super::binding;
 use super::id::{Actor, SessionId, UserId};
-use super::key::{self, Key};
 use super::limits::SESSION_LIFE_S;
-use super::node::Holder;
-use super::outcome::{Outcome, Refusal};
+use super::node::NodeEndpoint;
+use super::outcome::{CommandOutcome, CommandRefusal};
 use super::retry;
+use super::row_key::{self, RowKey};
 use super::rows::{self, SessionRow, UserRow};
 use super::tables::{Table, Tables};
 
-pub(super) fn begin(
+pub(super) fn begin_session(
     tables: &mut dyn Tables,
     at_s: u64,
     user: &UserId,
     password_epoch: u32,
     session: SessionId,
-    node: Option<Holder>,
-) -> Result<Outcome, Refusal> {
-    let account: UserRow =
-        rows::read(tables, &Key::user(user)).ok_or_else(|| Refusal::NoSuchUser(user.clone()))?;
+    node: Option<NodeEndpoint>,
+) -> Result<CommandOutcome, CommandRefusal> {
+    let account: UserRow = rows::read_row(tables, &RowKey::user(user))
+        .ok_or_else(|| CommandRefusal::NoSuchUser(user.clone()))?;
     if account.password_epoch != password_epoch {
-        return Err(Refusal::PasswordChanged);
+        return Err(CommandRefusal::PasswordChanged);
     }
-    let key = Key::session(session);
-    if let Some(row) = rows::read::<SessionRow>(tables, &key) {
+    let key = RowKey::session(session);
+    if let Some(row) = rows::read_row::<SessionRow>(tables, &key) {
         // Ids are random: the same again is the same login, proposed twice.
         let same = row.user == *user && row.holds_at(at_s);
-        return if same { Ok(Outcome::LoggedIn) } else { Err(Refusal::NotLoggedIn) };
+        return if same { Ok(CommandOutcome::LoggedIn) } else { Err(CommandRefusal::NotLoggedIn) };
     }
     let expires_s = at_s.saturating_add(SESSION_LIFE_S);
     let row = SessionRow { user: user.clone(), password_epoch, expires_s, ended: false, node, answers: 0 };
-    rows::write(tables, &key, &row);
-    rows::mark(tables, Table::UserSessions, &Key::user_session(user, session));
+    rows::write_row(tables, &key, &row);
+    rows::write_mark(tables, Table::UserSessions, &RowKey::user_session(user, session));
     if let Some(holder) = node {
-        binding::bind(tables, user, holder, session);
+        binding::bind_node(tables, user, holder, session);
     }
-    Ok(Outcome::LoggedIn)
+    Ok(CommandOutcome::LoggedIn)
 }
 
-pub(super) fn end(tables: &mut dyn Tables, by: &Acting<'_>) -> Outcome {
+pub(super) fn end_own_session(tables: &mut dyn Tables, by: &VerifiedActor<'_>) -> CommandOutcome {
     end_session(tables, by.actor.session);
-    Outcome::LoggedOut
+    CommandOutcome::LoggedOut
 }
 
 /// Ends all sessions of the actor's user but the actor's own.
-pub(super) fn end_others(tables: &mut dyn Tables, actor: &Actor) {
-    for session in of_user(tables, &actor.user) {
+pub(super) fn end_other_sessions(tables: &mut dyn Tables, actor: &Actor) {
+    for session in sessions_of_user(tables, &actor.user) {
         if session != actor.session {
             end_session(tables, session);
         }
     }
 }
 
-pub(super) fn resume(tables: &mut dyn Tables, by: &Acting<'_>, said: Holder) -> Outcome {
-    let node = settle_node(tables, by, said);
-    binding::bind(tables, &by.actor.user, node, by.actor.session);
-    Outcome::Resumed
+pub(super) fn resume_node(
+    tables: &mut dyn Tables,
+    by: &VerifiedActor<'_>,
+    said: NodeEndpoint,
+) -> CommandOutcome {
+    let node = record_node(tables, by, said);
+    binding::bind_node(tables, &by.actor.user, node, by.actor.session);
+    CommandOutcome::Resumed
 }
 
 /// The node that a command means, noted as the session's.
-pub(super) fn settle_node(tables: &mut dyn Tables, by: &Acting<'_>, said: Holder) -> Holder {
+pub(super) fn record_node(
+    tables: &mut dyn Tables,
+    by: &VerifiedActor<'_>,
+    said: NodeEndpoint,
+) -> NodeEndpoint {
     let node = by.node(said);
     if by.session.node != Some(node) {
         let row = SessionRow { node: Some(node), ..by.session.clone() };
-        rows::write(tables, &Key::session(by.actor.session), &row);
+        rows::write_row(tables, &RowKey::session(by.actor.session), &row);
     }
     node
 }
 
 /// Forgets sessions past their time, and what was remembered for them.
-pub(super) fn expire(tables: &mut dyn Tables, at_s: u64) {
+pub(super) fn expire_sessions(tables: &mut dyn Tables, at_s: u64) {
     let mut past = Vec::new();
-    rows::visit::<SessionRow>(tables, &[], |id, row| {
+    rows::visit_rows::<SessionRow>(tables, &[], |id, row| {
         if at_s >= row.expires_s {
-            past.push((key::session_id(id), row.user));
+            past.push((row_key::session_id(id), row.user));
         }
     });
     for (session, user) in past {
         binding::take_offline(tables, session);
         retry::forget_session(tables, session);
-        tables.remove(Table::UserSessions, &Key::user_session(&user, session).0);
-        tables.remove(Table::Sessions, &Key::session(session).0);
+        tables.remove(Table::UserSessions, &RowKey::user_session(&user, session).0);
+        tables.remove(Table::Sessions, &RowKey::session(session).0);
     }
 }
 
 /// The sessions of a user, ended ones too.
-pub(super) fn of_user(tables: &dyn Tables, user: &UserId) -> Vec<SessionId> {
-    let prefix = Key::user(user).prefix();
-    let keys = rows::keys(tables, Table::UserSessions, &prefix);
-    keys.iter().map(|key| key::session_id(&key.0[prefix.len()..])).collect()
+pub(super) fn sessions_of_user(tables: &dyn Tables, user: &UserId) -> Vec<SessionId> {
+    let prefix = RowKey::user(user).prefix();
+    let keys = rows::collect_keys(tables, Table::UserSessions, &prefix);
+    keys.iter().map(|key| row_key::session_id(&key.0[prefix.len()..])).collect()
 }
 
 fn end_session(tables: &mut dyn Tables, session: SessionId) {
-    let key = Key::session(session);
-    if let Some(mut row) = rows::read::<SessionRow>(tables, &key)
+    let key = RowKey::session(session);
+    if let Some(mut row) = rows::read_row::<SessionRow>(tables, &key)
         && !row.ended
     {
         row.ended = true;
-        rows::write(tables, &key, &row);
+        rows::write_row(tables, &key, &row);
         binding::take_offline(tables, session);
     }
 }

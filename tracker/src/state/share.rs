@@ -4,104 +4,109 @@
 //! row. A user has at most [`NODES_PER_USER_AND_FILE`] shares of a file.
 
 use super::binding;
-use super::id::{FileKey, GroupId, SessionId, UserId};
-use super::key::Key;
+use super::id::{GroupFile, GroupId, SessionId, UserId};
 use super::limits::NODES_PER_USER_AND_FILE;
-use super::node::Holder;
-use super::outcome::Refusal;
+use super::node::NodeEndpoint;
+use super::outcome::CommandRefusal;
+use super::row_key::RowKey;
 use super::rows::{self, NodeRow};
 use super::tables::{Table, Tables};
 
 /// Refuses a share that there is no room for: the user has as many of this file as may be, all of nodes that are online.
 pub(super) fn check_room(
     tables: &dyn Tables,
-    file: &FileKey,
+    file: &GroupFile,
     user: &UserId,
-    holder: Holder,
-) -> Result<(), Refusal> {
-    match room(tables, file, user, holder) {
-        Room::Free | Room::InPlaceOf(_) => Ok(()),
-        Room::None => Err(Refusal::TooManyNodes(file.clone())),
+    holder: NodeEndpoint,
+) -> Result<(), CommandRefusal> {
+    match find_room(tables, file, user, holder) {
+        ShareRoom::Free | ShareRoom::InPlaceOf(_) => Ok(()),
+        ShareRoom::None => Err(CommandRefusal::TooManyNodes(file.clone())),
     }
 }
 
 /// Where one more share goes.
-enum Room {
+enum ShareRoom {
     Free,
     /// That of a node which is offline ends for it.
-    InPlaceOf(Key),
+    InPlaceOf(RowKey),
     None,
 }
 
-fn room(tables: &dyn Tables, file: &FileKey, user: &UserId, holder: Holder) -> Room {
-    if tables.get(Table::Shares, &Key::share(file, user, holder.place()).0).is_some() {
-        return Room::Free;
+fn find_room(tables: &dyn Tables, file: &GroupFile, user: &UserId, holder: NodeEndpoint) -> ShareRoom {
+    if tables.get(Table::Shares, &RowKey::share(file, user, holder.identity()).0).is_some() {
+        return ShareRoom::Free;
     }
-    let shares = rows::keys(tables, Table::Shares, &Key::shares_of_user(file, user));
+    let shares = rows::collect_keys(tables, Table::Shares, &RowKey::shares_of_user(file, user));
     if shares.len() < NODES_PER_USER_AND_FILE {
-        return Room::Free;
+        return ShareRoom::Free;
     }
-    let is_offline = |share: &Key| {
+    let is_offline = |share: &RowKey| {
         let (_, node) = share.share_of_file(file);
-        rows::read::<NodeRow>(tables, &node).is_some_and(|row| row.logged_out)
+        rows::read_row::<NodeRow>(tables, &node).is_some_and(|row| row.logged_out)
     };
-    shares.into_iter().find(is_offline).map_or(Room::None, Room::InPlaceOf)
+    shares.into_iter().find(is_offline).map_or(ShareRoom::None, ShareRoom::InPlaceOf)
 }
 
 /// Makes a node a holder of a file and binds it to the session, after [`check_room`]; idempotent.
-pub(super) fn add(
+pub(super) fn add_share(
     tables: &mut dyn Tables,
-    file: &FileKey,
+    file: &GroupFile,
     user: &UserId,
-    holder: Holder,
+    holder: NodeEndpoint,
     session: SessionId,
 ) {
-    let place = holder.place();
-    let key = Key::share(file, user, place);
+    let place = holder.identity();
+    let key = RowKey::share(file, user, place);
     if tables.get(Table::Shares, &key.0).is_some() {
-        binding::bind(tables, user, holder, session);
+        binding::bind_node(tables, user, holder, session);
     } else {
-        if let Room::InPlaceOf(offline) = room(tables, file, user, holder) {
-            end(tables, file, &offline);
+        if let ShareRoom::InPlaceOf(offline) = find_room(tables, file, user, holder) {
+            end_share(tables, file, &offline);
         }
-        rows::mark(tables, Table::Shares, &key);
-        rows::mark(tables, Table::SharesByUser, &Key::share_by_user(file, user, place));
-        binding::add_share(tables, user, holder, session);
+        rows::write_mark(tables, Table::Shares, &key);
+        rows::write_mark(tables, Table::SharesByUser, &RowKey::share_by_user(file, user, place));
+        binding::count_share(tables, user, holder, session);
     }
 }
 
 /// Ends one node's share of a file; whether there was one.
-pub(super) fn remove(tables: &mut dyn Tables, file: &FileKey, user: &UserId, holder: Holder) -> bool {
-    let place = holder.place();
-    let was = tables.remove(Table::Shares, &Key::share(file, user, place).0);
+pub(super) fn remove_share(
+    tables: &mut dyn Tables,
+    file: &GroupFile,
+    user: &UserId,
+    holder: NodeEndpoint,
+) -> bool {
+    let place = holder.identity();
+    let was = tables.remove(Table::Shares, &RowKey::share(file, user, place).0);
     if was {
-        tables.remove(Table::SharesByUser, &Key::share_by_user(file, user, place).0);
-        binding::drop_share(tables, &Key::node(user, place));
+        tables.remove(Table::SharesByUser, &RowKey::share_by_user(file, user, place).0);
+        binding::uncount_share(tables, &RowKey::node(user, place));
     }
     was
 }
 
 /// Ends every share that a user has in a group.
-pub(super) fn withdraw(tables: &mut dyn Tables, group: &GroupId, user: &UserId) {
-    for by_user in rows::keys(tables, Table::SharesByUser, &Key::member(group, user).prefix()) {
+pub(super) fn withdraw_shares(tables: &mut dyn Tables, group: &GroupId, user: &UserId) {
+    for by_user in rows::collect_keys(tables, Table::SharesByUser, &RowKey::member(group, user).prefix()) {
         let (by_file, node) = by_user.share_of_user(group, user);
         tables.remove(Table::SharesByUser, &by_user.0);
         tables.remove(Table::Shares, &by_file.0);
-        binding::drop_share(tables, &node);
+        binding::uncount_share(tables, &node);
     }
 }
 
 /// Ends every share of a file.
-pub(super) fn remove_all(tables: &mut dyn Tables, file: &FileKey) {
-    let prefix = Key::file(file).prefix();
-    for by_file in rows::keys(tables, Table::Shares, &prefix) {
-        end(tables, file, &by_file);
+pub(super) fn remove_file_shares(tables: &mut dyn Tables, file: &GroupFile) {
+    let prefix = RowKey::file(file).prefix();
+    for by_file in rows::collect_keys(tables, Table::Shares, &prefix) {
+        end_share(tables, file, &by_file);
     }
 }
 
-fn end(tables: &mut dyn Tables, file: &FileKey, by_file: &Key) {
+fn end_share(tables: &mut dyn Tables, file: &GroupFile, by_file: &RowKey) {
     let (by_user, node) = by_file.share_of_file(file);
     tables.remove(Table::Shares, &by_file.0);
     tables.remove(Table::SharesByUser, &by_user.0);
-    binding::drop_share(tables, &node);
+    binding::uncount_share(tables, &node);
 }

@@ -17,15 +17,15 @@ use super::limits::{
     LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER, REPORTED_PEERS_MAX, REPORTS_PER_USER,
     REPORTS_TO_SORT_LAST,
 };
-use super::node::{Peer, Place};
+use super::node::{NodeIdentity, SwarmPeer};
 
 /// Whose node: what a leecher is known by.
-pub(super) type NodeKey = (UserId, Place);
+pub(super) type NodeKey = (UserId, NodeIdentity);
 
 /// One who fetches a file.
 #[derive(Clone, Debug)]
 pub(super) struct Leecher {
-    pub(super) peer: Peer,
+    pub(super) peer: SwarmPeer,
     /// What it announced; `None` before the first piece. Shared with answers that are still being built.
     pub(super) pieces: Option<Arc<Bitfield>>,
     /// When it asked or announced last, counted in such moments of the swarm.
@@ -42,16 +42,16 @@ pub(super) struct Swarm {
     /// Who reported which address.
     reports: BTreeMap<SocketAddr, BTreeSet<UserId>>,
     /// Turns the list from answer to answer, so that not always the same peers are told first.
-    turn: usize,
+    rotation: usize,
     /// How often a leecher asked or announced.
     heard: u64,
     /// When anybody last asked or announced.
-    pub(super) touched_ms: u64,
+    pub(super) last_used_ms: u64,
 }
 
 /// What became of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reported {
+pub enum ReportOutcome {
     /// It is noted.
     Noted,
     /// It was noted before.
@@ -66,7 +66,7 @@ pub enum Reported {
 
 /// How sure it is that a peer is online.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Presence {
+pub enum PeerPresence {
     /// It showed a sign of life to this leader.
     Confirmed,
     /// It had no time to, since the leader is new.
@@ -75,51 +75,51 @@ pub enum Presence {
 
 /// One who can be asked for pieces of a file now.
 #[derive(Clone, Debug)]
-pub struct Candidate<'a> {
+pub struct PeerCandidate<'a> {
     /// The node.
-    pub peer: &'a Peer,
+    pub peer: &'a SwarmPeer,
     /// How sure it is that it is online.
-    pub presence: Presence,
-    pieces: Held<'a>,
+    pub presence: PeerPresence,
+    pieces: CandidatePieces<'a>,
     /// By how much it is likelier to help than others: the least first.
     class: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Held<'a> {
+enum CandidatePieces<'a> {
     All,
     Some(&'a Arc<Bitfield>),
     Nothing,
 }
 
-impl Candidate<'_> {
+impl PeerCandidate<'_> {
     /// Whether it holds every piece.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        matches!(self.pieces, Held::All)
+        matches!(self.pieces, CandidatePieces::All)
     }
 
     /// Where it can be asked for what; `None` while it has nothing.
-    fn sharer(&self) -> Option<Sharer> {
+    fn sharer(&self) -> Option<PieceSharer> {
         let pieces = match self.pieces {
-            Held::All => None,
-            Held::Some(pieces) => Some(Arc::clone(pieces)),
-            Held::Nothing => return None,
+            CandidatePieces::All => None,
+            CandidatePieces::Some(pieces) => Some(Arc::clone(pieces)),
+            CandidatePieces::Nothing => return None,
         };
-        Some(Sharer { address: self.peer.holder.address, pieces })
+        Some(PieceSharer { address: self.peer.holder.address, pieces })
     }
 }
 
-/// One who has pieces: a [`Candidate`] that can be taken elsewhere.
+/// One who has pieces: a [`PeerCandidate`] that can be taken elsewhere.
 #[derive(Clone, Debug)]
-pub struct Sharer {
+pub struct PieceSharer {
     /// Where it listens.
     pub address: SocketAddr,
     /// What it has; `None` for everything.
     pieces: Option<Arc<Bitfield>>,
 }
 
-impl Sharer {
+impl PieceSharer {
     /// Whether it holds a piece.
     #[must_use]
     pub fn has(&self, index: PieceIndex) -> bool {
@@ -129,26 +129,26 @@ impl Sharer {
 
 /// The peers of a file that one asker may be told, best first.
 #[derive(Clone, Debug)]
-pub struct Choice<'a> {
-    candidates: Vec<Candidate<'a>>,
+pub struct PeerChoice<'a> {
+    candidates: Vec<PeerCandidate<'a>>,
 }
 
-impl<'a> Choice<'a> {
+impl<'a> PeerChoice<'a> {
     /// The peers to tell, at most [`PEERS_PER_ANSWER`]; leechers that hold nothing yet are among the last.
-    pub fn peers(&self) -> impl Iterator<Item = &Candidate<'a>> {
+    pub fn peers(&self) -> impl Iterator<Item = &PeerCandidate<'a>> {
         self.candidates.iter().take(PEERS_PER_ANSWER)
     }
 
     /// At most `most` of those who have anything: whom to name for which piece.
     #[must_use]
-    pub fn sharers(&self, most: usize) -> Vec<Sharer> {
-        self.candidates.iter().filter_map(Candidate::sharer).take(most).collect()
+    pub fn sharers(&self, most: usize) -> Vec<PieceSharer> {
+        self.candidates.iter().filter_map(PeerCandidate::sharer).take(most).collect()
     }
 }
 
 /// Who asks for peers.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct AskingClient<'a> {
     /// The user.
     pub user: &'a UserId,
     /// Where the user's node listens, where that is known: it is not told about itself.
@@ -164,17 +164,17 @@ impl Swarm {
             leechers: BTreeMap::new(),
             fetched: BTreeSet::new(),
             reports: BTreeMap::new(),
-            turn: 0,
+            rotation: 0,
             heard: 0,
-            touched_ms: now_ms,
+            last_used_ms: now_ms,
         }
     }
 
     /// The node fetches; what it announced before is kept. Of a user with [`NODES_PER_USER_AND_FILE`] others the one that was not
     /// heard of for longest makes room; beyond [`LEECHERS_PER_SWARM`] a node is not listed, and has no entry.
-    pub(super) fn join(&mut self, peer: Peer) -> Option<&mut Leecher> {
+    pub(super) fn join(&mut self, peer: SwarmPeer) -> Option<&mut Leecher> {
         self.fetched.insert(peer.user.clone());
-        let key = (peer.user.clone(), peer.holder.place());
+        let key = (peer.user.clone(), peer.holder.identity());
         if !self.leechers.contains_key(&key) {
             self.make_room(&peer.user);
             if self.leechers.len() >= LEECHERS_PER_SWARM {
@@ -192,7 +192,7 @@ impl Swarm {
 
     /// Makes room for one more node of a user.
     fn make_room(&mut self, user: &UserId) {
-        let least = (user.clone(), Place::Key(PeerKey([0; 32])));
+        let least = (user.clone(), NodeIdentity::Key(PeerKey([0; 32])));
         let own = || self.leechers.range(&least..).take_while(|((whose, _), _)| whose == user);
         if own().count() >= NODES_PER_USER_AND_FILE
             && let Some(oldest) = own().min_by_key(|(_, leecher)| leecher.heard).map(|(key, _)| key.clone())
@@ -202,7 +202,7 @@ impl Swarm {
     }
 
     /// Adds pieces to what a leecher holds; whether it holds all now. The ranges lie in the file.
-    pub(super) fn gained(&mut self, peer: Peer, ranges: &[PieceRange]) -> bool {
+    pub(super) fn add_pieces(&mut self, peer: SwarmPeer, ranges: &[PieceRange]) -> bool {
         let pieces = self.pieces;
         let Some(leecher) = self.join(peer) else { return false };
         let held = Arc::make_mut(leecher.pieces.get_or_insert_with(|| Arc::new(Bitfield::empty(pieces))));
@@ -213,28 +213,33 @@ impl Swarm {
     }
 
     /// Notes a report about a node that is one of `seeders` or fetches.
-    pub(super) fn report(&mut self, by: &UserId, accused: SocketAddr, seeders: &[Peer]) -> Reported {
+    pub(super) fn report(
+        &mut self,
+        by: &UserId,
+        accused: SocketAddr,
+        seeders: &[SwarmPeer],
+    ) -> ReportOutcome {
         if !self.fetched.contains(by) {
-            return Reported::NotFetched;
+            return ReportOutcome::NotFetched;
         }
         if self.reports.get(&accused).is_some_and(|reporters| reporters.contains(by)) {
-            return Reported::Again;
+            return ReportOutcome::Again;
         }
         let leeching = self.leechers.values().map(|leecher| &leecher.peer);
         let here: BTreeSet<SocketAddr> =
             seeders.iter().chain(leeching).map(|peer| peer.holder.address).collect();
         if !here.contains(&accused) {
-            return Reported::NoPeer;
+            return ReportOutcome::NoPeer;
         }
         if !self.has_room_for_report(by, accused) {
             // What was said of those who have gone makes room.
             self.reports.retain(|address, _| here.contains(address));
             if !self.has_room_for_report(by, accused) {
-                return Reported::Full;
+                return ReportOutcome::Full;
             }
         }
         self.reports.entry(accused).or_default().insert(by.clone());
-        Reported::Noted
+        ReportOutcome::Noted
     }
 
     fn has_room_for_report(&self, by: &UserId, accused: SocketAddr) -> bool {
@@ -248,31 +253,30 @@ impl Swarm {
     /// begins with another.
     pub(super) fn choose<'a>(
         &'a mut self,
-        seeders: &'a [Peer],
-        asker: Asker<'_>,
-        presence: impl Fn(&Peer) -> Option<Presence>,
-    ) -> Choice<'a> {
-        self.turn = self.turn.wrapping_add(1);
-        let seeding = seeders.iter().map(|peer| (peer, Held::All));
-        let leeching = self
-            .leechers
-            .values()
-            .map(|leecher| (&leecher.peer, leecher.pieces.as_ref().map_or(Held::Nothing, Held::Some)));
+        seeders: &'a [SwarmPeer],
+        asker: AskingClient<'_>,
+        presence: impl Fn(&SwarmPeer) -> Option<PeerPresence>,
+    ) -> PeerChoice<'a> {
+        self.rotation = self.rotation.wrapping_add(1);
+        let seeding = seeders.iter().map(|peer| (peer, CandidatePieces::All));
+        let leeching = self.leechers.values().map(|leecher| {
+            (&leecher.peer, leecher.pieces.as_ref().map_or(CandidatePieces::Nothing, CandidatePieces::Some))
+        });
         let mut candidates = Vec::with_capacity(seeders.len() + self.leechers.len());
         candidates.extend(seeding.chain(leeching).filter_map(|(peer, pieces)| {
             let presence = if self.may_tell(asker, peer) { presence(peer)? } else { return None };
-            Some(Candidate { peer, presence, pieces, class: self.class(peer, presence, pieces) })
+            Some(PeerCandidate { peer, presence, pieces, class: self.sort_class(peer, presence, pieces) })
         }));
         if !candidates.is_empty() {
-            let start = self.turn % candidates.len();
+            let start = self.rotation % candidates.len();
             candidates.rotate_left(start);
         }
         candidates.sort_by_key(|candidate| candidate.class);
         keep_first_of_address(&mut candidates);
-        Choice { candidates }
+        PeerChoice { candidates }
     }
 
-    fn may_tell(&self, asker: Asker<'_>, peer: &Peer) -> bool {
+    fn may_tell(&self, asker: AskingClient<'_>, peer: &SwarmPeer) -> bool {
         let address = peer.holder.address;
         let is_asker = asker.user == &peer.user && asker.address == Some(address);
         let reported = self.reports.get(&address).is_some_and(|by| by.contains(asker.user));
@@ -280,23 +284,23 @@ impl Swarm {
         !(is_asker || reported || hidden)
     }
 
-    fn class(&self, peer: &Peer, presence: Presence, pieces: Held<'_>) -> u8 {
+    fn sort_class(&self, peer: &SwarmPeer, presence: PeerPresence, pieces: CandidatePieces<'_>) -> u8 {
         let reports = self.reports.get(&peer.holder.address).map_or(0, BTreeSet::len);
         let held = match pieces {
-            Held::All => 0,
-            Held::Some(_) => 1,
-            Held::Nothing => 2,
+            CandidatePieces::All => 0,
+            CandidatePieces::Some(_) => 1,
+            CandidatePieces::Nothing => 2,
         };
-        let presumed = u8::from(presence == Presence::Presumed);
+        let presumed = u8::from(presence == PeerPresence::Presumed);
         u8::from(reports >= REPORTS_TO_SORT_LAST) << 3 | presumed << 2 | held
     }
 }
 
 /// A node whose key is new is known twice at one address; the better entry stands.
-fn keep_first_of_address(candidates: &mut Vec<Candidate<'_>>) {
+fn keep_first_of_address(candidates: &mut Vec<PeerCandidate<'_>>) {
     // Nearly always there is none such, and numbers tell that faster than a set.
     let mut prints: Vec<u64> =
-        candidates.iter().map(|candidate| print(candidate.peer.holder.address)).collect();
+        candidates.iter().map(|candidate| address_number(candidate.peer.holder.address)).collect();
     prints.sort_unstable();
     if prints.windows(2).any(|pair| pair[0] == pair[1]) {
         let mut addresses = BTreeSet::new();
@@ -305,7 +309,7 @@ fn keep_first_of_address(candidates: &mut Vec<Candidate<'_>>) {
 }
 
 /// A number of an address: equal addresses have equal ones, and others rarely.
-fn print(address: SocketAddr) -> u64 {
+fn address_number(address: SocketAddr) -> u64 {
     let ip = match address.ip() {
         IpAddr::V4(ip) => u64::from(ip.to_bits()),
         IpAddr::V6(ip) => ip

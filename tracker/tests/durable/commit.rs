@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use tracker::replica::{Directory, Store};
+use tracker::replica::{LogDirectory, ReplicaStore};
 
 use super::crash_disk::CrashHome;
 use super::rig::{PATIENCE, create_user, is_there, propose, start};
@@ -38,8 +38,8 @@ fn writers_that_wait_together_share_a_sync() {
 #[test]
 fn one_writer_after_the_other_has_a_sync_for_each() {
     let dir = tempfile::tempdir().unwrap();
-    Store::create(dir.path()).unwrap();
-    let replica = start(Directory(dir.path().into())).unwrap();
+    ReplicaStore::create(dir.path()).unwrap();
+    let replica = start(LogDirectory(dir.path().into())).unwrap();
     let before = replica.counters().fsyncs;
     for number in 0..5 {
         propose(&replica, create_user(number)).unwrap().unwrap();
@@ -51,10 +51,10 @@ fn one_writer_after_the_other_has_a_sync_for_each() {
 #[test]
 fn a_restart_finds_everything_and_another_epoch() {
     let dir = tempfile::tempdir().unwrap();
-    Store::create(dir.path()).unwrap();
+    ReplicaStore::create(dir.path()).unwrap();
     let mut epochs = Vec::new();
     for round in 0..3 {
-        let replica = start(Directory(dir.path().into())).unwrap();
+        let replica = start(LogDirectory(dir.path().into())).unwrap();
         epochs.push(replica.epoch());
         for number in 0..round * 10 {
             assert!(is_there(&replica, number), "user {number} in round {round}");
@@ -70,12 +70,12 @@ fn a_restart_finds_everything_and_another_epoch() {
 #[test]
 fn a_log_is_used_by_one_process_and_with_its_own_key_only() {
     let dir = tempfile::tempdir().unwrap();
-    Store::create(dir.path()).unwrap();
-    let replica = start(Directory(dir.path().into())).unwrap();
-    let second = start(Directory(dir.path().into())).unwrap_err().to_string();
+    ReplicaStore::create(dir.path()).unwrap();
+    let replica = start(LogDirectory(dir.path().into())).unwrap();
+    let second = start(LogDirectory(dir.path().into())).unwrap_err().to_string();
     assert!(second.contains("in use") && second.contains("tracker.redb"), "{second}");
     drop(replica);
-    let options = tracker::replica::Options::at("127.0.0.1:1", "another");
-    let foreign = tracker::replica::Replica::start(Directory(dir.path().into()), options);
+    let options = tracker::replica::ReplicaOptions::at("127.0.0.1:1", "another");
+    let foreign = tracker::replica::Replica::start(LogDirectory(dir.path().into()), options);
     assert!(foreign.unwrap_err().to_string().contains("another"));
 }

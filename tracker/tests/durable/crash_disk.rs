@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
-use tracker::replica::{Fault, Home, LOG_FILE, Store, WITNESS_FILE, Witness};
+use tracker::replica::{LOG_FILE, LogLocation, ReplicaFault, ReplicaStore, WITNESS_FILE, Witness};
 
 /// A disk. Clones are the same disk.
 #[derive(Clone)]
@@ -140,7 +140,7 @@ pub(crate) struct CrashHome {
 impl CrashHome {
     /// An empty log, made in `dir` and taken from there.
     pub(crate) fn fresh(dir: PathBuf, honest: bool) -> CrashHome {
-        Store::create(&dir).unwrap();
+        ReplicaStore::create(&dir).unwrap();
         let bytes = std::fs::read(dir.join(LOG_FILE)).unwrap();
         CrashHome::holding(bytes, dir, honest)
     }
@@ -154,13 +154,13 @@ impl CrashHome {
     }
 }
 
-impl Home for CrashHome {
-    fn open(&mut self) -> Result<Store, Fault> {
-        Store::open_on(self.disk.clone(), &self.dir.join(LOG_FILE), self.witness())
+impl LogLocation for CrashHome {
+    fn open(&mut self) -> Result<ReplicaStore, ReplicaFault> {
+        ReplicaStore::open_on(self.disk.clone(), &self.dir.join(LOG_FILE), self.witness())
     }
 
-    fn look(&mut self) -> Result<Store, Fault> {
-        Store::look_on(self.disk.clone(), &self.dir.join(LOG_FILE), self.witness())
+    fn open_overlaid(&mut self) -> Result<ReplicaStore, ReplicaFault> {
+        ReplicaStore::open_overlaid_on(self.disk.clone(), &self.dir.join(LOG_FILE), self.witness())
     }
 
     fn free_bytes(&self) -> Option<u64> {

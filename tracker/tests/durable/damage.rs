@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
-use tracker::replica::{Directory, LOG_FILE, Store, WITNESS_FILE, inspect};
+use tracker::replica::{LOG_FILE, LogDirectory, ReplicaStore, WITNESS_FILE, print_log};
 
 use super::rig::{create_user, propose, start};
 
@@ -21,8 +21,8 @@ struct Sound {
 /// A log as a clean end leaves it, or as kill -9 does: the files of a running tracker.
 fn sound(killed: bool) -> Sound {
     let dir = tempfile::tempdir().unwrap();
-    Store::create(dir.path()).unwrap();
-    let replica = start(Directory(dir.path().into())).unwrap();
+    ReplicaStore::create(dir.path()).unwrap();
+    let replica = start(LogDirectory(dir.path().into())).unwrap();
     for number in 0..30 {
         propose(&replica, create_user(number)).unwrap().unwrap();
     }
@@ -50,7 +50,7 @@ fn lines(log: &[u8], witness: &[u8]) -> Result<String, String> {
     fs::write(place.join(LOG_FILE), log).unwrap();
     fs::write(place.join(WITNESS_FILE), witness).unwrap();
     let mut lines = Vec::new();
-    match inspect(&place, &mut lines) {
+    match print_log(&place, &mut lines) {
         Ok(()) => Ok(String::from_utf8(lines).unwrap()),
         Err(fault) => {
             assert_eq!(fs::read(place.join(LOG_FILE)).unwrap(), log, "a refused file stays as it is");
@@ -121,17 +121,17 @@ fn a_cut_file_is_never_read_as_something_else() {
 #[test]
 fn an_older_copy_is_refused_until_its_witness_is_removed() {
     let dir = tempfile::tempdir().unwrap();
-    Store::create(dir.path()).unwrap();
-    let replica = start(Directory(dir.path().into())).unwrap();
+    ReplicaStore::create(dir.path()).unwrap();
+    let replica = start(LogDirectory(dir.path().into())).unwrap();
     propose(&replica, create_user(0)).unwrap().unwrap();
     let older = fs::read(dir.path().join(LOG_FILE)).unwrap();
     propose(&replica, create_user(1)).unwrap().unwrap();
     drop(replica);
     fs::write(dir.path().join(LOG_FILE), older).unwrap();
-    let fault = start(Directory(dir.path().into())).unwrap_err().to_string();
+    let fault = start(LogDirectory(dir.path().into())).unwrap_err().to_string();
     assert!(fault.contains("acknowledged"), "{fault}");
     fs::remove_file(dir.path().join(WITNESS_FILE)).unwrap();
-    start(Directory(dir.path().into())).unwrap();
+    start(LogDirectory(dir.path().into())).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tracker::replica::Unproposed;
+use tracker::replica::ProposalError;
 
 use super::crash_disk::CrashHome;
 use super::real::{Client, Tracker, log_in};
@@ -21,7 +21,7 @@ fn below_the_floor_writes_are_refused_before_anything_is_written() {
     *free_bytes.lock().unwrap() = 1_000;
     let fsyncs = replica.counters().fsyncs;
     let refusal = propose(&replica, create_user(1)).unwrap_err();
-    assert!(matches!(refusal, Unproposed::Full { free: 1_000, .. }), "{refusal}");
+    assert!(matches!(refusal, ProposalError::Full { free: 1_000, .. }), "{refusal}");
     assert_eq!(replica.counters().fsyncs, fsyncs);
     assert!(is_there(&replica, 0) && !is_there(&replica, 1));
     *free_bytes.lock().unwrap() = u64::MAX;
@@ -41,9 +41,9 @@ fn a_write_that_fails_half_way_is_recovered_from() {
     let epoch = replica.epoch();
     disk.set_full(true);
     let failed = propose(&replica, create_user(20)).unwrap_err();
-    assert!(matches!(failed, Unproposed::Unknown(_)), "{failed}");
+    assert!(matches!(failed, ProposalError::Unknown(_)), "{failed}");
     let refused = propose(&replica, create_user(21)).unwrap_err();
-    assert!(matches!(refused, Unproposed::Unavailable(_)), "{refused}");
+    assert!(matches!(refused, ProposalError::Unavailable(_)), "{refused}");
     for number in 0..20 {
         assert!(is_there(&replica, number), "user {number} was acknowledged");
     }
@@ -51,7 +51,7 @@ fn a_write_that_fails_half_way_is_recovered_from() {
     // Each refusal comes at once; the replica opens its log anew in its own time.
     let mut tries = 0_u64;
     while let Err(refusal) = propose(&replica, create_user(22)) {
-        assert!(matches!(refusal, Unproposed::Unavailable(_) | Unproposed::Unknown(_)), "{refusal}");
+        assert!(matches!(refusal, ProposalError::Unavailable(_) | ProposalError::Unknown(_)), "{refusal}");
         tries += 1;
         assert!(tries < 100_000_000, "it never came back");
     }

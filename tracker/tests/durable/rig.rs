@@ -5,16 +5,16 @@ use std::process::{self, Child};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tracker::replica::{Answer, Fault, Home, Options, Replica, Unproposed};
-use tracker::state::command::{Action, Command};
+use tracker::replica::{ApplyResult, LogLocation, ProposalError, Replica, ReplicaFault, ReplicaOptions};
+use tracker::state::command::{LogAction, LogCommand};
 use tracker::state::id::UserId;
-use tracker::state::queries::Queries;
+use tracker::state::queries::StateQueries;
 
 /// Longest that any test waits for an answer: a hang, not a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
-pub(crate) fn start(home: impl Home) -> Result<Replica, Fault> {
-    Replica::start(home, Options::at("127.0.0.1:1", "test"))
+pub(crate) fn start(home: impl LogLocation) -> Result<Replica, ReplicaFault> {
+    Replica::start(home, ReplicaOptions::at("127.0.0.1:1", "test"))
 }
 
 /// Starts a program: the same name as in the engine's rig, for what is shared with it.
@@ -26,13 +26,13 @@ pub(crate) fn user(number: usize) -> UserId {
     UserId::new(&format!("user{number}")).unwrap()
 }
 
-pub(crate) fn create_user(number: usize) -> Command {
+pub(crate) fn create_user(number: usize) -> LogCommand {
     let password_hash = format!("secret-hash-{number}");
-    Command::anonymous(1_000, Action::CreateUser { user: user(number), password_hash })
+    LogCommand::anonymous(1_000, LogAction::CreateUser { user: user(number), password_hash })
 }
 
 /// Proposes a command and waits for what it comes to.
-pub(crate) fn propose(replica: &Replica, command: Command) -> Result<Answer, Unproposed> {
+pub(crate) fn propose(replica: &Replica, command: LogCommand) -> Result<ApplyResult, ProposalError> {
     let (reply, outcome) = mpsc::sync_channel(1);
     replica.propose(command, move |answer| reply.send(answer).unwrap())?;
     outcome.recv_timeout(PATIENCE).unwrap()
@@ -44,7 +44,7 @@ pub(crate) fn is_there(replica: &Replica, number: usize) -> bool {
     const PAUSE: Duration = Duration::from_millis(10);
     for _ in 0..LOOKS {
         if let Ok(view) = replica.view() {
-            let there = Queries::new(&view).account(&user(number)).is_some();
+            let there = StateQueries::new(&view).account(&user(number)).is_some();
             if view.check().is_ok() {
                 return there;
             }

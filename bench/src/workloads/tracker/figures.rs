@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::load::Outcome;
-use crate::mix::Kind;
+use super::load::LoadOutcome;
+use crate::mix::RequestKind;
 use crate::results::latency;
-use crate::results::sink::Sink;
+use crate::results::sink::RecordSink;
 
 /// What a load was on.
 #[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct LoadSubject<'a> {
     /// The workload's name in records.
     pub(crate) workload: &'a str,
     /// Whose numbers they are.
@@ -21,95 +21,95 @@ pub(crate) struct Subject<'a> {
     /// What answers a second are called; nothing where the rate was fixed.
     pub(crate) rate: Option<&'a str>,
     /// What requests are called.
-    pub(crate) names: &'a dyn Fn(Kind) -> &'static str,
+    pub(crate) names: &'a dyn Fn(RequestKind) -> &'static str,
     /// CPU seconds that it has used so far.
     pub(crate) cpu: &'a dyn Fn() -> Option<f64>,
 }
 
 /// Puts figures into the sink.
-pub(crate) struct Figures<'s> {
+pub(crate) struct LoadFigures<'s> {
     /// Where records go.
-    pub(crate) sink: &'s mut Sink,
+    pub(crate) sink: &'s mut RecordSink,
     rounds: u32,
     latencies: BTreeMap<(String, String, usize), (&'static str, Histogram<u64>)>,
 }
 
-impl<'s> Figures<'s> {
+impl<'s> LoadFigures<'s> {
     /// Of so many rounds that count.
-    pub(crate) fn of_rounds(sink: &'s mut Sink, rounds: u32) -> Figures<'s> {
-        Figures { sink, rounds, latencies: BTreeMap::new() }
+    pub(crate) fn new(sink: &'s mut RecordSink, rounds: u32) -> LoadFigures<'s> {
+        LoadFigures { sink, rounds, latencies: BTreeMap::new() }
     }
 
     /// Runs a load and notes what came of it; in a round that does not count, nothing is noted. Gives whether every request was
     /// carried out.
     pub(crate) fn measure(
         &mut self,
-        subject: &Subject<'_>,
+        subject: &LoadSubject<'_>,
         round: Option<u32>,
-        run: impl FnOnce() -> anyhow::Result<Outcome>,
+        run: impl FnOnce() -> anyhow::Result<LoadOutcome>,
     ) -> anyhow::Result<bool> {
         let before = (subject.cpu)();
         let outcome = run()?;
         let spent = before.and_then(|before| Some((subject.cpu)()? - before));
         let Some(round) = round else { return Ok(true) };
-        self.note(subject, round, &outcome, spent)?;
+        self.record_round(subject, round, &outcome, spent)?;
         let of = [subject.workload, subject.who];
         if outcome.refused > 0 {
             let why = format!("{} of {} answers were refusals", outcome.refused, outcome.answered);
-            self.sink.failed(of, &why)?;
+            self.sink.record_failed(of, &why)?;
         }
         if outcome.unanswered > 0 {
             let why = format!("{} of {} requests got no answer", outcome.unanswered, outcome.due);
-            self.sink.failed(of, &why)?;
+            self.sink.record_failed(of, &why)?;
         }
         Ok(outcome.refused + outcome.unanswered == 0)
     }
 
-    fn note(
+    fn record_round(
         &mut self,
-        subject: &Subject<'_>,
+        subject: &LoadSubject<'_>,
         round: u32,
-        outcome: &Outcome,
+        outcome: &LoadOutcome,
         spent: Option<f64>,
     ) -> anyhow::Result<()> {
-        let Subject { workload, who, .. } = *subject;
+        let LoadSubject { workload, who, .. } = *subject;
         let of = |metric| [workload, who, metric];
         let lasted_s = outcome.lasted.as_secs_f64().max(1e-9);
         let carried_out = outcome.answered - outcome.refused;
         match subject.rate {
-            Some(rate) => self.sink.sample(of(rate), round, carried_out as f64 / lasted_s, "1/s")?,
+            Some(rate) => self.sink.record_sample(of(rate), round, carried_out as f64 / lasted_s, "1/s")?,
             None => {
-                self.sink.sample(of("requests due"), round, outcome.due as f64, "")?;
-                self.sink.sample(of("requests answered"), round, outcome.answered as f64, "")?;
-                self.sink.sample(of("requests unanswered"), round, outcome.unanswered as f64, "")?;
+                self.sink.record_sample(of("requests due"), round, outcome.due as f64, "")?;
+                self.sink.record_sample(of("requests answered"), round, outcome.answered as f64, "")?;
+                self.sink.record_sample(of("requests unanswered"), round, outcome.unanswered as f64, "")?;
                 self.keep_latencies(subject, outcome)?;
             }
         }
         if let Some(spent) = spent {
-            self.sink.sample(of("cpu"), round, spent / carried_out.max(1) as f64 * 1e5, "s/100k")?;
-            self.sink.sample(of("cpu busy"), round, spent / lasted_s, "CPUs")?;
+            self.sink.record_sample(of("cpu"), round, spent / carried_out.max(1) as f64 * 1e5, "s/100k")?;
+            self.sink.record_sample(of("cpu busy"), round, spent / lasted_s, "CPUs")?;
         }
         if subject.rate.is_none() {
             let all = if self.rounds > 1 { format!("{who}, round {}", round + 1) } else { who.to_owned() };
-            self.sink.series([workload, &all], "answers/s", outcome.series.clone())?;
+            self.sink.record_series([workload, &all], "answers/s", outcome.series.clone())?;
         }
         Ok(())
     }
 
-    fn keep_latencies(&mut self, subject: &Subject<'_>, outcome: &Outcome) -> anyhow::Result<()> {
-        let found = Kind::ALL.iter().zip(&outcome.latencies).enumerate();
+    fn keep_latencies(&mut self, subject: &LoadSubject<'_>, outcome: &LoadOutcome) -> anyhow::Result<()> {
+        let found = RequestKind::ALL.iter().zip(&outcome.latencies).enumerate();
         for (at, (kind, histogram)) in found.filter(|(_, (_, histogram))| !histogram.is_empty()) {
             let key = (subject.workload.to_owned(), subject.who.to_owned(), at);
-            let new = || ((subject.names)(*kind), latency::histogram());
+            let new = || ((subject.names)(*kind), latency::new_histogram());
             self.latencies.entry(key).or_insert_with(new).1.add(histogram)?;
         }
         Ok(())
     }
 
     /// Puts in what all rounds have together.
-    pub(crate) fn end(self) -> anyhow::Result<()> {
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
         for ((workload, who, _), (name, histogram)) in self.latencies {
-            self.sink.latency([&workload, &who, name], &histogram)?;
+            self.sink.record_latency([&workload, &who, name], &histogram)?;
         }
         Ok(())
     }

@@ -13,14 +13,14 @@ pub(crate) const PIPELINE_DEPTH: usize = 16;
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
 /// A request without an answer for this long, in milliseconds, is unanswered.
-pub(crate) const PATIENCE_MS: u64 = 30_000;
+pub(crate) const ANSWER_TIMEOUT_MS: u64 = 30_000;
 
 /// Events taken from the kernel at once.
 pub(crate) const EVENTS: usize = 1_024;
 
 /// Requests under way on one connection, at most, under a fixed rate; those due beyond it are sent late, and their latency
 /// counts from when they were due all the same.
-pub(crate) const UNDERWAY_MAX: usize = 4_096;
+pub(crate) const IN_FLIGHT_MAX: usize = 4_096;
 
 /// Open files that the harness needs besides its connections.
 pub(crate) const FILES_EXTRA: u64 = 256;
@@ -31,7 +31,7 @@ pub(crate) const ROUND_BYTES: u64 = 512 << 20;
 
 /// While the next request is due later than this, in milliseconds, the load waits in the kernel; nearer ones are waited for
 /// awake, since the kernel's own waits end up to a millisecond late.
-pub(crate) const NAP_MS: u64 = 2;
+pub(crate) const POLL_MIN_MS: u64 = 2;
 
 /// Between samples of answers over time, in milliseconds.
 pub(crate) const SERIES_EVERY_MS: u64 = 100;

@@ -14,10 +14,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 
-use super::limits::{EVENTS, NAP_MS, READ_BYTES, SERIES_EVERY_MS, UNDERWAY_MAX};
-use super::line::{Answered, Line, Underway};
+use super::connection::{InFlightRequest, LoadAnswer, LoadConnection};
+use super::limits::{EVENTS, IN_FLIGHT_MAX, POLL_MIN_MS, READ_BYTES, SERIES_EVERY_MS};
 use crate::clock;
-use crate::mix::{Kind, Mix};
+use crate::mix::{RequestKind, RequestMix};
 use crate::results::latency;
 
 /// Every run draws the same requests.
@@ -25,7 +25,7 @@ const SEED: u64 = 11;
 
 /// How requests come.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Pace {
+pub(crate) enum LoadPace {
     /// So many a second, whatever becomes of them.
     Rate(f64),
     /// As many as are answered, with so many under way on each connection.
@@ -33,7 +33,7 @@ pub(crate) enum Pace {
 }
 
 /// What became of the requests.
-pub(crate) struct Outcome {
+pub(crate) struct LoadOutcome {
     /// Requests that were due.
     pub(crate) due: u64,
     /// From when each was due, by number of kind: until its answer, or until the end of those without one.
@@ -51,15 +51,15 @@ pub(crate) struct Outcome {
 }
 
 /// Writes the text of a request: of which line, of which kind, the how-manieth of the load.
-pub(crate) type Write<'a> = Box<dyn Fn(usize, Kind, u64, &mut Vec<u8>) + 'a>;
+pub(crate) type WriteRequest<'a> = Box<dyn Fn(usize, RequestKind, u64, &mut Vec<u8>) + 'a>;
 
 /// The connections that carry the load.
-pub(crate) struct Load<'a, L> {
+pub(crate) struct RequestLoad<'a, L> {
     address: SocketAddr,
     poll: Poll,
-    lines: Vec<L>,
-    write: Write<'a>,
-    patience: Duration,
+    connections: Vec<L>,
+    write: WriteRequest<'a>,
+    answer_timeout: Duration,
     scratch: Vec<u8>,
     text: Vec<u8>,
     /// Requests so far: some have to be like no other.
@@ -67,8 +67,8 @@ pub(crate) struct Load<'a, L> {
 }
 
 /// A load that is under way.
-struct Under {
-    outcome: Outcome,
+struct RunningLoad {
+    outcome: LoadOutcome,
     /// Requests that lines have taken.
     asked: u64,
     start_ns: u64,
@@ -82,32 +82,46 @@ fn now_ns() -> u64 {
     u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn nanoseconds(span: Duration) -> u64 {
+fn span_ns(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-impl<'a, L: Line> Load<'a, L> {
+impl<'a, L: LoadConnection> RequestLoad<'a, L> {
     /// Over so many connections; a request without an answer for `patience` after the last one was due is given up.
     pub(crate) fn open(
         address: SocketAddr,
         lines: usize,
         patience: Duration,
-        write: Write<'a>,
-    ) -> anyhow::Result<Load<'a, L>> {
+        write: WriteRequest<'a>,
+    ) -> anyhow::Result<RequestLoad<'a, L>> {
         let poll = Poll::new()?;
         let lines = (0..lines)
             .map(|at| L::open(address, poll.registry(), Token(at)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let (scratch, text) = (vec![0; READ_BYTES], Vec::new());
-        Ok(Load { address, poll, lines, write, patience, scratch, text, asked: 0 })
+        Ok(RequestLoad {
+            address,
+            poll,
+            connections: lines,
+            write,
+            answer_timeout: patience,
+            scratch,
+            text,
+            asked: 0,
+        })
     }
 
     /// Sends for `seconds`, then waits for what is under way.
-    pub(crate) fn run(&mut self, mix: &Mix, pace: Pace, seconds: f64) -> anyhow::Result<Outcome> {
-        self.renew()?;
+    pub(crate) fn run(
+        &mut self,
+        mix: &RequestMix,
+        pace: LoadPace,
+        seconds: f64,
+    ) -> anyhow::Result<LoadOutcome> {
+        self.reconnect_pending()?;
         let mut random = fastrand::Rng::with_seed(SEED);
-        let mut under = Under::new(now_ns(), nanoseconds(Duration::from_secs_f64(seconds)));
-        let last_ns = under.end_ns + nanoseconds(self.patience);
+        let mut under = RunningLoad::new(now_ns(), span_ns(Duration::from_secs_f64(seconds)));
+        let last_ns = under.end_ns + span_ns(self.answer_timeout);
         let mut events = Events::with_capacity(EVENTS);
         loop {
             let now = now_ns();
@@ -115,26 +129,26 @@ impl<'a, L: Line> Load<'a, L> {
                 break;
             }
             let next_ns = match pace {
-                Pace::Rate(rate) => self.send_due(mix, rate, &mut random, &mut under, now)?,
-                Pace::Depth(depth) => self.fill_up(mix, depth, &mut random, &mut under, now)?,
+                LoadPace::Rate(rate) => self.send_due(mix, rate, &mut random, &mut under, now)?,
+                LoadPace::Depth(depth) => self.fill_connections(mix, depth, &mut random, &mut under, now)?,
             };
             if next_ns.is_none() && under.asked == under.outcome.answered {
                 break;
             }
-            self.poll.poll(&mut events, Some(nap(next_ns, now))).or_else(|fault| {
+            self.poll.poll(&mut events, Some(poll_timeout(next_ns, now))).or_else(|fault| {
                 if fault.kind() == std::io::ErrorKind::Interrupted { Ok(()) } else { Err(fault) }
             })?;
             self.take_answers(&events, &mut under)?;
         }
         let now = now_ns();
-        for request in self.lines.iter().flat_map(Line::underway) {
-            under.never_answered(*request, now);
+        for request in self.connections.iter().flat_map(LoadConnection::in_flight) {
+            under.record_unanswered(*request, now);
         }
-        if let Pace::Rate(rate) = pace {
+        if let LoadPace::Rate(rate) = pace {
             while let Some(due_ns) = under.due_ns(rate) {
                 // Due, and never sent: nothing that could carry it had room.
                 under.asked += 1;
-                under.never_answered(Underway { kind: mix.pick(&mut random), due_ns }, now);
+                under.record_unanswered(InFlightRequest { kind: mix.draw_kind(&mut random), due_ns }, now);
             }
         }
         under.outcome.due = under.asked;
@@ -143,9 +157,9 @@ impl<'a, L: Line> Load<'a, L> {
     }
 
     /// Makes those connections anew that still wait for answers: they will come, and are none of the next run's.
-    fn renew(&mut self) -> anyhow::Result<()> {
-        for (at, line) in self.lines.iter_mut().enumerate() {
-            if !line.underway().is_empty() {
+    fn reconnect_pending(&mut self) -> anyhow::Result<()> {
+        for (at, line) in self.connections.iter_mut().enumerate() {
+            if !line.in_flight().is_empty() {
                 *line = L::open(self.address, self.poll.registry(), Token(at))?;
             }
         }
@@ -155,91 +169,94 @@ impl<'a, L: Line> Load<'a, L> {
     /// Sends all requests that are due; gives when to go on, or nothing when the last one was sent.
     fn send_due(
         &mut self,
-        mix: &Mix,
+        mix: &RequestMix,
         rate: f64,
         random: &mut fastrand::Rng,
-        under: &mut Under,
+        under: &mut RunningLoad,
         now: u64,
     ) -> anyhow::Result<Option<u64>> {
         let mut touched = 0..0;
         loop {
-            let first = usize::try_from(under.asked)? % self.lines.len();
+            let first = usize::try_from(under.asked)? % self.connections.len();
             let next = under.due_ns(rate);
-            let full = self.lines[first].underway().len() >= UNDERWAY_MAX;
+            let full = self.connections[first].in_flight().len() >= IN_FLIGHT_MAX;
             let Some(due_ns) = next.filter(|due_ns| *due_ns <= now && !full) else {
                 self.flush(touched)?;
                 // Room comes with an answer, which the kernel tells of.
-                return Ok(next.map(|due_ns| due_ns.max(now + if full { NAP_MS * 1_000_000 } else { 0 })));
+                return Ok(
+                    next.map(|due_ns| due_ns.max(now + if full { POLL_MIN_MS * 1_000_000 } else { 0 }))
+                );
             };
-            self.ask(first, Underway { kind: mix.pick(random), due_ns });
+            self.ask(first, InFlightRequest { kind: mix.draw_kind(random), due_ns });
             under.asked += 1;
             if touched.is_empty() {
                 touched.start = first;
             }
-            touched.end = touched.start + (first + self.lines.len() - touched.start) % self.lines.len() + 1;
+            touched.end =
+                touched.start + (first + self.connections.len() - touched.start) % self.connections.len() + 1;
         }
     }
 
     /// Fills every connection up; nothing more is sent when the time is over.
-    fn fill_up(
+    fn fill_connections(
         &mut self,
-        mix: &Mix,
+        mix: &RequestMix,
         depth: usize,
         random: &mut fastrand::Rng,
-        under: &mut Under,
+        under: &mut RunningLoad,
         now: u64,
     ) -> anyhow::Result<Option<u64>> {
         if now >= under.end_ns {
             return Ok(None);
         }
-        for at in 0..self.lines.len() {
+        for at in 0..self.connections.len() {
             // Half of a batch at a time: one request a packet would measure the packets.
-            if self.lines[at].underway().len() > depth / 2 {
+            if self.connections[at].in_flight().len() > depth / 2 {
                 continue;
             }
-            while self.lines[at].underway().len() < depth {
-                self.ask(at, Underway { kind: mix.pick(random), due_ns: now });
+            while self.connections[at].in_flight().len() < depth {
+                self.ask(at, InFlightRequest { kind: mix.draw_kind(random), due_ns: now });
                 under.asked += 1;
             }
-            self.lines[at].flush()?;
+            self.connections[at].flush()?;
         }
         Ok(Some(under.end_ns))
     }
 
-    fn ask(&mut self, at: usize, request: Underway) {
+    fn ask(&mut self, at: usize, request: InFlightRequest) {
         self.asked += 1;
         self.text.clear();
         (self.write)(at, request.kind, self.asked, &mut self.text);
-        self.lines[at].ask(request, &self.text);
+        self.connections[at].queue_request(request, &self.text);
     }
 
     /// Sends what a run of connections has to send; the run may go around the end of the list.
     fn flush(&mut self, touched: std::ops::Range<usize>) -> anyhow::Result<()> {
-        let count = self.lines.len();
-        touched.take(count).try_for_each(|at| self.lines[at % count].flush())
+        let count = self.connections.len();
+        touched.take(count).try_for_each(|at| self.connections[at % count].flush())
     }
 
-    fn take_answers(&mut self, events: &Events, under: &mut Under) -> anyhow::Result<()> {
+    fn take_answers(&mut self, events: &Events, under: &mut RunningLoad) -> anyhow::Result<()> {
         for event in events {
-            let Some(line) = self.lines.get_mut(event.token().0) else { continue };
+            let Some(line) = self.connections.get_mut(event.token().0) else { continue };
             if event.is_writable() {
                 line.flush()?;
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 // What arrives while the rest is read is no older than it is.
-                line.receive(&mut self.scratch, &mut |answered| under.note(answered, now_ns()))?;
+                line.receive(&mut self.scratch, &mut |answered| under.record_answer(answered, now_ns()))?;
             }
         }
-        under.mark(now_ns());
+        under.add_series_point(now_ns());
         Ok(())
     }
 }
 
-impl Under {
-    fn new(start_ns: u64, length_ns: u64) -> Under {
-        let outcome = Outcome {
+impl RunningLoad {
+    fn new(start_ns: u64, length_ns: u64) -> RunningLoad {
+        let outcome = LoadOutcome {
             due: 0,
-            latencies: Kind::ALL.iter().map(|_| latency::histogram()).collect(),
+            latencies: RequestKind::ALL.iter().map(|_| latency::new_histogram()).collect(),
             answered: 0,
             refused: 0,
             unanswered: 0,
@@ -247,7 +264,7 @@ impl Under {
             series: Vec::new(),
         };
         let end_ns = start_ns + length_ns;
-        Under { outcome, asked: 0, start_ns, end_ns, answer_ns: start_ns, mark_ns: start_ns, marked: 0 }
+        RunningLoad { outcome, asked: 0, start_ns, end_ns, answer_ns: start_ns, mark_ns: start_ns, marked: 0 }
     }
 
     /// When the next request of a fixed rate is due; nothing after the last.
@@ -257,24 +274,24 @@ impl Under {
         (due_ns < self.end_ns).then_some(due_ns)
     }
 
-    fn note(&mut self, answered: Answered, now: u64) {
-        self.record(answered.request, now);
+    fn record_answer(&mut self, answered: LoadAnswer, now: u64) {
+        self.record_latency(answered.request, now);
         self.answer_ns = now;
         self.outcome.answered += 1;
         self.outcome.refused += u64::from(!answered.success);
     }
 
-    fn never_answered(&mut self, request: Underway, now: u64) {
-        self.record(request, now);
+    fn record_unanswered(&mut self, request: InFlightRequest, now: u64) {
+        self.record_latency(request, now);
         self.outcome.unanswered += 1;
     }
 
-    fn record(&mut self, request: Underway, now: u64) {
+    fn record_latency(&mut self, request: InFlightRequest, now: u64) {
         let took_ns = now.saturating_sub(request.due_ns);
         self.outcome.latencies[request.kind as usize].saturating_record(took_ns);
     }
 
-    fn mark(&mut self, now: u64) {
+    fn add_series_point(&mut self, now: u64) {
         if now >= self.mark_ns + SERIES_EVERY_MS * 1_000_000 {
             let rate = (self.outcome.answered - self.marked) as f64 * 1e9 / (now - self.mark_ns) as f64;
             self.outcome.series.push(((now - self.start_ns) as f64 / 1e6, rate));
@@ -284,12 +301,12 @@ impl Under {
 }
 
 /// How long the kernel may be waited for.
-fn nap(next_ns: Option<u64>, now: u64) -> Duration {
-    let left_ms = next_ns.map_or(NAP_MS, |next| next.saturating_sub(now) / 1_000_000);
-    Duration::from_millis(if left_ms < NAP_MS && next_ns.is_some() {
+fn poll_timeout(next_ns: Option<u64>, now: u64) -> Duration {
+    let left_ms = next_ns.map_or(POLL_MIN_MS, |next| next.saturating_sub(now) / 1_000_000);
+    Duration::from_millis(if left_ms < POLL_MIN_MS && next_ns.is_some() {
         0
     } else {
-        left_ms.clamp(1, NAP_MS * 50)
+        left_ms.clamp(1, POLL_MIN_MS * 50)
     })
 }
 

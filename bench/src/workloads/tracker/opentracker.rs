@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use super::figures::{Figures, Subject};
-use super::limits::{PATIENCE_MS, PIPELINE_DEPTH};
-use super::line::OneEach;
-use super::load::{Load, Pace};
-use super::place::Cpus;
-use crate::mix::{Kind, Mix};
-use crate::results::sink::Sink;
-use crate::topology::spawned::{self, Spawned};
+use super::connection::OneShotConnection;
+use super::figures::{LoadFigures, LoadSubject};
+use super::limits::{ANSWER_TIMEOUT_MS, PIPELINE_DEPTH};
+use super::load::{LoadPace, RequestLoad};
+use super::loaded_tracker::RunCpus;
+use crate::mix::{RequestKind, RequestMix};
+use crate::results::sink::RecordSink;
+use crate::topology::spawned::{self, SpawnedProgram};
 use crate::topology::usage;
 use crate::{cli::TrackerArgs, clock};
 
@@ -39,35 +39,35 @@ const INFO_HASH: &[u8; 20] = b"shoalshoalshoalshoal";
 const PEERS: u64 = 1_000;
 
 /// An opentracker of the run's own, and the load on it.
-pub(crate) struct Opentracker {
-    tracker: Spawned,
-    load: Load<'static, OneEach>,
+pub(crate) struct OpentrackerRival {
+    tracker: SpawnedProgram,
+    load: RequestLoad<'static, OneShotConnection>,
 }
 
-impl Opentracker {
+impl OpentrackerRival {
     /// Starts it in a folder below this one, on the CPU that Shoal's tracker has; says why there is none.
     pub(crate) fn start(
-        sink: &mut Sink,
+        sink: &mut RecordSink,
         folder: &Path,
-        cpus: &Cpus,
+        cpus: &RunCpus,
         args: &TrackerArgs,
-    ) -> anyhow::Result<Option<Opentracker>> {
+    ) -> anyhow::Result<Option<OpentrackerRival>> {
         let lines = args.active.min(args.connections) as usize;
-        match start(folder, cpus, lines) {
+        match start_opentracker(folder, cpus, lines) {
             Ok(started) => return Ok(Some(started)),
-            Err(fault) if is_missing(&fault) => sink.skipped(
+            Err(fault) if is_missing(&fault) => sink.record_skipped(
                 [LOOK_UPS, PROGRAM],
                 "opentracker is not installed: `apt install opentracker`, or scripts/bench-rivals.sh",
             )?,
-            Err(fault) => sink.failed([LOOK_UPS, PROGRAM], &format!("{fault:#}"))?,
+            Err(fault) => sink.record_failed([LOOK_UPS, PROGRAM], &format!("{fault:#}"))?,
         }
         Ok(None)
     }
 
     /// One round: the fixed rate, then as many as are answered.
-    pub(crate) fn round(
+    pub(crate) fn run_round(
         &mut self,
-        figures: &mut Figures<'_>,
+        figures: &mut LoadFigures<'_>,
         round: Option<u32>,
         args: &TrackerArgs,
         maximum_s: f64,
@@ -75,14 +75,14 @@ impl Opentracker {
         let pid = self.tracker.pid();
         let cpu = move || usage::cpu_of(pid).map(|cpu| cpu.0);
         // One kind of request there, counted as a look-up here: it asks who has a file.
-        let mix = Mix::only(Kind::GetPeers);
+        let mix = RequestMix::only(RequestKind::GetPeers);
         let names = |_| "announce";
-        let fixed = Subject { workload: LOOK_UPS, who: PROGRAM, rate: None, names: &names, cpu: &cpu };
-        let pace = Pace::Rate(f64::from(args.rate));
+        let fixed = LoadSubject { workload: LOOK_UPS, who: PROGRAM, rate: None, names: &names, cpu: &cpu };
+        let pace = LoadPace::Rate(f64::from(args.rate));
         figures.measure(&fixed, round, || self.load.run(&mix, pace, args.seconds))?;
         if !args.no_maximum {
-            let most = Subject { workload: MAXIMUM, rate: Some("requests"), ..fixed };
-            let pace = Pace::Depth(PIPELINE_DEPTH);
+            let most = LoadSubject { workload: MAXIMUM, rate: Some("requests"), ..fixed };
+            let pace = LoadPace::Depth(PIPELINE_DEPTH);
             figures.measure(&most, round, || self.load.run(&mix, pace, maximum_s))?;
         }
         Ok(())
@@ -93,8 +93,8 @@ fn is_missing(fault: &anyhow::Error) -> bool {
     fault.downcast_ref::<std::io::Error>().is_some_and(|fault| fault.kind() == ErrorKind::NotFound)
 }
 
-fn start(folder: &Path, cpus: &Cpus, lines: usize) -> anyhow::Result<Opentracker> {
-    let folder = spawned::folder(folder.join(PROGRAM))?;
+fn start_opentracker(folder: &Path, cpus: &RunCpus, lines: usize) -> anyhow::Result<OpentrackerRival> {
+    let folder = spawned::empty_folder(folder.join(PROGRAM))?;
     // Debian's serves only what is listed, and refuses the rest with the status 200.
     let hash: String = INFO_HASH.iter().map(|byte| format!("{byte:02x}")).collect();
     std::fs::write(folder.join("listed"), format!("{hash}\n"))?;
@@ -103,25 +103,32 @@ fn start(folder: &Path, cpus: &Cpus, lines: usize) -> anyhow::Result<Opentracker
     let mut command = Command::new(PROGRAM);
     command.args(["-i", "127.0.0.1", "-p", &address.port().to_string(), "-w", "listed", "-d"]).arg(&folder);
     command.current_dir(&folder);
-    let (mut tracker, _) = cpus.apart(|| Spawned::start(PROGRAM, &command, &folder))?;
+    let (mut tracker, _) = cpus.start_apart(|| SpawnedProgram::start(PROGRAM, &command, &folder))?;
     let mut ended = false;
-    let up = clock::within(Duration::from_millis(PATIENCE_MS), || {
+    let up = clock::wait_until(Duration::from_millis(ANSWER_TIMEOUT_MS), || {
         ended = tracker.has_ended();
         ended || TcpStream::connect(address).is_ok()
     });
     // One that could not have its port has ended, and whoever answers there is another: a service, say.
     if ended || !up || tracker.has_ended() {
-        bail!("opentracker does not listen{}", tracker.last_words());
+        bail!("opentracker does not listen{}", tracker.failure_output());
     }
-    Ok(Opentracker { tracker, load: load(address, lines, Duration::from_millis(PATIENCE_MS))? })
+    Ok(OpentrackerRival {
+        tracker,
+        load: open_load(address, lines, Duration::from_millis(ANSWER_TIMEOUT_MS))?,
+    })
 }
 
-fn load(address: SocketAddr, lines: usize, patience: Duration) -> anyhow::Result<Load<'static, OneEach>> {
-    Load::open(address, lines, patience, Box::new(|_, _, number, text| announce(number, text)))
+fn open_load(
+    address: SocketAddr,
+    lines: usize,
+    patience: Duration,
+) -> anyhow::Result<RequestLoad<'static, OneShotConnection>> {
+    RequestLoad::open(address, lines, patience, Box::new(|_, _, number, text| write_announce(number, text)))
 }
 
 /// Appends the announce of one of the peers.
-fn announce(number: u64, text: &mut Vec<u8>) {
+fn write_announce(number: u64, text: &mut Vec<u8>) {
     let peer = number % PEERS;
     text.extend_from_slice(b"GET /announce?info_hash=");
     text.extend_from_slice(INFO_HASH);
@@ -166,22 +173,23 @@ mod tests {
     #[test]
     fn each_announce_has_a_connection_of_its_own_and_is_counted() {
         let (address, told) = fake("d8:completei0ee");
-        let mut load = load(address, 4, Duration::from_secs(600)).unwrap();
-        let outcome = load.run(&Mix::only(Kind::GetPeers), Pace::Rate(400.0), 0.1).unwrap();
+        let mut load = open_load(address, 4, Duration::from_secs(600)).unwrap();
+        let outcome = load.run(&RequestMix::only(RequestKind::GetPeers), LoadPace::Rate(400.0), 0.1).unwrap();
         assert_eq!((outcome.due, outcome.answered, outcome.refused, outcome.unanswered), (40, 40, 0, 0));
-        assert_eq!(outcome.latencies[Kind::GetPeers as usize].len(), 40);
+        assert_eq!(outcome.latencies[RequestKind::GetPeers as usize].len(), 40);
         let heard: Vec<String> = told.try_iter().collect();
         assert_eq!(heard.len(), 40);
         assert!(heard[0].starts_with("GET /announce?info_hash=shoalshoalshoalshoal&peer_id=-SH0001-0"));
-        let outcome = load.run(&Mix::only(Kind::GetPeers), Pace::Depth(2), 0.05).unwrap();
+        let outcome = load.run(&RequestMix::only(RequestKind::GetPeers), LoadPace::Depth(2), 0.05).unwrap();
         assert_eq!((outcome.answered, outcome.due), (told.try_iter().count() as u64, outcome.answered));
     }
 
     #[test]
     fn refusals_are_no_answers() {
         let (address, _told) = fake("d14:failure reason3:no.e");
-        let mut load = load(address, 2, Duration::from_secs(600)).unwrap();
-        let outcome = load.run(&Mix::only(Kind::GetPeers), Pace::Rate(200.0), 0.05).unwrap();
+        let mut load = open_load(address, 2, Duration::from_secs(600)).unwrap();
+        let outcome =
+            load.run(&RequestMix::only(RequestKind::GetPeers), LoadPace::Rate(200.0), 0.05).unwrap();
         assert_eq!((outcome.answered, outcome.refused), (10, 10));
     }
 }

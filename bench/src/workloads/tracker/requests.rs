@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::limits::{ACCOUNTS, FILE_PIECES, PATIENCE_MS};
-use crate::mix::Kind;
+use super::limits::{ACCOUNTS, ANSWER_TIMEOUT_MS, FILE_PIECES};
+use crate::mix::RequestKind;
 
 /// The group of all files.
 const GROUP: &str = "bench";
@@ -25,7 +25,7 @@ const PASSWORD: &str = "password";
 pub(crate) const SUCCESS: &[u8] = b"{\"status\":\"success\"";
 
 /// An account with a session.
-pub(crate) struct Account {
+pub(crate) struct BenchAccount {
     user: String,
     port: u16,
     key: String,
@@ -38,25 +38,25 @@ pub(crate) struct Account {
 }
 
 /// A connection that waits for each answer.
-struct Talk {
+struct TrackerSession {
     socket: TcpStream,
     answers: BufReader<TcpStream>,
 }
 
-impl Talk {
-    fn to(address: SocketAddr) -> anyhow::Result<Talk> {
+impl TrackerSession {
+    fn connect(address: SocketAddr) -> anyhow::Result<TrackerSession> {
         let socket = TcpStream::connect(address).context("the tracker does not take connections")?;
-        Talk::over(socket)
+        TrackerSession::from_socket(socket)
     }
 
-    fn over(socket: TcpStream) -> anyhow::Result<Talk> {
+    fn from_socket(socket: TcpStream) -> anyhow::Result<TrackerSession> {
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS)))?;
+        socket.set_read_timeout(Some(Duration::from_millis(ANSWER_TIMEOUT_MS)))?;
         let answers = BufReader::new(socket.try_clone()?);
-        Ok(Talk { socket, answers })
+        Ok(TrackerSession { socket, answers })
     }
 
-    fn ask(&mut self, request: &Value) -> anyhow::Result<Value> {
+    fn exchange(&mut self, request: &Value) -> anyhow::Result<Value> {
         self.socket.write_all(format!("{request}\n").as_bytes())?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
@@ -71,39 +71,43 @@ impl Talk {
 /// Makes the accounts, a group of all, and a file that one has and the others fetch; gives the accounts with their sessions.
 /// On a tracker that has them already they are used as they are.
 /// Uploads of the load describe files of so many pieces.
-pub(crate) fn prepare(address: SocketAddr, upload_pieces: usize) -> anyhow::Result<Vec<Account>> {
+pub(crate) fn prepare_accounts(
+    address: SocketAddr,
+    upload_pieces: usize,
+) -> anyhow::Result<Vec<BenchAccount>> {
     let mut accounts = Vec::new();
     for number in 0..ACCOUNTS {
-        let mut talk = Talk::to(address)?;
+        let mut talk = TrackerSession::connect(address)?;
         let user = format!("bench{number}");
         let port = 20_000 + u16::try_from(number)?;
         let key = format!("{:064x}", number + 1);
         // An account may be there from an earlier run; the login shows whether it is.
-        let _ = talk
-            .ask(&json!({"command": "create_user", "command_args": {"user_id": user, "passwd": PASSWORD}}));
-        let answer = talk.ask(&login(&user, port, &key))?;
+        let _ = talk.exchange(
+            &json!({"command": "create_user", "command_args": {"user_id": user, "passwd": PASSWORD}}),
+        );
+        let answer = talk.exchange(&login_request(&user, port, &key))?;
         let session = answer["session"].as_str().context("a login without a session")?.to_owned();
-        let account = Account::new(user, port, key, session, upload_pieces);
+        let account = BenchAccount::new(user, port, key, session, upload_pieces);
         // Group and membership may be there from an earlier run too; the next request shows whether they are.
         let join = if number == 0 { "create_group" } else { "join_group" };
-        let _ = talk.ask(&account.request(join, &json!({"group_id": GROUP})));
+        let _ = talk.exchange(&account.request(join, &json!({"group_id": GROUP})));
         let file = json!({"group_id": GROUP, "file_name": FILE, "view": "compact"});
         if number == 0 {
             let digest = "ab".repeat(20);
             let mut upload = account.request("upload_file", &file);
             upload["piecewise_sha"] = vec![digest.clone(); FILE_PIECES as usize].into();
             upload["fileSha"] = digest.into();
-            talk.ask(&upload)?;
+            talk.exchange(&upload)?;
         } else {
             // Whoever asks is a leecher of the swarm from then on.
-            talk.ask(&account.request("download_file", &file))?;
+            talk.exchange(&account.request("download_file", &file))?;
         }
         accounts.push(account);
     }
     Ok(accounts)
 }
 
-fn login(user: &str, port: u16, key: &str) -> Value {
+fn login_request(user: &str, port: u16, key: &str) -> Value {
     json!({
         "command": "login", "command_args": {"user_id": user, "passwd": PASSWORD, "peer_key": key},
         "sender_ip": "127.0.0.1", "sender_port": port.to_string()
@@ -111,15 +115,15 @@ fn login(user: &str, port: u16, key: &str) -> Value {
 }
 
 /// What stands before and behind a word of a request.
-fn around(word: &str, request: &Value) -> [Vec<u8>; 2] {
+fn split_around(word: &str, request: &Value) -> [Vec<u8>; 2] {
     let text = request.to_string();
     let (before, behind) = text.split_once(word).unwrap_or((&text, ""));
     [before.as_bytes().to_vec(), format!("{behind}\n").into_bytes()]
 }
 
-impl Account {
-    fn new(user: String, port: u16, key: String, session: String, upload_pieces: usize) -> Account {
-        let mut account = Account {
+impl BenchAccount {
+    fn new(user: String, port: u16, key: String, session: String, upload_pieces: usize) -> BenchAccount {
+        let mut account = BenchAccount {
             user,
             port,
             key,
@@ -139,15 +143,15 @@ impl Account {
             line(account.request("get_peers", &look_up)),
             line(account.request("update_pieces", &gained)),
             // Logs another session in: that of the load goes on.
-            line(login(&account.user, account.port, &account.key)),
+            line(login_request(&account.user, account.port, &account.key)),
         ];
         let digest = "cd".repeat(20);
         let mut upload = account.request("upload_file", &json!({"group_id": GROUP, "file_name": "NAME"}));
         upload["piecewise_sha"] = vec![digest.clone(); upload_pieces].into();
         upload["fileSha"] = digest.into();
-        account.upload = around("NAME", &upload);
+        account.upload = split_around("NAME", &upload);
         look_up["peer_key"] = "KEY".into();
-        account.first = around("KEY", &account.request("get_peers", &look_up));
+        account.first = split_around("KEY", &account.request("get_peers", &look_up));
         account.texts = texts;
         account
     }
@@ -160,19 +164,19 @@ impl Account {
     }
 
     /// Appends a request; `number` tells it from all others of the run, where their texts differ.
-    pub(crate) fn append(&self, kind: Kind, number: u64, out: &mut Vec<u8>) {
+    pub(crate) fn append(&self, kind: RequestKind, number: u64, out: &mut Vec<u8>) {
         match kind {
-            Kind::Ping => out.extend_from_slice(&self.texts[0]),
-            Kind::GetPeers => out.extend_from_slice(&self.texts[1]),
-            Kind::UpdatePieces => out.extend_from_slice(&self.texts[2]),
-            Kind::Login => out.extend_from_slice(&self.texts[3]),
-            Kind::FirstPeers => {
+            RequestKind::Ping => out.extend_from_slice(&self.texts[0]),
+            RequestKind::GetPeers => out.extend_from_slice(&self.texts[1]),
+            RequestKind::UpdatePieces => out.extend_from_slice(&self.texts[2]),
+            RequestKind::Login => out.extend_from_slice(&self.texts[3]),
+            RequestKind::FirstPeers => {
                 out.extend_from_slice(&self.first[0]);
                 // Every account has keys of its own, and none of them is that of its node.
                 out.extend_from_slice(format!("{:032x}{number:032x}", self.port).as_bytes());
                 out.extend_from_slice(&self.first[1]);
             }
-            Kind::Upload => {
+            RequestKind::Upload => {
                 out.extend_from_slice(&self.upload[0]);
                 out.extend_from_slice(
                     format!("{}-{number}", self.session.get(70..).unwrap_or("x")).as_bytes(),
@@ -184,22 +188,22 @@ impl Account {
 }
 
 /// Connections that have shown their sessions and wait.
-pub(crate) struct Idle<'a> {
+pub(crate) struct IdleConnections<'a> {
     sockets: Vec<TcpStream>,
-    accounts: &'a [Account],
+    accounts: &'a [BenchAccount],
 }
 
-impl<'a> Idle<'a> {
+impl<'a> IdleConnections<'a> {
     /// Opens so many, one after the other.
     pub(crate) fn open(
         address: SocketAddr,
-        accounts: &'a [Account],
+        accounts: &'a [BenchAccount],
         count: usize,
-    ) -> anyhow::Result<Idle<'a>> {
-        let mut idle = Idle { sockets: Vec::new(), accounts };
+    ) -> anyhow::Result<IdleConnections<'a>> {
+        let mut idle = IdleConnections { sockets: Vec::new(), accounts };
         for at in 0..count {
-            let mut talk = Talk::to(address)?;
-            talk.ask(&idle.ping(at))?;
+            let mut talk = TrackerSession::connect(address)?;
+            talk.exchange(&idle.ping(at))?;
             idle.sockets.push(talk.socket);
         }
         Ok(idle)
@@ -223,8 +227,11 @@ impl<'a> Idle<'a> {
     /// How many still have an answer for whoever wakes up.
     pub(crate) fn answering_count(&self) -> usize {
         let answers = |at: &usize| {
-            let talk = self.sockets[*at].try_clone().map_err(anyhow::Error::from).and_then(Talk::over);
-            talk.and_then(|mut talk| talk.ask(&self.ping(*at))).is_ok()
+            let talk = self.sockets[*at]
+                .try_clone()
+                .map_err(anyhow::Error::from)
+                .and_then(TrackerSession::from_socket);
+            talk.and_then(|mut talk| talk.exchange(&self.ping(*at))).is_ok()
         };
         (0..self.sockets.len()).filter(answers).count()
     }
@@ -255,9 +262,9 @@ mod tests {
             }
             kept
         });
-        let account = Account::new("u".to_owned(), 1, "k".to_owned(), "s".to_owned(), 1);
+        let account = BenchAccount::new("u".to_owned(), 1, "k".to_owned(), "s".to_owned(), 1);
         let accounts = [account];
-        let idle = Idle::open(address, &accounts, 3).unwrap();
+        let idle = IdleConnections::open(address, &accounts, 3).unwrap();
         let mut kept = fake.join().unwrap();
         assert_eq!(idle.open_count(), 3);
         drop(kept.remove(1));

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::contender::{Contender, Outcome, Terms};
-use crate::recorder::rotate;
+use crate::contender::{Contender, RoundOutcome, TransferTerms};
+use crate::interleave::rotate_order;
 use crate::results::latency;
-use crate::results::sink::Sink;
-use crate::topology::load::Load;
-use crate::topology::usage::{Cpu, Memory, Peaks};
-use crate::topology::{COLD_MAX, content, private_net, spawned, warm};
+use crate::results::sink::RecordSink;
+use crate::topology::other_load::OtherLoad;
+use crate::topology::usage::{CpuSeconds, MemoryPeaks, MemoryUse};
+use crate::topology::{COLD_CACHED_MAX, private_net, spawned, test_file, warm_up};
 
 use hdrhistogram::Histogram;
 
@@ -32,7 +32,7 @@ const SYNCED: &str = "synced, in memory";
 
 /// How the rounds go.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct RoundsPlan {
     /// Rounds that do not count.
     pub(crate) warmup: u32,
     /// Rounds that do.
@@ -44,59 +44,64 @@ pub(crate) struct Plan {
 }
 
 /// The rounds of one workload.
-pub(crate) struct Rounds<'a> {
-    plan: Plan,
+pub(crate) struct TransferRounds<'a> {
+    plan: RoundsPlan,
     workload: &'a str,
-    terms: &'a Terms,
-    contenders: Vec<Entered>,
+    terms: &'a TransferTerms,
+    contenders: Vec<RoundEntry>,
 }
 
-struct Entered {
+struct RoundEntry {
     kind: String,
     /// Until it fails.
     contender: Option<Box<dyn Contender>>,
     latency: Histogram<u64>,
 }
 
-impl<'a> Rounds<'a> {
+impl<'a> TransferRounds<'a> {
     /// Without contenders yet.
-    pub(crate) fn new(plan: &Plan, workload: &'a str, terms: &'a Terms) -> Rounds<'a> {
-        Rounds { plan: *plan, workload, terms, contenders: Vec::new() }
+    pub(crate) fn new(plan: &RoundsPlan, workload: &'a str, terms: &'a TransferTerms) -> TransferRounds<'a> {
+        TransferRounds { plan: *plan, workload, terms, contenders: Vec::new() }
     }
 
     /// One more.
-    pub(crate) fn enter(&mut self, contender: Box<dyn Contender>) {
+    pub(crate) fn add_contender(&mut self, contender: Box<dyn Contender>) {
         let kind = contender.kind().to_owned();
-        self.contenders.push(Entered { kind, contender: Some(contender), latency: latency::histogram() });
+        self.contenders.push(RoundEntry {
+            kind,
+            contender: Some(contender),
+            latency: latency::new_histogram(),
+        });
     }
 
     /// Runs all rounds; gives the names of those of ours that failed.
     ///
     /// # Errors
     /// When the records cannot be written; what happens to a contender is a record.
-    pub(crate) fn run(&mut self, sink: &mut Sink) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn run(&mut self, sink: &mut RecordSink) -> anyhow::Result<Vec<String>> {
         let (plan, workload) = (self.plan, self.workload);
         if self.terms.receivers > 1 {
             let contenders = self.contenders.iter().filter_map(|entered| entered.contender.as_deref());
-            let apart: Vec<&str> = contenders.filter(|one| one.is_apart()).map(Contender::kind).collect();
-            sink.setting(&format!("{workload}, each leecher a download of its own"), &apart.join("; "));
+            let apart: Vec<&str> =
+                contenders.filter(|one| one.has_separate_downloads()).map(Contender::kind).collect();
+            sink.add_setting(&format!("{workload}, each leecher a download of its own"), &apart.join("; "));
         }
         if self.terms.sources > 1 {
             let contenders = self.contenders.iter().filter_map(|entered| entered.contender.as_deref());
             let from_one: Vec<&str> =
-                contenders.filter(|one| one.takes_from_one()).map(Contender::kind).collect();
-            sink.setting(&format!("{workload}, takes all from one of them"), &from_one.join("; "));
+                contenders.filter(|one| one.uses_one_source()).map(Contender::kind).collect();
+            sink.add_setting(&format!("{workload}, takes all from one of them"), &from_one.join("; "));
         }
         let mut failed = Vec::new();
         for round in 0..plan.warmup + plan.runs {
             let counted = round.checked_sub(plan.warmup);
             let mut taking_part: Vec<usize> =
                 (0..self.contenders.len()).filter(|at| self.contenders[*at].contender.is_some()).collect();
-            rotate(&mut taking_part, counted.unwrap_or(round));
+            rotate_order(&mut taking_part, counted.unwrap_or(round));
             for at in taking_part {
-                if let Err(fault) = self.turn(at, counted, sink)? {
+                if let Err(fault) = self.run_turn(at, counted, sink)? {
                     let entered = &mut self.contenders[at];
-                    sink.failed([workload, &entered.kind], &format!("{fault:#}"))?;
+                    sink.record_failed([workload, &entered.kind], &format!("{fault:#}"))?;
                     // Whatever serves for it ends here, before the next one's turn.
                     if entered.contender.take().is_some_and(|contender| contender.is_ours()) {
                         failed.push(entered.kind.clone());
@@ -105,25 +110,25 @@ impl<'a> Rounds<'a> {
             }
         }
         for entered in self.contenders.iter().filter(|entered| !entered.latency.is_empty()) {
-            sink.latency([workload, &entered.kind, "piece"], &entered.latency)?;
+            sink.record_latency([workload, &entered.kind, "piece"], &entered.latency)?;
         }
         Ok(failed)
     }
 
     /// The turn of one contender in a round; what goes wrong with the records is the outer fault, what goes wrong with the
     /// contender the inner one.
-    fn turn(
+    fn run_turn(
         &mut self,
         at: usize,
         counted: Option<u32>,
-        sink: &mut Sink,
+        sink: &mut RecordSink,
     ) -> anyhow::Result<anyhow::Result<()>> {
         let others = self.contenders.iter().enumerate().filter(|(other, _)| *other != at);
         let others = others.filter_map(|(_, entered)| entered.contender.as_ref());
         let idle: Vec<u32> = others.flat_map(|contender| contender.processes()).collect();
         let entered = &mut self.contenders[at];
         let Some(contender) = entered.contender.as_deref_mut() else { return Ok(Ok(())) };
-        let measured = match one(self.plan, self.terms, idle, contender) {
+        let measured = match run_round(self.plan, self.terms, idle, contender) {
             Ok(measured) => measured,
             Err(fault) => return Ok(Err(fault)),
         };
@@ -131,16 +136,16 @@ impl<'a> Rounds<'a> {
         if let Some(latency) = &measured.outcome.latency {
             entered.latency.add(latency)?;
         }
-        sink.other_load(measured.other_load);
+        sink.add_other_load(measured.other_load);
         let (of, reference) = ([self.workload, entered.kind.as_str()], contender.is_reference());
-        Noted { sink, of, round: counted, reference }.all(self.terms, &measured)?;
+        RoundRecorder { sink, of, round: counted, reference }.record_all(self.terms, &measured)?;
         Ok(Ok(()))
     }
 }
 
 /// A round of one contender.
-struct Measured {
-    outcome: Outcome,
+struct RoundMeasurement {
+    outcome: RoundOutcome,
     /// CPUs that others kept busy.
     other_load: f64,
     /// Bytes that the loopback carried.
@@ -149,115 +154,138 @@ struct Measured {
     cached: Option<f64>,
 }
 
-fn one(plan: Plan, terms: &Terms, idle: Vec<u32>, contender: &mut dyn Contender) -> anyhow::Result<Measured> {
-    let into = spawned::folder(terms.place.join("copies"))?;
-    contender.prepare()?;
-    warm::touch(0);
+fn run_round(
+    plan: RoundsPlan,
+    terms: &TransferTerms,
+    idle: Vec<u32>,
+    contender: &mut dyn Contender,
+) -> anyhow::Result<RoundMeasurement> {
+    let into = spawned::empty_folder(terms.place.join("copies"))?;
+    contender.prepare_round()?;
+    warm_up::touch_memory(0);
     let cached = if plan.cold {
         Some(terms.content.drop_from_cache()?)
     } else {
-        terms.content.cache()?;
+        terms.content.load_into_cache()?;
         None
     };
-    if let Some(cached) = cached.filter(|cached| *cached > COLD_MAX) {
+    if let Some(cached) = cached.filter(|cached| *cached > COLD_CACHED_MAX) {
         bail!(
             "it is not cold: {:.1} % of the source stayed in the page cache, mapped by somebody",
             cached * 100.0
         );
     }
     // Last: what brought the source in would have taken the pages.
-    warm::touch_files(&into, terms.content.bytes.saturating_mul(terms.receivers as u64));
-    let (load, wire_before) = (Load::beside(idle), private_net::loopback_bytes());
-    let outcome = contender.round(&into);
-    let other_load = load.others();
+    warm_up::touch_files(&into, terms.content.bytes.saturating_mul(terms.receivers as u64));
+    let (load, wire_before) = (OtherLoad::start_beside(idle), private_net::loopback_bytes());
+    let outcome = contender.run_round(&into);
+    let other_load = load.busy_cpus();
     let wire_bytes = plan.counts_wire.then(|| private_net::loopback_bytes().saturating_sub(wire_before));
-    let settled = contender.settle();
+    let settled = contender.finish_round();
     let outcome = outcome?;
     settled?;
-    outcome.copies.iter().try_for_each(|copy| terms.content.check(copy))?;
-    remove(&into)?;
-    Ok(Measured { outcome, other_load, wire_bytes, cached })
+    outcome.copies.iter().try_for_each(|copy| terms.content.check_copy(copy))?;
+    remove_copies(&into)?;
+    Ok(RoundMeasurement { outcome, other_load, wire_bytes, cached })
 }
 
-fn remove(into: &Path) -> anyhow::Result<()> {
+fn remove_copies(into: &Path) -> anyhow::Result<()> {
     Ok(std::fs::remove_dir_all(into)?)
 }
 
 /// Where the figures of a contender's round go.
-struct Noted<'a> {
-    sink: &'a mut Sink,
+struct RoundRecorder<'a> {
+    sink: &'a mut RecordSink,
     of: [&'a str; 2],
     round: u32,
     /// Whether others are compared with it.
     reference: bool,
 }
 
-impl Noted<'_> {
-    fn put(&mut self, metric: &str, value: f64, unit: &str) -> anyhow::Result<()> {
+impl RoundRecorder<'_> {
+    fn record(&mut self, metric: &str, value: f64, unit: &str) -> anyhow::Result<()> {
         let of = [self.of[0], self.of[1], metric];
         if self.reference && COMPARED.contains(&metric) {
-            self.sink.reference(of, self.round, value, unit)
+            self.sink.record_reference(of, self.round, value, unit)
         } else {
-            self.sink.sample(of, self.round, value, unit)
+            self.sink.record_sample(of, self.round, value, unit)
         }
     }
 
-    fn all(mut self, terms: &Terms, measured: &Measured) -> anyhow::Result<()> {
+    fn record_all(mut self, terms: &TransferTerms, measured: &RoundMeasurement) -> anyhow::Result<()> {
         let outcome = &measured.outcome;
         // What makes no copy has gone through the file once, however many receivers there are.
         let moved = terms.content.bytes as f64 * outcome.copies.len().max(1) as f64;
-        self.speeds(moved, terms, outcome)?;
-        self.costs(moved, terms, outcome)?;
+        self.record_speeds(moved, terms, outcome)?;
+        self.record_costs(moved, terms, outcome)?;
         // What goes by no socket has no wire.
         if let Some(wire) = measured.wire_bytes.map(|bytes| bytes as f64).filter(|bytes| *bytes >= moved) {
-            self.put("beyond the file, on the wire", (wire / moved - 1.0) * 100.0, "%")?;
+            self.record("beyond the file, on the wire", (wire / moved - 1.0) * 100.0, "%")?;
         }
         if let Some(cached) = measured.cached {
-            self.put("source cached at the start", cached * 100.0, "%")?;
+            self.record("source cached at the start", cached * 100.0, "%")?;
         }
-        self.put("other load", measured.other_load, "CPUs")?;
-        self.numbers(&outcome.numbers)?;
+        self.record("other load", measured.other_load, "CPUs")?;
+        self.record_numbers(&outcome.numbers)?;
         if outcome.progress.len() > 1 {
             let of = [self.of[0], &format!("{}, round {}", self.of[1], self.round + 1)];
-            self.sink.series(of, "GB/s", rates(&outcome.progress))?;
+            self.sink.record_series(of, "GB/s", progress_rates(&outcome.progress))?;
         }
         Ok(())
     }
 
-    fn speeds(&mut self, moved: f64, terms: &Terms, outcome: &Outcome) -> anyhow::Result<()> {
+    fn record_speeds(
+        &mut self,
+        moved: f64,
+        terms: &TransferTerms,
+        outcome: &RoundOutcome,
+    ) -> anyhow::Result<()> {
         let gb_per_s = |span: Duration| moved / span.as_nanos().max(1) as f64;
-        self.put("throughput", gb_per_s(outcome.command), "GB/s")?;
-        self.put(COMPLETE, gb_per_s(outcome.complete.unwrap_or(outcome.command)), "GB/s")?;
+        self.record("throughput", gb_per_s(outcome.command), "GB/s")?;
+        self.record(COMPLETE, gb_per_s(outcome.complete.unwrap_or(outcome.command)), "GB/s")?;
         if let Some(transfer) = outcome.transfer {
-            self.put("transfer itself", gb_per_s(transfer), "GB/s")?;
+            self.record("transfer itself", gb_per_s(transfer), "GB/s")?;
             let beyond = outcome.command.saturating_sub(transfer);
-            self.put("command beyond the transfer", beyond.as_secs_f64() * 1e3, "ms")?;
+            self.record("command beyond the transfer", beyond.as_secs_f64() * 1e3, "ms")?;
         }
-        let durable = if content::is_tmpfs(&terms.place) { SYNCED } else { DURABLE };
+        let durable = if test_file::is_tmpfs(&terms.place) { SYNCED } else { DURABLE };
         // What writes nothing has its throughput there, so that what is durable elsewhere can be held against it.
-        self.put(durable, gb_per_s(outcome.durable.unwrap_or(outcome.command)), "GB/s")
+        self.record(durable, gb_per_s(outcome.durable.unwrap_or(outcome.command)), "GB/s")
     }
 
     /// CPU and memory.
-    fn costs(&mut self, moved: f64, terms: &Terms, outcome: &Outcome) -> anyhow::Result<()> {
-        let per_gb = |cpu: Cpu| cpu.0 / moved * 1e9;
+    fn record_costs(
+        &mut self,
+        moved: f64,
+        terms: &TransferTerms,
+        outcome: &RoundOutcome,
+    ) -> anyhow::Result<()> {
+        let per_gb = |cpu: CpuSeconds| cpu.0 / moved * 1e9;
         if let (Some(source), Some(receiver)) = (outcome.source_cpu, outcome.receiver_cpu) {
-            self.put("cpu", per_gb(source) + per_gb(receiver), "s/GB")?;
-            self.put("cpu of seeders", per_gb(source), "s/GB")?;
-            self.put("cpu of leechers", per_gb(receiver), "s/GB")?;
+            self.record("cpu", per_gb(source) + per_gb(receiver), "s/GB")?;
+            self.record("cpu of seeders", per_gb(source), "s/GB")?;
+            self.record("cpu of leechers", per_gb(receiver), "s/GB")?;
         }
-        let Some(Peaks { sides: [sources, receivers], looking }) = outcome.peaks else { return Ok(()) };
+        let Some(MemoryPeaks { sides: [sources, receivers], sampling: looking }) = outcome.peaks else {
+            return Ok(());
+        };
         let sides = [("seeder", sources, outcome.sources), ("leecher", receivers, terms.receivers)];
-        for (who, Memory { anonymous, mapped }, count) in sides.into_iter().filter(|(.., count)| *count > 0) {
-            self.put(&format!("memory of a {who}, RssAnon"), mib(anonymous, count), "MiB")?;
-            self.put(&format!("memory of a {who}, RssFile + RssShmem"), mib(mapped, count), "MiB")?;
+        for (who, MemoryUse { anonymous, mapped }, count) in
+            sides.into_iter().filter(|(.., count)| *count > 0)
+        {
+            self.record(&format!("memory of a {who}, RssAnon"), mebibytes_each(anonymous, count), "MiB")?;
+            self.record(
+                &format!("memory of a {who}, RssFile + RssShmem"),
+                mebibytes_each(mapped, count),
+                "MiB",
+            )?;
         }
         let part = looking.as_secs_f64() / outcome.command.as_secs_f64().max(1e-9);
-        self.put("looking at memory", part * 100.0, "% of a CPU")
+        self.record("looking at memory", part * 100.0, "% of a CPU")
     }
 
     /// Of several leechers a number may come several times: what counts them adds up, of the rest it is the mean.
-    fn numbers(&mut self, numbers: &[(String, f64, &'static str)]) -> anyhow::Result<()> {
+    fn record_numbers(&mut self, numbers: &[(String, f64, &'static str)]) -> anyhow::Result<()> {
         let mut names: Vec<&str> = Vec::new();
         for (name, ..) in numbers {
             if !names.contains(&name.as_str()) {
@@ -268,18 +296,18 @@ impl Noted<'_> {
             let same: Vec<_> = numbers.iter().filter(|(found, ..)| found == name).collect();
             let sum: f64 = same.iter().map(|(_, value, _)| value).sum();
             let unit = same[0].2;
-            self.put(name, if unit == "leechers" { sum } else { sum / same.len() as f64 }, unit)?;
+            self.record(name, if unit == "leechers" { sum } else { sum / same.len() as f64 }, unit)?;
         }
         Ok(())
     }
 }
 
-fn mib(bytes: u64, count: usize) -> f64 {
+fn mebibytes_each(bytes: u64, count: usize) -> f64 {
     bytes as f64 / count.max(1) as f64 / f64::from(1 << 20)
 }
 
 /// From bytes over time to the rate of each stretch, at its end; GB/s.
-fn rates(progress: &[(f64, f64)]) -> Vec<(f64, f64)> {
+fn progress_rates(progress: &[(f64, f64)]) -> Vec<(f64, f64)> {
     progress
         .windows(2)
         .filter(|pair| pair[1].0 > pair[0].0)
@@ -294,7 +322,7 @@ mod tests {
     #[test]
     fn rates_are_those_of_the_stretches() {
         let progress = [(0.0, 0.0), (1.0, 2e6), (1.0, 3e6), (3.0, 3e6)];
-        assert_eq!(rates(&progress), [(1.0, 2.0), (3.0, 0.0)]);
+        assert_eq!(progress_rates(&progress), [(1.0, 2.0), (3.0, 0.0)]);
     }
 
     #[test]
@@ -302,24 +330,24 @@ mod tests {
         let mut order = String::new();
         for round in 0..4 {
             let mut two = ['A', 'B'];
-            rotate(&mut two, round);
+            rotate_order(&mut two, round);
             order.extend(two);
         }
         assert_eq!(order, "ABBAABBA");
         let firsts: Vec<usize> = (0..6)
             .map(|round| {
                 let mut three = [0, 1, 2];
-                rotate(&mut three, round);
+                rotate_order(&mut three, round);
                 three[0]
             })
             .collect();
         assert_eq!(firsts, [0, 1, 2, 0, 1, 2]);
-        rotate::<u8>(&mut [], 1);
+        rotate_order::<u8>(&mut [], 1);
     }
 
     #[test]
     fn memory_is_of_each() {
-        assert!((mib(6 << 20, 3) - 2.0).abs() < 1e-9);
-        assert!((mib(6 << 20, 0) - 6.0).abs() < 1e-9);
+        assert!((mebibytes_each(6 << 20, 3) - 2.0).abs() < 1e-9);
+        assert!((mebibytes_each(6 << 20, 0) - 6.0).abs() < 1e-9);
     }
 }

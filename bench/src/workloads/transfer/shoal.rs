@@ -14,13 +14,13 @@ use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
 use crate::clock;
-use crate::contender::{Contender, Outcome, Terms, all_succeeded};
+use crate::contender::{Contender, RoundOutcome, TransferTerms, collect_succeeded};
 use crate::results::latency;
-use crate::topology::binaries::Binaries;
-use crate::topology::shoal::{Download, Fetched, Node, Shoal};
-use crate::topology::spawned::Ended;
-use crate::topology::usage::{self, Sides, Watch};
-use crate::topology::{AWAKE_MS, spawned};
+use crate::topology::binaries::ShoalBinaries;
+use crate::topology::shoal::{DownloadFigures, RunningDownload, ShoalNet, ShoalNode};
+use crate::topology::spawned::ProgramExit;
+use crate::topology::usage::{self, RoundPids, RoundWatch};
+use crate::topology::{SEEDERS_BACK_MS, spawned};
 
 /// The one group.
 const GROUP: &str = "bench";
@@ -32,11 +32,11 @@ const NS_PER_US: u64 = 1_000;
 pub(crate) struct ShoalContender {
     kind: String,
     reference: bool,
-    terms: Terms,
+    terms: TransferTerms,
     file: String,
-    shoal: Shoal,
-    seeders: Vec<Node>,
-    leechers: Vec<Node>,
+    shoal: ShoalNet,
+    seeders: Vec<ShoalNode>,
+    leechers: Vec<ShoalNode>,
     options: Vec<String>,
     /// Until a node of this round was there and logged in.
     node_start: Duration,
@@ -47,11 +47,11 @@ impl ShoalContender {
     pub(crate) fn start(
         kind: &str,
         reference: bool,
-        binaries: &Binaries,
+        binaries: &ShoalBinaries,
         options: &[String],
-        terms: &Terms,
+        terms: &TransferTerms,
     ) -> anyhow::Result<ShoalContender> {
-        let shoal = Shoal::start(binaries, &terms.place.join(kind.replace([' ', '/'], "-")), options)?;
+        let shoal = ShoalNet::start(binaries, &terms.place.join(kind.replace([' ', '/'], "-")), options)?;
         let file =
             terms.content.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
         let mut seeders = Vec::new();
@@ -64,15 +64,15 @@ impl ShoalContender {
             seeders.push(node);
         }
         for number in 0..terms.receivers {
-            let user = leecher(number);
+            let user = leecher_name(number);
             shoal.create_user(&user)?;
             let node = shoal.node(&user)?;
             node.run(&["join_group", GROUP])?;
-            node.leave()?;
+            node.log_out()?;
         }
         if terms.cold {
             // They have just hashed the file by their mapping, which would keep it in the page cache.
-            seeders.iter_mut().for_each(Node::sleep);
+            seeders.iter_mut().for_each(ShoalNode::stop);
         }
         let (kind, file) = (kind.to_owned(), file.to_owned());
         Ok(ShoalContender {
@@ -89,7 +89,7 @@ impl ShoalContender {
     }
 }
 
-fn leecher(number: usize) -> String {
+fn leecher_name(number: usize) -> String {
     format!("leecher{number}")
 }
 
@@ -109,37 +109,38 @@ impl Contender for ShoalContender {
     fn processes(&self) -> Vec<u32> {
         // Between cold rounds the seeders sleep, and their numbers may be others'.
         let awake = self.seeders.iter().filter(|_| !self.terms.cold);
-        awake.map(Node::pid).chain([self.shoal.tracker_pid()]).collect()
+        awake.map(ShoalNode::pid).chain([self.shoal.tracker_pid()]).collect()
     }
 
-    fn prepare(&mut self) -> anyhow::Result<()> {
+    fn prepare_round(&mut self) -> anyhow::Result<()> {
         for number in 0..self.terms.receivers {
-            let (took, node) = clock::timed(|| self.shoal.node(&leecher(number)));
+            let (took, node) = clock::time_work(|| self.shoal.node(&leecher_name(number)));
             self.node_start = took;
             self.leechers.push(node?);
         }
-        if self.terms.cold { self.wake_seeders() } else { Ok(()) }
+        if self.terms.cold { self.restart_seeders() } else { Ok(()) }
     }
 
-    fn round(&mut self, into: &Path) -> anyhow::Result<Outcome> {
-        let sources: Vec<u32> = self.seeders.iter().map(Node::pid).collect();
-        let receivers: Vec<u32> = self.leechers.iter().map(Node::pid).collect();
+    fn run_round(&mut self, into: &Path) -> anyhow::Result<RoundOutcome> {
+        let sources: Vec<u32> = self.seeders.iter().map(ShoalNode::pid).collect();
+        let receivers: Vec<u32> = self.leechers.iter().map(ShoalNode::pid).collect();
         let tracker = [self.shoal.tracker_pid()];
         let cpu_before = [&sources[..], &receivers, &tracker].map(usage::cpu_of_trees);
         let mut fetching = Vec::new();
         let mut copies = Vec::new();
         let began = clock::now();
         for (number, node) in self.leechers.iter().enumerate() {
-            let folder = spawned::folder(into.join(number.to_string()))?;
+            let folder = spawned::empty_folder(into.join(number.to_string()))?;
             copies.push(folder.join(&self.file));
-            fetching.push(node.fetch(GROUP, &self.file, &folder)?);
+            fetching.push(node.start_download(GROUP, &self.file, &folder)?);
         }
-        let victims: Vec<u32> = fetching.iter().map(Download::pid).collect();
-        let mut sides = Sides { sources: sources.clone(), receivers: receivers.clone() };
+        let victims: Vec<u32> = fetching.iter().map(RunningDownload::pid).collect();
+        let mut sides = RoundPids { sources: sources.clone(), receivers: receivers.clone() };
         sides.receivers.extend(&victims);
-        let watch = Watch::start(sides, &victims, self.terms.limit)?;
-        let ended = fetching.into_iter().map(Download::finish).collect();
-        let (fetched, ended): (Vec<Fetched>, Vec<Ended>) = all_succeeded(ended, &watch)?.into_iter().unzip();
+        let watch = RoundWatch::start(sides, &victims, self.terms.limit)?;
+        let ended = fetching.into_iter().map(RunningDownload::finish).collect();
+        let (fetched, ended): (Vec<DownloadFigures>, Vec<ProgramExit>) =
+            collect_succeeded(ended, &watch)?.into_iter().unzip();
         let command = clock::now() - began;
         let peaks = watch.peaks();
         let [source_cpu, receiver_cpu, tracker_cpu] = [
@@ -147,7 +148,7 @@ impl Contender for ShoalContender {
             usage::cpu_of_trees(&receivers) - cpu_before[1],
             usage::cpu_of_trees(&tracker) - cpu_before[2],
         ];
-        let mut outcome = outcome_of(&fetched, self.terms.content.bytes)?;
+        let mut outcome = merge_figures(&fetched, self.terms.content.bytes)?;
         outcome.numbers.push(("tracker cpu".to_owned(), tracker_cpu.0, "s"));
         let exit = command.saturating_sub(outcome.durable.unwrap_or_default()).as_secs_f64() * 1e3;
         outcome.numbers.push(("from durable to the exit of the command".to_owned(), exit, "ms"));
@@ -157,7 +158,7 @@ impl Contender for ShoalContender {
             start_ms,
             "ms",
         ));
-        Ok(Outcome {
+        Ok(RoundOutcome {
             command,
             // The command waits for that.
             durable: Some(command),
@@ -170,23 +171,23 @@ impl Contender for ShoalContender {
         })
     }
 
-    fn settle(&mut self) -> anyhow::Result<()> {
+    fn finish_round(&mut self) -> anyhow::Result<()> {
         if self.terms.cold {
-            self.seeders.iter_mut().for_each(Node::sleep);
+            self.seeders.iter_mut().for_each(ShoalNode::stop);
         }
-        self.leechers.drain(..).try_for_each(Node::leave)
+        self.leechers.drain(..).try_for_each(ShoalNode::log_out)
     }
 }
 
 impl ShoalContender {
     /// Starts the seeders again, which have nothing mapped yet, and waits until a leecher hears of all of them.
-    fn wake_seeders(&mut self) -> anyhow::Result<()> {
+    fn restart_seeders(&mut self) -> anyhow::Result<()> {
         for seeder in &mut self.seeders {
-            seeder.wake(&self.options)?;
+            seeder.restart(&self.options)?;
         }
         let leecher = self.leechers.first().context("a round has a leecher")?;
         let mut told = Ok(0);
-        let all = clock::within(Duration::from_millis(AWAKE_MS), || {
+        let all = clock::wait_until(Duration::from_millis(SEEDERS_BACK_MS), || {
             told = leecher.seeders_of(GROUP, &self.file);
             told.as_ref().map_or(true, |count| *count >= self.seeders.len())
         });
@@ -199,9 +200,9 @@ impl ShoalContender {
 }
 
 /// The figures of one round: of several leechers the last one counts, latencies are put together, bytes added.
-fn outcome_of(fetched: &[Fetched], bytes: u64) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
-    let mut all = latency::histogram();
+fn merge_figures(fetched: &[DownloadFigures], bytes: u64) -> anyhow::Result<RoundOutcome> {
+    let mut outcome = RoundOutcome::default();
+    let mut all = latency::new_histogram();
     let (mut wire, mut duplicate, mut hashing, mut writing) = (0.0, 0.0, 0.0, 0.0);
     for one in fetched {
         outcome.transfer = outcome.transfer.max(Some(one.proven - one.begun));
@@ -256,13 +257,13 @@ mod tests {
 
     use super::*;
 
-    fn fetched(proven_ms: u64, latencies_us: &[u64]) -> Fetched {
+    fn fetched(proven_ms: u64, latencies_us: &[u64]) -> DownloadFigures {
         let mut histogram = Histogram::<u32>::new(2).unwrap();
         latencies_us.iter().for_each(|value| histogram.record(*value).unwrap());
         let mut bytes = Vec::new();
         V2Serializer::new().serialize(&histogram, &mut bytes).unwrap();
         let latency = serde_json::json!({"count": latencies_us.len(), "histogram": STANDARD.encode(bytes)});
-        Fetched {
+        DownloadFigures {
             proven: Duration::from_millis(proven_ms),
             durable: Duration::from_millis(proven_ms + 1),
             progress: vec![],
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn several_leechers_are_one_outcome() {
-        let outcome = outcome_of(&[fetched(5, &[100]), fetched(9, &[300, 300])], 1_000).unwrap();
+        let outcome = merge_figures(&[fetched(5, &[100]), fetched(9, &[300, 300])], 1_000).unwrap();
         // Each began a millisecond after its command.
         assert_eq!(outcome.transfer, Some(Duration::from_millis(8)));
         assert_eq!(outcome.complete, Some(Duration::from_millis(9)));
@@ -294,6 +295,6 @@ mod tests {
     fn a_histogram_that_lost_values_is_noticed() {
         let mut one = fetched(5, &[100]);
         one.row["figures"]["piece_latency"]["count"] = 2.into();
-        assert!(outcome_of(&[one], 1_000).is_err());
+        assert!(merge_figures(&[one], 1_000).is_err());
     }
 }

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use engine::proto::units::Digest;
 use serde::{Deserialize, Serialize};
-use tracker::api::FileKey;
+use tracker::api::GroupFile;
 
-use super::share::key_of;
-use crate::exit::Fault;
+use super::share::parse_file_key;
+use crate::exit::ClientFault;
 
 /// One wanted file: what it takes to go on with it. What the file is, the trackers say again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
-pub(in crate::node) struct Wanted {
+#[serde(try_from = "StoredDownload", into = "StoredDownload")]
+pub(in crate::node) struct DownloadRecord {
     /// Which file.
-    pub(in crate::node) key: FileKey,
+    pub(in crate::node) key: GroupFile,
     /// By whom.
     pub(in crate::node) user: String,
     /// Where to, as it was asked for, absolute.
@@ -28,14 +28,14 @@ pub(in crate::node) struct Wanted {
     /// Whether its user paused it.
     pub(in crate::node) paused: bool,
     /// Why it cannot succeed, when that is known.
-    pub(in crate::node) failed: Option<Fault>,
+    pub(in crate::node) failed: Option<ClientFault>,
     /// What was on record before, as long as this one has not begun.
-    pub(in crate::node) former: Option<Box<Wanted>>,
+    pub(in crate::node) replaced: Option<Box<DownloadRecord>>,
 }
 
 /// The form at rest.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct StoredDownload {
     group: String,
     file: String,
     user: String,
@@ -45,14 +45,14 @@ struct Written {
     total_bytes: u64,
     paused: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    failed: Option<Fault>,
+    failed: Option<ClientFault>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    former: Option<Box<Wanted>>,
+    former: Option<Box<DownloadRecord>>,
 }
 
-impl From<Wanted> for Written {
-    fn from(wanted: Wanted) -> Written {
-        Written {
+impl From<DownloadRecord> for StoredDownload {
+    fn from(wanted: DownloadRecord) -> StoredDownload {
+        StoredDownload {
             group: wanted.key.group.to_string(),
             file: wanted.key.name.to_string(),
             user: wanted.user,
@@ -62,20 +62,20 @@ impl From<Wanted> for Written {
             total_bytes: wanted.total_bytes,
             paused: wanted.paused,
             failed: wanted.failed,
-            former: wanted.former,
+            former: wanted.replaced,
         }
     }
 }
 
-impl TryFrom<Written> for Wanted {
+impl TryFrom<StoredDownload> for DownloadRecord {
     type Error = String;
 
-    fn try_from(written: Written) -> Result<Wanted, String> {
+    fn try_from(written: StoredDownload) -> Result<DownloadRecord, String> {
         if !written.destination.is_absolute() {
             return Err("its destination is no absolute path".into());
         }
-        Ok(Wanted {
-            key: key_of(&written.group, &written.file)?,
+        Ok(DownloadRecord {
+            key: parse_file_key(&written.group, &written.file)?,
             user: written.user,
             destination: written.destination,
             overwrite: written.overwrite,
@@ -83,7 +83,7 @@ impl TryFrom<Written> for Wanted {
             total_bytes: written.total_bytes,
             paused: written.paused,
             failed: written.failed,
-            former: written.former,
+            replaced: written.former,
         })
     }
 }
@@ -91,28 +91,28 @@ impl TryFrom<Written> for Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
+    use crate::exit::ExitCause;
 
     #[test]
     fn a_record_reads_back_and_one_that_makes_no_sense_does_not() {
-        let wanted = Wanted {
-            key: key_of("g", "f").unwrap(),
+        let wanted = DownloadRecord {
+            key: parse_file_key("g", "f").unwrap(),
             user: "u".into(),
             destination: "/to/".into(),
             overwrite: true,
             content: Digest([3; 20]),
             total_bytes: 9,
             paused: true,
-            failed: Some(Fault::new(Exit::Exists, "why").fix("what")),
-            former: None,
+            failed: Some(ClientFault::new(ExitCause::Exists, "why").fix("what")),
+            replaced: None,
         };
-        let former = Some(Box::new(Wanted { destination: "/before/".into(), ..wanted.clone() }));
-        let wanted = Wanted { former, ..wanted };
+        let former = Some(Box::new(DownloadRecord { destination: "/before/".into(), ..wanted.clone() }));
+        let wanted = DownloadRecord { replaced: former, ..wanted };
         let text = serde_json::to_string(&wanted).unwrap();
-        let back: Wanted = serde_json::from_str(&text).unwrap();
+        let back: DownloadRecord = serde_json::from_str(&text).unwrap();
         assert_eq!(back, wanted);
         // A final slash says that a directory is meant; paths compare equal without it.
         assert!(back.destination.as_os_str().to_str().is_some_and(|path| path.ends_with('/')));
-        assert!(serde_json::from_str::<Wanted>(&text.replacen("/to/", "to", 1)).is_err());
+        assert!(serde_json::from_str::<DownloadRecord>(&text.replacen("/to/", "to", 1)).is_err());
     }
 }

@@ -13,19 +13,19 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::exit::{Exit, Fault};
+use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 use crate::node::private;
-use crate::quoted;
+use crate::quoting;
 
 /// The version of the records that this program writes and reads.
-const FORMAT: u32 = 1;
+const RECORD_FORMAT: u32 = 1;
 
-const RECORD: &str = "json";
-const TEMPORARY: &str = "new";
+const RECORD_EXTENSION: &str = "json";
+const TEMPORARY_EXTENSION: &str = "new";
 
 /// The extension of what a record is made of.
-pub(super) const MANIFEST: &str = "manifest";
+pub(super) const MANIFEST_EXTENSION: &str = "manifest";
 
 /// Names one record in its folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,34 +36,34 @@ impl RecordId {
     ///
     /// # Errors
     /// A fault when the system gives no random bytes.
-    pub(in crate::node) fn new() -> Result<RecordId, Fault> {
-        let number = getrandom::u64().map_err(|error| Fault::no_random(&error))?;
+    pub(in crate::node) fn new() -> Result<RecordId, ClientFault> {
+        let number = getrandom::u64().map_err(|error| ClientFault::no_random(&error))?;
         Ok(RecordId(format!("{number:016x}")))
     }
 }
 
 /// One folder of the state directory.
 #[derive(Debug)]
-pub(in crate::node) struct Folder {
+pub(in crate::node) struct RecordFolder {
     path: PathBuf,
-    most: usize,
+    records_max: usize,
 }
 
 /// A record as it is written.
 #[derive(Serialize, Deserialize)]
-struct Sheet<R> {
+struct RecordEnvelope<R> {
     format: u32,
     record: R,
 }
 
 /// What every version's records begin with.
 #[derive(Deserialize)]
-struct Head {
+struct RecordHeader {
     format: u32,
 }
 
 /// Why a file is no record.
-enum Odd {
+enum RecordFault {
     Damaged(String),
     OtherVersion(u32),
     /// The system does not give it now.
@@ -71,16 +71,16 @@ enum Odd {
 }
 
 /// The names in a folder, sorted.
-struct Names {
+struct FolderListing {
     names: Vec<String>,
     /// Whether these are all of them.
-    whole: bool,
+    is_complete: bool,
 }
 
-impl Folder {
+impl RecordFolder {
     /// The folder of this name, which may not exist yet, with room for so many records.
-    pub(super) fn new(state: &Path, name: &str, most: usize) -> Folder {
-        Folder { path: state.join(name), most }
+    pub(super) fn new(state: &Path, name: &str, records_max: usize) -> RecordFolder {
+        RecordFolder { path: state.join(name), records_max }
     }
 
     /// Where a file of a record lies.
@@ -92,74 +92,76 @@ impl Folder {
     ///
     /// # Errors
     /// A fault that names the file.
-    pub(super) fn write_by(
+    pub(super) fn write_with(
         &self,
         id: &RecordId,
         extension: &str,
         write: impl FnOnce(&mut File) -> io::Result<()>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ClientFault> {
         let name = format!("{}.{extension}", id.0);
-        let fault = |error: &io::Error| unwritten(&self.path.join(&name), error);
+        let fault = |error: &io::Error| write_fault(&self.path.join(&name), error);
         if !self.path.is_dir() {
-            private::directory(&self.path)?;
+            private::prepare_directory(&self.path)?;
             private::sync_parent(&self.path).map_err(|error| fault(&error))?;
         }
-        private::replace_by(&self.path, &name, write).map_err(|error| fault(&error))
+        private::replace_file_with(&self.path, &name, write).map_err(|error| fault(&error))
     }
 
     /// Writes a record; on the disk when it returns.
     ///
     /// # Errors
     /// A fault that names the file.
-    pub(super) fn write<R: Serialize>(&self, id: &RecordId, record: &R) -> Result<(), Fault> {
-        let bytes = serde_json::to_vec(&Sheet { format: FORMAT, record })
-            .map_err(|error| Fault::new(Exit::Other, format!("a record cannot be written: {error}")))?;
-        self.write_by(id, RECORD, |file| file.write_all(&bytes))
+    pub(super) fn write<R: Serialize>(&self, id: &RecordId, record: &R) -> Result<(), ClientFault> {
+        let bytes =
+            serde_json::to_vec(&RecordEnvelope { format: RECORD_FORMAT, record }).map_err(|error| {
+                ClientFault::new(ExitCause::Other, format!("a record cannot be written: {error}"))
+            })?;
+        self.write_with(id, RECORD_EXTENSION, |file| file.write_all(&bytes))
     }
 
     /// Removes a record and what belongs to it, the record first.
     ///
     /// # Errors
     /// A fault that names the file.
-    pub(super) fn remove(&self, id: &RecordId) -> Result<(), Fault> {
-        let path = self.path_of(id, RECORD);
+    pub(super) fn remove(&self, id: &RecordId) -> Result<(), ClientFault> {
+        let path = self.path_of(id, RECORD_EXTENSION);
         let fault = |error: &io::Error| {
-            let exit = Exit::LocalIo;
-            Fault { exit, ..Fault::io("remove the record", &path, error) }
-                .fix(format!("`rm {}`, or it comes back at the next start", quoted::path(&path)))
+            let exit = ExitCause::LocalIo;
+            ClientFault { exit, ..ClientFault::io("remove the record", &path, error) }
+                .fix(format!("`rm {}`, or it comes back at the next start", quoting::quote_path(&path)))
         };
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(&error)),
             _ => {}
         }
-        self.erase(id);
-        match private::sync(&self.path) {
+        self.remove_files(id);
+        match private::sync_directory(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault(&error)),
             _ => Ok(()),
         }
     }
 
     /// Removes what there is of a record, as far as it can.
-    pub(super) fn erase(&self, id: &RecordId) {
-        for extension in [RECORD, MANIFEST] {
+    pub(super) fn remove_files(&self, id: &RecordId) {
+        for extension in [RECORD_EXTENSION, MANIFEST_EXTENSION] {
             // What stays behind without a record is swept at the next start.
             let _ = fs::remove_file(self.path_of(id, extension));
         }
     }
 
     /// Removes what a crash left: temporary files, and manifests without a record, be it one that was set aside.
-    fn sweep(&self, listed: &Names) {
-        if !listed.whole {
+    fn remove_leftovers(&self, listed: &FolderListing) {
+        if !listed.is_complete {
             return;
         }
         let names = &listed.names;
         for name in names {
             let stem = Path::new(name).file_stem().and_then(OsStr::to_str).unwrap_or_default();
-            let record = format!("{stem}.{RECORD}");
+            let record = format!("{stem}.{RECORD_EXTENSION}");
             let extension = Path::new(name).extension().and_then(OsStr::to_str);
             let left_over = match extension {
-                Some(TEMPORARY) => true,
-                Some(MANIFEST) => {
+                Some(TEMPORARY_EXTENSION) => true,
+                Some(MANIFEST_EXTENSION) => {
                     !names.iter().any(|other| other.starts_with(&record))
                         && self.path.join(&record).try_exists().is_ok_and(|there| !there)
                 }
@@ -177,33 +179,33 @@ impl Folder {
     pub(super) fn read<R: DeserializeOwned>(&self) -> (Vec<(RecordId, R)>, Vec<String>) {
         let mut found = Vec::new();
         let mut troubles = Vec::new();
-        let listed = self.names().unwrap_or_else(|error| {
+        let listed = self.list_names().unwrap_or_else(|error| {
             let path = self.path.display();
             troubles.push(format!(
                 "the records in {path} cannot be listed ({error}): mend that, then start the node again"
             ));
-            Names { names: Vec::new(), whole: false }
+            FolderListing { names: Vec::new(), is_complete: false }
         });
-        self.sweep(&listed);
+        self.remove_leftovers(&listed);
         let mut names = listed.names;
-        names.retain(|name| Path::new(name).extension() == Some(OsStr::new(RECORD)));
-        if names.len() > self.most {
-            let (path, most) = (self.path.display(), self.most);
+        names.retain(|name| Path::new(name).extension() == Some(OsStr::new(RECORD_EXTENSION)));
+        if names.len() > self.records_max {
+            let (path, most) = (self.path.display(), self.records_max);
             troubles.push(format!("{path} holds more than {most} records; those beyond are not read"));
-            names.truncate(self.most);
+            names.truncate(self.records_max);
         }
         for name in names {
             let id = RecordId(name.trim_end_matches(".json").to_owned());
             match self.read_one(&id) {
                 Ok((written, record)) => found.push((written, id, record)),
-                Err(Odd::Unreadable(error)) => troubles.push(format!(
+                Err(RecordFault::Unreadable(error)) => troubles.push(format!(
                     "the record {} cannot be read ({error}) and is left as it is: mend that, then start the node again",
-                    self.path_of(&id, RECORD).display()
+                    self.path_of(&id, RECORD_EXTENSION).display()
                 )),
-                Err(Odd::Damaged(why)) => troubles.push(self.put_away(&id, "a record", "damaged", &why)),
-                Err(Odd::OtherVersion(format)) => {
+                Err(RecordFault::Damaged(why)) => troubles.push(self.put_away(&id, "a record", "damaged", &why)),
+                Err(RecordFault::OtherVersion(format)) => {
                     let why =
-                        format!("it has format {format}, and this version of the program knows {FORMAT}");
+                        format!("it has format {format}, and this version of the program knows {RECORD_FORMAT}");
                     troubles.push(self.put_away(&id, "a record", "other-version", &why));
                 }
             }
@@ -212,18 +214,18 @@ impl Folder {
         (found.into_iter().map(|(_, id, record)| (id, record)).collect(), troubles)
     }
 
-    fn read_one<R: DeserializeOwned>(&self, id: &RecordId) -> Result<(SystemTime, R), Odd> {
-        let path = self.path_of(id, RECORD);
-        let damaged = |error: &dyn std::fmt::Display| Odd::Damaged(error.to_string());
+    fn read_one<R: DeserializeOwned>(&self, id: &RecordId) -> Result<(SystemTime, R), RecordFault> {
+        let path = self.path_of(id, RECORD_EXTENSION);
+        let damaged = |error: &dyn std::fmt::Display| RecordFault::Damaged(error.to_string());
         // What has a number is the system's word, and may be another tomorrow; what has none is about the file itself.
-        let bytes = private::read_at_most(&path, limits::RECORD_MAX_BYTES).map_err(|error| {
-            if error.raw_os_error().is_some() { Odd::Unreadable(error) } else { damaged(&error) }
+        let bytes = private::read_limited(&path, limits::RECORD_MAX_BYTES).map_err(|error| {
+            if error.raw_os_error().is_some() { RecordFault::Unreadable(error) } else { damaged(&error) }
         })?;
-        let head: Head = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
-        if head.format != FORMAT {
-            return Err(Odd::OtherVersion(head.format));
+        let head: RecordHeader = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+        if head.format != RECORD_FORMAT {
+            return Err(RecordFault::OtherVersion(head.format));
         }
-        let sheet: Sheet<R> = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+        let sheet: RecordEnvelope<R> = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
         let written = path.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         Ok((written, sheet.record))
     }
@@ -234,8 +236,8 @@ impl Folder {
     }
 
     fn put_away(&self, id: &RecordId, what: &str, ending: &str, why: &str) -> String {
-        let path = self.path_of(id, RECORD);
-        let aside = self.path_of(id, &format!("{RECORD}.{ending}"));
+        let path = self.path_of(id, RECORD_EXTENSION);
+        let aside = self.path_of(id, &format!("{RECORD_EXTENSION}.{ending}"));
         let next = "give the command that made it again (`upload_file`, `download_file`)";
         match fs::rename(&path, &aside) {
             Ok(()) => {
@@ -250,10 +252,10 @@ impl Folder {
     }
 
     /// The names in the folder; none when there is no folder. A name that is no text is none of ours.
-    fn names(&self) -> io::Result<Names> {
+    fn list_names(&self) -> io::Result<FolderListing> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Names { names: Vec::new(), whole: true });
+                return Ok(FolderListing { names: Vec::new(), is_complete: true });
             }
             entries => entries?,
         };
@@ -261,21 +263,21 @@ impl Folder {
         let mut whole = true;
         for entry in entries {
             let Ok(name) = entry?.file_name().into_string() else { continue };
-            if names.len() == 4 * self.most {
+            if names.len() == 4 * self.records_max {
                 whole = false;
                 break;
             }
             names.push(name);
         }
         names.sort();
-        Ok(Names { names, whole })
+        Ok(FolderListing { names, is_complete: whole })
     }
 }
 
-fn unwritten(path: &Path, error: &io::Error) -> Fault {
-    let fault = Fault::io("write the record", path, error);
-    let exit = if fault.exit == Exit::DiskFull { Exit::DiskFull } else { Exit::LocalIo };
-    Fault { exit, ..fault }
+fn write_fault(path: &Path, error: &io::Error) -> ClientFault {
+    let fault = ClientFault::io("write the record", path, error);
+    let exit = if fault.exit == ExitCause::DiskFull { ExitCause::DiskFull } else { ExitCause::LocalIo };
+    ClientFault { exit, ..fault }
         .fix("make room in the state directory, or make it writable, then give the command again")
 }
 
@@ -283,8 +285,8 @@ fn unwritten(path: &Path, error: &io::Error) -> Fault {
 mod tests {
     use super::*;
 
-    fn folder(dir: &tempfile::TempDir) -> Folder {
-        Folder::new(dir.path(), "records", 3)
+    fn folder(dir: &tempfile::TempDir) -> RecordFolder {
+        RecordFolder::new(dir.path(), "records", 3)
     }
 
     #[test]
@@ -330,9 +332,9 @@ mod tests {
         {
             fs::write(at(name), "x").unwrap();
         }
-        folder.sweep(&Names { whole: false, ..folder.names().unwrap() });
+        folder.remove_leftovers(&FolderListing { is_complete: false, ..folder.list_names().unwrap() });
         assert!(at("orphan.manifest").exists(), "what was not listed may be its record");
-        folder.sweep(&folder.names().unwrap());
+        folder.remove_leftovers(&folder.list_names().unwrap());
         assert!(at("kept.manifest").exists() && at("aside.manifest").exists());
         assert!(!at("orphan.manifest").exists() && !at("kept.json.new").exists());
     }

@@ -1,60 +1,60 @@
 //! The manifest that lies beside a share's record.
 //!
-//! Invariant: [`load`] gives the manifest that was saved or says why not; nothing else reads the file.
+//! Invariant: [`load_manifest`] gives the manifest that was saved or says why not; nothing else reads the file.
 
 use std::convert::Infallible;
 use std::io::Write;
 
-use engine::proto::hashes::Kept;
+use engine::proto::hashes::BackingBytes;
 use engine::proto::manifest::Manifest;
 use engine::storage::error::StorageErrorKind;
-use engine::storage::gather;
+use engine::storage::sha1_list;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{Folder, MANIFEST, RecordId};
-use crate::exit::Fault;
+use super::folder::{MANIFEST_EXTENSION, RecordFolder, RecordId};
+use crate::exit::ClientFault;
 
-const SEAL_BYTES: usize = 32;
+const CHECKSUM_BYTES: usize = 32;
 
 /// The checksum with which a manifest at rest ends: the record names it, so that no other manifest is taken for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(in crate::node) struct Seal([u8; SEAL_BYTES]);
+pub(in crate::node) struct ManifestChecksum([u8; CHECKSUM_BYTES]);
 
-impl Seal {
+impl ManifestChecksum {
     /// That of a manifest, at rest.
-    pub(in crate::node) fn of(manifest: &Manifest) -> Seal {
+    pub(in crate::node) fn of(manifest: &Manifest) -> ManifestChecksum {
         let Ok(seal) = manifest.write(|_| Ok::<(), Infallible>(()));
-        Seal(seal)
+        ManifestChecksum(seal)
     }
 
     /// That with which these bytes end; `None` for bytes that are no manifest.
-    fn at_end_of(bytes: &dyn Kept) -> Option<Seal> {
-        let mut seal = [0; SEAL_BYTES];
-        bytes.copy(bytes.length().checked_sub(SEAL_BYTES)?, &mut seal);
-        Some(Seal(seal))
+    fn at_end_of(bytes: &dyn BackingBytes) -> Option<ManifestChecksum> {
+        let mut seal = [0; CHECKSUM_BYTES];
+        bytes.copy(bytes.length().checked_sub(CHECKSUM_BYTES)?, &mut seal);
+        Some(ManifestChecksum(seal))
     }
 }
 
-impl From<Seal> for String {
-    fn from(seal: Seal) -> String {
+impl From<ManifestChecksum> for String {
+    fn from(seal: ManifestChecksum) -> String {
         seal.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-impl TryFrom<String> for Seal {
+impl TryFrom<String> for ManifestChecksum {
     type Error = &'static str;
 
-    fn try_from(text: String) -> Result<Seal, &'static str> {
+    fn try_from(text: String) -> Result<ManifestChecksum, &'static str> {
         let wrong = "a checksum has 64 hex digits";
-        if text.len() != 2 * SEAL_BYTES || !text.is_ascii() {
+        if text.len() != 2 * CHECKSUM_BYTES || !text.is_ascii() {
             return Err(wrong);
         }
-        let mut seal = [0; SEAL_BYTES];
+        let mut seal = [0; CHECKSUM_BYTES];
         for (at, byte) in seal.iter_mut().enumerate() {
             *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong)?;
         }
-        Ok(Seal(seal))
+        Ok(ManifestChecksum(seal))
     }
 }
 
@@ -71,11 +71,15 @@ pub(super) enum LoadFault {
 ///
 /// # Errors
 /// A fault that names the file; also when hashes were lost where the manifest keeps them, by now: what is written, and what a
-/// [`Seal`] was made of, may be wrong then.
-pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &Manifest) -> Result<(), Fault> {
-    folder.write_by(id, MANIFEST, |file| {
+/// [`ManifestChecksum`] was made of, may be wrong then.
+pub(super) fn save_manifest(
+    folder: &RecordFolder,
+    id: &RecordId,
+    manifest: &Manifest,
+) -> Result<(), ClientFault> {
+    folder.write_with(id, MANIFEST_EXTENSION, |file| {
         manifest.write(|block| file.write_all(block))?;
-        match manifest.lost() {
+        match manifest.unreadable_at() {
             None => Ok(()),
             Some(place) => Err(std::io::Error::other(format!(
                 "hashes that were kept in {place} cannot be read any more"
@@ -88,9 +92,13 @@ pub(super) fn save(folder: &Folder, id: &RecordId, manifest: &Manifest) -> Resul
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn load(folder: &Folder, id: &RecordId, seal: Seal) -> Result<Manifest, LoadFault> {
-    let path = folder.path_of(id, MANIFEST);
-    let bytes = gather::open_kept(&path).map_err(|error| {
+pub(super) fn load_manifest(
+    folder: &RecordFolder,
+    id: &RecordId,
+    seal: ManifestChecksum,
+) -> Result<Manifest, LoadFault> {
+    let path = folder.path_of(id, MANIFEST_EXTENSION);
+    let bytes = sha1_list::map_private_file(&path).map_err(|error| {
         let why = format!("its manifest cannot be read: {error}");
         // Without its manifest a record is damage; whatever else the system says may pass.
         match error.kind {
@@ -99,14 +107,14 @@ pub(super) fn load(folder: &Folder, id: &RecordId, seal: Seal) -> Result<Manifes
         }
     })?;
     // What the disk did not give reads as zeros, which are nobody's fault but its own.
-    let judged = |why: String| match bytes.lost() {
+    let judged = |why: String| match bytes.unreadable_at() {
         Some(place) => LoadFault::Unreadable(format!("{place} cannot be read")),
         None => LoadFault::Damaged(why),
     };
-    if Seal::at_end_of(&*bytes) != Some(seal) {
+    if ManifestChecksum::at_end_of(&*bytes) != Some(seal) {
         return Err(judged(format!("its manifest {} is another one's", path.display())));
     }
-    Manifest::from_kept(&bytes)
+    Manifest::from_backing(&bytes)
         .map_err(|damaged| judged(format!("its manifest {} is damaged: {damaged}", path.display())))
 }
 
@@ -126,43 +134,43 @@ mod tests {
     #[test]
     fn it_comes_back_and_no_other_is_taken_for_it() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path(), "shares", 9);
+        let folder = RecordFolder::new(dir.path(), "shares", 9);
         let id = RecordId::new().unwrap();
-        let seal = Seal::of(&manifest(1));
-        let damaged = || match load(&folder, &id, seal) {
+        let seal = ManifestChecksum::of(&manifest(1));
+        let damaged = || match load_manifest(&folder, &id, seal) {
             Err(LoadFault::Damaged(why)) => why,
             other => panic!("{other:?}"),
         };
         assert!(damaged().contains("cannot be read"), "there is none");
-        save(&folder, &id, &manifest(1)).unwrap();
-        assert_eq!(load(&folder, &id, seal), Ok(manifest(1)));
-        save(&folder, &id, &manifest(2)).unwrap();
+        save_manifest(&folder, &id, &manifest(1)).unwrap();
+        assert_eq!(load_manifest(&folder, &id, seal), Ok(manifest(1)));
+        save_manifest(&folder, &id, &manifest(2)).unwrap();
         assert!(damaged().contains("another one's"));
         let mut flipped = manifest(1).to_bytes();
         flipped[20] ^= 1;
-        std::fs::write(folder.path_of(&id, MANIFEST), flipped).unwrap();
+        std::fs::write(folder.path_of(&id, MANIFEST_EXTENSION), flipped).unwrap();
         assert!(damaged().contains("damaged"));
     }
 
     #[test]
     fn what_the_system_does_not_give_now_is_not_damaged() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path(), "shares", 9);
+        let folder = RecordFolder::new(dir.path(), "shares", 9);
         let id = RecordId::new().unwrap();
-        save(&folder, &id, &manifest(1)).unwrap();
-        let path = folder.path_of(&id, MANIFEST);
+        save_manifest(&folder, &id, &manifest(1)).unwrap();
+        let path = folder.path_of(&id, MANIFEST_EXTENSION);
         std::fs::remove_file(&path).unwrap();
         // Links in a circle are refused even to root, whom no mode stops.
         std::os::unix::fs::symlink(&path, &path).unwrap();
-        let found = load(&folder, &id, Seal::of(&manifest(1)));
+        let found = load_manifest(&folder, &id, ManifestChecksum::of(&manifest(1)));
         assert!(matches!(found, Err(LoadFault::Unreadable(_))), "{found:?}");
     }
 
     /// A digest that counts as lost once it was read.
     #[derive(Debug, Default)]
-    struct Losing(std::sync::atomic::AtomicBool);
+    struct LosingDigest(std::sync::atomic::AtomicBool);
 
-    impl Kept for Losing {
+    impl BackingBytes for LosingDigest {
         fn length(&self) -> usize {
             20
         }
@@ -172,7 +180,7 @@ mod tests {
             into.fill(0);
         }
 
-        fn lost(&self) -> Option<String> {
+        fn unreadable_at(&self) -> Option<String> {
             self.0.load(std::sync::atomic::Ordering::SeqCst).then(|| "/the/disk".to_owned())
         }
     }
@@ -180,22 +188,24 @@ mod tests {
     #[test]
     fn a_manifest_that_is_lost_while_it_is_written_is_not_saved() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path(), "shares", 9);
+        let folder = RecordFolder::new(dir.path(), "shares", 9);
         let id = RecordId::new().unwrap();
-        let digests = engine::proto::hashes::Hashes::kept(std::sync::Arc::new(Losing::default()), 0, 1);
+        let digests =
+            engine::proto::hashes::Sha1List::from_backing(std::sync::Arc::new(LosingDigest::default()), 0, 1);
         let right = manifest(1);
-        let losing = Manifest::of(right.name().clone(), Some(5), digests.unwrap(), right.proof(), None);
-        let refused = save(&folder, &id, &losing.unwrap()).unwrap_err();
+        let losing =
+            Manifest::from_lists(right.name().clone(), Some(5), digests.unwrap(), right.proof(), None);
+        let refused = save_manifest(&folder, &id, &losing.unwrap()).unwrap_err();
         assert!(refused.message.contains("/the/disk"), "{refused}");
-        assert!(!folder.path_of(&id, MANIFEST).exists());
+        assert!(!folder.path_of(&id, MANIFEST_EXTENSION).exists());
     }
 
     #[test]
     fn a_seal_reads_back_from_its_text() {
-        let seal = Seal([0xA7; SEAL_BYTES]);
-        assert_eq!(Seal::try_from(String::from(seal)), Ok(seal));
+        let seal = ManifestChecksum([0xA7; CHECKSUM_BYTES]);
+        assert_eq!(ManifestChecksum::try_from(String::from(seal)), Ok(seal));
         for wrong in ["", "a7", &"g".repeat(64), &"é".repeat(32)] {
-            assert!(Seal::try_from(wrong.to_owned()).is_err(), "{wrong}");
+            assert!(ManifestChecksum::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
     }
 }

@@ -24,78 +24,89 @@ use std::sync::Mutex;
 
 use engine::proto::manifest::Manifest;
 
-pub(super) use download::Wanted;
-pub(super) use folder::{Folder, RecordId};
+pub(super) use download::DownloadRecord;
+pub(super) use folder::{RecordFolder, RecordId};
 use manifest::LoadFault;
-pub(super) use manifest::Seal;
+pub(super) use manifest::ManifestChecksum;
 #[cfg(test)]
 pub(super) use share::tests;
-pub(super) use share::{Shared, Stage};
+pub(super) use share::{ShareRecord, ShareStage};
 
-use crate::exit::Fault;
+use crate::exit::ClientFault;
 use crate::limits;
 use crate::lock::lock;
 
 /// Why a share's manifest cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unusable {
+pub(super) enum ManifestUnavailable {
     /// It is damaged or gone, and its record was set aside; with what to do.
     SetAside(String),
     /// It cannot be read now: its disk, the system's limits or its mode are to blame, and all of that may pass.
-    ForNow(String),
+    Transient(String),
 }
 
 /// The records of one node.
-pub(super) struct Records {
-    shares: Folder,
-    downloads: Folder,
-    troubles: Mutex<Vec<String>>,
+pub(super) struct RecordStore {
+    shares: RecordFolder,
+    downloads: RecordFolder,
+    problems: Mutex<Vec<String>>,
 }
 
-impl Records {
+impl RecordStore {
     /// The records in a state directory.
-    pub(super) fn of(state: &Path) -> Records {
-        Records {
-            shares: Folder::new(state, "shares", limits::SHARES_MAX + limits::RECORDS_IN_MAKING_MAX),
-            downloads: Folder::new(
+    pub(super) fn in_state_dir(state: &Path) -> RecordStore {
+        RecordStore {
+            shares: RecordFolder::new(
+                state,
+                "shares",
+                limits::SHARES_MAX + limits::RECORDS_BEING_WRITTEN_MAX,
+            ),
+            downloads: RecordFolder::new(
                 state,
                 "downloads",
-                limits::DOWNLOAD_RECORDS_MAX + limits::RECORDS_IN_MAKING_MAX,
+                limits::DOWNLOAD_RECORDS_MAX + limits::RECORDS_BEING_WRITTEN_MAX,
             ),
-            troubles: Mutex::default(),
+            problems: Mutex::default(),
         }
     }
 
     /// All shares that were kept, oldest first. What cannot be understood is set aside, and named by
-    /// [`Records::troubles`].
-    pub(super) fn read_shares(&self) -> Vec<(RecordId, Shared)> {
-        self.found(self.shares.read())
+    /// [`RecordStore::problems`].
+    pub(super) fn read_shares(&self) -> Vec<(RecordId, ShareRecord)> {
+        self.collect_problems(self.shares.read())
     }
 
-    /// All downloads that were kept, as [`Records::read_shares`].
-    pub(super) fn read_downloads(&self) -> Vec<(RecordId, Wanted)> {
-        self.found(self.downloads.read())
+    /// All downloads that were kept, as [`RecordStore::read_shares`].
+    pub(super) fn read_downloads(&self) -> Vec<(RecordId, DownloadRecord)> {
+        self.collect_problems(self.downloads.read())
     }
 
-    fn found<R>(&self, (records, troubles): (Vec<(RecordId, R)>, Vec<String>)) -> Vec<(RecordId, R)> {
-        lock(&self.troubles).extend(troubles);
+    fn collect_problems<R>(
+        &self,
+        (records, troubles): (Vec<(RecordId, R)>, Vec<String>),
+    ) -> Vec<(RecordId, R)> {
+        lock(&self.problems).extend(troubles);
         records
     }
 
     /// What was set aside or could not be read since the node started, with what to do about it.
-    pub(super) fn troubles(&self) -> Vec<String> {
-        lock(&self.troubles).clone()
+    pub(super) fn problems(&self) -> Vec<String> {
+        lock(&self.problems).clone()
     }
 
     /// Keeps a new share with its manifest; on the disk when it returns.
     ///
     /// # Errors
     /// A fault when it cannot be written; then nothing of it is kept.
-    pub(super) fn keep_share(&self, shared: &Shared, manifest: &Manifest) -> Result<RecordId, Fault> {
+    pub(super) fn keep_share(
+        &self,
+        shared: &ShareRecord,
+        manifest: &Manifest,
+    ) -> Result<RecordId, ClientFault> {
         let id = RecordId::new()?;
-        manifest::save(&self.shares, &id, manifest)
+        manifest::save_manifest(&self.shares, &id, manifest)
             .and_then(|()| self.shares.write(&id, shared))
-            .inspect_err(|_| self.shares.erase(&id))?;
+            .inspect_err(|_| self.shares.remove_files(&id))?;
         Ok(id)
     }
 
@@ -103,7 +114,7 @@ impl Records {
     ///
     /// # Errors
     /// A fault when it cannot be written; the old one is then still there.
-    pub(super) fn write_share(&self, id: &RecordId, shared: &Shared) -> Result<(), Fault> {
+    pub(super) fn write_share(&self, id: &RecordId, shared: &ShareRecord) -> Result<(), ClientFault> {
         self.shares.write(id, shared)
     }
 
@@ -111,7 +122,7 @@ impl Records {
     ///
     /// # Errors
     /// A fault when its record cannot be removed.
-    pub(super) fn forget_share(&self, id: &RecordId) -> Result<(), Fault> {
+    pub(super) fn forget_share(&self, id: &RecordId) -> Result<(), ClientFault> {
         self.shares.remove(id)
     }
 
@@ -119,13 +130,17 @@ impl Records {
     ///
     /// # Errors
     /// Why not: for now, or since its record was set aside.
-    pub(super) fn manifest(&self, id: &RecordId, shared: &Shared) -> Result<Manifest, Unusable> {
-        manifest::load(&self.shares, id, shared.seal).map_err(|fault| match fault {
-            LoadFault::Unreadable(why) => Unusable::ForNow(why),
+    pub(super) fn manifest(
+        &self,
+        id: &RecordId,
+        shared: &ShareRecord,
+    ) -> Result<Manifest, ManifestUnavailable> {
+        manifest::load_manifest(&self.shares, id, shared.checksum).map_err(|fault| match fault {
+            LoadFault::Unreadable(why) => ManifestUnavailable::Transient(why),
             LoadFault::Damaged(why) => {
                 let trouble = self.shares.set_aside(id, &format!("the record of {}", shared.key), &why);
-                lock(&self.troubles).push(trouble.clone());
-                Unusable::SetAside(trouble)
+                lock(&self.problems).push(trouble.clone());
+                ManifestUnavailable::SetAside(trouble)
             }
         })
     }
@@ -134,7 +149,7 @@ impl Records {
     ///
     /// # Errors
     /// A fault when it cannot be written; an old one is then still there.
-    pub(super) fn write_download(&self, id: &RecordId, wanted: &Wanted) -> Result<(), Fault> {
+    pub(super) fn write_download(&self, id: &RecordId, wanted: &DownloadRecord) -> Result<(), ClientFault> {
         self.downloads.write(id, wanted)
     }
 
@@ -142,7 +157,7 @@ impl Records {
     ///
     /// # Errors
     /// A fault when its record cannot be removed.
-    pub(super) fn forget_download(&self, id: &RecordId) -> Result<(), Fault> {
+    pub(super) fn forget_download(&self, id: &RecordId) -> Result<(), ClientFault> {
         self.downloads.remove(id)
     }
 }

@@ -6,15 +6,15 @@ use engine::proto::manifest::FileName;
 use engine::proto::units::Digest;
 use engine::storage::fingerprint::Fingerprint;
 use serde::{Deserialize, Serialize};
-use tracker::api::{FileKey, GroupId};
+use tracker::api::{GroupFile, GroupId};
 
-use super::manifest::Seal;
-use crate::exit::Fault;
+use super::manifest::ManifestChecksum;
+use crate::exit::ClientFault;
 
 /// How far the trackers know of a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::node) enum Stage {
+pub(in crate::node) enum ShareStage {
     /// They have not taken it yet: it is listed when they can be reached.
     Unlisted,
     /// They took it: it is served.
@@ -27,10 +27,10 @@ pub(in crate::node) enum Stage {
 
 /// One shared file: what it takes to share it again without reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
-pub(in crate::node) struct Shared {
+#[serde(try_from = "StoredShare", into = "StoredShare")]
+pub(in crate::node) struct ShareRecord {
     /// Under which key.
-    pub(in crate::node) key: FileKey,
+    pub(in crate::node) key: GroupFile,
     /// By whom.
     pub(in crate::node) user: String,
     /// Where it lies.
@@ -40,55 +40,55 @@ pub(in crate::node) struct Shared {
     /// What names its content.
     pub(in crate::node) content: Digest,
     /// Its manifest's checksum.
-    pub(in crate::node) seal: Seal,
+    pub(in crate::node) checksum: ManifestChecksum,
     /// How far the trackers know of it.
-    pub(in crate::node) stage: Stage,
+    pub(in crate::node) stage: ShareStage,
     /// Why they refused it, where they did.
-    pub(in crate::node) refusal: Option<Fault>,
+    pub(in crate::node) refusal: Option<ClientFault>,
 }
 
 /// The form at rest.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct StoredShare {
     group: String,
     file: String,
     user: String,
     path: PathBuf,
     fingerprint: String,
     content: String,
-    manifest: Seal,
-    stage: Stage,
+    manifest: ManifestChecksum,
+    stage: ShareStage,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    refusal: Option<Fault>,
+    refusal: Option<ClientFault>,
 }
 
-impl From<Shared> for Written {
-    fn from(shared: Shared) -> Written {
-        Written {
+impl From<ShareRecord> for StoredShare {
+    fn from(shared: ShareRecord) -> StoredShare {
+        StoredShare {
             group: shared.key.group.to_string(),
             file: shared.key.name.to_string(),
             user: shared.user,
             path: shared.path,
             fingerprint: shared.fingerprint.to_string(),
             content: shared.content.to_string(),
-            manifest: shared.seal,
+            manifest: shared.checksum,
             stage: shared.stage,
             refusal: shared.refusal,
         }
     }
 }
 
-impl TryFrom<Written> for Shared {
+impl TryFrom<StoredShare> for ShareRecord {
     type Error = String;
 
-    fn try_from(written: Written) -> Result<Shared, String> {
-        Ok(Shared {
-            key: key_of(&written.group, &written.file)?,
+    fn try_from(written: StoredShare) -> Result<ShareRecord, String> {
+        Ok(ShareRecord {
+            key: parse_file_key(&written.group, &written.file)?,
             user: written.user,
             path: written.path,
             fingerprint: written.fingerprint.parse().map_err(|bad| format!("{bad}"))?,
             content: written.content.parse().map_err(|bad| format!("{bad}"))?,
-            seal: written.manifest,
+            checksum: written.manifest,
             stage: written.stage,
             refusal: written.refusal,
         })
@@ -96,42 +96,43 @@ impl TryFrom<Written> for Shared {
 }
 
 /// The key of a group and a name at rest.
-pub(super) fn key_of(group: &str, file: &str) -> Result<FileKey, String> {
+pub(super) fn parse_file_key(group: &str, file: &str) -> Result<GroupFile, String> {
     let group = GroupId::new(group).map_err(|bad| bad.to_string())?;
-    Ok(FileKey { group, name: FileName::new(file).map_err(|bad| bad.to_string())? })
+    Ok(GroupFile { group, name: FileName::new(file).map_err(|bad| bad.to_string())? })
 }
 
 #[cfg(test)]
 pub(in crate::node) mod tests {
     use super::*;
-    use crate::exit::Exit;
+    use crate::exit::ExitCause;
 
     /// A share of the file `f` in a group.
-    pub(in crate::node) fn shared(group: &str, user: &str) -> Shared {
-        Shared {
-            key: key_of(group, "f").unwrap(),
+    pub(in crate::node) fn sample_record(group: &str, user: &str) -> ShareRecord {
+        ShareRecord {
+            key: parse_file_key(group, "f").unwrap(),
             user: user.into(),
             path: "/f".into(),
             fingerprint: Fingerprint { length: 1, modified: (2, 3), inode: 4, device: 5 },
             content: Digest([1; 20]),
-            seal: Seal::try_from("07".repeat(32)).unwrap(),
-            stage: Stage::Listed,
+            checksum: ManifestChecksum::try_from("07".repeat(32)).unwrap(),
+            stage: ShareStage::Listed,
             refusal: None,
         }
     }
 
     #[test]
     fn a_record_reads_back_and_one_that_makes_no_sense_does_not() {
-        let text = serde_json::to_string(&shared("g", "u")).unwrap();
-        assert_eq!(serde_json::from_str::<Shared>(&text).unwrap(), shared("g", "u"));
-        let why = Fault::new(Exit::Exists, "why").fix("what");
-        let refused = Shared { stage: Stage::Refused, refusal: Some(why), ..shared("g", "u") };
-        let back: Shared = serde_json::from_str(&serde_json::to_string(&refused).unwrap()).unwrap();
+        let text = serde_json::to_string(&sample_record("g", "u")).unwrap();
+        assert_eq!(serde_json::from_str::<ShareRecord>(&text).unwrap(), sample_record("g", "u"));
+        let why = ClientFault::new(ExitCause::Exists, "why").fix("what");
+        let refused =
+            ShareRecord { stage: ShareStage::Refused, refusal: Some(why), ..sample_record("g", "u") };
+        let back: ShareRecord = serde_json::from_str(&serde_json::to_string(&refused).unwrap()).unwrap();
         assert_eq!(back, refused);
         for (right, wrong) in
             [("\"f\"", "\"../f\""), ("1:2:3:4:5", "1:2:3:4"), ("listed", "lost"), ("\"g\"", "\"\"")]
         {
-            assert!(serde_json::from_str::<Shared>(&text.replacen(right, wrong, 1)).is_err(), "{wrong}");
+            assert!(serde_json::from_str::<ShareRecord>(&text.replacen(right, wrong, 1)).is_err(), "{wrong}");
         }
     }
 }

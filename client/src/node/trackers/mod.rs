@@ -8,8 +8,8 @@
 //!
 //! Invariant: requests and answers are `tracker::api`'s types; no JSON of the control protocol is written here.
 
-mod line;
-mod link;
+mod client;
+mod connection;
 mod refusal;
 
 use std::net::SocketAddr;
@@ -17,29 +17,30 @@ use std::path::Path;
 
 use tracker::api::cluster_file::{self, FILE_NAME};
 
-use crate::exit::{Exit, Fault};
+use crate::exit::{ClientFault, ExitCause};
 
-pub(crate) use link::{TrackerLink, Urgency, password_of, ping};
+pub(crate) use client::{RequestUrgency, TrackerClient, parse_password, ping_tracker};
 
 /// The trackers that the file names: `named`, or the one that is found from the working directory.
 ///
 /// # Errors
 /// A usage fault when there is no file or it is wrong.
-pub(crate) fn addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>, Fault> {
+pub(crate) fn tracker_addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>, ClientFault> {
     if let Some(named) = named {
         check_named(named)?;
     }
     // The environment's file is in `named` already: options read the environment themselves.
-    let path = cluster_file::find(named, None, Path::is_file).map_err(|missing| {
+    let path = cluster_file::find_cluster_file(named, None, Path::is_file).map_err(|missing| {
         let fix = format!(
             "write one with a line `IP PORT` for each tracker, or name it: `--trackers FILE` ({FILE_NAME})"
         );
-        Fault::new(Exit::Usage, missing.to_string()).fix(fix)
+        ClientFault::new(ExitCause::Usage, missing.to_string()).fix(fix)
     })?;
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Fault { exit: Exit::Usage, ..Fault::io("read", &path, &error) }.fix(NAME_IT))?;
-    cluster_file::parse(&text).map_err(|bad| {
-        Fault::new(Exit::Usage, format!("{}: {bad}", path.display()))
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        ClientFault { exit: ExitCause::Usage, ..ClientFault::io("read", &path, &error) }.fix(NAME_IT)
+    })?;
+    cluster_file::parse_cluster_file(&text).map_err(|bad| {
+        ClientFault::new(ExitCause::Usage, format!("{}: {bad}", path.display()))
             .fix("mend that line, or `--trackers FILE`")
     })
 }
@@ -48,7 +49,7 @@ pub(crate) fn addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>, Fault> 
 const NAME_IT: &str = "name a file with a line `IP PORT` for each tracker: `--trackers FILE`";
 
 /// Says what is wrong with the very path that was named.
-fn check_named(path: &Path) -> Result<(), Fault> {
+fn check_named(path: &Path) -> Result<(), ClientFault> {
     let shown = path.display();
     let message = match path.metadata() {
         Ok(found) if found.is_file() => return Ok(()),
@@ -57,12 +58,12 @@ fn check_named(path: &Path) -> Result<(), Fault> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("there is no file {shown}"),
         Err(error) => format!("cannot look at {shown}: {error}"),
     };
-    Err(Fault::new(Exit::Usage, message).fix(NAME_IT))
+    Err(ClientFault::new(ExitCause::Usage, message).fix(NAME_IT))
 }
 
 /// No tracker answers; `tried` tells which were tried and what came of it.
-pub(crate) fn unreachable(tried: &str) -> Fault {
-    Fault::new(Exit::NoTracker, format!("no tracker can be reached ({tried})"))
+pub(crate) fn no_tracker_fault(tried: &str) -> ClientFault {
+    ClientFault::new(ExitCause::NoTracker, format!("no tracker can be reached ({tried})"))
         .fix("start one with `tracker`, or name the right addresses with `--trackers FILE`; `client doctor` looks closer")
 }
 
@@ -74,15 +75,15 @@ mod tests {
     fn a_missing_or_wrong_file_is_a_usage_fault_that_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.txt");
-        let fault = addresses(Some(&path)).unwrap_err();
-        assert_eq!(fault.exit, Exit::Usage);
+        let fault = tracker_addresses(Some(&path)).unwrap_err();
+        assert_eq!(fault.exit, ExitCause::Usage);
         assert!(fault.message.contains("t.txt"), "{fault}");
-        let fault = addresses(Some(dir.path())).unwrap_err();
-        assert!(fault.exit == Exit::Usage && fault.message.contains("is a directory"), "{fault}");
+        let fault = tracker_addresses(Some(dir.path())).unwrap_err();
+        assert!(fault.exit == ExitCause::Usage && fault.message.contains("is a directory"), "{fault}");
         std::fs::write(&path, "127.0.0.1 8000\nnonsense\n").unwrap();
-        let fault = addresses(Some(&path)).unwrap_err();
+        let fault = tracker_addresses(Some(&path)).unwrap_err();
         assert!(fault.message.contains("line 2") && fault.message.contains("t.txt"), "{fault}");
         std::fs::write(&path, "127.0.0.1 8000\n").unwrap();
-        assert_eq!(addresses(Some(&path)), Ok(vec!["127.0.0.1:8000".parse().unwrap()]));
+        assert_eq!(tracker_addresses(Some(&path)), Ok(vec!["127.0.0.1:8000".parse().unwrap()]));
     }
 }

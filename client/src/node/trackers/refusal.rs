@@ -1,17 +1,19 @@
 //! What the trackers refuse, as faults: the one place where their codes become exit codes.
 
-use tracker::api::failure::{Failure, FailureCode};
+use tracker::api::failure::{FailureCode, RequestFailure};
 
-use crate::exit::{Exit, Fault};
-use crate::printable::printable;
+use crate::exit::{ClientFault, ExitCause};
+use crate::printable::make_printable;
 
 /// The fault for a refusal; the tracker's own advice goes first. Its words are made fit for a terminal. `named`: it refuses
 /// the very request, and not the connection.
-pub(super) fn fault(failure: Failure, named: bool) -> Fault {
+pub(super) fn refusal_fault(failure: RequestFailure, named: bool) -> ClientFault {
     let exit = exit_of(failure.code);
-    let fix = failure.fix.map_or_else(|| advice(failure.code).to_owned(), |fix| marked(&printable(&fix)));
+    let fix = failure
+        .fix
+        .map_or_else(|| default_advice(failure.code).to_owned(), |fix| mark_commands(&make_printable(&fix)));
     let refused = named.then_some(failure.code);
-    Fault { exit, message: printable(&failure.message), fix: Some(fix), refused }
+    ClientFault { exit, message: make_printable(&failure.message), fix: Some(fix), refusal_code: refused }
 }
 
 /// Commands that the trackers advise, and how many words follow each at most (a file's name may have blanks). They write them as they are typed at a prompt, and
@@ -32,7 +34,7 @@ const ADVISED: [(&str, usize); 9] = [
 const PROSE: [&str; 4] = ["with", "first", "shows", "or"];
 
 /// A tracker's advice with its commands between backticks, as everybody else here writes them.
-fn marked(advice: &str) -> String {
+fn mark_commands(advice: &str) -> String {
     if advice.contains('`') {
         return advice.to_owned();
     }
@@ -62,25 +64,25 @@ fn marked(advice: &str) -> String {
     out.join(" ")
 }
 
-fn exit_of(code: FailureCode) -> Exit {
+fn exit_of(code: FailureCode) -> ExitCause {
     match code {
-        FailureCode::BadRequest => Exit::Usage,
-        FailureCode::NotLoggedIn | FailureCode::WrongPassword => Exit::NotLoggedIn,
-        FailureCode::NotMember | FailureCode::NotAllowed => Exit::NotAllowed,
-        FailureCode::NotFound => Exit::NotFound,
-        FailureCode::AlreadyExists | FailureCode::OtherContent => Exit::Exists,
-        FailureCode::NoLeader => Exit::NoTracker,
-        FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => Exit::Protocol,
+        FailureCode::BadRequest => ExitCause::Usage,
+        FailureCode::NotLoggedIn | FailureCode::WrongPassword => ExitCause::NotLoggedIn,
+        FailureCode::NotMember | FailureCode::NotAllowed => ExitCause::NotAllowed,
+        FailureCode::NotFound => ExitCause::NotFound,
+        FailureCode::AlreadyExists | FailureCode::OtherContent => ExitCause::Exists,
+        FailureCode::NoLeader => ExitCause::NoTracker,
+        FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => ExitCause::Protocol,
         FailureCode::TooLarge
         | FailureCode::Timeout
         | FailureCode::Busy
         | FailureCode::Unavailable
         | FailureCode::Internal
-        | FailureCode::Other => Exit::Other,
+        | FailureCode::Other => ExitCause::Other,
     }
 }
 
-fn advice(code: FailureCode) -> &'static str {
+fn default_advice(code: FailureCode) -> &'static str {
     match code {
         FailureCode::NotLoggedIn => "`login USER`",
         FailureCode::WrongPassword => "try again with the right password",
@@ -106,22 +108,23 @@ mod tests {
     #[test]
     fn codes_have_their_exits_and_the_trackers_advice_goes_first() {
         for (code, exit) in [
-            (FailureCode::WrongPassword, Exit::NotLoggedIn),
-            (FailureCode::NotMember, Exit::NotAllowed),
-            (FailureCode::NotFound, Exit::NotFound),
-            (FailureCode::OtherContent, Exit::Exists),
-            (FailureCode::NoLeader, Exit::NoTracker),
-            (FailureCode::BadRequest, Exit::Usage),
-            (FailureCode::Protocol, Exit::Protocol),
-            (FailureCode::Internal, Exit::Other),
+            (FailureCode::WrongPassword, ExitCause::NotLoggedIn),
+            (FailureCode::NotMember, ExitCause::NotAllowed),
+            (FailureCode::NotFound, ExitCause::NotFound),
+            (FailureCode::OtherContent, ExitCause::Exists),
+            (FailureCode::NoLeader, ExitCause::NoTracker),
+            (FailureCode::BadRequest, ExitCause::Usage),
+            (FailureCode::Protocol, ExitCause::Protocol),
+            (FailureCode::Internal, ExitCause::Other),
         ] {
-            assert_eq!(fault(Failure::new(code, "m"), false).refused, None);
-            let fault = fault(Failure::new(code, "m"), true);
-            assert_eq!((fault.exit, fault.refused), (exit, Some(code)));
+            assert_eq!(refusal_fault(RequestFailure::new(code, "m"), false).refusal_code, None);
+            let fault = refusal_fault(RequestFailure::new(code, "m"), true);
+            assert_eq!((fault.exit, fault.refusal_code), (exit, Some(code)));
         }
-        let advised = fault(Failure::new(FailureCode::NotFound, "m").with_fix("do this"), true);
+        let advised =
+            refusal_fault(RequestFailure::new(FailureCode::NotFound, "m").with_fix("do this"), true);
         assert_eq!(advised.fix.as_deref(), Some("do this"));
-        assert!(fault(Failure::new(FailureCode::NotLoggedIn, "m"), true).fix.is_some());
+        assert!(refusal_fault(RequestFailure::new(FailureCode::NotLoggedIn, "m"), true).fix.is_some());
     }
 
     #[test]
@@ -147,14 +150,15 @@ mod tests {
             ("the same again in a few seconds", "the same again in a few seconds"),
             ("`join_group g`", "`join_group g`"),
         ] {
-            assert_eq!(marked(said), shown);
+            assert_eq!(mark_commands(said), shown);
         }
     }
 
     #[test]
     fn what_a_tracker_writes_never_steers_the_terminal() {
         let hostile = "\u{1b}]0;owned\u{7}\u{202e}".repeat(1_000);
-        let fault = fault(Failure::new(FailureCode::Other, hostile.clone()).with_fix(hostile), true);
+        let fault =
+            refusal_fault(RequestFailure::new(FailureCode::Other, hostile.clone()).with_fix(hostile), true);
         for text in [Some(fault.message), fault.fix] {
             assert!(
                 text.is_some_and(|text| text.len() <= 1_024 && text.starts_with("\\u{1b}]0;owned\\u{7}"))

@@ -1,15 +1,15 @@
 //! What the user wants of a download: that it stops for now, goes on, or is given up.
 
-use super::{DownloadState, Wish};
+use super::{ActiveDownload, UserIntent};
 
-impl DownloadState {
+impl ActiveDownload {
     /// Stops for now.
     pub(crate) fn pause(&self) {
         let mut inner = self.lock();
-        if inner.wish == Wish::Run {
-            inner.wish = Wish::Pause;
+        if inner.intent == UserIntent::Run {
+            inner.intent = UserIntent::Pause;
             inner.transfer.hold(self.clock.now());
-            inner.carry_out();
+            inner.apply_actions();
         }
         self.wake.notify_one();
     }
@@ -17,19 +17,19 @@ impl DownloadState {
     /// Goes on after a pause.
     pub(crate) fn resume(&self) {
         let mut inner = self.lock();
-        if inner.wish == Wish::Pause {
-            inner.wish = Wish::Run;
-            if inner.may_run() {
+        if inner.intent == UserIntent::Pause {
+            inner.intent = UserIntent::Run;
+            if inner.can_fetch() {
                 inner.transfer.resume(self.clock.now());
             }
-            inner.carry_out();
+            inner.apply_actions();
         }
         self.wake.notify_one();
     }
 
     /// Gives it up.
     pub(crate) fn cancel(&self) {
-        self.lock().wish = Wish::Cancel;
+        self.lock().intent = UserIntent::Cancel;
         self.wake.notify_one();
     }
 }

@@ -5,9 +5,9 @@ use crate::hash::Hasher;
 use crate::proto::manifest::{FileName, FileProof};
 use crate::proto::units::Digest;
 use crate::storage::destination::Destination;
-use crate::storage::error::{Operation, StorageErrorKind};
-use crate::storage::resume::Claim;
-use crate::storage::target::Plan;
+use crate::storage::error::{StorageErrorKind, StorageOperation};
+use crate::storage::resume::RecordClaim;
+use crate::storage::target::TargetLayout;
 use sha1::Digest as _;
 
 const PIECE: usize = PIECE_BYTES as usize;
@@ -17,8 +17,8 @@ fn piece(index: PieceIndex) -> Vec<u8> {
     vec![u8::try_from(index.0).unwrap() + 1; PIECE]
 }
 
-fn claim() -> Claim {
-    Claim { links_hold: false, exact_length: None }
+fn claim() -> RecordClaim {
+    RecordClaim { links_hold: false, exact_length: None }
 }
 
 fn manifest() -> Manifest {
@@ -35,30 +35,33 @@ fn what_a_failed_flush_left_is_written_again_and_what_it_lost_is_named() {
     let manifest = manifest();
     let place = Destination::resolve(directory.path(), manifest.name()).unwrap();
     let geometry = manifest.geometry();
-    let plan = Plan { length: geometry.length(), wanted: &[] };
+    let plan = TargetLayout { length: geometry.length(), reserved_ranges: &[] };
     let target = Target::open(place, "g", manifest.proof().id(), plan).unwrap();
-    let (ledger, _) = Ledger::open(&target, "g", &manifest).unwrap();
+    let (ledger, _) = ResumeJournal::open(&target, "g", &manifest).unwrap();
     for index in manifest.pieces().indices() {
-        ledger.begin(index).unwrap();
+        ledger.note_begun(index).unwrap();
         target.write_piece(geometry.offset(index), &piece(index)).unwrap();
-        ledger.wrote(index, true);
+        ledger.note_written(index, true);
     }
-    let broken =
-        StorageError { operation: Operation::Sync, path: target.path(), kind: StorageErrorKind::Unflushed };
-    ledger.record(|| Err(broken), claim).unwrap_err();
-    assert_eq!(ledger.doubted().len(), usize::from(PIECES));
+    let broken = StorageError {
+        operation: StorageOperation::Sync,
+        path: target.path(),
+        kind: StorageErrorKind::FlushFailed,
+    };
+    ledger.write_record(|| Err(broken), claim).unwrap_err();
+    assert_eq!(ledger.suspects().len(), usize::from(PIECES));
     // So much for the page that could not be written, and was dropped from memory.
     target.write_piece(geometry.offset(PieceIndex(17)) + 4_096, &[0; 4_096]).unwrap();
-    let lost = write_again(&target, &ledger, &manifest, geometry, Hasher::best()).unwrap();
+    let lost = rewrite_suspects(&target, &ledger, &manifest, geometry, Hasher::best()).unwrap();
     assert_eq!(lost, [PieceIndex(17)]);
-    assert_eq!(ledger.doubted(), lost, "until it is missed");
-    ledger.missed(PieceIndex(17));
-    assert!(!ledger.has_doubts() && ledger.has_news());
-    ledger.record(|| target.sync(), claim).unwrap();
+    assert_eq!(ledger.suspects(), lost, "until it is missed");
+    ledger.note_missing(PieceIndex(17));
+    assert!(!ledger.has_suspects() && ledger.has_new_claims());
+    ledger.write_record(|| target.sync(), claim).unwrap();
     drop((target, ledger));
     let place = Destination::resolve(directory.path(), manifest.name()).unwrap();
     let target = Target::open(place, "g", manifest.proof().id(), plan).unwrap();
-    let (_, left) = Ledger::open(&target, "g", &manifest).unwrap();
+    let (_, left) = ResumeJournal::open(&target, "g", &manifest).unwrap();
     assert_eq!(left.held.pieces.count().0, u32::from(PIECES) - 1);
     assert!(left.to_check.is_empty());
 }

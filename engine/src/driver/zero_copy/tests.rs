@@ -3,95 +3,101 @@
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream as StdStream};
 
-use super::super::stream::Stream;
+use super::super::stream::PeerStream;
 use super::*;
 use crate::mem::mapping::Mapping;
-use crate::mem::window::Window;
+use crate::mem::window::MappedWindow;
 
 const PIECE: u64 = PIECE_BYTES as u64;
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-fn zero_copy(choice: ZeroCopyChoice, pieces: u64) -> Arc<ZeroCopy> {
-    Arc::new(ZeroCopy::within(choice, Clock::start(), pieces * charge(PIECE)))
+fn zero_copy(choice: ZeroCopyChoice, pieces: u64) -> Arc<ZeroCopyPolicy> {
+    Arc::new(ZeroCopyPolicy::with_budget(choice, EngineClock::start(), pieces * charged_bytes(PIECE)))
 }
 
 #[test]
 fn a_budget_is_used_up_and_given_back() {
     let zero_copy = zero_copy(ZeroCopyChoice::Auto, 2);
-    let (first, _second) = (zero_copy.enter(PEER, PIECE).unwrap(), zero_copy.enter(PEER, PIECE).unwrap());
-    assert!(zero_copy.enter(PEER, ZERO_COPY_MIN_BYTES).is_none(), "not the least thing more");
+    let (first, _second) = (zero_copy.reserve(PEER, PIECE).unwrap(), zero_copy.reserve(PEER, PIECE).unwrap());
+    assert!(zero_copy.reserve(PEER, ZERO_COPY_MIN_BYTES).is_none(), "not the least thing more");
     drop(first);
-    let _third = zero_copy.enter(PEER, PIECE).unwrap();
-    assert!(zero_copy.enter(PEER, PIECE).is_none());
+    let _third = zero_copy.reserve(PEER, PIECE).unwrap();
+    assert!(zero_copy.reserve(PEER, PIECE).is_none());
 }
 
 #[test]
 fn budgets_follow_what_the_user_may_lock() {
     let mib = 1024 * 1024;
-    assert_eq!(budget_bytes(Some(8 * mib)), 4 * mib);
-    assert_eq!(budget_bytes(None), ZERO_COPY_LOCKED_MAX);
-    assert_eq!(budget_bytes(Some(u64::MAX - 1)), ZERO_COPY_LOCKED_MAX);
-    let with = |limit| ZeroCopy::within(ZeroCopyChoice::Always, Clock::start(), budget_bytes(Some(limit)));
+    assert_eq!(locked_budget_bytes(Some(8 * mib)), 4 * mib);
+    assert_eq!(locked_budget_bytes(None), ZERO_COPY_LOCKED_MAX);
+    assert_eq!(locked_budget_bytes(Some(u64::MAX - 1)), ZERO_COPY_LOCKED_MAX);
+    let with = |limit| {
+        ZeroCopyPolicy::with_budget(
+            ZeroCopyChoice::Always,
+            EngineClock::start(),
+            locked_budget_bytes(Some(limit)),
+        )
+    };
     assert_eq!(with(64 * 1024).choice, ZeroCopyChoice::Off, "no piece fits");
-    assert_eq!(with(2 * charge(PIECE)).choice, ZeroCopyChoice::Always);
+    assert_eq!(with(2 * charged_bytes(PIECE)).choice, ZeroCopyChoice::Always);
 }
 
 #[test]
 fn short_sends_and_own_addresses_go_the_ordinary_way() {
     let auto = zero_copy(ZeroCopyChoice::Auto, 2);
-    assert!(auto.enter(PEER, ZERO_COPY_MIN_BYTES - 1).is_none());
-    assert!(auto.enter(PEER, ZERO_COPY_MIN_BYTES).is_some());
+    assert!(auto.reserve(PEER, ZERO_COPY_MIN_BYTES - 1).is_none());
+    assert!(auto.reserve(PEER, ZERO_COPY_MIN_BYTES).is_some());
     let [own, other] = ["127.0.0.1:1", "192.0.2.1:1"].map(|address| address.parse().unwrap());
-    assert!(!auto.is_for(own) && auto.is_for(other));
+    assert!(!auto.applies_to(own) && auto.applies_to(other));
     let always = zero_copy(ZeroCopyChoice::Always, 2);
-    assert!(always.is_for(own) && always.is_for(other));
+    assert!(always.applies_to(own) && always.applies_to(other));
     let off = zero_copy(ZeroCopyChoice::Off, 2);
-    assert!(!off.is_for(own) && !off.is_for(other));
-    let epoll = ZeroCopy::new(ZeroCopyChoice::Always, IoKind::Epoll, Clock::start());
-    assert!(!epoll.is_for(other), "it takes a ring");
+    assert!(!off.applies_to(own) && !off.applies_to(other));
+    let epoll = ZeroCopyPolicy::new(ZeroCopyChoice::Always, IoKind::Epoll, EngineClock::start());
+    assert!(!epoll.applies_to(other), "it takes a ring");
 }
 
 #[test]
 fn a_peer_is_given_up_for_a_while_once_the_kernel_has_copied() {
     let auto = zero_copy(ZeroCopyChoice::Auto, 9);
-    auto.note(PEER, Usage::Mapped, 5);
-    assert!(auto.enter(PEER, PIECE).is_some());
-    auto.note(PEER, Usage::Copied, 7);
-    auto.note(PEER, Usage::Copied, 7);
-    assert!(auto.enter(PEER, PIECE).is_none());
-    assert!(auto.enter(IpAddr::from([192, 0, 2, 2]), PIECE).is_some(), "another peer is another matter");
+    auto.record_usage(PEER, CopyOutcome::Mapped, 5);
+    assert!(auto.reserve(PEER, PIECE).is_some());
+    auto.record_usage(PEER, CopyOutcome::Copied, 7);
+    auto.record_usage(PEER, CopyOutcome::Copied, 7);
+    assert!(auto.reserve(PEER, PIECE).is_none());
+    assert!(auto.reserve(IpAddr::from([192, 0, 2, 2]), PIECE).is_some(), "another peer is another matter");
     assert_eq!(auto.sends(), ZeroCopySends { mapped_bytes: 5, copied_bytes: 14, refused: 0 });
     // As if the time were over.
     auto.copied_for()[0].1 = Moment::default();
-    assert!(auto.enter(PEER, PIECE).is_some());
+    assert!(auto.reserve(PEER, PIECE).is_some());
     assert!(auto.copied_for().is_empty());
 
     let always = zero_copy(ZeroCopyChoice::Always, 9);
-    always.note(PEER, Usage::Copied, 7);
-    assert!(always.enter(PEER, PIECE).is_some());
+    always.record_usage(PEER, CopyOutcome::Copied, 7);
+    assert!(always.reserve(PEER, PIECE).is_some());
 }
 
 #[test]
 fn no_more_peers_are_remembered_than_there_is_room_for() {
     let auto = zero_copy(ZeroCopyChoice::Auto, 9);
     for number in 0..=u32::try_from(ZERO_COPY_COPIED_PEERS).unwrap() {
-        auto.note(IpAddr::V4(number.into()), Usage::Copied, 1);
+        auto.record_usage(IpAddr::V4(number.into()), CopyOutcome::Copied, 1);
     }
     assert_eq!(auto.copied_for().len(), ZERO_COPY_COPIED_PEERS);
-    assert!(!auto.is_given_up(IpAddr::V4(0.into())) && auto.is_given_up(IpAddr::V4(1.into())));
+    assert!(!auto.is_excluded(IpAddr::V4(0.into())) && auto.is_excluded(IpAddr::V4(1.into())));
 }
 
 #[test]
 fn what_the_kernel_refuses_goes_the_ordinary_way_and_nothing_else_does() {
     let zero_copy = zero_copy(ZeroCopyChoice::Auto, 9);
-    let refuses = |code| zero_copy.is_refusal(&io::Error::from_raw_os_error(code));
+    let refuses = |code| zero_copy.is_fallback_error(&io::Error::from_raw_os_error(code));
     assert!(refuses(libc::ENOMEM) && refuses(libc::ENOBUFS));
     assert!(!refuses(libc::EFAULT) && !refuses(libc::ECONNRESET));
     assert_eq!(zero_copy.sends().refused, 2);
-    assert!(zero_copy.enter(PEER, PIECE).is_some());
+    assert!(zero_copy.reserve(PEER, PIECE).is_some());
     assert!(refuses(libc::EINVAL));
-    assert!(zero_copy.enter(PEER, PIECE).is_none(), "an older kernel will not learn it");
+    assert!(zero_copy.reserve(PEER, PIECE).is_none(), "an older kernel will not learn it");
 }
 
 #[test]
@@ -118,14 +124,14 @@ fn a_connection_goes_on_the_ordinary_way_when_copies_are_noticed() {
         let driven = Rc::clone(&ring);
         tokio::task::spawn_local(async move { driven.run().await });
         let peer = near.peer_addr().unwrap().ip();
-        let route = Route::new(Rc::clone(&ring), Arc::clone(&zero_copy), peer);
-        let stream = Stream::new(IoKind::Uring, near).unwrap().by(Some(route));
-        let piece = || Outgoing::from(Window::new(Arc::clone(&mapping), 0..content.len()));
-        while !zero_copy.is_given_up(peer) {
+        let route = ZeroCopyRoute::new(Rc::clone(&ring), Arc::clone(&zero_copy), peer);
+        let stream = PeerStream::new(IoKind::Uring, near).unwrap().with_route(Some(route));
+        let piece = || SendPart::from(MappedWindow::new(Arc::clone(&mapping), 0..content.len()));
+        while !zero_copy.is_excluded(peer) {
             stream.send(vec![vec![1, 2, 3].into(), piece()]).await.unwrap();
             sent += 3 + PIECE;
             // One after the other: what finds no room goes the ordinary way, and is not counted.
-            while ring.under_way() > 0 {
+            while ring.in_flight() > 0 {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         }
@@ -133,7 +139,7 @@ fn a_connection_goes_on_the_ordinary_way_when_copies_are_noticed() {
         assert_eq!(zero_copy.sends().copied_bytes, sent, "every byte is counted once");
         stream.send(vec![piece()]).await.unwrap();
         sent += PIECE;
-        assert_eq!(ring.under_way(), 0, "it went the ordinary way");
+        assert_eq!(ring.in_flight(), 0, "it went the ordinary way");
         assert_eq!(zero_copy.locked_bytes.load(Ordering::Relaxed), 0);
         stream.shutdown();
     });

@@ -3,6 +3,6 @@
 use crate::hash::block::{Block, State};
 
 /// Absorbs the blocks in order.
-pub(in crate::hash) fn compress(state: &mut State, blocks: &[Block]) {
+pub(in crate::hash) fn compress_blocks(state: &mut State, blocks: &[Block]) {
     sha1_asm::compress(state, blocks);
 }

@@ -42,7 +42,7 @@ impl Avx2 {
         assert!(streams.iter().all(|stream| stream.len() == streams[0].len()), "lanes end together");
         // SAFETY: `kernel` needs the feature that `detect` found before it made this token, which has no other
         // source; a second way to make one would break this.
-        unsafe { kernel(states, streams) }
+        unsafe { absorb_blocks(states, streams) }
     }
 }
 
@@ -51,20 +51,20 @@ type Words<const N: usize> = [__m256i; N];
 
 /// All blocks of all streams.
 #[target_feature(enable = "avx2")]
-fn kernel<const STATES: usize>(states: &mut [[State; LANES]; STATES], streams: &[&[Block]; LANES]) {
-    let mut registers = states.map(|lanes| spread(&lanes));
+fn absorb_blocks<const STATES: usize>(states: &mut [[State; LANES]; STATES], streams: &[&[Block]; LANES]) {
+    let mut registers = states.map(|lanes| load_states(&lanes));
     for block in 0..streams[0].len() {
-        let words = load(streams, block);
-        absorb(&mut registers, words);
+        let words = load_words(streams, block);
+        absorb_block(&mut registers, words);
     }
     for (state, lanes) in registers.iter().zip(states) {
-        gather(state, lanes);
+        store_states(state, lanes);
     }
 }
 
 /// States of lanes into registers, a register a word.
 #[target_feature(enable = "avx2")]
-fn spread(lanes: &[State; LANES]) -> Words<5> {
+fn load_states(lanes: &[State; LANES]) -> Words<5> {
     std::array::from_fn(|word| {
         let column = lanes.map(|state| state[word]);
         // SAFETY: the load reads 32 bytes of any alignment; a column is eight words of four.
@@ -74,7 +74,7 @@ fn spread(lanes: &[State; LANES]) -> Words<5> {
 
 /// And back.
 #[target_feature(enable = "avx2")]
-fn gather(registers: &Words<5>, lanes: &mut [State; LANES]) {
+fn store_states(registers: &Words<5>, lanes: &mut [State; LANES]) {
     for (word, register) in registers.iter().enumerate() {
         let mut column = [0_u32; LANES];
         // SAFETY: the store writes 32 bytes of any alignment; a column is eight words of four.
@@ -88,7 +88,7 @@ fn gather(registers: &Words<5>, lanes: &mut [State; LANES]) {
 /// The sixteen words of one block of all streams, a word a register, in the machine's byte order.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
+fn load_words(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
     let (low, high) = (0x0405_0607_0001_0203, 0x0C0D_0E0F_0809_0A0B);
     let swap = _mm256_set_epi64x(high, low, high, low);
     let mut words = [_mm256_setzero_si256(); 16];
@@ -100,7 +100,7 @@ fn load(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
             let bytes = unsafe { _mm256_loadu_si256(halves[half].as_ptr().cast()) };
             *row = _mm256_shuffle_epi8(bytes, swap);
         }
-        words[8 * half..8 * half + 8].copy_from_slice(&transpose(rows));
+        words[8 * half..8 * half + 8].copy_from_slice(&transpose_rows(rows));
     }
     words
 }
@@ -108,7 +108,7 @@ fn load(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
 /// Transposes 8 rows of 8 words: pairs of words, then of pairs, then of halves of registers.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transpose(rows: Words<8>) -> Words<8> {
+fn transpose_rows(rows: Words<8>) -> Words<8> {
     // Group g holds rows 4g to 4g + 3. After the two steps its register k has, in half h, word 4h + k of those rows.
     let mut quads = [[_mm256_setzero_si256(); 4]; 2];
     for (quad, group) in quads.iter_mut().zip(rows.as_chunks::<4>().0) {
@@ -133,7 +133,7 @@ fn transpose(rows: Words<8>) -> Words<8> {
 /// Every word turned left by `LEFT` bits; `RIGHT` is the rest to 32.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn rotate<const LEFT: i32, const RIGHT: i32>(words: __m256i) -> __m256i {
+fn rotate_left<const LEFT: i32, const RIGHT: i32>(words: __m256i) -> __m256i {
     const { assert!(LEFT + RIGHT == 32, "a rotation loses no bit") };
     _mm256_or_si256(_mm256_slli_epi32::<LEFT>(words), _mm256_srli_epi32::<RIGHT>(words))
 }
@@ -162,7 +162,7 @@ fn majority(b: __m256i, c: __m256i, d: __m256i) -> __m256i {
 /// Eighty rounds over one block of all streams.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn absorb<const STATES: usize>(states: &mut [Words<5>; STATES], mut w: Words<16>) {
+fn absorb_block<const STATES: usize>(states: &mut [Words<5>; STATES], mut w: Words<16>) {
     let mut now = *states;
     let [k0, k1, k2, k3] = ROUND_CONSTANTS.map(|constant| _mm256_set1_epi32(constant.cast_signed()));
     macro_rules! step {
@@ -170,14 +170,14 @@ fn absorb<const STATES: usize>(states: &mut [Words<5>; STATES], mut w: Words<16>
             if $t >= 16 {
                 let newer = _mm256_xor_si256(w[($t + 13) % 16], w[($t + 8) % 16]);
                 let older = _mm256_xor_si256(w[($t + 2) % 16], w[$t % 16]);
-                w[$t % 16] = rotate::<1, 31>(_mm256_xor_si256(newer, older));
+                w[$t % 16] = rotate_left::<1, 31>(_mm256_xor_si256(newer, older));
             }
             let word = _mm256_add_epi32(w[$t % 16], $constant);
             for state in &mut now {
                 let [a, b, c, d, e] = *state;
-                let mixed = _mm256_add_epi32($function(b, c, d), rotate::<5, 27>(a));
+                let mixed = _mm256_add_epi32($function(b, c, d), rotate_left::<5, 27>(a));
                 let sum = _mm256_add_epi32(_mm256_add_epi32(e, word), mixed);
-                *state = [sum, a, rotate::<30, 2>(b), c, d];
+                *state = [sum, a, rotate_left::<30, 2>(b), c, d];
             }
         };
     }

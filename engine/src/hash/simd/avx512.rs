@@ -52,7 +52,7 @@ impl Avx512 {
         assert!(streams.iter().all(|stream| stream.len() == streams[0].len()), "lanes end together");
         // SAFETY: `kernel` needs the features that `detect` found before it made this token, which has no other
         // source; a second way to make one would break this.
-        unsafe { kernel(states, streams) }
+        unsafe { absorb_blocks(states, streams) }
     }
 }
 
@@ -61,20 +61,20 @@ type Words<const N: usize> = [__m512i; N];
 
 /// All blocks of all streams.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn kernel<const STATES: usize>(states: &mut [[State; LANES]; STATES], streams: &[&[Block]; LANES]) {
-    let mut registers = states.map(|lanes| spread(&lanes));
+fn absorb_blocks<const STATES: usize>(states: &mut [[State; LANES]; STATES], streams: &[&[Block]; LANES]) {
+    let mut registers = states.map(|lanes| load_states(&lanes));
     for block in 0..streams[0].len() {
-        let words = load(streams, block);
-        absorb(&mut registers, words);
+        let words = load_words(streams, block);
+        absorb_block(&mut registers, words);
     }
     for (state, lanes) in registers.iter().zip(states) {
-        gather(state, lanes);
+        store_states(state, lanes);
     }
 }
 
 /// States of lanes into registers, a register a word.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn spread(lanes: &[State; LANES]) -> Words<5> {
+fn load_states(lanes: &[State; LANES]) -> Words<5> {
     std::array::from_fn(|word| {
         let column = lanes.map(|state| state[word]);
         // SAFETY: the load reads 64 bytes of any alignment; a column is sixteen words of four.
@@ -84,7 +84,7 @@ fn spread(lanes: &[State; LANES]) -> Words<5> {
 
 /// And back.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn gather(registers: &Words<5>, lanes: &mut [State; LANES]) {
+fn store_states(registers: &Words<5>, lanes: &mut [State; LANES]) {
     for (word, register) in registers.iter().enumerate() {
         let mut column = [0_u32; LANES];
         // SAFETY: the store writes 64 bytes of any alignment; a column is sixteen words of four.
@@ -99,7 +99,7 @@ fn gather(registers: &Words<5>, lanes: &mut [State; LANES]) {
 /// transposed to a word a register.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn load(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
+fn load_words(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
     let swap = _mm512_set4_epi32(0x0C0D_0E0F, 0x0809_0A0B, 0x0405_0607, 0x0001_0203);
     let mut rows = [_mm512_setzero_si512(); LANES];
     for (row, stream) in rows.iter_mut().zip(streams) {
@@ -109,13 +109,13 @@ fn load(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
         let bytes = unsafe { _mm512_loadu_si512(stream[block].as_ptr().cast()) };
         *row = _mm512_shuffle_epi8(bytes, swap);
     }
-    transpose(rows)
+    transpose_rows(rows)
 }
 
 /// Transposes 16 rows of 16 words: pairs of words, then of pairs, then of quarters of registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn transpose(rows: Words<16>) -> Words<16> {
+fn transpose_rows(rows: Words<16>) -> Words<16> {
     // Group g holds rows 4g to 4g + 3. After the two steps its register k has, in quarter q, word 4q + k of those rows.
     let mut quads = [[_mm512_setzero_si512(); 4]; 4];
     for (quad, group) in quads.iter_mut().zip(rows.as_chunks::<4>().0) {
@@ -155,7 +155,7 @@ fn round<const FUNCTION: i32>(state: Words<5>, word: __m512i) -> Words<5> {
 /// Eighty rounds over one block of all streams.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn absorb<const STATES: usize>(states: &mut [Words<5>; STATES], mut w: Words<16>) {
+fn absorb_block<const STATES: usize>(states: &mut [Words<5>; STATES], mut w: Words<16>) {
     let mut now = *states;
     let [k0, k1, k2, k3] = ROUND_CONSTANTS.map(|constant| _mm512_set1_epi32(constant.cast_signed()));
     macro_rules! step {

@@ -29,7 +29,7 @@ impl ShaNi {
     pub(in crate::hash) fn compress(self, state: &mut State, blocks: &[Block]) {
         // SAFETY: `kernel` needs the features that `detect` found before it made this token, which has no other
         // source; a second way to make one would break this.
-        let [after] = unsafe { kernel::<1, 1>([*state], [blocks]) };
+        let [after] = unsafe { absorb_blocks::<1, 1>([*state], [blocks]) };
         *state = after;
     }
 
@@ -40,52 +40,52 @@ impl ShaNi {
     pub(in crate::hash) fn compress_two(self, states: &mut [State; 2], streams: [&[Block]; 2]) {
         assert_eq!(streams[0].len(), streams[1].len(), "interleaved streams end together");
         // SAFETY: as in `compress`: the token is the proof of the features.
-        *states = unsafe { kernel::<2, 2>(*states, streams) };
+        *states = unsafe { absorb_blocks::<2, 2>(*states, streams) };
     }
 
     /// Absorbs one stream into two states, with one load and one schedule for both.
     pub(in crate::hash) fn compress_both(self, states: &mut [State; 2], blocks: &[Block]) {
         // SAFETY: as in `compress`: the token is the proof of the features.
-        *states = unsafe { kernel::<2, 1>(*states, [blocks]) };
+        *states = unsafe { absorb_blocks::<2, 1>(*states, [blocks]) };
     }
 }
 
 /// A state as the instructions want it: four words in one register, the fifth in the top of another.
 #[derive(Clone, Copy)]
-struct Registers {
+struct StateRegisters {
     abcd: __m128i,
     e: __m128i,
 }
 
 /// Absorbs `STREAMS` streams of equal length into `STATES` states: state i takes stream i, or the only one.
 #[target_feature(enable = "sha,ssse3,sse4.1")]
-fn kernel<const STATES: usize, const STREAMS: usize>(
+fn absorb_blocks<const STATES: usize, const STREAMS: usize>(
     states: [State; STATES],
     streams: [&[Block]; STREAMS],
 ) -> [State; STATES] {
-    let mut registers = states.map(|state| spread(state));
+    let mut registers = states.map(|state| load_state(state));
     for block in 0..streams[0].len() {
         let mut words = [[_mm_setzero_si128(); 4]; STREAMS];
         for (words, stream) in words.iter_mut().zip(streams) {
-            *words = load(&stream[block]);
+            *words = load_words(&stream[block]);
         }
-        absorb(&mut registers, words);
+        absorb_block(&mut registers, words);
     }
-    registers.map(|state| gather(state))
+    registers.map(|state| store_state(state))
 }
 
 /// A state's words into registers.
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
-fn spread(state: State) -> Registers {
+fn load_state(state: State) -> StateRegisters {
     let [a, b, c, d, e] = state.map(u32::cast_signed);
-    Registers { abcd: _mm_set_epi32(a, b, c, d), e: _mm_set_epi32(e, 0, 0, 0) }
+    StateRegisters { abcd: _mm_set_epi32(a, b, c, d), e: _mm_set_epi32(e, 0, 0, 0) }
 }
 
 /// And back.
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
-fn gather(state: Registers) -> State {
+fn store_state(state: StateRegisters) -> State {
     let a = _mm_extract_epi32::<3>(state.abcd);
     let b = _mm_extract_epi32::<2>(state.abcd);
     let c = _mm_extract_epi32::<1>(state.abcd);
@@ -96,7 +96,7 @@ fn gather(state: Registers) -> State {
 /// The sixteen big-endian words of a block, four to a register, the first on top.
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
-fn load(block: &Block) -> [__m128i; 4] {
+fn load_words(block: &Block) -> [__m128i; 4] {
     let reversed = _mm_set_epi64x(0x0001_0203_0405_0607, 0x0809_0A0B_0C0D_0E0F);
     let mut words = [_mm_setzero_si128(); 4];
     for (word, quarter) in words.iter_mut().zip(block.as_chunks::<16>().0) {
@@ -110,8 +110,8 @@ fn load(block: &Block) -> [__m128i; 4] {
 /// Eighty rounds over one block a stream.
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
-fn absorb<const STATES: usize, const STREAMS: usize>(
-    states: &mut [Registers; STATES],
+fn absorb_block<const STATES: usize, const STREAMS: usize>(
+    states: &mut [StateRegisters; STATES],
     mut words: [[__m128i; 4]; STREAMS],
 ) {
     let before = *states;

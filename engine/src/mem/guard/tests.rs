@@ -27,13 +27,13 @@ fn a_file_cut_under_its_mapping_raises_the_flag_and_nothing_else() {
     let other = Mapping::new(&file_of(8 * page), 8 * page).unwrap();
     let mapping = Mapping::new(&file, 8 * page).unwrap();
     assert_eq!(read(&mapping, 0), 0);
-    assert!(!mapping.faulted());
+    assert!(!mapping.has_faulted());
     file.set_len(page).unwrap();
     assert_eq!(read(&mapping, 0), 0);
-    assert!(!mapping.faulted(), "the first page is still there");
+    assert!(!mapping.has_faulted(), "the first page is still there");
     assert_eq!(read(&mapping, usize::try_from(5 * page).unwrap()), 0);
-    assert!(mapping.faulted());
-    assert!(!other.faulted(), "the flag is on the wrong mapping");
+    assert!(mapping.has_faulted());
+    assert!(!other.has_faulted(), "the flag is on the wrong mapping");
 }
 
 #[test]
@@ -42,12 +42,12 @@ fn a_slot_is_used_again_with_its_flag_cleared() {
     for _ in 0..100 {
         let file = file_of(1);
         let mapping = Mapping::new(&file, 1).unwrap();
-        assert!(!mapping.faulted());
+        assert!(!mapping.has_faulted());
         file.set_len(0).unwrap();
         assert_eq!(read(&mapping, 0), 0);
-        assert!(mapping.faulted());
+        assert!(mapping.has_faulted());
     }
-    assert!(USED.load(SeqCst) < 100, "slots are not given back");
+    assert!(SLOTS_USED.load(SeqCst) < 100, "slots are not given back");
 }
 
 #[test]
@@ -64,12 +64,12 @@ fn flags_stay_right_while_mappings_come_and_go() {
                         file.set_len(0).unwrap();
                     }
                     read(&mapping, 0);
-                    assert_eq!(mapping.faulted(), lost);
+                    assert_eq!(mapping.has_faulted(), lost);
                 }
             });
         }
     });
-    assert!(!bystander.faulted());
+    assert!(!bystander.has_faulted());
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn handle_before(handler: usize, flags: c_int) {
     action.sa_sigaction = handler;
     action.sa_flags = flags;
     // SAFETY: each caller gives a handler that fits its flags.
-    check(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) }).unwrap();
+    check_result(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) }).unwrap();
 }
 
 #[test]

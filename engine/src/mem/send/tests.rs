@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::super::mapping::Mapping;
-use super::super::window::Window;
+use super::super::window::MappedWindow;
 use super::*;
 
 const FILE_BYTES: usize = 3_000_000;
@@ -30,7 +30,7 @@ fn sockets() -> (StdStream, StdStream) {
 }
 
 /// Frames and windows in turn, and the bytes they should arrive as.
-fn batch(mapping: &Arc<Mapping>) -> (Vec<Outgoing>, Vec<u8>) {
+fn batch(mapping: &Arc<Mapping>) -> (Vec<SendPart>, Vec<u8>) {
     let windows = [0..1, 1..700_001, 2_000_000..FILE_BYTES];
     let mut parts = Vec::new();
     let mut bytes = Vec::new();
@@ -38,8 +38,8 @@ fn batch(mapping: &Arc<Mapping>) -> (Vec<Outgoing>, Vec<u8>) {
         let head = format!("frame {window:?};").into_bytes();
         bytes.extend_from_slice(&head);
         bytes.extend_from_slice(&pattern()[window.clone()]);
-        parts.push(Outgoing::from(head));
-        parts.push(Window::new(Arc::clone(mapping), window).into());
+        parts.push(SendPart::from(head));
+        parts.push(MappedWindow::new(Arc::clone(mapping), window).into());
     }
     (parts, bytes)
 }
@@ -62,7 +62,7 @@ fn sendmsg_delivers_frames_and_windows_in_order() {
     near.set_nonblocking(true).unwrap();
     while !parts.is_empty() {
         match send_vectored(near.as_fd(), &parts) {
-            Ok(sent) => Outgoing::advance(&mut parts, sent),
+            Ok(sent) => SendPart::advance(&mut parts, sent),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
         }
     }
@@ -86,7 +86,7 @@ fn the_ring_delivers_frames_and_windows_in_order() {
         while !rest.is_empty() {
             let (sent, back) = send_uring(&stream, rest).await;
             rest = back;
-            Outgoing::advance(&mut rest, sent.unwrap());
+            SendPart::advance(&mut rest, sent.unwrap());
         }
     });
     drop(runtime);
@@ -97,10 +97,10 @@ fn the_ring_delivers_frames_and_windows_in_order() {
 fn a_file_that_shrank_is_an_error_and_no_signal() {
     let (file, mapping) = mapped();
     file.set_len(0).unwrap();
-    let parts = || vec![Outgoing::from(Window::new(Arc::clone(&mapping), 1_000_000..1_500_000))];
+    let parts = || vec![SendPart::from(MappedWindow::new(Arc::clone(&mapping), 1_000_000..1_500_000))];
     let (near, _far) = sockets();
     assert_eq!(send_vectored(near.as_fd(), &parts()).unwrap_err().raw_os_error(), Some(libc::EFAULT));
-    assert!(!mapping.faulted(), "the kernel read it, not we");
+    assert!(!mapping.has_faulted(), "the kernel read it, not we");
     let Ok(runtime) = tokio_uring::Runtime::new(&tokio_uring::builder()) else {
         eprintln!("skipped in part: io_uring is forbidden here");
         return;
@@ -117,21 +117,22 @@ fn a_peer_that_went_is_an_error_and_no_signal() {
     let (near, far) = sockets();
     near.shutdown(std::net::Shutdown::Write).unwrap();
     drop(far);
-    let parts = [Outgoing::from(vec![1, 2, 3])];
+    let parts = [SendPart::from(vec![1, 2, 3])];
     assert_eq!(send_vectored(near.as_fd(), &parts).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }
 
 #[test]
 fn advancing_takes_off_what_was_sent() {
     let (_file, mapping) = mapped();
-    let mut parts = vec![Outgoing::from(vec![0; 10]), Window::new(mapping, 0..20).into(), vec![0; 5].into()];
-    Outgoing::advance(&mut parts, 0);
-    assert_eq!(parts.iter().map(Outgoing::len).collect::<Vec<_>>(), [10, 20, 5]);
-    Outgoing::advance(&mut parts, 10);
-    assert_eq!(parts.iter().map(Outgoing::len).collect::<Vec<_>>(), [20, 5]);
-    Outgoing::advance(&mut parts, 22);
-    assert_eq!(parts.iter().map(Outgoing::len).collect::<Vec<_>>(), [3]);
-    Outgoing::advance(&mut parts, 3);
+    let mut parts =
+        vec![SendPart::from(vec![0; 10]), MappedWindow::new(mapping, 0..20).into(), vec![0; 5].into()];
+    SendPart::advance(&mut parts, 0);
+    assert_eq!(parts.iter().map(SendPart::len).collect::<Vec<_>>(), [10, 20, 5]);
+    SendPart::advance(&mut parts, 10);
+    assert_eq!(parts.iter().map(SendPart::len).collect::<Vec<_>>(), [20, 5]);
+    SendPart::advance(&mut parts, 22);
+    assert_eq!(parts.iter().map(SendPart::len).collect::<Vec<_>>(), [3]);
+    SendPart::advance(&mut parts, 3);
     assert!(parts.is_empty());
 }
 

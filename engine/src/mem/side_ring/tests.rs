@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Weak};
 
 use super::super::mapping::Mapping;
-use super::super::window::Window;
+use super::super::window::MappedWindow;
 use super::*;
 
 const FILE_BYTES: usize = 3_000_000;
@@ -61,10 +61,10 @@ fn on_a_ring<F: Future<Output = ()>>(test: impl Fn(Rc<SideRing>) -> F) {
 }
 
 /// What a report said, once it came.
-type Seen = Rc<Cell<Option<(Usage, u64)>>>;
+type Seen = Rc<Cell<Option<(CopyOutcome, u64)>>>;
 
 /// A report that is kept for the test to look at.
-fn kept() -> (Report, Seen) {
+fn kept() -> (SendReport, Seen) {
     let seen = Seen::default();
     let sees = Rc::clone(&seen);
     (Box::new(move |usage, bytes| sees.set(Some((usage, bytes)))), seen)
@@ -86,8 +86,8 @@ async fn until(reached: impl Fn() -> bool) {
     }
 }
 
-fn window(mapping: &Arc<Mapping>) -> Vec<Outgoing> {
-    vec![Window::new(Arc::clone(mapping), 0..WINDOW_BYTES).into()]
+fn window(mapping: &Arc<Mapping>) -> Vec<SendPart> {
+    vec![MappedWindow::new(Arc::clone(mapping), 0..WINDOW_BYTES).into()]
 }
 
 #[test]
@@ -102,15 +102,15 @@ fn frames_and_windows_arrive_in_order_and_are_reported() {
             let head = format!("frame {range:?};").into_bytes();
             expected.extend_from_slice(&head);
             expected.extend_from_slice(&pattern()[range.clone()]);
-            let parts = vec![Outgoing::from(head), Window::new(Arc::clone(&mapping), range).into()];
-            let length: usize = parts.iter().map(Outgoing::len).sum();
+            let parts = vec![SendPart::from(head), MappedWindow::new(Arc::clone(&mapping), range).into()];
+            let length: usize = parts.iter().map(SendPart::len).sum();
             let (report, seen) = kept();
             assert_eq!(ring.send(&near, parts, report).await.unwrap(), length, "it waits for all");
             reports.push((seen, length as u64));
         }
-        until(|| ring.under_way() == 0).await;
+        until(|| ring.in_flight() == 0).await;
         for (seen, length) in reports {
-            assert_eq!(seen.get(), Some((Usage::Copied, length)), "loopback copies");
+            assert_eq!(seen.get(), Some((CopyOutcome::Copied, length)), "loopback copies");
         }
         near.shutdown(std::net::Shutdown::Both).unwrap();
         assert!(received.join().unwrap() == expected);
@@ -128,13 +128,13 @@ fn a_mapping_stays_until_the_kernel_has_notified() {
         drop(mapping);
         assert_eq!(ring.send(&near, parts, report).await.unwrap(), WINDOW_BYTES);
         // Sent, but nobody reads: the kernel still has pages.
-        assert_eq!((ring.under_way(), seen.get()), (1, None));
+        assert_eq!((ring.in_flight(), seen.get()), (1, None));
         assert!(watched.upgrade().is_some(), "the kernel still has pages of it");
         drop(near);
         let received = receive_all(far);
-        until(|| ring.under_way() == 0).await;
+        until(|| ring.in_flight() == 0).await;
         assert!(watched.upgrade().is_none(), "nobody has any more");
-        assert_eq!(seen.get(), Some((Usage::Copied, WINDOW_BYTES as u64)));
+        assert_eq!(seen.get(), Some((CopyOutcome::Copied, WINDOW_BYTES as u64)));
         assert!(received.join().unwrap() == pattern()[..WINDOW_BYTES]);
     });
 }
@@ -156,7 +156,7 @@ fn a_ring_that_goes_leaves_mapped_what_the_kernel_has() {
         let pending =
             std::future::poll_fn(|context| std::task::Poll::Ready(waits.as_mut().poll(context).is_pending()));
         assert!(pending.await, "there is no room for it");
-        assert_eq!(ring.under_way(), 2);
+        assert_eq!(ring.in_flight(), 2);
         far_end.set(Some(far));
     });
     let Some(far) = far_end.take() else { return };
@@ -184,8 +184,8 @@ fn a_file_that_shrank_is_an_error_and_no_signal() {
         let (report, seen) = kept();
         let error = ring.send(&near, window(&mapping), report).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
-        assert!(!mapping.faulted(), "the kernel read it, not we");
-        until(|| ring.under_way() == 0).await;
+        assert!(!mapping.has_faulted(), "the kernel read it, not we");
+        until(|| ring.in_flight() == 0).await;
         assert_eq!(seen.get(), None, "nothing was sent, and so nothing was copied");
     });
 }
@@ -201,7 +201,7 @@ fn a_file_that_shrinks_while_it_is_sent_ends_nothing() {
         drop(mapping);
         drop(near);
         let received = receive_all(far);
-        until(|| ring.under_way() == 0).await;
+        until(|| ring.in_flight() == 0).await;
         assert_eq!(received.join().unwrap().len(), WINDOW_BYTES, "the stream keeps its measure");
     });
 }
@@ -215,7 +215,7 @@ fn a_peer_that_went_is_an_error_and_no_signal() {
         drop(far);
         let error = ring.send(&near, window(&mapping), kept().0).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-        until(|| ring.under_way() == 0).await;
+        until(|| ring.in_flight() == 0).await;
     });
 }
 
@@ -226,14 +226,14 @@ fn a_shutdown_ends_a_send_that_waits() {
         let (near, far) = sockets();
         socket2::SockRef::from(&*near).set_send_buffer_size(1).unwrap();
         let (sender, socket) = (Rc::clone(&ring), Rc::clone(&near));
-        let whole = vec![Window::new(Arc::clone(&mapping), 0..FILE_BYTES).into()];
+        let whole = vec![MappedWindow::new(Arc::clone(&mapping), 0..FILE_BYTES).into()];
         let sending = tokio::task::spawn_local(async move { sender.send(&socket, whole, kept().0).await });
-        until(|| ring.under_way() == 1).await;
+        until(|| ring.in_flight() == 1).await;
         near.shutdown(std::net::Shutdown::Both).unwrap();
         let sent = sending.await.unwrap();
         assert!(sent.as_ref().map_or(true, |sent| *sent < FILE_BYTES), "{sent:?}");
         drop((near, far));
-        until(|| ring.under_way() == 0).await;
+        until(|| ring.in_flight() == 0).await;
         assert_eq!(Arc::strong_count(&mapping), 1, "nothing of it is kept");
     });
 }
@@ -243,15 +243,15 @@ fn no_more_are_under_way_than_there_is_room_for() {
     on_a_ring(async |ring| {
         let (_file, mapping) = mapped();
         let (near, far) = sockets();
-        let part = || vec![Outgoing::from(Window::new(Arc::clone(&mapping), 0..SHORT_BYTES))];
+        let part = || vec![SendPart::from(MappedWindow::new(Arc::clone(&mapping), 0..SHORT_BYTES))];
         // The receiver takes in a few, and the kernel notifies of those.
         while ring.has_room() {
             ring.send(&near, part(), kept().0).await.unwrap();
         }
-        assert_eq!(ring.under_way(), SIDE_RING_FLIGHTS as usize);
+        assert_eq!(ring.in_flight(), SIDE_RING_SENDS_MAX as usize);
         drop(near);
         let received = receive_all(far);
-        until(|| ring.under_way() == 0).await;
+        until(|| ring.in_flight() == 0).await;
         assert_eq!(received.join().unwrap().len() % SHORT_BYTES, 0);
         assert!(ring.has_room());
     });
@@ -261,7 +261,7 @@ fn no_more_are_under_way_than_there_is_room_for() {
 fn a_ring_that_refuses_for_good_ends_its_sends_and_takes_no_more() {
     on_a_ring(async |_| {
         // A ring that was never enabled gives EBADFD.
-        let disabled = IoUring::builder().setup_r_disabled().build(SIDE_RING_FLIGHTS).unwrap();
+        let disabled = IoUring::builder().setup_r_disabled().build(SIDE_RING_SENDS_MAX).unwrap();
         let descriptor = disabled.as_fd().try_clone_to_owned().unwrap();
         let ring = SideRing::of(disabled, descriptor).unwrap();
         let (_file, mapping) = mapped();

@@ -22,22 +22,22 @@ mod upkeep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::action::{Action, PeerAddress};
+use super::action::{PeerAddress, TransferAction};
 use super::bitfield::Bitfield;
-use super::copies::Copies;
+use super::equal_pieces::EqualPieces;
 use super::frame::{ByeCode, Message};
 use super::geometry::Geometry;
 use super::manifest::{FileProof, Manifest};
-use super::peers::{Ending, PeerNumber, Peers};
+use super::peers::{DisconnectReason, PeerNumber, PeerTable};
 use super::picker::{ConnectionId, PiecePicker};
-use super::session::Holding;
+use super::session::ProviderFile;
 use super::ticket::Ticket;
 use super::time::Moment;
 use super::units::{PieceCount, PieceIndex, PieceRange};
-use super::window::Window;
+use super::window::RequestWindow;
 
-pub use resumed::Held;
-pub use silence::OWN_STALL_MS;
+pub use resumed::ResumedPieces;
+pub use silence::LOCAL_STALL_MS;
 
 /// So long after its start a transfer without any peer is one that waits for the first to be named.
 const FIRST_OFFER_MS: u64 = 500;
@@ -47,29 +47,29 @@ const FIRST_OFFER_MS: u64 = 500;
 pub struct Transfer {
     manifest: Arc<Manifest>,
     geometry: Geometry,
-    copies: Copies,
+    copies: EqualPieces,
     picker: PiecePicker,
     held: Bitfield,
     gained: Vec<PieceIndex>,
-    chain: Chain,
-    peers: Peers,
-    connections: BTreeMap<ConnectionId, Connection>,
+    chain: ChainCheck,
+    peers: PeerTable,
+    connections: BTreeMap<ConnectionId, PeerConnection>,
     next_connection: u64,
     next_order: u64,
-    on_hold: bool,
+    is_on_hold: bool,
     seed: u64,
     /// Since when it may call.
-    began: Moment,
+    started_at: Moment,
     last_poll: Moment,
-    own_stall: Option<OwnStall>,
+    local_stall: Option<LocalStall>,
     dropped: Vec<PeerAddress>,
-    counts: Counts,
-    actions: Vec<Action>,
+    counts: TransferByteCounts,
+    actions: Vec<TransferAction>,
 }
 
 /// Bytes of pieces, by what came of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct TransferByteCounts {
     /// Verified and written, holes and copies included.
     pub verified_bytes: u64,
     /// Received, whatever came of them.
@@ -80,70 +80,70 @@ pub struct Counts {
 
 /// Whether the chain can still prove the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chain {
+enum ChainCheck {
     /// Every link so far held.
-    Holds,
+    Intact,
     /// There is none, or a link failed: one sequential pass decides.
-    Useless,
+    Unusable,
 }
 
 /// Times at which this node was seen to be what stands still, one soon after the other.
 #[derive(Clone, Copy, Debug)]
-struct OwnStall {
+struct LocalStall {
     first: Moment,
     last: Moment,
 }
 
 #[derive(Debug)]
-struct Connection {
+struct PeerConnection {
     peer: PeerNumber,
     /// When.
-    called: Moment,
-    open: Option<Open>,
+    called_at: Moment,
+    open: Option<OpenConnection>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenConnection {
     /// Of the peer's file, in bytes.
     length: u64,
     has: Bitfield,
-    window: Window,
+    window: RequestWindow,
     cursor: Option<PieceIndex>,
     /// What the peer was asked for and has not answered.
-    owes: BTreeMap<PieceIndex, Owed>,
+    pending: BTreeMap<PieceIndex, PendingRequest>,
     /// It fell silent: nothing more is asked of it until it gives a sign of life.
-    stalled: bool,
+    is_stalled: bool,
     /// When it was last of use.
-    useful: Moment,
+    last_useful: Moment,
     /// Pieces that it keeps for others, since it gave one.
-    turned_away: usize,
+    deferred: usize,
     /// Since when its peer waits for this node to take what it sends, if it does.
-    held_up: Option<Moment>,
+    receive_paused_since: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Owed {
-    state: OwedState,
+struct PendingRequest {
+    state: RequestState,
     /// Requests are answered about in this order.
     order: u64,
     /// When.
-    asked: Moment,
+    requested_at: Moment,
 }
 
 /// Whose a piece is that a connection owes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OwedState {
+enum RequestState {
     /// This connection's.
     Expected,
     /// This connection's until it answers, which may be that the piece was cancelled.
     Cancelled,
     /// Others may be asked for it.
-    GivenUp,
+    Reassigned,
 }
 
 /// A piece that arrived, to be verified at each index where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct ReceivedPiece {
     /// The piece that was asked for.
     pub index: PieceIndex,
     /// All pieces of this content, itself included.
@@ -151,27 +151,27 @@ pub struct Job {
     /// Length of the file, in bytes, if this is its last piece: the last link needs it.
     pub file_length: u64,
     /// Whether links are to be checked.
-    pub with_links: bool,
+    pub check_links: bool,
     /// When it was asked for.
-    pub asked: Moment,
+    pub requested_at: Moment,
     /// Who sent it, and answers for it even when the connection has ended by then.
     peer: PeerNumber,
 }
 
-/// What was found of a [`Job`].
+/// What was found of a [`ReceivedPiece`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct PieceVerdict {
     /// The bytes are the piece.
-    pub digest_holds: bool,
+    pub digest_matches: bool,
     /// The link holds at each of the copies; `true` where none was checked.
-    pub links_hold: bool,
+    pub links_match: bool,
 }
 
 /// How a transfer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum TransferStatus {
     /// Pieces arrive or are asked for, or the first peers are about to be named.
-    Moving,
+    Active,
     /// No connected peer has any of the missing pieces, or those who have them are silent.
     NoPeers {
         /// How many are missing.
@@ -184,16 +184,16 @@ pub enum Standing {
     /// Every peer refused the ticket.
     TicketRefused,
     /// Everything is held; the chain proved the whole.
-    Proven,
+    Complete,
     /// Everything is held; a sequential pass over the file has to prove the whole.
-    Unproven,
+    Unverified,
 }
 
 impl Transfer {
     /// Everything is missing; a second call with the same seed and inputs does the same.
     #[must_use]
     pub fn new(manifest: Arc<Manifest>, seed: u64, now: Moment) -> Transfer {
-        let copies = Copies::of(&manifest);
+        let copies = EqualPieces::from_manifest(&manifest);
         let held = Bitfield::empty(manifest.pieces());
         let wanted = copies.to_fetch(&held);
         Transfer {
@@ -201,32 +201,32 @@ impl Transfer {
             picker: PiecePicker::new(wanted, seed),
             held,
             gained: Vec::new(),
-            chain: if manifest.chain().is_some() { Chain::Holds } else { Chain::Useless },
-            peers: Peers::default(),
+            chain: if manifest.chain().is_some() { ChainCheck::Intact } else { ChainCheck::Unusable },
+            peers: PeerTable::default(),
             connections: BTreeMap::new(),
             next_connection: 0,
             next_order: 0,
-            on_hold: false,
+            is_on_hold: false,
             seed,
-            began: now,
+            started_at: now,
             last_poll: now,
-            own_stall: None,
+            local_stall: None,
             dropped: Vec::new(),
-            counts: Counts::default(),
+            counts: TransferByteCounts::default(),
             actions: Vec::new(),
             copies,
             manifest,
         }
     }
 
-    /// The pieces of zeros, which are never fetched: each waits for [`Transfer::hole_proven`].
+    /// The pieces of zeros, which are never fetched: each waits for [`Transfer::hole_verified`].
     #[must_use]
     pub fn holes(&self) -> Bitfield {
         self.copies.zeros().clone()
     }
 
     /// What is to be done since the last call.
-    pub fn take_actions(&mut self) -> Vec<Action> {
+    pub fn take_actions(&mut self) -> Vec<TransferAction> {
         std::mem::take(&mut self.actions)
     }
 
@@ -235,7 +235,7 @@ impl Transfer {
         let mut gained = std::mem::take(&mut self.gained);
         gained.sort_unstable();
         gained.dedup();
-        PieceRange::joined(gained)
+        PieceRange::from_ascending(gained)
     }
 
     /// Peers dropped for bad pieces since the last call.
@@ -257,7 +257,7 @@ impl Transfer {
 
     /// Bytes counted so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> TransferByteCounts {
         self.counts
     }
 
@@ -270,48 +270,49 @@ impl Transfer {
 
     /// How it stands.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn status(&self) -> TransferStatus {
         if self.held.is_full() {
             // Where only the pieces can be proven, they have been.
             let proven =
-                self.chain == Chain::Holds || matches!(self.manifest.proof(), FileProof::PiecesOnly(_));
-            return if proven { Standing::Proven } else { Standing::Unproven };
+                self.chain == ChainCheck::Intact || matches!(self.manifest.proof(), FileProof::PiecesOnly(_));
+            return if proven { TransferStatus::Complete } else { TransferStatus::Unverified };
         }
-        let Some(first) = self.picker.first_missing() else { return Standing::Moving };
+        let Some(first) = self.picker.first_missing() else { return TransferStatus::Active };
         let alive = self.connections.values().any(|connection| match &connection.open {
             None => true,
-            Some(open) => !open.stalled && (!open.owes.is_empty() || self.picker.wants_from(&open.has)),
+            Some(open) => !open.is_stalled && (!open.pending.is_empty() || self.picker.needs_from(&open.has)),
         });
-        let expects_peers = !self.peers.any_known() && self.last_poll.ms_since(self.began) < FIRST_OFFER_MS;
-        if alive || expects_peers || self.peers.any_crowded_out() || self.picker.anything_landed() {
-            Standing::Moving
-        } else if self.peers.only_ticket_missing() {
-            Standing::TicketRefused
+        let expects_peers =
+            !self.peers.any_known() && self.last_poll.ms_since(self.started_at) < FIRST_OFFER_MS;
+        if alive || expects_peers || self.peers.any_at_connection_limit() || self.picker.any_arrived() {
+            TransferStatus::Active
+        } else if self.peers.all_refused_ticket() {
+            TransferStatus::TicketRefused
         } else {
             let missing = PieceCount(self.held.pieces().0 - self.held.count().0);
-            Standing::NoPeers { missing, first, after_bad_pieces: self.peers.any_dropped() }
+            TransferStatus::NoPeers { missing, first, after_bad_pieces: self.peers.any_dropped() }
         }
     }
 
     /// Learns of peers.
-    pub fn offer(&mut self, now: Moment, peers: &[PeerAddress]) {
-        self.peers.offer(now, peers);
-        self.call(now);
+    pub fn add_peers(&mut self, now: Moment, peers: &[PeerAddress]) {
+        self.peers.add_peers(now, peers);
+        self.call_peers(now);
     }
 
     /// Hands a fresh ticket to open connections, and calls those who refused the old one.
-    pub fn renewed(&mut self, now: Moment, ticket: &Ticket) {
+    pub fn renew_ticket(&mut self, now: Moment, ticket: &Ticket) {
         self.peers.ticket_renewed(now);
         for (connection, _) in self.connections.iter().filter(|(_, connection)| connection.open.is_some()) {
             let message = Message::Renew { ticket: ticket.clone() };
-            self.actions.push(Action::Send { connection: *connection, message });
+            self.actions.push(TransferAction::Send { connection: *connection, message });
         }
-        self.call(now);
+        self.call_peers(now);
     }
 
     /// Stops asking and closes every connection, until [`Transfer::resume`].
     pub fn hold(&mut self, now: Moment) {
-        self.on_hold = true;
+        self.is_on_hold = true;
         for connection in self.connections.keys().copied().collect::<Vec<_>>() {
             self.close(now, connection, ByeCode::Done);
         }
@@ -319,67 +320,69 @@ impl Transfer {
 
     /// Goes on after [`Transfer::hold`].
     pub fn resume(&mut self, now: Moment) {
-        self.on_hold = false;
-        self.began = now;
-        self.call(now);
+        self.is_on_hold = false;
+        self.started_at = now;
+        self.call_peers(now);
     }
 
     /// A connection is open and its peer has proven itself.
-    pub fn opened(&mut self, now: Moment, connection: ConnectionId, holding: Holding) {
-        let Some(Connection { peer, open, called: _ }) = self.connections.get_mut(&connection) else {
+    pub fn connection_opened(&mut self, now: Moment, connection: ConnectionId, holding: ProviderFile) {
+        let Some(PeerConnection { peer, open, called_at: _ }) = self.connections.get_mut(&connection) else {
             return;
         };
-        self.peers.opened(*peer);
-        let Holding { length, pieces: has } = holding;
+        self.peers.connection_opened(*peer);
+        let ProviderFile { length, pieces: has } = holding;
         if !has.is_full() {
-            has.iter().for_each(|index| self.picker.gained(index));
+            has.iter().for_each(|index| self.picker.add_partial_holder(index));
         }
-        let window = Window::new(now);
-        *open = Some(Open {
+        let window = RequestWindow::new(now);
+        *open = Some(OpenConnection {
             length,
             has,
             window,
             cursor: None,
-            owes: BTreeMap::new(),
-            stalled: false,
-            useful: now,
-            turned_away: 0,
-            held_up: None,
+            pending: BTreeMap::new(),
+            is_stalled: false,
+            last_useful: now,
+            deferred: 0,
+            receive_paused_since: None,
         });
-        self.call(now);
-        self.refill(now, connection);
+        self.call_peers(now);
+        self.refill_window(now, connection);
     }
 
     /// A connection ended, or never came about.
-    pub fn closed(&mut self, now: Moment, connection: ConnectionId, ending: &Ending) {
-        if let Some(Connection { peer, open, called: _ }) = self.connections.remove(&connection) {
-            self.peers.ended(now, peer, open.is_some(), ending);
+    pub fn connection_closed(&mut self, now: Moment, connection: ConnectionId, ending: &DisconnectReason) {
+        if let Some(PeerConnection { peer, open, called_at: _ }) = self.connections.remove(&connection) {
+            self.peers.connection_ended(now, peer, open.is_some(), ending);
             self.forget(now, connection, open);
         }
     }
 
     /// Ends a connection from this side.
     fn close(&mut self, now: Moment, connection: ConnectionId, code: ByeCode) {
-        if let Some(Connection { peer, open, called: _ }) = self.connections.remove(&connection) {
+        if let Some(PeerConnection { peer, open, called_at: _ }) = self.connections.remove(&connection) {
             match code {
-                ByeCode::Timeout => self.peers.ended(now, peer, open.is_some(), &Ending::Lost),
-                _ => self.peers.released(peer, open.is_some()),
+                ByeCode::Timeout => {
+                    self.peers.connection_ended(now, peer, open.is_some(), &DisconnectReason::Lost)
+                }
+                _ => self.peers.connection_released(peer, open.is_some()),
             }
-            self.actions.push(Action::Close { connection, code });
+            self.actions.push(TransferAction::Close { connection, code });
             self.forget(now, connection, open);
         }
     }
 
-    fn forget(&mut self, now: Moment, connection: ConnectionId, open: Option<Open>) {
+    fn forget(&mut self, now: Moment, connection: ConnectionId, open: Option<OpenConnection>) {
         let Some(open) = open else { return };
         if !open.has.is_full() {
-            self.picker.lost(open.has.iter());
+            self.picker.remove_partial_holder(open.has.iter());
         }
-        open.owes.keys().for_each(|index| self.picker.abandoned(connection, *index));
-        self.refill_all(now);
+        open.pending.keys().for_each(|index| self.picker.abandon(connection, *index));
+        self.refill_all_windows(now);
     }
 
-    fn open_connection(&mut self, connection: ConnectionId) -> Option<&mut Open> {
+    fn open_connection(&mut self, connection: ConnectionId) -> Option<&mut OpenConnection> {
         self.connections.get_mut(&connection)?.open.as_mut()
     }
 }

@@ -10,15 +10,15 @@ use super::super::manifest::Manifest;
 use super::super::picker::PiecePicker;
 use super::super::time::Moment;
 use super::super::units::PieceIndex;
-use super::{Chain, Transfer};
+use super::{ChainCheck, Transfer};
 
 /// What a transfer starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct ResumedPieces {
     /// Pieces that are verified and written.
     pub pieces: Bitfield,
     /// Whether the link of each of them held under the manifest's chain.
-    pub links_hold: bool,
+    pub links_match: bool,
     /// The file's exact length in bytes, where the last piece is held and the manifest does not say it.
     pub length: Option<u64>,
 }
@@ -26,29 +26,29 @@ pub struct Held {
 impl Transfer {
     /// As [`Transfer::new`], with what is held from the start, which counts as gained.
     #[must_use]
-    pub fn resumed(manifest: Arc<Manifest>, start: &Held, seed: u64, now: Moment) -> Transfer {
+    pub fn resumed(manifest: Arc<Manifest>, start: &ResumedPieces, seed: u64, now: Moment) -> Transfer {
         let mut transfer = Transfer::new(manifest, seed, now);
         if let Some(geometry) = start.length.and_then(|length| Geometry::new(length).ok()) {
             transfer.geometry = geometry;
         }
-        start.pieces.iter().for_each(|index| transfer.found(index, start.links_hold));
-        transfer.all_found();
+        start.pieces.iter().for_each(|index| transfer.restore_piece(index, start.links_match));
+        transfer.finish_restore();
         transfer
     }
 
-    /// A piece was there when the transfer began. Only before anything is asked for: see [`Transfer::all_found`].
-    pub fn found(&mut self, index: PieceIndex, link_holds: bool) {
-        self.hole_proven(index, link_holds);
+    /// A piece was there when the transfer began. Only before anything is asked for: see [`Transfer::finish_restore`].
+    pub fn restore_piece(&mut self, index: PieceIndex, link_holds: bool) {
+        self.hole_verified(index, link_holds);
     }
 
     /// Missing pieces whose content is held elsewhere in the file: each with an index to copy it from.
     #[must_use]
-    pub fn to_copy(&self) -> Vec<(PieceIndex, PieceIndex)> {
+    pub fn pieces_to_copy(&self) -> Vec<(PieceIndex, PieceIndex)> {
         self.copies.to_copy(&self.held)
     }
 
     /// Nothing more will be found: what is missing now is to be fetched. Nothing may have been asked for before.
-    pub fn all_found(&mut self) {
+    pub fn finish_restore(&mut self) {
         assert!(self.picker.in_flight() == 0, "what was there is looked for before anything is asked for");
         let wanted = self.copies.to_fetch(&self.held);
         self.picker = PiecePicker::new(wanted, self.seed);
@@ -56,8 +56,8 @@ impl Transfer {
 
     /// Pieces that were held are there no more, and are to be fetched again; whether that could be done: the transfer has to
     /// be on hold, with nothing arrived that is not written yet.
-    pub fn lose(&mut self, pieces: &[PieceIndex]) -> bool {
-        if !self.on_hold || self.picker.in_flight() > 0 {
+    pub fn discard_pieces(&mut self, pieces: &[PieceIndex]) -> bool {
+        if !self.is_on_hold || self.picker.in_flight() > 0 {
             return false;
         }
         for index in pieces {
@@ -65,20 +65,20 @@ impl Transfer {
                 self.counts.verified_bytes -= u64::from(self.geometry.piece_len(*index));
             }
         }
-        self.all_found();
+        self.finish_restore();
         true
     }
 
     /// Whether the link of every piece held so far held, and so links are to be checked.
     #[must_use]
-    pub fn links_hold(&self) -> bool {
-        self.chain == Chain::Holds
+    pub fn is_chain_intact(&self) -> bool {
+        self.chain == ChainCheck::Intact
     }
 
     /// The exact length in bytes, as far as it is known yet.
     #[must_use]
     pub fn exact_length(&self) -> Option<u64> {
         let proven = self.geometry.last().is_none_or(|last| self.held.has(last));
-        (self.manifest.length_known() || proven).then(|| self.geometry.length())
+        (self.manifest.is_length_known() || proven).then(|| self.geometry.length())
     }
 }

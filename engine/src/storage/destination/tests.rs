@@ -51,16 +51,17 @@ fn parents_are_not_made() {
 fn what_is_there_is_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
-    let there = |at: &str| Destination::resolve(&root.join(at), &name("n")).unwrap().existing().unwrap();
+    let there =
+        |at: &str| Destination::resolve(&root.join(at), &name("n")).unwrap().existing_entry().unwrap();
     std::fs::write(root.join("file"), b"12345").unwrap();
     symlink(root.join("file"), root.join("link")).unwrap();
     symlink(root.join("nowhere"), root.join("dangling")).unwrap();
     std::fs::create_dir_all(root.join("d/n")).unwrap();
-    assert_eq!(there("absent"), Existing::Absent);
-    assert_eq!(there("file"), Existing::File { length: 5 });
-    assert_eq!(there("link"), Existing::Other("a symbolic link"));
-    assert_eq!(there("dangling"), Existing::Other("a symbolic link"));
-    assert_eq!(there("d/"), Existing::Other("a directory"));
+    assert_eq!(there("absent"), DestinationEntry::Absent);
+    assert_eq!(there("file"), DestinationEntry::File { length: 5 });
+    assert_eq!(there("link"), DestinationEntry::Other("a symbolic link"));
+    assert_eq!(there("dangling"), DestinationEntry::Other("a symbolic link"));
+    assert_eq!(there("d/"), DestinationEntry::Other("a directory"));
 }
 
 #[test]

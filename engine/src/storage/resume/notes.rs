@@ -19,78 +19,80 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::record::{NOTE_BYTES, Note, NotedPieces};
+use super::record::{NOTE_BYTES, NotedPieces, PieceNote};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::units::PieceIndex;
 
 /// What became of a piece that is not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum PieceWriteState {
     /// It is about to be written, or may be there.
     Begun,
     /// It was, when a flush failed.
-    Overtaken,
+    BegunBeforeFailedFlush,
     /// It is written, or was found to be there.
-    Done { link_holds: bool },
+    Written { link_holds: bool },
     /// It was written before a flush that failed.
-    Doubted,
+    Suspect,
 }
 
-impl Standing {
-    fn note(self) -> Note {
+impl PieceWriteState {
+    fn note(self) -> PieceNote {
         match self {
-            Standing::Done { link_holds } => Note::Done { link_holds },
-            Standing::Begun | Standing::Overtaken | Standing::Doubted => Note::Begun,
+            PieceWriteState::Written { link_holds } => PieceNote::Written { link_holds },
+            PieceWriteState::Begun | PieceWriteState::BegunBeforeFailedFlush | PieceWriteState::Suspect => {
+                PieceNote::Begun
+            }
         }
     }
 }
 
 /// Pieces since the last record, and the file that it is in.
 #[derive(Debug)]
-pub(super) struct Notes {
+pub(super) struct PieceNotes {
     /// The record's file; `None` before the first.
     file: Option<File>,
     seal: u32,
     /// Where the notes begin in the file, in bytes.
-    start: u64,
+    notes_start: u64,
     /// Where the next note goes, in bytes.
-    end: u64,
+    notes_end: u64,
     durable: Bitfield,
-    standings: BTreeMap<PieceIndex, Standing>,
+    states: BTreeMap<PieceIndex, PieceWriteState>,
     /// How many are done.
-    done: usize,
+    written_count: usize,
     /// How many are doubted.
-    doubted: usize,
+    suspect_count: usize,
     /// What is neither durable nor here is not there; else it may be.
-    pub(super) complete: bool,
+    pub(super) is_complete: bool,
     /// What the record at rest says of that.
-    recorded_complete: bool,
+    is_recorded_complete: bool,
     /// The record was removed for good.
-    pub(super) removed: bool,
+    pub(super) is_removed: bool,
 }
 
-impl Notes {
+impl PieceNotes {
     /// Those that were found at the start.
-    pub(super) fn new(durable: Bitfield, found: &NotedPieces, complete: bool) -> Notes {
-        let mut notes = Notes {
+    pub(super) fn new(durable: Bitfield, found: &NotedPieces, complete: bool) -> PieceNotes {
+        let mut notes = PieceNotes {
             file: None,
             seal: 0,
-            start: 0,
-            end: 0,
+            notes_start: 0,
+            notes_end: 0,
             durable,
-            standings: BTreeMap::new(),
-            done: 0,
-            doubted: 0,
-            complete,
-            recorded_complete: complete,
-            removed: false,
+            states: BTreeMap::new(),
+            written_count: 0,
+            suspect_count: 0,
+            is_complete: complete,
+            is_recorded_complete: complete,
+            is_removed: false,
         };
         for (index, note) in found {
             let standing = match *note {
-                Note::Begun => Standing::Begun,
-                Note::Done { link_holds } => Standing::Done { link_holds },
+                PieceNote::Begun => PieceWriteState::Begun,
+                PieceNote::Written { link_holds } => PieceWriteState::Written { link_holds },
             };
-            notes.stand(*index, Some(standing));
+            notes.set_state(*index, Some(standing));
         }
         notes
     }
@@ -101,101 +103,106 @@ impl Notes {
     }
 
     /// Notes that a piece is about to be written.
-    pub(super) fn begin(&mut self, index: PieceIndex) -> io::Result<()> {
-        if self.removed || self.durable.has(index) {
+    pub(super) fn mark_begun(&mut self, index: PieceIndex) -> io::Result<()> {
+        if self.is_removed || self.durable.has(index) {
             return Ok(());
         }
-        match self.standings.get(&index) {
-            Some(Standing::Begun | Standing::Done { .. }) => return Ok(()),
+        match self.states.get(&index) {
+            Some(PieceWriteState::Begun | PieceWriteState::Written { .. }) => return Ok(()),
             // The file says already that it is begun.
-            Some(Standing::Overtaken | Standing::Doubted) => {}
-            None => self.append(index, Note::Begun)?,
+            Some(PieceWriteState::BegunBeforeFailedFlush | PieceWriteState::Suspect) => {}
+            None => self.append(index, PieceNote::Begun)?,
         }
-        self.stand(index, Some(Standing::Begun));
+        self.set_state(index, Some(PieceWriteState::Begun));
         Ok(())
     }
 
     /// Notes that a piece is written whole.
-    pub(super) fn wrote(&mut self, index: PieceIndex, link_holds: bool) -> io::Result<()> {
-        if self.removed || self.durable.has(index) {
+    pub(super) fn mark_written(&mut self, index: PieceIndex, link_holds: bool) -> io::Result<()> {
+        if self.is_removed || self.durable.has(index) {
             return Ok(());
         }
-        match self.standings.get(&index) {
-            Some(Standing::Done { .. } | Standing::Doubted) => Ok(()),
-            Some(Standing::Overtaken) => {
-                self.stand(index, Some(Standing::Doubted));
+        match self.states.get(&index) {
+            Some(PieceWriteState::Written { .. } | PieceWriteState::Suspect) => Ok(()),
+            Some(PieceWriteState::BegunBeforeFailedFlush) => {
+                self.set_state(index, Some(PieceWriteState::Suspect));
                 Ok(())
             }
-            Some(Standing::Begun) | None => {
-                self.stand(index, Some(Standing::Done { link_holds }));
-                self.append(index, Note::Done { link_holds })
+            Some(PieceWriteState::Begun) | None => {
+                self.set_state(index, Some(PieceWriteState::Written { link_holds }));
+                self.append(index, PieceNote::Written { link_holds })
             }
         }
     }
 
     /// A piece is not there.
-    pub(super) fn missed(&mut self, index: PieceIndex) {
-        self.stand(index, None);
+    pub(super) fn mark_missing(&mut self, index: PieceIndex) {
+        self.set_state(index, None);
     }
 
     /// Whether a piece was begun and nothing has been said of it since.
     pub(super) fn is_begun(&self, index: PieceIndex) -> bool {
-        matches!(self.standings.get(&index), Some(Standing::Begun | Standing::Overtaken))
+        matches!(
+            self.states.get(&index),
+            Some(PieceWriteState::Begun | PieceWriteState::BegunBeforeFailedFlush)
+        )
     }
 
     /// How many pieces the next record can claim.
-    pub(super) fn done_count(&self) -> usize {
-        self.done
+    pub(super) fn written_count(&self) -> usize {
+        self.written_count
     }
 
     /// Whether a record has something new to claim.
-    pub(super) fn has_news(&self) -> bool {
-        self.done > 0 || self.complete != self.recorded_complete
+    pub(super) fn has_new_claims(&self) -> bool {
+        self.written_count > 0 || self.is_complete != self.is_recorded_complete
     }
 
     /// Whether pieces have to be written again.
-    pub(super) fn has_doubts(&self) -> bool {
-        self.doubted > 0
+    pub(super) fn has_suspects(&self) -> bool {
+        self.suspect_count > 0
     }
 
     /// What the next record can claim, once it is flushed.
-    pub(super) fn done(&self) -> Vec<PieceIndex> {
-        self.which(|standing| matches!(standing, Standing::Done { .. }))
+    pub(super) fn written_pieces(&self) -> Vec<PieceIndex> {
+        self.pieces_where(|standing| matches!(standing, PieceWriteState::Written { .. }))
     }
 
     /// What has to be written again.
-    pub(super) fn doubted(&self) -> Vec<PieceIndex> {
-        self.which(|standing| standing == Standing::Doubted)
+    pub(super) fn suspects(&self) -> Vec<PieceIndex> {
+        self.pieces_where(|standing| standing == PieceWriteState::Suspect)
     }
 
     /// A flush failed: nothing that is not recorded can be trusted any more.
-    pub(super) fn doubt(&mut self) -> io::Result<()> {
-        for index in self.standings.keys().copied().collect::<Vec<_>>() {
-            let standing = match self.standings[&index] {
-                Standing::Begun | Standing::Overtaken => Standing::Overtaken,
-                Standing::Done { .. } | Standing::Doubted => Standing::Doubted,
+    pub(super) fn mark_all_suspect(&mut self) -> io::Result<()> {
+        for index in self.states.keys().copied().collect::<Vec<_>>() {
+            let standing = match self.states[&index] {
+                PieceWriteState::Begun | PieceWriteState::BegunBeforeFailedFlush => {
+                    PieceWriteState::BegunBeforeFailedFlush
+                }
+                PieceWriteState::Written { .. } | PieceWriteState::Suspect => PieceWriteState::Suspect,
             };
-            self.stand(index, Some(standing));
+            self.set_state(index, Some(standing));
         }
         let Some(file) = &self.file else { return Ok(()) };
         // First those that must not be believed go, whether there is room for others or not.
-        file.set_len(self.start)?;
-        self.end = self.start;
+        file.set_len(self.notes_start)?;
+        self.notes_end = self.notes_start;
         let bytes = self.to_bytes();
-        file.write_all_at(&bytes, self.end)?;
-        self.end += bytes.len() as u64;
+        file.write_all_at(&bytes, self.notes_end)?;
+        self.notes_end += bytes.len() as u64;
         Ok(())
     }
 
     /// Writes the notes that a record of these pieces leaves behind it into its file, where they begin at `start`.
-    pub(super) fn write_behind(
+    pub(super) fn write_remaining(
         &self,
         durable: &Bitfield,
         file: &File,
         start: u64,
         seal: u32,
     ) -> io::Result<u64> {
-        let still = self.standings.iter().filter(|(index, _)| !durable.has(**index));
+        let still = self.states.iter().filter(|(index, _)| !durable.has(**index));
         let bytes: Vec<u8> =
             still.flat_map(|(index, standing)| standing.note().to_bytes(*index, seal)).collect();
         file.write_all_at(&bytes, start)?;
@@ -203,7 +210,7 @@ impl Notes {
     }
 
     /// A new record is in place, in this file, with notes from `start` to `end`.
-    pub(super) fn follow(
+    pub(super) fn adopt_record(
         &mut self,
         durable: Bitfield,
         complete: bool,
@@ -211,45 +218,46 @@ impl Notes {
         (start, end): (u64, u64),
         seal: u32,
     ) {
-        for index in self.which(|_| true).into_iter().filter(|index| durable.has(*index)) {
-            self.stand(index, None);
+        for index in self.pieces_where(|_| true).into_iter().filter(|index| durable.has(*index)) {
+            self.set_state(index, None);
         }
         self.durable = durable;
-        self.recorded_complete = complete;
+        self.is_recorded_complete = complete;
         self.file = Some(file);
-        (self.start, self.end, self.seal) = (start, end, seal);
+        (self.notes_start, self.notes_end, self.seal) = (start, end, seal);
     }
 
-    fn which(&self, chosen: impl Fn(Standing) -> bool) -> Vec<PieceIndex> {
-        let pieces = self.standings.iter().filter(|(_, standing)| chosen(**standing));
+    fn pieces_where(&self, chosen: impl Fn(PieceWriteState) -> bool) -> Vec<PieceIndex> {
+        let pieces = self.states.iter().filter(|(_, standing)| chosen(**standing));
         pieces.map(|(index, _)| *index).collect()
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let note = |(index, standing): (&PieceIndex, &Standing)| standing.note().to_bytes(*index, self.seal);
-        self.standings.iter().flat_map(note).collect()
+        let note =
+            |(index, standing): (&PieceIndex, &PieceWriteState)| standing.note().to_bytes(*index, self.seal);
+        self.states.iter().flat_map(note).collect()
     }
 
-    fn append(&mut self, index: PieceIndex, note: Note) -> io::Result<()> {
+    fn append(&mut self, index: PieceIndex, note: PieceNote) -> io::Result<()> {
         if let Some(file) = &self.file {
-            file.write_all_at(&note.to_bytes(index, self.seal), self.end)?;
-            self.end += NOTE_BYTES as u64;
+            file.write_all_at(&note.to_bytes(index, self.seal), self.notes_end)?;
+            self.notes_end += NOTE_BYTES as u64;
         }
         Ok(())
     }
 
-    fn stand(&mut self, index: PieceIndex, standing: Option<Standing>) {
-        let count = |standing: Option<Standing>| match standing {
-            Some(Standing::Done { .. }) => (1, 0),
-            Some(Standing::Doubted) => (0, 1),
+    fn set_state(&mut self, index: PieceIndex, standing: Option<PieceWriteState>) {
+        let count = |standing: Option<PieceWriteState>| match standing {
+            Some(PieceWriteState::Written { .. }) => (1, 0),
+            Some(PieceWriteState::Suspect) => (0, 1),
             _ => (0, 0),
         };
         let before = match standing {
-            Some(standing) => self.standings.insert(index, standing),
-            None => self.standings.remove(&index),
+            Some(standing) => self.states.insert(index, standing),
+            None => self.states.remove(&index),
         };
         let (gone, come) = (count(before), count(standing));
-        self.done = self.done + come.0 - gone.0;
-        self.doubted = self.doubted + come.1 - gone.1;
+        self.written_count = self.written_count + come.0 - gone.0;
+        self.suspect_count = self.suspect_count + come.1 - gone.1;
     }
 }

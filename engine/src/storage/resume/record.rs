@@ -17,15 +17,15 @@ use std::collections::BTreeMap;
 
 use sha2::Digest as _;
 
-use super::cache::PageCache;
+use super::page_cache::PageCacheId;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::manifest::{FileProof, Manifest};
-use crate::proto::sealed::{self, Damaged, Magic, Parts, put_optional};
+use crate::proto::sealed::{self, FieldReader, FormatMagic, SealError, put_optional};
 use crate::proto::units::{Digest, PieceIndex};
-use crate::storage::origin::Origin;
+use crate::storage::file_identity::FileIdentity;
 
 /// The form's name and version.
-const MAGIC: Magic = *b"shoalrc3";
+const MAGIC: FormatMagic = *b"shoalrc3";
 
 /// A note: the piece's index, and the same once more, mixed with the record's seal and with what the note says.
 pub(super) const NOTE_BYTES: usize = 8;
@@ -38,48 +38,49 @@ const COMPLETE: u8 = 2;
 
 /// What a note says of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Note {
+pub(super) enum PieceNote {
     /// It is about to be written.
     Begun,
     /// It was written whole, after it was proven.
-    Done {
+    Written {
         /// Its link held under the identity's chain.
         link_holds: bool,
     },
 }
 
-impl Note {
+impl PieceNote {
     /// All that a note can say.
-    const ALL: [Note; 3] = [Note::Begun, Note::Done { link_holds: false }, Note::Done { link_holds: true }];
+    const ALL: [PieceNote; 3] =
+        [PieceNote::Begun, PieceNote::Written { link_holds: false }, PieceNote::Written { link_holds: true }];
 
     /// What the check is mixed with: far from each other, so that damage does not turn one into another.
-    const fn mark(self) -> u32 {
+    const fn check_mask(self) -> u32 {
         match self {
-            Note::Begun => 0,
-            Note::Done { link_holds: false } => 0x0F0F_0F0F,
-            Note::Done { link_holds: true } => 0xF0F0_F0F0,
+            PieceNote::Begun => 0,
+            PieceNote::Written { link_holds: false } => 0x0F0F_0F0F,
+            PieceNote::Written { link_holds: true } => 0xF0F0_F0F0,
         }
     }
 
     /// The form at rest, behind a record of this seal.
     pub(super) fn to_bytes(self, index: PieceIndex, seal: u32) -> [u8; NOTE_BYTES] {
-        let check = u64::from(!index.0 ^ seal ^ self.mark());
+        let check = u64::from(!index.0 ^ seal ^ self.check_mask());
         (check << u32::BITS | u64::from(index.0)).to_le_bytes()
     }
 
-    fn read(bytes: &[u8], seal: u32) -> Option<(PieceIndex, Note)> {
-        let index = PieceIndex(Parts::of(bytes).u32()?);
-        let note = Note::ALL.into_iter().find(|note| note.to_bytes(index, seal) == bytes)?;
+    fn read(bytes: &[u8], seal: u32) -> Option<(PieceIndex, PieceNote)> {
+        let index = PieceIndex(FieldReader::of(bytes).u32()?);
+        let note = PieceNote::ALL.into_iter().find(|note| note.to_bytes(index, seal) == bytes)?;
         Some((index, note))
     }
 }
 
 /// What was noted of each piece.
-pub(super) type NotedPieces = BTreeMap<PieceIndex, Note>;
+pub(super) type NotedPieces = BTreeMap<PieceIndex, PieceNote>;
 
 /// What a record is about: content, and what proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct ContentIdentity {
     /// In bytes, as the manifest states it.
     pub(super) length: Option<u64>,
     /// See [`FileProof::id`].
@@ -90,9 +91,9 @@ pub(super) struct Identity {
     pub(super) chain: Option<[u8; 32]>,
 }
 
-impl Identity {
+impl ContentIdentity {
     /// Of a manifest's file.
-    pub(super) fn of(manifest: &Manifest) -> Identity {
+    pub(super) fn of(manifest: &Manifest) -> ContentIdentity {
         let mut digests = sha2::Sha256::new();
         digests.update([u8::from(matches!(manifest.proof(), FileProof::Whole(_)))]);
         manifest.digests().iter().for_each(|digest| digests.update(digest.0));
@@ -101,8 +102,8 @@ impl Identity {
             chain.iter().for_each(|state| hash.update(state.0));
             hash.finalize().into()
         });
-        Identity {
-            length: manifest.length_known().then(|| manifest.geometry().length()),
+        ContentIdentity {
+            length: manifest.is_length_known().then(|| manifest.geometry().length()),
             content: manifest.proof().id(),
             digests: digests.finalize().into(),
             chain,
@@ -110,93 +111,93 @@ impl Identity {
     }
 
     /// Whether these are the same pieces, whatever the chain says.
-    pub(super) fn same_pieces(&self, other: &Identity) -> bool {
+    pub(super) fn same_pieces(&self, other: &ContentIdentity) -> bool {
         (self.length, self.content, self.digests) == (other.length, other.content, other.digests)
     }
 }
 
 /// What is claimed of a partial file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct ResumeRecord {
     /// Which page cache the pieces of the notes were written through, if that is known.
-    pub(super) cache: Option<PageCache>,
+    pub(super) page_cache: Option<PageCacheId>,
     /// The partial file.
-    pub(super) part: Origin,
+    pub(super) partial_file: FileIdentity,
     /// The file that this is in.
-    pub(super) own: Origin,
+    pub(super) record_file: FileIdentity,
     /// Of which file.
-    pub(super) identity: Identity,
+    pub(super) identity: ContentIdentity,
     /// In bytes, as far as it was known: the last piece has proven it.
     pub(super) exact_length: Option<u64>,
     /// The link of each durable piece held under the identity's chain.
     pub(super) links_hold: bool,
     /// What is neither durable nor noted is not there; else it may be.
-    pub(super) complete: bool,
+    pub(super) is_complete: bool,
     /// Pieces that were flushed before this record was written.
     pub(super) durable: Bitfield,
 }
 
-impl Record {
+impl ResumeRecord {
     /// The form at rest, without notes, and the seal that its notes need.
     pub(super) fn to_bytes(&self) -> (Vec<u8>, u32) {
         let mut body = Vec::new();
-        put_optional(&mut body, self.cache.map(|cache| cache.0));
-        self.part.put(&mut body);
-        self.own.put(&mut body);
+        put_optional(&mut body, self.page_cache.map(|cache| cache.0));
+        self.partial_file.write_to(&mut body);
+        self.record_file.write_to(&mut body);
         put_optional(&mut body, self.identity.length.map(u64::to_le_bytes));
         body.extend_from_slice(&self.identity.content.0);
         body.extend_from_slice(&self.identity.digests);
         put_optional(&mut body, self.identity.chain);
         put_optional(&mut body, self.exact_length.map(u64::to_le_bytes));
         let links = if self.links_hold { LINKS_HOLD } else { 0 };
-        let complete = if self.complete { COMPLETE } else { 0 };
+        let complete = if self.is_complete { COMPLETE } else { 0 };
         body.push(links | complete);
         body.extend_from_slice(&self.durable.pieces().0.to_le_bytes());
         body.extend_from_slice(&self.durable.to_bytes());
-        let sealed = sealed::seal(MAGIC, &body);
-        let seal = seal_of(&sealed);
+        let sealed = sealed::seal_body(MAGIC, &body);
+        let seal = record_seal(&sealed);
         (sealed, seal)
     }
 
     /// Reads a record and its notes. Notes that are cut short or spoilt are left out, as a crash leaves such.
-    pub(super) fn parse(bytes: &[u8]) -> Result<(Record, NotedPieces), Damaged> {
-        let (body, tail) = sealed::open(MAGIC, bytes)?;
-        let record = Record::read(&mut Parts::of(body)).ok_or(Damaged::Parts)?;
-        let seal = seal_of(&bytes[..bytes.len() - tail.len()]);
+    pub(super) fn parse(bytes: &[u8]) -> Result<(ResumeRecord, NotedPieces), SealError> {
+        let (body, tail) = sealed::open_sealed(MAGIC, bytes)?;
+        let record = ResumeRecord::read(&mut FieldReader::of(body)).ok_or(SealError::Inconsistent)?;
+        let seal = record_seal(&bytes[..bytes.len() - tail.len()]);
         let pieces = record.durable.pieces();
         let noted = tail
             .chunks_exact(NOTE_BYTES)
-            .filter_map(|bytes| Note::read(bytes, seal))
+            .filter_map(|bytes| PieceNote::read(bytes, seal))
             .filter(|(index, _)| index.0 < pieces.0)
             .collect();
         Ok((record, noted))
     }
 
-    fn read(parts: &mut Parts<'_>) -> Option<Record> {
-        let cache = parts.optional(Parts::array)?.map(PageCache);
-        let (part, own) = (Origin::read(parts)?, Origin::read(parts)?);
-        let length = parts.optional(Parts::u64)?;
+    fn read(parts: &mut FieldReader<'_>) -> Option<ResumeRecord> {
+        let cache = parts.optional(FieldReader::array)?.map(PageCacheId);
+        let (part, own) = (FileIdentity::read_from(parts)?, FileIdentity::read_from(parts)?);
+        let length = parts.optional(FieldReader::u64)?;
         let content = Digest(parts.array()?);
         let digests = parts.array()?;
-        let chain = parts.optional(Parts::array)?;
-        let exact_length = parts.optional(Parts::u64)?;
+        let chain = parts.optional(FieldReader::array)?;
+        let exact_length = parts.optional(FieldReader::u64)?;
         let flags = parts.u8()?;
         let pieces = crate::proto::units::PieceCount(parts.u32()?);
         let durable = Bitfield::from_bytes(parts.rest(), pieces).ok()?;
-        Some(Record {
-            cache,
-            part,
-            own,
-            identity: Identity { length, content, digests, chain },
+        Some(ResumeRecord {
+            page_cache: cache,
+            partial_file: part,
+            record_file: own,
+            identity: ContentIdentity { length, content, digests, chain },
             exact_length,
             links_hold: flags & LINKS_HOLD != 0,
-            complete: flags & COMPLETE != 0,
+            is_complete: flags & COMPLETE != 0,
             durable,
         })
     }
 }
 
 /// Ties notes to the record that they follow: the end of its checksum.
-fn seal_of(sealed: &[u8]) -> u32 {
+fn record_seal(sealed: &[u8]) -> u32 {
     sealed.last_chunk().copied().map_or(0, u32::from_le_bytes)
 }

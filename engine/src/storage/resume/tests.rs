@@ -1,12 +1,12 @@
 //! Records: what they claim after a crash at any moment, what is made of damaged ones, and where they go.
 
-use super::record::Note;
+use super::record::PieceNote;
 use super::*;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::manifest::{FileName, FileProof};
 use crate::proto::units::{ChainState, Digest, PIECE_BYTES, PieceCount};
 use crate::storage::destination::Destination;
-use crate::storage::target::Plan;
+use crate::storage::target::TargetLayout;
 
 mod copied;
 mod crashes;
@@ -33,22 +33,22 @@ fn manifest(pieces: u8) -> Manifest {
 }
 
 /// Of this boot, and of the next.
-const HERE: Option<PageCache> = Some(PageCache([1; 24]));
-const NEXT_BOOT: Option<PageCache> = Some(PageCache([2; 24]));
+const HERE: Option<PageCacheId> = Some(PageCacheId([1; 24]));
+const NEXT_BOOT: Option<PageCacheId> = Some(PageCacheId([2; 24]));
 
-fn open(directory: &std::path::Path, manifest: &Manifest) -> (Target, Ledger, Left) {
+fn open(directory: &std::path::Path, manifest: &Manifest) -> (Target, ResumeJournal, PriorProgress) {
     open_in(HERE, directory, manifest)
 }
 
 fn open_in(
-    cache: Option<PageCache>,
+    cache: Option<PageCacheId>,
     directory: &std::path::Path,
     manifest: &Manifest,
-) -> (Target, Ledger, Left) {
+) -> (Target, ResumeJournal, PriorProgress) {
     let place = || Destination::resolve(directory, manifest.name()).unwrap();
     let content = manifest.proof().id();
-    forget_orphan(&place(), GROUP, content).unwrap();
-    let plan = Plan { length: manifest.geometry().length(), wanted: &[] };
+    remove_orphaned_record(&place(), GROUP, content).unwrap();
+    let plan = TargetLayout { length: manifest.geometry().length(), reserved_ranges: &[] };
     let mut looks = 0;
     let target = loop {
         match Target::open(place(), GROUP, content, plan) {
@@ -61,7 +61,7 @@ fn open_in(
             opened => break opened.unwrap(),
         }
     };
-    let (ledger, left) = Ledger::open_in(cache, &target, GROUP, manifest).unwrap();
+    let (ledger, left) = ResumeJournal::open_in(cache, &target, GROUP, manifest).unwrap();
     (target, ledger, left)
 }
 
@@ -73,26 +73,26 @@ fn names(directory: &std::path::Path) -> Vec<String> {
     names
 }
 
-fn claim() -> Claim {
-    Claim { links_hold: true, exact_length: None }
+fn claim() -> RecordClaim {
+    RecordClaim { links_hold: true, exact_length: None }
 }
 
-fn write(target: &Target, ledger: &Ledger, index: u32) {
-    ledger.begin(PieceIndex(index)).unwrap();
+fn write(target: &Target, ledger: &ResumeJournal, index: u32) {
+    ledger.note_begun(PieceIndex(index)).unwrap();
     target.write_piece(u64::from(index) * PIECE, b"a piece").unwrap();
-    ledger.wrote(PieceIndex(index), true);
+    ledger.note_written(PieceIndex(index), true);
 }
 
-fn held(left: &Left) -> Vec<u32> {
+fn held(left: &PriorProgress) -> Vec<u32> {
     left.held.pieces.iter().map(|index| index.0).collect()
 }
 
-fn to_check(left: &Left) -> Vec<u32> {
+fn to_check(left: &PriorProgress) -> Vec<u32> {
     left.to_check.iter().map(|index| index.0).collect()
 }
 
 fn broken_flush(target: &Target) -> Result<(), StorageError> {
-    Err(failed(Operation::Sync, &target.path())(StorageErrorKind::Unflushed))
+    Err(to_storage_error(StorageOperation::Sync, &target.path())(StorageErrorKind::FlushFailed))
 }
 
 #[test]
@@ -103,17 +103,17 @@ fn after_a_kill_only_what_was_being_written_is_checked() {
     assert!(held(&left).is_empty() && to_check(&left).is_empty(), "a new file has nothing");
     write(&target, &ledger, 3);
     write(&target, &ledger, 5);
-    assert!(ledger.has_news());
-    ledger.record(|| target.sync(), claim).unwrap();
-    assert!(!ledger.has_news());
+    assert!(ledger.has_new_claims());
+    ledger.write_record(|| target.sync(), claim).unwrap();
+    assert!(!ledger.has_new_claims());
     write(&target, &ledger, 1);
-    ledger.begin(PieceIndex(7)).unwrap();
+    ledger.note_begun(PieceIndex(7)).unwrap();
     drop((target, ledger));
     for _ in 0..3 {
         let (_target, ledger, left) = open(directory.path(), &manifest);
         assert_eq!((held(&left), to_check(&left)), (vec![1, 3, 5], vec![7]), "however often it is killed");
-        assert!(left.held.links_hold && left.complete);
-        assert!(ledger.has_news(), "what is trusted is not recorded yet");
+        assert!(left.held.links_match && left.is_complete);
+        assert!(ledger.has_new_claims(), "what is trusted is not recorded yet");
         assert!(ledger.is_begun(PieceIndex(7)) && !ledger.is_begun(PieceIndex(1)));
     }
 }
@@ -125,9 +125,9 @@ fn after_a_crash_of_the_machine_all_that_was_noted_is_checked() {
         let manifest = manifest(9);
         let (target, ledger, _) = open_in(before, directory.path(), &manifest);
         write(&target, &ledger, 3);
-        ledger.record(|| target.sync(), claim).unwrap();
+        ledger.write_record(|| target.sync(), claim).unwrap();
         write(&target, &ledger, 1);
-        ledger.begin(PieceIndex(7)).unwrap();
+        ledger.note_begun(PieceIndex(7)).unwrap();
         drop((target, ledger));
         for cache in [after, HERE, after] {
             let (_target, ledger, left) = open_in(cache, directory.path(), &manifest);
@@ -152,8 +152,8 @@ fn what_a_kill_left_unrecorded_is_not_claimed_before_it_is_flushed() {
         "the machine crashed after the second start"
     );
     let (target, ledger, _) = open_in(NEXT_BOOT, directory.path(), &manifest);
-    ledger.wrote(PieceIndex(2), true);
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.note_written(PieceIndex(2), true);
+    ledger.write_record(|| target.sync(), claim).unwrap();
     drop((target, ledger));
     assert_eq!(held(&open(directory.path(), &manifest).2), [2]);
 }
@@ -164,17 +164,17 @@ fn a_link_that_did_not_hold_is_remembered() {
         let directory = tempfile::tempdir().unwrap();
         let manifest = manifest(4);
         let (target, ledger, _) = open(directory.path(), &manifest);
-        ledger.begin(PieceIndex(2)).unwrap();
+        ledger.note_begun(PieceIndex(2)).unwrap();
         target.write_piece(2 * PIECE, b"a piece").unwrap();
-        ledger.wrote(PieceIndex(2), link_holds);
+        ledger.note_written(PieceIndex(2), link_holds);
         if recorded {
-            let claim = || Claim { links_hold: link_holds, exact_length: None };
-            ledger.record(|| target.sync(), claim).unwrap();
+            let claim = || RecordClaim { links_hold: link_holds, exact_length: None };
+            ledger.write_record(|| target.sync(), claim).unwrap();
         }
         drop((target, ledger));
         for _ in 0..2 {
             let (_, _, left) = open(directory.path(), &manifest);
-            assert_eq!((held(&left), left.held.links_hold), (vec![2], link_holds));
+            assert_eq!((held(&left), left.held.links_match), (vec![2], link_holds));
         }
     }
 }
@@ -189,7 +189,9 @@ fn a_recorded_last_piece_of_unknown_length_is_held_with_its_length() {
     let (target, ledger, _) = open(directory.path(), &manifest);
     write(&target, &ledger, 1);
     write(&target, &ledger, 3);
-    ledger.record(|| target.sync(), || Claim { links_hold: true, exact_length: Some(exact) }).unwrap();
+    ledger
+        .write_record(|| target.sync(), || RecordClaim { links_hold: true, exact_length: Some(exact) })
+        .unwrap();
     drop((target, ledger));
     for cache in [HERE, NEXT_BOOT] {
         let (_target, _ledger, left) = open_in(cache, directory.path(), &manifest);
@@ -206,7 +208,7 @@ fn it_goes_with_its_file_and_never_comes_back() {
     assert_eq!(names(directory.path()).len(), 2);
     write(&target, &ledger, 0);
     ledger
-        .record(
+        .write_record(
             || {
                 ledger.remove()?;
                 target.sync()
@@ -216,8 +218,8 @@ fn it_goes_with_its_file_and_never_comes_back() {
         .unwrap();
     target.finish(false).unwrap();
     assert_eq!(names(directory.path()), ["f"]);
-    ledger.begin(PieceIndex(1)).unwrap();
-    ledger.wrote(PieceIndex(1), true);
+    ledger.note_begun(PieceIndex(1)).unwrap();
+    ledger.note_written(PieceIndex(1), true);
     assert_eq!(names(directory.path()), ["f"], "a late piece leaves no note");
 }
 
@@ -233,7 +235,7 @@ fn once_it_was_removed_nothing_is_made_in_its_place() {
         std::fs::write(&next, b"another's").unwrap();
         claim()
     };
-    ledger.record(|| target.sync(), removed_meanwhile).unwrap();
+    ledger.write_record(|| target.sync(), removed_meanwhile).unwrap();
     assert_eq!(std::fs::read(&next).unwrap(), b"another's");
 }
 
@@ -243,12 +245,12 @@ fn a_record_without_its_file_means_nothing() {
     let manifest = manifest(4);
     let (target, ledger, _) = open(directory.path(), &manifest);
     write(&target, &ledger, 2);
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.write_record(|| target.sync(), claim).unwrap();
     std::fs::remove_file(target.partial_path()).unwrap();
     drop((target, ledger));
     let place = || Destination::resolve(directory.path(), manifest.name()).unwrap();
-    forget_orphan(&place(), GROUP, manifest.proof().id()).unwrap();
-    let plan = Plan { length: manifest.geometry().length(), wanted: &[] };
+    remove_orphaned_record(&place(), GROUP, manifest.proof().id()).unwrap();
+    let plan = TargetLayout { length: manifest.geometry().length(), reserved_ranges: &[] };
     drop(Target::open(place(), GROUP, manifest.proof().id(), plan).unwrap());
     // Here the next attempt is killed: its new file has no record yet.
     let (_, _, left) = open(directory.path(), &manifest);
@@ -261,7 +263,7 @@ fn a_file_that_was_cut_has_what_it_still_has() {
     let manifest = manifest(4);
     let (target, ledger, _) = open(directory.path(), &manifest);
     (0..4).for_each(|index| write(&target, &ledger, index));
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.write_record(|| target.sync(), claim).unwrap();
     let file = std::fs::File::options().write(true).open(target.partial_path()).unwrap();
     file.set_len(2 * PIECE + 7).unwrap();
     drop((target, ledger));
@@ -279,11 +281,11 @@ fn another_chain_costs_the_links_and_other_digests_cost_the_trust() {
         let directory = tempfile::tempdir().unwrap();
         let (target, ledger, _) = open(directory.path(), &manifest(4));
         write(&target, &ledger, 2);
-        ledger.record(|| target.sync(), claim).unwrap();
+        ledger.write_record(|| target.sync(), claim).unwrap();
         drop((target, ledger));
         for _ in 0..2 {
             let (_, _, left) = open(directory.path(), &other);
-            assert_eq!((held(&left), left.held.links_hold), (vec![2], links_hold));
+            assert_eq!((held(&left), left.held.links_match), (vec![2], links_hold));
         }
     }
     let directory = tempfile::tempdir().unwrap();
@@ -304,15 +306,15 @@ fn an_unfinished_check_of_everything_is_begun_again() {
     drop((target, ledger));
     let (target, ledger, left) = open(directory.path(), &manifest);
     assert_eq!(to_check(&left), [0, 1, 2, 3]);
-    ledger.wrote(PieceIndex(0), true);
-    ledger.record(|| target.sync(), claim).unwrap();
-    ledger.wrote(PieceIndex(2), true);
+    ledger.note_written(PieceIndex(0), true);
+    ledger.write_record(|| target.sync(), claim).unwrap();
+    ledger.note_written(PieceIndex(2), true);
     drop((target, ledger));
     let (target, ledger, left) = open(directory.path(), &manifest);
     assert_eq!((held(&left), to_check(&left)), (vec![0, 2], vec![1, 3]));
-    ledger.all_checked();
-    assert!(ledger.has_news(), "that nothing else is there is worth a record");
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.mark_all_checked();
+    assert!(ledger.has_new_claims(), "that nothing else is there is worth a record");
+    ledger.write_record(|| target.sync(), claim).unwrap();
     drop((target, ledger));
     assert_eq!(to_check(&open(directory.path(), &manifest).2), [] as [u32; 0]);
 }
@@ -328,7 +330,7 @@ fn notes_are_few_bytes_and_go_with_the_next_record() {
         (0..255).for_each(|index| write(&target, &ledger, index));
     }
     assert_eq!(length() - before, 255 * 2 * NOTE_BYTES as u64, "one before each write and one after it");
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.write_record(|| target.sync(), claim).unwrap();
     assert_eq!(length(), before);
 }
 
@@ -342,10 +344,10 @@ fn a_record_is_due_when_so_much_is_written() {
     let manifest = Manifest::new(FileName::new("f").unwrap(), Some(length), digests, whole, None).unwrap();
     let (_, ledger, _) = open(directory.path(), &manifest);
     for index in 0..pieces {
-        assert!(!ledger.is_due());
-        ledger.wrote(PieceIndex(index), true);
+        assert!(!ledger.is_record_due());
+        ledger.note_written(PieceIndex(index), true);
     }
-    assert!(ledger.is_due());
+    assert!(ledger.is_record_due());
 }
 
 #[test]
@@ -354,22 +356,22 @@ fn after_a_failed_flush_all_that_is_not_recorded_is_written_again_first() {
     let manifest = manifest(9);
     let (target, ledger, _) = open(directory.path(), &manifest);
     write(&target, &ledger, 0);
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.write_record(|| target.sync(), claim).unwrap();
     write(&target, &ledger, 1);
     write(&target, &ledger, 2);
-    ledger.begin(PieceIndex(3)).unwrap();
-    ledger.begin(PieceIndex(4)).unwrap();
-    ledger.record(|| broken_flush(&target), claim).unwrap_err();
-    assert_eq!(ledger.doubted(), [1, 2].map(PieceIndex));
-    ledger.wrote(PieceIndex(3), true);
-    assert_eq!(ledger.doubted(), [1, 2, 3].map(PieceIndex), "its write began before the flush failed");
+    ledger.note_begun(PieceIndex(3)).unwrap();
+    ledger.note_begun(PieceIndex(4)).unwrap();
+    ledger.write_record(|| broken_flush(&target), claim).unwrap_err();
+    assert_eq!(ledger.suspects(), [1, 2].map(PieceIndex));
+    ledger.note_written(PieceIndex(3), true);
+    assert_eq!(ledger.suspects(), [1, 2, 3].map(PieceIndex), "its write began before the flush failed");
     write(&target, &ledger, 4);
     write(&target, &ledger, 5);
     write(&target, &ledger, 1);
-    ledger.missed(PieceIndex(2));
-    assert_eq!(ledger.doubted(), [PieceIndex(3)]);
-    ledger.record(|| target.sync(), claim).unwrap();
-    assert_eq!(ledger.doubted(), [PieceIndex(3)], "no flush makes that good");
+    ledger.note_missing(PieceIndex(2));
+    assert_eq!(ledger.suspects(), [PieceIndex(3)]);
+    ledger.write_record(|| target.sync(), claim).unwrap();
+    assert_eq!(ledger.suspects(), [PieceIndex(3)], "no flush makes that good");
     drop((target, ledger));
     let (_, _, left) = open(directory.path(), &manifest);
     assert_eq!((held(&left), to_check(&left)), (vec![0, 1, 4, 5], vec![3]));
@@ -381,10 +383,10 @@ fn a_kill_after_a_failed_flush_trusts_nothing_unrecorded() {
     let manifest = manifest(5);
     let (target, ledger, _) = open(directory.path(), &manifest);
     write(&target, &ledger, 0);
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.write_record(|| target.sync(), claim).unwrap();
     write(&target, &ledger, 1);
-    ledger.begin(PieceIndex(2)).unwrap();
-    ledger.record(|| broken_flush(&target), claim).unwrap_err();
+    ledger.note_begun(PieceIndex(2)).unwrap();
+    ledger.write_record(|| broken_flush(&target), claim).unwrap_err();
     write(&target, &ledger, 3);
     drop((target, ledger));
     for _ in 0..2 {
@@ -401,7 +403,7 @@ fn a_damaged_record_is_set_aside_and_everything_is_checked() {
     let (target, ledger, _) = open(directory.path(), &manifest);
     let partial = target.partial_path();
     write(&target, &ledger, 1);
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.write_record(|| target.sync(), claim).unwrap();
     write(&target, &ledger, 3);
     let path = ledger.path.clone();
     drop((target, ledger));

@@ -28,7 +28,7 @@ fn sum(bytes: &[u8]) -> u64 {
 fn it_lends_its_bytes() {
     let fixture = fixture();
     let source = Source::open(&fixture.path).unwrap();
-    source.expect_sequential();
+    source.advise_sequential();
     assert_eq!(source.length(), FILE_BYTES as u64);
     assert_eq!(source.with_bytes(100..200, sum), Ok(700));
     assert_eq!(source.window(100..300).len(), 200);
@@ -71,12 +71,12 @@ fn each_kind_of_change_is_named_and_stays() {
         std::fs::rename(&other, path).unwrap();
     };
     type Act = fn(&Path);
-    let cases: [(Act, Change); 5] = [
-        (write, Change::Modified),
-        (grow, Change::Modified),
-        (cut, Change::Truncated),
-        (remove, Change::Removed),
-        (replace, Change::Replaced),
+    let cases: [(Act, SourceChange); 5] = [
+        (write, SourceChange::Modified),
+        (grow, SourceChange::Modified),
+        (cut, SourceChange::Truncated),
+        (remove, SourceChange::Removed),
+        (replace, SourceChange::Replaced),
     ];
     for (act, expected) in cases {
         let fixture = fixture();
@@ -86,8 +86,8 @@ fn each_kind_of_change_is_named_and_stays() {
         let source = Source::open(&fixture.path).unwrap();
         source.check_now().unwrap();
         act(&fixture.path);
-        assert_eq!(source.check_now().unwrap_err().how, expected);
-        assert_eq!(source.check(0).unwrap_err().how, expected, "forgotten");
+        assert_eq!(source.check_now().unwrap_err().change, expected);
+        assert_eq!(source.check(0).unwrap_err().change, expected, "forgotten");
         assert!(source.with_bytes(0..1, sum).is_err(), "{expected:?}");
     }
 }
@@ -99,7 +99,7 @@ fn it_looks_at_most_once_in_a_while() {
     assert_eq!(source.check(5_000), Ok(()));
     std::fs::remove_file(&fixture.path).unwrap();
     assert_eq!(source.check(5_000 + SOURCE_CHECK_MS - 1), Ok(()), "it looked too early");
-    assert_eq!(source.check(5_000 + SOURCE_CHECK_MS).unwrap_err().how, Change::Removed);
+    assert_eq!(source.check(5_000 + SOURCE_CHECK_MS).unwrap_err().change, SourceChange::Removed);
 }
 
 #[test]
@@ -113,7 +113,10 @@ fn a_file_cut_while_it_is_hashed_is_changed_and_its_hash_thrown_away() {
         ran_through.store(true, Ordering::Relaxed);
         sum
     });
-    assert_eq!(result, Err(Changed { path: fixture.path.clone(), how: Change::Truncated }));
+    assert_eq!(
+        result,
+        Err(SourceChangedError { path: fixture.path.clone(), change: SourceChange::Truncated })
+    );
     assert!(ran_through.into_inner(), "the read did not come back");
     // Even when the bytes come back, the source stays lost.
     std::fs::write(&fixture.path, vec![7u8; FILE_BYTES]).unwrap();
@@ -124,7 +127,7 @@ fn a_file_cut_while_it_is_hashed_is_changed_and_its_hash_thrown_away() {
 fn a_failed_send_marks_the_source() {
     let fixture = fixture();
     let source = Source::open(&fixture.path).unwrap();
-    assert_eq!(source.note_unreadable().how, Change::Truncated);
+    assert_eq!(source.mark_unreadable().change, SourceChange::Truncated);
     assert!(source.check(0).is_err());
 }
 
@@ -143,5 +146,5 @@ fn a_partial_file_may_change_but_not_shrink() {
     file.set_len(100).unwrap();
     assert_eq!(source.check_now(), Ok(()), "its writer cut it");
     file.set_len(99).unwrap();
-    assert_eq!(source.check_now().unwrap_err().how, Change::Truncated);
+    assert_eq!(source.check_now().unwrap_err().change, SourceChange::Truncated);
 }

@@ -16,13 +16,13 @@ const LOCKED_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(
 const CONTENT: Digest = Digest([9; 20]);
 const MEBIBYTE: u64 = 1 << 20;
 
-fn open_named(directory: &Path, name: &str, plan: Plan<'_>) -> Result<Target, StorageError> {
+fn open_named(directory: &Path, name: &str, plan: TargetLayout<'_>) -> Result<Target, StorageError> {
     let destination = Destination::resolve(directory, &FileName::new(name).unwrap())?;
     Target::open(destination, "group", CONTENT, plan)
 }
 
 fn open(directory: &Path, length: u64) -> Result<Target, StorageError> {
-    open_named(directory, "file", Plan { length, wanted: &[] })
+    open_named(directory, "file", TargetLayout { length, reserved_ranges: &[] })
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -55,7 +55,7 @@ fn what_is_on_the_disk_can_leave_the_page_cache() {
     const LENGTH: usize = 4 << 20;
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), LENGTH as u64).unwrap();
-    if is_in_memory(&target.file) {
+    if is_on_tmpfs(&target.file) {
         eprintln!("skipped: temporary files are in memory, which is no cache of a disk");
         return;
     }
@@ -83,7 +83,8 @@ fn only_what_is_wanted_is_reserved() {
     let directory = tempfile::tempdir().unwrap();
     let length = 100 * MEBIBYTE;
     let wanted = [MEBIBYTE..2 * MEBIBYTE, 50 * MEBIBYTE..52 * MEBIBYTE];
-    let target = open_named(directory.path(), "file", Plan { length, wanted: &wanted }).unwrap();
+    let target =
+        open_named(directory.path(), "file", TargetLayout { length, reserved_ranges: &wanted }).unwrap();
     let metadata = target.file.metadata().unwrap();
     assert_eq!(metadata.len(), length);
     let allocated = metadata.blocks() * BLOCK_BYTES;
@@ -97,7 +98,7 @@ fn after_a_crash_at_any_step_the_name_has_nothing_or_all() {
         let target = open(directory.path(), 4).unwrap();
         target.write_piece(0, b"data").unwrap();
         for step in &FINISH_ORDER[..steps_done] {
-            target.perform(*step, false).unwrap();
+            target.run_step(*step, false).unwrap();
         }
         // The end of the process is the end of its lock and of nothing else.
         drop(target);
@@ -253,8 +254,8 @@ fn a_failed_flush_is_never_followed_by_a_good_one() {
     target.sync().unwrap();
     let lost = target.flush(|_| Err(Errno::IO.into())).unwrap_err();
     assert!(matches!(lost.kind, StorageErrorKind::Io(_)), "{lost}");
-    assert!(matches!(target.sync().unwrap_err().kind, StorageErrorKind::Unflushed));
-    assert!(matches!(target.finish(true).unwrap_err().kind, StorageErrorKind::Unflushed));
+    assert!(matches!(target.sync().unwrap_err().kind, StorageErrorKind::FlushFailed));
+    assert!(matches!(target.finish(true).unwrap_err().kind, StorageErrorKind::FlushFailed));
     assert!(!directory.path().join("file").exists());
 }
 
@@ -264,11 +265,11 @@ fn the_whole_is_the_file_that_was_written_and_no_other_of_its_name() {
     let target = open(directory.path(), 5).unwrap();
     target.write_piece(0, b"whole").unwrap();
     let path = target.finish(false).unwrap();
-    assert_eq!(target.whole().unwrap().with_bytes(0..5, <[u8]>::to_vec).unwrap(), b"whole");
+    assert_eq!(target.open_finished().unwrap().with_bytes(0..5, <[u8]>::to_vec).unwrap(), b"whole");
     let other = directory.path().join("other");
     std::fs::write(&other, b"wrong").unwrap();
     std::fs::rename(other, path).unwrap();
-    assert!(matches!(target.whole().unwrap_err().kind, StorageErrorKind::Replaced));
+    assert!(matches!(target.open_finished().unwrap_err().kind, StorageErrorKind::Replaced));
 }
 
 #[test]
@@ -280,7 +281,7 @@ fn a_partial_file_of_another_user_is_refused() {
         eprintln!("skipped: only root can give files away");
         return;
     }
-    assert!(matches!(open(directory.path(), 3).unwrap_err().kind, StorageErrorKind::NotOurs));
+    assert!(matches!(open(directory.path(), 3).unwrap_err().kind, StorageErrorKind::WrongOwner));
 }
 
 #[test]
@@ -301,7 +302,8 @@ fn the_longest_names_land() {
     ];
     for name in longest {
         let directory = tempfile::tempdir().unwrap();
-        let target = open_named(directory.path(), &name, Plan { length: 1, wanted: &[] }).unwrap();
+        let target =
+            open_named(directory.path(), &name, TargetLayout { length: 1, reserved_ranges: &[] }).unwrap();
         target.finish(false).unwrap();
         assert_eq!(names(directory.path()), [name]);
     }
@@ -346,9 +348,9 @@ fn child_on_a_full_disk() {
     let directory = small_filesystem();
     let length = 8 * MEBIBYTE;
     let everything = 0..length;
-    let whole = Plan { length, wanted: std::slice::from_ref(&everything) };
+    let whole = TargetLayout { length, reserved_ranges: std::slice::from_ref(&everything) };
     let error = open_named(&directory, "file", whole).unwrap_err();
-    assert_eq!(error.operation, Operation::Reserve);
+    assert_eq!(error.operation, StorageOperation::Reserve);
     let StorageErrorKind::NoSpace { needed, free } = error.kind else { panic!("{error}") };
     assert!(needed > 4 * MEBIBYTE && needed <= length, "{needed} needed");
     assert!(free <= 4 * MEBIBYTE, "{free} free");

@@ -2,27 +2,27 @@
 //!
 //! No answer tells whether a user exists but that of create_user, and trying names there is slowed like failed logins.
 
-use crate::api::answers::{Answer, LoginAnswer, WhoamiAnswer};
-use crate::api::failure::Failure;
+use crate::api::answers::{CommandAnswer, LoginAnswer, WhoamiAnswer};
+use crate::api::failure::RequestFailure;
 use crate::api::request::Password;
-use crate::state::command::{Action, Command as Change};
+use crate::state::command::{LogAction, LogCommand as Change};
 use crate::state::id::UserId;
 use crate::state::id::{Actor, RequestId, SessionId};
 use crate::state::limits::SESSION_LIFE_S;
-use crate::state::node::Holder;
-use crate::state::outcome::{Outcome, Refusal};
+use crate::state::node::NodeEndpoint;
+use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
-use super::super::clock::Now;
-use super::super::passwords::{Done, Job};
-use super::super::session_token::{self, Claims};
+use super::super::clock::ClockReading;
+use super::super::passwords::{PasswordJob, PasswordResult};
+use super::super::session_token::{self, SessionClaims};
 use super::replies::{self, Reply};
-use super::service::{Asked, Bound, Caller, Decision, Service, Step};
+use super::service::{BoundSession, Caller, Decision, RequestContext, RequestStep, Service};
 
 /// A login whose password is being checked.
-struct Attempt {
+struct LoginAttempt {
     user: UserId,
     password_epoch: u32,
-    node: Option<Holder>,
+    node: Option<NodeEndpoint>,
 }
 
 impl Service {
@@ -31,27 +31,27 @@ impl Service {
         caller: &Caller,
         user: UserId,
         password: Password,
-        now: Now,
-    ) -> Step {
-        if self.proposals.queries().account(&user).is_some() {
-            return self.taken(caller, user, now);
+        now: ClockReading,
+    ) -> RequestStep {
+        if self.state.queries().account(&user).is_some() {
+            return self.refuse_taken_name(caller, user, now);
         }
-        Step::Password(
-            Job::Hash(password),
+        RequestStep::Password(
+            PasswordJob::Hash(password),
             Box::new(move |_, _, done, now| {
-                let Done::Hashed(password_hash) = done else {
-                    return Step::done(Err(replies::internal()));
+                let PasswordResult::Hashed(password_hash) = done else {
+                    return RequestStep::answer(Err(replies::internal_failure()));
                 };
-                let create = Action::CreateUser { user: user.clone(), password_hash };
-                Step::Propose(
+                let create = LogAction::CreateUser { user: user.clone(), password_hash };
+                RequestStep::Propose(
                     Box::new(Change::anonymous(now.unix_s, create)),
                     Box::new(move |service, caller, decision, now| match decision {
-                        Ok(Outcome::UserCreated) => {
-                            Step::done(replies::done(format!("user {user} is created")))
+                        Ok(CommandOutcome::UserCreated) => {
+                            RequestStep::answer(replies::plain_success(format!("user {user} is created")))
                         }
-                        Ok(other) => Step::done(Err(replies::unexpected(&other))),
-                        Err(Refusal::UserExists(user)) => service.taken(caller, user, now),
-                        Err(refusal) => Step::done(Err(replies::refused(&refusal))),
+                        Ok(other) => RequestStep::answer(Err(replies::unexpected_outcome(&other))),
+                        Err(CommandRefusal::UserExists(user)) => service.refuse_taken_name(caller, user, now),
+                        Err(refusal) => RequestStep::answer(Err(replies::refusal_failure(&refusal))),
                     }),
                 )
             }),
@@ -59,130 +59,151 @@ impl Service {
     }
 
     /// A taken name counts as a failed login, or names could be tried for nothing.
-    fn taken(&mut self, caller: &Caller, user: UserId, now: Now) -> Step {
-        let delay_ms = self.throttle.failed(&user, caller.ip, now.ms);
-        Step::Late(Box::new(Err(replies::refused(&Refusal::UserExists(user)))), delay_ms)
+    fn refuse_taken_name(&mut self, caller: &Caller, user: UserId, now: ClockReading) -> RequestStep {
+        let delay_ms = self.throttle.record_failure(&user, caller.ip, now.ms);
+        RequestStep::DelayedAnswer(
+            Box::new(Err(replies::refusal_failure(&CommandRefusal::UserExists(user)))),
+            delay_ms,
+        )
     }
 
-    pub(super) fn login(&mut self, user: UserId, password: Password, node: Option<Holder>) -> Step {
-        let account = self.proposals.queries().account(&user);
+    pub(super) fn login(
+        &mut self,
+        user: UserId,
+        password: Password,
+        node: Option<NodeEndpoint>,
+    ) -> RequestStep {
+        let account = self.state.queries().account(&user);
         let password_epoch = account.as_ref().map_or(0, |account| account.password_epoch);
-        let job = Job::Verify(password, account.map(|account| account.password_hash));
-        let attempt = Attempt { user, password_epoch, node };
-        Step::Password(
+        let job = PasswordJob::Verify(password, account.map(|account| account.password_hash));
+        let attempt = LoginAttempt { user, password_epoch, node };
+        RequestStep::Password(
             job,
             Box::new(move |service, caller, done, now| match done {
-                Done::Verified(true) => service.begin_session(caller, attempt, now),
-                Done::Verified(false) => {
-                    let delay_ms = service.throttle.failed(&attempt.user, caller.ip, now.ms);
-                    Step::Late(Box::new(Err(replies::wrong_password())), delay_ms)
+                PasswordResult::Verified(true) => service.begin_session(caller, attempt, now),
+                PasswordResult::Verified(false) => {
+                    let delay_ms = service.throttle.record_failure(&attempt.user, caller.ip, now.ms);
+                    RequestStep::DelayedAnswer(Box::new(Err(replies::wrong_password())), delay_ms)
                 }
-                Done::Hashed(_) | Done::Failed => Step::done(Err(replies::internal())),
+                PasswordResult::Hashed(_) | PasswordResult::Failed => {
+                    RequestStep::answer(Err(replies::internal_failure()))
+                }
             }),
         )
     }
 
-    fn begin_session(&mut self, caller: &Caller, attempt: Attempt, now: Now) -> Step {
-        let delay_ms = self.throttle.succeeded(&attempt.user, caller.ip, now.ms);
+    fn begin_session(&mut self, caller: &Caller, attempt: LoginAttempt, now: ClockReading) -> RequestStep {
+        let delay_ms = self.throttle.record_success(&attempt.user, caller.ip, now.ms);
         let mut session = SessionId([0; 16]);
         if let Err(error) = getrandom::fill(&mut session.0) {
             tracing::error!(%error, "the system gives no random bytes");
-            return Step::done(Err(replies::internal()));
+            return RequestStep::answer(Err(replies::internal_failure()));
         }
-        let Attempt { user, password_epoch, node } = attempt;
-        let login = Action::Login { user: user.clone(), password_epoch, session, node };
+        let LoginAttempt { user, password_epoch, node } = attempt;
+        let login = LogAction::Login { user: user.clone(), password_epoch, session, node };
         let expires_s = now.unix_s + SESSION_LIFE_S;
-        let claims = Claims { user, session, password_epoch, expires_s };
-        Step::Propose(
+        let claims = SessionClaims { user, session, password_epoch, expires_s };
+        RequestStep::Propose(
             Box::new(Change::anonymous(now.unix_s, login)),
             Box::new(move |service, caller, decision, now| {
                 let reply = match decision {
-                    Ok(Outcome::LoggedIn) => service.logged_in(caller, claims, now),
-                    Ok(other) => Err(replies::unexpected(&other)),
-                    Err(Refusal::NoSuchUser(_)) => Err(replies::wrong_password()),
-                    Err(refusal) => Err(replies::refused(&refusal)),
+                    Ok(CommandOutcome::LoggedIn) => service.logged_in(caller, claims, now),
+                    Ok(other) => Err(replies::unexpected_outcome(&other)),
+                    Err(CommandRefusal::NoSuchUser(_)) => Err(replies::wrong_password()),
+                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
                 };
-                Step::Late(Box::new(reply), delay_ms)
+                RequestStep::DelayedAnswer(Box::new(reply), delay_ms)
             }),
         )
     }
 
-    fn logged_in(&mut self, caller: &mut Caller, claims: Claims, now: Now) -> Reply {
-        let token = session_token::sign(&claims, &self.keys.sessions);
+    fn logged_in(&mut self, caller: &mut Caller, claims: SessionClaims, now: ClockReading) -> Reply {
+        let token = session_token::sign_token(&claims, &self.keys.sessions);
         let message = format!("{} is logged in", claims.user);
         let actor = Actor { user: claims.user, session: claims.session };
-        self.bind(caller, Bound { actor, token: token.clone() }, now);
+        self.bind_session(caller, BoundSession { actor, token: token.clone() }, now);
         let tracker_key = self.keys.tickets.tracker_key();
-        replies::with(
+        replies::success_with(
             message,
-            Answer::Login(LoginAnswer { session: token, tracker_key, server_time: now.unix_s }),
+            CommandAnswer::Login(LoginAnswer { session: token, tracker_key, server_time: now.unix_s }),
         )
     }
 
-    pub(super) fn logout(asked: &Asked, now: Now) -> Step {
-        Step::Propose(
-            asked.change(now, Action::Logout),
+    pub(super) fn logout(asked: &RequestContext, now: ClockReading) -> RequestStep {
+        RequestStep::Propose(
+            asked.to_command(now, LogAction::Logout),
             Box::new(|service, caller, decision, now| {
-                Step::done(match decision {
-                    Ok(Outcome::LoggedOut) => {
-                        service.unbind(caller, now);
+                RequestStep::answer(match decision {
+                    Ok(CommandOutcome::LoggedOut) => {
+                        service.unbind_session(caller, now);
                         replies::logged_out()
                     }
-                    Ok(other) => Err(replies::unexpected(&other)),
-                    Err(refusal) => Err(replies::refused(&refusal)),
+                    Ok(other) => Err(replies::unexpected_outcome(&other)),
+                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
                 })
             }),
         )
     }
 
     /// Whether this very request ended the session before: then the answer was lost, and its retry cannot log in to be carried out.
-    pub(super) fn logged_out_before(&self, token: &str, request_id: Option<RequestId>, now: Now) -> bool {
-        let Some(claims) = session_token::verify(token, &self.keys.sessions, now.unix_s) else {
+    pub(super) fn logged_out_before(
+        &self,
+        token: &str,
+        request_id: Option<RequestId>,
+        now: ClockReading,
+    ) -> bool {
+        let Some(claims) = session_token::verify_token(token, &self.keys.sessions, now.unix_s) else {
             return false;
         };
         let actor = Actor { user: claims.user, session: claims.session };
-        let logout = Change::by(actor, now.unix_s, request_id, Action::Logout);
-        matches!(self.proposals.queries().first_answer(&logout), Some(Ok(Outcome::LoggedOut)))
+        let logout = Change::by(actor, now.unix_s, request_id, LogAction::Logout);
+        matches!(self.state.queries().first_answer(&logout), Some(Ok(CommandOutcome::LoggedOut)))
     }
 
-    pub(super) fn change_password(&mut self, asked: &Asked, old: Password, new: Password, now: Now) -> Step {
-        let Some(account) = self.proposals.queries().account(&asked.actor.user) else {
-            return Step::done(Err(replies::not_logged_in()));
+    pub(super) fn change_password(
+        &mut self,
+        asked: &RequestContext,
+        old: Password,
+        new: Password,
+        now: ClockReading,
+    ) -> RequestStep {
+        let Some(account) = self.state.queries().account(&asked.actor.user) else {
+            return RequestStep::answer(Err(replies::not_logged_in()));
         };
         let password_epoch = account.password_epoch;
         let (actor, request_id) = (asked.actor.clone(), asked.request_id);
         let change = move |password_hash, at_s| {
-            let action = Action::ChangePassword { password_epoch, password_hash };
+            let action = LogAction::ChangePassword { password_epoch, password_hash };
             Change::by(actor, at_s, request_id, action)
         };
-        let asked_before = self.proposals.queries().first_answer(&change.clone()(String::new(), now.unix_s));
+        let asked_before = self.state.queries().first_answer(&change.clone()(String::new(), now.unix_s));
         let user = asked.actor.user.clone();
         if let Some(first @ Ok(_)) = asked_before {
             // Carried out before, when the answer was lost: then the password is the new one, and the old one would be refused.
             let again = move |delay_ms| password_changed(first, delay_ms);
-            return verified(user, new, account.password_hash, Box::new(again));
+            return verify_then(user, new, account.password_hash, Box::new(again));
         }
         let hash_new = move |delay_ms| {
-            Step::Password(
-                Job::Hash(new),
+            RequestStep::Password(
+                PasswordJob::Hash(new),
                 Box::new(move |_, _, done, now| {
-                    let Done::Hashed(password_hash) = done else {
-                        return Step::done(Err(replies::internal()));
+                    let PasswordResult::Hashed(password_hash) = done else {
+                        return RequestStep::answer(Err(replies::internal_failure()));
                     };
                     let change = Box::new(change(password_hash, now.unix_s));
-                    Step::Propose(
+                    RequestStep::Propose(
                         change,
                         Box::new(move |_, _, decision, _| password_changed(decision, delay_ms)),
                     )
                 }),
             )
         };
-        verified(user, old, account.password_hash, Box::new(hash_new))
+        verify_then(user, old, account.password_hash, Box::new(hash_new))
     }
 
-    pub(super) fn whoami(&self, asked: &Asked, now: Now) -> Reply {
+    pub(super) fn whoami(&self, asked: &RequestContext, now: ClockReading) -> Reply {
         let whoami =
-            self.proposals.queries().whoami(&asked.actor, now.unix_s).ok_or_else(replies::not_logged_in)?;
+            self.state.queries().whoami(&asked.actor, now.unix_s).ok_or_else(replies::not_logged_in)?;
         let answer = WhoamiAnswer {
             user_id: whoami.user.clone(),
             created: whoami.created_s,
@@ -190,36 +211,41 @@ impl Service {
             address: asked.node.map(|node| node.address),
             peer_key: asked.node.and_then(|node| node.peer_key),
         };
-        replies::with(format!("you are {}", whoami.user), Answer::Whoami(answer))
+        replies::success_with(format!("you are {}", whoami.user), CommandAnswer::Whoami(answer))
     }
 }
 
 /// Goes on when the password is right, to an answer that is so late; else the failure counts, and is answered late.
-fn verified(user: UserId, password: Password, hash: String, then: Box<dyn FnOnce(u64) -> Step>) -> Step {
-    Step::Password(
-        Job::Verify(password, Some(hash)),
+fn verify_then(
+    user: UserId,
+    password: Password,
+    hash: String,
+    then: Box<dyn FnOnce(u64) -> RequestStep>,
+) -> RequestStep {
+    RequestStep::Password(
+        PasswordJob::Verify(password, Some(hash)),
         Box::new(move |service, caller, done, now| {
-            if done != Done::Verified(true) {
-                let delay_ms = service.throttle.failed(&user, caller.ip, now.ms);
-                return Step::Late(Box::new(Err(wrong_old_password())), delay_ms);
+            if done != PasswordResult::Verified(true) {
+                let delay_ms = service.throttle.record_failure(&user, caller.ip, now.ms);
+                return RequestStep::DelayedAnswer(Box::new(Err(wrong_old_password())), delay_ms);
             }
-            then(service.throttle.succeeded(&user, caller.ip, now.ms))
+            then(service.throttle.record_success(&user, caller.ip, now.ms))
         }),
     )
 }
 
 /// This session goes on under its token: the state knows the epoch that it began with.
-fn password_changed(decision: Decision, delay_ms: u64) -> Step {
+fn password_changed(decision: Decision, delay_ms: u64) -> RequestStep {
     let reply = match decision {
-        Ok(Outcome::PasswordChanged { .. }) => {
-            replies::done("the password is changed; your other sessions have ended")
+        Ok(CommandOutcome::PasswordChanged { .. }) => {
+            replies::plain_success("the password is changed; your other sessions have ended")
         }
-        Ok(other) => Err(replies::unexpected(&other)),
-        Err(refusal) => Err(replies::refused(&refusal)),
+        Ok(other) => Err(replies::unexpected_outcome(&other)),
+        Err(refusal) => Err(replies::refusal_failure(&refusal)),
     };
-    Step::Late(Box::new(reply), delay_ms)
+    RequestStep::DelayedAnswer(Box::new(reply), delay_ms)
 }
 
-fn wrong_old_password() -> Failure {
-    Failure::new(crate::api::failure::FailureCode::WrongPassword, "the old password is wrong")
+fn wrong_old_password() -> RequestFailure {
+    RequestFailure::new(crate::api::failure::FailureCode::WrongPassword, "the old password is wrong")
 }

@@ -8,35 +8,39 @@ use engine::proto::units::{Digest, PieceIndex};
 
 use crate::api::chunks::{ChunkPeers, PeerPlace};
 use crate::api::limits::PEERS_MAX;
-use crate::state::lease::{Choice, Sharer};
+use crate::state::leases::{PeerChoice, PieceSharer};
 
 use super::super::limits::{CLASSIC_CANDIDATES_MAX, CLASSIC_PEERS_MAX, CLASSIC_PEERS_MIN};
 
 const _: () = assert!(CLASSIC_CANDIDATES_MAX <= PeerPlace::MAX as usize, "every peer has a place");
 
 /// What is known before the work begins.
-pub(super) struct Classic {
+pub(super) struct ClassicChunks {
     /// Index of the first piece that is described.
     first: u32,
     /// Peers that are named for each hash, at most.
-    each: usize,
-    sharers: Vec<Sharer>,
+    hash_peers_max: usize,
+    sharers: Vec<PieceSharer>,
 }
 
 /// How many peers are named for each hash in an answer for so many pieces, at most.
-pub(super) fn peers_each(pieces: usize) -> usize {
+pub(super) fn peers_per_hash(pieces: usize) -> usize {
     (CLASSIC_PEERS_MAX / pieces.max(1)).clamp(CLASSIC_PEERS_MIN, PEERS_MAX)
 }
 
-impl Classic {
+impl ClassicChunks {
     /// For an answer about `pieces` pieces from `first` on.
-    pub(super) fn new(choice: &Choice<'_>, first: u32, pieces: usize) -> Classic {
-        Classic { first, each: peers_each(pieces), sharers: choice.sharers(CLASSIC_CANDIDATES_MAX) }
+    pub(super) fn new(choice: &PeerChoice<'_>, first: u32, pieces: usize) -> ClassicChunks {
+        ClassicChunks {
+            first,
+            hash_peers_max: peers_per_hash(pieces),
+            sharers: choice.sharers(CLASSIC_CANDIDATES_MAX),
+        }
     }
 
     /// How many peers are named for each piece, at most.
-    pub(super) fn each(&self) -> usize {
-        self.each.min(self.sharers.len())
+    pub(super) fn named_peers(&self) -> usize {
+        self.hash_peers_max.min(self.sharers.len())
     }
 
     /// Who has each hash. Identical pieces share one hash: their holders stand there together.
@@ -44,12 +48,12 @@ impl Classic {
         let mut chunks: BTreeMap<Digest, Vec<PeerPlace>> = BTreeMap::new();
         for (index, digest) in (self.first..).zip(digests) {
             let (named, anew) = match chunks.entry(*digest) {
-                Entry::Vacant(entry) => (entry.insert(Vec::with_capacity(self.each())), true),
+                Entry::Vacant(entry) => (entry.insert(Vec::with_capacity(self.named_peers())), true),
                 Entry::Occupied(entry) => (entry.into_mut(), false),
             };
             let holders = (0..).zip(&self.sharers).filter(|(_, sharer)| sharer.has(PieceIndex(index)));
             for (place, _) in holders.take(PEERS_MAX) {
-                if named.len() >= self.each {
+                if named.len() >= self.hash_peers_max {
                     break;
                 }
                 if anew || !named.contains(&place) {
@@ -57,7 +61,8 @@ impl Classic {
                 }
             }
         }
-        let text = |sharer: &Sharer| (sharer.address.ip().to_string(), sharer.address.port().to_string());
+        let text =
+            |sharer: &PieceSharer| (sharer.address.ip().to_string(), sharer.address.port().to_string());
         ChunkPeers { peers: self.sharers.iter().map(text).collect(), chunks }
     }
 }
@@ -69,31 +74,31 @@ mod tests {
     use engine::proto::manifest::FileName;
     use engine::proto::units::{PieceCount, PieceRange};
 
-    use crate::state::id::{FileKey, GroupId, SessionId, UserId};
-    use crate::state::lease::{Asker, Leases};
-    use crate::state::node::{Holder, Peer};
+    use crate::state::id::{GroupFile, GroupId, SessionId, UserId};
+    use crate::state::leases::{AskingClient, LeaseTable};
+    use crate::state::node::{NodeEndpoint, SwarmPeer};
 
     use super::*;
 
     const PIECES: PieceCount = PieceCount(4);
 
-    fn peer(port: u16) -> Peer {
-        let holder = Holder { address: SocketAddr::from(([10, 0, 0, 1], port)), peer_key: None };
-        Peer { user: UserId::new(&format!("u{port}")).unwrap(), holder, session: SessionId([1; 16]) }
+    fn peer(port: u16) -> SwarmPeer {
+        let holder = NodeEndpoint { address: SocketAddr::from(([10, 0, 0, 1], port)), peer_key: None };
+        SwarmPeer { user: UserId::new(&format!("u{port}")).unwrap(), holder, session: SessionId([1; 16]) }
     }
 
     /// The ports that are named for a hash, in a swarm of these seeders and a leecher of one piece.
     fn named(seeders: u16, digests: &[u8]) -> (usize, BTreeMap<u8, Vec<u16>>) {
-        let file = FileKey { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
-        let mut leases = Leases::new(0);
+        let file = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
+        let mut leases = LeaseTable::new(0);
         let last = PieceRange::single(PieceIndex(PIECES.0 - 1));
-        leases.gained(&file, PIECES, peer(60_000), &[last], 0).unwrap();
-        leases.join(&file, PIECES, peer(60_001), 0);
-        let seeders: Vec<Peer> = (1..=seeders).map(peer).collect();
-        let asker = Asker { user: &UserId::new("z").unwrap(), address: None, on_loopback: false };
-        let choice = leases.choose(&file, PIECES, &seeders, asker, 0);
+        leases.record_pieces(&file, PIECES, peer(60_000), &[last], 0).unwrap();
+        leases.join_swarm(&file, PIECES, peer(60_001), 0);
+        let seeders: Vec<SwarmPeer> = (1..=seeders).map(peer).collect();
+        let asker = AskingClient { user: &UserId::new("z").unwrap(), address: None, on_loopback: false };
+        let choice = leases.choose_peers(&file, PIECES, &seeders, asker, 0);
         let digests: Vec<Digest> = digests.iter().map(|byte| Digest([*byte; 20])).collect();
-        let chunks = Classic::new(&choice, 0, digests.len()).chunks(&digests);
+        let chunks = ClassicChunks::new(&choice, 0, digests.len()).chunks(&digests);
         let ports = |places: Vec<PeerPlace>| {
             let mut ports: Vec<u16> =
                 places.iter().map(|place| chunks.peers[usize::from(*place)].1.parse().unwrap()).collect();
@@ -123,6 +128,6 @@ mod tests {
                 Digest(digest)
             })
             .collect();
-        assert_eq!(peers_each(many.len()), CLASSIC_PEERS_MIN);
+        assert_eq!(peers_per_hash(many.len()), CLASSIC_PEERS_MIN);
     }
 }

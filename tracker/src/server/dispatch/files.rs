@@ -2,28 +2,28 @@
 
 use std::collections::VecDeque;
 
-use engine::proto::hashes::Hashes;
+use engine::proto::hashes::Sha1List;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 
-use crate::api::parts::UploadPart;
-use crate::state::command::{Action, Command as Change, ManifestEnd, ManifestPart};
+use crate::api::upload_part::UploadPart;
+use crate::state::command::{LogAction, LogCommand as Change, ManifestEnd, ManifestPart};
 use crate::state::id::{Actor, RequestId, UploadId};
-use crate::state::id::{FileKey, GroupId};
+use crate::state::id::{GroupFile, GroupId};
 use crate::state::limits::MANIFEST_ROW_PIECES;
-use crate::state::node::Holder;
-use crate::state::outcome::{Outcome, Refusal};
+use crate::state::node::NodeEndpoint;
+use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
-use super::super::clock::Now;
+use super::super::clock::ClockReading;
 use super::replies;
-use super::service::{Asked, Service, Step};
+use super::service::{RequestContext, RequestStep, Service};
 
 /// An upload whose manifest goes to the state in parts.
-struct Upload {
+struct StagedUpload {
     actor: Actor,
     request_id: Option<RequestId>,
-    file: FileKey,
-    node: Holder,
+    file: GroupFile,
+    node: NodeEndpoint,
     /// The name under which parts are kept; `None` when there is only one, which ends the upload.
     id: Option<UploadId>,
     /// Index of the next part's first piece.
@@ -34,32 +34,32 @@ struct Upload {
 }
 
 impl Service {
-    pub(super) fn upload(
-        asked: &Asked,
+    pub(super) fn upload_file(
+        asked: &RequestContext,
         group: GroupId,
         manifest: &Manifest,
         peer_key: Option<PeerKey>,
-        now: Now,
-    ) -> Step {
+        now: ClockReading,
+    ) -> RequestStep {
         let node = match asked.sharing_node(peer_key) {
             Ok(node) => node,
-            Err(failure) => return Step::done(Err(failure)),
+            Err(failure) => return RequestStep::answer(Err(failure)),
         };
-        let chain = manifest.chain().map(Hashes::to_vec);
+        let chain = manifest.chain().map(Sha1List::to_vec);
         let parts = VecDeque::from(ManifestPart::split(&manifest.digests().to_vec(), chain.as_deref()));
-        let id = if parts.len() > 1 { upload_id() } else { None };
+        let id = if parts.len() > 1 { random_upload_id() } else { None };
         if parts.len() > 1 && id.is_none() {
-            return Step::done(Err(replies::internal()));
+            return RequestStep::answer(Err(replies::internal_failure()));
         }
-        let upload = Upload {
+        let upload = StagedUpload {
             actor: asked.actor.clone(),
             request_id: asked.request_id,
-            file: FileKey { group, name: manifest.name().clone() },
+            file: GroupFile { group, name: manifest.name().clone() },
             node,
             id,
             first: 0,
             parts,
-            end: Some((manifest.length_known().then(|| manifest.geometry().length()), manifest.proof())),
+            end: Some((manifest.is_length_known().then(|| manifest.geometry().length()), manifest.proof())),
         };
         upload.next_part(now)
     }
@@ -67,20 +67,20 @@ impl Service {
     /// One message of an upload that its client sends in parts.
     pub(super) fn upload_part(
         &mut self,
-        asked: &Asked,
+        asked: &RequestContext,
         group: GroupId,
         part: UploadPart,
         peer_key: Option<PeerKey>,
-        now: Now,
-    ) -> Step {
-        let node = match self.member(asked, &group).and_then(|()| asked.sharing_node(peer_key)) {
+        now: ClockReading,
+    ) -> RequestStep {
+        let node = match self.require_member(asked, &group).and_then(|()| asked.sharing_node(peer_key)) {
             Ok(node) => node,
-            Err(failure) => return Step::done(Err(failure)),
+            Err(failure) => return RequestStep::answer(Err(failure)),
         };
-        let upload = Upload {
+        let upload = StagedUpload {
             actor: asked.actor.clone(),
             request_id: asked.request_id,
-            file: FileKey { group, name: part.name },
+            file: GroupFile { group, name: part.name },
             node,
             id: Some(part.upload),
             first: part.first.0,
@@ -91,69 +91,76 @@ impl Service {
     }
 
     /// Ends this node's share: as a seeder in the state, as a leecher in the leases.
-    pub(super) fn stop_share(&mut self, asked: &Asked, file: FileKey, now: Now) -> Step {
+    pub(super) fn stop_share(
+        &mut self,
+        asked: &RequestContext,
+        file: GroupFile,
+        now: ClockReading,
+    ) -> RequestStep {
         let node = match asked.sharing_node(None) {
             Ok(node) => node,
-            Err(failure) => return Step::done(Err(failure)),
+            Err(failure) => return RequestStep::answer(Err(failure)),
         };
-        let fetched = self.proposals.leases.leave(&file, &asked.actor.user, node);
-        let stop = Action::StopShare { file: file.clone(), node };
-        Step::Propose(
-            asked.change(now, stop),
+        let fetched = self.state.leases.leave_swarm(&file, &asked.actor.user, node);
+        let stop = LogAction::StopShare { file: file.clone(), node };
+        RequestStep::Propose(
+            asked.to_command(now, stop),
             Box::new(move |_, _, decision, _| {
-                let stopped = || replies::done(format!("this node no longer shares {file}"));
-                Step::done(match decision {
-                    Ok(Outcome::ShareStopped) => stopped(),
-                    Err(Refusal::NotShared(_)) if fetched => stopped(),
-                    Ok(other) => Err(replies::unexpected(&other)),
-                    Err(refusal) => Err(replies::refused(&refusal)),
+                let stopped = || replies::plain_success(format!("this node no longer shares {file}"));
+                RequestStep::answer(match decision {
+                    Ok(CommandOutcome::ShareStopped) => stopped(),
+                    Err(CommandRefusal::NotShared(_)) if fetched => stopped(),
+                    Ok(other) => Err(replies::unexpected_outcome(&other)),
+                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
                 })
             }),
         )
     }
 
-    pub(super) fn remove_file(asked: &Asked, file: FileKey, now: Now) -> Step {
+    pub(super) fn remove_file(asked: &RequestContext, file: GroupFile, now: ClockReading) -> RequestStep {
         let message = format!("{file} is removed");
-        Step::Propose(
-            asked.change(now, Action::RemoveFile { file }),
+        RequestStep::Propose(
+            asked.to_command(now, LogAction::RemoveFile { file }),
             Box::new(move |_, _, decision, _| {
-                Step::done(match decision {
-                    Ok(_) => replies::done(message),
-                    Err(refusal) => Err(replies::refused(&refusal)),
+                RequestStep::answer(match decision {
+                    Ok(_) => replies::plain_success(message),
+                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
                 })
             }),
         )
     }
 }
 
-impl Upload {
+impl StagedUpload {
     /// Proposes the next part; the file's last one lists it.
-    fn next_part(mut self, now: Now) -> Step {
+    fn next_part(mut self, now: ClockReading) -> RequestStep {
         let Some(part) = self.parts.pop_front() else {
-            let Upload { file, first, .. } = self;
-            return Step::done(replies::done(format!("the next part of {file} begins at piece {first}")));
+            let StagedUpload { file, first, .. } = self;
+            return RequestStep::answer(replies::plain_success(format!(
+                "the next part of {file} begins at piece {first}"
+            )));
         };
         let ends_here = if self.parts.is_empty() { self.end } else { None };
         let (length, proof) = match (&self.id, ends_here) {
             (Some(id), None) => {
-                let action = Action::UploadPart { upload: id.clone(), first: self.first, part };
+                let action = LogAction::UploadPart { upload: id.clone(), first: self.first, part };
                 let change = Change::by(self.actor.clone(), now.unix_s, None, action);
                 self.first += MANIFEST_ROW_PIECES;
-                return Step::Propose(
+                return RequestStep::Propose(
                     Box::new(change),
                     Box::new(move |_, _, decision, now| match decision {
                         Ok(_) => self.next_part(now),
-                        Err(refusal) => Step::done(Err(replies::refused(&refusal))),
+                        Err(refusal) => RequestStep::answer(Err(replies::refusal_failure(&refusal))),
                     }),
                 );
             }
             (_, Some(end)) => end,
             (None, None) => unreachable!("without a name there is one part, and it ends the upload"),
         };
-        let Upload { actor, request_id, file, node, id, first, .. } = self;
+        let StagedUpload { actor, request_id, file, node, id, first, .. } = self;
         let manifest = ManifestEnd { upload: id, first, part, length, proof };
-        let action = Action::Upload { file: file.clone(), manifest, node };
-        Step::Propose(
+        let action = LogAction::Upload { file: file.clone(), manifest, node };
+        RequestStep::Propose(
             Box::new(Change::by(actor, now.unix_s, request_id, action)),
             Box::new(move |_, _, decision, _| {
                 let pieces_only = match proof {
@@ -162,15 +169,15 @@ impl Upload {
                         "; without the SHA-1 of the whole, only its pieces can be proven"
                     }
                 };
-                Step::done(match decision {
-                    Ok(Outcome::Uploaded { new_file: true }) => {
-                        replies::done(format!("{file} is shared{pieces_only}"))
+                RequestStep::answer(match decision {
+                    Ok(CommandOutcome::Uploaded { new_file: true }) => {
+                        replies::plain_success(format!("{file} is shared{pieces_only}"))
                     }
-                    Ok(Outcome::Uploaded { new_file: false }) => replies::done(format!(
+                    Ok(CommandOutcome::Uploaded { new_file: false }) => replies::plain_success(format!(
                         "{file} is there already, with this content; this node seeds it too"
                     )),
-                    Ok(other) => Err(replies::unexpected(&other)),
-                    Err(refusal) => Err(replies::refused(&refusal)),
+                    Ok(other) => Err(replies::unexpected_outcome(&other)),
+                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
                 })
             }),
         )
@@ -178,7 +185,7 @@ impl Upload {
 }
 
 /// A random name for the parts of one upload; `None` when the system gives no random bytes.
-fn upload_id() -> Option<UploadId> {
+fn random_upload_id() -> Option<UploadId> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes)
         .inspect_err(|error| tracing::error!(%error, "the system gives no random bytes"))

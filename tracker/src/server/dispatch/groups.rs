@@ -1,54 +1,54 @@
 //! Groups: making, joining, leaving, and who may.
 
-use crate::api::answers::{Answer, JoinAnswer};
-use crate::api::failure::Failure;
+use crate::api::answers::{CommandAnswer, JoinAnswer};
+use crate::api::failure::RequestFailure;
 use crate::api::request::Command;
-use crate::api::response::Success;
-use crate::state::command::Action;
+use crate::api::response::CommandSuccess;
+use crate::state::command::LogAction;
 use crate::state::id::GroupId;
-use crate::state::outcome::Outcome;
+use crate::state::outcome::CommandOutcome;
 
-use super::super::clock::Now;
+use super::super::clock::ClockReading;
 use super::replies;
-use super::service::{Asked, Service, Step};
+use super::service::{RequestContext, RequestStep, Service};
 
 impl Service {
     /// Carries out a command that changes a group.
-    pub(super) fn change_group(asked: &Asked, command: Command, now: Now) -> Step {
+    pub(super) fn change_group(asked: &RequestContext, command: Command, now: ClockReading) -> RequestStep {
         let (action, message) = match command {
             Command::CreateGroup { group, policy } => {
                 let message = format!("group {group} is created, and yours");
-                (Action::CreateGroup { group, policy }, message)
+                (LogAction::CreateGroup { group, policy }, message)
             }
             Command::JoinGroup { group } => {
                 let message = format!("you are a member of group {group}");
-                (Action::JoinGroup { group }, message)
+                (LogAction::JoinGroup { group }, message)
             }
             Command::AcceptRequest { group, user } => {
                 let message = format!("{user} is a member of group {group}");
-                (Action::AcceptRequest { group, user }, message)
+                (LogAction::AcceptRequest { group, user }, message)
             }
             Command::RejectRequest { group, user } => {
                 let message = format!("{user} was turned down for group {group}");
-                (Action::RejectRequest { group, user }, message)
+                (LogAction::RejectRequest { group, user }, message)
             }
             Command::RemoveMember { group, user } => {
                 let message = format!("{user} is no longer a member of group {group}");
-                (Action::RemoveMember { group, user }, message)
+                (LogAction::RemoveMember { group, user }, message)
             }
             Command::LeaveGroup { group } => {
                 let message = format!("you have left group {group}");
-                (Action::LeaveGroup { group }, message)
+                (LogAction::LeaveGroup { group }, message)
             }
             other => unreachable!("{other:?} changes no group"),
         };
-        Step::Propose(
-            asked.change(now, action),
+        RequestStep::Propose(
+            asked.to_command(now, action),
             Box::new(move |_, _, decision, _| {
-                Step::done(
+                RequestStep::answer(
                     decision
-                        .map(|outcome| changed(message, outcome))
-                        .map_err(|refusal| replies::refused(&refusal)),
+                        .map(|outcome| group_success(message, outcome))
+                        .map_err(|refusal| replies::refusal_failure(&refusal)),
                 )
             }),
         )
@@ -56,31 +56,37 @@ impl Service {
 
     /// Refuses those who are no members, and names of groups that are not there. Asked before nearly every answer, so of
     /// a member's group no more than the membership is read.
-    pub(super) fn member(&mut self, asked: &Asked, group: &GroupId) -> Result<(), Failure> {
-        if self.proposals.is_member(group, &asked.actor.user) {
+    pub(super) fn require_member(
+        &mut self,
+        asked: &RequestContext,
+        group: &GroupId,
+    ) -> Result<(), RequestFailure> {
+        if self.state.is_member(group, &asked.actor.user) {
             return Ok(());
         }
-        Err(match self.proposals.queries().group(group, &asked.actor.user) {
+        Err(match self.state.queries().group(group, &asked.actor.user) {
             None => replies::no_group(group),
             Some(_) => replies::not_member(group),
         })
     }
 }
 
-fn changed(message: String, outcome: Outcome) -> Success {
-    let plain = |message| Success { message, answer: Answer::Done {} };
+fn group_success(message: String, outcome: CommandOutcome) -> CommandSuccess {
+    let plain = |message| CommandSuccess { message, answer: CommandAnswer::Done {} };
     match outcome {
-        Outcome::Joined { pending: true } => Success {
+        CommandOutcome::Joined { pending: true } => CommandSuccess {
             message: "the owner of the group must accept you first".to_owned(),
-            answer: Answer::Join(JoinAnswer { pending: true }),
+            answer: CommandAnswer::Join(JoinAnswer { pending: true }),
         },
-        Outcome::Joined { pending: false } => {
-            Success { message, answer: Answer::Join(JoinAnswer { pending: false }) }
+        CommandOutcome::Joined { pending: false } => {
+            CommandSuccess { message, answer: CommandAnswer::Join(JoinAnswer { pending: false }) }
         }
-        Outcome::Left { group_deleted: true, .. } => {
+        CommandOutcome::Left { group_deleted: true, .. } => {
             plain(format!("{message}; you were the last, so the group and its files are gone"))
         }
-        Outcome::Left { new_owner: Some(owner), .. } => plain(format!("{message}; {owner} owns it now")),
+        CommandOutcome::Left { new_owner: Some(owner), .. } => {
+            plain(format!("{message}; {owner} owns it now"))
+        }
         _ => plain(message),
     }
 }

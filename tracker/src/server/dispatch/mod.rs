@@ -12,22 +12,22 @@
 //!                               service: what all of these build on; replies: refusals as failures, with what to type
 //! ```
 //!
-//! Nothing here waits: what takes time is a [`Step`] with the continuation to call when it is done. Requests of one
+//! Nothing here waits: what takes time is a [`RequestStep`] with the continuation to call when it is done. Requests of one
 //! connection are begun one at a time.
 
 mod accounts;
-mod begin;
 mod classic;
 mod files;
 mod groups;
 mod lists;
 mod replies;
+mod routing;
 mod service;
 mod swarms;
 
 #[cfg(test)]
 mod tests;
 
-pub(super) use begin::Room;
-pub(super) use replies::{Reply, busy, internal, unproposed, unread};
-pub(super) use service::{Caller, Decision, Next, Service, Step};
+pub(super) use replies::{Reply, internal_failure, proposal_failure, too_many_logins, unreadable_state};
+pub(super) use routing::AnswerRoom;
+pub(super) use service::{Caller, Continuation, Decision, RequestStep, Service};

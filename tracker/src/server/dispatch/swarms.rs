@@ -9,86 +9,90 @@ use engine::proto::manifest::FileProof;
 use engine::proto::ticket::{PeerKey, Ticket};
 use engine::proto::units::{Digest, PieceCount};
 
-use crate::api::answers::{Answer, DownloadAnswer, PeerEntry, PeersAnswer, PingAnswer, StatusAnswer};
-use crate::api::failure::{Failure, FailureCode};
+use crate::api::answers::{CommandAnswer, DownloadAnswer, PeerEntry, PeersAnswer, PingAnswer, StatusAnswer};
+use crate::api::failure::{FailureCode, RequestFailure};
 use crate::api::hashes::{self, HashForm, HashList};
 use crate::api::limits::PIECES_PER_MESSAGE;
-use crate::api::request::{Gained, Part, View};
-use crate::state::command::Action;
-use crate::state::id::FileKey;
-use crate::state::lease::{Asker, Candidate, Reported};
-use crate::state::node::{Holder, Peer};
-use crate::state::outcome::Outcome;
+use crate::api::request::{DownloadView, GainedPieces, PiecePage};
+use crate::state::command::LogAction;
+use crate::state::id::GroupFile;
+use crate::state::leases::{AskingClient, PeerCandidate, ReportOutcome};
+use crate::state::node::{NodeEndpoint, SwarmPeer};
+use crate::state::outcome::CommandOutcome;
 use crate::state::queries::FileView;
 
 use super::super::bodies;
-use super::super::clock::Now;
-use super::super::known::Listed;
-use super::super::tickets::Claim;
-use super::classic::Classic;
+use super::super::clock::ClockReading;
+use super::super::tickets::TicketClaim;
+use super::super::view_cache::ListedFile;
+use super::classic::ClassicChunks;
 use super::replies::{self, Reply};
-use super::service::{Asked, Caller, Service, Step};
+use super::service::{Caller, RequestContext, RequestStep, Service};
 
 /// What a download_file asks for.
-pub(super) struct Wanted {
-    pub(super) file: FileKey,
-    pub(super) view: View,
-    pub(super) part: Part,
+pub(super) struct DownloadQuery {
+    pub(super) file: GroupFile,
+    pub(super) view: DownloadView,
+    pub(super) part: PiecePage,
     pub(super) peer_key: Option<PeerKey>,
 }
 
 impl Service {
-    pub(super) fn ping(&mut self, caller: &mut Caller, now: Now) -> Reply {
+    pub(super) fn ping(&mut self, caller: &mut Caller, now: ClockReading) -> Reply {
         if let Some(session) = caller.session.as_ref().map(|bound| bound.actor.session) {
             // Who cannot be looked up gets the benefit of the doubt.
-            if self.proposals.holds(session, now.unix_s) || !self.proposals.can_read() {
-                self.proposals.leases.ping(session, caller.connection.id(), now.ms);
+            if self.state.session_holds(session, now.unix_s) || !self.state.can_read() {
+                self.state.leases.record_ping(session, caller.connection.id(), now.ms);
             } else {
-                self.unbind(caller, now);
+                self.unbind_session(caller, now);
             }
         }
-        replies::with("pong", Answer::Ping(PingAnswer { server_time: now.unix_s }))
+        replies::success_with("pong", CommandAnswer::Ping(PingAnswer { server_time: now.unix_s }))
     }
 
-    pub(super) fn status(&self, now: Now) -> Reply {
+    pub(super) fn status(&self, now: ClockReading) -> Reply {
         let status = StatusAnswer {
-            leader: Some(self.own),
-            voters: vec![self.own],
+            leader: Some(self.own_address),
+            voters: vec![self.own_address],
             learners: Vec::new(),
             server_time: now.unix_s,
         };
-        replies::with("a tracker alone", Answer::Status(status))
+        replies::success_with("a tracker alone", CommandAnswer::Status(status))
     }
 
-    pub(super) fn download(&mut self, caller: &Caller, asked: &Asked, wanted: &Wanted, now: Now) -> Step {
-        self.described(caller, asked, wanted, now).unwrap_or_else(|failure| Step::done(Err(failure)))
-    }
-
-    fn described(
+    pub(super) fn download_file(
         &mut self,
         caller: &Caller,
-        asked: &Asked,
-        wanted: &Wanted,
-        now: Now,
-    ) -> Result<Step, Failure> {
-        let Wanted { file, view, part, peer_key } = wanted;
-        let listed = self.listed(asked, file)?;
-        let (first, shown_pieces) = shown(&listed.file, file, *view, *part)?;
-        let ticket = self.ticket(asked, file, &listed.file, *peer_key, now);
+        asked: &RequestContext,
+        wanted: &DownloadQuery,
+        now: ClockReading,
+    ) -> RequestStep {
+        self.describe_download(caller, asked, wanted, now)
+            .unwrap_or_else(|failure| RequestStep::answer(Err(failure)))
+    }
+
+    fn describe_download(
+        &mut self,
+        caller: &Caller,
+        asked: &RequestContext,
+        wanted: &DownloadQuery,
+        now: ClockReading,
+    ) -> Result<RequestStep, RequestFailure> {
+        let DownloadQuery { file, view, part, peer_key } = wanted;
+        let listed = self.listed_file(asked, file)?;
+        let (first, shown_pieces) = requested_pieces(&listed.file, file, *view, *part)?;
+        let ticket = self.issue_ticket(asked, file, &listed.file, *peer_key, now);
         self.join_swarm(asked, file, &listed, *peer_key, now);
-        let pieces = self
-            .proposals
-            .queries()
-            .pieces(file, first, shown_pieces)
-            .ok_or_else(|| replies::no_file(file))?;
-        let joined = self.joined(file, &listed.file, *view)?;
-        let Listed { file: described, holders } = &*listed;
+        let pieces =
+            self.state.queries().pieces(file, first, shown_pieces).ok_or_else(|| replies::no_file(file))?;
+        let joined = self.joined_digests(file, &listed.file, *view)?;
+        let ListedFile { file: described, holders } = &*listed;
         let count = PieceCount(described.pieces);
-        let choice = self.proposals.leases.choose(file, count, holders, asker(caller, asked), now.ms);
+        let choice = self.state.leases.choose_peers(file, count, holders, peer_asker(caller, asked), now.ms);
         let next = first + shown_pieces;
         let form = match view {
-            View::Classic => HashForm::Hex,
-            View::Compact => HashForm::Base64,
+            DownloadView::Classic => HashForm::Hex,
+            DownloadView::Compact => HashForm::Base64,
         };
         let mut answer = DownloadAnswer {
             file_path: described.name.clone(),
@@ -101,55 +105,74 @@ impl Service {
             pieces_only: matches!(described.proof, FileProof::PiecesOnly(_)),
             file_chain: pieces.chain.map(|values| HashList { form, values }),
             file_chunks: HashList { form, values: pieces.digests },
-            peers: (*view == View::Compact).then(|| choice.peers().map(entry).collect()),
+            peers: (*view == DownloadView::Compact).then(|| choice.peers().map(peer_entry).collect()),
             ticket,
             server_time: now.unix_s,
             next: (next < described.pieces).then_some(next),
         };
-        let message = format!("{file} has {}", replies::counted(described.pieces as usize, "piece"));
-        if *view == View::Compact {
-            return Ok(Step::done(replies::with(message, Answer::Download(Box::new(answer)))));
+        let message = format!("{file} has {}", replies::count_noun(described.pieces as usize, "piece"));
+        if *view == DownloadView::Compact {
+            return Ok(RequestStep::answer(replies::success_with(
+                message,
+                CommandAnswer::Download(Box::new(answer)),
+            )));
         }
-        let classic = Classic::new(&choice, first, shown_pieces as usize);
-        let elements = shown_pieces as usize * (1 + classic.each()) + joined.as_ref().map_or(0, Vec::len);
+        let classic = ClassicChunks::new(&choice, first, shown_pieces as usize);
+        let elements =
+            shown_pieces as usize * (1 + classic.named_peers()) + joined.as_ref().map_or(0, Vec::len);
         let build = move || {
             if let Some(digests) = joined {
                 answer.file_sha = Some(hashes::joined_hex(&digests));
             }
             answer.chunk_metadata = Some(classic.chunks(&answer.file_chunks.values));
-            replies::with(message, Answer::Download(Box::new(answer)))
+            replies::success_with(message, CommandAnswer::Download(Box::new(answer)))
         };
-        Ok(if bodies::is_long(elements) { Step::Build(Box::new(build)) } else { Step::done(build()) })
+        Ok(if bodies::is_long_answer(elements) {
+            RequestStep::BuildAnswer(Box::new(build))
+        } else {
+            RequestStep::answer(build())
+        })
     }
 
     pub(super) fn get_peers(
         &mut self,
         caller: &Caller,
-        asked: &Asked,
-        file: &FileKey,
+        asked: &RequestContext,
+        file: &GroupFile,
         peer_key: Option<PeerKey>,
-        now: Now,
+        now: ClockReading,
     ) -> Reply {
-        let listed = self.listed(asked, file)?;
-        let ticket = self.ticket(asked, file, &listed.file, peer_key, now);
-        let (count, asker) = (PieceCount(listed.file.pieces), asker(caller, asked));
-        let choice = self.proposals.leases.choose(file, count, &listed.holders, asker, now.ms);
-        let peers: Vec<PeerEntry> = choice.peers().map(entry).collect();
-        let message = format!("{} of {file}", replies::counted(peers.len(), "peer"));
-        replies::with(message, Answer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s }))
+        let listed = self.listed_file(asked, file)?;
+        let ticket = self.issue_ticket(asked, file, &listed.file, peer_key, now);
+        let (count, asker) = (PieceCount(listed.file.pieces), peer_asker(caller, asked));
+        let choice = self.state.leases.choose_peers(file, count, &listed.holders, asker, now.ms);
+        let peers: Vec<PeerEntry> = choice.peers().map(peer_entry).collect();
+        let message = format!("{} of {file}", replies::count_noun(peers.len(), "peer"));
+        replies::success_with(
+            message,
+            CommandAnswer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s }),
+        )
     }
 
-    pub(super) fn update_pieces(&mut self, asked: &Asked, file: FileKey, gained: &Gained, now: Now) -> Step {
-        match self.note_gain(asked, &file, gained, now) {
-            Err(failure) => Step::done(Err(failure)),
-            Ok(None) => Step::done(replies::done("noted")),
-            Ok(Some(node)) => Step::Propose(
-                asked.change(now, Action::Complete { file: file.clone(), node }),
+    pub(super) fn update_pieces(
+        &mut self,
+        asked: &RequestContext,
+        file: GroupFile,
+        gained: &GainedPieces,
+        now: ClockReading,
+    ) -> RequestStep {
+        match self.record_gain(asked, &file, gained, now) {
+            Err(failure) => RequestStep::answer(Err(failure)),
+            Ok(None) => RequestStep::answer(replies::plain_success("noted")),
+            Ok(Some(node)) => RequestStep::Propose(
+                asked.to_command(now, LogAction::Complete { file: file.clone(), node }),
                 Box::new(move |_, _, decision, _| {
-                    Step::done(match decision {
-                        Ok(Outcome::Completed) => replies::done(format!("this node seeds {file}")),
-                        Ok(other) => Err(replies::unexpected(&other)),
-                        Err(refusal) => Err(replies::refused(&refusal)),
+                    RequestStep::answer(match decision {
+                        Ok(CommandOutcome::Completed) => {
+                            replies::plain_success(format!("this node seeds {file}"))
+                        }
+                        Ok(other) => Err(replies::unexpected_outcome(&other)),
+                        Err(refusal) => Err(replies::refusal_failure(&refusal)),
                     })
                 }),
             ),
@@ -157,128 +180,144 @@ impl Service {
     }
 
     /// Notes what a leecher has gained; gives the node when it has everything now.
-    fn note_gain(
+    fn record_gain(
         &mut self,
-        asked: &Asked,
-        file: &FileKey,
-        gained: &Gained,
-        now: Now,
-    ) -> Result<Option<Holder>, Failure> {
+        asked: &RequestContext,
+        file: &GroupFile,
+        gained: &GainedPieces,
+        now: ClockReading,
+    ) -> Result<Option<NodeEndpoint>, RequestFailure> {
         let node = asked.sharing_node(None)?;
-        let listed = self.listed(asked, file)?;
-        let Gained::Ranges(ranges) = gained else { return Ok(Some(node)) };
+        let listed = self.listed_file(asked, file)?;
+        let GainedPieces::Ranges(ranges) = gained else { return Ok(Some(node)) };
         if is_seeder(asked, &listed, node) {
             return Ok(None);
         }
         let all = self
-            .proposals
+            .state
             .leases
-            .gained(file, PieceCount(listed.file.pieces), peer(asked, node), ranges, now.ms)
-            .map_err(|bad| Failure::field("ranges", bad))?;
+            .record_pieces(file, PieceCount(listed.file.pieces), own_peer(asked, node), ranges, now.ms)
+            .map_err(|bad| RequestFailure::field("ranges", bad))?;
         Ok(all.then_some(node))
     }
 
     pub(super) fn report_peer(
         &mut self,
-        asked: &Asked,
-        file: &FileKey,
+        asked: &RequestContext,
+        file: &GroupFile,
         accused: SocketAddr,
         reason: &str,
     ) -> Reply {
-        let listed = self.listed(asked, file)?;
-        let report = self.proposals.leases.report(file, &asked.actor.user, accused, &listed.holders);
-        if report == Reported::Noted {
+        let listed = self.listed_file(asked, file)?;
+        let report = self.state.leases.record_report(file, &asked.actor.user, accused, &listed.holders);
+        if report == ReportOutcome::Noted {
             tracing::info!(by = %asked.actor.user, %file, %accused, reason, "a peer was reported");
         }
-        replies::done(match report {
-            Reported::Noted | Reported::Again => "noted; you are not told about that peer again",
-            Reported::NotFetched => "not counted: only those who fetched the file here can judge its peers",
-            Reported::NoPeer => "not counted: no node at that address has the file now",
-            Reported::Full => "not counted: as many peers of this file are reported as are kept",
+        replies::plain_success(match report {
+            ReportOutcome::Noted | ReportOutcome::Again => "noted; you are not told about that peer again",
+            ReportOutcome::NotFetched => {
+                "not counted: only those who fetched the file here can judge its peers"
+            }
+            ReportOutcome::NoPeer => "not counted: no node at that address has the file now",
+            ReportOutcome::Full => "not counted: as many peers of this file are reported as are kept",
         })
     }
 
     /// The file, for members.
-    fn listed(&mut self, asked: &Asked, file: &FileKey) -> Result<Rc<Listed>, Failure> {
-        self.member(asked, &file.group)?;
-        self.proposals.file(file).ok_or_else(|| replies::no_file(file))
+    fn listed_file(
+        &mut self,
+        asked: &RequestContext,
+        file: &GroupFile,
+    ) -> Result<Rc<ListedFile>, RequestFailure> {
+        self.require_member(asked, &file.group)?;
+        self.state.file(file).ok_or_else(|| replies::no_file(file))
     }
 
     /// Whoever asks for a file fetches it, and shares what it has so far.
     fn join_swarm(
         &mut self,
-        asked: &Asked,
-        file: &FileKey,
-        listed: &Listed,
+        asked: &RequestContext,
+        file: &GroupFile,
+        listed: &ListedFile,
         peer_key: Option<PeerKey>,
-        now: Now,
+        now: ClockReading,
     ) {
         if let Some(node) = asked.node(peer_key)
             && !is_seeder(asked, listed, node)
         {
-            self.proposals.leases.join(file, PieceCount(listed.file.pieces), peer(asked, node), now.ms);
+            self.state.leases.join_swarm(file, PieceCount(listed.file.pieces), own_peer(asked, node), now.ms);
         }
     }
 
-    fn ticket(
+    fn issue_ticket(
         &mut self,
-        asked: &Asked,
-        file: &FileKey,
+        asked: &RequestContext,
+        file: &GroupFile,
         listed: &FileView,
         peer_key: Option<PeerKey>,
-        now: Now,
+        now: ClockReading,
     ) -> Option<Ticket> {
         let peer_key = peer_key.or_else(|| asked.node.and_then(|node| node.peer_key))?;
-        let claim = Claim { user: &asked.actor.user, file, file_id: listed.proof.id(), peer_key };
+        let claim = TicketClaim { user: &asked.actor.user, file, file_id: listed.proof.id(), peer_key };
         Some(self.tickets.issue(claim, &self.keys.tickets, now.unix_s))
     }
 
     /// The digests that the classic view joins in place of a whole file's; see [`DownloadAnswer::file_sha`].
-    fn joined(&self, file: &FileKey, listed: &FileView, view: View) -> Result<Option<Vec<Digest>>, Failure> {
+    fn joined_digests(
+        &self,
+        file: &GroupFile,
+        listed: &FileView,
+        view: DownloadView,
+    ) -> Result<Option<Vec<Digest>>, RequestFailure> {
         match (listed.proof, view) {
-            (FileProof::Whole(_), _) | (FileProof::PiecesOnly(_), View::Compact) => Ok(None),
-            (FileProof::PiecesOnly(_), View::Classic) => {
-                let all = self.proposals.queries().pieces(file, 0, listed.pieces);
+            (FileProof::Whole(_), _) | (FileProof::PiecesOnly(_), DownloadView::Compact) => Ok(None),
+            (FileProof::PiecesOnly(_), DownloadView::Classic) => {
+                let all = self.state.queries().pieces(file, 0, listed.pieces);
                 Ok(Some(all.ok_or_else(|| replies::no_file(file))?.digests))
             }
         }
     }
 }
 
-fn is_seeder(asked: &Asked, listed: &Listed, node: Holder) -> bool {
-    let is_it = |peer: &Peer| peer.user == asked.actor.user && peer.holder.place() == node.place();
+fn is_seeder(asked: &RequestContext, listed: &ListedFile, node: NodeEndpoint) -> bool {
+    let is_it = |peer: &SwarmPeer| peer.user == asked.actor.user && peer.holder.identity() == node.identity();
     listed.holders.iter().any(is_it)
 }
 
 /// Which pieces an answer describes: the first, and how many.
-fn shown(listed: &FileView, file: &FileKey, view: View, part: Part) -> Result<(u32, u32), Failure> {
+fn requested_pieces(
+    listed: &FileView,
+    file: &GroupFile,
+    view: DownloadView,
+    part: PiecePage,
+) -> Result<(u32, u32), RequestFailure> {
     let first = part.first.0;
     if first > listed.pieces {
-        return Err(Failure::field("first", format!("{file} has {} pieces", listed.pieces)));
+        return Err(RequestFailure::field("first", format!("{file} has {} pieces", listed.pieces)));
     }
     let rest = listed.pieces - first;
     let most = u32::try_from(PIECES_PER_MESSAGE).expect("the limit fits 32 bits");
     let asked_for = part.count.map_or(rest, |PieceCount(count)| count.min(rest));
-    if asked_for > most && view == View::Classic {
+    if asked_for > most && view == DownloadView::Classic {
         let message = format!("{file} has more pieces than the {most} that one message carries");
-        return Err(Failure::new(FailureCode::TooLarge, message).with_fix("view: compact"));
+        return Err(RequestFailure::new(FailureCode::TooLarge, message).with_fix("view: compact"));
     }
     Ok((first, asked_for.min(most)))
 }
 
-fn asker<'a>(caller: &Caller, asked: &'a Asked) -> Asker<'a> {
-    Asker {
+fn peer_asker<'a>(caller: &Caller, asked: &'a RequestContext) -> AskingClient<'a> {
+    AskingClient {
         user: &asked.actor.user,
         address: asked.node.map(|node| node.address),
         on_loopback: caller.ip.is_loopback(),
     }
 }
 
-fn peer(asked: &Asked, node: Holder) -> Peer {
-    Peer { user: asked.actor.user.clone(), holder: node, session: asked.actor.session }
+fn own_peer(asked: &RequestContext, node: NodeEndpoint) -> SwarmPeer {
+    SwarmPeer { user: asked.actor.user.clone(), holder: node, session: asked.actor.session }
 }
 
-fn entry(candidate: &Candidate<'_>) -> PeerEntry {
-    let Holder { address, peer_key } = candidate.peer.holder;
+fn peer_entry(candidate: &PeerCandidate<'_>) -> PeerEntry {
+    let NodeEndpoint { address, peer_key } = candidate.peer.holder;
     PeerEntry { ip: address.ip(), port: address.port(), peer_key, complete: candidate.is_complete() }
 }

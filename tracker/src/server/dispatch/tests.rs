@@ -8,30 +8,30 @@ use mio::{Events, Poll, Token, Waker};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::api::answers::Answer;
+use crate::api::answers::CommandAnswer;
 use crate::api::failure::FailureCode;
 use crate::api::request::Request;
-use crate::replica::{Directory, Options, Replica, Wish, prepare};
-use crate::state::command::{Action, Command as Change, Policy};
+use crate::replica::{FoundingOptions, LogDirectory, Replica, ReplicaOptions, prepare_log};
+use crate::state::command::{LogAction, LogCommand as Change, Policy};
 use crate::state::id::GroupId;
 
-use super::super::clock::Now;
-use super::super::keys::Keys;
+use super::super::clock::ClockReading;
+use super::super::keys::DerivedKeys;
 use super::super::limits::{
     ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, FIRST_DELAY_MS, LIST_BATCH_FILES, LIST_PAGE_ROWS, VIEW_RETRY_MS,
 };
-use super::super::passwords::{self, Hasher};
-use super::super::proposals::Proposals;
-use super::super::slots::{ConnectionToken, Slots};
+use super::super::passwords::{self, HashingMemory};
+use super::super::replicated_state::ReplicatedState;
+use super::super::slots::{ConnectionToken, SlotMap};
 use super::*;
 
-const NOW: Now = Now { ms: 1_000, unix_s: 1_000_000 };
+const NOW: ClockReading = ClockReading { ms: 1_000, unix_s: 1_000_000 };
 
 struct Rig {
     service: Service,
     poll: Poll,
-    hasher: Hasher,
-    tokens: Slots<ConnectionToken>,
+    hasher: HashingMemory,
+    tokens: SlotMap<ConnectionToken>,
     _dir: TempDir,
 }
 
@@ -49,15 +49,21 @@ impl Rig {
     fn new() -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let own = SocketAddr::from(([127, 0, 0, 1], 0));
-        let wish = Wish { root: dir.path(), lines: &[own], own, found_anyway: false, rejoin: false };
-        let ready = prepare(&wish).unwrap();
-        let options = Options::at(&own.to_string(), &ready.key.cluster);
-        let replica = Replica::start(Directory(ready.dir), options).unwrap();
+        let wish = FoundingOptions {
+            root: dir.path(),
+            lines: &[own],
+            own_line: own,
+            found_anyway: false,
+            rejoin: false,
+        };
+        let ready = prepare_log(&wish).unwrap();
+        let options = ReplicaOptions::at(&own.to_string(), &ready.key.cluster);
+        let replica = Replica::start(LogDirectory(ready.dir), options).unwrap();
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let proposals = Proposals::new(replica, waker, NOW.ms).unwrap();
-        let service = Service::new(Keys::derive(&[0; 32]), own, proposals);
-        Rig { service, poll, hasher: Hasher::default(), tokens: Slots::new(), _dir: dir }
+        let proposals = ReplicatedState::new(replica, waker, NOW.ms).unwrap();
+        let service = Service::new(DerivedKeys::derive(&[0; 32]), own, proposals);
+        Rig { service, poll, hasher: HashingMemory::default(), tokens: SlotMap::new(), _dir: dir }
     }
 
     fn caller(&mut self) -> Caller {
@@ -73,8 +79,8 @@ impl Rig {
         caller
     }
 
-    fn begin(&mut self, caller: &mut Caller, word: &str, args: Value) -> Step {
-        self.service.begin(caller, request(word, args), NOW)
+    fn begin(&mut self, caller: &mut Caller, word: &str, args: Value) -> RequestStep {
+        self.service.begin_request(caller, request(word, args), NOW)
     }
 
     fn ask(&mut self, caller: &mut Caller, word: &str, args: Value) -> Came {
@@ -82,33 +88,33 @@ impl Rig {
         self.finish(caller, step)
     }
 
-    fn ok(&mut self, caller: &mut Caller, word: &str, args: Value) -> Answer {
+    fn ok(&mut self, caller: &mut Caller, word: &str, args: Value) -> CommandAnswer {
         self.ask(caller, word, args).reply.unwrap().answer
     }
 
     /// Takes all steps from this one on.
-    fn finish(&mut self, caller: &mut Caller, mut step: Step) -> Came {
+    fn finish(&mut self, caller: &mut Caller, mut step: RequestStep) -> Came {
         let (mut pages, mut aside) = (0, false);
         loop {
             let (reply, delay_ms) = match step {
-                Step::Answer(reply) => (*reply, 0),
-                Step::Late(reply, delay_ms) => (*reply, delay_ms),
-                Step::Build(build) => {
+                RequestStep::Answer(reply) => (*reply, 0),
+                RequestStep::DelayedAnswer(reply, delay_ms) => (*reply, delay_ms),
+                RequestStep::BuildAnswer(build) => {
                     aside = true;
                     (build(), 0)
                 }
-                Step::More(_, next) => {
+                RequestStep::ContinueList(_, next) => {
                     pages += 1;
                     step = next(&mut self.service, caller, (), NOW);
                     continue;
                 }
-                Step::Password(job, next) => {
-                    let done = passwords::work(&mut self.hasher, job);
+                RequestStep::Password(job, next) => {
+                    let done = passwords::run_password_job(&mut self.hasher, job);
                     step = next(&mut self.service, caller, done, NOW);
                     continue;
                 }
-                Step::Propose(change, next) => {
-                    self.service.proposals().propose(caller.connection, *change);
+                RequestStep::Propose(change, next) => {
+                    self.service.state().propose(caller.connection, *change);
                     let decision = self.decisions(1).pop().unwrap();
                     step = next(&mut self.service, caller, decision, NOW);
                     continue;
@@ -123,7 +129,7 @@ impl Rig {
         let mut events = Events::with_capacity(1);
         let mut decisions = Vec::new();
         while decisions.len() < count {
-            match self.service.proposals().next_decided(NOW.ms) {
+            match self.service.state().next_decided(NOW.ms) {
                 Some(decided) => decisions.push(decided.outcome.unwrap()),
                 None => self.poll.poll(&mut events, None).unwrap(),
             }
@@ -132,13 +138,13 @@ impl Rig {
     }
 
     /// Carries out many changes of one caller together.
-    fn change_all(&mut self, caller: &Caller, actions: impl Iterator<Item = Action>) {
+    fn change_all(&mut self, caller: &Caller, actions: impl Iterator<Item = LogAction>) {
         let actor = caller.session.as_ref().unwrap().actor.clone();
         let changes: Vec<Change> =
             actions.map(|action| Change::by(actor.clone(), NOW.unix_s, None, action)).collect();
         for some in changes.chunks(1_000) {
             for change in some {
-                self.service.proposals().propose(caller.connection, change.clone());
+                self.service.state().propose(caller.connection, change.clone());
             }
             assert!(self.decisions(some.len()).iter().all(Result::is_ok));
         }
@@ -180,40 +186,40 @@ fn a_read_that_fails_logs_nobody_out() {
     let mut rig = Rig::new();
     let mut caller = rig.user("alice");
     for word in ["whoami", "ping"] {
-        rig.service.proposals().fail_reads();
+        rig.service.state().fail_reads();
         rig.ask(&mut caller, word, json!({}));
         assert!(caller.is_logged_in(), "{word}");
         // The loop asks this before it answers.
-        assert!(!rig.service.proposals().were_read(NOW.ms + VIEW_RETRY_MS));
-        assert!(rig.service.proposals().were_read(NOW.ms));
+        assert!(!rig.service.state().check_reads(NOW.ms + VIEW_RETRY_MS));
+        assert!(rig.service.state().check_reads(NOW.ms));
         rig.ok(&mut caller, word, json!({}));
-        rig.service.proposals().forget_retry();
+        rig.service.state().forget_retry();
     }
 }
 
 #[test]
 fn another_view_is_not_asked_for_all_the_time() {
     let mut rig = Rig::new();
-    rig.service.proposals().fail_reads();
-    assert!(!rig.service.proposals().were_read(NOW.ms));
-    assert!(rig.service.proposals().were_read(NOW.ms), "the first failure is mended at once");
-    rig.service.proposals().fail_reads();
+    rig.service.state().fail_reads();
+    assert!(!rig.service.state().check_reads(NOW.ms));
+    assert!(rig.service.state().check_reads(NOW.ms), "the first failure is mended at once");
+    rig.service.state().fail_reads();
     for at_ms in [0, VIEW_RETRY_MS - 1, VIEW_RETRY_MS] {
-        assert!(!rig.service.proposals().were_read(NOW.ms + at_ms), "{at_ms}");
+        assert!(!rig.service.state().check_reads(NOW.ms + at_ms), "{at_ms}");
     }
-    assert!(rig.service.proposals().were_read(NOW.ms));
+    assert!(rig.service.state().check_reads(NOW.ms));
 }
 
 #[test]
 fn a_session_that_ended_is_told_whatever_asks_for_it() {
     let mut rig = Rig::new();
     let mut caller = rig.user("alice");
-    let logout = || std::iter::once(Action::Logout);
+    let logout = || std::iter::once(LogAction::Logout);
     // It ends between the look at the session and the change that notes where its node is now.
     let moved = json!({"command": "list_groups", "sender_ip": "127.0.0.1", "sender_port": "5002"});
     let moved = Request::parse(moved.to_string().as_bytes()).unwrap();
-    let step = rig.service.begin(&mut caller, moved, NOW);
-    assert!(matches!(step, Step::Propose(..)));
+    let step = rig.service.begin_request(&mut caller, moved, NOW);
+    assert!(matches!(step, RequestStep::Propose(..)));
     rig.change_all(&caller, logout());
     let came = rig.finish(&mut caller, step);
     assert_eq!(came.reply.unwrap_err().code, FailureCode::NotLoggedIn);
@@ -230,11 +236,11 @@ fn lists_come_page_by_page_and_whole() {
     let mut caller = rig.user("alice");
     let groups = 2 * LIST_PAGE_ROWS + 1;
     let group = |number| GroupId::new(&format!("g{number:06}")).unwrap();
-    let create = |number| Action::CreateGroup { group: group(number), policy: Policy::Open };
+    let create = |number| LogAction::CreateGroup { group: group(number), policy: Policy::Open };
     rig.change_all(&caller, (0..groups).map(create));
     let came = rig.ask(&mut caller, "list_groups", json!({}));
     assert_eq!(came.pages, 2);
-    let Answer::Groups(listed) = came.reply.unwrap().answer else { panic!("no list") };
+    let CommandAnswer::Groups(listed) = came.reply.unwrap().answer else { panic!("no list") };
     assert_eq!(listed.groups_list, (0..groups).map(group).collect::<Vec<_>>());
     assert_eq!(listed.groups.len(), groups);
 }
@@ -249,7 +255,7 @@ fn lists_of_files_begin_and_end_where_they_are_asked_to() {
         rig.ok(&mut caller, "upload_file", upload(&format!("f{number:04}"), 2));
     }
     let mut names = |args: Value| {
-        let Answer::Files(files) = rig.ok(&mut caller, "list_files", args) else { panic!("no list") };
+        let CommandAnswer::Files(files) = rig.ok(&mut caller, "list_files", args) else { panic!("no list") };
         assert!(files.files.iter().all(|file| file.seeders == 1));
         files.files_list.iter().map(|name| name.as_str()[1..].parse().unwrap()).collect::<Vec<usize>>()
     };
@@ -276,22 +282,22 @@ fn what_an_answer_will_take_is_known_before_it_is_begun() {
         share["piecewise_sha"] = beside["piecewise_sha"].clone();
         share["fileSha"] = beside["fileSha"].clone();
         let share = Request::parse(share.to_string().as_bytes()).unwrap();
-        let step = rig.service.begin(&mut caller, share, NOW);
+        let step = rig.service.begin_request(&mut caller, share, NOW);
         rig.finish(&mut caller, step).reply.unwrap();
     }
     let wish = json!({"group_id": "g", "file_name": "f"});
     let whole = request("download_file", wish.clone());
     let expected = PIECES * (ANSWER_PIECE_BYTES + PEERS * ANSWER_PEER_BYTES);
-    assert_eq!(rig.service.room(&caller, &whole, NOW), Room::Bytes(expected));
+    assert_eq!(rig.service.answer_room(&caller, &whole, NOW), AnswerRoom::Bytes(expected));
     // Not for strangers, nor by a token that nobody gave out.
     let stranger = rig.caller();
-    assert_eq!(rig.service.room(&stranger, &whole, NOW), Room::Little);
+    assert_eq!(rig.service.answer_room(&stranger, &whole, NOW), AnswerRoom::Negligible);
     let forged = Request { session: Some("AAAA".to_owned()), ..whole };
-    assert_eq!(rig.service.room(&stranger, &forged, NOW), Room::Little);
+    assert_eq!(rig.service.answer_room(&stranger, &forged, NOW), AnswerRoom::Negligible);
 
     let came = rig.ask(&mut caller, "download_file", wish.clone());
     assert!(came.aside, "so much is built beside the loop");
-    let Answer::Download(answer) = came.reply.unwrap().answer else { panic!("no description") };
+    let CommandAnswer::Download(answer) = came.reply.unwrap().answer else { panic!("no description") };
     let chunks = answer.chunk_metadata.unwrap();
     // The asker is not told about itself.
     assert_eq!((chunks.peers.len(), chunks.chunks.len()), (PEERS - 1, PIECES));

@@ -3,16 +3,16 @@
 use super::*;
 use crate::state::limits::{ANSWERS_PER_SESSION, SESSION_LIFE_S};
 
-fn change(password_epoch: u32) -> Action {
-    Action::ChangePassword { password_epoch, password_hash: "new".into() }
+fn change(password_epoch: u32) -> LogAction {
+    LogAction::ChangePassword { password_epoch, password_hash: "new".into() }
 }
 
 #[test]
 fn a_name_is_given_once() {
     let mut rig = Rig::default();
     rig.user("alice", 1);
-    let again = Action::CreateUser { user: user("alice"), password_hash: "other".into() };
-    assert_eq!(rig.anonymous(again), Err(Refusal::UserExists(user("alice"))));
+    let again = LogAction::CreateUser { user: user("alice"), password_hash: "other".into() };
+    assert_eq!(rig.anonymous(again), Err(CommandRefusal::UserExists(user("alice"))));
     assert_eq!(rig.queries().account(&user("alice")).unwrap().password_hash, "hash of alice");
     assert_eq!(rig.queries().account(&user("bob")), None);
 }
@@ -22,31 +22,31 @@ fn commands_need_a_session_that_holds() {
     let mut rig = Rig::default();
     let alice = rig.user("alice", 1);
     let bob = rig.user("bob", 2);
-    let create = || Action::CreateGroup { group: group("g"), policy: Policy::Open };
-    assert_eq!(rig.anonymous(create()), Err(Refusal::NotLoggedIn));
+    let create = || LogAction::CreateGroup { group: group("g"), policy: Policy::Open };
+    assert_eq!(rig.anonymous(create()), Err(CommandRefusal::NotLoggedIn));
     let stolen = Actor { user: bob.user.clone(), session: alice.session };
-    assert_eq!(rig.act(&stolen, create()), Err(Refusal::NotLoggedIn));
+    assert_eq!(rig.act(&stolen, create()), Err(CommandRefusal::NotLoggedIn));
     let unknown = Actor { user: bob.user.clone(), session: SessionId([99; 16]) };
-    assert_eq!(rig.act(&unknown, create()), Err(Refusal::NotLoggedIn));
+    assert_eq!(rig.act(&unknown, create()), Err(CommandRefusal::NotLoggedIn));
 
-    assert_eq!(rig.act(&alice, Action::Logout), Ok(Outcome::LoggedOut));
-    assert_eq!(rig.act(&alice, create()), Err(Refusal::NotLoggedIn));
+    assert_eq!(rig.act(&alice, LogAction::Logout), Ok(CommandOutcome::LoggedOut));
+    assert_eq!(rig.act(&alice, create()), Err(CommandRefusal::NotLoggedIn));
     assert_eq!(rig.queries().session(alice.session, 0), None);
     rig.at_s = SESSION_LIFE_S;
-    assert_eq!(rig.act(&bob, create()), Err(Refusal::NotLoggedIn));
+    assert_eq!(rig.act(&bob, create()), Err(CommandRefusal::NotLoggedIn));
 }
 
 #[test]
 fn a_login_counts_for_the_password_that_was_checked() {
     let mut rig = Rig::default();
     let alice = rig.user("alice", 1);
-    assert_eq!(rig.act(&alice, change(0)), Ok(Outcome::PasswordChanged { password_epoch: 1 }));
+    assert_eq!(rig.act(&alice, change(0)), Ok(CommandOutcome::PasswordChanged { password_epoch: 1 }));
     let session = SessionId([77; 16]);
-    let late = Action::Login { user: user("alice"), password_epoch: 0, session, node: None };
-    assert_eq!(rig.anonymous(late), Err(Refusal::PasswordChanged));
-    assert_eq!(rig.act(&alice, change(0)), Err(Refusal::PasswordChanged));
-    let nobody = Action::Login { user: user("nobody"), password_epoch: 0, session, node: None };
-    assert_eq!(rig.anonymous(nobody), Err(Refusal::NoSuchUser(user("nobody"))));
+    let late = LogAction::Login { user: user("alice"), password_epoch: 0, session, node: None };
+    assert_eq!(rig.anonymous(late), Err(CommandRefusal::PasswordChanged));
+    assert_eq!(rig.act(&alice, change(0)), Err(CommandRefusal::PasswordChanged));
+    let nobody = LogAction::Login { user: user("nobody"), password_epoch: 0, session, node: None };
+    assert_eq!(rig.anonymous(nobody), Err(CommandRefusal::NoSuchUser(user("nobody"))));
 }
 
 #[test]
@@ -78,13 +78,13 @@ fn shares_are_offline_from_logout_until_the_nodes_next_login() {
     rig.act(&alice, upload(&shared, 1, 1)).unwrap();
     rig.act(&other, upload(&shared, 1, 2)).unwrap();
 
-    rig.act(&alice, Action::Logout).unwrap();
+    rig.act(&alice, LogAction::Logout).unwrap();
     assert_eq!(rig.holders(&shared), [2], "another session of the user goes on");
     rig.user("alice", 3);
     assert_eq!(rig.holders(&shared), [2], "another node's login brings nothing back");
     let again = rig.user("alice", 1);
     assert_eq!(rig.holders(&shared), [1, 2]);
-    rig.act(&again, Action::Logout).unwrap();
+    rig.act(&again, LogAction::Logout).unwrap();
     assert_eq!(rig.holders(&shared), [2]);
 }
 
@@ -95,10 +95,10 @@ fn a_node_with_a_key_keeps_its_shares_at_another_address() {
     let shared = file(&rig.group("g", &[&alice]), "f");
     // The key of the login counts where the upload does not repeat it.
     rig.act(&alice, upload(&shared, 1, 1)).unwrap();
-    rig.act(&alice, Action::Logout).unwrap();
+    rig.act(&alice, LogAction::Logout).unwrap();
     let again = rig.user_at("alice", keyed(9, 7));
     assert_eq!(rig.holders(&shared), [9]);
-    rig.act(&again, Action::Resume { node: node(10) }).unwrap();
+    rig.act(&again, LogAction::Resume { node: node(10) }).unwrap();
     assert_eq!(rig.holders(&shared), [10]);
     assert_eq!(rig.queries().session(again.session, 0).unwrap().node, Some(keyed(10, 7)));
 }
@@ -110,8 +110,8 @@ fn a_new_login_takes_the_node_over_from_an_old_session() {
     let shared = file(&rig.group("g", &[&old]), "f");
     rig.act(&old, upload(&shared, 1, 1)).unwrap();
     let new = rig.user("alice", 1);
-    assert_eq!(rig.queries().holders(&shared)[0].session, new.session);
-    rig.act(&old, Action::Logout).unwrap();
+    assert_eq!(rig.queries().seeders(&shared)[0].session, new.session);
+    rig.act(&old, LogAction::Logout).unwrap();
     assert_eq!(rig.holders(&shared), [1], "the old session no longer keeps the node");
 }
 
@@ -119,55 +119,59 @@ fn a_new_login_takes_the_node_over_from_an_old_session() {
 fn a_retried_request_gets_its_first_outcome() {
     let mut rig = Rig::default();
     let alice = rig.user("alice", 1);
-    let create = |name| Action::CreateGroup { group: group(name), policy: Policy::Open };
-    assert_eq!(rig.act_as_request(&alice, "1", create("g")), Ok(Outcome::GroupCreated));
-    assert_eq!(rig.act_as_request(&alice, "1", create("g")), Ok(Outcome::GroupCreated));
-    let refused = Err(Refusal::GroupExists(group("g")));
+    let create = |name| LogAction::CreateGroup { group: group(name), policy: Policy::Open };
+    assert_eq!(rig.act_as_request(&alice, "1", create("g")), Ok(CommandOutcome::GroupCreated));
+    assert_eq!(rig.act_as_request(&alice, "1", create("g")), Ok(CommandOutcome::GroupCreated));
+    let refused = Err(CommandRefusal::GroupExists(group("g")));
     assert_eq!(rig.act_as_request(&alice, "2", create("g")), refused);
-    rig.act(&alice, Action::LeaveGroup { group: group("g") }).unwrap();
+    rig.act(&alice, LogAction::LeaveGroup { group: group("g") }).unwrap();
     assert_eq!(rig.act_as_request(&alice, "2", create("g")), refused, "refusals are outcomes too");
     assert!(rig.queries().group(&group("g"), &alice.user).is_none());
 
     let other = rig.user("alice", 1);
     assert_eq!(
         rig.act_as_request(&other, "1", create("g")),
-        Ok(Outcome::GroupCreated),
+        Ok(CommandOutcome::GroupCreated),
         "ids are a session's own"
     );
-    assert_eq!(rig.act_as_request(&alice, "bye", Action::Logout), Ok(Outcome::LoggedOut));
-    assert_eq!(rig.act_as_request(&alice, "bye", Action::Logout), Ok(Outcome::LoggedOut));
+    assert_eq!(rig.act_as_request(&alice, "bye", LogAction::Logout), Ok(CommandOutcome::LoggedOut));
+    assert_eq!(rig.act_as_request(&alice, "bye", LogAction::Logout), Ok(CommandOutcome::LoggedOut));
 }
 
 #[test]
 fn another_request_under_a_used_id_is_refused() {
     let mut rig = Rig::default();
     let alice = rig.user("alice", 1);
-    let create = |name| Action::CreateGroup { group: group(name), policy: Policy::Open };
-    assert_eq!(rig.act_as_request(&alice, "1", create("g1")), Ok(Outcome::GroupCreated));
-    assert_eq!(rig.act_as_request(&alice, "1", create("g2")), Err(Refusal::OtherRequest));
+    let create = |name| LogAction::CreateGroup { group: group(name), policy: Policy::Open };
+    assert_eq!(rig.act_as_request(&alice, "1", create("g1")), Ok(CommandOutcome::GroupCreated));
+    assert_eq!(rig.act_as_request(&alice, "1", create("g2")), Err(CommandRefusal::OtherRequest));
     assert!(rig.queries().group(&group("g2"), &alice.user).is_none());
-    assert_eq!(rig.act_as_request(&alice, "1", create("g1")), Ok(Outcome::GroupCreated), "the first stays");
+    assert_eq!(
+        rig.act_as_request(&alice, "1", create("g1")),
+        Ok(CommandOutcome::GroupCreated),
+        "the first stays"
+    );
 
     let shared = file(&group("g1"), "f");
-    let uploaded = Ok(Outcome::Uploaded { new_file: true });
+    let uploaded = Ok(CommandOutcome::Uploaded { new_file: true });
     assert_eq!(rig.act_as_request(&alice, "2", upload(&shared, 1, 1)), uploaded);
     assert_eq!(rig.act_as_request(&alice, "2", upload(&shared, 1, 9)), uploaded, "the node may have moved");
-    assert_eq!(rig.act_as_request(&alice, "2", upload(&shared, 2, 1)), Err(Refusal::OtherRequest));
+    assert_eq!(rig.act_as_request(&alice, "2", upload(&shared, 2, 1)), Err(CommandRefusal::OtherRequest));
 }
 
 #[test]
 fn only_the_last_outcomes_are_kept() {
     let mut rig = Rig::default();
     let alice = rig.user("alice", 1);
-    let create = Action::CreateGroup { group: group("g"), policy: Policy::Open };
-    let join = || Action::JoinGroup { group: group("g") };
+    let create = LogAction::CreateGroup { group: group("g"), policy: Policy::Open };
+    let join = || LogAction::JoinGroup { group: group("g") };
     rig.act_as_request(&alice, "first", create.clone()).unwrap();
     for id in 1..ANSWERS_PER_SESSION {
         rig.act_as_request(&alice, &id.to_string(), join()).unwrap_err();
     }
-    assert_eq!(rig.act_as_request(&alice, "first", create.clone()), Ok(Outcome::GroupCreated));
+    assert_eq!(rig.act_as_request(&alice, "first", create.clone()), Ok(CommandOutcome::GroupCreated));
     rig.act_as_request(&alice, "one too many", join()).unwrap_err();
-    assert_eq!(rig.act_as_request(&alice, "first", create), Err(Refusal::GroupExists(group("g"))));
+    assert_eq!(rig.act_as_request(&alice, "first", create), Err(CommandRefusal::GroupExists(group("g"))));
 }
 
 #[test]
@@ -181,7 +185,7 @@ fn expired_sessions_leave_nothing_and_take_their_nodes_offline() {
     rig.act(&bob, upload(&shared, 1, 2)).unwrap();
 
     rig.at_s = SESSION_LIFE_S;
-    assert_eq!(rig.anonymous(Action::Expire), Ok(Outcome::Expired));
+    assert_eq!(rig.anonymous(LogAction::Expire), Ok(CommandOutcome::Expired));
     assert_eq!(rig.holders(&shared), [2]);
     assert!(rig.queries().session(bob.session, rig.at_s).is_some());
     assert!(rig.queries().session(alice.session, 0).is_none());

@@ -21,8 +21,8 @@ fn scene() -> (Rig, Actor, Actor, GroupId) {
     (rig, alice, bob, g)
 }
 
-fn put(file: &FileKey, manifest: ManifestEnd) -> Action {
-    Action::Upload { file: file.clone(), manifest, node: node(1) }
+fn put(file: &GroupFile, manifest: ManifestEnd) -> LogAction {
+    LogAction::Upload { file: file.clone(), manifest, node: node(1) }
 }
 
 fn digests(count: usize) -> Vec<Digest> {
@@ -34,15 +34,20 @@ fn states(count: usize) -> Vec<ChainState> {
 }
 
 /// The commands that list a file of these pieces.
-fn in_parts(file: &FileKey, upload: &str, digests: &[Digest], chain: Option<&[ChainState]>) -> Vec<Action> {
+fn in_parts(
+    file: &GroupFile,
+    upload: &str,
+    digests: &[Digest],
+    chain: Option<&[ChainState]>,
+) -> Vec<LogAction> {
     let upload = UploadId::new(upload).unwrap();
     let mut parts = ManifestPart::split(digests, chain);
     let last = parts.pop().unwrap();
     let mut firsts = (0u32..).map(|row| row * MANIFEST_ROW_PIECES);
-    let mut actions: Vec<Action> = parts
+    let mut actions: Vec<LogAction> = parts
         .into_iter()
         .zip(firsts.clone())
-        .map(|(part, first)| Action::UploadPart { upload: upload.clone(), first, part })
+        .map(|(part, first)| LogAction::UploadPart { upload: upload.clone(), first, part })
         .collect();
     let first = firsts.nth(actions.len()).unwrap();
     let proof = FileProof::Whole(Digest([9; 20]));
@@ -54,16 +59,19 @@ fn in_parts(file: &FileKey, upload: &str, digests: &[Digest], chain: Option<&[Ch
 fn the_same_content_makes_another_seeder_and_other_content_is_refused() {
     let (mut rig, alice, bob, g) = scene();
     let f = file(&g, "f");
-    assert_eq!(rig.act(&alice, upload(&f, 1, 1)), Ok(Outcome::Uploaded { new_file: true }));
-    assert_eq!(rig.act(&alice, upload(&f, 1, 1)), Ok(Outcome::Uploaded { new_file: false }));
-    assert_eq!(rig.act(&bob, upload(&f, 1, 2)), Ok(Outcome::Uploaded { new_file: false }));
-    assert_eq!(rig.act(&bob, upload(&f, 1, 3)), Ok(Outcome::Uploaded { new_file: false }));
+    assert_eq!(rig.act(&alice, upload(&f, 1, 1)), Ok(CommandOutcome::Uploaded { new_file: true }));
+    assert_eq!(rig.act(&alice, upload(&f, 1, 1)), Ok(CommandOutcome::Uploaded { new_file: false }));
+    assert_eq!(rig.act(&bob, upload(&f, 1, 2)), Ok(CommandOutcome::Uploaded { new_file: false }));
+    assert_eq!(rig.act(&bob, upload(&f, 1, 3)), Ok(CommandOutcome::Uploaded { new_file: false }));
     assert_eq!(rig.holders(&f), [1, 2, 3], "two nodes of one user are two holders");
-    assert_eq!(rig.act(&bob, upload(&f, 2, 2)), Err(Refusal::OtherContent(f.clone())));
+    assert_eq!(rig.act(&bob, upload(&f, 2, 2)), Err(CommandRefusal::OtherContent(f.clone())));
     assert_eq!(rig.queries().file(&f).unwrap().uploader, user("alice"));
     let carol = rig.user("carol", 4);
-    assert_eq!(rig.act(&carol, upload(&f, 1, 4)), Err(Refusal::NotMember(g)));
-    assert_eq!(rig.act(&carol, upload(&file(&group("x"), "f"), 1, 4)), Err(Refusal::NoSuchGroup(group("x"))));
+    assert_eq!(rig.act(&carol, upload(&f, 1, 4)), Err(CommandRefusal::NotMember(g)));
+    assert_eq!(
+        rig.act(&carol, upload(&file(&group("x"), "f"), 1, 4)),
+        Err(CommandRefusal::NoSuchGroup(group("x")))
+    );
 }
 
 #[test]
@@ -76,12 +84,12 @@ fn what_one_uploader_left_unsaid_does_not_make_another_file() {
     let sized = |length| ManifestEnd { length: Some(length), ..whole.clone() };
     rig.act(&alice, put(&f, sized(piece + 7))).unwrap();
     for same in [whole.clone(), pieces_only, sized(piece + 7)] {
-        assert_eq!(rig.act(&bob, put(&f, same)), Ok(Outcome::Uploaded { new_file: false }));
+        assert_eq!(rig.act(&bob, put(&f, same)), Ok(CommandOutcome::Uploaded { new_file: false }));
     }
     let other_proof = ManifestEnd { proof: FileProof::Whole(Digest([6; 20])), ..whole.clone() };
     let other_pieces = ManifestEnd { part: manifest(2, 2).part, ..whole.clone() };
     for other in [sized(piece + 8), other_proof, other_pieces, manifest(1, 3)] {
-        assert_eq!(rig.act(&bob, put(&f, other)), Err(Refusal::OtherContent(f.clone())));
+        assert_eq!(rig.act(&bob, put(&f, other)), Err(CommandRefusal::OtherContent(f.clone())));
     }
     let listed = rig.queries().file(&f).unwrap();
     assert_eq!((listed.length, listed.proof), (Some(piece + 7), whole.proof), "the first manifest stands");
@@ -92,9 +100,12 @@ fn files_are_known_by_group_and_name() {
     let (mut rig, alice, _, g) = scene();
     let h = rig.group("h", &[&alice]);
     for (key, content) in [(file(&g, "f"), 1), (file(&h, "f"), 2), (file(&g, "copy of f"), 1)] {
-        assert_eq!(rig.act(&alice, upload(&key, content, 1)), Ok(Outcome::Uploaded { new_file: true }));
+        assert_eq!(
+            rig.act(&alice, upload(&key, content, 1)),
+            Ok(CommandOutcome::Uploaded { new_file: true })
+        );
     }
-    rig.act(&alice, Action::RemoveFile { file: file(&g, "f") }).unwrap();
+    rig.act(&alice, LogAction::RemoveFile { file: file(&g, "f") }).unwrap();
     assert_eq!(rig.holders(&file(&h, "f")), [1]);
     assert_eq!(rig.holders(&file(&g, "copy of f")), [1]);
     let names: Vec<String> =
@@ -121,38 +132,42 @@ fn stopping_withdraws_one_node_and_the_file_stays_listed() {
     let (mut rig, alice, bob, g) = scene();
     let f = file(&g, "f");
     rig.act(&alice, upload(&f, 1, 1)).unwrap();
-    let stop = |port| Action::StopShare { file: f.clone(), node: node(port) };
-    let complete = Action::Complete { file: f.clone(), node: node(2) };
-    assert_eq!(rig.act(&bob, stop(2)), Err(Refusal::NotShared(f.clone())));
-    assert_eq!(rig.act(&bob, complete), Ok(Outcome::Completed));
+    let stop = |port| LogAction::StopShare { file: f.clone(), node: node(port) };
+    let complete = LogAction::Complete { file: f.clone(), node: node(2) };
+    assert_eq!(rig.act(&bob, stop(2)), Err(CommandRefusal::NotShared(f.clone())));
+    assert_eq!(rig.act(&bob, complete), Ok(CommandOutcome::Completed));
     assert_eq!(rig.holders(&f), [1, 2]);
-    assert_eq!(rig.act(&bob, stop(1)), Err(Refusal::NotShared(f.clone())), "nobody stops another's share");
-    assert_eq!(rig.act(&alice, stop(1)), Ok(Outcome::ShareStopped));
-    assert_eq!(rig.act(&bob, stop(2)), Ok(Outcome::ShareStopped));
+    assert_eq!(
+        rig.act(&bob, stop(1)),
+        Err(CommandRefusal::NotShared(f.clone())),
+        "nobody stops another's share"
+    );
+    assert_eq!(rig.act(&alice, stop(1)), Ok(CommandOutcome::ShareStopped));
+    assert_eq!(rig.act(&bob, stop(2)), Ok(CommandOutcome::ShareStopped));
     assert_eq!(rig.holders(&f), [0; 0]);
     assert_eq!(rig.queries().files(&g, None, 9).len(), 1);
     let missing = file(&g, "missing");
-    let complete = Action::Complete { file: missing.clone(), node: node(2) };
-    assert_eq!(rig.act(&bob, complete), Err(Refusal::NoSuchFile(missing)));
+    let complete = LogAction::Complete { file: missing.clone(), node: node(2) };
+    assert_eq!(rig.act(&bob, complete), Err(CommandRefusal::NoSuchFile(missing)));
 }
 
 #[test]
 fn uploader_and_owner_remove_files_and_free_their_names() {
     let (mut rig, alice, bob, g) = scene();
     let carol = rig.user("carol", 3);
-    rig.act(&carol, Action::JoinGroup { group: g.clone() }).unwrap();
+    rig.act(&carol, LogAction::JoinGroup { group: g.clone() }).unwrap();
     let (f, h) = (file(&g, "f"), file(&g, "h"));
-    let remove = |file: &FileKey| Action::RemoveFile { file: file.clone() };
+    let remove = |file: &GroupFile| LogAction::RemoveFile { file: file.clone() };
     rig.act(&bob, upload(&f, 1, 2)).unwrap();
     rig.act(&bob, upload(&h, 1, 2)).unwrap();
     rig.act(&carol, upload(&f, 1, 3)).unwrap();
-    assert_eq!(rig.act(&carol, remove(&f)), Err(Refusal::NotUploader(f.clone())));
-    assert_eq!(rig.act(&bob, remove(&f)), Ok(Outcome::FileRemoved));
-    assert_eq!(rig.act(&alice, remove(&h)), Ok(Outcome::FileRemoved), "the group's owner");
-    assert_eq!(rig.act(&alice, remove(&h)), Err(Refusal::NoSuchFile(h)));
+    assert_eq!(rig.act(&carol, remove(&f)), Err(CommandRefusal::NotUploader(f.clone())));
+    assert_eq!(rig.act(&bob, remove(&f)), Ok(CommandOutcome::FileRemoved));
+    assert_eq!(rig.act(&alice, remove(&h)), Ok(CommandOutcome::FileRemoved), "the group's owner");
+    assert_eq!(rig.act(&alice, remove(&h)), Err(CommandRefusal::NoSuchFile(h)));
     assert_eq!(
         rig.act(&carol, upload(&f, 2, 3)),
-        Ok(Outcome::Uploaded { new_file: true }),
+        Ok(CommandOutcome::Uploaded { new_file: true }),
         "the name is free"
     );
     assert_eq!(rig.holders(&f), [3]);
@@ -167,13 +182,13 @@ fn a_manifest_reads_back_by_ranges_across_its_rows() {
     let actions = in_parts(&f, "u", &digests, Some(&states));
     assert_eq!(actions.len(), 3);
     let expected = [
-        Outcome::PartStored { next: MANIFEST_ROW_PIECES },
-        Outcome::PartStored { next: 2 * MANIFEST_ROW_PIECES },
-        Outcome::Uploaded { new_file: true },
+        CommandOutcome::PartStored { next: MANIFEST_ROW_PIECES },
+        CommandOutcome::PartStored { next: 2 * MANIFEST_ROW_PIECES },
+        CommandOutcome::Uploaded { new_file: true },
     ];
     for (action, expected) in actions.into_iter().zip(expected) {
         assert!(rig.queries().file(&f).is_none(), "listed with its last part only");
-        let entry = Command::by(alice.clone(), 0, None, action);
+        let entry = LogCommand::by(alice.clone(), 0, None, action);
         assert!(serde_json::to_vec(&entry).unwrap().len() <= ROW_MAX_BYTES);
         assert_eq!(rig.machine.apply(&entry), Ok(expected));
     }
@@ -204,21 +219,25 @@ fn parts_come_in_order_and_the_first_begins_anew() {
     rig.act(&alice, actions[0].clone()).unwrap();
     assert_eq!(rig.act(&alice, actions[2].clone()), expected(MANIFEST_ROW_PIECES));
     rig.act(&alice, actions[1].clone()).unwrap();
-    assert_eq!(rig.act(&alice, actions[2].clone()), Ok(Outcome::Uploaded { new_file: true }));
+    assert_eq!(rig.act(&alice, actions[2].clone()), Ok(CommandOutcome::Uploaded { new_file: true }));
 
     for action in in_parts(&f, "other", &digests(2 * ROW + 1), None) {
         rig.act(&bob, action).unwrap();
     }
-    assert_eq!(rig.queries().holders(&f).len(), 2);
+    assert_eq!(rig.queries().seeders(&f).len(), 2);
     let mut differing = digests(2 * ROW + 1);
     differing[5] = Digest([255; 20]);
     let answers = in_parts(&f, "other", &differing, None).into_iter().map(|action| rig.act(&bob, action));
-    assert_eq!(answers.last(), Some(Err(Refusal::OtherContent(f.clone()))), "a difference in the first part");
+    assert_eq!(
+        answers.last(),
+        Some(Err(CommandRefusal::OtherContent(f.clone()))),
+        "a difference in the first part"
+    );
     let again = digests(2 * ROW + 1);
     for action in in_parts(&f, "other", &again, None) {
         rig.act(&bob, action).unwrap();
     }
-    rig.act(&alice, Action::RemoveFile { file: f }).unwrap();
+    rig.act(&alice, LogAction::RemoveFile { file: f }).unwrap();
     assert_eq!(rows_in(&rig, Table::Manifests), 0, "no row of a removed or doubled manifest is left");
     assert_eq!(rows_in(&rig, Table::Uploads), 0);
 }
@@ -229,11 +248,11 @@ fn an_upload_without_a_part_for_long_is_forgotten() {
     let actions = in_parts(&file(&g, "big"), "u", &digests(ROW + 1), None);
     rig.act(&alice, actions[0].clone()).unwrap();
     rig.at_s = UPLOAD_LIFE_S;
-    rig.anonymous(Action::Expire).unwrap();
+    rig.anonymous(LogAction::Expire).unwrap();
     assert_eq!(rows_in(&rig, Table::Uploads), 1);
     rig.at_s += 1;
     assert_eq!(rig.act(&alice, actions[1].clone()), Err(ManifestFault::OutOfOrder { expected: 0 }.into()));
-    rig.anonymous(Action::Expire).unwrap();
+    rig.anonymous(LogAction::Expire).unwrap();
     assert_eq!((rows_in(&rig, Table::Uploads), rows_in(&rig, Table::Manifests)), (0, 0));
 }
 
@@ -262,9 +281,9 @@ fn parts_that_make_no_manifest_are_refused() {
         (ManifestEnd { first: 1, ..manifest(1, 2) }, ManifestFault::OutOfOrder { expected: 0 }),
     ];
     for (manifest, fault) in cases {
-        assert_eq!(rig.act(&alice, put(&f, manifest)), Err(Refusal::BadManifest(fault)));
+        assert_eq!(rig.act(&alice, put(&f, manifest)), Err(CommandRefusal::BadManifest(fault)));
     }
-    let short = Action::UploadPart {
+    let short = LogAction::UploadPart {
         upload: UploadId::new("u").unwrap(),
         first: 0,
         part: ManifestPart::new(&digests(ROW - 1), None),
@@ -306,11 +325,11 @@ fn the_nodes_of_one_user_that_share_a_file_are_bounded() {
     let (owner, alice) = (rig.user("owner", 1), rig.user("alice", 2));
     let group = rig.group("g", &[&owner, &alice]);
     let f = file(&group, "f");
-    let key = |number: usize| Holder {
+    let key = |number: usize| NodeEndpoint {
         address: address(3),
         peer_key: Some(PeerKey([u8::try_from(number).unwrap(); 32])),
     };
-    let complete = |number| Action::Complete { file: f.clone(), node: key(number) };
+    let complete = |number| LogAction::Complete { file: f.clone(), node: key(number) };
     rig.act(&owner, upload(&f, 1, 1)).unwrap();
     for number in 0..NODES_PER_USER_AND_FILE {
         rig.act(&alice, complete(number)).unwrap();
@@ -318,19 +337,19 @@ fn the_nodes_of_one_user_that_share_a_file_are_bounded() {
     let before = rig.machine.tables().clone();
     for refused in [
         complete(NODES_PER_USER_AND_FILE),
-        Action::Upload { file: f.clone(), manifest: manifest(1, 2), node: key(NODES_PER_USER_AND_FILE) },
+        LogAction::Upload { file: f.clone(), manifest: manifest(1, 2), node: key(NODES_PER_USER_AND_FILE) },
     ] {
-        assert_eq!(rig.act(&alice, refused), Err(Refusal::TooManyNodes(f.clone())));
+        assert_eq!(rig.act(&alice, refused), Err(CommandRefusal::TooManyNodes(f.clone())));
     }
     assert_eq!(rig.machine.tables(), &before, "refused, so nothing has changed");
     rig.act(&alice, complete(0)).expect("one that shares it already");
-    rig.act(&owner, Action::Complete { file: f.clone(), node: node(9) })
+    rig.act(&owner, LogAction::Complete { file: f.clone(), node: node(9) })
         .expect("others' nodes are others' matter");
     // Nodes that are offline make room.
-    rig.act(&alice, Action::Logout).unwrap();
+    rig.act(&alice, LogAction::Logout).unwrap();
     let again = rig.user("alice", 2);
     rig.act(&again, complete(NODES_PER_USER_AND_FILE)).unwrap();
-    assert_eq!(rig.queries().holders(&f).len(), 3);
+    assert_eq!(rig.queries().seeders(&f).len(), 3);
     let shares = |rig: &Rig| {
         let mut shares = 0;
         rig.machine.tables().scan(Table::Shares, b"", &mut |_, _| {
@@ -340,6 +359,6 @@ fn the_nodes_of_one_user_that_share_a_file_are_bounded() {
         shares
     };
     assert_eq!(shares(&rig), NODES_PER_USER_AND_FILE + 2);
-    rig.act(&owner, Action::RemoveFile { file: f.clone() }).unwrap();
+    rig.act(&owner, LogAction::RemoveFile { file: f.clone() }).unwrap();
     assert_eq!(shares(&rig), 0);
 }

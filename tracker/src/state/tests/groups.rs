@@ -15,14 +15,14 @@ fn the_creator_owns_an_open_group_that_others_join() {
     let (alice, bob) = (rig.user("alice", 1), rig.user("bob", 2));
     let g = rig.group("g", &[&alice]);
     assert_eq!(groups_of(&rig, &bob), [("g".into(), "alice".into(), 1, false)]);
-    let join = Action::JoinGroup { group: g.clone() };
-    assert_eq!(rig.act(&bob, join.clone()), Ok(Outcome::Joined { pending: false }));
+    let join = LogAction::JoinGroup { group: g.clone() };
+    assert_eq!(rig.act(&bob, join.clone()), Ok(CommandOutcome::Joined { pending: false }));
     assert_eq!(groups_of(&rig, &bob), [("g".into(), "alice".into(), 2, true)]);
-    assert_eq!(rig.act(&bob, join), Err(Refusal::AlreadyMember(g.clone())));
-    let again = Action::CreateGroup { group: g.clone(), policy: Policy::Open };
-    assert_eq!(rig.act(&bob, again), Err(Refusal::GroupExists(g)));
-    let nowhere = Action::JoinGroup { group: group("x") };
-    assert_eq!(rig.act(&bob, nowhere), Err(Refusal::NoSuchGroup(group("x"))));
+    assert_eq!(rig.act(&bob, join), Err(CommandRefusal::AlreadyMember(g.clone())));
+    let again = LogAction::CreateGroup { group: g.clone(), policy: Policy::Open };
+    assert_eq!(rig.act(&bob, again), Err(CommandRefusal::GroupExists(g)));
+    let nowhere = LogAction::JoinGroup { group: group("x") };
+    assert_eq!(rig.act(&bob, nowhere), Err(CommandRefusal::NoSuchGroup(group("x"))));
 }
 
 #[test]
@@ -48,23 +48,23 @@ fn an_approval_group_takes_in_whom_its_owner_accepts() {
     let mut rig = Rig::default();
     let (alice, bob, carol) = (rig.user("alice", 1), rig.user("bob", 2), rig.user("carol", 3));
     let g = group("g");
-    rig.act(&alice, Action::CreateGroup { group: g.clone(), policy: Policy::Approval }).unwrap();
-    let join = || Action::JoinGroup { group: g.clone() };
-    let accept = |user: &Actor| Action::AcceptRequest { group: g.clone(), user: user.user.clone() };
-    let reject = |user: &Actor| Action::RejectRequest { group: g.clone(), user: user.user.clone() };
+    rig.act(&alice, LogAction::CreateGroup { group: g.clone(), policy: Policy::Approval }).unwrap();
+    let join = || LogAction::JoinGroup { group: g.clone() };
+    let accept = |user: &Actor| LogAction::AcceptRequest { group: g.clone(), user: user.user.clone() };
+    let reject = |user: &Actor| LogAction::RejectRequest { group: g.clone(), user: user.user.clone() };
     for who in [&bob, &carol, &carol] {
-        assert_eq!(rig.act(who, join()), Ok(Outcome::Joined { pending: true }));
+        assert_eq!(rig.act(who, join()), Ok(CommandOutcome::Joined { pending: true }));
     }
     assert_eq!(rig.queries().requests(&g, None, 9), [user("bob"), user("carol")]);
     assert!(!rig.queries().is_member(&g, &bob.user));
-    assert_eq!(rig.act(&bob, accept(&bob)), Err(Refusal::NotMember(g.clone())));
+    assert_eq!(rig.act(&bob, accept(&bob)), Err(CommandRefusal::NotMember(g.clone())));
 
-    assert_eq!(rig.act(&alice, accept(&bob)), Ok(Outcome::RequestAccepted));
+    assert_eq!(rig.act(&alice, accept(&bob)), Ok(CommandOutcome::RequestAccepted));
     assert!(rig.queries().is_member(&g, &bob.user));
-    assert_eq!(rig.act(&bob, accept(&carol)), Err(Refusal::NotOwner(g.clone())));
-    assert_eq!(rig.act(&bob, reject(&carol)), Err(Refusal::NotOwner(g.clone())));
-    assert_eq!(rig.act(&alice, reject(&carol)), Ok(Outcome::RequestRejected));
-    let none = Err(Refusal::NoSuchRequest { group: g.clone(), user: carol.user.clone() });
+    assert_eq!(rig.act(&bob, accept(&carol)), Err(CommandRefusal::NotOwner(g.clone())));
+    assert_eq!(rig.act(&bob, reject(&carol)), Err(CommandRefusal::NotOwner(g.clone())));
+    assert_eq!(rig.act(&alice, reject(&carol)), Ok(CommandOutcome::RequestRejected));
+    let none = Err(CommandRefusal::NoSuchRequest { group: g.clone(), user: carol.user.clone() });
     assert_eq!(rig.act(&alice, accept(&carol)), none);
     assert_eq!(rig.act(&alice, reject(&carol)), none);
     assert_eq!(rig.queries().members(&g), [user("alice"), user("bob")]);
@@ -82,18 +82,18 @@ fn a_removed_member_has_no_shares_left_there() {
     rig.act(&bob, upload(&own, 2, 2)).unwrap();
     rig.act(&bob, upload(&elsewhere, 1, 2)).unwrap();
 
-    let remove = |who: &Actor| Action::RemoveMember { group: g.clone(), user: who.user.clone() };
-    assert_eq!(rig.act(&bob, remove(&alice)), Err(Refusal::NotOwner(g.clone())));
-    assert_eq!(rig.act(&alice, remove(&alice)), Err(Refusal::OwnerStays(g.clone())));
-    assert_eq!(rig.act(&alice, remove(&bob)), Ok(Outcome::MemberRemoved));
-    let none = Refusal::NoSuchMember { group: g.clone(), user: bob.user.clone() };
+    let remove = |who: &Actor| LogAction::RemoveMember { group: g.clone(), user: who.user.clone() };
+    assert_eq!(rig.act(&bob, remove(&alice)), Err(CommandRefusal::NotOwner(g.clone())));
+    assert_eq!(rig.act(&alice, remove(&alice)), Err(CommandRefusal::OwnerStays(g.clone())));
+    assert_eq!(rig.act(&alice, remove(&bob)), Ok(CommandOutcome::MemberRemoved));
+    let none = CommandRefusal::NoSuchMember { group: g.clone(), user: bob.user.clone() };
     assert_eq!(rig.act(&alice, remove(&bob)), Err(none));
     assert_eq!(rig.holders(&f), [1]);
     assert_eq!(rig.holders(&own), [0; 0], "listed, without a seeder");
     assert!(rig.queries().file(&own).is_some());
     assert_eq!(rig.holders(&elsewhere), [2]);
-    let complete = Action::Complete { file: f, node: node(2) };
-    assert_eq!(rig.act(&bob, complete), Err(Refusal::NotMember(g)));
+    let complete = LogAction::Complete { file: f, node: node(2) };
+    assert_eq!(rig.act(&bob, complete), Err(CommandRefusal::NotMember(g)));
 }
 
 #[test]
@@ -104,17 +104,19 @@ fn the_earliest_member_inherits_and_the_last_takes_everything_along() {
     let f = file(&g, "f");
     rig.act(&zoe, upload(&f, 1, 1)).unwrap();
     rig.act(&alice, upload(&f, 1, 3)).unwrap();
-    let leave = || Action::LeaveGroup { group: g.clone() };
-    let left =
-        |new_owner: Option<&str>| Outcome::Left { new_owner: new_owner.map(user), group_deleted: false };
+    let leave = || LogAction::LeaveGroup { group: g.clone() };
+    let left = |new_owner: Option<&str>| CommandOutcome::Left {
+        new_owner: new_owner.map(user),
+        group_deleted: false,
+    };
 
     assert_eq!(rig.act(&zoe, leave()), Ok(left(Some("bob"))), "by age, not by name");
-    assert_eq!(rig.act(&zoe, leave()), Err(Refusal::NotMember(g.clone())));
+    assert_eq!(rig.act(&zoe, leave()), Err(CommandRefusal::NotMember(g.clone())));
     assert_eq!(rig.holders(&f), [3]);
-    rig.act(&zoe, Action::JoinGroup { group: g.clone() }).unwrap();
+    rig.act(&zoe, LogAction::JoinGroup { group: g.clone() }).unwrap();
     assert_eq!(rig.act(&alice, leave()), Ok(left(None)));
     assert_eq!(rig.act(&bob, leave()), Ok(left(Some("zoe"))));
-    let gone = Outcome::Left { new_owner: None, group_deleted: true };
+    let gone = CommandOutcome::Left { new_owner: None, group_deleted: true };
     assert_eq!(rig.act(&zoe, leave()), Ok(gone));
     assert_eq!(rig.queries().file(&f), None);
 
@@ -128,10 +130,10 @@ fn a_deleted_group_leaves_no_request_behind() {
     let mut rig = Rig::default();
     let (alice, bob) = (rig.user("alice", 1), rig.user("bob", 2));
     let g = group("g");
-    let create = || Action::CreateGroup { group: g.clone(), policy: Policy::Approval };
+    let create = || LogAction::CreateGroup { group: g.clone(), policy: Policy::Approval };
     rig.act(&alice, create()).unwrap();
-    rig.act(&bob, Action::JoinGroup { group: g.clone() }).unwrap();
-    rig.act(&alice, Action::LeaveGroup { group: g.clone() }).unwrap();
+    rig.act(&bob, LogAction::JoinGroup { group: g.clone() }).unwrap();
+    rig.act(&alice, LogAction::LeaveGroup { group: g.clone() }).unwrap();
     rig.act(&alice, create()).unwrap();
     assert_eq!(rig.queries().requests(&g, None, 9), []);
 }

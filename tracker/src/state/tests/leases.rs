@@ -5,30 +5,33 @@ use std::collections::BTreeSet;
 use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
 
 use super::*;
-use crate::state::lease::{Asker, BadUpdate, Candidate, ConnectionId, Counts, Leases, Presence, Reported};
+use crate::state::leases::{
+    AskingClient, BadUpdate, ClientConnectionId, LeaseTable, OnlineCounts, PeerCandidate, PeerPresence,
+    ReportOutcome,
+};
 use crate::state::limits::{
     LEASE_MS, LEECHER_MEMORY_MS, LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER,
     REPORTS_PER_USER, UPDATE_MAX_RANGES,
 };
-use crate::state::node::Peer;
+use crate::state::node::SwarmPeer;
 
 /// A time at which no election is recent.
 const START_MS: u64 = 10 * LEASE_MS;
 const PIECES: PieceCount = PieceCount(8);
 
-fn leases() -> Leases {
-    Leases::new(START_MS - LEASE_MS)
+fn leases() -> LeaseTable {
+    LeaseTable::new(START_MS - LEASE_MS)
 }
 
 fn session(number: u8) -> SessionId {
     SessionId([number; 16])
 }
 
-fn peer(name: &str, number: u8) -> Peer {
-    Peer { user: user(name), holder: node(u16::from(number)), session: session(number) }
+fn peer(name: &str, number: u8) -> SwarmPeer {
+    SwarmPeer { user: user(name), holder: node(u16::from(number)), session: session(number) }
 }
 
-fn key() -> FileKey {
+fn key() -> GroupFile {
     file(&group("g"), "f")
 }
 
@@ -37,52 +40,52 @@ fn runs(of: &[(u32, u32)]) -> Vec<PieceRange> {
 }
 
 /// Opens a quiet connection for each peer.
-fn connect(leases: &mut Leases, peers: &[Peer]) {
+fn connect(leases: &mut LeaseTable, peers: &[SwarmPeer]) {
     for (peer, connection) in peers.iter().zip(100..) {
-        leases.opened(peer.session, ConnectionId(connection), START_MS);
+        leases.open_connection(peer.session, ClientConnectionId(connection), START_MS);
     }
 }
 
-fn told(leases: &mut Leases, seeders: &[Peer], asker: &UserId) -> Vec<u16> {
-    let asker = Asker { user: asker, address: None, on_loopback: false };
-    let choice = leases.choose(&key(), PIECES, seeders, asker, START_MS);
+fn told(leases: &mut LeaseTable, seeders: &[SwarmPeer], asker: &UserId) -> Vec<u16> {
+    let asker = AskingClient { user: asker, address: None, on_loopback: false };
+    let choice = leases.choose_peers(&key(), PIECES, seeders, asker, START_MS);
     choice.peers().map(|candidate| candidate.peer.holder.address.port()).collect()
 }
 
 #[test]
 fn a_ping_keeps_a_session_online_for_its_lease() {
     let mut leases = leases();
-    let online = |leases: &Leases, now_ms| leases.presence(session(1), now_ms).is_some();
+    let online = |leases: &LeaseTable, now_ms| leases.presence(session(1), now_ms).is_some();
     assert!(!online(&leases, START_MS));
-    leases.opened(session(1), ConnectionId(1), START_MS);
+    leases.open_connection(session(1), ClientConnectionId(1), START_MS);
     assert!(online(&leases, START_MS + 100 * LEASE_MS), "without a ping, while the connection is open");
-    leases.ping(session(1), ConnectionId(1), START_MS);
+    leases.record_ping(session(1), ClientConnectionId(1), START_MS);
     assert!(online(&leases, START_MS + LEASE_MS - 1));
     assert!(!online(&leases, START_MS + LEASE_MS));
-    leases.closed(session(1), ConnectionId(1), START_MS + 1);
+    leases.close_connection(session(1), ClientConnectionId(1), START_MS + 1);
     assert!(online(&leases, START_MS + LEASE_MS - 1), "a lease outlives its connection");
 }
 
 #[test]
 fn a_connection_that_never_pings_is_online_while_open() {
     let mut leases = leases();
-    leases.opened(session(1), ConnectionId(1), START_MS);
-    leases.opened(session(1), ConnectionId(2), START_MS);
-    leases.closed(session(1), ConnectionId(1), START_MS);
+    leases.open_connection(session(1), ClientConnectionId(1), START_MS);
+    leases.open_connection(session(1), ClientConnectionId(2), START_MS);
+    leases.close_connection(session(1), ClientConnectionId(1), START_MS);
     assert!(leases.presence(session(1), START_MS).is_some());
-    leases.closed(session(1), ConnectionId(2), START_MS);
+    leases.close_connection(session(1), ClientConnectionId(2), START_MS);
     assert_eq!(leases.presence(session(1), START_MS), None);
 }
 
 #[test]
 fn after_an_election_all_count_as_online_and_confirmed_ones_come_first() {
-    let mut leases = Leases::new(START_MS);
+    let mut leases = LeaseTable::new(START_MS);
     let seeders = [peer("a", 1), peer("b", 2)];
-    leases.ping(session(2), ConnectionId(1), START_MS);
+    leases.record_ping(session(2), ClientConnectionId(1), START_MS);
     for _ in 0..4 {
         assert_eq!(told(&mut leases, &seeders, &user("z")), [2, 1]);
     }
-    assert_eq!(leases.presence(session(1), START_MS + LEASE_MS - 1), Some(Presence::Presumed));
+    assert_eq!(leases.presence(session(1), START_MS + LEASE_MS - 1), Some(PeerPresence::Presumed));
     assert_eq!(leases.presence(session(1), START_MS + LEASE_MS), None);
 }
 
@@ -91,32 +94,33 @@ fn a_leecher_stands_under_the_pieces_that_it_announced() {
     let mut leases = leases();
     let (seeder, leecher) = (peer("a", 1), peer("b", 2));
     connect(&mut leases, &[seeder.clone(), leecher.clone()]);
-    leases.join(&key(), PIECES, leecher.clone(), START_MS);
+    leases.join_swarm(&key(), PIECES, leecher.clone(), START_MS);
     let seeders = [seeder];
     assert_eq!(told(&mut leases, &seeders, &user("z")), [1, 2], "a leecher of the swarm at once");
     let update = runs(&[(0, 1), (7, 7)]);
-    assert_eq!(leases.gained(&key(), PIECES, leecher.clone(), &update, START_MS), Ok(false));
+    assert_eq!(leases.record_pieces(&key(), PIECES, leecher.clone(), &update, START_MS), Ok(false));
     let asked_by = user("z");
-    let asker = Asker { user: &asked_by, address: None, on_loopback: false };
-    let choice = leases.choose(&key(), PIECES, &seeders, asker, START_MS);
+    let asker = AskingClient { user: &asked_by, address: None, on_loopback: false };
+    let choice = leases.choose_peers(&key(), PIECES, &seeders, asker, START_MS);
     let holders = |index| {
         let sharers = choice.sharers(9).into_iter().filter(|sharer| sharer.has(PieceIndex(index)));
         sharers.map(|sharer| sharer.address.port()).collect::<Vec<_>>()
     };
     assert_eq!([holders(0), holders(2), holders(7)], [vec![1, 2], vec![1], vec![1, 2]]);
-    assert_eq!(leases.counts(&key(), &seeders, START_MS), Counts { seeders: 1, leechers: 1 });
-    assert_eq!(leases.gained(&key(), PIECES, leecher, &runs(&[(2, 6)]), START_MS), Ok(true));
+    assert_eq!(leases.count_online(&key(), &seeders, START_MS), OnlineCounts { seeders: 1, leechers: 1 });
+    assert_eq!(leases.record_pieces(&key(), PIECES, leecher, &runs(&[(2, 6)]), START_MS), Ok(true));
 }
 
 #[test]
 fn updates_that_do_not_fit_change_nothing() {
     let mut leases = leases();
-    let mut gained = |ranges: &[PieceRange]| leases.gained(&key(), PIECES, peer("a", 1), ranges, START_MS);
+    let mut gained =
+        |ranges: &[PieceRange]| leases.record_pieces(&key(), PIECES, peer("a", 1), ranges, START_MS);
     assert_eq!(gained(&runs(&[(0, 0), (3, 8)])), Err(BadUpdate::PastEnd { last: 8, pieces: 8 }));
     assert_eq!(gained(&runs(&[(0, 7), (0, 7)])), Err(BadUpdate::Overlap));
     let many = vec![PieceRange::single(PieceIndex(0)); UPDATE_MAX_RANGES + 1];
     assert_eq!(gained(&many), Err(BadUpdate::TooManyRanges(many.len())));
-    assert_eq!(leases.counts(&key(), &[], START_MS), Counts::default());
+    assert_eq!(leases.count_online(&key(), &[], START_MS), OnlineCounts::default());
 }
 
 #[test]
@@ -128,8 +132,8 @@ fn nobody_is_told_about_itself_nor_a_stranger_about_loopback() {
     connect(&mut leases, &seeders);
     let mut ports = |name: &str, port, on_loopback| -> BTreeSet<u16> {
         let user = user(name);
-        let asker = Asker { user: &user, address: Some(address(port)), on_loopback };
-        let choice = leases.choose(&key(), PIECES, &seeders, asker, START_MS);
+        let asker = AskingClient { user: &user, address: Some(address(port)), on_loopback };
+        let choice = leases.choose_peers(&key(), PIECES, &seeders, asker, START_MS);
         choice.peers().map(|candidate| candidate.peer.holder.address.port()).collect()
     };
     assert_eq!(ports("z", 9, true), [1, 2].into());
@@ -141,7 +145,7 @@ fn nobody_is_told_about_itself_nor_a_stranger_about_loopback() {
 #[test]
 fn of_many_peers_each_is_told_in_turn() {
     let mut leases = leases();
-    let seeders: Vec<Peer> = (1..=60).map(|number| peer(&format!("u{number}"), number)).collect();
+    let seeders: Vec<SwarmPeer> = (1..=60).map(|number| peer(&format!("u{number}"), number)).collect();
     connect(&mut leases, &seeders);
     let mut seen = BTreeSet::new();
     let mut firsts = BTreeSet::new();
@@ -158,18 +162,18 @@ fn of_many_peers_each_is_told_in_turn() {
 fn a_node_that_is_known_twice_at_one_address_is_told_once() {
     let at = |ip: &str, number| {
         let address = SocketAddr::new(ip.parse().unwrap(), 5);
-        Peer { holder: Holder { address, ..keyed(0, number) }, ..peer("a", number) }
+        SwarmPeer { holder: NodeEndpoint { address, ..keyed(0, number) }, ..peer("a", number) }
     };
     for ip in ["10.0.0.2", "::ffff:10.0.0.2", "2001:db8::7"] {
         let mut leases = leases();
         let seeders = [at(ip, 1)];
         connect(&mut leases, &[at(ip, 1), at(ip, 2)]);
-        leases.join(&key(), PIECES, at(ip, 2), START_MS);
+        leases.join_swarm(&key(), PIECES, at(ip, 2), START_MS);
         for _ in 0..2 {
             assert_eq!(told(&mut leases, &seeders, &user("z")), [5], "{ip}");
-            let asker = Asker { user: &user("z"), address: None, on_loopback: false };
-            let choice = leases.choose(&key(), PIECES, &seeders, asker, START_MS);
-            assert!(choice.peers().all(Candidate::is_complete), "{ip}: the better entry stands");
+            let asker = AskingClient { user: &user("z"), address: None, on_loopback: false };
+            let choice = leases.choose_peers(&key(), PIECES, &seeders, asker, START_MS);
+            assert!(choice.peers().all(PeerCandidate::is_complete), "{ip}: the better entry stands");
         }
     }
     // Chosen so that halves which change places look alike: these are two addresses all the same.
@@ -183,20 +187,21 @@ fn a_node_that_is_known_twice_at_one_address_is_told_once() {
 fn a_reported_peer_is_withheld_from_its_reporter_and_last_for_others_once_three_agree() {
     let mut leases = leases();
     let seeders = [peer("bad", 1), peer("good", 2)];
-    let reporters: Vec<Peer> = (3..=5).map(|number| peer(&format!("r{number}"), number)).collect();
+    let reporters: Vec<SwarmPeer> = (3..=5).map(|number| peer(&format!("r{number}"), number)).collect();
     connect(&mut leases, &seeders);
-    let report =
-        |leases: &mut Leases, by: &str, port| leases.report(&key(), &user(by), address(port), &seeders);
-    assert_eq!(report(&mut leases, "r3", 1), Reported::NotFetched);
+    let report = |leases: &mut LeaseTable, by: &str, port| {
+        leases.record_report(&key(), &user(by), address(port), &seeders)
+    };
+    assert_eq!(report(&mut leases, "r3", 1), ReportOutcome::NotFetched);
     for reporter in &reporters {
-        leases.join(&key(), PIECES, reporter.clone(), START_MS);
+        leases.join_swarm(&key(), PIECES, reporter.clone(), START_MS);
     }
-    assert_eq!(report(&mut leases, "r3", 9), Reported::NoPeer);
-    assert_eq!(report(&mut leases, "r3", 1), Reported::Noted);
+    assert_eq!(report(&mut leases, "r3", 9), ReportOutcome::NoPeer);
+    assert_eq!(report(&mut leases, "r3", 1), ReportOutcome::Noted);
     for _ in 0..5 {
-        assert_eq!(report(&mut leases, "r3", 1), Reported::Again);
+        assert_eq!(report(&mut leases, "r3", 1), ReportOutcome::Again);
     }
-    assert_eq!(report(&mut leases, "r4", 1), Reported::Noted);
+    assert_eq!(report(&mut leases, "r4", 1), ReportOutcome::Noted);
     assert_eq!(told(&mut leases, &seeders, &user("r3")), [2]);
     let firsts: BTreeSet<u16> = (0..4).map(|_| told(&mut leases, &seeders, &user("z"))[0]).collect();
     assert_eq!(firsts, [1, 2].into(), "two do not suffice, nor one who repeats it");
@@ -209,26 +214,31 @@ fn a_reported_peer_is_withheld_from_its_reporter_and_last_for_others_once_three_
 #[test]
 fn what_a_command_takes_away_is_gone_here_too() {
     let actor = Actor { user: user("b"), session: session(2) };
-    let left = Outcome::Left { new_owner: None, group_deleted: false };
+    let left = CommandOutcome::Left { new_owner: None, group_deleted: false };
     let boss = Actor { user: user("o"), session: session(9) };
-    let removal = Action::RemoveMember { group: group("g"), user: user("b") };
+    let removal = LogAction::RemoveMember { group: group("g"), user: user("b") };
     let cases = [
-        (&actor, Action::Logout, Outcome::LoggedOut, 0),
-        (&actor, Action::LeaveGroup { group: group("g") }, left.clone(), 0),
-        (&actor, Action::LeaveGroup { group: group("h") }, left, 1),
-        (&actor, Action::Complete { file: key(), node: node(2) }, Outcome::Completed, 0),
-        (&actor, Action::StopShare { file: file(&group("h"), "f"), node: node(2) }, Outcome::ShareStopped, 1),
-        (&boss, Action::Logout, Outcome::LoggedOut, 1),
-        (&boss, removal, Outcome::MemberRemoved, 0),
-        (&boss, Action::RemoveFile { file: key() }, Outcome::FileRemoved, 0),
+        (&actor, LogAction::Logout, CommandOutcome::LoggedOut, 0),
+        (&actor, LogAction::LeaveGroup { group: group("g") }, left.clone(), 0),
+        (&actor, LogAction::LeaveGroup { group: group("h") }, left, 1),
+        (&actor, LogAction::Complete { file: key(), node: node(2) }, CommandOutcome::Completed, 0),
+        (
+            &actor,
+            LogAction::StopShare { file: file(&group("h"), "f"), node: node(2) },
+            CommandOutcome::ShareStopped,
+            1,
+        ),
+        (&boss, LogAction::Logout, CommandOutcome::LoggedOut, 1),
+        (&boss, removal, CommandOutcome::MemberRemoved, 0),
+        (&boss, LogAction::RemoveFile { file: key() }, CommandOutcome::FileRemoved, 0),
     ];
     for (by, action, outcome, leechers) in cases {
         let mut leases = leases();
         connect(&mut leases, &[peer("b", 2)]);
-        leases.join(&key(), PIECES, peer("b", 2), START_MS);
-        let command = Command::by(by.clone(), 0, None, action);
-        leases.follow(&command, &outcome);
-        assert_eq!(leases.counts(&key(), &[], START_MS).leechers, leechers, "{command:?}");
+        leases.join_swarm(&key(), PIECES, peer("b", 2), START_MS);
+        let command = LogCommand::by(by.clone(), 0, None, action);
+        leases.follow_command(&command, &outcome);
+        assert_eq!(leases.count_online(&key(), &[], START_MS).leechers, leechers, "{command:?}");
     }
 }
 
@@ -236,59 +246,65 @@ fn what_a_command_takes_away_is_gone_here_too() {
 fn a_short_absence_loses_nothing_and_a_long_one_everything() {
     let mut leases = leases();
     let leecher = peer("b", 2);
-    leases.gained(&key(), PIECES, leecher.clone(), &runs(&[(0, 3)]), START_MS).unwrap();
+    leases.record_pieces(&key(), PIECES, leecher.clone(), &runs(&[(0, 3)]), START_MS).unwrap();
     let away_ms = START_MS + LEASE_MS + LEECHER_MEMORY_MS;
     leases.sweep(away_ms);
-    leases.ping(leecher.session, ConnectionId(1), away_ms);
-    assert_eq!(leases.counts(&key(), &[], away_ms).leechers, 1);
+    leases.record_ping(leecher.session, ClientConnectionId(1), away_ms);
+    assert_eq!(leases.count_online(&key(), &[], away_ms).leechers, 1);
     let gone_ms = away_ms + LEASE_MS + LEECHER_MEMORY_MS + 1;
     leases.sweep(gone_ms);
-    leases.ping(leecher.session, ConnectionId(1), gone_ms);
-    assert_eq!(leases.counts(&key(), &[], gone_ms).leechers, 0);
+    leases.record_ping(leecher.session, ClientConnectionId(1), gone_ms);
+    assert_eq!(leases.count_online(&key(), &[], gone_ms).leechers, 0);
 }
 
 #[test]
 fn reports_of_one_user_leave_room_for_those_of_others() {
     let mut leases = leases();
     let many = u8::try_from(REPORTS_PER_USER).unwrap() + 2;
-    let seeders: Vec<Peer> = (1..=many).map(|number| peer(&format!("u{number}"), number)).collect();
+    let seeders: Vec<SwarmPeer> = (1..=many).map(|number| peer(&format!("u{number}"), number)).collect();
     for (name, number) in [("r", 200), ("s", 201)] {
-        leases.join(&key(), PIECES, peer(name, number), START_MS);
+        leases.join_swarm(&key(), PIECES, peer(name, number), START_MS);
     }
-    let mut report = |by: &str, port: u8, seeders: &[Peer]| {
-        leases.report(&key(), &user(by), address(u16::from(port)), seeders)
+    let mut report = |by: &str, port: u8, seeders: &[SwarmPeer]| {
+        leases.record_report(&key(), &user(by), address(u16::from(port)), seeders)
     };
     for port in 1..many - 1 {
-        assert_eq!(report("r", port, &seeders), Reported::Noted);
+        assert_eq!(report("r", port, &seeders), ReportOutcome::Noted);
     }
-    assert_eq!(report("r", many, &seeders), Reported::Full);
-    assert_eq!(report("s", many, &seeders), Reported::Noted);
+    assert_eq!(report("r", many, &seeders), ReportOutcome::Full);
+    assert_eq!(report("s", many, &seeders), ReportOutcome::Noted);
     // Those who have gone make room.
-    assert_eq!(report("r", many, &seeders[1..]), Reported::Noted);
+    assert_eq!(report("r", many, &seeders[1..]), ReportOutcome::Noted);
 }
 
 #[test]
 fn leechers_are_bounded_for_each_user_and_in_all() {
     let mut leases = leases();
-    let at = |name: &str, port: u16| Peer { user: user(name), holder: node(port), session: session(1) };
-    leases.opened(session(1), ConnectionId(1), START_MS);
+    let at = |name: &str, port: u16| SwarmPeer { user: user(name), holder: node(port), session: session(1) };
+    leases.open_connection(session(1), ClientConnectionId(1), START_MS);
     let per_user = u16::try_from(NODES_PER_USER_AND_FILE).unwrap();
     for port in 1..=per_user {
-        leases.join(&key(), PIECES, at("a", port), START_MS);
+        leases.join_swarm(&key(), PIECES, at("a", port), START_MS);
     }
     // The first is heard of again, so the second is the one that makes room.
-    leases.gained(&key(), PIECES, at("a", 1), &runs(&[(0, 0)]), START_MS).unwrap();
-    leases.join(&key(), PIECES, at("a", per_user + 1), START_MS);
-    let leechers = |leases: &Leases| leases.counts(&key(), &[], START_MS).leechers;
+    leases.record_pieces(&key(), PIECES, at("a", 1), &runs(&[(0, 0)]), START_MS).unwrap();
+    leases.join_swarm(&key(), PIECES, at("a", per_user + 1), START_MS);
+    let leechers = |leases: &LeaseTable| leases.count_online(&key(), &[], START_MS).leechers;
     assert_eq!(leechers(&leases), NODES_PER_USER_AND_FILE);
-    assert!(leases.leave(&key(), &user("a"), node(1)) && !leases.leave(&key(), &user("a"), node(2)));
+    assert!(
+        leases.leave_swarm(&key(), &user("a"), node(1)) && !leases.leave_swarm(&key(), &user("a"), node(2))
+    );
     for number in 0..LEECHERS_PER_SWARM {
         let port = u16::try_from(number).unwrap() + 1_000;
-        leases.join(&key(), PIECES, at(&format!("u{number}"), port), START_MS);
+        leases.join_swarm(&key(), PIECES, at(&format!("u{number}"), port), START_MS);
     }
     assert_eq!(leechers(&leases), LEECHERS_PER_SWARM);
     let whole = runs(&[(0, PIECES.0 - 1)]);
-    assert_eq!(leases.gained(&key(), PIECES, at("late", 1), &whole, START_MS), Ok(false));
+    assert_eq!(leases.record_pieces(&key(), PIECES, at("late", 1), &whole, START_MS), Ok(false));
     assert_eq!(leechers(&leases), LEECHERS_PER_SWARM, "not listed");
-    assert_eq!(leases.gained(&key(), PIECES, at("a", 3), &whole, START_MS), Ok(true), "one that is goes on");
+    assert_eq!(
+        leases.record_pieces(&key(), PIECES, at("a", 3), &whole, START_MS),
+        Ok(true),
+        "one that is goes on"
+    );
 }

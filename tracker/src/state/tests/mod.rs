@@ -19,20 +19,20 @@ use engine::proto::manifest::{FileName, FileProof};
 use engine::proto::ticket::PeerKey;
 use engine::proto::units::Digest;
 
-use super::command::{Action, Command, ManifestEnd, ManifestPart, Policy};
-use super::id::{Actor, FileKey, GroupId, RequestId, SessionId, UserId};
-use super::machine::Machine;
-use super::memory::MemoryTables;
-use super::node::Holder;
-use super::outcome::{Outcome, Refusal};
-use super::queries::Queries;
+use super::command::{LogAction, LogCommand, ManifestEnd, ManifestPart, Policy};
+use super::id::{Actor, GroupFile, GroupId, RequestId, SessionId, UserId};
+use super::machine::StateMachine;
+use super::memory_tables::MemoryTables;
+use super::node::NodeEndpoint;
+use super::outcome::{CommandOutcome, CommandRefusal};
+use super::queries::StateQueries;
 
-pub(super) type Answer = Result<Outcome, Refusal>;
+pub(super) type Answer = Result<CommandOutcome, CommandRefusal>;
 
 /// A machine with a clock that stands still until told.
 #[derive(Default)]
 pub(super) struct Rig {
-    pub(super) machine: Machine<MemoryTables>,
+    pub(super) machine: StateMachine<MemoryTables>,
     pub(super) at_s: u64,
     sessions: u8,
 }
@@ -43,31 +43,31 @@ impl Rig {
         self.user_at(name, node(port))
     }
 
-    pub(super) fn user_at(&mut self, name: &str, node: Holder) -> Actor {
+    pub(super) fn user_at(&mut self, name: &str, node: NodeEndpoint) -> Actor {
         let user = user(name);
-        let create = Action::CreateUser { user: user.clone(), password_hash: format!("hash of {name}") };
+        let create = LogAction::CreateUser { user: user.clone(), password_hash: format!("hash of {name}") };
         let _ = self.anonymous(create);
         let password_epoch = self.queries().account(&user).unwrap().password_epoch;
         self.sessions += 1;
         let session = SessionId([self.sessions; 16]);
-        let login = Action::Login { user: user.clone(), password_epoch, session, node: Some(node) };
-        assert_eq!(self.anonymous(login), Ok(Outcome::LoggedIn));
+        let login = LogAction::Login { user: user.clone(), password_epoch, session, node: Some(node) };
+        assert_eq!(self.anonymous(login), Ok(CommandOutcome::LoggedIn));
         Actor { user, session }
     }
 
-    pub(super) fn anonymous(&mut self, action: Action) -> Answer {
-        self.machine.apply(&Command::anonymous(self.at_s, action))
+    pub(super) fn anonymous(&mut self, action: LogAction) -> Answer {
+        self.machine.apply(&LogCommand::anonymous(self.at_s, action))
     }
 
-    pub(super) fn act(&mut self, actor: &Actor, action: Action) -> Answer {
-        self.machine.apply(&Command::by(actor.clone(), self.at_s, None, action))
+    pub(super) fn act(&mut self, actor: &Actor, action: LogAction) -> Answer {
+        self.machine.apply(&LogCommand::by(actor.clone(), self.at_s, None, action))
     }
 
-    pub(super) fn act_as_request(&mut self, actor: &Actor, id: &str, action: Action) -> Answer {
-        self.machine.apply(&Command::by(actor.clone(), self.at_s, Some(RequestId::of(id)), action))
+    pub(super) fn act_as_request(&mut self, actor: &Actor, id: &str, action: LogAction) -> Answer {
+        self.machine.apply(&LogCommand::by(actor.clone(), self.at_s, Some(RequestId::of(id)), action))
     }
 
-    pub(super) fn queries(&self) -> Queries<'_> {
+    pub(super) fn queries(&self) -> StateQueries<'_> {
         self.machine.queries()
     }
 
@@ -75,18 +75,18 @@ impl Rig {
     pub(super) fn group(&mut self, name: &str, members: &[&Actor]) -> GroupId {
         let group = group(name);
         let (owner, others) = members.split_first().unwrap();
-        let create = Action::CreateGroup { group: group.clone(), policy: Policy::Open };
-        assert_eq!(self.act(owner, create), Ok(Outcome::GroupCreated));
+        let create = LogAction::CreateGroup { group: group.clone(), policy: Policy::Open };
+        assert_eq!(self.act(owner, create), Ok(CommandOutcome::GroupCreated));
         for other in others {
-            let joined = self.act(other, Action::JoinGroup { group: group.clone() });
-            assert_eq!(joined, Ok(Outcome::Joined { pending: false }));
+            let joined = self.act(other, LogAction::JoinGroup { group: group.clone() });
+            assert_eq!(joined, Ok(CommandOutcome::Joined { pending: false }));
         }
         group
     }
 
     /// The ports of the holders of a file.
-    pub(super) fn holders(&self, file: &FileKey) -> Vec<u16> {
-        self.queries().holders(file).iter().map(|peer| peer.holder.address.port()).collect()
+    pub(super) fn holders(&self, file: &GroupFile) -> Vec<u16> {
+        self.queries().seeders(file).iter().map(|peer| peer.holder.address.port()).collect()
     }
 }
 
@@ -102,20 +102,20 @@ pub(super) fn name(name: &str) -> FileName {
     FileName::new(name).unwrap()
 }
 
-pub(super) fn file(group: &GroupId, file: &str) -> FileKey {
-    FileKey { group: group.clone(), name: name(file) }
+pub(super) fn file(group: &GroupId, file: &str) -> GroupFile {
+    GroupFile { group: group.clone(), name: name(file) }
 }
 
 pub(super) fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
 }
 
-pub(super) fn node(port: u16) -> Holder {
-    Holder { address: address(port), peer_key: None }
+pub(super) fn node(port: u16) -> NodeEndpoint {
+    NodeEndpoint { address: address(port), peer_key: None }
 }
 
-pub(super) fn keyed(port: u16, key: u8) -> Holder {
-    Holder { address: address(port), peer_key: Some(PeerKey([key; 32])) }
+pub(super) fn keyed(port: u16, key: u8) -> NodeEndpoint {
+    NodeEndpoint { address: address(port), peer_key: Some(PeerKey([key; 32])) }
 }
 
 /// A manifest of a few pieces whose digests are all `content`.
@@ -130,6 +130,6 @@ pub(super) fn manifest(content: u8, pieces: usize) -> ManifestEnd {
     }
 }
 
-pub(super) fn upload(file: &FileKey, content: u8, port: u16) -> Action {
-    Action::Upload { file: file.clone(), manifest: manifest(content, 2), node: node(port) }
+pub(super) fn upload(file: &GroupFile, content: u8, port: u16) -> LogAction {
+    LogAction::Upload { file: file.clone(), manifest: manifest(content, 2), node: node(port) }
 }

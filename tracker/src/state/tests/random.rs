@@ -45,54 +45,59 @@ struct Script {
 }
 
 impl Script {
-    fn login(&mut self, who: usize) -> Command {
+    fn login(&mut self, who: usize) -> LogCommand {
         self.logins += 1;
         self.sessions[who] = self.logins;
         let session = SessionId([self.logins; 16]);
         let node = Some(own_node(who));
-        Command::anonymous(0, Action::Login { user: user(USERS[who]), password_epoch: 0, session, node })
+        LogCommand::anonymous(
+            0,
+            LogAction::Login { user: user(USERS[who]), password_epoch: 0, session, node },
+        )
     }
 
-    fn command(&mut self, step: &Step, at_s: u64) -> Command {
+    fn command(&mut self, step: &Step, at_s: u64) -> LogCommand {
         let group = group(GROUPS[step.group]);
         let file = file(&group, FILES[step.file]);
         let other = user(USERS[step.other]);
         let node = own_node(step.who);
         let action = match step.what {
             0 => return self.login(step.who),
-            1 => Action::Logout,
-            2 => Action::CreateGroup { group, policy: Policy::Open },
-            3 => Action::CreateGroup { group, policy: Policy::Approval },
-            4 | 5 => Action::JoinGroup { group },
-            6 => Action::AcceptRequest { group, user: other },
-            7 => Action::RejectRequest { group, user: other },
-            8 => Action::RemoveMember { group, user: other },
-            9 => Action::LeaveGroup { group },
-            10 => Action::Complete { file, node },
-            11 => Action::StopShare { file, node },
-            12 => Action::RemoveFile { file },
-            _ => Action::Upload { file, manifest: manifest(u8::try_from(step.other / 2).unwrap(), 2), node },
+            1 => LogAction::Logout,
+            2 => LogAction::CreateGroup { group, policy: Policy::Open },
+            3 => LogAction::CreateGroup { group, policy: Policy::Approval },
+            4 | 5 => LogAction::JoinGroup { group },
+            6 => LogAction::AcceptRequest { group, user: other },
+            7 => LogAction::RejectRequest { group, user: other },
+            8 => LogAction::RemoveMember { group, user: other },
+            9 => LogAction::LeaveGroup { group },
+            10 => LogAction::Complete { file, node },
+            11 => LogAction::StopShare { file, node },
+            12 => LogAction::RemoveFile { file },
+            _ => {
+                LogAction::Upload { file, manifest: manifest(u8::try_from(step.other / 2).unwrap(), 2), node }
+            }
         };
         let session = SessionId([self.sessions[step.who]; 16]);
         let actor = Actor { user: user(USERS[step.who]), session };
-        Command::by(actor, at_s, step.request.map(|id| RequestId::of(&id.to_string())), action)
+        LogCommand::by(actor, at_s, step.request.map(|id| RequestId::of(&id.to_string())), action)
     }
 }
 
 /// Two users' nodes have keys, the third's has none.
-fn own_node(who: usize) -> Holder {
+fn own_node(who: usize) -> NodeEndpoint {
     let number = u8::try_from(who).unwrap();
     if who == 2 { node(2) } else { keyed(u16::from(number), number) }
 }
 
-fn begin() -> (Machine<MemoryTables>, Script, Vec<Command>) {
+fn begin() -> (StateMachine<MemoryTables>, Script, Vec<LogCommand>) {
     let mut script = Script::default();
     let mut log = Vec::new();
     for (who, name) in USERS.iter().enumerate() {
-        let create = Action::CreateUser { user: user(name), password_hash: "h".into() };
-        log.extend([Command::anonymous(0, create), script.login(who)]);
+        let create = LogAction::CreateUser { user: user(name), password_hash: "h".into() };
+        log.extend([LogCommand::anonymous(0, create), script.login(who)]);
     }
-    let mut machine = Machine::default();
+    let mut machine = StateMachine::default();
     for command in &log {
         machine.apply(command).unwrap();
     }
@@ -103,31 +108,31 @@ fn begin() -> (Machine<MemoryTables>, Script, Vec<Command>) {
 #[derive(Default, PartialEq, Debug)]
 struct Model {
     members: BTreeMap<GroupId, Vec<UserId>>,
-    shares: BTreeSet<(FileKey, UserId)>,
+    shares: BTreeSet<(GroupFile, UserId)>,
 }
 
 impl Model {
     /// What a command that succeeded does to memberships and shares.
-    fn follow(&mut self, command: &Command, outcome: &Outcome) {
+    fn follow(&mut self, command: &LogCommand, outcome: &CommandOutcome) {
         let Some(by) = command.by.as_ref().map(|by| by.user.clone()) else { return };
         match (&command.action, outcome) {
-            (Action::CreateGroup { group, .. } | Action::JoinGroup { group }, outcome)
-                if *outcome != (Outcome::Joined { pending: true }) =>
+            (LogAction::CreateGroup { group, .. } | LogAction::JoinGroup { group }, outcome)
+                if *outcome != (CommandOutcome::Joined { pending: true }) =>
             {
                 self.members.entry(group.clone()).or_default().push(by);
             }
-            (Action::AcceptRequest { group, user }, _) => {
+            (LogAction::AcceptRequest { group, user }, _) => {
                 self.members.get_mut(group).unwrap().push(user.clone());
             }
-            (Action::RemoveMember { group, user }, _) => self.part(group, user),
-            (Action::LeaveGroup { group }, _) => self.part(group, &by),
-            (Action::Upload { file, .. } | Action::Complete { file, .. }, _) => {
+            (LogAction::RemoveMember { group, user }, _) => self.part(group, user),
+            (LogAction::LeaveGroup { group }, _) => self.part(group, &by),
+            (LogAction::Upload { file, .. } | LogAction::Complete { file, .. }, _) => {
                 self.shares.insert((file.clone(), by));
             }
-            (Action::StopShare { file, .. }, _) => {
+            (LogAction::StopShare { file, .. }, _) => {
                 self.shares.remove(&(file.clone(), by));
             }
-            (Action::RemoveFile { file }, _) => self.shares.retain(|(shared, _)| shared != file),
+            (LogAction::RemoveFile { file }, _) => self.shares.retain(|(shared, _)| shared != file),
             _ => {}
         }
     }
@@ -140,7 +145,7 @@ impl Model {
 }
 
 /// Checks everything that must hold at any time.
-fn check(machine: &Machine<MemoryTables>, model: &Model) {
+fn check(machine: &StateMachine<MemoryTables>, model: &Model) {
     let queries = machine.queries();
     let nobody = user("nobody");
     let groups = queries.groups(&nobody, None, usize::MAX);
@@ -205,14 +210,14 @@ proptest! {
             let Ok(outcome) = machine.apply(&command) else { continue };
             model.follow(&command, &outcome);
             match &command.action {
-                Action::Login { user, .. } => { online.insert(user.clone()); }
-                Action::Logout => { online.remove(&command.by.clone().unwrap().user); }
+                LogAction::Login { user, .. } => { online.insert(user.clone()); }
+                LogAction::Logout => { online.remove(&command.by.clone().unwrap().user); }
                 _ => {}
             }
         }
         for (group_name, file_name) in GROUPS.into_iter().flat_map(|g| FILES.map(|f| (g, f))) {
             let key = file(&group(group_name), file_name);
-            let holders: BTreeSet<UserId> = machine.queries().holders(&key).into_iter().map(|p| p.user).collect();
+            let holders: BTreeSet<UserId> = machine.queries().seeders(&key).into_iter().map(|p| p.user).collect();
             let shares = model.shares.iter().filter(|(shared, _)| *shared == key).map(|(_, user)| user.clone());
             prop_assert_eq!(holders, shares.filter(|user| online.contains(user)).collect::<BTreeSet<_>>());
         }
@@ -221,7 +226,7 @@ proptest! {
     #[test]
     fn a_retried_command_gets_its_first_answer_and_changes_nothing(steps in steps()) {
         let (mut machine, mut script, _) = begin();
-        let mut first: BTreeMap<(SessionId, RequestId), (Command, Answer)> = BTreeMap::new();
+        let mut first: BTreeMap<(SessionId, RequestId), (LogCommand, Answer)> = BTreeMap::new();
         for (step, at_s) in steps.iter().zip(0..) {
             let command = script.command(step, at_s);
             let slot = command.by.as_ref().map(|by| by.session).zip(command.request_id);
@@ -230,18 +235,18 @@ proptest! {
             let Some(slot) = slot else { continue };
             if let Some((known, known_answer)) = first.get(&slot) {
                 prop_assert_eq!(&before, machine.tables());
-                if answer == Err(Refusal::OtherRequest) {
+                if answer == Err(CommandRefusal::OtherRequest) {
                     prop_assert!(known.action != command.action, "{:?} was taken for another", command);
                 } else {
                     prop_assert_eq!(&answer, known_answer);
                     let same_kind = std::mem::discriminant(&known.action) == std::mem::discriminant(&command.action);
                     prop_assert!(same_kind, "{:?} got the answer of {:?}", command, known);
                 }
-            } else if answer != Err(Refusal::NotLoggedIn) {
+            } else if answer != Err(CommandRefusal::NotLoggedIn) {
                 first.insert(slot, (command, answer));
             }
             for (first, answer) in first.values() {
-                let again = Command { at_s, ..first.clone() };
+                let again = LogCommand { at_s, ..first.clone() };
                 let before = machine.tables().clone();
                 prop_assert_eq!(&machine.apply(&again), answer);
                 prop_assert_eq!(&before, machine.tables());
@@ -256,7 +261,7 @@ proptest! {
             log.push(script.command(step, at_s));
             let _ = machine.apply(log.last().unwrap());
         }
-        let mut replayed = Machine::<MemoryTables>::default();
+        let mut replayed = StateMachine::<MemoryTables>::default();
         for command in &log {
             let text = serde_json::to_string(command).unwrap();
             let _ = replayed.apply(&serde_json::from_str(&text).unwrap());

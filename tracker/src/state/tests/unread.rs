@@ -50,14 +50,14 @@ fn a_read_that_fails_at_any_moment_ends_no_query() {
     for (actor, port) in [(&alice, 1), (&bob, 2)] {
         rig.act(actor, upload(&key, 7, port)).unwrap();
     }
-    let asked = Action::CreateGroup { group: super::group("asked"), policy: Policy::Approval };
+    let asked = LogAction::CreateGroup { group: super::group("asked"), policy: Policy::Approval };
     rig.act(&alice, asked).unwrap();
-    let join = Action::JoinGroup { group: super::group("asked") };
+    let join = LogAction::JoinGroup { group: super::group("asked") };
     rig.act_as_request(&bob, "1", join.clone()).unwrap();
-    let joined = Command::by(bob.clone(), rig.at_s, Some(RequestId::of("1")), join);
+    let joined = LogCommand::by(bob.clone(), rig.at_s, Some(RequestId::of("1")), join);
     let asked = super::group("asked");
     let at_s = rig.at_s;
-    type Query<'a> = Box<dyn Fn(Queries<'_>) -> bool + 'a>;
+    type Query<'a> = Box<dyn Fn(StateQueries<'_>) -> bool + 'a>;
     // Each says whether it found what is there.
     let queries: Vec<(&str, Query<'_>)> = vec![
         ("account", Box::new(|of| of.account(&alice.user).is_some())),
@@ -75,17 +75,17 @@ fn a_read_that_fails_at_any_moment_ends_no_query() {
         ("files", Box::new(|of| of.files(&group, None, ENOUGH).len() == 1)),
         ("file", Box::new(|of| of.file(&key).is_some())),
         ("pieces", Box::new(|of| of.pieces(&key, 0, 2).is_some_and(|pieces| pieces.digests.len() == 2))),
-        ("holders", Box::new(|of| of.holders(&key).len() == 2)),
+        ("holders", Box::new(|of| of.seeders(&key).len() == 2)),
     ];
     let tables = rig.machine.tables();
     for (name, query) in queries {
         let whole = Failing { rows: tables, left: Cell::new(ENOUGH) };
-        assert!(query(Queries::new(&whole)), "{name} finds what is there");
+        assert!(query(StateQueries::new(&whole)), "{name} finds what is there");
         let reads = ENOUGH - whole.left.get();
         assert!(reads > 0, "{name} reads");
         for left in 0..reads {
             let failing = Failing { rows: tables, left: Cell::new(left) };
-            assert!(!query(Queries::new(&failing)), "{name} finds all, though read {left} failed");
+            assert!(!query(StateQueries::new(&failing)), "{name} finds all, though read {left} failed");
         }
     }
 }

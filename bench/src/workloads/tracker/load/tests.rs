@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
-use super::super::line::Pipelined;
+use super::super::connection::PipelinedConnection;
 use super::*;
 
 /// Longer than any machine stops.
@@ -15,22 +15,23 @@ const SHORT: Duration = Duration::from_millis(50);
 
 /// What a fake tracker has heard, and whether it answers.
 #[derive(Default)]
-struct Heard {
+struct HeardRequests {
     requests: BTreeMap<String, u64>,
     answers: bool,
 }
 
 /// A tracker that answers every line, or none until it is told to. Its threads end with the connections.
-struct Fake {
+struct FakeTracker {
     address: SocketAddr,
-    heard: Arc<(Mutex<Heard>, Condvar)>,
+    heard: Arc<(Mutex<HeardRequests>, Condvar)>,
 }
 
-impl Fake {
-    fn start(answers: bool) -> Fake {
+impl FakeTracker {
+    fn start(answers: bool) -> FakeTracker {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let heard = Arc::new((Mutex::new(Heard { answers, ..Heard::default() }), Condvar::new()));
+        let heard =
+            Arc::new((Mutex::new(HeardRequests { answers, ..HeardRequests::default() }), Condvar::new()));
         let shared = Arc::clone(&heard);
         std::thread::spawn(move || {
             for socket in listener.incoming() {
@@ -38,7 +39,7 @@ impl Fake {
                 std::thread::spawn(move || serve(&socket.unwrap(), &shared));
             }
         });
-        Fake { address, heard }
+        FakeTracker { address, heard }
     }
 
     fn answer_from_now_on(&self) {
@@ -46,14 +47,14 @@ impl Fake {
         self.heard.1.notify_all();
     }
 
-    fn load(&self, lines: usize, patience: Duration) -> Load<'static, Pipelined> {
-        let write: Write<'static> =
+    fn load(&self, lines: usize, patience: Duration) -> RequestLoad<'static, PipelinedConnection> {
+        let write: WriteRequest<'static> =
             Box::new(|_, kind, _, text| text.extend(format!("{}\n", kind.name()).bytes()));
-        Load::open(self.address, lines, patience, write).unwrap()
+        RequestLoad::open(self.address, lines, patience, write).unwrap()
     }
 }
 
-fn serve(socket: &TcpStream, (heard, told): &(Mutex<Heard>, Condvar)) {
+fn serve(socket: &TcpStream, (heard, told): &(Mutex<HeardRequests>, Condvar)) {
     for line in BufReader::new(socket).lines().map_while(Result::ok) {
         let mut heard = heard.lock().unwrap();
         *heard.requests.entry(line).or_default() += 1;
@@ -64,24 +65,24 @@ fn serve(socket: &TcpStream, (heard, told): &(Mutex<Heard>, Condvar)) {
     }
 }
 
-fn counted(outcome: &Outcome) -> u64 {
+fn counted(outcome: &LoadOutcome) -> u64 {
     outcome.latencies.iter().map(Histogram::len).sum()
 }
 
 #[test]
 fn what_is_counted_is_what_the_tracker_heard() {
-    let fake = Fake::start(true);
+    let fake = FakeTracker::start(true);
     let mut load = fake.load(3, LONG);
-    let mix: Mix = "ping=3,get_peers=2,upload_file=1".parse().unwrap();
-    let outcome = load.run(&mix, Pace::Rate(500.0), 0.1).unwrap();
+    let mix: RequestMix = "ping=3,get_peers=2,upload_file=1".parse().unwrap();
+    let outcome = load.run(&mix, LoadPace::Rate(500.0), 0.1).unwrap();
     assert_eq!((outcome.due, outcome.answered, outcome.refused, outcome.unanswered), (50, 50, 0, 0));
     let heard = fake.heard.0.lock().unwrap().requests.clone();
-    for kind in Kind::ALL {
+    for kind in RequestKind::ALL {
         let found = outcome.latencies[kind as usize].len();
         assert_eq!(heard.get(kind.name()).copied().unwrap_or(0), found, "{}", kind.name());
     }
     let before: u64 = heard.values().sum();
-    let outcome = load.run(&Mix::only(Kind::Ping), Pace::Depth(4), 0.05).unwrap();
+    let outcome = load.run(&RequestMix::only(RequestKind::Ping), LoadPace::Depth(4), 0.05).unwrap();
     let heard: u64 = fake.heard.0.lock().unwrap().requests.values().sum();
     assert_eq!((outcome.due, outcome.answered), (heard - before, heard - before));
     assert_eq!(counted(&outcome), outcome.due);
@@ -89,38 +90,39 @@ fn what_is_counted_is_what_the_tracker_heard() {
 
 #[test]
 fn requests_without_an_answer_count_with_their_age() {
-    let fake = Fake::start(false);
+    let fake = FakeTracker::start(false);
     let mut load = fake.load(2, SHORT);
-    let outcome = load.run(&Mix::only(Kind::Ping), Pace::Rate(1_000.0), 0.02).unwrap();
+    let outcome = load.run(&RequestMix::only(RequestKind::Ping), LoadPace::Rate(1_000.0), 0.02).unwrap();
     assert_eq!((outcome.due, outcome.answered, outcome.unanswered), (20, 0, 20));
-    let pings = &outcome.latencies[Kind::Ping as usize];
+    let pings = &outcome.latencies[RequestKind::Ping as usize];
     assert_eq!(pings.len(), 20);
     // Each was due before the end, so each is older than the patience; a histogram keeps three digits.
-    assert!(pings.min() >= nanoseconds(SHORT) / 1_000 * 999, "{}", pings.min());
-    let outcome = load.run(&Mix::only(Kind::Ping), Pace::Depth(4), 0.02).unwrap();
+    assert!(pings.min() >= span_ns(SHORT) / 1_000 * 999, "{}", pings.min());
+    let outcome = load.run(&RequestMix::only(RequestKind::Ping), LoadPace::Depth(4), 0.02).unwrap();
     assert_eq!((outcome.due, outcome.answered, outcome.unanswered), (8, 0, 8));
     assert_eq!(counted(&outcome), 8);
 }
 
 #[test]
 fn a_connection_that_takes_no_more_ends_no_run_late() {
-    let fake = Fake::start(false);
+    let fake = FakeTracker::start(false);
     let mut load = fake.load(1, SHORT);
-    let due = 10 * UNDERWAY_MAX as u64;
-    let outcome = load.run(&Mix::only(Kind::Ping), Pace::Rate(due as f64 * 20.0), 0.05).unwrap();
+    let due = 10 * IN_FLIGHT_MAX as u64;
+    let outcome =
+        load.run(&RequestMix::only(RequestKind::Ping), LoadPace::Rate(due as f64 * 20.0), 0.05).unwrap();
     assert_eq!((outcome.due, outcome.answered, outcome.unanswered), (due, 0, due));
     assert_eq!(counted(&outcome), due);
 }
 
 #[test]
 fn answers_that_come_too_late_are_none_of_the_next_run() {
-    let fake = Fake::start(false);
+    let fake = FakeTracker::start(false);
     let mut load = fake.load(2, SHORT);
-    let stalled = load.run(&Mix::only(Kind::Ping), Pace::Rate(1_000.0), 0.01).unwrap();
+    let stalled = load.run(&RequestMix::only(RequestKind::Ping), LoadPace::Rate(1_000.0), 0.01).unwrap();
     assert_eq!(stalled.unanswered, 10);
     fake.answer_from_now_on();
-    load.patience = LONG;
-    let outcome = load.run(&Mix::only(Kind::GetPeers), Pace::Rate(1_000.0), 0.01).unwrap();
+    load.answer_timeout = LONG;
+    let outcome = load.run(&RequestMix::only(RequestKind::GetPeers), LoadPace::Rate(1_000.0), 0.01).unwrap();
     assert_eq!((outcome.due, outcome.answered, outcome.unanswered), (10, 10, 0));
-    assert_eq!(outcome.latencies[Kind::GetPeers as usize].len(), 10);
+    assert_eq!(outcome.latencies[RequestKind::GetPeers as usize].len(), 10);
 }

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 
 use super::super::super::frame::RejectCode;
-use super::super::super::session::{Answer, Provider};
-use super::super::super::spread::Spread;
+use super::super::super::session::{PieceAnswer, ProviderSession};
+use super::super::super::steering::UploadHistory;
 use super::super::super::ticket::{PeerKey, UnixSeconds};
 use super::super::super::units::PIECE_BYTES;
 use super::super::*;
@@ -88,7 +88,7 @@ struct Link {
     host: usize,
     connection: ConnectionId,
     from: usize,
-    provider: Provider,
+    provider: ProviderSession,
     told: usize,
     news_due: u64,
     share: u64,
@@ -126,7 +126,7 @@ enum Event {
         said: Said,
     },
     Written {
-        job: Job,
+        job: ReceivedPiece,
     },
 }
 
@@ -244,25 +244,29 @@ impl Fluid {
             Event::Asked { connection, message } => {
                 let asked = |link: &&mut Link| link.host == host && link.connection == connection;
                 if let Some(link) = self.links.iter_mut().find(asked) {
-                    link.provider.message(&message).unwrap();
+                    link.provider.handle_message(&message).unwrap();
                 }
             }
-            Event::Bytes { connection, count } => self.transfer(host).bytes(now, connection, count),
+            Event::Bytes { connection, count } => self.transfer(host).bytes_received(now, connection, count),
             Event::Said { connection, said: Said::Message(message) } => {
-                assert_eq!(self.transfer(host).message(now, connection, &message), Ok(true));
+                assert_eq!(self.transfer(host).handle_message(now, connection, &message), Ok(true));
             }
             Event::Said { connection, said: Said::Piece(index) } => {
                 let transfer = self.transfer(host);
-                if transfer.piece_begins(connection, index, PIECE_BYTES).is_ok()
-                    && let Some(job) = transfer.landed(now, connection, index)
+                if transfer.begin_piece(connection, index, PIECE_BYTES).is_ok()
+                    && let Some(job) = transfer.piece_received(now, connection, index)
                 {
                     self.at(self.ms + VERIFY_MS, host, Event::Written { job });
                 }
             }
             Event::Written { job } => {
                 let transfer = self.transfer(host);
-                assert!(transfer.judged(now, &job, Finding { digest_holds: true, links_hold: true }));
-                transfer.written(&job);
+                assert!(transfer.piece_checked(
+                    now,
+                    &job,
+                    PieceVerdict { digest_matches: true, links_match: true }
+                ));
+                transfer.piece_written(&job);
                 let full = transfer.held().is_full();
                 let found = &mut self.hosts[host];
                 found.held.insert(job.index);
@@ -283,17 +287,17 @@ impl Fluid {
         let online = |(number, other): &(usize, &Host)| *number != host && other.starts_ms <= now.ms();
         let peers: Vec<_> =
             self.hosts.iter().enumerate().filter(online).map(|(_, other)| other.address).collect();
-        self.transfer(host).offer(now, &peers);
+        self.transfer(host).add_peers(now, &peers);
     }
 
     fn open(&mut self, host: usize, connection: ConnectionId, from: usize) {
         let geometry = Geometry::new(self.length()).unwrap();
-        let holding = Holding { length: geometry.length(), pieces: self.hosts[from].held.clone() };
+        let holding = ProviderFile { length: geometry.length(), pieces: self.hosts[from].held.clone() };
         self.links.push(Link {
             host,
             connection,
             from,
-            provider: Provider::new(grant(self.hosts[host].address.key), trackers(), geometry),
+            provider: ProviderSession::new(grant(self.hosts[host].address.key), trackers(), geometry),
             told: self.hosts[from].gained.len(),
             news_due: 0,
             share: self.random.u64(100..=self.setting.unfairness),
@@ -302,7 +306,7 @@ impl Fluid {
         });
         self.count_consumers();
         let now = self.now();
-        self.transfer(host).opened(now, connection, holding);
+        self.transfer(host).connection_opened(now, connection, holding);
     }
 
     fn count_consumers(&mut self) {
@@ -322,15 +326,15 @@ impl Fluid {
         for action in actions {
             let later = self.ms + self.setting.delay_ms;
             match action {
-                Action::Connect { connection, peer, .. } => {
+                TransferAction::Connect { connection, peer, .. } => {
                     let from = self.hosts.iter().position(|other| other.address == peer).unwrap();
                     // TCP's handshake, then this protocol's own.
                     self.at(self.ms + 5 * self.setting.delay_ms, host, Event::Open { connection, from });
                 }
-                Action::Send { connection, message } => {
+                TransferAction::Send { connection, message } => {
                     self.at(later, host, Event::Asked { connection, message });
                 }
-                Action::Close { connection, .. } => {
+                TransferAction::Close { connection, .. } => {
                     self.links.retain(|link| link.host != host || link.connection != connection);
                     self.count_consumers();
                 }
@@ -345,7 +349,7 @@ impl Fluid {
         let from = &mut self.hosts[link.from];
         while link.queued_bytes <= socket_bytes {
             let sent = |index: PieceIndex| from.sent[index.as_usize()];
-            let spread = Spread::new(from.held.pieces(), sent, from.sent_pieces, from.consumers);
+            let spread = UploadHistory::new(from.held.pieces(), sent, from.sent_pieces, from.consumers);
             let Some(answer) = link.provider.next_answer(&from.held, &spread, UnixSeconds(0)) else {
                 if from.gained.len() > link.told && now_ms >= link.news_due {
                     Self::tell(link, from, now_ms);
@@ -353,11 +357,11 @@ impl Fluid {
                 return;
             };
             let (said, bytes) = match answer {
-                Answer::Reject(index, code) => {
+                PieceAnswer::Reject(index, code) => {
                     from.turned_away += u64::from(code == RejectCode::Busy);
                     (Said::Message(Message::Reject { index, code }), REJECT_BYTES)
                 }
-                Answer::Piece(index) => {
+                PieceAnswer::Piece(index) => {
                     from.sent_pieces += 1;
                     from.sent[index.as_usize()] += 1;
                     (Said::Piece(index), u64::from(PIECE_BYTES))
@@ -373,7 +377,7 @@ impl Fluid {
         news.sort_unstable();
         link.told = from.gained.len();
         link.news_due = now_ms + POLL_MS;
-        let ranges = PieceRange::joined(news).into_iter().map(Into::into).collect();
+        let ranges = PieceRange::from_ascending(news).into_iter().map(Into::into).collect();
         link.queue.push_back((Said::Message(Message::Have { ranges }), HAVE_BYTES));
         link.queued_bytes += HAVE_BYTES;
     }

@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 
 use super::super::super::frame::{RefusedCode, RejectCode};
 use super::super::super::limits::{CONNECTIONS_PER_PEER, HANDSHAKE_TIMEOUT_MS};
-use super::super::super::session::{Answer, Provider};
-use super::super::super::spread::Spread;
+use super::super::super::session::{PieceAnswer, ProviderSession};
+use super::super::super::steering::UploadHistory;
 use super::super::super::ticket::{Grant, PeerKey, SecretKey, UnixSeconds};
 use super::super::super::units::{Digest, PIECE_BYTES};
 use super::super::*;
@@ -50,9 +50,9 @@ enum Event {
     Told(ConnectionId, Message),
     Begun(ConnectionId, PieceIndex),
     Whole(ConnectionId, PieceIndex),
-    Ended(ConnectionId, Ending),
+    Ended(ConnectionId, DisconnectReason),
     NotOpened(ConnectionId),
-    Verified(Job),
+    Verified(ReceivedPiece),
 }
 
 struct Node {
@@ -68,7 +68,7 @@ struct Node {
 struct Link {
     provider_node: usize,
     late_ms: u64,
-    provider: Option<Provider>,
+    provider: Option<ProviderSession>,
     told: Bitfield,
     opened: bool,
     /// Nothing gets through any more.
@@ -133,7 +133,7 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        let done = |transfer: &Transfer| transfer.standing() == Standing::Proven;
+        let done = |transfer: &Transfer| transfer.status() == TransferStatus::Complete;
         self.nodes.iter().filter_map(|node| node.transfer.as_ref()).all(done)
     }
 
@@ -159,7 +159,7 @@ impl World {
     }
 
     fn describe(&self) -> String {
-        let standing = |node: &Node| node.transfer.as_ref().map(Transfer::standing);
+        let standing = |node: &Node| node.transfer.as_ref().map(Transfer::status);
         format!("{:?}, {} links", self.nodes.iter().map(standing).collect::<Vec<_>>(), self.links.len())
     }
 
@@ -175,7 +175,7 @@ impl World {
                 let Some(key) = self.any_link() else { return };
                 let link = &self.links[&key];
                 let (provider, late_ms) = (link.provider_node, link.late_ms);
-                self.later(late_ms, key.0, Event::Ended(key.1, Ending::Lost));
+                self.later(late_ms, key.0, Event::Ended(key.1, DisconnectReason::Lost));
                 self.later(late_ms, provider, Event::Left(key));
             }
             8..11 => {
@@ -210,7 +210,7 @@ impl World {
             Event::Called(key) => self.called(node, key),
             Event::Asked(key, message) => {
                 if let Some(provider) = self.links.get_mut(&key).and_then(|link| link.provider.as_mut()) {
-                    assert_eq!(provider.message(&message), Ok(None));
+                    assert_eq!(provider.handle_message(&message), Ok(None));
                     self.wake(node);
                 }
             }
@@ -239,9 +239,9 @@ impl World {
         let late_ms = link.late_ms;
         if let Some(code) = refused {
             self.links.remove(&key);
-            return self.later(late_ms, key.0, Event::Ended(key.1, Ending::Refused(code)));
+            return self.later(late_ms, key.0, Event::Ended(key.1, DisconnectReason::Refused(code)));
         }
-        link.provider = Some(Provider::new(grant(key.0), trackers().tracker_key(), geometry));
+        link.provider = Some(ProviderSession::new(grant(key.0), trackers().tracker_key(), geometry));
         link.told = has.clone();
         if !link.cut {
             self.later(late_ms, key.0, Event::Opened(key.1, has));
@@ -270,23 +270,23 @@ impl World {
             let trouble = self.ms < TROUBLE_MS && self.random.u32(0..100) == 0;
             let link = self.links.get_mut(&key).unwrap();
             let Some(provider) = &mut link.provider else { continue };
-            let spread = Spread::new(held.pieces(), |_| 0, 0, 1);
+            let spread = UploadHistory::new(held.pieces(), |_| 0, 0, 1);
             let Some(answer) = provider.next_answer(&held, &spread, UnixSeconds(0)) else { continue };
             let (late_ms, cut) = (link.late_ms, link.cut);
             let piece_ms = self.nodes[node].piece_ms;
-            let free_in = if matches!(answer, Answer::Piece(_)) { piece_ms } else { 0 };
+            let free_in = if matches!(answer, PieceAnswer::Piece(_)) { piece_ms } else { 0 };
             if !cut {
                 match answer {
-                    Answer::Piece(index) if trouble => {
+                    PieceAnswer::Piece(index) if trouble => {
                         let code = [RejectCode::Busy, RejectCode::NotHeld, RejectCode::Expired]
                             [self.random.usize(0..3)];
                         self.later(late_ms, key.0, Event::Told(key.1, Message::Reject { index, code }));
                     }
-                    Answer::Piece(index) => {
+                    PieceAnswer::Piece(index) => {
                         self.later(late_ms, key.0, Event::Begun(key.1, index));
                         self.later(late_ms + piece_ms, key.0, Event::Whole(key.1, index));
                     }
-                    Answer::Reject(index, code) => {
+                    PieceAnswer::Reject(index, code) => {
                         self.later(late_ms, key.0, Event::Told(key.1, Message::Reject { index, code }));
                     }
                 }
@@ -308,48 +308,48 @@ impl World {
                 self.later(POLL_MS, node, Event::Poll);
             }
             Event::Renew => {
-                transfer.renewed(now, &Ticket::sign(grant(node), &trackers()));
+                transfer.renew_ticket(now, &Ticket::sign(grant(node), &trackers()));
                 let peers: Vec<_> = (0..self.nodes.len()).filter(|peer| *peer != node).map(address).collect();
                 let transfer = self.nodes[node].transfer.as_mut().unwrap();
-                transfer.offer(now, &peers);
+                transfer.add_peers(now, &peers);
                 self.later(RENEW_MS, node, Event::Renew);
             }
             Event::Resume => transfer.resume(now),
             Event::Opened(connection, pieces) => {
                 let length = self.manifest.geometry().length();
-                transfer.opened(now, connection, Holding { length, pieces });
+                transfer.connection_opened(now, connection, ProviderFile { length, pieces });
                 if let Some(link) = self.links.get_mut(&key(connection)) {
                     link.opened = true;
                 }
             }
             Event::NotOpened(connection) => {
                 if self.links.get(&key(connection)).is_none_or(|link| !link.opened) {
-                    transfer.closed(now, connection, &Ending::Lost);
+                    transfer.connection_closed(now, connection, &DisconnectReason::Lost);
                 }
             }
             Event::Told(connection, message) => {
-                assert_eq!(transfer.message(now, connection, &message), Ok(true));
+                assert_eq!(transfer.handle_message(now, connection, &message), Ok(true));
             }
             Event::Begun(connection, index) => {
                 // One that this side has closed expects nothing any more.
-                if transfer.piece_begins(connection, index, PIECE_BYTES).is_ok() {
-                    transfer.bytes(now, connection, u64::from(PIECE_BYTES) / 2);
+                if transfer.begin_piece(connection, index, PIECE_BYTES).is_ok() {
+                    transfer.bytes_received(now, connection, u64::from(PIECE_BYTES) / 2);
                 }
             }
             Event::Whole(connection, index) => {
-                transfer.bytes(now, connection, u64::from(PIECE_BYTES) / 2);
-                if let Some(job) = transfer.landed(now, connection, index) {
+                transfer.bytes_received(now, connection, u64::from(PIECE_BYTES) / 2);
+                if let Some(job) = transfer.piece_received(now, connection, index) {
                     self.later(judge_ms, node, Event::Verified(job));
                 }
             }
-            Event::Ended(connection, ending) => transfer.closed(now, connection, &ending),
+            Event::Ended(connection, ending) => transfer.connection_closed(now, connection, &ending),
             Event::Verified(job) => {
-                let finding = Finding { digest_holds: true, links_hold: true };
-                assert!(transfer.judged(now, &job, finding));
+                let finding = PieceVerdict { digest_matches: true, links_match: true };
+                assert!(transfer.piece_checked(now, &job, finding));
                 if fails {
-                    transfer.not_kept(&job);
+                    transfer.piece_dropped(&job);
                 } else {
-                    transfer.written(&job);
+                    transfer.piece_written(&job);
                 }
             }
             other => unreachable!("{other:?} at a leecher"),
@@ -361,7 +361,7 @@ impl World {
         let Some(transfer) = self.nodes[node].transfer.as_mut() else { return };
         for action in transfer.take_actions() {
             match action {
-                Action::Connect { connection, peer, .. } => {
+                TransferAction::Connect { connection, peer, .. } => {
                     let provider_node = (0..self.nodes.len()).find(|at| address(*at) == peer).unwrap();
                     let late_ms = self.random.u64(0..300);
                     let told = Bitfield::empty(self.manifest.pieces());
@@ -371,12 +371,12 @@ impl World {
                     self.later(2 * late_ms, provider_node, Event::Called((node, connection)));
                     self.later(HANDSHAKE_TIMEOUT_MS, node, Event::NotOpened(connection));
                 }
-                Action::Send { connection, message } => {
+                TransferAction::Send { connection, message } => {
                     let key = (node, connection);
                     let Some(link) = self.links.get(&key).filter(|link| !link.cut) else { continue };
                     self.later(link.late_ms, link.provider_node, Event::Asked(key, message));
                 }
-                Action::Close { connection, .. } => {
+                TransferAction::Close { connection, .. } => {
                     let key = (node, connection);
                     let Some(link) = self.links.get(&key).filter(|link| !link.cut) else { continue };
                     self.later(link.late_ms, link.provider_node, Event::Left(key));
@@ -393,7 +393,7 @@ impl World {
             let gained: Vec<PieceIndex> = held.iter().filter(|index| !link.told.has(*index)).collect();
             if link.provider.is_some() && !gained.is_empty() {
                 link.told = held.clone();
-                let ranges = PieceRange::joined(gained).into_iter().map(Into::into).collect();
+                let ranges = PieceRange::from_ascending(gained).into_iter().map(Into::into).collect();
                 news.extend((!link.cut).then_some((*key, link.late_ms, Message::Have { ranges })));
             }
         }

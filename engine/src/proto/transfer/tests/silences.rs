@@ -1,6 +1,6 @@
 //! Silence that is a peer's, and silence that is this node's own: who keeps what it was asked for.
 
-use super::super::silence::OWN_STALL_MS;
+use super::super::silence::LOCAL_STALL_MS;
 use super::super::*;
 use super::simulated::Behaviour::Silent;
 use super::simulated::{Swarm, distinct};
@@ -43,7 +43,7 @@ fn peers_have_their_time_again_after_a_stall() {
     assert!(!keeps_its_requests(6_200, once));
     // Nobody looked.
     let gap = |transfer: &mut Transfer, now: Moment| {
-        if !(1_000..4_000 + OWN_STALL_MS).contains(&now.ms()) {
+        if !(1_000..4_000 + LOCAL_STALL_MS).contains(&now.ms()) {
             transfer.poll(now, false);
         }
     };
@@ -57,7 +57,7 @@ fn a_peer_that_has_to_wait_for_this_node_is_not_silent() {
         move |transfer: &mut Transfer, now: Moment| {
             if [from, to].contains(&now.ms()) {
                 let all: Vec<ConnectionId> = transfer.connections.keys().copied().collect();
-                all.into_iter().for_each(|id| transfer.hold_up(now, id, now.ms() == from));
+                all.into_iter().for_each(|id| transfer.set_receive_paused(now, id, now.ms() == from));
             }
             transfer.poll(now, false);
         }

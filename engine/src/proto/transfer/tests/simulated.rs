@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::super::super::frame::{RefusedCode, RejectCode};
 use super::super::super::manifest::FileName;
-use super::super::super::session::{Answer, Provider};
-use super::super::super::spread::Spread;
+use super::super::super::session::{PieceAnswer, ProviderSession};
+use super::super::super::steering::UploadHistory;
 use super::super::super::ticket::{Grant, PeerKey, SecretKey, TrackerKey, UnixSeconds};
 use super::super::super::units::{ChainState, Digest, PIECE_BYTES};
 use super::super::*;
@@ -52,8 +52,8 @@ pub(super) struct Peer {
 pub(super) struct Swarm {
     pub(super) transfer: Transfer,
     pub(super) peers: Vec<Peer>,
-    pub(super) links: BTreeMap<ConnectionId, (usize, Provider)>,
-    pub(super) arrivals: VecDeque<(u64, ConnectionId, Answer)>,
+    pub(super) links: BTreeMap<ConnectionId, (usize, ProviderSession)>,
+    pub(super) arrivals: VecDeque<(u64, ConnectionId, PieceAnswer)>,
     pub(super) ms: u64,
     /// The piece whose link does not hold.
     pub(super) bad_link: Option<PieceIndex>,
@@ -121,7 +121,7 @@ impl Swarm {
             bad_link: None,
         };
         let addresses: Vec<_> = swarm.peers.iter().map(|peer| peer.address).collect();
-        swarm.transfer.offer(Moment::default(), &addresses);
+        swarm.transfer.add_peers(Moment::default(), &addresses);
         swarm
     }
 
@@ -145,22 +145,22 @@ impl Swarm {
 
     pub(super) fn prove(&mut self) {
         self.run(60_000);
-        assert_eq!(self.transfer.standing(), Standing::Proven);
+        assert_eq!(self.transfer.status(), TransferStatus::Complete);
     }
 
     pub(super) fn carry_out(&mut self) {
         self.transfer.take_actions().into_iter().for_each(|action| self.perform(action));
     }
 
-    pub(super) fn perform(&mut self, action: Action) {
+    pub(super) fn perform(&mut self, action: TransferAction) {
         match action {
-            Action::Connect { connection, peer, .. } => self.connect(connection, peer),
-            Action::Send { connection, message } => {
+            TransferAction::Connect { connection, peer, .. } => self.connect(connection, peer),
+            TransferAction::Send { connection, message } => {
                 if let Some((_, provider)) = self.links.get_mut(&connection) {
-                    provider.message(&message).unwrap();
+                    provider.handle_message(&message).unwrap();
                 }
             }
-            Action::Close { connection, .. } => {
+            TransferAction::Close { connection, .. } => {
                 self.links.remove(&connection);
             }
         }
@@ -172,17 +172,21 @@ impl Swarm {
         match peer.behaviour {
             Deaf => {}
             Refusing => {
-                self.transfer.closed(now, connection, &Ending::Refused(RefusedCode::NotShared));
+                self.transfer.connection_closed(
+                    now,
+                    connection,
+                    &DisconnectReason::Refused(RefusedCode::NotShared),
+                );
             }
             Vanishing(after) if peer.served >= after => {
-                self.transfer.closed(now, connection, &Ending::Lost);
+                self.transfer.connection_closed(now, connection, &DisconnectReason::Lost);
             }
             _ => {
                 let geometry = self.transfer.geometry();
-                let provider = Provider::new(grant(at.key), trackers(), geometry);
+                let provider = ProviderSession::new(grant(at.key), trackers(), geometry);
                 self.links.insert(connection, (number, provider));
-                let holding = Holding { length: geometry.length(), pieces: peer.has.clone() };
-                self.transfer.opened(now, connection, holding);
+                let holding = ProviderFile { length: geometry.length(), pieces: peer.has.clone() };
+                self.transfer.connection_opened(now, connection, holding);
             }
         }
     }
@@ -195,25 +199,29 @@ impl Swarm {
             if peer.behaviour == Silent || peer.free_at > self.ms {
                 continue;
             }
-            let spread = Spread::new(peer.has.pieces(), |_| 0, 0, 1);
+            let spread = UploadHistory::new(peer.has.pieces(), |_| 0, 0, 1);
             let Some(answer) = provider.next_answer(&peer.has, &spread, UnixSeconds(0)) else { continue };
             match (peer.behaviour, answer) {
-                (Rejecting, Answer::Piece(index)) => {
+                (Rejecting, PieceAnswer::Piece(index)) => {
                     self.arrivals.push_back((
                         self.ms,
                         *connection,
-                        Answer::Reject(index, RejectCode::NotHeld),
+                        PieceAnswer::Reject(index, RejectCode::NotHeld),
                     ));
                 }
-                (TurningAway, Answer::Piece(index)) => {
+                (TurningAway, PieceAnswer::Piece(index)) => {
                     peer.served += 1;
-                    self.arrivals.push_back((self.ms, *connection, Answer::Reject(index, RejectCode::Busy)));
+                    self.arrivals.push_back((
+                        self.ms,
+                        *connection,
+                        PieceAnswer::Reject(index, RejectCode::Busy),
+                    ));
                 }
-                (Vanishing(after), Answer::Piece(_)) if peer.served >= after => {
+                (Vanishing(after), PieceAnswer::Piece(_)) if peer.served >= after => {
                     gone.push(*connection);
                 }
-                (_, Answer::Reject(..)) => self.arrivals.push_back((self.ms, *connection, answer)),
-                (_, Answer::Piece(_)) => {
+                (_, PieceAnswer::Reject(..)) => self.arrivals.push_back((self.ms, *connection, answer)),
+                (_, PieceAnswer::Piece(_)) => {
                     peer.free_at = self.ms + peer.piece_ms;
                     peer.served += 1;
                     self.arrivals.push_back((peer.free_at, *connection, answer));
@@ -222,7 +230,7 @@ impl Swarm {
         }
         for connection in gone {
             self.links.remove(&connection);
-            self.transfer.closed(self.now(), connection, &Ending::Lost);
+            self.transfer.connection_closed(self.now(), connection, &DisconnectReason::Lost);
         }
     }
 
@@ -233,22 +241,23 @@ impl Swarm {
             let Some((number, _)) = self.links.get(&connection) else { continue };
             let (behaviour, now) = (self.peers[*number].behaviour, self.now());
             match answer {
-                Answer::Reject(index, code) => {
+                PieceAnswer::Reject(index, code) => {
                     let message = Message::Reject { index, code };
-                    assert_eq!(self.transfer.message(now, connection, &message), Ok(true));
+                    assert_eq!(self.transfer.handle_message(now, connection, &message), Ok(true));
                 }
-                Answer::Piece(index) => self.land(now, connection, index, behaviour.corrupts(index)),
+                PieceAnswer::Piece(index) => self.land(now, connection, index, behaviour.corrupts(index)),
             }
         }
     }
 
     pub(super) fn land(&mut self, now: Moment, connection: ConnectionId, index: PieceIndex, corrupt: bool) {
-        self.transfer.piece_begins(connection, index, PIECE_BYTES).unwrap();
-        self.transfer.bytes(now, connection, u64::from(PIECE_BYTES));
-        if let Some(job) = self.transfer.landed(now, connection, index) {
-            let finding = Finding { digest_holds: !corrupt, links_hold: self.bad_link != Some(index) };
-            if self.transfer.judged(now, &job, finding) {
-                self.transfer.written(&job);
+        self.transfer.begin_piece(connection, index, PIECE_BYTES).unwrap();
+        self.transfer.bytes_received(now, connection, u64::from(PIECE_BYTES));
+        if let Some(job) = self.transfer.piece_received(now, connection, index) {
+            let finding =
+                PieceVerdict { digest_matches: !corrupt, links_match: self.bad_link != Some(index) };
+            if self.transfer.piece_checked(now, &job, finding) {
+                self.transfer.piece_written(&job);
             }
         }
     }

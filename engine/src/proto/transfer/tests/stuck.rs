@@ -17,8 +17,8 @@ fn peers_that_share_a_wrong_piece_do_not_wait_for_each_other() {
     let wrong = CorruptAt(PieceIndex(7));
     let mut swarm = Swarm::new(&distinct(20), &[(wrong, 1), (wrong, 1)]);
     swarm.run(60_000);
-    let standing = swarm.transfer.standing();
-    assert!(matches!(standing, Standing::NoPeers { after_bad_pieces: true, .. }), "{standing:?}");
+    let standing = swarm.transfer.status();
+    assert!(matches!(standing, TransferStatus::NoPeers { after_bad_pieces: true, .. }), "{standing:?}");
 }
 
 #[test]
@@ -46,8 +46,8 @@ fn further_connections_say_so() {
     let mut further = Vec::new();
     while further.len() < 4 {
         let actions = swarm.transfer.take_actions();
-        let said = |action: &Action| match action {
-            Action::Connect { further, .. } => Some(*further),
+        let said = |action: &TransferAction| match action {
+            TransferAction::Connect { is_additional: further, .. } => Some(*further),
             _ => None,
         };
         further.extend(actions.iter().filter_map(said));

@@ -10,10 +10,10 @@ fn scene(
 ) -> (PathBuf, PathBuf) {
     let (target, ledger, _) = open(directory, manifest);
     write(&target, &ledger, 1);
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.write_record(|| target.sync(), claim).unwrap();
     between(&target);
     write(&target, &ledger, 2);
-    ledger.record(|| target.sync(), claim).unwrap();
+    ledger.write_record(|| target.sync(), claim).unwrap();
     write(&target, &ledger, 3);
     (target.partial_path(), ledger.path.clone())
 }
@@ -31,7 +31,7 @@ fn a_copy_of_the_partial_file_has_no_record() {
     std::fs::copy(&record, place(&record)).unwrap();
     let (_, _, left) = open(there.path(), &manifest);
     assert_eq!((held(&left), to_check(&left)), (vec![], vec![0, 1, 2, 3, 4]), "all of it is hashed");
-    assert!(!left.complete);
+    assert!(!left.is_complete);
     let (_, _, left) = open(here.path(), &manifest);
     assert_eq!(
         (held(&left), to_check(&left)),

@@ -44,17 +44,17 @@ proptest! {
                         cached.insert(PieceIndex(meanwhile));
                         Ok(())
                     };
-                    ledger.record(flush, claim).unwrap();
+                    ledger.write_record(flush, claim).unwrap();
                 }
             }
             let bytes = std::fs::read(&ledger.path).unwrap();
-            let (record, noted) = Record::parse(&bytes).unwrap();
+            let (record, noted) = ResumeRecord::parse(&bytes).unwrap();
             for index in record.durable.iter() {
                 prop_assert!(on_disk.has(index), "{} is claimed and would be lost", index);
             }
             for index in cached.iter() {
                 let known = record.durable.has(index)
-                    || noted.get(&index) == Some(&Note::Done { link_holds: true });
+                    || noted.get(&index) == Some(&PieceNote::Written { link_holds: true });
                 prop_assert!(known, "{} is there, and nobody would believe it", index);
             }
         }

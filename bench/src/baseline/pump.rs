@@ -1,0 +1,187 @@
+//! The bare pump: processes that send pieces from the mapped file and one that receives and writes them at their places,
+//! over as many sockets as Shoal opens. No protocol, no proof, no resume; a blocking thread a socket.
+//!
+//! ```text
+//!   bench pump-send FILE              prints `pump listening on IP:PORT`; serves whoever calls, until it is killed
+//!   bench pump-receive --from … DEST  calls, says which pieces it wants (first, step), writes them, ends
+//! ```
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use engine::mem::send::send_vectored;
+use engine::mem::window::SendPart;
+use engine::proto::limits::connections_each;
+use engine::proto::units::PIECE_BYTES;
+use engine::storage::source::Source;
+use rustix::fs::{FallocateFlags, fallocate};
+
+use crate::cli::{PumpReceiveArgs, PumpSendArgs};
+use crate::clock;
+use crate::contender::{FetchSteps, ProgramContender, TRANSFER_TIME_PREFIX, TransferTerms};
+use crate::topology::spawned::SpawnedProgram;
+use crate::topology::test_file::is_in_memory;
+
+/// What a receiver says on each socket: its first piece, then how many it goes on by; both little-endian.
+const RANGE_REQUEST_BYTES: usize = 16;
+
+/// A contender that pumps, with senders as processes of their own as Shoal's are.
+pub(super) fn pump_contender(terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
+    let own = std::env::current_exe().context("the harness does not find its own program")?;
+    let mut servers = Vec::new();
+    let mut addresses = Vec::new();
+    for number in 0..terms.sources {
+        let mut command = Command::new(&own);
+        command.arg("pump-send").arg(&terms.content.path);
+        let name = format!("pump-{}-{number}", terms.sources);
+        let (server, address) =
+            SpawnedProgram::start_ready(&name, &command, &terms.place, "pump listening on ")?;
+        servers.push(server);
+        addresses.push(address);
+    }
+    let bytes = terms.content.bytes;
+    let each = connections_each(terms.sources);
+    let steps = move |_: usize, into: &Path| {
+        let copy = into.join("pumped");
+        let mut command = Command::new(&own);
+        command.arg("pump-receive").arg("--from").arg(addresses.join(","));
+        command.args(["--each", &each.to_string(), "--bytes", &bytes.to_string()]).arg(&copy);
+        FetchSteps { commands: vec![command], copy: Some(copy) }
+    };
+    Ok(ProgramContender::new("pump", terms, servers, steps).into_reference())
+}
+
+/// `bench pump-send`.
+pub(crate) fn run_sender(args: &PumpSendArgs) -> anyhow::Result<()> {
+    // Each socket maps it anew: between rounds nobody has it mapped, so that it can be dropped from the page cache.
+    let file = Arc::new(args.file.clone());
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("pump listening on {}", listener.local_addr()?);
+    for socket in listener.incoming() {
+        let (socket, file) = (socket?, Arc::clone(&file));
+        // Bounded by the receivers' sockets; all are the harness's own.
+        std::thread::Builder::new().spawn(move || {
+            // A receiver that goes away ends its own round; the next one gets a new thread.
+            let _ = serve_pieces(socket, &file);
+        })?;
+    }
+    Ok(())
+}
+
+fn serve_pieces(mut socket: TcpStream, file: &Path) -> anyhow::Result<()> {
+    let source = Source::open(file)?;
+    socket.set_nodelay(true)?;
+    let mut wish = [0; RANGE_REQUEST_BYTES];
+    socket.read_exact(&mut wish)?;
+    let (first, step) = wish.split_at(RANGE_REQUEST_BYTES / 2);
+    let (first, step) = (u64::from_le_bytes(first.try_into()?), u64::from_le_bytes(step.try_into()?));
+    for range in piece_ranges(source.length(), first, step) {
+        let mut parts = vec![SendPart::from(source.window(range))];
+        while !parts.is_empty() {
+            let sent = send_vectored(socket.as_fd(), &parts)?;
+            SendPart::advance(&mut parts, sent);
+        }
+    }
+    Ok(())
+}
+
+/// The byte ranges of every `step`th piece from `first` on.
+fn piece_ranges(bytes: u64, first: u64, step: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
+    let piece = u64::from(PIECE_BYTES);
+    let count = bytes.div_ceil(piece);
+    let wanted = (first..count).step_by(usize::try_from(step.max(1)).unwrap_or(usize::MAX));
+    wanted.map(move |index| index * piece..((index + 1) * piece).min(bytes))
+}
+
+/// `bench pump-receive`.
+pub(crate) fn run_receiver(args: &PumpReceiveArgs) -> anyhow::Result<()> {
+    let began = clock::now();
+    let file = File::create(&args.destination)?;
+    reserve_space(&file, args.bytes)?;
+    let sockets: Vec<SocketAddr> = (0..args.each).flat_map(|_| args.from.iter().copied()).collect();
+    let step = sockets.len() as u64;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = sockets
+            .iter()
+            .zip(0..)
+            .map(|(address, first)| {
+                scope.spawn({
+                    let file = &file;
+                    move || fetch_pieces(file, args.bytes, *address, first, step)
+                })
+            })
+            .collect();
+        for thread in threads {
+            match thread.join() {
+                Ok(result) => result?,
+                Err(_) => bail!("a thread of the pump panicked"),
+            }
+        }
+        println!("{TRANSFER_TIME_PREFIX}{}", (clock::now() - began).as_secs_f64());
+        Ok(())
+    })
+}
+
+/// Takes room for the whole file as Shoal does: a tmpfs would fill it with zeros, so there only the length is set, and
+/// whether it fits was seen when the run began.
+fn reserve_space(file: &File, bytes: u64) -> anyhow::Result<()> {
+    let reserved =
+        bytes > 0 && !is_in_memory(file) && fallocate(file, FallocateFlags::empty(), 0, bytes).is_ok();
+    if !reserved {
+        file.set_len(bytes)?;
+    }
+    Ok(())
+}
+
+fn fetch_pieces(file: &File, bytes: u64, address: SocketAddr, first: u64, step: u64) -> anyhow::Result<()> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.write_all(&[first.to_le_bytes(), step.to_le_bytes()].concat())?;
+    let mut buffer = vec![0; PIECE_BYTES as usize];
+    for range in piece_ranges(bytes, first, step) {
+        let piece = &mut buffer[..usize::try_from(range.end - range.start)?];
+        socket.read_exact(piece)?;
+        file.write_all_at(piece, range.start)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn room_is_taken_on_a_disk_and_not_in_memory() {
+        for place in ["/dev/shm", "."] {
+            let Ok(file) = tempfile::tempfile_in(place) else { continue };
+            reserve_space(&file, 1 << 20).unwrap();
+            let found = file.metadata().unwrap();
+            assert_eq!(found.len(), 1 << 20, "{place}");
+            if is_in_memory(&file) {
+                assert_eq!(found.blocks(), 0, "{place} was filled with zeros");
+            }
+        }
+        reserve_space(&tempfile::tempfile().unwrap(), 0).unwrap();
+    }
+
+    #[test]
+    fn the_sockets_share_all_pieces_and_none_twice() {
+        let piece = u64::from(PIECE_BYTES);
+        let bytes = 5 * piece + 7;
+        let mut all: Vec<_> = (0..4).flat_map(|first| piece_ranges(bytes, first, 4)).collect();
+        all.sort_by_key(|range| range.start);
+        assert_eq!(all.len(), 6);
+        assert_eq!(all.first().unwrap().start, 0);
+        assert!(all.windows(2).all(|pair| pair[0].end == pair[1].start));
+        assert_eq!(all.last().unwrap().end, bytes);
+        assert_eq!(piece_ranges(0, 0, 4).count(), 0);
+    }
+}

@@ -1,0 +1,68 @@
+//! Bars of characters: what the pictures show, on a terminal.
+
+use std::fmt::Write as _;
+
+use super::limits::TEXT_BAR_CHARS;
+use super::text::{format_figure, with_unit};
+use crate::results::record::ResultRecord;
+
+/// Eighths of a character's width.
+const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+
+/// A plot for each metric that several kinds have.
+pub(crate) fn draw_plots(results: &[&ResultRecord]) -> String {
+    let mut text = String::new();
+    let mut drawn: Vec<&str> = Vec::new();
+    for result in results {
+        let same: Vec<&&ResultRecord> =
+            results.iter().filter(|other| other.metric == result.metric).collect();
+        if same.len() > 1 && !drawn.contains(&result.metric.as_str()) {
+            drawn.push(&result.metric);
+            text += &plot_metric(&same);
+        }
+    }
+    text
+}
+
+fn plot_metric(results: &[&&ResultRecord]) -> String {
+    let name = |result: &ResultRecord| format!("{} {}", result.workload, result.kind);
+    let width = results.iter().map(|result| name(result).chars().count()).max().unwrap_or(0);
+    let top = results.iter().map(|result| result.spread.median).fold(f64::MIN_POSITIVE, f64::max);
+    let mut text = String::new();
+    for (at, result) in results.iter().enumerate() {
+        if at == 0 {
+            let _ = writeln!(text, "\n{}", with_unit(&result.metric, &result.unit));
+        }
+        let bar = text_bar(result.spread.median / top);
+        let _ = writeln!(text, "{:<width$} {bar} {}", name(result), format_figure(result.spread.median));
+    }
+    text
+}
+
+/// A bar of a part of the full width.
+fn text_bar(part: f64) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between nothing and the full width"
+    )]
+    let eighths = (part.clamp(0.0, 1.0) * (TEXT_BAR_CHARS * EIGHTHS.len()) as f64).round() as usize;
+    let mut bar = "█".repeat(eighths / EIGHTHS.len());
+    if !eighths.is_multiple_of(EIGHTHS.len()) {
+        bar.push(EIGHTHS[eighths % EIGHTHS.len()]);
+    }
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_as_long_as_their_part() {
+        assert_eq!(text_bar(0.0), "");
+        assert_eq!(text_bar(1.0).chars().count(), TEXT_BAR_CHARS);
+        assert_eq!(text_bar(0.5), "█".repeat(TEXT_BAR_CHARS / 2));
+        assert_eq!(text_bar(1.5 / TEXT_BAR_CHARS as f64), "█▌");
+    }
+}

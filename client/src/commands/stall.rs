@@ -1,0 +1,149 @@
+//! How long a download on the command line may stay paused or still before the command ends: pure, with the time as an
+//! argument.
+//!
+//! Invariant: as long as bytes arrive the command goes on; what it ends with is the cause of the last standstill. Time in which
+//! nobody looked (this process was stopped) is no standstill.
+
+use std::time::{Duration, Instant};
+
+use crate::exit::{ClientFault, ExitCause};
+use crate::ipc::rows::{TransferRow, TransferState};
+use crate::quoting;
+
+/// A longer time between two looks says that this process stood still, not the download.
+const PROCESS_STOPPED_AFTER: Duration = Duration::from_secs(5);
+
+/// Watches one download.
+pub(super) struct StallTimer {
+    wait: Duration,
+    stalled_since: Option<Instant>,
+    last_checked: Option<Instant>,
+    last_bytes: Option<(u64, u64)>,
+    /// The last cause that was told since bytes last moved: while an address is tried again there is none for a moment.
+    cause: Option<ClientFault>,
+}
+
+impl StallTimer {
+    /// Waits at most `wait` at a standstill.
+    pub(super) fn new(wait: Duration) -> StallTimer {
+        StallTimer { wait, stalled_since: None, last_checked: None, last_bytes: None, cause: None }
+    }
+
+    /// Looks at the download as it stands.
+    ///
+    /// # Errors
+    /// The fault to end with, when it has been at a standstill for too long.
+    pub(super) fn check(&mut self, now: Instant, transfer: &TransferRow) -> Result<(), ClientFault> {
+        let bytes = (transfer.received_bytes, transfer.verified_bytes);
+        let unseen = now.duration_since(self.last_checked.replace(now).unwrap_or(now));
+        if unseen > PROCESS_STOPPED_AFTER {
+            self.stalled_since = self.stalled_since.map(|since| since + unseen);
+        }
+        let works = matches!(
+            transfer.state,
+            TransferState::Comparing | TransferState::Checking | TransferState::Syncing
+        );
+        if works || transfer.state.is_end() || self.last_bytes != Some(bytes) {
+            self.last_bytes = Some(bytes);
+            self.stalled_since = Some(now);
+            self.cause.clone_from(&transfer.cause);
+            return Ok(());
+        }
+        if transfer.cause.is_some() || transfer.state == TransferState::Paused {
+            self.cause.clone_from(&transfer.cause);
+        }
+        let since = *self.stalled_since.get_or_insert(now);
+        if now.duration_since(since) < self.wait { Ok(()) } else { Err(self.stall_fault(transfer)) }
+    }
+
+    fn stall_fault(&self, transfer: &TransferRow) -> ClientFault {
+        let seconds = self.wait.as_secs();
+        let goes_on = "give the same command to go on, `--wait SECONDS` to wait longer";
+        let name = format!("[{}] {}", transfer.group, transfer.file);
+        match &self.cause {
+            Some(cause) => {
+                let message = format!("{name} has waited for {seconds} s: {}", cause.message);
+                let fix =
+                    cause.fix.as_ref().map_or_else(|| goes_on.to_owned(), |fix| format!("{fix}; {goes_on}"));
+                ClientFault::new(cause.exit, message).fix(fix)
+            }
+            None if transfer.state == TransferState::Paused => {
+                let file = quoting::quote_file(&transfer.group, &transfer.file);
+                ClientFault::new(ExitCause::NoProgress, format!("{name} has been paused for {seconds} s"))
+                    .fix(format!("`client resume {file}`, or {goes_on}"))
+            }
+            None => ClientFault::new(ExitCause::NoProgress, format!("{name} has not moved for {seconds} s"))
+                .fix(goes_on),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::transfer::tests::transfer;
+
+    /// Looks every second; each step holds until the next.
+    fn end_of(steps: &[(u64, TransferRow)]) -> Option<(u64, ExitCause)> {
+        let mut patience = StallTimer::new(Duration::from_secs(60));
+        let start = crate::clock::now();
+        let end = steps.last()?.0;
+        (0..=end).find_map(|at| {
+            let (_, transfer) = steps.iter().rfind(|(from, _)| *from <= at)?;
+            let looked = patience.check(start + Duration::from_secs(at), transfer);
+            looked.err().map(|fault| (at, fault.exit))
+        })
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_is_no_standstill() {
+        let mut patience = StallTimer::new(Duration::from_secs(60));
+        let (start, still) = (crate::clock::now(), transfer(TransferState::Downloading));
+        let mut look = |at: u64| patience.check(start + Duration::from_secs(at), &still).is_ok();
+        assert!((0..30).all(&mut look));
+        assert!(look(3_600), "this process was stopped for an hour");
+        assert!((3_601..3_629).all(&mut look));
+        assert!(!(3_629..3_640).all(&mut look), "and then it stood still as before");
+    }
+
+    fn waiting(exit: ExitCause) -> TransferRow {
+        TransferRow { cause: Some(ClientFault::new(exit, "why")), ..transfer(TransferState::Waiting) }
+    }
+
+    #[test]
+    fn a_standstill_ends_with_its_cause() {
+        for exit in [
+            ExitCause::NoPeer,
+            ExitCause::Corrupt,
+            ExitCause::DiskFull,
+            ExitCause::LocalIo,
+            ExitCause::NoTracker,
+        ] {
+            let steps = [(0, waiting(exit)), (59, waiting(exit)), (60, waiting(exit))];
+            assert_eq!(end_of(&steps), Some((60, exit)));
+        }
+        let still = transfer(TransferState::Downloading);
+        assert_eq!(end_of(&[(0, still.clone()), (60, still)]), Some((60, ExitCause::NoProgress)));
+        let paused = transfer(TransferState::Paused);
+        assert_eq!(end_of(&[(0, paused.clone()), (61, paused)]), Some((60, ExitCause::NoProgress)));
+    }
+
+    #[test]
+    fn an_address_tried_again_does_not_hide_the_cause() {
+        let still = transfer(TransferState::Downloading);
+        let steps = [(0, still.clone()), (1, waiting(ExitCause::NoPeer)), (60, still.clone())];
+        assert_eq!(end_of(&steps), Some((60, ExitCause::NoPeer)));
+        let moved = TransferRow { received_bytes: 1, ..still };
+        let steps = [(0, waiting(ExitCause::NoPeer)), (1, moved.clone()), (61, moved)];
+        assert_eq!(end_of(&steps), Some((61, ExitCause::NoProgress)));
+    }
+
+    #[test]
+    fn whatever_moves_or_works_has_time() {
+        let moved = TransferRow { received_bytes: 1, ..transfer(TransferState::Downloading) };
+        let still = transfer(TransferState::Downloading);
+        assert_eq!(end_of(&[(0, still), (59, moved.clone()), (61, moved)]), None);
+        let syncing = transfer(TransferState::Syncing);
+        assert_eq!(end_of(&[(0, syncing.clone()), (600, syncing)]), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! One TCP connection to one tracker: a line out, a line back.
+//!
+//! Invariants: an exchange ends in `TRACKER_ANSWER_TIMEOUT_MS` (or what else was said) plus what its bytes take at `TRACKER_MIN_BYTES_PER_S`, however
+//! they trickle in; nothing that was said before a question counts as its answer.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::net::{RecvFlags, recv};
+
+use crate::clock;
+use crate::limits;
+
+/// An open connection, on which no answer is outstanding.
+#[derive(Debug)]
+pub(super) struct TrackerConnection {
+    address: SocketAddr,
+    local: IpAddr,
+    stream: TcpStream,
+    received: Vec<u8>,
+    has_exchanged: bool,
+    answer_ms: u64,
+}
+
+/// How long one exchange may still take: the more was moved, the longer.
+struct ExchangeDeadline {
+    started: Instant,
+    answer_ms: u64,
+    moved_bytes: u64,
+}
+
+impl ExchangeDeadline {
+    fn new(started: Instant, answer_ms: u64) -> ExchangeDeadline {
+        ExchangeDeadline { started, answer_ms, moved_bytes: 0 }
+    }
+
+    fn count_bytes(&mut self, bytes: usize) {
+        self.moved_bytes += bytes as u64;
+    }
+
+    /// The time that is left at `now`.
+    ///
+    /// # Errors
+    /// `TimedOut` when there is none.
+    fn left(&self, now: Instant) -> io::Result<Duration> {
+        let earned_ms = self.moved_bytes * 1_000 / limits::TRACKER_MIN_BYTES_PER_S;
+        let allowed = Duration::from_millis(self.answer_ms + earned_ms);
+        let left = allowed.saturating_sub(now.duration_since(self.started));
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+impl TrackerConnection {
+    /// Connects to the first of `addresses` that answers.
+    ///
+    /// # Errors
+    /// What was tried and what came of it, for people.
+    pub(super) fn connect_first(addresses: &[SocketAddr]) -> Result<TrackerConnection, String> {
+        let mut tried = Vec::new();
+        for address in addresses {
+            match TrackerConnection::connect(*address) {
+                Ok(line) => return Ok(line),
+                Err(error) => tried.push(format!("{address}: {error}")),
+            }
+        }
+        Err(tried.join("; "))
+    }
+
+    /// Connects to a tracker.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn connect(address: SocketAddr) -> io::Result<TrackerConnection> {
+        let stream =
+            TcpStream::connect_timeout(&address, Duration::from_millis(limits::TRACKER_CONNECT_TIMEOUT_MS))?;
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?.ip();
+        Ok(TrackerConnection {
+            address,
+            local,
+            stream,
+            received: Vec::new(),
+            has_exchanged: false,
+            answer_ms: limits::TRACKER_ANSWER_TIMEOUT_MS,
+        })
+    }
+
+    /// The same with less patience: an answer must come in `answer_ms`.
+    pub(super) fn with_timeout(self, answer_ms: u64) -> TrackerConnection {
+        TrackerConnection { answer_ms, ..self }
+    }
+
+    /// The tracker at the other end.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Our own address towards it.
+    pub(super) fn local(&self) -> IpAddr {
+        self.local
+    }
+
+    /// Sends one request and reads its answer, both without the end of the line. After an error the connection is of
+    /// no more use.
+    ///
+    /// # Errors
+    /// What the connection says; `UnexpectedEof` when the tracker closed it before it answered; `ConnectionAborted` when
+    /// it had spoken unasked; `TimedOut`; `InvalidData` for a line without an end.
+    pub(super) fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
+        // A tracker that turns a connection away may say so before it is asked: that counts as the first answer.
+        if std::mem::replace(&mut self.has_exchanged, true) {
+            self.expect_silence()?;
+        }
+        let mut pace = ExchangeDeadline::new(clock::now(), self.answer_ms);
+        let mut line = Vec::with_capacity(request.len() + 1);
+        line.extend_from_slice(request);
+        line.push(b'\n');
+        self.send(&line, &mut pace)?;
+        self.receive(&mut pace)
+    }
+
+    fn send(&mut self, mut line: &[u8], pace: &mut ExchangeDeadline) -> io::Result<()> {
+        while !line.is_empty() {
+            self.stream.set_write_timeout(Some(pace.left(clock::now())?))?;
+            match self.stream.write(line) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    pace.count_bytes(written);
+                    line = &line[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(map_timeout(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, pace: &mut ExchangeDeadline) -> io::Result<Vec<u8>> {
+        let mut searched = 0;
+        let mut block = vec![0; limits::TRACKER_READ_BYTES];
+        loop {
+            if let Some(end) = self.received[searched..].iter().position(|byte| *byte == b'\n') {
+                let rest = self.received.split_off(searched + end + 1);
+                let mut answer = std::mem::replace(&mut self.received, rest);
+                answer.pop();
+                return Ok(answer);
+            }
+            searched = self.received.len();
+            if searched > limits::TRACKER_LINE_MAX_BYTES {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+            }
+            self.stream.set_read_timeout(Some(pace.left(clock::now())?))?;
+            match self.stream.read(&mut block) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    pace.count_bytes(read);
+                    self.received.extend_from_slice(&block[..read]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(map_timeout(error)),
+            }
+        }
+    }
+
+    /// Between an answer and the next question a tracker says nothing.
+    fn expect_silence(&self) -> io::Result<()> {
+        let unasked =
+            || io::Error::new(io::ErrorKind::ConnectionAborted, "the tracker spoke without being asked");
+        if !self.received.is_empty() {
+            return Err(unasked());
+        }
+        let mut byte = [0_u8];
+        match recv(&self.stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Err(unasked()),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A socket's timeout shows as `WouldBlock`, which means nothing to people.
+fn map_timeout(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+
+    use super::*;
+
+    fn tracker_that_answers(bytes: &'static [&'static [u8]]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 64];
+            assert_ne!(stream.read(&mut asked).unwrap(), 0);
+            bytes.iter().for_each(|part| stream.write_all(part).unwrap());
+            // Reads on until the other side has gone, so that no reset eats what was written.
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = stream.read(&mut asked);
+        });
+        address
+    }
+
+    #[test]
+    fn an_answer_may_come_in_parts_and_what_follows_unasked_is_no_answer() {
+        let mut line =
+            TrackerConnection::connect(tracker_that_answers(&[b"{\"a\"", b":1}\n{\"b\":2}\n"])).unwrap();
+        assert_eq!(line.exchange(b"x").unwrap(), b"{\"a\":1}");
+        // The rest is there already, or still in the system, or nothing but the end is.
+        line.exchange(b"y").unwrap_err();
+        let mut line = TrackerConnection::connect(tracker_that_answers(&[])).unwrap();
+        line.has_exchanged = true;
+        line.received = b"{\"late\":1}\n".to_vec();
+        assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_once_it_is_longer_than_any_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut line = TrackerConnection::connect(listener.local_addr().unwrap()).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let block = vec![b' '; limits::TRACKER_READ_BYTES];
+            while stream.write_all(&block).is_ok() {}
+        });
+        assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn time_is_earned_by_bytes_and_not_by_reads() {
+        let start = clock::now();
+        let mut pace = ExchangeDeadline::new(start, limits::TRACKER_ANSWER_TIMEOUT_MS);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let allowed_s = limits::TRACKER_ANSWER_TIMEOUT_MS / 1_000;
+        assert_eq!(pace.left(at(allowed_s - 1)).unwrap(), Duration::from_secs(1));
+        (0..100).for_each(|_| pace.count_bytes(1));
+        assert_eq!(pace.left(at(allowed_s + 1)).unwrap_err().kind(), io::ErrorKind::TimedOut, "a trickle");
+        pace.count_bytes(usize::try_from(2 * limits::TRACKER_MIN_BYTES_PER_S).unwrap());
+        assert!(pace.left(at(allowed_s + 1)).is_ok(), "a long answer");
+    }
+
+    #[test]
+    fn a_tracker_that_closes_is_noticed_and_the_next_is_tried() {
+        let mut line = TrackerConnection::connect(tracker_that_answers(&[b"half"])).unwrap();
+        assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        // Bound, so that it is nobody else's, and without anybody who listens.
+        let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let nobody = getsockname(&bound).unwrap().try_into().unwrap();
+        let somebody = tracker_that_answers(&[]);
+        assert_eq!(TrackerConnection::connect_first(&[nobody, somebody]).unwrap().address(), somebody);
+        assert!(TrackerConnection::connect_first(&[nobody]).unwrap_err().contains(&nobody.to_string()));
+    }
+}

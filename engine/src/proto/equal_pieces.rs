@@ -1,0 +1,188 @@
+//! Pieces of equal content: each content is fetched once, and zeros never.
+//!
+//! Invariant: once they are sorted out, no digest is looked at again: digests may lie on a disk, and what is asked here is
+//! asked under a transfer's lock.
+
+use super::bitfield::Bitfield;
+use super::manifest::Manifest;
+use super::units::{Digest, PieceIndex};
+
+/// Which pieces of a file are equal.
+#[derive(Debug)]
+pub(super) struct EqualPieces {
+    /// The pieces whose content occurs more than once, without those of zeros, ascending. With each the next one of its
+    /// content; with the last one of a content the first.
+    repeated: Vec<(PieceIndex, PieceIndex)>,
+    zeros: Bitfield,
+}
+
+impl EqualPieces {
+    /// Sorts out the pieces of a file, of which those of zeros are never fetched nor copied.
+    pub(super) fn from_manifest(manifest: &Manifest) -> EqualPieces {
+        let zeros = manifest.zero_pieces();
+        // Four bytes of a digest and four of an index make a number: those of 1 TiB are sorted in 16 MiB.
+        let mut all: Vec<u64> = Vec::with_capacity(manifest.pieces().as_usize());
+        let digests = manifest.pieces().indices().zip(manifest.digests().iter());
+        all.extend(
+            digests
+                .filter(|(index, _)| !zeros.has(*index))
+                .map(|(index, digest)| u64::from(digest_prefix(digest)) << u32::BITS | u64::from(index.0)),
+        );
+        all.sort_unstable();
+        let mut repeated = Vec::new();
+        for alike in all.chunk_by(|a, b| a >> u32::BITS == b >> u32::BITS).filter(|alike| alike.len() > 1) {
+            add_repeated(alike, manifest, &mut repeated);
+        }
+        repeated.sort_unstable();
+        repeated.shrink_to_fit();
+        EqualPieces { repeated, zeros }
+    }
+
+    /// The pieces of zeros.
+    pub(super) fn zeros(&self) -> &Bitfield {
+        &self.zeros
+    }
+
+    /// All pieces with the content of `index`, itself included, ascending.
+    pub(super) fn equal_to(&self, index: PieceIndex) -> Vec<PieceIndex> {
+        let mut alike = vec![index];
+        let mut next = self.next_equal(index);
+        while next != index {
+            alike.push(next);
+            next = self.next_equal(next);
+        }
+        alike.sort_unstable();
+        alike
+    }
+
+    /// The next piece of the content of `index`: the first again after the last, and `index` itself where it occurs once.
+    fn next_equal(&self, index: PieceIndex) -> PieceIndex {
+        let found = self.repeated.binary_search_by_key(&index, |(own, _)| *own);
+        found.map_or(index, |at| self.repeated[at].1)
+    }
+
+    /// The pieces to fetch: one missing piece of each content, without those of zeros.
+    pub(super) fn to_fetch(&self, held: &Bitfield) -> Bitfield {
+        let mut wanted = Bitfield::full(held.pieces());
+        for run in self.groups() {
+            let fetched = run.iter().copied().find(|index| !held.has(*index));
+            for index in run.iter().filter(|index| Some(**index) != fetched) {
+                wanted.remove(*index);
+            }
+        }
+        for index in self.zeros.iter().chain(held.iter()) {
+            wanted.remove(index);
+        }
+        wanted
+    }
+
+    /// Missing pieces whose content is held at another index: each with that index.
+    pub(super) fn to_copy(&self, held: &Bitfield) -> Vec<(PieceIndex, PieceIndex)> {
+        let mut copies = Vec::new();
+        for run in self.groups() {
+            let Some(from) = run.iter().find(|index| held.has(**index)) else { continue };
+            let missing = run.iter().filter(|index| !held.has(**index));
+            copies.extend(missing.map(|index| (*index, *from)));
+        }
+        copies
+    }
+
+    /// The pieces of each content that occurs more than once, ascending.
+    fn groups(&self) -> impl Iterator<Item = Vec<PieceIndex>> {
+        // Only the last of a content leads back.
+        self.repeated.iter().filter(|(index, next)| next < index).map(|(_, first)| self.equal_to(*first))
+    }
+}
+
+/// The first four bytes of a digest, as a number that sorts as they do.
+fn digest_prefix(digest: Digest) -> u32 {
+    digest.0.first_chunk().copied().map_or(0, u32::from_be_bytes)
+}
+
+/// Of pieces whose digests begin alike, adds those that are alike. `alike` is ascending by index.
+fn add_repeated(alike: &[u64], manifest: &Manifest, repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
+    let digest = |key: &u64| manifest.digest(key_index(*key));
+    let first = digest(&alike[0]);
+    if alike.iter().all(|key| digest(key) == first) {
+        return add_ring(alike, repeated);
+    }
+    let mut sorted = alike.to_vec();
+    sorted.sort_by_key(digest);
+    sorted
+        .chunk_by(|a, b| digest(a) == digest(b))
+        .filter(|run| run.len() > 1)
+        .for_each(|run| add_ring(run, repeated));
+}
+
+/// Adds each with the next, and the last with the first.
+fn add_ring(run: &[u64], repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
+    let next = run.iter().cycle().skip(1);
+    repeated.extend(run.iter().zip(next).map(|(key, next)| (key_index(*key), key_index(*next))));
+}
+
+fn key_index(key: u64) -> PieceIndex {
+    PieceIndex(u32::try_from(key & u64::from(u32::MAX)).expect("32 bits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sha1::Digest as _;
+
+    use super::super::manifest::{FileName, FileProof};
+    use super::super::units::PIECE_BYTES;
+    use super::*;
+
+    fn manifest(contents: &[u8], last_len: u32) -> Arc<Manifest> {
+        let last = contents.len() - 1;
+        let digest = |(at, byte): (usize, &u8)| {
+            let length = if at == last { last_len } else { PIECE_BYTES };
+            Digest(sha1::Sha1::digest(vec![*byte; length as usize]).into())
+        };
+        let digests: Vec<_> = contents.iter().enumerate().map(digest).collect();
+        let length = u64::from(PIECE_BYTES) * last as u64 + u64::from(last_len);
+        let proof = FileProof::Whole(Digest([1; 20]));
+        Arc::new(Manifest::new(FileName::new("f").unwrap(), Some(length), digests, proof, None).unwrap())
+    }
+
+    #[test]
+    fn one_of_each_content_is_fetched_and_zeros_never() {
+        let manifest = manifest(&[1, 2, 1, 0, 2, 1, 0], 100);
+        let copies = EqualPieces::from_manifest(&manifest);
+        assert_eq!(copies.zeros().iter().collect::<Vec<_>>(), [3, 6].map(PieceIndex));
+        let mut held = Bitfield::empty(manifest.pieces());
+        let to_fetch = |held: &Bitfield| copies.to_fetch(held).iter().collect::<Vec<_>>();
+        assert_eq!(to_fetch(&held), [0, 1].map(PieceIndex));
+        held.insert(PieceIndex(0));
+        assert_eq!(
+            to_fetch(&held),
+            [1, 2].map(PieceIndex),
+            "of a content held in part another piece is missing"
+        );
+        assert_eq!(
+            copies.to_copy(&held),
+            [(2, 0), (5, 0)].map(|(to, from)| (PieceIndex(to), PieceIndex(from)))
+        );
+        assert_eq!(copies.equal_to(PieceIndex(2)), [0, 2, 5].map(PieceIndex));
+        assert_eq!(
+            copies.equal_to(PieceIndex(6)),
+            [PieceIndex(6)],
+            "shorter zeros have a digest of their own"
+        );
+    }
+
+    #[test]
+    fn digests_that_only_begin_alike_are_kept_apart() {
+        let digest = |end: u8| Digest([[7; 19].as_slice(), &[end]].concat().try_into().unwrap());
+        let digests = [3, 1, 2, 1, 3, 4].map(digest).to_vec();
+        let proof = FileProof::Whole(Digest([1; 20]));
+        let name = FileName::new("f").unwrap();
+        let manifest = Arc::new(Manifest::new(name, None, digests, proof, None).unwrap());
+        let copies = EqualPieces::from_manifest(&manifest);
+        let rings = [(0, 4), (1, 3), (3, 1), (4, 0)];
+        assert_eq!(copies.repeated, rings.map(|(index, next)| (PieceIndex(index), PieceIndex(next))));
+        assert_eq!(copies.equal_to(PieceIndex(4)), [0, 4].map(PieceIndex));
+        assert_eq!(copies.equal_to(PieceIndex(2)), [PieceIndex(2)]);
+    }
+}

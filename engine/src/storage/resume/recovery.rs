@@ -1,0 +1,234 @@
+//! What an earlier attempt left: by its record, or without one.
+//!
+//! Invariant: what is trusted was durable, or was written whole through the page cache that is still there; under a record
+//! of the same pieces and of this very file, which was long enough to have it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::page_cache::PageCacheId;
+use super::record::{ContentIdentity, NotedPieces, PieceNote, ResumeRecord};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::geometry::Geometry;
+use crate::proto::manifest::Manifest;
+use crate::proto::transfer::ResumedPieces;
+use crate::proto::units::{Digest, PieceIndex};
+use crate::storage::destination::{Destination, partial_name, remove_name, sibling_name};
+use crate::storage::error::{StorageError, StorageOperation, to_storage_error};
+use crate::storage::file_identity::FileIdentity;
+use crate::storage::limits::RECORD_MAX_BYTES;
+use crate::storage::target::Target;
+
+/// What an earlier attempt left in the partial file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriorProgress {
+    /// What is to be trusted.
+    pub held: ResumedPieces,
+    /// What may be there, to be hashed, ascending.
+    pub to_check: Vec<PieceIndex>,
+    /// Whether what is neither trusted nor to be checked is known not to be there, and `to_check` was noted.
+    pub is_complete: bool,
+}
+
+/// What is left, and what the next record has to say of it.
+pub(super) struct RecoveredState {
+    pub(super) progress: PriorProgress,
+    /// Those of the trusted pieces that were durable.
+    pub(super) durable: Bitfield,
+    /// Of all other pieces that were noted, what still counts.
+    pub(super) noted: NotedPieces,
+}
+
+/// What is left, by the record and its notes that were found, in the page cache `cache`.
+pub(super) fn recover_state(
+    found: Option<&(ResumeRecord, NotedPieces)>,
+    identity: &ContentIdentity,
+    cache: Option<PageCacheId>,
+    manifest: &Manifest,
+    target: &Target,
+) -> RecoveredState {
+    match found {
+        Some((record, noted))
+            if record.identity.same_pieces(identity) && record.durable.pieces() == manifest.pieces() =>
+        {
+            let same_cache = cache.is_some() && cache == record.page_cache;
+            let same_chain = identity.chain.is_some() && identity.chain == record.identity.chain;
+            let trust = RecordTrust { same_cache, same_chain };
+            progress_from_record(record, noted, trust, manifest, target)
+        }
+        _ => {
+            let left = progress_without_record(manifest, target);
+            RecoveredState {
+                progress: left,
+                durable: Bitfield::empty(manifest.pieces()),
+                noted: NotedPieces::new(),
+            }
+        }
+    }
+}
+
+/// What is as it was when a record was written.
+#[derive(Clone, Copy)]
+struct RecordTrust {
+    /// What was written since then is there.
+    same_cache: bool,
+    /// Links that held then hold now.
+    same_chain: bool,
+}
+
+/// What a record of these pieces says, as far as the partial file was long enough to have it.
+fn progress_from_record(
+    record: &ResumeRecord,
+    noted: &NotedPieces,
+    trust: RecordTrust,
+    manifest: &Manifest,
+    target: &Target,
+) -> RecoveredState {
+    let exact =
+        if manifest.is_length_known() { Some(manifest.geometry().length()) } else { record.exact_length };
+    let geometry = exact
+        .and_then(|length| Geometry::new(length).ok())
+        .filter(|geometry| geometry.pieces() == manifest.pieces())
+        .unwrap_or(manifest.geometry());
+    let was_there = |index: &PieceIndex| {
+        fits_initial_length(geometry, *index, target) && (exact.is_some() || geometry.last() != Some(*index))
+    };
+    let mut durable = Bitfield::empty(manifest.pieces());
+    for index in record.durable.iter().filter(was_there) {
+        durable.insert(index);
+    }
+    let mut pieces = durable.clone();
+    let mut links_hold = durable.count().0 == 0 || record.links_hold && trust.same_chain;
+    let mut still = NotedPieces::new();
+    for (index, note) in noted.iter().filter(|(index, _)| was_there(index) && !durable.has(**index)) {
+        match note {
+            PieceNote::Written { link_holds } if trust.same_cache => {
+                let link_holds = *link_holds && trust.same_chain;
+                pieces.insert(*index);
+                links_hold &= link_holds;
+                still.insert(*index, PieceNote::Written { link_holds });
+            }
+            _ if record.is_complete => drop(still.insert(*index, PieceNote::Begun)),
+            _ => {}
+        }
+    }
+    let to_check = if record.is_complete {
+        still.keys().copied().filter(|index| !pieces.has(*index)).collect()
+    } else {
+        unproven_pieces(manifest, &pieces).filter(was_there).collect()
+    };
+    let length = geometry.last().filter(|last| pieces.has(*last)).map(|_| geometry.length());
+    let left = PriorProgress {
+        held: ResumedPieces { pieces, links_match: links_hold, length },
+        to_check,
+        is_complete: record.is_complete,
+    };
+    RecoveredState { progress: left, durable, noted: still }
+}
+
+/// Without a record everything may be there, unless the file is new.
+fn progress_without_record(manifest: &Manifest, target: &Target) -> PriorProgress {
+    let geometry = manifest.geometry();
+    let pieces = Bitfield::empty(manifest.pieces());
+    let is_known = |index: &PieceIndex| manifest.is_length_known() || geometry.last() != Some(*index);
+    let to_check: Vec<PieceIndex> = unproven_pieces(manifest, &pieces)
+        .filter(|index| fits_initial_length(geometry, *index, target) && is_known(index))
+        .collect();
+    let complete = to_check.is_empty();
+    PriorProgress {
+        held: ResumedPieces { pieces, links_match: true, length: None },
+        to_check,
+        is_complete: complete,
+    }
+}
+
+fn fits_initial_length(geometry: Geometry, index: PieceIndex, target: &Target) -> bool {
+    geometry.end(index) <= target.initial_length()
+}
+
+/// All pieces but those of zeros, which are never written, and those that are trusted.
+fn unproven_pieces(manifest: &Manifest, trusted: &Bitfield) -> impl Iterator<Item = PieceIndex> {
+    let zeros = manifest.zero_pieces();
+    manifest.pieces().indices().filter(move |index| !zeros.has(*index) && !trusted.has(*index))
+}
+
+/// Removes a record whose partial file is gone, before another file takes that name: what it claims is not there.
+///
+/// # Errors
+/// [`StorageError`] when it is there and cannot be removed.
+pub fn remove_orphaned_record(
+    destination: &Destination,
+    group: &str,
+    content: Digest,
+) -> Result<(), StorageError> {
+    let partial = partial_name(destination.name(), group, content);
+    let name = sibling_name(destination.name(), group, content, ".record");
+    let path = destination.path().with_file_name(&name);
+    let stat =
+        |name: &OsStr| destination.stat_name(name).map_err(to_storage_error(StorageOperation::Open, &path));
+    if stat(&partial)?.is_some() || stat(&name)?.is_none() {
+        return Ok(());
+    }
+    remove_name(&destination.directory, &name).map_err(to_storage_error(StorageOperation::Remove, &path))?;
+    match rustix::fs::fsync(&destination.directory) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(to_storage_error(StorageOperation::Sync, &path)(errno)),
+    }
+}
+
+/// Reads the record of `part`; `None` when there is none, none of ours, one that was copied or is of a file that was copied, or
+/// a damaged one, which is set aside.
+pub(super) fn read_record(
+    directory: &OwnedFd,
+    name: &OsStr,
+    path: &Path,
+    aside: &OsStr,
+    part: FileIdentity,
+) -> Result<Option<(ResumeRecord, NotedPieces)>, StorageError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(to_storage_error(StorageOperation::Open, path)(errno)),
+    };
+    let metadata = file.metadata().map_err(to_storage_error(StorageOperation::Open, path))?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        tracing::warn!(path = %path.display(), "the record of a download belongs to another user; everything is hashed instead");
+        return Ok(None);
+    }
+    let own = FileIdentity::of(&file).map_err(to_storage_error(StorageOperation::Open, path))?;
+    let mut bytes = Vec::new();
+    file.take(RECORD_MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(to_storage_error(StorageOperation::Read, path))?;
+    if bytes.is_empty() {
+        // A crash before anything was claimed.
+        return Ok(None);
+    }
+    match ResumeRecord::parse(&bytes) {
+        Ok(found) if (found.0.partial_file, found.0.record_file) == (part, own) => Ok(Some(found)),
+        Ok(_) => {
+            tracing::warn!(
+                path = %path.display(),
+                "the record of a download, or the partial file beside it, is a copy; everything is hashed instead"
+            );
+            Ok(None)
+        }
+        Err(why) => {
+            tracing::warn!(
+                path = %path.display(), %why, set_aside = %aside.display(),
+                "the record of a download is damaged; everything is hashed instead"
+            );
+            rustix::fs::renameat(directory, name, directory, aside)
+                .map_err(to_storage_error(StorageOperation::Rename, path))?;
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Reading JSON values whose type is still open, so that a wrong type becomes a refusal that names its field, and not an
+//! error of the parser.
+//!
+//! Values of no use are read over without being kept.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// A single value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum JsonScalar {
+    Text(String),
+    Number(u64),
+    Negative(i64),
+    Bool(bool),
+    Null,
+    /// A fraction, an array or an object, where none is of use.
+    Wrong,
+}
+
+/// What any JSON value can become.
+pub(super) trait FromAnyJson: Sized {
+    /// From a value that is no array and no object.
+    fn single(value: JsonScalar) -> Self;
+
+    /// From an array.
+    fn list<'de, A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
+        drain_array(list).map(|()| Self::single(JsonScalar::Wrong))
+    }
+
+    /// From an object.
+    fn object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Self::single(JsonScalar::Wrong))
+    }
+}
+
+impl FromAnyJson for JsonScalar {
+    fn single(value: JsonScalar) -> JsonScalar {
+        value
+    }
+}
+
+/// Reads over the rest of an array.
+pub(super) fn drain_array<'de, A: SeqAccess<'de>>(mut list: A) -> Result<(), A::Error> {
+    while list.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(())
+}
+
+/// Reads any value as a `T`; fails on text that is no JSON, and on nothing else.
+pub(super) struct AnyJson<T>(PhantomData<T>);
+
+impl<T> AnyJson<T> {
+    /// The reader.
+    pub(super) fn new() -> AnyJson<T> {
+        AnyJson(PhantomData)
+    }
+}
+
+impl<'de, T: FromAnyJson> DeserializeSeed<'de> for AnyJson<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T: FromAnyJson> Visitor<'de> for AnyJson<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<T, E> {
+        Ok(T::single(JsonScalar::Text(text.to_owned())))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<T, E> {
+        Ok(T::single(JsonScalar::Text(text)))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<T, E> {
+        Ok(T::single(JsonScalar::Number(number)))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<T, E> {
+        Ok(T::single(u64::try_from(number).map_or(JsonScalar::Negative(number), JsonScalar::Number)))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<T, E> {
+        Ok(T::single(JsonScalar::Wrong))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<T, E> {
+        Ok(T::single(JsonScalar::Bool(value)))
+    }
+
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::single(JsonScalar::Null))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<T, A::Error> {
+        T::list(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::object(map)
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonScalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonScalar, D::Error> {
+        AnyJson::new().deserialize(deserializer)
+    }
+}
