@@ -188,11 +188,11 @@ mod tests {
         let sources = sources(&[
             (
                 "a/src/x.rs",
-                "struct Job; enum SendJob {} fn run() { fn inner() {} }\npub(crate) fn run_job() {}",
+                "struct Job; enum SendJob {}\nfn run() {\n    fn inner() {}\n}\npub(crate) fn run_job() {}",
             ),
             (
                 "b/src/y.rs",
-                "trait Job { fn go(&self); }\n#[cfg(test)] mod tests { struct Tested; }\n    fn nested() {}",
+                "trait Job {\n    fn go(&self);\n}\n#[cfg(test)] mod tests { struct Tested; }",
             ),
             ("b/tests/z.rs", "struct Job; fn look() {}"),
         ]);

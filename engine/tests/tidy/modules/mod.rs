@@ -28,7 +28,7 @@ const INNER_ARROWS: [(&str, &str, &[&str]); 6] = [
     ("engine", "proto", &[]),
     ("engine", "mem", &[]),
     ("engine", "hash", &["proto"]),
-    ("engine", "storage", &["ends", "mem", "proto"]),
+    ("engine", "storage", &["abort", "lock", "mem", "proto"]),
     ("tracker", "state", &[]),
     // Users, groups and their policies have one definition, and the state keeps it.
     ("tracker", "api", &["state::id", "state::command", "state::limits"]),
