@@ -190,10 +190,7 @@ mod tests {
                 "a/src/x.rs",
                 "struct Job; enum SendJob {}\nfn run() {\n    fn inner() {}\n}\npub(crate) fn run_job() {}",
             ),
-            (
-                "b/src/y.rs",
-                "trait Job {\n    fn go(&self);\n}\n#[cfg(test)] mod tests { struct Tested; }",
-            ),
+            ("b/src/y.rs", "trait Job {\n    fn go(&self);\n}\n#[cfg(test)] mod tests { struct Tested; }"),
             ("b/tests/z.rs", "struct Job; fn look() {}"),
         ]);
         let expected =
