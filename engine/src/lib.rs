@@ -26,15 +26,19 @@ pub mod error;
 #[cfg(feature = "io")]
 pub mod hash;
 #[cfg(feature = "io")]
+mod local_files;
+#[cfg(feature = "io")]
+pub mod lock;
+#[cfg(feature = "io")]
 pub mod mem;
 #[cfg(feature = "io")]
 pub mod stats;
 #[cfg(feature = "io")]
 pub mod storage;
-#[cfg(feature = "io")]
-mod upload;
 
 #[cfg(feature = "io")]
 pub use download::Download;
 #[cfg(feature = "io")]
-pub use engine::{DownloadOrder, Engine, ExistingFile, HashedFile};
+pub use engine::{DownloadOrder, Engine};
+#[cfg(feature = "io")]
+pub use local_files::{ExistingFile, HashedFile};

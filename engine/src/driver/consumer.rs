@@ -4,18 +4,17 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::buffers::BufferPermit;
 use super::download::{ActiveDownload, ConnectRequest};
+use super::download::{ConnectionEnd, RequestOutbox};
 use super::limits::GOODBYE_MS;
-use super::outbox::{ConnectionEnd, RequestOutbox};
 use super::piece_queue::BufferedPiece;
 use super::receive::{FrameReceiver, ReceiveError};
 use super::stream::PeerStream;
-use super::vital::spawn_critical;
 use super::worker_state::{StreamDeadline, WorkerState};
+use crate::abort::spawn_critical;
 use crate::mem::pool::PooledBuf;
 use crate::mem::window::SendPart;
 use crate::proto::DisconnectReason;
@@ -171,7 +170,7 @@ async fn receive_messages(
     receiver: &mut FrameReceiver,
 ) -> Result<std::convert::Infallible, FetchError> {
     loop {
-        download.cost.wire_bytes.fetch_add(stream.take_moved_bytes(), Ordering::Relaxed);
+        download.cost.add_wire_bytes(stream.take_moved_bytes());
         match receiver.read_message(FRAME_MAX_BYTES).await? {
             Message::Piece { index, length } => {
                 receive_piece(local, download, connection, receiver, index, length).await?;

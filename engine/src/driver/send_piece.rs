@@ -21,8 +21,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::context::{RateLimiter, SendSlot};
 use super::limits::{LIMITED_SLOT_MS, TRICKLE_BYTES, TRICKLE_EVERY_MS};
+use super::rate_limiter::{RateLimiter, SendSlot};
 use super::shares::Share;
 use super::stream::PeerStream;
 use super::worker_state::WorkerState;

@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::limits::{VERIFY_BATCH, WRITEBACK_BYTES};
 use super::piece_queue::{BufferedPiece, VerifiedPiece};
@@ -55,7 +54,7 @@ async fn verify_batch(local: &WorkerState, batch: Vec<BufferedPiece>) {
     let hashing_each = hashing / batch.len() as u64;
     for (landed, finding) in batch.into_iter().zip(findings) {
         let download = &landed.download;
-        download.cost.hashing_us.fetch_add(hashing_each, Ordering::Relaxed);
+        download.cost.add_hashing_us(hashing_each);
         if !download.can_verify() {
             download.piece_dropped(&landed.received);
             drop((landed.buffer, landed.permit));
@@ -129,7 +128,7 @@ async fn write_proven(local: &WorkerState, proven: VerifiedPiece) {
         let busy = (local.busy.mark_busy(start), download.write_busy.mark_busy(start));
         result = write_copies(local, &landed, &places, link_holds);
         drop(busy);
-        download.cost.writing_us.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
+        download.cost.add_writing_us(clock.now().micros_since(start));
         left -= places.len();
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
@@ -182,10 +181,10 @@ fn write_copies(
     let download = &landed.download;
     let geometry = Geometry::longest(download.manifest.pieces());
     for index in places {
-        download.ledger.note_begun(*index)?;
+        download.journal.note_begun(*index)?;
         let offset = geometry.offset(*index);
         download.target.write_piece(offset, landed.buffer.as_range(0..landed.length))?;
-        download.ledger.note_written(*index, link_holds);
+        download.journal.note_written(*index, link_holds);
         // Whichever piece completes a stretch may start it: it is advice, and the last flush is what counts.
         let end = offset + landed.length as u64;
         if end.is_multiple_of(WRITEBACK_BYTES) {

@@ -21,9 +21,9 @@ use super::jobs::{EngineWorkers, WorkerJob, WorkerMessage};
 use super::limits::{ACCEPT_RETRY_MS, STOP_MS};
 use super::provider;
 use super::verify;
-use super::vital::spawn_critical;
 use super::worker_state::WorkerState;
 use crate::abort::AbortOnPanic;
+use crate::abort::spawn_critical;
 
 /// What one worker is started with.
 pub(crate) struct WorkerStart {
@@ -117,44 +117,33 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::mpsc::sync_channel;
 
-    use super::super::context::NodeParts;
+    use super::super::context::tests::epoll_context;
     use super::*;
-    use crate::config::ZeroCopyChoice;
-    use crate::hash::Hasher;
-    use crate::proto::ticket::SecretKey;
 
-    /// A worker that accepts by this listener; what it says.
-    fn says(listener: std::net::TcpListener) -> io::Result<IoKind> {
-        let parts = NodeParts {
-            io: IoKind::Epoll,
-            zero_copy: ZeroCopyChoice::Off,
-            secret: SecretKey::from_seed(&[1; 32]),
-            hasher: Hasher::best(),
-            limit_up: None,
-            limit_down: None,
-        };
+    /// Starts a worker that accepts by this listener; returns what it reports.
+    fn start_report(listener: std::net::TcpListener) -> io::Result<IoKind> {
         let (queue, jobs) = mpsc::channel(1);
         let workers = Arc::new(EngineWorkers::new(vec![queue]));
-        let (context, listener) = (Arc::new(NodeContext::new(parts).unwrap()), Some(listener));
-        let (started, answers) = sync_channel(1);
+        let (context, listener) = (Arc::new(epoll_context()), Some(listener));
+        let (started, reports) = sync_channel(1);
         let stop = Arc::clone(&workers);
         let thread =
             start_worker(WorkerStart { number: 0, context, jobs, workers, listener, started }).unwrap();
-        let answer = answers.recv().expect("it says something");
+        let report = reports.recv().expect("every worker reports");
         stop.stop();
         thread.join().unwrap();
-        answer
+        report
     }
 
     #[test]
-    fn a_worker_says_by_what_it_runs_or_why_it_cannot() {
+    fn a_worker_reports_its_back_end_or_its_error() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        assert_eq!(says(listener).unwrap(), IoKind::Epoll);
-        // Nobody can wait for a regular file (epoll_ctl(2)).
+        assert_eq!(start_report(listener).unwrap(), IoKind::Epoll);
+        // epoll_ctl(2) refuses regular files.
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
         let file = tempfile::NamedTempFile::new().unwrap();
         let file: OwnedFd = rustix::fs::open(file.path(), flags, rustix::fs::Mode::empty()).unwrap();
-        assert_eq!(says(file.into()).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(start_report(file.into()).unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
 }

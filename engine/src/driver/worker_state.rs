@@ -16,8 +16,8 @@ use super::limits::QUEUED_PER_WORKER_MAX;
 use super::piece_queue::{BufferedPiece, PieceQueue, VerifiedPiece};
 use super::stall::BusyMarker;
 use super::stream::PeerStream;
-use super::vital::spawn_critical;
 use super::zero_copy::ZeroCopyRoute;
+use crate::abort::spawn_critical;
 use crate::mem::side_ring::SideRing;
 
 /// One worker's own.
