@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Arrows point at what is used: `prompt` uses `commands`, both use `front`, `node` and `render`; `node` uses `front`
-//! alone; `exit`, `limits`, `clock`, `lock`, `printable` and `quoted` use nothing of ours but `limits`, and `interrupt` and
+//! alone; `exit`, `limits`, `clock`, `printable` and `quoted` use nothing of ours but `limits`, and `interrupt` and
 //! `terminal` nothing but these.
 
 mod cli;
@@ -16,7 +16,6 @@ mod commands;
 mod exit;
 mod ipc;
 mod limits;
-mod lock;
 mod node;
 mod plan;
 mod printable;

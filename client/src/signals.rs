@@ -6,11 +6,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use engine::lock::lock;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::{ClientFault, ExitCause};
-use crate::lock::lock;
 use crate::terminal;
 
 type SignalAction = Box<dyn Fn() + Send>;

@@ -6,11 +6,11 @@
 use std::io::Write;
 use std::sync::Mutex;
 
+use engine::lock::lock;
 use rustix::process::getpgrp;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
 use crate::exit::ExitCause;
-use crate::lock::lock;
 
 /// The terminal's modes before the line that is being read.
 static SAVED_MODES: Mutex<Option<Termios>> = Mutex::new(None);

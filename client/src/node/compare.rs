@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
 
 use engine::ExistingFile;
+use engine::lock::lock;
 use engine::proto::manifest::Manifest;
 use tracker::api::GroupFile;
 
@@ -18,7 +19,6 @@ use super::core::{NodeCore, to_engine_key};
 use super::rows;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
-use crate::lock::lock;
 
 /// What a front end asked for.
 pub(super) struct DownloadRequest {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use engine::DownloadOrder;
+use engine::lock::lock;
 use engine::proto::manifest::Manifest;
 use engine::stats::DownloadPhase;
 use engine::storage::fingerprint::Fingerprint;
@@ -33,7 +34,6 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::TransferRow;
 use crate::limits;
-use crate::lock::lock;
 
 /// All of them.
 #[derive(Default)]

@@ -10,12 +10,12 @@ use std::collections::btree_map::Entry;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::lock::lock;
 use tracker::api::GroupFile;
 
 use super::shutdown::ShutdownLatch;
 use crate::exit::ClientFault;
 use crate::limits;
-use crate::lock::lock;
 
 /// What others ask of whoever has a claim, the least first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use engine::Engine;
+use engine::lock::lock;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tracker::api::Policy;
 use tracker::api::answers::{
@@ -22,7 +23,6 @@ use super::{following, restore, rows, shares};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{FileRef, NodeAnswer, NodeRequest, SecretText};
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
-use crate::lock::lock;
 
 /// The parts that answer.
 pub(super) struct RequestHandler {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use engine::Download;
+use engine::lock::lock;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::stats::{DownloadPhase, DownloadProgress};
 use tracker::api::GroupFile;
@@ -16,7 +17,6 @@ use super::rows;
 use super::shutdown::ShutdownLatch;
 use crate::exit::ClientFault;
 use crate::ipc::rows::TransferRow;
-use crate::lock::lock;
 
 /// What is on record of a download.
 struct OwnedRecord {

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use engine::lock::lock;
 use tracker::api::GroupFile;
 
 use super::records::{RecordId, ShareRecord};
-use crate::lock::lock;
 
 /// How a share stands in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::lock::lock;
 use rustix::net::{RecvFlags, recv};
 
 use super::events::EventStream;
@@ -18,7 +19,6 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::json_lines;
 use crate::ipc::protocol::{NodeEvent, NodeMessage, NodeRequest};
 use crate::limits;
-use crate::lock::lock;
 
 /// How many front ends there are, and how many of them wait for an answer.
 #[derive(Default)]

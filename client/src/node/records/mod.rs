@@ -22,6 +22,7 @@ mod share;
 use std::path::Path;
 use std::sync::Mutex;
 
+use engine::lock::lock;
 use engine::proto::manifest::Manifest;
 
 pub(super) use download::DownloadRecord;
@@ -34,7 +35,6 @@ pub(super) use share::{ShareRecord, ShareStage};
 
 use crate::exit::ClientFault;
 use crate::limits;
-use crate::lock::lock;
 
 /// Why a share's manifest cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use engine::lock::lock;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracker::api::UserId;
@@ -27,7 +28,6 @@ use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::SecretText;
 use crate::limits;
-use crate::lock::lock;
 use crate::node::peer::{LocalPeer, TrackerTrust};
 use crate::node::state_dir::{SavedSession, StateDir};
 use crate::printable::make_printable;
