@@ -16,14 +16,14 @@ use crate::stats::{DownloadPhase, WaitReason};
 
 /// Drives a download until its end.
 pub(crate) async fn drive_download(
-    local: Rc<WorkerState>,
+    worker: Rc<WorkerState>,
     workers: Arc<EngineWorkers>,
     download: Arc<ActiveDownload>,
 ) {
     let _detach = DetachOnDrop(&download);
     let mut disk_retry_at = None;
     loop {
-        let local_stall = local.context.stalls.is_any_stalled(local.context.clock.now());
+        let local_stall = worker.context.stalls.is_any_stalled(worker.context.clock.now());
         match download.poll(local_stall) {
             DriveStep::Connect(requests) => requests.into_iter().for_each(|request| {
                 let connection = request.connection;
@@ -32,11 +32,11 @@ pub(crate) async fn drive_download(
                 }
             }),
             DriveStep::Finish { is_unverified } => {
-                if finish_download(&local.context, &download, is_unverified).await {
+                if finish_download(&worker.context, &download, is_unverified).await {
                     return;
                 }
             }
-            DriveStep::Cancelled => return cancel_download(&local, &download),
+            DriveStep::Cancelled => return cancel_download(&worker, &download),
             DriveStep::Failed(failure) => return download.enter_phase(DownloadPhase::Failed(failure)),
         }
         if let Some(share) = download.share() {
@@ -45,15 +45,15 @@ pub(crate) async fn drive_download(
         if download.storage_wait().is_none() {
             disk_retry_at = None;
         } else {
-            let now = local.context.clock.now();
+            let now = worker.context.clock.now();
             let due = *disk_retry_at.get_or_insert(now.plus_ms(DISK_RETRY_MS));
             if now >= due {
                 disk_retry_at = None;
-                retry_disk(&local, &download);
+                retry_disk(&worker, &download);
             }
         }
         if is_flush_due(&download) {
-            local.context.flusher.submit(&download);
+            worker.context.flusher.submit(&download);
         }
         let _ = tokio::time::timeout(Duration::from_millis(DRIVE_POLL_MS), download.wake.notified()).await;
     }
@@ -70,22 +70,22 @@ impl Drop for DetachOnDrop<'_> {
 
 /// Goes on writing when the disk may have recovered. Pieces that are written but not recorded have to be flushed first; if
 /// the disk still fails, the flush or the next piece reports it again.
-fn retry_disk(local: &WorkerState, download: &Arc<ActiveDownload>) {
+fn retry_disk(worker: &WorkerState, download: &Arc<ActiveDownload>) {
     let has_space = match download.storage_wait() {
         Some(WaitReason::DiskFull { directory, .. }) => rustix::fs::statvfs(&directory)
             .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= u64::from(PIECE_BYTES)),
         _ => true,
     };
     if has_space && (download.journal.has_new_claims() || download.journal.has_suspects()) {
-        local.context.flusher.submit(download);
+        worker.context.flusher.submit(download);
     } else if has_space {
         download.storage_recovered();
     }
 }
 
-fn cancel_download(local: &WorkerState, download: &ActiveDownload) {
+fn cancel_download(worker: &WorkerState, download: &ActiveDownload) {
     if let Some(share) = download.share() {
-        local.context.shares.remove_if_current(&share);
+        worker.context.shares.remove_if_current(&share);
     }
     if let Err(error) = download.remove_files() {
         tracing::warn!(%error, "cannot remove the partial file of a cancelled download");

@@ -1,4 +1,4 @@
-//! What a failed flush may have lost: proven and written again, or given up.
+//! Suspects after a failed flush: written again, or reported as lost.
 
 use super::*;
 use crate::hash::Hasher;
@@ -30,7 +30,7 @@ fn manifest() -> Manifest {
 }
 
 #[test]
-fn what_a_failed_flush_left_is_written_again_and_what_it_lost_is_named() {
+fn suspects_are_written_again_and_lost_pieces_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest();
     let place = Destination::resolve(directory.path(), manifest.name()).unwrap();
@@ -50,11 +50,11 @@ fn what_a_failed_flush_left_is_written_again_and_what_it_lost_is_named() {
     };
     journal.write_record(|| Err(broken), claim).unwrap_err();
     assert_eq!(journal.suspects().len(), usize::from(PIECES));
-    // So much for the page that could not be written, and was dropped from memory.
+    // As if a page could not be written and was dropped from the page cache.
     target.write_piece(geometry.offset(PieceIndex(17)) + 4_096, &[0; 4_096]).unwrap();
     let lost = rewrite_suspects(&target, &journal, &manifest, geometry, Hasher::best()).unwrap();
     assert_eq!(lost, [PieceIndex(17)]);
-    assert_eq!(journal.suspects(), lost, "until it is missed");
+    assert_eq!(journal.suspects(), lost, "a lost piece stays a suspect until it is noted as missing");
     journal.note_missing(PieceIndex(17));
     assert!(!journal.has_suspects() && journal.has_new_claims());
     journal.write_record(|| target.sync(), claim).unwrap();
