@@ -181,7 +181,7 @@ fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
     alice.run(["upload_file", "g", "f"]).expect(0);
     a.kill();
     let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
-    assert!(ended.err.contains("no peer has what is missing"), "{}", ended.err);
+    assert!(ended.err.contains("no peer has the missing pieces"), "{}", ended.err);
     until("the download says so too", || bob.downloads().starts_with("[P] [g] f (no peer has"));
     bob.run(["pause", "g", "f"]).expect(0);
     until("it is shown as paused", || bob.downloads() == "[P] [g] f (by you)\n");
@@ -295,7 +295,7 @@ fn a_share_that_is_stopped_is_served_no_more() {
     alice.run(["upload_file", "g", "f"]).expect(0);
     assert_eq!(bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count(), 1);
     let alone = alice.run(["get_peers", "g", "f"]).expect(0);
-    assert!(alone.out.is_empty() && alone.err.contains("nobody but this node has it"), "{}", alone.err);
+    assert!(alone.out.is_empty() && alone.err.contains("no other node has it"), "{}", alone.err);
     alice.run(["stop_share", "g", "f"]).expect(0);
     for home in [&alice, &bob] {
         let nobody = home.run(["get_peers", "g", "f"]).expect(0);
