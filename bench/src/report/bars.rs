@@ -6,16 +6,10 @@ use anyhow::anyhow;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_RIGHT_PX, WIDTH_PX};
 use super::palette::{INK, bar_colour, with_page_colours};
 use super::text::{format_figure, with_unit};
+use crate::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_RIGHT_PX, HALF_BAR_PX, HALF_WHISKER_PX, WIDTH_PX};
 use crate::results::record::{ResultRecord, ValueSpread};
-
-/// Half of a bar's thickness, in pixels.
-const HALF_BAR_PX: i32 = 7;
-
-/// Half of the height of a whisker's ends, in pixels.
-const HALF_WHISKER_PX: i32 = 4;
 
 /// One line of the picture.
 enum BarRow<'a> {

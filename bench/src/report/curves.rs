@@ -8,9 +8,9 @@ use plotters::prelude::*;
 use plotters::series::DashedLineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::limits::{CHART_HEIGHT_PX, LEGEND_ROW_PX, WIDTH_PX};
 use super::palette::{CurveStyle, INK, assign_styles, with_page_colours};
 use super::text::{format_duration, format_figure};
+use crate::limits::{CHART_HEIGHT_PX, LEGEND_ROW_PX, TICKS_PER_HALF_DISTANCE, WIDTH_PX};
 
 /// A named line of points.
 pub(crate) struct NamedCurve {
@@ -21,9 +21,6 @@ pub(crate) struct NamedCurve {
     /// From left to right.
     pub(crate) points: Vec<(f64, f64)>,
 }
-
-/// Ticks of a halving of the distance to the maximum, as HdrHistogram's own plots have them.
-const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
 /// Draws points as a line of a look: dashed and whole lines are of different types.
 macro_rules! series {

@@ -13,7 +13,6 @@
 
 mod bars;
 mod curves;
-mod limits;
 mod page;
 mod palette;
 mod scaling;
@@ -41,7 +40,8 @@ pub(crate) fn finish_run(sink: RecordSink) -> anyhow::Result<()> {
     }
     print_text(&text::format_run(&ended.stored))?;
     if io::stdout().is_terminal() {
-        let results: Vec<&ResultRecord> = ended.stored.records.iter().filter_map(as_result).collect();
+        let results: Vec<&ResultRecord> =
+            ended.stored.records.iter().filter_map(BenchRecord::as_result).collect();
         print_text(&text_plot::draw_plots(&results))?;
     }
     Ok(())
@@ -56,10 +56,6 @@ fn print_text(text: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn as_result(record: &BenchRecord) -> Option<&ResultRecord> {
-    if let BenchRecord::Result(result) = record { Some(result) } else { None }
 }
 
 /// The machine alone: one JSON object, or lines for people.

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 
 use super::bars;
 use super::curves::{self, NamedCurve};
-use super::limits::{BARS_MAX, CURVES_MAX, PICTURES_SHOWN};
 use super::scaling;
 use super::text::{format_bytes, format_duration, format_figure, host_properties};
+use crate::limits::{BARS_MAX, CURVES_MAX, PICTURES_SHOWN};
 use crate::results::folder::StoredRun;
 use crate::results::latency;
 use crate::results::record::{
@@ -47,11 +47,7 @@ fn render_section(kept: &StoredRun) -> anyhow::Result<String> {
     settings.extend(run.settings.iter().cloned());
     settings.extend(run.other_load.map(|cpus| ("other load".to_owned(), format!("{cpus:.2} CPUs"))));
     html += &render_pairs(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let results: Vec<&ResultRecord> = kept
-        .records
-        .iter()
-        .filter_map(|record| if let BenchRecord::Result(result) = record { Some(result) } else { None })
-        .collect();
+    let results: Vec<&ResultRecord> = kept.records.iter().filter_map(BenchRecord::as_result).collect();
     html += &scaling::draw_scaling(&results)?;
     html += &render_bars(&results)?;
     html += &render_latencies(kept)?;
@@ -112,11 +108,7 @@ fn render_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
 
 /// One chart and a table of all latencies of a run.
 fn render_latencies(kept: &StoredRun) -> anyhow::Result<String> {
-    let latencies: Vec<&LatencyRecord> = kept
-        .records
-        .iter()
-        .filter_map(|record| if let BenchRecord::Latency(latency) = record { Some(latency) } else { None })
-        .collect();
+    let latencies: Vec<&LatencyRecord> = kept.records.iter().filter_map(BenchRecord::as_latency).collect();
     if latencies.is_empty() {
         return Ok(String::new());
     }
@@ -144,11 +136,7 @@ fn render_latencies(kept: &StoredRun) -> anyhow::Result<String> {
 
 /// A chart for each unit in which a run has values over time.
 fn render_series(kept: &StoredRun) -> anyhow::Result<String> {
-    let all: Vec<&SeriesRecord> = kept
-        .records
-        .iter()
-        .filter_map(|record| if let BenchRecord::Series(series) = record { Some(series) } else { None })
-        .collect();
+    let all: Vec<&SeriesRecord> = kept.records.iter().filter_map(BenchRecord::as_series).collect();
     let mut units: Vec<&str> = all.iter().map(|series| series.unit.as_str()).collect();
     units.sort_unstable();
     units.dedup();

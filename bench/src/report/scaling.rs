@@ -3,8 +3,8 @@
 //! Invariant: only runs that measured several such numbers have any.
 
 use super::curves::{self, NamedCurve};
-use super::limits::CURVES_MAX;
 use super::text::with_unit;
+use crate::limits::CURVES_MAX;
 use crate::results::node_counts::{NodeCounts, count_noun};
 use crate::results::record::ResultRecord;
 

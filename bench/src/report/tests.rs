@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::limits::BARS_MAX;
 use crate::results::latency;
 use crate::results::sink::RecordOutput;
 
@@ -61,14 +62,14 @@ fn no_bar_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let wanted = RecordOutput { json: false, folder: Some(folder.path().to_owned()) };
     let mut sink = RecordSink::begin(wanted, "swarm", None, &[]).unwrap();
-    for number in 0..=limits::BARS_MAX {
+    for number in 0..=BARS_MAX {
         sink.record_sample(["swarm", &format!("leecher {number}"), "finish"], 0, 1.0, "x").unwrap();
     }
     finish_run(sink).unwrap();
     let page = fs::read_to_string(folder::report_path(folder.path())).unwrap();
     let pictures: String =
         page.split("<svg").skip(1).filter_map(|rest| rest.split("</svg>").next()).collect();
-    for number in [0, limits::BARS_MAX - 1, limits::BARS_MAX] {
+    for number in [0, BARS_MAX - 1, BARS_MAX] {
         assert_eq!(pictures.matches(&format!("\nleecher {number}\n")).count(), 1, "{number}");
     }
 }
@@ -84,7 +85,7 @@ fn the_terminal_shows_wins_and_losses_with_their_ratios() {
     {
         assert!(text.contains(words), "{words} is missing in:\n{text}");
     }
-    let results: Vec<&ResultRecord> = kept.records.iter().filter_map(as_result).collect();
+    let results: Vec<&ResultRecord> = kept.records.iter().filter_map(BenchRecord::as_result).collect();
     let plot = text_plot::draw_plots(&results);
     assert_eq!(plot.matches("GB/s").count(), 1);
     assert_eq!(plot.matches('\n').count(), 2 + 6 + 2 + 2);

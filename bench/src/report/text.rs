@@ -19,11 +19,11 @@ pub(crate) fn format_run(kept: &StoredRun) -> String {
     if let Some(load) = kept.run.other_load {
         text += &format!("other load on the machine: {load:.2} CPUs\n");
     }
-    let results: Vec<&ResultRecord> = kept.records.iter().filter_map(as_result).collect();
+    let results: Vec<&ResultRecord> = kept.records.iter().filter_map(BenchRecord::as_result).collect();
     if !results.is_empty() {
         text += &results_table(&results);
     }
-    let latencies: Vec<&LatencyRecord> = kept.records.iter().filter_map(as_latency).collect();
+    let latencies: Vec<&LatencyRecord> = kept.records.iter().filter_map(BenchRecord::as_latency).collect();
     if !latencies.is_empty() {
         text += &latency_table(&latencies);
     }
@@ -42,14 +42,6 @@ pub(crate) fn format_run(kept: &StoredRun) -> String {
         text.push('\n');
     }
     text
-}
-
-fn as_result(record: &BenchRecord) -> Option<&ResultRecord> {
-    if let BenchRecord::Result(result) = record { Some(result) } else { None }
-}
-
-fn as_latency(record: &BenchRecord) -> Option<&LatencyRecord> {
-    if let BenchRecord::Latency(latency) = record { Some(latency) } else { None }
 }
 
 /// Results, a line each.

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::limits::TEXT_BAR_CHARS;
 use super::text::{format_figure, with_unit};
+use crate::limits::TEXT_BAR_CHARS;
 use crate::results::record::ResultRecord;
 
 /// Eighths of a character's width.

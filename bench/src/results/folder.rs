@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::calendar::format_timestamp;
-use super::limits::{RECORDS_FILE_MAX_BYTES, RUNS_A_SECOND_MAX, RUNS_READ_MAX};
 use super::record::{BenchRecord, RunRecord};
 use crate::host::HostDescription;
+use crate::limits::{RECORDS_FILE_MAX_BYTES, RUNS_A_SECOND_MAX, RUNS_READ_MAX};
 
 /// How the names of record files end.
 const RECORDS_EXTENSION: &str = "jsonl";

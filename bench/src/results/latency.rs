@@ -12,8 +12,8 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
-use super::limits::{LATENCY_DIGITS, LATENCY_MAX_NS};
 use super::record::LatencyRecord;
+use crate::limits::{LATENCY_DIGITS, LATENCY_MAX_NS};
 
 /// Interval logs say their values in milliseconds.
 const HLOG_DIVISOR: f64 = 1e6;

@@ -16,9 +16,7 @@
 mod calendar;
 pub(crate) mod folder;
 pub(crate) mod latency;
-mod limits;
 pub(crate) mod node_counts;
 pub(crate) mod record;
-mod revision;
 pub(crate) mod sink;
 pub(crate) mod summary;

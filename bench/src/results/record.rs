@@ -28,6 +28,20 @@ pub(crate) enum BenchRecord {
     Failed(AbsentRecord),
 }
 
+impl BenchRecord {
+    pub(crate) fn as_result(&self) -> Option<&ResultRecord> {
+        if let BenchRecord::Result(result) = self { Some(result) } else { None }
+    }
+
+    pub(crate) fn as_latency(&self) -> Option<&LatencyRecord> {
+        if let BenchRecord::Latency(latency) = self { Some(latency) } else { None }
+    }
+
+    pub(crate) fn as_series(&self) -> Option<&SeriesRecord> {
+        if let BenchRecord::Series(series) = self { Some(series) } else { None }
+    }
+}
+
 /// A call of the harness.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunRecord {

@@ -4,7 +4,8 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,12 +13,11 @@ use hdrhistogram::Histogram;
 
 use super::folder::{self, StoredRun};
 use super::latency;
-use super::limits::SERIES_MAX_POINTS;
 use super::record::{AbsentRecord, BenchRecord, RunRecord, SampleRecord, SeriesRecord};
-use super::revision::build_revision;
 use super::summary;
 use crate::clock;
 use crate::host::HostDescription;
+use crate::limits::SERIES_MAX_POINTS;
 
 /// Where records go besides standard output.
 #[derive(Clone, Debug, Default)]
@@ -250,11 +250,30 @@ fn command_line() -> String {
     std::iter::once("bench".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
+/// The version, and of a build that lies in a working tree also its commit.
+fn build_revision() -> String {
+    let version = concat!("v", env!("CARGO_PKG_VERSION"));
+    let commit = std::env::current_exe().ok().and_then(|exe| exe.parent().and_then(commit_of));
+    commit.map_or(version.to_owned(), |commit| format!("{version} {commit}"))
+}
+
+/// The commit of the working tree that `folder` lies in, with a mark when files differ from it.
+fn commit_of(folder: &Path) -> Option<String> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(["describe", "--always", "--dirty", "--exclude=*"])
+        .output()
+        .ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !commit.is_empty()).then_some(commit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sink(folder: &std::path::Path) -> RecordSink {
+    fn sink(folder: &Path) -> RecordSink {
         let wanted = RecordOutput { json: false, folder: Some(folder.to_owned()) };
         RecordSink::begin(wanted, "test", Some(5), &[("seeders", "3".to_owned())]).unwrap()
     }

@@ -22,13 +22,12 @@ use tempfile::TempDir;
 
 use crate::cli::HashArgs;
 use crate::interleave::{TimedWorkload, measure_rounds};
+use crate::limits::HASH_BATCH_PIECES;
 use crate::results::sink::RecordSink;
 use crate::topology::other_load::OtherLoad;
 use crate::topology::shutdown;
+use crate::topology::test_file::{RANDOM_SEED, fill_random};
 use crate::{report, rivals};
-
-/// Pieces that are verified together, as a download does with what has landed.
-const BATCH_PIECES: usize = 16;
 
 /// The kind that all others are compared with.
 const REFERENCE: &str = "sha1 crate";
@@ -55,7 +54,7 @@ pub(crate) fn run_hash(args: &HashArgs) -> anyhow::Result<()> {
         for (name, program, entry) in rivals::hashing::list_rivals(&field.file) {
             match entry {
                 Ok((kind, run)) => workloads.push(TimedWorkload { name, kind, run }),
-                Err(absent) => absent.record_absence(&mut sink, [name, program])?,
+                Err(absent) => absent.record(&mut sink, [name, program])?,
             }
         }
     }
@@ -151,7 +150,7 @@ fn kind_workloads(hasher: Hasher, bytes: &[u8]) -> [TimedWorkload<'_>; 3] {
         Ok(())
     };
     let digests = move || {
-        for batch in bytes.chunks(BATCH_PIECES * PIECE_BYTES as usize) {
+        for batch in bytes.chunks(HASH_BATCH_PIECES * PIECE_BYTES as usize) {
             let pieces: Vec<&[u8]> = batch.chunks(PIECE_BYTES as usize).collect();
             black_box(hasher.digest_many(&pieces));
         }
@@ -161,7 +160,7 @@ fn kind_workloads(hasher: Hasher, bytes: &[u8]) -> [TimedWorkload<'_>; 3] {
     let to = LinkEnd::File { length: bytes.len() as u64, digest: Digest([0; 20]) };
     let link = Some(LinkCheck { from: ChainState::INITIAL, to });
     let both_states = move || {
-        for batch in bytes.chunks(BATCH_PIECES * PIECE_BYTES as usize) {
+        for batch in bytes.chunks(HASH_BATCH_PIECES * PIECE_BYTES as usize) {
             let pieces = batch.chunks(PIECE_BYTES as usize);
             let jobs: Vec<PieceJob<'_>> =
                 pieces.map(|bytes| PieceJob { bytes, digest: Digest([0; 20]), link }).collect();
@@ -185,14 +184,8 @@ fn random_bytes(size: u64, available: Option<u64>) -> anyhow::Result<Vec<u8>> {
     }
     let length = usize::try_from(size).context("more bytes than memory can address: use a smaller --size")?;
     let mut bytes = vec![0; length];
-    let mut word = 0x9E37_79B9_7F4A_7C15_u64;
-    for place in bytes.chunks_mut(size_of::<u64>()) {
-        // xorshift64: speed matters here, not quality.
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        place.copy_from_slice(&word.to_le_bytes()[..place.len()]);
-    }
+    let mut state = RANDOM_SEED;
+    fill_random(&mut state, &mut bytes);
     Ok(bytes)
 }
 

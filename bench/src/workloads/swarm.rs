@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::cli::SwarmArgs;
 use crate::clock;
+use crate::limits::{DOWNLOAD_WAIT_S, ROUND_MAX_S, SWARM_LIMIT_FACTOR};
 use crate::report;
 use crate::results::sink::RecordSink;
 use crate::topology::binaries::ShoalBinaries;
@@ -24,19 +25,13 @@ use crate::topology::other_load::OtherLoad;
 use crate::topology::shoal::{RunningDownload, ShoalNet, ShoalNode};
 use crate::topology::test_file::TestFile;
 use crate::topology::usage::{RoundPids, RoundWatch};
-use crate::topology::{ROUND_MAX_S, warm_up};
+use crate::topology::warm_up;
 
 /// The workload's name in records.
 const WORKLOAD: &str = "swarm";
 
 /// The group of the file.
 const GROUP: &str = "bench";
-
-/// Downloads may take this many times the fluid limit, where nothing else was said, and what any round may take besides.
-const LIMIT_FACTOR: f64 = 20.0;
-
-/// A download that makes no progress this long, in seconds, has failed.
-const DOWNLOAD_WAIT_S: &str = "60";
 
 /// Measures and reports, in namespaces; without them it says why not.
 pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
@@ -118,7 +113,7 @@ fn fluid_limit_s(args: &SwarmArgs) -> f64 {
 fn round_limit(args: &SwarmArgs) -> Duration {
     let seconds = match args.limit {
         Some(multiple) => multiple * fluid_limit_s(args),
-        None => ROUND_MAX_S as f64 + LIMIT_FACTOR * fluid_limit_s(args),
+        None => ROUND_MAX_S as f64 + SWARM_LIMIT_FACTOR * fluid_limit_s(args),
     };
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }

@@ -15,8 +15,8 @@ use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 
 use super::connection::{InFlightRequest, LoadAnswer, LoadConnection};
-use super::limits::{EVENTS, IN_FLIGHT_MAX, POLL_MIN_MS, READ_BYTES, SERIES_EVERY_MS};
 use crate::clock;
+use crate::limits::{EVENTS, IN_FLIGHT_MAX, POLL_MIN_MS, READ_BYTES, SERIES_EVERY_MS};
 use crate::mix::{RequestKind, RequestMix};
 use crate::results::latency;
 

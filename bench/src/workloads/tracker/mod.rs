@@ -15,7 +15,6 @@
 
 mod connection;
 mod figures;
-mod limits;
 mod load;
 mod loaded_tracker;
 mod opentracker;
@@ -29,6 +28,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::cli::TrackerArgs;
+use crate::limits::{ANSWER_TIMEOUT_MS, FILES_EXTRA, MAXIMUM_SHARE, PIPELINE_DEPTH, ROUND_BYTES};
 use crate::mix::{RequestKind, RequestMix};
 use crate::report;
 use crate::results::sink::RecordSink;
@@ -36,7 +36,6 @@ use crate::topology::other_load::OtherLoad;
 use crate::topology::{shutdown, usage, warm_up};
 use connection::PipelinedConnection;
 use figures::{LoadFigures, LoadSubject};
-use limits::{ANSWER_TIMEOUT_MS, FILES_EXTRA, PIPELINE_DEPTH, ROUND_BYTES};
 use load::{LoadPace, RequestLoad};
 use loaded_tracker::{LoadedTracker, RunCpus};
 use opentracker::{LOOK_UPS, OpentrackerRival};
@@ -44,9 +43,6 @@ use requests::{BenchAccount, IdleConnections};
 
 /// Whose numbers these are.
 const SHOAL: &str = "shoal";
-
-/// Of the time at a fixed rate, the part that each search for a maximum takes.
-const MAXIMUM_SHARE: f64 = 0.2;
 
 /// Measures and reports.
 pub(crate) fn run_tracker(args: &TrackerArgs) -> anyhow::Result<()> {

@@ -14,9 +14,9 @@ use anyhow::bail;
 
 use super::connection::OneShotConnection;
 use super::figures::{LoadFigures, LoadSubject};
-use super::limits::{ANSWER_TIMEOUT_MS, PIPELINE_DEPTH};
 use super::load::{LoadPace, RequestLoad};
 use super::loaded_tracker::RunCpus;
+use crate::limits::{ANNOUNCING_PEERS, ANSWER_TIMEOUT_MS, PIPELINE_DEPTH};
 use crate::mix::{RequestKind, RequestMix};
 use crate::results::sink::RecordSink;
 use crate::topology::spawned::{self, SpawnedProgram};
@@ -34,9 +34,6 @@ const MAXIMUM: &str = "maximum announce";
 
 /// What is announced.
 const INFO_HASH: &[u8; 20] = b"shoalshoalshoalshoal";
-
-/// Peers that announce.
-const PEERS: u64 = 1_000;
 
 /// An opentracker of the run's own, and the load on it.
 pub(crate) struct OpentrackerRival {
@@ -129,7 +126,7 @@ fn open_load(
 
 /// Appends the announce of one of the peers.
 fn write_announce(number: u64, text: &mut Vec<u8>) {
-    let peer = number % PEERS;
+    let peer = number % ANNOUNCING_PEERS;
     text.extend_from_slice(b"GET /announce?info_hash=");
     text.extend_from_slice(INFO_HASH);
     let rest = format!(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::limits::{ACCOUNTS, ANSWER_TIMEOUT_MS, FILE_PIECES};
+use crate::limits::{ACCOUNTS, ANSWER_TIMEOUT_MS, FILE_PIECES};
 use crate::mix::RequestKind;
 
 /// The group of all files.

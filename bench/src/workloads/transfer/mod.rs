@@ -22,22 +22,16 @@ use tempfile::TempDir;
 use crate::cli::{RoundsArgs, SetupArgs, TransferArgs};
 use crate::contender::TransferTerms;
 use crate::host::HostDescription;
+use crate::limits::{ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S, SPARE_COPIES, WRITE_BACK_DIVISOR};
 use crate::results::node_counts::NodeCounts;
 use crate::results::sink::RecordSink;
 use crate::topology::binaries::ShoalBinaries;
 use crate::topology::private_net::{self, RunNetwork};
 use crate::topology::test_file::{self, TestFile};
-use crate::topology::{ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S, shutdown, spawned};
+use crate::topology::{shutdown, spawned};
 use crate::{baseline, report, rivals};
 use rounds::TransferRounds;
 use shoal::ShoalContender;
-
-/// Of the memory, the part at which the kernel begins to write back on its own (`vm.dirty_background_ratio`).
-const WRITE_BACK_DIVISOR: u64 = 10;
-
-/// Copies of the file that must fit beside the source and those of the leechers: one that is being made or removed, and the
-/// one that a rival seeds from.
-const SPARE_COPIES: u64 = 2;
 
 /// Measures and reports.
 pub(crate) fn run_transfer(args: &TransferArgs) -> anyhow::Result<()> {
@@ -99,8 +93,8 @@ fn measure_workload(
                 sink.record_sample(of, 0, start.as_secs_f64() * 1e3, "ms")?;
             }
             match contender {
-                Ok(contender) => rounds.add_contender(contender),
-                Err(absent) => absent.record_absence(sink, [&workload, name])?,
+                Ok(contender) => rounds.add_contender(Box::new(contender)),
+                Err(absent) => absent.record(sink, [&workload, name])?,
             }
         }
     }
@@ -131,7 +125,7 @@ fn join_counts(values: &[usize]) -> String {
 /// Everything that is the same for all contenders.
 pub(crate) struct TransferSetup {
     network: RunNetwork,
-    content: TestFile,
+    file: TestFile,
     /// How the rounds go.
     pub(crate) rounds: rounds::RoundsPlan,
     // Goes last: everything else lies in it.
@@ -163,20 +157,20 @@ impl TransferSetup {
                 folder.display()
             );
         }
-        let content = TestFile::create(place.path().join("content.bin"), bytes)?;
+        let file = TestFile::create(place.path().join("content.bin"), bytes)?;
         let counts_wire = network == RunNetwork::Private;
         let RoundsArgs { warmup, runs } = args.rounds;
         let rounds = rounds::RoundsPlan { warmup, runs, cold: args.cold, counts_wire };
-        Ok(TransferSetup { network, content, rounds, place })
+        Ok(TransferSetup { network, file, rounds, place })
     }
 
     /// What one workload is given.
     pub(crate) fn terms(&self, shape: NodeCounts, name: &str) -> anyhow::Result<TransferTerms> {
         let place = spawned::empty_folder(self.place.path().join(name.replace(' ', "-")))?;
-        let bytes = self.content.bytes.saturating_mul(shape.leechers as u64);
+        let bytes = self.file.bytes.saturating_mul(shape.leechers as u64);
         let limit = Duration::from_secs(ROUND_MAX_S + bytes / ROUND_SLOWEST_BYTES_PER_S);
-        let (content, cold) = (self.content.clone(), self.rounds.cold);
-        Ok(TransferTerms { content, sources: shape.seeders, receivers: shape.leechers, place, limit, cold })
+        let (file, cold) = (self.file.clone(), self.rounds.cold);
+        Ok(TransferTerms { file, sources: shape.seeders, receivers: shape.leechers, place, limit, cold })
     }
 
     /// Why sockets of different programs would not be alike here.
@@ -201,16 +195,16 @@ impl TransferSetup {
             ("files on", disk.to_owned()),
             ("order", "each round begins with the next contender".to_owned()),
             ("source", if self.rounds.cold { "cold" } else { "cached" }.to_owned()),
-            ("file's SHA-1, checked in every copy", self.content.sha1_hex()),
+            ("file's SHA-1, checked in every copy", self.file.sha1_hex()),
             ("network", network),
             ("congestion control", private_net::congestion_control()),
-            ("memory", memory_remark(self.content.bytes, self.place.path())),
+            ("memory", memory_remark(self.file.bytes, self.place.path())),
         ]
     }
 
     /// Says what readers of the numbers should know before anything else.
     pub(crate) fn warn(&self) {
-        let remark = memory_remark(self.content.bytes, self.place.path());
+        let remark = memory_remark(self.file.bytes, self.place.path());
         if remark.starts_with("larger") {
             eprintln!("bench: the file is {remark}");
         }

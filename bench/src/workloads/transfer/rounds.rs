@@ -10,11 +10,12 @@ use anyhow::bail;
 
 use crate::contender::{Contender, RoundOutcome, TransferTerms};
 use crate::interleave::rotate_order;
+use crate::limits::COLD_CACHED_MAX;
 use crate::results::latency;
 use crate::results::sink::RecordSink;
 use crate::topology::other_load::OtherLoad;
 use crate::topology::usage::{CpuSeconds, MemoryPeaks, MemoryUse};
-use crate::topology::{COLD_CACHED_MAX, private_net, spawned, test_file, warm_up};
+use crate::topology::{private_net, spawned, test_file, warm_up};
 
 use hdrhistogram::Histogram;
 
@@ -125,7 +126,7 @@ impl<'a> TransferRounds<'a> {
     ) -> anyhow::Result<anyhow::Result<()>> {
         let others = self.contenders.iter().enumerate().filter(|(other, _)| *other != at);
         let others = others.filter_map(|(_, entered)| entered.contender.as_ref());
-        let idle: Vec<u32> = others.flat_map(|contender| contender.processes()).collect();
+        let idle: Vec<u32> = others.flat_map(|contender| contender.pids()).collect();
         let entered = &mut self.contenders[at];
         let Some(contender) = entered.contender.as_deref_mut() else { return Ok(Ok(())) };
         let measured = match run_round(self.plan, self.terms, idle, contender) {
@@ -164,9 +165,9 @@ fn run_round(
     contender.prepare_round()?;
     warm_up::touch_memory(0);
     let cached = if plan.cold {
-        Some(terms.content.drop_from_cache()?)
+        Some(terms.file.drop_from_cache()?)
     } else {
-        terms.content.load_into_cache()?;
+        terms.file.load_into_cache()?;
         None
     };
     if let Some(cached) = cached.filter(|cached| *cached > COLD_CACHED_MAX) {
@@ -176,7 +177,7 @@ fn run_round(
         );
     }
     // Last: what brought the source in would have taken the pages.
-    warm_up::touch_files(&into, terms.content.bytes.saturating_mul(terms.receivers as u64));
+    warm_up::touch_files(&into, terms.file.bytes.saturating_mul(terms.receivers as u64));
     let (load, wire_before) = (OtherLoad::start_beside(idle), private_net::loopback_bytes());
     let outcome = contender.run_round(&into);
     let other_load = load.busy_cpus();
@@ -184,7 +185,7 @@ fn run_round(
     let settled = contender.finish_round();
     let outcome = outcome?;
     settled?;
-    outcome.copies.iter().try_for_each(|copy| terms.content.check_copy(copy))?;
+    outcome.copies.iter().try_for_each(|copy| terms.file.check_copy(copy))?;
     remove_copies(&into)?;
     Ok(RoundMeasurement { outcome, other_load, wire_bytes, cached })
 }
@@ -215,7 +216,7 @@ impl RoundRecorder<'_> {
     fn record_all(mut self, terms: &TransferTerms, measured: &RoundMeasurement) -> anyhow::Result<()> {
         let outcome = &measured.outcome;
         // What makes no copy has gone through the file once, however many receivers there are.
-        let moved = terms.content.bytes as f64 * outcome.copies.len().max(1) as f64;
+        let moved = terms.file.bytes as f64 * outcome.copies.len().max(1) as f64;
         self.record_speeds(moved, terms, outcome)?;
         self.record_costs(moved, terms, outcome)?;
         // What goes by no socket has no wire.

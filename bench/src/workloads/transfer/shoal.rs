@@ -7,20 +7,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
 use crate::clock;
 use crate::contender::{Contender, RoundOutcome, TransferTerms, collect_succeeded};
+use crate::limits::SEEDERS_BACK_MS;
 use crate::results::latency;
 use crate::topology::binaries::ShoalBinaries;
 use crate::topology::shoal::{DownloadFigures, RunningDownload, ShoalNet, ShoalNode};
+use crate::topology::spawned;
 use crate::topology::spawned::ProgramExit;
 use crate::topology::usage::{self, RoundPids, RoundWatch};
-use crate::topology::{SEEDERS_BACK_MS, spawned};
 
 /// The one group.
 const GROUP: &str = "bench";
@@ -33,7 +31,7 @@ pub(crate) struct ShoalContender {
     kind: String,
     reference: bool,
     terms: TransferTerms,
-    file: String,
+    file_name: String,
     shoal: ShoalNet,
     seeders: Vec<ShoalNode>,
     leechers: Vec<ShoalNode>,
@@ -52,15 +50,15 @@ impl ShoalContender {
         terms: &TransferTerms,
     ) -> anyhow::Result<ShoalContender> {
         let shoal = ShoalNet::start(binaries, &terms.place.join(kind.replace([' ', '/'], "-")), options)?;
-        let file =
-            terms.content.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
+        let file_name =
+            terms.file.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
         let mut seeders = Vec::new();
         for number in 0..terms.sources {
             let user = format!("seeder{number}");
             shoal.create_user(&user)?;
             let node = shoal.node(&user)?;
             node.run(&[if number == 0 { "create_group" } else { "join_group" }, GROUP])?;
-            node.share(GROUP, &terms.content.path)?;
+            node.share(GROUP, &terms.file.path)?;
             seeders.push(node);
         }
         for number in 0..terms.receivers {
@@ -74,12 +72,12 @@ impl ShoalContender {
             // They have just hashed the file by their mapping, which would keep it in the page cache.
             seeders.iter_mut().for_each(ShoalNode::stop);
         }
-        let (kind, file) = (kind.to_owned(), file.to_owned());
+        let (kind, file_name) = (kind.to_owned(), file_name.to_owned());
         Ok(ShoalContender {
             kind,
             reference,
             terms: terms.clone(),
-            file,
+            file_name,
             shoal,
             seeders,
             leechers: Vec::new(),
@@ -106,7 +104,7 @@ impl Contender for ShoalContender {
         true
     }
 
-    fn processes(&self) -> Vec<u32> {
+    fn pids(&self) -> Vec<u32> {
         // Between cold rounds the seeders sleep, and their numbers may be others'.
         let awake = self.seeders.iter().filter(|_| !self.terms.cold);
         awake.map(ShoalNode::pid).chain([self.shoal.tracker_pid()]).collect()
@@ -131,8 +129,8 @@ impl Contender for ShoalContender {
         let began = clock::now();
         for (number, node) in self.leechers.iter().enumerate() {
             let folder = spawned::empty_folder(into.join(number.to_string()))?;
-            copies.push(folder.join(&self.file));
-            fetching.push(node.start_download(GROUP, &self.file, &folder)?);
+            copies.push(folder.join(&self.file_name));
+            fetching.push(node.start_download(GROUP, &self.file_name, &folder)?);
         }
         let victims: Vec<u32> = fetching.iter().map(RunningDownload::pid).collect();
         let mut sides = RoundPids { sources: sources.clone(), receivers: receivers.clone() };
@@ -148,7 +146,7 @@ impl Contender for ShoalContender {
             usage::cpu_of_trees(&receivers) - cpu_before[1],
             usage::cpu_of_trees(&tracker) - cpu_before[2],
         ];
-        let mut outcome = merge_figures(&fetched, self.terms.content.bytes)?;
+        let mut outcome = merge_figures(&fetched, self.terms.file.bytes)?;
         outcome.numbers.push(("tracker cpu".to_owned(), tracker_cpu.0, "s"));
         let exit = command.saturating_sub(outcome.durable.unwrap_or_default()).as_secs_f64() * 1e3;
         outcome.numbers.push(("from durable to the exit of the command".to_owned(), exit, "ms"));
@@ -188,7 +186,7 @@ impl ShoalContender {
         let leecher = self.leechers.first().context("a round has a leecher")?;
         let mut told = Ok(0);
         let all = clock::wait_until(Duration::from_millis(SEEDERS_BACK_MS), || {
-            told = leecher.seeders_of(GROUP, &self.file);
+            told = leecher.seeders_of(GROUP, &self.file_name);
             told.as_ref().map_or(true, |count| *count >= self.seeders.len())
         });
         let told = told?;
@@ -236,10 +234,7 @@ fn merge_figures(fetched: &[DownloadFigures], bytes: u64) -> anyhow::Result<Roun
 fn add_latency(all: &mut Histogram<u64>, row: &Value) -> anyhow::Result<()> {
     let latency = &row["figures"]["piece_latency"];
     let text = latency["histogram"].as_str().context("the client's last line has no histogram")?;
-    let bytes = STANDARD.decode(text).context("the client's histogram is no base64")?;
-    let told: Histogram<u64> = Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
-        .map_err(|fault| anyhow::anyhow!("the client's histogram cannot be read: {fault:?}"))?;
+    let told = latency::decode_histogram(text).context("the client's histogram cannot be read")?;
     anyhow::ensure!(
         Some(told.len()) == latency["count"].as_u64(),
         "the client's histogram has another count"
@@ -253,6 +248,8 @@ fn add_latency(all: &mut Histogram<u64>, row: &Value) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 
     use super::*;
