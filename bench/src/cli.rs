@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_holds_together() {
+    fn the_definition_is_consistent() {
         BenchCli::command().debug_assert();
     }
 

@@ -343,22 +343,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_failed_is_named_and_a_crowd_is_counted() {
+    fn failed_receivers_are_named_up_to_a_limit() {
         let watch = RoundWatch::start(RoundPids::default(), &[], Duration::from_secs(600)).unwrap();
         assert_eq!(collect_succeeded(vec![Ok(1), Ok(2)], &watch).unwrap(), [1, 2]);
-        let fails = |number: usize| if number % 2 == 1 { Ok(()) } else { Err(anyhow::anyhow!("no bread")) };
+        let fails = |number: usize| if number % 2 == 1 { Ok(()) } else { Err(anyhow::anyhow!("disk full")) };
         let fault = |count: usize| {
             collect_succeeded((0..count).map(fails).collect(), &watch).unwrap_err().to_string()
         };
-        assert_eq!(fault(3), "leecher 1 of 3: no bread; leecher 3 of 3: no bread");
-        assert!(fault(9).ends_with("leecher 5 of 9: no bread; and 2 more leechers"), "{}", fault(9));
+        assert_eq!(fault(3), "leecher 1 of 3: disk full; leecher 3 of 3: disk full");
+        assert!(fault(9).ends_with("leecher 5 of 9: disk full; and 2 more leechers"), "{}", fault(9));
         let over = RoundWatch::start(RoundPids::default(), &[], Duration::ZERO).unwrap();
         let late = collect_succeeded(vec![fails(0)], &over).unwrap_err().to_string();
         assert!(late.contains("0.0 s, was over"), "{late}");
     }
 
     #[test]
-    fn the_last_time_told_is_the_transfers() {
+    fn the_last_reported_time_counts() {
         let words = "transfer took 1\n transfer took 2.5\nsomething else\n";
         assert_eq!(parse_transfer_time(words, 0), Some(Duration::from_millis(2_500)));
         assert_eq!(parse_transfer_time("transfer took long", 0), None);

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_are_interleaved_and_warm_ones_do_not_count() {
+    fn rounds_are_interleaved_and_warm_up_does_not_count() {
         let ran = RefCell::new(Vec::new());
         let workload = |name: &'static str| TimedWorkload {
             name,
@@ -85,11 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_is_told_once_and_the_others_go_on() {
+    fn a_failure_is_reported_once_and_the_others_go_on() {
         let workload = |name: &'static str, fails: bool| TimedWorkload {
             name,
             kind: String::new(),
-            run: Box::new(move || if fails { Err(anyhow::anyhow!("no bread")) } else { Ok(()) }),
+            run: Box::new(move || if fails { Err(anyhow::anyhow!("disk full")) } else { Ok(()) }),
         };
         let mut noted = Vec::new();
         measure_rounds(&[workload("bad", true), workload("good", false)], 1, 2, |_, workload, took| {

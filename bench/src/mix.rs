@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_come_as_often_as_the_mix_says() {
+    fn kinds_are_drawn_by_weight() {
         let mix: RequestMix = "ping=3,login=1".parse().unwrap();
         let mut random = fastrand::Rng::with_seed(7);
         let logins = (0..4_000).filter(|_| mix.draw_kind(&mut random) == RequestKind::Login).count();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mix_is_told() {
+    fn invalid_mixes_are_refused() {
         for text in ["", "ping", "ping=x", "ping=0", "pong=1", "ping=-1"] {
             assert!(text.parse::<RequestMix>().unwrap_err().to_string().contains("such as"), "{text}");
         }

@@ -121,7 +121,7 @@ pub(crate) fn run_receiver(args: &PumpReceiveArgs) -> anyhow::Result<()> {
         for thread in threads {
             match thread.join() {
                 Ok(result) => result?,
-                Err(_) => bail!("a thread of the pump panicked"),
+                Err(_) => bail!("a receiving thread panicked"),
             }
         }
         println!("{TRANSFER_TIME_PREFIX}{}", (clock::now() - began).as_secs_f64());
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_taken_on_a_disk_and_not_in_memory() {
+    fn space_is_reserved_on_a_disk_but_not_on_tmpfs() {
         for place in ["/dev/shm", "."] {
             let Ok(file) = tempfile::tempfile_in(place) else { continue };
             reserve_space(&file, 1 << 20).unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sockets_share_all_pieces_and_none_twice() {
+    fn the_sockets_cover_every_piece_once() {
         let piece = u64::from(PIECE_BYTES);
         let bytes = 5 * piece + 7;
         let mut all: Vec<_> = (0..4).flat_map(|first| piece_ranges(bytes, first, 4)).collect();

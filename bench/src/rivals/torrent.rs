@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leechers_hear_of_each_other_and_nobody_of_itself() {
+    fn leechers_learn_of_all_peers_but_themselves() {
         let known = AnnouncedPorts { seeders: vec![1, 2], leechers: vec![7, 8] };
         let asks =
             |port: u16| format!("GET /announce?info_hash=%01&port={port}&left=5 HTTP/1.1\r\nHost: a\r\n\r\n");

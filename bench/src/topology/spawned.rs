@@ -256,9 +256,9 @@ mod tests {
     fn a_failure_quotes_the_output() {
         let place = tempfile::tempdir().unwrap();
         let mut failing =
-            SpawnedProgram::start("failing", &shell("echo no bread >&2; exit 3"), place.path()).unwrap();
+            SpawnedProgram::start("failing", &shell("echo disk full >&2; exit 3"), place.path()).unwrap();
         let fault = failing.wait_for_success().unwrap_err().to_string();
-        assert!(fault.contains("no bread") && fault.contains("failing"), "{fault}");
+        assert!(fault.contains("disk full") && fault.contains("failing"), "{fault}");
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! The benchmarks, one file each.
+//! The benchmarks, one file or folder each.
 //!
 //! ```text
-//!   hash      every way of hashing, beside one pass of the sha1 crate
-//!   transfer  a file from seeders to leechers, beside the floor and the field
-//!   compare   the same by two builds or with two settings
-//!   tracker   a tracker under load, at a fixed rate and at its most
-//!   host      what the machine is, with the filesystem that a run would use
-//!   swarm     one seeder and many leechers, each with an uplink of its own
+//!   hash      every hashing implementation, compared with one pass of the sha1 crate
+//!   transfer  a file from seeders to leechers, compared with baseline and rivals
+//!   compare   the same transfer with two builds or two settings
+//!   tracker   a tracker under load, at a fixed rate and at its maximum
+//!   swarm     many hosts with limited uplinks, compared with the theoretical limit
+//!   run_host  a description of the machine
 //! ```
 //!
-//! Each has a `run` that takes its arguments, measures, puts records into a sink and hands it to the report. A new one is
-//! a file here, its arguments in `cli`, and a line in `main`.
+//! Each takes its arguments, measures, writes records to a sink and hands the sink to the report. A new benchmark is a
+//! file here, its arguments in `cli`, and a line in `main`.
 
 pub(crate) mod compare;
 pub(crate) mod hash;

@@ -1,7 +1,7 @@
-//! Shoal as a contender: a tracker, a node for each seeder, and for each round new nodes that fetch.
+//! Shoal as a contender: a tracker, a node for each seeder, and new nodes for the leechers of each round.
 //!
-//! What is compared counts from the start of `download_file` to its exit, of a node that runs already, as nodes do; what the
-//! start of such a node takes stands beside it. The command ends when the file is durable.
+//! The compared time runs from the start of `download_file` to its exit, when the file is durable. The leecher's node
+//! runs before; its start time is a separate figure.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,13 +20,12 @@ use crate::topology::spawned;
 use crate::topology::spawned::ProgramExit;
 use crate::topology::usage::{self, RoundPids, RoundWatch};
 
-/// The one group.
 const GROUP: &str = "bench";
 
-/// Nanoseconds of a microsecond: the client tells the latter.
+/// The client reports microseconds.
 const NS_PER_US: u64 = 1_000;
 
-/// Shoal, with some options.
+/// Shoal with some options of the node.
 pub(crate) struct ShoalContender {
     kind: String,
     reference: bool,
@@ -36,7 +35,7 @@ pub(crate) struct ShoalContender {
     seeders: Vec<ShoalNode>,
     leechers: Vec<ShoalNode>,
     options: Vec<String>,
-    /// Until a node of this round was there and logged in.
+    /// How long a node of this round took to start and log in.
     node_start: Duration,
 }
 
@@ -69,7 +68,7 @@ impl ShoalContender {
             node.log_out()?;
         }
         if terms.cold {
-            // They have just hashed the file by their mapping, which would keep it in the page cache.
+            // They have just hashed the file, and its mapping would keep it in the page cache.
             seeders.iter_mut().for_each(ShoalNode::stop);
         }
         let (kind, file_name) = (kind.to_owned(), file_name.to_owned());
@@ -105,7 +104,7 @@ impl Contender for ShoalContender {
     }
 
     fn pids(&self) -> Vec<u32> {
-        // Between cold rounds the seeders sleep, and their numbers may be others'.
+        // Between cold rounds the seeders are stopped, and their pids may be reused.
         let awake = self.seeders.iter().filter(|_| !self.terms.cold);
         awake.map(ShoalNode::pid).chain([self.shoal.tracker_pid()]).collect()
     }
@@ -158,7 +157,7 @@ impl Contender for ShoalContender {
         ));
         Ok(RoundOutcome {
             command,
-            // The command waits for that.
+            // The command exits when the file is durable.
             durable: Some(command),
             copies,
             sources: sources.len(),
@@ -178,7 +177,7 @@ impl Contender for ShoalContender {
 }
 
 impl ShoalContender {
-    /// Starts the seeders again, which have nothing mapped yet, and waits until a leecher hears of all of them.
+    /// Restarts the seeders, which have nothing mapped yet, and waits until the tracker lists all of them.
     fn restart_seeders(&mut self) -> anyhow::Result<()> {
         for seeder in &mut self.seeders {
             seeder.restart(&self.options)?;
@@ -191,13 +190,13 @@ impl ShoalContender {
         });
         let told = told?;
         if !all {
-            bail!("of {} seeders that were started again the tracker knows {told}", self.seeders.len());
+            bail!("of {} restarted seeders the tracker lists {told}", self.seeders.len());
         }
         Ok(())
     }
 }
 
-/// The figures of one round: of several leechers the last one counts, latencies are put together, bytes added.
+/// The figures of one round: times are those of the last leecher, latencies are merged, bytes added up.
 fn merge_figures(fetched: &[DownloadFigures], bytes: u64) -> anyhow::Result<RoundOutcome> {
     let mut outcome = RoundOutcome::default();
     let mut all = latency::new_histogram();
@@ -230,14 +229,14 @@ fn merge_figures(fetched: &[DownloadFigures], bytes: u64) -> anyhow::Result<Roun
     Ok(outcome)
 }
 
-/// Adds the histogram of a download's last line, turned from microseconds into nanoseconds.
+/// Adds the histogram of a download's final row, converted from microseconds to nanoseconds.
 fn add_latency(all: &mut Histogram<u64>, row: &Value) -> anyhow::Result<()> {
     let latency = &row["figures"]["piece_latency"];
-    let text = latency["histogram"].as_str().context("the client's last line has no histogram")?;
+    let text = latency["histogram"].as_str().context("the client's final row has no histogram")?;
     let told = latency::decode_histogram(text).context("the client's histogram cannot be read")?;
     anyhow::ensure!(
         Some(told.len()) == latency["count"].as_u64(),
-        "the client's histogram has another count"
+        "the client's histogram does not have its stated count"
     );
     for value in told.iter_recorded() {
         let count = value.count_since_last_iteration();
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn several_leechers_are_one_outcome() {
+    fn several_leechers_give_one_outcome() {
         let outcome = merge_figures(&[fetched(5, &[100]), fetched(9, &[300, 300])], 1_000).unwrap();
         // Each began a millisecond after its command.
         assert_eq!(outcome.transfer, Some(Duration::from_millis(8)));
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_that_lost_values_is_noticed() {
+    fn a_histogram_with_missing_values_is_refused() {
         let mut one = fetched(5, &[100]);
         one.row["figures"]["piece_latency"]["count"] = 2.into();
         assert!(merge_figures(&[one], 1_000).is_err());
