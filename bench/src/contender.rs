@@ -326,8 +326,8 @@ impl ProgramContender {
             running.push(SpawnedProgram::start(&format!("receiver-{number}"), command, &self.terms.place)?);
         }
         let pids: Vec<u32> = running.iter().map(SpawnedProgram::pid).collect();
-        let sides = RoundPids { sources: sources.to_vec(), receivers: pids.clone() };
-        let watch = RoundWatch::start(sides, &pids, self.terms.limit)?;
+        let round_pids = RoundPids { sources: sources.to_vec(), receivers: pids.clone() };
+        let watch = RoundWatch::start(round_pids, &pids, self.terms.limit)?;
         let ended = running.iter_mut().map(SpawnedProgram::wait_for_success).collect();
         let cpu = collect_succeeded(ended, &watch)?.iter().map(|ended| ended.cpu).sum();
         // The last memory sample and reading the output come after the measured time.

@@ -143,11 +143,11 @@ fn render_series(stored: &StoredRun) -> anyhow::Result<String> {
     for unit in units {
         let of_unit = all.iter().copied().filter(|series| series.unit == unit);
         // All rounds of a contender share one style.
-        let who = |series: &SeriesRecord| series.kind.split(", round ").next().unwrap_or_default().to_owned();
+        let contender = |series: &SeriesRecord| series.kind.split(", round ").next().unwrap_or_default().to_owned();
         let mut families: Vec<Vec<&SeriesRecord>> = Vec::new();
         for series in of_unit {
             let same = |family: &&mut Vec<&SeriesRecord>| {
-                family.iter().any(|one| one.workload == series.workload && who(one) == who(series))
+                family.iter().any(|one| one.workload == series.workload && contender(one) == contender(series))
             };
             match families.iter_mut().find(same) {
                 Some(family) => family.push(series),
@@ -157,8 +157,8 @@ fn render_series(stored: &StoredRun) -> anyhow::Result<String> {
         for several in families.chunks(CURVES_MAX) {
             let several: Vec<&SeriesRecord> = several.concat();
             let curve = |series: &&SeriesRecord| NamedCurve {
-                name: format!("{} {}", series.workload, who(series)),
-                kind: who(series),
+                name: format!("{} {}", series.workload, contender(series)),
+                kind: contender(series),
                 points: series.points.clone(),
             };
             html += &curves::draw_over_time(unit, &several.iter().map(curve).collect::<Vec<_>>())?;

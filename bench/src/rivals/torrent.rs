@@ -29,19 +29,19 @@ pub(super) struct TorrentSwarm {
 
 impl TorrentSwarm {
     /// Hashes the file. Announces are answered from now until the harness ends.
-    pub(super) fn create(terms: &TransferTerms, who: &str) -> anyhow::Result<TorrentSwarm> {
+    pub(super) fn create(terms: &TransferTerms, name: &str) -> anyhow::Result<TorrentSwarm> {
         let mut seeders = super::ports::free_ports(terms.sources + terms.receivers)?;
         let leechers = seeders.split_off(terms.sources);
         let known = AnnouncedPorts { seeders: seeders.clone(), leechers: leechers.clone() };
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let announce = format!("http://{}/announce", listener.local_addr()?);
-        std::thread::Builder::new().name(format!("announces for {who}")).spawn(move || {
+        std::thread::Builder::new().name(format!("announces for {name}")).spawn(move || {
             for socket in listener.incoming().flatten() {
                 // A client that has closed its connection announces again.
                 let _ = answer_announce(socket, &known);
             }
         })?;
-        let file = terms.place.join(format!("{who}.torrent"));
+        let file = terms.place.join(format!("{name}.torrent"));
         std::fs::write(&file, build_metainfo(terms, &announce)?)?;
         Ok(TorrentSwarm { file, seeders, leechers })
     }

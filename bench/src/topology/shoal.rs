@@ -55,10 +55,10 @@ impl RunningDownload {
     /// # Errors
     /// The command's failure, or output that cannot be read.
     pub(crate) fn finish(mut self) -> anyhow::Result<(DownloadFigures, ProgramExit)> {
-        let told =
+        let figures =
             self.reader.join().map_err(|_| anyhow::anyhow!("the thread that reads a download panicked"))?;
         let ended = self.command.wait_for_success()?;
-        Ok((told?, ended))
+        Ok((figures?, ended))
     }
 }
 
@@ -163,8 +163,8 @@ impl ShoalNode {
 
     /// How many other peers have the complete file, as the tracker reports to this node.
     pub(crate) fn seeders_of(&self, group: &str, file: &str) -> anyhow::Result<usize> {
-        let told = self.run(&["get_peers", group, file])?;
-        let peers = told["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let answer = self.run(&["get_peers", group, file])?;
+        let peers = answer["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(peers.iter().filter(|peer| peer["complete"] == true).count())
     }
 
@@ -211,14 +211,14 @@ impl ShoalNode {
             let mut line = String::new();
             while lines.read_line(&mut line)? > 0 {
                 let at = clock::now().saturating_sub(began);
-                let said: Value =
+                let row: Value =
                     serde_json::from_str(&line).context("the client printed a line that is not JSON")?;
-                if let Some(verified) = said.get("verified_bytes").and_then(Value::as_f64) {
+                if let Some(verified) = row.get("verified_bytes").and_then(Value::as_f64) {
                     progress.push((at.as_secs_f64() * 1e3, verified));
                 }
-                match said.get("result").and_then(Value::as_str) {
+                match row.get("result").and_then(Value::as_str) {
                     None => {}
-                    Some("downloaded") => return parse_figures(at, progress, said),
+                    Some("downloaded") => return parse_figures(at, progress, row),
                     Some(_) => bail!("the download ended with another result: {}", line.trim()),
                 }
                 line.clear();

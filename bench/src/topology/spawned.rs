@@ -69,8 +69,8 @@ impl SpawnedProgram {
         prefix: &str,
     ) -> anyhow::Result<(SpawnedProgram, String)> {
         let (mut spawned, lines) = SpawnedProgram::start_piped(name, command, place)?;
-        let told = read_first_match(name, lines, |line| Some(line.trim_end().to_owned()))?;
-        match told.recv_timeout(Duration::from_millis(READY_MS)) {
+        let matches = read_first_match(name, lines, |line| Some(line.trim_end().to_owned()))?;
+        match matches.recv_timeout(Duration::from_millis(READY_MS)) {
             Ok(line) => match line.strip_prefix(prefix) {
                 Some(rest) => Ok((spawned, rest.to_owned())),
                 None => bail!("{name} printed {line:?} instead of \"{prefix}…\""),
@@ -92,9 +92,9 @@ impl SpawnedProgram {
         limit: Duration,
     ) -> anyhow::Result<(SpawnedProgram, String)> {
         let (mut spawned, lines) = SpawnedProgram::start_piped(name, command, place)?;
-        let told =
+        let matches =
             read_first_match(name, lines, move |line| Some(line.split_once(mark)?.1.trim().to_owned()))?;
-        match told.recv_timeout(limit) {
+        match matches.recv_timeout(limit) {
             Ok(rest) => Ok((spawned, rest)),
             Err(_) => {
                 spawned.end();
@@ -188,18 +188,18 @@ fn read_first_match(
     mut lines: BufReader<ChildStdout>,
     pick: impl Fn(&str) -> Option<String> + Send + 'static,
 ) -> anyhow::Result<mpsc::Receiver<String>> {
-    let (tell, told) = mpsc::sync_channel(1);
+    let (sender, matches) = mpsc::sync_channel(1);
     // The thread ends when the program closes its output.
     std::thread::Builder::new().name(format!("reads {name}")).spawn(move || {
         let mut line = String::new();
         while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
             if let Some(picked) = pick(&line) {
-                let _ = tell.try_send(picked);
+                let _ = sender.try_send(picked);
             }
             line.clear();
         }
     })?;
-    Ok(told)
+    Ok(matches)
 }
 
 /// Runs a program, which must succeed; gives its standard output.

@@ -107,9 +107,9 @@ impl MemoryPeaks {
         MemoryPeaks { sides: [most(0), most(1)], sampling: self.sampling + other.sampling }
     }
 
-    fn sample(sides: &RoundPids) -> MemoryPeaks {
+    fn sample(round_pids: &RoundPids) -> MemoryPeaks {
         let (sampling, sides) = clock::time_work(|| {
-            [&sides.sources, &sides.receivers].map(|side| {
+            [&round_pids.sources, &round_pids.receivers].map(|side| {
                 let all = side.iter().flat_map(|root| list_tree(*root)).map(read_memory);
                 all.fold(MemoryUse::default(), |sum, one| MemoryUse {
                     anonymous: sum.anonymous + one.anonymous,
@@ -131,7 +131,7 @@ pub(crate) struct RoundWatch {
 
 impl RoundWatch {
     /// Starts sampling. After `limit` the `victims` are killed: children that have not been waited for.
-    pub(crate) fn start(sides: RoundPids, victims: &[u32], limit: Duration) -> anyhow::Result<RoundWatch> {
+    pub(crate) fn start(round_pids: RoundPids, victims: &[u32], limit: Duration) -> anyhow::Result<RoundWatch> {
         // By pidfds: a pid may be reused after its process was waited for.
         let victims: Vec<OwnedFd> =
             victims.iter().map(|pid| descendants::open_pidfd(*pid)).collect::<std::io::Result<_>>()?;
@@ -141,9 +141,9 @@ impl RoundWatch {
         let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
             let mut peaks = MemoryPeaks::default();
             loop {
-                let look = MemoryPeaks::sample(&sides);
-                let pause = Duration::from_millis(MEMORY_SAMPLE_MS).max(look.sampling * SAMPLE_PAUSE_FACTOR);
-                peaks = peaks.merge(look);
+                let sample = MemoryPeaks::sample(&round_pids);
+                let pause = Duration::from_millis(MEMORY_SAMPLE_MS).max(sample.sampling * SAMPLE_PAUSE_FACTOR);
+                peaks = peaks.merge(sample);
                 if stopped.load(Ordering::Acquire) {
                     return peaks;
                 }
@@ -194,8 +194,8 @@ mod tests {
         assert!(find_tree(own).contains(&own));
         assert!(anonymous_bytes(own) > 0);
         assert!(cpu_of(own).is_some());
-        let sides = RoundPids { sources: vec![own], receivers: vec![] };
-        let watch = RoundWatch::start(sides, &[], Duration::from_secs(60)).unwrap();
+        let round_pids = RoundPids { sources: vec![own], receivers: vec![] };
+        let watch = RoundWatch::start(round_pids, &[], Duration::from_secs(60)).unwrap();
         let peaks = watch.peaks();
         assert!(peaks.sides[0].anonymous > 0 && peaks.sides[1] == MemoryUse::default(), "{peaks:?}");
     }

@@ -44,11 +44,11 @@ impl CompareSide {
         }
     }
 
-    fn binaries(&self, at_hand: Option<&Path>) -> anyhow::Result<ShoalBinaries> {
+    fn binaries(&self, default_folder: Option<&Path>) -> anyhow::Result<ShoalBinaries> {
         match self {
             CompareSide::Folder(folder) => ShoalBinaries::find(Some(folder)),
             CompareSide::Revision(name) => ShoalBinaries::find(Some(&build_programs(Path::new("."), name)?)),
-            CompareSide::Options(_) => ShoalBinaries::find(at_hand),
+            CompareSide::Options(_) => ShoalBinaries::find(default_folder),
         }
     }
 
@@ -61,8 +61,8 @@ impl CompareSide {
 pub(crate) fn run_compare(args: &CompareArgs) -> anyhow::Result<()> {
     let sides = [&args.a, &args.b].map(|word| (word.as_str(), CompareSide::parse(word)));
     // Programs are built before the run enters its own network, since cargo may have to download.
-    let at_hand = args.bin.bin.as_deref();
-    let binaries = [sides[0].1.binaries(at_hand)?, sides[1].1.binaries(at_hand)?];
+    let default_folder = args.bin.bin.as_deref();
+    let binaries = [sides[0].1.binaries(default_folder)?, sides[1].1.binaries(default_folder)?];
     let shape = NodeCounts { seeders: args.seeders, leechers: args.leechers };
     let stage = TransferSetup::prepare(&args.setup, shape.leechers)?;
     let mut settings = stage.settings();
@@ -177,8 +177,8 @@ mod tests {
         for (name, word) in [("HEAD~1", "first"), ("HEAD", "second")] {
             let programs = ShoalBinaries::find(Some(&build_programs(top, name).unwrap())).unwrap();
             for program in [programs.tracker, programs.client] {
-                let said = crate::topology::spawned::run_program("it", &mut Command::new(program)).unwrap();
-                assert_eq!(said.trim(), word);
+                let output = crate::topology::spawned::run_program("it", &mut Command::new(program)).unwrap();
+                assert_eq!(output.trim(), word);
             }
         }
         // A built revision is not built again, so the file keeps its new content.

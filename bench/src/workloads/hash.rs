@@ -59,12 +59,12 @@ pub(crate) fn run_hash(args: &HashArgs) -> anyhow::Result<()> {
             }
         }
     }
-    let others = OtherLoad::start();
+    let other_load = OtherLoad::start();
     measure_rounds(&workloads, args.rounds.warmup, args.rounds.runs, |round, workload, took| match took {
         Ok(took) => record_throughput(&mut sink, workload, round, size, took),
         Err(fault) => sink.record_failed([workload.name, &workload.kind], &format!("{fault:#}")),
     })?;
-    sink.add_other_load(others.busy_cpus());
+    sink.add_other_load(other_load.busy_cpus());
     report::finish_run(sink)
 }
 

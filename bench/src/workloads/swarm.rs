@@ -72,7 +72,7 @@ pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
     for round in 0..args.warmup + args.runs {
         warm_up::touch_memory(args.size.bytes().saturating_mul(u64::from(args.leechers)));
         let place = folder.path().join("round");
-        let others = OtherLoad::start();
+        let other_load = OtherLoad::start();
         let outcome =
             SwarmRound { args, binaries: &binaries, place: &place, content: &content, center }.run();
         let counted = round.checked_sub(args.warmup);
@@ -80,7 +80,7 @@ pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
             Ok(outcome) => {
                 lost += outcome.record(&mut sink, counted, args)?;
                 if counted.is_some() {
-                    sink.add_other_load(others.busy_cpus());
+                    sink.add_other_load(other_load.busy_cpus());
                 }
             }
             Err(fault) => {
@@ -190,8 +190,8 @@ impl SwarmRound<'_> {
         let victims: Vec<u32> = downloads.iter().flatten().map(|(_, download)| download.pid()).collect();
         let watch = RoundWatch::start(RoundPids::default(), &victims, round_limit(self.args))?;
         let finished = |(since, download): (Duration, RunningDownload)| {
-            let (told, _) = download.finish().map_err(|fault| explain_timeout(fault, &watch))?;
-            Ok(since + told.durable)
+            let (figures, _) = download.finish().map_err(|fault| explain_timeout(fault, &watch))?;
+            Ok(since + figures.durable)
         };
         Ok(downloads.into_iter().map(|download| download.and_then(finished)).collect())
     }
@@ -209,7 +209,7 @@ fn start_member(shoal: &ShoalNet, host: &SwarmHost, joins: &str) -> anyhow::Resu
 /// Adds the time limit to a failure if it is over by now.
 fn explain_timeout(fault: anyhow::Error, watch: &RoundWatch) -> anyhow::Error {
     match watch.timeout_reason() {
-        Some(told) => anyhow::anyhow!("{fault:#}; {told}: raise it with --limit"),
+        Some(reason) => anyhow::anyhow!("{fault:#}; {reason}: raise it with --limit"),
         None => fault,
     }
 }

@@ -180,7 +180,7 @@ impl<'a, L: LoadConnection> RequestLoad<'a, L> {
                     next.map(|due_ns| due_ns.max(now + if full { POLL_MIN_MS * 1_000_000 } else { 0 }))
                 );
             };
-            self.ask(first, InFlightRequest { kind: mix.draw_kind(random), due_ns });
+            self.issue_request(first, InFlightRequest { kind: mix.draw_kind(random), due_ns });
             running.issued += 1;
             if queued.is_empty() {
                 queued.start = first;
@@ -208,7 +208,7 @@ impl<'a, L: LoadConnection> RequestLoad<'a, L> {
                 continue;
             }
             while self.connections[at].in_flight().len() < depth {
-                self.ask(at, InFlightRequest { kind: mix.draw_kind(random), due_ns: now });
+                self.issue_request(at, InFlightRequest { kind: mix.draw_kind(random), due_ns: now });
                 running.issued += 1;
             }
             self.connections[at].flush()?;
@@ -216,7 +216,7 @@ impl<'a, L: LoadConnection> RequestLoad<'a, L> {
         Ok(Some(running.end_ns))
     }
 
-    fn ask(&mut self, at: usize, request: InFlightRequest) {
+    fn issue_request(&mut self, at: usize, request: InFlightRequest) {
         self.issued += 1;
         self.text.clear();
         (self.write)(at, request.kind, self.issued, &mut self.text);

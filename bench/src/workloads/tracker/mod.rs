@@ -196,7 +196,7 @@ fn run_rounds(
     for round in 0..args.warmup + args.runs {
         let counted = round.checked_sub(args.warmup);
         warm_up::touch_memory(ROUND_BYTES);
-        let others = OtherLoad::start();
+        let other_load = OtherLoad::start();
         carried_out &= measure_shoal(figures, args, tracker, &mut load, counted)?;
         if rival.is_some() {
             carried_out &= measure_look_ups(figures, args, tracker, &mut load, counted)?;
@@ -208,7 +208,7 @@ fn run_rounds(
             *rival = None;
         }
         if counted.is_some() {
-            figures.sink.add_other_load(others.busy_cpus());
+            figures.sink.add_other_load(other_load.busy_cpus());
         }
     }
     Ok(carried_out)

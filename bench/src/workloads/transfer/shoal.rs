@@ -132,9 +132,9 @@ impl Contender for ShoalContender {
             fetching.push(node.start_download(GROUP, &self.file_name, &folder)?);
         }
         let victims: Vec<u32> = fetching.iter().map(RunningDownload::pid).collect();
-        let mut sides = RoundPids { sources: sources.clone(), receivers: receivers.clone() };
-        sides.receivers.extend(&victims);
-        let watch = RoundWatch::start(sides, &victims, self.terms.limit)?;
+        let mut round_pids = RoundPids { sources: sources.clone(), receivers: receivers.clone() };
+        round_pids.receivers.extend(&victims);
+        let watch = RoundWatch::start(round_pids, &victims, self.terms.limit)?;
         let ended = fetching.into_iter().map(RunningDownload::finish).collect();
         let (fetched, ended): (Vec<DownloadFigures>, Vec<ProgramExit>) =
             collect_succeeded(ended, &watch)?.into_iter().unzip();
@@ -183,14 +183,14 @@ impl ShoalContender {
             seeder.restart(&self.options)?;
         }
         let leecher = self.leechers.first().context("a round has a leecher")?;
-        let mut told = Ok(0);
+        let mut listed = Ok(0);
         let all = clock::wait_until(Duration::from_millis(SEEDERS_BACK_MS), || {
-            told = leecher.seeders_of(GROUP, &self.file_name);
-            told.as_ref().map_or(true, |count| *count >= self.seeders.len())
+            listed = leecher.seeders_of(GROUP, &self.file_name);
+            listed.as_ref().map_or(true, |count| *count >= self.seeders.len())
         });
-        let told = told?;
+        let listed = listed?;
         if !all {
-            bail!("of {} restarted seeders the tracker lists {told}", self.seeders.len());
+            bail!("of {} restarted seeders the tracker lists {listed}", self.seeders.len());
         }
         Ok(())
     }
@@ -233,12 +233,12 @@ fn merge_figures(fetched: &[DownloadFigures], bytes: u64) -> anyhow::Result<Roun
 fn add_latency(all: &mut Histogram<u64>, row: &Value) -> anyhow::Result<()> {
     let latency = &row["figures"]["piece_latency"];
     let text = latency["histogram"].as_str().context("the client's final row has no histogram")?;
-    let told = latency::decode_histogram(text).context("the client's histogram cannot be read")?;
+    let histogram = latency::decode_histogram(text).context("the client's histogram cannot be read")?;
     anyhow::ensure!(
-        Some(told.len()) == latency["count"].as_u64(),
+        Some(histogram.len()) == latency["count"].as_u64(),
         "the client's histogram does not have its stated count"
     );
-    for value in told.iter_recorded() {
+    for value in histogram.iter_recorded() {
         let count = value.count_since_last_iteration();
         all.saturating_record_n(value.value_iterated_to().saturating_mul(NS_PER_US), count);
     }
