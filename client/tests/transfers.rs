@@ -295,7 +295,7 @@ fn a_share_that_is_stopped_is_served_no_more() {
     alice.run(["upload_file", "g", "f"]).expect(0);
     assert_eq!(bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count(), 1);
     let alone = alice.run(["get_peers", "g", "f"]).expect(0);
-    assert!(alone.out.is_empty() && alone.err.contains("nobody but this node has it"), "{}", alone.err);
+    assert!(alone.out.is_empty() && alone.err.contains("no other node has it"), "{}", alone.err);
     alice.run(["stop_share", "g", "f"]).expect(0);
     for home in [&alice, &bob] {
         let nobody = home.run(["get_peers", "g", "f"]).expect(0);

@@ -26,6 +26,8 @@ pub mod error;
 #[cfg(feature = "io")]
 pub mod hash;
 #[cfg(feature = "io")]
+pub mod lock;
+#[cfg(feature = "io")]
 pub mod mem;
 #[cfg(feature = "io")]
 pub mod stats;

@@ -1,4 +1,4 @@
-//! What the command line means, word by word.
+//! Tests of the command line and of prompt lines.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
-//! `create_user`, `login` and `change_password`: with passwords that are typed, read from a file, or asked for and shown as stars.
+//! `create_user`, `login` and `change_password`. Passwords come from arguments, from a file, or from the terminal.
 //!
-//! Invariant: Ctrl-C or a signal while a password is asked for ends the command with exit 130, and the terminal is as it was.
-//! What is asked goes to the terminal, never among the data on stdout.
+//! Ctrl-C or a signal while a password is read ends the command with exit 130 and restores the terminal. Password prompts
+//! are written to the terminal, never to stdout.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -20,7 +20,6 @@ use crate::ipc::protocol::{NodeRequest, SecretText};
 use crate::limits;
 use crate::terminal::LineReadGuard;
 
-/// Makes a user.
 pub(super) fn create_user(
     context: &mut CommandContext<'_>,
     user: String,
@@ -30,7 +29,6 @@ pub(super) fn create_user(
     context.request_and_show(&NodeRequest::CreateUser { user, password })
 }
 
-/// Logs in.
 pub(super) fn log_in(
     context: &mut CommandContext<'_>,
     user: String,
@@ -40,7 +38,6 @@ pub(super) fn log_in(
     context.request_and_show(&NodeRequest::Login { user, password })
 }
 
-/// Changes the password of who is logged in, from the first of two to the second.
 pub(super) fn change_password(
     context: &mut CommandContext<'_>,
     typed: Option<(String, String)>,
@@ -84,7 +81,7 @@ fn refuse_without_terminal(what: &str, fix: &str) -> Result<(), ClientFault> {
     Err(ClientFault::new(ExitCause::Usage, format!("{what}, and no terminal to ask on")).fix(fix))
 }
 
-/// A new password, which nobody can read back: typed twice. `done`: what was not, when the two differ.
+/// Asks twice for a new password, since it is typed blind. `done` completes the error "nothing was …" if the two differ.
 fn ask_password_twice(prompt: &str, done: &str) -> Result<SecretText, ClientFault> {
     let once = ask_password(prompt)?;
     if ask_password("The same again: ")? != once {
@@ -100,7 +97,7 @@ fn ask_password(prompt: &str) -> Result<SecretText, ClientFault> {
         error => ClientFault::new(ExitCause::Usage, format!("the password cannot be asked for: {error}"))
             .fix("give it with `--password-file FILE`"),
     };
-    // No history and no external editor: what is typed is kept nowhere.
+    // No history, and the terminal rather than stdio: the password is stored nowhere.
     let config = Config::builder().max_history_size(0).map_err(fault)?;
     let config = config.behavior(Behavior::PreferTerm).build();
     let mut line = Editor::<PasswordMask, DefaultHistory>::with_config(config).map_err(fault)?;
@@ -109,7 +106,7 @@ fn ask_password(prompt: &str) -> Result<SecretText, ClientFault> {
     line.readline(prompt).map(SecretText).map_err(fault)
 }
 
-/// Shows stars for whatever is typed.
+/// Shows a star for each typed character.
 #[derive(Completer, Helper, Hinter, Validator)]
 struct PasswordMask;
 
@@ -119,12 +116,12 @@ impl Highlighter for PasswordMask {
     }
 
     fn highlight_char(&self, _line: &str, _pos: usize, _kind: CmdKind) -> bool {
-        // Each character typed is drawn by `highlight`, never as itself.
+        // Forces a redraw through `highlight` for each typed character.
         true
     }
 }
 
-/// A line of a file, counted from 0, without its end.
+/// Reads a password from one line of a file. `number` counts from 0.
 fn read_password_line(path: &Path, number: usize) -> Result<SecretText, ClientFault> {
     let fault = |error: &std::io::Error| {
         ClientFault::io("read the password file", path, error)

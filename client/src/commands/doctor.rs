@@ -1,6 +1,6 @@
-//! `doctor`: checks what Shoal needs here, and says what to do about what is missing.
+//! `doctor`: checks what Shoal needs on this machine and suggests fixes.
 //!
-//! Invariant: it changes nothing, starts nothing, and its exit code is that of the first check that failed.
+//! It changes nothing and starts nothing. Its exit code is that of the first failed check.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,13 +19,13 @@ use crate::plan::ClientPlan;
 use crate::quoting;
 use crate::render::{Screen, figures};
 
-/// Descriptors that a node wants: its connections to peers, both ways, and room for files and front ends.
+/// File descriptors for a busy node: connections to peers in both directions, files and front ends.
 const DESCRIPTORS_WANTED: u64 = 2_048;
 
-/// Memory that may be locked, in bytes, below which few sends can do without the kernel's copy.
+/// Lockable memory in bytes, below which few sends can avoid the kernel's copy.
 const LOCKED_MEMORY_WANTED: u64 = 8 << 20;
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Debug, Serialize)]
 struct DoctorCheck {
     name: &'static str,
@@ -42,7 +42,7 @@ impl DoctorCheck {
         DoctorCheck { name, ok: true, message: message.into(), fix: None, exit: ExitCause::Done }
     }
 
-    /// Worth knowing, but nothing is wrong.
+    /// A passed check with advice.
     fn warning(name: &'static str, message: impl Into<String>, fix: &str) -> DoctorCheck {
         DoctorCheck { fix: Some(fix.into()), ..DoctorCheck::passed(name, message) }
     }
@@ -52,7 +52,7 @@ impl DoctorCheck {
     }
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub(crate) fn run_doctor(plan: &ClientPlan, screen: &mut Screen) -> Result<(), ClientFault> {
     let node = running_node_status(plan);
     if let Err(fault) = &node
@@ -68,7 +68,7 @@ pub(crate) fn run_doctor(plan: &ClientPlan, screen: &mut Screen) -> Result<(), C
     checks.extend(check_resources());
     let failed = checks.iter().any(|check| !check.ok);
     match screen.is_json() {
-        // One object a command: what failed has the checks in it.
+        // JSON output is one object: the failure contains the checks.
         true if failed => screen.attach_detail("checks", serde_json::json!(checks)),
         _ => show_checks(&checks, screen),
     }
@@ -182,14 +182,14 @@ fn check_node(node: Result<Option<NodeStatus>, ClientFault>) -> Vec<DoctorCheck>
             let io = node.io.map_or_else(String::new, |io| format!("; {}", figures::backend_label(&io)));
             let login = match node.user {
                 Some(user) => DoctorCheck::passed("login", user),
-                None => DoctorCheck::warning("login", "nobody is logged in here", "`client login USER`"),
+                None => DoctorCheck::warning("login", "no user is logged in here", "`client login USER`"),
             };
             vec![DoctorCheck::passed("node", format!("process {}{listens}{io}", node.pid)), login]
         }
     }
 }
 
-/// Tries io_uring: a container may forbid what the kernel's settings allow.
+/// Probes io_uring itself, since a container may forbid what the kernel's settings allow.
 fn check_io_uring() -> DoctorCheck {
     let name = "io_uring";
     let Err(error) = Engine::probe_uring() else { return DoctorCheck::passed(name, "available") };

@@ -1,4 +1,4 @@
-//! `download_file`: in the background at the prompt; on the command line until the file is durable.
+//! `download_file`: runs in the background at the prompt; on the command line until the file is synced to disk.
 
 use std::path::Path;
 
@@ -9,7 +9,6 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{FileRef, NodeEvent, NodeRequest};
 use crate::quoting;
 
-/// Fetches a file.
 pub(super) fn run_download(
     context: &mut CommandContext<'_>,
     at: FileRef,

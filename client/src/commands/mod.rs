@@ -1,13 +1,13 @@
-//! The commands, each written once for the prompt and the command line.
+//! The commands, written once for the command line and the prompt.
 //!
 //! ```text
-//!   Words ──► run_once ──┬─► serve, status, doctor, quit       about the node itself
-//!                        └─► Door (running node, or this process) ──► carry_out
-//!   prompt ───────────────────────────────────────────────────────────┘ │
-//!        account   upload   download ── patience        context       ◄──┘
+//!   ClientCommand ──► run_once ──┬─► serve, status, doctor, quit       about the node itself
+//!                                └─► NodeAccess (running node, or this process) ──► run_command
+//!   prompt ───────────────────────────────────────────────────────────────────────────┘ │
+//!        request   account   upload   download ── stall        context              ◄──┘
 //! ```
 //!
-//! Invariant: a command asks the node and shows what comes back; it decides nothing that the node could.
+//! A command sends requests to the node and shows the answers; decisions are the node's.
 
 mod account;
 mod context;
@@ -30,10 +30,10 @@ use node_access::NodeAccess;
 
 pub(crate) use context::{CommandContext, break_on_signal};
 
-/// Carries out one command of the command line.
+/// Runs one command of the command line.
 ///
 /// # Errors
-/// The command's fault.
+/// The command's error.
 pub(crate) fn run_once(
     words: ClientCommand,
     plan: &ClientPlan,
@@ -74,10 +74,10 @@ pub(crate) fn run_once(
     outcome
 }
 
-/// What can be known to be wrong before anybody is asked.
+/// Checks names before a node is contacted.
 ///
 /// # Errors
-/// A usage fault for names that no group or file may have.
+/// A usage error for names that no group or file may have.
 pub(crate) fn check_names(words: &ClientCommand) -> Result<(), ClientFault> {
     match words {
         ClientCommand::DownloadFile { group_id, file_name, .. }
@@ -95,10 +95,10 @@ fn file_ref(group: &str, file: &str) -> FileRef {
     FileRef { group: group.to_owned(), file: file.to_owned() }
 }
 
-/// Carries out a command that is put to the node.
+/// Runs a command on a connected node.
 ///
 /// # Errors
-/// The command's fault.
+/// The command's error.
 pub(crate) fn run_command(words: ClientCommand, context: &mut CommandContext<'_>) -> Result<(), ClientFault> {
     check_names(&words)?;
     match words {

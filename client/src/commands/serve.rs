@@ -1,4 +1,4 @@
-//! `serve`: the node without a prompt, for services.
+//! `serve`: the node without a prompt, as a service.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::plan::ClientPlan;
 use crate::render::Screen;
 use crate::signals::SignalHandler;
 
-/// Is the node until a signal or `client quit` ends it. Prints `node listening on IP:PORT` once it is ready.
+/// Runs the node until a signal or `client quit`. Prints `node listening on IP:PORT` once it is ready.
 pub(super) fn run_serve(
     plan: &ClientPlan,
     screen: &mut Screen,
@@ -40,7 +40,7 @@ pub(super) fn run_serve(
     Ok(())
 }
 
-/// Takes the lock; waits for a node that is just ending, as one that was killed is for a moment.
+/// Takes the lock; waits for an earlier node that is shutting down or was just killed.
 fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
     let directory = plan.node.state.display();
     let deadline = clock::now() + Duration::from_millis(limits::NODE_START_WAIT_MS);
@@ -59,7 +59,7 @@ fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
                 "another process is the node of {directory}, but does not answer"
             )));
         }
-        // It is starting or ending: there is nothing to wait on but time.
+        // The other node is starting or shutting down, which raises no event, so this polls.
         std::thread::park_timeout(Duration::from_millis(limits::NODE_START_RETRY_MS));
     }
 }

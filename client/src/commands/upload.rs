@@ -1,4 +1,4 @@
-//! `upload_file`: both orders of its words, where exactly one of them makes sense.
+//! `upload_file`: accepts GROUP FILE and FILE GROUP, where only one order makes sense.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,6 @@ use super::context::{AttemptFault, CommandContext};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 
-/// Hashes a file, tells the trackers, and has the node serve it.
 pub(super) fn run_upload(
     context: &mut CommandContext<'_>,
     first: &str,
@@ -19,7 +18,7 @@ pub(super) fn run_upload(
     })
 }
 
-/// Which word is the group and which the file.
+/// Decides which argument is the group and which the file.
 fn resolve_word_order(
     context: &mut CommandContext<'_>,
     first: &str,
@@ -32,7 +31,7 @@ fn resolve_word_order(
     match (as_typed.1.is_file(), turned) {
         (true, None) => Ok(as_typed),
         (false, Some(turned)) => {
-            // A file may have the group's name by chance, and the other word be a file's that was mistyped.
+            // A file may happen to have the group's name, while the other word is a mistyped file name.
             let groups = list_known_groups(context)?;
             let mistyped = groups.contains(&as_typed.0) && !groups.contains(&turned.0);
             if mistyped { Err(missing_file_fault(&as_typed.1)) } else { Ok(turned) }
@@ -46,7 +45,7 @@ fn resolve_word_order(
     }
 }
 
-/// Which word was meant as the file, when neither is one: the first only if it alone looks like a path.
+/// The argument meant as the file when neither is one: the first only if it alone looks like a path.
 fn pick_path_word<'a>(first: &'a str, second: &'a Path) -> &'a Path {
     let looks = |word: &Path| word.components().count() > 1 || word.extension().is_some();
     if looks(Path::new(first)) && !looks(second) && !second.exists() { Path::new(first) } else { second }

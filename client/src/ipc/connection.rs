@@ -1,7 +1,7 @@
-//! A front end's side of the connection to a node.
+//! A front end's connection to a node.
 //!
-//! Invariant: what greets at the other end runs as the same user, since passwords go there, and it greets in time or not
-//! at all. Whoever greets nobody and closes is ending; everybody else is a node, or something else that is there.
+//! The peer process must run as the same user, since passwords are sent, and must greet within a timeout. A node that closes
+//! the connection without a greeting is shutting down.
 
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
@@ -15,12 +15,12 @@ use super::protocol::{NodeAnswer, NodeEvent, NodeMessage, NodeRequest};
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 
-/// Why there is no greeting.
+/// Why the handshake failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HandshakeError {
-    /// The node at the other end was just ending: there is none any more.
+    /// The node is shutting down: treat it as absent.
     NodeEnding,
-    /// Somebody is there, who does not let this front end in or cannot be talked to.
+    /// A process is there, but refuses this front end or cannot be understood.
     Fault(ClientFault),
 }
 
@@ -47,11 +47,11 @@ pub(crate) struct NodeConnection {
 }
 
 impl NodeConnection {
-    /// Greets the node at the other end of `stream`.
+    /// Completes the handshake over `stream`.
     ///
     /// # Errors
-    /// That the node is ending; a fault when nobody answers in time, when the node takes nobody, or when it is none of
-    /// this version or another user's.
+    /// That the node is shutting down; or an error when it does not greet in time, refuses this front end, or is of another
+    /// version or user.
     pub(crate) fn handshake(stream: UnixStream) -> Result<NodeConnection, HandshakeError> {
         NodeConnection::handshake_within(stream, Duration::from_millis(limits::NODE_START_WAIT_MS))
     }
@@ -70,7 +70,7 @@ impl NodeConnection {
         let mut reader = BufReader::new(stream);
         match json_lines::read_line(&mut reader, limits::IPC_REQUEST_MAX_BYTES) {
             Ok(Some(NodeMessage::Hello { protocol: limits::IPC_VERSION, pid })) => {
-                // From here on it may take its time: a download does.
+                // Answers have no timeout: a download may take hours.
                 writer.set_read_timeout(None).map_err(|error| connection_fault(&error))?;
                 Ok(NodeConnection { reader, writer, pid })
             }
@@ -81,7 +81,7 @@ impl NodeConnection {
             }
             Ok(Some(NodeMessage::Failed(fault))) => Err(fault.into()),
             Ok(None) => Err(HandshakeError::NodeEnding),
-            // What was connected and not accepted yet when the node ended.
+            // Connected but not yet accepted when the node ended.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(HandshakeError::NodeEnding),
             Err(error) if error.raw_os_error().is_some() => Err(connection_fault(&error).into()),
             Ok(Some(_)) | Err(_) => {
@@ -92,24 +92,24 @@ impl NodeConnection {
         }
     }
 
-    /// The node's process.
+    /// Process id of the node.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// A handle that can end the connection from elsewhere.
+    /// A handle with which another thread can shut the connection down.
     ///
     /// # Errors
-    /// When the system has no more descriptors.
+    /// When the system has no free file descriptor.
     pub(crate) fn shutdown_handle(&self) -> std::io::Result<UnixStream> {
         self.writer.try_clone()
     }
 
-    /// Asks, hands on each event, and gives the answer. When `on_event` fails the question is abandoned: the
-    /// connection is of no more use and is to be dropped.
+    /// Sends a request, passes each event to `on_event`, and returns the answer. When `on_event` fails the request is abandoned
+    /// and the connection must be dropped.
     ///
     /// # Errors
-    /// The node's fault, `on_event`'s, or that the node went away.
+    /// The node's error, that of `on_event`, or that the node went away.
     pub(crate) fn request(
         &mut self,
         ask: &NodeRequest,
@@ -140,7 +140,7 @@ fn connection_fault(error: &io::Error) -> ClientFault {
     ClientFault::new(ExitCause::LocalIo, format!("cannot talk to the node: {error}")).fix("raise `ulimit -n`")
 }
 
-/// Nothing was sent: what was asked has no form as a line.
+/// Nothing was sent: the request has no JSON form.
 fn unencodable_fault(error: &io::Error) -> ClientFault {
     ClientFault::new(ExitCause::Usage, format!("this cannot be put to the node: {error}"))
         .fix("give names and paths that are UTF-8")
@@ -158,7 +158,7 @@ mod tests {
     fn node_that_says(lines: &[NodeMessage]) -> UnixStream {
         let (front, mut node) = UnixStream::pair().unwrap();
         lines.iter().for_each(|line| json_lines::write_line(&mut node, line).unwrap());
-        // The question may go unread; the lines are in the front end's buffer and the stream stays open for writing.
+        // The request may stay unread; the lines are buffered, and the stream stays open for writing.
         node.shutdown(std::net::Shutdown::Write).unwrap();
         std::mem::forget(node);
         front
@@ -229,7 +229,7 @@ mod tests {
     fn a_node_that_never_greets_is_given_up() {
         let (front, _node) = UnixStream::pair().unwrap();
         let silent = NodeConnection::handshake_within(front, Duration::from_millis(1));
-        assert_eq!(exit_of(silent), ExitCause::Other, "somebody is there");
+        assert_eq!(exit_of(silent), ExitCause::Other, "a process is there");
         let link = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
         assert_eq!(link.writer.read_timeout().unwrap(), None, "an answer may take long");
     }

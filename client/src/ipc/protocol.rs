@@ -1,7 +1,7 @@
-//! The lines themselves: what a front end asks, what a node tells.
+//! The messages between front end and node.
 //!
-//! A node begins each connection with [`NodeMessage::Hello`]. Then the front end sends one [`NodeRequest`] at a time; the node tells
-//! any number of [`NodeEvent`]s and ends with one [`NodeMessage::Done`] or [`NodeMessage::Failed`].
+//! A node begins each connection with [`NodeMessage::Hello`]. Then the front end sends one [`NodeRequest`] at a time; the node
+//! answers with any number of [`NodeEvent`]s and one [`NodeMessage::Done`] or [`NodeMessage::Failed`].
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use zeroize::Zeroize;
 use super::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, TransferRow};
 use crate::exit::{ClientFault, ExitCause};
 
-/// A password on its way: not shown, wiped when dropped.
+/// A password: not shown by `Debug`, wiped when dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct SecretText(pub(crate) String);
@@ -54,45 +54,78 @@ impl FileRef {
     }
 }
 
-/// What a front end wants. Paths are absolute: the node runs elsewhere.
+/// A request of a front end. Paths are absolute, since the node may run in another directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(crate) enum NodeRequest {
     /// Make a user.
-    CreateUser { user: String, password: SecretText },
+    CreateUser {
+        user: String,
+        password: SecretText,
+    },
     /// Log in, for this node.
-    Login { user: String, password: SecretText },
+    Login {
+        user: String,
+        password: SecretText,
+    },
     /// Change the password of who is logged in.
-    ChangePassword { old: SecretText, new: SecretText },
+    ChangePassword {
+        old: SecretText,
+        new: SecretText,
+    },
     /// Log out, and take this node's shares down.
     Logout,
     /// Make a group; `approval`: its owner admits each member.
-    CreateGroup { group: String, approval: bool },
+    CreateGroup {
+        group: String,
+        approval: bool,
+    },
     /// Join, or ask to.
-    JoinGroup { group: String },
+    JoinGroup {
+        group: String,
+    },
     /// Leave.
-    LeaveGroup { group: String },
-    /// All groups.
+    LeaveGroup {
+        group: String,
+    },
     ListGroups,
-    /// Who wants to join.
-    ListRequests { group: String },
+    ListRequests {
+        group: String,
+    },
     /// Admit somebody.
-    AcceptRequest { group: String, user: String },
+    AcceptRequest {
+        group: String,
+        user: String,
+    },
     /// Decline a request to join.
-    RejectRequest { group: String, user: String },
+    RejectRequest {
+        group: String,
+        user: String,
+    },
     /// Remove a member.
-    RemoveMember { group: String, user: String },
+    RemoveMember {
+        group: String,
+        user: String,
+    },
     /// Take a file off the list.
     RemoveFile(FileRef),
     /// Hash a file, tell the trackers, and serve it.
-    Upload { group: String, path: PathBuf },
+    Upload {
+        group: String,
+        path: PathBuf,
+    },
     /// Fetch a file. `background`: answer as soon as it is under way.
-    Download { at: FileRef, destination: PathBuf, overwrite: bool, background: bool },
-    /// The files of a group.
-    ListFiles { group: String },
+    Download {
+        at: FileRef,
+        destination: PathBuf,
+        overwrite: bool,
+        background: bool,
+    },
+    ListFiles {
+        group: String,
+    },
     /// Serve a file no longer.
     StopShare(FileRef),
-    /// This node's downloads.
     ShowDownloads,
     /// Pause a download.
     Pause(FileRef),
@@ -102,9 +135,7 @@ pub(crate) enum NodeRequest {
     Cancel(FileRef),
     /// Who has a file.
     GetPeers(FileRef),
-    /// Who is logged in, by the trackers' word.
     Whoami,
-    /// How the node is; answered at once, whatever the trackers do.
     Status,
     /// Tell notices from now on, without an end.
     Watch,
@@ -112,66 +143,109 @@ pub(crate) enum NodeRequest {
     Stop,
 }
 
-/// What a node says.
+/// A message of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum NodeMessage {
-    /// The first line: which protocol, which process.
+    /// First line: protocol version and process id.
     Hello { protocol: u32, pid: u32 },
-    /// Something on the way.
+    /// Progress or a notice.
     Event(NodeEvent),
-    /// The end, well.
+    /// Success; the last message of a request.
     Done(NodeAnswer),
-    /// The end, badly.
+    /// Failure; the last message of a request.
     Failed(ClientFault),
 }
 
-/// Something on the way to an answer.
+/// Progress of a request, or a notice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant, reason = "an event is made, written and dropped; few are kept at a time")]
 pub(crate) enum NodeEvent {
-    /// A file is being hashed for upload.
-    Hashing { file: String, done_bytes: u64, total_bytes: u64 },
-    /// The trackers are being told of a long file, in parts.
-    Listing { file: String, done_bytes: u64, total_bytes: u64 },
-    /// What is at the destination already is being compared.
-    Comparing { file: String, done_bytes: u64, total_bytes: u64 },
-    /// A download moved, or did not.
+    Hashing {
+        file: String,
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    /// A long file is being listed at the trackers, in parts.
+    Listing {
+        file: String,
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    /// A file at the destination is being compared with the wanted one.
+    Comparing {
+        file: String,
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    /// State of a download.
     Transfer(TransferRow),
-    /// Something that the user should know.
-    Notice { text: String },
+    /// A message for the user.
+    Notice {
+        text: String,
+    },
 }
 
-/// The end of a question.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub(crate) enum NodeAnswer {
-    /// It is done; in the trackers' words or ours.
-    Said { message: String },
-    /// A member now, or one when the owner agrees.
-    Joined { group: String, pending: bool, message: String },
-    /// All groups.
-    Groups { groups: Vec<GroupListRow> },
-    /// Who wants to join.
-    Requests { group: String, users: Vec<String> },
-    /// The files of a group.
-    Files { group: String, files: Vec<FileListRow> },
-    /// Who has a file. `only_here`: this node and nobody else.
-    Peers { group: String, file: String, peers: Vec<PeerRow>, only_here: bool },
-    /// Who is logged in.
-    Whoami { user: String, address: Option<SocketAddr> },
-    /// A file is known to the trackers and served here.
-    Uploaded { group: String, file: String, size_bytes: u64, pieces: u32, sha1: String, hashing_ms: u64 },
-    /// A download is under way.
+    /// Success, described by the tracker or the node.
+    Said {
+        message: String,
+    },
+    /// `pending`: the owner must accept first.
+    Joined {
+        group: String,
+        pending: bool,
+        message: String,
+    },
+    Groups {
+        groups: Vec<GroupListRow>,
+    },
+    Requests {
+        group: String,
+        users: Vec<String>,
+    },
+    Files {
+        group: String,
+        files: Vec<FileListRow>,
+    },
+    /// `only_here`: this node has the file and no other does.
+    Peers {
+        group: String,
+        file: String,
+        peers: Vec<PeerRow>,
+        only_here: bool,
+    },
+    Whoami {
+        user: String,
+        address: Option<SocketAddr>,
+    },
+    /// The file is listed and served.
+    Uploaded {
+        group: String,
+        file: String,
+        size_bytes: u64,
+        pieces: u32,
+        sha1: String,
+        hashing_ms: u64,
+    },
+    /// The download continues in the background.
     Started(TransferRow),
-    /// A download is durable.
+    /// The download is complete and synced to disk.
     Downloaded(TransferRow),
-    /// What was wanted is at the destination already, and right.
-    AlreadyThere { group: String, file: String, path: PathBuf, size_bytes: u64 },
-    /// This node's downloads.
-    Downloads { downloads: Vec<TransferRow> },
-    /// How the node is.
+    /// The destination has the right file already.
+    AlreadyThere {
+        group: String,
+        file: String,
+        path: PathBuf,
+        size_bytes: u64,
+    },
+    Downloads {
+        downloads: Vec<TransferRow>,
+    },
     Node(NodeStatus),
 }
 

@@ -1,13 +1,13 @@
-//! The prompt: lines with history and completion, a node at the same time, and notices in between.
+//! The prompt: lines with history and completion, with notices of the node in between.
 //!
 //! ```text
-//!   rustyline ──► cli::line ──► cli::Typed ──► commands::carry_out ──► node
-//!       │  └ assist: completion, passwords masked                        │
-//!       └──◄── watch: notices, and the node's end ◄──────────────────────┘
+//!   rustyline ──► cli::line ──► cli::PromptLine ──► commands::run_command ──► node
+//!       │  └ completion: commands, paths, masked passwords                    │
+//!       └──◄── notices: notices, and the node's end ◄─────────────────────────┘
 //! ```
 //!
-//! Invariants: a line with a password is neither shown nor kept; a prompt whose node goes away says so and ends at
-//! once with exit 1, it never becomes a node half-way.
+//! A line with a password is neither shown nor stored. A prompt whose node goes away ends at once with exit 1; it never
+//! becomes a node itself.
 
 mod completion;
 mod notices;
@@ -36,11 +36,10 @@ use completion::PromptCompleter;
 
 type PromptEditor = Editor<PromptCompleter, FileHistory>;
 
-/// Reads and carries out lines until `quit` or the end of the input. Lines from a pipe are a script: what the first of
-/// them that failed ended with is what the prompt ends with.
+/// Runs lines until `quit` or the end of the input. For piped input, the exit code is that of the first line that failed.
 ///
 /// # Errors
-/// A fault when there can be no prompt. A line that fails is shown and the prompt goes on.
+/// When the prompt cannot start or its node went away. A failed line is shown, and the prompt continues.
 pub(crate) fn run_prompt(
     plan: &ClientPlan,
     screen: &mut Screen,
@@ -67,10 +66,10 @@ pub(crate) fn run_prompt(
         running.start_recovery(true)?;
     }
     let history = state_dir::history_path(&plan.node.state);
-    // No history yet is no fault.
+    // There may be no history yet.
     let _ = lines.load_history(&history);
     let outcome = read_lines(plan, screen, interrupt, &door, &mut link, &mut lines);
-    // History is a convenience: losing it is no reason to fail.
+    // A lost history does not fail the command.
     let _ = lines.save_history(&history);
     notices::expect_node_end();
     drop(link);
@@ -119,7 +118,7 @@ fn read_lines(
             }
         };
         if !lines.helper().is_some_and(|assist| assist.may_contain_password(&line)) {
-            // As above: history is a convenience.
+            // A lost history line does not fail the command.
             let _ = lines.add_history_entry(line.as_str());
         }
         match run_line(&line, plan, screen, interrupt, link) {
@@ -135,7 +134,7 @@ fn read_lines(
         screen.set_json(plan.output.json);
         interrupt.clear_action();
         if interrupt.take_signal() {
-            // The signal broke the connection so that the line ended; the next line needs a fresh one.
+            // The signal shut down the connection to end the line; the next line needs a new one.
             *link = open_connection(plan, door)?;
         }
     }

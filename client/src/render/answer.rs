@@ -1,4 +1,4 @@
-//! Answers as text: tables on a terminal, one name a line to a pipe, sentences for the rest.
+//! Answers as text: tables on a terminal, one name per line to a pipe, sentences for the rest.
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -8,7 +8,7 @@ use crate::ipc::protocol::NodeAnswer;
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus};
 use crate::printable::make_printable;
 
-/// The answer as it goes to stdout, its last line ended; nothing for an empty list.
+/// The text for stdout, with a final line end; empty for an empty list.
 pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
     match answer {
         NodeAnswer::Said { message } | NodeAnswer::Joined { message, .. } => join_lines([message.clone()]),
@@ -48,10 +48,10 @@ pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
     }
 }
 
-/// What an answer's text leaves unsaid: why there is nothing, or nobody else.
+/// A note that explains an empty or incomplete list.
 pub(crate) fn answer_remark(answer: &NodeAnswer) -> Option<&'static str> {
     match answer {
-        NodeAnswer::Peers { only_here: true, .. } => Some("nobody but this node has it"),
+        NodeAnswer::Peers { only_here: true, .. } => Some("no other node has it"),
         NodeAnswer::Peers { peers, .. } if peers.is_empty() => Some("no other node that is online has it"),
         NodeAnswer::Downloads { downloads } if downloads.is_empty() => Some("no downloads"),
         _ => None,

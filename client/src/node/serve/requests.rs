@@ -1,8 +1,9 @@
-//! What a front end asks, carried out: the one place where questions meet the node's parts.
+//! Handles the requests of front ends by calling the node's parts.
 
 use std::sync::{Arc, Mutex};
 
 use engine::Engine;
+use engine::lock::lock;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tracker::api::Policy;
 use tracker::api::answers::{
@@ -10,42 +11,38 @@ use tracker::api::answers::{
 };
 use tracker::api::request::Command;
 
-use super::compare::DownloadRequest;
-use super::control::{DownloadControl, control_download};
-use super::core::{NodeCore, parse_group_id, parse_user_id, to_engine_key};
-use super::downloads::{DownloadTable, StartOutcome};
-use super::events::EventStream;
-use super::records::ShareStage;
-use super::share::ShareState;
-use super::trackers::{self, RequestUrgency};
-use super::{following, restore, rows, shares};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{FileRef, NodeAnswer, NodeRequest, SecretText};
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
-use crate::lock::lock;
+use crate::node::core::{NodeCore, parse_group_id, parse_user_id, to_engine_key};
+use crate::node::disk::records::ShareStage;
+use crate::node::downloads::DownloadRequest;
+use crate::node::downloads::{DownloadControl, control_download};
+use crate::node::downloads::{DownloadTable, StartOutcome};
+use crate::node::events::EventStream;
+use crate::node::share::ShareState;
+use crate::node::trackers::{self, RequestUrgency};
+use crate::node::{downloads, rows, shares};
 
-/// The parts that answer.
-pub(super) struct RequestHandler {
-    /// What all threads share.
-    pub(super) core: Arc<NodeCore>,
-    /// The downloads.
-    pub(super) downloads: Arc<DownloadTable>,
-    /// Held by whoever changes who is logged in: what is kept of it on the disk and what is served belong to one user.
+/// The parts that handle requests.
+pub(crate) struct RequestHandler {
+    pub(crate) core: Arc<NodeCore>,
+    pub(crate) downloads: Arc<DownloadTable>,
+    /// Held while the logged-in user changes: the saved session and the shares belong to one user.
     login_lock: Mutex<()>,
 }
 
 impl RequestHandler {
-    /// A desk with these parts.
-    pub(super) fn new(core: Arc<NodeCore>, downloads: Arc<DownloadTable>) -> RequestHandler {
+    pub(crate) fn new(core: Arc<NodeCore>, downloads: Arc<DownloadTable>) -> RequestHandler {
         RequestHandler { core, downloads, login_lock: Mutex::default() }
     }
 
-    /// Answers one question. `Watch` is no question for the desk, and what `Stop` asks for comes after
-    /// its answer: both are up to whoever reads the socket.
+    /// Handles one request. `Watch` is handled by the socket; `Stop` ends the node only after its answer has been sent, which
+    /// the socket does too.
     ///
     /// # Errors
-    /// Why it cannot be done.
-    pub(super) fn handle(
+    /// The error of the request.
+    pub(crate) fn handle(
         &self,
         ask: NodeRequest,
         events: &EventStream<'_>,
@@ -110,12 +107,12 @@ impl RequestHandler {
         self.core.trackers.request(command, RequestUrgency::Immediate)
     }
 
-    /// Asks for something whose answer is the trackers' word that it is done.
+    /// Sends a command whose only answer is a message.
     fn relay(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
         self.ask::<IgnoredAny>(command).map(|(_, message)| NodeAnswer::Said { message })
     }
 
-    /// As [`RequestHandler::relay`], for what a group's owner alone may do.
+    /// Like [`RequestHandler::relay`], for a command of a group's owner.
     fn relay_for_owner(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
         self.relay(command).map_err(advise_owner)
     }
@@ -142,7 +139,7 @@ impl RequestHandler {
 
     fn whoami(&self) -> Result<NodeAnswer, ClientFault> {
         let (answer, _) = self.ask::<WhoamiAnswer>(Command::Whoami)?;
-        // A command that is its own node shares nothing: the address would be that of an earlier process.
+        // A node that lives for one command shares nothing: the address would be that of an earlier process.
         let address = answer.address.filter(|_| self.core.peer.started_engine().is_some());
         Ok(NodeAnswer::Whoami { user: answer.user_id.to_string(), address })
     }
@@ -184,7 +181,7 @@ impl RequestHandler {
     fn remove_file(&self, at: &FileRef) -> Result<NodeAnswer, ClientFault> {
         let key = at.key()?;
         let told = self.relay(Command::RemoveFile { file: key.clone() })?;
-        // What was refused under its name was another file, and may be listed now.
+        // A share that was refused under this name is another file, which can be listed now.
         shares::drop_shares(&self.core, |served, stage| *served == key && stage != ShareStage::Refused);
         Ok(told)
     }
@@ -208,7 +205,7 @@ impl RequestHandler {
         let (answer, _) = self.ask::<PeersAnswer>(command)?;
         let peers =
             answer.peers.iter().map(|entry| PeerRow { address: entry.address(), complete: entry.complete });
-        // The trackers leave out whoever asks.
+        // The trackers' list leaves out the asking node.
         let only_here = answer.peers.is_empty() && shares::is_serving_whole_file(&self.core, &key);
         Ok(NodeAnswer::Peers { group: at.group, file: at.file, peers: peers.collect(), only_here })
     }
@@ -225,7 +222,7 @@ impl RequestHandler {
                 Ok(NodeAnswer::AlreadyThere { group, file, path, size_bytes })
             }
             StartOutcome::Running(entry) if background => Ok(NodeAnswer::Started(entry.row())),
-            StartOutcome::Running(entry) => following::follow_download(&self.core, &entry, events),
+            StartOutcome::Running(entry) => downloads::follow_download(&self.core, &entry, events),
         }
     }
 
@@ -256,14 +253,14 @@ impl RequestHandler {
         }
     }
 
-    /// What is served, and what is not although it is to be.
+    /// All shares, including those that are not served.
     fn share_rows(&self, engine: Option<&Engine>) -> Vec<ShareRow> {
         let mut rows: Vec<ShareRow> =
             engine.into_iter().flat_map(Engine::shares).map(|share| rows::share_row(&share)).collect();
         let own = self.core.shares.of_user(&self.core.trackers.user().unwrap_or_default());
         rows.extend(own.iter().filter_map(|known| {
             let why = match (&known.state, known.record.stage) {
-                (_, ShareStage::Refused) => restore::refusal_message(&known.record),
+                (_, ShareStage::Refused) => shares::refusal_message(&known.record),
                 (ShareState::Unreadable { why, .. }, _) => why.clone(),
                 (_, ShareStage::Unlisted) => "the trackers have not taken it yet".to_owned(),
                 _ => return None,
@@ -273,8 +270,8 @@ impl RequestHandler {
         rows
     }
 
-    /// What the node lacks, in words.
-    pub(super) fn waits_for(&self) -> Vec<String> {
+    /// What the node waits for, in words.
+    pub(crate) fn waits_for(&self) -> Vec<String> {
         let login = self.core.trackers.user().is_none().then(|| "a login (`client login USER`)".to_owned());
         let trouble = self.core.trackers.status().trouble.map(|why| format!("a tracker ({why})"));
         let trackers = trouble.or_else(|| {
@@ -288,7 +285,7 @@ impl RequestHandler {
     }
 }
 
-/// A refusal says who may: joining the group, which a stranger is told otherwise, would not help.
+/// For a command of a group's owner, advises to ask the owner. Joining the group, the tracker's advice, would not help.
 fn advise_owner(fault: ClientFault) -> ClientFault {
     match fault.exit {
         ExitCause::NotAllowed => fault.fix("ask the group's owner: `list_groups --json` shows who that is"),

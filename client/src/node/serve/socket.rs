@@ -1,7 +1,7 @@
-//! Front ends at the socket: accepted, greeted, answered, each on a thread of its own.
+//! Accepts front ends at the socket, and serves each on a thread of its own.
 //!
-//! Invariants: at most `FRONT_ENDS_MAX` at a time; one that does not read or has gone holds up nobody; what was counted is
-//! given back when its guard is dropped, by a panic too.
+//! At most `FRONT_ENDS_MAX` are connected at a time. One that does not read or has gone blocks no other. Guards keep the
+//! counts right, after a panic too.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,20 +9,20 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::lock::lock;
 use rustix::net::{RecvFlags, recv};
 
-use super::events::EventStream;
 use super::requests::RequestHandler;
-use super::shutdown::ShutdownLatch;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::json_lines;
 use crate::ipc::protocol::{NodeEvent, NodeMessage, NodeRequest};
 use crate::limits;
-use crate::lock::lock;
+use crate::node::events::EventStream;
+use crate::node::shutdown::ShutdownLatch;
 
-/// How many front ends there are, and how many of them wait for an answer.
+/// Counts connected front ends and those that wait for an answer.
 #[derive(Default)]
-pub(super) struct FrontEnds {
+pub(crate) struct FrontEnds {
     counts: Mutex<FrontEndCounts>,
     changed: Condvar,
 }
@@ -34,8 +34,8 @@ struct FrontEndCounts {
 }
 
 impl FrontEnds {
-    /// Waits until nobody waits for an answer, or the node's end.
-    pub(super) fn wait_until_idle(&self, ending: &ShutdownLatch) {
+    /// Waits until no front end waits for an answer, or until the node ends.
+    pub(crate) fn wait_until_idle(&self, ending: &ShutdownLatch) {
         let mut counts = lock(&self.counts);
         while counts.busy > 0 && !ending.is_set() {
             let heartbeat = Duration::from_millis(limits::PROGRESS_EVERY_MS);
@@ -44,7 +44,7 @@ impl FrontEnds {
         }
     }
 
-    /// One more, if there is room, until what is given back is dropped.
+    /// Counts a front end until the guard is dropped; `None` if there are too many.
     fn register(self: &Arc<Self>) -> Option<OpenGuard> {
         let mut counts = lock(&self.counts);
         if counts.open >= limits::FRONT_ENDS_MAX {
@@ -54,7 +54,7 @@ impl FrontEnds {
         Some(OpenGuard { fronts: Arc::clone(self) })
     }
 
-    /// One waits for an answer, until what is given back is dropped.
+    /// Counts a pending request until the guard is dropped.
     fn mark_busy(&self) -> BusyGuard<'_> {
         self.change(|counts| counts.busy += 1);
         BusyGuard { fronts: self }
@@ -66,7 +66,6 @@ impl FrontEnds {
     }
 }
 
-/// A front end that is counted.
 struct OpenGuard {
     fronts: Arc<FrontEnds>,
 }
@@ -77,7 +76,6 @@ impl Drop for OpenGuard {
     }
 }
 
-/// A front end that waits for an answer.
 struct BusyGuard<'a> {
     fronts: &'a FrontEnds,
 }
@@ -91,8 +89,8 @@ impl Drop for BusyGuard<'_> {
 /// Accepts front ends until the listener is shut down.
 ///
 /// # Errors
-/// A fault when the system gives no thread.
-pub(super) fn accept_front_ends(
+/// When the system gives no thread.
+pub(crate) fn accept_front_ends(
     listener: UnixListener,
     desk: Arc<RequestHandler>,
     fronts: Arc<FrontEnds>,
@@ -101,7 +99,7 @@ pub(super) fn accept_front_ends(
         while !desk.core.shutdown.is_set() {
             match listener.accept() {
                 Ok((stream, _)) => drop(serve_front_end(stream, &desk, &fronts)),
-                // Shut down: the node takes nobody any more.
+                // The listener was shut down.
                 Err(error) if error.kind() == ErrorKind::InvalidInput => return,
                 Err(error) => {
                     tracing::warn!("no front end can connect: {error}");
@@ -117,11 +115,11 @@ pub(super) fn accept_front_ends(
         .map_err(|error| ClientFault::no_thread(&error))
 }
 
-/// Serves one front end, on a thread of its own.
+/// Serves one front end on a thread of its own.
 ///
 /// # Errors
-/// A fault when there are too many, which the front end is told as well.
-pub(super) fn serve_front_end(
+/// When there are too many front ends (which the front end is told too), or the system gives no thread.
+pub(crate) fn serve_front_end(
     mut stream: UnixStream,
     desk: &Arc<RequestHandler>,
     fronts: &Arc<FrontEnds>,
@@ -132,7 +130,7 @@ pub(super) fn serve_front_end(
             format!("{} commands use this node already", limits::FRONT_ENDS_MAX),
         )
         .fix("wait until one of them has ended");
-        // Whoever does not hear it sees the connection end.
+        // A front end that misses the message sees the connection close.
         let _ = json_lines::write_line(&mut stream, &NodeMessage::Failed(fault.clone()));
         return Err(fault);
     };
@@ -164,7 +162,7 @@ fn serve_requests(stream: &UnixStream, desk: &RequestHandler, fronts: &FrontEnds
             json_lines::write_line(&mut writer, &answer.map_or_else(NodeMessage::Failed, NodeMessage::Done));
         drop(busy);
         if stop {
-            // After the answer, which the end of the process might outrun.
+            // Only after the answer, which would be lost if the process ended first.
             desk.core.shutdown.set();
         }
         told?;
@@ -172,20 +170,20 @@ fn serve_requests(stream: &UnixStream, desk: &RequestHandler, fronts: &FrontEnds
     Ok(())
 }
 
-/// The next question; `None` at the end. Whoever asks what is no question is told so.
+/// Reads the next request; `None` at the end. An invalid one is answered with an error.
 fn read_request(reader: &mut impl BufRead, writer: &mut impl Write) -> std::io::Result<Option<NodeRequest>> {
     json_lines::read_line(reader, limits::IPC_REQUEST_MAX_BYTES).inspect_err(|error| {
         if error.kind() == ErrorKind::InvalidData {
             let fault =
                 ClientFault::new(ExitCause::Protocol, format!("the node does not understand this: {error}"))
                     .fix("end the node (`client quit`) and start it again: it is to be of the same version");
-            // The connection ends with what went wrong first.
+            // The read error is returned, not a later write error.
             let _ = json_lines::write_line(writer, &NodeMessage::Failed(fault));
         }
     })
 }
 
-/// Tells notices until either side ends.
+/// Sends notices until either side ends.
 fn stream_notices(stream: &UnixStream, desk: &RequestHandler) -> std::io::Result<()> {
     let notices = desk.core.notices.subscribe();
     let mut writer = stream;
@@ -199,7 +197,7 @@ fn stream_notices(stream: &UnixStream, desk: &RequestHandler) -> std::io::Result
     Ok(())
 }
 
-/// Whether the other side has closed: a watcher sends nothing, so only the end can be there to read.
+/// Whether the front end has closed. It sends nothing while it watches, so only the end can be readable.
 fn has_hung_up(stream: &UnixStream) -> bool {
     let mut byte = [0_u8];
     matches!(recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, 0)))
