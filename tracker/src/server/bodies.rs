@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::api::answers::CommandAnswer;
-use crate::api::failure::RequestFailure;
 use crate::api::request::{BadRequest, Request};
 use crate::api::response::{CommandSuccess, Response};
 
@@ -20,7 +19,7 @@ pub(super) enum BodyJob {
 }
 
 /// Builds the result of a request, on any thread.
-pub(super) type AnswerBuilder = Box<dyn FnOnce() -> Result<CommandSuccess, RequestFailure> + Send>;
+pub(super) type AnswerBuilder = Box<dyn FnOnce() -> CommandSuccess + Send>;
 
 /// An answer whose result is still to be built.
 pub(super) struct AnswerDraft {
@@ -47,7 +46,7 @@ pub(super) fn run_body_job((): &mut (), job: BodyJob) -> BodyResult {
         BodyJob::Render(response) => BodyResult::Rendered(response.to_json()),
         BodyJob::Build(draft) => {
             let AnswerDraft { request_id, epoch, build } = *draft;
-            BodyResult::Rendered(Response { request_id, epoch, result: build() }.to_json())
+            BodyResult::Rendered(Response { request_id, epoch, result: Ok(build()) }.to_json())
         }
     }
 }

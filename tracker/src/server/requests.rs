@@ -19,7 +19,7 @@ use super::active_request::{ActiveRequest, RequestStage};
 use super::bodies::{self, AnswerDraft, BodyJob, BodyResult};
 use super::clock::ClockReading;
 use super::connections::{Connections, LoopTimer};
-use super::dispatch::{self, AnswerRoom, Continuation, Reply, RequestStep, Service};
+use super::dispatch::{self, AnswerRoom, Continuation, Reply, RequestStep, Service, StepResult};
 use super::limits::{
     BODIES_WAITING, BODY_THREADS, LARGE_BODY_BYTES, PASSWORD_THREADS, PASSWORDS_PER_BLOCK, PASSWORDS_SHARED,
     PASSWORDS_WAITING,
@@ -255,31 +255,34 @@ impl RequestRun<'_> {
         self.take_step(step);
     }
 
-    fn take_step(&mut self, step: RequestStep) {
+    fn take_step(&mut self, step: StepResult) {
         let (token, now, service) = (self.token, self.now, &mut self.pipeline.service);
         // Never decide on a partial read: a user that could not be read looks like one without a password.
-        if !matches!(step, RequestStep::Answer(_)) && !service.state().check_reads(now.ms) {
+        let needs_reads = !matches!(step, Ok(RequestStep::Answer(_)) | Err(_));
+        if needs_reads && !service.state().check_reads(now.ms) {
             return self.reply(Err(dispatch::unreadable_state()));
         }
         let Some(active) = self.connections.request_mut(token) else { return };
         match step {
-            RequestStep::Answer(reply) | RequestStep::DelayedAnswer(reply, 0) => self.reply(*reply),
-            RequestStep::DelayedAnswer(reply, delay_ms) => {
+            Err(failure) => self.reply(Err(failure)),
+            Ok(RequestStep::Answer(success)) => self.reply(Ok(*success)),
+            Ok(RequestStep::DelayedAnswer(reply, 0)) => self.reply(*reply),
+            Ok(RequestStep::DelayedAnswer(reply, delay_ms)) => {
                 let at_ms = (active.received_ms + delay_ms).max(now.ms);
                 active.wait_for(RequestStage::AwaitingDelay(reply));
                 self.connections.timers.set(LoopTimer::DelayedAnswer(token), at_ms);
             }
-            RequestStep::BuildAnswer(build) => {
+            Ok(RequestStep::BuildAnswer(build)) => {
                 let (request_id, epoch) = (active.request_id.take(), service.epoch());
                 self.submit_body(BodyJob::Build(Box::new(AnswerDraft { request_id, epoch, build })));
             }
-            RequestStep::ContinueList(bytes, next) => {
+            Ok(RequestStep::ContinueList(bytes, next)) => {
                 active.reserved_bytes = bytes;
                 active.wait_for(RequestStage::AwaitingListTurn(next));
                 self.connections.admission.requeue_list(token);
             }
-            RequestStep::Password(job, next) => self.submit_password(job, next),
-            RequestStep::Propose(command, next) => {
+            Ok(RequestStep::Password(job, next)) => self.submit_password(job, next),
+            Ok(RequestStep::Propose(command, next)) => {
                 active.wait_for(RequestStage::AwaitingDecision(next));
                 service.state().propose(token, *command);
             }
