@@ -20,7 +20,6 @@ use super::super::session_token::{self, SessionClaims};
 use super::replies;
 use super::service::{BoundSession, Caller, Decision, RequestContext, RequestStep, Service, StepResult};
 
-/// A login whose password is being checked.
 struct LoginAttempt {
     user: UserId,
     password_epoch: u32,

@@ -15,12 +15,10 @@ use super::super::limits::{LIST_BATCH_FILES, LIST_PAGE_ROWS};
 use super::replies;
 use super::service::{RequestContext, RequestStep, Service, StepResult};
 
-/// The arguments of `list_files`.
 pub(super) struct FileListQuery {
     pub(super) group: GroupId,
     /// The list starts after this file.
     pub(super) after: Option<FileName>,
-    /// Largest number of files.
     pub(super) count: usize,
 }
 

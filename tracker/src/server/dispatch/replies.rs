@@ -7,10 +7,8 @@ use crate::replica::ProposalError;
 use crate::state::id::{GroupFile, GroupId};
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
-/// The result of a request.
 pub(in crate::server) type Reply = Result<CommandSuccess, RequestFailure>;
 
-/// A success without fields.
 pub(super) fn plain_success(message: impl Into<String>) -> CommandSuccess {
     success_with(message, CommandAnswer::Done {})
 }
@@ -68,7 +66,6 @@ pub(in crate::server) fn proposal_failure(why: &ProposalError) -> RequestFailure
     RequestFailure::new(code, why.to_string()).with_fix(fix)
 }
 
-/// The state could not be read.
 pub(in crate::server) fn unreadable_state() -> RequestFailure {
     RequestFailure::new(
         FailureCode::Unavailable,

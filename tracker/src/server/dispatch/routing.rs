@@ -22,7 +22,6 @@ use super::swarms::DownloadQuery;
 pub(in crate::server) enum AnswerRoom {
     /// Too little to be counted.
     Negligible,
-    /// About this many bytes.
     Bytes(usize),
     /// Unknown until the list is built, page by page.
     List,
@@ -87,7 +86,6 @@ impl Service {
         count * piece_bytes + joined_bytes
     }
 
-    /// Begins a request.
     pub(in crate::server) fn begin_request(
         &mut self,
         caller: &mut Caller,

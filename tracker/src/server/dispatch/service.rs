@@ -37,17 +37,13 @@ pub(in crate::server) type Decision = Result<CommandOutcome, CommandRefusal>;
 
 /// What a request needs next.
 pub(in crate::server) enum RequestStep {
-    /// Send this answer.
     Answer(Box<CommandSuccess>),
     /// Send this answer, so many milliseconds after the request came.
     DelayedAnswer(Box<Reply>, u64),
-    /// Build a long answer on a worker thread.
     BuildAnswer(AnswerBuilder),
     /// Build the next page of a list in a later turn; so many bytes of it are built.
     ContinueList(usize, Continuation<()>),
-    /// Hash or compare a password.
     Password(PasswordJob, Continuation<PasswordResult>),
-    /// Propose a command to the replicated state.
     Propose(Box<LogCommand>, Continuation<Decision>),
 }
 
@@ -88,12 +84,10 @@ impl RequestStep {
     }
 }
 
-/// The client on one connection.
 pub(in crate::server) struct Caller {
     pub(in crate::server) connection: ConnectionToken,
     /// The client's address, as IPv4 where it is mapped.
     pub(in crate::server) ip: IpAddr,
-    /// The session of the requests on this connection.
     pub(super) session: Option<BoundSession>,
 }
 
@@ -104,12 +98,10 @@ pub(in crate::server) struct BoundSession {
 }
 
 impl Caller {
-    /// A connection before login.
     pub(in crate::server) fn new(connection: ConnectionToken, ip: IpAddr) -> Caller {
         Caller { connection, ip: ip.to_canonical(), session: None }
     }
 
-    /// Whether the connection has a session.
     pub(in crate::server) fn is_logged_in(&self) -> bool {
         self.session.is_some()
     }
@@ -130,19 +122,16 @@ impl RequestContext {
         self.node.map(|node| NodeEndpoint { address: node.address, peer_key: peer_key.or(node.peer_key) })
     }
 
-    /// The node, for commands that need one.
     pub(super) fn sharing_node(&self, peer_key: Option<PeerKey>) -> Result<NodeEndpoint, RequestFailure> {
         let missing = "is missing: others must know where this node listens";
         self.node(peer_key).ok_or_else(|| RequestFailure::field("sender_port", missing))
     }
 
-    /// The log command of this request.
     pub(super) fn to_command(&self, now: ClockReading, action: LogAction) -> LogCommand {
         LogCommand::by(self.actor.clone(), now.unix_s, self.request_id, action)
     }
 }
 
-/// Answers requests.
 pub(in crate::server) struct Service {
     pub(super) state: ReplicatedState,
     pub(super) keys: DerivedKeys,

@@ -29,7 +29,6 @@ use super::classic::ClassicChunks;
 use super::replies;
 use super::service::{Caller, RequestContext, RequestStep, Service, StepResult};
 
-/// The arguments of `download_file`.
 pub(super) struct DownloadQuery {
     pub(super) file: GroupFile,
     pub(super) view: DownloadView,
