@@ -13,6 +13,8 @@ const BUCKET_MICROS: u64 = 200_000;
 /// Longest measurement.
 const BUCKET_MAX_MICROS: u64 = 500_000;
 
+const _: () = assert!(BUCKET_MICROS <= BUCKET_MAX_MICROS);
+
 /// Measures a rate in bytes a second, as an average in which the last second counts most.
 #[derive(Clone, Copy, Debug)]
 pub struct RateMeter {

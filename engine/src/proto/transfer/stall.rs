@@ -17,6 +17,9 @@ pub(super) const LOCAL_STALL_MAX_MS: u64 = 10_000;
 /// For this long after a local stall no piece is requested a second time.
 const RECOVERY_MS: u64 = 1_000;
 
+// A local stall is noticed before a peer counts as silent, and excuses peers for longer than that.
+const _: () = assert!(LOCAL_STALL_MS < STALL_MS && STALL_MS < LOCAL_STALL_MAX_MS);
+
 /// When this node was last polled, and when it last stalled.
 #[derive(Debug)]
 pub(super) struct StallDetector {
