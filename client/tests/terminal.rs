@@ -140,7 +140,7 @@ fn what_is_asked_at_the_terminal_is_no_data() {
     let Some(mut terminal) = Terminal::client(&rig, &home, "create_user alice --json >out") else { return };
     terminal.until("Password of alice");
     terminal.type_keys("hunter22\r");
-    terminal.until("The same again");
+    terminal.until("Repeat it");
     terminal.type_keys("hunter22\r");
     assert_eq!(terminal.end().1, 0);
     let out = fs::read_to_string(rig.path("out")).unwrap();

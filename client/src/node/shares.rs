@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use tracker::api::request::Command;
 use tracker::api::{GroupFile, GroupId};
 
-use super::core::{NodeCore, parse_group_id, to_engine_key, to_tracker_key};
+use super::core::{NodeCore, to_engine_key, to_tracker_key};
 use super::events::EventStream;
 use super::listing;
 use super::records::{ManifestChecksum, ShareRecord, ShareStage};
@@ -40,11 +40,10 @@ struct PreparedUpload {
 /// be recorded, since a restart would lose it: then the trackers are not told.
 pub(super) fn upload_file(
     core: &NodeCore,
-    group: &str,
+    group: GroupId,
     path: &Path,
     events: &EventStream<'_>,
 ) -> Result<NodeAnswer, ClientFault> {
-    let group = parse_group_id(group)?;
     let key = GroupFile { group, name: share_name(path)? };
     let user = core.trackers.require_user()?;
     path.metadata().map_err(|error| ClientFault::io("read", path, &error).fix("check the path"))?;
