@@ -21,7 +21,7 @@ use graph::{Edge, Graph};
 const OWN_FILE: &str = "mod.rs";
 
 /// The members of the workspace.
-const MEMBERS: [&str; 4] = ["engine", "tracker", "client", "bench"];
+pub(crate) const MEMBERS: [&str; 4] = ["engine", "tracker", "client", "bench"];
 
 /// Which modules of its own crate a module may use: these and no others.
 const INNER_ARROWS: [(&str, &str, &[&str]); 6] = [
