@@ -5,16 +5,16 @@ use std::sync::Arc;
 use engine::proto::manifest::FileKey as EngineKey;
 use tracker::api::{GroupFile, GroupId};
 
-use super::locks::KeyLocks;
-use super::notices::NoticeBoard;
-use super::peer::LocalPeer;
-use super::records::{RecordStore, ShareStage};
-use super::share::{LocalShare, ShareRegistry, ShareState};
-use super::shutdown::ShutdownLatch;
-use super::state_dir::StateDir;
-use super::trackers::TrackerClient;
-use super::wakeup::WakeupFlag;
 use crate::exit::ClientFault;
+use crate::node::disk::records::{RecordStore, ShareStage};
+use crate::node::disk::state_dir::StateDir;
+use crate::node::locks::KeyLocks;
+use crate::node::notices::NoticeBoard;
+use crate::node::peer::LocalPeer;
+use crate::node::share::{LocalShare, ShareRegistry, ShareState};
+use crate::node::shutdown::ShutdownLatch;
+use crate::node::trackers::TrackerClient;
+use crate::node::wakeup::WakeupFlag;
 use crate::plan::NodePlan;
 use crate::quoting;
 

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use engine::Engine;
 use engine::lock::lock;
 use serde::de::{DeserializeOwned, IgnoredAny};
-
 use tracker::api::answers::{
     FilesAnswer, GroupsAnswer, JoinAnswer, PeerEntry, PeersAnswer, RequestsAnswer, WhoamiAnswer,
 };
@@ -15,15 +14,15 @@ use tracker::api::{GroupFile, GroupId, Policy, UserId};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
-use crate::node::compare::DownloadRequest;
-use crate::node::control::{DownloadControl, control_download};
 use crate::node::core::{NodeCore, to_engine_key};
-use crate::node::downloads::{DownloadTable, StartOutcome};
+use crate::node::disk::records::ShareStage;
+use crate::node::downloads::{
+    DownloadControl, DownloadRequest, DownloadTable, StartOutcome, control_download, follow_download,
+};
 use crate::node::events::EventStream;
-use crate::node::records::ShareStage;
 use crate::node::share::ShareState;
 use crate::node::trackers::RequestUrgency;
-use crate::node::{following, restore, rows, shares};
+use crate::node::{rows, shares};
 
 /// The parts that handle requests.
 pub(crate) struct RequestHandler {
@@ -202,7 +201,7 @@ impl RequestHandler {
                 Ok(NodeAnswer::AlreadyThere { group, file, path, size_bytes })
             }
             StartOutcome::Running(run) if background => Ok(NodeAnswer::Started(run.row())),
-            StartOutcome::Running(run) => following::follow_download(&self.core, &run, events),
+            StartOutcome::Running(run) => follow_download(&self.core, &run, events),
         }
     }
 
@@ -244,7 +243,7 @@ impl RequestHandler {
         let own = self.core.shares.of_user(&self.core.trackers.user().unwrap_or_default());
         rows.extend(own.iter().filter_map(|share| {
             let why = match (&share.state, share.record.stage) {
-                (_, ShareStage::Refused) => restore::refusal_message(&share.record),
+                (_, ShareStage::Refused) => shares::refusal_message(&share.record),
                 (ShareState::Unreadable { why, .. }, _) => why.clone(),
                 (_, ShareStage::Unlisted) => "the trackers have not listed it yet".to_owned(),
                 _ => return None,

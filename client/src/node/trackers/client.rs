@@ -27,8 +27,8 @@ use super::{no_tracker_fault, refusal, tracker_addresses};
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
+use crate::node::disk::state_dir::{SavedSession, StateDir};
 use crate::node::peer::{LocalPeer, TrackerTrust};
-use crate::node::state_dir::{SavedSession, StateDir};
 use crate::printable::make_printable;
 
 /// Whether a user waits for the answer.

@@ -19,20 +19,20 @@ use tracker::api::answers::{DownloadAnswer, PeerEntry};
 use tracker::api::limits::PIECES_PER_MESSAGE;
 use tracker::api::request::{Command, DownloadView, PiecePage};
 
-use super::core::NodeCore;
-use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
+use crate::node::core::NodeCore;
+use crate::node::trackers::RequestUrgency;
 use crate::printable::make_printable;
 
 /// Everything that it takes to start fetching.
-pub(super) struct FileDescription {
+pub(in crate::node) struct FileDescription {
     /// What the file is.
-    pub(super) manifest: Arc<Manifest>,
+    pub(in crate::node) manifest: Arc<Manifest>,
     /// Who has it.
-    pub(super) peers: Vec<PeerAddress>,
+    pub(in crate::node) peers: Vec<PeerAddress>,
     /// The trackers' permission.
-    pub(super) ticket: Ticket,
+    pub(in crate::node) ticket: Ticket,
 }
 
 /// Asks the trackers, in the name of `user`, what a file is, who has it, and for a ticket.
@@ -40,7 +40,7 @@ pub(super) struct FileDescription {
 /// # Errors
 /// Their refusal; exit 13 when what they say contradicts itself or names another file; exit 1, which may pass, when the file
 /// became another one each time.
-pub(super) fn describe_file(
+pub(in crate::node) fn describe_file(
     core: &NodeCore,
     user: &str,
     key: &GroupFile,
@@ -223,7 +223,7 @@ fn max_pieces(file_size: Option<u64>) -> Result<usize, &'static str> {
 }
 
 /// The peers that can be fetched from: those with a key to prove who they are.
-pub(super) fn connectable_peers(entries: &[PeerEntry]) -> Vec<PeerAddress> {
+pub(in crate::node) fn connectable_peers(entries: &[PeerEntry]) -> Vec<PeerAddress> {
     let with_key = |entry: &PeerEntry| Some(PeerAddress { address: entry.address(), key: entry.peer_key? });
     entries.iter().filter_map(with_key).collect()
 }

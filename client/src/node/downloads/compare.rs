@@ -15,23 +15,23 @@ use engine::lock::lock;
 use engine::proto::manifest::Manifest;
 use tracker::api::GroupFile;
 
-use super::core::{NodeCore, to_engine_key};
-use super::rows;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
+use crate::node::core::{NodeCore, to_engine_key};
+use crate::node::rows;
 
 /// What a front end asked for.
-pub(super) struct DownloadRequest {
+pub(in crate::node) struct DownloadRequest {
     /// Which file.
-    pub(super) key: GroupFile,
+    pub(in crate::node) key: GroupFile,
     /// Where to, absolute.
-    pub(super) destination: PathBuf,
+    pub(in crate::node) destination: PathBuf,
     /// Replace a file that differs.
-    pub(super) overwrite: bool,
+    pub(in crate::node) overwrite: bool,
 }
 
 /// What was found at a destination.
-pub(super) enum CompareOutcome {
+pub(in crate::node) enum CompareOutcome {
     /// Nothing, or what is to be replaced.
     Vacant,
     /// The very file, at this path.
@@ -42,7 +42,7 @@ pub(super) enum CompareOutcome {
 
 /// Those under way that have read something.
 #[derive(Default)]
-pub(super) struct CompareTable {
+pub(in crate::node) struct CompareTable {
     active: Mutex<Vec<Arc<CompareProgress>>>,
 }
 
@@ -58,7 +58,7 @@ impl CompareTable {
     ///
     /// # Errors
     /// Exit 6 for what is not to be replaced: a file that differs, or something that is no file; whatever the disk says.
-    pub(super) fn compare(
+    pub(in crate::node) fn compare(
         &self,
         core: &NodeCore,
         wish: &DownloadRequest,
@@ -98,12 +98,12 @@ impl CompareTable {
     }
 
     /// The one for a file, as a download that is no further yet.
-    pub(super) fn row(&self, key: &GroupFile) -> Option<TransferRow> {
+    pub(in crate::node) fn row(&self, key: &GroupFile) -> Option<TransferRow> {
         lock(&self.active).iter().find(|comparison| comparison.key == *key).map(|found| found.row())
     }
 
     /// All of them, likewise.
-    pub(super) fn rows(&self) -> Vec<TransferRow> {
+    pub(in crate::node) fn rows(&self) -> Vec<TransferRow> {
         lock(&self.active).iter().map(|comparison| comparison.row()).collect()
     }
 }

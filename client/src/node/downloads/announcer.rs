@@ -17,16 +17,16 @@ use tracker::api::answers::PeersAnswer;
 use tracker::api::limits::{RANGES_PER_MESSAGE, REASON_MAX_BYTES};
 use tracker::api::request::{Command, GainedPieces};
 
-use super::core::{NodeCore, to_engine_key};
 use super::describe;
-use super::running_download::DownloadRun;
+use super::running::DownloadRun;
 use super::schedule::{AnnounceSchedule, DownloadNeed};
-use super::share::ShareState;
-use super::shares;
-use super::trackers::RequestUrgency;
 use crate::clock;
 use crate::exit::ClientFault;
 use crate::limits;
+use crate::node::core::{NodeCore, to_engine_key};
+use crate::node::share::ShareState;
+use crate::node::shares;
+use crate::node::trackers::RequestUrgency;
 
 /// Keeps one download.
 struct DownloadAnnouncer {
@@ -40,14 +40,14 @@ struct DownloadAnnouncer {
 }
 
 /// A keeper that waits for its download.
-pub(super) struct IdleAnnouncer(SyncSender<Arc<DownloadRun>>);
+pub(in crate::node) struct IdleAnnouncer(SyncSender<Arc<DownloadRun>>);
 
 /// Starts a keeper before there is anything to keep, since nothing may fail any more once there is. It ends when it is given
 /// nothing.
 ///
 /// # Errors
 /// A fault when the system gives no thread.
-pub(super) fn spawn_announcer(core: Arc<NodeCore>) -> Result<IdleAnnouncer, ClientFault> {
+pub(in crate::node) fn spawn_announcer(core: Arc<NodeCore>) -> Result<IdleAnnouncer, ClientFault> {
     let (sender, given) = sync_channel(1);
     std::thread::Builder::new()
         .name("keeper".into())
@@ -62,7 +62,7 @@ pub(super) fn spawn_announcer(core: Arc<NodeCore>) -> Result<IdleAnnouncer, Clie
 
 impl IdleAnnouncer {
     /// Gives it the download to keep.
-    pub(super) fn attach(self, entry: Arc<DownloadRun>) {
+    pub(in crate::node) fn attach(self, entry: Arc<DownloadRun>) {
         // It waits, and there is room for one.
         let _ = self.0.send(entry);
     }

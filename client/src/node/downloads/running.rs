@@ -10,13 +10,13 @@ use engine::proto::manifest::{FileProof, Manifest};
 use engine::stats::{DownloadPhase, DownloadProgress};
 use tracker::api::GroupFile;
 
-use super::core::{NodeCore, to_engine_key};
 use super::recorded;
-use super::records::{DownloadRecord, RecordId};
-use super::rows;
-use super::shutdown::ShutdownLatch;
 use crate::exit::ClientFault;
 use crate::ipc::rows::TransferRow;
+use crate::node::core::{NodeCore, to_engine_key};
+use crate::node::disk::records::{DownloadRecord, RecordId};
+use crate::node::rows;
+use crate::node::shutdown::ShutdownLatch;
 
 /// What is on record of a download.
 struct OwnedRecord {
@@ -26,46 +26,46 @@ struct OwnedRecord {
 }
 
 /// What a download begins with.
-pub(super) struct NewDownload {
+pub(in crate::node) struct NewDownload {
     /// Its record's name.
-    pub(super) id: RecordId,
+    pub(in crate::node) id: RecordId,
     /// Its record.
-    pub(super) wanted: DownloadRecord,
+    pub(in crate::node) wanted: DownloadRecord,
     /// What the file is.
-    pub(super) manifest: Arc<Manifest>,
+    pub(in crate::node) manifest: Arc<Manifest>,
     /// The engine's part.
-    pub(super) download: Download,
+    pub(in crate::node) download: Download,
     /// The node's limit for what it receives, in bytes a second.
-    pub(super) limit_down: Option<NonZeroU64>,
+    pub(in crate::node) limit_down: Option<NonZeroU64>,
 }
 
 /// One download.
-pub(super) struct DownloadRun {
+pub(in crate::node) struct DownloadRun {
     /// Which file.
-    pub(super) key: GroupFile,
+    pub(in crate::node) key: GroupFile,
     /// Whose it is.
-    pub(super) user: String,
+    pub(in crate::node) user: String,
     /// Its record's name.
-    pub(super) id: RecordId,
+    pub(in crate::node) id: RecordId,
     /// Its record.
     record: Mutex<OwnedRecord>,
     /// What the file is.
-    pub(super) manifest: Arc<Manifest>,
+    pub(in crate::node) manifest: Arc<Manifest>,
     /// Ends when its end is on record.
-    pub(super) end_recorded: ShutdownLatch,
+    pub(in crate::node) end_recorded: ShutdownLatch,
     /// Ends when the trackers were told for the first time that it is complete, whatever they said.
-    pub(super) end_announced: ShutdownLatch,
+    pub(in crate::node) end_announced: ShutdownLatch,
     /// The engine's part.
-    pub(super) download: Download,
+    pub(in crate::node) download: Download,
     /// Why the node paused it, when it did.
-    pub(super) pause_reason: Mutex<Option<String>>,
+    pub(in crate::node) pause_reason: Mutex<Option<String>>,
     /// The node's limit for what it receives, in bytes a second.
-    pub(super) limit_down: Option<NonZeroU64>,
+    pub(in crate::node) limit_down: Option<NonZeroU64>,
 }
 
 impl DownloadRun {
     /// One that has just begun.
-    pub(super) fn new(begun: NewDownload) -> DownloadRun {
+    pub(in crate::node) fn new(begun: NewDownload) -> DownloadRun {
         let NewDownload { id, wanted, manifest, download, limit_down } = begun;
         DownloadRun {
             key: wanted.key.clone(),
@@ -82,17 +82,17 @@ impl DownloadRun {
     }
 
     /// Where it was asked to go.
-    pub(super) fn destination(&self) -> PathBuf {
+    pub(in crate::node) fn destination(&self) -> PathBuf {
         lock(&self.record).wanted.destination.clone()
     }
 
     /// As it stands.
-    pub(super) fn row(&self) -> TransferRow {
+    pub(in crate::node) fn row(&self) -> TransferRow {
         self.row_at(&self.download.progress())
     }
 
     /// As it stood.
-    pub(super) fn row_at(&self, progress: &DownloadProgress) -> TransferRow {
+    pub(in crate::node) fn row_at(&self, progress: &DownloadProgress) -> TransferRow {
         let held_back = lock(&self.pause_reason);
         let transfer =
             rows::transfer_row(&to_engine_key(&self.key), progress, held_back.as_deref(), self.limit_down);
@@ -101,21 +101,21 @@ impl DownloadRun {
     }
 
     /// Pauses for its user, who alone lets it go on from here: whatever else had held it back does not count any more.
-    pub(super) fn pause(&self) {
+    pub(in crate::node) fn pause(&self) {
         let mut held_back = lock(&self.pause_reason);
         *held_back = None;
         self.download.pause();
     }
 
     /// Goes on, whoever had paused it.
-    pub(super) fn resume(&self) {
+    pub(in crate::node) fn resume(&self) {
         let mut held_back = lock(&self.pause_reason);
         *held_back = None;
         self.download.resume();
     }
 
     /// Goes on if the node had held it back and `user` is whose it is; is held back if it is another's.
-    pub(super) fn set_active_user(&self, user: Option<&str>) {
+    pub(in crate::node) fn set_active_user(&self, user: Option<&str>) {
         let mut held_back = lock(&self.pause_reason);
         if user == Some(self.user.as_str()) {
             if held_back.take().is_some() {
@@ -131,7 +131,7 @@ impl DownloadRun {
     ///
     /// # Errors
     /// A fault when it cannot be written.
-    pub(super) fn update_record(
+    pub(in crate::node) fn update_record(
         &self,
         core: &NodeCore,
         change: impl FnOnce(&mut DownloadRecord),
@@ -148,7 +148,7 @@ impl DownloadRun {
     ///
     /// # Errors
     /// A fault when that cannot be written.
-    pub(super) fn clear_replaced(&self, core: &NodeCore) -> Result<(), ClientFault> {
+    pub(in crate::node) fn clear_replaced(&self, core: &NodeCore) -> Result<(), ClientFault> {
         if lock(&self.record).wanted.replaced.is_none() {
             return Ok(());
         }
@@ -156,7 +156,7 @@ impl DownloadRun {
     }
 
     /// Leaves its record to another download, and gives what is on it: from here on this one writes it no more.
-    pub(super) fn hand_over_record(&self) -> DownloadRecord {
+    pub(in crate::node) fn hand_over_record(&self) -> DownloadRecord {
         let mut record = lock(&self.record);
         record.is_given_up = true;
         // Its keeper may not have come to note that.
@@ -167,7 +167,7 @@ impl DownloadRun {
     }
 
     /// The other one did not begin: its record is its own again.
-    pub(super) fn take_back_record(&self) {
+    pub(in crate::node) fn take_back_record(&self) {
         lock(&self.record).is_given_up = false;
     }
 
@@ -175,14 +175,14 @@ impl DownloadRun {
     ///
     /// # Errors
     /// A fault when it cannot be removed.
-    pub(super) fn delete_record(&self, core: &NodeCore) -> Result<(), ClientFault> {
+    pub(in crate::node) fn delete_record(&self, core: &NodeCore) -> Result<(), ClientFault> {
         let mut record = lock(&self.record);
         record.is_given_up = true;
         core.records.forget_download(&self.id)
     }
 
     /// Whether nothing more will happen to it.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::node) fn has_ended(&self) -> bool {
         self.download.progress().phase.is_end()
     }
 }

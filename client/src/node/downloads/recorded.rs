@@ -4,26 +4,26 @@ use engine::storage::destination::{Destination, partial_name};
 use engine::storage::resume::remove_orphaned_record;
 use rustix::fs::{FlockOperation, flock};
 
-use super::core::to_engine_key;
-use super::records::{DownloadRecord, RecordId};
-use super::rows;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
+use crate::node::core::to_engine_key;
+use crate::node::disk::records::{DownloadRecord, RecordId};
+use crate::node::rows;
 
 /// One of them.
 #[derive(Clone, Debug)]
-pub(super) struct RecordedDownload {
+pub(in crate::node) struct RecordedDownload {
     /// Its record's name.
-    pub(super) id: RecordId,
+    pub(in crate::node) id: RecordId,
     /// Its record.
-    pub(super) wanted: DownloadRecord,
+    pub(in crate::node) wanted: DownloadRecord,
     /// What it waits for, once that was found out.
-    pub(super) waiting_for: Option<ClientFault>,
+    pub(in crate::node) waiting_for: Option<ClientFault>,
 }
 
 impl RecordedDownload {
     /// As it stands, while `user` is logged in.
-    pub(super) fn row(&self, user: Option<&str>) -> TransferRow {
+    pub(in crate::node) fn row(&self, user: Option<&str>) -> TransferRow {
         let DownloadRecord { key, destination, total_bytes, .. } = &self.wanted;
         rows::idle_transfer_row(&to_engine_key(key), destination.clone(), *total_bytes, self.state(user))
     }
@@ -51,7 +51,7 @@ impl RecordedDownload {
     }
 
     /// Whether it could go on while `user` is logged in.
-    pub(super) fn can_resume(&self, user: &str) -> bool {
+    pub(in crate::node) fn can_resume(&self, user: &str) -> bool {
         self.wanted.user == user && !self.wanted.paused && self.wanted.failed.is_none()
     }
 
@@ -59,7 +59,7 @@ impl RecordedDownload {
     ///
     /// # Errors
     /// A storage fault; or another process is writing the file.
-    pub(super) fn remove_partial_file(&self) -> Result<(), ClientFault> {
+    pub(in crate::node) fn remove_partial_file(&self) -> Result<(), ClientFault> {
         let wanted = &self.wanted;
         let place = Destination::resolve(&wanted.destination, &wanted.key.name)?;
         let group = wanted.key.group.as_str();
@@ -81,7 +81,7 @@ impl RecordedDownload {
 }
 
 /// That a download waits for its user.
-pub(super) fn user_absent_fault(user: &str) -> ClientFault {
+pub(in crate::node) fn user_absent_fault(user: &str) -> ClientFault {
     ClientFault::new(ExitCause::NoProgress, format!("it belongs to {user}, who is not logged in here"))
         .fix(format!("`login {user}`"))
 }

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::quoting;
 
 /// Held by the process that is the node; whatever directory has it is a state directory.
-pub(super) const LOCK: &str = "node.lock";
+pub(in crate::node) const LOCK: &str = "node.lock";
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -64,7 +64,7 @@ pub(crate) fn check_directory(path: &Path, found: &Metadata) -> Result<Directory
 ///
 /// # Errors
 /// A fault when it cannot be made; those of [`check_directory`].
-pub(super) fn prepare_directory(path: &Path) -> Result<(), ClientFault> {
+pub(in crate::node) fn prepare_directory(path: &Path) -> Result<(), ClientFault> {
     let fault = |error: io::Error| unusable_fault(path, &error);
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(fault)?;
     let directory = File::open(path).map_err(fault)?;
@@ -98,7 +98,7 @@ pub(crate) fn unusable_fault(path: &Path, error: &io::Error) -> ClientFault {
 ///
 /// # Errors
 /// What the system says; `InvalidInput` when something else than a file is there.
-pub(super) fn open_lock_file(path: &Path) -> io::Result<File> {
+pub(in crate::node) fn open_lock_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -113,7 +113,7 @@ pub(super) fn open_lock_file(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// What the system says; `InvalidInput` when something else than a file is there, or one that is too long.
-pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+pub(in crate::node) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     read_limited(path, limits::STATE_FILE_MAX_BYTES)
 }
 
@@ -121,7 +121,7 @@ pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read_file`].
-pub(super) fn read_limited(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
+pub(in crate::node) fn read_limited(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
     let file = require_regular(OpenOptions::new().read(true).custom_flags(open_flags()).open(path)?)?;
     let mut bytes = Vec::new();
     file.take(most_bytes + 1).read_to_end(&mut bytes)?;
@@ -135,7 +135,7 @@ pub(super) fn read_limited(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> 
 ///
 /// # Errors
 /// What the system says. The old file is then still there.
-pub(super) fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(in crate::node) fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     replace_file_with(directory, name, |file| file.write_all(bytes))
 }
 
@@ -143,7 +143,7 @@ pub(super) fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Re
 ///
 /// # Errors
 /// As [`replace_file`], and those of `write`.
-pub(super) fn replace_file_with(
+pub(in crate::node) fn replace_file_with(
     directory: &Path,
     name: &str,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -179,7 +179,7 @@ fn fill_file(mut file: File, write: impl FnOnce(&mut File) -> io::Result<()>) ->
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(in crate::node) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
@@ -187,7 +187,7 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn sync_parent(directory: &Path) -> io::Result<()> {
+pub(in crate::node) fn sync_parent(directory: &Path) -> io::Result<()> {
     directory.parent().map_or(Ok(()), sync_directory)
 }
 

@@ -21,17 +21,17 @@ use tracker::api::request::Command;
 use tracker::api::upload_part::{UploadEnd, UploadPart};
 use tracker::api::{GroupFile, UploadId};
 
-use super::core::NodeCore;
-use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
+use crate::node::core::NodeCore;
+use crate::node::trackers::RequestUrgency;
 
 /// Has the trackers list a file in the name of `user`, with this node as one that has it. `tell` is told how many bytes of the
 /// file they know of, where that takes several messages.
 ///
 /// # Errors
 /// The trackers' refusal, or that none can be reached; or that of `tell`.
-pub(super) fn list_file(
+pub(in crate::node) fn list_file(
     core: &NodeCore,
     user: &str,
     key: &GroupFile,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
-use crate::node::private;
+use crate::node::disk::private;
 use crate::quoting;
 
 /// The version of the records that this program writes and reads.

@@ -14,17 +14,17 @@ use serde::de::IgnoredAny;
 use tracker::api::request::Command;
 use tracker::api::{GroupFile, GroupId};
 
-use super::core::{NodeCore, to_engine_key, to_tracker_key};
-use super::events::EventStream;
 use super::listing;
-use super::records::{ManifestChecksum, ShareRecord, ShareStage};
-use super::retry_policy::{pending_after, pending_after_listing};
-use super::share::{LocalShare, ShareState};
-use super::trackers::RequestUrgency;
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
 use crate::limits;
+use crate::node::core::{NodeCore, to_engine_key, to_tracker_key};
+use crate::node::disk::records::{ManifestChecksum, ShareRecord, ShareStage};
+use crate::node::events::EventStream;
+use crate::node::retry_policy::{pending_after, pending_after_listing};
+use crate::node::share::{LocalShare, ShareState};
+use crate::node::trackers::RequestUrgency;
 
 /// A file that is ready to be listed, and how it is served then.
 struct PreparedUpload {
@@ -38,7 +38,7 @@ struct PreparedUpload {
 /// # Errors
 /// The trackers' refusal, whatever the disk says, or that the front end went away while it was hashed; also when it cannot
 /// be recorded, since a restart would lose it: then the trackers are not told.
-pub(super) fn upload_file(
+pub(in crate::node) fn upload_file(
     core: &NodeCore,
     group: GroupId,
     path: &Path,
@@ -117,20 +117,20 @@ fn hash_unless_known(
 }
 
 /// Whose file it is, where it lies, and what it looks like there.
-pub(super) struct ShareOrigin {
+pub(in crate::node) struct ShareOrigin {
     /// The user.
-    pub(super) user: String,
+    pub(in crate::node) user: String,
     /// The path.
-    pub(super) path: PathBuf,
+    pub(in crate::node) path: PathBuf,
     /// The file's looks.
-    pub(super) fingerprint: Fingerprint,
+    pub(in crate::node) fingerprint: Fingerprint,
 }
 
 /// Records a share: on the disk when it returns. It is not in the registry yet.
 ///
 /// # Errors
 /// A fault when it cannot be written, or would be one too many; then nothing is recorded.
-pub(super) fn record_share(
+pub(in crate::node) fn record_share(
     core: &NodeCore,
     key: &GroupFile,
     origin: ShareOrigin,
@@ -148,7 +148,7 @@ pub(super) fn record_share(
 }
 
 /// Puts a share into the registry; what it replaces is forgotten.
-pub(super) fn register_share(core: &NodeCore, known: LocalShare) {
+pub(in crate::node) fn register_share(core: &NodeCore, known: LocalShare) {
     if let Some(before) = core.shares.insert(known)
         && let Err(fault) = core.records.forget_share(&before.id)
     {
@@ -160,7 +160,7 @@ pub(super) fn register_share(core: &NodeCore, known: LocalShare) {
 ///
 /// # Errors
 /// A fault when that cannot be recorded.
-pub(super) fn share_download(
+pub(in crate::node) fn share_download(
     core: &NodeCore,
     key: &GroupFile,
     user: &str,
@@ -179,7 +179,7 @@ pub(super) fn share_download(
 
 /// Whether the user of a share is still the one who is logged in; else it is served no more. For whoever has just served
 /// it: a login takes down what it finds, and does not find what comes after.
-pub(super) fn unserve_unless_active_user(core: &NodeCore, known: &LocalShare) -> bool {
+pub(in crate::node) fn unserve_unless_active_user(core: &NodeCore, known: &LocalShare) -> bool {
     let ShareRecord { user, key, .. } = &known.record;
     let here = core.trackers.user();
     if here.as_ref() == Some(user) {
@@ -222,7 +222,7 @@ fn handle_listing_fault(core: &NodeCore, known: LocalShare, fault: ClientFault) 
 ///
 /// # Errors
 /// The trackers' refusal; it is not served any more all the same.
-pub(super) fn stop_share(core: &NodeCore, key: &GroupFile) -> Result<String, ClientFault> {
+pub(in crate::node) fn stop_share(core: &NodeCore, key: &GroupFile) -> Result<String, ClientFault> {
     unserve_file(core, key);
     let _claim = core.share_locks.acquire(key, &core.shutdown)?;
     // Whoever held the claim may have served it just now.
@@ -265,7 +265,7 @@ fn mark_stopped(core: &NodeCore, known: &LocalShare) -> Result<(), ClientFault> 
 }
 
 /// Forgets a share, whatever the trackers know.
-pub(super) fn forget_share(core: &NodeCore, known: &LocalShare) {
+pub(in crate::node) fn forget_share(core: &NodeCore, known: &LocalShare) {
     core.shares.remove(&known.id);
     if let Err(fault) = core.records.forget_share(&known.id) {
         core.notices.post(&fault.message);
@@ -273,13 +273,13 @@ pub(super) fn forget_share(core: &NodeCore, known: &LocalShare) {
 }
 
 /// Serves a share no more, and forgets it: the trackers do not know it, or not any more.
-pub(super) fn drop_share(core: &NodeCore, known: &LocalShare) {
+pub(in crate::node) fn drop_share(core: &NodeCore, known: &LocalShare) {
     unserve_file(core, &known.record.key);
     forget_share(core, known);
 }
 
 /// Takes down all that the user of this node shares and `which` chooses, and forgets it: the trackers did so already.
-pub(super) fn drop_shares(core: &NodeCore, which: impl Fn(&GroupFile, ShareStage) -> bool) {
+pub(in crate::node) fn drop_shares(core: &NodeCore, which: impl Fn(&GroupFile, ShareStage) -> bool) {
     let served = |key: &GroupFile| which(key, ShareStage::Listed);
     unserve_matching(core, served);
     let user = core.trackers.user().unwrap_or_default();
@@ -307,20 +307,20 @@ fn unserve_matching(core: &NodeCore, which: impl Fn(&GroupFile) -> bool) {
 }
 
 /// Whether something is served under a key; `None` without an engine.
-pub(super) fn is_served(core: &NodeCore, key: &GroupFile) -> Option<bool> {
+pub(in crate::node) fn is_served(core: &NodeCore, key: &GroupFile) -> Option<bool> {
     let key = to_engine_key(key);
     Some(core.peer.started_engine()?.shares().iter().any(|share| share.key == key))
 }
 
 /// Whether this node serves all of a file.
-pub(super) fn is_serving_whole_file(core: &NodeCore, key: &GroupFile) -> bool {
+pub(in crate::node) fn is_serving_whole_file(core: &NodeCore, key: &GroupFile) -> bool {
     let user = core.trackers.user().unwrap_or_default();
     let listed = core.shares.get(&user, key).is_some_and(|known| known.record.stage == ShareStage::Listed);
     listed && is_served(core, key) == Some(true)
 }
 
 /// Serves a file no longer.
-pub(super) fn unserve_file(core: &NodeCore, key: &GroupFile) {
+pub(in crate::node) fn unserve_file(core: &NodeCore, key: &GroupFile) {
     if let Some(engine) = core.peer.started_engine() {
         // It may have gone by itself meanwhile.
         let _ = engine.unshare(&to_engine_key(key));
@@ -329,7 +329,7 @@ pub(super) fn unserve_file(core: &NodeCore, key: &GroupFile) {
 
 /// Serves nothing but what belongs to `user` and what they are fetching; what this user shared before comes back in the
 /// background.
-pub(super) fn set_active_user(core: &NodeCore, user: &str, fetching: &[GroupFile]) {
+pub(in crate::node) fn set_active_user(core: &NodeCore, user: &str, fetching: &[GroupFile]) {
     core.shares.mark_others_not_served(user);
     core.recovery_wakeup.set();
     let Some(engine) = core.peer.started_engine() else { return };
@@ -345,7 +345,7 @@ pub(super) fn set_active_user(core: &NodeCore, user: &str, fetching: &[GroupFile
 
 /// Tells the user and the trackers of sources that changed under this node; the engine has stopped serving them.
 /// `told` are those known already.
-pub(super) fn withdraw_changed_files(core: &NodeCore, told: &mut BTreeSet<EngineKey>) {
+pub(in crate::node) fn withdraw_changed_files(core: &NodeCore, told: &mut BTreeSet<EngineKey>) {
     let shares = core.peer.started_engine().map(|engine| engine.shares()).unwrap_or_default();
     told.retain(|key| shares.iter().any(|share| share.key == *key && share.source_change.is_some()));
     for share in shares {
@@ -375,7 +375,7 @@ fn source_change(core: &NodeCore, key: &EngineKey) -> Option<String> {
 }
 
 /// A file is not what was shared: says so, and has the trackers told. The caller holds the share's claim.
-pub(super) fn withdraw_share(core: &NodeCore, known: &LocalShare, why: &str) {
+pub(in crate::node) fn withdraw_share(core: &NodeCore, known: &LocalShare, why: &str) {
     core.notices.post(&changed_message(&known.record.key, why));
     if let Err(fault) = mark_stopped(core, known) {
         core.notices.post(&fault.message);
@@ -391,7 +391,7 @@ fn changed_message(key: &GroupFile, why: &str) -> String {
 }
 
 /// Tells the trackers, once and in the name of `user`, that this node does not serve a file.
-pub(super) fn report_stopped(core: &NodeCore, user: &str, key: &GroupFile) {
+pub(in crate::node) fn report_stopped(core: &NodeCore, user: &str, key: &GroupFile) {
     let command = Command::StopShare { file: key.clone() };
     if let Err(fault) = core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background) {
         tracing::info!("the trackers do not know yet: {fault}");

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use engine::stats::DownloadPhase;
 
-use super::core::NodeCore;
-use super::events::EventStream;
-use super::running_download::DownloadRun;
+use super::running::DownloadRun;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
 use crate::limits;
+use crate::node::core::NodeCore;
+use crate::node::events::EventStream;
 
 /// Tells a front end how a download goes, until it ends.
 ///
 /// # Errors
 /// Why it failed; or the front end or the node went away.
-pub(super) fn follow_download(
+pub(in crate::node) fn follow_download(
     core: &NodeCore,
     entry: &DownloadRun,
     events: &EventStream<'_>,

@@ -5,37 +5,37 @@
 
 use std::sync::Arc;
 
-use super::core::NodeCore;
 use super::recorded::RecordedDownload;
-use super::records::{DownloadRecord, RecordId, RecordStore};
-use super::running_download::DownloadRun;
+use super::running::DownloadRun;
+use crate::node::core::NodeCore;
+use crate::node::disk::records::{DownloadRecord, RecordId, RecordStore};
 
 /// A download that has a record, and does not go on.
-pub(super) struct ReplacedDownload {
+pub(in crate::node) struct ReplacedDownload {
     /// Its record's name.
-    pub(super) id: RecordId,
+    pub(in crate::node) id: RecordId,
     wanted: DownloadRecord,
     run: Option<Arc<DownloadRun>>,
 }
 
 impl ReplacedDownload {
     /// One that is on record alone.
-    pub(super) fn from_recorded(dormant: RecordedDownload) -> ReplacedDownload {
+    pub(in crate::node) fn from_recorded(dormant: RecordedDownload) -> ReplacedDownload {
         ReplacedDownload { id: dormant.id, wanted: dormant.wanted, run: None }
     }
 
     /// One that failed in this process, and from here on leaves its record to whatever is begun.
-    pub(super) fn from_failed_run(entry: Arc<DownloadRun>) -> ReplacedDownload {
+    pub(in crate::node) fn from_failed_run(entry: Arc<DownloadRun>) -> ReplacedDownload {
         ReplacedDownload { id: entry.id.clone(), wanted: entry.hand_over_record(), run: Some(entry) }
     }
 
     /// The record of the one that takes its place.
-    pub(super) fn successor_record(&self, wanted: DownloadRecord) -> DownloadRecord {
+    pub(in crate::node) fn successor_record(&self, wanted: DownloadRecord) -> DownloadRecord {
         DownloadRecord { replaced: Some(Box::new(self.wanted.clone())), ..wanted }
     }
 
     /// It stands again, as it was.
-    pub(super) fn restore(self, core: &NodeCore) {
+    pub(in crate::node) fn restore(self, core: &NodeCore) {
         if let Err(fault) = core.records.write_download(&self.id, &self.wanted) {
             // What is on the disk leads to the same, at the next start.
             tracing::info!("{fault}");
@@ -47,7 +47,11 @@ impl ReplacedDownload {
 }
 
 /// What a record says at the start: where the node ended before a download had begun, the one before it.
-pub(super) fn settle_record(records: &RecordStore, id: &RecordId, wanted: DownloadRecord) -> DownloadRecord {
+pub(in crate::node) fn settle_record(
+    records: &RecordStore,
+    id: &RecordId,
+    wanted: DownloadRecord,
+) -> DownloadRecord {
     let Some(former) = wanted.replaced else { return wanted };
     if let Err(fault) = records.write_download(id, &former) {
         // Nor does anything else change what is there.

@@ -8,18 +8,18 @@ use std::time::Duration;
 use engine::stats::DownloadPhase;
 use tracker::api::GroupFile;
 
-use super::core::{NodeCore, quote_key};
-use super::downloads::DownloadTable;
 use super::recorded::RecordedDownload;
-use super::running_download::DownloadRun;
-use super::shares;
+use super::running::DownloadRun;
+use super::table::DownloadTable;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::limits;
+use crate::node::core::{NodeCore, quote_key};
+use crate::node::shares;
 
 /// What can be done to a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DownloadControl {
+pub(in crate::node) enum DownloadControl {
     /// Stop for now.
     Pause,
     /// Go on.
@@ -47,7 +47,7 @@ impl DownloadControl {
 ///
 /// # Errors
 /// Exit 5 for a download that is not there, 1 for one that has ended; or it is done, but cannot be recorded.
-pub(super) fn control_download(
+pub(in crate::node) fn control_download(
     core: &NodeCore,
     downloads: &DownloadTable,
     key: &GroupFile,

@@ -25,20 +25,20 @@ use std::sync::Mutex;
 use engine::lock::lock;
 use engine::proto::manifest::Manifest;
 
-pub(super) use download::DownloadRecord;
-pub(super) use folder::{RecordFolder, RecordId};
+pub(in crate::node) use download::DownloadRecord;
+pub(in crate::node) use folder::{RecordFolder, RecordId};
 use manifest::LoadFault;
-pub(super) use manifest::ManifestChecksum;
+pub(in crate::node) use manifest::ManifestChecksum;
 #[cfg(test)]
-pub(super) use share::tests;
-pub(super) use share::{ShareRecord, ShareStage};
+pub(in crate::node) use share::tests;
+pub(in crate::node) use share::{ShareRecord, ShareStage};
 
 use crate::exit::ClientFault;
 use crate::limits;
 
 /// Why a share's manifest cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ManifestUnavailable {
+pub(in crate::node) enum ManifestUnavailable {
     /// It is damaged or gone, and its record was set aside; with what to do.
     SetAside(String),
     /// It cannot be read now: its disk, the system's limits or its mode are to blame, and all of that may pass.
@@ -46,7 +46,7 @@ pub(super) enum ManifestUnavailable {
 }
 
 /// The records of one node.
-pub(super) struct RecordStore {
+pub(in crate::node) struct RecordStore {
     shares: RecordFolder,
     downloads: RecordFolder,
     problems: Mutex<Vec<String>>,
@@ -54,7 +54,7 @@ pub(super) struct RecordStore {
 
 impl RecordStore {
     /// The records in a state directory.
-    pub(super) fn in_state_dir(state: &Path) -> RecordStore {
+    pub(in crate::node) fn in_state_dir(state: &Path) -> RecordStore {
         RecordStore {
             shares: RecordFolder::new(
                 state,
@@ -72,12 +72,12 @@ impl RecordStore {
 
     /// All shares that were kept, oldest first. What cannot be understood is set aside, and named by
     /// [`RecordStore::problems`].
-    pub(super) fn read_shares(&self) -> Vec<(RecordId, ShareRecord)> {
+    pub(in crate::node) fn read_shares(&self) -> Vec<(RecordId, ShareRecord)> {
         self.collect_problems(self.shares.read())
     }
 
     /// All downloads that were kept, as [`RecordStore::read_shares`].
-    pub(super) fn read_downloads(&self) -> Vec<(RecordId, DownloadRecord)> {
+    pub(in crate::node) fn read_downloads(&self) -> Vec<(RecordId, DownloadRecord)> {
         self.collect_problems(self.downloads.read())
     }
 
@@ -90,7 +90,7 @@ impl RecordStore {
     }
 
     /// What was set aside or could not be read since the node started, with what to do about it.
-    pub(super) fn problems(&self) -> Vec<String> {
+    pub(in crate::node) fn problems(&self) -> Vec<String> {
         lock(&self.problems).clone()
     }
 
@@ -98,7 +98,7 @@ impl RecordStore {
     ///
     /// # Errors
     /// A fault when it cannot be written; then nothing of it is kept.
-    pub(super) fn keep_share(
+    pub(in crate::node) fn keep_share(
         &self,
         shared: &ShareRecord,
         manifest: &Manifest,
@@ -114,7 +114,11 @@ impl RecordStore {
     ///
     /// # Errors
     /// A fault when it cannot be written; the old one is then still there.
-    pub(super) fn write_share(&self, id: &RecordId, shared: &ShareRecord) -> Result<(), ClientFault> {
+    pub(in crate::node) fn write_share(
+        &self,
+        id: &RecordId,
+        shared: &ShareRecord,
+    ) -> Result<(), ClientFault> {
         self.shares.write(id, shared)
     }
 
@@ -122,7 +126,7 @@ impl RecordStore {
     ///
     /// # Errors
     /// A fault when its record cannot be removed.
-    pub(super) fn forget_share(&self, id: &RecordId) -> Result<(), ClientFault> {
+    pub(in crate::node) fn forget_share(&self, id: &RecordId) -> Result<(), ClientFault> {
         self.shares.remove(id)
     }
 
@@ -130,7 +134,7 @@ impl RecordStore {
     ///
     /// # Errors
     /// Why not: for now, or since its record was set aside.
-    pub(super) fn manifest(
+    pub(in crate::node) fn manifest(
         &self,
         id: &RecordId,
         shared: &ShareRecord,
@@ -149,7 +153,11 @@ impl RecordStore {
     ///
     /// # Errors
     /// A fault when it cannot be written; an old one is then still there.
-    pub(super) fn write_download(&self, id: &RecordId, wanted: &DownloadRecord) -> Result<(), ClientFault> {
+    pub(in crate::node) fn write_download(
+        &self,
+        id: &RecordId,
+        wanted: &DownloadRecord,
+    ) -> Result<(), ClientFault> {
         self.downloads.write(id, wanted)
     }
 
@@ -157,7 +165,7 @@ impl RecordStore {
     ///
     /// # Errors
     /// A fault when its record cannot be removed.
-    pub(super) fn forget_download(&self, id: &RecordId) -> Result<(), ClientFault> {
+    pub(in crate::node) fn forget_download(&self, id: &RecordId) -> Result<(), ClientFault> {
         self.downloads.remove(id)
     }
 }

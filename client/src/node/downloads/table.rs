@@ -18,26 +18,26 @@ use tracker::api::GroupFile;
 
 use super::announcer;
 use super::compare::{CompareOutcome, CompareTable, DownloadRequest};
-use super::core::{NodeCore, quote_key, to_engine_key};
 use super::describe::{self, FileDescription};
-use super::events::EventStream;
-use super::locks::{KeyLock, KeyLocks, LockDemand};
 use super::recorded::RecordedDownload;
-use super::records::{DownloadRecord, RecordId, RecordStore};
 use super::replaced::{self, ReplacedDownload};
-use super::retry_policy::{PendingWork, pending_after};
-use super::running_download::{DownloadRun, NewDownload};
-use super::share::ShareState;
-use super::shares;
-use super::trackers::RequestUrgency;
+use super::running::{DownloadRun, NewDownload};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::TransferRow;
 use crate::limits;
+use crate::node::core::{NodeCore, quote_key, to_engine_key};
+use crate::node::disk::records::{DownloadRecord, RecordId, RecordStore};
+use crate::node::events::EventStream;
+use crate::node::locks::{KeyLock, KeyLocks, LockDemand};
+use crate::node::retry_policy::{PendingWork, pending_after};
+use crate::node::share::ShareState;
+use crate::node::shares;
+use crate::node::trackers::RequestUrgency;
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct DownloadTable {
+pub(in crate::node) struct DownloadTable {
     runs: Mutex<Vec<Arc<DownloadRun>>>,
     recorded: Mutex<Vec<RecordedDownload>>,
     locks: KeyLocks,
@@ -45,7 +45,7 @@ pub(super) struct DownloadTable {
 }
 
 /// What came of a wish to fetch a file.
-pub(super) enum StartOutcome {
+pub(in crate::node) enum StartOutcome {
     /// It is under way.
     Running(Arc<DownloadRun>),
     /// It is there already, at this path, and this long.
@@ -64,7 +64,7 @@ enum ResumeError {
 
 impl DownloadTable {
     /// The downloads on record, none of them running.
-    pub(super) fn load(records: &RecordStore) -> DownloadTable {
+    pub(in crate::node) fn load(records: &RecordStore) -> DownloadTable {
         let dormant = records.read_downloads().into_iter().map(|(id, wanted)| {
             let wanted = replaced::settle_record(records, &id, wanted);
             RecordedDownload { id, wanted, waiting_for: None }
@@ -90,7 +90,7 @@ impl DownloadTable {
     /// # Errors
     /// The trackers' refusal; exit 6 for a file that differs; whatever the disk says; also that it cannot be recorded, since
     /// a restart would lose it: then nothing is begun.
-    pub(super) fn start(
+    pub(in crate::node) fn start(
         &self,
         core: &Arc<NodeCore>,
         wish: &DownloadRequest,
@@ -244,13 +244,13 @@ impl DownloadTable {
     }
 
     /// What `user` has on record here and does not run, as far as it could go on.
-    pub(super) fn resumable(&self, user: &str) -> Vec<DownloadRecord> {
+    pub(in crate::node) fn resumable(&self, user: &str) -> Vec<DownloadRecord> {
         let dormant = lock(&self.recorded);
         dormant.iter().filter(|one| one.can_resume(user)).map(|one| one.wanted.clone()).collect()
     }
 
     /// Lets one of them go on, as it stands by now; what is at its destination already is compared first.
-    pub(super) fn resume(&self, core: &Arc<NodeCore>, user: &str, key: &GroupFile) -> PendingWork {
+    pub(in crate::node) fn resume(&self, core: &Arc<NodeCore>, user: &str, key: &GroupFile) -> PendingWork {
         let Some(claim) = self.locks.try_acquire(key) else { return PendingWork::Retry };
         let Some(mut dormant) = self.find_recorded(key).filter(|now| now.can_resume(user)) else {
             return PendingWork::Nothing;
@@ -386,12 +386,16 @@ impl DownloadTable {
     ///
     /// # Errors
     /// The node ends.
-    pub(super) fn preempt(&self, core: &NodeCore, key: &GroupFile) -> Result<KeyLock<'_>, ClientFault> {
+    pub(in crate::node) fn preempt(
+        &self,
+        core: &NodeCore,
+        key: &GroupFile,
+    ) -> Result<KeyLock<'_>, ClientFault> {
         self.locks.preempt(key, &core.shutdown)
     }
 
     /// What is being compared for a file, if something is.
-    pub(super) fn comparison_row(&self, key: &GroupFile) -> Option<TransferRow> {
+    pub(in crate::node) fn comparison_row(&self, key: &GroupFile) -> Option<TransferRow> {
         self.comparisons.row(key)
     }
 
@@ -406,30 +410,30 @@ impl DownloadTable {
     }
 
     /// The download of a file, if it runs or has run in this process.
-    pub(super) fn find_run(&self, key: &GroupFile) -> Option<Arc<DownloadRun>> {
+    pub(in crate::node) fn find_run(&self, key: &GroupFile) -> Option<Arc<DownloadRun>> {
         lock(&self.runs).iter().find(|entry| entry.key == *key).cloned()
     }
 
     /// The download of a file that is on record alone.
-    pub(super) fn find_recorded(&self, key: &GroupFile) -> Option<RecordedDownload> {
+    pub(in crate::node) fn find_recorded(&self, key: &GroupFile) -> Option<RecordedDownload> {
         lock(&self.recorded).iter().find(|dormant| dormant.wanted.key == *key).cloned()
     }
 
     /// Notes what became of a dormant download, if it is still one.
-    pub(super) fn update_recorded(&self, dormant: RecordedDownload) {
+    pub(in crate::node) fn update_recorded(&self, dormant: RecordedDownload) {
         if let Some(known) = lock(&self.recorded).iter_mut().find(|known| known.id == dormant.id) {
             *known = dormant;
         }
     }
 
     /// Takes a download off the list of dormant ones.
-    pub(super) fn remove_recorded(&self, id: &RecordId) {
+    pub(in crate::node) fn remove_recorded(&self, id: &RecordId) {
         lock(&self.recorded).retain(|dormant| dormant.id != *id);
     }
 
     /// All of them, as they stand while `user` is logged in: those on record first, then the others, oldest first, and at last
     /// what is compared before it is either.
-    pub(super) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
+    pub(in crate::node) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
         let mut rows: Vec<TransferRow> =
             lock(&self.recorded).iter().map(|dormant| dormant.row(user)).collect();
         let entries = lock(&self.runs).clone();
@@ -444,17 +448,17 @@ impl DownloadTable {
     }
 
     /// The files that a user fetches or has fetched here.
-    pub(super) fn keys_of_user(&self, user: &str) -> Vec<GroupFile> {
+    pub(in crate::node) fn keys_of_user(&self, user: &str) -> Vec<GroupFile> {
         lock(&self.runs).iter().filter(|entry| entry.user == user).map(|entry| entry.key.clone()).collect()
     }
 
     /// Takes a download off the list.
-    pub(super) fn remove_run(&self, entry: &Arc<DownloadRun>) {
+    pub(in crate::node) fn remove_run(&self, entry: &Arc<DownloadRun>) {
         lock(&self.runs).retain(|known| !Arc::ptr_eq(known, entry));
     }
 
     /// Lets the downloads of `user` go on that the node had paused, and pauses everybody else's; with `None`, all.
-    pub(super) fn set_active_user(&self, user: Option<&str>) {
+    pub(in crate::node) fn set_active_user(&self, user: Option<&str>) {
         lock(&self.runs).clone().iter().for_each(|entry| entry.set_active_user(user));
     }
 }
@@ -491,8 +495,8 @@ mod tests {
 
     use engine::proto::units::Digest;
 
-    use super::super::records::tests::sample_record;
     use super::*;
+    use crate::node::disk::records::tests::sample_record;
 
     #[test]
     fn of_two_records_under_one_key_the_later_counts_and_the_other_goes() {

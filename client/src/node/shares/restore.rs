@@ -14,14 +14,14 @@ use tracker::api::GroupFile;
 use tracker::api::answers::PeersAnswer;
 use tracker::api::request::{Command, GainedPieces};
 
-use super::core::{NodeCore, quote_key, to_engine_key};
 use super::listing;
-use super::records::{ManifestUnavailable, ShareRecord, ShareStage};
-use super::retry_policy::{PendingWork, pending_after, pending_after_listing};
-use super::share::{LocalShare, ShareState};
-use super::shares;
-use super::trackers::RequestUrgency;
+use super::upload;
 use crate::exit::ClientFault;
+use crate::node::core::{NodeCore, quote_key, to_engine_key};
+use crate::node::disk::records::{ManifestUnavailable, ShareRecord, ShareStage};
+use crate::node::retry_policy::{PendingWork, pending_after, pending_after_listing};
+use crate::node::share::{LocalShare, ShareState};
+use crate::node::trackers::RequestUrgency;
 use crate::quoting;
 
 /// Why a share is not served.
@@ -35,7 +35,7 @@ enum ServeFailure {
 }
 
 /// Brings back what a user shares here, as far as it is not back yet.
-pub(super) fn restore_shares(core: &NodeCore, user: &str) -> PendingWork {
+pub(in crate::node) fn restore_shares(core: &NodeCore, user: &str) -> PendingWork {
     let is_back = |known: &LocalShare| match known.record.stage {
         ShareStage::Listed => known.state == ShareState::Announced,
         ShareStage::Refused => true,
@@ -105,19 +105,19 @@ fn serve_share(
         Err(ServeFailure::Transient(why)) => mark_unreadable(core, known, why),
         Err(ServeFailure::Changed) => {
             let why = format!("{} is not what it was when it was shared", known.record.path.display());
-            shares::withdraw_share(core, known, &why);
+            upload::withdraw_share(core, known, &why);
             return None;
         }
         Err(ServeFailure::SetAside(trouble)) => {
             core.notices.post(&trouble);
             core.shares.remove(&known.id);
-            shares::unserve_file(core, &known.record.key);
-            shares::report_stopped(core, &known.record.user, &known.record.key);
+            upload::unserve_file(core, &known.record.key);
+            upload::report_stopped(core, &known.record.user, &known.record.key);
             return None;
         }
     };
     let changed = core.shares.update(&known.id, |known| known.state = standing.clone())?;
-    shares::unserve_unless_active_user(core, &changed).then_some(standing)
+    upload::unserve_unless_active_user(core, &changed).then_some(standing)
 }
 
 fn reshare_file(
@@ -178,7 +178,7 @@ fn announce_share(core: &NodeCore, known: &LocalShare) -> PendingWork {
     let told = match listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unverified_grant().ok()))
     {
         Ok(Some(grant)) if grant.file_id != *content => {
-            shares::drop_share(core, known);
+            upload::drop_share(core, known);
             core.notices.post(&format!(
                 "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
                 known.record.path.display()
@@ -197,7 +197,7 @@ fn announce_share(core: &NodeCore, known: &LocalShare) -> PendingWork {
             PendingWork::Nothing
         }
         Err(fault) => pending_after(&fault).unwrap_or_else(|| {
-            shares::drop_share(core, known);
+            upload::drop_share(core, known);
             core.notices.post(&format!("{key} is not shared any more: {fault}"));
             PendingWork::Nothing
         }),
@@ -225,7 +225,7 @@ fn finish_stop(core: &NodeCore, known: &LocalShare) -> PendingWork {
     if let Err(left) = request_stop(core, known) {
         return left;
     }
-    shares::drop_share(core, known);
+    upload::drop_share(core, known);
     PendingWork::Nothing
 }
 
@@ -288,11 +288,11 @@ fn mark_refused(core: &NodeCore, known: &LocalShare, fault: ClientFault) {
     }
     core.notices.post(&format!("{key} is not shared: {}", refusal_message(&shared)));
     // It may have taken the place of one that was stopped, which they were not told.
-    shares::report_stopped(core, user, key);
+    upload::report_stopped(core, user, key);
 }
 
 /// Why a share was set aside, and what to type next.
-pub(super) fn refusal_message(shared: &ShareRecord) -> String {
+pub(in crate::node) fn refusal_message(shared: &ShareRecord) -> String {
     let ShareRecord { key, path, refusal, .. } = shared;
     let (why, first) = match refusal {
         Some(ClientFault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
@@ -318,10 +318,10 @@ mod tests {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
     use tracker::api::GroupId;
 
-    use super::super::shares::{ShareOrigin, record_share, register_share, stop_share};
-    use super::super::state_dir::{SavedSession, StateDir};
+    use super::upload::{ShareOrigin, record_share, register_share, stop_share};
     use super::*;
     use crate::exit::ExitCause;
+    use crate::node::disk::state_dir::{SavedSession, StateDir};
     use crate::plan::NodePlan;
 
     /// A node of `u`, whose tracker is a port on which nobody listens.
