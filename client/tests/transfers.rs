@@ -181,7 +181,7 @@ fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
     alice.run(["upload_file", "g", "f"]).expect(0);
     a.kill();
     let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
-    assert!(ended.err.contains("no peer has what is missing"), "{}", ended.err);
+    assert!(ended.err.contains("no peer has the missing pieces"), "{}", ended.err);
     until("the download says so too", || bob.downloads().starts_with("[P] [g] f (no peer has"));
     bob.run(["pause", "g", "f"]).expect(0);
     until("it is shown as paused", || bob.downloads() == "[P] [g] f (by you)\n");
