@@ -76,7 +76,7 @@ impl RateMeter {
     }
 }
 
-/// At most `rate` bytes a second: each booking moves the moment at which the next may start. Nothing is saved up.
+/// At most `rate` bytes a second: each reservation delays the next. Unused capacity is not saved up.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimit {
     rate: NonZeroU64,

@@ -165,7 +165,7 @@ impl Transfer {
     }
 
     /// Peers banned for bad pieces since the last call.
-    pub fn take_dropped(&mut self) -> Vec<PeerAddress> {
+    pub fn take_banned(&mut self) -> Vec<PeerAddress> {
         std::mem::take(&mut self.banned)
     }
 

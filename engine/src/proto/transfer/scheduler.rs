@@ -15,7 +15,7 @@ use super::super::ticket::Ticket;
 use super::super::time::Moment;
 use super::super::units::{PieceCount, PieceIndex, PieceRange};
 use super::connections::{ConnectionTable, OpenConnection, PeerConnection, RequestState};
-use super::stall::{STALL_MS, StallDetector};
+use super::stall::{LocalStallTracker, STALL_MS};
 
 /// A connection that was not useful for this long is closed when another peer waits for a slot.
 const USELESS_MS: u64 = 5_000;
@@ -36,7 +36,7 @@ pub(super) struct RequestScheduler {
     pub(super) is_on_hold: bool,
     /// When the transfer began, or was last resumed.
     started_at: Moment,
-    stalls: StallDetector,
+    stalls: LocalStallTracker,
 }
 
 /// A piece that arrived as the answer to a request.
@@ -58,7 +58,7 @@ impl RequestScheduler {
             actions: Vec::new(),
             is_on_hold: false,
             started_at: now,
-            stalls: StallDetector::new(now),
+            stalls: LocalStallTracker::new(now),
         }
     }
 

@@ -22,7 +22,7 @@ const _: () = assert!(LOCAL_STALL_MS < STALL_MS && STALL_MS < LOCAL_STALL_MAX_MS
 
 /// When this node was last polled, and when it last stalled.
 #[derive(Debug)]
-pub(super) struct StallDetector {
+pub(super) struct LocalStallTracker {
     last_poll: Moment,
     stall: Option<LocalStall>,
 }
@@ -34,9 +34,9 @@ struct LocalStall {
     last: Moment,
 }
 
-impl StallDetector {
-    pub(super) fn new(now: Moment) -> StallDetector {
-        StallDetector { last_poll: now, stall: None }
+impl LocalStallTracker {
+    pub(super) fn new(now: Moment) -> LocalStallTracker {
+        LocalStallTracker { last_poll: now, stall: None }
     }
 
     pub(super) fn last_poll(&self) -> Moment {
