@@ -12,8 +12,8 @@ use engine::error::StartError;
 use engine::lock::lock;
 use engine::proto::ticket::{PeerKey, SecretKey, TrackerKey};
 
-use super::state_dir::StateDir;
 use crate::exit::ClientFault;
+use crate::node::disk::state_dir::StateDir;
 use crate::plan::NodePlan;
 
 /// Whose tickets count, and by which clock.
