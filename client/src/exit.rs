@@ -1,7 +1,7 @@
-//! How the client ends: exit codes, and the faults that lead to them.
+//! Exit codes, and the error type of the client.
 //!
-//! Invariant: every failure that a user can see is a [`ClientFault`], which says what happened, to what, and what to type
-//! next; typed causes of the engine become faults here and nowhere else (the tracker's in `node::refusal`).
+//! Every failure that a user can see is a [`ClientFault`]. Errors of the engine are converted here, refusals of trackers in
+//! `node::trackers::refusal`, and nowhere else.
 
 use std::fmt;
 
@@ -12,98 +12,89 @@ use engine::storage::error::{StorageError, StorageErrorKind};
 use serde::{Deserialize, Serialize};
 use tracker::api::failure::FailureCode;
 
-/// What a process ends with. The numbers are a contract with scripts.
+/// Why the process ends. The numbers are the exit codes, a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub(crate) enum ExitCause {
-    /// All is well.
+    /// Success.
     Done = 0,
-    /// Something that no other number names.
+    /// A failure that no other code names.
     Other = 1,
-    /// What was typed makes no sense.
+    /// Wrong arguments, names or options.
     Usage = 2,
-    /// Not logged in, or a wrong password.
     NotLoggedIn = 3,
-    /// Logged in, but not allowed.
+    /// Logged in, but not permitted.
     NotAllowed = 4,
-    /// No such user, group or file.
     NotFound = 5,
-    /// The name is taken.
+    /// The name or the destination exists already.
     Exists = 6,
-    /// No tracker can be reached.
     NoTracker = 7,
-    /// No peer has what is missing.
+    /// No reachable peer has the missing pieces.
     NoPeer = 8,
-    /// The filesystem is full.
     DiskFull = 9,
-    /// A local file or socket failed.
+    /// Local I/O error.
     LocalIo = 10,
-    /// Bytes are not what they should be, and nobody has better ones.
+    /// Received data does not match its digests, and no peer has better data.
     Corrupt = 11,
-    /// Nothing moved for too long.
+    /// No progress within `--wait`.
     NoProgress = 12,
-    /// The other side speaks another protocol or version.
+    /// Incompatible protocol or version.
     Protocol = 13,
-    /// A source file is not what was hashed.
+    /// A shared file changed since it was hashed.
     SourceChanged = 14,
-    /// Ctrl-C; the work can be resumed.
+    /// Ended by Ctrl-C; the work can be resumed.
     Interrupted = 130,
 }
 
 impl ExitCause {
-    /// The number.
+    /// The process's exit code.
     pub(crate) fn code(self) -> u8 {
         self as u8
     }
 }
 
-/// A failure for people: what happened, to what, and what to type next; and the exit code that it means.
+/// A failure as the user sees it: what happened, what to do next, and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClientFault {
-    /// What the process ends with.
     pub(crate) exit: ExitCause,
-    /// What happened, to what.
+    /// What happened, and to what.
     pub(crate) message: String,
-    /// What to type next.
+    /// What to type or do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fix: Option<String>,
-    /// The word with which a tracker refused the very request: `node::refusal` alone says so, to this process alone, and
-    /// `node::outlook` says what it means.
+    /// The tracker's code when it refused this request. Never sent to a front end; set by `node::trackers::refusal`.
     #[serde(skip)]
     pub(crate) refusal_code: Option<FailureCode>,
 }
 
 impl ClientFault {
-    /// A failure without advice yet.
     pub(crate) fn new(exit: ExitCause, message: impl Into<String>) -> ClientFault {
         ClientFault { exit, message: message.into(), fix: None, refusal_code: None }
     }
 
-    /// The same with what to type next.
+    /// Adds what to do next.
     pub(crate) fn fix(mut self, fix: impl Into<String>) -> ClientFault {
         self.fix = Some(fix.into());
         self
     }
 
-    /// A thread that the system does not give.
     pub(crate) fn no_thread(error: &std::io::Error) -> ClientFault {
-        ClientFault::new(ExitCause::Other, format!("the system gives no thread: {error}"))
-            .fix("raise the limit of processes (`ulimit -u`), or end some")
+        ClientFault::new(ExitCause::Other, format!("cannot start a thread: {error}"))
+            .fix("raise the process limit (`ulimit -u`), or end some processes")
     }
 
-    /// Random bytes that the system does not give.
     pub(crate) fn no_random(error: &getrandom::Error) -> ClientFault {
-        ClientFault::new(ExitCause::LocalIo, format!("the system gives no random bytes: {error}"))
-            .fix("see that /dev/urandom is there, then try again")
+        ClientFault::new(ExitCause::LocalIo, format!("cannot get random bytes: {error}"))
+            .fix("check that /dev/urandom exists, then try again")
     }
 
-    /// The node ends before it has done what it was asked.
+    /// The node is shutting down before the request was finished.
     pub(crate) fn ending() -> ClientFault {
-        ClientFault::new(ExitCause::Interrupted, "the node is ending").fix("give the command again")
+        ClientFault::new(ExitCause::Interrupted, "the node is shutting down").fix("give the command again")
     }
 
-    /// A failure of a local file: `what` could not be done to `path`.
+    /// A failed operation on a local file: "cannot `what` `path`".
     pub(crate) fn io(what: &str, path: &std::path::Path, source: &std::io::Error) -> ClientFault {
         use std::io::ErrorKind;
         let exit = match source.kind() {
@@ -177,11 +168,11 @@ impl From<&WaitReason> for ClientFault {
             ),
             WaitReason::BadPieces { .. } => (ExitCause::Corrupt, "try again when another seeder is online"),
             WaitReason::DiskFull { .. } => {
-                (ExitCause::DiskFull, "make room there, then give the same command: it goes on")
+                (ExitCause::DiskFull, "free space there, then give the same command to resume")
             }
-            WaitReason::Io(_) => (ExitCause::LocalIo, "mend that, then give the same command: it goes on"),
+            WaitReason::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
             WaitReason::Ticket => {
-                (ExitCause::NoTracker, "see `client doctor` for the trackers; the same command goes on")
+                (ExitCause::NoTracker, "check the trackers with `client doctor`; the same command resumes")
             }
         };
         ClientFault::new(exit, wait.to_string()).fix(fix)
@@ -197,9 +188,7 @@ impl From<&DownloadFailure> for ClientFault {
             DownloadFailure::Exists { .. } => {
                 (ExitCause::Exists, "choose another destination, or add `--overwrite`")
             }
-            DownloadFailure::Io(_) => {
-                (ExitCause::LocalIo, "mend that, then give the same command: it goes on")
-            }
+            DownloadFailure::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
         };
         ClientFault::new(exit, failure.to_string()).fix(fix)
     }

@@ -1,14 +1,14 @@
-//! Shoal's client: one-shot commands, the prompt, and the node that shares and fetches.
+//! Shoal's client: one-shot commands, the prompt, and the node that shares and downloads files.
 //!
 //! ```text
-//!   cli (what was typed) ──► plan (what it means here) ──► commands ──┐
+//!   cli (what was typed) ──► plan (joined with config) ──► commands ──┐
 //!                                                   └──► prompt ──────┤
-//!                render ◄── answers, events ◄── front (JSON lines) ◄──┴──► node ──► engine, trackers
+//!                render ◄── answers, events ◄── ipc (JSON lines) ◄────┴──► node ──► engine, trackers
 //! ```
 //!
-//! Arrows point at what is used: `prompt` uses `commands`, both use `front`, `node` and `render`; `node` uses `front`
-//! alone; `exit`, `limits`, `clock`, `lock`, `printable` and `quoted` use nothing of ours but `limits`, and `interrupt` and
-//! `terminal` nothing but these.
+//! Arrows point at what is used: `prompt` uses `commands`; both use `ipc`, `node` and `render`; `node` uses `ipc`.
+//! `exit`, `limits`, `clock`, `printable` and `quoting` use no other module than `limits`; `signals` and `terminal` use
+//! only these.
 
 mod cli;
 mod clock;
@@ -16,7 +16,6 @@ mod commands;
 mod exit;
 mod ipc;
 mod limits;
-mod lock;
 mod node;
 mod plan;
 mod printable;
@@ -57,11 +56,11 @@ fn main() -> ExitCode {
     };
     init_logging(plan.verbose, render::wants_color(plan.output.color, &std::io::stderr()));
     let mut screen = Screen::new(plan.output);
-    let outcome = SignalHandler::install().and_then(|interrupt| match cli.command {
-        Some(words) => commands::run_once(words, &plan, &mut screen, &interrupt).map(|()| ExitCause::Done),
-        None => prompt::run_prompt(&plan, &mut screen, &interrupt),
+    let outcome = SignalHandler::install().and_then(|signals| match cli.command {
+        Some(words) => commands::run_once(words, &plan, &mut screen, &signals).map(|()| ExitCause::Done),
+        None => prompt::run_prompt(&plan, &mut screen, &signals),
     });
-    // Output that went nowhere is a failure too, though nothing else was.
+    // Output that could not be written fails a command that was otherwise successful.
     let outcome = outcome.and_then(|exit| screen.check_written().map(|()| exit));
     match outcome {
         Ok(exit) => ExitCode::from(exit.code()),
@@ -79,7 +78,7 @@ fn working_directory() -> Result<std::path::PathBuf, ClientFault> {
     })
 }
 
-/// What clap has to say: help on stdout with exit 0, everything else on stderr with exit 2, and in JSON where that was typed.
+/// Prints clap's message: help to stdout with exit 0, an error to stderr with exit 2 (and as JSON where that was typed).
 fn report_usage(error: &clap::Error) -> ExitCode {
     let mut screen = Screen::new(OutputPlan { json: wants_json(), ..OutputPlan::default() });
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -96,13 +95,13 @@ fn report_usage(error: &clap::Error) -> ExitCode {
     let message = error.to_string();
     let message = message.trim_start_matches("error: ").trim_end();
     screen.show_fault_in_json(&ClientFault::new(ExitCause::Usage, message).fix(next));
-    // Where stderr cannot be written, nobody can be told.
+    // There is no other place to report a failure to write to stderr.
     let _ = error.print();
     eprintln!("next: {next}");
     ExitCode::from(ExitCause::Usage.code())
 }
 
-/// Whether the arguments, which could not be read as a whole, ask for JSON; the last word counts.
+/// Looks for `--json` in arguments that clap refused. The last occurrence counts.
 fn wants_json() -> bool {
     let mut typed = std::env::args_os().filter_map(|argument| match argument.to_str()? {
         "--json" | "--json=true" => Some(true),
@@ -112,7 +111,7 @@ fn wants_json() -> bool {
     typed.next_back().unwrap_or_else(|| std::env::var_os("SHOAL_JSON").is_some_and(|value| value == "true"))
 }
 
-/// Logs to stderr: warnings, with `-v` more, or as `RUST_LOG` says.
+/// Logs to stderr: warnings by default, more with `-v`. `RUST_LOG` overrides both.
 fn init_logging(verbose: u8, coloured: bool) {
     let level = match verbose {
         0 => "warn",

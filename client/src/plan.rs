@@ -1,7 +1,7 @@
-//! What was typed, as it is meant here: options joined with the config file and defaults, paths made absolute.
+//! Joins the command line with the config file and the defaults.
 //!
-//! Invariant: precedence is command line, then environment (both by `cli`), then config file, then default, for every
-//! option; after this file nobody asks the environment again, and every path is absolute.
+//! Precedence for every option: command line, environment (both read by `cli`), config file, default. After this module no
+//! code reads the environment, and every path is absolute.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -19,77 +19,65 @@ use crate::cli::options::{BackendOption, ClientOptions, ColorOption, ListenAddre
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 
-/// Where the process runs.
+/// Environment and working directory of the process.
 pub(crate) struct ProcessEnv<'a> {
-    /// Reads an environment variable.
     pub(crate) var: &'a dyn Fn(&str) -> Option<OsString>,
-    /// The working directory.
     pub(crate) directory: PathBuf,
 }
 
-/// How a node is to run, should this process become one.
+/// Options for the node, used if this process becomes one.
 #[derive(Clone, Debug)]
 pub(crate) struct NodePlan {
-    /// Where its state lies.
+    /// State directory.
     pub(crate) state: PathBuf,
-    /// The trackers' file that was named; otherwise it is searched for from the working directory.
+    /// Tracker file given by option; `None` searches from the working directory.
     pub(crate) trackers: Option<PathBuf>,
-    /// Where peers connect; `None`: all addresses.
+    /// Listen address for peers; `None` means all addresses.
     pub(crate) listen: Option<ListenAddress>,
-    /// What the trackers are told: a loopback address.
+    /// Loopback address announced to the trackers.
     pub(crate) advertise: Option<IpAddr>,
-    /// The back end.
     pub(crate) io: IoChoice,
-    /// Sends without a copy.
     pub(crate) zero_copy: ZeroCopyChoice,
-    /// How SHA-1 is computed; `None`: the fastest way.
+    /// SHA-1 implementation; `None` selects the fastest one.
     pub(crate) hash: Option<HashKind>,
-    /// Most bytes a second to peers.
+    /// Upload limit in bytes a second.
     pub(crate) limit_up: Option<NonZeroU64>,
-    /// Most bytes a second from peers.
+    /// Download limit in bytes a second.
     pub(crate) limit_down: Option<NonZeroU64>,
 }
 
-/// How output looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OutputPlan {
-    /// JSON on stdout.
     pub(crate) json: bool,
-    /// No progress, no remarks.
+    /// Neither progress nor notes.
     pub(crate) quiet: bool,
-    /// When colours are used.
     pub(crate) color: ColorOption,
 }
 
-/// Everything a process needs to know before it acts.
+/// All options of this process, resolved.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientPlan {
-    /// The node that this process may become.
     pub(crate) node: NodePlan,
-    /// The working directory.
     pub(crate) directory: PathBuf,
-    /// How output looks.
     pub(crate) output: OutputPlan,
-    /// Replace existing files.
     pub(crate) overwrite: bool,
-    /// How long a download may stay paused or still.
+    /// How long a download on the command line may stay paused or without progress.
     pub(crate) wait: Duration,
-    /// Where the password is.
     pub(crate) password_file: Option<PathBuf>,
-    /// How much is logged: 0, 1 or 2.
+    /// Log level: 0 warnings, 1 info, 2 or more debug.
     pub(crate) verbose: u8,
-    /// Options of the node that were typed: refused when another process is the node.
+    /// Node options on the command line. They are refused when another process is the node.
     pub(crate) typed_node_options: Vec<&'static str>,
-    /// What is wrong with the config file: only `doctor` goes on without it, to say so.
+    /// Why the config file was not used. Only `doctor` goes on without it, and reports this.
     pub(crate) config_fault: Option<ClientFault>,
 }
 
 impl ClientPlan {
-    /// Joins what was typed with the config file and the defaults.
+    /// Joins the command line with the config file and the defaults.
     ///
     /// # Errors
-    /// A usage fault for a config file that is missing or cannot be understood, exit 10 for one that cannot be read; an unknown
-    /// way of hashing, or when no state directory can be thought of.
+    /// Usage error for a config file that is missing or invalid, an unknown SHA-1 implementation, or when no state directory can
+    /// be determined. Exit 10 for a config file that cannot be read.
     pub(crate) fn resolve(cli: &CommandLine, around: &ProcessEnv<'_>) -> Result<ClientPlan, ClientFault> {
         let (config, config_fault) = match read_config_file(cli.options.config.as_deref(), around) {
             Err(fault) if matches!(cli.command, Some(ClientCommand::Doctor)) => {
@@ -145,15 +133,15 @@ impl ClientPlan {
     }
 }
 
-/// Trackers heed a claimed address between loopback addresses only. One that is told and not heeded would leave the node
-/// where nobody looks for it.
+/// Trackers accept an advertised address only between loopback addresses. Any other one would be ignored, and peers would
+/// look for the node elsewhere.
 fn check_advertised(advertised: Option<IpAddr>) -> Result<(), ClientFault> {
     match advertised {
         Some(address) if !address.is_loopback() => Err(ClientFault::new(
             ExitCause::Usage,
             format!(
                 "--advertise {address}: in this version trackers tell peers the address that a node's connection comes from, \
-                 and heed another one only on loopback"
+                 and accept another one only on loopback"
             ),
         )
         .fix("leave `--advertise` out; peers must reach this machine at the address that the tracker sees")),
@@ -181,7 +169,7 @@ fn read_config_file(named: Option<&Path>, around: &ProcessEnv<'_>) -> Result<Cli
             return Ok(ClientOptions::default());
         }
         Err(error) => {
-            let fix = "name another file with `--config FILE`, or mend this one";
+            let fix = "name another file with `--config FILE`, or fix this one";
             let exit =
                 if error.kind() == ErrorKind::NotFound { ExitCause::Usage } else { ExitCause::LocalIo };
             return Err(
@@ -190,7 +178,7 @@ fn read_config_file(named: Option<&Path>, around: &ProcessEnv<'_>) -> Result<Cli
         }
     };
     toml::from_str(&text).map_err(|error| {
-        ClientFault::new(ExitCause::Usage, format!("the config file {} is wrong: {error}", path.display()))
+        ClientFault::new(ExitCause::Usage, format!("the config file {} is invalid: {error}", path.display()))
             .fix("its keys are the long options with `_` for `-`: `limit_up = \"10MiB\"`, `json = true`")
     })
 }
@@ -199,13 +187,13 @@ fn default_state_dir(around: &ProcessEnv<'_>) -> Result<PathBuf, ClientFault> {
     xdg_base_dir(around, "XDG_STATE_HOME", ".local/state").map(|home| home.join("shoal")).ok_or_else(|| {
         ClientFault::new(
             ExitCause::Usage,
-            "there is no place for the state: neither XDG_STATE_HOME nor HOME is set",
+            "no state directory is known: neither XDG_STATE_HOME nor HOME is set",
         )
         .fix("name one: `--state DIR`")
     })
 }
 
-/// A base directory as the XDG specification has it: the variable when it is an absolute path, else below `$HOME`.
+/// XDG base directory: the variable when it is an absolute path, else a directory below `$HOME`.
 fn xdg_base_dir(around: &ProcessEnv<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
     let set = (around.var)(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || (around.var)("HOME").map(PathBuf::from).filter(|path| path.is_absolute());

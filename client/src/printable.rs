@@ -1,14 +1,14 @@
-//! Text from elsewhere, made fit for a terminal: trackers and peers choose it, people read it.
+//! Makes text from trackers and peers safe to print on a terminal.
 //!
-//! Invariant: what comes out has no character that moves a cursor, changes colours, ends a line or turns the order of
-//! what follows, and is at most [`PRINTABLE_MAX_BYTES`](limits::PRINTABLE_MAX_BYTES) long.
+//! The output has no control characters, line ends or bidirectional marks, and is at most
+//! [`PRINTABLE_MAX_BYTES`](limits::PRINTABLE_MAX_BYTES) long.
 
 use crate::limits;
 
-/// What follows text that was cut.
+/// Marks truncated text.
 const ELLIPSIS: char = '…';
 
-/// The text with controls, line ends and marks of direction escaped as Rust writes them, cut where it is too long.
+/// Escapes harmful characters as Rust literals do, and truncates long text.
 pub(crate) fn make_printable(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
@@ -19,7 +19,7 @@ pub(crate) fn make_printable(text: &str) -> String {
             shown.push(c);
         }
         if shown.len() > limits::PRINTABLE_MAX_BYTES - ELLIPSIS.len_utf8() {
-            // An escape is cut as a whole; exactly what fits is not told from what does not, which costs three bytes.
+            // Never cuts within an escape. Text that would just fit is cut too, which costs three bytes at most.
             shown.truncate(before);
             shown.push(ELLIPSIS);
             break;

@@ -1,10 +1,10 @@
-//! Words of advice that can be pasted: as they are typed at the prompt and in a shell.
+//! Quoting of words in suggested commands.
 //!
-//! Invariant: a shell and the prompt read what comes out as the one word that went in.
+//! A shell and Shoal's prompt read the output as exactly one word, equal to the input.
 
 use std::path::Path;
 
-/// The shortest safe way to type a word.
+/// Quotes a word if it needs quotes.
 pub(crate) fn quote_word(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./:@%+=,".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
@@ -13,12 +13,11 @@ pub(crate) fn quote_word(word: &str) -> String {
     }
 }
 
-/// A path, likewise.
 pub(crate) fn quote_path(path: &Path) -> String {
     quote_word(&path.to_string_lossy())
 }
 
-/// The two words that name a file to a command: its group and its name there.
+/// A group and a file name as two words of a command.
 pub(crate) fn quote_file(group: &str, name: &str) -> String {
     format!("{} {}", quote_word(group), quote_word(name))
 }

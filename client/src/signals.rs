@@ -1,21 +1,21 @@
-//! Ctrl-C and SIGTERM: the first ends what is going on, the second the process. With nothing going on that needs an
-//! end of its own, the first ends the process; so it does while a line is read, since whoever reads it hears of nothing else.
+//! SIGINT (Ctrl-C), SIGTERM and SIGHUP.
 //!
-//! Invariant: a thread of its own takes the signals, so what it calls may lock and write.
+//! The first signal runs the registered action, the second ends the process. The first ends the process too when no action is
+//! registered or while the prompt reads a line. Signals arrive on a thread of their own, so actions may lock and write.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use engine::lock::lock;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::{ClientFault, ExitCause};
-use crate::lock::lock;
 use crate::terminal;
 
 type SignalAction = Box<dyn Fn() + Send>;
 
-/// What is to happen at a signal. Cheap to clone.
+/// Reacts to signals. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct SignalHandler {
     inner: Arc<SignalState>,
@@ -27,10 +27,10 @@ struct SignalState {
 }
 
 impl SignalHandler {
-    /// Takes the signals from now on.
+    /// Starts handling signals.
     ///
     /// # Errors
-    /// A fault when the system gives no thread or no handler.
+    /// When the system gives no thread or refuses a signal handler.
     pub(crate) fn install() -> Result<SignalHandler, ClientFault> {
         let fault = |error: std::io::Error| {
             ClientFault::new(ExitCause::Other, format!("cannot watch for signals: {error}"))
@@ -55,7 +55,7 @@ impl SignalHandler {
         Ok(interrupt)
     }
 
-    /// What to do at the first signal; at once if it came already.
+    /// Sets the action for the first signal. Runs it now if a signal came already.
     pub(crate) fn on_signal(&self, action: impl Fn() + Send + 'static) {
         let mut slot = lock(&self.inner.action);
         if self.was_signalled() {
@@ -64,17 +64,16 @@ impl SignalHandler {
         *slot = Some(Box::new(action));
     }
 
-    /// What was going on is over: a signal ends the process again.
+    /// Removes the action: the next signal ends the process.
     pub(crate) fn clear_action(&self) {
         *lock(&self.inner.action) = None;
     }
 
-    /// Whether a signal came.
     pub(crate) fn was_signalled(&self) -> bool {
         self.inner.happened.load(Ordering::SeqCst)
     }
 
-    /// Whether a signal came; the next one counts as the first again.
+    /// Whether a signal came; resets it, so that the next one counts as the first.
     pub(crate) fn take_signal(&self) -> bool {
         self.inner.happened.swap(false, Ordering::SeqCst)
     }

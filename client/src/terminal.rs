@@ -1,28 +1,28 @@
-//! The terminal while a line is read on it: raw, so that each key is heard; and as it was, however the process ends.
+//! Terminal modes while a line is read: rustyline sets raw mode, and this module restores the saved modes at exit.
 //!
-//! Invariant: whoever ends the process from another thread than the one that reads a line does it by [`exit_with_terminal_restored`]. A process in
-//! the background never touches the terminal, which is another's by then.
+//! A thread other than the reading one must end the process with [`exit_with_terminal_restored`]. A background process never
+//! touches the terminal, since another job owns it.
 
 use std::io::Write;
 use std::sync::Mutex;
 
+use engine::lock::lock;
 use rustix::process::getpgrp;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
 use crate::exit::ExitCause;
-use crate::lock::lock;
 
-/// The terminal's modes before the line that is being read.
+/// Modes to restore; `None` while no line is read.
 static SAVED_MODES: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// Has the terminal no longer mark what is pasted, as it is told to while a line is read.
+/// Turns bracketed paste off, which rustyline turns on while it reads.
 const BRACKETED_PASTE_OFF: &str = "\x1b[?2004l";
 
-/// A line is being read until this is dropped.
+/// A line is being read as long as this value lives.
 pub(crate) struct LineReadGuard(());
 
 impl LineReadGuard {
-    /// Remembers how the terminal is, if there is one.
+    /// Saves the terminal's modes, if stdin is one.
     pub(crate) fn begin() -> LineReadGuard {
         *lock(&SAVED_MODES) = tcgetattr(std::io::stdin()).ok();
         LineReadGuard(())
@@ -35,20 +35,19 @@ impl Drop for LineReadGuard {
     }
 }
 
-/// Whether a line is being read on the terminal.
 pub(crate) fn is_reading_line() -> bool {
     lock(&SAVED_MODES).is_some()
 }
 
-/// Gives the terminal back as it was before the line that is being read, on a line of its own; nothing if none is.
+/// Restores the saved modes and begins a new line; does nothing if no line is being read.
 pub(crate) fn restore_terminal() {
-    // Taken out: this is done once.
+    // Taken, so that a second call does nothing.
     let Some(before) = lock(&SAVED_MODES).take() else { return };
     let stdin = std::io::stdin();
     if tcgetpgrp(&stdin).ok() != Some(getpgrp()) {
         return;
     }
-    // The process is about to end, and there is nobody to tell that it ends badly.
+    // The process is about to end: a failure here cannot be reported.
     let _ = tcsetattr(&stdin, OptionalActions::Now, &before);
     let text = format!("{BRACKETED_PASTE_OFF}\n");
     let _ = match std::fs::OpenOptions::new().write(true).open("/dev/tty") {
@@ -57,7 +56,7 @@ pub(crate) fn restore_terminal() {
     };
 }
 
-/// Ends the process, with the terminal as it was.
+/// Ends the process after restoring the terminal.
 pub(crate) fn exit_with_terminal_restored(exit: ExitCause) -> ! {
     restore_terminal();
     std::process::exit(exit.code().into())

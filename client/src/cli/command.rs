@@ -1,188 +1,153 @@
-//! The commands, the same words at the prompt and on the command line.
+//! The commands, the same on the command line and at the prompt.
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// How a group admits members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PolicyOption {
-    /// Whoever asks is a member at once.
+    /// Everyone who asks becomes a member at once.
     #[default]
     Open,
     /// The owner accepts each member.
     Approval,
 }
 
-/// What to do.
+/// A command.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 #[command(rename_all = "snake_case")]
 pub(crate) enum ClientCommand {
-    /// Make a user; a password left out is asked for
+    /// Create a user; asks for the password if it is left out
     CreateUser {
-        /// 1 to 64 letters, digits, `_`, `.` or `-`
+        /// Name: 1 to 64 letters, digits, `_`, `.` or `-`
         user_id: String,
-        /// 1 to 1,024 bytes
+        /// Password: 1 to 1,024 bytes
         password: Option<String>,
     },
-    /// Log in; a password left out is asked for
+    /// Log in; asks for the password if it is left out
     ///
-    /// `--password-file FILE` reads it from a file. The session outlives the program, and ends 30 days after the login.
+    /// `--password-file FILE` reads it from a file. The session outlives the program and ends 30 days after the login.
     Login {
-        /// Who
+        /// User name
         user_id: String,
-        /// The password
+        /// Password
         password: Option<String>,
     },
-    /// Log out: this node's shares go offline
+    /// Log out; this node's shares go offline
     Logout,
-    /// Change your password; passwords left out are asked for
+    /// Change your password; asks for passwords that are left out
     ///
-    /// Your other sessions end; this one goes on. With `--password-file FILE` the old password is the file's first line
-    /// and the new one its second.
+    /// Ends your other sessions; the current one continues. With `--password-file FILE` the old password is the file's first
+    /// line and the new one its second.
     ChangePassword {
-        /// The password so far
+        /// Current password
         #[arg(requires = "new_password")]
         password: Option<String>,
-        /// 1 to 1,024 bytes
+        /// New password: 1 to 1,024 bytes
         new_password: Option<String>,
     },
-    /// Make a group, which is then yours
+    /// Create a group, which you then own
     CreateGroup {
-        /// 1 to 64 letters, digits, `_`, `.` or `-`
+        /// Name: 1 to 64 letters, digits, `_`, `.` or `-`
         group_id: String,
-        /// How it admits members
+        /// How the group admits members
         #[arg(value_enum, default_value = "open")]
         policy: PolicyOption,
     },
-    /// Become a member, or ask to
-    JoinGroup {
-        /// Which group
-        group_id: String,
-    },
-    /// Leave; what you share there goes offline
-    LeaveGroup {
-        /// Which group
-        group_id: String,
-    },
-    /// The groups that there are
+    /// Join a group, or ask to join it
+    JoinGroup(GroupArgs),
+    /// Leave a group; your shares in it go offline
+    LeaveGroup(GroupArgs),
+    /// List all groups
     ListGroups,
-    /// Who asks to become a member of your group
-    ListRequests {
-        /// Which group
-        group_id: String,
-    },
-    /// Accept a new member
-    AcceptRequest {
-        /// Which group
-        group_id: String,
-        /// Whom
-        user_id: String,
-    },
-    /// Decline a request to join
-    RejectRequest {
-        /// Which group
-        group_id: String,
-        /// Whom
-        user_id: String,
-    },
+    /// List requests to join your group
+    ListRequests(GroupArgs),
+    /// Accept a request to join your group
+    AcceptRequest(MemberArgs),
+    /// Reject a request to join your group
+    RejectRequest(MemberArgs),
     /// Remove a member from your group
     ///
-    /// Nobody serves that user any more once the ticket that they hold has expired, within 10 minutes.
-    RemoveMember {
-        /// Which group
-        group_id: String,
-        /// Whom
-        user_id: String,
-    },
-    /// Take a file off a group's list and free its name
-    RemoveFile {
-        /// Which group
-        group_id: String,
-        /// Its name there
-        file_name: String,
-    },
+    /// Peers stop serving that user when the user's ticket expires, within 10 minutes.
+    RemoveMember(MemberArgs),
+    /// Remove a file from a group's list and free its name
+    RemoveFile(FileArgs),
     /// Share a file with a group
     ///
-    /// Hashes the file, lists it in the group, and serves it to the members. `upload_file FILE GROUP` works too where only
-    /// that makes sense.
+    /// Hashes the file, lists it in the group, and serves it to the members. `upload_file FILE GROUP` works too if only that order
+    /// makes sense.
     ///
-    /// With a running node (`client serve` or a prompt) the command ends as soon as that node serves the file. Without one it is
-    /// itself the node, and shares until Ctrl-C.
+    /// With a running node (`client serve` or a prompt) the command ends as soon as that node serves the file. Without one the
+    /// command itself is the node, and shares until Ctrl-C.
     UploadFile {
-        /// Which group
+        /// Group name
         group_id: String,
-        /// The file
+        /// File to share
         file_path: PathBuf,
     },
-    /// Fetch a file from everybody who has any part of it
+    /// Download a file from all peers that have any part of it
     ///
-    /// Ends when the file is on the disk under its own name, verified and synced. Until then its data lie beside it in a file
-    /// that ends in `.part`. The same command given again goes on where an earlier one stopped.
+    /// Ends when the file is on disk under its own name, verified and synced. Until then its data is beside it in a file that
+    /// ends in `.part`. The same command given again resumes where an earlier one stopped.
     ///
-    /// What has arrived is shared with others meanwhile, and afterwards by a running node (`client serve` or a prompt).
-    /// `--overwrite` replaces a file that differs; `--wait SECONDS` says how long the download may stand still.
+    /// Downloaded pieces are shared at the same time, and by a running node (`client serve` or a prompt) afterwards.
+    /// `--overwrite` replaces a file that differs; `--wait SECONDS` limits how long the download may make no progress.
     DownloadFile {
-        /// Which group
-        group_id: String,
-        /// Its name there
-        file_name: String,
-        /// A directory, or the file's new name; with a `/` at its end always a directory, which must exist
+        #[command(flatten)]
+        file: FileArgs,
+        /// Directory or new file name; with a final `/` always a directory, which must exist
         destination_path: PathBuf,
     },
-    /// The files of a group
-    ListFiles {
-        /// Which group
-        group_id: String,
-    },
+    /// List the files of a group
+    ListFiles(GroupArgs),
     /// Stop sharing a file from this node
-    StopShare {
-        /// Which group
-        group_id: String,
-        /// Its name there
-        file_name: String,
-    },
-    /// This node's downloads
+    StopShare(FileArgs),
+    /// List this node's downloads
     ShowDownloads,
     /// Pause a download
-    Pause {
-        /// Which group
-        group_id: String,
-        /// Its name there
-        file_name: String,
-    },
+    Pause(FileArgs),
     /// Continue a paused download
-    Resume {
-        /// Which group
-        group_id: String,
-        /// Its name there
-        file_name: String,
-    },
-    /// Give up a download and remove its partial file
-    Cancel {
-        /// Which group
-        group_id: String,
-        /// Its name there
-        file_name: String,
-    },
-    /// Who has a file now
-    GetPeers {
-        /// Which group
-        group_id: String,
-        /// Its name there
-        file_name: String,
-    },
-    /// Who you are to the trackers
+    Resume(FileArgs),
+    /// Cancel a download and remove its partial file
+    Cancel(FileArgs),
+    /// List the peers that have a file
+    GetPeers(FileArgs),
+    /// Show who is logged in
     Whoami,
-    /// Whether a node runs here, and how it is
+    /// Show whether a node runs here, and its state
     Status,
-    /// Check what Shoal needs here, and say what to do about what is missing
+    /// Check this machine and the trackers, and suggest fixes
     Doctor,
-    /// Run the node without a prompt, for services
+    /// Run the node without a prompt, as a service
     ///
-    /// It listens for peers, goes on with what was shared and fetched, and carries out the commands that are given beside it,
-    /// until SIGTERM, Ctrl-C or `client quit`. Options of the node are those whose help begins with `Node:`.
+    /// Listens for peers, continues earlier shares and downloads, and serves other commands until SIGTERM, Ctrl-C or
+    /// `client quit`. The node's options are those whose help begins with `Node:`.
     Serve,
-    /// Leave the prompt; on the command line: end the running node
+    /// Leave the prompt; on the command line: stop the running node
     Quit,
+}
+
+// No doc comments on the following types: clap would take them for the help of each command that uses the type.
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct GroupArgs {
+    /// Group name
+    pub(crate) group_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct MemberArgs {
+    /// Group name
+    pub(crate) group_id: String,
+    /// User name
+    pub(crate) user_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct FileArgs {
+    /// Group name
+    pub(crate) group_id: String,
+    /// File name in the group
+    pub(crate) file_name: String,
 }

@@ -1,21 +1,20 @@
-//! A line of the prompt as words: blanks separate, quotes and backslashes keep together.
+//! Splits a line of the prompt into words: blanks separate, quotes and backslashes keep characters together.
 
 use std::ops::Range;
 use std::str::Chars;
 
-/// A quote that was opened and not closed, or a backslash at the very end.
+/// Why a line is incomplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LineError {
-    /// The quote that is missing.
+    /// The quote character that was not closed.
     #[error("the quote {0} is not closed")]
     UnclosedQuote(char),
-    /// Nothing follows the backslash.
     #[error("the line ends with a backslash")]
     TrailingBackslash,
 }
 
 impl LineError {
-    /// What to type instead.
+    /// How to complete the line.
     pub(crate) fn fix(self) -> String {
         match self {
             LineError::UnclosedQuote(quote) => {
@@ -26,26 +25,26 @@ impl LineError {
     }
 }
 
-/// Splits a line into words. Between single quotes everything is itself; between double quotes a backslash makes `"`
-/// and `\` themselves; outside of quotes it makes any character itself.
+/// Splits a line into words. Between single quotes every character is literal; between double quotes a backslash escapes
+/// `"` and `\`; outside of quotes it escapes any character.
 ///
 /// # Errors
-/// [`LineError`] when a quote stays open or the line ends in a backslash.
+/// [`LineError`] for an unclosed quote or a final backslash.
 pub(crate) fn split_words(line: &str) -> Result<Vec<String>, LineError> {
     let (words, whole) = split_unfinished(line);
     whole.map(|()| words.into_iter().map(|word| word.text).collect())
 }
 
-/// A word, and where it stands.
+/// A word and its position.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LineWord {
-    /// What it says.
+    /// The word without quotes and backslashes.
     pub(crate) text: String,
-    /// Its bytes in the line, quotes and backslashes among them.
+    /// Byte range in the line, including quotes and backslashes.
     pub(crate) range: Range<usize>,
 }
 
-/// As [`split_words`], of a line that may not be finished: its last word goes on to its end then.
+/// Like [`split_words`], for a line that may be incomplete: an unclosed word extends to the end of the line.
 pub(crate) fn split_unfinished(line: &str) -> (Vec<LineWord>, Result<(), LineError>) {
     let mut words: Vec<LineWord> = Vec::new();
     let mut characters = line.chars();

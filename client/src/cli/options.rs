@@ -1,8 +1,7 @@
-//! The options: what may stand before or after a command, in the environment, and in the config file.
+//! Options: on the command line before or after the command, in the environment, and in the config file.
 //!
-//! Invariant: an option that was given nowhere is `None`; defaults are applied in `plan`, so that the order of
-//! precedence (command line, environment, config file, default) is decided in one place. What is on or off is on by `--name`
-//! and `--name=true`, and off by `--name=false`.
+//! An option that was not given is `None`: `plan` alone decides precedence and defaults. Flags are set by `--name` or
+//! `--name=true` and unset by `--name=false`.
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -13,7 +12,7 @@ use serde::Deserialize;
 
 use super::rate;
 
-/// When colours are used.
+/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ColorOption {
@@ -26,7 +25,7 @@ pub(crate) enum ColorOption {
     Never,
 }
 
-/// The back end that moves bytes, by its name on the command line.
+/// I/O back end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum BackendOption {
@@ -39,7 +38,7 @@ pub(crate) enum BackendOption {
     Epoll,
 }
 
-/// Whether pieces are sent without the kernel's copy, by its name on the command line.
+/// When to send pieces without a copy in the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ZeroCopyOption {
@@ -48,16 +47,15 @@ pub(crate) enum ZeroCopyOption {
     Auto,
     /// Never.
     Off,
-    /// To every peer, whatever the kernel makes of it.
+    /// To every peer, even if the kernel copies.
     Always,
 }
 
-/// An address to listen on, whose port may be left to the system.
+/// A listen address with an optional port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListenAddress {
-    /// Which of the machine's addresses.
     pub(crate) ip: IpAddr,
-    /// Which port; `None` takes the one used before, if it is free.
+    /// `None` reuses the previous port if it is free.
     pub(crate) port: Option<u16>,
 }
 
@@ -69,63 +67,63 @@ impl std::str::FromStr for ListenAddress {
             return Ok(ListenAddress { ip: address.ip(), port: Some(address.port()) });
         }
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        let ip = bare.parse().map_err(|_| "an address is wanted: IP or IP:PORT".to_owned())?;
+        let ip = bare.parse().map_err(|_| "expected an address: IP or IP:PORT".to_owned())?;
         Ok(ListenAddress { ip, port: None })
     }
 }
 
-/// Everything that may be set.
+/// All options.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[command(next_help_heading = "Options")]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ClientOptions {
-    /// The file with the trackers' addresses [default: ./tracker_info.txt, then ../tracker_info.txt]
+    /// File with the trackers' addresses [default: ./tracker_info.txt, then ../tracker_info.txt]
     #[arg(long, value_name = "FILE", env = "SHOAL_TRACKERS", global = true)]
     pub(crate) trackers: Option<PathBuf>,
-    /// Directory of session, node key, lock and socket [default: $XDG_STATE_HOME/shoal]
+    /// Directory for session, node key, lock and socket [default: $XDG_STATE_HOME/shoal]
     #[arg(long, value_name = "DIR", env = "SHOAL_STATE", global = true)]
     pub(crate) state: Option<PathBuf>,
-    /// The file with these options in TOML [default: $XDG_CONFIG_HOME/shoal/config.toml]
+    /// Config file with these options in TOML [default: $XDG_CONFIG_HOME/shoal/config.toml]
     #[arg(long, value_name = "FILE", env = "SHOAL_CONFIG", global = true)]
     #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
-    /// Node: where peers connect [default: all addresses, and a port that is kept]
+    /// Node: address to listen on for peers [default: all addresses, and the same port as last time]
     #[arg(long, value_name = "IP[:PORT]", env = "SHOAL_LISTEN", global = true)]
     #[serde(deserialize_with = "from_text")]
     pub(crate) listen: Option<ListenAddress>,
-    /// Node: the loopback address that the trackers are told; other addresses are not supported in this version
+    /// Node: loopback address to announce to the trackers; other addresses are not supported in this version
     #[arg(long, value_name = "IP", env = "SHOAL_ADVERTISE", global = true)]
     pub(crate) advertise: Option<IpAddr>,
-    /// One JSON object for a short command, one event a line for a long one
+    /// Print one JSON object for a short command, one event per line for a long one
     #[arg(long, env = "SHOAL_JSON", global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) json: Option<bool>,
-    /// No progress and no remarks
+    /// Print neither progress nor notes
     #[arg(long, short, env = "SHOAL_QUIET", global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) quiet: Option<bool>,
-    /// More of what goes on, on stderr; twice for everything
+    /// Log more to stderr; give it twice for debug output
     #[arg(long, short, env = "SHOAL_VERBOSE", global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Replace an existing file that differs
     #[arg(long, env = "SHOAL_OVERWRITE", global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) overwrite: Option<bool>,
-    /// How long a download may stay paused or still, and how long uploads and downloads wait for a tracker [default: 60]
+    /// Seconds that a download may stay paused or without progress, and that uploads and downloads wait for a tracker [default: 60]
     #[arg(long, value_name = "SECONDS", env = "SHOAL_WAIT", global = true)]
     pub(crate) wait: Option<u64>,
-    /// Node: most bytes a second to peers (`10MiB`, `1G`)
+    /// Node: upload limit in bytes a second (`10MiB`, `1G`)
     #[arg(long, value_name = "RATE", env = "SHOAL_LIMIT_UP", global = true, value_parser = rate::parse)]
     #[serde(deserialize_with = "rate_from_text")]
     pub(crate) limit_up: Option<NonZeroU64>,
-    /// Node: most bytes a second from peers (`10MiB`, `1G`)
+    /// Node: download limit in bytes a second (`10MiB`, `1G`)
     #[arg(long, value_name = "RATE", env = "SHOAL_LIMIT_DOWN", global = true, value_parser = rate::parse)]
     #[serde(deserialize_with = "rate_from_text")]
     pub(crate) limit_down: Option<NonZeroU64>,
-    /// Node: what moves the bytes [default: auto]
+    /// Node: I/O back end [default: auto]
     #[arg(long, value_name = "BACKEND", env = "SHOAL_IO", global = true, value_enum)]
     pub(crate) io: Option<BackendOption>,
-    /// Node: whether pieces are sent without the kernel's copy [default: auto]
+    /// Node: send pieces without a copy in the kernel [default: auto]
     #[arg(long, value_name = "WHEN", env = "SHOAL_ZERO_COPY", global = true, value_enum)]
     pub(crate) zero_copy: Option<ZeroCopyOption>,
-    /// Node: how SHA-1 is computed: auto, avx512, avx2, sha_ni or asm [default: auto]
+    /// Node: SHA-1 implementation: auto, avx512, avx2, sha_ni or asm [default: auto]
     #[arg(long, value_name = "KIND", env = "SHOAL_HASH", global = true)]
     pub(crate) hash: Option<String>,
     /// Read the password from the first line of this file (`change_password`: the new one from its second)
@@ -136,7 +134,7 @@ pub(crate) struct ClientOptions {
     pub(crate) color: Option<ColorOption>,
 }
 
-/// Options that may follow a command at the prompt.
+/// Options of a prompt line.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct PromptOptions {
     /// Replace an existing file that differs.
@@ -151,7 +149,7 @@ pub(crate) struct PromptOptions {
 }
 
 impl ClientOptions {
-    /// These options, and where one was not given, `other`'s.
+    /// These options, with `other`'s in place of those that were not given.
     pub(crate) fn or(self, other: ClientOptions) -> ClientOptions {
         ClientOptions {
             trackers: self.trackers.or(other.trackers),

@@ -1,14 +1,15 @@
-//! Rates as people write them: `500K`, `10MiB`, `1.5 GB/s`, bytes a second.
+//! Parses rates such as `500K`, `10MiB` or `1.5 GB/s`, in bytes a second.
 
 use std::num::NonZeroU64;
 
-/// Reads a rate. `K`, `M`, `G` and `KiB`, `MiB`, `GiB` count in 1,024s, `kB`, `MB`, `GB` in 1,000s; a final `/s` is allowed.
+/// Parses a rate. `K`, `M`, `G`, `KiB`, `MiB` and `GiB` are powers of 1,024; `kB`, `MB` and `GB` are powers of 1,000. A final
+/// `/s` is allowed.
 ///
 /// # Errors
-/// A message for people when the text is no rate above zero.
+/// A message for users when the text is not a rate above zero.
 pub(crate) fn parse(text: &str) -> Result<NonZeroU64, String> {
     let refuse =
-        || format!("`{text}` is no rate; write it as 500K, 10MiB or 1.5GB (bytes a second, more than 0)");
+        || format!("`{text}` is not a rate; write it as 500K, 10MiB or 1.5GB (bytes a second, more than 0)");
     let bare = text.trim();
     let bare = bare.strip_suffix("/s").unwrap_or(bare).trim();
     let digits = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());

@@ -1,4 +1,4 @@
-//! What every command works with: the node, the terminal, signals, and the options that matter to it.
+//! What every command needs: the connection to the node, the terminal, signals, and its options.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,33 +11,27 @@ use crate::limits;
 use crate::render::Screen;
 use crate::signals::SignalHandler;
 
-/// What a command works with.
 pub(crate) struct CommandContext<'a> {
-    /// The node.
-    pub(crate) link: &'a mut NodeConnection,
-    /// The user's terminal.
+    pub(crate) connection: &'a mut NodeConnection,
     pub(crate) screen: &'a mut Screen,
-    /// Signals.
-    pub(crate) interrupt: &'a SignalHandler,
-    /// The working directory, for paths as typed.
+    pub(crate) signals: &'a SignalHandler,
+    /// Base of relative paths.
     pub(crate) directory: PathBuf,
-    /// Replace existing files.
     pub(crate) overwrite: bool,
-    /// How long a download may stay paused or still.
+    /// How long a download may stay paused or without progress, and how long uploads and downloads wait for a tracker.
     pub(crate) wait: Duration,
-    /// Where the password is.
     pub(crate) password_file: Option<PathBuf>,
-    /// Whether this is the prompt: then downloads run in the background.
+    /// At the prompt, downloads run in the background.
     pub(crate) at_prompt: bool,
-    /// Whether the node ends with this command.
+    /// The node runs in this process and ends with the command.
     pub(crate) is_own_node: bool,
 }
 
 impl CommandContext<'_> {
-    /// Asks the node and shows the answer.
-    pub(crate) fn request_and_show(&mut self, ask: &NodeRequest) -> Result<(), ClientFault> {
+    /// Sends a request to the node and shows the answer.
+    pub(crate) fn request_and_show(&mut self, request: &NodeRequest) -> Result<(), ClientFault> {
         let screen = &mut *self.screen;
-        let answer = self.link.request(ask, &mut |event| {
+        let answer = self.connection.request(request, &mut |event| {
             screen.show_event(&event);
             Ok(())
         });
@@ -45,17 +39,17 @@ impl CommandContext<'_> {
         Ok(())
     }
 
-    /// Puts a question that may wait: while no tracker answers it is put again, as long as `--wait` says, and what it waits
-    /// for is said. At the prompt it is put once, since its user can put it again.
+    /// Repeats `attempt` while no tracker can be reached, for at most `--wait`, and says what it waits for. At the prompt there is
+    /// one attempt, since the user can repeat the command.
     pub(crate) fn retry_while_no_tracker<T>(
         &mut self,
-        mut ask: impl FnMut(&mut Self) -> Result<T, AttemptFault>,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, AttemptFault>,
     ) -> Result<T, ClientFault> {
-        // A wait that is longer than the clock can count has no end.
+        // `None` is a wait without end: `--wait` exceeds the clock's range.
         let deadline = clock::now().checked_add(self.wait);
-        let mut said = self.at_prompt;
+        let mut notified = self.at_prompt;
         loop {
-            let fault = match ask(self) {
+            let fault = match attempt(self) {
                 Ok(answer) => return Ok(answer),
                 Err(AttemptFault::Abandoned(fault)) => return Err(fault),
                 Err(AttemptFault::Answered(fault)) => fault,
@@ -65,61 +59,65 @@ impl CommandContext<'_> {
             if fault.exit != ExitCause::NoTracker
                 || self.at_prompt
                 || left.is_zero()
-                || self.interrupt.was_signalled()
+                || self.signals.was_signalled()
             {
                 return Err(fault);
             }
-            if !std::mem::replace(&mut said, true) {
+            if !std::mem::replace(&mut notified, true) {
                 let seconds = self.wait.as_secs();
                 self.screen
                     .show_note(&format!("{fault}; waiting for one, at most {seconds} s (`--wait SECONDS`)"));
             }
-            // A tracker that is away says nothing when it is back: there is nothing to wait on but time.
+            // The return of a tracker raises no event, so this polls.
             std::thread::park_timeout(left.min(Duration::from_millis(limits::TRACKER_RETRY_MS)));
         }
     }
 
-    /// A path as typed, absolute, as the node is told it.
+    /// The absolute form of a path, for the node.
     ///
     /// # Errors
-    /// A usage fault for a path that is no text: lines to the node and records are.
+    /// Usage error for a path that is not UTF-8, since requests and records are JSON.
     pub(crate) fn absolute_path(&self, typed: &Path) -> Result<PathBuf, ClientFault> {
-        // `join` keeps a final slash, which says that a directory is meant.
+        // `join` keeps a final slash, which marks a directory.
         let path = self.directory.join(typed);
         if path.to_str().is_some() {
             return Ok(path);
         }
-        let message = format!("the path {} is not UTF-8, and cannot be put on record", path.display());
+        let message = format!("the path {} is not UTF-8, and cannot be recorded", path.display());
         Err(ClientFault::new(ExitCause::Usage, message)
             .fix("rename it, or `cd` to a directory whose name is UTF-8 and give a path from there"))
     }
 
-    /// What broke off because of Ctrl-C is an interruption, whatever it looked like.
+    /// Turns any error after Ctrl-C into an interruption.
     pub(crate) fn mark_interrupted<T>(&self, result: Result<T, ClientFault>) -> Result<T, ClientFault> {
-        result.map_err(|fault| if self.interrupt.was_signalled() { interrupted_fault() } else { fault })
+        result.map_err(|fault| if self.signals.was_signalled() { interrupted_fault() } else { fault })
     }
 }
 
-/// Why a question has no answer.
+/// Why an attempt failed.
 pub(crate) enum AttemptFault {
-    /// The node said why; it can be asked again.
+    /// The node answered with an error; the request can be repeated.
     Answered(ClientFault),
-    /// It was given up: the connection is of no more use.
+    /// The request was abandoned; the connection can no longer be used.
     Abandoned(ClientFault),
 }
 
-/// That Ctrl-C ended it.
+/// The error of a command that Ctrl-C ended.
 pub(super) fn interrupted_fault() -> ClientFault {
     ClientFault::new(ExitCause::Interrupted, "interrupted").fix("give the same command again")
 }
 
-/// Lets the first signal break the connection to the node, so that whatever waits for an answer ends.
-pub(crate) fn break_on_signal(link: &NodeConnection, interrupt: &SignalHandler) -> Result<(), ClientFault> {
-    let breaker = link.shutdown_handle().map_err(|error| {
-        ClientFault::new(ExitCause::LocalIo, format!("no descriptor left: {error}")).fix("raise `ulimit -n`")
+/// Makes the first signal shut down the connection to the node, which ends any wait for an answer.
+pub(crate) fn break_on_signal(
+    connection: &NodeConnection,
+    signals: &SignalHandler,
+) -> Result<(), ClientFault> {
+    let breaker = connection.shutdown_handle().map_err(|error| {
+        ClientFault::new(ExitCause::LocalIo, format!("no free file descriptor: {error}"))
+            .fix("raise `ulimit -n`")
     })?;
-    interrupt.on_signal(move || {
-        // A connection that is gone already needs no breaking.
+    signals.on_signal(move || {
+        // Fails only if the connection is closed already.
         let _ = breaker.shutdown(std::net::Shutdown::Both);
     });
     Ok(())

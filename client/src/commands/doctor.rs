@@ -1,6 +1,6 @@
-//! `doctor`: checks what Shoal needs here, and says what to do about what is missing.
+//! `doctor`: checks what Shoal needs on this machine and suggests fixes.
 //!
-//! Invariant: it changes nothing, starts nothing, and its exit code is that of the first check that failed.
+//! It changes nothing and starts nothing. Its exit code is that of the first failed check.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,13 +19,13 @@ use crate::plan::ClientPlan;
 use crate::quoting;
 use crate::render::{Screen, figures};
 
-/// Descriptors that a node wants: its connections to peers, both ways, and room for files and front ends.
+/// File descriptors for a busy node: connections to peers in both directions, files and front ends.
 const DESCRIPTORS_WANTED: u64 = 2_048;
 
-/// Memory that may be locked, in bytes, below which few sends can do without the kernel's copy.
+/// Lockable memory in bytes, below which few sends can avoid the kernel's copy.
 const LOCKED_MEMORY_WANTED: u64 = 8 << 20;
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Debug, Serialize)]
 struct DoctorCheck {
     name: &'static str,
@@ -42,7 +42,7 @@ impl DoctorCheck {
         DoctorCheck { name, ok: true, message: message.into(), fix: None, exit: ExitCause::Done }
     }
 
-    /// Worth knowing, but nothing is wrong.
+    /// A passed check with advice.
     fn warning(name: &'static str, message: impl Into<String>, fix: &str) -> DoctorCheck {
         DoctorCheck { fix: Some(fix.into()), ..DoctorCheck::passed(name, message) }
     }
@@ -52,7 +52,7 @@ impl DoctorCheck {
     }
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub(crate) fn run_doctor(plan: &ClientPlan, screen: &mut Screen) -> Result<(), ClientFault> {
     let node = running_node_status(plan);
     if let Err(fault) = &node
@@ -68,7 +68,7 @@ pub(crate) fn run_doctor(plan: &ClientPlan, screen: &mut Screen) -> Result<(), C
     checks.extend(check_resources());
     let failed = checks.iter().any(|check| !check.ok);
     match screen.is_json() {
-        // One object a command: what failed has the checks in it.
+        // JSON output is one object: the failure contains the checks.
         true if failed => screen.attach_detail("checks", serde_json::json!(checks)),
         _ => show_checks(&checks, screen),
     }
@@ -101,7 +101,7 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
     let name = "state";
     match path.metadata() {
         Ok(found) if !found.is_dir() => {
-            let message = format!("{} is no directory", path.display());
+            let message = format!("{} is not a directory", path.display());
             DoctorCheck::failed(
                 name,
                 ClientFault::new(ExitCause::LocalIo, message).fix("name another: `--state DIR`"),
@@ -110,7 +110,7 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
         Ok(found) => {
             let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
             if !writable {
-                let message = format!("{} cannot be written", path.display());
+                let message = format!("{} is not writable", path.display());
                 let fix = format!("`chmod u+rwx {}`, or `--state DIR`", quoting::quote_path(path));
                 return DoctorCheck::failed(name, ClientFault::new(ExitCause::LocalIo, message).fix(fix));
             }
@@ -124,11 +124,11 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            DoctorCheck::passed(name, format!("{} will be made when it is needed", path.display()))
+            DoctorCheck::passed(name, format!("{} will be created when needed", path.display()))
         }
         Err(error) => DoctorCheck::failed(
             name,
-            ClientFault::io("look at", path, &error).fix("name another: `--state DIR`"),
+            ClientFault::io("access", path, &error).fix("name another: `--state DIR`"),
         ),
     }
 }
@@ -157,12 +157,12 @@ fn check_trackers(plan: &ClientPlan) -> Vec<DoctorCheck> {
 }
 
 fn running_node_status(plan: &ClientPlan) -> Result<Option<NodeStatus>, ClientFault> {
-    let Some(mut link) = node_access::connect_running_node(plan)? else { return Ok(None) };
-    node_access::refuse_node_options(plan, link.pid())?;
-    match link.request(&NodeRequest::Status, &mut |_| Ok(()))? {
+    let Some(mut connection) = node_access::connect_running_node(plan)? else { return Ok(None) };
+    node_access::refuse_node_options(plan, connection.pid())?;
+    match connection.request(&NodeRequest::Status, &mut |_| Ok(()))? {
         NodeAnswer::Node(node) => Ok(Some(node)),
-        _ => Err(ClientFault::new(ExitCause::Protocol, "the node answered something else than how it is")
-            .fix("end it with `client quit`, and start it again")),
+        _ => Err(ClientFault::new(ExitCause::Protocol, "the node did not answer with its status")
+            .fix("stop it with `client quit`, and start it again")),
     }
 }
 
@@ -170,10 +170,10 @@ fn check_node(node: Result<Option<NodeStatus>, ClientFault>) -> Vec<DoctorCheck>
     match node {
         Err(fault) => vec![DoctorCheck::failed("node", fault)],
         Ok(None) => {
-            let fix = "`client serve` runs one, which shares as long as it runs";
+            let fix = "`client serve` runs one, which shares files as long as it runs";
             vec![DoctorCheck::warning(
                 "node",
-                "none runs here; each command is the node for as long as it works",
+                "no node runs here; each command runs its own while it works",
                 fix,
             )]
         }
@@ -182,23 +182,21 @@ fn check_node(node: Result<Option<NodeStatus>, ClientFault>) -> Vec<DoctorCheck>
             let io = node.io.map_or_else(String::new, |io| format!("; {}", figures::backend_label(&io)));
             let login = match node.user {
                 Some(user) => DoctorCheck::passed("login", user),
-                None => DoctorCheck::warning("login", "nobody is logged in here", "`client login USER`"),
+                None => DoctorCheck::warning("login", "no user is logged in here", "`client login USER`"),
             };
             vec![DoctorCheck::passed("node", format!("process {}{listens}{io}", node.pid)), login]
         }
     }
 }
 
-/// Tries io_uring: a container may forbid what the kernel's settings allow.
+/// Probes io_uring itself, since a container may forbid what the kernel's settings allow.
 fn check_io_uring() -> DoctorCheck {
     let name = "io_uring";
     let Err(error) = Engine::probe_uring() else { return DoctorCheck::passed(name, "available") };
     let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     let fix = match setting.as_deref().map(str::trim) {
-        Ok("1" | "2") => "`sysctl kernel.io_uring_disabled=0` allows it; epoll does the same work until then",
-        _ => {
-            "allow it in the container's seccomp profile, if there is one; epoll does the same work until then"
-        }
+        Ok("1" | "2") => "`sysctl kernel.io_uring_disabled=0` allows it; until then epoll is used",
+        _ => "allow it in the container's seccomp profile, if there is one; until then epoll is used",
     };
     DoctorCheck::warning(name, format!("not available: {error}"), fix)
 }

@@ -1,7 +1,6 @@
-//! The way to a node: the one that runs in the state directory, or this process, which becomes it.
+//! Access to the node of the state directory: connects to the process that is it, or makes this process the node.
 //!
-//! Invariant: whoever gets the lock is the node; everybody else connects to it. A front end never becomes a node
-//! half-way.
+//! The process that gets the lock is the node, and all others connect to it. A front end never becomes a node later.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -17,71 +16,67 @@ use crate::plan::ClientPlan;
 use crate::render::Screen;
 use crate::signals::SignalHandler;
 
-/// Where the node is.
 pub(crate) enum NodeAccess {
-    /// Another process.
     OtherProcess,
-    /// This process.
     ThisProcess(NodeRuntime),
 }
 
 impl NodeAccess {
-    /// Finds the node of the state directory, or becomes it.
+    /// Connects to the running node, or starts a node in this process.
     ///
     /// # Errors
-    /// A fault when neither can be done, or when options of the node were typed for a node that runs already.
+    /// When neither is possible, or when node options were given although a node runs already.
     pub(crate) fn open(plan: &ClientPlan) -> Result<(NodeAccess, NodeConnection), ClientFault> {
         let deadline = clock::now() + Duration::from_millis(limits::NODE_START_WAIT_MS);
         loop {
-            if let Some(link) = connect_running_node(plan)? {
-                refuse_node_options(plan, link.pid())?;
-                return Ok((NodeAccess::OtherProcess, link));
+            if let Some(connection) = connect_running_node(plan)? {
+                refuse_node_options(plan, connection.pid())?;
+                return Ok((NodeAccess::OtherProcess, connection));
             }
             if let Some(lock) = StateDir::lock(&plan.node.state)? {
                 let running = NodeRuntime::start(plan.node.clone(), lock)?;
-                let link = running.connect()?;
-                return Ok((NodeAccess::ThisProcess(running), link));
+                let connection = running.connect()?;
+                return Ok((NodeAccess::ThisProcess(running), connection));
             }
             if clock::now() >= deadline {
                 let message = format!(
-                    "another process is the node of {}, but does not answer",
+                    "another process runs the node of {}, but it does not answer",
                     plan.node.state.display()
                 );
                 return Err(ClientFault::new(ExitCause::Other, message)
-                    .fix("see with `ps` what it does and end it, or use another `--state DIR`"));
+                    .fix("find it with `ps` and stop it, or use another `--state DIR`"));
             }
-            // The node is starting or ending: there is nothing to wait on but time.
+            // The node is starting or shutting down, which raises no event, so this polls.
             std::thread::park_timeout(Duration::from_millis(limits::NODE_START_RETRY_MS));
         }
     }
 
-    /// After an upload by a process that is its own node: shares until Ctrl-C, and says so.
+    /// After an upload by a node in this process: shares until Ctrl-C.
     ///
     /// # Errors
-    /// A fault when the system gives no thread.
+    /// When the system gives no thread.
     pub(crate) fn keep_sharing(
         &self,
         plan: &ClientPlan,
         screen: &mut Screen,
-        interrupt: &SignalHandler,
+        signals: &SignalHandler,
     ) -> Result<(), ClientFault> {
         if let NodeAccess::ThisProcess(running) = self {
             screen.show_note("sharing until Ctrl-C (`client serve` shares in the background)");
             show_notices(running, plan)?;
             running.start_recovery(true)?;
             let ender = running.shutdown_latch();
-            interrupt.on_signal(move || ender.set());
+            signals.on_signal(move || ender.set());
             running.wait_for_shutdown();
-            interrupt.take_signal();
+            signals.take_signal();
         }
         Ok(())
     }
 
-    /// For a command that moves bytes: a process that is the node while it lasts shares what this node has meanwhile,
-    /// since the trackers send peers to it.
+    /// Resumes this node's shares for the time of an upload or download, since the trackers send peers here.
     ///
     /// # Errors
-    /// A fault when the system gives no thread.
+    /// When the system gives no thread.
     pub(crate) fn resume_shares(&self) -> Result<(), ClientFault> {
         match self {
             NodeAccess::ThisProcess(running) => running.start_recovery(false),
@@ -89,20 +84,20 @@ impl NodeAccess {
         }
     }
 
-    /// Leaves. A node of one command ends when those that have attached to it are done; a signal ends it at once.
-    pub(crate) fn close(self, interrupt: &SignalHandler) {
+    /// Ends the node of this process once attached front ends have their answers; a signal ends it at once.
+    pub(crate) fn close(self, signals: &SignalHandler) {
         if let NodeAccess::ThisProcess(running) = self {
             let hurry = running.shutdown_latch();
-            interrupt.on_signal(move || hurry.set());
+            signals.on_signal(move || hurry.set());
             running.shut_down();
         }
     }
 }
 
-/// Shows what a node of this process says without being asked, until the process ends.
+/// Prints the notices of a node in this process until the process ends.
 ///
 /// # Errors
-/// A fault when the system gives no thread.
+/// When the system gives no thread.
 pub(crate) fn show_notices(running: &NodeRuntime, plan: &ClientPlan) -> Result<(), ClientFault> {
     let (heard, output) = (running.subscribe_notices(), plan.output);
     std::thread::Builder::new()
@@ -114,10 +109,10 @@ pub(crate) fn show_notices(running: &NodeRuntime, plan: &ClientPlan) -> Result<(
         .map_err(|error| ClientFault::no_thread(&error))
 }
 
-/// A connection to the node that runs in the state directory, if one does.
+/// Connects to the running node; `None` if no node runs.
 ///
 /// # Errors
-/// A fault when something else than a node of this version answers, or when this user may not ask.
+/// When something other than a node of this version answers, or this user has no access.
 pub(crate) fn connect_running_node(plan: &ClientPlan) -> Result<Option<NodeConnection>, ClientFault> {
     let stream = match state_dir::connect_node(&plan.node.state) {
         Ok(stream) => stream,
@@ -127,23 +122,22 @@ pub(crate) fn connect_running_node(plan: &ClientPlan) -> Result<Option<NodeConne
         Err(error) => return Err(state_dir::unusable_fault(&plan.node.state, &error)),
     };
     match NodeConnection::handshake(stream) {
-        Ok(link) => Ok(Some(link)),
+        Ok(connection) => Ok(Some(connection)),
         Err(HandshakeError::NodeEnding) => Ok(None),
         Err(HandshakeError::Fault(fault)) => Err(fault),
     }
 }
 
-/// Refuses options of the node that were typed for a node which runs already, in another process than this one.
+/// Refuses node options when another process is the node.
 ///
 /// # Errors
-/// A usage fault that names them.
+/// A usage error that names them.
 pub(super) fn refuse_node_options(plan: &ClientPlan, pid: u32) -> Result<(), ClientFault> {
     if plan.typed_node_options.is_empty() || pid == std::process::id() {
         return Ok(());
     }
     let options = plan.typed_node_options.join(", ");
-    let message = format!("{options} is for the node, which runs already as process {pid}");
-    let fix =
-        "set it where that node is started (`client serve`, its unit or the config file), and start it again";
+    let message = format!("{options} applies to the node, which already runs as process {pid}");
+    let fix = "set it where that node is started (`client serve`, its service unit or the config file), and restart the node";
     Err(ClientFault::new(ExitCause::Usage, message).fix(fix))
 }

@@ -1,4 +1,4 @@
-//! `serve`: the node without a prompt, for services.
+//! `serve`: the node without a prompt, as a service.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::plan::ClientPlan;
 use crate::render::Screen;
 use crate::signals::SignalHandler;
 
-/// Is the node until a signal or `client quit` ends it. Prints `node listening on IP:PORT` once it is ready.
+/// Runs the node until a signal or `client quit`. Prints `node listening on IP:PORT` once it is ready.
 pub(super) fn run_serve(
     plan: &ClientPlan,
     screen: &mut Screen,
-    interrupt: &SignalHandler,
+    signals: &SignalHandler,
 ) -> Result<(), ClientFault> {
     let lock = lock_state_dir(plan)?;
     let running = NodeRuntime::start(plan.node.clone(), lock)?;
     let listen = running.listen_address()?;
     let ender = running.shutdown_latch();
-    interrupt.on_signal(move || ender.set());
+    signals.on_signal(move || ender.set());
     if screen.is_json() {
         screen.print(&format!("{}\n", serde_json::json!({"event": "listening", "address": listen})));
     } else {
@@ -35,12 +35,12 @@ pub(super) fn run_serve(
     node_access::show_notices(&running, plan)?;
     running.start_recovery(true)?;
     running.wait_for_shutdown();
-    interrupt.take_signal();
+    signals.take_signal();
     running.shut_down();
     Ok(())
 }
 
-/// Takes the lock; waits for a node that is just ending, as one that was killed is for a moment.
+/// Takes the lock; waits for an earlier node that is shutting down or was just killed.
 fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
     let directory = plan.node.state.display();
     let deadline = clock::now() + Duration::from_millis(limits::NODE_START_WAIT_MS);
@@ -48,23 +48,22 @@ fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
         if let Some(lock) = StateDir::lock(&plan.node.state)? {
             return Ok(lock);
         }
-        if let Some(link) = node_access::connect_running_node(plan)? {
+        if let Some(connection) = node_access::connect_running_node(plan)? {
             return Err(already_running_fault(format!(
-                "a node runs in {directory} already, as process {}",
-                link.pid()
+                "a node already runs in {directory}, as process {}",
+                connection.pid()
             )));
         }
         if clock::now() >= deadline {
             return Err(already_running_fault(format!(
-                "another process is the node of {directory}, but does not answer"
+                "another process runs the node of {directory}, but it does not answer"
             )));
         }
-        // It is starting or ending: there is nothing to wait on but time.
+        // The other node is starting or shutting down, which raises no event, so this polls.
         std::thread::park_timeout(Duration::from_millis(limits::NODE_START_RETRY_MS));
     }
 }
 
 fn already_running_fault(who: String) -> ClientFault {
-    ClientFault::new(ExitCause::Exists, who)
-        .fix("`client quit` ends it; `--state DIR` gives another node a place of its own")
+    ClientFault::new(ExitCause::Exists, who).fix("`client quit` ends it; `--state DIR` runs another node")
 }

@@ -1,8 +1,7 @@
-//! How long a download on the command line may stay paused or still before the command ends: pure, with the time as an
-//! argument.
+//! Ends a download on the command line that makes no progress for too long. Pure: time is an argument.
 //!
-//! Invariant: as long as bytes arrive the command goes on; what it ends with is the cause of the last standstill. Time in which
-//! nobody looked (this process was stopped) is no standstill.
+//! Progress is received or verified bytes. The timer ends with the cause of the latest stall. Time in which this process was
+//! stopped does not count.
 
 use std::time::{Duration, Instant};
 
@@ -10,29 +9,29 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::quoting;
 
-/// A longer time between two looks says that this process stood still, not the download.
+/// A longer pause between two checks means that this process was stopped, not the download.
 const PROCESS_STOPPED_AFTER: Duration = Duration::from_secs(5);
 
-/// Watches one download.
+/// Measures the stall of one download.
 pub(super) struct StallTimer {
     wait: Duration,
     stalled_since: Option<Instant>,
     last_checked: Option<Instant>,
     last_bytes: Option<(u64, u64)>,
-    /// The last cause that was told since bytes last moved: while an address is tried again there is none for a moment.
+    /// Latest reported cause since the last progress. While the node retries an address, it reports none for a moment.
     cause: Option<ClientFault>,
 }
 
 impl StallTimer {
-    /// Waits at most `wait` at a standstill.
+    /// Allows stalls of at most `wait`.
     pub(super) fn new(wait: Duration) -> StallTimer {
         StallTimer { wait, stalled_since: None, last_checked: None, last_bytes: None, cause: None }
     }
 
-    /// Looks at the download as it stands.
+    /// Checks the download's current state.
     ///
     /// # Errors
-    /// The fault to end with, when it has been at a standstill for too long.
+    /// The error to end with, when the download has stalled for too long.
     pub(super) fn check(&mut self, now: Instant, transfer: &TransferRow) -> Result<(), ClientFault> {
         let bytes = (transfer.received_bytes, transfer.verified_bytes);
         let unseen = now.duration_since(self.last_checked.replace(now).unwrap_or(now));
@@ -58,7 +57,7 @@ impl StallTimer {
 
     fn stall_fault(&self, transfer: &TransferRow) -> ClientFault {
         let seconds = self.wait.as_secs();
-        let goes_on = "give the same command to go on, `--wait SECONDS` to wait longer";
+        let goes_on = "give the same command to resume, `--wait SECONDS` to wait longer";
         let name = format!("[{}] {}", transfer.group, transfer.file);
         match &self.cause {
             Some(cause) => {
@@ -72,8 +71,11 @@ impl StallTimer {
                 ClientFault::new(ExitCause::NoProgress, format!("{name} has been paused for {seconds} s"))
                     .fix(format!("`client resume {file}`, or {goes_on}"))
             }
-            None => ClientFault::new(ExitCause::NoProgress, format!("{name} has not moved for {seconds} s"))
-                .fix(goes_on),
+            None => ClientFault::new(
+                ExitCause::NoProgress,
+                format!("{name} has made no progress for {seconds} s"),
+            )
+            .fix(goes_on),
         }
     }
 }
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
     use crate::render::transfer::tests::transfer;
 
-    /// Looks every second; each step holds until the next.
+    /// Checks every second; each step holds until the next.
     fn end_of(steps: &[(u64, TransferRow)]) -> Option<(u64, ExitCause)> {
         let mut patience = StallTimer::new(Duration::from_secs(60));
         let start = crate::clock::now();

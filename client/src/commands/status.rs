@@ -1,4 +1,4 @@
-//! `status` and `quit`: about the node of the state directory, if there is one.
+//! `status` and `quit`: requests to a running node only.
 
 use super::node_access;
 use crate::exit::{ClientFault, ExitCause};
@@ -6,7 +6,7 @@ use crate::ipc::protocol::NodeRequest;
 use crate::plan::ClientPlan;
 use crate::render::Screen;
 
-/// How the node is: exit 0 as soon as one runs here and answers, else 1; 2 for options that are not for this command.
+/// Shows the node's state. Exit 0 if a node answers, 2 for node options, else 1.
 pub(super) fn run_status(plan: &ClientPlan, screen: &mut Screen) -> Result<(), ClientFault> {
     request_running_node(plan, screen, &NodeRequest::Status).map_err(|fault| match fault.exit {
         ExitCause::Usage => fault,
@@ -14,7 +14,7 @@ pub(super) fn run_status(plan: &ClientPlan, screen: &mut Screen) -> Result<(), C
     })
 }
 
-/// Ends the node.
+/// Stops the node.
 pub(super) fn run_quit(plan: &ClientPlan, screen: &mut Screen) -> Result<(), ClientFault> {
     request_running_node(plan, screen, &NodeRequest::Stop)
 }
@@ -22,14 +22,14 @@ pub(super) fn run_quit(plan: &ClientPlan, screen: &mut Screen) -> Result<(), Cli
 fn request_running_node(
     plan: &ClientPlan,
     screen: &mut Screen,
-    ask: &NodeRequest,
+    request: &NodeRequest,
 ) -> Result<(), ClientFault> {
-    let mut link = node_access::connect_running_node(plan)?.ok_or_else(|| {
+    let mut connection = node_access::connect_running_node(plan)?.ok_or_else(|| {
         ClientFault::new(ExitCause::Other, format!("no node runs in {}", plan.node.state.display()))
-            .fix("`client serve` starts one; `--state DIR` names another place")
+            .fix("`client serve` starts one; `--state DIR` selects another state directory")
     })?;
-    node_access::refuse_node_options(plan, link.pid())?;
-    let answer = link.request(ask, &mut |_| Ok(()))?;
+    node_access::refuse_node_options(plan, connection.pid())?;
+    let answer = connection.request(request, &mut |_| Ok(()))?;
     screen.show_answer(&answer);
     Ok(())
 }

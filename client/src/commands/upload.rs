@@ -1,12 +1,14 @@
-//! `upload_file`: both orders of its words, where exactly one of them makes sense.
+//! `upload_file`: accepts GROUP FILE and FILE GROUP, where only one order makes sense.
 
 use std::path::{Path, PathBuf};
 
+use tracker::api::request::Command;
+
 use super::context::{AttemptFault, CommandContext};
+use super::task::parse_group;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 
-/// Hashes a file, tells the trackers, and has the node serve it.
 pub(super) fn run_upload(
     context: &mut CommandContext<'_>,
     first: &str,
@@ -15,11 +17,12 @@ pub(super) fn run_upload(
     context.retry_while_no_tracker(|context| {
         let (group, path) = resolve_word_order(context, first, second).map_err(AttemptFault::Answered)?;
         let path = context.absolute_path(&path).map_err(AttemptFault::Abandoned)?;
+        let group = parse_group(&group).map_err(AttemptFault::Abandoned)?;
         context.request_and_show(&NodeRequest::Upload { group, path }).map_err(AttemptFault::Answered)
     })
 }
 
-/// Which word is the group and which the file.
+/// Decides which argument is the group and which the file.
 fn resolve_word_order(
     context: &mut CommandContext<'_>,
     first: &str,
@@ -27,33 +30,33 @@ fn resolve_word_order(
 ) -> Result<(String, PathBuf), ClientFault> {
     let absolute = |path: &Path| context.directory.join(path);
     let as_typed = (first.to_owned(), absolute(second));
-    let turned = second.to_str().map(|group| (group.to_owned(), absolute(Path::new(first))));
-    let turned = turned.filter(|(group, path)| !group.contains('/') && path.is_file());
-    match (as_typed.1.is_file(), turned) {
+    let swapped = second.to_str().map(|group| (group.to_owned(), absolute(Path::new(first))));
+    let swapped = swapped.filter(|(group, path)| !group.contains('/') && path.is_file());
+    match (as_typed.1.is_file(), swapped) {
         (true, None) => Ok(as_typed),
-        (false, Some(turned)) => {
-            // A file may have the group's name by chance, and the other word be a file's that was mistyped.
+        (false, Some(swapped)) => {
+            // A file may happen to have the group's name, while the other word is a mistyped file name.
             let groups = list_known_groups(context)?;
-            let mistyped = groups.contains(&as_typed.0) && !groups.contains(&turned.0);
-            if mistyped { Err(missing_file_fault(&as_typed.1)) } else { Ok(turned) }
+            let mistyped = groups.contains(&as_typed.0) && !groups.contains(&swapped.0);
+            if mistyped { Err(missing_file_fault(&as_typed.1)) } else { Ok(swapped) }
         }
         (false, None) => Err(missing_file_fault(&absolute(pick_path_word(first, second)))),
-        (true, Some(turned)) => {
+        (true, Some(swapped)) => {
             let groups = list_known_groups(context)?;
-            let only_turned = groups.contains(&turned.0) && !groups.contains(&as_typed.0);
-            Ok(if only_turned { turned } else { as_typed })
+            let only_swapped = groups.contains(&swapped.0) && !groups.contains(&as_typed.0);
+            Ok(if only_swapped { swapped } else { as_typed })
         }
     }
 }
 
-/// Which word was meant as the file, when neither is one: the first only if it alone looks like a path.
+/// The argument meant as the file when neither is one: the first only if it alone looks like a path.
 fn pick_path_word<'a>(first: &'a str, second: &'a Path) -> &'a Path {
     let looks = |word: &Path| word.components().count() > 1 || word.extension().is_some();
     if looks(Path::new(first)) && !looks(second) && !second.exists() { Path::new(first) } else { second }
 }
 
 fn list_known_groups(context: &mut CommandContext<'_>) -> Result<Vec<String>, ClientFault> {
-    let answer = context.link.request(&NodeRequest::ListGroups, &mut |_| Ok(()));
+    let answer = context.connection.request(&Command::ListGroups.into(), &mut |_| Ok(()));
     match context.mark_interrupted(answer)? {
         NodeAnswer::Groups { groups } => Ok(groups.into_iter().map(|row| row.group).collect()),
         _ => Ok(Vec::new()),
@@ -66,8 +69,8 @@ fn missing_file_fault(path: &Path) -> ClientFault {
             ClientFault::new(ExitCause::Usage, format!("{} is a directory, not a file", path.display()))
                 .fix("upload its files one by one")
         }
-        Ok(_) => ClientFault::new(ExitCause::Usage, format!("{} is no regular file", path.display()))
-            .fix("copy what it gives into a file, and upload that"),
+        Ok(_) => ClientFault::new(ExitCause::Usage, format!("{} is not a regular file", path.display()))
+            .fix("copy its content to a regular file, and upload that"),
         Err(error) => ClientFault::io("read", path, &error).fix("check the path: `upload_file GROUP FILE`"),
     }
 }

@@ -1,7 +1,7 @@
-//! A front end's side of the connection to a node.
+//! A front end's connection to a node.
 //!
-//! Invariant: what greets at the other end runs as the same user, since passwords go there, and it greets in time or not
-//! at all. Whoever greets nobody and closes is ending; everybody else is a node, or something else that is there.
+//! The peer process must run as the same user, since passwords are sent, and must greet within a timeout. A node that closes
+//! the connection without a greeting is shutting down.
 
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
@@ -15,12 +15,12 @@ use super::protocol::{NodeAnswer, NodeEvent, NodeMessage, NodeRequest};
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 
-/// Why there is no greeting.
+/// Why the handshake failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HandshakeError {
-    /// The node at the other end was just ending: there is none any more.
+    /// The node is shutting down: treat it as absent.
     NodeEnding,
-    /// Somebody is there, who does not let this front end in or cannot be talked to.
+    /// A process is there, but refuses this front end or cannot be understood.
     Fault(ClientFault),
 }
 
@@ -47,11 +47,11 @@ pub(crate) struct NodeConnection {
 }
 
 impl NodeConnection {
-    /// Greets the node at the other end of `stream`.
+    /// Completes the handshake over `stream`.
     ///
     /// # Errors
-    /// That the node is ending; a fault when nobody answers in time, when the node takes nobody, or when it is none of
-    /// this version or another user's.
+    /// That the node is shutting down; or an error when it does not greet in time, refuses this front end, or is of another
+    /// version or user.
     pub(crate) fn handshake(stream: UnixStream) -> Result<NodeConnection, HandshakeError> {
         NodeConnection::handshake_within(stream, Duration::from_millis(limits::NODE_START_WAIT_MS))
     }
@@ -62,7 +62,7 @@ impl NodeConnection {
             let message =
                 format!("the node of this state directory runs as another user ({})", other.as_raw());
             let fault = ClientFault::new(ExitCause::LocalIo, message)
-                .fix("name a directory of your own: `--state DIR`");
+                .fix("use a directory of your own: `--state DIR`");
             return Err(fault.into());
         }
         let writer = stream.try_clone().map_err(|error| connection_fault(&error))?;
@@ -70,52 +70,52 @@ impl NodeConnection {
         let mut reader = BufReader::new(stream);
         match json_lines::read_line(&mut reader, limits::IPC_REQUEST_MAX_BYTES) {
             Ok(Some(NodeMessage::Hello { protocol: limits::IPC_VERSION, pid })) => {
-                // From here on it may take its time: a download does.
+                // Answers have no timeout: a download may take hours.
                 writer.set_read_timeout(None).map_err(|error| connection_fault(&error))?;
                 Ok(NodeConnection { reader, writer, pid })
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                let message = "the node of this state directory takes commands but does not answer";
-                let fix = "see with `ps` what it does and end it, or use another `--state DIR`";
+                let message = "the node of this state directory accepts connections but does not answer";
+                let fix = "find it with `ps` and stop it, or use another `--state DIR`";
                 Err(ClientFault::new(ExitCause::Other, message).fix(fix).into())
             }
             Ok(Some(NodeMessage::Failed(fault))) => Err(fault.into()),
             Ok(None) => Err(HandshakeError::NodeEnding),
-            // What was connected and not accepted yet when the node ended.
+            // Connected but not yet accepted when the node ended.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(HandshakeError::NodeEnding),
             Err(error) if error.raw_os_error().is_some() => Err(connection_fault(&error).into()),
             Ok(Some(_)) | Err(_) => {
-                let message = "the node that runs here is of another version and is not understood";
-                let fix = "end it with its own `client quit` (or SIGTERM), then try again";
+                let message = "the running node has another version than this client";
+                let fix = "stop it with its own `client quit` (or SIGTERM), then try again";
                 Err(ClientFault::new(ExitCause::Protocol, message).fix(fix).into())
             }
         }
     }
 
-    /// The node's process.
+    /// Process id of the node.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// A handle that can end the connection from elsewhere.
+    /// A handle with which another thread can shut the connection down.
     ///
     /// # Errors
-    /// When the system has no more descriptors.
+    /// When the system has no free file descriptor.
     pub(crate) fn shutdown_handle(&self) -> std::io::Result<UnixStream> {
         self.writer.try_clone()
     }
 
-    /// Asks, hands on each event, and gives the answer. When `on_event` fails the question is abandoned: the
-    /// connection is of no more use and is to be dropped.
+    /// Sends a request, passes each event to `on_event`, and returns the answer. When `on_event` fails the request is abandoned
+    /// and the connection must be dropped.
     ///
     /// # Errors
-    /// The node's fault, `on_event`'s, or that the node went away.
+    /// The node's error, that of `on_event`, or that the node went away.
     pub(crate) fn request(
         &mut self,
-        ask: &NodeRequest,
+        request: &NodeRequest,
         on_event: &mut dyn FnMut(NodeEvent) -> Result<(), ClientFault>,
     ) -> Result<NodeAnswer, ClientFault> {
-        json_lines::write_line(&mut self.writer, ask).map_err(|error| match error.raw_os_error() {
+        json_lines::write_line(&mut self.writer, request).map_err(|error| match error.raw_os_error() {
             Some(_) => node_gone_fault(),
             None => unencodable_fault(&error),
         })?;
@@ -140,7 +140,7 @@ fn connection_fault(error: &io::Error) -> ClientFault {
     ClientFault::new(ExitCause::LocalIo, format!("cannot talk to the node: {error}")).fix("raise `ulimit -n`")
 }
 
-/// Nothing was sent: what was asked has no form as a line.
+/// Nothing was sent: the request has no JSON form.
 fn unencodable_fault(error: &io::Error) -> ClientFault {
     ClientFault::new(ExitCause::Usage, format!("this cannot be put to the node: {error}"))
         .fix("give names and paths that are UTF-8")
@@ -153,12 +153,14 @@ fn node_gone_fault() -> ClientFault {
 
 #[cfg(test)]
 mod tests {
+    use tracker::api::GroupId;
+
     use super::*;
 
     fn node_that_says(lines: &[NodeMessage]) -> UnixStream {
         let (front, mut node) = UnixStream::pair().unwrap();
         lines.iter().for_each(|line| json_lines::write_line(&mut node, line).unwrap());
-        // The question may go unread; the lines are in the front end's buffer and the stream stays open for writing.
+        // The request may stay unread; the lines are buffered, and the stream stays open for writing.
         node.shutdown(std::net::Shutdown::Write).unwrap();
         std::mem::forget(node);
         front
@@ -172,9 +174,9 @@ mod tests {
         let said = NodeAnswer::Said { message: "ok".into() };
         let stream =
             node_that_says(&[HELLO, NodeMessage::Event(notice.clone()), NodeMessage::Done(said.clone())]);
-        let mut link = NodeConnection::handshake(stream).unwrap();
+        let mut connection = NodeConnection::handshake(stream).unwrap();
         let mut events = Vec::new();
-        let answer = link.request(&NodeRequest::Whoami, &mut |event| {
+        let answer = connection.request(&NodeRequest::Status, &mut |event| {
             events.push(event);
             Ok(())
         });
@@ -184,8 +186,11 @@ mod tests {
 
     #[test]
     fn a_node_that_goes_away_is_exit_1_and_a_foreign_one_13() {
-        let mut link = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
-        assert_eq!(link.request(&NodeRequest::Whoami, &mut |_| Ok(())).unwrap_err().exit, ExitCause::Other);
+        let mut connection = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
+        assert_eq!(
+            connection.request(&NodeRequest::Status, &mut |_| Ok(())).unwrap_err().exit,
+            ExitCause::Other
+        );
         let other = NodeMessage::Hello { protocol: limits::IPC_VERSION + 1, pid: 7 };
         assert_eq!(exit_of(NodeConnection::handshake(node_that_says(&[other]))), ExitCause::Protocol);
     }
@@ -220,8 +225,9 @@ mod tests {
     fn what_cannot_be_said_is_no_dead_node() {
         use std::os::unix::ffi::OsStrExt;
         let path = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(b"/a\xff"));
-        let mut link = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
-        let asked = link.request(&NodeRequest::Upload { group: "g".into(), path }, &mut |_| Ok(()));
+        let mut connection = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
+        let asked = connection
+            .request(&NodeRequest::Upload { group: GroupId::new("g").unwrap(), path }, &mut |_| Ok(()));
         assert_eq!(asked.unwrap_err().exit, ExitCause::Usage);
     }
 
@@ -229,8 +235,8 @@ mod tests {
     fn a_node_that_never_greets_is_given_up() {
         let (front, _node) = UnixStream::pair().unwrap();
         let silent = NodeConnection::handshake_within(front, Duration::from_millis(1));
-        assert_eq!(exit_of(silent), ExitCause::Other, "somebody is there");
-        let link = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
-        assert_eq!(link.writer.read_timeout().unwrap(), None, "an answer may take long");
+        assert_eq!(exit_of(silent), ExitCause::Other, "a process is there");
+        let connection = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
+        assert_eq!(connection.writer.read_timeout().unwrap(), None, "an answer may take long");
     }
 }

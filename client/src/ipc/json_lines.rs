@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 /// Writes one value as one line.
 ///
 /// # Errors
-/// What the stream says.
+/// Those of the stream.
 pub(crate) fn write_line<T: Serialize>(stream: &mut impl Write, value: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
@@ -18,7 +18,7 @@ pub(crate) fn write_line<T: Serialize>(stream: &mut impl Write, value: &T) -> io
 /// Reads one line as one value; `None` at the end of the stream.
 ///
 /// # Errors
-/// `InvalidData` for a line that is too long, cut off, or another value; else what the stream says.
+/// `InvalidData` for a line that is too long, incomplete or another value; else those of the stream.
 pub(crate) fn read_line<T: DeserializeOwned>(
     stream: &mut impl BufRead,
     max_bytes: u64,

@@ -1,14 +1,14 @@
-//! What passes between a node and its front ends: typed questions, events and answers, one JSON object a line.
+//! The protocol between a node and its front ends: typed requests, events and answers, one JSON object per line.
 //!
 //! ```text
-//!   front end (prompt, one-shot command)                              node
-//!   link::NodeLink ── Ask ──► ┐   Unix socket in the state     ┌ ──► node::desk
-//!                 ◄─ Tell ──── ┘   directory, or a socket pair  └ ◄── events::Events
-//!                                  within one process
-//!   wire: lines with a limit      protocol: Ask, Tell, Event, Answer      rows: what answers are made of
+//!   front end (prompt, one-shot command)                                        node
+//!   connection::NodeConnection ── NodeRequest ──► ┐  Unix socket in the state  ┌ ──► node::serve
+//!                              ◄─ NodeMessage ─── ┘  directory, or a socket    └ ◄── node::events
+//!                                                    pair within one process
+//!   json_lines: lines with a length limit    protocol: the messages    rows: parts of answers
 //! ```
 //!
-//! A command is written once, since both ways are the same stream.
+//! A node in the same process is reached over a socket pair, so there is only one code path.
 
 pub(crate) mod connection;
 pub(crate) mod json_lines;

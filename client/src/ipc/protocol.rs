@@ -1,191 +1,177 @@
-//! The lines themselves: what a front end asks, what a node tells.
+//! The messages between front end and node.
 //!
-//! A node begins each connection with [`NodeMessage::Hello`]. Then the front end sends one [`NodeRequest`] at a time; the node tells
-//! any number of [`NodeEvent`]s and ends with one [`NodeMessage::Done`] or [`NodeMessage::Failed`].
+//! A node begins each connection with [`NodeMessage::Hello`]. Then the front end sends one [`NodeRequest`] at a time; the node
+//! answers with any number of [`NodeEvent`]s and one [`NodeMessage::Done`] or [`NodeMessage::Failed`].
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use engine::proto::manifest::FileName;
 use serde::{Deserialize, Serialize};
+use tracker::api::request::Command;
 use tracker::api::{GroupFile, GroupId};
-use zeroize::Zeroize;
 
 use super::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, TransferRow};
-use crate::exit::{ClientFault, ExitCause};
+use crate::exit::ClientFault;
 
-/// A password on its way: not shown, wiped when dropped.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct SecretText(pub(crate) String);
-
-impl std::fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-impl Drop for SecretText {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-/// A file of a group, as typed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FileRef {
-    /// The group.
-    pub(crate) group: String,
-    /// The file's name there.
-    pub(crate) file: String,
-}
-
-impl FileRef {
-    /// The key, when the name can be a file's name.
-    ///
-    /// # Errors
-    /// A usage fault for a name that no group or file may have.
-    pub(crate) fn key(&self) -> Result<GroupFile, ClientFault> {
-        let group = GroupId::new(&self.group).map_err(|bad| {
-            ClientFault::new(ExitCause::Usage, format!("`{}` is no group: {bad}", self.group))
-                .fix("`list_groups` shows the groups that there are")
-        })?;
-        Ok(GroupFile { group, name: FileName::new(&self.file)? })
-    }
-}
-
-/// What a front end wants. Paths are absolute: the node runs elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A request of a front end. Paths are absolute, since the node may run in another directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(crate) enum NodeRequest {
-    /// Make a user.
-    CreateUser { user: String, password: SecretText },
-    /// Log in, for this node.
-    Login { user: String, password: SecretText },
-    /// Change the password of who is logged in.
-    ChangePassword { old: SecretText, new: SecretText },
-    /// Log out, and take this node's shares down.
-    Logout,
-    /// Make a group; `approval`: its owner admits each member.
-    CreateGroup { group: String, approval: bool },
-    /// Join, or ask to.
-    JoinGroup { group: String },
-    /// Leave.
-    LeaveGroup { group: String },
-    /// All groups.
-    ListGroups,
-    /// Who wants to join.
-    ListRequests { group: String },
-    /// Admit somebody.
-    AcceptRequest { group: String, user: String },
-    /// Decline a request to join.
-    RejectRequest { group: String, user: String },
-    /// Remove a member.
-    RemoveMember { group: String, user: String },
-    /// Take a file off the list.
-    RemoveFile(FileRef),
-    /// Hash a file, tell the trackers, and serve it.
-    Upload { group: String, path: PathBuf },
-    /// Fetch a file. `background`: answer as soon as it is under way.
-    Download { at: FileRef, destination: PathBuf, overwrite: bool, background: bool },
-    /// The files of a group.
-    ListFiles { group: String },
-    /// Serve a file no longer.
-    StopShare(FileRef),
-    /// This node's downloads.
+    /// Send a command to the trackers in this node's session, and do the node's part of it.
+    Control {
+        command: Command,
+    },
+    /// Hash a file, list it, and serve it.
+    Upload {
+        group: GroupId,
+        path: PathBuf,
+    },
+    /// Download a file. `background`: answer as soon as the download has started.
+    Download {
+        file: GroupFile,
+        destination: PathBuf,
+        overwrite: bool,
+        background: bool,
+    },
     ShowDownloads,
-    /// Pause a download.
-    Pause(FileRef),
-    /// Go on with it.
-    Resume(FileRef),
-    /// Give it up.
-    Cancel(FileRef),
-    /// Who has a file.
-    GetPeers(FileRef),
-    /// Who is logged in, by the trackers' word.
-    Whoami,
-    /// How the node is; answered at once, whatever the trackers do.
+    Pause(GroupFile),
+    Resume(GroupFile),
+    Cancel(GroupFile),
     Status,
-    /// Tell notices from now on, without an end.
+    /// Send notices from now on. This request has no answer.
     Watch,
-    /// End the node.
+    /// Stop the node.
     Stop,
 }
 
-/// What a node says.
+impl From<Command> for NodeRequest {
+    fn from(command: Command) -> NodeRequest {
+        NodeRequest::Control { command }
+    }
+}
+
+/// A message of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum NodeMessage {
-    /// The first line: which protocol, which process.
+    /// First line: protocol version and process id.
     Hello { protocol: u32, pid: u32 },
-    /// Something on the way.
+    /// Progress or a notice.
     Event(NodeEvent),
-    /// The end, well.
+    /// Success; the last message of a request.
     Done(NodeAnswer),
-    /// The end, badly.
+    /// Failure; the last message of a request.
     Failed(ClientFault),
 }
 
-/// Something on the way to an answer.
+/// Progress of a request, or a notice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant, reason = "an event is made, written and dropped; few are kept at a time")]
 pub(crate) enum NodeEvent {
-    /// A file is being hashed for upload.
-    Hashing { file: String, done_bytes: u64, total_bytes: u64 },
-    /// The trackers are being told of a long file, in parts.
-    Listing { file: String, done_bytes: u64, total_bytes: u64 },
-    /// What is at the destination already is being compared.
-    Comparing { file: String, done_bytes: u64, total_bytes: u64 },
-    /// A download moved, or did not.
+    Hashing {
+        file: String,
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    /// A long file is being listed at the trackers, in parts.
+    Listing {
+        file: String,
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    /// A file at the destination is being compared with the wanted one.
+    Comparing {
+        file: String,
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    /// State of a download.
     Transfer(TransferRow),
-    /// Something that the user should know.
-    Notice { text: String },
+    /// A message for the user.
+    Notice {
+        text: String,
+    },
 }
 
-/// The end of a question.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub(crate) enum NodeAnswer {
-    /// It is done; in the trackers' words or ours.
-    Said { message: String },
-    /// A member now, or one when the owner agrees.
-    Joined { group: String, pending: bool, message: String },
-    /// All groups.
-    Groups { groups: Vec<GroupListRow> },
-    /// Who wants to join.
-    Requests { group: String, users: Vec<String> },
-    /// The files of a group.
-    Files { group: String, files: Vec<FileListRow> },
-    /// Who has a file. `only_here`: this node and nobody else.
-    Peers { group: String, file: String, peers: Vec<PeerRow>, only_here: bool },
-    /// Who is logged in.
-    Whoami { user: String, address: Option<SocketAddr> },
-    /// A file is known to the trackers and served here.
-    Uploaded { group: String, file: String, size_bytes: u64, pieces: u32, sha1: String, hashing_ms: u64 },
-    /// A download is under way.
+    /// Success, described by the tracker or the node.
+    Said {
+        message: String,
+    },
+    /// `pending`: the owner must accept first.
+    Joined {
+        group: String,
+        pending: bool,
+        message: String,
+    },
+    Groups {
+        groups: Vec<GroupListRow>,
+    },
+    Requests {
+        group: String,
+        users: Vec<String>,
+    },
+    Files {
+        group: String,
+        files: Vec<FileListRow>,
+    },
+    /// `only_here`: this node has the file and no other does.
+    Peers {
+        group: String,
+        file: String,
+        peers: Vec<PeerRow>,
+        only_here: bool,
+    },
+    Whoami {
+        user: String,
+        address: Option<SocketAddr>,
+    },
+    /// The file is listed and served.
+    Uploaded {
+        group: String,
+        file: String,
+        size_bytes: u64,
+        pieces: u32,
+        sha1: String,
+        hashing_ms: u64,
+    },
+    /// The download continues in the background.
     Started(TransferRow),
-    /// A download is durable.
+    /// The download is complete and synced to disk.
     Downloaded(TransferRow),
-    /// What was wanted is at the destination already, and right.
-    AlreadyThere { group: String, file: String, path: PathBuf, size_bytes: u64 },
-    /// This node's downloads.
-    Downloads { downloads: Vec<TransferRow> },
-    /// How the node is.
+    /// The destination has the right file already.
+    AlreadyThere {
+        group: String,
+        file: String,
+        path: PathBuf,
+        size_bytes: u64,
+    },
+    Downloads {
+        downloads: Vec<TransferRow>,
+    },
     Node(NodeStatus),
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::proto::manifest::FileName;
+    use tracker::api::UserId;
+    use tracker::api::request::Password;
+
     use super::*;
+    use crate::exit::ExitCause;
 
     #[test]
-    fn lines_are_one_flat_object_each() {
-        let at = FileRef { group: "g".into(), file: "f".into() };
+    fn each_message_is_one_flat_object() {
+        let file = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
         let lines = [
             (
-                serde_json::to_string(&NodeRequest::Pause(at)).unwrap(),
-                r#"{"ask":"pause","group":"g","file":"f"}"#,
+                serde_json::to_string(&NodeRequest::Pause(file)).unwrap(),
+                r#"{"ask":"pause","group":"g","name":"f"}"#,
             ),
             (serde_json::to_string(&NodeRequest::Status).unwrap(), r#"{"ask":"status"}"#),
             (
@@ -204,18 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn passwords_travel_and_are_not_shown() {
-        let ask = NodeRequest::Login { user: "u".into(), password: SecretText("hunter2".into()) };
-        assert!(!format!("{ask:?}").contains("hunter2"));
-        let line = serde_json::to_string(&ask).unwrap();
-        assert_eq!(serde_json::from_str::<NodeRequest>(&line).unwrap(), ask);
-    }
-
-    #[test]
-    fn names_that_no_file_may_have_are_refused_before_anything_is_asked() {
-        for file in ["..", "a/b", "", "x\u{202E}y"] {
-            let at = FileRef { group: "g".into(), file: file.into() };
-            assert_eq!(at.key().unwrap_err().exit, ExitCause::Usage, "{file:?}");
-        }
+    fn a_control_command_reads_back_and_hides_its_password() {
+        let (user, password) = (UserId::new("u").unwrap(), Password::new("hunter2").unwrap());
+        let request = NodeRequest::from(Command::Login { user, password, peer_key: None });
+        assert!(!format!("{request:?}").contains("hunter2"));
+        let line = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<NodeRequest>(&line).unwrap(), request);
     }
 }

@@ -1,4 +1,4 @@
-//! What answers are made of: one row of each list, and the state of one transfer.
+//! Parts of answers: one row of each list, and the state of a transfer.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,219 +7,201 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::ClientFault;
 
-/// What a transfer is doing, as one word.
+/// State of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TransferState {
-    /// Pieces arrive, or are asked for.
+    /// Pieces arrive or are requested.
     Downloading,
-    /// It waits for what `cause` says and goes on by itself.
+    /// Waits for what `cause` says and continues by itself.
     Waiting,
-    /// The user stopped it for now.
+    /// Paused by the user.
     Paused,
-    /// What is at its destination is compared with it, `verified_bytes` so far, before anything is fetched.
+    /// The file at the destination is compared with the wanted one before anything is downloaded; `verified_bytes` counts.
     Comparing,
-    /// One pass over the whole decides.
+    /// The whole file is hashed, since the chain of the uploader is missing or wrong.
     Checking,
-    /// All is proven; it is being made durable.
+    /// All pieces are verified; the file is being synced to disk.
     Syncing,
-    /// Durable under its name.
+    /// Synced to disk under its final name.
     Complete,
-    /// It cannot succeed.
     Failed,
-    /// The user gave it up.
+    /// Cancelled by the user.
     Cancelled,
 }
 
 impl TransferState {
-    /// Whether nothing more will happen.
+    /// Whether the state is final.
     pub(crate) fn is_end(self) -> bool {
         matches!(self, TransferState::Complete | TransferState::Failed | TransferState::Cancelled)
     }
 }
 
-/// One download as it stands.
+/// One download.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TransferRow {
-    /// The group.
     pub(crate) group: String,
-    /// The file's name there.
+    /// Name of the file in the group.
     pub(crate) file: String,
-    /// What it is doing.
     pub(crate) state: TransferState,
-    /// Why it waits, is paused or failed, with the exit code that a command ends with.
+    /// Why it waits, is paused or failed, with the exit code of a command that ends for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cause: Option<ClientFault>,
-    /// The final name.
+    /// Destination.
     pub(crate) path: PathBuf,
-    /// Length of the file in bytes.
+    /// Length of the file.
     pub(crate) total_bytes: u64,
-    /// Bytes proven and written.
+    /// Bytes verified and written.
     pub(crate) verified_bytes: u64,
-    /// Bytes received from peers.
     pub(crate) received_bytes: u64,
-    /// Bytes received in vain.
+    /// Bytes received more than once.
     pub(crate) duplicate_bytes: u64,
-    /// Bytes that an earlier attempt had left.
+    /// Bytes that an earlier attempt had written.
     #[serde(default)]
     pub(crate) resumed_bytes: u64,
-    /// Proven bytes a second.
+    /// Verified bytes a second.
     pub(crate) rate: u64,
-    /// Peers connected.
+    /// Connected peers.
     pub(crate) peers: usize,
-    /// The uploader gave no SHA-1 of the whole, so that only the pieces can be proven.
+    /// The uploader gave no SHA-1 of the whole file, so only the pieces can be verified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) pieces_only: bool,
-    /// Passes over the whole file that its proof took.
+    /// Passes over the whole file that verification took.
     pub(crate) sequential_passes: u32,
-    /// What held it back most.
+    /// The main bottleneck.
     pub(crate) limited_by: String,
-    /// From its start until all was proven and written, in ms.
+    /// Milliseconds from the start until all pieces were verified and written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) proven_ms: Option<u64>,
-    /// From its start until it was durable, in ms.
+    /// Milliseconds from the start until the file was synced to disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) durable_ms: Option<u64>,
-    /// For those who measure, once it is durable.
+    /// Measurements, once the download is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) figures: Option<TransferFigures>,
 }
 
-/// What a download took, finely. Spans are microseconds from its start.
+/// Measurements of a complete download. Spans are microseconds from its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TransferFigures {
-    /// Until this row was made: places the other spans on the clock of whoever reads it.
+    /// Until this row was made: lets the reader map the other spans to its own clock.
     pub(crate) age_us: u64,
-    /// Until the first piece from a peer was proven; none where nothing had to be fetched.
+    /// Until the first piece from a peer was verified; `None` if nothing had to be downloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) first_verified_us: Option<u64>,
-    /// Until all was proven and written.
+    /// Until all pieces were verified and written.
     pub(crate) proven_us: u64,
-    /// Until it was durable.
+    /// Until the file was synced to disk.
     pub(crate) durable_us: u64,
-    /// Bytes either way on connections to peers.
+    /// Bytes in both directions on connections to peers.
     pub(crate) wire_bytes: u64,
-    /// Time of all workers together for proving.
+    /// Time that all workers together spent hashing.
     pub(crate) hashing_us: u64,
-    /// Time of all workers together for writing.
+    /// Time that all workers together spent writing.
     pub(crate) writing_us: u64,
-    /// From the request for a piece to its proof.
+    /// From the request for a piece to its verification.
     pub(crate) piece_latency: LatencyRow,
 }
 
-/// A distribution of microseconds.
+/// A distribution, in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LatencyRow {
-    /// How many values.
+    /// Number of values.
     pub(crate) count: u64,
-    /// Half of them are no larger.
     pub(crate) p50_us: u64,
-    /// 90 % of them are no larger.
     pub(crate) p90_us: u64,
-    /// 99 % of them are no larger.
     pub(crate) p99_us: u64,
-    /// 99.9 % of them are no larger.
     pub(crate) p999_us: u64,
-    /// The largest.
     pub(crate) max_us: u64,
-    /// All of it: HdrHistogram's V2 form in base64.
+    /// The whole distribution: HdrHistogram V2 in base64.
     pub(crate) histogram: String,
 }
 
-/// One file that the node serves.
+/// One share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShareRow {
-    /// The group.
     pub(crate) group: String,
-    /// The file's name there.
+    /// Name of the file in the group.
     pub(crate) file: String,
-    /// Pieces that can be served.
+    /// Pieces that this node has.
     pub(crate) held: u32,
-    /// Pieces of the file.
     pub(crate) pieces: u32,
-    /// Bytes sent.
     pub(crate) sent_bytes: u64,
-    /// Consumers connected.
+    /// Connected downloaders.
     pub(crate) consumers: usize,
-    /// Why nothing is served any more.
+    /// Why the file is not served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changed: Option<String>,
 }
 
-/// What became of pieces that a node sent, or tried to send, without the kernel's copy.
+/// Sends without a copy in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ZeroCopyRow {
-    /// Bytes that left from the pages of the file.
+    /// Bytes sent from the file's pages.
     pub(crate) mapped_bytes: u64,
-    /// Bytes that the kernel copied after all.
+    /// Bytes that the kernel copied anyway.
     pub(crate) copied_bytes: u64,
-    /// Sends that the kernel refused since too much memory was locked; they went the ordinary way.
+    /// Sends that the kernel refused because too much memory was locked; they were repeated with a copy.
     pub(crate) refused: u64,
 }
 
 /// One group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GroupListRow {
-    /// Its name.
     pub(crate) group: String,
-    /// Who owns it.
     pub(crate) owner: String,
-    /// How it admits members.
+    /// `open` or `approval`.
     pub(crate) policy: String,
-    /// How many members it has.
+    /// Number of members.
     pub(crate) members: u64,
-    /// Whether you are one.
+    /// Whether the user is a member.
     pub(crate) member: bool,
 }
 
-/// One file of a group.
+/// One listed file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileListRow {
-    /// Its name.
     pub(crate) file: String,
-    /// Its length in bytes, where it is known.
+    /// Length; `None` if the uploader did not state it.
     pub(crate) size_bytes: Option<u64>,
-    /// SHA-1 of the whole, where it is known.
+    /// SHA-1 of the whole file, if the uploader gave it.
     pub(crate) sha1: Option<String>,
-    /// Who has all of it and is online.
+    /// Online nodes that have all of it.
     pub(crate) seeders: u64,
-    /// Who has a part of it and is online.
+    /// Online nodes that have a part of it.
     pub(crate) leechers: u64,
 }
 
-/// One peer of a file.
+/// One peer that has a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PeerRow {
-    /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// Whether it has all of the file.
+    /// Whether it has the whole file.
     pub(crate) complete: bool,
 }
 
-/// How a node is.
+/// State of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NodeStatus {
-    /// The process.
+    /// Process id.
     pub(crate) pid: u32,
-    /// Where peers connect; `None` while the engine has not been needed.
+    /// Listen address for peers; `None` until the engine has started.
     pub(crate) listen: Option<SocketAddr>,
-    /// What moves the bytes.
+    /// I/O back end.
     pub(crate) io: Option<String>,
-    /// Its sends without a copy; `None` while the engine has not been needed.
+    /// `None` until the engine has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) zero_copy: Option<ZeroCopyRow>,
-    /// What computes SHA-1.
+    /// SHA-1 implementation.
     pub(crate) hash: Option<String>,
-    /// Who is logged in here.
+    /// The user who is logged in.
     pub(crate) user: Option<String>,
-    /// The tracker that it talks to.
+    /// The tracker in use.
     pub(crate) tracker: Option<SocketAddr>,
-    /// What it waits for, in words.
+    /// What the node waits for, in words.
     pub(crate) waits_for: Vec<String>,
-    /// What it serves.
     pub(crate) shares: Vec<ShareRow>,
-    /// What it fetches or has fetched.
     pub(crate) downloads: Vec<TransferRow>,
-    /// What could not be brought back when it started, with what to do about it.
+    /// What could not be restored at the start, with what to do about it.
     pub(crate) troubles: Vec<String>,
 }

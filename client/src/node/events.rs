@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use engine::lock::lock;
+
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::json_lines;
 use crate::ipc::protocol::{NodeEvent, NodeMessage};
 use crate::limits;
-use crate::lock::lock;
 
 /// A front end that hears events. Shared by the threads that work for it.
 pub(crate) struct EventStream<'a> {

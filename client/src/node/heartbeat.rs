@@ -10,11 +10,11 @@ use std::time::Duration;
 use tracker::api::answers::PingAnswer;
 use tracker::api::request::Command;
 
-use super::core::NodeCore;
-use super::shares;
-use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
+use crate::node::core::NodeCore;
+use crate::node::shares;
+use crate::node::trackers::RequestUrgency;
 
 /// Starts the pulse; it ends with the node.
 ///

@@ -10,12 +10,12 @@ use std::collections::btree_map::Entry;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::lock::lock;
 use tracker::api::GroupFile;
 
-use super::shutdown::ShutdownLatch;
 use crate::exit::ClientFault;
 use crate::limits;
-use crate::lock::lock;
+use crate::node::shutdown::ShutdownLatch;
 
 /// What others ask of whoever has a claim, the least first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,9 +137,9 @@ impl Drop for KeyLock<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::tests::sample_record;
     use super::*;
     use crate::exit::ExitCause;
+    use crate::node::disk::records::tests::sample_record;
 
     #[test]
     fn a_holder_sees_what_others_wait_for() {

@@ -18,38 +18,25 @@
 //! keeps a download looks at `ending` every second or more often. Whoever changes what the node has of a file holds its
 //! claim ([`locks`]).
 
-mod announcer;
-mod compare;
-mod control;
 mod core;
-mod describe;
+mod disk;
 mod downloads;
 mod events;
-mod following;
 mod heartbeat;
-mod listing;
 mod locks;
 mod notices;
 mod peer;
-mod private;
-mod recorded;
-mod records;
 mod recovery;
-mod replaced;
-mod requests;
-mod restore;
 mod retry_policy;
 mod revival;
 mod rows;
-mod running_download;
 mod runtime;
-mod schedule;
+mod serve;
 mod share;
 mod shares;
 mod shutdown;
-mod socket;
-pub(crate) mod state_dir;
 pub(crate) mod trackers;
 mod wakeup;
 
+pub(crate) use disk::state_dir;
 pub(crate) use runtime::NodeRuntime;

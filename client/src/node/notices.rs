@@ -5,8 +5,9 @@
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use engine::lock::lock;
+
 use crate::limits;
-use crate::lock::lock;
 use crate::printable::make_printable;
 
 /// Those who watch.

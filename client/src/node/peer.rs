@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use engine::Engine;
 use engine::config::EngineConfig;
 use engine::error::StartError;
+use engine::lock::lock;
 use engine::proto::ticket::{PeerKey, SecretKey, TrackerKey};
 
-use super::state_dir::StateDir;
 use crate::exit::ClientFault;
-use crate::lock::lock;
+use crate::node::disk::state_dir::StateDir;
 use crate::plan::NodePlan;
 
 /// Whose tickets count, and by which clock.

@@ -1,7 +1,7 @@
 //! Brings back what an earlier process had, or what this one could not do yet: shares are served and told to the trackers,
 //! downloads go on; what cannot go on now is tried again.
 //!
-//! Invariants: one thread a node does this, and leaves nothing but comparing to another ([`downloads`](super::revival)), so
+//! Invariants: one thread a node does this, and leaves nothing but comparing to another ([`downloads`](crate::node::revival)), so
 //! nothing is brought back twice; a lost tracker is tried after a pause that
 //! doubles, so is a missing file or directory; with nothing left to do the thread sleeps until the bell rings.
 
@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::core::NodeCore;
-use super::downloads::DownloadTable;
-use super::restore;
-use super::retry_policy::PendingWork;
-use super::revival::DownloadRecovery;
 use crate::exit::ClientFault;
 use crate::limits;
+use crate::node::core::NodeCore;
+use crate::node::downloads::DownloadTable;
+use crate::node::retry_policy::PendingWork;
+use crate::node::revival::DownloadRecovery;
+use crate::node::shares;
 
 /// What is to be brought back.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl NodeRecovery {
 
     fn run_round(&self, core: &Arc<NodeCore>, all: &Arc<DownloadTable>) -> PendingWork {
         let Some(user) = core.trackers.user() else { return PendingWork::Nothing };
-        let shares = restore::restore_shares(core, &user);
+        let shares = shares::restore_shares(core, &user);
         let downloads = match self.includes_downloads.load(Ordering::SeqCst) {
             true => self.downloads.resume_all(core, all, &user),
             false => PendingWork::Nothing,

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::storage::destination::{Destination, DestinationEntry};
 
-use super::core::NodeCore;
-use super::downloads::DownloadTable;
-use super::records::DownloadRecord;
-use super::retry_policy::PendingWork;
+use crate::node::core::NodeCore;
+use crate::node::disk::records::DownloadRecord;
+use crate::node::downloads::DownloadTable;
+use crate::node::retry_policy::PendingWork;
 
 /// The downloads that come back.
 #[derive(Debug, Default)]

@@ -9,16 +9,16 @@ use std::sync::mpsc::Receiver;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::core::NodeCore;
-use super::downloads::DownloadTable;
-use super::heartbeat;
-use super::recovery::NodeRecovery;
-use super::requests::RequestHandler;
-use super::shutdown::ShutdownLatch;
-use super::socket::{self, FrontEnds};
-use super::state_dir::StateDir;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::connection::NodeConnection;
+use crate::node::core::NodeCore;
+use crate::node::disk::state_dir::StateDir;
+use crate::node::downloads::DownloadTable;
+use crate::node::heartbeat;
+use crate::node::recovery::NodeRecovery;
+use crate::node::serve::requests::RequestHandler;
+use crate::node::serve::socket::{self, FrontEnds};
+use crate::node::shutdown::ShutdownLatch;
 use crate::plan::NodePlan;
 
 /// The node that this process is.

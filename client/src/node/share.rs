@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use engine::lock::lock;
 use tracker::api::GroupFile;
 
-use super::records::{RecordId, ShareRecord};
-use crate::lock::lock;
+use crate::node::disk::records::{RecordId, ShareRecord};
 
 /// How a share stands in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +103,8 @@ impl ShareRegistry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::tests::sample_record;
     use super::*;
+    use crate::node::disk::records::tests::sample_record;
 
     fn known(group: &str, user: &str) -> LocalShare {
         LocalShare {

@@ -4,7 +4,7 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::lock::lock;
+use engine::lock::lock;
 
 /// Whether it has come.
 #[derive(Debug, Default)]

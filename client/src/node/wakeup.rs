@@ -5,7 +5,7 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::lock::lock;
+use engine::lock::lock;
 
 /// The bell.
 #[derive(Debug, Default)]

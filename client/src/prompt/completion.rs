@@ -13,10 +13,10 @@ use crate::cli::PromptLine;
 use crate::cli::line;
 use crate::quoting::quote_word;
 
-/// Commands with a path, and which word (from 0) it is.
+/// Commands with a path argument, and its index among the words (the command is 0).
 const PATH_ARGUMENTS: [(&str, usize); 2] = [("upload_file", 2), ("download_file", 3)];
 
-/// What helps at the prompt.
+/// Completes and highlights prompt lines.
 pub(super) struct PromptCompleter {
     commands: Vec<String>,
     password_commands: Vec<PasswordCommand>,
@@ -24,20 +24,20 @@ pub(super) struct PromptCompleter {
     directory: PathBuf,
 }
 
-/// A command that takes a password, and which word (from 0) is the first that may be one.
+/// A command that takes a password, and the index of the first word that may be one (the command is 0).
 struct PasswordCommand {
     command: String,
     password_index: usize,
 }
 
-/// An option of a line, as it is typed; the password may stand before it, between its words and after it.
+/// An option of a prompt line. Options may stand anywhere between the words.
 struct LineOption {
     name: String,
     takes_value: bool,
 }
 
 impl PromptCompleter {
-    /// Completes paths from `directory` on.
+    /// Relative paths are completed from `directory`.
     pub(super) fn new(directory: PathBuf) -> PromptCompleter {
         let commands = PromptLine::grammar()
             .get_subcommands()
@@ -49,8 +49,8 @@ impl PromptCompleter {
         PromptCompleter { commands, password_commands: password_commands(), options, directory }
     }
 
-    /// Whether a line has the name of a command that takes a password, be it where a command stands or not: who mistypes such
-    /// a line types a password all the same.
+    /// Whether a line may contain a password: the name of such a command anywhere in it counts, since a mistyped line has the
+    /// password too.
     pub(super) fn may_contain_password(&self, typed: &str) -> bool {
         line::split_unfinished(typed)
             .0
@@ -58,7 +58,7 @@ impl PromptCompleter {
             .any(|word| self.password_commands.iter().any(|known| known.command == word.text))
     }
 
-    /// Where the password begins, in a line that has one; everything from there on counts as it.
+    /// Start of the password in a line; the rest of the line counts as password.
     fn password_start(&self, typed: &str) -> Option<usize> {
         let mut words = line::split_unfinished(typed).0.into_iter().peekable();
         let mut plain = Vec::new();
@@ -78,7 +78,7 @@ impl PromptCompleter {
         plain.get(known.password_index).map(|word| word.range.start)
     }
 
-    /// Where the last word begins, and what it may become.
+    /// Start of the last word, and its completions.
     fn complete_word(&self, typed: &str) -> (usize, Vec<String>) {
         let unfinished = line::split_unfinished(typed).0.pop().filter(|word| word.range.end == typed.len());
         let start = unfinished.map_or(typed.len(), |word| word.range.start);
@@ -101,7 +101,7 @@ fn filter_by_prefix(names: &[String], word: &str) -> Vec<String> {
 }
 
 impl LineOption {
-    /// Whether a word is this option, or the beginning of it in a line that ends there.
+    /// Whether a word is this option or, as the last word, the beginning of it.
     fn is_in(&self, word: &line::LineWord, last: bool) -> bool {
         let value = |rest: &str| self.takes_value && rest.starts_with('=');
         word.text.strip_prefix(&self.name).is_some_and(|rest| rest.is_empty() || value(rest))
@@ -114,7 +114,7 @@ fn line_option(argument: &clap::Arg) -> Option<LineOption> {
     Some(LineOption { name, takes_value: argument.get_action().takes_values() })
 }
 
-/// The commands that take a password as a word, and those that sound as if they did.
+/// Commands with a password argument or with "password" in their name.
 fn password_commands() -> Vec<PasswordCommand> {
     let grammar = PromptLine::grammar();
     let at = |command: &clap::Command| {
@@ -129,7 +129,7 @@ fn password_commands() -> Vec<PasswordCommand> {
         .collect()
 }
 
-/// The paths that begin as an unfinished word does, quoted where they must be.
+/// Paths that begin with an unfinished word, quoted where needed.
 fn complete_path(directory: &Path, word: &str) -> Vec<String> {
     let Some(text) = [word.to_owned(), format!("{word}'"), format!("{word}\"")]
         .iter()

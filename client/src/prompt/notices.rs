@@ -1,7 +1,6 @@
-//! A second connection to the node, on which the prompt hears what nobody asked for.
+//! Notices at the prompt, over a second connection to the node.
 //!
-//! Invariant: when the node goes away the whole process ends with exit 1, in whatever state the prompt is; unless the
-//! prompt itself is leaving. The terminal is then as it was.
+//! When the node goes away the process ends with exit 1 and a restored terminal, unless the prompt is leaving already.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,17 +13,17 @@ use crate::plan::OutputPlan;
 use crate::render::Screen;
 use crate::terminal;
 
-/// Whether the prompt is leaving, so that the node's end is no surprise.
+/// The prompt is leaving, so the end of the node is expected.
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
-/// From now on the node may end without a word.
+/// The node may end from now on.
 pub(super) fn expect_node_end() {
     LEAVING.store(true, Ordering::SeqCst);
 }
 
-/// Hears notices on `link` and prints them without disturbing the line that is being typed.
+/// Prints notices without disturbing the line that is being typed.
 pub(super) fn watch_notices(
-    mut link: NodeConnection,
+    mut connection: NodeConnection,
     output: OutputPlan,
     mut printer: Option<impl ExternalPrinter + Send + 'static>,
 ) -> Result<(), ClientFault> {
@@ -35,7 +34,7 @@ pub(super) fn watch_notices(
         }
     };
     let hear = move || {
-        let end = link.request(&NodeRequest::Watch, &mut |event| {
+        let end = connection.request(&NodeRequest::Watch, &mut |event| {
             if let NodeEvent::Notice { text } = event {
                 print(&text);
             }
@@ -44,7 +43,7 @@ pub(super) fn watch_notices(
         if let Err(fault) = end
             && !LEAVING.load(Ordering::SeqCst)
         {
-            // The thread that reads lines prints nothing any more for anybody: this goes out at once.
+            // The reading thread will print nothing more, so this is printed here.
             terminal::restore_terminal();
             Screen::new(output).show_fault(&fault);
             terminal::exit_with_terminal_restored(ExitCause::Other);

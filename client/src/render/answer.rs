@@ -1,4 +1,4 @@
-//! Answers as text: tables on a terminal, one name a line to a pipe, sentences for the rest.
+//! Answers as text: tables on a terminal, one name per line to a pipe, sentences for the rest.
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -8,7 +8,7 @@ use crate::ipc::protocol::NodeAnswer;
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus};
 use crate::printable::make_printable;
 
-/// The answer as it goes to stdout, its last line ended; nothing for an empty list.
+/// The text for stdout, with a final line end; empty for an empty list.
 pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
     match answer {
         NodeAnswer::Said { message } | NodeAnswer::Joined { message, .. } => join_lines([message.clone()]),
@@ -34,9 +34,12 @@ pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
             figures::format_size(*size_bytes),
             if *pieces == 1 { "piece" } else { "pieces" },
         )]),
-        NodeAnswer::Started(now) => {
-            join_lines([format!("[{}] {} is on its way to {}", now.group, now.file, now.path.display())])
-        }
+        NodeAnswer::Started(now) => join_lines([format!(
+            "[{}] {} is being downloaded to {}",
+            now.group,
+            now.file,
+            now.path.display()
+        )]),
         NodeAnswer::Downloaded(now) => join_lines([transfer::summarize_transfer(now)]),
         NodeAnswer::AlreadyThere { path, size_bytes, .. } => join_lines([format!(
             "{} is already there and verified ({})",
@@ -48,10 +51,10 @@ pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
     }
 }
 
-/// What an answer's text leaves unsaid: why there is nothing, or nobody else.
+/// A note that explains an empty or incomplete list.
 pub(crate) fn answer_remark(answer: &NodeAnswer) -> Option<&'static str> {
     match answer {
-        NodeAnswer::Peers { only_here: true, .. } => Some("nobody but this node has it"),
+        NodeAnswer::Peers { only_here: true, .. } => Some("no other node has it"),
         NodeAnswer::Peers { peers, .. } if peers.is_empty() => Some("no other node that is online has it"),
         NodeAnswer::Downloads { downloads } if downloads.is_empty() => Some("no downloads"),
         _ => None,
@@ -114,7 +117,7 @@ fn node_text(node: &NodeStatus) -> String {
     text.extend(sends.map(|sends| {
         let (mapped, copied) =
             (figures::format_size(sends.mapped_bytes), figures::format_size(sends.copied_bytes));
-        format!("zero copy {mapped} sent, {copied} copied by the kernel after all, {} refused", sends.refused)
+        format!("zero copy {mapped} sent, {copied} copied by the kernel, {} refused", sends.refused)
     }));
     text.extend(node.waits_for.iter().map(|what| format!("waits for {what}")));
     for share in &node.shares {

@@ -1,4 +1,4 @@
-//! Sizes, rates and spans as people read them.
+//! Formats sizes, rates, durations and counts.
 
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ pub(crate) fn format_span(span: Duration) -> String {
     }
 }
 
-/// A back end's name on the command line, as people write it.
+/// Display name of an I/O back end.
 pub(crate) fn backend_label(name: &str) -> &str {
     if name == "uring" { "io_uring" } else { name }
 }
 
-/// A way of hashing's name on the command line, as people write it.
+/// Display name of a SHA-1 implementation.
 pub(crate) fn hash_label(name: &str) -> &str {
     match name {
         "avx512" => "AVX-512",
@@ -54,7 +54,7 @@ pub(crate) fn format_count(count: u64) -> String {
     grouped
 }
 
-/// How long the rest takes at this rate, in whole seconds; `None` when nothing moves.
+/// Remaining time at this rate, in whole seconds; `None` at rate 0.
 pub(crate) fn format_eta(rest_bytes: u64, bytes_a_second: u64) -> Option<String> {
     if bytes_a_second == 0 {
         return None;
@@ -63,7 +63,7 @@ pub(crate) fn format_eta(rest_bytes: u64, bytes_a_second: u64) -> Option<String>
     Some(if seconds < 60 { format!("{seconds}s") } else { format_span(Duration::from_secs(seconds)) })
 }
 
-/// How much of the whole is done, in whole percent: 100 only when all is.
+/// Whole percent, rounded down: 100 only when all is done.
 pub(crate) fn whole_percent(done: u64, whole: u64) -> u64 {
     if done >= whole {
         return 100;
@@ -72,7 +72,7 @@ pub(crate) fn whole_percent(done: u64, whole: u64) -> u64 {
         .expect("less than 100, since less than all is done")
 }
 
-/// Bytes a second over a span; 0 when the span is too short to say.
+/// Mean bytes a second; 0 for an empty span.
 pub(crate) fn mean_rate(bytes: u64, span: Duration) -> u64 {
     let micros = span.as_micros();
     if micros == 0 {

@@ -1,14 +1,14 @@
-//! How answers, events and faults look: tables and bars on a terminal, plain lines to a pipe, JSON where asked for.
+//! Output: tables and bars on a terminal, plain lines to a pipe, JSON where requested.
 //!
 //! ```text
-//!   commands ──► Screen ──┬─► answer  (stdout: tables, names, sentences, one JSON object)
-//!                         ├─► progress (stderr: one redrawn line, or a plain line now and then)
-//!                         └─► fault   (stderr: what happened; what to type next)
-//!                figures: sizes, rates, spans      transfer: the forms of `show_downloads`      streams
-//!                shell: commands in advice, as they are typed outside of the prompt
+//!   commands ──► Screen ──┬─► answer   (stdout: tables, names, sentences, one JSON object)
+//!                         ├─► progress (stderr: one redrawn line, or a plain line at intervals)
+//!                         └─► errors   (stderr: what happened, what to do next)
+//!                figures: sizes, rates, durations      transfer: the lines of `show_downloads`
+//!                shell: suggested commands as a shell needs them
 //! ```
 //!
-//! Invariant: data goes to stdout, everything else to stderr. Nothing here decides anything.
+//! Data goes to stdout, everything else to stderr. This module decides nothing.
 
 pub(crate) mod answer;
 pub(crate) mod figures;
@@ -27,7 +27,7 @@ use crate::plan::OutputPlan;
 use progress::ProgressLine;
 use streams::{write_stderr, write_stdout};
 
-/// The user's terminal, or whatever stands in its place.
+/// Stdout and stderr of this process.
 pub(crate) struct Screen {
     json: bool,
     quiet: bool,
@@ -35,14 +35,13 @@ pub(crate) struct Screen {
     stdout_is_terminal: bool,
     at_prompt: bool,
     progress: ProgressLine,
-    /// The first thing that stdout did not take.
+    /// First failed write to stdout.
     write_error: Option<std::io::Error>,
-    /// What the object of a failure says besides, in JSON.
+    /// An additional field of the next JSON failure.
     details: Option<(&'static str, serde_json::Value)>,
 }
 
 impl Screen {
-    /// A screen on this process's stdout and stderr.
     pub(crate) fn new(output: OutputPlan) -> Screen {
         Screen {
             json: output.json,
@@ -56,15 +55,15 @@ impl Screen {
         }
     }
 
-    /// What is advised from now on is typed at the prompt, not in a shell.
+    /// Suggested commands are from now on for the prompt, not for a shell.
     pub(crate) fn set_at_prompt(&mut self) {
         self.at_prompt = true;
     }
 
-    /// Whether stdout has taken everything so far.
+    /// Checks that every write to stdout succeeded.
     ///
     /// # Errors
-    /// A fault with what the system said when it first did not.
+    /// The first failure.
     pub(crate) fn check_written(&self) -> Result<(), ClientFault> {
         match &self.write_error {
             None => Ok(()),
@@ -72,22 +71,20 @@ impl Screen {
         }
     }
 
-    /// Has the object of the failure that follows say this too, in JSON.
+    /// Adds a field to the JSON object of the next failure.
     pub(crate) fn attach_detail(&mut self, name: &'static str, value: serde_json::Value) {
         self.details = Some((name, value));
     }
 
-    /// Whether JSON is wanted.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
-    /// Wants JSON, or does not: at the prompt each line decides.
+    /// Switches JSON output, which each prompt line decides.
     pub(crate) fn set_json(&mut self, json: bool) {
         self.json = json;
     }
 
-    /// Shows an answer.
     pub(crate) fn show_answer(&mut self, answer: &NodeAnswer) {
         self.progress.clear();
         let text = if self.json {
@@ -101,7 +98,7 @@ impl Screen {
         }
     }
 
-    /// Shows an event: as progress, or as a JSON line.
+    /// Shows an event as progress or, with JSON output, as a line.
     pub(crate) fn show_event(&mut self, event: &NodeEvent) {
         if self.json {
             self.print(&(serde_json::to_string(event).unwrap_or_default() + "\n"));
@@ -112,7 +109,7 @@ impl Screen {
         }
     }
 
-    /// A remark for people.
+    /// Prints a note to stderr, unless `--quiet` is set.
     pub(crate) fn show_note(&mut self, text: &str) {
         if !self.quiet {
             self.progress.clear();
@@ -121,12 +118,12 @@ impl Screen {
         }
     }
 
-    /// Advice with its commands as they are typed here.
+    /// Suggested commands as the user must type them here.
     fn format_advice(&self, text: &str) -> String {
         if self.at_prompt { text.to_owned() } else { shell::prefix_shell_commands(text) }
     }
 
-    /// Shows what went wrong; in JSON also as the one object of the command.
+    /// Shows an error on stderr, and with JSON output also on stdout as the command's one object.
     pub(crate) fn show_fault(&mut self, fault: &ClientFault) {
         self.progress.clear();
         let fix = fault.fix.as_deref().map(|fix| self.format_advice(fix));
@@ -138,14 +135,14 @@ impl Screen {
         write_stderr(&fault_text(fault, wants_color(self.color, &std::io::stderr())));
     }
 
-    /// Shows a fault whose words somebody else shows: in JSON alone, as the one object of the command.
+    /// Prints an error as a JSON object, if JSON is on. Its text is printed elsewhere.
     pub(crate) fn show_fault_in_json(&mut self, fault: &ClientFault) {
         if self.json {
             self.print(&fault_object(fault, None));
         }
     }
 
-    /// Writes to stdout, as it is.
+    /// Writes text to stdout.
     pub(crate) fn print(&mut self, text: &str) {
         self.progress.clear();
         if let Err(error) = write_stdout(text) {
@@ -154,13 +151,13 @@ impl Screen {
     }
 }
 
-/// That stdout did not take what was written.
+/// The error of a failed write to stdout.
 pub(crate) fn write_fault(error: &std::io::Error) -> ClientFault {
     ClientFault::io("write to", std::path::Path::new("standard output"), error)
-        .fix("send the output to where there is room for it")
+        .fix("send the output to a place with free space")
 }
 
-/// Whether what goes to a stream has colours.
+/// Whether output to a stream is coloured.
 pub(crate) fn wants_color(color: ColorOption, stream: &impl IsTerminal) -> bool {
     match color {
         ColorOption::Always => true,

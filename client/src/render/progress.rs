@@ -1,4 +1,4 @@
-//! Progress on stderr: one redrawn line on a terminal, a plain line now and then anywhere else.
+//! Progress on stderr: one redrawn line on a terminal, otherwise a plain line at intervals.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,9 @@ use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::limits;
 
-/// How the bar of a terminal looks.
 const TEMPLATE: &str = "{bar:24} {wide_msg}";
 
-/// The line that shows how far things are.
+/// The progress line.
 pub(crate) struct ProgressLine {
     terminal: bool,
     bar: Option<ProgressBar>,
@@ -21,12 +20,11 @@ pub(crate) struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// A line on a terminal, or on something else.
     pub(crate) fn new(terminal: bool) -> ProgressLine {
         ProgressLine { terminal, bar: None, last: None }
     }
 
-    /// Shows how far things are.
+    /// Shows the progress of an event.
     pub(crate) fn show(&mut self, event: &NodeEvent, now: Instant) {
         let Some((done, total, text)) = progress_figures(event) else { return };
         if self.terminal {
@@ -41,7 +39,7 @@ impl ProgressLine {
         }
     }
 
-    /// Takes the line away, so that something else can be written.
+    /// Removes the line so that other text can be written.
     pub(crate) fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -49,7 +47,7 @@ impl ProgressLine {
         self.last = None;
     }
 
-    /// The plain line, when one is due: at the start, every few seconds, and when what is done becomes something else.
+    /// The plain line if one is due: at the start, at intervals, and when the activity changes.
     fn plain_line(&mut self, event: &NodeEvent, text: String, now: Instant) -> Option<String> {
         let every = Duration::from_millis(match event {
             NodeEvent::Transfer(TransferRow {
@@ -106,7 +104,7 @@ fn transfer_text(now: &TransferRow) -> String {
     }
 }
 
-/// What is going on, apart from the figures: when it changes, a plain line is due.
+/// The activity without its numbers. A plain line is due when it changes.
 fn event_kind(event: &NodeEvent) -> String {
     match event {
         NodeEvent::Hashing { .. } => "hashing".into(),

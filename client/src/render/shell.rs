@@ -1,10 +1,10 @@
-//! Commands in advice, as they are typed in a shell: there `login alice` starts another program.
+//! Suggested commands as a shell needs them: there `login alice` would start another program.
 
 use std::borrow::Cow;
 
 use crate::cli;
 
-/// The text with `client` before each command of ours that stands between backticks.
+/// Puts `client` before each of Shoal's commands between backticks.
 pub(super) fn prefix_shell_commands(text: &str) -> String {
     let parts = text.split('`').enumerate().map(|(index, part)| {
         let is_marked = index % 2 == 1;

@@ -1,11 +1,11 @@
-//! The process's two output streams: data to one, everything else to the other.
+//! Writes to stdout and stderr.
 
 use std::io::{self, ErrorKind, Write};
 
-/// Writes data.
+/// Writes data to stdout. A reader that went away (`| head`) is not an error.
 ///
 /// # Errors
-/// What the system says; a reader that has gone away (`| head`) is no reason to fail: what it wanted, it has.
+/// Those of the stream.
 pub(super) fn write_stdout(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -14,8 +14,8 @@ pub(super) fn write_stdout(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes for people.
+/// Writes text to stderr.
 pub(super) fn write_stderr(text: &str) {
-    // There is nowhere to say that stderr is gone.
+    // There is no other place to report a failure to write to stderr.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

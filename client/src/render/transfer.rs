@@ -1,4 +1,4 @@
-//! The forms of `show_downloads`, one line a download: a contract with people and scripts.
+//! The lines of `show_downloads`, one per download. Their format is a contract with users and scripts.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
     let name = format!("[{}] {}", transfer.group, transfer.file);
     match transfer.state {
         TransferState::Downloading => format!("[D] {name}  {}", progress_text(transfer)),
-        // A pass over the whole is counted as it begins; what was there at the start is hashed before any.
+        // `sequential_passes` counts a pass when it begins. Data of an earlier attempt is hashed before any pass.
         TransferState::Checking if transfer.sequential_passes == 0 => {
             format!("[D] {name}  {}  checking what an earlier attempt left", percent_text(transfer))
         }
@@ -42,8 +42,8 @@ pub(crate) fn progress_text(transfer: &TransferRow) -> String {
     parts.join("  ")
 }
 
-/// What a download was, once it is durable: sizes, both clocks, and what held it back. What an earlier attempt had left is
-/// named, and no part of the rates: it took none of this time.
+/// Summary of a complete download: size, both durations, bottleneck. Bytes of an earlier attempt are named and left out of
+/// the rates.
 pub(crate) fn summarize_transfer(transfer: &TransferRow) -> String {
     let gained_bytes = transfer.total_bytes.saturating_sub(transfer.resumed_bytes);
     let clock = |name: &str, ms: Option<u64>| {
@@ -86,7 +86,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::exit::{ClientFault, ExitCause};
 
-    /// A download on its way.
+    /// A download in progress.
     pub(crate) fn transfer(state: TransferState) -> TransferRow {
         TransferRow {
             group: "group".into(),

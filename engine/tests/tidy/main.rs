@@ -11,14 +11,18 @@
 //! Each rule is a function from what it reads to what it finds, and each has a test that shows it finding something.
 //! A rule that is wrong for one place gets an entry with its reason in that rule's list of exceptions, never a hole.
 
+mod circles;
 mod constants;
 mod fences;
 mod modules;
+mod names;
 mod papers;
 mod shape;
 mod source;
 mod tree;
+mod words;
 
+use modules::MEMBERS;
 use tree::{Finding, Tree};
 
 /// Fails with every finding, one a line.
@@ -34,7 +38,7 @@ fn hold_everywhere(rule: fn(&source::Source) -> Vec<Finding>) {
 
 #[test]
 fn the_scan_finds_the_crates() {
-    for member in ["engine", "tracker", "client", "bench"] {
+    for member in MEMBERS {
         assert!(
             Tree::get().sources.iter().any(|source| source.path.starts_with(&format!("{member}/src/"))),
             "no source of {member}: the scan looks in the wrong place"
@@ -113,10 +117,29 @@ fn prose_quotes_constants_truly() {
 }
 
 #[test]
-fn papers_speak_of_the_product() {
+fn words_say_what_they_mean() {
     let tree = Tree::get();
-    hold(&tree.papers.iter().flat_map(|paper| papers::words(&paper.path, &paper.text)).collect::<Vec<_>>());
-    hold(
-        &tree.sources.iter().flat_map(|source| papers::words(&source.path, &source.text)).collect::<Vec<_>>(),
-    );
+    hold(&tree.papers.iter().flat_map(words::of_paper).collect::<Vec<_>>());
+    hold(&tree.sources.iter().flat_map(words::of_source).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_type_name_has_one_meaning() {
+    hold(&names::shared_types(&Tree::get().sources));
+}
+
+#[test]
+fn most_names_stand_alone() {
+    hold(&names::one_word_names(&Tree::get().sources));
+}
+
+/// Prints the figures that `scripts/names.sh` shows.
+#[test]
+fn name_figures() {
+    println!("{}", names::report(&Tree::get().sources, &MEMBERS));
+}
+
+#[test]
+fn no_hidden_circles() {
+    hold(&circles::hidden_circles(&Tree::get().sources));
 }

@@ -1,36 +1,8 @@
-//! Rules about papers: links that lead somewhere, versions in one place, words that belong to the product.
+//! Rules about documents and manifests: links that lead somewhere, versions in one place.
 
 use std::collections::BTreeSet;
 
 use crate::tree::{Finding, Paper};
-
-/// What has no place in this repository: how it came about, and hosts that packages are fetched from. Written in two
-/// halves, so that this file does not break its own rule.
-const FOREIGN_WORDS: [(&str, &str); 9] = [
-    ("work", "shop"),
-    ("the lead ", "engineer"),
-    ("sub-", "helper"),
-    ("issue ", "#"),
-    ("/work/", "wt"),
-    ("/work/", "shared"),
-    ("crates", ".io"),
-    ("pypi", ".org"),
-    ("static.rust", "-lang"),
-];
-
-/// Papers say nothing about how they came about.
-pub(crate) fn words(path: &str, text: &str) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (line, words) in text.lines().enumerate() {
-        let words = words.to_lowercase();
-        for (half, other) in FOREIGN_WORDS {
-            if words.contains(&format!("{half}{other}")) {
-                findings.push(Finding::new(path, line + 1, format!("`{half}{other}` has no place here")));
-            }
-        }
-    }
-    findings
-}
 
 /// Members take versions from the root manifest.
 pub(crate) fn versions(paper: &Paper) -> Vec<Finding> {
@@ -138,14 +110,6 @@ mod tests {
 
     fn paper(path: &str, text: &str) -> Paper {
         Paper { path: path.to_owned(), text: text.to_owned() }
-    }
-
-    #[test]
-    fn foreign_words_are_found() {
-        assert_eq!(words("README.md", "Report an issue; the lead time is short."), []);
-        for (half, other) in FOREIGN_WORDS {
-            assert_eq!(words("README.md", &format!("a\nsee {half}{other}5")).len(), 1);
-        }
     }
 
     #[test]

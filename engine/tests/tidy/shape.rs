@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{Source, reads, tokens};
 use crate::tree::Finding;
+use crate::words::name_words;
 
 /// Longest source file, in lines.
 const FILE_MAX_LINES: usize = 500;
@@ -94,24 +95,10 @@ pub(crate) fn names(source: &Source) -> Vec<Finding> {
         .into_iter()
         .filter(|(_, name)| NAMED_WITH_REASON.iter().all(|(allowed, _)| allowed != name))
         .filter_map(|(line, name)| {
-            let word = words(name).into_iter().find(|word| EMPTY_WORDS.contains(&word.as_str()))?;
+            let word = name_words(name).into_iter().find(|word| EMPTY_WORDS.contains(&word.as_str()))?;
             Some(Finding::new(&source.path, line, format!("`{name}` is named by the empty word `{word}`")))
         })
         .collect()
-}
-
-/// The words of `snake_case` or `CamelCase`, in lower case.
-fn words(name: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    for c in name.chars() {
-        if c == '_' || c.is_uppercase() {
-            words.push(String::new());
-        }
-        if c != '_' {
-            words.last_mut().expect("never empty").extend(c.to_lowercase());
-        }
-    }
-    words
 }
 
 /// What was meant for the author's eyes alone does not land.

@@ -16,7 +16,7 @@ const NOT_OURS: [&str; 3] = ["target", ".git", "tracker_data"];
 const PAPERS: [&str; 8] = [".md", ".toml", ".sh", ".yml", ".txt", "Makefile", ".ci/run", ".gitignore"];
 
 /// Something that breaks a rule.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// From the top of the repository.
     pub(crate) path: String,

@@ -1,9 +1,9 @@
-//! The node's link to the trackers: keeps the session, finds its way back, asks one thing at a time.
+//! The node's client for the trackers: holds the session, reconnects, and sends one request at a time.
 //!
-//! Invariants: a request that may have reached the tracker is sent again once at most, under the same request id, and
-//! only when its connection had been idle before (the tracker may just have closed it). Work in the background keeps to
-//! a pause that doubles; whoever asked gets a try at once. An answer counts only when it names its request; a connection
-//! that said anything else is dropped, so no later question reads an earlier one's answer.
+//! A request that may have reached the tracker is sent again at most once, with the same request id, and only if its
+//! connection had been idle before (the tracker may just have closed it). Background requests respect a pause that doubles;
+//! a user's request is tried at once. An answer counts only if it names its request; after any other message the connection
+//! is dropped, so that no later request reads an earlier one's answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use engine::lock::lock;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracker::api::UserId;
@@ -25,34 +26,31 @@ use super::connection::TrackerConnection;
 use super::{no_tracker_fault, refusal, tracker_addresses};
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
-use crate::ipc::protocol::SecretText;
 use crate::limits;
-use crate::lock::lock;
+use crate::node::disk::state_dir::{SavedSession, StateDir};
 use crate::node::peer::{LocalPeer, TrackerTrust};
-use crate::node::state_dir::{SavedSession, StateDir};
 use crate::printable::make_printable;
 
-/// Who waits for the answer.
+/// Whether a user waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestUrgency {
-    /// A user: a lost tracker is tried at once.
+    /// A user waits: reconnects at once.
     Immediate,
-    /// Nobody: a lost tracker is tried when its pause is over.
+    /// No user waits: reconnects after the pause.
     Background,
 }
 
-/// How the link is, told without waiting for it.
+/// State of the connection, readable while a request is running.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrackerStatus {
-    /// The tracker that answered last.
     pub(crate) tracker: Option<SocketAddr>,
-    /// Why there is none.
+    /// Why no tracker is connected.
     pub(crate) trouble: Option<String>,
-    /// The epoch of the last answer; when it changes, what only the trackers' memory held is to be told again.
+    /// Epoch of the last answer. When it changes, the trackers lost what they hold in memory, and it must be sent again.
     pub(crate) epoch: Option<u64>,
 }
 
-/// The link.
+/// The client for the trackers.
 pub(crate) struct TrackerClient {
     named: Option<PathBuf>,
     state: Arc<StateDir>,
@@ -72,10 +70,10 @@ struct ConnectionSlot {
 }
 
 impl TrackerClient {
-    /// A link that is not connected yet, with the session that was kept, if one was.
+    /// A client that is not connected yet, with the saved session.
     ///
     /// # Errors
-    /// A fault when the system gives no random bytes.
+    /// When the system gives no random bytes.
     pub(crate) fn new(
         named: Option<PathBuf>,
         state: Arc<StateDir>,
@@ -98,38 +96,38 @@ impl TrackerClient {
         })
     }
 
-    /// Who is logged in.
+    /// The logged-in user.
     pub(crate) fn user(&self) -> Option<String> {
         lock(&self.session).as_ref().map(|session| session.user.clone())
     }
 
-    /// Who is logged in, or the fault that nobody is.
+    /// The logged-in user.
     ///
     /// # Errors
-    /// Exit 3.
+    /// Exit 3 if no user is logged in.
     pub(crate) fn require_user(&self) -> Result<String, ClientFault> {
         self.user().ok_or_else(|| {
-            ClientFault::new(ExitCause::NotLoggedIn, "nobody is logged in here").fix("`login USER`")
+            ClientFault::new(ExitCause::NotLoggedIn, "no user is logged in here").fix("`login USER`")
         })
     }
 
-    /// The trackers' addresses, as the file has them now.
+    /// The addresses in the tracker file now.
     ///
     /// # Errors
-    /// A usage fault when there is no file or it is wrong.
+    /// A usage error when there is no file or it is invalid.
     pub(crate) fn find_addresses(&self) -> Result<Vec<SocketAddr>, ClientFault> {
         tracker_addresses(self.named.as_deref())
     }
 
-    /// How the link is.
+    /// The connection's state.
     pub(crate) fn status(&self) -> TrackerStatus {
         lock(&self.status).clone()
     }
 
-    /// Asks, and reads the fields that the answer adds; with the tracker's message.
+    /// Sends a command; returns the fields of its answer and the tracker's message.
     ///
     /// # Errors
-    /// The tracker's refusal, or that none can be reached.
+    /// The tracker's refusal, or that no tracker can be reached.
     pub(crate) fn request<T: DeserializeOwned>(
         &self,
         command: Command,
@@ -138,8 +136,8 @@ impl TrackerClient {
         self.request_for(None, command, urgency)
     }
 
-    /// As [`TrackerClient::request`], in the name of `user` and of nobody else: whoever works in the background may find another
-    /// user logged in by the time it is its turn.
+    /// Like [`TrackerClient::request`], but only in the session of `user`: by the time that background work gets its turn, another
+    /// user may be logged in.
     ///
     /// # Errors
     /// As [`TrackerClient::request`]; exit 3 when `user` is not logged in.
@@ -159,7 +157,7 @@ impl TrackerClient {
         urgency: RequestUrgency,
     ) -> Result<(T, String), ClientFault> {
         let mut wire = lock(&self.slot);
-        // Read once the line is ours: this very session goes out with the request.
+        // Read while the connection is locked: exactly this session goes out with the request.
         let session = lock(&self.session).clone();
         if let Some(user) = user
             && session.as_ref().is_none_or(|session| session.user != user)
@@ -182,13 +180,12 @@ impl TrackerClient {
         }
     }
 
-    /// Logs in, keeps the session, and tells the engine whose tickets count.
+    /// Logs in, saves the session, and gives the engine the key that verifies tickets.
     ///
     /// # Errors
-    /// As [`TrackerClient::request`]; or the session cannot be kept.
-    pub(crate) fn login(&self, user: UserId, password: &SecretText) -> Result<String, ClientFault> {
+    /// As [`TrackerClient::request`]; or the session cannot be saved.
+    pub(crate) fn log_in(&self, user: UserId, password: Password) -> Result<String, ClientFault> {
         let name = user.to_string();
-        let password = parse_password(password)?;
         let command = Command::Login { user, password, peer_key: Some(self.peer.key()) };
         let (answer, message): (LoginAnswer, String) = self.request(command, RequestUrgency::Immediate)?;
         let session = SavedSession { user: name, token: answer.session, tracker_key: answer.tracker_key.0 };
@@ -201,13 +198,13 @@ impl TrackerClient {
         Ok(message)
     }
 
-    /// Forgets who is logged in.
+    /// Ends the local session.
     pub(crate) fn forget_session(&self) {
         *lock(&self.session) = None;
         self.state.forget_session();
     }
 
-    /// Sets the engine's clock by the trackers'.
+    /// Adjusts the engine's clock to the trackers'.
     pub(crate) fn learn_time(&self, server_time: u64) {
         if let Some(session) = lock(&self.session).as_ref() {
             self.peer.set_trust(TrackerTrust {
@@ -217,7 +214,7 @@ impl TrackerClient {
         }
     }
 
-    /// How far ahead the trackers' clock is, in seconds. What cannot be believed counts as no difference, and is said once.
+    /// Seconds by which the trackers' clock is ahead. An implausible difference counts as 0 and is logged once.
     fn offset(&self, server_time: u64) -> i64 {
         let now = clock::unix_time_s();
         clock_offset(server_time, now).unwrap_or_else(|| {
@@ -231,8 +228,7 @@ impl TrackerClient {
         })
     }
 
-    /// Sends the request on the open connection, or on a new one, and gives what came of it. A connection on which
-    /// anything went wrong is dropped.
+    /// Sends the request on the open connection, or on a new one. After any error the connection is dropped.
     fn exchange(
         &self,
         wire: &mut ConnectionSlot,
@@ -310,7 +306,7 @@ impl TrackerClient {
             && let Some(sent) = sent
         {
             let mut session = lock(&self.session);
-            // Another thread may have logged in meanwhile.
+            // Another thread may have logged in since.
             if *session == Some(sent) {
                 *session = None;
                 self.state.forget_session();
@@ -342,26 +338,16 @@ impl ConnectionSlot {
     }
 }
 
-/// A password as the protocol takes it.
-///
-/// # Errors
-/// A usage fault when it is empty or too long.
-pub(crate) fn parse_password(secret: &SecretText) -> Result<Password, ClientFault> {
-    Password::new(&secret.0).ok_or_else(|| {
-        ClientFault::new(ExitCause::Usage, "a password has 1 to 1,024 bytes").fix("choose another one")
-    })
-}
-
-/// What a tracker said to one request.
+/// A tracker's answer to one request.
 type Outcome = Result<ReceivedAnswer, ReceivedFailure>;
 
-/// Why a request has no answer. The connection is of no more use.
+/// Why a request has no answer. The connection must be dropped.
 enum ExchangeError {
-    /// It failed.
+    /// The connection failed.
     Broken(io::Error),
-    /// What came is not this request's answer.
+    /// The message is not the answer to this request.
     Foreign(ClientFault),
-    /// The tracker refused without naming a request: it speaks of the connection.
+    /// The tracker refused the connection: no request is named.
     TurnedAway(ReceivedFailure),
 }
 
@@ -385,10 +371,10 @@ fn send_request(line: &mut TrackerConnection, request: &Request) -> Result<Outco
     }
 }
 
-/// Asks whoever listens at an address whether it is a tracker that answers.
+/// Checks whether a tracker answers at an address.
 ///
 /// # Errors
-/// Why not, for people.
+/// Why not, for users.
 pub(crate) fn ping_tracker(address: SocketAddr) -> Result<(), String> {
     let mut ping = Request::new(Command::Ping);
     ping.request_id = Some("ping".into());
@@ -399,20 +385,20 @@ pub(crate) fn ping_tracker(address: SocketAddr) -> Result<(), String> {
             Err(make_printable(&refused.failure.message))
         }
         Err(ExchangeError::Broken(error)) => {
-            Err(format!("something listens there, but gives no answer: {error}"))
+            Err(format!("a server listens there but does not answer: {error}"))
         }
-        Err(ExchangeError::Foreign(_)) => Err("what listens there is no tracker of this version".to_owned()),
+        Err(ExchangeError::Foreign(_)) => Err("the server there is not a tracker of this version".to_owned()),
     }
 }
 
-/// Shows the session on a new connection before the request itself, which may be larger than a tracker takes from a
-/// stranger. Whatever this is answered, the request gets the answer that counts.
+/// Presents the session on a new connection before the request itself, which may be longer than a tracker accepts without a
+/// session. Only the request's own answer counts.
 fn present_session(line: &mut TrackerConnection, request: &Request) -> Result<(), ExchangeError> {
     if request.session.is_none() {
         return Ok(());
     }
     let mut ping = Request::new(Command::Ping);
-    // Its own id: the tracker remembers what it answered to each.
+    // Needs its own id: the tracker stores the answer to each id.
     ping.request_id =
         request.request_id.as_ref().and_then(Value::as_str).map(|id| format!("{id}-resume").into());
     ping.session.clone_from(&request.session);
@@ -420,13 +406,13 @@ fn present_session(line: &mut TrackerConnection, request: &Request) -> Result<()
     send_request(line, &ping).map(drop)
 }
 
-/// What a tracker sent is not of this protocol; the reason may quote it.
+/// A message that is not of this protocol; `bad` may quote it.
 fn protocol_fault(bad: &dyn std::fmt::Display) -> ClientFault {
     ClientFault::new(ExitCause::Protocol, make_printable(&bad.to_string()))
-        .fix("see that `--trackers FILE` names trackers of this version")
+        .fix("check that `--trackers FILE` names trackers of this version")
 }
 
-/// The trackers' clock minus ours, in seconds; `None` when they differ by more than clocks do.
+/// The trackers' clock minus the local one, in seconds; `None` if the difference is implausible.
 fn clock_offset(server_time: u64, now: u64) -> Option<i64> {
     let apart = i64::try_from(server_time.abs_diff(now)).ok()?;
     let believed = apart.unsigned_abs() <= limits::CLOCK_OFFSET_MAX_S;

@@ -1,7 +1,7 @@
-//! One TCP connection to one tracker: a line out, a line back.
+//! One TCP connection to a tracker: one line of request, one line of answer.
 //!
-//! Invariants: an exchange ends in `TRACKER_ANSWER_TIMEOUT_MS` (or what else was said) plus what its bytes take at `TRACKER_MIN_BYTES_PER_S`, however
-//! they trickle in; nothing that was said before a question counts as its answer.
+//! An exchange ends within `TRACKER_ANSWER_TIMEOUT_MS` (or another timeout) plus the time that its bytes take at
+//! `TRACKER_MIN_BYTES_PER_S`. A line that arrived before a request never counts as its answer.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, recv};
 use crate::clock;
 use crate::limits;
 
-/// An open connection, on which no answer is outstanding.
+/// An open connection without an outstanding answer.
 #[derive(Debug)]
 pub(super) struct TrackerConnection {
     address: SocketAddr,
@@ -23,7 +23,7 @@ pub(super) struct TrackerConnection {
     answer_ms: u64,
 }
 
-/// How long one exchange may still take: the more was moved, the longer.
+/// Deadline of one exchange; moved bytes extend it.
 struct ExchangeDeadline {
     started: Instant,
     answer_ms: u64,
@@ -39,10 +39,10 @@ impl ExchangeDeadline {
         self.moved_bytes += bytes as u64;
     }
 
-    /// The time that is left at `now`.
+    /// Time left at `now`.
     ///
     /// # Errors
-    /// `TimedOut` when there is none.
+    /// `TimedOut` when none is left.
     fn left(&self, now: Instant) -> io::Result<Duration> {
         let earned_ms = self.moved_bytes * 1_000 / limits::TRACKER_MIN_BYTES_PER_S;
         let allowed = Duration::from_millis(self.answer_ms + earned_ms);
@@ -52,10 +52,10 @@ impl ExchangeDeadline {
 }
 
 impl TrackerConnection {
-    /// Connects to the first of `addresses` that answers.
+    /// Connects to the first of `addresses` that accepts.
     ///
     /// # Errors
-    /// What was tried and what came of it, for people.
+    /// A message with each address and its error.
     pub(super) fn connect_first(addresses: &[SocketAddr]) -> Result<TrackerConnection, String> {
         let mut tried = Vec::new();
         for address in addresses {
@@ -70,7 +70,7 @@ impl TrackerConnection {
     /// Connects to a tracker.
     ///
     /// # Errors
-    /// What the system says.
+    /// Those of the socket.
     pub(super) fn connect(address: SocketAddr) -> io::Result<TrackerConnection> {
         let stream =
             TcpStream::connect_timeout(&address, Duration::from_millis(limits::TRACKER_CONNECT_TIMEOUT_MS))?;
@@ -86,29 +86,28 @@ impl TrackerConnection {
         })
     }
 
-    /// The same with less patience: an answer must come in `answer_ms`.
+    /// Sets another timeout for answers, in ms.
     pub(super) fn with_timeout(self, answer_ms: u64) -> TrackerConnection {
         TrackerConnection { answer_ms, ..self }
     }
 
-    /// The tracker at the other end.
+    /// The tracker's address.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Our own address towards it.
+    /// The local address of the connection.
     pub(super) fn local(&self) -> IpAddr {
         self.local
     }
 
-    /// Sends one request and reads its answer, both without the end of the line. After an error the connection is of
-    /// no more use.
+    /// Sends one request and reads its answer, both without the line end. After an error the connection must be dropped.
     ///
     /// # Errors
-    /// What the connection says; `UnexpectedEof` when the tracker closed it before it answered; `ConnectionAborted` when
-    /// it had spoken unasked; `TimedOut`; `InvalidData` for a line without an end.
+    /// Those of the socket; `UnexpectedEof` when the tracker closed before it answered; `ConnectionAborted` when it sent
+    /// something unasked; `TimedOut`; `InvalidData` for a line without an end.
     pub(super) fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
-        // A tracker that turns a connection away may say so before it is asked: that counts as the first answer.
+        // A tracker that refuses a connection may say so before any request: that counts as the first answer.
         if std::mem::replace(&mut self.has_exchanged, true) {
             self.expect_silence()?;
         }
@@ -163,10 +162,10 @@ impl TrackerConnection {
         }
     }
 
-    /// Between an answer and the next question a tracker says nothing.
+    /// Between an answer and the next request a tracker must send nothing.
     fn expect_silence(&self) -> io::Result<()> {
         let unasked =
-            || io::Error::new(io::ErrorKind::ConnectionAborted, "the tracker spoke without being asked");
+            || io::Error::new(io::ErrorKind::ConnectionAborted, "the tracker sent an unrequested message");
         if !self.received.is_empty() {
             return Err(unasked());
         }
@@ -180,7 +179,7 @@ impl TrackerConnection {
     }
 }
 
-/// A socket's timeout shows as `WouldBlock`, which means nothing to people.
+/// A socket's timeout shows as `WouldBlock`, which users cannot interpret.
 fn map_timeout(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }
@@ -201,7 +200,7 @@ mod tests {
             let mut asked = [0; 64];
             assert_ne!(stream.read(&mut asked).unwrap(), 0);
             bytes.iter().for_each(|part| stream.write_all(part).unwrap());
-            // Reads on until the other side has gone, so that no reset eats what was written.
+            // Reads until the peer closes, so that no reset discards what was written.
             stream.shutdown(std::net::Shutdown::Write).unwrap();
             let _ = stream.read(&mut asked);
         });
@@ -213,7 +212,7 @@ mod tests {
         let mut line =
             TrackerConnection::connect(tracker_that_answers(&[b"{\"a\"", b":1}\n{\"b\":2}\n"])).unwrap();
         assert_eq!(line.exchange(b"x").unwrap(), b"{\"a\":1}");
-        // The rest is there already, or still in the system, or nothing but the end is.
+        // The rest may be buffered, still in the kernel, or already followed by the end.
         line.exchange(b"y").unwrap_err();
         let mut line = TrackerConnection::connect(tracker_that_answers(&[])).unwrap();
         line.has_exchanged = true;
@@ -250,12 +249,12 @@ mod tests {
     fn a_tracker_that_closes_is_noticed_and_the_next_is_tried() {
         let mut line = TrackerConnection::connect(tracker_that_answers(&[b"half"])).unwrap();
         assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        // Bound, so that it is nobody else's, and without anybody who listens.
+        // Bound but not listening: connections are refused, and no other process gets the port.
         let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let nobody = getsockname(&bound).unwrap().try_into().unwrap();
-        let somebody = tracker_that_answers(&[]);
-        assert_eq!(TrackerConnection::connect_first(&[nobody, somebody]).unwrap().address(), somebody);
-        assert!(TrackerConnection::connect_first(&[nobody]).unwrap_err().contains(&nobody.to_string()));
+        let refusing = getsockname(&bound).unwrap().try_into().unwrap();
+        let accepting = tracker_that_answers(&[]);
+        assert_eq!(TrackerConnection::connect_first(&[refusing, accepting]).unwrap().address(), accepting);
+        assert!(TrackerConnection::connect_first(&[refusing]).unwrap_err().contains(&refusing.to_string()));
     }
 }

@@ -1,12 +1,12 @@
-//! The trackers, as this node talks to them: one connection, requests answered in order.
+//! The node's side of the control protocol: one connection, requests answered in order.
 //!
 //! ```text
-//!   tracker_info.txt ──► addresses ──► line (one TCP connection, to the first that answers)
-//!                                        ▲
-//!   desk, keeper, pulse ──► link (session, request ids, reconnecting) ── refusal ──► Fault
+//!   tracker_info.txt ──► tracker_addresses ──► connection (TCP, to the first that accepts)
+//!                                                 ▲
+//!   the node's threads ──► client (session, request ids, reconnecting) ── refusal ──► ClientFault
 //! ```
 //!
-//! Invariant: requests and answers are `tracker::api`'s types; no JSON of the control protocol is written here.
+//! Requests and answers are `tracker::api`'s types; this module writes no JSON of the control protocol itself.
 
 mod client;
 mod connection;
@@ -19,17 +19,17 @@ use tracker::api::cluster_file::{self, FILE_NAME};
 
 use crate::exit::{ClientFault, ExitCause};
 
-pub(crate) use client::{RequestUrgency, TrackerClient, parse_password, ping_tracker};
+pub(crate) use client::{RequestUrgency, TrackerClient, ping_tracker};
 
-/// The trackers that the file names: `named`, or the one that is found from the working directory.
+/// The addresses in the file `named`, or in the one found from the working directory.
 ///
 /// # Errors
-/// A usage fault when there is no file or it is wrong.
+/// A usage error when there is no file or it is invalid.
 pub(crate) fn tracker_addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>, ClientFault> {
     if let Some(named) = named {
         check_named(named)?;
     }
-    // The environment's file is in `named` already: options read the environment themselves.
+    // The environment's file is in `named` already: `cli` reads the environment.
     let path = cluster_file::find_cluster_file(named, None, Path::is_file).map_err(|missing| {
         let fix = format!(
             "write one with a line `IP PORT` for each tracker, or name it: `--trackers FILE` ({FILE_NAME})"
@@ -41,30 +41,29 @@ pub(crate) fn tracker_addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>,
     })?;
     cluster_file::parse_cluster_file(&text).map_err(|bad| {
         ClientFault::new(ExitCause::Usage, format!("{}: {bad}", path.display()))
-            .fix("mend that line, or `--trackers FILE`")
+            .fix("fix that line, or `--trackers FILE`")
     })
 }
 
-/// What to type when the named file is none.
 const NAME_IT: &str = "name a file with a line `IP PORT` for each tracker: `--trackers FILE`";
 
-/// Says what is wrong with the very path that was named.
+/// Checks that the named path is a regular file.
 fn check_named(path: &Path) -> Result<(), ClientFault> {
     let shown = path.display();
     let message = match path.metadata() {
         Ok(found) if found.is_file() => return Ok(()),
         Ok(found) if found.is_dir() => format!("{shown} is a directory, not a file with trackers"),
-        Ok(_) => format!("{shown} is no regular file"),
+        Ok(_) => format!("{shown} is not a regular file"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("there is no file {shown}"),
-        Err(error) => format!("cannot look at {shown}: {error}"),
+        Err(error) => format!("cannot access {shown}: {error}"),
     };
     Err(ClientFault::new(ExitCause::Usage, message).fix(NAME_IT))
 }
 
-/// No tracker answers; `tried` tells which were tried and what came of it.
+/// No tracker can be reached; `tried` lists the addresses and errors.
 pub(crate) fn no_tracker_fault(tried: &str) -> ClientFault {
     ClientFault::new(ExitCause::NoTracker, format!("no tracker can be reached ({tried})"))
-        .fix("start one with `tracker`, or name the right addresses with `--trackers FILE`; `client doctor` looks closer")
+        .fix("start one with `tracker`, or name the right addresses with `--trackers FILE`; `client doctor` shows details")
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! What the trackers refuse, as faults: the one place where their codes become exit codes.
+//! Converts trackers' refusals to client errors; the only place where their codes become exit codes.
 
 use tracker::api::failure::{FailureCode, RequestFailure};
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::printable::make_printable;
 
-/// The fault for a refusal; the tracker's own advice goes first. Its words are made fit for a terminal. `named`: it refuses
-/// the very request, and not the connection.
+/// The error for a refusal. The tracker's own advice takes precedence; its text is made printable. `named`: the tracker
+/// refused this request, not the connection.
 pub(super) fn refusal_fault(failure: RequestFailure, named: bool) -> ClientFault {
     let exit = exit_of(failure.code);
     let fix = failure
@@ -16,8 +16,8 @@ pub(super) fn refusal_fault(failure: RequestFailure, named: bool) -> ClientFault
     ClientFault { exit, message: make_printable(&failure.message), fix: Some(fix), refusal_code: refused }
 }
 
-/// Commands that the trackers advise, and how many words follow each at most (a file's name may have blanks). They write them as they are typed at a prompt, and
-/// without a mark, since they do not know what will show them.
+/// Commands in trackers' advice, and how many words may follow each (a file name may contain blanks). Trackers write commands
+/// as at a prompt and without backticks.
 const ADVISED: [(&str, usize); 9] = [
     ("login", 1),
     ("create_user", 1),
@@ -30,10 +30,10 @@ const ADVISED: [(&str, usize); 9] = [
     ("remove_file", 64),
 ];
 
-/// Words with which a sentence goes on behind a command.
+/// Words that continue the sentence after a command.
 const PROSE: [&str; 4] = ["with", "first", "shows", "or"];
 
-/// A tracker's advice with its commands between backticks, as everybody else here writes them.
+/// Puts commands in a tracker's advice between backticks, as in the client's own messages.
 fn mark_commands(advice: &str) -> String {
     if advice.contains('`') {
         return advice.to_owned();
@@ -94,10 +94,10 @@ fn default_advice(code: FailureCode) -> &'static str {
             "try again in a moment"
         }
         FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => {
-            "client and tracker are of different versions: bring both to the same"
+            "client and tracker have different versions: use the same one for both"
         }
         FailureCode::BadRequest | FailureCode::TooLarge => "`help COMMAND` shows what a command takes",
-        FailureCode::Internal | FailureCode::Other => "try again; if it stays, the tracker's log says why",
+        FailureCode::Internal | FailureCode::Other => "try again; if it persists, see the tracker's log",
     }
 }
 

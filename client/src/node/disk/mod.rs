@@ -1,0 +1,9 @@
+//! What outlives the node's process: its state directory, and the records in it.
+//!
+//! ```text
+//!   state_dir (lock, socket, key, session), records (shares, downloads) ──► private (files that are the user's alone)
+//! ```
+
+mod private;
+pub(super) mod records;
+pub(crate) mod state_dir;

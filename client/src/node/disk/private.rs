@@ -1,0 +1,286 @@
+//! Files of the state directory that nobody else may read or stand in for.
+//!
+//! Invariants: a link or a pipe in a file's place is refused, never followed or waited for; a secret is only ever
+//! written to a file that was made for it, open to its owner alone; files are replaced whole.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+
+use crate::exit::{ClientFault, ExitCause};
+use crate::limits;
+use crate::quoting;
+
+/// Held by the process that is the node; whatever directory has it is a state directory.
+pub(in crate::node) const LOCK: &str = "node.lock";
+
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+const OTHERS: u32 = 0o077;
+const STICKY: u32 = 0o1000;
+
+/// How a directory suits that may hold the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DirectoryAccess {
+    /// As it is.
+    Private,
+    /// As soon as it is closed to others, by whom it is used.
+    Open,
+}
+
+/// Looks whether a directory can hold the state, and changes nothing.
+///
+/// # Errors
+/// A fault when it belongs to another user, is one that users share, or is open to others and holds something else.
+pub(crate) fn check_directory(path: &Path, found: &Metadata) -> Result<DirectoryAccess, ClientFault> {
+    let refuse = |why: &str, fix: &str| {
+        let message = format!("the state directory {} {why}", path.display());
+        Err(ClientFault::new(ExitCause::LocalIo, message).fix(fix))
+    };
+    let own = "name a directory of your own: `--state DIR`";
+    if found.uid() != geteuid().as_raw() {
+        return refuse("belongs to another user, who could read the login kept there", own);
+    }
+    if found.mode() & STICKY != 0 {
+        return refuse("is one that all users share", own);
+    }
+    if found.mode() & OTHERS == 0 {
+        return Ok(DirectoryAccess::Private);
+    }
+    // Somebody may count on it being open, unless it is a node's already or there is nothing in it.
+    let mut entries = fs::read_dir(path).map_err(|error| unusable_fault(path, &error))?;
+    if path.join(LOCK).exists() || entries.next().is_none() {
+        return Ok(DirectoryAccess::Open);
+    }
+    let fix = format!("name an empty one with `--state DIR`, or `chmod 700 {}`", quoting::quote_path(path));
+    refuse("is open to other users and is none of Shoal's yet", &fix)
+}
+
+/// Makes the directory where it is missing, and sees that it is ours and closed to others.
+///
+/// # Errors
+/// A fault when it cannot be made; those of [`check_directory`].
+pub(in crate::node) fn prepare_directory(path: &Path) -> Result<(), ClientFault> {
+    let fault = |error: io::Error| unusable_fault(path, &error);
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(fault)?;
+    let directory = File::open(path).map_err(fault)?;
+    let found = directory.metadata().map_err(fault)?;
+    if check_directory(path, &found)? == DirectoryAccess::Open {
+        tracing::warn!("{} was open to other users and is now closed to them (0700)", path.display());
+        let closed = directory.set_permissions(Permissions::from_mode(DIRECTORY_MODE));
+        closed.map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// Why a path cannot be a state directory, or not this user's.
+pub(crate) fn unusable_fault(path: &Path, error: &io::Error) -> ClientFault {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
+    let shown = path.display();
+    let message = match error.kind() {
+        AlreadyExists | NotADirectory if path.exists() => format!("{shown} is a file, not a directory"),
+        NotADirectory => format!("there can be no directory {shown}: a part of this path is a file"),
+        PermissionDenied => format!("the state directory {shown} is not open to this user"),
+        _ => format!("cannot use the state directory {shown}: {error}"),
+    };
+    let exit = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCause::DiskFull,
+        _ => ExitCause::LocalIo,
+    };
+    ClientFault::new(exit, message).fix("name a directory of your own: `--state DIR`")
+}
+
+/// Opens a file for its lock; makes it where it is missing.
+///
+/// # Errors
+/// What the system says; `InvalidInput` when something else than a file is there.
+pub(in crate::node) fn open_lock_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(FILE_MODE)
+        .custom_flags(open_flags())
+        .open(path)?;
+    require_regular(file)
+}
+
+/// Reads a short file.
+///
+/// # Errors
+/// What the system says; `InvalidInput` when something else than a file is there, or one that is too long.
+pub(in crate::node) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    read_limited(path, limits::STATE_FILE_MAX_BYTES)
+}
+
+/// As [`read_file`], with a limit of its own, in bytes.
+///
+/// # Errors
+/// As [`read_file`].
+pub(in crate::node) fn read_limited(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
+    let file = require_regular(OpenOptions::new().read(true).custom_flags(open_flags()).open(path)?)?;
+    let mut bytes = Vec::new();
+    file.take(most_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most_bytes {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is too long to be ours"));
+    }
+    Ok(bytes)
+}
+
+/// Replaces a file of `directory` whole: temporary file, fsync, rename, fsync of the directory.
+///
+/// # Errors
+/// What the system says. The old file is then still there.
+pub(in crate::node) fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace_file_with(directory, name, |file| file.write_all(bytes))
+}
+
+/// As [`replace_file`], with what `write` writes.
+///
+/// # Errors
+/// As [`replace_file`], and those of `write`.
+pub(in crate::node) fn replace_file_with(
+    directory: &Path,
+    name: &str,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}.new"));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // Nothing was there, or what an earlier crash or somebody else had left.
+        _ => {}
+    }
+    let file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(FILE_MODE)
+        .custom_flags(open_flags())
+        .open(&temporary)?;
+    let written = fill_file(file, write).and_then(|()| fs::rename(&temporary, directory.join(name)));
+    if written.is_err() {
+        // On a full disk half a file would only take room; the cause matters more than what comes of this.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.and_then(|()| sync_directory(directory))
+}
+
+fn fill_file(mut file: File, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    // A umask may have taken from the mode.
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    write(&mut file)?;
+    file.sync_all()
+}
+
+/// Brings a directory's names to the disk.
+///
+/// # Errors
+/// What the system says.
+pub(in crate::node) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Brings a new directory's own name to the disk.
+///
+/// # Errors
+/// What the system says.
+pub(in crate::node) fn sync_parent(directory: &Path) -> io::Result<()> {
+    directory.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Does not follow a link, nor wait for the other end of a pipe.
+fn open_flags() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
+}
+
+fn require_regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    fn pipe(path: &Path) {
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+
+    #[test]
+    fn a_secret_never_lands_in_a_file_that_was_there_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, temporary) = (dir.path().join("kept"), dir.path().join("s.new"));
+        fs::write(&temporary, "old").unwrap();
+        fs::set_permissions(&temporary, Permissions::from_mode(0o644)).unwrap();
+        fs::hard_link(&temporary, &kept).unwrap();
+        replace_file(dir.path(), "s", b"secret").unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"old", "whoever had it open reads no secret");
+        let made = fs::metadata(dir.path().join("s")).unwrap();
+        assert_eq!(made.mode() & 0o777, FILE_MODE);
+
+        symlink(&kept, &temporary).unwrap();
+        replace_file(dir.path(), "s", b"other").unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"old");
+        assert_eq!(read_file(&dir.path().join("s")).unwrap(), b"other");
+    }
+
+    #[test]
+    fn pipes_links_directories_and_long_files_are_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        pipe(&at("pipe"));
+        fs::write(at("file"), "x").unwrap();
+        symlink(at("file"), at("link")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        for name in ["pipe", "link", "directory"] {
+            read_file(&at(name)).unwrap_err();
+            open_lock_file(&at(name)).unwrap_err();
+        }
+        File::create(at("long")).unwrap().set_len(limits::STATE_FILE_MAX_BYTES + 1).unwrap();
+        read_file(&at("long")).unwrap_err();
+        assert_eq!(read_file(&at("file")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_directory_of_ours_is_closed_and_anothers_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |mode| fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+        mode(0o755);
+        prepare_directory(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, DIRECTORY_MODE);
+
+        mode(0o1777);
+        assert_eq!(prepare_directory(dir.path()).unwrap_err().exit, ExitCause::LocalIo);
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o1777, 0o1777, "and not changed");
+
+        mode(0o750);
+        fs::write(dir.path().join("letter"), "").unwrap();
+        let refused = prepare_directory(dir.path()).unwrap_err();
+        assert!(refused.message.contains("none of Shoal's") && refused.fix.is_some(), "{refused}");
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, 0o750, "others may count on it");
+        fs::write(dir.path().join(LOCK), "").unwrap();
+        prepare_directory(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, DIRECTORY_MODE, "a node's own");
+
+        // Only root can give a directory away; everybody else has root's to try.
+        let anothers = if geteuid().is_root() {
+            mode(0o700);
+            std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
+            dir.path()
+        } else {
+            Path::new("/")
+        };
+        let refused = prepare_directory(anothers).unwrap_err();
+        assert_eq!(refused.exit, ExitCause::LocalIo);
+        assert!(refused.message.contains("another user") && refused.fix.is_some(), "{refused}");
+    }
+}

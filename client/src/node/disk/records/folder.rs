@@ -1,0 +1,352 @@
+//! A folder of records: one JSON file each, written whole, read with suspicion.
+//!
+//! Invariants: what is written is on the disk when `write` returns, and so is what is removed; a file that is not a record
+//! of this version is renamed, never guessed at and never removed; one that cannot be read now is named and left as it is; the
+//! others are read all the same. Nothing is removed for not being listed unless the listing was whole.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{ClientFault, ExitCause};
+use crate::limits;
+use crate::node::disk::private;
+use crate::quoting;
+
+/// The version of the records that this program writes and reads.
+const RECORD_FORMAT: u32 = 1;
+
+const RECORD_EXTENSION: &str = "json";
+const TEMPORARY_EXTENSION: &str = "new";
+
+/// The extension of what a record is made of.
+pub(super) const MANIFEST_EXTENSION: &str = "manifest";
+
+/// Names one record in its folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::node) struct RecordId(String);
+
+impl RecordId {
+    /// A name that no record has.
+    ///
+    /// # Errors
+    /// A fault when the system gives no random bytes.
+    pub(in crate::node) fn new() -> Result<RecordId, ClientFault> {
+        let number = getrandom::u64().map_err(|error| ClientFault::no_random(&error))?;
+        Ok(RecordId(format!("{number:016x}")))
+    }
+}
+
+/// One folder of the state directory.
+#[derive(Debug)]
+pub(in crate::node) struct RecordFolder {
+    path: PathBuf,
+    records_max: usize,
+}
+
+/// A record as it is written.
+#[derive(Serialize, Deserialize)]
+struct RecordEnvelope<R> {
+    format: u32,
+    record: R,
+}
+
+/// What every version's records begin with.
+#[derive(Deserialize)]
+struct RecordHeader {
+    format: u32,
+}
+
+/// Why a file is no record.
+enum RecordFault {
+    Damaged(String),
+    OtherVersion(u32),
+    /// The system does not give it now.
+    Unreadable(io::Error),
+}
+
+/// The names in a folder, sorted.
+struct FolderListing {
+    names: Vec<String>,
+    /// Whether these are all of them.
+    is_complete: bool,
+}
+
+impl RecordFolder {
+    /// The folder of this name, which may not exist yet, with room for so many records.
+    pub(super) fn new(state: &Path, name: &str, records_max: usize) -> RecordFolder {
+        RecordFolder { path: state.join(name), records_max }
+    }
+
+    /// Where a file of a record lies.
+    pub(super) fn path_of(&self, id: &RecordId, extension: &str) -> PathBuf {
+        self.path.join(format!("{}.{extension}", id.0))
+    }
+
+    /// Has `write` write a file that belongs to a record; on the disk when it returns.
+    ///
+    /// # Errors
+    /// A fault that names the file.
+    pub(super) fn write_with(
+        &self,
+        id: &RecordId,
+        extension: &str,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), ClientFault> {
+        let name = format!("{}.{extension}", id.0);
+        let fault = |error: &io::Error| write_fault(&self.path.join(&name), error);
+        if !self.path.is_dir() {
+            private::prepare_directory(&self.path)?;
+            private::sync_parent(&self.path).map_err(|error| fault(&error))?;
+        }
+        private::replace_file_with(&self.path, &name, write).map_err(|error| fault(&error))
+    }
+
+    /// Writes a record; on the disk when it returns.
+    ///
+    /// # Errors
+    /// A fault that names the file.
+    pub(super) fn write<R: Serialize>(&self, id: &RecordId, record: &R) -> Result<(), ClientFault> {
+        let bytes =
+            serde_json::to_vec(&RecordEnvelope { format: RECORD_FORMAT, record }).map_err(|error| {
+                ClientFault::new(ExitCause::Other, format!("a record cannot be written: {error}"))
+            })?;
+        self.write_with(id, RECORD_EXTENSION, |file| file.write_all(&bytes))
+    }
+
+    /// Removes a record and what belongs to it, the record first.
+    ///
+    /// # Errors
+    /// A fault that names the file.
+    pub(super) fn remove(&self, id: &RecordId) -> Result<(), ClientFault> {
+        let path = self.path_of(id, RECORD_EXTENSION);
+        let fault = |error: &io::Error| {
+            let exit = ExitCause::LocalIo;
+            ClientFault { exit, ..ClientFault::io("remove the record", &path, error) }
+                .fix(format!("`rm {}`, or it comes back at the next start", quoting::quote_path(&path)))
+        };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(&error)),
+            _ => {}
+        }
+        self.remove_files(id);
+        match private::sync_directory(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what there is of a record, as far as it can.
+    pub(super) fn remove_files(&self, id: &RecordId) {
+        for extension in [RECORD_EXTENSION, MANIFEST_EXTENSION] {
+            // What stays behind without a record is swept at the next start.
+            let _ = fs::remove_file(self.path_of(id, extension));
+        }
+    }
+
+    /// Removes what a crash left: temporary files, and manifests without a record, be it one that was set aside.
+    fn remove_leftovers(&self, listed: &FolderListing) {
+        if !listed.is_complete {
+            return;
+        }
+        let names = &listed.names;
+        for name in names {
+            let stem = Path::new(name).file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            let record = format!("{stem}.{RECORD_EXTENSION}");
+            let extension = Path::new(name).extension().and_then(OsStr::to_str);
+            let left_over = match extension {
+                Some(TEMPORARY_EXTENSION) => true,
+                Some(MANIFEST_EXTENSION) => {
+                    !names.iter().any(|other| other.starts_with(&record))
+                        && self.path.join(&record).try_exists().is_ok_and(|there| !there)
+                }
+                _ => false,
+            };
+            if left_over {
+                // Best effort: it is in nobody's way.
+                let _ = fs::remove_file(self.path.join(name));
+            }
+        }
+    }
+
+    /// Reads all records, the one written first coming first, and removes what a crash left. With what was found wrong, in
+    /// words.
+    pub(super) fn read<R: DeserializeOwned>(&self) -> (Vec<(RecordId, R)>, Vec<String>) {
+        let mut found = Vec::new();
+        let mut troubles = Vec::new();
+        let listed = self.list_names().unwrap_or_else(|error| {
+            let path = self.path.display();
+            troubles.push(format!(
+                "the records in {path} cannot be listed ({error}): mend that, then start the node again"
+            ));
+            FolderListing { names: Vec::new(), is_complete: false }
+        });
+        self.remove_leftovers(&listed);
+        let mut names = listed.names;
+        names.retain(|name| Path::new(name).extension() == Some(OsStr::new(RECORD_EXTENSION)));
+        if names.len() > self.records_max {
+            let (path, most) = (self.path.display(), self.records_max);
+            troubles.push(format!("{path} holds more than {most} records; those beyond are not read"));
+            names.truncate(self.records_max);
+        }
+        for name in names {
+            let id = RecordId(name.trim_end_matches(".json").to_owned());
+            match self.read_one(&id) {
+                Ok((written, record)) => found.push((written, id, record)),
+                Err(RecordFault::Unreadable(error)) => troubles.push(format!(
+                    "the record {} cannot be read ({error}) and is left as it is: mend that, then start the node again",
+                    self.path_of(&id, RECORD_EXTENSION).display()
+                )),
+                Err(RecordFault::Damaged(why)) => troubles.push(self.put_away(&id, "a record", "damaged", &why)),
+                Err(RecordFault::OtherVersion(format)) => {
+                    let why =
+                        format!("it has format {format}, and this version of the program knows {RECORD_FORMAT}");
+                    troubles.push(self.put_away(&id, "a record", "other-version", &why));
+                }
+            }
+        }
+        found.sort_by(|(one, one_id, _), (other, other_id, _)| (one, one_id).cmp(&(other, other_id)));
+        (found.into_iter().map(|(_, id, record)| (id, record)).collect(), troubles)
+    }
+
+    fn read_one<R: DeserializeOwned>(&self, id: &RecordId) -> Result<(SystemTime, R), RecordFault> {
+        let path = self.path_of(id, RECORD_EXTENSION);
+        let damaged = |error: &dyn std::fmt::Display| RecordFault::Damaged(error.to_string());
+        // What has a number is the system's word, and may be another tomorrow; what has none is about the file itself.
+        let bytes = private::read_limited(&path, limits::RECORD_MAX_BYTES).map_err(|error| {
+            if error.raw_os_error().is_some() { RecordFault::Unreadable(error) } else { damaged(&error) }
+        })?;
+        let head: RecordHeader = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+        if head.format != RECORD_FORMAT {
+            return Err(RecordFault::OtherVersion(head.format));
+        }
+        let sheet: RecordEnvelope<R> = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+        let written = path.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok((written, sheet.record))
+    }
+
+    /// Renames a record that cannot be used, so that it is in nobody's way and can be looked at; what happened, in words.
+    pub(super) fn set_aside(&self, id: &RecordId, what: &str, why: &str) -> String {
+        self.put_away(id, what, "damaged", why)
+    }
+
+    fn put_away(&self, id: &RecordId, what: &str, ending: &str, why: &str) -> String {
+        let path = self.path_of(id, RECORD_EXTENSION);
+        let aside = self.path_of(id, &format!("{RECORD_EXTENSION}.{ending}"));
+        let next = "give the command that made it again (`upload_file`, `download_file`)";
+        match fs::rename(&path, &aside) {
+            Ok(()) => {
+                let aside = aside.display();
+                format!("{what} cannot be used ({why}) and is now {aside}: {next}, then remove that file")
+            }
+            Err(error) => {
+                let path = path.display();
+                format!("{what}, {path}, cannot be used ({why}), nor renamed ({error}): {next}")
+            }
+        }
+    }
+
+    /// The names in the folder; none when there is no folder. A name that is no text is none of ours.
+    fn list_names(&self) -> io::Result<FolderListing> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(FolderListing { names: Vec::new(), is_complete: true });
+            }
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        let mut whole = true;
+        for entry in entries {
+            let Ok(name) = entry?.file_name().into_string() else { continue };
+            if names.len() == 4 * self.records_max {
+                whole = false;
+                break;
+            }
+            names.push(name);
+        }
+        names.sort();
+        Ok(FolderListing { names, is_complete: whole })
+    }
+}
+
+fn write_fault(path: &Path, error: &io::Error) -> ClientFault {
+    let fault = ClientFault::io("write the record", path, error);
+    let exit = if fault.exit == ExitCause::DiskFull { ExitCause::DiskFull } else { ExitCause::LocalIo };
+    ClientFault { exit, ..fault }
+        .fix("make room in the state directory, or make it writable, then give the command again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(dir: &tempfile::TempDir) -> RecordFolder {
+        RecordFolder::new(dir.path(), "records", 3)
+    }
+
+    #[test]
+    fn records_come_back_until_they_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir);
+        assert_eq!(folder.read::<u32>().0, []);
+        let id = RecordId::new().unwrap();
+        folder.write(&id, &7).unwrap();
+        folder.write(&id, &8).unwrap();
+        assert_eq!(folder.read::<u32>(), (vec![(id.clone(), 8)], vec![]));
+        folder.remove(&id).unwrap();
+        folder.remove(&id).unwrap();
+        assert_eq!(folder.read::<u32>().0, []);
+    }
+
+    #[test]
+    fn what_is_no_record_of_this_version_is_set_aside_and_the_rest_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir);
+        let good = RecordId("good".into());
+        folder.write(&good, &1).unwrap();
+        fs::write(dir.path().join("records/torn.json"), "{\"format\":1,\"rec").unwrap();
+        fs::write(dir.path().join("records/later.json"), "{\"format\":9,\"other\":[]}").unwrap();
+        let (found, troubles) = folder.read::<u32>();
+        assert_eq!(found, [(good, 1)]);
+        assert_eq!(troubles.len(), 2, "{troubles:?}");
+        assert!(troubles[0].contains("later.json.other-version"), "{troubles:?}");
+        assert!(troubles[1].contains("torn.json.damaged"), "{troubles:?}");
+        assert!(dir.path().join("records/torn.json.damaged").exists());
+        assert_eq!(folder.read::<u32>().1, Vec::<String>::new(), "and is said once");
+    }
+
+    #[test]
+    fn what_a_crash_left_is_swept_and_what_belongs_to_somebody_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir);
+        let kept = RecordId("kept".into());
+        folder.write(&kept, &1).unwrap();
+        let at = |name: &str| dir.path().join("records").join(name);
+        for name in
+            ["kept.manifest", "aside.json.damaged", "aside.manifest", "orphan.manifest", "kept.json.new"]
+        {
+            fs::write(at(name), "x").unwrap();
+        }
+        folder.remove_leftovers(&FolderListing { is_complete: false, ..folder.list_names().unwrap() });
+        assert!(at("orphan.manifest").exists(), "what was not listed may be its record");
+        folder.remove_leftovers(&folder.list_names().unwrap());
+        assert!(at("kept.manifest").exists() && at("aside.manifest").exists());
+        assert!(!at("orphan.manifest").exists() && !at("kept.json.new").exists());
+    }
+
+    #[test]
+    fn there_are_only_so_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir);
+        for number in 0..4 {
+            folder.write(&RecordId(format!("{number}")), &number).unwrap();
+        }
+        let (found, troubles) = folder.read::<u32>();
+        assert_eq!((found.len(), troubles.len()), (3, 1), "{troubles:?}");
+    }
+}

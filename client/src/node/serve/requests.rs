@@ -1,0 +1,277 @@
+//! Handles the requests of front ends by calling the node's parts.
+
+use std::sync::{Arc, Mutex};
+
+use engine::Engine;
+use engine::lock::lock;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tracker::api::answers::{
+    FilesAnswer, GroupsAnswer, JoinAnswer, PeerEntry, PeersAnswer, RequestsAnswer, WhoamiAnswer,
+};
+use tracker::api::request::{Command, Password};
+use tracker::api::{GroupFile, GroupId, Policy, UserId};
+
+use crate::exit::{ClientFault, ExitCause};
+use crate::ipc::protocol::{NodeAnswer, NodeRequest};
+use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
+use crate::node::core::{NodeCore, to_engine_key};
+use crate::node::disk::records::ShareStage;
+use crate::node::downloads::{
+    DownloadControl, DownloadRequest, DownloadTable, StartOutcome, control_download, follow_download,
+};
+use crate::node::events::EventStream;
+use crate::node::share::ShareState;
+use crate::node::trackers::RequestUrgency;
+use crate::node::{rows, shares};
+
+/// The parts that handle requests.
+pub(crate) struct RequestHandler {
+    pub(crate) core: Arc<NodeCore>,
+    pub(crate) downloads: Arc<DownloadTable>,
+    /// Held while the logged-in user changes: the saved session and the shares belong to one user.
+    login_lock: Mutex<()>,
+}
+
+impl RequestHandler {
+    pub(crate) fn new(core: Arc<NodeCore>, downloads: Arc<DownloadTable>) -> RequestHandler {
+        RequestHandler { core, downloads, login_lock: Mutex::default() }
+    }
+
+    /// Handles one request. `Watch` is handled by the socket; `Stop` ends the node only after its answer has been sent, which
+    /// the socket does too.
+    ///
+    /// # Errors
+    /// The error of the request.
+    pub(crate) fn handle(
+        &self,
+        request: NodeRequest,
+        events: &EventStream<'_>,
+    ) -> Result<NodeAnswer, ClientFault> {
+        match request {
+            NodeRequest::Control { command } => self.control(command),
+            NodeRequest::Upload { group, path } => shares::upload_file(&self.core, group, &path, events),
+            NodeRequest::Download { file, destination, overwrite, background } => {
+                let request = DownloadRequest { key: file, destination, overwrite };
+                self.download(&request, background, events)
+            }
+            NodeRequest::ShowDownloads => Ok(NodeAnswer::Downloads { downloads: self.rows() }),
+            NodeRequest::Pause(file) => self.control_download(&file, DownloadControl::Pause),
+            NodeRequest::Resume(file) => self.control_download(&file, DownloadControl::Resume),
+            NodeRequest::Cancel(file) => self.control_download(&file, DownloadControl::Cancel),
+            NodeRequest::Status => Ok(NodeAnswer::Node(self.status())),
+            NodeRequest::Watch => Err(ClientFault::new(ExitCause::Protocol, "the socket handles `watch`")),
+            NodeRequest::Stop => Ok(NodeAnswer::Said { message: "the node stops".into() }),
+        }
+    }
+
+    /// Sends a command to the trackers and does the node's part of it. Any other command than the following is sent as it is,
+    /// and answered by the trackers' message.
+    fn control(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
+        match command {
+            Command::Login { user, password, .. } => self.log_in(user, password),
+            Command::Logout => self.log_out(),
+            Command::Whoami => self.whoami(),
+            Command::JoinGroup { group } => self.join_group(group),
+            Command::LeaveGroup { group } => self.leave_group(group),
+            Command::ListGroups => self.list_groups(),
+            Command::ListRequests { group } => self.list_requests(group),
+            Command::ListFiles { group, .. } => self.list_files(group),
+            Command::RemoveFile { file } => self.remove_file(file),
+            Command::GetPeers { file, .. } => self.get_peers(file),
+            Command::StopShare { file } => {
+                shares::stop_share(&self.core, &file).map(|message| NodeAnswer::Said { message })
+            }
+            Command::AcceptRequest { .. } | Command::RejectRequest { .. } | Command::RemoveMember { .. } => {
+                self.relay(command).map_err(advise_owner)
+            }
+            command => self.relay(command),
+        }
+    }
+
+    fn request<T: DeserializeOwned>(&self, command: Command) -> Result<(T, String), ClientFault> {
+        self.core.trackers.request(command, RequestUrgency::Immediate)
+    }
+
+    /// Sends a command whose only answer is a message.
+    fn relay(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
+        self.request::<IgnoredAny>(command).map(|(_, message)| NodeAnswer::Said { message })
+    }
+
+    fn log_in(&self, user: UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
+        let _changing_user = lock(&self.login_lock);
+        let name = user.to_string();
+        let message = self.core.trackers.log_in(user, password)?;
+        self.downloads.set_active_user(Some(&name));
+        shares::set_active_user(&self.core, &name, &self.downloads.keys_of_user(&name));
+        Ok(NodeAnswer::Said { message })
+    }
+
+    fn log_out(&self) -> Result<NodeAnswer, ClientFault> {
+        let _changing_user = lock(&self.login_lock);
+        let answer = self.relay(Command::Logout);
+        if answer.as_ref().is_err_and(|fault| fault.exit != ExitCause::NotLoggedIn) {
+            return answer;
+        }
+        self.core.trackers.forget_session();
+        self.core.peer.revoke_trust()?;
+        self.downloads.set_active_user(None);
+        answer
+    }
+
+    fn whoami(&self) -> Result<NodeAnswer, ClientFault> {
+        let (answer, _) = self.request::<WhoamiAnswer>(Command::Whoami)?;
+        // A node that lives for one command shares nothing: the address would be that of an earlier process.
+        let address = answer.address.filter(|_| self.core.peer.started_engine().is_some());
+        Ok(NodeAnswer::Whoami { user: answer.user_id.to_string(), address })
+    }
+
+    fn join_group(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+        let command = Command::JoinGroup { group: group.clone() };
+        let (answer, message) = self.request::<JoinAnswer>(command)?;
+        Ok(NodeAnswer::Joined { group: group.to_string(), pending: answer.pending, message })
+    }
+
+    fn leave_group(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+        let answer = self.relay(Command::LeaveGroup { group: group.clone() })?;
+        shares::drop_shares(&self.core, |key, _| key.group == group);
+        Ok(answer)
+    }
+
+    fn list_groups(&self) -> Result<NodeAnswer, ClientFault> {
+        let (answer, _) = self.request::<GroupsAnswer>(Command::ListGroups)?;
+        let groups = answer.groups.into_iter().map(|entry| GroupListRow {
+            group: entry.group_id.to_string(),
+            owner: entry.owner.to_string(),
+            policy: match entry.policy {
+                Policy::Open => "open".into(),
+                Policy::Approval => "approval".into(),
+            },
+            members: entry.members,
+            member: entry.is_member,
+        });
+        Ok(NodeAnswer::Groups { groups: groups.collect() })
+    }
+
+    fn list_requests(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+        let command = Command::ListRequests { group: group.clone() };
+        let (answer, _) = self.request::<RequestsAnswer>(command).map_err(advise_owner)?;
+        let users = answer.pending_list.iter().map(ToString::to_string).collect();
+        Ok(NodeAnswer::Requests { group: group.to_string(), users })
+    }
+
+    fn remove_file(&self, file: GroupFile) -> Result<NodeAnswer, ClientFault> {
+        let answer = self.relay(Command::RemoveFile { file: file.clone() })?;
+        // A share that was refused under this name is another file, which can be listed now.
+        shares::drop_shares(&self.core, |key, stage| *key == file && stage != ShareStage::Refused);
+        Ok(answer)
+    }
+
+    fn list_files(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+        let command = Command::ListFiles { group: group.clone(), after: None, count: None };
+        let (answer, _) = self.request::<FilesAnswer>(command)?;
+        let files = answer.files.into_iter().map(|entry| FileListRow {
+            file: entry.file_name.to_string(),
+            size_bytes: entry.file_size,
+            sha1: (!entry.pieces_only).then(|| entry.file_sha.to_string()),
+            seeders: entry.seeders,
+            leechers: entry.leechers,
+        });
+        Ok(NodeAnswer::Files { group: group.to_string(), files: files.collect() })
+    }
+
+    fn get_peers(&self, file: GroupFile) -> Result<NodeAnswer, ClientFault> {
+        let command = Command::GetPeers { file: file.clone(), peer_key: None };
+        let (answer, _) = self.request::<PeersAnswer>(command)?;
+        let row = |entry: &PeerEntry| PeerRow { address: entry.address(), complete: entry.complete };
+        let peers = answer.peers.iter().map(row).collect();
+        // The trackers' list leaves out the asking node.
+        let only_here = answer.peers.is_empty() && shares::is_serving_whole_file(&self.core, &file);
+        Ok(NodeAnswer::Peers { group: file.group.to_string(), file: file.name.to_string(), peers, only_here })
+    }
+
+    fn download(
+        &self,
+        request: &DownloadRequest,
+        background: bool,
+        events: &EventStream<'_>,
+    ) -> Result<NodeAnswer, ClientFault> {
+        match self.downloads.start(&self.core, request, events)? {
+            StartOutcome::AlreadyComplete { path, size_bytes } => {
+                let (group, file) = (request.key.group.to_string(), request.key.name.to_string());
+                Ok(NodeAnswer::AlreadyThere { group, file, path, size_bytes })
+            }
+            StartOutcome::Running(run) if background => Ok(NodeAnswer::Started(run.row())),
+            StartOutcome::Running(run) => follow_download(&self.core, &run, events),
+        }
+    }
+
+    fn control_download(
+        &self,
+        file: &GroupFile,
+        control: DownloadControl,
+    ) -> Result<NodeAnswer, ClientFault> {
+        control_download(&self.core, &self.downloads, file, control)
+            .map(|message| NodeAnswer::Said { message })
+    }
+
+    fn rows(&self) -> Vec<TransferRow> {
+        self.downloads.rows(self.core.trackers.user().as_deref())
+    }
+
+    fn status(&self) -> NodeStatus {
+        let engine = self.core.peer.started_engine();
+        let tracker_status = self.core.trackers.status();
+        NodeStatus {
+            pid: std::process::id(),
+            listen: engine.as_ref().map(Engine::listen_address),
+            io: engine.as_ref().map(|engine| engine.io_name().to_owned()),
+            zero_copy: engine.as_ref().map(|engine| rows::zero_copy_row(engine.zero_copy_sends())),
+            hash: engine.as_ref().map(|engine| engine.hash_name().to_owned()),
+            user: self.core.trackers.user(),
+            tracker: tracker_status.tracker,
+            waits_for: self.waits_for(),
+            shares: self.share_rows(engine.as_ref()),
+            downloads: self.rows(),
+            troubles: self.core.records.problems(),
+        }
+    }
+
+    /// All shares, including those that are not served.
+    fn share_rows(&self, engine: Option<&Engine>) -> Vec<ShareRow> {
+        let mut rows: Vec<ShareRow> =
+            engine.into_iter().flat_map(Engine::shares).map(|share| rows::share_row(&share)).collect();
+        let own = self.core.shares.of_user(&self.core.trackers.user().unwrap_or_default());
+        rows.extend(own.iter().filter_map(|share| {
+            let why = match (&share.state, share.record.stage) {
+                (_, ShareStage::Refused) => shares::refusal_message(&share.record),
+                (ShareState::Unreadable { why, .. }, _) => why.clone(),
+                (_, ShareStage::Unlisted) => "the trackers have not listed it yet".to_owned(),
+                _ => return None,
+            };
+            Some(rows::unserved_share_row(&to_engine_key(&share.record.key), why))
+        }));
+        rows
+    }
+
+    /// What the node waits for, in words.
+    pub(crate) fn waits_for(&self) -> Vec<String> {
+        let login = self.core.trackers.user().is_none().then(|| "a login (`client login USER`)".to_owned());
+        let trouble = self.core.trackers.status().trouble.map(|why| format!("a tracker ({why})"));
+        let trackers = trouble.or_else(|| {
+            self.core
+                .trackers
+                .find_addresses()
+                .err()
+                .map(|fault| format!("the trackers' addresses ({fault})"))
+        });
+        login.into_iter().chain(trackers).collect()
+    }
+}
+
+/// For a command of a group's owner, advises to ask the owner. Joining the group, the tracker's advice, would not help.
+fn advise_owner(fault: ClientFault) -> ClientFault {
+    match fault.exit {
+        ExitCause::NotAllowed => fault.fix("ask the group's owner: `list_groups --json` shows who that is"),
+        _ => fault,
+    }
+}
