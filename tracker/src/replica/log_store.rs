@@ -1,7 +1,7 @@
-//! The log: entries and vote, durable before the consensus library hears that they are.
+//! The log for the consensus library: entries and vote.
 //!
-//! Invariants: entries and votes are synced before their call returns; purging is lazy, since a log that is longer than it need be
-//! is still right. Writes run on threads of their own, so that a sync never holds up the library's clock.
+//! Invariants: entries and votes are synced before their call returns. Purging is not synced, since a log that is too long
+//! is still correct. Writes run on threads of their own, so a sync never delays the library's clock.
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
@@ -17,7 +17,7 @@ use super::limits::LOG_READ_MAX_BYTES;
 use super::raft_types::{Entry, LogId, RaftTypes, StorageError, Vote, parse_entry, read_error, write_error};
 use super::store::{FlushMode, LOG, ReplicaStore, meta, meta_in_view, put_meta};
 
-/// The log in a store.
+/// The log of a store.
 #[derive(Clone, Debug)]
 pub struct LogStore {
     store: Arc<ReplicaStore>,
@@ -59,7 +59,7 @@ impl LogStore {
     }
 }
 
-/// Runs something that blocks; a panic in it is a fault of the store.
+/// Runs a blocking function on another thread. Its panic becomes a fault of the store.
 pub(super) async fn run_blocking<R: Send + 'static>(
     store: &ReplicaStore,
     run: impl FnOnce() -> Result<R, ReplicaFault> + Send + 'static,

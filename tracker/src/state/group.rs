@@ -1,7 +1,7 @@
-//! Groups: who is a member, who owns, who waits to be taken in.
+//! Groups: members, owner, and requests to join.
 //!
-//! Invariants: a group has a member; its owner is one; the count and the order of age agree with the memberships. The
-//! last member's leaving takes the group and its files along.
+//! Invariants: a group has at least one member, and its owner is a member. The member count and the index by age agree
+//! with the memberships. When the last member leaves, the group and its files are removed.
 
 use super::access::VerifiedActor;
 use super::command::Policy;
@@ -107,8 +107,7 @@ pub(super) fn leave_group(
     Ok(CommandOutcome::Left { new_owner: Some(earliest), group_deleted: false })
 }
 
-/// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no
-/// owner.
+/// The group, if the actor owns it. A non-member learns only that it is no member.
 fn owned_group(
     tables: &dyn Tables,
     by: &VerifiedActor<'_>,
@@ -134,7 +133,7 @@ fn add_member(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user:
     rows::write_row(tables, &RowKey::group(group), &row);
 }
 
-/// Ends a membership with its shares; the group's row as it is then, or `None` when there was no such membership.
+/// Ends a membership and its shares. Returns the group's updated row, or `None` when there was no such membership.
 fn end_membership(
     tables: &mut dyn Tables,
     group: &GroupId,
@@ -157,7 +156,7 @@ fn earliest_member(tables: &dyn Tables, group: &GroupId) -> Option<UserId> {
     first
 }
 
-/// Takes an empty group off, with its files and the requests to join it.
+/// Removes an empty group with its files and requests.
 fn delete_group(tables: &mut dyn Tables, group: &GroupId) {
     for name in file::file_names(tables, group) {
         file::delete_file(tables, &GroupFile { group: group.clone(), name });
