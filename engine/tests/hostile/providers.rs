@@ -67,7 +67,7 @@ fn survive(
         let provider = ScriptedProvider::start(&content, script.clone());
         let download = leecher.fetch(&manifest, &[]);
         download.add_peers(&[provider.peer]);
-        provider.wait_for_strike();
+        provider.wait_for_misbehaviour();
         wait_for(&download, |progress| alone(&progress.phase));
         download.add_peers(&[seeder.address()]);
         let progress = durable(&download);
@@ -91,7 +91,7 @@ fn survive_answers(
 #[test]
 fn wrong_bytes() {
     survive_answers(bad_pieces, true, |scene, wire, index| {
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.piece(index, &scene.wrong_bytes(index))
     });
 }
@@ -99,7 +99,7 @@ fn wrong_bytes() {
 #[test]
 fn wrong_bytes_and_a_hangup_before_they_are_hashed() {
     survive_answers(bad_pieces, true, |scene, wire, index| {
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.piece(index, &scene.wrong_bytes(index))?;
         Err(io::Error::other("hangs up"))
     });
@@ -111,7 +111,7 @@ fn wrong_bytes_followed_by_a_piece_of_four_gigabytes() {
         scene.open(wire)?;
         let Message::Request { first, .. } = wire.read()? else { return Ok(()) };
         wire.piece(first, &scene.wrong_bytes(first))?;
-        scene.strike();
+        scene.mark_misbehaviour();
         // The engine may have closed the connection; otherwise it must refuse this length.
         wire.send(&Message::Piece { index: first, length: u32::MAX })?;
         ProviderScene::be_silent(wire)
@@ -121,7 +121,7 @@ fn wrong_bytes_followed_by_a_piece_of_four_gigabytes() {
 #[test]
 fn the_bytes_of_another_piece() {
     survive_answers(bad_pieces, true, |scene, wire, index| {
-        scene.strike();
+        scene.mark_misbehaviour();
         let other = PieceIndex(if index.0 == 0 { 1 } else { 0 });
         wire.piece(index, &scene.bytes(other)[..scene.bytes(index).len()])
     });
@@ -132,7 +132,7 @@ fn an_unrequested_piece() {
     survive(no_peers, false, |scene, wire| {
         scene.open(wire)?;
         let index = PieceIndex(0);
-        scene.strike();
+        scene.mark_misbehaviour();
         // Sent before the first request, and once more.
         wire.piece(index, scene.bytes(index))?;
         wire.piece(index, scene.bytes(index))?;
@@ -143,7 +143,7 @@ fn an_unrequested_piece() {
 #[test]
 fn a_piece_past_the_end() {
     survive_answers(no_peers, false, |scene, wire, _| {
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.piece(PieceIndex(PIECES), scene.bytes(PieceIndex(0)))
     });
 }
@@ -153,7 +153,7 @@ fn pieces_of_wrong_lengths() {
     for length in [0, 1, PIECE_BYTES - 1, PIECE_BYTES + 1, u32::MAX] {
         survive_answers(no_peers, false, move |scene, wire, index| {
             wire.send(&Message::Piece { index, length })?;
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.raw(&scene.content[..PIECE])
         });
     }
@@ -163,7 +163,7 @@ fn pieces_of_wrong_lengths() {
 fn silence_after_opening() {
     survive(no_peers, false, |scene, wire| {
         scene.open(wire)?;
-        scene.strike();
+        scene.mark_misbehaviour();
         ProviderScene::be_silent(wire)
     });
 }
@@ -174,7 +174,7 @@ fn silence_in_the_middle_of_a_piece() {
         scene.serve(wire, |scene, wire, index| {
             wire.send(&Message::Piece { index, length: scene.piece_len(index) })?;
             wire.raw(&scene.bytes(index)[..1_000])?;
-            scene.strike();
+            scene.mark_misbehaviour();
             ProviderScene::be_silent(wire)
         })
     });
@@ -185,7 +185,7 @@ fn a_hangup_in_the_middle_of_a_piece() {
     survive_answers(no_peers, false, |scene, wire, index| {
         wire.send(&Message::Piece { index, length: scene.piece_len(index) })?;
         wire.raw(&scene.bytes(index)[..PIECE / 3])?;
-        scene.strike();
+        scene.mark_misbehaviour();
         Err(io::Error::other("hangs up"))
     });
 }
@@ -202,13 +202,13 @@ fn a_hangup_before_during_and_after_the_greeting() {
     };
     for part in [0, 3, 4, 20, 69] {
         survive(no_peers, false, move |scene, wire| {
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.raw(&greeting(scene)[..part])
         });
     }
     survive(no_peers, false, |scene, wire| {
         scene.greet(wire)?;
-        scene.strike();
+        scene.mark_misbehaviour();
         Ok(())
     });
 }
@@ -219,7 +219,7 @@ fn a_key_other_than_the_trackers() {
         let impostor = SecretKey::from_seed(&[67; 32]);
         let peer_key = impostor.peer_key();
         wire.send(&Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key })?;
-        scene.strike();
+        scene.mark_misbehaviour();
         assert!(wire.read().is_err(), "an `Open` was signed for another key");
         Ok(())
     });
@@ -232,7 +232,7 @@ fn signatures_by_other_keys_or_of_other_nonces() {
             let nonce = scene.greet(wire)?;
             let key = SecretKey::from_seed(&[by; 32]);
             let signature = ticket::sign_opened(&key, over.unwrap_or(nonce));
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.send(&Message::Opened { length: scene.length(), bitfield: scene.full_bits(), signature })?;
             ProviderScene::be_silent(wire)
         });
@@ -244,7 +244,7 @@ fn another_version_of_the_protocol() {
     survive(no_peers, false, |scene, wire| {
         let peer_key = scene.secret.peer_key();
         wire.send(&Message::Greeting { version: PROTOCOL_VERSION + 1, nonce: Nonce([1; 32]), peer_key })?;
-        scene.strike();
+        scene.mark_misbehaviour();
         ProviderScene::be_silent(wire)
     });
 }
@@ -254,7 +254,7 @@ fn a_file_of_another_length() {
     let right = content().len() as u64;
     for wrong in [0, 1, right - 1, right + 1, right + PIECE as u64, u64::MAX] {
         survive(no_peers, false, move |scene, wire| {
-            scene.strike();
+            scene.mark_misbehaviour();
             scene.claim(wire, wrong, scene.full_bits())?;
             ProviderScene::be_silent(wire)
         });
@@ -265,7 +265,7 @@ fn a_file_of_another_length() {
 fn bit_fields_that_do_not_fit() {
     for wrong in [vec![0xFF; 3], vec![0xFF; 2], vec![0; 4], vec![], vec![0xFF; 3_000_000]] {
         survive(no_peers, false, move |scene, wire| {
-            scene.strike();
+            scene.mark_misbehaviour();
             scene.claim(wire, scene.length(), wrong.clone())?;
             ProviderScene::be_silent(wire)
         });
@@ -280,7 +280,7 @@ fn announcements_past_the_end_or_backwards_or_twice() {
         let ranges: Vec<WireRange> = runs.into_iter().map(wire_range).collect();
         survive(no_peers, false, move |scene, wire| {
             scene.open(wire)?;
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.send(&Message::Have { ranges: ranges.clone() })?;
             ProviderScene::be_silent(wire)
         });
@@ -290,7 +290,7 @@ fn announcements_past_the_end_or_backwards_or_twice() {
 #[test]
 fn a_cancelled_answer_without_a_cancel() {
     survive_answers(no_peers, false, |scene, wire, index| {
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.send(&Message::Reject { index, code: RejectCode::Cancelled })
     });
 }
@@ -305,7 +305,7 @@ fn rejections_of_everything() {
     ];
     for (code, waits) in codes {
         survive_answers(waits, false, move |scene, wire, index| {
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.send(&Message::Reject { index, code })
         });
     }
@@ -314,7 +314,7 @@ fn rejections_of_everything() {
 #[test]
 fn a_piece_that_is_rejected_and_announced_again() {
     survive_answers(any_phase, false, |scene, wire, index| {
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.send(&Message::Reject { index, code: RejectCode::NotHeld })?;
         wire.send(&Message::Have { ranges: vec![WireRange { first: index.0, last: index.0 }] })
     });
@@ -324,7 +324,7 @@ fn a_piece_that_is_rejected_and_announced_again() {
 fn a_rejection_of_an_unrequested_piece() {
     survive(no_peers, false, |scene, wire| {
         scene.open(wire)?;
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.send(&Message::Reject { index: PieceIndex(u32::MAX), code: RejectCode::NotHeld })?;
         ProviderScene::be_silent(wire)
     });
@@ -337,7 +337,7 @@ fn frames_that_claim_gigabytes() {
             if when_open {
                 scene.open(wire)?;
             }
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.raw(&u32::MAX.to_le_bytes())?;
             ProviderScene::be_silent(wire)
         });
@@ -359,7 +359,7 @@ fn garbage_and_messages_out_of_turn() {
                 if when_open {
                     scene.open(wire)?;
                 }
-                scene.strike();
+                scene.mark_misbehaviour();
                 wire.raw(&garbage)?;
                 // Else the engine would wait for a claimed length.
                 wire.half_close();
@@ -377,7 +377,7 @@ fn bytes_that_arrive_one_by_one() {
             wire.send(&Message::Piece { index, length: scene.piece_len(index) })?;
             for byte in scene.bytes(index) {
                 wire.raw(std::slice::from_ref(byte))?;
-                scene.strike();
+                scene.mark_misbehaviour();
                 // The channel stays empty: this waits without a sleep.
                 let _ = pause.recv_timeout(BYTE_EVERY);
             }

@@ -29,7 +29,7 @@ pub(crate) struct ScriptedProvider {
     /// Its address and key.
     pub(crate) peer: PeerAddress,
     listener: Arc<TcpListener>,
-    struck: mpsc::Receiver<()>,
+    misbehaved: mpsc::Receiver<()>,
 }
 
 /// What a script works with on one connection.
@@ -38,7 +38,7 @@ pub(crate) struct ProviderScene {
     pub(crate) secret: SecretKey,
     /// The file as it should be.
     pub(crate) content: Arc<Vec<u8>>,
-    struck: mpsc::Sender<()>,
+    misbehaved: mpsc::Sender<()>,
 }
 
 impl ScriptedProvider {
@@ -50,7 +50,7 @@ impl ScriptedProvider {
         let secret = SecretKey::from_seed(&[66; 32]);
         let listener = Arc::new(TcpListener::bind(("127.0.0.1", 0)).unwrap());
         let peer = PeerAddress { address: listener.local_addr().unwrap(), key: secret.peer_key() };
-        let (strike, struck) = mpsc::channel();
+        let (mark_misbehaviour, misbehaved) = mpsc::channel();
         let script: Arc<Script> = Arc::new(script);
         let (accepting, content) = (Arc::clone(&listener), Arc::clone(content));
         std::thread::spawn(move || {
@@ -58,14 +58,14 @@ impl ScriptedProvider {
                 let scene = ProviderScene {
                     secret: secret.clone(),
                     content: Arc::clone(&content),
-                    struck: strike.clone(),
+                    misbehaved: mark_misbehaviour.clone(),
                 };
                 let script = Arc::clone(&script);
                 // A script ends with an error when the engine closes the connection.
                 std::thread::spawn(move || drop(script(&scene, &mut Wire::new(stream))));
             }
         });
-        ScriptedProvider { peer, listener, struck }
+        ScriptedProvider { peer, listener, misbehaved }
     }
 
     /// Starts a provider that follows the protocol.
@@ -114,9 +114,9 @@ impl ScriptedProvider {
         (0..count).map(one).collect()
     }
 
-    /// Waits until a script has called [`ProviderScene::strike`].
-    pub(crate) fn wait_for_strike(&self) {
-        self.struck.recv_timeout(PATIENCE).expect("the script never got as far as its misbehaviour");
+    /// Waits until a script has called [`ProviderScene::mark_misbehaviour`].
+    pub(crate) fn wait_for_misbehaviour(&self) {
+        self.misbehaved.recv_timeout(PATIENCE).expect("the script never got as far as its misbehaviour");
     }
 }
 
@@ -129,9 +129,9 @@ impl Drop for ScriptedProvider {
 
 impl ProviderScene {
     /// Reports that the misbehaviour has happened.
-    pub(crate) fn strike(&self) {
+    pub(crate) fn mark_misbehaviour(&self) {
         // The test may be over.
-        let _ = self.struck.send(());
+        let _ = self.misbehaved.send(());
     }
 
     pub(crate) fn length(&self) -> u64 {
