@@ -343,6 +343,6 @@ impl DownloadCore {
             address: peer.address,
             reason: "sent pieces whose SHA-1 is not the file's".to_owned(),
         };
-        self.transfer.take_dropped().into_iter().map(suspect).collect()
+        self.transfer.take_banned().into_iter().map(suspect).collect()
     }
 }
