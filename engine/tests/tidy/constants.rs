@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::source::{Source, Token, reads, tokens};
-use crate::tree::{Finding, Document, Tree};
+use crate::tree::{Document, Finding, Tree};
 
 /// Beginning and end of a mark.
 const MARK: (&str, &str) = ("<!-- const:", "-->");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::tree::{Finding, Document};
+use crate::tree::{Document, Finding};
 
 /// Members take versions from the root manifest.
 pub(crate) fn versions(document: &Document) -> Vec<Finding> {
@@ -49,7 +49,8 @@ fn links_of(document: &Document, documents: &[Document], exists: &dyn Fn(&str) -
         let path = if file.is_empty() { document.path.clone() } else { joined(folder, file) };
         if !exists(&path) {
             fault(format!("the link to {target} leads to {path}, which does not exist"));
-        } else if let (Some(heading), Some(other)) = (heading, documents.iter().find(|other| other.path == path))
+        } else if let (Some(heading), Some(other)) =
+            (heading, documents.iter().find(|other| other.path == path))
             && !headings(&other.text).contains(heading)
         {
             fault(format!("{path} has no heading #{heading}"));

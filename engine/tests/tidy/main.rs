@@ -13,10 +13,10 @@
 
 mod circles;
 mod constants;
+mod documents;
 mod fences;
 mod modules;
 mod names;
-mod documents;
 mod shape;
 mod source;
 mod tree;

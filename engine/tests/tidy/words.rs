@@ -1,7 +1,7 @@
 //! Rules about words: those that have no place in this repository, and those that do not say what they mean.
 
 use crate::source::{Source, tokens};
-use crate::tree::{Finding, Document};
+use crate::tree::{Document, Finding};
 
 /// What has no place in this repository: how it came about, and hosts that packages are fetched from. Written in two
 /// halves, so that this file does not break its own rule.
