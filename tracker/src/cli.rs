@@ -32,11 +32,6 @@ pub(crate) struct TrackerCli {
     /// Found a cluster although other lines of the file do not answer; only if no tracker there has a log
     #[arg(long)]
     pub(crate) found: bool,
-
-    /// Get the log from the other trackers of the cluster, since this one's is lost: refused while clusters
-    /// have one tracker
-    #[arg(long, conflicts_with = "found", hide = true)]
-    pub(crate) rejoin: bool,
 }
 
 /// Commands other than serving.

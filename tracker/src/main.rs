@@ -57,13 +57,7 @@ fn run_server(cli: &TrackerCli) -> anyhow::Result<()> {
         }
         None => first_free_address(&path, &trackers)?,
     };
-    let wish = FoundingOptions {
-        root: &cli.data,
-        lines: &trackers,
-        own_line: own,
-        found_anyway: cli.found,
-        rejoin: cli.rejoin,
-    };
+    let wish = FoundingOptions { root: &cli.data, lines: &trackers, own_line: own, found_anyway: cli.found };
     let PreparedLog { key, dir } = replica::prepare_log(&wish)?;
     let options = ReplicaOptions::at(&own.to_string(), &key.cluster);
     let replica = Replica::start(LogDirectory(dir.clone()), options)?;

@@ -69,12 +69,10 @@ fn the_first_line_founds_when_the_others_refuse_and_goes_on_with_its_key() {
 }
 
 #[test]
-fn no_other_line_founds_and_nobody_rejoins_a_cluster_of_one() {
+fn only_the_first_line_founds_a_cluster() {
     let dir = place(&["127.0.0.2:0".parse().unwrap()]);
     let refused = refusal(dir.path(), &["tracker_info.txt", "2"]);
     assert!(refused.contains("only the first line"), "{refused}");
-    let refused = refusal(dir.path(), &["--rejoin"]);
-    assert!(refused.contains("--rejoin"), "{refused}");
     assert!(!dir.path().join("tracker_data/cluster.key").exists());
 }
 

@@ -13,17 +13,12 @@ use super::node_access;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 use crate::ipc::rows::NodeStatus;
+use crate::limits;
 use crate::node::state_dir::{self, DirectoryAccess};
 use crate::node::trackers;
 use crate::plan::ClientPlan;
 use crate::quoting;
 use crate::render::{Screen, figures};
-
-/// File descriptors for a busy node: connections to peers in both directions, files and front ends.
-const DESCRIPTORS_WANTED: u64 = 2_048;
-
-/// Lockable memory in bytes, below which few sends can avoid the kernel's copy.
-const LOCKED_MEMORY_WANTED: u64 = 8 << 20;
 
 /// Result of one check.
 #[derive(Debug, Serialize)]
@@ -101,7 +96,7 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
     let name = "state";
     match path.metadata() {
         Ok(found) if !found.is_dir() => {
-            let message = format!("{} is no directory", path.display());
+            let message = format!("{} is not a directory", path.display());
             DoctorCheck::failed(
                 name,
                 ClientFault::new(ExitCause::LocalIo, message).fix("name another: `--state DIR`"),
@@ -110,7 +105,7 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
         Ok(found) => {
             let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
             if !writable {
-                let message = format!("{} cannot be written", path.display());
+                let message = format!("{} is not writable", path.display());
                 let fix = format!("`chmod u+rwx {}`, or `--state DIR`", quoting::quote_path(path));
                 return DoctorCheck::failed(name, ClientFault::new(ExitCause::LocalIo, message).fix(fix));
             }
@@ -124,11 +119,11 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            DoctorCheck::passed(name, format!("{} will be made when it is needed", path.display()))
+            DoctorCheck::passed(name, format!("{} will be created when needed", path.display()))
         }
         Err(error) => DoctorCheck::failed(
             name,
-            ClientFault::io("look at", path, &error).fix("name another: `--state DIR`"),
+            ClientFault::io("access", path, &error).fix("name another: `--state DIR`"),
         ),
     }
 }
@@ -138,31 +133,31 @@ fn check_trackers(plan: &ClientPlan) -> Vec<DoctorCheck> {
         Ok(addresses) => addresses,
         Err(fault) => return vec![DoctorCheck::failed("trackers", fault)],
     };
-    let asked: Vec<(SocketAddr, Result<(), String>)> =
+    let answers: Vec<(SocketAddr, Result<(), String>)> =
         addresses.into_iter().map(|address| (address, trackers::ping_tracker(address))).collect();
-    let told: Vec<String> = asked
+    let summary: Vec<String> = answers
         .iter()
         .map(|(address, answer)| match answer {
             Ok(()) => format!("{address} answers"),
             Err(why) => format!("{address} does not answer ({why})"),
         })
         .collect();
-    let told = told.join(", ");
-    vec![if asked.iter().any(|(_, answer)| answer.is_ok()) {
-        DoctorCheck::passed("trackers", told)
+    let summary = summary.join(", ");
+    vec![if answers.iter().any(|(_, answer)| answer.is_ok()) {
+        DoctorCheck::passed("trackers", summary)
     } else {
         let fix = "start one with `tracker`, or name the right addresses with `--trackers FILE`";
-        DoctorCheck::failed("trackers", ClientFault::new(ExitCause::NoTracker, told).fix(fix))
+        DoctorCheck::failed("trackers", ClientFault::new(ExitCause::NoTracker, summary).fix(fix))
     }]
 }
 
 fn running_node_status(plan: &ClientPlan) -> Result<Option<NodeStatus>, ClientFault> {
-    let Some(mut link) = node_access::connect_running_node(plan)? else { return Ok(None) };
-    node_access::refuse_node_options(plan, link.pid())?;
-    match link.request(&NodeRequest::Status, &mut |_| Ok(()))? {
+    let Some(mut connection) = node_access::connect_running_node(plan)? else { return Ok(None) };
+    node_access::refuse_node_options(plan, connection.pid())?;
+    match connection.request(&NodeRequest::Status, &mut |_| Ok(()))? {
         NodeAnswer::Node(node) => Ok(Some(node)),
-        _ => Err(ClientFault::new(ExitCause::Protocol, "the node answered something else than how it is")
-            .fix("end it with `client quit`, and start it again")),
+        _ => Err(ClientFault::new(ExitCause::Protocol, "the node did not answer with its status")
+            .fix("stop it with `client quit`, and start it again")),
     }
 }
 
@@ -170,10 +165,10 @@ fn check_node(node: Result<Option<NodeStatus>, ClientFault>) -> Vec<DoctorCheck>
     match node {
         Err(fault) => vec![DoctorCheck::failed("node", fault)],
         Ok(None) => {
-            let fix = "`client serve` runs one, which shares as long as it runs";
+            let fix = "`client serve` runs one, which shares files as long as it runs";
             vec![DoctorCheck::warning(
                 "node",
-                "none runs here; each command is the node for as long as it works",
+                "no node runs here; each command runs its own while it works",
                 fix,
             )]
         }
@@ -195,10 +190,8 @@ fn check_io_uring() -> DoctorCheck {
     let Err(error) = Engine::probe_uring() else { return DoctorCheck::passed(name, "available") };
     let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     let fix = match setting.as_deref().map(str::trim) {
-        Ok("1" | "2") => "`sysctl kernel.io_uring_disabled=0` allows it; epoll does the same work until then",
-        _ => {
-            "allow it in the container's seccomp profile, if there is one; epoll does the same work until then"
-        }
+        Ok("1" | "2") => "`sysctl kernel.io_uring_disabled=0` allows it; until then epoll is used",
+        _ => "allow it in the container's seccomp profile, if there is one; until then epoll is used",
     };
     DoctorCheck::warning(name, format!("not available: {error}"), fix)
 }
@@ -221,16 +214,16 @@ fn check_resources() -> [DoctorCheck; 2] {
         check(
             "files",
             Resource::Nofile,
-            DESCRIPTORS_WANTED,
+            limits::DESCRIPTORS_WANTED,
             &files,
-            format!("`ulimit -n {DESCRIPTORS_WANTED}`"),
+            format!("`ulimit -n {}`", limits::DESCRIPTORS_WANTED),
         ),
         check(
             "memlock",
             Resource::Memlock,
-            LOCKED_MEMORY_WANTED,
+            limits::LOCKED_MEMORY_WANTED_BYTES,
             &memory,
-            format!("`ulimit -l {}` (in KiB)", LOCKED_MEMORY_WANTED / 1_024),
+            format!("`ulimit -l {}` (in KiB)", limits::LOCKED_MEMORY_WANTED_BYTES / 1_024),
         ),
     ]
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use engine::proto::manifest::FileKey as EngineKey;
-use tracker::api::{GroupFile, GroupId, UserId};
+use tracker::api::{GroupFile, GroupId};
 
-use crate::exit::{ClientFault, ExitCause};
+use crate::exit::ClientFault;
 use crate::node::disk::records::{RecordStore, ShareStage};
 use crate::node::disk::state_dir::StateDir;
 use crate::node::locks::KeyLocks;
@@ -93,25 +93,4 @@ pub(super) fn to_tracker_key(key: &EngineKey) -> Option<GroupFile> {
 /// A file as a command names it.
 pub(super) fn quote_key(key: &GroupFile) -> String {
     quoting::quote_file(key.group.as_str(), key.name.as_str())
-}
-
-/// A group's name, checked.
-///
-/// # Errors
-/// A usage fault.
-pub(super) fn parse_group_id(text: &str) -> Result<GroupId, ClientFault> {
-    GroupId::new(text).map_err(|bad| {
-        ClientFault::new(ExitCause::Usage, format!("`{text}` is no group: {bad}"))
-            .fix("choose another name; `list_groups` shows the groups that there are")
-    })
-}
-
-/// A user's name, checked.
-///
-/// # Errors
-/// A usage fault.
-pub(super) fn parse_user_id(text: &str) -> Result<UserId, ClientFault> {
-    UserId::new(text).map_err(|bad| {
-        ClientFault::new(ExitCause::Usage, format!("`{text}` is no user: {bad}")).fix("choose another name")
-    })
 }

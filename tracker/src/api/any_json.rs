@@ -1,7 +1,5 @@
-//! Reading JSON values whose type is still open, so that a wrong type becomes a refusal that names its field, and not an
-//! error of the parser.
-//!
-//! Values of no use are read over without being kept.
+//! Reads JSON values without fixing their type, so that a wrong type becomes a refusal that names the field instead of a
+//! parser error. Values that are not needed are skipped without being kept.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,7 +7,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A single value.
+/// A JSON value that is neither array nor object.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum JsonScalar {
     Text(String),
@@ -17,11 +15,11 @@ pub(super) enum JsonScalar {
     Negative(i64),
     Bool(bool),
     Null,
-    /// A fraction, an array or an object, where none is of use.
+    /// A fraction, or an array or object where a single value is expected.
     Wrong,
 }
 
-/// What any JSON value can become.
+/// A type that can be made from any JSON value.
 pub(super) trait FromAnyJson: Sized {
     /// From a value that is no array and no object.
     fn single(value: JsonScalar) -> Self;
@@ -44,17 +42,16 @@ impl FromAnyJson for JsonScalar {
     }
 }
 
-/// Reads over the rest of an array.
+/// Skips the rest of an array.
 pub(super) fn drain_array<'de, A: SeqAccess<'de>>(mut list: A) -> Result<(), A::Error> {
     while list.next_element::<IgnoredAny>()?.is_some() {}
     Ok(())
 }
 
-/// Reads any value as a `T`; fails on text that is no JSON, and on nothing else.
+/// Seed that reads any value as a `T`. It fails only on text that is not JSON.
 pub(super) struct AnyJson<T>(PhantomData<T>);
 
 impl<T> AnyJson<T> {
-    /// The reader.
     pub(super) fn new() -> AnyJson<T> {
         AnyJson(PhantomData)
     }

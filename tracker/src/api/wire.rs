@@ -1,4 +1,4 @@
-//! How the engine's values are written in answers: names as text, keys as hex, tickets as base64.
+//! Serde forms of the engine's values in answers: names as text, keys as hex, tickets as base64.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,8 +9,9 @@ use engine::proto::units::Digest;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// Writes a module for serde's `with` from two functions: to text, be it a `String` or [`Digits`], and from text with what
-/// is wrong with it.
+use super::limits::TICKET_MAX_BYTES;
+
+/// Makes a module for serde's `with` from two functions: value to text, and text to value or error text.
 macro_rules! as_text {
     ($module:ident, $type:ty, $to:expr, $from:expr) => {
         pub(super) mod $module {
@@ -29,7 +30,7 @@ macro_rules! as_text {
     };
 }
 
-/// The same for a value that may be missing.
+/// The same for an optional value.
 macro_rules! as_optional_text {
     ($module:ident, $type:ty, $to:expr, $from:expr) => {
         pub(super) mod $module {
@@ -58,7 +59,7 @@ macro_rules! as_optional_text {
     };
 }
 
-fn key(text: &str) -> Result<[u8; 32], String> {
+fn parse_key(text: &str) -> Result<[u8; 32], String> {
     hex::parse_hex(text).ok_or_else(|| "a key is 64 hex digits".to_owned())
 }
 
@@ -67,21 +68,21 @@ as_text!(file_name, FileName, |name| name.as_str().to_owned(), |text| FileName::
 as_text!(digest, Digest, |digest| HexDigits::of(&digest.0), |text| text
     .parse::<Digest>()
     .map_err(|bad| bad.to_string()));
-as_text!(tracker_key, TrackerKey, |key| HexDigits::of(&key.0), |text| key(text).map(TrackerKey));
-as_optional_text!(peer_key, PeerKey, |key| HexDigits::of(&key.0), |text| key(text).map(PeerKey));
-as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), ticket_of);
+as_text!(tracker_key, TrackerKey, |key| HexDigits::of(&key.0), |text| parse_key(text).map(TrackerKey));
+as_optional_text!(peer_key, PeerKey, |key| HexDigits::of(&key.0), |text| parse_key(text).map(PeerKey));
+as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), parse_ticket);
 
-/// Longest ticket in base64, in bytes: ours have about 500, and it must fit the frame that opens a connection to a peer.
-const TICKET_MAX_BYTES: usize = 4 * 1024;
-
-fn ticket_of(text: &str) -> Result<Ticket, String> {
+fn parse_ticket(text: &str) -> Result<Ticket, String> {
     if text.len() > TICKET_MAX_BYTES {
-        return Err(format!("a ticket of {} bytes is none: it has at most {TICKET_MAX_BYTES}", text.len()));
+        return Err(format!(
+            "a ticket has at most {TICKET_MAX_BYTES} base64 digits, this one {}",
+            text.len()
+        ));
     }
     BASE64.decode(text).map(Ticket).map_err(|bad| bad.to_string())
 }
 
-/// A list of names.
+/// A list of file names.
 pub(super) mod file_names {
     use super::*;
 

@@ -1,7 +1,7 @@
-//! The log: entries and vote, durable before the consensus library hears that they are.
+//! The log for the consensus library: entries and vote.
 //!
-//! Invariants: entries and votes are synced before their call returns; purging is lazy, since a log that is longer than it need be
-//! is still right. Writes run on threads of their own, so that a sync never holds up the library's clock.
+//! Invariants: entries and votes are synced before their call returns. Purging is not synced, since a log that is too long
+//! is still correct. Writes run on threads of their own, so a sync never delays the library's clock.
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
@@ -14,10 +14,10 @@ use redb::{ReadableTable as _, WriteTransaction};
 
 use super::fault::{ReplicaFault, StoreError};
 use super::limits::LOG_READ_MAX_BYTES;
-use super::raft_types::{Entry, Kinds, LogId, StorageError, Vote, parse_entry, read_error, write_error};
+use super::raft_types::{Entry, LogId, RaftTypes, StorageError, Vote, parse_entry, read_error, write_error};
 use super::store::{FlushMode, LOG, ReplicaStore, meta, meta_in_view, put_meta};
 
-/// The log in a store.
+/// The log of a store.
 #[derive(Clone, Debug)]
 pub struct LogStore {
     store: Arc<ReplicaStore>,
@@ -59,7 +59,7 @@ impl LogStore {
     }
 }
 
-/// Runs something that blocks; a panic in it is a fault of the store.
+/// Runs a blocking function on another thread. Its panic becomes a fault of the store.
 pub(super) async fn run_blocking<R: Send + 'static>(
     store: &ReplicaStore,
     run: impl FnOnce() -> Result<R, ReplicaFault> + Send + 'static,
@@ -69,7 +69,7 @@ pub(super) async fn run_blocking<R: Send + 'static>(
     })
 }
 
-impl RaftLogReader<Kinds> for LogStore {
+impl RaftLogReader<RaftTypes> for LogStore {
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,
@@ -82,10 +82,10 @@ impl RaftLogReader<Kinds> for LogStore {
     }
 }
 
-impl RaftLogStorage<Kinds> for LogStore {
+impl RaftLogStorage<RaftTypes> for LogStore {
     type LogReader = LogStore;
 
-    async fn get_log_state(&mut self) -> Result<LogState<Kinds>, StorageError> {
+    async fn get_log_state(&mut self) -> Result<LogState<RaftTypes>, StorageError> {
         let read = self.store.read(|view| {
             let last_purged_log_id: Option<LogId> = meta_in_view(view, meta::PURGED)?;
             let table = view.open_table(LOG)?;
@@ -111,7 +111,7 @@ impl RaftLogStorage<Kinds> for LogStore {
         self.store.read(|view| meta_in_view(view, meta::VOTE)).map_err(|fault| read_error(&fault))
     }
 
-    async fn append<I>(&mut self, entries: I, flushed: LogFlushed<Kinds>) -> Result<(), StorageError>
+    async fn append<I>(&mut self, entries: I, flushed: LogFlushed<RaftTypes>) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,

@@ -1,8 +1,8 @@
-//! The state machine in the log's file: entries are applied to the tables, many in one transaction.
+//! The state machine for the consensus library: applies entries to the tables, many in one transaction.
 //!
-//! Invariants: rows, and which entry was applied last, change together. Applying is lazy: the entries are durable already, and what
-//! a crash takes back is applied again. Since each append syncs what was applied before it, at most the entries of the last append
-//! are applied twice, and the second time is the first as far as the file knows.
+//! Invariants: the rows and the number of the last applied entry change together. Applying is not synced: the entries are
+//! durable, and what a crash undoes is applied again. Each append syncs what was applied before it, so at most the entries
+//! of the last append are applied again, to rows that lack them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,20 +15,20 @@ use crate::state::machine::StateMachine;
 use super::fault::ReplicaFault;
 use super::log_store::run_blocking;
 use super::raft_types::{
-    BatchAnswers, Entry, Kinds, LogId, Membership, SnapshotMeta, StorageError, parse_entry, read_error,
+    BatchAnswers, Entry, LogId, Membership, RaftTypes, SnapshotMeta, StorageError, parse_entry, read_error,
     write_error,
 };
 use super::snapshot::Snapshot;
 use super::store::{FlushMode, LOG, ReplicaStore, meta, meta_in_change, meta_in_view, put_meta};
 use super::tables::WritableTables;
 
-/// The state machine in a store.
+/// The state machine of a store.
 #[derive(Clone, Debug)]
 pub struct MachineStore {
     store: Arc<ReplicaStore>,
 }
 
-/// The last entry applied, and the membership then.
+/// The last applied entry, and the membership at that entry.
 pub(super) type Applied = (Option<LogId>, Membership);
 
 impl MachineStore {
@@ -66,8 +66,8 @@ impl MachineStore {
         Ok(answers)
     }
 
-    /// Applies every entry of the log that is not applied yet. For a log that is looked at, in a cluster of one: whatever
-    /// is in it counts as committed.
+    /// Applies every entry of the log that is not applied yet. Used on a log opened through an overlay: in a cluster of one
+    /// every entry counts as committed.
     pub(super) fn catch_up(&self) -> Result<(), ReplicaFault> {
         let applied: Option<Applied> = self.store.read(|view| meta_in_view(view, meta::APPLIED))?;
         let next = applied.and_then(|(last, _)| last).map_or(0, |last| last.index + 1);
@@ -78,8 +78,8 @@ impl MachineStore {
         MachineStore::apply_all(&self.store, entries).map(drop)
     }
 
-    /// The tables as they are, as a snapshot.
-    fn snapshot(&self) -> Result<openraft::Snapshot<Kinds>, ReplicaFault> {
+    /// A snapshot of the current tables.
+    fn snapshot(&self) -> Result<openraft::Snapshot<RaftTypes>, ReplicaFault> {
         let view = self.store.begin_read()?;
         let (last_log_id, last_membership): Applied = meta_in_view(&view, meta::APPLIED)
             .map_err(|trouble| self.store.fault(trouble))?
@@ -90,9 +90,9 @@ impl MachineStore {
     }
 }
 
-impl RaftSnapshotBuilder<Kinds> for MachineStore {
-    /// Notes that there is a snapshot. It is written nowhere: the tables are it, and the log before it may go.
-    async fn build_snapshot(&mut self) -> Result<openraft::Snapshot<Kinds>, StorageError> {
+impl RaftSnapshotBuilder<RaftTypes> for MachineStore {
+    /// Records that a snapshot exists. Nothing is copied: the tables are the snapshot, and the log before it may be purged.
+    async fn build_snapshot(&mut self) -> Result<openraft::Snapshot<RaftTypes>, StorageError> {
         let store = Arc::clone(&self.store);
         run_blocking(&self.store, move || {
             store.write(FlushMode::Lazy, |change| put_meta(change, meta::SNAPSHOT, &true))
@@ -103,7 +103,7 @@ impl RaftSnapshotBuilder<Kinds> for MachineStore {
     }
 }
 
-impl RaftStateMachine<Kinds> for MachineStore {
+impl RaftStateMachine<RaftTypes> for MachineStore {
     type SnapshotBuilder = MachineStore;
 
     async fn applied_state(&mut self) -> Result<Applied, StorageError> {
@@ -150,7 +150,7 @@ impl RaftStateMachine<Kinds> for MachineStore {
         .map_err(|fault| write_error(&fault))
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<openraft::Snapshot<Kinds>>, StorageError> {
+    async fn get_current_snapshot(&mut self) -> Result<Option<openraft::Snapshot<RaftTypes>>, StorageError> {
         let noted = self
             .store
             .read(|view| meta_in_view::<bool>(view, meta::SNAPSHOT))

@@ -1,7 +1,6 @@
-//! Links to the other trackers of the cluster: their place. A cluster of one has nobody to talk to.
+//! Connections to other trackers of the cluster, for the consensus library. A cluster of one has none.
 //!
-//! Invariant: nothing is ever said to have arrived. Every call answers that the other is unreachable, so no vote is won and no
-//! entry committed by a node that is not there.
+//! Invariant: every call fails as unreachable, so no vote is won and no entry committed by an absent tracker.
 
 use std::future::Future;
 
@@ -12,13 +11,13 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, OptionalSend};
 
-use super::raft_types::{Kinds, NodeId, Vote};
+use super::raft_types::{NodeId, RaftTypes, Vote};
 
-/// Makes links.
+/// Makes a [`ClusterLink`] for each other tracker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClusterNetwork;
 
-/// A link to one other tracker.
+/// The connection to one other tracker, which is never open.
 #[derive(Debug)]
 pub(super) struct ClusterLink {
     address: String,
@@ -36,7 +35,7 @@ impl ClusterLink {
     }
 }
 
-impl RaftNetworkFactory<Kinds> for ClusterNetwork {
+impl RaftNetworkFactory<RaftTypes> for ClusterNetwork {
     type Network = ClusterLink;
 
     async fn new_client(&mut self, _: NodeId, node: &BasicNode) -> ClusterLink {
@@ -44,10 +43,10 @@ impl RaftNetworkFactory<Kinds> for ClusterNetwork {
     }
 }
 
-impl RaftNetwork<Kinds> for ClusterLink {
+impl RaftNetwork<RaftTypes> for ClusterLink {
     async fn append_entries(
         &mut self,
-        _: AppendEntriesRequest<Kinds>,
+        _: AppendEntriesRequest<RaftTypes>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, CallError> {
         Err(self.unreachable().into())
@@ -64,10 +63,10 @@ impl RaftNetwork<Kinds> for ClusterLink {
     async fn full_snapshot(
         &mut self,
         _: Vote,
-        _: openraft::Snapshot<Kinds>,
+        _: openraft::Snapshot<RaftTypes>,
         _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
-    ) -> Result<SnapshotResponse<NodeId>, StreamingError<Kinds, Fatal<NodeId>>> {
+    ) -> Result<SnapshotResponse<NodeId>, StreamingError<RaftTypes, Fatal<NodeId>>> {
         Err(self.unreachable().into())
     }
 }

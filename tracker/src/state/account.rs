@@ -1,6 +1,6 @@
-//! Accounts: users and their passwords' hashes, which the machine keeps and never reads.
+//! Accounts: users and the hashes of their passwords. The state machine stores the hashes and never reads them.
 
-use super::actor::VerifiedActor;
+use super::access::VerifiedActor;
 use super::id::UserId;
 use super::outcome::{CommandOutcome, CommandRefusal};
 use super::row_key::RowKey;
@@ -23,7 +23,7 @@ pub(super) fn create_user(
     Ok(CommandOutcome::UserCreated)
 }
 
-/// The old password was checked outside, against the epoch that comes along: of two changes at once one is refused.
+/// Sets another password. The old one was checked before, at `password_epoch`, so of two concurrent changes one is refused.
 pub(super) fn change_password(
     tables: &mut dyn Tables,
     by: &VerifiedActor<'_>,

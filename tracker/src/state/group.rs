@@ -1,16 +1,16 @@
-//! Groups: who is a member, who owns, who waits to be taken in.
+//! Groups: members, owner, and requests to join.
 //!
-//! Invariants: a group has a member; its owner is one; the count and the order of age agree with the memberships. The
-//! last member's leaving takes the group and its files along.
+//! Invariants: a group has at least one member, and its owner is a member. The member count and the index by age agree
+//! with the memberships. When the last member leaves, the group and its files are removed.
 
-use super::actor::VerifiedActor;
+use super::access::VerifiedActor;
 use super::command::Policy;
 use super::id::{GroupFile, GroupId, UserId};
 use super::outcome::{CommandOutcome, CommandRefusal};
 use super::row_key::RowKey;
 use super::rows::{self, AgeRow, GroupRow, JoinRequestRow, MemberRow};
 use super::tables::{Table, Tables};
-use super::{file, membership, share};
+use super::{access, file, share};
 
 pub(super) fn create_group(
     tables: &mut dyn Tables,
@@ -18,7 +18,7 @@ pub(super) fn create_group(
     group: &GroupId,
     policy: Policy,
 ) -> Result<CommandOutcome, CommandRefusal> {
-    if membership::existing_group(tables, group).is_ok() {
+    if access::existing_group(tables, group).is_ok() {
         return Err(CommandRefusal::GroupExists(group.clone()));
     }
     let owner = by.actor.user.clone();
@@ -32,9 +32,9 @@ pub(super) fn join_group(
     by: &VerifiedActor<'_>,
     group: &GroupId,
 ) -> Result<CommandOutcome, CommandRefusal> {
-    let row = membership::existing_group(tables, group)?;
+    let row = access::existing_group(tables, group)?;
     let user = &by.actor.user;
-    if membership::is_member(tables, group, user) {
+    if access::is_member(tables, group, user) {
         return Err(CommandRefusal::AlreadyMember(group.clone()));
     }
     let pending = row.policy == Policy::Approval;
@@ -90,7 +90,7 @@ pub(super) fn leave_group(
     by: &VerifiedActor<'_>,
     group: &GroupId,
 ) -> Result<CommandOutcome, CommandRefusal> {
-    let row = membership::group_of_member(tables, by, group)?;
+    let row = access::group_of_member(tables, by, group)?;
     let user = &by.actor.user;
     let owned = row.owner == *user;
     let left = end_membership(tables, group, row, user);
@@ -107,14 +107,13 @@ pub(super) fn leave_group(
     Ok(CommandOutcome::Left { new_owner: Some(earliest), group_deleted: false })
 }
 
-/// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no
-/// owner.
+/// The group, if the actor owns it. A non-member learns only that it is no member.
 fn owned_group(
     tables: &dyn Tables,
     by: &VerifiedActor<'_>,
     group: &GroupId,
 ) -> Result<GroupRow, CommandRefusal> {
-    let row = membership::group_of_member(tables, by, group)?;
+    let row = access::group_of_member(tables, by, group)?;
     if row.owner == by.actor.user { Ok(row) } else { Err(CommandRefusal::NotOwner(group.clone())) }
 }
 
@@ -134,7 +133,7 @@ fn add_member(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user:
     rows::write_row(tables, &RowKey::group(group), &row);
 }
 
-/// Ends a membership with its shares; the group's row as it is then, or `None` when there was no such membership.
+/// Ends a membership and its shares. Returns the group's updated row, or `None` when there was no such membership.
 fn end_membership(
     tables: &mut dyn Tables,
     group: &GroupId,
@@ -157,7 +156,7 @@ fn earliest_member(tables: &dyn Tables, group: &GroupId) -> Option<UserId> {
     first
 }
 
-/// Takes an empty group off, with its files and the requests to join it.
+/// Removes an empty group with its files and requests.
 fn delete_group(tables: &mut dyn Tables, group: &GroupId) {
     for name in file::file_names(tables, group) {
         file::delete_file(tables, &GroupFile { group: group.clone(), name });

@@ -1,6 +1,6 @@
-//! Tables in memory: for tests, and for a tracker that keeps nothing.
+//! Tables in memory, for tests.
 //!
-//! Invariant: equal contents are equal values, so two machines can be compared.
+//! Invariant: equal contents are equal values, so two state machines can be compared.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,7 +9,7 @@ use super::tables::{Table, Tables, Visit};
 
 /// Every table as an ordered map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemoryTables {
+pub(crate) struct MemoryTables {
     rows: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
 use crate::limits;
-use crate::node::core::{NodeCore, parse_group_id, to_engine_key, to_tracker_key};
+use crate::node::core::{NodeCore, to_engine_key, to_tracker_key};
 use crate::node::disk::records::{ManifestChecksum, ShareRecord, ShareStage};
 use crate::node::events::EventStream;
 use crate::node::retry_policy::{pending_after, pending_after_listing};
@@ -40,11 +40,10 @@ struct PreparedUpload {
 /// be recorded, since a restart would lose it: then the trackers are not told.
 pub(in crate::node) fn upload_file(
     core: &NodeCore,
-    group: &str,
+    group: GroupId,
     path: &Path,
     events: &EventStream<'_>,
 ) -> Result<NodeAnswer, ClientFault> {
-    let group = parse_group_id(group)?;
     let key = GroupFile { group, name: share_name(path)? };
     let user = core.trackers.require_user()?;
     path.metadata().map_err(|error| ClientFault::io("read", path, &error).fix("check the path"))?;
