@@ -24,7 +24,7 @@ fn users_are_made_once_and_log_in_with_their_password() {
     client.ok("create_user", alice.clone());
     assert_eq!(client.code("create_user", alice.clone()), "already_exists");
     let wrong = client.ask("login", json!({"user_id": "alice", "passwd": "Secret"}));
-    let unknown = client.ask("login", json!({"user_id": "nobody", "passwd": "Secret"}));
+    let unknown = client.ask("login", json!({"user_id": "unknown", "passwd": "Secret"}));
     assert_eq!(wrong["message"], unknown["message"], "neither answer tells who exists");
     assert_eq!(wrong["code"], "wrong_password");
     assert!(wrong["fix"].is_string());
