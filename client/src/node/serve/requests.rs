@@ -15,25 +15,22 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{FileRef, NodeAnswer, NodeRequest, SecretText};
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
 use crate::node::core::{NodeCore, parse_group_id, parse_user_id, to_engine_key};
-use crate::node::disk::records::ShareStage;
-use crate::node::downloads::DownloadRequest;
-use crate::node::downloads::{DownloadControl, control_download};
-use crate::node::downloads::{DownloadTable, StartOutcome};
+use crate::node::downloads::{self, DownloadControl, DownloadRequest, Downloads, StartOutcome};
 use crate::node::events::EventStream;
-use crate::node::share::ShareState;
+use crate::node::rows;
+use crate::node::shares::{self, ShareState};
 use crate::node::trackers::{self, RequestUrgency};
-use crate::node::{downloads, rows, shares};
 
 /// The parts that handle requests.
 pub(crate) struct RequestHandler {
     pub(crate) core: Arc<NodeCore>,
-    pub(crate) downloads: Arc<DownloadTable>,
+    pub(crate) downloads: Arc<Downloads>,
     /// Held while the logged-in user changes: the saved session and the shares belong to one user.
     login_lock: Mutex<()>,
 }
 
 impl RequestHandler {
-    pub(crate) fn new(core: Arc<NodeCore>, downloads: Arc<DownloadTable>) -> RequestHandler {
+    pub(crate) fn new(core: Arc<NodeCore>, downloads: Arc<Downloads>) -> RequestHandler {
         RequestHandler { core, downloads, login_lock: Mutex::default() }
     }
 
@@ -47,7 +44,6 @@ impl RequestHandler {
         ask: NodeRequest,
         events: &EventStream<'_>,
     ) -> Result<NodeAnswer, ClientFault> {
-        let core = &self.core;
         match ask {
             NodeRequest::CreateUser { user, password } => {
                 let password = trackers::parse_password(&password)?;
@@ -83,10 +79,11 @@ impl RequestHandler {
             NodeRequest::RemoveFile(at) => self.remove_file(&at),
             NodeRequest::ListFiles { group } => self.list_files(group),
             NodeRequest::GetPeers(at) => self.get_peers(at),
-            NodeRequest::Upload { group, path } => shares::upload_file(core, &group, &path, events),
-            NodeRequest::StopShare(at) => {
-                shares::stop_share(core, &at.key()?).map(|message| NodeAnswer::Said { message })
+            NodeRequest::Upload { group, path } => {
+                shares::upload_file(&self.downloads.shares, &group, &path, events)
             }
+            NodeRequest::StopShare(at) => shares::stop_share(&self.downloads.shares, &at.key()?)
+                .map(|message| NodeAnswer::Said { message }),
             NodeRequest::Download { at, destination, overwrite, background } => {
                 let wish = DownloadRequest { key: at.key()?, destination, overwrite };
                 self.download(&wish, background, events)
@@ -121,7 +118,7 @@ impl RequestHandler {
         let _turn = lock(&self.login_lock);
         let message = self.core.trackers.login(parse_user_id(user)?, password)?;
         self.downloads.set_active_user(Some(user));
-        shares::set_active_user(&self.core, user, &self.downloads.keys_of_user(user));
+        shares::set_active_user(&self.downloads.shares, user, &self.downloads.keys_of_user(user));
         Ok(NodeAnswer::Said { message })
     }
 
@@ -152,7 +149,7 @@ impl RequestHandler {
 
     fn leave(&self, group: &str) -> Result<NodeAnswer, ClientFault> {
         let told = self.relay(Command::LeaveGroup { group: parse_group_id(group)? })?;
-        shares::drop_shares(&self.core, |key, _| key.group.as_str() == group);
+        shares::drop_shares(&self.downloads.shares, |key, _| key.group.as_str() == group);
         Ok(told)
     }
 
@@ -182,7 +179,9 @@ impl RequestHandler {
         let key = at.key()?;
         let told = self.relay(Command::RemoveFile { file: key.clone() })?;
         // A share that was refused under this name is another file, which can be listed now.
-        shares::drop_shares(&self.core, |served, stage| *served == key && stage != ShareStage::Refused);
+        shares::drop_shares(&self.downloads.shares, |served, state| {
+            *served == key && !matches!(state, ShareState::Refused(_))
+        });
         Ok(told)
     }
 
@@ -206,7 +205,8 @@ impl RequestHandler {
         let peers =
             answer.peers.iter().map(|entry| PeerRow { address: entry.address(), complete: entry.complete });
         // The trackers' list leaves out the asking node.
-        let only_here = answer.peers.is_empty() && shares::is_serving_whole_file(&self.core, &key);
+        let only_here =
+            answer.peers.is_empty() && shares::is_serving_whole_file(&self.downloads.shares, &key);
         Ok(NodeAnswer::Peers { group: at.group, file: at.file, peers: peers.collect(), only_here })
     }
 
@@ -216,7 +216,7 @@ impl RequestHandler {
         background: bool,
         events: &EventStream<'_>,
     ) -> Result<NodeAnswer, ClientFault> {
-        match self.downloads.start(&self.core, wish, events)? {
+        match self.downloads.start(wish, events)? {
             StartOutcome::AlreadyComplete { path, size_bytes } => {
                 let (group, file) = (wish.key.group.to_string(), wish.key.name.to_string());
                 Ok(NodeAnswer::AlreadyThere { group, file, path, size_bytes })
@@ -227,8 +227,7 @@ impl RequestHandler {
     }
 
     fn control_download(&self, at: &FileRef, how: DownloadControl) -> Result<NodeAnswer, ClientFault> {
-        control_download(&self.core, &self.downloads, &at.key()?, how)
-            .map(|message| NodeAnswer::Said { message })
+        self.downloads.control(&at.key()?, how).map(|message| NodeAnswer::Said { message })
     }
 
     fn rows(&self) -> Vec<TransferRow> {
@@ -257,15 +256,10 @@ impl RequestHandler {
     fn share_rows(&self, engine: Option<&Engine>) -> Vec<ShareRow> {
         let mut rows: Vec<ShareRow> =
             engine.into_iter().flat_map(Engine::shares).map(|share| rows::share_row(&share)).collect();
-        let own = self.core.shares.of_user(&self.core.trackers.user().unwrap_or_default());
-        rows.extend(own.iter().filter_map(|known| {
-            let why = match (&known.state, known.record.stage) {
-                (_, ShareStage::Refused) => shares::refusal_message(&known.record),
-                (ShareState::Unreadable { why, .. }, _) => why.clone(),
-                (_, ShareStage::Unlisted) => "the trackers have not taken it yet".to_owned(),
-                _ => return None,
-            };
-            Some(rows::unserved_share_row(&to_engine_key(&known.record.key), why))
+        let user = self.core.trackers.user().unwrap_or_default();
+        rows.extend(self.downloads.shares.table.of_user(&user).iter().filter_map(|share| {
+            let reason = shares::unserved_reason(share)?;
+            Some(rows::unserved_share_row(&to_engine_key(&share.file.key), reason))
         }));
         rows
     }
