@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that Shoal is measured against, and measures.
+# Installs the programs that Shoal is compared with, and runs the comparison.
 #
 #   scripts/bench-rivals.sh                      installs what is missing, then `bench transfer` and `bench hash`, both with --rivals
 #   scripts/bench-rivals.sh install              installs only
@@ -8,28 +8,28 @@
 # OUT        where results and report.html go; default target/bench-rivals
 # SIZE       length of the file; default 1G
 #
-# Debian packages need root; whatever cannot be installed is left out, and the report says that it is missing.
+# Debian packages need root. A program that cannot be installed is left out, and the report says that it is missing.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly OUT="${OUT:-target/bench-rivals}"
 readonly SIZE="${SIZE:-1G}"
-# unshare and ip give a run a network of its own, with one congestion control for all.
+# unshare and ip create a network namespace for the run, with one congestion control for all programs.
 readonly PACKAGES=(nginx-light curl openssl aria2 rsync mktorrent opentracker python3-venv util-linux iproute2 libssl-dev pkg-config)
-# rqbit as it is released, without its web page, which npm would have to build, and without its database and metrics.
+# rqbit as released, without its web page (which needs npm), its database and its metrics.
 readonly CRATES=("sendme" "rqbit --no-default-features --features default-tls")
 readonly VENV=target/bench-rivals-venv
-# One folder for all crates: what they share is built once, and a build that was cut off goes on.
+# One target folder for all crates: shared dependencies are built once, and an interrupted build continues.
 readonly CRATES_TARGET="$PWD/target/bench-rivals-crates"
 
-# Where cargo puts programs.
+# The folder into which cargo installs programs.
 readonly CARGO_BIN="${CARGO_HOME:-$HOME/.cargo}/bin"
 
 say() { printf 'bench-rivals.sh: %s\n' "$*" >&2; }
 
-# Nothing that is installed is to start as a service: it would have the machine's ports, and its CPU beside every run.
-# Debian asks this program before it starts one; where the machine has its own, that decides.
+# Installed packages must not start services: a service takes ports and CPU during every run.
+# Debian runs this program before it starts a service. An existing policy of the machine stays in force.
 readonly POLICY=/usr/sbin/policy-rc.d
 refuse_services() {
     [[ -e "$POLICY" ]] && return
@@ -44,7 +44,7 @@ install_packages() {
     refuse_services
     apt-get update -qq
     local package
-    # One by one, so that a package which this release does not have costs that one alone.
+    # One at a time, so that a package missing from this release does not prevent the others.
     for package in "${PACKAGES[@]}" python3-libtorrent; do
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
             say "$package could not be installed"
@@ -53,10 +53,10 @@ install_packages() {
     return 0
 }
 
-# The newest libtorrent is on PyPI; the distribution's is the second choice.
+# The newest libtorrent is on PyPI; the distribution's package is the fallback.
 install_libtorrent() {
-    [[ -x "$VENV/bin/python3" ]] || python3 -m venv "$VENV" || { say "no Python environment: the distribution's libtorrent is used"; return; }
-    "$VENV/bin/pip" install --quiet libtorrent || { rm -rf "$VENV"; say "pip has no libtorrent: the distribution's is used"; }
+    [[ -x "$VENV/bin/python3" ]] || python3 -m venv "$VENV" || { say "cannot create a Python environment; using the distribution's libtorrent"; return; }
+    "$VENV/bin/pip" install --quiet libtorrent || { rm -rf "$VENV"; say "pip cannot install libtorrent; using the distribution's"; }
 }
 
 install_crates() {
@@ -65,7 +65,7 @@ install_crates() {
     for crate in "${CRATES[@]}"; do
         read -ra words <<<"$crate"
         command -v "${words[0]}" >/dev/null && continue
-        say "building $crate, which takes minutes"
+        say "building $crate (this takes minutes)"
         cargo install --locked --quiet --target-dir "$CRATES_TARGET" "${words[@]}" || say "$crate could not be built"
     done
 }

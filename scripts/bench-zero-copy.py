@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""CPU time of a seeder with sends without the kernel's copy and with ordinary ones, in interleaved rounds, by the real programs.
+"""Measures the CPU time of a seeder with zero-copy sends and with ordinary sends, in interleaved rounds, with the real programs.
 
 usage (as root): scripts/bench-zero-copy.py [--bin DIR] [--size BYTES] [--rounds N] [--wire copies|takes] [--on auto|always] [--locks BYTES]
 
-Two hosts, each a network namespace, on one veth pair. `--wire copies` is the pair as it is: the kernel copies whatever it
-delivers to itself, and says so. `--wire takes` stands for a network card: a program at the receiving end (XDP, which passes
-everything) has the packets copied into the receiver's own pages by a thread of the kernel that is neither host's program, and the
-sender's pages are let go untouched, as by a card's DMA. It is no card: packets are at most 9,000 bytes long and never bundled.
+Two hosts, each a network namespace, connected by one veth pair. With `--wire copies` the pair is unchanged: the kernel copies
+every packet that it delivers locally, and reports the copy. `--wire takes` imitates a network card: an XDP program at the
+receiving end, which passes every packet, makes a kernel thread copy the packets into the receiver's pages. The sender's pages
+are released without a copy, as after a card's DMA. Unlike with a card, packets are at most 9,000 bytes and never bundled.
 """
 import argparse, ctypes, json, os, resource, shutil, socket, struct, subprocess, sys, tempfile
 
@@ -15,7 +15,7 @@ SEEDER, LEECHER = "10.78.0.1", "10.78.0.2"
 
 
 def attach(device):
-    """Holds the program `r0 = XDP_PASS; exit`, for packets of several pages, at a device until standard input ends."""
+    """Attaches the XDP program `r0 = XDP_PASS; exit`, with multi-buffer support, to a device until standard input closes."""
     bpf, libc = 321, ctypes.CDLL(None, use_errno=True)
     code = ctypes.create_string_buffer(struct.pack("<BBhi", 0xB7, 0, 0, 2) + struct.pack("<BBhi", 0x95, 0, 0, 0))
     licence = ctypes.create_string_buffer(b"GPL")
@@ -34,13 +34,13 @@ def run(*words, **more):
 
 
 class Hosts:
-    """Both ends of the pair; the leecher's goes with its keeper."""
+    """Both ends of the veth pair. The leecher's namespace ends with its holder process."""
 
     def __init__(self, takes):
-        keeper = ["unshare", "--net", "sh", "-c", "echo ready; read end"]
-        self.keeper = subprocess.Popen(keeper, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.keeper.stdout.readline() == "ready\n"
-        pid = str(self.keeper.pid)
+        holder = ["unshare", "--net", "sh", "-c", "echo ready; read end"]
+        self.holder = subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.holder.stdout.readline() == "ready\n"
+        pid = str(self.holder.pid)
         self.enter = ["nsenter", "--target", pid, "--net"]
         run("ip", "link", "set", "lo", "up")
         run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", pid)
@@ -61,7 +61,7 @@ class Hosts:
 
 
 def cpu_s(pid):
-    """What all threads of a process have run for so far, in seconds."""
+    """CPU time of all threads of a process so far, in seconds."""
     threads = os.listdir(f"/proc/{pid}/task")
     return sum(int(open(f"/proc/{pid}/task/{thread}/schedstat").read().split()[0]) for thread in threads) / 1e9
 
@@ -132,7 +132,7 @@ def measure(args, place):
     for mode in results:
         print(f"{mode}: sender {median(mode, 'sender_cpu_s_per_gb')} CPU s/GB, {median(mode, 'gb_per_s')} GB/s (medians)")
     print(f"sender's CPU, {args.on} : off, within rounds: {ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
-    for process in [*(seeder.node for seeder in seeders.values()), tracker, hosts.keeper]:
+    for process in [*(seeder.node for seeder in seeders.values()), tracker, hosts.holder]:
         process.terminate()
         process.wait()
 
@@ -144,8 +144,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--wire", choices=["copies", "takes"], default="copies")
     parser.add_argument("--on", choices=["auto", "always"], default="auto")
-    parser.add_argument("--locks", type=int, help="bytes that a seeder may lock, of which it uses half; no more than the hard limit")
-    parser.add_argument("--dir", help="where the files lie")
+    parser.add_argument("--locks", type=int, help="bytes that a seeder may lock, at most the hard limit; it uses half of them")
+    parser.add_argument("--dir", help="folder for the files")
     parser.add_argument("--attach", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.attach:

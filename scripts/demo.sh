@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Shares one file among three peers on this machine, through the real programs, and proves that the copies are the same.
+# Shares one file among three peers on this machine with the release programs, and checks that the copies are identical.
 #
-#   scripts/demo.sh             makes a file of 1 GiB
+#   scripts/demo.sh             creates and shares a file of 1 GiB
 #   scripts/demo.sh FILE        shares FILE
 #
-# SHOAL_DEMO_BYTES   size of the file that it makes, in bytes
-# TMPDIR             where its directory goes; needs room for two copies, three when it makes the file
+# SHOAL_DEMO_BYTES   size of the created file, in bytes
+# TMPDIR             parent of the working directory; needs room for two copies of FILE, or three of the created file
 #
-#   alice  uploads the file, serves it
-#   bob    fetches it from alice
-#   carol  fetches it from both at once
+#   alice  uploads and serves the file
+#   bob    downloads it from alice
+#   carol  downloads it from alice and bob at once
 
 set -euo pipefail
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 readonly BYTES="${SHOAL_DEMO_BYTES:-1073741824}"
 readonly GROUP=demo
-# A program that has not said within this time that it is ready will not.
+# Time in which a started program must report that it is ready.
 readonly READY_TIMEOUT_S=60
-# A program that was asked to end and is still there after this time is killed.
+# Time between SIGTERM and SIGKILL.
 readonly END_TIMEOUT_S=10
 
 scratch=""
@@ -31,7 +31,7 @@ fail() {
 
 heading() { printf '\n== %s\n' "$*"; }
 
-# Ends what this script started, newest first, and removes its directory. Runs however the script ends.
+# Ends the programs that this script started, newest first, and removes its directory. Runs at every exit.
 # shellcheck disable=SC2329
 clean_up() {
     local code=$? at
@@ -54,9 +54,9 @@ end() { # PID
     wait "$1" 2>/dev/null || true
 }
 
-# Starts a program in the background and waits for the line on its standard output that says it is ready; the line's
-# last word, its address, becomes `address`. A pipe ends when the program does, so nothing is polled.
-start() { # NAME PREFIX-OF-THE-LINE COMMAND...
+# Starts a program in the background and waits for the line on its standard output that starts with PREFIX. Sets `address`
+# to the last word of that line. The pipe closes when the program ends, so no polling is needed.
+start() { # NAME PREFIX COMMAND...
     local name=$1 prefix=$2 line descriptor code=0
     shift 2
     mkfifo "$scratch/$name.out"
@@ -71,9 +71,9 @@ start() { # NAME PREFIX-OF-THE-LINE COMMAND...
             return
         fi
     done
-    # Above 128 it was the time that ran out, else the program ended.
-    [[ $code -le 128 ]] || fail "$name did not say \"$prefix…\" within $READY_TIMEOUT_S s"
-    fail "$name ended without having said \"$prefix…\""
+    # `read` returns more than 128 after a timeout, and 1 when the program has ended.
+    [[ $code -le 128 ]] || fail "$name did not print \"$prefix…\" within $READY_TIMEOUT_S s"
+    fail "$name ended before it printed \"$prefix…\""
 }
 
 as() { # PEER COMMAND...
@@ -83,7 +83,7 @@ as() { # PEER COMMAND...
     "$client" --state "$scratch/$peer" --trackers "$scratch/tracker_info.txt" "$@"
 }
 
-join() { # PEER: an account, a session
+join() { # PEER: creates an account and logs in
     as "$1" create_user "$1" "$1-has-a-password"
     as "$1" login "$1" "$1-has-a-password"
 }
@@ -97,13 +97,13 @@ fetch() { # PEER
     as "$1" download_file "$GROUP" "$name" "$scratch/$1.files/$name"
     ended="$(date +%s%N)"
     awk -v peer="$1" -v bytes="$bytes" -v ns="$((ended - began))" 'BEGIN {
-        printf "%s: %.0f MB, durable after %.2f s: %.2f GB/s, start of the command to its end\n",
+        printf "%s: %.0f MB in %.2f s: %.2f GB/s, from the start of the command to its exit\n",
             peer, bytes / 1e6, ns / 1e9, bytes / ns }'
 }
 
 make_file() {
     source_file="$scratch/demo.bin"
-    heading "making a file of $BYTES bytes"
+    heading "creating a file of $BYTES bytes"
     head -c "$BYTES" /dev/urandom >"$source_file"
 }
 
@@ -111,7 +111,7 @@ require_room() { # COPIES
     local free
     free="$(df --output=avail --block-size=1 "$scratch" | tail -n 1)"
     [[ "$free" -gt "$(($1 * bytes))" ]] ||
-        fail "$scratch has $free bytes free, $(($1 * bytes)) are needed. Set TMPDIR to a directory with more room."
+        fail "$scratch has $free bytes free and needs $(($1 * bytes)). Set TMPDIR to a directory with more space."
 }
 
 build() {
@@ -123,10 +123,10 @@ build() {
 }
 
 start_all() {
-    heading "a tracker and three peers"
+    heading "starting a tracker and three peers"
     echo "127.0.0.1 0" >"$scratch/tracker.txt"
     start tracker "tracker listening on " "$tracker" "$scratch/tracker.txt" 1 --data "$scratch/tracker_data"
-    # Port 0 let the system choose; the peers need to know what it chose.
+    # The system chose the port (port 0 was asked for); the peers read it from this file.
     echo "${address%:*} ${address##*:}" >"$scratch/tracker_info.txt"
     local peer
     for peer in alice bob carol; do
@@ -137,11 +137,11 @@ start_all() {
 }
 
 compare() {
-    heading "the same file, three times"
+    heading "comparing the three copies"
     local sums
     sums="$(sha1sum -- "$source_file" "$scratch/bob.files/$name" "$scratch/carol.files/$name")"
     printf '%s\n' "$sums"
-    # sha1sum marks a name with odd characters by a backslash before the digest.
+    # sha1sum writes a backslash before the digest when it escapes characters of the name.
     [[ "$(awk '{ sub(/^\\/, ""); print $1 }' <<<"$sums" | sort -u | wc -l)" == 1 ]] || fail "the copies differ"
     cmp -- "$source_file" "$scratch/bob.files/$name" || fail "bob's copy differs"
     cmp -- "$source_file" "$scratch/carol.files/$name" || fail "carol's copy differs"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What takes too long for every change.
+# Tests that take too long to run for every change.
 #
-#   scripts/long.sh [kill] [ROUNDS]   the tracker killed a thousand times under load, nothing acknowledged lost
-#   scripts/long.sh big               a node with a file of 1 TiB and 50 peers; with root also one without pieces of zeros
+#   scripts/long.sh [kill] [ROUNDS]   kills the tracker ROUNDS times (default 1000) under load; no acknowledged change may be lost
+#   scripts/long.sh big               a node with a sparse file of 1 TiB and 50 peers; as root also with a file that has no zero pieces
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,13 +19,13 @@ big() {
     cargo build --locked --package tracker
     big_test
     if [[ "$(id -u)" != 0 ]]; then
-        printf 'skipped: a filesystem with room for 1 TiB is made by root alone\n'
+        printf 'skipped: only root can create the filesystem for a dense file of 1 TiB\n'
         return
     fi
-    # A filesystem of 2 TiB in a file that has no more blocks than are written to it.
+    # A filesystem of 2 TiB in a sparse file: it takes only the disk space that is written.
     local dir
     dir="$(mktemp -d)"
-    # The trap needs the path as it is now.
+    # The trap needs the current value of the path.
     # shellcheck disable=SC2064
     trap "umount '$dir/mounted' 2>/dev/null || true; rm -rf '$dir'" EXIT
     mkdir "$dir/mounted"

@@ -1,28 +1,27 @@
-//! The one place of the harness that reads a clock.
+//! The only file of the harness that reads a clock.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Where nothing tells that something has come true, it is looked at this often.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+use crate::limits::POLL_INTERVAL;
 
-/// When the harness began to look at the clock.
+/// The zero of [`now`].
 #[expect(clippy::disallowed_methods, reason = "this is the clock that others get their time from")]
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Time since some moment of this process; never goes back.
+/// Monotonic time since an arbitrary moment of this run.
 pub(crate) fn now() -> Duration {
     ORIGIN.elapsed()
 }
 
-/// How long `work` takes, and what it gives.
+/// Runs `work`, and gives how long it took and its result.
 pub(crate) fn time_work<R>(work: impl FnOnce() -> R) -> (Duration, R) {
     let start = now();
     let result = work();
     (now() - start, result)
 }
 
-/// Whether something comes true before the time is over; it is looked at now and then.
+/// Polls a condition until it holds or the timeout is over; whether it held.
 pub(crate) fn wait_until(timeout: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let deadline = now() + timeout;
     loop {
@@ -36,7 +35,7 @@ pub(crate) fn wait_until(timeout: Duration, mut holds: impl FnMut() -> bool) -> 
     }
 }
 
-/// Seconds since 1970; 0 on a machine whose clock stands before that.
+/// Seconds since 1970, or 0 if the clock stands before that.
 #[expect(clippy::disallowed_methods, reason = "this is the clock that others get their time from")]
 pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

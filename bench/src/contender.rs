@@ -1,8 +1,9 @@
-//! Someone who moves the file, on the same terms as all others: Shoal, the floor, the rivals.
+//! Contenders: implementations that transfer the file on equal terms. Shoal, the baseline and the rivals are
+//! contenders.
 //!
-//! Invariants: what contenders are compared by counts from the start of the receiving command to its exit, for all of them:
-//! its own start and its tidying up are part of that. The transfer itself stands beside it where the program tells it. What
-//! runs before the command (trackers, those who serve, Shoal's node of the receiver) and is done after it is not part.
+//! Invariant: the compared time runs from the start of the receiving command to its exit, for every contender. Servers
+//! that run before the command (trackers, seeders, the receiver's node) and their clean-up are not measured. The time
+//! of the transfer alone is a separate figure, where a program reports it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,29 +14,29 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 
 use crate::clock;
+use crate::limits::FAULTS_SHOWN;
 use crate::topology::spawned::{self, SpawnedProgram};
 use crate::topology::test_file::{TestFile, sync_copy};
 use crate::topology::usage::{self, CpuSeconds, MemoryPeaks, RoundPids, RoundWatch};
 
-/// What everybody is given.
+/// What every contender is given.
 #[derive(Clone, Debug)]
 pub(crate) struct TransferTerms {
-    /// The file.
-    pub(crate) content: TestFile,
-    /// How many have it.
+    pub(crate) file: TestFile,
+    /// Number of seeders.
     pub(crate) sources: usize,
-    /// How many want it.
+    /// Number of leechers.
     pub(crate) receivers: usize,
-    /// A folder for whatever a contender needs besides.
+    /// A folder for everything that the contender creates.
     pub(crate) place: PathBuf,
-    /// The longest that a round may take.
+    /// The longest time that a round may take.
     pub(crate) limit: Duration,
-    /// The file is not in the page cache when a round begins.
+    /// Whether the file is out of the page cache when a round begins.
     pub(crate) cold: bool,
 }
 
 impl TransferTerms {
-    /// The same, with a folder of the contender's own in place of the one that all share.
+    /// The same terms with the contender's own folder below the shared one.
     pub(crate) fn with_own_folder(&self, kind: &str) -> anyhow::Result<TransferTerms> {
         let name: String = kind.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let place = self.place.join(name);
@@ -44,82 +45,83 @@ impl TransferTerms {
     }
 }
 
-/// What a round took.
+/// The measurements of one round.
 #[derive(Debug, Default)]
 pub(crate) struct RoundOutcome {
     /// From the start of the first command to the exit of the last.
     pub(crate) command: Duration,
-    /// From the start of the first command until the last copy was complete, where the command goes on to make it durable.
+    /// From the start of the first command until the last copy was complete, if the command then still makes it
+    /// durable.
     pub(crate) complete: Option<Duration>,
-    /// The transfer itself, to the last receiver's having all of it, proven as far as that program proves; of programs that
-    /// tell it.
+    /// The transfer alone, until the last receiver has verified everything that its program verifies; `None` if the
+    /// program does not report it.
     pub(crate) transfer: Option<Duration>,
-    /// From the start of the first command until its exit and until the copies would survive a loss of power; `None` for
-    /// what writes nothing.
+    /// From the start of the first command until all commands have exited and the copies are durable; `None` without a
+    /// copy.
     pub(crate) durable: Option<Duration>,
-    /// The files that arrived.
+    /// The received files.
     pub(crate) copies: Vec<PathBuf>,
-    /// How many send.
+    /// Number of seeders that took part.
     pub(crate) sources: usize,
-    /// CPU time of those who send.
+    /// CPU time of the seeders.
     pub(crate) source_cpu: Option<CpuSeconds>,
-    /// CPU time of those who receive.
+    /// CPU time of the leechers.
     pub(crate) receiver_cpu: Option<CpuSeconds>,
-    /// Peaks of memory, and what it cost to look for them.
+    /// Peak memory, and the cost of measuring it.
     pub(crate) peaks: Option<MemoryPeaks>,
-    /// Whatever else was counted: metric, value, unit.
+    /// Other figures: metric, value, unit.
     pub(crate) numbers: Vec<(String, f64, &'static str)>,
-    /// From request to proof of each piece, in nanoseconds.
+    /// From request to verification of each piece, in nanoseconds.
     pub(crate) latency: Option<Histogram<u64>>,
-    /// Milliseconds since the start, and bytes proven by then.
+    /// Milliseconds since the start, and bytes verified by then.
     pub(crate) progress: Vec<(f64, f64)>,
 }
 
-/// Someone who moves the file.
+/// An implementation that transfers the file.
 pub(crate) trait Contender {
     /// Its name in reports.
     fn kind(&self) -> &str;
 
-    /// Whether others are compared with it.
+    /// Whether other contenders are compared with it.
     fn is_reference(&self) -> bool {
         false
     }
 
-    /// Whether it is what is developed here: its failure is one of the whole command.
+    /// Whether it is Shoal: its failure fails the whole command.
     fn is_ours(&self) -> bool {
         false
     }
 
-    /// Whether several receivers are downloads of their own, which give each other nothing.
+    /// Whether leechers do not exchange pieces with each other.
     fn has_separate_downloads(&self) -> bool {
         false
     }
 
-    /// Whether its receivers take all from one source, however many there are.
+    /// Whether its leechers download everything from one source, however many there are.
     fn uses_one_source(&self) -> bool {
         false
     }
 
-    /// What of it runs between rounds, without descendants.
-    fn processes(&self) -> Vec<u32> {
+    /// The processes that run between rounds, without their descendants.
+    fn pids(&self) -> Vec<u32> {
         Vec::new()
     }
 
-    /// Gets ready for a round; not measured.
+    /// Prepares a round; not measured.
     ///
     /// # Errors
-    /// What went wrong: then it takes no further part.
+    /// The contender is not run again.
     fn prepare_round(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
 
-    /// Moves the file into the folder.
+    /// Transfers the file into the folder.
     ///
     /// # Errors
     /// As [`Contender::prepare_round`].
     fn run_round(&mut self, into: &Path) -> anyhow::Result<RoundOutcome>;
 
-    /// Tidies up after a round; not measured.
+    /// Cleans up after a round; not measured.
     ///
     /// # Errors
     /// As [`Contender::prepare_round`].
@@ -128,45 +130,35 @@ pub(crate) trait Contender {
     }
 }
 
-/// The commands of one receiver, to be run one after another, and the file that they make.
+/// The commands of one receiver, in order, and the file that they create.
 pub(crate) struct FetchSteps {
-    /// The commands.
     pub(crate) commands: Vec<Command>,
-    /// The copy; `None` where none is made.
+    /// The copy, if the commands create one.
     pub(crate) copy: Option<PathBuf>,
 }
 
-/// Makes the commands of a receiver, by its number from 0 and the folder that is its own.
+/// Makes the commands of a receiver from its number, counted from 0, and its own folder.
 type MakeFetchSteps = Box<dyn Fn(usize, &Path) -> FetchSteps>;
 
-/// Of the receivers that fail in one round, so many say why.
-const FAULTS_SHOWN: usize = 3;
-
-/// What stands before the seconds that the transfer itself took, on a line of a command that tells them.
+/// Text before the transfer's duration in seconds, in the output of a command that reports it.
 pub(crate) const TRANSFER_TIME_PREFIX: &str = "transfer took ";
 
-/// Programs that serve, and commands that fetch: all that most contenders are.
+/// A contender made of servers and receiving commands. Most contenders are one.
 pub(crate) struct ProgramContender {
-    /// Name in reports.
     kind: String,
-    /// Whether others are compared with it.
     is_reference: bool,
-    /// Whether its receivers know each other.
+    /// Whether leechers exchange pieces with each other.
     is_swarm: bool,
-    /// Whether its receivers take all from one source.
     has_one_source: bool,
-    /// Those that serve.
     servers: Vec<SpawnedProgram>,
-    /// Those that fetch.
     make_steps: MakeFetchSteps,
-    /// How a command tells what the transfer itself took.
+    /// Reads the transfer's duration from a command's output.
     parse_time: ParseTransferTime,
-    /// The terms.
     terms: TransferTerms,
 }
 
 impl ProgramContender {
-    /// Programs whose receivers know nothing of each other.
+    /// A contender whose receivers do not know each other.
     pub(crate) fn new(
         kind: &str,
         terms: &TransferTerms,
@@ -185,31 +177,31 @@ impl ProgramContender {
         }
     }
 
-    /// Others are compared with them.
+    /// Makes it a reference, with which others are compared.
     pub(crate) fn into_reference(self) -> ProgramContender {
         ProgramContender { is_reference: true, ..self }
     }
 
-    /// Their receivers give each other what they have.
+    /// Marks that its leechers exchange pieces.
     pub(crate) fn into_swarm(self) -> ProgramContender {
         ProgramContender { is_swarm: true, ..self }
     }
 
-    /// Their receivers take all from one source, however many there are.
+    /// Marks that its leechers download everything from one source.
     pub(crate) fn into_one_source(self) -> ProgramContender {
         ProgramContender { has_one_source: true, ..self }
     }
 
-    /// They tell in another way what the transfer itself took.
+    /// Sets how the transfer's duration is read.
     pub(crate) fn with_time_parser(self, took: ParseTransferTime) -> ProgramContender {
         ProgramContender { parse_time: took, ..self }
     }
 }
 
-/// What the transfer itself took, by the last words of a command and the length of the file.
+/// Reads the transfer's duration from the end of a command's output, given the length of the file.
 pub(crate) type ParseTransferTime = fn(&str, u64) -> Option<Duration>;
 
-/// As those of this harness tell it: seconds behind [`TRANSFER_TIME_PREFIX`].
+/// Reads the seconds behind [`TRANSFER_TIME_PREFIX`].
 fn parse_transfer_time(words: &str, _: u64) -> Option<Duration> {
     let seconds = words.lines().rev().find_map(|line| line.trim().strip_prefix(TRANSFER_TIME_PREFIX))?;
     Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
@@ -232,14 +224,14 @@ impl Contender for ProgramContender {
         self.has_one_source
     }
 
-    fn processes(&self) -> Vec<u32> {
+    fn pids(&self) -> Vec<u32> {
         self.servers.iter().map(SpawnedProgram::pid).collect()
     }
 
     fn prepare_round(&mut self) -> anyhow::Result<()> {
         for server in &mut self.servers {
             if server.has_ended() {
-                anyhow::bail!("a program that serves has ended by itself{}", server.failure_output());
+                anyhow::bail!("a server has exited early{}", server.failure_output());
             }
         }
         Ok(())
@@ -251,7 +243,7 @@ impl Contender for ProgramContender {
             receivers.push((self.make_steps)(number, &spawned::empty_folder(into.join(number.to_string()))?));
         }
         let copies: Vec<PathBuf> = receivers.iter().filter_map(|receiver| receiver.copy.clone()).collect();
-        let sources = self.processes();
+        let sources = self.pids();
         let cpu_before = usage::cpu_of_trees(&sources);
         let (mut receiver_cpu, mut peaks, mut transfer) =
             (CpuSeconds::default(), MemoryPeaks::default(), None);
@@ -288,11 +280,11 @@ impl Contender for ProgramContender {
     }
 }
 
-/// What came of all receivers of a round, in their order; where one has failed, so has the round, for what the others took is
-/// no answer to what was asked.
+/// The results of all receivers of a round, in order. One failed receiver fails the round: the times of the others
+/// would not answer the question.
 ///
 /// # Errors
-/// Who has failed, and why.
+/// Which receivers failed, and why.
 pub(crate) fn collect_succeeded<T>(
     ended: Vec<anyhow::Result<T>>,
     watch: &RoundWatch,
@@ -316,9 +308,9 @@ pub(crate) fn collect_succeeded<T>(
     anyhow::bail!("{}", faults.join("; "))
 }
 
-/// What one command of each receiver came to.
+/// The result of one step of all receivers.
 struct StepOutcome {
-    /// From the start of the first to the exit of the last.
+    /// From the start of the first command to the exit of the last.
     command: Duration,
     cpu: CpuSeconds,
     peaks: MemoryPeaks,
@@ -326,7 +318,7 @@ struct StepOutcome {
 }
 
 impl ProgramContender {
-    /// Runs one command of each receiver, all at once, to their ends.
+    /// Runs one command of each receiver, all at once, until all have exited.
     fn run_step(&self, sources: &[u32], commands: &[Command]) -> anyhow::Result<StepOutcome> {
         let mut running = Vec::new();
         let began = clock::now();
@@ -334,14 +326,13 @@ impl ProgramContender {
             running.push(SpawnedProgram::start(&format!("receiver-{number}"), command, &self.terms.place)?);
         }
         let pids: Vec<u32> = running.iter().map(SpawnedProgram::pid).collect();
-        let sides = RoundPids { sources: sources.to_vec(), receivers: pids.clone() };
-        let watch = RoundWatch::start(sides, &pids, self.terms.limit)?;
+        let round_pids = RoundPids { sources: sources.to_vec(), receivers: pids.clone() };
+        let watch = RoundWatch::start(round_pids, &pids, self.terms.limit)?;
         let ended = running.iter_mut().map(SpawnedProgram::wait_for_success).collect();
         let cpu = collect_succeeded(ended, &watch)?.iter().map(|ended| ended.cpu).sum();
-        // The last look at memory, and reading what was said, are nobody's time.
+        // The last memory sample and reading the output come after the measured time.
         let command = clock::now() - began;
-        let took =
-            |receiver: &SpawnedProgram| (self.parse_time)(&receiver.log_tail(), self.terms.content.bytes);
+        let took = |receiver: &SpawnedProgram| (self.parse_time)(&receiver.log_tail(), self.terms.file.bytes);
         let transfer = running.iter().filter_map(took).max();
         Ok(StepOutcome { command, cpu, peaks: watch.peaks(), transfer })
     }
@@ -352,22 +343,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_failed_is_named_and_a_crowd_is_counted() {
+    fn failed_receivers_are_named_up_to_a_limit() {
         let watch = RoundWatch::start(RoundPids::default(), &[], Duration::from_secs(600)).unwrap();
         assert_eq!(collect_succeeded(vec![Ok(1), Ok(2)], &watch).unwrap(), [1, 2]);
-        let fails = |number: usize| if number % 2 == 1 { Ok(()) } else { Err(anyhow::anyhow!("no bread")) };
+        let fails = |number: usize| if number % 2 == 1 { Ok(()) } else { Err(anyhow::anyhow!("disk full")) };
         let fault = |count: usize| {
             collect_succeeded((0..count).map(fails).collect(), &watch).unwrap_err().to_string()
         };
-        assert_eq!(fault(3), "leecher 1 of 3: no bread; leecher 3 of 3: no bread");
-        assert!(fault(9).ends_with("leecher 5 of 9: no bread; and 2 more leechers"), "{}", fault(9));
+        assert_eq!(fault(3), "leecher 1 of 3: disk full; leecher 3 of 3: disk full");
+        assert!(fault(9).ends_with("leecher 5 of 9: disk full; and 2 more leechers"), "{}", fault(9));
         let over = RoundWatch::start(RoundPids::default(), &[], Duration::ZERO).unwrap();
         let late = collect_succeeded(vec![fails(0)], &over).unwrap_err().to_string();
         assert!(late.contains("0.0 s, was over"), "{late}");
     }
 
     #[test]
-    fn the_last_time_told_is_the_transfers() {
+    fn the_last_reported_time_counts() {
         let words = "transfer took 1\n transfer took 2.5\nsomething else\n";
         assert_eq!(parse_transfer_time(words, 0), Some(Duration::from_millis(2_500)));
         assert_eq!(parse_transfer_time("transfer took long", 0), None);

@@ -1,6 +1,6 @@
-//! `bench host`: what this machine is and allows. Numbers mean little without it.
+//! A description of this machine and its limits, without which results mean little.
 //!
-//! Invariant: what cannot be found out is left open, never guessed.
+//! Invariant: a property that cannot be read is `None`, never a guess.
 
 use std::fs;
 use std::thread;
@@ -9,48 +9,43 @@ use engine::hash::HashKind;
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
-/// What is known of the machine.
+/// Properties of the machine, as the `host` record holds them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HostDescription {
-    /// Release of the kernel.
     pub(crate) kernel: Option<String>,
-    /// Name of the CPU.
     pub(crate) cpu: Option<String>,
     /// CPUs that this process may use.
     pub(crate) cpus: Option<usize>,
-    /// Of the CPU's features, those that the engine uses.
+    /// The CPU features that the engine uses.
     pub(crate) cpu_features: Vec<String>,
-    /// Ways of hashing, from the fastest on.
+    /// Hashing implementations, fastest first.
     pub(crate) hash_kinds: Vec<String>,
-    /// Memory in all.
     pub(crate) memory_bytes: Option<u64>,
-    /// Memory that can be had without swapping.
+    /// Memory available without swapping.
     pub(crate) memory_available_bytes: Option<u64>,
     /// TCP congestion control of new sockets.
     pub(crate) congestion_control: Option<String>,
-    /// Those that any user may choose.
+    /// Congestion controls that any user may choose.
     pub(crate) congestion_control_allowed: Option<String>,
-    /// Whether this process can have an io_uring.
+    /// Whether this process can create an io_uring.
     pub(crate) io_uring: bool,
-    /// Why not.
     pub(crate) io_uring_refusal: Option<String>,
-    /// Memory that this process may lock, which bounds zero-copy sends; open: no limit.
+    /// Memory that this process may lock, which bounds zero-copy sends; `None` without a limit.
     pub(crate) locked_memory_limit_bytes: Option<u64>,
-    /// Files that this process may open; open: no limit.
+    /// Files that this process may open; `None` without a limit.
     pub(crate) open_files_limit: Option<u64>,
-    /// Kind, place and free room of the filesystem that was asked for.
+    /// Type, folder and free space of the requested folder's filesystem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) filesystem: Option<String>,
 }
 
 impl HostDescription {
-    /// Memory that can be had now without swapping, in bytes.
+    /// Memory available now without swapping, in bytes.
     pub(crate) fn memory_available() -> Option<u64> {
         let memory = fs::read_to_string("/proc/meminfo").ok()?;
         field_value(&memory, "MemAvailable").and_then(parse_kibibytes)
     }
 
-    /// Looks at the machine.
     pub(crate) fn describe() -> HostDescription {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -74,7 +69,6 @@ impl HostDescription {
     }
 }
 
-/// A file of one line.
 fn read_first_line(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     Some(text.trim_end().to_owned())
@@ -88,12 +82,12 @@ fn field_value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// `1234 kB` as bytes.
+/// Parses `1234 kB` into bytes.
 fn parse_kibibytes(value: &str) -> Option<u64> {
     value.strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
 }
 
-/// Of the features that the engine's hashing uses, those that are there.
+/// The CPU features, of those that the engine's hashing uses, that this CPU has.
 fn cpu_features() -> Vec<String> {
     let features = [
         ("avx512f", is_x86_feature_detected!("avx512f")),
@@ -106,7 +100,7 @@ fn cpu_features() -> Vec<String> {
     features.into_iter().filter(|(_, found)| *found).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Tries to have an io_uring; says why not.
+/// Why this process cannot create an io_uring, if it cannot.
 fn ring_refusal() -> Option<String> {
     tokio_uring::Runtime::new(&tokio_uring::builder()).err().map(|refusal| refusal.to_string())
 }

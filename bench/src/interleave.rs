@@ -1,29 +1,27 @@
-//! Interleaved rounds: every workload once a round, so that a machine that slows down slows them all, and each round begins with
-//! another one.
+//! Interleaved rounds: every workload runs once a round, so that a slower machine slows all of them. Each round begins
+//! with another workload.
 
 use std::time::Duration;
 
 use crate::clock;
 
-/// Something to measure.
 pub(crate) struct TimedWorkload<'a> {
-    /// What it does.
     pub(crate) name: &'static str,
-    /// By which way of hashing, or by whom.
+    /// Which hashing implementation, or which program.
     pub(crate) kind: String,
-    /// Does it once, or says why that failed.
+    /// Runs it once.
     pub(crate) run: Box<dyn Fn() -> anyhow::Result<()> + 'a>,
 }
 
-/// Each of several is first equally often, where rounds are a multiple of their number; two go ABBA.
+/// Rotates an order by the number of the round, so that each element comes first equally often; two go ABBA.
 pub(crate) fn rotate_order<T>(several: &mut [T], round: u32) {
     if !several.is_empty() {
         several.rotate_left(round as usize % several.len());
     }
 }
 
-/// Runs all workloads `warmup` rounds for nothing and `runs` rounds that count, and says of these what each took. One that
-/// fails, in whichever round, is told once and takes no further part.
+/// Runs `warmup` rounds that do not count and then `runs` rounds, and calls `note` with the time of each measured run.
+/// A workload that fails, in any round, is reported once and not run again.
 pub(crate) fn measure_rounds<'a>(
     workloads: &[TimedWorkload<'a>],
     warmup: u32,
@@ -62,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_are_interleaved_and_warm_ones_do_not_count() {
+    fn rounds_are_interleaved_and_warm_up_does_not_count() {
         let ran = RefCell::new(Vec::new());
         let workload = |name: &'static str| TimedWorkload {
             name,
@@ -87,11 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_is_told_once_and_the_others_go_on() {
+    fn a_failure_is_reported_once_and_the_others_go_on() {
         let workload = |name: &'static str, fails: bool| TimedWorkload {
             name,
             kind: String::new(),
-            run: Box::new(move || if fails { Err(anyhow::anyhow!("no bread")) } else { Ok(()) }),
+            run: Box::new(move || if fails { Err(anyhow::anyhow!("disk full")) } else { Ok(()) }),
         };
         let mut noted = Vec::new();
         measure_rounds(&[workload("bad", true), workload("good", false)], 1, 2, |_, workload, took| {

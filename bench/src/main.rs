@@ -1,14 +1,14 @@
-//! Shoal's throughput harness: measures side by side, in one run on one machine, and reports ratios.
+//! Shoal's benchmark harness. It measures contenders side by side, in one run on one machine, and reports ratios.
 //!
 //! ```text
-//!   main ─► workloads ─► recorder (interleaved rounds)
+//!   main ─► workloads ─► interleave (rounds)
 //!     │         └──────► results (records: standard output, folder) ─► report (table, text plot, report.html)
-//!     └──► host  what the machine is and allows ──────────────────────────┘
-//!   cli: what was typed     size, mix: byte counts and kinds of requests, as typed     clock: the one place that reads time
+//!     └──► host  the machine and its limits ────────────────────────────┘
+//!   cli: the command line    size, mix: argument types    clock: the only clock    limits: every number
 //! ```
 //!
-//! A number without its rival and its spread says little, so every workload runs once a round beside the reference, and
-//! its ratio is taken within the round.
+//! Every workload runs once a round next to its reference, and ratios are taken within the round: an absolute number
+//! says little without its rival and its spread.
 
 mod baseline;
 mod cli;
@@ -16,6 +16,7 @@ mod clock;
 mod contender;
 mod host;
 mod interleave;
+mod limits;
 mod mix;
 mod report;
 mod results;
@@ -38,9 +39,9 @@ fn main() -> ExitCode {
         cli::BenchCommand::PumpSend(args) => baseline::pump::run_sender(args),
         cli::BenchCommand::PumpReceive(args) => baseline::pump::run_receiver(args),
         cli::BenchCommand::Swarm(args) => workloads::swarm::run_swarm(args),
-        cli::BenchCommand::Host(args) => workloads::host::run_host(args),
+        cli::BenchCommand::Host(args) => workloads::run_host(args),
     };
-    // What a signal interrupted has failed, and that is no news.
+    // After a signal the run has failed, which needs no message.
     topology::shutdown::wait_for_signal_exit();
     match result {
         Ok(()) => ExitCode::SUCCESS,

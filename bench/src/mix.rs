@@ -1,27 +1,28 @@
-//! Kinds of requests, and how often each is sent.
+//! Kinds of requests and their weights in a load.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A kind of request.
+use crate::limits::MIX_WEIGHT_MAX;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestKind {
-    /// The sign of life of a node.
+    /// A node's heartbeat.
     Ping,
-    /// Who has a file, asked again by a node that asked a moment ago.
+    /// The peers of a file, asked by a node that has asked before.
     GetPeers,
-    /// What a leecher has gained.
+    /// Pieces that a leecher has gained.
     UpdatePieces,
     /// A new small file: a durable write.
     Upload,
-    /// A session with a password: a slow hash and a durable write.
+    /// A session by password: a slow hash and a durable write.
     Login,
-    /// Who has a file, asked by a node for the first time: another key, and so another ticket, each time.
+    /// The peers of a file, asked with a new key: each answer needs a new ticket.
     FirstPeers,
 }
 
 impl RequestKind {
-    /// All, in the order of their numbers.
+    /// All kinds, in the order of their discriminants.
     pub(crate) const ALL: [RequestKind; 6] = [
         RequestKind::Ping,
         RequestKind::GetPeers,
@@ -31,7 +32,7 @@ impl RequestKind {
         RequestKind::FirstPeers,
     ];
 
-    /// As a mix names it.
+    /// Its name in a mix.
     pub(crate) fn name(self) -> &'static str {
         match self {
             RequestKind::Ping => "ping",
@@ -44,20 +45,20 @@ impl RequestKind {
     }
 }
 
-/// How many parts of all requests each kind has.
+/// The weight of each kind of request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestMix {
-    /// By number of kind.
+    /// Indexed by the kind's discriminant.
     parts: [u32; RequestKind::ALL.len()],
 }
 
 impl RequestMix {
-    /// One kind alone.
+    /// One kind only.
     pub(crate) fn only(kind: RequestKind) -> RequestMix {
         RequestMix { parts: RequestKind::ALL.map(|each| u32::from(each == kind)) }
     }
 
-    /// The kind that a random number falls to.
+    /// Draws a kind at random by weight.
     pub(crate) fn draw_kind(&self, random: &mut fastrand::Rng) -> RequestKind {
         let mut left = random.u32(0..self.parts.iter().sum());
         for (kind, part) in RequestKind::ALL.into_iter().zip(self.parts) {
@@ -78,7 +79,7 @@ impl fmt::Display for RequestMix {
     }
 }
 
-/// Why a text is no mix.
+/// Why a text is not a mix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadMix(String);
 
@@ -90,9 +91,6 @@ impl fmt::Display for BadMix {
 
 impl std::error::Error for BadMix {}
 
-/// Parts of one kind, at most: sums of all kinds stay small numbers.
-const PART_MAX: u32 = 1_000_000;
-
 impl FromStr for RequestMix {
     type Err = BadMix;
 
@@ -100,14 +98,15 @@ impl FromStr for RequestMix {
         let mut parts = [0; RequestKind::ALL.len()];
         for word in text.split(',') {
             let (name, part) =
-                word.split_once('=').ok_or_else(|| BadMix(format!("`{word}` has no number")))?;
+                word.split_once('=').ok_or_else(|| BadMix(format!("`{word}` has no weight")))?;
             let kind = RequestKind::ALL.iter().position(|kind| kind.name() == name.trim());
-            let kind = kind.ok_or_else(|| BadMix(format!("there are no requests called `{name}`")))?;
-            let part = part.trim().parse().ok().filter(|part| *part <= PART_MAX);
-            parts[kind] = part.ok_or_else(|| BadMix(format!("`{word}` has no number up to {PART_MAX}")))?;
+            let kind = kind.ok_or_else(|| BadMix(format!("there is no request called `{name}`")))?;
+            let part = part.trim().parse().ok().filter(|part| *part <= MIX_WEIGHT_MAX);
+            parts[kind] =
+                part.ok_or_else(|| BadMix(format!("`{word}` needs a weight from 0 to {MIX_WEIGHT_MAX}")))?;
         }
         if parts.iter().all(|part| *part == 0) {
-            return Err(BadMix("nothing would be sent".to_owned()));
+            return Err(BadMix("all weights are 0".to_owned()));
         }
         Ok(RequestMix { parts })
     }
@@ -118,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_come_as_often_as_the_mix_says() {
+    fn kinds_are_drawn_by_weight() {
         let mix: RequestMix = "ping=3,login=1".parse().unwrap();
         let mut random = fastrand::Rng::with_seed(7);
         let logins = (0..4_000).filter(|_| mix.draw_kind(&mut random) == RequestKind::Login).count();
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mix_is_told() {
+    fn invalid_mixes_are_refused() {
         for text in ["", "ping", "ping=x", "ping=0", "pong=1", "ping=-1"] {
             assert!(text.parse::<RequestMix>().unwrap_err().to_string().contains("such as"), "{text}");
         }

@@ -1,32 +1,29 @@
-//! Byte counts as people type them: `4096`, `512K`, `256M`, `2GiB`.
+//! Byte counts as typed: `4096`, `512K`, `256M`, `2GiB`.
 //!
 //! Invariant: a [`ByteSize`] is at least one byte.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Units by their letter, smallest first: each is 1,024 of the one before.
+/// Units, smallest first. Each is 1,024 of the one before, starting with 1,024 bytes.
 const UNITS: [char; 4] = ['K', 'M', 'G', 'T'];
 
-/// A count of bytes, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ByteSize(u64);
 
 impl ByteSize {
-    /// The count.
     pub(crate) fn bytes(self) -> u64 {
         self.0
     }
 }
 
-/// Why a text is no size.
+/// Why a text is not a size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadSize {
-    /// Something else than digits and a unit.
+    /// Not digits with an optional unit.
     Form,
-    /// More bytes than 64 bits count.
+    /// Does not fit 64 bits.
     TooLarge,
-    /// Nothing cannot be measured.
     Zero,
 }
 
@@ -34,7 +31,7 @@ impl fmt::Display for BadSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             BadSize::Form => "a size is a whole number of bytes, or one with K, M, G or T, such as 256M",
-            BadSize::TooLarge => "more bytes than 64 bits count: use a smaller size",
+            BadSize::TooLarge => "does not fit 64 bits: use a smaller size",
             BadSize::Zero => "a size is at least one byte",
         })
     }

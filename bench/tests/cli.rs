@@ -1,4 +1,4 @@
-//! The harness as it is called: its JSON lines, and its refusals.
+//! The harness's command line: its JSON lines and its refusals.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
@@ -20,7 +20,7 @@ fn json_lines(output: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn hash_reports_every_kind_beside_the_reference() {
+fn hash_reports_every_kind_and_the_reference() {
     let lines = json_lines(&bench(&["hash", "--size", "1M", "--runs", "2", "--warmup", "0", "--json"]));
     assert_eq!(lines[0]["record"], "host");
     assert_eq!(lines[1]["record"], "run");
@@ -30,7 +30,7 @@ fn hash_reports_every_kind_beside_the_reference() {
     assert_eq!(results[0]["kind"], "sha1 crate");
     let ratio = &results[0]["ratios"][0];
     assert!(["median", "min", "max"].iter().all(|of| (ratio[of].as_f64().unwrap() - 1.0).abs() < 1e-9));
-    // Three workloads a kind, the reference, the upload.
+    // Three workloads for each implementation, the reference, the upload.
     let supported: Vec<String> = HashKind::supported().map(|kind| kind.to_string()).collect();
     assert_eq!(results.len(), 3 * supported.len() + 2);
     assert_eq!(of("sample").count(), 2 * results.len());
@@ -55,7 +55,7 @@ fn hash_reports_every_kind_beside_the_reference() {
 fn rivals_hash_the_same_file_in_the_same_rounds() {
     let place = tempfile::tempdir().unwrap();
     let tools = tempfile::tempdir().unwrap();
-    // One that works, one that fails, one that is missing.
+    // One program that works, one that fails; a third is missing.
     for (name, script) in
         [("openssl", "echo 'OpenSSL 9.8.7'"), ("sha1sum", "[ $1 = --version ] && echo 1.2.3")]
     {
@@ -93,7 +93,7 @@ fn the_table_names_every_workload() {
 }
 
 #[test]
-fn host_says_what_the_machine_is() {
+fn host_describes_the_machine() {
     let lines = json_lines(&bench(&["host", "--json"]));
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["hash_kinds"][0], HashKind::best().name());
@@ -107,7 +107,7 @@ fn host_says_what_the_machine_is() {
 }
 
 #[test]
-fn host_tells_the_filesystem_and_can_be_kept() {
+fn host_describes_the_filesystem_and_can_be_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (place, kept) = (folder.path().to_str().unwrap(), folder.path().join("kept"));
     let lines = json_lines(&bench(&["host", "--json", "--dir", place, "--out", kept.to_str().unwrap()]));
@@ -119,7 +119,7 @@ fn host_tells_the_filesystem_and_can_be_kept() {
 }
 
 #[test]
-fn wrong_words_end_with_exit_code_2_and_the_way_out() {
+fn wrong_arguments_exit_with_code_2_and_a_remedy() {
     for size in ["0", "12Q", "", "1.5M", "-1"] {
         let size = format!("--size={size}");
         let output = bench(&["hash", &size]);
@@ -134,7 +134,7 @@ fn wrong_words_end_with_exit_code_2_and_the_way_out() {
 }
 
 #[test]
-fn more_than_the_machine_has_fails_before_it_is_taken() {
+fn a_size_beyond_the_memory_fails_before_allocation() {
     let output = bench(&["hash", "--size", "4096T"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("use a smaller --size"));

@@ -1,5 +1,5 @@
-//! `bench swarm` as it is called, through the real programs: what it measures, what a failure costs, and that it leaves nothing
-//! behind, however it ends. Where namespaces are refused there is nothing to test.
+//! `bench swarm` with the real programs: its figures, its failures, and that it leaves nothing behind. Where the
+//! system refuses namespaces, the tests are skipped.
 #![allow(clippy::unwrap_used, reason = "what cannot be set up is a failed test")]
 
 mod rig;
@@ -16,7 +16,7 @@ fn bench(place: &Path, args: &[&str]) -> Command {
     rig::bench(place, &[&words, args].concat())
 }
 
-/// Whether the run told that it may not have what it needs.
+/// Whether the run was skipped because the system refuses namespaces.
 fn is_skipped(lines: &[Value]) -> bool {
     let skipped = lines.iter().find(|line| line["record"] == "skipped");
     if let Some(skipped) = skipped {
@@ -25,7 +25,7 @@ fn is_skipped(lines: &[Value]) -> bool {
     skipped.is_some()
 }
 
-/// No process, so no namespace either, since none is mounted; no device of a run; no file.
+/// No process, hence no namespace, since none is mounted; no network device of a run; no file.
 fn assert_nothing_is_left(place: &Path) {
     rig::assert_nothing_is_left(place);
     let devices = std::fs::read_dir("/sys/class/net").unwrap().flatten().map(|entry| entry.file_name());
@@ -55,7 +55,7 @@ fn a_swarm_is_measured_and_leaves_nothing() {
         let found = medians(kind, metric);
         assert!(found.len() == 1 && found[0] > 0.0, "{kind} {metric}: {found:?}");
     }
-    // Two leechers have all of it, whoever sent it to them.
+    // Both leechers have the whole file, no matter which host sent it.
     let each = medians("leechers, each on average", "copies sent")[0];
     let all = medians("seeder 1", "copies sent")[0] + medians("seeder 2", "copies sent")[0] + 2.0 * each;
     assert!(all >= 2.0, "{all} copies left the hosts");
@@ -64,9 +64,9 @@ fn a_swarm_is_measured_and_leaves_nothing() {
 }
 
 #[test]
-fn a_leecher_that_fails_loses_its_own_copy_and_ends_the_command_with_a_failure() {
+fn a_failed_leecher_fails_the_command_but_not_the_others() {
     let place = tempfile::tempdir().unwrap();
-    let programs = client_that("case \"$*\" in *download_file*/copy1) echo no bread >&2; exit 7;; esac");
+    let programs = client_that("case \"$*\" in *download_file*/copy1) echo disk full >&2; exit 7;; esac");
     let output = bench(place.path(), &["--bin", &programs.path().to_string_lossy()]).output().unwrap();
     let lines = records(&output.stdout);
     if is_skipped(&lines) {
@@ -76,7 +76,7 @@ fn a_leecher_that_fails_loses_its_own_copy_and_ends_the_command_with_a_failure()
     let failed: Vec<&Value> = of_record(&lines, "failed").collect();
     assert_eq!(failed.len(), 1, "{failed:?}");
     assert_eq!(failed[0]["kind"], "leecher 01");
-    assert!(failed[0]["why"].as_str().unwrap().contains("no bread"), "{failed:?}");
+    assert!(failed[0]["why"].as_str().unwrap().contains("disk full"), "{failed:?}");
     let finishes: Vec<&Value> =
         of_record(&lines, "sample").filter(|line| line["metric"] == "finish").collect();
     assert!(finishes.len() == 1 && finishes[0]["kind"] == "leecher 02", "{finishes:?}");
@@ -84,7 +84,7 @@ fn a_leecher_that_fails_loses_its_own_copy_and_ends_the_command_with_a_failure()
 }
 
 #[test]
-fn a_download_that_hangs_is_ended_and_told() {
+fn a_hanging_download_is_ended_and_reported() {
     let place = tempfile::tempdir().unwrap();
     let programs = client_that("case \"$*\" in *download_file*) exec sleep 100000;; esac");
     let programs = programs.path().to_string_lossy().into_owned();
@@ -107,7 +107,7 @@ fn a_download_that_hangs_is_ended_and_told() {
 fn an_interrupted_swarm_leaves_nothing() {
     let place = tempfile::tempdir().unwrap();
     let mut running = Running::start(bench(place.path(), &["--runs", "100"]));
-    // The first round is over, and the next one begins.
+    // The first round is over and the next one begins.
     let first = running.wait_for(&[r#""kind":"leecher 01""#, r#""skipped""#]);
     if first.contains(r#""skipped""#) {
         println!("skipped: {first}");

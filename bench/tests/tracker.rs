@@ -1,4 +1,4 @@
-//! `bench tracker` through the real programs: what it counts is what was sent.
+//! `bench tracker` with the real programs: it counts what was sent.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +14,7 @@ fn bench(args: &[&str]) -> Output {
         .expect("the binary was built beside this test")
 }
 
-/// Whether the tracker was built beside the harness; `cargo test --workspace` builds it.
+/// Whether the tracker was built next to the harness, as `cargo test --workspace` does.
 fn is_built() -> bool {
     let built = Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name("tracker").is_file();
     if !built {
@@ -29,7 +29,7 @@ fn records(output: &Output) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }
 
-/// The metric of a workload of Shoal's, over all rounds.
+/// The median of a metric of one of Shoal's workloads.
 fn median(records: &[Value], workload: &str, metric: &str) -> f64 {
     let is_it = |line: &&Value| {
         let of = (&line["record"], &line["workload"], &line["kind"], &line["metric"]);
@@ -40,7 +40,7 @@ fn median(records: &[Value], workload: &str, metric: &str) -> f64 {
 }
 
 #[test]
-fn a_fixed_rate_answers_for_every_request_that_was_due() {
+fn every_due_request_is_counted_at_a_fixed_rate() {
     if !is_built() {
         return;
     }
@@ -67,7 +67,7 @@ fn a_fixed_rate_answers_for_every_request_that_was_due() {
     assert!(median(&records, "idle", "all memory, a connection") > 0.0);
 }
 
-/// Folders of programs: `opentracker` is this script, or is not there.
+/// Runs with `opentracker` replaced by this script, or missing.
 fn with_opentracker(script: Option<&str>) -> Output {
     let tools = tempfile::tempdir().expect("a folder");
     if let Some(script) = script {
@@ -86,7 +86,7 @@ fn with_opentracker(script: Option<&str>) -> Output {
 }
 
 #[test]
-fn a_rival_that_is_missing_or_fails_is_told_and_costs_shoal_nothing() {
+fn a_missing_or_failing_rival_is_recorded_and_shoal_is_measured() {
     if !is_built() {
         return;
     }
@@ -103,8 +103,8 @@ fn a_rival_that_is_missing_or_fails_is_told_and_costs_shoal_nothing() {
 }
 
 #[test]
-fn a_tracker_that_answers_no_more_ends_the_command_with_a_failure() {
-    // It takes those who log in, and then refuses all.
+fn a_tracker_that_refuses_requests_fails_the_command() {
+    // This tracker accepts logins and refuses every look-up.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -130,13 +130,13 @@ fn refuse_after_login(mut socket: &std::net::TcpStream) {
             "get_peers" => "{\"status\":\"failure\",\"code\":\"busy\"}\n",
             _ => "{\"status\":\"success\",\"session\":\"s\"}\n",
         };
-        // Whoever asked may be gone.
+        // The client may have closed the connection.
         let _ = socket.write_all(answer.as_bytes());
     }
 }
 
 #[test]
-fn a_tracker_that_is_not_there_is_told_with_the_way_out() {
+fn a_missing_tracker_program_is_reported_with_a_remedy() {
     let empty = tempfile::tempdir().unwrap();
     let folder = empty.path().to_string_lossy().into_owned();
     let output = bench(&["tracker", "--connections", "1", "--bin", &folder]);

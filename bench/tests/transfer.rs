@@ -1,5 +1,5 @@
-//! `bench transfer` as it is called, through the real programs: it counts right, survives rivals that fail or are missing,
-//! and leaves nothing behind.
+//! `bench transfer` with the real programs: its figures, failing and missing rivals, and that it leaves nothing
+//! behind.
 #![allow(clippy::unwrap_used, reason = "what cannot be set up is a failed test")]
 
 mod rig;
@@ -14,7 +14,7 @@ use rig::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// Length of the file that is moved: sixteen pieces.
+/// Length of the file: sixteen pieces.
 const BYTES: u64 = 8 << 20;
 
 fn json_lines(command: &mut Command) -> Vec<Value> {
@@ -24,7 +24,7 @@ fn json_lines(command: &mut Command) -> Vec<Value> {
 }
 
 #[test]
-fn a_transfer_of_known_size_is_counted_right() {
+fn a_transfer_is_counted_correctly() {
     let place = tempfile::tempdir().unwrap();
     let args =
         ["transfer", "--size", "8M", "--runs", "2", "--warmup", "0", "--seeders", "2", "--leechers", "2"];
@@ -44,7 +44,7 @@ fn a_transfer_of_known_size_is_counted_right() {
             "{kind} is durable before it is complete"
         );
     }
-    // The transfer is part of the command, for whoever tells both.
+    // The transfer is part of the command, for contenders that report both.
     for kind in ["pump", "shoal"] {
         let (command, itself) = (values(&lines, kind, "throughput"), values(&lines, kind, "transfer itself"));
         assert_eq!(itself.len(), 2, "{kind}");
@@ -56,14 +56,14 @@ fn a_transfer_of_known_size_is_counted_right() {
     let apart =
         settings.iter().find(|pair| pair[0].as_str().unwrap().contains("a download of its own")).unwrap();
     assert_eq!(apart[1], "pump; cp");
-    // Two rounds, two leechers, sixteen pieces: each was asked for and proven once, give or take duplicates.
+    // Two rounds, two leechers, sixteen pieces: each piece is requested and verified once, apart from duplicates.
     let latency = lines.iter().find(|line| line["record"] == "latency").expect("latencies are told");
     let duplicates = values(&lines, "shoal", "duplicates").iter().sum::<f64>();
     assert_eq!(latency["count"].as_u64().unwrap(), 2 * 2 * BYTES.div_ceil(512 << 10));
     assert!(latency["max"].as_u64() > latency["p50"].as_u64().map(|p50| p50 / 2), "{latency}");
     assert!(latency["p50"].as_u64().unwrap() > 10_000, "a piece took 10 µs: {latency}");
     assert!(duplicates < 100.0, "{duplicates}");
-    // Beyond the bytes of the file: heads and handshakes, more than nothing and less than a twentieth.
+    // Frame headers and handshakes: more than 0 and less than a twentieth.
     for beyond in values(&lines, "shoal", "beyond the file, as the node counts") {
         assert!(beyond > 0.0 && beyond < 5.0 + duplicates, "{beyond} %");
     }
@@ -81,18 +81,18 @@ fn a_transfer_of_known_size_is_counted_right() {
 }
 
 #[test]
-fn rivals_that_fail_or_are_missing_are_records_and_no_more() {
+fn failing_and_missing_rivals_are_only_recorded() {
     let place = tempfile::tempdir().unwrap();
-    // What the harness itself needs, and one rival, which is installed and fails when it is to serve.
+    // The tools that the harness needs, and a rival whose server fails.
     let tools = tempfile::tempdir().unwrap();
     fake(
         tools.path(),
         "rsync",
-        "[ \"$1\" = --version ] && echo 'rsync version 9.8.7' && exit; echo no bread >&2; exit 3",
+        "[ \"$1\" = --version ] && echo 'rsync version 9.8.7' && exit; echo disk full >&2; exit 3",
     );
-    // And one that serves, and fails when it is to fetch.
+    // A second rival, which serves and fails to download.
     let script = "case $1 in --version) echo sendme 1.2.3;; send) echo 'sendme receive x'; exec sleep 1000;; \
-                  *) echo no butter >&2; exit 4;; esac";
+                  *) echo no route >&2; exit 4;; esac";
     fake(tools.path(), "sendme", script);
     for tool in ["cp", "sh", "sleep", "unshare", "ip", "setpriv"] {
         let found =
@@ -112,9 +112,9 @@ fn rivals_that_fail_or_are_missing_are_records_and_no_more() {
             .unwrap_or_else(|| panic!("{kind} has no {record} record"))
     };
     let failed = absent("failed", "rsync")["why"].as_str().unwrap();
-    assert!(failed.contains("no bread"), "{failed}");
+    assert!(failed.contains("disk full"), "{failed}");
     let failed = absent("failed", "sendme (1.2.3)")["why"].as_str().unwrap();
-    assert!(failed.contains("no butter"), "{failed}");
+    assert!(failed.contains("no route"), "{failed}");
     for missing in ["nginx, curl", "rqbit", "aria2"] {
         let why = absent("skipped", missing)["why"].as_str().unwrap();
         assert!(why.contains("bench-rivals.sh"), "{why}");
@@ -124,10 +124,10 @@ fn rivals_that_fail_or_are_missing_are_records_and_no_more() {
 }
 
 #[test]
-fn a_failure_of_shoal_is_one_of_the_command_after_the_others_were_measured() {
+fn a_failure_of_shoal_fails_the_command_after_all_measurements() {
     let place = tempfile::tempdir().unwrap();
-    // All but downloads work.
-    let programs = client_that("case \"$*\" in *download_file*) echo no bread >&2; exit 3;; esac");
+    // Everything works but downloads.
+    let programs = client_that("case \"$*\" in *download_file*) echo disk full >&2; exit 3;; esac");
     let args = ["transfer", "--size", "1M", "--runs", "2", "--warmup", "0", "--seeders", "1", "--json"];
     let output = bench(place.path(), &args[..]).arg("--bin").arg(programs.path()).output();
     let output = output.unwrap();
@@ -146,7 +146,7 @@ fn a_failure_of_shoal_is_one_of_the_command_after_the_others_were_measured() {
 #[test]
 fn one_failed_leecher_fails_the_round_and_is_named() {
     let place = tempfile::tempdir().unwrap();
-    let programs = client_that("case \"$*\" in *download_file*/copies/1) echo no bread >&2; exit 3;; esac");
+    let programs = client_that("case \"$*\" in *download_file*/copies/1) echo disk full >&2; exit 3;; esac");
     let args = ["transfer", "--size", "1M", "--runs", "1", "--warmup", "0", "--seeders", "1"];
     let args = [&args[..], &["--leechers", "3", "--json"]].concat();
     let output = bench(place.path(), &args).arg("--bin").arg(programs.path()).output().unwrap();
@@ -155,7 +155,7 @@ fn one_failed_leecher_fails_the_round_and_is_named() {
     let failed: Vec<&Value> = of_record(&lines, "failed").collect();
     assert_eq!(failed.len(), 1, "{failed:?}");
     let why = failed[0]["why"].as_str().unwrap();
-    assert!(why.contains("leecher 2 of 3") && why.contains("no bread"), "{why}");
+    assert!(why.contains("leecher 2 of 3") && why.contains("disk full"), "{why}");
     assert!(!why.contains("leecher 1 of") && !why.contains("leecher 3 of"), "{why}");
     assert!(values(&lines, "shoal", "throughput").is_empty(), "a round of two of three is no round");
     assert_eq!(values(&lines, "pump", "throughput").len(), 1, "the others went on");
@@ -163,7 +163,7 @@ fn one_failed_leecher_fails_the_round_and_is_named() {
 }
 
 #[test]
-fn numbers_of_nodes_are_measured_one_after_the_other_and_drawn() {
+fn several_numbers_of_nodes_are_measured_and_drawn() {
     let place = tempfile::tempdir().unwrap();
     let out = tempfile::tempdir().unwrap();
     let args = ["transfer", "--size", "1M", "--runs", "1", "--warmup", "0", "--json"];
@@ -185,7 +185,7 @@ fn numbers_of_nodes_are_measured_one_after_the_other_and_drawn() {
     for axis in ["leechers, of 1 seeder", "leechers, of 2 seeders", "seeders, for 3 leechers"] {
         assert!(page.contains(axis), "{axis} is missing");
     }
-    // A second run stands beside the first.
+    // A second run is added to the report.
     let again = ["transfer", "--size", "1M", "--runs", "1", "--warmup", "0", "--seeders", "1"];
     assert!(bench(place.path(), &again).arg("--out").arg(out.path()).output().unwrap().status.success());
     let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
@@ -193,13 +193,13 @@ fn numbers_of_nodes_are_measured_one_after_the_other_and_drawn() {
     assert_nothing_is_left(place.path());
 }
 
-/// Whether a folder is of a memory filesystem.
+/// Whether a folder lies on a tmpfs.
 fn lies_in_memory(place: &Path) -> bool {
     rustix::fs::statfs(place).unwrap().f_type == 0x0102_1994
 }
 
 #[test]
-fn cold_is_cold_or_refused() {
+fn cold_rounds_are_cold_or_refused() {
     let place = tempfile::tempdir().unwrap();
     let args =
         ["transfer", "--size", "8M", "--runs", "2", "--warmup", "0", "--seeders", "2", "--cold", "--json"];
@@ -227,7 +227,7 @@ fn cold_is_cold_or_refused() {
 }
 
 #[test]
-fn a_comparison_tells_the_second_by_the_first() {
+fn a_comparison_gives_b_as_a_multiple_of_a() {
     let place = tempfile::tempdir().unwrap();
     let args = ["compare", "--io epoll", "--hash asm", "--size", "1M", "--runs", "1", "--warmup", "0"];
     let lines = json_lines(bench(place.path(), &args).arg("--json"));
@@ -244,7 +244,7 @@ fn a_comparison_tells_the_second_by_the_first() {
 }
 
 #[test]
-fn a_run_that_is_told_to_end_leaves_nothing() {
+fn a_terminated_run_leaves_nothing() {
     let place = tempfile::tempdir().unwrap();
     let mut running = Running::start(endless(place.path()));
     running.wait_for(&[r#""kind":"shoal""#]);
@@ -254,7 +254,7 @@ fn a_run_that_is_told_to_end_leaves_nothing() {
 }
 
 #[test]
-fn a_run_that_is_killed_leaves_no_process() {
+fn a_killed_run_leaves_no_process() {
     let ties = Command::new("setpriv").args(["--pdeathsig", "KILL", "true"]).status();
     if !ties.is_ok_and(|status| status.success()) {
         println!("skipped: children cannot be tied to the harness: `apt install util-linux`");
@@ -263,13 +263,13 @@ fn a_run_that_is_killed_leaves_no_process() {
     let place = tempfile::tempdir().unwrap();
     let mut running = Running::start(endless(place.path()));
     running.wait_for(&[r#""kind":"shoal""#]);
-    // The harness, the tracker, a seeder and a sender of the pump at least.
+    // At least the harness, the tracker, a seeder and a sender of the pump.
     assert!(processes_of(place.path()) > 3);
     running.end_by(Signal::KILL);
     assert_no_process_is_left(place.path());
 }
 
-/// A run that ends by a signal alone.
+/// A run that ends only by a signal.
 fn endless(place: &Path) -> Command {
     bench(place, &["transfer", "--size", "1M", "--runs", "1000", "--warmup", "0", "--seeders", "1", "--json"])
 }

@@ -80,18 +80,18 @@ impl ClientFault {
     }
 
     pub(crate) fn no_thread(error: &std::io::Error) -> ClientFault {
-        ClientFault::new(ExitCause::Other, format!("the system gives no thread: {error}"))
-            .fix("raise the limit of processes (`ulimit -u`), or end some")
+        ClientFault::new(ExitCause::Other, format!("cannot start a thread: {error}"))
+            .fix("raise the process limit (`ulimit -u`), or end some processes")
     }
 
     pub(crate) fn no_random(error: &getrandom::Error) -> ClientFault {
-        ClientFault::new(ExitCause::LocalIo, format!("the system gives no random bytes: {error}"))
-            .fix("see that /dev/urandom is there, then try again")
+        ClientFault::new(ExitCause::LocalIo, format!("cannot get random bytes: {error}"))
+            .fix("check that /dev/urandom exists, then try again")
     }
 
     /// The node is shutting down before the request was finished.
     pub(crate) fn ending() -> ClientFault {
-        ClientFault::new(ExitCause::Interrupted, "the node is ending").fix("give the command again")
+        ClientFault::new(ExitCause::Interrupted, "the node is shutting down").fix("give the command again")
     }
 
     /// A failed operation on a local file: "cannot `what` `path`".
@@ -168,11 +168,11 @@ impl From<&WaitReason> for ClientFault {
             ),
             WaitReason::BadPieces { .. } => (ExitCause::Corrupt, "try again when another seeder is online"),
             WaitReason::DiskFull { .. } => {
-                (ExitCause::DiskFull, "make room there, then give the same command: it goes on")
+                (ExitCause::DiskFull, "free space there, then give the same command to resume")
             }
-            WaitReason::Io(_) => (ExitCause::LocalIo, "mend that, then give the same command: it goes on"),
+            WaitReason::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
             WaitReason::Ticket => {
-                (ExitCause::NoTracker, "see `client doctor` for the trackers; the same command goes on")
+                (ExitCause::NoTracker, "check the trackers with `client doctor`; the same command resumes")
             }
         };
         ClientFault::new(exit, wait.to_string()).fix(fix)
@@ -188,9 +188,7 @@ impl From<&DownloadFailure> for ClientFault {
             DownloadFailure::Exists { .. } => {
                 (ExitCause::Exists, "choose another destination, or add `--overwrite`")
             }
-            DownloadFailure::Io(_) => {
-                (ExitCause::LocalIo, "mend that, then give the same command: it goes on")
-            }
+            DownloadFailure::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
         };
         ClientFault::new(exit, failure.to_string()).fix(fix)
     }

@@ -56,9 +56,9 @@ fn main() -> ExitCode {
     };
     init_logging(plan.verbose, render::wants_color(plan.output.color, &std::io::stderr()));
     let mut screen = Screen::new(plan.output);
-    let outcome = SignalHandler::install().and_then(|interrupt| match cli.command {
-        Some(words) => commands::run_once(words, &plan, &mut screen, &interrupt).map(|()| ExitCause::Done),
-        None => prompt::run_prompt(&plan, &mut screen, &interrupt),
+    let outcome = SignalHandler::install().and_then(|signals| match cli.command {
+        Some(words) => commands::run_once(words, &plan, &mut screen, &signals).map(|()| ExitCause::Done),
+        None => prompt::run_prompt(&plan, &mut screen, &signals),
     });
     // Output that could not be written fails a command that was otherwise successful.
     let outcome = outcome.and_then(|exit| screen.check_written().map(|()| exit));

@@ -141,7 +141,7 @@ fn check_advertised(advertised: Option<IpAddr>) -> Result<(), ClientFault> {
             ExitCause::Usage,
             format!(
                 "--advertise {address}: in this version trackers tell peers the address that a node's connection comes from, \
-                 and heed another one only on loopback"
+                 and accept another one only on loopback"
             ),
         )
         .fix("leave `--advertise` out; peers must reach this machine at the address that the tracker sees")),
@@ -169,7 +169,7 @@ fn read_config_file(named: Option<&Path>, around: &ProcessEnv<'_>) -> Result<Cli
             return Ok(ClientOptions::default());
         }
         Err(error) => {
-            let fix = "name another file with `--config FILE`, or mend this one";
+            let fix = "name another file with `--config FILE`, or fix this one";
             let exit =
                 if error.kind() == ErrorKind::NotFound { ExitCause::Usage } else { ExitCause::LocalIo };
             return Err(
@@ -178,7 +178,7 @@ fn read_config_file(named: Option<&Path>, around: &ProcessEnv<'_>) -> Result<Cli
         }
     };
     toml::from_str(&text).map_err(|error| {
-        ClientFault::new(ExitCause::Usage, format!("the config file {} is wrong: {error}", path.display()))
+        ClientFault::new(ExitCause::Usage, format!("the config file {} is invalid: {error}", path.display()))
             .fix("its keys are the long options with `_` for `-`: `limit_up = \"10MiB\"`, `json = true`")
     })
 }
@@ -187,7 +187,7 @@ fn default_state_dir(around: &ProcessEnv<'_>) -> Result<PathBuf, ClientFault> {
     xdg_base_dir(around, "XDG_STATE_HOME", ".local/state").map(|home| home.join("shoal")).ok_or_else(|| {
         ClientFault::new(
             ExitCause::Usage,
-            "there is no place for the state: neither XDG_STATE_HOME nor HOME is set",
+            "no state directory is known: neither XDG_STATE_HOME nor HOME is set",
         )
         .fix("name one: `--state DIR`")
     })

@@ -1,4 +1,4 @@
-//! The command line without a tracker and without peers: wrong words, missing files, nobody there.
+//! The command line without a tracker and without peers: invalid arguments, missing files, unreachable trackers.
 #![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be made is a failed test")]
 
 mod rig;
@@ -57,7 +57,7 @@ fn wrong_words_are_exit_2_and_say_what_is_right() {
 }
 
 #[test]
-fn hostile_and_impossible_names_are_refused_before_anybody_is_asked() {
+fn invalid_names_are_refused_before_a_node_is_contacted() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     for name in ["..", "a/b", "", "x\u{202E}y", "a\nb"] {
@@ -65,11 +65,11 @@ fn hostile_and_impossible_names_are_refused_before_anybody_is_asked() {
         assert!(ended.err.contains("next:"), "{}", ended.err);
     }
     home.run(["get_peers", "no group", "f"]).expect(2);
-    assert!(!home.state().exists(), "nothing was to be done, so nothing was to be made");
+    assert!(!home.state().exists(), "a refused command creates no state directory");
 }
 
 #[test]
-fn a_missing_file_is_exit_5_and_a_directory_is_no_file() {
+fn a_missing_file_is_exit_5_and_a_directory_is_refused() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let missing = home.run(["upload_file", "g", "nowhere.bin"]).expect(5);
@@ -117,7 +117,7 @@ fn a_missing_or_wrong_tracker_file_is_named() {
 }
 
 #[test]
-fn what_is_advised_can_be_typed_where_it_is_read() {
+fn suggested_commands_fit_the_shell_or_the_prompt() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let in_a_shell = home.run(["pause", "g", "f"]).expect(5);
@@ -129,7 +129,7 @@ fn what_is_advised_can_be_typed_where_it_is_read() {
 }
 
 #[test]
-fn an_address_that_trackers_do_not_heed_is_refused() {
+fn an_address_that_trackers_ignore_is_refused() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let refused = home.run(["status", "--advertise", "203.0.113.5"]).expect(2);
@@ -149,7 +149,7 @@ fn commands_that_need_a_login_say_so() {
     let long = u64::MAX.to_string();
     home.run(["download_file", "g", "f", ".", "--wait", &long]).expect(3);
     let asked = home.run(["login", "a"]).expect(2);
-    assert!(asked.err.contains("--password-file"), "there is no terminal to ask on: {}", asked.err);
+    assert!(asked.err.contains("--password-file"), "stdin is not a terminal: {}", asked.err);
 }
 
 #[test]
@@ -183,11 +183,11 @@ fn a_state_directory_that_cannot_be_is_exit_10() {
 }
 
 #[test]
-fn a_file_or_a_stranger_s_directory_as_state_is_named_as_such() {
+fn a_file_or_another_user_s_directory_as_state_is_reported() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     rig.file("plain", b"");
-    // For `status` there is a node or there is none.
+    // `status` exits with 1 for every failure.
     for (word, exit) in [("status", 1), ("quit", 10), ("whoami", 10), ("serve", 10)] {
         let ended = home.run([word, "--state", "plain"]).expect(exit);
         assert!(ended.err.contains("is a file, not a directory"), "{word}: {}", ended.err);
@@ -210,19 +210,19 @@ fn doctor_names_what_is_wrong() {
     let ended = home.run(["doctor"]).expect(7);
     assert!(ended.out.contains("BAD  trackers") && ended.out.contains("ok   state"), "{}", ended.out);
     assert!(ended.out.contains("open files"), "{}", ended.out);
-    assert!(!ended.out.contains("client doctor"), "it is run already: {}", ended.out);
+    assert!(!ended.out.contains("client doctor"), "suggests the running command: {}", ended.out);
     let object = object(&home.run(["doctor", "--json"]).expect(7));
     assert!(object["checks"].as_array().unwrap().iter().any(|check| check["ok"] == false), "{object}");
     assert_eq!((&object["result"], &object["exit"]), (&"failed".into(), &7.into()));
 }
 
-/// The one object on stdout.
+/// The JSON object on stdout.
 fn object(ended: &CommandResult) -> serde_json::Value {
     serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error} in {:?}", ended.out))
 }
 
 #[test]
-fn words_that_make_no_sense_are_an_object_too_where_json_is_typed() {
+fn usage_errors_are_json_objects_too() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     for words in [&["--json", "download_file", "g"][..], &["donwload_file", "--json=true"]] {
@@ -236,7 +236,7 @@ fn words_that_make_no_sense_are_an_object_too_where_json_is_typed() {
 }
 
 #[test]
-fn paths_that_are_no_text_are_refused_as_such() {
+fn paths_that_are_not_utf_8_are_refused() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let name = OsStr::from_bytes(b"caf\xe9");
@@ -253,7 +253,7 @@ fn paths_that_are_no_text_are_refused_as_such() {
 }
 
 #[test]
-fn a_stdout_that_takes_nothing_is_a_failure_and_a_reader_who_has_enough_is_none() {
+fn a_full_stdout_is_a_failure_and_a_closed_pipe_is_not() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
@@ -270,7 +270,7 @@ fn a_stdout_that_takes_nothing_is_a_failure_and_a_reader_who_has_enough_is_none(
 }
 
 #[test]
-fn a_directory_that_others_use_is_no_state_directory_and_is_left_alone() {
+fn a_directory_of_other_files_is_refused_as_state_directory() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     rig.file("open/letter", b"");
@@ -289,7 +289,7 @@ fn a_directory_that_others_use_is_no_state_directory_and_is_left_alone() {
     mode("empty", 0o755);
     let doctor = home.run(["--state", "empty", "doctor"]).expect(7);
     assert!(doctor.out.contains("next: `chmod 700"), "{}", doctor.out);
-    // It is a warning, and has the colours that were asked for, whatever stderr is.
+    // Log lines follow `--color`, whether or not stderr is a terminal.
     let closed = home.run(["--state", "empty", "show_downloads", "--color", "always"]).expect(0);
     assert!(closed.err.contains("closed to them") && closed.err.contains("\x1b["), "{}", closed.err);
     assert_eq!(is("empty"), 0o700);
@@ -299,7 +299,7 @@ fn a_directory_that_others_use_is_no_state_directory_and_is_left_alone() {
 }
 
 #[test]
-fn how_much_is_said_can_stand_in_the_environment() {
+fn verbosity_can_be_set_in_the_environment() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let mut wrong = home.command(["status"]);
@@ -312,7 +312,7 @@ fn how_much_is_said_can_stand_in_the_environment() {
         let mut serve = home.command(["serve", "--listen", "127.0.0.1"]);
         serve.env("SHOAL_VERBOSE", verbose).env_remove("RUST_LOG").stdout(Stdio::piped());
         let node = serve.stderr(Stdio::piped()).spawn().unwrap();
-        rig::until("it is the node", || home.run(["status"]).code == 0);
+        rig::until("the new node answers", || home.run(["status"]).code == 0);
         home.run(["quit"]).expect(0);
         String::from_utf8(node.wait_with_output().unwrap().stderr).unwrap()
     };
@@ -321,18 +321,18 @@ fn how_much_is_said_can_stand_in_the_environment() {
 }
 
 #[test]
-fn doctor_takes_nobody_for_a_tracker_who_only_listens() {
+fn doctor_detects_a_server_that_is_not_a_tracker() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let rig = TestRig::with_tracker_at(listener.local_addr().unwrap());
     std::thread::spawn(move || {
         while let Ok((mut connection, _)) = listener.accept() {
-            // Whoever asks may be gone already.
+            // The client may have closed the connection.
             let _ = connection.read(&mut [0; 64]);
             let _ = connection.write_all(b"SSH-2.0-example\r\n");
         }
     });
     let ended = rig.home("a").run(["doctor"]).expect(7);
-    assert!(ended.out.contains("BAD  trackers") && ended.out.contains("no tracker"), "{}", ended.out);
+    assert!(ended.out.contains("BAD  trackers") && ended.out.contains("not a tracker"), "{}", ended.out);
     let right = TestRig::new();
     let ended = right.home("a").run(["doctor"]).expect(0);
     assert!(ended.out.contains(&format!("{} answers", right.tracker())), "{}", ended.out);

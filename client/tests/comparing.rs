@@ -1,8 +1,8 @@
-//! A file that is at a download's destination already is hashed before anything is fetched. That may take minutes, and commands
-//! for the download neither wait for it nor go without a word.
+//! An existing file at a download's destination is hashed before anything is downloaded. This may take minutes, and commands for
+//! the download must be answered meanwhile.
 //!
-//! The file is 32 GiB of zeros, of which the disk holds nothing: hashing it takes hundreds of times as long as a command, on
-//! any machine, and no test waits for its end.
+//! The file is a sparse file of 32 GiB: hashing it takes much longer than a command on any machine, and no test waits for the
+//! end.
 #![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
 
 mod rig;
@@ -19,12 +19,12 @@ use rig::{PIECE, RunningNode, TestRig, UserHome, until};
 use scripted::{RawClient, hex};
 use serde_json::json;
 
-/// As many as one message to the tracker carries.
+/// `PIECES_PER_MESSAGE` of the tracker.
 const PIECES: usize = 65_536;
 
 const LENGTH: u64 = PIECES as u64 * PIECE as u64;
 
-/// Alice's `f` in the group `g`, of which nobody has the last piece, and Bob, who is in it.
+/// Alice's `f` in the group `g`, of which no peer has the last piece, and Bob, a member.
 fn bob_and_a_long_file(rig: &TestRig) -> (UserHome, RunningNode) {
     let alice = rig.home("alice");
     for words in
@@ -45,7 +45,7 @@ fn bob_and_a_long_file(rig: &TestRig) -> (UserHome, RunningNode) {
     bob
 }
 
-/// Something of the right length at the destination.
+/// Puts a file of the right length at the destination.
 fn long_copy(rig: &TestRig) {
     File::create(rig.path("copy")).unwrap().set_len(LENGTH).unwrap();
 }
@@ -60,16 +60,16 @@ fn records(home: &UserHome) -> usize {
 }
 
 #[test]
-fn what_comes_back_and_is_compared_is_paused_resumed_and_cancelled_at_once() {
+fn a_restored_download_under_comparison_is_controlled_at_once() {
     let rig = TestRig::new();
     let (bob, node) = bob_and_a_long_file(&rig);
     bob.prompt("download_file g f copy\n").expect(0);
-    until("it waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
+    until("the download waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
     node.kill();
-    // As if the node had been killed after the file got its name and before that was on record.
+    // The state after a kill between the rename of the file and the write of its record.
     long_copy(&rig);
     let node = bob.serve(&[]);
-    until("it is compared", || is_compared(&bob));
+    until("the file is compared", || is_compared(&bob));
     let said = bob.downloads();
     assert!(said.starts_with("[D] [g] f  ") && said.contains("%  comparing what is at /"), "{said}");
     let paused = bob.run(["pause", "g", "f"]).expect(0);
@@ -77,29 +77,29 @@ fn what_comes_back_and_is_compared_is_paused_resumed_and_cancelled_at_once() {
     assert_eq!(bob.downloads(), "[P] [g] f (by you)\n");
     node.kill();
     let _node = bob.serve(&[]);
-    assert_eq!(bob.downloads(), "[P] [g] f (by you)\n", "the pause is on record");
+    assert_eq!(bob.downloads(), "[P] [g] f (by you)\n", "the pause is recorded");
 
     bob.run(["resume", "g", "f"]).expect(0);
-    until("it is compared again", || is_compared(&bob));
+    until("the file is compared again", || is_compared(&bob));
     let resumed = bob.run(["resume", "g", "f"]).expect(0);
     assert!(resumed.out.contains("as soon as what is at its destination is compared"), "{}", resumed.out);
-    // It is nobody's work while its user is away.
+    // The comparison stops while its user is logged out.
     bob.run(["logout"]).expect(0);
-    until("it waits for its user", || bob.downloads().starts_with("[P] [g] f (it belongs to bob"));
+    until("the download waits for its user", || bob.downloads().starts_with("[P] [g] f (it belongs to bob"));
     bob.run(["login", "bob", "password"]).expect(0);
-    until("it is compared once more", || is_compared(&bob));
-    // Whoever asks for it takes the work over, and sees how far it is.
+    until("the file is compared once more", || is_compared(&bob));
+    // A command for the download takes over the comparison and shows its progress.
     let (mut asking, first) = bob.start(&["download_file", "g", "f", "copy", "--json"]);
     assert!(first.contains("\"comparing\""), "{first}");
-    until("it is compared for them", || is_compared(&bob));
+    until("the file is compared for the command", || is_compared(&bob));
     bob.run(["cancel", "g", "f"]).expect(0);
     assert_eq!(asking.wait(), Some(1));
     assert_eq!((bob.downloads(), records(&bob)), (String::new(), 0));
-    assert_eq!(rig.path("copy").metadata().unwrap().len(), LENGTH, "what was there is nobody's to remove");
+    assert_eq!(rig.path("copy").metadata().unwrap().len(), LENGTH, "the existing file must stay");
 }
 
 #[test]
-fn whatever_else_comes_back_does_not_wait_until_one_is_compared() {
+fn other_downloads_do_not_wait_for_a_comparison() {
     let rig = TestRig::new();
     let (bob, node) = bob_and_a_long_file(&rig);
     bob.prompt("download_file g f copy\n").expect(0);
@@ -121,7 +121,7 @@ fn whatever_else_comes_back_does_not_wait_until_one_is_compared() {
             rows.find(|row| row["file"] == file).unwrap().clone()
         };
         assert_ne!(of("f")["state"], "failed", "the long one was compared first");
-        // What has not begun waits for this node to stay, or for a tracker.
+        // A download that has not started waits for this node or for a tracker.
         of("f")["state"] == "comparing" && of("h")["cause"]["exit"] == "no_peer"
     });
     let _sharing = alice.serve(&[]);
@@ -129,13 +129,13 @@ fn whatever_else_comes_back_does_not_wait_until_one_is_compared() {
 }
 
 #[test]
-fn a_download_that_is_not_begun_yet_says_so_and_is_given_up_at_once() {
+fn a_download_under_comparison_says_so_and_is_cancelled_at_once() {
     let rig = TestRig::new();
     let (bob, _node) = bob_and_a_long_file(&rig);
     long_copy(&rig);
     let first = bob.spawn(&["download_file", "g", "f", "copy"]);
-    until("it is compared", || is_compared(&bob));
-    // One more who asks for it waits, and is told for what.
+    until("the file is compared", || is_compared(&bob));
+    // A second command waits and is told why.
     let (second, said) = bob.start(&["download_file", "g", "f", "copy", "--json"]);
     assert!(said.contains("\"comparing\""), "{said}");
     let refused = bob.run(["pause", "g", "f"]).expect(1);
@@ -144,9 +144,9 @@ fn a_download_that_is_not_begun_yet_says_so_and_is_given_up_at_once() {
     bob.run(["cancel", "g", "f"]).expect(0);
     let ended = first.ended().expect(1);
     assert!(ended.err.contains("cancelled while what is at its destination"), "{}", ended.err);
-    // The other one may have taken its place.
+    // The other command may have started a comparison of its own.
     drop(second);
-    until("nobody compares any more", || {
+    until("the comparison has ended", || {
         bob.run(["cancel", "g", "f"]);
         bob.downloads().is_empty()
     });

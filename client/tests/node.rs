@@ -1,4 +1,4 @@
-//! The node of a state directory: one at a time, reachable, ended cleanly; without a tracker.
+//! The node of a state directory: only one at a time, reachable by front ends, and ended cleanly. Without a tracker.
 #![allow(clippy::unwrap_used, reason = "a socket of the test's own that fails is a failed test")]
 
 mod rig;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use rig::TestRig;
 
-/// Front ends that a node serves at the same time.
+/// `FRONT_ENDS_MAX` of the client.
 const FRONTS_MAX: usize = 64;
 
 #[test]
@@ -30,7 +30,7 @@ fn a_node_serves_without_login_or_tracker_and_says_what_it_waits_for() {
 }
 
 #[test]
-fn options_of_the_node_are_refused_by_whoever_asks_a_running_one() {
+fn node_options_are_refused_when_a_node_runs() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
@@ -42,28 +42,28 @@ fn options_of_the_node_are_refused_by_whoever_asks_a_running_one() {
 }
 
 #[test]
-fn a_node_that_takes_nobody_more_is_a_node_all_the_same() {
+fn a_node_that_refuses_front_ends_still_counts_as_running() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
     let fronts: Vec<UnixStream> = (0..FRONTS_MAX)
         .map(|_| {
             let mut front = UnixStream::connect(home.state().join("node.sock")).unwrap();
-            // Whoever is greeted is counted.
+            // A front end that was greeted is counted.
             front.read_exact(&mut [0]).unwrap();
             front
         })
         .collect();
     for word in ["status", "quit", "show_downloads", "serve"] {
         let ended = home.run([word]).expect(1);
-        assert!(ended.err.contains("commands use this node already"), "{word}: {}", ended.err);
+        assert!(ended.err.contains("commands already use this node"), "{word}: {}", ended.err);
     }
     drop(fronts);
     rig::until("there is room again", || home.run(["status"]).code == 0);
 }
 
 #[test]
-fn a_question_that_is_none_is_answered() {
+fn an_invalid_request_is_answered() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
@@ -75,7 +75,7 @@ fn a_question_that_is_none_is_answered() {
 }
 
 #[test]
-fn one_node_a_state_directory() {
+fn a_state_directory_has_one_node() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let node = home.serve(&[]);
@@ -89,17 +89,17 @@ fn a_killed_node_leaves_nothing_in_the_way_and_keeps_its_port() {
     let home = rig.home("a");
     let mut address = home.serve(&[]).address;
     home.run(["status"]).expect(1);
-    // Somebody else may be given the port in between, but not each time.
+    // Another process may get the port in between, but not every time.
     let kept = (0..10).any(|_| {
         let second = home.serve(&[]);
         home.run(["status"]).expect(0);
         std::mem::replace(&mut address, second.address) == second.address
     });
-    assert!(kept, "it never listened where it had before");
+    assert!(kept, "the port was never reused");
 }
 
 #[test]
-fn options_of_the_node_are_refused_to_a_front_end() {
+fn node_options_are_refused_to_a_front_end() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let _node = home.serve(&[]);
@@ -116,7 +116,7 @@ fn a_signal_ends_a_serving_node_well() {
         let mut node = home.serve(&[]);
         node.signal(signal);
         assert_eq!(node.wait(), Some(0));
-        assert!(!home.state().join("node.sock").exists(), "the socket is left behind");
+        assert!(!home.state().join("node.sock").exists(), "the socket remains");
     }
 }
 

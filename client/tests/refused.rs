@@ -1,5 +1,4 @@
-//! Uploads that the trackers did not list at first: what they may list later is tried again, what they refuse for good is set
-//! aside, named, and asked for no more.
+//! Uploads that the trackers refuse to list: temporary refusals are retried; final ones are set aside, reported and not retried.
 #![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
 
 mod rig;
@@ -12,30 +11,30 @@ use std::sync::{Arc, Mutex};
 use rig::{RunningNode, TestRig, UserHome, pieces, until};
 use serde_json::{Value, json};
 
-/// Stands before a tracker: counts the uploads of each file, and says `busy` to some.
+/// A proxy before a tracker: counts the uploads of each file and answers some with `busy`.
 #[derive(Clone)]
-struct Doorkeeper {
+struct UploadProxy {
     seen: Arc<Mutex<BTreeMap<String, usize>>>,
     busy_for: Arc<Mutex<Vec<&'static str>>>,
     address: SocketAddr,
 }
 
-impl Doorkeeper {
-    /// Before this tracker; nobody uploads these files until [`Doorkeeper::admit`].
-    fn before(tracker: SocketAddr, busy_for: &[&'static str]) -> Doorkeeper {
+impl UploadProxy {
+    /// Starts before this tracker; these files are refused until [`UploadProxy::admit`].
+    fn before(tracker: SocketAddr, busy_for: &[&'static str]) -> UploadProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let busy_for = Arc::new(Mutex::new(busy_for.to_vec()));
-        let keeper = Doorkeeper { seen: Arc::default(), busy_for, address };
-        let serving = keeper.clone();
+        let proxy = UploadProxy { seen: Arc::default(), busy_for, address };
+        let serving = proxy.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let keeper = serving.clone();
-                // It ends with its connection.
-                std::thread::spawn(move || keeper.serve(stream, tracker));
+                let proxy = serving.clone();
+                // The thread ends with its connection.
+                std::thread::spawn(move || proxy.serve(stream, tracker));
             }
         });
-        keeper
+        proxy
     }
 
     fn serve(&self, mut client: TcpStream, tracker: SocketAddr) -> Option<()> {
@@ -70,20 +69,20 @@ impl Doorkeeper {
         self.busy_for.lock().unwrap().retain(|name| *name != file);
     }
 
-    /// How often a file was uploaded, or tried to be.
+    /// Upload attempts of a file.
     fn uploads_of(&self, file: &str) -> usize {
         self.seen.lock().unwrap().get(file).copied().unwrap_or(0)
     }
 }
 
-/// Bob, who owns the group `g` and speaks with the tracker itself; Alice, who is in it, and comes by the doorkeeper.
+/// Bob, who owns the group `g` and uses the tracker directly; Alice, a member, who uses the proxy.
 fn bob_and_alice(
     rig: &TestRig,
     busy_for: &[&'static str],
-) -> ((UserHome, RunningNode), (UserHome, RunningNode), Doorkeeper) {
-    let keeper = Doorkeeper::before(rig.tracker(), busy_for);
+) -> ((UserHome, RunningNode), (UserHome, RunningNode), UploadProxy) {
+    let proxy = UploadProxy::before(rig.tracker(), busy_for);
     std::fs::copy(rig.path("tracker_info.txt"), rig.path("real.txt")).unwrap();
-    rig.name_tracker(keeper.address);
+    rig.name_tracker(proxy.address);
     let bob = rig.home("bob");
     let node = bob.serve(&["--trackers", "real.txt"]);
     bob.run(["create_user", "bob", "password"]).expect(0);
@@ -91,10 +90,10 @@ fn bob_and_alice(
     bob.run(["create_group", "g"]).expect(0);
     let alice = rig.user("alice");
     alice.0.run(["join_group", "g"]).expect(0);
-    ((bob, node), alice, keeper)
+    ((bob, node), alice, proxy)
 }
 
-/// Why a share is not served: nothing when it is, `None` when there is none.
+/// Why a share is not served: empty if it is served, `None` if there is none.
 fn share(home: &UserHome, file: &str) -> Option<String> {
     let status = home.status();
     let row = status["shares"].as_array().unwrap().iter().find(|row| row["file"] == file)?;
@@ -106,50 +105,52 @@ fn records(home: &UserHome) -> usize {
     names.filter(|name| name.as_ref().unwrap().path().extension().is_some_and(|end| end == "json")).count()
 }
 
-/// Uploads what the tracker is too busy for.
+/// Uploads a file that the tracker is too busy to list.
 fn upload_later(home: &UserHome, path: &str, file: &str) {
     let said = home.run(["upload_file", "g", path, "--wait", "0"]).expect(1);
     assert!(said.err.contains("hashed and recorded"), "{}", said.err);
-    assert!(share(home, file).unwrap().contains("not taken it yet"));
+    assert!(share(home, file).unwrap().contains("not listed it yet"));
 }
 
-/// Sees to it that the node has tried all that it means to try again, at least once more: a login reminds it.
-fn another_round(home: &UserHome, keeper: &Doorkeeper, still_busy: &str) {
-    let before = keeper.uploads_of(still_busy);
+/// Waits for one more round of retries, which a login starts.
+fn another_round(home: &UserHome, proxy: &UploadProxy, still_busy: &str) {
+    let before = proxy.uploads_of(still_busy);
     until("the other one is tried again, twice", || {
         home.run(["login", "alice", "password"]).expect(0);
-        keeper.uploads_of(still_busy) >= before + 2
+        proxy.uploads_of(still_busy) >= before + 2
     });
 }
 
 #[test]
-fn a_name_that_was_taken_meanwhile_is_asked_for_no_more_and_a_busy_tracker_is() {
+fn a_taken_name_is_final_and_a_busy_tracker_is_retried() {
     let rig = TestRig::new();
-    let ((bob, _b), (alice, a), keeper) = bob_and_alice(&rig, &["f", "later"]);
+    let ((bob, _b), (alice, a), proxy) = bob_and_alice(&rig, &["f", "later"]);
     rig.file("f", &pieces(2, 1));
     rig.file("of-bob/f", &pieces(2, 2));
     rig.file("later", &pieces(1, 3));
     upload_later(&alice, "f", "f");
     upload_later(&alice, "later", "later");
-    another_round(&alice, &keeper, "later");
-    assert!(keeper.uploads_of("f") >= 2, "what may pass is tried again");
+    another_round(&alice, &proxy, "later");
+    assert!(proxy.uploads_of("f") >= 2, "a temporary refusal is retried");
     bob.run(["upload_file", "g", "of-bob/f"]).expect(0);
-    keeper.admit("f");
-    until("it is set aside", || share(&alice, "f").is_some_and(|why| why.contains("not asked again")));
+    proxy.admit("f");
+    until("the upload is set aside", || {
+        share(&alice, "f").is_some_and(|why| why.contains("not asked again"))
+    });
     let why = share(&alice, "f").unwrap();
     for part in ["other content", "remove_file g f", "upload_file g /", "stop_share g f"] {
         assert!(why.contains(part), "{part}: {why}");
     }
-    let tried = keeper.uploads_of("f");
-    another_round(&alice, &keeper, "later");
-    assert_eq!(keeper.uploads_of("f"), tried, "it was asked for again");
+    let tried = proxy.uploads_of("f");
+    another_round(&alice, &proxy, "later");
+    assert_eq!(proxy.uploads_of("f"), tried, "the file was requested again");
 
-    // Neither its record nor the word about it is lost by a kill, nor is it tried again.
+    // A kill loses neither the record nor the reason, and starts no retry.
     a.kill();
     let _a = alice.serve(&[]);
-    another_round(&alice, &keeper, "later");
-    assert_eq!((keeper.uploads_of("f"), share(&alice, "f"), records(&alice)), (tried, Some(why), 2));
-    // The same again is refused to whoever asks, and loses nothing either.
+    another_round(&alice, &proxy, "later");
+    assert_eq!((proxy.uploads_of("f"), share(&alice, "f"), records(&alice)), (tried, Some(why), 2));
+    // The same upload command is refused again and loses nothing.
     alice.run(["upload_file", "g", "f"]).expect(6);
     assert_eq!(records(&alice), 2);
 
@@ -158,19 +159,19 @@ fn a_name_that_was_taken_meanwhile_is_asked_for_no_more_and_a_busy_tracker_is() 
     let listed: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!(listed["hashing_ms"], 0, "it was hashed again: {listed}");
     assert_eq!((share(&alice, "f"), records(&alice)), (Some(String::new()), 2));
-    keeper.admit("later");
+    proxy.admit("later");
     until("the other one is listed too", || share(&alice, "later").is_some_and(|why| why.is_empty()));
 }
 
 #[test]
-fn what_a_member_no_more_would_share_is_kept_until_it_is_given_up() {
+fn an_upload_of_a_former_member_is_kept_until_it_is_given_up() {
     let rig = TestRig::new();
-    let ((bob, _b), (alice, _a), keeper) = bob_and_alice(&rig, &["f"]);
+    let ((bob, _b), (alice, _a), proxy) = bob_and_alice(&rig, &["f"]);
     rig.file("f", &pieces(1, 4));
     upload_later(&alice, "f", "f");
     bob.run(["remove_member", "g", "alice"]).expect(0);
-    keeper.admit("f");
-    until("it is set aside", || share(&alice, "f").is_some_and(|why| why.contains("not a member")));
+    proxy.admit("f");
+    until("the upload is set aside", || share(&alice, "f").is_some_and(|why| why.contains("not a member")));
     assert!(share(&alice, "f").unwrap().contains("join_group g"));
     assert_eq!(records(&alice), 1);
     let given_up = alice.run(["stop_share", "g", "f"]).expect(0);

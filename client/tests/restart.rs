@@ -1,4 +1,4 @@
-//! Nodes that end, by a command or by a kill, and come back: what they shared and fetched goes on, and what cannot is named.
+//! Nodes that end, by a command or by a kill, and restart: shares and downloads continue, and those that cannot are reported.
 #![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
 
 mod rig;
@@ -14,7 +14,7 @@ fn same(one: &Path, other: &Path) {
     assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} is another file", other.display());
 }
 
-/// Alice, who owns the group `g`, and Bob, who is in it.
+/// Alice, who owns the group `g`, and Bob, a member.
 fn alice_and_bob(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
     let (alice, bob) = (rig.user("alice"), rig.user("bob"));
     alice.0.run(["create_group", "g"]).expect(0);
@@ -22,12 +22,12 @@ fn alice_and_bob(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningN
     (alice, bob)
 }
 
-/// Who has the file, as another sees it.
+/// Number of holders of a file, as the tracker tells another member.
 fn holders(asker: &UserHome, file: &str) -> usize {
     asker.run(["get_peers", "g", file]).expect(0).out.lines().count()
 }
 
-/// How a share stands: `None` when it is none, else why it is not served, or nothing.
+/// State of a share: `None` if there is none, empty if it is served, else why it is not.
 fn share(home: &UserHome, file: &str) -> Option<String> {
     let status = home.status();
     let row = status["shares"].as_array().unwrap().iter().find(|row| row["file"] == file)?;
@@ -38,14 +38,14 @@ fn served(home: &UserHome, file: &str) -> bool {
     share(home, file).is_some_and(|why| why.is_empty())
 }
 
-/// The files of a folder of the state directory whose names end so.
+/// The files in a folder of the state directory whose names end in `ending`.
 fn records(home: &UserHome, folder: &str, ending: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(home.state().join(folder)).into_iter().flatten();
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
 }
 
-/// Sets a file's times back to what they were.
+/// Restores a file's times.
 fn restore_times(path: &Path, was: &fs::Metadata) {
     use std::os::unix::fs::MetadataExt;
     let modified = Timespec { tv_sec: was.mtime(), tv_nsec: was.mtime_nsec() };
@@ -61,7 +61,7 @@ fn shares_come_back_after_a_kill_without_being_read() {
     alice.run(["upload_file", "g", "f"]).expect(0);
     assert_eq!(records(&alice, "shares", ".json").len(), 1);
     node.kill();
-    // Whoever read it again would notice that these are other bytes.
+    // A second read would find that the bytes differ.
     let was = source.metadata().unwrap();
     let content = fs::read(&source).unwrap();
     write_over(&source, &pieces(3, 2));
@@ -75,14 +75,14 @@ fn shares_come_back_after_a_kill_without_being_read() {
     drop(node);
 }
 
-/// Other bytes in the same file.
+/// Overwrites a file in place.
 fn write_over(path: &Path, bytes: &[u8]) {
     use std::os::unix::fs::FileExt;
     fs::File::options().write(true).open(path).unwrap().write_all_at(bytes, 0).unwrap();
 }
 
 #[test]
-fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
+fn a_changed_source_is_reported_withdrawn_and_not_served() {
     let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("kept", &pieces(1, 3));
@@ -105,7 +105,7 @@ fn a_source_that_changed_meanwhile_is_named_withdrawn_and_not_served() {
     let said = said.all();
     assert!(said.contains("[g] changed is not shared any more"), "{said}");
     assert!(!said.contains("kept"), "{said}");
-    // What it says to do does it.
+    // The suggested command solves the problem.
     let _node = alice.serve(&[]);
     let taken = alice.run(["upload_file", "g", "changed"]).expect(6);
     assert!(taken.err.contains("`client remove_file g changed`"), "{}", taken.err);
@@ -158,7 +158,7 @@ fn damaged_records_and_those_of_another_version_are_set_aside_and_named() {
     }
     assert_eq!(records(&alice, "shares", ".json.damaged").len(), 2);
     assert!(alice.state().join("downloads/later.json.other-version").exists());
-    // Its command, given again, makes it whole.
+    // The same upload command writes a valid record.
     alice.run(["upload_file", "g", "bad"]).expect(0);
     assert!(served(&alice, "bad"));
 }
@@ -183,14 +183,14 @@ fn a_download_goes_on_after_a_kill_and_is_shared_after_the_next() {
     assert!(ended.err.contains("went away"), "{}", ended.err);
 
     let node = bob.serve(&[]);
-    until("it is complete", || bob.downloads() == "[C] [g] f\n");
+    until("the download is complete", || bob.downloads() == "[C] [g] f\n");
     same(&source, &rig.path("copy"));
     let shown = bob.status()["downloads"][0].clone();
-    // A peer that stalls is asked again elsewhere; what came twice is no piece fetched again.
+    // Pieces of a stalled peer are requested from another one and may arrive twice. They do not count as downloaded again.
     let fetched = shown["received_bytes"].as_u64().unwrap() - shown["duplicate_bytes"].as_u64().unwrap();
     let left = shown["resumed_bytes"].as_u64().unwrap();
     assert!(left >= 2 * PIECE as u64, "{left} bytes were there already");
-    // Where the machine stalls, a piece a connection may have been on its way once more when the last one came.
+    // On a machine that stalls, one more piece per connection may have been in flight at the end.
     assert!(
         fetched + left <= 204 * PIECE as u64,
         "{fetched} bytes were fetched: what was there was fetched again"
@@ -233,7 +233,7 @@ fn pauses_and_cancellations_outlive_the_node() {
     until("it goes on", || bob.downloads().contains("[C] [g] paused"));
     same(&rig.path("paused"), &rig.path("to/paused"));
 
-    // Without its trackers, and without its node, a download can be given up.
+    // A download can be cancelled without trackers and without a running node.
     alice.run(["stop_share", "g", "cancelled"]).expect(0);
     bob.prompt("download_file g cancelled to\npause g cancelled\n").expect(0);
     node.kill();
@@ -249,12 +249,12 @@ fn pauses_and_cancellations_outlive_the_node() {
 }
 
 #[test]
-fn a_leecher_that_cancels_is_told_to_nobody() {
+fn a_leecher_that_cancels_is_no_longer_listed() {
     let rig = TestRig::new();
     let alice = rig.user("alice");
     alice.0.run(["create_group", "g"]).expect(0);
     let bob = rig.home("bob");
-    // It would take minutes: bob has a part for as long as the test looks.
+    // The download would take minutes: bob has only a part of the file during the test.
     let _node = bob.serve(&["--limit-down", "256K"]);
     bob.run(["create_user", "bob", "password"]).expect(0);
     bob.run(["login", "bob", "password"]).expect(0);
@@ -268,7 +268,7 @@ fn a_leecher_that_cancels_is_told_to_nobody() {
 }
 
 #[test]
-fn work_belongs_to_its_user_and_a_logout_lasts() {
+fn shares_belong_to_their_user_and_a_logout_lasts() {
     let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &pieces(1, 9));
@@ -290,7 +290,7 @@ fn work_belongs_to_its_user_and_a_logout_lasts() {
 }
 
 #[test]
-fn a_node_ended_cleanly_comes_back_too_and_a_stopped_share_does_not() {
+fn a_clean_restart_restores_shares_but_not_stopped_ones() {
     let rig = TestRig::new();
     let ((alice, mut node), (bob, _b)) = alice_and_bob(&rig);
     for name in ["kept", "stopped"] {
@@ -306,7 +306,7 @@ fn a_node_ended_cleanly_comes_back_too_and_a_stopped_share_does_not() {
 }
 
 #[test]
-fn a_failed_download_begun_again_leaves_one_record_and_no_failure() {
+fn a_failed_download_started_again_leaves_one_record() {
     let rig = TestRig::new();
     let alice = rig.user("alice");
     alice.0.run(["create_group", "g"]).expect(0);
@@ -317,12 +317,14 @@ fn a_failed_download_begun_again_leaves_one_record_and_no_failure() {
     bob.run(["join_group", "g"]).expect(0);
     rig.file("f", &pieces(3, 10));
     alice.0.run(["upload_file", "g", "f"]).expect(0);
-    // Alice is silent until the file is there, so that nothing can be complete before.
+    // Alice's node is stopped until the other file is written, so that no download completes before.
     alice.1.signal(Signal::STOP);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
-    // Before long it says that it waits for her.
-    until("it is under way", || ["[D] [g] f", "[P] [g] f"].iter().any(|row| bob.downloads().contains(row)));
-    rig.file("copy", b"somebody else's");
+    // The download soon waits for her.
+    until("the download has started", || {
+        ["[D] [g] f", "[P] [g] f"].iter().any(|row| bob.downloads().contains(row))
+    });
+    rig.file("copy", b"another process wrote this");
     alice.1.signal(Signal::CONT);
     front.ended().expect(6);
     assert_eq!(records(&bob, "downloads", ".json").len(), 1);
@@ -334,11 +336,11 @@ fn a_failed_download_begun_again_leaves_one_record_and_no_failure() {
     let _node = bob.serve(&[]);
     until("the one that was begun last is complete", || bob.downloads() == "[C] [g] f\n");
     same(&rig.path("f"), &rig.path("elsewhere"));
-    until("it is on record no more", || records(&bob, "downloads", ".json").is_empty());
+    until("the record is gone", || records(&bob, "downloads", ".json").is_empty());
 }
 
 #[test]
-fn a_manifest_that_cannot_be_read_for_now_is_waited_for() {
+fn an_unreadable_manifest_is_retried() {
     let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &pieces(1, 11));
@@ -347,7 +349,7 @@ fn a_manifest_that_cannot_be_read_for_now_is_waited_for() {
     let manifest = records(&alice, "shares", ".manifest").remove(0);
     let aside = rig.path("aside");
     fs::rename(&manifest, &aside).unwrap();
-    // Links in a circle are refused even to root, whom no mode stops.
+    // A symlink loop fails even for root, who is exempt from file modes.
     std::os::unix::fs::symlink(&manifest, &manifest).unwrap();
     let _node = alice.serve(&[]);
     until("it is named", || share(&alice, "f").is_some_and(|why| why.contains(".manifest")));
@@ -358,7 +360,7 @@ fn a_manifest_that_cannot_be_read_for_now_is_waited_for() {
 }
 
 #[test]
-fn a_filesystem_that_got_another_number_is_the_same() {
+fn a_changed_device_number_does_not_change_the_file() {
     let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &pieces(1, 12));
@@ -375,13 +377,13 @@ fn a_filesystem_that_got_another_number_is_the_same() {
 }
 
 #[test]
-fn a_share_whose_name_became_another_files_is_not_announced_under_it() {
+fn a_share_is_not_announced_under_a_name_of_another_file() {
     let rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &pieces(1, 13));
     alice.run(["upload_file", "g", "f"]).expect(0);
     node.kill();
-    // Alice's command is a node of its own here, and would forget the share with the file.
+    // Without a running node, alice's command would be a node itself and remove the share together with the file.
     let away = rig.home("alice-elsewhere");
     let elsewhere = away.serve(&[]);
     away.run(["login", "alice", "password"]).expect(0);

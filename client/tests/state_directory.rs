@@ -1,5 +1,5 @@
-//! One state directory and several processes: who is the node, who attaches, and what a directory does that is locked, full
-//! or read-only.
+//! One state directory and several processes: which is the node, which connect to it, and what happens when the directory is
+//! locked, full or read-only.
 #![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
 
 mod rig;
@@ -44,7 +44,7 @@ fn downloads_of_the_same_file_at_once_are_one_download() {
     }
     assert!(fs::read(source).unwrap() == fs::read(rig.path("copy")).unwrap());
     assert_eq!(bob.downloads(), "[C] [g] f\n");
-    // What a stalled machine asks for again comes twice, and is no second fetching.
+    // On a machine that stalls, a piece is requested again and arrives twice. It does not count as downloaded again.
     let (shown, share) = (bob.status()["downloads"][0].clone(), alice.status()["shares"][0].clone());
     let figure = |of: &serde_json::Value, name: &str| of[name].as_u64().unwrap();
     let twice = figure(&shown, "duplicate_bytes");
@@ -61,22 +61,22 @@ fn serve_waits_for_a_lock_that_is_being_given_back() {
     let lock = File::create(home.state().join("node.lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let mut serving = home.spawn(&["serve", "--listen", "127.0.0.1"]);
-    // Each pause between two tries is one of these; whoever does not wait has ended instead.
-    until("it has tried more than once", || {
-        assert!(serving.goes_on(), "it did not wait");
+    // Each pause between two attempts is one such call. A process that does not wait has ended.
+    until("the process retries", || {
+        assert!(serving.goes_on(), "the process ended instead of waiting");
         let status = fs::read_to_string(format!("/proc/{}/status", serving.pid())).unwrap();
         let paused = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         paused.is_some_and(|count| count.trim().parse::<u64>().unwrap() >= 8)
     });
     home.run(["status"]).expect(1);
     drop(lock);
-    until("it is the node", || home.run(["status"]).code == 0);
+    until("the new node answers", || home.run(["status"]).code == 0);
     home.run(["quit"]).expect(0);
     serving.ended().expect(0);
 }
 
 #[test]
-fn what_a_dead_node_left_is_in_nobodys_way() {
+fn remains_of_a_dead_node_do_not_matter() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     home.serve(&[]).kill();
@@ -87,7 +87,7 @@ fn what_a_dead_node_left_is_in_nobodys_way() {
     home.run(["status"]).expect(1);
     home.run(["show_downloads"]).expect(0);
     home.serve(&[]).kill();
-    // Even something else in the socket's place.
+    // Even another file in the socket's place.
     fs::remove_file(home.state().join("node.sock")).unwrap();
     fs::write(home.state().join("node.sock"), "").unwrap();
     let _node = home.serve(&[]);
@@ -109,7 +109,7 @@ fn beside(pid: u32, rig: &TestRig, command: &Command) -> Command {
     inside
 }
 
-/// The exit code of a command, and what it wrote to stderr.
+/// Runs a command: exit code and stderr.
 fn end_of(mut command: Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -136,7 +136,7 @@ fn a_full_or_read_only_state_directory_loses_nothing_silently() {
     let bob = rig.home("bob");
     let state = bob.state().to_str().unwrap().to_owned();
     fs::create_dir(&state).unwrap();
-    // `exec` all the way: the node has the process id of what was started.
+    // `exec` keeps the process id: the node has that of the started shell.
     let script = "mount -t tmpfs -o size=512k,mode=700 tmpfs \"$0\" && exec \"$@\"";
     let serve = bob.command(["serve", "--listen", "127.0.0.1"]);
     let mut node = Command::new("unshare");

@@ -1,4 +1,4 @@
-//! Several nodes at once, and what travels between them: counted in bytes, not in time.
+//! Swarms of several nodes. Traffic is asserted in bytes, not in time.
 #![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
 
 mod rig;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const PIECE: usize = 524_288;
 
-/// One piece of bytes that no other seed gives.
+/// One piece with content that is unique to the seed.
 fn piece(seed: usize) -> Vec<u8> {
     let mut state = seed as u64 + 1;
     let mut next = move || {
@@ -21,7 +21,7 @@ fn piece(seed: usize) -> Vec<u8> {
     std::iter::repeat_with(&mut next).flat_map(|word| [word[0], word[1], word[2]]).take(PIECE).collect()
 }
 
-/// `count` users of the group `g`, the first of which owns it.
+/// `count` users of the group `g`; the first owns it.
 fn members(rig: &TestRig, count: usize) -> Vec<(UserHome, RunningNode)> {
     let users: Vec<(UserHome, RunningNode)> = (0..count).map(|n| rig.user(&format!("user{n}"))).collect();
     users[0].0.run(["create_group", "g"]).expect(0);
@@ -29,7 +29,7 @@ fn members(rig: &TestRig, count: usize) -> Vec<(UserHome, RunningNode)> {
     users
 }
 
-/// The last line of a `--json` download: its result.
+/// The result: the last line of a `--json` download.
 fn result(ended: &CommandResult) -> Value {
     serde_json::from_str(ended.out.lines().last().unwrap()).unwrap()
 }
@@ -57,12 +57,12 @@ fn three_seeders_serve_300_pieces_together() {
     same(&source, &rig.path("copy3"));
     assert_eq!(done["result"], "downloaded");
     assert_eq!(done["sequential_passes"], 0, "the chain proves the whole");
-    // A seeder that is silent for long is asked no more for what it owes, and may bring it all the same: those pieces come
-    // twice. Besides, what others were just sending when the last piece came: a piece a connection.
+    // Pieces of a stalled seeder are requested elsewhere and may arrive twice. At the end, one more piece per connection may have
+    // been in flight.
     let length = content.len() as u64;
     let (received, twice) = (bytes(&done, "received_bytes"), bytes(&done, "duplicate_bytes"));
     assert!(received - twice <= length + 12 * PIECE as u64, "{done}");
-    assert!(received < 2 * length, "each brought nearly all of it: {done}");
+    assert!(received < 2 * length, "nearly everything arrived twice: {done}");
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn identical_pieces_travel_once_and_zeros_never() {
     users[0].0.run(["upload_file", "g", "f"]).expect(0);
     let done = result(&users[1].0.run(["download_file", "g", "f", "copy", "--json"]).expect(0));
     same(&source, &rig.path("copy"));
-    // Of 64 pieces 40 are not zeros. On a machine that stalls each of the two may be asked for on every connection;
-    // `proofs` holds that it is these two.
+    // Of 64 pieces 40 are not zeros. On a machine that stalls, each of the two distinct ones may be requested on every connection;
+    // `proofs` asserts that no others are.
     assert!(bytes(&done, "received_bytes") <= 10 * PIECE as u64, "{done}");
 
     let empty = rig.path("sparse");
@@ -96,13 +96,13 @@ fn a_sparse_file_of_5_gib_arrives_sparse() {
     let length: u64 = 5 << 30;
     let source = fs::File::create(rig.path("disk.img")).unwrap();
     source.set_len(length).unwrap();
-    // Around 4 GiB and at the very end, where 32-bit arithmetic would go wrong.
+    // Around 4 GiB and at the end, where 32-bit arithmetic would overflow.
     source.write_all_at(&piece(1), (4 << 30) - 9).unwrap();
     source.write_all_at(b"the end", length - 7).unwrap();
     users[0].0.run(["upload_file", "g", "disk.img"]).expect(0);
     let done = result(&users[1].0.run(["download_file", "g", "disk.img", "copy.img", "--json"]).expect(0));
     assert_eq!(done["total_bytes"].as_u64(), Some(length));
-    // Three pieces are not zeros; those may come more than once where the machine stalls. There are 10,240.
+    // Three of 10,240 pieces are not zeros. On a machine that stalls they may arrive more than once.
     assert!(bytes(&done, "received_bytes") <= 64 * PIECE as u64, "{done}");
     let copy = fs::File::open(rig.path("copy.img")).unwrap();
     assert!(copy.metadata().unwrap().blocks() * 512 < 64 << 20, "zeros were written");
@@ -115,15 +115,15 @@ fn a_sparse_file_of_5_gib_arrives_sparse() {
 }
 
 #[test]
-fn a_source_that_changed_is_served_no_more() {
+fn a_changed_source_is_not_served() {
     let rig = TestRig::new();
     let users = members(&rig, 2);
     let source = rig.file("f", &[piece(1), piece(2), piece(3)].concat());
     users[0].0.run(["upload_file", "g", "f"]).expect(0);
     fs::File::options().write(true).open(&source).unwrap().set_len(10).unwrap();
     users[1].0.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
-    // First it is named, and then withdrawn.
-    until("it is served no more", || {
+    // It is reported first and withdrawn afterwards.
+    until("the share is not served", || {
         users[0].0.status()["shares"].as_array().unwrap().iter().all(|share| share["changed"].is_string())
     });
     assert!(!rig.path("copy").exists());
@@ -141,7 +141,7 @@ fn shares_come_back_with_their_user() {
     home.run(["login", "user0", "password"]).expect(0);
     users[1].0.run(["download_file", "g", "f", "copy"]).expect(0);
     same(&source, &rig.path("copy"));
-    // Another user of the same node shares nothing of the first; the first one's share comes back with the first.
+    // Another user of the node shares nothing of the first user's. The share returns with the first user's login.
     let other = rig.home("other");
     other.run(["create_user", "zoe", "password"]).expect(0);
     home.run(["login", "zoe", "password"]).expect(0);

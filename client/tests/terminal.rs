@@ -1,6 +1,6 @@
-//! The client at a terminal: what it shows there, and that it leaves the terminal as it was, however it ends.
+//! The client at a terminal: its output, and that it restores the terminal's modes however it ends.
 //!
-//! The terminal is one of `script`, on whose screen a shell says with what the client ended, and `stty` how the terminal is.
+//! `script` provides the terminal. A shell on it prints the client's exit code and the modes that `stty` reports.
 #![allow(clippy::unwrap_used, reason = "a terminal of the test's own that fails is a failed test")]
 
 mod rig;
@@ -13,22 +13,22 @@ use std::sync::{Arc, Mutex};
 use rig::{CLIENT, TestRig, UserHome, send, until};
 use rustix::process::Signal;
 
-/// A terminal on which a line of shell runs.
+/// A terminal that runs a shell command.
 struct Terminal {
     child: Child,
     keys: Option<ChildStdin>,
     screen: Arc<Mutex<Screen>>,
 }
 
-/// What the terminal shows and nobody has looked at yet.
+/// Output that no test has read yet.
 #[derive(Default)]
 struct Screen {
     text: String,
-    /// Whether nothing more comes.
+    /// The output has ended.
     over: bool,
 }
 
-/// Reads what is shown, until the end.
+/// Collects output until its end.
 fn read(mut from: ChildStdout, screen: &Mutex<Screen>) {
     let mut block = [0; 256];
     while let Ok(read @ 1..) = from.read(&mut block) {
@@ -38,7 +38,7 @@ fn read(mut from: ChildStdout, screen: &Mutex<Screen>) {
 }
 
 impl Terminal {
-    /// `None`, with a word, where there is no `script` to make one with.
+    /// `None`, with a message, if `script` is not installed.
     fn run(rig: &TestRig, home: &UserHome, line: &str) -> Option<Terminal> {
         let mut command = Command::new("script");
         command.args(["-qec", line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -64,13 +64,13 @@ impl Terminal {
         }
     }
 
-    /// The client at a terminal, after whose end its exit code and the terminal's modes are shown.
+    /// Runs the client on a terminal, then prints its exit code and the terminal's modes.
     fn client(rig: &TestRig, home: &UserHome, words: &str) -> Option<Terminal> {
         let line = format!("sh -c 'echo pid=$$.; exec {CLIENT} {words}'; echo code=$?.; stty -a; echo over");
         Terminal::run(rig, home, &line)
     }
 
-    /// What was shown since the last call, up to a text.
+    /// Output since the last call, up to a text.
     fn until(&mut self, text: &str) -> String {
         let mut found = None;
         until(&format!("{text:?} is shown"), || {
@@ -83,7 +83,7 @@ impl Terminal {
         found.unwrap()
     }
 
-    /// The client's process.
+    /// The client's process id.
     fn pid(&mut self) -> u32 {
         self.until("pid=");
         self.until(".").trim_end_matches('.').parse().unwrap()
@@ -93,14 +93,14 @@ impl Terminal {
         self.keys.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for the client's end; what was shown until then, and its exit code.
+    /// Waits for the client's end; returns the output until then and the exit code.
     fn end(&mut self) -> (String, i32) {
         let shown = self.until("code=");
         let code = self.until(".").trim_end_matches('.').parse().unwrap();
         (shown, code)
     }
 
-    /// Asserts that lines are lines and typed keys are shown again.
+    /// Asserts that line mode and echo are on.
     #[track_caller]
     fn assert_is_as_it_was(&mut self) {
         let modes = self.until("over");
@@ -111,7 +111,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // `script` ends when nobody types any more, or is ended.
+        // `script` ends at the end of its input, or by this kill.
         drop(self.keys.take());
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -119,7 +119,7 @@ impl Drop for Terminal {
 }
 
 #[test]
-fn a_password_that_is_asked_for_is_not_shown() {
+fn a_typed_password_is_not_shown() {
     let rig = TestRig::new();
     let home = rig.home("alice");
     home.run(["create_user", "alice", "hunter22"]).expect(0);
@@ -134,13 +134,13 @@ fn a_password_that_is_asked_for_is_not_shown() {
 }
 
 #[test]
-fn what_is_asked_at_the_terminal_is_no_data() {
+fn password_prompts_are_not_written_to_stdout() {
     let rig = TestRig::new();
     let home = rig.home("alice");
     let Some(mut terminal) = Terminal::client(&rig, &home, "create_user alice --json >out") else { return };
     terminal.until("Password of alice");
     terminal.type_keys("hunter22\r");
-    terminal.until("The same again");
+    terminal.until("Repeat it");
     terminal.type_keys("hunter22\r");
     assert_eq!(terminal.end().1, 0);
     let out = fs::read_to_string(rig.path("out")).unwrap();
@@ -149,7 +149,7 @@ fn what_is_asked_at_the_terminal_is_no_data() {
 }
 
 #[test]
-fn a_password_typed_as_a_word_is_neither_shown_nor_kept() {
+fn a_password_argument_is_neither_shown_nor_stored() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let Some(mut terminal) = Terminal::client(&rig, &home, "") else { return };
@@ -170,7 +170,7 @@ fn a_password_typed_as_a_word_is_neither_shown_nor_kept() {
 }
 
 #[test]
-fn a_prompt_whose_node_goes_says_so_and_leaves_the_terminal_as_it_was() {
+fn a_prompt_whose_node_goes_away_restores_the_terminal() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let node = home.serve(&[]);
@@ -186,7 +186,7 @@ fn a_prompt_whose_node_goes_says_so_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn a_signal_ends_whoever_reads_a_line_and_leaves_the_terminal_as_it_was() {
+fn a_signal_at_the_prompt_restores_the_terminal() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     for (words, asked) in [("", "shoal> "), ("login alice", "Password of alice: ")] {

@@ -1,4 +1,4 @@
-//! Trackers that are killed and come back: transfers go on, nodes find their way back, commands say what they wait for.
+//! Trackers that are killed and restarted: transfers continue, nodes reconnect, and commands say what they wait for.
 #![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
 
 mod rig;
@@ -14,7 +14,7 @@ fn alice_and_slow_bob(rig: &TestRig, count: usize) -> ((UserHome, RunningNode), 
     alice_and_bob_who_receives(rig, "1M", count)
 }
 
-/// The same, at so many bytes a second.
+/// The same, with `rate` bytes a second.
 fn alice_and_bob_who_receives(
     rig: &TestRig,
     limit: &str,
@@ -41,7 +41,7 @@ fn a_download_goes_on_without_its_tracker_and_is_known_to_the_next() {
     let mut rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 12);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
-    until("it is under way", || verified(&bob) > 0);
+    until("the download has started", || verified(&bob) > 0);
     rig.kill_tracker();
     front.ended().expect(0);
     assert!(fs::read(rig.path("f")).unwrap() == fs::read(rig.path("copy")).unwrap());
@@ -57,7 +57,7 @@ fn a_download_goes_on_without_its_tracker_and_is_known_to_the_next() {
 fn a_leecher_is_known_to_a_tracker_that_forgot_it() {
     let mut rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob_who_receives(&rig, "256K", 100);
-    // It would take minutes, so that bob is a leecher for as long as the test looks.
+    // The download would take minutes: bob is a leecher during the test.
     bob.prompt("download_file g f copy\n").expect(0);
     let told = || alice.run(["get_peers", "g", "f", "--json"]).out.matches("\"complete\":false").count();
     until("bob is told as a leecher", || told() == 1);
@@ -90,46 +90,48 @@ fn commands_wait_for_a_tracker_and_say_so() {
 }
 
 #[test]
-fn a_share_stopped_without_a_tracker_is_withdrawn_when_it_is_back() {
+fn a_share_stopped_without_a_tracker_is_withdrawn_later() {
     let mut rig = TestRig::new();
     let ((alice, node), (bob, _b)) = alice_and_slow_bob(&rig, 1);
     rig.kill_tracker();
     let ended = alice.run(["stop_share", "g", "f"]).expect(7);
     assert!(ended.err.contains("served no more"), "{}", ended.err);
     assert_eq!(alice.status()["shares"].as_array().unwrap().len(), 0);
-    // The node's own end changes nothing about that.
+    // A restart of the node does not change that.
     node.kill();
     let _node = alice.serve(&[]);
     assert_eq!(alice.status()["shares"].as_array().unwrap().len(), 0);
     rig.start_tracker();
-    until("nobody is told to have it", || bob.run(["get_peers", "g", "f"]).expect(0).out.is_empty());
+    until("no holder is listed", || bob.run(["get_peers", "g", "f"]).expect(0).out.is_empty());
 }
 
 #[test]
-fn a_node_that_restarts_without_a_tracker_waits_for_it_by_name() {
+fn a_node_that_restarts_without_a_tracker_waits_for_it() {
     let mut rig = TestRig::new();
     let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 200);
     bob.prompt("download_file g f copy\n").expect(0);
-    until("it is under way", || verified(&bob) > 0);
+    until("the download has started", || verified(&bob) > 0);
     rig.kill_tracker();
     a.kill();
     b.kill();
     let (_a, _b) = (alice.serve(&[]), bob.serve(&[]));
-    until("it waits for a tracker", || bob.downloads().starts_with("[P] [g] f (no tracker can be reached"));
-    // What can be served without a tracker is.
+    until("the download waits for a tracker", || {
+        bob.downloads().starts_with("[P] [g] f (no tracker can be reached")
+    });
+    // Shares need no tracker to be served.
     until("the share is back", || alice.status()["shares"].as_array().unwrap().len() == 1);
     rig.start_tracker();
-    until("it is complete", || bob.downloads() == "[C] [g] f\n");
+    until("the download is complete", || bob.downloads() == "[C] [g] f\n");
     assert!(fs::read(rig.path("f")).unwrap() == fs::read(rig.path("copy")).unwrap());
 }
 
-/// Where something listens that is no tracker: it says so to whoever connects, and goes on doing so.
+/// A server that is not a tracker: it sends the same text to every client.
 fn no_tracker() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Whoever it is may be gone already.
+            // The client may have closed the connection.
             let _ = (&stream).write_all(b"220 another service\n");
             let _ = BufReader::new(stream).read_line(&mut String::new());
         }
@@ -138,11 +140,11 @@ fn no_tracker() -> SocketAddr {
 }
 
 #[test]
-fn neither_a_missing_file_of_trackers_nor_a_foreign_answer_ends_anything() {
+fn neither_a_missing_tracker_file_nor_a_foreign_answer_ends_a_transfer() {
     let rig = TestRig::new();
     let ((alice, a), (bob, b)) = alice_and_slow_bob(&rig, 200);
     bob.prompt("download_file g f copy\n").expect(0);
-    until("it is under way", || verified(&bob) > 0);
+    until("the download has started", || verified(&bob) > 0);
     let tracker = rig.tracker();
     a.kill();
     b.kill();
@@ -159,6 +161,6 @@ fn neither_a_missing_file_of_trackers_nor_a_foreign_answer_ends_anything() {
     });
     until("the share is back", || alice.status()["shares"].as_array().unwrap().len() == 1);
     rig.name_tracker(tracker);
-    until("it is complete", || bob.downloads() == "[C] [g] f\n");
+    until("the download is complete", || bob.downloads() == "[C] [g] f\n");
     until("bob is told of alice", || bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count() == 1);
 }

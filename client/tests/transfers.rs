@@ -12,7 +12,7 @@ use rig::{RunningNode, TestRig, UserHome, send, until};
 
 const PIECE: usize = 524_288;
 
-/// Bytes that do not repeat from piece to piece (xorshift), from a seed.
+/// Bytes that differ from piece to piece (xorshift).
 fn bytes(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = move || {
@@ -30,7 +30,7 @@ fn same(one: &Path, other: &Path) {
     assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} is another file", other.display());
 }
 
-/// Two users of one group, both with nodes that serve.
+/// Two users in the group `g`, each with a running node.
 fn alice_and_bob(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
     let alice = rig.user("alice");
     let bob = rig.user("bob");
@@ -120,7 +120,7 @@ fn the_same_content_under_two_names_is_two_files() {
 }
 
 #[test]
-fn what_is_at_the_destination_is_looked_at_first() {
+fn an_existing_destination_is_checked_first() {
     let rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
     let source = rig.file("f", &bytes(2 * PIECE, 4));
@@ -181,7 +181,7 @@ fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
     alice.run(["upload_file", "g", "f"]).expect(0);
     a.kill();
     let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
-    assert!(ended.err.contains("no peer has what is missing"), "{}", ended.err);
+    assert!(ended.err.contains("no peer has the missing pieces"), "{}", ended.err);
     until("the download says so too", || bob.downloads().starts_with("[P] [g] f (no peer has"));
     bob.run(["pause", "g", "f"]).expect(0);
     until("it is shown as paused", || bob.downloads() == "[P] [g] f (by you)\n");
@@ -203,7 +203,7 @@ fn ctrl_c_ends_a_download_with_130_and_keeps_the_part() {
     home.run(["login", "emil", "password"]).expect(0);
     home.run(["join_group", "g"]).expect(0);
     fs::create_dir(rig.path("into")).unwrap();
-    // The first event on stdout says that it is under way.
+    // The first event on stdout shows that the download has started.
     let (mut fetching, line) = home.start(&["download_file", "g", "f", "into", "--json"]);
     assert!(line.contains("\"event\":\"transfer\""), "{line}");
     send(fetching.pid(), Signal::INT);
@@ -214,7 +214,7 @@ fn ctrl_c_ends_a_download_with_130_and_keeps_the_part() {
 }
 
 #[test]
-fn groups_with_approval_are_joined_by_consent() {
+fn groups_with_approval_need_the_owners_consent() {
     let rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
     alice.run(["create_group", "closed", "approval"]).expect(0);
@@ -244,14 +244,14 @@ fn the_session_outlives_the_process_until_logout() {
 }
 
 #[test]
-fn a_changed_password_counts_from_then_on_and_leaves_this_session() {
+fn a_changed_password_takes_effect_and_keeps_the_session() {
     let rig = TestRig::new();
     let (alice, _node) = rig.user("alice");
     let wrong = alice.run(["change_password", "wrong", "new"]).expect(3);
     assert!(wrong.err.contains("old password"), "{}", wrong.err);
     alice.run(["change_password", "only-one"]).expect(2);
     let asked = alice.run(["change_password"]).expect(2);
-    assert!(asked.err.contains("--password-file"), "there is no terminal to ask on: {}", asked.err);
+    assert!(asked.err.contains("--password-file"), "stdin is not a terminal: {}", asked.err);
     rig.file("passwords", b"password\nsecond\n");
     let elsewhere = rig.home("elsewhere");
     elsewhere.run(["login", "alice", "password"]).expect(0);
@@ -281,14 +281,14 @@ fn a_prompt_fetches_in_the_background() {
     let source = rig.file("f", &bytes(PIECE + 1, 7));
     alice.run(["upload_file", "g", "f"]).expect(0);
     let said = bob.prompt("download_file g f copy\n").expect(0);
-    assert!(said.out.contains("is on its way"), "{} {}", said.out, said.err);
-    // The same again attaches to it, or finds it complete.
+    assert!(said.out.contains("is being downloaded"), "{} {}", said.out, said.err);
+    // Given again, the command joins the download or finds it complete.
     bob.run(["download_file", "g", "f", "copy"]).expect(0);
     same(&source, &rig.path("copy"));
 }
 
 #[test]
-fn a_share_that_is_stopped_is_served_no_more() {
+fn a_stopped_share_is_not_served() {
     let rig = TestRig::new();
     let ((alice, _a), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &bytes(PIECE, 9));
@@ -298,8 +298,8 @@ fn a_share_that_is_stopped_is_served_no_more() {
     assert!(alone.out.is_empty() && alone.err.contains("no other node has it"), "{}", alone.err);
     alice.run(["stop_share", "g", "f"]).expect(0);
     for home in [&alice, &bob] {
-        let nobody = home.run(["get_peers", "g", "f"]).expect(0);
-        assert!(nobody.out.is_empty() && nobody.err.contains("no other node"), "{}", nobody.err);
+        let none = home.run(["get_peers", "g", "f"]).expect(0);
+        assert!(none.out.is_empty() && none.err.contains("no other node"), "{}", none.err);
     }
     bob.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
     alice.run(["remove_file", "g", "f"]).expect(0);
@@ -317,7 +317,7 @@ fn a_pause_of_the_users_outlasts_another_users_login() {
     let (bob, _b) = rig.user("bob");
     bob.run(["join_group", "g"]).expect(0);
     bob.prompt("download_file g f copy\n").expect(0);
-    until("it waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
+    until("the download waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
     bob.run(["create_user", "carol", "password"]).expect(0);
     bob.run(["login", "carol", "password"]).expect(0);
     assert!(bob.downloads().contains("it belongs to bob"), "{}", bob.downloads());
@@ -327,7 +327,7 @@ fn a_pause_of_the_users_outlasts_another_users_login() {
 }
 
 #[test]
-fn what_is_no_file_is_never_replaced_and_is_named() {
+fn a_destination_that_is_not_a_file_is_reported_and_kept() {
     let rig = TestRig::new();
     let (alice, _a) = rig.user("alice");
     alice.run(["create_group", "g"]).expect(0);
@@ -358,7 +358,7 @@ fn a_mistyped_file_is_missing_even_where_a_file_has_the_groups_name() {
     rig.file("g", b"by chance");
     let ended = alice.run(["upload_file", "g", "report.txt"]).expect(5);
     assert!(ended.err.contains("report.txt"), "{}", ended.err);
-    // With the words turned round it is a group that there is, and a file.
+    // In the other order the words name an existing group and file.
     rig.file("other", b"x");
     alice.run(["upload_file", "other", "g"]).expect(0);
     assert_eq!(alice.run(["list_files", "g"]).expect(0).out, "other\n");

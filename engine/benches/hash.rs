@@ -1,4 +1,4 @@
-//! Throughput of every kind of hashing that this CPU has: single streams, pieces in lanes, and both states of pieces.
+//! Throughput of every hash implementation that this CPU supports: single streams, pieces in lanes, digests with links.
 //!
 //! `cargo bench -p engine --bench hash`. For ratios to a rival, interleaved and with their spread, see `bench hash`.
 
@@ -7,14 +7,14 @@ use divan::{Bencher, black_box};
 use engine::hash::{FileHash, HashKind, Hasher, LinkCheck, LinkEnd, PieceJob};
 use engine::proto::units::{ChainState, Digest, PIECE_BYTES};
 
-/// Counts of pieces: around the points where lanes start to pay, and full sets of them.
+/// Numbers of pieces: around the points where lanes become faster, and full sets of lanes.
 const PIECES: [usize; 7] = [1, 2, 4, 5, 6, 8, 16];
 
 fn main() {
     divan::main();
 }
 
-/// Pieces of a fixed seed.
+/// Pieces of random bytes from a fixed seed.
 fn pieces(count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count * PIECE_BYTES as usize];
     fastrand::Rng::with_seed(1).fill(&mut bytes);
@@ -25,7 +25,7 @@ fn hasher(kind: HashKind) -> Option<Hasher> {
     Hasher::new(kind).inspect_err(|lacking| eprintln!("skipped: {lacking}")).ok()
 }
 
-/// One stream, as in the sequential pass.
+/// One stream, as in the sequential pass over a file.
 #[divan::bench(args = [HashKind::ShaNi, HashKind::Asm])]
 fn stream(bencher: Bencher<'_, '_>, kind: HashKind) {
     let Some(hasher) = hasher(kind) else { return };
@@ -37,7 +37,7 @@ fn stream(bencher: Bencher<'_, '_>, kind: HashKind) {
     });
 }
 
-/// The digests of some pieces.
+/// The digests of a number of pieces.
 #[divan::bench(args = kinds_and_counts())]
 fn digests(bencher: Bencher<'_, '_>, case: Case) {
     let Some(hasher) = hasher(case.kind) else { return };
@@ -46,7 +46,7 @@ fn digests(bencher: Bencher<'_, '_>, case: Case) {
     bencher.counter(BytesCount::of_slice(&bytes)).bench(|| hasher.digest_many(black_box(&slices)));
 }
 
-/// The digests and links of some pieces.
+/// The digests and links of a number of pieces.
 #[divan::bench(args = kinds_and_counts())]
 fn both_states(bencher: Bencher<'_, '_>, case: Case) {
     let Some(hasher) = hasher(case.kind) else { return };
@@ -59,7 +59,7 @@ fn both_states(bencher: Bencher<'_, '_>, case: Case) {
     bencher.counter(BytesCount::of_slice(&bytes)).bench(|| hasher.verify(black_box(&jobs)));
 }
 
-/// One kind over a number of pieces.
+/// One implementation and a number of pieces.
 #[derive(Clone, Copy)]
 struct Case {
     kind: HashKind,

@@ -1,6 +1,6 @@
-//! The pure core by itself: frames into bytes and back, and what a picker takes to choose the pieces of a file.
+//! The pure core: encoding and decoding of frames, and choosing the pieces of a file.
 //!
-//! `cargo bench -p engine --bench proto`. Both are on the path of every piece, and neither may be felt there.
+//! `cargo bench -p engine --bench proto`. Both run for every piece, and must not be noticeable there.
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -10,17 +10,17 @@ use engine::proto::frame::Message;
 use engine::proto::picker::{ConnectionId, PiecePicker};
 use engine::proto::units::{PieceCount, PieceIndex};
 
-/// Pieces of a file of 1 GiB, 32 GiB and 512 GiB.
+/// Pieces of files of 1 GiB, 32 GiB and 512 GiB.
 const FILES: [u32; 3] = [1 << 11, 1 << 16, 1 << 20];
 
-/// Pieces that a connection asks for at once.
+/// Pieces that a connection requests at once.
 const WINDOW: u32 = 64;
 
 fn main() {
     divan::main();
 }
 
-/// The messages of a transfer's every piece.
+/// Messages that are sent for every few pieces.
 fn messages() -> [Message; 3] {
     [
         Message::Request { first: PieceIndex(70_000), count: PieceCount(64) },
@@ -29,7 +29,7 @@ fn messages() -> [Message; 3] {
     ]
 }
 
-/// Messages into frames.
+/// Encodes frames.
 #[divan::bench]
 fn encode(bencher: Bencher<'_, '_>) {
     let messages = messages();
@@ -38,7 +38,7 @@ fn encode(bencher: Bencher<'_, '_>) {
         .bench(|| black_box(&messages).each_ref().map(codec::encode_message));
 }
 
-/// Frames into messages.
+/// Decodes frames.
 #[divan::bench]
 fn decode(bencher: Bencher<'_, '_>) {
     let frames = messages().each_ref().map(codec::encode_message);
@@ -47,7 +47,7 @@ fn decode(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A whole file chosen from one provider that has all of it, window by window.
+/// Chooses a whole file from one complete holder, window by window.
 #[divan::bench(args = FILES)]
 fn pick_all(bencher: Bencher<'_, '_>, pieces: u32) {
     let all = Bitfield::full(PieceCount(pieces));
@@ -59,7 +59,7 @@ fn pick_all(bencher: Bencher<'_, '_>, pieces: u32) {
     );
 }
 
-/// One window chosen of a file that several leechers have parts of: the rarest first.
+/// Chooses one window from a partial holder: the rarest pieces first.
 #[divan::bench(args = FILES)]
 fn pick_rarest(bencher: Bencher<'_, '_>, pieces: u32) {
     let all = Bitfield::full(PieceCount(pieces));

@@ -1,9 +1,11 @@
-//! What a node cannot live without: a panic of it ends the program.
+//! Ends the program when a thread or task panics that the node cannot do without.
 //!
-//! Invariant: a panic is an impossible state, since a peer's misbehaviour never causes one; the panic hook has told of it before
-//! the program ends. Going on instead would leave downloads that nobody looks after, and half-changed values behind locks.
+//! A panic is an impossible state: a peer's misbehaviour never causes one. Going on would leave downloads that no task
+//! drives, and half-changed values behind locks. The panic hook has reported it before the program ends.
 
-/// Ends the program when it is dropped by a panic.
+use tokio::task::JoinHandle;
+
+/// Aborts the program when it is dropped by a panic.
 pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -14,7 +16,15 @@ impl Drop for AbortOnPanic {
     }
 }
 
-/// Programs that end by a panic, seen from outside.
+/// As [`tokio::task::spawn_local`]; a panic of the task aborts the program.
+pub(crate) fn spawn_critical<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+    tokio::task::spawn_local(async {
+        let _abort = AbortOnPanic;
+        task.await
+    })
+}
+
+/// Tests of programs that abort.
 #[cfg(test)]
 pub(crate) mod tests {
     use std::os::unix::process::ExitStatusExt;
@@ -22,30 +32,30 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Says to a test that it is to panic in its own way.
-    const TOLD_TO: &str = "ENGINE_TEST_PANICS";
+    /// Set in the environment of a program that is to panic.
+    const CHILD: &str = "ENGINE_TEST_PANICS";
 
-    /// Runs the test of this name once more in a program of its own, where `panics` is called. That has to end by the guard.
+    /// Runs the test of this name again in a program of its own, which calls `panics` and has to abort.
     pub(crate) fn assert_aborts(name: &str, panics: impl FnOnce()) {
-        if std::env::var_os(TOLD_TO).is_some() {
-            // Ending it is not worth a core.
+        if std::env::var_os(CHILD).is_some() {
+            // No core dump.
             let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
             let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
             panics();
             return;
         }
         let mut program = Command::new(std::env::current_exe().unwrap());
-        program.args(["--exact", name]).env(TOLD_TO, "1").stdout(Stdio::null()).stderr(Stdio::null());
-        let ended = program.status().unwrap();
-        assert_eq!(ended.signal(), Some(libc::SIGABRT), "{name} ended with {ended}");
+        program.args(["--exact", name]).env(CHILD, "1").stdout(Stdio::null()).stderr(Stdio::null());
+        let status = program.status().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGABRT), "{name} ended with {status}");
     }
 
     #[test]
-    fn a_panic_ends_the_program_and_an_end_does_not() {
+    fn a_panic_aborts_the_program_and_a_drop_does_not() {
         drop(AbortOnPanic);
-        assert_aborts("ends::tests::a_panic_ends_the_program_and_an_end_does_not", || {
+        assert_aborts("abort::tests::a_panic_aborts_the_program_and_a_drop_does_not", || {
             let thread = std::thread::spawn(|| {
-                let _ends = AbortOnPanic;
+                let _abort = AbortOnPanic;
                 panic!("meant");
             });
             let _ = thread.join();

@@ -1,4 +1,4 @@
-//! What an engine is started with.
+//! The configuration of an engine.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -11,16 +11,16 @@ use crate::proto::ticket::SecretKey;
 /// Which back end moves bytes between sockets and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoChoice {
-    /// io_uring where the kernel and the container allow it, else epoll; one line of log says which.
+    /// io_uring where kernel and container allow it, else epoll; the log says which.
     #[default]
     Auto,
-    /// io_uring, or fail.
+    /// io_uring; without it the engine does not start.
     Uring,
     /// epoll.
     Epoll,
 }
 
-/// Not a name of a back end.
+/// A name that is no back end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the back ends are auto, uring and epoll")]
 pub struct UnknownIoName;
@@ -38,19 +38,19 @@ impl FromStr for IoChoice {
     }
 }
 
-/// Whether pieces are sent without the kernel's copy.
+/// Whether pieces are sent without the kernel's copy (zero-copy sends).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ZeroCopyChoice {
-    /// By io_uring, to peers on other machines, for as long as the kernel really avoids the copy.
+    /// With io_uring, to peers on other machines, as long as the kernel really avoids the copy.
     #[default]
     Auto,
     /// Never.
     Off,
-    /// By io_uring, to every peer, whatever the kernel makes of it: for tests and measurements.
+    /// With io_uring, to every peer, even when the kernel copies: for tests and measurements.
     Always,
 }
 
-/// Not a name of one.
+/// A name that is no such choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("zero copy is auto, off or always")]
 pub struct UnknownZeroCopyName;
@@ -68,29 +68,30 @@ impl FromStr for ZeroCopyChoice {
     }
 }
 
-/// What an engine is started with.
+/// The configuration of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Where peers connect; port 0 lets the system choose.
+    /// Address on which peers connect; with port 0 the system chooses one.
     pub listen: SocketAddr,
-    /// The back end.
+    /// The I/O back end.
     pub io: IoChoice,
-    /// Sends without a copy.
+    /// Zero-copy sends.
     pub zero_copy: ZeroCopyChoice,
-    /// The hashing; `None`: the fastest that this CPU has.
+    /// The hashing back end; `None`: the fastest that this CPU has.
     pub hash: Option<HashKind>,
-    /// Threads that receive, verify and write; `None`: one a core, at most [`WORKERS_MAX`].
+    /// Worker threads, which receive, verify and write; `None`: one a core, at most [`WORKERS_MAX`].
     pub workers: Option<NonZeroUsize>,
-    /// Bytes a second that all peers together may fetch from this node.
+    /// Bytes a second that all peers together may fetch from this node; `None`: no limit.
     pub limit_up: Option<NonZeroU64>,
-    /// Bytes a second that all downloads together may fetch.
+    /// Bytes a second that all downloads together may fetch; `None`: no limit.
     pub limit_down: Option<NonZeroU64>,
-    /// This node's key.
+    /// This node's secret key.
     pub secret: SecretKey,
-    /// A directory that nobody else may write, for lists of hashes that are too long for memory (40 bytes for each piece of
-    /// files of more than 32 GiB); `None`: they stay in memory.
+    /// A directory that only this user may write, for lists of hashes that are too long for memory (40 bytes for each piece
+    /// of files of more than 32 GiB); `None`: the lists stay in memory.
     pub scratch_dir: Option<PathBuf>,
 }
 
-/// Most worker threads that `workers: None` starts: more than this many cores are never the limit of a network card.
+/// Most worker threads that `workers: None` starts: more cores never make a network card faster. It stands here because
+/// callers compare with it.
 pub const WORKERS_MAX: usize = 16;

@@ -1,13 +1,13 @@
-//! Shoal's transfer engine: very large files in pieces, from everybody who has any part, each piece proven by SHA-1.
+//! Shoal's transfer engine: very large files in pieces, fetched from all peers that have some, each verified by SHA-1.
 //!
 //! ```text
-//!   engine, download ─► driver (threads, rings, sockets) ──► proto (pure: what to say, fetch, trust)
+//!   engine, download ─► driver (threads, rings, sockets) ──► proto (pure: what to request, send, trust)
 //!                            │      └────► hash (digests, chain, lanes)
 //!                            └──► storage (source, target) ──► mem (mappings: the fence for unsafe)
 //! ```
 //!
 //! * [`proto`] is pure: no clock, socket, file, thread or unsafe code. It builds alone with `--no-default-features`.
-//! * Everything else needs the feature `io` and Linux.
+//! * All other modules need the feature `io` and Linux.
 
 pub mod proto;
 
@@ -26,6 +26,8 @@ pub mod error;
 #[cfg(feature = "io")]
 pub mod hash;
 #[cfg(feature = "io")]
+mod local_files;
+#[cfg(feature = "io")]
 pub mod lock;
 #[cfg(feature = "io")]
 pub mod mem;
@@ -33,10 +35,10 @@ pub mod mem;
 pub mod stats;
 #[cfg(feature = "io")]
 pub mod storage;
-#[cfg(feature = "io")]
-mod upload;
 
 #[cfg(feature = "io")]
 pub use download::Download;
 #[cfg(feature = "io")]
-pub use engine::{DownloadOrder, Engine, ExistingFile, HashedFile};
+pub use engine::{DownloadOrder, Engine};
+#[cfg(feature = "io")]
+pub use local_files::{ExistingFile, HashedFile};

@@ -1,7 +1,8 @@
 //! Locks that stay usable after a panic.
 //!
-//! A lock is poisoned when a thread panics while it holds it. The value is used as it is: a panic of an engine thread
-//! ends the program (`abort`), and no other holder can panic between two changes that belong together.
+//! A lock is poisoned when a thread panics while it holds it. The value is used as it is: a panic of an
+//! engine thread ends the program (`abort`), and no other holder can panic between two changes that belong
+//! together.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,4 +1,4 @@
-//! What an engine tells about its shares and downloads: snapshots, taken under a lock and owned by whoever asked.
+//! Snapshots of an engine's shares and downloads, owned by the caller.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::proto::manifest::FileKey;
 use crate::proto::units::PieceCount;
 
-/// One file that this node serves.
+/// A file that this node serves.
 #[derive(Clone, Debug)]
 pub struct ShareStatus {
-    /// Which file.
+    /// The tracker's name of the file.
     pub key: FileKey,
     /// Pieces that can be served now.
     pub held: PieceCount,
@@ -18,48 +18,47 @@ pub struct ShareStatus {
     pub pieces: PieceCount,
     /// Bytes of pieces sent since the share began.
     pub sent_bytes: u64,
-    /// Connections open to consumers.
+    /// Open connections to consumers.
     pub consumers: usize,
-    /// Why nothing is served any more: the source file is not what was hashed.
+    /// How the source file differs from what was hashed, if it does; then nothing is served.
     pub source_change: Option<String>,
 }
 
-/// What became of pieces that a node sent, or tried to send, without the kernel's copy. What it sent the ordinary way is not
-/// in here.
+/// Figures of sends that avoided the kernel's copy or tried to. Other sends are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ZeroCopySends {
-    /// Bytes that left from the pages of the mapping.
+    /// Bytes sent from the pages of the mapping.
     pub mapped_bytes: u64,
-    /// Bytes that the kernel copied after all.
+    /// Bytes that the kernel copied all the same.
     pub copied_bytes: u64,
-    /// Sends that the kernel refused since too much memory was locked; they went the ordinary way.
+    /// Sends that the kernel refused because too much memory was locked; they were sent with a copy.
     pub refused: u64,
 }
 
 /// What a download is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DownloadPhase {
-    /// Pieces arrive, or are asked for.
+    /// Pieces arrive or are requested.
     Transferring,
-    /// Nothing can go on; it goes on by itself when the cause is gone.
+    /// Nothing can go on; the download continues by itself when the reason is gone.
     Waiting(WaitReason),
-    /// The user stopped it for now.
+    /// The user paused it.
     Paused,
-    /// Bytes that are there are hashed: at the start what an earlier attempt left, at the end everything once more, where
-    /// there was no good chain.
+    /// Bytes on the disk are hashed: at the start those of an earlier attempt, at the end the whole file where the chain
+    /// proves nothing.
     Checking,
-    /// All is verified and written; it is being made durable.
+    /// All pieces are verified and written; the file is made durable.
     Syncing,
-    /// Under its name, flushed to disk. The end.
+    /// Durable under its name. The download has ended.
     Durable,
-    /// It cannot succeed. The end.
+    /// The download has failed and ended.
     Failed(DownloadFailure),
-    /// The user gave it up. The end.
+    /// The user cancelled it. The download has ended.
     Cancelled,
 }
 
 impl DownloadPhase {
-    /// Whether nothing more will happen.
+    /// Whether the download has ended.
     #[must_use]
     pub fn is_end(&self) -> bool {
         matches!(self, DownloadPhase::Durable | DownloadPhase::Failed(_) | DownloadPhase::Cancelled)
@@ -69,28 +68,24 @@ impl DownloadPhase {
 /// Why a download waits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitReason {
-    /// No connected peer has any of the pieces that are missing.
-    #[error("no peer has what is missing ({missing} pieces, the first is {first_missing})")]
+    /// No connected peer has any of the missing pieces.
+    #[error("no peer has the missing pieces ({missing} missing, the first is {first_missing})")]
     NoPeers {
-        /// Pieces still missing.
+        /// Number of missing pieces.
         missing: u32,
-        /// The first of them.
+        /// Index of the first missing piece.
         first_missing: u32,
     },
-    /// As [`WaitReason::NoPeers`], and the last source was dropped for sending bad pieces.
-    #[error(
-        "the last peers were dropped, because they sent bytes that are not the file's ({missing} pieces are missing)"
-    )]
+    /// As [`WaitReason::NoPeers`], after the last source was dropped for bad pieces.
+    #[error("the last peers were dropped because they sent wrong bytes ({missing} pieces are missing)")]
     BadPieces {
-        /// Pieces still missing.
+        /// Number of missing pieces.
         missing: u32,
     },
-    /// As [`WaitReason::NoPeers`], and a source has changed its file since.
-    #[error(
-        "a peer that had what is missing has changed its file and serves it no more ({missing} pieces are missing)"
-    )]
+    /// As [`WaitReason::NoPeers`], after the file of a source has changed.
+    #[error("the file of a peer has changed, so the peer no longer serves it ({missing} pieces are missing)")]
     SourceChanged {
-        /// Pieces still missing.
+        /// Number of missing pieces.
         missing: u32,
     },
     /// The filesystem is full.
@@ -100,19 +95,19 @@ pub enum WaitReason {
         needed: u64,
         /// Bytes free.
         free: u64,
-        /// Where.
+        /// Directory of the partial file.
         directory: PathBuf,
     },
-    /// The file cannot be written.
+    /// The partial file cannot be written.
     #[error("{0}")]
     Io(String),
-    /// The ticket has expired and no fresh one has come.
-    #[error("the trackers have not renewed the permission to fetch")]
+    /// The ticket has expired and was not renewed.
+    #[error("the tracker has not renewed the permission to fetch")]
     Ticket,
 }
 
 impl WaitReason {
-    /// Whether it is peers, or their consent, that is wanting.
+    /// Whether peers or tickets are missing, as opposed to a failing disk.
     #[must_use]
     pub fn is_for_peers(&self) -> bool {
         !matches!(self, WaitReason::DiskFull { .. } | WaitReason::Io(_))
@@ -122,22 +117,22 @@ impl WaitReason {
 /// Why a download failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadFailure {
-    /// Every piece is what the uploader stated, but together they are not the file that was stated.
+    /// Every piece has its stated digest, but the file has another one than stated.
     #[error(
-        "the pieces are those that the uploader stated, but their whole has another SHA-1 ({found} instead of {stated}): what was uploaded is not one file"
+        "every piece matches the uploader's list, but the whole file has another SHA-1 ({found} instead of {stated}): the upload was not one file"
     )]
     FalseManifest {
-        /// The whole as it is.
+        /// Digest of the file.
         found: String,
-        /// The whole as the uploader stated it.
+        /// Digest that the uploader stated.
         stated: String,
     },
-    /// Something else has taken the final name meanwhile.
+    /// Another file took the final name meanwhile.
     #[error("{} exists; the complete copy stays in {}", path.display(), part.display())]
     Exists {
         /// The final name.
         path: PathBuf,
-        /// Where the proven bytes are.
+        /// The complete partial file.
         part: PathBuf,
     },
     /// The file cannot be completed on this disk.
@@ -145,16 +140,16 @@ pub enum DownloadFailure {
     Io(String),
 }
 
-/// What held a download back most of its time.
+/// What held a download back for most of its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bottleneck {
-    /// Nobody had what was missing.
+    /// No peer had the missing pieces.
     Peers,
-    /// Bytes were asked for and on their way.
+    /// Requested bytes were in flight.
     Network,
-    /// Bytes were there and being proven.
+    /// Received bytes were being hashed.
     Hashing,
-    /// Bytes were proven and being written.
+    /// Verified bytes were being written.
     Disk,
 }
 
@@ -169,56 +164,56 @@ impl std::fmt::Display for Bottleneck {
     }
 }
 
-/// A download as it stands.
+/// Phase and figures of a download.
 #[derive(Clone, Debug)]
 pub struct DownloadProgress {
-    /// Changes with every change worth showing.
+    /// Increases with every change worth showing.
     pub version: u64,
-    /// What it is doing.
+    /// What the download is doing.
     pub phase: DownloadPhase,
     /// Length of the file in bytes.
     pub total_bytes: u64,
-    /// Bytes verified and written, holes of zeros included.
+    /// Bytes verified and written, zero pieces included.
     pub verified_bytes: u64,
     /// Piece bytes received from peers, wrong and duplicate ones included.
     pub received_bytes: u64,
-    /// Piece bytes received that were there already.
+    /// Piece bytes received that were held already.
     pub duplicate_bytes: u64,
-    /// Bytes of those that an earlier attempt had left: recorded as durable, or found at the start.
+    /// Verified bytes of an earlier attempt: recorded as durable, or found by hashing.
     pub resumed_bytes: u64,
-    /// Bytes of an earlier attempt's that were hashed at the start, whatever came of it.
+    /// Bytes of an earlier attempt that were hashed at the start.
     pub checked_bytes: u64,
     /// Verified bytes a second, over the last seconds.
     pub verified_bytes_per_s: u64,
-    /// Peers connected.
+    /// Connected peers.
     pub peers: usize,
     /// Passes over the whole file that were needed to prove it: 0 with a good chain, else 1.
     pub sequential_passes: u32,
-    /// Bytes that went either way on connections to peers: pieces, frames' heads, handshakes, requests.
+    /// Bytes moved in both directions on connections to peers: pieces, frame heads, handshakes, requests.
     pub wire_bytes: u64,
-    /// Time that all workers together spent proving pieces.
+    /// Time spent hashing, summed over all workers.
     pub hashing_time: Duration,
-    /// Time that all workers together spent writing them.
+    /// Time spent writing, summed over all workers.
     pub writing_time: Duration,
-    /// Since its start.
+    /// Time since the start.
     pub age: Duration,
-    /// From its start until the first piece from a peer was proven.
+    /// From the start until the first piece from a peer was verified.
     pub first_verified_after: Option<Duration>,
-    /// What held it back most.
+    /// What held the download back most.
     pub limited_by: Bottleneck,
-    /// From its start until all was verified and written.
+    /// From the start until all pieces were verified and written.
     pub proven_after: Option<Duration>,
-    /// From its start until it was durable under its name.
+    /// From the start until the file was durable under its name.
     pub durable_after: Option<Duration>,
     /// The final name.
     pub path: PathBuf,
 }
 
-/// A peer that sent bytes which are not the piece.
+/// A peer that sent pieces with wrong bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuspectPeer {
     /// Where it listens.
     pub address: SocketAddr,
-    /// What it did.
+    /// What it did, for the tracker's record.
     pub reason: String,
 }

@@ -1,6 +1,6 @@
-//! The worked bytes of docs/protocol.md are what this code writes: whoever writes another side from that page can compare.
+//! The worked bytes of docs/protocol.md equal the bytes that the code writes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ fn page() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md")).unwrap()
 }
 
-/// Bytes as the page has them, indented below their name.
+/// Bytes in the form of the page, indented below their name.
 fn block(name: &str, bytes: &[u8]) -> String {
     let mut text = format!("{name}\n");
     for line in bytes.chunks(LINE_BYTES) {

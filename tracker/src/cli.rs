@@ -1,4 +1,4 @@
-//! What was typed.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -8,48 +8,44 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "tracker", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct TrackerCli {
-    /// Something else than serving.
+    /// A command other than serving.
     #[command(subcommand)]
     pub(crate) action: Option<TrackerSubcommand>,
 
     /// The file with the tracker's address, `IP PORT` [default: ./tracker_info.txt or ../tracker_info.txt]
     ///
-    /// It may have several lines. This version founds a cluster on the first only; further ones are for later versions.
+    /// It may have more lines, but this version founds a cluster only on the first.
     pub(crate) file: Option<PathBuf>,
 
-    /// Serve the Nth address of the file, counted from 1 without comments [default: the first that is an address of this
-    /// machine and not taken]
+    /// Serve the Nth address of the file, counted from 1 without comments [default: the first that is an
+    /// address of this machine and not taken]
     pub(crate) number: Option<usize>,
 
     /// The same as FILE; without either, $SHOAL_TRACKERS names the file
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub(crate) trackers: Option<PathBuf>,
 
-    /// Where the tracker keeps what it must not lose: users, groups, file lists and its key
+    /// Directory with the tracker's log: users, groups, file lists and the cluster's key
     #[arg(long, value_name = "DIR", default_value = "tracker_data")]
     pub(crate) data: PathBuf,
 
     /// Found a cluster although other lines of the file do not answer; only if no tracker there has a log
     #[arg(long)]
     pub(crate) found: bool,
-
-    /// Get the log from the other trackers of the cluster, since this one's is lost: refused while clusters have one tracker
-    #[arg(long, conflicts_with = "found", hide = true)]
-    pub(crate) rejoin: bool,
 }
 
-/// What a tracker can do beside serving.
+/// Commands other than serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrackerSubcommand {
     /// Print log and state as JSON lines, without passwords and keys; the tracker must not be running
     Inspect {
-        /// Where the tracker keeps what it must not lose
+        /// Directory with the tracker's log
         #[arg(long, value_name = "DIR", default_value = "tracker_data")]
         data: PathBuf,
     },
-    /// Ask each tracker of the file how it is; exit code 7 when none answers
+    /// Ask each tracker of the file for its status; exit code 7 when none answers
     Status {
-        /// The trackers, one `IP PORT` a line
+        /// The file with the trackers, one `IP PORT` per line
         file: Option<PathBuf>,
     },
 }
@@ -59,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_told_apart() {
+    fn files_numbers_and_commands_are_distinguished() {
         use clap::CommandFactory as _;
         TrackerCli::command().debug_assert();
         let parse = |words: &[&str]| TrackerCli::try_parse_from([&["tracker"], words].concat());

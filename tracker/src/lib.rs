@@ -1,5 +1,4 @@
-//! Shoal's tracker: who exists, who belongs to which group, which files there are and who has what. No file byte ever
-//! passes through it.
+//! Shoal's tracker: keeps users, groups, lists of files, and which node shares what. File bytes never pass through it.
 //!
 //! ```text
 //!   client, bench ──► api ◄── server ──► replica ──► state
@@ -8,9 +7,9 @@
 //! ```
 //!
 //! * [`api`] is pure: the control protocol as clients see it.
-//! * [`state`] is pure: the replicated state machine, and the leader's memory of who is online.
-//! * `replica` (feature `server`) makes the state last: the replicated log, and the tables, in one file.
-//! * `server` (feature `server`) is the mio loop; everything with a socket, a clock or a thread is there.
+//! * [`state`] is pure: the replicated state machine, and the leases of sessions that are online.
+//! * `replica` (feature `server`) stores the state: the replicated log and the tables, in one file.
+//! * `server` (feature `server`) is the mio loop: sockets, clocks and worker threads.
 //!
 //! The pure parts build alone with `--no-default-features`.
 

@@ -1,4 +1,5 @@
-//! The tracker's binary: finds its address in the cluster file, opens or founds its log, and serves.
+//! The tracker's binary: reads the cluster file, opens or founds the log, and serves one of the file's
+//! addresses.
 
 mod cli;
 mod status;
@@ -18,10 +19,10 @@ use tracker::server::{BindError, Server, bind_listener, check_address};
 
 use cli::{TrackerCli, TrackerSubcommand};
 
-/// What is logged without `RUST_LOG`: the consensus library tells every step of its own.
+/// Log filter without `RUST_LOG`. The consensus library logs every step at level `info`.
 const LOG_FILTER: &str = "info,openraft=warn";
 
-/// `tracker status` reached none of the trackers.
+/// Exit code of `tracker status` when no tracker answers.
 const EXIT_NO_TRACKER: u8 = 7;
 
 fn main() -> ExitCode {
@@ -56,20 +57,14 @@ fn run_server(cli: &TrackerCli) -> anyhow::Result<()> {
         }
         None => first_free_address(&path, &trackers)?,
     };
-    let wish = FoundingOptions {
-        root: &cli.data,
-        lines: &trackers,
-        own_line: own,
-        found_anyway: cli.found,
-        rejoin: cli.rejoin,
-    };
+    let wish = FoundingOptions { root: &cli.data, lines: &trackers, own_line: own, found_anyway: cli.found };
     let PreparedLog { key, dir } = replica::prepare_log(&wish)?;
     let options = ReplicaOptions::at(&own.to_string(), &key.cluster);
     let replica = Replica::start(LogDirectory(dir.clone()), options)?;
-    // Only now: who can connect is answered.
+    // Only now: a client that can connect must be answered.
     let listener = bind_listener(own).map_err(|error| bind_failure(&error))?;
     let server = Server::new(listener, replica, &key.root).context("the server cannot start")?;
-    tracing::info!(file = %path.display(), log = %dir.display(), cluster = %key.cluster, "serving");
+    tracing::info!(file = %path.display(), log = %dir.display(), cluster = %key.cluster, "serving clients");
     announce_address(server.address()?);
     server.run().context("the server cannot go on")
 }
@@ -94,7 +89,7 @@ fn print_logs(data: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The cluster file's path and addresses.
+/// Reads the cluster file: its path, and the addresses in it.
 fn read_cluster(given: Option<&Path>) -> anyhow::Result<(PathBuf, Vec<SocketAddr>)> {
     let variable = std::env::var_os(cluster_file::TRACKERS_VARIABLE).map(PathBuf::from);
     let path =
@@ -147,19 +142,21 @@ fn bind_failure(error: &BindError) -> anyhow::Error {
     anyhow::anyhow!("{error}; {fix}")
 }
 
-/// The one line on standard output, from which scripts read the port. That nobody reads it is no reason to end.
+/// Prints the one line on standard output, from which scripts read the port. The tracker also serves when the
+/// line cannot be written.
 fn announce_address(address: SocketAddr) {
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "tracker listening on {address}").and_then(|()| stdout.flush());
     if let Err(error) = written {
-        tracing::debug!(%error, "nobody reads standard output");
+        tracing::debug!(%error, "cannot write to standard output");
     }
 }
 
-/// Every connection takes a descriptor; the usual soft limit of 1,024 is far below what the machine allows.
+/// Raises the soft limit of descriptors to the hard limit. Each connection takes one, and the usual soft
+/// limit is 1,024.
 fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!(%error, "the limit of open connections stays as it is");
+        tracing::warn!(%error, "cannot raise the limit of open files; it also limits the number of connections");
     }
 }

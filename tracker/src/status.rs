@@ -1,4 +1,4 @@
-//! `tracker status`: asks each tracker of the cluster how it is, one after the other.
+//! `tracker status`: asks each tracker of the cluster for its status, one after another.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,10 +11,10 @@ use tracker::api::limits::REQUEST_MAX_BYTES;
 use tracker::api::request::{Command, Request};
 use tracker::api::response::ReceivedAnswer;
 
-/// How long one tracker may take to be reached, and for each part of its answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time limit for connecting, and for each read and write.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Prints a line for each tracker; whether one of them answered.
+/// Prints one line per tracker. Whether any of them answered.
 pub(crate) fn print_trackers(trackers: &[SocketAddr]) -> bool {
     let mut answered = false;
     for address in trackers.iter().filter(|address| address.port() != 0) {
@@ -41,9 +41,9 @@ fn describe_status(address: SocketAddr, status: &StatusAnswer) -> String {
 }
 
 fn ask_status(address: SocketAddr) -> anyhow::Result<StatusAnswer> {
-    let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
+    let mut connection = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    connection.set_read_timeout(Some(TIMEOUT))?;
+    connection.set_write_timeout(Some(TIMEOUT))?;
     let mut request = Vec::new();
     append_message(MessageForm::Stream, &Request::new(Command::Status).to_json(), &mut request);
     connection.write_all(&request)?;

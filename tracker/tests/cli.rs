@@ -1,12 +1,12 @@
-//! The binary as people start and end it.
+//! The tracker's command line: starting, ending and `status`.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod rig;
 
 use std::process::Output;
 
-use rig::{Tracker, command, nobody};
+use rig::{Tracker, command, unused_address};
 
 fn run(dir: &std::path::Path, args: &[&str]) -> (Output, String) {
     let output = command(dir).args(args).output().unwrap();
@@ -14,41 +14,42 @@ fn run(dir: &std::path::Path, args: &[&str]) -> (Output, String) {
     (output, errors)
 }
 
-fn fails(text: &str, args: &[&str], wanted: &str) {
+/// Starts a tracker with this cluster file, and expects it to fail with a message that contains `expected`.
+fn assert_fails(text: &str, args: &[&str], expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("info.txt"), text).unwrap();
     let (output, errors) = run(dir.path(), args);
     assert!(!output.status.success());
     assert!(output.stdout.is_empty());
-    assert!(errors.contains(wanted), "{errors}");
+    assert!(errors.contains(expected), "{errors}");
 }
 
 #[test]
-fn what_is_wrong_is_said() {
-    fails("", &[], "no tracker_info.txt found");
-    fails("", &["missing.txt"], "missing.txt");
-    fails("", &["info.txt"], "names no tracker");
-    fails("127.0.0.1 0\nlocalhost 1\n", &["info.txt"], "line 2: `localhost 1`");
-    fails("127.0.0.1 0\n", &["info.txt", "2"], "give a number from 1 to 1");
-    fails("127.0.0.1 0\n", &["info.txt", "0"], "give a number from 1 to 1");
-    fails("240.0.0.1 8000\n", &["info.txt"], "240.0.0.1:8000 is not an address of this machine");
-    fails("240.0.0.1 8000\n", &["info.txt", "1"], "240.0.0.1:8000 is not an address of this machine");
-    fails("127.0.0.1 0\n", &["info.txt", "one"], "one");
+fn invalid_files_and_arguments_are_explained() {
+    assert_fails("", &[], "no tracker_info.txt found");
+    assert_fails("", &["missing.txt"], "missing.txt");
+    assert_fails("", &["info.txt"], "names no tracker");
+    assert_fails("127.0.0.1 0\nlocalhost 1\n", &["info.txt"], "line 2: `localhost 1`");
+    assert_fails("127.0.0.1 0\n", &["info.txt", "2"], "give a number from 1 to 1");
+    assert_fails("127.0.0.1 0\n", &["info.txt", "0"], "give a number from 1 to 1");
+    assert_fails("240.0.0.1 8000\n", &["info.txt"], "240.0.0.1:8000 is not an address of this machine");
+    assert_fails("240.0.0.1 8000\n", &["info.txt", "1"], "240.0.0.1:8000 is not an address of this machine");
+    assert_fails("127.0.0.1 0\n", &["info.txt", "one"], "one");
 }
 
 #[test]
-fn a_taken_address_is_passed_over_or_named() {
+fn a_taken_address_is_skipped_or_reported() {
     let tracker = Tracker::start();
     let taken = tracker.address;
-    fails(&format!("{taken}\n"), &["info.txt"], "is taken by another program");
-    fails(&format!("{taken}\n"), &["info.txt", "1"], "is taken by another program");
-    // The third line is taken up, but founds nothing: that is the first line's office.
+    assert_fails(&format!("{taken}\n"), &["info.txt"], "is taken by another program");
+    assert_fails(&format!("{taken}\n"), &["info.txt", "1"], "is taken by another program");
+    // The third line is chosen, but only the first line may found a cluster.
     let lines = format!("240.0.0.1 1\n{taken}\n127.0.0.1 0\n");
-    fails(&lines, &["info.txt"], "127.0.0.1:0 with tracker_data: only the first line");
+    assert_fails(&lines, &["info.txt"], "127.0.0.1:0 with tracker_data: only the first line");
 }
 
 #[test]
-fn signals_end_it_cleanly() {
+fn signals_end_the_tracker_cleanly() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
         let mut tracker = Tracker::start();
         let mut client = tracker.connect();
@@ -60,7 +61,7 @@ fn signals_end_it_cleanly() {
 }
 
 #[test]
-fn the_file_is_found_above_and_by_the_environment() {
+fn the_cluster_file_is_found_in_the_parent_and_by_the_environment() {
     let dir = tempfile::tempdir().unwrap();
     let below = dir.path().join("below");
     std::fs::create_dir(&below).unwrap();
@@ -75,14 +76,14 @@ fn the_file_is_found_above_and_by_the_environment() {
 }
 
 #[test]
-fn status_asks_each_tracker() {
+fn status_queries_each_tracker() {
     let tracker = Tracker::start();
     let dir = tempfile::tempdir().unwrap();
-    let (_bound, free) = nobody();
+    let (_bound, free) = unused_address();
     std::fs::write(dir.path().join("info.txt"), format!("{}\n{free}\n", tracker.address)).unwrap();
     let leads = format!("{}  leads; 1 voter", tracker.address);
     let mut lines = String::new();
-    // Who does not answer within two seconds is asked no longer, and on a slow machine that may be anybody.
+    // On a slow machine the running tracker may also miss the time limit of two seconds.
     for _ in 0..10 {
         let (output, _) = run(dir.path(), &["status", "info.txt"]);
         lines = String::from_utf8(output.stdout).unwrap();

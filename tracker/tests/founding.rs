@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use rig::{Tracker, command, nobody};
+use rig::{Tracker, command, unused_address};
 use tempfile::TempDir;
 
 /// A directory with a cluster file: a line of this machine's, on a port that the system chooses, and others.
@@ -59,7 +59,7 @@ fn start(dir: &Path, args: &[&str]) {
 
 #[test]
 fn the_first_line_founds_when_the_others_refuse_and_goes_on_with_its_key() {
-    let (one, other) = (nobody(), nobody());
+    let (one, other) = (unused_address(), unused_address());
     let dir = place(&[one.1, other.1]);
     let key = found(dir.path());
     let mode = fs::metadata(dir.path().join("tracker_data/cluster.key")).unwrap().permissions().mode();
@@ -69,12 +69,10 @@ fn the_first_line_founds_when_the_others_refuse_and_goes_on_with_its_key() {
 }
 
 #[test]
-fn no_other_line_founds_and_nobody_rejoins_a_cluster_of_one() {
+fn only_the_first_line_founds_a_cluster() {
     let dir = place(&["127.0.0.2:0".parse().unwrap()]);
     let refused = refusal(dir.path(), &["tracker_info.txt", "2"]);
     assert!(refused.contains("only the first line"), "{refused}");
-    let refused = refusal(dir.path(), &["--rejoin"]);
-    assert!(refused.contains("--rejoin"), "{refused}");
     assert!(!dir.path().join("tracker_data/cluster.key").exists());
 }
 

@@ -1,6 +1,7 @@
-//! Clients that ask and do not read, or begin and do not end, through the real binary: everybody else goes on.
+//! Clients that do not read their answers or do not complete their requests, with the real binary: all other
+//! clients are served.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod rig;
 
@@ -14,8 +15,8 @@ use socket2::{Domain, Socket, Type};
 
 const PING: &str = r#"{"command":"ping"}"#;
 
-/// A connection that takes as little as the system lets it.
-fn deaf(tracker: &Tracker) -> TcpStream {
+/// A connection with the smallest receive buffer that the system allows.
+fn connect_deaf(tracker: &Tracker) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(1024).unwrap();
     socket.connect(&tracker.address.into()).unwrap();
@@ -23,8 +24,8 @@ fn deaf(tracker: &Tracker) -> TcpStream {
 }
 
 #[test]
-fn members_who_do_not_read_hold_up_nobody() {
-    /// Answers of 8 MB each: more than all that a tracker keeps.
+fn clients_that_do_not_read_delay_no_others() {
+    /// With answers of 8 MB each: more than the tracker's budget for answers.
     const DEAF: usize = 40;
     const PIECES: usize = 65_536;
     let tracker = Tracker::start();
@@ -38,11 +39,11 @@ fn members_who_do_not_read_hold_up_nobody() {
     assert_eq!(listed["status"], "success", "{listed}");
 
     let args = json!({"group_id": "g", "file_name": "f"});
-    let wish = json!({"command": "download_file", "command_args": args, "session": session}).to_string();
+    let request = json!({"command": "download_file", "command_args": args, "session": session}).to_string();
     let deaf: Vec<TcpStream> = (0..DEAF)
         .map(|_| {
-            let mut socket = deaf(&tracker);
-            socket.write_all(wish.as_bytes()).unwrap();
+            let mut socket = connect_deaf(&tracker);
+            socket.write_all(request.as_bytes()).unwrap();
             socket
         })
         .collect();
@@ -55,60 +56,63 @@ fn members_who_do_not_read_hold_up_nobody() {
         assert_eq!(late.receive().expect("an answer")["status"], "success");
     }
     drop(deaf);
-    // The tracker may come to this before it has come to all that have gone.
-    let wish = json!({"group_id": "g", "file_name": "f"});
-    let answers = (0..1_000).map(|_| member.ask("download_file", wish.clone()));
-    let whole = { answers }.find(|answer| answer["code"] != "busy").expect("room comes back");
-    assert_eq!(whole["file_chunks"].as_array().map(Vec::len), Some(PIECES), "room comes back");
+    // The tracker may read this request before it has seen that the others closed.
+    let args = json!({"group_id": "g", "file_name": "f"});
+    let answers = (0..1_000).map(|_| member.ask("download_file", args.clone()));
+    let whole = { answers }.find(|answer| answer["code"] != "busy").expect("room after the others closed");
+    assert_eq!(whole["file_chunks"].as_array().map(Vec::len), Some(PIECES));
 }
 
-/// With 60 KiB each: more than all strangers may hold.
-const STRANGERS: usize = 1_200;
+/// With 60 KiB each: more than the budget of anonymous clients.
+const ANONYMOUS_CLIENTS: usize = 1_200;
 
 #[test]
-fn of_strangers_with_half_requests_the_oldest_end() {
+fn the_oldest_partial_requests_of_anonymous_clients_are_refused() {
     let limit = getrlimit(Resource::Nofile);
-    // One each, here and in the tracker, and some for all else.
-    let wanted = STRANGERS as u64 + 100;
+    // One descriptor per client, here and in the tracker, and some for everything else.
+    let wanted = ANONYMOUS_CLIENTS as u64 + 100;
     assert!(
         limit.maximum.is_none_or(|most| most >= wanted),
-        "this test takes {wanted} descriptors a process: raise the hard limit (`ulimit -Hn`)"
+        "this test needs {wanted} descriptors per process: raise the hard limit (`ulimit -Hn`)"
     );
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let tracker = Tracker::start();
     let mut member = tracker.user("alice", 5_001);
-    // Half a request is given up after ten seconds, whoever else there is. A machine that does not come to the last stranger
-    // until then shows nothing here, and all begin again.
-    assert!((0..10).any(|_| the_oldest_end(&tracker, &mut member)), "ten times there was no room in time");
+    // A partial request times out after ten seconds in any case. A machine that needs longer for all clients
+    // proves nothing, and the test starts again.
+    assert!((0..10).any(|_| refuses_oldest(&tracker, &mut member)), "ten attempts were too slow");
 }
 
-/// Whether all this came about before the first half of a request was given up.
-fn the_oldest_end(tracker: &Tracker, member: &mut Client) -> bool {
+/// Whether the oldest partial request was refused for want of room, before any timed out.
+fn refuses_oldest(tracker: &Tracker, member: &mut Client) -> bool {
     let (head, tail) = (r#"{"command":"ping","filler":""#, r#""}"#);
     let filler = "x".repeat(60 * 1024);
-    let mut strangers: Vec<_> = (0..STRANGERS)
+    let mut clients: Vec<_> = (0..ANONYMOUS_CLIENTS)
         .map(|_| {
-            let mut stranger = tracker.connect();
-            stranger.send(head);
-            stranger.send(&filler);
-            stranger
+            let mut client = tracker.connect();
+            client.send(head);
+            client.send(&filler);
+            client
         })
         .collect();
-    let told = strangers[0].receive().expect("an answer before the end");
-    if told["code"] == "timeout" {
+    let refusal = clients[0].receive().expect("an answer before the end");
+    if refusal["code"] == "timeout" {
         return false;
     }
-    assert_eq!(told["code"], "busy");
-    assert_eq!(strangers[0].receive(), None);
+    assert_eq!(refusal["code"], "busy");
+    assert_eq!(clients[0].receive(), None);
     member.ok("whoami", json!({}));
     let mut new = tracker.connect();
     new.send(PING);
     assert_eq!(new.receive().unwrap()["status"], "success");
-    let newest = strangers.last_mut().unwrap();
+    let newest = clients.last_mut().unwrap();
     if !newest.try_send_bytes(tail.as_bytes()) {
         return false;
     }
     let answer = newest.receive().expect("an answer before the end");
-    assert!(answer["status"] == "success" || answer["code"] == "timeout", "the newest go on: {answer}");
+    assert!(
+        answer["status"] == "success" || answer["code"] == "timeout",
+        "the newest is not refused: {answer}"
+    );
     answer["status"] == "success"
 }

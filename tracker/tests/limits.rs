@@ -1,6 +1,6 @@
-//! Limits, wrong input and the ends of connections, through the real binary.
+//! Limits, invalid input and the ends of connections, with the real binary.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod rig;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 const PING: &str = r#"{"command":"ping"}"#;
 
 #[test]
-fn the_first_byte_decides_and_strangers_are_told() {
+fn other_protocols_are_refused_by_their_first_byte() {
     let tracker = Tracker::start();
     for (first, word) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "form"),
@@ -47,7 +47,7 @@ fn a_syntax_error_ends_a_stream_but_not_frames() {
 }
 
 #[test]
-fn refused_requests_leave_the_stream_intact() {
+fn the_connection_survives_refused_requests() {
     let tracker = Tracker::start();
     for framed in [false, true] {
         let client = tracker.connect();
@@ -64,7 +64,7 @@ fn refused_requests_leave_the_stream_intact() {
 }
 
 #[test]
-fn more_is_allowed_after_login() {
+fn larger_requests_are_allowed_after_login() {
     let tracker = Tracker::start();
     let mut client = tracker.user("alice", 5_001);
     let filler = |bytes: usize| json!({"command": "ping", "filler": "}".repeat(bytes)}).to_string();
@@ -91,7 +91,7 @@ fn a_half_closed_client_gets_its_answers() {
 }
 
 #[test]
-fn half_a_request_is_refused_when_input_ends() {
+fn a_partial_request_is_refused_when_input_ends() {
     let tracker = Tracker::start();
     let mut client = tracker.connect();
     client.send(r#"{"command":"pi"#);
@@ -101,12 +101,12 @@ fn half_a_request_is_refused_when_input_ends() {
 }
 
 #[test]
-fn no_reset_eats_the_answer() {
+fn no_reset_discards_the_answer() {
     let tracker = Tracker::start();
     for _ in 0..20 {
         let mut client = tracker.connect();
         client.send_bytes(b"no json at all");
-        // The tracker has refused by now or will: what is still sent to it must not make its answer vanish.
+        // The tracker refuses at the first byte. What is still sent to it must not discard its answer.
         for _ in 0..50 {
             if !client.try_send_bytes(&[b'x'; 4096]) {
                 break;
@@ -117,7 +117,7 @@ fn no_reset_eats_the_answer() {
 }
 
 #[test]
-fn a_request_that_stops_half_way_is_given_up() {
+fn a_partial_request_that_stops_growing_is_refused() {
     let tracker = Tracker::start();
     let mut stalled = tracker.connect();
     stalled.send(r#"{"command":"#);
@@ -125,7 +125,7 @@ fn a_request_that_stops_half_way_is_given_up() {
     assert_eq!(stalled.receive().expect("an answer before the end")["code"], "timeout");
     assert_eq!(stalled.receive(), None);
     idle.send(PING);
-    assert_eq!(idle.receive().unwrap()["status"], "success", "who says nothing may stay");
+    assert_eq!(idle.receive().unwrap()["status"], "success", "an idle connection stays open");
 }
 
 #[test]
@@ -147,10 +147,10 @@ fn many_requests_at_once_are_answered_in_order() {
 }
 
 #[test]
-fn a_slow_login_holds_up_nobody_else_but_its_own_connection() {
+fn a_login_delays_only_its_own_connection() {
     let tracker = Tracker::start();
     let mut slow = tracker.connect();
-    slow.send(r#"{"command":"login","command_args":{"user_id":"nobody","passwd":"x"},"request_id":1}"#);
+    slow.send(r#"{"command":"login","command_args":{"user_id":"unknown","passwd":"x"},"request_id":1}"#);
     slow.send(r#"{"command":"ping","request_id":2}"#);
     let mut other = tracker.connect();
     other.send(PING);
@@ -160,7 +160,7 @@ fn a_slow_login_holds_up_nobody_else_but_its_own_connection() {
 }
 
 #[test]
-fn too_many_passwords_at_once_are_busy() {
+fn too_many_passwords_at_once_are_refused_as_busy() {
     let tracker = Tracker::start();
     let mut clients: Vec<_> = (0..200).map(|_| tracker.connect()).collect();
     for (index, client) in clients.iter_mut().enumerate() {
@@ -171,7 +171,7 @@ fn too_many_passwords_at_once_are_busy() {
     let busy = answers.iter().filter(|answer| answer["code"] == "busy").count();
     let made = answers.iter().filter(|answer| answer["status"] == "success").count();
     assert_eq!(busy + made, answers.len());
-    assert!(made >= 32, "{made} were made");
+    assert!(made >= 32, "{made} users were created");
     clients[0].send(PING);
-    assert_eq!(clients[0].receive().unwrap()["status"], "success", "the connection survives");
+    assert_eq!(clients[0].receive().unwrap()["status"], "success", "the connection stays open");
 }

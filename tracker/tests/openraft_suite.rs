@@ -7,11 +7,11 @@ use std::sync::Arc;
 use openraft::StorageError;
 use openraft::testing::{StoreBuilder, Suite};
 use tempfile::TempDir;
-use tracker::replica::{Kinds, LogStore, MachineStore, ReplicaStore};
+use tracker::replica::{LogStore, MachineStore, RaftTypes, ReplicaStore};
 
 struct Fresh;
 
-impl StoreBuilder<Kinds, LogStore, MachineStore, TempDir> for Fresh {
+impl StoreBuilder<RaftTypes, LogStore, MachineStore, TempDir> for Fresh {
     async fn build(&self) -> Result<(TempDir, LogStore, MachineStore), StorageError<u64>> {
         let dir = tempfile::tempdir().unwrap();
         ReplicaStore::create(dir.path()).unwrap();

@@ -1,6 +1,6 @@
-//! The rules of files and of who has what, through the real binary.
+//! Files, swarms and tickets, with the real binary.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod rig;
 
@@ -8,18 +8,19 @@ use engine::proto::ticket::{Ticket, TrackerKey};
 use rig::{Client, Tracker, hash};
 use serde_json::{Value, json};
 
+/// The arguments that name a file.
 fn file(name: &str) -> Value {
     json!({"group_id": "g", "file_name": name})
 }
 
-/// A file's fields and more.
-fn with(name: &str, field: &str, value: Value) -> Value {
+/// The arguments that name a file, and one more.
+fn file_with(name: &str, field: &str, value: Value) -> Value {
     let mut args = file(name);
     args[field] = value;
     args
 }
 
-/// Alice, who owns the group, and bob, who is in it.
+/// Alice, who owns group `g`, and bob, who is a member.
 fn two_members(tracker: &Tracker) -> (Client, Client) {
     let (mut alice, mut bob) = (tracker.user("alice", 5_001), tracker.user("bob", 5_002));
     alice.ok("create_group", json!({"group_id": "g"}));
@@ -67,7 +68,7 @@ fn a_file_is_shared_by_members_only_and_once_under_its_name() {
 }
 
 #[test]
-fn whoever_shares_says_where() {
+fn sharing_needs_an_address() {
     let tracker = Tracker::start();
     let (mut alice, _) = two_members(&tracker);
     let mut silent = tracker.connect();
@@ -78,11 +79,11 @@ fn whoever_shares_says_where() {
     assert!(refused["message"].as_str().unwrap().contains("sender_port"), "{refused}");
     alice.upload("g", "f", &[1]);
     silent.ok("download_file", file("f"));
-    assert_eq!(listed(&mut alice)[0]["leechers"], 0, "nobody who listens nowhere is a leecher");
+    assert_eq!(listed(&mut alice)[0]["leechers"], 0, "a client that does not listen is not a leecher");
 }
 
 #[test]
-fn a_leecher_joins_gains_and_becomes_a_seeder() {
+fn a_leecher_joins_gets_pieces_and_becomes_a_seeder() {
     let tracker = Tracker::start();
     let (mut alice, mut bob) = two_members(&tracker);
     alice.upload("g", "f", &[1, 2, 1, 4]);
@@ -97,16 +98,16 @@ fn a_leecher_joins_gains_and_becomes_a_seeder() {
         (&json!(1), &json!(1))
     );
 
-    bob.ok("update_pieces", with("f", "ranges", json!([[1, 1], [3, 3]])));
+    bob.ok("update_pieces", file_with("f", "ranges", json!([[1, 1], [3, 3]])));
     let chunks = carol.ok("download_file", file("f"))["chunk_metadata"].clone();
     assert_eq!(chunks[hash(1)], json!([["127.0.0.1", "5001"]]));
     assert_eq!(chunks[hash(2)].as_array().unwrap().len(), 2);
     for bad in
         [json!([[0, 4]]), json!([[2, 1]]), json!([[0]]), json!("some"), json!([[0, 0], [0, 3]]), json!(7)]
     {
-        assert_eq!(bob.code("update_pieces", with("f", "ranges", bad.clone())), "bad_request", "{bad}");
+        assert_eq!(bob.code("update_pieces", file_with("f", "ranges", bad.clone())), "bad_request", "{bad}");
     }
-    bob.ok("update_pieces", with("f", "ranges", json!([[0, 0], [2, 2]])));
+    bob.ok("update_pieces", file_with("f", "ranges", json!([[0, 0], [2, 2]])));
     let peers = carol.ok("get_peers", file("f"))["peers"].clone();
     assert!(peers.as_array().unwrap().iter().all(|peer| peer["complete"] == true), "{peers}");
     carol.ok("download_confirm", file("f"));
@@ -133,7 +134,7 @@ fn a_share_ends_and_the_file_stays() {
 }
 
 #[test]
-fn logging_out_and_going_away_take_shares_offline() {
+fn logout_and_a_closed_connection_take_shares_offline() {
     let tracker = Tracker::start();
     let (mut alice, mut bob) = two_members(&tracker);
     alice.upload("g", "f", &[1, 2]);
@@ -145,16 +146,16 @@ fn logging_out_and_going_away_take_shares_offline() {
     let half_closed = bob.ok("list_files", json!({"group_id": "g"}));
     assert_eq!(half_closed["files_list"], json!(["f", "his"]));
     bob.half_close();
-    assert_eq!(bob.receive(), None, "the tracker has seen the end");
+    assert_eq!(bob.receive(), None, "the tracker has closed its side");
     assert_eq!(
         listed(&mut alice)[1]["seeders"],
         0,
-        "a connection that never pinged is online while it is open"
+        "a session without pings is online only while its connection is open"
     );
 }
 
 #[test]
-fn tickets_are_for_the_key_that_asked() {
+fn tickets_name_the_key_of_the_request() {
     let tracker = Tracker::start();
     let (mut alice, mut bob) = two_members(&tracker);
     alice.upload("g", "f", &[1, 2]);
@@ -172,9 +173,9 @@ fn tickets_are_for_the_key_that_asked() {
     assert_eq!((grant.user.as_str(), grant.group.as_str(), grant.file_name.as_str()), ("bob", "g", "f"));
     assert_eq!((grant.peer_key.0, grant.file_id.0), ([0xAB; 32], [0xFF; 20]));
     assert_eq!(grant.expires.0, answer["server_time"].as_u64().unwrap() + 9 * 60);
-    let other = bob.ok("get_peers", with("f", "peer_key", json!("cd".repeat(32))));
+    let other = bob.ok("get_peers", file_with("f", "peer_key", json!("cd".repeat(32))));
     assert_eq!(granted(&other).peer_key.0, [0xCD; 32]);
-    assert_eq!(bob.code("get_peers", with("f", "peer_key", json!("cd"))), "bad_request");
+    assert_eq!(bob.code("get_peers", file_with("f", "peer_key", json!("cd"))), "bad_request");
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn the_compact_view_comes_in_parts() {
     let tracker = Tracker::start();
     let (mut alice, mut bob) = two_members(&tracker);
     let upload = json!({"piecewise_sha": [hash(1), hash(2), hash(3)], "fileSha": hash(9), "file_chain": [hash(4), hash(5)]});
-    let sized = with("f", "file_size", json!(3 * 524_288));
+    let sized = file_with("f", "file_size", json!(3 * 524_288));
     assert_eq!(alice.ask_with("upload_file", sized, upload)["status"], "success");
     let mut part = |first: u64| {
         let args = json!({"group_id": "g", "file_name": "f", "view": "compact", "first": first, "count": 2});
@@ -205,7 +206,7 @@ fn the_compact_view_comes_in_parts() {
 }
 
 #[test]
-fn the_original_clients_upload_is_taken_and_marked() {
+fn an_upload_of_the_original_client_is_accepted_and_marked() {
     let tracker = Tracker::start();
     let (mut alice, _) = two_members(&tracker);
     let joined = format!("{}{}", hash(1), hash(2));
@@ -221,7 +222,7 @@ fn the_original_clients_upload_is_taken_and_marked() {
 }
 
 #[test]
-fn a_reported_peer_is_withheld_from_its_reporter_only() {
+fn a_reported_peer_is_hidden_from_its_reporter_only() {
     let tracker = Tracker::start();
     let (mut alice, mut bob) = two_members(&tracker);
     alice.upload("g", "f", &[1, 2]);
@@ -262,12 +263,12 @@ fn a_loopback_client_may_share_at_any_loopback_address() {
     assert_eq!((&peers[0]["ip"], &peers[0]["port"]), (&json!("127.0.0.7"), &json!(6_000)));
     alice.ask_value(&upload("10.1.2.3", "e"));
     let peers = bob.ok("get_peers", file("e"))["peers"].clone();
-    assert_eq!(peers[0]["ip"], "127.0.0.1", "a stranger's address does not count");
+    assert_eq!(peers[0]["ip"], "127.0.0.1", "an address that is not loopback is ignored");
     assert_eq!(alice.ask_value(&upload("fe80::1%eth0", "d"))["code"], "bad_request");
 }
 
 #[test]
-fn large_uploads_go_and_come_whole() {
+fn large_uploads_are_returned_completely() {
     const PIECES: usize = 10_000;
     let tracker = Tracker::start();
     let (mut alice, mut bob) = two_members(&tracker);
@@ -277,6 +278,6 @@ fn large_uploads_go_and_come_whole() {
     let download = bob.ok("download_file", file("f"));
     assert_eq!(download["file_chunks"], json!(digests));
     assert_eq!(download["chunk_metadata"].as_object().unwrap().len(), PIECES);
-    let compact = bob.ok("download_file", with("f", "view", json!("compact")));
+    let compact = bob.ok("download_file", file_with("f", "view", json!("compact")));
     assert_eq!(compact["file_chunks"].as_str().unwrap().len(), (PIECES * 20).div_ceil(3) * 4);
 }

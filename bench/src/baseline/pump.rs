@@ -1,9 +1,9 @@
-//! The bare pump: processes that send pieces from the mapped file and one that receives and writes them at their places,
-//! over as many sockets as Shoal opens. No protocol, no proof, no resume; a blocking thread a socket.
+//! The pump: a bare transfer over as many sockets as Shoal opens. Senders send pieces from the mapped file; the
+//! receiver writes them at their offsets. No protocol, no verification, no resume; one blocking thread per socket.
 //!
 //! ```text
-//!   bench pump-send FILE              prints `pump listening on IP:PORT`; serves whoever calls, until it is killed
-//!   bench pump-receive --from … DEST  calls, says which pieces it wants (first, step), writes them, ends
+//!   bench pump-send FILE              prints `pump listening on IP:PORT`; serves until it is killed
+//!   bench pump-receive --from … DEST  connects, requests pieces (first, step), writes them, exits
 //! ```
 
 use std::fs::File;
@@ -29,24 +29,24 @@ use crate::contender::{FetchSteps, ProgramContender, TRANSFER_TIME_PREFIX, Trans
 use crate::topology::spawned::SpawnedProgram;
 use crate::topology::test_file::is_in_memory;
 
-/// What a receiver says on each socket: its first piece, then how many it goes on by; both little-endian.
+/// A receiver's request on each socket: its first piece, then the step to the next one; both little-endian `u64`.
 const RANGE_REQUEST_BYTES: usize = 16;
 
-/// A contender that pumps, with senders as processes of their own as Shoal's are.
+/// A contender whose senders are processes of their own, as Shoal's seeders are.
 pub(super) fn pump_contender(terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
-    let own = std::env::current_exe().context("the harness does not find its own program")?;
+    let own = std::env::current_exe().context("cannot find the harness's own program")?;
     let mut servers = Vec::new();
     let mut addresses = Vec::new();
     for number in 0..terms.sources {
         let mut command = Command::new(&own);
-        command.arg("pump-send").arg(&terms.content.path);
+        command.arg("pump-send").arg(&terms.file.path);
         let name = format!("pump-{}-{number}", terms.sources);
         let (server, address) =
             SpawnedProgram::start_ready(&name, &command, &terms.place, "pump listening on ")?;
         servers.push(server);
         addresses.push(address);
     }
-    let bytes = terms.content.bytes;
+    let bytes = terms.file.bytes;
     let each = connections_each(terms.sources);
     let steps = move |_: usize, into: &Path| {
         let copy = into.join("pumped");
@@ -58,17 +58,17 @@ pub(super) fn pump_contender(terms: &TransferTerms) -> anyhow::Result<ProgramCon
     Ok(ProgramContender::new("pump", terms, servers, steps).into_reference())
 }
 
-/// `bench pump-send`.
+/// Runs `bench pump-send`.
 pub(crate) fn run_sender(args: &PumpSendArgs) -> anyhow::Result<()> {
-    // Each socket maps it anew: between rounds nobody has it mapped, so that it can be dropped from the page cache.
+    // Each connection maps the file anew. Between rounds it is not mapped, so it can be dropped from the page cache.
     let file = Arc::new(args.file.clone());
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("pump listening on {}", listener.local_addr()?);
     for socket in listener.incoming() {
         let (socket, file) = (socket?, Arc::clone(&file));
-        // Bounded by the receivers' sockets; all are the harness's own.
+        // The number of threads is bounded by the receivers' sockets; all clients are the harness's own.
         std::thread::Builder::new().spawn(move || {
-            // A receiver that goes away ends its own round; the next one gets a new thread.
+            // An error ends this connection only: the receiver reports it.
             let _ = serve_pieces(socket, &file);
         })?;
     }
@@ -92,7 +92,7 @@ fn serve_pieces(mut socket: TcpStream, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The byte ranges of every `step`th piece from `first` on.
+/// The byte ranges of every `step`th piece, starting at `first`.
 fn piece_ranges(bytes: u64, first: u64, step: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
     let piece = u64::from(PIECE_BYTES);
     let count = bytes.div_ceil(piece);
@@ -100,7 +100,7 @@ fn piece_ranges(bytes: u64, first: u64, step: u64) -> impl Iterator<Item = std::
     wanted.map(move |index| index * piece..((index + 1) * piece).min(bytes))
 }
 
-/// `bench pump-receive`.
+/// Runs `bench pump-receive`.
 pub(crate) fn run_receiver(args: &PumpReceiveArgs) -> anyhow::Result<()> {
     let began = clock::now();
     let file = File::create(&args.destination)?;
@@ -121,7 +121,7 @@ pub(crate) fn run_receiver(args: &PumpReceiveArgs) -> anyhow::Result<()> {
         for thread in threads {
             match thread.join() {
                 Ok(result) => result?,
-                Err(_) => bail!("a thread of the pump panicked"),
+                Err(_) => bail!("a receiving thread panicked"),
             }
         }
         println!("{TRANSFER_TIME_PREFIX}{}", (clock::now() - began).as_secs_f64());
@@ -129,8 +129,8 @@ pub(crate) fn run_receiver(args: &PumpReceiveArgs) -> anyhow::Result<()> {
     })
 }
 
-/// Takes room for the whole file as Shoal does: a tmpfs would fill it with zeros, so there only the length is set, and
-/// whether it fits was seen when the run began.
+/// Preallocates the file as Shoal does. On tmpfs preallocation writes zeros, so only the length is set; the free space
+/// was checked at the start of the run.
 fn reserve_space(file: &File, bytes: u64) -> anyhow::Result<()> {
     let reserved =
         bytes > 0 && !is_in_memory(file) && fallocate(file, FallocateFlags::empty(), 0, bytes).is_ok();
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_taken_on_a_disk_and_not_in_memory() {
+    fn space_is_reserved_on_a_disk_but_not_on_tmpfs() {
         for place in ["/dev/shm", "."] {
             let Ok(file) = tempfile::tempfile_in(place) else { continue };
             reserve_space(&file, 1 << 20).unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sockets_share_all_pieces_and_none_twice() {
+    fn the_sockets_cover_every_piece_once() {
         let piece = u64::from(PIECE_BYTES);
         let bytes = 5 * piece + 7;
         let mut all: Vec<_> = (0..4).flat_map(|first| piece_ranges(bytes, first, 4)).collect();

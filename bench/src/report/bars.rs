@@ -1,29 +1,23 @@
-//! Bars: one metric of all kinds of all workloads of a run, with the spread as a whisker.
+//! Bar pictures: one metric of all kinds and workloads of a run, with the spread as a whisker.
 //!
-//! Invariant: bars begin at zero, and every one has its number behind it.
+//! Invariant: bars begin at zero, and each has its value behind it.
 
 use anyhow::anyhow;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_RIGHT_PX, WIDTH_PX};
 use super::palette::{INK, bar_colour, with_page_colours};
 use super::text::{format_figure, with_unit};
+use crate::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_RIGHT_PX, HALF_BAR_PX, HALF_WHISKER_PX, WIDTH_PX};
 use crate::results::record::{ResultRecord, ValueSpread};
 
-/// Half of a bar's thickness, in pixels.
-const HALF_BAR_PX: i32 = 7;
-
-/// Half of the height of a whisker's ends, in pixels.
-const HALF_WHISKER_PX: i32 = 4;
-
-/// One line of the picture.
+/// One row of the picture.
 enum BarRow<'a> {
     Heading(&'a str),
     Bar(&'a ResultRecord),
 }
 
-/// A picture of `results`, which are of one metric.
+/// Draws `results`, which are of one metric.
 pub(crate) fn draw_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
     let rows = group_rows(results);
     let top = results.iter().map(|result| result.spread.max).fold(f64::MIN_POSITIVE, f64::max);
@@ -32,7 +26,7 @@ pub(crate) fn draw_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH_PX, height)).into_drawing_area();
         let title = results.first().map_or(String::new(), |first| with_unit(&first.metric, &first.unit));
-        let fault = |fault| anyhow!("the bars could not be drawn: {fault}");
+        let fault = |fault| anyhow!("cannot draw the bars: {fault}");
         draw_text(&area, &title, (0, 12), HPos::Left, 15).map_err(fault)?;
         for (at, row) in rows.iter().enumerate() {
             let y = i32::try_from(BAR_ROW_PX)? * i32::try_from(at + 1)? + 12;
@@ -50,7 +44,7 @@ pub(crate) fn draw_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
     Ok(with_page_colours(&svg))
 }
 
-/// Results under their workloads; a picture of one workload alone needs no heading.
+/// Results under the headings of their workloads; a single workload needs no heading.
 fn group_rows<'a>(results: &[&'a ResultRecord]) -> Vec<BarRow<'a>> {
     let mut rows = Vec::new();
     let mut workloads: Vec<&str> = Vec::new();
@@ -69,7 +63,7 @@ fn group_rows<'a>(results: &[&'a ResultRecord]) -> Vec<BarRow<'a>> {
     rows
 }
 
-/// Whether others in the picture are compared with it.
+/// Whether other results of the picture are compared with it.
 fn is_compared_with(result: &ResultRecord, all: &[&ResultRecord]) -> bool {
     let full = format!("{} {}", result.workload, result.kind);
     let compared_with =

@@ -1,6 +1,6 @@
-//! Curves: latencies by percentile, values over time, values over numbers of nodes.
+//! Charts of curves: latencies by percentile, values over time, values over numbers of nodes.
 //!
-//! Invariant: axes have names and units, and each curve its name in the legend.
+//! Invariant: axes have names and units, and each curve has its name in the legend.
 
 use anyhow::anyhow;
 use hdrhistogram::Histogram;
@@ -8,28 +8,25 @@ use plotters::prelude::*;
 use plotters::series::DashedLineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::limits::{CHART_HEIGHT_PX, LEGEND_ROW_PX, WIDTH_PX};
 use super::palette::{CurveStyle, INK, assign_styles, with_page_colours};
 use super::text::{format_duration, format_figure};
+use crate::limits::{CHART_HEIGHT_PX, LEGEND_ROW_PX, TICKS_PER_HALF_DISTANCE, WIDTH_PX};
 
 /// A named line of points.
 pub(crate) struct NamedCurve {
-    /// As the legend names it; curves of one name look alike and are named once.
+    /// Its name in the legend. Curves with the same name share a style and a legend entry.
     pub(crate) name: String,
-    /// Who made it, which decides how it looks.
+    /// The contender, which determines the style.
     pub(crate) kind: String,
     /// From left to right.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Ticks of a halving of the distance to the maximum, as HdrHistogram's own plots have them.
-const TICKS_PER_HALF_DISTANCE: u32 = 5;
-
-/// Draws points as a line of a look: dashed and whole lines are of different types.
+/// Draws points in a style. A macro, since dashed and solid series have different types.
 macro_rules! series {
-    ($chart:expr, $points:expr, $look:expr, $width:expr) => {{
-        let stroke = $look.colour.stroke_width($width);
-        if $look.dashed {
+    ($chart:expr, $points:expr, $style:expr, $width:expr) => {{
+        let stroke = $style.colour.stroke_width($width);
+        if $style.dashed {
             $chart.draw_series(DashedLineSeries::new($points, 6, 4, stroke)).map(drop)
         } else {
             $chart.draw_series(LineSeries::new($points, stroke)).map(drop)
@@ -37,7 +34,7 @@ macro_rules! series {
     }};
 }
 
-/// Latencies of nanoseconds by percentile, on the axis that gives each further nine as much room as the last.
+/// Draws latencies, in nanoseconds, by percentile. On the x axis each further nine takes as much room as the last.
 pub(crate) fn draw_percentiles(latencies: &[(String, String, Histogram<u64>)]) -> anyhow::Result<String> {
     let curves: Vec<NamedCurve> = latencies.iter().map(percentile_curve).collect();
     let (mut least, mut most, mut end) = (f64::MAX, 1.0_f64, 100.0_f64);
@@ -65,8 +62,8 @@ pub(crate) fn draw_percentiles(latencies: &[(String, String, Histogram<u64>)]) -
             .y_label_formatter(&|y| format_nanoseconds(*y))
             .draw()
             .map_err(|fault| fault.to_string())?;
-        for (line, look) in style_curves(&curves) {
-            let drawn = series!(chart, line.points.iter().copied(), look, 2);
+        for (line, style) in style_curves(&curves) {
+            let drawn = series!(chart, line.points.iter().copied(), style, 2);
             drawn.map_err(|fault| fault.to_string())?;
         }
         Ok(())
@@ -82,18 +79,18 @@ fn format_nanoseconds(value: f64) -> String {
     format_duration(value.round() as u64)
 }
 
-/// Whole decades, so that at least two of them are named on the axis.
+/// Whole decades, so that the axis labels at least two values.
 fn decade_range(least: f64, most: f64) -> std::ops::Range<f64> {
     10.0_f64.powf(least.log10().floor())..10.0_f64.powf((most * 1.01).log10().ceil())
 }
 
-/// A number of an axis.
+/// An axis label without trailing zeros.
 fn format_short(value: f64) -> String {
     let text = format_figure(value);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// `99.9 %` for 1,000, which is 1 / (1 - 0.999).
+/// The percentile at x = 1 / (1 - quantile): `99.9 %` for 1,000.
 fn percentile_name(x: f64) -> String {
     let percent = 100.0 * (1.0 - 1.0 / x);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few nines")]
@@ -114,7 +111,7 @@ fn percentile_curve((name, kind, histogram): &(String, String, Histogram<u64>)) 
     NamedCurve { name: format!("{name} ({} requests)", histogram.len()), kind: kind.clone(), points }
 }
 
-/// Values over time, which is in milliseconds.
+/// Draws values over time, which is in milliseconds.
 pub(crate) fn draw_over_time(unit: &str, curves: &[NamedCurve]) -> anyhow::Result<String> {
     let seconds = |curve: &NamedCurve| NamedCurve {
         name: curve.name.clone(),
@@ -130,7 +127,7 @@ pub(crate) fn draw_over_time(unit: &str, curves: &[NamedCurve]) -> anyhow::Resul
     )
 }
 
-/// Values over a number of nodes; each doubling has as much room as the last.
+/// Draws values over a number of nodes, on a logarithmic axis.
 pub(crate) fn draw_over_count(of: &str, metric: &str, curves: &[NamedCurve]) -> anyhow::Result<String> {
     let doublings = |curve: &NamedCurve| NamedCurve {
         name: curve.name.clone(),
@@ -146,13 +143,13 @@ pub(crate) fn draw_over_count(of: &str, metric: &str, curves: &[NamedCurve]) -> 
     draw_lines(&ChartAxes { x, x_name: of, x_ticks, x_label: count_name, y_name: metric }, &curves, true)
 }
 
-/// `8` for 3, and nothing between two doublings.
+/// The label of a power of two, given its exponent; empty between powers.
 fn count_name(doublings: f64) -> String {
     let whole = (doublings - doublings.round()).abs() < 1e-6;
     if whole { format!("{:.0}", doublings.exp2()) } else { String::new() }
 }
 
-/// What a chart's axes say.
+/// The range, names and labels of a chart's axes.
 struct ChartAxes<'a> {
     x: std::ops::Range<f64>,
     x_name: &'a str,
@@ -161,7 +158,7 @@ struct ChartAxes<'a> {
     y_name: &'a str,
 }
 
-/// Curves over an even axis, from zero up; with a dot at each point where there are few.
+/// Draws curves on linear axes, with y from zero; with `dots`, each point is marked.
 fn draw_lines(axes: &ChartAxes<'_>, curves: &[NamedCurve], dots: bool) -> anyhow::Result<String> {
     let most = curves
         .iter()
@@ -188,12 +185,12 @@ fn draw_lines(axes: &ChartAxes<'_>, curves: &[NamedCurve], dots: bool) -> anyhow
             .y_label_formatter(&|y| format_short(*y))
             .draw()
             .map_err(|fault| fault.to_string())?;
-        for (line, look) in style_curves(curves) {
-            // Of several rounds the bundle counts.
+        for (line, style) in style_curves(curves) {
+            // Curves of several rounds are thin: they matter as a bundle.
             let width = if curves.iter().filter(|other| other.name == line.name).count() > 1 { 1 } else { 2 };
-            let drawn = series!(chart, line.points.iter().copied(), look, width);
+            let drawn = series!(chart, line.points.iter().copied(), style, width);
             drawn.map_err(|fault| fault.to_string())?;
-            let dot = |point: &(f64, f64)| Circle::new(*point, 3, look.colour.filled());
+            let dot = |point: &(f64, f64)| Circle::new(*point, 3, style.colour.filled());
             chart
                 .draw_series(line.points.iter().filter(|_| dots).map(dot))
                 .map_err(|fault| fault.to_string())?;
@@ -202,16 +199,17 @@ fn draw_lines(axes: &ChartAxes<'_>, curves: &[NamedCurve], dots: bool) -> anyhow
     })
 }
 
-/// Each curve with its look; those of one name have one look.
+/// Each curve with its style; curves with the same name share one.
 fn style_curves(curves: &[NamedCurve]) -> Vec<(&NamedCurve, CurveStyle)> {
     let names = distinct_names(curves);
-    let looks = assign_styles(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
-    let look =
-        |curve: &NamedCurve| names.iter().position(|(named, _)| named.name == curve.name).map(|at| looks[at]);
-    curves.iter().filter_map(|curve| Some((curve, look(curve)?))).collect()
+    let styles = assign_styles(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
+    let style = |curve: &NamedCurve| {
+        names.iter().position(|(named, _)| named.name == curve.name).map(|at| styles[at])
+    };
+    curves.iter().filter_map(|curve| Some((curve, style(curve)?))).collect()
 }
 
-/// The first curve of each name, and how many have it.
+/// The first curve of each name, and the number of curves with that name.
 fn distinct_names(curves: &[NamedCurve]) -> Vec<(&NamedCurve, usize)> {
     let mut names: Vec<(&NamedCurve, usize)> = Vec::new();
     for curve in curves {
@@ -225,12 +223,12 @@ fn distinct_names(curves: &[NamedCurve]) -> Vec<(&NamedCurve, usize)> {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// A chart with its legend below.
+/// Draws a chart with its legend below.
 fn draw_picture(
     curves: &[NamedCurve],
     chart: impl FnOnce(&Area<'_>) -> Result<(), String>,
 ) -> anyhow::Result<String> {
-    let fault = |fault: String| anyhow!("the curves could not be drawn: {fault}");
+    let fault = |fault: String| anyhow!("cannot draw the curves: {fault}");
     let mut svg = String::new();
     {
         let names = distinct_names(curves);
@@ -239,11 +237,11 @@ fn draw_picture(
             SVGBackend::with_string(&mut svg, (WIDTH_PX, CHART_HEIGHT_PX + legend)).into_drawing_area();
         let (above, below) = root.split_vertically(CHART_HEIGHT_PX);
         chart(&above).map_err(fault)?;
-        let looks = assign_styles(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
-        for (index, ((line, count), look)) in names.iter().zip(looks).enumerate() {
+        let styles = assign_styles(&names.iter().map(|(curve, _)| curve.kind.as_str()).collect::<Vec<_>>());
+        for (index, ((line, count), style)) in names.iter().zip(styles).enumerate() {
             let y = i32::try_from(LEGEND_ROW_PX)? * i32::try_from(index)? + 8;
-            let stroke = look.colour.stroke_width(3);
-            let ends: &[[i32; 2]] = if look.dashed { &[[84, 94], [100, 110]] } else { &[[84, 110]] };
+            let stroke = style.colour.stroke_width(3);
+            let ends: &[[i32; 2]] = if style.dashed { &[[84, 94], [100, 110]] } else { &[[84, 110]] };
             for [from, to] in ends {
                 let sample = PathElement::new(vec![(*from, y), (*to, y)], stroke);
                 below.draw(&sample).map_err(|error| fault(error.to_string()))?;

@@ -1,19 +1,18 @@
-//! What was measured, for people: tables and bars of characters on a terminal, a page with pictures in a folder.
+//! Reports of results: tables and text plots on a terminal, a page with charts in a folder.
 //!
 //! ```text
-//!   conclude ─┬─► text, plot   one run, for a terminal
-//!             └─► page         all runs of a folder
-//!                  ├─► bars     one metric, with its spread
-//!                  ├─► curves   latencies by percentile, values over time
-//!                  └─► scales   curves over numbers of leechers and of seeders
-//!   palette: colours     limits: sizes
+//!   finish_run ─┬─► text, text_plot   one run, for a terminal
+//!               └─► page              all runs of a folder
+//!                    ├─► bars      one metric, with its spread
+//!                    ├─► curves    latencies by percentile, values over time
+//!                    └─► scaling   curves over numbers of leechers and of seeders
+//!   palette: colours
 //! ```
 //!
-//! Invariant: every number stands beside its spread, and the machine beside them all; wins and losses look alike.
+//! Invariant: every value is shown with its spread, and every run with its machine. Gains and losses look the same.
 
 mod bars;
 mod curves;
-mod limits;
 mod page;
 mod palette;
 mod scaling;
@@ -31,38 +30,35 @@ use crate::results::folder;
 use crate::results::record::{BenchRecord, ResultRecord};
 use crate::results::sink::RecordSink;
 
-/// Ends a run: prints it, unless JSON was wanted, and draws the page of its folder.
+/// Ends a run: draws the page of its folder, and prints it unless JSON was requested.
 pub(crate) fn finish_run(sink: RecordSink) -> anyhow::Result<()> {
     let ended = sink.finish()?;
-    // First: whoever reads the tables may be gone by now, and the page is what stays.
+    // The page comes first: writing to a closed standard output may fail.
     ended.output.folder.as_deref().map_or(Ok(()), draw_page)?;
     if ended.output.json {
         return Ok(());
     }
     print_text(&text::format_run(&ended.stored))?;
     if io::stdout().is_terminal() {
-        let results: Vec<&ResultRecord> = ended.stored.records.iter().filter_map(as_result).collect();
+        let results: Vec<&ResultRecord> =
+            ended.stored.records.iter().filter_map(BenchRecord::as_result).collect();
         print_text(&text_plot::draw_plots(&results))?;
     }
     Ok(())
 }
 
-/// Writes to standard output; that nobody reads it any more is no fault.
+/// Writes to standard output. A closed pipe is not an error.
 fn print_text(text: &str) -> anyhow::Result<()> {
     let written = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
     match written {
         Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => {
-            Err(fault).context("standard output could not be written")
+            Err(fault).context("cannot write to standard output")
         }
         _ => Ok(()),
     }
 }
 
-fn as_result(record: &BenchRecord) -> Option<&ResultRecord> {
-    if let BenchRecord::Result(result) = record { Some(result) } else { None }
-}
-
-/// The machine alone: one JSON object, or lines for people.
+/// Prints a description of the machine, as JSON or as text.
 pub(crate) fn print_host_alone(host: &HostDescription, json: bool) -> anyhow::Result<()> {
     if json {
         print_text(&format!("{}\n", serde_json::to_string(host)?))
@@ -75,8 +71,8 @@ pub(crate) fn print_host_alone(host: &HostDescription, json: bool) -> anyhow::Re
 pub(crate) fn draw_page(kept_in: &Path) -> anyhow::Result<()> {
     let path = folder::report_path(kept_in);
     let page = page::render_page(&folder::read_runs(kept_in)?)?;
-    fs::write(&path, page).with_context(|| format!("{} could not be written", path.display()))?;
-    eprintln!("bench: all runs of {} are drawn in {}", kept_in.display(), path.display());
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("bench: wrote a report of all runs in {} to {}", kept_in.display(), path.display());
     Ok(())
 }
 

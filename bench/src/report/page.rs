@@ -1,6 +1,6 @@
-//! `report.html`: all runs of a folder on one page that needs nothing else, the latest first.
+//! `report.html`: all runs of a folder on one self-contained page, the latest first.
 //!
-//! Invariant: no text of a record gets into the page as markup.
+//! Invariant: text of records is always escaped.
 
 use std::fmt::Write as _;
 
@@ -8,35 +8,34 @@ use anyhow::Context as _;
 
 use super::bars;
 use super::curves::{self, NamedCurve};
-use super::limits::{BARS_MAX, CURVES_MAX, PICTURES_SHOWN};
 use super::scaling;
 use super::text::{format_bytes, format_duration, format_figure, host_properties};
+use crate::limits::{BARS_MAX, CURVES_MAX, PICTURES_SHOWN};
 use crate::results::folder::StoredRun;
 use crate::results::latency;
 use crate::results::record::{
     BenchRecord, LatencyRecord, ReferenceRatio, ResultRecord, SeriesRecord, ValueSpread,
 };
 
-/// How the page looks, by light and by night.
 const STYLE: &str = include_str!("page.css");
 
-/// The page of `runs`, which stand from the earliest to the latest.
+/// The page of `runs`, which are ordered from the earliest to the latest.
 pub(crate) fn render_page(runs: &[StoredRun]) -> anyhow::Result<String> {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Shoal benchmarks</title>\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<style>\n{STYLE}</style></head><body>\n\
-         <h1>Shoal benchmarks</h1>\n<p>Bars show medians; whiskers show the least and the most of all rounds. A ratio is \
+         <h1>Shoal benchmarks</h1>\n<p>Bars show medians; whiskers show the minimum and maximum of all rounds. A ratio is \
          taken within each round. Latency counts from when a request was due.</p>\n"
     );
     for run in runs.iter().rev() {
-        page += &render_section(run).with_context(|| format!("the run {} could not be drawn", run.run.id))?;
+        page += &render_section(run).with_context(|| format!("cannot draw the run {}", run.run.id))?;
     }
     page += "</body></html>\n";
     Ok(page)
 }
 
-fn render_section(kept: &StoredRun) -> anyhow::Result<String> {
-    let run = &kept.run;
+fn render_section(stored: &StoredRun) -> anyhow::Result<String> {
+    let run = &stored.run;
     let mut html = format!(
         "<section>\n<h2>{}</h2>\n<p><code>{}</code></p>\n",
         escape_html(&run.id),
@@ -47,17 +46,13 @@ fn render_section(kept: &StoredRun) -> anyhow::Result<String> {
     settings.extend(run.settings.iter().cloned());
     settings.extend(run.other_load.map(|cpus| ("other load".to_owned(), format!("{cpus:.2} CPUs"))));
     html += &render_pairs(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let results: Vec<&ResultRecord> = kept
-        .records
-        .iter()
-        .filter_map(|record| if let BenchRecord::Result(result) = record { Some(result) } else { None })
-        .collect();
+    let results: Vec<&ResultRecord> = stored.records.iter().filter_map(BenchRecord::as_result).collect();
     html += &scaling::draw_scaling(&results)?;
     html += &render_bars(&results)?;
-    html += &render_latencies(kept)?;
-    html += &render_series(kept)?;
+    html += &render_latencies(stored)?;
+    html += &render_series(stored)?;
     html += &render_results(&results);
-    for record in &kept.records {
+    for record in &stored.records {
         let (word, absent) = match record {
             BenchRecord::Skipped(absent) => ("skipped", absent),
             BenchRecord::Failed(absent) => ("failed", absent),
@@ -71,7 +66,7 @@ fn render_section(kept: &StoredRun) -> anyhow::Result<String> {
             escape_html(&absent.why)
         );
     }
-    if let Some(host) = &kept.host {
+    if let Some(host) = &stored.host {
         let properties = host_properties(host);
         html += "<details><summary>the machine</summary>\n";
         html += &render_pairs(properties.iter().map(|(name, value)| (*name, value.as_str())));
@@ -80,7 +75,7 @@ fn render_section(kept: &StoredRun) -> anyhow::Result<String> {
     Ok(html + "</section>\n")
 }
 
-/// A picture for each metric that has several bars; behind the first few they are folded away.
+/// A bar picture for each metric with several results. The first few are shown, the others folded.
 fn render_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
     let mut pictures: Vec<String> = Vec::new();
     let mut drawn: Vec<&str> = Vec::new();
@@ -92,7 +87,7 @@ fn render_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
         let same: Vec<&ResultRecord> =
             results.iter().copied().filter(|other| other.metric == result.metric).collect();
         if same.len() > 1 {
-            // More than one picture holds go into the next.
+            // A metric with too many bars takes several pictures.
             let parts = same.chunks(BARS_MAX).map(bars::draw_bars).collect::<anyhow::Result<Vec<_>>>()?;
             pictures.push(parts.concat());
         }
@@ -110,13 +105,9 @@ fn render_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
     Ok(html)
 }
 
-/// One chart and a table of all latencies of a run.
-fn render_latencies(kept: &StoredRun) -> anyhow::Result<String> {
-    let latencies: Vec<&LatencyRecord> = kept
-        .records
-        .iter()
-        .filter_map(|record| if let BenchRecord::Latency(latency) = record { Some(latency) } else { None })
-        .collect();
+/// Charts and a table of all latencies of a run.
+fn render_latencies(stored: &StoredRun) -> anyhow::Result<String> {
+    let latencies: Vec<&LatencyRecord> = stored.records.iter().filter_map(BenchRecord::as_latency).collect();
     if latencies.is_empty() {
         return Ok(String::new());
     }
@@ -142,25 +133,24 @@ fn render_latencies(kept: &StoredRun) -> anyhow::Result<String> {
     Ok(html + "</table>\n")
 }
 
-/// A chart for each unit in which a run has values over time.
-fn render_series(kept: &StoredRun) -> anyhow::Result<String> {
-    let all: Vec<&SeriesRecord> = kept
-        .records
-        .iter()
-        .filter_map(|record| if let BenchRecord::Series(series) = record { Some(series) } else { None })
-        .collect();
+/// Charts of the values over time of a run, for each unit.
+fn render_series(stored: &StoredRun) -> anyhow::Result<String> {
+    let all: Vec<&SeriesRecord> = stored.records.iter().filter_map(BenchRecord::as_series).collect();
     let mut units: Vec<&str> = all.iter().map(|series| series.unit.as_str()).collect();
     units.sort_unstable();
     units.dedup();
     let mut html = String::new();
     for unit in units {
         let of_unit = all.iter().copied().filter(|series| series.unit == unit);
-        // All rounds of one contender look alike.
-        let who = |series: &SeriesRecord| series.kind.split(", round ").next().unwrap_or_default().to_owned();
+        // All rounds of a contender share one style.
+        let contender =
+            |series: &SeriesRecord| series.kind.split(", round ").next().unwrap_or_default().to_owned();
         let mut families: Vec<Vec<&SeriesRecord>> = Vec::new();
         for series in of_unit {
             let same = |family: &&mut Vec<&SeriesRecord>| {
-                family.iter().any(|one| one.workload == series.workload && who(one) == who(series))
+                family
+                    .iter()
+                    .any(|one| one.workload == series.workload && contender(one) == contender(series))
             };
             match families.iter_mut().find(same) {
                 Some(family) => family.push(series),
@@ -170,8 +160,8 @@ fn render_series(kept: &StoredRun) -> anyhow::Result<String> {
         for several in families.chunks(CURVES_MAX) {
             let several: Vec<&SeriesRecord> = several.concat();
             let curve = |series: &&SeriesRecord| NamedCurve {
-                name: format!("{} {}", series.workload, who(series)),
-                kind: who(series),
+                name: format!("{} {}", series.workload, contender(series)),
+                kind: contender(series),
                 points: series.points.clone(),
             };
             html += &curves::draw_over_time(unit, &several.iter().map(curve).collect::<Vec<_>>())?;

@@ -1,17 +1,17 @@
-//! What becomes of a metric with more leechers or more seeders: a chart for each way to hold the other number still.
+//! Charts of a metric over the number of leechers, and over the number of seeders, with the other number fixed.
 //!
-//! Invariant: only runs that measured several such numbers have any.
+//! Invariant: only runs that measured several such numbers have charts.
 
 use super::curves::{self, NamedCurve};
-use super::limits::CURVES_MAX;
 use super::text::with_unit;
+use crate::limits::CURVES_MAX;
 use crate::results::node_counts::{NodeCounts, count_noun};
 use crate::results::record::ResultRecord;
 
-/// What is drawn.
+/// The charted metrics.
 const METRICS: [&str; 3] = ["throughput", "cpu", "memory of a leecher, RssAnon"];
 
-/// Which number grows.
+/// The number on the x axis; the other one is fixed.
 #[derive(Clone, Copy)]
 enum VariedCount {
     Leechers,
@@ -19,7 +19,7 @@ enum VariedCount {
 }
 
 impl VariedCount {
-    /// The number that grows, and what the other is called.
+    /// The varied number, and the name of the axis, which states the fixed one.
     fn split(self, shape: NodeCounts) -> (usize, String) {
         match self {
             VariedCount::Leechers => {
@@ -32,7 +32,7 @@ impl VariedCount {
     }
 }
 
-/// All charts of a run.
+/// Draws all charts of a run.
 pub(crate) fn draw_scaling(results: &[&ResultRecord]) -> anyhow::Result<String> {
     let mut html = String::new();
     for metric in METRICS {
@@ -50,7 +50,7 @@ pub(crate) fn draw_scaling(results: &[&ResultRecord]) -> anyhow::Result<String> 
     Ok(html)
 }
 
-/// Axes, each with the medians of all contenders that have several points along it.
+/// Names of x axes, each with the curves of all contenders that have several points on it.
 fn scaling_charts(results: &[&ResultRecord], grows: VariedCount) -> Vec<(String, Vec<NamedCurve>)> {
     let mut charts: Vec<(String, Vec<NamedCurve>)> = Vec::new();
     for result in results {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn each_number_that_grows_has_its_chart() {
+    fn each_varied_number_has_a_chart() {
         let all = [
             measured("1 seeder to 8 leechers", "shoal", 2.0),
             measured("1 seeder to 1 leecher", "shoal", 1.0),
@@ -109,7 +109,7 @@ mod tests {
         let by_leechers = scaling_charts(&all, VariedCount::Leechers);
         assert_eq!(by_leechers.len(), 1);
         assert_eq!(by_leechers[0].0, "leechers, of 1 seeder");
-        // One point is no curve.
+        // A single point makes no curve.
         assert_eq!(by_leechers[0].1.len(), 1);
         assert_eq!(by_leechers[0].1[0].points, [(1.0, 1.0), (8.0, 2.0)]);
         let by_seeders = scaling_charts(&all, VariedCount::Seeders);

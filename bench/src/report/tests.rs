@@ -1,12 +1,13 @@
-//! Pages and pictures from fixed records.
+//! Reports of fixed records.
 
 use std::path::PathBuf;
 
 use super::*;
+use crate::limits::BARS_MAX;
 use crate::results::latency;
 use crate::results::sink::RecordOutput;
 
-/// A run with one of everything. Where `BENCH_REPORT_SAMPLE` names a folder it stays there, to be looked at.
+/// A run with a record of every type. If `BENCH_REPORT_SAMPLE` names a folder, the report stays there for inspection.
 fn sample(folder: PathBuf) {
     let wanted = RecordOutput { json: false, folder: Some(folder) };
     let mut sink =
@@ -37,7 +38,7 @@ fn sample(folder: PathBuf) {
 }
 
 #[test]
-fn a_page_shows_every_record_of_every_run_and_needs_nothing_else() {
+fn a_page_shows_every_record_and_is_self_contained() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = std::env::var_os("BENCH_REPORT_SAMPLE").map_or(temporary.path().to_owned(), PathBuf::from);
     sample(folder.clone());
@@ -57,34 +58,34 @@ fn a_page_shows_every_record_of_every_run_and_needs_nothing_else() {
 }
 
 #[test]
-fn no_bar_is_dropped() {
+fn every_bar_is_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let wanted = RecordOutput { json: false, folder: Some(folder.path().to_owned()) };
     let mut sink = RecordSink::begin(wanted, "swarm", None, &[]).unwrap();
-    for number in 0..=limits::BARS_MAX {
+    for number in 0..=BARS_MAX {
         sink.record_sample(["swarm", &format!("leecher {number}"), "finish"], 0, 1.0, "x").unwrap();
     }
     finish_run(sink).unwrap();
     let page = fs::read_to_string(folder::report_path(folder.path())).unwrap();
     let pictures: String =
         page.split("<svg").skip(1).filter_map(|rest| rest.split("</svg>").next()).collect();
-    for number in [0, limits::BARS_MAX - 1, limits::BARS_MAX] {
+    for number in [0, BARS_MAX - 1, BARS_MAX] {
         assert_eq!(pictures.matches(&format!("\nleecher {number}\n")).count(), 1, "{number}");
     }
 }
 
 #[test]
-fn the_terminal_shows_wins_and_losses_with_their_ratios() {
+fn the_text_report_shows_ratios_and_failures() {
     let folder = tempfile::tempdir().unwrap();
     sample(folder.path().to_owned());
-    let kept = folder::read_runs(folder.path()).unwrap().remove(0);
-    let text = text::format_run(&kept);
+    let stored = folder::read_runs(folder.path()).unwrap().remove(0);
+    let text = text::format_run(&stored);
     for words in
         ["0.875 x pump", "FAILED: 3 seeders aria2", "skipped: 3 seeders rqbit", "p99.9", "other load"]
     {
         assert!(text.contains(words), "{words} is missing in:\n{text}");
     }
-    let results: Vec<&ResultRecord> = kept.records.iter().filter_map(as_result).collect();
+    let results: Vec<&ResultRecord> = stored.records.iter().filter_map(BenchRecord::as_result).collect();
     let plot = text_plot::draw_plots(&results);
     assert_eq!(plot.matches("GB/s").count(), 1);
     assert_eq!(plot.matches('\n').count(), 2 + 6 + 2 + 2);

@@ -1,4 +1,4 @@
-//! One run as tables of characters, and the machine as lines.
+//! One run as text tables, and the machine as lines of text.
 
 use std::fmt::Write as _;
 
@@ -10,24 +10,24 @@ use crate::results::record::{
     AbsentRecord, BenchRecord, LatencyRecord, ReferenceRatio, ResultRecord, ValueSpread,
 };
 
-/// A run: the machine, the call, results, latencies, and what has none.
-pub(crate) fn format_run(kept: &StoredRun) -> String {
-    let mut text = kept.host.as_ref().map(format_host).unwrap_or_default();
-    let size = kept.run.size.map(|size| format!("{} a round", format_bytes(size)));
-    let settings = kept.run.settings.iter().map(|(name, value)| format!("{name} {value}"));
+/// A run: the machine, the settings, results, latencies, and what was skipped or failed.
+pub(crate) fn format_run(stored: &StoredRun) -> String {
+    let mut text = stored.host.as_ref().map(format_host).unwrap_or_default();
+    let size = stored.run.size.map(|size| format!("{} a round", format_bytes(size)));
+    let settings = stored.run.settings.iter().map(|(name, value)| format!("{name} {value}"));
     text += &format!("\n{}\n", size.into_iter().chain(settings).collect::<Vec<_>>().join(", "));
-    if let Some(load) = kept.run.other_load {
+    if let Some(load) = stored.run.other_load {
         text += &format!("other load on the machine: {load:.2} CPUs\n");
     }
-    let results: Vec<&ResultRecord> = kept.records.iter().filter_map(as_result).collect();
+    let results: Vec<&ResultRecord> = stored.records.iter().filter_map(BenchRecord::as_result).collect();
     if !results.is_empty() {
         text += &results_table(&results);
     }
-    let latencies: Vec<&LatencyRecord> = kept.records.iter().filter_map(as_latency).collect();
+    let latencies: Vec<&LatencyRecord> = stored.records.iter().filter_map(BenchRecord::as_latency).collect();
     if !latencies.is_empty() {
         text += &latency_table(&latencies);
     }
-    for record in &kept.records {
+    for record in &stored.records {
         match record {
             BenchRecord::Skipped(AbsentRecord { workload, kind, why, .. }) => {
                 text += &format!("\nskipped: {workload} {kind}: {why}");
@@ -44,15 +44,7 @@ pub(crate) fn format_run(kept: &StoredRun) -> String {
     text
 }
 
-fn as_result(record: &BenchRecord) -> Option<&ResultRecord> {
-    if let BenchRecord::Result(result) = record { Some(result) } else { None }
-}
-
-fn as_latency(record: &BenchRecord) -> Option<&LatencyRecord> {
-    if let BenchRecord::Latency(latency) = record { Some(latency) } else { None }
-}
-
-/// Results, a line each.
+/// A table of results, one a line.
 fn results_table(results: &[&ResultRecord]) -> String {
     let width = |column: fn(&ResultRecord) -> &str| {
         results.iter().map(|result| column(result).chars().count()).max().unwrap_or(0).max(8)
@@ -81,7 +73,7 @@ fn results_table(results: &[&ResultRecord]) -> String {
         ..
     } in results
     {
-        // One round has no spread.
+        // A single round has no spread.
         let spread = (*runs > 1).then(|| format!("  ({} to {})", format_figure(*min), format_figure(*max)));
         let _ = write!(
             text,
@@ -103,7 +95,7 @@ fn results_table(results: &[&ResultRecord]) -> String {
     text
 }
 
-/// Latencies, a line each.
+/// A table of latencies, one a line.
 fn latency_table(latencies: &[&LatencyRecord]) -> String {
     let name = |latency: &LatencyRecord| format!("{} {} {}", latency.workload, latency.kind, latency.metric);
     let width = latencies.iter().map(|latency| name(latency).chars().count()).max().unwrap_or(0);
@@ -127,12 +119,12 @@ fn latency_table(latencies: &[&LatencyRecord]) -> String {
     text
 }
 
-/// What was measured in what; a count has no unit.
+/// A metric with its unit; counts have none.
 pub(crate) fn with_unit(metric: &str, unit: &str) -> String {
     if unit.is_empty() { metric.to_owned() } else { format!("{metric}, {unit}") }
 }
 
-/// A number with about four digits that count.
+/// A number with about four significant digits.
 pub(crate) fn format_figure(value: f64) -> String {
     let decimals = match value.abs() {
         0.0 => 0,
@@ -145,7 +137,7 @@ pub(crate) fn format_figure(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Nanoseconds in the unit that suits them.
+/// Nanoseconds in a suitable unit.
 pub(crate) fn format_duration(ns: u64) -> String {
     let ns = ns as f64;
     let (value, unit) = match ns {
@@ -158,14 +150,14 @@ pub(crate) fn format_duration(ns: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-/// The machine, a line a property.
+/// The machine, one property a line.
 pub(crate) fn format_host(host: &HostDescription) -> String {
     host_properties(host)
         .into_iter()
         .fold(String::new(), |text, (name, value)| text + &format!("{name:<14} {value}\n"))
 }
 
-/// The machine's properties, as people read them.
+/// The machine's properties as text.
 pub(crate) fn host_properties(host: &HostDescription) -> [(&'static str, String); 11] {
     let unknown = || "unknown".to_owned();
     let text = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
@@ -189,7 +181,7 @@ pub(crate) fn host_properties(host: &HostDescription) -> [(&'static str, String)
     ]
 }
 
-/// Bytes as people read them.
+/// Bytes in a binary unit.
 pub(crate) fn format_bytes(bytes: u64) -> String {
     format_size(bytes, BINARY)
 }
@@ -199,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_keep_what_counts() {
+    fn figures_keep_significant_digits() {
         let cases =
             [(0.0, "0"), (0.012_34, "0.01234"), (1.5, "1.500"), (12.345, "12.35"), (123_456.7, "123457")];
         for (value, text) in cases {

@@ -1,15 +1,15 @@
-//! Bars of characters: what the pictures show, on a terminal.
+//! Bar plots for a terminal.
 
 use std::fmt::Write as _;
 
-use super::limits::TEXT_BAR_CHARS;
 use super::text::{format_figure, with_unit};
+use crate::limits::TEXT_BAR_CHARS;
 use crate::results::record::ResultRecord;
 
-/// Eighths of a character's width.
+/// Bars of 0 to 7 eighths of a character's width.
 const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
-/// A plot for each metric that several kinds have.
+/// A plot for each metric with several results.
 pub(crate) fn draw_plots(results: &[&ResultRecord]) -> String {
     let mut text = String::new();
     let mut drawn: Vec<&str> = Vec::new();
@@ -39,12 +39,12 @@ fn plot_metric(results: &[&&ResultRecord]) -> String {
     text
 }
 
-/// A bar of a part of the full width.
+/// A bar as a part, from 0 to 1, of the full length.
 fn text_bar(part: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "between nothing and the full width"
+        reason = "between 0 and the full width"
     )]
     let eighths = (part.clamp(0.0, 1.0) * (TEXT_BAR_CHARS * EIGHTHS.len()) as f64).round() as usize;
     let mut bar = "█".repeat(eighths / EIGHTHS.len());
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_as_long_as_their_part() {
+    fn bars_are_proportional() {
         assert_eq!(text_bar(0.0), "");
         assert_eq!(text_bar(1.0).chars().count(), TEXT_BAR_CHARS);
         assert_eq!(text_bar(0.5), "█".repeat(TEXT_BAR_CHARS / 2));

@@ -1,17 +1,16 @@
-//! Dates of the civil calendar, in UTC, for the names of runs.
+//! UTC dates for the names of runs.
 
-/// Seconds of a day.
 const DAY_S: u64 = 86_400;
 
-/// `2026-11-22T17-40-05`: sorts by time, and is a file name everywhere.
+/// Formats as `2026-11-22T17-40-05`, which sorts by time and is a valid file name everywhere.
 pub(crate) fn format_timestamp(unix_s: u64) -> String {
     let (year, month, day) = civil_date(unix_s / DAY_S);
     let second = unix_s % DAY_S;
     format!("{year:04}-{month:02}-{day:02}T{:02}-{:02}-{:02}", second / 3_600, second / 60 % 60, second % 60)
 }
 
-/// Year, month and day that lie `days` after 1 January 1970, by the reckoning of eras of 400 years that begin in March
-/// (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
+/// Year, month and day that lie `days` after 1 January 1970, computed in eras of 400 years that begin in March (Howard
+/// Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
 fn civil_date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -1,6 +1,6 @@
-//! The folder that `--out` names: each run's records as `ID.jsonl` and its histograms as `ID.hlog`.
+//! The folder of `--out`: each run's records as `ID.jsonl` and its histograms as `ID.hlog`.
 //!
-//! Invariant: a file of an earlier run is never written again, so that runs add up.
+//! Invariant: the files of an earlier run are never changed.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
@@ -9,43 +9,42 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::calendar::format_timestamp;
-use super::limits::{RECORDS_FILE_MAX_BYTES, RUNS_A_SECOND_MAX, RUNS_READ_MAX};
 use super::record::{BenchRecord, RunRecord};
 use crate::host::HostDescription;
+use crate::limits::{RECORDS_FILE_MAX_BYTES, RUNS_A_SECOND_MAX, RUNS_READ_MAX};
 
-/// How the names of record files end.
+/// Extension of record files.
 const RECORDS_EXTENSION: &str = "jsonl";
 
-/// How the names of interval logs end.
+/// Extension of interval logs.
 const LOG_EXTENSION: &str = "hlog";
 
-/// The name of the report of all runs of a folder.
+/// Name of the report of all runs of a folder.
 const REPORT_NAME: &str = "report.html";
 
-/// The files of a run that begins.
+/// The files of a new run.
 #[derive(Debug)]
 pub(crate) struct NewRun {
-    /// Names the run.
+    /// Identifies the run in records and file names.
     pub(crate) id: String,
-    /// Its records, empty.
+    /// Its record file, empty.
     pub(crate) records: File,
-    /// Where its interval log goes.
+    /// The path of its interval log.
     pub(crate) log: PathBuf,
 }
 
-/// What is known of a run that was kept.
+/// The records of one run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoredRun {
-    /// The machine, where the file says it.
+    /// The machine, if a record describes it.
     pub(crate) host: Option<HostDescription>,
-    /// What was called.
+    /// The latest `run` record.
     pub(crate) run: RunRecord,
     /// All other records, in order.
     pub(crate) records: Vec<BenchRecord>,
 }
 
 impl StoredRun {
-    /// Takes one more record in.
     pub(crate) fn add(&mut self, record: BenchRecord) {
         match record {
             BenchRecord::Host(host) => self.host = Some(host),
@@ -55,21 +54,20 @@ impl StoredRun {
     }
 }
 
-/// What a run of `workload` is called that begins now.
+/// The id of a run of `workload` that begins now, unless another run of the same second has it.
 pub(crate) fn run_id(workload: &str, began_unix_s: u64) -> String {
     format!("{}-{workload}", format_timestamp(began_unix_s))
 }
 
-/// The page that shows all runs of `folder`.
+/// The path of the report of all runs of `folder`.
 pub(crate) fn report_path(folder: &Path) -> PathBuf {
     folder.join(REPORT_NAME)
 }
 
-/// Makes the folder, where it is not there, and in it the files of a new run.
+/// Creates the folder if necessary, and in it the files of a new run.
 pub(crate) fn create_run(folder: &Path, workload: &str, began_unix_s: u64) -> anyhow::Result<NewRun> {
-    fs::create_dir_all(folder).with_context(|| {
-        format!("the folder {} could not be made: choose another --out", folder.display())
-    })?;
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create the folder {}: choose another --out", folder.display()))?;
     let plain = run_id(workload, began_unix_s);
     for number in 1..=RUNS_A_SECOND_MAX {
         let id = if number == 1 { plain.clone() } else { format!("{plain}-{number}") };
@@ -81,31 +79,29 @@ pub(crate) fn create_run(folder: &Path, workload: &str, began_unix_s: u64) -> an
             }
             Err(fault) if fault.kind() == ErrorKind::AlreadyExists => {}
             Err(fault) => {
-                return Err(fault)
-                    .context(format!("{} could not be written: choose another --out", path.display()));
+                return Err(fault).context(format!("cannot write {}: choose another --out", path.display()));
             }
         }
     }
-    bail!("{} has {RUNS_A_SECOND_MAX} runs of this second: choose another --out", folder.display())
+    bail!("{} already has {RUNS_A_SECOND_MAX} runs of this second: choose another --out", folder.display())
 }
 
-/// All runs of a folder, the earliest first; of very many, the latest. What cannot be read is named on standard error
-/// and left out, so that one damaged file does not hide all others.
+/// The latest runs of a folder, earliest first. A file that cannot be read is reported on standard error and left out.
 pub(crate) fn read_runs(folder: &Path) -> anyhow::Result<Vec<StoredRun>> {
     let listing =
-        fs::read_dir(folder).with_context(|| format!("the folder {} could not be read", folder.display()))?;
+        fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
     let mut paths: Vec<PathBuf> = listing
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == RECORDS_EXTENSION))
         .collect();
-    // By name without its end, or a second run of one second would come first: `-` sorts before `.`.
+    // Compares names without their extension: `-` sorts before `.`, so `ID-2.jsonl` would come before `ID.jsonl`.
     paths.sort_by(|a, b| a.file_stem().cmp(&b.file_stem()));
     let early = paths.len().saturating_sub(RUNS_READ_MAX);
     let mut runs = Vec::new();
     for path in &paths[early..] {
         match read_run_file(path) {
             Ok(run) => runs.push(run),
-            Err(fault) => eprintln!("bench: {} is left out of the report: {fault:#}", path.display()),
+            Err(fault) => eprintln!("bench: left out of the report: {}: {fault:#}", path.display()),
         }
     }
     Ok(runs)
@@ -115,14 +111,14 @@ fn read_run_file(path: &Path) -> anyhow::Result<StoredRun> {
     let file = File::open(path)?;
     let bytes = file.metadata()?.len();
     if bytes > RECORDS_FILE_MAX_BYTES {
-        bail!("it has {bytes} bytes, more than {RECORDS_FILE_MAX_BYTES}");
+        bail!("it has {bytes} bytes, at most {RECORDS_FILE_MAX_BYTES} are read");
     }
     let mut kept = StoredRun::default();
     for (number, line) in BufReader::new(file.take(bytes)).lines().enumerate() {
         let line = line?;
         if !line.trim().is_empty() {
-            let record =
-                serde_json::from_str(&line).with_context(|| format!("line {} is no record", number + 1))?;
+            let record = serde_json::from_str(&line)
+                .with_context(|| format!("line {} is not a record", number + 1))?;
             kept.add(record);
         }
     }
@@ -137,7 +133,7 @@ mod tests {
     use crate::results::record::AbsentRecord;
 
     #[test]
-    fn a_later_run_stands_beside_an_earlier_one() {
+    fn a_later_run_keeps_an_earlier_one() {
         let folder = tempfile::tempdir().unwrap();
         let first = create_run(folder.path(), "hash", 0).unwrap();
         let second = create_run(folder.path(), "hash", 0).unwrap();
@@ -158,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_hides_no_other() {
+    fn a_damaged_file_does_not_hide_others() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.jsonl"), "{\"record\":\"run\"").unwrap();
         fs::write(folder.path().join("b.txt"), "not ours").unwrap();

@@ -1,4 +1,4 @@
-//! Histograms of latencies: how they are made, and the forms in which they are kept.
+//! Histograms of latencies and their encodings.
 //!
 //! Invariant: values are nanoseconds.
 
@@ -12,22 +12,21 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
-use super::limits::{LATENCY_DIGITS, LATENCY_MAX_NS};
 use super::record::LatencyRecord;
+use crate::limits::{LATENCY_DIGITS, LATENCY_MAX_NS};
 
-/// Interval logs say their values in milliseconds.
+/// Interval logs give maxima in milliseconds.
 const HLOG_DIVISOR: f64 = 1e6;
 
-/// The unit of every latency.
 pub(crate) const LATENCY_UNIT: &str = "ns";
 
-/// An empty histogram. Values out of its range are recorded with `saturating_record`.
+/// An empty histogram. Record with `saturating_record`, which clamps values out of range.
 pub(crate) fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS)
-        .expect("an hour in nanoseconds with three digits is within what a histogram keeps")
+        .expect("an hour in nanoseconds with three digits is within the range of a histogram")
 }
 
-/// Of one run, what `metric` of `kind` took.
+/// The record of a histogram, `of` workload, kind and metric.
 pub(crate) fn latency_record(
     run: &str,
     [workload, kind, metric]: [&str; 3],
@@ -49,30 +48,30 @@ pub(crate) fn latency_record(
     })
 }
 
-/// The deflated V2 encoding in base64.
+/// The deflated V2 encoding, in base64.
 pub(crate) fn encode_histogram(histogram: &Histogram<u64>) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new()
         .serialize(histogram, &mut bytes)
-        .map_err(|fault| anyhow::anyhow!("a histogram could not be encoded: {fault:?}"))?;
+        .map_err(|fault| anyhow::anyhow!("cannot encode a histogram: {fault:?}"))?;
     Ok(STANDARD.encode(bytes))
 }
 
-/// What [`encode_histogram`] gave, or the form that is not deflated.
+/// Decodes a V2 encoding in base64, deflated or not.
 pub(crate) fn decode_histogram(text: &str) -> anyhow::Result<Histogram<u64>> {
-    let bytes = STANDARD.decode(text).context("the histogram is no base64")?;
+    let bytes = STANDARD.decode(text).context("the histogram is not base64")?;
     Deserializer::new()
         .deserialize(&mut bytes.as_slice())
-        .map_err(|fault| anyhow::anyhow!("the histogram is in no encoding of HdrHistogram: {fault:?}"))
+        .map_err(|fault| anyhow::anyhow!("the histogram is not an HdrHistogram: {fault:?}"))
 }
 
-/// An interval log, as other HdrHistogram tools read it: one interval a latency, tagged by what it is of.
+/// Writes an interval log for other HdrHistogram tools: one interval for each latency, tagged with its name.
 pub(crate) fn write_interval_log(
     out: &mut impl Write,
     began_unix_s: u64,
     latencies: &[(String, Duration, Histogram<u64>)],
 ) -> anyhow::Result<()> {
-    let fault = |fault| anyhow::anyhow!("the interval log could not be written: {fault:?}");
+    let fault = |fault| anyhow::anyhow!("cannot write the interval log: {fault:?}");
     let mut serializer = V2DeflateSerializer::new();
     let mut builder = IntervalLogWriterBuilder::new();
     builder
@@ -104,7 +103,7 @@ mod tests {
         histogram
     }
 
-    /// Equal within what three digits keep.
+    /// Equal within three digits.
     fn near(found: u64, expected: u64) {
         assert!(found.abs_diff(expected) * 1_000 <= expected, "{found} is not near {expected}");
     }
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_read_back() {
+    fn an_encoded_histogram_is_decoded_again() {
         let histogram = known();
         assert_eq!(decode_histogram(&encode_histogram(&histogram).unwrap()).unwrap(), histogram);
         assert!(decode_histogram("####").is_err());
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_than_the_longest_counts_as_the_longest() {
+    fn larger_values_are_recorded_as_the_maximum() {
         let mut histogram = new_histogram();
         histogram.saturating_record(u64::MAX);
         assert_eq!(histogram.len(), 1);
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_log_is_one() {
+    fn an_interval_log_can_be_read_back() {
         let mut bytes = Vec::new();
         write_interval_log(&mut bytes, 7, &[("a b/c".to_owned(), Duration::from_secs(2), known())]).unwrap();
         let intervals: Vec<_> = IntervalLogIterator::new(&bytes)

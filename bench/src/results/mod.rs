@@ -1,24 +1,22 @@
-//! What was measured, as records: on standard output while it happens, and in a folder for later.
+//! Results as records: on standard output as they arrive, and in a folder for later reports.
 //!
 //! ```text
-//!   workloads ─► sink ─┬─► standard output   a record a line (`--json`)
+//!   workloads ─► sink ─┬─► standard output   one record a line (`--json`)
 //!                │     └─► folder            DIR/ID.jsonl, DIR/ID.hlog
 //!                │           └─► read back, with all earlier runs ─► report
-//!                ├─► record    what a line is
-//!                ├─► shape     how many take part, in a workload's name
-//!                ├─► summary   samples ─► results and their ratios
-//!                └─► latency   histograms, in the forms that other tools read
-//!   calendar: dates for names    revision: what was measured    limits: the numbers
+//!                ├─► record       the types of records
+//!                ├─► node_counts  seeders and leechers, in a workload's name
+//!                ├─► summary      samples ─► results and their ratios
+//!                └─► latency      histograms, in the encodings of other tools
+//!   calendar: dates for names
 //! ```
 //!
-//! Invariant: a line is written when it is known, so that a run that is ended early leaves what it had measured.
+//! Invariant: a record is written at once, so an interrupted run keeps what it has measured.
 
 mod calendar;
 pub(crate) mod folder;
 pub(crate) mod latency;
-mod limits;
 pub(crate) mod node_counts;
 pub(crate) mod record;
-mod revision;
 pub(crate) mod sink;
 pub(crate) mod summary;

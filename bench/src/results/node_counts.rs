@@ -1,15 +1,12 @@
-//! How many take part in a transfer, as the name of its workload says it.
+//! The numbers of seeders and leechers of a transfer, as the name of its workload contains them.
 //!
-//! Invariant: what is written is read back, so that a report can be drawn from records of any age.
+//! Invariant: every name that is written can be parsed, so reports of old records can be drawn.
 
 use std::fmt;
 
-/// Numbers of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NodeCounts {
-    /// Who has the file.
     pub(crate) seeders: usize,
-    /// Who fetches it.
     pub(crate) leechers: usize,
 }
 
@@ -20,13 +17,13 @@ impl fmt::Display for NodeCounts {
     }
 }
 
-/// A number and its noun.
+/// A number with its noun: `1 seeder`, `2 seeders`.
 pub(crate) fn count_noun(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
 impl NodeCounts {
-    /// Of a workload's name, if it says one.
+    /// Parses the name of a workload.
     pub(crate) fn parse(workload: &str) -> Option<NodeCounts> {
         let (seeders, leechers) = workload.split_once(" to ")?;
         let count = |words: &str, one: &str| {
@@ -42,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_name_is_parsed_again() {
         for (seeders, leechers, name) in
             [(1, 1, "1 seeder to 1 leecher"), (3, 64, "3 seeders to 64 leechers")]
         {

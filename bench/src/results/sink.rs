@@ -1,10 +1,11 @@
-//! Where a workload puts what it measures: at once on standard output, as JSON, and into the folder of `--out`.
+//! Writes records as they arrive: to standard output as JSON, and into the folder of `--out`.
 //!
 //! Invariant: the host and the run come first, results last, and every record names its run.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,27 +13,26 @@ use hdrhistogram::Histogram;
 
 use super::folder::{self, StoredRun};
 use super::latency;
-use super::limits::SERIES_MAX_POINTS;
 use super::record::{AbsentRecord, BenchRecord, RunRecord, SampleRecord, SeriesRecord};
-use super::revision::build_revision;
 use super::summary;
 use crate::clock;
 use crate::host::HostDescription;
+use crate::limits::SERIES_MAX_POINTS;
 
-/// Where records go besides standard output.
+/// Where the records of a run go.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordOutput {
-    /// One JSON value a line on standard output.
+    /// Print them to standard output, one JSON object a line.
     pub(crate) json: bool,
-    /// A folder that keeps them.
+    /// Keep them in this folder.
     pub(crate) folder: Option<PathBuf>,
 }
 
-/// The records of a run that is under way.
+/// The records of a running measurement.
 pub(crate) struct RecordSink {
     output: RecordOutput,
     stored: StoredRun,
-    /// The file of records and the path of the interval log.
+    /// The record file, and the path of the interval log.
     files: Option<(File, PathBuf)>,
     began: Duration,
     histograms: Vec<(String, Duration, Histogram<u64>)>,
@@ -40,19 +40,19 @@ pub(crate) struct RecordSink {
     loads: Vec<f64>,
 }
 
-/// A run that has ended.
+/// A finished run.
 pub(crate) struct FinishedRun {
     /// All of its records.
     pub(crate) stored: StoredRun,
-    /// What its caller wanted.
+    /// Where its records went.
     pub(crate) output: RecordOutput,
 }
 
-/// What was measured, by whom, and what of it; the same three words in all records of one row or curve.
+/// Workload, kind and metric. Records with equal keys form one row of a table or one curve.
 pub(crate) type MetricKey<'a> = [&'a str; 3];
 
 impl RecordSink {
-    /// Begins a run of `workload`: looks at the machine, and says what was called.
+    /// Begins a run of `workload` on this machine.
     pub(crate) fn begin(
         wanted: RecordOutput,
         workload: &str,
@@ -62,7 +62,7 @@ impl RecordSink {
         RecordSink::begin_on(HostDescription::describe(), wanted, workload, size, settings)
     }
 
-    /// The same, of a machine that has been looked at.
+    /// Begins a run on a machine that is already described.
     pub(crate) fn begin_on(
         host: HostDescription,
         wanted: RecordOutput,
@@ -100,12 +100,12 @@ impl RecordSink {
         Ok(sink)
     }
 
-    /// The machine that the run began on.
+    /// The machine at the start of the run.
     pub(crate) fn host(&self) -> Option<&HostDescription> {
         self.stored.host.as_ref()
     }
 
-    /// A number of one round.
+    /// Records a value of one round.
     pub(crate) fn record_sample(
         &mut self,
         of: MetricKey<'_>,
@@ -116,7 +116,7 @@ impl RecordSink {
         self.record_value(of, round, value, unit, false)
     }
 
-    /// The same; others of this round and metric are compared with it.
+    /// Records a value with which others of the same round and metric are compared.
     pub(crate) fn record_reference(
         &mut self,
         of: MetricKey<'_>,
@@ -149,7 +149,7 @@ impl RecordSink {
         self.write_record(BenchRecord::Sample(sample))
     }
 
-    /// How long requests took, in nanoseconds.
+    /// Records latencies, in nanoseconds.
     pub(crate) fn record_latency(
         &mut self,
         of: MetricKey<'_>,
@@ -161,7 +161,8 @@ impl RecordSink {
         self.write_record(BenchRecord::Latency(record))
     }
 
-    /// A value over time: milliseconds since the round began, and the value then. Many points are thinned.
+    /// Records a value over time: points of milliseconds since the round began, and the value. Long series are
+    /// thinned.
     pub(crate) fn record_series(
         &mut self,
         [workload, kind]: [&str; 2],
@@ -182,13 +183,13 @@ impl RecordSink {
         }))
     }
 
-    /// Something is not run, and why.
+    /// Records that a measurement was left out, and why.
     pub(crate) fn record_skipped(&mut self, of: [&str; 2], why: &str) -> anyhow::Result<()> {
         let absent = self.absent_record(of, why);
         self.write_record(BenchRecord::Skipped(absent))
     }
 
-    /// Something was run and did not succeed.
+    /// Records that a measurement failed, and why.
     pub(crate) fn record_failed(&mut self, of: [&str; 2], why: &str) -> anyhow::Result<()> {
         let absent = self.absent_record(of, why);
         self.write_record(BenchRecord::Failed(absent))
@@ -203,17 +204,17 @@ impl RecordSink {
         }
     }
 
-    /// Something else that the run was told, or found out; it is written with the run's end.
+    /// Adds an option or a finding to the run's record, which is written at its end.
     pub(crate) fn add_setting(&mut self, name: &str, value: &str) {
         self.stored.run.settings.push((name.to_owned(), value.to_owned()));
     }
 
-    /// How many CPUs others kept busy during a round.
+    /// Adds the CPUs that other programs kept busy during a round.
     pub(crate) fn add_other_load(&mut self, cpus: f64) {
         self.loads.push(cpus);
     }
 
-    /// Ends the run: samples become results, and the interval log is written.
+    /// Ends the run: summarizes the samples and writes the interval log.
     pub(crate) fn finish(mut self) -> anyhow::Result<FinishedRun> {
         for result in summary::summarize_samples(&self.samples) {
             self.write_record(BenchRecord::Result(result))?;
@@ -229,12 +230,11 @@ impl RecordSink {
         Ok(FinishedRun { stored: self.stored, output: self.output })
     }
 
-    /// Writes a record wherever it is wanted, and keeps it.
+    /// Writes a record to every output, and keeps it.
     fn write_record(&mut self, record: BenchRecord) -> anyhow::Result<()> {
         let line = serde_json::to_string(&record)? + "\n";
         if let Some((file, _)) = &mut self.files {
-            file.write_all(line.as_bytes())
-                .context("the records could not be written: choose another --out")?;
+            file.write_all(line.as_bytes()).context("cannot write the records: choose another --out")?;
         }
         if self.output.json {
             io::stdout().write_all(line.as_bytes())?;
@@ -244,23 +244,42 @@ impl RecordSink {
     }
 }
 
-/// The command line as it was typed, without the folders of the program.
+/// The command line, without the path of the program.
 fn command_line() -> String {
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     std::iter::once("bench".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// The version, and the commit if the build lies in a working tree.
+fn build_revision() -> String {
+    let version = concat!("v", env!("CARGO_PKG_VERSION"));
+    let commit = std::env::current_exe().ok().and_then(|exe| exe.parent().and_then(commit_of));
+    commit.map_or(version.to_owned(), |commit| format!("{version} {commit}"))
+}
+
+/// The commit of the working tree that contains `folder`, marked if it has changes.
+fn commit_of(folder: &Path) -> Option<String> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(["describe", "--always", "--dirty", "--exclude=*"])
+        .output()
+        .ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !commit.is_empty()).then_some(commit)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sink(folder: &std::path::Path) -> RecordSink {
+    fn sink(folder: &Path) -> RecordSink {
         let wanted = RecordOutput { json: false, folder: Some(folder.to_owned()) };
         RecordSink::begin(wanted, "test", Some(5), &[("seeders", "3".to_owned())]).unwrap()
     }
 
     #[test]
-    fn what_is_put_in_is_read_back() {
+    fn written_records_are_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = sink(folder.path());
         sink.record_reference(["w", "pump", "throughput"], 0, 2.0, "GB/s").unwrap();
@@ -292,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_never_ends_leaves_what_it_had() {
+    fn an_interrupted_run_keeps_its_records() {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = sink(folder.path());
         sink.record_sample(["w", "shoal", "throughput"], 0, 1.5, "GB/s").unwrap();

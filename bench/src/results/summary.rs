@@ -1,10 +1,10 @@
-//! From samples to results: medians, extremes, and ratios to the references.
+//! Summarizes samples into results: medians, extremes, and ratios to references.
 //!
-//! Invariant: a ratio is taken between two values of the same round, so that a machine that slows down slows both.
+//! Invariant: a ratio divides two values of the same round, so that a slower machine slows both.
 
 use super::record::{ReferenceRatio, ResultRecord, SampleRecord, ValueSpread};
 
-/// Median, least and most of values that there are.
+/// Median and extremes; `None` without values.
 pub(crate) fn value_spread(values: &[f64]) -> Option<ValueSpread> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -18,7 +18,7 @@ pub(crate) fn value_spread(values: &[f64]) -> Option<ValueSpread> {
     Some(ValueSpread { median, min, max })
 }
 
-/// One result for each metric of each kind of each workload, in the order in which they first appear.
+/// One result for each metric of each kind of each workload, in order of their first samples.
 pub(crate) fn summarize_samples(samples: &[SampleRecord]) -> Vec<ResultRecord> {
     let mut firsts: Vec<&SampleRecord> = Vec::new();
     for sample in samples {
@@ -29,7 +29,7 @@ pub(crate) fn summarize_samples(samples: &[SampleRecord]) -> Vec<ResultRecord> {
     firsts.iter().filter_map(|first| summarize_series(first, samples)).collect()
 }
 
-/// Whether two samples are of the same result.
+/// Whether two samples belong to the same result.
 fn is_same_series(a: &SampleRecord, b: &SampleRecord) -> bool {
     (&a.workload, &a.kind, &a.metric) == (&b.workload, &b.kind, &b.metric)
 }
@@ -59,7 +59,7 @@ fn summarize_series(first: &SampleRecord, samples: &[SampleRecord]) -> Option<Re
     })
 }
 
-/// What a result is compared with: the references of its own workload; where that has none, all of its metric.
+/// The references of a result's own workload or, if it has none, all references of its metric.
 fn find_references<'a>(first: &SampleRecord, samples: &'a [SampleRecord]) -> Vec<&'a SampleRecord> {
     let mut all: Vec<&SampleRecord> = Vec::new();
     for sample in samples.iter().filter(|sample| sample.reference && sample.metric == first.metric) {
@@ -72,7 +72,7 @@ fn find_references<'a>(first: &SampleRecord, samples: &'a [SampleRecord]) -> Vec
     if own.is_empty() { all } else { own }
 }
 
-/// What a reference is called beside `first`.
+/// How `first` names a reference.
 fn reference_name(reference: &SampleRecord, first: &SampleRecord) -> String {
     if reference.workload == first.workload {
         reference.kind.clone()
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_within_a_round() {
-        // The machine is half as fast in the second round: the ratio does not notice.
+        // The machine is half as fast in the second round, which leaves the ratio unchanged.
         let samples = [
             sample("t", "pump", 0, 4.0, true),
             sample("t", "shoal", 0, 3.0, false),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_without_a_reference_is_held_against_that_of_another() {
+    fn a_workload_without_a_reference_is_compared_with_that_of_another() {
         let samples = [
             sample("stream", "crate", 0, 2.0, true),
             sample("lanes", "avx512", 0, 10.0, false),

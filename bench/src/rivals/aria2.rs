@@ -1,53 +1,42 @@
-//! aria2 by BitTorrent.
+//! aria2 to aria2 by BitTorrent.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use super::ports;
-use super::rival::{Rival, isolated_command, version_number};
+use super::rival::{Rival, isolated_command, program_version};
 use super::torrent::TorrentSwarm;
-use crate::contender::{Contender, TransferTerms};
-use crate::topology::spawned::first_line;
+use crate::contender::{ProgramContender, TransferTerms};
 use crate::topology::test_file::is_tmpfs;
 
 /// aria2 to aria2.
-pub(super) struct Aria2Rival;
+pub(super) const ARIA2: Rival = Rival {
+    name: "aria2, BitTorrent",
+    version: || program_version("aria2c", &["--version"]),
+    keeps_source_mapped: None,
+    start: start_swarm,
+};
 
-impl Rival for Aria2Rival {
-    fn name(&self) -> &'static str {
-        "aria2, BitTorrent"
-    }
-
-    fn version(&self) -> anyhow::Result<String> {
-        Ok(version_number(&first_line("aria2c", &["--version"])?))
-    }
-
-    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
-        let own = terms.clone();
-        let seed = |torrent: &TorrentSwarm, folder: &Path, port: u16| {
-            let mut command = aria2_command(terms, port, folder, torrent);
-            command.args([
-                "--quiet",
-                "--seed-ratio=0.0",
-                "--bt-seed-unverified=true",
-                "--allow-overwrite=true",
-            ]);
-            ports::start_server("aria2", &command, terms, port)
-        };
-        let fetch = move |torrent: &TorrentSwarm, number: usize, into: &Path| {
-            let mut command = aria2_command(&own, torrent.leechers[number], into, torrent);
-            // Its summary at the end tells how fast it was.
-            command.args(["--seed-time=0", "--show-console-readout=false", "--console-log-level=error"]);
-            command.arg("--summary-interval=0");
-            command
-        };
-        let swarm = TorrentSwarm::create(terms, "aria2")?.into_contender(kind, terms, seed, fetch)?;
-        Ok(Box::new(swarm.with_time_parser(parse_summary)))
-    }
+fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
+    let own = terms.clone();
+    let seed = |torrent: &TorrentSwarm, folder: &Path, port: u16| {
+        let mut command = aria2_command(terms, port, folder, torrent);
+        command.args(["--quiet", "--seed-ratio=0.0", "--bt-seed-unverified=true", "--allow-overwrite=true"]);
+        ports::start_server("aria2", &command, terms, port)
+    };
+    let fetch = move |torrent: &TorrentSwarm, number: usize, into: &Path| {
+        let mut command = aria2_command(&own, torrent.leechers[number], into, torrent);
+        // Only the summary at the end is wanted: it contains the average speed.
+        command.args(["--seed-time=0", "--show-console-readout=false", "--console-log-level=error"]);
+        command.arg("--summary-interval=0");
+        command
+    };
+    let swarm = TorrentSwarm::create(terms, "aria2")?.into_contender(kind, terms, seed, fetch)?;
+    Ok(swarm.with_time_parser(parse_summary))
 }
 
-/// How it takes room for a file: as Shoal does, which is not at all where room in advance means writing zeros.
+/// Preallocates files as Shoal does, except on tmpfs, where preallocation writes zeros.
 pub(super) fn allocation_option(terms: &TransferTerms) -> &'static str {
     if is_tmpfs(&terms.place) { "--file-allocation=none" } else { "--file-allocation=falloc" }
 }
@@ -55,16 +44,16 @@ pub(super) fn allocation_option(terms: &TransferTerms) -> &'static str {
 fn aria2_command(terms: &TransferTerms, port: u16, folder: &Path, torrent: &TorrentSwarm) -> Command {
     let mut command = isolated_command("aria2c", terms);
     command.args(["--no-conf", allocation_option(terms), "--enable-dht=false", "--bt-enable-lpd=false"]);
-    // As many peers as there are; it would take 55 at most.
+    // 0 removes the default limit of 55 peers.
     command.args(["--enable-peer-exchange=false", "--bt-max-peers=0"]);
     command.arg(format!("--listen-port={port}")).arg("--dir").arg(folder).arg(&torrent.file);
     command
 }
 
-/// A line of its summary, such as `5cf51c|OK  |    55MiB/s|leech/content.bin`: the average from its start to the last piece,
-/// with the second that it waits before it looks for peers, and without the one that it takes to say goodbye.
-fn parse_summary(words: &str, bytes: u64) -> Option<Duration> {
-    let speed = words.lines().rev().find_map(|line| match line.split('|').collect::<Vec<_>>()[..] {
+/// Computes the transfer time from a line of the summary such as `5cf51c|OK  |    55MiB/s|leech/content.bin`. The average
+/// includes one second before aria2 contacts peers, and excludes one second for closing connections.
+fn parse_summary(text: &str, bytes: u64) -> Option<Duration> {
+    let speed = text.lines().rev().find_map(|line| match line.split('|').collect::<Vec<_>>()[..] {
         [_, "OK  ", speed, ..] => speed.trim().strip_suffix("B/s"),
         _ => None,
     })?;
@@ -78,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_summary_is_read() {
+    fn the_summary_gives_the_transfer_time() {
         let line = |speed: &str| {
             format!(
                 "gid   |stat|avg speed  |path/URI\n======+====\n5cf51c|OK  |{speed:>11}|a/b\n\n(OK):done\n"

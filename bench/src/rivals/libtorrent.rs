@@ -1,4 +1,4 @@
-//! libtorrent, by its Python form: the library of most BitTorrent clients, tuned as its manual says.
+//! libtorrent by its Python bindings: the library of most BitTorrent clients, tuned as its manual recommends.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,57 +7,48 @@ use anyhow::Context as _;
 
 use super::rival::Rival;
 use super::torrent::TorrentSwarm;
-use crate::contender::{Contender, TransferTerms};
+use crate::contender::{ProgramContender, TransferTerms};
 use crate::topology::spawned::{SpawnedProgram, run_program};
 
-/// What runs it, at both ends.
+/// The script of seeders and leechers.
 const SCRIPT: &str = include_str!("torrent_node.py");
 
-/// Where a Python may be that has it: the first on the path, then the distribution's.
+/// Python interpreters that may have the bindings: the first on the path, then the distribution's.
 const PYTHONS: [&str; 2] = ["python3", "/usr/bin/python3"];
 
 /// libtorrent to libtorrent.
-pub(super) struct LibtorrentRival;
+pub(super) const LIBTORRENT: Rival = Rival {
+    name: "libtorrent",
+    version: || Ok(find_python()?.1),
+    keeps_source_mapped: Some("libtorrent 2 keeps the file mapped"),
+    start: start_swarm,
+};
 
-impl Rival for LibtorrentRival {
-    fn name(&self) -> &'static str {
-        "libtorrent"
-    }
-
-    fn version(&self) -> anyhow::Result<String> {
-        Ok(find_python()?.1)
-    }
-
-    fn keeps_source_mapped(&self) -> Option<&'static str> {
-        Some("libtorrent 2 reads the file by mappings that it keeps")
-    }
-
-    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
-        let (python, _) = find_python()?;
-        let script = terms.place.join("torrent_node.py");
-        std::fs::write(&script, SCRIPT)?;
-        let call = move |mode: &str, folder: &Path, torrent: &TorrentSwarm, port: u16| {
-            let mut command = Command::new(python);
-            command.arg(&script).arg(mode).arg(folder).arg(&torrent.file).arg(port.to_string());
-            command
-        };
-        let fetches = call.clone();
-        let seed = |torrent: &TorrentSwarm, folder: &Path, port: u16| {
-            let command = call("seed", folder, torrent, port);
-            let started =
-                SpawnedProgram::start_ready(&format!("libtorrent-{port}"), &command, &terms.place, "ready");
-            Ok(started?.0)
-        };
-        let fetch = move |torrent: &TorrentSwarm, number: usize, into: &Path| {
-            let mut command = fetches("fetch", into, torrent, torrent.leechers[number]);
-            command.args(torrent.seeders.iter().map(u16::to_string));
-            command
-        };
-        Ok(Box::new(TorrentSwarm::create(terms, "libtorrent")?.into_contender(kind, terms, seed, fetch)?))
-    }
+fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
+    let (python, _) = find_python()?;
+    let script = terms.place.join("torrent_node.py");
+    std::fs::write(&script, SCRIPT)?;
+    let call = move |mode: &str, folder: &Path, torrent: &TorrentSwarm, port: u16| {
+        let mut command = Command::new(python);
+        command.arg(&script).arg(mode).arg(folder).arg(&torrent.file).arg(port.to_string());
+        command
+    };
+    let call_leecher = call.clone();
+    let seed = |torrent: &TorrentSwarm, folder: &Path, port: u16| {
+        let command = call("seed", folder, torrent, port);
+        let started =
+            SpawnedProgram::start_ready(&format!("libtorrent-{port}"), &command, &terms.place, "ready");
+        Ok(started?.0)
+    };
+    let fetch = move |torrent: &TorrentSwarm, number: usize, into: &Path| {
+        let mut command = call_leecher("fetch", into, torrent, torrent.leechers[number]);
+        command.args(torrent.seeders.iter().map(u16::to_string));
+        command
+    };
+    TorrentSwarm::create(terms, "libtorrent")?.into_contender(kind, terms, seed, fetch)
 }
 
-/// A Python that has the library, and the library's version.
+/// A Python with the bindings, and the version of the library.
 fn find_python() -> anyhow::Result<(&'static str, String)> {
     let version = |python: &'static str| {
         let mut command = Command::new(python);

@@ -1,31 +1,28 @@
-//! Ports for programs that cannot choose one themselves, and waiting until somebody listens there.
+//! Free ports for programs that cannot choose one, and waiting until such a program listens.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::bail;
 
 use crate::clock;
 use crate::contender::TransferTerms;
+use crate::limits::RIVAL_READY_TIMEOUT;
 use crate::topology::spawned::SpawnedProgram;
 
-/// A program has this long until it listens.
-const READY_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A port that nobody had just now.
+/// A port that was free a moment ago.
 pub(super) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Several of those, no two alike.
+/// Distinct ports that were free a moment ago.
 pub(super) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    // All are held until all are known.
+    // All listeners stay open until every port is known, so no port comes twice.
     let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
     Ok(held.iter().map(|one| Ok(one.local_addr()?.port())).collect::<std::io::Result<_>>()?)
 }
 
-/// Starts a program that serves, and waits until it listens.
+/// Starts a server and waits until it listens.
 pub(super) fn start_server(
     name: &str,
     command: &Command,
@@ -34,12 +31,12 @@ pub(super) fn start_server(
 ) -> anyhow::Result<SpawnedProgram> {
     let mut server = SpawnedProgram::start(&format!("{name}-{port}"), command, &terms.place)?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut over = false;
-    let there = clock::wait_until(READY_TIMEOUT, || {
-        over = server.has_ended();
-        over || TcpStream::connect(address).is_ok()
+    let mut has_ended = false;
+    let has_finished = clock::wait_until(RIVAL_READY_TIMEOUT, || {
+        has_ended = server.has_ended();
+        has_ended || TcpStream::connect(address).is_ok()
     });
-    if over || !there {
+    if has_ended || !has_finished {
         bail!("{name} does not listen on port {port}{}", server.failure_output());
     }
     Ok(server)

@@ -1,34 +1,24 @@
-//! What every rival is: a name, the versions of its programs, and a contender.
+//! What each rival provides: its name, the versions of its programs, and a contender.
 
 use std::process::Command;
 
-use crate::contender::{Contender, TransferTerms};
+use crate::contender::{ProgramContender, TransferTerms};
 use crate::results::sink::RecordSink;
+use crate::topology::spawned::first_line;
 
-/// Another program.
-pub(super) trait Rival {
+/// Another program that transfers files.
+pub(super) struct Rival {
     /// Its name in reports.
-    fn name(&self) -> &'static str;
-
-    /// The versions of all programs that it takes.
-    ///
-    /// # Errors
-    /// One is not installed, and how it can be.
-    fn version(&self) -> anyhow::Result<String>;
-
-    /// Why its servers have the file mapped all the time, if they do.
-    fn keeps_source_mapped(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// Starts what serves, and says how to fetch.
-    ///
-    /// # Errors
-    /// What went wrong.
-    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>>;
+    pub(super) name: &'static str,
+    /// Reads the versions of all its programs; an error names the missing one and how to install it.
+    pub(super) version: fn() -> anyhow::Result<String>,
+    /// Why its servers keep the source mapped, if they do. Such a rival cannot take part in cold rounds.
+    pub(super) keeps_source_mapped: Option<&'static str>,
+    /// Starts its servers and prepares the commands of its receivers. The first argument is its kind in reports.
+    pub(super) start: fn(&str, &TransferTerms) -> anyhow::Result<ProgramContender>,
 }
 
-/// A program that finds no settings and leaves none: its home, and its folder for temporary files, are the contender's.
+/// A program without the user's settings and caches: its home and its temporary folder are the contender's folder.
 pub(super) fn isolated_command(program: &str, terms: &TransferTerms) -> Command {
     let mut command = Command::new(program);
     for name in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
@@ -37,17 +27,17 @@ pub(super) fn isolated_command(program: &str, terms: &TransferTerms) -> Command 
     command
 }
 
-/// Why a rival takes no part.
+/// Why a rival is not measured.
 pub(crate) enum RivalAbsence {
-    /// It is not installed.
+    /// It is not installed, or cannot run on these terms.
     Missing(String),
     /// It did not start.
     Failed(String),
 }
 
 impl RivalAbsence {
-    /// Puts it into the records.
-    pub(crate) fn record_absence(&self, sink: &mut RecordSink, of: [&str; 2]) -> anyhow::Result<()> {
+    /// Writes it as a record, `of` workload and kind.
+    pub(crate) fn record(&self, sink: &mut RecordSink, of: [&str; 2]) -> anyhow::Result<()> {
         match self {
             RivalAbsence::Missing(why) => sink.record_skipped(of, why),
             RivalAbsence::Failed(why) => sink.record_failed(of, why),
@@ -55,8 +45,13 @@ impl RivalAbsence {
     }
 }
 
-/// The version number in a line such as `curl 7.88.1 (x86_64-pc-linux-gnu) …`; the whole line when there is none.
-pub(super) fn version_number(line: &str) -> String {
+/// The version that a program prints when it is called with these arguments.
+pub(super) fn program_version(program: &str, args: &[&str]) -> anyhow::Result<String> {
+    Ok(version_number(&first_line(program, args)?))
+}
+
+/// The version number in a line such as `curl 7.88.1 (x86_64-pc-linux-gnu) …`, or the whole line without one.
+fn version_number(line: &str) -> String {
     let is_number = |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
     let words = line.split(|c: char| c.is_whitespace() || c == '/' || c == ',');
     let mut words = words.map(|word| word.trim_start_matches('v'));

@@ -1,14 +1,13 @@
-//! What every BitTorrent rival needs: a `.torrent` of the file (BEP 3), and somebody who says where the others are.
+//! What every BitTorrent rival needs: a `.torrent` of the file (BEP 3) and a tracker for the announces.
 //!
-//! The one who says it is a thread of the harness (BEP 23), so that no rival depends on a tracker being installed, and none is
-//! slowed by one. A leecher is told of the seeders and of the other leechers, as in any swarm; a seeder of nobody, since all
-//! come to it. Files lie where they are: a seeder serves the source itself.
+//! A thread of the harness answers the announces (BEP 23), so no rival needs an installed tracker or waits for one. A
+//! leecher learns of the seeders and of the other leechers; a seeder learns of no peer, since all leechers connect to
+//! it. Seeders serve the source file where it lies.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use engine::hash::Hasher;
@@ -16,20 +15,11 @@ use engine::proto::units::PIECE_BYTES;
 use engine::storage::source::Source;
 
 use crate::contender::{FetchSteps, ProgramContender, TransferTerms};
+use crate::limits::{ANNOUNCE_INTERVAL_S, ANNOUNCE_MAX_BYTES, ANNOUNCE_TIMEOUT, HASH_BATCH_PIECES};
 use crate::topology::spawned::SpawnedProgram;
 
-/// A request to the announcer has at most this many bytes; the rest is not read.
-const REQUEST_MAX_BYTES: usize = 8_192;
-
-/// Seconds after which a client may ask again.
-const INTERVAL_S: u32 = 60;
-
-/// Pieces that are hashed together.
-const BATCH_PIECES: u64 = 16;
-
-/// A torrent of the file, and the ports at which its peers are to listen.
+/// A torrent of the file, and the ports on which its peers listen.
 pub(super) struct TorrentSwarm {
-    /// The `.torrent` file.
     pub(super) file: PathBuf,
     /// One for each source.
     pub(super) seeders: Vec<u16>,
@@ -38,26 +28,26 @@ pub(super) struct TorrentSwarm {
 }
 
 impl TorrentSwarm {
-    /// Hashes the file, and answers announces from now until the harness ends.
-    pub(super) fn create(terms: &TransferTerms, who: &str) -> anyhow::Result<TorrentSwarm> {
+    /// Hashes the file. Announces are answered from now until the harness ends.
+    pub(super) fn create(terms: &TransferTerms, name: &str) -> anyhow::Result<TorrentSwarm> {
         let mut seeders = super::ports::free_ports(terms.sources + terms.receivers)?;
         let leechers = seeders.split_off(terms.sources);
         let known = AnnouncedPorts { seeders: seeders.clone(), leechers: leechers.clone() };
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let announce = format!("http://{}/announce", listener.local_addr()?);
-        std::thread::Builder::new().name(format!("announces for {who}")).spawn(move || {
+        std::thread::Builder::new().name(format!("announces for {name}")).spawn(move || {
             for socket in listener.incoming().flatten() {
-                // Whoever went away asks again.
+                // A client that has closed its connection announces again.
                 let _ = answer_announce(socket, &known);
             }
         })?;
-        let file = terms.place.join(format!("{who}.torrent"));
+        let file = terms.place.join(format!("{name}.torrent"));
         std::fs::write(&file, build_metainfo(terms, &announce)?)?;
         Ok(TorrentSwarm { file, seeders, leechers })
     }
 
-    /// A swarm: `seed` starts a seeder of a folder at a port, and `fetch` makes a leecher's command, which fetches into a
-    /// folder; it is told its number too.
+    /// Starts the seeders and makes a contender. `seed` starts a seeder of a folder at a port. `fetch` makes the
+    /// command of a leecher, given its number and the folder for its copy.
     pub(super) fn into_contender(
         self,
         kind: &str,
@@ -65,7 +55,7 @@ impl TorrentSwarm {
         seed: impl Fn(&TorrentSwarm, &Path, u16) -> anyhow::Result<SpawnedProgram>,
         fetch: impl Fn(&TorrentSwarm, usize, &Path) -> Command + 'static,
     ) -> anyhow::Result<ProgramContender> {
-        let source = &terms.content.path;
+        let source = &terms.file.path;
         let (folder, name) = source.parent().zip(source.file_name()).context("the file lies in a folder")?;
         let name = name.to_owned();
         let seeders = self.seeders.iter().map(|port| seed(&self, folder, *port));
@@ -78,11 +68,11 @@ impl TorrentSwarm {
     }
 }
 
-/// The contents of a `.torrent`.
+/// The contents of the `.torrent` file.
 fn build_metainfo(terms: &TransferTerms, announce: &str) -> anyhow::Result<Vec<u8>> {
-    let source = Source::open(&terms.content.path)?;
+    let source = Source::open(&terms.file.path)?;
     let mut digests = Vec::new();
-    let step = BATCH_PIECES * u64::from(PIECE_BYTES);
+    let step = HASH_BATCH_PIECES as u64 * u64::from(PIECE_BYTES);
     for start in (0..source.length()).step_by(usize::try_from(step)?) {
         let end = (start + step).min(source.length());
         let hashed = source.with_bytes(start..end, |bytes| {
@@ -93,11 +83,11 @@ fn build_metainfo(terms: &TransferTerms, announce: &str) -> anyhow::Result<Vec<u
         digests.extend(hashed.iter().flat_map(|digest| digest.0));
     }
     let name =
-        terms.content.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        terms.file.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(encode_metainfo(announce, &name, source.length(), &digests))
 }
 
-/// BEP 3: keys in order.
+/// A metainfo dictionary (BEP 3); its keys are sorted.
 fn encode_metainfo(announce: &str, name: &str, length: u64, digests: &[u8]) -> Vec<u8> {
     let text = |text: &str| format!("{}:{text}", text.len());
     let mut bytes = format!(
@@ -112,14 +102,14 @@ fn encode_metainfo(announce: &str, name: &str, length: u64, digests: &[u8]) -> V
     bytes
 }
 
-/// Who takes part, by port.
+/// The ports of all peers.
 struct AnnouncedPorts {
     seeders: Vec<u16>,
     leechers: Vec<u16>,
 }
 
 impl AnnouncedPorts {
-    /// Whom the one is told of that asks.
+    /// The ports that the sender of this announce learns.
     fn peers_for(&self, request: &[u8]) -> Vec<u16> {
         match announced_port(request) {
             Some(port) if self.seeders.contains(&port) => Vec::new(),
@@ -131,16 +121,16 @@ impl AnnouncedPorts {
     }
 }
 
-/// The port that an announce names (BEP 3).
+/// The port in an announce (BEP 3).
 fn announced_port(request: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(request.split(|byte| *byte == b'\r').next()?).ok()?;
     let (_, query) = line.split_whitespace().nth(1)?.split_once('?')?;
     query.split('&').find_map(|pair| pair.strip_prefix("port=")?.parse().ok())
 }
 
-/// BEP 23: peers as six bytes each.
+/// A response with six bytes for each peer (BEP 23).
 fn encode_answer(peers: &[u16]) -> Vec<u8> {
-    let mut body = format!("d8:intervali{INTERVAL_S}e5:peers{}:", 6 * peers.len()).into_bytes();
+    let mut body = format!("d8:intervali{ANNOUNCE_INTERVAL_S}e5:peers{}:", 6 * peers.len()).into_bytes();
     for port in peers {
         body.extend([127, 0, 0, 1]);
         body.extend(port.to_be_bytes());
@@ -156,10 +146,10 @@ fn encode_answer(peers: &[u16]) -> Vec<u8> {
 }
 
 fn answer_announce(mut socket: TcpStream, known: &AnnouncedPorts) -> std::io::Result<()> {
-    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.set_read_timeout(Some(ANNOUNCE_TIMEOUT))?;
     let mut request = Vec::new();
     let mut part = [0; 1_024];
-    while !request.windows(4).any(|window| window == b"\r\n\r\n") && request.len() < REQUEST_MAX_BYTES {
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") && request.len() < ANNOUNCE_MAX_BYTES {
         match socket.read(&mut part)? {
             0 => break,
             count => request.extend_from_slice(&part[..count]),
@@ -173,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leechers_hear_of_each_other_and_nobody_of_itself() {
+    fn leechers_learn_of_all_peers_but_themselves() {
         let known = AnnouncedPorts { seeders: vec![1, 2], leechers: vec![7, 8] };
         let asks =
             |port: u16| format!("GET /announce?info_hash=%01&port={port}&left=5 HTTP/1.1\r\nHost: a\r\n\r\n");

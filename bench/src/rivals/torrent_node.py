@@ -1,11 +1,11 @@
-"""Seeds or fetches one torrent by libtorrent.
+"""Seeds or downloads one torrent with libtorrent.
 
-  torrent_node.py seed FOLDER TORRENT PORT            prints `ready` when it has checked the file; serves until killed
-  torrent_node.py fetch FOLDER TORRENT PORT SEEDER…   ends when all is there; SEEDER is a port of 127.0.0.1. Prints `go` when
-                                                      it begins to connect, `done` and how long that took when all is there,
-                                                      and ends at once, so that the interpreter takes nothing down
+  torrent_node.py seed FOLDER TORRENT PORT            prints `ready` after it has checked the file; serves until killed
+  torrent_node.py fetch FOLDER TORRENT PORT SEEDER…   downloads the file; SEEDER is a port of 127.0.0.1. Prints `go` when
+                                                      it starts to connect, then `done` and the time taken when the file
+                                                      is complete, and exits at once without the interpreter's shutdown
 
-Settings: those of the manual's page on tuning for fast links and few peers; nothing that looks for further peers.
+The settings follow the manual's page on tuning for fast links and few peers. Peer discovery is switched off.
 """
 
 import os

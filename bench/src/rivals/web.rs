@@ -1,5 +1,5 @@
-//! nginx with curl, which is what most people use; with curl and `openssl sha1`, which proves the whole; with aria2, by four
-//! connections.
+//! nginx as the server: to curl, the most common pair; to curl and then `openssl sha1`, which verifies the whole file; and to
+//! aria2 with four connections.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,85 +9,72 @@ use rustix::process::geteuid;
 
 use super::aria2::allocation_option;
 use super::ports;
-use super::rival::{Rival, isolated_command, version_number};
-use crate::contender::{Contender, FetchSteps, ProgramContender, TRANSFER_TIME_PREFIX, TransferTerms};
+use super::rival::{Rival, isolated_command, program_version};
+use crate::contender::{FetchSteps, ProgramContender, TRANSFER_TIME_PREFIX, TransferTerms};
 use crate::topology::parent_death::in_pid_namespace;
-use crate::topology::spawned::{SpawnedProgram, empty_folder, first_line};
+use crate::topology::spawned::{SpawnedProgram, empty_folder};
 
 /// nginx to curl.
-pub(super) struct NginxCurl;
+pub(super) const CURL: Rival =
+    Rival { name: "nginx, curl", version: curl_version, keeps_source_mapped: None, start: start_curl };
 
 /// nginx to curl, then `openssl sha1`.
-pub(super) struct NginxCurlOpenssl;
+pub(super) const CURL_THEN_OPENSSL: Rival = Rival {
+    name: "nginx, curl, openssl sha1",
+    version: || {
+        let openssl = program_version("openssl", &["version"])?;
+        Ok(format!("{}, {openssl}", curl_version()?))
+    },
+    keeps_source_mapped: None,
+    start: start_curl_then_openssl,
+};
 
 /// nginx to aria2.
-pub(super) struct NginxAria2;
+pub(super) const ARIA2: Rival = Rival {
+    name: "nginx, aria2",
+    version: || Ok(format!("{}, {}", nginx_version()?, program_version("aria2c", &["--version"])?)),
+    keeps_source_mapped: None,
+    start: start_aria2,
+};
 
-impl Rival for NginxCurl {
-    fn name(&self) -> &'static str {
-        "nginx, curl"
-    }
-
-    fn version(&self) -> anyhow::Result<String> {
-        Ok(format!("{}, {}", nginx_version()?, version_number(&first_line("curl", &["--version"])?)))
-    }
-
-    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
-        let own = terms.clone();
-        let curl =
-            nginx_contender(kind, terms, move |urls, copy| vec![timed_curl_command(&own, &urls[0], copy)])?;
-        Ok(Box::new(curl.into_one_source()))
-    }
+fn nginx_version() -> anyhow::Result<String> {
+    program_version("nginx", &["-v"])
 }
 
-impl Rival for NginxCurlOpenssl {
-    fn name(&self) -> &'static str {
-        "nginx, curl, openssl sha1"
-    }
-
-    fn version(&self) -> anyhow::Result<String> {
-        let openssl = version_number(&first_line("openssl", &["version"])?);
-        Ok(format!("{}, {openssl}", NginxCurl.version()?))
-    }
-
-    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
-        let own = terms.clone();
-        let both = nginx_contender(kind, terms, move |urls, copy| {
-            let mut hash = Command::new("openssl");
-            hash.arg("sha1").arg(copy);
-            // What curl alone took would leave out the proof.
-            vec![curl_command(&own, &urls[0], copy), hash]
-        })?;
-        Ok(Box::new(both.into_one_source()))
-    }
+fn curl_version() -> anyhow::Result<String> {
+    Ok(format!("{}, {}", nginx_version()?, program_version("curl", &["--version"])?))
 }
 
-impl Rival for NginxAria2 {
-    fn name(&self) -> &'static str {
-        "nginx, aria2"
-    }
-
-    fn version(&self) -> anyhow::Result<String> {
-        Ok(format!("{}, {}", nginx_version()?, version_number(&first_line("aria2c", &["--version"])?)))
-    }
-
-    fn start_contender(&self, kind: &str, terms: &TransferTerms) -> anyhow::Result<Box<dyn Contender>> {
-        let own = terms.clone();
-        let aria2 = nginx_contender(kind, terms, move |urls, copy| {
-            let mut command = isolated_command("aria2c", &own);
-            command.args(["--no-conf", "--quiet", allocation_option(&own)]);
-            command.args(["--split=4", "--max-connection-per-server=4", "--min-split-size=1M"]);
-            command.arg("--dir").args(copy.parent()).arg("--out").args(copy.file_name()).args(urls);
-            vec![command]
-        })?;
-        Ok(Box::new(aria2))
-    }
+fn start_curl(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
+    let own = terms.clone();
+    let curl = nginx_contender(kind, terms, move |urls, copy| {
+        let mut command = curl_command(&own, &urls[0], copy);
+        command.arg("--write-out").arg(format!("{TRANSFER_TIME_PREFIX}%{{time_total}}\n"));
+        vec![command]
+    })?;
+    Ok(curl.into_one_source())
 }
 
-fn timed_curl_command(terms: &TransferTerms, url: &str, copy: &Path) -> Command {
-    let mut command = curl_command(terms, url, copy);
-    command.arg("--write-out").arg(format!("{TRANSFER_TIME_PREFIX}%{{time_total}}\n"));
-    command
+fn start_curl_then_openssl(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
+    let own = terms.clone();
+    let both = nginx_contender(kind, terms, move |urls, copy| {
+        let mut hash = Command::new("openssl");
+        hash.arg("sha1").arg(copy);
+        // curl's own time is not reported: it would leave out the verification.
+        vec![curl_command(&own, &urls[0], copy), hash]
+    })?;
+    Ok(both.into_one_source())
+}
+
+fn start_aria2(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
+    let own = terms.clone();
+    nginx_contender(kind, terms, move |urls, copy| {
+        let mut command = isolated_command("aria2c", &own);
+        command.args(["--no-conf", "--quiet", allocation_option(&own)]);
+        command.args(["--split=4", "--max-connection-per-server=4", "--min-split-size=1M"]);
+        command.arg("--dir").args(copy.parent()).arg("--out").args(copy.file_name()).args(urls);
+        vec![command]
+    })
 }
 
 fn curl_command(terms: &TransferTerms, url: &str, copy: &Path) -> Command {
@@ -96,19 +83,14 @@ fn curl_command(terms: &TransferTerms, url: &str, copy: &Path) -> Command {
     command
 }
 
-fn nginx_version() -> anyhow::Result<String> {
-    Ok(version_number(&first_line("nginx", &["-v"])?))
-}
-
-/// One nginx a source; commands get all their addresses.
+/// One nginx for each source; `fetch` gets the URLs of all of them and the path of the copy.
 fn nginx_contender(
     kind: &str,
     terms: &TransferTerms,
     fetch: impl Fn(&[String], &Path) -> Vec<Command> + 'static,
 ) -> anyhow::Result<ProgramContender> {
     let (mut servers, mut urls) = (Vec::new(), Vec::new());
-    let name =
-        terms.content.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
+    let name = terms.file.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
     for port in ports::free_ports(terms.sources)? {
         servers.push(start_nginx(terms, port)?);
         urls.push(format!("http://127.0.0.1:{port}/{name}"));
@@ -123,8 +105,8 @@ fn nginx_contender(
 /// An nginx with a configuration and folders of its own.
 fn start_nginx(terms: &TransferTerms, port: u16) -> anyhow::Result<SpawnedProgram> {
     let place = empty_folder(terms.place.join(format!("nginx-{port}")))?;
-    let root = terms.content.path.parent().context("the file lies in a folder")?.display();
-    // Its workers would otherwise run as somebody who may not read the file.
+    let root = terms.file.path.parent().context("the file lies in a folder")?.display();
+    // As root, nginx's workers would run as a user who may not read the file.
     let user = if geteuid().is_root() { "user root;" } else { "" };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|of| format!("    {of}_temp_path {};\n", place.join(of).display()))
@@ -135,10 +117,10 @@ fn start_nginx(terms: &TransferTerms, port: u16) -> anyhow::Result<SpawnedProgra
          \x20   server {{\n        listen 127.0.0.1:{port};\n        root {root};\n    }}\n}}\n",
         place.display()
     );
-    let file = place.join("nginx.conf");
-    std::fs::write(&file, text)?;
+    let config = place.join("nginx.conf");
+    std::fs::write(&config, text)?;
     let mut command = Command::new("nginx");
-    command.arg("-p").arg(&place).arg("-c").arg(&file).args(["-e", "stderr"]);
-    // Its workers would outlive it.
+    command.arg("-p").arg(&place).arg("-c").arg(&config).args(["-e", "stderr"]);
+    // nginx's workers would outlive a killed master.
     ports::start_server("nginx", &in_pid_namespace(&command), terms, port)
 }

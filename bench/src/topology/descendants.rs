@@ -1,7 +1,7 @@
-//! Who descends from a process, and signals to them.
+//! Finds the descendants of a process and signals them.
 //!
-//! Invariant: a signal reaches a descendant or nobody. A number that was read from /proc may be another process's by the time
-//! it is used, so processes are held by what they are (pidfd_open(2)) before it is looked once more whose they are.
+//! Invariant: a signal reaches only a descendant. A process id read from /proc may be reused at any time, so a pidfd
+//! is opened first (pidfd_open(2)) and the process tree is read again before the signal is sent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,14 +11,14 @@ use std::sync::LazyLock;
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::limits::DESCENDANTS_MAX;
+use crate::limits::DESCENDANTS_MAX;
 
-/// To all that there are now; one that is started meanwhile may be missed.
+/// Signals all current descendants. A process started meanwhile may be missed.
 pub(crate) fn signal_descendants(root: u32, signal: Signal) {
     send_signal(root, signal, |pid| pid != root);
 }
 
-/// The same, and to the process itself, which nobody else waits for.
+/// Signals the process, which must not have been waited for, and all its descendants.
 pub(crate) fn signal_tree(root: u32, signal: Signal) {
     send_signal(root, signal, |_| true);
 }
@@ -27,15 +27,15 @@ fn send_signal(root: u32, signal: Signal, wanted: impl Fn(u32) -> bool) {
     let hold = |pid: u32| Some((pid, open_pidfd(pid).ok()?));
     let all: Vec<(u32, OwnedFd)> =
         find_tree(root).into_iter().filter(|pid| wanted(*pid)).filter_map(hold).collect();
-    // Who is a descendant now has had that number since it was held; of the others none is known to be ours.
+    // A pid that is still in the tree has belonged to the same process since its pidfd was opened.
     let still = find_tree(root);
     for (_, process) in all.iter().filter(|(pid, _)| still.contains(pid)) {
-        // It may have ended meanwhile.
+        // The process may have ended meanwhile.
         let _ = pidfd_send_signal(process, signal);
     }
 }
 
-/// A process, whatever becomes of its number.
+/// A handle that stays valid when the pid is reused.
 pub(super) fn open_pidfd(pid: u32) -> std::io::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(std::io::ErrorKind::InvalidInput)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
@@ -59,8 +59,8 @@ pub(super) fn find_tree(root: u32) -> Vec<u32> {
     found
 }
 
-/// The same by the kernel's lists of children, which costs no look at every process of the machine; one that starts or ends
-/// meanwhile may be missed, which does for looking often (proc_pid_children(5)).
+/// As [`find_tree`], from the kernel's lists of children (proc_pid_children(5)). It does not read every process of the
+/// machine, and may miss one that starts or ends meanwhile, which is good enough for frequent samples.
 pub(super) fn list_tree(root: u32) -> Vec<u32> {
     static LISTED: LazyLock<bool> = LazyLock::new(|| Path::new("/proc/thread-self/children").exists());
     if !*LISTED {
@@ -79,19 +79,19 @@ pub(super) fn list_tree(root: u32) -> Vec<u32> {
     found
 }
 
-/// The fields of `/proc/PID/stat` that matter.
+/// Fields of `/proc/PID/stat`.
 pub(super) struct PidStat {
     parent: u32,
-    /// CPU time of it and of the children that it has waited for, in clock ticks.
+    /// CPU time of the process and of the children that it has waited for, in clock ticks.
     pub(super) ticks: u64,
 }
 
-/// Of a process that there is.
 pub(super) fn read_stat(pid: u32) -> Option<PidStat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// proc_pid_stat(5): the name may hold anything, so fields are counted from behind its bracket.
+/// Parses the format of proc_pid_stat(5). The program name may contain anything, so fields are counted from its last
+/// bracket.
 fn parse_stat(text: &str) -> Option<PidStat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let parent = fields.get(1)?.parse().ok()?;
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_brackets_and_blanks_moves_no_field() {
+    fn a_name_with_brackets_and_blanks_shifts_no_field() {
         let text = "7 (a ) b (c) S 3 7 7 0 -1 0 0 0 0 0 10 20 30 40 20 0 1 0 0";
         let stat = parse_stat(text).unwrap();
         assert_eq!((stat.parent, stat.ticks), (3, 100));
@@ -127,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn descendants_are_reached_and_the_root_only_when_it_is_meant() {
-        // Its child's child ends by the signal; then the root says so, which proves that it was spared.
+    fn signals_reach_descendants_and_the_root_only_if_asked() {
+        // The grandchild ends by the signal. Then the root prints a line, which shows that it got no signal.
         let script = "sh -c 'sleep 1000 & echo up; wait'; echo spared; exec sleep 1000";
         let mut root = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(root.stdout.take().unwrap()).lines().map_while(Result::ok);
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(lines.next().as_deref(), Some("spared"));
         signal_tree(root.id(), Signal::TERM);
         assert_eq!(root.wait().unwrap().signal(), Some(15));
-        // Its output is closed when all of them are gone.
+        // The pipe closes when all of them have ended.
         assert_eq!(lines.next(), None);
     }
 }

@@ -1,13 +1,13 @@
-//! Hosts of a swarm: each a network namespace of its own, on one bridge, with a limited uplink.
+//! Hosts of a swarm: a network namespace for each, on one bridge, with a limited uplink.
 //!
 //! ```text
-//!   outer harness ─► setpriv ─► unshare (network, processes, mounts) ─► inner harness, process 1 of its namespace
-//!        │                                                                 │  bridge 10.77.0.1, the tracker
-//!        └ its end ends all of them, by whatever signal ──────────────────►└─► hosts 10.77.0.2 …, one veth each
+//!   outer harness ─► setpriv ─► unshare (network, pids, mounts) ─► inner harness, process 1 of its namespace
+//!        │                                                           │  bridge 10.77.0.1, the tracker
+//!        └ its end, by any signal, ends all of them ────────────────►└─► hosts 10.77.0.2 …, one veth pair each
 //! ```
 //!
-//! Invariant: nothing has a name outside, and everything ends with its first process: what is inside goes with the kernel's
-//! own clean-up, also when the harness is killed.
+//! Invariant: the namespaces have no names outside and end with their first process. The kernel cleans up even if the
+//! harness is killed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -21,32 +21,26 @@ use tempfile::TempDir;
 
 use super::parent_death::end_with_parent;
 use super::shutdown;
+use crate::limits::{BURST_BYTES, QUEUE_MS};
 
-/// Tells the harness that it is inside.
+/// Set for the inner harness. Its value is the folder for all copies.
 const INSIDE_VARIABLE: &str = "SHOAL_BENCH_SWARM";
 
-/// The bridge's name; nobody outside sees it.
+/// The bridge's name inside the namespace.
 const BRIDGE: &str = "swarm";
 
-/// Bytes that may leave at once: a few of the largest bundles of packets.
-const BURST_BYTES: u32 = 256 * 1024;
-
-/// How long packets wait for their turn at most before some are dropped, in milliseconds.
-const QUEUE_MS: u32 = 100;
-
-/// How a call of the harness that wants hosts goes on.
+/// The result of [`enter_namespaces`].
 pub(crate) enum NamespaceEntry {
-    /// It is inside, where the outer one has given it this folder for all copies; it removes what is in it, by whatever
-    /// way the run ends.
+    /// This is the inner harness. The outer one has created this folder for all copies and removes it at the end.
     Inside(Option<PathBuf>),
-    /// The inner one has done it all.
+    /// This is the outer harness, and the inner one has exited.
     Done(ExitStatus),
-    /// It may not, and why.
+    /// Namespaces cannot be created; the reason.
     Refused(String),
 }
 
-/// Goes inside: this call runs the harness once more there, or finds that it is there. Copies lie in a folder below `dir`,
-/// where one is named.
+/// Runs the harness again inside new namespaces, or reports that it is inside already. Copies lie in a folder below
+/// `dir`, if one is given.
 pub(crate) fn enter_namespaces(dir: Option<&Path>) -> anyhow::Result<NamespaceEntry> {
     if let Some(place) = std::env::var_os(INSIDE_VARIABLE) {
         return Ok(NamespaceEntry::Inside((!place.is_empty()).then(|| PathBuf::from(place))));
@@ -68,54 +62,54 @@ pub(crate) fn enter_namespaces(dir: Option<&Path>) -> anyhow::Result<NamespaceEn
         .output()?;
     if !probe.status.success() {
         let why = String::from_utf8_lossy(&probe.stderr).trim().to_owned();
-        return Ok(NamespaceEntry::Refused(format!("namespaces with limited links are refused here: {why}")));
+        return Ok(NamespaceEntry::Refused(format!(
+            "this system refuses namespaces with limited links: {why}"
+        )));
     }
     let place = dir.map(|dir| {
         TempDir::with_prefix_in("shoal-swarm-", dir)
-            .with_context(|| format!("there is no place in {}: choose another --dir", dir.display()))
+            .with_context(|| format!("cannot create a folder in {}: choose another --dir", dir.display()))
     });
     let place = place.transpose()?;
-    // Inside, the first process of a namespace heeds no signal that it does not expect; and the folder is out here.
+    // The first process of a pid namespace ignores signals without a handler, so the outer harness handles them.
     let folder = place.as_ref().map(|place| place.path().to_owned()).unwrap_or_default();
     shutdown::clean_up_on_signal(folder.clone())?;
     let mut command = Command::new("unshare");
     command.args(&flags).arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
     let status = end_with_parent(command.env(INSIDE_VARIABLE, folder)).status()?;
-    // Whoever told the harness to end has ended the inner one too, and that is no failure of it.
+    // The signal has ended the inner harness too, which is not a failure of its own.
     shutdown::wait_for_signal_exit();
     Ok(NamespaceEntry::Done(status))
 }
 
-/// Tries all that hosts need.
+/// Tries every operation that hosts need.
 const PROBE_SCRIPT: &str = "ip link add probe type bridge && ip link add probe0 type veth peer name probe1 && \
     tc qdisc add dev probe0 root tbf rate 1mbit burst 64k latency 50ms";
 
-/// Puts a memory filesystem of the run's own over that of the machine, which it hides from nobody else.
+/// Mounts a tmpfs of the run's own over [`MEMORY_FOLDER`]. Processes outside the mount namespace do not see it.
 pub(crate) fn mount_memory() -> anyhow::Result<PathBuf> {
     run_tool("mount", &["-t", "tmpfs", "-o", "size=80%", "swarm", MEMORY_FOLDER])?;
     Ok(PathBuf::from(MEMORY_FOLDER))
 }
 
-/// Where it is put.
+/// The mount point of the run's own tmpfs.
 pub(crate) const MEMORY_FOLDER: &str = "/dev/shm";
 
-/// A host on the bridge.
 pub(crate) struct SwarmHost {
     /// Its number, from 0.
     pub(crate) number: u8,
-    /// Its address.
     pub(crate) address: Ipv4Addr,
     holder: Child,
-    /// The keeper ends when this is closed.
+    /// The holder process exits when this pipe closes.
     _holder_stdin: Option<ChildStdin>,
 }
 
-/// Makes the bridge, and gives its address, where the tracker listens.
+/// Creates the bridge, and gives its address, on which the tracker listens.
 pub(crate) fn create_bridge() -> anyhow::Result<Ipv4Addr> {
     let address = Ipv4Addr::new(10, 77, 0, 1);
     run_tool("ip", &["link", "set", "lo", "up"])?;
-    // An address of its own: otherwise it has that of a host, another whenever a host is added, and who knows the last one
-    // waits in vain.
+    // A fixed MAC address: otherwise the bridge takes over that of a host, and changes it with each new host, while
+    // its neighbours still use the last one.
     run_tool("ip", &["link", "add", BRIDGE, "address", "02:00:0a:4d:00:01", "type", "bridge"])?;
     run_tool("ip", &["addr", "add", &format!("{address}/16"), "dev", BRIDGE])?;
     run_tool("ip", &["link", "set", BRIDGE, "up"])?;
@@ -123,7 +117,7 @@ pub(crate) fn create_bridge() -> anyhow::Result<Ipv4Addr> {
 }
 
 impl SwarmHost {
-    /// Makes the host of a number from 0, which sends at most `uplink` bytes a second.
+    /// Creates the host of a number, from 0, whose uplink carries at most `uplink` bytes a second.
     pub(crate) fn new(number: u8, uplink: u64) -> anyhow::Result<SwarmHost> {
         let address = Ipv4Addr::new(10, 77, 1, number + 1);
         let mut keeper = Command::new("unshare")
@@ -134,7 +128,7 @@ impl SwarmHost {
             .context("unshare cannot be run")?;
         let open = keeper.stdin.take();
         let mut line = String::new();
-        let output = keeper.stdout.take().context("its output was to be piped")?;
+        let output = keeper.stdout.take().context("the holder's output is piped")?;
         BufReader::new(output).read_line(&mut line)?;
         let host = SwarmHost { number, address, holder: keeper, _holder_stdin: open };
         if line.trim() != "ready" {
@@ -151,18 +145,17 @@ impl SwarmHost {
         Ok(host)
     }
 
-    /// A program, to be run on this host.
+    /// A command that runs a program on this host.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.holder.id().to_string(), "--net", "--"]).arg(program);
         command
     }
 
-    /// Bytes that have left, all headers included.
+    /// Bytes that the host has sent, including all headers.
     pub(crate) fn sent_bytes(&self) -> anyhow::Result<u64> {
         let path = format!("/proc/{}/net/dev", self.holder.id());
-        parse_sent_bytes(&fs::read_to_string(&path)?)
-            .with_context(|| format!("{path} says nothing about up0"))
+        parse_sent_bytes(&fs::read_to_string(&path)?).with_context(|| format!("{path} has no line for up0"))
     }
 }
 
@@ -196,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_is_told_from_what_came() {
+    fn sent_bytes_are_the_ninth_number() {
         let text = "Inter-| Receive | Transmit\n face |bytes\n    lo: 1 0 0 0 0 0 0 0 1 0\n   up0: 5 1 0 0 0 0 0 0 77 3\n";
         assert_eq!(parse_sent_bytes(text), Some(77));
         assert_eq!(parse_sent_bytes("lo: 1"), None);

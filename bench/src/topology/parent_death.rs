@@ -1,11 +1,11 @@
-//! Children that end with the harness, also when it is killed and can clean up nothing.
+//! Child processes that end with the harness, even when it is killed.
 //!
-//! The kernel does it: `setpriv --pdeathsig` asks for a signal at the parent's end and then becomes the program, so that the
-//! process id is the program's own. What a program starts in turn is not tied by that; those that leave workers behind get a
-//! namespace of processes, which ends with its first one.
+//! `setpriv --pdeathsig` requests a signal at the parent's death and then becomes the program, with the same pid.
+//! Children of the program are not covered. Programs that leave workers behind run in a pid namespace, which ends with
+//! its first process.
 //!
-//! Invariant: the signal comes when the starting *thread* ends, so children are started by the harness's first thread. Where
-//! the tools are missing or refused, children are started as they are.
+//! Invariant: the signal comes when the starting *thread* ends, so the harness's first thread starts all children.
+//! Without these tools, children are started unchanged.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,16 +13,16 @@ use std::sync::OnceLock;
 
 use rustix::process::geteuid;
 
-/// What ties a program to its parent.
+/// Makes the kernel kill a program at its parent's death.
 const DEATH_SIGNAL_WORDS: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
 
-/// What gives it a namespace of processes that ends with it.
+/// Runs a program in a pid namespace that ends with it.
 const PID_NAMESPACE_WORDS: [&str; 4] = ["unshare", "--pid", "--fork", "--kill-child=KILL"];
 
-/// The same program with the same words, ended when this thread ends.
+/// The same command, killed when the calling thread ends.
 pub(crate) fn end_with_parent(command: &Command) -> Command {
     static WORKS: OnceLock<bool> = OnceLock::new();
-    // A program that is missing is to be told as such, and not as a failure of setpriv.
+    // A missing program must fail as itself, not as setpriv.
     if is_installed(command) && *WORKS.get_or_init(|| does_run(&DEATH_SIGNAL_WORDS)) {
         prefix_command(&DEATH_SIGNAL_WORDS, command)
     } else {
@@ -30,7 +30,8 @@ pub(crate) fn end_with_parent(command: &Command) -> Command {
     }
 }
 
-/// A program whose own children end with it; its process id is that of the one which holds them together.
+/// The same command in a pid namespace; its pid is that of `unshare`, which kills all processes of the namespace when
+/// it ends.
 pub(crate) fn in_pid_namespace(command: &Command) -> Command {
     static WORKS: OnceLock<bool> = OnceLock::new();
     let mut fold = PID_NAMESPACE_WORDS.to_vec();
@@ -59,7 +60,7 @@ fn is_installed(command: &Command) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// The command behind other words; its streams are not taken over.
+/// The command behind the words of another; redirections are not copied.
 fn prefix_command(words: &[&str], command: &Command) -> Command {
     let mut all = match words {
         [first, rest @ ..] => {
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_folder_and_environment_stay() {
+    fn arguments_folder_and_environment_are_kept() {
         let mut plain = Command::new("sh");
         plain.args(["-c", "echo $A${B-none} $PWD", "x"]).env("A", "1").env_remove("B").current_dir("/");
         for mut command in [end_with_parent(&plain), in_pid_namespace(&plain)] {
@@ -103,12 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_folded_program_starts_ends_with_it() {
+    fn children_of_a_program_in_a_pid_namespace_end_with_it() {
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 1000 & echo up; wait"]);
         let mut command = in_pid_namespace(&command);
         if command.get_program() != "unshare" {
-            println!("skipped: namespaces of processes are refused here");
+            println!("skipped: this system refuses pid namespaces");
             return;
         }
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -116,7 +117,7 @@ mod tests {
         std::io::Read::read_exact(&mut output, &mut [0; 3]).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        // The sleeper has it too: its end closes it.
+        // The sleeper holds the pipe as well: it closes at its end.
         assert_eq!(std::io::Read::read(&mut output, &mut [0; 1]).unwrap(), 0);
     }
 }

@@ -1,8 +1,8 @@
-//! A network of the run's own: a namespace with nothing but loopback, in which every program has the same congestion
-//! control, nothing else sends, and the kernel counts every byte.
+//! A network namespace for the run, with only a loopback device: every program gets the same congestion control, there
+//! is no other traffic, and the kernel counts every byte.
 //!
-//! The harness starts itself again inside, by `unshare` of util-linux. The namespace goes with its last process, so
-//! nothing can be left behind. Where it may not be made, the run goes on in the machine's own network, and says so.
+//! The harness executes itself again inside, by `unshare`. The namespace ends with its last process. If it cannot be
+//! created, the run uses the machine's network and reports that.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -10,22 +10,22 @@ use std::process::{Command, Stdio};
 
 use rustix::process::geteuid;
 
-/// Tells the harness that it is inside, or that it should not try.
+/// Set to `private` inside the namespace, or to the reason for not trying.
 const INSIDE_VARIABLE: &str = "SHOAL_BENCH_NET";
 
-/// Congestion control of every socket of a run: pacing and probing make no sense inside one machine.
+/// Congestion control of every socket in the namespace. Pacing and probing have no use within one machine.
 const PRIVATE_CONGESTION: &str = "reno";
 
-/// Which network a run has.
+/// The network of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RunNetwork {
-    /// Its own.
+    /// A namespace of its own.
     Private,
-    /// The machine's, and why.
+    /// The machine's network, and why.
     Shared(String),
 }
 
-/// Goes inside, if that is possible: then this call never returns, and the new process gets here again.
+/// Enters the namespace if possible. On success this call does not return: the new process calls it again.
 pub(crate) fn enter_private_net() -> RunNetwork {
     match std::env::var(INSIDE_VARIABLE).as_deref() {
         Ok("private") => return set_up_loopback(),
@@ -36,7 +36,7 @@ pub(crate) fn enter_private_net() -> RunNetwork {
     if !geteuid().is_root() {
         flags.extend(["--user", "--map-root-user"]);
     }
-    // All that is needed inside is tried first, since there is no way back.
+    // Tries everything that is needed inside first, since exec cannot be undone.
     let probe = Command::new("unshare")
         .args(&flags)
         .args(["ip", "link", "set", "lo", "up"])
@@ -47,12 +47,12 @@ pub(crate) fn enter_private_net() -> RunNetwork {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
             let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return RunNetwork::Shared(format!("a network of its own was refused: {why}"));
+            return RunNetwork::Shared(format!("a network namespace was refused: {why}"));
         }
         Err(error) => return RunNetwork::Shared(format!("unshare of util-linux cannot be run: {error}")),
     }
     let Ok(own) = std::env::current_exe() else {
-        return RunNetwork::Shared("the harness does not find its own program".to_owned());
+        return RunNetwork::Shared("cannot find the harness's own program".to_owned());
     };
     let args = std::env::args_os().skip(1);
     let failed = Command::new("unshare")
@@ -68,20 +68,20 @@ pub(crate) fn enter_private_net() -> RunNetwork {
 fn set_up_loopback() -> RunNetwork {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).stdin(Stdio::null()).output();
     if !up.is_ok_and(|output| output.status.success()) {
-        return RunNetwork::Shared("the loopback of the new network did not come up".to_owned());
+        return RunNetwork::Shared("the loopback device of the new namespace did not come up".to_owned());
     }
-    // What is refused stays as it is, and the report says what it was.
+    // If this is refused, the setting stays, and the report states it.
     let _ = fs::write("/proc/sys/net/ipv4/tcp_congestion_control", PRIVATE_CONGESTION);
     RunNetwork::Private
 }
 
-/// What new sockets use.
+/// The congestion control of new sockets.
 pub(crate) fn congestion_control() -> String {
     let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
     if text.trim().is_empty() { "unknown".to_owned() } else { text.trim().to_owned() }
 }
 
-/// Bytes that the loopback has carried since it is up, all headers included.
+/// Bytes that the loopback device has carried, including all headers.
 pub(crate) fn loopback_bytes() -> u64 {
     received_bytes(&fs::read_to_string("/proc/self/net/dev").unwrap_or_default(), "lo")
 }

@@ -1,6 +1,6 @@
-//! A tracker and nodes, through the real programs: everything on port 0, in a folder of its own.
+//! A tracker and nodes, run as the real programs on port 0, in a folder of their own.
 //!
-//! Invariant: whatever is started is ended when its value is dropped.
+//! Invariant: every process ends when its value is dropped.
 
 use std::io::BufRead as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,13 +16,13 @@ use super::binaries::{ShoalBinaries, with_clean_environment};
 use super::spawned::{self, ProgramExit, SpawnedProgram};
 use crate::clock;
 
-/// Every user's password: nobody else ever sees this tracker.
+/// The password of every user: the tracker is reachable only during the run.
 const PASSWORD: &str = "password";
 
-/// Where programs listen that need no other host.
+/// The address of programs on a single host.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A tracker, and what it takes to start nodes beside it.
+/// A running tracker, and what it takes to start nodes for it.
 pub(crate) struct ShoalNet {
     binaries: ShoalBinaries,
     place: PathBuf,
@@ -31,7 +31,7 @@ pub(crate) struct ShoalNet {
     tracker: SpawnedProgram,
 }
 
-/// A running node with a user who is logged in.
+/// A running node, logged in as a user.
 pub(crate) struct ShoalNode {
     client: PathBuf,
     place: PathBuf,
@@ -39,14 +39,13 @@ pub(crate) struct ShoalNode {
     spawned: SpawnedProgram,
 }
 
-/// A download under way: its command, and a thread that follows what it says.
+/// A running download command, and the thread that reads its output.
 pub(crate) struct RunningDownload {
     command: SpawnedProgram,
     reader: JoinHandle<anyhow::Result<DownloadFigures>>,
 }
 
 impl RunningDownload {
-    /// The command's process.
     pub(crate) fn pid(&self) -> u32 {
         self.command.pid()
     }
@@ -54,31 +53,32 @@ impl RunningDownload {
     /// Waits for its end.
     ///
     /// # Errors
-    /// It did not succeed, and why; the command says that best.
+    /// The command's failure, or output that cannot be read.
     pub(crate) fn finish(mut self) -> anyhow::Result<(DownloadFigures, ProgramExit)> {
-        let told = self.reader.join().map_err(|_| anyhow::anyhow!("what follows a download panicked"))?;
+        let figures =
+            self.reader.join().map_err(|_| anyhow::anyhow!("the thread that reads a download panicked"))?;
         let ended = self.command.wait_for_success()?;
-        Ok((told?, ended))
+        Ok((figures?, ended))
     }
 }
 
-/// What one download told.
+/// The figures of one download.
 #[derive(Debug)]
 pub(crate) struct DownloadFigures {
-    /// From the start of the command until all was proven and written.
+    /// From the start of the command until all pieces were verified and written.
     pub(crate) proven: Duration,
-    /// From the start of the command until it was durable.
+    /// From the start of the command until the file was durable.
     pub(crate) durable: Duration,
-    /// Milliseconds since the start of the command, and bytes proven by then.
+    /// Milliseconds since the start of the command, and bytes verified by then.
     pub(crate) progress: Vec<(f64, f64)>,
-    /// The final row, as the client says it.
+    /// The client's final JSON row.
     pub(crate) row: Value,
-    /// From the start of the command until the node took it up.
+    /// From the start of the command until the node began the download.
     pub(crate) begun: Duration,
 }
 
 impl ShoalNet {
-    /// Starts a tracker in `place`, with this machine alone as its network.
+    /// Starts a tracker in `place`, on the loopback address.
     pub(crate) fn start(
         binaries: &ShoalBinaries,
         place: &Path,
@@ -87,7 +87,7 @@ impl ShoalNet {
         ShoalNet::start_at(LOOPBACK, binaries, place, options)
     }
 
-    /// The same at an address that other hosts reach.
+    /// Starts a tracker at an address that other hosts reach.
     pub(crate) fn start_at(
         address: IpAddr,
         binaries: &ShoalBinaries,
@@ -101,17 +101,16 @@ impl ShoalNet {
         command.arg(&founding).arg("1").arg("--data").arg(place.join("tracker_data")).current_dir(&place);
         let (tracker, address) =
             SpawnedProgram::start_ready("tracker", &command, &place, "tracker listening on ")?;
-        let address: SocketAddr = address.parse().context("the tracker did not say where it listens")?;
+        let address: SocketAddr = address.parse().context("the tracker did not print its address")?;
         std::fs::write(place.join("tracker_info.txt"), format!("{} {}\n", address.ip(), address.port()))?;
         Ok(ShoalNet { binaries: binaries.clone(), place, options: options.to_vec(), tracker })
     }
 
-    /// The tracker's process.
     pub(crate) fn tracker_pid(&self) -> u32 {
         self.tracker.pid()
     }
 
-    /// Makes an account.
+    /// Creates an account.
     pub(crate) fn create_user(&self, user: &str) -> anyhow::Result<()> {
         let state = self.place.join(format!("makes-{user}"));
         let mut command = client_command(Command::new(&self.binaries.client), &self.place, &state);
@@ -119,12 +118,12 @@ impl ShoalNet {
         std::fs::remove_dir_all(state).context("a command leaves a state directory")
     }
 
-    /// A new node for a user that there is, in a state directory as on the first day.
+    /// A new node with an empty state directory, logged in as an existing user.
     pub(crate) fn node(&self, user: &str) -> anyhow::Result<ShoalNode> {
         self.node_at(user, LOOPBACK, |program| Command::new(program))
     }
 
-    /// The same on a host with this address, where programs are called so.
+    /// A new node on a host with this address, where `call` makes the command of a program.
     pub(crate) fn node_at(
         &self,
         user: &str,
@@ -144,17 +143,16 @@ impl ShoalNet {
 }
 
 impl ShoalNode {
-    /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.spawned.pid()
     }
 
-    /// Ends its process; what it knows stays, and nothing is mapped any more.
+    /// Ends the process. Its state directory stays, and the file is no longer mapped.
     pub(crate) fn stop(&mut self) {
         self.spawned.end();
     }
 
-    /// Starts its process again with these options, where it has its user and its shares at once.
+    /// Starts the process again with these options. Its user and shares are restored.
     pub(crate) fn restart(&mut self, options: &[String]) -> anyhow::Result<()> {
         let mut command = self.command();
         command.args(["--listen", "127.0.0.1"]).args(options).arg("serve");
@@ -163,14 +161,14 @@ impl ShoalNode {
         Ok(())
     }
 
-    /// How many others have all of a file, as the tracker tells this node.
+    /// How many other peers have the complete file, as the tracker reports to this node.
     pub(crate) fn seeders_of(&self, group: &str, file: &str) -> anyhow::Result<usize> {
-        let told = self.run(&["get_peers", group, file])?;
-        let peers = told["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let answer = self.run(&["get_peers", group, file])?;
+        let peers = answer["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(peers.iter().filter(|peer| peer["complete"] == true).count())
     }
 
-    /// Runs a command beside it; gives the last line that it says.
+    /// Runs a client command for this node; gives the last JSON line of its output.
     pub(crate) fn run(&self, words: &[&str]) -> anyhow::Result<Value> {
         let name = format!("{} of {}", words.first().unwrap_or(&""), self.user);
         run_client(&name, self.command().args(words))
@@ -185,7 +183,7 @@ impl ShoalNode {
         self.run(&["upload_file", group, &path.to_string_lossy()]).map(drop)
     }
 
-    /// Starts to fetch a file into a folder.
+    /// Starts to download a file into a folder.
     pub(crate) fn start_download(
         &self,
         group: &str,
@@ -195,7 +193,7 @@ impl ShoalNode {
         self.start_download_with(&[], group, file, into)
     }
 
-    /// The same with options of the client.
+    /// Starts a download with options of the client.
     pub(crate) fn start_download_with(
         &self,
         options: &[&str],
@@ -213,15 +211,15 @@ impl ShoalNode {
             let mut line = String::new();
             while lines.read_line(&mut line)? > 0 {
                 let at = clock::now().saturating_sub(began);
-                let said: Value =
-                    serde_json::from_str(&line).context("the client said something else than JSON")?;
-                if let Some(verified) = said.get("verified_bytes").and_then(Value::as_f64) {
+                let row: Value =
+                    serde_json::from_str(&line).context("the client printed a line that is not JSON")?;
+                if let Some(verified) = row.get("verified_bytes").and_then(Value::as_f64) {
                     progress.push((at.as_secs_f64() * 1e3, verified));
                 }
-                match said.get("result").and_then(Value::as_str) {
+                match row.get("result").and_then(Value::as_str) {
                     None => {}
-                    Some("downloaded") => return parse_figures(at, progress, said),
-                    Some(_) => bail!("the download ended otherwise: {}", line.trim()),
+                    Some("downloaded") => return parse_figures(at, progress, row),
+                    Some(_) => bail!("the download ended with another result: {}", line.trim()),
                 }
                 line.clear();
             }
@@ -230,17 +228,17 @@ impl ShoalNode {
         Ok(RunningDownload { command, reader: std::thread::Builder::new().name(name).spawn(follow)? })
     }
 
-    /// Logs out, so that nobody is sent here any more, and ends it.
+    /// Logs out, so that the tracker no longer lists this node, and ends it.
     pub(crate) fn log_out(self) -> anyhow::Result<()> {
         self.run(&["logout"]).map(drop)
     }
 }
 
-/// Reads the figures of a download's last line, which came `at` this time after the start of its command.
+/// Reads the figures of a download's final row, printed `at` this time after the start of its command.
 fn parse_figures(at: Duration, mut progress: Vec<(f64, f64)>, row: Value) -> anyhow::Result<DownloadFigures> {
     let span = |name: &str| {
         let micros = row.get("figures").and_then(|figures| figures.get(name)).and_then(Value::as_u64);
-        let missing = || format!("the client's last line has no figures.{name}: it is of an older version");
+        let missing = || format!("the client's last line has no figures.{name}: it is an older version");
         micros.map(Duration::from_micros).with_context(missing)
     };
     let begun = at.saturating_sub(span("age_us")?);
@@ -260,8 +258,8 @@ fn client_command(command: Command, place: &Path, state: &Path) -> Command {
 
 fn run_client(name: &str, command: &mut Command) -> anyhow::Result<Value> {
     let text = spawned::run_program(name, command)?;
-    let last = text.lines().last().with_context(|| format!("{name} said nothing"))?;
-    serde_json::from_str(last).with_context(|| format!("{name} said {last:?}"))
+    let last = text.lines().last().with_context(|| format!("{name} printed nothing"))?;
+    serde_json::from_str(last).with_context(|| format!("{name} printed {last:?}"))
 }
 
 #[cfg(test)]
@@ -269,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_placed_on_the_clock_of_the_command() {
+    fn times_count_from_the_start_of_the_command() {
         let row = serde_json::json!({
             "total_bytes": 8, "figures": {"age_us": 900, "proven_us": 500, "durable_us": 700}
         });
@@ -283,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_without_figures_is_told_apart() {
+    fn a_client_without_figures_is_reported_as_older() {
         let fault = parse_figures(Duration::ZERO, vec![], serde_json::json!({})).unwrap_err();
         assert!(fault.to_string().contains("older version"), "{fault}");
     }

@@ -1,7 +1,8 @@
-//! A child process that lives as long as its value: ended by its process id, never by a name.
+//! A child process that lives as long as its value, and is ended by its pid.
 //!
-//! Invariants: dropping it ends it and waits, and the harness's own end ends it too (`tied`); its words go to a file, so that
-//! it never blocks on a full pipe, and the last of them explain a failure.
+//! Invariants: dropping the value ends the process and waits for it; the process also ends with the harness
+//! (`parent_death`). Its output goes to a file, so it never blocks on a full pipe, and error messages quote the end of
+//! that file.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
@@ -14,11 +15,11 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 use super::descendants;
-use super::limits::{END_MS, LAST_OUTPUT_BYTES, READY_MS};
 use super::parent_death::end_with_parent;
 use super::usage::{self, CpuSeconds};
+use crate::limits::{END_MS, LAST_OUTPUT_BYTES, READY_MS};
 
-/// A running child.
+/// A running program.
 #[derive(Debug)]
 pub(crate) struct SpawnedProgram {
     name: String,
@@ -27,17 +28,16 @@ pub(crate) struct SpawnedProgram {
     ended: Option<ExitStatus>,
 }
 
-/// How a child ended, and what it had used.
+/// How a program ended, and its resource use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProgramExit {
-    /// Its exit.
     pub(crate) status: ExitStatus,
-    /// Of it and all its descendants that it waited for.
+    /// CPU time of the process and of all descendants that were waited for.
     pub(crate) cpu: CpuSeconds,
 }
 
 impl SpawnedProgram {
-    /// Starts a program; both its outputs go to `NAME.log` in `place`.
+    /// Starts a program. Its standard output and error go to `NAME.log` in `place`.
     pub(crate) fn start(name: &str, command: &Command, place: &Path) -> anyhow::Result<SpawnedProgram> {
         let log = place.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
@@ -46,7 +46,7 @@ impl SpawnedProgram {
         SpawnedProgram::spawn(name, &mut command, log)
     }
 
-    /// Starts a program whose standard output is read here; the rest of its words go to `NAME.log` in `place`.
+    /// Starts a program whose standard output the caller reads. Its standard error goes to `NAME.log` in `place`.
     pub(crate) fn start_piped(
         name: &str,
         command: &Command,
@@ -57,11 +57,11 @@ impl SpawnedProgram {
         let mut command = end_with_parent(command);
         command.stdout(Stdio::piped()).stderr(output);
         let mut spawned = SpawnedProgram::spawn(name, &mut command, log)?;
-        let stdout = spawned.child.stdout.take().context("its output was to be piped")?;
+        let stdout = spawned.child.stdout.take().context("the program's output is piped")?;
         Ok((spawned, BufReader::new(stdout)))
     }
 
-    /// Starts a program and waits for the line that says it is ready; gives what follows `prefix` there.
+    /// Starts a program and waits for its first line, which must start with `prefix`; gives the rest of the line.
     pub(crate) fn start_ready(
         name: &str,
         command: &Command,
@@ -69,21 +69,21 @@ impl SpawnedProgram {
         prefix: &str,
     ) -> anyhow::Result<(SpawnedProgram, String)> {
         let (mut spawned, lines) = SpawnedProgram::start_piped(name, command, place)?;
-        let told = read_first_match(name, lines, |line| Some(line.trim_end().to_owned()))?;
-        match told.recv_timeout(Duration::from_millis(READY_MS)) {
+        let matches = read_first_match(name, lines, |line| Some(line.trim_end().to_owned()))?;
+        match matches.recv_timeout(Duration::from_millis(READY_MS)) {
             Ok(line) => match line.strip_prefix(prefix) {
                 Some(rest) => Ok((spawned, rest.to_owned())),
-                None => bail!("{name} said {line:?} where \"{prefix}…\" was expected"),
+                None => bail!("{name} printed {line:?} instead of \"{prefix}…\""),
             },
             Err(_) => {
                 let what = spawned.failure_output();
                 spawned.end();
-                bail!("{name} did not say that it is ready{what}")
+                bail!("{name} did not report that it is ready{what}")
             }
         }
     }
 
-    /// Starts a program and waits, for so long, until it has said `mark`; gives the rest of that line.
+    /// Starts a program and waits until a line contains `mark`; gives the rest of that line.
     pub(crate) fn start_until(
         name: &str,
         command: &Command,
@@ -92,13 +92,13 @@ impl SpawnedProgram {
         limit: Duration,
     ) -> anyhow::Result<(SpawnedProgram, String)> {
         let (mut spawned, lines) = SpawnedProgram::start_piped(name, command, place)?;
-        let told =
+        let matches =
             read_first_match(name, lines, move |line| Some(line.split_once(mark)?.1.trim().to_owned()))?;
-        match told.recv_timeout(limit) {
+        match matches.recv_timeout(limit) {
             Ok(rest) => Ok((spawned, rest)),
             Err(_) => {
                 spawned.end();
-                bail!("{name} did not say {mark:?}{}", spawned.failure_output())
+                bail!("{name} did not print {mark:?}{}", spawned.failure_output())
             }
         }
     }
@@ -111,12 +111,11 @@ impl SpawnedProgram {
         Ok(SpawnedProgram { name: name.to_owned(), child, log, ended: None })
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it has ended; it is not waited for.
+    /// Whether it has exited; does not wait for it.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.ended.is_some() || self.child.try_wait().is_ok_and(|status| status.is_some())
     }
@@ -124,7 +123,7 @@ impl SpawnedProgram {
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> anyhow::Result<ProgramExit> {
         let pid = Pid::from_child(&self.child);
-        // Ended, but not yet gone from /proc: only now its use is complete and still there to be read.
+        // The process has exited but is not reaped: its CPU time is complete and still readable in /proc.
         waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
             .with_context(|| format!("cannot wait for {}", self.name))?;
         let cpu = usage::cpu_of(self.pid()).unwrap_or_default();
@@ -133,7 +132,7 @@ impl SpawnedProgram {
         Ok(ProgramExit { status, cpu })
     }
 
-    /// Waits for its end, which must be a success.
+    /// Waits for its end; an exit code other than 0 is an error.
     pub(crate) fn wait_for_success(&mut self) -> anyhow::Result<ProgramExit> {
         let ended = self.wait()?;
         if !ended.status.success() {
@@ -142,10 +141,10 @@ impl SpawnedProgram {
         Ok(ended)
     }
 
-    /// The end of what it said, as the end of a sentence.
+    /// The end of its output, to be appended to an error message.
     pub(crate) fn failure_output(&self) -> String {
         let words = self.log_tail();
-        if words.is_empty() { words } else { format!("; its last words: {words}") }
+        if words.is_empty() { words } else { format!("; its last output: {words}") }
     }
 
     fn read_log_tail(&self) -> std::io::Result<String> {
@@ -157,17 +156,17 @@ impl SpawnedProgram {
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
-    /// The last of what it said.
+    /// The end of its output.
     pub(crate) fn log_tail(&self) -> String {
         self.read_log_tail().unwrap_or_default()
     }
 
-    /// Ends it: asks first, kills when it does not heed, and waits.
+    /// Ends it: sends SIGTERM, then SIGKILL after a time limit, and waits.
     pub(crate) fn end(&mut self) {
         if self.ended.is_some() {
             return;
         }
-        // Its descendants as well: who holds others together may not heed the signal itself.
+        // Descendants get the signal too: a wrapper such as `unshare` may ignore it.
         descendants::signal_tree(self.pid(), Signal::TERM);
         if !crate::clock::wait_until(Duration::from_millis(END_MS), || self.has_ended()) {
             let _ = self.child.kill();
@@ -182,27 +181,28 @@ impl Drop for SpawnedProgram {
     }
 }
 
-/// Reads what a program says to its end, so that it never blocks; the first line that is picked comes out, as it was picked.
+/// Reads a program's output to the end, so that it never blocks; sends the first line for which `pick` gives
+/// something.
 fn read_first_match(
     name: &str,
     mut lines: BufReader<ChildStdout>,
     pick: impl Fn(&str) -> Option<String> + Send + 'static,
 ) -> anyhow::Result<mpsc::Receiver<String>> {
-    let (tell, told) = mpsc::sync_channel(1);
-    // Ends with the program.
+    let (sender, matches) = mpsc::sync_channel(1);
+    // The thread ends when the program closes its output.
     std::thread::Builder::new().name(format!("reads {name}")).spawn(move || {
         let mut line = String::new();
         while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
             if let Some(picked) = pick(&line) {
-                let _ = tell.try_send(picked);
+                let _ = sender.try_send(picked);
             }
             line.clear();
         }
     })?;
-    Ok(told)
+    Ok(matches)
 }
 
-/// Runs a program to its successful end; gives its standard output.
+/// Runs a program, which must succeed; gives its standard output.
 pub(crate) fn run_program(name: &str, command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output =
@@ -218,22 +218,22 @@ pub(crate) fn run_program(name: &str, command: &mut Command) -> anyhow::Result<S
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The first line that a program says of itself, or why there is none.
+/// The first line that a program prints, on standard output or error.
 pub(crate) fn first_line(program: &str, args: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("{program} is not installed: scripts/bench-rivals.sh installs it"))?;
-    // Some say it on the one, some on the other.
+    // Programs print their version on either of them.
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let line = text.iter().flat_map(|text| text.lines()).find(|line| !line.trim().is_empty());
     line.map(|line| line.trim().to_owned()).with_context(|| {
-        format!("{program} {} said nothing and ended with {}", args.join(" "), output.status)
+        format!("{program} {} printed nothing and ended with {}", args.join(" "), output.status)
     })
 }
 
-/// A folder that is there and empty.
+/// Creates an empty folder; removes what was there.
 pub(crate) fn empty_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
     if path.exists() {
         fs::remove_dir_all(&path).with_context(|| format!("cannot empty {}", path.display()))?;
@@ -253,16 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_program_says_why() {
+    fn a_failure_quotes_the_output() {
         let place = tempfile::tempdir().unwrap();
         let mut failing =
-            SpawnedProgram::start("failing", &shell("echo no bread >&2; exit 3"), place.path()).unwrap();
+            SpawnedProgram::start("failing", &shell("echo disk full >&2; exit 3"), place.path()).unwrap();
         let fault = failing.wait_for_success().unwrap_err().to_string();
-        assert!(fault.contains("no bread") && fault.contains("failing"), "{fault}");
+        assert!(fault.contains("disk full") && fault.contains("failing"), "{fault}");
     }
 
     #[test]
-    fn a_missing_program_is_told_with_the_way_out() {
+    fn a_missing_program_is_reported_with_a_remedy() {
         let fault = first_line("no-such-program-anywhere", &["--version"]).unwrap_err().to_string();
         assert!(fault.contains("not installed"), "{fault}");
     }
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_found_behind_other_words_or_not_waited_for_longer() {
+    fn a_mark_is_found_within_a_line_or_times_out() {
         let place = tempfile::tempdir().unwrap();
         let talker = shell("echo one; echo 'and two 2'; exec sleep 1000");
         let limit = Duration::from_secs(600);
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(rest, "2");
         drop(spawned);
         let never = SpawnedProgram::start_until("talker", &talker, place.path(), "three", Duration::ZERO);
-        assert!(never.unwrap_err().to_string().contains("did not say"));
+        assert!(never.unwrap_err().to_string().contains("did not print"));
         let mut ended = SpawnedProgram::start("t", &shell("echo one; echo two >&2"), place.path()).unwrap();
         ended.wait_for_success().unwrap();
         assert_eq!(ended.log_tail(), "one\ntwo");

@@ -1,7 +1,7 @@
-//! What processes use: CPU time and memory, from /proc.
+//! CPU time and memory of processes, from /proc.
 //!
-//! Peaks come from looking often, never from `ru_maxrss`, which starts at the parent's. CPU time is what the kernel
-//! accounts to a process, those of its children that it has waited for included; its unit is a clock tick (10 ms).
+//! Peaks come from frequent samples: `ru_maxrss` would start with the parent's peak. CPU time includes that of
+//! children that were waited for, and is counted in clock ticks (10 ms).
 
 use std::fs;
 use std::ops::Sub;
@@ -14,10 +14,10 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::descendants::{self, find_tree, list_tree, read_stat};
-use super::limits::{MEMORY_SAMPLE_MS, SAMPLE_PAUSE_FACTOR};
 use crate::clock;
+use crate::limits::{MEMORY_SAMPLE_MS, SAMPLE_PAUSE_FACTOR};
 
-/// CPU time, in seconds.
+/// CPU time in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct CpuSeconds(pub(crate) f64);
 
@@ -39,27 +39,29 @@ fn ticks_to_seconds(ticks: u64) -> CpuSeconds {
     CpuSeconds(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Of one process and the children that it has waited for; it may have ended, if nobody has waited for it.
+/// CPU time of a process and of the children that it has waited for. The process may have exited, but must not be
+/// reaped.
 pub(crate) fn cpu_of(pid: u32) -> Option<CpuSeconds> {
     Some(ticks_to_seconds(read_stat(pid)?.ticks))
 }
 
-/// Of these processes and all their descendants, those that are gone included where their parent has waited for them.
+/// CPU time of these processes and all their descendants. Exited descendants count if their parent has waited for
+/// them.
 pub(crate) fn cpu_of_trees(roots: &[u32]) -> CpuSeconds {
     roots.iter().flat_map(|root| find_tree(*root)).filter_map(cpu_of).sum()
 }
 
-/// Anonymous memory that a process holds now, in bytes.
+/// Anonymous memory of a process, in bytes.
 pub(crate) fn anonymous_bytes(pid: u32) -> u64 {
     read_memory(pid).anonymous
 }
 
-/// Memory, in bytes.
+/// Memory in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryUse {
-    /// `RssAnon`: a process's own.
+    /// `RssAnon`: memory of the process's own.
     pub(crate) anonymous: u64,
-    /// `RssFile` and `RssShmem`: mapped pages of files, which the page cache has anyway.
+    /// `RssFile` and `RssShmem`: mapped pages of files, which are in the page cache anyway.
     pub(crate) mapped: u64,
 }
 
@@ -77,26 +79,26 @@ fn parse_memory(status: &str) -> MemoryUse {
     MemoryUse { anonymous: of("RssAnon:"), mapped: of("RssFile:") + of("RssShmem:") }
 }
 
-/// Who takes part in a round.
+/// The processes of a round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RoundPids {
-    /// Processes that send, without their descendants.
+    /// Seeders, without their descendants.
     pub(crate) sources: Vec<u32>,
-    /// Processes that receive, likewise.
+    /// Leechers, without their descendants.
     pub(crate) receivers: Vec<u32>,
 }
 
-/// The most that was seen.
+/// Peak memory of a round.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct MemoryPeaks {
-    /// Of the sums of all sources and of all receivers.
+    /// Peaks of the sums over all seeders and over all leechers.
     pub(crate) sides: [MemoryUse; 2],
-    /// How long it was looked, in all, which a CPU was busy with.
+    /// CPU time that the samples took.
     pub(crate) sampling: Duration,
 }
 
 impl MemoryPeaks {
-    /// Of two stretches of time, one after the other.
+    /// The peaks of two successive periods.
     pub(crate) fn merge(self, other: MemoryPeaks) -> MemoryPeaks {
         let most = |side: usize| MemoryUse {
             anonymous: self.sides[side].anonymous.max(other.sides[side].anonymous),
@@ -105,9 +107,9 @@ impl MemoryPeaks {
         MemoryPeaks { sides: [most(0), most(1)], sampling: self.sampling + other.sampling }
     }
 
-    fn sample(sides: &RoundPids) -> MemoryPeaks {
+    fn sample(round_pids: &RoundPids) -> MemoryPeaks {
         let (sampling, sides) = clock::time_work(|| {
-            [&sides.sources, &sides.receivers].map(|side| {
+            [&round_pids.sources, &round_pids.receivers].map(|side| {
                 let all = side.iter().flat_map(|root| list_tree(*root)).map(read_memory);
                 all.fold(MemoryUse::default(), |sum, one| MemoryUse {
                     anonymous: sum.anonymous + one.anonymous,
@@ -119,7 +121,7 @@ impl MemoryPeaks {
     }
 }
 
-/// Looks at the memory of both sides from now on, and ends receivers whose time is over.
+/// Samples the memory of both sides in a thread, and kills receivers that exceed the time limit.
 pub(crate) struct RoundWatch {
     stop: Arc<AtomicBool>,
     limit: Duration,
@@ -128,10 +130,13 @@ pub(crate) struct RoundWatch {
 }
 
 impl RoundWatch {
-    /// Starts. After `limit` the `victims` are killed, so that nobody waits for them for ever; they are children that
-    /// nobody has waited for yet.
-    pub(crate) fn start(sides: RoundPids, victims: &[u32], limit: Duration) -> anyhow::Result<RoundWatch> {
-        // Held by what they are, not by their numbers, which belong to others once they have been waited for.
+    /// Starts sampling. After `limit` the `victims` are killed: children that have not been waited for.
+    pub(crate) fn start(
+        round_pids: RoundPids,
+        victims: &[u32],
+        limit: Duration,
+    ) -> anyhow::Result<RoundWatch> {
+        // By pidfds: a pid may be reused after its process was waited for.
         let victims: Vec<OwnedFd> =
             victims.iter().map(|pid| descendants::open_pidfd(*pid)).collect::<std::io::Result<_>>()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -140,15 +145,16 @@ impl RoundWatch {
         let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
             let mut peaks = MemoryPeaks::default();
             loop {
-                let look = MemoryPeaks::sample(&sides);
-                let pause = Duration::from_millis(MEMORY_SAMPLE_MS).max(look.sampling * SAMPLE_PAUSE_FACTOR);
-                peaks = peaks.merge(look);
+                let sample = MemoryPeaks::sample(&round_pids);
+                let pause =
+                    Duration::from_millis(MEMORY_SAMPLE_MS).max(sample.sampling * SAMPLE_PAUSE_FACTOR);
+                peaks = peaks.merge(sample);
                 if stopped.load(Ordering::Acquire) {
                     return peaks;
                 }
                 if clock::now() > deadline {
                     for victim in &victims {
-                        // It may have ended meanwhile.
+                        // The process may have ended meanwhile.
                         let _ = pidfd_send_signal(victim, Signal::KILL);
                     }
                 }
@@ -158,13 +164,13 @@ impl RoundWatch {
         Ok(RoundWatch { stop, limit, deadline, thread: Some(thread) })
     }
 
-    /// Why receivers that have failed by now may have done so, if they were killed.
+    /// The reason to add to a receiver's failure if the time limit is over by now.
     pub(crate) fn timeout_reason(&self) -> Option<String> {
         let over = clock::now() > self.deadline;
-        over.then(|| format!("the time of a round, {:.1} s, was over", self.limit.as_secs_f64()))
+        over.then(|| format!("the time limit of the round, {:.1} s, was over", self.limit.as_secs_f64()))
     }
 
-    /// What was seen.
+    /// Ends the sampling; gives the peaks.
     pub(crate) fn peaks(mut self) -> MemoryPeaks {
         self.stop_thread().unwrap_or_default()
     }
@@ -193,21 +199,21 @@ mod tests {
         assert!(find_tree(own).contains(&own));
         assert!(anonymous_bytes(own) > 0);
         assert!(cpu_of(own).is_some());
-        let sides = RoundPids { sources: vec![own], receivers: vec![] };
-        let watch = RoundWatch::start(sides, &[], Duration::from_secs(60)).unwrap();
+        let round_pids = RoundPids { sources: vec![own], receivers: vec![] };
+        let watch = RoundWatch::start(round_pids, &[], Duration::from_secs(60)).unwrap();
         let peaks = watch.peaks();
         assert!(peaks.sides[0].anonymous > 0 && peaks.sides[1] == MemoryUse::default(), "{peaks:?}");
     }
 
     #[test]
-    fn memory_is_told_apart_by_what_it_is() {
+    fn anonymous_and_mapped_memory_are_separate() {
         let status = "VmRSS:\t 9 kB\nRssAnon:\t     2 kB\nRssFile:\t   3 kB\nRssShmem:\t 4 kB\n";
         assert_eq!(parse_memory(status), MemoryUse { anonymous: 2 << 10, mapped: 7 << 10 });
         assert_eq!(parse_memory(""), MemoryUse::default());
     }
 
     #[test]
-    fn whose_time_is_over_is_killed_and_nobody_else() {
+    fn receivers_are_killed_after_the_limit() {
         let mut late = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let watch = RoundWatch::start(RoundPids::default(), &[late.id()], Duration::ZERO).unwrap();
         let status = late.wait().unwrap();

@@ -1,24 +1,23 @@
-//! Memory that a virtual machine never touched costs seconds at its first use: as much as a run will need is touched and
-//! given back before each.
+//! Warms up memory before each run: the first use of memory that a virtual machine has never touched takes seconds.
 //!
-//! Pages of files are taken from another place than those of programs, in blocks of up to 2 MiB, and a guest that reports its
-//! free memory loses blocks of that size to the host within seconds. So a file of the same length warms what a file will
-//! need, and is deleted at the last moment: without it the same transfer took one to five times as long.
+//! Pages of files and anonymous pages come from separate pools, in blocks of up to 2 MiB, and a guest that reports
+//! free memory loses such blocks to its host within seconds. So a file of the same length is written and deleted right
+//! before the run. Without it the same transfer took up to five times as long.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use super::limits::{WARM_EXTRA_BYTES, WARM_MAX_PERCENT, WARM_WRITE_BYTES};
 use crate::host::HostDescription;
+use crate::limits::{WARM_EXTRA_BYTES, WARM_MAX_PERCENT, WARM_WRITE_BYTES};
 
-/// Touches one byte a page of as much anonymous memory as `bytes` of pages and the programs will need, and frees it.
+/// Touches every page of `bytes` and [`WARM_EXTRA_BYTES`] of anonymous memory, and frees it.
 pub(crate) fn touch_memory(bytes: u64) {
     let available = HostDescription::memory_available().unwrap_or(0);
     let length = bytes_to_touch(bytes, available);
     let page = rustix::param::page_size();
     let mut memory: Vec<u8> = Vec::new();
-    // Whoever cannot have it measures without.
+    // Without enough memory the run goes on unwarmed.
     if memory.try_reserve_exact(length).is_ok() {
         memory.resize(length, 0);
         for at in (0..length).step_by(page) {
@@ -28,16 +27,16 @@ pub(crate) fn touch_memory(bytes: u64) {
     std::hint::black_box(&memory);
 }
 
-/// Touches as many pages of files as `bytes` in `folder` will need, and frees them. Whoever calls this starts the run at once.
+/// Writes and deletes a file of `bytes` in `folder`. Call it directly before the run.
 pub(crate) fn touch_files(folder: &Path, bytes: u64) {
     let path = folder.join("warm");
     let most = HostDescription::memory_available().unwrap_or(0) / 100 * WARM_MAX_PERCENT;
     let block = vec![1; WARM_WRITE_BYTES];
     if let Ok(mut file) = File::create(&path) {
-        // A disk that is full warms what it has taken.
+        // A full disk ends the loop; what was written is warm.
         let _ = (0..bytes.min(most)).step_by(WARM_WRITE_BYTES).try_for_each(|_| file.write_all(&block));
     }
-    // If it was made, it goes with the folder at the latest.
+    // If this fails, the file is removed with its folder.
     let _ = std::fs::remove_file(&path);
 }
 
@@ -51,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_touched_fits_what_is_free() {
+    fn warm_up_is_bounded_by_the_available_memory() {
         assert_eq!(bytes_to_touch(1 << 30, 1_000), 600);
         assert_eq!(bytes_to_touch(10, 100 << 30) as u64, 10 + WARM_EXTRA_BYTES);
         touch_memory(1 << 20);

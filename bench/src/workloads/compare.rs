@@ -1,8 +1,8 @@
-//! `bench compare A B`: the same transfers by two builds or with two settings, in the same rounds; B as a multiple of A. Rounds
-//! go ABBA.
+//! `bench compare A B`: the same transfers with two builds or two settings, in the same rounds, in ABBA order. Results
+//! of B are multiples of A's.
 //!
-//! What is compared is a folder of programs, a revision of the repository (built once, into a folder below `target/compare`), or
-//! options of the node, such as `'--io epoll'`.
+//! A side is a folder of programs, a revision of the repository (built once, below `target/compare`), or options of
+//! the node such as `'--io epoll'`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,17 +19,17 @@ use crate::results::sink::RecordSink;
 use crate::topology::binaries::ShoalBinaries;
 use crate::topology::spawned::empty_folder;
 
-/// Where revisions are built, below the repository.
+/// The folder of built revisions, below the repository.
 const BUILDS: &str = "target/compare";
 
 /// One side of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum CompareSide {
-    /// Programs that there are.
+    /// A folder with programs.
     Folder(PathBuf),
-    /// What git knows by this name.
+    /// A revision, as git resolves it.
     Revision(String),
-    /// The programs at hand, with these options of the node.
+    /// The default programs, with these options of the node.
     Options(Vec<String>),
 }
 
@@ -44,11 +44,11 @@ impl CompareSide {
         }
     }
 
-    fn binaries(&self, at_hand: Option<&Path>) -> anyhow::Result<ShoalBinaries> {
+    fn binaries(&self, default_folder: Option<&Path>) -> anyhow::Result<ShoalBinaries> {
         match self {
             CompareSide::Folder(folder) => ShoalBinaries::find(Some(folder)),
             CompareSide::Revision(name) => ShoalBinaries::find(Some(&build_programs(Path::new("."), name)?)),
-            CompareSide::Options(_) => ShoalBinaries::find(at_hand),
+            CompareSide::Options(_) => ShoalBinaries::find(default_folder),
         }
     }
 
@@ -57,12 +57,12 @@ impl CompareSide {
     }
 }
 
-/// Measures and reports.
+/// Runs `bench compare`.
 pub(crate) fn run_compare(args: &CompareArgs) -> anyhow::Result<()> {
     let sides = [&args.a, &args.b].map(|word| (word.as_str(), CompareSide::parse(word)));
-    // Before anything is measured, and in the machine's own network: a build may fetch.
-    let at_hand = args.bin.bin.as_deref();
-    let binaries = [sides[0].1.binaries(at_hand)?, sides[1].1.binaries(at_hand)?];
+    // Programs are built before the run enters its own network, since cargo may have to download.
+    let default_folder = args.bin.bin.as_deref();
+    let binaries = [sides[0].1.binaries(default_folder)?, sides[1].1.binaries(default_folder)?];
     let shape = NodeCounts { seeders: args.seeders, leechers: args.leechers };
     let stage = TransferSetup::prepare(&args.setup, shape.leechers)?;
     let mut settings = stage.settings();
@@ -82,7 +82,7 @@ pub(crate) fn run_compare(args: &CompareArgs) -> anyhow::Result<()> {
     fail_if_any(&failed)
 }
 
-/// The folder of a revision's programs, which are built when they are not there yet.
+/// The folder of a revision's programs. They are built if they are missing.
 fn build_programs(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let top = PathBuf::from(run_git(at, &["rev-parse", "--show-toplevel"])?);
     let commit = run_git(&top, &["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])
@@ -97,11 +97,11 @@ fn build_programs(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&builds)?;
     let tree = builds.join(format!("{commit}-tree"));
     let tree_text = tree.to_string_lossy();
-    // What a build that was killed has left.
+    // An interrupted build may have left its tree.
     let _ = run_git(&top, &["worktree", "remove", "--force", &tree_text]);
     run_git(&top, &["worktree", "add", "--force", "--detach", &tree_text, &commit])?;
-    eprintln!("bench: building {commit}, which takes minutes");
-    // One folder for all revisions, which mostly share what they depend on.
+    eprintln!("bench: building {commit} (this takes minutes)");
+    // One target folder for all revisions: they share most dependencies.
     let target = builds.join("target");
     let built = Command::new("cargo")
         .args(["build", "--release", "--locked", "--package", "tracker", "--package", "client"])
@@ -112,13 +112,13 @@ fn build_programs(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
         .context("cannot start cargo: https://rustup.rs has it");
     run_git(&top, &["worktree", "remove", "--force", &tree_text])?;
     if !built?.success() {
-        bail!("{name} ({commit}) does not build; cargo has said above why");
+        bail!("{name} ({commit}) does not build: see cargo's output above");
     }
     copy_programs(&target.join("release"), &programs)?;
     Ok(programs)
 }
 
-/// Copies both programs to a folder that is there only when it is complete.
+/// Copies both programs to a folder, which is renamed into place when it is complete.
 fn copy_programs(built: &Path, programs: &Path) -> anyhow::Result<()> {
     let ShoalBinaries { tracker, client } = ShoalBinaries::find(Some(built))?;
     let part = empty_folder(programs.with_extension("part"))?;
@@ -127,7 +127,7 @@ fn copy_programs(built: &Path, programs: &Path) -> anyhow::Result<()> {
         std::fs::copy(&program, part.join(name))
             .with_context(|| format!("cannot copy {}", program.display()))?;
     }
-    std::fs::rename(&part, programs).with_context(|| format!("cannot make {}", programs.display()))
+    std::fs::rename(&part, programs).with_context(|| format!("cannot create {}", programs.display()))
 }
 
 fn run_git(at: &Path, words: &[&str]) -> anyhow::Result<String> {
@@ -140,7 +140,7 @@ fn run_git(at: &Path, words: &[&str]) -> anyhow::Result<String> {
 mod tests {
     use super::*;
 
-    /// A commit of a workspace of two programs that say `word`.
+    /// Commits a workspace of two programs that print `word`.
     fn commit(top: &Path, word: &str) -> String {
         for program in ["tracker", "client"] {
             let source = top.join(program).join("src");
@@ -167,21 +167,21 @@ mod tests {
     }
 
     #[test]
-    fn revisions_are_built_once_and_are_those_that_were_named() {
+    fn named_revisions_are_built_once() {
         let place = tempfile::tempdir().unwrap();
         let top = place.path();
         run_git(top, &["init", "--quiet"]).unwrap();
         let commits = [commit(top, "first"), commit(top, "second")];
-        // What is not committed takes no part.
+        // Uncommitted changes are not built.
         std::fs::write(top.join("client/src/main.rs"), "no program").unwrap();
         for (name, word) in [("HEAD~1", "first"), ("HEAD", "second")] {
             let programs = ShoalBinaries::find(Some(&build_programs(top, name).unwrap())).unwrap();
             for program in [programs.tracker, programs.client] {
-                let said = crate::topology::spawned::run_program("it", &mut Command::new(program)).unwrap();
-                assert_eq!(said.trim(), word);
+                let output = crate::topology::spawned::run_program("it", &mut Command::new(program)).unwrap();
+                assert_eq!(output.trim(), word);
             }
         }
-        // Nothing is built again, so that what is there may be anything.
+        // A built revision is not built again, so the file keeps its new content.
         std::fs::write(top.join(BUILDS).join(format!("{}-programs", commits[0])).join("client"), "").unwrap();
         let again = build_programs(top, &commits[0]).unwrap();
         assert_eq!(std::fs::metadata(again.join("client")).unwrap().len(), 0);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn sides_are_told_apart() {
+    fn sides_are_recognized() {
         assert_eq!(
             CompareSide::parse("--io  epoll"),
             CompareSide::Options(vec!["--io".to_owned(), "epoll".to_owned()])

@@ -1,11 +1,12 @@
-//! `bench hash`: every way of hashing that this CPU has, beside one pass of the `sha1` crate over the same bytes.
+//! `bench hash`: every hashing implementation for this CPU, compared with one pass of the `sha1` crate over the same
+//! bytes.
 //!
-//! Per kind: `stream` is one sequential pass, `digests` the digests of all pieces, `both_states` digests and links, the
-//! way downloads are verified; all three on one thread. `upload` is what sharing a file costs: digests, chain and
-//! file digest, with the threads that the client would use.
+//! On one thread, for each implementation: `stream` is one sequential pass, `digests` hashes all pieces, and
+//! `both_states` computes digests and links as the verification of a download does. `upload` computes digests, chain
+//! and file digest, as sharing a file does, with the client's number of threads.
 //!
-//! With `--rivals` the same bytes lie in a cached file too, and other programs hash that in the same rounds; `upload of the
-//! file` is what Shoal makes of it on those terms.
+//! With `--rivals` the bytes are also in a cached file. Other programs hash that file in the same rounds, and so does
+//! `upload of the file`.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -22,18 +23,17 @@ use tempfile::TempDir;
 
 use crate::cli::HashArgs;
 use crate::interleave::{TimedWorkload, measure_rounds};
+use crate::limits::HASH_BATCH_PIECES;
 use crate::results::sink::RecordSink;
 use crate::topology::other_load::OtherLoad;
 use crate::topology::shutdown;
+use crate::topology::test_file::{RANDOM_SEED, fill_random};
 use crate::{report, rivals};
-
-/// Pieces that are verified together, as a download does with what has landed.
-const BATCH_PIECES: usize = 16;
 
 /// The kind that all others are compared with.
 const REFERENCE: &str = "sha1 crate";
 
-/// Measures and reports.
+/// Runs `bench hash`.
 pub(crate) fn run_hash(args: &HashArgs) -> anyhow::Result<()> {
     let size = args.size.bytes();
     let rounds =
@@ -43,7 +43,7 @@ pub(crate) fn run_hash(args: &HashArgs) -> anyhow::Result<()> {
     let geometry = Geometry::new(size)?;
     let best = Hasher::best();
     let file_hasher = FileHasher::new(best, None)?;
-    // Before the workloads, which use it, and so removed after them.
+    // Created before the workloads that borrow it, so it is dropped after them.
     let field = if args.rivals { Some(RivalInput::create(args, &bytes)?) } else { None };
     let mut workloads = vec![reference_workload(&bytes)];
     for kind in HashKind::supported() {
@@ -55,20 +55,19 @@ pub(crate) fn run_hash(args: &HashArgs) -> anyhow::Result<()> {
         for (name, program, entry) in rivals::hashing::list_rivals(&field.file) {
             match entry {
                 Ok((kind, run)) => workloads.push(TimedWorkload { name, kind, run }),
-                Err(absent) => absent.record_absence(&mut sink, [name, program])?,
+                Err(absent) => absent.record(&mut sink, [name, program])?,
             }
         }
     }
-    let others = OtherLoad::start();
+    let other_load = OtherLoad::start();
     measure_rounds(&workloads, args.rounds.warmup, args.rounds.runs, |round, workload, took| match took {
         Ok(took) => record_throughput(&mut sink, workload, round, size, took),
         Err(fault) => sink.record_failed([workload.name, &workload.kind], &format!("{fault:#}")),
     })?;
-    sink.add_other_load(others.busy_cpus());
+    sink.add_other_load(other_load.busy_cpus());
     report::finish_run(sink)
 }
 
-/// One number.
 fn record_throughput(
     sink: &mut RecordSink,
     workload: &TimedWorkload<'_>,
@@ -85,20 +84,20 @@ fn record_throughput(
     }
 }
 
-/// What other programs hash.
+/// A file for other programs to hash.
 struct RivalInput {
     source: Source,
     file: PathBuf,
-    // Goes last: the file lies in it.
+    // Declared last, so it is removed last: the file lies in it.
     _place: TempDir,
 }
 
 impl RivalInput {
-    /// The same bytes as a file, cached because they were just written.
+    /// Writes the bytes to a file. It is in the page cache, since it was just written.
     fn create(args: &HashArgs, bytes: &[u8]) -> anyhow::Result<RivalInput> {
         let folder = args.dir.clone().unwrap_or_else(std::env::temp_dir);
         let place = TempDir::with_prefix_in("shoal-bench-", &folder).with_context(|| {
-            format!("cannot make a folder in {}: name another by --dir", folder.display())
+            format!("cannot create a folder in {}: choose another --dir", folder.display())
         })?;
         shutdown::clean_up_on_signal(place.path().to_owned())?;
         let file = place.path().join("content.bin");
@@ -110,7 +109,7 @@ impl RivalInput {
     }
 }
 
-/// What sharing costs.
+/// What sharing a file costs.
 fn upload_workload<'a, W>(
     name: &'static str,
     hasher: &'a FileHasher,
@@ -141,7 +140,7 @@ fn reference_workload(bytes: &[u8]) -> TimedWorkload<'_> {
     }
 }
 
-/// The workloads of one kind.
+/// The workloads of one implementation.
 fn kind_workloads(hasher: Hasher, bytes: &[u8]) -> [TimedWorkload<'_>; 3] {
     let kind = || hasher.kind().to_string();
     let stream = move || {
@@ -151,17 +150,17 @@ fn kind_workloads(hasher: Hasher, bytes: &[u8]) -> [TimedWorkload<'_>; 3] {
         Ok(())
     };
     let digests = move || {
-        for batch in bytes.chunks(BATCH_PIECES * PIECE_BYTES as usize) {
+        for batch in bytes.chunks(HASH_BATCH_PIECES * PIECE_BYTES as usize) {
             let pieces: Vec<&[u8]> = batch.chunks(PIECE_BYTES as usize).collect();
             black_box(hasher.digest_many(&pieces));
         }
         Ok(())
     };
-    // What the values should be costs nothing to compare, so wrong ones do.
+    // The comparison is part of every run, so wrong expected values cost the same.
     let to = LinkEnd::File { length: bytes.len() as u64, digest: Digest([0; 20]) };
     let link = Some(LinkCheck { from: ChainState::INITIAL, to });
     let both_states = move || {
-        for batch in bytes.chunks(BATCH_PIECES * PIECE_BYTES as usize) {
+        for batch in bytes.chunks(HASH_BATCH_PIECES * PIECE_BYTES as usize) {
             let pieces = batch.chunks(PIECE_BYTES as usize);
             let jobs: Vec<PieceJob<'_>> =
                 pieces.map(|bytes| PieceJob { bytes, digest: Digest([0; 20]), link }).collect();
@@ -176,23 +175,17 @@ fn kind_workloads(hasher: Hasher, bytes: &[u8]) -> [TimedWorkload<'_>; 3] {
     ]
 }
 
-/// Bytes to hash, no page like another, so that none is shared or zero.
+/// Pseudorandom bytes: no page is zero or equal to another, so the kernel shares none.
 fn random_bytes(size: u64, available: Option<u64>) -> anyhow::Result<Vec<u8>> {
     if let Some(available) = available
         && size > available
     {
-        bail!("{size} bytes do not fit the {available} bytes of memory that are free: use a smaller --size");
+        bail!("{size} bytes exceed the {available} bytes of available memory: use a smaller --size");
     }
     let length = usize::try_from(size).context("more bytes than memory can address: use a smaller --size")?;
     let mut bytes = vec![0; length];
-    let mut word = 0x9E37_79B9_7F4A_7C15_u64;
-    for place in bytes.chunks_mut(size_of::<u64>()) {
-        // xorshift64: speed matters here, not quality.
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        place.copy_from_slice(&word.to_le_bytes()[..place.len()]);
-    }
+    let mut state = RANDOM_SEED;
+    fill_random(&mut state, &mut bytes);
     Ok(bytes)
 }
 
@@ -201,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_has_the_size_asked_for_and_no_two_equal_pages() {
+    fn content_has_the_given_size_and_no_equal_pages() {
         let bytes = random_bytes(3 * 4_096 + 5, None).unwrap();
         assert_eq!(bytes.len(), 3 * 4_096 + 5);
         let pages: Vec<&[u8]> = bytes.chunks_exact(4_096).collect();
@@ -209,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_memory_is_refused_with_the_way_out() {
+    fn more_than_the_available_memory_is_refused_with_a_remedy() {
         let refusal = random_bytes(2, Some(1)).unwrap_err();
         assert!(refusal.to_string().contains("--size"), "{refusal}");
     }

@@ -1,9 +1,8 @@
-//! `bench swarm`: how near a swarm comes to what is possible.
+//! `bench swarm`: how close a swarm comes to the fluid limit.
 //!
-//! Each byte has to leave some seeder once, and all copies together have to leave by all uplinks there are; so hosts that send
-//! at most u bytes a second each cannot all have a file sooner than the longer of both takes (the fluid limit, where downlinks are
-//! not the narrow place: Kumar and Ross, "Peer-assisted file distribution: the minimum distribution time"). Each finish is
-//! given as a multiple of that.
+//! Every byte must leave the seeders once, and all copies together must leave through all uplinks. The fluid limit is
+//! the longer of these two times, given uplinks of u bytes a second and downlinks that are no bottleneck (Kumar and
+//! Ross, "Peer-assisted file distribution: the minimum distribution time"). Finish times are multiples of it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::cli::SwarmArgs;
 use crate::clock;
+use crate::limits::{DOWNLOAD_WAIT_S, ROUND_MAX_S, SWARM_LIMIT_FACTOR};
 use crate::report;
 use crate::results::sink::RecordSink;
 use crate::topology::binaries::ShoalBinaries;
@@ -24,21 +24,13 @@ use crate::topology::other_load::OtherLoad;
 use crate::topology::shoal::{RunningDownload, ShoalNet, ShoalNode};
 use crate::topology::test_file::TestFile;
 use crate::topology::usage::{RoundPids, RoundWatch};
-use crate::topology::{ROUND_MAX_S, warm_up};
+use crate::topology::warm_up;
 
-/// The workload's name in records.
 const WORKLOAD: &str = "swarm";
 
-/// The group of the file.
 const GROUP: &str = "bench";
 
-/// Downloads may take this many times the fluid limit, where nothing else was said, and what any round may take besides.
-const LIMIT_FACTOR: f64 = 20.0;
-
-/// A download that makes no progress this long, in seconds, has failed.
-const DOWNLOAD_WAIT_S: &str = "60";
-
-/// Measures and reports, in namespaces; without them it says why not.
+/// Runs `bench swarm` in namespaces. Where they are refused, the run is recorded as skipped.
 pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
     let begin = || {
         let settings = [
@@ -51,7 +43,7 @@ pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
         RecordSink::begin(args.output.record_output(), "swarm", Some(args.size.bytes()), &settings)
     };
     let binaries = ShoalBinaries::find(args.bin.bin.as_deref())?;
-    // Memory of the run's own would hide the programs that lie in the machine's.
+    // The run's own tmpfs would hide programs that lie on the machine's.
     let lie_in_memory =
         [&binaries.tracker, &binaries.client].iter().any(|program| program.starts_with(MEMORY_FOLDER));
     let hidden = lie_in_memory.then_some(Path::new(MEMORY_FOLDER));
@@ -59,7 +51,7 @@ pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
         NamespaceEntry::Inside(given) => given,
         NamespaceEntry::Done(status) if status.success() => return Ok(()),
         NamespaceEntry::Done(status) => {
-            bail!("the part that ran in namespaces of its own ended with {status}")
+            bail!("the harness inside the namespaces ended with {status}")
         }
         NamespaceEntry::Refused(why) => {
             let mut sink = begin()?;
@@ -74,13 +66,13 @@ pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
         None => mount_memory()?,
     };
     let folder = TempDir::with_prefix_in("shoal-swarm-", &dir)
-        .with_context(|| format!("there is no place in {}: choose another --dir", dir.display()))?;
+        .with_context(|| format!("cannot create a folder in {}: choose another --dir", dir.display()))?;
     let content = TestFile::create(folder.path().join("swarm.bin"), args.size.bytes())?;
     let mut lost = 0;
     for round in 0..args.warmup + args.runs {
         warm_up::touch_memory(args.size.bytes().saturating_mul(u64::from(args.leechers)));
         let place = folder.path().join("round");
-        let others = OtherLoad::start();
+        let other_load = OtherLoad::start();
         let outcome =
             SwarmRound { args, binaries: &binaries, place: &place, content: &content, center }.run();
         let counted = round.checked_sub(args.warmup);
@@ -88,7 +80,7 @@ pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
             Ok(outcome) => {
                 lost += outcome.record(&mut sink, counted, args)?;
                 if counted.is_some() {
-                    sink.add_other_load(others.busy_cpus());
+                    sink.add_other_load(other_load.busy_cpus());
                 }
             }
             Err(fault) => {
@@ -100,12 +92,12 @@ pub(crate) fn run_swarm(args: &SwarmArgs) -> anyhow::Result<()> {
     }
     report::finish_run(sink)?;
     if lost > 0 {
-        bail!("{lost} downloads failed: the lines `failed` say why");
+        bail!("{lost} downloads failed: see the `failed` lines");
     }
     Ok(())
 }
 
-/// The least time in which all leechers can have the file, in seconds.
+/// The minimum time in which all leechers can have the file, in seconds.
 fn fluid_limit_s(args: &SwarmArgs) -> f64 {
     let (size, uplink) = (args.size.bytes() as f64, args.uplink.bytes() as f64);
     let (seeders, leechers) = (f64::from(args.seeders), f64::from(args.leechers));
@@ -114,16 +106,15 @@ fn fluid_limit_s(args: &SwarmArgs) -> f64 {
     first_copy_s.max(all_copies_s)
 }
 
-/// The longest that all downloads of a round may take.
+/// The time limit of a round's downloads.
 fn round_limit(args: &SwarmArgs) -> Duration {
     let seconds = match args.limit {
         Some(multiple) => multiple * fluid_limit_s(args),
-        None => ROUND_MAX_S as f64 + LIMIT_FACTOR * fluid_limit_s(args),
+        None => ROUND_MAX_S as f64 + SWARM_LIMIT_FACTOR * fluid_limit_s(args),
     };
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
-/// What a round is made of.
 struct SwarmRound<'a> {
     args: &'a SwarmArgs,
     binaries: &'a ShoalBinaries,
@@ -132,13 +123,13 @@ struct SwarmRound<'a> {
     center: Ipv4Addr,
 }
 
-/// What became of a round.
+/// The measurements of a round.
 struct SwarmOutcome {
-    /// From the start of all to the durable copy of each, in the order of the hosts; or why there is none.
+    /// For each leecher, from the start of the round to its durable copy, or its failure.
     finished: Vec<anyhow::Result<Duration>>,
-    /// Bytes that left each seeder.
+    /// Bytes that each seeder has sent.
     seeders_sent: Vec<u64>,
-    /// Bytes that left all leechers.
+    /// Bytes that all leechers have sent.
     leechers_sent: u64,
 }
 
@@ -156,7 +147,7 @@ impl SwarmRound<'_> {
             node.share(GROUP, &self.content.path)?;
             seeders.push(node);
         }
-        // Whoever fails from here on loses its own copy, and no other's.
+        // From here on a failure costs one leecher its copy, not the round.
         let leechers: Vec<_> = leeching.iter().map(|host| start_member(&shoal, host, "join_group")).collect();
         let before = read_sent_bytes(&hosts)?;
         let finished = self.run_downloads(leechers)?;
@@ -174,7 +165,8 @@ impl SwarmRound<'_> {
         self.place.join(format!("copy{}", leecher + 1))
     }
 
-    /// All leechers at once; how long each took until its file was durable. Nodes run until the last one is done.
+    /// Downloads by all leechers at once; the time of each until its file was durable. Nodes serve until the last one
+    /// is done.
     fn run_downloads(
         &self,
         leechers: Vec<anyhow::Result<ShoalNode>>,
@@ -198,8 +190,8 @@ impl SwarmRound<'_> {
         let victims: Vec<u32> = downloads.iter().flatten().map(|(_, download)| download.pid()).collect();
         let watch = RoundWatch::start(RoundPids::default(), &victims, round_limit(self.args))?;
         let finished = |(since, download): (Duration, RunningDownload)| {
-            let (told, _) = download.finish().map_err(|fault| explain_timeout(fault, &watch))?;
-            Ok(since + told.durable)
+            let (figures, _) = download.finish().map_err(|fault| explain_timeout(fault, &watch))?;
+            Ok(since + figures.durable)
         };
         Ok(downloads.into_iter().map(|download| download.and_then(finished)).collect())
     }
@@ -214,10 +206,10 @@ fn start_member(shoal: &ShoalNet, host: &SwarmHost, joins: &str) -> anyhow::Resu
     Ok(node)
 }
 
-/// A failure, with the limit where that was over by then.
+/// Adds the time limit to a failure if it is over by now.
 fn explain_timeout(fault: anyhow::Error, watch: &RoundWatch) -> anyhow::Error {
     match watch.timeout_reason() {
-        Some(told) => anyhow::anyhow!("{fault:#}; {told}: --limit gives more"),
+        Some(reason) => anyhow::anyhow!("{fault:#}; {reason}: raise it with --limit"),
         None => fault,
     }
 }
@@ -227,7 +219,7 @@ fn read_sent_bytes(hosts: &[SwarmHost]) -> anyhow::Result<Vec<u64>> {
 }
 
 impl SwarmOutcome {
-    /// Puts a round that counts into the sink; failures of every round. Gives how many there were.
+    /// Records a measured round, and the failures of any round. Gives the number of failures.
     fn record(&self, sink: &mut RecordSink, round: Option<u32>, args: &SwarmArgs) -> anyhow::Result<usize> {
         let (size, limit_s, unit) = (args.size.bytes() as f64, fluid_limit_s(args), "x fluid limit");
         let mut last: f64 = 0.0;
@@ -245,7 +237,7 @@ impl SwarmOutcome {
         }
         let lost = self.finished.iter().filter(|took| took.is_err()).count();
         let Some(round) = round else { return Ok(lost) };
-        // The last of those who came through would be no finish of the swarm.
+        // Without every leecher, the last finish would not be the swarm's.
         if lost == 0 {
             sink.record_sample([WORKLOAD, "shoal", "last finish"], round, last, unit)?;
         }
@@ -279,18 +271,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_possible_is_bounded_by_the_first_copy_and_by_all_copies() {
+    fn the_fluid_limit_is_the_longer_of_first_copy_and_all_copies() {
         let is = |words, expected: f64| assert!((limit_s(words) - expected).abs() < 1e-9, "{words}");
-        // One seeder: the first copy, however many leechers.
+        // One seeder: the first copy, with any number of leechers.
         is("--seeders 1 --leechers 1", 64.0);
         is("--seeders 1 --leechers 16", 64.0);
-        // Several: each sends its part once, and then all uplinks carry what is left.
+        // Several: each sends its part once, then all uplinks carry the rest.
         is("--seeders 4 --leechers 1", 16.0);
         is("--seeders 3 --leechers 13", 13.0 * 64.0 / 16.0);
     }
 
     #[test]
-    fn downloads_have_a_limit_that_can_be_told() {
+    fn the_time_limit_follows_the_options() {
         let allowed = |words: &str| round_limit(&args(words)).as_secs_f64();
         assert!((allowed("--seeders 1 --leechers 1") - (60.0 + 20.0 * 64.0)).abs() < 1e-6);
         assert!((allowed("--seeders 4 --leechers 1 --limit 1.5") - 24.0).abs() < 1e-6);

@@ -1,9 +1,9 @@
-//! The harness through its real binary: what it says, and what of it is still there.
+//! Runs the real harness, and finds what a run leaves behind.
 //!
 //! ```text
-//!   bench(place, words) ─► Command ─► records          what it said
-//!         │                   └─────► Running          until a line came; ended by its process id when its value is dropped
-//!         └─► mark in the environment ─► processes_of  whatever a run started, in whichever namespace
+//!   bench(place, words) ─► Command ─► records          parsed output
+//!         │                   └─────► Running          a run in the background; killed when its value is dropped
+//!         └─► mark in the environment ─► processes_of  every process of a run, in any namespace
 //! ```
 #![allow(dead_code, reason = "each test file uses the part that it needs")]
 #![allow(clippy::unwrap_used, reason = "a rig that cannot be set up is a failed test")]
@@ -18,14 +18,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// For the end of processes that the kernel ends is looked this often, so many times.
+/// Interval and number of checks for the end of killed processes.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 6_000;
 
-/// In the environment of every process of a run, with a value of its own.
+/// An environment variable of every process of a run; its value is the run's folder.
 const MARK: &str = "BENCH_TEST";
 
-/// A program of this build; without those of the workspace there is nothing to test.
+/// A program of this build; fails if the workspace has not built it.
 pub(crate) fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name(name);
     assert!(
@@ -35,7 +35,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     path
 }
 
-/// A harness whose files go to `place`, by which its processes are known too.
+/// The harness with its files in `place`, which also marks its processes.
 pub(crate) fn bench(place: &Path, words: &[&str]) -> Command {
     for needed in ["tracker", "client"] {
         program(needed);
@@ -45,45 +45,44 @@ pub(crate) fn bench(place: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// What it said.
+/// Parses the records of its output.
 pub(crate) fn records(stdout: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(stdout).expect("records are UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }
 
-/// Those of one sort.
+/// Records of one type.
 pub(crate) fn of_record<'a>(lines: &'a [Value], record: &'a str) -> impl Iterator<Item = &'a Value> {
     lines.iter().filter(move |line| line["record"] == record)
 }
 
-/// The values of one metric of one kind.
+/// All values of a metric of a kind.
 pub(crate) fn values(lines: &[Value], kind: &str, metric: &str) -> Vec<f64> {
     let wanted = |line: &&Value| line["kind"] == kind && line["metric"] == metric;
     of_record(lines, "sample").filter(wanted).map(|line| line["value"].as_f64().unwrap()).collect()
 }
 
-/// A harness that runs; it is ended when a test fails before it did.
+/// A running harness; it is killed when its value is dropped.
 pub(crate) struct Running {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    /// Starts it.
     pub(crate) fn start(mut command: Command) -> Running {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Running { child, lines }
     }
 
-    /// Reads on to a line with one of these words.
+    /// Reads until a line contains one of these words.
     pub(crate) fn wait_for(&mut self, words: &[&str]) -> String {
         let is_it = |line: &String| words.iter().any(|word| line.contains(word));
         let mut lines = self.lines.by_ref().map_while(Result::ok);
         lines.find(is_it).unwrap_or_else(|| panic!("the run ended before it said {words:?}"))
     }
 
-    /// Sends it a signal, and waits for its end.
+    /// Sends a signal and waits for its end.
     pub(crate) fn end_by(&mut self, signal: Signal) -> ExitStatus {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
         self.child.wait().unwrap()
@@ -97,7 +96,7 @@ impl Drop for Running {
     }
 }
 
-/// Processes of a run, whatever namespace they are in; one that has ended has no environment.
+/// Counts the processes of a run, in any namespace. A process that has exited has no environment.
 pub(crate) fn processes_of(place: &Path) -> usize {
     let mark = format!("{MARK}={}", place.display());
     let all = std::fs::read_dir("/proc").unwrap().flatten();
@@ -105,13 +104,13 @@ pub(crate) fn processes_of(place: &Path) -> usize {
     environments.filter(|all| all.split(|byte| *byte == 0).any(|one| one == mark.as_bytes())).count()
 }
 
-/// No process and no file: what was killed goes when the kernel comes to it.
+/// Asserts that no process and no file is left. Killed processes take a moment to disappear.
 pub(crate) fn assert_nothing_is_left(place: &Path) {
     assert_no_process_is_left(place);
     assert!(place.read_dir().unwrap().next().is_none(), "a file was left behind");
 }
 
-/// No process; where the harness itself was killed, its files stay.
+/// Asserts that no process is left. If the harness was killed, its files stay.
 pub(crate) fn assert_no_process_is_left(place: &Path) {
     let gone = (0..LOOKS).any(|_| {
         let gone = processes_of(place) == 0;
@@ -123,14 +122,14 @@ pub(crate) fn assert_no_process_is_left(place: &Path) {
     assert!(gone, "{} processes outlived the harness", processes_of(place));
 }
 
-/// A program of that name in `folder`, which runs `script`.
+/// Creates a program of that name in `folder` that runs `script`.
 pub(crate) fn fake(folder: &Path, name: &str, script: &str) {
     let program = folder.join(name);
     std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A folder for `--bin`: the real tracker, and a client that does this first, for any of its words or for none.
+/// A folder for `--bin`: the real tracker, and a client that runs a shell command before anything else.
 pub(crate) fn client_that(does: &str) -> TempDir {
     let programs = tempfile::tempdir().unwrap();
     symlink(program("tracker"), programs.path().join("tracker")).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// How a group admits members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -44,7 +44,7 @@ pub(crate) enum ClientCommand {
         /// Current password
         #[arg(requires = "new_password")]
         password: Option<String>,
-        /// Password: 1 to 1,024 bytes
+        /// New password: 1 to 1,024 bytes
         new_password: Option<String>,
     },
     /// Create a group, which you then own
@@ -56,52 +56,23 @@ pub(crate) enum ClientCommand {
         policy: PolicyOption,
     },
     /// Join a group, or ask to join it
-    JoinGroup {
-        /// Group name
-        group_id: String,
-    },
+    JoinGroup(GroupArgs),
     /// Leave a group; your shares in it go offline
-    LeaveGroup {
-        /// Group name
-        group_id: String,
-    },
+    LeaveGroup(GroupArgs),
     /// List all groups
     ListGroups,
     /// List requests to join your group
-    ListRequests {
-        /// Group name
-        group_id: String,
-    },
+    ListRequests(GroupArgs),
     /// Accept a request to join your group
-    AcceptRequest {
-        /// Group name
-        group_id: String,
-        /// User name
-        user_id: String,
-    },
+    AcceptRequest(MemberArgs),
     /// Reject a request to join your group
-    RejectRequest {
-        /// Group name
-        group_id: String,
-        /// User name
-        user_id: String,
-    },
+    RejectRequest(MemberArgs),
     /// Remove a member from your group
     ///
     /// Peers stop serving that user when the user's ticket expires, within 10 minutes.
-    RemoveMember {
-        /// Group name
-        group_id: String,
-        /// User name
-        user_id: String,
-    },
+    RemoveMember(MemberArgs),
     /// Remove a file from a group's list and free its name
-    RemoveFile {
-        /// Group name
-        group_id: String,
-        /// File name in the group
-        file_name: String,
-    },
+    RemoveFile(FileArgs),
     /// Share a file with a group
     ///
     /// Hashes the file, lists it in the group, and serves it to the members. `upload_file FILE GROUP` works too if only that order
@@ -123,55 +94,25 @@ pub(crate) enum ClientCommand {
     /// Downloaded pieces are shared at the same time, and by a running node (`client serve` or a prompt) afterwards.
     /// `--overwrite` replaces a file that differs; `--wait SECONDS` limits how long the download may make no progress.
     DownloadFile {
-        /// Group name
-        group_id: String,
-        /// File name in the group
-        file_name: String,
+        #[command(flatten)]
+        file: FileArgs,
         /// Directory or new file name; with a final `/` always a directory, which must exist
         destination_path: PathBuf,
     },
     /// List the files of a group
-    ListFiles {
-        /// Group name
-        group_id: String,
-    },
+    ListFiles(GroupArgs),
     /// Stop sharing a file from this node
-    StopShare {
-        /// Group name
-        group_id: String,
-        /// File name in the group
-        file_name: String,
-    },
+    StopShare(FileArgs),
     /// List this node's downloads
     ShowDownloads,
     /// Pause a download
-    Pause {
-        /// Group name
-        group_id: String,
-        /// File name in the group
-        file_name: String,
-    },
+    Pause(FileArgs),
     /// Continue a paused download
-    Resume {
-        /// Group name
-        group_id: String,
-        /// File name in the group
-        file_name: String,
-    },
+    Resume(FileArgs),
     /// Cancel a download and remove its partial file
-    Cancel {
-        /// Group name
-        group_id: String,
-        /// File name in the group
-        file_name: String,
-    },
+    Cancel(FileArgs),
     /// List the peers that have a file
-    GetPeers {
-        /// Group name
-        group_id: String,
-        /// File name in the group
-        file_name: String,
-    },
+    GetPeers(FileArgs),
     /// Show who is logged in
     Whoami,
     /// Show whether a node runs here, and its state
@@ -185,4 +126,28 @@ pub(crate) enum ClientCommand {
     Serve,
     /// Leave the prompt; on the command line: stop the running node
     Quit,
+}
+
+// No doc comments on the following types: clap would take them for the help of each command that uses the type.
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct GroupArgs {
+    /// Group name
+    pub(crate) group_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct MemberArgs {
+    /// Group name
+    pub(crate) group_id: String,
+    /// User name
+    pub(crate) user_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct FileArgs {
+    /// Group name
+    pub(crate) group_id: String,
+    /// File name in the group
+    pub(crate) file_name: String,
 }

@@ -34,7 +34,7 @@ pub(crate) struct CommandLine {
 }
 
 #[derive(Debug, Parser)]
-#[command(name = "", no_binary_name = true, about = "What can be typed here:", disable_help_flag = true)]
+#[command(name = "", no_binary_name = true, about = "Commands of the prompt", disable_help_flag = true)]
 pub(crate) struct PromptLine {
     /// Command.
     #[command(subcommand)]

@@ -67,7 +67,7 @@ impl std::str::FromStr for ListenAddress {
             return Ok(ListenAddress { ip: address.ip(), port: Some(address.port()) });
         }
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        let ip = bare.parse().map_err(|_| "an address is wanted: IP or IP:PORT".to_owned())?;
+        let ip = bare.parse().map_err(|_| "expected an address: IP or IP:PORT".to_owned())?;
         Ok(ListenAddress { ip, port: None })
     }
 }

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 /// A message for users when the text is not a rate above zero.
 pub(crate) fn parse(text: &str) -> Result<NonZeroU64, String> {
     let refuse =
-        || format!("`{text}` is no rate; write it as 500K, 10MiB or 1.5GB (bytes a second, more than 0)");
+        || format!("`{text}` is not a rate; write it as 500K, 10MiB or 1.5GB (bytes a second, more than 0)");
     let bare = text.trim();
     let bare = bare.strip_suffix("/s").unwrap_or(bare).trim();
     let digits = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 
-use super::command::{ClientCommand, PolicyOption};
+use super::command::{ClientCommand, FileArgs, PolicyOption};
 use super::options::{BackendOption, ClientOptions, ColorOption, ListenAddress};
 use super::{CommandLine, PromptLine};
 
 fn read(line: &str) -> Result<CommandLine, clap::Error> {
     CommandLine::read(std::iter::once("client").chain(line.split_whitespace()).map(OsString::from))
+}
+
+fn file(group: &str, name: &str) -> FileArgs {
+    FileArgs { group_id: group.into(), file_name: name.into() }
 }
 
 #[test]
@@ -24,11 +28,7 @@ fn options_stand_before_or_after_the_command() {
         assert_eq!(cli.options.state, Some(PathBuf::from("/s")), "{line}");
         assert_eq!(cli.options.json, Some(true), "{line}");
         assert_eq!(cli.options.wait, Some(5), "{line}");
-        let wanted = ClientCommand::DownloadFile {
-            group_id: "g".into(),
-            file_name: "f".into(),
-            destination_path: "/d".into(),
-        };
+        let wanted = ClientCommand::DownloadFile { file: file("g", "f"), destination_path: "/d".into() };
         assert_eq!(cli.command, Some(wanted), "{line}");
     }
 }
@@ -98,7 +98,7 @@ fn what_was_typed_beats_what_was_configured() {
 #[test]
 fn a_line_of_the_prompt_has_the_same_words() {
     let typed = |line: &str| PromptLine::read(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
-    let pause = ClientCommand::Pause { group_id: "g".into(), file_name: "f".into() };
+    let pause = ClientCommand::Pause(file("g", "f"));
     assert_eq!(typed("pause g f").unwrap().command, pause);
     assert!(typed("download_file g f d --overwrite").unwrap().options.overwrite);
     for help in ["help", "help pause"] {

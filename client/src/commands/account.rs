@@ -12,90 +12,103 @@ use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::history::DefaultHistory;
 use rustyline::{Behavior, Completer, Config, Editor, Helper, Hinter, Validator};
-use zeroize::Zeroize;
+use tracker::api::UserId;
+use tracker::api::request::{Command, Password};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::context::{CommandContext, interrupted_fault};
 use crate::exit::{ClientFault, ExitCause};
-use crate::ipc::protocol::{NodeRequest, SecretText};
 use crate::limits;
 use crate::terminal::LineReadGuard;
 
 pub(super) fn create_user(
     context: &mut CommandContext<'_>,
-    user: String,
+    user: UserId,
     typed: Option<String>,
 ) -> Result<(), ClientFault> {
     let password = read_password(context, &user, typed, true)?;
-    context.request_and_show(&NodeRequest::CreateUser { user, password })
+    context.request_and_show(&Command::CreateUser { user, password }.into())
 }
 
 pub(super) fn log_in(
     context: &mut CommandContext<'_>,
-    user: String,
+    user: UserId,
     typed: Option<String>,
 ) -> Result<(), ClientFault> {
     let password = read_password(context, &user, typed, false)?;
-    context.request_and_show(&NodeRequest::Login { user, password })
+    // The node adds its own peer key.
+    context.request_and_show(&Command::Login { user, password, peer_key: None }.into())
 }
 
+/// Changes the password of the logged-in user. `typed`: the old and the new one.
 pub(super) fn change_password(
     context: &mut CommandContext<'_>,
     typed: Option<(String, String)>,
 ) -> Result<(), ClientFault> {
     let (old, new) = match (typed, &context.password_file) {
-        (Some((old, new)), _) => (SecretText(old), SecretText(new)),
+        (Some((old, new)), _) => (Zeroizing::new(old), Zeroizing::new(new)),
         (None, Some(file)) => (read_password_line(file, 0)?, read_password_line(file, 1)?),
         (None, None) => {
             refuse_without_terminal(
-                "no passwords",
-                "give the old and the new one as words, or as two lines with `--password-file FILE`",
+                "no passwords given",
+                "give the old and the new one as arguments, or as two lines with `--password-file FILE`",
             )?;
-            (ask_password("Password so far: ")?, ask_password_twice("New password: ", "changed")?)
+            (ask_password("Current password: ")?, ask_password_twice("New password: ", "changed")?)
         }
     };
-    context.request_and_show(&NodeRequest::ChangePassword { old, new })
+    let command = Command::ChangePassword { old: check_length(&old)?, new: check_length(&new)? };
+    context.request_and_show(&command.into())
 }
 
 fn read_password(
     context: &CommandContext<'_>,
-    user: &str,
+    user: &UserId,
     typed: Option<String>,
     twice: bool,
-) -> Result<SecretText, ClientFault> {
+) -> Result<Password, ClientFault> {
     if let Some(typed) = typed {
-        return Ok(SecretText(typed));
+        return check_length(&Zeroizing::new(typed));
     }
     if let Some(file) = &context.password_file {
-        return read_password_line(file, 0);
+        return check_length(&read_password_line(file, 0)?);
     }
-    let wanted = format!("no password for {user}");
-    refuse_without_terminal(&wanted, "give it as the last word, or with `--password-file FILE`")?;
+    let missing = format!("no password given for {user}");
+    refuse_without_terminal(&missing, "give it as the last argument, or with `--password-file FILE`")?;
     let prompt = format!("Password of {user}: ");
-    if twice { ask_password_twice(&prompt, "made") } else { ask_password(&prompt) }
+    let password = if twice { ask_password_twice(&prompt, "created")? } else { ask_password(&prompt)? };
+    check_length(&password)
+}
+
+fn check_length(text: &str) -> Result<Password, ClientFault> {
+    Password::new(text).ok_or_else(|| {
+        ClientFault::new(ExitCause::Usage, "a password has 1 to 1,024 bytes").fix("choose another one")
+    })
 }
 
 fn refuse_without_terminal(what: &str, fix: &str) -> Result<(), ClientFault> {
     if std::io::stdin().is_terminal() {
         return Ok(());
     }
-    Err(ClientFault::new(ExitCause::Usage, format!("{what}, and no terminal to ask on")).fix(fix))
+    Err(ClientFault::new(ExitCause::Usage, format!("{what}, and stdin is not a terminal")).fix(fix))
 }
 
 /// Asks twice for a new password, since it is typed blind. `done` completes the error "nothing was …" if the two differ.
-fn ask_password_twice(prompt: &str, done: &str) -> Result<SecretText, ClientFault> {
+fn ask_password_twice(prompt: &str, done: &str) -> Result<Zeroizing<String>, ClientFault> {
     let once = ask_password(prompt)?;
-    if ask_password("The same again: ")? != once {
+    if ask_password("Repeat it: ")? != once {
         let message = format!("the two passwords differ; nothing was {done}");
         return Err(ClientFault::new(ExitCause::Usage, message).fix("try again"));
     }
     Ok(once)
 }
 
-fn ask_password(prompt: &str) -> Result<SecretText, ClientFault> {
+fn ask_password(prompt: &str) -> Result<Zeroizing<String>, ClientFault> {
     let fault = |error: ReadlineError| match error {
         ReadlineError::Interrupted => interrupted_fault(),
-        error => ClientFault::new(ExitCause::Usage, format!("the password cannot be asked for: {error}"))
-            .fix("give it with `--password-file FILE`"),
+        error => {
+            ClientFault::new(ExitCause::Usage, format!("cannot read a password from the terminal: {error}"))
+                .fix("give it with `--password-file FILE`")
+        }
     };
     // No history, and the terminal rather than stdio: the password is stored nowhere.
     let config = Config::builder().max_history_size(0).map_err(fault)?;
@@ -103,7 +116,7 @@ fn ask_password(prompt: &str) -> Result<SecretText, ClientFault> {
     let mut line = Editor::<PasswordMask, DefaultHistory>::with_config(config).map_err(fault)?;
     line.set_helper(Some(PasswordMask));
     let _reading = LineReadGuard::begin();
-    line.readline(prompt).map(SecretText).map_err(fault)
+    line.readline(prompt).map(Zeroizing::new).map_err(fault)
 }
 
 /// Shows a star for each typed character.
@@ -122,7 +135,7 @@ impl Highlighter for PasswordMask {
 }
 
 /// Reads a password from one line of a file. `number` counts from 0.
-fn read_password_line(path: &Path, number: usize) -> Result<SecretText, ClientFault> {
+fn read_password_line(path: &Path, number: usize) -> Result<Zeroizing<String>, ClientFault> {
     let fault = |error: &std::io::Error| {
         ClientFault::io("read the password file", path, error)
             .fix("name a file whose first line is the password: `--password-file FILE`")
@@ -134,11 +147,11 @@ fn read_password_line(path: &Path, number: usize) -> Result<SecretText, ClientFa
         line.zeroize();
         lines.read_line(&mut line).map_err(|error| fault(&error))?;
     }
-    let password = SecretText(line.trim_end_matches(['\n', '\r']).to_owned());
+    let password = Zeroizing::new(line.trim_end_matches(['\n', '\r']).to_owned());
     line.zeroize();
-    if password.0.is_empty() {
+    if password.is_empty() {
         let message =
-            format!("line {} of {} is empty, where a password is wanted", number + 1, path.display());
+            format!("line {} of {} is empty, but a password is expected there", number + 1, path.display());
         return Err(
             ClientFault::new(ExitCause::Usage, message).fix("write the password there, and nothing else")
         );
@@ -155,8 +168,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pw");
         std::fs::write(&path, " se cret \r\nrest").unwrap();
-        assert_eq!(read_password_line(&path, 0).unwrap().0, " se cret ");
-        assert_eq!(read_password_line(&path, 1).unwrap().0, "rest");
+        assert_eq!(read_password_line(&path, 0).unwrap().as_str(), " se cret ");
+        assert_eq!(read_password_line(&path, 1).unwrap().as_str(), "rest");
         assert_eq!(read_password_line(&path, 2).unwrap_err().exit, ExitCause::Usage);
         std::fs::write(&path, "\n").unwrap();
         assert_eq!(read_password_line(&path, 0).unwrap_err().exit, ExitCause::Usage);

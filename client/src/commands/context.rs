@@ -12,9 +12,9 @@ use crate::render::Screen;
 use crate::signals::SignalHandler;
 
 pub(crate) struct CommandContext<'a> {
-    pub(crate) link: &'a mut NodeConnection,
+    pub(crate) connection: &'a mut NodeConnection,
     pub(crate) screen: &'a mut Screen,
-    pub(crate) interrupt: &'a SignalHandler,
+    pub(crate) signals: &'a SignalHandler,
     /// Base of relative paths.
     pub(crate) directory: PathBuf,
     pub(crate) overwrite: bool,
@@ -29,9 +29,9 @@ pub(crate) struct CommandContext<'a> {
 
 impl CommandContext<'_> {
     /// Sends a request to the node and shows the answer.
-    pub(crate) fn request_and_show(&mut self, ask: &NodeRequest) -> Result<(), ClientFault> {
+    pub(crate) fn request_and_show(&mut self, request: &NodeRequest) -> Result<(), ClientFault> {
         let screen = &mut *self.screen;
-        let answer = self.link.request(ask, &mut |event| {
+        let answer = self.connection.request(request, &mut |event| {
             screen.show_event(&event);
             Ok(())
         });
@@ -43,13 +43,13 @@ impl CommandContext<'_> {
     /// one attempt, since the user can repeat the command.
     pub(crate) fn retry_while_no_tracker<T>(
         &mut self,
-        mut ask: impl FnMut(&mut Self) -> Result<T, AttemptFault>,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, AttemptFault>,
     ) -> Result<T, ClientFault> {
         // `None` is a wait without end: `--wait` exceeds the clock's range.
         let deadline = clock::now().checked_add(self.wait);
-        let mut said = self.at_prompt;
+        let mut notified = self.at_prompt;
         loop {
-            let fault = match ask(self) {
+            let fault = match attempt(self) {
                 Ok(answer) => return Ok(answer),
                 Err(AttemptFault::Abandoned(fault)) => return Err(fault),
                 Err(AttemptFault::Answered(fault)) => fault,
@@ -59,11 +59,11 @@ impl CommandContext<'_> {
             if fault.exit != ExitCause::NoTracker
                 || self.at_prompt
                 || left.is_zero()
-                || self.interrupt.was_signalled()
+                || self.signals.was_signalled()
             {
                 return Err(fault);
             }
-            if !std::mem::replace(&mut said, true) {
+            if !std::mem::replace(&mut notified, true) {
                 let seconds = self.wait.as_secs();
                 self.screen
                     .show_note(&format!("{fault}; waiting for one, at most {seconds} s (`--wait SECONDS`)"));
@@ -83,14 +83,14 @@ impl CommandContext<'_> {
         if path.to_str().is_some() {
             return Ok(path);
         }
-        let message = format!("the path {} is not UTF-8, and cannot be put on record", path.display());
+        let message = format!("the path {} is not UTF-8, and cannot be recorded", path.display());
         Err(ClientFault::new(ExitCause::Usage, message)
             .fix("rename it, or `cd` to a directory whose name is UTF-8 and give a path from there"))
     }
 
     /// Turns any error after Ctrl-C into an interruption.
     pub(crate) fn mark_interrupted<T>(&self, result: Result<T, ClientFault>) -> Result<T, ClientFault> {
-        result.map_err(|fault| if self.interrupt.was_signalled() { interrupted_fault() } else { fault })
+        result.map_err(|fault| if self.signals.was_signalled() { interrupted_fault() } else { fault })
     }
 }
 
@@ -108,11 +108,15 @@ pub(super) fn interrupted_fault() -> ClientFault {
 }
 
 /// Makes the first signal shut down the connection to the node, which ends any wait for an answer.
-pub(crate) fn break_on_signal(link: &NodeConnection, interrupt: &SignalHandler) -> Result<(), ClientFault> {
-    let breaker = link.shutdown_handle().map_err(|error| {
-        ClientFault::new(ExitCause::LocalIo, format!("no descriptor left: {error}")).fix("raise `ulimit -n`")
+pub(crate) fn break_on_signal(
+    connection: &NodeConnection,
+    signals: &SignalHandler,
+) -> Result<(), ClientFault> {
+    let breaker = connection.shutdown_handle().map_err(|error| {
+        ClientFault::new(ExitCause::LocalIo, format!("no free file descriptor: {error}"))
+            .fix("raise `ulimit -n`")
     })?;
-    interrupt.on_signal(move || {
+    signals.on_signal(move || {
         // Fails only if the connection is closed already.
         let _ = breaker.shutdown(std::net::Shutdown::Both);
     });

@@ -101,7 +101,7 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
     let name = "state";
     match path.metadata() {
         Ok(found) if !found.is_dir() => {
-            let message = format!("{} is no directory", path.display());
+            let message = format!("{} is not a directory", path.display());
             DoctorCheck::failed(
                 name,
                 ClientFault::new(ExitCause::LocalIo, message).fix("name another: `--state DIR`"),
@@ -110,7 +110,7 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
         Ok(found) => {
             let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
             if !writable {
-                let message = format!("{} cannot be written", path.display());
+                let message = format!("{} is not writable", path.display());
                 let fix = format!("`chmod u+rwx {}`, or `--state DIR`", quoting::quote_path(path));
                 return DoctorCheck::failed(name, ClientFault::new(ExitCause::LocalIo, message).fix(fix));
             }
@@ -124,11 +124,11 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            DoctorCheck::passed(name, format!("{} will be made when it is needed", path.display()))
+            DoctorCheck::passed(name, format!("{} will be created when needed", path.display()))
         }
         Err(error) => DoctorCheck::failed(
             name,
-            ClientFault::io("look at", path, &error).fix("name another: `--state DIR`"),
+            ClientFault::io("access", path, &error).fix("name another: `--state DIR`"),
         ),
     }
 }
@@ -157,12 +157,12 @@ fn check_trackers(plan: &ClientPlan) -> Vec<DoctorCheck> {
 }
 
 fn running_node_status(plan: &ClientPlan) -> Result<Option<NodeStatus>, ClientFault> {
-    let Some(mut link) = node_access::connect_running_node(plan)? else { return Ok(None) };
-    node_access::refuse_node_options(plan, link.pid())?;
-    match link.request(&NodeRequest::Status, &mut |_| Ok(()))? {
+    let Some(mut connection) = node_access::connect_running_node(plan)? else { return Ok(None) };
+    node_access::refuse_node_options(plan, connection.pid())?;
+    match connection.request(&NodeRequest::Status, &mut |_| Ok(()))? {
         NodeAnswer::Node(node) => Ok(Some(node)),
-        _ => Err(ClientFault::new(ExitCause::Protocol, "the node answered something else than how it is")
-            .fix("end it with `client quit`, and start it again")),
+        _ => Err(ClientFault::new(ExitCause::Protocol, "the node did not answer with its status")
+            .fix("stop it with `client quit`, and start it again")),
     }
 }
 
@@ -170,10 +170,10 @@ fn check_node(node: Result<Option<NodeStatus>, ClientFault>) -> Vec<DoctorCheck>
     match node {
         Err(fault) => vec![DoctorCheck::failed("node", fault)],
         Ok(None) => {
-            let fix = "`client serve` runs one, which shares as long as it runs";
+            let fix = "`client serve` runs one, which shares files as long as it runs";
             vec![DoctorCheck::warning(
                 "node",
-                "none runs here; each command is the node for as long as it works",
+                "no node runs here; each command runs its own while it works",
                 fix,
             )]
         }
@@ -195,10 +195,8 @@ fn check_io_uring() -> DoctorCheck {
     let Err(error) = Engine::probe_uring() else { return DoctorCheck::passed(name, "available") };
     let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     let fix = match setting.as_deref().map(str::trim) {
-        Ok("1" | "2") => "`sysctl kernel.io_uring_disabled=0` allows it; epoll does the same work until then",
-        _ => {
-            "allow it in the container's seccomp profile, if there is one; epoll does the same work until then"
-        }
+        Ok("1" | "2") => "`sysctl kernel.io_uring_disabled=0` allows it; until then epoll is used",
+        _ => "allow it in the container's seccomp profile, if there is one; until then epoll is used",
     };
     DoctorCheck::warning(name, format!("not available: {error}"), fix)
 }

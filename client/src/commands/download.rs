@@ -2,42 +2,44 @@
 
 use std::path::Path;
 
+use tracker::api::GroupFile;
+
 use super::context::{AttemptFault, CommandContext};
 use super::stall::StallTimer;
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
-use crate::ipc::protocol::{FileRef, NodeEvent, NodeRequest};
+use crate::ipc::protocol::{NodeEvent, NodeRequest};
 use crate::quoting;
 
 pub(super) fn run_download(
     context: &mut CommandContext<'_>,
-    at: FileRef,
+    file: GroupFile,
     destination: &Path,
 ) -> Result<(), ClientFault> {
     let destination = context.absolute_path(destination)?;
-    let file = quoting::quote_file(&at.group, &at.file);
-    let ask = NodeRequest::Download {
-        at,
+    let quoted = quoting::quote_file(file.group.as_str(), file.name.as_str());
+    let request = NodeRequest::Download {
+        file,
         destination,
         overwrite: context.overwrite,
         background: context.at_prompt,
     };
-    let interrupt = context.interrupt;
+    let signals = context.signals;
     let answer = context.retry_while_no_tracker(|context| {
-        let mut patience = StallTimer::new(context.wait);
-        let mut given_up = false;
+        let mut stall_timer = StallTimer::new(context.wait);
+        let mut stalled = false;
         let screen = &mut *context.screen;
-        let answer = context.link.request(&ask, &mut |event| {
+        let answer = context.connection.request(&request, &mut |event| {
             screen.show_event(&event);
             match &event {
                 NodeEvent::Transfer(transfer) => {
-                    patience.check(clock::now(), transfer).inspect_err(|_| given_up = true)
+                    stall_timer.check(clock::now(), transfer).inspect_err(|_| stalled = true)
                 }
                 _ => Ok(()),
             }
         });
         answer.map_err(
-            |fault| if given_up { AttemptFault::Abandoned(fault) } else { AttemptFault::Answered(fault) },
+            |fault| if stalled { AttemptFault::Abandoned(fault) } else { AttemptFault::Answered(fault) },
         )
     });
     match answer {
@@ -45,12 +47,12 @@ pub(super) fn run_download(
             context.screen.show_answer(&answer);
             Ok(())
         }
-        Err(_) if interrupt.was_signalled() => Err(if context.is_own_node {
-            let message = "interrupted; what was fetched stays beside the destination";
-            ClientFault::new(ExitCause::Interrupted, message).fix("the same command goes on where it stopped")
+        Err(_) if signals.was_signalled() => Err(if context.is_own_node {
+            let message = "interrupted; the downloaded part stays beside the destination";
+            ClientFault::new(ExitCause::Interrupted, message).fix("give the same command again to resume")
         } else {
-            let message = "this command ends; the node goes on with the download";
-            let fix = format!("`show_downloads` shows how it goes, `cancel {file}` ends it");
+            let message = "this command ends; the node continues the download";
+            let fix = format!("`show_downloads` shows its progress, `cancel {quoted}` ends it");
             ClientFault::new(ExitCause::Interrupted, message).fix(fix)
         }),
         Err(fault) => Err(fault),

@@ -29,22 +29,22 @@ impl NodeAccess {
     pub(crate) fn open(plan: &ClientPlan) -> Result<(NodeAccess, NodeConnection), ClientFault> {
         let deadline = clock::now() + Duration::from_millis(limits::NODE_START_WAIT_MS);
         loop {
-            if let Some(link) = connect_running_node(plan)? {
-                refuse_node_options(plan, link.pid())?;
-                return Ok((NodeAccess::OtherProcess, link));
+            if let Some(connection) = connect_running_node(plan)? {
+                refuse_node_options(plan, connection.pid())?;
+                return Ok((NodeAccess::OtherProcess, connection));
             }
             if let Some(lock) = StateDir::lock(&plan.node.state)? {
                 let running = NodeRuntime::start(plan.node.clone(), lock)?;
-                let link = running.connect()?;
-                return Ok((NodeAccess::ThisProcess(running), link));
+                let connection = running.connect()?;
+                return Ok((NodeAccess::ThisProcess(running), connection));
             }
             if clock::now() >= deadline {
                 let message = format!(
-                    "another process is the node of {}, but does not answer",
+                    "another process runs the node of {}, but it does not answer",
                     plan.node.state.display()
                 );
                 return Err(ClientFault::new(ExitCause::Other, message)
-                    .fix("see with `ps` what it does and end it, or use another `--state DIR`"));
+                    .fix("find it with `ps` and stop it, or use another `--state DIR`"));
             }
             // The node is starting or shutting down, which raises no event, so this polls.
             std::thread::park_timeout(Duration::from_millis(limits::NODE_START_RETRY_MS));
@@ -59,16 +59,16 @@ impl NodeAccess {
         &self,
         plan: &ClientPlan,
         screen: &mut Screen,
-        interrupt: &SignalHandler,
+        signals: &SignalHandler,
     ) -> Result<(), ClientFault> {
         if let NodeAccess::ThisProcess(running) = self {
             screen.show_note("sharing until Ctrl-C (`client serve` shares in the background)");
             show_notices(running, plan)?;
             running.start_recovery(true)?;
             let ender = running.shutdown_latch();
-            interrupt.on_signal(move || ender.set());
+            signals.on_signal(move || ender.set());
             running.wait_for_shutdown();
-            interrupt.take_signal();
+            signals.take_signal();
         }
         Ok(())
     }
@@ -85,10 +85,10 @@ impl NodeAccess {
     }
 
     /// Ends the node of this process once attached front ends have their answers; a signal ends it at once.
-    pub(crate) fn close(self, interrupt: &SignalHandler) {
+    pub(crate) fn close(self, signals: &SignalHandler) {
         if let NodeAccess::ThisProcess(running) = self {
             let hurry = running.shutdown_latch();
-            interrupt.on_signal(move || hurry.set());
+            signals.on_signal(move || hurry.set());
             running.shut_down();
         }
     }
@@ -122,7 +122,7 @@ pub(crate) fn connect_running_node(plan: &ClientPlan) -> Result<Option<NodeConne
         Err(error) => return Err(state_dir::unusable_fault(&plan.node.state, &error)),
     };
     match NodeConnection::handshake(stream) {
-        Ok(link) => Ok(Some(link)),
+        Ok(connection) => Ok(Some(connection)),
         Err(HandshakeError::NodeEnding) => Ok(None),
         Err(HandshakeError::Fault(fault)) => Err(fault),
     }
@@ -137,8 +137,7 @@ pub(super) fn refuse_node_options(plan: &ClientPlan, pid: u32) -> Result<(), Cli
         return Ok(());
     }
     let options = plan.typed_node_options.join(", ");
-    let message = format!("{options} is for the node, which runs already as process {pid}");
-    let fix =
-        "set it where that node is started (`client serve`, its unit or the config file), and start it again";
+    let message = format!("{options} applies to the node, which already runs as process {pid}");
+    let fix = "set it where that node is started (`client serve`, its service unit or the config file), and restart the node";
     Err(ClientFault::new(ExitCause::Usage, message).fix(fix))
 }

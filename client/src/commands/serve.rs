@@ -16,13 +16,13 @@ use crate::signals::SignalHandler;
 pub(super) fn run_serve(
     plan: &ClientPlan,
     screen: &mut Screen,
-    interrupt: &SignalHandler,
+    signals: &SignalHandler,
 ) -> Result<(), ClientFault> {
     let lock = lock_state_dir(plan)?;
     let running = NodeRuntime::start(plan.node.clone(), lock)?;
     let listen = running.listen_address()?;
     let ender = running.shutdown_latch();
-    interrupt.on_signal(move || ender.set());
+    signals.on_signal(move || ender.set());
     if screen.is_json() {
         screen.print(&format!("{}\n", serde_json::json!({"event": "listening", "address": listen})));
     } else {
@@ -35,7 +35,7 @@ pub(super) fn run_serve(
     node_access::show_notices(&running, plan)?;
     running.start_recovery(true)?;
     running.wait_for_shutdown();
-    interrupt.take_signal();
+    signals.take_signal();
     running.shut_down();
     Ok(())
 }
@@ -48,15 +48,15 @@ fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
         if let Some(lock) = StateDir::lock(&plan.node.state)? {
             return Ok(lock);
         }
-        if let Some(link) = node_access::connect_running_node(plan)? {
+        if let Some(connection) = node_access::connect_running_node(plan)? {
             return Err(already_running_fault(format!(
-                "a node runs in {directory} already, as process {}",
-                link.pid()
+                "a node already runs in {directory}, as process {}",
+                connection.pid()
             )));
         }
         if clock::now() >= deadline {
             return Err(already_running_fault(format!(
-                "another process is the node of {directory}, but does not answer"
+                "another process runs the node of {directory}, but it does not answer"
             )));
         }
         // The other node is starting or shutting down, which raises no event, so this polls.
@@ -65,6 +65,5 @@ fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
 }
 
 fn already_running_fault(who: String) -> ClientFault {
-    ClientFault::new(ExitCause::Exists, who)
-        .fix("`client quit` ends it; `--state DIR` gives another node a place of its own")
+    ClientFault::new(ExitCause::Exists, who).fix("`client quit` ends it; `--state DIR` runs another node")
 }

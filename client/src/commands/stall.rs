@@ -57,7 +57,7 @@ impl StallTimer {
 
     fn stall_fault(&self, transfer: &TransferRow) -> ClientFault {
         let seconds = self.wait.as_secs();
-        let goes_on = "give the same command to go on, `--wait SECONDS` to wait longer";
+        let goes_on = "give the same command to resume, `--wait SECONDS` to wait longer";
         let name = format!("[{}] {}", transfer.group, transfer.file);
         match &self.cause {
             Some(cause) => {
@@ -71,8 +71,11 @@ impl StallTimer {
                 ClientFault::new(ExitCause::NoProgress, format!("{name} has been paused for {seconds} s"))
                     .fix(format!("`client resume {file}`, or {goes_on}"))
             }
-            None => ClientFault::new(ExitCause::NoProgress, format!("{name} has not moved for {seconds} s"))
-                .fix(goes_on),
+            None => ClientFault::new(
+                ExitCause::NoProgress,
+                format!("{name} has made no progress for {seconds} s"),
+            )
+            .fix(goes_on),
         }
     }
 }

@@ -22,14 +22,14 @@ pub(super) fn run_quit(plan: &ClientPlan, screen: &mut Screen) -> Result<(), Cli
 fn request_running_node(
     plan: &ClientPlan,
     screen: &mut Screen,
-    ask: &NodeRequest,
+    request: &NodeRequest,
 ) -> Result<(), ClientFault> {
-    let mut link = node_access::connect_running_node(plan)?.ok_or_else(|| {
+    let mut connection = node_access::connect_running_node(plan)?.ok_or_else(|| {
         ClientFault::new(ExitCause::Other, format!("no node runs in {}", plan.node.state.display()))
-            .fix("`client serve` starts one; `--state DIR` names another place")
+            .fix("`client serve` starts one; `--state DIR` selects another state directory")
     })?;
-    node_access::refuse_node_options(plan, link.pid())?;
-    let answer = link.request(ask, &mut |_| Ok(()))?;
+    node_access::refuse_node_options(plan, connection.pid())?;
+    let answer = connection.request(request, &mut |_| Ok(()))?;
     screen.show_answer(&answer);
     Ok(())
 }

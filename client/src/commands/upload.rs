@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use tracker::api::request::Command;
+
 use super::context::{AttemptFault, CommandContext};
+use super::task::parse_group;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 
@@ -14,6 +17,7 @@ pub(super) fn run_upload(
     context.retry_while_no_tracker(|context| {
         let (group, path) = resolve_word_order(context, first, second).map_err(AttemptFault::Answered)?;
         let path = context.absolute_path(&path).map_err(AttemptFault::Abandoned)?;
+        let group = parse_group(&group).map_err(AttemptFault::Abandoned)?;
         context.request_and_show(&NodeRequest::Upload { group, path }).map_err(AttemptFault::Answered)
     })
 }
@@ -26,21 +30,21 @@ fn resolve_word_order(
 ) -> Result<(String, PathBuf), ClientFault> {
     let absolute = |path: &Path| context.directory.join(path);
     let as_typed = (first.to_owned(), absolute(second));
-    let turned = second.to_str().map(|group| (group.to_owned(), absolute(Path::new(first))));
-    let turned = turned.filter(|(group, path)| !group.contains('/') && path.is_file());
-    match (as_typed.1.is_file(), turned) {
+    let swapped = second.to_str().map(|group| (group.to_owned(), absolute(Path::new(first))));
+    let swapped = swapped.filter(|(group, path)| !group.contains('/') && path.is_file());
+    match (as_typed.1.is_file(), swapped) {
         (true, None) => Ok(as_typed),
-        (false, Some(turned)) => {
+        (false, Some(swapped)) => {
             // A file may happen to have the group's name, while the other word is a mistyped file name.
             let groups = list_known_groups(context)?;
-            let mistyped = groups.contains(&as_typed.0) && !groups.contains(&turned.0);
-            if mistyped { Err(missing_file_fault(&as_typed.1)) } else { Ok(turned) }
+            let mistyped = groups.contains(&as_typed.0) && !groups.contains(&swapped.0);
+            if mistyped { Err(missing_file_fault(&as_typed.1)) } else { Ok(swapped) }
         }
         (false, None) => Err(missing_file_fault(&absolute(pick_path_word(first, second)))),
-        (true, Some(turned)) => {
+        (true, Some(swapped)) => {
             let groups = list_known_groups(context)?;
-            let only_turned = groups.contains(&turned.0) && !groups.contains(&as_typed.0);
-            Ok(if only_turned { turned } else { as_typed })
+            let only_swapped = groups.contains(&swapped.0) && !groups.contains(&as_typed.0);
+            Ok(if only_swapped { swapped } else { as_typed })
         }
     }
 }
@@ -52,7 +56,7 @@ fn pick_path_word<'a>(first: &'a str, second: &'a Path) -> &'a Path {
 }
 
 fn list_known_groups(context: &mut CommandContext<'_>) -> Result<Vec<String>, ClientFault> {
-    let answer = context.link.request(&NodeRequest::ListGroups, &mut |_| Ok(()));
+    let answer = context.connection.request(&Command::ListGroups.into(), &mut |_| Ok(()));
     match context.mark_interrupted(answer)? {
         NodeAnswer::Groups { groups } => Ok(groups.into_iter().map(|row| row.group).collect()),
         _ => Ok(Vec::new()),
@@ -65,8 +69,8 @@ fn missing_file_fault(path: &Path) -> ClientFault {
             ClientFault::new(ExitCause::Usage, format!("{} is a directory, not a file", path.display()))
                 .fix("upload its files one by one")
         }
-        Ok(_) => ClientFault::new(ExitCause::Usage, format!("{} is no regular file", path.display()))
-            .fix("copy what it gives into a file, and upload that"),
+        Ok(_) => ClientFault::new(ExitCause::Usage, format!("{} is not a regular file", path.display()))
+            .fix("copy its content to a regular file, and upload that"),
         Err(error) => ClientFault::io("read", path, &error).fix("check the path: `upload_file GROUP FILE`"),
     }
 }

@@ -62,7 +62,7 @@ impl NodeConnection {
             let message =
                 format!("the node of this state directory runs as another user ({})", other.as_raw());
             let fault = ClientFault::new(ExitCause::LocalIo, message)
-                .fix("name a directory of your own: `--state DIR`");
+                .fix("use a directory of your own: `--state DIR`");
             return Err(fault.into());
         }
         let writer = stream.try_clone().map_err(|error| connection_fault(&error))?;
@@ -75,8 +75,8 @@ impl NodeConnection {
                 Ok(NodeConnection { reader, writer, pid })
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                let message = "the node of this state directory takes commands but does not answer";
-                let fix = "see with `ps` what it does and end it, or use another `--state DIR`";
+                let message = "the node of this state directory accepts connections but does not answer";
+                let fix = "find it with `ps` and stop it, or use another `--state DIR`";
                 Err(ClientFault::new(ExitCause::Other, message).fix(fix).into())
             }
             Ok(Some(NodeMessage::Failed(fault))) => Err(fault.into()),
@@ -85,8 +85,8 @@ impl NodeConnection {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(HandshakeError::NodeEnding),
             Err(error) if error.raw_os_error().is_some() => Err(connection_fault(&error).into()),
             Ok(Some(_)) | Err(_) => {
-                let message = "the node that runs here is of another version and is not understood";
-                let fix = "end it with its own `client quit` (or SIGTERM), then try again";
+                let message = "the running node has another version than this client";
+                let fix = "stop it with its own `client quit` (or SIGTERM), then try again";
                 Err(ClientFault::new(ExitCause::Protocol, message).fix(fix).into())
             }
         }
@@ -112,10 +112,10 @@ impl NodeConnection {
     /// The node's error, that of `on_event`, or that the node went away.
     pub(crate) fn request(
         &mut self,
-        ask: &NodeRequest,
+        request: &NodeRequest,
         on_event: &mut dyn FnMut(NodeEvent) -> Result<(), ClientFault>,
     ) -> Result<NodeAnswer, ClientFault> {
-        json_lines::write_line(&mut self.writer, ask).map_err(|error| match error.raw_os_error() {
+        json_lines::write_line(&mut self.writer, request).map_err(|error| match error.raw_os_error() {
             Some(_) => node_gone_fault(),
             None => unencodable_fault(&error),
         })?;
@@ -153,6 +153,8 @@ fn node_gone_fault() -> ClientFault {
 
 #[cfg(test)]
 mod tests {
+    use tracker::api::GroupId;
+
     use super::*;
 
     fn node_that_says(lines: &[NodeMessage]) -> UnixStream {
@@ -172,9 +174,9 @@ mod tests {
         let said = NodeAnswer::Said { message: "ok".into() };
         let stream =
             node_that_says(&[HELLO, NodeMessage::Event(notice.clone()), NodeMessage::Done(said.clone())]);
-        let mut link = NodeConnection::handshake(stream).unwrap();
+        let mut connection = NodeConnection::handshake(stream).unwrap();
         let mut events = Vec::new();
-        let answer = link.request(&NodeRequest::Whoami, &mut |event| {
+        let answer = connection.request(&NodeRequest::Status, &mut |event| {
             events.push(event);
             Ok(())
         });
@@ -184,8 +186,11 @@ mod tests {
 
     #[test]
     fn a_node_that_goes_away_is_exit_1_and_a_foreign_one_13() {
-        let mut link = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
-        assert_eq!(link.request(&NodeRequest::Whoami, &mut |_| Ok(())).unwrap_err().exit, ExitCause::Other);
+        let mut connection = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
+        assert_eq!(
+            connection.request(&NodeRequest::Status, &mut |_| Ok(())).unwrap_err().exit,
+            ExitCause::Other
+        );
         let other = NodeMessage::Hello { protocol: limits::IPC_VERSION + 1, pid: 7 };
         assert_eq!(exit_of(NodeConnection::handshake(node_that_says(&[other]))), ExitCause::Protocol);
     }
@@ -220,8 +225,9 @@ mod tests {
     fn what_cannot_be_said_is_no_dead_node() {
         use std::os::unix::ffi::OsStrExt;
         let path = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(b"/a\xff"));
-        let mut link = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
-        let asked = link.request(&NodeRequest::Upload { group: "g".into(), path }, &mut |_| Ok(()));
+        let mut connection = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
+        let asked = connection
+            .request(&NodeRequest::Upload { group: GroupId::new("g").unwrap(), path }, &mut |_| Ok(()));
         assert_eq!(asked.unwrap_err().exit, ExitCause::Usage);
     }
 
@@ -230,7 +236,7 @@ mod tests {
         let (front, _node) = UnixStream::pair().unwrap();
         let silent = NodeConnection::handshake_within(front, Duration::from_millis(1));
         assert_eq!(exit_of(silent), ExitCause::Other, "a process is there");
-        let link = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
-        assert_eq!(link.writer.read_timeout().unwrap(), None, "an answer may take long");
+        let connection = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
+        assert_eq!(connection.writer.read_timeout().unwrap(), None, "an answer may take long");
     }
 }

@@ -6,141 +6,48 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use engine::proto::manifest::FileName;
 use serde::{Deserialize, Serialize};
+use tracker::api::request::Command;
 use tracker::api::{GroupFile, GroupId};
-use zeroize::Zeroize;
 
 use super::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, TransferRow};
-use crate::exit::{ClientFault, ExitCause};
-
-/// A password: not shown by `Debug`, wiped when dropped.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct SecretText(pub(crate) String);
-
-impl std::fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-impl Drop for SecretText {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-/// A file of a group, as typed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FileRef {
-    /// The group.
-    pub(crate) group: String,
-    /// The file's name there.
-    pub(crate) file: String,
-}
-
-impl FileRef {
-    /// The key, when the name can be a file's name.
-    ///
-    /// # Errors
-    /// A usage fault for a name that no group or file may have.
-    pub(crate) fn key(&self) -> Result<GroupFile, ClientFault> {
-        let group = GroupId::new(&self.group).map_err(|bad| {
-            ClientFault::new(ExitCause::Usage, format!("`{}` is no group: {bad}", self.group))
-                .fix("`list_groups` shows the groups that there are")
-        })?;
-        Ok(GroupFile { group, name: FileName::new(&self.file)? })
-    }
-}
+use crate::exit::ClientFault;
 
 /// A request of a front end. Paths are absolute, since the node may run in another directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(crate) enum NodeRequest {
-    /// Make a user.
-    CreateUser {
-        user: String,
-        password: SecretText,
+    /// Send a command to the trackers in this node's session, and do the node's part of it.
+    Control {
+        command: Command,
     },
-    /// Log in, for this node.
-    Login {
-        user: String,
-        password: SecretText,
-    },
-    /// Change the password of who is logged in.
-    ChangePassword {
-        old: SecretText,
-        new: SecretText,
-    },
-    /// Log out, and take this node's shares down.
-    Logout,
-    /// Make a group; `approval`: its owner admits each member.
-    CreateGroup {
-        group: String,
-        approval: bool,
-    },
-    /// Join, or ask to.
-    JoinGroup {
-        group: String,
-    },
-    /// Leave.
-    LeaveGroup {
-        group: String,
-    },
-    ListGroups,
-    ListRequests {
-        group: String,
-    },
-    /// Admit somebody.
-    AcceptRequest {
-        group: String,
-        user: String,
-    },
-    /// Decline a request to join.
-    RejectRequest {
-        group: String,
-        user: String,
-    },
-    /// Remove a member.
-    RemoveMember {
-        group: String,
-        user: String,
-    },
-    /// Take a file off the list.
-    RemoveFile(FileRef),
-    /// Hash a file, tell the trackers, and serve it.
+    /// Hash a file, list it, and serve it.
     Upload {
-        group: String,
+        group: GroupId,
         path: PathBuf,
     },
-    /// Fetch a file. `background`: answer as soon as it is under way.
+    /// Download a file. `background`: answer as soon as the download has started.
     Download {
-        at: FileRef,
+        file: GroupFile,
         destination: PathBuf,
         overwrite: bool,
         background: bool,
     },
-    ListFiles {
-        group: String,
-    },
-    /// Serve a file no longer.
-    StopShare(FileRef),
     ShowDownloads,
-    /// Pause a download.
-    Pause(FileRef),
-    /// Go on with it.
-    Resume(FileRef),
-    /// Give it up.
-    Cancel(FileRef),
-    /// Who has a file.
-    GetPeers(FileRef),
-    Whoami,
+    Pause(GroupFile),
+    Resume(GroupFile),
+    Cancel(GroupFile),
     Status,
-    /// Tell notices from now on, without an end.
+    /// Send notices from now on. This request has no answer.
     Watch,
-    /// End the node.
+    /// Stop the node.
     Stop,
+}
+
+impl From<Command> for NodeRequest {
+    fn from(command: Command) -> NodeRequest {
+        NodeRequest::Control { command }
+    }
 }
 
 /// A message of a node.
@@ -251,15 +158,20 @@ pub(crate) enum NodeAnswer {
 
 #[cfg(test)]
 mod tests {
+    use engine::proto::manifest::FileName;
+    use tracker::api::UserId;
+    use tracker::api::request::Password;
+
     use super::*;
+    use crate::exit::ExitCause;
 
     #[test]
-    fn lines_are_one_flat_object_each() {
-        let at = FileRef { group: "g".into(), file: "f".into() };
+    fn each_message_is_one_flat_object() {
+        let file = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
         let lines = [
             (
-                serde_json::to_string(&NodeRequest::Pause(at)).unwrap(),
-                r#"{"ask":"pause","group":"g","file":"f"}"#,
+                serde_json::to_string(&NodeRequest::Pause(file)).unwrap(),
+                r#"{"ask":"pause","group":"g","name":"f"}"#,
             ),
             (serde_json::to_string(&NodeRequest::Status).unwrap(), r#"{"ask":"status"}"#),
             (
@@ -278,18 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn passwords_travel_and_are_not_shown() {
-        let ask = NodeRequest::Login { user: "u".into(), password: SecretText("hunter2".into()) };
-        assert!(!format!("{ask:?}").contains("hunter2"));
-        let line = serde_json::to_string(&ask).unwrap();
-        assert_eq!(serde_json::from_str::<NodeRequest>(&line).unwrap(), ask);
-    }
-
-    #[test]
-    fn names_that_no_file_may_have_are_refused_before_anything_is_asked() {
-        for file in ["..", "a/b", "", "x\u{202E}y"] {
-            let at = FileRef { group: "g".into(), file: file.into() };
-            assert_eq!(at.key().unwrap_err().exit, ExitCause::Usage, "{file:?}");
-        }
+    fn a_control_command_reads_back_and_hides_its_password() {
+        let (user, password) = (UserId::new("u").unwrap(), Password::new("hunter2").unwrap());
+        let request = NodeRequest::from(Command::Login { user, password, peer_key: None });
+        assert!(!format!("{request:?}").contains("hunter2"));
+        let line = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<NodeRequest>(&line).unwrap(), request);
     }
 }

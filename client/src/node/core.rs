@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::proto::manifest::FileKey as EngineKey;
-use tracker::api::{GroupFile, GroupId, UserId};
+use tracker::api::{GroupFile, GroupId};
 
 use super::disk::records::RecordStore;
 use super::disk::state_dir::StateDir;
@@ -12,7 +12,7 @@ use super::locks::KeyLocks;
 use super::peer::LocalPeer;
 use super::shutdown::{Latch, WakeupFlag};
 use super::trackers::TrackerClient;
-use crate::exit::{ClientFault, ExitCause};
+use crate::exit::ClientFault;
 use crate::plan::NodePlan;
 use crate::quoting;
 
@@ -73,25 +73,4 @@ pub(super) fn to_tracker_key(key: &EngineKey) -> Option<GroupFile> {
 /// A file as the arguments of a command, quoted for a shell.
 pub(super) fn quote_key(key: &GroupFile) -> String {
     quoting::quote_file(key.group.as_str(), key.name.as_str())
-}
-
-/// A group's name as typed.
-///
-/// # Errors
-/// A usage fault.
-pub(super) fn parse_group_id(text: &str) -> Result<GroupId, ClientFault> {
-    GroupId::new(text).map_err(|bad| {
-        ClientFault::new(ExitCause::Usage, format!("`{text}` is no group: {bad}"))
-            .fix("choose another name; `list_groups` shows the groups that there are")
-    })
-}
-
-/// A user's name as typed.
-///
-/// # Errors
-/// A usage fault.
-pub(super) fn parse_user_id(text: &str) -> Result<UserId, ClientFault> {
-    UserId::new(text).map_err(|bad| {
-        ClientFault::new(ExitCause::Usage, format!("`{text}` is no user: {bad}")).fix("choose another name")
-    })
 }

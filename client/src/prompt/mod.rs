@@ -43,11 +43,11 @@ type PromptEditor = Editor<PromptCompleter, FileHistory>;
 pub(crate) fn run_prompt(
     plan: &ClientPlan,
     screen: &mut Screen,
-    interrupt: &SignalHandler,
+    signals: &SignalHandler,
 ) -> Result<ExitCause, ClientFault> {
     screen.set_at_prompt();
-    let (door, mut link) = NodeAccess::open(plan)?;
-    if let NodeAccess::ThisProcess(running) = &door {
+    let (node, mut connection) = NodeAccess::open(plan)?;
+    if let NodeAccess::ThisProcess(running) = &node {
         let listen = running.listen_address()?;
         screen.show_note(&format!("this prompt is the node, and listens on {listen}"));
         running
@@ -56,31 +56,31 @@ pub(crate) fn run_prompt(
             .for_each(|what| screen.show_note(&format!("waiting for {what}")));
         running.record_problems().iter().for_each(|trouble| screen.show_note(trouble));
     } else {
-        screen.show_note(&format!("attached to the node that runs as process {}", link.pid()));
+        screen.show_note(&format!("attached to the node that runs as process {}", connection.pid()));
     }
     screen.show_note("`help` shows the commands, `quit` leaves");
     let mut lines = open_editor(plan)?;
     let printer = lines.create_external_printer().ok();
-    notices::watch_notices(open_connection(plan, &door)?, plan.output, printer)?;
-    if let NodeAccess::ThisProcess(running) = &door {
+    notices::watch_notices(open_connection(plan, &node)?, plan.output, printer)?;
+    if let NodeAccess::ThisProcess(running) = &node {
         running.start_recovery(true)?;
     }
     let history = state_dir::history_path(&plan.node.state);
     // There may be no history yet.
     let _ = lines.load_history(&history);
-    let outcome = read_lines(plan, screen, interrupt, &door, &mut link, &mut lines);
+    let outcome = read_lines(plan, screen, signals, &node, &mut connection, &mut lines);
     // A lost history does not fail the command.
     let _ = lines.save_history(&history);
     notices::expect_node_end();
-    drop(link);
-    door.close(interrupt);
+    drop(connection);
+    node.close(signals);
     outcome
 }
 
 fn open_editor(plan: &ClientPlan) -> Result<PromptEditor, ClientFault> {
     let fault = |error: ReadlineError| {
-        ClientFault::new(ExitCause::LocalIo, format!("there can be no prompt here: {error}"))
-            .fix("give commands one by one: `client COMMAND`")
+        ClientFault::new(ExitCause::LocalIo, format!("cannot start the prompt: {error}"))
+            .fix("run commands one by one: `client COMMAND`")
     };
     let config = Config::builder()
         .max_history_size(limits::HISTORY_LINES)
@@ -97,9 +97,9 @@ fn open_editor(plan: &ClientPlan) -> Result<PromptEditor, ClientFault> {
 fn read_lines(
     plan: &ClientPlan,
     screen: &mut Screen,
-    interrupt: &SignalHandler,
-    door: &NodeAccess,
-    link: &mut NodeConnection,
+    signals: &SignalHandler,
+    node: &NodeAccess,
+    connection: &mut NodeConnection,
     lines: &mut PromptEditor,
 ) -> Result<ExitCause, ClientFault> {
     let script = !std::io::stdin().is_terminal();
@@ -113,15 +113,15 @@ fn read_lines(
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(ends_with),
             Err(error) => {
-                return Err(ClientFault::new(ExitCause::LocalIo, format!("the input failed: {error}"))
-                    .fix("give commands one by one: `client COMMAND`"));
+                return Err(ClientFault::new(ExitCause::LocalIo, format!("cannot read the input: {error}"))
+                    .fix("run commands one by one: `client COMMAND`"));
             }
         };
         if !lines.helper().is_some_and(|assist| assist.may_contain_password(&line)) {
             // A lost history line does not fail the command.
             let _ = lines.add_history_entry(line.as_str());
         }
-        match run_line(&line, plan, screen, interrupt, link) {
+        match run_line(&line, plan, screen, signals, connection) {
             Ok(LineOutcome::Quit) => return Ok(ends_with),
             Ok(LineOutcome::Line) => {}
             Err(fault) => {
@@ -132,16 +132,16 @@ fn read_lines(
             }
         }
         screen.set_json(plan.output.json);
-        interrupt.clear_action();
-        if interrupt.take_signal() {
+        signals.clear_action();
+        if signals.take_signal() {
             // The signal shut down the connection to end the line; the next line needs a new one.
-            *link = open_connection(plan, door)?;
+            *connection = open_connection(plan, node)?;
         }
     }
 }
 
-fn open_connection(plan: &ClientPlan, door: &NodeAccess) -> Result<NodeConnection, ClientFault> {
-    match door {
+fn open_connection(plan: &ClientPlan, node: &NodeAccess) -> Result<NodeConnection, ClientFault> {
+    match node {
         NodeAccess::ThisProcess(running) => running.connect(),
         NodeAccess::OtherProcess => node_access::connect_running_node(plan)?.ok_or_else(|| {
             ClientFault::new(ExitCause::Other, "the node of this state directory went away")
@@ -159,8 +159,8 @@ fn run_line(
     text: &str,
     plan: &ClientPlan,
     screen: &mut Screen,
-    interrupt: &SignalHandler,
-    link: &mut NodeConnection,
+    signals: &SignalHandler,
+    connection: &mut NodeConnection,
 ) -> Result<LineOutcome, ClientFault> {
     let words = line::split_words(text)
         .map_err(|bad| ClientFault::new(ExitCause::Usage, bad.to_string()).fix(bad.fix()))?;
@@ -187,13 +187,13 @@ fn run_line(
         }
         _ => {}
     }
-    commands::break_on_signal(link, interrupt)?;
+    commands::break_on_signal(connection, signals)?;
     commands::run_command(
         typed.command,
         &mut CommandContext {
-            link,
+            connection,
             screen,
-            interrupt,
+            signals,
             directory: plan.directory.clone(),
             overwrite: plan.overwrite || typed.options.overwrite,
             wait: plan.wait,

@@ -23,7 +23,7 @@ pub(super) fn expect_node_end() {
 
 /// Prints notices without disturbing the line that is being typed.
 pub(super) fn watch_notices(
-    mut link: NodeConnection,
+    mut connection: NodeConnection,
     output: OutputPlan,
     mut printer: Option<impl ExternalPrinter + Send + 'static>,
 ) -> Result<(), ClientFault> {
@@ -34,7 +34,7 @@ pub(super) fn watch_notices(
         }
     };
     let hear = move || {
-        let end = link.request(&NodeRequest::Watch, &mut |event| {
+        let end = connection.request(&NodeRequest::Watch, &mut |event| {
             if let NodeEvent::Notice { text } = event {
                 print(&text);
             }

@@ -34,9 +34,12 @@ pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
             figures::format_size(*size_bytes),
             if *pieces == 1 { "piece" } else { "pieces" },
         )]),
-        NodeAnswer::Started(now) => {
-            join_lines([format!("[{}] {} is on its way to {}", now.group, now.file, now.path.display())])
-        }
+        NodeAnswer::Started(now) => join_lines([format!(
+            "[{}] {} is being downloaded to {}",
+            now.group,
+            now.file,
+            now.path.display()
+        )]),
         NodeAnswer::Downloaded(now) => join_lines([transfer::summarize_transfer(now)]),
         NodeAnswer::AlreadyThere { path, size_bytes, .. } => join_lines([format!(
             "{} is already there and verified ({})",
@@ -114,7 +117,7 @@ fn node_text(node: &NodeStatus) -> String {
     text.extend(sends.map(|sends| {
         let (mapped, copied) =
             (figures::format_size(sends.mapped_bytes), figures::format_size(sends.copied_bytes));
-        format!("zero copy {mapped} sent, {copied} copied by the kernel after all, {} refused", sends.refused)
+        format!("zero copy {mapped} sent, {copied} copied by the kernel, {} refused", sends.refused)
     }));
     text.extend(node.waits_for.iter().map(|what| format!("waits for {what}")));
     for share in &node.shares {

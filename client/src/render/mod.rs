@@ -154,7 +154,7 @@ impl Screen {
 /// The error of a failed write to stdout.
 pub(crate) fn write_fault(error: &std::io::Error) -> ClientFault {
     ClientFault::io("write to", std::path::Path::new("standard output"), error)
-        .fix("send the output to where there is room for it")
+        .fix("send the output to a place with free space")
 }
 
 /// Whether output to a stream is coloured.

@@ -1,9 +1,9 @@
-//! Files of 100 MB, 10 GB and 1 TiB: their manifests come through a real tracker, in parts where they are long, and a real node
-//! fetches from them within the memory that a node promises, whatever the file's length and however many peers have it.
+//! Files of 100 MB, 10 GB and 1 TiB: a real tracker stores their manifests (long ones in parts), and a real node downloads from
+//! several peers within its promised memory, for every file length and number of peers.
 //!
-//! Nearly all of a file is zeros, which nobody sends: the disk needs what the other pieces need. The test ends the download once
-//! it has those: to prove the rest of the chain takes SHA-1 over 1 TiB. The long form (`scripts/long.sh big`) has more peers for
-//! 1 TiB, and a file of which no piece is zeros.
+//! Nearly all pieces are zeros, which are never sent, so the disk holds only the other pieces. The test ends the download once
+//! it has those, since verifying the rest of the chain would hash 1 TiB. The long form (`scripts/long.sh big`) has more peers
+//! for 1 TiB, and a file without pieces of zeros.
 #![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
 
 mod peers;
@@ -23,28 +23,27 @@ use peers::{Shape, Swarm};
 use rig::TestRig;
 use serde_json::Value;
 
-/// What a node may have in memory, file pages aside, in KiB: 64 MiB of receive buffers and as much for all else.
+/// Memory limit of a node in KiB, without file pages: 64 MiB of receive buffers and 64 MiB for everything else.
 const MEMORY_MAX_KIB: u64 = 128 * 1024;
 
-/// Bytes of a whole piece.
 const PIECE_BYTES: u64 = 524_288;
 
-/// Pieces of 100 MB, of 10 GB, of 1 TiB.
+/// Pieces of files of 100 MB, 10 GB and 1 TiB.
 const LENGTHS: [u32; 3] = [191, 19_074, 2_097_152];
 
-/// How many peers have parts of a file of 1 TiB; the long form takes [`MANY`].
+/// Peers of the file of 1 TiB; the long form has [`MANY`].
 const PEERS: usize = 6;
 
-/// How many a file may well have.
+/// A realistic large number of peers.
 const MANY: usize = 50;
 
-/// What all peers have together, in pieces that are not zeros: half of what receive buffers there are, unless the file is shorter.
+/// Pieces of all peers together that are not zeros: half of the receive buffers, or fewer for a short file.
 const PIECES_TOGETHER: usize = 64;
 
-/// With so many peers a download has a connection at one time.
+/// Peers to which a download is connected at a time.
 const CONNECTED_MAX: usize = 32;
 
-/// How often memory is looked at.
+/// Interval between two samples of memory.
 const SAMPLE: Duration = Duration::from_millis(20);
 
 #[test]
@@ -59,7 +58,7 @@ fn files_of_all_lengths_fit_the_memory_of_a_node() {
 #[test]
 fn a_file_of_one_tib_fits_the_memory_of_a_node() {
     let count = std::env::var("SHOAL_BIG_PEERS").ok().and_then(|text| text.parse().ok()).unwrap_or(PEERS);
-    // On a filesystem with room for all of it.
+    // Needs a filesystem with room for the whole file.
     let dense = std::env::var_os("SHOAL_BIG_DENSE").is_some();
     for peers in [1, count] {
         fits_the_memory(Shape { pieces: LENGTHS[2], peers, each: each(peers), dense });
@@ -105,7 +104,7 @@ fn fits_the_memory(shape: Shape) {
     child.wait().unwrap();
 }
 
-/// Looks at a process until it is asked.
+/// Samples a process's memory until it is stopped.
 struct Sampler {
     enough: SyncSender<()>,
     thread: JoinHandle<u64>,

@@ -1,4 +1,4 @@
-//! Peers that together have the pieces of a very long file that are not zeros, and who uploaded it.
+//! Peers that together have those pieces of a very long file that are not zeros, and the upload of its manifest.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,35 +17,35 @@ use crate::scripted::{RawClient, hex, receive, send};
 
 const PIECE: usize = 524_288;
 
-/// Pieces of one message.
+/// Pieces per message.
 const PART: u32 = 65_536;
 
-/// A file, and who has what of it.
+/// A file and its distribution over peers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    /// Of the whole file.
+    /// Pieces of the file.
     pub(crate) pieces: u32,
-    /// How many have parts of it.
+    /// Number of peers.
     pub(crate) peers: usize,
-    /// What each of them has, in pieces that are not zeros.
+    /// Pieces of each peer that are not zeros.
     pub(crate) each: usize,
-    /// The rest is not zeros, and nobody has it.
+    /// The remaining pieces are not zeros, and no peer has them.
     pub(crate) dense: bool,
 }
 
-/// The peers, online for as long as this is kept.
+/// The peers, online as long as this value lives.
 pub(crate) struct Swarm {
     _online: Vec<RawClient>,
 }
 
 impl Swarm {
-    /// Uploads the manifest as user alice to group g, file f, and has the peers announce their pieces. Nobody has the last piece,
-    /// so that no download of it ends.
+    /// Uploads the manifest as user alice to group g, file f, and makes the peers announce their pieces. No peer has the last piece,
+    /// so that no download completes.
     pub(crate) fn start(tracker: SocketAddr, shape: Shape) -> Swarm {
         let Shape { pieces, peers, each, .. } = shape;
         let total = u32::try_from(peers * each).unwrap();
-        assert!(total < pieces, "{shape:?} leaves nothing that nobody has");
-        // One byte fills a piece; what is not zeros lies all over the file.
+        assert!(total < pieces, "{shape:?} leaves no piece without a peer");
+        // Each piece is filled with one byte value; pieces that are not zeros are spread over the file.
         let places: Vec<(PieceIndex, u32)> =
             (0..total).map(|number| (PieceIndex(number * (pieces / total)), number + 1)).collect();
         let mut online = Vec::new();
@@ -61,7 +61,7 @@ impl Swarm {
                 request
             };
             let key = hex(&secret.peer_key().0);
-            // With where it listens, so that all that this session says is said by one node.
+            // States its address, so that the tracker counts the whole session as one node.
             let who = json!({"user_id": "alice", "passwd": "password", "peer_key": key});
             raw.ask(&sender(json!({"command": "login", "command_args": who})));
             if number == 0 {
@@ -82,7 +82,7 @@ impl Swarm {
     }
 }
 
-/// Sends the manifest in parts. Its chain is no chain: links are looked at, and found wanting, like any others.
+/// Sends the manifest in parts. The chain is invalid: a download checks its links and then stops using it.
 fn upload(places: &[(PieceIndex, u32)], shape: Shape, mut ask: impl FnMut(Value)) {
     let Shape { pieces: all, dense, .. } = shape;
     let hasher = FileHasher::new(Hasher::best(), Some(1)).unwrap();
@@ -118,7 +118,7 @@ fn upload(places: &[(PieceIndex, u32)], shape: Shape, mut ask: impl FnMut(Value)
     }
 }
 
-/// A digest that two pieces have and that no content is known for.
+/// A digest shared by two pieces, without a known content.
 fn twice(index: u32) -> [u8; 20] {
     let mut digest = [11; 20];
     digest[8..12].copy_from_slice(&(index / 2).to_be_bytes());
@@ -126,12 +126,11 @@ fn twice(index: u32) -> [u8; 20] {
     digest
 }
 
-/// The content of the piece with this number.
 fn filled(number: u32) -> Vec<u8> {
     number.to_le_bytes().repeat(PIECE / 4)
 }
 
-/// Serves some pieces to whoever opens a connection, until the test ends.
+/// Serves some pieces to every peer that connects, until the test ends.
 fn serve(own: BTreeMap<PieceIndex, u32>, pieces: u32, secret: SecretKey) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -139,7 +138,7 @@ fn serve(own: BTreeMap<PieceIndex, u32>, pieces: u32, secret: SecretKey) -> Sock
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let (own, secret) = (Arc::clone(&own), secret.clone());
-            // It ends with its connection.
+            // The thread ends with its connection.
             std::thread::spawn(move || serve_one(stream, &own, pieces, &secret));
         }
     });

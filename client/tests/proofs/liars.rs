@@ -1,4 +1,5 @@
-//! Trackers that lie: the command ends with exit 13, at once and in bounded memory, and the next one is not misled.
+//! Trackers that send false answers: the command ends with exit 13, at once and in bounded memory, and later requests are not
+//! affected.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,7 +8,6 @@ use serde_json::{Value, json};
 use crate::rig::{TestRig, UserHome};
 use crate::scripted::{lying_tracker, scripted_tracker};
 
-/// Bob, logged in at this tracker.
 fn bob(rig: &TestRig) -> UserHome {
     let home = rig.home("bob");
     home.run(["login", "bob", "password"]).expect(0);
@@ -20,12 +20,12 @@ fn description(digests: &[String], next: usize) -> Value {
 
 #[test]
 fn a_description_that_never_ends_is_refused() {
-    // Parts without a piece, each of which asks for another.
+    // Parts without pieces, each naming a next one.
     let rig = TestRig::with_tracker_at(lying_tracker(|_| description(&[], 1)));
     let ended = bob(&rig).run(["download_file", "g", "f", "copy"]).expect(13);
     assert!(ended.err.contains("do not go on"), "{}", ended.err);
 
-    // Pieces without end, of a file that has one.
+    // More and more pieces of a file that has one.
     let told = AtomicU32::new(0);
     let rig = TestRig::with_tracker_at(lying_tracker(move |_| {
         let digest = told.fetch_add(1, Ordering::SeqCst);
@@ -48,7 +48,7 @@ fn an_answer_to_another_request_is_refused_and_misleads_no_later_one() {
         };
         match asked.fetch_add(1, Ordering::SeqCst) {
             0 => of("mallory", &"another".into()),
-            // The right one, and one more in advance.
+            // The right answer, followed by one to a later request.
             1 => of("bob", &request["request_id"]) + &of("mallory", &Value::Null),
             _ => of("bob", &request["request_id"]),
         }
@@ -64,7 +64,7 @@ fn an_answer_to_another_request_is_refused_and_misleads_no_later_one() {
 }
 
 #[test]
-fn what_a_tracker_writes_does_not_steer_the_terminal() {
+fn a_trackers_text_cannot_control_the_terminal() {
     let rig = TestRig::with_tracker_at(scripted_tracker(|request| {
         let hostile = "\u{1b}[2J\u{202e}".repeat(1_000);
         let status = if request["command"] == "create_group" { "success" } else { "failure" };
@@ -77,14 +77,14 @@ fn what_a_tracker_writes_does_not_steer_the_terminal() {
         let ended = home.run(words).expect(code);
         let shown = ended.out + &ended.err;
         assert!(shown.contains("\\u{1b}[2J\\u{202e}"), "{shown}");
-        // The log may colour its own lines: only what the tracker sent is looked for.
+        // Log lines may have colours of their own: check only the tracker's text.
         assert!(!shown.contains("\u{1b}[2J") && !shown.contains('\u{202e}'), "{shown:?}");
         assert!(shown.len() < 8 * 1_024);
     }
 }
 
 #[test]
-fn a_ticket_that_is_none_is_refused() {
+fn an_invalid_ticket_is_refused() {
     for ticket in ["AAAA".to_owned(), "A".repeat(1 << 20), "no base64".to_owned()] {
         let rig = TestRig::with_tracker_at(lying_tracker(move |_| {
             json!({"file_path": "f", "file_chunks": ["11".repeat(20)], "file_size": 1, "fileSha": "11".repeat(20),

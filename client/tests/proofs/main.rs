@@ -1,4 +1,4 @@
-//! What is proven, to whom bytes go, and how they leave: real binaries against those who speak the protocols themselves.
+//! Verification, tickets and the path of sent bytes: real binaries against peers and trackers that speak the raw protocols.
 #![allow(clippy::unwrap_used, reason = "a file or socket of the test's own that fails is a failed test")]
 
 mod liars;
@@ -16,7 +16,7 @@ use engine::proto::ticket::{Grant, SecretKey, Ticket, UnixSeconds};
 use engine::proto::units::Digest;
 use rig::{RunningNode, TestRig, UserHome};
 use rustix::fs::inotify;
-use scripted::{RawClient, consume, hex, lying_tracker, serve_anybody, serve_noting};
+use scripted::{RawClient, consume, hex, lying_tracker, serve_recording, serve_without_tickets};
 use serde_json::{Value, json};
 
 const PIECE: usize = 524_288;
@@ -46,8 +46,8 @@ fn user_with(rig: &TestRig, name: &str, options: &[&str]) -> (UserHome, RunningN
     (home, node)
 }
 
-/// Announces a file by the raw protocol, as a node that listens at `provider`. A connection that never pings is online for
-/// as long as it is open: for as long as the caller keeps it.
+/// Announces a file over the raw protocol, for a node that listens at `provider`. A connection that never pings is online while
+/// the caller keeps it open.
 fn announce(rig: &TestRig, provider: SocketAddr, hashes: &FileHashes, length: usize) -> RawClient {
     let mut raw = RawClient::login(rig.tracker(), "alice", SecretKey::from_seed(&[9; 32]).peer_key());
     let list = |values: Vec<String>| Value::from(values);
@@ -68,7 +68,7 @@ fn download(home: &UserHome, code: i32) -> Value {
     serde_json::from_str(ended.out.lines().last().unwrap()).unwrap()
 }
 
-/// A group of alice's with bob in it.
+/// A group of alice, with bob as a member.
 fn group(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
     let (alice, bob) = (rig.user("alice"), rig.user("bob"));
     alice.0.run(["create_group", "g"]).expect(0);
@@ -77,11 +77,11 @@ fn group(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningNode)) {
 }
 
 #[test]
-fn a_false_sha1_of_the_whole_ends_with_11_and_blames_nobody() {
+fn a_false_sha1_of_the_whole_ends_with_11_and_blames_no_peer() {
     let rig = TestRig::new();
     let (_alice, bob) = group(&rig);
     let content = content(5);
-    let provider = serve_anybody(content.clone(), SecretKey::from_seed(&[9; 32]));
+    let provider = serve_without_tickets(content.clone(), SecretKey::from_seed(&[9; 32]));
     let stated = FileHashes { digest: Digest([7; 20]), ..hashes(&content) };
     let _online = announce(&rig, provider, &stated, content.len());
     let failed = download(&bob.0, 11);
@@ -92,18 +92,18 @@ fn a_false_sha1_of_the_whole_ends_with_11_and_blames_nobody() {
 }
 
 #[test]
-fn a_false_chain_costs_exactly_one_pass_and_blames_nobody() {
+fn a_false_chain_costs_exactly_one_pass_and_blames_no_peer() {
     let rig = TestRig::new();
     let (_alice, bob) = group(&rig);
     let content = content(5);
-    let provider = serve_anybody(content.clone(), SecretKey::from_seed(&[9; 32]));
+    let provider = serve_without_tickets(content.clone(), SecretKey::from_seed(&[9; 32]));
     let mut stated = hashes(&content);
     stated.chain[2] = engine::proto::units::ChainState([7; 20]);
     let _online = announce(&rig, provider, &stated, content.len());
     let done = download(&bob.0, 0);
     assert_eq!(done["sequential_passes"], 1, "{done}");
     let fetched = done["received_bytes"].as_u64().unwrap() - done["duplicate_bytes"].as_u64().unwrap();
-    // Where the machine stalls, a piece a connection may have been on its way once more when the last one came.
+    // On a machine that stalls, one more piece per connection may have been in flight at the end.
     assert!(fetched < 2 * content.len() as u64, "it was fetched again: {done}");
     assert!(std::fs::read(rig.path("copy")).unwrap() == content);
     let peers = bob.0.run(["get_peers", "g", "f"]).expect(0);
@@ -111,24 +111,24 @@ fn a_false_chain_costs_exactly_one_pass_and_blames_nobody() {
 }
 
 #[test]
-fn of_identical_pieces_one_is_asked_for_and_of_zeros_none() {
+fn identical_pieces_are_requested_once_and_zeros_never() {
     let rig = TestRig::new();
     let (_alice, bob) = group(&rig);
     let (both, zeros) = (content(2), vec![0; PIECE]);
     let (one, two) = both.split_at(PIECE);
     let whole = [one, &zeros, two, one, one, &zeros, two, &zeros].concat();
-    let (provider, asked) = serve_noting(whole.clone(), SecretKey::from_seed(&[9; 32]));
+    let (provider, asked) = serve_recording(whole.clone(), SecretKey::from_seed(&[9; 32]));
     let _online = announce(&rig, provider, &hashes(&whole), whole.len());
     download(&bob.0, 0);
     assert!(std::fs::read(rig.path("copy")).unwrap() == whole);
     let asked = asked.lock().unwrap().clone();
-    // Which ones, and not how often: where the machine stalls, the same one is asked for again.
+    // Compares the indices, not the number of requests: on a machine that stalls, a piece is requested again.
     let asked_of = |copies: &[u32]| copies.iter().filter(|index| asked.contains(index)).count();
     assert_eq!((asked_of(&[0, 3, 4]), asked_of(&[2, 6]), asked.len()), (1, 1, 2), "{asked:?}");
 }
 
 #[test]
-fn a_ticket_serves_its_owner_and_nobody_else() {
+fn a_ticket_serves_only_its_owner() {
     let rig = TestRig::new();
     let (alice, bob) = group(&rig);
     rig.file("f", &content(2));
@@ -188,7 +188,7 @@ fn a_source_that_shrinks_while_it_is_hashed_is_not_uploaded() {
     let rig = TestRig::new();
     let (alice, _bob) = group(&rig);
     let path = rig.path("growing");
-    // Long enough to be still at it when the first event has been read; it takes no room on the disk.
+    // Long enough that hashing still runs when the first event has been read. The file is sparse.
     std::fs::File::create(&path).unwrap().set_len(256 << 30).unwrap();
     let (mut upload, first) = alice.0.start(&["upload_file", "g", "growing", "--json"]);
     assert!(first.contains("hashing"), "{first}");
@@ -226,7 +226,7 @@ fn with_uring_pieces_leave_by_the_ring_from_the_mapping() {
     assert_eq!(fetched("epoll"), 0, "no ring takes part");
 }
 
-/// What a process has submitted to its rings so far; `None` when this machine does not show it.
+/// Entries that a process has submitted to its rings; `None` where this machine does not show them.
 fn rings(pid: u32) -> Option<u64> {
     let mut submitted = 0;
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.map_while(Result::ok) {
@@ -239,7 +239,7 @@ fn rings(pid: u32) -> Option<u64> {
     Some(submitted)
 }
 
-/// How many entries one ring was given. While it is at work the kernel may show nothing, and so it is looked at again.
+/// Submitted entries of one ring. A busy ring may be shown as empty, so this retries.
 fn tail(pid: u32, descriptor: &str) -> Option<u64> {
     const LOOKS: usize = 1_000;
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
@@ -248,13 +248,13 @@ fn tail(pid: u32, descriptor: &str) -> Option<u64> {
         if let Some(tail) = shown.lines().find_map(|line| line.strip_prefix("SqTail:")) {
             return tail.trim().parse().ok();
         }
-        // A pause between two looks, no substitute for one.
+        // Polls; this is not a replacement for the condition.
         std::thread::park_timeout(PAUSE);
     }
     None
 }
 
-/// Whether a node gets rings here, and what it submits can be seen: one is started to try it.
+/// Whether a node gets rings on this machine and their entries are visible. Starts a node to find out.
 fn rings_are_shown() -> bool {
     let rig = TestRig::without_tracker();
     let home = rig.home("trying");

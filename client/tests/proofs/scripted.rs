@@ -1,5 +1,5 @@
-//! Those who speak the protocols themselves: a tracker's client over a plain socket, a provider with a file in memory, a
-//! consumer with a ticket that may not be its own, a tracker that lies.
+//! Raw implementations of the protocols: a tracker's client over a plain socket, a provider with a file in memory, a consumer
+//! with a ticket that may not be its own, and a tracker with false answers.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,13 +15,13 @@ use engine::proto::ticket::{self, Nonce, PeerKey, SecretKey, Ticket};
 use engine::proto::units::{PieceCount, PieceRange};
 use serde_json::{Value, json};
 
-/// A client of the tracker by plain JSON lines.
+/// A tracker's client over plain JSON lines.
 pub(crate) struct RawClient {
     stream: BufReader<TcpStream>,
 }
 
 impl RawClient {
-    /// Connects and logs a user in, with this peer key.
+    /// Connects and logs in with this peer key.
     pub(crate) fn login(tracker: SocketAddr, user: &str, key: PeerKey) -> RawClient {
         let mut client = RawClient { stream: BufReader::new(TcpStream::connect(tracker).unwrap()) };
         client.ask(&json!({"command": "login",
@@ -29,7 +29,7 @@ impl RawClient {
         client
     }
 
-    /// Asks, and gives the answer, which must be a success.
+    /// Sends a request; the answer must be a success.
     #[track_caller]
     pub(crate) fn ask(&mut self, request: &Value) -> Value {
         self.stream.get_mut().write_all(request.to_string().as_bytes()).unwrap();
@@ -41,36 +41,41 @@ impl RawClient {
     }
 }
 
-/// 20, 32 or more bytes as the JSON protocol writes them.
+/// Bytes in hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Serves `content` to whoever opens a connection, without asking for tickets; until the test ends.
-pub(crate) fn serve_anybody(content: Vec<u8>, secret: SecretKey) -> SocketAddr {
-    serve_noting(content, secret).0
+/// Serves `content` to every peer that connects, without checking tickets, until the test ends.
+pub(crate) fn serve_without_tickets(content: Vec<u8>, secret: SecretKey) -> SocketAddr {
+    serve_recording(content, secret).0
 }
 
-/// Indices of pieces that somebody asked for.
-pub(crate) type Asked = Arc<Mutex<BTreeSet<u32>>>;
+/// Indices of requested pieces.
+pub(crate) type RequestedPieces = Arc<Mutex<BTreeSet<u32>>>;
 
-/// As [`serve_anybody`], and notes which pieces are asked for.
-pub(crate) fn serve_noting(content: Vec<u8>, secret: SecretKey) -> (SocketAddr, Asked) {
+/// Like [`serve_without_tickets`], and records which pieces are requested.
+pub(crate) fn serve_recording(content: Vec<u8>, secret: SecretKey) -> (SocketAddr, RequestedPieces) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let asked = Asked::default();
+    let asked = RequestedPieces::default();
     let notes = Arc::clone(&asked);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let (content, secret, notes) = (content.clone(), secret.clone(), Arc::clone(&notes));
-            // It ends with its connection.
+            // The thread ends with its connection.
             std::thread::spawn(move || serve_one(stream, &content, &secret, &notes));
         }
     });
     (address, asked)
 }
 
-fn serve_one(mut stream: TcpStream, content: &[u8], secret: &SecretKey, asked: &Asked) -> Option<()> {
+fn serve_one(
+    mut stream: TcpStream,
+    content: &[u8],
+    secret: &SecretKey,
+    asked: &RequestedPieces,
+) -> Option<()> {
     let geometry = Geometry::new(content.len() as u64).unwrap();
     let greeting =
         Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key: secret.peer_key() };
@@ -94,14 +99,14 @@ fn serve_one(mut stream: TcpStream, content: &[u8], secret: &SecretKey, asked: &
     }
 }
 
-/// Opens a connection to a real node with a ticket and a key, asks for the first piece, and gives all that it says.
+/// Connects to a real node with a ticket and a key, requests the first piece, and returns all messages of the node.
 pub(crate) fn consume(node: SocketAddr, ticket: &Ticket, key: &SecretKey) -> Vec<Message> {
     let mut stream = TcpStream::connect(node).unwrap();
     let greeting = receive(&mut stream).unwrap();
     let Message::Greeting { nonce, peer_key, .. } = greeting else { panic!("{greeting:?}") };
     let signature = ticket::sign_open(key, nonce, ticket, peer_key);
     send(&mut stream, &Message::Open { ticket: ticket.clone(), nonce: Nonce([2; 32]), signature }).unwrap();
-    // Who was refused may not be able to send this any more.
+    // Fails if the node has refused and closed already.
     let _ = send(
         &mut stream,
         &Message::Request { first: engine::proto::units::PieceIndex(0), count: PieceCount(1) },
@@ -117,12 +122,12 @@ pub(crate) fn consume(node: SocketAddr, ticket: &Ticket, key: &SecretKey) -> Vec
     said
 }
 
-/// Sends a frame; `None` when the other side has gone.
+/// Sends a frame; `None` if the peer has closed.
 pub(crate) fn send(stream: &mut TcpStream, message: &Message) -> Option<()> {
     stream.write_all(&codec::encode_message(message)).ok()
 }
 
-/// The next frame; `None` when none comes.
+/// The next frame; `None` at the end.
 pub(crate) fn receive(stream: &mut TcpStream) -> Option<Message> {
     let mut head = [0; LENGTH_BYTES];
     stream.read_exact(&mut head).ok()?;
@@ -131,7 +136,7 @@ pub(crate) fn receive(stream: &mut TcpStream) -> Option<Message> {
     codec::decode_message(&body).ok()
 }
 
-/// A tracker that takes every login and answers all else as `answer` says.
+/// A tracker that accepts every login and answers other commands with `answer`.
 pub(crate) fn lying_tracker(answer: impl Fn(&str) -> Value + Send + Sync + 'static) -> SocketAddr {
     scripted_tracker(move |request| {
         let mut reply = answer(request["command"].as_str().unwrap());
@@ -142,7 +147,7 @@ pub(crate) fn lying_tracker(answer: impl Fn(&str) -> Value + Send + Sync + 'stat
     })
 }
 
-/// A tracker that takes every login and ping, and says to all else exactly what `say` makes of the request.
+/// A tracker that accepts every login and ping, and sends exactly the text that `say` returns for other requests.
 pub(crate) fn scripted_tracker(say: impl Fn(&Value) -> String + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

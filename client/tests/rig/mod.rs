@@ -1,13 +1,12 @@
 //! Real processes for the tests: a tracker on port 0, nodes and one-shot commands, all in one temporary directory.
 //!
 //! ```text
-//!   Rig (temp dir, tracker_info.txt) ──► tracker        Node (`client serve`)
-//!    └──► Home (state directory of one user) ──► run(…) one-shot commands ──► Ended
+//!   TestRig (temp dir, tracker_info.txt) ──► tracker        RunningNode (`client serve`)
+//!    └──► UserHome (state directory of one user) ──► run(…) one-shot commands ──► CommandResult
 //! ```
 //!
-//! Invariant: whatever was started is ended by its process id when its value is dropped. Nothing sleeps instead of
-//! waiting: what must be waited for is a line on stdout, the end of a process, or a condition that is looked at again and
-//! again ([`until`]).
+//! Each started process is killed by its process id when its value is dropped. Tests never sleep instead of waiting: they wait
+//! for a line on stdout, the end of a process, or a condition that is polled ([`until`]).
 #![allow(dead_code, reason = "each test file uses the part that it needs")]
 #![allow(clippy::unwrap_used, reason = "a rig that cannot be set up is a failed test")]
 
@@ -24,13 +23,12 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// The client's binary.
 pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_client");
 
-/// A piece's length in bytes.
+/// Length of a piece in bytes.
 pub(crate) const PIECE: usize = 524_288;
 
-/// So many pieces, no two of which are the same (xorshift), from a seed.
+/// `count` pieces, all different (xorshift).
 pub(crate) fn pieces(count: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = move || {
@@ -42,15 +40,15 @@ pub(crate) fn pieces(count: usize, seed: u64) -> Vec<u8> {
     std::iter::repeat_with(&mut next).take(count * PIECE / 8).flatten().collect()
 }
 
-/// A place for one test, with a tracker if one was started.
+/// The temporary directory of one test, and its tracker.
 pub(crate) struct TestRig {
     dir: TempDir,
     tracker: Option<Child>,
-    /// What the address that `without_tracker` names belongs to, so that it never becomes somebody else's.
-    _nobody: OwnedFd,
+    /// Reserves the address that `without_tracker` names, so that no other process gets it.
+    _reserved: OwnedFd,
 }
 
-/// An address on which nobody listens, and never will as long as the socket that it belongs to is kept.
+/// An address that refuses connections as long as the returned socket is open.
 pub(crate) fn unused_address() -> (OwnedFd, SocketAddr) {
     let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -58,19 +56,18 @@ pub(crate) fn unused_address() -> (OwnedFd, SocketAddr) {
     (bound, address)
 }
 
-/// What a command left behind.
+/// Result of a command that has ended.
 #[derive(Debug)]
 pub(crate) struct CommandResult {
-    /// Exit code.
     pub(crate) code: i32,
-    /// What it wrote to stdout.
+    /// Stdout.
     pub(crate) out: String,
-    /// What it wrote to stderr.
+    /// Stderr.
     pub(crate) err: String,
 }
 
 impl CommandResult {
-    /// Itself, when the code is the wanted one; else the test fails and shows everything.
+    /// Fails the test with all output unless the exit code is `code`.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> CommandResult {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
@@ -79,23 +76,23 @@ impl CommandResult {
 }
 
 impl TestRig {
-    /// A place without a tracker: its `tracker_info.txt` names a port on which nobody listens.
+    /// Without a tracker: `tracker_info.txt` names an address that refuses connections.
     pub(crate) fn without_tracker() -> TestRig {
         let dir = tempfile::tempdir().unwrap();
         let (bound, address) = unused_address();
-        let rig = TestRig { dir, tracker: None, _nobody: bound };
+        let rig = TestRig { dir, tracker: None, _reserved: bound };
         rig.name_tracker(address);
         rig
     }
 
-    /// A place with a tracker that serves.
+    /// With a running tracker.
     pub(crate) fn new() -> TestRig {
         let mut rig = TestRig::without_tracker();
         rig.start_tracker();
         rig
     }
 
-    /// Starts a tracker on the memory of the one before, if there was one, and names it: it has another address.
+    /// Starts a tracker with the data of the previous one, if any, and writes its new address to `tracker_info.txt`.
     pub(crate) fn start_tracker(&mut self) {
         let rig = self;
         let binary = Path::new(CLIENT).with_file_name("tracker");
@@ -114,14 +111,14 @@ impl TestRig {
         rig.name_tracker(address.unwrap_or_else(|_| panic!("the tracker said {line:?}")));
     }
 
-    /// A place whose `tracker_info.txt` names a tracker of the test's own.
+    /// With a tracker of the test's own.
     pub(crate) fn with_tracker_at(address: SocketAddr) -> TestRig {
         let rig = TestRig::without_tracker();
         rig.name_tracker(address);
         rig
     }
 
-    /// Where the tracker listens.
+    /// The tracker's address.
     pub(crate) fn tracker(&self) -> SocketAddr {
         std::fs::read_to_string(self.path("tracker_info.txt"))
             .unwrap()
@@ -131,7 +128,7 @@ impl TestRig {
             .unwrap()
     }
 
-    /// Names a tracker. Nodes that look while it is done find the former name or the new one, never half of a file.
+    /// Writes `tracker_info.txt` atomically, so that nodes never read half of it.
     pub(crate) fn name_tracker(&self, address: SocketAddr) {
         let line = format!("{} {}\n", address.ip(), address.port());
         let new = self.path("tracker_info.txt.new");
@@ -139,12 +136,12 @@ impl TestRig {
         std::fs::rename(new, self.path("tracker_info.txt")).unwrap();
     }
 
-    /// A path in the place.
+    /// A path in the temporary directory.
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Makes a file with these bytes.
+    /// Writes a file.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -152,12 +149,12 @@ impl TestRig {
         path
     }
 
-    /// The state directory of one user.
+    /// A state directory.
     pub(crate) fn home(&self, name: &str) -> UserHome {
         UserHome { directory: self.dir.path().to_owned(), state: self.path(format!("state-{name}")) }
     }
 
-    /// A user who exists, is logged in, and whose node serves.
+    /// A new user who is logged in at a running node.
     pub(crate) fn user(&self, name: &str) -> (UserHome, RunningNode) {
         let home = self.home(name);
         let node = home.serve(&[]);
@@ -166,7 +163,7 @@ impl TestRig {
         (home, node)
     }
 
-    /// Starts a node by a command of the test's own, with the surroundings of another; waits until it listens.
+    /// Starts a node by another command with the environment of `surroundings`; waits until it listens.
     pub(crate) fn adopt(&self, mut command: Command, surroundings: &Command) -> RunningNode {
         for (name, value) in surroundings.get_envs() {
             match value {
@@ -179,7 +176,6 @@ impl TestRig {
         RunningNode { child, address: ([0, 0, 0, 0], 0).into() }
     }
 
-    /// Kills the tracker.
     pub(crate) fn kill_tracker(&mut self) {
         if let Some(mut tracker) = self.tracker.take() {
             end(&mut tracker);
@@ -235,7 +231,7 @@ impl UserHome {
         outcome(child)
     }
 
-    /// Starts a prompt that reads from a pipe which stays open, and waits for what the line `status` answers.
+    /// Starts a prompt that reads from an open pipe, and waits for the answer to the line `status`.
     pub(crate) fn open_prompt(&self) -> RunningNode {
         use std::io::Write;
         let mut command = self.command(std::iter::empty::<&str>());
@@ -247,7 +243,7 @@ impl UserHome {
         RunningNode { child, address: ([0, 0, 0, 0], 0).into() }
     }
 
-    /// Starts the node, and waits until it listens.
+    /// Starts a node and waits until it listens.
     pub(crate) fn serve(&self, options: &[&str]) -> RunningNode {
         let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
         command.args(options);
@@ -256,7 +252,7 @@ impl UserHome {
         RunningNode { child, address: address.unwrap_or_else(|| panic!("the node said {line:?}")) }
     }
 
-    /// As [`UserHome::serve`], with what it writes to stderr.
+    /// Like [`UserHome::serve`], with the node's stderr.
     pub(crate) fn serve_and_hear(&self) -> (RunningNode, Heard) {
         let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
         let (mut child, line) = started(command.stderr(Stdio::piped()));
@@ -274,54 +270,51 @@ impl UserHome {
         (RunningNode { child, address }, Heard { text, reader })
     }
 
-    /// How the node is, as `status --json` has it.
+    /// The output of `status --json`.
     pub(crate) fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.run(["status", "--json"]).expect(0).out).unwrap()
     }
 
-    /// What `show_downloads` says.
+    /// The output of `show_downloads`.
     pub(crate) fn downloads(&self) -> String {
         self.run(["show_downloads"]).expect(0).out
     }
 
-    /// Starts a command that goes on.
+    /// Starts a command.
     pub(crate) fn spawn(&self, words: &[&str]) -> Running {
         let mut command = self.command(words);
         Running { child: Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()) }
     }
 
-    /// Starts a command that goes on, and waits for its first line on stdout.
+    /// Starts a command and waits for its first line on stdout.
     pub(crate) fn start(&self, words: &[&str]) -> (RunningNode, String) {
         let (child, line) = started(&mut self.command(words));
         (RunningNode { child, address: ([0, 0, 0, 0], 0).into() }, line)
     }
 }
 
-/// A running process.
+/// A running node or command, killed on drop.
 pub(crate) struct RunningNode {
     child: Child,
-    /// Where peers connect to it.
+    /// Address for peers.
     pub(crate) address: SocketAddr,
 }
 
 impl RunningNode {
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         send(self.child.id(), signal);
     }
 
-    /// Waits for its end, and gives the exit code; what it reads from stays open until then.
+    /// Waits for its end and returns the exit code. Its stdin stays open until then.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         let _stdin = self.child.stdin.take();
         self.child.wait().unwrap().code()
     }
 
-    /// Kills it.
     pub(crate) fn kill(mut self) {
         end(&mut self.child);
     }
@@ -333,42 +326,40 @@ impl Drop for RunningNode {
     }
 }
 
-/// What a process writes to stderr.
+/// The stderr of a process.
 pub(crate) struct Heard {
     text: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
 }
 
 impl Heard {
-    /// Whether it has written this. What it has not written yet is lost when it is killed.
+    /// Whether the process has written `text`. Output that is not written yet is lost at a kill.
     pub(crate) fn has(&self, text: &str) -> bool {
         self.text.lock().unwrap().contains(text)
     }
 
-    /// All that it wrote until its end, for which this waits.
+    /// Waits for its end and returns the whole output.
     pub(crate) fn all(self) -> String {
         self.reader.join().unwrap();
         self.text.lock().unwrap().clone()
     }
 }
 
-/// A command that goes on, and whose end will be looked at.
+/// A running command, whose result is read at its end.
 pub(crate) struct Running {
     child: Option<Child>,
 }
 
 impl Running {
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Whether it has not ended.
+    /// Whether the command is still running.
     pub(crate) fn goes_on(&mut self) -> bool {
         self.child.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end.
     pub(crate) fn ended(mut self) -> CommandResult {
         outcome(self.child.take().unwrap())
     }
@@ -382,7 +373,7 @@ impl Drop for Running {
     }
 }
 
-/// Looks again and again until a condition holds; a test in which it never does fails with `what`.
+/// Polls until a condition holds. Fails the test with `what` if it never does.
 #[track_caller]
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     const LOOKS: usize = 60_000;
@@ -391,20 +382,20 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
         if holds() {
             return;
         }
-        // A pause between two looks, no substitute for one.
+        // Polls; this is not a replacement for the condition.
         std::thread::park_timeout(PAUSE);
     }
     panic!("it never came about: {what}");
 }
 
-/// Sends a signal to a process of ours that was not waited for yet.
+/// Sends a signal to a child process that was not waited for yet.
 pub(crate) fn send(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
     kill_process(pid, signal).unwrap();
 }
 
 fn end(child: &mut Child) {
-    // It may have ended by itself.
+    // It may have ended already.
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -422,7 +413,7 @@ fn outcome(child: Child) -> CommandResult {
     }
 }
 
-/// Starts a process and reads the first line of its stdout; the rest is read and dropped, so that it never blocks.
+/// Starts a process and reads its first line of stdout. The rest is read and dropped, so that the process never blocks.
 fn started(command: &mut Command) -> (Child, String) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let line = first_line(&mut child);

@@ -1,4 +1,4 @@
-//! Which back end runs, and its runtime on the thread of a worker.
+//! The I/O back end: which one runs, and its runtime on a worker's thread.
 
 use std::future::Future;
 use std::io;
@@ -6,17 +6,17 @@ use std::io;
 use crate::config::IoChoice;
 use crate::error::StartError;
 
-/// A back end that works here.
+/// An I/O back end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IoKind {
-    /// io_uring, by tokio-uring.
+    /// io_uring, through tokio-uring.
     Uring,
-    /// epoll, by plain tokio.
+    /// epoll, through tokio.
     Epoll,
 }
 
 impl IoKind {
-    /// Settles the choice, by trying: containers often forbid io_uring.
+    /// Resolves the choice by making a ring, since containers often forbid io_uring.
     pub(crate) fn resolve(choice: IoChoice) -> Result<IoKind, StartError> {
         match choice {
             IoChoice::Epoll => Ok(IoKind::Epoll),
@@ -27,19 +27,19 @@ impl IoKind {
             IoChoice::Auto => match IoKind::probe_uring() {
                 Ok(()) => Ok(IoKind::Uring),
                 Err(error) => {
-                    tracing::info!(%error, "io_uring is not available; epoll runs instead");
+                    tracing::info!(%error, "io_uring is not available; using epoll");
                     Ok(IoKind::Epoll)
                 }
             },
         }
     }
 
-    /// Makes a ring and gives it back: what a container forbids shows in no setting.
+    /// Makes a ring and drops it: no setting shows what a container forbids.
     pub(crate) fn probe_uring() -> io::Result<()> {
         tokio_uring::Runtime::new(&tokio_uring::builder()).map(drop)
     }
 
-    /// Its name, as `--io` takes it.
+    /// The name that `--io` takes.
     pub(crate) fn name(self) -> &'static str {
         match self {
             IoKind::Uring => "uring",
@@ -47,16 +47,16 @@ impl IoKind {
         }
     }
 
-    /// What the workers of a node run by, in a word as `--io` takes it, or in more where they differ.
+    /// The back ends of all workers as text: a name that `--io` takes, or more words where they differ.
     ///
     /// # Errors
-    /// [`StartError::Uring`]: it was demanded, and a worker runs without it.
+    /// [`StartError::Uring`]: io_uring was demanded and a worker runs without it.
     pub(crate) fn describe_workers(choice: IoChoice, workers: &[IoKind]) -> Result<String, StartError> {
         let rings = workers.iter().filter(|kind| **kind == IoKind::Uring).count();
         match (rings, workers.len()) {
             (rings, all) if rings == all => Ok(IoKind::Uring.name().to_owned()),
             (rings, all) if choice == IoChoice::Uring => {
-                let few = format!("for {rings} of {all} workers alone; `ulimit -l` with more may help");
+                let few = format!("only {rings} of {all} workers have a ring; a higher `ulimit -l` may help");
                 Err(StartError::Uring { source: io::Error::other(few) })
             }
             (0, _) => Ok(IoKind::Epoll.name().to_owned()),
@@ -64,11 +64,10 @@ impl IoKind {
         }
     }
 
-    /// Runs `main` and the local tasks that it spawns on this thread, until `main` is done; `main` is told by what it runs,
-    /// which is epoll where the system gives no ring for one more thread.
+    /// Runs `main` and its local tasks on this thread, until `main` is done. `main` gets the back end that runs: epoll when
+    /// the system gives no ring for another thread.
     ///
-    /// Newer kernels charge rings to what an ordinary user may lock (`RLIMIT_MEMLOCK`), so that one may be had and the next
-    /// not.
+    /// Newer kernels charge rings to the memory that a user may lock (`RLIMIT_MEMLOCK`), so a later ring may be refused.
     pub(crate) fn run<F: Future<Output = ()>>(self, main: impl FnOnce(IoKind) -> F) -> io::Result<()> {
         if self == IoKind::Uring {
             match tokio_uring::Runtime::new(&tokio_uring::builder()) {
@@ -77,7 +76,7 @@ impl IoKind {
                     return Ok(());
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "no io_uring for one more worker; it runs on epoll (`ulimit -l` with more may help)");
+                    tracing::warn!(%error, "no io_uring for another worker; it uses epoll (a higher `ulimit -l` may help)");
                 }
             }
         }
@@ -92,9 +91,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_that_fell_back_are_told_of_and_none_may_where_the_ring_is_demanded() {
+    fn workers_without_a_ring_are_counted_and_refused_where_it_is_demanded() {
         let (uring, epoll) = (IoKind::Uring, IoKind::Epoll);
-        for (choice, workers, told) in [
+        for (choice, workers, expected) in [
             (IoChoice::Auto, [uring, uring], Some("uring")),
             (IoChoice::Auto, [uring, epoll], Some("uring (1 of 2 workers; others epoll)")),
             (IoChoice::Auto, [epoll, epoll], Some("epoll")),
@@ -104,16 +103,16 @@ mod tests {
             (IoChoice::Uring, [epoll, epoll], None),
         ] {
             let found = IoKind::describe_workers(choice, &workers);
-            assert_eq!(found.as_deref().ok(), told, "{choice:?} {workers:?}");
+            assert_eq!(found.as_deref().ok(), expected, "{choice:?} {workers:?}");
             assert!(found.is_ok() || matches!(found, Err(StartError::Uring { .. })));
         }
     }
 
     #[test]
-    fn what_runs_is_what_was_asked_for_or_epoll() {
+    fn the_requested_back_end_runs_or_epoll() {
         for kind in [IoKind::Epoll, IoKind::Uring] {
             let mut ran = None;
-            kind.run(async |by| ran = Some(by)).unwrap();
+            kind.run(async |kind| ran = Some(kind)).unwrap();
             assert!(ran == Some(kind) || ran == Some(IoKind::Epoll));
         }
     }

@@ -1,15 +1,11 @@
-//! The receive buffers of a node, with waiting: a connection that finds none stops reading, and TCP slows its peer.
+//! The receive buffers of a node. A connection that finds none stops reading, and TCP slows its peer down.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::limits::{BUFFER_SLACK_BYTES, RECEIVE_BUFFERS};
+use super::limits::{BUFFER_BYTES, RECEIVE_BUFFERS};
 use crate::mem::pool::{BufferPool, PooledBuf};
-use crate::proto::units::PIECE_BYTES;
-
-/// Length of a receive buffer in bytes: a piece, and the head of the frame behind it.
-pub(crate) const BUFFER_BYTES: usize = PIECE_BYTES as usize + BUFFER_SLACK_BYTES;
 
 /// All receive buffers.
 #[derive(Debug)]
@@ -18,12 +14,12 @@ pub(crate) struct ReceiveBuffers {
     permits: Arc<Semaphore>,
 }
 
-/// The right to hold one buffer: dropped after the buffer itself.
+/// The right to hold one buffer. It has to be dropped after the buffer.
 #[derive(Debug)]
 pub(crate) struct BufferPermit(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 impl ReceiveBuffers {
-    /// [`RECEIVE_BUFFERS`] of them; none is made before it is needed.
+    /// [`RECEIVE_BUFFERS`] buffers, each created when it is first needed.
     pub(crate) fn new() -> ReceiveBuffers {
         ReceiveBuffers {
             pool: BufferPool::new(RECEIVE_BUFFERS, BUFFER_BYTES),
@@ -31,7 +27,7 @@ impl ReceiveBuffers {
         }
     }
 
-    /// A buffer, if there is one and nobody waits for it.
+    /// A buffer, if one is free and no connection waits for it.
     pub(crate) fn try_take(&self) -> Option<(PooledBuf, BufferPermit)> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         Some(self.take_with(permit))

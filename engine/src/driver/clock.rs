@@ -1,12 +1,12 @@
-//! The engine's clocks: the only file of the engine that reads one.
-#![allow(clippy::disallowed_methods, reason = "the place where time comes in")]
+//! The engine's clock. No other file of the engine reads one.
+#![allow(clippy::disallowed_methods, reason = "the only place that reads a clock")]
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::proto::ticket::UnixSeconds;
 use crate::proto::time::Moment;
 
-/// Time since the engine's start, and the time of day.
+/// Monotonic time since the engine's start, and the time of day.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EngineClock {
     start: Instant,
@@ -18,14 +18,14 @@ impl EngineClock {
         EngineClock { start: Instant::now() }
     }
 
-    /// The moment.
+    /// The current moment.
     pub(crate) fn now(self) -> Moment {
         Moment::at(self.start.elapsed())
     }
 
-    /// The time of day, `offset_s` ahead of this machine's clock.
+    /// The time of day by a clock that is `offset_s` seconds ahead of this machine's.
     pub(crate) fn unix_time(self, offset_s: i64) -> UnixSeconds {
-        let own = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        UnixSeconds(own.saturating_add_signed(offset_s))
+        let own_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        UnixSeconds(own_s.saturating_add_signed(offset_s))
     }
 }

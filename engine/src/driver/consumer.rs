@@ -1,21 +1,20 @@
-//! A connection that fetches: call, open, then two tasks, one that writes requests and one that receives pieces.
+//! A connection that fetches: connect, open the file, then two tasks, one that writes requests and one that receives pieces.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::buffers::BufferPermit;
-use super::download::{ActiveDownload, ConnectRequest};
+use super::download::{ActiveDownload, ConnectRequest, ConnectionEnd, RequestOutbox};
 use super::limits::GOODBYE_MS;
-use super::outbox::{ConnectionEnd, RequestOutbox};
 use super::piece_queue::BufferedPiece;
 use super::receive::{FrameReceiver, ReceiveError};
 use super::stream::PeerStream;
-use super::vital::spawn_critical;
 use super::worker_state::{StreamDeadline, WorkerState};
+use crate::abort::spawn_critical;
 use crate::mem::pool::PooledBuf;
 use crate::mem::window::SendPart;
 use crate::proto::DisconnectReason;
@@ -28,7 +27,7 @@ use crate::proto::session::{ConsumerHandshake, ProviderFile, Violation};
 use crate::proto::ticket::Ticket;
 use crate::proto::units::PieceIndex;
 
-/// Why a connection that fetches is over.
+/// Why a connection that fetches has ended.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
     #[error(transparent)]
@@ -41,13 +40,13 @@ enum FetchError {
     Refused { code: RefusedCode, message: String },
     #[error("the peer said goodbye")]
     Bye,
-    #[error("this node fetches by as many connections as it may")]
+    #[error("this node has as many fetching connections as it may")]
     ConnectionLimit,
 }
 
 impl From<&FetchError> for DisconnectReason {
-    fn from(over: &FetchError) -> DisconnectReason {
-        match over {
+    fn from(error: &FetchError) -> DisconnectReason {
+        match error {
             FetchError::ConnectionLimit => DisconnectReason::ConnectionLimit,
             FetchError::Io(_) | FetchError::Receive(ReceiveError::Ended | ReceiveError::Io(_)) => {
                 DisconnectReason::Lost
@@ -62,54 +61,43 @@ impl From<&FetchError> for DisconnectReason {
     }
 }
 
-/// Calls a peer and fetches from it until either has had enough.
+/// Connects to a peer and fetches from it until the connection ends.
 pub(crate) async fn fetch_from_peer(
-    local: Rc<WorkerState>,
+    worker: Rc<WorkerState>,
     download: Arc<ActiveDownload>,
-    call: ConnectRequest,
+    request: ConnectRequest,
 ) {
-    let over = match run_connection(&local, &download, &call).await {
-        Ok(never) => match never {},
-        Err(over) => over,
-    };
-    tracing::debug!(file = %download.key, peer = %call.peer.address, %over, "a connection ended");
-    let ConnectRequest { connection, outbox, .. } = call;
-    let ending = DisconnectReason::from(&over);
-    outbox.end(connection_end(&ending));
-    download.connection_closed(connection, &ending);
-}
-
-/// Whoever broke the protocol is told so.
-fn connection_end(ending: &DisconnectReason) -> ConnectionEnd {
-    match ending {
+    let Err(error) = run_connection(&worker, &download, &request).await;
+    tracing::debug!(file = %download.key, peer = %request.peer.address, %error, "a connection ended");
+    let reason = DisconnectReason::from(&error);
+    let end = match reason {
         DisconnectReason::Violated(_) => ConnectionEnd::Bye(ByeCode::Protocol),
         _ => ConnectionEnd::Gone,
-    }
+    };
+    request.outbox.end(end);
+    download.connection_closed(request.connection, &reason);
 }
 
 async fn run_connection(
-    local: &Rc<WorkerState>,
+    worker: &Rc<WorkerState>,
     download: &Arc<ActiveDownload>,
-    call: &ConnectRequest,
-) -> Result<std::convert::Infallible, FetchError> {
-    let ConnectRequest { connection, peer, is_additional: further, ref outbox } = *call;
-    let fetching = &local.context.fetch_slots;
-    let place = if further { fetching.take_from_first_half() } else { fetching.take() };
-    let _place = place.ok_or(FetchError::ConnectionLimit)?;
+    request: &ConnectRequest,
+) -> Result<Infallible, FetchError> {
+    let ConnectRequest { connection, peer, is_additional, ref outbox } = *request;
+    let slots = &worker.context.fetch_slots;
+    let slot = if is_additional { slots.take_from_first_half() } else { slots.take() };
+    let _slot = slot.ok_or(FetchError::ConnectionLimit)?;
     let timeout = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
-    let stream = local.register_stream(PeerStream::connect(local.io, peer.address, timeout).await?);
+    let stream = worker.register_stream(PeerStream::connect(worker.io, peer.address, timeout).await?);
     let mut receiver = FrameReceiver::for_pieces(Rc::clone(&stream));
     let deadline = StreamDeadline::new(&stream, HANDSHAKE_TIMEOUT_MS);
-    let (holding, ticket) = open_file(local, download, &stream, &mut receiver, peer).await?;
+    let (file, ticket) = open_file(worker, download, &stream, &mut receiver, peer).await?;
     drop(deadline);
-    download.connection_opened(connection, holding, &ticket);
+    download.connection_opened(connection, file, &ticket);
     spawn_critical(write_requests(Rc::clone(&stream), Arc::clone(outbox)));
-    let over = receive_messages(local, download, connection, &stream, &mut receiver).await;
-    let violated = over
-        .as_ref()
-        .is_err_and(|over| matches!(DisconnectReason::from(over), DisconnectReason::Violated(_)));
-    if violated {
-        // The task that writes says goodbye and ends it, unless the peer does not even read.
+    let Err(error) = receive_messages(worker, download, connection, &stream, &mut receiver).await;
+    if matches!(DisconnectReason::from(&error), DisconnectReason::Violated(_)) {
+        // The writing task sends a goodbye and shuts the stream down. This covers a peer that does not read.
         spawn_critical(async move {
             tokio::time::sleep(Duration::from_millis(GOODBYE_MS)).await;
             stream.shutdown();
@@ -117,37 +105,37 @@ async fn run_connection(
     } else {
         stream.shutdown();
     }
-    over
+    Err(error)
 }
 
-/// Opens the file there; also the ticket that it was opened by.
+/// Opens the file at the peer; also returns the ticket that was used.
 async fn open_file(
-    local: &WorkerState,
+    worker: &WorkerState,
     download: &ActiveDownload,
     stream: &PeerStream,
     receiver: &mut FrameReceiver,
     peer: PeerAddress,
 ) -> Result<(ProviderFile, Ticket), FetchError> {
-    let mut opening = ConsumerHandshake::new(peer.key, local.context.random_nonce()?);
+    let mut handshake = ConsumerHandshake::new(peer.key, worker.context.random_nonce()?);
     let greeting = receiver.read_message(FRAME_MAX_BYTES).await?;
-    // A provider with a crowd before its door says so instead of greeting.
+    // A busy provider refuses instead of greeting.
     if let Message::Refused { code, message } = greeting {
         return Err(FetchError::Refused { code, message });
     }
     let ticket = download.ticket();
-    let answer = opening.answer_greeting(&greeting, &ticket, &local.context.secret)?;
+    let answer = handshake.answer_greeting(&greeting, &ticket, &worker.context.secret)?;
     stream.send(vec![SendPart::from(codec::encode_message(&answer))]).await?;
     let manifest = &download.manifest;
     match receiver.read_message(codec::opening_max_bytes(manifest.pieces())).await? {
         Message::Refused { code, message } => Err(FetchError::Refused { code, message }),
         message => {
-            let holding = opening.accept_opened(&message, manifest.geometry(), manifest.is_length_known())?;
-            Ok((holding, ticket))
+            let file = handshake.accept_opened(&message, manifest.geometry(), manifest.is_length_known())?;
+            Ok((file, ticket))
         }
     }
 }
 
-/// Sends what the transfer decides, until the end.
+/// Sends the outbox's messages until its end.
 async fn write_requests(stream: Rc<PeerStream>, outbox: Arc<RequestOutbox>) {
     loop {
         let (messages, end) = outbox.take().await;
@@ -164,17 +152,17 @@ async fn write_requests(stream: Rc<PeerStream>, outbox: Arc<RequestOutbox>) {
 }
 
 async fn receive_messages(
-    local: &Rc<WorkerState>,
+    worker: &Rc<WorkerState>,
     download: &Arc<ActiveDownload>,
     connection: ConnectionId,
     stream: &PeerStream,
     receiver: &mut FrameReceiver,
-) -> Result<std::convert::Infallible, FetchError> {
+) -> Result<Infallible, FetchError> {
     loop {
-        download.cost.wire_bytes.fetch_add(stream.take_moved_bytes(), Ordering::Relaxed);
+        download.cost.add_wire_bytes(stream.take_moved_bytes());
         match receiver.read_message(FRAME_MAX_BYTES).await? {
             Message::Piece { index, length } => {
-                receive_piece(local, download, connection, receiver, index, length).await?;
+                receive_piece(worker, download, connection, receiver, index, length).await?;
             }
             message => {
                 let goes_on = download
@@ -187,9 +175,9 @@ async fn receive_messages(
     }
 }
 
-/// Receives one piece and hands it on to be verified.
+/// Receives one piece and queues it to be verified.
 async fn receive_piece(
-    local: &Rc<WorkerState>,
+    worker: &Rc<WorkerState>,
     download: &Arc<ActiveDownload>,
     connection: ConnectionId,
     receiver: &mut FrameReceiver,
@@ -197,33 +185,33 @@ async fn receive_piece(
     length: u32,
 ) -> Result<(), FetchError> {
     download.with_transfer(|transfer, _| transfer.begin_piece(connection, index, length))?;
-    let (buffer, permit) = take_buffer(local, download, connection).await;
+    let (buffer, permit) = take_buffer(worker, download, connection).await;
     let length = length as usize;
-    let most = local.context.download_limit.max_read_bytes();
+    let max_read_bytes = worker.context.download_limit.max_read_bytes();
     let counted = Cell::new(0);
-    let arrived = |bytes: usize| {
+    let on_read = |bytes: usize| {
         counted.set(counted.get() + bytes);
         download.with_transfer(|transfer, now| transfer.bytes_received(now, connection, bytes as u64));
-        wait_for_rate_limit(local, download, connection, bytes as u64)
+        wait_for_rate_limit(worker, download, connection, bytes as u64)
     };
-    let buffer = receiver.read_piece(length, buffer, most, arrived).await?;
+    let buffer = receiver.read_piece(length, buffer, max_read_bytes, on_read).await?;
     assert_eq!(counted.get(), length, "every byte of a piece is counted once");
-    let job = download.with_transfer(|transfer, now| transfer.piece_received(now, connection, index));
-    if let Some(job) = job {
+    let received = download.with_transfer(|transfer, now| transfer.piece_received(now, connection, index));
+    if let Some(received) = received {
         let download = Arc::clone(download);
-        local.to_verify.push(BufferedPiece { download, received: job, buffer, length, permit });
+        worker.to_verify.push(BufferedPiece { download, received, buffer, length, permit });
     }
     Ok(())
 }
 
-/// Waits until as many bytes may have come. A peer whose next bytes are not taken until then is not silent.
+/// Waits until the download limit allows these bytes. The transfer must not take the peer for silent meanwhile.
 async fn wait_for_rate_limit(
-    local: &WorkerState,
+    worker: &WorkerState,
     download: &ActiveDownload,
     connection: ConnectionId,
     bytes: u64,
 ) {
-    let wait_ms = local.context.download_limit.reserve(bytes);
+    let wait_ms = worker.context.download_limit.reserve(bytes);
     if wait_ms > 0 {
         download.with_transfer(|transfer, now| transfer.set_receive_paused(now, connection, true));
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
@@ -231,20 +219,20 @@ async fn wait_for_rate_limit(
     }
 }
 
-/// A buffer for the next piece. A peer that has to wait for it is not silent.
+/// Takes a buffer for the next piece. The transfer must not take the peer for silent while that waits.
 async fn take_buffer(
-    local: &WorkerState,
+    worker: &WorkerState,
     download: &ActiveDownload,
     connection: ConnectionId,
 ) -> (PooledBuf, BufferPermit) {
-    if local.has_queue_room()
-        && let Some(taken) = local.context.buffers.try_take()
+    if worker.has_queue_room()
+        && let Some(taken) = worker.context.buffers.try_take()
     {
         return taken;
     }
     download.with_transfer(|transfer, now| transfer.set_receive_paused(now, connection, true));
-    local.wait_for_queue_room().await;
-    let taken = local.context.buffers.take().await;
+    worker.wait_for_queue_room().await;
+    let taken = worker.context.buffers.take().await;
     download.with_transfer(|transfer, now| transfer.set_receive_paused(now, connection, false));
     taken
 }

@@ -1,7 +1,8 @@
-//! The end of a download: the whole is proven where the chain could not, the file is made durable, named, and served.
+//! The last steps of a download: hash the whole where the chain proves nothing, make the file durable under its name, serve
+//! it.
 //!
-//! Invariant: who works on the last steps says himself how they ended. The download's own task waits for that, and may be
-//! gone by then with its node: what has its name is durable all the same.
+//! The steps run on a thread of their own and enter the phase in which they end themselves. The download's own task waits
+//! for them, and may be gone with its worker before they end.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::context::NodeContext;
 use super::download::ActiveDownload;
+use super::flush::record_download;
 use super::shares::Share;
 use super::threads::WorkLane;
 use crate::hash::{FileHash, Hasher};
@@ -22,22 +24,22 @@ use crate::storage::source::Source;
 #[cfg(test)]
 mod tests;
 
-/// Whether the download has ended, well or not; else something stands in the way of that, and it goes on.
+/// Takes the last steps on another thread. Returns whether the download has ended; if not, it goes on.
 pub(super) async fn finish_download(
     context: &Arc<NodeContext>,
     download: &Arc<ActiveDownload>,
-    unproven: bool,
+    is_unverified: bool,
 ) -> bool {
-    let (tell, told) = oneshot::channel();
+    let (done, outcome) = oneshot::channel();
     let (shared, work) = (Arc::clone(context), Arc::clone(download));
     let submitted = context.threads.submit(WorkLane::Finish, move || {
-        // Nobody to tell: the node is going down, and waits for this.
-        let _ = tell.send(run_last_steps(&shared, &work, unproven));
+        // The receiver is gone when the node is stopping.
+        let _ = done.send(run_last_steps(&shared, &work, is_unverified));
     });
     let failure = match submitted {
-        Ok(()) => match told.await {
-            Ok(ended) => return ended,
-            Err(_) => "this node is going down; start the download again".to_owned(),
+        Ok(()) => match outcome.await {
+            Ok(has_ended) => return has_ended,
+            Err(_) => "the node is stopping; start the download again".to_owned(),
         },
         Err(error) => format!("no thread to finish the download with: {error}"),
     };
@@ -45,13 +47,13 @@ pub(super) async fn finish_download(
     true
 }
 
-/// Takes the last steps, and enters the phase in which they end; `false` when they are postponed. Blocks.
-fn run_last_steps(context: &NodeContext, download: &ActiveDownload, unproven: bool) -> bool {
-    // What it was proven to be once, every piece that is written again is proven to be again.
-    let unproven = unproven && !download.is_whole_proven();
-    match complete_file(download, context.hasher, unproven) {
-        Ok(FinishOutcome::Durable(whole)) => {
-            match whole {
+/// Takes the last steps and enters the phase in which they end. `false`: they are postponed. Blocks.
+fn run_last_steps(context: &NodeContext, download: &ActiveDownload, is_unverified: bool) -> bool {
+    // Once the whole was proven, pieces that are written again have been verified again.
+    let needs_pass = is_unverified && !download.is_whole_proven();
+    match complete_file(download, context.hasher, needs_pass) {
+        Ok(FinishOutcome::Durable(source)) => {
+            match source {
                 Some(source) => serve_whole_file(context, download, source),
                 None => download.share().iter().for_each(|share| context.shares.remove_if_current(share)),
             }
@@ -68,25 +70,25 @@ fn run_last_steps(context: &NodeContext, download: &ActiveDownload, unproven: bo
     true
 }
 
-/// What became of the last steps.
+/// How the last steps ended.
 enum FinishOutcome {
-    /// It is durable under its name, and to be served by this source, unless it could not be opened again.
+    /// The file is durable under its name. The source serves it; `None`: it could not be opened again.
     Durable(Option<Source>),
-    /// The disk does not take it now, or nobody wants it any more: it is cancelled, or the node goes down.
+    /// The disk fails now, or the download was cancelled, or the node is stopping.
     Postponed,
 }
 
-/// Proves the whole where the chain could not, and makes it durable under its name.
+/// With `needs_pass` hashes the whole file; then makes it durable under its name.
 fn complete_file(
     download: &ActiveDownload,
     hasher: Hasher,
-    unproven: bool,
+    needs_pass: bool,
 ) -> Result<FinishOutcome, DownloadFailure> {
     let length = download.with_transfer(|transfer, _| transfer.geometry().length());
     if download.is_over() {
         return Ok(FinishOutcome::Postponed);
     }
-    if unproven && let FileProof::Whole(stated) = download.manifest.proof() {
+    if needs_pass && let FileProof::Whole(stated) = download.manifest.proof() {
         download.enter_phase(DownloadPhase::Checking);
         let found = hash_whole_file(download, hasher, length)
             .map_err(|error| DownloadFailure::Io(error.to_string()))?;
@@ -101,57 +103,61 @@ fn complete_file(
         return Ok(FinishOutcome::Postponed);
     }
     download.enter_phase(DownloadPhase::Syncing);
-    // All is held, and so nothing is being written: whatever a failed flush may have lost is doubted by now.
-    if download.ledger.has_suspects() {
+    // All pieces are held, so none is being written: every piece that a failed flush may have lost is a suspect by now.
+    if download.journal.has_suspects() {
         return Ok(postpone_finish(download, &download.target.flush_failed_error()));
     }
-    let end = || -> Result<Option<Source>, StorageError> {
-        if !download.manifest.is_length_known() {
-            download.target.set_length(length)?;
-        }
-        download.target.finish(download.overwrite)?;
-        let warn = |error: &StorageError| tracing::warn!(%error, "it is durable, and is not served");
-        Ok(download.target.open_finished().inspect_err(warn).ok())
-    };
-    match end() {
+    match name_file(download, length) {
         Ok(source) => {
-            let fingerprint = source.as_ref().and_then(Source::fingerprint);
-            let _ = fingerprint.map(|fingerprint| download.fingerprint.set(fingerprint));
-            // What has its name needs no record.
-            if let Err(error) = download.ledger.remove() {
-                tracing::warn!(%error, "a record stays beside the file; it is not used again");
+            if let Some(fingerprint) = source.as_ref().and_then(Source::fingerprint) {
+                let _ = download.fingerprint.set(fingerprint);
+            }
+            if let Err(error) = download.journal.remove() {
+                tracing::warn!(%error, "cannot remove the record of a finished download; it is not used again");
             }
             Ok(FinishOutcome::Durable(source))
         }
-        Err(error) => {
-            // What stays needs its record, or its doubts.
-            let recorded = download.record();
-            match error.kind {
-                StorageErrorKind::NoSpace { .. } => Ok(postpone_finish(download, &error)),
-                // As after any other failed flush: it was this one, or the record's a moment before.
-                StorageErrorKind::FlushFailed | StorageErrorKind::Io(_)
-                    if recorded.is_err() && download.ledger.has_suspects() =>
-                {
-                    Ok(postpone_finish(download, &error))
-                }
-                StorageErrorKind::Exists => Err(DownloadFailure::Exists {
-                    path: download.target.path(),
-                    part: download.partial_path(),
-                }),
-                _ => Err(DownloadFailure::Io(error.to_string())),
-            }
-        }
+        Err(error) => finish_failure(download, &error),
     }
 }
 
-/// The download waits until the disk is fit: then what is doubted is written again, and these steps are taken again.
+/// Flushes the file and gives it its final name; opens it to be served.
+fn name_file(download: &ActiveDownload, length: u64) -> Result<Option<Source>, StorageError> {
+    if !download.manifest.is_length_known() {
+        download.target.set_length(length)?;
+    }
+    download.target.finish(download.overwrite)?;
+    let warn = |error: &StorageError| tracing::warn!(%error, "cannot serve the finished file");
+    Ok(download.target.open_finished().inspect_err(warn).ok())
+}
+
+/// Whether the steps can be tried again after this error.
+fn finish_failure(download: &ActiveDownload, error: &StorageError) -> Result<FinishOutcome, DownloadFailure> {
+    // The partial file stays, so its record or its suspects have to be up to date.
+    let recorded = record_download(download);
+    match error.kind {
+        StorageErrorKind::NoSpace { .. } => Ok(postpone_finish(download, error)),
+        // As after any other failed flush: this one failed, or the record's a moment before.
+        StorageErrorKind::FlushFailed | StorageErrorKind::Io(_)
+            if recorded.is_err() && download.journal.has_suspects() =>
+        {
+            Ok(postpone_finish(download, error))
+        }
+        StorageErrorKind::Exists => {
+            Err(DownloadFailure::Exists { path: download.target.path(), part: download.partial_path() })
+        }
+        _ => Err(DownloadFailure::Io(error.to_string())),
+    }
+}
+
+/// Waits for the disk to recover: then suspects are written again, and the last steps are taken again.
 fn postpone_finish(download: &ActiveDownload, error: &StorageError) -> FinishOutcome {
-    tracing::warn!(%error, file = %download.key, "what was fetched cannot be made durable now");
+    tracing::warn!(%error, file = %download.key, "cannot make fetched pieces durable now");
     download.storage_failed(error);
     FinishOutcome::Postponed
 }
 
-/// One sequential pass over what was written; `None` when the node goes down meanwhile.
+/// Hashes the partial file in one sequential pass; `None` when the download ends or the node stops meanwhile.
 fn hash_whole_file(
     download: &ActiveDownload,
     hasher: Hasher,
@@ -176,13 +182,13 @@ fn hash_whole_file(
     Ok(Some(pass.finish()))
 }
 
-/// From now on the file is served under its name, watched like any other source; unless another copy is already.
+/// Serves the file under its name in place of the partial file, unless another whole copy is served already.
 fn serve_whole_file(context: &NodeContext, download: &ActiveDownload, source: Source) {
     let geometry = download.with_transfer(|transfer, _| transfer.geometry());
     let held = Bitfield::full(geometry.pieces());
     let content = download.manifest.proof().id();
     let share = Arc::new(Share::new(download.key.clone(), content, geometry, source, held));
     if !context.shares.insert_unless_whole(share) {
-        tracing::debug!(file = %download.key, "another copy is served already, and goes on being served");
+        tracing::debug!(file = %download.key, "another copy of the file is served already");
     }
 }

@@ -1,20 +1,20 @@
-//! Making what was written durable, and recording it, off the workers: one thread for all downloads of a node.
+//! Makes written pieces durable and records them, off the workers: one thread for all downloads of a node.
 //!
 //! ```text
-//!   drive ─► is it due? ─► queue ─► thread: write again what is doubted ─► Ledger::record (flush, then the record)
-//!   verify ► a stretch ──►   "   ─► thread: start to write it to the disk, which may wait for the disk's queue
+//!   drive  ─► is_flush_due ─► queue ─► thread: rewrite suspects ─► ResumeJournal::write_record (flush, then the record)
+//!   verify ─► a full range ─► queue ─► thread: start its write-back, which may wait for the disk
 //! ```
 //!
-//! Nobody waits for it: pieces go on to be written meanwhile. When it fails, the download waits until the disk is fit;
-//! then it comes here again, and all that no record claims is proven and written once more first.
+//! Pieces are written meanwhile. After a failed flush the download waits until the disk recovers; the next flush first
+//! verifies and writes again every piece that no record claims.
 //!
 //! Invariant: a download is in the queue to be flushed at most once.
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::download::ActiveDownload;
@@ -22,161 +22,166 @@ use super::limits::{FLUSH_QUEUE_MAX, WRITEBACKS_WAITING_MAX};
 use super::rewrite::rewrite_suspects;
 use crate::abort::AbortOnPanic;
 use crate::hash::Hasher;
+use crate::lock::lock;
 use crate::proto::geometry::Geometry;
 use crate::proto::time::Moment;
 use crate::storage::error::StorageError;
 use crate::storage::limits::RECORD_DUE_MS;
 use crate::storage::resume::RecordClaim;
 
-impl ActiveDownload {
-    /// Whether it is time for another record.
-    pub(crate) fn is_flush_due(&self) -> bool {
-        let asked = self.flush_state.requested_ms.load(Ordering::Relaxed);
-        let since_ms = self.now().ms_since(Moment::default()).saturating_sub(asked);
-        self.storage_wait().is_none()
-            && (self.ledger.is_record_due() || since_ms >= RECORD_DUE_MS && self.ledger.has_new_claims())
-    }
+/// Whether it is time for another record.
+pub(crate) fn is_flush_due(download: &ActiveDownload) -> bool {
+    let requested_ms = download.flush_state.requested_ms.load(Ordering::Relaxed);
+    let since_ms = download.now().ms_since(Moment::default()).saturating_sub(requested_ms);
+    let journal = &download.journal;
+    download.storage_wait().is_none()
+        && (journal.is_record_due() || since_ms >= RECORD_DUE_MS && journal.has_new_claims())
+}
 
-    /// Flushes and records what was written. Blocks. A disk that was not fit and took it is fit again.
-    pub(crate) fn flush(&self, hasher: Hasher) {
-        match self.repair_suspects(hasher).and_then(|mended| if mended { self.record() } else { Ok(()) }) {
-            Ok(()) if self.storage_wait().is_some() && !self.ledger.has_suspects() => {
-                self.storage_recovered()
-            }
-            Ok(()) => {}
-            Err(_) if self.is_over() => {}
-            Err(error) => {
-                tracing::warn!(%error, file = %self.key, "what was fetched cannot be made durable now");
-                self.storage_failed(&error);
-            }
+/// Flushes and records what was written; success ends a wait for the disk. Blocks.
+pub(crate) fn flush_download(download: &ActiveDownload, hasher: Hasher) {
+    let flushed = repair_suspects(download, hasher)
+        .and_then(|is_repaired| if is_repaired { record_download(download) } else { Ok(()) });
+    match flushed {
+        Ok(()) if download.storage_wait().is_some() && !download.journal.has_suspects() => {
+            download.storage_recovered();
         }
-    }
-
-    /// Flushes what was written, and then records it. What the record before this one claimed may leave the page cache. Blocks.
-    pub(crate) fn record(&self) -> Result<(), StorageError> {
-        let claim = || {
-            self.with_transfer(|transfer, _| RecordClaim {
-                links_hold: transfer.is_chain_intact(),
-                exact_length: transfer.exact_length(),
-            })
-        };
-        let recorded = self.ledger.write_record(|| self.target.sync(), claim)?;
-        let mut behind = self.flush_state.behind.lock().unwrap_or_else(PoisonError::into_inner);
-        let geometry = Geometry::longest(self.manifest.pieces());
-        for range in behind.evictable_after_record(recorded) {
-            if let Err(error) = self.target.drop_cached(geometry.bytes(range)) {
-                tracing::debug!(%error, "a long file stays in the page cache");
-            }
+        Ok(()) => {}
+        Err(_) if download.is_over() => {}
+        Err(error) => {
+            tracing::warn!(%error, file = %download.key, "cannot make fetched pieces durable now");
+            download.storage_failed(&error);
         }
-        Ok(())
-    }
-
-    /// The last record of a node that goes down: what was written is found again without being hashed or fetched. Blocks.
-    pub(crate) fn record_on_stop(&self) {
-        if self.has_ended() || self.ledger.has_suspects() || !self.ledger.has_new_claims() {
-            return;
-        }
-        if let Err(error) = self.record() {
-            tracing::warn!(%error, file = %self.key, "what was fetched last is not recorded");
-        }
-    }
-
-    /// After a failed flush: writes again what it may have lost, and gives up what is lost. `false` when that has to wait
-    /// for pieces that are being verified.
-    fn repair_suspects(&self, hasher: Hasher) -> Result<bool, StorageError> {
-        if !self.ledger.has_suspects() {
-            return Ok(true);
-        }
-        self.target.clear_flush_failure();
-        let geometry = self.with_transfer(|transfer, _| transfer.geometry());
-        let lost = rewrite_suspects(&self.target, &self.ledger, &self.manifest, geometry, hasher)?;
-        if lost.is_empty() {
-            return Ok(true);
-        }
-        if !self.can_verify() {
-            return Ok(false);
-        }
-        let given_up = self.pieces_lost(&lost);
-        if given_up {
-            tracing::warn!(pieces = lost.len(), file = %self.key, "the disk lost what it had taken; it is fetched again");
-            lost.iter().for_each(|index| self.ledger.note_missing(*index));
-        }
-        Ok(given_up)
     }
 }
 
-/// The thread that flushes.
+/// Flushes what was written, then records it. Pieces that the previous record claimed may leave the page cache. Blocks.
+pub(crate) fn record_download(download: &ActiveDownload) -> Result<(), StorageError> {
+    let claim = || {
+        download.with_transfer(|transfer, _| RecordClaim {
+            links_hold: transfer.is_chain_intact(),
+            exact_length: transfer.exact_length(),
+        })
+    };
+    let recorded = download.journal.write_record(|| download.target.sync(), claim)?;
+    let mut eviction = lock(&download.flush_state.eviction);
+    let geometry = Geometry::longest(download.manifest.pieces());
+    for range in eviction.evictable_after_record(recorded) {
+        if let Err(error) = download.target.drop_cached(geometry.bytes(range)) {
+            tracing::debug!(%error, "cannot drop pages of a long file from the page cache");
+        }
+    }
+    Ok(())
+}
+
+/// The last record before the node stops: the next attempt need not hash or fetch again what was written. Blocks.
+pub(crate) fn record_on_stop(download: &ActiveDownload) {
+    let journal = &download.journal;
+    if download.has_ended() || journal.has_suspects() || !journal.has_new_claims() {
+        return;
+    }
+    if let Err(error) = record_download(download) {
+        tracing::warn!(%error, file = %download.key, "cannot record the pieces that were fetched last");
+    }
+}
+
+/// After a failed flush: writes again what it may have lost, and discards what it did lose. `false`: that has to wait for
+/// pieces that are being verified.
+fn repair_suspects(download: &ActiveDownload, hasher: Hasher) -> Result<bool, StorageError> {
+    let journal = &download.journal;
+    if !journal.has_suspects() {
+        return Ok(true);
+    }
+    download.target.clear_flush_failure();
+    let geometry = download.with_transfer(|transfer, _| transfer.geometry());
+    let lost = rewrite_suspects(&download.target, journal, &download.manifest, geometry, hasher)?;
+    if lost.is_empty() {
+        return Ok(true);
+    }
+    if !download.can_verify() {
+        return Ok(false);
+    }
+    let is_discarded = download.discard_pieces(&lost);
+    if is_discarded {
+        let (pieces, file) = (lost.len(), &download.key);
+        tracing::warn!(pieces, %file, "the disk lost pieces that it had accepted; fetching them again");
+        lost.iter().for_each(|index| journal.note_missing(*index));
+    }
+    Ok(is_discarded)
+}
+
+/// The flush thread.
 #[derive(Debug)]
 pub(crate) struct Flusher {
     queue: Option<SyncSender<FlushTask>>,
-    /// Ranges in the queue.
+    /// Write-backs in the queue.
     writebacks: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread is to do.
 enum FlushTask {
     /// Flush and record.
     Record(Arc<ActiveDownload>),
-    /// Start to write a range, in bytes.
+    /// Start to write a byte range to the disk.
     Writeback(Arc<ActiveDownload>, Range<u64>),
 }
 
 impl Flusher {
-    /// Starts the thread. `hasher` proves what has to be written again.
+    /// Starts the thread. `hasher` verifies pieces that have to be written again.
     pub(crate) fn start(hasher: Hasher) -> io::Result<Flusher> {
-        let (queue, due) = sync_channel(FLUSH_QUEUE_MAX);
+        let (queue, tasks) = sync_channel(FLUSH_QUEUE_MAX);
         let writebacks = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&writebacks);
-        let work = move || {
-            let _ends = AbortOnPanic;
-            for due in due {
-                match due {
-                    FlushTask::Record(download) => {
-                        download.flush(hasher);
-                        download.flush_state.is_queued.store(false, Ordering::Release);
-                        // Another may be due by now.
-                        download.wake.notify_one();
-                    }
-                    FlushTask::Writeback(download, range) => {
-                        counted.fetch_sub(1, Ordering::Relaxed);
-                        if let Err(error) = download.target.start_writeback(range)
-                            && !download.is_over()
-                        {
-                            download.storage_failed(&error);
-                        }
-                    }
-                }
-            }
-        };
+        let queued_writebacks = Arc::clone(&writebacks);
+        let work = move || run_flush_thread(&tasks, &queued_writebacks, hasher);
         let thread = std::thread::Builder::new().name("flush".into()).spawn(work)?;
         Ok(Flusher { queue: Some(queue), writebacks, thread: Some(thread) })
     }
 
-    /// Has a download flushed and recorded soon, unless it will be already. When too many are waiting, it asks again.
+    /// Queues a download to be flushed and recorded, unless it is queued. With a full queue the download asks again.
     pub(crate) fn submit(&self, download: &Arc<ActiveDownload>) {
-        let flushing = &download.flush_state;
-        if flushing.is_queued.swap(true, Ordering::AcqRel) {
+        let flush_state = &download.flush_state;
+        if flush_state.is_queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        let queue = self.queue.as_ref().expect("taken by drop alone");
+        let queue = self.queue.as_ref().expect("only drop takes it");
         if queue.try_send(FlushTask::Record(Arc::clone(download))).is_err() {
-            flushing.is_queued.store(false, Ordering::Release);
+            flush_state.is_queued.store(false, Ordering::Release);
             return;
         }
-        flushing.requested_ms.store(download.now().ms_since(Moment::default()), Ordering::Relaxed);
+        flush_state.requested_ms.store(download.now().ms_since(Moment::default()), Ordering::Relaxed);
     }
 
-    /// Has a range, in bytes, on its way to the disk soon. With too much to do it is left to the next flush.
+    /// Queues the write-back of a byte range. It is advice: with a full queue the next flush writes the range.
     pub(crate) fn start_writeback(&self, download: &Arc<ActiveDownload>, range: Range<u64>) {
-        let queue = self.queue.as_ref().expect("taken by drop alone");
+        let queue = self.queue.as_ref().expect("only drop takes it");
         if self.writebacks.fetch_add(1, Ordering::Relaxed) < WRITEBACKS_WAITING_MAX
             && queue.try_send(FlushTask::Writeback(Arc::clone(download), range)).is_ok()
         {
             return;
         }
-        // It was advice: what is full has a flush before it.
         self.writebacks.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn run_flush_thread(tasks: &Receiver<FlushTask>, writebacks: &AtomicUsize, hasher: Hasher) {
+    let _abort = AbortOnPanic;
+    for task in tasks {
+        match task {
+            FlushTask::Record(download) => {
+                flush_download(&download, hasher);
+                download.flush_state.is_queued.store(false, Ordering::Release);
+                // Another flush may be due by now.
+                download.wake.notify_one();
+            }
+            FlushTask::Writeback(download, range) => {
+                writebacks.fetch_sub(1, Ordering::Relaxed);
+                if let Err(error) = download.target.start_writeback(range)
+                    && !download.is_over()
+                {
+                    download.storage_failed(&error);
+                }
+            }
+        }
     }
 }
 
@@ -184,7 +189,7 @@ impl Drop for Flusher {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
-            // A panic has ended the program.
+            // A panic of the thread has aborted the program.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Work for the workers: which there are, and how it reaches them.
+//! The jobs of workers, and their queues.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -9,25 +9,23 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::download::{ActiveDownload, ConnectRequest};
 
-/// Something for a worker to do.
+/// A job for a worker.
 pub(crate) enum WorkerJob {
-    /// Serve whoever connected.
+    /// Serve a peer that has connected.
     Serve(TcpStream),
-    /// Call a peer and fetch from it.
+    /// Connect to a peer and fetch from it.
     Fetch(Arc<ActiveDownload>, ConnectRequest),
-    /// Look after a download until its end.
+    /// Drive a download until its end.
     Drive(Arc<ActiveDownload>),
 }
 
-/// What a worker is told.
+/// A message to a worker.
 pub(crate) enum WorkerMessage {
-    /// There is something to do.
     Run(WorkerJob),
-    /// End.
     Stop,
 }
 
-/// All workers of a node, in turn.
+/// The queues of all workers.
 pub(crate) struct EngineWorkers {
     queues: Vec<mpsc::Sender<WorkerMessage>>,
     next_serve: AtomicUsize,
@@ -35,13 +33,13 @@ pub(crate) struct EngineWorkers {
 }
 
 impl EngineWorkers {
-    /// By the queues that the workers read.
+    /// Takes the queues that the workers read.
     pub(crate) fn new(queues: Vec<mpsc::Sender<WorkerMessage>>) -> EngineWorkers {
         EngineWorkers { queues, next_serve: AtomicUsize::new(0), next_fetch: AtomicUsize::new(0) }
     }
 
-    /// Gives a job to the next worker that takes it: connections that serve and those that fetch are spread each by themselves.
-    /// Whether it was taken: it is dropped when all workers have too much to do, or are gone.
+    /// Gives a job to the next worker with room in its queue. Connections that serve and those that fetch are spread over
+    /// the workers separately. `false`: all queues are full or closed, and the job is dropped.
     #[must_use = "a job that was not taken is lost"]
     pub(crate) fn submit(&self, job: WorkerJob) -> bool {
         let turn = match &job {
@@ -50,23 +48,23 @@ impl EngineWorkers {
         };
         let first = turn.fetch_add(1, Ordering::Relaxed) % self.queues.len();
         let (before, from) = self.queues.split_at(first);
-        let mut told = WorkerMessage::Run(job);
+        let mut message = WorkerMessage::Run(job);
         for queue in from.iter().chain(before) {
-            match queue.try_send(told) {
+            match queue.try_send(message) {
                 Ok(()) => return true,
-                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => told = back,
+                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => message = back,
             }
         }
         false
     }
 
-    /// Tells every worker to end. Blocks while a worker's queue is full: it takes its jobs first.
+    /// Tells every worker to stop. Blocks while a worker's queue is full.
     ///
     /// # Panics
     /// When an asynchronous task calls it.
     pub(crate) fn stop(&self) {
         for queue in &self.queues {
-            // Closed: it has ended already.
+            // Closed: the worker has ended already.
             let _ = queue.blocking_send(WorkerMessage::Stop);
         }
     }
@@ -77,26 +75,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_goes_to_whichever_worker_takes_it() {
+    fn a_job_goes_to_a_worker_with_room() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let job = || WorkerJob::Serve(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         let (full, _kept) = mpsc::channel(1);
         full.try_send(WorkerMessage::Stop).unwrap_or_else(|_| unreachable!("it has room for one"));
-        let (gone, jobs) = mpsc::channel(1);
+        let (closed, jobs) = mpsc::channel(1);
         drop(jobs);
         let (free, mut jobs) = mpsc::channel(2);
-        let workers = EngineWorkers::new(vec![full, gone, free]);
+        let workers = EngineWorkers::new(vec![full, closed, free]);
         for _ in 0..2 {
-            assert!(workers.submit(job()), "whoever comes first in turn");
+            assert!(workers.submit(job()), "any worker may be first");
         }
-        assert!(!workers.submit(job()), "all have too much to do");
+        assert!(!workers.submit(job()), "all queues are full or closed");
         for _ in 0..2 {
             assert!(matches!(jobs.try_recv(), Ok(WorkerMessage::Run(WorkerJob::Serve(_)))));
         }
     }
 
     #[test]
-    fn a_full_queue_loses_no_stop() {
+    fn a_stop_waits_for_room_in_a_full_queue() {
         let (queue, mut jobs) = mpsc::channel(1);
         queue.try_send(WorkerMessage::Stop).unwrap_or_else(|_| unreachable!("it has room for one"));
         let workers = EngineWorkers::new(vec![queue]);

@@ -1,4 +1,4 @@
-//! Pieces that have landed on one worker, and wait to be verified and then to be written.
+//! Pieces that were received by one worker and wait to be verified, then to be written.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,29 +13,27 @@ use super::limits::{VERIFY_BATCH, VERIFY_WAIT_MS};
 use crate::mem::pool::PooledBuf;
 use crate::proto::transfer::ReceivedPiece;
 
-/// A piece that has arrived whole.
+/// A piece that was received whole.
 pub(crate) struct BufferedPiece {
-    /// Of which download.
     pub(crate) download: Arc<ActiveDownload>,
-    /// What to verify.
+    /// Its indices, and what to verify at each.
     pub(crate) received: ReceivedPiece,
     /// Its bytes, from the start of the buffer.
     pub(crate) buffer: PooledBuf,
-    /// How many.
+    /// Length in bytes.
     pub(crate) length: usize,
-    /// Goes after the buffer.
+    /// Has to be dropped after the buffer.
     pub(crate) permit: BufferPermit,
 }
 
-/// A piece that has been verified.
+/// A piece whose digest matches.
 pub(crate) struct VerifiedPiece {
-    /// The piece.
     pub(crate) piece: BufferedPiece,
-    /// Its link was checked, and holds.
+    /// Its links were checked and hold.
     pub(crate) link_matches: bool,
 }
 
-/// Pieces of one worker that wait for the same thing. Bounded by the receive buffers.
+/// A queue of one worker's pieces. The number of receive buffers bounds it.
 pub(crate) struct PieceQueue<T> {
     waiting: RefCell<VecDeque<T>>,
     wake: Notify,
@@ -48,13 +46,12 @@ impl<T> Default for PieceQueue<T> {
 }
 
 impl<T> PieceQueue<T> {
-    /// Adds a piece.
+    /// Adds a piece at the end.
     pub(crate) fn push(&self, piece: T) {
         self.waiting.borrow_mut().push_back(piece);
         self.wake.notify_one();
     }
 
-    /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.borrow().len()
     }
@@ -69,25 +66,24 @@ impl<T> PieceQueue<T> {
         }
     }
 
-    /// The next piece, if there is one that will do.
-    pub(crate) fn take_next_if(&self, will_do: impl FnOnce(&T) -> bool) -> Option<T> {
+    /// The next piece, if there is one and `is_wanted` accepts it.
+    pub(crate) fn take_next_if(&self, is_wanted: impl FnOnce(&T) -> bool) -> Option<T> {
         let mut waiting = self.waiting.borrow_mut();
-        waiting.front().is_some_and(will_do).then(|| waiting.pop_front()).flatten()
+        waiting.front().is_some_and(is_wanted).then(|| waiting.pop_front()).flatten()
     }
 
-    /// Waits for pieces; takes up to a full set of lanes. Fewer wait a moment for more, since a set of lanes costs the
-    /// same however full it is.
+    /// Waits for up to [`VERIFY_BATCH`] pieces. A batch costs the same however many lanes it fills, so fewer pieces wait
+    /// [`VERIFY_WAIT_MS`] for more.
     pub(crate) async fn take_batch(&self) -> Vec<T> {
         while self.waiting.borrow().is_empty() {
             self.wake.notified().await;
         }
-        let enough = async {
+        let is_full = async {
             while self.waiting.borrow().len() < VERIFY_BATCH {
                 self.wake.notified().await;
             }
         };
-        // Time over: then what is there has to do.
-        let _ = tokio::time::timeout(Duration::from_millis(VERIFY_WAIT_MS), enough).await;
+        let _ = tokio::time::timeout(Duration::from_millis(VERIFY_WAIT_MS), is_full).await;
         let mut waiting = self.waiting.borrow_mut();
         let count = waiting.len().min(VERIFY_BATCH);
         waiting.drain(..count).collect()

@@ -1,4 +1,4 @@
-//! A connection that serves: greet, check the ticket, then two tasks, one that takes requests and one that sends pieces.
+//! A connection that serves: greet, check the ticket, then two tasks, one that reads requests and one that sends pieces.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -10,11 +10,11 @@ use tokio::sync::Notify;
 
 use super::limits::{GOODBYE_MS, HAVE_EVERY_MS, REQUESTS_READ_BYTES};
 use super::receive::{FrameReceiver, ReceiveError};
-use super::send_piece;
+use super::send_piece::{CloseSignal, reject_reason, send_piece};
 use super::shares::{ConsumerAdmission, Share};
 use super::stream::PeerStream;
-use super::vital::spawn_critical;
 use super::worker_state::{StreamDeadline, WorkerState};
+use crate::abort::spawn_critical;
 use crate::mem::window::SendPart;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::codec;
@@ -26,7 +26,7 @@ use crate::proto::ticket::{self, Nonce};
 use crate::proto::time::Moment;
 use crate::proto::units::PieceRange;
 
-/// Why a connection that serves is over.
+/// Why a connection that serves has ended.
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error(transparent)]
@@ -39,60 +39,60 @@ enum ServeError {
     Refused(RefusedCode),
 }
 
-/// Serves whoever connected.
-pub(crate) async fn serve_peer(local: Rc<WorkerState>, socket: std::net::TcpStream) {
+/// Serves a peer that has connected, until the connection ends.
+pub(crate) async fn serve_peer(worker: Rc<WorkerState>, socket: std::net::TcpStream) {
     let peer = socket.peer_addr();
-    let over = match PeerStream::new(local.io, socket) {
+    let served = match PeerStream::new(worker.io, socket) {
         Ok(stream) => {
-            let route = peer.as_ref().ok().and_then(|peer| local.zero_copy_route(*peer));
-            let stream = local.register_stream(stream.with_route(route));
-            let over = serve_connection(&local, &stream).await;
+            let route = peer.as_ref().ok().and_then(|peer| worker.zero_copy_route(*peer));
+            let stream = worker.register_stream(stream.with_route(route));
+            let served = serve_connection(&worker, &stream).await;
             stream.shutdown();
-            over
+            served
         }
         Err(error) => Err(error.into()),
     };
-    if let Err(over) = over {
-        tracing::debug!(?peer, %over, "a consumer's connection ended");
+    if let Err(error) = served {
+        tracing::debug!(?peer, %error, "a consumer's connection ended");
     }
 }
 
-async fn serve_connection(local: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> Result<(), ServeError> {
+async fn serve_connection(worker: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> Result<(), ServeError> {
     let mut receiver = FrameReceiver::for_frames(Rc::clone(stream), REQUESTS_READ_BYTES);
-    let context = &local.context;
-    let Some((_place, stranger)) = context.serve_slots.take().zip(context.handshake_slots.take()) else {
+    let context = &worker.context;
+    let Some((_slot, handshake_slot)) = context.serve_slots.take().zip(context.handshake_slots.take()) else {
         return refuse_consumer(stream, RefusedCode::Busy).await;
     };
     let deadline = StreamDeadline::new(stream, HANDSHAKE_TIMEOUT_MS);
-    let nonce = local.context.random_nonce()?;
-    let peer_key = local.context.secret.peer_key();
+    let nonce = context.random_nonce()?;
+    let peer_key = context.secret.peer_key();
     send_message(stream, &Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key }).await?;
     let message = receiver.read_message(FRAME_MAX_BYTES).await?;
-    let opened = match admit_consumer(local, &message, nonce) {
-        Ok(opened) => opened,
+    let admitted = match admit_consumer(worker, &message, nonce) {
+        Ok(admitted) => admitted,
         Err(code) => return refuse_consumer(stream, code).await,
     };
-    let mut news = HaveCursor { told_count: opened.share.gained_count(), due: Moment::default() };
-    let bitfield = opened.share.with_held(Bitfield::to_bytes);
-    let signature = ticket::sign_opened(&local.context.secret, opened.consumer_nonce);
-    let length = opened.share.geometry().length();
+    let mut cursor = HaveCursor { told_count: admitted.share.gained_count(), due: Moment::default() };
+    let bitfield = admitted.share.with_held(Bitfield::to_bytes);
+    let signature = ticket::sign_opened(&context.secret, admitted.consumer_nonce);
+    let length = admitted.share.geometry().length();
     send_message(stream, &Message::Opened { length, bitfield, signature }).await?;
-    drop((deadline, stranger));
+    drop((deadline, handshake_slot));
 
     let connection = Rc::new(ServingConnection {
-        provider: RefCell::new(opened.provider),
-        share: opened.share,
+        session: RefCell::new(admitted.session),
+        share: admitted.share,
         wake: Arc::new(Notify::new()),
-        close_signal: send_piece::CloseSignal::default(),
+        close_signal: CloseSignal::default(),
         has_told_change: Cell::new(false),
         goodbye: Cell::new(None),
     });
     connection.share.add_listener(&connection.wake);
     let writer = spawn_critical({
-        let (local, stream, connection) = (Rc::clone(local), Rc::clone(stream), Rc::clone(&connection));
+        let (worker, stream, connection) = (Rc::clone(worker), Rc::clone(stream), Rc::clone(&connection));
         async move {
-            let result = write_answers(&local, &stream, &connection, &mut news).await;
-            // Whatever ended it, the reader has to end too.
+            let result = write_answers(&worker, &stream, &connection, &mut cursor).await;
+            // Ends the reading task too.
             stream.shutdown();
             result
         }
@@ -109,29 +109,29 @@ async fn serve_connection(local: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> R
     }
     connection.close_signal.close();
     connection.wake.notify_one();
-    let written = writer.await.expect("nobody aborts it, and its panic ends the program");
-    drop((opened.admission, deadline));
+    let written = writer.await.expect("no code aborts the task, and its panic aborts the program");
+    drop((admitted.admission, deadline));
     read.and(written)
 }
 
-/// What an accepted `OpenConnection` leads to.
+/// A consumer whose `Open` was accepted.
 struct AdmittedConsumer {
-    provider: ProviderSession,
+    session: ProviderSession,
     share: Arc<Share>,
     admission: ConsumerAdmission,
     consumer_nonce: Nonce,
 }
 
 fn admit_consumer(
-    local: &WorkerState,
+    worker: &WorkerState,
     message: &Message,
     nonce: Nonce,
 ) -> Result<AdmittedConsumer, RefusedCode> {
-    let context = &local.context;
+    let context = &worker.context;
     let trust = context.trust().ok_or(RefusedCode::Ticket)?;
-    let own = context.secret.peer_key();
+    let own_key = context.secret.peer_key();
     let (grant, consumer_nonce) =
-        session::check_open(message, nonce, own, trust.key, context.tracker_time())?;
+        session::check_open(message, nonce, own_key, trust.key, context.tracker_time())?;
     let name = FileName::new(&grant.file_name).map_err(|_| RefusedCode::Ticket)?;
     let key = FileKey { group: grant.group.clone(), name };
     let share = context.shares.find(&key).ok_or(RefusedCode::NotShared)?;
@@ -139,14 +139,14 @@ fn admit_consumer(
         return Err(RefusedCode::OtherDigest);
     }
     let admission = share.admit(grant.peer_key).ok_or(RefusedCode::Busy)?;
-    let provider = ProviderSession::new(grant, trust.key, share.geometry());
-    Ok(AdmittedConsumer { provider, share, admission, consumer_nonce })
+    let session = ProviderSession::new(grant, trust.key, share.geometry());
+    Ok(AdmittedConsumer { session, share, admission, consumer_nonce })
 }
 
 async fn refuse_consumer(stream: &PeerStream, code: RefusedCode) -> Result<(), ServeError> {
     let message = match code {
         RefusedCode::Protocol => "this is a Shoal peer, which speaks another protocol or version",
-        RefusedCode::Ticket => "the ticket is not one of the trackers that this node trusts, or not yours",
+        RefusedCode::Ticket => "the ticket is not from this node's tracker, or not for your key",
         RefusedCode::Expired => "the ticket has expired",
         RefusedCode::NotShared => "the file is not shared here",
         RefusedCode::OtherDigest => "another file of that name is shared here",
@@ -160,22 +160,23 @@ async fn send_message(stream: &PeerStream, message: &Message) -> io::Result<()> 
     stream.send(vec![SendPart::from(codec::encode_message(message))]).await
 }
 
-/// An open connection, between its two tasks.
+/// An open connection, shared by its two tasks.
 struct ServingConnection {
-    provider: RefCell<ProviderSession>,
+    session: RefCell<ProviderSession>,
     share: Arc<Share>,
+    /// Wakes the writing task.
     wake: Arc<Notify>,
-    close_signal: send_piece::CloseSignal,
-    /// Its consumer was told that the source has changed.
+    close_signal: CloseSignal,
+    /// The consumer was told that the source has changed.
     has_told_change: Cell<bool>,
-    /// Whoever broke the protocol is told so.
+    /// Goodbye code to send after a protocol violation.
     goodbye: Cell<Option<ByeCode>>,
 }
 
-/// What a consumer has been told of what was gained.
+/// Which gained pieces the consumer was told of.
 struct HaveCursor {
     told_count: usize,
-    /// When the next may be told.
+    /// When the next `Have` may be sent.
     due: Moment,
 }
 
@@ -185,7 +186,7 @@ async fn read_requests(
 ) -> Result<(), ServeError> {
     loop {
         let message = receiver.read_message(FRAME_MAX_BYTES).await?;
-        let bye = connection.provider.borrow_mut().handle_message(&message)?;
+        let bye = connection.session.borrow_mut().handle_message(&message)?;
         if bye.is_some() {
             return Ok(());
         }
@@ -194,27 +195,21 @@ async fn read_requests(
 }
 
 async fn write_answers(
-    local: &WorkerState,
+    worker: &WorkerState,
     stream: &PeerStream,
     connection: &ServingConnection,
-    news: &mut HaveCursor,
+    cursor: &mut HaveCursor,
 ) -> Result<(), ServeError> {
     loop {
         while !connection.close_signal.is_closed()
-            && let Some(answer) = next_answer(local, connection)
+            && let Some(answer) = next_answer(worker, connection)
         {
             let rejected = match answer {
                 PieceAnswer::Reject(index, code) => Some((index, code)),
                 PieceAnswer::Piece(index) => {
-                    let sent = send_piece::send_piece(
-                        local,
-                        stream,
-                        &connection.share,
-                        &connection.close_signal,
-                        index,
-                    )
-                    .await?;
-                    sent.map(|code| (index, code))
+                    let (share, close_signal) = (&connection.share, &connection.close_signal);
+                    let rejected = send_piece(worker, stream, share, close_signal, index).await?;
+                    rejected.map(|code| (index, code))
                 }
             };
             if let Some((index, code)) = rejected {
@@ -233,21 +228,21 @@ async fn write_answers(
             return Ok(());
         }
         let woken = connection.wake.notified();
-        match send_have(local, stream, connection, news).await? {
-            // Whether it was woken or the time is over: it looks again.
+        match send_have(worker, stream, connection, cursor).await? {
             Some(due_ms) => drop(tokio::time::timeout(Duration::from_millis(due_ms), woken).await),
             None => woken.await,
         }
     }
 }
 
-fn next_answer(local: &WorkerState, connection: &ServingConnection) -> Option<PieceAnswer> {
+fn next_answer(worker: &WorkerState, connection: &ServingConnection) -> Option<PieceAnswer> {
     let share = &connection.share;
-    let mut provider = connection.provider.borrow_mut();
-    let spread = share.spread();
-    let answer = share.with_held(|held| provider.next_answer(held, &spread, local.context.tracker_time()))?;
+    let mut session = connection.session.borrow_mut();
+    let history = share.upload_history();
+    let answer =
+        share.with_held(|held| session.next_answer(held, &history, worker.context.tracker_time()))?;
     match answer {
-        PieceAnswer::Piece(index) => Some(match send_piece::reject_reason(local, share) {
+        PieceAnswer::Piece(index) => Some(match reject_reason(worker, share) {
             Some(code) => PieceAnswer::Reject(index, code),
             None => {
                 share.count_chosen(index);
@@ -258,33 +253,34 @@ fn next_answer(local: &WorkerState, connection: &ServingConnection) -> Option<Pi
     }
 }
 
-/// Whether to say goodbye, and how. That the source has changed is told by the answer to a request first: a goodbye alone would
-/// look like a share that was ended.
+/// The goodbye to send now, if any. After a change of the source a rejection goes first: a goodbye alone would look like a
+/// share that has ended.
 fn goodbye_code(connection: &ServingConnection) -> Option<ByeCode> {
     let share = &connection.share;
-    let told = share.source_change().is_some() && connection.has_told_change.get();
-    (share.is_closed() || told).then_some(ByeCode::Unshared)
+    let has_told_change = share.source_change().is_some() && connection.has_told_change.get();
+    (share.is_closed() || has_told_change).then_some(ByeCode::Unshared)
 }
 
-/// Tells what was gained, at most every [`HAVE_EVERY_MS`]; in how many milliseconds what is left may be told, if any is.
+/// Tells the consumer of gained pieces, at most every [`HAVE_EVERY_MS`]. Returns in how many milliseconds the rest may be
+/// told, if there is a rest.
 async fn send_have(
-    local: &WorkerState,
+    worker: &WorkerState,
     stream: &PeerStream,
     connection: &ServingConnection,
-    news: &mut HaveCursor,
+    cursor: &mut HaveCursor,
 ) -> io::Result<Option<u64>> {
-    if connection.share.gained_count() == news.told_count {
+    if connection.share.gained_count() == cursor.told_count {
         return Ok(None);
     }
-    let now = local.context.clock.now();
-    if now < news.due {
-        return Ok(Some(news.due.ms_since(now) + 1));
+    let now = worker.context.clock.now();
+    if now < cursor.due {
+        return Ok(Some(cursor.due.ms_since(now) + 1));
     }
-    news.due = now.plus_ms(HAVE_EVERY_MS);
-    let ranges = PieceRange::from_ascending(connection.share.gained_since(&mut news.told_count));
-    for some in ranges.chunks(HAVE_MAX_RANGES) {
-        send_message(stream, &Message::Have { ranges: some.iter().map(|range| (*range).into()).collect() })
-            .await?;
+    cursor.due = now.plus_ms(HAVE_EVERY_MS);
+    let ranges = PieceRange::from_ascending(connection.share.gained_since(&mut cursor.told_count));
+    for chunk in ranges.chunks(HAVE_MAX_RANGES) {
+        let ranges = chunk.iter().map(|range| (*range).into()).collect();
+        send_message(stream, &Message::Have { ranges }).await?;
     }
     Ok(None)
 }

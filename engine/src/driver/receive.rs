@@ -1,34 +1,29 @@
-//! Frames and pieces as they arrive on one connection.
+//! Receives the frames and pieces of one connection.
 //!
-//! A piece is received straight into a pooled buffer. Each read also has room for the head of the next frame, so that a
-//! stream of pieces costs no reads of its own for their heads; those few bytes are all that is copied in user space.
+//! A piece goes straight into a pooled buffer. Each of its reads has room for the next frame's head, so that heads cost no
+//! reads of their own; only those few bytes are copied in user space.
 //!
-//! Invariant: `head[start..end]` are the bytes received and not yet used, in order.
+//! Invariant: `head[start..end]` are the bytes that were received and not used yet, in order.
 
 use std::io;
 use std::rc::Rc;
 
-use super::limits::{BUFFER_SLACK_BYTES, HEAD_READ_BYTES};
+use super::limits::{BUFFER_SLACK_BYTES, HEAD_KEPT_MAX_BYTES, HEAD_READ_BYTES};
 use super::stream::PeerStream;
 use crate::mem::pool::PooledBuf;
 use crate::proto::CodecError;
 use crate::proto::codec::{self, LENGTH_BYTES};
 use crate::proto::frame::Message;
-use crate::proto::limits::FRAME_MAX_BYTES;
-
-/// Longest head buffer that is kept: of any frame but `Opened`.
-const HEAD_KEPT_MAX_BYTES: usize = LENGTH_BYTES + FRAME_MAX_BYTES;
 
 /// Why nothing more can be received.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
-    /// The peer has ended the stream, or somebody shut it down.
+    /// The peer ended the stream, or this node shut it down.
     #[error("the connection ended")]
     Ended,
-    /// The network failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// What came is no message.
+    /// The received bytes are no message.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
@@ -39,38 +34,33 @@ pub(crate) struct FrameReceiver {
     head: Vec<u8>,
     start: usize,
     end: usize,
-    /// How much to read when a frame is wanted and nothing says how long it is.
+    /// Most bytes to read for a frame of unknown length.
     read_bytes: usize,
 }
 
 impl FrameReceiver {
-    /// For a side that gets pieces: heads are read sparingly.
+    /// For a side that receives pieces: little is read for heads, since bytes of a piece behind them would be copied.
     pub(crate) fn for_pieces(stream: Rc<PeerStream>) -> FrameReceiver {
         FrameReceiver::new(stream, HEAD_READ_BYTES)
     }
 
-    /// For a side that gets small frames only: as many as there are with one read of `guess` bytes.
-    pub(crate) fn for_frames(stream: Rc<PeerStream>, guess: usize) -> FrameReceiver {
-        FrameReceiver::new(stream, guess)
+    /// For a side that receives small frames only: one read of `read_bytes` takes all that have arrived.
+    pub(crate) fn for_frames(stream: Rc<PeerStream>, read_bytes: usize) -> FrameReceiver {
+        FrameReceiver::new(stream, read_bytes)
     }
 
     fn new(stream: Rc<PeerStream>, read_bytes: usize) -> FrameReceiver {
         assert!(read_bytes >= BUFFER_SLACK_BYTES || read_bytes == HEAD_READ_BYTES);
-        FrameReceiver {
-            stream,
-            head: vec![0; read_bytes.max(BUFFER_SLACK_BYTES)],
-            start: 0,
-            end: 0,
-            read_bytes,
-        }
+        let head = vec![0; read_bytes.max(BUFFER_SLACK_BYTES)];
+        FrameReceiver { stream, head, start: 0, end: 0, read_bytes }
     }
 
-    /// The next message, of at most `allowed` bytes.
-    pub(crate) async fn read_message(&mut self, allowed: usize) -> Result<Message, ReceiveError> {
+    /// Receives the next message, of at most `max_bytes`.
+    pub(crate) async fn read_message(&mut self, max_bytes: usize) -> Result<Message, ReceiveError> {
         self.fill(LENGTH_BYTES).await?;
         let mut length = [0; LENGTH_BYTES];
         length.copy_from_slice(&self.head[self.start..self.start + LENGTH_BYTES]);
-        let body = codec::frame_len(length, allowed)?;
+        let body = codec::frame_len(length, max_bytes)?;
         self.fill(LENGTH_BYTES + body).await?;
         let body_start = self.start + LENGTH_BYTES;
         let message = codec::decode_message(&self.head[body_start..body_start + body])?;
@@ -90,7 +80,7 @@ impl FrameReceiver {
         if self.head.len() < room {
             self.head.resize(room, 0);
         } else if self.head.len() > HEAD_KEPT_MAX_BYTES && room <= HEAD_KEPT_MAX_BYTES {
-            // A long `Opened` has been read; nothing as long follows.
+            // A long `Opened` has been read. No later message is as long.
             self.head.truncate(HEAD_KEPT_MAX_BYTES);
             self.head.shrink_to_fit();
         }
@@ -102,29 +92,29 @@ impl FrameReceiver {
         Ok(())
     }
 
-    /// Receives the `length` bytes of a piece into the start of `buffer`, in reads of at most `most` bytes; `arrived` is
-    /// told of each, and may take its time.
+    /// Receives the `length` bytes of a piece into the start of `buffer`, in reads of at most `max_read_bytes`. `on_read` is
+    /// called after each read, and the next read waits for it.
     pub(crate) async fn read_piece<W: Future<Output = ()>>(
         &mut self,
         length: usize,
         mut buffer: PooledBuf,
-        most: usize,
-        arrived: impl Fn(usize) -> W,
+        max_read_bytes: usize,
+        on_read: impl Fn(usize) -> W,
     ) -> Result<PooledBuf, ReceiveError> {
         assert!(length + BUFFER_SLACK_BYTES <= buffer.capacity(), "a piece of {length} bytes");
         let mut filled = length.min(self.end - self.start);
         buffer.as_mut_range(0..filled).copy_from_slice(&self.head[self.start..self.start + filled]);
         self.start += filled;
         if filled > 0 {
-            arrived(filled).await;
+            on_read(filled).await;
         }
         while filled < length {
-            // Behind the piece, room for the next head: there the unused bytes of `head` are none, since all went here.
-            let end = (length + HEAD_READ_BYTES).min(filled.saturating_add(most));
+            // Room for the next head behind the piece. `head` is empty then, so those bytes can move there.
+            let end = (length + HEAD_READ_BYTES).min(filled.saturating_add(max_read_bytes));
             let (result, back) = self.stream.receive(buffer, filled..end).await;
             buffer = back;
             let count = require_bytes(result)?;
-            arrived(count.min(length - filled)).await;
+            on_read(count.min(length - filled)).await;
             filled += count;
         }
         if filled > length {

@@ -1,8 +1,7 @@
-//! After a failed flush: what it may have lost is proven and written once more, so that the next flush means something.
+//! After a failed flush: verifies suspect pieces and writes them again, so that the next flush covers them.
 //!
-//! Memory may still show what the disk never got, hence every page is made dirty again. What memory has lost, too, is named.
-//!
-//! Invariant: a piece that is doubted stays so until it was proven and written.
+//! The page cache may still show pages that the disk never got, so every page is made dirty again. Pieces that the cache has
+//! lost as well are reported. Invariant: a suspect stays one until it was verified and written again.
 
 use super::limits::VERIFY_BATCH;
 use crate::hash::{Hasher, PieceJob};
@@ -16,40 +15,40 @@ use crate::storage::target::Target;
 #[cfg(test)]
 mod tests;
 
-/// A piece to look for, and the index where its bytes are.
+/// A piece, and the index at which its bytes are to be read.
 pub(crate) type PiecePlace = (PieceIndex, PieceIndex);
 
-/// Proves and writes once more what a failed flush may have lost, and returns what it did lose. Blocks.
+/// Verifies and writes again what a failed flush may have lost; returns the pieces that it did lose. Blocks.
 ///
 /// # Errors
-/// [`StorageError`]: it cannot be written; what is left is still doubted.
+/// [`StorageError`]: a piece cannot be written; the rest stay suspects.
 pub(crate) fn rewrite_suspects(
     target: &Target,
-    ledger: &ResumeJournal,
+    journal: &ResumeJournal,
     manifest: &Manifest,
     geometry: Geometry,
     hasher: Hasher,
 ) -> Result<Vec<PieceIndex>, StorageError> {
     let mut buffers = vec![vec![0; PIECE_BYTES as usize]; VERIFY_BATCH];
     let mut lost = Vec::new();
-    for some in ledger.suspects().chunks(VERIFY_BATCH) {
-        let places: Vec<PiecePlace> = some.iter().map(|index| (*index, *index)).collect();
+    for batch in journal.suspects().chunks(VERIFY_BATCH) {
+        let places: Vec<PiecePlace> = batch.iter().map(|index| (*index, *index)).collect();
         read_places(target, geometry, &places, &mut buffers);
-        let bytes: Vec<&[u8]> = some
+        let bytes: Vec<&[u8]> = batch
             .iter()
             .zip(&buffers)
             .map(|(index, buffer)| &buffer[..geometry.piece_len(*index) as usize])
             .collect();
-        let jobs: Vec<PieceJob<'_>> = some
+        let jobs: Vec<PieceJob<'_>> = batch
             .iter()
             .zip(&bytes)
             .map(|(index, bytes)| PieceJob { bytes, digest: manifest.digest(*index), link: None })
             .collect();
-        for ((index, verdict), bytes) in some.iter().zip(hasher.verify(&jobs)).zip(bytes) {
+        for ((index, verdict), bytes) in batch.iter().zip(hasher.verify(&jobs)).zip(bytes) {
             if verdict.digest_holds {
-                ledger.note_begun(*index)?;
+                journal.note_begun(*index)?;
                 target.write_piece(geometry.offset(*index), bytes)?;
-                ledger.note_written(*index, false);
+                journal.note_written(*index, false);
             } else {
                 lost.push(*index);
             }
@@ -58,7 +57,7 @@ pub(crate) fn rewrite_suspects(
     Ok(lost)
 }
 
-/// Reads what is at these places; zeros, which are no piece that is looked for, where it cannot.
+/// Reads the bytes at these places. A place that cannot be read gives zeros, which match no piece that is fetched.
 pub(crate) fn read_places(
     target: &Target,
     geometry: Geometry,
@@ -69,7 +68,7 @@ pub(crate) fn read_places(
         let bytes = &mut buffer[..geometry.piece_len(*index) as usize];
         if let Err(error) = target.read_piece(geometry.offset(*from), bytes) {
             bytes.fill(0);
-            tracing::warn!(%error, piece = %index, "it is fetched again");
+            tracing::warn!(%error, piece = %index, "cannot read a piece of the partial file; fetching it");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! A piece on its way out: in its turn, in portions, for as long as it may be served.
+//! Sends one piece from the mapping of its source: in its turn, in portions, for as long as it may be served.
 //!
 //! ```text
-//!   a place? ── no ─► a sign of life ──────────┐
-//!      └ yes ─► book a portion, wait ──────────┴─► bring it in ─► may it be served? ── no, nothing sent yet ─► Reject
-//!      ▲                                                              │     └ no, in the middle ─► the connection ends
-//!      └──────────────────────────── sent ◄──────────────────────────┘ yes
+//!   send slot? ── no ─► trickle a few bytes ───┐
+//!      └ yes ─► book a portion, wait ──────────┴─► load it ─► may it be served? ── no, nothing sent yet ─► Reject
+//!      ▲                                                          │     └ no, in the middle ─► shut the stream down
+//!      └───────────────────────── send it ◄───────────────────────┘ yes
 //! ```
 //!
-//! Under a low limit few connections send at the same time, so that pieces get done; the others are kept alive by a few bytes
-//! of their pieces. Without a limit all have a place, and a piece is one portion.
+//! Under a limit few connections have a send slot; the others trickle bytes of their pieces so that consumers do not take them
+//! for dead. Without a limit every connection has a slot and a piece is one portion.
 //!
-//! Invariants: a connection that is over waits for no booking, and gives an unused one back; nobody keeps a place who does
-//! not take what is sent.
+//! Invariants: a closed connection waits for no booking and gives an unused one back; a connection whose peer does not read
+//! loses its slot.
 
 use std::cell::Cell;
 use std::io;
@@ -21,8 +21,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::context::{RateLimiter, SendSlot};
 use super::limits::{LIMITED_SLOT_MS, TRICKLE_BYTES, TRICKLE_EVERY_MS};
+use super::rate_limiter::{RateLimiter, SendSlot};
 use super::shares::Share;
 use super::stream::PeerStream;
 use super::worker_state::WorkerState;
@@ -31,7 +31,7 @@ use crate::proto::codec;
 use crate::proto::frame::{Message, RejectCode};
 use crate::proto::units::PieceIndex;
 
-/// That a connection is over, as its reader tells its writer: one task waits for it.
+/// Tells a connection's writing task that the reading task has ended. Only one task may wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct CloseSignal {
     is_closed: Cell<bool>,
@@ -39,69 +39,70 @@ pub(crate) struct CloseSignal {
 }
 
 impl CloseSignal {
-    /// It is over.
+    /// The connection is closed.
     pub(crate) fn close(&self) {
         self.is_closed.set(true);
         self.closed.notify_one();
     }
 
-    /// Whether it is.
+    /// Whether [`CloseSignal::close`] was called.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.get()
     }
 
-    /// Whether it is before `ms` milliseconds have passed.
+    /// Waits for at most `ms` milliseconds; whether the connection was closed in that time.
     async fn closes_within(&self, ms: u64) -> bool {
-        let over = async {
+        let closed = async {
             while !self.is_closed.get() {
                 self.closed.notified().await;
             }
         };
-        timeout(Duration::from_millis(ms), over).await.is_ok()
+        timeout(Duration::from_millis(ms), closed).await.is_ok()
     }
 }
 
-/// Sends a piece straight from the mapping; why not, when nothing of it was sent.
+/// Sends a piece. Returns why it was rejected instead, when nothing of it was sent.
 pub(crate) async fn send_piece(
-    local: &WorkerState,
+    worker: &WorkerState,
     stream: &PeerStream,
     share: &Share,
-    over: &CloseSignal,
+    close_signal: &CloseSignal,
     index: PieceIndex,
 ) -> io::Result<Option<RejectCode>> {
-    let (geometry, up) = (share.geometry(), &local.context.upload_limit);
+    let (geometry, limiter) = (share.geometry(), &worker.context.upload_limit);
     let (mut at, length) = (geometry.offset(index), geometry.piece_len(index));
     let end = at + u64::from(length);
     let mut head = Some(codec::encode_message(&Message::Piece { index, length }));
-    let mut queue = SendSlotQueue { limiter: up, slot: None, pending: None };
+    let mut queue = SendSlotQueue { limiter, slot: None, pending: None };
     while at < end {
-        let has_place = queue.wait_for_slot().await;
-        let most = if has_place { up.max_send_bytes() } else { TRICKLE_BYTES };
-        let next = end.min(at.saturating_add(most));
-        let wait_ms = up.reserve(next - at);
-        // Signs of life are counted, and those who have a place wait for them.
-        if over.is_closed() || (has_place && wait_ms > 0 && over.closes_within(wait_ms).await) {
-            up.refund(next - at);
+        let has_slot = queue.wait_for_slot().await;
+        let max_bytes = if has_slot { limiter.max_send_bytes() } else { TRICKLE_BYTES };
+        let next = end.min(at.saturating_add(max_bytes));
+        let wait_ms = limiter.reserve(next - at);
+        // Trickled bytes are booked too, but only holders of a slot wait for a booking.
+        if close_signal.is_closed() || (has_slot && wait_ms > 0 && close_signal.closes_within(wait_ms).await)
+        {
+            limiter.refund(next - at);
             return Ok(None);
         }
         let window = share.source().window(at..next);
-        if let Err(error) = load_window(local, &window).await {
-            tracing::debug!(%error, piece = %index, "a piece of the source cannot be read");
+        if let Err(error) = load_window(worker, &window).await {
+            tracing::debug!(%error, piece = %index, "cannot read a piece of the source");
             share.set_source_changed(share.source().mark_unreadable().to_string());
         }
-        // The waits may have been long: what was true when the piece was chosen need not be any more.
-        match reject_reason(local, share) {
+        // Checked again, because the waits may have been long since the piece was chosen.
+        match reject_reason(worker, share) {
             Some(code) if head.is_some() => {
-                up.refund(next - at);
+                limiter.refund(next - at);
                 return Ok(Some(code));
             }
-            // In the middle of a piece there is nothing else to say. The next call is told why.
+            // The protocol has no message in the middle of a piece. The next connection is told why.
             Some(RejectCode::SourceChanged) => {
-                up.refund(next - at);
+                limiter.refund(next - at);
                 stream.shutdown();
                 return Ok(None);
             }
-            // A share that was closed ends with its piece.
+            // A closed share still sends the rest of a piece.
             _ => {}
         }
         share.count_sent_bytes(next - at);
@@ -117,8 +118,8 @@ pub(crate) async fn send_piece(
 }
 
 /// Why no piece of this share may be sent now, if so.
-pub(crate) fn reject_reason(local: &WorkerState, share: &Share) -> Option<RejectCode> {
-    if let Err(changed) = share.source().check(local.context.clock.now().ms()) {
+pub(crate) fn reject_reason(worker: &WorkerState, share: &Share) -> Option<RejectCode> {
+    if let Err(changed) = share.source().check(worker.context.clock.now().ms()) {
         share.set_source_changed(changed.to_string());
     }
     if share.source_change().is_some() {
@@ -128,21 +129,21 @@ pub(crate) fn reject_reason(local: &WorkerState, share: &Share) -> Option<Reject
     }
 }
 
-/// One piece's way to a place among those who send.
+/// One piece's way to a send slot.
 struct SendSlotQueue<'a> {
     limiter: &'a RateLimiter,
     slot: Option<SendSlot<'a>>,
-    /// Kept from one sign of life to the next: who waits keeps its turn.
+    /// The wait for a slot. It is kept while the piece trickles, and with it the position in the queue.
     pending: Option<Pin<Box<dyn Future<Output = SendSlot<'a>> + 'a>>>,
 }
 
 impl SendSlotQueue<'_> {
-    /// Whether it has a place, after a while.
+    /// Waits for a slot for at most [`TRICKLE_EVERY_MS`]; whether there is one.
     async fn wait_for_slot(&mut self) -> bool {
         if self.slot.is_none() {
-            let up = self.limiter;
-            let waits = self.pending.get_or_insert_with(|| Box::pin(up.wait_for_send_slot()));
-            self.slot = timeout(Duration::from_millis(TRICKLE_EVERY_MS), waits).await.ok();
+            let limiter = self.limiter;
+            let pending = self.pending.get_or_insert_with(|| Box::pin(limiter.wait_for_send_slot()));
+            self.slot = timeout(Duration::from_millis(TRICKLE_EVERY_MS), pending).await.ok();
             if self.slot.is_some() {
                 self.pending = None;
             }
@@ -150,7 +151,7 @@ impl SendSlotQueue<'_> {
         self.slot.is_some()
     }
 
-    /// Sends; whoever takes long to take it loses its place meanwhile.
+    /// Sends. A peer that has not taken the bytes within [`LIMITED_SLOT_MS`] loses the slot.
     async fn send(&mut self, stream: &PeerStream, parts: Vec<SendPart>) -> io::Result<()> {
         let mut sending = std::pin::pin!(stream.send(parts));
         if self.limiter.is_set() {
@@ -163,19 +164,19 @@ impl SendSlotQueue<'_> {
     }
 }
 
-/// Has cold bytes read by another thread, so that no page fault stalls this one's ring.
-async fn load_window(local: &WorkerState, window: &MappedWindow) -> io::Result<()> {
+/// Has cold bytes read by another thread, so that no page fault stalls this thread's ring.
+async fn load_window(worker: &WorkerState, window: &MappedWindow) -> io::Result<()> {
     if window.is_resident() {
         return Ok(());
     }
     let (done, resident) = oneshot::channel();
-    let tell = Box::new(move |result| {
+    let report = Box::new(move |result| {
         // The connection may be gone by now.
         let _ = done.send(result);
     });
-    match local.context.prefault.try_submit(window.clone(), tell) {
+    match worker.context.prefault.try_submit(window.clone(), report) {
         Ok(()) => resident.await.unwrap_or(Ok(())),
-        // Too many wait already: the send itself brings the piece in.
+        // The queue is full: the send itself reads the bytes.
         Err(_) => Ok(()),
     }
 }

@@ -1,15 +1,16 @@
-//! What this node serves: whole files, and what it has of those that it is fetching.
+//! The files that this node serves: whole ones, and what it holds of those that it downloads.
 //!
-//! Invariants: a piece counts as held only after it was verified and written; a share that was closed or whose source has
-//! changed never sends another piece; no file is looked at under the lock of all shares, since a filesystem that hangs would
-//! hold up every connection.
+//! Invariants: a piece counts as held only after it was verified and written; a share that was closed, or whose source has
+//! changed, never starts another piece; no file is looked at under the lock of the table, since a filesystem that hangs would
+//! stop every connection.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
 use tokio::sync::Notify;
 
+use crate::lock::{lock, read, write};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
 use crate::proto::limits::CONNECTIONS_PER_PEER;
@@ -20,7 +21,7 @@ use crate::proto::units::{Digest, PieceIndex};
 use crate::stats::ShareStatus;
 use crate::storage::source::Source;
 
-/// One file that is served.
+/// A file that is served.
 #[derive(Debug)]
 pub(crate) struct Share {
     key: FileKey,
@@ -28,19 +29,22 @@ pub(crate) struct Share {
     geometry: Geometry,
     source: Source,
     held: RwLock<Bitfield>,
-    /// Pieces gained since the share began, in order: each connection remembers how far it has told.
+    /// Pieces gained since the share began, in order. Each connection remembers how many it has told.
     gained: Mutex<Vec<PieceIndex>>,
+    /// How often each piece was chosen to be sent.
     sent: Vec<AtomicU16>,
     sent_pieces: AtomicU64,
     sent_bytes: AtomicU64,
+    /// Connections of each consumer.
     consumers: Mutex<BTreeMap<PeerKey, usize>>,
     listeners: Mutex<Vec<Weak<Notify>>>,
     is_closed: AtomicBool,
+    /// How the source has changed, if it has.
     change: OnceLock<String>,
 }
 
 impl Share {
-    /// Serves what `held` says of `source`.
+    /// A share of the pieces `held` of `source`.
     pub(crate) fn new(
         key: FileKey,
         content_id: Digest,
@@ -65,78 +69,76 @@ impl Share {
         }
     }
 
-    /// What names its content.
+    /// The digest that names the content in tickets.
     pub(crate) fn content_id(&self) -> Digest {
         self.content_id
     }
 
-    /// Its layout.
     pub(crate) fn geometry(&self) -> Geometry {
         self.geometry
     }
 
-    /// Its file.
     pub(crate) fn source(&self) -> &Source {
         &self.source
     }
 
-    /// Calls `read` with the pieces that can be served.
-    pub(crate) fn with_held<R>(&self, read: impl FnOnce(&Bitfield) -> R) -> R {
-        read(&self.held.read().unwrap_or_else(PoisonError::into_inner))
+    /// Calls `look` with the pieces that can be served.
+    pub(crate) fn with_held<R>(&self, look: impl FnOnce(&Bitfield) -> R) -> R {
+        look(&read(&self.held))
     }
 
-    /// Pieces that were verified and written just now.
+    /// Adds pieces that were verified and written.
     pub(crate) fn add_pieces(&self, pieces: &[PieceIndex]) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = write(&self.held);
         let mut gained = lock(&self.gained);
         gained.extend(pieces.iter().copied().filter(|index| held.insert(*index)));
     }
 
-    /// Pieces that the disk has lost. Who was told of them is refused, until they are gained again.
+    /// Removes pieces that the disk has lost. Requests of consumers that were told of them are rejected.
     pub(crate) fn remove_pieces(&self, pieces: &[PieceIndex]) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = write(&self.held);
         for index in pieces {
             held.remove(*index);
         }
     }
 
-    /// What was gained since `told`, which moves on.
-    pub(crate) fn gained_since(&self, told: &mut usize) -> Vec<PieceIndex> {
+    /// Pieces gained after the first `told_count`, which is updated, in ascending order.
+    pub(crate) fn gained_since(&self, told_count: &mut usize) -> Vec<PieceIndex> {
         let gained = lock(&self.gained);
-        let mut news = gained[*told..].to_vec();
-        *told = gained.len();
-        news.sort_unstable();
-        // What was lost and gained again is told once.
-        news.dedup();
-        news
+        let mut pieces = gained[*told_count..].to_vec();
+        *told_count = gained.len();
+        pieces.sort_unstable();
+        // A piece that was lost and gained again is told once.
+        pieces.dedup();
+        pieces
     }
 
-    /// Everything that was gained counts as told: for a connection that just got the bit field.
+    /// Pieces gained so far: the `told_count` of a connection that has just sent the bit field.
     pub(crate) fn gained_count(&self) -> usize {
         lock(&self.gained).len()
     }
 
-    /// How its pieces have gone out.
-    pub(crate) fn spread(&self) -> UploadHistory<impl Fn(PieceIndex) -> u32> {
+    /// How often each piece was sent.
+    pub(crate) fn upload_history(&self) -> UploadHistory<impl Fn(PieceIndex) -> u32> {
         let sent = |index: PieceIndex| u32::from(self.sent[index.as_usize()].load(Ordering::Relaxed));
         let consumers = lock(&self.consumers).len();
         UploadHistory::new(self.geometry.pieces(), sent, self.sent_pieces.load(Ordering::Relaxed), consumers)
     }
 
-    /// Counts a piece that goes out, from when it was chosen: it may have to wait.
+    /// Counts a piece as sent when it is chosen, because it may have to wait before it is.
     pub(crate) fn count_chosen(&self, index: PieceIndex) {
         let counter = &self.sent[index.as_usize()];
-        // Two connections at once may count one; it only decides what is sent first.
+        // Two connections at once may count one. The counter only decides which pieces are sent first.
         counter.store(counter.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
         self.sent_pieces.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts bytes of a piece that go out.
+    /// Counts bytes of a piece that are being sent.
     pub(crate) fn count_sent_bytes(&self, bytes: u64) {
         self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Lets a consumer in, unless it has as many connections as it may.
+    /// Admits a connection of a consumer, unless it has [`CONNECTIONS_PER_PEER`].
     pub(crate) fn admit(self: &Arc<Share>, peer: PeerKey) -> Option<ConsumerAdmission> {
         let mut consumers = lock(&self.consumers);
         let count = consumers.entry(peer).or_default();
@@ -146,15 +148,15 @@ impl Share {
         })
     }
 
-    /// Is notified by [`Share::wake_listeners`], and when the share closes.
+    /// Adds a listener, which [`Share::wake_listeners`] notifies until it is dropped.
     pub(crate) fn add_listener(&self, listener: &Arc<Notify>) {
         let mut listeners = lock(&self.listeners);
-        // A share that nobody wakes would keep those of all connections that ever were.
+        // A whole file is seldom woken, so dropped listeners are removed here too.
         listeners.retain(|listener| listener.strong_count() > 0);
         listeners.push(Arc::downgrade(listener));
     }
 
-    /// Wakes the connections, so that they tell what was gained or go.
+    /// Wakes the connections, to tell of gained pieces or to end.
     pub(crate) fn wake_listeners(&self) {
         lock(&self.listeners)
             .retain(|listener| listener.upgrade().map(|listener| listener.notify_one()).is_some());
@@ -166,28 +168,30 @@ impl Share {
         self.wake_listeners();
     }
 
-    /// Whether it has ended.
+    /// Whether the share has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// The source is not what was hashed: nothing more is served.
-    pub(crate) fn set_source_changed(&self, why: String) {
-        if self.change.set(why).is_ok() {
-            tracing::warn!(file = %self.key, why = self.source_change(), "the source has changed; it is no longer served");
+    /// The source is no longer what was hashed: nothing more is served.
+    pub(crate) fn set_source_changed(&self, change: String) {
+        if self.change.set(change).is_ok() {
+            let (file, change) = (&self.key, self.source_change());
+            tracing::warn!(%file, change, "the source file has changed; it is no longer served");
             self.wake_listeners();
         }
     }
 
-    /// Why nothing more is served, if so.
+    /// How the source has changed, if it has.
     pub(crate) fn source_change(&self) -> Option<&str> {
         self.change.get().map(String::as_str)
     }
 
-    /// Whether everything of `content` is served here and its file still is what it was: looked up now.
-    fn is_whole_unchanged(&self, content: Digest) -> bool {
-        let whole = self.content_id == content && !self.is_closed() && self.with_held(Bitfield::is_full);
-        whole && self.source_change().is_none() && self.source.check_now().is_ok()
+    /// Whether all of `content_id` is served here and its file is unchanged now.
+    fn is_whole_unchanged(&self, content_id: Digest) -> bool {
+        let is_whole =
+            self.content_id == content_id && !self.is_closed() && self.with_held(Bitfield::is_full);
+        is_whole && self.source_change().is_none() && self.source.check_now().is_ok()
     }
 
     fn status(&self) -> ShareStatus {
@@ -202,7 +206,7 @@ impl Share {
     }
 }
 
-/// A consumer's place at a share, until it is dropped.
+/// One admitted connection of a consumer, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConsumerAdmission {
     share: Arc<Share>,
@@ -228,31 +232,29 @@ pub(crate) struct ShareTable {
 }
 
 impl ShareTable {
-    /// Serves a file; what was served under the same key ends.
+    /// Adds a share; one under the same key is closed.
     pub(crate) fn insert(&self, share: Arc<Share>) {
-        let before =
-            self.by_key.write().unwrap_or_else(PoisonError::into_inner).insert(share.key.clone(), share);
+        let before = write(&self.by_key).insert(share.key.clone(), share);
         if let Some(before) = before {
             before.close();
         }
     }
 
-    /// Serves what a download has, unless the whole of the same content is served under the key already: that one stays.
-    /// Whether this share serves from now on.
+    /// Adds a share, unless the whole of the same content is served under its key already. Whether it was added.
     pub(crate) fn insert_unless_whole(&self, share: Arc<Share>) -> bool {
-        let content = share.content_id;
-        self.insert_unless(share, |found| found.is_whole_unchanged(content))
+        let content_id = share.content_id;
+        self.insert_unless(share, |found| found.is_whole_unchanged(content_id))
     }
 
-    /// As [`ShareTable::insert_unless_whole`], where `stays` says what does. It is asked about one share after the other until
-    /// nothing has come in between.
+    /// Adds a share, unless the one under its key `stays`. It is called without the lock, and again when another share has
+    /// come meanwhile.
     fn insert_unless(&self, share: Arc<Share>, stays: impl Fn(&Share) -> bool) -> bool {
         loop {
             let found = self.find(&share.key);
             if found.as_deref().is_some_and(&stays) {
                 return false;
             }
-            let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+            let mut by_key = write(&self.by_key);
             if by_key.get(&share.key).map(Arc::as_ptr) == found.as_ref().map(Arc::as_ptr) {
                 by_key.insert(share.key.clone(), share);
                 drop(by_key);
@@ -262,27 +264,27 @@ impl ShareTable {
         }
     }
 
-    /// Stops serving; whether it was served.
+    /// Closes the share under a key; whether there was one.
     pub(crate) fn remove(&self, key: &FileKey) -> bool {
-        let share = self.by_key.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let share = write(&self.by_key).remove(key);
         share.map(|share| share.close()).is_some()
     }
 
-    /// Stops serving this very share, if it still is the one under its key.
+    /// Closes this share, and removes it if it is the one under its key.
     pub(crate) fn remove_if_current(&self, share: &Arc<Share>) {
-        let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+        let mut by_key = write(&self.by_key);
         if by_key.get(&share.key).is_some_and(|found| Arc::ptr_eq(found, share)) {
             by_key.remove(&share.key);
         }
         share.close();
     }
 
-    /// What is served under a key.
+    /// The share under a key.
     pub(crate) fn find(&self, key: &FileKey) -> Option<Arc<Share>> {
-        self.by_key.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        read(&self.by_key).get(key).cloned()
     }
 
-    /// All of them; notices by the way whose source has changed.
+    /// The status of each share; also checks whether its source has changed.
     pub(crate) fn statuses(&self, now_ms: u64) -> Vec<ShareStatus> {
         self.map_shares(|share| {
             if let Err(changed) = share.source.check(now_ms) {
@@ -292,22 +294,17 @@ impl ShareTable {
         })
     }
 
-    /// What `look` makes of each of them.
+    /// Calls `look` with each share, without the lock.
     fn map_shares<R>(&self, look: impl Fn(&Share) -> R) -> Vec<R> {
-        let all: Vec<_> =
-            self.by_key.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let all: Vec<_> = read(&self.by_key).values().cloned().collect();
         all.iter().map(|share| look(share)).collect()
     }
 
-    /// Ends them all.
+    /// Closes and removes all shares.
     pub(crate) fn close_all(&self) {
-        let all = std::mem::take(&mut *self.by_key.write().unwrap_or_else(PoisonError::into_inner));
+        let all = std::mem::take(&mut *write(&self.by_key));
         all.values().for_each(|share| share.close());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -324,24 +321,24 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_looked_at_without_the_lock_of_all() {
+    fn files_are_looked_at_without_the_lock_of_the_table() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let (shares, served) = (ShareTable::default(), share(file.path()));
-        let free = || shares.by_key.try_write().is_ok();
+        let is_free = || shares.by_key.try_write().is_ok();
         shares.insert(Arc::clone(&served));
         let asked = std::cell::Cell::new(0);
         let stays = |_: &Share| {
             asked.set(asked.get() + 1);
-            assert!(free());
+            assert!(is_free());
             false
         };
         assert!(shares.insert_unless(share(file.path()), stays));
         assert!(served.is_closed());
-        assert_eq!((asked.get(), shares.map_shares(|_| free())), (1, vec![true]));
+        assert_eq!((asked.get(), shares.map_shares(|_| is_free())), (1, vec![true]));
     }
 
     #[test]
-    fn what_came_in_between_is_asked_about_too() {
+    fn a_share_that_came_meanwhile_is_asked_about_too() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let (shares, late) = (ShareTable::default(), share(file.path()));
         shares.insert(share(file.path()));
@@ -357,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_file_stays_and_a_cut_one_does_not() {
+    fn a_whole_file_stays_and_a_truncated_one_does_not() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(9).unwrap();
         let (shares, first) = (ShareTable::default(), share(file.path()));

@@ -1,41 +1,41 @@
-//! How many connections of one kind a node has, over all its workers.
+//! Bounds the connections of one kind over all workers of a node.
 //!
-//! Invariant: never more places are taken than there are; a place is free again when its [`ConnectionSlotGuard`] is dropped.
+//! Invariant: at most `max` slots are taken; a slot is free again when its [`ConnectionSlotGuard`] is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// So many connections may be of this kind.
+/// The slots of one kind of connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlots {
     max: usize,
     taken: Arc<AtomicUsize>,
 }
 
-/// One of them, until it is dropped.
+/// A taken slot.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlotGuard(Arc<AtomicUsize>);
 
 impl ConnectionSlots {
-    /// `most` free places.
+    /// `max` free slots.
     pub(crate) fn new(max: usize) -> ConnectionSlots {
         ConnectionSlots { max, taken: Arc::default() }
     }
 
-    /// Takes a place; `None` when there is none.
+    /// Takes a slot; `None` when all are taken.
     pub(crate) fn take(&self) -> Option<ConnectionSlotGuard> {
         self.take_below(self.max)
     }
 
-    /// Takes a place of the first half, so that the other is left to who needs one more.
+    /// Takes a slot while fewer than half are taken: the other half is left to peers without a connection.
     pub(crate) fn take_from_first_half(&self) -> Option<ConnectionSlotGuard> {
         self.take_below(self.max / 2)
     }
 
-    fn take_below(&self, first: usize) -> Option<ConnectionSlotGuard> {
-        let one_more = |taken| (taken < first).then_some(taken + 1);
-        let entered = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        entered.is_ok().then(|| ConnectionSlotGuard(Arc::clone(&self.taken)))
+    fn take_below(&self, limit: usize) -> Option<ConnectionSlotGuard> {
+        let one_more = |taken| (taken < limit).then_some(taken + 1);
+        let result = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        result.is_ok().then(|| ConnectionSlotGuard(Arc::clone(&self.taken)))
     }
 }
 
@@ -50,19 +50,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_is_left_to_who_needs_one() {
-        let places = ConnectionSlots::new(4);
-        let _taken = (places.take_from_first_half().unwrap(), places.take_from_first_half().unwrap());
-        assert!(places.take_from_first_half().is_none());
-        assert!(places.take().is_some());
+    fn additional_connections_leave_half_of_the_slots() {
+        let slots = ConnectionSlots::new(4);
+        let _taken = (slots.take_from_first_half().unwrap(), slots.take_from_first_half().unwrap());
+        assert!(slots.take_from_first_half().is_none());
+        assert!(slots.take().is_some());
     }
 
     #[test]
-    fn a_place_that_was_left_is_free_again() {
-        let places = ConnectionSlots::new(2);
-        let (first, _second) = (places.take().unwrap(), places.take().unwrap());
-        assert!(places.take().is_none());
+    fn a_dropped_slot_is_free_again() {
+        let slots = ConnectionSlots::new(2);
+        let (first, _second) = (slots.take().unwrap(), slots.take().unwrap());
+        assert!(slots.take().is_none());
         drop(first);
-        assert!(places.take().is_some());
+        assert!(slots.take().is_some());
     }
 }

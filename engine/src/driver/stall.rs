@@ -1,41 +1,41 @@
-//! What each worker has been at, and for how long: one that stands still takes nothing from its sockets, and so makes peers look
-//! silent. The same for each file that is written: a disk that does not take a piece is to be named.
+//! Detects workers and files that are busy with one operation for long.
 //!
-//! Invariant: a worker is at one thing at a time, and a file is written by one worker at a time; each says so before and after.
+//! A stalled worker reads none of its sockets, which makes peers look silent. A stalled write shows that the disk is what a
+//! download waits for. Invariant: a marker covers one operation at a time; a file is written by one worker at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::lock::lock;
 use crate::proto::time::Moment;
 use crate::proto::transfer::LOCAL_STALL_MS;
 
-/// At nothing that takes long.
+/// The start of no operation: later than any moment.
 const IDLE: u64 = u64::MAX;
 
-/// Of all workers.
+/// The markers of all workers.
 #[derive(Debug, Default)]
 pub(crate) struct StallDetector(Mutex<Vec<Arc<AtomicU64>>>);
 
-/// Of one worker or file: since when it has been at one thing, in milliseconds of the clock's moments.
+/// The start of one worker's or file's operation, in milliseconds of the clock's moments.
 #[derive(Debug)]
 pub(crate) struct BusyMarker(Arc<AtomicU64>);
 
-/// It is at something, until this is dropped.
+/// An operation, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct BusySpan<'a>(&'a AtomicU64);
 
 impl StallDetector {
-    /// One more worker.
+    /// The marker of another worker.
     pub(crate) fn add_worker(&self) -> BusyMarker {
-        let pulse = BusyMarker::default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&pulse.0));
-        pulse
+        let marker = BusyMarker::default();
+        lock(&self.0).push(Arc::clone(&marker.0));
+        marker
     }
 
-    /// Whether a worker has been at one thing for so long that its silence is no peer's.
+    /// Whether a worker has been busy for more than [`LOCAL_STALL_MS`]: then no peer is to blame for silence.
     pub(crate) fn is_any_stalled(&self, now: Moment) -> bool {
-        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().any(|since| busy_ms_of(since, now) > LOCAL_STALL_MS)
+        lock(&self.0).iter().any(|start| busy_ms_of(start, now) > LOCAL_STALL_MS)
     }
 }
 
@@ -45,20 +45,17 @@ impl Default for BusyMarker {
     }
 }
 
-/// For how long; 0 when it is at nothing.
-fn busy_ms_of(since: &AtomicU64, now: Moment) -> u64 {
-    let since = since.load(Ordering::Relaxed);
-    // Free is later than any moment.
-    now.ms().saturating_sub(since)
+fn busy_ms_of(start: &AtomicU64, now: Moment) -> u64 {
+    now.ms().saturating_sub(start.load(Ordering::Relaxed))
 }
 
 impl BusyMarker {
-    /// For how long it has been at what it is at; 0 when that is nothing.
+    /// Milliseconds busy; 0 when idle.
     pub(crate) fn busy_ms(&self, now: Moment) -> u64 {
         busy_ms_of(&self.0, now)
     }
 
-    /// It begins something.
+    /// Starts an operation.
     pub(crate) fn mark_busy(&self, now: Moment) -> BusySpan<'_> {
         self.0.store(now.ms(), Ordering::Relaxed);
         BusySpan(&self.0)
@@ -76,15 +73,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_that_is_long_at_one_thing_stands_still() {
-        let (pulses, start) = (StallDetector::default(), Moment::default());
-        let workers = [pulses.add_worker(), pulses.add_worker()];
+    fn a_worker_that_is_busy_for_long_is_stalled() {
+        let (detector, start) = (StallDetector::default(), Moment::default());
+        let workers = [detector.add_worker(), detector.add_worker()];
         let later = start.plus_ms(LOCAL_STALL_MS + 1);
-        assert!(!pulses.is_any_stalled(later));
+        assert!(!detector.is_any_stalled(later));
         let busy = workers[1].mark_busy(start);
-        assert!(!pulses.is_any_stalled(start.plus_ms(LOCAL_STALL_MS)));
-        assert!(pulses.is_any_stalled(later));
+        assert!(!detector.is_any_stalled(start.plus_ms(LOCAL_STALL_MS)));
+        assert!(detector.is_any_stalled(later));
         drop(busy);
-        assert!(!pulses.is_any_stalled(later));
+        assert!(!detector.is_any_stalled(later));
     }
 }

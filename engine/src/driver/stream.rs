@@ -1,13 +1,13 @@
-//! The transport: one connection, whichever back end moves its bytes. Nothing above this file knows which one runs.
+//! One peer connection, over io_uring or epoll. No other file depends on which of them runs.
 //!
 //! ```text
-//!   receive(buffer, range) ─► at least one byte into the range        send(parts) ─► all of them, without a copy where
-//!                                                                                    there is a route for that
-//!   shutdown               ─► whatever is under way ends
+//!   receive(buffer, range) ─► at least one byte into the range
+//!   send(parts)            ─► all parts, without a copy where there is a route for that
+//!   shutdown               ─► ends both
 //! ```
 //!
-//! Invariants: at most one `receive` and one `send` are under way on a connection; neither is ever dropped before it is
-//! done, since dropping a ring operation cancels nothing: whoever wants to end one calls `shutdown`.
+//! Invariants: at most one `receive` and one `send` run on a connection; neither is dropped before it is done, because
+//! dropping a ring operation cancels nothing. `shutdown` is the way to end them early.
 
 use std::cell::Cell;
 use std::io;
@@ -22,13 +22,13 @@ use tokio::io::Interest;
 use tokio_uring::buf::{BoundedBuf, IoBufMut};
 
 use super::backend::IoKind;
-use super::socket_options;
+use super::socket_options::set_socket_options;
 use super::zero_copy::ZeroCopyRoute;
 use crate::mem::pool::PooledBuf;
 use crate::mem::send::{send_uring, send_vectored};
 use crate::mem::window::SendPart;
 
-/// Memory that received bytes go to.
+/// Memory that bytes are received into.
 pub(crate) trait ReceiveBuf: IoBufMut {
     /// The bytes of a range.
     fn range_mut(&mut self, range: Range<usize>) -> &mut [u8];
@@ -49,11 +49,11 @@ impl ReceiveBuf for Vec<u8> {
 /// One connection.
 pub(crate) struct PeerStream {
     socket: StreamSocket,
-    /// Bytes moved in both directions since somebody asked.
+    /// Bytes moved in both directions since they were last taken.
     moved_bytes: Cell<u64>,
-    /// A second descriptor of the socket, for `shutdown` while the first is in the ring's hands.
+    /// A second descriptor of the socket, for `shutdown` while the ring owns the first.
     control: Rc<std::net::TcpStream>,
-    /// How pieces go without a copy, where they may.
+    /// For sends without a copy, where they are allowed.
     route: Option<ZeroCopyRoute>,
 }
 
@@ -65,11 +65,11 @@ enum StreamSocket {
 impl PeerStream {
     /// Takes over a connected socket.
     pub(crate) fn new(kind: IoKind, socket: std::net::TcpStream) -> io::Result<PeerStream> {
-        socket_options::set_socket_options(&socket);
+        set_socket_options(&socket);
         let control = Rc::new(socket.try_clone()?);
-        let inner = match kind {
+        let socket = match kind {
             IoKind::Uring => {
-                // The ring waits by itself; on a socket that does not block it would give EAGAIN instead.
+                // The ring waits itself. On a nonblocking socket it would return EAGAIN instead.
                 socket.set_nonblocking(false)?;
                 StreamSocket::Uring(tokio_uring::net::TcpStream::from_std(socket))
             }
@@ -78,32 +78,33 @@ impl PeerStream {
                 StreamSocket::Epoll(tokio::net::TcpStream::from_std(socket)?)
             }
         };
-        Ok(PeerStream { socket: inner, moved_bytes: Cell::new(0), control, route: None })
+        Ok(PeerStream { socket, moved_bytes: Cell::new(0), control, route: None })
     }
 
-    /// The same, with pieces sent by this route.
+    /// The same connection, sending by this route where it can.
     pub(crate) fn with_route(self, route: Option<ZeroCopyRoute>) -> PeerStream {
         PeerStream { route, ..self }
     }
 
-    /// Calls a peer. The call is made by epoll under both back ends: given up after `timeout`, it leaves nothing behind.
+    /// Connects to a peer. Both back ends connect by epoll, because a connect that times out there leaves nothing behind.
     pub(crate) async fn connect(
         kind: IoKind,
         address: SocketAddr,
         timeout: Duration,
     ) -> io::Result<PeerStream> {
-        let calling = tokio::net::TcpStream::connect(address);
-        let socket = tokio::time::timeout(timeout, calling).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let connecting = tokio::net::TcpStream::connect(address);
+        let socket =
+            tokio::time::timeout(timeout, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
         PeerStream::new(kind, socket.into_std()?)
     }
 
-    /// Receives at least one byte into `range` of the buffer, unless the peer has ended the stream: then 0.
+    /// Receives at least one byte into `range` of the buffer; 0 when the peer has ended the stream.
     pub(crate) async fn receive<B: ReceiveBuf>(
         &self,
         mut buffer: B,
         range: Range<usize>,
     ) -> (io::Result<usize>, B) {
-        assert!(!range.is_empty(), "a read without room would look like the end of the stream");
+        assert!(!range.is_empty(), "an empty read would look like the end of the stream");
         let (result, buffer) = match &self.socket {
             StreamSocket::Uring(stream) => {
                 let (result, slice) = stream.read(buffer.slice(range)).await;
@@ -131,7 +132,7 @@ impl PeerStream {
         self.moved_bytes.set(self.moved_bytes.get() + bytes as u64);
     }
 
-    /// Bytes that went either way since the last call.
+    /// Bytes moved in both directions since the last call.
     pub(crate) fn take_moved_bytes(&self) -> u64 {
         self.moved_bytes.take()
     }
@@ -170,15 +171,15 @@ impl PeerStream {
         }
     }
 
-    /// Ends whatever is under way in both directions. The socket closes when the last user of this value is done.
+    /// Ends all operations in both directions. The socket closes when this value is dropped.
     pub(crate) fn shutdown(&self) {
-        // ENOTCONN: the peer was faster.
+        // ENOTCONN: the peer has closed it already.
         let _ = SockRef::from(&*self.control).shutdown(Shutdown::Both);
     }
 }
 
 impl std::fmt::Debug for PeerStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Stream({})", self.control.as_raw_fd())
+        write!(f, "PeerStream({})", self.control.as_raw_fd())
     }
 }

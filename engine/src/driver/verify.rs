@@ -1,14 +1,13 @@
-//! Landed pieces are proven and written here, on the thread that received them, while their bytes are hot.
+//! Verifies and writes received pieces on the thread that received them, while their bytes are in its caches.
 //!
-//! Whatever has landed on this worker by now goes together, over all its connections and downloads, up to a full set of
-//! lanes. What is proven is written when it is this worker's [`Turn`](super::turn::Turn) to write the file. Between two
-//! sets, and while another worker writes, the thread goes back to its sockets.
+//! Pieces of all connections and downloads of the worker are hashed together, up to a full batch of lanes. A verified piece is
+//! written when this worker has the file's [`WriteTurn`](super::download::WriteTurn). Between two batches, and while another
+//! worker writes, the thread goes back to its sockets.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::limits::{VERIFY_BATCH, WRITEBACK_BYTES};
 use super::piece_queue::{BufferedPiece, VerifiedPiece};
@@ -20,144 +19,143 @@ use crate::proto::transfer::PieceVerdict;
 use crate::proto::units::{ChainState, PieceIndex};
 use crate::storage::error::StorageError;
 
-/// Verifies what lands on this worker, for ever.
-pub(crate) async fn run_verifier(local: Rc<WorkerState>) {
+/// Verifies the worker's received pieces; never returns.
+pub(crate) async fn run_verifier(worker: Rc<WorkerState>) {
     loop {
-        let batch = local.to_verify.take_batch().await;
-        verify_batch(&local, batch).await;
-        // What did not hold is not written.
-        local.notify_queue_room();
+        let batch = worker.to_verify.take_batch().await;
+        verify_batch(&worker, batch).await;
+        // Pieces that do not match are not written.
+        worker.notify_queue_room();
         tokio::task::yield_now().await;
     }
 }
 
-/// Writes what is verified on this worker, for ever.
-pub(crate) async fn run_writer(local: Rc<WorkerState>) {
+/// Writes the worker's verified pieces; never returns.
+pub(crate) async fn run_writer(worker: Rc<WorkerState>) {
     loop {
-        let first = local.to_write.take_next().await;
+        let first = worker.to_write.take_next().await;
         let download = Arc::clone(&first.piece.download);
         let turn = download.write_turn.acquire().await;
         let mut next = Some(first);
-        // One turn for all that is proven of the file by now.
-        while let Some(proven) = next {
-            write_proven(&local, proven).await;
-            next = local.to_write.take_next_if(|proven| Arc::ptr_eq(&proven.piece.download, &download));
+        // One turn for all queued pieces of the file.
+        while let Some(verified) = next {
+            write_verified(&worker, verified).await;
+            next = worker.to_write.take_next_if(|verified| Arc::ptr_eq(&verified.piece.download, &download));
         }
         drop(turn);
-        local.notify_queue_room();
+        worker.notify_queue_room();
         tokio::task::yield_now().await;
     }
 }
 
-async fn verify_batch(local: &WorkerState, batch: Vec<BufferedPiece>) {
-    let clock = local.context.clock;
-    let (findings, hashing) = hash_batch(local, &batch).await;
-    let hashing_each = hashing / batch.len() as u64;
-    for (landed, finding) in batch.into_iter().zip(findings) {
-        let download = &landed.download;
-        download.cost.hashing_us.fetch_add(hashing_each, Ordering::Relaxed);
+async fn verify_batch(worker: &WorkerState, batch: Vec<BufferedPiece>) {
+    let clock = worker.context.clock;
+    let (verdicts, hashing_us) = hash_batch(worker, &batch).await;
+    let hashing_us_each = hashing_us / batch.len() as u64;
+    for (piece, verdict) in batch.into_iter().zip(verdicts) {
+        let (download, received) = (&piece.download, &piece.received);
+        download.cost.add_hashing_us(hashing_us_each);
         if !download.can_verify() {
-            download.piece_dropped(&landed.received);
-            drop((landed.buffer, landed.permit));
+            download.piece_dropped(received);
+            drop((piece.buffer, piece.permit));
             continue;
         }
-        let good =
-            download.with_transfer(|transfer, now| transfer.piece_checked(now, &landed.received, finding));
-        if !good {
+        if !download.with_transfer(|transfer, now| transfer.piece_checked(now, received, verdict)) {
             let file = &download.key;
-            tracing::warn!(%file, piece = %landed.received.index, "a piece does not match its SHA-1; it is fetched again");
+            tracing::warn!(%file, piece = %received.index, "a piece does not match its SHA-1; fetching it again");
             continue;
         }
-        download.cost.piece_verified(local.number, clock.now(), landed.received.requested_at);
-        let link_holds = landed.received.check_links && finding.links_match;
-        local.to_write.push(VerifiedPiece { piece: landed, link_matches: link_holds });
+        download.cost.piece_verified(worker.number, clock.now(), received.requested_at);
+        let link_matches = received.check_links && verdict.links_match;
+        worker.to_write.push(VerifiedPiece { piece, link_matches });
     }
 }
 
-/// Hashes what has landed, and each piece once more for every link that is to hold; also for how many microseconds. Of a
-/// piece that did not hold somewhere no more is hashed.
-async fn hash_batch(local: &WorkerState, batch: &[BufferedPiece]) -> (Vec<PieceVerdict>, u64) {
+/// Hashes a batch, each piece once for every link to check; also returns the microseconds that it took. After its first
+/// mismatch a piece is not hashed again.
+async fn hash_batch(worker: &WorkerState, batch: &[BufferedPiece]) -> (Vec<PieceVerdict>, u64) {
     const GOOD: PieceVerdict = PieceVerdict { digest_matches: true, links_match: true };
-    let clock = local.context.clock;
-    let findings = vec![Cell::new(GOOD); batch.len()];
-    let mut hashing = 0;
-    let jobs = batch.iter().zip(&findings).flat_map(|(landed, finding)| {
-        hash_jobs(landed).take_while(|_| finding.get() == GOOD).map(move |job| (finding, job))
+    let clock = worker.context.clock;
+    let verdicts = vec![Cell::new(GOOD); batch.len()];
+    let mut hashing_us = 0;
+    let jobs = batch.iter().zip(&verdicts).flat_map(|(piece, verdict)| {
+        hash_jobs(piece).take_while(|_| verdict.get() == GOOD).map(move |job| (verdict, job))
     });
     for_each_set(jobs, |set| {
         let start = clock.now();
-        let _busy = local.busy.mark_busy(start);
-        let (findings, jobs): (Vec<_>, Vec<_>) = set.into_iter().unzip();
-        for (finding, verdict) in findings.into_iter().zip(local.context.hasher.verify(&jobs)) {
-            let PieceVerdict { digest_matches: digest_holds, links_match: links_hold } = finding.get();
-            finding.set(PieceVerdict {
-                digest_matches: digest_holds && verdict.digest_holds,
-                links_match: links_hold && verdict.link_holds != Some(false),
+        let _busy = worker.busy.mark_busy(start);
+        let (verdicts, jobs): (Vec<_>, Vec<_>) = set.into_iter().unzip();
+        for (verdict, hashed) in verdicts.into_iter().zip(worker.context.hasher.verify(&jobs)) {
+            let PieceVerdict { digest_matches, links_match } = verdict.get();
+            verdict.set(PieceVerdict {
+                digest_matches: digest_matches && hashed.digest_holds,
+                links_match: links_match && hashed.link_holds != Some(false),
             });
         }
-        hashing += clock.now().micros_since(start);
+        hashing_us += clock.now().micros_since(start);
         ControlFlow::Continue(())
     })
     .await;
-    (findings.into_iter().map(Cell::into_inner).collect(), hashing)
+    (verdicts.into_iter().map(Cell::into_inner).collect(), hashing_us)
 }
 
-/// Works through jobs by sets of lanes, until they end or one breaks it off. A piece of a disk image may belong at a hundred
-/// thousand places: between two sets the thread goes back to its sockets.
+/// Works through jobs in sets of [`VERIFY_BATCH`], until they end or `work` breaks. Between two sets the thread goes back to
+/// its sockets: one piece of a disk image may have a hundred thousand indices.
 async fn for_each_set<T>(jobs: impl Iterator<Item = T>, mut work: impl FnMut(Vec<T>) -> ControlFlow<()>) {
     let mut jobs = jobs.peekable();
     loop {
-        let broken_off = work(jobs.by_ref().take(VERIFY_BATCH).collect()).is_break();
-        if broken_off || jobs.peek().is_none() {
+        let is_broken_off = work(jobs.by_ref().take(VERIFY_BATCH).collect()).is_break();
+        if is_broken_off || jobs.peek().is_none() {
             return;
         }
         tokio::task::yield_now().await;
     }
 }
 
-/// Writes a piece that is proven, for as long as anybody wants it.
-async fn write_proven(local: &WorkerState, proven: VerifiedPiece) {
-    let VerifiedPiece { piece: landed, link_matches: link_holds } = proven;
-    let (clock, download) = (local.context.clock, &landed.download);
+/// Writes a verified piece at all its indices, unless the download ends meanwhile.
+async fn write_verified(worker: &WorkerState, verified: VerifiedPiece) {
+    let VerifiedPiece { piece, link_matches } = verified;
+    let (clock, download, received) = (worker.context.clock, &piece.download, &piece.received);
     let mut result = Ok(());
-    let mut left = landed.received.copies.len();
-    for_each_set(landed.received.copies.iter().copied(), |places| {
-        if left < landed.received.copies.len() && download.is_over() {
+    let mut left = received.copies.len();
+    for_each_set(received.copies.iter().copied(), |indices| {
+        if left < received.copies.len() && download.is_over() {
             return ControlFlow::Break(());
         }
         let start = clock.now();
-        let busy = (local.busy.mark_busy(start), download.write_busy.mark_busy(start));
-        result = write_copies(local, &landed, &places, link_holds);
+        let busy = (worker.busy.mark_busy(start), download.write_busy.mark_busy(start));
+        result = write_copies(worker, &piece, &indices, link_matches);
         drop(busy);
-        download.cost.writing_us.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
-        left -= places.len();
+        download.cost.add_writing_us(clock.now().micros_since(start));
+        left -= indices.len();
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .await;
     match result {
-        Ok(()) if left == 0 => download.piece_written(&landed.received),
-        Ok(()) => download.piece_dropped(&landed.received),
+        Ok(()) if left == 0 => download.piece_written(received),
+        Ok(()) => download.piece_dropped(received),
         Err(error) => {
-            download.piece_dropped(&landed.received);
+            download.piece_dropped(received);
             download.storage_failed(&error);
         }
     }
-    drop((landed.buffer, landed.permit));
+    drop((piece.buffer, piece.permit));
 }
 
-/// What is to be hashed of a piece: all places of one content have one digest, and each has a link of its own.
-fn hash_jobs(landed: &BufferedPiece) -> impl Iterator<Item = PieceJob<'_>> {
-    let BufferedPiece { download, received: job, buffer, length, .. } = landed;
+/// What to hash of a piece: all its indices have the same digest, and each has a link of its own.
+fn hash_jobs(piece: &BufferedPiece) -> impl Iterator<Item = PieceJob<'_>> {
+    let BufferedPiece { download, received, buffer, length, .. } = piece;
     let manifest = &download.manifest;
-    let links = if job.check_links { job.copies.len() } else { 1 };
-    job.copies.iter().take(links).map(move |index| PieceJob {
+    let links = if received.check_links { received.copies.len() } else { 1 };
+    received.copies.iter().take(links).map(move |index| PieceJob {
         bytes: buffer.as_range(0..*length),
         digest: manifest.digest(*index),
-        link: if job.check_links { link_check(manifest, *index, job.file_length) } else { None },
+        link: if received.check_links { link_check(manifest, *index, received.file_length) } else { None },
     })
 }
 
-/// The link of one piece: from the state before it to the state after it, or to the file's digest. `None` without a chain.
+/// The link of one piece: from the chain state before it to the state after it, or to the file's digest. `None` without a
+/// chain.
 pub(crate) fn link_check(manifest: &Manifest, index: PieceIndex, file_length: u64) -> Option<LinkCheck> {
     let chain = manifest.chain()?;
     let FileProof::Whole(digest) = manifest.proof() else { return None };
@@ -172,24 +170,25 @@ pub(crate) fn link_check(manifest: &Manifest, index: PieceIndex, file_length: u6
     Some(LinkCheck { from, to })
 }
 
-/// Writes a piece at some of its places, with a note before and one after each.
+/// Writes a piece at some of its indices, each between two notes in the journal.
 fn write_copies(
-    local: &WorkerState,
-    landed: &BufferedPiece,
-    places: &[PieceIndex],
-    link_holds: bool,
+    worker: &WorkerState,
+    piece: &BufferedPiece,
+    indices: &[PieceIndex],
+    link_matches: bool,
 ) -> Result<(), StorageError> {
-    let download = &landed.download;
+    let download = &piece.download;
     let geometry = Geometry::longest(download.manifest.pieces());
-    for index in places {
-        download.ledger.note_begun(*index)?;
+    for index in indices {
+        download.journal.note_begun(*index)?;
         let offset = geometry.offset(*index);
-        download.target.write_piece(offset, landed.buffer.as_range(0..landed.length))?;
-        download.ledger.note_written(*index, link_holds);
-        // Whichever piece completes a stretch may start it: it is advice, and the last flush is what counts.
-        let end = offset + landed.length as u64;
+        download.target.write_piece(offset, piece.buffer.as_range(0..piece.length))?;
+        download.journal.note_written(*index, link_matches);
+        // The last piece of each aligned range starts its write-back, also when others of the range are missing: it is
+        // advice, and the flush is what counts.
+        let end = offset + piece.length as u64;
         if end.is_multiple_of(WRITEBACK_BYTES) {
-            local.context.flusher.start_writeback(download, end - WRITEBACK_BYTES..end);
+            worker.context.flusher.start_writeback(download, end - WRITEBACK_BYTES..end);
         }
     }
     Ok(())
@@ -199,15 +198,14 @@ fn write_copies(
 mod tests {
     use super::*;
 
-    /// Runs what a worker's thread would.
-    fn on_a_thread<F: Future<Output = ()>>(main: F) {
+    fn block_on_worker_thread<F: Future<Output = ()>>(main: F) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, main);
     }
 
     #[test]
-    fn between_two_sets_others_have_their_turn() {
-        on_a_thread(async {
+    fn other_tasks_run_between_two_sets() {
+        block_on_worker_thread(async {
             let turns = Rc::new(Cell::new(0));
             let counted = Rc::clone(&turns);
             let other = tokio::task::spawn_local(async move {
@@ -227,13 +225,13 @@ mod tests {
                 seen.iter().map(|(count, _)| *count).collect::<Vec<_>>(),
                 [VERIFY_BATCH, VERIFY_BATCH, 1]
             );
-            assert!(seen.windows(2).all(|two| two[0].1 < two[1].1), "{seen:?}");
+            assert!(seen.windows(2).all(|pair| pair[0].1 < pair[1].1), "{seen:?}");
         });
     }
 
     #[test]
-    fn one_set_alone_waits_for_nobody_and_a_broken_off_one_is_the_last() {
-        on_a_thread(async {
+    fn a_single_set_does_not_yield_and_a_break_ends_the_sets() {
+        block_on_worker_thread(async {
             let sets = Cell::new(0);
             let count = |answer| {
                 sets.set(sets.get() + 1);
@@ -241,7 +239,7 @@ mod tests {
             };
             let mut all = std::pin::pin!(for_each_set(0..VERIFY_BATCH, |_| count(ControlFlow::Continue(()))));
             let first = std::future::poll_fn(|context| std::task::Poll::Ready(all.as_mut().poll(context)));
-            assert!(first.await.is_ready(), "it goes on at once");
+            assert!(first.await.is_ready(), "a single set ends without yielding");
             for_each_set(0..9 * VERIFY_BATCH, |_| count(ControlFlow::Break(()))).await;
             assert_eq!(sets.get(), 2);
         });

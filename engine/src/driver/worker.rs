@@ -1,8 +1,7 @@
 //! A worker: one thread, one ring, and the tasks of its connections.
 //!
-//! The first worker also accepts, and hands what it accepts to all in turn.
-//!
-//! Invariant: each worker says once, before its first job, by what it runs, or why it cannot.
+//! The first worker also accepts peers, and hands them to all workers in turn. Invariant: each worker reports once, before its
+//! first job, which back end it runs or why it cannot.
 
 use std::io;
 use std::rc::Rc;
@@ -18,26 +17,23 @@ use super::consumer;
 use super::context::NodeContext;
 use super::drive;
 use super::jobs::{EngineWorkers, WorkerJob, WorkerMessage};
-use super::limits::{ACCEPT_RETRY_MS, STOP_MS};
+use super::limits::{ACCEPT_RETRY_MS, STOP_MS, STOP_POLL_MS};
 use super::provider;
 use super::verify;
-use super::vital::spawn_critical;
 use super::worker_state::WorkerState;
-use crate::abort::AbortOnPanic;
+use crate::abort::{AbortOnPanic, spawn_critical};
 
-/// What one worker is started with.
+/// What a worker is started with.
 pub(crate) struct WorkerStart {
-    /// Its number, for its thread's name.
+    /// Its number, counted from 0.
     pub(crate) number: usize,
-    /// What all workers share.
     pub(crate) context: Arc<NodeContext>,
-    /// Its jobs.
     pub(crate) jobs: mpsc::Receiver<WorkerMessage>,
-    /// The way to the others.
+    /// All workers, to hand on accepted peers and connections to make.
     pub(crate) workers: Arc<EngineWorkers>,
-    /// For the worker that accepts.
+    /// For the worker that accepts peers.
     pub(crate) listener: Option<std::net::TcpListener>,
-    /// Where it says by what it runs, or why it cannot. It has room for the words of all workers.
+    /// Takes the report. Its capacity is the number of workers, so that no report blocks.
     pub(crate) started: SyncSender<io::Result<IoKind>>,
 }
 
@@ -45,10 +41,10 @@ pub(crate) struct WorkerStart {
 pub(crate) fn start_worker(start: WorkerStart) -> io::Result<JoinHandle<()>> {
     let name = format!("worker-{}", start.number);
     std::thread::Builder::new().name(name).spawn(move || {
-        let _ends = AbortOnPanic;
+        let _abort = AbortOnPanic;
         let (io, started) = (start.context.io, start.started.clone());
         if let Err(error) = io.run(|io| run_worker(start, io)) {
-            // Nobody hears it: another worker could not start either.
+            // The receiver is gone when another worker could not start either.
             let _ = started.send(Err(error));
         }
     })
@@ -63,45 +59,45 @@ async fn run_worker(start: WorkerStart, io: IoKind) {
             return;
         }
     };
-    let local = Rc::new(WorkerState::new(context, number, io));
-    spawn_critical(verify::run_verifier(Rc::clone(&local)));
-    spawn_critical(verify::run_writer(Rc::clone(&local)));
+    let worker = Rc::new(WorkerState::new(context, number, io));
+    spawn_critical(verify::run_verifier(Rc::clone(&worker)));
+    spawn_critical(verify::run_writer(Rc::clone(&worker)));
     if let Some(listener) = listener {
         spawn_critical(accept_peers(listener, Arc::clone(&workers)));
     }
     let _ = started.send(Ok(io));
     drop(started);
-    while let Some(job) = jobs.recv().await {
-        match job {
+    while let Some(message) = jobs.recv().await {
+        match message {
             WorkerMessage::Run(WorkerJob::Serve(socket)) => {
-                spawn_critical(provider::serve_peer(Rc::clone(&local), socket))
+                spawn_critical(provider::serve_peer(Rc::clone(&worker), socket))
             }
-            WorkerMessage::Run(WorkerJob::Fetch(download, call)) => {
-                spawn_critical(consumer::fetch_from_peer(Rc::clone(&local), download, call))
+            WorkerMessage::Run(WorkerJob::Fetch(download, request)) => {
+                spawn_critical(consumer::fetch_from_peer(Rc::clone(&worker), download, request))
             }
             WorkerMessage::Run(WorkerJob::Drive(download)) => {
-                spawn_critical(drive::drive_download(Rc::clone(&local), Arc::clone(&workers), download))
+                spawn_critical(drive::drive_download(Rc::clone(&worker), Arc::clone(&workers), download))
             }
             WorkerMessage::Stop => break,
         };
     }
-    // The kernel must be done with every buffer before the ring goes.
-    let all_gone = async {
-        while local.shutdown_streams() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    // The kernel must return every buffer before the ring goes.
+    let all_closed = async {
+        while worker.shutdown_streams() > 0 {
+            tokio::time::sleep(Duration::from_millis(STOP_POLL_MS)).await;
         }
     };
-    let _ = tokio::time::timeout(Duration::from_millis(STOP_MS), all_gone).await;
+    let _ = tokio::time::timeout(Duration::from_millis(STOP_MS), all_closed).await;
 }
 
 async fn accept_peers(listener: tokio::net::TcpListener, workers: Arc<EngineWorkers>) {
     loop {
         let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
         match accepted {
-            // A node with too much to do drops the connection; its consumer calls again later.
             Ok(socket) => {
                 if !workers.submit(WorkerJob::Serve(socket)) {
-                    tracing::debug!("this node has too much to do to serve one more");
+                    // The connection is dropped, and its consumer connects again later.
+                    tracing::debug!("too busy to serve another peer");
                 }
             }
             Err(error) => {
@@ -117,44 +113,33 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::mpsc::sync_channel;
 
-    use super::super::context::NodeParts;
+    use super::super::context::tests::epoll_context;
     use super::*;
-    use crate::config::ZeroCopyChoice;
-    use crate::hash::Hasher;
-    use crate::proto::ticket::SecretKey;
 
-    /// A worker that accepts by this listener; what it says.
-    fn says(listener: std::net::TcpListener) -> io::Result<IoKind> {
-        let parts = NodeParts {
-            io: IoKind::Epoll,
-            zero_copy: ZeroCopyChoice::Off,
-            secret: SecretKey::from_seed(&[1; 32]),
-            hasher: Hasher::best(),
-            limit_up: None,
-            limit_down: None,
-        };
+    /// Starts a worker that accepts by this listener; returns what it reports.
+    fn start_report(listener: std::net::TcpListener) -> io::Result<IoKind> {
         let (queue, jobs) = mpsc::channel(1);
         let workers = Arc::new(EngineWorkers::new(vec![queue]));
-        let (context, listener) = (Arc::new(NodeContext::new(parts).unwrap()), Some(listener));
-        let (started, answers) = sync_channel(1);
+        let (context, listener) = (Arc::new(epoll_context()), Some(listener));
+        let (started, reports) = sync_channel(1);
         let stop = Arc::clone(&workers);
         let thread =
             start_worker(WorkerStart { number: 0, context, jobs, workers, listener, started }).unwrap();
-        let answer = answers.recv().expect("it says something");
+        let report = reports.recv().expect("every worker reports");
         stop.stop();
         thread.join().unwrap();
-        answer
+        report
     }
 
     #[test]
-    fn a_worker_says_by_what_it_runs_or_why_it_cannot() {
+    fn a_worker_reports_its_back_end_or_its_error() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        assert_eq!(says(listener).unwrap(), IoKind::Epoll);
-        // Nobody can wait for a regular file (epoll_ctl(2)).
+        assert_eq!(start_report(listener).unwrap(), IoKind::Epoll);
+        // epoll_ctl(2) refuses regular files.
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
         let file = tempfile::NamedTempFile::new().unwrap();
         let file: OwnedFd = rustix::fs::open(file.path(), flags, rustix::fs::Mode::empty()).unwrap();
-        assert_eq!(says(file.into()).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(start_report(file.into()).unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
 }

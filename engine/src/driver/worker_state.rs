@@ -1,5 +1,4 @@
-//! What the tasks of one worker share on its thread: its open connections, deadlines, the queue of landed pieces,
-//! the ring for sends without a copy.
+//! What the tasks of one worker share on its thread: its connections, the pieces that wait for it, its side ring.
 
 use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -16,27 +15,24 @@ use super::limits::QUEUED_PER_WORKER_MAX;
 use super::piece_queue::{BufferedPiece, PieceQueue, VerifiedPiece};
 use super::stall::BusyMarker;
 use super::stream::PeerStream;
-use super::vital::spawn_critical;
 use super::zero_copy::ZeroCopyRoute;
+use crate::abort::spawn_critical;
 use crate::mem::side_ring::SideRing;
 
-/// One worker's own.
+/// The state of one worker.
 pub(crate) struct WorkerState {
-    /// What all workers share.
     pub(crate) context: Arc<NodeContext>,
-    /// The worker's number.
+    /// The worker's number, counted from 0.
     pub(crate) number: usize,
     /// The back end that runs here.
     pub(crate) io: IoKind,
-    /// Pieces that have landed on this worker, to be verified.
     pub(crate) to_verify: PieceQueue<BufferedPiece>,
-    /// Those that are verified, to be written.
     pub(crate) to_write: PieceQueue<VerifiedPiece>,
-    /// What this worker is at.
+    /// Busy while this thread hashes or writes.
     pub(crate) busy: BusyMarker,
     queue_room: Notify,
     streams: RefCell<Vec<Weak<PeerStream>>>,
-    /// Made for the first peer that is sent to without a copy; `None`: not to be had.
+    /// Made for the first peer that may be sent to without a copy; `None`: the system gives none.
     side_ring: OnceCell<Option<Rc<SideRing>>>,
 }
 
@@ -56,44 +52,43 @@ impl WorkerState {
         }
     }
 
-    /// Whether few enough pieces wait here to be verified or written.
+    /// Whether fewer pieces than [`QUEUED_PER_WORKER_MAX`] wait here.
     pub(crate) fn has_queue_room(&self) -> bool {
         self.to_verify.len() + self.to_write.len() < QUEUED_PER_WORKER_MAX
     }
 
-    /// Waits until few enough pieces wait here to be verified or written: what piles up is no longer in the core's caches
-    /// when its turn comes.
+    /// Waits for queue room. With more pieces queued, their bytes would leave the core's caches before they are hashed.
     pub(crate) async fn wait_for_queue_room(&self) {
         while !self.has_queue_room() {
             self.queue_room.notified().await;
         }
     }
 
-    /// Pieces that waited here are written, or will not be.
+    /// Pieces have left the queues.
     pub(crate) fn notify_queue_room(&self) {
         self.queue_room.notify_waiters();
     }
 
-    /// How pieces go to a peer without a copy, where they may.
+    /// The way to send to a peer without a copy, where the policy and the system allow it.
     pub(crate) fn zero_copy_route(&self, peer: SocketAddr) -> Option<ZeroCopyRoute> {
-        let zero_copy = &self.context.zero_copy;
-        let ring = || match SideRing::new().map(Rc::new) {
+        let policy = &self.context.zero_copy;
+        let make_ring = || match SideRing::new().map(Rc::new) {
             Ok(ring) => {
                 let driven = Rc::clone(&ring);
                 spawn_critical(async move { driven.run().await });
                 Some(ring)
             }
             Err(error) => {
-                tracing::info!(%error, "no sends without a copy");
+                tracing::info!(%error, "no zero-copy sends");
                 None
             }
         };
-        let possible = self.io == IoKind::Uring && zero_copy.applies_to(peer);
-        let ring = possible.then(|| self.side_ring.get_or_init(ring).as_ref())??;
-        Some(ZeroCopyRoute::new(Rc::clone(ring), Arc::clone(zero_copy), peer.ip()))
+        let is_possible = self.io == IoKind::Uring && policy.applies_to(peer);
+        let ring = is_possible.then(|| self.side_ring.get_or_init(make_ring).as_ref())??;
+        Some(ZeroCopyRoute::new(Rc::clone(ring), Arc::clone(policy), peer.ip()))
     }
 
-    /// Takes a connection into the list of those that [`WorkerState::shutdown_streams`] ends.
+    /// Registers a connection for [`WorkerState::shutdown_streams`].
     pub(crate) fn register_stream(&self, stream: PeerStream) -> Rc<PeerStream> {
         let stream = Rc::new(stream);
         let mut streams = self.streams.borrow_mut();
@@ -102,7 +97,7 @@ impl WorkerState {
         stream
     }
 
-    /// Ends every connection; how many there were.
+    /// Shuts down every connection; returns how many are still open.
     pub(crate) fn shutdown_streams(&self) -> usize {
         let streams: Vec<_> = self.streams.borrow().iter().filter_map(Weak::upgrade).collect();
         streams.iter().for_each(|stream| stream.shutdown());
@@ -110,11 +105,11 @@ impl WorkerState {
     }
 }
 
-/// Shuts a connection down when its time is over, unless this is dropped first.
+/// Shuts a connection down after a time, unless it is dropped first.
 pub(crate) struct StreamDeadline(AbortHandle);
 
 impl StreamDeadline {
-    /// Starts the time.
+    /// Starts the time, in milliseconds.
     pub(crate) fn new(stream: &Rc<PeerStream>, ms: u64) -> StreamDeadline {
         let stream = Rc::clone(stream);
         let task = tokio::task::spawn_local(async move {

@@ -1,22 +1,21 @@
-//! Sends without the kernel's copy: to whom, how much at once, and what became of them.
+//! Zero-copy sends: to which peers, within which budget of locked memory, and their figures.
 //!
 //! ```text
-//!   Route (one connection) ─► is the peer elsewhere, long enough a send, room in the budget? ── no ─► None: the ordinary way
-//!                                        └ yes ─► side ring ─► notified: mapped, or copied ─► the peer is given up
+//!   ZeroCopyRoute (one connection) ─► remote peer, long send, budget left? ── no ─► None: send with a copy
+//!                                        └ yes ─► side ring ─► notified: mapped, or copied ─► exclude the peer
 //! ```
 //!
 //! Invariants:
-//! * What the kernel holds of sends never exceeds the budget, which is a part of what the user may lock: it charges those bytes
-//!   to an ordinary user's locked memory until it has notified (`RLIMIT_MEMLOCK`, getrlimit(2)).
-//! * A peer that the kernel has copied for is known as such before its lease goes back, so that no more than the budget is
-//!   ever wasted on it.
+//! * Sends in flight never lock more than the budget, which is a part of what the user may lock: the kernel charges their bytes
+//!   to the user's locked memory until it has notified (`RLIMIT_MEMLOCK`, getrlimit(2)).
+//! * A peer that the kernel has copied for is excluded before the lease goes back, so that at most one budget is wasted on it.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -28,6 +27,7 @@ use super::limits::{
 };
 use super::socket_options;
 use crate::config::ZeroCopyChoice;
+use crate::lock::lock;
 use crate::mem::side_ring::{CopyOutcome, SideRing};
 use crate::mem::window::SendPart;
 use crate::proto::time::Moment;
@@ -37,43 +37,43 @@ use crate::stats::ZeroCopySends;
 #[cfg(test)]
 mod tests;
 
-/// What a node knows of its sends without a copy.
+/// Decides which sends go without a copy, and counts them.
 #[derive(Debug)]
 pub(crate) struct ZeroCopyPolicy {
     choice: ZeroCopyChoice,
     clock: EngineClock,
     budget_bytes: u64,
     locked_bytes: AtomicU64,
-    /// The kernel knows no such sends.
+    /// The kernel does not support zero-copy sends.
     is_unsupported: AtomicBool,
-    /// Peers that the kernel copied for, and when they may be tried again; the oldest first.
-    copied_for: Mutex<VecDeque<(IpAddr, Moment)>>,
+    /// Peers that the kernel copied for, and when they may be tried again, the oldest first.
+    excluded: Mutex<VecDeque<(IpAddr, Moment)>>,
     mapped_bytes: AtomicU64,
     copied_bytes: AtomicU64,
     refused: AtomicU64,
 }
 
 impl ZeroCopyPolicy {
-    /// Settles the choice by the back end and by what the user may lock.
+    /// Resolves the choice by the back end and by the memory that the user may lock.
     pub(crate) fn new(choice: ZeroCopyChoice, io: IoKind, clock: EngineClock) -> ZeroCopyPolicy {
         let choice = if io == IoKind::Uring { choice } else { ZeroCopyChoice::Off };
         ZeroCopyPolicy::with_budget(choice, clock, locked_budget_bytes(getrlimit(Resource::Memlock).current))
     }
 
     fn with_budget(choice: ZeroCopyChoice, clock: EngineClock, budget_bytes: u64) -> ZeroCopyPolicy {
-        let enough = budget_bytes >= charged_bytes(u64::from(PIECE_BYTES));
-        if choice != ZeroCopyChoice::Off && !enough {
+        let is_enough = budget_bytes >= charged_bytes(u64::from(PIECE_BYTES));
+        if choice != ZeroCopyChoice::Off && !is_enough {
             tracing::info!(
-                "too little memory may be locked for sends without a copy; `ulimit -l` with more allows them"
+                "too little memory may be locked for zero-copy sends; a higher `ulimit -l` allows them"
             );
         }
         ZeroCopyPolicy {
-            choice: if enough { choice } else { ZeroCopyChoice::Off },
+            choice: if is_enough { choice } else { ZeroCopyChoice::Off },
             clock,
             budget_bytes,
             locked_bytes: AtomicU64::new(0),
             is_unsupported: AtomicBool::new(false),
-            copied_for: Mutex::default(),
+            excluded: Mutex::default(),
             mapped_bytes: AtomicU64::new(0),
             copied_bytes: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -91,7 +91,7 @@ impl ZeroCopyPolicy {
         }
     }
 
-    /// What became of all of them so far.
+    /// Figures of all sends so far.
     pub(crate) fn sends(&self) -> ZeroCopySends {
         ZeroCopySends {
             mapped_bytes: self.mapped_bytes.load(Ordering::Relaxed),
@@ -100,33 +100,33 @@ impl ZeroCopyPolicy {
         }
     }
 
-    /// Books one send; `None`: it has to go the ordinary way.
+    /// Reserves locked memory for one send; `None`: it has to be sent with a copy.
     fn reserve(self: &Arc<ZeroCopyPolicy>, peer: IpAddr, bytes: u64) -> Option<ZeroCopyLease> {
-        let barred = self.is_unsupported.load(Ordering::Relaxed) || self.is_excluded(peer);
-        if bytes < ZERO_COPY_MIN_BYTES || barred {
+        let is_barred = self.is_unsupported.load(Ordering::Relaxed) || self.is_excluded(peer);
+        if bytes < ZERO_COPY_MIN_BYTES || is_barred {
             return None;
         }
         let bytes = charged_bytes(bytes);
-        let with_it = |locked: u64| Some(locked + bytes).filter(|locked| *locked <= self.budget_bytes);
-        self.locked_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_it).ok()?;
-        Some(ZeroCopyLease { zero_copy: Arc::clone(self), bytes })
+        let with_send = |locked: u64| Some(locked + bytes).filter(|locked| *locked <= self.budget_bytes);
+        self.locked_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_send).ok()?;
+        Some(ZeroCopyLease { policy: Arc::clone(self), bytes })
     }
 
     fn is_excluded(&self, peer: IpAddr) -> bool {
-        let mut copied_for = self.copied_for();
-        if copied_for.is_empty() {
+        let mut excluded = lock(&self.excluded);
+        if excluded.is_empty() {
             return false;
         }
         let now = self.clock.now();
-        while copied_for.front().is_some_and(|(_, until)| *until <= now) {
-            copied_for.pop_front();
+        while excluded.front().is_some_and(|(_, until)| *until <= now) {
+            excluded.pop_front();
         }
-        copied_for.iter().any(|(copied, _)| *copied == peer)
+        excluded.iter().any(|(other, _)| *other == peer)
     }
 
-    /// Takes in what the kernel made of a send.
-    fn record_usage(&self, peer: IpAddr, usage: CopyOutcome, bytes: u64) {
-        match usage {
+    /// Counts a send whose bytes the kernel mapped or copied.
+    fn record_usage(&self, peer: IpAddr, outcome: CopyOutcome, bytes: u64) {
+        match outcome {
             CopyOutcome::Mapped => _ = self.mapped_bytes.fetch_add(bytes, Ordering::Relaxed),
             CopyOutcome::Copied => {
                 self.copied_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -138,18 +138,18 @@ impl ZeroCopyPolicy {
     }
 
     fn exclude_peer(&self, peer: IpAddr) {
-        let mut copied_for = self.copied_for();
-        if copied_for.iter().any(|(copied, _)| *copied == peer) {
+        let mut excluded = lock(&self.excluded);
+        if excluded.iter().any(|(other, _)| *other == peer) {
             return;
         }
-        tracing::debug!(%peer, "the kernel copies what goes there: sent the ordinary way from now on");
-        if copied_for.len() == ZERO_COPY_COPIED_PEERS {
-            copied_for.pop_front();
+        tracing::debug!(%peer, "the kernel copies bytes for this peer; no more zero-copy sends to it for now");
+        if excluded.len() == ZERO_COPY_COPIED_PEERS {
+            excluded.pop_front();
         }
-        copied_for.push_back((peer, self.clock.now().plus_ms(ZERO_COPY_RETRY_MS)));
+        excluded.push_back((peer, self.clock.now().plus_ms(ZERO_COPY_RETRY_MS)));
     }
 
-    /// Whether a send failed by being one without a copy, so that the ordinary way is open.
+    /// Whether the same bytes may succeed with a copy.
     fn is_fallback_error(&self, error: &io::Error) -> bool {
         match error.raw_os_error() {
             Some(libc::ENOMEM | libc::ENOBUFS) => {
@@ -158,74 +158,70 @@ impl ZeroCopyPolicy {
             }
             Some(libc::EINVAL | libc::EOPNOTSUPP) => {
                 if !self.is_unsupported.swap(true, Ordering::Relaxed) {
-                    tracing::info!(%error, "this kernel sends nothing without a copy");
+                    tracing::info!(%error, "this kernel does not support zero-copy sends");
                 }
                 true
             }
-            // Nothing was sent, and it was not the peer.
+            // Nothing was sent, for a reason that is not the peer's.
             Some(libc::EINTR | libc::EAGAIN) => true,
             _ => false,
         }
     }
-
-    fn copied_for(&self) -> MutexGuard<'_, VecDeque<(IpAddr, Moment)>> {
-        self.copied_for.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// What may be locked by sends, of what the user may lock in all; no limit: `None`.
+/// The budget of sends, when the user may lock `limit` bytes; `None`: no limit.
 fn locked_budget_bytes(limit: Option<u64>) -> u64 {
     limit.map_or(ZERO_COPY_LOCKED_MAX, |limit| (limit / ZERO_COPY_LOCKED_SHARE).min(ZERO_COPY_LOCKED_MAX))
 }
 
-/// What the kernel charges at most for a send of so many bytes: whole pages, one more where they begin in the middle of one, and
+/// Most bytes that the kernel charges for a send of `bytes`: whole pages, one more for a start in the middle of a page, and
 /// one for the frame's head.
 fn charged_bytes(bytes: u64) -> u64 {
     let page_bytes = rustix::param::page_size() as u64;
     (bytes.div_ceil(page_bytes) + 2) * page_bytes
 }
 
-/// Locked memory of one send, until the kernel has notified of it.
+/// Locked memory of one send, until the kernel has notified.
 #[derive(Debug)]
 struct ZeroCopyLease {
-    zero_copy: Arc<ZeroCopyPolicy>,
+    policy: Arc<ZeroCopyPolicy>,
     bytes: u64,
 }
 
 impl Drop for ZeroCopyLease {
     fn drop(&mut self) {
-        self.zero_copy.locked_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.policy.locked_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// The way to one peer without a copy.
+/// Zero-copy sends to one peer.
 #[derive(Debug)]
 pub(crate) struct ZeroCopyRoute {
     ring: Rc<SideRing>,
-    zero_copy: Arc<ZeroCopyPolicy>,
+    policy: Arc<ZeroCopyPolicy>,
     peer: IpAddr,
 }
 
 impl ZeroCopyRoute {
-    /// By this thread's ring.
-    pub(crate) fn new(ring: Rc<SideRing>, zero_copy: Arc<ZeroCopyPolicy>, peer: IpAddr) -> ZeroCopyRoute {
-        ZeroCopyRoute { ring, zero_copy, peer: peer.to_canonical() }
+    /// A route by this thread's side ring.
+    pub(crate) fn new(ring: Rc<SideRing>, policy: Arc<ZeroCopyPolicy>, peer: IpAddr) -> ZeroCopyRoute {
+        ZeroCopyRoute { ring, policy, peer: peer.to_canonical() }
     }
 
-    /// Sends the beginning of `parts`, as a rule all of it; `None`: nothing was sent, and it has to go the ordinary way.
+    /// Sends the beginning of `parts`, usually all of them. `None`: nothing was sent, and they have to be sent with a copy.
     pub(crate) async fn send(&self, socket: &Rc<TcpStream>, parts: &[SendPart]) -> Option<io::Result<usize>> {
         let bytes: usize = parts.iter().map(SendPart::len).sum();
         if !self.ring.has_room() {
             return None;
         }
-        let lease = self.zero_copy.reserve(self.peer, bytes as u64)?;
-        let (zero_copy, peer) = (Arc::clone(&self.zero_copy), self.peer);
-        let report = Box::new(move |usage, bytes| {
-            zero_copy.record_usage(peer, usage, bytes);
+        let lease = self.policy.reserve(self.peer, bytes as u64)?;
+        let (policy, peer) = (Arc::clone(&self.policy), self.peer);
+        let report = Box::new(move |outcome, bytes| {
+            policy.record_usage(peer, outcome, bytes);
             drop(lease);
         });
         match self.ring.send(socket, parts.to_vec(), report).await {
-            Err(error) if self.zero_copy.is_fallback_error(&error) => None,
+            Err(error) if self.policy.is_fallback_error(&error) => None,
             sent => Some(sent),
         }
     }

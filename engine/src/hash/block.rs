@@ -1,14 +1,14 @@
-//! SHA-1 between the block functions and the bytes: states, whole blocks, and the padding that ends a message.
+//! SHA-1 states, whole blocks, and the padding that ends a message.
 //!
-//! Invariant: padding follows FIPS 180-4, section 5.1.1, for the length of the whole message, which is longer than the
-//! bytes at hand when a chain ends with the last piece of a file.
+//! Invariant: padding follows FIPS 180-4, section 5.1.1, for the length of the whole message, which is longer
+//! than the given bytes when a chain ends with the last piece of a file.
 
 use crate::proto::units::{ChainState, Digest};
 
-/// Bytes that one step of SHA-1 absorbs.
+/// Length of a SHA-1 block.
 pub(super) const BLOCK_BYTES: usize = 64;
 
-/// Bytes at the end of the padding that hold the message's length in bits.
+/// Length of the message's length in bits, at the end of the padding.
 const LENGTH_BYTES: usize = 8;
 
 /// One block, as the block functions take it.
@@ -17,7 +17,7 @@ pub(super) type Block = [u8; BLOCK_BYTES];
 /// SHA-1's five working words, in the machine's byte order.
 pub(super) type State = [u32; 5];
 
-/// A message cut into the blocks that its bytes fill and what is left.
+/// The whole blocks of a message, and the bytes after them.
 pub(super) fn split_blocks(bytes: &[u8]) -> (&[Block], &[u8]) {
     bytes.as_chunks()
 }
@@ -27,7 +27,6 @@ pub(super) fn initial_state() -> State {
     state_from_chain(ChainState::INITIAL)
 }
 
-/// The words of a link's state.
 pub(super) fn state_from_chain(link: ChainState) -> State {
     let (words, _) = link.0.as_chunks::<4>();
     std::array::from_fn(|i| u32::from_be_bytes(words[i]))
@@ -42,24 +41,23 @@ fn state_to_bytes(state: State) -> [u8; 20] {
     bytes
 }
 
-/// The state as a link of a chain.
 pub(super) fn state_to_chain(state: State) -> ChainState {
     ChainState(state_to_bytes(state))
 }
 
-/// The state after the padding, as the value of the message.
+/// The state after the padding, as the digest of the message.
 pub(super) fn state_to_digest(state: State) -> Digest {
     Digest(state_to_bytes(state))
 }
 
-/// The last block or two of a message: the bytes that fill no block, then the padding.
+/// The last one or two blocks of a message: the bytes that fill no block, then the padding.
 pub(super) struct PaddedTail {
     blocks: [Block; 2],
     used: usize,
 }
 
 impl PaddedTail {
-    /// The end of a message of `message_bytes` in all, of which `rest` fills no block.
+    /// The end of a message of `message_bytes` in all; `rest` are its bytes after the last whole block.
     ///
     /// # Panics
     /// When `rest` would fill a block: callers get it from [`split_blocks`].
@@ -69,13 +67,12 @@ impl PaddedTail {
         let mut blocks = [[0; BLOCK_BYTES]; 2];
         blocks[0][..rest.len()].copy_from_slice(rest);
         blocks[0][rest.len()] = 0x80;
-        // The standard counts bits modulo 2^64; no file of this system comes near.
+        // The standard counts bits modulo 2^64.
         let bits = message_bytes.wrapping_mul(8).to_be_bytes();
         blocks[used - 1][BLOCK_BYTES - LENGTH_BYTES..].copy_from_slice(&bits);
         PaddedTail { blocks, used }
     }
 
-    /// The blocks, one or two.
     pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks[..self.used]
     }
@@ -99,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_survives_its_byte_form() {
+    fn a_state_survives_its_encoding() {
         assert_eq!(state_to_chain(state_from_chain(ChainState::INITIAL)), ChainState::INITIAL);
         assert_eq!(initial_state()[0], 0x6745_2301);
     }

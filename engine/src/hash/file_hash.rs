@@ -1,6 +1,6 @@
-//! The one sequential pass over a file: its digest, and the states on the way from which a chain is made.
+//! The sequential pass over a file: its digest, and the states in between, which make the chain.
 //!
-//! Invariant: `held` bytes of `partial` are absorbed by nobody yet, and they never fill it.
+//! Invariant: `partial` holds `partial_bytes` bytes that are not absorbed yet, fewer than a block.
 
 use super::block::{self, BLOCK_BYTES, Block, State};
 use super::hasher::Hasher;
@@ -17,7 +17,7 @@ pub struct FileHash {
 }
 
 impl FileHash {
-    /// A pass that has seen nothing yet.
+    /// A pass over no bytes yet.
     #[must_use]
     pub fn new(hasher: Hasher) -> FileHash {
         FileHash {
@@ -29,7 +29,7 @@ impl FileHash {
         }
     }
 
-    /// How many bytes were absorbed.
+    /// Number of bytes so far.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
@@ -55,14 +55,14 @@ impl FileHash {
         self.partial_bytes = rest.len();
     }
 
-    /// The state after what was absorbed so far, a link of the chain after whole pieces; `None` inside a block, where
+    /// The state after the bytes so far: a link of the chain after whole pieces. `None` inside a block, where
     /// SHA-1 has no state.
     #[must_use]
     pub fn state(&self) -> Option<ChainState> {
         (self.partial_bytes == 0).then(|| block::state_to_chain(self.state))
     }
 
-    /// SHA-1 of everything absorbed.
+    /// SHA-1 of all bytes.
     #[must_use]
     pub fn finish(self) -> Digest {
         self.hasher.finish_message(self.state, &self.partial[..self.partial_bytes], self.length)

@@ -1,6 +1,6 @@
 //! Digests of pieces: one, or many at once in lanes.
 //!
-//! Invariant: what a hasher answers is SHA-1, whatever its kind; the kind decides the speed alone.
+//! Invariant: every kind of hasher computes SHA-1; the kind only decides the speed.
 
 use super::block::{self, PaddedTail, State};
 use super::kind::{HashKind, UnsupportedKind};
@@ -8,7 +8,7 @@ use super::lanes::{self, BlockWork, LaneSet, SingleStream};
 use super::simd::{Avx2, Avx512, ShaNi};
 use crate::proto::units::Digest;
 
-/// A way of hashing that this CPU has. Copies are free; threads share it.
+/// A hashing method that this CPU supports. Copies are free; threads share it.
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher {
     kind: HashKind,
@@ -34,13 +34,13 @@ impl Hasher {
         }
     }
 
-    /// The fastest hasher that this CPU has.
+    /// The fastest hasher that this CPU supports.
     #[must_use]
     pub fn best() -> Hasher {
         Hasher::new(HashKind::best()).expect("the best kind is a supported one")
     }
 
-    /// How this hasher works.
+    /// The hashing method.
     #[must_use]
     pub fn kind(self) -> HashKind {
         self.kind
@@ -55,7 +55,8 @@ impl Hasher {
         self.finish_message(state, rest, bytes.len() as u64)
     }
 
-    /// SHA-1 of each of the pieces, in their order. Pieces of equal length share lanes; others go by themselves.
+    /// SHA-1 of each of the pieces, in their order. Pieces of equal length share lanes; others are hashed
+    /// alone.
     #[must_use]
     pub fn digest_many(&self, pieces: &[&[u8]]) -> Vec<Digest> {
         let mut works: Vec<BlockWork<'_, 1>> = pieces
@@ -74,12 +75,12 @@ impl Hasher {
         self.single
     }
 
-    /// Absorbs whole blocks, in lanes where they pay.
+    /// Absorbs whole blocks, in lanes where that is faster.
     pub(super) fn absorb_all<const STATES: usize>(&self, works: &mut [BlockWork<'_, STATES>]) {
         lanes::absorb_works(self.wide, self.single, works);
     }
 
-    /// Ends a message of `message_bytes` in all, `rest` being what fills no block.
+    /// Finishes a message of `message_bytes` in all; `rest` are its bytes after the last whole block.
     pub(super) fn finish_message(&self, mut state: State, rest: &[u8], message_bytes: u64) -> Digest {
         self.single.compress(&mut state, PaddedTail::new(rest, message_bytes).blocks());
         block::state_to_digest(state)

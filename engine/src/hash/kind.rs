@@ -1,4 +1,4 @@
-//! The ways to compute SHA-1, and which of them this CPU has.
+//! The methods to compute SHA-1, and which of them this CPU supports.
 //!
 //! Invariant: [`HashKind::best`] is always supported; `asm` runs on every x86-64.
 
@@ -7,12 +7,12 @@ use std::str::FromStr;
 
 use super::simd;
 
-/// A way to compute SHA-1, from the fastest to the one that runs everywhere.
+/// A method to compute SHA-1, from the fastest to the one that runs everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HashKind {
-    /// Sixteen pieces at once by AVX-512; few pieces and single streams by the best of the rest.
+    /// Sixteen pieces at once by AVX-512; few pieces and single streams by the best of the others.
     Avx512,
-    /// Eight pieces at once by AVX2; few pieces and single streams by the best of the rest.
+    /// Eight pieces at once by AVX2; few pieces and single streams by the best of the others.
     Avx2,
     /// The CPU's SHA instructions, two pieces interleaved.
     ShaNi,
@@ -24,7 +24,7 @@ impl HashKind {
     /// All kinds, from the fastest on.
     pub const ALL: [HashKind; 4] = [HashKind::Avx512, HashKind::Avx2, HashKind::ShaNi, HashKind::Asm];
 
-    /// The name by which people choose the kind.
+    /// The name used on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl HashKind {
         }
     }
 
-    /// Whether this CPU has what the kind needs.
+    /// Whether this CPU has the instructions.
     #[must_use]
     pub fn is_supported(self) -> bool {
         match self {
@@ -46,12 +46,12 @@ impl HashKind {
         }
     }
 
-    /// The kinds that this CPU has, from the fastest on.
+    /// The supported kinds, from the fastest on.
     pub fn supported() -> impl Iterator<Item = HashKind> {
         HashKind::ALL.into_iter().filter(|kind| kind.is_supported())
     }
 
-    /// The fastest kind that this CPU has.
+    /// The fastest supported kind.
     #[must_use]
     pub fn best() -> HashKind {
         HashKind::supported().next().unwrap_or(HashKind::Asm)
@@ -64,9 +64,9 @@ impl fmt::Display for HashKind {
     }
 }
 
-/// A name that stands for no way of hashing.
+/// A name that stands for no hashing method.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no way of hashing is called {0:?}: use avx512, avx2, sha_ni or asm")]
+#[error("unknown hashing method {0:?}: use avx512, avx2, sha_ni or asm")]
 pub struct UnknownKind(pub String);
 
 impl FromStr for HashKind {
@@ -77,11 +77,11 @@ impl FromStr for HashKind {
     }
 }
 
-/// The CPU lacks what a kind needs.
+/// The CPU lacks the instructions of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this CPU cannot hash by {kind}: use {}, the fastest that it has", HashKind::best())]
+#[error("this CPU does not support {kind}: use {}, its fastest method", HashKind::best())]
 pub struct UnsupportedKind {
-    /// The kind that was asked for.
+    /// The requested kind.
     pub kind: HashKind,
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_back_to_their_kinds() {
+    fn names_parse_back_to_their_kinds() {
         for kind in HashKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }

@@ -1,4 +1,4 @@
-//! Which pieces are absorbed together, and by what: the one place that chooses between lanes and single streams.
+//! Decides which pieces are absorbed together: the only place that chooses between lanes and single streams.
 //!
 //! ```text
 //!   works ─► runs of equally many blocks ─┬─ a full set, or nearly ─► 16 or 8 lanes
@@ -6,23 +6,23 @@
 //!                                         └─ the rest ──────────────► one after the other
 //! ```
 //!
-//! Invariant: only whole blocks are absorbed here; what fills no block, and the padding, are the caller's.
+//! Invariant: only whole blocks are absorbed here. Remaining bytes and padding are up to the caller.
 
 use super::block::{Block, State};
 use super::limits::{AVX2_MIN_PIECES, AVX512_MIN_PIECES, MIN_PIECES_WITHOUT_SHA_NI};
-use super::simd::{Avx2, Avx512, ShaNi, asm};
+use super::simd::{Avx2, Avx512, ShaNi};
 
 /// The block function of single streams.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SingleStream {
-    /// By SHA instructions.
+    /// SHA instructions.
     ShaNi(ShaNi),
-    /// By `sha1-asm`.
+    /// `sha1-asm`.
     Asm,
 }
 
 impl SingleStream {
-    /// The better one that this CPU has.
+    /// The faster one that this CPU supports.
     pub(super) fn best() -> SingleStream {
         ShaNi::detect().map_or(SingleStream::Asm, SingleStream::ShaNi)
     }
@@ -31,7 +31,7 @@ impl SingleStream {
     pub(super) fn compress(self, state: &mut State, blocks: &[Block]) {
         match self {
             SingleStream::ShaNi(sha_ni) => sha_ni.compress(state, blocks),
-            SingleStream::Asm => asm::compress_blocks(state, blocks),
+            SingleStream::Asm => sha1_asm::compress(state, blocks),
         }
     }
 
@@ -59,16 +59,15 @@ pub(super) enum LaneSet {
     None,
 }
 
-/// What is to be absorbed: the whole blocks of one piece, into one state (its digest) or two (its digest and link).
+/// The whole blocks of one piece, to be absorbed into one state (its digest) or two (its digest and link).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockWork<'a, const STATES: usize> {
     /// The states, before and after.
     pub(super) states: [State; STATES],
-    /// The blocks, in order.
     pub(super) blocks: &'a [Block],
 }
 
-/// Absorbs every work's blocks, grouped so that lanes are full.
+/// Absorbs the blocks of all works, grouped so that lanes are full.
 pub(super) fn absorb_works<const STATES: usize>(
     wide: LaneSet,
     single: SingleStream,
@@ -104,7 +103,7 @@ fn absorb_run<const STATES: usize>(
     }
 }
 
-/// Absorbs up to a set of lanes. Lanes without a work of their own repeat the first, whose blocks are at hand anyway.
+/// Absorbs up to a set of lanes. Unused lanes repeat the first work, whose blocks are loaded anyway.
 fn absorb_set<const STATES: usize, const LANES: usize>(
     set: &mut [&mut BlockWork<'_, STATES>],
     compress: impl FnOnce(&mut [[State; LANES]; STATES], &[&[Block]; LANES]),
@@ -123,8 +122,8 @@ fn absorb_set<const STATES: usize, const LANES: usize>(
 fn absorb_singly<const STATES: usize>(single: SingleStream, run: &mut [&mut BlockWork<'_, STATES>]) {
     for pair in run.chunks_mut(2) {
         match (single, pair) {
-            // Two states of one piece already fill the instructions' latency, and both pieces' would not fit the
-            // registers: interleaving is for one state.
+            // Interleave only works of one state: two states already fill the instructions' latency, and four
+            // would not fit the registers.
             (SingleStream::ShaNi(sha_ni), [first, second]) if STATES == 1 => {
                 let mut states = [first.states[0], second.states[0]];
                 sha_ni.compress_two(&mut states, [first.blocks, second.blocks]);

@@ -1,17 +1,17 @@
-//! SHA-1 of pieces and files, as fast as the CPU allows: digests, the chain that makes the file's digest parallel,
-//! lanes.
+//! SHA-1 of pieces and files at the CPU's full speed: digests, lanes, and the chain that makes a file's
+//! digest parallel.
 //!
 //! ```text
 //!   upload (windows: digests by the pool, chain and file digest by one pass)
-//!     ├─► file    one sequential pass            verify  pieces against digests and links
-//!     └─► hasher  one digest, or many ◄─────────────┘
-//!            └─► lanes  which pieces go together ─► simd  THE FENCE: block functions
-//!            └─► kind   what this CPU has ────────────┘
-//!   block: states, blocks, padding       limits: every number
+//!     ├─► file_hash  one sequential pass       verify  pieces against digests and links
+//!     └─► hasher     one digest, or many ◄─────────┘
+//!            └─► lanes  which pieces go together ─► simd  fence for unsafe: block functions
+//!            └─► kind   what this CPU supports ───────┘
+//!   block: states, blocks, padding           limits: every number
 //! ```
 //!
-//! Pure computation over borrowed bytes: no file, no socket, no clock; only [`upload`] has threads. Whoever lends the
-//! bytes of a mapping vouches for them (`storage`).
+//! Pure computation over borrowed bytes: no file, no socket, no clock; only [`upload`] has threads. The
+//! lender of mapped bytes (`storage`) is responsible for them.
 
 mod block;
 mod file_hash;

@@ -1,6 +1,7 @@
-//! Every kind of hashing against the `sha1` crate, and the chain's promise: pieces proven out of order prove the file.
+//! Every kind of hashing against the `sha1` crate, and the chain: pieces verified out of order prove the
+//! file.
 //!
-//! Kinds that this CPU lacks are skipped, and the test says so on its output.
+//! Kinds that this CPU lacks are skipped, with a line on the output.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -29,7 +30,7 @@ fn reference(bytes: &[u8]) -> Digest {
     Digest(sha1::Sha1::digest(bytes).into())
 }
 
-/// Bytes without a pattern that lanes could hide behind.
+/// Bytes without a pattern that could hide swapped lanes.
 fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     fastrand::Rng::with_seed(seed).fill(&mut bytes);
@@ -60,8 +61,8 @@ fn upload(hasher: Hasher, file: &[u8]) -> FileHashes {
 const PROVEN: HashVerdict = HashVerdict { digest_holds: true, link_holds: Some(true) };
 
 #[test]
-fn known_values_come_out() {
-    // FIPS 180 examples, and nothing at all.
+fn known_values_are_computed() {
+    // FIPS 180 examples, and the empty message.
     let known = [
         ("", "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
         ("abc", "a9993e364706816aba3e25717850c26c9cd0d89d"),
@@ -78,8 +79,8 @@ fn known_values_come_out() {
 }
 
 #[test]
-fn every_count_of_lanes_gives_every_digest() {
-    // Whole sets of lanes, partly filled ones, single pieces, and one piece more or fewer than each.
+fn every_count_of_lanes_hashes_right() {
+    // Full sets of lanes, partly filled ones, single pieces, and one piece more or fewer than each.
     let file = random_bytes(1, 35 * 4_096 + 3);
     for hasher in hashers() {
         for count in 0..=34 {
@@ -91,7 +92,7 @@ fn every_count_of_lanes_gives_every_digest() {
 }
 
 #[test]
-fn a_pass_may_stop_anywhere_and_has_a_state_between_blocks() {
+fn a_pass_has_a_state_between_blocks_only() {
     let file = random_bytes(2, 1_000);
     for hasher in hashers() {
         for step in [1, 7, 63, 64, 65, 128, 999] {
@@ -110,7 +111,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn any_pieces_at_any_offsets_have_their_digests(
+    fn any_pieces_at_any_offsets_hash_right(
         seed: u64,
         ranges in prop::collection::vec((0..3 * PIECE, 0..3 * PIECE), 1..6),
         equal in (0..64_usize, 0..3_000_usize, 0..40_usize),
@@ -128,8 +129,8 @@ proptest! {
 }
 
 #[test]
-fn pieces_proven_out_of_order_prove_the_file() {
-    // Lengths whose padding ends differently, one piece, whole pieces only, and more than a set of lanes.
+fn pieces_verified_out_of_order_prove_the_file() {
+    // Lengths with different padding, one piece, whole pieces only, and more than a set of lanes.
     let lengths = [1, 55, 56, 63, 64, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 55, 3 * PIECE + 56]
         .into_iter()
         .chain([3 * PIECE + 63, 3 * PIECE + 64, 18 * PIECE, 17 * PIECE + 1]);
@@ -172,7 +173,7 @@ fn only_the_bad_piece_is_blamed() {
 }
 
 #[test]
-fn a_false_chain_fails_its_links_and_no_digest() {
+fn a_wrong_chain_fails_its_links_and_no_digest() {
     let file = random_bytes(4, 4 * PIECE + 9);
     for hasher in hashers() {
         let mut hashes = upload(hasher, &file);
@@ -180,7 +181,7 @@ fn a_false_chain_fails_its_links_and_no_digest() {
         let verdicts = hasher.verify(&jobs(&file, &hashes));
         assert!(verdicts.iter().all(|verdict| verdict.digest_holds));
         let links: Vec<Option<bool>> = verdicts.iter().map(|verdict| verdict.link_holds).collect();
-        // The state between pieces 1 and 2 is false: neither leads to it or from it.
+        // The state between pieces 1 and 2 is wrong, so both links at it fail.
         assert_eq!(links, [true, false, false, true, true].map(Some), "{}", hasher.kind());
     }
 }
@@ -236,7 +237,7 @@ fn jobs_with_and_without_links_keep_their_order() {
 }
 
 #[test]
-fn lanes_work_without_sha_instructions_beside_them() {
+fn lanes_work_without_sha_instructions() {
     use super::lanes::{BlockWork, LaneSet, SingleStream, absorb_works};
     use super::simd::{Avx2, Avx512};
     let wides = [Avx512::detect().map(LaneSet::Avx512), Avx2::detect().map(LaneSet::Avx2)];
@@ -266,7 +267,7 @@ fn the_hash_of_nothing_needs_no_window() {
     assert!(hashes.digests.is_empty() && hashes.chain.is_empty());
 }
 
-/// A file that notes which windows were lent, and fails where it is told to.
+/// A file that records which windows were lent, and fails at `fails_at`.
 struct Watched {
     bytes: Vec<u8>,
     lent: std::sync::Mutex<Vec<Range<u64>>>,
@@ -296,7 +297,7 @@ fn watched(length: usize, fails_at: u64) -> Watched {
 }
 
 #[test]
-fn an_upload_reads_each_byte_once_and_tells_how_far_it_is() {
+fn an_upload_reads_each_byte_once_and_reports_progress() {
     let window = u64::from(limits::WINDOW_PIECES) * u64::from(PIECE_BYTES);
     let length = window + 3 * u64::from(PIECE_BYTES) + 5;
     let file = watched(usize::try_from(length).unwrap(), u64::MAX);
@@ -319,7 +320,7 @@ fn an_upload_reads_each_byte_once_and_tells_how_far_it_is() {
 }
 
 #[test]
-fn a_window_that_fails_ends_the_upload() {
+fn a_failing_window_ends_the_upload() {
     let window = u64::from(limits::WINDOW_PIECES) * u64::from(PIECE_BYTES);
     let length = window + 1;
     let file = watched(usize::try_from(length).unwrap(), window);

@@ -1,16 +1,17 @@
-//! Everything that an upload must know of a file, from reading it once: piece digests, chain, file digest.
+//! Hashes a file for an upload in one read: piece digests, chain and file digest.
 //!
 //! ```text
 //!             ┌─ pool: 16 pieces a job, in lanes ─► digests
 //!   window ───┼─ pool: will_need(next window)
-//!             └─ this thread: the one pass ───────► chain, file digest, progress
+//!             └─ this thread: sequential pass ────► chain, file digest, progress
 //! ```
 //!
-//! Both parties work on the same window before the next is lent, so a cold file comes from the disk once. The floor is
-//! the pass: SHA-1 over the whole file on one core; the pool only has to keep up.
+//! Pool and pass work on the same window before the next is lent, so a cold file is read from the disk once.
+//! The sequential pass is the bottleneck: SHA-1 over the whole file on one core. The pool only has to keep
+//! up.
 //!
-//! Invariants: windows are lent in order, start at pieces and cover the file exactly once; no byte is kept past its
-//! window.
+//! Invariants: windows are lent in order, start at pieces and cover the file exactly once; no byte is kept
+//! past its window.
 
 use std::ops::Range;
 use std::thread;
@@ -23,7 +24,7 @@ use super::limits::{JOB_PIECES, POOL_MAX_THREADS, WINDOW_PIECES};
 use crate::proto::geometry::Geometry;
 use crate::proto::units::{ChainState, Digest, PIECE_BYTES};
 
-/// Length of a whole piece, as slices count.
+/// Length of a whole piece, for slices.
 const PIECE: usize = PIECE_BYTES as usize;
 
 /// Length of a job of the pool, in bytes.
@@ -34,18 +35,18 @@ const WINDOW_BYTES: u64 = WINDOW_PIECES as u64 * PIECE_BYTES as u64;
 
 /// A file whose bytes are lent window by window.
 pub trait WindowSource: Sync {
-    /// Why a window cannot be lent, or turned out to have changed while it was.
+    /// Why a window cannot be lent, or changed while it was.
     type Error;
 
-    /// Lends the bytes of `range` to `read`, which may share them with other threads until it returns. Exactly the
-    /// range's length is lent.
+    /// Lends exactly the bytes of `range` to `read`, which may share them with other threads until it
+    /// returns.
     ///
     /// # Errors
-    /// Where the bytes cannot be read, or changed under the reader: whatever `read` made of them is then dropped.
+    /// The bytes cannot be read, or changed meanwhile; the result of `read` is dropped.
     fn with_window<R>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> R) -> Result<R, Self::Error>;
 
-    /// Says that the bytes of `range` are wanted next, from another thread, so that a cold file is read while the
-    /// window before it is hashed. The default does nothing.
+    /// Announces that the bytes of `range` are needed next, from another thread, so that a cold file is read
+    /// while the window before is hashed. The default does nothing.
     fn will_need(&self, range: Range<u64>) {
         let _ = range;
     }
@@ -60,7 +61,7 @@ impl WindowSource for [u8] {
     }
 }
 
-/// What an upload announces of a file's content.
+/// The hashes of a file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileHashes {
     /// SHA-1 of each piece, in order.
@@ -71,12 +72,12 @@ pub struct FileHashes {
     pub digest: Digest,
 }
 
-/// What was found of one window.
+/// The hashes of one window.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowHashes<'a> {
     /// SHA-1 of each of its pieces, in order.
     pub digests: &'a [Digest],
-    /// The state after each of them but the file's last.
+    /// The state after each of its pieces but the file's last.
     pub chain: &'a [ChainState],
 }
 
@@ -84,9 +85,9 @@ pub struct WindowHashes<'a> {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {threads} threads for hashing ({source}): raise the limit that `ulimit -u` shows")]
 pub struct PoolError {
-    /// How many were wanted.
+    /// Number of threads requested.
     pub threads: usize,
-    /// What the system said.
+    /// The system's error.
     pub source: rayon::ThreadPoolBuildError,
 }
 
@@ -98,8 +99,8 @@ pub struct FileHasher {
 }
 
 impl FileHasher {
-    /// Starts `threads` threads for the pieces; without a number, one for every CPU but the one of the sequential
-    /// pass, within limits.
+    /// Starts `threads` threads for the pieces; by default one for every CPU but that of the sequential pass,
+    /// at most [`POOL_MAX_THREADS`].
     ///
     /// # Errors
     /// [`PoolError`] when the system refuses the threads.
@@ -111,16 +112,16 @@ impl FileHasher {
         Ok(FileHasher { hasher, pool })
     }
 
-    /// How many threads hash pieces beside the sequential pass.
+    /// Number of threads that hash pieces beside the sequential pass.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
     }
 
-    /// Hashes a file of this layout, and keeps everything in memory: see [`FileHasher::hash_into`].
+    /// Hashes a file of this layout and keeps everything in memory: see [`FileHasher::hash_into`].
     ///
     /// # Errors
-    /// The source's, from the first window that fails.
+    /// That of the source, from the first window that fails.
     ///
     /// # Panics
     /// As for [`FileHasher::hash_into`].
@@ -142,11 +143,11 @@ impl FileHasher {
         Ok(FileHashes { digests, chain, digest })
     }
 
-    /// Hashes a file of this layout; the digest of the whole. `keep` gets what was found of each window, in order; `progress`
-    /// is told how many bytes the sequential pass has behind it, after each piece.
+    /// Hashes a file of this layout, and returns the digest of the whole. `keep` gets the hashes of each
+    /// window, in order. `progress` gets the number of bytes behind the sequential pass, after each piece.
     ///
     /// # Errors
-    /// The source's, from the first window that fails; or that of `keep`.
+    /// That of the source, from the first window that fails; or that of `keep`.
     ///
     /// # Panics
     /// When the source lends more or fewer bytes than asked for.
@@ -168,7 +169,7 @@ impl FileHasher {
             left -= found.len();
             chain.clear();
             source.with_window(window.clone(), |bytes| {
-                assert_eq!(bytes.len() as u64, window.end - window.start, "a window is lent whole");
+                assert_eq!(bytes.len() as u64, window.end - window.start, "a window is lent completely");
                 self.pool.in_place_scope(|scope| {
                     for (job, out) in bytes.chunks(JOB_BYTES).zip(found.chunks_mut(JOB_PIECES as usize)) {
                         scope.spawn(move |_| {
@@ -193,7 +194,7 @@ fn window_at(geometry: Geometry, start: u64) -> Range<u64> {
     start..geometry.length().min(start + WINDOW_BYTES)
 }
 
-/// The sequential pass over one window: notes the state after each piece that another follows.
+/// The sequential pass over one window. Appends the state after each piece except the file's last.
 fn absorb_window(
     pass: &mut FileHash,
     window: &[u8],
@@ -204,7 +205,7 @@ fn absorb_window(
     for piece in window.chunks(PIECE) {
         pass.update(piece);
         if pass.length() < geometry.length() {
-            chain.push(pass.state().expect("a piece that another follows fills its blocks"));
+            chain.push(pass.state().expect("a piece before the last fills its blocks"));
         }
         progress(pass.length());
     }

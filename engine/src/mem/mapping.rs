@@ -1,10 +1,12 @@
-//! A file mapped for reading, shared with everybody who writes it.
+//! A file mapped for reading, shared with every program that writes it.
 //!
 //! Invariants:
-//! * The bytes are reached by raw pointers alone: [`Mapping::copy_pieces`] gives copies, and only [`Mapping::borrow`] makes a
-//!   reference, on its caller's word.
-//! * The range stays mapped at one address until the `Mapping` is dropped, and the guard knows it for at least as long.
-//! * The mapping may be longer than the file is now. What lies past its end faults, and the guard handles that.
+//! * The bytes are reached by raw pointers only: [`Mapping::copy`] returns copies, and only
+//!   [`Mapping::borrow`] makes a reference, on its caller's responsibility.
+//! * The range stays mapped at one address until the `Mapping` is dropped, and stays registered with the
+//!   guard for at least as long.
+//! * The mapping may be longer than the file is now. What lies past its end faults, and the guard handles
+//!   that.
 
 use std::fs::File;
 use std::io;
@@ -14,17 +16,17 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::guard::GuardRegistration;
 
-/// A read-only map of a file's first bytes; share it by `Arc`.
+/// A read-only map of a file's first bytes. Share it by `Arc`.
 #[derive(Debug)]
 pub struct Mapping {
-    // Fields are dropped in this order: the guard forgets the range before it is unmapped, because another mapping may
-    // be given the same addresses at once.
+    // Drop order: the guard forgets the range before it is unmapped, because a new mapping may get the same
+    // addresses at once.
     registration: GuardRegistration,
     raw: MmapRaw,
 }
 
 impl Mapping {
-    /// Maps the first `length` bytes of `file`, which may be shorter as yet.
+    /// Maps the first `length` bytes of `file`, which may still be shorter.
     ///
     /// # Errors
     /// `length` is 0 (an empty file needs no map), or the system refuses.
@@ -45,16 +47,17 @@ impl Mapping {
         self.raw.len()
     }
 
-    /// Whether a page was ever lost: the file shrank, or its disk failed. What was read since the last `false` is void.
+    /// Whether a page was ever lost, because the file shrank or its disk failed. Everything read since the
+    /// last `false` is void.
     #[must_use]
     pub fn has_faulted(&self) -> bool {
         self.registration.has_faulted()
     }
 
-    /// Tells the kernel that the file will be read in order, so that it reads far ahead.
+    /// Advises the kernel to read far ahead, since the file will be read in order.
     ///
     /// # Errors
-    /// The system's; advice that is not taken harms nothing.
+    /// Any error of the system; ignoring it is harmless.
     pub fn advise_sequential(&self) -> io::Result<()> {
         self.raw.advise(Advice::Sequential)
     }
@@ -62,7 +65,7 @@ impl Mapping {
     /// Starts to bring `range` into memory, without waiting.
     ///
     /// # Errors
-    /// The system's; advice that is not taken harms nothing.
+    /// Any error of the system; ignoring it is harmless.
     pub fn advise_will_need(&self, range: Range<usize>) -> io::Result<()> {
         self.advise(Advice::WillNeed, range)
     }
@@ -75,8 +78,8 @@ impl Mapping {
         self.advise(Advice::PopulateRead, range)
     }
 
-    /// Whether all of `range` is in memory, so that reading it will probably not wait for a disk. For files of others,
-    /// which this process could not write, the kernel always says yes.
+    /// Whether all of `range` is in memory, so that reading it will probably not wait for a disk. For files
+    /// that this process could not write, the kernel always says yes.
     #[must_use]
     pub fn is_resident(&self, range: Range<usize>) -> bool {
         self.assert_inside(&range);
@@ -85,8 +88,8 @@ impl Mapping {
         let len = range.end - first;
         let mut pages = vec![0u8; len.div_ceil(page_bytes)];
         let start = self.address(first).cast_mut().cast();
-        // SAFETY: the range lies in this mapping (asserted), whose start is page-aligned by mmap, and so is `first`;
-        // `pages` has one byte for each page of `len`; mincore reads no mapped byte.
+        // SAFETY: the range lies in this mapping (asserted), whose start is page-aligned by mmap, and so is
+        // `first`; `pages` has one byte for each page of `len`; mincore reads no mapped byte.
         let answer = unsafe { libc::mincore(start, len, pages.as_mut_ptr()) };
         answer == 0 && pages.iter().all(|page| page & 1 == 1)
     }
@@ -101,20 +104,21 @@ impl Mapping {
     /// The bytes of `range`, as a slice.
     ///
     /// # Safety
-    /// A slice promises that its bytes stay as they are, and no process can promise that of a shared file. The caller
-    /// answers for this: the bytes are read as plain numbers, by code whose memory safety depends on no value of them
-    /// and on no two reads agreeing; and when the file's fingerprint or [`Mapping::has_faulted`] says afterwards that
-    /// it changed, whatever was made of the bytes is thrown away.
+    /// A slice promises that its bytes stay as they are, and no process can promise that of a shared file.
+    /// The caller is responsible for this: the bytes are only read as numbers, by code whose memory safety
+    /// depends on no value of them and on no two reads agreeing; and when the file's fingerprint or
+    /// [`Mapping::has_faulted`] says afterwards that it changed, everything made of the bytes is discarded.
     #[must_use]
     pub unsafe fn borrow(&self, range: Range<usize>) -> &[u8] {
         self.assert_inside(&range);
-        // SAFETY: the range is mapped and readable for as long as `&self` (the second invariant; holes are filled by
-        // the guard), bytes have no alignment and no invalid value; that they stay unchanged is the caller's word.
+        // SAFETY: the range is mapped and readable for as long as `&self` (the second invariant; holes are
+        // filled by the guard), bytes have no alignment and no invalid value; that they stay unchanged is the
+        // caller's responsibility.
         unsafe { std::slice::from_raw_parts(self.address(range.start), range.len()) }
     }
 
-    /// Copies the bytes from `at` on, as they are at this moment. What was copied is void when [`Mapping::has_faulted`] says so
-    /// afterwards.
+    /// Copies the bytes from `at` on, as they are at this moment. The copy is void when
+    /// [`Mapping::has_faulted`] says so afterwards.
     ///
     /// # Panics
     /// When the mapping has fewer.
@@ -123,10 +127,11 @@ impl Mapping {
             return;
         }
         self.assert_inside(&(at..at.saturating_add(into.len())));
-        // SAFETY: the source range is mapped and readable for as long as `&self` (asserted; holes are filled by the guard), the
-        // destination is a slice of this process that nothing else refers to, and a mapping of a file, read-only, is no
-        // memory that Rust gives out as `&mut`: they do not overlap. No reference to mapped bytes is formed, so a writer of
-        // the file can make the copy wrong and nothing worse.
+        // SAFETY: the source range is mapped and readable for as long as `&self` (asserted; holes are filled
+        // by the guard), the destination is a slice of this process that nothing else refers to, and a
+        // read-only mapping of a file is no memory that Rust gives out as `&mut`: they do not overlap. No
+        // reference to mapped bytes is formed, so a program that writes the file can make the copy wrong and
+        // nothing worse.
         unsafe { std::ptr::copy_nonoverlapping(self.address(at), into.as_mut_ptr(), into.len()) }
     }
 
@@ -151,11 +156,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_shows_what_the_file_has() {
+    fn a_mapping_shows_the_files_bytes() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"hello, shoal").unwrap();
         let mapping = Mapping::new(&file, 12).unwrap();
-        // SAFETY: nobody else has this file.
+        // SAFETY: no other process has this file.
         assert_eq!(unsafe { mapping.borrow(7..12) }, b"shoal");
         let mut copied = [0; 5];
         mapping.copy(0, &mut copied);

@@ -1,27 +1,28 @@
-//! The fence: mapped files, buffers lent to the kernel, and the guard against files that shrink under a mapping.
+//! First of two fences for unsafe code: mapped files, buffers lent to the kernel, and the guard against files
+//! that shrink while mapped.
 //!
 //! ```text
 //!            Source, Target (storage)          connections (driver)
 //!                 │                               │            │
 //!                 ▼                               ▼            ▼
-//!   guard ◄── Mapping ◄───── Window ◄──────── Outgoing      BufferPool
-//!   (SIGBUS)                                  send: ring,   (bytes that arrive)
+//!   guard ◄── Mapping ◄──── MappedWindow ◄───── SendPart    BufferPool
+//!   (SIGBUS)                                  send: ring,   (received bytes)
 //!                                             sendmsg
-//!                                             side_ring: without a copy
+//!                                             side_ring: zero-copy
 //! ```
 //!
-//! All unsafe code of the engine is here and in `hash::simd`, but for one call that [`storage_wait::source`] argues.
-//! The module uses nothing of ours.
+//! All unsafe code of the engine is here and in `hash::simd`, except one call in [`storage::source`]. Only
+//! the leaf [`lock`](crate::lock) is used from outside of this module.
 //!
 //! Invariants:
-//! * No Rust reference to mapped bytes is formed, except by [`Mapping::borrow`], which is unsafe to call.
-//! * A mapping outlives every window of it, and a window every operation of the kernel that reads it.
-//! * A buffer in flight belongs to the kernel: it goes in by value and comes back with the result; one that was sent without a
-//!   copy, when the kernel has notified that it holds no page of it any more.
+//! * No Rust reference to mapped bytes exists, except through [`Mapping::borrow`], which is unsafe to call.
+//! * A mapping outlives its windows, and a window every kernel operation that reads it.
+//! * A buffer in flight belongs to the kernel: it is passed by value and returned with the result. A
+//!   zero-copy buffer returns when the kernel has notified that it holds no page of it any more.
 //!
-//! [`storage_wait::source`]: crate::storage::source
+//! [`storage::source`]: crate::storage::source
 //! [`Mapping::borrow`]: mapping::Mapping::borrow
-#![allow(unsafe_code, reason = "this folder is one of the two fences; every block argues its case")]
+#![allow(unsafe_code, reason = "one of the two fences for unsafe code; each block has a safety comment")]
 
 mod guard;
 

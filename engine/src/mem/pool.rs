@@ -1,20 +1,24 @@
-//! Receive buffers: a bounded number of them, each made when first needed and used again for ever.
+//! Receive buffers: a bounded number, each created when first needed and then reused.
 //!
-//! Who waits for a buffer is the driver's business: it pairs the pool with a semaphore of as many permits.
+//! Waiting for a free buffer is up to the driver, which pairs the pool with a semaphore of as many permits.
 //!
 //! Invariants:
-//! * No more than `count` buffers exist, in the pool, outside or in flight.
-//! * A buffer is zeroed when it is made and always wholly initialised. It still has the bytes of whoever used it last.
-//! * A buffer in flight is owned by the operation, and comes back to the pool only when the kernel is done with it.
+//! * At most `count` buffers exist, in the pool, in use or in flight.
+//! * A buffer is zeroed when it is created and always fully initialised. It still has the bytes of its last
+//!   use.
+//! * A buffer in flight is owned by the operation, and returns to the pool only when the kernel is done with
+//!   it.
 
 use std::alloc::Layout;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use memmap2::MmapMut;
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
-/// A bounded set of equal buffers; clones share it.
+use crate::lock::lock;
+
+/// A bounded set of buffers of equal size. Clones share it.
 #[derive(Clone, Debug)]
 pub struct BufferPool {
     shared: Arc<PoolShared>,
@@ -34,25 +38,25 @@ struct FreeBuffers {
 }
 
 impl BufferPool {
-    /// A pool of at most `count` buffers of `buffer_bytes` each. None is made yet.
+    /// A pool of at most `count` buffers of `buffer_bytes` each. Creates none yet.
     ///
     /// # Panics
     /// When `buffer_bytes` is 0.
     #[must_use]
     pub fn new(count: usize, buffer_bytes: usize) -> BufferPool {
-        assert!(buffer_bytes > 0, "buffers without room");
-        let stock = Mutex::new(FreeBuffers { idle: Vec::with_capacity(count), uncreated: count });
-        BufferPool { shared: Arc::new(PoolShared { free: stock, count, buffer_bytes }) }
+        assert!(buffer_bytes > 0, "buffers of 0 bytes");
+        let free = Mutex::new(FreeBuffers { idle: Vec::with_capacity(count), uncreated: count });
+        BufferPool { shared: Arc::new(PoolShared { free, count, buffer_bytes }) }
     }
 
     /// A buffer, or `None` while all are in use.
     #[must_use]
     pub fn try_take(&self) -> Option<PooledBuf> {
         let idle = {
-            let mut stock = self.shared.lock();
-            let idle = stock.idle.pop();
+            let mut free = lock(&self.shared.free);
+            let idle = free.idle.pop();
             if idle.is_none() {
-                stock.uncreated = stock.uncreated.checked_sub(1)?;
+                free.uncreated = free.uncreated.checked_sub(1)?;
             }
             idle
         };
@@ -60,37 +64,31 @@ impl BufferPool {
         Some(PooledBuf { memory: Some(memory), shared: Arc::clone(&self.shared) })
     }
 
-    /// How many buffers there may be in all.
+    /// Most buffers that may exist.
     #[must_use]
     pub fn count(&self) -> usize {
         self.shared.count
     }
 
-    /// How many could be taken now.
+    /// Number of buffers that are free or not yet created.
     #[must_use]
     pub fn available(&self) -> usize {
-        let stock = self.shared.lock();
-        stock.idle.len() + stock.uncreated
+        let free = lock(&self.shared.free);
+        free.idle.len() + free.uncreated
     }
 }
 
-impl PoolShared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, FreeBuffers> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Page-aligned zeros, which take no memory before they are written. Without memory the program ends, as with any other
-/// allocation.
+/// Page-aligned zeros, which take no memory until they are written. Aborts without memory, as any allocation
+/// does.
 fn map_buffer(bytes: usize) -> MmapMut {
     MmapMut::map_anon(bytes).unwrap_or_else(|_| {
         std::alloc::handle_alloc_error(Layout::array::<u8>(bytes).unwrap_or(Layout::new::<u8>()))
     })
 }
 
-/// A buffer of a pool; dropping it gives it back.
+/// A buffer of a pool. Dropping it returns it.
 ///
-/// tokio-uring reads into part of it by `BoundedBuf::slice(begin..end)`.
+/// tokio-uring reads into a range of it by `BoundedBuf::slice(begin..end)`.
 #[derive(Debug)]
 pub struct PooledBuf {
     memory: Option<MmapMut>,
@@ -98,7 +96,7 @@ pub struct PooledBuf {
 }
 
 impl PooledBuf {
-    /// Room in bytes.
+    /// Size in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.shared.buffer_bytes
@@ -107,40 +105,41 @@ impl PooledBuf {
     /// The bytes of a range.
     ///
     /// # Panics
-    /// When the range is not in the buffer.
+    /// When the range is not within the buffer.
     #[must_use]
     pub fn as_range(&self, range: Range<usize>) -> &[u8] {
         &self.memory()[range]
     }
 
-    /// The bytes of a range, to be written.
+    /// The bytes of a range, for writing.
     ///
     /// # Panics
-    /// When the range is not in the buffer.
+    /// When the range is not within the buffer.
     #[must_use]
     pub fn as_mut_range(&mut self, range: Range<usize>) -> &mut [u8] {
         &mut self.memory_mut()[range]
     }
 
     fn memory(&self) -> &MmapMut {
-        self.memory.as_ref().expect("taken by drop alone")
+        self.memory.as_ref().expect("only drop takes it")
     }
 
     fn memory_mut(&mut self) -> &mut MmapMut {
-        self.memory.as_mut().expect("taken by drop alone")
+        self.memory.as_mut().expect("only drop takes it")
     }
 }
 
 impl Drop for PooledBuf {
     fn drop(&mut self) {
-        let memory = self.memory.take().expect("taken by drop alone");
-        self.shared.lock().idle.push(memory);
+        let memory = self.memory.take().expect("only drop takes it");
+        lock(&self.shared.free).idle.push(memory);
     }
 }
 
-// SAFETY: the contract is that the pointer stays valid and the same while the runtime owns the value, though the
-// value moves. The memory is a mapping of its own that this value owns and that does not move with it; it is unmapped
-// when the pool is gone, and the value keeps the pool. All of it is initialised: the system gives zeros.
+// SAFETY: the contract is that the pointer stays valid and the same while the runtime owns the value, though
+// the value moves. The memory is a mapping of its own that this value owns and that does not move with it; it
+// is unmapped when the pool is gone, and the value keeps the pool. All of it is initialised: the system gives
+// zeros.
 unsafe impl IoBuf for PooledBuf {
     fn stable_ptr(&self) -> *const u8 {
         self.memory().as_ptr()
@@ -155,8 +154,8 @@ unsafe impl IoBuf for PooledBuf {
     }
 }
 
-// SAFETY: as for `IoBuf`; the memory is private to this value and mapped for writing, and `&mut` or ownership by the
-// operation keeps all others away while it is written.
+// SAFETY: as for `IoBuf`; the memory is private to this value and mapped for writing, and `&mut` or ownership
+// by the operation excludes every other access while it is written.
 unsafe impl IoBufMut for PooledBuf {
     fn stable_mut_ptr(&mut self) -> *mut u8 {
         self.memory_mut().as_mut_ptr()
@@ -178,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_gives_as_many_as_it_has_and_takes_them_back() {
+    fn the_pool_is_bounded_and_reuses_buffers() {
         let pool = BufferPool::new(2, 100);
         let first = pool.try_take().unwrap();
         let mut second = pool.try_take().unwrap();
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_in_flight_stays_out_until_the_kernel_is_done() {
+    fn a_buffer_in_flight_returns_when_the_kernel_is_done() {
         let Ok(runtime) = tokio_uring::Runtime::new(&tokio_uring::builder()) else {
             eprintln!("skipped: io_uring is forbidden here");
             return;
@@ -240,7 +239,7 @@ mod tests {
             let buffer = pool.try_take().unwrap();
             {
                 let mut read = Box::pin(stream.read(buffer));
-                // Polled once, so that it is submitted, then abandoned.
+                // Poll once, so that the read is submitted, then drop it.
                 let pending = std::future::poll_fn(|context| {
                     std::task::Poll::Ready(read.as_mut().poll(context).is_pending())
                 });
@@ -249,7 +248,7 @@ mod tests {
             assert!(pool.try_take().is_none(), "the kernel may still write there");
             drop(near);
             while pool.available() == 0 {
-                // Each read of the ended stream lets the ring take in what is complete.
+                // Each read of the ended stream makes the ring process its completions.
                 assert_eq!(stream.read(vec![0; 1]).await.0.unwrap(), 0);
             }
         });

@@ -1,9 +1,10 @@
-//! Part of a mapped file, and what goes out with it: the things that are lent to the kernel for reading.
+//! The things lent to the kernel for sending: a range of a mapped file, and the frames before it.
 //!
 //! Invariants:
-//! * A window keeps its mapping alive, so its bytes stay mapped for as long as anybody, the kernel too, holds it.
-//! * Neither type gives out its mapped bytes. They cannot be buffers of tokio-uring themselves, because its `slice`
-//!   would then hand references to mapped bytes to safe code: [`send_message`](super::send) wraps them.
+//! * A window keeps its mapping alive, so its bytes stay mapped while anything holds it, including the
+//!   kernel.
+//! * Neither type exposes its mapped bytes. They cannot be tokio-uring buffers themselves, because its
+//!   `slice` would give safe code references to mapped bytes; [`send`](super::send) wraps them.
 
 use std::io;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use super::mapping::Mapping;
 
-/// A run of bytes of a mapped file.
+/// A range of bytes of a mapped file.
 #[derive(Clone, Debug)]
 pub struct MappedWindow {
     mapping: Arc<Mapping>,
@@ -19,10 +20,10 @@ pub struct MappedWindow {
 }
 
 impl MappedWindow {
-    /// The bytes of `range`.
+    /// The window over `range`.
     ///
     /// # Panics
-    /// When the range is empty or not in the mapping.
+    /// When the range is empty or not within the mapping.
     #[must_use]
     pub fn new(mapping: Arc<Mapping>, range: Range<usize>) -> MappedWindow {
         assert!(
@@ -33,7 +34,7 @@ impl MappedWindow {
         MappedWindow { mapping, range }
     }
 
-    /// Length in bytes, never 0 for a new window; what [`SendPart::advance`] leaves may be empty.
+    /// Length in bytes. Only [`SendPart::advance`] makes a window empty.
     #[must_use]
     pub fn len(&self) -> usize {
         self.range.len()
@@ -70,20 +71,20 @@ impl MappedWindow {
     }
 }
 
-/// Bytes of this process that go out: frames.
+/// Encoded frames to be sent.
 #[derive(Clone, Debug)]
 pub struct OutgoingFrames {
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// One part of what is sent: frames, or a window that follows its frame. A clone copies frames, and shares the mapping of a
-/// window.
+/// One part of a send: frames, or the window that follows its frame. A clone copies frames and shares a
+/// window's mapping.
 #[derive(Clone, Debug)]
 pub enum SendPart {
-    /// Frames.
+    /// Encoded frames.
     Frames(OutgoingFrames),
-    /// Piece bytes, straight from the mapping.
+    /// Piece bytes, sent from the mapping.
     Window(MappedWindow),
 }
 
@@ -115,10 +116,11 @@ impl SendPart {
         self.len() == 0
     }
 
-    /// Takes the first `sent` bytes off `parts`, which a send may have ended in the middle of; parts that are done go.
+    /// Removes the first `sent` bytes from `parts`, and parts that are done. A send may have ended within a
+    /// part.
     ///
     /// # Panics
-    /// When more was sent than there is.
+    /// When `sent` is more than there is.
     pub fn advance(parts: &mut Vec<SendPart>, sent: usize) {
         let mut rest = sent;
         for part in parts.iter_mut() {
@@ -126,11 +128,12 @@ impl SendPart {
             part.skip(step);
             rest -= step;
         }
-        assert_eq!(rest, 0, "more sent than there was");
+        assert_eq!(rest, 0, "more bytes sent than there were");
         parts.retain(|part| !part.is_empty());
     }
 
-    /// Where the bytes yet to be sent are; of [`SendPart::len`], valid for as long as `self`, wherever it moves.
+    /// Address of the bytes yet to be sent ([`SendPart::len`] of them). Valid while `self` lives, even if it
+    /// moves.
     pub(super) fn address(&self) -> *const u8 {
         match self {
             SendPart::Frames(head) => head.bytes[head.sent..].as_ptr(),

@@ -1,18 +1,20 @@
-//! Early write-back: asks the kernel to start writing a range of a file to disk, without waiting.
+//! Early write-back: asks the kernel to start writing a range of a file to the disk, without waiting.
 //!
-//! Invariant: it promises nothing about durability; only an fsync does.
+//! It makes nothing durable; only an fsync does.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Starts to write the dirty pages of `len` bytes from `offset` to disk. Where the filesystem cannot, nothing is done.
+/// Starts to write the dirty pages of `len` bytes from `offset` to the disk. Does nothing on filesystems that
+/// cannot.
 ///
 /// # Errors
-/// The system's: a disk that fails or is full.
+/// The disk fails or is full.
 pub fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     let offset = i64::try_from(offset).map_err(io::Error::other)?;
     let len = i64::try_from(len).map_err(io::Error::other)?;
-    // SAFETY: a call about numbers: the descriptor is open for as long as it is borrowed, and no memory is passed.
+    // SAFETY: the call takes only numbers: the descriptor is open while it is borrowed, and no memory is
+    // passed.
     let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
     if result == 0 {
         return Ok(());
@@ -32,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_takes_files_and_refuses_pipes() {
+    fn writeback_takes_files_and_refuses_pipes() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[1; 10_000]).unwrap();
         start_writeback(file.as_fd(), 0, 10_000).unwrap();

@@ -1,4 +1,4 @@
-//! What a transfer wants done: the driver carries it out and tells what came of it.
+//! Actions that a transfer returns: the driver carries them out and reports the result.
 
 use std::net::SocketAddr;
 
@@ -6,39 +6,39 @@ use super::frame::{ByeCode, Message};
 use super::picker::ConnectionId;
 use super::ticket::PeerKey;
 
-/// Where a peer listens, and the key that it must prove.
+/// The address of a peer, and the key that it must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerAddress {
-    /// Where.
+    /// Address on which the peer accepts connections.
     pub address: SocketAddr,
-    /// Who.
+    /// Key that the tracker named for the peer.
     pub key: PeerKey,
 }
 
-/// One thing to do.
+/// An action for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransferAction {
-    /// Open a connection under this number; `Transfer::opened` or `Transfer::closed` follows.
+    /// Open a connection; `Transfer::connection_opened` or `Transfer::connection_closed` must follow.
     Connect {
-        /// Its number from now on.
+        /// Id of the new connection.
         connection: ConnectionId,
-        /// Whom to call.
+        /// Peer to connect to.
         peer: PeerAddress,
-        /// It has connections already: this one makes it faster, and no more.
+        /// The peer has connections already, and this one only makes the transfer faster.
         is_additional: bool,
     },
     /// Send a message on an open connection.
     Send {
-        /// Which.
+        /// An open connection.
         connection: ConnectionId,
-        /// What.
+        /// Message to send.
         message: Message,
     },
-    /// Say goodbye and end a connection; `Transfer::closed` does not follow.
+    /// Send a goodbye and close a connection; `Transfer::connection_closed` is not called for it.
     Close {
-        /// Which.
+        /// Connection to close.
         connection: ConnectionId,
-        /// Why.
+        /// Reason to send.
         code: ByeCode,
     },
 }

@@ -1,6 +1,6 @@
-//! Which pieces somebody has: one bit a piece.
+//! A set of pieces of one file, one bit a piece.
 //!
-//! Invariants: bits past the last piece are zero; `count` is the number of bits set. A bit field of 1 TiB is 256 KiB.
+//! Bits past the last piece are zero, and `count` is the number of set bits. The bit field of a 1 TiB file has 256 KiB.
 
 use super::units::{PieceCount, PieceIndex, PieceRange};
 
@@ -14,31 +14,31 @@ pub struct Bitfield {
     count: u32,
 }
 
-/// Bytes that are not the bit field of the file at hand.
+/// Why bytes are not a bit field of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadBitfield {
-    /// Too many or too few bytes.
+    /// The number of bytes does not fit the number of pieces.
     #[error("a bit field of {bytes} bytes does not fit {pieces} pieces")]
     Length {
-        /// How many came.
+        /// Bytes received.
         bytes: usize,
-        /// Of the file.
+        /// Pieces of the file.
         pieces: PieceCount,
     },
-    /// A bit is set for a piece that the file does not have.
+    /// A bit is set past the last piece.
     #[error("a bit is set past the last piece")]
     PastEnd,
 }
 
 impl Bitfield {
-    /// No piece.
+    /// The set without any piece.
     #[must_use]
     pub fn empty(pieces: PieceCount) -> Bitfield {
         let words = pieces.0.div_ceil(WORD_BITS) as usize;
         Bitfield { words: vec![0; words], pieces, count: 0 }
     }
 
-    /// Every piece.
+    /// The set of all pieces.
     #[must_use]
     pub fn full(pieces: PieceCount) -> Bitfield {
         let mut all = Bitfield::empty(pieces);
@@ -51,7 +51,7 @@ impl Bitfield {
         all
     }
 
-    /// Reads the wire form: piece 0 in the lowest bit of the first byte.
+    /// Reads the wire form: piece 0 is the lowest bit of the first byte.
     ///
     /// # Errors
     /// [`BadBitfield`] when the bytes are not a bit field of `pieces` pieces.
@@ -70,6 +70,7 @@ impl Bitfield {
             return Err(BadBitfield::PastEnd);
         }
         field.count = field.words.iter().map(|word| word.count_ones()).sum();
+        assert!(field.count <= pieces.0, "bits past the last piece are refused above");
         Ok(field)
     }
 
@@ -81,13 +82,13 @@ impl Bitfield {
         bytes
     }
 
-    /// How many pieces the file has.
+    /// Number of pieces of the file.
     #[must_use]
     pub fn pieces(&self) -> PieceCount {
         self.pieces
     }
 
-    /// How many are in the set.
+    /// Number of pieces in the set.
     #[must_use]
     pub fn count(&self) -> PieceCount {
         PieceCount(self.count)
@@ -99,13 +100,13 @@ impl Bitfield {
         self.count == self.pieces.0
     }
 
-    /// Whether the piece is in the set; a piece that the file does not have never is.
+    /// Whether the piece is in the set; `false` for a piece that the file does not have.
     #[must_use]
     pub fn has(&self, index: PieceIndex) -> bool {
         index.0 < self.pieces.0 && self.words[word_of(index)] & bit_of(index) != 0
     }
 
-    /// Adds a piece; whether it was new.
+    /// Adds a piece. Returns whether it was new.
     ///
     /// # Panics
     /// When the file has no such piece.
@@ -121,7 +122,7 @@ impl Bitfield {
     /// Adds a run of pieces, 64 at a time, and calls `new` with each that was not in the set.
     ///
     /// # Panics
-    /// When the file has not all of them.
+    /// When the file does not have all of them.
     pub fn insert_range(&mut self, range: PieceRange, mut new: impl FnMut(PieceIndex)) {
         let (first, last) = (range.first(), range.last());
         assert!(last.0 < self.pieces.0, "pieces up to {last} of {}", self.pieces);
@@ -138,9 +139,10 @@ impl Bitfield {
                 added &= added - 1;
             }
         }
+        assert!(self.count <= self.pieces.0, "each piece is counted once");
     }
 
-    /// Takes a piece out; whether it was in.
+    /// Removes a piece. Returns whether it was in the set.
     pub fn remove(&mut self, index: PieceIndex) -> bool {
         let was = self.has(index);
         if was {
@@ -150,10 +152,10 @@ impl Bitfield {
         was
     }
 
-    /// The first piece at or after `from` that is in this set and in `other`.
+    /// The first piece at or after `from` that is in both sets.
     ///
     /// # Panics
-    /// When the two sets are not of the same file.
+    /// When the sets have different numbers of pieces.
     #[must_use]
     pub fn next_common(&self, other: &Bitfield, from: PieceIndex) -> Option<PieceIndex> {
         assert_eq!(self.pieces, other.pieces, "sets of two files");
@@ -209,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(pieces in 1u32..300, steps in proptest::collection::vec((any::<bool>(), 0u32..300), 0..200)) {
+        fn a_bit_field_behaves_like_a_set(pieces in 1u32..300, steps in proptest::collection::vec((any::<bool>(), 0u32..300), 0..200)) {
             let mut field = Bitfield::empty(PieceCount(pieces));
             let mut model = BTreeSet::new();
             for (add, index) in steps {
@@ -232,7 +234,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_run_is_added_as_its_pieces_would_be(
+        fn a_run_adds_the_same_as_its_pieces_one_by_one(
             pieces in 1u32..400,
             before in proptest::collection::vec(0u32..400, 0..100),
             runs in proptest::collection::vec((0u32..400, 0u32..400), 1..5),
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn full_means_every_piece_and_no_more() {
+    fn a_full_set_has_every_piece_and_no_more() {
         for pieces in [0, 1, 8, 63, 64, 65, 300].map(PieceCount) {
             let full = Bitfield::full(pieces);
             assert!(full.is_full());
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn wire_forms_that_do_not_fit_are_refused() {
+    fn bytes_that_do_not_fit_are_refused() {
         let pieces = PieceCount(9);
         assert_eq!(Bitfield::from_bytes(&[0], pieces), Err(BadBitfield::Length { bytes: 1, pieces }));
         assert_eq!(Bitfield::from_bytes(&[0, 2], pieces), Err(BadBitfield::PastEnd));

@@ -1,24 +1,24 @@
-//! Frames of the peer protocol: a u32 little-endian length, then one message.
+//! Frames of the peer protocol: a little-endian u32 length, then one message.
 //!
-//! Whoever reads a frame first learns its length from [`frame_len`], which refuses what no message needs, and so never
-//! makes room for more than the protocol allows.
+//! A reader gets the length from [`frame_len`] first, which refuses a longer frame than is allowed. So it never allocates
+//! more than the protocol allows.
 
 use super::encoding::{self, CodecError};
 use super::frame::Message;
 use super::limits::{FRAME_MAX_BYTES, OPENED_MAX_BYTES};
 use super::units::PieceCount;
 
-/// Bytes of a frame's length.
+/// Bytes of the length at the start of a frame.
 pub const LENGTH_BYTES: usize = 4;
 
-/// A message as a frame: its length and its bytes.
+/// Encodes a message as a frame.
 ///
 /// # Panics
-/// When the message is longer than its kind may be, which no caller builds.
+/// When the message is longer than its kind may be. Callers do not build such messages.
 #[must_use]
 pub fn encode_message(message: &Message) -> Vec<u8> {
     let body = encoding::encode_value(message);
-    assert!(body.len() <= max_message_bytes(message), "a {} byte {message:?}", body.len());
+    assert!(body.len() <= max_message_bytes(message), "a message of {} bytes: {message:?}", body.len());
     let length = u32::try_from(body.len()).expect("asserted to be short");
     let mut frame = Vec::with_capacity(LENGTH_BYTES + body.len());
     frame.extend_from_slice(&length.to_le_bytes());
@@ -30,27 +30,27 @@ fn max_message_bytes(message: &Message) -> usize {
     if matches!(message, Message::Opened { .. }) { OPENED_MAX_BYTES } else { FRAME_MAX_BYTES }
 }
 
-/// Longest frame in bytes while an `Opened` of a file of so many pieces is waited for: any other message may come
-/// instead, and the provider of a small file can ask for no more memory than its bit field needs.
+/// Longest frame in bytes while a consumer waits for `Opened`. Another message may come instead, and the provider of a
+/// small file cannot make the consumer allocate more than the bit field needs.
 #[must_use]
 pub fn opening_max_bytes(pieces: PieceCount) -> usize {
     (FRAME_MAX_BYTES + pieces.as_usize().div_ceil(8)).min(OPENED_MAX_BYTES)
 }
 
-/// The length of the frame that starts with `head`, without the four bytes themselves. `allowed` is in bytes:
-/// [`FRAME_MAX_BYTES`], or [`opening_max_bytes`] for a consumer that waits for `Opened`.
+/// Length in bytes of the message that follows `head`. `allowed` is [`FRAME_MAX_BYTES`], or [`opening_max_bytes`] for a
+/// consumer that waits for `Opened`.
 ///
 /// # Errors
-/// [`CodecError::FileTooLong`] past what is allowed here.
+/// [`CodecError::TooLong`] when it is more than `allowed`.
 pub fn frame_len(head: [u8; LENGTH_BYTES], allowed: usize) -> Result<usize, CodecError> {
     let claimed = u32::from_le_bytes(head) as usize;
     if claimed > allowed { Err(CodecError::TooLong { claimed, allowed }) } else { Ok(claimed) }
 }
 
-/// Decodes the body of a frame.
+/// Decodes the message of a frame.
 ///
 /// # Errors
-/// [`CodecError`] when it is no message, is longer than its kind may be, or has bytes left over.
+/// [`CodecError`] when the bytes are not a message, are more than its kind may have, or go on after it.
 pub fn decode_message(body: &[u8]) -> Result<Message, CodecError> {
     let message: Message = encoding::decode_value(body)?;
     let allowed = max_message_bytes(&message);
@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_message_comes_back_as_it_went(message in any_message()) {
+        fn every_message_decodes_to_what_was_encoded(message in any_message()) {
             let frame = encode_message(&message);
             let head = frame[..LENGTH_BYTES].try_into().unwrap();
             prop_assert_eq!(frame_len(head, OPENED_MAX_BYTES).unwrap(), frame.len() - LENGTH_BYTES);
@@ -117,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode_message(&bytes);
         }
     }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn variants_keep_their_numbers() {
+    fn messages_keep_their_numbers() {
         let number = |message: &Message| encode_message(message)[LENGTH_BYTES];
         assert_eq!(number(&Message::Request { first: PieceIndex(0), count: PieceCount(1) }), 4);
         assert_eq!(number(&Message::Piece { index: PieceIndex(0), length: 1 }), 5);

@@ -1,26 +1,26 @@
-//! Pieces of equal content: each content is fetched once, and zeros never.
+//! Pieces with equal content: each content is fetched once, and zeros never.
 //!
-//! Invariant: once they are sorted out, no digest is looked at again: digests may lie on a disk, and what is asked here is
-//! asked under a transfer's lock.
+//! Digests are read only to build the table, never afterwards: they may be on a disk, and the table is used while a
+//! transfer's lock is held.
 
 use super::bitfield::Bitfield;
 use super::manifest::Manifest;
 use super::units::{Digest, PieceIndex};
 
-/// Which pieces of a file are equal.
+/// The groups of equal pieces of a file.
 #[derive(Debug)]
 pub(super) struct EqualPieces {
-    /// The pieces whose content occurs more than once, without those of zeros, ascending. With each the next one of its
-    /// content; with the last one of a content the first.
+    /// Each piece whose content occurs more than once, ascending, with the next piece of that content; the last one of a
+    /// content has the first. Pieces of zeros are left out.
     repeated: Vec<(PieceIndex, PieceIndex)>,
     zeros: Bitfield,
 }
 
 impl EqualPieces {
-    /// Sorts out the pieces of a file, of which those of zeros are never fetched nor copied.
+    /// Groups the pieces of a file. Pieces of zeros are neither fetched nor copied.
     pub(super) fn from_manifest(manifest: &Manifest) -> EqualPieces {
         let zeros = manifest.zero_pieces();
-        // Four bytes of a digest and four of an index make a number: those of 1 TiB are sorted in 16 MiB.
+        // Four bytes of the digest and four of the index: sorting the pieces of 1 TiB takes 16 MiB.
         let mut all: Vec<u64> = Vec::with_capacity(manifest.pieces().as_usize());
         let digests = manifest.pieces().indices().zip(manifest.digests().iter());
         all.extend(
@@ -33,6 +33,10 @@ impl EqualPieces {
         for alike in all.chunk_by(|a, b| a >> u32::BITS == b >> u32::BITS).filter(|alike| alike.len() > 1) {
             add_repeated(alike, manifest, &mut repeated);
         }
+        assert!(
+            repeated.len() + zeros.count().as_usize() <= manifest.pieces().as_usize(),
+            "a piece has one content"
+        );
         repeated.sort_unstable();
         repeated.shrink_to_fit();
         EqualPieces { repeated, zeros }
@@ -43,7 +47,7 @@ impl EqualPieces {
         &self.zeros
     }
 
-    /// All pieces with the content of `index`, itself included, ascending.
+    /// All pieces with the content of `index`, including itself, ascending.
     pub(super) fn equal_to(&self, index: PieceIndex) -> Vec<PieceIndex> {
         let mut alike = vec![index];
         let mut next = self.next_equal(index);
@@ -55,13 +59,13 @@ impl EqualPieces {
         alike
     }
 
-    /// The next piece of the content of `index`: the first again after the last, and `index` itself where it occurs once.
+    /// The next piece with the content of `index`; after the last the first, and `index` itself where it is the only one.
     fn next_equal(&self, index: PieceIndex) -> PieceIndex {
         let found = self.repeated.binary_search_by_key(&index, |(own, _)| *own);
         found.map_or(index, |at| self.repeated[at].1)
     }
 
-    /// The pieces to fetch: one missing piece of each content, without those of zeros.
+    /// The pieces to fetch: one missing piece of each content, except zeros.
     pub(super) fn to_fetch(&self, held: &Bitfield) -> Bitfield {
         let mut wanted = Bitfield::full(held.pieces());
         for run in self.groups() {
@@ -76,7 +80,7 @@ impl EqualPieces {
         wanted
     }
 
-    /// Missing pieces whose content is held at another index: each with that index.
+    /// Missing pieces whose content is held at another index, each with that index.
     pub(super) fn to_copy(&self, held: &Bitfield) -> Vec<(PieceIndex, PieceIndex)> {
         let mut copies = Vec::new();
         for run in self.groups() {
@@ -87,19 +91,19 @@ impl EqualPieces {
         copies
     }
 
-    /// The pieces of each content that occurs more than once, ascending.
+    /// The groups of equal pieces, each ascending.
     fn groups(&self) -> impl Iterator<Item = Vec<PieceIndex>> {
-        // Only the last of a content leads back.
+        // Only the last piece of a content has a next one before it.
         self.repeated.iter().filter(|(index, next)| next < index).map(|(_, first)| self.equal_to(*first))
     }
 }
 
-/// The first four bytes of a digest, as a number that sorts as they do.
+/// The first four bytes of a digest, as a number that sorts like them.
 fn digest_prefix(digest: Digest) -> u32 {
     digest.0.first_chunk().copied().map_or(0, u32::from_be_bytes)
 }
 
-/// Of pieces whose digests begin alike, adds those that are alike. `alike` is ascending by index.
+/// Adds the equal ones among pieces whose digests have the same prefix. `alike` is ascending by index.
 fn add_repeated(alike: &[u64], manifest: &Manifest, repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
     let digest = |key: &u64| manifest.digest(key_index(*key));
     let first = digest(&alike[0]);
@@ -114,7 +118,7 @@ fn add_repeated(alike: &[u64], manifest: &Manifest, repeated: &mut Vec<(PieceInd
         .for_each(|run| add_ring(run, repeated));
 }
 
-/// Adds each with the next, and the last with the first.
+/// Adds each piece with the next, and the last with the first.
 fn add_ring(run: &[u64], repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
     let next = run.iter().cycle().skip(1);
     repeated.extend(run.iter().zip(next).map(|(key, next)| (key_index(*key), key_index(*next))));
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_each_content_is_fetched_and_zeros_never() {
+    fn one_piece_of_each_content_is_fetched_and_zeros_never() {
         let manifest = manifest(&[1, 2, 1, 0, 2, 1, 0], 100);
         let copies = EqualPieces::from_manifest(&manifest);
         assert_eq!(copies.zeros().iter().collect::<Vec<_>>(), [3, 6].map(PieceIndex));
@@ -158,7 +162,7 @@ mod tests {
         assert_eq!(
             to_fetch(&held),
             [1, 2].map(PieceIndex),
-            "of a content held in part another piece is missing"
+            "the first missing piece of a content is fetched"
         );
         assert_eq!(
             copies.to_copy(&held),
@@ -168,12 +172,12 @@ mod tests {
         assert_eq!(
             copies.equal_to(PieceIndex(6)),
             [PieceIndex(6)],
-            "shorter zeros have a digest of their own"
+            "a shorter piece of zeros has another digest"
         );
     }
 
     #[test]
-    fn digests_that_only_begin_alike_are_kept_apart() {
+    fn digests_with_the_same_prefix_are_not_equal() {
         let digest = |end: u8| Digest([[7; 19].as_slice(), &[end]].concat().try_into().unwrap());
         let digests = [3, 1, 2, 1, 3, 4].map(digest).to_vec();
         let proof = FileProof::Whole(Digest([1; 20]));

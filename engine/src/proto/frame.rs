@@ -1,8 +1,8 @@
-//! The messages between peers, numbered in the order in which they stand here.
+//! The messages between peers, numbered in the order of this file.
 //!
-//! A connection has one consumer, who opened it, and one provider. The provider greets; the consumer opens with a ticket
-//! and a proof that it holds the ticket's key; the provider answers `Opened` or `Refused`. From then on each requested
-//! index gets exactly one [`SendMessage::Piece`] or [`SendMessage::Reject`]. The bytes of a piece follow their `Piece` frame raw.
+//! A connection has one consumer, which opened it, and one provider. The provider sends a greeting. The consumer opens with
+//! a ticket and a proof that it has the ticket's key. The provider answers `Opened` or `Refused`. After that each requested
+//! index gets exactly one [`Message::Piece`] or [`Message::Reject`]. The bytes of a piece follow its `Piece` frame raw.
 
 use bincode::{Decode, Encode};
 
@@ -12,124 +12,124 @@ use super::units::{PieceCount, PieceIndex, PieceRange};
 /// Version of this protocol.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// One message.
+/// A message between peers.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Message {
-    /// Provider: who I am, and what to sign.
+    /// Provider: its key, and a nonce for the consumer to sign.
     Greeting {
         /// [`PROTOCOL_VERSION`] of the provider.
         version: u32,
-        /// Never used before.
+        /// Unique to this connection.
         nonce: Nonce,
         /// The provider's key.
         peer_key: PeerKey,
     },
-    /// Consumer: what I may fetch, and proof that I am the one who may.
+    /// Consumer: a ticket for a file, and the proof that it has the ticket's key.
     Open {
-        /// By the trackers.
+        /// Signed by the trackers.
         ticket: Ticket,
         /// For the provider to sign.
         nonce: Nonce,
         /// [`sign_open`](super::ticket::sign_open).
         signature: Signature,
     },
-    /// Provider: the file is here.
+    /// Provider: the file is shared here.
     Opened {
-        /// Of the file, in bytes.
+        /// Length of the file, in bytes.
         length: u64,
-        /// One bit a piece, piece 0 in the lowest bit of the first byte.
+        /// The pieces it has, one bit each; piece 0 is the lowest bit of the first byte.
         bitfield: Vec<u8>,
         /// [`sign_opened`](super::ticket::sign_opened).
         signature: Signature,
     },
-    /// Provider: no, and why. The connection ends.
+    /// Provider: the file is refused, and the connection ends.
     Refused {
-        /// For the program.
+        /// Reason, for the program.
         code: RefusedCode,
-        /// For people.
+        /// Reason, as text for the user.
         message: String,
     },
-    /// Consumer: send these.
+    /// Consumer: requests a run of pieces.
     Request {
         /// First piece.
         first: PieceIndex,
-        /// How many, at most [`REQUEST_MAX_PIECES`](super::limits::REQUEST_MAX_PIECES).
+        /// Number of pieces, at most [`REQUEST_MAX_PIECES`](super::limits::REQUEST_MAX_PIECES).
         count: PieceCount,
     },
     /// Provider: a piece; its bytes follow.
     Piece {
-        /// Which.
+        /// Index of the piece.
         index: PieceIndex,
-        /// How many bytes follow.
+        /// Number of bytes that follow the frame.
         length: u32,
     },
-    /// Provider: this one not.
+    /// Provider: a requested piece does not come.
     Reject {
-        /// Which.
+        /// Index of the piece.
         index: PieceIndex,
-        /// Why.
+        /// Reason.
         code: RejectCode,
     },
-    /// Consumer: no longer wanted. Each is still answered: with its bytes, or a `Reject` of code `Cancelled`.
+    /// Consumer: withdraws requests. Each is still answered, by the piece or a `Reject` with code `Cancelled`.
     Cancel {
         /// First piece.
         first: PieceIndex,
-        /// How many.
+        /// Number of pieces.
         count: PieceCount,
     },
-    /// Provider: gained since.
+    /// Provider: pieces that it has gained.
     Have {
-        /// Runs of pieces, ascending, none of which meets another; at most
+        /// Runs of pieces, ascending and without overlap; at most
         /// [`HAVE_MAX_RANGES`](super::limits::HAVE_MAX_RANGES).
         ranges: Vec<WireRange>,
     },
     /// Consumer: a fresh ticket for the same file.
     Renew {
-        /// By the trackers.
+        /// Signed by the trackers.
         ticket: Ticket,
     },
-    /// Either: the connection ends, and why.
+    /// Either side: ends the connection.
     Bye {
-        /// Why.
+        /// Reason.
         code: ByeCode,
     },
-    /// Tracker: show that you answer here.
+    /// Tracker: asks for a proof that the node answers at its address.
     Prove {
-        /// Never used before.
+        /// Unique to this request.
         nonce: Nonce,
     },
     /// Provider: [`sign_address`](super::ticket::sign_address).
     Proof {
-        /// Over the nonce and the tracker's address.
+        /// Signs the nonce and the tracker's address.
         signature: Signature,
     },
 }
 
-/// Why a provider does not open.
+/// Why a provider refuses to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum RefusedCode {
-    /// Not this protocol, or not this version.
+    /// The message is not of this protocol, or of another version.
     Protocol,
-    /// The ticket is not the trackers', or not this consumer's.
+    /// The trackers did not sign the ticket, or it names another consumer.
     Ticket,
     /// The ticket has expired.
     Expired,
     /// The file is not shared here.
     NotShared,
-    /// A file of this name is shared here, with other content.
+    /// A file of this name with other content is shared here.
     OtherDigest,
-    /// Too many connections; later perhaps.
+    /// The provider has too many connections.
     Busy,
 }
 
-/// Why a requested piece does not come.
+/// Why a requested piece is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum RejectCode {
-    /// The provider does not have it.
+    /// The provider does not have the piece.
     NotHeld,
-    /// The consumer cancelled it.
+    /// The consumer cancelled the request.
     Cancelled,
-    /// Not now.
+    /// The consumer should request other pieces first.
     Busy,
     /// The provider's source file has changed.
     SourceChanged,
@@ -142,31 +142,31 @@ pub enum RejectCode {
 pub enum ByeCode {
     /// Nothing more is wanted.
     Done,
-    /// The node goes down.
+    /// The node shuts down.
     Shutdown,
     /// The file is no longer shared.
     Unshared,
     /// The other side broke the protocol.
     Protocol,
-    /// Too long without a byte.
+    /// No byte arrived for too long.
     Timeout,
     /// The consumer's ticket has expired.
     Expired,
-    /// The provider sent bytes that are not the piece.
+    /// The provider sent wrong bytes for a piece.
     BadPiece,
 }
 
-/// A run of pieces as it travels: unchecked.
+/// A run of pieces as encoded, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct WireRange {
     /// First piece.
     pub first: u32,
-    /// Last piece, itself included.
+    /// Last piece, included.
     pub last: u32,
 }
 
 impl WireRange {
-    /// The run, when it is one.
+    /// The run; `None` when `last` is before `first`.
     #[must_use]
     pub fn checked(self) -> Option<PieceRange> {
         PieceRange::new(PieceIndex(self.first), PieceIndex(self.last))

@@ -1,22 +1,22 @@
-//! Where pieces lie in a file: the only place where bytes are rounded to pieces.
+//! Offsets and lengths of pieces in a file: the only module that rounds bytes to pieces.
 //!
-//! Invariant: a file of n pieces is longer than (n - 1) pieces and at most n pieces long; a file of 0 bytes has none.
+//! A file of n pieces is longer than n - 1 pieces, and at most n pieces long. A file of 0 bytes has no piece.
 
 use std::ops::Range;
 
 use super::limits::FILE_PIECES_MAX;
 use super::units::{PIECE_BYTES, PieceCount, PieceIndex, PieceRange};
 
-/// Longest file: as many pieces as a provider can tell a consumer of.
+/// Longest file, in bytes: its bit field still fits an `Opened`.
 pub const MAX_FILE_BYTES: u64 = FILE_PIECES_MAX as u64 * PIECE_BYTES as u64;
 
-/// The layout of one file in pieces.
+/// Layout of one file in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     length: u64,
 }
 
-/// A length that no file of this system can have.
+/// The length is more than a file may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{length} bytes are more than the {MAX_FILE_BYTES} bytes that a file may have")]
 pub struct FileTooLong {
@@ -33,9 +33,10 @@ impl Geometry {
         if length > MAX_FILE_BYTES { Err(FileTooLong { length }) } else { Ok(Geometry { length }) }
     }
 
-    /// The longest file of `pieces` pieces: the layout to assume while only the number of pieces is known.
+    /// The longest file of `pieces` pieces: assumed while the length is not known.
     #[must_use]
     pub fn longest(pieces: PieceCount) -> Geometry {
+        assert!(pieces.0 <= FILE_PIECES_MAX, "a manifest bounds the number of pieces");
         Geometry { length: u64::from(pieces.0) * u64::from(PIECE_BYTES) }
     }
 
@@ -45,11 +46,11 @@ impl Geometry {
         self.length
     }
 
-    /// How many pieces the file has; 0 for the empty file.
+    /// Number of pieces; 0 for the empty file.
     #[must_use]
     pub fn pieces(self) -> PieceCount {
         let count = self.length.div_ceil(u64::from(PIECE_BYTES));
-        PieceCount(u32::try_from(count).expect("`new` and `longest` keep the count within u32"))
+        PieceCount(u32::try_from(count).expect("`new` and `longest` bound the count"))
     }
 
     /// The last piece; `None` for the empty file.
@@ -64,7 +65,7 @@ impl Geometry {
         index.0 < self.pieces().0
     }
 
-    /// Whether the whole run lies in this file.
+    /// Whether all pieces of the run are in this file.
     #[must_use]
     pub fn contains_range(self, range: PieceRange) -> bool {
         self.contains(range.last())
@@ -79,7 +80,7 @@ impl Geometry {
     /// Length of a piece in bytes: [`PIECE_BYTES`] for all but the last.
     ///
     /// # Panics
-    /// When the file has no such piece: callers check what comes from outside with [`Geometry::contains`].
+    /// When the file has no such piece. Callers check untrusted indices with [`Geometry::contains`].
     #[must_use]
     pub fn piece_len(self, index: PieceIndex) -> u32 {
         assert!(self.contains(index), "piece {index} of a file of {} pieces", self.pieces());
@@ -87,7 +88,7 @@ impl Geometry {
         u32::try_from(rest.min(u64::from(PIECE_BYTES))).expect("at most a piece")
     }
 
-    /// Where a piece ends, in bytes from the start of the file.
+    /// End of a piece, in bytes from the start of the file.
     ///
     /// # Panics
     /// As [`Geometry::piece_len`].
@@ -96,7 +97,7 @@ impl Geometry {
         self.offset(index) + u64::from(self.piece_len(index))
     }
 
-    /// Where a run of pieces lies in the file, in bytes.
+    /// The bytes of the file that a run of pieces covers.
     ///
     /// # Panics
     /// As [`Geometry::piece_len`].
@@ -105,7 +106,7 @@ impl Geometry {
         self.offset(run.first())..self.end(run.last())
     }
 
-    /// Whether a file of `length` bytes has as many pieces as this one: all that is known where an uploader gave no
+    /// Whether a file of `length` bytes has as many pieces as this one: all that can be checked when the uploader gave no
     /// length.
     #[must_use]
     pub fn same_pieces(self, length: u64) -> bool {
@@ -119,9 +120,9 @@ mod tests {
 
     const PIECE: u64 = PIECE_BYTES as u64;
 
-    /// Sizes where roundings go wrong, each with its number of pieces and the length of its last piece.
+    /// Sizes that are easy to round wrong, each with its number of pieces and the length of its last piece.
     const INTERESTING: [(u64, u32, Option<u32>); 12] = [
-        (0, 0, None),                                  // nothing at all
+        (0, 0, None),                                  // empty
         (1, 1, Some(1)),                               // the shortest piece
         (PIECE - 1, 1, Some(PIECE_BYTES - 1)),         // one short of a piece
         (PIECE, 1, Some(PIECE_BYTES)),                 // exactly one
@@ -136,7 +137,7 @@ mod tests {
     ];
 
     #[test]
-    fn interesting_sizes_divide_as_they_should() {
+    fn files_divide_into_pieces() {
         for (length, pieces, last_len) in INTERESTING {
             let geometry = Geometry::new(length).unwrap();
             assert_eq!(geometry.pieces(), PieceCount(pieces), "{length}");
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_plausible_when_it_has_the_same_pieces() {
+    fn a_length_is_plausible_when_it_has_the_same_number_of_pieces() {
         let two = Geometry::longest(PieceCount(2));
         assert!(!two.same_pieces(PIECE));
         assert!(two.same_pieces(PIECE + 1));

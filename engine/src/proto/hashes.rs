@@ -1,10 +1,9 @@
-//! Lists of SHA-1 values, one a piece: in memory where they are short, and somewhere else where they are not.
+//! Lists of SHA-1 values, one a piece: short lists in memory, long ones in a mapped file.
 //!
-//! A file of 1 TiB has 2,097,152 pieces, hence 40 MiB of digests and 40 MiB of chain: too much for the memory of a process
-//! that promises to stay small. So a list may lie in bytes that its owner only lends by copies, 20 bytes at a time; what these
-//! bytes are (a mapped file) is no concern of this module.
+//! A file of 1 TiB has 2,097,152 pieces, and so 40 MiB of digests and 40 MiB of chain: too much for a process that promises
+//! to stay small. A list therefore reads from [`BackingBytes`], 20 bytes at a time, and does not know what they are.
 //!
-//! Invariants: a list never changes its length, and its values lie whole within its bytes.
+//! A list never changes its length, and all its values are within its bytes.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,22 +15,22 @@ use super::units::{ChainState, Digest};
 /// Length of one value, in bytes.
 pub const HASH_BYTES: usize = 20;
 
-/// Bytes that somebody keeps, and that others read by copies: nobody gets a reference to them.
+/// Bytes that are read by copying only: a mapped file cannot lend a reference that stays valid.
 pub trait BackingBytes: fmt::Debug + Send + Sync {
-    /// How many there are.
+    /// Number of bytes.
     fn length(&self) -> usize;
 
-    /// Copies those from `at` on.
+    /// Copies the bytes from `at` on until `into` is full.
     ///
     /// # Panics
     /// When there are fewer.
     fn copy(&self, at: usize, into: &mut [u8]);
 
-    /// Where they are kept, when some could not be read any more: then what was copied may be wrong. Never again `None`.
+    /// The path of the bytes once some of them could not be read, and `None` before. Copies may be wrong from then on.
     fn unreadable_at(&self) -> Option<String>;
 }
 
-/// Bytes in memory are never lost.
+/// Bytes in memory can always be read.
 macro_rules! kept_in_memory {
     ($type:ty) => {
         impl BackingBytes for $type {
@@ -53,12 +52,12 @@ macro_rules! kept_in_memory {
 kept_in_memory!(Vec<u8>);
 kept_in_memory!(&[u8]);
 
-/// What such lists are made of: [`Digest`] and [`ChainState`].
+/// A value of such a list: [`Digest`] or [`ChainState`].
 pub trait Sha1Value: Copy + Eq + fmt::Debug {
-    /// From its bytes.
+    /// The value of these bytes.
     fn from_array(bytes: [u8; HASH_BYTES]) -> Self;
 
-    /// Its bytes.
+    /// The bytes of the value.
     fn to_array(self) -> [u8; HASH_BYTES];
 }
 
@@ -82,7 +81,7 @@ impl Sha1Value for ChainState {
     }
 }
 
-/// A list. Cheap to clone: all clones are the same list.
+/// A list of SHA-1 values. Cheap to clone: all clones share the same bytes.
 #[derive(Clone)]
 pub struct Sha1List<T> {
     bytes: Arc<dyn BackingBytes>,
@@ -92,26 +91,26 @@ pub struct Sha1List<T> {
 }
 
 impl<T: Sha1Value> Sha1List<T> {
-    /// The list of `count` values that begin at byte `start`; `None` when the bytes end before it does.
+    /// The list of `count` values from byte `start` on; `None` when the bytes end too early.
     #[must_use]
     pub fn from_backing(bytes: Arc<dyn BackingBytes>, start: usize, count: usize) -> Option<Sha1List<T>> {
         let end = count.checked_mul(HASH_BYTES)?.checked_add(start)?;
         (end <= bytes.length()).then_some(Sha1List { bytes, start, count, of: PhantomData })
     }
 
-    /// How many values.
+    /// Number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether the list has no values.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// One of them.
+    /// The value at `index`; `None` past the end.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<T> {
         (index < self.count).then(|| {
@@ -121,18 +120,18 @@ impl<T: Sha1Value> Sha1List<T> {
         })
     }
 
-    /// All of them, in order.
+    /// All values, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = T> + Clone + '_ {
         (0..self.count).map(|index| self.get(index).expect("an index below the count"))
     }
 
-    /// Those of `range`, which is cut to what there is.
+    /// The values of `range`, as far as it is within the list.
     #[must_use]
     pub fn range(&self, range: Range<usize>) -> Vec<T> {
         range.filter_map(|index| self.get(index)).collect()
     }
 
-    /// All of them, in memory.
+    /// All values, in memory.
     #[must_use]
     pub fn to_vec(&self) -> Vec<T> {
         self.iter().collect()
@@ -152,7 +151,7 @@ impl<T: Sha1Value> From<Vec<T>> for Sha1List<T> {
     }
 }
 
-/// The bytes of the values, one after the other.
+/// The bytes of the values, joined.
 #[must_use]
 pub fn join_values<T: Sha1Value>(values: &[T]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(values.len() * HASH_BYTES);
@@ -175,7 +174,7 @@ impl<T: Sha1Value> PartialEq<[T]> for Sha1List<T> {
 }
 
 impl<T> fmt::Debug for Sha1List<T> {
-    /// Says how many: millions of values help nobody.
+    /// Shows the number of values only: there may be millions.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Hashes({})", self.count)
     }
@@ -186,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_lies_anywhere_in_its_bytes_and_ends_within_them() {
+    fn a_list_starts_anywhere_in_its_bytes_and_ends_within_them() {
         let values: Vec<Digest> = (0..4).map(|byte| Digest([byte; 20])).collect();
         let bytes = [vec![9; 7], join_values(&values)].concat();
         let list = Sha1List::<Digest>::from_backing(Arc::new(bytes.clone()), 7, 4).unwrap();

@@ -1,12 +1,11 @@
-//! Bytes as hexadecimal digits, and back, without the formatting machinery: a tracker writes and reads some hundred of them
-//! with every change and every answer.
+//! Bytes as hexadecimal digits and back, without `std::fmt`: a tracker converts hundreds of values for each answer.
 //!
-//! Invariant: what is written is lower case; either case is read.
+//! Digits are written in lower case and read in either case.
 
-/// Longest value that is written as digits, in bytes: keys.
+/// Longest value, in bytes: a key.
 const BYTES_MAX: usize = 32;
 
-/// The digits of a value, two a byte, without memory of their own.
+/// The digits of a value, two a byte, without an allocation.
 pub struct HexDigits {
     text: [u8; 2 * BYTES_MAX],
     length: usize,
@@ -19,7 +18,7 @@ impl HexDigits {
     /// When there are more.
     #[must_use]
     pub fn of(bytes: &[u8]) -> HexDigits {
-        assert!(bytes.len() <= BYTES_MAX, "{} bytes are more than a key has", bytes.len());
+        assert!(bytes.len() <= BYTES_MAX, "{} bytes are longer than a key", bytes.len());
         let mut text = [0; 2 * BYTES_MAX];
         for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
             *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
@@ -27,7 +26,7 @@ impl HexDigits {
         HexDigits { text, length: 2 * bytes.len() }
     }
 
-    /// As text.
+    /// The digits as text.
     ///
     /// # Panics
     /// Never: digits are ASCII.
@@ -41,7 +40,7 @@ fn hex_digit(value: u8) -> u8 {
     if value < 10 { b'0' + value } else { b'a' + value - 10 }
 }
 
-/// Reads exactly two digits for each byte.
+/// Parses exactly two digits for each byte.
 #[must_use]
 pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_refused() {
+    fn text_that_is_not_hex_is_refused() {
         assert_eq!(HexDigits::of(&[]).as_str(), "");
         for wrong in ["", "a", "abc", "0g", "+1", " 1", "éé", "0102"] {
             assert_eq!(parse_hex::<1>(wrong), None, "{wrong}");

@@ -1,18 +1,22 @@
-//! Every number of the peer protocol, with its unit, its owner and its reason.
+//! The limits of the peer protocol, with unit and reason.
+//!
+//! Constants of one algorithm, such as the retry pauses of a transfer, are defined in the file of the algorithm instead.
 
-/// Longest frame but `Opened`, in bytes: a `Have` of thousands of runs fits, and a stranger can ask for no more memory.
+/// Longest frame except `Opened`, in bytes: a `Have` of thousands of runs fits, and an unknown peer cannot make a node
+/// allocate more.
 pub const FRAME_MAX_BYTES: usize = 64 * 1024;
 
-/// Longest `Opened`, in bytes: the bit field of a file of [`FILE_PIECES_MAX`] pieces, and what goes with it.
+/// Longest `Opened`, in bytes: the bit field of a file of [`FILE_PIECES_MAX`] pieces and [`OPENED_REST_BYTES`].
 pub const OPENED_MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes of an `Opened` besides its bit field, at most: a tag and two lengths (varints of at most 9 bytes), a signature.
+/// Most bytes of an `Opened` besides its bit field: a tag and two lengths (varints of at most 9 bytes), a signature.
 pub const OPENED_REST_BYTES: usize = 128;
 
-/// Most pieces of a file, so that every bit field fits an `Opened`: 33,553,408, or 512 MiB less than 16 TiB.
+/// Most pieces of a file, so that its bit field fits an `Opened`: 33,553,408, or 512 MiB less than 16 TiB.
 pub const FILE_PIECES_MAX: u32 = 8 * (4 * 1024 * 1024 - 128);
 
 const _: () = assert!(FILE_PIECES_MAX as usize / 8 + OPENED_REST_BYTES == OPENED_MAX_BYTES);
+const _: () = assert!(FRAME_MAX_BYTES < OPENED_MAX_BYTES);
 
 /// Most pieces that one `Request` or `Cancel` names.
 pub const REQUEST_MAX_PIECES: u32 = 64;
@@ -20,63 +24,74 @@ pub const REQUEST_MAX_PIECES: u32 = 64;
 /// Most pieces requested and not answered on one connection: 64 MiB, half a second at 1 Gbit/s.
 pub const OUTSTANDING_MAX_PIECES: u32 = 128;
 
-/// Fewest pieces that a window lets be outstanding, so that one is always on its way while another is asked for.
+/// Smallest request window in pieces: one is on its way while another is requested.
 pub const WINDOW_MIN_PIECES: u32 = 2;
+
+const _: () =
+    assert!(WINDOW_MIN_PIECES <= REQUEST_MAX_PIECES && REQUEST_MAX_PIECES <= OUTSTANDING_MAX_PIECES);
 
 /// Most runs in one `Have`, so that it stays within a frame (two varints of at most 5 bytes a run).
 pub const HAVE_MAX_RANGES: usize = 4_096;
 
-/// So often in a row a provider turns a consumer away from pieces that others have been sent: all that may be outstanding can
-/// be such. The consumer bears it twice as often, and then takes the provider for one that gives nothing.
+// A tag, a count of at most 9 bytes, and the runs.
+const _: () = assert!(1 + 9 + HAVE_MAX_RANGES * 2 * 5 <= FRAME_MAX_BYTES);
+
+/// A provider defers at most so many requests of a consumer in a row, for pieces that others have been sent: as many as may
+/// be outstanding. A consumer accepts twice as many, and then treats the provider as one that has nothing to give.
 pub const DEFERRED_MAX: usize = OUTSTANDING_MAX_PIECES as usize;
 
-/// Connections of one peer key for one file, at a provider.
+/// Connections that a provider accepts from one peer key for one file.
 pub const CONNECTIONS_PER_PEER: usize = 4;
 
-/// With few peers each gets several connections, until there are about this many: a connection is served by one thread
-/// at each end, so one alone leaves the other cores idle.
+/// With few peers each gets several connections, up to about this many in all: one thread serves a connection at each end,
+/// so a single connection leaves the other cores idle.
 pub const CONNECTIONS_WANTED: usize = 4;
 
-/// Connections that a download opens to each of its peers, when so many can be used.
+/// Connections that a download opens to each of its peers, where it has pieces to request on them.
 #[must_use]
 pub const fn connections_each(peers: usize) -> usize {
-    // A minimum by hand: `Ord::clamp` is not for constants.
+    // `Ord::min` is not available in constants.
     let each = CONNECTIONS_WANTED.div_ceil(if peers == 0 { 1 } else { peers });
     if each < CONNECTIONS_PER_PEER { each } else { CONNECTIONS_PER_PEER }
 }
 
-/// Connections at a provider that have not shown a ticket yet.
+/// Connections that a provider accepts before they show a ticket.
 pub const UNAUTHENTICATED_MAX: usize = 256;
 
-/// Connections at a provider in all.
+/// Connections that a provider accepts in all.
 pub const PROVIDER_CONNECTIONS_MAX: usize = 1_024;
+
+// Known consumers always find a place beside connections without a ticket.
+const _: () = assert!(UNAUTHENTICATED_MAX < PROVIDER_CONNECTIONS_MAX);
 
 /// Connections that one node opens to fetch, over all its downloads: each may hold one receive buffer.
 pub const CONSUMER_CONNECTIONS_MAX: usize = 64;
 
-/// Peers that one download keeps in mind.
+/// Peers that one download keeps.
 pub const PEERS_PER_DOWNLOAD: usize = 200;
 
-/// A handshake must be done in this time.
+/// Time allowed for a handshake.
 pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 
-/// With requests open and no byte for this long, a peer counts as dead.
+/// A connection with requests pending and no byte for this long is closed.
 pub const SILENCE_TIMEOUT_MS: u64 = 30_000;
 
-/// TCP keepalive's first probe.
+/// Idle time before the first TCP keepalive probe.
 pub const KEEPALIVE_S: u64 = 20;
 
-/// A ticket's life, set by the tracker.
+/// Lifetime of a ticket, set by the tracker.
 pub const TICKET_LIFE_S: u64 = 9 * 60;
 
-/// How far past its end a ticket still counts, for clocks that differ.
+/// A ticket is accepted for this long after its end, for clocks that differ.
 pub const TICKET_GRACE_S: u64 = 60;
 
-/// A peer is dropped with this many pieces whose digest failed.
+const _: () = assert!(TICKET_GRACE_S < TICKET_LIFE_S);
+
+/// A peer is banned at this many pieces with a wrong digest.
 pub const BAD_PIECES_MAX: u32 = 2;
 
-/// Duplicate bytes that the endgame may cost: one in this many pieces (0.5 %) …
+/// The last pieces may be requested twice: one in this many pieces of the file (0.5 %).
 pub const ENDGAME_SHARE: u32 = 200;
 
-/// … or this many pieces, whichever is more.
+/// The last pieces may be requested twice: at least this many.
 pub const ENDGAME_MIN_PIECES: u32 = 2;

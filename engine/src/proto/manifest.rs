@@ -1,7 +1,7 @@
-//! What a file is: its name, length, piece digests, file digest and chain.
+//! The description of a file: name, length, piece digests, file digest and chain.
 //!
-//! Invariants, kept by [`Manifest::new`]: there are as many digests as pieces; a chain has one state fewer than there
-//! are pieces; the name is one path component that every Linux filesystem and every terminal can take.
+//! [`Manifest::new`] checks that there are as many digests as pieces, and that a chain has one state fewer. A [`FileName`]
+//! is one path component that every Linux file system accepts and every terminal shows as it is.
 
 use std::borrow::Borrow;
 
@@ -16,38 +16,38 @@ use super::units::{ChainState, Digest, PIECE_BYTES, PieceCount, PieceIndex};
 /// Longest file name, in bytes of UTF-8.
 pub const MAX_FILE_NAME_BYTES: usize = 255;
 
-/// A file name that is one path component and prints as what it is.
+/// A file name: one path component without control characters or changes of text direction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileName(String);
 
 /// Why a file name is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadFileName {
-    /// No bytes at all.
+    /// The name is empty.
     #[error("a file name must not be empty")]
     Empty,
-    /// More than [`MAX_FILE_NAME_BYTES`].
+    /// The name is longer than [`MAX_FILE_NAME_BYTES`].
     #[error("a file name has at most {MAX_FILE_NAME_BYTES} bytes")]
     TooLong,
-    /// `.` or `..`.
+    /// The name is `.` or `..`.
     #[error("`.` and `..` are directories, not file names")]
     Dots,
-    /// A `/`, a control character, or a character that reverses the direction of text.
+    /// The name has a `/`, a control character, or a character that changes the direction of text.
     #[error("a file name must not contain {0:?}")]
     Forbidden(char),
 }
 
-/// Characters that change the direction of the text around them (Unicode, UAX #9), and so can disguise a name.
+/// Characters that change the direction of text (Unicode, UAX #9), and so can disguise a name.
 const BIDIRECTIONAL: [char; 12] = [
     '\u{061C}', '\u{200E}', '\u{200F}', '\u{202A}', '\u{202B}', '\u{202C}', '\u{202D}', '\u{202E}',
     '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
 ];
 
 impl FileName {
-    /// Checks a name from outside.
+    /// Checks an untrusted name.
     ///
     /// # Errors
-    /// [`BadFileName`] says which rule it breaks.
+    /// [`BadFileName`] says which rule the name breaks.
     pub fn new(name: &str) -> Result<FileName, BadFileName> {
         if name.is_empty() {
             return Err(BadFileName::Empty);
@@ -64,7 +64,7 @@ impl FileName {
         }
     }
 
-    /// The name.
+    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -77,12 +77,12 @@ impl std::fmt::Display for FileName {
     }
 }
 
-/// The identity under which the trackers know a file.
+/// The key under which the trackers list a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileKey {
-    /// The group that it is shared in.
+    /// The group in which the file is shared.
     pub group: String,
-    /// Its name there.
+    /// The file's name in the group.
     pub name: FileName,
 }
 
@@ -92,18 +92,18 @@ impl std::fmt::Display for FileKey {
     }
 }
 
-/// What proves the file as a whole.
+/// What proves the whole file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileProof {
     /// SHA-1 of the whole file.
     Whole(Digest),
-    /// The uploader gave the piece digests joined, as the original client does: only the pieces can be proven. The
-    /// value, SHA-1 over the joined 20-byte digests, names the content but proves nothing more.
+    /// SHA-1 of the joined piece digests, for uploads by the original client, which gives no other. It identifies the
+    /// content, and only the pieces can be proven.
     PiecesOnly(Digest),
 }
 
 impl FileProof {
-    /// The 20 bytes that name the content: in tickets, records and names of partial files.
+    /// The digest that identifies the content in tickets, records and names of partial files.
     #[must_use]
     pub fn id(self) -> Digest {
         match self {
@@ -111,7 +111,7 @@ impl FileProof {
         }
     }
 
-    /// The proof of a file known by its piece digests alone.
+    /// The proof of a file of which only the piece digests are known.
     #[must_use]
     pub fn of_pieces(digests: impl IntoIterator<Item = impl Borrow<Digest>>) -> FileProof {
         let mut hash = sha1::Sha1::new();
@@ -120,7 +120,7 @@ impl FileProof {
     }
 }
 
-/// Everything needed to fetch a file from strangers and know that it is the right one. Cheap to clone, however long the file.
+/// All that is needed to fetch a file from untrusted peers and verify it. Cheap to clone, also for long files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     name: FileName,
@@ -131,29 +131,29 @@ pub struct Manifest {
     chain: Option<Sha1List<ChainState>>,
 }
 
-/// Why parts do not make a manifest.
+/// Why parts are not a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadManifest {
-    /// The length does not divide into as many pieces as there are digests.
+    /// The length does not have as many pieces as there are digests.
     #[error("{length} bytes do not make {digests} pieces")]
     Length {
         /// Claimed length, in bytes.
         length: u64,
-        /// How many digests came.
+        /// Number of digests.
         digests: usize,
     },
     /// More digests than a file may have pieces.
     #[error("{0} piece hashes are more than a file may have")]
     TooMany(usize),
-    /// n pieces have n - 1 states between them.
+    /// The chain of n pieces must have n - 1 states.
     #[error("a chain of {states} states does not fit {digests} pieces")]
     Chain {
-        /// How many states came.
+        /// Number of states.
         states: usize,
-        /// How many digests came.
+        /// Number of digests.
         digests: usize,
     },
-    /// The file has no bytes, but its digest is not that of nothing.
+    /// The file is empty, but its digest is not that of no bytes.
     #[error("a file of 0 bytes has the SHA-1 da39a3ee5e6b4b0d3255bfef95601890afd80709 and no other")]
     Empty,
 }
@@ -165,7 +165,7 @@ pub const EMPTY_DIGEST: Digest = Digest([
 ]);
 
 impl Manifest {
-    /// Joins the parts, with the hashes in memory: see [`Manifest::from_lists`].
+    /// Builds a manifest from digests in memory; see [`Manifest::from_lists`].
     ///
     /// # Errors
     /// [`BadManifest`] when the parts contradict each other.
@@ -179,8 +179,8 @@ impl Manifest {
         Manifest::from_lists(name, length, digests.into(), proof, chain.map(Sha1List::from))
     }
 
-    /// Joins the parts. `length` is `None` where the uploader gave none; then providers say it and the last piece's
-    /// digest proves it. For a file of one piece the empty chain is always known.
+    /// Builds a manifest. `length` is `None` where the uploader gave none: then providers send it, and the digest of the last
+    /// piece proves it. For a file of one piece the (empty) chain is always known.
     ///
     /// # Errors
     /// [`BadManifest`] when the parts contradict each other.
@@ -221,7 +221,7 @@ impl Manifest {
         &self.name
     }
 
-    /// The layout; of the longest possible file where the length is not known.
+    /// The layout of the file; that of the longest possible file where the length is not known.
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         self.geometry
@@ -233,7 +233,7 @@ impl Manifest {
         self.length_known
     }
 
-    /// How many pieces the file has.
+    /// Number of pieces.
     #[must_use]
     pub fn pieces(&self) -> PieceCount {
         self.geometry.pieces()
@@ -245,23 +245,23 @@ impl Manifest {
         &self.digests
     }
 
-    /// The digest of one piece.
+    /// The digest of a piece.
     ///
     /// # Panics
     /// When the file has no such piece.
     #[must_use]
     pub fn digest(&self, index: PieceIndex) -> Digest {
-        self.digests.get(index.as_usize()).expect("a piece of this file")
+        self.digests.get(index.as_usize()).expect("the index is a piece of this file")
     }
 
-    /// What proves the whole.
+    /// What proves the whole file.
     #[must_use]
     pub fn proof(&self) -> FileProof {
         self.proof
     }
 
-    /// The pieces that are all zeros, known by their digest. A last piece of unknown length counts when it is as long as
-    /// any other, which its digest proves; a shorter one is not looked for.
+    /// The pieces of zeros, found by their digest. Where the length is not known, a last piece that is shorter than the
+    /// others is not found.
     #[must_use]
     pub fn zero_pieces(&self) -> Bitfield {
         let zeros_of = |length: u32| Digest(sha1::Sha1::digest(vec![0; length as usize]).into());
@@ -285,8 +285,8 @@ impl Manifest {
         self.chain.as_ref()
     }
 
-    /// Where the hashes are kept, when some of them could not be read any more: then no piece can be judged by them. See
-    /// [`BackingBytes::unreadable_at`](super::hashes::Kept::lost).
+    /// The path of the digests or the chain once some of them could not be read: then they prove nothing. See
+    /// [`BackingBytes::unreadable_at`](super::hashes::BackingBytes::unreadable_at).
     #[must_use]
     pub fn unreadable_at(&self) -> Option<String> {
         self.digests.unreadable_at().or_else(|| self.chain.as_ref()?.unreadable_at())
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_one_printable_component() {
+    fn a_name_is_one_printable_path_component() {
         for good in ["a", "report 2026.pdf", "Größe – 文件.bin", "...", ".hidden", &"x".repeat(255)] {
             assert!(FileName::new(good).is_ok(), "{good}");
         }
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_length_gives_the_longest_file() {
+    fn without_a_length_the_longest_file_is_assumed() {
         let digests = vec![Digest([1; 20]); 3];
         let manifest = Manifest::new(name(), None, digests, FileProof::Whole(Digest([2; 20])), None).unwrap();
         assert!(!manifest.is_length_known());

@@ -1,7 +1,7 @@
-//! Manifests at rest: the bytes that a node keeps so that it can share or fetch again without asking and hashing.
+//! Manifests at rest: a node keeps them to share or fetch a file again without the tracker and without hashing.
 //!
-//! The form is fixed: flags, length, counts, name, proof, digests, chain, sealed by a checksum. Twenty bytes a piece, forty
-//! with a chain: 80 MiB for 1 TiB, hence written block by block and read where it lies.
+//! The form is flags, name length, file length, piece count, content digest, name, digests, chain, and a checksum. It has 20
+//! bytes a piece, or 40 with a chain: 80 MiB for 1 TiB. It is therefore written in blocks and read in place.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -12,21 +12,21 @@ use super::manifest::{FileName, FileProof, MAX_FILE_NAME_BYTES, Manifest};
 use super::sealed::{self, FieldReader, FormatMagic, SealError, SealWriter};
 use super::units::Digest;
 
-/// The form's name and version.
+/// Name and version of the form.
 const MAGIC: FormatMagic = *b"shoalmf1";
 
 const LENGTH_KNOWN: u8 = 1;
 const PROVES_WHOLE: u8 = 2;
 const HAS_CHAIN: u8 = 4;
 
-/// Most bytes before the hashes: flags, length of the name, length, pieces, what names the content, name.
+/// Most bytes before the digests: flags, name length, file length, pieces, content digest, name.
 const HEAD_MAX_BYTES: usize = 1 + 1 + 8 + 4 + HASH_BYTES + MAX_FILE_NAME_BYTES;
 
-/// Values that are written together: 80 KiB.
+/// Digests or chain states in one written block: 80 KiB.
 const WRITE_VALUES: usize = 4_096;
 
 impl Manifest {
-    /// The form at rest, in memory: for files that are not too long for that.
+    /// The form at rest as one value, for manifests that fit in memory.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -38,10 +38,10 @@ impl Manifest {
         bytes
     }
 
-    /// Gives the form at rest to `put`, block by block; the checksum with which it ends.
+    /// Passes the form at rest to `put` in blocks. Returns the checksum at its end.
     ///
     /// # Errors
-    /// Those of `put`.
+    /// The errors of `put`.
     pub fn write<E>(
         &self,
         mut put: impl FnMut(&[u8]) -> Result<(), E>,
@@ -76,6 +76,7 @@ impl Manifest {
         head.extend_from_slice(&self.pieces().0.to_le_bytes());
         head.extend_from_slice(&id.0);
         head.extend_from_slice(name);
+        assert!(head.len() <= HEAD_MAX_BYTES, "the reader looks no further for the digests");
         head
     }
 
@@ -88,7 +89,7 @@ impl Manifest {
         Manifest::from_backing(&bytes)
     }
 
-    /// As [`Manifest::from_bytes`], with the hashes left where they are kept.
+    /// As [`Manifest::from_bytes`]; the digests and the chain stay in `bytes`.
     ///
     /// # Errors
     /// [`SealError`].
@@ -101,7 +102,6 @@ impl Manifest {
     }
 }
 
-/// Gives the values to `put`, some thousands at a time.
 fn write_values<T: Sha1Value, E>(
     values: &Sha1List<T>,
     put: &mut impl FnMut(&[u8]) -> Result<(), E>,
@@ -135,7 +135,7 @@ fn read_manifest(bytes: &Arc<dyn BackingBytes>, body: Range<usize>) -> Option<Ma
     };
     let proof = if flags & PROVES_WHOLE == 0 { FileProof::PiecesOnly(id) } else { FileProof::Whole(id) };
     let length = (flags & LENGTH_KNOWN != 0).then_some(length);
-    // No claim of a count reaches beyond the body: what lies behind it is the checksum.
+    // The lists must end where the body does: the checksum follows, and is not part of them.
     if end == body.end { Manifest::from_lists(name, length, digests, proof, chain).ok() } else { None }
 }
 

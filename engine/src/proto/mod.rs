@@ -1,15 +1,15 @@
-//! The peer protocol, pure: bytes, keys and decisions, without a clock, a socket, a file, a thread or unsafe code.
+//! The peer protocol without I/O: no clock, socket, file, thread or unsafe code.
 //!
 //! ```text
-//!   what things are      hex ◄── units ◄── geometry, hashes ◄── manifest ◄── copies       bitfield   time   limits
-//!   what is kept         sealed ◄── manifest_form
-//!   what is said         encoding ◄── ticket ◄── frame ◄── codec
-//!   one connection       session (opening, provider) ──► spread      window ──► rate
-//!   one file             transfer ──► picker, peers, session, window ──► action (what the driver is to do)
+//!   values            hex ◄── units ◄── geometry, hashes ◄── manifest ◄── equal_pieces       bitfield   time   limits
+//!   at rest           sealed ◄── manifest_form
+//!   on the wire       encoding ◄── ticket ◄── frame ◄── codec
+//!   one connection    session (handshake, provider) ──► steering       window ──► rate
+//!   one file          transfer ──► picker, peers, session, window ──► action (for the driver)
 //! ```
 //!
-//! The driver feeds [`transfer::Transfer`] and [`session::ProviderSession`] with the moment and what happened, and carries out
-//! what they answer. So a whole swarm runs inside a test, in microseconds and always alike.
+//! The driver passes events and the current time to [`transfer::Transfer`] and [`session::ProviderSession`], and carries
+//! out the actions that they return. Tests therefore run whole swarms in virtual time, with the same result every time.
 
 mod encoding;
 mod equal_pieces;

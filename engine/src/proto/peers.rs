@@ -1,8 +1,8 @@
-//! The peers that one transfer knows: whom to call, when again, and whom no more.
+//! The peers that one transfer knows: which to call, when to call again, and which never.
 //!
-//! Invariants: a peer that was dropped for bad pieces is never called again by this transfer, and so never forgotten; nor
-//! is one with a connection. The pause before the next call grows until the peer has delivered a piece; that the trackers name
-//! it again shortens it once.
+//! A peer that was banned for bad pieces is never called again and never forgotten; a peer with a connection is not
+//! forgotten either. The pause before the next call doubles until the peer delivers a piece. When the trackers name the
+//! peer again, the pause is shortened once.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::session::Violation;
 use super::time::Moment;
 use super::units::PieceIndex;
 
-/// First pause after a failed call; each further failure doubles it.
+/// Pause after the first failed call; each further failure doubles it.
 const RETRY_FIRST_MS: u64 = 1_000;
 
 /// Longest pause between calls.
@@ -22,7 +22,7 @@ const RETRY_MAX_MS: u64 = 30_000;
 /// Connections of one transfer.
 const CONNECTIONS_MAX: usize = 32;
 
-/// Who a peer is to this transfer; never reused.
+/// A peer within one transfer. Numbers are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PeerNumber(usize);
 
@@ -33,44 +33,131 @@ pub enum DisconnectReason {
     Lost,
     /// The file that the peer served has changed.
     SourceChanged,
-    /// The peer said no.
+    /// The peer refused to open.
     Refused(RefusedCode),
     /// The peer broke the protocol.
     Violated(Violation),
     /// The peer said goodbye.
     Bye,
-    /// This node has as many connections as it may: the peer was not even called.
+    /// This node has as many connections as it may, so the peer was not called.
     ConnectionLimit,
+}
+
+/// How far a peer is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PeerState {
+    /// The pause is shortened when the trackers name the peer again.
+    Normal,
+    /// The pause was shortened since the last piece, or must not be: the connection was useless.
+    Hurried,
+    /// The peer broke the protocol or serves another file. The pause is not shortened.
+    Suspect,
+    /// The peer sent too many bad pieces. It is never called again.
+    Banned,
+}
+
+impl PeerState {
+    /// The trackers named the peer again. Returns whether the pause is to be shortened.
+    fn name_again(&mut self) -> bool {
+        let is_first = *self == PeerState::Normal;
+        self.use_up_hurry();
+        is_first
+    }
+
+    /// From now on the pause is not shortened.
+    fn use_up_hurry(&mut self) {
+        if *self == PeerState::Normal {
+            *self = PeerState::Hurried;
+        }
+    }
+
+    fn suspect(&mut self) {
+        assert_ne!(*self, PeerState::Banned, "a banned peer has no connection that could end");
+        *self = PeerState::Suspect;
+    }
+
+    /// A piece was right. It may have arrived before the ban, which stands.
+    fn restore(&mut self) {
+        if *self != PeerState::Banned {
+            *self = PeerState::Normal;
+        }
+    }
+
+    fn ban(&mut self) {
+        assert_ne!(*self, PeerState::Banned, "a peer is banned once");
+        *self = PeerState::Banned;
+    }
+}
+
+/// What kept the last call to a peer from bringing an open connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CallObstacle {
+    /// The peer refused the ticket.
+    Ticket,
+    /// This node has as many connections as it may. The peer may have refused the ticket before that.
+    ConnectionLimit { has_refused_ticket: bool },
 }
 
 #[derive(Debug)]
 struct KnownPeer {
-    at: PeerAddress,
+    address: PeerAddress,
     connections: usize,
+    /// Connections that were opened.
     open: usize,
+    /// Failed calls in a row.
     failures: u32,
     retry_at: Moment,
-    bad_pieces: u32,
-    /// The last piece that it sent wrong: asked for elsewhere, if anybody else has it.
-    avoid: Option<PieceIndex>,
-    dropped: bool,
-    ticket_refused: bool,
-    /// It waits for a connection of this node's own to become free.
-    crowded_out: bool,
-    /// It broke the protocol or serves another file: that it is named again does not shorten its pause.
-    shunned: bool,
-    /// Its pause was shortened because it was named again; until it delivers that happens once.
-    hurried: bool,
-    /// When it may get further connections beside those that it has.
+    /// When the peer may get connections beside those that it has.
     additional_at: Moment,
-    /// The file that it served has changed; until it delivers again. That it opens says nothing: a connection may have been
-    /// let in before anybody noticed.
-    withdrawn: bool,
+    bad_pieces: u32,
+    /// The last piece that the peer sent wrong: requested elsewhere, if another peer has it.
+    avoid: Option<PieceIndex>,
+    state: PeerState,
+    obstacle: Option<CallObstacle>,
+    /// The file that the peer served has changed, until it delivers a piece again. An open connection is no sign of that: it
+    /// may have been accepted before the change was noticed.
+    has_changed_source: bool,
 }
 
 impl KnownPeer {
+    fn new(now: Moment, address: PeerAddress) -> KnownPeer {
+        KnownPeer {
+            address,
+            connections: 0,
+            open: 0,
+            failures: 0,
+            retry_at: now,
+            additional_at: now,
+            bad_pieces: 0,
+            avoid: None,
+            state: PeerState::Normal,
+            obstacle: None,
+            has_changed_source: false,
+        }
+    }
+
+    fn is_banned(&self) -> bool {
+        self.state == PeerState::Banned
+    }
+
+    fn has_refused_ticket(&self) -> bool {
+        matches!(
+            self.obstacle,
+            Some(CallObstacle::Ticket | CallObstacle::ConnectionLimit { has_refused_ticket: true })
+        )
+    }
+
     fn may_be_called(&self, now: Moment) -> bool {
-        !self.dropped && self.retry_at <= now && (self.connections == 0 || self.additional_at <= now)
+        !self.is_banned() && self.retry_at <= now && (self.connections == 0 || self.additional_at <= now)
+    }
+
+    /// Counts a connection less. Returns whether it was the last.
+    fn remove_connection(&mut self, was_open: bool) -> bool {
+        assert!(self.connections > 0, "only a connection that was counted ends");
+        self.connections -= 1;
+        self.open -= usize::from(was_open);
+        assert!(self.open <= self.connections, "every open connection is counted as a connection too");
+        self.connections == 0
     }
 }
 
@@ -82,12 +169,11 @@ pub(super) struct PeerTable {
 }
 
 impl PeerTable {
-    /// Adds those that are not known yet; where there is no room, in the place of those that failed most. One that is known
-    /// is there by what the trackers hear of it, and is called again soon.
+    /// Adds peers that the trackers named. A full table drops those that failed most. A known peer is called again soon.
     pub(super) fn add_peers(&mut self, now: Moment, peers: &[PeerAddress]) {
-        for at in peers {
-            if let Some(known) = self.known.values_mut().find(|peer| peer.at == *at) {
-                if !known.shunned && !std::mem::replace(&mut known.hurried, true) {
+        for address in peers {
+            if let Some(known) = self.known.values_mut().find(|peer| peer.address == *address) {
+                if known.state.name_again() {
                     known.retry_at = known.retry_at.min(now.plus_ms(RETRY_FIRST_MS));
                 }
                 continue;
@@ -95,188 +181,186 @@ impl PeerTable {
             if self.known.len() >= PEERS_PER_DOWNLOAD && !self.evict_one() {
                 continue;
             }
-            let peer = KnownPeer {
-                at: *at,
-                connections: 0,
-                open: 0,
-                failures: 0,
-                retry_at: now,
-                bad_pieces: 0,
-                avoid: None,
-                dropped: false,
-                ticket_refused: false,
-                crowded_out: false,
-                shunned: false,
-                hurried: false,
-                additional_at: now,
-                withdrawn: false,
-            };
-            self.known.insert(PeerNumber(self.next), peer);
+            self.known.insert(PeerNumber(self.next), KnownPeer::new(now, *address));
             self.next += 1;
         }
+        assert!(self.known.len() <= PEERS_PER_DOWNLOAD, "the table is bounded");
     }
 
-    /// Forgets the peer that failed most, of those without a connection; whether there was one that ever failed.
+    /// Forgets the peer without a connection that failed most. Returns `false` when none ever failed.
     fn evict_one(&mut self) -> bool {
-        let useless = |peer: &KnownPeer| peer.connections == 0 && !peer.dropped && peer.failures > 0;
-        let worst = self.known.iter().filter(|(_, peer)| useless(peer)).max_by_key(|(_, peer)| peer.failures);
+        let is_useless = |peer: &KnownPeer| peer.connections == 0 && !peer.is_banned() && peer.failures > 0;
+        let worst =
+            self.known.iter().filter(|(_, peer)| is_useless(peer)).max_by_key(|(_, peer)| peer.failures);
         let Some(number) = worst.map(|(number, _)| *number) else { return false };
         self.known.remove(&number).is_some()
     }
 
-    /// One that has a connection, and so is known.
     fn connected_peer(&mut self, number: PeerNumber) -> &mut KnownPeer {
         self.known.get_mut(&number).expect("a peer with a connection is not forgotten")
     }
 
-    /// Whether any was ever offered.
+    /// Whether any peer was ever named.
     pub(super) fn any_known(&self) -> bool {
         !self.known.is_empty()
     }
 
-    /// Whom to call now, so that at most `wanted` connections are under way: each call counts as one from here on.
+    /// The peers to call now, so that at most `wanted` connections exist. Each call counts as a connection from here on.
     pub(super) fn next_calls(&mut self, now: Moment, wanted: usize) -> Vec<(PeerNumber, PeerAddress)> {
-        let usable = self.known.values().filter(|peer| !peer.dropped && peer.failures == 0).count().max(1);
+        let usable =
+            self.known.values().filter(|peer| !peer.is_banned() && peer.failures == 0).count().max(1);
         let each = connections_each(usable);
-        let mut total: usize = self.known.values().map(|peer| peer.connections).sum();
+        let mut total = self.connections();
         let most = wanted.min(CONNECTIONS_MAX);
         let mut calls = Vec::new();
-        for further in [false, true] {
+        for is_additional in [false, true] {
             for (number, peer) in &mut self.known {
-                // Everybody once before anybody again; further connections only to a peer that has answered once.
-                let allowed = if further && peer.open > 0 { each } else { 1 };
+                // Every peer gets one before any gets a second, and only a peer that has answered gets a second.
+                let allowed = if is_additional && peer.open > 0 { each } else { 1 };
                 while total < most && peer.may_be_called(now) && peer.connections < allowed {
                     peer.connections += 1;
                     total += 1;
-                    calls.push((*number, peer.at));
+                    calls.push((*number, peer.address));
                 }
             }
         }
+        assert!(self.connections() <= CONNECTIONS_MAX, "the connections of a transfer are bounded");
         calls
     }
 
-    /// A call was answered and the file is open there.
-    pub(super) fn connection_opened(&mut self, number: PeerNumber) {
-        let peer = self.connected_peer(number);
-        peer.open += 1;
-        peer.ticket_refused = false;
-        peer.crowded_out = false;
+    /// Connections in all, called and open.
+    fn connections(&self) -> usize {
+        self.known.values().map(|peer| peer.connections).sum()
     }
 
-    /// A piece of its was proven: what failed before counts no more.
+    /// A call was answered, and the file is open there.
+    pub(super) fn connection_opened(&mut self, number: PeerNumber) {
+        let peer = self.connected_peer(number);
+        assert!(peer.open < peer.connections, "a connection is called before it opens");
+        peer.open += 1;
+        peer.obstacle = None;
+    }
+
+    /// A piece of the peer was right: earlier failures no longer count.
     pub(super) fn piece_delivered(&mut self, number: PeerNumber) {
         if let Some(peer) = self.known.get_mut(&number) {
             peer.failures = 0;
-            peer.withdrawn = false;
-            peer.shunned = false;
-            peer.hurried = false;
+            peer.has_changed_source = false;
+            peer.state.restore();
         }
     }
 
-    /// A connection ended; `was_open` tells whether [`PeerTable::connection_opened`] was said of it.
+    /// A connection ended; `was_open` says whether [`PeerTable::connection_opened`] was called for it.
     pub(super) fn connection_ended(
         &mut self,
         now: Moment,
         number: PeerNumber,
         was_open: bool,
-        ending: &DisconnectReason,
+        reason: &DisconnectReason,
     ) {
         let peer = self.connected_peer(number);
-        peer.connections -= 1;
-        peer.open -= usize::from(was_open);
-        let was_last = peer.connections == 0;
-        peer.crowded_out = *ending == DisconnectReason::ConnectionLimit && was_last;
-        if *ending == DisconnectReason::ConnectionLimit {
+        let was_last = peer.remove_connection(was_open);
+        if *reason == DisconnectReason::ConnectionLimit {
+            let has_refused_ticket = peer.has_refused_ticket();
+            peer.obstacle = match (was_last, has_refused_ticket) {
+                (true, _) => Some(CallObstacle::ConnectionLimit { has_refused_ticket }),
+                (false, true) => Some(CallObstacle::Ticket),
+                (false, false) => None,
+            };
             let next = if was_last { &mut peer.retry_at } else { &mut peer.additional_at };
             *next = now.plus_ms(RETRY_FIRST_MS);
             return;
         }
-        peer.withdrawn |= *ending == DisconnectReason::SourceChanged;
-        peer.ticket_refused =
-            matches!(ending, DisconnectReason::Refused(RefusedCode::Ticket | RefusedCode::Expired));
-        let long = matches!(
-            ending,
+        peer.has_changed_source |= *reason == DisconnectReason::SourceChanged;
+        let is_ticket =
+            matches!(reason, DisconnectReason::Refused(RefusedCode::Ticket | RefusedCode::Expired));
+        peer.obstacle = is_ticket.then_some(CallObstacle::Ticket);
+        let is_grave = matches!(
+            reason,
             DisconnectReason::Violated(_) | DisconnectReason::Refused(RefusedCode::OtherDigest)
         );
-        peer.shunned |= long;
-        // Several connections that end at once are one failure, and one that ends beside others is none.
-        if !was_last && !long {
-            let refused = matches!(ending, DisconnectReason::Refused(_));
-            peer.additional_at = now.plus_ms(if refused { RETRY_MAX_MS } else { RETRY_FIRST_MS });
+        if is_grave {
+            peer.state.suspect();
+        }
+        // Connections that end together are one failure, and one that ends beside others is none.
+        if !was_last && !is_grave {
+            let is_refused = matches!(reason, DisconnectReason::Refused(_));
+            peer.additional_at = now.plus_ms(if is_refused { RETRY_MAX_MS } else { RETRY_FIRST_MS });
             return;
         }
-        let pause_ms = if long { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(5) };
+        let pause_ms = if is_grave { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(5) };
         peer.failures = peer.failures.saturating_add(1);
         peer.retry_at = peer.retry_at.max(now.plus_ms(pause_ms.min(RETRY_MAX_MS)));
     }
 
     /// This side ended a connection for its own reasons: the peer may be called again at once.
     pub(super) fn connection_released(&mut self, number: PeerNumber, was_open: bool) {
-        let peer = self.connected_peer(number);
-        peer.connections -= 1;
-        peer.open -= usize::from(was_open);
+        self.connected_peer(number).remove_connection(was_open);
     }
 
-    /// A peer whose connection was of no use is not called again for a while.
+    /// The connection of a peer was useless: it is not called again for a while.
     pub(super) fn back_off(&mut self, now: Moment, number: PeerNumber) {
         if let Some(peer) = self.known.get_mut(&number) {
             peer.retry_at = now.plus_ms(RETRY_MAX_MS);
-            peer.hurried = true;
+            peer.state.use_up_hurry();
         }
     }
 
-    /// Whether a peer would be called, if there were not as many connections as there may be.
+    /// Whether a peer would be called if there were not as many connections as there may be.
     pub(super) fn any_waits_for_slot(&self, now: Moment) -> bool {
-        let total: usize = self.known.values().map(|peer| peer.connections).sum();
-        let waits = |peer: &KnownPeer| peer.connections == 0 && !peer.dropped && peer.retry_at <= now;
-        total >= CONNECTIONS_MAX && self.known.values().any(waits)
+        let waits = |peer: &KnownPeer| peer.connections == 0 && !peer.is_banned() && peer.retry_at <= now;
+        self.connections() >= CONNECTIONS_MAX && self.known.values().any(waits)
     }
 
-    /// A fresh ticket has come: whoever refused the old one may be called again.
+    /// A fresh ticket has come: the peers that refused the old one may be called again.
     pub(super) fn ticket_renewed(&mut self, now: Moment) {
-        for peer in self.known.values_mut().filter(|peer| peer.ticket_refused) {
-            peer.ticket_refused = false;
+        for peer in self.known.values_mut().filter(|peer| peer.has_refused_ticket()) {
+            let is_at_limit = peer.obstacle != Some(CallObstacle::Ticket);
+            peer.obstacle =
+                is_at_limit.then_some(CallObstacle::ConnectionLimit { has_refused_ticket: false });
             peer.retry_at = now;
         }
     }
 
-    /// Counts a piece whose digest failed; the peer's address when that was one too many and it is dropped.
+    /// Counts a piece with a wrong digest. Returns the peer's address when that gets it banned.
     pub(super) fn sent_bad_piece(&mut self, number: PeerNumber, index: PieceIndex) -> Option<PeerAddress> {
-        // One that has gone and was forgotten meanwhile is not called again under this number.
+        // The peer may have been forgotten since it sent the piece; its number is not reused.
         let peer = self.known.get_mut(&number)?;
         peer.bad_pieces += 1;
         peer.avoid = Some(index);
-        if peer.bad_pieces < BAD_PIECES_MAX || peer.dropped {
+        if peer.bad_pieces < BAD_PIECES_MAX || peer.is_banned() {
             return None;
         }
-        peer.dropped = true;
-        Some(peer.at)
+        peer.state.ban();
+        Some(peer.address)
     }
 
-    /// The piece that this peer should not be asked for while another has it.
+    /// The piece that this peer is not asked for while another has it.
     pub(super) fn piece_to_avoid(&self, number: PeerNumber) -> Option<PieceIndex> {
         self.known.get(&number)?.avoid
     }
 
-    /// Whether a peer was dropped for bad pieces.
-    pub(super) fn any_dropped(&self) -> bool {
-        self.known.values().any(|peer| peer.dropped)
+    /// Whether a peer was banned for bad pieces.
+    pub(super) fn any_banned(&self) -> bool {
+        self.known.values().any(KnownPeer::is_banned)
     }
 
     /// Whether a peer stopped serving since its file has changed.
     pub(super) fn any_source_changed(&self) -> bool {
-        self.known.values().any(|peer| peer.withdrawn)
+        self.known.values().any(|peer| peer.has_changed_source)
     }
 
-    /// Whether a peer waits for a connection of this node's own.
+    /// Whether a peer was not called since this node has as many connections as it may.
     pub(super) fn any_at_connection_limit(&self) -> bool {
-        self.known.values().any(|peer| peer.crowded_out)
+        let is_at_limit =
+            |peer: &KnownPeer| matches!(peer.obstacle, Some(CallObstacle::ConnectionLimit { .. }));
+        self.known.values().any(is_at_limit)
     }
 
-    /// Whether all that is left are peers who refused the ticket.
+    /// Whether there are usable peers, and all of them refused the ticket.
     pub(super) fn all_refused_ticket(&self) -> bool {
-        let mut left = self.known.values().filter(|peer| !peer.dropped).peekable();
-        left.peek().is_some() && left.all(|peer| peer.ticket_refused)
+        let mut usable = self.known.values().filter(|peer| !peer.is_banned()).peekable();
+        usable.peek().is_some() && usable.all(KnownPeer::has_refused_ticket)
     }
 }
 
@@ -298,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_peer_gets_more_connections_once_it_answers() {
+    fn a_single_peer_gets_more_connections_once_it_answers() {
         let mut peers = peers(1);
         let now = Moment::default();
         let first = peers.next_calls(now, 99);
@@ -309,14 +393,14 @@ mod tests {
     }
 
     #[test]
-    fn many_peers_get_one_connection_each_up_to_the_most() {
+    fn many_peers_get_one_connection_each_up_to_the_limit() {
         let mut peers = peers(100);
         assert_eq!(peers.next_calls(Moment::default(), 3).len(), 3);
         assert_eq!(peers.next_calls(Moment::default(), usize::MAX).len(), CONNECTIONS_MAX - 3);
     }
 
     #[test]
-    fn failures_space_the_calls_out() {
+    fn each_failure_doubles_the_pause_between_calls() {
         let mut peers = peers(1);
         let mut now = Moment::default();
         let mut pauses = Vec::new();
@@ -331,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_break_together_are_one_failure() {
+    fn connections_that_break_together_count_as_one_failure() {
         let mut peers = peers(1);
         let mut now = Moment::default();
         for pause_ms in [1_000, 2_000] {
@@ -349,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_named_again_is_called_again_soon() {
+    fn a_peer_that_is_named_again_is_called_again_soon() {
         let mut peers = peers(2);
         let mut now = Moment::default();
         let endings = [DisconnectReason::Lost, DisconnectReason::Refused(RefusedCode::OtherDigest)];
@@ -366,15 +450,19 @@ mod tests {
         peers.add_peers(now, &[address(1), address(2)]);
         assert_eq!(peers.next_calls(now, 99), []);
         let called = peers.next_calls(soon, 99);
-        assert_eq!(called, [(PeerNumber(0), address(1))], "what serves another file is left alone");
+        assert_eq!(
+            called,
+            [(PeerNumber(0), address(1))],
+            "the pause of a peer with another file is not shortened"
+        );
         peers.connection_ended(soon, PeerNumber(0), false, &DisconnectReason::Lost);
         peers.add_peers(soon, &[address(1)]);
         let later = peers.next_calls(soon.plus_ms(RETRY_MAX_MS - 1), 99);
-        assert!(later.iter().all(|(_, at)| *at != address(1)), "once, and not in a circle");
+        assert!(later.iter().all(|(_, at)| *at != address(1)), "the pause is shortened once");
     }
 
     #[test]
-    fn a_fresh_ticket_calls_back_those_who_refused_the_old_one() {
+    fn peers_that_refused_a_ticket_are_called_with_a_fresh_one() {
         let mut peers = peers(1);
         let now = Moment::default();
         let number = peers.next_calls(now, 1)[0].0;
@@ -386,28 +474,28 @@ mod tests {
     }
 
     #[test]
-    fn a_full_list_forgets_who_failed_most() {
+    fn a_full_table_forgets_the_peer_that_failed_most() {
         let most = u16::try_from(PEERS_PER_DOWNLOAD).unwrap();
         let mut peers = peers(most);
         let now = Moment::default();
         let stranger = [address(most + 1)];
         peers.add_peers(now, &stranger);
-        assert!(peers.known.values().all(|peer| peer.at != stranger[0]), "nobody has failed yet");
+        assert!(peers.known.values().all(|peer| peer.address != stranger[0]), "no peer has failed yet");
         let (bad, gone) = (peers.next_calls(now, 2)[0].0, peers.next_calls(now, 2).len());
         assert_eq!(gone, 0);
         peers.connection_ended(now, bad, false, &DisconnectReason::Lost);
         peers.add_peers(now, &stranger);
         assert_eq!(peers.known.len(), PEERS_PER_DOWNLOAD);
-        assert!(peers.known.values().any(|peer| peer.at == stranger[0]));
+        assert!(peers.known.values().any(|peer| peer.address == stranger[0]));
         assert_eq!(
             peers.sent_bad_piece(bad, PieceIndex(0)),
             None,
-            "it is forgotten, and its number is not reused"
+            "the peer is forgotten, and its number is not reused"
         );
     }
 
     #[test]
-    fn the_pause_grows_until_a_piece_was_delivered() {
+    fn the_pause_grows_until_a_piece_is_delivered() {
         let mut peers = peers(1);
         let mut now = Moment::default();
         for pause_ms in [1_000, 2_000, 1_000] {
@@ -423,14 +511,14 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_file_is_told_of_until_its_peer_delivers_again() {
+    fn a_changed_source_is_reported_until_its_peer_delivers_again() {
         let mut peers = peers(1);
         let now = Moment::default();
         let number = peers.next_calls(now, 1)[0].0;
         peers.connection_opened(number);
         assert_eq!(peers.next_calls(now, 2).len(), 1);
         peers.connection_ended(now, number, true, &DisconnectReason::SourceChanged);
-        // The second was let in before the first was told.
+        // The second connection was accepted before the change was noticed on the first.
         peers.connection_opened(number);
         assert!(peers.any_source_changed());
         peers.connection_ended(now, number, true, &DisconnectReason::Refused(RefusedCode::NotShared));
@@ -440,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_its_own_is_no_failure() {
+    fn the_connection_limit_of_this_node_is_no_failure_of_the_peer() {
         let mut peers = peers(1);
         let mut now = Moment::default();
         for _ in 0..5 {
@@ -452,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_bad_piece_drops_a_peer_for_good() {
+    fn the_second_bad_piece_bans_a_peer_for_good() {
         let mut peers = peers(1);
         let number = peers.next_calls(Moment::default(), 1)[0].0;
         assert_eq!(peers.sent_bad_piece(number, PieceIndex(1)), None);

@@ -1,12 +1,11 @@
-//! Which piece to ask whom for next.
+//! Which pieces to request from which peer.
 //!
-//! From peers that have a part of the file: the rarest first, so that no piece dies out. From peers that have all of it:
-//! runs, which a disk reads well, that start at a random piece which no partial holder has, so that leechers come by
-//! different pieces and have something to trade. Nor is such a start or run to meet what a complete peer has said that it
-//! gives to somebody else.
+//! From a partial holder: the rarest pieces first, so that none is lost to the swarm. From a complete holder: runs, which a
+//! disk reads well. A run starts at a random piece that no partial holder has, so that leechers get different pieces, and
+//! avoids pieces that a complete holder deferred since it sends them to another peer.
 //!
-//! Invariant: a piece that is not held yet is in exactly one place: needed, or in flight with at least one holder, or in
-//! flight and landed (being verified and written).
+//! A piece that is not held is in exactly one place: needed, or in flight on at least one connection, or in flight and
+//! arrived (being verified and written).
 
 use std::collections::BTreeMap;
 
@@ -14,14 +13,14 @@ use super::bitfield::Bitfield;
 use super::limits::{ENDGAME_MIN_PIECES, ENDGAME_SHARE};
 use super::units::{PieceCount, PieceIndex, PieceRange};
 
-/// One connection of a transfer.
+/// A connection of one transfer. Ids are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// Candidates that are looked at for the rarest: exact for files up to 2 GiB, a sample at a random place in larger ones.
+/// Pieces compared to find the rarest: exact for files up to 2 GiB, a sample at a random place in larger ones.
 const RAREST_SAMPLE: usize = 4_096;
 
-/// Candidates that are looked at for one that no partial holder has.
+/// Pieces tried to find one that no partial holder has.
 const START_SAMPLE: usize = 256;
 
 /// The pieces of one file on their way from missing to held.
@@ -30,7 +29,7 @@ pub struct PiecePicker {
     needed: Bitfield,
     all_pieces: Bitfield,
     partial_holders: Vec<u16>,
-    /// Pieces that somebody else is being sent: a complete holder has said so.
+    /// Pieces that a complete holder deferred, since it sends them to another peer.
     deferred: Bitfield,
     in_flight_pieces: BTreeMap<PieceIndex, InFlightPiece>,
     duplicates_left: u32,
@@ -39,22 +38,22 @@ pub struct PiecePicker {
 
 #[derive(Debug, Default)]
 struct InFlightPiece {
-    /// Who was asked: one connection, or two at the end.
+    /// The connections that were asked: one, or two near the end.
     asked: Vec<ConnectionId>,
     has_arrived: bool,
 }
 
-/// What a piece that arrived is good for.
+/// Whether a piece that arrived is of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PieceArrival {
-    /// It was missing: verify it.
+    /// The piece was missing: it is to be verified.
     Wanted,
-    /// It is here already, or being verified.
+    /// The piece is held or being verified already.
     Duplicate,
 }
 
 impl PiecePicker {
-    /// All of `needed` is missing. The same seed makes the same choices.
+    /// A picker for the pieces `needed`. The same seed makes the same choices.
     #[must_use]
     pub fn new(needed: Bitfield, seed: u64) -> PiecePicker {
         let pieces = needed.pieces();
@@ -69,13 +68,13 @@ impl PiecePicker {
         }
     }
 
-    /// Counts a piece that a partial holder announced.
+    /// Counts a partial holder of the piece.
     pub fn add_partial_holder(&mut self, index: PieceIndex) {
         let holders = &mut self.partial_holders[index.as_usize()];
         *holders = holders.saturating_add(1);
     }
 
-    /// Forgets pieces of a partial holder who has left, or is no longer a partial one.
+    /// Removes the pieces of a partial holder that has left, or has become complete.
     pub fn remove_partial_holder(&mut self, had: impl IntoIterator<Item = PieceIndex>) {
         for index in had {
             let holders = &mut self.partial_holders[index.as_usize()];
@@ -83,13 +82,13 @@ impl PiecePicker {
         }
     }
 
-    /// Pieces that nobody has been asked for.
+    /// Number of pieces that were not requested from any peer.
     #[must_use]
     pub fn needed(&self) -> PieceCount {
         self.needed.count()
     }
 
-    /// Pieces that were asked for or are being verified.
+    /// Number of pieces that were requested or are being verified.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight_pieces.len()
@@ -108,13 +107,13 @@ impl PiecePicker {
         needed.into_iter().chain(self.in_flight_pieces.keys().next().copied()).min()
     }
 
-    /// Whether `has` holds a piece that nobody has been asked for.
+    /// Whether `has` has a piece that was not requested from any peer.
     #[must_use]
     pub fn needs_from(&self, has: &Bitfield) -> bool {
         self.needed.next_common(has, PieceIndex(0)).is_some()
     }
 
-    /// Whether `has` holds a piece that has not arrived, whoever was asked for it.
+    /// Whether `has` has a piece that has not arrived, requested or not.
     #[must_use]
     pub fn lacks_any_of(&self, has: &Bitfield) -> bool {
         let under_way =
@@ -122,8 +121,8 @@ impl PiecePicker {
         self.needs_from(has) || self.in_flight_pieces.iter().any(under_way)
     }
 
-    /// Takes up to `count` pieces for a connection whose peer has `has`. `cursor` is where its last run ended; `avoid` is
-    /// a piece that this peer should not be asked for. Ascending where they are a run.
+    /// Takes up to `count` pieces to request on a connection whose peer has `has`. `cursor` is where its last run ended;
+    /// `avoid` is a piece not to request from this peer.
     pub fn pick(
         &mut self,
         connection: ConnectionId,
@@ -136,18 +135,21 @@ impl PiecePicker {
         let picked =
             if has.is_full() { self.pick_runs(has, cursor, count) } else { self.pick_rarest(has, count) };
         for index in &picked {
-            self.in_flight_pieces.entry(*index).or_default().asked.push(connection);
+            let asked = &mut self.in_flight_pieces.entry(*index).or_default().asked;
+            assert!(asked.is_empty(), "piece {index} was needed and in flight at once");
+            asked.push(connection);
         }
         if let Some(index) = spared {
             self.needed.insert(index);
         }
+        assert!(picked.len() <= count as usize, "no more pieces are picked than the window has room for");
         picked
     }
 
     fn pick_runs(&mut self, has: &Bitfield, cursor: &mut Option<PieceIndex>, count: u32) -> Vec<PieceIndex> {
         let mut picked = Vec::new();
         while picked.len() < count as usize {
-            // A run ends where a partial holder has been: what it has is not to leave the complete ones twice.
+            // A run ends at a piece that a partial holder has: that piece need not use a complete holder's uplink again.
             let run = cursor.filter(|index| self.needed.has(*index));
             let next = run.filter(|index| self.is_new(*index)).or_else(|| self.find_run_start(has, run));
             let Some(index) = next else { break };
@@ -158,12 +160,13 @@ impl PiecePicker {
         picked
     }
 
-    /// Whether no partial holder has a piece, and nobody else is known to be sent it.
+    /// Whether no partial holder has the piece, and no other peer is known to get it.
     fn is_new(&self, index: PieceIndex) -> bool {
         self.partial_holders[index.as_usize()] == 0 && !self.deferred.has(index)
     }
 
-    /// Where a run starts: at a random needed piece, if possible one that no partial holder has. Otherwise the `run` goes on.
+    /// Where the next run starts: at a random needed piece, if possible one that no partial holder has. Otherwise `run`, the
+    /// current run, goes on.
     fn find_run_start(&mut self, has: &Bitfield, run: Option<PieceIndex>) -> Option<PieceIndex> {
         let mut fallback = run;
         for index in random_candidates(&self.needed, has, &mut self.random).take(START_SAMPLE) {
@@ -192,8 +195,8 @@ impl PiecePicker {
         picked
     }
 
-    /// Near the end: a piece that a connection owes which `lags`, and that this one may bring sooner. It costs one of the
-    /// few duplicates that a transfer may have. `avoid` as for [`PiecePicker::pick_pieces`].
+    /// Near the end: a piece that was requested on a connection that `lags`, to request on this one too. It uses up one of
+    /// the few duplicates of a transfer. `avoid` as for [`PiecePicker::pick`].
     pub fn pick_duplicate(
         &mut self,
         connection: ConnectionId,
@@ -213,17 +216,17 @@ impl PiecePicker {
         Some(*index)
     }
 
-    /// The connection will not bring the piece: it is needed again, unless another connection owes it too.
+    /// The connection will not bring the piece: it is needed again, unless it was requested on another connection too.
     pub fn abandon(&mut self, connection: ConnectionId, index: PieceIndex) {
         let Some(flight) = self.in_flight_pieces.get_mut(&index) else { return };
         flight.asked.retain(|asked| *asked != connection);
         if flight.asked.is_empty() && !flight.has_arrived {
             self.in_flight_pieces.remove(&index);
-            self.needed.insert(index);
+            self.need_again(index);
         }
     }
 
-    /// A complete holder gives the piece to somebody else first: it is needed again, and asked of complete ones last.
+    /// A complete holder deferred the piece: it is needed again, and requested from complete holders last.
     pub fn defer(&mut self, connection: ConnectionId, index: PieceIndex) {
         self.deferred.insert(index);
         self.abandon(connection, index);
@@ -231,7 +234,7 @@ impl PiecePicker {
 
     /// A piece has arrived whole.
     pub fn piece_arrived(&mut self, connection: ConnectionId, index: PieceIndex) -> PieceArrival {
-        // A piece may come late, after the connection fell silent and the piece became needed again.
+        // A piece may arrive late, when the connection had fallen silent and the piece was needed again.
         if self.needed.remove(index) {
             self.in_flight_pieces.insert(index, InFlightPiece { asked: vec![connection], has_arrived: true });
             return PieceArrival::Wanted;
@@ -245,21 +248,26 @@ impl PiecePicker {
         }
     }
 
-    /// A landed piece was not what it should be, or could not be written: it is needed again.
+    /// A piece that arrived was wrong or could not be written: it is needed again.
     pub fn retry_piece(&mut self, index: PieceIndex) {
         if self.in_flight_pieces.remove(&index).is_some() {
-            self.needed.insert(index);
+            self.need_again(index);
         }
     }
 
-    /// The piece is verified and written. Returns the connections that still owe it.
+    fn need_again(&mut self, index: PieceIndex) {
+        let was_in_flight = self.needed.insert(index);
+        assert!(was_in_flight, "piece {index} was needed and in flight at once");
+    }
+
+    /// The piece is verified and written. Returns the connections on which it was requested.
     pub fn complete_piece(&mut self, index: PieceIndex) -> Vec<ConnectionId> {
         self.needed.remove(index);
         self.in_flight_pieces.remove(&index).map(|flight| flight.asked).unwrap_or_default()
     }
 }
 
-/// The pieces in both sets, once round the file from a random place.
+/// The pieces in both sets, in order from a random place and around the end of the file.
 fn random_candidates<'a>(
     needed: &'a Bitfield,
     has: &'a Bitfield,
@@ -283,7 +291,7 @@ fn common_from<'a>(
     })
 }
 
-/// Joins picked pieces into the fewest requests of at most `most` pieces each.
+/// Joins pieces into the fewest requests of at most `most` pieces each.
 #[must_use]
 pub fn join_requests(picked: &[PieceIndex], most: u32) -> Vec<(PieceIndex, PieceCount)> {
     let runs = PieceRange::from_ascending(picked.iter().copied());

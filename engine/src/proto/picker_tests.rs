@@ -1,4 +1,4 @@
-//! The picker's invariant under random use, and its choices one by one.
+//! The choices of the picker, and its invariant under random use.
 
 use std::collections::BTreeSet;
 
@@ -26,24 +26,24 @@ fn all(pieces: u32) -> Bitfield {
 }
 
 #[test]
-fn a_complete_peer_is_read_in_runs() {
+fn runs_are_requested_from_a_complete_holder() {
     let mut picker = picker(1_000);
     let mut cursor = None;
     let first = picker.pick(A, &all(1_000), &mut cursor, None, 8);
     let second = picker.pick(A, &all(1_000), &mut cursor, None, 8);
-    assert!(join_requests(&first, 64).len() <= 2, "one run, or two where the file ends: {first:?}");
+    assert!(join_requests(&first, 64).len() <= 2, "one run, or two around the end of the file: {first:?}");
     assert_eq!(second[0].0, (first[7].0 + 1) % 1_000, "the run goes on");
 }
 
 #[test]
-fn runs_start_at_what_no_partial_holder_has() {
+fn runs_start_at_a_piece_that_no_partial_holder_has() {
     let mut picker = picker(100);
     (0..100).filter(|index| *index != 42).for_each(|index| picker.add_partial_holder(PieceIndex(index)));
     assert_eq!(picker.pick(A, &all(100), &mut None, None, 1), [PieceIndex(42)]);
 }
 
 #[test]
-fn runs_end_where_a_partial_holder_has_been() {
+fn runs_end_at_a_piece_that_a_partial_holder_has() {
     let mut picker = picker(100);
     (12..40).for_each(|index| picker.add_partial_holder(PieceIndex(index)));
     let mut cursor = Some(PieceIndex(10));
@@ -51,11 +51,11 @@ fn runs_end_where_a_partial_holder_has_been() {
     assert_eq!(picked[..2], [PieceIndex(10), PieceIndex(11)]);
     assert!(picked.iter().all(|index| !(12..40).contains(&index.0)), "72 are new: {picked:?}");
     let picked = picker.pick(A, &all(100), &mut Some(PieceIndex(20)), None, 8);
-    assert_eq!(picked, (20..28).map(PieceIndex).collect::<Vec<_>>(), "nothing is new any more");
+    assert_eq!(picked, (20..28).map(PieceIndex).collect::<Vec<_>>(), "every piece left has a partial holder");
 }
 
 #[test]
-fn a_partial_holder_gives_its_rarest() {
+fn the_rarest_pieces_are_requested_from_a_partial_holder() {
     let mut picker = picker(100);
     let has = set(100, [3, 50, 51, 90]);
     for index in [3, 3, 50, 90, 90, 51] {
@@ -63,7 +63,7 @@ fn a_partial_holder_gives_its_rarest() {
     }
     let picked: BTreeSet<_> = picker.pick(A, &has, &mut None, None, 2).into_iter().collect();
     assert_eq!(picked, BTreeSet::from([PieceIndex(50), PieceIndex(51)]));
-    assert_eq!(picker.pick(A, &has, &mut None, None, 9).len(), 2, "never what the peer does not have");
+    assert_eq!(picker.pick(A, &has, &mut None, None, 9).len(), 2, "only pieces that the peer has");
     assert!(!picker.needs_from(&has));
 }
 
@@ -81,13 +81,13 @@ fn an_abandoned_piece_is_needed_again() {
     picker.pick(A, &all(1), &mut None, None, 1);
     assert_eq!(picker.needed(), PieceCount(0));
     picker.abandon(B, PieceIndex(0));
-    assert_eq!(picker.needed(), PieceCount(0), "B owed nothing");
+    assert_eq!(picker.needed(), PieceCount(0), "the piece was not requested on B");
     picker.abandon(A, PieceIndex(0));
     assert_eq!(picker.needed(), PieceCount(1));
 }
 
 #[test]
-fn what_a_peer_keeps_for_others_is_asked_for_last() {
+fn deferred_pieces_are_requested_last() {
     let mut picker = picker(20);
     for index in 5..15 {
         let mut cursor = Some(PieceIndex(index));
@@ -101,7 +101,7 @@ fn what_a_peer_keeps_for_others_is_asked_for_last() {
 }
 
 #[test]
-fn the_end_costs_few_duplicates() {
+fn the_last_pieces_are_requested_twice_within_limits() {
     let mut picker = picker(10);
     picker.pick(A, &all(10), &mut None, None, 9);
     assert_eq!(picker.pick_duplicate(B, &all(10), None, |_| true), None, "one piece is still needed");
@@ -109,7 +109,7 @@ fn the_end_costs_few_duplicates() {
     assert_eq!(
         picker.pick_duplicate(B, &all(10), None, |asked| asked != A),
         None,
-        "only A owes, and does not lag"
+        "A has all requests and does not lag"
     );
     let twice: Vec<_> =
         std::iter::from_fn(|| picker.pick_duplicate(B, &all(10), None, |asked| asked == A)).collect();
@@ -120,7 +120,7 @@ fn the_end_costs_few_duplicates() {
 }
 
 #[test]
-fn a_late_piece_is_welcome_once() {
+fn a_late_piece_is_used_once() {
     let mut picker = picker(1);
     picker.pick(A, &all(1), &mut None, None, 1);
     picker.abandon(A, PieceIndex(0));
@@ -131,7 +131,7 @@ fn a_late_piece_is_welcome_once() {
 }
 
 #[test]
-fn requests_join_runs_and_respect_the_most() {
+fn requests_join_runs_up_to_a_limit() {
     let picked: Vec<_> = [0, 1, 2, 7, 8].map(PieceIndex).into();
     let expected =
         [(PieceIndex(0), PieceCount(2)), (PieceIndex(2), PieceCount(1)), (PieceIndex(7), PieceCount(2))];
@@ -139,34 +139,34 @@ fn requests_join_runs_and_respect_the_most() {
 }
 
 proptest! {
-    /// Whatever peers do, every piece stays accounted for and is fetched in the end.
+    /// Every piece is needed, in flight or held, for any sequence of events.
     #[test]
     fn no_piece_is_ever_lost(seed in any::<u64>(), steps in proptest::collection::vec((0u8..6, 0u32..40, 0u64..3), 0..300)) {
         let pieces = 40;
         let mut picker = PiecePicker::new(all(pieces), seed);
         let mut held = Bitfield::empty(PieceCount(pieces));
-        let mut owed: BTreeSet<(u64, PieceIndex)> = BTreeSet::new();
+        let mut pending: BTreeSet<(u64, PieceIndex)> = BTreeSet::new();
         let mut landed: BTreeSet<PieceIndex> = BTreeSet::new();
         let partial = set(pieces, (0..pieces).filter(|index| index % 3 != 0));
-        for (step, index, who) in steps {
-            let connection = ConnectionId(who);
-            let has = if who == 0 { all(pieces) } else { partial.clone() };
+        for (step, index, number) in steps {
+            let connection = ConnectionId(number);
+            let has = if number == 0 { all(pieces) } else { partial.clone() };
             let index = PieceIndex(index);
             match step {
                 0 | 1 => {
                     let picked = picker.pick(connection, &has, &mut None, None, 5);
                     prop_assert!(picked.iter().all(|index| has.has(*index) && !held.has(*index)));
-                    owed.extend(picked.into_iter().map(|index| (who, index)));
+                    pending.extend(picked.into_iter().map(|index| (number, index)));
                 }
-                2 => owed.extend(picker.pick_duplicate(connection, &has, None, |asked| asked != connection).map(|index| (who, index))),
-                3 if owed.remove(&(who, index)) => picker.abandon(connection, index),
-                4 if owed.remove(&(who, index)) && picker.piece_arrived(connection, index) == PieceArrival::Wanted => {
+                2 => pending.extend(picker.pick_duplicate(connection, &has, None, |asked| asked != connection).map(|index| (number, index))),
+                3 if pending.remove(&(number, index)) => picker.abandon(connection, index),
+                4 if pending.remove(&(number, index)) && picker.piece_arrived(connection, index) == PieceArrival::Wanted => {
                     landed.insert(index);
                 }
                 5 if landed.remove(&index) => {
-                    if who == 0 {
+                    if number == 0 {
                         picker.retry_piece(index);
-                        owed.retain(|(_, owed)| *owed != index);
+                        pending.retain(|(_, other)| *other != index);
                     } else {
                         picker.complete_piece(index);
                         held.insert(index);
@@ -174,8 +174,8 @@ proptest! {
                 }
                 _ => {}
             }
-            let on_their_way: BTreeSet<_> = owed.iter().map(|(_, index)| *index).filter(|index| !held.has(*index)).collect();
-            let in_flight = on_their_way.union(&landed).count();
+            let under_way: BTreeSet<_> = pending.iter().map(|(_, index)| *index).filter(|index| !held.has(*index)).collect();
+            let in_flight = under_way.union(&landed).count();
             prop_assert_eq!(picker.needed().as_usize() + in_flight + held.count().as_usize(), pieces as usize);
         }
     }

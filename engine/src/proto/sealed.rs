@@ -1,6 +1,6 @@
-//! Bytes at rest: a name of the form, a length, a body, and SHA-256 over all of it.
+//! Sealed bytes at rest: a format name, a length, a body, and SHA-256 over all of it.
 //!
-//! Invariant: what [`open_sealed`] returns is, byte for byte, what [`seal_body`] was given under the same name.
+//! [`open_sealed`] returns exactly the bytes that [`seal_body`] was given under the same format name.
 
 use std::ops::Range;
 
@@ -8,36 +8,36 @@ use sha2::Digest as _;
 
 use super::hashes::BackingBytes;
 
-/// Names a form and its version: eight bytes at its start.
+/// Name and version of a format: the first eight bytes.
 pub type FormatMagic = [u8; 8];
 
-/// Bytes before the body: the name of the form, and the body's length.
+/// Bytes before the body: format name and body length.
 const OPENING_BYTES: usize = size_of::<FormatMagic>() + size_of::<u64>();
 
-/// Bytes of the checksum behind the body.
+/// Bytes of the checksum after the body.
 pub const SUM_BYTES: usize = 32;
 
-/// A body is read over in blocks of so many bytes.
+/// A body is checked in blocks of this length.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// Why bytes at rest are not taken.
+/// Why sealed bytes are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// They begin otherwise: another thing, or another version of it.
+    /// They begin with the name of another format or version.
     #[error("it does not begin as such a file of this version does")]
     WrongFormat,
     /// They end too early.
     #[error("its end is missing")]
     Truncated,
-    /// The checksum is another.
+    /// The checksum does not match.
     #[error("its checksum does not fit")]
     Checksum,
-    /// They are whole, and yet make no sense.
+    /// The checksum matches, but the fields contradict each other.
     #[error("its parts contradict each other")]
     Inconsistent,
 }
 
-/// Seals a body that comes block by block, and so need not be in memory.
+/// Seals a body that is written in blocks, and so need not be in memory.
 #[derive(Debug)]
 pub struct SealWriter {
     sum: sha2::Sha256,
@@ -45,7 +45,7 @@ pub struct SealWriter {
 }
 
 impl SealWriter {
-    /// For a body of `length` bytes; with what goes before it.
+    /// Starts a body of `length` bytes. Also returns the bytes that go before the body.
     #[must_use]
     pub fn new(magic: FormatMagic, length: u64) -> (SealWriter, Vec<u8>) {
         let opening = [&magic[..], &length.to_le_bytes()].concat();
@@ -54,27 +54,27 @@ impl SealWriter {
         (SealWriter { sum, left: length }, opening)
     }
 
-    /// The next block of the body.
+    /// Adds the next block of the body.
     ///
     /// # Panics
-    /// When the body is longer than was said.
+    /// When the body gets longer than announced.
     pub fn add(&mut self, block: &[u8]) {
-        self.left = self.left.checked_sub(block.len() as u64).expect("a body as long as was said");
+        self.left = self.left.checked_sub(block.len() as u64).expect("the body is as long as announced");
         self.sum.update(block);
     }
 
-    /// What goes behind the body.
+    /// The checksum that goes after the body.
     ///
     /// # Panics
-    /// When the body was shorter than was said.
+    /// When the body is shorter than announced.
     #[must_use]
     pub fn finish(self) -> [u8; SUM_BYTES] {
-        assert_eq!(self.left, 0, "a body as long as was said");
+        assert_eq!(self.left, 0, "the body is as long as announced");
         self.sum.finalize().into()
     }
 }
 
-/// Wraps a body.
+/// Seals a body in memory.
 #[must_use]
 pub fn seal_body(magic: FormatMagic, body: &[u8]) -> Vec<u8> {
     let (mut sealer, mut sealed) = SealWriter::new(magic, body.len() as u64);
@@ -84,7 +84,7 @@ pub fn seal_body(magic: FormatMagic, body: &[u8]) -> Vec<u8> {
     sealed
 }
 
-/// The body, and whatever follows the checksum.
+/// The body, and the bytes that follow the checksum.
 ///
 /// # Errors
 /// [`SealError`].
@@ -94,7 +94,7 @@ pub fn open_sealed(magic: FormatMagic, bytes: &[u8]) -> Result<(&[u8], &[u8]), S
     Ok((&bytes[body], rest))
 }
 
-/// Where in `bytes` the body is, which is read over block by block. Its checksum of [`SUM_BYTES`] follows.
+/// Checks the seal in blocks, and returns where in `bytes` the body is. Its checksum of [`SUM_BYTES`] follows.
 ///
 /// # Errors
 /// [`SealError`].
@@ -123,7 +123,7 @@ pub fn check_seal(magic: FormatMagic, bytes: &dyn BackingBytes) -> Result<Range<
     if sealer.finish() == sum { Ok(OPENING_BYTES..end) } else { Err(SealError::Checksum) }
 }
 
-/// Takes bytes apart from their start; `None` wherever they end too early. Numbers are little-endian.
+/// Reads fields one after the other; `None` when the bytes end too early. Numbers are little-endian.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldReader<'a> {
     rest: &'a [u8],
@@ -153,31 +153,31 @@ impl<'a> FieldReader<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    /// The next four bytes as a number.
+    /// The next four bytes, as a number.
     pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    /// The next eight bytes as a number.
+    /// The next eight bytes, as a number.
     pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// A byte and a value that counts only where the byte is 1: an optional value in a fixed place.
+    /// An optional value in a field of fixed length: the value counts when the byte before it is 1.
     pub fn optional<T>(&mut self, value: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         let is_there = self.u8()?;
         let value = value(self)?;
         Some((is_there == 1).then_some(value))
     }
 
-    /// What was not taken.
+    /// The bytes that were not read.
     #[must_use]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 }
 
-/// The form that [`Parts::optional`] reads: a byte that says whether it is there, and the value or as many zeros.
+/// Writes what [`FieldReader::optional`] reads: 1 and the value, or only zeros.
 pub fn put_optional<const N: usize>(body: &mut Vec<u8>, value: Option<[u8; N]>) {
     body.push(u8::from(value.is_some()));
     body.extend_from_slice(&value.unwrap_or([0; N]));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn optional_values_keep_their_place() {
+    fn optional_values_have_a_fixed_length() {
         let mut body = Vec::new();
         put_optional(&mut body, Some([7; 3]));
         put_optional::<3>(&mut body, None);

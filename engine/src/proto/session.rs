@@ -1,7 +1,7 @@
-//! One connection: who may speak when. The consumer's opening, and the provider's whole side.
+//! The order of messages on one connection: the consumer's handshake, and the whole provider side.
 //!
-//! Invariants of [`ProviderSession`]: nothing is answered before the ticket and the proof of its key held; every requested
-//! index gets exactly one answer; never more than [`OUTSTANDING_MAX_PIECES`] wait.
+//! A [`ProviderSession`] exists only after the ticket and the proof of its key were verified. Every requested index gets
+//! exactly one answer, and at most [`OUTSTANDING_MAX_PIECES`] requests wait.
 
 use std::collections::VecDeque;
 
@@ -14,33 +14,33 @@ use super::steering::{RequestSteering, UploadHistory};
 use super::ticket::{self, Grant, Nonce, PeerKey, SecretKey, Ticket, TrackerKey, UnixSeconds};
 use super::units::{PieceCount, PieceIndex, PieceRange};
 
-/// What the other side did that the protocol does not allow. The connection ends; nothing else is harmed.
+/// A violation of the protocol by the other side, which ends the connection and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A message that has no place here.
+    /// The message is not allowed at this point.
     #[error("a message came out of turn")]
     OutOfTurn,
     /// The other side speaks another version.
     #[error("the peer speaks version {0} of the protocol, this program speaks {PROTOCOL_VERSION}")]
     Version(u32),
-    /// The key at this address is not the one that the tracker named, or was not proven.
+    /// The peer has another key than the tracker named, or did not prove it.
     #[error("the peer did not prove the key that the tracker names for it")]
     Identity,
-    /// The file there has another length.
+    /// The peer's file has another length, in bytes.
     #[error("the peer's file has {0} bytes, which is not the length of this file")]
     Length(u64),
-    /// Pieces that the file does not have, or none, or too many.
-    #[error("a request, answer or announcement names pieces that cannot be meant")]
+    /// The message names no pieces, too many, or pieces that the file does not have.
+    #[error("a request, answer or announcement names pieces that the file does not have, or too many")]
     Pieces,
-    /// Bytes that are no message, or none that may come here.
-    #[error("the peer sent bytes that are no message of the protocol: {0}")]
+    /// The bytes are not a message, or a longer one than is allowed.
+    #[error("the peer sent bytes that are not a message of the protocol: {0}")]
     Undecodable(CodecError),
-    /// A piece that was not asked for, or is not as long as it must be.
-    #[error("piece {0} came without having been asked for, or with a wrong length")]
+    /// The piece was not requested, or has the wrong length.
+    #[error("piece {0} was not requested, or has a wrong length")]
     Unrequested(PieceIndex),
 }
 
-/// The consumer's side until the file is open.
+/// The consumer's side of the handshake.
 #[derive(Debug)]
 pub struct ConsumerHandshake {
     provider: PeerKey,
@@ -48,26 +48,26 @@ pub struct ConsumerHandshake {
     is_greeted: bool,
 }
 
-/// What a provider has, once it has proven who it is.
+/// The file of a provider that has proven its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderFile {
-    /// Length of its file, in bytes.
+    /// Length in bytes.
     pub length: u64,
-    /// Its pieces.
+    /// The pieces that the provider has.
     pub pieces: Bitfield,
 }
 
 impl ConsumerHandshake {
-    /// Begins: `provider` is the key that the tracker names; `nonce` was never used before.
+    /// Starts a handshake. `provider` is the key that the tracker named; `nonce` must be unique to this connection.
     #[must_use]
     pub fn new(provider: PeerKey, nonce: Nonce) -> ConsumerHandshake {
         ConsumerHandshake { provider, nonce, is_greeted: false }
     }
 
-    /// Answers the greeting.
+    /// Answers the provider's greeting.
     ///
     /// # Errors
-    /// [`Violation`] when it is no greeting, of another version, or by another key.
+    /// [`Violation`] when the message is not a greeting, of another version, or by another key.
     pub fn answer_greeting(
         &mut self,
         message: &Message,
@@ -91,7 +91,7 @@ impl ConsumerHandshake {
     /// Takes the provider's `Opened`, for a file laid out as `geometry`.
     ///
     /// # Errors
-    /// [`Violation`] when the proof fails or the file there has another shape.
+    /// [`Violation`] when the proof fails, or the provider's file has another length or number of pieces.
     pub fn accept_opened(
         self,
         message: &Message,
@@ -114,10 +114,10 @@ impl ConsumerHandshake {
     }
 }
 
-/// Checks an `OpenConnection` against what the provider greeted with. What it grants still has to be found here.
+/// Checks an `Open` against the provider's greeting. Whether the granted file is shared is not checked.
 ///
 /// # Errors
-/// [`RefusedCode`] when the ticket or the proof does not hold.
+/// [`RefusedCode`] when the ticket or the proof is not valid.
 pub fn check_open(
     message: &Message,
     greeted_nonce: Nonce,
@@ -152,17 +152,17 @@ struct QueuedRequest {
     is_cancelled: bool,
 }
 
-/// What to send next.
+/// The answer to one requested piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PieceAnswer {
-    /// The piece and its bytes.
+    /// Send the piece and its bytes.
     Piece(PieceIndex),
-    /// Not this one.
+    /// Reject the request.
     Reject(PieceIndex, RejectCode),
 }
 
 impl ProviderSession {
-    /// The connection is open for what `grant` allows.
+    /// A session on a connection that is open for `grant`.
     #[must_use]
     pub fn new(grant: Grant, trackers: TrackerKey, geometry: Geometry) -> ProviderSession {
         ProviderSession {
@@ -174,10 +174,10 @@ impl ProviderSession {
         }
     }
 
-    /// Takes a message of the consumer; `Ok(Some(code))` when it says goodbye.
+    /// Takes a message of the consumer. Returns `Ok(Some(code))` for a goodbye.
     ///
     /// # Errors
-    /// [`Violation`] when the protocol does not allow it.
+    /// [`Violation`] when the protocol does not allow the message.
     pub fn handle_message(&mut self, message: &Message) -> Result<Option<ByeCode>, Violation> {
         match message {
             Message::Request { first, count } => self.queue_request(*first, *count)?,
@@ -201,6 +201,7 @@ impl ProviderSession {
             return Err(Violation::Pieces);
         }
         self.waiting.extend(range.indices().map(|index| QueuedRequest { index, is_cancelled: false }));
+        assert!(self.waiting.len() <= OUTSTANDING_MAX_PIECES as usize, "the queue is bounded");
         Ok(())
     }
 
@@ -222,9 +223,9 @@ impl ProviderSession {
         Ok(())
     }
 
-    /// Takes the request to answer next. A complete provider turns its consumers away from what others have been sent
-    /// ([`UploadHistory`]). Of those that can be answered by a piece it is the one that was sent least, so that a swarm gets many
-    /// different pieces first; among equals the one asked for first.
+    /// Takes the request to answer next, rejections first. A complete provider defers pieces that others have been sent
+    /// ([`UploadHistory`]). Of the pieces that can be sent, the one that was sent least goes first, so that a swarm gets many
+    /// different pieces; among equals the one requested first.
     pub fn next_answer(
         &mut self,
         held: &Bitfield,

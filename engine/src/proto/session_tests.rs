@@ -1,4 +1,4 @@
-//! The opening against impostors, and the provider against greedy consumers.
+//! The handshake with impostors, and the provider with greedy consumers.
 
 use std::cell::Cell;
 
@@ -56,7 +56,7 @@ fn check(message: &Message) -> Result<(Grant, Nonce), RefusedCode> {
 }
 
 #[test]
-fn an_opening_goes_through_when_everybody_is_who_they_say() {
+fn a_handshake_between_honest_peers_succeeds() {
     let (found, nonce) = check(&open_with(&consumer(), 2_000)).unwrap();
     assert_eq!(found, grant(2_000));
     let mut opening = ConsumerHandshake::new(provider().peer_key(), nonce);
@@ -71,7 +71,7 @@ fn an_opening_goes_through_when_everybody_is_who_they_say() {
 }
 
 #[test]
-fn a_stolen_ticket_is_worth_nothing() {
+fn a_stolen_ticket_is_refused() {
     assert_eq!(check(&open_with(&secret(66), 2_000)), Err(RefusedCode::Ticket));
 }
 
@@ -88,7 +88,7 @@ fn a_proof_for_another_connection_is_refused() {
 }
 
 #[test]
-fn the_consumer_turns_away_impostors_and_other_files() {
+fn the_consumer_refuses_impostors_and_other_files() {
     let ticket = Ticket::sign(grant(2_000), &trackers());
     let start = || ConsumerHandshake::new(provider().peer_key(), Nonce([9; 32]));
     assert_eq!(start().answer_greeting(&greeting(9), &ticket, &consumer()), Err(Violation::Version(9)));
@@ -108,7 +108,7 @@ fn the_consumer_turns_away_impostors_and_other_files() {
     let two = 2 * u64::from(PIECE_BYTES);
     assert_eq!(take(&opened(&secret(5), two, 2), true), Err(Violation::Identity));
     assert_eq!(take(&opened(&provider(), two - 1, 2), true), Err(Violation::Length(two - 1)));
-    assert!(take(&opened(&provider(), two - 1, 2), false).is_ok(), "any length of as many pieces");
+    assert!(take(&opened(&provider(), two - 1, 2), false).is_ok(), "any length with as many pieces");
     assert_eq!(take(&opened(&provider(), two / 2, 2), false), Err(Violation::Length(two / 2)));
     assert_eq!(take(&opened(&provider(), two, 9), true), Err(Violation::Pieces));
     assert_eq!(
@@ -125,7 +125,7 @@ fn request(first: u32, count: u32) -> Message {
     Message::Request { first: PieceIndex(first), count: PieceCount(count) }
 }
 
-/// What was sent, to a consumer that nobody else is beside.
+/// The history of a provider with a single consumer.
 fn alone<F: Fn(PieceIndex) -> u32>(pieces: PieceCount, sent: F) -> UploadHistory<F> {
     UploadHistory::new(pieces, sent, 0, 1)
 }
@@ -153,7 +153,7 @@ fn every_requested_index_gets_exactly_one_answer() {
 }
 
 #[test]
-fn what_was_sent_least_goes_first() {
+fn the_piece_sent_least_goes_first() {
     let mut provider = open_provider(4, 2_000);
     provider.handle_message(&request(0, 4)).unwrap();
     let sent = [2, 1, 0, 1];
@@ -164,7 +164,7 @@ fn what_was_sent_least_goes_first() {
 }
 
 #[test]
-fn a_complete_provider_keeps_for_later_what_another_was_sent() {
+fn a_complete_provider_defers_pieces_sent_to_others() {
     let sent = |index: PieceIndex| u32::from(index.0 == 1 || index.0 == 2);
     let full = Bitfield::full(PieceCount(5));
     let answers = |held: &Bitfield, consumers| {
@@ -181,14 +181,14 @@ fn a_complete_provider_keeps_for_later_what_another_was_sent() {
     let insists = vec![piece(1), piece(2)];
     assert_eq!(answers(&full, 2), (vec![busy(1), busy(2), piece(0), piece(3)], insists.clone()));
     let all = vec![piece(0), piece(3), piece(1), piece(2)];
-    assert_eq!(answers(&full, 1), (all.clone(), insists.clone()), "nobody else is there");
+    assert_eq!(answers(&full, 1), (all.clone(), insists.clone()), "a single consumer is not deferred");
     let mut part = full.clone();
     part.remove(PieceIndex(4));
-    assert_eq!(answers(&part, 2), (all, insists), "a part is asked for by the rarest already");
+    assert_eq!(answers(&part, 2), (all, insists), "consumers of a partial holder request the rarest anyway");
 }
 
 #[test]
-fn who_has_nothing_else_to_ask_for_is_put_off_so_often_and_no_more() {
+fn a_consumer_without_other_pieces_to_request_is_deferred_a_limited_number_of_times() {
     let mut provider = open_provider(1_000, 2_000);
     let held = Bitfield::full(PieceCount(1_000));
     let new = Cell::new(1_000);
@@ -202,7 +202,11 @@ fn who_has_nothing_else_to_ask_for_is_put_off_so_often_and_no_more() {
     assert_eq!(busy(0) + busy(100) + busy(200), DEFERRED_MAX);
     assert_eq!(busy(300), 0);
     new.set(400);
-    assert_eq!(busy(400), REQUEST_MAX_PIECES as usize - 1, "it did find one that was new");
+    assert_eq!(
+        busy(400),
+        REQUEST_MAX_PIECES as usize - 1,
+        "a piece that was not sent yet starts the count anew"
+    );
 }
 
 #[test]
@@ -226,7 +230,7 @@ fn greedy_requests_are_violations() {
 }
 
 #[test]
-fn service_ends_with_the_ticket_and_goes_on_with_a_fresh_one() {
+fn pieces_are_sent_until_the_ticket_expires_and_again_after_a_renewal() {
     let held = Bitfield::full(PieceCount(10));
     let late = UnixSeconds(5_000);
     let mut provider = open_provider(10, 2_000);

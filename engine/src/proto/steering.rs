@@ -1,18 +1,18 @@
-//! How a complete provider spreads its pieces over several consumers: each piece leaves it once before any leaves it twice.
+//! How a complete provider distributes its pieces over several consumers: each piece is sent once before any is sent twice.
 //!
-//! Consumers choose for themselves, and learn of each other's pieces only when those have come. What is under way to one is
-//! asked for by another in good faith, and then leaves the one uplink that all wait for a second time. Only the provider
-//! knows; so it says `BusySpan` to who asks for such a piece, who chooses another and leaves this one for later.
+//! A consumer learns of another consumer's pieces only when they have arrived, so it requests pieces that are on their way
+//! to another. Those would use the provider's uplink, for which all wait, a second time. The provider answers such a request
+//! with `Busy`, and the consumer requests another piece first.
 //!
-//! Invariants: nothing is refused to a lone consumer; whoever insists on a piece gets it; a consumer that has nothing else to
-//! ask for is not put off more than [`DEFERRED_MAX`] times.
+//! A single consumer is never deferred. The same piece requested again is sent. A consumer that has nothing else to request
+//! is deferred at most [`DEFERRED_MAX`] times.
 
 use std::collections::VecDeque;
 
 use super::limits::DEFERRED_MAX;
 use super::units::{PieceCount, PieceIndex};
 
-/// What a provider has sent of a file, over all connections.
+/// How often a provider has sent each piece of a file, over all connections.
 #[derive(Clone, Copy, Debug)]
 pub struct UploadHistory<F> {
     sent: F,
@@ -22,33 +22,32 @@ pub struct UploadHistory<F> {
 }
 
 impl<F: Fn(PieceIndex) -> u32> UploadHistory<F> {
-    /// Of the file's `pieces`, `sent` tells how often one was sent; together they are `sent_in_all`. There are `consumers` now.
+    /// `sent` returns how often a piece was sent, and `sent_in_all` is the total. There are `consumers` at the moment.
     pub fn new(pieces: PieceCount, sent: F, sent_in_all: u64, consumers: usize) -> UploadHistory<F> {
         UploadHistory { sent, sent_in_all, pieces, consumers }
     }
 
-    /// How often a piece was sent.
     pub(super) fn times_sent(&self, index: PieceIndex) -> u32 {
         (self.sent)(index)
     }
 
-    /// Whether a piece was sent more often than pieces are on average: then there is another that was sent less.
+    /// Whether a piece was sent more often than the average piece: then another one was sent less often.
     fn is_above_average(&self, index: PieceIndex) -> bool {
         u64::from(self.times_sent(index)) * u64::from(self.pieces.0) > self.sent_in_all
     }
 }
 
-/// What one consumer was turned away from.
+/// The pieces for which one consumer was deferred.
 #[derive(Debug, Default)]
 pub(super) struct RequestSteering {
-    /// The last pieces, the latest at the end.
+    /// The last deferred pieces, the latest at the end.
     turned_away: VecDeque<PieceIndex>,
-    /// How many since it was given one that was not ahead.
+    /// Number of deferrals since a piece was sent that was not above average.
     deferred_in_a_row: usize,
 }
 
 impl RequestSteering {
-    /// Whether this consumer should better ask for another piece.
+    /// Whether the consumer should request another piece first.
     pub(super) fn should_defer<F: Fn(PieceIndex) -> u32>(
         &self,
         index: PieceIndex,
@@ -60,16 +59,17 @@ impl RequestSteering {
             && !self.turned_away.contains(&index)
     }
 
-    /// It was told so.
+    /// Notes a deferral.
     pub(super) fn turned_away(&mut self, index: PieceIndex) {
         self.deferred_in_a_row += 1;
+        assert!(self.deferred_in_a_row <= DEFERRED_MAX, "a consumer is deferred a limited number of times");
         if self.turned_away.len() == DEFERRED_MAX {
             self.turned_away.pop_front();
         }
         self.turned_away.push_back(index);
     }
 
-    /// It is given a piece.
+    /// Notes a piece that is sent.
     pub(super) fn piece_sent<F: Fn(PieceIndex) -> u32>(
         &mut self,
         index: PieceIndex,

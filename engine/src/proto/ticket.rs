@@ -1,8 +1,8 @@
-//! Keys and tickets: who may fetch what, and the proof that the asker is who the ticket names.
+//! Keys, tickets and the proofs of a handshake.
 //!
-//! A ticket is the trackers' signed statement that the holder of a peer key may fetch one file until a time. A provider
-//! checks it offline. It is of no use to a thief, since opening a connection also takes a signature by the peer key over
-//! the provider's fresh nonce and key; nor can a man in the middle pass it on to another provider.
+//! A ticket is a statement, signed by the trackers, that the owner of a peer key may fetch one file until a point in time.
+//! A provider verifies it offline. A stolen ticket is useless: to open a connection the consumer also signs the provider's
+//! key and a fresh nonce with the peer key. For the same reason it cannot be relayed to another provider.
 
 use bincode::{Decode, Encode};
 use ed25519_dalek::{Signature as Ed25519Signature, Signer as _, SigningKey, VerifyingKey};
@@ -20,7 +20,7 @@ pub struct UnixSeconds(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct PeerKey(pub [u8; 32]);
 
-/// The trackers' public key (Ed25519), under which tickets are signed; clients learn it at login.
+/// The trackers' public key (Ed25519), which verifies tickets. Clients get it at login.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct TrackerKey(pub [u8; 32]);
 
@@ -28,11 +28,11 @@ pub struct TrackerKey(pub [u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Signature(pub [u8; 64]);
 
-/// 32 bytes that were never used before.
+/// 32 bytes that are used once.
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Nonce(pub [u8; 32]);
 
-/// Keys, nonces and signatures are shown by their first bytes: enough to tell them apart in a log.
+/// `Debug` shows the first four bytes of keys, nonces and signatures, which tell them apart in a log.
 macro_rules! short_debug {
     ($($type:ident),*) => {$(
         impl std::fmt::Debug for $type {
@@ -45,7 +45,7 @@ macro_rules! short_debug {
 
 short_debug!(PeerKey, TrackerKey, Signature, Nonce);
 
-/// A private Ed25519 key. Never shown; wiped when dropped.
+/// A private Ed25519 key. `Debug` does not show it, and it is zeroed when dropped.
 #[derive(Clone)]
 pub struct SecretKey(SigningKey);
 
@@ -56,19 +56,19 @@ impl std::fmt::Debug for SecretKey {
 }
 
 impl SecretKey {
-    /// The key of 32 secret bytes.
+    /// The key made from 32 secret bytes.
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> SecretKey {
         SecretKey(SigningKey::from_bytes(seed))
     }
 
-    /// The public half, as a node's.
+    /// The public key, as that of a node.
     #[must_use]
     pub fn peer_key(&self) -> PeerKey {
         PeerKey(self.0.verifying_key().to_bytes())
     }
 
-    /// The public half, as the trackers'.
+    /// The public key, as that of the trackers.
     #[must_use]
     pub fn tracker_key(&self) -> TrackerKey {
         TrackerKey(self.0.verifying_key().to_bytes())
@@ -79,7 +79,7 @@ impl SecretKey {
     }
 }
 
-/// What a signature is for: the first bytes of what is signed, so that none can serve as another.
+/// The purpose of a signature. It is signed too, so that no signature can serve another purpose.
 #[derive(Clone, Copy)]
 enum SignaturePurpose {
     Ticket,
@@ -107,24 +107,24 @@ impl SignaturePurpose {
     }
 }
 
-/// What a ticket states.
+/// The statement of a ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Grant {
-    /// Who asked for it.
+    /// The user who asked for the ticket.
     pub user: String,
-    /// The group that the file is shared in.
+    /// The group in which the file is shared.
     pub group: String,
-    /// The file's name there.
+    /// The file's name in the group.
     pub file_name: String,
-    /// The content's name: [`FileProof::id`](super::manifest::FileProof::id).
+    /// Digest of the content: [`FileProof::id`](super::manifest::FileProof::id).
     pub file_id: Digest,
-    /// The node that may fetch.
+    /// The node that may fetch the file.
     pub peer_key: PeerKey,
-    /// The grant ends here.
+    /// End of the grant.
     pub expires: UnixSeconds,
 }
 
-/// A grant and its signature, as bytes that travel and are kept unread until they are checked.
+/// A grant and its signature, encoded. It is kept as bytes until it is verified.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Ticket(pub Vec<u8>);
 
@@ -134,13 +134,13 @@ struct SignedGrant {
     signature: Signature,
 }
 
-/// Why a ticket does not count.
+/// Why a ticket is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTicket {
-    /// Its bytes are no ticket.
+    /// The bytes are not a ticket.
     #[error("the ticket cannot be read: {0}")]
     Unreadable(#[from] CodecError),
-    /// The trackers that this node trusts did not sign it.
+    /// The ticket is not signed by the trackers that this node trusts.
     #[error("the ticket was not signed by the trackers that this node trusts")]
     Signature,
 }
@@ -148,22 +148,19 @@ pub enum BadTicket {
 impl Ticket {
     /// Signs a grant with the trackers' key.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a grant is made to be signed, and is no use afterwards"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "callers build a grant only to sign it")]
     pub fn sign(grant: Grant, key: &SecretKey) -> Ticket {
         let mut bytes = encoding::encode_value(&grant);
         let signature = key.sign(SignaturePurpose::Ticket, &[&bytes]);
-        // As `SignedGrant` is encoded: one part behind the other, an array without a length.
+        // The encoding of `SignedGrant`: the grant, then an array without a length.
         bytes.extend_from_slice(&signature.0);
         Ticket(bytes)
     }
 
-    /// Reads the ticket and checks its signature. Expiry is another question: [`Grant::is_valid_at`].
+    /// Decodes the ticket and verifies its signature. Expiry is checked by [`Grant::is_valid_at`].
     ///
     /// # Errors
-    /// [`BadTicket`] when the bytes are no ticket or the signature is not by `key`.
+    /// [`BadTicket`] when the bytes are not a ticket or the signature is not by `key`.
     pub fn verify(&self, key: TrackerKey) -> Result<Grant, BadTicket> {
         let SignedGrant { grant, signature } = encoding::decode_value(&self.0)?;
         if SignaturePurpose::Ticket.verify(key.0, &[&encoding::encode_value(&grant)], signature) {
@@ -173,10 +170,10 @@ impl Ticket {
         }
     }
 
-    /// What the ticket states, whoever signed it: for those who hold it and are not its judges.
+    /// The grant without a check of the signature, for the consumer that was given the ticket.
     ///
     /// # Errors
-    /// [`BadTicket::Unreadable`] when the bytes are no ticket.
+    /// [`BadTicket::Unreadable`] when the bytes are not a ticket.
     pub fn unverified_grant(&self) -> Result<Grant, BadTicket> {
         let SignedGrant { grant, .. } = encoding::decode_value(&self.0)?;
         Ok(grant)
@@ -188,20 +185,20 @@ impl Ticket {
 }
 
 impl Grant {
-    /// Whether the grant still holds at `now` (the trackers' clock), with the grace that clocks need.
+    /// Whether the grant is valid at `now` (the trackers' clock), with a grace for clocks that differ.
     #[must_use]
     pub fn is_valid_at(&self, now: UnixSeconds) -> bool {
         now.0 <= self.expires.0.saturating_add(limits::TICKET_GRACE_S)
     }
 }
 
-/// The consumer's proof that it holds the key which the ticket names, for this connection alone.
+/// The consumer's proof, for one connection, that it has the key named by the ticket.
 #[must_use]
 pub fn sign_open(key: &SecretKey, provider_nonce: Nonce, ticket: &Ticket, provider: PeerKey) -> Signature {
     key.sign(SignaturePurpose::Open, &[&provider_nonce.0, &ticket.sha256(), &provider.0])
 }
 
-/// Whether `signature` is what [`sign_open`] gives for the holder of `consumer`.
+/// Whether `signature` is that of [`sign_open`] by the key `consumer`.
 #[must_use]
 pub fn verify_open(
     consumer: PeerKey,
@@ -213,25 +210,25 @@ pub fn verify_open(
     SignaturePurpose::Open.verify(consumer.0, &[&provider_nonce.0, &ticket.sha256(), &provider.0], signature)
 }
 
-/// The provider's proof that it holds its key, for this connection alone.
+/// The provider's proof, for one connection, that it has its key.
 #[must_use]
 pub fn sign_opened(key: &SecretKey, consumer_nonce: Nonce) -> Signature {
     key.sign(SignaturePurpose::Opened, &[&consumer_nonce.0])
 }
 
-/// Whether `signature` is what [`sign_opened`] gives for the holder of `provider`.
+/// Whether `signature` is that of [`sign_opened`] by the key `provider`.
 #[must_use]
 pub fn verify_opened(provider: PeerKey, consumer_nonce: Nonce, signature: Signature) -> bool {
     SignaturePurpose::Opened.verify(provider.0, &[&consumer_nonce.0], signature)
 }
 
-/// The provider's proof to a tracker that it answers at an address: over the nonce and the tracker's address as text.
+/// The provider's proof to a tracker that it answers at an address. Signs the nonce and the tracker's address as text.
 #[must_use]
 pub fn sign_address(key: &SecretKey, nonce: Nonce, tracker_address: &str) -> Signature {
     key.sign(SignaturePurpose::Address, &[&nonce.0, tracker_address.as_bytes()])
 }
 
-/// Whether `signature` is what [`sign_address`] gives for the holder of `provider`.
+/// Whether `signature` is that of [`sign_address`] by the key `provider`.
 #[must_use]
 pub fn verify_address(provider: PeerKey, nonce: Nonce, tracker_address: &str, signature: Signature) -> bool {
     SignaturePurpose::Address.verify(provider.0, &[&nonce.0, tracker_address.as_bytes()], signature)
@@ -257,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_counts_only_as_it_was_signed() {
+    fn a_changed_ticket_is_refused() {
         let trackers = secret(1);
         let ticket = Ticket::sign(grant(), &trackers);
         assert_eq!(ticket.verify(trackers.tracker_key()), Ok(grant()));
@@ -265,7 +262,7 @@ mod tests {
         for at in 0..ticket.0.len() {
             let mut forged = ticket.clone();
             forged.0[at] ^= 1;
-            assert!(forged.verify(trackers.tracker_key()).is_err(), "byte {at} may be changed unnoticed");
+            assert!(forged.verify(trackers.tracker_key()).is_err(), "a change of byte {at} is not noticed");
         }
     }
 
@@ -283,19 +280,19 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_ends_after_its_grace() {
+    fn a_grant_is_valid_until_its_grace_ends() {
         assert!(grant().is_valid_at(UnixSeconds(1_000 + limits::TICKET_GRACE_S)));
         assert!(!grant().is_valid_at(UnixSeconds(1_001 + limits::TICKET_GRACE_S)));
     }
 
     #[test]
-    fn an_open_proof_serves_one_connection_to_one_provider() {
+    fn a_proof_is_valid_for_one_connection_to_one_provider() {
         let (consumer, provider) = (secret(2), secret(3));
         let ticket = Ticket::sign(grant(), &secret(1));
         let nonce = Nonce([5; 32]);
         let proof = sign_open(&consumer, nonce, &ticket, provider.peer_key());
-        let holds = |who: &SecretKey, nonce, to: &SecretKey| {
-            verify_open(who.peer_key(), nonce, &ticket, to.peer_key(), proof)
+        let holds = |signer: &SecretKey, nonce, to: &SecretKey| {
+            verify_open(signer.peer_key(), nonce, &ticket, to.peer_key(), proof)
         };
         assert!(holds(&consumer, nonce, &provider));
         assert!(!holds(&provider, nonce, &provider), "another key");

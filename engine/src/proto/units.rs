@@ -1,7 +1,7 @@
-//! The units everything else counts in: pieces, their indices and ranges, SHA-1 values.
+//! Units of the protocol: pieces, their indices and ranges, and SHA-1 values.
 //!
-//! Indices, counts and lengths have types of their own, so that none is taken for another. Conversions between
-//! pieces and bytes live in [`geometry`](super::geometry) alone.
+//! Indices and counts have types of their own, so that one cannot be passed for the other. Only
+//! [`geometry`](super::geometry) converts between pieces and bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,14 @@ use bincode::{Decode, Encode};
 
 use super::hex::{self, HexDigits};
 
-/// Length of every piece but the last: the unit of hashing, ownership, request and verification.
+/// Length of every piece but the last, in bytes: the unit of hashing, requests and verification.
 pub const PIECE_BYTES: u32 = 524_288;
 
-/// Which piece of a file, counted from 0.
+/// Index of a piece in its file, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct PieceIndex(pub u32);
 
-/// How many pieces.
+/// A number of pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct PieceCount(pub u32);
 
@@ -30,7 +30,7 @@ impl PieceIndex {
 }
 
 impl PieceCount {
-    /// The count as the length of a slice.
+    /// The count as a length of a slice.
     #[must_use]
     pub fn as_usize(self) -> usize {
         self.0 as usize
@@ -54,7 +54,7 @@ impl fmt::Display for PieceCount {
     }
 }
 
-/// A run of consecutive pieces; never empty and never past `u32::MAX`, by construction.
+/// A run of consecutive pieces: at least one, and never past index `u32::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PieceRange {
     first: PieceIndex,
@@ -62,7 +62,7 @@ pub struct PieceRange {
 }
 
 impl PieceRange {
-    /// The run from `first` to `last`, both included; `None` when `last` lies before `first`.
+    /// The run from `first` to `last`, both included; `None` when `last` is before `first`.
     #[must_use]
     pub fn new(first: PieceIndex, last: PieceIndex) -> Option<PieceRange> {
         (first <= last).then_some(PieceRange { first, last })
@@ -75,7 +75,7 @@ impl PieceRange {
         Some(PieceRange { first, last: PieceIndex(last) })
     }
 
-    /// The run of one piece.
+    /// A run of one piece.
     #[must_use]
     pub fn single(index: PieceIndex) -> PieceRange {
         PieceRange { first: index, last: index }
@@ -93,13 +93,13 @@ impl PieceRange {
         self.last
     }
 
-    /// How many pieces the run has, as `u64` because a run of all indices has 2^32.
+    /// Number of pieces, as `u64` because the run of all indices has 2^32.
     #[must_use]
     pub fn len(self) -> u64 {
         u64::from(self.last.0 - self.first.0) + 1
     }
 
-    /// Never: a run has at least one piece.
+    /// Always `false`: a run has at least one piece.
     #[must_use]
     pub fn is_empty(self) -> bool {
         false
@@ -124,11 +124,11 @@ impl PieceRange {
     }
 }
 
-/// A SHA-1 value: of a piece, or of a whole file. Shown and parsed as 40 hex digits.
+/// SHA-1 digest of a piece or of a whole file. Shown and parsed as 40 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Digest(pub [u8; 20]);
 
-/// The state of SHA-1 after whole pieces: five words, big-endian. One link of a file's chain.
+/// State of SHA-1 after a number of whole pieces: five words, big-endian. A link of the chain leads from one to the next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct ChainState(pub [u8; 20]);
 
@@ -140,12 +140,12 @@ impl ChainState {
     ]);
 }
 
-/// What was meant to be a SHA-1 value is not 40 hex digits.
+/// The text is not a SHA-1 value of 40 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a SHA-1 value: 40 hex digits are wanted")]
+#[error("not a SHA-1 value: expected 40 hex digits")]
 pub struct InvalidDigest;
 
-/// The two 20-byte values share their text form and nothing else.
+/// The text form of both 20-byte values.
 macro_rules! hex_form {
     ($type:ident) => {
         impl fmt::Display for $type {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_refuse_what_is_empty_or_past_the_end() {
+    fn empty_runs_and_runs_past_the_last_index_are_refused() {
         assert_eq!(PieceRange::new(PieceIndex(2), PieceIndex(1)), None);
         assert_eq!(PieceRange::from_count(PieceIndex(0), PieceCount(0)), None);
         assert_eq!(PieceRange::from_count(PieceIndex(u32::MAX), PieceCount(2)), None);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_read_either_case_and_show_lower() {
+    fn digests_parse_either_case_and_show_lower_case() {
         let text = "DA39A3EE5E6B4B0D3255BFEF95601890AFD80709";
         let digest: Digest = text.parse().unwrap();
         assert_eq!(digest.to_string(), text.to_lowercase());

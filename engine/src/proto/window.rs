@@ -1,45 +1,44 @@
-//! How much to have on its way from one connection: requests follow the rate that was measured.
+//! How many pieces to request at once on one connection, from the rate that was measured.
 //!
-//! Too few requests leave a long link idle between them; too many tie pieces to a peer that turns slow, and fill the queues
-//! on the way. The window is what the connection brings in `WINDOW_MS`, or in two round trips where those are longer, but
-//! never in more than `WINDOW_MAX_MS`; it is never under [`WINDOW_MIN_PIECES`] nor over [`OUTSTANDING_MAX_PIECES`].
-//! As long as it is the window that limits the rate, it doubles within a round trip or two: by what is answered until the
-//! first measurement closes, by the rate from then on.
+//! Too few requests leave a long link idle; too many tie pieces to a peer that becomes slow, and fill the queues of the
+//! network. The window holds what the connection brings in `WINDOW_MS`, or in two round trips if those are longer, but at
+//! most in `WINDOW_MAX_MS`; it stays between [`WINDOW_MIN_PIECES`] and [`OUTSTANDING_MAX_PIECES`]. While the window limits
+//! the rate, it doubles within one or two round trips: until the first measurement by the answers, then by the rate.
 //!
-//! Invariant: the wait for the first byte after a pause is the link's round trip, and no part of its rate.
+//! The wait for the first byte after a pause is the round trip of the link, and not part of its rate.
 
 use super::limits::{OUTSTANDING_MAX_PIECES, WINDOW_MIN_PIECES};
 use super::rate::RateMeter;
 use super::time::Moment;
 use super::units::PIECE_BYTES;
 
-/// The window holds what arrives in this time: several round trips of most links …
+/// The window holds what arrives in this time: several round trips of most links.
 const WINDOW_MS: u64 = 500;
 
-/// … and in this at most: what is queued on the way to a node is never older.
+/// The window never holds more than arrives in this time, however long the round trip.
 const WINDOW_MAX_MS: u64 = 1_000;
 
-/// Before the first measurement: enough to measure by.
+/// Window before the first measurement.
 const START_PIECES: u32 = 8;
 
-/// A first byte that takes longer than this is no round trip: the rate has sunk.
+/// A longer wait for the first byte is not a round trip: the rate has dropped.
 const FIRST_BYTE_MS: u64 = 1_000;
 
-/// The requests in flight on one connection.
+/// The window of one connection, and the requests in flight.
 #[derive(Clone, Debug)]
 pub struct RequestWindow {
     meter: RateMeter,
     in_flight: u32,
     answered: u32,
     last_byte: Moment,
-    /// When something was asked for after a pause, until anything of it comes.
+    /// When the first request after a pause was sent, until its first byte arrives.
     requested_at: Option<Moment>,
-    /// The shortest wait for a first byte so far.
+    /// Shortest wait for a first byte so far.
     round_trip_ms: Option<u64>,
 }
 
 impl RequestWindow {
-    /// Nothing in flight.
+    /// A window without requests in flight.
     #[must_use]
     pub fn new(now: Moment) -> RequestWindow {
         RequestWindow {
@@ -52,14 +51,14 @@ impl RequestWindow {
         }
     }
 
-    /// How many more pieces to ask for now.
+    /// Number of further pieces to request now.
     pub fn free_pieces(&mut self, now: Moment) -> u32 {
         self.size_pieces(now).saturating_sub(self.in_flight)
     }
 
     fn size_pieces(&mut self, now: Moment) -> u32 {
         let Some(rate) = self.measured_rate(now) else {
-            // Each answer makes room for its own next and one more.
+            // Each answer makes room for two requests.
             return START_PIECES.saturating_add(self.answered).min(OUTSTANDING_MAX_PIECES);
         };
         let holds_ms = (2 * self.round_trip_ms.unwrap_or(0)).clamp(WINDOW_MS, WINDOW_MAX_MS);
@@ -67,7 +66,7 @@ impl RequestWindow {
         u32::try_from(pieces).unwrap_or(u32::MAX).clamp(WINDOW_MIN_PIECES, OUTSTANDING_MAX_PIECES)
     }
 
-    /// Counts pieces that were asked for.
+    /// Counts pieces that were requested.
     pub fn requested(&mut self, now: Moment, pieces: u32) {
         if self.in_flight == 0 && pieces > 0 {
             self.meter.restart(now);
@@ -75,6 +74,7 @@ impl RequestWindow {
             self.requested_at = Some(now);
         }
         self.in_flight += pieces;
+        assert!(self.in_flight <= OUTSTANDING_MAX_PIECES, "requests stay within the protocol's limit");
     }
 
     /// Counts a request that was answered.
@@ -83,7 +83,7 @@ impl RequestWindow {
         self.answered = self.answered.saturating_add(1);
     }
 
-    /// Counts bytes of pieces that arrived.
+    /// Counts bytes of pieces that were received.
     pub fn received(&mut self, now: Moment, bytes: u64) {
         if let Some(asked) = self.requested_at.take() {
             let waited_ms = now.ms_since(asked);
@@ -96,30 +96,30 @@ impl RequestWindow {
         self.last_byte = now;
     }
 
-    /// What may have come was not taken: a silence begins anew.
+    /// Restarts the measurement of silence, after this node did not read for a while.
     pub fn reset_silence(&mut self, now: Moment) {
         self.last_byte = now;
     }
 
-    /// Pieces asked for and not answered.
+    /// Pieces requested and not answered.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// Bytes a second; 0 before the first measurement.
+    /// Rate in bytes a second; 0 before the first measurement.
     pub fn rate(&mut self, now: Moment) -> u64 {
         self.measured_rate(now).unwrap_or(0)
     }
 
-    /// Bytes a second; `None` before the first measurement. While nothing was asked for, or what was is still on its way, nothing
-    /// can come: what was measured before still stands.
+    /// Rate in bytes a second; `None` before the first measurement. While no request is in flight, or the first byte is
+    /// still due, the last measurement counts.
     pub fn measured_rate(&mut self, now: Moment) -> Option<u64> {
         let on_its_way = self.requested_at.is_some_and(|asked| now.ms_since(asked) < FIRST_BYTE_MS);
         if self.in_flight == 0 || on_its_way { self.meter.last_rate() } else { self.meter.rate(now) }
     }
 
-    /// For how long requests have been open without a byte, in milliseconds.
+    /// Milliseconds without a byte while requests are in flight; 0 when none is.
     #[must_use]
     pub fn silent_ms(&self, now: Moment) -> u64 {
         if self.in_flight == 0 { 0 } else { now.ms_since(self.last_byte) }
@@ -132,31 +132,31 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Bytes in a millisecond, of a link of 1 Gbit/s.
+    /// Bytes a millisecond of a link of 1 Gbit/s.
     const GIGABIT: u64 = 125_000;
 
-    /// Reads for one piece.
+    /// Reads that one piece takes.
     const PARTS: u64 = 8;
 
-    /// A link that several connections share evenly.
+    /// A link that its connections share evenly.
     struct Link {
         round_trip_ms: u64,
         bytes_per_ms: u64,
         connections: usize,
     }
 
-    /// One of them.
+    /// The receiving end of one connection.
     struct End {
         window: RequestWindow,
-        /// Requests, by when the first of their bytes can be here, with how many parts are left.
+        /// For each request when its first byte can arrive, and the parts that are left.
         coming: std::collections::VecDeque<(u64, u64)>,
     }
 
-    /// How a transfer over a link went.
+    /// Result of a transfer over a link.
     struct Used {
-        /// Of the time that it took, how much it had to take, in percent.
+        /// Shortest possible time in percent of the time taken.
         percent: u64,
-        /// Most bytes that were asked for and had not come, in the second half of it.
+        /// Most bytes requested and not received, in the second half of the transfer.
         peak_bytes: u64,
     }
 
@@ -168,7 +168,7 @@ mod tests {
             *to_ask -= room;
         }
 
-        /// Takes one part, if there is one; whether it was the last of its piece.
+        /// Receives one part, if there is one. Returns whether it was the last of its piece.
         fn take_part(&mut self, now: Moment) -> Option<bool> {
             let (_, parts) = self.coming.front_mut().filter(|(ready_ms, _)| *ready_ms <= now.ms())?;
             *parts -= 1;
@@ -211,10 +211,10 @@ mod tests {
                         None => idle += 1,
                     }
                 }
-                // A link saves up no time in which it had nothing to carry.
+                // Capacity that was not used is lost.
                 credit = if idle == ends.len() { 0 } else { credit };
                 ms += 1;
-                assert!(ms < 1_000_000, "it never ends");
+                assert!(ms < 1_000_000, "the transfer does not end");
             }
             let least_ms = self.round_trip_ms + total_bytes / self.bytes_per_ms;
             Used { percent: least_ms * 100 / ms, peak_bytes }
@@ -222,18 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn a_long_link_is_full_from_the_start() {
+    fn a_long_link_is_used_fully_from_the_start() {
         for (round_trip_ms, connections, mib) in [
             (0, 1, 64),
             (1, 1, 64),
-            // From one end of a continent to the other, by one connection or as many as a lone peer gets.
+            // Across a continent, with one connection or as many as a single peer gets.
             (50, 1, 128),
             (50, 4, 64),
-            // Over an ocean.
+            // Across an ocean.
             (100, 1, 256),
             (200, 4, 256),
             (200, 1, 1_024),
-            // By a satellite, nearly.
+            // Almost a satellite link.
             (400, 4, 1_024),
         ] {
             let used = Link { round_trip_ms, bytes_per_ms: GIGABIT, connections }.fetch(mib * MIB);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_queued_on_the_way_is_bounded_by_time() {
+    fn the_bytes_queued_on_the_way_are_bounded_by_time() {
         for bytes_per_ms in [GIGABIT / 10, GIGABIT] {
             for (round_trip_ms, connections) in [(1, 1), (1, 4), (50, 1), (50, 4), (200, 4)] {
                 let used = Link { round_trip_ms, bytes_per_ms, connections }.fetch(bytes_per_ms * 10_000);
@@ -255,24 +255,24 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_for_a_first_byte_is_no_part_of_the_rate() {
+    fn the_wait_for_the_first_byte_is_not_part_of_the_rate() {
         let start = Moment::default();
         let mut window = RequestWindow::new(start);
         window.requested(start, START_PIECES);
         assert_eq!(
             window.size_pieces(start.plus_ms(FIRST_BYTE_MS - 1)),
             START_PIECES,
-            "nothing can have come yet"
+            "no byte can have arrived yet"
         );
         window.received(start.plus_ms(400), 0);
         window.received(start.plus_ms(800), 4 * MIB);
         assert_eq!(window.rate(start.plus_ms(800)), 10 * MIB);
         window.requested(start.plus_ms(900), 1);
-        assert_eq!(window.rate(start.plus_ms(1_300)), 5 * MIB, "silence amid a stream counts");
+        assert_eq!(window.rate(start.plus_ms(1_300)), 5 * MIB, "silence within a stream counts");
     }
 
     #[test]
-    fn a_first_byte_that_never_comes_is_no_round_trip() {
+    fn a_first_byte_that_never_arrives_is_not_a_round_trip() {
         let start = Moment::default();
         let mut window = RequestWindow::new(start);
         window.requested(start, START_PIECES);

@@ -1,19 +1,19 @@
-//! What a long download leaves in the page cache: its last gigabytes, so that one huge file does not push out everything
-//! that the machine's other programs have there.
+//! Page cache eviction for long downloads: only the most recent gigabytes stay cached, so that one huge file
+//! does not displace everything that other programs have there.
 //!
 //! ```text
-//!   written ──► recorded ──► the record after that ──► dropped from the cache
-//!               └── still asked for by other leechers ──┘
+//!   written ──► recorded ──► next record ──► dropped from the cache
+//!               └── other leechers may still ask for it
 //! ```
 //!
-//! Only what a record claims is dropped: it is on the disk. A file that fits well into memory is kept whole, since it will
-//! be shared next.
+//! Only recorded pieces are dropped, since those are on the disk. A file that fits well into memory stays
+//! cached: it will be shared next.
 
 use super::limits::CACHED_MEMORY_SHARE;
 use super::memory;
 use crate::proto::units::{PieceIndex, PieceRange};
 
-/// Which pieces of one download may leave the page cache.
+/// The pieces of one download that may leave the page cache.
 #[derive(Debug)]
 pub struct CacheEviction {
     is_long: bool,
@@ -21,7 +21,7 @@ pub struct CacheEviction {
 }
 
 impl CacheEviction {
-    /// For a file of this length, in bytes, in the memory that this program may use.
+    /// For a file of `length` bytes, judged by the memory that this program may use.
     #[must_use]
     pub fn new(length: u64) -> CacheEviction {
         CacheEviction::with_memory(length, memory::usable_memory_bytes())
@@ -31,7 +31,8 @@ impl CacheEviction {
         CacheEviction { is_long: length > memory / CACHED_MEMORY_SHARE, last_recorded: Vec::new() }
     }
 
-    /// Another record claims these pieces, ascending. Gives those of the record before, which may go now.
+    /// Remembers the pieces of a new record, ascending, and returns the ranges of the previous one, which may
+    /// be dropped.
     pub fn evictable_after_record(&mut self, pieces: Vec<PieceIndex>) -> Vec<PieceRange> {
         if !self.is_long {
             return Vec::new();
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_file_stays_for_one_record_more() {
+    fn a_long_file_is_dropped_one_record_later() {
         let mut behind = CacheEviction::with_memory(5 * GIB, 8 * GIB);
         assert_eq!(behind.evictable_after_record(pieces(&[1, 2, 7])), []);
         assert_eq!(
@@ -62,15 +63,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_half_the_memory_stays() {
+    fn a_file_of_half_the_memory_stays_cached() {
         let mut behind = CacheEviction::with_memory(4 * GIB, 8 * GIB);
         behind.evictable_after_record(pieces(&[1]));
         assert_eq!(behind.evictable_after_record(pieces(&[2])), []);
-        assert!(behind.last_recorded.is_empty(), "nothing is remembered for nothing");
+        assert!(behind.last_recorded.is_empty(), "a short file's pieces are not stored");
     }
 
     #[test]
-    fn a_machine_has_memory() {
+    fn usable_memory_is_positive() {
         assert!(!CacheEviction::new(1).is_long);
         assert!(CacheEviction::new(u64::MAX).is_long);
     }

@@ -1,10 +1,10 @@
-//! Where a download lands: a directory, held open, and a name in it.
+//! Destination of a download: an open directory and a file name in it.
 //!
 //! Invariants:
-//! * The directory is opened once, by the path that the user typed, links and all; from then on everything happens
-//!   beneath that open directory, so that nobody can move the path away from under a download.
-//! * The name is one component, and is never followed if it is a link. One component without following is all that
-//!   `openat2`'s RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS would check, so plain `openat` with O_NOFOLLOW does.
+//! * The directory is opened once, by the path that the user typed, following links. Everything afterwards is
+//!   relative to that descriptor, so renaming the path cannot redirect a download.
+//! * The name is one component and is never followed if it is a link. That is all that `openat2`'s
+//!   RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS would check, so plain `openat` with O_NOFOLLOW is enough.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -24,7 +24,7 @@ use crate::proto::units::Digest;
 #[cfg(test)]
 mod tests;
 
-/// A directory and a name in it.
+/// An open directory and the final name in it.
 #[derive(Debug)]
 pub struct Destination {
     pub(super) directory: OwnedFd,
@@ -32,26 +32,26 @@ pub struct Destination {
     name: OsString,
 }
 
-/// What has the final name.
+/// What is at the final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DestinationEntry {
-    /// Nothing.
+    /// No entry of that name.
     Absent,
     /// A regular file.
     File {
-        /// In bytes.
+        /// Length in bytes.
         length: u64,
     },
-    /// Something that is never replaced; in words.
+    /// Something that is never replaced, such as "a directory".
     Other(&'static str),
 }
 
 impl Destination {
-    /// Reads DEST as typed: an existing directory, to which `name` is added, or a path whose last component is the
-    /// name. What ends in `/` is a directory. No directory is made.
+    /// Reads DEST as typed: an existing directory, to which `name` is added, or a path whose last component
+    /// is the name. A path that ends in `/` is a directory. No directory is created.
     ///
     /// # Errors
-    /// [`StorageError`]: the directory does not exist, cannot be opened, or the name is too long for it.
+    /// [`StorageError`]: the directory does not exist or cannot be opened, or the name is too long for it.
     pub fn resolve(dest: &Path, name: &FileName) -> Result<Destination, StorageError> {
         let must_be_directory = dest.as_os_str().as_bytes().ends_with(b"/");
         let (directory_path, name) = match (dest.file_name(), must_be_directory || dest.is_dir()) {
@@ -70,7 +70,7 @@ impl Destination {
             })
             .map_err(to_storage_error(StorageOperation::Open, &directory_path))?;
         let destination = Destination { directory, directory_path, name };
-        // Whether the name fits shows here, and not when everything has been fetched.
+        // Fails now, before anything is fetched, when the name is too long.
         destination.existing_entry()?;
         Ok(destination)
     }
@@ -87,7 +87,7 @@ impl Destination {
         &self.name
     }
 
-    /// What has the final name now. A link is not followed.
+    /// Looks up the final name. A link is not followed.
     ///
     /// # Errors
     /// [`StorageError`]: the directory cannot be searched, or the name is too long.
@@ -107,10 +107,10 @@ impl Destination {
         })
     }
 
-    /// Opens the file of the final name, to compare or to share it.
+    /// Opens the file at the final name, to compare or to share it.
     ///
     /// # Errors
-    /// [`StorageError`]: it is missing, a link, no regular file, or cannot be read.
+    /// [`StorageError`]: it is missing, a link or not a regular file, or cannot be read.
     pub fn open_existing(&self) -> Result<Source, StorageError> {
         let path = self.path();
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -119,7 +119,7 @@ impl Destination {
         Source::from_file(file.into(), path)
     }
 
-    /// Looks a name of the directory up, without following it; `None` when there is none.
+    /// Status of a name in the directory, without following a link; `None` when there is none.
     pub(super) fn stat_name(&self, name: &OsStr) -> rustix::io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -137,14 +137,14 @@ fn parent_directory(path: &Path) -> &Path {
     }
 }
 
-/// The name of the partial file of a download: the final name's start, eight hex digits that tell apart what has the
-/// same name in two groups or with two contents, and `.part`. At most 255 bytes.
+/// Name of a download's partial file, at most 255 bytes: the start of the final name, eight hex digits that
+/// depend on group and content, and `.part`.
 #[must_use]
 pub fn partial_name(name: &OsStr, group: &str, content: Digest) -> OsString {
     sibling_name(name, group, content, ".part")
 }
 
-/// As [`partial_name`], with another ending: for what belongs to the partial file.
+/// As [`partial_name`], with another ending, for files that belong to the partial file.
 #[must_use]
 pub fn sibling_name(name: &OsStr, group: &str, content: Digest, ending: &str) -> OsString {
     let hash = sha1::Sha1::new().chain_update(group).chain_update([0]).chain_update(content.0).finalize();
@@ -156,9 +156,9 @@ pub fn sibling_name(name: &OsStr, group: &str, content: Digest, ending: &str) ->
     OsString::from_vec(sibling)
 }
 
-/// As much of a name as fits `room`, in bytes, cut before a character of UTF-8.
+/// The longest prefix of a name within `room` bytes that ends before a UTF-8 character.
 fn truncate_stem(name: &[u8], room: usize) -> &[u8] {
-    /// Longest rest of a character of UTF-8, in bytes; names that are not UTF-8 are cut anywhere.
+    /// Continuation bytes of the longest UTF-8 character. Names that are not UTF-8 are cut anywhere.
     const CONTINUATION_MAX: usize = 3;
     if name.len() <= room {
         return name;
@@ -168,10 +168,18 @@ fn truncate_stem(name: &[u8], room: usize) -> &[u8] {
     &name[..cut.unwrap_or(room)]
 }
 
-/// Removes a name of a directory, if there is such.
+/// Removes a name of a directory, if it exists.
 pub(super) fn remove_name(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Flushes a directory, so that its names are durable. Some network filesystems cannot do that, and need not.
+pub(super) fn sync_directory(directory: &OwnedFd) -> rustix::io::Result<()> {
+    match rustix::fs::fsync(directory) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(errno) => Err(errno),
     }
 }

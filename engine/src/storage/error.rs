@@ -1,6 +1,7 @@
-//! What can go wrong with a file: what was tried, on which path, why, and what to do.
+//! Errors of file operations: what was tried, on which path, why it failed and what the user can do.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -11,38 +12,38 @@ use crate::proto::geometry::{FileTooLong, MAX_FILE_BYTES};
 #[derive(Debug, thiserror::Error)]
 #[error("{}; {}", self.description(), kind.advice())]
 pub struct StorageError {
-    /// What was tried.
+    /// The operation that failed.
     pub operation: StorageOperation,
-    /// On what.
+    /// The file or directory it was on.
     pub path: PathBuf,
-    /// Why it failed; its text is part of this one's, so it is no separate source.
+    /// Why it failed. Not a `source()`, since the message already includes its text.
     pub kind: StorageErrorKind,
 }
 
-/// What was tried; shown as the verb of the message.
+/// An operation on a file; `Display` shows it as the verb of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageOperation {
     /// Opening a file or directory.
     Open,
-    /// Mapping it for reading.
+    /// Mapping a file for reading.
     Map,
-    /// Reading it, to hash or to serve.
+    /// Reading a file, to hash or to serve it.
     Read,
-    /// Making the partial file.
+    /// Creating the partial file.
     Create,
-    /// Taking its lock.
+    /// Taking the partial file's lock.
     Lock,
-    /// Reserving its space.
+    /// Reserving disk space.
     Reserve,
     /// Writing a piece.
     Write,
-    /// Setting its length.
+    /// Setting the file's length.
     Resize,
-    /// Flushing it to disk.
+    /// Flushing to the disk.
     Sync,
-    /// Giving it its final name.
+    /// Giving the file its final name.
     Rename,
-    /// Removing it.
+    /// Removing a file.
     Remove,
 }
 
@@ -65,15 +66,15 @@ impl std::fmt::Display for StorageOperation {
 }
 
 impl StorageError {
-    /// What happened to what, without what to do.
+    /// The message without advice.
     #[must_use]
     pub fn description(&self) -> String {
         format!("cannot {} {}: {}", self.operation, self.path.display(), self.kind)
     }
 
-    /// Hashes that were kept at `place` cannot be read any more, so that nothing is to be judged by them.
+    /// SHA-1 values stored at `place` became unreadable, so no piece can be verified by them.
     pub(crate) fn hashes_lost(place: String) -> StorageError {
-        let error = io::Error::other("the hashes that were kept there cannot be read any more");
+        let error = io::Error::other("the hashes stored there can no longer be read");
         StorageError {
             operation: StorageOperation::Read,
             path: place.into(),
@@ -82,25 +83,25 @@ impl StorageError {
     }
 }
 
-/// Why it failed.
+/// Why a file operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageErrorKind {
-    /// There is none.
+    /// The file does not exist.
     #[error("it does not exist")]
     Missing,
-    /// The system does not let this user.
+    /// The system denies it to this user.
     #[error("permission denied")]
     NotPermitted,
-    /// Something else has the name.
+    /// The name is taken by something else than a regular file, such as "a directory".
     #[error("it is {0}, not a regular file")]
     NotAFile(&'static str),
-    /// A directory was wanted.
+    /// The path is not an existing directory.
     #[error("it is not an existing directory")]
     NotADirectory,
-    /// The name does not fit the filesystem.
+    /// The name is too long for the filesystem.
     #[error("the name is too long for the filesystem")]
     NameTooLong,
-    /// More bytes than the system can share.
+    /// The file has this many bytes, more than Shoal can share.
     #[error("{0} bytes are more than the {MAX_FILE_BYTES} that a file may have")]
     TooLong(u64),
     /// The disk or the user's quota is full.
@@ -108,7 +109,7 @@ pub enum StorageErrorKind {
     NoSpace {
         /// Bytes yet to be written.
         needed: u64,
-        /// Bytes that the filesystem still has for this user; a quota may be tighter.
+        /// Bytes that the filesystem has free for this user; a quota may be tighter.
         free: u64,
     },
     /// The filesystem is mounted read-only.
@@ -117,41 +118,41 @@ pub enum StorageErrorKind {
     /// The final name is taken.
     #[error("a file of that name exists")]
     Exists,
-    /// Another download works on the same partial file.
+    /// Another download holds the partial file's lock.
     #[error("another download is writing it")]
     Locked,
-    /// The partial file is not the one that was opened.
+    /// The name now belongs to another file than the one that was opened, or to none.
     #[error("it was removed or replaced meanwhile")]
     Replaced,
-    /// The partial file belongs to somebody else.
+    /// The partial file belongs to another user.
     #[error("it belongs to another user, who could change what was verified")]
     WrongOwner,
-    /// An earlier flush failed, and the system may have dropped what it could not write.
+    /// An earlier flush failed, and the system may have dropped unwritten data.
     #[error("an earlier flush failed, so bytes may be lost")]
     FlushFailed,
-    /// A source is not what it was.
+    /// The source changed since it was opened.
     #[error("{0}")]
     Changed(SourceChange),
-    /// Anything else the system says.
+    /// Any other error of the system.
     #[error("{0}")]
     Io(io::Error),
 }
 
 impl StorageErrorKind {
-    /// What to do about it.
+    /// What the user can do about it.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
             StorageErrorKind::Missing => "check the path",
             StorageErrorKind::NotPermitted => "change its mode, or choose another path",
             StorageErrorKind::NotAFile(_) => "choose another path",
-            StorageErrorKind::NotADirectory => "make it, or choose another path",
-            StorageErrorKind::NameTooLong => "choose a shorter one as destination",
-            StorageErrorKind::TooLong(_) => "choose another file",
+            StorageErrorKind::NotADirectory => "create it, or choose another path",
+            StorageErrorKind::NameTooLong => "choose a shorter name",
+            StorageErrorKind::TooLong(_) => "choose a shorter file",
             StorageErrorKind::NoSpace { .. } => "make room, or choose another disk",
             StorageErrorKind::ReadOnly => "choose another destination",
             StorageErrorKind::Exists => "use `--overwrite`, or choose another destination",
-            StorageErrorKind::Locked => "wait for that one, or choose another destination",
+            StorageErrorKind::Locked => "wait until it ends, or choose another destination",
             StorageErrorKind::Replaced => "start the download again",
             StorageErrorKind::WrongOwner => "choose another destination",
             StorageErrorKind::FlushFailed => "remove it, check the disk and start the download again",
@@ -164,10 +165,10 @@ impl StorageErrorKind {
 /// How a source has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceChange {
-    /// Its size or time of modification differs.
+    /// Its size or modification time differs.
     #[error("it was changed after it was hashed")]
     Modified,
-    /// It is shorter, or its disk failed to give a page.
+    /// It is shorter, or its disk failed to return a page.
     #[error("it lost bytes while it was read")]
     Truncated,
     /// Its name is gone.
@@ -176,18 +177,18 @@ pub enum SourceChange {
     /// Its name belongs to another file.
     #[error("another file has taken its name")]
     Replaced,
-    /// It cannot be looked at any more.
+    /// It can no longer be examined.
     #[error("it cannot be checked any more")]
     Unreadable,
 }
 
-/// A source is not what it was when it was opened, and never will be again.
+/// A source has changed since it was opened. This never reverts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {change}; upload it again", path.display())]
 pub struct SourceChangedError {
-    /// Which file.
+    /// The source's path.
     pub path: PathBuf,
-    /// How it shows.
+    /// The change that was noticed first.
     pub change: SourceChange,
 }
 
@@ -232,7 +233,8 @@ impl From<io::Error> for StorageErrorKind {
     }
 }
 
-/// Makes the closure that turns a system's error into ours: `.map_err(failed(Operation::Open, path))`.
+/// Returns a closure that turns a system error into a [`StorageError`]:
+/// `.map_err(to_storage_error(StorageOperation::Open, path))`.
 pub(super) fn to_storage_error<E: Into<StorageErrorKind>>(
     operation: StorageOperation,
     path: &Path,
@@ -240,12 +242,26 @@ pub(super) fn to_storage_error<E: Into<StorageErrorKind>>(
     move |error| StorageError { operation, path: path.to_owned(), kind: error.into() }
 }
 
+/// Turns a full disk or an exhausted quota into [`StorageErrorKind::NoSpace`] with numbers.
+pub(super) fn add_space_details(
+    kind: StorageErrorKind,
+    place: BorrowedFd<'_>,
+    needed: u64,
+) -> StorageErrorKind {
+    let StorageErrorKind::Io(error) = &kind else { return kind };
+    if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        return kind;
+    }
+    let free = rustix::fs::fstatvfs(place).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    StorageErrorKind::NoSpace { needed, free }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn messages_say_what_to_what_and_what_next() {
+    fn messages_name_operation_path_cause_and_advice() {
         let error = StorageError {
             operation: StorageOperation::Reserve,
             path: "/data/disk.img".into(),

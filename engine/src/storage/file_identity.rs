@@ -1,12 +1,12 @@
-//! Which file it is, whatever its name and its bytes: a copy of it is another.
+//! Identity of a file, independent of its name and content: a copy has another identity.
 //!
-//! The number of an inode tells files of one filesystem apart; it stays when that is mounted again, while the number of the
-//! filesystem does not ([`Fingerprint::difference_ignoring_device`]). The moment of birth tells them apart where a number is used
-//! again, and where another filesystem has the same one: nobody can set it (statx(2)), and so no copy has it. Where a
-//! filesystem keeps no birth the number alone has to do; where its numbers do not last, every look finds another file, which
-//! costs hashing and no more.
+//! The inode number distinguishes files of one filesystem. It survives a remount, unlike the device number
+//! ([`Fingerprint::difference_ignoring_device`]). The birth time distinguishes files where an inode number is
+//! reused, and where two filesystems have the same one; no program can set it (statx(2)), so a copy never has
+//! it. On a filesystem without birth times the inode number has to do. Where inode numbers do not last, every
+//! lookup finds another file, which costs hashing and nothing else.
 //!
-//! [`Fingerprint::difference_ignoring_device`]: super::fingerprint::Fingerprint::change_on_record
+//! [`Fingerprint::difference_ignoring_device`]: super::fingerprint::Fingerprint::difference_ignoring_device
 
 use std::io;
 use std::os::fd::AsFd;
@@ -16,20 +16,18 @@ use rustix::io::Errno;
 
 use crate::proto::sealed::{FieldReader, put_optional};
 
-/// Bytes of a birth: its seconds, and nanoseconds.
+/// Encoded length of a birth time: seconds, then nanoseconds.
 const BIRTH_BYTES: usize = size_of::<i64>() + size_of::<u32>();
 
-/// Of one file.
+/// Inode number and birth time of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileIdentity {
-    /// Number of the inode.
     inode: u64,
-    /// When it was made; `None` where the system does not tell.
+    /// Birth time; `None` where the system has none.
     birth: Option<[u8; BIRTH_BYTES]>,
 }
 
 impl FileIdentity {
-    /// Of an open file.
     pub(super) fn of(file: impl AsFd) -> io::Result<FileIdentity> {
         let wanted = StatxFlags::INO | StatxFlags::BTIME;
         let stat = match rustix::fs::statx(&file, c"", AtFlags::EMPTY_PATH, wanted) {
@@ -50,7 +48,7 @@ impl FileIdentity {
         Ok(FileIdentity { inode: stat.stx_ino, birth: born })
     }
 
-    /// Appends its form at rest.
+    /// Appends the on-disk form.
     pub(super) fn write_to(self, body: &mut Vec<u8>) {
         body.extend_from_slice(&self.inode.to_le_bytes());
         put_optional(body, self.birth);
@@ -69,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_keeps_its_origin_and_a_copy_has_another() {
+    fn a_file_keeps_its_identity_and_a_copy_has_another() {
         let directory = tempfile::tempdir().unwrap();
         let place = |name: &str| directory.path().join(name);
         let of = |name: &str| FileIdentity::of(File::open(place(name)).unwrap()).unwrap();
@@ -83,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_used_again_is_another_file() {
+    fn a_reused_inode_is_another_file() {
         let origin = FileIdentity { inode: 7, birth: Some([1; BIRTH_BYTES]) };
         for other in
             [FileIdentity { birth: Some([2; BIRTH_BYTES]), ..origin }, FileIdentity { birth: None, ..origin }]
@@ -93,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn its_form_reads_back() {
+    fn the_on_disk_form_reads_back() {
         for born in [None, Some([3; BIRTH_BYTES])] {
             let (origin, mut body) = (FileIdentity { inode: u64::MAX - 1, birth: born }, Vec::new());
             origin.write_to(&mut body);

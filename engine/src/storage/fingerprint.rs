@@ -1,7 +1,7 @@
-//! What a file looks like from outside: enough to notice that somebody wrote to it.
+//! Fingerprint of a file: enough metadata to notice that its content was written to.
 //!
-//! It is taken after our own last write. A write that leaves size and time as they were is not noticed; the pieces'
-//! digests at the receiver are the last word.
+//! It is taken after this program's own last write. A write that leaves size and modification time unchanged
+//! goes unnoticed; the receiver's piece digests still catch it.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -12,16 +12,16 @@ use std::str::FromStr;
 
 use super::error::SourceChange;
 
-/// Size, time of modification and identity of a file.
+/// Size, modification time and identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// In bytes.
+    /// Length in bytes.
     pub length: u64,
-    /// Time of modification: seconds and nanoseconds since 1970.
+    /// Modification time: seconds and nanoseconds since 1970.
     pub modified: (i64, i64),
-    /// Number of the inode.
+    /// Inode number.
     pub inode: u64,
-    /// The filesystem it is on.
+    /// Device number of its filesystem.
     pub device: u64,
 }
 
@@ -29,20 +29,20 @@ impl Fingerprint {
     /// Of an open file.
     ///
     /// # Errors
-    /// The system's.
+    /// Any error of the system.
     pub fn of(file: &File) -> io::Result<Fingerprint> {
         file.metadata().map(|metadata| Fingerprint::from(&metadata))
     }
 
-    /// Of what a path leads to now.
+    /// Of the file that a path leads to.
     ///
     /// # Errors
-    /// The system's; `NotFound` when it leads nowhere.
+    /// Any error of the system; `NotFound` when there is no such file.
     pub fn at(path: &Path) -> io::Result<Fingerprint> {
         std::fs::metadata(path).map(|metadata| Fingerprint::from(&metadata))
     }
 
-    /// How `now` differs from this; `None` when it does not.
+    /// How `now` differs from this fingerprint; `None` when they are equal.
     #[must_use]
     pub fn difference_to(&self, now: &Fingerprint) -> Option<SourceChange> {
         if (self.inode, self.device) != (now.inode, now.device) {
@@ -54,23 +54,21 @@ impl Fingerprint {
         }
     }
 
-    /// As [`Fingerprint::difference_to`], for one that was written down: the number of the filesystem is good only until that is
-    /// mounted again (tmpfs, overlay, btrfs and NFS get whichever is free), so it does not count.
+    /// As [`Fingerprint::difference_to`], for a fingerprint read from disk. Ignores the device number, which
+    /// may change with each mount (tmpfs, overlay, btrfs, NFS).
     #[must_use]
     pub fn difference_ignoring_device(&self, now: &Fingerprint) -> Option<SourceChange> {
         self.difference_to(&Fingerprint { device: self.device, ..*now })
     }
 }
 
-/// Not the text of a fingerprint.
+/// The text is not a fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not a fingerprint: length, seconds, nanoseconds, inode and device are wanted, with `:` between them"
-)]
+#[error("not a fingerprint: expected `length:seconds:nanoseconds:inode:device`")]
 pub struct NotAFingerprint;
 
 impl fmt::Display for Fingerprint {
-    /// `length:seconds:nanoseconds:inode:device`, in decimal digits; [`Fingerprint::from_str`] reads it back.
+    /// `length:seconds:nanoseconds:inode:device`, decimal; [`Fingerprint::from_str`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Fingerprint { length, modified: (seconds, nanoseconds), inode, device } = self;
         write!(f, "{length}:{seconds}:{nanoseconds}:{inode}:{device}")
@@ -114,24 +112,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn its_text_reads_back(length: u64, seconds: i64, nanoseconds: i64, inode: u64, device: u64) {
+        fn the_text_form_reads_back(length: u64, seconds: i64, nanoseconds: i64, inode: u64, device: u64) {
             let fingerprint = Fingerprint { length, modified: (seconds, nanoseconds), inode, device };
             prop_assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
         }
     }
 
     #[test]
-    fn on_record_the_filesystems_number_does_not_count_and_all_else_does() {
-        let kept = Fingerprint { length: 5, modified: (1, 2), inode: 3, device: 4 };
-        let mounted_again = Fingerprint { device: 9, ..kept };
-        assert_eq!(kept.difference_to(&mounted_again), Some(SourceChange::Replaced));
-        assert_eq!(kept.difference_ignoring_device(&mounted_again), None);
+    fn a_stored_fingerprint_ignores_only_the_device() {
+        let stored = Fingerprint { length: 5, modified: (1, 2), inode: 3, device: 4 };
+        let mounted_again = Fingerprint { device: 9, ..stored };
+        assert_eq!(stored.difference_to(&mounted_again), Some(SourceChange::Replaced));
+        assert_eq!(stored.difference_ignoring_device(&mounted_again), None);
         for (other, change) in [
             (Fingerprint { inode: 4, ..mounted_again }, SourceChange::Replaced),
             (Fingerprint { length: 4, ..mounted_again }, SourceChange::Truncated),
             (Fingerprint { modified: (1, 3), ..mounted_again }, SourceChange::Modified),
         ] {
-            assert_eq!(kept.difference_ignoring_device(&other), Some(change));
+            assert_eq!(stored.difference_ignoring_device(&other), Some(change));
         }
     }
 

@@ -1,25 +1,24 @@
-//! How much memory this program may use: the machine's, or less where a control group says so.
+//! Memory that this program may use: the machine's, or less where a control group limits it.
 //!
-//! The limit of a group holds for all below it, so each group on the way up is asked (cgroups(7), version 2). One that cannot be
-//! read, as from within a container, says nothing.
+//! The limit of a group holds for all groups below it, so each group on the way to the root is read
+//! (cgroups(7), version 2). A group that cannot be read, as inside a container, is taken as unlimited.
 
 use std::path::{Component, Path, PathBuf};
 
 use rustix::system::sysinfo;
 
-/// Where the groups of this program are named, one line for each hierarchy.
+/// Lists this program's groups, one line for each hierarchy.
 const OWN_GROUPS_PATH: &str = "/proc/self/cgroup";
 
-/// Where the one hierarchy of version 2 is mounted.
+/// Mount point of the version 2 hierarchy.
 const HIERARCHY_PATH: &str = "/sys/fs/cgroup";
 
-/// What a group and all below it may use, in bytes, or `max`.
+/// File in a group's directory: its limit in bytes, or `max`.
 const LIMIT_NAME: &str = "memory.max";
 
-/// In bytes.
 pub(super) fn usable_memory_bytes() -> u64 {
     let info = sysinfo();
-    // Both are unsigned longs of the kernel's, whatever their width here.
+    // Both are `unsigned long` in the kernel, so their width depends on the platform.
     #[allow(clippy::useless_conversion, reason = "their width depends on the platform")]
     let machine = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
     let groups = std::fs::read_to_string(OWN_GROUPS_PATH).unwrap_or_default();
@@ -27,7 +26,8 @@ pub(super) fn usable_memory_bytes() -> u64 {
     least_limit(machine, &groups, read)
 }
 
-/// The least of what the machine has and of what each group allows; `read` gives a group's limit as text.
+/// The smallest of the machine's memory and the groups' limits, in bytes. `read` returns the text of a
+/// group's limit.
 fn least_limit(machine: u64, groups: &str, read: impl Fn(PathBuf) -> Option<String>) -> u64 {
     let own = own_group(groups).into_iter().flat_map(Path::ancestors);
     own.map(|group| Path::new(HIERARCHY_PATH).join(group))
@@ -36,14 +36,15 @@ fn least_limit(machine: u64, groups: &str, read: impl Fn(PathBuf) -> Option<Stri
         .fold(machine, u64::min)
 }
 
-/// This program's group of version 2, below the mount; `None` where there is none, or where it lies outside of what is mounted.
+/// This program's version 2 group, relative to the mount; `None` when it has none or lies outside of the
+/// mount.
 fn own_group(groups: &str) -> Option<&Path> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let path = Path::new(path);
     path.components().all(|part| matches!(part, Component::Normal(_))).then_some(path)
 }
 
-/// `None` for `max`, and for what is no limit.
+/// `None` for `max` and for anything that is not a number.
 fn parse_limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_group_on_the_way_up_counts() {
+    fn the_tightest_group_limits_the_memory() {
         let groups = "1:name=systemd:/other\n0::/a/b/c\n";
         assert_eq!(least_of(groups, &[("a/b/c", "300\n"), ("a/b", "max\n"), ("a", "200\n")]), 200);
         assert_eq!(least_of(groups, &[("a/b/c", "max\n"), ("", "700\n")]), 700);
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_no_limit() {
+    fn unreadable_limits_are_ignored() {
         for groups in ["", "4:memory:/a\n", "0::/../a\n", "0::\n"] {
             assert_eq!(least_of(groups, &[("a", "1"), ("", "1"), ("../a", "1")]), MACHINE, "{groups:?}");
         }
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_has_memory() {
+    fn usable_memory_is_positive() {
         assert!(usable_memory_bytes() > 1 << 20);
     }
 }

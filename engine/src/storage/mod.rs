@@ -1,38 +1,41 @@
-//! Files: sources that are mapped and read, targets that are reserved, written and renamed.
+//! Files on disk: sources, which are mapped and read, and targets, which are reserved, written and renamed.
 //!
 //! ```text
-//!   path ──► Source ──► Window (mem) ──► sent by the kernel       DEST ──► Destination
-//!              ▲ └────► with_bytes ────► hashed                                │
-//!   Fingerprint┘                                                               ▼
-//!                    Source ◄── reader ── Target ◄── verified pieces     NAME.<8 hex>.part
-//!                   (served on)              └── finish ──► NAME             NAME.<8 hex>.record ◄── Ledger
+//!   path ──► Source ──► MappedWindow (mem) ──► sent by the kernel    DEST ──► Destination
+//!              ▲ └────► with_bytes ──────────► hashed                             │
+//!   Fingerprint┘                                                                  ▼
+//!                    Source ◄── reader ── Target ◄── verified pieces        NAME.<8 hex>.part
+//!                   (served)                └── finish ──► NAME             NAME.<8 hex>.record ◄── ResumeJournal
 //!
-//!   Target, record ──► Origin ──► whether it is the file that a record was written for, or a copy
-//!   records, memory ──► Behind ──► which pages of a long file leave the page cache
-//!   hashes ──► Gatherer ──► Hashes (proto): in memory, or in a mapped file without a name
+//!   Target, record ──► FileIdentity ──► rejects a record that belongs to another file or is a copy
+//!   records, memory ─► CacheEviction ─► page ranges of a long file to drop from the page cache
+//!   SHA-1 values ────► Sha1ListBuilder ──► Sha1List (proto), in memory or in a mapped unnamed file
 //! ```
 //!
-//! A download is durable in this order, so that a crash at any point loses time and never lies:
+//! Crash order of a download:
 //!
-//! 1. data: a verified piece is written to the partial file ([`Target::write_piece`]);
+//! 1. data: write a verified piece to the partial file ([`Target::write_piece`]);
 //! 2. flush: [`Target::sync`];
-//! 3. claim: only then does the record say that the piece is there ([`ResumeJournal::write_record`]); it is flushed and renamed into
-//!    the place of the last one. A restarted download trusts it; what was written since it trusts too as long as the page
-//!    cache is the same, after a kill, and hashes otherwise, after a crash of the machine.
+//! 3. claim: write, flush and rename a record that lists the piece ([`ResumeJournal::write_record`]).
 //!
-//! The end has the same order: flush the data, rename (the claim that the file is whole), flush the directory. See
-//! [`Target::finish_download`]. The record goes after that; at a cancel it goes before the partial file.
+//! A restarted download trusts every piece in the record. It also trusts pieces written since then while the
+//! page cache is the same (after a kill), and hashes them otherwise (after a crash of the machine).
+//!
+//! The end has the same order: flush the data, rename the file (which claims that it is complete), flush the
+//! directory. See [`Target::finish`]. The record is removed after the rename; a cancelled download removes it
+//! before the partial file.
 //!
 //! Invariants:
-//! * Nothing of a peer's makes a path: names come from the user, or are a checked [`FileName`], one component.
-//! * What is served is mapped for reading; what is written is written by positioned writes, never through a map.
+//! * No path is built from a peer's data: names come from the user, or are a checked [`FileName`] of one
+//!   component.
+//! * Files that are served are mapped read-only. Files that are written use positioned writes, never a map.
 //! * A source that has changed is never served again.
 //!
 //! [`FileName`]: crate::proto::manifest::FileName
 //! [`Target::write_piece`]: target::Target::write_piece
 //! [`Target::sync`]: target::Target::sync
-//! [`Target::finish_download`]: target::Target::finish
-//! [`ResumeJournal::write_record`]: resume::Ledger::record
+//! [`Target::finish`]: target::Target::finish
+//! [`ResumeJournal::write_record`]: resume::ResumeJournal::write_record
 
 pub mod cache_eviction;
 pub mod destination;

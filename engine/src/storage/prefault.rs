@@ -1,18 +1,20 @@
 //! Threads that bring cold windows into memory, so that a page fault never stalls a ring.
 //!
-//! Invariants: the queue is bounded, and a full one says so at once; each submitted window is answered exactly once, on
-//! one of these threads, which end the program by a panic; dropping the set lets what was submitted end, then ends the threads.
+//! Invariants: the queue is bounded and a full one is reported at once; each accepted window gets exactly one
+//! callback, on one of these threads; a panicking callback ends the program; dropping the pool finishes the
+//! accepted windows and then joins the threads.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::limits::{PREFAULT_QUEUE_MAX, PREFAULT_THREADS};
 use crate::abort::AbortOnPanic;
+use crate::lock::lock;
 use crate::mem::window::MappedWindow;
 
-/// Called with the result, on a thread of the set; it must not block.
+/// Callback with the result. It runs on a thread of the pool and must not block.
 pub type OnResident = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 struct PrefaultRequest {
@@ -44,13 +46,13 @@ impl PrefaultPool {
         Ok(set)
     }
 
-    /// Asks for a window; `done` is told when it is in memory, or EFAULT when its file has lost it. Gives `done` back
-    /// uncalled when the queue is full.
+    /// Queues a window. `on_resident` is called when it is in memory, or with EFAULT when its file has lost
+    /// it.
     ///
     /// # Errors
-    /// The queue is full.
+    /// The queue is full; the callback is returned without having been called.
     pub fn try_submit(&self, window: MappedWindow, done: OnResident) -> Result<(), OnResident> {
-        let orders = self.requests.as_ref().expect("taken by drop alone");
+        let orders = self.requests.as_ref().expect("only drop takes it");
         match orders.try_send(PrefaultRequest { window, on_resident: done }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => Err(order.on_resident),
@@ -61,8 +63,8 @@ impl PrefaultPool {
 fn serve_requests(queue: &Mutex<Receiver<PrefaultRequest>>) {
     let _ends = AbortOnPanic;
     loop {
-        // The lock is held while waiting, so that one thread waits for an order and the others for the lock.
-        let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        // The lock is held while waiting: one thread waits for a request, the others for the lock.
+        let order = lock(queue).recv();
         let Ok(PrefaultRequest { window, on_resident: done }) = order else { return };
         done(window.populate());
     }
@@ -72,7 +74,7 @@ impl Drop for PrefaultPool {
     fn drop(&mut self) {
         self.requests = None;
         for thread in self.threads.drain(..) {
-            // A panic in somebody's `done` has ended the program.
+            // A panic in a callback has already ended the program.
             let _ = thread.join();
         }
     }
@@ -87,29 +89,29 @@ mod tests {
     use crate::storage::source::Source;
 
     #[test]
-    fn it_brings_windows_in_and_reports_lost_ones() {
+    fn windows_are_populated_and_lost_ones_reported() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         std::fs::write(&path, vec![1; 100_000]).unwrap();
         let source = Source::open(&path).unwrap();
         let set = PrefaultPool::start().unwrap();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let submit = |range| {
-            let tell = tell.clone();
-            let done: OnResident = Box::new(move |result| tell.send(result).unwrap());
+            let sender = sender.clone();
+            let done: OnResident = Box::new(move |result| sender.send(result).unwrap());
             assert!(set.try_submit(source.window(range), done).is_ok());
         };
         submit(0..100_000);
-        told.recv().unwrap().unwrap();
+        receiver.recv().unwrap().unwrap();
         assert!(source.window(0..100_000).is_resident());
         std::fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
         submit(50_000..60_000);
-        assert_eq!(told.recv().unwrap().unwrap_err().raw_os_error(), Some(libc::EFAULT));
+        assert_eq!(receiver.recv().unwrap().unwrap_err().raw_os_error(), Some(libc::EFAULT));
     }
 
     #[test]
-    fn a_panic_of_whoever_is_told_ends_the_program() {
-        assert_aborts("storage::prefault::tests::a_panic_of_whoever_is_told_ends_the_program", || {
+    fn a_panicking_callback_ends_the_program() {
+        assert_aborts("storage::prefault::tests::a_panicking_callback_ends_the_program", || {
             let file = tempfile::NamedTempFile::new().unwrap();
             file.as_file().set_len(10).unwrap();
             let source = Source::open(file.path()).unwrap();
@@ -119,21 +121,21 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_says_so_and_nothing_submitted_is_lost() {
+    fn a_full_queue_is_reported_and_no_request_lost() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(10).unwrap();
         let source = Source::open(file.path()).unwrap();
         let set = PrefaultPool::start().unwrap();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let (open, gate) = channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let mut submitted = 0;
-        // The threads stand before a closed gate, so the queue must fill.
+        // The callbacks block until the gate opens, so the queue must fill.
         loop {
-            let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+            let (sender, gate) = (sender.clone(), Arc::clone(&gate));
             let done: OnResident = Box::new(move |_| {
                 assert!(gate.lock().unwrap().recv().is_err(), "the gate only opens by closing its channel");
-                tell.send(()).unwrap();
+                sender.send(()).unwrap();
             });
             if set.try_submit(source.window(0..10), done).is_err() {
                 break;
@@ -143,7 +145,7 @@ mod tests {
         assert!((PREFAULT_QUEUE_MAX..=PREFAULT_QUEUE_MAX + PREFAULT_THREADS).contains(&submitted));
         drop(open);
         drop(set);
-        drop(tell);
-        assert_eq!(told.iter().count(), submitted);
+        drop(sender);
+        assert_eq!(receiver.iter().count(), submitted);
     }
 }

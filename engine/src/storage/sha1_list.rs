@@ -1,88 +1,86 @@
-//! Hashes that come one after the other, and are too many for memory: they go to a file without a name, which is mapped.
+//! Builds lists of SHA-1 values. A list that is too long for memory is written to an unnamed file and mapped.
 //!
 //! ```text
-//!   push ─► pending ── short lists stay ────────────────► Hashes in memory
-//!              └────── long ones ─► nameless file ─ map ─► Hashes in the map ─► copies of 20 bytes
+//!   push ─► pending ── short list ──────────────────────► Sha1List in memory
+//!              └────── long list ─► unnamed file ─ map ─► Sha1List in the map ─► copies of 20 bytes
 //! ```
 //!
-//! Who may cut or change that file while it is mapped: it was made in a directory of this user's alone and has lost its name
-//! before the first byte is written, and nobody holds it open but this process. Whoever reaches it through `/proc` may as well
-//! write this process's memory. What is left is a disk that fails. One that fails to take the bytes says so while the list is
-//! finished, since that syncs them: a page whose writing fails later would be read as something else without a word. One that
-//! fails to give them back is met by the guard of [`mem`](crate::mem), which shows zeros in place of a signal that ends the
-//! process, and [`BackingBytes::lost`] says so to whoever is about to blame somebody for what they do not match.
+//! The mapped file cannot change: it is created in a directory of this user alone, has no name before its
+//! first byte is written, and is open in this process only. (A program that reaches it through `/proc` could
+//! also write this process's memory.) A failing disk is what remains. `finish` syncs the file, so a disk that
+//! cannot take the bytes makes it fail. When a page cannot be read later, the guard of [`mem`](crate::mem)
+//! shows zeros instead of ending the process, and [`BackingBytes::unreadable_at`] then reports it; callers
+//! ask before they blame a peer for a mismatch.
 //!
-//! Invariants: a list that was finished is never written again; what is mapped has reached the disk.
+//! Invariants: a finished list is never written again; mapped bytes have reached the disk.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::marker::PhantomData;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::error::{StorageError, StorageOperation, to_storage_error};
+use super::error::{StorageError, StorageOperation, add_space_details, to_storage_error};
 use super::limits::{HASHES_IN_MEMORY_MAX, HASHES_WRITTEN_BYTES};
-use super::target::add_space_details;
 use crate::mem::mapping::Mapping;
 use crate::proto::hashes::{BackingBytes, HASH_BYTES, Sha1List, Sha1Value};
 
-/// A list in the making.
+/// A list under construction.
 #[derive(Debug)]
 pub struct Sha1ListBuilder<T> {
     directory: Option<PathBuf>,
     file: Option<File>,
-    /// What is not in the file.
+    /// Values that are not in the file yet.
     pending: Vec<u8>,
     count: usize,
     marker: PhantomData<T>,
 }
 
 impl<T: Sha1Value> Sha1ListBuilder<T> {
-    /// A list with nothing in it. When it grows too long for memory it goes to a file in `directory`, which has to be one
-    /// that nobody else may write; with `None` it stays in memory.
+    /// An empty list. When it outgrows memory it goes to a file in `directory`, which only this user may
+    /// write; with `None` it stays in memory.
     #[must_use]
     pub fn new(directory: Option<&Path>) -> Sha1ListBuilder<T> {
         let directory = directory.map(Path::to_owned);
         Sha1ListBuilder { directory, file: None, pending: Vec::new(), count: 0, marker: PhantomData }
     }
 
-    /// How many values have come.
+    /// Number of values added.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether none has come.
+    /// Whether no value was added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The next values.
+    /// Appends values.
     ///
     /// # Errors
-    /// [`StorageError`]: the directory takes no file, or its disk is full.
+    /// [`StorageError`]: no file can be created in the directory, or its disk is full.
     pub fn push(&mut self, values: &[T]) -> Result<(), StorageError> {
         values.iter().for_each(|value| self.pending.extend_from_slice(&value.to_array()));
         self.count += values.len();
         if let (None, Some(directory)) = (&self.file, &self.directory)
             && self.count > HASHES_IN_MEMORY_MAX
         {
-            self.file = Some(
-                create_unnamed_file(directory)
-                    .map_err(to_storage_error(StorageOperation::Create, directory))?,
-            );
+            let file = create_unnamed_file(directory);
+            self.file = Some(file.map_err(to_storage_error(StorageOperation::Create, directory))?);
         }
         if self.pending.len() >= HASHES_WRITTEN_BYTES { self.write_pending() } else { Ok(()) }
     }
 
-    /// The list.
+    /// The finished list.
     ///
     /// # Errors
-    /// [`StorageError`]: the disk is full or does not take it, or the file cannot be mapped.
+    /// [`StorageError`]: the disk is full or failed, or the file cannot be mapped.
     pub fn finish(mut self) -> Result<Sha1List<T>, StorageError> {
         self.write_pending()?;
         let count = self.count;
@@ -95,15 +93,14 @@ impl<T: Sha1Value> Sha1ListBuilder<T> {
             }
             _ => Arc::new(self.pending),
         };
-        Ok(Sha1List::from_backing(bytes, 0, count).expect("as many values as were counted"))
+        Ok(Sha1List::from_backing(bytes, 0, count).expect("the bytes hold `count` values"))
     }
 
-    /// Writes what is pending to the file, if there is one.
+    /// Writes the pending bytes to the file, if there is one.
     fn write_pending(&mut self) -> Result<(), StorageError> {
         let (Some(file), Some(directory)) = (&mut self.file, &self.directory) else { return Ok(()) };
         file.write_all(&self.pending).map_err(|error| {
-            let kind =
-                add_space_details(error.into(), std::os::fd::AsFd::as_fd(file), self.pending.len() as u64);
+            let kind = add_space_details(error.into(), file.as_fd(), self.pending.len() as u64);
             to_storage_error(StorageOperation::Write, directory)(kind)
         })?;
         self.pending = Vec::with_capacity(HASHES_WRITTEN_BYTES);
@@ -111,11 +108,10 @@ impl<T: Sha1Value> Sha1ListBuilder<T> {
     }
 }
 
-/// Bytes in a mapped file.
 #[derive(Debug)]
 struct MappedBytes {
     mapping: Mapping,
-    /// For people: where it is, or was made.
+    /// Where it is or was created, for messages.
     path: PathBuf,
 }
 
@@ -133,7 +129,8 @@ impl BackingBytes for MappedBytes {
     }
 }
 
-/// Maps a file that this user alone may write, such as a manifest at rest, for its hashes to be left there.
+/// Maps a file that only this user may write, such as a manifest in the state directory, so that its SHA-1
+/// values can stay there.
 ///
 /// # Errors
 /// [`StorageError`]: it cannot be opened or mapped.
@@ -147,11 +144,11 @@ pub fn map_private_file(path: &Path) -> Result<Arc<dyn BackingBytes>, StorageErr
     Ok(Arc::new(MappedBytes { mapping, path: path.to_owned() }))
 }
 
-/// How the name begins that such a file has for a moment, where it cannot be made without one.
+/// Prefix of the temporary name of a list's file, on filesystems that cannot create unnamed files.
 const TEMPORARY_NAME_PREFIX: &str = ".hashes-";
 
-/// Removes the files of lists that a kill left behind, in the moment in which they had a name. Only the one process that
-/// makes such files in `directory` may, before it makes any.
+/// Removes files that a kill left behind while they had a name. Only the process that creates such files in
+/// `directory` may call this, and before it creates any.
 pub fn remove_stale_lists(directory: &Path) {
     let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
     for entry in entries
@@ -159,19 +156,20 @@ pub fn remove_stale_lists(directory: &Path) {
     {
         let path = entry.path();
         match std::fs::remove_file(&path) {
-            Ok(()) => tracing::info!(path = %path.display(), "removed what an earlier start left"),
-            Err(error) => tracing::warn!(%error, path = %path.display(), "what an earlier start left stays"),
+            Ok(()) => tracing::info!(path = %path.display(), "removed a stale file of an earlier start"),
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "cannot remove a stale file of an earlier start")
+            }
         }
     }
 }
 
-/// A file in `directory` that no name leads to.
 fn create_unnamed_file(directory: &Path) -> io::Result<File> {
     let mode = Mode::RUSR | Mode::WUSR;
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::open(directory, flags | OFlags::TMPFILE, mode) {
         Ok(file) => Ok(file.into()),
-        // Some filesystems cannot do that: there it has a name for a moment.
+        // Some filesystems cannot create unnamed files: unlink it right after its creation.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
             let random = getrandom::u64().map_err(io::Error::other)?;
             let path = directory.join(format!("{TEMPORARY_NAME_PREFIX}{random:016x}"));
@@ -196,55 +194,55 @@ mod tests {
         bytes
     }
 
-    fn gather(directory: Option<&Path>, count: usize) -> Sha1ListBuilder<Digest> {
-        let mut gatherer = Sha1ListBuilder::new(directory);
+    fn build_list(directory: Option<&Path>, count: usize) -> Sha1ListBuilder<Digest> {
+        let mut builder = Sha1ListBuilder::new(directory);
         let values: Vec<Digest> = (0..count).map(|index| Digest(value(index))).collect();
-        values.chunks(1_000).for_each(|some| gatherer.push(some).unwrap());
-        assert_eq!(gatherer.len(), count);
-        gatherer
+        values.chunks(1_000).for_each(|some| builder.push(some).unwrap());
+        assert_eq!(builder.len(), count);
+        builder
     }
 
     #[test]
-    fn long_lists_go_to_a_file_without_a_name_and_read_the_same() {
+    fn long_lists_go_to_an_unnamed_file_and_read_the_same() {
         let dir = tempfile::tempdir().unwrap();
-        for (directory, count, in_file) in [
+        for (directory, count, is_in_file) in [
             (None, HASHES_IN_MEMORY_MAX + 1, false),
             (Some(dir.path()), HASHES_IN_MEMORY_MAX, false),
             (Some(dir.path()), HASHES_IN_MEMORY_MAX + 1, true),
             (Some(dir.path()), 3 * HASHES_IN_MEMORY_MAX + 17, true),
         ] {
-            let gatherer = gather(directory, count);
-            assert_eq!(gatherer.file.is_some(), in_file, "{count}");
-            let list = gatherer.finish().unwrap();
+            let builder = build_list(directory, count);
+            assert_eq!(builder.file.is_some(), is_in_file, "{count}");
+            let list = builder.finish().unwrap();
             assert!(list.iter().enumerate().all(|(index, digest)| digest == Digest(value(index))));
             assert_eq!((list.len(), list.unreadable_at()), (count, None));
-            assert_eq!(dir.path().read_dir().unwrap().count(), 0, "it has no name");
+            assert_eq!(dir.path().read_dir().unwrap().count(), 0, "the file has no name");
         }
     }
 
     #[test]
-    fn a_directory_that_takes_nothing_is_named() {
+    fn an_unusable_directory_is_named_in_the_error() {
         let dir = tempfile::tempdir().unwrap();
-        let gone = dir.path().join("gone");
-        let mut gatherer = Sha1ListBuilder::<Digest>::new(Some(&gone));
-        let refused = gatherer.push(&vec![Digest([1; 20]); HASHES_IN_MEMORY_MAX + 1]).unwrap_err();
+        let missing = dir.path().join("gone");
+        let mut builder = Sha1ListBuilder::<Digest>::new(Some(&missing));
+        let refused = builder.push(&vec![Digest([1; 20]); HASHES_IN_MEMORY_MAX + 1]).unwrap_err();
         assert!(matches!(refused.kind, StorageErrorKind::Missing), "{refused}");
-        assert_eq!(refused.path, gone);
+        assert_eq!(refused.path, missing);
     }
 
     #[test]
-    fn a_list_that_does_not_reach_the_disk_is_none() {
+    fn a_list_that_cannot_be_synced_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let mut gatherer = gather(Some(dir.path()), HASHES_IN_MEMORY_MAX + 1);
-        // A pipe takes what is written, and can be neither synced nor mapped: which of the two is tried first?
+        let mut builder = build_list(Some(dir.path()), HASHES_IN_MEMORY_MAX + 1);
+        // A pipe accepts writes but can be neither synced nor mapped; `finish` must try the sync first.
         let (_reader, writer) = io::pipe().unwrap();
-        gatherer.file = Some(File::from(std::os::fd::OwnedFd::from(writer)));
-        gatherer.pending.clear();
-        assert_eq!(gatherer.finish().unwrap_err().operation, StorageOperation::Sync);
+        builder.file = Some(File::from(std::os::fd::OwnedFd::from(writer)));
+        builder.pending.clear();
+        assert_eq!(builder.finish().unwrap_err().operation, StorageOperation::Sync);
     }
 
     #[test]
-    fn what_a_kill_left_is_swept_and_nothing_else() {
+    fn only_stale_list_files_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         for name in [".hashes-0123456789abcdef", "hashes-1", "session"] {
             std::fs::write(dir.path().join(name), "x").unwrap();
@@ -258,10 +256,10 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_at_rest_is_read_where_it_lies_and_damage_is_noticed() {
+    fn a_stored_manifest_is_read_in_place_and_damage_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m");
-        let digests = gather(Some(dir.path()), HASHES_IN_MEMORY_MAX + 5).finish().unwrap();
+        let digests = build_list(Some(dir.path()), HASHES_IN_MEMORY_MAX + 5).finish().unwrap();
         let chain = vec![ChainState([9; 20]); digests.len() - 1];
         let whole = FileProof::Whole(Digest([3; 20]));
         let name = FileName::new("f").unwrap();

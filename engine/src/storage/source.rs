@@ -1,11 +1,11 @@
 //! A file that is read: mapped once, watched for changes, served by windows, hashed by borrowed bytes.
 //!
 //! Invariants:
-//! * Once changed stays changed: neither [`Source::check`] nor [`Source::with_bytes`] ever succeeds again.
-//! * Bytes are borrowed in one function, [`Source::with_bytes`], and what was made of them is thrown away when the file
+//! * A change is permanent: afterwards neither [`Source::check`] nor [`Source::with_bytes`] ever succeeds.
+//! * Bytes are borrowed in one function, [`Source::with_bytes`], which discards the result if the file
 //!   changed meanwhile.
-//! * A source over a partial file is watched by its open file alone: it is written while it is read, so its time means
-//!   nothing, and only verified ranges of it are asked for.
+//! * A source over a partial file is watched by its open descriptor only: the file is written while it is
+//!   read, so its modification time means nothing, and only verified ranges of it are read.
 
 use std::fs::File;
 use std::ops::Range;
@@ -34,24 +34,24 @@ pub struct Source {
     file: File,
     path: PathBuf,
     length: u64,
-    /// `None` for the empty file.
+    /// `None` for an empty file.
     mapping: Option<Arc<Mapping>>,
     detection: ChangeDetection,
     change: OnceLock<SourceChange>,
     next_check_ms: AtomicU64,
 }
 
-/// By what a change is noticed.
+/// How a change of the file is detected.
 #[derive(Debug)]
 enum ChangeDetection {
-    /// A whole file: by everything that can be seen from outside.
+    /// A complete file: by its fingerprint.
     Whole(Fingerprint),
-    /// A partial file: by being shorter than its writer left it, in bytes.
+    /// A partial file: by becoming shorter than this many bytes, which its writer sets.
     Partial(Arc<AtomicU64>),
 }
 
 impl Source {
-    /// Opens and maps a regular file. The path may lead over links; it is kept absolute.
+    /// Opens and maps a regular file. The path may contain links; it is kept in absolute form.
     ///
     /// # Errors
     /// [`StorageError`]: it is missing, not permitted, not a regular file, too long, or cannot be mapped.
@@ -59,14 +59,14 @@ impl Source {
         // Only an empty path has no absolute form.
         let path = std::path::absolute(path)
             .map_err(|_| to_storage_error(StorageOperation::Open, path)(StorageErrorKind::Missing))?;
-        // Opening a fifo for reading would wait for its writer.
+        // NONBLOCK, since opening a fifo for reading would wait for its writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(to_storage_error(StorageOperation::Open, &path))?;
         Source::from_file(file.into(), path)
     }
 
-    /// Maps a file that is open already, and known under `path`, which is absolute.
+    /// Maps an open file; `path` is its absolute path.
     ///
     /// # Errors
     /// As for [`Source::open`].
@@ -79,8 +79,8 @@ impl Source {
         Source::new(file, path, fingerprint.length, ChangeDetection::Whole(fingerprint))
     }
 
-    /// Maps `length` bytes of a file that is still being written; `least` is how long its writer says that it is, in
-    /// bytes.
+    /// Maps `length` bytes of a file that is still being written. `least` is the length that its writer
+    /// guarantees, in bytes.
     pub(super) fn over_partial(
         file: File,
         path: PathBuf,
@@ -113,13 +113,13 @@ impl Source {
         self.length
     }
 
-    /// Where it was found, absolute.
+    /// The absolute path it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it looked like when it was opened; `None` for a partial file.
+    /// Its fingerprint when it was opened; `None` for a partial file.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         match self.detection {
@@ -128,27 +128,28 @@ impl Source {
         }
     }
 
-    /// A run of bytes to lend to the kernel. Nothing is read.
+    /// A range of bytes to lend to the kernel. Reads nothing.
     ///
     /// # Panics
-    /// When the range, in bytes, is empty or not in the file: callers check what comes from outside by the geometry.
+    /// When the range, in bytes, is empty or not within the file; callers check ranges from outside by the
+    /// geometry.
     #[must_use]
     pub fn window(&self, range: Range<u64>) -> MappedWindow {
         let mapping = self.mapping.as_ref().expect("an empty file has no ranges");
         MappedWindow::new(Arc::clone(mapping), to_usize_range(&range))
     }
 
-    /// Says that the file will be read from start to end, so that the kernel reads ahead.
+    /// Advises the kernel to read ahead, since the file will be read from start to end.
     pub fn advise_sequential(&self) {
-        // Advice that is not taken costs speed only.
+        // A failure costs only speed.
         let _ = self.mapping.as_ref().map(|mapping| mapping.advise_sequential());
     }
 
-    /// Whether the file still is what it was: looked up at most every [`SOURCE_CHECK_MS`], remembered in between.
-    /// `now_ms` is any clock that does not go back.
+    /// Whether the file is unchanged. The file is examined at most every [`SOURCE_CHECK_MS`]; in between the
+    /// last result counts. `now_ms` is any clock that does not go back.
     ///
     /// # Errors
-    /// [`SourceChangedError`], once and for ever.
+    /// [`SourceChangedError`], from the first change on.
     pub fn check(&self, now_ms: u64) -> Result<(), SourceChangedError> {
         let due_ms = self.next_check_ms.load(Ordering::Relaxed);
         let next_ms = now_ms.saturating_add(SOURCE_CHECK_MS);
@@ -160,31 +161,33 @@ impl Source {
         if mine { self.check_now() } else { self.check_remembered() }
     }
 
-    /// As [`Source::check`], and looked up now.
+    /// As [`Source::check`], but examines the file now.
     ///
     /// # Errors
-    /// [`SourceChangedError`], once and for ever.
+    /// [`SourceChangedError`], from the first change on.
     pub fn check_now(&self) -> Result<(), SourceChangedError> {
         self.check_remembered()?;
         self.record_change(self.detect_change())
     }
 
-    /// Notes that the kernel could not read the file: a send of one of its windows gave EFAULT.
+    /// Records that the kernel could not read the file, since sending one of its windows failed with EFAULT.
     pub fn mark_unreadable(&self) -> SourceChangedError {
         let how = *self.change.get_or_init(|| SourceChange::Truncated);
         SourceChangedError { path: self.path.clone(), change: how }
     }
 
-    /// Lends bytes to `read`, and gives its result if the file was what it was before and after.
+    /// Calls `read` with a range of the file, and returns its result if the file was unchanged before and
+    /// after.
     ///
-    /// `read` takes bytes as numbers, and only that (it hashes or copies): somebody may be writing them meanwhile.
+    /// `read` may only treat the bytes as numbers (hash or copy them), since another program may write them
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`SourceChangedError`]; the result is thrown away.
+    /// [`SourceChangedError`]; the result is discarded.
     ///
     /// # Panics
-    /// When the range, in bytes, is empty or not in the file.
-    #[allow(unsafe_code, reason = "the one borrow of mapped bytes, argued at its block")]
+    /// When the range, in bytes, is empty or not within the file.
+    #[allow(unsafe_code, reason = "the only borrow of mapped bytes; see its safety comment")]
     pub fn with_bytes<R>(
         &self,
         range: Range<u64>,
@@ -192,11 +195,11 @@ impl Source {
     ) -> Result<R, SourceChangedError> {
         let mapping = self.mapping.as_ref().expect("an empty file has no ranges");
         self.check_now()?;
-        // SAFETY: `borrow` asks its caller for two things. The bytes are read as numbers: what is passed to this
-        // function hashes or copies, and which memory that touches depends on no byte's value, so a byte that changes
-        // gives a wrong digest or copy and nothing worse; a `read` that parsed text would break this. And the result
-        // is thrown away when the file changed: the check below asks the guard's flag and the fingerprint before it
-        // is returned.
+        // SAFETY: `borrow` has two conditions. First, the bytes are only read as numbers: callers of this
+        // function hash or copy them, and which memory that touches depends on no byte's value, so a byte
+        // that changes meanwhile gives a wrong digest or copy and nothing worse. A `read` that parsed text
+        // would break this. Second, the result is discarded when the file changed: the check below reads the
+        // guard's flag and the fingerprint before the result is returned.
         let bytes = unsafe { mapping.borrow(to_usize_range(&range)) };
         let result = read(bytes);
         self.check_now().map(|()| result)
@@ -207,7 +210,7 @@ impl Source {
         self.record_change(lost.then_some(SourceChange::Truncated))
     }
 
-    /// Compares the file with what it was, by system calls.
+    /// Compares the file with its state at opening, by system calls.
     fn detect_change(&self) -> Option<SourceChange> {
         let Ok(now) = Fingerprint::of(&self.file) else { return Some(SourceChange::Unreadable) };
         match &self.detection {
@@ -224,10 +227,10 @@ impl Source {
         }
     }
 
-    /// Remembers a change, and says whether there ever was one.
+    /// Stores a change, unless there is one already, and fails if there ever was one.
     fn record_change(&self, change: Option<SourceChange>) -> Result<(), SourceChangedError> {
         if let Some(change) = change {
-            // Whoever was first has named the cause.
+            // An earlier change stays.
             let _ = self.change.set(change);
         }
         match self.change.get() {
@@ -242,7 +245,7 @@ fn to_usize_range(range: &Range<u64>) -> Range<usize> {
     position(range.start)..position(range.end)
 }
 
-/// What a thing is that is no regular file, in words.
+/// Name of a file type that is not a regular file, such as "a directory"; `None` for a regular file.
 pub(super) fn non_regular_kind(kind: std::fs::FileType) -> Option<&'static str> {
     if kind.is_file() {
         None

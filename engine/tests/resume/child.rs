@@ -1,5 +1,5 @@
-//! A leecher in a process of its own, so that it can be killed: this program once more, running one test that does
-//! nothing unless it is told to.
+//! A leecher in its own process, so that it can be killed: this program again, running one test that does
+//! nothing unless its variables are set.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use engine::stats::DownloadPhase;
 
 use crate::rig::{PATIENCE, Patience, far_future, key, spawn, ticket, trackers};
 
-/// The directory of the child's copy: that it is set makes the test below a leecher.
+/// The directory of the child's copy. Setting it makes the test below a leecher.
 const DIRECTORY: &str = "SHOAL_TEST_LEECHER";
 const MANIFEST: &str = "SHOAL_TEST_MANIFEST";
 const PEER: &str = "SHOAL_TEST_PEER";
@@ -28,13 +28,13 @@ const RATE: &str = "SHOAL_TEST_RATE";
 /// Lines that a child may be ahead of its reader.
 const LINES_MAX: usize = 1_024;
 
-/// How often it is looked whether what is waited for is there, when the child says nothing.
+/// Poll interval for the condition while the child prints nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What a child says of its download.
+/// Progress that a child prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Figures {
-    /// Everything that an earlier attempt left has been looked at.
+pub(crate) struct ChildProgress {
+    /// Whether everything that an earlier attempt left was checked.
     pub(crate) begun: bool,
     pub(crate) durable: bool,
     pub(crate) verified: u64,
@@ -45,33 +45,33 @@ pub(crate) struct Figures {
     pub(crate) passes: u64,
 }
 
-impl Figures {
+impl ChildProgress {
     fn line(self) -> String {
-        let Figures { begun, durable, verified, received, duplicate, resumed, checked, passes } = self;
+        let ChildProgress { begun, durable, verified, received, duplicate, resumed, checked, passes } = self;
         let (begun, durable) = (u8::from(begun), u8::from(durable));
         format!("figures {begun} {durable} {verified} {received} {duplicate} {resumed} {checked} {passes}")
     }
 
-    fn read(line: &str) -> Option<Figures> {
+    fn read(line: &str) -> Option<ChildProgress> {
         let (_, line) = line.split_once("figures ")?;
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
         let [begun, durable, verified, received, duplicate, resumed, checked, passes] = numbers[..] else {
             return None;
         };
         let (begun, durable) = (begun == 1, durable == 1);
-        Some(Figures { begun, durable, verified, received, duplicate, resumed, checked, passes })
+        Some(ChildProgress { begun, durable, verified, received, duplicate, resumed, checked, passes })
     }
 }
 
 /// A running child. Dropping it kills it.
 pub(crate) struct Leecher {
     process: Child,
-    figures: Receiver<Figures>,
+    figures: Receiver<ChildProgress>,
 }
 
 impl Leecher {
-    /// Starts one, by a command that runs this program, that fetches what the manifest in `manifest` says into `directory`, at `rate`
-    /// bytes a second.
+    /// Starts a leecher by a command that runs this program. It downloads the file of the manifest at
+    /// `manifest` into `directory`, at `rate` bytes a second.
     pub(crate) fn start(
         mut command: Command,
         directory: &Path,
@@ -94,7 +94,8 @@ impl Leecher {
         let (tell, figures) = sync_channel(LINES_MAX);
         std::thread::spawn(move || {
             for line in output.lines() {
-                let told = line.ok().and_then(|line| Figures::read(&line)).map(|figures| tell.send(figures));
+                let told =
+                    line.ok().and_then(|line| ChildProgress::read(&line)).map(|figures| tell.send(figures));
                 if told.is_some_and(|told| told.is_err()) {
                     return;
                 }
@@ -107,9 +108,9 @@ impl Leecher {
         self.process.id()
     }
 
-    /// The figures once `reached` says so; those of its end if it ended before. It is asked time and again, since it may look at
-    /// what the child leaves on the disk, too.
-    pub(crate) fn wait(&self, reached: impl Fn(&Figures) -> bool) -> Figures {
+    /// Waits until `reached` and returns the progress then, or the last one if the child ends before.
+    /// `reached` is polled, since it may also look at the child's files.
+    pub(crate) fn wait(&self, reached: impl Fn(&ChildProgress) -> bool) -> ChildProgress {
         let mut last = None;
         let mut news = Patience::new();
         loop {
@@ -117,7 +118,7 @@ impl Leecher {
                 Ok(figures) => (last, news) = (Some(figures), Patience::new()),
                 Err(RecvTimeoutError::Disconnected) => return last.unwrap_or_default(),
                 Err(RecvTimeoutError::Timeout) => {
-                    assert!(news.is_left(), "nothing happens: {last:?}");
+                    assert!(news.is_left(), "no progress: {last:?}");
                 }
             }
             if let Some(figures) = last
@@ -128,7 +129,7 @@ impl Leecher {
         }
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the child has ended by itself.
     pub(crate) fn end(mut self) {
         while let Ok(figures) = self.figures.recv_timeout(PATIENCE) {
             assert!(figures.durable, "{figures:?}");
@@ -136,8 +137,8 @@ impl Leecher {
         assert!(self.process.wait().unwrap().success());
     }
 
-    /// Kills it `after` that time, at whatever it is doing then; its last figures.
-    pub(crate) fn kill_after(mut self, after: Duration) -> Figures {
+    /// Kills the child after a delay, and returns its last progress.
+    pub(crate) fn kill_after(mut self, after: Duration) -> ChildProgress {
         let (_alive, nothing) = sync_channel::<()>(0);
         let _ = nothing.recv_timeout(after);
         self.process.kill().unwrap();
@@ -154,7 +155,7 @@ impl Drop for Leecher {
     }
 }
 
-/// The child's own program.
+/// The child's program.
 #[test]
 fn leecher() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
@@ -186,7 +187,7 @@ fn leecher() {
     let mut progress = download.progress();
     loop {
         let durable = progress.phase == DownloadPhase::Durable;
-        let figures = Figures {
+        let figures = ChildProgress {
             begun: durable || progress.phase != DownloadPhase::Checking,
             durable,
             verified: progress.verified_bytes,

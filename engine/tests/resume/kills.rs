@@ -10,29 +10,30 @@ use engine::proto::action::PeerAddress;
 use engine::proto::limits::CONNECTIONS_WANTED;
 use engine::proto::manifest::Manifest;
 
-use crate::child::{Figures, Leecher};
+use crate::child::{ChildProgress, Leecher};
 use crate::parts::{AllButLast, ending};
 use crate::rig::{Node, bytes};
 use crate::trace::Trace;
-use crate::{CHECKED_BYTES, PIECE, left};
+use crate::{CHECKED_BYTES, PIECE, leftovers};
 
-/// How often a download is killed.
+/// Minimum number of kills of a download.
 const KILLS: usize = 24;
 
-/// Pieces of the file that is fetched.
+/// Pieces of the downloaded file.
 const PIECES: usize = 240;
 
-/// Bytes a second, so that a download is killed many times before it has all that it can get.
+/// Bytes a second: slow enough that a download is killed many times before it has every piece it can get.
 const RATE: u64 = 32 * 1024 * 1024;
 
-/// Bytes a second, so that a record is due long before the end.
+/// Bytes a second: slow enough that a record is due long before the end.
 const SLOW_RATE: u64 = 4 * 1024 * 1024;
 
-/// Latest moment of a kill, in microseconds after its start: some come while what was left is being checked.
+/// Latest moment of a kill, in microseconds after the start. Some kills come while earlier pieces are
+/// checked.
 const KILL_MAX_US: u64 = 150_000;
 
-/// A seeder, a file of its, and a directory for leechers that are killed.
-pub(crate) struct Scene {
+/// A seeder, its file, and a directory for leechers that are killed.
+pub(crate) struct KillScenario {
     pub(crate) seeder: Node,
     pub(crate) content: Vec<u8>,
     pub(crate) manifest: Arc<Manifest>,
@@ -40,12 +41,12 @@ pub(crate) struct Scene {
     pub(crate) manifests: tempfile::TempDir,
 }
 
-impl Scene {
-    pub(crate) fn new(content: Vec<u8>) -> Scene {
+impl KillScenario {
+    pub(crate) fn new(content: Vec<u8>) -> KillScenario {
         let seeder = Node::start(1, IoChoice::Auto);
         let manifest = seeder.upload("f", &content);
         let (directory, manifests) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        Scene { seeder, content, manifest, directory, manifests }
+        KillScenario { seeder, content, manifest, directory, manifests }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -56,18 +57,18 @@ impl Scene {
         self.start_by(Command::new(std::env::current_exe().unwrap()), manifest, self.seeder.address(), rate)
     }
 
-    /// The same, with its calls to the disk traced.
+    /// As `start`, with its disk calls traced.
     pub(crate) fn start_traced(&self, manifest: &Manifest, rate: Option<u64>, trace: &Trace) -> Leecher {
         self.start_by(trace.command(std::env::current_exe().unwrap()), manifest, self.seeder.address(), rate)
     }
 
-    /// One that is killed: it fetches from a source that never lets it come to an end.
+    /// Starts a leecher to be killed: its source never gives the last piece.
     fn start_endless(&self, source: &AllButLast, rate: u64) -> Leecher {
         let command = Command::new(std::env::current_exe().unwrap());
         self.start_by(command, &self.manifest, source.address(), Some(rate))
     }
 
-    /// The source of those that are killed.
+    /// The source of leechers that are killed.
     fn source(&self) -> AllButLast {
         AllButLast::start(2, &self.manifest, &self.content)
     }
@@ -84,15 +85,17 @@ impl Scene {
         Leecher::start(command, self.path(), &path, peer, rate)
     }
 
-    /// Has a leecher killed when it has recorded something and written more.
+    /// Kills a leecher after it has recorded some pieces and written more.
     fn kill_after_a_record(&self) {
         let source = self.source();
         let leecher = self.start_endless(&source, SLOW_RATE);
         let claimed = || {
             let record = ending(self.path(), ".record");
-            record.map_or(0, |path| u64::from(left::claims(&path, PIECES).durable.count().0) * PIECE as u64)
+            record.map_or(0, |path| {
+                u64::from(leftovers::claims(&path, PIECES).durable.count().0) * PIECE as u64
+            })
         };
-        let written_more = |figures: &Figures| {
+        let written_more = |figures: &ChildProgress| {
             let claimed = claimed();
             claimed > 0 && figures.verified >= claimed + 8 * PIECE as u64
         };
@@ -100,7 +103,7 @@ impl Scene {
         leecher.kill_after(Duration::ZERO);
     }
 
-    /// Has a leecher killed when it has verified so many bytes.
+    /// Kills a leecher after it has verified so many bytes.
     fn kill_at(&self, verified: u64) {
         let source = self.source();
         let leecher = self.start_endless(&source, RATE);
@@ -109,11 +112,11 @@ impl Scene {
         leecher.kill_after(Duration::ZERO);
     }
 
-    /// Lets a leecher go on until the end; the file is right then, and nothing else is left.
-    pub(crate) fn finish(&self, manifest: &Manifest) -> Figures {
+    /// Lets a leecher finish; then the file is right, and nothing else is left.
+    pub(crate) fn finish(&self, manifest: &Manifest) -> ChildProgress {
         let figures = self.start(manifest, None).wait(|figures| figures.durable);
         assert!(figures.durable, "{figures:?}");
-        assert!(std::fs::read(self.path().join("f")).unwrap() == self.content, "the file is another");
+        assert!(std::fs::read(self.path().join("f")).unwrap() == self.content, "the file differs");
         assert_eq!(ending(self.path(), ".part"), None::<PathBuf>);
         assert_eq!(ending(self.path(), ".record"), None::<PathBuf>);
         figures
@@ -121,19 +124,22 @@ impl Scene {
 }
 
 #[test]
-fn however_often_it_is_killed_nothing_that_is_there_is_fetched_again() {
+fn repeated_kills_never_fetch_a_written_piece_again() {
     let seed = 20_261_122;
     let mut random = fastrand::Rng::with_seed(seed);
-    let scene = Scene::new(bytes(PIECES * PIECE - 77, seed));
+    let scene = KillScenario::new(bytes(PIECES * PIECE - 77, seed));
     let source = scene.source();
-    let right = || left::bytes_of(&left::right_pieces(scene.path(), &scene.content), &scene.content);
+    let right =
+        || leftovers::bytes_of(&leftovers::right_pieces(scene.path(), &scene.content), &scene.content);
     let mut kills = 0;
     while kills < KILLS || right() <= 2 * CHECKED_BYTES {
         let right = right();
         let leecher = scene.start_endless(&source, RATE);
-        // Every second one gets further, however slow the machine is; the others may be killed before they have begun.
+        // Every second attempt makes progress, however slow the machine is; the others may be killed before
+        // they have begun.
         if kills % 2 == 1 {
-            let further = |figures: &Figures| figures.verified > right || figures.verified == source.held;
+            let further =
+                |figures: &ChildProgress| figures.verified > right || figures.verified == source.held;
             let figures = leecher.wait(further);
             assert!(further(&figures), "kill {kills}: {figures:?} after {right}");
         } else if random.bool() {
@@ -143,7 +149,7 @@ fn however_often_it_is_killed_nothing_that_is_there_is_fetched_again() {
         assert!(figures.checked <= CHECKED_BYTES, "kill {kills}: {figures:?}");
         assert!(figures.resumed <= right, "kill {kills}: {figures:?} of {right}");
         if figures.begun {
-            assert_eq!(figures.resumed, right, "kill {kills}: all that is right is found, and nothing else");
+            assert_eq!(figures.resumed, right, "kill {kills}: exactly the correct pieces are found");
         }
         kills += 1;
     }
@@ -153,18 +159,19 @@ fn however_often_it_is_killed_nothing_that_is_there_is_fetched_again() {
     assert_eq!((figures.resumed, figures.passes), (right, 0));
     assert!(figures.checked <= CHECKED_BYTES, "{figures:?}");
     let missing = scene.content.len() as u64 - right;
-    // At the end each connection but the one that has the last piece may be cut off in the middle of one that came twice.
+    // At the end each connection, except that of the last piece, may be closed while it receives a duplicate.
     let cut_off = (CONNECTIONS_WANTED as u64 - 1) * PIECE as u64;
     assert!(figures.received - figures.duplicate <= missing + cut_off, "{figures:?} of {missing}");
 }
 
 #[test]
-fn a_crash_of_the_machine_costs_what_was_not_flushed() {
+fn a_machine_crash_costs_only_unflushed_pieces() {
     for notes_survive in [true, false] {
-        let scene = Scene::new(bytes(PIECES * PIECE, 5));
+        let scene = KillScenario::new(bytes(PIECES * PIECE, 5));
         scene.kill_after_a_record();
-        let right = left::bytes_of(&left::right_pieces(scene.path(), &scene.content), &scene.content);
-        let kept = left::lose_what_was_not_flushed(scene.path(), &scene.content, notes_survive);
+        let right =
+            leftovers::bytes_of(&leftovers::right_pieces(scene.path(), &scene.content), &scene.content);
+        let kept = leftovers::lose_what_was_not_flushed(scene.path(), &scene.content, notes_survive);
         assert!(0 < kept && kept < right);
         let figures = scene.finish(&scene.manifest);
         assert_eq!((figures.resumed, figures.passes), (kept, 0), "{figures:?}");
@@ -174,43 +181,47 @@ fn a_crash_of_the_machine_costs_what_was_not_flushed() {
 }
 
 #[test]
-fn a_crash_of_the_machine_that_lost_nothing_costs_no_fetching() {
-    let scene = Scene::new(bytes(PIECES * PIECE, 8));
+fn a_machine_crash_without_loss_fetches_nothing_again() {
+    let scene = KillScenario::new(bytes(PIECES * PIECE, 8));
     scene.kill_at(20 * PIECE as u64);
-    let right = left::bytes_of(&left::right_pieces(scene.path(), &scene.content), &scene.content);
-    let claims = left::claims(&ending(scene.path(), ".record").unwrap(), PIECES);
+    let right = leftovers::bytes_of(&leftovers::right_pieces(scene.path(), &scene.content), &scene.content);
+    let claims = leftovers::claims(&ending(scene.path(), ".record").unwrap(), PIECES);
     let recorded = u64::from(claims.durable.count().0) * PIECE as u64;
-    left::boot_again(scene.path(), PIECES, true);
+    leftovers::boot_again(scene.path(), PIECES, true);
     let figures = scene.finish(&scene.manifest);
     assert_eq!((figures.resumed, figures.passes), (right, 0), "{figures:?}");
     assert!(figures.checked >= right - recorded, "{figures:?}");
 }
 
 #[test]
-fn a_damaged_record_is_set_aside_and_everything_is_hashed() {
-    let scene = Scene::new(bytes(PIECES * PIECE, 6));
+fn a_damaged_record_is_renamed_and_every_piece_hashed() {
+    let scene = KillScenario::new(bytes(PIECES * PIECE, 6));
     scene.kill_at(20 * PIECE as u64);
     let record = ending(scene.path(), ".record").unwrap();
     let mut bytes = std::fs::read(&record).unwrap();
     bytes[40] ^= 1;
     std::fs::write(&record, bytes).unwrap();
-    let right = left::right_pieces(scene.path(), &scene.content);
+    let right = leftovers::right_pieces(scene.path(), &scene.content);
     let figures = scene.finish(&scene.manifest);
     assert!(ending(scene.path(), ".damaged").is_some());
     assert_eq!(figures.checked, scene.content.len() as u64);
-    assert_eq!(figures.resumed, left::bytes_of(&right, &scene.content));
+    assert_eq!(figures.resumed, leftovers::bytes_of(&right, &scene.content));
 }
 
 #[test]
-fn without_the_chain_that_was_recorded_one_pass_decides() {
-    let scene = Scene::new(bytes(PIECES * PIECE, 7));
+fn without_the_recorded_chain_one_pass_proves_the_file() {
+    let scene = KillScenario::new(bytes(PIECES * PIECE, 7));
     scene.kill_at(100 * PIECE as u64);
-    let right = left::right_pieces(scene.path(), &scene.content);
+    let right = leftovers::right_pieces(scene.path(), &scene.content);
     let whole = &scene.manifest;
     let (name, length) = (whole.name().clone(), Some(whole.geometry().length()));
     let unchained = Manifest::new(name, length, whole.digests().to_vec(), whole.proof(), None).unwrap();
     let figures = scene.finish(&unchained);
     assert_eq!(figures.passes, 1);
-    assert_eq!(figures.resumed, left::bytes_of(&right, &scene.content), "pieces keep their digests' proof");
+    assert_eq!(
+        figures.resumed,
+        leftovers::bytes_of(&right, &scene.content),
+        "pieces stay proven by their digests"
+    );
     assert!(figures.checked <= CHECKED_BYTES, "{figures:?}");
 }

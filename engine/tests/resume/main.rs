@@ -1,16 +1,16 @@
-//! Downloads that are killed, or whose machine is, and go on: what is received and hashed again is counted.
+//! Resuming downloads after a kill or a crash of the machine. Counts what is received and hashed again.
 //!
 //! ```text
-//!   tests ──► child (this program again, as a leecher that is killed) ──► one line of figures at a time
-//!     ├─────► trace   its calls to the disk, by strace
-//!     ├─────► parts   what is there before: partial files, a source that never gives the last piece
-//!     └─────► left    what is in the directory after a kill: pieces that are right, the record, a lossy disk
+//!   tests ──► child      this program again, as a leecher that is killed; prints its progress
+//!     ├─────► trace      its disk calls, by strace
+//!     ├─────► parts      existing partial files, and a source that never gives the last piece
+//!     └─────► leftovers  the directory after a kill: correct pieces, the record, a disk that lost data
 //! ```
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod child;
 mod kills;
-mod left;
+mod leftovers;
 #[path = "../rig/liar.rs"]
 mod liar;
 #[path = "../rig/parts.rs"]
@@ -26,12 +26,12 @@ mod wire;
 
 use engine::proto::units::PIECE_BYTES;
 
-/// Length of a piece, as slices count.
+/// Length of a piece, for slices.
 const PIECE: usize = PIECE_BYTES as usize;
 
-/// Bytes that a kill may cost in hashing, at most.
+/// Most bytes that may be hashed again after a kill.
 const CHECKED_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Bytes that it does cost: what the workers, and the thread that goes on with what was left, were writing.
+/// Bytes that are: what the workers, and the thread that continues with earlier pieces, were writing.
 const CHECKED_BYTES: u64 = ((engine::config::WORKERS_MAX + 1) * PIECE) as u64;
 const _: () = assert!(CHECKED_BYTES <= CHECKED_MAX_BYTES);

@@ -1,4 +1,4 @@
-//! What is found at a start: pieces without a record, copies, places of zeros that are none, a full disk, shares.
+//! Starts with existing files: pieces without a record, copies, wrong places of zeros, a full disk, shares.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,13 +14,13 @@ use engine::storage::error::{SourceChange, StorageErrorKind};
 use rustix::fs::FallocateFlags;
 
 use crate::PIECE;
-use crate::left;
+use crate::leftovers;
 use crate::liar::Liar;
 use crate::parts::{AllButLast, ending, leave_part};
 use crate::rig::{Node, bytes, durable, key, try_spawn, wait_for};
 
 #[test]
-fn what_is_there_without_a_record_is_found_and_copied_to_where_it_lacks() {
+fn existing_pieces_are_found_and_copied_without_a_record() {
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
     let (a, b) = (bytes(PIECE, 1), bytes(PIECE, 2));
     let (zeros, garbage) = (vec![0; PIECE], vec![7; PIECE]);
@@ -32,16 +32,16 @@ fn what_is_there_without_a_record_is_found_and_copied_to_where_it_lacks() {
     let download = leecher.fetch(&manifest, &[]);
     download.add_peers(&[provider.peer]);
     let progress = durable(&download);
-    assert!(std::fs::read(leecher.path("f")).unwrap() == content, "garbage stayed in a place of zeros");
+    assert!(std::fs::read(leecher.path("f")).unwrap() == content, "garbage stayed in a piece of zeros");
     let asked: Vec<PieceIndex> = asked.lock().unwrap().iter().copied().collect();
-    assert_eq!(asked, [PieceIndex(2)], "only one content was missing");
+    assert_eq!(asked, [PieceIndex(2)], "only one content is missing");
     assert_eq!(progress.resumed_bytes, PIECE as u64);
     assert_eq!(progress.checked_bytes, 4 * PIECE as u64, "all but the pieces of zeros");
     assert_eq!(progress.sequential_passes, 0);
 }
 
 #[test]
-fn a_node_that_stops_records_what_it_has() {
+fn a_stopping_node_records_its_pieces() {
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
     let content = bytes(100 * PIECE, 9);
     let manifest = seeder.upload("f", &content);
@@ -50,12 +50,12 @@ fn a_node_that_stops_records_what_it_has() {
     download.add_peers(&[source.address()]);
     wait_for(&download, |progress| progress.verified_bytes == source.held);
     leecher.engine.stop();
-    let right = left::right_pieces(leecher.directory.path(), &content);
+    let right = leftovers::right_pieces(leecher.directory.path(), &content);
     let record = ending(leecher.directory.path(), ".record").unwrap();
     let recorded: Vec<usize> =
-        left::claims(&record, 100).durable.iter().map(|index| index.0 as usize).collect();
+        leftovers::claims(&record, 100).durable.iter().map(|index| index.0 as usize).collect();
     assert_eq!(recorded.len(), 99);
-    assert_eq!(recorded, right, "all that was written is durable");
+    assert_eq!(recorded, right, "every written piece is durable");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn other_content_of_the_same_name_is_another_download() {
     assert_eq!((progress.resumed_bytes, progress.checked_bytes), (0, 0));
 }
 
-/// Writes to a file until nothing is free.
+/// Writes to a file until the filesystem has no free block.
 fn fill(path: &Path) {
     let mut file = std::fs::File::create(path).unwrap();
     while file.write_all(&[1; 4_096]).is_ok() {}
@@ -93,7 +93,7 @@ fn fill(path: &Path) {
 }
 
 #[test]
-fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
+fn a_disk_too_full_for_the_record_pauses_the_download() {
     let disk = tempfile::tempdir().unwrap();
     let mount = ["-t", "tmpfs", "-o", "size=240m", "none"];
     let mounted = try_spawn(Command::new("mount").args(mount).arg(disk.path()).stderr(Stdio::null()));
@@ -106,8 +106,8 @@ fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
     let manifest = seeder.upload("f", &content);
     let order = engine::DownloadOrder { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let download = leecher.engine.download(order).unwrap();
-    // The file has its room, and nothing is left for the notes of so many pieces, which need more than the record's first page,
-    // nor for the next record.
+    // The file is fully allocated. No space is left for the notes of so many pieces, which need more than the
+    // record's first page, nor for the next record.
     let part = std::fs::File::options().write(true).open(ending(disk.path(), ".part").unwrap()).unwrap();
     rustix::fs::fallocate(&part, FallocateFlags::KEEP_SIZE, 0, content.len() as u64).unwrap();
     let filler = disk.path().join("filler");
@@ -125,7 +125,7 @@ fn a_disk_too_full_for_the_record_pauses_until_there_is_room() {
 }
 
 #[test]
-fn shares_come_back_without_being_hashed_unless_they_changed() {
+fn unchanged_shares_are_restored_without_hashing() {
     let (seeder, again) = (Node::start(1, IoChoice::Auto), Node::start(3, IoChoice::Auto));
     let leecher = Node::start(2, IoChoice::Auto);
     let content = bytes(3 * PIECE + 1, 8);
@@ -140,7 +140,7 @@ fn shares_come_back_without_being_hashed_unless_they_changed() {
     let download = leecher.fetch(&manifest, &[&again]);
     durable(&download);
     assert!(std::fs::read(leecher.path("f")).unwrap() == content);
-    let fingerprint = download.fingerprint().expect("it is durable");
+    let fingerprint = download.fingerprint().expect("the download is durable");
     again.engine.share_file(key("g"), &leecher.path("f"), &manifest, fingerprint).unwrap();
 
     let mut changed = content;

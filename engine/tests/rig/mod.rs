@@ -99,9 +99,8 @@ impl Node {
     pub(crate) fn share(&self, path: &Path, name: &str) -> Arc<Manifest> {
         let name = FileName::new(name).unwrap();
         let hashed = self.engine.hash_file(path, name.clone(), &|_| {}).unwrap();
-        let manifest = Arc::clone(hashed.manifest());
-        self.engine.share(key(name.as_str()), hashed);
-        manifest
+        self.engine.share_file(key(name.as_str()), path, hashed.manifest(), hashed.fingerprint()).unwrap();
+        Arc::clone(hashed.manifest())
     }
 
     /// Starts to fetch a file from `peers` into this node's directory.

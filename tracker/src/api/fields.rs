@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use engine::proto::units::Digest;
+use serde::Deserializer;
 use serde::de::{DeserializeSeed as _, IgnoredAny, MapAccess, SeqAccess};
 
 use super::any_json::{AnyJson, FromAnyJson, JsonScalar, drain_array};
@@ -96,11 +97,17 @@ pub(super) struct RequestFields {
 }
 
 impl RequestFields {
-    /// Reads the fields of one JSON object; fails on text that is no JSON.
+    /// Reads the fields of one JSON object; fails on text that is no JSON, and on nothing else.
     pub(super) fn read(text: &[u8]) -> Result<RequestFields, serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_slice(text);
-        let mut top: FieldObject = AnyJson::new().deserialize(&mut reader)?;
+        let fields = RequestFields::deserialize(&mut reader)?;
         reader.end()?;
+        Ok(fields)
+    }
+
+    /// The same from any deserializer that knows the types of its values.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<RequestFields, D::Error> {
+        let mut top: FieldObject = AnyJson::new().deserialize(from)?;
         let (args, args_wrong) = match top.args.take() {
             Some(Some(args)) => (*args, false),
             Some(None) => (FieldObject::default(), true),

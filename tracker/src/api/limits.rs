@@ -39,3 +39,6 @@ pub const REASON_MAX_BYTES: usize = 256;
 
 /// Hash lists longer than this are sent as one base64 string, which is 28 bytes a value where hex takes 43.
 pub const HEX_LIST_MAX: usize = 64;
+
+/// Longest ticket in base64, in bytes. The tracker's have about 500; a ticket must fit the frame that opens a peer connection.
+pub(super) const TICKET_MAX_BYTES: usize = 4 * 1024;

@@ -6,6 +6,8 @@ use engine::proto::hex;
 use engine::proto::manifest::{FileName, FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 use engine::proto::units::{ChainState, Digest, PieceCount, PieceIndex, PieceRange};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::address::{self, ClaimedAddress};
@@ -34,6 +36,14 @@ impl Request {
             Ok((session, sender, command)) => Ok(Request { command, request_id, session, sender }),
             Err(failure) => Err(BadRequest { request_id, failure }),
         }
+    }
+}
+
+/// Reads what [`Serialize`](serde::Serialize) writes, with the checks and the error texts of a request.
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Command, D::Error> {
+        let mut fields = RequestFields::deserialize(from)?;
+        fields.check_args().and_then(|()| read_command(&mut fields)).map_err(D::Error::custom)
     }
 }
 

@@ -116,6 +116,14 @@ fn refusals_have_the_right_word_and_echo_the_id() {
 }
 
 #[test]
+fn a_command_that_does_not_parse_is_refused_with_the_text_of_its_field() {
+    let read = |text: &str| serde_json::from_str::<Command>(text).unwrap_err().to_string();
+    assert!(read(r#"{"command":"join_group","command_args":{"group_id":"a b"}}"#).starts_with("group_id: "));
+    assert!(read(r#"{"command":"join_group","command_args":7}"#).starts_with("command_args: "));
+    assert!(read(r#"{"command":"fly"}"#).contains("there is no command"));
+}
+
+#[test]
 fn passwords_are_not_shown() {
     let request =
         parse(&json!({"command":"login","command_args":{"user_id":"a","passwd":"secret"}})).unwrap();
@@ -231,7 +239,9 @@ proptest! {
     ) {
         let sender = sender.map(|(ip, port)| ClaimedAddress { ip: ip.map(|ip| ip.to_canonical()), port });
         let request = Request { command, request_id: id, session, sender };
-        prop_assert_eq!(Request::parse(&request.to_json()), Ok(request));
+        prop_assert_eq!(Request::parse(&request.to_json()), Ok(request.clone()));
+        let alone = serde_json::to_vec(&request.command).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<Command>(&alone).unwrap(), request.command);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! From a [`Request`] to its line of JSON: what the client sends.
+//! Renders a [`Request`] as one line of JSON, and a [`Command`] as the same object without the envelope.
 
 use engine::proto::hex::HexDigits;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::hashes::{self, HashForm, HashList};
@@ -14,15 +15,7 @@ impl Request {
     /// The request as one line of JSON.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let (word, args) = render_command(&self.command);
-        let mut object = Map::new();
-        object.insert("command".into(), word.into());
-        object.insert("command_args".into(), args);
-        match &self.command {
-            Command::UploadFile { manifest, .. } => hash_lists(manifest, &mut object),
-            Command::UploadPart { part, .. } => part.write_hashes(&mut object),
-            _ => {}
-        }
+        let mut object = self.command.to_object();
         if let Some(id) = &self.request_id {
             object.insert("request_id".into(), id.clone());
         }
@@ -36,6 +29,29 @@ impl Request {
             object.insert("sender_port".into(), sender.port.to_string().into());
         }
         Value::Object(object).to_string().into_bytes()
+    }
+}
+
+impl Command {
+    /// The fields `command` and `command_args`, with the hash lists of an upload beside them.
+    fn to_object(&self) -> Map<String, Value> {
+        let (word, args) = render_command(self);
+        let mut object = Map::new();
+        object.insert("command".into(), word.into());
+        object.insert("command_args".into(), args);
+        match self {
+            Command::UploadFile { manifest, .. } => hash_lists(manifest, &mut object),
+            Command::UploadPart { part, .. } => part.write_hashes(&mut object),
+            _ => {}
+        }
+        object
+    }
+}
+
+/// As in a request, without the envelope.
+impl Serialize for Command {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.to_object().serialize(to)
     }
 }
 

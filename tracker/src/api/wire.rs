@@ -9,6 +9,8 @@ use engine::proto::units::Digest;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 
+use super::limits::TICKET_MAX_BYTES;
+
 /// Writes a module for serde's `with` from two functions: to text, be it a `String` or [`Digits`], and from text with what
 /// is wrong with it.
 macro_rules! as_text {
@@ -58,7 +60,7 @@ macro_rules! as_optional_text {
     };
 }
 
-fn key(text: &str) -> Result<[u8; 32], String> {
+fn parse_key(text: &str) -> Result<[u8; 32], String> {
     hex::parse_hex(text).ok_or_else(|| "a key is 64 hex digits".to_owned())
 }
 
@@ -67,14 +69,11 @@ as_text!(file_name, FileName, |name| name.as_str().to_owned(), |text| FileName::
 as_text!(digest, Digest, |digest| HexDigits::of(&digest.0), |text| text
     .parse::<Digest>()
     .map_err(|bad| bad.to_string()));
-as_text!(tracker_key, TrackerKey, |key| HexDigits::of(&key.0), |text| key(text).map(TrackerKey));
-as_optional_text!(peer_key, PeerKey, |key| HexDigits::of(&key.0), |text| key(text).map(PeerKey));
-as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), ticket_of);
+as_text!(tracker_key, TrackerKey, |key| HexDigits::of(&key.0), |text| parse_key(text).map(TrackerKey));
+as_optional_text!(peer_key, PeerKey, |key| HexDigits::of(&key.0), |text| parse_key(text).map(PeerKey));
+as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), parse_ticket);
 
-/// Longest ticket in base64, in bytes: ours have about 500, and it must fit the frame that opens a connection to a peer.
-const TICKET_MAX_BYTES: usize = 4 * 1024;
-
-fn ticket_of(text: &str) -> Result<Ticket, String> {
+fn parse_ticket(text: &str) -> Result<Ticket, String> {
     if text.len() > TICKET_MAX_BYTES {
         return Err(format!("a ticket of {} bytes is none: it has at most {TICKET_MAX_BYTES}", text.len()));
     }

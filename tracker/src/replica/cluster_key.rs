@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use engine::proto::hex::{HexDigits, parse_hex};
 use zeroize::Zeroizing;
 
 use super::disk::sync_directory;
@@ -48,8 +49,9 @@ impl ClusterKey {
         getrandom::fill(root.as_mut())
             .and_then(|()| getrandom::fill(&mut id))
             .map_err(|error| ReplicaFault::io(&path, "draw a key", io::Error::other(error)))?;
-        let key = ClusterKey { root, cluster: hex(&id) };
-        let text = Zeroizing::new(format!("{FIRST_LINE}\n{}\n{}\n", hex(key.root.as_ref()), key.cluster));
+        let key = ClusterKey { root, cluster: HexDigits::of(&id).as_str().to_owned() };
+        let digits = HexDigits::of(key.root.as_ref());
+        let text = Zeroizing::new(format!("{FIRST_LINE}\n{}\n{}\n", digits.as_str(), key.cluster));
         let fresh = root_dir.join(format!("{KEY_FILE}.new"));
         let write = || -> io::Result<()> {
             let mut file =
@@ -96,25 +98,9 @@ fn parse_key(text: &str) -> Option<ClusterKey> {
     if lines.next()? != FIRST_LINE {
         return None;
     }
-    let root = Zeroizing::new(unhex::<32>(lines.next()?)?);
-    let id = unhex::<ID_BYTES>(lines.next()?)?;
-    Some(ClusterKey { root, cluster: hex(&id) })
-}
-
-/// Bytes as lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != 2 * N || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some(bytes)
+    let root = Zeroizing::new(parse_hex::<32>(lines.next()?)?);
+    let id = parse_hex::<ID_BYTES>(lines.next()?)?;
+    Some(ClusterKey { root, cluster: HexDigits::of(&id).as_str().to_owned() })
 }
 
 #[cfg(test)]

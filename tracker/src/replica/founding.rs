@@ -18,8 +18,6 @@ pub struct FoundingEvidence<'a> {
     pub probes: &'a [(SocketAddr, ProbeAnswer)],
     /// Whether the operator said `--found`: lines that do not answer count as free.
     pub found_anyway: bool,
-    /// Whether the operator said `--rejoin`.
-    pub rejoin: bool,
 }
 
 /// What of a log is in the tracker's directory.
@@ -85,11 +83,6 @@ pub enum FoundingRefusal {
          the first line, or name a file whose first line is this tracker's"
     )]
     NotFirstLine,
-    /// `--rejoin`, but there is nobody to rejoin.
-    #[error(
-        "--rejoin: this version runs clusters of one tracker, so nobody else has the log; put it back from a backup"
-    )]
-    NobodyToRejoin,
 }
 
 /// Whether the others have to be asked before [`decide_founding`] can.
@@ -113,9 +106,6 @@ fn may_found(evidence: &FoundingEvidence<'_>) -> Result<bool, FoundingRefusal> {
     match (evidence.log, evidence.has_key) {
         (LogPresence::Whole, true) => Ok(false),
         (LogPresence::Whole, false) => Err(FoundingRefusal::KeyLost),
-        (LogPresence::None | LogPresence::Unfinished, _) if evidence.rejoin => {
-            Err(FoundingRefusal::NobodyToRejoin)
-        }
         (LogPresence::None, true) if evidence.is_first_line => Err(FoundingRefusal::LogLost),
         (LogPresence::None | LogPresence::Unfinished, _) if !evidence.is_first_line => {
             Err(FoundingRefusal::NotFirstLine)
@@ -156,7 +146,6 @@ mod tests {
             log: LogPresence::None,
             probes: others,
             found_anyway: false,
-            rejoin: false,
         }
     }
 
@@ -199,16 +188,16 @@ mod tests {
     proptest! {
         #[test]
         fn a_log_begins_only_where_none_can_have_been(
-            is_first_line: bool, has_key: bool, found_anyway: bool, rejoin: bool, which in 0..3_usize,
+            is_first_line: bool, has_key: bool, found_anyway: bool, which in 0..3_usize,
             answers in proptest::collection::vec(0..4_usize, 0..3),
         ) {
             let log = [LogPresence::None, LogPresence::Unfinished, LogPresence::Whole][which];
             let kinds = [ProbeAnswer::Refused, ProbeAnswer::NoAnswer, ProbeAnswer::Tracker, ProbeAnswer::OtherProgram];
             let others: Vec<_> = answers.iter().map(|kind| (at(9), kinds[*kind])).collect();
-            let evidence = FoundingEvidence { is_first_line, has_key, log, probes: &others, found_anyway, rejoin };
+            let evidence = FoundingEvidence { is_first_line, has_key, log, probes: &others, found_anyway };
             match decide_founding(&evidence) {
                 FoundingDecision::Found => {
-                    prop_assert!(is_first_line && !rejoin && log != LogPresence::Whole);
+                    prop_assert!(is_first_line && log != LogPresence::Whole);
                     prop_assert!(!has_key || log == LogPresence::Unfinished);
                     prop_assert!(others.iter().all(|(_, answered)| *answered != ProbeAnswer::Tracker));
                 }

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use crate::state::tables::Table;
 
-use super::cluster_key::hex;
 use super::fault::{ReplicaFault, StoreError};
 use super::store::{LOG, META, ROWS, ReplicaStore};
 use super::tables::table_by_number;
@@ -66,7 +65,7 @@ fn row_name(key: &[u8]) -> (String, Value) {
         std::str::from_utf8(key).ok().filter(|text| text.chars().all(|c| c == '\0' || !c.is_control()));
     let name = match text {
         Some(text) => text.split('\0').map(Value::from).collect(),
-        None => hex(key).into(),
+        None => key.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
     };
     (table, name)
 }

@@ -4,7 +4,10 @@
 pub const ENTRY_MAX_BYTES: usize = crate::state::limits::ROW_MAX_BYTES;
 
 /// Room in an entry for what stands around its commands: log id and punctuation, in bytes.
-pub(super) const ENTRY_FRAME_BYTES: usize = 1_024;
+const ENTRY_FRAME_BYTES: usize = 1_024;
+
+/// Most bytes of commands in one entry.
+pub(super) const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES - ENTRY_FRAME_BYTES;
 
 /// Most commands in one entry: bounds what one transaction applies.
 pub(super) const ENTRY_MAX_COMMANDS: usize = 512;

@@ -14,7 +14,7 @@ use redb::{ReadableTable as _, WriteTransaction};
 
 use super::fault::{ReplicaFault, StoreError};
 use super::limits::LOG_READ_MAX_BYTES;
-use super::raft_types::{Entry, Kinds, LogId, StorageError, Vote, parse_entry, read_error, write_error};
+use super::raft_types::{Entry, LogId, RaftTypes, StorageError, Vote, parse_entry, read_error, write_error};
 use super::store::{FlushMode, LOG, ReplicaStore, meta, meta_in_view, put_meta};
 
 /// The log in a store.
@@ -69,7 +69,7 @@ pub(super) async fn run_blocking<R: Send + 'static>(
     })
 }
 
-impl RaftLogReader<Kinds> for LogStore {
+impl RaftLogReader<RaftTypes> for LogStore {
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,
@@ -82,10 +82,10 @@ impl RaftLogReader<Kinds> for LogStore {
     }
 }
 
-impl RaftLogStorage<Kinds> for LogStore {
+impl RaftLogStorage<RaftTypes> for LogStore {
     type LogReader = LogStore;
 
-    async fn get_log_state(&mut self) -> Result<LogState<Kinds>, StorageError> {
+    async fn get_log_state(&mut self) -> Result<LogState<RaftTypes>, StorageError> {
         let read = self.store.read(|view| {
             let last_purged_log_id: Option<LogId> = meta_in_view(view, meta::PURGED)?;
             let table = view.open_table(LOG)?;
@@ -111,7 +111,7 @@ impl RaftLogStorage<Kinds> for LogStore {
         self.store.read(|view| meta_in_view(view, meta::VOTE)).map_err(|fault| read_error(&fault))
     }
 
-    async fn append<I>(&mut self, entries: I, flushed: LogFlushed<Kinds>) -> Result<(), StorageError>
+    async fn append<I>(&mut self, entries: I, flushed: LogFlushed<RaftTypes>) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,

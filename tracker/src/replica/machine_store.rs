@@ -15,7 +15,7 @@ use crate::state::machine::StateMachine;
 use super::fault::ReplicaFault;
 use super::log_store::run_blocking;
 use super::raft_types::{
-    BatchAnswers, Entry, Kinds, LogId, Membership, SnapshotMeta, StorageError, parse_entry, read_error,
+    BatchAnswers, Entry, LogId, Membership, RaftTypes, SnapshotMeta, StorageError, parse_entry, read_error,
     write_error,
 };
 use super::snapshot::Snapshot;
@@ -79,7 +79,7 @@ impl MachineStore {
     }
 
     /// The tables as they are, as a snapshot.
-    fn snapshot(&self) -> Result<openraft::Snapshot<Kinds>, ReplicaFault> {
+    fn snapshot(&self) -> Result<openraft::Snapshot<RaftTypes>, ReplicaFault> {
         let view = self.store.begin_read()?;
         let (last_log_id, last_membership): Applied = meta_in_view(&view, meta::APPLIED)
             .map_err(|trouble| self.store.fault(trouble))?
@@ -90,9 +90,9 @@ impl MachineStore {
     }
 }
 
-impl RaftSnapshotBuilder<Kinds> for MachineStore {
+impl RaftSnapshotBuilder<RaftTypes> for MachineStore {
     /// Notes that there is a snapshot. It is written nowhere: the tables are it, and the log before it may go.
-    async fn build_snapshot(&mut self) -> Result<openraft::Snapshot<Kinds>, StorageError> {
+    async fn build_snapshot(&mut self) -> Result<openraft::Snapshot<RaftTypes>, StorageError> {
         let store = Arc::clone(&self.store);
         run_blocking(&self.store, move || {
             store.write(FlushMode::Lazy, |change| put_meta(change, meta::SNAPSHOT, &true))
@@ -103,7 +103,7 @@ impl RaftSnapshotBuilder<Kinds> for MachineStore {
     }
 }
 
-impl RaftStateMachine<Kinds> for MachineStore {
+impl RaftStateMachine<RaftTypes> for MachineStore {
     type SnapshotBuilder = MachineStore;
 
     async fn applied_state(&mut self) -> Result<Applied, StorageError> {
@@ -150,7 +150,7 @@ impl RaftStateMachine<Kinds> for MachineStore {
         .map_err(|fault| write_error(&fault))
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<openraft::Snapshot<Kinds>>, StorageError> {
+    async fn get_current_snapshot(&mut self) -> Result<Option<openraft::Snapshot<RaftTypes>>, StorageError> {
         let noted = self
             .store
             .read(|view| meta_in_view::<bool>(view, meta::SNAPSHOT))

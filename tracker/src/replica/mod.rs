@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   propose(command) ──► node ─proposal─► life ──► consensus library ◄────► network   (the other trackers)
-//!                         │             space, home    │           │
+//!                         │             location    │           │
 //!                         │                         log_store  machine_store ──► snapshot
 //!                         │                            │           │ state::Machine over tables
 //!   view() ◄── tables ◄───┴─────────────────────────► store ◄──────┘
@@ -38,7 +38,6 @@ mod published;
 mod raft_types;
 mod runner;
 mod snapshot;
-mod space;
 mod store;
 mod tables;
 mod witness;
@@ -56,7 +55,7 @@ pub use node::{Replica, ReplicaCounters};
 pub use prepare::{FoundingOptions, PrepareError, PreparedLog, log_directory, prepare_log};
 pub use proposal::ProposalError;
 pub use published::ReplicaOptions;
-pub use raft_types::{ApplyResult, BatchAnswers, CommandBatch, Kinds};
+pub use raft_types::{ApplyResult, BatchAnswers, CommandBatch, RaftTypes};
 pub use snapshot::Snapshot;
 pub use store::{LOG_FILE, ReplicaStore, WITNESS_FILE};
 pub use tables::TablesView;

@@ -12,7 +12,7 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, OptionalSend};
 
-use super::raft_types::{Kinds, NodeId, Vote};
+use super::raft_types::{NodeId, RaftTypes, Vote};
 
 /// Makes links.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +36,7 @@ impl ClusterLink {
     }
 }
 
-impl RaftNetworkFactory<Kinds> for ClusterNetwork {
+impl RaftNetworkFactory<RaftTypes> for ClusterNetwork {
     type Network = ClusterLink;
 
     async fn new_client(&mut self, _: NodeId, node: &BasicNode) -> ClusterLink {
@@ -44,10 +44,10 @@ impl RaftNetworkFactory<Kinds> for ClusterNetwork {
     }
 }
 
-impl RaftNetwork<Kinds> for ClusterLink {
+impl RaftNetwork<RaftTypes> for ClusterLink {
     async fn append_entries(
         &mut self,
-        _: AppendEntriesRequest<Kinds>,
+        _: AppendEntriesRequest<RaftTypes>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, CallError> {
         Err(self.unreachable().into())
@@ -64,10 +64,10 @@ impl RaftNetwork<Kinds> for ClusterLink {
     async fn full_snapshot(
         &mut self,
         _: Vote,
-        _: openraft::Snapshot<Kinds>,
+        _: openraft::Snapshot<RaftTypes>,
         _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
-    ) -> Result<SnapshotResponse<NodeId>, StreamingError<Kinds, Fatal<NodeId>>> {
+    ) -> Result<SnapshotResponse<NodeId>, StreamingError<RaftTypes, Fatal<NodeId>>> {
         Err(self.unreachable().into())
     }
 }

@@ -15,9 +15,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::state::command::LogCommand;
 
 use super::fault::ReplicaFault;
-use super::limits::{WAITING_MAX_BYTES, WAITING_MAX_COMMANDS};
+use super::limits::{BATCH_MAX_BYTES, WAITING_MAX_BYTES, WAITING_MAX_COMMANDS};
 use super::location::LogLocation;
-use super::proposal::{BATCH_MAX_BYTES, Proposal, ProposalError, command_bytes};
+use super::proposal::{Proposal, ProposalError, command_bytes};
 use super::published::{PublishedState, ReplicaOptions};
 use super::raft_types::ApplyResult;
 use super::runner;

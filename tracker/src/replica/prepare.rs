@@ -31,8 +31,6 @@ pub struct FoundingOptions<'a> {
     pub own_line: SocketAddr,
     /// `--found`.
     pub found_anyway: bool,
-    /// `--rejoin`.
-    pub rejoin: bool,
 }
 
 /// A log that can be opened.
@@ -84,7 +82,6 @@ pub fn prepare_log(wish: &FoundingOptions<'_>) -> Result<PreparedLog, PrepareErr
         log,
         probes: &[],
         found_anyway: wish.found_anyway,
-        rejoin: wish.rejoin,
     };
     let mut others = if needs_probes(&alone) { probe_lines(wish) } else { Vec::new() };
     let mut said = false;
@@ -259,7 +256,7 @@ mod tests {
     use super::*;
 
     fn wish<'a>(root: &'a Path, lines: &'a [SocketAddr]) -> FoundingOptions<'a> {
-        FoundingOptions { root, lines, own_line: lines[0], found_anyway: false, rejoin: false }
+        FoundingOptions { root, lines, own_line: lines[0], found_anyway: false }
     }
 
     #[test]

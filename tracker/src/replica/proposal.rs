@@ -9,14 +9,14 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::state::command::LogCommand;
 
-use super::limits::{ENTRY_FRAME_BYTES, ENTRY_MAX_BYTES, ENTRY_MAX_COMMANDS};
+use super::limits::{BATCH_MAX_BYTES, ENTRY_MAX_COMMANDS};
 use super::raft_types::{ApplyResult, CommandBatch};
 
 /// Why a command has no outcome.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposalError {
     /// It is longer than an entry may be.
-    #[error("a change of {bytes} bytes, but one may have {}", ENTRY_MAX_BYTES - ENTRY_FRAME_BYTES)]
+    #[error("a change of {bytes} bytes, but one may have {}", BATCH_MAX_BYTES)]
     TooLarge {
         /// Its length, in bytes.
         bytes: usize,
@@ -76,9 +76,6 @@ pub(super) fn command_bytes(command: &LogCommand) -> usize {
     // The comma behind it.
     count.0 + 1
 }
-
-/// The most that one entry's commands may have together, in bytes.
-pub(super) const BATCH_MAX_BYTES: usize = ENTRY_MAX_BYTES - ENTRY_FRAME_BYTES;
 
 /// Takes what waits, as much as fits into one entry. `next` is what did not fit the entry before, and afterwards what does
 /// not fit this one. `None` when nothing will come any more.

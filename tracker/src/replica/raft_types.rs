@@ -26,17 +26,17 @@ pub struct BatchAnswers(pub Vec<ApplyResult>);
 
 openraft::declare_raft_types!(
     /// The types that the replica gives to the consensus library.
-    pub Kinds:
+    pub RaftTypes:
         D = CommandBatch,
         R = BatchAnswers,
         NodeId = u64,
         Node = openraft::BasicNode,
-        Entry = openraft::Entry<Kinds>,
+        Entry = openraft::Entry<RaftTypes>,
         SnapshotData = Snapshot,
 );
 
 pub(super) type NodeId = u64;
-pub(super) type Entry = openraft::Entry<Kinds>;
+pub(super) type Entry = openraft::Entry<RaftTypes>;
 pub(super) type LogId = openraft::LogId<NodeId>;
 pub(super) type Vote = openraft::Vote<NodeId>;
 pub(super) type Membership = openraft::StoredMembership<NodeId, openraft::BasicNode>;

@@ -28,7 +28,7 @@ use super::machine_store::MachineStore;
 use super::network::ClusterNetwork;
 use super::proposal::{Proposal, ProposalError, gather_proposals, refuse_all, split_batch};
 use super::published::{PublishedState, ReplicaOptions};
-use super::raft_types::{Kinds, NodeId};
+use super::raft_types::{NodeId, RaftTypes};
 use super::store::ReplicaStore;
 
 /// The founder's number in its cluster. Those who join get others.
@@ -121,7 +121,7 @@ impl LogRunner<'_> {
     }
 
     /// Opens the log and leads it; all its entries are applied then.
-    async fn open_and_lead(&mut self) -> Result<(Arc<ReplicaStore>, Raft<Kinds>), ReplicaFault> {
+    async fn open_and_lead(&mut self) -> Result<(Arc<ReplicaStore>, Raft<RaftTypes>), ReplicaFault> {
         let store = Arc::new(self.home.open()?);
         store.claim_cluster(&self.options.cluster)?;
         let stop = |reason: String| ReplicaFault::Stopped { path: store.path().to_owned(), reason };
@@ -153,7 +153,7 @@ impl LogRunner<'_> {
         Ok((store, raft))
     }
 
-    async fn serve_proposals(&mut self, raft: &Raft<Kinds>) -> RunEnd {
+    async fn serve_proposals(&mut self, raft: &Raft<RaftTypes>) -> RunEnd {
         loop {
             let together = tokio::select! {
                 _ = &mut self.stopped => return RunEnd::Stopped,

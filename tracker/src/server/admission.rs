@@ -1,104 +1,318 @@
-//! What connections hold, counted in three budgets that do not eat into each other: input of those who are logged in, their
-//! answers that were not sent, and all that is strangers'.
+//! Admission: owns the memory budgets of all connections and every list of connections that wait for room.
 //!
-//! Invariant: each sum is that of what its connections held when they were counted last; a connection is taken out with
-//! what it was put in with.
+//! The three budgets are separate: requests of logged-in clients, answers to them, and everything that
+//! anonymous clients hold. Invariants: each sum equals what its connections held when they were last
+//! measured; a connection that was forgotten is in no sum and in no list.
 
-use super::limits::{ANSWERS_MAX_BYTES, INPUT_MAX_BYTES, STRANGERS_INPUT_MAX_BYTES};
+use std::collections::{BTreeSet, VecDeque};
+
+use super::limits::{
+    ANONYMOUS_MAX_BYTES, ANSWERS_MAX_BYTES, INPUT_MAX_BYTES, LIST_ENTRY_BYTES, LIST_PAGE_ROWS,
+};
+use super::slots::ConnectionToken;
+use super::timers::TimerQueue;
 
 /// What one connection holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct HeldBytes {
-    /// Whether nobody is logged in on it.
+    /// No user is logged in on the connection.
     pub(super) is_anonymous: bool,
-    /// Requests, whole or half.
+    /// Requests, complete or partial.
     pub(super) input_bytes: usize,
-    /// Answers, unsent or with room set aside.
+    /// Unsent answers, and room reserved for an answer that is being made.
     pub(super) answer_bytes: usize,
 }
 
-/// The sums over all connections.
-#[derive(Debug, Default)]
-pub(super) struct MemoryBudgets {
+/// Decides what may be read and which answers may be started.
+#[derive(Debug)]
+pub(super) struct RequestAdmission {
     answer_bytes: usize,
     input_bytes: usize,
     anonymous_bytes: usize,
+    /// Requests that wait for room for their answer, oldest first.
+    parked: VecDeque<ConnectionToken>,
+    /// List requests, each waiting for its next page. One page is built per round of the loop.
+    lists: VecDeque<ConnectionToken>,
+    /// An answer or a list page did not fit in this round.
+    has_shortage: bool,
+    /// Logged-in clients whose large request waits for input memory.
+    starved: BTreeSet<ConnectionToken>,
+    /// The one of them that is read although the budget is exceeded, so that at least one request completes.
+    fed: Option<ConnectionToken>,
+    /// Partial requests of anonymous clients, by the time at which they were first seen.
+    partial: TimerQueue<ConnectionToken>,
 }
 
-impl MemoryBudgets {
-    /// Counts a connection anew.
-    pub(super) fn recount(&mut self, before: HeldBytes, after: HeldBytes) {
-        *self.input_of(before) -= before.input_bytes;
-        *self.answers_of(before) -= before.answer_bytes;
-        *self.input_of(after) += after.input_bytes;
-        *self.answers_of(after) += after.answer_bytes;
+impl RequestAdmission {
+    /// No connections.
+    pub(super) fn new() -> RequestAdmission {
+        RequestAdmission {
+            answer_bytes: 0,
+            input_bytes: 0,
+            anonymous_bytes: 0,
+            parked: VecDeque::new(),
+            lists: VecDeque::new(),
+            has_shortage: false,
+            starved: BTreeSet::new(),
+            fed: None,
+            partial: TimerQueue::new(),
+        }
     }
 
-    fn input_of(&mut self, held: HeldBytes) -> &mut usize {
+    /// Replaces what one connection held `before` with what it holds now.
+    pub(super) fn recount(&mut self, before: HeldBytes, after: HeldBytes) {
+        *self.input_sum(before) -= before.input_bytes;
+        *self.answer_sum(before) -= before.answer_bytes;
+        *self.input_sum(after) += after.input_bytes;
+        *self.answer_sum(after) += after.answer_bytes;
+    }
+
+    fn input_sum(&mut self, held: HeldBytes) -> &mut usize {
         if held.is_anonymous { &mut self.anonymous_bytes } else { &mut self.input_bytes }
     }
 
-    fn answers_of(&mut self, held: HeldBytes) -> &mut usize {
+    fn answer_sum(&mut self, held: HeldBytes) -> &mut usize {
         if held.is_anonymous { &mut self.anonymous_bytes } else { &mut self.answer_bytes }
     }
 
-    /// Whether an answer of about this size can be begun now. One larger than the whole budget can when half of it is free.
-    pub(super) fn fits(&self, answer_bytes: usize) -> bool {
+    /// Whether there is room for an answer of about this size. One larger than the budget fits when half of
+    /// the budget is free.
+    fn fits(&self, answer_bytes: usize) -> bool {
         self.answer_bytes + answer_bytes.min(ANSWERS_MAX_BYTES / 2) <= ANSWERS_MAX_BYTES
     }
 
-    /// Whether so many answers wait to be sent that a client's next one waits until it has taken those that it has.
-    pub(super) fn answers_are_full(&self) -> bool {
+    fn answers_are_full(&self) -> bool {
         self.answer_bytes > ANSWERS_MAX_BYTES
     }
 
-    /// Whether members send more than is kept: only small requests are read then.
-    pub(super) fn input_is_full(&self) -> bool {
+    fn input_is_full(&self) -> bool {
         self.input_bytes > INPUT_MAX_BYTES
     }
 
-    /// Whether strangers' half requests have to end.
-    pub(super) fn anonymous_is_full(&self) -> bool {
-        self.anonymous_bytes > STRANGERS_INPUT_MAX_BYTES
+    fn anonymous_is_full(&self) -> bool {
+        self.anonymous_bytes > ANONYMOUS_MAX_BYTES
+    }
+
+    /// Starts a round of the loop: a shortage counts until the next one.
+    pub(super) fn start_round(&mut self) {
+        self.has_shortage = false;
+    }
+
+    /// Whether answers wait for room, or more bytes of unsent answers are held than the budget allows. Then a
+    /// client's next request waits until the client has taken all of its earlier answers.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.answers_are_full() || self.has_shortage || !self.parked.is_empty()
+    }
+
+    /// Whether an answer of about this size may be started ahead of no one who waits.
+    pub(super) fn can_start(&self, answer_bytes: usize) -> bool {
+        self.parked.is_empty() && self.fits(answer_bytes)
+    }
+
+    /// Lets a request wait until there is room for its answer.
+    pub(super) fn park(&mut self, token: ConnectionToken) {
+        self.parked.push_back(token);
+    }
+
+    /// The request that has waited longest for room.
+    pub(super) fn first_parked(&self) -> Option<ConnectionToken> {
+        self.parked.front().copied()
+    }
+
+    /// Takes the first parked request out if an answer of this size fits, and notes the shortage if not.
+    pub(super) fn unpark_first(&mut self, answer_bytes: usize) -> bool {
+        let fits = self.fits(answer_bytes);
+        if fits {
+            self.parked.pop_front();
+        }
+        self.has_shortage |= !fits;
+        fits
+    }
+
+    /// Queues a list request for its first page.
+    pub(super) fn queue_list(&mut self, token: ConnectionToken) {
+        self.lists.push_back(token);
+    }
+
+    /// Queues a list of which some pages are built. While the budget is full it goes first, so that it is
+    /// completed before another one is started.
+    pub(super) fn requeue_list(&mut self, token: ConnectionToken) {
+        if self.fits(0) {
+            self.lists.push_back(token);
+        } else {
+            self.lists.push_front(token);
+        }
+    }
+
+    /// Takes out the list whose next page is to be built. Without room for a page only a list that
+    /// `is_started` continues, so that one list always completes.
+    pub(super) fn next_list(
+        &mut self,
+        is_started: impl Fn(ConnectionToken) -> bool,
+    ) -> Option<ConnectionToken> {
+        if self.lists.is_empty() {
+            return None;
+        }
+        let fits = self.fits(LIST_PAGE_ROWS * LIST_ENTRY_BYTES);
+        self.has_shortage |= !fits;
+        let index = if fits { 0 } else { self.lists.iter().position(|token| is_started(*token))? };
+        self.lists.remove(index)
+    }
+
+    /// Whether only small requests are read from this client, if it is logged in.
+    pub(super) fn is_restricted(&self, token: ConnectionToken) -> bool {
+        self.input_is_full() && self.fed != Some(token)
+    }
+
+    /// Lets a logged-in client's large request wait for input memory.
+    pub(super) fn starve(&mut self, token: ConnectionToken) {
+        self.starved.insert(token);
+    }
+
+    /// Takes out a client whose large request may be read on: all of them while there is room, else one at a
+    /// time.
+    pub(super) fn next_fed(&mut self) -> Option<ConnectionToken> {
+        let is_full = self.input_is_full();
+        if is_full && self.fed.is_some() {
+            return None;
+        }
+        let token = self.starved.pop_first()?;
+        if is_full {
+            self.fed = Some(token);
+        }
+        Some(token)
+    }
+
+    /// Notes whether a connection has received part of a request. The partial requests of anonymous clients
+    /// are kept by age.
+    pub(super) fn note_partial(
+        &mut self,
+        token: ConnectionToken,
+        is_partial: bool,
+        is_anonymous: bool,
+        now_ms: u64,
+    ) {
+        if !is_partial || !is_anonymous {
+            self.partial.cancel(token);
+        } else if !self.partial.is_set(token) {
+            self.partial.set(token, now_ms);
+        }
+        if !is_partial && self.fed == Some(token) {
+            self.fed = None;
+        }
+    }
+
+    /// Takes out the oldest partial request while anonymous clients exceed their budget.
+    pub(super) fn next_to_end(&mut self) -> Option<ConnectionToken> {
+        if self.anonymous_is_full() { self.partial.pop(u64::MAX) } else { None }
+    }
+
+    /// Takes a closed connection, which held this much, out of all sums and lists.
+    pub(super) fn forget(&mut self, token: ConnectionToken, held: HeldBytes) {
+        self.recount(held, HeldBytes::default());
+        self.partial.cancel(token);
+        self.starved.remove(&token);
+        self.parked.retain(|parked| *parked != token);
+        self.lists.retain(|listed| *listed != token);
+        if self.fed == Some(token) {
+            self.fed = None;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::slots::SlotMap;
     use super::*;
 
-    fn held(stranger: bool, input_bytes: usize, answer_bytes: usize) -> HeldBytes {
-        HeldBytes { is_anonymous: stranger, input_bytes, answer_bytes }
+    fn held(is_anonymous: bool, input_bytes: usize, answer_bytes: usize) -> HeldBytes {
+        HeldBytes { is_anonymous, input_bytes, answer_bytes }
+    }
+
+    /// Counts a new connection.
+    fn add(admission: &mut RequestAdmission, held: HeldBytes) {
+        admission.recount(HeldBytes::default(), held);
+    }
+
+    fn tokens<const N: usize>() -> [ConnectionToken; N] {
+        let mut slots = SlotMap::new();
+        [(); N].map(|()| slots.insert(|token| token))
     }
 
     #[test]
-    fn no_budget_eats_into_another() {
-        let mut budgets = MemoryBudgets::default();
-        budgets.recount(HeldBytes::default(), held(true, 1, STRANGERS_INPUT_MAX_BYTES));
-        assert!(budgets.anonymous_is_full() && !budgets.answers_are_full());
-        budgets.recount(HeldBytes::default(), held(true, STRANGERS_INPUT_MAX_BYTES + 1, 0));
-        assert!(budgets.anonymous_is_full() && !budgets.input_is_full() && budgets.fits(ANSWERS_MAX_BYTES));
-        budgets.recount(HeldBytes::default(), held(false, 0, ANSWERS_MAX_BYTES));
-        assert!(!budgets.input_is_full() && budgets.fits(0) && !budgets.fits(1));
-        assert!(!budgets.answers_are_full());
+    fn budgets_are_separate() {
+        let mut admission = RequestAdmission::new();
+        add(&mut admission, held(true, 1, ANONYMOUS_MAX_BYTES));
+        assert!(admission.anonymous_is_full() && !admission.answers_are_full());
+        add(&mut admission, held(true, ANONYMOUS_MAX_BYTES + 1, 0));
+        assert!(
+            admission.anonymous_is_full() && !admission.input_is_full() && admission.fits(ANSWERS_MAX_BYTES)
+        );
+        add(&mut admission, held(false, 0, ANSWERS_MAX_BYTES));
+        assert!(!admission.input_is_full() && admission.fits(0) && !admission.fits(1));
+        assert!(!admission.answers_are_full());
     }
 
     #[test]
-    fn a_login_moves_input_and_an_end_takes_all_out() {
-        let mut budgets = MemoryBudgets::default();
+    fn login_moves_input_and_closing_removes_everything() {
+        let mut admission = RequestAdmission::new();
+        let [token] = tokens();
         let (before, after) = (held(true, 100, 7), held(false, 60, 9));
-        budgets.recount(HeldBytes::default(), before);
-        budgets.recount(before, after);
-        assert_eq!((budgets.anonymous_bytes, budgets.input_bytes, budgets.answer_bytes), (0, 60, 9));
-        budgets.recount(after, HeldBytes::default());
-        assert_eq!((budgets.anonymous_bytes, budgets.input_bytes, budgets.answer_bytes), (0, 0, 0));
+        add(&mut admission, before);
+        admission.recount(before, after);
+        assert_eq!((admission.anonymous_bytes, admission.input_bytes, admission.answer_bytes), (0, 60, 9));
+        admission.forget(token, after);
+        assert_eq!((admission.anonymous_bytes, admission.input_bytes, admission.answer_bytes), (0, 0, 0));
     }
 
     #[test]
-    fn an_answer_above_the_budget_is_not_put_off_for_ever() {
-        let mut budgets = MemoryBudgets::default();
-        assert!(budgets.fits(usize::MAX));
-        budgets.recount(HeldBytes::default(), held(false, 0, ANSWERS_MAX_BYTES / 2 + 1));
-        assert!(!budgets.fits(usize::MAX));
+    fn an_answer_larger_than_the_budget_fits_when_half_is_free() {
+        let mut admission = RequestAdmission::new();
+        assert!(admission.fits(usize::MAX));
+        add(&mut admission, held(false, 0, ANSWERS_MAX_BYTES / 2 + 1));
+        assert!(!admission.fits(usize::MAX));
+    }
+
+    #[test]
+    fn without_room_only_a_started_list_continues() {
+        let mut admission = RequestAdmission::new();
+        let [new, started] = tokens();
+        admission.queue_list(new);
+        add(&mut admission, held(false, 0, ANSWERS_MAX_BYTES));
+        assert_eq!(admission.next_list(|_| false), None);
+        assert!(admission.is_crowded(), "the page that did not fit counts");
+        admission.requeue_list(started);
+        assert_eq!(admission.next_list(|token| token == started), Some(started));
+        admission.start_round();
+        assert!(!admission.is_crowded());
+    }
+
+    #[test]
+    fn one_large_request_is_read_while_input_is_full() {
+        let mut admission = RequestAdmission::new();
+        let [first, second] = tokens();
+        add(&mut admission, held(false, INPUT_MAX_BYTES + 1, 0));
+        admission.starve(first);
+        admission.starve(second);
+        assert_eq!((admission.next_fed(), admission.next_fed()), (Some(first), None));
+        assert!(!admission.is_restricted(first) && admission.is_restricted(second));
+        admission.note_partial(first, false, false, 0);
+        assert_eq!(admission.next_fed(), Some(second));
+        admission.forget(second, HeldBytes::default());
+        assert!(admission.is_restricted(second));
+    }
+
+    #[test]
+    fn the_oldest_partial_request_ends_first() {
+        let mut admission = RequestAdmission::new();
+        let [older, newer] = tokens();
+        admission.note_partial(newer, true, true, 2);
+        admission.note_partial(older, true, true, 1);
+        admission.note_partial(older, true, true, 3);
+        assert_eq!(admission.next_to_end(), None, "the budget is not exceeded");
+        add(&mut admission, held(true, ANONYMOUS_MAX_BYTES + 1, 0));
+        assert_eq!(admission.next_to_end(), Some(older));
+        admission.note_partial(newer, true, false, 4);
+        assert_eq!(admission.next_to_end(), None, "a client that logged in is not anonymous");
     }
 }

@@ -1,4 +1,4 @@
-//! Large bodies, parsed, built and rendered off the loop.
+//! Large requests and answers, which worker threads parse, build and render.
 
 use serde_json::Value;
 
@@ -9,38 +9,38 @@ use crate::api::response::{CommandSuccess, Response};
 
 use super::limits::{ELEMENT_BYTES, LARGE_BODY_BYTES, LIST_ENTRY_BYTES};
 
-/// One large body.
+/// Work on one large body.
 pub(super) enum BodyJob {
-    /// A request's text.
+    /// Parse a request's text.
     Parse(Vec<u8>),
-    /// An answer.
+    /// Render an answer.
     Render(Box<Response>),
-    /// An answer that is still to be built.
+    /// Build an answer and render it.
     Build(Box<AnswerDraft>),
 }
 
-/// Builds what a request came to, on whatever thread.
+/// Builds the result of a request, on any thread.
 pub(super) type AnswerBuilder = Box<dyn FnOnce() -> Result<CommandSuccess, RequestFailure> + Send>;
 
-/// An answer but for its longest part.
+/// An answer whose result is still to be built.
 pub(super) struct AnswerDraft {
-    /// Echoed.
+    /// Echoed in the answer.
     pub(super) request_id: Option<Value>,
     /// Stands in every answer.
     pub(super) epoch: u64,
-    /// Makes the rest.
+    /// Builds the result.
     pub(super) build: AnswerBuilder,
 }
 
-/// What became of it.
+/// Result of a [`BodyJob`].
 pub(super) enum BodyResult {
-    /// The request, or why it is none.
+    /// The request, or why it is refused.
     Parsed(Box<Result<Request, BadRequest>>),
     /// The answer's text.
     Rendered(Vec<u8>),
 }
 
-/// Does one job.
+/// Carries out one job.
 pub(super) fn run_body_job((): &mut (), job: BodyJob) -> BodyResult {
     match job {
         BodyJob::Parse(text) => BodyResult::Parsed(Box::new(Request::parse(&text))),
@@ -52,12 +52,12 @@ pub(super) fn run_body_job((): &mut (), job: BodyJob) -> BodyResult {
     }
 }
 
-/// Whether an answer of so many elements is long enough to be made off the loop: a rough guess.
+/// Whether an answer of this many elements is made by a worker; a rough estimate.
 pub(super) fn is_long_answer(elements: usize) -> bool {
     elements * ELEMENT_BYTES > LARGE_BODY_BYTES
 }
 
-/// Whether an answer is long enough to be rendered off the loop.
+/// Whether an answer is rendered by a worker.
 pub(super) fn is_large_response(response: &Response) -> bool {
     match response.result.as_ref().map(|success| &success.answer) {
         Ok(CommandAnswer::Download(download)) => {
@@ -71,7 +71,7 @@ pub(super) fn is_large_response(response: &Response) -> bool {
     }
 }
 
-/// About how many bytes a list takes until it is rendered; 0 for all other answers.
+/// Bytes that a list takes until it is rendered, roughly; 0 for all other answers.
 pub(super) fn list_bytes(response: &Response) -> usize {
     list_entries(response) * LIST_ENTRY_BYTES
 }

@@ -1,34 +1,31 @@
-//! The only place of the tracker that reads a clock.
+//! The tracker's clocks: the only code of the tracker that reads the time.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "this is the clock that hands time to everything else as an argument"
-)]
+#![allow(clippy::disallowed_methods, reason = "all other code gets the time as an argument from here")]
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// One moment, by both clocks.
+/// One reading of both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClockReading {
-    /// Since the start of the tracker, in milliseconds; never goes back.
+    /// Milliseconds since the start of the tracker; never goes back.
     pub(super) ms: u64,
-    /// Since the Unix epoch, in seconds; what clients are told.
+    /// Seconds since the Unix epoch; sent to clients.
     pub(super) unix_s: u64,
 }
 
-/// Hands out the time.
+/// Reads the clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerClock {
     origin: Instant,
 }
 
 impl ServerClock {
-    /// A clock that starts now.
+    /// A clock whose milliseconds start at 0 now.
     pub(super) fn new() -> ServerClock {
         ServerClock { origin: Instant::now() }
     }
 
-    /// The time.
+    /// Reads both clocks.
     pub(super) fn now(&self) -> ClockReading {
         let ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -1,7 +1,8 @@
-//! One client's connection: its bytes in and out, and what is being done for it.
+//! One client's connection: its socket, its buffers for input and output, and the request that is being
+//! carried out.
 //!
-//! Invariants: while `work` is there, no further message is taken; `ending` is never taken back; readiness is kept here,
-//! since the kernel announces it once.
+//! Invariants: while there is a `request`, no further message is taken; `close_phase` only goes forward;
+//! `readable` is kept until a read would block, since the kernel announces readiness once.
 
 use std::io::{self, Read as _, Write as _};
 use std::mem;
@@ -12,46 +13,47 @@ use mio::net::TcpStream;
 use crate::api::codec::{self, BadInput, MessageForm, MessageReader};
 use crate::api::limits::{REQUEST_BEFORE_LOGIN_MAX_BYTES, REQUEST_MAX_BYTES};
 
+use super::active_request::ActiveRequest;
 use super::admission::HeldBytes;
 use super::dispatch::Caller;
 use super::limits::{
-    ANSWER_STALL_MS, DRAIN_WINDOW_BYTES, DRAIN_WINDOW_MS, DRAIN_WINDOWS, REQUEST_STALL_MS,
-    SMALL_REQUEST_BYTES, STRANGERS_PAUSE_BYTES, UNSENT_PAUSE_BYTES,
+    ANONYMOUS_PAUSE_BYTES, ANSWER_STALL_MS, DRAIN_WINDOW_BYTES, DRAIN_WINDOW_MS, DRAIN_WINDOWS,
+    REQUEST_STALL_MS, SMALL_REQUEST_BYTES, UNSENT_PAUSE_BYTES,
 };
-use super::work::ActiveRequest;
 
-/// Buffers above this size are given back when they are empty, in bytes.
+/// Larger buffers are freed when they are empty, in bytes.
 const KEPT_BUFFER_BYTES: usize = 4 * 1024;
 
-/// The largest buffer that goes from connection to connection, in bytes: a turn's answers to `get_peers` fit.
+/// Size of the largest buffer that is lent from connection to connection, in bytes: a turn's answers to
+/// `get_peers` fit.
 const SPARE_BUFFER_BYTES: usize = 128 * 1024;
 
-/// How far the end of a connection has come.
+/// How far a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClosePhase {
-    /// It goes on.
+    /// Messages are taken.
     Open,
-    /// What is unsent goes out first.
+    /// Unsent answers are sent first.
     Flushing,
-    /// Our side is shut; input is drained.
+    /// The tracker's side is shut down; input is read and dropped.
     Draining,
 }
 
-/// What a connection waits for that may never come.
+/// What a connection waits for, with a time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StallKind {
     /// The rest of a request.
     Request,
-    /// The client's taking an answer.
+    /// The client to take its answers.
     Answer,
 }
 
-/// What came of reading.
+/// Result of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadOutcome {
-    /// Bytes came.
+    /// Some bytes were read.
     Bytes,
-    /// Nothing for now.
+    /// Nothing to read now.
     WouldBlock,
     /// The client sends no more.
     End,
@@ -59,31 +61,29 @@ pub(super) enum ReadOutcome {
 
 /// A client's connection.
 pub(super) struct ClientConnection {
-    /// The socket, to be registered.
+    /// The socket, to be registered with the poll.
     pub(super) socket: TcpStream,
-    /// Who is at the other end.
+    /// The client at the other end.
     pub(super) caller: Caller,
     /// The request that is being carried out.
     pub(super) request: Option<ActiveRequest>,
-    /// The kernel announced something to read, and it was not all read since.
+    /// The kernel announced input, and no read has blocked since.
     pub(super) readable: bool,
-    /// What the loop has counted for this connection.
+    /// What the admission has counted for this connection.
     pub(super) counted_bytes: HeldBytes,
-    /// Since when the loop has known half a request of this connection, in milliseconds; kept for strangers.
-    pub(super) partial_since_ms: Option<u64>,
     incoming: MessageReader,
     unsent: Vec<u8>,
     sent: usize,
     input_ended: bool,
     close_phase: ClosePhase,
     progress_ms: u64,
-    /// When the client's present window for taking answers began, and what it has taken in it.
+    /// Start of the client's current window for taking answers, in milliseconds; and the bytes taken in it.
     window_start_ms: u64,
     window_bytes: u64,
 }
 
 impl ClientConnection {
-    /// A connection just accepted.
+    /// A connection that was just accepted.
     pub(super) fn new(socket: TcpStream, caller: Caller, now_ms: u64) -> ClientConnection {
         ClientConnection {
             socket,
@@ -91,7 +91,6 @@ impl ClientConnection {
             request: None,
             readable: true,
             counted_bytes: HeldBytes::default(),
-            partial_since_ms: None,
             incoming: MessageReader::new(),
             unsent: Vec::new(),
             sent: 0,
@@ -103,15 +102,15 @@ impl ClientConnection {
         }
     }
 
-    /// Memory held for this connection, after what nobody needs any more was given back.
+    /// Frees unused input memory, and measures what the connection holds.
     pub(super) fn measure_held(&mut self) -> HeldBytes {
-        // Not only with an answer: a request may be under way for long, and blanks have no answer at all.
+        // Not only after an answer: a request may take long, and white space between requests has no answer.
         if self.incoming.held_bytes() > KEPT_BUFFER_BYTES {
             self.incoming.shrink();
         }
         let (in_work, reserved) =
             self.request.as_ref().map_or((0, 0), |work| (work.held_bytes, work.reserved_bytes));
-        // An empty buffer is small and kept; thousands of them are no pressure.
+        // An empty buffer is small and kept; it is not counted.
         let input = if self.incoming.buffered_bytes() == 0 { 0 } else { self.incoming.held_bytes() };
         let unsent = if self.unsent.is_empty() { 0 } else { self.unsent.capacity() };
         HeldBytes {
@@ -121,11 +120,12 @@ impl ClientConnection {
         }
     }
 
-    /// Whether the next message may be taken; while `crowded`, only when every answer is sent.
-    pub(super) fn takes_messages(&self, crowded: bool) -> bool {
-        let most = match (crowded, self.is_anonymous()) {
+    /// Whether the next message may be taken. While the tracker `is_crowded`, only when every answer was
+    /// sent.
+    pub(super) fn takes_messages(&self, is_crowded: bool) -> bool {
+        let most = match (is_crowded, self.is_anonymous()) {
             (true, _) => 1,
-            (false, true) => STRANGERS_PAUSE_BYTES,
+            (false, true) => ANONYMOUS_PAUSE_BYTES,
             (false, false) => UNSENT_PAUSE_BYTES,
         };
         self.request.is_none() && self.close_phase == ClosePhase::Open && self.unsent_bytes() < most
@@ -139,34 +139,34 @@ impl ClientConnection {
         self.unsent.len() - self.sent
     }
 
-    /// How many bytes more a request may grow by that is small enough to be always read.
+    /// How many more bytes may be read of a request that stays small.
     pub(super) fn small_room_bytes(&self) -> usize {
         SMALL_REQUEST_BYTES.saturating_sub(self.incoming.buffered_bytes())
     }
 
-    /// Whether half a request is here, and nothing else is being done.
+    /// Whether part of a request was received, and no other request is being carried out.
     pub(super) fn has_partial_request(&self) -> bool {
         self.request.is_none() && self.close_phase == ClosePhase::Open && self.incoming.is_inside_message()
     }
 
-    /// Reading goes on after a pause that was not the client's.
+    /// Reading continues after a pause that the tracker caused.
     pub(super) fn note_resumed(&mut self, now_ms: u64) {
         self.progress_ms = now_ms;
     }
 
-    /// The next whole message.
+    /// The next complete message.
     pub(super) fn next_message(&mut self) -> Result<Option<&[u8]>, BadInput> {
         let limit =
             if self.caller.is_logged_in() { REQUEST_MAX_BYTES } else { REQUEST_BEFORE_LOGIN_MAX_BYTES };
         self.incoming.next_message(limit)
     }
 
-    /// Whether messages can be told apart after one that is no JSON: lengths say so, braces do not.
+    /// Whether the next message can be found after one that is not JSON: by lengths it can, by braces not.
     pub(super) fn survives_syntax_errors(&self) -> bool {
         self.incoming.form() == Some(MessageForm::Framed)
     }
 
-    /// Reads once, through `scratch`.
+    /// Reads once, by way of `scratch`.
     pub(super) fn read(&mut self, scratch: &mut [u8], now_ms: u64) -> io::Result<ReadOutcome> {
         if self.input_ended {
             return Ok(ReadOutcome::End);
@@ -200,7 +200,7 @@ impl ClientConnection {
         self.input_ended && self.incoming.is_inside_message()
     }
 
-    /// Puts an answer behind what is unsent; `spare` is taken in place of an empty buffer that is too small.
+    /// Appends an answer to the unsent bytes. An empty buffer that is too small is swapped for `spare`.
     pub(super) fn append_answer(&mut self, json: &[u8], spare: &mut Vec<u8>, now_ms: u64) {
         if self.unsent.is_empty() {
             (self.window_start_ms, self.window_bytes) = (now_ms, 0);
@@ -213,8 +213,8 @@ impl ClientConnection {
         self.progress_ms = now_ms;
     }
 
-    /// Sends what the kernel takes. When that is all, a large buffer becomes the `spare` one: then a connection that asks
-    /// again does not make it anew.
+    /// Sends what the kernel takes. When everything is sent, a large buffer becomes `spare`, so that the next
+    /// answer need not allocate it again.
     pub(super) fn flush(&mut self, spare: &mut Vec<u8>, now_ms: u64) -> io::Result<()> {
         while self.sent < self.unsent.len() {
             match self.socket.write(&self.unsent[self.sent..]) {
@@ -242,7 +242,7 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// No message is taken any more; what is unsent still goes out.
+    /// Takes no more messages; unsent answers are still sent.
     pub(super) fn begin_close(&mut self) {
         if self.close_phase == ClosePhase::Open {
             self.close_phase = ClosePhase::Flushing;
@@ -250,41 +250,42 @@ impl ClientConnection {
         }
     }
 
-    /// Whether the end has begun and everything is sent: then our side can be shut.
+    /// Whether closing has begun and everything is sent.
     pub(super) fn can_shut_down(&self) -> bool {
         self.close_phase == ClosePhase::Flushing && self.request.is_none() && self.unsent.is_empty()
     }
 
-    /// Shuts our side and drains input from now on.
+    /// Shuts the tracker's side down, and drains input from now on.
     pub(super) fn shut_down(&mut self) {
         self.close_phase = ClosePhase::Draining;
         self.incoming.clear();
         if let Err(error) = self.socket.shutdown(Shutdown::Write) {
-            tracing::debug!(%error, "the client was gone before its connection was shut");
+            tracing::debug!(%error, "the client closed its connection first");
         }
     }
 
-    /// Whether only input is drained.
+    /// Whether input is only drained.
     pub(super) fn is_draining(&self) -> bool {
         self.close_phase == ClosePhase::Draining
     }
 
-    /// What the connection waits for that may never come, and when that is to be looked at. While answers wait for room
-    /// (`crowded`), a client has to take its own at a rate.
-    pub(super) fn stall_deadline(&self, crowded: bool) -> Option<(StallKind, u64)> {
+    /// What the connection waits for, and the time by which it must have come, in milliseconds. While the
+    /// tracker `is_crowded`, a client must take its answers at a minimum rate.
+    pub(super) fn stall_deadline(&self, is_crowded: bool) -> Option<(StallKind, u64)> {
         if !self.unsent.is_empty() {
             let silent_ms = self.progress_ms + ANSWER_STALL_MS;
-            // Of much, much is taken: else a few clients keep the room of all for hours.
-            let there = self.window_bytes + self.unsent_bytes() as u64;
-            let too_slow = crowded && self.window_bytes < DRAIN_WINDOW_BYTES.max(there / DRAIN_WINDOWS);
-            let end_ms =
-                if too_slow { silent_ms.min(self.window_start_ms + DRAIN_WINDOW_MS) } else { silent_ms };
+            // The rate grows with the answer, or a few clients could keep the room of all for hours.
+            let total_bytes = self.window_bytes + self.unsent_bytes() as u64;
+            let min_bytes = DRAIN_WINDOW_BYTES.max(total_bytes / DRAIN_WINDOWS);
+            let is_slow = is_crowded && self.window_bytes < min_bytes;
+            let window_end_ms = self.window_start_ms + DRAIN_WINDOW_MS;
+            let end_ms = if is_slow { silent_ms.min(window_end_ms) } else { silent_ms };
             return Some((StallKind::Answer, end_ms));
         }
         self.has_partial_request().then_some((StallKind::Request, self.progress_ms + REQUEST_STALL_MS))
     }
 
-    /// Begins the next window for taking answers when the present one is over.
+    /// Starts the next window for taking answers when the current one is over.
     pub(super) fn advance_window(&mut self, now_ms: u64) {
         if now_ms >= self.window_start_ms + DRAIN_WINDOW_MS {
             (self.window_start_ms, self.window_bytes) = (now_ms, 0);

@@ -1,4 +1,4 @@
-//! Tests of what one connection keeps, over a pair of real sockets.
+//! Tests of what one connection holds, over a pair of real sockets.
 
 use std::net::{TcpListener, TcpStream as Peer};
 
@@ -17,7 +17,7 @@ fn pair() -> (ClientConnection, Peer) {
     (ClientConnection::new(TcpStream::from_std(socket), caller, NOW_MS), client)
 }
 
-/// Has the connection read all that the client sends; how many whole messages that were.
+/// Sends bytes from the client and has the connection read them all; gives the number of complete messages.
 fn receive(connection: &mut ClientConnection, client: &mut Peer, bytes: &[u8]) -> usize {
     let mut scratch = vec![0; 64 * 1024];
     let mut messages = 0;
@@ -37,7 +37,7 @@ fn receive(connection: &mut ClientConnection, client: &mut Peer, bytes: &[u8]) -
 }
 
 #[test]
-fn blanks_leave_nothing_behind() {
+fn white_space_holds_no_memory() {
     let (mut connection, mut client) = pair();
     assert_eq!(receive(&mut connection, &mut client, &[b' '; 65_000]), 0);
     assert_eq!(connection.measure_held().input_bytes, 0);
@@ -45,34 +45,38 @@ fn blanks_leave_nothing_behind() {
 }
 
 #[test]
-fn a_request_leaves_no_buffer_while_it_is_carried_out() {
+fn an_active_request_holds_no_input_buffer() {
     let (mut connection, mut client) = pair();
     let request = format!("{{\"command\":\"ping\",\"filler\":\"{}\"}}", "x".repeat(60_000));
     assert_eq!(receive(&mut connection, &mut client, request.as_bytes()), 1);
     connection.request = Some(ActiveRequest::new(0, NOW_MS));
     assert_eq!(connection.measure_held().input_bytes, 0);
     assert!(connection.incoming.held_bytes() <= KEPT_BUFFER_BYTES);
-    // What is half there is kept, and counted.
+    // A partial request is kept, and counted.
     assert_eq!(receive(&mut connection, &mut client, &request.as_bytes()[..30_000]), 0);
     assert!(connection.measure_held().input_bytes >= 30_000);
-    // And dropped when nobody will ask for it.
+    // And dropped when the connection is to be closed.
     connection.begin_close();
     assert_eq!((connection.measure_held().input_bytes, connection.incoming.held_bytes()), (0, 0));
-    assert_eq!(connection.incoming.form(), Some(MessageForm::Stream), "answers keep their form");
+    assert_eq!(
+        connection.incoming.form(),
+        Some(MessageForm::Stream),
+        "answers keep the form of the requests"
+    );
 }
 
 #[test]
-fn few_answers_wait_for_a_stranger() {
+fn few_answers_are_held_for_an_anonymous_client() {
     let (mut connection, _client) = pair();
-    connection.append_answer(&[b'x'; STRANGERS_PAUSE_BYTES - 2], &mut Vec::new(), NOW_MS);
+    connection.append_answer(&[b'x'; ANONYMOUS_PAUSE_BYTES - 2], &mut Vec::new(), NOW_MS);
     assert!(connection.takes_messages(false) && !connection.takes_messages(true));
     connection.append_answer(b"x", &mut Vec::new(), NOW_MS);
     assert!(!connection.takes_messages(false));
 }
 
 #[test]
-fn of_much_a_client_takes_much_while_others_wait() {
-    /// Far more than four times what the kernel takes of it.
+fn a_client_must_take_a_share_of_a_long_answer_while_the_tracker_is_crowded() {
+    /// Far more than four times what the kernel buffers.
     const ANSWER_BYTES: usize = 256 << 20;
     let (mut connection, _client) = pair();
     let socket = socket2::SockRef::from(&connection.socket);
@@ -80,7 +84,7 @@ fn of_much_a_client_takes_much_while_others_wait() {
     connection.append_answer(&vec![b'x'; ANSWER_BYTES], &mut Vec::new(), NOW_MS);
     connection.flush(&mut Vec::new(), NOW_MS).unwrap();
     let taken = connection.window_bytes;
-    assert!((DRAIN_WINDOW_BYTES..ANSWER_BYTES as u64 / DRAIN_WINDOWS).contains(&taken), "{taken} bytes went");
+    assert!((DRAIN_WINDOW_BYTES..ANSWER_BYTES as u64 / DRAIN_WINDOWS).contains(&taken), "{taken} bytes sent");
     assert_eq!(connection.stall_deadline(true), Some((StallKind::Answer, NOW_MS + DRAIN_WINDOW_MS)));
     assert_eq!(connection.stall_deadline(false), Some((StallKind::Answer, NOW_MS + ANSWER_STALL_MS)));
 }

@@ -1,13 +1,13 @@
-//! The trackers' keys, all derived from one root secret, so that every tracker of a cluster has the same.
+//! The keys of a cluster, derived from one root secret, so that all its trackers have the same ones.
 //!
-//! HKDF-SHA256 (RFC 5869) with one label a purpose: knowing one derived key tells nothing about another.
+//! HKDF-SHA256 (RFC 5869) with one label per purpose: one derived key reveals nothing about another.
 
 use engine::proto::ticket::SecretKey;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// What a tracker signs with.
+/// The keys with which a tracker signs.
 pub(super) struct DerivedKeys {
     /// Signs tickets.
     pub(super) tickets: SecretKey,
@@ -16,13 +16,13 @@ pub(super) struct DerivedKeys {
 }
 
 impl DerivedKeys {
-    /// The keys of a cluster.
+    /// Derives the keys from the cluster's root secret.
     pub(super) fn derive(root: &[u8; 32]) -> DerivedKeys {
         let derived = |label: &[u8]| {
             let mut key = Zeroizing::new([0; 32]);
             Hkdf::<Sha256>::new(None, root)
                 .expand(label, key.as_mut())
-                .expect("32 bytes are far below what HKDF-SHA256 can give");
+                .expect("32 bytes are far below the limit of HKDF-SHA256");
             key
         };
         DerivedKeys {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_root_gives_the_same_keys_and_no_two_are_alike() {
+    fn keys_depend_on_the_root_and_on_the_purpose() {
         let keys = DerivedKeys::derive(&[1; 32]);
         assert_eq!(keys.tickets.tracker_key(), DerivedKeys::derive(&[1; 32]).tickets.tracker_key());
         assert_ne!(keys.tickets.tracker_key(), DerivedKeys::derive(&[2; 32]).tickets.tracker_key());

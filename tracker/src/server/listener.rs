@@ -1,5 +1,5 @@
-//! The listening socket. SO_REUSEADDR, so that a restarted tracker gets its port back at once; never SO_REUSEPORT, so that
-//! two trackers never share a port unnoticed.
+//! The listening socket. It has SO_REUSEADDR, so that a restarted tracker gets its port back at once, and
+//! never SO_REUSEPORT, so that two trackers cannot share a port by mistake.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,26 +12,26 @@ use super::limits::BACKLOG;
 /// Why an address cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Somebody serves it already.
+    /// Another program listens there.
     #[error("{0} is taken by another program")]
     Taken(SocketAddr),
-    /// The IP belongs to another machine.
+    /// The IP is not an address of this machine.
     #[error("{0} is not an address of this machine")]
     NotOurs(SocketAddr),
-    /// Anything else.
+    /// Any other error of the system.
     #[error("cannot listen on {address}: {error}")]
     Other {
-        /// The address.
+        /// The address to listen on.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
 }
 
-/// Begins to listen at an address; port 0 lets the system choose.
+/// Starts to listen on an address; with port 0 the system chooses the port.
 ///
 /// # Errors
-/// [`BindError`] says whose the address is, or what the system said.
+/// [`BindError`]: the address is taken or not of this machine, or the system refused the socket.
 pub fn bind_listener(address: SocketAddr) -> Result<TcpListener, BindError> {
     let listen = || {
         let socket = open_socket(address)?;
@@ -42,7 +42,8 @@ pub fn bind_listener(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen().map_err(|error| bind_error(address, error))
 }
 
-/// Whether an address could be served, found out without listening: nobody can connect meanwhile.
+/// Checks that an address can be served. It binds but does not listen, so that no client can connect
+/// meanwhile.
 ///
 /// # Errors
 /// As [`bind_listener`].
@@ -70,14 +71,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_and_a_foreign_address_are_told_apart() {
+    fn a_taken_port_and_a_foreign_address_are_distinguished() {
         let first = bind_listener("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
         assert!(matches!(bind_listener(address), Err(BindError::Taken(taken)) if taken == address));
         assert!(matches!(check_address(address), Err(BindError::Taken(taken)) if taken == address));
         assert!(matches!(bind_listener("240.0.0.1:0".parse().unwrap()), Err(BindError::NotOurs(_))));
         drop(first);
-        // Somebody else may be given the port in between, but not each time.
+        // Another program may get the port in between, but not ten times.
         let free_again = (0..10).any(|_| {
             let address = bind_listener("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap();
             check_address(address).is_ok() && bind_listener(address).is_ok()

@@ -1,23 +1,29 @@
-//! The tracker's server: one mio loop that owns every socket, and a few threads for what would hold it up.
+//! The tracker's server: one mio loop that owns every socket, and a few threads for work that would block it.
 //!
 //! ```text
-//!   listener ─► event_loop ◄─ signals, timers, terminal
-//!                  │  ▲
-//!            turns ▼  │ results                 keys, tickets, session_token, throttle
-//!        connection ─► steps ─► dispatch ─► proposals ─► replica
-//!     (work; slots; budget)      │             known     (the seam where replication stands)
-//!                        └─► workers: passwords (argon2id), bodies (large JSON)
-//!
-//!   clock: the only one     limits: every number
+//!   event_loop    poll, accept, signals, timers
+//!       │
+//!     turns       what one connection may read, start and send in a turn
+//!       ├──────────────────► connections   sockets, timers, `admission` (what waits for room)
+//!       ▼                         ▲
+//!    requests ────────────────────┘        one request, stage by stage (`active_request`)
+//!       ├──► workers: passwords (argon2id), bodies (large JSON)
+//!       ▼
+//!    dispatch ──► replicated_state ──► replica
+//!       │              └─ view_cache
+//!       └─ keys, session_token, tickets, throttle
 //! ```
 //!
-//! Invariants: requests of one connection are carried out one at a time and answered in order; only `proposals` changes
-//! state; nothing on the loop's thread blocks.
+//! Arrows point at what is called; nothing calls back up. Invariants: the requests of one connection are
+//! carried out one at a time and answered in order; only `replicated_state` proposes changes; nothing on the
+//! loop's thread blocks.
 
+mod active_request;
 mod admission;
 mod bodies;
 mod clock;
 mod connection;
+mod connections;
 mod dispatch;
 mod event_loop;
 mod keys;
@@ -33,7 +39,6 @@ mod tickets;
 mod timers;
 mod turns;
 mod view_cache;
-mod work;
 mod workers;
 
 pub use event_loop::Server;

@@ -1,7 +1,7 @@
-//! Hashing and checking passwords by argon2id (RFC 9106), off the loop, a few at a time.
+//! Hashes and verifies passwords by argon2id (RFC 9106) on worker threads.
 //!
-//! An unknown user costs the same time as a wrong password: what is typed is then hashed for nothing. Invariant: a
-//! [`HashingMemory`] takes its memory once, and no hash depends on what an earlier one left there.
+//! An unknown user takes as long as a wrong password: the password is hashed and the result dropped.
+//! Invariant: a [`HashingMemory`] allocates once, and no hash depends on what an earlier one left there.
 
 use argon2::password_hash::generate_salt;
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
@@ -9,45 +9,45 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::api::request::Password;
 
-/// What is to be done with a password.
+/// Work for one password.
 pub(super) enum PasswordJob {
-    /// Hash it.
+    /// Hash a new password.
     Hash(Password),
-    /// Compare it with a hash; `None` where there is no such user.
+    /// Compare a password with a user's hash; `None` when the user does not exist.
     Verify(Password, Option<String>),
 }
 
-/// What came of it.
+/// Result of a [`PasswordJob`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PasswordResult {
     /// The hash, as a PHC string.
     Hashed(String),
     /// Whether the password is right.
     Verified(bool),
-    /// Hashing failed: the machine is out of memory or of randomness.
+    /// Hashing failed: the machine has no memory or no random bytes.
     Failed,
 }
 
-/// The memory in which a thread hashes.
+/// The memory in which one thread hashes.
 #[derive(Default)]
 pub(super) struct HashingMemory {
     blocks: Vec<Block>,
 }
 
-/// Does one job.
+/// Carries out one job.
 pub(super) fn run_password_job(hasher: &mut HashingMemory, job: PasswordJob) -> PasswordResult {
     match job {
         PasswordJob::Hash(password) => match hasher.hash(password.reveal()) {
             Ok(hash) => PasswordResult::Hashed(hash),
             Err(error) => {
-                tracing::error!(%error, "a password could not be hashed");
+                tracing::error!(%error, "cannot hash a password");
                 PasswordResult::Failed
             }
         },
         PasswordJob::Verify(password, hash) => match hasher.matches(password.reveal(), hash.as_deref()) {
             Ok(matches) => PasswordResult::Verified(matches),
             Err(error) => {
-                tracing::error!(%error, "a password could not be compared");
+                tracing::error!(%error, "cannot verify a password");
                 PasswordResult::Failed
             }
         },
@@ -55,7 +55,7 @@ pub(super) fn run_password_job(hasher: &mut HashingMemory, job: PasswordJob) -> 
 }
 
 impl HashingMemory {
-    /// A new hash of a password, as a PHC string.
+    /// Hashes a password with a new salt; gives a PHC string.
     fn hash(&mut self, password: &str) -> argon2::password_hash::Result<String> {
         let argon2 = Argon2::default();
         let salt = generate_salt();
@@ -69,14 +69,14 @@ impl HashingMemory {
         Ok(hash.to_string())
     }
 
-    /// Whether a password is that of a hash; without a hash it is nobody's.
+    /// Whether a password matches a hash. Without a hash it hashes all the same, and gives false.
     fn matches(&mut self, password: &str, hash: Option<&str>) -> argon2::password_hash::Result<bool> {
         let hash = match hash.map(PasswordHash::new) {
             Some(Ok(hash)) => hash,
             Some(Err(_)) => return Ok(false),
             None => {
-                let nobody = [0; argon2::RECOMMENDED_SALT_LEN];
-                self.hash_bytes(&Argon2::default(), password, &nobody, Params::DEFAULT_OUTPUT_LEN)?;
+                let salt = [0; argon2::RECOMMENDED_SALT_LEN];
+                self.hash_bytes(&Argon2::default(), password, &salt, Params::DEFAULT_OUTPUT_LEN)?;
                 return Ok(false);
             }
         };
@@ -84,7 +84,7 @@ impl HashingMemory {
         let algorithm = Algorithm::try_from(hash.algorithm.as_str())?;
         let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
         let argon2 = Argon2::new(algorithm, version, Params::try_from(&hash)?);
-        // Outputs are compared in constant time.
+        // `Output` compares in constant time.
         Ok(self.hash_bytes(&argon2, password, salt, expected.len())? == *expected)
     }
 
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_password_of_a_known_user_passes() {
+    fn only_the_right_password_of_a_known_user_is_accepted() {
         let mut hasher = HashingMemory::default();
         let mut work = |job| run_password_job(&mut hasher, job);
         let PasswordResult::Hashed(hash) = work(PasswordJob::Hash(password("secret"))) else {
@@ -145,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_those_of_the_library_whatever_the_memory_held() {
+    fn reused_memory_gives_the_hashes_of_the_library() {
         let mut hasher = HashingMemory::default();
         let others = Argon2::default().hash_password(b"secret").unwrap().to_string();
-        // Cheaper ones, of another size, as an earlier version may have written.
+        // Other parameters and another size, as an earlier version may have written.
         let params = Params::new(64, 1, 1, Some(16)).unwrap();
         let cheap = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let cheap = cheap.hash_password(b"secret").unwrap().to_string();
@@ -160,11 +160,11 @@ mod tests {
         let own = hasher.hash("mine").unwrap();
         let own = PasswordHash::new(&own).unwrap();
         assert!(Argon2::default().verify_password(b"mine", &own).is_ok());
-        assert_ne!(hasher.hash("mine").unwrap(), own.to_string(), "each hash has a salt of its own");
+        assert_ne!(hasher.hash("mine").unwrap(), own.to_string(), "every hash has a new salt");
     }
 
     #[test]
-    fn memory_is_taken_once() {
+    fn memory_is_allocated_once() {
         let mut hasher = HashingMemory::default();
         hasher.hash("secret").unwrap();
         let (place, capacity) = (hasher.blocks.as_ptr(), hasher.blocks.capacity());

@@ -1,8 +1,8 @@
-//! The seam where replication stands: commands go in, outcomes come out later.
+//! The replicated state as the server sees it: commands are proposed, and their outcomes come later.
 //!
-//! Invariants: this is the only place that proposes a command, and every command that was applied is shown to the leases, in the
-//! order of the log. Queries read a view that is at least as new as the last outcome handed out, so whoever was answered
-//! sees what was answered.
+//! Invariants: only this module proposes commands; the leases follow every applied command, in the order of
+//! the log. Queries read a view that is at least as new as the last outcome handed out, so a client sees the
+//! effect of every request that was answered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -21,45 +21,45 @@ use super::limits::{OUTCOMES_WAITING, READ_AGAIN_MS, VIEW_RETRY_MS};
 use super::slots::ConnectionToken;
 use super::view_cache::{ListedFile, ViewCache};
 
-/// What came of a command.
+/// A command with its outcome.
 pub(super) struct DecidedCommand {
-    /// The connection whose request it was.
+    /// The connection whose request proposed it.
     pub(super) connection: ConnectionToken,
-    /// What the machine decided, or why it was not asked.
+    /// The state machine's decision, or why the command was not applied.
     pub(super) outcome: Result<ApplyResult, ProposalError>,
 }
 
-/// A command on its way.
+/// A command in flight.
 struct PendingCommand {
-    /// The connection that waits for it, if any does.
+    /// The connection that waits for the outcome, if any.
     connection: Option<ConnectionToken>,
-    /// The command, where the leases have to see it.
+    /// The command, if the leases must follow it.
     for_leases: Option<LogCommand>,
 }
 
-/// The replicated state, and the leader's memory beside it.
+/// The replicated state, and the leases, which only the leader keeps.
 pub(super) struct ReplicatedState {
     replica: Replica,
     view: TablesView,
-    /// What was read of the view.
+    /// Rows that were read of the view.
     cache: ViewCache,
-    /// Which opening of the log the view is of.
+    /// Number of the opening of the log that the view belongs to.
     generation: u64,
     /// The view is older than an outcome that was handed out.
     is_behind: bool,
-    /// When another view was asked for last because this one failed, in milliseconds.
+    /// When a new view was last requested because this one failed, in milliseconds.
     retried_ms: Option<u64>,
-    /// When the state could not be read last, in milliseconds.
+    /// When a read failed last, in milliseconds.
     unread_ms: Option<u64>,
-    /// Who is online and who holds what so far.
+    /// Sessions that are online, and the pieces that leechers have.
     pub(super) leases: LeaseTable,
-    /// Commands on their way, by the order of their proposals.
+    /// Commands in flight, by the number of their proposal.
     pending: BTreeMap<u64, PendingCommand>,
     proposed: u64,
     outcomes: Receiver<(u64, Result<ApplyResult, ProposalError>)>,
     outcome_sender: SyncSender<(u64, Result<ApplyResult, ProposalError>)>,
     waker: Arc<Waker>,
-    /// Refused at once.
+    /// Commands that the replica refused at once.
     refused: VecDeque<DecidedCommand>,
 }
 
@@ -73,8 +73,8 @@ impl ReplicatedState {
         waker: Arc<Waker>,
         now_ms: u64,
     ) -> Result<ReplicatedState, ReplicaFault> {
-        let (finished, outcomes) = sync_channel(OUTCOMES_WAITING);
-        // The number first: of a view that is older than its number nobody would know.
+        let (outcome_sender, outcomes) = sync_channel(OUTCOMES_WAITING);
+        // The number before the view: a view older than its number would never be replaced.
         let generation = replica.generation();
         Ok(ReplicatedState {
             view: replica.view()?,
@@ -88,28 +88,28 @@ impl ReplicatedState {
             pending: BTreeMap::new(),
             proposed: 0,
             outcomes,
-            outcome_sender: finished,
+            outcome_sender,
             waker,
             refused: VecDeque::new(),
         })
     }
 
-    /// Changes with the leader, and with each opening of the log.
+    /// The epoch, which changes with the leader and with each opening of the log.
     pub(super) fn epoch(&self) -> u64 {
         self.replica.epoch()
     }
 
-    /// Questions to the state as it was applied last.
+    /// Queries of the current view.
     pub(super) fn queries(&self) -> StateQueries<'_> {
         StateQueries::new(&self.view)
     }
 
-    /// A session, if it holds at `at_s`: neither ended nor expired.
+    /// A session, if it has neither ended nor expired at `at_s`.
     pub(super) fn session(&mut self, session: SessionId, at_s: u64) -> Option<SessionView> {
         self.cache.session(StateQueries::new(&self.view), session, at_s)
     }
 
-    /// Whether a session holds at `at_s`.
+    /// Whether a session has neither ended nor expired at `at_s`.
     pub(super) fn session_holds(&mut self, session: SessionId, at_s: u64) -> bool {
         self.cache.session_holds(StateQueries::new(&self.view), session, at_s)
     }
@@ -119,12 +119,12 @@ impl ReplicatedState {
         self.cache.is_member(StateQueries::new(&self.view), group, user)
     }
 
-    /// A file, and who holds it completely and has not logged out.
+    /// A file, with its seeders that have not logged out.
     pub(super) fn file(&mut self, file: &GroupFile) -> Option<Rc<ListedFile>> {
         self.cache.file(StateQueries::new(&self.view), file, || self.view.check().is_ok())
     }
 
-    /// Whether everything that was asked since the last call could be read; else the answers found with it are worth nothing.
+    /// Whether all reads since the last call succeeded. If not, what was decided by them is void.
     pub(super) fn check_reads(&mut self, now_ms: u64) -> bool {
         let read = match self.view.check() {
             Ok(()) => true,
@@ -139,26 +139,27 @@ impl ReplicatedState {
         read
     }
 
-    /// The same so far, in the midst of a request: whether what was not found is not there.
+    /// Whether all reads of the current view have succeeded so far, so that a row that was not found does not
+    /// exist.
     pub(super) fn can_read(&self) -> bool {
         self.view.check().is_ok()
     }
 
-    /// Proposes a command for a connection's request; the outcome comes by [`ReplicatedState::next_decided`].
-    pub(super) fn propose(&mut self, whose: ConnectionToken, command: LogCommand) {
-        if let Err(why) = self.send_command(Some(whose), command) {
-            self.refused.push_back(DecidedCommand { connection: whose, outcome: Err(why) });
+    /// Proposes a command for a connection's request. The outcome comes by [`ReplicatedState::next_decided`].
+    pub(super) fn propose(&mut self, connection: ConnectionToken, command: LogCommand) {
+        if let Err(error) = self.send_command(Some(connection), command) {
+            self.refused.push_back(DecidedCommand { connection, outcome: Err(error) });
         }
     }
 
-    /// Proposes a command that nobody waits for.
+    /// Proposes a command of the tracker itself.
     pub(super) fn propose_housekeeping(&mut self, command: LogCommand) {
-        if let Err(why) = self.send_command(None, command) {
-            tracing::warn!(%why, "housekeeping was not proposed");
+        if let Err(error) = self.send_command(None, command) {
+            tracing::warn!(%error, "cannot propose to expire old rows");
         }
     }
 
-    /// The next outcome that somebody waits for.
+    /// The next outcome that a connection waits for.
     pub(super) fn next_decided(&mut self, now_ms: u64) -> Option<DecidedCommand> {
         if let Some(refused) = self.refused.pop_front() {
             return Some(refused);
@@ -167,18 +168,18 @@ impl ReplicatedState {
             self.retry_view(now_ms);
         }
         while let Ok((number, outcome)) = self.outcomes.try_recv() {
-            // The outcome came after the change was applied, so a view taken now shows it.
+            // The outcome comes after the change was applied, so a view taken now shows it.
             self.refresh_view(now_ms);
-            let Some(underway) = self.pending.remove(&number) else { continue };
-            if let (Some(command), Ok(Ok(outcome))) = (&underway.for_leases, &outcome) {
+            let Some(pending) = self.pending.remove(&number) else { continue };
+            if let (Some(command), Ok(Ok(outcome))) = (&pending.for_leases, &outcome) {
                 self.leases.follow_command(command, outcome);
             }
-            match underway.connection {
-                Some(whose) => return Some(DecidedCommand { connection: whose, outcome }),
+            match pending.connection {
+                Some(connection) => return Some(DecidedCommand { connection, outcome }),
                 None => match outcome {
                     Ok(Ok(_)) => {}
-                    Ok(Err(refusal)) => tracing::warn!(%refusal, "the state refused housekeeping"),
-                    Err(why) => tracing::warn!(%why, "housekeeping was not carried out"),
+                    Ok(Err(refusal)) => tracing::warn!(%refusal, "the state refused to expire old rows"),
+                    Err(error) => tracing::warn!(%error, "old rows were not expired"),
                 },
             }
         }
@@ -187,39 +188,40 @@ impl ReplicatedState {
 
     fn send_command(
         &mut self,
-        whose: Option<ConnectionToken>,
+        connection: Option<ConnectionToken>,
         command: LogCommand,
     ) -> Result<(), ProposalError> {
         let number = self.proposed;
-        let seen = (!matches!(command.action, LogAction::UploadPart { .. })).then(|| command.clone());
-        let (finished, waker) = (self.outcome_sender.clone(), Arc::clone(&self.waker));
+        let for_leases = (!matches!(command.action, LogAction::UploadPart { .. })).then(|| command.clone());
+        let (sender, waker) = (self.outcome_sender.clone(), Arc::clone(&self.waker));
         self.replica.propose(command, move |outcome| {
-            // There is room for all that can be under way; the loop is gone only when the tracker ends.
-            if finished.try_send((number, outcome)).is_ok()
+            // The channel has room for all commands in flight. The receiver is gone only when the tracker
+            // ends.
+            if sender.try_send((number, outcome)).is_ok()
                 && let Err(error) = waker.wake()
             {
-                tracing::error!(%error, "the loop cannot be woken");
+                tracing::error!(%error, "cannot wake the loop");
             }
         })?;
         self.proposed += 1;
-        self.pending.insert(number, PendingCommand { connection: whose, for_leases: seen });
+        self.pending.insert(number, PendingCommand { connection, for_leases });
         Ok(())
     }
 
-    /// From now on reads fail, until there is another view.
+    /// Makes reads fail until the view is replaced.
     #[cfg(test)]
     pub(super) fn fail_reads(&mut self) {
         self.cache.forget();
         self.view.fail();
     }
 
-    /// As if the last look at a view that failed were long ago.
+    /// Makes the next failed read request a new view at once.
     #[cfg(test)]
     pub(super) fn forget_retry(&mut self) {
         self.retried_ms = None;
     }
 
-    /// Asks for another view, since this one is of no use; but not all the time.
+    /// Replaces a view that failed or is outdated, but not more often than every [`VIEW_RETRY_MS`].
     fn retry_view(&mut self, now_ms: u64) {
         if self.retried_ms.is_none_or(|retried_ms| now_ms >= retried_ms + VIEW_RETRY_MS) {
             self.retried_ms = Some(now_ms);
@@ -243,7 +245,7 @@ impl ReplicatedState {
         }
     }
 
-    /// Says in the log that the state cannot be read, unless it has just been said.
+    /// Logs that the state cannot be read, unless it was logged recently.
     fn log_unread(&mut self, fault: &ReplicaFault, now_ms: u64) {
         if self.unread_ms.is_none_or(|unread_ms| now_ms >= unread_ms + READ_AGAIN_MS) {
             tracing::error!(%fault, "the state cannot be read; requests are refused until it can be");

@@ -1,307 +1,367 @@
-//! Carrying out one request: from its text over whatever it has to wait for to its answer.
+//! The path of a request, from the text of its message to its answer: owns the service, the worker pools, and
+//! the order in which large bodies wait for a worker.
 //!
-//! Invariant: a connection's `work` is there from the moment its message is taken until its answer is appended; every stage
-//! but the last is left by exactly one event (a result, a decision, a timer).
+//! Invariant: a waiting request goes on by exactly one event: room, the turn of its list, a worker's result,
+//! a decision of the state, or a timer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mio::Waker;
 
 use crate::api::failure::{FailureCode, RequestFailure};
 use crate::api::request::{BadRequest, Request};
 use crate::api::response::Response;
 
-use super::bodies;
+use super::active_request::{ActiveRequest, RequestStage};
+use super::bodies::{self, AnswerDraft, BodyJob, BodyResult};
 use super::clock::ClockReading;
-use super::dispatch::{self, AnswerRoom, Continuation, Reply, RequestStep};
-use super::event_loop::{LoopTimer, Server};
+use super::connections::{Connections, LoopTimer};
+use super::dispatch::{self, AnswerRoom, Continuation, Reply, RequestStep, Service};
 use super::limits::{
-    LARGE_BODY_BYTES, LIST_ENTRY_BYTES, LIST_PAGE_ROWS, PASSWORDS_PER_PLACE, PASSWORDS_SHARED,
+    BODIES_WAITING, BODY_THREADS, LARGE_BODY_BYTES, PASSWORD_THREADS, PASSWORDS_PER_BLOCK, PASSWORDS_SHARED,
+    PASSWORDS_WAITING,
 };
-use super::passwords;
+use super::passwords::{self, PasswordJob, PasswordResult};
 use super::slots::ConnectionToken;
 use super::throttle;
-use super::work::{ActiveRequest, RequestStage};
+use super::workers::WorkerPool;
 
-impl Server {
-    /// Takes a message's text.
-    pub(super) fn start(&mut self, token: ConnectionToken, text: Vec<u8>, now: ClockReading) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
+/// Carries out requests, stage by stage.
+pub(super) struct RequestPipeline {
+    pub(super) service: Service,
+    passwords: WorkerPool<PasswordJob, PasswordResult>,
+    bodies: WorkerPool<BodyJob, BodyResult>,
+    /// Passwords that the workers have, with the address block that each came from.
+    hashing: BTreeMap<ConnectionToken, IpAddr>,
+    /// Large bodies that wait for a place among the jobs of the body workers.
+    queued_bodies: VecDeque<ConnectionToken>,
+}
+
+impl RequestPipeline {
+    /// Starts the worker threads.
+    ///
+    /// # Errors
+    /// What the system says when it refuses a thread.
+    pub(super) fn new(service: Service, waker: &Arc<Waker>) -> io::Result<RequestPipeline> {
+        Ok(RequestPipeline {
+            service,
+            passwords: WorkerPool::start(
+                "password",
+                PASSWORD_THREADS,
+                PASSWORDS_WAITING,
+                waker,
+                passwords::run_password_job,
+            )?,
+            bodies: WorkerPool::start("body", BODY_THREADS, BODIES_WAITING, waker, bodies::run_body_job)?,
+            hashing: BTreeMap::new(),
+            queued_bodies: VecDeque::new(),
+        })
+    }
+
+    /// Starts a request from the text of its message.
+    pub(super) fn start(
+        &mut self,
+        connections: &mut Connections,
+        token: ConnectionToken,
+        text: Vec<u8>,
+        now: ClockReading,
+    ) {
+        let Some(connection) = connections.get_mut(token) else { return };
         if text.len() <= LARGE_BODY_BYTES {
             connection.request = Some(ActiveRequest::new(0, now.ms));
-            return self.parsed(token, Request::parse(&text), now);
+            return self.admit(connections, token, Request::parse(&text), now);
         }
         connection.request = Some(ActiveRequest::new(text.len(), now.ms));
-        self.hand_over(token, bodies::BodyJob::Parse(text));
+        self.submit_body(connections, token, BodyJob::Parse(text));
     }
 
-    /// Hands a large body over, or lets it wait for a place.
-    fn hand_over(&mut self, token: ConnectionToken, job: bodies::BodyJob) {
-        let stage = match &job {
-            bodies::BodyJob::Parse(_) => RequestStage::Parsing,
-            bodies::BodyJob::Render(_) | bodies::BodyJob::Build(_) => RequestStage::Rendering,
+    /// Begins the request that has waited longest for room, if there is room now. One per round of the loop:
+    /// a long answer takes a while to build, and other connections get their turns in between.
+    pub(super) fn begin_parked(&mut self, connections: &mut Connections, now: ClockReading) {
+        let Some(token) = connections.admission.first_parked() else { return };
+        let Some(RequestStage::AwaitingRoom(request)) = connections.take_stage(token) else {
+            unreachable!("a parked request waits for room")
         };
-        match self.bodies.submit(token, job) {
-            Ok(()) => self.set_stage(token, stage),
-            Err(job) => {
-                self.set_stage(token, RequestStage::AwaitingWorker(job));
-                self.queued.push_back(token);
-            }
+        let bytes = self.answer_bytes(connections, token, &request, now);
+        if !connections.admission.unpark_first(bytes) {
+            return connections.wait_for(token, RequestStage::AwaitingRoom(request));
         }
+        self.begin(connections, token, *request, bytes, now);
+        self.take_decisions(connections, now);
+        connections.ready.insert(token);
     }
 
-    /// Begins the request that has waited longest for room among the answers, if there is room now. One at a time: building
-    /// a long answer takes a while, and others have their turns in between.
-    pub(super) fn begin_parked(&mut self, now: ClockReading) {
-        let Some(token) = self.parked.front().copied() else { return };
-        match self.take_stage(token) {
-            Some(RequestStage::AwaitingRoom(request)) => {
-                let bytes = self.room(token, &request, now).bytes();
-                if !self.budgets.fits(bytes) {
-                    self.wants_room = true;
-                    return self.set_stage(token, RequestStage::AwaitingRoom(request));
-                }
-                self.parked.pop_front();
-                self.begin(token, *request, bytes, now);
-                self.take_decisions(now);
-            }
-            Some(_) | None => _ = self.parked.pop_front(),
-        }
-        self.ready.insert(token);
+    fn answer_bytes(
+        &mut self,
+        connections: &Connections,
+        token: ConnectionToken,
+        request: &Request,
+        now: ClockReading,
+    ) -> usize {
+        let connection = connections.slots.get(token);
+        connection.map_or(0, |connection| self.service.answer_room(&connection.caller, request, now).bytes())
     }
 
-    /// Builds the next page of one list. While there is no room, only one that is begun goes on, and that to its end: so there is
-    /// always one that ends.
-    pub(super) fn build_lists(&mut self, now: ClockReading) {
-        if self.lists.is_empty() {
-            return;
-        }
-        let fits = self.budgets.fits(LIST_PAGE_ROWS * LIST_ENTRY_BYTES);
-        self.wants_room |= !fits;
-        let next = if fits { Some(0) } else { self.lists.iter().position(|token| self.is_listing(*token)) };
-        let Some(token) = next.and_then(|at| self.lists.remove(at)) else { return };
-        match self.take_stage(token) {
-            Some(RequestStage::AwaitingRoom(request)) => self.begin(token, *request, 0, now),
+    /// Builds the next page of one list.
+    pub(super) fn build_list_page(&mut self, connections: &mut Connections, now: ClockReading) {
+        let Connections { slots, admission, .. } = connections;
+        let is_started = |token| {
+            let request = slots.get(token).and_then(|connection| connection.request.as_ref());
+            request.is_some_and(ActiveRequest::is_listing)
+        };
+        let Some(token) = admission.next_list(is_started) else { return };
+        match connections.take_stage(token) {
+            Some(RequestStage::AwaitingRoom(request)) => self.begin(connections, token, *request, 0, now),
             Some(RequestStage::AwaitingListTurn(next)) => {
-                let Some(connection) = self.connections.get_mut(token) else { return };
-                let step = next(&mut self.service, &mut connection.caller, (), now);
-                self.take_step(token, step, now);
-                self.settle(token, now);
+                self.resume(connections, token, next, (), now);
+                connections.settle(token, now);
             }
             Some(_) | None => {}
         }
-        self.take_decisions(now);
-        self.ready.insert(token);
+        self.take_decisions(connections, now);
+        connections.ready.insert(token);
     }
 
-    fn is_listing(&self, token: ConnectionToken) -> bool {
-        let work = self.connections.get(token).and_then(|connection| connection.request.as_ref());
-        work.is_some_and(|work| matches!(work.stage, RequestStage::AwaitingListTurn(_)))
-    }
-
-    /// What a request's answer needs before it is begun.
-    fn room(&mut self, token: ConnectionToken, request: &Request, now: ClockReading) -> AnswerRoom {
-        let Some(connection) = self.connections.get(token) else { return AnswerRoom::Negligible };
-        self.service.answer_room(&connection.caller, request, now)
-    }
-
-    /// Begins a request whose answer takes about so many bytes.
-    fn begin(&mut self, token: ConnectionToken, request: Request, answer_bytes: usize, now: ClockReading) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        if let Some(work) = &mut connection.request {
-            work.reserved_bytes = answer_bytes;
+    /// Begins a request whose answer needs about this many bytes.
+    fn begin(
+        &mut self,
+        connections: &mut Connections,
+        token: ConnectionToken,
+        request: Request,
+        answer_bytes: usize,
+        now: ClockReading,
+    ) {
+        let Some(connection) = connections.get_mut(token) else { return };
+        if let Some(active) = &mut connection.request {
+            active.reserved_bytes = answer_bytes;
         }
         let step = self.service.begin_request(&mut connection.caller, request, now);
-        self.take_step(token, step, now);
-        self.settle(token, now);
+        self.take_step(connections, token, step, now);
+        connections.settle(token, now);
     }
 
-    fn parsed(&mut self, token: ConnectionToken, parsed: Result<Request, BadRequest>, now: ClockReading) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        let Some(work) = &mut connection.request else { return };
+    /// Begins a parsed request, or lets it wait for room.
+    fn admit(
+        &mut self,
+        connections: &mut Connections,
+        token: ConnectionToken,
+        parsed: Result<Request, BadRequest>,
+        now: ClockReading,
+    ) {
+        let Some(connection) = connections.slots.get_mut(token) else { return };
+        let Some(active) = &mut connection.request else { return };
         match parsed {
             Ok(request) => {
-                work.request_id.clone_from(&request.request_id);
+                active.request_id.clone_from(&request.request_id);
                 match self.service.answer_room(&connection.caller, &request, now) {
                     AnswerRoom::List => {
-                        work.stage = RequestStage::AwaitingRoom(Box::new(request));
-                        self.lists.push_back(token);
+                        active.wait_for(RequestStage::AwaitingRoom(Box::new(request)));
+                        connections.admission.queue_list(token);
                     }
-                    AnswerRoom::Bytes(bytes) if !self.parked.is_empty() || !self.budgets.fits(bytes) => {
-                        work.stage = RequestStage::AwaitingRoom(Box::new(request));
-                        self.parked.push_back(token);
+                    AnswerRoom::Bytes(bytes) if !connections.admission.can_start(bytes) => {
+                        active.wait_for(RequestStage::AwaitingRoom(Box::new(request)));
+                        connections.admission.park(token);
                     }
-                    room => self.begin(token, request, room.bytes(), now),
+                    room => self.begin(connections, token, request, room.bytes(), now),
                 }
             }
             Err(BadRequest { request_id, failure }) => {
-                work.request_id = request_id;
-                self.refuse(token, failure, now);
+                active.request_id = request_id;
+                self.refuse(connections, token, failure, now);
             }
         }
-        self.take_decisions(now);
+        self.take_decisions(connections, now);
     }
 
-    /// Answers a failure; after a syntax error the stream form cannot be followed any more.
-    fn refuse(&mut self, token: ConnectionToken, failure: RequestFailure, now: ClockReading) {
-        let lost = failure.code == FailureCode::Syntax;
-        self.reply(token, Err(failure), now);
-        if lost
-            && let Some(connection) = self.connections.get_mut(token)
+    /// Answers with a failure. After a syntax error the end of the message is unknown in stream form, so the
+    /// connection ends.
+    fn refuse(
+        &mut self,
+        connections: &mut Connections,
+        token: ConnectionToken,
+        failure: RequestFailure,
+        now: ClockReading,
+    ) {
+        let is_lost = failure.code == FailureCode::Syntax;
+        self.reply(connections, token, Err(failure), now);
+        if is_lost
+            && let Some(connection) = connections.get_mut(token)
             && !connection.survives_syntax_errors()
         {
             connection.begin_close();
         }
     }
 
-    fn take_step(&mut self, token: ConnectionToken, step: RequestStep, now: ClockReading) {
-        // What is decided by half of what is there is decided wrong: a user who was not read has no password.
-        if !matches!(step, RequestStep::Answer(_)) && !self.service.state().check_reads(now.ms) {
-            return self.reply(token, Err(dispatch::unreadable_state()), now);
-        }
-        match step {
-            RequestStep::Answer(reply) | RequestStep::DelayedAnswer(reply, 0) => {
-                self.reply(token, *reply, now)
-            }
-            RequestStep::DelayedAnswer(reply, delay_ms) => {
-                let Some(connection) = self.connections.get_mut(token) else { return };
-                let since_ms = connection.request.as_ref().map_or(now.ms, |work| work.received_ms);
-                self.timers.set(LoopTimer::DelayedAnswer(token), (since_ms + delay_ms).max(now.ms));
-                self.set_stage(token, RequestStage::AwaitingDelay(reply));
-            }
-            RequestStep::BuildAnswer(build) => {
-                let epoch = self.service.epoch();
-                let Some(connection) = self.connections.get_mut(token) else { return };
-                let request_id = connection.request.as_mut().and_then(|work| work.request_id.take());
-                let draft = Box::new(bodies::AnswerDraft { request_id, epoch, build });
-                self.hand_over(token, bodies::BodyJob::Build(draft));
-            }
-            RequestStep::ContinueList(bytes, next) => {
-                let fits = self.budgets.fits(0);
-                let Some(connection) = self.connections.get_mut(token) else { return };
-                let Some(work) = &mut connection.request else { return };
-                work.reserved_bytes = bytes;
-                work.stage = RequestStage::AwaitingListTurn(next);
-                if fits {
-                    self.lists.push_back(token);
-                } else {
-                    self.lists.push_front(token);
-                }
-            }
-            RequestStep::Password(job, next) => self.hash(token, job, next, now),
-            RequestStep::Propose(change, next) => {
-                self.set_stage(token, RequestStage::AwaitingDecision(next));
-                self.service.state().propose(token, *change);
-            }
-        }
-    }
-
-    /// Hands a password over, unless too many wait, or too many from this place.
-    fn hash(
+    /// Continues a request with what it has waited for.
+    fn resume<T>(
         &mut self,
+        connections: &mut Connections,
         token: ConnectionToken,
-        job: passwords::PasswordJob,
-        next: Continuation<passwords::PasswordResult>,
+        next: Continuation<T>,
+        result: T,
         now: ClockReading,
     ) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        let place = throttle::address_block(connection.caller.ip);
-        let from_here = self.hashing.values().filter(|other| **other == place).count();
-        let crowded = from_here >= PASSWORDS_PER_PLACE && self.hashing.len() >= PASSWORDS_SHARED;
-        if crowded || self.passwords.submit(token, job).is_err() {
-            return self.reply(token, Err(dispatch::too_many_logins()), now);
+        let Some(connection) = connections.get_mut(token) else { return };
+        let step = next(&mut self.service, &mut connection.caller, result, now);
+        self.take_step(connections, token, step, now);
+    }
+
+    fn take_step(
+        &mut self,
+        connections: &mut Connections,
+        token: ConnectionToken,
+        step: RequestStep,
+        now: ClockReading,
+    ) {
+        // Never decide on a partial read: a user that could not be read looks like one without a password.
+        if !matches!(step, RequestStep::Answer(_)) && !self.service.state().check_reads(now.ms) {
+            return self.reply(connections, token, Err(dispatch::unreadable_state()), now);
         }
-        self.hashing.insert(token, place);
-        self.set_stage(token, RequestStage::AwaitingPassword(next));
-    }
-
-    fn set_stage(&mut self, token: ConnectionToken, stage: RequestStage) {
-        if let Some(work) = self.connections.get_mut(token).and_then(|connection| connection.request.as_mut())
-        {
-            work.stage = stage;
+        let Some(active) = connections.request_mut(token) else { return };
+        match step {
+            RequestStep::Answer(reply) | RequestStep::DelayedAnswer(reply, 0) => {
+                self.reply(connections, token, *reply, now);
+            }
+            RequestStep::DelayedAnswer(reply, delay_ms) => {
+                let at_ms = (active.received_ms + delay_ms).max(now.ms);
+                active.wait_for(RequestStage::AwaitingDelay(reply));
+                connections.timers.set(LoopTimer::DelayedAnswer(token), at_ms);
+            }
+            RequestStep::BuildAnswer(build) => {
+                let (request_id, epoch) = (active.request_id.take(), self.service.epoch());
+                let draft = Box::new(AnswerDraft { request_id, epoch, build });
+                self.submit_body(connections, token, BodyJob::Build(draft));
+            }
+            RequestStep::ContinueList(bytes, next) => {
+                active.reserved_bytes = bytes;
+                active.wait_for(RequestStage::AwaitingListTurn(next));
+                connections.admission.requeue_list(token);
+            }
+            RequestStep::Password(job, next) => self.submit_password(connections, token, job, next, now),
+            RequestStep::Propose(command, next) => {
+                active.wait_for(RequestStage::AwaitingDecision(next));
+                self.service.state().propose(token, *command);
+            }
         }
     }
 
-    fn take_stage(&mut self, token: ConnectionToken) -> Option<RequestStage> {
-        let work = self.connections.get_mut(token)?.request.as_mut()?;
-        Some(std::mem::replace(&mut work.stage, RequestStage::Running))
+    /// Hands a large body to the workers, or lets it wait for a place.
+    fn submit_body(&mut self, connections: &mut Connections, token: ConnectionToken, job: BodyJob) {
+        let stage = match &job {
+            BodyJob::Parse(_) => RequestStage::Parsing,
+            BodyJob::Render(_) | BodyJob::Build(_) => RequestStage::Rendering,
+        };
+        match self.bodies.submit(token, job) {
+            Ok(()) => connections.wait_for(token, stage),
+            Err(job) => {
+                connections.wait_for(token, RequestStage::AwaitingWorker(job));
+                self.queued_bodies.push_back(token);
+            }
+        }
     }
 
-    /// Goes on with every request whose decision has come.
-    pub(super) fn take_decisions(&mut self, now: ClockReading) {
+    /// Hands a password to the workers, unless too many wait, or too many from this address block.
+    fn submit_password(
+        &mut self,
+        connections: &mut Connections,
+        token: ConnectionToken,
+        job: PasswordJob,
+        next: Continuation<PasswordResult>,
+        now: ClockReading,
+    ) {
+        let Some(connection) = connections.get_mut(token) else { return };
+        let block = throttle::address_block(connection.caller.ip);
+        let from_here = self.hashing.values().filter(|other| **other == block).count();
+        let is_crowded = from_here >= PASSWORDS_PER_BLOCK && self.hashing.len() >= PASSWORDS_SHARED;
+        if is_crowded || self.passwords.submit(token, job).is_err() {
+            return self.reply(connections, token, Err(dispatch::too_many_logins()), now);
+        }
+        self.hashing.insert(token, block);
+        connections.wait_for(token, RequestStage::AwaitingPassword(next));
+    }
+
+    /// Continues every request whose decision has come.
+    fn take_decisions(&mut self, connections: &mut Connections, now: ClockReading) {
         while let Some(decided) = self.service.state().next_decided(now.ms) {
             let token = decided.connection;
-            let Some(RequestStage::AwaitingDecision(next)) = self.take_stage(token) else { continue };
-            let Some(connection) = self.connections.get_mut(token) else { continue };
+            let Some(RequestStage::AwaitingDecision(next)) = connections.take_stage(token) else { continue };
             match decided.outcome {
-                Ok(outcome) => {
-                    let step = next(&mut self.service, &mut connection.caller, outcome, now);
-                    self.take_step(token, step, now);
-                }
-                Err(why) => self.reply(token, Err(dispatch::proposal_failure(&why)), now),
+                Ok(outcome) => self.resume(connections, token, next, outcome, now),
+                Err(error) => self.reply(connections, token, Err(dispatch::proposal_failure(&error)), now),
             }
-            self.ready.insert(token);
+            connections.ready.insert(token);
         }
     }
 
-    /// Goes on with every request whose password or large body is done.
-    pub(super) fn take_results(&mut self, now: ClockReading) {
-        while let Some((token, done)) = self.passwords.next_result() {
+    /// Continues every request whose password, large body or decision is ready.
+    pub(super) fn take_results(&mut self, connections: &mut Connections, now: ClockReading) {
+        while let Some((token, result)) = self.passwords.next_result() {
             self.hashing.remove(&token);
-            let Some(RequestStage::AwaitingPassword(next)) = self.take_stage(token) else { continue };
-            let Some(connection) = self.connections.get_mut(token) else { continue };
-            let done = done.unwrap_or(passwords::PasswordResult::Failed);
-            let step = next(&mut self.service, &mut connection.caller, done, now);
-            self.take_step(token, step, now);
-            self.ready.insert(token);
+            let Some(RequestStage::AwaitingPassword(next)) = connections.take_stage(token) else { continue };
+            let result = result.unwrap_or(PasswordResult::Failed);
+            self.resume(connections, token, next, result, now);
+            connections.ready.insert(token);
         }
-        while let Some((token, done)) = self.bodies.next_result() {
-            match (self.take_stage(token), done) {
-                (Some(RequestStage::Parsing), Some(bodies::BodyResult::Parsed(parsed))) => {
-                    self.parsed(token, *parsed, now);
+        while let Some((token, result)) = self.bodies.next_result() {
+            match (connections.take_stage(token), result) {
+                (Some(RequestStage::Parsing), Some(BodyResult::Parsed(parsed))) => {
+                    self.admit(connections, token, *parsed, now);
                 }
-                (Some(RequestStage::Rendering), Some(bodies::BodyResult::Rendered(json))) => {
-                    self.finish(token, &json, now);
+                (Some(RequestStage::Rendering), Some(BodyResult::Rendered(json))) => {
+                    connections.finish_request(token, &json, now);
                 }
-                (Some(_), _) => self.reply(token, Err(dispatch::internal_failure()), now),
+                (Some(_), _) => self.reply(connections, token, Err(dispatch::internal_failure()), now),
                 (None, _) => {}
             }
-            self.ready.insert(token);
-            if let Some(next) = self.queued.pop_front()
-                && let Some(RequestStage::AwaitingWorker(job)) = self.take_stage(next)
+            connections.ready.insert(token);
+            if let Some(next) = self.queued_bodies.pop_front()
+                && let Some(RequestStage::AwaitingWorker(job)) = connections.take_stage(next)
             {
-                self.hand_over(next, job);
+                self.submit_body(connections, next, job);
             }
         }
-        self.take_decisions(now);
+        self.take_decisions(connections, now);
     }
 
-    /// A delay is over.
-    pub(super) fn delay_ended(&mut self, token: ConnectionToken, now: ClockReading) {
-        if let Some(RequestStage::AwaitingDelay(reply)) = self.take_stage(token) {
-            self.reply(token, *reply, now);
-            self.ready.insert(token);
+    /// Sends the answer of a request whose delay is over.
+    pub(super) fn end_delay(
+        &mut self,
+        connections: &mut Connections,
+        token: ConnectionToken,
+        now: ClockReading,
+    ) {
+        if let Some(RequestStage::AwaitingDelay(reply)) = connections.take_stage(token) {
+            self.reply(connections, token, *reply, now);
+            connections.ready.insert(token);
         }
     }
 
-    fn reply(&mut self, token: ConnectionToken, mut result: Reply, now: ClockReading) {
+    fn reply(
+        &mut self,
+        connections: &mut Connections,
+        token: ConnectionToken,
+        mut result: Reply,
+        now: ClockReading,
+    ) {
         if !self.service.state().check_reads(now.ms) {
             result = Err(dispatch::unreadable_state());
         }
-        let epoch = self.service.epoch();
-        let Some(work) = self.connections.get_mut(token).and_then(|connection| connection.request.as_mut())
-        else {
-            return;
-        };
-        let response = Box::new(Response { request_id: work.request_id.take(), epoch, result });
+        let Some(active) = connections.request_mut(token) else { return };
+        let response =
+            Box::new(Response { request_id: active.request_id.take(), epoch: self.service.epoch(), result });
         if bodies::is_large_response(&response) {
-            work.reserved_bytes = work.reserved_bytes.max(bodies::list_bytes(&response));
-            self.hand_over(token, bodies::BodyJob::Render(response));
-            return self.settle(token, now);
+            active.reserved_bytes = active.reserved_bytes.max(bodies::list_bytes(&response));
+            self.submit_body(connections, token, BodyJob::Render(response));
+            return connections.settle(token, now);
         }
-        self.finish(token, &response.to_json(), now);
+        connections.finish_request(token, &response.to_json(), now);
     }
 
-    fn finish(&mut self, token: ConnectionToken, json: &[u8], now: ClockReading) {
-        if let Some(connection) = self.connections.get_mut(token) {
-            connection.request = None;
-            connection.append_answer(json, &mut self.spare, now.ms);
-        }
+    /// Forgets the request of a closed connection.
+    pub(super) fn forget(&mut self, token: ConnectionToken) {
+        self.queued_bodies.retain(|queued| *queued != token);
     }
 }

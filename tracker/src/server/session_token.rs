@@ -1,7 +1,8 @@
-//! Session tokens: who the bearer is, authenticated by HMAC-SHA256 under a key that all trackers of a cluster have.
+//! Session tokens: name a session and its user, authenticated by HMAC-SHA256 under a key that all trackers of
+//! a cluster share.
 //!
-//! Any tracker checks a token alone; whether its session still holds, the state says. A token is URL-safe base64 of: version,
-//! session id, password epoch, expiry, user, authenticator.
+//! A tracker checks a token without the state. Whether the session still exists is in the state. A token is
+//! URL-safe base64 of: version, session id, password epoch, expiry, user, authenticator.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -15,20 +16,18 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 1 + 16 + 4 + 8;
 const AUTHENTICATOR_BYTES: usize = 32;
 
-/// What a token states.
+/// The contents of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SessionClaims {
-    /// Whose session.
     pub(super) user: UserId,
-    /// Which session.
     pub(super) session: SessionId,
-    /// The password's epoch at its login.
+    /// Epoch of the password that the login used.
     pub(super) password_epoch: u32,
-    /// Its end, in seconds since the Unix epoch.
+    /// End of the session, in seconds since the Unix epoch.
     pub(super) expires_s: u64,
 }
 
-/// Writes claims as a token.
+/// Encodes and signs a token.
 pub(super) fn sign_token(claims: &SessionClaims, key: &[u8; 32]) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(&claims.session.0);
@@ -40,7 +39,7 @@ pub(super) fn sign_token(claims: &SessionClaims, key: &[u8; 32]) -> String {
     BASE64.encode(bytes)
 }
 
-/// Reads a token; `None` when it was not signed with `key` or has expired at `now_s`.
+/// Decodes a token. `None` when it was not signed with `key` or has expired at `now_s`.
 pub(super) fn verify_token(token: &str, key: &[u8; 32], now_s: u64) -> Option<SessionClaims> {
     let bytes = BASE64.decode(token).ok()?;
     let (stated, authenticator) = bytes.split_at_checked(bytes.len().checked_sub(AUTHENTICATOR_BYTES)?)?;
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_states_what_was_signed_until_it_expires() {
+    fn a_token_verifies_until_it_expires() {
         let token = sign_token(&claims(), &KEY);
         assert_eq!(verify_token(&token, &KEY, 999), Some(claims()));
         assert_eq!(verify_token(&token, &KEY, 1_000), None);
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn no_changed_token_counts() {
+    fn a_changed_token_is_refused() {
         let token = sign_token(&claims(), &KEY);
         let bytes = BASE64.decode(&token).unwrap();
         for at in 0..bytes.len() {

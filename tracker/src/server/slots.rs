@@ -1,4 +1,5 @@
-//! Open connections under tokens that are never reused, so that a late event or result never meets a stranger.
+//! A map of open connections by tokens that are never reused, so that a late event or result never reaches a
+//! later connection.
 
 use std::num::NonZeroU32;
 
@@ -7,7 +8,7 @@ use slab::Slab;
 
 use crate::state::leases::ClientConnectionId;
 
-/// Which connection: its place, and how many held that place before it.
+/// Names one connection: an index, and a generation that tells it from earlier connections at that index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ConnectionToken {
     index: u32,
@@ -15,13 +16,14 @@ pub(super) struct ConnectionToken {
 }
 
 impl ConnectionToken {
-    /// As the kernel's events carry it. Since no generation is 0, every number below 2^32 is free for other sources.
+    /// The token in the kernel's events. Since no generation is 0, every number below 2^32 is free for other
+    /// sources.
     pub(super) fn event_token(self) -> Token {
         let number = u64::from(self.generation.get()) << 32 | u64::from(self.index);
         Token(usize::try_from(number).expect("this runs on 64-bit Linux"))
     }
 
-    /// The connection that an event is for; `None` for other sources.
+    /// The connection of an event; `None` for other sources.
     pub(super) fn from_event(token: Token) -> Option<ConnectionToken> {
         let number = token.0 as u64;
         let generation = NonZeroU32::new(u32::try_from(number >> 32).ok()?)?;
@@ -29,13 +31,13 @@ impl ConnectionToken {
         Some(ConnectionToken { index: place, generation })
     }
 
-    /// As the leases know it.
+    /// The id that the leases use.
     pub(super) fn id(self) -> ClientConnectionId {
         ClientConnectionId(self.event_token().0 as u64)
     }
 }
 
-/// Values under tokens.
+/// A map from tokens to values.
 #[derive(Debug)]
 pub(super) struct SlotMap<T> {
     slab: Slab<(NonZeroU32, T)>,
@@ -43,17 +45,17 @@ pub(super) struct SlotMap<T> {
 }
 
 impl<T> SlotMap<T> {
-    /// No values.
+    /// An empty map.
     pub(super) fn new() -> SlotMap<T> {
         SlotMap { slab: Slab::new(), generation: NonZeroU32::MIN }
     }
 
-    /// How many values there are.
+    /// Number of values.
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// Puts in the value that `make` gives for its token.
+    /// Inserts the value that `make` returns for its token.
     pub(super) fn insert(&mut self, make: impl FnOnce(ConnectionToken) -> T) -> ConnectionToken {
         self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let entry = self.slab.vacant_entry();
@@ -63,19 +65,19 @@ impl<T> SlotMap<T> {
         token
     }
 
-    /// The value under a token, unless it is gone.
+    /// The value of a token, unless it was removed.
     pub(super) fn get(&self, token: ConnectionToken) -> Option<&T> {
         let (generation, value) = self.slab.get(token.index as usize)?;
         (*generation == token.generation).then_some(value)
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub(super) fn get_mut(&mut self, token: ConnectionToken) -> Option<&mut T> {
         let (generation, value) = self.slab.get_mut(token.index as usize)?;
         (*generation == token.generation).then_some(value)
     }
 
-    /// Takes a value out.
+    /// Removes a value.
     pub(super) fn remove(&mut self, token: ConnectionToken) -> Option<T> {
         self.get_mut(token)?;
         Some(self.slab.remove(token.index as usize).1)
@@ -87,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_dies_with_its_value() {
+    fn a_token_ends_with_its_value() {
         let mut slots = SlotMap::new();
         let first = slots.insert(|_| 'a');
         assert_eq!(slots.remove(first), Some('a'));

@@ -1,8 +1,9 @@
-//! Delays after failed logins: they grow per (user, address) and per address, never per user alone, so that nobody can lock
-//! another out.
+//! Delays after failed logins. They grow per (user, address) and per address, never per user alone, so that
+//! no client can lock a user out.
 //!
-//! A delay is a late answer, to right passwords and wrong ones alike: otherwise an attacker would not wait for the wrong
-//! ones. The first failures cost nothing, a success clears the count.
+//! A delay is a late answer, after correct passwords and wrong ones alike: otherwise an attacker need not
+//! wait for the wrong ones. The first failures are free, and a success clears the user's count at that
+//! address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +12,8 @@ use crate::state::id::UserId;
 
 use super::limits::{DELAY_MAX_MS, FAILURE_MEMORY_MS, FIRST_DELAY_MS, FREE_FAILURES, THROTTLED_MAX};
 
-/// Where an address stands: itself, or for IPv6 its /64, since a single line has all of that.
+/// The block of addresses that counts as one: an IPv4 address itself, or the /64 of an IPv6 address, since
+/// one line has all of it.
 pub(super) fn address_block(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
@@ -19,7 +21,7 @@ pub(super) fn address_block(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Counts failures.
+/// Counts failed logins.
 #[derive(Debug, Default)]
 pub(super) struct LoginThrottle {
     pairs: FailureCounts<(UserId, IpAddr)>,
@@ -27,7 +29,7 @@ pub(super) struct LoginThrottle {
 }
 
 impl LoginThrottle {
-    /// An attempt failed at `now_ms`; how late its answer is to be, in milliseconds.
+    /// Counts an attempt that failed at `now_ms`. Gives the delay of its answer, in milliseconds.
     pub(super) fn record_failure(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
         let ip = address_block(ip);
         let of_pair = self.pairs.add((user.clone(), ip), now_ms);
@@ -35,8 +37,8 @@ impl LoginThrottle {
         failure_delay_ms(of_pair.max(of_address))
     }
 
-    /// An attempt succeeded at `now_ms`; how late its answer is to be. The user's own failures at this address are
-    /// forgotten; those that the address collected with other users stay.
+    /// Notes an attempt that succeeded at `now_ms`. Gives the delay of its answer, in milliseconds. The
+    /// user's own failures at this address are cleared; those of the address with other users stay.
     pub(super) fn record_success(&mut self, user: &UserId, ip: IpAddr, now_ms: u64) -> u64 {
         let ip = address_block(ip);
         let of_address = self.addresses.count(&ip, now_ms);
@@ -46,7 +48,7 @@ impl LoginThrottle {
         if earlier == 0 { 0 } else { failure_delay_ms(earlier + 1) }
     }
 
-    /// Forgets what is long past.
+    /// Drops old failures.
     pub(super) fn sweep(&mut self, now_ms: u64) {
         self.pairs.sweep(now_ms);
         self.addresses.sweep(now_ms);
@@ -60,7 +62,7 @@ fn failure_delay_ms(failures: u32) -> u64 {
     }
 }
 
-/// Failures and when the last was.
+/// Number of failures, and the time of the last one in milliseconds.
 #[derive(Debug)]
 struct FailureCounts<K>(BTreeMap<K, (u32, u64)>);
 
@@ -121,7 +123,7 @@ mod tests {
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
     #[test]
-    fn the_first_failures_are_free_and_delays_have_an_end() {
+    fn the_first_failures_are_free_and_delays_are_bounded() {
         let mut throttle = LoginThrottle::default();
         let delays: Vec<u64> = (0..12).map(|_| throttle.record_failure(&user("a"), HERE, 0)).collect();
         assert_eq!(delays[..5], [0, 0, 0, FIRST_DELAY_MS, 2 * FIRST_DELAY_MS]);
@@ -130,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn nobody_locks_another_out() {
+    fn a_user_is_not_delayed_at_another_address() {
         let mut throttle = LoginThrottle::default();
         (0..20).for_each(|_| _ = throttle.record_failure(&user("a"), HERE, 0));
-        assert_eq!(throttle.record_failure(&user("a"), THERE, 0), 0, "the user at another address");
+        assert_eq!(throttle.record_failure(&user("a"), THERE, 0), 0);
         assert_eq!(throttle.record_success(&user("a"), THERE, 0), 0);
     }
 
@@ -146,22 +148,22 @@ mod tests {
         throttle.record_success(&user("own"), HERE, 0);
         assert!(
             throttle.record_failure(&user("u9"), HERE, 0) > 0,
-            "an own success does not clear what others cost"
+            "a success clears no other user's failures"
         );
     }
 
     #[test]
-    fn a_line_does_not_escape_through_its_many_ipv6_addresses() {
+    fn all_addresses_of_an_ipv6_line_count_as_one() {
         let mut throttle = LoginThrottle::default();
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         (0..6).for_each(|n| _ = throttle.record_failure(&user("a"), ip(&format!("2001:db8::{n}")), 0));
         assert!(throttle.record_failure(&user("b"), ip("2001:db8::ffff:0:0:1"), 0) > 0);
-        assert_eq!(throttle.record_failure(&user("b"), ip("2001:db8:0:1::1"), 0), 0, "another line");
+        assert_eq!(throttle.record_failure(&user("b"), ip("2001:db8:0:1::1"), 0), 0, "another block");
         assert_eq!(address_block(ip("::ffff:10.0.0.1")), HERE);
     }
 
     #[test]
-    fn success_is_as_late_as_failure_once_and_clears() {
+    fn a_success_is_delayed_once_and_clears_the_count() {
         let mut throttle = LoginThrottle::default();
         (0..4).for_each(|_| _ = throttle.record_failure(&user("a"), HERE, 0));
         assert_eq!(throttle.record_success(&user("a"), HERE, 0), 2 * FIRST_DELAY_MS);
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_forgotten_in_time_and_in_number() {
+    fn failures_expire_and_their_number_is_bounded() {
         let mut throttle = LoginThrottle::default();
         (0..9).for_each(|_| _ = throttle.record_failure(&user("a"), HERE, 0));
         assert_eq!(throttle.record_failure(&user("a"), HERE, FAILURE_MEMORY_MS + 1), 0);

@@ -1,9 +1,9 @@
-//! Tickets that were signed a moment ago: a leecher asks again after 1, 2, 4, … seconds, and a signature costs more than all
-//! the rest of the answer.
+//! A cache of recently signed tickets. A leecher asks again after 1, 2, 4, … seconds, and a signature costs
+//! more than the rest of the answer.
 //!
-//! Invariants: a ticket is given again only for the same grant, and while it has most of its life left. Whether the asker may
-//! have one is decided before, each time. What is kept is forgotten by its age alone, never by its key: a member who asks with
-//! made-up keys makes others' tickets be forgotten sooner, and signed anew, and can do no more.
+//! Invariants: a ticket is reused only for the same grant, and while it has most of its life left. The caller
+//! checks each time that the client may have one. Entries are evicted by age alone, never by key: a member
+//! who asks with invented keys only makes other tickets leave the cache sooner.
 
 use std::collections::HashMap;
 use std::mem;
@@ -16,22 +16,22 @@ use crate::state::id::{GroupFile, UserId};
 
 use super::limits::{TICKET_AGAIN_S, TICKETS_KEPT};
 
-/// Who may fetch what.
+/// What a ticket permits: this user's node, by its key, may fetch this file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TicketClaim<'a> {
     pub(super) user: &'a UserId,
     pub(super) file: &'a GroupFile,
-    /// The content's name.
+    /// Digest that names the content.
     pub(super) file_id: Digest,
     pub(super) peer_key: PeerKey,
 }
 
-/// The tickets of the last moments, in two generations. The elder is forgotten as a whole.
+/// Recent tickets in two generations, of which the previous one is dropped as a whole.
 #[derive(Debug, Default)]
 pub(super) struct TicketCache {
     current: Generation,
     previous: Generation,
-    /// When the young one began, in seconds since the Unix epoch.
+    /// Start of the current generation, in seconds since the Unix epoch.
     since_s: u64,
 }
 
@@ -44,10 +44,10 @@ struct SignedTicket {
 }
 
 impl TicketCache {
-    /// A ticket for a claim, with most of its life left.
+    /// Gives a ticket with most of its life left, cached or newly signed.
     pub(super) fn issue(&mut self, claim: TicketClaim<'_>, key: &SecretKey, now_s: u64) -> Ticket {
-        let place = (claim.peer_key, claim.file_id);
-        let kept = self.current.get(&place).or_else(|| self.previous.get(&place));
+        let cache_key = (claim.peer_key, claim.file_id);
+        let kept = self.current.get(&cache_key).or_else(|| self.previous.get(&cache_key));
         if let Some(signed) = kept
             && signed.is_fresh(now_s)
             && signed.is_for(claim)
@@ -66,18 +66,18 @@ impl TicketCache {
         if self.current.len() >= TICKETS_KEPT / 2 {
             self.rotate(now_s);
         }
-        self.current.insert(place, SignedTicket { grant, ticket: ticket.clone() });
+        self.current.insert(cache_key, SignedTicket { grant, ticket: ticket.clone() });
         ticket
     }
 
-    /// Forgets those that are too old to be given again.
+    /// Drops tickets that are too old to be reused.
     pub(super) fn sweep(&mut self, now_s: u64) {
         if !(self.since_s..self.since_s.saturating_add(TICKET_AGAIN_S)).contains(&now_s) {
             self.rotate(now_s);
         }
     }
 
-    /// The young become the elder.
+    /// Makes the current generation the previous one.
     fn rotate(&mut self, now_s: u64) {
         self.previous = mem::take(&mut self.current);
         self.since_s = now_s;
@@ -85,7 +85,7 @@ impl TicketCache {
 }
 
 impl SignedTicket {
-    /// Neither too old nor, after the clock was set back, of the future.
+    /// Whether it is neither too old nor, after the clock was set back, from the future.
     fn is_fresh(&self, now_s: u64) -> bool {
         let signed_s = self.grant.expires.0 - TICKET_LIFE_S;
         (signed_s..signed_s + TICKET_AGAIN_S).contains(&now_s)
@@ -122,7 +122,7 @@ mod tests {
             Asker { tickets: TicketCache::default(), key: SecretKey::from_seed(&[3; 32]), file }
         }
 
-        /// When the ticket that this node of the user is given now was signed.
+        /// The time at which the ticket was signed that a node of this user gets now.
         fn signed_s(&mut self, user: &str, node: u32, now_s: u64) -> u64 {
             let user = UserId::new(user).unwrap();
             let claim = TicketClaim {
@@ -150,22 +150,23 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_given_again_for_a_moment_and_for_the_same_grant_only() {
+    fn a_ticket_is_reused_for_a_short_time_and_for_the_same_grant_only() {
         let mut asker = Asker::new();
         assert_eq!(asker.signed_s("a", 1, 1_000), 1_000);
         assert_eq!(asker.signed_s("a", 1, 1_000 + TICKET_AGAIN_S - 1), 1_000);
         assert_eq!(asker.signed_s("a", 1, 1_000 + TICKET_AGAIN_S), 1_000 + TICKET_AGAIN_S);
         assert_eq!(asker.signed_s("b", 1, 1_050), 1_050);
         assert_eq!(asker.signed_s("a", 1, 1_051), 1_051);
-        // The clock was set back.
+        // After the clock was set back.
         assert_eq!(asker.signed_s("a", 1, 900), 900);
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_forgotten_by_age() {
+    fn the_cache_is_bounded_and_evicts_by_age() {
         let mut asker = Asker::new();
         let half = u32::try_from(TICKETS_KEPT / 2).unwrap();
-        // The least and the greatest key, signed after half of the others: neither is worth more than the other.
+        // The smallest and the largest key, signed after half of the others: the order of keys does not
+        // matter.
         for node in 1..half {
             asker.signed_s("a", node, KEPT_S);
         }
@@ -175,21 +176,21 @@ mod tests {
             asker.signed_s("mallory", node, KEPT_S + 1);
         }
         assert_eq!(asker.kept(), TICKETS_KEPT);
-        assert_eq!(asker.signed_s("a", 0, KEPT_S + 2), KEPT_S, "given again from the elder generation");
-        assert_eq!(asker.signed_s("a", u32::MAX, KEPT_S + 2), KEPT_S, "and from the young one");
+        assert_eq!(asker.signed_s("a", 0, KEPT_S + 2), KEPT_S, "reused from the previous generation");
+        assert_eq!(asker.signed_s("a", u32::MAX, KEPT_S + 2), KEPT_S, "reused from the current generation");
         asker.signed_s("mallory", 2 * half, KEPT_S + 2);
         assert!(asker.kept() <= TICKETS_KEPT);
-        assert_eq!(asker.signed_s("a", u32::MAX, KEPT_S + 3), KEPT_S, "elder by now");
-        assert_eq!(asker.signed_s("a", 0, KEPT_S + 3), KEPT_S + 3, "forgotten with its generation");
+        assert_eq!(asker.signed_s("a", u32::MAX, KEPT_S + 3), KEPT_S, "in the previous generation by now");
+        assert_eq!(asker.signed_s("a", 0, KEPT_S + 3), KEPT_S + 3, "dropped with its generation");
     }
 
     #[test]
-    fn what_is_too_old_to_be_given_again_is_swept() {
+    fn old_tickets_are_swept() {
         let mut asker = Asker::new();
         asker.tickets.sweep(KEPT_S);
         asker.signed_s("a", 1, KEPT_S);
         asker.tickets.sweep(KEPT_S + TICKET_AGAIN_S - 1);
-        assert_eq!(asker.tickets.current.len(), 1, "it may be given again yet");
+        assert_eq!(asker.tickets.current.len(), 1, "it may still be reused");
         asker.tickets.sweep(KEPT_S + TICKET_AGAIN_S);
         asker.tickets.sweep(KEPT_S + 2 * TICKET_AGAIN_S);
         assert_eq!(asker.kept(), 0);

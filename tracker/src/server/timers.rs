@@ -1,4 +1,4 @@
-//! Deadlines: one for each key, in order.
+//! A queue of deadlines, one per key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ impl<K: Ord + Copy> TimerQueue<K> {
         TimerQueue { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
     }
 
-    /// Sets a key's deadline, in place of any that it has.
+    /// Sets a key's deadline, replacing an earlier one.
     pub(super) fn set(&mut self, key: K, at_ms: u64) {
         self.cancel(key);
         self.by_key.insert(key, at_ms);
@@ -27,19 +27,19 @@ impl<K: Ord + Copy> TimerQueue<K> {
         self.by_key.contains_key(&key)
     }
 
-    /// Takes a key's deadline away.
+    /// Removes a key's deadline, if it has one.
     pub(super) fn cancel(&mut self, key: K) {
         if let Some(at_ms) = self.by_key.remove(&key) {
             self.by_time.remove(&(at_ms, key));
         }
     }
 
-    /// The next deadline.
+    /// The earliest deadline.
     pub(super) fn next_ms(&self) -> Option<u64> {
         self.by_time.first().map(|(at_ms, _)| *at_ms)
     }
 
-    /// Takes out a key whose deadline has come by `now_ms`.
+    /// Removes the key with the earliest deadline, if that is at or before `now_ms`.
     pub(super) fn pop(&mut self, now_ms: u64) -> Option<K> {
         let (_, key) = *self.by_time.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
         self.cancel(key);
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadlines_come_in_order_and_once() {
+    fn deadlines_expire_in_order_and_once() {
         let mut timers = TimerQueue::new();
         timers.set('a', 30);
         timers.set('b', 10);

@@ -1,86 +1,120 @@
-//! A connection's turn: read, take messages, send, and see how it goes on. Bounded, so that everybody has one.
+//! The turns of connections: each reads, takes requests and sends, within bounds, so that every connection
+//! gets its turn.
+//!
+//! Invariant: the kernel announces readiness once (edge-triggered), so a connection that stops early stays in
+//! `ready` or among the starved.
 
 use crate::api::codec::BadInput;
 use crate::api::failure::{FailureCode, RequestFailure};
 use crate::api::response::Response;
 
-use super::admission::HeldBytes;
 use super::clock::ClockReading;
 use super::connection::{ReadOutcome, StallKind};
-use super::event_loop::{LoopTimer, Server};
+use super::connections::{Connections, LoopTimer};
 use super::limits::{
     DRAIN_MS, DRAIN_WINDOW_MS, READ_BYTES, READS_PER_TURN, REQUEST_STALL_MS, REQUESTS_PER_TURN,
 };
+use super::requests::RequestPipeline;
 use super::slots::ConnectionToken;
 
 /// How a connection goes on after its turn.
 enum TurnEnd {
-    /// It waits for the kernel, or for its work.
+    /// It waits for the kernel, or for its request.
     Waiting,
     /// There is more to do at once.
     MoreToDo,
-    /// It waits for memory.
+    /// It waits for input memory.
     AwaitingMemory,
-    /// It is over.
+    /// It is to be closed.
     Closed,
 }
 
-/// What taking the next message came to.
+/// The next message on a connection.
 enum NextMessage {
-    Message(Vec<u8>),
+    Complete(Vec<u8>),
     Bad(BadInput),
-    None,
+    Missing,
 }
 
-impl Server {
-    /// Gives a connection its turn.
-    pub(super) fn turn(&mut self, token: ConnectionToken, now: ClockReading) {
-        let mut after = self.take_messages(token, now);
-        if !matches!(after, TurnEnd::Closed) && !self.send(token, now) {
-            after = TurnEnd::Closed;
-        }
-        match after {
-            TurnEnd::Waiting => {}
-            TurnEnd::MoreToDo => _ = self.ready.insert(token),
-            TurnEnd::AwaitingMemory => _ = self.starved.insert(token),
-            TurnEnd::Closed => {
-                self.close(token, now);
-                return;
-            }
-        }
-        self.settle(token, now);
+/// The open connections and their requests.
+pub(super) struct TurnScheduler {
+    pub(super) connections: Connections,
+    pub(super) requests: RequestPipeline,
+    /// Every read lands here first.
+    scratch: Vec<u8>,
+}
+
+impl TurnScheduler {
+    /// No connections.
+    pub(super) fn new(requests: RequestPipeline) -> TurnScheduler {
+        TurnScheduler { connections: Connections::new(), requests, scratch: vec![0; READ_BYTES] }
     }
 
-    /// Reads and takes messages until there is nothing, or enough.
+    /// Gives a turn to each connection that has something to do, then to what waited for room.
+    pub(super) fn run_round(&mut self, now: ClockReading) {
+        for token in std::mem::take(&mut self.connections.ready) {
+            self.run_turn(token, now);
+        }
+        self.feed_starved(now);
+        self.connections.admission.start_round();
+        self.requests.begin_parked(&mut self.connections, now);
+        self.requests.build_list_page(&mut self.connections, now);
+    }
+
+    /// Continues the requests whose password, large body or decision is ready.
+    pub(super) fn take_results(&mut self, now: ClockReading) {
+        self.requests.take_results(&mut self.connections, now);
+    }
+
+    /// Sends an answer whose delay is over.
+    pub(super) fn end_delay(&mut self, token: ConnectionToken, now: ClockReading) {
+        self.requests.end_delay(&mut self.connections, token, now);
+    }
+
+    fn run_turn(&mut self, token: ConnectionToken, now: ClockReading) {
+        let mut end = self.take_messages(token, now);
+        if !matches!(end, TurnEnd::Closed) && !self.send(token, now) {
+            end = TurnEnd::Closed;
+        }
+        match end {
+            TurnEnd::Waiting => {}
+            TurnEnd::MoreToDo => _ = self.connections.ready.insert(token),
+            TurnEnd::AwaitingMemory => self.connections.admission.starve(token),
+            TurnEnd::Closed => return self.close(token, now),
+        }
+        self.connections.settle(token, now);
+        self.end_oldest_partial(now);
+    }
+
+    /// Reads and takes messages until there are none, or the turn is used up.
     fn take_messages(&mut self, token: ConnectionToken, now: ClockReading) -> TurnEnd {
         let (mut reads, mut requests) = (0, 0);
         loop {
-            let crowded = self.is_crowded();
-            let fasting = self.budgets.input_is_full() && self.fed != Some(token);
-            let Some(connection) = self.connections.get_mut(token) else { return TurnEnd::Closed };
-            if !connection.takes_messages(crowded) {
+            let Connections { slots, admission, .. } = &mut self.connections;
+            let Some(connection) = slots.get_mut(token) else { return TurnEnd::Closed };
+            if !connection.takes_messages(admission.is_crowded()) {
                 return if connection.is_draining() { self.drain(token, now) } else { TurnEnd::Waiting };
             }
             if reads == READS_PER_TURN || requests == REQUESTS_PER_TURN {
                 return TurnEnd::MoreToDo;
             }
-            let taken = match connection.next_message() {
-                Ok(Some(text)) => NextMessage::Message(text.to_vec()),
-                Ok(None) => NextMessage::None,
+            let message = match connection.next_message() {
+                Ok(Some(text)) => NextMessage::Complete(text.to_vec()),
+                Ok(None) => NextMessage::Missing,
                 Err(bad) => NextMessage::Bad(bad),
             };
-            match taken {
-                NextMessage::Message(text) => {
+            match message {
+                NextMessage::Complete(text) => {
                     requests += 1;
-                    self.start(token, text, now);
+                    self.requests.start(&mut self.connections, token, text, now);
                 }
                 NextMessage::Bad(bad) => {
                     requests += 1;
                     self.refuse_input(token, bad.failure(), bad.ends_connection(), now);
                 }
-                NextMessage::None => {
-                    let fasting = fasting && connection.caller.is_logged_in();
-                    let room = if fasting { connection.small_room_bytes() } else { READ_BYTES };
+                NextMessage::Missing => {
+                    let is_restricted = connection.caller.is_logged_in() && admission.is_restricted(token);
+                    let room = if is_restricted { connection.small_room_bytes() } else { READ_BYTES };
                     if room == 0 && connection.readable {
                         return TurnEnd::AwaitingMemory;
                     }
@@ -88,9 +122,9 @@ impl Server {
                     match connection.read(&mut self.scratch[..room.clamp(1, READ_BYTES)], now.ms) {
                         Ok(ReadOutcome::Bytes) => {}
                         Ok(ReadOutcome::WouldBlock) => return TurnEnd::Waiting,
-                        Ok(ReadOutcome::End) => self.input_ended(token, now),
+                        Ok(ReadOutcome::End) => self.end_input(token, now),
                         Err(error) => {
-                            tracing::debug!(%error, "a connection broke");
+                            tracing::debug!(%error, "reading from a connection failed");
                             return TurnEnd::Closed;
                         }
                     }
@@ -99,8 +133,9 @@ impl Server {
         }
     }
 
-    /// The client sends no more. What it has sent is carried out and answered; half a request is refused.
-    fn input_ended(&mut self, token: ConnectionToken, now: ClockReading) {
+    /// The client sends no more. Complete requests are still carried out and answered; a partial one is
+    /// refused.
+    fn end_input(&mut self, token: ConnectionToken, now: ClockReading) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.ended_inside_message() {
             let failure = RequestFailure::new(FailureCode::Syntax, "the connection ended inside a request");
@@ -110,7 +145,7 @@ impl Server {
         }
     }
 
-    /// Answers input that is no request.
+    /// Answers input that is not a request.
     fn refuse_input(
         &mut self,
         token: ConnectionToken,
@@ -118,16 +153,18 @@ impl Server {
         ends: bool,
         now: ClockReading,
     ) {
-        let response = Response { request_id: None, epoch: self.service.epoch(), result: Err(failure) };
-        if let Some(connection) = self.connections.get_mut(token) {
-            connection.append_answer(&response.to_json(), &mut self.spare, now.ms);
+        let epoch = self.requests.service.epoch();
+        let response = Response { request_id: None, epoch, result: Err(failure) };
+        let Connections { slots, spare, .. } = &mut self.connections;
+        if let Some(connection) = slots.get_mut(token) {
+            connection.append_answer(&response.to_json(), spare, now.ms);
             if ends {
                 connection.begin_close();
             }
         }
     }
 
-    /// Reads and drops input after our side was shut.
+    /// Reads and drops input after the tracker's side was shut down.
     fn drain(&mut self, token: ConnectionToken, now: ClockReading) -> TurnEnd {
         let Some(connection) = self.connections.get_mut(token) else { return TurnEnd::Closed };
         for _ in 0..READS_PER_TURN {
@@ -140,146 +177,86 @@ impl Server {
         TurnEnd::MoreToDo
     }
 
-    /// Sends what is unsent and shuts our side where that is due; whether the connection lives on.
+    /// Sends what is unsent, and shuts the tracker's side down where that is due. Gives false when the
+    /// connection is to be closed.
     fn send(&mut self, token: ConnectionToken, now: ClockReading) -> bool {
-        let crowded = self.is_crowded();
-        let Some(connection) = self.connections.get_mut(token) else { return false };
-        let paused = !connection.takes_messages(crowded);
-        if let Err(error) = connection.flush(&mut self.spare, now.ms) {
-            tracing::debug!(%error, "a connection broke");
+        let Connections { slots, admission, spare, ready, timers } = &mut self.connections;
+        let is_crowded = admission.is_crowded();
+        let Some(connection) = slots.get_mut(token) else { return false };
+        let was_paused = !connection.takes_messages(is_crowded);
+        if let Err(error) = connection.flush(spare, now.ms) {
+            tracing::debug!(%error, "sending on a connection failed");
             return false;
         }
-        if paused && connection.takes_messages(crowded) {
-            self.ready.insert(token);
+        if was_paused && connection.takes_messages(is_crowded) {
+            ready.insert(token);
         }
         if connection.can_shut_down() {
-            // Before the client can see the end: then everybody sees that it is gone.
-            self.service.connection_closed(&mut connection.caller, now);
+            // Before the client can see the end, so that every later answer shows its shares as offline.
+            self.requests.service.connection_closed(&mut connection.caller, now);
             connection.shut_down();
-            self.timers.set(LoopTimer::DrainEnd(token), now.ms + DRAIN_MS);
-            self.ready.insert(token);
+            timers.set(LoopTimer::DrainEnd(token), now.ms + DRAIN_MS);
+            ready.insert(token);
         }
         true
     }
 
-    /// Notes what the connection holds and what it waits for.
-    pub(super) fn settle(&mut self, token: ConnectionToken, now: ClockReading) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        let held = connection.measure_held();
-        self.budgets.recount(connection.counted_bytes, held);
-        connection.counted_bytes = held;
-        let half = held.is_anonymous && connection.has_partial_request();
-        match (half, connection.partial_since_ms) {
-            (true, None) => {
-                connection.partial_since_ms = Some(now.ms);
-                self.halves.insert((now.ms, token));
-            }
-            (false, Some(since_ms)) => {
-                connection.partial_since_ms = None;
-                self.halves.remove(&(since_ms, token));
-            }
-            _ => {}
-        }
-        if self.fed == Some(token) && !connection.has_partial_request() {
-            self.fed = None;
-        }
-        if let Some((stall, at_ms)) = connection.stall_deadline(false)
-            && !self.timers.is_set(LoopTimer::StallCheck(token))
-        {
-            let at_ms = if stall == StallKind::Answer { at_ms.min(now.ms + DRAIN_WINDOW_MS) } else { at_ms };
-            self.timers.set(LoopTimer::StallCheck(token), at_ms.max(now.ms));
-        }
-        if half {
-            self.end_oldest_halves(now);
-        }
-    }
-
-    /// Ends half requests of strangers until what strangers hold fits.
-    fn end_oldest_halves(&mut self, now: ClockReading) {
-        while self.budgets.anonymous_is_full()
-            && let Some((_, token)) = self.halves.pop_first()
-        {
-            let Some(connection) = self.connections.get_mut(token) else { continue };
-            connection.partial_since_ms = None;
-            let message = "too many half requests at this moment, and this one was the oldest";
+    /// Refuses the oldest partial requests of anonymous clients until what those clients hold fits their
+    /// budget.
+    fn end_oldest_partial(&mut self, now: ClockReading) {
+        while let Some(token) = self.connections.admission.next_to_end() {
+            let message = "too many incomplete requests at the moment, and this one was the oldest";
             let failure =
-                RequestFailure::new(FailureCode::Busy, message).with_fix("the same again, sent at once");
+                RequestFailure::new(FailureCode::Busy, message).with_fix("send the whole request at once");
             self.refuse_input(token, failure, true, now);
             if self.send(token, now) {
-                self.settle(token, now);
+                self.connections.settle(token, now);
             } else {
                 self.close(token, now);
             }
         }
     }
 
-    /// Whether answers wait for room, or too many bytes of answers wait for their clients.
-    fn is_crowded(&self) -> bool {
-        self.budgets.answers_are_full() || self.wants_room || !self.parked.is_empty()
-    }
-
-    /// Lets starved members read on: all when there is room, else one at a time.
-    pub(super) fn feed(&mut self, now: ClockReading) {
-        while !self.budgets.input_is_full() || self.fed.is_none() {
-            let Some(token) = self.starved.pop_first() else { return };
-            let Some(connection) = self.connections.get_mut(token) else { continue };
-            connection.note_resumed(now.ms);
-            self.ready.insert(token);
-            if self.budgets.input_is_full() {
-                self.fed = Some(token);
+    /// Lets starved clients read on.
+    fn feed_starved(&mut self, now: ClockReading) {
+        while let Some(token) = self.connections.admission.next_fed() {
+            if let Some(connection) = self.connections.get_mut(token) {
+                connection.note_resumed(now.ms);
+                self.connections.ready.insert(token);
             }
         }
     }
 
-    /// Sees whether a connection still waits for what it waited for.
+    /// Ends a connection whose client has neither completed its request nor taken its answer in time.
     pub(super) fn check_stall(&mut self, token: ConnectionToken, now: ClockReading) {
-        let crowded = self.is_crowded();
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        match connection.stall_deadline(crowded) {
+        let Connections { slots, admission, timers, .. } = &mut self.connections;
+        let Some(connection) = slots.get_mut(token) else { return };
+        match connection.stall_deadline(admission.is_crowded()) {
             None => {}
             Some((StallKind::Answer, at_ms)) if at_ms > now.ms => {
                 connection.advance_window(now.ms);
-                self.timers.set(LoopTimer::StallCheck(token), at_ms.min(now.ms + DRAIN_WINDOW_MS));
+                timers.set(LoopTimer::StallCheck(token), at_ms.min(now.ms + DRAIN_WINDOW_MS));
             }
             Some((StallKind::Request, at_ms)) if at_ms > now.ms => {
-                self.timers.set(LoopTimer::StallCheck(token), at_ms)
+                timers.set(LoopTimer::StallCheck(token), at_ms);
             }
             Some((StallKind::Answer, _)) => self.close(token, now),
-            // Bytes wait to be read: the pause is the tracker's.
+            // Unread bytes wait in the socket: the tracker caused the pause.
             Some((StallKind::Request, _)) if connection.readable => {
-                self.timers.set(LoopTimer::StallCheck(token), now.ms + REQUEST_STALL_MS);
+                timers.set(LoopTimer::StallCheck(token), now.ms + REQUEST_STALL_MS);
             }
             Some((StallKind::Request, _)) => {
-                let message = "the request stopped half-way and was given up";
+                let message = "the request was not completed in time";
                 self.refuse_input(token, RequestFailure::new(FailureCode::Timeout, message), true, now);
-                self.ready.insert(token);
+                self.connections.ready.insert(token);
             }
         }
     }
 
-    /// Drops a connection.
+    /// Closes a connection. Its socket leaves the poll with its descriptor.
     pub(super) fn close(&mut self, token: ConnectionToken, now: ClockReading) {
         let Some(mut connection) = self.connections.remove(token) else { return };
-        self.budgets.recount(connection.counted_bytes, HeldBytes::default());
-        if let Some(since_ms) = connection.partial_since_ms {
-            self.halves.remove(&(since_ms, token));
-        }
-        self.starved.remove(&token);
-        self.parked.retain(|parked| *parked != token);
-        self.lists.retain(|listed| *listed != token);
-        self.queued.retain(|queued| *queued != token);
-        if self.fed == Some(token) {
-            self.fed = None;
-        }
-        for timer in
-            [LoopTimer::DelayedAnswer(token), LoopTimer::StallCheck(token), LoopTimer::DrainEnd(token)]
-        {
-            self.timers.cancel(timer);
-        }
-        self.ready.remove(&token);
-        self.service.connection_closed(&mut connection.caller, now);
-        if let Err(error) = self.poll.registry().deregister(&mut connection.socket) {
-            tracing::debug!(%error, "a closed connection was not registered");
-        }
+        self.requests.forget(token);
+        self.requests.service.connection_closed(&mut connection.caller, now);
     }
 }

@@ -1,8 +1,9 @@
-//! What was read of the state's present view, as values: nearly every request asks again for its session, a membership, and a
-//! file with those who hold it, and reading 50 holders' rows costs more than the rest of an answer.
+//! A cache of rows of the current view of the state. Nearly every request reads its session, a membership,
+//! and a file with its seeders; reading the rows of 50 seeders costs more than the rest of an answer.
 //!
-//! Invariants: what is here was read whole from the view that stands, and is forgotten with it. That something is not there is
-//! never kept: a view that fails reads as if it were empty. A session is held against the clock each time.
+//! Invariants: every entry was completely read from the current view, and is dropped with it. A missing row
+//! is never cached, since a view that fails reads as if it were empty. A session's expiry is checked at each
+//! look-up.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -13,25 +14,25 @@ use crate::state::queries::{FileView, SessionView, StateQueries};
 
 use super::limits::{KNOWN_FILE_ROWS, KNOWN_ROWS_MAX};
 
-/// A file and who holds it completely.
+/// A file, and the peers that have all of it.
 #[derive(Debug)]
 pub(super) struct ListedFile {
     pub(super) file: FileView,
-    pub(super) holders: Vec<SwarmPeer>,
+    pub(super) seeders: Vec<SwarmPeer>,
 }
 
-/// What was read.
+/// The cached rows.
 #[derive(Debug, Default)]
 pub(super) struct ViewCache {
     sessions: HashMap<SessionId, SessionView>,
     members: HashMap<GroupId, HashSet<UserId>>,
     files: HashMap<GroupFile, Rc<ListedFile>>,
-    /// Rows that all this was read from, about.
+    /// Rows that all entries were read from, roughly.
     rows: usize,
 }
 
 impl ViewCache {
-    /// A session, if it holds at `at_s`.
+    /// A session, if it is valid at `at_s`.
     pub(super) fn session(
         &mut self,
         queries: StateQueries<'_>,
@@ -48,7 +49,7 @@ impl ViewCache {
         Some(read)
     }
 
-    /// Whether a session holds at `at_s`.
+    /// Whether a session is valid at `at_s`.
     pub(super) fn session_holds(&mut self, queries: StateQueries<'_>, session: SessionId, at_s: u64) -> bool {
         match self.sessions.get(&session) {
             Some(known) => known.holds_at(at_s),
@@ -68,7 +69,7 @@ impl ViewCache {
         is_member
     }
 
-    /// A file and who holds it; kept only if, after that, everything `was_read`.
+    /// A file and its seeders. Cached only if, after reading them, `was_read` reports no failed read.
     pub(super) fn file(
         &mut self,
         queries: StateQueries<'_>,
@@ -78,21 +79,21 @@ impl ViewCache {
         if let Some(known) = self.files.get(file) {
             return Some(Rc::clone(known));
         }
-        let listed = Rc::new(ListedFile { file: queries.file(file)?, holders: queries.seeders(file) });
-        if was_read() && self.reserve_rows(KNOWN_FILE_ROWS + listed.holders.len()) {
+        let listed = Rc::new(ListedFile { file: queries.file(file)?, seeders: queries.seeders(file) });
+        if was_read() && self.reserve_rows(KNOWN_FILE_ROWS + listed.seeders.len()) {
             self.files.insert(file.clone(), Rc::clone(&listed));
         }
         Some(listed)
     }
 
-    /// Forgets everything: the view is another one.
+    /// Drops everything, since the view was replaced.
     pub(super) fn forget(&mut self) {
         if self.rows > 0 {
             *self = ViewCache::default();
         }
     }
 
-    /// Counts rows in, in place of all others when they do not fit beside them; whether they fit at all.
+    /// Counts new rows, after dropping all others when they do not fit beside them. Whether they fit at all.
     fn reserve_rows(&mut self, rows: usize) -> bool {
         if rows > KNOWN_ROWS_MAX {
             return false;
@@ -122,7 +123,7 @@ mod tests {
 
     const AT_S: u64 = 1_000;
 
-    /// Alice in a session, in a group where she shares a file.
+    /// A state in which alice is logged in and shares a file in a group.
     struct Rig {
         machine: StateMachine<MemoryTables>,
         alice: Actor,
@@ -170,43 +171,43 @@ mod tests {
             self.known.is_member(self.machine.queries(), &self.file.group, &self.alice.user)
         }
 
-        /// How many hold the file.
-        fn holders(&mut self, was_read: bool) -> Option<usize> {
+        /// Number of seeders of the file.
+        fn seeders(&mut self, was_read: bool) -> Option<usize> {
             let listed = self.known.file(self.machine.queries(), &self.file, || was_read)?;
             assert_eq!(listed.file.name, self.file.name);
-            Some(listed.holders.len())
+            Some(listed.seeders.len())
         }
     }
 
     #[test]
-    fn what_was_read_stands_until_it_is_forgotten() {
+    fn entries_stay_until_the_cache_is_cleared() {
         let mut rig = Rig::new();
         assert!(rig.is_member() && rig.session(AT_S).is_some());
-        assert_eq!(rig.holders(true), Some(1));
-        // The view changes unnoticed.
+        assert_eq!(rig.seeders(true), Some(1));
+        // The cache is not told that the view changes.
         rig.machine = StateMachine::default();
         assert!(rig.is_member() && rig.session(AT_S).is_some());
-        assert_eq!(rig.holders(true), Some(1));
+        assert_eq!(rig.seeders(true), Some(1));
         rig.known.forget();
         assert!(!rig.is_member() && rig.session(AT_S).is_none());
-        assert_eq!(rig.holders(true), None);
+        assert_eq!(rig.seeders(true), None);
     }
 
     #[test]
-    fn what_was_not_there_or_not_read_whole_is_asked_for_again() {
+    fn missing_rows_and_failed_reads_are_not_cached() {
         let mut rig = Rig::new();
         let full = std::mem::take(&mut rig.machine);
         assert!(!rig.is_member() && rig.session(AT_S).is_none());
-        assert_eq!(rig.holders(true), None);
+        assert_eq!(rig.seeders(true), None);
         rig.machine = full;
         assert!(rig.is_member() && rig.session(AT_S).is_some());
-        assert_eq!(rig.holders(false), Some(1));
+        assert_eq!(rig.seeders(false), Some(1));
         rig.machine = StateMachine::default();
-        assert_eq!(rig.holders(false), None, "it was kept, though the view had failed");
+        assert_eq!(rig.seeders(false), None, "it was cached although a read had failed");
     }
 
     #[test]
-    fn a_known_session_ends_on_time() {
+    fn a_cached_session_expires() {
         let mut rig = Rig::new();
         let end_s = rig.session(AT_S).unwrap().expires_s;
         assert!(rig.session(end_s - 1).is_some());
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn the_cache_is_bounded() {
         let mut rig = Rig::new();
         assert!(rig.is_member());
         assert!(rig.known.reserve_rows(KNOWN_ROWS_MAX - 1));

@@ -1,6 +1,6 @@
 //! Accounts: users and their passwords' hashes, which the machine keeps and never reads.
 
-use super::actor::VerifiedActor;
+use super::access::VerifiedActor;
 use super::id::UserId;
 use super::outcome::{CommandOutcome, CommandRefusal};
 use super::row_key::RowKey;

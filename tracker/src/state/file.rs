@@ -6,7 +6,7 @@
 use engine::proto::geometry::Geometry;
 use engine::proto::manifest::{EMPTY_DIGEST, FileName, FileProof};
 
-use super::actor::VerifiedActor;
+use super::access::VerifiedActor;
 use super::command::{ManifestEnd, ManifestPart};
 use super::id::{GroupFile, GroupId, UploadId};
 use super::limits::{MANIFEST_ROW_PIECES, UPLOAD_LIFE_S};
@@ -16,7 +16,7 @@ use super::outcome::{CommandOutcome, CommandRefusal, ManifestFault};
 use super::row_key::{self, RowKey};
 use super::rows::{self, FileRow, UploadRow};
 use super::tables::{Table, Tables};
-use super::{membership, session, share};
+use super::{access, session, share};
 
 pub(super) fn upload_part(
     tables: &mut dyn Tables,
@@ -62,7 +62,7 @@ pub(super) fn upload_file(
     end: &ManifestEnd,
     node: NodeEndpoint,
 ) -> Result<CommandOutcome, CommandRefusal> {
-    membership::group_of_member(tables, by, &file.group)?;
+    access::group_of_member(tables, by, &file.group)?;
     let begun = match &end.upload {
         Some(upload) => begun_upload(tables, by, upload, end.first)?,
         None if end.first == 0 => None,
@@ -123,7 +123,7 @@ pub(super) fn remove_file(
     by: &VerifiedActor<'_>,
     file: &GroupFile,
 ) -> Result<CommandOutcome, CommandRefusal> {
-    let group = membership::group_of_member(tables, by, &file.group)?;
+    let group = access::group_of_member(tables, by, &file.group)?;
     let row = file_of_member(tables, by, file)?;
     if ![&row.uploader, &group.owner].contains(&&by.actor.user) {
         return Err(CommandRefusal::NotUploader(file.clone()));
@@ -168,7 +168,7 @@ fn file_of_member(
     by: &VerifiedActor<'_>,
     file: &GroupFile,
 ) -> Result<FileRow, CommandRefusal> {
-    membership::group_of_member(tables, by, &file.group)?;
+    access::group_of_member(tables, by, &file.group)?;
     rows::read_row(tables, &RowKey::file(file)).ok_or_else(|| CommandRefusal::NoSuchFile(file.clone()))
 }
 

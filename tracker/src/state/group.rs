@@ -3,14 +3,14 @@
 //! Invariants: a group has a member; its owner is one; the count and the order of age agree with the memberships. The
 //! last member's leaving takes the group and its files along.
 
-use super::actor::VerifiedActor;
+use super::access::VerifiedActor;
 use super::command::Policy;
 use super::id::{GroupFile, GroupId, UserId};
 use super::outcome::{CommandOutcome, CommandRefusal};
 use super::row_key::RowKey;
 use super::rows::{self, AgeRow, GroupRow, JoinRequestRow, MemberRow};
 use super::tables::{Table, Tables};
-use super::{file, membership, share};
+use super::{access, file, share};
 
 pub(super) fn create_group(
     tables: &mut dyn Tables,
@@ -18,7 +18,7 @@ pub(super) fn create_group(
     group: &GroupId,
     policy: Policy,
 ) -> Result<CommandOutcome, CommandRefusal> {
-    if membership::existing_group(tables, group).is_ok() {
+    if access::existing_group(tables, group).is_ok() {
         return Err(CommandRefusal::GroupExists(group.clone()));
     }
     let owner = by.actor.user.clone();
@@ -32,9 +32,9 @@ pub(super) fn join_group(
     by: &VerifiedActor<'_>,
     group: &GroupId,
 ) -> Result<CommandOutcome, CommandRefusal> {
-    let row = membership::existing_group(tables, group)?;
+    let row = access::existing_group(tables, group)?;
     let user = &by.actor.user;
-    if membership::is_member(tables, group, user) {
+    if access::is_member(tables, group, user) {
         return Err(CommandRefusal::AlreadyMember(group.clone()));
     }
     let pending = row.policy == Policy::Approval;
@@ -90,7 +90,7 @@ pub(super) fn leave_group(
     by: &VerifiedActor<'_>,
     group: &GroupId,
 ) -> Result<CommandOutcome, CommandRefusal> {
-    let row = membership::group_of_member(tables, by, group)?;
+    let row = access::group_of_member(tables, by, group)?;
     let user = &by.actor.user;
     let owned = row.owner == *user;
     let left = end_membership(tables, group, row, user);
@@ -114,7 +114,7 @@ fn owned_group(
     by: &VerifiedActor<'_>,
     group: &GroupId,
 ) -> Result<GroupRow, CommandRefusal> {
-    let row = membership::group_of_member(tables, by, group)?;
+    let row = access::group_of_member(tables, by, group)?;
     if row.owner == by.actor.user { Ok(row) } else { Err(CommandRefusal::NotOwner(group.clone())) }
 }
 

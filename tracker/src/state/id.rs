@@ -21,7 +21,7 @@ pub enum BadId {
     Character(char),
 }
 
-fn check(id: &str) -> Result<(), BadId> {
+fn check_id(id: &str) -> Result<(), BadId> {
     let wrong = |c: &char| !(c.is_ascii_alphanumeric() || ['_', '.', '-'].contains(c));
     if let Some(wrong) = id.chars().find(wrong) {
         return Err(BadId::Character(wrong));
@@ -43,7 +43,7 @@ macro_rules! chosen_id {
             /// # Errors
             /// [`BadId`] says which rule it breaks.
             pub fn new(id: &str) -> Result<$type, BadId> {
-                check(id).map(|()| $type(id.to_owned()))
+                check_id(id).map(|()| $type(id.to_owned()))
             }
 
             /// The id.
@@ -63,7 +63,7 @@ macro_rules! chosen_id {
             type Error = BadId;
 
             fn try_from(id: String) -> Result<$type, BadId> {
-                check(&id).map(|()| $type(id))
+                check_id(&id).map(|()| $type(id))
             }
         }
 

@@ -4,7 +4,7 @@
 //! save for the refusal that is remembered under its request id; an actor's command counts only while its session
 //! holds.
 
-use super::actor::VerifiedActor;
+use super::access::VerifiedActor;
 use super::command::{LogAction, LogCommand};
 use super::outcome::{CommandOutcome, CommandRefusal};
 use super::queries::StateQueries;

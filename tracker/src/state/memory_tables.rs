@@ -9,7 +9,7 @@ use super::tables::{Table, Tables, Visit};
 
 /// Every table as an ordered map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemoryTables {
+pub(crate) struct MemoryTables {
     rows: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 

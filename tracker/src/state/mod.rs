@@ -18,14 +18,12 @@
 //! * A group has at least one member, and its owner is one; only members have shares in it.
 //! * No row exceeds [`ROW_MAX_BYTES`](limits::ROW_MAX_BYTES), and no step reads a manifest whole.
 
+mod access;
 mod account;
-mod actor;
 mod binding;
 mod file;
 mod group;
 mod manifest;
-mod membership;
-mod request_digest;
 mod retry;
 mod row_key;
 mod rows;
@@ -39,11 +37,12 @@ pub mod id;
 pub mod leases;
 pub mod limits;
 pub mod machine;
-pub mod memory_tables;
 pub mod node;
 pub mod outcome;
 pub mod queries;
 pub mod tables;
 
+#[cfg(test)]
+pub(crate) mod memory_tables;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@
 
 use engine::proto::manifest::{FileName, FileProof};
 
-use super::actor::VerifiedActor;
+use super::access::VerifiedActor;
 use super::command::{LogCommand, Policy};
 use super::id::{Actor, GroupFile, GroupId, SessionId, UserId};
 use super::node::{NodeEndpoint, SwarmPeer};
@@ -13,7 +13,7 @@ use super::outcome::{CommandOutcome, CommandRefusal};
 use super::row_key::{self, RowKey};
 use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow, UserRow};
 use super::tables::{Table, Tables};
-use super::{manifest, membership, retry, session};
+use super::{access, manifest, retry, session};
 
 pub use super::manifest::ManifestPieces;
 
@@ -151,7 +151,7 @@ impl<'a> StateQueries<'a> {
     /// Whether a user is a member of a group.
     #[must_use]
     pub fn is_member(&self, group: &GroupId, user: &UserId) -> bool {
-        membership::is_member(self.tables, group, user)
+        access::is_member(self.tables, group, user)
     }
 
     /// A group as `user` sees it.

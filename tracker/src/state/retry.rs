@@ -1,14 +1,16 @@
-//! First outcomes: a request retried with the same session and request id changes nothing a second time. Another request
-//! under an id that was used is refused, and changes nothing either: it never gets the outcome of the first.
+//! Retries: a request repeated in the same session under the same request id gets its first outcome again and changes
+//! nothing. A different request under a used id is refused.
 //!
-//! Invariant: of each session the last [`ANSWERS_PER_SESSION`] outcomes are kept, refusals too. They outlive the
-//! session's end, so that a retried logout succeeds as the first one did, and go when the session expires.
+//! Invariant: the last [`ANSWERS_PER_SESSION`] outcomes of each session are kept, refusals too. They outlive a logout, so
+//! a retried logout succeeds like the first, and are removed when the session expires.
 
-use super::command::LogCommand;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::command::{LogAction, LogCommand, ManifestEnd};
 use super::id::{RequestId, SessionId};
 use super::limits::ANSWERS_PER_SESSION;
 use super::outcome::{CommandOutcome, CommandRefusal};
-use super::request_digest;
 use super::row_key::RowKey;
 use super::rows::{self, AnswerOrderRow, AnswerRow, SessionRow};
 use super::tables::{Table, Tables};
@@ -28,7 +30,7 @@ pub(super) fn first_answer(
 ) -> Option<Result<CommandOutcome, CommandRefusal>> {
     let (session, request, _) = outcome_slot(tables, command)?;
     let row: AnswerRow = rows::read_row(tables, &RowKey::answer(session, request.as_bytes()))?;
-    if row.wish == request_digest::digest_request(&command.action) {
+    if row.wish == digest_request(&command.action) {
         Some(row.answer)
     } else {
         Some(Err(CommandRefusal::OtherRequest))
@@ -53,7 +55,7 @@ pub(super) fn remember_outcome(
     {
         tables.remove(Table::Answers, &RowKey::answer(session, &forgotten).0);
     }
-    let kept = AnswerRow { wish: request_digest::digest_request(&command.action), answer: answer.clone() };
+    let kept = AnswerRow { wish: digest_request(&command.action), answer: answer.clone() };
     rows::write_row(tables, &RowKey::answer(session, request.as_bytes()), &kept);
     rows::write_row(tables, &RowKey::answer_order(session, number), &AnswerOrderRow(*request.as_bytes()));
     row.answers = number + 1;
@@ -68,4 +70,37 @@ pub(super) fn forget_session(tables: &mut dyn Tables, session: SessionId) {
             tables.remove(table, &key.0);
         }
     }
+}
+
+/// SHA-256 over the JSON of what the client asked for.
+///
+/// Left out is what the server adds anew with each try: a node's address and key, the random name of an upload's parts, a
+/// password's salted hash. So a retry has the digest of its first try.
+fn digest_request(action: &LogAction) -> [u8; 32] {
+    match action {
+        LogAction::CreateUser { user, .. } => digest_json(&("create_user", user)),
+        LogAction::Login { user, .. } => digest_json(&("login", user)),
+        LogAction::ChangePassword { .. } => digest_json(&("change_password",)),
+        LogAction::Resume { .. } => digest_json(&("resume",)),
+        LogAction::UploadPart { first, part, .. } => digest_json(&("upload_part", first, part)),
+        LogAction::Upload { file, manifest, .. } => {
+            digest_json(&("upload", file, ManifestEnd { upload: None, ..manifest.clone() }))
+        }
+        LogAction::Complete { file, .. } => digest_json(&("complete", file)),
+        LogAction::StopShare { file, .. } => digest_json(&("stop_share", file)),
+        LogAction::Logout
+        | LogAction::CreateGroup { .. }
+        | LogAction::JoinGroup { .. }
+        | LogAction::AcceptRequest { .. }
+        | LogAction::RejectRequest { .. }
+        | LogAction::RemoveMember { .. }
+        | LogAction::LeaveGroup { .. }
+        | LogAction::RemoveFile { .. }
+        | LogAction::Expire => digest_json(action),
+    }
+}
+
+fn digest_json(request: &impl Serialize) -> [u8; 32] {
+    let json = serde_json::to_vec(request).expect("actions have string keys and nothing that can fail");
+    Sha256::digest(json).into()
 }

@@ -121,7 +121,7 @@ pub(super) struct UploadRow {
 /// The first outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AnswerRow {
-    /// What was asked for: see [`request_digest`](super::wish).
+    /// What was asked for: see `retry.rs`.
     #[serde(with = "serde_forms::hex_bytes")]
     pub(super) wish: [u8; 32],
     pub(super) answer: Result<CommandOutcome, CommandRefusal>,

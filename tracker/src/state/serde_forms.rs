@@ -20,13 +20,13 @@ pub(super) mod hex_bytes {
     pub(in crate::state) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
         from: D,
     ) -> Result<[u8; N], D::Error> {
-        from.deserialize_str(Hex)
+        from.deserialize_str(HexVisitor)
     }
 
     /// Reads digits where they stand: rows hold many of them, and every request reads rows.
-    struct Hex<const N: usize>;
+    struct HexVisitor<const N: usize>;
 
-    impl<const N: usize> Visitor<'_> for Hex<N> {
+    impl<const N: usize> Visitor<'_> for HexVisitor<N> {
         type Value = [u8; N];
 
         fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,20 +45,20 @@ pub(super) mod peer_key {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
-    struct Hex(#[serde(with = "super::hex_bytes")] [u8; 32]);
+    struct KeyForm(#[serde(with = "super::hex_bytes")] [u8; 32]);
 
     #[expect(clippy::ref_option, reason = "the signature that serde calls")]
     pub(in crate::state) fn serialize<S: Serializer>(
         key: &Option<PeerKey>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        key.map(|key| Hex(key.0)).serialize(to)
+        key.map(|key| KeyForm(key.0)).serialize(to)
     }
 
     pub(in crate::state) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<PeerKey>, D::Error> {
-        Ok(Option::<Hex>::deserialize(from)?.map(|hex| PeerKey(hex.0)))
+        Ok(Option::<KeyForm>::deserialize(from)?.map(|form| PeerKey(form.0)))
     }
 }
 
@@ -85,23 +85,23 @@ pub(super) mod proof {
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
-    enum Form {
+    enum ProofForm {
         Whole(#[serde(with = "super::hex_bytes")] [u8; 20]),
         PiecesOnly(#[serde(with = "super::hex_bytes")] [u8; 20]),
     }
 
     pub(in crate::state) fn serialize<S: Serializer>(proof: &FileProof, to: S) -> Result<S::Ok, S::Error> {
         match proof {
-            FileProof::Whole(digest) => Form::Whole(digest.0),
-            FileProof::PiecesOnly(digest) => Form::PiecesOnly(digest.0),
+            FileProof::Whole(digest) => ProofForm::Whole(digest.0),
+            FileProof::PiecesOnly(digest) => ProofForm::PiecesOnly(digest.0),
         }
         .serialize(to)
     }
 
     pub(in crate::state) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<FileProof, D::Error> {
-        Ok(match Form::deserialize(from)? {
-            Form::Whole(digest) => FileProof::Whole(Digest(digest)),
-            Form::PiecesOnly(digest) => FileProof::PiecesOnly(Digest(digest)),
+        Ok(match ProofForm::deserialize(from)? {
+            ProofForm::Whole(digest) => FileProof::Whole(Digest(digest)),
+            ProofForm::PiecesOnly(digest) => FileProof::PiecesOnly(Digest(digest)),
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants: every session is in its user's index; its row stays until it expires, also when it has ended before.
 
-use super::actor::VerifiedActor;
+use super::access::VerifiedActor;
 use super::binding;
 use super::id::{Actor, SessionId, UserId};
 use super::limits::SESSION_LIFE_S;

@@ -1,10 +1,11 @@
-//! The rig of the integration tests: the real binary on a port that the system chose, and plain sockets to it.
+//! Fixtures of the integration tests: the real binary on a port that the system chooses, and plain sockets to
+//! it.
 //!
 //! ```text
 //!   Tracker (child, ended by its handle) ◄── TcpStream ── Client (one connection, stream form or framed)
 //! ```
 
-#![allow(dead_code, reason = "each test binary uses its own part of the rig")]
+#![allow(dead_code, reason = "each test binary uses some of the fixtures")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -14,29 +15,30 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-/// No answer takes this long, not even on a slow machine; a test that waits longer fails instead of hanging.
+/// Longer than any answer takes, even on a slow machine: a test that waits longer fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Room that a filesystem in memory must have for the data of a test, in bytes, those of others beside it included.
+/// Free bytes that a filesystem in memory must have to hold the data of a test and of others that run beside
+/// it.
 const ROOM_BYTES: u64 = 1 << 30;
 
-/// A directory for what need not outlive anything: in memory, where there is room, so that no test waits for a disk.
-fn passing_dir() -> tempfile::TempDir {
+/// A temporary directory, in memory where there is room, so that no test waits for a disk.
+fn memory_dir() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     let has_room = rustix::fs::statvfs(memory).is_ok_and(|of| of.f_bavail * of.f_frsize >= ROOM_BYTES);
     let dir = if has_room { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     dir.or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// An address on which nobody listens, and never will as long as the socket that it belongs to is kept.
-pub(crate) fn nobody() -> (Socket, SocketAddr) {
+/// An address on which no program listens, as long as the returned socket is kept.
+pub(crate) fn unused_address() -> (Socket, SocketAddr) {
     let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let address = bound.local_addr().unwrap().as_socket().unwrap();
     (bound, address)
 }
 
-/// A running tracker.
+/// A running tracker, which is killed when the value is dropped.
 pub(crate) struct Tracker {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -44,14 +46,14 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// Starts one on a free port of loopback, with an empty state.
+    /// Starts a tracker on a free port of loopback, with an empty state.
     pub(crate) fn start() -> Tracker {
-        let dir = passing_dir();
+        let dir = memory_dir();
         std::fs::write(dir.path().join("tracker_info.txt"), "127.0.0.1 0\n").unwrap();
         Tracker::start_in(dir)
     }
 
-    /// Starts one in a directory with a cluster file.
+    /// Starts a tracker in a directory with a cluster file.
     pub(crate) fn start_in(dir: tempfile::TempDir) -> Tracker {
         let mut child = command(dir.path()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -65,7 +67,7 @@ impl Tracker {
         Client::to(self.address)
     }
 
-    /// A connection on which `user`, made on the way, is logged in and shares at `port`.
+    /// A connection on which the new user `user` is logged in and shares at `port`.
     pub(crate) fn user(&self, user: &str, port: u16) -> Client {
         let mut client = self.connect();
         client.sender_port = Some(port);
@@ -90,14 +92,14 @@ impl Drop for Tracker {
     }
 }
 
-/// The binary, to be run in `dir` and with nothing of the caller's environment that it reads.
+/// The binary, to be run in `dir` without the environment variables that it reads.
 pub(crate) fn command(dir: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tracker"));
     command.current_dir(dir).env_remove("SHOAL_TRACKERS").env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
 
-/// One connection.
+/// One client connection.
 pub(crate) struct Client {
     socket: TcpStream,
     reader: BufReader<TcpStream>,
@@ -117,22 +119,22 @@ impl Client {
         Client { socket, reader, framed: false, sender_port: None, peer_key: None, session: None }
     }
 
-    /// The same in the original form.
+    /// Switches to the original form, with a length before each message.
     pub(crate) fn framed(self) -> Client {
         Client { framed: true, ..self }
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).unwrap();
     }
 
-    /// Sends bytes that the tracker may stop taking.
+    /// Sends bytes; false when the tracker has closed the connection.
     pub(crate) fn try_send_bytes(&mut self, bytes: &[u8]) -> bool {
         self.socket.write_all(bytes).is_ok()
     }
 
-    /// Sends a request's text in the connection's form.
+    /// Sends a request's text in the form of the connection.
     pub(crate) fn send(&mut self, text: &str) {
         if self.framed {
             self.send_bytes(&frame(text));
@@ -165,18 +167,18 @@ impl Client {
         Some(serde_json::from_slice(&text).unwrap())
     }
 
-    /// Sends a request and gives its answer.
+    /// Sends a request and receives its answer.
     pub(crate) fn ask_value(&mut self, request: &Value) -> Value {
         self.send(&request.to_string());
         self.receive().expect("an answer")
     }
 
-    /// Sends a command with what every request of this client has.
+    /// Sends a command with this client's address and session, and receives its answer.
     pub(crate) fn ask(&mut self, word: &str, args: Value) -> Value {
         self.ask_with(word, args, json!({}))
     }
 
-    /// The same with fields beside the arguments.
+    /// The same, with fields beside the arguments.
     pub(crate) fn ask_with(&mut self, word: &str, args: Value, beside: Value) -> Value {
         let mut request = beside;
         request["command"] = word.into();
@@ -191,14 +193,14 @@ impl Client {
         self.ask_value(&request)
     }
 
-    /// A command that succeeds.
+    /// Sends a command that must succeed.
     pub(crate) fn ok(&mut self, word: &str, args: Value) -> Value {
         let answer = self.ask(word, args);
         assert_eq!(answer["status"], "success", "{word}: {answer}");
         answer
     }
 
-    /// A command that fails; gives its code.
+    /// Sends a command that must fail; gives its code.
     pub(crate) fn code(&mut self, word: &str, args: Value) -> String {
         let answer = self.ask(word, args);
         assert_eq!(answer["status"], "failure", "{word}: {answer}");
@@ -214,7 +216,7 @@ impl Client {
         self.ok("login", args)
     }
 
-    /// Uploads a file of `digests`, each made of one byte.
+    /// Uploads a file whose piece digests each repeat one byte.
     pub(crate) fn upload(&mut self, group: &str, name: &str, digests: &[u8]) -> Value {
         let pieces: Vec<String> = digests.iter().map(|byte| hash(*byte)).collect();
         let whole = if digests.len() == 1 { hash(digests[0]) } else { hash(0xFF) };
@@ -223,7 +225,7 @@ impl Client {
     }
 }
 
-/// The 40 hex digits of a hash that is one byte repeated.
+/// The 40 hex digits of a hash that repeats one byte.
 pub(crate) fn hash(byte: u8) -> String {
     format!("{byte:02x}").repeat(20)
 }

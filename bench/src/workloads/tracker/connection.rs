@@ -1,7 +1,8 @@
-//! One connection of the load, in two kinds: one that carries many requests, and one that is made anew for each.
+//! Connections of the load, of two types: one carries many pipelined requests, the other is opened anew for each
+//! request.
 //!
-//! Invariants: the n-th answer belongs to the n-th request; a request is under way from when it is given until its answer
-//! is whole, whether the kernel has taken it or not.
+//! Invariants: the n-th answer belongs to the n-th request. A request is in flight from when it is queued until its
+//! answer is complete, even before the kernel has taken it.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -14,46 +15,43 @@ use mio::{Interest, Registry, Token};
 use super::requests::SUCCESS;
 use crate::mix::RequestKind;
 
-/// What is heard of by the kernel's events.
+/// Events of interest.
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// A request under way.
+/// A request without an answer yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InFlightRequest {
-    /// What was asked.
     pub(crate) kind: RequestKind,
-    /// When it was due, in nanoseconds.
+    /// When the request was due, in nanoseconds of [`crate::clock::now`].
     pub(crate) due_ns: u64,
 }
 
-/// An answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadAnswer {
-    /// Of which request.
     pub(crate) request: InFlightRequest,
-    /// Whether it was carried out.
+    /// Whether the tracker carried the request out.
     pub(crate) success: bool,
 }
 
-/// What carries requests one after the other.
+/// A connection, or a sequence of connections, that carries requests in order.
 pub(crate) trait LoadConnection: Sized {
-    /// Opens a line to a tracker, whose events come under `token`.
+    /// Connects to a tracker; events come under `token`.
     fn open(address: SocketAddr, registry: &Registry, token: Token) -> anyhow::Result<Self>;
 
-    /// Takes a request, which goes out with the next [`LoadConnection::flush`].
+    /// Queues a request, which is sent by the next [`LoadConnection::flush`].
     fn queue_request(&mut self, request: InFlightRequest, text: &[u8]);
 
-    /// Sends what the kernel takes.
+    /// Sends as much as the kernel takes.
     fn flush(&mut self) -> anyhow::Result<()>;
 
-    /// Reads all that is there, and gives every answer in it.
+    /// Reads everything that has arrived, and passes every complete answer to `answered`.
     fn receive(&mut self, scratch: &mut [u8], answered: &mut dyn FnMut(LoadAnswer)) -> anyhow::Result<()>;
 
-    /// Requests whose answers have not come.
+    /// Requests whose answers have not arrived.
     fn in_flight(&self) -> &VecDeque<InFlightRequest>;
 }
 
-/// Bytes on their way out.
+/// Bytes to be sent.
 #[derive(Default)]
 struct UnsentBytes {
     bytes: Vec<u8>,
@@ -76,40 +74,40 @@ impl UnsentBytes {
     }
 }
 
-/// Whether the kernel will tell when it is worth another try; a connection that is being made says so in its own way.
+/// Whether an event will follow when the operation can succeed. A connection in progress gives `NotConnected`.
 fn is_retryable(fault: &std::io::Error) -> bool {
     matches!(fault.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
 }
 
-/// A connection on which requests follow each other, a line of JSON each, before their answers have come.
+/// A connection with pipelined requests, one JSON line each.
 pub(crate) struct PipelinedConnection {
     socket: TcpStream,
-    underway: VecDeque<InFlightRequest>,
+    in_flight: VecDeque<InFlightRequest>,
     unsent: UnsentBytes,
-    /// The beginning of a line of which the end has not come.
-    begun: Vec<u8>,
+    /// The start of an incomplete line.
+    partial: Vec<u8>,
 }
 
 impl LoadConnection for PipelinedConnection {
     fn open(address: SocketAddr, registry: &Registry, token: Token) -> anyhow::Result<PipelinedConnection> {
-        // Waits: a figure begins with open connections.
+        // Blocks, so that every connection is open before the measurement begins.
         let socket =
-            std::net::TcpStream::connect(address).context("the tracker does not take connections")?;
+            std::net::TcpStream::connect(address).context("the tracker does not accept connections")?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         let mut socket = TcpStream::from_std(socket);
         registry.register(&mut socket, token, BOTH)?;
         Ok(PipelinedConnection {
             socket,
-            underway: VecDeque::new(),
+            in_flight: VecDeque::new(),
             unsent: UnsentBytes::default(),
-            begun: Vec::new(),
+            partial: Vec::new(),
         })
     }
 
     fn queue_request(&mut self, request: InFlightRequest, text: &[u8]) {
         self.unsent.bytes.extend_from_slice(text);
-        self.underway.push_back(request);
+        self.in_flight.push_back(request);
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
@@ -120,7 +118,7 @@ impl LoadConnection for PipelinedConnection {
         loop {
             match self.socket.read(scratch) {
                 Ok(0) => bail!("the tracker closed a connection"),
-                Ok(bytes) => take_lines(&mut self.begun, &mut self.underway, &scratch[..bytes], answered)?,
+                Ok(bytes) => take_lines(&mut self.partial, &mut self.in_flight, &scratch[..bytes], answered)?,
                 Err(fault) if is_retryable(&fault) => return Ok(()),
                 Err(fault) if fault.kind() == ErrorKind::Interrupted => {}
                 Err(fault) => return Err(fault.into()),
@@ -129,56 +127,57 @@ impl LoadConnection for PipelinedConnection {
     }
 
     fn in_flight(&self) -> &VecDeque<InFlightRequest> {
-        &self.underway
+        &self.in_flight
     }
 }
 
 fn take_lines(
-    begun: &mut Vec<u8>,
-    underway: &mut VecDeque<InFlightRequest>,
+    partial: &mut Vec<u8>,
+    in_flight: &mut VecDeque<InFlightRequest>,
     mut bytes: &[u8],
     answered: &mut dyn FnMut(LoadAnswer),
 ) -> anyhow::Result<()> {
     while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-        let success = if begun.is_empty() {
+        let success = if partial.is_empty() {
             bytes.starts_with(SUCCESS)
         } else {
-            begun.extend_from_slice(&bytes[..end]);
-            begun.starts_with(SUCCESS)
+            partial.extend_from_slice(&bytes[..end]);
+            partial.starts_with(SUCCESS)
         };
-        begun.clear();
+        partial.clear();
         bytes = &bytes[end + 1..];
-        match underway.pop_front() {
+        match in_flight.pop_front() {
             Some(request) => answered(LoadAnswer { request, success }),
-            None => bail!("the tracker sent an answer that nobody asked for"),
+            None => bail!("the tracker sent an answer without a request"),
         }
     }
-    begun.extend_from_slice(bytes);
+    partial.extend_from_slice(bytes);
     Ok(())
 }
 
-/// A place for connections of which each carries one request, as HTTP trackers are asked: the next is made when the answer
-/// to the one before has ended.
+/// A sequence of connections with one request each, as HTTP trackers take them. The next one opens when the answer on
+/// the last one has ended.
 pub(crate) struct OneShotConnection {
     address: SocketAddr,
     registry: Registry,
     token: Token,
     socket: Option<TcpStream>,
-    /// The first is that of the connection that there is.
-    underway: VecDeque<InFlightRequest>,
-    /// What the others will say.
+    /// The first one belongs to the open connection.
+    in_flight: VecDeque<InFlightRequest>,
+    /// The texts of all others.
     waiting: VecDeque<Vec<u8>>,
     unsent: UnsentBytes,
     answer: Vec<u8>,
 }
 
 impl OneShotConnection {
-    /// Makes a connection for the next request, where one waits.
+    /// Opens a connection for the next waiting request, if there is one.
     fn connect_next(&mut self) -> anyhow::Result<()> {
         self.socket = None;
         self.answer.clear();
         let Some(text) = self.waiting.pop_front() else { return Ok(()) };
-        let mut socket = TcpStream::connect(self.address).context("the tracker does not take connections")?;
+        let mut socket =
+            TcpStream::connect(self.address).context("the tracker does not accept connections")?;
         self.registry.register(&mut socket, self.token, BOTH)?;
         self.unsent = UnsentBytes { bytes: text, sent: 0 };
         self.socket = Some(socket);
@@ -193,7 +192,7 @@ impl LoadConnection for OneShotConnection {
             registry: registry.try_clone()?,
             token,
             socket: None,
-            underway: VecDeque::new(),
+            in_flight: VecDeque::new(),
             waiting: VecDeque::new(),
             unsent: UnsentBytes::default(),
             answer: Vec::new(),
@@ -202,7 +201,7 @@ impl LoadConnection for OneShotConnection {
 
     fn queue_request(&mut self, request: InFlightRequest, text: &[u8]) {
         self.waiting.push_back(text.to_vec());
-        self.underway.push_back(request);
+        self.in_flight.push_back(request);
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
@@ -219,25 +218,26 @@ impl LoadConnection for OneShotConnection {
         while let Some(socket) = &mut self.socket {
             match socket.read(scratch) {
                 Ok(0) => {
-                    let request = self.underway.pop_front().context("an answer that nobody asked for")?;
+                    let request = self.in_flight.pop_front().context("an answer without a request")?;
                     answered(LoadAnswer { request, success: is_announce_accepted(&self.answer) });
                     self.connect_next()?;
                 }
                 Ok(bytes) => self.answer.extend_from_slice(&scratch[..bytes]),
                 Err(fault) if is_retryable(&fault) => return Ok(()),
                 Err(fault) if fault.kind() == ErrorKind::Interrupted => {}
-                Err(fault) => return Err(fault).context("a connection to the tracker broke"),
+                Err(fault) => return Err(fault).context("a connection to the tracker failed"),
             }
         }
         Ok(())
     }
 
     fn in_flight(&self) -> &VecDeque<InFlightRequest> {
-        &self.underway
+        &self.in_flight
     }
 }
 
-/// Whether an HTTP tracker took an announce: refusals too have the status 200, and say so by `failure reason` (BEP 3).
+/// Whether an HTTP tracker accepted an announce. Refusals also have status 200; their body starts with `failure
+/// reason` (BEP 3).
 pub(crate) fn is_announce_accepted(answer: &[u8]) -> bool {
     let is_ok = [&b"HTTP/1.1 200"[..], b"HTTP/1.0 200"].iter().any(|status| answer.starts_with(status));
     let body = answer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| &answer[at + 4..]);
@@ -249,15 +249,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_belong_to_requests_in_order_however_they_are_cut() {
-        let mut underway: VecDeque<InFlightRequest> =
+    fn answers_match_requests_in_order_at_any_segmentation() {
+        let mut in_flight: VecDeque<InFlightRequest> =
             [RequestKind::Ping, RequestKind::GetPeers, RequestKind::Login]
                 .into_iter()
                 .map(|kind| InFlightRequest { kind, due_ns: 7 })
                 .collect();
-        let (mut begun, mut found) = (Vec::new(), Vec::new());
+        let (mut partial, mut found) = (Vec::new(), Vec::new());
         let mut note = |answered: LoadAnswer| found.push((answered.request.kind, answered.success));
-        let mut take = |bytes: &[u8]| take_lines(&mut begun, &mut underway, bytes, &mut note);
+        let mut take = |bytes: &[u8]| take_lines(&mut partial, &mut in_flight, bytes, &mut note);
         take(b"{\"status\":\"succ").unwrap();
         take(b"ess\"}\n{\"status\":\"failure\"}\n{\"status\":\"success\"").unwrap();
         take(b"}\n").unwrap();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_announce_is_told_from_one_that_was_taken() {
+    fn refused_announces_are_recognized() {
         let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
         assert!(is_announce_accepted(&[&ok[..], b"d8:completei0ee"].concat()));
         assert!(!is_announce_accepted(&[&ok[..], b"d14:failure reason3:no.e"].concat()));

@@ -1,6 +1,6 @@
-//! What becomes of the outcomes of loads: numbers of each round, and the latencies of all rounds together.
+//! Turns the outcomes of loads into records: figures of each round, and latencies over all rounds.
 //!
-//! Invariant: whatever was refused, or got no answer, is told beside the numbers that it is in.
+//! Invariant: refused and unanswered requests are recorded as failures next to the figures that include them.
 
 use std::collections::BTreeMap;
 
@@ -11,37 +11,35 @@ use crate::mix::RequestKind;
 use crate::results::latency;
 use crate::results::sink::RecordSink;
 
-/// What a load was on.
+/// What a load measures.
 #[derive(Clone, Copy)]
 pub(crate) struct LoadSubject<'a> {
     /// The workload's name in records.
     pub(crate) workload: &'a str,
-    /// Whose numbers they are.
+    /// The measured tracker.
     pub(crate) who: &'a str,
-    /// What answers a second are called; nothing where the rate was fixed.
+    /// What the rate of answers counts; `None` at a fixed rate.
     pub(crate) rate: Option<&'a str>,
-    /// What requests are called.
+    /// Names of the kinds of requests.
     pub(crate) names: &'a dyn Fn(RequestKind) -> &'static str,
-    /// CPU seconds that it has used so far.
+    /// CPU seconds that the tracker has used so far.
     pub(crate) cpu: &'a dyn Fn() -> Option<f64>,
 }
 
-/// Puts figures into the sink.
 pub(crate) struct LoadFigures<'s> {
-    /// Where records go.
     pub(crate) sink: &'s mut RecordSink,
     rounds: u32,
     latencies: BTreeMap<(String, String, usize), (&'static str, Histogram<u64>)>,
 }
 
 impl<'s> LoadFigures<'s> {
-    /// Of so many rounds that count.
+    /// For a number of measured rounds.
     pub(crate) fn new(sink: &'s mut RecordSink, rounds: u32) -> LoadFigures<'s> {
         LoadFigures { sink, rounds, latencies: BTreeMap::new() }
     }
 
-    /// Runs a load and notes what came of it; in a round that does not count, nothing is noted. Gives whether every request was
-    /// carried out.
+    /// Runs a load and records its outcome, unless the round is a warm-up. Gives whether every request was carried
+    /// out.
     pub(crate) fn measure(
         &mut self,
         subject: &LoadSubject<'_>,
@@ -106,7 +104,7 @@ impl<'s> LoadFigures<'s> {
         Ok(())
     }
 
-    /// Puts in what all rounds have together.
+    /// Records the latencies over all rounds.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         for ((workload, who, _), (name, histogram)) in self.latencies {
             self.sink.record_latency([&workload, &who, name], &histogram)?;

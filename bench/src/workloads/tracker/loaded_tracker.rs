@@ -1,4 +1,4 @@
-//! The tracker under load: one of the run's own, or one that runs already; and which CPUs programs have.
+//! The tracker under load, started for the run or already running, and the CPUs of tracker and load.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,19 +14,18 @@ use crate::topology::usage;
 
 /// A tracker under load.
 pub(crate) struct LoadedTracker {
-    /// Where it answers.
     pub(crate) address: SocketAddr,
-    /// Its process, when it is ours.
+    /// Its pid, if this run has started it.
     pub(crate) pid: Option<u32>,
     cpus: &'static str,
     _tracker: Option<SpawnedProgram>,
 }
 
 impl LoadedTracker {
-    /// Starts a tracker in a folder below this one, unless one is named.
+    /// Starts a tracker in a folder below `folder`, unless the arguments name a running one.
     pub(crate) fn start(args: &TrackerArgs, folder: &Path, cpus: &RunCpus) -> anyhow::Result<LoadedTracker> {
         if let Some(address) = args.address {
-            let cpus = "those of the tracker are not known";
+            let cpus = "unknown for the tracker";
             return Ok(LoadedTracker { address, pid: None, cpus, _tracker: None });
         }
         let binaries = ShoalBinaries::find(args.bin.bin.as_deref())?;
@@ -39,11 +38,11 @@ impl LoadedTracker {
         let ((tracker, address), cpus) = cpus.start_apart(|| {
             SpawnedProgram::start_ready("tracker", &command, &folder, "tracker listening on ")
         })?;
-        let address = address.parse().context("the tracker did not say where it listens")?;
+        let address = address.parse().context("the tracker did not print its address")?;
         Ok(LoadedTracker { address, pid: Some(tracker.pid()), cpus, _tracker: Some(tracker) })
     }
 
-    /// Which CPUs it has, in words.
+    /// A text about its CPUs for the report.
     pub(crate) fn cpus(&self) -> &'static str {
         self.cpus
     }
@@ -54,18 +53,18 @@ impl LoadedTracker {
     }
 }
 
-/// The CPUs that the harness had when it was called, before it left one of them to trackers.
+/// The CPUs of the harness at its start, before one was reserved for trackers.
 pub(crate) struct RunCpus {
     all: Option<CpuSet>,
 }
 
 impl RunCpus {
-    /// Looks. To be asked before anything is started apart.
+    /// Must be called before anything is started apart.
     pub(crate) fn read() -> RunCpus {
         RunCpus { all: sched_getaffinity(None).ok() }
     }
 
-    /// The first of them alone, and the others; nothing where there is only one.
+    /// The first CPU, and all others; `None` with a single CPU.
     fn split(&self) -> Option<(CpuSet, CpuSet)> {
         let all = self.all.filter(|all| all.count() >= 2)?;
         let first = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu))?;
@@ -75,8 +74,9 @@ impl RunCpus {
         Some((own, rest))
     }
 
-    /// Starts a program on the first CPU, as every program that is started by this, and leaves all others to this thread and
-    /// those that it starts from now on. With one CPU, or where the system does not allow it, they share.
+    /// Starts a program on the first CPU, which all such programs share, and leaves the other CPUs to this thread and
+    /// its later children. With one CPU, or if the system refuses, they share all CPUs. Also gives a text about the
+    /// CPUs.
     pub(crate) fn start_apart<T>(
         &self,
         start: impl FnOnce() -> anyhow::Result<T>,
@@ -85,8 +85,8 @@ impl RunCpus {
             return Ok((start()?, "shared by tracker and load"));
         };
         let started = start();
-        // A child keeps what its parent had when it was started.
-        sched_setaffinity(None, &rest).context("the load could not be moved to other CPUs")?;
+        // A child keeps the affinity that its parent had at its start.
+        sched_setaffinity(None, &rest).context("cannot move the load to other CPUs")?;
         Ok((started?, "one for the tracker, the others for the load"))
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_started_apart_has_the_same_cpu() {
+    fn programs_started_apart_share_one_cpu() {
         let cpus = RunCpus::read();
         if cpus.split().is_none() {
             println!("skipped: there is one CPU");

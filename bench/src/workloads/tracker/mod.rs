@@ -1,21 +1,19 @@
-//! `bench tracker`: what one tracker bears.
+//! `bench tracker`: a tracker under load.
 //!
 //! ```text
-//!   run ─► place (a tracker of its own, or one that runs; CPUs)
-//!     ├─► requests (accounts, sessions, texts) ─► idle connections: memory, and whether they stay
-//!     └─► rounds: Shoal's tracker, then opentracker, the yardstick
-//!            ├─► load: at a fixed rate by the mix ─► latency, CPU
-//!            ├─► load: as many as are answered, each kind alone ─► requests a second, CPU
-//!            │    └─► line (connections: one for many requests, or one for each)
-//!            └─► figures (what comes of a load, in records)
-//!   limits: the numbers
+//!   run_tracker ─► loaded_tracker (started for the run, or running; CPUs)
+//!     ├─► requests (accounts, sessions, texts) ─► idle connections: memory, and whether they stay open
+//!     └─► run_rounds: Shoal's tracker, then opentracker
+//!            ├─► load: the mix at a fixed rate ─► latency, CPU
+//!            ├─► load: each kind alone at the maximum rate ─► requests a second, CPU
+//!            │    └─► connection (one for many requests, or one for each)
+//!            └─► figures (outcomes of loads, as records)
 //! ```
 //!
-//! Trackers and load have CPUs of their own where there are two: the trackers one, the load the others.
+//! With two CPUs or more, trackers have one CPU and the load has the others.
 
 mod connection;
 mod figures;
-mod limits;
 mod load;
 mod loaded_tracker;
 mod opentracker;
@@ -29,6 +27,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::cli::TrackerArgs;
+use crate::limits::{ANSWER_TIMEOUT_MS, FILES_EXTRA, MAXIMUM_SHARE, PIPELINE_DEPTH, ROUND_BYTES};
 use crate::mix::{RequestKind, RequestMix};
 use crate::report;
 use crate::results::sink::RecordSink;
@@ -36,19 +35,14 @@ use crate::topology::other_load::OtherLoad;
 use crate::topology::{shutdown, usage, warm_up};
 use connection::PipelinedConnection;
 use figures::{LoadFigures, LoadSubject};
-use limits::{ANSWER_TIMEOUT_MS, FILES_EXTRA, PIPELINE_DEPTH, ROUND_BYTES};
 use load::{LoadPace, RequestLoad};
 use loaded_tracker::{LoadedTracker, RunCpus};
 use opentracker::{LOOK_UPS, OpentrackerRival};
 use requests::{BenchAccount, IdleConnections};
 
-/// Whose numbers these are.
 const SHOAL: &str = "shoal";
 
-/// Of the time at a fixed rate, the part that each search for a maximum takes.
-const MAXIMUM_SHARE: f64 = 0.2;
-
-/// Measures and reports.
+/// Runs `bench tracker`.
 pub(crate) fn run_tracker(args: &TrackerArgs) -> anyhow::Result<()> {
     allow_files(u64::from(args.connections))?;
     let active = args.active.min(args.connections);
@@ -66,48 +60,48 @@ pub(crate) fn run_tracker(args: &TrackerArgs) -> anyhow::Result<()> {
         Some(dir) => TempDir::with_prefix_in("shoal-bench-", dir),
         None => TempDir::with_prefix("shoal-bench-"),
     };
-    let folder = folder.context("there is no place for the tracker's state: choose another --dir")?;
+    let folder = folder.context("cannot create a folder for the tracker's state: choose another --dir")?;
     shutdown::clean_up_on_signal(folder.path().to_owned())?;
-    // Both look at the CPUs, and so before the harness leaves one of them to trackers.
+    // Both read the CPUs, and must do so before one is reserved for trackers.
     let cpus = RunCpus::read();
     let mut sink = RecordSink::begin(args.output.record_output(), "tracker", None, &settings)?;
     warm_up::touch_memory(ROUND_BYTES);
-    let place = LoadedTracker::start(args, folder.path(), &cpus)?;
-    sink.add_setting("CPUs", place.cpus());
-    let accounts = requests::prepare_accounts(place.address, upload_pieces(args.size.bytes())?)?;
-    let idle = open_idle(&mut sink, &place, &accounts, args.connections - active)?;
+    let tracker = LoadedTracker::start(args, folder.path(), &cpus)?;
+    sink.add_setting("CPUs", tracker.cpus());
+    let accounts = requests::prepare_accounts(tracker.address, upload_pieces(args.size.bytes())?)?;
+    let idle = open_idle(&mut sink, &tracker, &accounts, args.connections - active)?;
     let mut rival = match args.rivals {
         true => OpentrackerRival::start(&mut sink, folder.path(), &cpus, args)?,
         false => None,
     };
     let mut figures = LoadFigures::new(&mut sink, args.runs);
-    let carried_out = run_rounds(&mut figures, args, &place, &accounts, &mut rival);
+    let carried_out = run_rounds(&mut figures, args, &tracker, &accounts, &mut rival);
     figures.finish()?;
     let carried_out = carried_out.or_else(|fault| {
         sink.record_failed(["rounds", SHOAL], &format!("{fault:#}"))?;
         anyhow::Ok(false)
     })?;
-    let stayed = check_idle(&mut sink, &place, &idle)?;
-    drop((idle, rival, place));
+    let stayed = check_idle(&mut sink, &tracker, &idle)?;
+    drop((idle, rival, tracker));
     report::finish_run(sink)?;
     if !(carried_out && stayed) {
-        bail!("the tracker left requests or connections without an answer: the lines `failed` say which");
+        bail!("the tracker did not answer all requests and connections: see the `failed` lines");
     }
     Ok(())
 }
 
-/// Pieces that uploads describe.
+/// Pieces of the files that uploads describe.
 fn upload_pieces(bytes: u64) -> anyhow::Result<usize> {
-    let geometry = Geometry::new(bytes).context("no file is as long as this --size")?;
+    let geometry = Geometry::new(bytes).context("--size is longer than any file")?;
     let pieces = usize::try_from(geometry.pieces().0)?;
     let most = tracker::api::limits::PIECES_PER_MESSAGE;
     if pieces > most {
-        bail!("a --size of {pieces} pieces, but one upload_file describes {most} at most");
+        bail!("--size has {pieces} pieces, and one upload_file describes at most {most}");
     }
     Ok(pieces)
 }
 
-/// Lets this process, and the tracker that it starts, have as many files open as connections need.
+/// Raises the limit of open files for this process and the tracker that it starts.
 fn allow_files(connections: u64) -> anyhow::Result<()> {
     let wanted = connections + FILES_EXTRA;
     let limit = getrlimit(Resource::Nofile);
@@ -120,7 +114,7 @@ fn allow_files(connections: u64) -> anyhow::Result<()> {
             );
         }
         let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        setrlimit(Resource::Nofile, raised).context("the limit of open files could not be raised")?;
+        setrlimit(Resource::Nofile, raised).context("cannot raise the limit of open files")?;
     }
     Ok(())
 }
@@ -129,17 +123,17 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / 1_048_576.0
 }
 
-/// Opens connections that show their session and then wait; how much memory they cost the tracker.
+/// Opens connections that authenticate once and then stay idle; records the tracker's memory for them.
 fn open_idle<'a>(
     sink: &mut RecordSink,
-    place: &LoadedTracker,
+    tracker: &LoadedTracker,
     accounts: &'a [BenchAccount],
     count: u32,
 ) -> anyhow::Result<IdleConnections<'a>> {
-    let before = place.pid.map(usage::anonymous_bytes);
-    let idle = IdleConnections::open(place.address, accounts, count as usize)?;
+    let before = tracker.pid.map(usage::anonymous_bytes);
+    let idle = IdleConnections::open(tracker.address, accounts, count as usize)?;
     sink.record_sample(["idle", SHOAL, "connections open"], 0, idle.open_count() as f64, "")?;
-    if let (Some(before), Some(pid)) = (before, place.pid) {
+    if let (Some(before), Some(pid)) = (before, tracker.pid) {
         let after = usage::anonymous_bytes(pid);
         sink.record_sample(["idle", SHOAL, "memory before"], 0, mebibytes(before), "MiB")?;
         sink.record_sample(["idle", SHOAL, "memory"], 0, mebibytes(after), "MiB")?;
@@ -151,23 +145,23 @@ fn open_idle<'a>(
                 each(after.saturating_sub(before)),
                 "KiB",
             )?;
-            // Nothing can hide in this one: neither memory that was free before, nor what is shared by all.
+            // This figure hides neither memory that was free before nor memory that all connections share.
             sink.record_sample(["idle", SHOAL, "all memory, a connection"], 0, each(after), "KiB")?;
         }
     }
     Ok(idle)
 }
 
-/// Whether the connections that waited are still open after the load, and still have answers.
+/// Whether idle connections are still open after the load and still get answers.
 fn check_idle(
     sink: &mut RecordSink,
-    place: &LoadedTracker,
+    tracker: &LoadedTracker,
     idle: &IdleConnections<'_>,
 ) -> anyhow::Result<bool> {
     let (open, answering) = (idle.open_count(), idle.answering_count());
     sink.record_sample(["after the load", SHOAL, "connections open"], 0, open as f64, "")?;
     sink.record_sample(["after the load", SHOAL, "connections answering"], 0, answering as f64, "")?;
-    if let Some(pid) = place.pid {
+    if let Some(pid) = tracker.pid {
         sink.record_sample(
             ["after the load", SHOAL, "memory"],
             0,
@@ -177,35 +171,35 @@ fn check_idle(
     }
     let all = idle.count();
     if open < all || answering < all {
-        let why = format!("of {all} connections that waited, {open} are open and {answering} get answers");
+        let why = format!("of {all} idle connections {open} are still open and {answering} get answers");
         sink.record_failed(["idle", SHOAL], &why)?;
     }
     Ok(open == all && answering == all)
 }
 
-/// All rounds; whether every request to Shoal's tracker was carried out.
+/// Runs all rounds; whether Shoal's tracker carried out every request.
 fn run_rounds(
     figures: &mut LoadFigures<'_>,
     args: &TrackerArgs,
-    place: &LoadedTracker,
+    tracker: &LoadedTracker,
     accounts: &[BenchAccount],
     rival: &mut Option<OpentrackerRival>,
 ) -> anyhow::Result<bool> {
     let lines = args.active.min(args.connections) as usize;
-    let patience = Duration::from_millis(ANSWER_TIMEOUT_MS);
+    let answer_timeout = Duration::from_millis(ANSWER_TIMEOUT_MS);
     let write = Box::new(|line: usize, kind, number, text: &mut Vec<u8>| {
         accounts[line % accounts.len()].append(kind, number, text);
     });
     let mut load: RequestLoad<'_, PipelinedConnection> =
-        RequestLoad::open(place.address, lines, patience, write)?;
+        RequestLoad::open(tracker.address, lines, answer_timeout, write)?;
     let mut carried_out = true;
     for round in 0..args.warmup + args.runs {
         let counted = round.checked_sub(args.warmup);
         warm_up::touch_memory(ROUND_BYTES);
-        let others = OtherLoad::start();
-        carried_out &= measure_shoal(figures, args, place, &mut load, counted)?;
+        let other_load = OtherLoad::start();
+        carried_out &= measure_shoal(figures, args, tracker, &mut load, counted)?;
         if rival.is_some() {
-            carried_out &= measure_look_ups(figures, args, place, &mut load, counted)?;
+            carried_out &= measure_look_ups(figures, args, tracker, &mut load, counted)?;
         }
         if let Some(rival_now) = rival
             && let Err(fault) = rival_now.run_round(figures, counted, args, args.seconds * MAXIMUM_SHARE)
@@ -214,41 +208,41 @@ fn run_rounds(
             *rival = None;
         }
         if counted.is_some() {
-            figures.sink.add_other_load(others.busy_cpus());
+            figures.sink.add_other_load(other_load.busy_cpus());
         }
     }
     Ok(carried_out)
 }
 
-/// Shoal under look-ups alone at the fixed rate, which is all that the rival is asked.
+/// Look-ups alone at the fixed rate: the only load that opentracker can take too.
 fn measure_look_ups(
     figures: &mut LoadFigures<'_>,
     args: &TrackerArgs,
-    place: &LoadedTracker,
+    tracker: &LoadedTracker,
     load: &mut RequestLoad<'_, PipelinedConnection>,
     round: Option<u32>,
 ) -> anyhow::Result<bool> {
-    let cpu = || place.cpu_seconds();
+    let cpu = || tracker.cpu_seconds();
     let fixed =
         LoadSubject { workload: LOOK_UPS, who: SHOAL, rate: None, names: &RequestKind::name, cpu: &cpu };
     let pace = LoadPace::Rate(f64::from(args.rate));
     figures.measure(&fixed, round, || load.run(&RequestMix::only(RequestKind::GetPeers), pace, args.seconds))
 }
 
-/// Shoal's part of a round: the mix at its rate, then each kind that is no login alone, as many as are answered.
+/// Shoal's part of a round: the mix at its fixed rate, then each kind but logins alone at the maximum rate.
 fn measure_shoal(
     figures: &mut LoadFigures<'_>,
     args: &TrackerArgs,
-    place: &LoadedTracker,
+    tracker: &LoadedTracker,
     load: &mut RequestLoad<'_, PipelinedConnection>,
     round: Option<u32>,
 ) -> anyhow::Result<bool> {
-    let cpu = || place.cpu_seconds();
+    let cpu = || tracker.cpu_seconds();
     let fixed =
         LoadSubject { workload: "fixed rate", who: SHOAL, rate: None, names: &RequestKind::name, cpu: &cpu };
     let pace = LoadPace::Rate(f64::from(args.rate));
     let mut carried_out = figures.measure(&fixed, round, || load.run(&args.mix, pace, args.seconds))?;
-    if let (Some(pid), Some(round)) = (place.pid, round) {
+    if let (Some(pid), Some(round)) = (tracker.pid, round) {
         let memory = mebibytes(usage::anonymous_bytes(pid));
         figures.sink.record_sample(["fixed rate", SHOAL, "memory"], round, memory, "MiB")?;
     }

@@ -1,8 +1,7 @@
-//! The yardstick: opentracker, a lean BitTorrent tracker, announced to by HTTP under the same load as Shoal's.
+//! opentracker, a minimal BitTorrent tracker, under the same load by HTTP announces.
 //!
-//! It keeps no accounts, proves no membership, signs no tickets and writes nothing to a disk, and each announce comes over a
-//! connection of its own, since it ends every connection with its answer. The numbers say what a tracker that does only that is
-//! worth here.
+//! It has no accounts, checks no membership, signs no tickets and writes nothing to disk. It closes each connection
+//! after its answer, so each announce needs a new one. Its figures show what such a tracker reaches on this machine.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,38 +13,34 @@ use anyhow::bail;
 
 use super::connection::OneShotConnection;
 use super::figures::{LoadFigures, LoadSubject};
-use super::limits::{ANSWER_TIMEOUT_MS, PIPELINE_DEPTH};
 use super::load::{LoadPace, RequestLoad};
 use super::loaded_tracker::RunCpus;
+use crate::limits::{ANNOUNCING_PEERS, ANSWER_TIMEOUT_MS, PIPELINE_DEPTH};
 use crate::mix::{RequestKind, RequestMix};
 use crate::results::sink::RecordSink;
 use crate::topology::spawned::{self, SpawnedProgram};
 use crate::topology::usage;
 use crate::{cli::TrackerArgs, clock};
 
-/// The program.
 const PROGRAM: &str = "opentracker";
 
-/// The fixed rate of look-ups and nothing else, which is all that it can be asked.
+/// The workload of look-ups alone at the fixed rate: opentracker can only look up peers.
 pub(crate) const LOOK_UPS: &str = "fixed rate, look-ups alone";
 
-/// The workload of its most.
+/// The workload of its maximum rate.
 const MAXIMUM: &str = "maximum announce";
 
-/// What is announced.
 const INFO_HASH: &[u8; 20] = b"shoalshoalshoalshoal";
 
-/// Peers that announce.
-const PEERS: u64 = 1_000;
-
-/// An opentracker of the run's own, and the load on it.
+/// An opentracker started for the run, and the load on it.
 pub(crate) struct OpentrackerRival {
     tracker: SpawnedProgram,
     load: RequestLoad<'static, OneShotConnection>,
 }
 
 impl OpentrackerRival {
-    /// Starts it in a folder below this one, on the CPU that Shoal's tracker has; says why there is none.
+    /// Starts it in a folder below `folder`, on the CPU of Shoal's tracker. If it cannot start, the reason is
+    /// recorded.
     pub(crate) fn start(
         sink: &mut RecordSink,
         folder: &Path,
@@ -64,7 +59,7 @@ impl OpentrackerRival {
         Ok(None)
     }
 
-    /// One round: the fixed rate, then as many as are answered.
+    /// One round: the fixed rate, then the maximum rate.
     pub(crate) fn run_round(
         &mut self,
         figures: &mut LoadFigures<'_>,
@@ -74,7 +69,7 @@ impl OpentrackerRival {
     ) -> anyhow::Result<()> {
         let pid = self.tracker.pid();
         let cpu = move || usage::cpu_of(pid).map(|cpu| cpu.0);
-        // One kind of request there, counted as a look-up here: it asks who has a file.
+        // Announces count as look-ups: they ask for the peers of a file.
         let mix = RequestMix::only(RequestKind::GetPeers);
         let names = |_| "announce";
         let fixed = LoadSubject { workload: LOOK_UPS, who: PROGRAM, rate: None, names: &names, cpu: &cpu };
@@ -95,10 +90,10 @@ fn is_missing(fault: &anyhow::Error) -> bool {
 
 fn start_opentracker(folder: &Path, cpus: &RunCpus, lines: usize) -> anyhow::Result<OpentrackerRival> {
     let folder = spawned::empty_folder(folder.join(PROGRAM))?;
-    // Debian's serves only what is listed, and refuses the rest with the status 200.
+    // Debian's build serves listed torrents only, and refuses others with status 200.
     let hash: String = INFO_HASH.iter().map(|byte| format!("{byte:02x}")).collect();
     std::fs::write(folder.join("listed"), format!("{hash}\n"))?;
-    // It takes no port 0: the system names a free one, which is its own a moment later.
+    // It does not take port 0, so it gets a port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = Command::new(PROGRAM);
     command.args(["-i", "127.0.0.1", "-p", &address.port().to_string(), "-w", "listed", "-d"]).arg(&folder);
@@ -109,7 +104,7 @@ fn start_opentracker(folder: &Path, cpus: &RunCpus, lines: usize) -> anyhow::Res
         ended = tracker.has_ended();
         ended || TcpStream::connect(address).is_ok()
     });
-    // One that could not have its port has ended, and whoever answers there is another: a service, say.
+    // If its port was taken, it has exited, and another program answers on that port.
     if ended || !up || tracker.has_ended() {
         bail!("opentracker does not listen{}", tracker.failure_output());
     }
@@ -122,14 +117,19 @@ fn start_opentracker(folder: &Path, cpus: &RunCpus, lines: usize) -> anyhow::Res
 fn open_load(
     address: SocketAddr,
     lines: usize,
-    patience: Duration,
+    answer_timeout: Duration,
 ) -> anyhow::Result<RequestLoad<'static, OneShotConnection>> {
-    RequestLoad::open(address, lines, patience, Box::new(|_, _, number, text| write_announce(number, text)))
+    RequestLoad::open(
+        address,
+        lines,
+        answer_timeout,
+        Box::new(|_, _, number, text| write_announce(number, text)),
+    )
 }
 
 /// Appends the announce of one of the peers.
 fn write_announce(number: u64, text: &mut Vec<u8>) {
-    let peer = number % PEERS;
+    let peer = number % ANNOUNCING_PEERS;
     text.extend_from_slice(b"GET /announce?info_hash=");
     text.extend_from_slice(INFO_HASH);
     let rest = format!(
@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// An HTTP tracker that ends each connection with this answer, and tells of every request.
+    /// An HTTP tracker that gives this answer on each connection, and reports every request.
     fn fake(body: &'static str) -> (SocketAddr, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn each_announce_has_a_connection_of_its_own_and_is_counted() {
+    fn each_announce_opens_a_connection_and_is_counted() {
         let (address, told) = fake("d8:completei0ee");
         let mut load = open_load(address, 4, Duration::from_secs(600)).unwrap();
         let outcome = load.run(&RequestMix::only(RequestKind::GetPeers), LoadPace::Rate(400.0), 0.1).unwrap();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_no_answers() {
+    fn refused_announces_are_counted_as_refusals() {
         let (address, _told) = fake("d14:failure reason3:no.e");
         let mut load = open_load(address, 2, Duration::from_secs(600)).unwrap();
         let outcome =

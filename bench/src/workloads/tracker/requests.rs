@@ -1,6 +1,6 @@
-//! What is sent: accounts with their sessions, and the text of each kind of request, as the client's node sends it.
+//! The requests of the load: accounts with their sessions, and the text of each kind of request.
 //!
-//! Requests name their session and where their node listens, as those of the node do.
+//! As those of a real node, requests contain their session and the node's address.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::limits::{ACCOUNTS, ANSWER_TIMEOUT_MS, FILE_PIECES};
+use crate::limits::{ACCOUNTS, ANSWER_TIMEOUT_MS, FILE_PIECES};
 use crate::mix::RequestKind;
 
 /// The group of all files.
@@ -18,22 +18,21 @@ const GROUP: &str = "bench";
 /// The file that is looked up.
 const FILE: &str = "looked-up.bin";
 
-/// Everybody's password.
+/// The password of every account.
 const PASSWORD: &str = "password";
 
-/// How every answer to a request that was carried out begins.
+/// The start of every answer to a request that was carried out.
 pub(crate) const SUCCESS: &[u8] = b"{\"status\":\"success\"";
 
-/// An account with a session.
 pub(crate) struct BenchAccount {
     user: String,
     port: u16,
     key: String,
     session: String,
-    /// By number of kind; of an upload, what stands before and behind the name.
+    /// The text of each kind; of an upload, the text before and after the file name.
     texts: [Vec<u8>; 4],
     upload: [Vec<u8>; 2],
-    /// What stands before and behind the key of a first look-up.
+    /// The text of a first look-up before and after the key.
     first: [Vec<u8>; 2],
 }
 
@@ -45,7 +44,7 @@ struct TrackerSession {
 
 impl TrackerSession {
     fn connect(address: SocketAddr) -> anyhow::Result<TrackerSession> {
-        let socket = TcpStream::connect(address).context("the tracker does not take connections")?;
+        let socket = TcpStream::connect(address).context("the tracker does not accept connections")?;
         TrackerSession::from_socket(socket)
     }
 
@@ -60,7 +59,7 @@ impl TrackerSession {
         self.socket.write_all(format!("{request}\n").as_bytes())?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        let answer: Value = serde_json::from_str(&line).context("the tracker did not answer by JSON")?;
+        let answer: Value = serde_json::from_str(&line).context("the tracker's answer is not JSON")?;
         if answer["status"] != "success" {
             bail!("the tracker refused {}: {}", request["command"], answer["message"]);
         }
@@ -68,39 +67,38 @@ impl TrackerSession {
     }
 }
 
-/// Makes the accounts, a group of all, and a file that one has and the others fetch; gives the accounts with their sessions.
-/// On a tracker that has them already they are used as they are.
-/// Uploads of the load describe files of so many pieces.
+/// Creates accounts with sessions, a group of all, and a file that one account shares and the others download.
+/// Existing ones are reused. Uploads of the load describe files of `upload_pieces` pieces.
 pub(crate) fn prepare_accounts(
     address: SocketAddr,
     upload_pieces: usize,
 ) -> anyhow::Result<Vec<BenchAccount>> {
     let mut accounts = Vec::new();
     for number in 0..ACCOUNTS {
-        let mut talk = TrackerSession::connect(address)?;
+        let mut session = TrackerSession::connect(address)?;
         let user = format!("bench{number}");
         let port = 20_000 + u16::try_from(number)?;
         let key = format!("{:064x}", number + 1);
-        // An account may be there from an earlier run; the login shows whether it is.
-        let _ = talk.exchange(
+        // The account may exist from an earlier run; then the login succeeds.
+        let _ = session.exchange(
             &json!({"command": "create_user", "command_args": {"user_id": user, "passwd": PASSWORD}}),
         );
-        let answer = talk.exchange(&login_request(&user, port, &key))?;
-        let session = answer["session"].as_str().context("a login without a session")?.to_owned();
-        let account = BenchAccount::new(user, port, key, session, upload_pieces);
-        // Group and membership may be there from an earlier run too; the next request shows whether they are.
+        let answer = session.exchange(&login_request(&user, port, &key))?;
+        let session_id = answer["session"].as_str().context("the login gave no session")?.to_owned();
+        let account = BenchAccount::new(user, port, key, session_id, upload_pieces);
+        // Group and membership may exist too; the next request fails if they do not.
         let join = if number == 0 { "create_group" } else { "join_group" };
-        let _ = talk.exchange(&account.request(join, &json!({"group_id": GROUP})));
+        let _ = session.exchange(&account.request(join, &json!({"group_id": GROUP})));
         let file = json!({"group_id": GROUP, "file_name": FILE, "view": "compact"});
         if number == 0 {
             let digest = "ab".repeat(20);
             let mut upload = account.request("upload_file", &file);
             upload["piecewise_sha"] = vec![digest.clone(); FILE_PIECES as usize].into();
             upload["fileSha"] = digest.into();
-            talk.exchange(&upload)?;
+            session.exchange(&upload)?;
         } else {
-            // Whoever asks is a leecher of the swarm from then on.
-            talk.exchange(&account.request("download_file", &file))?;
+            // This makes the account a leecher of the swarm.
+            session.exchange(&account.request("download_file", &file))?;
         }
         accounts.push(account);
     }
@@ -114,7 +112,7 @@ fn login_request(user: &str, port: u16, key: &str) -> Value {
     })
 }
 
-/// What stands before and behind a word of a request.
+/// The parts of a request before and after a word.
 fn split_around(word: &str, request: &Value) -> [Vec<u8>; 2] {
     let text = request.to_string();
     let (before, behind) = text.split_once(word).unwrap_or((&text, ""));
@@ -142,7 +140,7 @@ impl BenchAccount {
             line(account.request("ping", &json!({}))),
             line(account.request("get_peers", &look_up)),
             line(account.request("update_pieces", &gained)),
-            // Logs another session in: that of the load goes on.
+            // Creates another session: that of the load stays valid.
             line(login_request(&account.user, account.port, &account.key)),
         ];
         let digest = "cd".repeat(20);
@@ -163,7 +161,7 @@ impl BenchAccount {
         })
     }
 
-    /// Appends a request; `number` tells it from all others of the run, where their texts differ.
+    /// Appends a request; `number` makes it unique where its kind needs that.
     pub(crate) fn append(&self, kind: RequestKind, number: u64, out: &mut Vec<u8>) {
         match kind {
             RequestKind::Ping => out.extend_from_slice(&self.texts[0]),
@@ -172,7 +170,7 @@ impl BenchAccount {
             RequestKind::Login => out.extend_from_slice(&self.texts[3]),
             RequestKind::FirstPeers => {
                 out.extend_from_slice(&self.first[0]);
-                // Every account has keys of its own, and none of them is that of its node.
+                // Keys are unique per account and differ from its node's key.
                 out.extend_from_slice(format!("{:032x}{number:032x}", self.port).as_bytes());
                 out.extend_from_slice(&self.first[1]);
             }
@@ -187,14 +185,14 @@ impl BenchAccount {
     }
 }
 
-/// Connections that have shown their sessions and wait.
+/// Connections that have authenticated and stay idle.
 pub(crate) struct IdleConnections<'a> {
     sockets: Vec<TcpStream>,
     accounts: &'a [BenchAccount],
 }
 
 impl<'a> IdleConnections<'a> {
-    /// Opens so many, one after the other.
+    /// Opens `count` connections, one after the other.
     pub(crate) fn open(
         address: SocketAddr,
         accounts: &'a [BenchAccount],
@@ -202,9 +200,9 @@ impl<'a> IdleConnections<'a> {
     ) -> anyhow::Result<IdleConnections<'a>> {
         let mut idle = IdleConnections { sockets: Vec::new(), accounts };
         for at in 0..count {
-            let mut talk = TrackerSession::connect(address)?;
-            talk.exchange(&idle.ping(at))?;
-            idle.sockets.push(talk.socket);
+            let mut session = TrackerSession::connect(address)?;
+            session.exchange(&idle.ping(at))?;
+            idle.sockets.push(session.socket);
         }
         Ok(idle)
     }
@@ -214,7 +212,7 @@ impl<'a> IdleConnections<'a> {
         self.sockets.len()
     }
 
-    /// How many the tracker has left open: nothing has come over them since, neither bytes nor an end.
+    /// How many the tracker has left open: a read would neither give bytes nor the end.
     pub(crate) fn open_count(&self) -> usize {
         let is_open = |socket: &&TcpStream| {
             let peeked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
@@ -224,14 +222,14 @@ impl<'a> IdleConnections<'a> {
         self.sockets.iter().filter(is_open).count()
     }
 
-    /// How many still have an answer for whoever wakes up.
+    /// How many still get an answer.
     pub(crate) fn answering_count(&self) -> usize {
         let answers = |at: &usize| {
-            let talk = self.sockets[*at]
+            let session = self.sockets[*at]
                 .try_clone()
                 .map_err(anyhow::Error::from)
                 .and_then(TrackerSession::from_socket);
-            talk.and_then(|mut talk| talk.exchange(&self.ping(*at))).is_ok()
+            session.and_then(|mut session| session.exchange(&self.ping(*at))).is_ok()
         };
         (0..self.sockets.len()).filter(answers).count()
     }
@@ -248,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_the_tracker_closed_is_missed() {
+    fn a_closed_connection_is_not_counted_as_open() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let fake = std::thread::spawn(move || {
@@ -268,7 +266,7 @@ mod tests {
         let mut kept = fake.join().unwrap();
         assert_eq!(idle.open_count(), 3);
         drop(kept.remove(1));
-        // Its end has come when a read of it says so.
+        // Blocks until the close has arrived.
         assert_eq!(std::io::Read::read(&mut &idle.sockets[1], &mut [0]).unwrap(), 0);
         assert_eq!(idle.open_count(), 2);
         let fake = std::thread::spawn(move || {

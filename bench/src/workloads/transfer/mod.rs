@@ -1,14 +1,14 @@
-//! `bench transfer`: a file from one or several seeders to one or several leechers, through the real programs; in the same
-//! rounds the floor, and with `--rivals` the field.
+//! `bench transfer`: transfers a file from seeders to leechers with the real programs, and with the baseline and, with
+//! `--rivals`, other programs in the same rounds.
 //!
 //! ```text
-//!   run ─► terms (the file, the network) ─► contenders: shoal, floor, rivals ─► rounds ─► sink
+//!   run_transfer ─► terms (the file, the network) ─► contenders: shoal, baseline, rivals ─► rounds ─► sink
 //! ```
 //!
-//! One workload for each number of seeders with each number of leechers. `throughput` counts from the start of the receiving
-//! command to its exit, for all contenders. Shoal's command waits until the copy is durable and the others' do not, so
-//! `complete` ends when Shoal's says that all is proven, and for others still at their exit; `durable` has everybody's sync
-//! in it. `transfer itself` leaves out what a program tells that it spends on starting and ending.
+//! There is one workload for each pair of numbers of seeders and leechers. `throughput` runs from the start of the
+//! receiving command to its exit. Shoal's command waits until the copy is durable; the others do not. So `complete`
+//! ends for Shoal when all pieces are verified, and for the others at the exit. `durable` includes a sync for every
+//! contender. `transfer itself` excludes the start and the end of a program, where it reports that.
 
 pub(crate) mod rounds;
 pub(crate) mod shoal;
@@ -22,24 +22,18 @@ use tempfile::TempDir;
 use crate::cli::{RoundsArgs, SetupArgs, TransferArgs};
 use crate::contender::TransferTerms;
 use crate::host::HostDescription;
+use crate::limits::{ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S, SPARE_COPIES, WRITE_BACK_DIVISOR};
 use crate::results::node_counts::NodeCounts;
 use crate::results::sink::RecordSink;
 use crate::topology::binaries::ShoalBinaries;
 use crate::topology::private_net::{self, RunNetwork};
 use crate::topology::test_file::{self, TestFile};
-use crate::topology::{ROUND_MAX_S, ROUND_SLOWEST_BYTES_PER_S, shutdown, spawned};
+use crate::topology::{shutdown, spawned};
 use crate::{baseline, report, rivals};
 use rounds::TransferRounds;
 use shoal::ShoalContender;
 
-/// Of the memory, the part at which the kernel begins to write back on its own (`vm.dirty_background_ratio`).
-const WRITE_BACK_DIVISOR: u64 = 10;
-
-/// Copies of the file that must fit beside the source and those of the leechers: one that is being made or removed, and the
-/// one that a rival seeds from.
-const SPARE_COPIES: u64 = 2;
-
-/// Measures and reports.
+/// Runs `bench transfer`.
 pub(crate) fn run_transfer(args: &TransferArgs) -> anyhow::Result<()> {
     let stage = TransferSetup::prepare(&args.setup, largest_count(&args.leechers))?;
     let binaries = ShoalBinaries::find(args.bin.bin.as_deref())?;
@@ -61,7 +55,7 @@ pub(crate) fn run_transfer(args: &TransferArgs) -> anyhow::Result<()> {
     fail_if_any(&failed)
 }
 
-/// The rounds of one workload; gives the names of those of ours that failed.
+/// Runs the rounds of one workload; gives the failed contenders that are Shoal.
 fn measure_workload(
     args: &TransferArgs,
     stage: &TransferSetup,
@@ -77,7 +71,7 @@ fn measure_workload(
     for contender in baseline::baseline_contenders(&terms, unequal.is_none())? {
         rounds.add_contender(contender);
     }
-    // What rivals, and other ways to move bytes, are held against.
+    // Shoal is a reference for rivals, and for other I/O back ends.
     let reference = args.rivals || args.io.len() > 1;
     for io in &args.io {
         let kind = if args.io.len() == 1 { "shoal".to_owned() } else { format!("shoal {io}") };
@@ -99,13 +93,13 @@ fn measure_workload(
                 sink.record_sample(of, 0, start.as_secs_f64() * 1e3, "ms")?;
             }
             match contender {
-                Ok(contender) => rounds.add_contender(contender),
-                Err(absent) => absent.record_absence(sink, [&workload, name])?,
+                Ok(contender) => rounds.add_contender(Box::new(contender)),
+                Err(absent) => absent.record(sink, [&workload, name])?,
             }
         }
     }
     failed.extend(rounds.run(sink)?);
-    // Whoever served has ended with the rounds; what they kept needs the room of the next ones.
+    // Ends the servers; their files would take disk space from the next workload.
     drop(rounds);
     std::fs::remove_dir_all(&terms.place)
         .with_context(|| format!("cannot remove {}", terms.place.display()))?;
@@ -116,10 +110,10 @@ fn largest_count(counts: &[usize]) -> usize {
     counts.iter().copied().max().unwrap_or(1)
 }
 
-/// What was measured is written; now what failed may end the command.
+/// Fails the command if contenders failed, after all results were written.
 pub(crate) fn fail_if_any(failed: &[String]) -> anyhow::Result<()> {
     if !failed.is_empty() {
-        bail!("failed: {}; the lines FAILED, or the records `failed`, say why", failed.join(", "));
+        bail!("failed: {}; see the FAILED lines or the `failed` records", failed.join(", "));
     }
     Ok(())
 }
@@ -128,29 +122,29 @@ fn join_counts(values: &[usize]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Everything that is the same for all contenders.
+/// What all contenders of a run share.
 pub(crate) struct TransferSetup {
     network: RunNetwork,
-    content: TestFile,
-    /// How the rounds go.
+    file: TestFile,
     pub(crate) rounds: rounds::RoundsPlan,
-    // Goes last: everything else lies in it.
+    // Declared last, so it is removed last: all files lie in it.
     place: TempDir,
 }
 
 impl TransferSetup {
-    /// Makes the file, in a network of the run's own where that may be; there is room for so many leechers' copies.
+    /// Creates the file, in a network of the run's own if possible, after checking the disk space for that many
+    /// leechers.
     pub(crate) fn prepare(args: &SetupArgs, leechers: usize) -> anyhow::Result<TransferSetup> {
         let network = private_net::enter_private_net();
         let folder = args.dir.clone().unwrap_or_else(std::env::temp_dir);
         let place =
             tempfile::Builder::new().prefix("shoal-bench-").tempdir_in(&folder).with_context(|| {
-                format!("cannot make a folder in {}: name another by --dir", folder.display())
+                format!("cannot create a folder in {}: choose another --dir", folder.display())
             })?;
         shutdown::clean_up_on_signal(place.path().to_owned())?;
         if args.cold && test_file::is_tmpfs(place.path()) {
             bail!(
-                "{} lies in memory, so that nothing in it is ever cold: leave out --cold, or name a folder on a disk by --dir",
+                "{} lies in memory and is never cold: leave out --cold, or choose a folder on a disk with --dir",
                 folder.display()
             );
         }
@@ -159,32 +153,32 @@ impl TransferSetup {
         let room = test_file::free_bytes(place.path())?;
         if room < needed {
             bail!(
-                "{needed} bytes are needed in {}, {room} are free: use a smaller --size, fewer --leechers or another --dir",
+                "{} has {room} bytes free and needs {needed}: use a smaller --size, fewer --leechers or another --dir",
                 folder.display()
             );
         }
-        let content = TestFile::create(place.path().join("content.bin"), bytes)?;
+        let file = TestFile::create(place.path().join("content.bin"), bytes)?;
         let counts_wire = network == RunNetwork::Private;
         let RoundsArgs { warmup, runs } = args.rounds;
         let rounds = rounds::RoundsPlan { warmup, runs, cold: args.cold, counts_wire };
-        Ok(TransferSetup { network, content, rounds, place })
+        Ok(TransferSetup { network, file, rounds, place })
     }
 
-    /// What one workload is given.
+    /// The terms of one workload.
     pub(crate) fn terms(&self, shape: NodeCounts, name: &str) -> anyhow::Result<TransferTerms> {
         let place = spawned::empty_folder(self.place.path().join(name.replace(' ', "-")))?;
-        let bytes = self.content.bytes.saturating_mul(shape.leechers as u64);
+        let bytes = self.file.bytes.saturating_mul(shape.leechers as u64);
         let limit = Duration::from_secs(ROUND_MAX_S + bytes / ROUND_SLOWEST_BYTES_PER_S);
-        let (content, cold) = (self.content.clone(), self.rounds.cold);
-        Ok(TransferTerms { content, sources: shape.seeders, receivers: shape.leechers, place, limit, cold })
+        let (file, cold) = (self.file.clone(), self.rounds.cold);
+        Ok(TransferTerms { file, sources: shape.seeders, receivers: shape.leechers, place, limit, cold })
     }
 
-    /// Why sockets of different programs would not be alike here.
+    /// Why sockets of different programs would differ here.
     fn socket_inequality(&self) -> Option<String> {
         socket_inequality(&self.network, &private_net::congestion_control())
     }
 
-    /// What a report has to say of it.
+    /// The settings for the run's record.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         let network = match &self.network {
             RunNetwork::Private => "a namespace of the run's own".to_owned(),
@@ -201,34 +195,34 @@ impl TransferSetup {
             ("files on", disk.to_owned()),
             ("order", "each round begins with the next contender".to_owned()),
             ("source", if self.rounds.cold { "cold" } else { "cached" }.to_owned()),
-            ("file's SHA-1, checked in every copy", self.content.sha1_hex()),
+            ("file's SHA-1, checked in every copy", self.file.sha1_hex()),
             ("network", network),
             ("congestion control", private_net::congestion_control()),
-            ("memory", memory_remark(self.content.bytes, self.place.path())),
+            ("memory", memory_remark(self.file.bytes, self.place.path())),
         ]
     }
 
-    /// Says what readers of the numbers should know before anything else.
+    /// Prints warnings about the file's size and the network.
     pub(crate) fn warn(&self) {
-        let remark = memory_remark(self.content.bytes, self.place.path());
+        let remark = memory_remark(self.file.bytes, self.place.path());
         if remark.starts_with("larger") {
             eprintln!("bench: the file is {remark}");
         }
         if let RunNetwork::Shared(why) = &self.network {
             eprintln!(
-                "bench: this run uses the machine's own network ({why}); bytes on the wire are not counted"
+                "bench: this run uses the machine's network ({why}); bytes on the wire are not counted"
             );
         }
     }
 }
 
-/// Shoal's nodes leave bbr for reno inside one machine, as [`engine`] does by itself; other programs take what they find.
+/// Within one machine Shoal replaces bbr by reno; other programs keep the system's default.
 fn socket_inequality(network: &RunNetwork, congestion: &str) -> Option<String> {
     let shared = matches!(network, RunNetwork::Shared(_));
     (shared && congestion.starts_with("bbr")).then(|| {
         format!(
-            "the machine's own network gives {congestion} to others, and Shoal takes reno: they are only alike in a network of the \
-             run's own (`apt install util-linux iproute2`), or after `sysctl -w net.ipv4.tcp_congestion_control=reno`"
+            "this machine's network uses {congestion} for other programs while Shoal chooses reno. To compare them, run in a network \
+             namespace (`apt install util-linux iproute2`) or set `sysctl -w net.ipv4.tcp_congestion_control=reno`"
         )
     })
 }
@@ -249,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_that_are_not_alike_are_not_compared() {
+    fn sockets_with_different_congestion_control_are_not_compared() {
         let shared = RunNetwork::Shared("because".to_owned());
         assert!(socket_inequality(&shared, "bbr").is_some_and(|why| why.contains("sysctl")));
         assert_eq!(socket_inequality(&shared, "cubic"), None);

@@ -1,7 +1,7 @@
-//! Rounds: every contender once a round, on the same terms, each copy checked; what came of it goes to the sink.
+//! Rounds: every contender runs once a round on the same terms, its copies are checked, and its figures are recorded.
 //!
-//! Invariants: a contender that fails says why once, is ended with all that serves for it, and takes no further part; the
-//! others go on. Each round begins with another one, so that none always follows the same pause.
+//! Invariants: a contender that fails is recorded once, its servers are ended, and it is not run again. Each round
+//! begins with another contender.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,36 +10,37 @@ use anyhow::bail;
 
 use crate::contender::{Contender, RoundOutcome, TransferTerms};
 use crate::interleave::rotate_order;
+use crate::limits::COLD_CACHED_MAX;
 use crate::results::latency;
 use crate::results::sink::RecordSink;
 use crate::topology::other_load::OtherLoad;
 use crate::topology::usage::{CpuSeconds, MemoryPeaks, MemoryUse};
-use crate::topology::{COLD_CACHED_MAX, private_net, spawned, test_file, warm_up};
+use crate::topology::{private_net, spawned, test_file, warm_up};
 
 use hdrhistogram::Histogram;
 
-/// Of what others are compared in; ratios of the rest say nothing.
+/// Metrics with ratios to references.
 const COMPARED: [&str; 5] = ["throughput", COMPLETE, DURABLE, SYNCED, "cpu"];
 
-/// Until all is there and proven, as far as the program proves it; nobody's sync is in it.
+/// Until all copies are complete and verified, as far as the program verifies them; without a sync.
 const COMPLETE: &str = "complete";
 
-/// Until all would survive a loss of power.
+/// Until all copies are durable.
 const DURABLE: &str = "durable";
 
-/// The same calls where they make nothing durable.
+/// As [`DURABLE`], on a tmpfs, where nothing becomes durable.
 const SYNCED: &str = "synced, in memory";
 
-/// How the rounds go.
+/// The plan of all rounds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RoundsPlan {
-    /// Rounds that do not count.
+    /// Warm-up rounds.
     pub(crate) warmup: u32,
-    /// Rounds that do.
+    /// Measured rounds.
     pub(crate) runs: u32,
-    /// The source is dropped from the page cache before each.
+    /// Whether the source is dropped from the page cache before each round.
     pub(crate) cold: bool,
-    /// Nobody else sends on this loopback, so that the kernel's count of its bytes is this run's.
+    /// Whether the loopback device carries this run's bytes only, so that they can be counted.
     pub(crate) counts_wire: bool,
 }
 
@@ -53,18 +54,16 @@ pub(crate) struct TransferRounds<'a> {
 
 struct RoundEntry {
     kind: String,
-    /// Until it fails.
+    /// `None` after a failure.
     contender: Option<Box<dyn Contender>>,
     latency: Histogram<u64>,
 }
 
 impl<'a> TransferRounds<'a> {
-    /// Without contenders yet.
     pub(crate) fn new(plan: &RoundsPlan, workload: &'a str, terms: &'a TransferTerms) -> TransferRounds<'a> {
         TransferRounds { plan: *plan, workload, terms, contenders: Vec::new() }
     }
 
-    /// One more.
     pub(crate) fn add_contender(&mut self, contender: Box<dyn Contender>) {
         let kind = contender.kind().to_owned();
         self.contenders.push(RoundEntry {
@@ -74,10 +73,10 @@ impl<'a> TransferRounds<'a> {
         });
     }
 
-    /// Runs all rounds; gives the names of those of ours that failed.
+    /// Runs all rounds; gives the failed contenders that are Shoal.
     ///
     /// # Errors
-    /// When the records cannot be written; what happens to a contender is a record.
+    /// Only if records cannot be written. Failures of contenders become records.
     pub(crate) fn run(&mut self, sink: &mut RecordSink) -> anyhow::Result<Vec<String>> {
         let (plan, workload) = (self.plan, self.workload);
         if self.terms.receivers > 1 {
@@ -102,7 +101,7 @@ impl<'a> TransferRounds<'a> {
                 if let Err(fault) = self.run_turn(at, counted, sink)? {
                     let entered = &mut self.contenders[at];
                     sink.record_failed([workload, &entered.kind], &format!("{fault:#}"))?;
-                    // Whatever serves for it ends here, before the next one's turn.
+                    // Dropping the contender ends its servers before the next turn.
                     if entered.contender.take().is_some_and(|contender| contender.is_ours()) {
                         failed.push(entered.kind.clone());
                     }
@@ -115,8 +114,7 @@ impl<'a> TransferRounds<'a> {
         Ok(failed)
     }
 
-    /// The turn of one contender in a round; what goes wrong with the records is the outer fault, what goes wrong with the
-    /// contender the inner one.
+    /// The turn of one contender in a round. The outer error is one of the records, the inner one of the contender.
     fn run_turn(
         &mut self,
         at: usize,
@@ -125,7 +123,7 @@ impl<'a> TransferRounds<'a> {
     ) -> anyhow::Result<anyhow::Result<()>> {
         let others = self.contenders.iter().enumerate().filter(|(other, _)| *other != at);
         let others = others.filter_map(|(_, entered)| entered.contender.as_ref());
-        let idle: Vec<u32> = others.flat_map(|contender| contender.processes()).collect();
+        let idle: Vec<u32> = others.flat_map(|contender| contender.pids()).collect();
         let entered = &mut self.contenders[at];
         let Some(contender) = entered.contender.as_deref_mut() else { return Ok(Ok(())) };
         let measured = match run_round(self.plan, self.terms, idle, contender) {
@@ -146,11 +144,11 @@ impl<'a> TransferRounds<'a> {
 /// A round of one contender.
 struct RoundMeasurement {
     outcome: RoundOutcome,
-    /// CPUs that others kept busy.
+    /// CPUs that other programs kept busy.
     other_load: f64,
-    /// Bytes that the loopback carried.
+    /// Bytes on the loopback device.
     wire_bytes: Option<u64>,
-    /// The part of the source that was cached when it began, where it should not have been.
+    /// The part of the source that was cached at the start of a cold round.
     cached: Option<f64>,
 }
 
@@ -164,19 +162,19 @@ fn run_round(
     contender.prepare_round()?;
     warm_up::touch_memory(0);
     let cached = if plan.cold {
-        Some(terms.content.drop_from_cache()?)
+        Some(terms.file.drop_from_cache()?)
     } else {
-        terms.content.load_into_cache()?;
+        terms.file.load_into_cache()?;
         None
     };
     if let Some(cached) = cached.filter(|cached| *cached > COLD_CACHED_MAX) {
         bail!(
-            "it is not cold: {:.1} % of the source stayed in the page cache, mapped by somebody",
+            "the round is not cold: {:.1} % of the source stayed in the page cache, mapped by a process",
             cached * 100.0
         );
     }
-    // Last: what brought the source in would have taken the pages.
-    warm_up::touch_files(&into, terms.content.bytes.saturating_mul(terms.receivers as u64));
+    // Last, since loading the source would use up the warmed-up pages.
+    warm_up::touch_files(&into, terms.file.bytes.saturating_mul(terms.receivers as u64));
     let (load, wire_before) = (OtherLoad::start_beside(idle), private_net::loopback_bytes());
     let outcome = contender.run_round(&into);
     let other_load = load.busy_cpus();
@@ -184,7 +182,7 @@ fn run_round(
     let settled = contender.finish_round();
     let outcome = outcome?;
     settled?;
-    outcome.copies.iter().try_for_each(|copy| terms.content.check_copy(copy))?;
+    outcome.copies.iter().try_for_each(|copy| terms.file.check_copy(copy))?;
     remove_copies(&into)?;
     Ok(RoundMeasurement { outcome, other_load, wire_bytes, cached })
 }
@@ -193,7 +191,7 @@ fn remove_copies(into: &Path) -> anyhow::Result<()> {
     Ok(std::fs::remove_dir_all(into)?)
 }
 
-/// Where the figures of a contender's round go.
+/// Records the figures of a contender's round.
 struct RoundRecorder<'a> {
     sink: &'a mut RecordSink,
     of: [&'a str; 2],
@@ -214,11 +212,11 @@ impl RoundRecorder<'_> {
 
     fn record_all(mut self, terms: &TransferTerms, measured: &RoundMeasurement) -> anyhow::Result<()> {
         let outcome = &measured.outcome;
-        // What makes no copy has gone through the file once, however many receivers there are.
-        let moved = terms.content.bytes as f64 * outcome.copies.len().max(1) as f64;
+        // A contender without a copy has read the file once, with any number of receivers.
+        let moved = terms.file.bytes as f64 * outcome.copies.len().max(1) as f64;
         self.record_speeds(moved, terms, outcome)?;
         self.record_costs(moved, terms, outcome)?;
-        // What goes by no socket has no wire.
+        // A contender without sockets has no bytes on the wire.
         if let Some(wire) = measured.wire_bytes.map(|bytes| bytes as f64).filter(|bytes| *bytes >= moved) {
             self.record("beyond the file, on the wire", (wire / moved - 1.0) * 100.0, "%")?;
         }
@@ -249,11 +247,11 @@ impl RoundRecorder<'_> {
             self.record("command beyond the transfer", beyond.as_secs_f64() * 1e3, "ms")?;
         }
         let durable = if test_file::is_tmpfs(&terms.place) { SYNCED } else { DURABLE };
-        // What writes nothing has its throughput there, so that what is durable elsewhere can be held against it.
+        // A contender that writes nothing counts with its throughput, as a reference for durable copies.
         self.record(durable, gb_per_s(outcome.durable.unwrap_or(outcome.command)), "GB/s")
     }
 
-    /// CPU and memory.
+    /// Records CPU time and memory.
     fn record_costs(
         &mut self,
         moved: f64,
@@ -284,7 +282,7 @@ impl RoundRecorder<'_> {
         self.record("looking at memory", part * 100.0, "% of a CPU")
     }
 
-    /// Of several leechers a number may come several times: what counts them adds up, of the rest it is the mean.
+    /// A figure may come once for each leecher: counts are added up, other figures averaged.
     fn record_numbers(&mut self, numbers: &[(String, f64, &'static str)]) -> anyhow::Result<()> {
         let mut names: Vec<&str> = Vec::new();
         for (name, ..) in numbers {
@@ -306,7 +304,7 @@ fn mebibytes_each(bytes: u64, count: usize) -> f64 {
     bytes as f64 / count.max(1) as f64 / f64::from(1 << 20)
 }
 
-/// From bytes over time to the rate of each stretch, at its end; GB/s.
+/// The rate in GB/s between successive points, at the later one.
 fn progress_rates(progress: &[(f64, f64)]) -> Vec<(f64, f64)> {
     progress
         .windows(2)
@@ -320,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_those_of_the_stretches() {
+    fn rates_are_those_between_points() {
         let progress = [(0.0, 0.0), (1.0, 2e6), (1.0, 3e6), (3.0, 3e6)];
         assert_eq!(progress_rates(&progress), [(1.0, 2.0), (3.0, 0.0)]);
     }
@@ -346,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_of_each() {
+    fn memory_is_divided_by_the_count() {
         assert!((mebibytes_each(6 << 20, 3) - 2.0).abs() < 1e-9);
         assert!((mebibytes_each(6 << 20, 0) - 6.0).abs() < 1e-9);
     }

@@ -1,44 +1,41 @@
-//! Shoal as a contender: a tracker, a node for each seeder, and for each round new nodes that fetch.
+//! Shoal as a contender: a tracker, a node for each seeder, and new nodes for the leechers of each round.
 //!
-//! What is compared counts from the start of `download_file` to its exit, of a node that runs already, as nodes do; what the
-//! start of such a node takes stands beside it. The command ends when the file is durable.
+//! The compared time runs from the start of `download_file` to its exit, when the file is durable. The leecher's node
+//! runs before; its start time is a separate figure.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
 use crate::clock;
 use crate::contender::{Contender, RoundOutcome, TransferTerms, collect_succeeded};
+use crate::limits::SEEDERS_BACK_MS;
 use crate::results::latency;
 use crate::topology::binaries::ShoalBinaries;
 use crate::topology::shoal::{DownloadFigures, RunningDownload, ShoalNet, ShoalNode};
+use crate::topology::spawned;
 use crate::topology::spawned::ProgramExit;
 use crate::topology::usage::{self, RoundPids, RoundWatch};
-use crate::topology::{SEEDERS_BACK_MS, spawned};
 
-/// The one group.
 const GROUP: &str = "bench";
 
-/// Nanoseconds of a microsecond: the client tells the latter.
+/// The client reports microseconds.
 const NS_PER_US: u64 = 1_000;
 
-/// Shoal, with some options.
+/// Shoal with some options of the node.
 pub(crate) struct ShoalContender {
     kind: String,
     reference: bool,
     terms: TransferTerms,
-    file: String,
+    file_name: String,
     shoal: ShoalNet,
     seeders: Vec<ShoalNode>,
     leechers: Vec<ShoalNode>,
     options: Vec<String>,
-    /// Until a node of this round was there and logged in.
+    /// How long a node of this round took to start and log in.
     node_start: Duration,
 }
 
@@ -52,15 +49,15 @@ impl ShoalContender {
         terms: &TransferTerms,
     ) -> anyhow::Result<ShoalContender> {
         let shoal = ShoalNet::start(binaries, &terms.place.join(kind.replace([' ', '/'], "-")), options)?;
-        let file =
-            terms.content.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
+        let file_name =
+            terms.file.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
         let mut seeders = Vec::new();
         for number in 0..terms.sources {
             let user = format!("seeder{number}");
             shoal.create_user(&user)?;
             let node = shoal.node(&user)?;
             node.run(&[if number == 0 { "create_group" } else { "join_group" }, GROUP])?;
-            node.share(GROUP, &terms.content.path)?;
+            node.share(GROUP, &terms.file.path)?;
             seeders.push(node);
         }
         for number in 0..terms.receivers {
@@ -71,15 +68,15 @@ impl ShoalContender {
             node.log_out()?;
         }
         if terms.cold {
-            // They have just hashed the file by their mapping, which would keep it in the page cache.
+            // They have just hashed the file, and its mapping would keep it in the page cache.
             seeders.iter_mut().for_each(ShoalNode::stop);
         }
-        let (kind, file) = (kind.to_owned(), file.to_owned());
+        let (kind, file_name) = (kind.to_owned(), file_name.to_owned());
         Ok(ShoalContender {
             kind,
             reference,
             terms: terms.clone(),
-            file,
+            file_name,
             shoal,
             seeders,
             leechers: Vec::new(),
@@ -106,8 +103,8 @@ impl Contender for ShoalContender {
         true
     }
 
-    fn processes(&self) -> Vec<u32> {
-        // Between cold rounds the seeders sleep, and their numbers may be others'.
+    fn pids(&self) -> Vec<u32> {
+        // Between cold rounds the seeders are stopped, and their pids may be reused.
         let awake = self.seeders.iter().filter(|_| !self.terms.cold);
         awake.map(ShoalNode::pid).chain([self.shoal.tracker_pid()]).collect()
     }
@@ -131,13 +128,13 @@ impl Contender for ShoalContender {
         let began = clock::now();
         for (number, node) in self.leechers.iter().enumerate() {
             let folder = spawned::empty_folder(into.join(number.to_string()))?;
-            copies.push(folder.join(&self.file));
-            fetching.push(node.start_download(GROUP, &self.file, &folder)?);
+            copies.push(folder.join(&self.file_name));
+            fetching.push(node.start_download(GROUP, &self.file_name, &folder)?);
         }
         let victims: Vec<u32> = fetching.iter().map(RunningDownload::pid).collect();
-        let mut sides = RoundPids { sources: sources.clone(), receivers: receivers.clone() };
-        sides.receivers.extend(&victims);
-        let watch = RoundWatch::start(sides, &victims, self.terms.limit)?;
+        let mut round_pids = RoundPids { sources: sources.clone(), receivers: receivers.clone() };
+        round_pids.receivers.extend(&victims);
+        let watch = RoundWatch::start(round_pids, &victims, self.terms.limit)?;
         let ended = fetching.into_iter().map(RunningDownload::finish).collect();
         let (fetched, ended): (Vec<DownloadFigures>, Vec<ProgramExit>) =
             collect_succeeded(ended, &watch)?.into_iter().unzip();
@@ -148,7 +145,7 @@ impl Contender for ShoalContender {
             usage::cpu_of_trees(&receivers) - cpu_before[1],
             usage::cpu_of_trees(&tracker) - cpu_before[2],
         ];
-        let mut outcome = merge_figures(&fetched, self.terms.content.bytes)?;
+        let mut outcome = merge_figures(&fetched, self.terms.file.bytes)?;
         outcome.numbers.push(("tracker cpu".to_owned(), tracker_cpu.0, "s"));
         let exit = command.saturating_sub(outcome.durable.unwrap_or_default()).as_secs_f64() * 1e3;
         outcome.numbers.push(("from durable to the exit of the command".to_owned(), exit, "ms"));
@@ -160,7 +157,7 @@ impl Contender for ShoalContender {
         ));
         Ok(RoundOutcome {
             command,
-            // The command waits for that.
+            // The command exits when the file is durable.
             durable: Some(command),
             copies,
             sources: sources.len(),
@@ -180,26 +177,26 @@ impl Contender for ShoalContender {
 }
 
 impl ShoalContender {
-    /// Starts the seeders again, which have nothing mapped yet, and waits until a leecher hears of all of them.
+    /// Restarts the seeders, which have nothing mapped yet, and waits until the tracker lists all of them.
     fn restart_seeders(&mut self) -> anyhow::Result<()> {
         for seeder in &mut self.seeders {
             seeder.restart(&self.options)?;
         }
         let leecher = self.leechers.first().context("a round has a leecher")?;
-        let mut told = Ok(0);
+        let mut listed = Ok(0);
         let all = clock::wait_until(Duration::from_millis(SEEDERS_BACK_MS), || {
-            told = leecher.seeders_of(GROUP, &self.file);
-            told.as_ref().map_or(true, |count| *count >= self.seeders.len())
+            listed = leecher.seeders_of(GROUP, &self.file_name);
+            listed.as_ref().map_or(true, |count| *count >= self.seeders.len())
         });
-        let told = told?;
+        let listed = listed?;
         if !all {
-            bail!("of {} seeders that were started again the tracker knows {told}", self.seeders.len());
+            bail!("of {} restarted seeders the tracker lists {listed}", self.seeders.len());
         }
         Ok(())
     }
 }
 
-/// The figures of one round: of several leechers the last one counts, latencies are put together, bytes added.
+/// The figures of one round: times are those of the last leecher, latencies are merged, bytes added up.
 fn merge_figures(fetched: &[DownloadFigures], bytes: u64) -> anyhow::Result<RoundOutcome> {
     let mut outcome = RoundOutcome::default();
     let mut all = latency::new_histogram();
@@ -232,19 +229,16 @@ fn merge_figures(fetched: &[DownloadFigures], bytes: u64) -> anyhow::Result<Roun
     Ok(outcome)
 }
 
-/// Adds the histogram of a download's last line, turned from microseconds into nanoseconds.
+/// Adds the histogram of a download's final row, converted from microseconds to nanoseconds.
 fn add_latency(all: &mut Histogram<u64>, row: &Value) -> anyhow::Result<()> {
     let latency = &row["figures"]["piece_latency"];
-    let text = latency["histogram"].as_str().context("the client's last line has no histogram")?;
-    let bytes = STANDARD.decode(text).context("the client's histogram is no base64")?;
-    let told: Histogram<u64> = Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
-        .map_err(|fault| anyhow::anyhow!("the client's histogram cannot be read: {fault:?}"))?;
+    let text = latency["histogram"].as_str().context("the client's final row has no histogram")?;
+    let histogram = latency::decode_histogram(text).context("the client's histogram cannot be read")?;
     anyhow::ensure!(
-        Some(told.len()) == latency["count"].as_u64(),
-        "the client's histogram has another count"
+        Some(histogram.len()) == latency["count"].as_u64(),
+        "the client's histogram does not have its stated count"
     );
-    for value in told.iter_recorded() {
+    for value in histogram.iter_recorded() {
         let count = value.count_since_last_iteration();
         all.saturating_record_n(value.value_iterated_to().saturating_mul(NS_PER_US), count);
     }
@@ -253,6 +247,8 @@ fn add_latency(all: &mut Histogram<u64>, row: &Value) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 
     use super::*;
@@ -276,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn several_leechers_are_one_outcome() {
+    fn several_leechers_give_one_outcome() {
         let outcome = merge_figures(&[fetched(5, &[100]), fetched(9, &[300, 300])], 1_000).unwrap();
         // Each began a millisecond after its command.
         assert_eq!(outcome.transfer, Some(Duration::from_millis(8)));
@@ -292,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_that_lost_values_is_noticed() {
+    fn a_histogram_with_missing_values_is_refused() {
         let mut one = fetched(5, &[100]);
         one.row["figures"]["piece_latency"]["count"] = 2.into();
         assert!(merge_figures(&[one], 1_000).is_err());

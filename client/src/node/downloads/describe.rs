@@ -47,7 +47,7 @@ pub(in crate::node) fn describe_file(
     urgency: RequestUrgency,
 ) -> Result<FileDescription, ClientFault> {
     let engine = core.peer.engine()?;
-    let empty = || PartialDescription::new(engine.gatherer(), engine.gatherer());
+    let empty = || PartialDescription::new(engine.sha1_list_builder(), engine.sha1_list_builder());
     join_parts(key, empty, |first| {
         let answer = ask_part(core, user, key, first, urgency)?;
         core.trackers.learn_time(answer.server_time);

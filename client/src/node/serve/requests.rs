@@ -5,21 +5,21 @@ use std::sync::{Arc, Mutex};
 use engine::Engine;
 use engine::lock::lock;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tracker::api::Policy;
 use tracker::api::answers::{
-    FilesAnswer, GroupsAnswer, JoinAnswer, PeersAnswer, RequestsAnswer, WhoamiAnswer,
+    FilesAnswer, GroupsAnswer, JoinAnswer, PeerEntry, PeersAnswer, RequestsAnswer, WhoamiAnswer,
 };
-use tracker::api::request::Command;
+use tracker::api::request::{Command, Password};
+use tracker::api::{GroupFile, GroupId, Policy, UserId};
 
 use crate::exit::{ClientFault, ExitCause};
-use crate::ipc::protocol::{FileRef, NodeAnswer, NodeRequest, SecretText};
+use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
-use crate::node::core::{NodeCore, parse_group_id, parse_user_id, to_engine_key};
-use crate::node::downloads::{self, DownloadControl, DownloadRequest, Downloads, StartOutcome};
+use crate::node::core::{NodeCore, to_engine_key};
+use crate::node::downloads::{DownloadControl, DownloadRequest, Downloads, StartOutcome, follow_download};
 use crate::node::events::EventStream;
 use crate::node::rows;
 use crate::node::shares::{self, ShareState};
-use crate::node::trackers::{self, RequestUrgency};
+use crate::node::trackers::RequestUrgency;
 
 /// The parts that handle requests.
 pub(crate) struct RequestHandler {
@@ -41,120 +41,103 @@ impl RequestHandler {
     /// The error of the request.
     pub(crate) fn handle(
         &self,
-        ask: NodeRequest,
+        request: NodeRequest,
         events: &EventStream<'_>,
     ) -> Result<NodeAnswer, ClientFault> {
-        match ask {
-            NodeRequest::CreateUser { user, password } => {
-                let password = trackers::parse_password(&password)?;
-                self.relay(Command::CreateUser { user: parse_user_id(&user)?, password })
-            }
-            NodeRequest::Login { user, password } => self.login(&user, &password),
-            NodeRequest::ChangePassword { old, new } => {
-                let (old, new) = (trackers::parse_password(&old)?, trackers::parse_password(&new)?);
-                self.relay(Command::ChangePassword { old, new })
-            }
-            NodeRequest::Logout => self.logout(),
-            NodeRequest::Whoami => self.whoami(),
-            NodeRequest::CreateGroup { group, approval } => {
-                let policy = if approval { Policy::Approval } else { Policy::Open };
-                self.relay(Command::CreateGroup { group: parse_group_id(&group)?, policy })
-            }
-            NodeRequest::JoinGroup { group } => self.join(&group),
-            NodeRequest::LeaveGroup { group } => self.leave(&group),
-            NodeRequest::ListGroups => self.list_groups(),
-            NodeRequest::ListRequests { group } => self.list_requests(group),
-            NodeRequest::AcceptRequest { group, user } => self.relay_for_owner(Command::AcceptRequest {
-                group: parse_group_id(&group)?,
-                user: parse_user_id(&user)?,
-            }),
-            NodeRequest::RejectRequest { group, user } => self.relay_for_owner(Command::RejectRequest {
-                group: parse_group_id(&group)?,
-                user: parse_user_id(&user)?,
-            }),
-            NodeRequest::RemoveMember { group, user } => self.relay_for_owner(Command::RemoveMember {
-                group: parse_group_id(&group)?,
-                user: parse_user_id(&user)?,
-            }),
-            NodeRequest::RemoveFile(at) => self.remove_file(&at),
-            NodeRequest::ListFiles { group } => self.list_files(group),
-            NodeRequest::GetPeers(at) => self.get_peers(at),
+        match request {
+            NodeRequest::Control { command } => self.control(command),
             NodeRequest::Upload { group, path } => {
-                shares::upload_file(&self.downloads.shares, &group, &path, events)
+                shares::upload_file(&self.downloads.shares, group, &path, events)
             }
-            NodeRequest::StopShare(at) => shares::stop_share(&self.downloads.shares, &at.key()?)
-                .map(|message| NodeAnswer::Said { message }),
-            NodeRequest::Download { at, destination, overwrite, background } => {
-                let wish = DownloadRequest { key: at.key()?, destination, overwrite };
-                self.download(&wish, background, events)
+            NodeRequest::Download { file, destination, overwrite, background } => {
+                let request = DownloadRequest { key: file, destination, overwrite };
+                self.download(&request, background, events)
             }
             NodeRequest::ShowDownloads => Ok(NodeAnswer::Downloads { downloads: self.rows() }),
-            NodeRequest::Pause(at) => self.control_download(&at, DownloadControl::Pause),
-            NodeRequest::Resume(at) => self.control_download(&at, DownloadControl::Resume),
-            NodeRequest::Cancel(at) => self.control_download(&at, DownloadControl::Cancel),
+            NodeRequest::Pause(file) => self.control_download(&file, DownloadControl::Pause),
+            NodeRequest::Resume(file) => self.control_download(&file, DownloadControl::Resume),
+            NodeRequest::Cancel(file) => self.control_download(&file, DownloadControl::Cancel),
             NodeRequest::Status => Ok(NodeAnswer::Node(self.status())),
-            NodeRequest::Watch => {
-                Err(ClientFault::new(ExitCause::Protocol, "watching is answered elsewhere"))
-            }
-            NodeRequest::Stop => Ok(NodeAnswer::Said { message: "the node ends".into() }),
+            NodeRequest::Watch => Err(ClientFault::new(ExitCause::Protocol, "the socket handles `watch`")),
+            NodeRequest::Stop => Ok(NodeAnswer::Said { message: "the node stops".into() }),
         }
     }
 
-    fn ask<T: DeserializeOwned>(&self, command: Command) -> Result<(T, String), ClientFault> {
+    /// Sends a command to the trackers and does the node's part of it. Any other command than the following is sent as it is,
+    /// and answered by the trackers' message.
+    fn control(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
+        match command {
+            Command::Login { user, password, .. } => self.log_in(user, password),
+            Command::Logout => self.log_out(),
+            Command::Whoami => self.whoami(),
+            Command::JoinGroup { group } => self.join_group(group),
+            Command::LeaveGroup { group } => self.leave_group(group),
+            Command::ListGroups => self.list_groups(),
+            Command::ListRequests { group } => self.list_requests(group),
+            Command::ListFiles { group, .. } => self.list_files(group),
+            Command::RemoveFile { file } => self.remove_file(file),
+            Command::GetPeers { file, .. } => self.get_peers(file),
+            Command::StopShare { file } => {
+                shares::stop_share(&self.downloads.shares, &file).map(|message| NodeAnswer::Said { message })
+            }
+            Command::AcceptRequest { .. } | Command::RejectRequest { .. } | Command::RemoveMember { .. } => {
+                self.relay(command).map_err(advise_owner)
+            }
+            command => self.relay(command),
+        }
+    }
+
+    fn request<T: DeserializeOwned>(&self, command: Command) -> Result<(T, String), ClientFault> {
         self.core.trackers.request(command, RequestUrgency::Immediate)
     }
 
     /// Sends a command whose only answer is a message.
     fn relay(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
-        self.ask::<IgnoredAny>(command).map(|(_, message)| NodeAnswer::Said { message })
+        self.request::<IgnoredAny>(command).map(|(_, message)| NodeAnswer::Said { message })
     }
 
-    /// Like [`RequestHandler::relay`], for a command of a group's owner.
-    fn relay_for_owner(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
-        self.relay(command).map_err(advise_owner)
-    }
-
-    fn login(&self, user: &str, password: &SecretText) -> Result<NodeAnswer, ClientFault> {
-        let _turn = lock(&self.login_lock);
-        let message = self.core.trackers.login(parse_user_id(user)?, password)?;
-        self.downloads.set_active_user(Some(user));
-        shares::set_active_user(&self.downloads.shares, user, &self.downloads.keys_of_user(user));
+    fn log_in(&self, user: UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
+        let _changing_user = lock(&self.login_lock);
+        let name = user.to_string();
+        let message = self.core.trackers.log_in(user, password)?;
+        self.downloads.set_active_user(Some(&name));
+        shares::set_active_user(&self.downloads.shares, &name, &self.downloads.keys_of_user(&name));
         Ok(NodeAnswer::Said { message })
     }
 
-    fn logout(&self) -> Result<NodeAnswer, ClientFault> {
-        let _turn = lock(&self.login_lock);
-        let told = self.relay(Command::Logout);
-        if told.as_ref().is_err_and(|fault| fault.exit != ExitCause::NotLoggedIn) {
-            return told;
+    fn log_out(&self) -> Result<NodeAnswer, ClientFault> {
+        let _changing_user = lock(&self.login_lock);
+        let answer = self.relay(Command::Logout);
+        if answer.as_ref().is_err_and(|fault| fault.exit != ExitCause::NotLoggedIn) {
+            return answer;
         }
         self.core.trackers.forget_session();
         self.core.peer.revoke_trust()?;
         self.downloads.set_active_user(None);
-        told
+        answer
     }
 
     fn whoami(&self) -> Result<NodeAnswer, ClientFault> {
-        let (answer, _) = self.ask::<WhoamiAnswer>(Command::Whoami)?;
+        let (answer, _) = self.request::<WhoamiAnswer>(Command::Whoami)?;
         // A node that lives for one command shares nothing: the address would be that of an earlier process.
         let address = answer.address.filter(|_| self.core.peer.started_engine().is_some());
         Ok(NodeAnswer::Whoami { user: answer.user_id.to_string(), address })
     }
 
-    fn join(&self, group: &str) -> Result<NodeAnswer, ClientFault> {
-        let (answer, message) =
-            self.ask::<JoinAnswer>(Command::JoinGroup { group: parse_group_id(group)? })?;
-        Ok(NodeAnswer::Joined { group: group.to_owned(), pending: answer.pending, message })
+    fn join_group(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+        let command = Command::JoinGroup { group: group.clone() };
+        let (answer, message) = self.request::<JoinAnswer>(command)?;
+        Ok(NodeAnswer::Joined { group: group.to_string(), pending: answer.pending, message })
     }
 
-    fn leave(&self, group: &str) -> Result<NodeAnswer, ClientFault> {
-        let told = self.relay(Command::LeaveGroup { group: parse_group_id(group)? })?;
-        shares::drop_shares(&self.downloads.shares, |key, _| key.group.as_str() == group);
-        Ok(told)
+    fn leave_group(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+        let answer = self.relay(Command::LeaveGroup { group: group.clone() })?;
+        shares::drop_shares(&self.downloads.shares, |key, _| key.group == group);
+        Ok(answer)
     }
 
     fn list_groups(&self) -> Result<NodeAnswer, ClientFault> {
-        let (answer, _) = self.ask::<GroupsAnswer>(Command::ListGroups)?;
+        let (answer, _) = self.request::<GroupsAnswer>(Command::ListGroups)?;
         let groups = answer.groups.into_iter().map(|entry| GroupListRow {
             group: entry.group_id.to_string(),
             owner: entry.owner.to_string(),
@@ -168,26 +151,24 @@ impl RequestHandler {
         Ok(NodeAnswer::Groups { groups: groups.collect() })
     }
 
-    fn list_requests(&self, group: String) -> Result<NodeAnswer, ClientFault> {
-        let command = Command::ListRequests { group: parse_group_id(&group)? };
-        let (answer, _) = self.ask::<RequestsAnswer>(command).map_err(advise_owner)?;
+    fn list_requests(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+        let command = Command::ListRequests { group: group.clone() };
+        let (answer, _) = self.request::<RequestsAnswer>(command).map_err(advise_owner)?;
         let users = answer.pending_list.iter().map(ToString::to_string).collect();
-        Ok(NodeAnswer::Requests { group, users })
+        Ok(NodeAnswer::Requests { group: group.to_string(), users })
     }
 
-    fn remove_file(&self, at: &FileRef) -> Result<NodeAnswer, ClientFault> {
-        let key = at.key()?;
-        let told = self.relay(Command::RemoveFile { file: key.clone() })?;
+    fn remove_file(&self, file: GroupFile) -> Result<NodeAnswer, ClientFault> {
+        let answer = self.relay(Command::RemoveFile { file: file.clone() })?;
         // A share that was refused under this name is another file, which can be listed now.
-        shares::drop_shares(&self.downloads.shares, |served, state| {
-            *served == key && !matches!(state, ShareState::Refused(_))
-        });
-        Ok(told)
+        let was_listed = |state: &ShareState| !matches!(state, ShareState::Refused(_));
+        shares::drop_shares(&self.downloads.shares, |key, state| *key == file && was_listed(state));
+        Ok(answer)
     }
 
-    fn list_files(&self, group: String) -> Result<NodeAnswer, ClientFault> {
-        let command = Command::ListFiles { group: parse_group_id(&group)?, after: None, count: None };
-        let (answer, _) = self.ask::<FilesAnswer>(command)?;
+    fn list_files(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+        let command = Command::ListFiles { group: group.clone(), after: None, count: None };
+        let (answer, _) = self.request::<FilesAnswer>(command)?;
         let files = answer.files.into_iter().map(|entry| FileListRow {
             file: entry.file_name.to_string(),
             size_bytes: entry.file_size,
@@ -195,39 +176,42 @@ impl RequestHandler {
             seeders: entry.seeders,
             leechers: entry.leechers,
         });
-        Ok(NodeAnswer::Files { group, files: files.collect() })
+        Ok(NodeAnswer::Files { group: group.to_string(), files: files.collect() })
     }
 
-    fn get_peers(&self, at: FileRef) -> Result<NodeAnswer, ClientFault> {
-        let key = at.key()?;
-        let command = Command::GetPeers { file: key.clone(), peer_key: None };
-        let (answer, _) = self.ask::<PeersAnswer>(command)?;
-        let peers =
-            answer.peers.iter().map(|entry| PeerRow { address: entry.address(), complete: entry.complete });
+    fn get_peers(&self, file: GroupFile) -> Result<NodeAnswer, ClientFault> {
+        let command = Command::GetPeers { file: file.clone(), peer_key: None };
+        let (answer, _) = self.request::<PeersAnswer>(command)?;
+        let row = |entry: &PeerEntry| PeerRow { address: entry.address(), complete: entry.complete };
+        let peers = answer.peers.iter().map(row).collect();
         // The trackers' list leaves out the asking node.
         let only_here =
-            answer.peers.is_empty() && shares::is_serving_whole_file(&self.downloads.shares, &key);
-        Ok(NodeAnswer::Peers { group: at.group, file: at.file, peers: peers.collect(), only_here })
+            answer.peers.is_empty() && shares::is_serving_whole_file(&self.downloads.shares, &file);
+        Ok(NodeAnswer::Peers { group: file.group.to_string(), file: file.name.to_string(), peers, only_here })
     }
 
     fn download(
         &self,
-        wish: &DownloadRequest,
+        request: &DownloadRequest,
         background: bool,
         events: &EventStream<'_>,
     ) -> Result<NodeAnswer, ClientFault> {
-        match self.downloads.start(wish, events)? {
+        match self.downloads.start(request, events)? {
             StartOutcome::AlreadyComplete { path, size_bytes } => {
-                let (group, file) = (wish.key.group.to_string(), wish.key.name.to_string());
+                let (group, file) = (request.key.group.to_string(), request.key.name.to_string());
                 Ok(NodeAnswer::AlreadyThere { group, file, path, size_bytes })
             }
-            StartOutcome::Running(entry) if background => Ok(NodeAnswer::Started(entry.row())),
-            StartOutcome::Running(entry) => downloads::follow_download(&self.core, &entry, events),
+            StartOutcome::Running(run) if background => Ok(NodeAnswer::Started(run.row())),
+            StartOutcome::Running(run) => follow_download(&self.core, &run, events),
         }
     }
 
-    fn control_download(&self, at: &FileRef, how: DownloadControl) -> Result<NodeAnswer, ClientFault> {
-        self.downloads.control(&at.key()?, how).map(|message| NodeAnswer::Said { message })
+    fn control_download(
+        &self,
+        file: &GroupFile,
+        control: DownloadControl,
+    ) -> Result<NodeAnswer, ClientFault> {
+        self.downloads.control(file, control).map(|message| NodeAnswer::Said { message })
     }
 
     fn rows(&self) -> Vec<TransferRow> {
@@ -236,7 +220,7 @@ impl RequestHandler {
 
     fn status(&self) -> NodeStatus {
         let engine = self.core.peer.started_engine();
-        let link = self.core.trackers.status();
+        let tracker_status = self.core.trackers.status();
         NodeStatus {
             pid: std::process::id(),
             listen: engine.as_ref().map(Engine::listen_address),
@@ -244,7 +228,7 @@ impl RequestHandler {
             zero_copy: engine.as_ref().map(|engine| rows::zero_copy_row(engine.zero_copy_sends())),
             hash: engine.as_ref().map(|engine| engine.hash_name().to_owned()),
             user: self.core.trackers.user(),
-            tracker: link.tracker,
+            tracker: tracker_status.tracker,
             waits_for: self.waits_for(),
             shares: self.share_rows(engine.as_ref()),
             downloads: self.rows(),

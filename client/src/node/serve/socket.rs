@@ -51,13 +51,13 @@ impl FrontEnds {
             return None;
         }
         counts.open += 1;
-        Some(OpenGuard { fronts: Arc::clone(self) })
+        Some(OpenGuard { front_ends: Arc::clone(self) })
     }
 
     /// Counts a pending request until the guard is dropped.
     fn mark_busy(&self) -> BusyGuard<'_> {
         self.change(|counts| counts.busy += 1);
-        BusyGuard { fronts: self }
+        BusyGuard { front_ends: self }
     }
 
     fn change(&self, change: impl FnOnce(&mut FrontEndCounts)) {
@@ -67,22 +67,22 @@ impl FrontEnds {
 }
 
 struct OpenGuard {
-    fronts: Arc<FrontEnds>,
+    front_ends: Arc<FrontEnds>,
 }
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
-        self.fronts.change(|counts| counts.open -= 1);
+        self.front_ends.change(|counts| counts.open -= 1);
     }
 }
 
 struct BusyGuard<'a> {
-    fronts: &'a FrontEnds,
+    front_ends: &'a FrontEnds,
 }
 
 impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
-        self.fronts.change(|counts| counts.busy -= 1);
+        self.front_ends.change(|counts| counts.busy -= 1);
     }
 }
 
@@ -92,18 +92,18 @@ impl Drop for BusyGuard<'_> {
 /// When the system gives no thread.
 pub(crate) fn accept_front_ends(
     listener: UnixListener,
-    desk: Arc<RequestHandler>,
-    fronts: Arc<FrontEnds>,
+    requests: Arc<RequestHandler>,
+    front_ends: Arc<FrontEnds>,
 ) -> Result<(), ClientFault> {
     let accept = move || {
-        while !desk.core.shutdown.is_set() {
+        while !requests.core.shutdown.is_set() {
             match listener.accept() {
-                Ok((stream, _)) => drop(serve_front_end(stream, &desk, &fronts)),
+                Ok((stream, _)) => drop(serve_front_end(stream, &requests, &front_ends)),
                 // The listener was shut down.
                 Err(error) if error.kind() == ErrorKind::InvalidInput => return,
                 Err(error) => {
                     tracing::warn!("no front end can connect: {error}");
-                    desk.core.shutdown.wait_timeout(Duration::from_millis(limits::PROGRESS_EVERY_MS));
+                    requests.core.shutdown.wait_timeout(Duration::from_millis(limits::PROGRESS_EVERY_MS));
                 }
             }
         }
@@ -121,29 +121,33 @@ pub(crate) fn accept_front_ends(
 /// When there are too many front ends (which the front end is told too), or the system gives no thread.
 pub(crate) fn serve_front_end(
     mut stream: UnixStream,
-    desk: &Arc<RequestHandler>,
-    fronts: &Arc<FrontEnds>,
+    requests: &Arc<RequestHandler>,
+    front_ends: &Arc<FrontEnds>,
 ) -> Result<(), ClientFault> {
-    let Some(open) = fronts.register() else {
+    let Some(open) = front_ends.register() else {
         let fault = ClientFault::new(
             ExitCause::Other,
-            format!("{} commands use this node already", limits::FRONT_ENDS_MAX),
+            format!("{} commands already use this node", limits::FRONT_ENDS_MAX),
         )
-        .fix("wait until one of them has ended");
+        .fix("wait until one of them ends");
         // A front end that misses the message sees the connection close.
         let _ = json_lines::write_line(&mut stream, &NodeMessage::Failed(fault.clone()));
         return Err(fault);
     };
-    let desk = Arc::clone(desk);
+    let requests = Arc::clone(requests);
     let spawned = std::thread::Builder::new().name("front".into()).spawn(move || {
-        if let Err(error) = serve_requests(&stream, &desk, &open.fronts) {
+        if let Err(error) = serve_requests(&stream, &requests, &open.front_ends) {
             tracing::debug!("a front end left: {error}");
         }
     });
     spawned.map(drop).map_err(|error| ClientFault::no_thread(&error))
 }
 
-fn serve_requests(stream: &UnixStream, desk: &RequestHandler, fronts: &FrontEnds) -> std::io::Result<()> {
+fn serve_requests(
+    stream: &UnixStream,
+    requests: &RequestHandler,
+    front_ends: &FrontEnds,
+) -> std::io::Result<()> {
     stream.set_write_timeout(Some(Duration::from_millis(limits::IPC_WRITE_TIMEOUT_MS)))?;
     let mut writer = stream;
     json_lines::write_line(
@@ -151,19 +155,19 @@ fn serve_requests(stream: &UnixStream, desk: &RequestHandler, fronts: &FrontEnds
         &NodeMessage::Hello { protocol: limits::IPC_VERSION, pid: std::process::id() },
     )?;
     let mut reader = BufReader::new(stream);
-    while let Some(ask) = read_request(&mut reader, &mut writer)? {
-        if ask == NodeRequest::Watch {
-            return stream_notices(stream, desk);
+    while let Some(request) = read_request(&mut reader, &mut writer)? {
+        if request == NodeRequest::Watch {
+            return stream_notices(stream, requests);
         }
-        let stop = ask == NodeRequest::Stop;
-        let busy = fronts.mark_busy();
-        let answer = desk.handle(ask, &EventStream::new(stream));
+        let stop = request == NodeRequest::Stop;
+        let busy = front_ends.mark_busy();
+        let answer = requests.handle(request, &EventStream::new(stream));
         let told =
             json_lines::write_line(&mut writer, &answer.map_or_else(NodeMessage::Failed, NodeMessage::Done));
         drop(busy);
         if stop {
             // Only after the answer, which would be lost if the process ended first.
-            desk.core.shutdown.set();
+            requests.core.shutdown.set();
         }
         told?;
     }
@@ -174,9 +178,11 @@ fn serve_requests(stream: &UnixStream, desk: &RequestHandler, fronts: &FrontEnds
 fn read_request(reader: &mut impl BufRead, writer: &mut impl Write) -> std::io::Result<Option<NodeRequest>> {
     json_lines::read_line(reader, limits::IPC_REQUEST_MAX_BYTES).inspect_err(|error| {
         if error.kind() == ErrorKind::InvalidData {
-            let fault =
-                ClientFault::new(ExitCause::Protocol, format!("the node does not understand this: {error}"))
-                    .fix("end the node (`client quit`) and start it again: it is to be of the same version");
+            let fault = ClientFault::new(
+                ExitCause::Protocol,
+                format!("the node cannot parse the request: {error}"),
+            )
+            .fix("restart the node (`client quit`, then `client serve`): both must have the same version");
             // The read error is returned, not a later write error.
             let _ = json_lines::write_line(writer, &NodeMessage::Failed(fault));
         }
@@ -184,10 +190,10 @@ fn read_request(reader: &mut impl BufRead, writer: &mut impl Write) -> std::io::
 }
 
 /// Sends notices until either side ends.
-fn stream_notices(stream: &UnixStream, desk: &RequestHandler) -> std::io::Result<()> {
-    let notices = desk.core.notices.subscribe();
+fn stream_notices(stream: &UnixStream, requests: &RequestHandler) -> std::io::Result<()> {
+    let notices = requests.core.notices.subscribe();
     let mut writer = stream;
-    while !desk.core.shutdown.is_set() && !has_hung_up(stream) {
+    while !requests.core.shutdown.is_set() && !has_hung_up(stream) {
         match notices.recv_timeout(Duration::from_millis(limits::HEARTBEAT_MS)) {
             Ok(text) => json_lines::write_line(&mut writer, &NodeMessage::Event(NodeEvent::Notice { text }))?,
             Err(RecvTimeoutError::Timeout) => {}
@@ -209,25 +215,25 @@ mod tests {
 
     #[test]
     fn room_is_limited_and_given_back() {
-        let fronts = Arc::<FrontEnds>::default();
+        let front_ends = Arc::<FrontEnds>::default();
         let mut inside: Vec<OpenGuard> =
-            (0..limits::FRONT_ENDS_MAX).map(|_| fronts.register().unwrap()).collect();
-        assert!(fronts.register().is_none());
+            (0..limits::FRONT_ENDS_MAX).map(|_| front_ends.register().unwrap()).collect();
+        assert!(front_ends.register().is_none());
         inside.pop();
-        assert!(fronts.register().is_some());
+        assert!(front_ends.register().is_some());
     }
 
     #[test]
     fn a_panic_gives_back_what_was_counted() {
-        let fronts = Arc::<FrontEnds>::default();
-        let panicking = Arc::clone(&fronts);
+        let front_ends = Arc::<FrontEnds>::default();
+        let panicking = Arc::clone(&front_ends);
         let ended = std::thread::spawn(move || {
             let _open = panicking.register().unwrap();
             let _busy = panicking.mark_busy();
             panic!("on purpose");
         });
         assert!(ended.join().is_err());
-        let counts = *lock(&fronts.counts);
+        let counts = *lock(&front_ends.counts);
         assert_eq!((counts.open, counts.busy), (0, 0));
     }
 

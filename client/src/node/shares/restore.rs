@@ -293,7 +293,7 @@ pub(in crate::node) fn unserved_reason(share: &LocalShare) -> Option<String> {
             ShareState::Unreadable { reason, .. } => Some(reason.clone()),
             _ => None,
         },
-        ShareState::Unlisted => Some("the trackers have not taken it yet".to_owned()),
+        ShareState::Unlisted => Some("the trackers have not listed it yet".to_owned()),
         ShareState::NotServed | ShareState::Served | ShareState::Announced => None,
     }
 }

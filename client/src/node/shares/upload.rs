@@ -19,7 +19,7 @@ use super::stop::unserve_unless_active_user;
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
-use crate::node::core::{NodeCore, parse_group_id, to_engine_key};
+use crate::node::core::{NodeCore, to_engine_key};
 use crate::node::events::EventStream;
 use crate::node::retry_policy::pending_after_listing;
 use crate::node::trackers::RequestUrgency;
@@ -38,12 +38,11 @@ struct PreparedUpload {
 /// since a restart would lose it: then the tracker is not told.
 pub(in crate::node) fn upload_file(
     shares: &Shares,
-    group: &str,
+    group: GroupId,
     path: &Path,
     events: &EventStream<'_>,
 ) -> Result<NodeAnswer, ClientFault> {
     let core = &shares.core;
-    let group = parse_group_id(group)?;
     let key = GroupFile { group, name: share_name(path)? };
     let user = core.trackers.require_user()?;
     path.metadata().map_err(|error| ClientFault::io("read", path, &error).fix("check the path"))?;

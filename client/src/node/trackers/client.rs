@@ -26,7 +26,6 @@ use super::connection::TrackerConnection;
 use super::{no_tracker_fault, refusal, tracker_addresses};
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
-use crate::ipc::protocol::SecretText;
 use crate::limits;
 use crate::node::disk::state_dir::{SavedSession, StateDir};
 use crate::node::peer::{LocalPeer, TrackerTrust};
@@ -185,9 +184,8 @@ impl TrackerClient {
     ///
     /// # Errors
     /// As [`TrackerClient::request`]; or the session cannot be saved.
-    pub(crate) fn login(&self, user: UserId, password: &SecretText) -> Result<String, ClientFault> {
+    pub(crate) fn log_in(&self, user: UserId, password: Password) -> Result<String, ClientFault> {
         let name = user.to_string();
-        let password = parse_password(password)?;
         let command = Command::Login { user, password, peer_key: Some(self.peer.key()) };
         let (answer, message): (LoginAnswer, String) = self.request(command, RequestUrgency::Immediate)?;
         let session = SavedSession { user: name, token: answer.session, tracker_key: answer.tracker_key.0 };
@@ -340,16 +338,6 @@ impl ConnectionSlot {
     }
 }
 
-/// Checks a password's length.
-///
-/// # Errors
-/// A usage error when it is empty or too long.
-pub(crate) fn parse_password(secret: &SecretText) -> Result<Password, ClientFault> {
-    Password::new(&secret.0).ok_or_else(|| {
-        ClientFault::new(ExitCause::Usage, "a password has 1 to 1,024 bytes").fix("choose another one")
-    })
-}
-
 /// A tracker's answer to one request.
 type Outcome = Result<ReceivedAnswer, ReceivedFailure>;
 
@@ -397,9 +385,9 @@ pub(crate) fn ping_tracker(address: SocketAddr) -> Result<(), String> {
             Err(make_printable(&refused.failure.message))
         }
         Err(ExchangeError::Broken(error)) => {
-            Err(format!("something listens there, but gives no answer: {error}"))
+            Err(format!("a server listens there but does not answer: {error}"))
         }
-        Err(ExchangeError::Foreign(_)) => Err("what listens there is no tracker of this version".to_owned()),
+        Err(ExchangeError::Foreign(_)) => Err("the server there is not a tracker of this version".to_owned()),
     }
 }
 
@@ -421,7 +409,7 @@ fn present_session(line: &mut TrackerConnection, request: &Request) -> Result<()
 /// A message that is not of this protocol; `bad` may quote it.
 fn protocol_fault(bad: &dyn std::fmt::Display) -> ClientFault {
     ClientFault::new(ExitCause::Protocol, make_printable(&bad.to_string()))
-        .fix("see that `--trackers FILE` names trackers of this version")
+        .fix("check that `--trackers FILE` names trackers of this version")
 }
 
 /// The trackers' clock minus the local one, in seconds; `None` if the difference is implausible.

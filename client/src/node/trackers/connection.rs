@@ -165,7 +165,7 @@ impl TrackerConnection {
     /// Between an answer and the next request a tracker must send nothing.
     fn expect_silence(&self) -> io::Result<()> {
         let unasked =
-            || io::Error::new(io::ErrorKind::ConnectionAborted, "the tracker spoke without being asked");
+            || io::Error::new(io::ErrorKind::ConnectionAborted, "the tracker sent an unrequested message");
         if !self.received.is_empty() {
             return Err(unasked());
         }

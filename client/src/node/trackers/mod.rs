@@ -19,7 +19,7 @@ use tracker::api::cluster_file::{self, FILE_NAME};
 
 use crate::exit::{ClientFault, ExitCause};
 
-pub(crate) use client::{RequestUrgency, TrackerClient, parse_password, ping_tracker};
+pub(crate) use client::{RequestUrgency, TrackerClient, ping_tracker};
 
 /// The addresses in the file `named`, or in the one found from the working directory.
 ///
@@ -41,7 +41,7 @@ pub(crate) fn tracker_addresses(named: Option<&Path>) -> Result<Vec<SocketAddr>,
     })?;
     cluster_file::parse_cluster_file(&text).map_err(|bad| {
         ClientFault::new(ExitCause::Usage, format!("{}: {bad}", path.display()))
-            .fix("mend that line, or `--trackers FILE`")
+            .fix("fix that line, or `--trackers FILE`")
     })
 }
 
@@ -53,9 +53,9 @@ fn check_named(path: &Path) -> Result<(), ClientFault> {
     let message = match path.metadata() {
         Ok(found) if found.is_file() => return Ok(()),
         Ok(found) if found.is_dir() => format!("{shown} is a directory, not a file with trackers"),
-        Ok(_) => format!("{shown} is no regular file"),
+        Ok(_) => format!("{shown} is not a regular file"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("there is no file {shown}"),
-        Err(error) => format!("cannot look at {shown}: {error}"),
+        Err(error) => format!("cannot access {shown}: {error}"),
     };
     Err(ClientFault::new(ExitCause::Usage, message).fix(NAME_IT))
 }
@@ -63,7 +63,7 @@ fn check_named(path: &Path) -> Result<(), ClientFault> {
 /// No tracker can be reached; `tried` lists the addresses and errors.
 pub(crate) fn no_tracker_fault(tried: &str) -> ClientFault {
     ClientFault::new(ExitCause::NoTracker, format!("no tracker can be reached ({tried})"))
-        .fix("start one with `tracker`, or name the right addresses with `--trackers FILE`; `client doctor` looks closer")
+        .fix("start one with `tracker`, or name the right addresses with `--trackers FILE`; `client doctor` shows details")
 }
 
 #[cfg(test)]

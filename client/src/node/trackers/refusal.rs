@@ -94,10 +94,10 @@ fn default_advice(code: FailureCode) -> &'static str {
             "try again in a moment"
         }
         FailureCode::Protocol | FailureCode::Syntax | FailureCode::UnknownCommand => {
-            "client and tracker are of different versions: bring both to the same"
+            "client and tracker have different versions: use the same one for both"
         }
         FailureCode::BadRequest | FailureCode::TooLarge => "`help COMMAND` shows what a command takes",
-        FailureCode::Internal | FailureCode::Other => "try again; if it stays, the tracker's log says why",
+        FailureCode::Internal | FailureCode::Other => "try again; if it persists, see the tracker's log",
     }
 }
 

@@ -1,13 +1,13 @@
-//! How last steps end: also when nobody waits for them any more, and when they are taken a second time.
+//! How the last steps end: also when no task waits for them, and when they are taken a second time.
 
 use sha1::Digest as _;
 
-use super::super::backend::IoKind;
-use super::super::context::NodeParts;
+use super::super::context::tests::epoll_context;
 use super::super::download::OpenedFiles;
+use super::super::flush::{flush_download, record_on_stop};
 use super::*;
 use crate::proto::manifest::{FileKey, FileName, Manifest};
-use crate::proto::ticket::{SecretKey, Ticket};
+use crate::proto::ticket::Ticket;
 use crate::proto::units::PieceIndex;
 use crate::stats::WaitReason;
 use crate::storage::destination::Destination;
@@ -16,49 +16,41 @@ use crate::storage::target::{Target, TargetLayout};
 
 const PIECES: usize = 3;
 
-struct Scene {
+/// A download of a file without a chain.
+struct FinishFixture {
     directory: tempfile::TempDir,
     context: NodeContext,
     download: ActiveDownload,
     content: Vec<u8>,
 }
 
-/// All pieces of a file without a chain are written.
-fn scene() -> Scene {
-    let scene = empty_scene();
-    scene.download.manifest.pieces().indices().for_each(|index| scene.write(index));
-    scene
+/// All pieces are written.
+fn written_fixture() -> FinishFixture {
+    let fixture = empty_fixture();
+    fixture.download.manifest.pieces().indices().for_each(|index| fixture.write_piece(index));
+    fixture
 }
 
-impl Scene {
-    /// A piece begins to be written, and is.
-    fn write(&self, index: PieceIndex) {
-        self.download.ledger.note_begun(index).unwrap();
+impl FinishFixture {
+    fn write_piece(&self, index: PieceIndex) {
+        self.download.journal.note_begun(index).unwrap();
         self.end_write(index);
     }
 
     fn end_write(&self, index: PieceIndex) {
-        let Scene { download, content, .. } = self;
+        let FinishFixture { download, content, .. } = self;
         let start = download.manifest.geometry().offset(index);
         let bytes = &content[index.as_usize() * PIECE_BYTES as usize..][..PIECE_BYTES as usize];
         download.target.write_piece(start, bytes).unwrap();
-        download.ledger.note_written(index, true);
+        download.journal.note_written(index, true);
         download.pieces_found(&[(index, true)], 0);
     }
 }
 
-/// Of a file without a chain nothing is written.
-fn empty_scene() -> Scene {
+/// No piece is written.
+fn empty_fixture() -> FinishFixture {
     let directory = tempfile::tempdir().unwrap();
-    let context = NodeContext::new(NodeParts {
-        io: IoKind::Epoll,
-        zero_copy: crate::config::ZeroCopyChoice::Auto,
-        secret: SecretKey::from_seed(&[1; 32]),
-        hasher: Hasher::best(),
-        limit_up: None,
-        limit_down: None,
-    })
-    .unwrap();
+    let context = epoll_context();
     let piece = |byte: usize| vec![u8::try_from(byte).unwrap() + 1; PIECE_BYTES as usize];
     let content: Vec<u8> = (0..PIECES).flat_map(piece).collect();
     let digest = |bytes: &[u8]| Digest(sha1::Sha1::digest(bytes).into());
@@ -66,19 +58,19 @@ fn empty_scene() -> Scene {
     let (name, whole) = (FileName::new("f").unwrap(), FileProof::Whole(digest(&content)));
     let manifest = Manifest::new(name.clone(), Some(content.len() as u64), digests, whole, None).unwrap();
     let place = Destination::resolve(directory.path(), &name).unwrap();
-    let plan = TargetLayout { length: content.len() as u64, reserved_ranges: &[] };
-    let target = Target::open(place, "g", manifest.proof().id(), plan).unwrap();
-    let (ledger, left) = ResumeJournal::open(&target, "g", &manifest).unwrap();
-    let opened = OpenedFiles { target, ledger, held: left.held, is_checking: false };
+    let layout = TargetLayout { length: content.len() as u64, reserved_ranges: &[] };
+    let target = Target::open(place, "g", manifest.proof().id(), layout).unwrap();
+    let (journal, prior) = ResumeJournal::open(&target, "g", &manifest).unwrap();
+    let opened = OpenedFiles { target, journal, held: prior.held, is_checking: false };
     let (key, manifest) = (FileKey { group: "g".into(), name }, Arc::new(manifest));
     let download =
         ActiveDownload::new(key, Arc::clone(&manifest), opened, false, Ticket(vec![]), 1, context.clock);
-    Scene { directory, context, download, content }
+    FinishFixture { directory, context, download, content }
 }
 
 #[test]
-fn whoever_concludes_says_how_it_ended_and_needs_nobody_to_wait() {
-    let Scene { directory, context, download, content } = scene();
+fn last_steps_end_in_a_phase_without_a_waiting_task() {
+    let FinishFixture { directory, context, download, content } = written_fixture();
     assert!(run_last_steps(&context, &download, true));
     let progress = download.progress();
     assert_eq!((progress.phase, progress.sequential_passes), (DownloadPhase::Durable, 1));
@@ -86,68 +78,66 @@ fn whoever_concludes_says_how_it_ended_and_needs_nobody_to_wait() {
 }
 
 #[test]
-fn what_nobody_looks_after_any_more_is_not_finished() {
-    for unproven in [false, true] {
-        let Scene { directory, context, download, .. } = scene();
+fn a_detached_download_is_not_finished() {
+    for is_unverified in [false, true] {
+        let FinishFixture { directory, context, download, .. } = written_fixture();
         let before = download.progress().phase;
         download.detach();
-        assert!(!run_last_steps(&context, &download, unproven), "the next attempt finishes it");
+        assert!(!run_last_steps(&context, &download, is_unverified), "the next attempt finishes it");
         assert_eq!(download.progress().phase, before);
         assert!(!directory.path().join("f").exists() && download.partial_path().exists());
-        // As it does when the node goes down: the attempt that follows finds all of it.
-        download.record_on_stop();
+        // As when the node stops: the next attempt finds all pieces.
+        record_on_stop(&download);
     }
 }
 
 #[test]
 fn a_whole_that_was_proven_is_not_read_again() {
-    let Scene { directory, context, download, .. } = scene();
+    let FinishFixture { directory, context, download, .. } = written_fixture();
     let in_the_way = directory.path().join("f");
     std::fs::write(&in_the_way, "mine").unwrap();
     assert!(run_last_steps(&context, &download, true));
     assert!(matches!(download.progress().phase, DownloadPhase::Failed(DownloadFailure::Exists { .. })));
     assert_eq!(download.progress().sequential_passes, 1);
     std::fs::remove_file(in_the_way).unwrap();
-    // As if its last steps had been postponed then: the phase before them.
+    // As if the last steps had been postponed: the phase before them.
     download.enter_phase(DownloadPhase::Transferring);
     assert!(run_last_steps(&context, &download, true));
-    assert_eq!(
-        (download.progress().phase, download.progress().sequential_passes),
-        (DownloadPhase::Durable, 1)
-    );
+    let progress = download.progress();
+    assert_eq!((progress.phase, progress.sequential_passes), (DownloadPhase::Durable, 1));
 }
 
 #[test]
-fn what_a_failed_flush_overtook_is_written_again_before_the_end() {
-    let scene = empty_scene();
-    [0, 1].map(PieceIndex).into_iter().for_each(|index| scene.write(index));
-    // The last piece is in a long write while a flush fails; all others are made good before it ends.
+fn a_write_that_outlasts_a_failed_flush_is_repeated_before_the_end() {
+    let fixture = empty_fixture();
+    [0, 1].map(PieceIndex).into_iter().for_each(|index| fixture.write_piece(index));
+    // The last piece is in a long write while a flush fails. All others are written again before it ends.
     let late = PieceIndex(2);
-    scene.download.ledger.note_begun(late).unwrap();
-    scene.download.storage_failed(&scene.download.target.simulate_flush_failure());
-    scene.download.record().unwrap_err();
-    scene.download.flush(scene.context.hasher);
-    assert!(scene.download.storage_wait().is_none() && !scene.download.ledger.has_suspects());
-    scene.end_write(late);
-    let Scene { directory, context, download, content } = scene;
-    assert!(!run_last_steps(&context, &download, true), "no flush says that this piece is on the disk");
+    fixture.download.journal.note_begun(late).unwrap();
+    fixture.download.storage_failed(&fixture.download.target.simulate_flush_failure());
+    record_download(&fixture.download).unwrap_err();
+    flush_download(&fixture.download, fixture.context.hasher);
+    assert!(fixture.download.storage_wait().is_none() && !fixture.download.journal.has_suspects());
+    fixture.end_write(late);
+    let FinishFixture { directory, context, download, content } = fixture;
+    assert!(!run_last_steps(&context, &download, true), "no flush covers the last piece");
     assert!(!directory.path().join("f").exists());
-    assert!(download.storage_wait().is_some(), "so that its task has it made good");
-    download.flush(context.hasher);
-    assert!(download.storage_wait().is_none() && !download.ledger.has_suspects());
+    assert!(download.storage_wait().is_some(), "the download's task then flushes again");
+    flush_download(&download, context.hasher);
+    assert!(download.storage_wait().is_none() && !download.journal.has_suspects());
     assert!(run_last_steps(&context, &download, true));
     assert!(std::fs::read(directory.path().join("f")).unwrap() == content);
 }
 
 #[test]
-fn a_last_flush_that_fails_pauses_as_any_other_does() {
-    let Scene { directory, context, download, content } = scene();
-    // The flusher's flush has failed, and it has not said so yet.
+fn a_failed_last_flush_makes_the_download_wait_for_the_disk() {
+    let FinishFixture { directory, context, download, content } = written_fixture();
+    // The flush thread's flush has failed and it has not reported that yet.
     download.target.simulate_flush_failure();
     assert!(!run_last_steps(&context, &download, true));
     assert!(matches!(download.storage_wait(), Some(WaitReason::Io(_))));
     assert!(!directory.path().join("f").exists());
-    download.flush(context.hasher);
+    flush_download(&download, context.hasher);
     assert!(run_last_steps(&context, &download, true));
     assert_eq!(download.progress().phase, DownloadPhase::Durable);
     assert!(std::fs::read(directory.path().join("f")).unwrap() == content);

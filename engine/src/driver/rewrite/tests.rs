@@ -1,4 +1,4 @@
-//! What a failed flush may have lost: proven and written again, or given up.
+//! Suspects after a failed flush: written again, or reported as lost.
 
 use super::*;
 use crate::hash::Hasher;
@@ -30,35 +30,35 @@ fn manifest() -> Manifest {
 }
 
 #[test]
-fn what_a_failed_flush_left_is_written_again_and_what_it_lost_is_named() {
+fn suspects_are_written_again_and_lost_pieces_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = manifest();
     let place = Destination::resolve(directory.path(), manifest.name()).unwrap();
     let geometry = manifest.geometry();
     let plan = TargetLayout { length: geometry.length(), reserved_ranges: &[] };
     let target = Target::open(place, "g", manifest.proof().id(), plan).unwrap();
-    let (ledger, _) = ResumeJournal::open(&target, "g", &manifest).unwrap();
+    let (journal, _) = ResumeJournal::open(&target, "g", &manifest).unwrap();
     for index in manifest.pieces().indices() {
-        ledger.note_begun(index).unwrap();
+        journal.note_begun(index).unwrap();
         target.write_piece(geometry.offset(index), &piece(index)).unwrap();
-        ledger.note_written(index, true);
+        journal.note_written(index, true);
     }
     let broken = StorageError {
         operation: StorageOperation::Sync,
         path: target.path(),
         kind: StorageErrorKind::FlushFailed,
     };
-    ledger.write_record(|| Err(broken), claim).unwrap_err();
-    assert_eq!(ledger.suspects().len(), usize::from(PIECES));
-    // So much for the page that could not be written, and was dropped from memory.
+    journal.write_record(|| Err(broken), claim).unwrap_err();
+    assert_eq!(journal.suspects().len(), usize::from(PIECES));
+    // As if a page could not be written and was dropped from the page cache.
     target.write_piece(geometry.offset(PieceIndex(17)) + 4_096, &[0; 4_096]).unwrap();
-    let lost = rewrite_suspects(&target, &ledger, &manifest, geometry, Hasher::best()).unwrap();
+    let lost = rewrite_suspects(&target, &journal, &manifest, geometry, Hasher::best()).unwrap();
     assert_eq!(lost, [PieceIndex(17)]);
-    assert_eq!(ledger.suspects(), lost, "until it is missed");
-    ledger.note_missing(PieceIndex(17));
-    assert!(!ledger.has_suspects() && ledger.has_new_claims());
-    ledger.write_record(|| target.sync(), claim).unwrap();
-    drop((target, ledger));
+    assert_eq!(journal.suspects(), lost, "a lost piece stays a suspect until it is noted as missing");
+    journal.note_missing(PieceIndex(17));
+    assert!(!journal.has_suspects() && journal.has_new_claims());
+    journal.write_record(|| target.sync(), claim).unwrap();
+    drop((target, journal));
     let place = Destination::resolve(directory.path(), manifest.name()).unwrap();
     let target = Target::open(place, "g", manifest.proof().id(), plan).unwrap();
     let (_, left) = ResumeJournal::open(&target, "g", &manifest).unwrap();

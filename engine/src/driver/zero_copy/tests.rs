@@ -1,4 +1,4 @@
-//! Who is sent to without a copy, how much at once, and for how long; the rest of it against loopback, which copies.
+//! Which peers get zero-copy sends, within which budget and for how long; then real sends over loopback, which copies.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream as StdStream};
@@ -17,17 +17,17 @@ fn zero_copy(choice: ZeroCopyChoice, pieces: u64) -> Arc<ZeroCopyPolicy> {
 }
 
 #[test]
-fn a_budget_is_used_up_and_given_back() {
+fn a_budget_is_used_up_and_released() {
     let zero_copy = zero_copy(ZeroCopyChoice::Auto, 2);
     let (first, _second) = (zero_copy.reserve(PEER, PIECE).unwrap(), zero_copy.reserve(PEER, PIECE).unwrap());
-    assert!(zero_copy.reserve(PEER, ZERO_COPY_MIN_BYTES).is_none(), "not the least thing more");
+    assert!(zero_copy.reserve(PEER, ZERO_COPY_MIN_BYTES).is_none(), "the budget is used up");
     drop(first);
     let _third = zero_copy.reserve(PEER, PIECE).unwrap();
     assert!(zero_copy.reserve(PEER, PIECE).is_none());
 }
 
 #[test]
-fn budgets_follow_what_the_user_may_lock() {
+fn the_budget_follows_the_lock_limit() {
     let mib = 1024 * 1024;
     assert_eq!(locked_budget_bytes(Some(8 * mib)), 4 * mib);
     assert_eq!(locked_budget_bytes(None), ZERO_COPY_LOCKED_MAX);
@@ -44,7 +44,7 @@ fn budgets_follow_what_the_user_may_lock() {
 }
 
 #[test]
-fn short_sends_and_own_addresses_go_the_ordinary_way() {
+fn short_sends_and_own_addresses_are_sent_with_a_copy() {
     let auto = zero_copy(ZeroCopyChoice::Auto, 2);
     assert!(auto.reserve(PEER, ZERO_COPY_MIN_BYTES - 1).is_none());
     assert!(auto.reserve(PEER, ZERO_COPY_MIN_BYTES).is_some());
@@ -55,23 +55,23 @@ fn short_sends_and_own_addresses_go_the_ordinary_way() {
     let off = zero_copy(ZeroCopyChoice::Off, 2);
     assert!(!off.applies_to(own) && !off.applies_to(other));
     let epoll = ZeroCopyPolicy::new(ZeroCopyChoice::Always, IoKind::Epoll, EngineClock::start());
-    assert!(!epoll.applies_to(other), "it takes a ring");
+    assert!(!epoll.applies_to(other), "zero-copy sends need a ring");
 }
 
 #[test]
-fn a_peer_is_given_up_for_a_while_once_the_kernel_has_copied() {
+fn a_peer_is_excluded_for_a_while_after_a_copy() {
     let auto = zero_copy(ZeroCopyChoice::Auto, 9);
     auto.record_usage(PEER, CopyOutcome::Mapped, 5);
     assert!(auto.reserve(PEER, PIECE).is_some());
     auto.record_usage(PEER, CopyOutcome::Copied, 7);
     auto.record_usage(PEER, CopyOutcome::Copied, 7);
     assert!(auto.reserve(PEER, PIECE).is_none());
-    assert!(auto.reserve(IpAddr::from([192, 0, 2, 2]), PIECE).is_some(), "another peer is another matter");
+    assert!(auto.reserve(IpAddr::from([192, 0, 2, 2]), PIECE).is_some(), "other peers are not excluded");
     assert_eq!(auto.sends(), ZeroCopySends { mapped_bytes: 5, copied_bytes: 14, refused: 0 });
-    // As if the time were over.
-    auto.copied_for()[0].1 = Moment::default();
+    // As if the exclusion had expired.
+    lock(&auto.excluded)[0].1 = Moment::default();
     assert!(auto.reserve(PEER, PIECE).is_some());
-    assert!(auto.copied_for().is_empty());
+    assert!(lock(&auto.excluded).is_empty());
 
     let always = zero_copy(ZeroCopyChoice::Always, 9);
     always.record_usage(PEER, CopyOutcome::Copied, 7);
@@ -79,29 +79,29 @@ fn a_peer_is_given_up_for_a_while_once_the_kernel_has_copied() {
 }
 
 #[test]
-fn no_more_peers_are_remembered_than_there_is_room_for() {
+fn the_list_of_excluded_peers_is_bounded() {
     let auto = zero_copy(ZeroCopyChoice::Auto, 9);
     for number in 0..=u32::try_from(ZERO_COPY_COPIED_PEERS).unwrap() {
         auto.record_usage(IpAddr::V4(number.into()), CopyOutcome::Copied, 1);
     }
-    assert_eq!(auto.copied_for().len(), ZERO_COPY_COPIED_PEERS);
+    assert_eq!(lock(&auto.excluded).len(), ZERO_COPY_COPIED_PEERS);
     assert!(!auto.is_excluded(IpAddr::V4(0.into())) && auto.is_excluded(IpAddr::V4(1.into())));
 }
 
 #[test]
-fn what_the_kernel_refuses_goes_the_ordinary_way_and_nothing_else_does() {
+fn only_refusals_of_the_kernel_are_sent_again_with_a_copy() {
     let zero_copy = zero_copy(ZeroCopyChoice::Auto, 9);
-    let refuses = |code| zero_copy.is_fallback_error(&io::Error::from_raw_os_error(code));
-    assert!(refuses(libc::ENOMEM) && refuses(libc::ENOBUFS));
-    assert!(!refuses(libc::EFAULT) && !refuses(libc::ECONNRESET));
+    let is_fallback = |code| zero_copy.is_fallback_error(&io::Error::from_raw_os_error(code));
+    assert!(is_fallback(libc::ENOMEM) && is_fallback(libc::ENOBUFS));
+    assert!(!is_fallback(libc::EFAULT) && !is_fallback(libc::ECONNRESET));
     assert_eq!(zero_copy.sends().refused, 2);
     assert!(zero_copy.reserve(PEER, PIECE).is_some());
-    assert!(refuses(libc::EINVAL));
-    assert!(zero_copy.reserve(PEER, PIECE).is_none(), "an older kernel will not learn it");
+    assert!(is_fallback(libc::EINVAL));
+    assert!(zero_copy.reserve(PEER, PIECE).is_none(), "the kernel stays unsupported");
 }
 
 #[test]
-fn a_connection_goes_on_the_ordinary_way_when_copies_are_noticed() {
+fn a_connection_sends_with_a_copy_once_copies_are_reported() {
     let Ok(runtime) = tokio_uring::Runtime::new(&tokio_uring::builder()) else {
         eprintln!("skipped: io_uring is forbidden here");
         return;
@@ -118,7 +118,7 @@ fn a_connection_goes_on_the_ordinary_way_when_copies_are_noticed() {
     let mut sent = 0;
     runtime.block_on(async {
         let Ok(ring) = SideRing::new().map(Rc::new) else {
-            eprintln!("skipped: no sends without a copy here");
+            eprintln!("skipped: no zero-copy sends here");
             return;
         };
         let driven = Rc::clone(&ring);
@@ -130,7 +130,7 @@ fn a_connection_goes_on_the_ordinary_way_when_copies_are_noticed() {
         while !zero_copy.is_excluded(peer) {
             stream.send(vec![vec![1, 2, 3].into(), piece()]).await.unwrap();
             sent += 3 + PIECE;
-            // One after the other: what finds no room goes the ordinary way, and is not counted.
+            // One after the other: a send without room in the ring is copied and not counted.
             while ring.in_flight() > 0 {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
@@ -139,7 +139,7 @@ fn a_connection_goes_on_the_ordinary_way_when_copies_are_noticed() {
         assert_eq!(zero_copy.sends().copied_bytes, sent, "every byte is counted once");
         stream.send(vec![piece()]).await.unwrap();
         sent += PIECE;
-        assert_eq!(ring.in_flight(), 0, "it went the ordinary way");
+        assert_eq!(ring.in_flight(), 0, "it was sent with a copy");
         assert_eq!(zero_copy.locked_bytes.load(Ordering::Relaxed), 0);
         stream.shutdown();
     });

@@ -1,7 +1,7 @@
-//! SHA-1 of eight streams at once by AVX2: word i of all streams lies in one register, one stream a lane.
+//! SHA-1 of eight streams at once by AVX2: word i of all streams is in one register, one stream a lane.
 //!
-//! The schedule does not fit the sixteen registers, so it lives on the stack; a second state over the same streams
-//! still saves its loads, its transposition and its arithmetic.
+//! The schedule does not fit the sixteen registers, so it is on the stack. A second state over the same
+//! streams still saves its loads, its transposition and its arithmetic.
 #![allow(unsafe_code, reason = "vector loads, and calls of functions compiled for AVX2")]
 
 use std::arch::x86_64::{
@@ -25,7 +25,7 @@ impl Avx2 {
     /// Streams at once.
     pub(in crate::hash) const LANES: usize = LANES;
 
-    /// The proof, if this CPU has it.
+    /// The proof, if this CPU has AVX2.
     pub(in crate::hash) fn detect() -> Option<Avx2> {
         is_x86_feature_detected!("avx2").then_some(Avx2(()))
     }
@@ -40,8 +40,8 @@ impl Avx2 {
         streams: &[&[Block]; LANES],
     ) {
         assert!(streams.iter().all(|stream| stream.len() == streams[0].len()), "lanes end together");
-        // SAFETY: `kernel` needs the feature that `detect` found before it made this token, which has no other
-        // source; a second way to make one would break this.
+        // SAFETY: `absorb_blocks` needs the feature that `detect` found before it made this token, which has
+        // no other source; a second way to make one would break this.
         unsafe { absorb_blocks(states, streams) }
     }
 }
@@ -49,7 +49,7 @@ impl Avx2 {
 /// One word of all lanes each.
 type Words<const N: usize> = [__m256i; N];
 
-/// All blocks of all streams.
+/// Absorbs all blocks of all streams.
 #[target_feature(enable = "avx2")]
 fn absorb_blocks<const STATES: usize>(states: &mut [[State; LANES]; STATES], streams: &[&[Block]; LANES]) {
     let mut registers = states.map(|lanes| load_states(&lanes));
@@ -62,7 +62,7 @@ fn absorb_blocks<const STATES: usize>(states: &mut [[State; LANES]; STATES], str
     }
 }
 
-/// States of lanes into registers, a register a word.
+/// The states of all lanes in registers, one word a register.
 #[target_feature(enable = "avx2")]
 fn load_states(lanes: &[State; LANES]) -> Words<5> {
     std::array::from_fn(|word| {
@@ -72,7 +72,7 @@ fn load_states(lanes: &[State; LANES]) -> Words<5> {
     })
 }
 
-/// And back.
+/// Writes registers back to the states of all lanes.
 #[target_feature(enable = "avx2")]
 fn store_states(registers: &Words<5>, lanes: &mut [State; LANES]) {
     for (word, register) in registers.iter().enumerate() {
@@ -85,7 +85,7 @@ fn store_states(registers: &Words<5>, lanes: &mut [State; LANES]) {
     }
 }
 
-/// The sixteen words of one block of all streams, a word a register, in the machine's byte order.
+/// The sixteen words of one block of all streams, one word a register, in the machine's byte order.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load_words(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
@@ -109,7 +109,8 @@ fn load_words(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn transpose_rows(rows: Words<8>) -> Words<8> {
-    // Group g holds rows 4g to 4g + 3. After the two steps its register k has, in half h, word 4h + k of those rows.
+    // Group g holds rows 4g to 4g + 3. After the two steps its register k has, in half h, word 4h + k of
+    // those rows.
     let mut quads = [[_mm256_setzero_si256(); 4]; 2];
     for (quad, group) in quads.iter_mut().zip(rows.as_chunks::<4>().0) {
         let [a, b, c, d] = *group;
@@ -130,7 +131,7 @@ fn transpose_rows(rows: Words<8>) -> Words<8> {
     words
 }
 
-/// Every word turned left by `LEFT` bits; `RIGHT` is the rest to 32.
+/// Every word rotated left by `LEFT` bits; `RIGHT` is the rest to 32.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn rotate_left<const LEFT: i32, const RIGHT: i32>(words: __m256i) -> __m256i {
@@ -138,21 +139,21 @@ fn rotate_left<const LEFT: i32, const RIGHT: i32>(words: __m256i) -> __m256i {
     _mm256_or_si256(_mm256_slli_epi32::<LEFT>(words), _mm256_srli_epi32::<RIGHT>(words))
 }
 
-/// b chooses between c and d.
+/// Bits of c where b is set, of d elsewhere.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn choose(b: __m256i, c: __m256i, d: __m256i) -> __m256i {
     _mm256_xor_si256(d, _mm256_and_si256(b, _mm256_xor_si256(c, d)))
 }
 
-/// Whether an odd number of the three is set.
+/// Bits that are set in an odd number of the three.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn parity(b: __m256i, c: __m256i, d: __m256i) -> __m256i {
     _mm256_xor_si256(b, _mm256_xor_si256(c, d))
 }
 
-/// Whether at least two of the three are set.
+/// Bits that are set in at least two of the three.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn majority(b: __m256i, c: __m256i, d: __m256i) -> __m256i {

@@ -1,7 +1,7 @@
-//! SHA-1 of sixteen streams at once by AVX-512: word i of all streams lies in one register, one stream a lane.
+//! SHA-1 of sixteen streams at once by AVX-512: word i of all streams is in one register, one stream a lane.
 //!
-//! With two states a stream (a piece's own digest and its link) one load, one transposition and one message schedule
-//! serve both; sixteen words of schedule and ten of state still fit the 32 registers.
+//! With two states a stream (a piece's own digest and its link) one load, one transposition and one message
+//! schedule serve both; sixteen words of schedule and ten of state still fit the 32 registers.
 #![allow(unsafe_code, reason = "vector loads, and calls of functions compiled for AVX-512")]
 
 use std::arch::x86_64::{
@@ -17,12 +17,12 @@ use crate::hash::block::{Block, State};
 /// Streams at once.
 const LANES: usize = 16;
 
-/// How many blocks ahead of the loads each stream is fetched: sixteen streams are more than the CPU follows by itself
-/// (`bench hash`: a fifth faster than without; 4 to 16 are alike).
+/// Prefetch distance in blocks. Sixteen streams are more than the CPU's prefetcher follows (`bench hash`: a
+/// fifth faster than without; 4 to 16 are alike).
 const PREFETCH_BLOCKS: usize = 8;
 
-/// Truth tables of SHA-1's functions, as the ternary instruction takes them: b chooses between c and d; their parity;
-/// their majority.
+/// Truth tables of SHA-1's functions for the ternary instruction: b chooses between c and d; parity;
+/// majority.
 const CHOOSE: i32 = 0xCA;
 const PARITY: i32 = 0x96;
 const MAJORITY: i32 = 0xE8;
@@ -50,8 +50,8 @@ impl Avx512 {
         streams: &[&[Block]; LANES],
     ) {
         assert!(streams.iter().all(|stream| stream.len() == streams[0].len()), "lanes end together");
-        // SAFETY: `kernel` needs the features that `detect` found before it made this token, which has no other
-        // source; a second way to make one would break this.
+        // SAFETY: `absorb_blocks` needs the features that `detect` found before it made this token, which has
+        // no other source; a second way to make one would break this.
         unsafe { absorb_blocks(states, streams) }
     }
 }
@@ -59,7 +59,7 @@ impl Avx512 {
 /// One word of all lanes each.
 type Words<const N: usize> = [__m512i; N];
 
-/// All blocks of all streams.
+/// Absorbs all blocks of all streams.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn absorb_blocks<const STATES: usize>(states: &mut [[State; LANES]; STATES], streams: &[&[Block]; LANES]) {
     let mut registers = states.map(|lanes| load_states(&lanes));
@@ -72,7 +72,7 @@ fn absorb_blocks<const STATES: usize>(states: &mut [[State; LANES]; STATES], str
     }
 }
 
-/// States of lanes into registers, a register a word.
+/// The states of all lanes in registers, one word a register.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn load_states(lanes: &[State; LANES]) -> Words<5> {
     std::array::from_fn(|word| {
@@ -82,7 +82,7 @@ fn load_states(lanes: &[State; LANES]) -> Words<5> {
     })
 }
 
-/// And back.
+/// Writes registers back to the states of all lanes.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn store_states(registers: &Words<5>, lanes: &mut [State; LANES]) {
     for (word, register) in registers.iter().enumerate() {
@@ -95,8 +95,8 @@ fn store_states(registers: &Words<5>, lanes: &mut [State; LANES]) {
     }
 }
 
-/// The sixteen words of one block of all streams: loaded a stream a register, put in the machine's byte order, and
-/// transposed to a word a register.
+/// The sixteen words of one block of all streams: loaded one stream a register, put in the machine's byte
+/// order, and transposed to one word a register.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn load_words(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
@@ -105,7 +105,8 @@ fn load_words(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
     for (row, stream) in rows.iter_mut().zip(streams) {
         let ahead = stream.as_ptr().wrapping_add(block + PREFETCH_BLOCKS);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-        // SAFETY: the load reads 64 bytes of any alignment, and a block has exactly 64; the index was checked.
+        // SAFETY: the load reads 64 bytes of any alignment, and a block has exactly 64; the index was
+        // checked.
         let bytes = unsafe { _mm512_loadu_si512(stream[block].as_ptr().cast()) };
         *row = _mm512_shuffle_epi8(bytes, swap);
     }
@@ -116,7 +117,8 @@ fn load_words(streams: &[&[Block]; LANES], block: usize) -> Words<16> {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn transpose_rows(rows: Words<16>) -> Words<16> {
-    // Group g holds rows 4g to 4g + 3. After the two steps its register k has, in quarter q, word 4q + k of those rows.
+    // Group g holds rows 4g to 4g + 3. After the two steps its register k has, in quarter q, word 4q + k of
+    // those rows.
     let mut quads = [[_mm512_setzero_si512(); 4]; 4];
     for (quad, group) in quads.iter_mut().zip(rows.as_chunks::<4>().0) {
         let [a, b, c, d] = *group;
@@ -142,7 +144,7 @@ fn transpose_rows(rows: Words<16>) -> Words<16> {
     words
 }
 
-/// One round of one state; `word` already holds the schedule's word and the round's constant.
+/// One round of one state; `word` includes the schedule's word and the round's constant.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn round<const FUNCTION: i32>(state: Words<5>, word: __m512i) -> Words<5> {

@@ -1,7 +1,7 @@
 //! SHA-1 by the CPU's SHA instructions: one stream, two streams interleaved, or two states over one stream.
 //!
-//! Four rounds are one instruction, but its result takes several cycles; a second state fills them. Two states over the
-//! same blocks also share the loads and the message schedule.
+//! One instruction does four rounds, but its result takes several cycles; a second state fills them. Two
+//! states over the same blocks also share the loads and the message schedule.
 #![allow(unsafe_code, reason = "vector loads, and calls of functions compiled for SHA instructions")]
 
 use std::arch::x86_64::{
@@ -27,8 +27,8 @@ impl ShaNi {
 
     /// Absorbs the blocks in order.
     pub(in crate::hash) fn compress(self, state: &mut State, blocks: &[Block]) {
-        // SAFETY: `kernel` needs the features that `detect` found before it made this token, which has no other
-        // source; a second way to make one would break this.
+        // SAFETY: `absorb_blocks` needs the features that `detect` found before it made this token, which has
+        // no other source; a second way to make one would break this.
         let [after] = unsafe { absorb_blocks::<1, 1>([*state], [blocks]) };
         *state = after;
     }
@@ -50,7 +50,7 @@ impl ShaNi {
     }
 }
 
-/// A state as the instructions want it: four words in one register, the fifth in the top of another.
+/// A state in the instructions' layout: four words in one register, the fifth in the top of another.
 #[derive(Clone, Copy)]
 struct StateRegisters {
     abcd: __m128i,
@@ -74,7 +74,7 @@ fn absorb_blocks<const STATES: usize, const STREAMS: usize>(
     registers.map(|state| store_state(state))
 }
 
-/// A state's words into registers.
+/// A state's words in registers.
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 fn load_state(state: State) -> StateRegisters {
@@ -82,7 +82,7 @@ fn load_state(state: State) -> StateRegisters {
     StateRegisters { abcd: _mm_set_epi32(a, b, c, d), e: _mm_set_epi32(e, 0, 0, 0) }
 }
 
-/// And back.
+/// The words of a state in registers.
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 fn store_state(state: StateRegisters) -> State {
@@ -116,7 +116,7 @@ fn absorb_block<const STATES: usize, const STREAMS: usize>(
 ) {
     let before = *states;
     let mut now = before;
-    // The state four rounds ago, whose first word gives the next four rounds their fifth.
+    // The state four rounds ago, whose first word gives the fifth word of the next four rounds.
     let mut earlier = before;
     macro_rules! four_rounds {
         ($quad:expr, $function:literal) => {

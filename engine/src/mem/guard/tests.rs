@@ -1,4 +1,5 @@
-//! The guard under real signals. What must end the process runs in a child: this test binary, told to run one test.
+//! The guard under real signals. A test that must end the process runs in a child: this test binary, running
+//! one test.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -16,12 +17,12 @@ fn file_of(len: u64) -> File {
 }
 
 fn read(mapping: &Mapping, at: usize) -> u8 {
-    // SAFETY: inside the mapping, read as a number; a lost page is the guard's work, and what is tested.
+    // SAFETY: inside the mapping, read as a number; a lost page is up to the guard, which is tested here.
     unsafe { mapping.address(at).read_volatile() }
 }
 
 #[test]
-fn a_file_cut_under_its_mapping_raises_the_flag_and_nothing_else() {
+fn truncating_a_mapped_file_sets_only_its_flag() {
     let page = u64::try_from(rustix::param::page_size()).unwrap();
     let file = file_of(8 * page);
     let other = Mapping::new(&file_of(8 * page), 8 * page).unwrap();
@@ -37,8 +38,8 @@ fn a_file_cut_under_its_mapping_raises_the_flag_and_nothing_else() {
 }
 
 #[test]
-fn a_slot_is_used_again_with_its_flag_cleared() {
-    // Other tests take and give slots meanwhile, so many are tried.
+fn a_reused_slot_has_its_flag_cleared() {
+    // Many attempts, since other tests use and free slots meanwhile.
     for _ in 0..100 {
         let file = file_of(1);
         let mapping = Mapping::new(&file, 1).unwrap();
@@ -47,11 +48,11 @@ fn a_slot_is_used_again_with_its_flag_cleared() {
         assert_eq!(read(&mapping, 0), 0);
         assert!(mapping.has_faulted());
     }
-    assert!(SLOTS_USED.load(SeqCst) < 100, "slots are not given back");
+    assert!(SLOTS_USED.load(SeqCst) < 100, "slots are not reused");
 }
 
 #[test]
-fn flags_stay_right_while_mappings_come_and_go() {
+fn flags_stay_right_under_concurrent_mappings() {
     let bystander = Mapping::new(&file_of(1), 1).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -85,7 +86,7 @@ fn errno_survives_the_handler() {
     assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EXDEV));
 }
 
-/// Runs one ignored test of this binary in a process of its own.
+/// Runs one ignored test of this binary in its own process.
 fn run_child(test: &str) -> ExitStatus {
     let name = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
     let binary = std::env::current_exe().unwrap();
@@ -93,13 +94,13 @@ fn run_child(test: &str) -> ExitStatus {
     output.status
 }
 
-/// A fault outside the guard's table, in a process where the guard stands.
+/// A fault outside the guard's table, in a process with the guard installed.
 fn fault_elsewhere() {
     let file = file_of(1);
     let unguarded = memmap2::MmapOptions::new().len(1).map_raw_read_only(&file).unwrap();
     let _guarded = Mapping::new(&file, 1).unwrap();
     file.set_len(0).unwrap();
-    // SAFETY: the signal is the point.
+    // SAFETY: the signal is intended.
     unsafe { unguarded.as_ptr().read_volatile() };
 }
 
@@ -123,17 +124,17 @@ fn handle_before(handler: usize, flags: c_int) {
 }
 
 #[test]
-#[ignore = "ends its process: run by faults_of_others_go_to_the_handler_before"]
+#[ignore = "ends its process: run by unrelated_faults_go_to_the_previous_handler"]
 fn child_with_default_action() {
     handle_before(libc::SIG_DFL, 0);
     fault_elsewhere();
 }
 
 #[test]
-#[ignore = "ends its process: run by faults_of_others_go_to_the_handler_before"]
+#[ignore = "ends its process: run by unrelated_faults_go_to_the_previous_handler"]
 fn child_with_ignored_signal() {
     handle_before(libc::SIG_IGN, 0);
-    // A signal that a process sends is ignored as before; a fault cannot be.
+    // A signal sent by a process is ignored as before; a fault cannot be.
     let _guarded = Mapping::new(&file_of(1), 1).unwrap();
     // SAFETY: no memory is involved.
     unsafe { libc::raise(libc::SIGBUS) };
@@ -141,21 +142,21 @@ fn child_with_ignored_signal() {
 }
 
 #[test]
-#[ignore = "ends its process: run by faults_of_others_go_to_the_handler_before"]
+#[ignore = "ends its process: run by unrelated_faults_go_to_the_previous_handler"]
 fn child_with_plain_handler() {
     handle_before(plain_handler as *const () as usize, 0);
     fault_elsewhere();
 }
 
 #[test]
-#[ignore = "ends its process: run by faults_of_others_go_to_the_handler_before"]
+#[ignore = "ends its process: run by unrelated_faults_go_to_the_previous_handler"]
 fn child_with_full_handler() {
     handle_before(full_handler as *const () as usize, libc::SA_SIGINFO);
     fault_elsewhere();
 }
 
 #[test]
-fn faults_of_others_go_to_the_handler_before() {
+fn unrelated_faults_go_to_the_previous_handler() {
     assert_eq!(run_child("child_with_default_action").signal(), Some(libc::SIGBUS));
     assert_eq!(run_child("child_with_ignored_signal").signal(), Some(libc::SIGBUS));
     assert_eq!(run_child("child_with_plain_handler").code(), Some(CHILD_EXIT));

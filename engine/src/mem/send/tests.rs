@@ -1,4 +1,4 @@
-//! Both ways of sending, against real sockets: order, short counts, files that shrink.
+//! Both ways of sending, with real sockets: order, short counts, files that shrink.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -29,7 +29,7 @@ fn sockets() -> (StdStream, StdStream) {
     (near, listener.accept().unwrap().0)
 }
 
-/// Frames and windows in turn, and the bytes they should arrive as.
+/// Alternating frames and windows, and the bytes that should arrive.
 fn batch(mapping: &Arc<Mapping>) -> (Vec<SendPart>, Vec<u8>) {
     let windows = [0..1, 1..700_001, 2_000_000..FILE_BYTES];
     let mut parts = Vec::new();
@@ -58,7 +58,7 @@ fn sendmsg_delivers_frames_and_windows_in_order() {
     let (near, far) = sockets();
     let received = receive_all(far);
     let (mut parts, expected) = batch(&mapping);
-    // Without blocking, the three megabytes come to short counts and refusals.
+    // A non-blocking socket gives short counts and refusals for three megabytes.
     near.set_nonblocking(true).unwrap();
     while !parts.is_empty() {
         match send_vectored(near.as_fd(), &parts) {
@@ -94,13 +94,13 @@ fn the_ring_delivers_frames_and_windows_in_order() {
 }
 
 #[test]
-fn a_file_that_shrank_is_an_error_and_no_signal() {
+fn sending_a_truncated_file_is_an_error_and_no_signal() {
     let (file, mapping) = mapped();
     file.set_len(0).unwrap();
     let parts = || vec![SendPart::from(MappedWindow::new(Arc::clone(&mapping), 1_000_000..1_500_000))];
     let (near, _far) = sockets();
     assert_eq!(send_vectored(near.as_fd(), &parts()).unwrap_err().raw_os_error(), Some(libc::EFAULT));
-    assert!(!mapping.has_faulted(), "the kernel read it, not we");
+    assert!(!mapping.has_faulted(), "the kernel read the page, not this process");
     let Ok(runtime) = tokio_uring::Runtime::new(&tokio_uring::builder()) else {
         eprintln!("skipped in part: io_uring is forbidden here");
         return;
@@ -113,7 +113,7 @@ fn a_file_that_shrank_is_an_error_and_no_signal() {
 }
 
 #[test]
-fn a_peer_that_went_is_an_error_and_no_signal() {
+fn a_closed_socket_is_an_error_and_no_signal() {
     let (near, far) = sockets();
     near.shutdown(std::net::Shutdown::Write).unwrap();
     drop(far);
@@ -122,7 +122,7 @@ fn a_peer_that_went_is_an_error_and_no_signal() {
 }
 
 #[test]
-fn advancing_takes_off_what_was_sent() {
+fn advance_removes_what_was_sent() {
     let (_file, mapping) = mapped();
     let mut parts =
         vec![SendPart::from(vec![0; 10]), MappedWindow::new(mapping, 0..20).into(), vec![0; 5].into()];

@@ -1,6 +1,8 @@
-//! The side ring against real sockets: order, what is kept and for how long, files that shrink, peers that go.
+//! The side ring with real sockets: order, lifetime of the sent bytes, files that shrink, peers that
+//! disconnect.
 //!
-//! Over loopback the kernel copies what it delivers, and says so; what waits for a reader lies in the sender's pages.
+//! Over loopback the kernel copies delivered bytes and reports that. Bytes that wait for a reader are in the
+//! sender's pages.
 
 use std::fs::File;
 use std::future::Future;
@@ -14,12 +16,12 @@ use super::*;
 
 const FILE_BYTES: usize = 3_000_000;
 
-/// A window of this length fits the sender's buffer, which any user may have, and never the receiver's.
+/// Fits the sender's buffer, which every user may have, but never the receiver's.
 const WINDOW_BYTES: usize = 150_000;
 const SEND_BUFFER_BYTES: usize = 200_000;
 const RECEIVE_BUFFER_BYTES: usize = 20_000;
 
-/// A send of which the sender's buffer has room for more than may be under way.
+/// Short enough that the sender's buffer has room for more sends than may be in flight.
 const SHORT_BYTES: usize = 2_000;
 
 fn pattern() -> Vec<u8> {
@@ -41,7 +43,7 @@ fn sockets() -> (Rc<TcpStream>, TcpStream) {
     (Rc::new(near), listener.accept().unwrap().0)
 }
 
-/// Runs a test on both runtimes that a worker may have, or says why not.
+/// Runs a test on both runtimes that a worker may have, or prints why not.
 fn on_a_ring<F: Future<Output = ()>>(test: impl Fn(Rc<SideRing>) -> F) {
     let begin = || {
         let ring = Rc::new(SideRing::new().unwrap());
@@ -56,14 +58,14 @@ fn on_a_ring<F: Future<Output = ()>>(test: impl Fn(Rc<SideRing>) -> F) {
             tokio::task::LocalSet::new().block_on(&runtime, async { test(begin()).await });
             uring.block_on(async { test(begin()).await });
         }
-        (refused, _) => eprintln!("skipped: no sends without a copy here ({refused:?})"),
+        (refused, _) => eprintln!("skipped: no zero-copy sends here ({refused:?})"),
     }
 }
 
-/// What a report said, once it came.
+/// The arguments of a report, once it was called.
 type Seen = Rc<Cell<Option<(CopyOutcome, u64)>>>;
 
-/// A report that is kept for the test to look at.
+/// A report that stores its arguments.
 fn kept() -> (SendReport, Seen) {
     let seen = Seen::default();
     let sees = Rc::clone(&seen);
@@ -73,13 +75,13 @@ fn kept() -> (SendReport, Seen) {
 fn receive_all(mut socket: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // A connection that was reset has told what it had.
+        // A connection that was reset has delivered what it had.
         let _ = socket.read_to_end(&mut bytes);
         bytes
     })
 }
 
-/// Lets the runtime take in completions until `reached`; a hang is the test's.
+/// Lets the runtime process completions until `reached`.
 async fn until(reached: impl Fn() -> bool) {
     while !reached() {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -105,7 +107,11 @@ fn frames_and_windows_arrive_in_order_and_are_reported() {
             let parts = vec![SendPart::from(head), MappedWindow::new(Arc::clone(&mapping), range).into()];
             let length: usize = parts.iter().map(SendPart::len).sum();
             let (report, seen) = kept();
-            assert_eq!(ring.send(&near, parts, report).await.unwrap(), length, "it waits for all");
+            assert_eq!(
+                ring.send(&near, parts, report).await.unwrap(),
+                length,
+                "a send waits for all of its bytes"
+            );
             reports.push((seen, length as u64));
         }
         until(|| ring.in_flight() == 0).await;
@@ -118,7 +124,7 @@ fn frames_and_windows_arrive_in_order_and_are_reported() {
 }
 
 #[test]
-fn a_mapping_stays_until_the_kernel_has_notified() {
+fn a_mapping_lives_until_the_kernel_notifies() {
     on_a_ring(async |ring| {
         let (_file, mapping) = mapped();
         let watched: Weak<Mapping> = Arc::downgrade(&mapping);
@@ -127,20 +133,20 @@ fn a_mapping_stays_until_the_kernel_has_notified() {
         let parts = window(&mapping);
         drop(mapping);
         assert_eq!(ring.send(&near, parts, report).await.unwrap(), WINDOW_BYTES);
-        // Sent, but nobody reads: the kernel still has pages.
+        // Sent but not read: the kernel still holds pages.
         assert_eq!((ring.in_flight(), seen.get()), (1, None));
-        assert!(watched.upgrade().is_some(), "the kernel still has pages of it");
+        assert!(watched.upgrade().is_some(), "the kernel still holds pages of it");
         drop(near);
         let received = receive_all(far);
         until(|| ring.in_flight() == 0).await;
-        assert!(watched.upgrade().is_none(), "nobody has any more");
+        assert!(watched.upgrade().is_none(), "the send is dropped");
         assert_eq!(seen.get(), Some((CopyOutcome::Copied, WINDOW_BYTES as u64)));
         assert!(received.join().unwrap() == pattern()[..WINDOW_BYTES]);
     });
 }
 
 #[test]
-fn a_ring_that_goes_leaves_mapped_what_the_kernel_has() {
+fn a_dropped_ring_leaks_pages_that_the_kernel_holds() {
     let watched = Cell::new(Weak::new());
     let far_end = Cell::new(None);
     on_a_ring(async |ring| {
@@ -148,7 +154,7 @@ fn a_ring_that_goes_leaves_mapped_what_the_kernel_has() {
         watched.set(Arc::downgrade(&mapping));
         let (near, far) = sockets();
         ring.send(&near, window(&mapping), kept().0).await.unwrap();
-        // One more that waits for room in the socket is given up, and its future with it.
+        // Drop one more send that waits for room in the socket, and then the ring itself.
         let parts = [window(&mapping), window(&mapping)].map(|mut parts| parts.remove(0));
         near.set_nonblocking(false).unwrap();
         socket2::SockRef::from(&*near).set_send_buffer_size(1).unwrap();
@@ -160,10 +166,10 @@ fn a_ring_that_goes_leaves_mapped_what_the_kernel_has() {
         far_end.set(Some(far));
     });
     let Some(far) = far_end.take() else { return };
-    // The ring and its runtime are gone.
-    assert!(watched.take().upgrade().is_some(), "what the kernel may read stays mapped");
+    // Ring and runtime are gone.
+    assert!(watched.take().upgrade().is_some(), "pages that the kernel may read stay mapped");
     let bytes = receive_all(far).join().unwrap();
-    assert!(bytes.len() >= WINDOW_BYTES, "what was sent before arrives");
+    assert!(bytes.len() >= WINDOW_BYTES, "earlier bytes arrive");
     assert!(
         bytes
             == pattern()[..WINDOW_BYTES]
@@ -176,7 +182,7 @@ fn a_ring_that_goes_leaves_mapped_what_the_kernel_has() {
 }
 
 #[test]
-fn a_file_that_shrank_is_an_error_and_no_signal() {
+fn sending_a_truncated_file_is_an_error_and_no_signal() {
     on_a_ring(async |ring| {
         let (file, mapping) = mapped();
         file.set_len(0).unwrap();
@@ -184,14 +190,14 @@ fn a_file_that_shrank_is_an_error_and_no_signal() {
         let (report, seen) = kept();
         let error = ring.send(&near, window(&mapping), report).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
-        assert!(!mapping.has_faulted(), "the kernel read it, not we");
+        assert!(!mapping.has_faulted(), "the kernel read the page, not this process");
         until(|| ring.in_flight() == 0).await;
-        assert_eq!(seen.get(), None, "nothing was sent, and so nothing was copied");
+        assert_eq!(seen.get(), None, "nothing was sent or copied");
     });
 }
 
 #[test]
-fn a_file_that_shrinks_while_it_is_sent_ends_nothing() {
+fn truncation_during_a_send_is_harmless() {
     on_a_ring(async |ring| {
         let (file, mapping) = mapped();
         let (near, far) = sockets();
@@ -202,12 +208,12 @@ fn a_file_that_shrinks_while_it_is_sent_ends_nothing() {
         drop(near);
         let received = receive_all(far);
         until(|| ring.in_flight() == 0).await;
-        assert_eq!(received.join().unwrap().len(), WINDOW_BYTES, "the stream keeps its measure");
+        assert_eq!(received.join().unwrap().len(), WINDOW_BYTES, "the stream stays in order");
     });
 }
 
 #[test]
-fn a_peer_that_went_is_an_error_and_no_signal() {
+fn a_closed_socket_is_an_error_and_no_signal() {
     on_a_ring(async |ring| {
         let (_file, mapping) = mapped();
         let (near, far) = sockets();
@@ -220,7 +226,7 @@ fn a_peer_that_went_is_an_error_and_no_signal() {
 }
 
 #[test]
-fn a_shutdown_ends_a_send_that_waits() {
+fn a_shutdown_ends_a_waiting_send() {
     on_a_ring(async |ring| {
         let (_file, mapping) = mapped();
         let (near, far) = sockets();
@@ -234,17 +240,17 @@ fn a_shutdown_ends_a_send_that_waits() {
         assert!(sent.as_ref().map_or(true, |sent| *sent < FILE_BYTES), "{sent:?}");
         drop((near, far));
         until(|| ring.in_flight() == 0).await;
-        assert_eq!(Arc::strong_count(&mapping), 1, "nothing of it is kept");
+        assert_eq!(Arc::strong_count(&mapping), 1, "the send is dropped");
     });
 }
 
 #[test]
-fn no_more_are_under_way_than_there_is_room_for() {
+fn sends_in_flight_are_bounded() {
     on_a_ring(async |ring| {
         let (_file, mapping) = mapped();
         let (near, far) = sockets();
         let part = || vec![SendPart::from(MappedWindow::new(Arc::clone(&mapping), 0..SHORT_BYTES))];
-        // The receiver takes in a few, and the kernel notifies of those.
+        // The receiver takes in a few, and the kernel notifies for those.
         while ring.has_room() {
             ring.send(&near, part(), kept().0).await.unwrap();
         }
@@ -258,9 +264,9 @@ fn no_more_are_under_way_than_there_is_room_for() {
 }
 
 #[test]
-fn a_ring_that_refuses_for_good_ends_its_sends_and_takes_no_more() {
+fn a_broken_ring_ends_its_sends_and_takes_no_more() {
     on_a_ring(async |_| {
-        // A ring that was never enabled gives EBADFD.
+        // A ring that was never enabled returns EBADFD.
         let disabled = IoUring::builder().setup_r_disabled().build(SIDE_RING_SENDS_MAX).unwrap();
         let descriptor = disabled.as_fd().try_clone_to_owned().unwrap();
         let ring = SideRing::of(disabled, descriptor).unwrap();
@@ -269,9 +275,9 @@ fn a_ring_that_refuses_for_good_ends_its_sends_and_takes_no_more() {
         assert!(ring.has_room());
         let error = ring.send(&near, window(&mapping), kept().0).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-        assert!(!ring.has_room(), "the others go the ordinary way");
+        assert!(!ring.has_room(), "further sends go the ordinary way");
         assert_eq!(Rc::strong_count(&near), 1, "the connection can be closed");
-        assert_eq!(Arc::strong_count(&mapping), 2, "what the kernel might read stays");
+        assert_eq!(Arc::strong_count(&mapping), 2, "pages that the kernel might read stay mapped");
         drop(ring);
         assert_eq!(Arc::strong_count(&mapping), 2);
         drop(near);

@@ -1,137 +1,107 @@
-//! A piece on its way in: it begins, its bytes come, it has landed, was judged, and is written.
+//! A piece on its way in: its frame begins, bytes arrive, it is received, checked and written.
 
-use super::super::frame::{ByeCode, Message};
 use super::super::geometry::Geometry;
 use super::super::picker::{ConnectionId, PieceArrival};
 use super::super::session::Violation;
 use super::super::time::Moment;
-use super::super::units::{PieceCount, PieceIndex};
-use super::{ChainCheck, PieceVerdict, ReceivedPiece, RequestState, Transfer, TransferAction};
+use super::super::units::PieceIndex;
+use super::{ChainCheck, PieceVerdict, ReceivedPiece, Transfer};
 
 impl Transfer {
-    /// The frame of a piece has come; its bytes follow.
+    /// A `Piece` frame has arrived; the bytes follow.
     ///
     /// # Errors
-    /// [`Violation::Unrequested`] when it was not asked for, or is not as long as it must be.
+    /// [`Violation::Unrequested`] when the piece was not requested, or `length` (in bytes) is wrong.
     pub fn begin_piece(
         &mut self,
         connection: ConnectionId,
         index: PieceIndex,
         length: u32,
     ) -> Result<(), Violation> {
-        // Of a connection that was closed meanwhile nothing is expected, and so nothing is made room for.
-        let open = self.open_connection(connection).ok_or(Violation::Unrequested(index))?;
-        let geometry = Geometry::new(open.length).expect("checked when the connection opened");
-        if open.pending.contains_key(&index) && geometry.piece_len(index) == length {
+        // A connection that was closed meanwhile has no requests, and so no buffer is made for its pieces.
+        let open = self.scheduler.connections.open(connection).ok_or(Violation::Unrequested(index))?;
+        if open.pending.contains_key(&index) && open.geometry.piece_len(index) == length {
             Ok(())
         } else {
             Err(Violation::Unrequested(index))
         }
     }
 
-    /// Bytes of a piece have come.
-    pub fn bytes_received(&mut self, now: Moment, connection: ConnectionId, count: u64) {
-        self.counts.received_bytes += count;
-        if let Some(open) = self.open_connection(connection) {
-            open.window.received(now, count);
-            open.is_stalled = false;
+    /// Bytes of a piece have arrived.
+    pub fn bytes_received(&mut self, now: Moment, connection: ConnectionId, bytes: u64) {
+        self.counts.received_bytes += bytes;
+        if let Some(open) = self.scheduler.connections.open_mut(connection) {
+            open.bytes_received(now, bytes);
         }
     }
 
-    /// A piece has come whole: what to verify, or `None` when it is of no use any more.
+    /// A piece has arrived whole. Returns what to verify, or `None` when the piece is of no use any more.
     pub fn piece_received(
         &mut self,
         now: Moment,
         connection: ConnectionId,
         index: PieceIndex,
     ) -> Option<ReceivedPiece> {
-        let found = self.connections.get_mut(&connection)?;
-        let open = found.open.as_mut()?;
-        let asked = open.pending.remove(&index)?.requested_at;
-        open.window.answered();
-        open.deferred = 0;
-        let geometry = Geometry::new(open.length).expect("checked when the connection opened");
-        let peer = found.peer;
-        let landing = self.picker.piece_arrived(connection, index);
-        self.refill_window(now, connection);
-        if landing == PieceArrival::Duplicate || self.held.has(index) {
+        let delivery = self.scheduler.piece_received(now, connection, index)?;
+        if delivery.arrival == PieceArrival::Duplicate || self.held.has(index) {
             self.counts.duplicate_bytes += u64::from(self.geometry.piece_len(index));
             return None;
         }
-        let mut copies = self.copies.equal_to(index);
+        let mut copies = self.equal.equal_to(index);
         copies.retain(|copy| !self.held.has(*copy));
+        assert!(copies.contains(&index), "a piece that is not held is one of its own copies");
+        let geometry = delivery.geometry;
         let file_length = match geometry.last().filter(|last| copies.contains(last)) {
-            // What came is the last piece too, wherever it came for: it says how long that is, whatever the peer says.
+            // The piece has the content of the last piece too, and so gives its length, for which the peer is not trusted.
             Some(last) => geometry.offset(last) + u64::from(geometry.piece_len(index)),
             None => geometry.length(),
         };
-        Some(ReceivedPiece {
-            index,
-            copies,
-            file_length,
-            check_links: self.chain == ChainCheck::Intact,
-            requested_at: asked,
-            peer,
-        })
+        let check_links = self.chain == ChainCheck::Intact;
+        let (requested_at, peer) = (delivery.requested_at, delivery.peer);
+        Some(ReceivedPiece { index, copies, file_length, check_links, requested_at, peer })
     }
 
-    /// A piece was verified; whether its bytes are to be written.
-    pub fn piece_checked(&mut self, now: Moment, job: &ReceivedPiece, finding: PieceVerdict) -> bool {
-        if finding.digest_matches {
-            if !finding.links_match {
+    /// A piece was verified. Returns whether its bytes are to be written.
+    pub fn piece_checked(&mut self, now: Moment, piece: &ReceivedPiece, verdict: PieceVerdict) -> bool {
+        if verdict.digest_matches {
+            if !verdict.links_match {
                 self.chain = ChainCheck::Unusable;
             }
-            self.peers.piece_delivered(job.peer);
-            return true;
+            self.scheduler.peers.piece_delivered(piece.peer);
+        } else {
+            let banned = self.scheduler.piece_was_wrong(now, piece.peer, piece.index);
+            self.banned.extend(banned);
         }
-        self.picker.retry_piece(job.index);
-        if let Some(address) = self.peers.sent_bad_piece(job.peer, job.index) {
-            self.dropped.push(address);
-            let theirs: Vec<_> = self
-                .connections
-                .iter()
-                .filter(|(_, other)| other.peer == job.peer)
-                .map(|(id, _)| *id)
-                .collect();
-            theirs.into_iter().for_each(|id| self.close(now, id, ByeCode::BadPiece));
-        }
-        self.refill_all_windows(now);
-        false
+        verdict.digest_matches
     }
 
-    /// The bytes of a job are written at every index where they belong.
-    pub fn piece_written(&mut self, job: &ReceivedPiece) {
-        if self.geometry.last().is_some_and(|last| job.copies.contains(&last)) {
-            self.geometry = Geometry::new(job.file_length).expect("checked when the connection opened");
+    /// The bytes of a piece are written at every index where they belong.
+    pub fn piece_written(&mut self, piece: &ReceivedPiece) {
+        if self.geometry.last().is_some_and(|last| piece.copies.contains(&last)) {
+            let exact = Geometry::new(piece.file_length).expect("the handshake checks the length");
+            assert_eq!(exact.pieces(), self.geometry.pieces(), "the exact length does not change the pieces");
+            self.geometry = exact;
         }
-        for index in &job.copies {
+        for index in &piece.copies {
             self.mark_held(*index);
         }
-        for other in self.picker.complete_piece(job.index) {
-            let Some(open) = self.open_connection(other) else { continue };
-            if let Some(owed) = open.pending.get_mut(&job.index) {
-                owed.state = RequestState::Cancelled;
-                let message = Message::Cancel { first: job.index, count: PieceCount(1) };
-                self.actions.push(TransferAction::Send { connection: other, message });
-            }
-        }
+        self.scheduler.complete_piece(piece.index);
     }
 
-    /// The bytes of a job could not be judged or not be written, which says nothing about their sender: the piece will be
-    /// fetched again.
-    pub fn piece_dropped(&mut self, job: &ReceivedPiece) {
-        self.picker.retry_piece(job.index);
+    /// A piece could not be verified or written, for which its sender is not to blame: it is fetched again.
+    pub fn piece_dropped(&mut self, piece: &ReceivedPiece) {
+        self.scheduler.picker.retry_piece(piece.index);
     }
 
-    /// A piece of zeros is where it belongs, as a hole.
-    pub fn hole_verified(&mut self, index: PieceIndex, link_holds: bool) {
-        if !link_holds {
+    /// A piece of zeros is in its place, as a hole.
+    pub fn hole_verified(&mut self, index: PieceIndex, link_matches: bool) {
+        if !link_matches {
             self.chain = ChainCheck::Unusable;
         }
         self.mark_held(index);
     }
 
-    pub(super) fn mark_held(&mut self, index: PieceIndex) {
+    fn mark_held(&mut self, index: PieceIndex) {
         if self.held.insert(index) {
             self.gained.push(index);
             self.counts.verified_bytes += u64::from(self.geometry.piece_len(index));

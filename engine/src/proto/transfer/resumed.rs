@@ -1,6 +1,6 @@
-//! Transfers that begin with what an earlier one left, or lose what they had.
+//! Transfers that begin with the pieces of an earlier attempt, or lose pieces that they had.
 //!
-//! Invariant: what is found counts as what arrives: held, gained, and able to discard the chain.
+//! A restored piece counts like one that arrived: it is held and gained, and its link can discard the chain.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use super::super::time::Moment;
 use super::super::units::PieceIndex;
 use super::{ChainCheck, Transfer};
 
-/// What a transfer starts with.
+/// The pieces with which a transfer starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumedPieces {
     /// Pieces that are verified and written.
     pub pieces: Bitfield,
     /// Whether the link of each of them held under the manifest's chain.
     pub links_match: bool,
-    /// The file's exact length in bytes, where the last piece is held and the manifest does not say it.
+    /// The file's exact length in bytes, where the last piece is held and the manifest does not give it.
     pub length: Option<u64>,
 }
 
 impl Transfer {
-    /// As [`Transfer::new`], with what is held from the start, which counts as gained.
+    /// As [`Transfer::new`], with pieces that are held from the start and count as gained.
     #[must_use]
     pub fn resumed(manifest: Arc<Manifest>, start: &ResumedPieces, seed: u64, now: Moment) -> Transfer {
         let mut transfer = Transfer::new(manifest, seed, now);
@@ -36,28 +36,30 @@ impl Transfer {
         transfer
     }
 
-    /// A piece was there when the transfer began. Only before anything is asked for: see [`Transfer::finish_restore`].
-    pub fn restore_piece(&mut self, index: PieceIndex, link_holds: bool) {
-        self.hole_verified(index, link_holds);
+    /// A piece is on the disk already. Only before anything is requested: see [`Transfer::finish_restore`].
+    pub fn restore_piece(&mut self, index: PieceIndex, link_matches: bool) {
+        self.hole_verified(index, link_matches);
     }
 
-    /// Missing pieces whose content is held elsewhere in the file: each with an index to copy it from.
+    /// Missing pieces whose content is held elsewhere in the file: each with the index to copy it from.
     #[must_use]
     pub fn pieces_to_copy(&self) -> Vec<(PieceIndex, PieceIndex)> {
-        self.copies.to_copy(&self.held)
+        self.equal.to_copy(&self.held)
     }
 
-    /// Nothing more will be found: what is missing now is to be fetched. Nothing may have been asked for before.
+    /// No more pieces will be restored: those that are missing now are fetched.
+    ///
+    /// # Panics
+    /// When pieces were requested already.
     pub fn finish_restore(&mut self) {
-        assert!(self.picker.in_flight() == 0, "what was there is looked for before anything is asked for");
-        let wanted = self.copies.to_fetch(&self.held);
-        self.picker = PiecePicker::new(wanted, self.seed);
+        let wanted = self.equal.to_fetch(&self.held);
+        self.scheduler.replace_picker(PiecePicker::new(wanted, self.seed));
     }
 
-    /// Pieces that were held are there no more, and are to be fetched again; whether that could be done: the transfer has to
-    /// be on hold, with nothing arrived that is not written yet.
+    /// Removes held pieces that are no longer on the disk, so that they are fetched again. Returns `false`, and does
+    /// nothing, unless the transfer is on hold and no piece is being verified or written.
     pub fn discard_pieces(&mut self, pieces: &[PieceIndex]) -> bool {
-        if !self.is_on_hold || self.picker.in_flight() > 0 {
+        if !self.scheduler.is_on_hold() || self.scheduler.picker.in_flight() > 0 {
             return false;
         }
         for index in pieces {
@@ -69,16 +71,16 @@ impl Transfer {
         true
     }
 
-    /// Whether the link of every piece held so far held, and so links are to be checked.
+    /// Whether the link of every held piece holds, so that the links of further pieces are to be checked.
     #[must_use]
     pub fn is_chain_intact(&self) -> bool {
         self.chain == ChainCheck::Intact
     }
 
-    /// The exact length in bytes, as far as it is known yet.
+    /// The exact length in bytes, once it is known.
     #[must_use]
     pub fn exact_length(&self) -> Option<u64> {
-        let proven = self.geometry.last().is_none_or(|last| self.held.has(last));
-        (self.manifest.is_length_known() || proven).then(|| self.geometry.length())
+        let is_last_held = self.geometry.last().is_none_or(|last| self.held.has(last));
+        (self.manifest.is_length_known() || is_last_held).then(|| self.geometry.length())
     }
 }

@@ -1,4 +1,4 @@
-//! Simulated swarms: what a transfer does with peers that are slow, silent, corrupt or gone.
+//! Simulated swarms: a transfer with peers that are slow, silent, corrupt or gone.
 
 mod fluid;
 mod random;
@@ -7,17 +7,18 @@ mod simulated;
 mod stuck;
 mod swarms;
 
-use super::super::frame::{RefusedCode, RejectCode};
+use super::super::frame::{ByeCode, RefusedCode, RejectCode};
 use super::super::limits::{DEFERRED_MAX, HAVE_MAX_RANGES, OUTSTANDING_MAX_PIECES};
 use super::super::manifest::FileName;
 use super::super::session::Violation;
 use super::super::units::PIECE_BYTES;
 use super::*;
+use scheduler::FIRST_OFFER_MS;
 use simulated::Behaviour::{Corrupt, CorruptAt, Honest, Refusing, Rejecting, Silent, TurningAway, Vanishing};
 use simulated::{Swarm, distinct, manifest};
 
 #[test]
-fn three_seeders_share_the_work_by_their_speed() {
+fn seeders_get_requests_in_proportion_to_their_speed() {
     let mut swarm = Swarm::new(&distinct(1_000), &[(Honest, 1), (Honest, 1), (Honest, 8)]);
     swarm.prove();
     assert!(swarm.ms < 600, "the limit is 471 ms, this took {}", swarm.ms);
@@ -33,16 +34,16 @@ fn equal_pieces_cross_the_wire_once() {
 }
 
 #[test]
-fn a_peer_of_bad_pieces_is_dropped_after_the_second_and_named() {
+fn a_peer_is_banned_after_two_bad_pieces_and_reported() {
     let mut swarm = Swarm::new(&distinct(200), &[(Corrupt, 1), (Honest, 4)]);
     swarm.prove();
     assert_eq!(swarm.transfer.take_dropped(), [swarm.peers[0].address]);
 }
 
 #[test]
-fn a_piece_that_came_wrong_is_fetched_elsewhere() {
+fn a_wrong_piece_is_fetched_from_another_peer() {
     for last in 1..20 {
-        // Asked again, the first would be dropped: neither when it has nothing else to do, nor for a duplicate.
+        // A second request for the piece would get the first peer banned, also when it is idle, or for a duplicate.
         let mut swarm = Swarm::new(&distinct(20), &[(CorruptAt(PieceIndex(last)), 1), (Honest, 400)]);
         swarm.prove();
         assert_eq!(swarm.transfer.take_dropped(), []);
@@ -50,7 +51,7 @@ fn a_piece_that_came_wrong_is_fetched_elsewhere() {
 }
 
 #[test]
-fn who_keeps_everything_for_others_is_left_and_called_ever_more_seldom() {
+fn a_peer_that_defers_every_request_is_called_less_and_less_often() {
     let mut swarm = Swarm::new(&distinct(200), &[(TurningAway, 1), (Honest, 40)]);
     swarm.prove();
     let mut swarm = Swarm::new(&distinct(200), &[(TurningAway, 1)]);
@@ -65,7 +66,7 @@ fn who_keeps_everything_for_others_is_left_and_called_ever_more_seldom() {
 }
 
 #[test]
-fn with_nobody_but_a_corrupt_peer_it_says_so() {
+fn with_only_a_corrupt_peer_the_status_says_so() {
     let mut swarm = Swarm::new(&distinct(20), &[(Corrupt, 1)]);
     swarm.run(5_000);
     let expected =
@@ -81,19 +82,19 @@ fn a_silent_peer_loses_its_requests() {
 }
 
 #[test]
-fn when_the_last_source_vanishes_it_waits_and_goes_on() {
+fn a_transfer_waits_for_a_vanished_source_and_goes_on() {
     let mut swarm = Swarm::new(&distinct(100), &[(Vanishing(30), 1), (Rejecting, 1), (Refusing, 1)]);
     swarm.run(20_000);
     let TransferStatus::NoPeers { missing, after_bad_pieces: false, .. } = swarm.transfer.status() else {
         panic!("{:?}", swarm.transfer.status());
     };
-    assert!((70..80).contains(&missing.0), "30 were served, and what was under way is lost: {missing}");
+    assert!((70..80).contains(&missing.0), "30 were served, and pieces on the wire are lost: {missing}");
     swarm.peers[0].behaviour = Honest;
     swarm.prove();
 }
 
 #[test]
-fn a_rejecting_peer_is_not_asked_in_a_circle() {
+fn a_rejecting_peer_is_not_asked_again_and_again() {
     let mut swarm = Swarm::new(&distinct(50), &[(Rejecting, 1)]);
     swarm.run(10_000);
     assert_eq!(swarm.transfer.counts().received_bytes, 0);
@@ -102,7 +103,7 @@ fn a_rejecting_peer_is_not_asked_in_a_circle() {
 }
 
 #[test]
-fn partial_holders_are_asked_as_they_gain() {
+fn announced_pieces_are_requested_from_partial_holders() {
     let manifest = distinct(10);
     let mut swarm = Swarm::new(&manifest, &[(Honest, 1)]);
     swarm.peers[0].has = Bitfield::empty(manifest.pieces());
@@ -121,8 +122,8 @@ fn partial_holders_are_asked_as_they_gain() {
 }
 
 #[test]
-fn peers_with_nothing_to_give_keep_nobody_from_being_called() {
-    // As many as pieces are missing, and as many as there may be connections, and more.
+fn peers_without_pieces_do_not_keep_others_from_being_called() {
+    // As many as missing pieces, as many as there may be connections, and more.
     for useless in [1, 2, 4, 32, 40] {
         let manifest = distinct(2);
         let mut swarm = Swarm::new(&manifest, &vec![(Honest, 1); useless + 1]);
@@ -139,7 +140,7 @@ fn peers_with_nothing_to_give_keep_nobody_from_being_called() {
 }
 
 #[test]
-fn a_silent_peer_keeps_nobody_from_being_called() {
+fn a_silent_peer_does_not_keep_others_from_being_called() {
     let mut swarm = Swarm::new(&distinct(1), &[(Silent, 1), (Honest, 1)]);
     let addresses: Vec<_> = swarm.peers.iter().map(|peer| peer.address).collect();
     swarm.transfer = Transfer::new(distinct(1), 1, swarm.now());
@@ -151,7 +152,7 @@ fn a_silent_peer_keeps_nobody_from_being_called() {
 }
 
 #[test]
-fn holding_stops_everything_until_it_ends() {
+fn a_transfer_on_hold_does_nothing() {
     let mut swarm = Swarm::new(&distinct(500), &[(Honest, 1)]);
     swarm.run(100);
     swarm.transfer.hold(swarm.now());
@@ -164,7 +165,7 @@ fn holding_stops_everything_until_it_ends() {
 }
 
 #[test]
-fn a_bad_link_discards_the_chain_and_blames_nobody() {
+fn a_bad_link_discards_the_chain_and_bans_no_peer() {
     let mut swarm = Swarm::new(&distinct(3), &[(Honest, 1)]);
     swarm.bad_link = Some(PieceIndex(1));
     swarm.run(5_000);
@@ -173,7 +174,7 @@ fn a_bad_link_discards_the_chain_and_blames_nobody() {
 }
 
 #[test]
-fn pieces_that_nobody_asked_for_are_violations() {
+fn pieces_that_were_not_requested_are_violations() {
     let mut swarm = Swarm::new(&distinct(3), &[(Honest, 1)]);
     swarm.carry_out();
     let now = swarm.now();
@@ -197,7 +198,7 @@ fn pieces_that_nobody_asked_for_are_violations() {
 }
 
 #[test]
-fn announcements_that_repeat_pieces_or_go_back_are_violations() {
+fn announcements_that_overlap_or_are_not_ascending_are_violations() {
     let mut swarm = Swarm::new(&distinct(9_000), &[(Honest, 1)]);
     swarm.peers[0].has = Bitfield::empty(PieceCount(9_000));
     swarm.carry_out();
@@ -218,12 +219,12 @@ fn announcements_that_repeat_pieces_or_go_back_are_violations() {
 }
 
 #[test]
-fn a_piece_that_a_violator_owed_is_fetched_elsewhere() {
+fn the_requests_of_a_violator_go_to_another_peer() {
     let mut swarm = Swarm::new(&distinct(30), &[(Silent, 1), (Honest, 1)]);
     swarm.carry_out();
     let now = swarm.now();
     let violator = *swarm.links.iter().find(|(_, link)| link.0 == 0).unwrap().0;
-    let index = *swarm.transfer.connections[&violator].open.as_ref().unwrap().pending.keys().next().unwrap();
+    let index = *swarm.transfer.scheduler.connections.open(violator).unwrap().pending.keys().next().unwrap();
     let cancelled = Message::Reject { index, code: RejectCode::Cancelled };
     let violation = swarm.transfer.handle_message(now, violator, &cancelled).unwrap_err();
     swarm.links.remove(&violator);
@@ -234,7 +235,7 @@ fn a_piece_that_a_violator_owed_is_fetched_elsewhere() {
 }
 
 #[test]
-fn who_hangs_up_before_its_pieces_are_judged_answers_for_them() {
+fn a_peer_is_banned_for_bad_pieces_after_it_disconnected() {
     let mut swarm = Swarm::new(&distinct(9), &[(Honest, 1)]);
     swarm.carry_out();
     let now = swarm.now();
@@ -249,8 +250,8 @@ fn who_hangs_up_before_its_pieces_are_judged_answers_for_them() {
 }
 
 #[test]
-fn whoever_crawls_loses_its_pieces_to_one_with_nothing_to_do() {
-    // The first has all requests before the second is known, and needs an hour for each piece.
+fn a_crawling_connection_loses_its_requests_to_an_idle_one() {
+    // The first peer has all requests before the second is known, and needs an hour for each piece.
     const HOUR_MS: u64 = 3_600_000;
     let mut swarm = Swarm::new(&distinct(20), &[(Honest, HOUR_MS), (Honest, 1)]);
     let late = swarm.peers[1].address;
@@ -260,7 +261,7 @@ fn whoever_crawls_loses_its_pieces_to_one_with_nothing_to_do() {
         let until_ms = swarm.ms + 100;
         swarm.run(until_ms);
         let now = swarm.now();
-        // It drips.
+        // One byte now and then: the connection is not silent.
         for connection in swarm.links.iter().filter(|(_, link)| link.0 == 0).map(|(id, _)| *id) {
             swarm.transfer.bytes_received(now, connection, 1);
         }
@@ -272,7 +273,7 @@ fn whoever_crawls_loses_its_pieces_to_one_with_nothing_to_do() {
 }
 
 #[test]
-fn the_first_peers_have_a_moment_to_be_named() {
+fn a_new_transfer_waits_a_moment_for_its_first_peers() {
     let start = Moment::default();
     let mut transfer = Transfer::new(distinct(3), 1, start);
     transfer.poll(start.plus_ms(FIRST_OFFER_MS - 1), false);
@@ -282,25 +283,25 @@ fn the_first_peers_have_a_moment_to_be_named() {
 }
 
 #[test]
-fn a_ticket_that_expired_on_an_open_connection_is_what_is_missing() {
+fn a_ticket_that_expires_on_an_open_connection_shows_in_the_status() {
     let mut swarm = Swarm::new(&distinct(30), &[(Honest, 1)]);
     swarm.carry_out();
     let connection = *swarm.links.keys().next().unwrap();
     let index =
-        *swarm.transfer.connections[&connection].open.as_ref().unwrap().pending.keys().next().unwrap();
+        *swarm.transfer.scheduler.connections.open(connection).unwrap().pending.keys().next().unwrap();
     let expired = Message::Reject { index, code: RejectCode::Expired };
     let now = swarm.now();
     assert_eq!(swarm.transfer.handle_message(now, connection, &expired), Ok(true));
     let close = TransferAction::Close { connection, code: ByeCode::Expired };
     assert!(swarm.transfer.take_actions().contains(&close));
-    for other in swarm.transfer.connections.keys().copied().collect::<Vec<_>>() {
+    for other in swarm.transfer.scheduler.connections.ids() {
         swarm.transfer.connection_closed(now, other, &DisconnectReason::Refused(RefusedCode::Expired));
     }
     assert_eq!(swarm.transfer.status(), TransferStatus::TicketRefused);
 }
 
 #[test]
-fn an_empty_file_needs_nobody() {
+fn an_empty_file_is_complete_without_peers() {
     let name = FileName::new("f").unwrap();
     let whole = FileProof::Whole(super::super::manifest::EMPTY_DIGEST);
     let empty = Arc::new(Manifest::new(name, Some(0), vec![], whole, None).unwrap());
@@ -311,7 +312,7 @@ fn an_empty_file_needs_nobody() {
 }
 
 #[test]
-fn what_was_there_is_gained_and_not_fetched() {
+fn restored_pieces_are_gained_and_not_fetched() {
     let manifest = manifest(502, true);
     let mut swarm = Swarm::new(&manifest, &[(Honest, 1)]);
     let mut pieces = Bitfield::empty(manifest.pieces());
@@ -326,9 +327,9 @@ fn what_was_there_is_gained_and_not_fetched() {
         swarm.transfer.finish_restore();
         let address = swarm.peers[0].address;
         swarm.transfer.add_peers(swarm.now(), &[address]);
-        assert_eq!(swarm.transfer.take_actions(), [], "nobody is called before the search is over");
+        assert_eq!(swarm.transfer.take_actions(), [], "no peer is called while pieces are restored");
         assert_eq!(swarm.transfer.take_gained(), [PieceRange::new(PieceIndex(0), PieceIndex(100)).unwrap()]);
-        assert_eq!(swarm.transfer.pieces_to_copy().len(), 101, "each of them has a twin");
+        assert_eq!(swarm.transfer.pieces_to_copy().len(), 101, "each of them has one equal piece");
         swarm.transfer.resume(swarm.now());
         let served = swarm.served();
         swarm.ms = 0;
@@ -336,16 +337,16 @@ fn what_was_there_is_gained_and_not_fetched() {
         swarm.links.clear();
         swarm.run(60_000);
         assert_eq!(swarm.transfer.status(), standing);
-        assert_eq!(swarm.served() - served, 251, "of each content one piece is missing");
+        assert_eq!(swarm.served() - served, 251, "one piece of each content is missing");
     }
 }
 
 #[test]
-fn what_the_disk_lost_is_fetched_again() {
+fn pieces_lost_from_the_disk_are_fetched_again() {
     let mut swarm = Swarm::new(&distinct(40), &[(Honest, 1)]);
     swarm.prove();
     let lost = [PieceIndex(3), PieceIndex(39)];
-    assert!(!swarm.transfer.discard_pieces(&lost), "only on hold");
+    assert!(!swarm.transfer.discard_pieces(&lost), "pieces are discarded only on hold");
     swarm.transfer.hold(swarm.now());
     let bytes = swarm.transfer.counts().verified_bytes;
     assert!(swarm.transfer.discard_pieces(&lost));

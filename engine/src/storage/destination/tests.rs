@@ -1,4 +1,4 @@
-//! Destinations as users type them, and names at the edge of what filesystems take.
+//! Destinations as users type them, and names at the filesystem's limits.
 
 use std::os::unix::fs::symlink;
 
@@ -21,7 +21,7 @@ fn refused(dest: &Path) -> StorageErrorKind {
 }
 
 #[test]
-fn a_directory_takes_the_files_name_and_a_path_gives_its_own() {
+fn a_directory_takes_the_shared_name_and_a_path_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     assert_eq!(resolved(root), root.join("from the group"));
@@ -35,7 +35,7 @@ fn a_directory_takes_the_files_name_and_a_path_gives_its_own() {
 }
 
 #[test]
-fn parents_are_not_made() {
+fn missing_directories_are_not_created() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     std::fs::write(root.join("file"), b"x").unwrap();
@@ -48,7 +48,7 @@ fn parents_are_not_made() {
 }
 
 #[test]
-fn what_is_there_is_told_apart() {
+fn existing_entries_are_classified() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let there =
@@ -76,7 +76,7 @@ fn a_link_is_not_opened_as_the_existing_file() {
 }
 
 #[test]
-fn a_name_too_long_shows_before_anything_is_fetched() {
+fn a_name_too_long_is_refused_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let long = "x".repeat(MAX_FILE_NAME_BYTES + 1);
     assert!(matches!(refused(&directory.path().join(long)), StorageErrorKind::NameTooLong));
@@ -84,7 +84,7 @@ fn a_name_too_long_shows_before_anything_is_fetched() {
 
 proptest! {
     #[test]
-    fn partial_names_fit_and_stay_text(text in "[a-zé漢🐟]{1,255}", group in "[a-z]{1,8}") {
+    fn partial_names_fit_and_stay_utf8(text in "[a-zé漢🐟]{1,255}", group in "[a-z]{1,8}") {
         prop_assume!(text.len() <= MAX_FILE_NAME_BYTES);
         let partial = partial_name(text.as_ref(), &group, Digest([3; 20]));
         let shown = partial.to_str().expect("cut inside a character");
@@ -101,7 +101,7 @@ fn partial_names_differ_by_group_and_content() {
     assert_eq!(of("g", 1), of("g", 1));
     assert_ne!(of("g", 1), of("h", 1));
     assert_ne!(of("g", 1), of("g", 2));
-    // A name that is not UTF-8 is cut all the same.
+    // A name that is not UTF-8 is cut as well.
     let wild = OsString::from_vec(vec![0x80; 255]);
     assert_eq!(partial_name(&wild, "g", Digest([0; 20])).len(), PARTIAL_STEM_MAX_BYTES + 14);
 }

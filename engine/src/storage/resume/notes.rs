@@ -1,18 +1,19 @@
-//! What is known of the pieces since the last record: in memory, and in notes behind that record.
+//! State of the pieces since the last record: in memory, and in notes behind that record.
 //!
 //! ```text
-//!              begin            wrote            in a record
-//!   (nothing) ──────► Begun ──────────► Done ─────────────────► durable
-//!                       │ ▲              │
-//!        a flush failed ▼ │ begin        ▼ a flush failed
-//!                 Overtaken ──────► Doubted ──► begin, as it is written again
-//!                           wrote
+//!              mark_begun       mark_written         in a record
+//!   (nothing) ───────────► Begun ───────────► Written ───────────► durable
+//!                            │                   │
+//!             a flush failed ▼                   ▼ a flush failed
+//!          BegunBeforeFailedFlush ───────────► Suspect
+//!                            mark_written
+//!   BegunBeforeFailedFlush, Suspect ── mark_begun, since the piece is written again ──► Begun
 //! ```
 //!
 //! Invariants:
-//! * What is doubted is never recorded, and no note says that it is done: it has to be written again first, since the kernel
-//!   drops what it could not write, while its memory may still show it.
-//! * A note is written whole or is written over by the next.
+//! * A suspect piece is never recorded and has no note that says it is written. It has to be written again
+//!   first, since the kernel may have dropped a page that it could not write while memory still shows it.
+//! * A note is written completely or is overwritten by the next one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,14 +24,14 @@ use super::record::{NOTE_BYTES, NotedPieces, PieceNote};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::units::PieceIndex;
 
-/// What became of a piece that is not recorded.
+/// State of a piece that is not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PieceWriteState {
     /// It is about to be written, or may be there.
     Begun,
-    /// It was, when a flush failed.
+    /// It was `Begun` when a flush failed.
     BegunBeforeFailedFlush,
-    /// It is written, or was found to be there.
+    /// It was written, or was found in the file.
     Written { link_holds: bool },
     /// It was written before a flush that failed.
     Suspect,
@@ -47,33 +48,33 @@ impl PieceWriteState {
     }
 }
 
-/// Pieces since the last record, and the file that it is in.
+/// Pieces since the last record, and the record's file.
 #[derive(Debug)]
 pub(super) struct PieceNotes {
-    /// The record's file; `None` before the first.
+    /// The record's file; `None` before the first record.
     file: Option<File>,
     seal: u32,
-    /// Where the notes begin in the file, in bytes.
+    /// Offset of the first note in the file, in bytes.
     notes_start: u64,
-    /// Where the next note goes, in bytes.
+    /// Offset of the next note, in bytes.
     notes_end: u64,
     durable: Bitfield,
     states: BTreeMap<PieceIndex, PieceWriteState>,
-    /// How many are done.
+    /// Number of pieces in state `Written`.
     written_count: usize,
-    /// How many are doubted.
+    /// Number of pieces in state `Suspect`.
     suspect_count: usize,
-    /// What is neither durable nor here is not there; else it may be.
+    /// Whether pieces neither durable nor listed here are known to be missing.
     pub(super) is_complete: bool,
-    /// What the record at rest says of that.
+    /// `is_complete` of the last record.
     is_recorded_complete: bool,
-    /// The record was removed for good.
+    /// Whether the record was removed for good.
     pub(super) is_removed: bool,
 }
 
 impl PieceNotes {
-    /// Those that were found at the start.
-    pub(super) fn new(durable: Bitfield, found: &NotedPieces, complete: bool) -> PieceNotes {
+    /// The initial state, from what was found when the file was opened.
+    pub(super) fn new(durable: Bitfield, found: &NotedPieces, is_complete: bool) -> PieceNotes {
         let mut notes = PieceNotes {
             file: None,
             seal: 0,
@@ -83,33 +84,32 @@ impl PieceNotes {
             states: BTreeMap::new(),
             written_count: 0,
             suspect_count: 0,
-            is_complete: complete,
-            is_recorded_complete: complete,
+            is_complete,
+            is_recorded_complete: is_complete,
             is_removed: false,
         };
         for (index, note) in found {
-            let standing = match *note {
+            let state = match *note {
                 PieceNote::Begun => PieceWriteState::Begun,
                 PieceNote::Written { link_holds } => PieceWriteState::Written { link_holds },
             };
-            notes.set_state(*index, Some(standing));
+            notes.set_state(*index, Some(state));
         }
         notes
     }
 
-    /// What the last record claims.
+    /// Pieces that the last record claims.
     pub(super) fn durable(&self) -> &Bitfield {
         &self.durable
     }
 
-    /// Notes that a piece is about to be written.
     pub(super) fn mark_begun(&mut self, index: PieceIndex) -> io::Result<()> {
         if self.is_removed || self.durable.has(index) {
             return Ok(());
         }
         match self.states.get(&index) {
             Some(PieceWriteState::Begun | PieceWriteState::Written { .. }) => return Ok(()),
-            // The file says already that it is begun.
+            // The file already has a note that the piece is begun.
             Some(PieceWriteState::BegunBeforeFailedFlush | PieceWriteState::Suspect) => {}
             None => self.append(index, PieceNote::Begun)?,
         }
@@ -117,7 +117,6 @@ impl PieceNotes {
         Ok(())
     }
 
-    /// Notes that a piece is written whole.
     pub(super) fn mark_written(&mut self, index: PieceIndex, link_holds: bool) -> io::Result<()> {
         if self.is_removed || self.durable.has(index) {
             return Ok(());
@@ -135,12 +134,12 @@ impl PieceNotes {
         }
     }
 
-    /// A piece is not there.
+    /// Forgets a piece that is not in the file.
     pub(super) fn mark_missing(&mut self, index: PieceIndex) {
         self.set_state(index, None);
     }
 
-    /// Whether a piece was begun and nothing has been said of it since.
+    /// Whether a piece was begun and not yet noted as written.
     pub(super) fn is_begun(&self, index: PieceIndex) -> bool {
         matches!(
             self.states.get(&index),
@@ -148,44 +147,42 @@ impl PieceNotes {
         )
     }
 
-    /// How many pieces the next record can claim.
     pub(super) fn written_count(&self) -> usize {
         self.written_count
     }
 
-    /// Whether a record has something new to claim.
+    /// Whether a new record would claim more than the last.
     pub(super) fn has_new_claims(&self) -> bool {
         self.written_count > 0 || self.is_complete != self.is_recorded_complete
     }
 
-    /// Whether pieces have to be written again.
     pub(super) fn has_suspects(&self) -> bool {
         self.suspect_count > 0
     }
 
-    /// What the next record can claim, once it is flushed.
+    /// Pieces that the next record can claim once they are flushed.
     pub(super) fn written_pieces(&self) -> Vec<PieceIndex> {
-        self.pieces_where(|standing| matches!(standing, PieceWriteState::Written { .. }))
+        self.pieces_where(|state| matches!(state, PieceWriteState::Written { .. }))
     }
 
-    /// What has to be written again.
+    /// Pieces that have to be written again.
     pub(super) fn suspects(&self) -> Vec<PieceIndex> {
-        self.pieces_where(|standing| standing == PieceWriteState::Suspect)
+        self.pieces_where(|state| state == PieceWriteState::Suspect)
     }
 
-    /// A flush failed: nothing that is not recorded can be trusted any more.
+    /// After a failed flush: nothing unrecorded can be trusted any more.
     pub(super) fn mark_all_suspect(&mut self) -> io::Result<()> {
         for index in self.states.keys().copied().collect::<Vec<_>>() {
-            let standing = match self.states[&index] {
+            let state = match self.states[&index] {
                 PieceWriteState::Begun | PieceWriteState::BegunBeforeFailedFlush => {
                     PieceWriteState::BegunBeforeFailedFlush
                 }
                 PieceWriteState::Written { .. } | PieceWriteState::Suspect => PieceWriteState::Suspect,
             };
-            self.set_state(index, Some(standing));
+            self.set_state(index, Some(state));
         }
         let Some(file) = &self.file else { return Ok(()) };
-        // First those that must not be believed go, whether there is room for others or not.
+        // First remove the wrong notes, even if there is no room for new ones.
         file.set_len(self.notes_start)?;
         self.notes_end = self.notes_start;
         let bytes = self.to_bytes();
@@ -194,7 +191,8 @@ impl PieceNotes {
         Ok(())
     }
 
-    /// Writes the notes that a record of these pieces leaves behind it into its file, where they begin at `start`.
+    /// Writes the notes on pieces that are not in `durable` to a new record's file, from offset `start` on.
+    /// Returns the offset of their end.
     pub(super) fn write_remaining(
         &self,
         durable: &Bitfield,
@@ -202,18 +200,18 @@ impl PieceNotes {
         start: u64,
         seal: u32,
     ) -> io::Result<u64> {
-        let still = self.states.iter().filter(|(index, _)| !durable.has(**index));
+        let remaining = self.states.iter().filter(|(index, _)| !durable.has(**index));
         let bytes: Vec<u8> =
-            still.flat_map(|(index, standing)| standing.note().to_bytes(*index, seal)).collect();
+            remaining.flat_map(|(index, state)| state.note().to_bytes(*index, seal)).collect();
         file.write_all_at(&bytes, start)?;
         Ok(start + bytes.len() as u64)
     }
 
-    /// A new record is in place, in this file, with notes from `start` to `end`.
+    /// Continues behind a new record in `file`, whose notes reach from `start` to `end`.
     pub(super) fn adopt_record(
         &mut self,
         durable: Bitfield,
-        complete: bool,
+        is_complete: bool,
         file: File,
         (start, end): (u64, u64),
         seal: u32,
@@ -222,19 +220,18 @@ impl PieceNotes {
             self.set_state(index, None);
         }
         self.durable = durable;
-        self.is_recorded_complete = complete;
+        self.is_recorded_complete = is_complete;
         self.file = Some(file);
         (self.notes_start, self.notes_end, self.seal) = (start, end, seal);
     }
 
     fn pieces_where(&self, chosen: impl Fn(PieceWriteState) -> bool) -> Vec<PieceIndex> {
-        let pieces = self.states.iter().filter(|(_, standing)| chosen(**standing));
+        let pieces = self.states.iter().filter(|(_, state)| chosen(**state));
         pieces.map(|(index, _)| *index).collect()
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let note =
-            |(index, standing): (&PieceIndex, &PieceWriteState)| standing.note().to_bytes(*index, self.seal);
+        let note = |(index, state): (&PieceIndex, &PieceWriteState)| state.note().to_bytes(*index, self.seal);
         self.states.iter().flat_map(note).collect()
     }
 
@@ -246,18 +243,18 @@ impl PieceNotes {
         Ok(())
     }
 
-    fn set_state(&mut self, index: PieceIndex, standing: Option<PieceWriteState>) {
-        let count = |standing: Option<PieceWriteState>| match standing {
+    fn set_state(&mut self, index: PieceIndex, state: Option<PieceWriteState>) {
+        let count = |state: Option<PieceWriteState>| match state {
             Some(PieceWriteState::Written { .. }) => (1, 0),
             Some(PieceWriteState::Suspect) => (0, 1),
             _ => (0, 0),
         };
-        let before = match standing {
-            Some(standing) => self.states.insert(index, standing),
+        let before = match state {
+            Some(state) => self.states.insert(index, state),
             None => self.states.remove(&index),
         };
-        let (gone, come) = (count(before), count(standing));
-        self.written_count = self.written_count + come.0 - gone.0;
-        self.suspect_count = self.suspect_count + come.1 - gone.1;
+        let (removed, added) = (count(before), count(state));
+        self.written_count = self.written_count + added.0 - removed.0;
+        self.suspect_count = self.suspect_count + added.1 - removed.1;
     }
 }

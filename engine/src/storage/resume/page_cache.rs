@@ -1,35 +1,36 @@
-//! Which page cache a file is written through: that of one boot, by one mount.
+//! Identifies the page cache that a file is written through: one boot of the machine and one mount.
 //!
-//! A killed process loses nothing that it wrote, since the kernel has it. Whoever finds the same page cache again may
-//! count on that. A machine that crashed has another boot; a disk that was pulled out has another mount.
+//! A killed process loses nothing that it wrote, since the kernel has it. A later process may rely on that if
+//! it finds the same page cache. A machine that crashed has another boot id; a disk that was removed has
+//! another mount id.
 //!
-//! What the kernel could not write to the disk meanwhile shows in the next flush: Linux from 4.17 on reports an error that
-//! nobody has seen to a file that is opened later, too. It forgets one if it drops the file from memory before that, as it
-//! may under pressure when nobody has the file open. That is what trusting a page cache leaves to chance: a disk that fails
-//! between a kill and the restart.
+//! If the kernel could not write a page meanwhile, the next flush fails: since Linux 4.17 an unreported error
+//! is also reported to a file that is opened later. The kernel forgets it if it evicts the inode first, which
+//! it may do under memory pressure while no process has the file open. So a disk that fails between a kill
+//! and the restart can go unnoticed.
 
 use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, StatxFlags};
 
-/// Where Linux names its boot: an UUID, random at each.
+/// Linux's boot id: a UUID, random at each boot.
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Digits of an UUID.
+/// Hex digits of a UUID.
 const BOOT_ID_DIGITS: usize = 32;
 
-/// Asks for a mount's number that is not used again (Linux 6.8); without it one may be, and a pulled disk goes unnoticed.
+/// Requests a mount id that is never reused (Linux 6.8). Without it an id may be reused, and a replaced disk
+/// goes unnoticed.
 const MOUNT_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// Bytes of a page cache's name.
+/// Length of the encoded id: boot id, then mount id.
 const ID_BYTES: usize = size_of::<u128>() + size_of::<u64>();
 
-/// A page cache's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PageCacheId(pub(super) [u8; ID_BYTES]);
 
 impl PageCacheId {
-    /// That which a directory's files are written through; `None` where the system does not tell.
+    /// The page cache of a directory's files; `None` where the system does not tell.
     pub(super) fn of(directory: impl AsFd) -> Option<PageCacheId> {
         let boot = parse_boot_id(&std::fs::read_to_string(BOOT_ID_PATH).ok()?)?;
         let wanted = MOUNT_UNIQUE | StatxFlags::MNT_ID;
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_directory_is_always_behind_the_same_page_cache() {
+    fn a_directory_has_one_page_cache() {
         let open = || std::fs::File::open(std::env::temp_dir()).unwrap();
         let found = PageCacheId::of(open());
         assert!(found.is_some());
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_boot_id_is_not_taken_for_one() {
+    fn malformed_boot_ids_are_refused() {
         assert_eq!(parse_boot_id("00000000-0000-0000-0000-00000000002a\n"), Some(42));
         for text in ["", "\n", "2a", "00000000-0000-0000-0000-00000000002g"] {
             assert_eq!(parse_boot_id(text), None, "{text:?}");

@@ -1,5 +1,5 @@
-//! A record at rest: of which file, which pieces are durable; and after it, in notes of eight bytes, what has become of
-//! others since.
+//! On-disk form of a record: which file it is for and which pieces are durable, followed by 8-byte notes on
+//! other pieces.
 //!
 //! ```text
 //!   sealed: page cache, partial file, own file, identity, exact length, flags, │ note │ note │ …
@@ -7,11 +7,13 @@
 //!   written whole, flushed, renamed                                            │ written, never flushed
 //! ```
 //!
-//! It speaks of the very file that it was written for, and nowhere else than in the very file that it was written to: copies
-//! are not made at one moment, and the copy of a record may claim what a copy of the partial file never had.
+//! docs/formats.md draws it byte by byte. A record names the partial file that it was written for and the
+//! file that it is in, and counts nowhere else: two files are never copied at the same moment, so a copied
+//! record may claim what a copied partial file does not have.
 //!
-//! Of a piece the last note counts. In the page cache that the record names a note of a written piece can be trusted; in
-//! another all notes are hints: they say where to look. A false hint costs a piece's hashing, a lost one its fetching.
+//! The last note on a piece counts. In the page cache that the record names, a note of a written piece is
+//! trusted; in another, all notes only say which pieces to hash. A wrong note costs hashing one piece, a lost
+//! one fetching it.
 
 use std::collections::BTreeMap;
 
@@ -24,24 +26,24 @@ use crate::proto::sealed::{self, FieldReader, FormatMagic, SealError, put_option
 use crate::proto::units::{Digest, PieceIndex};
 use crate::storage::file_identity::FileIdentity;
 
-/// The form's name and version.
+/// Name and version of the format.
 const MAGIC: FormatMagic = *b"shoalrc3";
 
-/// A note: the piece's index, and the same once more, mixed with the record's seal and with what the note says.
+/// Length of a note: the piece's index, and a check of it (see [`PieceNote::to_bytes`]).
 pub(super) const NOTE_BYTES: usize = 8;
 
-/// Every link of the recorded pieces held.
+/// Flag: every link of the recorded pieces held.
 const LINKS_HOLD: u8 = 1;
 
-/// What is neither recorded nor noted is not there.
+/// Flag: pieces neither recorded nor noted are missing.
 const COMPLETE: u8 = 2;
 
-/// What a note says of a piece.
+/// What a note says about a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PieceNote {
     /// It is about to be written.
     Begun,
-    /// It was written whole, after it was proven.
+    /// It was proven and written completely.
     Written {
         /// Its link held under the identity's chain.
         link_holds: bool,
@@ -49,11 +51,11 @@ pub(super) enum PieceNote {
 }
 
 impl PieceNote {
-    /// All that a note can say.
     const ALL: [PieceNote; 3] =
         [PieceNote::Begun, PieceNote::Written { link_holds: false }, PieceNote::Written { link_holds: true }];
 
-    /// What the check is mixed with: far from each other, so that damage does not turn one into another.
+    /// Mixed into the check. The values differ in 16 bits or more, so damage does not turn one note into
+    /// another.
     const fn check_mask(self) -> u32 {
         match self {
             PieceNote::Begun => 0,
@@ -62,7 +64,7 @@ impl PieceNote {
         }
     }
 
-    /// The form at rest, behind a record of this seal.
+    /// The on-disk form behind a record with this seal.
     pub(super) fn to_bytes(self, index: PieceIndex, seal: u32) -> [u8; NOTE_BYTES] {
         let check = u64::from(!index.0 ^ seal ^ self.check_mask());
         (check << u32::BITS | u64::from(index.0)).to_le_bytes()
@@ -75,24 +77,23 @@ impl PieceNote {
     }
 }
 
-/// What was noted of each piece.
+/// The last note of each piece.
 pub(super) type NotedPieces = BTreeMap<PieceIndex, PieceNote>;
 
-/// What a record is about: content, and what proves it.
+/// Identifies the content that a record is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContentIdentity {
-    /// In bytes, as the manifest states it.
+    /// Length in bytes, as the manifest states it.
     pub(super) length: Option<u64>,
     /// See [`FileProof::id`].
     pub(super) content: Digest,
-    /// Of all piece digests, and of which kind of proof they go with.
+    /// SHA-256 over the kind of proof and all piece digests.
     pub(super) digests: [u8; 32],
-    /// Of the chain; `None` where there is none.
+    /// SHA-256 of the chain; `None` where there is none.
     pub(super) chain: Option<[u8; 32]>,
 }
 
 impl ContentIdentity {
-    /// Of a manifest's file.
     pub(super) fn of(manifest: &Manifest) -> ContentIdentity {
         let mut digests = sha2::Sha256::new();
         digests.update([u8::from(matches!(manifest.proof(), FileProof::Whole(_)))]);
@@ -110,38 +111,37 @@ impl ContentIdentity {
         }
     }
 
-    /// Whether these are the same pieces, whatever the chain says.
+    /// Whether both have the same pieces; the chain may differ.
     pub(super) fn same_pieces(&self, other: &ContentIdentity) -> bool {
         (self.length, self.content, self.digests) == (other.length, other.content, other.digests)
     }
 }
 
-/// What is claimed of a partial file.
+/// A record: what is claimed of a partial file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ResumeRecord {
-    /// Which page cache the pieces of the notes were written through, if that is known.
+    /// Page cache that the noted pieces were written through, if known.
     pub(super) page_cache: Option<PageCacheId>,
     /// The partial file.
     pub(super) partial_file: FileIdentity,
-    /// The file that this is in.
+    /// The file that this record is in.
     pub(super) record_file: FileIdentity,
-    /// Of which file.
     pub(super) identity: ContentIdentity,
-    /// In bytes, as far as it was known: the last piece has proven it.
+    /// Exact length in bytes, once the last piece has proven it.
     pub(super) exact_length: Option<u64>,
-    /// The link of each durable piece held under the identity's chain.
+    /// Whether the link of each durable piece held under the identity's chain.
     pub(super) links_hold: bool,
-    /// What is neither durable nor noted is not there; else it may be.
+    /// Whether pieces neither durable nor noted are known to be missing; otherwise they may be there.
     pub(super) is_complete: bool,
     /// Pieces that were flushed before this record was written.
     pub(super) durable: Bitfield,
 }
 
 impl ResumeRecord {
-    /// The form at rest, without notes, and the seal that its notes need.
+    /// The on-disk form without notes, and the seal that its notes need.
     pub(super) fn to_bytes(&self) -> (Vec<u8>, u32) {
         let mut body = Vec::new();
-        put_optional(&mut body, self.page_cache.map(|cache| cache.0));
+        put_optional(&mut body, self.page_cache.map(|page_cache| page_cache.0));
         self.partial_file.write_to(&mut body);
         self.record_file.write_to(&mut body);
         put_optional(&mut body, self.identity.length.map(u64::to_le_bytes));
@@ -159,7 +159,7 @@ impl ResumeRecord {
         (sealed, seal)
     }
 
-    /// Reads a record and its notes. Notes that are cut short or spoilt are left out, as a crash leaves such.
+    /// Reads a record and its notes. Skips notes that are truncated or damaged, as a crash leaves them.
     pub(super) fn parse(bytes: &[u8]) -> Result<(ResumeRecord, NotedPieces), SealError> {
         let (body, tail) = sealed::open_sealed(MAGIC, bytes)?;
         let record = ResumeRecord::read(&mut FieldReader::of(body)).ok_or(SealError::Inconsistent)?;
@@ -174,8 +174,8 @@ impl ResumeRecord {
     }
 
     fn read(parts: &mut FieldReader<'_>) -> Option<ResumeRecord> {
-        let cache = parts.optional(FieldReader::array)?.map(PageCacheId);
-        let (part, own) = (FileIdentity::read_from(parts)?, FileIdentity::read_from(parts)?);
+        let page_cache = parts.optional(FieldReader::array)?.map(PageCacheId);
+        let (partial_file, record_file) = (FileIdentity::read_from(parts)?, FileIdentity::read_from(parts)?);
         let length = parts.optional(FieldReader::u64)?;
         let content = Digest(parts.array()?);
         let digests = parts.array()?;
@@ -185,9 +185,9 @@ impl ResumeRecord {
         let pieces = crate::proto::units::PieceCount(parts.u32()?);
         let durable = Bitfield::from_bytes(parts.rest(), pieces).ok()?;
         Some(ResumeRecord {
-            page_cache: cache,
-            partial_file: part,
-            record_file: own,
+            page_cache,
+            partial_file,
+            record_file,
             identity: ContentIdentity { length, content, digests, chain },
             exact_length,
             links_hold: flags & LINKS_HOLD != 0,
@@ -197,7 +197,7 @@ impl ResumeRecord {
     }
 }
 
-/// Ties notes to the record that they follow: the end of its checksum.
+/// Binds notes to the record they follow: the last four bytes of its checksum.
 fn record_seal(sealed: &[u8]) -> u32 {
     sealed.last_chunk().copied().map_or(0, u32::from_le_bytes)
 }

@@ -1,7 +1,8 @@
-//! What an earlier attempt left: by its record, or without one.
+//! Determines which pieces of a partial file an earlier attempt left, with or without its record.
 //!
-//! Invariant: what is trusted was durable, or was written whole through the page cache that is still there; under a record
-//! of the same pieces and of this very file, which was long enough to have it.
+//! Invariant: a piece is trusted only if it was durable, or written completely through the page cache that is
+//! still there, under a record of the same pieces and of this very file, and the file was long enough to
+//! contain it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,7 +21,7 @@ use crate::proto::geometry::Geometry;
 use crate::proto::manifest::Manifest;
 use crate::proto::transfer::ResumedPieces;
 use crate::proto::units::{Digest, PieceIndex};
-use crate::storage::destination::{Destination, partial_name, remove_name, sibling_name};
+use crate::storage::destination::{Destination, partial_name, remove_name, sibling_name, sync_directory};
 use crate::storage::error::{StorageError, StorageOperation, to_storage_error};
 use crate::storage::file_identity::FileIdentity;
 use crate::storage::limits::RECORD_MAX_BYTES;
@@ -29,32 +30,32 @@ use crate::storage::target::Target;
 /// What an earlier attempt left in the partial file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriorProgress {
-    /// What is to be trusted.
+    /// Trusted pieces.
     pub held: ResumedPieces,
-    /// What may be there, to be hashed, ascending.
+    /// Pieces that may be there and have to be hashed, ascending.
     pub to_check: Vec<PieceIndex>,
-    /// Whether what is neither trusted nor to be checked is known not to be there, and `to_check` was noted.
+    /// Whether all other pieces are known to be missing, and `to_check` was noted.
     pub is_complete: bool,
 }
 
-/// What is left, and what the next record has to say of it.
+/// What is left, and what the next record has to repeat of it.
 pub(super) struct RecoveredState {
     pub(super) progress: PriorProgress,
-    /// Those of the trusted pieces that were durable.
+    /// The trusted pieces that are durable.
     pub(super) durable: Bitfield,
-    /// Of all other pieces that were noted, what still counts.
+    /// Notes on all other pieces that still count.
     pub(super) noted: NotedPieces,
 }
 
-/// What is left, by the record and its notes that were found, in the page cache `cache`.
+/// Determines what is left, from the record and notes if there are any. `cache` is the current page cache.
 pub(super) fn recover_state(
-    found: Option<&(ResumeRecord, NotedPieces)>,
+    recorded: Option<&(ResumeRecord, NotedPieces)>,
     identity: &ContentIdentity,
     cache: Option<PageCacheId>,
     manifest: &Manifest,
     target: &Target,
 ) -> RecoveredState {
-    match found {
+    match recorded {
         Some((record, noted))
             if record.identity.same_pieces(identity) && record.durable.pieces() == manifest.pieces() =>
         {
@@ -64,9 +65,9 @@ pub(super) fn recover_state(
             progress_from_record(record, noted, trust, manifest, target)
         }
         _ => {
-            let left = progress_without_record(manifest, target);
+            let progress = progress_without_record(manifest, target);
             RecoveredState {
-                progress: left,
+                progress,
                 durable: Bitfield::empty(manifest.pieces()),
                 noted: NotedPieces::new(),
             }
@@ -74,16 +75,17 @@ pub(super) fn recover_state(
     }
 }
 
-/// What is as it was when a record was written.
+/// What has stayed the same since a record was written.
 #[derive(Clone, Copy)]
 struct RecordTrust {
-    /// What was written since then is there.
+    /// The page cache: what was written since is still there.
     same_cache: bool,
-    /// Links that held then hold now.
+    /// The chain: links that held still hold.
     same_chain: bool,
 }
 
-/// What a record of these pieces says, as far as the partial file was long enough to have it.
+/// What a record of the same pieces proves, limited to pieces that the partial file was long enough to
+/// contain.
 fn progress_from_record(
     record: &ResumeRecord,
     noted: &NotedPieces,
@@ -106,34 +108,34 @@ fn progress_from_record(
     }
     let mut pieces = durable.clone();
     let mut links_hold = durable.count().0 == 0 || record.links_hold && trust.same_chain;
-    let mut still = NotedPieces::new();
+    let mut remaining = NotedPieces::new();
     for (index, note) in noted.iter().filter(|(index, _)| was_there(index) && !durable.has(**index)) {
         match note {
             PieceNote::Written { link_holds } if trust.same_cache => {
                 let link_holds = *link_holds && trust.same_chain;
                 pieces.insert(*index);
                 links_hold &= link_holds;
-                still.insert(*index, PieceNote::Written { link_holds });
+                remaining.insert(*index, PieceNote::Written { link_holds });
             }
-            _ if record.is_complete => drop(still.insert(*index, PieceNote::Begun)),
+            _ if record.is_complete => drop(remaining.insert(*index, PieceNote::Begun)),
             _ => {}
         }
     }
     let to_check = if record.is_complete {
-        still.keys().copied().filter(|index| !pieces.has(*index)).collect()
+        remaining.keys().copied().filter(|index| !pieces.has(*index)).collect()
     } else {
         unproven_pieces(manifest, &pieces).filter(was_there).collect()
     };
     let length = geometry.last().filter(|last| pieces.has(*last)).map(|_| geometry.length());
-    let left = PriorProgress {
+    let progress = PriorProgress {
         held: ResumedPieces { pieces, links_match: links_hold, length },
         to_check,
         is_complete: record.is_complete,
     };
-    RecoveredState { progress: left, durable, noted: still }
+    RecoveredState { progress, durable, noted: remaining }
 }
 
-/// Without a record everything may be there, unless the file is new.
+/// Without a record every piece may be there, unless the file is new.
 fn progress_without_record(manifest: &Manifest, target: &Target) -> PriorProgress {
     let geometry = manifest.geometry();
     let pieces = Bitfield::empty(manifest.pieces());
@@ -153,16 +155,17 @@ fn fits_initial_length(geometry: Geometry, index: PieceIndex, target: &Target) -
     geometry.end(index) <= target.initial_length()
 }
 
-/// All pieces but those of zeros, which are never written, and those that are trusted.
+/// All pieces except trusted ones and pieces of zeros, which are never written.
 fn unproven_pieces(manifest: &Manifest, trusted: &Bitfield) -> impl Iterator<Item = PieceIndex> {
     let zeros = manifest.zero_pieces();
     manifest.pieces().indices().filter(move |index| !zeros.has(*index) && !trusted.has(*index))
 }
 
-/// Removes a record whose partial file is gone, before another file takes that name: what it claims is not there.
+/// Removes a record whose partial file is gone, before a new file takes that name: its claims are no longer
+/// true.
 ///
 /// # Errors
-/// [`StorageError`] when it is there and cannot be removed.
+/// [`StorageError`] when it exists and cannot be removed.
 pub fn remove_orphaned_record(
     destination: &Destination,
     group: &str,
@@ -177,20 +180,17 @@ pub fn remove_orphaned_record(
         return Ok(());
     }
     remove_name(&destination.directory, &name).map_err(to_storage_error(StorageOperation::Remove, &path))?;
-    match rustix::fs::fsync(&destination.directory) {
-        Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(errno) => Err(to_storage_error(StorageOperation::Sync, &path)(errno)),
-    }
+    sync_directory(&destination.directory).map_err(to_storage_error(StorageOperation::Sync, &path))
 }
 
-/// Reads the record of `part`; `None` when there is none, none of ours, one that was copied or is of a file that was copied, or
-/// a damaged one, which is set aside.
+/// Reads the record of the partial file `part`. `None` when there is none, it belongs to another user, or
+/// record or partial file is a copy. A damaged record is renamed to `aside`, and also gives `None`.
 pub(super) fn read_record(
     directory: &OwnedFd,
     name: &OsStr,
     path: &Path,
-    aside: &OsStr,
-    part: FileIdentity,
+    damaged_name: &OsStr,
+    partial_file: FileIdentity,
 ) -> Result<Option<(ResumeRecord, NotedPieces)>, StorageError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
@@ -203,17 +203,19 @@ pub(super) fn read_record(
         tracing::warn!(path = %path.display(), "the record of a download belongs to another user; everything is hashed instead");
         return Ok(None);
     }
-    let own = FileIdentity::of(&file).map_err(to_storage_error(StorageOperation::Open, path))?;
+    let record_file = FileIdentity::of(&file).map_err(to_storage_error(StorageOperation::Open, path))?;
     let mut bytes = Vec::new();
     file.take(RECORD_MAX_BYTES)
         .read_to_end(&mut bytes)
         .map_err(to_storage_error(StorageOperation::Read, path))?;
     if bytes.is_empty() {
-        // A crash before anything was claimed.
+        // The machine crashed before anything was claimed.
         return Ok(None);
     }
     match ResumeRecord::parse(&bytes) {
-        Ok(found) if (found.0.partial_file, found.0.record_file) == (part, own) => Ok(Some(found)),
+        Ok(recorded) if (recorded.0.partial_file, recorded.0.record_file) == (partial_file, record_file) => {
+            Ok(Some(recorded))
+        }
         Ok(_) => {
             tracing::warn!(
                 path = %path.display(),
@@ -223,10 +225,10 @@ pub(super) fn read_record(
         }
         Err(why) => {
             tracing::warn!(
-                path = %path.display(), %why, set_aside = %aside.display(),
+                path = %path.display(), %why, renamed_to = %damaged_name.display(),
                 "the record of a download is damaged; everything is hashed instead"
             );
-            rustix::fs::renameat(directory, name, directory, aside)
+            rustix::fs::renameat(directory, name, directory, damaged_name)
                 .map_err(to_storage_error(StorageOperation::Rename, path))?;
             Ok(None)
         }

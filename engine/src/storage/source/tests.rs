@@ -25,7 +25,7 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 #[test]
-fn it_lends_its_bytes() {
+fn a_source_lends_its_bytes() {
     let fixture = fixture();
     let source = Source::open(&fixture.path).unwrap();
     source.advise_sequential();
@@ -37,7 +37,7 @@ fn it_lends_its_bytes() {
 }
 
 #[test]
-fn an_empty_file_is_a_source_without_bytes() {
+fn an_empty_file_is_a_valid_source() {
     let fixture = fixture();
     std::fs::write(&fixture.path, b"").unwrap();
     let source = Source::open(&fixture.path).unwrap();
@@ -49,7 +49,7 @@ fn refusal(path: &Path) -> StorageErrorKind {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_by_what_it_is() {
+fn non_regular_files_are_refused_by_kind() {
     let fixture = fixture();
     let fifo = fixture.directory.path().join("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -60,7 +60,7 @@ fn what_is_no_regular_file_is_refused_by_what_it_is() {
 }
 
 #[test]
-fn each_kind_of_change_is_named_and_stays() {
+fn each_kind_of_change_is_reported_and_permanent() {
     let write = |path: &Path| std::fs::write(path, vec![8u8; FILE_BYTES]).unwrap();
     let grow = |path: &Path| OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap();
     let cut = |path: &Path| OpenOptions::new().write(true).open(path).unwrap().set_len(5).unwrap();
@@ -80,7 +80,7 @@ fn each_kind_of_change_is_named_and_stays() {
     ];
     for (act, expected) in cases {
         let fixture = fixture();
-        // A filesystem with coarse times would not see a write at once: put the first time well apart.
+        // Set the first modification time far back, for filesystems with coarse times.
         let old = std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
         File::options().write(true).open(&fixture.path).unwrap().set_times(old).unwrap();
         let source = Source::open(&fixture.path).unwrap();
@@ -93,17 +93,17 @@ fn each_kind_of_change_is_named_and_stays() {
 }
 
 #[test]
-fn it_looks_at_most_once_in_a_while() {
+fn checks_are_rate_limited() {
     let fixture = fixture();
     let source = Source::open(&fixture.path).unwrap();
     assert_eq!(source.check(5_000), Ok(()));
     std::fs::remove_file(&fixture.path).unwrap();
-    assert_eq!(source.check(5_000 + SOURCE_CHECK_MS - 1), Ok(()), "it looked too early");
+    assert_eq!(source.check(5_000 + SOURCE_CHECK_MS - 1), Ok(()), "the file was examined too early");
     assert_eq!(source.check(5_000 + SOURCE_CHECK_MS).unwrap_err().change, SourceChange::Removed);
 }
 
 #[test]
-fn a_file_cut_while_it_is_hashed_is_changed_and_its_hash_thrown_away() {
+fn truncation_while_hashing_discards_the_hash() {
     let fixture = fixture();
     let source = Source::open(&fixture.path).unwrap();
     let ran_through = AtomicBool::new(false);
@@ -117,8 +117,8 @@ fn a_file_cut_while_it_is_hashed_is_changed_and_its_hash_thrown_away() {
         result,
         Err(SourceChangedError { path: fixture.path.clone(), change: SourceChange::Truncated })
     );
-    assert!(ran_through.into_inner(), "the read did not come back");
-    // Even when the bytes come back, the source stays lost.
+    assert!(ran_through.into_inner(), "the read did not return");
+    // The change is permanent, even when the bytes come back.
     std::fs::write(&fixture.path, vec![7u8; FILE_BYTES]).unwrap();
     assert!(source.check_now().is_err());
 }
@@ -144,7 +144,7 @@ fn a_partial_file_may_change_but_not_shrink() {
     assert_eq!(source.check_now(), Ok(()));
     least.store(100, Ordering::Release);
     file.set_len(100).unwrap();
-    assert_eq!(source.check_now(), Ok(()), "its writer cut it");
+    assert_eq!(source.check_now(), Ok(()), "its writer truncated it");
     file.set_len(99).unwrap();
     assert_eq!(source.check_now().unwrap_err().change, SourceChange::Truncated);
 }

@@ -1,16 +1,17 @@
-//! Targets: what is on disk after each step, who may write, and disks that are full.
+//! Targets: what is on disk after each step, locks, and full disks.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use super::partial::{BLOCK_BYTES, is_on_tmpfs};
 use super::*;
 use crate::proto::manifest::{FileName, MAX_FILE_NAME_BYTES};
 
-/// So often a lock is looked at again that nobody holds but a program that is being started …
+/// Attempts to take a lock that only a process being started may still hold, until its `exec` …
 const LOCKED_LOOKS_MAX: u32 = 6_000;
 
-/// … with so much between two.
+/// … and the time between two.
 const LOCKED_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
 
 const CONTENT: Digest = Digest([9; 20]);
@@ -34,7 +35,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn it_lands_under_its_name_and_leaves_nothing_else() {
+fn finish_leaves_only_the_final_name() {
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), 10).unwrap();
     assert!(target.is_new());
@@ -47,16 +48,16 @@ fn it_lands_under_its_name_and_leaves_nothing_else() {
     let path = target.finish(false).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"helloworld");
     assert_eq!(names(directory.path()), ["file"]);
-    assert_eq!(target.finish(false).unwrap(), path, "finishing twice harms nothing");
+    assert_eq!(target.finish(false).unwrap(), path, "finishing twice is allowed");
 }
 
 #[test]
-fn what_is_on_the_disk_can_leave_the_page_cache() {
+fn flushed_pages_can_leave_the_page_cache() {
     const LENGTH: usize = 4 << 20;
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), LENGTH as u64).unwrap();
-    if is_on_tmpfs(&target.file) {
-        eprintln!("skipped: temporary files are in memory, which is no cache of a disk");
+    if is_on_tmpfs(&target.partial.file) {
+        eprintln!("skipped: temporary files are on a tmpfs, which has no disk");
         return;
     }
     target.write_piece(0, &[7; LENGTH]).unwrap();
@@ -65,13 +66,13 @@ fn what_is_on_the_disk_can_leave_the_page_cache() {
     target.sync().unwrap();
     assert!(reader.window(first.clone()).is_resident());
     target.drop_cached(first.clone()).unwrap();
-    assert!(!reader.window(first).is_resident(), "half of it has left");
-    assert!(reader.window(second).is_resident(), "and half has not");
+    assert!(!reader.window(first).is_resident(), "the first half is dropped");
+    assert!(reader.window(second).is_resident(), "the second half is not");
     assert_eq!(std::fs::read(target.finish(false).unwrap()).unwrap(), [7; LENGTH]);
 }
 
 #[test]
-fn an_empty_file_lands_too() {
+fn an_empty_file_is_finished_too() {
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), 0).unwrap();
     assert_eq!(target.reader().unwrap().length(), 0);
@@ -79,20 +80,20 @@ fn an_empty_file_lands_too() {
 }
 
 #[test]
-fn only_what_is_wanted_is_reserved() {
+fn only_wanted_ranges_are_reserved() {
     let directory = tempfile::tempdir().unwrap();
     let length = 100 * MEBIBYTE;
     let wanted = [MEBIBYTE..2 * MEBIBYTE, 50 * MEBIBYTE..52 * MEBIBYTE];
     let target =
         open_named(directory.path(), "file", TargetLayout { length, reserved_ranges: &wanted }).unwrap();
-    let metadata = target.file.metadata().unwrap();
+    let metadata = target.partial.file.metadata().unwrap();
     assert_eq!(metadata.len(), length);
     let allocated = metadata.blocks() * BLOCK_BYTES;
     assert!(allocated < 4 * MEBIBYTE, "{allocated} bytes are allocated");
 }
 
 #[test]
-fn after_a_crash_at_any_step_the_name_has_nothing_or_all() {
+fn a_crash_at_any_step_leaves_nothing_or_the_complete_file() {
     for steps_done in 0..=FINISH_ORDER.len() {
         let directory = tempfile::tempdir().unwrap();
         let target = open(directory.path(), 4).unwrap();
@@ -100,7 +101,7 @@ fn after_a_crash_at_any_step_the_name_has_nothing_or_all() {
         for step in &FINISH_ORDER[..steps_done] {
             target.run_step(*step, false).unwrap();
         }
-        // The end of the process is the end of its lock and of nothing else.
+        // A process that ends releases its lock and changes nothing else.
         drop(target);
         let renamed = FINISH_ORDER[..steps_done].contains(&FinishStep::Rename);
         if renamed {
@@ -124,7 +125,7 @@ fn the_claim_comes_after_the_flush() {
 }
 
 #[test]
-fn it_replaces_a_file_only_when_told_to() {
+fn finish_replaces_a_file_only_when_told_to() {
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), 3).unwrap();
     target.write_piece(0, b"new").unwrap();
@@ -137,7 +138,7 @@ fn it_replaces_a_file_only_when_told_to() {
 }
 
 #[test]
-fn it_never_replaces_a_link_or_a_directory() {
+fn finish_never_replaces_a_link_or_a_directory() {
     for overwrite in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::NamedTempFile::new().unwrap();
@@ -168,7 +169,7 @@ fn a_partial_file_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn one_download_at_a_time_writes_it() {
+fn one_download_at_a_time_holds_the_lock() {
     let directory = tempfile::tempdir().unwrap();
     let first = open(directory.path(), 3).unwrap();
     let reader = first.reader().unwrap();
@@ -176,17 +177,17 @@ fn one_download_at_a_time_writes_it() {
     assert!(matches!(error.kind, StorageErrorKind::Locked), "{error}");
     drop(first);
     unlocked(directory.path());
-    assert_eq!(reader.check_now(), Ok(()), "a reader keeps no lock");
+    assert_eq!(reader.check_now(), Ok(()), "a reader holds no lock");
 }
 
 #[test]
-fn a_lock_of_another_process_counts() {
+fn the_lock_excludes_other_processes() {
     let directory = tempfile::tempdir().unwrap();
     let partial = {
         let target = open(directory.path(), 3).unwrap();
         target.partial_path()
     };
-    // `flock` runs `cat` under the lock; its first byte back says that the lock is held.
+    // `flock` runs `cat` under the lock. Its first byte back says that the lock is held.
     let holder = Command::new("flock")
         .arg(&partial)
         .args(["sh", "-c", "echo held; cat"])
@@ -205,7 +206,8 @@ fn a_lock_of_another_process_counts() {
     unlocked(directory.path());
 }
 
-/// Opens what was just closed. A program that another test is starting may hold its lock for a moment, until its `exec`.
+/// Opens a file that was just closed. A process that another test is starting may hold its lock until its
+/// `exec`.
 fn unlocked(directory: &Path) -> Target {
     for _ in 0..LOCKED_LOOKS_MAX {
         match open(directory, 3) {
@@ -215,11 +217,11 @@ fn unlocked(directory: &Path) -> Target {
             opened => return opened.unwrap(),
         }
     }
-    panic!("what was closed stays locked");
+    panic!("a closed file stays locked");
 }
 
 #[test]
-fn a_reader_serves_what_is_written_also_after_the_end() {
+fn a_reader_stays_valid_after_the_finish() {
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), 2 * MEBIBYTE).unwrap();
     let reader = target.reader().unwrap();
@@ -234,7 +236,7 @@ fn a_reader_serves_what_is_written_also_after_the_end() {
 }
 
 #[test]
-fn a_partial_file_that_vanished_is_noticed() {
+fn a_removed_partial_file_is_noticed() {
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), 3).unwrap();
     std::fs::remove_file(target.partial_path()).unwrap();
@@ -243,12 +245,12 @@ fn a_partial_file_that_vanished_is_noticed() {
     assert!(matches!(target.finish(false).unwrap_err().kind, StorageErrorKind::Replaced));
     assert!(matches!(target.reader().unwrap_err().kind, StorageErrorKind::Replaced));
     target.discard().unwrap();
-    assert!(target.partial_path().exists(), "somebody else's file is not ours to remove");
+    assert!(target.partial_path().exists(), "a foreign file is not removed");
     assert!(!directory.path().join("file").exists());
 }
 
 #[test]
-fn a_failed_flush_is_never_followed_by_a_good_one() {
+fn flushes_keep_failing_after_a_failure() {
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), 3).unwrap();
     target.sync().unwrap();
@@ -260,7 +262,7 @@ fn a_failed_flush_is_never_followed_by_a_good_one() {
 }
 
 #[test]
-fn the_whole_is_the_file_that_was_written_and_no_other_of_its_name() {
+fn the_finished_file_is_opened_and_no_other_of_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), 5).unwrap();
     target.write_piece(0, b"whole").unwrap();
@@ -293,7 +295,7 @@ fn discarding_removes_it() {
 }
 
 #[test]
-fn the_longest_names_land() {
+fn the_longest_names_are_finished() {
     let longest = [
         "x".repeat(MAX_FILE_NAME_BYTES),
         "é".repeat(MAX_FILE_NAME_BYTES / 2),
@@ -309,7 +311,8 @@ fn the_longest_names_land() {
     }
 }
 
-/// Runs this binary's test `child` in a mount namespace of its own, where `TEST_DIRECTORY` is a filesystem of 4 MiB.
+/// Runs this binary's test `child` in its own mount namespace, where `TEST_DIRECTORY` is a filesystem of 4
+/// MiB.
 fn in_small_filesystem(child: &str) {
     let directory = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=4m tmpfs \"$TEST_DIRECTORY\" || exit 99; exec \"$@\"";
@@ -338,12 +341,12 @@ fn small_filesystem() -> PathBuf {
 }
 
 #[test]
-fn a_full_disk_is_named_and_left_as_it_was() {
+fn a_full_disk_is_reported_and_left_unchanged() {
     in_small_filesystem("child_on_a_full_disk");
 }
 
 #[test]
-#[ignore = "needs a small filesystem: run by a_full_disk_is_named_and_left_as_it_was"]
+#[ignore = "needs a small filesystem: run by a_full_disk_is_reported_and_left_unchanged"]
 fn child_on_a_full_disk() {
     let directory = small_filesystem();
     let length = 8 * MEBIBYTE;
@@ -356,7 +359,7 @@ fn child_on_a_full_disk() {
     assert!(free <= 4 * MEBIBYTE, "{free} free");
     assert!(names(&directory).is_empty(), "a file was left behind");
 
-    // Unreserved space runs out at a write, and what is there stays.
+    // Unreserved space runs out at a write; existing bytes stay.
     let target = open(&directory, length).unwrap();
     target.write_piece(0, &vec![1; 3 << 20]).unwrap();
     let error = target.write_piece(3 * MEBIBYTE, &vec![1; 3 << 20]).unwrap_err();
@@ -364,7 +367,7 @@ fn child_on_a_full_disk() {
     drop(target);
     assert!(!open(&directory, length).unwrap().is_new());
 
-    // What was there before stays also when more cannot be reserved.
+    // An existing partial file stays when no more space can be reserved.
     assert!(matches!(
         open_named(&directory, "file", whole).unwrap_err().kind,
         StorageErrorKind::NoSpace { .. }
@@ -373,12 +376,12 @@ fn child_on_a_full_disk() {
 }
 
 #[test]
-fn a_read_only_filesystem_is_named() {
+fn a_read_only_filesystem_is_reported() {
     in_small_filesystem("child_on_a_read_only_filesystem");
 }
 
 #[test]
-#[ignore = "needs a small filesystem: run by a_read_only_filesystem_is_named"]
+#[ignore = "needs a small filesystem: run by a_read_only_filesystem_is_reported"]
 fn child_on_a_read_only_filesystem() {
     let directory = small_filesystem();
     let remount = Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&directory).status().unwrap();

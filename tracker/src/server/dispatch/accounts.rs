@@ -1,11 +1,12 @@
 //! Users and their sessions: create_user, login, logout, change_password, whoami.
 //!
-//! No answer tells whether a user exists but that of create_user, and trying names there is slowed like failed logins.
+//! Only the answer to create_user reveals whether a user exists, and trying names there is delayed like
+//! failed logins.
 
 use crate::api::answers::{CommandAnswer, LoginAnswer, WhoamiAnswer};
 use crate::api::failure::RequestFailure;
 use crate::api::request::Password;
-use crate::state::command::{LogAction, LogCommand as Change};
+use crate::state::command::{LogAction, LogCommand};
 use crate::state::id::UserId;
 use crate::state::id::{Actor, RequestId, SessionId};
 use crate::state::limits::SESSION_LIFE_S;
@@ -44,7 +45,7 @@ impl Service {
                 };
                 let create = LogAction::CreateUser { user: user.clone(), password_hash };
                 RequestStep::Propose(
-                    Box::new(Change::anonymous(now.unix_s, create)),
+                    Box::new(LogCommand::anonymous(now.unix_s, create)),
                     Box::new(move |service, caller, decision, now| match decision {
                         Ok(CommandOutcome::UserCreated) => {
                             RequestStep::answer(replies::plain_success(format!("user {user} is created")))
@@ -58,7 +59,7 @@ impl Service {
         )
     }
 
-    /// A taken name counts as a failed login, or names could be tried for nothing.
+    /// Refuses a name that is taken. It counts as a failed login, or names could be tried without delay.
     fn refuse_taken_name(&mut self, caller: &Caller, user: UserId, now: ClockReading) -> RequestStep {
         let delay_ms = self.throttle.record_failure(&user, caller.ip, now.ms);
         RequestStep::DelayedAnswer(
@@ -104,7 +105,7 @@ impl Service {
         let expires_s = now.unix_s + SESSION_LIFE_S;
         let claims = SessionClaims { user, session, password_epoch, expires_s };
         RequestStep::Propose(
-            Box::new(Change::anonymous(now.unix_s, login)),
+            Box::new(LogCommand::anonymous(now.unix_s, login)),
             Box::new(move |service, caller, decision, now| {
                 let reply = match decision {
                     Ok(CommandOutcome::LoggedIn) => service.logged_in(caller, claims, now),
@@ -129,9 +130,9 @@ impl Service {
         )
     }
 
-    pub(super) fn logout(asked: &RequestContext, now: ClockReading) -> RequestStep {
+    pub(super) fn logout(context: &RequestContext, now: ClockReading) -> RequestStep {
         RequestStep::Propose(
-            asked.to_command(now, LogAction::Logout),
+            context.to_command(now, LogAction::Logout),
             Box::new(|service, caller, decision, now| {
                 RequestStep::answer(match decision {
                     Ok(CommandOutcome::LoggedOut) => {
@@ -145,7 +146,8 @@ impl Service {
         )
     }
 
-    /// Whether this very request ended the session before: then the answer was lost, and its retry cannot log in to be carried out.
+    /// Whether an earlier try of this request ended the session: its answer was lost, and the retry has no
+    /// session any more.
     pub(super) fn logged_out_before(
         &self,
         token: &str,
@@ -156,32 +158,33 @@ impl Service {
             return false;
         };
         let actor = Actor { user: claims.user, session: claims.session };
-        let logout = Change::by(actor, now.unix_s, request_id, LogAction::Logout);
+        let logout = LogCommand::by(actor, now.unix_s, request_id, LogAction::Logout);
         matches!(self.state.queries().first_answer(&logout), Some(Ok(CommandOutcome::LoggedOut)))
     }
 
     pub(super) fn change_password(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         old: Password,
         new: Password,
         now: ClockReading,
     ) -> RequestStep {
-        let Some(account) = self.state.queries().account(&asked.actor.user) else {
+        let Some(account) = self.state.queries().account(&context.actor.user) else {
             return RequestStep::answer(Err(replies::not_logged_in()));
         };
         let password_epoch = account.password_epoch;
-        let (actor, request_id) = (asked.actor.clone(), asked.request_id);
+        let (actor, request_id) = (context.actor.clone(), context.request_id);
         let change = move |password_hash, at_s| {
             let action = LogAction::ChangePassword { password_epoch, password_hash };
-            Change::by(actor, at_s, request_id, action)
+            LogCommand::by(actor, at_s, request_id, action)
         };
-        let asked_before = self.state.queries().first_answer(&change.clone()(String::new(), now.unix_s));
-        let user = asked.actor.user.clone();
-        if let Some(first @ Ok(_)) = asked_before {
-            // Carried out before, when the answer was lost: then the password is the new one, and the old one would be refused.
-            let again = move |delay_ms| password_changed(first, delay_ms);
-            return verify_then(user, new, account.password_hash, Box::new(again));
+        let first_answer = self.state.queries().first_answer(&change.clone()(String::new(), now.unix_s));
+        let user = context.actor.user.clone();
+        if let Some(first @ Ok(_)) = first_answer {
+            // An earlier try of this request changed the password, and its answer was lost: verify the new
+            // one.
+            let repeat = move |delay_ms| password_changed(first, delay_ms);
+            return verify_then(user, new, account.password_hash, Box::new(repeat));
         }
         let hash_new = move |delay_ms| {
             RequestStep::Password(
@@ -201,21 +204,22 @@ impl Service {
         verify_then(user, old, account.password_hash, Box::new(hash_new))
     }
 
-    pub(super) fn whoami(&self, asked: &RequestContext, now: ClockReading) -> Reply {
+    pub(super) fn whoami(&self, context: &RequestContext, now: ClockReading) -> Reply {
         let whoami =
-            self.state.queries().whoami(&asked.actor, now.unix_s).ok_or_else(replies::not_logged_in)?;
+            self.state.queries().whoami(&context.actor, now.unix_s).ok_or_else(replies::not_logged_in)?;
         let answer = WhoamiAnswer {
             user_id: whoami.user.clone(),
             created: whoami.created_s,
             sessions: whoami.sessions as u64,
-            address: asked.node.map(|node| node.address),
-            peer_key: asked.node.and_then(|node| node.peer_key),
+            address: context.node.map(|node| node.address),
+            peer_key: context.node.and_then(|node| node.peer_key),
         };
         replies::success_with(format!("you are {}", whoami.user), CommandAnswer::Whoami(answer))
     }
 }
 
-/// Goes on when the password is right, to an answer that is so late; else the failure counts, and is answered late.
+/// Verifies a password. If it is correct, continues with `then`, which gets the delay of the answer in
+/// milliseconds; if not, the failure is counted and its answer delayed.
 fn verify_then(
     user: UserId,
     password: Password,
@@ -234,7 +238,8 @@ fn verify_then(
     )
 }
 
-/// This session goes on under its token: the state knows the epoch that it began with.
+/// The answer to `change_password`. The current session keeps its token, since the state knows the epoch with
+/// which it began.
 fn password_changed(decision: Decision, delay_ms: u64) -> RequestStep {
     let reply = match decision {
         Ok(CommandOutcome::PasswordChanged { .. }) => {

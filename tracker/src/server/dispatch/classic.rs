@@ -1,5 +1,5 @@
-//! The longest part of a classic answer: which peers to name for which hash. It goes through all peers for all pieces, so it is
-//! made beside the loop, from what was chosen on it.
+//! The longest part of a classic answer: the peers that are named for each hash. It visits all peers for all
+//! pieces, so it runs on a worker thread, with peers that were chosen on the loop.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,22 +14,22 @@ use super::super::limits::{CLASSIC_CANDIDATES_MAX, CLASSIC_PEERS_MAX, CLASSIC_PE
 
 const _: () = assert!(CLASSIC_CANDIDATES_MAX <= PeerPlace::MAX as usize, "every peer has a place");
 
-/// What is known before the work begins.
+/// The input of that part.
 pub(super) struct ClassicChunks {
-    /// Index of the first piece that is described.
+    /// Index of the first piece described.
     first: u32,
-    /// Peers that are named for each hash, at most.
+    /// Largest number of peers for one hash.
     hash_peers_max: usize,
     sharers: Vec<PieceSharer>,
 }
 
-/// How many peers are named for each hash in an answer for so many pieces, at most.
+/// Largest number of peers for one hash, in an answer for this many pieces.
 pub(super) fn peers_per_hash(pieces: usize) -> usize {
     (CLASSIC_PEERS_MAX / pieces.max(1)).clamp(CLASSIC_PEERS_MIN, PEERS_MAX)
 }
 
 impl ClassicChunks {
-    /// For an answer about `pieces` pieces from `first` on.
+    /// For an answer with `pieces` pieces from `first` on.
     pub(super) fn new(choice: &PeerChoice<'_>, first: u32, pieces: usize) -> ClassicChunks {
         ClassicChunks {
             first,
@@ -38,12 +38,12 @@ impl ClassicChunks {
         }
     }
 
-    /// How many peers are named for each piece, at most.
+    /// Largest number of peers that can be named for one piece.
     pub(super) fn named_peers(&self) -> usize {
         self.hash_peers_max.min(self.sharers.len())
     }
 
-    /// Who has each hash. Identical pieces share one hash: their holders stand there together.
+    /// The peers of each hash. Identical pieces share one hash, with the peers of all of them.
     pub(super) fn chunks(&self, digests: &[Digest]) -> ChunkPeers {
         let mut chunks: BTreeMap<Digest, Vec<PeerPlace>> = BTreeMap::new();
         for (index, digest) in (self.first..).zip(digests) {
@@ -87,7 +87,8 @@ mod tests {
         SwarmPeer { user: UserId::new(&format!("u{port}")).unwrap(), holder, session: SessionId([1; 16]) }
     }
 
-    /// The ports that are named for a hash, in a swarm of these seeders and a leecher of one piece.
+    /// Number of peers, and the ports named for each hash, in a swarm of these seeders and one leecher with
+    /// one piece.
     fn named(seeders: u16, digests: &[u8]) -> (usize, BTreeMap<u8, Vec<u16>>) {
         let file = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
         let mut leases = LeaseTable::new(0);
@@ -110,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_stands_once_and_under_all_that_it_has() {
+    fn a_peer_is_listed_once_and_named_for_each_hash_that_it_has() {
         let (peers, ports) = named(2, &[7, 8, 7, 7]);
-        assert_eq!(peers, 3, "one that has nothing is not named");
+        assert_eq!(peers, 3, "a leecher without pieces is not listed");
         assert_eq!(ports, BTreeMap::from([(7, vec![1, 2, 60_000]), (8, vec![1, 2])]));
     }
 
     #[test]
-    fn what_an_answer_names_is_bounded() {
+    fn the_number_of_named_peers_is_bounded() {
         let (peers, ports) = named(2_000, &[7, 8, 9, 10]);
         assert_eq!(peers, CLASSIC_CANDIDATES_MAX);
         assert!(ports.values().all(|ports| ports.len() == PEERS_MAX));

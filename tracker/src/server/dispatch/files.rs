@@ -1,4 +1,4 @@
-//! Files as the group's list has them: upload_file, stop_share, remove_file.
+//! Files of a group's list: upload_file, stop_share, remove_file.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 
 use crate::api::upload_part::UploadPart;
-use crate::state::command::{LogAction, LogCommand as Change, ManifestEnd, ManifestPart};
+use crate::state::command::{LogAction, LogCommand, ManifestEnd, ManifestPart};
 use crate::state::id::{Actor, RequestId, UploadId};
 use crate::state::id::{GroupFile, GroupId};
 use crate::state::limits::MANIFEST_ROW_PIECES;
@@ -18,30 +18,30 @@ use super::super::clock::ClockReading;
 use super::replies;
 use super::service::{RequestContext, RequestStep, Service};
 
-/// An upload whose manifest goes to the state in parts.
+/// An upload whose manifest is proposed to the state in parts.
 struct StagedUpload {
     actor: Actor,
     request_id: Option<RequestId>,
     file: GroupFile,
     node: NodeEndpoint,
-    /// The name under which parts are kept; `None` when there is only one, which ends the upload.
+    /// Name of the stored parts; `None` when there is only one part.
     id: Option<UploadId>,
     /// Index of the next part's first piece.
     first: u32,
     parts: VecDeque<ManifestPart>,
-    /// What the last part says about the whole; `None` where the client sends that later.
+    /// Length and proof of the file, for its last part; `None` where the client sends that part later.
     end: Option<(Option<u64>, FileProof)>,
 }
 
 impl Service {
     pub(super) fn upload_file(
-        asked: &RequestContext,
+        context: &RequestContext,
         group: GroupId,
         manifest: &Manifest,
         peer_key: Option<PeerKey>,
         now: ClockReading,
     ) -> RequestStep {
-        let node = match asked.sharing_node(peer_key) {
+        let node = match context.sharing_node(peer_key) {
             Ok(node) => node,
             Err(failure) => return RequestStep::answer(Err(failure)),
         };
@@ -52,8 +52,8 @@ impl Service {
             return RequestStep::answer(Err(replies::internal_failure()));
         }
         let upload = StagedUpload {
-            actor: asked.actor.clone(),
-            request_id: asked.request_id,
+            actor: context.actor.clone(),
+            request_id: context.request_id,
             file: GroupFile { group, name: manifest.name().clone() },
             node,
             id,
@@ -64,22 +64,22 @@ impl Service {
         upload.next_part(now)
     }
 
-    /// One message of an upload that its client sends in parts.
+    /// Takes one message of an upload that the client sends in parts.
     pub(super) fn upload_part(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         group: GroupId,
         part: UploadPart,
         peer_key: Option<PeerKey>,
         now: ClockReading,
     ) -> RequestStep {
-        let node = match self.require_member(asked, &group).and_then(|()| asked.sharing_node(peer_key)) {
+        let node = match self.require_member(context, &group).and_then(|()| context.sharing_node(peer_key)) {
             Ok(node) => node,
             Err(failure) => return RequestStep::answer(Err(failure)),
         };
         let upload = StagedUpload {
-            actor: asked.actor.clone(),
-            request_id: asked.request_id,
+            actor: context.actor.clone(),
+            request_id: context.request_id,
             file: GroupFile { group, name: part.name },
             node,
             id: Some(part.upload),
@@ -90,26 +90,26 @@ impl Service {
         upload.next_part(now)
     }
 
-    /// Ends this node's share: as a seeder in the state, as a leecher in the leases.
+    /// Ends this node's share, as a seeder in the state and as a leecher in the leases.
     pub(super) fn stop_share(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         file: GroupFile,
         now: ClockReading,
     ) -> RequestStep {
-        let node = match asked.sharing_node(None) {
+        let node = match context.sharing_node(None) {
             Ok(node) => node,
             Err(failure) => return RequestStep::answer(Err(failure)),
         };
-        let fetched = self.state.leases.leave_swarm(&file, &asked.actor.user, node);
+        let was_leecher = self.state.leases.leave_swarm(&file, &context.actor.user, node);
         let stop = LogAction::StopShare { file: file.clone(), node };
         RequestStep::Propose(
-            asked.to_command(now, stop),
+            context.to_command(now, stop),
             Box::new(move |_, _, decision, _| {
                 let stopped = || replies::plain_success(format!("this node no longer shares {file}"));
                 RequestStep::answer(match decision {
                     Ok(CommandOutcome::ShareStopped) => stopped(),
-                    Err(CommandRefusal::NotShared(_)) if fetched => stopped(),
+                    Err(CommandRefusal::NotShared(_)) if was_leecher => stopped(),
                     Ok(other) => Err(replies::unexpected_outcome(&other)),
                     Err(refusal) => Err(replies::refusal_failure(&refusal)),
                 })
@@ -117,10 +117,10 @@ impl Service {
         )
     }
 
-    pub(super) fn remove_file(asked: &RequestContext, file: GroupFile, now: ClockReading) -> RequestStep {
+    pub(super) fn remove_file(context: &RequestContext, file: GroupFile, now: ClockReading) -> RequestStep {
         let message = format!("{file} is removed");
         RequestStep::Propose(
-            asked.to_command(now, LogAction::RemoveFile { file }),
+            context.to_command(now, LogAction::RemoveFile { file }),
             Box::new(move |_, _, decision, _| {
                 RequestStep::answer(match decision {
                     Ok(_) => replies::plain_success(message),
@@ -132,7 +132,7 @@ impl Service {
 }
 
 impl StagedUpload {
-    /// Proposes the next part; the file's last one lists it.
+    /// Proposes the next part. The last part of the file lists it.
     fn next_part(mut self, now: ClockReading) -> RequestStep {
         let Some(part) = self.parts.pop_front() else {
             let StagedUpload { file, first, .. } = self;
@@ -144,7 +144,7 @@ impl StagedUpload {
         let (length, proof) = match (&self.id, ends_here) {
             (Some(id), None) => {
                 let action = LogAction::UploadPart { upload: id.clone(), first: self.first, part };
-                let change = Change::by(self.actor.clone(), now.unix_s, None, action);
+                let change = LogCommand::by(self.actor.clone(), now.unix_s, None, action);
                 self.first += MANIFEST_ROW_PIECES;
                 return RequestStep::Propose(
                     Box::new(change),
@@ -155,13 +155,13 @@ impl StagedUpload {
                 );
             }
             (_, Some(end)) => end,
-            (None, None) => unreachable!("without a name there is one part, and it ends the upload"),
+            (None, None) => unreachable!("an upload without a name has one part, which is the last"),
         };
         let StagedUpload { actor, request_id, file, node, id, first, .. } = self;
         let manifest = ManifestEnd { upload: id, first, part, length, proof };
         let action = LogAction::Upload { file: file.clone(), manifest, node };
         RequestStep::Propose(
-            Box::new(Change::by(actor, now.unix_s, request_id, action)),
+            Box::new(LogCommand::by(actor, now.unix_s, request_id, action)),
             Box::new(move |_, _, decision, _| {
                 let pieces_only = match proof {
                     FileProof::Whole(_) => "",
@@ -174,7 +174,7 @@ impl StagedUpload {
                         replies::plain_success(format!("{file} is shared{pieces_only}"))
                     }
                     Ok(CommandOutcome::Uploaded { new_file: false }) => replies::plain_success(format!(
-                        "{file} is there already, with this content; this node seeds it too"
+                        "{file} is already listed with this content; this node seeds it too"
                     )),
                     Ok(other) => Err(replies::unexpected_outcome(&other)),
                     Err(refusal) => Err(replies::refusal_failure(&refusal)),
@@ -184,7 +184,7 @@ impl StagedUpload {
     }
 }
 
-/// A random name for the parts of one upload; `None` when the system gives no random bytes.
+/// A random name for the parts of an upload; `None` when the system gives no random bytes.
 fn random_upload_id() -> Option<UploadId> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes)

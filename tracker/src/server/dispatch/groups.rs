@@ -1,4 +1,4 @@
-//! Groups: making, joining, leaving, and who may.
+//! Groups: creating, joining and leaving them, and the check of membership.
 
 use crate::api::answers::{CommandAnswer, JoinAnswer};
 use crate::api::failure::RequestFailure;
@@ -14,7 +14,7 @@ use super::service::{RequestContext, RequestStep, Service};
 
 impl Service {
     /// Carries out a command that changes a group.
-    pub(super) fn change_group(asked: &RequestContext, command: Command, now: ClockReading) -> RequestStep {
+    pub(super) fn change_group(context: &RequestContext, command: Command, now: ClockReading) -> RequestStep {
         let (action, message) = match command {
             Command::CreateGroup { group, policy } => {
                 let message = format!("group {group} is created, and yours");
@@ -29,7 +29,7 @@ impl Service {
                 (LogAction::AcceptRequest { group, user }, message)
             }
             Command::RejectRequest { group, user } => {
-                let message = format!("{user} was turned down for group {group}");
+                let message = format!("the request of {user} to join group {group} is rejected");
                 (LogAction::RejectRequest { group, user }, message)
             }
             Command::RemoveMember { group, user } => {
@@ -43,7 +43,7 @@ impl Service {
             other => unreachable!("{other:?} changes no group"),
         };
         RequestStep::Propose(
-            asked.to_command(now, action),
+            context.to_command(now, action),
             Box::new(move |_, _, decision, _| {
                 RequestStep::answer(
                     decision
@@ -54,17 +54,17 @@ impl Service {
         )
     }
 
-    /// Refuses those who are no members, and names of groups that are not there. Asked before nearly every answer, so of
-    /// a member's group no more than the membership is read.
+    /// Refuses users who are not members, and unknown groups. Nearly every request calls it, so for a member
+    /// only the membership row is read.
     pub(super) fn require_member(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         group: &GroupId,
     ) -> Result<(), RequestFailure> {
-        if self.state.is_member(group, &asked.actor.user) {
+        if self.state.is_member(group, &context.actor.user) {
             return Ok(());
         }
-        Err(match self.state.queries().group(group, &asked.actor.user) {
+        Err(match self.state.queries().group(group, &context.actor.user) {
             None => replies::no_group(group),
             Some(_) => replies::not_member(group),
         })

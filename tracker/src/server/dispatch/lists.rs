@@ -1,7 +1,7 @@
-//! Lists: list_groups, list_files, list_requests. Each is read page by page, with others' turns in between, so one that takes
-//! several pages is of as many moments; what was there all the time is in it once.
+//! Lists: list_groups, list_files, list_requests. Each is read page by page, with turns of other connections
+//! in between. The state may change between pages; an entry that exists all the time is listed once.
 //!
-//! Invariant: a page reads about [`LIST_PAGE_ROWS`] rows, and begins behind the last entry that was built.
+//! Invariant: a page reads about [`LIST_PAGE_ROWS`] rows, and starts after the last entry that was built.
 
 use engine::proto::manifest::{FileName, FileProof};
 
@@ -15,27 +15,27 @@ use super::super::limits::{LIST_BATCH_FILES, LIST_ENTRY_BYTES, LIST_PAGE_ROWS};
 use super::replies;
 use super::service::{RequestContext, RequestStep, Service};
 
-/// What a list_files asks for.
+/// The arguments of `list_files`.
 pub(super) struct FileListQuery {
     pub(super) group: GroupId,
-    /// The file behind which the list begins.
+    /// The list starts after this file.
     pub(super) after: Option<FileName>,
-    /// How many files it has, at most.
+    /// Largest number of files.
     pub(super) count: usize,
 }
 
 impl Service {
-    /// Goes on with a list of groups of which this much is `built`.
-    pub(super) fn list_groups(&self, asked: RequestContext, mut built: Vec<GroupEntry>) -> RequestStep {
+    /// Adds a page to a list of groups.
+    pub(super) fn list_groups(&self, context: RequestContext, mut built: Vec<GroupEntry>) -> RequestStep {
         let after = built.last().map(|last| &last.group_id);
-        let views = self.state.queries().groups(&asked.actor.user, after, LIST_PAGE_ROWS);
+        let views = self.state.queries().groups(&context.actor.user, after, LIST_PAGE_ROWS);
         let ended = views.len() < LIST_PAGE_ROWS;
         built.extend(views.into_iter().map(group_entry));
         if !ended {
             let bytes = built.len() * LIST_ENTRY_BYTES;
             return RequestStep::ContinueList(
                 bytes,
-                Box::new(move |service, _, (), _| service.list_groups(asked, built)),
+                Box::new(move |service, _, (), _| service.list_groups(context, built)),
             );
         }
         let groups_list = built.iter().map(|entry| entry.group_id.clone()).collect();
@@ -46,20 +46,20 @@ impl Service {
         ))
     }
 
-    /// Goes on with a list of who asks to join a group.
+    /// Adds a page to a list of users who ask to join a group.
     pub(super) fn list_requests(
         &mut self,
-        asked: RequestContext,
+        context: RequestContext,
         group: GroupId,
         mut built: Vec<UserId>,
     ) -> RequestStep {
-        if let Err(failure) = self.require_member(&asked, &group) {
+        if let Err(failure) = self.require_member(&context, &group) {
             return RequestStep::answer(Err(failure));
         }
         let queries = self.state.queries();
-        match queries.group(&group, &asked.actor.user) {
+        match queries.group(&group, &context.actor.user) {
             None => return RequestStep::answer(Err(replies::no_group(&group))),
-            Some(view) if view.owner != asked.actor.user => {
+            Some(view) if view.owner != context.actor.user => {
                 return RequestStep::answer(Err(replies::refusal_failure(&CommandRefusal::NotOwner(group))));
             }
             Some(_) => {}
@@ -70,7 +70,7 @@ impl Service {
         if !ended {
             let bytes = built.len() * LIST_ENTRY_BYTES;
             let next = Box::new(move |service: &mut Service, _: &mut _, (), _| {
-                service.list_requests(asked, group, built)
+                service.list_requests(context, group, built)
             });
             return RequestStep::ContinueList(bytes, next);
         }
@@ -82,52 +82,52 @@ impl Service {
         ))
     }
 
-    /// Goes on with a list of a group's files.
+    /// Adds a page to a list of a group's files.
     pub(super) fn list_files(
         &mut self,
-        asked: RequestContext,
-        wanted: FileListQuery,
+        context: RequestContext,
+        query: FileListQuery,
         mut built: Vec<FileEntry>,
         now: ClockReading,
     ) -> RequestStep {
-        if let Err(failure) = self.require_member(&asked, &wanted.group) {
+        if let Err(failure) = self.require_member(&context, &query.group) {
             return RequestStep::answer(Err(failure));
         }
-        if !self.append_files(&wanted, &mut built, now) {
+        if !self.append_files(&query, &mut built, now) {
             let bytes = built.len() * LIST_ENTRY_BYTES;
             let next = Box::new(move |service: &mut Service, _: &mut _, (), now| {
-                service.list_files(asked, wanted, built, now)
+                service.list_files(context, query, built, now)
             });
             return RequestStep::ContinueList(bytes, next);
         }
         let files_list = built.iter().map(|entry| entry.file_name.clone()).collect();
-        let message = format!("{} in group {}", replies::count_noun(built.len(), "file"), wanted.group);
+        let message = format!("{} in group {}", replies::count_noun(built.len(), "file"), query.group);
         RequestStep::answer(replies::success_with(
             message,
             CommandAnswer::Files(FilesAnswer { files_list, files: built }),
         ))
     }
 
-    /// Appends a page of files; whether those were the last. Those who have a file are rows too.
-    fn append_files(&self, wanted: &FileListQuery, built: &mut Vec<FileEntry>, now: ClockReading) -> bool {
+    /// Appends a page of files. Whether those were the last. Seeders count as rows of the page too.
+    fn append_files(&self, query: &FileListQuery, built: &mut Vec<FileEntry>, now: ClockReading) -> bool {
         let queries = self.state.queries();
         let mut rows = 0;
         loop {
-            let batch = wanted.count.saturating_sub(built.len()).min(LIST_BATCH_FILES);
+            let batch = query.count.saturating_sub(built.len()).min(LIST_BATCH_FILES);
             if batch == 0 {
                 return true;
             }
-            let after = built.last().map(|last| &last.file_name).or(wanted.after.as_ref());
-            let views = queries.files(&wanted.group, after, batch);
+            let after = built.last().map(|last| &last.file_name).or(query.after.as_ref());
+            let views = queries.files(&query.group, after, batch);
             let found = views.len();
             for view in views {
                 if rows >= LIST_PAGE_ROWS {
                     return false;
                 }
-                let file = GroupFile { group: wanted.group.clone(), name: view.name.clone() };
-                let holders = queries.seeders(&file);
-                rows += 1 + holders.len() + self.state.leases.leecher_count(&file);
-                let counts = self.state.leases.count_online(&file, &holders, now.ms);
+                let file = GroupFile { group: query.group.clone(), name: view.name.clone() };
+                let seeders = queries.seeders(&file);
+                rows += 1 + seeders.len() + self.state.leases.leecher_count(&file);
+                let counts = self.state.leases.count_online(&file, &seeders, now.ms);
                 built.push(file_entry(view, counts.seeders as u64, counts.leechers as u64));
             }
             if found < batch {

@@ -1,19 +1,18 @@
-//! From requests to answers: the only place that joins the protocol ([`api`](crate::api)) and the state
-//! ([`state`](crate::state)).
+//! Dispatch: carries out requests of the control protocol ([`api`](crate::api)) on the replicated state
+//! ([`state`](crate::state)). No other module knows both.
 //!
 //! ```text
-//!   Request ─► begin ─┬─► accounts   create_user login logout whoami change_password
-//!              │      ├─► groups     create join leave …
-//!              │      ├─► files      upload_file stop_share remove_file
-//!              │      ├─► lists      list_groups list_files list_requests, page by page
-//!              │      └─► swarms     download_file (classic: its longest part) get_peers update_pieces report_peer ping status
-//!              ▼             │
-//!            Step ◄──────────┘  Answer · Late · Build · More(next) · Password(job, next) · Propose(command, next)
-//!                               service: what all of these build on; replies: refusals as failures, with what to type
+//!   Request ─► routing ─┬─► accounts   create_user login logout whoami change_password
+//!                       ├─► groups     create_group join_group leave_group …
+//!                       ├─► files      upload_file stop_share remove_file
+//!                       ├─► lists      list_groups list_files list_requests, page by page
+//!                       └─► swarms     download_file (long part: classic) get_peers update_pieces report_peer ping status
+//!                              │
+//!       RequestStep ◄──────────┘    all of them use `service` (state, keys, caches) and `replies` (messages)
 //! ```
 //!
-//! Nothing here waits: what takes time is a [`RequestStep`] with the continuation to call when it is done. Requests of one
-//! connection are begun one at a time.
+//! Invariants: nothing here blocks; what takes time is a [`RequestStep`] with the continuation to call with
+//! its result. The requests of one connection are begun one at a time.
 
 mod accounts;
 mod classic;

@@ -1,4 +1,4 @@
-//! Answers in words: successes with a message, and the state's refusals as failures with what to type.
+//! The messages of answers: successes, and the state's refusals as failures with what to do next.
 
 use crate::api::answers::CommandAnswer;
 use crate::api::failure::{FailureCode, RequestFailure};
@@ -7,21 +7,21 @@ use crate::replica::ProposalError;
 use crate::state::id::{GroupFile, GroupId};
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
-/// What a request came to.
+/// The result of a request.
 pub(in crate::server) type Reply = Result<CommandSuccess, RequestFailure>;
 
-/// A success that adds nothing but its message.
+/// A success without fields.
 pub(super) fn plain_success(message: impl Into<String>) -> Reply {
     success_with(message, CommandAnswer::Done {})
 }
 
 /// A success with its fields.
-#[expect(clippy::unnecessary_wraps, reason = "it ends functions that can also refuse")]
+#[expect(clippy::unnecessary_wraps, reason = "it is the last expression of functions that can also fail")]
 pub(super) fn success_with(message: impl Into<String>, answer: CommandAnswer) -> Reply {
     Ok(CommandSuccess { message: message.into(), answer })
 }
 
-/// A number and what it counts, in words.
+/// A number with its noun in singular or plural.
 pub(super) fn count_noun(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
@@ -30,41 +30,41 @@ pub(super) fn logged_out() -> Reply {
     plain_success("logged out; the shares of this session are offline until the next login")
 }
 
-/// The connection belongs to no session, or the session has ended.
+/// The connection has no session, or the session has ended.
 pub(super) fn not_logged_in() -> RequestFailure {
     RequestFailure::new(FailureCode::NotLoggedIn, "not logged in, or the session has ended")
         .with_fix("login USER")
 }
 
-/// The same words for an unknown user and a wrong password.
+/// The same message for an unknown user and a wrong password.
 pub(super) fn wrong_password() -> RequestFailure {
     RequestFailure::new(FailureCode::WrongPassword, "unknown user or wrong password")
         .with_fix("login USER with the right password, or create_user USER first")
 }
 
-/// Too many passwords are waiting for their hash.
+/// Too many passwords wait to be hashed.
 pub(in crate::server) fn too_many_logins() -> RequestFailure {
-    RequestFailure::new(FailureCode::Busy, "too many logins at this moment")
-        .with_fix("the same again in a few seconds")
+    RequestFailure::new(FailureCode::Busy, "too many logins at the moment")
+        .with_fix("try again in a few seconds")
 }
 
-/// The tracker is at fault; the log says how.
+/// A fault of the tracker, which its log describes.
 pub(in crate::server) fn internal_failure() -> RequestFailure {
-    RequestFailure::new(FailureCode::Internal, "the tracker failed to carry this out; its log says why")
+    RequestFailure::new(FailureCode::Internal, "the tracker could not carry this out; its log says why")
 }
 
-/// The log did not take the command.
+/// The replica did not apply the command.
 pub(in crate::server) fn proposal_failure(why: &ProposalError) -> RequestFailure {
     let (code, fix) = match why {
-        ProposalError::TooLarge { .. } => (FailureCode::TooLarge, "the same in smaller parts"),
-        ProposalError::Busy => (FailureCode::Busy, "the same again in a few seconds"),
+        ProposalError::TooLarge { .. } => (FailureCode::TooLarge, "send it in smaller parts"),
+        ProposalError::Busy => (FailureCode::Busy, "try again in a few seconds"),
         ProposalError::Full { .. } => {
-            (FailureCode::Unavailable, "the same again when the tracker's operator has freed some space")
+            (FailureCode::Unavailable, "try again when the tracker's operator has freed disk space")
         }
-        ProposalError::NoLeader => (FailureCode::NoLeader, "the same again in a few seconds"),
+        ProposalError::NoLeader => (FailureCode::NoLeader, "try again in a few seconds"),
         ProposalError::Unavailable(_) | ProposalError::Unknown(_) => (
             FailureCode::Unavailable,
-            "the same again in a few seconds; if it stays, the tracker's log says why",
+            "try again in a few seconds; if the failure stays, see the tracker's log",
         ),
     };
     RequestFailure::new(code, why.to_string()).with_fix(fix)
@@ -76,31 +76,28 @@ pub(in crate::server) fn unreadable_state() -> RequestFailure {
         FailureCode::Unavailable,
         "the tracker cannot read its state at the moment; its log says why",
     )
-    .with_fix("the same again in a few seconds")
+    .with_fix("try again in a few seconds")
 }
 
-/// No such group.
 pub(super) fn no_group(group: &GroupId) -> RequestFailure {
     refusal_failure(&CommandRefusal::NoSuchGroup(group.clone()))
 }
 
-/// Not a member.
 pub(super) fn not_member(group: &GroupId) -> RequestFailure {
     refusal_failure(&CommandRefusal::NotMember(group.clone()))
 }
 
-/// No such file.
 pub(super) fn no_file(file: &GroupFile) -> RequestFailure {
     refusal_failure(&CommandRefusal::NoSuchFile(file.clone()))
 }
 
-/// An outcome that the command cannot have: the state and this server disagree.
+/// Logs an outcome that the command cannot have.
 pub(super) fn unexpected_outcome(outcome: &CommandOutcome) -> RequestFailure {
-    tracing::error!(?outcome, "the state answered another command");
+    tracing::error!(?outcome, "the state machine gave the outcome of another command");
     internal_failure()
 }
 
-/// A refusal of the state.
+/// A refusal of the state machine, with its code and what to do next.
 pub(super) fn refusal_failure(refusal: &CommandRefusal) -> RequestFailure {
     let code = match refusal {
         CommandRefusal::NotLoggedIn => return not_logged_in(),

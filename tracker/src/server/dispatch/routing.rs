@@ -1,10 +1,11 @@
-//! The way of every request: whose it is, whether its node moved, and which part carries it out.
+//! Routes requests: estimates the room for the answer, checks the session, records a node that moved, and
+//! calls the command.
 
 use engine::proto::manifest::FileProof;
 
 use crate::api::limits::PIECES_PER_MESSAGE;
 use crate::api::request::{Command, DownloadView, PiecePage, Request};
-use crate::state::command::{LogAction, LogCommand as Change};
+use crate::state::command::{LogAction, LogCommand};
 use crate::state::id::{GroupFile, RequestId};
 
 use super::super::clock::ClockReading;
@@ -16,19 +17,19 @@ use super::replies;
 use super::service::{Caller, RequestContext, RequestStep, Service, claimed_holder};
 use super::swarms::DownloadQuery;
 
-/// What a request's answer needs before it is begun.
+/// Room that the answer of a request needs before the request is begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum AnswerRoom {
-    /// Next to nothing.
+    /// Too little to be counted.
     Negligible,
-    /// About so many bytes, which have to be free.
+    /// About this many bytes.
     Bytes(usize),
-    /// What a list comes to is known when it is built, page by page.
+    /// Unknown until the list is built, page by page.
     List,
 }
 
 impl AnswerRoom {
-    /// In bytes, as far as that is known.
+    /// The room in bytes; 0 where it is negligible or unknown.
     pub(in crate::server) fn bytes(self) -> usize {
         match self {
             AnswerRoom::Bytes(bytes) => bytes,
@@ -38,7 +39,7 @@ impl AnswerRoom {
 }
 
 impl Service {
-    /// What a request's answer needs before it is begun. Nothing is looked up for strangers.
+    /// Estimates the room for the answer of a request. For an anonymous client nothing is looked up.
     pub(in crate::server) fn answer_room(
         &mut self,
         caller: &Caller,
@@ -58,34 +59,35 @@ impl Service {
         }
     }
 
-    /// Whether a session is named that was given out; whether it holds is asked later.
+    /// Whether the request names a session by a token that this cluster signed. Whether the session still
+    /// exists is checked later.
     fn has_valid_token(&self, caller: &Caller, request: &Request, now: ClockReading) -> bool {
-        let is_given = |token: &String| {
+        let is_signed = |token: &String| {
             caller.session.as_ref().is_some_and(|bound| bound.token == *token)
                 || session_token::verify_token(token, &self.keys.sessions, now.unix_s).is_some()
         };
-        request.session.as_ref().map_or(caller.is_logged_in(), is_given)
+        request.session.as_ref().map_or(caller.is_logged_in(), is_signed)
     }
 
-    /// About how long the description of a file is, in bytes.
+    /// Estimated size of the answer to `download_file`, in bytes.
     fn download_bytes(&mut self, file: &GroupFile, view: DownloadView, part: PiecePage) -> usize {
         let Some(listed) = self.state.file(file) else { return 0 };
         let pieces = listed.file.pieces;
-        let asked_for = part.count.map_or(pieces, |count| count.0.min(pieces)) as usize;
-        let asked_for = asked_for.min(PIECES_PER_MESSAGE);
+        let count = part.count.map_or(pieces, |count| count.0.min(pieces)) as usize;
+        let count = count.min(PIECES_PER_MESSAGE);
         if view == DownloadView::Compact {
-            return asked_for * ANSWER_PIECE_BYTES;
+            return count * ANSWER_PIECE_BYTES;
         }
-        let peers = listed.holders.len() + self.state.leases.leecher_count(file);
-        let of_piece = ANSWER_PIECE_BYTES + peers_per_hash(asked_for).min(peers) * ANSWER_PEER_BYTES;
-        let joined = match listed.file.proof {
+        let peers = listed.seeders.len() + self.state.leases.leecher_count(file);
+        let piece_bytes = ANSWER_PIECE_BYTES + peers_per_hash(count).min(peers) * ANSWER_PEER_BYTES;
+        let joined_bytes = match listed.file.proof {
             FileProof::Whole(_) => 0,
             FileProof::PiecesOnly(_) => pieces as usize * JOINED_PIECE_BYTES,
         };
-        asked_for * of_piece + joined
+        count * piece_bytes + joined_bytes
     }
 
-    /// Begins to carry out a request.
+    /// Begins a request.
     pub(in crate::server) fn begin_request(
         &mut self,
         caller: &mut Caller,
@@ -114,17 +116,18 @@ impl Service {
             Command::Status => return RequestStep::answer(self.status(now)),
             _ => {}
         }
-        let Some((asked, moved)) = self.authenticate(caller, sender, request_id, now) else {
+        let Some((context, moved)) = self.authenticate(caller, sender, request_id, now) else {
             return RequestStep::answer(Err(replies::not_logged_in()));
         };
         match moved {
-            None => self.run_command(caller, asked, command, now),
+            None => self.run_command(caller, context, command, now),
             Some(node) => {
-                let resume = Change::by(asked.actor.clone(), now.unix_s, None, LogAction::Resume { node });
+                let resume =
+                    LogCommand::by(context.actor.clone(), now.unix_s, None, LogAction::Resume { node });
                 RequestStep::Propose(
                     Box::new(resume),
                     Box::new(move |service, caller, decision, now| match decision {
-                        Ok(_) => service.run_command(caller, asked, command, now),
+                        Ok(_) => service.run_command(caller, context, command, now),
                         Err(refusal) => RequestStep::answer(Err(replies::refusal_failure(&refusal))),
                     }),
                 )
@@ -135,45 +138,47 @@ impl Service {
     fn run_command(
         &mut self,
         caller: &mut Caller,
-        whole: RequestContext,
+        context: RequestContext,
         command: Command,
         now: ClockReading,
     ) -> RequestStep {
-        let asked = &whole;
-        let answer = match command {
-            Command::Logout => return Service::logout(asked, now),
-            Command::ChangePassword { old, new } => return self.change_password(asked, old, new, now),
+        match command {
+            Command::Logout => Service::logout(&context, now),
+            Command::ChangePassword { old, new } => self.change_password(&context, old, new, now),
+            Command::Whoami => RequestStep::answer(self.whoami(&context, now)),
             Command::CreateGroup { .. }
             | Command::JoinGroup { .. }
             | Command::AcceptRequest { .. }
             | Command::RejectRequest { .. }
             | Command::RemoveMember { .. }
-            | Command::LeaveGroup { .. } => return Service::change_group(asked, command, now),
+            | Command::LeaveGroup { .. } => Service::change_group(&context, command, now),
             Command::UploadFile { group, manifest, peer_key } => {
-                return Service::upload_file(asked, group, &manifest, peer_key, now);
+                Service::upload_file(&context, group, &manifest, peer_key, now)
             }
             Command::UploadPart { group, part, peer_key } => {
-                return self.upload_part(asked, group, *part, peer_key, now);
+                self.upload_part(&context, group, *part, peer_key, now)
             }
-            Command::StopShare { file } => return self.stop_share(asked, file, now),
-            Command::RemoveFile { file } => return Service::remove_file(asked, file, now),
-            Command::UpdatePieces { file, gained } => return self.update_pieces(asked, file, &gained, now),
-            Command::Whoami => self.whoami(asked, now),
-            Command::ListRequests { group } => return self.list_requests(whole, group, Vec::new()),
-            Command::ListGroups => return self.list_groups(whole, Vec::new()),
+            Command::StopShare { file } => self.stop_share(&context, file, now),
+            Command::RemoveFile { file } => Service::remove_file(&context, file, now),
+            Command::UpdatePieces { file, gained } => self.update_pieces(&context, file, &gained, now),
+            Command::ListRequests { group } => self.list_requests(context, group, Vec::new()),
+            Command::ListGroups => self.list_groups(context, Vec::new()),
             Command::ListFiles { group, after, count } => {
                 let count = count.map_or(usize::MAX, |count| count as usize);
-                return self.list_files(whole, FileListQuery { group, after, count }, Vec::new(), now);
+                self.list_files(context, FileListQuery { group, after, count }, Vec::new(), now)
             }
             Command::DownloadFile { file, view, part, peer_key } => {
-                return self.download_file(caller, asked, &DownloadQuery { file, view, part, peer_key }, now);
+                self.download_file(caller, &context, &DownloadQuery { file, view, part, peer_key }, now)
             }
-            Command::GetPeers { file, peer_key } => self.get_peers(caller, asked, &file, peer_key, now),
-            Command::ReportPeer { file, peer, reason } => self.report_peer(asked, &file, peer, &reason),
+            Command::GetPeers { file, peer_key } => {
+                RequestStep::answer(self.get_peers(caller, &context, &file, peer_key, now))
+            }
+            Command::ReportPeer { file, peer, reason } => {
+                RequestStep::answer(self.report_peer(&context, &file, peer, &reason))
+            }
             Command::CreateUser { .. } | Command::Login { .. } | Command::Ping | Command::Status => {
-                unreachable!("`begin` carries out what needs no login")
+                unreachable!("`begin_request` carries out commands that need no login")
             }
-        };
-        RequestStep::answer(answer)
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! What every command's part builds on: the caller and its session, the steps of a request, and everything that requests
-//! are decided by.
+//! The service: owns the state, the keys and the caches by which requests are answered. Also the types that
+//! all commands share: the caller, the context of a request, and the steps in which it is carried out.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use engine::proto::ticket::PeerKey;
 
 use crate::api::address::{self, ClaimedAddress};
 use crate::api::failure::RequestFailure;
-use crate::state::command::{LogAction, LogCommand as Change};
+use crate::state::command::{LogAction, LogCommand};
 use crate::state::id::{Actor, RequestId};
 use crate::state::node::NodeEndpoint;
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
@@ -23,47 +23,46 @@ use super::super::throttle::LoginThrottle;
 use super::super::tickets::TicketCache;
 use super::replies::{self, Reply};
 
-/// What is to be done when something is ready.
+/// Continues a request with the result that it has waited for.
 pub(in crate::server) type Continuation<T> =
     Box<dyn FnOnce(&mut Service, &mut Caller, T, ClockReading) -> RequestStep>;
 
-/// A decision of the state.
+/// The state machine's decision on a command.
 pub(in crate::server) type Decision = Result<CommandOutcome, CommandRefusal>;
 
 /// What a request needs next.
 pub(in crate::server) enum RequestStep {
-    /// Nothing: here is the answer.
+    /// Send this answer.
     Answer(Box<Reply>),
-    /// Here is the answer, to be sent this many milliseconds late.
+    /// Send this answer, so many milliseconds after the request came.
     DelayedAnswer(Box<Reply>, u64),
-    /// Much work that needs nothing but itself: it builds the answer beside the loop.
+    /// Build a long answer on a worker thread.
     BuildAnswer(AnswerBuilder),
-    /// More of a list, when others had their turns; so many bytes of it are built.
+    /// Build the next page of a list in a later turn; so many bytes of it are built.
     ContinueList(usize, Continuation<()>),
-    /// A password's hash.
+    /// Hash or compare a password.
     Password(passwords::PasswordJob, Continuation<passwords::PasswordResult>),
-    /// A decision of the state.
-    Propose(Box<Change>, Continuation<Decision>),
+    /// Propose a command to the replicated state.
+    Propose(Box<LogCommand>, Continuation<Decision>),
 }
 
 impl RequestStep {
-    /// An answer that is ready.
+    /// A step with an answer that is ready.
     pub(super) fn answer(reply: Reply) -> RequestStep {
         RequestStep::Answer(Box::new(reply))
     }
 }
 
-/// The connection that a request came over.
+/// The client on one connection.
 pub(in crate::server) struct Caller {
-    /// Its token.
     pub(in crate::server) connection: ConnectionToken,
-    /// Its own address, unmapped.
+    /// The client's address, as IPv4 where it is mapped.
     pub(in crate::server) ip: IpAddr,
-    /// The session that its requests belong to.
+    /// The session of the requests on this connection.
     pub(super) session: Option<BoundSession>,
 }
 
-/// A connection's session, and the token that named it.
+/// The session of a connection, and the token that named it.
 pub(in crate::server) struct BoundSession {
     pub(super) actor: Actor,
     pub(super) token: String,
@@ -75,40 +74,40 @@ impl Caller {
         Caller { connection, ip: ip.to_canonical(), session: None }
     }
 
-    /// Whether its requests belong to a session.
+    /// Whether the connection has a session.
     pub(in crate::server) fn is_logged_in(&self) -> bool {
         self.session.is_some()
     }
 }
 
-/// A request of a session that holds.
+/// What a request of a valid session is carried out with.
 #[derive(Clone)]
 pub(super) struct RequestContext {
     pub(super) actor: Actor,
-    /// The node that the session shares with, if any.
+    /// The node with which the session shares files, if any.
     pub(super) node: Option<NodeEndpoint>,
     pub(super) request_id: Option<RequestId>,
 }
 
 impl RequestContext {
-    /// The node, under the key that this request gives, if it gives one.
+    /// The node, with the key of this request where it names one.
     pub(super) fn node(&self, peer_key: Option<PeerKey>) -> Option<NodeEndpoint> {
         self.node.map(|node| NodeEndpoint { address: node.address, peer_key: peer_key.or(node.peer_key) })
     }
 
-    /// The node, for commands that share.
+    /// The node, for commands that need one.
     pub(super) fn sharing_node(&self, peer_key: Option<PeerKey>) -> Result<NodeEndpoint, RequestFailure> {
         let missing = "is missing: others must know where this node listens";
         self.node(peer_key).ok_or_else(|| RequestFailure::field("sender_port", missing))
     }
 
-    /// The change that this request asks for.
-    pub(super) fn to_command(&self, now: ClockReading, action: LogAction) -> Box<Change> {
-        Box::new(Change::by(self.actor.clone(), now.unix_s, self.request_id, action))
+    /// The log command of this request.
+    pub(super) fn to_command(&self, now: ClockReading, action: LogAction) -> Box<LogCommand> {
+        Box::new(LogCommand::by(self.actor.clone(), now.unix_s, self.request_id, action))
     }
 }
 
-/// Everything that requests are decided by.
+/// Answers requests.
 pub(in crate::server) struct Service {
     pub(super) state: ReplicatedState,
     pub(super) keys: DerivedKeys,
@@ -118,7 +117,7 @@ pub(in crate::server) struct Service {
 }
 
 impl Service {
-    /// A lone tracker that answers at `own`.
+    /// The service of a cluster's only tracker, which answers at `own_address`.
     pub(in crate::server) fn new(
         keys: DerivedKeys,
         own_address: SocketAddr,
@@ -133,30 +132,31 @@ impl Service {
         }
     }
 
-    /// Changes with the leader; stands in every answer.
+    /// The epoch, which changes with the leader and is part of every answer.
     pub(in crate::server) fn epoch(&self) -> u64 {
         self.state.epoch()
     }
 
-    /// The state.
     pub(in crate::server) fn state(&mut self) -> &mut ReplicatedState {
         &mut self.state
     }
 
-    /// Forgets what is long past. To be called now and then.
+    /// Drops expired leases, rows, failures and tickets. To be called regularly.
     pub(in crate::server) fn sweep(&mut self, now: ClockReading) {
         self.state.leases.sweep(now.ms);
-        self.state.propose_housekeeping(Change::anonymous(now.unix_s, LogAction::Expire));
+        self.state.propose_housekeeping(LogCommand::anonymous(now.unix_s, LogAction::Expire));
         self.throttle.sweep(now.ms);
         self.tickets.sweep(now.unix_s);
     }
 
-    /// A connection has ended, or takes no more requests; saying so twice does nothing.
+    /// Takes the session off a connection that is closed or takes no more requests. A second call does
+    /// nothing.
     pub(in crate::server) fn connection_closed(&mut self, caller: &mut Caller, now: ClockReading) {
         self.unbind_session(caller, now);
     }
 
-    /// Who asks; with the node that the session has to be told about first, when it is another than the state knows.
+    /// The context of a request, or `None` without a valid session. The second value is the request's node,
+    /// if the state must record it first because it differs from the session's.
     pub(super) fn authenticate(
         &mut self,
         caller: &mut Caller,
@@ -205,7 +205,7 @@ impl Service {
         caller.session = Some(bound);
     }
 
-    /// Takes the session away that was not found, if that was for want of it: a read that failed finds nothing either.
+    /// Takes a session that was not found off its connection, unless a failed read was the reason.
     pub(super) fn unbind_if_readable(&mut self, caller: &mut Caller, now: ClockReading) {
         if self.state.can_read() {
             self.unbind_session(caller, now);
@@ -219,7 +219,7 @@ impl Service {
     }
 }
 
-/// The node that a connection claims to be.
+/// The node that a client claims to be.
 pub(super) fn claimed_holder(
     caller: &Caller,
     sender: ClaimedAddress,

@@ -1,6 +1,6 @@
-//! Who has what: download_file, get_peers, update_pieces, report_peer; and who is there at all: ping, status.
+//! Swarms: download_file, get_peers, update_pieces, report_peer; also ping and status.
 //!
-//! A member that asks for a file is a leecher of its swarm at once.
+//! A member's node that asks for a file joins the file's swarm as a leecher at once.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ use super::classic::ClassicChunks;
 use super::replies::{self, Reply};
 use super::service::{Caller, RequestContext, RequestStep, Service};
 
-/// What a download_file asks for.
+/// The arguments of `download_file`.
 pub(super) struct DownloadQuery {
     pub(super) file: GroupFile,
     pub(super) view: DownloadView,
@@ -40,7 +40,7 @@ pub(super) struct DownloadQuery {
 impl Service {
     pub(super) fn ping(&mut self, caller: &mut Caller, now: ClockReading) -> Reply {
         if let Some(session) = caller.session.as_ref().map(|bound| bound.actor.session) {
-            // Who cannot be looked up gets the benefit of the doubt.
+            // A session that cannot be read counts as valid.
             if self.state.session_holds(session, now.unix_s) || !self.state.can_read() {
                 self.state.leases.record_ping(session, caller.connection.id(), now.ms);
             } else {
@@ -57,38 +57,39 @@ impl Service {
             learners: Vec::new(),
             server_time: now.unix_s,
         };
-        replies::success_with("a tracker alone", CommandAnswer::Status(status))
+        replies::success_with("the cluster has one tracker", CommandAnswer::Status(status))
     }
 
     pub(super) fn download_file(
         &mut self,
         caller: &Caller,
-        asked: &RequestContext,
-        wanted: &DownloadQuery,
+        context: &RequestContext,
+        query: &DownloadQuery,
         now: ClockReading,
     ) -> RequestStep {
-        self.describe_download(caller, asked, wanted, now)
+        self.describe_download(caller, context, query, now)
             .unwrap_or_else(|failure| RequestStep::answer(Err(failure)))
     }
 
     fn describe_download(
         &mut self,
         caller: &Caller,
-        asked: &RequestContext,
-        wanted: &DownloadQuery,
+        context: &RequestContext,
+        query: &DownloadQuery,
         now: ClockReading,
     ) -> Result<RequestStep, RequestFailure> {
-        let DownloadQuery { file, view, part, peer_key } = wanted;
-        let listed = self.listed_file(asked, file)?;
+        let DownloadQuery { file, view, part, peer_key } = query;
+        let listed = self.listed_file(context, file)?;
         let (first, shown_pieces) = requested_pieces(&listed.file, file, *view, *part)?;
-        let ticket = self.issue_ticket(asked, file, &listed.file, *peer_key, now);
-        self.join_swarm(asked, file, &listed, *peer_key, now);
+        let ticket = self.issue_ticket(context, file, &listed.file, *peer_key, now);
+        self.join_swarm(context, file, &listed, *peer_key, now);
         let pieces =
             self.state.queries().pieces(file, first, shown_pieces).ok_or_else(|| replies::no_file(file))?;
         let joined = self.joined_digests(file, &listed.file, *view)?;
-        let ListedFile { file: described, holders } = &*listed;
+        let ListedFile { file: described, seeders } = &*listed;
         let count = PieceCount(described.pieces);
-        let choice = self.state.leases.choose_peers(file, count, holders, peer_asker(caller, asked), now.ms);
+        let choice =
+            self.state.leases.choose_peers(file, count, seeders, peer_asker(caller, context), now.ms);
         let next = first + shown_pieces;
         let form = match view {
             DownloadView::Classic => HashForm::Hex,
@@ -137,15 +138,15 @@ impl Service {
     pub(super) fn get_peers(
         &mut self,
         caller: &Caller,
-        asked: &RequestContext,
+        context: &RequestContext,
         file: &GroupFile,
         peer_key: Option<PeerKey>,
         now: ClockReading,
     ) -> Reply {
-        let listed = self.listed_file(asked, file)?;
-        let ticket = self.issue_ticket(asked, file, &listed.file, peer_key, now);
-        let (count, asker) = (PieceCount(listed.file.pieces), peer_asker(caller, asked));
-        let choice = self.state.leases.choose_peers(file, count, &listed.holders, asker, now.ms);
+        let listed = self.listed_file(context, file)?;
+        let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
+        let (count, asker) = (PieceCount(listed.file.pieces), peer_asker(caller, context));
+        let choice = self.state.leases.choose_peers(file, count, &listed.seeders, asker, now.ms);
         let peers: Vec<PeerEntry> = choice.peers().map(peer_entry).collect();
         let message = format!("{} of {file}", replies::count_noun(peers.len(), "peer"));
         replies::success_with(
@@ -156,16 +157,16 @@ impl Service {
 
     pub(super) fn update_pieces(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         file: GroupFile,
         gained: &GainedPieces,
         now: ClockReading,
     ) -> RequestStep {
-        match self.record_gain(asked, &file, gained, now) {
+        match self.record_gain(context, &file, gained, now) {
             Err(failure) => RequestStep::answer(Err(failure)),
             Ok(None) => RequestStep::answer(replies::plain_success("noted")),
             Ok(Some(node)) => RequestStep::Propose(
-                asked.to_command(now, LogAction::Complete { file: file.clone(), node }),
+                context.to_command(now, LogAction::Complete { file: file.clone(), node }),
                 Box::new(move |_, _, decision, _| {
                     RequestStep::answer(match decision {
                         Ok(CommandOutcome::Completed) => {
@@ -179,90 +180,97 @@ impl Service {
         }
     }
 
-    /// Notes what a leecher has gained; gives the node when it has everything now.
+    /// Records pieces that a leecher has got. Gives the node when it has all pieces now.
     fn record_gain(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         file: &GroupFile,
         gained: &GainedPieces,
         now: ClockReading,
     ) -> Result<Option<NodeEndpoint>, RequestFailure> {
-        let node = asked.sharing_node(None)?;
-        let listed = self.listed_file(asked, file)?;
+        let node = context.sharing_node(None)?;
+        let listed = self.listed_file(context, file)?;
         let GainedPieces::Ranges(ranges) = gained else { return Ok(Some(node)) };
-        if is_seeder(asked, &listed, node) {
+        if is_seeder(context, &listed, node) {
             return Ok(None);
         }
         let all = self
             .state
             .leases
-            .record_pieces(file, PieceCount(listed.file.pieces), own_peer(asked, node), ranges, now.ms)
+            .record_pieces(file, PieceCount(listed.file.pieces), own_peer(context, node), ranges, now.ms)
             .map_err(|bad| RequestFailure::field("ranges", bad))?;
         Ok(all.then_some(node))
     }
 
     pub(super) fn report_peer(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         file: &GroupFile,
         accused: SocketAddr,
         reason: &str,
     ) -> Reply {
-        let listed = self.listed_file(asked, file)?;
-        let report = self.state.leases.record_report(file, &asked.actor.user, accused, &listed.holders);
+        let listed = self.listed_file(context, file)?;
+        let report = self.state.leases.record_report(file, &context.actor.user, accused, &listed.seeders);
         if report == ReportOutcome::Noted {
-            tracing::info!(by = %asked.actor.user, %file, %accused, reason, "a peer was reported");
+            tracing::info!(by = %context.actor.user, %file, %accused, reason, "a peer was reported");
         }
         replies::plain_success(match report {
-            ReportOutcome::Noted | ReportOutcome::Again => "noted; you are not told about that peer again",
-            ReportOutcome::NotFetched => {
-                "not counted: only those who fetched the file here can judge its peers"
+            ReportOutcome::Noted | ReportOutcome::Again => {
+                "noted; the tracker no longer names that peer to you"
             }
+            ReportOutcome::NotFetched => "not counted: only a user who fetched the file may report its peers",
             ReportOutcome::NoPeer => "not counted: no node at that address has the file now",
-            ReportOutcome::Full => "not counted: as many peers of this file are reported as are kept",
+            ReportOutcome::Full => "not counted: the list of reported peers of this file is full",
         })
     }
 
-    /// The file, for members.
+    /// A file that is listed in a group of which the user is a member.
     fn listed_file(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         file: &GroupFile,
     ) -> Result<Rc<ListedFile>, RequestFailure> {
-        self.require_member(asked, &file.group)?;
+        self.require_member(context, &file.group)?;
         self.state.file(file).ok_or_else(|| replies::no_file(file))
     }
 
-    /// Whoever asks for a file fetches it, and shares what it has so far.
+    /// Makes the node that asks for a file a leecher, unless it is a seeder: it shares the pieces that it has
+    /// so far.
     fn join_swarm(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         file: &GroupFile,
         listed: &ListedFile,
         peer_key: Option<PeerKey>,
         now: ClockReading,
     ) {
-        if let Some(node) = asked.node(peer_key)
-            && !is_seeder(asked, listed, node)
+        if let Some(node) = context.node(peer_key)
+            && !is_seeder(context, listed, node)
         {
-            self.state.leases.join_swarm(file, PieceCount(listed.file.pieces), own_peer(asked, node), now.ms);
+            self.state.leases.join_swarm(
+                file,
+                PieceCount(listed.file.pieces),
+                own_peer(context, node),
+                now.ms,
+            );
         }
     }
 
     fn issue_ticket(
         &mut self,
-        asked: &RequestContext,
+        context: &RequestContext,
         file: &GroupFile,
         listed: &FileView,
         peer_key: Option<PeerKey>,
         now: ClockReading,
     ) -> Option<Ticket> {
-        let peer_key = peer_key.or_else(|| asked.node.and_then(|node| node.peer_key))?;
-        let claim = TicketClaim { user: &asked.actor.user, file, file_id: listed.proof.id(), peer_key };
+        let peer_key = peer_key.or_else(|| context.node.and_then(|node| node.peer_key))?;
+        let claim = TicketClaim { user: &context.actor.user, file, file_id: listed.proof.id(), peer_key };
         Some(self.tickets.issue(claim, &self.keys.tickets, now.unix_s))
     }
 
-    /// The digests that the classic view joins in place of a whole file's; see [`DownloadAnswer::file_sha`].
+    /// The digests of all pieces, where the classic view joins them in place of the file's; see
+    /// [`DownloadAnswer::file_sha`].
     fn joined_digests(
         &self,
         file: &GroupFile,
@@ -279,12 +287,13 @@ impl Service {
     }
 }
 
-fn is_seeder(asked: &RequestContext, listed: &ListedFile, node: NodeEndpoint) -> bool {
-    let is_it = |peer: &SwarmPeer| peer.user == asked.actor.user && peer.holder.identity() == node.identity();
-    listed.holders.iter().any(is_it)
+fn is_seeder(context: &RequestContext, listed: &ListedFile, node: NodeEndpoint) -> bool {
+    let is_own =
+        |peer: &SwarmPeer| peer.user == context.actor.user && peer.holder.identity() == node.identity();
+    listed.seeders.iter().any(is_own)
 }
 
-/// Which pieces an answer describes: the first, and how many.
+/// The pieces that an answer describes: index of the first, and their number.
 fn requested_pieces(
     listed: &FileView,
     file: &GroupFile,
@@ -297,24 +306,24 @@ fn requested_pieces(
     }
     let rest = listed.pieces - first;
     let most = u32::try_from(PIECES_PER_MESSAGE).expect("the limit fits 32 bits");
-    let asked_for = part.count.map_or(rest, |PieceCount(count)| count.min(rest));
-    if asked_for > most && view == DownloadView::Classic {
+    let count = part.count.map_or(rest, |PieceCount(count)| count.min(rest));
+    if count > most && view == DownloadView::Classic {
         let message = format!("{file} has more pieces than the {most} that one message carries");
         return Err(RequestFailure::new(FailureCode::TooLarge, message).with_fix("view: compact"));
     }
-    Ok((first, asked_for.min(most)))
+    Ok((first, count.min(most)))
 }
 
-fn peer_asker<'a>(caller: &Caller, asked: &'a RequestContext) -> AskingClient<'a> {
+fn peer_asker<'a>(caller: &Caller, context: &'a RequestContext) -> AskingClient<'a> {
     AskingClient {
-        user: &asked.actor.user,
-        address: asked.node.map(|node| node.address),
+        user: &context.actor.user,
+        address: context.node.map(|node| node.address),
         on_loopback: caller.ip.is_loopback(),
     }
 }
 
-fn own_peer(asked: &RequestContext, node: NodeEndpoint) -> SwarmPeer {
-    SwarmPeer { user: asked.actor.user.clone(), holder: node, session: asked.actor.session }
+fn own_peer(context: &RequestContext, node: NodeEndpoint) -> SwarmPeer {
+    SwarmPeer { user: context.actor.user.clone(), holder: node, session: context.actor.session }
 }
 
 fn peer_entry(candidate: &PeerCandidate<'_>) -> PeerEntry {

@@ -1,4 +1,5 @@
-//! Tests of requests without a loop: a real log, and every step taken by hand, so that delays are numbers.
+//! Tests of requests without a loop: with a real log, and with every step taken by hand, so that delays are
+//! numbers.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use crate::api::answers::CommandAnswer;
 use crate::api::failure::FailureCode;
 use crate::api::request::Request;
 use crate::replica::{FoundingOptions, LogDirectory, Replica, ReplicaOptions, prepare_log};
-use crate::state::command::{LogAction, LogCommand as Change, Policy};
+use crate::state::command::{LogAction, LogCommand, Policy};
 use crate::state::id::GroupId;
 
 use super::super::clock::ClockReading;
@@ -35,27 +36,21 @@ struct Rig {
     _dir: TempDir,
 }
 
-/// What a request came to.
-struct Came {
+/// The answer to a request, and how it was made.
+struct Answered {
     reply: Reply,
     delay_ms: u64,
-    /// How often it went on in a later turn.
+    /// Number of continuations in a later turn.
     pages: usize,
-    /// Whether it was built beside the loop.
-    aside: bool,
+    /// It was built on a worker thread.
+    by_worker: bool,
 }
 
 impl Rig {
     fn new() -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let own = SocketAddr::from(([127, 0, 0, 1], 0));
-        let wish = FoundingOptions {
-            root: dir.path(),
-            lines: &[own],
-            own_line: own,
-            found_anyway: false,
-            rejoin: false,
-        };
+        let wish = FoundingOptions { root: dir.path(), lines: &[own], own_line: own, found_anyway: false };
         let ready = prepare_log(&wish).unwrap();
         let options = ReplicaOptions::at(&own.to_string(), &ready.key.cluster);
         let replica = Replica::start(LogDirectory(ready.dir), options).unwrap();
@@ -70,7 +65,7 @@ impl Rig {
         Caller::new(self.tokens.insert(|token| token), [127, 0, 0, 1].into())
     }
 
-    /// A caller who is logged in as a new user and shares at a port.
+    /// A client that is logged in as a new user and shares at a port.
     fn user(&mut self, name: &str) -> Caller {
         let mut caller = self.caller();
         for word in ["create_user", "login"] {
@@ -83,7 +78,7 @@ impl Rig {
         self.service.begin_request(caller, request(word, args), NOW)
     }
 
-    fn ask(&mut self, caller: &mut Caller, word: &str, args: Value) -> Came {
+    fn ask(&mut self, caller: &mut Caller, word: &str, args: Value) -> Answered {
         let step = self.begin(caller, word, args);
         self.finish(caller, step)
     }
@@ -92,15 +87,15 @@ impl Rig {
         self.ask(caller, word, args).reply.unwrap().answer
     }
 
-    /// Takes all steps from this one on.
-    fn finish(&mut self, caller: &mut Caller, mut step: RequestStep) -> Came {
-        let (mut pages, mut aside) = (0, false);
+    /// Takes this step and all that follow.
+    fn finish(&mut self, caller: &mut Caller, mut step: RequestStep) -> Answered {
+        let (mut pages, mut by_worker) = (0, false);
         loop {
             let (reply, delay_ms) = match step {
                 RequestStep::Answer(reply) => (*reply, 0),
                 RequestStep::DelayedAnswer(reply, delay_ms) => (*reply, delay_ms),
                 RequestStep::BuildAnswer(build) => {
-                    aside = true;
+                    by_worker = true;
                     (build(), 0)
                 }
                 RequestStep::ContinueList(_, next) => {
@@ -120,11 +115,11 @@ impl Rig {
                     continue;
                 }
             };
-            return Came { reply, delay_ms, pages, aside };
+            return Answered { reply, delay_ms, pages, by_worker };
         }
     }
 
-    /// Waits for so many decisions.
+    /// Waits for this many decisions.
     fn decisions(&mut self, count: usize) -> Vec<Decision> {
         let mut events = Events::with_capacity(1);
         let mut decisions = Vec::new();
@@ -137,11 +132,11 @@ impl Rig {
         decisions
     }
 
-    /// Carries out many changes of one caller together.
+    /// Applies many actions of one user.
     fn change_all(&mut self, caller: &Caller, actions: impl Iterator<Item = LogAction>) {
         let actor = caller.session.as_ref().unwrap().actor.clone();
-        let changes: Vec<Change> =
-            actions.map(|action| Change::by(actor.clone(), NOW.unix_s, None, action)).collect();
+        let changes: Vec<LogCommand> =
+            actions.map(|action| LogCommand::by(actor.clone(), NOW.unix_s, None, action)).collect();
         for some in changes.chunks(1_000) {
             for change in some {
                 self.service.state().propose(caller.connection, change.clone());
@@ -168,28 +163,28 @@ fn upload(name: &str, pieces: usize) -> Value {
 }
 
 #[test]
-fn a_right_old_password_is_told_as_late_as_a_wrong_one() {
+fn a_correct_old_password_is_answered_as_late_as_a_wrong_one() {
     let mut rig = Rig::new();
     let mut caller = rig.user("alice");
     let mut change = |old: &str| {
-        let came = rig.ask(&mut caller, "change_password", json!({"passwd": old, "new_passwd": "other"}));
-        (came.reply.is_ok(), came.delay_ms)
+        let answered = rig.ask(&mut caller, "change_password", json!({"passwd": old, "new_passwd": "other"}));
+        (answered.reply.is_ok(), answered.delay_ms)
     };
     let wrong: Vec<_> = (0..5).map(|_| change("guess")).collect();
     assert_eq!(wrong[2..], [(false, 0), (false, FIRST_DELAY_MS), (false, 2 * FIRST_DELAY_MS)]);
     assert_eq!(change("secret"), (true, 4 * FIRST_DELAY_MS));
-    assert_eq!(change("other"), (true, 0), "it is forgotten after that");
+    assert_eq!(change("other"), (true, 0), "the success cleared the count");
 }
 
 #[test]
-fn a_read_that_fails_logs_nobody_out() {
+fn a_failed_read_logs_no_client_out() {
     let mut rig = Rig::new();
     let mut caller = rig.user("alice");
     for word in ["whoami", "ping"] {
         rig.service.state().fail_reads();
         rig.ask(&mut caller, word, json!({}));
         assert!(caller.is_logged_in(), "{word}");
-        // The loop asks this before it answers.
+        // The loop checks this before it answers.
         assert!(!rig.service.state().check_reads(NOW.ms + VIEW_RETRY_MS));
         assert!(rig.service.state().check_reads(NOW.ms));
         rig.ok(&mut caller, word, json!({}));
@@ -198,11 +193,11 @@ fn a_read_that_fails_logs_nobody_out() {
 }
 
 #[test]
-fn another_view_is_not_asked_for_all_the_time() {
+fn a_new_view_is_not_requested_too_often() {
     let mut rig = Rig::new();
     rig.service.state().fail_reads();
     assert!(!rig.service.state().check_reads(NOW.ms));
-    assert!(rig.service.state().check_reads(NOW.ms), "the first failure is mended at once");
+    assert!(rig.service.state().check_reads(NOW.ms), "the first failure gets a new view at once");
     rig.service.state().fail_reads();
     for at_ms in [0, VIEW_RETRY_MS - 1, VIEW_RETRY_MS] {
         assert!(!rig.service.state().check_reads(NOW.ms + at_ms), "{at_ms}");
@@ -211,19 +206,19 @@ fn another_view_is_not_asked_for_all_the_time() {
 }
 
 #[test]
-fn a_session_that_ended_is_told_whatever_asks_for_it() {
+fn the_end_of_a_session_is_noticed_by_every_command() {
     let mut rig = Rig::new();
     let mut caller = rig.user("alice");
     let logout = || std::iter::once(LogAction::Logout);
-    // It ends between the look at the session and the change that notes where its node is now.
+    // The session ends between its check and the command that records its node's new address.
     let moved = json!({"command": "list_groups", "sender_ip": "127.0.0.1", "sender_port": "5002"});
     let moved = Request::parse(moved.to_string().as_bytes()).unwrap();
     let step = rig.service.begin_request(&mut caller, moved, NOW);
     assert!(matches!(step, RequestStep::Propose(..)));
     rig.change_all(&caller, logout());
-    let came = rig.finish(&mut caller, step);
-    assert_eq!(came.reply.unwrap_err().code, FailureCode::NotLoggedIn);
-    // A ping keeps nothing alive that has ended.
+    let answered = rig.finish(&mut caller, step);
+    assert_eq!(answered.reply.unwrap_err().code, FailureCode::NotLoggedIn);
+    // A ping does not revive a session that has ended.
     let mut other = rig.user("bob");
     rig.change_all(&other, logout());
     rig.ok(&mut other, "ping", json!({}));
@@ -231,22 +226,22 @@ fn a_session_that_ended_is_told_whatever_asks_for_it() {
 }
 
 #[test]
-fn lists_come_page_by_page_and_whole() {
+fn lists_are_built_page_by_page_and_complete() {
     let mut rig = Rig::new();
     let mut caller = rig.user("alice");
     let groups = 2 * LIST_PAGE_ROWS + 1;
     let group = |number| GroupId::new(&format!("g{number:06}")).unwrap();
     let create = |number| LogAction::CreateGroup { group: group(number), policy: Policy::Open };
     rig.change_all(&caller, (0..groups).map(create));
-    let came = rig.ask(&mut caller, "list_groups", json!({}));
-    assert_eq!(came.pages, 2);
-    let CommandAnswer::Groups(listed) = came.reply.unwrap().answer else { panic!("no list") };
+    let answered = rig.ask(&mut caller, "list_groups", json!({}));
+    assert_eq!(answered.pages, 2);
+    let CommandAnswer::Groups(listed) = answered.reply.unwrap().answer else { panic!("no list") };
     assert_eq!(listed.groups_list, (0..groups).map(group).collect::<Vec<_>>());
     assert_eq!(listed.groups.len(), groups);
 }
 
 #[test]
-fn lists_of_files_begin_and_end_where_they_are_asked_to() {
+fn list_files_starts_after_a_name_and_ends_after_a_count() {
     let mut rig = Rig::new();
     let mut caller = rig.user("alice");
     rig.ok(&mut caller, "create_group", json!({"group_id": "g"}));
@@ -267,7 +262,7 @@ fn lists_of_files_begin_and_end_where_they_are_asked_to() {
 }
 
 #[test]
-fn what_an_answer_will_take_is_known_before_it_is_begun() {
+fn the_size_of_an_answer_is_estimated_before_it_is_begun() {
     const PIECES: usize = 3_000;
     const PEERS: usize = 20;
     let mut rig = Rig::new();
@@ -285,24 +280,24 @@ fn what_an_answer_will_take_is_known_before_it_is_begun() {
         let step = rig.service.begin_request(&mut caller, share, NOW);
         rig.finish(&mut caller, step).reply.unwrap();
     }
-    let wish = json!({"group_id": "g", "file_name": "f"});
-    let whole = request("download_file", wish.clone());
+    let args = json!({"group_id": "g", "file_name": "f"});
+    let whole = request("download_file", args.clone());
     let expected = PIECES * (ANSWER_PIECE_BYTES + PEERS * ANSWER_PEER_BYTES);
     assert_eq!(rig.service.answer_room(&caller, &whole, NOW), AnswerRoom::Bytes(expected));
-    // Not for strangers, nor by a token that nobody gave out.
-    let stranger = rig.caller();
-    assert_eq!(rig.service.answer_room(&stranger, &whole, NOW), AnswerRoom::Negligible);
+    // Not for an anonymous client, nor with a token that the cluster did not sign.
+    let anonymous = rig.caller();
+    assert_eq!(rig.service.answer_room(&anonymous, &whole, NOW), AnswerRoom::Negligible);
     let forged = Request { session: Some("AAAA".to_owned()), ..whole };
-    assert_eq!(rig.service.answer_room(&stranger, &forged, NOW), AnswerRoom::Negligible);
+    assert_eq!(rig.service.answer_room(&anonymous, &forged, NOW), AnswerRoom::Negligible);
 
-    let came = rig.ask(&mut caller, "download_file", wish.clone());
-    assert!(came.aside, "so much is built beside the loop");
-    let CommandAnswer::Download(answer) = came.reply.unwrap().answer else { panic!("no description") };
+    let answered = rig.ask(&mut caller, "download_file", args.clone());
+    assert!(answered.by_worker, "an answer of this size is built by a worker");
+    let CommandAnswer::Download(answer) = answered.reply.unwrap().answer else { panic!("no description") };
     let chunks = answer.chunk_metadata.unwrap();
-    // The asker is not told about itself.
+    // The client's own node is not listed.
     assert_eq!((chunks.peers.len(), chunks.chunks.len()), (PEERS - 1, PIECES));
     assert!(chunks.chunks.values().all(|named| named.iter().collect::<BTreeSet<_>>().len() == PEERS - 1));
-    let mut little = wish;
+    let mut little = args;
     little["count"] = 10.into();
-    assert!(!rig.ask(&mut caller, "download_file", little).aside);
+    assert!(!rig.ask(&mut caller, "download_file", little).by_worker);
 }

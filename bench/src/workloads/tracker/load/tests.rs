@@ -1,4 +1,4 @@
-//! Loads on trackers that answer, stall, and answer too late.
+//! Loads on trackers that answer, stall, and answer late.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -8,58 +8,64 @@ use std::sync::{Arc, Condvar, Mutex};
 use super::super::connection::PipelinedConnection;
 use super::*;
 
-/// Longer than any machine stops.
+/// Longer than any pause of the machine.
 const LONG: Duration = Duration::from_secs(600);
 
 const SHORT: Duration = Duration::from_millis(50);
 
-/// What a fake tracker has heard, and whether it answers.
+/// What a fake tracker has received, and whether it answers.
 #[derive(Default)]
-struct HeardRequests {
+struct ReceivedRequests {
     requests: BTreeMap<String, u64>,
     answers: bool,
 }
 
-/// A tracker that answers every line, or none until it is told to. Its threads end with the connections.
+/// A tracker that answers every line, or none until it is told to. Its threads end with their connections.
 struct FakeTracker {
     address: SocketAddr,
-    heard: Arc<(Mutex<HeardRequests>, Condvar)>,
+    received: Arc<(Mutex<ReceivedRequests>, Condvar)>,
 }
 
 impl FakeTracker {
     fn start(answers: bool) -> FakeTracker {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let heard =
-            Arc::new((Mutex::new(HeardRequests { answers, ..HeardRequests::default() }), Condvar::new()));
-        let shared = Arc::clone(&heard);
+        let received = Arc::new((
+            Mutex::new(ReceivedRequests { answers, ..ReceivedRequests::default() }),
+            Condvar::new(),
+        ));
+        let shared = Arc::clone(&received);
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let shared = Arc::clone(&shared);
                 std::thread::spawn(move || serve(&socket.unwrap(), &shared));
             }
         });
-        FakeTracker { address, heard }
+        FakeTracker { address, received }
     }
 
     fn answer_from_now_on(&self) {
-        self.heard.0.lock().unwrap().answers = true;
-        self.heard.1.notify_all();
+        self.received.0.lock().unwrap().answers = true;
+        self.received.1.notify_all();
     }
 
-    fn load(&self, lines: usize, patience: Duration) -> RequestLoad<'static, PipelinedConnection> {
+    fn load(
+        &self,
+        connections: usize,
+        answer_timeout: Duration,
+    ) -> RequestLoad<'static, PipelinedConnection> {
         let write: WriteRequest<'static> =
             Box::new(|_, kind, _, text| text.extend(format!("{}\n", kind.name()).bytes()));
-        RequestLoad::open(self.address, lines, patience, write).unwrap()
+        RequestLoad::open(self.address, connections, answer_timeout, write).unwrap()
     }
 }
 
-fn serve(socket: &TcpStream, (heard, told): &(Mutex<HeardRequests>, Condvar)) {
+fn serve(socket: &TcpStream, (received, told): &(Mutex<ReceivedRequests>, Condvar)) {
     for line in BufReader::new(socket).lines().map_while(Result::ok) {
-        let mut heard = heard.lock().unwrap();
-        *heard.requests.entry(line).or_default() += 1;
-        drop(told.wait_while(heard, |heard| !heard.answers).unwrap());
-        // Whoever asked may be gone.
+        let mut received = received.lock().unwrap();
+        *received.requests.entry(line).or_default() += 1;
+        drop(told.wait_while(received, |received| !received.answers).unwrap());
+        // The client may have closed the connection.
         let mut socket = socket;
         let _ = socket.write_all(b"{\"status\":\"success\"}\n");
     }
@@ -70,33 +76,33 @@ fn counted(outcome: &LoadOutcome) -> u64 {
 }
 
 #[test]
-fn what_is_counted_is_what_the_tracker_heard() {
+fn counts_match_what_the_tracker_received() {
     let fake = FakeTracker::start(true);
     let mut load = fake.load(3, LONG);
     let mix: RequestMix = "ping=3,get_peers=2,upload_file=1".parse().unwrap();
     let outcome = load.run(&mix, LoadPace::Rate(500.0), 0.1).unwrap();
     assert_eq!((outcome.due, outcome.answered, outcome.refused, outcome.unanswered), (50, 50, 0, 0));
-    let heard = fake.heard.0.lock().unwrap().requests.clone();
+    let received = fake.received.0.lock().unwrap().requests.clone();
     for kind in RequestKind::ALL {
         let found = outcome.latencies[kind as usize].len();
-        assert_eq!(heard.get(kind.name()).copied().unwrap_or(0), found, "{}", kind.name());
+        assert_eq!(received.get(kind.name()).copied().unwrap_or(0), found, "{}", kind.name());
     }
-    let before: u64 = heard.values().sum();
+    let before: u64 = received.values().sum();
     let outcome = load.run(&RequestMix::only(RequestKind::Ping), LoadPace::Depth(4), 0.05).unwrap();
-    let heard: u64 = fake.heard.0.lock().unwrap().requests.values().sum();
-    assert_eq!((outcome.due, outcome.answered), (heard - before, heard - before));
+    let received: u64 = fake.received.0.lock().unwrap().requests.values().sum();
+    assert_eq!((outcome.due, outcome.answered), (received - before, received - before));
     assert_eq!(counted(&outcome), outcome.due);
 }
 
 #[test]
-fn requests_without_an_answer_count_with_their_age() {
+fn unanswered_requests_count_with_their_age() {
     let fake = FakeTracker::start(false);
     let mut load = fake.load(2, SHORT);
     let outcome = load.run(&RequestMix::only(RequestKind::Ping), LoadPace::Rate(1_000.0), 0.02).unwrap();
     assert_eq!((outcome.due, outcome.answered, outcome.unanswered), (20, 0, 20));
     let pings = &outcome.latencies[RequestKind::Ping as usize];
     assert_eq!(pings.len(), 20);
-    // Each was due before the end, so each is older than the patience; a histogram keeps three digits.
+    // Each request was due before the end, so its age exceeds the timeout. Histograms keep three digits.
     assert!(pings.min() >= span_ns(SHORT) / 1_000 * 999, "{}", pings.min());
     let outcome = load.run(&RequestMix::only(RequestKind::Ping), LoadPace::Depth(4), 0.02).unwrap();
     assert_eq!((outcome.due, outcome.answered, outcome.unanswered), (8, 0, 8));
@@ -104,7 +110,7 @@ fn requests_without_an_answer_count_with_their_age() {
 }
 
 #[test]
-fn a_connection_that_takes_no_more_ends_no_run_late() {
+fn a_blocked_connection_does_not_prolong_the_run() {
     let fake = FakeTracker::start(false);
     let mut load = fake.load(1, SHORT);
     let due = 10 * IN_FLIGHT_MAX as u64;
@@ -115,7 +121,7 @@ fn a_connection_that_takes_no_more_ends_no_run_late() {
 }
 
 #[test]
-fn answers_that_come_too_late_are_none_of_the_next_run() {
+fn late_answers_do_not_count_in_the_next_run() {
     let fake = FakeTracker::start(false);
     let mut load = fake.load(2, SHORT);
     let stalled = load.run(&RequestMix::only(RequestKind::Ping), LoadPace::Rate(1_000.0), 0.01).unwrap();

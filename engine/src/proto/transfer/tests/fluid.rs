@@ -1,10 +1,9 @@
-//! A whole swarm in virtual time: hosts whose uplinks are shared by their connections like water, with real transfers and
-//! providers at their ends. Only the wire is simulated, and what the driver does between the two.
+//! A whole swarm in virtual time: real transfers and providers on a simulated network.
 //!
-//! A connection has a socket buffer, since what a provider has handed to its kernel is no longer chosen anew; everything
-//! is late by a delay. The same setting runs alike every time.
+//! The uplink of a host is shared by its connections as a fluid. Each connection has a socket buffer, because a provider does
+//! not change the order of what it has handed to the kernel, and a delay. The same setting gives the same result every time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::super::frame::RejectCode;
 use super::super::super::session::{PieceAnswer, ProviderSession};
@@ -14,20 +13,20 @@ use super::super::super::units::PIECE_BYTES;
 use super::super::*;
 use super::simulated::{distinct, grant, trackers};
 
-/// How often the driver looks after time, and may tell what was gained, in milliseconds.
+/// Interval in which a transfer is polled and gained pieces are announced, in milliseconds.
 const POLL_MS: u64 = 100;
 
-/// From a piece's last byte until it is written, in milliseconds.
+/// Time from the last byte of a piece until it is written, in milliseconds.
 const VERIFY_MS: u64 = 5;
 
-/// After these a leecher asks the tracker for peers.
+/// When a leecher asks the tracker for peers, in milliseconds after its start.
 const ASKS_AT_MS: [u64; 7] = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 62_000];
 
-/// Frames that are no pieces take about this much of an uplink.
+/// Bytes that frames other than pieces take on an uplink.
 const REJECT_BYTES: u64 = 8;
 const HAVE_BYTES: u64 = 16;
 
-/// What a swarm is made of.
+/// Parameters of a swarm.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub(super) pieces: u32,
@@ -36,20 +35,19 @@ pub(super) struct Setting {
     /// Bytes that a host sends in a millisecond.
     pub(super) uplink: u64,
     pub(super) delay_ms: u64,
-    /// Of each connection.
+    /// Socket buffer of each connection.
     pub(super) socket_bytes: u64,
     /// Between the starts of two leechers.
     pub(super) stagger_ms: u64,
-    /// Connections get shares of an uplink between 100 and this.
+    /// Each connection gets a share of the uplink between 100 and this.
     pub(super) unfairness: u64,
     pub(super) step_ms: u64,
     pub(super) seed: u64,
 }
 
 impl Setting {
-    /// The least time in which all leechers can have the file, in milliseconds: each piece leaves a seeder once, and all
-    /// copies together leave by all uplinks (Kumar and Ross, "Peer-assisted file distribution: the minimum distribution
-    /// time").
+    /// Shortest time in which all leechers can have the file, in milliseconds: a seeder sends each piece once, and all uplinks
+    /// together send all copies (Kumar and Ross, "Peer-assisted file distribution: the minimum distribution time").
     pub(super) fn limit_ms(&self) -> f64 {
         let copy_ms = f64::from(self.pieces) * f64::from(PIECE_BYTES) / self.uplink as f64;
         let all_ms = copy_ms * self.leechers as f64 / (self.seeders + self.leechers) as f64;
@@ -57,14 +55,14 @@ impl Setting {
     }
 }
 
-/// What became of it.
+/// Result of a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
-    /// When each leecher had everything, in milliseconds.
+    /// When each leecher had all pieces, in milliseconds.
     pub(super) finished_ms: Vec<u64>,
-    /// Pieces that left each host.
+    /// Pieces sent by each host.
     pub(super) sent: Vec<u64>,
-    /// How often seeders told a consumer to ask for something else.
+    /// Requests that were deferred.
     pub(super) turned_away: u64,
 }
 
@@ -77,7 +75,7 @@ struct Host {
     sent: Vec<u32>,
     sent_pieces: u64,
     turned_away: u64,
-    /// Hosts that fetch from it.
+    /// Hosts that fetch from this one.
     consumers: usize,
     starts_ms: u64,
     finished_ms: Option<u64>,
@@ -89,25 +87,25 @@ struct Link {
     connection: ConnectionId,
     from: usize,
     provider: ProviderSession,
-    told: usize,
-    news_due: u64,
+    announced: usize,
+    announce_at_ms: u64,
     share: u64,
-    /// What the provider has said and the wire has not taken yet.
-    queue: VecDeque<(Said, u64)>,
+    /// Frames that were not sent yet, with the bytes left of each.
+    queue: VecDeque<(Frame, u64)>,
     queued_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
-enum Said {
+enum Frame {
     Piece(PieceIndex),
     Message(Message),
 }
 
-/// What happens at a host at a time.
+/// An event at a host.
 enum Event {
     Start,
     Ask,
-    /// Of a connection that opens there.
+    /// A connection opens.
     Open {
         connection: ConnectionId,
         from: usize,
@@ -121,9 +119,9 @@ enum Event {
         connection: ConnectionId,
         count: u64,
     },
-    Said {
+    Received {
         connection: ConnectionId,
-        said: Said,
+        frame: Frame,
     },
     Written {
         job: ReceivedPiece,
@@ -178,15 +176,15 @@ impl Fluid {
         };
         for host in fluid.setting.seeders..count {
             let starts_ms = fluid.hosts[host].starts_ms;
-            fluid.at(starts_ms, host, Event::Start);
+            fluid.schedule(starts_ms, host, Event::Start);
             for ms in ASKS_AT_MS {
-                fluid.at(starts_ms + ms, host, Event::Ask);
+                fluid.schedule(starts_ms + ms, host, Event::Ask);
             }
         }
         fluid
     }
 
-    fn at(&mut self, ms: u64, host: usize, event: Event) {
+    fn schedule(&mut self, ms: u64, host: usize, event: Event) {
         self.events.insert((ms, self.next_event), (host, event));
         self.next_event += 1;
     }
@@ -195,7 +193,7 @@ impl Fluid {
         Moment::default().plus_ms(self.ms)
     }
 
-    /// Runs until all leechers have everything, or `until_ms` has passed.
+    /// Runs until all leechers have all pieces, or `until_ms` has passed.
     pub(super) fn run(&mut self, until_ms: u64) -> Outcome {
         while self.ms < until_ms
             && self.hosts.iter().any(|host| host.transfer.is_some() && host.finished_ms.is_none())
@@ -205,7 +203,7 @@ impl Fluid {
                     break;
                 }
                 let (host, event) = entry.remove();
-                self.happen(host, event);
+                self.handle_event(host, event);
             }
             if self.ms.is_multiple_of(POLL_MS) {
                 let now = self.now();
@@ -219,9 +217,9 @@ impl Fluid {
                 self.carry_out(host);
             }
             for link in 0..self.links.len() {
-                self.speak(link);
+                self.send_answers(link);
             }
-            self.flow();
+            self.run_uplinks();
             self.ms += self.setting.step_ms;
         }
         Outcome {
@@ -236,7 +234,7 @@ impl Fluid {
         }
     }
 
-    fn happen(&mut self, host: usize, event: Event) {
+    fn handle_event(&mut self, host: usize, event: Event) {
         let now = self.now();
         match event {
             Event::Start | Event::Ask => self.name_peers(host),
@@ -248,15 +246,15 @@ impl Fluid {
                 }
             }
             Event::Bytes { connection, count } => self.transfer(host).bytes_received(now, connection, count),
-            Event::Said { connection, said: Said::Message(message) } => {
+            Event::Received { connection, frame: Frame::Message(message) } => {
                 assert_eq!(self.transfer(host).handle_message(now, connection, &message), Ok(true));
             }
-            Event::Said { connection, said: Said::Piece(index) } => {
+            Event::Received { connection, frame: Frame::Piece(index) } => {
                 let transfer = self.transfer(host);
                 if transfer.begin_piece(connection, index, PIECE_BYTES).is_ok()
                     && let Some(job) = transfer.piece_received(now, connection, index)
                 {
-                    self.at(self.ms + VERIFY_MS, host, Event::Written { job });
+                    self.schedule(self.ms + VERIFY_MS, host, Event::Written { job });
                 }
             }
             Event::Written { job } => {
@@ -276,12 +274,12 @@ impl Fluid {
         }
     }
 
-    /// Of a leecher.
+    /// The transfer of a leecher.
     fn transfer(&mut self, host: usize) -> &mut Transfer {
         self.hosts[host].transfer.as_mut().unwrap()
     }
 
-    /// The tracker names everybody who is online.
+    /// The tracker names all hosts that are online.
     fn name_peers(&mut self, host: usize) {
         let now = self.now();
         let online = |(number, other): &(usize, &Host)| *number != host && other.starts_ms <= now.ms();
@@ -298,8 +296,8 @@ impl Fluid {
             connection,
             from,
             provider: ProviderSession::new(grant(self.hosts[host].address.key), trackers(), geometry),
-            told: self.hosts[from].gained.len(),
-            news_due: 0,
+            announced: self.hosts[from].gained.len(),
+            announce_at_ms: 0,
             share: self.random.u64(100..=self.setting.unfairness),
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -328,11 +326,15 @@ impl Fluid {
             match action {
                 TransferAction::Connect { connection, peer, .. } => {
                     let from = self.hosts.iter().position(|other| other.address == peer).unwrap();
-                    // TCP's handshake, then this protocol's own.
-                    self.at(self.ms + 5 * self.setting.delay_ms, host, Event::Open { connection, from });
+                    // The handshake of TCP, then that of this protocol.
+                    self.schedule(
+                        self.ms + 5 * self.setting.delay_ms,
+                        host,
+                        Event::Open { connection, from },
+                    );
                 }
                 TransferAction::Send { connection, message } => {
-                    self.at(later, host, Event::Asked { connection, message });
+                    self.schedule(later, host, Event::Asked { connection, message });
                 }
                 TransferAction::Close { connection, .. } => {
                     self.links.retain(|link| link.host != host || link.connection != connection);
@@ -342,8 +344,8 @@ impl Fluid {
         }
     }
 
-    /// What a provider's writer does: answers while there is room in the socket, and tells what was gained.
-    fn speak(&mut self, at: usize) {
+    /// Acts as the writer of a provider: answers while the socket has room, then announces gained pieces.
+    fn send_answers(&mut self, at: usize) {
         let (now_ms, socket_bytes) = (self.ms, self.setting.socket_bytes);
         let link = &mut self.links[at];
         let from = &mut self.hosts[link.from];
@@ -351,39 +353,39 @@ impl Fluid {
             let sent = |index: PieceIndex| from.sent[index.as_usize()];
             let spread = UploadHistory::new(from.held.pieces(), sent, from.sent_pieces, from.consumers);
             let Some(answer) = link.provider.next_answer(&from.held, &spread, UnixSeconds(0)) else {
-                if from.gained.len() > link.told && now_ms >= link.news_due {
-                    Self::tell(link, from, now_ms);
+                if from.gained.len() > link.announced && now_ms >= link.announce_at_ms {
+                    Self::announce_gained(link, from, now_ms);
                 }
                 return;
             };
-            let (said, bytes) = match answer {
+            let (frame, bytes) = match answer {
                 PieceAnswer::Reject(index, code) => {
                     from.turned_away += u64::from(code == RejectCode::Busy);
-                    (Said::Message(Message::Reject { index, code }), REJECT_BYTES)
+                    (Frame::Message(Message::Reject { index, code }), REJECT_BYTES)
                 }
                 PieceAnswer::Piece(index) => {
                     from.sent_pieces += 1;
                     from.sent[index.as_usize()] += 1;
-                    (Said::Piece(index), u64::from(PIECE_BYTES))
+                    (Frame::Piece(index), u64::from(PIECE_BYTES))
                 }
             };
-            link.queue.push_back((said, bytes));
+            link.queue.push_back((frame, bytes));
             link.queued_bytes += bytes;
         }
     }
 
-    fn tell(link: &mut Link, from: &Host, now_ms: u64) {
-        let mut news = from.gained[link.told..].to_vec();
+    fn announce_gained(link: &mut Link, from: &Host, now_ms: u64) {
+        let mut news = from.gained[link.announced..].to_vec();
         news.sort_unstable();
-        link.told = from.gained.len();
-        link.news_due = now_ms + POLL_MS;
+        link.announced = from.gained.len();
+        link.announce_at_ms = now_ms + POLL_MS;
         let ranges = PieceRange::from_ascending(news).into_iter().map(Into::into).collect();
-        link.queue.push_back((Said::Message(Message::Have { ranges }), HAVE_BYTES));
+        link.queue.push_back((Frame::Message(Message::Have { ranges }), HAVE_BYTES));
         link.queued_bytes += HAVE_BYTES;
     }
 
-    /// Lets every uplink carry what it can in a step, shared by the connections that have something to carry.
-    fn flow(&mut self) {
+    /// Lets every uplink send for one step, shared by the connections that have something to send.
+    fn run_uplinks(&mut self) {
         let arrives = self.ms + self.setting.delay_ms;
         for from in 0..self.hosts.len() {
             let mut budget = self.setting.uplink * self.setting.step_ms;
@@ -404,24 +406,24 @@ impl Fluid {
         }
     }
 
-    /// Carries up to `most` bytes of what one connection has queued.
+    /// Sends up to `most` bytes of the queue of a connection. Returns how many were sent.
     fn carry(&mut self, at: usize, most: u64, arrives: u64) -> u64 {
         let mut left = most;
         while left > 0 {
             let link = &mut self.links[at];
             let (host, connection) = (link.host, link.connection);
-            let Some((said, bytes)) = link.queue.front_mut() else { break };
+            let Some((frame, bytes)) = link.queue.front_mut() else { break };
             let now = left.min(*bytes);
             *bytes -= now;
             left -= now;
             link.queued_bytes -= now;
-            let (piece, done) = (matches!(said, Said::Piece(_)), *bytes == 0);
-            let said = if done { link.queue.pop_front().map(|(said, _)| said) } else { None };
+            let (piece, done) = (matches!(frame, Frame::Piece(_)), *bytes == 0);
+            let frame = if done { link.queue.pop_front().map(|(frame, _)| frame) } else { None };
             if piece {
-                self.at(arrives, host, Event::Bytes { connection, count: now });
+                self.schedule(arrives, host, Event::Bytes { connection, count: now });
             }
-            if let Some(said) = said {
-                self.at(arrives, host, Event::Said { connection, said });
+            if let Some(frame) = frame {
+                self.schedule(arrives, host, Event::Received { connection, frame });
             }
         }
         most - left

@@ -1,14 +1,14 @@
-//! Swarms of leechers that feed each other, from a seed, in virtual time, with whatever goes wrong between nodes that mean
-//! well: connections break, or are cut so that nobody hears of it; nodes freeze; refusals and rejections come.
+//! Swarms of leechers that serve each other, from a seed, in virtual time, with faults between honest nodes: connections
+//! break, with or without notice; nodes freeze; requests are refused and rejected.
 //!
 //! ```text
 //!   Transfer of a leecher ─► messages, late ─► Provider of a node ─► answers over its uplink, late ─► Transfer
 //! ```
 //!
-//! Invariants: what happens on one connection stays in order; a node that is frozen does nothing and loses nothing; from
-//! `TROUBLE_MS` on nothing goes wrong any more.
+//! Events of one connection stay in order. A frozen node does nothing and loses nothing. After `FAULTS_UNTIL_MS` there are no
+//! more faults.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::super::super::frame::{RefusedCode, RejectCode};
 use super::super::super::limits::{CONNECTIONS_PER_PEER, HANDSHAKE_TIMEOUT_MS};
@@ -19,22 +19,22 @@ use super::super::super::units::{Digest, PIECE_BYTES};
 use super::super::*;
 use super::simulated::distinct;
 
-/// So long things go wrong.
-const TROUBLE_MS: u64 = 30_000;
+/// Faults happen until this time.
+const FAULTS_UNTIL_MS: u64 = 30_000;
 
-/// How long a provider goes on with a connection that was cut: until its system has given it up.
+/// How long a provider goes on with a connection that was cut, until its system gives it up.
 const CUT_MS: u64 = 30_000;
 
-/// How often a transfer is looked after.
+/// Interval in which a transfer is polled.
 const POLL_MS: u64 = 100;
 
-/// How often a leecher gets a fresh ticket, and is told of everybody.
+/// Interval in which a leecher gets a fresh ticket and the names of all nodes.
 const RENEW_MS: u64 = 10_000;
 
-/// The leecher, and what it calls the connection.
+/// The leecher, and its id of the connection.
 type Key = (usize, ConnectionId);
 
-/// Something that happens at a node.
+/// An event at a node.
 #[derive(Clone, Debug)]
 enum Event {
     Poll,
@@ -47,31 +47,31 @@ enum Event {
     Serve,
     /// At the leecher.
     Opened(ConnectionId, Bitfield),
-    Told(ConnectionId, Message),
-    Begun(ConnectionId, PieceIndex),
-    Whole(ConnectionId, PieceIndex),
+    Received(ConnectionId, Message),
+    PieceBegins(ConnectionId, PieceIndex),
+    PieceEnds(ConnectionId, PieceIndex),
     Ended(ConnectionId, DisconnectReason),
     NotOpened(ConnectionId),
     Verified(ReceivedPiece),
 }
 
 struct Node {
-    /// None: it has had all from the start.
+    /// `None` for a seeder.
     transfer: Option<Transfer>,
     piece_ms: u64,
     serving: bool,
     frozen_until: u64,
-    /// What came while it was frozen.
+    /// Events that came while the node was frozen.
     inbox: VecDeque<Event>,
 }
 
 struct Link {
     provider_node: usize,
-    late_ms: u64,
+    delay_ms: u64,
     provider: Option<ProviderSession>,
-    told: Bitfield,
+    announced: Bitfield,
     opened: bool,
-    /// Nothing gets through any more.
+    /// Nothing is delivered any more, and neither side is told.
     cut: bool,
 }
 
@@ -117,8 +117,8 @@ impl World {
         let (links, agenda) = Default::default();
         let mut world = World { seed, manifest, nodes, links, agenda, next_event: 0, ms: 0, random };
         for leecher in seeders..seeders + leechers {
-            world.later(0, leecher, Event::Renew);
-            world.later(0, leecher, Event::Poll);
+            world.schedule(0, leecher, Event::Renew);
+            world.schedule(0, leecher, Event::Poll);
         }
         world
     }
@@ -127,7 +127,7 @@ impl World {
         Moment::default().plus_ms(self.ms)
     }
 
-    fn later(&mut self, ms: u64, node: usize, event: Event) {
+    fn schedule(&mut self, ms: u64, node: usize, event: Event) {
         self.agenda.insert((self.ms + ms, self.next_event), (node, event));
         self.next_event += 1;
     }
@@ -137,11 +137,10 @@ impl World {
         self.nodes.iter().filter_map(|node| node.transfer.as_ref()).all(done)
     }
 
-    /// Runs until everybody has everything, which is to be before `most_ms`.
+    /// Runs until all leechers are complete, and asserts that this is before `most_ms`.
     fn run(mut self, most_ms: u64) {
         while !self.is_done() {
-            let ((ms, _), (node, event)) =
-                self.agenda.pop_first().expect("a transfer is always looked after");
+            let ((ms, _), (node, event)) = self.agenda.pop_first().expect("a transfer is polled for ever");
             assert!(ms < most_ms, "seed {}: {}", self.seed, self.describe());
             self.ms = ms;
             if self.nodes[node].frozen_until > ms {
@@ -149,11 +148,11 @@ impl World {
                 continue;
             }
             while let Some(earlier) = self.nodes[node].inbox.pop_front() {
-                self.happens(node, earlier);
+                self.handle_event(node, earlier);
             }
-            self.happens(node, event);
-            if ms < TROUBLE_MS {
-                self.trouble();
+            self.handle_event(node, event);
+            if ms < FAULTS_UNTIL_MS {
+                self.cause_fault();
             }
         }
     }
@@ -163,37 +162,37 @@ impl World {
         format!("{:?}, {} links", self.nodes.iter().map(standing).collect::<Vec<_>>(), self.links.len())
     }
 
-    /// Now and then something goes wrong.
-    fn trouble(&mut self) {
+    /// Causes a fault now and then.
+    fn cause_fault(&mut self) {
         match self.random.u32(0..600) {
             0..3 => {
                 let (node, ms) = (self.random.usize(0..self.nodes.len()), self.random.u64(100..6_000));
                 self.nodes[node].frozen_until = self.ms + ms;
-                self.later(ms, node, Event::Serve);
+                self.schedule(ms, node, Event::Serve);
             }
             3..8 => {
                 let Some(key) = self.any_link() else { return };
                 let link = &self.links[&key];
-                let (provider, late_ms) = (link.provider_node, link.late_ms);
-                self.later(late_ms, key.0, Event::Ended(key.1, DisconnectReason::Lost));
-                self.later(late_ms, provider, Event::Left(key));
+                let (provider, delay_ms) = (link.provider_node, link.delay_ms);
+                self.schedule(delay_ms, key.0, Event::Ended(key.1, DisconnectReason::Lost));
+                self.schedule(delay_ms, provider, Event::Left(key));
             }
             8..11 => {
                 let Some(key) = self.any_link() else { return };
                 let link = self.links.get_mut(&key).unwrap();
                 link.cut = true;
                 let provider = link.provider_node;
-                self.later(CUT_MS, provider, Event::Left(key));
+                self.schedule(CUT_MS, provider, Event::Left(key));
             }
             11 => {
-                // Its user pauses it, or its disk is full for a moment.
+                // The user pauses the download, or the disk is full for a moment.
                 let node = self.random.usize(0..self.nodes.len());
                 let now = self.now();
                 if let Some(transfer) = self.nodes[node].transfer.as_mut() {
                     transfer.hold(now);
                     self.carry_out(node);
                     let ms = self.random.u64(0..2_000);
-                    self.later(ms, node, Event::Resume);
+                    self.schedule(ms, node, Event::Resume);
                 }
             }
             _ => {}
@@ -205,7 +204,7 @@ impl World {
         self.links.keys().nth(at).copied()
     }
 
-    fn happens(&mut self, node: usize, event: Event) {
+    fn handle_event(&mut self, node: usize, event: Event) {
         match event {
             Event::Called(key) => self.called(node, key),
             Event::Asked(key, message) => {
@@ -229,22 +228,22 @@ impl World {
         };
         let crowd = self.links.iter().filter(|link| same(*link)).count();
         let refused = match self.random.u32(0..20) {
-            0 if self.ms < TROUBLE_MS => Some(RefusedCode::Expired),
-            1 if self.ms < TROUBLE_MS => Some(RefusedCode::Busy),
+            0 if self.ms < FAULTS_UNTIL_MS => Some(RefusedCode::Expired),
+            1 if self.ms < FAULTS_UNTIL_MS => Some(RefusedCode::Busy),
             _ => (crowd >= CONNECTIONS_PER_PEER).then_some(RefusedCode::Busy),
         };
         let has = self.has(node);
         let geometry = self.manifest.geometry();
         let Some(link) = self.links.get_mut(&key) else { return };
-        let late_ms = link.late_ms;
+        let delay_ms = link.delay_ms;
         if let Some(code) = refused {
             self.links.remove(&key);
-            return self.later(late_ms, key.0, Event::Ended(key.1, DisconnectReason::Refused(code)));
+            return self.schedule(delay_ms, key.0, Event::Ended(key.1, DisconnectReason::Refused(code)));
         }
         link.provider = Some(ProviderSession::new(grant(key.0), trackers().tracker_key(), geometry));
-        link.told = has.clone();
+        link.announced = has.clone();
         if !link.cut {
-            self.later(late_ms, key.0, Event::Opened(key.1, has));
+            self.schedule(delay_ms, key.0, Event::Opened(key.1, has));
         }
     }
 
@@ -256,63 +255,71 @@ impl World {
     fn wake(&mut self, node: usize) {
         if !self.nodes[node].serving {
             self.nodes[node].serving = true;
-            self.later(0, node, Event::Serve);
+            self.schedule(0, node, Event::Serve);
         }
     }
 
-    /// Puts one piece on the node's uplink, of one of its connections; rejections cost no time.
+    /// Puts one piece of one connection on the node's uplink. Rejections take no time.
     fn serve(&mut self, node: usize) {
         let held = self.has(node);
         let mut keys: Vec<Key> =
             self.links.iter().filter(|(_, link)| link.provider_node == node).map(|(key, _)| *key).collect();
         self.random.shuffle(&mut keys);
         for key in keys {
-            let trouble = self.ms < TROUBLE_MS && self.random.u32(0..100) == 0;
+            let is_fault = self.ms < FAULTS_UNTIL_MS && self.random.u32(0..100) == 0;
             let link = self.links.get_mut(&key).unwrap();
             let Some(provider) = &mut link.provider else { continue };
             let spread = UploadHistory::new(held.pieces(), |_| 0, 0, 1);
             let Some(answer) = provider.next_answer(&held, &spread, UnixSeconds(0)) else { continue };
-            let (late_ms, cut) = (link.late_ms, link.cut);
+            let (delay_ms, cut) = (link.delay_ms, link.cut);
             let piece_ms = self.nodes[node].piece_ms;
             let free_in = if matches!(answer, PieceAnswer::Piece(_)) { piece_ms } else { 0 };
             if !cut {
                 match answer {
-                    PieceAnswer::Piece(index) if trouble => {
+                    PieceAnswer::Piece(index) if is_fault => {
                         let code = [RejectCode::Busy, RejectCode::NotHeld, RejectCode::Expired]
                             [self.random.usize(0..3)];
-                        self.later(late_ms, key.0, Event::Told(key.1, Message::Reject { index, code }));
+                        self.schedule(
+                            delay_ms,
+                            key.0,
+                            Event::Received(key.1, Message::Reject { index, code }),
+                        );
                     }
                     PieceAnswer::Piece(index) => {
-                        self.later(late_ms, key.0, Event::Begun(key.1, index));
-                        self.later(late_ms + piece_ms, key.0, Event::Whole(key.1, index));
+                        self.schedule(delay_ms, key.0, Event::PieceBegins(key.1, index));
+                        self.schedule(delay_ms + piece_ms, key.0, Event::PieceEnds(key.1, index));
                     }
                     PieceAnswer::Reject(index, code) => {
-                        self.later(late_ms, key.0, Event::Told(key.1, Message::Reject { index, code }));
+                        self.schedule(
+                            delay_ms,
+                            key.0,
+                            Event::Received(key.1, Message::Reject { index, code }),
+                        );
                     }
                 }
             }
             self.nodes[node].serving = true;
-            return self.later(free_in, node, Event::Serve);
+            return self.schedule(free_in, node, Event::Serve);
         }
     }
 
     fn at_leecher(&mut self, node: usize, event: Event) {
         let (now, key) = (self.now(), |connection| (node, connection));
         let judge_ms = self.random.u64(0..20);
-        let fails = self.ms < TROUBLE_MS && self.random.u32(0..100) == 0;
+        let fails = self.ms < FAULTS_UNTIL_MS && self.random.u32(0..100) == 0;
         let Some(transfer) = self.nodes[node].transfer.as_mut() else { return };
         match event {
             Event::Poll => {
                 transfer.poll(now, false);
-                self.tell_news(node);
-                self.later(POLL_MS, node, Event::Poll);
+                self.announce_gained(node);
+                self.schedule(POLL_MS, node, Event::Poll);
             }
             Event::Renew => {
                 transfer.renew_ticket(now, &Ticket::sign(grant(node), &trackers()));
                 let peers: Vec<_> = (0..self.nodes.len()).filter(|peer| *peer != node).map(address).collect();
                 let transfer = self.nodes[node].transfer.as_mut().unwrap();
                 transfer.add_peers(now, &peers);
-                self.later(RENEW_MS, node, Event::Renew);
+                self.schedule(RENEW_MS, node, Event::Renew);
             }
             Event::Resume => transfer.resume(now),
             Event::Opened(connection, pieces) => {
@@ -327,19 +334,19 @@ impl World {
                     transfer.connection_closed(now, connection, &DisconnectReason::Lost);
                 }
             }
-            Event::Told(connection, message) => {
+            Event::Received(connection, message) => {
                 assert_eq!(transfer.handle_message(now, connection, &message), Ok(true));
             }
-            Event::Begun(connection, index) => {
-                // One that this side has closed expects nothing any more.
+            Event::PieceBegins(connection, index) => {
+                // A connection that this side has closed has no requests any more.
                 if transfer.begin_piece(connection, index, PIECE_BYTES).is_ok() {
                     transfer.bytes_received(now, connection, u64::from(PIECE_BYTES) / 2);
                 }
             }
-            Event::Whole(connection, index) => {
+            Event::PieceEnds(connection, index) => {
                 transfer.bytes_received(now, connection, u64::from(PIECE_BYTES) / 2);
                 if let Some(job) = transfer.piece_received(now, connection, index) {
-                    self.later(judge_ms, node, Event::Verified(job));
+                    self.schedule(judge_ms, node, Event::Verified(job));
                 }
             }
             Event::Ended(connection, ending) => transfer.connection_closed(now, connection, &ending),
@@ -363,49 +370,55 @@ impl World {
             match action {
                 TransferAction::Connect { connection, peer, .. } => {
                     let provider_node = (0..self.nodes.len()).find(|at| address(*at) == peer).unwrap();
-                    let late_ms = self.random.u64(0..300);
-                    let told = Bitfield::empty(self.manifest.pieces());
-                    let link =
-                        Link { provider_node, late_ms, provider: None, told, opened: false, cut: false };
+                    let delay_ms = self.random.u64(0..300);
+                    let announced = Bitfield::empty(self.manifest.pieces());
+                    let link = Link {
+                        provider_node,
+                        delay_ms,
+                        provider: None,
+                        announced,
+                        opened: false,
+                        cut: false,
+                    };
                     self.links.insert((node, connection), link);
-                    self.later(2 * late_ms, provider_node, Event::Called((node, connection)));
-                    self.later(HANDSHAKE_TIMEOUT_MS, node, Event::NotOpened(connection));
+                    self.schedule(2 * delay_ms, provider_node, Event::Called((node, connection)));
+                    self.schedule(HANDSHAKE_TIMEOUT_MS, node, Event::NotOpened(connection));
                 }
                 TransferAction::Send { connection, message } => {
                     let key = (node, connection);
                     let Some(link) = self.links.get(&key).filter(|link| !link.cut) else { continue };
-                    self.later(link.late_ms, link.provider_node, Event::Asked(key, message));
+                    self.schedule(link.delay_ms, link.provider_node, Event::Asked(key, message));
                 }
                 TransferAction::Close { connection, .. } => {
                     let key = (node, connection);
                     let Some(link) = self.links.get(&key).filter(|link| !link.cut) else { continue };
-                    self.later(link.late_ms, link.provider_node, Event::Left(key));
+                    self.schedule(link.delay_ms, link.provider_node, Event::Left(key));
                 }
             }
         }
     }
 
-    /// Tells those who fetch from a node what it has gained.
-    fn tell_news(&mut self, node: usize) {
+    /// Announces gained pieces to the consumers of a node.
+    fn announce_gained(&mut self, node: usize) {
         let held = self.has(node);
         let mut news = Vec::new();
         for (key, link) in self.links.iter_mut().filter(|(_, link)| link.provider_node == node) {
-            let gained: Vec<PieceIndex> = held.iter().filter(|index| !link.told.has(*index)).collect();
+            let gained: Vec<PieceIndex> = held.iter().filter(|index| !link.announced.has(*index)).collect();
             if link.provider.is_some() && !gained.is_empty() {
-                link.told = held.clone();
+                link.announced = held.clone();
                 let ranges = PieceRange::from_ascending(gained).into_iter().map(Into::into).collect();
-                news.extend((!link.cut).then_some((*key, link.late_ms, Message::Have { ranges })));
+                news.extend((!link.cut).then_some((*key, link.delay_ms, Message::Have { ranges })));
             }
         }
-        for (key, late_ms, message) in news {
-            self.later(late_ms, key.0, Event::Told(key.1, message));
+        for (key, delay_ms, message) in news {
+            self.schedule(delay_ms, key.0, Event::Received(key.1, message));
         }
     }
 }
 
 #[test]
-fn whatever_went_wrong_everybody_has_everything_in_the_end() {
+fn all_leechers_complete_after_any_faults() {
     for seed in 0..500 {
-        World::new(seed).run(5 * TROUBLE_MS);
+        World::new(seed).run(5 * FAULTS_UNTIL_MS);
     }
 }

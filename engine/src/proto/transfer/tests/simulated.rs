@@ -1,6 +1,6 @@
-//! One transfer against providers with links of their own, some of them hostile, in virtual time.
+//! One transfer and a number of providers, some of them hostile, each on its own link, in virtual time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::super::super::frame::{RefusedCode, RejectCode};
 use super::super::super::manifest::FileName;
@@ -19,17 +19,17 @@ pub(super) enum Behaviour {
     Corrupt,
     /// Sends wrong bytes for this piece, always.
     CorruptAt(PieceIndex),
-    /// Takes requests and never answers.
+    /// Accepts requests and never answers.
     Silent,
-    /// Goes away for good after so many pieces.
+    /// Disconnects for good after so many pieces.
     Vanishing(u32),
-    /// Rejects all that it is asked for.
+    /// Rejects every request.
     Rejecting,
-    /// Says of all that it keeps it for others.
+    /// Defers every request.
     TurningAway,
     /// Refuses to open.
     Refusing,
-    /// Calls to it neither fail nor open.
+    /// Calls neither fail nor open.
     Deaf,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Peer {
     pub(super) address: PeerAddress,
     pub(super) behaviour: Behaviour,
     pub(super) has: Bitfield,
-    /// Milliseconds that a piece takes on its link.
+    /// Milliseconds that a piece takes on the peer's link.
     piece_ms: u64,
     pub(super) free_at: u64,
     pub(super) served: u32,
@@ -55,7 +55,7 @@ pub(super) struct Swarm {
     pub(super) links: BTreeMap<ConnectionId, (usize, ProviderSession)>,
     pub(super) arrivals: VecDeque<(u64, ConnectionId, PieceAnswer)>,
     pub(super) ms: u64,
-    /// The piece whose link does not hold.
+    /// A piece whose link does not match.
     pub(super) bad_link: Option<PieceIndex>,
 }
 
@@ -64,7 +64,7 @@ pub(super) fn manifest(pieces: u32, chain: bool) -> Arc<Manifest> {
     with_digests(digests, chain)
 }
 
-/// Digests that are all different unless the test says otherwise.
+/// A manifest with a different digest for each piece.
 pub(super) fn distinct(pieces: u32) -> Arc<Manifest> {
     let digest = |index: u32| {
         let mut digest = [7; 20];
@@ -82,7 +82,7 @@ pub(super) fn with_digests(digests: Vec<Digest>, chain: bool) -> Arc<Manifest> {
     Arc::new(Manifest::new(name, Some(length), digests, FileProof::Whole(Digest([9; 20])), chain).unwrap())
 }
 
-/// What a ticket of a consumer grants.
+/// The grant of a consumer's ticket.
 pub(super) fn grant(peer_key: PeerKey) -> Grant {
     Grant {
         user: String::new(),
@@ -94,7 +94,7 @@ pub(super) fn grant(peer_key: PeerKey) -> Grant {
     }
 }
 
-/// Whose tickets count.
+/// The key that signs tickets.
 pub(super) fn trackers() -> TrackerKey {
     SecretKey::from_seed(&[0; 32]).tracker_key()
 }
@@ -129,7 +129,7 @@ impl Swarm {
         Moment::default().plus_ms(self.ms)
     }
 
-    /// Runs until everything is held or `until_ms` has passed.
+    /// Runs until all pieces are held, or `until_ms` has passed.
     pub(super) fn run(&mut self, until_ms: u64) -> &mut Swarm {
         while self.ms < until_ms && !self.transfer.held().is_full() {
             self.carry_out();
@@ -191,7 +191,7 @@ impl Swarm {
         }
     }
 
-    /// Puts one answer of each connection on its peer's link whenever that is free.
+    /// Puts one answer of each connection on its peer's link when that is free.
     fn serve(&mut self) {
         let mut gone = Vec::new();
         for (connection, (number, provider)) in &mut self.links {

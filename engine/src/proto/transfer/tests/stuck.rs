@@ -1,11 +1,11 @@
-//! What must not keep a transfer from a peer that has what it needs.
+//! A transfer reaches a peer that has the missing pieces, however other peers behave.
 
 use super::simulated::Behaviour::{CorruptAt, Deaf, Honest, Vanishing};
 use super::simulated::{Swarm, distinct};
 use super::*;
 
 #[test]
-fn a_call_that_came_to_nothing_is_made_again() {
+fn a_call_without_a_result_is_repeated() {
     let mut swarm = Swarm::new(&distinct(20), &[(Deaf, 1)]);
     swarm.run(1_000);
     swarm.peers[0].behaviour = Honest;
@@ -22,7 +22,7 @@ fn peers_that_share_a_wrong_piece_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn a_peer_without_the_last_pieces_takes_no_place_of_one_that_has_them() {
+fn a_peer_without_the_last_pieces_takes_no_slot_from_one_that_has_them() {
     let mut swarm = Swarm::new(&distinct(20), &[(Vanishing(3), 1), (Honest, 1)]);
     swarm.peers[1].has.remove(PieceIndex(19));
     swarm.run(5_000);
@@ -32,7 +32,7 @@ fn a_peer_without_the_last_pieces_takes_no_place_of_one_that_has_them() {
 }
 
 #[test]
-fn a_crowd_that_has_nothing_makes_way() {
+fn peers_without_pieces_make_way_for_one_that_has_them() {
     let mut swarm = Swarm::new(&distinct(20), &[(Honest, 1); 41]);
     let nothing = Bitfield::empty(PieceCount(20));
     swarm.peers[..40].iter_mut().for_each(|peer| peer.has = nothing.clone());
@@ -41,7 +41,7 @@ fn a_crowd_that_has_nothing_makes_way() {
 }
 
 #[test]
-fn further_connections_say_so() {
+fn additional_connections_are_marked() {
     let mut swarm = Swarm::new(&distinct(200), &[(Honest, 1)]);
     let mut further = Vec::new();
     while further.len() < 4 {

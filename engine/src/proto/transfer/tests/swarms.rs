@@ -1,10 +1,10 @@
-//! How near whole swarms come to the fluid limit, in virtual time.
+//! The time that whole swarms take, compared with the fluid limit, in virtual time.
 
 use super::fluid::{Fluid, Outcome, Setting};
 
 const MIB: u64 = 1024 * 1024;
 
-/// A file of 256 MiB, and hosts that send 8 MiB a second each.
+/// A file of 256 MiB, and hosts that send 8 MiB/s each.
 fn slow(seeders: usize, leechers: usize, seed: u64) -> Setting {
     Setting {
         pieces: 512,
@@ -20,7 +20,7 @@ fn slow(seeders: usize, leechers: usize, seed: u64) -> Setting {
     }
 }
 
-/// A file of 1 GiB, and hosts beside each other on a fast network.
+/// A file of 1 GiB, and hosts in one fast network.
 fn fast(seeders: usize, leechers: usize, seed: u64) -> Setting {
     let swarm = slow(seeders, leechers, seed);
     let (uplink, socket_bytes) = (2_000 * MIB / 1_000, 4 * MIB);
@@ -31,7 +31,8 @@ fn run(setting: Setting) -> (Outcome, Setting) {
     (Fluid::new(setting.clone()).run(600_000), setting)
 }
 
-/// That the last leecher is done within so many times what is possible, and seeders send so many copies on average.
+/// Asserts that the last leecher takes at most `most_times` the limit, and that each seeder sends at most `most_copies` of the
+/// file on average.
 fn comes_near(setting: Setting, most_times: f64, most_copies: f64) {
     let (outcome, setting) = run(setting);
     let last_ms = outcome.finished_ms.iter().max().copied().unwrap_or(u64::MAX);
@@ -45,28 +46,28 @@ fn comes_near(setting: Setting, most_times: f64, most_copies: f64) {
 }
 
 #[test]
-fn the_first_copy_leaves_a_seeder_hardly_more_than_once() {
+fn a_seeder_sends_little_more_than_one_copy() {
     for seed in 1..=3 {
         comes_near(slow(1, 16, seed), 1.2, 1.2);
     }
 }
 
 #[test]
-fn sixteen_leechers_of_an_unfair_network_come_near_the_limit() {
+fn sixteen_leechers_in_an_unfair_network_come_near_the_limit() {
     for (delay_ms, socket_bytes) in [(1, 64 * 1024), (100, MIB), (20, 4 * MIB)] {
         comes_near(Setting { delay_ms, socket_bytes, unfairness: 400, ..slow(1, 16, 4) }, 1.3, 1.3);
     }
 }
 
 #[test]
-fn small_swarms_and_such_with_several_seeders_come_near_the_limit() {
+fn small_swarms_and_swarms_with_several_seeders_come_near_the_limit() {
     comes_near(slow(1, 4, 5), 1.2, 1.2);
     comes_near(slow(2, 16, 6), 1.3, 1.2);
     comes_near(slow(4, 12, 7), 1.3, 1.3);
 }
 
 #[test]
-fn a_lone_leecher_is_turned_away_from_nothing() {
+fn requests_of_a_single_leecher_are_never_deferred() {
     for seeders in 1..=3 {
         let (outcome, setting) = run(fast(seeders, 1, 8));
         assert_eq!(outcome.turned_away, 0);
@@ -76,6 +77,6 @@ fn a_lone_leecher_is_turned_away_from_nothing() {
 }
 
 #[test]
-fn two_leechers_of_a_fast_seeder_share_it() {
+fn two_leechers_share_a_fast_seeder() {
     comes_near(fast(1, 2, 9), 1.25, 1.22);
 }

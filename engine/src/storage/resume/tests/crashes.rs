@@ -1,14 +1,14 @@
-//! A disk that loses in a crash whatever was not flushed.
+//! Random steps on a disk that loses unflushed data in a crash.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// One thing that happens to a download.
+/// One step of a download.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Write(u32),
-    /// A flush and a record; and a piece that is written while the flush runs.
+    /// A flush and a record, and a piece that is written during the flush.
     Record(u32),
 }
 
@@ -23,39 +23,39 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// A disk that loses, in a crash, whatever was not flushed: what a record claims must be on it.
+    /// Every piece that a record claims must be among the flushed ones.
     #[test]
-    fn a_crash_of_the_machine_finds_every_recorded_piece(steps in steps()) {
+    fn every_recorded_piece_was_flushed(steps in steps()) {
         let directory = tempfile::tempdir().unwrap();
         let manifest = manifest(40);
-        let (target, ledger, _) = open(directory.path(), &manifest);
+        let (target, journal, _) = open(directory.path(), &manifest);
         let mut cached = Bitfield::empty(PieceCount(40));
         let mut on_disk = cached.clone();
         for step in steps {
             match step {
                 Step::Write(index) => {
-                    write(&target, &ledger, index);
+                    write(&target, &journal, index);
                     cached.insert(PieceIndex(index));
                 }
-                Step::Record(meanwhile) => {
+                Step::Record(during_flush) => {
                     let flush = || {
                         on_disk = cached.clone();
-                        write(&target, &ledger, meanwhile);
-                        cached.insert(PieceIndex(meanwhile));
+                        write(&target, &journal, during_flush);
+                        cached.insert(PieceIndex(during_flush));
                         Ok(())
                     };
-                    ledger.write_record(flush, claim).unwrap();
+                    journal.write_record(flush, claim).unwrap();
                 }
             }
-            let bytes = std::fs::read(&ledger.path).unwrap();
+            let bytes = std::fs::read(&journal.path).unwrap();
             let (record, noted) = ResumeRecord::parse(&bytes).unwrap();
             for index in record.durable.iter() {
-                prop_assert!(on_disk.has(index), "{} is claimed and would be lost", index);
+                prop_assert!(on_disk.has(index), "piece {} is claimed and not flushed", index);
             }
             for index in cached.iter() {
                 let known = record.durable.has(index)
                     || noted.get(&index) == Some(&PieceNote::Written { link_holds: true });
-                prop_assert!(known, "{} is there, and nobody would believe it", index);
+                prop_assert!(known, "piece {} was written and is neither recorded nor noted", index);
             }
         }
     }

@@ -1,13 +1,13 @@
-//! The one who acts: a user in a session that holds, found once for each command.
+//! Who may act: a user in a session that holds, and whether that user is a member of a group.
 //!
-//! Invariant: a session counts while its row is there, is the actor's, has not ended and has not expired; an [`VerifiedActor`] exists
-//! only for such a session.
+//! Invariants: a session holds while its row is there, names the actor's user, has not ended and has not expired; a
+//! [`VerifiedActor`] exists only for such a session. Non-members learn only whether a group exists.
 
-use super::id::Actor;
+use super::id::{Actor, GroupId, UserId};
 use super::node::NodeEndpoint;
 use super::outcome::CommandRefusal;
 use super::row_key::RowKey;
-use super::rows::{self, SessionRow};
+use super::rows::{self, GroupRow, MemberRow, SessionRow};
 use super::tables::Tables;
 
 /// A user whose session was found to hold, and the command's time.
@@ -46,5 +46,29 @@ impl SessionRow {
     /// Whether the session counts at a time, in seconds since the Unix epoch.
     pub(super) fn holds_at(&self, at_s: u64) -> bool {
         !self.ended && at_s < self.expires_s
+    }
+}
+
+/// Whether a user is a member.
+pub(super) fn is_member(tables: &dyn Tables, group: &GroupId, user: &UserId) -> bool {
+    rows::row_exists::<MemberRow>(tables, &RowKey::member(group, user))
+}
+
+/// The group, if there is one.
+pub(super) fn existing_group(tables: &dyn Tables, group: &GroupId) -> Result<GroupRow, CommandRefusal> {
+    rows::read_row(tables, &RowKey::group(group)).ok_or_else(|| CommandRefusal::NoSuchGroup(group.clone()))
+}
+
+/// The group, if there is one and the actor is a member.
+pub(super) fn group_of_member(
+    tables: &dyn Tables,
+    by: &VerifiedActor<'_>,
+    group: &GroupId,
+) -> Result<GroupRow, CommandRefusal> {
+    let row = existing_group(tables, group)?;
+    if is_member(tables, group, &by.actor.user) {
+        Ok(row)
+    } else {
+        Err(CommandRefusal::NotMember(group.clone()))
     }
 }

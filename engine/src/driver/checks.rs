@@ -1,7 +1,6 @@
-//! Beginning where an earlier attempt ended: what it may have left is hashed, what is there is kept, the rest is fetched.
+//! Hashing for downloads off the workers: pieces that an earlier attempt left on the disk, and pieces of zeros.
 //!
-//! Invariant: nothing counts as held that was not proven here, or noted as written or recorded as durable after it was
-//! proven.
+//! Invariant: nothing counts as held unless it was verified here, or its record says that it was verified and is durable.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crate::hash::{HashVerdict, Hasher, PieceJob};
 use crate::proto::units::{PIECE_BYTES, PieceIndex};
 use crate::storage::error::StorageError;
 
-/// Has it checked by a thread, as soon as one is free. The download was made as one that is being checked.
+/// Starts the check of what an earlier attempt left. The download fetches nothing before it has ended.
 pub(crate) fn start_check(
     download: &Arc<ActiveDownload>,
     to_check: Vec<PieceIndex>,
@@ -35,8 +34,8 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
         return;
     }
     let mut buffers = vec![vec![0; PIECE_BYTES as usize]; VERIFY_BATCH];
-    for some in to_check.chunks(VERIFY_BATCH) {
-        let places: Vec<PiecePlace> = some.iter().map(|index| (*index, *index)).collect();
+    for batch in to_check.chunks(VERIFY_BATCH) {
+        let places: Vec<PiecePlace> = batch.iter().map(|index| (*index, *index)).collect();
         let mut found = Vec::new();
         let mut checked_bytes = 0;
         let verdicts = verify_places(download, &places, &mut buffers, hasher);
@@ -49,7 +48,7 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
             if verdict.digest_holds && keep_found(download, index, &bytes[..length as usize], verdict) {
                 found.push((index, verdict.link_holds != Some(false)));
             } else {
-                download.ledger.note_missing(index);
+                download.journal.note_missing(index);
             }
         }
         download.pieces_found(&found, checked_bytes);
@@ -57,10 +56,10 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
             return;
         }
     }
-    download.ledger.mark_all_checked();
-    for some in download.with_transfer(|transfer, _| transfer.pieces_to_copy()).chunks(VERIFY_BATCH) {
-        if let Err(error) = copy_pieces(download, some, &mut buffers, hasher) {
-            tracing::warn!(%error, "pieces that are there at another place are fetched again");
+    download.journal.mark_all_checked();
+    for batch in download.with_transfer(|transfer, _| transfer.pieces_to_copy()).chunks(VERIFY_BATCH) {
+        if let Err(error) = copy_pieces(download, batch, &mut buffers, hasher) {
+            tracing::warn!(%error, "cannot copy pieces that are held at another index; fetching them instead");
             return;
         }
         if download.is_over() {
@@ -69,25 +68,27 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
     }
 }
 
-/// Keeps a piece that was found to be right; whether it could. One that may have been written lately is written again:
-/// it may be right in memory alone.
+/// Keeps a piece that matches; `false` when it could not be written. A piece that was written lately is written again,
+/// because it may be right in memory only.
 fn keep_found(download: &ActiveDownload, index: PieceIndex, bytes: &[u8], verdict: HashVerdict) -> bool {
-    if download.ledger.is_begun(index) {
+    if download.journal.is_begun(index) {
         let offset = download.manifest.geometry().offset(index);
         let written = download
-            .ledger
+            .journal
             .note_begun(index)
             .and_then(|()| download.target.write_piece(offset, bytes))
-            .inspect_err(|error| tracing::warn!(%error, piece = %index, "it is fetched again"));
+            .inspect_err(
+                |error| tracing::warn!(%error, piece = %index, "cannot write a piece again; fetching it"),
+            );
         if written.is_err() {
             return false;
         }
     }
-    download.ledger.note_written(index, verdict.link_holds == Some(true));
+    download.journal.note_written(index, verdict.link_holds == Some(true));
     true
 }
 
-/// Proves what is at these places. What cannot be read is not there.
+/// Hashes the bytes at these places. Bytes that cannot be read match nothing.
 fn verify_places(
     download: &ActiveDownload,
     places: &[PiecePlace],
@@ -95,7 +96,7 @@ fn verify_places(
     hasher: Hasher,
 ) -> Vec<(PieceIndex, HashVerdict)> {
     let geometry = download.manifest.geometry();
-    let (length, links_hold) =
+    let (length, is_chain_intact) =
         download.with_transfer(|transfer, _| (transfer.geometry().length(), transfer.is_chain_intact()));
     read_places(&download.target, geometry, places, buffers);
     let jobs: Vec<PieceJob<'_>> = places
@@ -104,13 +105,13 @@ fn verify_places(
         .map(|((index, _), buffer)| PieceJob {
             bytes: &buffer[..geometry.piece_len(*index) as usize],
             digest: download.manifest.digest(*index),
-            link: if links_hold { link_check(&download.manifest, *index, length) } else { None },
+            link: if is_chain_intact { link_check(&download.manifest, *index, length) } else { None },
         })
         .collect();
     places.iter().map(|(index, _)| *index).zip(hasher.verify(&jobs)).collect()
 }
 
-/// Writes pieces whose content is there at another index.
+/// Writes pieces whose content is held at another index.
 fn copy_pieces(
     download: &ActiveDownload,
     places: &[PiecePlace],
@@ -119,18 +120,57 @@ fn copy_pieces(
 ) -> Result<(), StorageError> {
     let geometry = download.manifest.geometry();
     let mut copied = Vec::new();
-    let proven = verify_places(download, places, buffers, hasher);
+    let verdicts = verify_places(download, places, buffers, hasher);
     if !download.can_verify() {
         return Ok(());
     }
-    for ((index, verdict), buffer) in proven.into_iter().zip(&*buffers).filter(|((_, it), _)| it.digest_holds)
-    {
-        download.ledger.note_begun(index)?;
+    for ((index, verdict), buffer) in verdicts.into_iter().zip(&*buffers) {
+        if !verdict.digest_holds {
+            continue;
+        }
+        download.journal.note_begun(index)?;
         let bytes = &buffer[..geometry.piece_len(index) as usize];
         download.target.write_piece(geometry.offset(index), bytes)?;
-        download.ledger.note_written(index, verdict.link_holds == Some(true));
+        download.journal.note_written(index, verdict.link_holds == Some(true));
         copied.push((index, verdict.link_holds != Some(false)));
     }
     download.pieces_found(&copied, 0);
     Ok(())
+}
+
+/// Starts [`prove_zero_pieces`] when the file has zero pieces.
+pub(crate) fn start_zero_pieces(
+    download: &Arc<ActiveDownload>,
+    hasher: Hasher,
+    threads: &LaneThreads,
+) -> io::Result<()> {
+    if download.with_transfer(|transfer, _| transfer.holes()).count().0 == 0 {
+        return Ok(());
+    }
+    let download = Arc::clone(download);
+    threads.submit(WorkLane::Holes, move || prove_zero_pieces(&download, hasher))
+}
+
+/// Checks the links of zero pieces in full batches. Their digest is known and they are never fetched. Blocks.
+fn prove_zero_pieces(download: &ActiveDownload, hasher: Hasher) {
+    let zeros = vec![0; PIECE_BYTES as usize];
+    let manifest = &download.manifest;
+    let geometry = manifest.geometry();
+    let holes: Vec<PieceIndex> = download.with_transfer(|transfer, _| transfer.holes()).iter().collect();
+    for batch in holes.chunks(VERIFY_BATCH) {
+        let job = |index: &PieceIndex| PieceJob {
+            bytes: &zeros[..geometry.piece_len(*index) as usize],
+            digest: manifest.digest(*index),
+            link: link_check(manifest, *index, geometry.length()),
+        };
+        let jobs: Vec<PieceJob<'_>> = batch.iter().map(job).collect();
+        let verdicts = hasher.verify(&jobs);
+        if !download.can_verify() {
+            return;
+        }
+        let links = verdicts.iter().map(|verdict| verdict.link_holds != Some(false));
+        if !download.zero_pieces_proven(&batch.iter().copied().zip(links).collect::<Vec<_>>()) {
+            return;
+        }
+    }
 }

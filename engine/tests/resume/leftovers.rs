@@ -11,7 +11,7 @@ use engine::proto::units::{PieceCount, PieceIndex};
 use crate::PIECE;
 use crate::parts::ending;
 
-/// The pieces of the partial file that are right.
+/// Indices of the partial file's correct pieces.
 pub(crate) fn right_pieces(directory: &Path, content: &[u8]) -> Vec<usize> {
     let Some(path) = ending(directory, ".part") else { return Vec::new() };
     let part = std::fs::read(path).unwrap();
@@ -19,12 +19,12 @@ pub(crate) fn right_pieces(directory: &Path, content: &[u8]) -> Vec<usize> {
     pieces.filter(|(_, (found, wanted))| found == wanted).map(|(index, _)| index).collect()
 }
 
-/// Bytes of these pieces.
+/// Total length of these pieces, in bytes.
 pub(crate) fn bytes_of(pieces: &[usize], content: &[u8]) -> u64 {
     pieces.iter().map(|index| content.chunks(PIECE).nth(*index).unwrap().len() as u64).sum()
 }
 
-/// A record: its body, its notes, and what it claims.
+/// A record: its body, its notes, and the pieces it claims.
 pub(crate) struct Claims {
     magic: sealed::FormatMagic,
     body: Vec<u8>,
@@ -32,7 +32,7 @@ pub(crate) struct Claims {
     pub(crate) durable: Bitfield,
 }
 
-/// Reads a record. The bit field is its body's end.
+/// Reads a record. Its body ends with the bit field.
 pub(crate) fn claims(path: &Path, pieces: usize) -> Claims {
     let bytes = std::fs::read(path).unwrap();
     let magic = *bytes.first_chunk().unwrap();
@@ -43,8 +43,8 @@ pub(crate) fn claims(path: &Path, pieces: usize) -> Claims {
     Claims { magic, body: body.to_vec(), notes: notes.to_vec(), durable }
 }
 
-/// Makes a record that of another boot, with its notes or without. Its body begins with the page cache; the second half of
-/// each note is mixed with the end of the record's checksum.
+/// Turns a record into one of another boot, with its notes or without. Its body begins with the page cache;
+/// the second half of each note is mixed with the end of the record's checksum.
 pub(crate) fn boot_again(directory: &Path, pieces: usize, notes_survive: bool) {
     let path = ending(directory, ".record").unwrap();
     let Claims { magic, mut body, mut notes, .. } = claims(&path, pieces);
@@ -63,8 +63,8 @@ pub(crate) fn boot_again(directory: &Path, pieces: usize, notes_survive: bool) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// What a crash of the machine leaves on a disk that lost all that was not flushed: garbage wherever the record claims
-/// nothing. Returns the bytes that are kept.
+/// Simulates a crash of the machine on a disk that lost everything unflushed: writes garbage over every piece
+/// that the record does not claim. Returns the number of bytes kept.
 pub(crate) fn lose_what_was_not_flushed(directory: &Path, content: &[u8], notes_survive: bool) -> u64 {
     let part = File::options().write(true).open(ending(directory, ".part").unwrap()).unwrap();
     let pieces = content.len().div_ceil(PIECE);

@@ -1,4 +1,4 @@
-//! Downloads that are begun again, and then do not begin: what was on record before stands again, whatever came in between.
+//! Downloads that are started again but fail to start: the earlier record remains in force.
 #![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
 
 mod rig;
@@ -28,18 +28,20 @@ fn alice_and_slow_bob(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, Run
     ((alice, a), (bob, b))
 }
 
-/// Bob's download to `copy` fails: somebody else has put a file there.
+/// Makes Bob's download to `copy` fail: another file is written there.
 fn fail_at_copy(rig: &TestRig, alice: &RunningNode, bob: &UserHome) {
-    // Alice is silent until the file is there, so that nothing can be complete before.
+    // Alice's node is stopped until the other file is written, so that no download completes before.
     alice.signal(Signal::STOP);
     let front = bob.spawn(&["download_file", "g", "f", "copy"]);
-    // Before long it says that it waits for her.
-    until("it is under way", || ["[D] [g] f", "[P] [g] f"].iter().any(|row| bob.downloads().contains(row)));
-    rig.file("copy", b"somebody else's");
+    // The download soon waits for her.
+    until("the download has started", || {
+        ["[D] [g] f", "[P] [g] f"].iter().any(|row| bob.downloads().contains(row))
+    });
+    rig.file("copy", b"another process wrote this");
     alice.signal(Signal::CONT);
     front.ended().expect(6);
-    // The command ends before that is on record.
-    until("its failure is on record", || record(bob)["failed"].is_object());
+    // The command ends before the failure is recorded.
+    until("the failure is recorded", || record(bob)["failed"].is_object());
 }
 
 /// The records of downloads.
@@ -49,7 +51,7 @@ fn records(home: &UserHome) -> Vec<PathBuf> {
     paths.filter(|path| path.extension() == Some(OsStr::new("json"))).collect()
 }
 
-/// The one record of a download that there is.
+/// The only record of a download.
 fn record(home: &UserHome) -> Value {
     let paths = records(home);
     assert_eq!(paths.len(), 1, "{paths:?}");
@@ -61,9 +63,9 @@ fn ends_with(path: &Value, name: &str) -> bool {
     Path::new(path.as_str().unwrap()).file_name() == Some(OsStr::new(name))
 }
 
-/// The download to `copy` stands as it failed: in the list and on the disk.
+/// Asserts that the failed download to `copy` is in the list and on disk.
 #[track_caller]
-fn assert_it_stands(bob: &UserHome) {
+fn assert_failure_is_kept(bob: &UserHome) {
     let on_disk = record(bob);
     assert!(ends_with(&on_disk["destination"], "copy"), "{on_disk}");
     assert!(on_disk["failed"].is_object() && on_disk["former"].is_null(), "{on_disk}");
@@ -73,38 +75,38 @@ fn assert_it_stands(bob: &UserHome) {
 }
 
 #[test]
-fn a_download_begun_again_elsewhere_that_does_not_begin_leaves_the_former_one() {
+fn a_download_that_fails_to_start_elsewhere_keeps_the_earlier_record() {
     let rig = TestRig::new();
     let ((_alice, a), (bob, node)) = alice_and_slow_bob(&rig);
     fail_at_copy(&rig, &a, &bob);
     let content = record(&bob)["content"].as_str().unwrap().parse().unwrap();
-    // Another process writes the partial file.
+    // Another process holds the partial file's lock.
     let partial = rig.path(partial_name(OsStr::new("elsewhere"), "g", content));
     let held = File::create(&partial).unwrap();
     flock(&held, FlockOperation::LockExclusive).unwrap();
     let again = || bob.run(["download_file", "g", "f", "elsewhere"]);
     again().expect(10);
-    assert_it_stands(&bob);
+    assert_failure_is_kept(&bob);
     node.kill();
     let node = bob.serve(&[]);
-    assert_it_stands(&bob);
+    assert_failure_is_kept(&bob);
     again().expect(10);
-    assert_it_stands(&bob);
+    assert_failure_is_kept(&bob);
     drop(held);
     fs::remove_file(partial).unwrap();
     again().expect(0);
     assert!(fs::read(rig.path("f")).unwrap() == fs::read(rig.path("elsewhere")).unwrap());
-    until("it is on record no more", || records(&bob).is_empty());
+    until("the record is gone", || records(&bob).is_empty());
     drop(node);
 }
 
 #[test]
-fn a_node_killed_before_a_download_had_begun_again_finds_the_former_one() {
+fn a_node_killed_before_the_new_download_starts_finds_the_earlier_record() {
     let rig = TestRig::new();
     let ((_alice, a), (bob, node)) = alice_and_slow_bob(&rig);
     fail_at_copy(&rig, &a, &bob);
     node.kill();
-    // The system kills whoever writes a file as long as this one, and so just when the download begins.
+    // The file size limit kills the node when it creates the partial file, which is when the download starts.
     let serve = bob.command(["serve", "--listen", "127.0.0.1"]);
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -c 0 && ulimit -f 512 && exec \"$@\"", "sh"]);
@@ -115,29 +117,29 @@ fn a_node_killed_before_a_download_had_begun_again_finds_the_former_one() {
     assert_eq!(node.wait(), None, "it was killed");
     assert!(ends_with(&record(&bob)["destination"], "elsewhere"), "it was killed too early for this test");
     let node = bob.serve(&[]);
-    assert_it_stands(&bob);
-    // Nor does the next start make anything else of it.
+    assert_failure_is_kept(&bob);
+    // The next start keeps the record too.
     node.kill();
     let _node = bob.serve(&[]);
-    assert_it_stands(&bob);
+    assert_failure_is_kept(&bob);
     bob.run(["download_file", "g", "f", "elsewhere"]).expect(0);
 }
 
 #[test]
-fn a_download_that_is_resumed_and_does_not_begin_loses_nothing() {
+fn a_resumed_download_that_fails_to_start_loses_nothing() {
     let rig = TestRig::new();
     let ((_alice, a), (bob, node)) = alice_and_slow_bob(&rig);
-    // Alice is silent until Bob's node is killed, so that the download cannot be complete before it is paused.
+    // Alice's node is stopped until Bob's is killed, so that the download cannot complete before it is paused.
     a.signal(Signal::STOP);
     bob.prompt("download_file g f copy\npause g f\n").expect(0);
     node.kill();
     a.signal(Signal::CONT);
     let before = record(&bob);
     assert_eq!(before["paused"], true);
-    rig.file("copy", b"somebody else's");
+    rig.file("copy", b"another process wrote this");
     let node = bob.serve(&[]);
     bob.run(["resume", "g", "f"]).expect(0);
-    until("it fails by name", || {
+    until("the failure names the file", || {
         bob.downloads().starts_with("[F] [g] f (") && bob.downloads().contains("exists")
     });
     node.kill();
@@ -148,6 +150,6 @@ fn a_download_that_is_resumed_and_does_not_begin_loses_nothing() {
     }
     fs::remove_file(rig.path("copy")).unwrap();
     bob.run(["resume", "g", "f"]).expect(0);
-    until("it is complete", || bob.downloads() == "[C] [g] f\n");
+    until("the download is complete", || bob.downloads() == "[C] [g] f\n");
     drop(node);
 }

@@ -1,0 +1,377 @@
+//! The state of one download that its lock protects: the transfer, its connections, and what keeps it from fetching.
+//!
+//! Time comes in as an argument; no method waits or reads a file. Invariants: the transfer's actions are carried out
+//! before the method that caused them returns; a piece is added to the share only after it was verified and written.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::super::shares::Share;
+use super::connections::{ConnectRequest, DownloadConnections};
+use super::cost::DownloadCost;
+use super::progress::ProgressMeter;
+use crate::proto::DisconnectReason;
+use crate::proto::action::PeerAddress;
+use crate::proto::frame::Message;
+use crate::proto::picker::ConnectionId;
+use crate::proto::session::ProviderFile;
+use crate::proto::ticket::Ticket;
+use crate::proto::time::Moment;
+use crate::proto::transfer::{ReceivedPiece, Transfer, TransferStatus};
+use crate::proto::units::{PieceIndex, PieceRange};
+use crate::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer, WaitReason};
+
+/// The state of one download.
+#[derive(Debug)]
+pub(super) struct DownloadCore {
+    transfer: Transfer,
+    connections: DownloadConnections,
+    meter: ProgressMeter,
+    ticket: Ticket,
+    intent: UserIntent,
+    /// Why the disk cannot be written, if so.
+    storage_wait: Option<WaitReason>,
+    /// The download cannot succeed; its own task has yet to end it.
+    fatal: Option<DownloadFailure>,
+    /// What an earlier attempt left is still being hashed; no peer is connected to yet.
+    is_checking: bool,
+    phase: DownloadPhase,
+    share: Option<Arc<Share>>,
+    version: u64,
+}
+
+/// What the user asked of a download last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UserIntent {
+    Run,
+    Pause,
+    Cancel,
+}
+
+/// What the download's own task has to do next.
+#[derive(Debug)]
+pub(crate) enum DriveStep {
+    /// Make these connections, then poll again.
+    Connect(Vec<ConnectRequest>),
+    /// All pieces are held: finish the file.
+    Finish {
+        /// The chain proves nothing, so the whole has to be hashed in one pass.
+        is_unverified: bool,
+    },
+    /// The user cancelled it.
+    Cancelled,
+    /// The download cannot succeed.
+    Failed(DownloadFailure),
+}
+
+impl DownloadCore {
+    /// A download of `transfer`; with `is_checking` it fetches nothing before [`DownloadCore::finish_check`].
+    pub(super) fn new(
+        mut transfer: Transfer,
+        ticket: Ticket,
+        is_checking: bool,
+        now: Moment,
+    ) -> DownloadCore {
+        if is_checking {
+            transfer.hold(now);
+        }
+        DownloadCore {
+            connections: DownloadConnections::default(),
+            meter: ProgressMeter::new(now, transfer.counts().verified_bytes),
+            transfer,
+            ticket,
+            intent: UserIntent::Run,
+            storage_wait: None,
+            fatal: None,
+            is_checking,
+            phase: if is_checking { DownloadPhase::Checking } else { DownloadPhase::Transferring },
+            share: None,
+            version: 1,
+        }
+    }
+
+    /// Lets the transfer decide, and carries out its actions.
+    pub(super) fn with_transfer<R>(&mut self, decide: impl FnOnce(&mut Transfer) -> R) -> R {
+        let result = decide(&mut self.transfer);
+        self.connections.apply(self.transfer.take_actions());
+        result
+    }
+
+    /// Whether there are connections to make.
+    pub(super) fn has_connects(&self) -> bool {
+        self.connections.has_connects()
+    }
+
+    /// Changes whenever [`DownloadCore::progress`] has something new to show.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    pub(super) fn share(&self) -> Option<&Arc<Share>> {
+        self.share.as_ref()
+    }
+
+    pub(super) fn storage_wait(&self) -> Option<&WaitReason> {
+        self.storage_wait.as_ref()
+    }
+
+    pub(super) fn phase(&self) -> &DownloadPhase {
+        &self.phase
+    }
+
+    /// Whether the download has ended or is about to.
+    pub(super) fn is_ending(&self) -> bool {
+        self.intent == UserIntent::Cancel || self.fatal.is_some() || self.phase.is_end()
+    }
+
+    /// Whether nothing on this node stands in the way of fetching.
+    fn can_fetch(&self) -> bool {
+        self.intent == UserIntent::Run
+            && self.storage_wait.is_none()
+            && self.fatal.is_none()
+            && !self.is_checking
+    }
+
+    fn hold(&mut self, now: Moment) {
+        self.with_transfer(|transfer| transfer.hold(now));
+    }
+
+    fn fetch_if_possible(&mut self, now: Moment) {
+        if self.can_fetch() {
+            self.with_transfer(|transfer| transfer.resume(now));
+        }
+    }
+
+    pub(super) fn pause(&mut self, now: Moment) {
+        if self.intent == UserIntent::Run {
+            self.intent = UserIntent::Pause;
+            self.hold(now);
+        }
+    }
+
+    pub(super) fn resume(&mut self, now: Moment) {
+        if self.intent == UserIntent::Pause {
+            self.intent = UserIntent::Run;
+            self.fetch_if_possible(now);
+        }
+    }
+
+    pub(super) fn cancel(&mut self) {
+        self.intent = UserIntent::Cancel;
+    }
+
+    /// The download cannot succeed. The first failure counts.
+    pub(super) fn fail(&mut self, now: Moment, failure: DownloadFailure) {
+        self.fatal.get_or_insert(failure);
+        self.hold(now);
+    }
+
+    /// The disk failed or is full: fetching stops until [`DownloadCore::storage_recovered`].
+    pub(super) fn storage_failed(&mut self, now: Moment, wait: WaitReason) {
+        self.storage_wait = Some(wait);
+        self.hold(now);
+    }
+
+    /// The disk can be written again.
+    pub(super) fn storage_recovered(&mut self, now: Moment) {
+        self.storage_wait = None;
+        self.fetch_if_possible(now);
+    }
+
+    /// What an earlier attempt left has been hashed: the rest is fetched.
+    pub(super) fn finish_check(&mut self, now: Moment) {
+        self.is_checking = false;
+        self.meter.restart_rate(now);
+        self.with_transfer(Transfer::finish_restore);
+        self.fetch_if_possible(now);
+    }
+
+    /// A connection is open, with the ticket `used`. A ticket renewed since is sent on it.
+    pub(super) fn connection_opened(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        file: ProviderFile,
+        used: &Ticket,
+    ) {
+        if self.ticket != *used {
+            self.connections.send(connection, Message::Renew { ticket: self.ticket.clone() });
+        }
+        self.with_transfer(|transfer| transfer.connection_opened(now, connection, file));
+    }
+
+    pub(super) fn connection_closed(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        reason: &DisconnectReason,
+    ) {
+        self.connections.remove(connection);
+        self.with_transfer(|transfer| transfer.connection_closed(now, connection, reason));
+    }
+
+    pub(super) fn renew_ticket(&mut self, now: Moment, ticket: Ticket) {
+        self.with_transfer(|transfer| transfer.renew_ticket(now, &ticket));
+        self.ticket = ticket;
+    }
+
+    /// Serves what is held, and each piece that is verified from here on.
+    pub(super) fn attach_share(&mut self, share: Arc<Share>) {
+        let held: Vec<_> = self.transfer.held().iter().collect();
+        share.add_pieces(&held);
+        self.share = Some(share);
+    }
+
+    /// A verified piece is written at all its places; whether all pieces are held now.
+    pub(super) fn piece_written(&mut self, received: &ReceivedPiece) -> bool {
+        self.with_transfer(|transfer| transfer.piece_written(received));
+        self.add_to_share(&received.copies);
+        self.transfer.held().is_full()
+    }
+
+    /// Zero pieces, each with whether its link holds; whether all pieces are held now.
+    pub(super) fn zero_pieces_proven(&mut self, pieces: &[(PieceIndex, bool)]) -> bool {
+        self.with_transfer(|transfer| {
+            pieces.iter().for_each(|(index, link_matches)| transfer.hole_verified(*index, *link_matches));
+        });
+        self.add_to_share(&pieces.iter().map(|(index, _)| *index).collect::<Vec<_>>());
+        self.transfer.held().is_full()
+    }
+
+    /// `checked_bytes` of an earlier attempt were hashed and these pieces found, each with whether its link holds.
+    pub(super) fn pieces_found(&mut self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
+        let before = self.transfer.counts().verified_bytes;
+        self.with_transfer(|transfer| {
+            pieces.iter().for_each(|(index, link_matches)| transfer.restore_piece(*index, *link_matches));
+        });
+        self.meter.checked_bytes += checked_bytes;
+        if checked_bytes > 0 {
+            self.meter.resumed_bytes += self.transfer.counts().verified_bytes - before;
+        }
+        self.add_to_share(&pieces.iter().map(|(index, _)| *index).collect::<Vec<_>>());
+    }
+
+    /// Pieces that the disk lost are missing from here on. `false`: not while a piece is being verified.
+    pub(super) fn discard_pieces(&mut self, pieces: &[PieceIndex]) -> bool {
+        let is_discarded = self.with_transfer(|transfer| transfer.discard_pieces(pieces));
+        if is_discarded && let Some(share) = &self.share {
+            share.remove_pieces(pieces);
+        }
+        is_discarded
+    }
+
+    fn add_to_share(&self, pieces: &[PieceIndex]) {
+        if let Some(share) = &self.share {
+            share.add_pieces(pieces);
+        }
+    }
+
+    /// Lets the transfer act on time, and says what the download's own task has to do. `local_stall`: a worker of this
+    /// node stands still.
+    pub(super) fn poll(&mut self, now: Moment, local_stall: bool) -> DriveStep {
+        self.with_transfer(|transfer| transfer.poll(now, local_stall));
+        let waits_for_peers = matches!(&self.phase, DownloadPhase::Waiting(wait) if wait.is_for_peers());
+        self.meter.poll(now, self.transfer.counts().verified_bytes, waits_for_peers);
+        if self.intent == UserIntent::Cancel {
+            return DriveStep::Cancelled;
+        }
+        if let Some(failure) = &self.fatal {
+            return DriveStep::Failed(failure.clone());
+        }
+        let status = self.transfer.status();
+        let phase = self.phase_for(status);
+        self.set_phase(phase);
+        match status {
+            TransferStatus::Complete | TransferStatus::Unverified if self.storage_wait.is_none() => {
+                DriveStep::Finish { is_unverified: status == TransferStatus::Unverified }
+            }
+            _ => DriveStep::Connect(self.connections.take_connects()),
+        }
+    }
+
+    /// Enters a phase that the last steps decide on.
+    pub(super) fn enter_phase(&mut self, now: Moment, phase: DownloadPhase) {
+        self.meter.enter_phase(now, &phase);
+        if phase.is_end() {
+            // Closes the connections: nothing more is requested.
+            self.hold(now);
+        }
+        self.set_phase(phase);
+    }
+
+    fn set_phase(&mut self, phase: DownloadPhase) {
+        let has_new_bytes = self.meter.take_is_changed(self.transfer.counts().verified_bytes);
+        if self.phase != phase || has_new_bytes {
+            self.phase = phase;
+            self.version += 1;
+        }
+    }
+
+    fn phase_for(&self, status: TransferStatus) -> DownloadPhase {
+        match (self.intent, &self.storage_wait, status) {
+            // The last steps set the phase themselves.
+            (_, None, TransferStatus::Complete | TransferStatus::Unverified) => self.phase.clone(),
+            (UserIntent::Pause, ..) => DownloadPhase::Paused,
+            (_, Some(wait), _) => DownloadPhase::Waiting(wait.clone()),
+            (_, None, _) if self.is_checking => DownloadPhase::Checking,
+            (_, None, TransferStatus::Active) => DownloadPhase::Transferring,
+            (_, None, TransferStatus::TicketRefused) => DownloadPhase::Waiting(WaitReason::Ticket),
+            (_, None, TransferStatus::NoPeers { missing, after_bad_pieces: true, .. }) => {
+                DownloadPhase::Waiting(WaitReason::BadPieces { missing: missing.0 })
+            }
+            (_, None, TransferStatus::NoPeers { missing, .. }) if self.transfer.has_changed_source() => {
+                DownloadPhase::Waiting(WaitReason::SourceChanged { missing: missing.0 })
+            }
+            (_, None, TransferStatus::NoPeers { missing, first, .. }) => {
+                DownloadPhase::Waiting(WaitReason::NoPeers { missing: missing.0, first_missing: first.0 })
+            }
+        }
+    }
+
+    /// A snapshot of all figures. `path` is the final name.
+    pub(super) fn progress(&mut self, now: Moment, cost: &DownloadCost, path: PathBuf) -> DownloadProgress {
+        let counts = self.transfer.counts();
+        let meter = &mut self.meter;
+        DownloadProgress {
+            version: self.version,
+            phase: self.phase.clone(),
+            total_bytes: self.transfer.geometry().length(),
+            verified_bytes: counts.verified_bytes,
+            received_bytes: counts.received_bytes,
+            duplicate_bytes: counts.duplicate_bytes,
+            resumed_bytes: meter.resumed_bytes,
+            checked_bytes: meter.checked_bytes,
+            verified_bytes_per_s: meter.bytes_per_s(now),
+            peers: self.transfer.open_peers(),
+            sequential_passes: meter.sequential_passes,
+            wire_bytes: cost.wire_bytes(),
+            hashing_time: cost.hashing_time(),
+            writing_time: cost.writing_time(),
+            age: meter.age(now),
+            first_verified_after: cost.first_verified().map(|first| meter.since_start(first)),
+            limited_by: cost
+                .bottleneck(meter.proven_after.unwrap_or_else(|| meter.age(now)), meter.waited_for_peers_ms),
+            proven_after: meter.proven_after,
+            durable_after: meter.durable_after,
+            path,
+        }
+    }
+
+    /// Runs of pieces verified since the last call.
+    pub(super) fn take_gained(&mut self) -> Vec<PieceRange> {
+        self.transfer.take_gained()
+    }
+
+    /// Peers dropped for bad pieces since the last call.
+    pub(super) fn take_suspects(&mut self) -> Vec<SuspectPeer> {
+        let suspect = |peer: PeerAddress| SuspectPeer {
+            address: peer.address,
+            reason: "sent pieces whose SHA-1 is not the file's".to_owned(),
+        };
+        self.transfer.take_dropped().into_iter().map(suspect).collect()
+    }
+}

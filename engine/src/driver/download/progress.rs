@@ -1,0 +1,87 @@
+//! The figures of one download that change with time: rate, time waited for peers, and when it reached each step.
+
+use std::time::Duration;
+
+use crate::proto::rate::RateMeter;
+use crate::proto::time::Moment;
+use crate::stats::DownloadPhase;
+
+/// Figures of one download since its start.
+#[derive(Debug)]
+pub(super) struct ProgressMeter {
+    started: Moment,
+    rate: RateMeter,
+    /// Verified bytes when the phase was last set.
+    seen_verified_bytes: u64,
+    last_poll: Moment,
+    pub(super) waited_for_peers_ms: u64,
+    pub(super) sequential_passes: u32,
+    pub(super) resumed_bytes: u64,
+    pub(super) checked_bytes: u64,
+    pub(super) proven_after: Option<Duration>,
+    pub(super) durable_after: Option<Duration>,
+}
+
+impl ProgressMeter {
+    /// Starts at `now`, with `resumed_bytes` of an earlier attempt verified already.
+    pub(super) fn new(now: Moment, resumed_bytes: u64) -> ProgressMeter {
+        ProgressMeter {
+            started: now,
+            rate: RateMeter::new(now),
+            seen_verified_bytes: resumed_bytes,
+            last_poll: now,
+            waited_for_peers_ms: 0,
+            sequential_passes: 0,
+            resumed_bytes,
+            checked_bytes: 0,
+            proven_after: None,
+            durable_after: None,
+        }
+    }
+
+    /// Time since the download's start.
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        now.since(self.started)
+    }
+
+    /// From the download's start to a later moment.
+    pub(super) fn since_start(&self, moment: Moment) -> Duration {
+        moment.since(self.started)
+    }
+
+    /// Verified bytes a second over the last seconds.
+    pub(super) fn bytes_per_s(&mut self, now: Moment) -> u64 {
+        self.rate.rate(now).unwrap_or(0)
+    }
+
+    /// Starts the rate afresh: what was found on the disk says nothing about the network.
+    pub(super) fn restart_rate(&mut self, now: Moment) {
+        self.rate = RateMeter::new(now);
+    }
+
+    /// Counts what was verified since the phase was last set, and the time waited for peers since the last poll.
+    pub(super) fn poll(&mut self, now: Moment, verified_bytes: u64, waits_for_peers: bool) {
+        self.rate.add(now, verified_bytes.saturating_sub(self.seen_verified_bytes));
+        if waits_for_peers {
+            self.waited_for_peers_ms += now.ms_since(self.last_poll);
+        }
+        self.last_poll = now;
+    }
+
+    /// Whether bytes were verified since the last call.
+    pub(super) fn take_is_changed(&mut self, verified_bytes: u64) -> bool {
+        let before = std::mem::replace(&mut self.seen_verified_bytes, verified_bytes);
+        before != verified_bytes
+    }
+
+    /// Notes when a step was reached.
+    pub(super) fn enter_phase(&mut self, now: Moment, phase: &DownloadPhase) {
+        let after = Some(self.age(now));
+        match phase {
+            DownloadPhase::Checking => self.sequential_passes += 1,
+            DownloadPhase::Syncing => self.proven_after = self.proven_after.or(after),
+            DownloadPhase::Durable => self.durable_after = after,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Files of this machine that are hashed whole: to be shared, or to be compared with a manifest.
+
+use std::cell::Cell;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::hash::{FileHasher, WindowHashes, WindowSource};
+use crate::proto::geometry::Geometry;
+use crate::proto::manifest::{FileName, FileProof, Manifest};
+use crate::storage::destination::{Destination, DestinationEntry};
+use crate::storage::error::{SourceChangedError, StorageError};
+use crate::storage::fingerprint::Fingerprint;
+use crate::storage::sha1_list::Sha1ListBuilder;
+use crate::storage::source::Source;
+
+/// A file that was hashed, ready to be shared.
+#[derive(Clone, Debug)]
+pub struct HashedFile {
+    manifest: Arc<Manifest>,
+    fingerprint: Fingerprint,
+}
+
+impl HashedFile {
+    /// Digests and layout of the file.
+    #[must_use]
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    /// Identifies the file's state when it was hashed, for [`Engine::share_file`](crate::Engine::share_file).
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+}
+
+/// What is at a destination already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExistingFile {
+    /// Nothing.
+    Absent,
+    /// The same file: all its hashes match.
+    Same(PathBuf),
+    /// Another file.
+    Differs(PathBuf),
+    /// No regular file, so it is never replaced; the text names its kind.
+    NotAFile(PathBuf, &'static str),
+    /// The caller's progress function ended the comparison.
+    Cancelled,
+}
+
+/// Hashes a file in one pass. `progress` gets the bytes hashed so far; `scratch_dir` takes lists that are too long for
+/// memory.
+pub(crate) fn hash_file(
+    hasher: &FileHasher,
+    path: &Path,
+    name: FileName,
+    scratch_dir: Option<&Path>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<HashedFile, StorageError> {
+    let source = Source::open(path)?;
+    source.advise_sequential();
+    let geometry = Geometry::new(source.length()).expect("`Source::open` checks the length");
+    let (mut digests, mut chain) = (Sha1ListBuilder::new(scratch_dir), Sha1ListBuilder::new(scratch_dir));
+    let keep = |window: &WindowHashes<'_>| {
+        digests.push(window.digests)?;
+        chain.push(window.chain)
+    };
+    let whole = hasher.hash_into::<_, StorageError>(geometry, &source, keep, progress)?;
+    let (digests, chain) = (digests.finish()?, chain.finish()?);
+    let manifest =
+        Manifest::from_lists(name, Some(source.length()), digests, FileProof::Whole(whole), Some(chain))
+            .expect("hashes of one file are consistent");
+    let fingerprint = source.fingerprint().expect("a source that was opened by its path has a fingerprint");
+    Ok(HashedFile { manifest: Arc::new(manifest), fingerprint })
+}
+
+/// Compares what is at the destination with a manifest. `progress` gets the bytes hashed so far and may end it.
+pub(crate) fn compare_existing(
+    hasher: &FileHasher,
+    destination: &Path,
+    manifest: &Manifest,
+    progress: &(dyn Fn(u64) -> ControlFlow<()> + Sync),
+) -> Result<ExistingFile, StorageError> {
+    let destination = Destination::resolve(destination, manifest.name())?;
+    let path = destination.path();
+    let length = match destination.existing_entry()? {
+        DestinationEntry::Absent => return Ok(ExistingFile::Absent),
+        DestinationEntry::Other(what) => return Ok(ExistingFile::NotAFile(path, what)),
+        DestinationEntry::File { length } => length,
+    };
+    if !fits_length(manifest, length) {
+        return Ok(ExistingFile::Differs(path));
+    }
+    let source = destination.open_existing()?;
+    let geometry = Geometry::new(length).expect("the manifest has a file with as many pieces");
+    let mut stated = manifest.digests().iter();
+    let mut is_same = true;
+    let is_cancelled = Cell::new(false);
+    let compare = |window: &WindowHashes<'_>| -> Result<(), CompareStop> {
+        is_same &= window.digests.iter().all(|digest| stated.next() == Some(*digest));
+        if is_cancelled.get() { Err(CompareStop::Cancelled) } else { Ok(()) }
+    };
+    let report = |done| is_cancelled.set(is_cancelled.get() | progress(done).is_break());
+    let found = match hasher.hash_into(geometry, &source, compare, report) {
+        Ok(found) => found,
+        Err(CompareStop::Cancelled) => return Ok(ExistingFile::Cancelled),
+        Err(CompareStop::Failed(error)) => return Err(error),
+    };
+    is_same &= match manifest.proof() {
+        FileProof::Whole(digest) => found == digest,
+        FileProof::PiecesOnly(_) => true,
+    };
+    match manifest.unreadable_at() {
+        _ if is_same => Ok(ExistingFile::Same(path)),
+        // An unreadable list of hashes looks like other hashes.
+        Some(place) => Err(StorageError::hashes_lost(place)),
+        None => Ok(ExistingFile::Differs(path)),
+    }
+}
+
+/// Whether a file of `length` bytes may be the manifest's.
+pub(crate) fn fits_length(manifest: &Manifest, length: u64) -> bool {
+    let geometry = manifest.geometry();
+    if manifest.is_length_known() { geometry.length() == length } else { geometry.same_pieces(length) }
+}
+
+/// Why a comparison ends before the end of the file.
+enum CompareStop {
+    Failed(StorageError),
+    Cancelled,
+}
+
+impl<E: Into<StorageError>> From<E> for CompareStop {
+    fn from(error: E) -> CompareStop {
+        CompareStop::Failed(error.into())
+    }
+}
+
+impl WindowSource for Source {
+    type Error = SourceChangedError;
+
+    fn with_window<R>(
+        &self,
+        range: Range<u64>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, SourceChangedError> {
+        self.with_bytes(range, read)
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        if !range.is_empty() {
+            // An unreadable range shows when the window itself is lent.
+            let _ = self.window(range).populate();
+        }
+    }
+}

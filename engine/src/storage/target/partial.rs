@@ -1,0 +1,249 @@
+//! The partial file of a download: opened or created by name, locked, reserved, and renamed in the end.
+//!
+//! Invariants:
+//! * The lock is held from opening to drop: at most one partial file of a name is open, in this process and in
+//!   others.
+//! * A file that was created here and could not be reserved is removed again.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::proto::units::Digest;
+use crate::storage::destination::{Destination, DestinationEntry, partial_name};
+use crate::storage::error::{
+    StorageError, StorageErrorKind, StorageOperation, add_space_details, to_storage_error,
+};
+use crate::storage::limits::{OPEN_ATTEMPTS_MAX, TMPFS_MAGIC};
+use crate::storage::source::non_regular_kind;
+
+/// Unit of `st_blocks`, in bytes (stat(2)).
+pub(super) const BLOCK_BYTES: u64 = 512;
+
+/// What a download reserves.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetLayout<'a> {
+    /// Length of the whole file in bytes; the longest possible one while only the number of pieces is known.
+    pub length: u64,
+    /// Ranges to reserve, in bytes, ascending: all but the pieces of zeros.
+    pub reserved_ranges: &'a [Range<u64>],
+}
+
+impl TargetLayout<'_> {
+    fn reserved_bytes(&self) -> u64 {
+        self.reserved_ranges.iter().map(|range| range.end - range.start).sum()
+    }
+}
+
+/// A locked partial file and its destination.
+#[derive(Debug)]
+pub(super) struct PartialFile {
+    pub(super) destination: Destination,
+    pub(super) file: File,
+    name: OsString,
+    reserved_bytes: u64,
+    /// Length in bytes when it was opened; `None` when it did not exist.
+    pub(super) initial_length: Option<u64>,
+}
+
+impl PartialFile {
+    /// Opens or creates the file, takes its lock, sets its length and reserves the wanted ranges.
+    pub(super) fn open(
+        destination: Destination,
+        group: &str,
+        content: Digest,
+        layout: TargetLayout<'_>,
+    ) -> Result<PartialFile, StorageError> {
+        let name = partial_name(destination.name(), group, content);
+        let reserved_bytes = layout.reserved_bytes();
+        let (file, initial_length) = open_locked(&destination, &name, reserved_bytes)?;
+        let partial = PartialFile { destination, file, name, reserved_bytes, initial_length };
+        if let Err(error) = partial.reserve(layout) {
+            if initial_length.is_none() {
+                // The first error matters more than one of the cleanup.
+                let _ = partial.remove();
+            }
+            return Err(error);
+        }
+        Ok(partial)
+    }
+
+    /// Its path, absolute.
+    pub(super) fn path(&self) -> PathBuf {
+        self.destination.path().with_file_name(&self.name)
+    }
+
+    /// Removes the file, unless another file has its name by now.
+    pub(super) fn remove(&self) -> Result<(), StorageError> {
+        if !self.is_named(&self.name)? {
+            return Ok(());
+        }
+        rustix::fs::unlinkat(&self.destination.directory, &self.name, AtFlags::empty())
+            .map_err(|errno| self.error(StorageOperation::Remove, errno))
+    }
+
+    /// Gives the file its final name. Does nothing if it already has it.
+    pub(super) fn rename_to_final(&self, overwrite: bool) -> Result<(), StorageError> {
+        let error = |kind| self.error(StorageOperation::Rename, kind);
+        if !self.is_named(&self.name)? {
+            // A repeated call, after the rename and before its directory flush, finds the final name.
+            let is_done = self.is_named(self.destination.name())?;
+            return if is_done { Ok(()) } else { Err(error(StorageErrorKind::Replaced)) };
+        }
+        if let DestinationEntry::Other(what) = self.destination.existing_entry()? {
+            return Err(error(StorageErrorKind::NotAFile(what)));
+        }
+        let directory = &self.destination.directory;
+        let (from, to) = (&self.name, self.destination.name());
+        let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let result = match rustix::fs::renameat_with(directory, from, directory, to, flags) {
+            // Filesystems without RENAME_NOREPLACE still refuse to link over an existing name.
+            Err(Errno::INVAL | Errno::NOSYS) if !overwrite => {
+                rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())
+                    .and_then(|()| rustix::fs::unlinkat(directory, from, AtFlags::empty()))
+            }
+            other => other,
+        };
+        result.map_err(|errno| error(errno.into()))
+    }
+
+    /// Opens this file for reading, under its current name.
+    pub(super) fn reopen_for_reading(&self) -> Result<File, StorageError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let ours = self.file.metadata().map_err(|error| self.error(StorageOperation::Open, error))?;
+        for name in [self.name.as_os_str(), self.destination.name()] {
+            let file = match rustix::fs::openat(&self.destination.directory, name, flags, Mode::empty()) {
+                Ok(descriptor) => File::from(descriptor),
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(self.error(StorageOperation::Open, errno)),
+            };
+            let theirs = file.metadata().map_err(|error| self.error(StorageOperation::Open, error))?;
+            if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) {
+                return Ok(file);
+            }
+        }
+        Err(self.error(StorageOperation::Open, StorageErrorKind::Replaced))
+    }
+
+    /// An error of this file; of the final path for a rename.
+    pub(super) fn error(
+        &self,
+        operation: StorageOperation,
+        cause: impl Into<StorageErrorKind>,
+    ) -> StorageError {
+        let is_rename = operation == StorageOperation::Rename;
+        let path = if is_rename { self.destination.path() } else { self.path() };
+        let kind = add_space_details(cause.into(), self.file.as_fd(), self.missing_bytes());
+        to_storage_error(operation, &path)(kind)
+    }
+
+    /// Sets the length and reserves the wanted ranges.
+    fn reserve(&self, layout: TargetLayout<'_>) -> Result<(), StorageError> {
+        self.file.set_len(layout.length).map_err(|error| self.error(StorageOperation::Resize, error))?;
+        if is_on_tmpfs(&self.file) {
+            return self.check_free_space();
+        }
+        for range in layout.reserved_ranges {
+            let len = range.end - range.start;
+            let reserved = rustix::io::retry_on_intr(|| {
+                rustix::fs::fallocate(&self.file, FallocateFlags::empty(), range.start, len)
+            });
+            match reserved {
+                Ok(()) => {}
+                // The filesystem cannot reserve. A full disk then fails a write.
+                Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
+                Err(errno) => return Err(self.error(StorageOperation::Reserve, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails when there is too little free space for what is missing. It is not kept free; a filesystem that
+    /// fills up later fails a write.
+    fn check_free_space(&self) -> Result<(), StorageError> {
+        let stat =
+            rustix::fs::fstatvfs(&self.file).map_err(|errno| self.error(StorageOperation::Reserve, errno))?;
+        let is_unlimited = stat.f_blocks == 0;
+        if is_unlimited || self.missing_bytes() <= stat.f_bavail.saturating_mul(stat.f_frsize) {
+            return Ok(());
+        }
+        Err(self.error(StorageOperation::Reserve, Errno::NOSPC))
+    }
+
+    /// Bytes to be reserved that are not allocated yet.
+    fn missing_bytes(&self) -> u64 {
+        let allocated = self.file.metadata().map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES);
+        self.reserved_bytes.saturating_sub(allocated)
+    }
+
+    /// Whether the directory's entry `name` is this file.
+    fn is_named(&self, name: &OsStr) -> Result<bool, StorageError> {
+        let ours = self.file.metadata().map_err(|error| self.error(StorageOperation::Open, error))?;
+        let named =
+            self.destination.stat_name(name).map_err(|errno| self.error(StorageOperation::Open, errno))?;
+        Ok(named.is_some_and(|named| (named.st_dev, named.st_ino) == (ours.dev(), ours.ino())))
+    }
+}
+
+/// Whether the file is on a tmpfs. Reserving there fills memory with zeros, which costs as much as writing
+/// the file once.
+pub(super) fn is_on_tmpfs(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC)
+}
+
+/// Opens the partial file, creating it if necessary, and takes its lock. Returns its former length if it
+/// existed. Starts over when another download finishes or discards the file between opening and locking.
+fn open_locked(
+    destination: &Destination,
+    name: &OsStr,
+    reserved_bytes: u64,
+) -> Result<(File, Option<u64>), StorageError> {
+    let path = destination.path().with_file_name(name);
+    let error = |operation, kind| to_storage_error::<StorageErrorKind>(operation, &path)(kind);
+    for _ in 0..OPEN_ATTEMPTS_MAX {
+        let opened = open_or_create(destination, name).map_err(|errno| {
+            let kind = add_space_details(errno.into(), destination.directory.as_fd(), reserved_bytes);
+            error(StorageOperation::Create, kind)
+        })?;
+        let Some((file, is_new)) = opened else { continue };
+        let metadata = file.metadata().map_err(to_storage_error(StorageOperation::Open, &path))?;
+        if let Some(what) = non_regular_kind(metadata.file_type()) {
+            return Err(error(StorageOperation::Open, StorageErrorKind::NotAFile(what)));
+        }
+        if metadata.uid() != rustix::process::geteuid().as_raw() && !is_new {
+            return Err(error(StorageOperation::Open, StorageErrorKind::WrongOwner));
+        }
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => break,
+            Err(errno) => return Err(error(StorageOperation::Lock, errno.into())),
+        }
+        let named = destination.stat_name(name).map_err(to_storage_error(StorageOperation::Open, &path))?;
+        if named.is_some_and(|named| (named.st_dev, named.st_ino) == (metadata.dev(), metadata.ino())) {
+            return Ok((file, (!is_new).then_some(metadata.len())));
+        }
+    }
+    Err(error(StorageOperation::Lock, StorageErrorKind::Locked))
+}
+
+/// The file and whether it was created; `None` when it vanished between the two attempts.
+fn open_or_create(destination: &Destination, name: &OsStr) -> rustix::io::Result<Option<(File, bool)>> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
+    let open = |flags| rustix::fs::openat(&destination.directory, name, flags, mode).map(File::from);
+    match open(flags | OFlags::CREATE | OFlags::EXCL) {
+        Ok(file) => Ok(Some((file, true))),
+        Err(Errno::EXIST) => match open(flags) {
+            Ok(file) => Ok(Some((file, false))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        },
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,110 @@
+//! The open connections: owns their sockets, the set of those with work to do at once, the loop's timers, and
+//! the admission.
+//!
+//! Invariant: a closed connection is in no set, has no timer and is counted in no budget.
+
+use std::collections::BTreeSet;
+
+use super::active_request::{ActiveRequest, RequestStage};
+use super::admission::RequestAdmission;
+use super::clock::ClockReading;
+use super::connection::{ClientConnection, StallKind};
+use super::limits::DRAIN_WINDOW_MS;
+use super::slots::{ConnectionToken, SlotMap};
+use super::timers::TimerQueue;
+
+/// What is due at a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LoopTimer {
+    /// Send an answer that was delayed.
+    DelayedAnswer(ConnectionToken),
+    /// Check whether a connection still waits for its client.
+    StallCheck(ConnectionToken),
+    /// Stop draining input and close.
+    DrainEnd(ConnectionToken),
+    /// Try again to accept connections.
+    AcceptRetry,
+    /// Drop expired state.
+    Sweep,
+}
+
+/// All open connections.
+pub(super) struct Connections {
+    pub(super) slots: SlotMap<ClientConnection>,
+    /// Connections that get a turn in the next round of the loop.
+    pub(super) ready: BTreeSet<ConnectionToken>,
+    pub(super) timers: TimerQueue<LoopTimer>,
+    pub(super) admission: RequestAdmission,
+    /// One buffer for answers, lent to one connection after another.
+    pub(super) spare: Vec<u8>,
+}
+
+impl Connections {
+    /// No connections.
+    pub(super) fn new() -> Connections {
+        Connections {
+            slots: SlotMap::new(),
+            ready: BTreeSet::new(),
+            timers: TimerQueue::new(),
+            admission: RequestAdmission::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// A connection, unless it is closed.
+    pub(super) fn get_mut(&mut self, token: ConnectionToken) -> Option<&mut ClientConnection> {
+        self.slots.get_mut(token)
+    }
+
+    /// The request that is being carried out on a connection.
+    pub(super) fn request_mut(&mut self, token: ConnectionToken) -> Option<&mut ActiveRequest> {
+        self.slots.get_mut(token)?.request.as_mut()
+    }
+
+    /// Lets a connection's request wait.
+    pub(super) fn wait_for(&mut self, token: ConnectionToken, stage: RequestStage) {
+        if let Some(request) = self.request_mut(token) {
+            request.wait_for(stage);
+        }
+    }
+
+    /// Ends the wait of a connection's request.
+    pub(super) fn take_stage(&mut self, token: ConnectionToken) -> Option<RequestStage> {
+        self.request_mut(token).map(ActiveRequest::take_stage)
+    }
+
+    /// Ends a connection's request with this answer.
+    pub(super) fn finish_request(&mut self, token: ConnectionToken, json: &[u8], now: ClockReading) {
+        if let Some(connection) = self.slots.get_mut(token) {
+            connection.request = None;
+            connection.append_answer(json, &mut self.spare, now.ms);
+        }
+    }
+
+    /// Counts what a connection holds now, and sets the timer for what it waits for. To be called after each
+    /// change.
+    pub(super) fn settle(&mut self, token: ConnectionToken, now: ClockReading) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let held = connection.measure_held();
+        self.admission.recount(connection.counted_bytes, held);
+        connection.counted_bytes = held;
+        self.admission.note_partial(token, connection.has_partial_request(), held.is_anonymous, now.ms);
+        if let Some((stall, at_ms)) = connection.stall_deadline(false)
+            && !self.timers.is_set(LoopTimer::StallCheck(token))
+        {
+            let at_ms = if stall == StallKind::Answer { at_ms.min(now.ms + DRAIN_WINDOW_MS) } else { at_ms };
+            self.timers.set(LoopTimer::StallCheck(token), at_ms.max(now.ms));
+        }
+    }
+
+    /// Takes a connection out. Dropping it closes its socket.
+    pub(super) fn remove(&mut self, token: ConnectionToken) -> Option<ClientConnection> {
+        let connection = self.slots.remove(token)?;
+        self.admission.forget(token, connection.counted_bytes);
+        let timers =
+            [LoopTimer::DelayedAnswer(token), LoopTimer::StallCheck(token), LoopTimer::DrainEnd(token)];
+        timers.into_iter().for_each(|timer| self.timers.cancel(timer));
+        self.ready.remove(&token);
+        Some(connection)
+    }
+}
