@@ -1,4 +1,5 @@
-//! What all parts of a node use: state directory, engine, trackers, records, locks, notices; and the keys of files.
+//! What all parts of a node use: state directory, engine, trackers, records, locks, notices; and the keys of
+//! files.
 
 use std::sync::Arc;
 

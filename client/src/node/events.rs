@@ -1,7 +1,9 @@
-//! What a front end is told besides answers: the events of its own request, and notices that concern every user of the node.
+//! What a front end is told besides answers: the events of its own request, and notices that concern every
+//! user of the node.
 //!
-//! Always true: a front end that does not read delays nothing. Progress comes at most every `PROGRESS_EVERY_MS`; after a failed
-//! write nothing more is written; notices that a watcher does not take are dropped.
+//! Always true: a front end that does not read delays nothing. Progress comes at most every
+//! `PROGRESS_EVERY_MS`; after a failed write nothing more is written; notices that a watcher does not take
+//! are dropped.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
@@ -78,8 +80,8 @@ pub(crate) struct NoticeBoard {
 }
 
 impl NoticeBoard {
-    /// Sends a notice to all watchers and to the log. Parts of it may come from peers and trackers, so all of it is made safe for a
-    /// terminal.
+    /// Sends a notice to all watchers and to the log. Parts of it may come from peers and trackers, so all of
+    /// it is made safe for a terminal.
     pub(crate) fn post(&self, text: &str) {
         let text = make_printable(text);
         tracing::info!("{text}");

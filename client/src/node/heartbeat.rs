@@ -1,5 +1,5 @@
-//! The heartbeat: tells the trackers every few seconds that this node is there, and where it listens; and withdraws shares whose
-//! files have changed.
+//! The heartbeat: tells the trackers every few seconds that this node is there, and where it listens; and
+//! withdraws shares whose files have changed.
 //!
 //! Always true: a node that does not listen sends no heartbeat, so that no peer is sent to it.
 

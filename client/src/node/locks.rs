@@ -1,23 +1,23 @@
 //! Locks by file: one for this node's download of a file, one for its share of it.
 //!
-//! A thread that changes either holds its lock: it locks, reads the state, acts, writes the record, and unlocks. State that was
-//! read before the lock was taken may be out of date.
+//! A thread that changes either holds its lock: it locks, reads the state, acts, writes the record, and
+//! unlocks. State that was read before the lock was taken may be out of date.
 //!
-//! Always true: a lock has at most one holder. A thread that needs both locks of a file takes the download's first. The types
-//! hold that order: a thread locks through its [`LockScope`], which each lock borrows, so that a share's lock gives access to no
-//! further lock and a download's only to the share's.
+//! Always true: a lock has at most one holder. A thread that needs both locks of a file takes the download's
+//! first. The types hold that order: a thread locks through its [`LockScope`], which each lock borrows, so
+//! that a share's lock gives access to no further lock and a download's only to the share's.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::lock::lock;
 use tracker::api::GroupFile;
 
 use super::shutdown::Latch;
 use crate::exit::ClientFault;
 use crate::limits;
-use engine::lock::lock;
 
 /// What waiting threads ask of the holder of a download's lock, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +101,8 @@ pub(super) struct LockScope<'a> {
 }
 
 impl LockScope<'_> {
-    /// Locks a download for a user's command. `waiting` is called between two looks, and its error ends the wait.
+    /// Locks a download for a user's command. `waiting` is called between two looks, and its error ends the
+    /// wait.
     ///
     /// # Errors
     /// The node is shutting down, or the error of `waiting`.

@@ -8,10 +8,10 @@
 //!                                                                              └──► events, locks, shutdown
 //! ```
 //!
-//! Threads: one accepts front ends, one serves each of them, one announces each running download, one sends heartbeats, one recovers,
-//! and one compares files at destinations for that. They share [`core`], [`shares`] and [`downloads`]. A thread that changes a share
-//! or a download holds its lock ([`locks`]). All of them end with the shutdown latch: they wait on it, are woken when it is set, or
-//! check it once a second.
+//! Threads: one accepts front ends, one serves each of them, one announces each running download, one sends
+//! heartbeats, one recovers, and one compares files at destinations for that. They share [`core`], [`shares`]
+//! and [`downloads`]. A thread that changes a share or a download holds its lock ([`locks`]). All of them end
+//! with the shutdown latch: they wait on it, are woken when it is set, or check it once a second.
 
 mod core;
 mod disk;

@@ -1,9 +1,9 @@
-//! The recovery thread: resumes what an earlier process had, and what this one could not do yet. It restores shares and resumes
-//! downloads; what cannot be done now is tried again.
+//! The recovery thread: resumes what an earlier process had, and what this one could not do yet. It restores
+//! shares and resumes downloads; what cannot be done now is tried again.
 //!
-//! Always true: one thread does this, so that nothing is resumed twice. It sleeps until it is woken when no work is left; else for a
-//! pause that doubles. A download whose destination has a file is resumed by a second thread, since comparing that file may take
-//! hours.
+//! Always true: one thread does this, so that nothing is resumed twice. It sleeps until it is woken when no
+//! work is left; else for a pause that doubles. A download whose destination has a file is resumed by a
+//! second thread, since comparing that file may take hours.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,8 +38,8 @@ impl NodeRecovery {
         }
     }
 
-    /// Starts the thread, or wakes it. Downloads are resumed too once `includes_downloads` was given: the node does not end with its
-    /// command.
+    /// Starts the thread, or wakes it. Downloads are resumed too once `includes_downloads` was given: the
+    /// node does not end with its command.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -145,7 +145,8 @@ fn is_destination_occupied(record: &DownloadRecord) -> bool {
     matches!(existing, Ok(DestinationEntry::File { .. }))
 }
 
-/// How long to wait after a round, by what it left and how often that was waited for. `None`: until the thread is woken.
+/// How long to wait after a round, by what it left and how often that was waited for. `None`: until the
+/// thread is woken.
 fn retry_pause(pending: PendingWork, pauses: u32) -> Option<Duration> {
     let (first_ms, max_ms) = match pending {
         PendingWork::Nothing => return None,

@@ -1,7 +1,7 @@
 //! The node that runs in this process: starts it, connects to it, ends it.
 //!
-//! Always true: the socket is removed before the lock of the state directory is given back, so that no front end connects to a node
-//! that is ending.
+//! Always true: the socket is removed before the lock of the state directory is given back, so that no front
+//! end connects to a node that is ending.
 
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -70,8 +70,8 @@ impl NodeRuntime {
         self.core.peer.engine().map(|engine| engine.listen_address())
     }
 
-    /// Restores the shares of the user who is logged in, now and after each login. Resumes downloads too if `includes_downloads`: the
-    /// node does not end with its command.
+    /// Restores the shares of the user who is logged in, now and after each login. Resumes downloads too if
+    /// `includes_downloads`: the node does not end with its command.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -104,7 +104,8 @@ impl NodeRuntime {
         self.core.shutdown.wait();
     }
 
-    /// Ends the node. Front ends that wait for an answer get it first, unless the node is shutting down already.
+    /// Ends the node. Front ends that wait for an answer get it first, unless the node is shutting down
+    /// already.
     pub(crate) fn shut_down(self) {
         self.core.state_dir.remove_socket();
         // Ends the thread that accepts, which would sleep until the process ends.
@@ -116,8 +117,8 @@ impl NodeRuntime {
     }
 }
 
-/// Raises the soft limit of open files to the hard one: each share holds a descriptor. The usual soft limit of 1,024 is for programs
-/// that use `select`.
+/// Raises the soft limit of open files to the hard one: each share holds a descriptor. The usual soft limit
+/// of 1,024 is for programs that use `select`.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {

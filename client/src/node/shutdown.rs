@@ -41,7 +41,8 @@ impl Latch {
     }
 }
 
-/// A flag that one thread waits for and resets. To set it before the thread waits, or several times, counts once.
+/// A flag that one thread waits for and resets. To set it before the thread waits, or several times, counts
+/// once.
 #[derive(Debug, Default)]
 pub(super) struct WakeupFlag {
     is_set: Mutex<bool>,

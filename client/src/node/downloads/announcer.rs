@@ -1,9 +1,10 @@
-//! Talks to the trackers for one run of a download: asks for peers and tickets, announces pieces, and at the end makes the file a
-//! share.
+//! Talks to the trackers for one run of a download: asks for peers and tickets, announces pieces, and at the
+//! end makes the file a share.
 //!
-//! Always true: without a tracker a download only lacks new peers. What could not be announced is announced later, and after a
-//! change of the tracker's epoch all of it again. Peers are asked for after 1, 2, 4 … 30 s, and at once when the last one is gone;
-//! pieces are announced at most once a second; a ticket is renewed after two thirds of its life, or when the download waits for one.
+//! Always true: without a tracker a download only lacks new peers. What could not be announced is announced
+//! later, and after a change of the tracker's epoch all of it again. Peers are asked for after 1, 2, 4 … 30
+//! s, and at once when the last one is gone; pieces are announced at most once a second; a ticket is renewed
+//! after two thirds of its life, or when the download waits for one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,8 +43,8 @@ struct DownloadAnnouncer {
 /// The thread of an announcer that waits for its run.
 pub(super) struct IdleAnnouncer(SyncSender<Arc<DownloadRun>>);
 
-/// Starts the thread of an announcer before its run starts, since a run that has started must have one. The thread ends if it is
-/// dropped without a run.
+/// Starts the thread of an announcer before its run starts, since a run that has started must have one. The
+/// thread ends if it is dropped without a run.
 ///
 /// # Errors
 /// The system gives no thread.
@@ -192,8 +193,8 @@ impl DownloadAnnouncer {
         }
     }
 
-    /// Tells the tracker that nothing of the file is served here, unless it is. A tracker lists a node as a leecher as soon as it has
-    /// asked for a file, even without a piece.
+    /// Tells the tracker that nothing of the file is served here, unless it is. A tracker lists a node as a
+    /// leecher as soon as it has asked for a file, even without a piece.
     fn report_stopped(&self) {
         let core = &self.shares.core;
         if shares::is_served(core, &self.run.key) != Some(true) {
@@ -201,8 +202,8 @@ impl DownloadAnnouncer {
         }
     }
 
-    /// Makes the complete file a share, unless its user has stopped it already, and announces it. If that fails, the recovery thread
-    /// announces it later.
+    /// Makes the complete file a share, unless its user has stopped it already, and announces it. If that
+    /// fails, the recovery thread announces it later.
     fn complete(&self) {
         let core = &self.shares.core;
         let DownloadRun { key, id, end_recorded, end_announced, .. } = &*self.run;
@@ -222,7 +223,8 @@ impl DownloadAnnouncer {
         end_announced.set();
     }
 
-    /// Whether its user has stopped the share since the file was complete. The engine serves a complete download by itself.
+    /// Whether its user has stopped the share since the file was complete. The engine serves a complete
+    /// download by itself.
     fn was_stopped(&self) -> bool {
         let core = &self.shares.core;
         let DownloadRun { key, user, .. } = &*self.run;

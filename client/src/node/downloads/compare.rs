@@ -1,7 +1,7 @@
 //! Compares what is at a destination with the file that is wanted there.
 //!
-//! All of it is hashed, which takes as long as a pass over the file. Progress is reported after each piece, and the report may end
-//! the comparison. A comparison that was ended has changed nothing.
+//! All of it is hashed, which takes as long as a pass over the file. Progress is reported after each piece,
+//! and the report may end the comparison. A comparison that was ended has changed nothing.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -73,11 +73,12 @@ impl CompareProgress {
     }
 }
 
-/// Compares. `report` gets the bytes that are compared, after each piece, and says whether to go on. It is not called where there
-/// is no file.
+/// Compares. `report` gets the bytes that are compared, after each piece, and says whether to go on. It is
+/// not called where there is no file.
 ///
 /// # Errors
-/// Exit code 6 for what must not be replaced: a file that differs, or something that is not a file. A storage fault.
+/// Exit code 6 for what must not be replaced: a file that differs, or something that is not a file. A storage
+/// fault.
 pub(super) fn compare_destination(
     core: &NodeCore,
     request: &DownloadRequest,

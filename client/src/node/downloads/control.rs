@@ -1,6 +1,7 @@
 //! Pauses, resumes and cancels downloads, running or only on record.
 //!
-//! Always true: what a command did is on record before it ends; where it cannot be recorded, the command says so.
+//! Always true: what a command did is on record before it ends; where it cannot be recorded, the command says
+//! so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +55,8 @@ impl DownloadControl {
 /// Carries out a command. Returns what was done, in words.
 ///
 /// # Errors
-/// Exit code 5 for a download that does not exist, 1 for one that has ended. Also when it is done and cannot be recorded.
+/// Exit code 5 for a download that does not exist, 1 for one that has ended. Also when it is done and cannot
+/// be recorded.
 pub(super) fn control_download(
     shares: &Shares,
     table: &DownloadTable,
@@ -86,7 +88,8 @@ pub(super) fn control_download(
     .map(|done| format!("{key} {done}"))
 }
 
-/// The answer about a download whose destination is being compared. `None` if the comparison has to be aborted for it.
+/// The answer about a download whose destination is being compared. `None` if the comparison has to be
+/// aborted for it.
 fn answer_while_comparing(
     table: &DownloadTable,
     key: &GroupFile,
@@ -186,7 +189,8 @@ fn control_recorded(
         DownloadControl::Cancel => {
             core.records.forget_download(&recorded.id)?;
             table.remove_recorded(holder);
-            // The trackers list its user as a leecher since the first request. A user who shares the file stays a seeder.
+            // The trackers list its user as a leecher since the first request. A user who shares the file
+            // stays a seeder.
             let user = &recorded.record.user;
             if shares.table.get(user, key).is_none() {
                 shares::report_stopped(core, user, key);

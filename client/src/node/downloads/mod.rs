@@ -1,7 +1,8 @@
 //! The downloads of this node: begun by users, resumed after a restart, controlled, listed.
 //!
-//! Always true: a download is on record before it begins, and until then the record of the one that it replaces stays inside. At
-//! most `DOWNLOADS_MAX` run. A thread that begins a download, or changes one that does not run, holds its lock.
+//! Always true: a download is on record before it begins, and until then the record of the one that it
+//! replaces stays inside. At most `DOWNLOADS_MAX` run. A thread that begins a download, or changes one that
+//! does not run, holds its lock.
 
 mod announcer;
 mod compare;
@@ -85,8 +86,8 @@ impl Downloads {
     /// Starts a download, or finds the run of the same file to the same place.
     ///
     /// # Errors
-    /// The tracker's refusal. Exit code 6 for a file at the destination that differs. A storage fault; also that the
-    /// download cannot be recorded, since a restart would lose it: then nothing is begun.
+    /// The tracker's refusal. Exit code 6 for a file at the destination that differs. A storage fault; also
+    /// that the download cannot be recorded, since a restart would lose it: then nothing is begun.
     pub(super) fn start(
         &self,
         request: &DownloadRequest,
@@ -145,7 +146,8 @@ impl Downloads {
         self.record_and_launch(&holder, record, described).map(StartOutcome::Running)
     }
 
-    /// Compares what is at a destination. `report` gets the bytes that are compared, and says whether to go on.
+    /// Compares what is at a destination. `report` gets the bytes that are compared, and says whether to go
+    /// on.
     fn compare(
         &self,
         holder: &DownloadLock<'_>,
@@ -166,7 +168,8 @@ impl Downloads {
         outcome
     }
 
-    /// Puts a download on record and starts it. If that fails, the record of the one that it replaces is written again.
+    /// Puts a download on record and starts it. If that fails, the record of the one that it replaces is
+    /// written again.
     fn record_and_launch(
         &self,
         holder: &DownloadLock<'_>,
@@ -317,7 +320,8 @@ impl Downloads {
         }
     }
 
-    /// A download on record is complete: an earlier process ended between its last step and the record of that step.
+    /// A download on record is complete: an earlier process ended between its last step and the record of
+    /// that step.
     fn complete_existing(
         &self,
         holder: &mut DownloadLock<'_>,
@@ -390,7 +394,8 @@ impl Downloads {
     /// Pauses, resumes or cancels a download. Returns what was done, in words.
     ///
     /// # Errors
-    /// Exit code 5 for a download that does not exist, 1 for one that has ended. Also when it is done and cannot be recorded.
+    /// Exit code 5 for a download that does not exist, 1 for one that has ended. Also when it is done and
+    /// cannot be recorded.
     pub(super) fn control(&self, key: &GroupFile, control: DownloadControl) -> Result<String, ClientFault> {
         control::control_download(&self.shares, &self.table, key, control)
     }
@@ -406,7 +411,8 @@ impl Downloads {
         runs.iter().filter(|run| run.user == user).map(|run| run.key.clone()).collect()
     }
 
-    /// Continues the downloads of the user who has logged in, as far as the node had paused them, and pauses those of others.
+    /// Continues the downloads of the user who has logged in, as far as the node had paused them, and pauses
+    /// those of others.
     pub(super) fn set_active_user(&self, user: Option<&str>) {
         self.table.runs().iter().for_each(|run| run.set_active_user(user));
     }

@@ -41,7 +41,8 @@ pub(super) fn load_downloads(records: &RecordStore) -> Vec<RecordedDownload> {
     downloads
 }
 
-/// The record of a download that an earlier process had not started when it ended gives way to the one that it was to replace.
+/// The record of a download that an earlier process had not started when it ended gives way to the one that
+/// it was to replace.
 fn undo_replacement(records: &RecordStore, id: &RecordId, record: DownloadRecord) -> DownloadRecord {
     let Some(replaced) = record.replaced else { return record };
     if let Err(fault) = records.write_download(id, &replaced) {

@@ -1,7 +1,7 @@
 //! A download that this process has handed to the engine: its record, its pauses, its progress.
 //!
-//! Always true: only the run that owns a record writes it. A run gives its record up when it is cancelled or complete, or when a
-//! successor takes the record over.
+//! Always true: only the run that owns a record writes it. A run gives its record up when it is cancelled or
+//! complete, or when a successor takes the record over.
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -140,7 +140,8 @@ impl DownloadRun {
         self.update_record(core, |record| record.replaced = None)
     }
 
-    /// Gives the record of a run that has failed to its successor. `None` if it has not failed, or owns no record.
+    /// Gives the record of a run that has failed to its successor. `None` if it has not failed, or owns no
+    /// record.
     pub(super) fn hand_over_record(&self) -> Option<DownloadRecord> {
         let DownloadPhase::Failed(failure) = self.download.progress().phase else { return None };
         let mut record = lock(&self.record).take()?;
@@ -189,8 +190,8 @@ pub(in crate::node) fn follow_download(
         version = progress.version;
         match &progress.phase {
             DownloadPhase::Durable => {
-                // After the answer a restart shares the file, and peers find this node among the seeders; unless the disk or the
-                // tracker takes too long.
+                // After the answer a restart shares the file, and peers find this node among the seeders;
+                // unless the disk or the tracker takes too long.
                 run.end_recorded.wait_timeout(end_wait);
                 run.end_announced.wait_timeout(end_wait);
                 return Ok(NodeAnswer::Downloaded(run.row_at(&progress)));

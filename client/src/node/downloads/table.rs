@@ -9,11 +9,13 @@
 //!                     └──start── Recorded
 //! ```
 //!
-//! Always true: a file has at most one download. A thread that changes a download holds its lock ([`DownloadLock`]), but for the
-//! end of a run, which its engine decides, and the removal of a run that was cancelled.
+//! Always true: a file has at most one download. A thread that changes a download holds its lock
+//! ([`DownloadLock`]), but for the end of a run, which its engine decides, and the removal of a run that was
+//! cancelled.
 
 use std::sync::{Arc, Mutex};
 
+use engine::lock::lock;
 use engine::stats::DownloadPhase;
 use tracker::api::GroupFile;
 
@@ -23,7 +25,6 @@ use super::running::DownloadRun;
 use crate::ipc::rows::TransferRow;
 use crate::node::disk::records::{DownloadRecord, RecordId};
 use crate::node::locks::DownloadLock;
-use engine::lock::lock;
 
 /// The life of a download in this process.
 #[derive(Clone)]
@@ -44,7 +45,8 @@ pub(super) enum DownloadState {
         /// Its state before: recorded, or a run that has failed.
         before: Box<DownloadState>,
     },
-    /// Handed to the engine by this process. It stays here when it has ended, until it is cancelled or replaced.
+    /// Handed to the engine by this process. It stays here when it has ended, until it is cancelled or
+    /// replaced.
     Running(Arc<DownloadRun>),
 }
 
@@ -86,7 +88,8 @@ impl DownloadState {
         }
     }
 
-    /// Whether a record of it counts against the limit of records: complete and cancelled downloads have none.
+    /// Whether a record of it counts against the limit of records: complete and cancelled downloads have
+    /// none.
     fn is_on_record(&self) -> bool {
         self.recorded().is_some()
             || self.run().is_some_and(|run| {
@@ -148,7 +151,8 @@ impl DownloadTable {
         }
     }
 
-    /// Takes the record of a download that does not run, or failed here, for a successor under the same key. `None` without one.
+    /// Takes the record of a download that does not run, or failed here, for a successor under the same key.
+    /// `None` without one.
     pub(super) fn replace(&self, holder: &DownloadLock<'_>) -> Option<(RecordId, DownloadRecord)> {
         let mut slots = lock(&self.slots);
         let slot = slots.iter_mut().find(|slot| slot.key == *holder.key())?;
@@ -207,7 +211,7 @@ impl DownloadTable {
             .retain(|slot| slot.key != *holder.key() || !matches!(slot.state, DownloadState::Recorded(_)));
     }
 
-    /// Removes a run, in whatever state the download is.
+    /// Removes a run, in each state of the download.
     pub(super) fn remove_run(&self, run: &Arc<DownloadRun>) {
         let is_it =
             |state: &DownloadState| matches!(state, DownloadState::Running(known) if Arc::ptr_eq(known, run));
@@ -255,8 +259,8 @@ impl DownloadTable {
         self.states().iter().filter(|state| state.is_on_record()).count()
     }
 
-    /// The rows of all downloads while `user` is logged in: first what does not run, then the runs in the order of their start, then
-    /// what is compared before it is on record.
+    /// The rows of all downloads while `user` is logged in: first what does not run, then the runs in the
+    /// order of their start, then what is compared before it is on record.
     pub(super) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
         let mut states = self.states();
         states.sort_by_key(|state| match (state.recorded(), state.run()) {
@@ -270,5 +274,94 @@ impl DownloadTable {
     /// A copy: rows ask the engine, which is not done under the table's lock.
     fn states(&self) -> Vec<DownloadState> {
         lock(&self.slots).iter().map(|slot| slot.state.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::proto::manifest::{FileProof, Manifest};
+    use engine::proto::units::Digest;
+
+    use super::super::compare::DownloadRequest;
+    use super::*;
+    use crate::ipc::rows::TransferState;
+    use crate::node::disk::records::tests::sample_file;
+    use crate::node::locks::KeyLocks;
+
+    fn recorded(group: &str) -> RecordedDownload {
+        let record = DownloadRecord {
+            key: sample_file(group, "u").key,
+            user: "u".into(),
+            destination: "/to".into(),
+            overwrite: false,
+            content: Digest([3; 20]),
+            total_bytes: 5,
+            paused: true,
+            failed: None,
+            replaced: None,
+        };
+        RecordedDownload { id: RecordId::new().unwrap(), record, waiting_for: None }
+    }
+
+    fn comparison(key: &GroupFile) -> Arc<CompareProgress> {
+        let request = DownloadRequest { key: key.clone(), destination: "/to".into(), overwrite: false };
+        let (digests, proof) = (vec![Digest([3; 20])], FileProof::Whole(Digest([3; 20])));
+        let manifest = Manifest::new(key.name.clone(), Some(5), digests, proof, None).unwrap();
+        Arc::new(CompareProgress::new(&request, &manifest))
+    }
+
+    fn states(table: &DownloadTable) -> Vec<(String, TransferState)> {
+        table.rows(Some("u")).into_iter().map(|row| (row.group, row.state)).collect()
+    }
+
+    #[test]
+    fn a_comparison_ends_in_the_state_before_it() {
+        let locks = KeyLocks::new(Arc::default());
+        let mut scope = locks.scope();
+        let (first, second) = (recorded("first"), recorded("second"));
+        let table = DownloadTable::of_recorded(vec![first.clone(), second]);
+        let new_key = sample_file("new", "u").key;
+        let new = scope.try_lock_download(&new_key).unwrap();
+        table.begin_comparing(&new, comparison(&new_key));
+        let mut scope = locks.scope();
+        let known = scope.try_lock_download(&first.record.key).unwrap();
+        table.begin_comparing(&known, comparison(&first.record.key));
+        let state = |group: &str, state| (group.to_owned(), state);
+        let (comparing, paused) = (TransferState::Comparing, TransferState::Paused);
+        let expected = [state("first", comparing), state("second", paused), state("new", comparing)];
+        assert_eq!(states(&table), expected);
+        assert_eq!(table.find_recorded(&first.record.key).map(|found| found.id), Some(first.id));
+        table.end_comparing(&known);
+        table.end_comparing(&new);
+        assert_eq!(states(&table), [state("first", paused), state("second", paused)]);
+    }
+
+    #[test]
+    fn a_replaced_download_is_restored_if_its_successor_does_not_start() {
+        let locks = KeyLocks::new(Arc::default());
+        let mut scope = locks.scope();
+        let download = recorded("g");
+        let table = DownloadTable::of_recorded(vec![download.clone()]);
+        let holder = scope.try_lock_download(&download.record.key).unwrap();
+        assert_eq!(table.replace(&holder), Some((download.id.clone(), download.record.clone())));
+        assert_eq!(table.count_on_record(), 1, "a download that is being replaced is on record");
+        table.restore(&holder);
+        assert_eq!(table.replace(&holder).map(|(id, _)| id), Some(download.id));
+        table.restore(&holder);
+        table.remove_recorded(&holder);
+        assert_eq!(table.replace(&holder), None);
+        assert_eq!(states(&table), []);
+    }
+
+    #[test]
+    #[should_panic(expected = "one thread compares at a time")]
+    fn a_destination_is_compared_once_at_a_time() {
+        let locks = KeyLocks::new(Arc::default());
+        let mut scope = locks.scope();
+        let key = sample_file("g", "u").key;
+        let holder = scope.try_lock_download(&key).unwrap();
+        let table = DownloadTable::default();
+        table.begin_comparing(&holder, comparison(&key));
+        table.begin_comparing(&holder, comparison(&key));
     }
 }

@@ -1,11 +1,13 @@
-//! Brings each share to the state that its record and its file call for: listed, served, announced, or withdrawn.
+//! Brings each share to the state that its record and its file call for: listed, served, announced, or
+//! withdrawn.
 //!
-//! The recovery thread calls [`restore_shares`] at its start and whenever a share is not in that state. A share is served without
-//! reading its file if the file has the recorded fingerprint. The tracker is told of each share once a process, and by that learns
-//! where this node listens.
+//! The recovery thread calls [`restore_shares`] at its start and whenever a share is not in that state. A
+//! share is served without reading its file if the file has the recorded fingerprint. The tracker is told of
+//! each share once a process, and by that learns where this node listens.
 //!
-//! Always true: each share is looked up again under its lock. Only a tracker's own refusal ends a share; an upload that was never
-//! listed is kept for its user even then. A file that has changed is withdrawn; one that cannot be read now is tried again.
+//! Always true: each share is looked up again under its lock. Only a tracker's own refusal ends a share; an
+//! upload that was never listed is kept for its user even then. A file that has changed is withdrawn; one
+//! that cannot be read now is tried again.
 
 use engine::Engine;
 use engine::proto::manifest::Manifest;
@@ -157,8 +159,8 @@ fn load_manifest(shares: &Shares, share: &LocalShare) -> Result<Manifest, ServeF
     })
 }
 
-/// Tells the tracker that this node serves a share, and where it listens. Asks first whether the tracker lists the same content under
-/// this name, since a node says by name alone which file it has.
+/// Tells the tracker that this node serves a share, and where it listens. Asks first whether the tracker
+/// lists the same content under this name, since a node says by name alone which file it has.
 fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
     let core = &shares.core;
     let SharedFile { key, user, content, path, .. } = &share.file;
@@ -221,7 +223,8 @@ fn finish_stop(shares: &Shares, share: &LocalShare) -> PendingWork {
     PendingWork::Nothing
 }
 
-/// Tells the tracker that the share ended. A refusal counts as success: then the tracker knows of no such share.
+/// Tells the tracker that the share ended. A refusal counts as success: then the tracker knows of no such
+/// share.
 fn request_stop(shares: &Shares, share: &LocalShare) -> Result<(), PendingWork> {
     let command = Command::StopShare { file: share.file.key.clone() };
     let trackers = &shares.core.trackers;
@@ -269,7 +272,8 @@ fn list_share(shares: &Shares, engine: &Engine, share: &LocalShare) -> PendingWo
     }
 }
 
-/// Keeps an upload that the tracker refused for good: its record stays for its user, with the reason, and is not sent again.
+/// Keeps an upload that the tracker refused for good: its record stays for its user, with the reason, and is
+/// not sent again.
 fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
     let core = &shares.core;
     let SharedFile { key, user, .. } = &share.file;
@@ -284,7 +288,8 @@ fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
     report_stopped(core, user, key);
 }
 
-/// Why a share is not served although its user has not stopped it, and what to type next. `None` if that is not so.
+/// Why a share is not served although its user has not stopped it, and what to type next. `None` if that is
+/// not so.
 pub(in crate::node) fn unserved_reason(share: &LocalShare) -> Option<String> {
     match &share.state {
         ShareState::Refused(refusal) => Some(refusal_message(&share.file, refusal.as_ref())),

@@ -2,15 +2,18 @@
 //!
 //! ```text
 //!   Unlisted ──list──► NotServed ──serve──► Served ──announce──► Announced
-//!      │                 │   ▲                │                      │
-//!    refuse           unreadable  ◄───────take down──────────────────┘
+//!      │                 │  ▲                 │                      │
+//!    refuse     mark_unreadable └──take_down───┴──────────────────────┘
 //!      ▼                 ▼
-//!   Refused          Unreadable ──serve──► Served          each of them ──stop──► Stopped
+//!   Refused          Unreadable ──serve──► Served, or ──take_down──► NotServed
+//!
+//!   each state ──stop──► Stopped, which leaves the table once the tracker knows
 //! ```
 //!
-//! Always true: one share a user and file. A share leaves the table only when its user stops it, when another share of the same
-//! user takes its place, or when its file is no longer what was shared. It stays when its user logs out. Only a thread that holds the
-//! lock of a share changes its state, but for `take_down`, which a login does at any time.
+//! Always true: one share a user and file. A share leaves the table only when its user stops it, when another
+//! share of the same user takes its place, or when its file is no longer what was shared. It stays when its
+//! user logs out. Only a thread that holds the lock of a share changes its state, but for `take_down`, which
+//! a login does at any time.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,7 +36,7 @@ pub(in crate::node) struct Shares {
     /// What all parts of the node use.
     pub(in crate::node) core: Arc<NodeCore>,
     /// The shares.
-    pub(in crate::node) table: ShareTable,
+    pub(in crate::node) table: LocalShareTable,
 }
 
 impl Shares {
@@ -98,9 +101,10 @@ pub(in crate::node) struct ShareOrigin {
     pub(in crate::node) fingerprint: Fingerprint,
 }
 
-/// After a crash between writing one record and removing another, two records share a key. The newer listed one counts.
-fn load_table(records: &RecordStore) -> ShareTable {
-    let table = ShareTable::default();
+/// After a crash between writing one record and removing another, two records share a key. The newer listed
+/// one counts.
+fn load_table(records: &RecordStore) -> LocalShareTable {
+    let table = LocalShareTable::default();
     let mut recorded = records.read_shares();
     recorded.sort_by_key(|(_, record)| !matches!(record.stage, ShareStage::Unlisted | ShareStage::Refused));
     for (id, record) in recorded {
@@ -204,7 +208,8 @@ impl ShareState {
         *self = ShareState::Unreadable { reason, is_reported };
     }
 
-    /// The tracker knows that the file is not served for now. Without effect on a share that was taken down meanwhile.
+    /// The tracker knows that the file is not served for now. Without effect on a share that was taken down
+    /// meanwhile.
     pub(super) fn report(&mut self) {
         if let ShareState::Unreadable { is_reported, .. } = self {
             *is_reported = true;
@@ -266,11 +271,11 @@ pub(super) fn record_of(file: &SharedFile, state: &ShareState) -> ShareRecord {
 
 /// The shares of one node, by user and file.
 #[derive(Debug, Default)]
-pub(in crate::node) struct ShareTable {
+pub(in crate::node) struct LocalShareTable {
     shares: Mutex<BTreeMap<(String, GroupFile), LocalShare>>,
 }
 
-impl ShareTable {
+impl LocalShareTable {
     /// Adds a share. Returns the one that it replaces, of the same user and file.
     pub(super) fn insert(&self, share: LocalShare) -> Option<LocalShare> {
         lock(&self.shares).insert((share.file.user.clone(), share.file.key.clone()), share)
@@ -328,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_share_stays_until_it_is_removed() {
-        let table = ShareTable::default();
+        let table = LocalShareTable::default();
         let (alices, bobs) = (share("g", "alice"), share("g", "bob"));
         assert_eq!(table.insert(alices.clone()), None);
         assert_eq!(table.insert(bobs.clone()), None, "two users may share one file");
@@ -342,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_later_share_of_the_same_file_replaces_the_earlier() {
-        let table = ShareTable::default();
+        let table = LocalShareTable::default();
         let (first, second) = (share("g", "u"), share("g", "u"));
         table.insert(first.clone());
         assert_eq!(table.insert(second.clone()), Some(first.clone()));

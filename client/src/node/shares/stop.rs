@@ -1,6 +1,8 @@
-//! Ends shares: by command, at a login of another user, or since a file has changed. The tracker is told now or later.
+//! Ends shares: by command, at a login of another user, or since a file has changed. The tracker is told now
+//! or later.
 //!
-//! Always true: a file is not served any more as soon as its user has stopped it, whatever the tracker answers.
+//! Always true: a file is not served any more as soon as its user has stopped it, also if the tracker
+//! refuses.
 
 use std::collections::BTreeSet;
 
@@ -81,7 +83,8 @@ pub(in crate::node) fn drop_shares(shares: &Shares, is_chosen: impl Fn(&GroupFil
         if !is_chosen(&file.key, &state) {
             continue;
         }
-        // A node that is shutting down gives no lock. No thread serves the file again then, so it is dropped without.
+        // A node that is shutting down gives no lock. No thread serves the file again then, so it is dropped
+        // without.
         let mut scope = core.locks.scope();
         let _share = scope.lock_share(&file.key).ok();
         if let Some(share) = shares.table.get(&user, &file.key) {
@@ -119,8 +122,8 @@ pub(super) fn unserve_file(core: &NodeCore, key: &GroupFile) {
     }
 }
 
-/// Takes down a share that was just served if its user has logged out meanwhile; whether the user is still logged in. A login takes
-/// down what is served at that moment, not what is served after it.
+/// Takes down a share that was just served if its user has logged out meanwhile; whether the user is still
+/// logged in. A login takes down what is served at that moment, not what is served after it.
 pub(super) fn unserve_unless_active_user(shares: &Shares, share: &LocalShare) -> bool {
     let core = &shares.core;
     let key = &share.file.key;
@@ -135,7 +138,8 @@ pub(super) fn unserve_unless_active_user(shares: &Shares, share: &LocalShare) ->
     false
 }
 
-/// After a login: stops serving what is neither shared nor fetched by `user`. The recovery thread serves the user's shares.
+/// After a login: stops serving what is neither shared nor fetched by `user`. The recovery thread serves the
+/// user's shares.
 pub(in crate::node) fn set_active_user(shares: &Shares, user: &str, fetching: &[GroupFile]) {
     shares.table.take_down_others(user);
     shares.core.recovery_wakeup.set();
@@ -150,7 +154,8 @@ pub(in crate::node) fn set_active_user(shares: &Shares, user: &str, fetching: &[
     }
 }
 
-/// Withdraws the shares whose files have changed; the engine serves them no more. `withdrawn` are those of earlier calls.
+/// Withdraws the shares whose files have changed; the engine serves them no more. `withdrawn` are those of
+/// earlier calls.
 pub(in crate::node) fn withdraw_changed_files(shares: &Shares, withdrawn: &mut BTreeSet<EngineKey>) {
     let core = &shares.core;
     let served = core.peer.started_engine().map(|engine| engine.shares()).unwrap_or_default();
@@ -160,7 +165,8 @@ pub(in crate::node) fn withdraw_changed_files(shares: &Shares, withdrawn: &mut B
             continue;
         }
         let Some(key) = to_tracker_key(&share.key) else { continue };
-        // The heartbeat must not wait for a lock, nor can it tell anyone without a user: the next call tries again.
+        // The heartbeat must not wait for a lock, nor can it tell anyone without a user: the next call tries
+        // again.
         let mut scope = core.locks.scope();
         let Some(_share) = scope.try_lock_share(&key) else { continue };
         let Some(change) = source_change(core, &share.key) else { continue };

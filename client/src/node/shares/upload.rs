@@ -1,7 +1,8 @@
-//! Uploads: a file is hashed, recorded, listed by a tracker, and served. A download that is complete becomes a share likewise.
+//! Uploads: a file is hashed, recorded, listed by a tracker, and served. A download that is complete becomes
+//! a share likewise.
 //!
-//! Always true: a share is on record before the tracker hears of it, so that a restart finds it, and is served only once the tracker
-//! has listed it.
+//! Always true: a share is on record before the tracker hears of it, so that a restart finds it, and is
+//! served only once the tracker has listed it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,8 +35,8 @@ struct PreparedUpload {
 /// Shares a file in a group: the command `upload_file`.
 ///
 /// # Errors
-/// The tracker's refusal; a storage fault; the front end is gone while the file is hashed. Also that the share cannot be recorded,
-/// since a restart would lose it: then the tracker is not told.
+/// The tracker's refusal; a storage fault; the front end is gone while the file is hashed. Also that the
+/// share cannot be recorded, since a restart would lose it: then the tracker is not told.
 pub(in crate::node) fn upload_file(
     shares: &Shares,
     group: GroupId,
@@ -116,7 +117,8 @@ fn hash_unless_known(
     Ok(PreparedUpload { manifest, fingerprint, hashing_ms })
 }
 
-/// After a listing that failed: the share waits for the tracker if that may list it later, else it is forgotten.
+/// After a listing that failed: the share waits for the tracker if that may list it later, else it is
+/// forgotten.
 fn handle_listing_fault(shares: &Shares, share: LocalShare, fault: ClientFault) -> ClientFault {
     let core = &shares.core;
     // The front end is gone, or the user has to correct something.
@@ -174,7 +176,8 @@ fn share_name(path: &Path) -> Result<FileName, ClientFault> {
     })
 }
 
-/// Refuses an upload to a group before the file is hashed: a user who may not list the files of a group may not add one.
+/// Refuses an upload to a group before the file is hashed: a user who may not list the files of a group may
+/// not add one.
 fn check_membership(core: &NodeCore, group: &GroupId) -> Result<(), ClientFault> {
     let command = Command::ListFiles { group: group.clone(), after: None, count: Some(1) };
     core.trackers.request::<IgnoredAny>(command, RequestUrgency::Immediate).map(drop)

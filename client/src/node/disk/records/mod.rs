@@ -9,9 +9,10 @@
 //!       └─────────► share, download, manifest
 //! ```
 //!
-//! Crash order: the manifest is written first, then the record, which names the manifest by its checksum. A record is on the disk
-//! before the command that made it succeeds, and is removed before what it names. So a record without its manifest is damaged, and
-//! a manifest without a record is left over from a crash and removed.
+//! Crash order: the manifest is written first, then the record, which names the manifest by its checksum. A
+//! record is on the disk before the command that made it succeeds, and is removed before what it names. So a
+//! record without its manifest is damaged, and a manifest without a record is left over from a crash and
+//! removed.
 
 mod download;
 mod folder;
