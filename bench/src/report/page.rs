@@ -143,11 +143,14 @@ fn render_series(stored: &StoredRun) -> anyhow::Result<String> {
     for unit in units {
         let of_unit = all.iter().copied().filter(|series| series.unit == unit);
         // All rounds of a contender share one style.
-        let contender = |series: &SeriesRecord| series.kind.split(", round ").next().unwrap_or_default().to_owned();
+        let contender =
+            |series: &SeriesRecord| series.kind.split(", round ").next().unwrap_or_default().to_owned();
         let mut families: Vec<Vec<&SeriesRecord>> = Vec::new();
         for series in of_unit {
             let same = |family: &&mut Vec<&SeriesRecord>| {
-                family.iter().any(|one| one.workload == series.workload && contender(one) == contender(series))
+                family
+                    .iter()
+                    .any(|one| one.workload == series.workload && contender(one) == contender(series))
             };
             match families.iter_mut().find(same) {
                 Some(family) => family.push(series),

@@ -131,7 +131,11 @@ pub(crate) struct RoundWatch {
 
 impl RoundWatch {
     /// Starts sampling. After `limit` the `victims` are killed: children that have not been waited for.
-    pub(crate) fn start(round_pids: RoundPids, victims: &[u32], limit: Duration) -> anyhow::Result<RoundWatch> {
+    pub(crate) fn start(
+        round_pids: RoundPids,
+        victims: &[u32],
+        limit: Duration,
+    ) -> anyhow::Result<RoundWatch> {
         // By pidfds: a pid may be reused after its process was waited for.
         let victims: Vec<OwnedFd> =
             victims.iter().map(|pid| descendants::open_pidfd(*pid)).collect::<std::io::Result<_>>()?;
@@ -142,7 +146,8 @@ impl RoundWatch {
             let mut peaks = MemoryPeaks::default();
             loop {
                 let sample = MemoryPeaks::sample(&round_pids);
-                let pause = Duration::from_millis(MEMORY_SAMPLE_MS).max(sample.sampling * SAMPLE_PAUSE_FACTOR);
+                let pause =
+                    Duration::from_millis(MEMORY_SAMPLE_MS).max(sample.sampling * SAMPLE_PAUSE_FACTOR);
                 peaks = peaks.merge(sample);
                 if stopped.load(Ordering::Acquire) {
                     return peaks;

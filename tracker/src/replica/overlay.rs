@@ -192,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_reads_like_the_storage_itself_and_leaves_it_alone(steps in proptest::collection::vec(step(), 1..12)) {
+        fn it_reads_like_the_storage_and_leaves_it_unchanged(steps in proptest::collection::vec(step(), 1..12)) {
             let original: Vec<u8> = (0..10_000u32).map(|i| (i % 251) as u8).collect();
             let below = InMemoryBackend::new();
             below.set_len(original.len() as u64).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of the rules through commands and queries alone, and the rig that they share.
+//! Tests of the rules through commands and queries, and the rig that they share.
 //!
 //! ```text
 //!   accounts  groups  files  leases ──► Rig (machine, time, counted session ids)
@@ -29,7 +29,7 @@ use super::queries::StateQueries;
 
 pub(super) type Answer = Result<CommandOutcome, CommandRefusal>;
 
-/// A machine with a clock that stands still until told.
+/// A state machine with a clock that the test sets.
 #[derive(Default)]
 pub(super) struct Rig {
     pub(super) machine: StateMachine<MemoryTables>,
@@ -71,7 +71,7 @@ impl Rig {
         self.machine.queries()
     }
 
-    /// Makes an open group with these members, the first as owner.
+    /// Creates an open group with these members, the first as owner.
     pub(super) fn group(&mut self, name: &str, members: &[&Actor]) -> GroupId {
         let group = group(name);
         let (owner, others) = members.split_first().unwrap();
@@ -84,7 +84,7 @@ impl Rig {
         group
     }
 
-    /// The ports of the holders of a file.
+    /// Ports of the seeders of a file.
     pub(super) fn holders(&self, file: &GroupFile) -> Vec<u16> {
         self.queries().seeders(file).iter().map(|peer| peer.holder.address.port()).collect()
     }
