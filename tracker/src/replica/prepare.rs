@@ -45,22 +45,14 @@ pub struct PreparedLog {
 
 /// Why there is no log to open.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum PrepareError {
     /// A file is faulty.
     #[error(transparent)]
     Fault(#[from] ReplicaFault),
     /// The rules of founding forbid it.
     #[error("{line} with {root}: {refusal}{other_logs}", root = .root.display())]
-    Refused {
-        /// The line to be served.
-        line: SocketAddr,
-        /// The data root.
-        root: PathBuf,
-        /// The broken rule.
-        refusal: FoundingRefusal,
-        /// The logs found in the data root, as a sentence.
-        other_logs: String,
-    },
+    Refused { line: SocketAddr, root: PathBuf, refusal: FoundingRefusal, other_logs: String },
 }
 
 /// Directory of the tracker that serves a line.

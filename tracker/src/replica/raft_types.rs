@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::state::command::LogCommand;
-use crate::state::outcome::{CommandOutcome, CommandRefusal};
+pub use crate::state::outcome::ApplyResult;
 
 use super::fault::{ReplicaFault, StoreError};
 use super::snapshot::Snapshot;
@@ -17,9 +17,6 @@ pub struct CommandBatch {
     /// At least one command.
     pub commands: Vec<LogCommand>,
 }
-
-/// Outcome or refusal of one command.
-pub type ApplyResult = Result<CommandOutcome, CommandRefusal>;
 
 /// Results of an entry's commands, in order; empty for the library's own entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use super::access::VerifiedActor;
 use super::command::{LogCommand, Policy};
 use super::id::{Actor, GroupFile, GroupId, SessionId, UserId};
 use super::node::{NodeEndpoint, SwarmPeer};
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::ApplyResult;
 use super::row_key::{self, RowKey};
 use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow, UserRow};
 use super::tables::{Table, Tables};
@@ -122,7 +122,7 @@ impl<'a> StateQueries<'a> {
 
     /// The first outcome of a command that was applied before in the same session under the same request id.
     #[must_use]
-    pub fn first_answer(&self, command: &LogCommand) -> Option<Result<CommandOutcome, CommandRefusal>> {
+    pub fn first_answer(&self, command: &LogCommand) -> Option<ApplyResult> {
         retry::first_answer(self.tables, command)
     }
 

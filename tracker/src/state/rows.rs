@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Policy;
 use super::id::{SessionId, UserId};
 use super::node::NodeEndpoint;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::ApplyResult;
 use super::row_key::RowKey;
 use super::serde_forms;
 use super::tables::{Table, Tables, Visit};
@@ -123,7 +123,7 @@ pub(super) struct AnswerRow {
     /// Digest of the request, see `retry.rs`.
     #[serde(rename = "wish", with = "serde_forms::hex_bytes")]
     pub(super) request_digest: [u8; 32],
-    pub(super) answer: Result<CommandOutcome, CommandRefusal>,
+    pub(super) answer: ApplyResult,
 }
 
 /// The request whose outcome was remembered under a number.

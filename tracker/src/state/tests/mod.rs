@@ -24,10 +24,8 @@ use super::id::{Actor, GroupFile, GroupId, RequestId, SessionId, UserId};
 use super::machine::StateMachine;
 use super::memory_tables::MemoryTables;
 use super::node::NodeEndpoint;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::queries::StateQueries;
-
-pub(super) type Answer = Result<CommandOutcome, CommandRefusal>;
 
 /// A state machine with a clock that the test sets.
 #[derive(Default)]
@@ -55,15 +53,15 @@ impl Rig {
         Actor { user, session }
     }
 
-    pub(super) fn anonymous(&mut self, action: LogAction) -> Answer {
+    pub(super) fn anonymous(&mut self, action: LogAction) -> ApplyResult {
         self.machine.apply(&LogCommand::anonymous(self.at_s, action))
     }
 
-    pub(super) fn act(&mut self, actor: &Actor, action: LogAction) -> Answer {
+    pub(super) fn act(&mut self, actor: &Actor, action: LogAction) -> ApplyResult {
         self.machine.apply(&LogCommand::by(actor.clone(), self.at_s, None, action))
     }
 
-    pub(super) fn act_as_request(&mut self, actor: &Actor, id: &str, action: LogAction) -> Answer {
+    pub(super) fn act_as_request(&mut self, actor: &Actor, id: &str, action: LogAction) -> ApplyResult {
         self.machine.apply(&LogCommand::by(actor.clone(), self.at_s, Some(RequestId::of(id)), action))
     }
 

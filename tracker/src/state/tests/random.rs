@@ -226,7 +226,7 @@ proptest! {
     #[test]
     fn a_retried_command_gets_its_first_answer_and_changes_nothing(steps in steps()) {
         let (mut machine, mut script, _) = begin();
-        let mut first: BTreeMap<(SessionId, RequestId), (LogCommand, Answer)> = BTreeMap::new();
+        let mut first: BTreeMap<(SessionId, RequestId), (LogCommand, ApplyResult)> = BTreeMap::new();
         for (step, at_s) in steps.iter().zip(0..) {
             let command = script.command(step, at_s);
             let slot = command.by.as_ref().map(|by| by.session).zip(command.request_id);
