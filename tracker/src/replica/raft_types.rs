@@ -48,11 +48,13 @@ pub(super) fn parse_entry(row: &[u8]) -> Result<Entry, StoreError> {
 }
 
 /// A fault as the library's error of a read.
-pub(super) fn read_error(fault: &ReplicaFault) -> StorageError {
-    StorageIoError::read(openraft::AnyError::new(fault)).into()
+#[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]
+pub(super) fn read_error(fault: ReplicaFault) -> StorageError {
+    StorageIoError::read(openraft::AnyError::new(&fault)).into()
 }
 
 /// A fault as the library's error of a write.
-pub(super) fn write_error(fault: &ReplicaFault) -> StorageError {
-    StorageIoError::write(openraft::AnyError::new(fault)).into()
+#[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]
+pub(super) fn write_error(fault: ReplicaFault) -> StorageError {
+    StorageIoError::write(openraft::AnyError::new(&fault)).into()
 }

@@ -24,10 +24,13 @@ pub(super) trait TableRow: Serialize + DeserializeOwned {
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct UserRow {
-    pub(super) password_hash: String,
-    pub(super) password_epoch: u32,
-    pub(super) created_s: u64,
+pub struct UserRow {
+    /// Hash of the password, which only the server reads.
+    pub password_hash: String,
+    /// Number of password changes.
+    pub password_epoch: u32,
+    /// When the user was created, in seconds since the Unix epoch.
+    pub created_s: u64,
 }
 
 /// A session. After its end the row stays until it expires, so that a retried request gets its first outcome.
