@@ -43,8 +43,8 @@ fn main() -> ExitCode {
         Err(error) => return report_usage(&error),
     };
     let outcome = working_directory().and_then(|directory| {
-        let around = ProcessEnv { var: &|name| std::env::var_os(name), directory };
-        ClientPlan::resolve(&cli, &around)
+        let env = ProcessEnv { var: &|name| std::env::var_os(name), directory };
+        ClientPlan::resolve(&cli, &env)
     });
     let plan = match outcome {
         Ok(plan) => plan,
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     init_logging(plan.verbose, render::wants_color(plan.output.color, &std::io::stderr()));
     let mut screen = Screen::new(plan.output);
     let outcome = SignalHandler::install().and_then(|signals| match cli.command {
-        Some(words) => commands::run_once(words, &plan, &mut screen, &signals).map(|()| ExitCause::Done),
+        Some(command) => commands::run_once(command, &plan, &mut screen, &signals).map(|()| ExitCause::Done),
         None => prompt::run_prompt(&plan, &mut screen, &signals),
     });
     // Output that could not be written fails a command that was otherwise successful.
