@@ -38,5 +38,6 @@ mod shutdown;
 pub(crate) mod trackers;
 mod wakeup;
 
+pub(crate) use disk::records::{accepts_download_record, accepts_share_record};
 pub(crate) use disk::state_dir;
 pub(crate) use runtime::NodeRuntime;
