@@ -17,7 +17,7 @@ use super::raft_types::{ApplyResult, CommandBatch};
 #[expect(missing_docs, reason = "the messages show the fields")]
 pub enum ProposalError {
     /// It is longer than an entry may be.
-    #[error("a change of {bytes} bytes, but one may have {}", BATCH_MAX_BYTES)]
+    #[error("a change of {bytes} bytes, but one may have {BATCH_MAX_BYTES}")]
     TooLarge { bytes: usize },
     /// Too many commands wait.
     #[error("too many changes wait for the disk; try again in a moment")]
