@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_are_those_of_the_contract() {
+    fn exit_codes_are_stable() {
         let numbers = [
             (ExitCause::Done, 0),
             (ExitCause::Other, 1),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_storage_advises_is_the_fix_whatever_the_path_says() {
+    fn advice_comes_from_the_error_kind_and_not_from_the_path() {
         let (path, kind) = ("/a; rm -r b".into(), StorageErrorKind::ReadOnly);
         let error = StorageError { operation: engine::storage::error::StorageOperation::Write, path, kind };
         let fault = ClientFault::from(error);

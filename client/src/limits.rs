@@ -133,3 +133,12 @@ pub(crate) const COMPLETION_ANNOUNCE_WAIT_MS: u64 = 2_000;
 
 /// Timeout for a write to a front end, in ms. A front end that does not read (stopped or stuck) counts as gone.
 pub(crate) const IPC_WRITE_TIMEOUT_MS: u64 = 10_000;
+
+/// A longer pause between two checks of a download means that the client's process was stopped, in ms.
+pub(crate) const PROCESS_STOPPED_MS: u64 = 5_000;
+
+/// File descriptors that `doctor` recommends: connections to peers in both directions, files and front ends.
+pub(crate) const DESCRIPTORS_WANTED: u64 = 2_048;
+
+/// Lockable memory that `doctor` recommends, in bytes. Below it few sends can avoid the kernel's copy.
+pub(crate) const LOCKED_MEMORY_WANTED_BYTES: u64 = 8 << 20;

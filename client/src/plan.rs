@@ -78,25 +78,25 @@ impl ClientPlan {
     /// # Errors
     /// Usage error for a config file that is missing or invalid, an unknown SHA-1 implementation, or when no state directory can
     /// be determined. Exit 10 for a config file that cannot be read.
-    pub(crate) fn resolve(cli: &CommandLine, around: &ProcessEnv<'_>) -> Result<ClientPlan, ClientFault> {
-        let (config, config_fault) = match read_config_file(cli.options.config.as_deref(), around) {
+    pub(crate) fn resolve(cli: &CommandLine, env: &ProcessEnv<'_>) -> Result<ClientPlan, ClientFault> {
+        let (config, config_fault) = match read_config_file(cli.options.config.as_deref(), env) {
             Err(fault) if matches!(cli.command, Some(ClientCommand::Doctor)) => {
                 (ClientOptions::default(), Some(fault))
             }
             config => (config?, None),
         };
         let options = cli.options.clone().or(config);
-        let absolute = |path: &PathBuf| around.directory.join(path);
+        let absolute = |path: &PathBuf| env.directory.join(path);
         let state = match &options.state {
             Some(state) => absolute(state),
-            None => default_state_dir(around)?,
+            None => default_state_dir(env)?,
         };
         check_advertised(options.advertise)?;
         let hash = match options.hash.as_deref() {
             None | Some("auto") => None,
             Some(name) => Some(parse_hash_kind(name)?),
         };
-        let no_color = (around.var)("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let no_color = (env.var)("NO_COLOR").is_some_and(|value| !value.is_empty());
         Ok(ClientPlan {
             node: NodePlan {
                 state,
@@ -117,7 +117,7 @@ impl ClientPlan {
                 limit_up: options.limit_up,
                 limit_down: options.limit_down,
             },
-            directory: around.directory.clone(),
+            directory: env.directory.clone(),
             output: OutputPlan {
                 json: options.json.unwrap_or(false),
                 quiet: options.quiet.unwrap_or(false),
@@ -155,10 +155,10 @@ fn parse_hash_kind(name: &str) -> Result<HashKind, ClientFault> {
     if kind.is_supported() { Ok(kind) } else { Err(fault(UnsupportedKind { kind }.to_string())) }
 }
 
-fn read_config_file(named: Option<&Path>, around: &ProcessEnv<'_>) -> Result<ClientOptions, ClientFault> {
+fn read_config_file(named: Option<&Path>, env: &ProcessEnv<'_>) -> Result<ClientOptions, ClientFault> {
     let path = match named {
-        Some(path) => around.directory.join(path),
-        None => match xdg_base_dir(around, "XDG_CONFIG_HOME", ".config") {
+        Some(path) => env.directory.join(path),
+        None => match xdg_base_dir(env, "XDG_CONFIG_HOME", ".config") {
             Some(home) => home.join("shoal/config.toml"),
             None => return Ok(ClientOptions::default()),
         },
@@ -183,8 +183,8 @@ fn read_config_file(named: Option<&Path>, around: &ProcessEnv<'_>) -> Result<Cli
     })
 }
 
-fn default_state_dir(around: &ProcessEnv<'_>) -> Result<PathBuf, ClientFault> {
-    xdg_base_dir(around, "XDG_STATE_HOME", ".local/state").map(|home| home.join("shoal")).ok_or_else(|| {
+fn default_state_dir(env: &ProcessEnv<'_>) -> Result<PathBuf, ClientFault> {
+    xdg_base_dir(env, "XDG_STATE_HOME", ".local/state").map(|home| home.join("shoal")).ok_or_else(|| {
         ClientFault::new(
             ExitCause::Usage,
             "no state directory is known: neither XDG_STATE_HOME nor HOME is set",
@@ -194,9 +194,9 @@ fn default_state_dir(around: &ProcessEnv<'_>) -> Result<PathBuf, ClientFault> {
 }
 
 /// XDG base directory: the variable when it is an absolute path, else a directory below `$HOME`.
-fn xdg_base_dir(around: &ProcessEnv<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
-    let set = (around.var)(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || (around.var)("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+fn xdg_base_dir(env: &ProcessEnv<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
+    let set = (env.var)(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || (env.var)("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     set.or_else(|| home().map(|home| home.join(below_home)))
 }
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn state_lies_where_the_xdg_specification_has_it() {
+    fn the_state_directory_follows_the_xdg_specification() {
         let here = Path::new("/here");
         let state = |line: &str, vars: &[(&str, &str)]| plan(line, vars, here).map(|plan| plan.node.state);
         assert_eq!(state("--state s", &[]), Ok("/here/s".into()));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_file_fills_what_was_not_typed() {
+    fn a_config_file_sets_options_that_were_not_given() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("shoal")).unwrap();
         let file = dir.path().join("shoal/config.toml");
@@ -257,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn a_named_config_file_must_be_there_and_hash_must_be_known() {
+    fn a_named_config_file_must_exist_and_hash_must_be_known() {
         let exit = |line| plan(line, &[("HOME", "/h")], Path::new("/nowhere")).map(|_| ()).unwrap_err().exit;
         assert_eq!(exit("--config missing.toml"), ExitCause::Usage);
         assert_eq!(exit("--hash md5"), ExitCause::Usage);
     }
 
     #[test]
-    fn an_address_that_no_tracker_would_heed_is_refused() {
+    fn an_address_that_trackers_ignore_is_refused() {
         let advertise = |line| plan(line, &[("HOME", "/h")], Path::new("/")).map(|plan| plan.node.advertise);
         assert_eq!(advertise("--advertise 127.0.0.9"), Ok(Some([127, 0, 0, 9].into())));
         let fault = advertise("--advertise 203.0.113.5").unwrap_err();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn no_color_is_heeded_unless_colour_is_demanded() {
+    fn no_color_applies_unless_colour_is_requested() {
         let color =
             |line| plan(line, &[("HOME", "/h"), ("NO_COLOR", "1")], Path::new("/")).unwrap().output.color;
         assert_eq!(color(""), ColorOption::Never);

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_escaped_and_the_rest_kept() {
+    fn control_characters_are_escaped_and_the_rest_kept() {
         for (text, shown) in [
             ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
             ("a\nb\tc\r", "a\\nb\\tc\\r"),
@@ -56,7 +56,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_harmful_and_nothing_long_comes_out(text: String, times in 1_usize..200) {
+        fn output_is_harmless_and_short(text: String, times in 1_usize..200) {
             let shown = make_printable(&text.repeat(times));
             prop_assert!(shown.len() <= limits::PRINTABLE_MAX_BYTES);
             prop_assert!(!shown.chars().any(is_harmful));

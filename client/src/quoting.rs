@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_shell_would_read_otherwise_is_quoted() {
+    fn special_words_are_quoted() {
         for word in [
             "a b", "a;b", "a&b", "a|b", "$a", "a*", "a?", "(a)", "<a>", "#a", "~a", "`a`", "{a}", "[a]",
             "!a", "",

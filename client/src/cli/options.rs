@@ -110,11 +110,11 @@ pub(crate) struct ClientOptions {
     #[arg(long, value_name = "SECONDS", env = "SHOAL_WAIT", global = true)]
     pub(crate) wait: Option<u64>,
     /// Node: upload limit in bytes a second (`10MiB`, `1G`)
-    #[arg(long, value_name = "RATE", env = "SHOAL_LIMIT_UP", global = true, value_parser = rate::parse)]
+    #[arg(long, value_name = "RATE", env = "SHOAL_LIMIT_UP", global = true, value_parser = rate::parse_rate)]
     #[serde(deserialize_with = "rate_from_text")]
     pub(crate) limit_up: Option<NonZeroU64>,
     /// Node: download limit in bytes a second (`10MiB`, `1G`)
-    #[arg(long, value_name = "RATE", env = "SHOAL_LIMIT_DOWN", global = true, value_parser = rate::parse)]
+    #[arg(long, value_name = "RATE", env = "SHOAL_LIMIT_DOWN", global = true, value_parser = rate::parse_rate)]
     #[serde(deserialize_with = "rate_from_text")]
     pub(crate) limit_down: Option<NonZeroU64>,
     /// Node: I/O back end [default: auto]
@@ -184,5 +184,5 @@ where
 
 fn rate_from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU64>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    rate::parse(&text).map(Some).map_err(serde::de::Error::custom)
+    rate::parse_rate(&text).map(Some).map_err(serde::de::Error::custom)
 }

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 ///
 /// # Errors
 /// A message for users when the text is not a rate above zero.
-pub(crate) fn parse(text: &str) -> Result<NonZeroU64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let refuse =
         || format!("`{text}` is not a rate; write it as 500K, 10MiB or 1.5GB (bytes a second, more than 0)");
     let bare = text.trim();
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_read_as_people_write_them() {
+    fn rates_are_parsed_with_their_units() {
         for (text, bytes) in [
             ("1", 1),
             ("500K", 500 << 10),
@@ -57,12 +57,12 @@ mod tests {
             ("1.5MB", 1_500_000),
             ("2G", 2 << 30),
         ] {
-            assert_eq!(parse(text).map(NonZeroU64::get), Ok(bytes), "{text}");
+            assert_eq!(parse_rate(text).map(NonZeroU64::get), Ok(bytes), "{text}");
         }
         for wrong in
             ["", "0", "M", "-1", "1.2.3M", "10 apples", "99999999999999999999", "18446744073709551615K"]
         {
-            assert!(parse(wrong).is_err(), "{wrong}");
+            assert!(parse_rate(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -34,7 +34,7 @@ fn options_stand_before_or_after_the_command() {
 }
 
 #[test]
-fn nothing_is_the_prompt_and_policies_have_a_default() {
+fn no_command_is_the_prompt_and_policies_have_a_default() {
     assert_eq!(read("").unwrap().command, None);
     let group = |line| match read(line).unwrap().command {
         Some(ClientCommand::CreateGroup { policy, .. }) => policy,
@@ -45,7 +45,7 @@ fn nothing_is_the_prompt_and_policies_have_a_default() {
 }
 
 #[test]
-fn options_of_the_node_are_noticed_where_they_were_typed() {
+fn node_options_on_the_command_line_are_recorded() {
     let cli = read("--io epoll whoami --limit-up 1M").unwrap();
     assert_eq!(cli.typed_node_options, ["--io", "--limit-up"]);
     assert_eq!(cli.options.io, Some(BackendOption::Epoll));
@@ -53,7 +53,7 @@ fn options_of_the_node_are_noticed_where_they_were_typed() {
 }
 
 #[test]
-fn wrong_words_are_refused_with_a_suggestion() {
+fn invalid_arguments_are_refused_with_a_suggestion() {
     let unknown = read("donwload_file g f d").unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::InvalidSubcommand);
     assert!(unknown.to_string().contains("download_file"), "{unknown}");
@@ -77,7 +77,7 @@ fn addresses_may_leave_out_the_port() {
 }
 
 #[test]
-fn what_was_typed_beats_what_was_configured() {
+fn the_command_line_overrides_the_config_file() {
     let file: ClientOptions = toml::from_str(
         "json = true\nquiet = true\nwait = 9\nlimit_up = \"1M\"\ncolor = \"never\"\nlisten = \"127.0.0.1\"",
     )
@@ -96,7 +96,7 @@ fn what_was_typed_beats_what_was_configured() {
 }
 
 #[test]
-fn a_line_of_the_prompt_has_the_same_words() {
+fn a_prompt_line_has_the_same_commands() {
     let typed = |line: &str| PromptLine::read(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
     let pause = ClientCommand::Pause(file("g", "f"));
     assert_eq!(typed("pause g f").unwrap().command, pause);

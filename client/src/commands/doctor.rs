@@ -13,17 +13,12 @@ use super::node_access;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 use crate::ipc::rows::NodeStatus;
+use crate::limits;
 use crate::node::state_dir::{self, DirectoryAccess};
 use crate::node::trackers;
 use crate::plan::ClientPlan;
 use crate::quoting;
 use crate::render::{Screen, figures};
-
-/// File descriptors for a busy node: connections to peers in both directions, files and front ends.
-const DESCRIPTORS_WANTED: u64 = 2_048;
-
-/// Lockable memory in bytes, below which few sends can avoid the kernel's copy.
-const LOCKED_MEMORY_WANTED: u64 = 8 << 20;
 
 /// Result of one check.
 #[derive(Debug, Serialize)]
@@ -138,21 +133,21 @@ fn check_trackers(plan: &ClientPlan) -> Vec<DoctorCheck> {
         Ok(addresses) => addresses,
         Err(fault) => return vec![DoctorCheck::failed("trackers", fault)],
     };
-    let asked: Vec<(SocketAddr, Result<(), String>)> =
+    let answers: Vec<(SocketAddr, Result<(), String>)> =
         addresses.into_iter().map(|address| (address, trackers::ping_tracker(address))).collect();
-    let told: Vec<String> = asked
+    let summary: Vec<String> = answers
         .iter()
         .map(|(address, answer)| match answer {
             Ok(()) => format!("{address} answers"),
             Err(why) => format!("{address} does not answer ({why})"),
         })
         .collect();
-    let told = told.join(", ");
-    vec![if asked.iter().any(|(_, answer)| answer.is_ok()) {
-        DoctorCheck::passed("trackers", told)
+    let summary = summary.join(", ");
+    vec![if answers.iter().any(|(_, answer)| answer.is_ok()) {
+        DoctorCheck::passed("trackers", summary)
     } else {
         let fix = "start one with `tracker`, or name the right addresses with `--trackers FILE`";
-        DoctorCheck::failed("trackers", ClientFault::new(ExitCause::NoTracker, told).fix(fix))
+        DoctorCheck::failed("trackers", ClientFault::new(ExitCause::NoTracker, summary).fix(fix))
     }]
 }
 
@@ -219,16 +214,16 @@ fn check_resources() -> [DoctorCheck; 2] {
         check(
             "files",
             Resource::Nofile,
-            DESCRIPTORS_WANTED,
+            limits::DESCRIPTORS_WANTED,
             &files,
-            format!("`ulimit -n {DESCRIPTORS_WANTED}`"),
+            format!("`ulimit -n {}`", limits::DESCRIPTORS_WANTED),
         ),
         check(
             "memlock",
             Resource::Memlock,
-            LOCKED_MEMORY_WANTED,
+            limits::LOCKED_MEMORY_WANTED_BYTES,
             &memory,
-            format!("`ulimit -l {}` (in KiB)", LOCKED_MEMORY_WANTED / 1_024),
+            format!("`ulimit -l {}` (in KiB)", limits::LOCKED_MEMORY_WANTED_BYTES / 1_024),
         ),
     ]
 }

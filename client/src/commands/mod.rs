@@ -4,7 +4,7 @@
 //!   ClientCommand ──► run_once ──┬─► serve, status, doctor, quit       about the node itself
 //!                                └─► NodeAccess (running node, or this process) ──► run_command
 //!   prompt ───────────────────────────────────────────────────────────────────────────┘ │
-//!        task   account   upload   download ── stall        context                 ◄──┘
+//!        task   account   upload   download ── stall   context                      ◄──┘
 //! ```
 //!
 //! A command sends requests to the node and shows the answers; decisions are the node's.
@@ -14,9 +14,8 @@ mod context;
 pub(crate) mod doctor;
 mod download;
 pub(crate) mod node_access;
-mod serve;
+mod node_service;
 mod stall;
-mod status;
 mod task;
 mod upload;
 
@@ -42,10 +41,10 @@ pub(crate) fn run_once(
     signals: &SignalHandler,
 ) -> Result<(), ClientFault> {
     let task = match command {
-        ClientCommand::Serve => return serve::run_serve(plan, screen, signals),
-        ClientCommand::Status => return status::run_status(plan, screen),
+        ClientCommand::Serve => return node_service::run_serve(plan, screen, signals),
+        ClientCommand::Status => return node_service::run_status(plan, screen),
         ClientCommand::Doctor => return doctor::run_doctor(plan, screen),
-        ClientCommand::Quit => return status::run_quit(plan, screen),
+        ClientCommand::Quit => return node_service::run_quit(plan, screen),
         command => NodeTask::plan(command)?,
     };
     let uploads = matches!(task, NodeTask::Upload { .. });

@@ -34,9 +34,9 @@ impl NodeAccess {
                 return Ok((NodeAccess::OtherProcess, connection));
             }
             if let Some(lock) = StateDir::lock(&plan.node.state)? {
-                let running = NodeRuntime::start(plan.node.clone(), lock)?;
-                let connection = running.connect()?;
-                return Ok((NodeAccess::ThisProcess(running), connection));
+                let node = NodeRuntime::start(plan.node.clone(), lock)?;
+                let connection = node.connect()?;
+                return Ok((NodeAccess::ThisProcess(node), connection));
             }
             if clock::now() >= deadline {
                 let message = format!(
@@ -61,13 +61,13 @@ impl NodeAccess {
         screen: &mut Screen,
         signals: &SignalHandler,
     ) -> Result<(), ClientFault> {
-        if let NodeAccess::ThisProcess(running) = self {
+        if let NodeAccess::ThisProcess(node) = self {
             screen.show_note("sharing until Ctrl-C (`client serve` shares in the background)");
-            show_notices(running, plan)?;
-            running.start_recovery(true)?;
-            let ender = running.shutdown_latch();
-            signals.on_signal(move || ender.set());
-            running.wait_for_shutdown();
+            show_notices(node, plan)?;
+            node.start_recovery(true)?;
+            let shutdown = node.shutdown_latch();
+            signals.on_signal(move || shutdown.set());
+            node.wait_for_shutdown();
             signals.take_signal();
         }
         Ok(())
@@ -79,17 +79,17 @@ impl NodeAccess {
     /// When the system gives no thread.
     pub(crate) fn resume_shares(&self) -> Result<(), ClientFault> {
         match self {
-            NodeAccess::ThisProcess(running) => running.start_recovery(false),
+            NodeAccess::ThisProcess(node) => node.start_recovery(false),
             NodeAccess::OtherProcess => Ok(()),
         }
     }
 
     /// Ends the node of this process once attached front ends have their answers; a signal ends it at once.
     pub(crate) fn close(self, signals: &SignalHandler) {
-        if let NodeAccess::ThisProcess(running) = self {
-            let hurry = running.shutdown_latch();
-            signals.on_signal(move || hurry.set());
-            running.shut_down();
+        if let NodeAccess::ThisProcess(node) = self {
+            let shutdown = node.shutdown_latch();
+            signals.on_signal(move || shutdown.set());
+            node.shut_down();
         }
     }
 }
@@ -98,12 +98,12 @@ impl NodeAccess {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub(crate) fn show_notices(running: &NodeRuntime, plan: &ClientPlan) -> Result<(), ClientFault> {
-    let (heard, output) = (running.subscribe_notices(), plan.output);
+pub(crate) fn show_notices(node: &NodeRuntime, plan: &ClientPlan) -> Result<(), ClientFault> {
+    let (notices, output) = (node.subscribe_notices(), plan.output);
     std::thread::Builder::new()
         .name("notices".into())
         .spawn(move || {
-            heard.into_iter().for_each(|text| Screen::new(output).show_event(&NodeEvent::Notice { text }));
+            notices.into_iter().for_each(|text| Screen::new(output).show_event(&NodeEvent::Notice { text }));
         })
         .map(drop)
         .map_err(|error| ClientFault::no_thread(&error))

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
+use crate::limits;
 use crate::quoting;
-
-/// A longer pause between two checks means that this process was stopped, not the download.
-const PROCESS_STOPPED_AFTER: Duration = Duration::from_secs(5);
 
 /// Measures the stall of one download.
 pub(super) struct StallTimer {
@@ -34,15 +32,15 @@ impl StallTimer {
     /// The error to end with, when the download has stalled for too long.
     pub(super) fn check(&mut self, now: Instant, transfer: &TransferRow) -> Result<(), ClientFault> {
         let bytes = (transfer.received_bytes, transfer.verified_bytes);
-        let unseen = now.duration_since(self.last_checked.replace(now).unwrap_or(now));
-        if unseen > PROCESS_STOPPED_AFTER {
-            self.stalled_since = self.stalled_since.map(|since| since + unseen);
+        let since_last_check = now.duration_since(self.last_checked.replace(now).unwrap_or(now));
+        if since_last_check > Duration::from_millis(limits::PROCESS_STOPPED_MS) {
+            self.stalled_since = self.stalled_since.map(|since| since + since_last_check);
         }
-        let works = matches!(
+        let is_working = matches!(
             transfer.state,
             TransferState::Comparing | TransferState::Checking | TransferState::Syncing
         );
-        if works || transfer.state.is_end() || self.last_bytes != Some(bytes) {
+        if is_working || transfer.state.is_end() || self.last_bytes != Some(bytes) {
             self.last_bytes = Some(bytes);
             self.stalled_since = Some(now);
             self.cause.clone_from(&transfer.cause);
@@ -57,25 +55,25 @@ impl StallTimer {
 
     fn stall_fault(&self, transfer: &TransferRow) -> ClientFault {
         let seconds = self.wait.as_secs();
-        let goes_on = "give the same command to resume, `--wait SECONDS` to wait longer";
+        let resume = "give the same command to resume, `--wait SECONDS` to wait longer";
         let name = format!("[{}] {}", transfer.group, transfer.file);
         match &self.cause {
             Some(cause) => {
                 let message = format!("{name} has waited for {seconds} s: {}", cause.message);
                 let fix =
-                    cause.fix.as_ref().map_or_else(|| goes_on.to_owned(), |fix| format!("{fix}; {goes_on}"));
+                    cause.fix.as_ref().map_or_else(|| resume.to_owned(), |fix| format!("{fix}; {resume}"));
                 ClientFault::new(cause.exit, message).fix(fix)
             }
             None if transfer.state == TransferState::Paused => {
                 let file = quoting::quote_file(&transfer.group, &transfer.file);
                 ClientFault::new(ExitCause::NoProgress, format!("{name} has been paused for {seconds} s"))
-                    .fix(format!("`client resume {file}`, or {goes_on}"))
+                    .fix(format!("`client resume {file}`, or {resume}"))
             }
             None => ClientFault::new(
                 ExitCause::NoProgress,
                 format!("{name} has made no progress for {seconds} s"),
             )
-            .fix(goes_on),
+            .fix(resume),
         }
     }
 }
@@ -87,25 +85,25 @@ mod tests {
 
     /// Checks every second; each step holds until the next.
     fn end_of(steps: &[(u64, TransferRow)]) -> Option<(u64, ExitCause)> {
-        let mut patience = StallTimer::new(Duration::from_secs(60));
+        let mut timer = StallTimer::new(Duration::from_secs(60));
         let start = crate::clock::now();
         let end = steps.last()?.0;
         (0..=end).find_map(|at| {
             let (_, transfer) = steps.iter().rfind(|(from, _)| *from <= at)?;
-            let looked = patience.check(start + Duration::from_secs(at), transfer);
-            looked.err().map(|fault| (at, fault.exit))
+            let checked = timer.check(start + Duration::from_secs(at), transfer);
+            checked.err().map(|fault| (at, fault.exit))
         })
     }
 
     #[test]
-    fn time_in_which_nobody_looked_is_no_standstill() {
-        let mut patience = StallTimer::new(Duration::from_secs(60));
+    fn time_in_which_the_process_was_stopped_is_not_a_stall() {
+        let mut timer = StallTimer::new(Duration::from_secs(60));
         let (start, still) = (crate::clock::now(), transfer(TransferState::Downloading));
-        let mut look = |at: u64| patience.check(start + Duration::from_secs(at), &still).is_ok();
-        assert!((0..30).all(&mut look));
-        assert!(look(3_600), "this process was stopped for an hour");
-        assert!((3_601..3_629).all(&mut look));
-        assert!(!(3_629..3_640).all(&mut look), "and then it stood still as before");
+        let mut check = |at: u64| timer.check(start + Duration::from_secs(at), &still).is_ok();
+        assert!((0..30).all(&mut check));
+        assert!(check(3_600), "this process was stopped for an hour");
+        assert!((3_601..3_629).all(&mut check));
+        assert!(!(3_629..3_640).all(&mut check), "the stall continues");
     }
 
     fn waiting(exit: ExitCause) -> TransferRow {
@@ -113,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standstill_ends_with_its_cause() {
+    fn a_stall_ends_with_its_cause() {
         for exit in [
             ExitCause::NoPeer,
             ExitCause::Corrupt,
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_tried_again_does_not_hide_the_cause() {
+    fn a_retried_address_does_not_hide_the_cause() {
         let still = transfer(TransferState::Downloading);
         let steps = [(0, still.clone()), (1, waiting(ExitCause::NoPeer)), (60, still.clone())];
         assert_eq!(end_of(&steps), Some((60, ExitCause::NoPeer)));
@@ -141,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_moves_or_works_has_time() {
+    fn progress_and_local_work_restart_the_timer() {
         let moved = TransferRow { received_bytes: 1, ..transfer(TransferState::Downloading) };
         let still = transfer(TransferState::Downloading);
         assert_eq!(end_of(&[(0, still), (59, moved.clone()), (61, moved)]), None);

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_word_that_looks_like_a_path_is_the_one_named() {
+    fn the_argument_that_looks_like_a_path_is_taken_as_the_file() {
         let of = |first: &'static str, second: &'static str| pick_path_word(first, Path::new(second));
         assert_eq!(of("group", "nowhere.bin"), Path::new("nowhere.bin"));
         assert_eq!(of("nowhere.bin", "group"), Path::new("nowhere.bin"));

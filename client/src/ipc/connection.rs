@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn who_closes_without_a_word_is_ending_and_who_refuses_is_there() {
+    fn a_silent_close_is_a_shutdown_and_a_refusal_is_an_error() {
         let silent = NodeConnection::handshake(node_that_says(&[])).map(|_| ());
         assert_eq!(silent, Err(HandshakeError::NodeEnding));
         let full = ClientFault::new(ExitCause::Other, "too many");
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_nobody_accepted_in_time_is_a_node_that_was_ending() {
+    fn a_connection_that_was_not_accepted_in_time_is_a_shutdown() {
         let dir = tempfile::tempdir().unwrap();
         let listener = std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap();
         let front = UnixStream::connect(dir.path().join("s")).unwrap();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_said_is_no_dead_node() {
+    fn a_request_without_a_json_form_is_a_usage_error() {
         use std::os::unix::ffi::OsStrExt;
         let path = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(b"/a\xff"));
         let mut connection = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_never_greets_is_given_up() {
+    fn a_node_that_never_greets_times_out() {
         let (front, _node) = UnixStream::pair().unwrap();
         let silent = NodeConnection::handshake_within(front, Duration::from_millis(1));
         assert_eq!(exit_of(silent), ExitCause::Other, "a process is there");

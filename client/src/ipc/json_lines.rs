@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn long_cut_and_foreign_lines_are_refused() {
+    fn long_incomplete_and_invalid_lines_are_refused() {
         let refused = |mut bytes: &[u8], max| read_line::<u32>(&mut bytes, max).unwrap_err().kind();
         assert_eq!(refused(b"123456789\n", 5), io::ErrorKind::InvalidData);
         assert_eq!(refused(b"12", 5), io::ErrorKind::InvalidData);

@@ -29,5 +29,6 @@ mod shares;
 mod shutdown;
 pub(crate) mod trackers;
 
+pub(crate) use disk::records::{accepts_download_record, accepts_share_record};
 pub(crate) use disk::state_dir;
 pub(crate) use runtime::NodeRuntime;

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_are_starred_and_known() {
+    fn passwords_are_masked_and_detected() {
         let assist = PromptCompleter::new("/".into());
         for (line, shown) in [
             ("login alice hunter2", "login alice *******"),

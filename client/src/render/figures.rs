@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_have_their_thousands_apart() {
+    fn counts_have_thousands_separators() {
         for (number, wanted) in
             [(0, "0"), (999, "999"), (1_000, "1,000"), (20_000, "20,000"), (1_234_567, "1,234,567")]
         {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_read_as_people_write_them() {
+    fn sizes_rates_and_durations_are_formatted() {
         assert_eq!(format_size(0), "0 B");
         assert_eq!(format_size(1_023), "1023 B");
         assert_eq!(format_size(524_288), "512.0 KiB");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_done_is_never_100_percent() {
+    fn incomplete_is_never_100_percent() {
         assert_eq!(whole_percent(0, 0), 100);
         assert_eq!(whole_percent(u64::MAX - 1, u64::MAX), 99);
         assert_eq!(whole_percent(38, 100), 38);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_takes_as_long_as_it_takes() {
+    fn remaining_time_and_mean_rate_are_computed() {
         assert_eq!(format_eta(100, 0), None);
         assert_eq!(format_eta(55, 1).as_deref(), Some("55s"));
         assert_eq!(format_eta(125, 1).as_deref(), Some("2m 05s"));

@@ -14,10 +14,9 @@ pub(crate) mod answer;
 pub(crate) mod figures;
 mod progress;
 mod shell;
-mod streams;
 pub(crate) mod transfer;
 
-use std::io::IsTerminal;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use crate::cli::options::ColorOption;
 use crate::exit::ClientFault;
@@ -25,7 +24,6 @@ use crate::ipc::protocol::{NodeAnswer, NodeEvent};
 use crate::plan::OutputPlan;
 
 use progress::ProgressLine;
-use streams::{write_stderr, write_stdout};
 
 /// Stdout and stderr of this process.
 pub(crate) struct Screen {
@@ -36,7 +34,7 @@ pub(crate) struct Screen {
     at_prompt: bool,
     progress: ProgressLine,
     /// First failed write to stdout.
-    write_error: Option<std::io::Error>,
+    write_error: Option<io::Error>,
     /// An additional field of the next JSON failure.
     details: Option<(&'static str, serde_json::Value)>,
 }
@@ -47,9 +45,9 @@ impl Screen {
             json: output.json,
             quiet: output.quiet,
             color: output.color,
-            stdout_is_terminal: std::io::stdout().is_terminal(),
+            stdout_is_terminal: io::stdout().is_terminal(),
             at_prompt: false,
-            progress: ProgressLine::new(std::io::stderr().is_terminal()),
+            progress: ProgressLine::new(io::stderr().is_terminal()),
             write_error: None,
             details: None,
         }
@@ -132,7 +130,7 @@ impl Screen {
         if self.json {
             self.print(&fault_object(fault, details));
         }
-        write_stderr(&fault_text(fault, wants_color(self.color, &std::io::stderr())));
+        write_stderr(&fault_text(fault, wants_color(self.color, &io::stderr())));
     }
 
     /// Prints an error as a JSON object, if JSON is on. Its text is printed elsewhere.
@@ -151,8 +149,26 @@ impl Screen {
     }
 }
 
+/// Writes data to stdout. A reader that went away (`| head`) is not an error.
+///
+/// # Errors
+/// Those of the stream.
+fn write_stdout(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes text to stderr.
+fn write_stderr(text: &str) {
+    // There is no other place to report a failure to write to stderr.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// The error of a failed write to stdout.
-pub(crate) fn write_fault(error: &std::io::Error) -> ClientFault {
+pub(crate) fn write_fault(error: &io::Error) -> ClientFault {
     ClientFault::io("write to", std::path::Path::new("standard output"), error)
         .fix("send the output to a place with free space")
 }
@@ -191,14 +207,14 @@ mod tests {
     use crate::exit::ExitCause;
 
     #[test]
-    fn a_fault_says_what_and_what_next() {
+    fn an_error_says_what_happened_and_what_to_do() {
         let fault = ClientFault::new(ExitCause::NotFound, "no file `x`").fix("list_files g");
         assert_eq!(fault_text(&fault, false), "error: no file `x`\n  next: list_files g\n");
         assert!(fault_text(&fault, true).starts_with("\x1b[31m"));
     }
 
     #[test]
-    fn colours_are_what_was_asked_for_and_else_the_streams() {
+    fn colours_follow_the_option_and_else_the_stream() {
         let pipe = std::fs::File::open("/dev/null").unwrap();
         let of = |color| wants_color(color, &pipe);
         assert_eq!(

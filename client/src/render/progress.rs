@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::streams::write_stderr;
-use super::{figures, transfer};
+use super::{figures, transfer, write_stderr};
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::limits;
@@ -126,12 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn the_template_is_one() {
+    fn the_template_is_valid() {
         assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
     }
 
     #[test]
-    fn plain_lines_come_now_and_then() {
+    fn plain_lines_come_at_intervals() {
         let mut line = ProgressLine::new(false);
         let start = crate::clock::now();
         let mut shown = |event: &NodeEvent, after_ms| {

@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marked_commands_are_those_of_the_client_and_nothing_else_is_touched() {
+    fn only_marked_commands_of_the_client_are_changed() {
         for (advice, typed) in [
             ("`login alice`", "`client login alice`"),
             (

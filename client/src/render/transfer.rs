@@ -162,7 +162,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_there_already_is_no_part_of_the_rates() {
+    fn bytes_of_an_earlier_attempt_do_not_count_in_rates() {
         let resumed = TransferRow {
             total_bytes: 1 << 30,
             resumed_bytes: 768 << 20,

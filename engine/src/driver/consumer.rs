@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::buffers::BufferPermit;
@@ -159,7 +160,7 @@ async fn receive_messages(
     receiver: &mut FrameReceiver,
 ) -> Result<Infallible, FetchError> {
     loop {
-        download.cost.add_wire_bytes(stream.take_moved_bytes());
+        download.cost.wire_bytes.fetch_add(stream.take_moved_bytes(), Ordering::Relaxed);
         match receiver.read_message(FRAME_MAX_BYTES).await? {
             Message::Piece { index, length } => {
                 receive_piece(worker, download, connection, receiver, index, length).await?;

@@ -10,7 +10,7 @@ use super::flush::Flusher;
 use super::rate_limiter::RateLimiter;
 use super::shares::ShareTable;
 use super::slots::ConnectionSlots;
-use super::stall::StallDetector;
+use super::stall::WorkerStalls;
 use super::threads::LaneThreads;
 use super::zero_copy::ZeroCopyPolicy;
 use crate::config::EngineConfig;
@@ -34,7 +34,7 @@ pub(crate) struct NodeContext {
     pub(crate) flusher: Flusher,
     /// Threads for checks and last steps of downloads.
     pub(crate) threads: LaneThreads,
-    pub(crate) stalls: StallDetector,
+    pub(crate) stalls: WorkerStalls,
     pub(crate) shares: ShareTable,
     /// Of connections that fetch.
     pub(crate) fetch_slots: ConnectionSlots,
@@ -70,7 +70,7 @@ impl NodeContext {
             prefault: PrefaultPool::start()?,
             flusher: Flusher::start(hasher)?,
             threads: LaneThreads::default(),
-            stalls: StallDetector::default(),
+            stalls: WorkerStalls::default(),
             shares: ShareTable::default(),
             fetch_slots: ConnectionSlots::new(CONSUMER_CONNECTIONS_MAX),
             serve_slots: ConnectionSlots::new(PROVIDER_CONNECTIONS_MAX),

@@ -15,7 +15,7 @@ const IDLE: u64 = u64::MAX;
 
 /// The markers of all workers.
 #[derive(Debug, Default)]
-pub(crate) struct StallDetector(Mutex<Vec<Arc<AtomicU64>>>);
+pub(crate) struct WorkerStalls(Mutex<Vec<Arc<AtomicU64>>>);
 
 /// The start of one worker's or file's operation, in milliseconds of the clock's moments.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct BusyMarker(Arc<AtomicU64>);
 #[derive(Debug)]
 pub(crate) struct BusySpan<'a>(&'a AtomicU64);
 
-impl StallDetector {
+impl WorkerStalls {
     /// The marker of another worker.
     pub(crate) fn add_worker(&self) -> BusyMarker {
         let marker = BusyMarker::default();
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_busy_for_long_is_stalled() {
-        let (detector, start) = (StallDetector::default(), Moment::default());
+        let (detector, start) = (WorkerStalls::default(), Moment::default());
         let workers = [detector.add_worker(), detector.add_worker()];
         let later = start.plus_ms(LOCAL_STALL_MS + 1);
         assert!(!detector.is_any_stalled(later));

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::limits::{VERIFY_BATCH, WRITEBACK_BYTES};
 use super::piece_queue::{BufferedPiece, VerifiedPiece};
@@ -54,7 +55,7 @@ async fn verify_batch(worker: &WorkerState, batch: Vec<BufferedPiece>) {
     let hashing_us_each = hashing_us / batch.len() as u64;
     for (piece, verdict) in batch.into_iter().zip(verdicts) {
         let (download, received) = (&piece.download, &piece.received);
-        download.cost.add_hashing_us(hashing_us_each);
+        download.cost.hashing_us.fetch_add(hashing_us_each, Ordering::Relaxed);
         if !download.can_verify() {
             download.piece_dropped(received);
             drop((piece.buffer, piece.permit));
@@ -126,7 +127,7 @@ async fn write_verified(worker: &WorkerState, verified: VerifiedPiece) {
         let busy = (worker.busy.mark_busy(start), download.write_busy.mark_busy(start));
         result = write_copies(worker, &piece, &indices, link_matches);
         drop(busy);
-        download.cost.add_writing_us(clock.now().micros_since(start));
+        download.cost.writing_us.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
         left -= indices.len();
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })

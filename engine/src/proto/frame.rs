@@ -93,14 +93,14 @@ pub enum Message {
         /// Reason.
         code: ByeCode,
     },
-    /// Tracker: asks for a proof that the node answers at its address.
+    /// Tracker: asks for a proof that the node answers at its address. Reserved: not sent in this version.
     Prove {
         /// Unique to this request.
         nonce: Nonce,
     },
-    /// Provider: [`sign_address`](super::ticket::sign_address).
+    /// Provider: the answer to `Prove`. Reserved: not sent in this version.
     Proof {
-        /// Signs the nonce and the tracker's address.
+        /// Signature, by the provider's key, of the nonce and the tracker's address.
         signature: Signature,
     },
 }

@@ -211,6 +211,7 @@ impl Manifest {
             return Err(BadManifest::Chain { states: chain.len(), digests: digests.len() });
         }
         let chain = chain.or_else(|| (count <= 1).then(|| Vec::new().into()));
+        assert_eq!(geometry.pieces(), PieceCount(count), "each piece has a digest");
         let length_known = length.is_some() || count == 0;
         Ok(Manifest { name, geometry, length_known, digests, proof, chain })
     }

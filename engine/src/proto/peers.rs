@@ -19,6 +19,11 @@ const RETRY_FIRST_MS: u64 = 1_000;
 /// Longest pause between calls.
 const RETRY_MAX_MS: u64 = 30_000;
 
+/// Doublings of the pause, which reach the longest.
+const RETRY_DOUBLINGS_MAX: u32 = 5;
+
+const _: () = assert!(RETRY_FIRST_MS << RETRY_DOUBLINGS_MAX >= RETRY_MAX_MS);
+
 /// Connections of one transfer.
 const CONNECTIONS_MAX: usize = 32;
 
@@ -288,7 +293,8 @@ impl PeerTable {
             peer.additional_at = now.plus_ms(if is_refused { RETRY_MAX_MS } else { RETRY_FIRST_MS });
             return;
         }
-        let pause_ms = if is_grave { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(5) };
+        let pause_ms =
+            if is_grave { RETRY_MAX_MS } else { RETRY_FIRST_MS << peer.failures.min(RETRY_DOUBLINGS_MAX) };
         peer.failures = peer.failures.saturating_add(1);
         peer.retry_at = peer.retry_at.max(now.plus_ms(pause_ms.min(RETRY_MAX_MS)));
     }

@@ -13,6 +13,8 @@ const BUCKET_MICROS: u64 = 200_000;
 /// Longest measurement.
 const BUCKET_MAX_MICROS: u64 = 500_000;
 
+const _: () = assert!(BUCKET_MICROS <= BUCKET_MAX_MICROS);
+
 /// Measures a rate in bytes a second, as an average in which the last second counts most.
 #[derive(Clone, Copy, Debug)]
 pub struct RateMeter {
@@ -74,7 +76,7 @@ impl RateMeter {
     }
 }
 
-/// At most `rate` bytes a second: each booking moves the moment at which the next may start. Nothing is saved up.
+/// At most `rate` bytes a second: each reservation delays the next. Unused capacity is not saved up.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimit {
     rate: NonZeroU64,

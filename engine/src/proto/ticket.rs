@@ -85,7 +85,6 @@ enum SignaturePurpose {
     Ticket,
     Open,
     Opened,
-    Address,
 }
 
 impl SignaturePurpose {
@@ -94,7 +93,6 @@ impl SignaturePurpose {
             SignaturePurpose::Ticket => b"shoal ticket 1".to_vec(),
             SignaturePurpose::Open => b"shoal open 1".to_vec(),
             SignaturePurpose::Opened => b"shoal opened 1".to_vec(),
-            SignaturePurpose::Address => b"shoal address 1".to_vec(),
         };
         parts.iter().for_each(|part| statement.extend_from_slice(part));
         statement
@@ -220,18 +218,6 @@ pub fn sign_opened(key: &SecretKey, consumer_nonce: Nonce) -> Signature {
 #[must_use]
 pub fn verify_opened(provider: PeerKey, consumer_nonce: Nonce, signature: Signature) -> bool {
     SignaturePurpose::Opened.verify(provider.0, &[&consumer_nonce.0], signature)
-}
-
-/// The provider's proof to a tracker that it answers at an address. Signs the nonce and the tracker's address as text.
-#[must_use]
-pub fn sign_address(key: &SecretKey, nonce: Nonce, tracker_address: &str) -> Signature {
-    key.sign(SignaturePurpose::Address, &[&nonce.0, tracker_address.as_bytes()])
-}
-
-/// Whether `signature` is that of [`sign_address`] by the key `provider`.
-#[must_use]
-pub fn verify_address(provider: PeerKey, nonce: Nonce, tracker_address: &str, signature: Signature) -> bool {
-    SignaturePurpose::Address.verify(provider.0, &[&nonce.0, tracker_address.as_bytes()], signature)
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ const START_PIECES: u32 = 8;
 /// A longer wait for the first byte is not a round trip: the rate has dropped.
 const FIRST_BYTE_MS: u64 = 1_000;
 
+const _: () = assert!(WINDOW_MS <= WINDOW_MAX_MS);
+const _: () = assert!(WINDOW_MIN_PIECES <= START_PIECES && START_PIECES <= OUTSTANDING_MAX_PIECES);
+
 /// The window of one connection, and the requests in flight.
 #[derive(Clone, Debug)]
 pub struct RequestWindow {

@@ -1,5 +1,5 @@
-//! A real seeder against consumers that misbehave: strangers get no byte of a piece, members no more than they may, and
-//! an honest leecher gets the file all the same.
+//! A real seeder against consumers that misbehave: without a valid ticket they get no byte of a piece, with one no more than
+//! they may, and an honest leecher gets the file all the same.
 
 use std::sync::Arc;
 
@@ -16,15 +16,15 @@ use engine::stats::DownloadPhase;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::PIECE;
-use crate::caller::Caller;
 use crate::rig::{Node, Patience, back_ends, bytes, durable, far_future, ticket, trackers};
+use crate::scripted_consumer::ScriptedConsumer;
 use crate::wire::{Wire, assert_no_worker_panicked, watch_workers};
 
-/// Pieces of the file that is served: more than one request can name.
+/// Pieces of the served file: more than one request can name.
 const PIECES: u32 = REQUEST_MAX_PIECES + 6;
 
-/// A seeder with one file.
-struct Stage {
+/// A seeder with one file, and an honest leecher.
+struct ConsumerFixture {
     io: IoChoice,
     seeder: Node,
     leecher: Node,
@@ -32,38 +32,38 @@ struct Stage {
     manifest: Arc<Manifest>,
 }
 
-/// One for each back end.
-fn stages() -> Vec<Stage> {
+/// A fixture for each back end.
+fn fixtures() -> Vec<ConsumerFixture> {
     watch_workers();
-    back_ends().into_iter().map(Stage::by).collect()
+    back_ends().into_iter().map(ConsumerFixture::with_io).collect()
 }
 
-impl Stage {
-    fn by(io: IoChoice) -> Stage {
+impl ConsumerFixture {
+    fn with_io(io: IoChoice) -> ConsumerFixture {
         let (seeder, leecher) = (Node::start(1, io), Node::start(2, io));
         let content = bytes(PIECES as usize * PIECE - 9, 31);
         let manifest = seeder.upload("f", &content);
-        Stage { io, seeder, leecher, content, manifest }
+        ConsumerFixture { io, seeder, leecher, content, manifest }
     }
 
-    /// A fresh one of the same kind.
-    fn again(&self) -> Stage {
-        Stage::by(self.io)
+    /// A new fixture for the same back end.
+    fn recreate(&self) -> ConsumerFixture {
+        ConsumerFixture::with_io(self.io)
     }
 
-    fn greeted(&self) -> Caller {
-        Caller::greeted(&self.seeder, 77)
+    fn greeted(&self) -> ScriptedConsumer {
+        ScriptedConsumer::greeted(&self.seeder, 77)
     }
 
-    fn opened(&self) -> Caller {
-        Caller::opened(&self.seeder, 77, &self.manifest)
+    fn opened(&self) -> ScriptedConsumer {
+        ScriptedConsumer::opened(&self.seeder, 77, &self.manifest)
     }
 
     fn sent_bytes(&self) -> u64 {
         self.seeder.engine.shares()[0].sent_bytes
     }
 
-    /// Whatever happened before, an honest leecher gets the file.
+    /// An honest leecher gets the file.
     fn honest_fetch(&self) {
         durable(&self.leecher.fetch(&self.manifest, &[&self.seeder]));
         assert!(std::fs::read(self.leecher.path("f")).unwrap() == self.content);
@@ -72,8 +72,8 @@ impl Stage {
 }
 
 #[test]
-fn whoever_does_not_open_gets_nothing() {
-    for stage in stages() {
+fn a_connection_without_an_open_gets_nothing() {
+    for fixture in fixtures() {
         let request = Message::Request { first: PieceIndex(0), count: PieceCount(1) };
         let openings = [
             b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
@@ -86,45 +86,48 @@ fn whoever_does_not_open_gets_nothing() {
             Vec::new(),
         ];
         for opening in openings {
-            let mut wire = Wire::connect(stage.seeder.engine.listen_address());
+            let mut wire = Wire::connect(fixture.seeder.engine.listen_address());
             wire.raw(&opening).unwrap();
             wire.half_close();
-            let loot = wire.drain();
-            assert_eq!(loot.pieces, 0);
+            let received = wire.drain();
+            assert_eq!(received.pieces, 0);
             let told = |message: &Message| {
                 matches!(
                     message,
                     Message::Greeting { .. } | Message::Refused { code: RefusedCode::Protocol, .. }
                 )
             };
-            assert!(loot.messages.iter().all(told), "{:?}", loot.messages);
+            assert!(received.messages.iter().all(told), "{:?}", received.messages);
         }
-        assert_eq!(stage.sent_bytes(), 0);
-        stage.honest_fetch();
+        assert_eq!(fixture.sent_bytes(), 0);
+        fixture.honest_fetch();
         // A request is repeated when its answer is late.
-        assert!(stage.sent_bytes() >= stage.content.len() as u64, "the honest one is counted");
+        assert!(
+            fixture.sent_bytes() >= fixture.content.len() as u64,
+            "the honest leecher's bytes are counted"
+        );
     }
 }
 
 #[test]
-fn wrong_papers_are_refused() {
-    for stage in stages() {
+fn invalid_tickets_are_refused() {
+    for fixture in fixtures() {
         let own = SecretKey::from_seed(&[77; 32]).peer_key();
         let grant = |change: &dyn Fn(&mut Grant)| {
-            let right = ticket(&stage.manifest, own, far_future());
+            let right = ticket(&fixture.manifest, own, far_future());
             let mut grant = right.verify(trackers().tracker_key()).unwrap();
             change(&mut grant);
             grant
         };
         let signed = |change: &dyn Fn(&mut Grant)| Ticket::sign(grant(change), &trackers());
         let forged = Ticket::sign(grant(&|_| {}), &SecretKey::from_seed(&[99; 32]));
-        let stolen = ticket(&stage.manifest, SecretKey::from_seed(&[78; 32]).peer_key(), far_future());
-        let mut bent = ticket(&stage.manifest, own, far_future());
-        *bent.0.last_mut().unwrap() ^= 1;
+        let stolen = ticket(&fixture.manifest, SecretKey::from_seed(&[78; 32]).peer_key(), far_future());
+        let mut damaged = ticket(&fixture.manifest, own, far_future());
+        *damaged.0.last_mut().unwrap() ^= 1;
         let cases = [
             (forged, RefusedCode::Ticket),
             (stolen, RefusedCode::Ticket),
-            (bent, RefusedCode::Ticket),
+            (damaged, RefusedCode::Ticket),
             (Ticket(Vec::new()), RefusedCode::Ticket),
             (signed(&|grant| grant.expires = UnixSeconds(1_000)), RefusedCode::Expired),
             (signed(&|grant| grant.file_name = "another".into()), RefusedCode::NotShared),
@@ -132,56 +135,57 @@ fn wrong_papers_are_refused() {
             (signed(&|grant| grant.file_name = "../f".into()), RefusedCode::Ticket),
             (signed(&|grant| grant.file_id.0[0] ^= 1), RefusedCode::OtherDigest),
         ];
-        for (papers, expected) in cases {
-            let mut caller = stage.greeted();
-            let answer = caller.open(&papers);
+        for (ticket, expected) in cases {
+            let mut consumer = fixture.greeted();
+            let answer = consumer.open(&ticket);
             assert!(matches!(answer, Message::Refused { code, .. } if code == expected), "{answer:?}");
-            caller.request(0, 1);
-            assert_eq!(caller.wire.drain().pieces, 0);
+            consumer.request(0, 1);
+            assert_eq!(consumer.wire.drain().pieces, 0);
         }
-        assert_eq!(stage.sent_bytes(), 0);
-        stage.honest_fetch();
+        assert_eq!(fixture.sent_bytes(), 0);
+        fixture.honest_fetch();
     }
 }
 
 #[test]
-fn an_open_serves_one_connection_to_one_provider() {
-    for stage in stages() {
-        let other = stage.leecher.upload("elsewhere", &bytes(PIECE, 5));
-        let first = stage.greeted();
-        let replayed = first.open_message(&first.papers(&stage.manifest));
-        let elsewhere = Caller::greeted(&stage.leecher, 77);
-        let passed_on = elsewhere.open_message(&elsewhere.papers(&other));
-        for stolen in [replayed, passed_on] {
-            let mut caller = stage.greeted();
-            caller.wire.send(&stolen).unwrap();
-            let loot = caller.wire.drain();
+fn an_open_is_valid_for_one_connection_to_one_provider() {
+    for fixture in fixtures() {
+        let other = fixture.leecher.upload("elsewhere", &bytes(PIECE, 5));
+        let first = fixture.greeted();
+        let replayed = first.open_message(&first.valid_ticket(&fixture.manifest));
+        let elsewhere = ScriptedConsumer::greeted(&fixture.leecher, 77);
+        let relayed = elsewhere.open_message(&elsewhere.valid_ticket(&other));
+        for stolen in [replayed, relayed] {
+            let mut consumer = fixture.greeted();
+            consumer.wire.send(&stolen).unwrap();
+            let received = consumer.wire.drain();
             let code = RefusedCode::Ticket;
             assert!(
-                matches!(loot.messages[..], [Message::Refused { code: got, .. }] if got == code),
-                "{loot:?}"
+                matches!(received.messages[..], [Message::Refused { code: got, .. }] if got == code),
+                "{received:?}"
             );
         }
-        assert_eq!(stage.sent_bytes(), 0);
-        stage.honest_fetch();
+        assert_eq!(fixture.sent_bytes(), 0);
+        fixture.honest_fetch();
     }
 }
 
 #[test]
-fn a_fifth_connection_of_one_key_is_told_busy() {
-    for stage in stages() {
-        let mut callers: Vec<Caller> = (0..CONNECTIONS_PER_PEER).map(|_| stage.opened()).collect();
-        let mut fifth = stage.greeted();
-        let answer = fifth.open(&fifth.papers(&stage.manifest));
+fn a_connection_beyond_the_limit_of_one_key_is_refused_as_busy() {
+    for fixture in fixtures() {
+        let mut consumers: Vec<ScriptedConsumer> =
+            (0..CONNECTIONS_PER_PEER).map(|_| fixture.opened()).collect();
+        let mut fifth = fixture.greeted();
+        let answer = fifth.open(&fifth.valid_ticket(&fixture.manifest));
         assert!(matches!(answer, Message::Refused { code: RefusedCode::Busy, .. }), "{answer:?}");
-        stage.honest_fetch();
-        // A place that was left is free again.
-        callers.pop().unwrap().wire.drain_after_leaving();
+        fixture.honest_fetch();
+        // A closed connection frees its slot.
+        consumers.pop().unwrap().wire.drain_after_leaving();
         let left = Patience::new();
         loop {
-            assert!(left.is_left(), "the place never becomes free");
-            let mut again = stage.greeted();
-            match again.open(&again.papers(&stage.manifest)) {
+            assert!(left.is_left(), "the slot does not become free");
+            let mut again = fixture.greeted();
+            match again.open(&again.valid_ticket(&fixture.manifest)) {
                 Message::Opened { .. } => break,
                 Message::Refused { code: RefusedCode::Busy, .. } => std::thread::yield_now(),
                 other => panic!("{other:?}"),
@@ -192,13 +196,13 @@ fn a_fifth_connection_of_one_key_is_told_busy() {
 
 #[test]
 fn requests_that_no_honest_consumer_sends_end_the_connection() {
-    for stage in stages() {
+    for fixture in fixtures() {
         let asked = [(0, 0), (0, REQUEST_MAX_PIECES + 1), (PIECES, 1), (PIECES - 1, 2), (u32::MAX, 1)];
         for (first, count) in asked {
-            let mut caller = stage.opened();
-            caller.request(first, count);
-            let loot = caller.wire.drain();
-            assert_eq!(loot.pieces, 0, "{first} and {count} pieces");
+            let mut consumer = fixture.opened();
+            consumer.request(first, count);
+            let received = consumer.wire.drain();
+            assert_eq!(received.pieces, 0, "{first} and {count} pieces");
         }
         let out_of_turn = [
             Message::Have { ranges: Vec::new() },
@@ -206,116 +210,116 @@ fn requests_that_no_honest_consumer_sends_end_the_connection() {
             Message::Reject { index: PieceIndex(0), code: RejectCode::Busy },
         ];
         for message in out_of_turn {
-            let mut caller = stage.opened();
-            caller.wire.send(&message).unwrap();
-            assert_eq!(caller.wire.drain().pieces, 0);
+            let mut consumer = fixture.opened();
+            consumer.wire.send(&message).unwrap();
+            assert_eq!(consumer.wire.drain().pieces, 0);
         }
-        assert_eq!(stage.sent_bytes(), 0);
-        stage.honest_fetch();
+        assert_eq!(fixture.sent_bytes(), 0);
+        fixture.honest_fetch();
     }
 }
 
 #[test]
-fn more_than_may_be_outstanding_ends_the_connection() {
-    for stage in stages() {
-        let mut caller = stage.opened();
-        // Nothing is read meanwhile, so that what was asked for stays outstanding.
+fn too_many_outstanding_requests_end_the_connection() {
+    for fixture in fixtures() {
+        let mut consumer = fixture.opened();
+        // Nothing is read meanwhile, so that the requests stay outstanding.
         for _ in 0..3 * OUTSTANDING_MAX_PIECES / REQUEST_MAX_PIECES {
-            caller.request(0, REQUEST_MAX_PIECES);
+            consumer.request(0, REQUEST_MAX_PIECES);
         }
-        let loot = caller.wire.drain();
-        assert!(loot.pieces < OUTSTANDING_MAX_PIECES as usize, "{} pieces came", loot.pieces);
-        stage.honest_fetch();
+        let received = consumer.wire.drain();
+        assert!(received.pieces < OUTSTANDING_MAX_PIECES as usize, "{} pieces came", received.pieces);
+        fixture.honest_fetch();
     }
 }
 
 #[test]
 fn a_renewed_ticket_must_be_for_the_same_file_and_consumer() {
-    for stage in stages() {
-        let other = stage.leecher.upload("other", &bytes(PIECE, 5));
+    for fixture in fixtures() {
+        let other = fixture.leecher.upload("other", &bytes(PIECE, 5));
         let own = SecretKey::from_seed(&[77; 32]).peer_key();
-        let right = ticket(&stage.manifest, own, far_future()).verify(trackers().tracker_key()).unwrap();
+        let right = ticket(&fixture.manifest, own, far_future()).verify(trackers().tracker_key()).unwrap();
         let wrong = [
             ticket(&other, own, far_future()),
-            ticket(&stage.manifest, SecretKey::from_seed(&[78; 32]).peer_key(), far_future()),
+            ticket(&fixture.manifest, SecretKey::from_seed(&[78; 32]).peer_key(), far_future()),
             Ticket::sign(right.clone(), &SecretKey::from_seed(&[99; 32])),
             Ticket::sign(Grant { user: "another".into(), ..right }, &trackers()),
             Ticket(vec![7; 100]),
         ];
-        for papers in wrong {
-            let mut caller = stage.opened();
-            caller.wire.send(&Message::Renew { ticket: papers }).unwrap();
-            assert_eq!(caller.wire.drain().pieces, 0, "the connection ends");
+        for ticket in wrong {
+            let mut consumer = fixture.opened();
+            consumer.wire.send(&Message::Renew { ticket }).unwrap();
+            assert_eq!(consumer.wire.drain().pieces, 0, "the connection ends");
         }
-        assert_eq!(stage.sent_bytes(), 0);
-        stage.honest_fetch();
+        assert_eq!(fixture.sent_bytes(), 0);
+        fixture.honest_fetch();
     }
 }
 
 #[test]
-fn a_ticket_that_ends_while_it_is_used_can_be_renewed() {
-    /// How far the trackers' clock jumps, in seconds.
+fn a_ticket_that_expires_in_use_can_be_renewed() {
+    /// How far the tracker's clock jumps, in seconds.
     const JUMP_S: i64 = 1 << 40;
-    for stage in stages() {
-        let mut caller = Caller::greeted(&stage.seeder, 77);
+    for fixture in fixtures() {
+        let mut consumer = ScriptedConsumer::greeted(&fixture.seeder, 77);
         let before_the_jump = UnixSeconds(1 << 39);
-        let papers = ticket(&stage.manifest, caller.secret.peer_key(), before_the_jump);
-        assert!(matches!(caller.open(&papers), Message::Opened { .. }));
-        caller.request(3, 1);
-        let Message::Piece { index: PieceIndex(3), length } = caller.wire.read().unwrap() else { panic!() };
-        assert!(caller.wire.piece_bytes(length).unwrap() == stage.content[3 * PIECE..4 * PIECE]);
-        stage.seeder.engine.set_trust(trackers().tracker_key(), JUMP_S);
-        caller.request(4, 1);
+        let ticket = ticket(&fixture.manifest, consumer.secret.peer_key(), before_the_jump);
+        assert!(matches!(consumer.open(&ticket), Message::Opened { .. }));
+        consumer.request(3, 1);
+        let Message::Piece { index: PieceIndex(3), length } = consumer.wire.read().unwrap() else { panic!() };
+        assert!(consumer.wire.piece_bytes(length).unwrap() == fixture.content[3 * PIECE..4 * PIECE]);
+        fixture.seeder.engine.set_trust(trackers().tracker_key(), JUMP_S);
+        consumer.request(4, 1);
         let expired = Message::Reject { index: PieceIndex(4), code: RejectCode::Expired };
-        assert_eq!(caller.wire.read().unwrap(), expired);
-        let fresh = caller.papers(&stage.manifest);
-        caller.wire.send(&Message::Renew { ticket: fresh }).unwrap();
-        caller.request(4, 1);
-        assert!(matches!(caller.wire.read().unwrap(), Message::Piece { index: PieceIndex(4), .. }));
+        assert_eq!(consumer.wire.read().unwrap(), expired);
+        let fresh = consumer.valid_ticket(&fixture.manifest);
+        consumer.wire.send(&Message::Renew { ticket: fresh }).unwrap();
+        consumer.request(4, 1);
+        assert!(matches!(consumer.wire.read().unwrap(), Message::Piece { index: PieceIndex(4), .. }));
     }
 }
 
 #[test]
-fn a_crowd_of_strangers_delays_an_honest_leecher_and_no_more() {
+fn many_connections_without_a_ticket_only_delay_an_honest_leecher() {
     const CROWD: usize = UNAUTHENTICATED_MAX + 44;
-    /// Rounds in which the machine was too slow for the crowd to be there at once: whoever came first was shown the door.
+    /// Rounds in which the machine was too slow to have the whole crowd connected at once: the first handshakes timed out.
     const ROUNDS_MAX: u32 = 20;
     allow_descriptors(4 * CROWD as u64);
-    for mut stage in stages() {
+    for mut fixture in fixtures() {
         let mut rounds = 0;
         let (crowd, download) = loop {
             rounds += 1;
-            assert!(rounds <= ROUNDS_MAX, "the crowd is never there at once");
+            assert!(rounds <= ROUNDS_MAX, "the crowd was never connected at once");
             let mut crowd: Vec<Wire> =
-                (0..CROWD).map(|_| Wire::connect(stage.seeder.engine.listen_address())).collect();
+                (0..CROWD).map(|_| Wire::connect(fixture.seeder.engine.listen_address())).collect();
             let answers: Vec<Message> = crowd.iter_mut().map(|wire| wire.read().unwrap()).collect();
             let count =
                 |fits: &dyn Fn(&Message) -> bool| answers.iter().filter(|answer| fits(answer)).count();
             let greeted = count(&|answer| matches!(answer, Message::Greeting { .. }));
             let busy = count(&|answer| matches!(answer, Message::Refused { code: RefusedCode::Busy, .. }));
             assert_eq!(greeted + busy, CROWD);
-            let download = stage.leecher.fetch(&stage.manifest, &[&stage.seeder]);
+            let download = fixture.leecher.fetch(&fixture.manifest, &[&fixture.seeder]);
             let waits = |phase: &DownloadPhase| matches!(phase, DownloadPhase::Waiting(_));
             let progress =
                 crate::rig::wait_for(&download, |progress| waits(&progress.phase) || progress.phase.is_end());
-            let sent_bytes = stage.sent_bytes();
-            // The first stranger is shown the door when the time for a handshake is over.
-            let all_were_there = !crowd[0].has_ended();
-            if all_were_there {
+            let sent_bytes = fixture.sent_bytes();
+            // The first connection ends when the time for its handshake is over.
+            let were_all_connected = !crowd[0].has_ended();
+            if were_all_connected {
                 assert_eq!((greeted, busy), (UNAUTHENTICATED_MAX, CROWD - UNAUTHENTICATED_MAX));
                 assert!(waits(&progress.phase), "{progress:?}");
-                assert_eq!(sent_bytes, 0, "a stranger got a byte");
+                assert_eq!(sent_bytes, 0, "a connection without a ticket got a byte");
                 break (crowd, download);
             }
-            stage = stage.again();
+            fixture = fixture.recreate();
         };
         drop(crowd);
         durable(&download);
-        assert!(stage.sent_bytes() >= stage.content.len() as u64);
+        assert!(fixture.sent_bytes() >= fixture.content.len() as u64);
     }
 }
 
-/// Lets this process have so many descriptors, and as many again for other tests, as far as it may.
+/// Raises this process's limit of descriptors to `count`, and as many again for other tests, as far as it may.
 fn allow_descriptors(count: u64) {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(2 * count, |most| most.min(2 * count));
@@ -325,70 +329,73 @@ fn allow_descriptors(count: u64) {
 }
 
 #[test]
-fn strangers_who_dawdle_are_shown_the_door() {
-    for stage in stages() {
-        let mut silent = Wire::connect(stage.seeder.engine.listen_address());
-        let mut halfway = stage.greeted();
-        let papers = halfway.papers(&stage.manifest);
-        let open = codec::encode_message(&halfway.open_message(&papers));
+fn slow_handshakes_time_out() {
+    for fixture in fixtures() {
+        let mut silent = Wire::connect(fixture.seeder.engine.listen_address());
+        let mut halfway = fixture.greeted();
+        let ticket = halfway.valid_ticket(&fixture.manifest);
+        let open = codec::encode_message(&halfway.open_message(&ticket));
         halfway.wire.raw(&open[..open.len() / 2]).unwrap();
-        // The handshake's whole time passes here, once for both.
+        // Both handshakes time out here at the same time.
         assert_eq!(halfway.wire.drain().messages, []);
-        assert_eq!(silent.drain().messages.len(), 1, "a greeting, and then the end");
+        assert_eq!(silent.drain().messages.len(), 1, "only the greeting was sent");
     }
 }
 
 #[test]
-fn consumers_who_never_read_hold_up_nobody() {
-    for stage in stages() {
-        let mut idle: Vec<Caller> = (70..74)
+fn consumers_that_never_read_do_not_delay_others() {
+    for fixture in fixtures() {
+        let mut idle: Vec<ScriptedConsumer> = (70..74)
             .flat_map(|seed| (0..CONNECTIONS_PER_PEER).map(move |_| seed))
-            .map(|seed| Caller::opened(&stage.seeder, seed, &stage.manifest))
+            .map(|seed| ScriptedConsumer::opened(&fixture.seeder, seed, &fixture.manifest))
             .collect();
-        for caller in &mut idle {
-            caller.request(0, REQUEST_MAX_PIECES);
-            caller.request(0, REQUEST_MAX_PIECES);
+        for consumer in &mut idle {
+            consumer.request(0, REQUEST_MAX_PIECES);
+            consumer.request(0, REQUEST_MAX_PIECES);
         }
-        stage.honest_fetch();
+        fixture.honest_fetch();
     }
 }
 
 #[test]
-fn a_half_closed_connection_ends_and_leaves_no_trace() {
-    for stage in stages() {
+fn a_half_closed_connection_ends_and_frees_its_slot() {
+    for fixture in fixtures() {
         for goodbye in [false, true] {
-            let mut caller = stage.opened();
-            caller.request(0, 3);
+            let mut consumer = fixture.opened();
+            consumer.request(0, 3);
             if goodbye {
                 let code = engine::proto::frame::ByeCode::Done;
-                caller.wire.send(&Message::Bye { code }).unwrap();
+                consumer.wire.send(&Message::Bye { code }).unwrap();
             }
-            caller.wire.half_close();
-            assert!(caller.wire.drain().pieces <= 3);
+            consumer.wire.half_close();
+            assert!(consumer.wire.drain().pieces <= 3);
         }
-        stage.honest_fetch();
+        fixture.honest_fetch();
         let left = Patience::new();
-        while stage.seeder.engine.shares()[0].consumers > 0 {
-            assert!(left.is_left(), "they are still counted");
+        while fixture.seeder.engine.shares()[0].consumers > 0 {
+            assert!(left.is_left(), "ended connections are still counted");
             std::thread::yield_now();
         }
     }
 }
 
 #[test]
-fn under_a_limit_all_connections_have_their_turn() {
+fn connections_take_turns_under_a_limit() {
     for io in back_ends() {
-        let seeder = Node::sparing(1, io, PIECE as u64 / 2);
+        let seeder = Node::with_upload_limit(1, io, PIECE as u64 / 2);
         let manifest = seeder.upload("f", &bytes(PIECE, 32));
-        let mut callers = [77, 78].map(|seed| Caller::opened(&seeder, seed, &manifest));
-        for caller in &mut callers {
-            caller.request(0, 1);
+        let mut consumers = [77, 78].map(|seed| ScriptedConsumer::opened(&seeder, seed, &manifest));
+        for consumer in &mut consumers {
+            consumer.request(0, 1);
         }
-        let [first, second] = &mut callers;
+        let [first, second] = &mut consumers;
         let Message::Piece { length, .. } = first.wire.read().unwrap() else {
-            panic!("a piece was asked for")
+            panic!("the answer is not a piece")
         };
         first.wire.piece_bytes(length).unwrap();
-        assert!(second.wire.has_bytes(), "a whole piece of another connection went first");
+        assert!(
+            second.wire.has_bytes(),
+            "the second connection got nothing while the first got a whole piece"
+        );
     }
 }

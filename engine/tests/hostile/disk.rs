@@ -1,6 +1,6 @@
-//! A disk that is full: known at the start by the reservation, or later, when somebody else took what was reserved.
+//! A full disk: refused at the start by the reservation, or noticed later, when another program took the space.
 //!
-//! Needs a filesystem of its own, and so root. Whoever may not mount is told that the test was skipped.
+//! The tests mount a filesystem, which needs root; otherwise they are skipped with a message.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use engine::storage::error::StorageErrorKind;
 use rustix::fs::FallocateFlags;
 
 use crate::PIECE;
-use crate::liar::Liar;
 use crate::rig::{Node, bytes, durable, try_spawn, wait_for};
+use crate::scripted_provider::ScriptedProvider;
 
 /// Bytes of the small filesystem.
 const DISK_BYTES: usize = 16 * 1024 * 1024;
 
-/// A small filesystem, as long as this lives.
+/// A small filesystem, until it is dropped.
 struct SmallDisk {
     directory: tempfile::TempDir,
 }
@@ -41,7 +41,7 @@ impl SmallDisk {
         self.directory.path()
     }
 
-    /// Takes all but `left` bytes.
+    /// Writes a file that leaves `left` bytes free.
     fn fill(&self, left: usize) -> PathBuf {
         let path = self.path().join("filler");
         let free = rustix::fs::statvfs(self.path()).unwrap();
@@ -53,7 +53,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a worker may still hold a file there.
+        // Lazily, because a worker may still have a file open there.
         let mut umount = Command::new("umount");
         let _ = try_spawn(umount.arg("-l").arg(self.path())).and_then(|mut umount| umount.wait());
     }
@@ -67,11 +67,11 @@ fn a_file_that_does_not_fit_is_refused_at_the_start() {
     let manifest = seeder.upload("f", &content);
     let order = || engine::DownloadOrder { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let filler = disk.fill(DISK_BYTES / 4);
-    let refused = leecher.engine.download(order()).err().expect("there is no room");
+    let refused = leecher.engine.download(order()).err().expect("there is not enough space");
     let StorageErrorKind::NoSpace { needed, free } = refused.kind else { panic!("{refused}") };
     assert!(needed > free, "{needed} and {free}");
     let left: Vec<_> = std::fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(left, std::slice::from_ref(&filler), "no partial file stays");
+    assert_eq!(left, std::slice::from_ref(&filler), "a partial file is left");
     std::fs::remove_file(filler).unwrap();
     let download = leecher.engine.download(order()).unwrap();
     download.add_peers(&[seeder.address()]);
@@ -80,21 +80,21 @@ fn a_file_that_does_not_fit_is_refused_at_the_start() {
 }
 
 #[test]
-fn a_disk_that_fills_up_later_pauses_until_there_is_room() {
+fn a_disk_that_fills_up_later_is_waited_for() {
     let Some(disk) = SmallDisk::mount() else { return };
     let leecher = Node::start(2, IoChoice::Auto);
     let content = std::sync::Arc::new(bytes(DISK_BYTES / 2, 51));
     let manifest = Node::start(1, IoChoice::Auto).upload("f", &content);
     let order = engine::DownloadOrder { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let download = leecher.engine.download(order).unwrap();
-    // The reservation is taken away, as filesystems that cannot reserve never give it; then the room goes.
+    // Releases the reservation, as if the filesystem could not reserve; then fills the disk.
     let mut paths = std::fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().path());
     let part = paths.find(|path| path.extension().is_some_and(|extension| extension == "part")).unwrap();
     let file = std::fs::File::options().write(true).open(&part).unwrap();
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(file.as_fd(), punch, 0, content.len() as u64).unwrap();
     let filler = disk.fill(PIECE / 2);
-    let seeder = Liar::honest(&content);
+    let seeder = ScriptedProvider::honest(&content);
     download.add_peers(&[seeder.peer]);
     let progress = wait_for(&download, |progress| {
         matches!(progress.phase, DownloadPhase::Waiting(WaitReason::DiskFull { .. }))
@@ -108,5 +108,5 @@ fn a_disk_that_fills_up_later_pauses_until_there_is_room() {
     let progress = durable(&download);
     assert_eq!(progress.sequential_passes, 0);
     assert!(std::fs::read(disk.path().join("f")).unwrap() == *content);
-    assert_eq!(download.take_suspects(), [], "a full disk is no peer's fault");
+    assert_eq!(download.take_suspects(), [], "a peer was blamed for a full disk");
 }

@@ -1,5 +1,5 @@
-//! Hashes that a disk gave and gives no more: nobody is to blame for what they do not match, and nothing that is there is given
-//! up or replaced for it.
+//! Hash lists that become unreadable: no peer is blamed for pieces that do not match, and no file is discarded or replaced
+//! because of it.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -13,22 +13,22 @@ use engine::proto::manifest::Manifest;
 use engine::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer};
 
 use crate::PIECE;
-use crate::liar::Liar;
 use crate::rig::{Node, bytes, durable, far_future, finish, nothing_is_spawned, ticket};
+use crate::scripted_provider::ScriptedProvider;
 use crate::wire::{assert_no_worker_panicked, watch_workers};
 
 const PIECES: usize = 40;
 
-/// Bytes of which one value turns to zeros: at once, or when somebody has asked whether anything was lost.
+/// Bytes of which one hash reads as zeros: from the start, or after the first call of `unreadable_at`.
 #[derive(Debug)]
-struct Failing {
+struct FailingBytes {
     bytes: Vec<u8>,
     value: usize,
     fails: AtomicBool,
     lost: AtomicBool,
 }
 
-impl BackingBytes for Failing {
+impl BackingBytes for FailingBytes {
     fn length(&self) -> usize {
         self.bytes.len()
     }
@@ -47,19 +47,19 @@ impl BackingBytes for Failing {
     }
 }
 
-/// The manifest, with the digest of this piece, or the state after it, on a failing disk.
+/// The manifest with the digest of this piece, or the chain state after it, on a failing disk.
 fn failing(right: &Manifest, piece: usize, of_chain: bool, at_once: bool) -> Arc<Manifest> {
-    let kept = |bytes: Vec<u8>| -> Arc<dyn BackingBytes> {
+    let backing = |bytes: Vec<u8>| -> Arc<dyn BackingBytes> {
         let (fails, lost) = (AtomicBool::new(at_once), AtomicBool::new(false));
-        Arc::new(Failing { bytes, value: piece, fails, lost })
+        Arc::new(FailingBytes { bytes, value: piece, fails, lost })
     };
     let (digests, chain) = (right.digests(), right.chain().unwrap());
     let (digests, chain) = if of_chain {
-        let bytes = kept(join_values(&chain.to_vec()));
+        let bytes = backing(join_values(&chain.to_vec()));
         (digests.clone(), Sha1List::from_backing(bytes, 0, chain.len()).unwrap())
     } else {
         (
-            Sha1List::from_backing(kept(join_values(&digests.to_vec())), 0, digests.len()).unwrap(),
+            Sha1List::from_backing(backing(join_values(&digests.to_vec())), 0, digests.len()).unwrap(),
             chain.clone(),
         )
     };
@@ -84,21 +84,21 @@ fn left_beside(directory: &Path, ending: &str) -> Option<std::path::PathBuf> {
     entries.find(|path| path.to_string_lossy().ends_with(ending))
 }
 
-/// With zeros at the start and the end, which are proven and never fetched.
+/// Content with zero pieces at the start and the end, which are never fetched.
 fn content() -> Vec<u8> {
     let zeros = vec![0; PIECE];
     [&zeros[..], &bytes((PIECES - 2) * PIECE, 31), &zeros].concat()
 }
 
 #[test]
-fn a_download_whose_hashes_are_lost_ends_without_blame_and_goes_on_with_new_ones() {
+fn a_download_with_lost_hashes_fails_without_blame_and_resumes_with_new_ones() {
     watch_workers();
     let content = content();
     let right = Node::start(1, IoChoice::Auto).upload("f", &content);
-    let provider = Liar::honest(&Arc::new(content.clone()));
-    // A digest, a state between two pieces that are fetched, one that holes need.
+    let provider = ScriptedProvider::honest(&Arc::new(content.clone()));
+    // A digest, a chain state between two fetched pieces, a chain state that zero pieces need.
     for (piece, of_chain) in [(PIECES / 2, false), (PIECES / 2, true), (0, true)] {
-        // Else a program that is just being started may hold the lock of what is opened again.
+        // A program that is being started would hold the locks of files that are opened again.
         let _spawns = nothing_is_spawned();
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
@@ -109,39 +109,39 @@ fn a_download_whose_hashes_are_lost_ends_without_blame_and_goes_on_with_new_ones
         download.add_peers(&[provider.peer]);
         assert_lost(&finish(&download));
         assert_eq!(download.take_suspects(), Vec::<SuspectPeer>::new(), "no peer is to blame");
-        // With the last handle of the engine goes its thread that makes records.
+        // The flush thread ends with the last handle of the engine.
         drop((download, first));
-        let record = left_beside(directory, ".record").expect("what was fetched is still known");
+        let record = left_beside(directory, ".record").expect("the record is left");
         assert!(left_beside(directory, ".part").is_some());
-        // What is there is looked at by hashes that are lost: that gives nothing up.
+        // A check of the partial file with lost hashes discards nothing.
         std::fs::remove_file(record).unwrap();
         let second = Node::start(3, IoChoice::Auto);
         let download = second.engine.download(order(&second, &failing(&right, 1, false, false), directory));
         assert_lost(&finish(&download.unwrap()));
-        // Its handle was that statement's; what else worked for it ends here.
+        // Ends all other work for that download.
         drop(second);
         let third = Node::start(4, IoChoice::Auto);
         let download = third.engine.download(order(&third, &right, directory)).unwrap();
         download.add_peers(&[provider.peer]);
         let progress = durable(&download);
-        assert_eq!(progress.sequential_passes, 0, "the chain is as good as ever");
+        assert_eq!(progress.sequential_passes, 0, "the chain still proves the file");
         assert!(std::fs::read(directory.join("f")).unwrap() == content);
     }
     assert_no_worker_panicked();
 }
 
 #[test]
-fn a_download_by_hashes_that_are_lost_already_does_not_begin() {
+fn a_download_with_hashes_that_are_lost_already_does_not_begin() {
     let right = Node::start(1, IoChoice::Auto).upload("f", &content());
     let leecher = Node::start(2, IoChoice::Auto);
     let order = order(&leecher, &failing(&right, 3, false, true), leecher.directory.path());
     let refused = leecher.engine.download(order).err().unwrap().to_string();
     assert!(refused.contains("/the/failing/disk"), "{refused}");
-    assert_eq!(leecher.directory.path().read_dir().unwrap().count(), 0, "nothing is left of it");
+    assert_eq!(leecher.directory.path().read_dir().unwrap().count(), 0, "files are left");
 }
 
 #[test]
-fn a_file_that_is_there_does_not_differ_for_lost_hashes() {
+fn an_existing_file_does_not_differ_because_of_lost_hashes() {
     let node = Node::start(1, IoChoice::Auto);
     let right = node.upload("f", &content());
     let failing = failing(&right, PIECES - 1, false, true);

@@ -1,24 +1,24 @@
-//! Engines against peers that lie, break and dawdle, and against files that are not what somebody stated.
+//! Engines against peers that lie, fail and stall, and against files that differ from their manifest.
 //!
 //! ```text
-//!   providers ──► liar (a scripted provider) ──┐
-//!   consumers ──► caller (a scripted consumer) ┴─► wire (frames over a plain socket)
+//!   providers ──► scripted_provider ─┐
+//!   consumers ──► scripted_consumer ─┴─► wire (frames over a plain socket)
 //!   manifests, lost, disk ──► rig (engines in this process)
-//!   ring, zero_copy ──► seeder (an engine in a process of its own) ──► rig
+//!   ring, zero_copy ──► seeder (an engine in another process) ──► rig
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
-mod caller;
 mod consumers;
 mod disk;
-#[path = "../rig/liar.rs"]
-mod liar;
 mod lost;
 mod manifests;
 mod providers;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod ring;
+mod scripted_consumer;
+#[path = "../rig/scripted_provider.rs"]
+mod scripted_provider;
 mod seeder;
 #[path = "../rig/wire.rs"]
 mod wire;

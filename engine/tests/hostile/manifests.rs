@@ -1,4 +1,4 @@
-//! What uploaders state, right and wrong: chains, digests, lengths; and which passes over the file each form costs.
+//! Right and wrong manifests: chains, digests, lengths; and how many passes over the file each costs.
 
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -12,14 +12,14 @@ use engine::proto::manifest::{FileProof, Manifest};
 use engine::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer};
 
 use crate::PIECE;
-use crate::liar::Liar;
 use crate::rig::{Node, bytes, durable, finish};
+use crate::scripted_provider::ScriptedProvider;
 use crate::wire::{assert_no_worker_panicked, watch_workers};
 
-/// Bytes of pieces that were coming a second time when the download ended: fewer than a piece on each connection but one.
+/// Most bytes of repeated requests when a download ends: less than a piece on each connection but one.
 const CUT_OFF_BYTES: u64 = ((CONNECTIONS_WANTED - 1) * PIECE) as u64;
 
-/// A manifest as its uploader might have stated it instead.
+/// The parts of a manifest, for changes.
 #[derive(Clone)]
 struct Statement {
     length: Option<u64>,
@@ -28,7 +28,7 @@ struct Statement {
     chain: Option<Vec<engine::proto::units::ChainState>>,
 }
 
-/// Fetches `content` from a provider that has it, by what `change` makes of the right statement.
+/// Downloads `content` from a provider that has it, with a manifest that `change` has changed.
 fn fetch(content: &[u8], change: impl FnOnce(&mut Statement)) -> (DownloadProgress, Node) {
     watch_workers();
     let leecher = Node::start(2, IoChoice::Auto);
@@ -42,11 +42,11 @@ fn fetch(content: &[u8], change: impl FnOnce(&mut Statement)) -> (DownloadProgre
     change(&mut statement);
     let Statement { length, digests, proof, chain } = statement;
     let manifest = Manifest::new(right.name().clone(), length, digests, proof, chain).unwrap();
-    let provider = Liar::honest(&Arc::new(content.to_vec()));
+    let provider = ScriptedProvider::honest(&Arc::new(content.to_vec()));
     let download = leecher.fetch(&Arc::new(manifest), &[]);
     download.add_peers(&[provider.peer]);
     let progress = finish(&download);
-    assert_eq!(download.take_suspects(), Vec::<SuspectPeer>::new(), "no peer is to blame");
+    assert_eq!(download.take_suspects(), Vec::<SuspectPeer>::new(), "a peer was blamed");
     if progress.phase == DownloadPhase::Durable {
         assert!(std::fs::read(leecher.path("f")).unwrap() == content, "the file is whole");
         assert_eq!(progress.total_bytes, content.len() as u64);
@@ -56,7 +56,7 @@ fn fetch(content: &[u8], change: impl FnOnce(&mut Statement)) -> (DownloadProgre
     (progress, leecher)
 }
 
-fn passes(content: &[u8], change: impl FnOnce(&mut Statement)) -> u32 {
+fn count_passes(content: &[u8], change: impl FnOnce(&mut Statement)) -> u32 {
     let (progress, _) = fetch(content, change);
     assert_eq!(progress.phase, DownloadPhase::Durable);
     progress.sequential_passes
@@ -70,29 +70,29 @@ fn contents() -> [Vec<u8>; 3] {
 #[test]
 fn a_good_chain_costs_no_pass() {
     for content in contents() {
-        assert_eq!(passes(&content, |_| {}), 0);
+        assert_eq!(count_passes(&content, |_| {}), 0);
     }
 }
 
 #[test]
-fn no_chain_costs_one_pass_but_for_a_single_piece() {
+fn no_chain_costs_one_pass_except_for_a_single_piece() {
     for content in contents() {
         let single = content.len() <= PIECE;
-        assert_eq!(passes(&content, |statement| statement.chain = None), u32::from(!single));
+        assert_eq!(count_passes(&content, |statement| statement.chain = None), u32::from(!single));
     }
 }
 
 #[test]
-fn a_bad_link_costs_one_pass_and_nobody_is_blamed() {
+fn a_bad_link_costs_one_pass_and_blames_no_peer() {
     let content = bytes(9 * PIECE - 3, 3);
     for link in [0, 4, 7] {
-        let bend = |statement: &mut Statement| statement.chain.as_mut().unwrap()[link].0[19] ^= 1;
-        assert_eq!(passes(&content, bend), 1, "link {link}");
+        let change = |statement: &mut Statement| statement.chain.as_mut().unwrap()[link].0[19] ^= 1;
+        assert_eq!(count_passes(&content, change), 1, "link {link}");
     }
 }
 
 #[test]
-fn pieces_alone_prove_themselves_without_a_pass() {
+fn a_manifest_without_a_whole_digest_costs_no_pass() {
     for content in contents() {
         for with_chain in [false, true] {
             let pieces_only = |statement: &mut Statement| {
@@ -101,21 +101,21 @@ fn pieces_alone_prove_themselves_without_a_pass() {
                     statement.chain = None;
                 }
             };
-            assert_eq!(passes(&content, pieces_only), 0);
+            assert_eq!(count_passes(&content, pieces_only), 0);
         }
     }
 }
 
 #[test]
-fn an_unknown_length_is_learnt_from_providers() {
+fn an_unknown_length_is_learned_from_providers() {
     for content in contents() {
-        assert_eq!(passes(&content, |statement| statement.length = None), 0);
+        assert_eq!(count_passes(&content, |statement| statement.length = None), 0);
         let pieces_only = |statement: &mut Statement| {
             statement.length = None;
             statement.chain = None;
             statement.proof = FileProof::of_pieces(&statement.digests);
         };
-        assert_eq!(passes(&content, pieces_only), 0);
+        assert_eq!(count_passes(&content, pieces_only), 0);
     }
 }
 
@@ -123,7 +123,7 @@ fn an_unknown_length_is_learnt_from_providers() {
 fn an_unknown_length_among_copies_and_zeros() {
     let a = bytes(PIECE, 1);
     let zeros = vec![0; PIECE];
-    // The last piece is: a copy, zeros like the first, zeros alone, short zeros.
+    // The last piece is: a copy, zeros like the first, the only zeros, short zeros.
     let files = [
         [&a[..], &zeros, &a].concat(),
         [&zeros[..], &a, &zeros].concat(),
@@ -132,7 +132,7 @@ fn an_unknown_length_among_copies_and_zeros() {
         zeros.clone(),
     ];
     for content in files {
-        assert_eq!(passes(&content, |statement| statement.length = None), 0);
+        assert_eq!(count_passes(&content, |statement| statement.length = None), 0);
     }
 }
 
@@ -148,13 +148,13 @@ fn a_provider_cannot_lie_about_a_length_that_a_copy_proves() {
         let proof = if pieces_only { FileProof::of_pieces(right.digests().iter()) } else { right.proof() };
         let chain = right.chain().map(Sha1List::to_vec);
         let manifest = Manifest::new(name.clone(), None, right.digests().to_vec(), proof, chain).unwrap();
-        // It says that the last piece is short, and gives the first one, which is equal to the true last one.
-        let liar = Liar::start(&content, |scene, wire| {
+        // It claims a short last piece and sends the first piece, which equals the true last one.
+        let provider = ScriptedProvider::start(&content, |scene, wire| {
             scene.claim(wire, scene.length() - 5, scene.full_bits())?;
             scene.answer(wire, |scene, wire, index| wire.piece(index, scene.bytes(index)))
         });
         let download = leecher.fetch(&Arc::new(manifest), &[]);
-        download.add_peers(&[liar.peer]);
+        download.add_peers(&[provider.peer]);
         durable(&download);
         assert!(std::fs::read(leecher.path("f")).unwrap() == *content);
         assert!(leecher.engine.unshare(download.key()));
@@ -163,7 +163,7 @@ fn a_provider_cannot_lie_about_a_length_that_a_copy_proves() {
 }
 
 #[test]
-fn a_false_digest_of_the_whole_fails_after_one_pass_and_one_file() {
+fn a_false_digest_of_the_whole_fails_after_one_pass_and_one_fetch() {
     for content in contents() {
         for with_chain in [false, true] {
             let (progress, leecher) = fetch(&content, |statement| {
@@ -183,7 +183,7 @@ fn a_false_digest_of_the_whole_fails_after_one_pass_and_one_file() {
             let received = progress.received_bytes - progress.duplicate_bytes;
             assert!(received < content.len() as u64 + CUT_OFF_BYTES, "it is fetched again: {received} bytes");
             assert!(!leecher.path("f").exists());
-            assert_eq!(leecher.engine.shares().len(), 0, "what is not the file is not served");
+            assert_eq!(leecher.engine.shares().len(), 0, "a false file is served");
         }
     }
 }
@@ -191,11 +191,11 @@ fn a_false_digest_of_the_whole_fails_after_one_pass_and_one_file() {
 #[test]
 fn holes_of_a_large_file_stay_holes() {
     const LENGTH: u64 = 5 << 30;
-    /// As `statfs` tells it, of linux/magic.h.
+    /// `f_type` of tmpfs, from linux/magic.h.
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
     if rustix::fs::statfs(seeder.directory.path()).unwrap().f_type == TMPFS_MAGIC {
-        eprintln!("skipped: a filesystem in memory gives memory to each hole that is read through a map");
+        eprintln!("skipped: tmpfs allocates memory for each hole that is read through a mapping");
         return;
     }
     let path = seeder.path("sparse");
@@ -218,7 +218,7 @@ fn holes_of_a_large_file_stay_holes() {
     let metadata = copy.metadata().unwrap();
     assert_eq!(metadata.len(), LENGTH);
     assert!(metadata.blocks() * 512 <= 2 * most, "{} blocks are on disk", metadata.blocks());
-    // What is a hole in both is equal without being looked at.
+    // Ranges that are holes in both files are equal and not read.
     let source = std::fs::File::open(&path).unwrap();
     for written in [&source, &copy].into_iter().flat_map(extents) {
         for start in written.clone().step_by(PIECE) {
@@ -232,7 +232,7 @@ fn holes_of_a_large_file_stay_holes() {
     }
 }
 
-/// The parts of a file that are no holes, in bytes.
+/// Byte ranges of a file that are not holes.
 fn extents(file: &std::fs::File) -> Vec<Range<u64>> {
     let mut extents = Vec::new();
     let mut at = 0;
@@ -244,7 +244,7 @@ fn extents(file: &std::fs::File) -> Vec<Range<u64>> {
 }
 
 #[test]
-fn sha1_asm_proves_a_file_on_both_sides() {
+fn sha1_asm_verifies_a_file_on_both_sides() {
     let (seeder, leecher) = (
         Node::with_hash(1, IoChoice::Auto, Some(HashKind::Asm)),
         Node::with_hash(2, IoChoice::Auto, Some(HashKind::Asm)),
@@ -253,7 +253,7 @@ fn sha1_asm_proves_a_file_on_both_sides() {
     let content = bytes(20 * PIECE + 5, 9);
     let manifest = seeder.upload("f", &content);
     let reference = Node::start(3, IoChoice::Auto).upload("f", &content);
-    assert_eq!(manifest, reference, "every kind of hashing gives the same");
+    assert_eq!(manifest, reference, "hash back ends disagree");
     let progress = durable(&leecher.fetch(&manifest, &[&seeder]));
     assert_eq!(progress.sequential_passes, 0);
     assert!(std::fs::read(leecher.path("f")).unwrap() == content);

@@ -1,4 +1,4 @@
-//! A real leecher against providers that misbehave: alone, the download says what it waits for; with an honest seeder
+//! A real leecher against providers that misbehave: alone, the download reports what it waits for; with an honest seeder
 //! beside them, the file arrives whole.
 
 use std::io;
@@ -15,18 +15,18 @@ use engine::proto::units::{PIECE_BYTES, PieceIndex};
 use engine::stats::{DownloadPhase, SuspectPeer, WaitReason};
 
 use crate::PIECE;
-use crate::liar::{Liar, Scene};
 use crate::rig::{Node, back_ends, bytes, durable, wait_for};
+use crate::scripted_provider::{ProviderScene, ScriptedProvider};
 use crate::wire::{Wire, assert_no_worker_panicked, watch_workers};
 
-/// Pieces of the file that is fetched: the last byte of its bit field has bits to spare, and the last piece is shorter.
+/// Pieces of the file: the last byte of its bit field has unused bits, and the last piece is short.
 const PIECES: u32 = 21;
 
-/// Between two bytes of a provider that drips.
-const DRIP: Duration = Duration::from_millis(50);
+/// Time between two bytes of a slow provider.
+const BYTE_EVERY: Duration = Duration::from_millis(50);
 
-/// What a download must say while the liar is all it has.
-type Alone = fn(&DownloadPhase) -> bool;
+/// Whether the phase is right while the misbehaving provider is the only peer.
+type PhaseCheck = fn(&DownloadPhase) -> bool;
 
 fn ticket_missing(phase: &DownloadPhase) -> bool {
     matches!(phase, DownloadPhase::Waiting(WaitReason::Ticket))
@@ -44,8 +44,8 @@ fn bad_pieces(phase: &DownloadPhase) -> bool {
     matches!(phase, DownloadPhase::Waiting(WaitReason::BadPieces { .. }))
 }
 
-/// A liar that dawdles is at work as long as nobody else is there.
-fn anything(_: &DownloadPhase) -> bool {
+/// A slow provider may keep the download in any phase.
+fn any_phase(_: &DownloadPhase) -> bool {
     true
 }
 
@@ -53,37 +53,37 @@ fn content() -> Arc<Vec<u8>> {
     Arc::new(bytes(PIECES as usize * PIECE - 77, 21))
 }
 
-/// One liar alone, then an honest seeder beside it; under both back ends. `blamed` tells whether it is to be reported.
+/// Runs a misbehaving provider alone, then with an honest seeder; with both back ends. `blamed`: it has to be reported.
 fn survive(
-    alone: Alone,
+    alone: PhaseCheck,
     blamed: bool,
-    script: impl Fn(&Scene, &mut Wire) -> io::Result<()> + Clone + Send + Sync + 'static,
+    script: impl Fn(&ProviderScene, &mut Wire) -> io::Result<()> + Clone + Send + Sync + 'static,
 ) {
     watch_workers();
     let content = content();
     for io in back_ends() {
         let (seeder, leecher) = (Node::start(1, io), Node::start(2, io));
         let manifest = seeder.upload("f", &content);
-        let liar = Liar::start(&content, script.clone());
+        let provider = ScriptedProvider::start(&content, script.clone());
         let download = leecher.fetch(&manifest, &[]);
-        download.add_peers(&[liar.peer]);
-        liar.wait_for_strike();
+        download.add_peers(&[provider.peer]);
+        provider.wait_for_misbehaviour();
         wait_for(&download, |progress| alone(&progress.phase));
         download.add_peers(&[seeder.address()]);
         let progress = durable(&download);
         assert!(std::fs::read(leecher.path("f")).unwrap() == *content, "the file is whole");
-        assert_eq!(progress.sequential_passes, 0, "whatever peers do, a good chain proves the file");
+        assert_eq!(progress.sequential_passes, 0, "a good chain proves the file");
         let suspects: Vec<_> = download.take_suspects().iter().map(|suspect| suspect.address).collect();
-        assert_eq!(suspects, if blamed { vec![liar.peer.address] } else { Vec::new() });
+        assert_eq!(suspects, if blamed { vec![provider.peer.address] } else { Vec::new() });
         assert_no_worker_panicked();
     }
 }
 
-/// A liar that opens the file as it should, and then answers each request like this.
+/// As [`survive`], with a provider that opens the file and then answers each request by `answer`.
 fn survive_answers(
-    alone: Alone,
+    alone: PhaseCheck,
     blamed: bool,
-    answer: impl Fn(&Scene, &mut Wire, PieceIndex) -> io::Result<()> + Clone + Send + Sync + 'static,
+    answer: impl Fn(&ProviderScene, &mut Wire, PieceIndex) -> io::Result<()> + Clone + Send + Sync + 'static,
 ) {
     survive(alone, blamed, move |scene, wire| scene.serve(wire, &answer));
 }
@@ -91,59 +91,59 @@ fn survive_answers(
 #[test]
 fn wrong_bytes() {
     survive_answers(bad_pieces, true, |scene, wire, index| {
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.piece(index, &scene.wrong_bytes(index))
     });
 }
 
 #[test]
-fn wrong_bytes_and_gone_before_they_are_hashed() {
+fn wrong_bytes_and_a_hangup_before_they_are_hashed() {
     survive_answers(bad_pieces, true, |scene, wire, index| {
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.piece(index, &scene.wrong_bytes(index))?;
         Err(io::Error::other("hangs up"))
     });
 }
 
 #[test]
-fn wrong_bytes_with_a_monstrous_piece_behind_them() {
+fn wrong_bytes_followed_by_a_piece_of_four_gigabytes() {
     survive(bad_pieces, true, |scene, wire| {
         scene.open(wire)?;
         let Message::Request { first, .. } = wire.read()? else { return Ok(()) };
         wire.piece(first, &scene.wrong_bytes(first))?;
-        scene.strike();
-        // Whether or not the engine has had enough by now, it must not believe this length.
+        scene.mark_misbehaviour();
+        // The engine may have closed the connection; otherwise it must refuse this length.
         wire.send(&Message::Piece { index: first, length: u32::MAX })?;
-        Scene::be_silent(wire)
+        ProviderScene::be_silent(wire)
     });
 }
 
 #[test]
 fn the_bytes_of_another_piece() {
     survive_answers(bad_pieces, true, |scene, wire, index| {
-        scene.strike();
+        scene.mark_misbehaviour();
         let other = PieceIndex(if index.0 == 0 { 1 } else { 0 });
         wire.piece(index, &scene.bytes(other)[..scene.bytes(index).len()])
     });
 }
 
 #[test]
-fn a_piece_that_nobody_asked_for() {
+fn an_unrequested_piece() {
     survive(no_peers, false, |scene, wire| {
         scene.open(wire)?;
         let index = PieceIndex(0);
-        scene.strike();
-        // Sent at once, and so before anything was asked for; and again, when it was asked for and has been sent.
+        scene.mark_misbehaviour();
+        // Sent before the first request, and once more.
         wire.piece(index, scene.bytes(index))?;
         wire.piece(index, scene.bytes(index))?;
-        Scene::be_silent(wire)
+        ProviderScene::be_silent(wire)
     });
 }
 
 #[test]
 fn a_piece_past_the_end() {
     survive_answers(no_peers, false, |scene, wire, _| {
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.piece(PieceIndex(PIECES), scene.bytes(PieceIndex(0)))
     });
 }
@@ -153,7 +153,7 @@ fn pieces_of_wrong_lengths() {
     for length in [0, 1, PIECE_BYTES - 1, PIECE_BYTES + 1, u32::MAX] {
         survive_answers(no_peers, false, move |scene, wire, index| {
             wire.send(&Message::Piece { index, length })?;
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.raw(&scene.content[..PIECE])
         });
     }
@@ -163,8 +163,8 @@ fn pieces_of_wrong_lengths() {
 fn silence_after_opening() {
     survive(no_peers, false, |scene, wire| {
         scene.open(wire)?;
-        scene.strike();
-        Scene::be_silent(wire)
+        scene.mark_misbehaviour();
+        ProviderScene::be_silent(wire)
     });
 }
 
@@ -174,25 +174,25 @@ fn silence_in_the_middle_of_a_piece() {
         scene.serve(wire, |scene, wire, index| {
             wire.send(&Message::Piece { index, length: scene.piece_len(index) })?;
             wire.raw(&scene.bytes(index)[..1_000])?;
-            scene.strike();
-            Scene::be_silent(wire)
+            scene.mark_misbehaviour();
+            ProviderScene::be_silent(wire)
         })
     });
 }
 
 #[test]
-fn gone_in_the_middle_of_a_piece() {
+fn a_hangup_in_the_middle_of_a_piece() {
     survive_answers(no_peers, false, |scene, wire, index| {
         wire.send(&Message::Piece { index, length: scene.piece_len(index) })?;
         wire.raw(&scene.bytes(index)[..PIECE / 3])?;
-        scene.strike();
+        scene.mark_misbehaviour();
         Err(io::Error::other("hangs up"))
     });
 }
 
 #[test]
-fn gone_before_during_and_after_the_greeting() {
-    let greeting = |scene: &Scene| {
+fn a_hangup_before_during_and_after_the_greeting() {
+    let greeting = |scene: &ProviderScene| {
         let peer_key = scene.secret.peer_key();
         codec::encode_message(&Message::Greeting {
             version: PROTOCOL_VERSION,
@@ -202,39 +202,39 @@ fn gone_before_during_and_after_the_greeting() {
     };
     for part in [0, 3, 4, 20, 69] {
         survive(no_peers, false, move |scene, wire| {
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.raw(&greeting(scene)[..part])
         });
     }
     survive(no_peers, false, |scene, wire| {
         scene.greet(wire)?;
-        scene.strike();
+        scene.mark_misbehaviour();
         Ok(())
     });
 }
 
 #[test]
-fn another_key_than_the_trackers_name() {
+fn a_key_other_than_the_trackers() {
     survive(no_peers, false, |scene, wire| {
         let impostor = SecretKey::from_seed(&[67; 32]);
         let peer_key = impostor.peer_key();
         wire.send(&Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key })?;
-        scene.strike();
-        assert!(wire.read().is_err(), "nothing is signed for a stranger");
+        scene.mark_misbehaviour();
+        assert!(wire.read().is_err(), "an `Open` was signed for another key");
         Ok(())
     });
 }
 
 #[test]
-fn signatures_that_prove_nothing() {
+fn signatures_by_other_keys_or_of_other_nonces() {
     for (by, over) in [(67, None), (66, Some(Nonce([9; 32])))] {
         survive(no_peers, false, move |scene, wire| {
             let nonce = scene.greet(wire)?;
             let key = SecretKey::from_seed(&[by; 32]);
             let signature = ticket::sign_opened(&key, over.unwrap_or(nonce));
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.send(&Message::Opened { length: scene.length(), bitfield: scene.full_bits(), signature })?;
-            Scene::be_silent(wire)
+            ProviderScene::be_silent(wire)
         });
     }
 }
@@ -244,8 +244,8 @@ fn another_version_of_the_protocol() {
     survive(no_peers, false, |scene, wire| {
         let peer_key = scene.secret.peer_key();
         wire.send(&Message::Greeting { version: PROTOCOL_VERSION + 1, nonce: Nonce([1; 32]), peer_key })?;
-        scene.strike();
-        Scene::be_silent(wire)
+        scene.mark_misbehaviour();
+        ProviderScene::be_silent(wire)
     });
 }
 
@@ -254,9 +254,9 @@ fn a_file_of_another_length() {
     let right = content().len() as u64;
     for wrong in [0, 1, right - 1, right + 1, right + PIECE as u64, u64::MAX] {
         survive(no_peers, false, move |scene, wire| {
-            scene.strike();
+            scene.mark_misbehaviour();
             scene.claim(wire, wrong, scene.full_bits())?;
-            Scene::be_silent(wire)
+            ProviderScene::be_silent(wire)
         });
     }
 }
@@ -265,9 +265,9 @@ fn a_file_of_another_length() {
 fn bit_fields_that_do_not_fit() {
     for wrong in [vec![0xFF; 3], vec![0xFF; 2], vec![0; 4], vec![], vec![0xFF; 3_000_000]] {
         survive(no_peers, false, move |scene, wire| {
-            scene.strike();
+            scene.mark_misbehaviour();
             scene.claim(wire, scene.length(), wrong.clone())?;
-            Scene::be_silent(wire)
+            ProviderScene::be_silent(wire)
         });
     }
 }
@@ -280,17 +280,17 @@ fn announcements_past_the_end_or_backwards_or_twice() {
         let ranges: Vec<WireRange> = runs.into_iter().map(wire_range).collect();
         survive(no_peers, false, move |scene, wire| {
             scene.open(wire)?;
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.send(&Message::Have { ranges: ranges.clone() })?;
-            Scene::be_silent(wire)
+            ProviderScene::be_silent(wire)
         });
     }
 }
 
 #[test]
-fn cancelled_although_nobody_cancelled() {
+fn a_cancelled_answer_without_a_cancel() {
     survive_answers(no_peers, false, |scene, wire, index| {
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.send(&Message::Reject { index, code: RejectCode::Cancelled })
     });
 }
@@ -298,35 +298,35 @@ fn cancelled_although_nobody_cancelled() {
 #[test]
 fn rejections_of_everything() {
     let codes = [
-        (RejectCode::NotHeld, no_peers as Alone),
+        (RejectCode::NotHeld, no_peers as PhaseCheck),
         (RejectCode::Busy, no_peers),
         (RejectCode::SourceChanged, source_changed),
         (RejectCode::Expired, ticket_missing),
     ];
     for (code, waits) in codes {
         survive_answers(waits, false, move |scene, wire, index| {
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.send(&Message::Reject { index, code })
         });
     }
 }
 
 #[test]
-fn announcing_again_what_was_just_rejected() {
-    survive_answers(anything, false, |scene, wire, index| {
-        scene.strike();
+fn a_piece_that_is_rejected_and_announced_again() {
+    survive_answers(any_phase, false, |scene, wire, index| {
+        scene.mark_misbehaviour();
         wire.send(&Message::Reject { index, code: RejectCode::NotHeld })?;
         wire.send(&Message::Have { ranges: vec![WireRange { first: index.0, last: index.0 }] })
     });
 }
 
 #[test]
-fn a_rejection_of_what_nobody_asked_for() {
+fn a_rejection_of_an_unrequested_piece() {
     survive(no_peers, false, |scene, wire| {
         scene.open(wire)?;
-        scene.strike();
+        scene.mark_misbehaviour();
         wire.send(&Message::Reject { index: PieceIndex(u32::MAX), code: RejectCode::NotHeld })?;
-        Scene::be_silent(wire)
+        ProviderScene::be_silent(wire)
     });
 }
 
@@ -337,15 +337,15 @@ fn frames_that_claim_gigabytes() {
             if when_open {
                 scene.open(wire)?;
             }
-            scene.strike();
+            scene.mark_misbehaviour();
             wire.raw(&u32::MAX.to_le_bytes())?;
-            Scene::be_silent(wire)
+            ProviderScene::be_silent(wire)
         });
     }
 }
 
 #[test]
-fn frames_of_garbage_and_frames_out_of_turn() {
+fn garbage_and_messages_out_of_turn() {
     let garbage = [
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
         [4u32.to_le_bytes().to_vec(), vec![0xFF; 4]].concat(),
@@ -359,27 +359,27 @@ fn frames_of_garbage_and_frames_out_of_turn() {
                 if when_open {
                     scene.open(wire)?;
                 }
-                scene.strike();
+                scene.mark_misbehaviour();
                 wire.raw(&garbage)?;
-                // So that a claimed length is never waited for in vain.
+                // Else the engine would wait for a claimed length.
                 wire.half_close();
-                Scene::be_silent(wire)
+                ProviderScene::be_silent(wire)
             });
         }
     }
 }
 
 #[test]
-fn bytes_that_drip() {
-    survive(anything, false, |scene, wire| {
-        let (_never, drip) = mpsc::channel::<()>();
+fn bytes_that_arrive_one_by_one() {
+    survive(any_phase, false, |scene, wire| {
+        let (_sender, pause) = mpsc::channel::<()>();
         scene.serve(wire, |scene, wire, index| {
             wire.send(&Message::Piece { index, length: scene.piece_len(index) })?;
             for byte in scene.bytes(index) {
                 wire.raw(std::slice::from_ref(byte))?;
-                scene.strike();
-                // Nothing ever comes: this is how a liar dawdles.
-                let _ = drip.recv_timeout(DRIP);
+                scene.mark_misbehaviour();
+                // The channel stays empty: this waits without a sleep.
+                let _ = pause.recv_timeout(BYTE_EVERY);
             }
             Ok(())
         })
@@ -389,10 +389,10 @@ fn bytes_that_drip() {
 #[test]
 fn one_wrong_piece_is_fetched_again_and_forgiven() {
     let content = content();
-    let (keeper, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
-    let manifest = keeper.upload("f", &content);
-    let lied = AtomicBool::new(false);
-    let liar = Liar::start(&content, move |scene, wire| {
+    let (uploader, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+    let manifest = uploader.upload("f", &content);
+    let has_lied = AtomicBool::new(false);
+    let provider = ScriptedProvider::start(&content, move |scene, wire| {
         scene.open(wire)?;
         loop {
             let (first, count) = match wire.read()? {
@@ -401,16 +401,16 @@ fn one_wrong_piece_is_fetched_again_and_forgiven() {
                 _ => continue,
             };
             for index in (first..first + count).map(PieceIndex) {
-                let wrong = !lied.swap(true, Ordering::SeqCst);
+                let wrong = !has_lied.swap(true, Ordering::SeqCst);
                 let bytes = if wrong { scene.wrong_bytes(index) } else { scene.bytes(index).to_vec() };
                 wire.piece(index, &bytes)?;
             }
         }
     });
     let download = leecher.fetch(&manifest, &[]);
-    // Nobody else is offered.
-    download.add_peers(&[liar.peer]);
+    // The only peer.
+    download.add_peers(&[provider.peer]);
     durable(&download);
     assert!(std::fs::read(leecher.path("f")).unwrap() == *content);
-    assert_eq!(download.take_suspects(), Vec::<SuspectPeer>::new(), "one wrong piece is forgiven");
+    assert_eq!(download.take_suspects(), Vec::<SuspectPeer>::new(), "a peer was blamed for one wrong piece");
 }

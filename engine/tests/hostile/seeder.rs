@@ -1,5 +1,5 @@
-//! A seeder that is a process of its own (this program again): its rings, its limits and its network are seen from outside, and
-//! are no other test's.
+//! A seeder in another process (this program again): its rings are seen from outside, and its limits and network are not shared
+//! with other tests.
 
 use std::io::{BufRead, BufReader, Lines, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,44 +16,49 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::rig::{Node, Patience, spawn};
 
-/// Tell this program to be a seeder of this file, by this back end, with sends without a copy or not, and so many bytes that
-/// may be locked.
+/// Environment of the child: the file to seed, the back end, the choice of zero-copy sends, the bytes that it may lock.
 const CHILD_FILE: &str = "SHOAL_TEST_SEEDER_FILE";
 const CHILD_IO: &str = "SHOAL_TEST_SEEDER_IO";
 const CHILD_ZERO_COPY: &str = "SHOAL_TEST_SEEDER_ZERO_COPY";
 const CHILD_LOCKS: &str = "SHOAL_TEST_SEEDER_LOCKS";
 
-/// What the seeder says before its port, and before its sends.
+/// Beginnings of the lines in which the seeder prints its port and its figures.
 const PORT: &str = "listening on port ";
-const SENDS: &str = "sends without a copy: ";
+const SENDS: &str = "zero-copy sends: ";
 
 /// The seeder's key.
 const SEED: u8 = 1;
 
-/// The seeder's workers, whatever the machine has.
+/// The seeder's workers, on every machine.
 const WORKERS: usize = 2;
 
-/// How it is to be.
-pub(crate) struct Orders {
-    /// Its back end.
+/// Options of a seeder.
+pub(crate) struct SeederOptions {
+    /// The I/O back end.
     pub(crate) io: &'static str,
-    /// Its choice of sends without a copy.
+    /// The choice of zero-copy sends.
     pub(crate) zero_copy: &'static str,
-    /// Bytes that it may lock; no more than this process may.
+    /// Bytes that it may lock, at most those of this process; `None`: as this process.
     pub(crate) locks: Option<u64>,
-    /// Whether it runs as nobody, and not as this process's user.
-    pub(crate) as_nobody: bool,
-    /// Whether it has a network of its own.
-    pub(crate) elsewhere: bool,
+    /// It runs as an unprivileged user instead of this process's.
+    pub(crate) is_unprivileged: bool,
+    /// It has a network namespace of its own.
+    pub(crate) has_own_network: bool,
 }
 
-impl Default for Orders {
-    fn default() -> Orders {
-        Orders { io: "auto", zero_copy: "auto", locks: None, as_nobody: false, elsewhere: false }
+impl Default for SeederOptions {
+    fn default() -> SeederOptions {
+        SeederOptions {
+            io: "auto",
+            zero_copy: "auto",
+            locks: None,
+            is_unprivileged: false,
+            has_own_network: false,
+        }
     }
 }
 
-/// The other process; as a test of its own it does nothing.
+/// The child process. As a test without the environment it does nothing.
 #[test]
 fn seeder_process() {
     let Ok(path) = std::env::var(CHILD_FILE) else { return };
@@ -62,10 +67,10 @@ fn seeder_process() {
     let config = Node::config(SEED, var(CHILD_IO).parse::<IoChoice>().unwrap(), None);
     let zero_copy = var(CHILD_ZERO_COPY).parse().unwrap();
     let (listen, workers) = ((Ipv4Addr::UNSPECIFIED, 0).into(), NonZeroUsize::new(WORKERS));
-    let node = Node::by(EngineConfig { zero_copy, listen, workers, ..config });
+    let node = Node::with_config(EngineConfig { zero_copy, listen, workers, ..config });
     node.share(Path::new(&path), "f");
     println!("\n{PORT}{}", node.engine.listen_address().port());
-    // Until the parent ends it, or is gone.
+    // Until the parent closes its end or is gone.
     for line in std::io::stdin().lines().map_while(Result::ok) {
         lock_at_most(&line);
         let sends = node.engine.zero_copy_sends();
@@ -79,62 +84,62 @@ fn lock_at_most(bytes: &str) {
     setrlimit(Resource::Memlock, Rlimit { current: Some(bytes), maximum }).unwrap();
 }
 
-/// The other process, ended when this is dropped.
+/// The child process, which ends when this is dropped.
 pub(crate) struct Seeder {
     child: Child,
-    said: Lines<BufReader<ChildStdout>>,
+    lines: Lines<BufReader<ChildStdout>>,
     port: u16,
 }
 
 impl Seeder {
-    pub(crate) fn start(path: &Path, orders: &Orders) -> Seeder {
+    pub(crate) fn start(path: &Path, options: &SeederOptions) -> Seeder {
         let own = std::env::current_exe().unwrap();
-        let mut command = Command::new(if orders.elsewhere { Path::new("unshare") } else { &own });
-        if orders.elsewhere {
+        let mut command = Command::new(if options.has_own_network { Path::new("unshare") } else { &own });
+        if options.has_own_network {
             command.arg("--net").arg(&own);
         }
-        if orders.as_nobody {
-            command.uid(NOBODY).gid(NOBODY);
+        if options.is_unprivileged {
+            command.uid(UNPRIVILEGED_ID).gid(UNPRIVILEGED_ID);
         }
         let bytes = |limit: Option<u64>| limit.map_or_else(String::new, |limit| limit.to_string());
         command
             .args(["--exact", "seeder::seeder_process", "--nocapture"])
             .env(CHILD_FILE, path)
-            .env(CHILD_IO, orders.io)
-            .env(CHILD_ZERO_COPY, orders.zero_copy)
-            .env(CHILD_LOCKS, bytes(orders.locks));
+            .env(CHILD_IO, options.io)
+            .env(CHILD_ZERO_COPY, options.zero_copy)
+            .env(CHILD_LOCKS, bytes(options.locks));
         let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut seeder = Seeder { child, said, port: 0 };
-        seeder.port = seeder.says(PORT).parse().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut seeder = Seeder { child, lines, port: 0 };
+        seeder.port = seeder.read_line(PORT).parse().unwrap();
         seeder
     }
 
-    /// Its process.
+    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where it is on this machine.
+    /// Its address on this machine.
     pub(crate) fn peer(&self) -> PeerAddress {
         self.peer_at(Ipv4Addr::LOCALHOST.into())
     }
 
-    /// Where it is, when it is there.
+    /// Its address, with this IP address.
     pub(crate) fn peer_at(&self, ip: IpAddr) -> PeerAddress {
         PeerAddress { address: (ip, self.port).into(), key: SecretKey::from_seed(&[SEED; 32]).peer_key() }
     }
 
-    /// What became of its sends without a copy.
+    /// Its figures of zero-copy sends.
     pub(crate) fn sends(&mut self) -> ZeroCopySends {
         self.sends_after("")
     }
 
-    /// Lets it lock so many bytes from now on, once its workers have what they need.
+    /// Limits the bytes that it may lock, once its workers have their rings.
     pub(crate) fn locks(&mut self, bytes: u64) {
         let begun = Patience::new();
         while self.rings().0 < WORKERS {
-            assert!(begun.is_left(), "its workers never get their rings");
+            assert!(begun.is_left(), "the workers do not get their rings");
             std::thread::yield_now();
         }
         self.sends_after(&bytes.to_string());
@@ -142,18 +147,20 @@ impl Seeder {
 
     fn sends_after(&mut self, line: &str) -> ZeroCopySends {
         writeln!(self.child.stdin.as_ref().unwrap(), "{line}").unwrap();
-        let said = self.says(SENDS);
-        let numbers: Vec<u64> = said.split(' ').map(|number| number.parse().unwrap()).collect();
+        let lines = self.read_line(SENDS);
+        let numbers: Vec<u64> = lines.split(' ').map(|number| number.parse().unwrap()).collect();
         ZeroCopySends { mapped_bytes: numbers[0], copied_bytes: numbers[1], refused: numbers[2] }
     }
 
-    /// What it says behind these words, next time.
-    fn says(&mut self, words: &str) -> String {
-        let mut said = self.said.by_ref().map_while(Result::ok);
-        said.find_map(|line| Some(line.strip_prefix(words)?.to_owned())).expect("the seeder never said it")
+    /// Waits for the next line that begins with `prefix`; returns the rest of it.
+    fn read_line(&mut self, prefix: &str) -> String {
+        let mut lines = self.lines.by_ref().map_while(Result::ok);
+        lines
+            .find_map(|line| Some(line.strip_prefix(prefix)?.to_owned()))
+            .expect("the seeder ended without the line")
     }
 
-    /// How many rings it has, and what was submitted to all of them so far.
+    /// The number of its rings, and of submissions to all of them so far.
     pub(crate) fn rings(&self) -> (usize, u64) {
         let proc = format!("/proc/{}", self.child.id());
         let mut rings = (0, 0);
@@ -170,7 +177,7 @@ impl Seeder {
     }
 }
 
-/// What was submitted to a ring so far. The kernel shows nothing of one that is at work just then.
+/// Submissions to a ring so far. The kernel hides the figure while the ring is working.
 fn submissions(path: &str) -> u64 {
     let begun = Patience::new();
     loop {
@@ -178,18 +185,18 @@ fn submissions(path: &str) -> u64 {
         if let Some(tail) = text.lines().find_map(|line| line.strip_prefix("SqTail:")) {
             return tail.trim().parse().unwrap();
         }
-        assert!(begun.is_left(), "the kernel never shows the ring: {text:?}");
+        assert!(begun.is_left(), "the kernel does not show the ring: {text:?}");
         std::thread::yield_now();
     }
 }
 
 impl Drop for Seeder {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// User and group without rights, by Linux's convention (`/proc/sys/kernel/overflowuid`).
-const NOBODY: u32 = 65_534;
+/// User and group id without rights, by Linux's convention (`/proc/sys/kernel/overflowuid`).
+const UNPRIVILEGED_ID: u32 = 65_534;

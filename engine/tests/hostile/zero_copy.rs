@@ -1,7 +1,7 @@
-//! Pieces that leave a seeder without the kernel's copy: as an ordinary user, who may lock little memory, and to another host.
+//! Zero-copy sends of a seeder: by an ordinary user, who may lock little memory, and to another host.
 //!
-//! Everything here is one machine, whose kernel copies what it delivers to itself; so what is shown is that the file arrives
-//! whatever the kernel says, and that nothing is tried in vain.
+//! All hosts are this machine, whose kernel copies what it delivers to itself. So the tests show that the file arrives when the
+//! kernel copies or refuses, and that sends with a copy follow.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,39 +15,39 @@ use engine::stats::ZeroCopySends;
 
 use crate::PIECE;
 use crate::rig::{Node, bytes, durable, spawn};
-use crate::seeder::{Orders, Seeder};
+use crate::seeder::{Seeder, SeederOptions};
 
 /// Pieces of the file.
 const PIECES: usize = 96;
 
 const MIB: u64 = 1024 * 1024;
 
-/// What an ordinary user may lock nearly everywhere, in bytes.
+/// Bytes that an ordinary user may lock on most systems.
 const USUAL_LIMIT: u64 = 8 * MIB;
 
-/// What an ordinary user with old settings may lock: room for rings, and for no piece.
-const POOR_LIMIT: u64 = 256 * 1024;
+/// Bytes that an ordinary user may lock with old settings: enough for rings, and for no piece.
+const LOW_LIMIT: u64 = 256 * 1024;
 
-/// Tells this program that it is the inner one.
+/// Set in the environment of the inner process.
 const INSIDE: &str = "SHOAL_TEST_INSIDE";
 
-/// A file that everybody may read.
-struct Shared {
+/// A file that all users may read.
+struct SharedFile {
     _directory: tempfile::TempDir,
     path: PathBuf,
 }
 
-impl Shared {
-    fn new() -> Shared {
+impl SharedFile {
+    fn new() -> SharedFile {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = directory.path().join("f");
         std::fs::write(&path, bytes(PIECES * PIECE, 41)).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        Shared { _directory: directory, path }
+        SharedFile { _directory: directory, path }
     }
 
-    /// Fetches it.
+    /// Downloads the file from a peer.
     fn arrives_from(&self, peer: PeerAddress) {
         let manifest = Node::start(3, IoChoice::Epoll).share(&self.path, "f");
         let leecher = Node::start(2, IoChoice::Epoll);
@@ -58,39 +58,40 @@ impl Shared {
     }
 }
 
-/// Whether this machine has what it takes.
+/// Whether this machine supports zero-copy sends.
 fn possible() -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ring = runtime.block_on(async { SideRing::new().map(drop) });
     let possible = ring.is_ok() && tokio_uring::Runtime::new(&tokio_uring::builder()).is_ok();
     if !possible {
-        eprintln!("skipped: no sends without a copy here ({ring:?})");
+        eprintln!("skipped: no zero-copy sends here ({ring:?})");
     }
     possible
 }
 
 #[test]
-fn to_this_machine_nothing_is_tried() {
-    let shared = Shared::new();
-    let mut seeder = Seeder::start(&shared.path, &Orders::default());
+fn zero_copy_is_not_tried_within_this_machine() {
+    let shared = SharedFile::new();
+    let mut seeder = Seeder::start(&shared.path, &SeederOptions::default());
     shared.arrives_from(seeder.peer());
     assert_eq!(seeder.sends(), ZeroCopySends::default());
 }
 
 #[test]
-fn whoever_insists_gets_them_and_is_told_of_the_copies() {
+fn demanded_zero_copy_sends_are_made_and_their_copies_counted() {
     if !possible() {
         return;
     }
-    let shared = Shared::new();
-    let mut seeder = Seeder::start(&shared.path, &Orders { zero_copy: "always", ..Orders::default() });
+    let shared = SharedFile::new();
+    let mut seeder =
+        Seeder::start(&shared.path, &SeederOptions { zero_copy: "always", ..SeederOptions::default() });
     shared.arrives_from(seeder.peer());
     let sends = seeder.sends();
     assert!(sends.copied_bytes > 0 && sends.mapped_bytes == 0, "{sends:?}");
 }
 
 #[test]
-fn an_ordinary_user_is_served_within_what_may_be_locked() {
+fn an_ordinary_user_stays_within_the_lock_limit() {
     if !possible() {
         return;
     }
@@ -98,35 +99,40 @@ fn an_ordinary_user_is_served_within_what_may_be_locked() {
         eprintln!("skipped: only root can become an ordinary user");
         return;
     }
-    let shared = Shared::new();
+    let shared = SharedFile::new();
     let seeder = |locks| {
-        let orders = Orders { zero_copy: "always", locks: Some(locks), as_nobody: true, ..Orders::default() };
-        Seeder::start(&shared.path, &orders)
+        let options = SeederOptions {
+            zero_copy: "always",
+            locks: Some(locks),
+            is_unprivileged: true,
+            ..SeederOptions::default()
+        };
+        Seeder::start(&shared.path, &options)
     };
     let mut usual = seeder(USUAL_LIMIT);
     shared.arrives_from(usual.peer());
     let sends = usual.sends();
     assert!(sends.copied_bytes > 0, "{sends:?}");
-    assert_eq!(sends.refused, 0, "the budget keeps within the limit");
+    assert_eq!(sends.refused, 0, "the budget exceeds the limit");
     drop(usual);
 
-    let mut poor = seeder(POOR_LIMIT);
-    shared.arrives_from(poor.peer());
-    assert_eq!(poor.sends(), ZeroCopySends::default(), "no piece fits");
-    drop(poor);
+    let mut low = seeder(LOW_LIMIT);
+    shared.arrives_from(low.peer());
+    assert_eq!(low.sends(), ZeroCopySends::default(), "no piece fits");
+    drop(low);
 
-    // As when others of this user have locked much: more than the budget knows of.
+    // As when other processes of the user have locked memory, which the budget does not know.
     let mut lowered = seeder(USUAL_LIMIT);
-    lowered.locks(POOR_LIMIT);
+    lowered.locks(LOW_LIMIT);
     shared.arrives_from(lowered.peer());
     let sends = lowered.sends();
-    assert!(sends.refused > 0, "the kernel was to refuse: {sends:?}");
-    // What the ordinary way left over of a piece may have been short enough.
+    assert!(sends.refused > 0, "the kernel refused nothing: {sends:?}");
+    // The rest of a piece after a send with a copy may have been short enough.
     assert!(sends.copied_bytes < (PIECES * PIECE) as u64 / 2, "{sends:?}");
 }
 
 #[test]
-fn to_another_host_they_are_tried_and_given_up_when_the_kernel_copies() {
+fn zero_copy_to_another_host_ends_when_the_kernel_copies() {
     if !possible() {
         return;
     }
@@ -141,25 +147,26 @@ fn to_another_host_they_are_tried_and_given_up_when_the_kernel_copies() {
     match probe {
         Ok(output) if output.status.success() => {}
         refused => {
-            eprintln!("skipped: no network of its own can be had here ({refused:?})");
+            eprintln!("skipped: no network namespace is possible here ({refused:?})");
             return;
         }
     }
     let mut inner = Command::new("unshare");
     inner.args(&flags).arg(std::env::current_exe().unwrap());
-    inner.args(["--exact", "zero_copy::inside_a_network_of_its_own", "--nocapture"]).env(INSIDE, "1");
+    inner.args(["--exact", "zero_copy::inside_a_network_namespace", "--nocapture"]).env(INSIDE, "1");
     assert!(spawn(inner.stdin(Stdio::null())).wait().unwrap().success());
 }
 
-/// The inner process; as a test of its own it does nothing.
+/// The inner process. As a test without the environment it does nothing.
 #[test]
-fn inside_a_network_of_its_own() {
+fn inside_a_network_namespace() {
     if std::env::var_os(INSIDE).is_none() {
         return;
     }
-    let shared = Shared::new();
-    let orders = Orders { elsewhere: true, locks: Some(USUAL_LIMIT), ..Orders::default() };
-    let mut seeder = Seeder::start(&shared.path, &orders);
+    let shared = SharedFile::new();
+    let options =
+        SeederOptions { has_own_network: true, locks: Some(USUAL_LIMIT), ..SeederOptions::default() };
+    let mut seeder = Seeder::start(&shared.path, &options);
     let pid = seeder.pid().to_string();
     run("ip link set lo up");
     run(&format!("ip link add near type veth peer name far netns {pid}"));
@@ -169,9 +176,9 @@ fn inside_a_network_of_its_own() {
     run(&format!("nsenter --target {pid} --net ip link set far up"));
     shared.arrives_from(seeder.peer_at(Ipv4Addr::new(10, 78, 0, 2).into()));
     let sends = seeder.sends();
-    assert!(sends.copied_bytes > 0, "it was tried: {sends:?}");
-    // What was on its way when the first notification came was within the budget.
-    assert!(sends.copied_bytes <= USUAL_LIMIT / 2, "it was given up: {sends:?}");
+    assert!(sends.copied_bytes > 0, "zero copy was not tried: {sends:?}");
+    // Sends in flight at the first notification were within the budget.
+    assert!(sends.copied_bytes <= USUAL_LIMIT / 2, "zero copy went on: {sends:?}");
     assert_eq!((sends.mapped_bytes, sends.refused), (0, 0));
     println!("{sends:?}");
 }

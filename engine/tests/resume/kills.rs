@@ -11,7 +11,7 @@ use engine::proto::limits::CONNECTIONS_WANTED;
 use engine::proto::manifest::Manifest;
 
 use crate::child::{ChildProgress, Leecher};
-use crate::parts::{AllButLast, ending};
+use crate::partial_files::{AllButLast, ending};
 use crate::rig::{Node, bytes};
 use crate::trace::Trace;
 use crate::{CHECKED_BYTES, PIECE, leftovers};

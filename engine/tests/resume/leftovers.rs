@@ -9,7 +9,7 @@ use engine::proto::sealed;
 use engine::proto::units::{PieceCount, PieceIndex};
 
 use crate::PIECE;
-use crate::parts::ending;
+use crate::partial_files::ending;
 
 /// Indices of the partial file's correct pieces.
 pub(crate) fn right_pieces(directory: &Path, content: &[u8]) -> Vec<usize> {

@@ -11,12 +11,12 @@
 mod child;
 mod kills;
 mod leftovers;
-#[path = "../rig/liar.rs"]
-mod liar;
-#[path = "../rig/parts.rs"]
-mod parts;
+#[path = "../rig/partial_files.rs"]
+mod partial_files;
 #[path = "../rig/mod.rs"]
 mod rig;
+#[path = "../rig/scripted_provider.rs"]
+mod scripted_provider;
 mod starts;
 mod syncs;
 #[path = "../rig/trace.rs"]

@@ -15,9 +15,9 @@ use rustix::fs::FallocateFlags;
 
 use crate::PIECE;
 use crate::leftovers;
-use crate::liar::Liar;
-use crate::parts::{AllButLast, ending, leave_part};
+use crate::partial_files::{AllButLast, ending, leave_part};
 use crate::rig::{Node, bytes, durable, key, try_spawn, wait_for};
+use crate::scripted_provider::ScriptedProvider;
 
 #[test]
 fn existing_pieces_are_found_and_copied_without_a_record() {
@@ -28,7 +28,7 @@ fn existing_pieces_are_found_and_copied_without_a_record() {
     let manifest = seeder.upload("f", &content);
     let there = [&a, &garbage, &garbage, &garbage, &garbage].map(Vec::as_slice).concat();
     leave_part(&manifest, leecher.directory.path(), &there);
-    let (provider, asked) = Liar::noting(&Arc::new(content.clone()));
+    let (provider, asked) = ScriptedProvider::recording(&Arc::new(content.clone()));
     let download = leecher.fetch(&manifest, &[]);
     download.add_peers(&[provider.peer]);
     let progress = durable(&download);

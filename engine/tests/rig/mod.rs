@@ -1,11 +1,11 @@
-//! Engines in one process, and a pair of keys that plays the trackers.
+//! Engines in this process, with a key that stands for the tracker's.
 //!
 //! ```text
 //!   swarm, hostile ──► Node (engine, directory) ──► fetch, share, upload
-//!                      wait_for, durable, finish ──► progress, with patience (clock)
+//!                      wait_for, durable, finish ──► progress, with a time limit (clock)
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
-#![allow(dead_code, reason = "each test program needs another part of the rig")]
+#![allow(dead_code, reason = "each test program uses its own part of the rig")]
 
 pub(crate) mod clock;
 
@@ -24,12 +24,12 @@ use engine::{Download, DownloadOrder, Engine};
 
 pub(crate) use clock::{PATIENCE, Patience};
 
-/// The trackers' key.
+/// The tracker's key.
 pub(crate) fn trackers() -> SecretKey {
     SecretKey::from_seed(&[200; 32])
 }
 
-/// Both back ends, as far as this machine allows them.
+/// The back ends that this machine allows.
 pub(crate) fn back_ends() -> Vec<IoChoice> {
     let uring = tokio_uring::Runtime::new(&tokio_uring::builder()).is_ok();
     if !uring {
@@ -50,19 +50,19 @@ impl Node {
     }
 
     pub(crate) fn with_hash(seed: u8, io: IoChoice, hash: Option<HashKind>) -> Node {
-        Node::by(Node::config(seed, io, hash))
+        Node::with_config(Node::config(seed, io, hash))
     }
 
-    /// One that fetches so many bytes a second.
-    pub(crate) fn slow(seed: u8, rate: u64) -> Node {
+    /// Starts a node that fetches at most `rate` bytes a second.
+    pub(crate) fn with_download_limit(seed: u8, rate: u64) -> Node {
         let limit_down = std::num::NonZeroU64::new(rate);
-        Node::by(EngineConfig { limit_down, ..Node::config(seed, IoChoice::Auto, None) })
+        Node::with_config(EngineConfig { limit_down, ..Node::config(seed, IoChoice::Auto, None) })
     }
 
-    /// One that sends so many bytes a second.
-    pub(crate) fn sparing(seed: u8, io: IoChoice, rate: u64) -> Node {
+    /// Starts a node that sends at most `rate` bytes a second.
+    pub(crate) fn with_upload_limit(seed: u8, io: IoChoice, rate: u64) -> Node {
         let limit_up = std::num::NonZeroU64::new(rate);
-        Node::by(EngineConfig { limit_up, ..Node::config(seed, io, None) })
+        Node::with_config(EngineConfig { limit_up, ..Node::config(seed, io, None) })
     }
 
     pub(crate) fn config(seed: u8, io: IoChoice, hash: Option<HashKind>) -> EngineConfig {
@@ -79,7 +79,7 @@ impl Node {
         }
     }
 
-    pub(crate) fn by(config: EngineConfig) -> Node {
+    pub(crate) fn with_config(config: EngineConfig) -> Node {
         let engine = Engine::start(config).unwrap();
         engine.set_trust(trackers().tracker_key(), 0);
         Node { engine, directory: tempfile::tempdir().unwrap() }
@@ -89,7 +89,7 @@ impl Node {
         PeerAddress { address: self.engine.listen_address(), key: self.engine.peer_key() }
     }
 
-    /// Writes a file here, hashes and shares it.
+    /// Writes a file into this node's directory, hashes and shares it.
     pub(crate) fn upload(&self, name: &str, bytes: &[u8]) -> Arc<Manifest> {
         let path = self.directory.path().join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -103,7 +103,7 @@ impl Node {
         Arc::clone(hashed.manifest())
     }
 
-    /// Starts to fetch a file from `peers` into this node's directory.
+    /// Starts to download a file from `peers` into this node's directory.
     pub(crate) fn fetch(&self, manifest: &Arc<Manifest>, peers: &[&Node]) -> Download {
         let download = self.engine.download(self.order(manifest)).unwrap();
         download.add_peers(&peers.iter().map(|peer| peer.address()).collect::<Vec<_>>());
@@ -135,7 +135,7 @@ pub(crate) fn key(name: &str) -> FileKey {
     FileKey { group: "g".into(), name: FileName::new(name).unwrap() }
 }
 
-/// An expiry that no test lives to see.
+/// An expiry that no test reaches.
 pub(crate) fn far_future() -> UnixSeconds {
     UnixSeconds(u64::MAX / 2)
 }
@@ -152,22 +152,22 @@ pub(crate) fn ticket(manifest: &Manifest, peer_key: PeerKey, expires: UnixSecond
     Ticket::sign(grant, &trackers())
 }
 
-/// Written while a program is started. Until its `exec` it has all descriptors of this process, and so holds the locks of files
-/// that are closed here meanwhile.
+/// Held for writing while a program is started: until its `exec` it has all descriptors of this process, and so holds the
+/// locks of files that are closed here meanwhile.
 static SPAWNS: RwLock<()> = RwLock::new(());
 
-/// Starts a program, while nobody gives up a lock that is needed again.
+/// Starts a program while no test releases a file lock that it needs again.
 pub(crate) fn spawn(command: &mut Command) -> Child {
     try_spawn(command).unwrap()
 }
 
-/// The same, where the program may be missing.
+/// As [`spawn`], for a program that may be missing.
 pub(crate) fn try_spawn(command: &mut Command) -> std::io::Result<Child> {
     let _alone = SPAWNS.write().unwrap_or_else(PoisonError::into_inner);
     command.spawn()
 }
 
-/// As long as this is held no program is started: what is closed here is not locked any more.
+/// No program is started while this is held, so that closing a file releases its lock.
 pub(crate) fn nothing_is_spawned() -> RwLockReadGuard<'static, ()> {
     SPAWNS.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -184,8 +184,7 @@ pub(crate) fn durable(download: &Download) -> DownloadProgress {
     progress
 }
 
-/// Waits until `reached` says so of the progress. It may look different again and again without getting anywhere: what counts is
-/// that bytes come, or are proven.
+/// Waits until `reached` accepts the progress. Fails when no bytes are received or verified for [`PATIENCE`].
 pub(crate) fn wait_for(download: &Download, reached: impl Fn(&DownloadProgress) -> bool) -> DownloadProgress {
     let bytes = |progress: &DownloadProgress| {
         (progress.verified_bytes, progress.received_bytes, progress.checked_bytes)
@@ -197,13 +196,13 @@ pub(crate) fn wait_for(download: &Download, reached: impl Fn(&DownloadProgress) 
         if bytes(&next) != bytes(&progress) {
             moved = Patience::new();
         }
-        assert!(moved.is_left(), "nothing happens: {next:?}");
+        assert!(moved.is_left(), "no progress: {next:?}");
         progress = next;
     }
     progress
 }
 
-/// Bytes that differ from piece to piece, and from seed to seed.
+/// Random bytes, different for each seed.
 pub(crate) fn bytes(length: usize, seed: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = vec![0; length];

@@ -1,15 +1,15 @@
-//! A long link between two nodes, in user space: what comes in on one side goes out on the other after a delay, and no
-//! faster than the link's rate. All connections through it share that rate, as they would share a line.
+//! A long link between two nodes, in user space: bytes leave after a delay, and no faster than the link's rate, which all
+//! connections through it share.
 //!
 //! ```text
-//!   caller ◄──► accept ──► reader ─► (when it is due, bytes) ─► writer ──► callee      one pair of threads each way
+//!   caller ◄──► accept ──► reader ─► (due time, bytes) ─► writer ──► callee      one pair of threads each direction
 //! ```
 //!
-//! Invariants: a reader always reads, so that it is the sender's window and no buffer of the relay that limits what is
-//! under way; bytes of one connection stay in order; every thread ends with its connection.
+//! Invariants: a reader always reads, so that the sender's window limits the bytes in flight and no buffer of the relay does;
+//! bytes of one connection stay in order; every thread ends with its connection.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
-#![allow(dead_code, reason = "each test program needs another part of it")]
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,25 +20,25 @@ use std::time::Duration;
 use crate::rig::PATIENCE;
 use crate::rig::clock::Timer;
 
-/// Read at once: half a millisecond of a line of 1 Gbit/s.
+/// Bytes of one read: half a millisecond at 1 Gbit/s.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What a connection gets through before the gate is looked at: greetings and a small bit field.
+/// Bytes that a connection passes before the gate applies: greetings and a small bit field.
 const OPENING_BYTES: u64 = 4 * 1024;
 
-/// What the line is like.
+/// Properties of the link.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Line {
-    /// One way.
+pub(crate) struct LinkProfile {
+    /// In one direction.
     pub(crate) delay: Duration,
     /// Bytes a second, in each direction.
     pub(crate) rate: u64,
-    /// Nothing but openings comes back to the caller before so many bytes are under way to it.
+    /// The caller gets only the opening bytes until this many bytes are in flight to it.
     pub(crate) gate_bytes: u64,
 }
 
-impl Line {
-    /// What it holds while both ends keep it full, in bytes.
+impl LinkProfile {
+    /// Bandwidth-delay product: bytes in flight when the link is full.
     pub(crate) fn product_bytes(&self) -> u64 {
         self.rate * u64::try_from((2 * self.delay).as_micros()).unwrap() / 1_000_000
     }
@@ -46,39 +46,39 @@ impl Line {
 
 /// A relay, listening.
 pub(crate) struct Relay {
-    /// Where to call.
+    /// Address to connect to.
     pub(crate) address: SocketAddr,
     listener: Arc<TcpListener>,
-    back: Arc<Way>,
+    back: Arc<LinkDirection>,
 }
 
-/// One direction of the line.
-struct Way {
-    line: Line,
+/// One direction of the link.
+struct LinkDirection {
+    profile: LinkProfile,
     timer: Timer,
-    state: Mutex<State>,
+    state: Mutex<DirectionState>,
     more: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    /// When the last byte that came in has been put on the line.
+struct DirectionState {
+    /// When the link has taken the last byte that came in.
     free_at: Duration,
-    under_way: u64,
+    in_flight: u64,
     peak: u64,
     open: bool,
 }
 
 impl Relay {
-    /// Starts one in front of `callee`.
-    pub(crate) fn start(callee: SocketAddr, line: Line) -> Relay {
+    /// Starts a relay in front of `callee`.
+    pub(crate) fn start(callee: SocketAddr, profile: LinkProfile) -> Relay {
         let listener = Arc::new(TcpListener::bind(("127.0.0.1", 0)).unwrap());
         let address = listener.local_addr().unwrap();
-        let way = |gate_bytes| {
-            let state = Mutex::new(State { open: gate_bytes == 0, ..State::default() });
-            Arc::new(Way { line, timer: Timer::start(), state, more: Condvar::new() })
+        let direction = |gate_bytes| {
+            let state = Mutex::new(DirectionState { open: gate_bytes == 0, ..DirectionState::default() });
+            Arc::new(LinkDirection { profile, timer: Timer::start(), state, more: Condvar::new() })
         };
-        let (there, back) = (way(0), way(line.gate_bytes));
+        let (there, back) = (direction(0), direction(profile.gate_bytes));
         let relay = Relay { address, listener: Arc::clone(&listener), back: Arc::clone(&back) };
         std::thread::spawn(move || {
             while let Ok((caller, _)) = listener.accept() {
@@ -91,7 +91,7 @@ impl Relay {
         relay
     }
 
-    /// The most bytes that were under way to the callers at one time.
+    /// Most bytes that were in flight to the callers at one time.
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.back.state.lock().unwrap().peak
     }
@@ -99,32 +99,32 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Ends the accept that is under way.
+        // Ends the accept that blocks.
         let _ = socket2::SockRef::from(&*self.listener).shutdown(Shutdown::Both);
     }
 }
 
-/// Bytes, and when they are through.
+/// Bytes, and when they arrive.
 type Due = (Duration, Vec<u8>);
 
-/// Carries what `from` sends to `to`, until it ends or either is gone.
-fn carry(from: &TcpStream, to: &TcpStream, way: &Arc<Way>) {
+/// Carries the bytes from `from` to `to` until either side ends.
+fn carry(from: &TcpStream, to: &TcpStream, direction: &Arc<LinkDirection>) {
     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     to.set_nodelay(true).unwrap();
     let (send, due) = channel();
-    let (reading, writing) = (Arc::clone(way), Arc::clone(way));
+    let (reading, writing) = (Arc::clone(direction), Arc::clone(direction));
     std::thread::spawn(move || {
         let _ = reading.read(&from, &send);
     });
     std::thread::spawn(move || {
         let _ = writing.write(&due, &to);
-        // Whatever ended it, both ends hear of it; what is under way the other way is lost with it.
+        // Ends both sides; bytes in flight in the other direction are lost.
         let _ = to.shutdown(Shutdown::Both);
         writing.drop_rest(&due);
     });
 }
 
-impl Way {
+impl LinkDirection {
     fn read(&self, mut from: &TcpStream, send: &Sender<Due>) -> io::Result<()> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
@@ -139,18 +139,18 @@ impl Way {
         }
     }
 
-    /// Counts bytes that come in; when they are through.
+    /// Counts bytes that come in; returns when they arrive.
     fn enters(&self, bytes: u64) -> Duration {
         let now = self.timer.now();
         let mut state = self.state.lock().unwrap();
-        state.free_at = state.free_at.max(now) + Duration::from_micros(bytes * 1_000_000 / self.line.rate);
-        state.under_way += bytes;
-        state.peak = state.peak.max(state.under_way);
-        if !state.open && state.under_way >= self.line.gate_bytes {
+        state.free_at = state.free_at.max(now) + Duration::from_micros(bytes * 1_000_000 / self.profile.rate);
+        state.in_flight += bytes;
+        state.peak = state.peak.max(state.in_flight);
+        if !state.open && state.in_flight >= self.profile.gate_bytes {
             state.open = true;
             self.more.notify_all();
         }
-        state.free_at + self.line.delay
+        state.free_at + self.profile.delay
     }
 
     fn write(&self, due: &Receiver<Due>, mut to: &TcpStream) -> io::Result<()> {
@@ -175,7 +175,7 @@ impl Way {
     }
 
     fn leaves(&self, bytes: usize) {
-        self.state.lock().unwrap().under_way -= bytes as u64;
+        self.state.lock().unwrap().in_flight -= bytes as u64;
     }
 
     fn drop_rest(&self, due: &Receiver<Due>) {

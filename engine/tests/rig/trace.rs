@@ -1,5 +1,5 @@
-//! What a program asks of its disk, seen from outside: its system calls, by `strace`. So a sync that is missing is missed, wherever in the
-//! program it should have been.
+//! The system calls by which a program makes files durable, traced by `strace` from outside, so that a missing sync shows
+//! wherever in the program it is missing.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -12,27 +12,27 @@ use std::time::Duration;
 
 use crate::rig::try_spawn;
 
-/// The calls that make things durable, and those that have to come after them.
+/// System calls that make files durable, and those that have to come after them.
 const CALLS: &str = "fsync,fdatasync,rename,renameat,renameat2,link,linkat";
 
-/// How it is traced: from beside, with its threads, and with the paths behind descriptors.
+/// Trace from a separate process, with all threads, and with the paths of descriptors.
 const FLAGS: [&str; 4] = ["-D", "-f", "-y", "-q"];
 
-/// The trace of a program that has ended may lack its last line for so many looks …
+/// How often the trace of an ended program is read until it has its last line …
 const LOOKS_MAX: u32 = 6_000;
 
-/// … with so much between two.
+/// … and the time between two reads.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The trace of one program.
 pub(crate) struct Trace {
     file: PathBuf,
-    /// What is traced, and what is to fail, as `strace` has it.
+    /// Arguments of `strace -e`: what to trace and what to fail.
     expressions: Vec<String>,
 }
 
 impl Trace {
-    /// One that is written to this file; `None`, and a word about it, where nobody may trace.
+    /// A trace that is written to this file; `None` with a message where tracing is not possible.
     pub(crate) fn to(file: PathBuf) -> Option<Trace> {
         let tried = try_spawn(
             Command::new("strace")
@@ -49,21 +49,22 @@ impl Trace {
         Some(Trace { file, expressions: vec![format!("trace={CALLS}")] })
     }
 
-    /// Traces another call, too.
+    /// Traces another system call too.
     #[must_use]
     pub(crate) fn with(mut self, call: &str) -> Trace {
         self.expressions[0] = format!("trace={CALLS},{call}");
         self
     }
 
-    /// Lets the call of this number, from 1, fail with an I/O error, and do nothing.
+    /// Makes the system call of this number, counted from 1, fail with an I/O error.
     #[must_use]
     pub(crate) fn failing(mut self, call: &str, number: u32) -> Trace {
         self.expressions.push(format!("inject={call}:error=EIO:when={number}"));
         self
     }
 
-    /// The program, to be run so that it is traced. It is the child itself: the tracer is a process beside it that ends with it.
+    /// The command that runs the program traced. The child is the program itself; the tracer is another process that ends
+    /// with it.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("strace");
         command.args(FLAGS);
@@ -74,12 +75,12 @@ impl Trace {
         command
     }
 
-    /// The calls so far, in the order of the moments that count.
+    /// The calls so far, ordered by the moment that counts.
     pub(crate) fn calls(&self) -> Vec<Call> {
         calls_of(&std::fs::read_to_string(&self.file).unwrap_or_default())
     }
 
-    /// All calls of a program that has ended, once the tracer has written that it did.
+    /// All calls of a program that has ended, once the tracer has written its end.
     pub(crate) fn all_calls(&self, pid: u32) -> Vec<Call> {
         let (_alive, nothing) = sync_channel::<()>(0);
         for _ in 0..LOOKS_MAX {
@@ -92,24 +93,23 @@ impl Trace {
             }
             let _ = nothing.recv_timeout(LOOK_EVERY);
         }
-        panic!("the tracer does not end: {:#?}", self.calls());
+        panic!("the trace has no end: {:#?}", self.calls());
     }
 }
 
-/// One call, whole: with its result, as far as it has one.
+/// One system call, with its result if it has one.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// As the tracer writes it, without the number of its thread.
+    /// The tracer's text without the thread number.
     pub(crate) text: String,
-    /// The line of the trace in which it begins.
+    /// Line of the trace in which it begins.
     pub(crate) begin: usize,
-    /// The line in which it ends; `None` when it never does.
+    /// Line in which it ends; `None`: it has not ended.
     pub(crate) end: Option<usize>,
 }
 
 impl Call {
-    /// The line that counts. What a sync is for has reached the disk when it ends, and not when it begins; a name may be
-    /// there, and what a write changes may be lost, from the moment on at which the call begins.
+    /// The line that counts. A sync has an effect when it ends; a rename or write may have one as soon as it begins.
     fn counts_at(&self) -> Option<usize> {
         if self.is_sync() { self.end } else { Some(self.begin) }
     }
@@ -122,11 +122,11 @@ impl Call {
 const UNFINISHED: &str = " <unfinished ...>";
 const RESUMED: &str = " resumed>";
 
-/// The calls of a trace. When another thread's call comes in between, the tracer divides one into two lines, which are joined
-/// here. A sync that has not ended is none.
+/// The calls of a trace. When another thread's call comes in between, the tracer splits a call into two lines, which are
+/// joined here. A sync that has not ended is left out.
 fn calls_of(text: &str) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
-    // Of each thread, the call that it is in.
+    // The unfinished call of each thread.
     let mut open: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, line) in text.lines().enumerate() {
         let Some((thread, said)) = line.split_once(' ') else { continue };
@@ -147,15 +147,16 @@ fn calls_of(text: &str) -> Vec<Call> {
     calls
 }
 
-/// The path of a directory or file as a trace shows it behind a descriptor.
+/// A path as the trace shows it behind a descriptor.
 pub(crate) fn shown(path: &Path) -> String {
     format!("<{}>", path.canonicalize().unwrap().display())
 }
 
-/// Where the next call is, from `from` on, that has all these parts; a sync only if it succeeded, or `EIO` is among the parts.
+/// Index of the next call, from `from` on, whose text has all these parts. A sync has to have succeeded, unless `EIO` is among
+/// the parts.
 ///
 /// # Panics
-/// When there is none.
+/// When there is no such call.
 pub(crate) fn next(calls: &[Call], from: usize, parts: &[&str]) -> usize {
     let may_fail = parts.contains(&"EIO");
     let fits = |call: &Call| {
@@ -163,11 +164,11 @@ pub(crate) fn next(calls: &[Call], from: usize, parts: &[&str]) -> usize {
             && (!call.is_sync() || may_fail || call.text.ends_with(" = 0"))
     };
     let found = calls[from..].iter().position(fits);
-    from + found.unwrap_or_else(|| panic!("nothing like {parts:?} after call {from} of {calls:#?}"))
+    from + found.unwrap_or_else(|| panic!("no call with {parts:?} from call {from} on in {calls:#?}"))
 }
 
 #[test]
-fn a_sync_counts_when_it_has_ended_and_a_name_when_it_begins() {
+fn a_sync_counts_when_it_ends_and_a_rename_when_it_begins() {
     let calls = calls_of(
         "7  fsync(3</a> <unfinished ...>\n\
          8  rename(\"x\", \"y\" <unfinished ...>\n\
@@ -180,9 +181,9 @@ fn a_sync_counts_when_it_has_ended_and_a_name_when_it_begins() {
     );
     let rename = next(&calls, 0, &["rename", "\"y\""]);
     let sync = next(&calls, 0, &["sync(", "</a>"]);
-    assert!(rename < sync, "the name was given before what it names was synced");
+    assert!(rename < sync, "the rename began before the sync ended");
     assert_eq!((calls[sync].begin, calls[sync].end), (0, Some(3)));
-    assert!(calls.iter().all(|call| !call.text.contains("</b>")), "a sync that has not ended is none");
+    assert!(calls.iter().all(|call| !call.text.contains("</b>")), "a sync that has not ended does not count");
     let failed = next(&calls, 0, &["sync(", "</c>", "EIO"]);
-    assert_eq!(next(&calls, 0, &["sync(", "</c>"]), failed + 1, "nor is one that failed");
+    assert_eq!(next(&calls, 0, &["sync(", "</c>"]), failed + 1, "a failed sync does not count");
 }

@@ -1,9 +1,9 @@
-//! Frames over a plain blocking socket: what a scripted peer says and hears.
+//! Frames over a plain blocking socket, for scripted peers.
 //!
-//! Invariant: no read waits longer than the rig's patience, so that a hang fails a test instead of stopping it.
+//! Invariant: no read waits longer than [`PATIENCE`], so that a hang fails the test.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
-#![allow(dead_code, reason = "each test program needs another part of it")]
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -21,12 +21,12 @@ pub(crate) struct Wire {
     stream: TcpStream,
 }
 
-/// What a peer got out of an engine before the connection ended.
+/// What a peer received before the connection ended.
 #[derive(Debug, Default)]
-pub(crate) struct Loot {
-    /// All messages, in order.
+pub(crate) struct Received {
+    /// Messages, in order.
     pub(crate) messages: Vec<Message>,
-    /// Whole pieces among them.
+    /// Number of whole pieces among them.
     pub(crate) pieces: usize,
 }
 
@@ -38,12 +38,12 @@ impl Wire {
         Wire { stream }
     }
 
-    /// Calls somebody.
+    /// Connects to a peer.
     pub(crate) fn connect(address: SocketAddr) -> Wire {
         Wire::new(TcpStream::connect(address).unwrap())
     }
 
-    /// Sends bytes, whatever they are.
+    /// Sends bytes as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
@@ -77,13 +77,13 @@ impl Wire {
         Ok(bytes)
     }
 
-    /// Says that nothing more will be sent; answers may still come.
+    /// Closes the sending direction; answers may still come.
     pub(crate) fn half_close(&mut self) {
-        // The other side may have ended it already.
+        // The peer may have ended the connection already.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Whether the other side has ended the connection by now; what came before that is not taken.
+    /// Whether the peer has ended the connection and all its bytes were read.
     pub(crate) fn has_ended(&self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let seen = self.stream.peek(&mut [0]);
@@ -91,7 +91,7 @@ impl Wire {
         !matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether something has come that was not taken yet.
+    /// Whether there are unread bytes.
     pub(crate) fn has_bytes(&self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let seen = self.stream.peek(&mut [0]);
@@ -99,30 +99,30 @@ impl Wire {
         matches!(seen, Ok(1))
     }
 
-    /// Sends nothing more, and takes what comes until the other side has noticed.
+    /// Closes the sending direction, then reads until the peer ends the connection.
     pub(crate) fn drain_after_leaving(&mut self) {
         self.half_close();
         self.drain();
     }
 
-    /// Takes everything that still comes, until the other side ends the connection.
+    /// Reads until the peer ends the connection.
     ///
     /// # Panics
-    /// When it never does.
-    pub(crate) fn drain(&mut self) -> Loot {
-        let mut loot = Loot::default();
+    /// When the peer never ends it.
+    pub(crate) fn drain(&mut self) -> Received {
+        let mut received = Received::default();
         loop {
             match self.read() {
                 Ok(message) => {
                     if let Message::Piece { length, .. } = message {
-                        loot.pieces += usize::from(self.piece_bytes(length).is_ok());
+                        received.pieces += usize::from(self.piece_bytes(length).is_ok());
                     }
-                    loot.messages.push(message);
+                    received.messages.push(message);
                 }
                 Err(error) => {
                     let hang = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-                    assert!(!hang, "the engine never ended the connection");
-                    return loot;
+                    assert!(!hang, "the engine did not end the connection");
+                    return received;
                 }
             }
         }
@@ -131,8 +131,7 @@ impl Wire {
 
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// From now on, panics on the engines' own threads are noted for [`assert_no_worker_panicked`]: a panic of a task ends
-/// neither its thread nor the test.
+/// Records panics on worker threads for [`assert_no_worker_panicked`], since a panic of a task does not fail the test.
 pub(crate) fn watch_workers() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -146,7 +145,7 @@ pub(crate) fn watch_workers() {
     });
 }
 
-/// A peer's misbehaviour never makes an engine panic.
+/// Fails when a worker has panicked: a peer's misbehaviour must never cause that.
 pub(crate) fn assert_no_worker_panicked() {
     let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(panics.is_empty(), "{panics:?}");

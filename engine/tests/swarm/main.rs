@@ -1,13 +1,13 @@
 //! Engines that fetch from each other over loopback sockets: sizes, several peers, faults.
 
-#[path = "../rig/liar.rs"]
-mod liar;
 mod limits;
 mod long_links;
 #[path = "../rig/relay.rs"]
 mod relay;
 #[path = "../rig/mod.rs"]
 mod rig;
+#[path = "../rig/scripted_provider.rs"]
+mod scripted_provider;
 #[path = "../rig/wire.rs"]
 mod wire;
 
@@ -17,13 +17,13 @@ use std::sync::Arc;
 use engine::config::IoChoice;
 use engine::proto::units::PIECE_BYTES;
 use engine::stats::{DownloadPhase, WaitReason};
-use liar::Liar;
 use rig::{Node, back_ends, bytes, durable, far_future, key, ticket, wait_for};
+use scripted_provider::ScriptedProvider;
 
 const PIECE: usize = PIECE_BYTES as usize;
 
 #[test]
-fn files_of_interesting_sizes_arrive_whole() {
+fn files_of_boundary_sizes_arrive_whole() {
     for io in back_ends() {
         let (seeder, leecher) = (Node::start(1, io), Node::start(2, io));
         for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 4 * PIECE, 300 * PIECE - 17] {
@@ -37,7 +37,7 @@ fn files_of_interesting_sizes_arrive_whole() {
             assert_eq!(
                 std::fs::read_dir(leecher.directory.path()).unwrap().count(),
                 1,
-                "no partial file stays"
+                "a partial file is left"
             );
             std::fs::remove_file(leecher.path(&name)).unwrap();
         }
@@ -51,19 +51,19 @@ fn equal_pieces_are_fetched_once_and_zeros_never() {
     let content =
         [&a, &vec![0; PIECE], &b, &a, &vec![0; PIECE], &a, &vec![0; 1_000]].map(Vec::as_slice).concat();
     let manifest = seeder.upload("copies", &content);
-    let (provider, asked) = Liar::noting(&Arc::new(content.clone()));
+    let (provider, asked) = ScriptedProvider::recording(&Arc::new(content.clone()));
     let download = leecher.fetch(&manifest, &[]);
     download.add_peers(&[provider.peer]);
     let progress = durable(&download);
     assert!(std::fs::read(leecher.path("copies")).unwrap() == content);
     let asked: BTreeSet<u32> = asked.lock().unwrap().iter().map(|index| index.0).collect();
-    assert!(asked.len() == 2 && asked.contains(&2), "one of each content: {asked:?}");
+    assert!(asked.len() == 2 && asked.contains(&2), "one piece of each content is requested: {asked:?}");
     assert_eq!(asked.iter().filter(|index| [0, 3, 5].contains(*index)).count(), 1, "{asked:?}");
     assert_eq!(progress.sequential_passes, 0);
 }
 
 #[test]
-fn a_third_fetches_from_the_second_after_the_first_has_gone() {
+fn a_third_node_fetches_from_the_second_after_the_first_has_gone() {
     let (first, second, third) =
         (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto), Node::start(3, IoChoice::Auto));
     let content = bytes(20 * PIECE + 5, 9);
@@ -87,12 +87,12 @@ fn three_seeders_serve_one_leecher() {
 }
 
 #[test]
-fn each_of_three_providers_is_asked() {
+fn each_of_three_providers_gets_requests() {
     for io in back_ends() {
-        let (keeper, leecher) = (Node::start(1, io), Node::start(4, io));
+        let (uploader, leecher) = (Node::start(1, io), Node::start(4, io));
         let content = Arc::new(bytes(200 * PIECE, 3));
-        let manifest = keeper.upload("f", &content);
-        let providers = Liar::together(3, &content);
+        let manifest = uploader.upload("f", &content);
+        let providers = ScriptedProvider::barrier(3, &content);
         let download = leecher.fetch(&manifest, &[]);
         download.add_peers(&providers.iter().map(|provider| provider.peer).collect::<Vec<_>>());
         durable(&download);
@@ -116,14 +116,14 @@ fn two_leechers_feed_each_other() {
 }
 
 #[test]
-fn a_stranger_gets_no_byte() {
-    let (seeder, thief) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
+fn a_peer_without_a_valid_ticket_gets_no_byte() {
+    let (seeder, stranger) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
     let manifest = seeder.upload("f", &bytes(3 * PIECE, 4));
     let stolen = ticket(&manifest, Node::start(3, IoChoice::Auto).engine.peer_key(), far_future());
-    let expired = ticket(&manifest, thief.engine.peer_key(), engine::proto::ticket::UnixSeconds(1_000));
+    let expired = ticket(&manifest, stranger.engine.peer_key(), engine::proto::ticket::UnixSeconds(1_000));
     for bad in [stolen, expired] {
-        let order = engine::DownloadOrder { ticket: bad, ..thief.order(&manifest) };
-        let download = thief.engine.download(order).unwrap();
+        let order = engine::DownloadOrder { ticket: bad, ..stranger.order(&manifest) };
+        let download = stranger.engine.download(order).unwrap();
         download.add_peers(&[seeder.address()]);
         let progress =
             wait_for(&download, |progress| progress.phase == DownloadPhase::Waiting(WaitReason::Ticket));
@@ -154,7 +154,7 @@ fn a_source_truncated_while_it_is_served_costs_time_and_never_the_file() {
 }
 
 #[test]
-fn a_pause_keeps_what_is_there_and_a_cancel_leaves_nothing() {
+fn a_pause_keeps_pieces_and_a_cancel_removes_the_partial_file() {
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
     let manifest = seeder.upload("f", &bytes(50 * PIECE, 6));
     let download = leecher.fetch(&manifest, &[]);
@@ -170,7 +170,7 @@ fn a_pause_keeps_what_is_there_and_a_cancel_leaves_nothing() {
     download.cancel();
     assert_eq!(rig::finish(&download).phase, DownloadPhase::Cancelled);
     assert_eq!(std::fs::read_dir(leecher.directory.path()).unwrap().count(), 1);
-    assert_eq!(leecher.engine.shares().len(), 1, "what was cancelled is not served");
+    assert_eq!(leecher.engine.shares().len(), 1, "a cancelled download is not served");
     assert!(leecher.engine.unshare(&key("f")));
 }
 
@@ -184,13 +184,13 @@ fn a_download_of_an_own_shared_file_copies_it_and_leaves_the_share_alone() {
         let order =
             || engine::DownloadOrder { destination: elsewhere.path().to_owned(), ..owner.order(&manifest) };
 
-        // With this ticket it never begins, and so is cancelled before its end.
+        // With this ticket it never begins, so it can be cancelled before its end.
         let expired = ticket(&manifest, owner.engine.peer_key(), engine::proto::ticket::UnixSeconds(1_000));
-        let given_up = engine::DownloadOrder { ticket: expired, ..order() };
-        let given_up = owner.engine.download(given_up).unwrap();
-        wait_for(&given_up, |progress| progress.phase == DownloadPhase::Waiting(WaitReason::Ticket));
-        given_up.cancel();
-        assert_eq!(rig::finish(&given_up).phase, DownloadPhase::Cancelled);
+        let cancelled = engine::DownloadOrder { ticket: expired, ..order() };
+        let cancelled = owner.engine.download(cancelled).unwrap();
+        wait_for(&cancelled, |progress| progress.phase == DownloadPhase::Waiting(WaitReason::Ticket));
+        cancelled.cancel();
+        assert_eq!(rig::finish(&cancelled).phase, DownloadPhase::Cancelled);
         durable(&third.fetch(&manifest, &[&owner]));
         assert!(std::fs::read(third.path("f")).unwrap() == content);
 
@@ -201,7 +201,7 @@ fn a_download_of_an_own_shared_file_copies_it_and_leaves_the_share_alone() {
         let share = &owner.engine.shares()[0];
         assert!(
             share.source_change.is_none() && share.held == manifest.pieces(),
-            "the first copy is served on"
+            "the first copy is still served"
         );
     }
 }

@@ -1,37 +1,37 @@
-//! The rule that prose quotes constants truly.
+//! The rule that numbers in documents equal the constants they quote.
 //!
-//! Where a paper names a number of the code, it says right behind it, unseen by readers, which constant it means:
-//! `at most 64 pieces <!-- const: engine REQUEST_MAX_PIECES = 64 pieces -->`. The rule finds the constant, works its
-//! value out, and wants the same value in the mark and the mark's words in the line before it.
+//! A hidden mark behind the number names the constant: `at most 64 pieces <!-- const: engine REQUEST_MAX_PIECES = 64
+//! pieces -->`. The rule evaluates the constant, compares it with the mark, and wants the mark's words in the line before
+//! the mark.
 
 use std::collections::BTreeSet;
 
 use crate::source::{Source, Token, reads, tokens};
-use crate::tree::{Finding, Paper, Tree};
+use crate::tree::{Document, Finding, Tree};
 
-/// How a mark begins and ends.
+/// Beginning and end of a mark.
 const MARK: (&str, &str) = ("<!-- const:", "-->");
 
-/// Constants may name constants, this deep.
+/// Largest depth of constants that name constants.
 const DEPTH_MAX: u32 = 8;
 
-/// Every number that a paper marks is the code's.
+/// Every marked number in a document equals its constant.
 pub(crate) fn quotes(tree: &Tree) -> Vec<Finding> {
-    tree.papers
+    tree.documents
         .iter()
-        .filter(|paper| paper.path.ends_with(".md"))
-        .flat_map(|paper| quotes_of(paper, &tree.sources))
+        .filter(|document| document.path.ends_with(".md"))
+        .flat_map(|document| quotes_of(document, &tree.sources))
         .collect()
 }
 
-fn quotes_of(paper: &Paper, sources: &[Source]) -> Vec<Finding> {
+fn quotes_of(document: &Document, sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (line, text) in paper.text.lines().enumerate() {
+    for (line, text) in document.text.lines().enumerate() {
         let mut at = 0;
         while let Some(start) = text[at..].find(MARK.0).map(|n| at + n) {
             let end = text[start..].find(MARK.1).map_or(text.len(), |n| start + n);
             if let Err(fault) = check(&text[..start], &text[start + MARK.0.len()..end], sources) {
-                findings.push(Finding::new(&paper.path, line + 1, fault));
+                findings.push(Finding::new(&document.path, line + 1, fault));
             }
             at = end;
         }
@@ -56,7 +56,7 @@ fn check(before: &str, mark: &str, sources: &[Source]) -> Result<(), String> {
     Ok(())
 }
 
-/// What `64 KiB`, `65,536` or `10 s` amounts to, in the unit that the constant's name ends in.
+/// The number that `64 KiB`, `65,536` or `10 s` stands for, in the unit that the constant's name ends in.
 fn amount(said: &str, name: &str) -> Option<u128> {
     let (number, unit) = said.split_once(' ').unwrap_or((said, ""));
     let number: u128 = number.replace(',', "").parse().ok()?;
@@ -86,7 +86,7 @@ fn value_of(member: &str, name: &str, sources: &[Source], depth: u32) -> Result<
             let constants = |name: &str| value_of(member, name, sources, depth.checked_sub(1)?).ok();
             let mut sum = Sum { tokens: &rest[start..end], at: 0, constants: &constants };
             let value = sum.shift().filter(|_| sum.at == sum.tokens.len());
-            values.insert(value.ok_or_else(|| format!("cannot work out {member}'s {name}"))?);
+            values.insert(value.ok_or_else(|| format!("cannot evaluate {member}'s {name}"))?);
         }
     }
     match values.len() {
@@ -177,8 +177,8 @@ mod tests {
     fn faults(line: &str) -> usize {
         let code = "pub const A: u64 = 64 * 1024;\nconst B: usize = (limits::A as usize + 1_000u64) << 1; // A\n\
                     const C_MS: u64 = 10_000;\nconst D: &str = \"x\";";
-        let paper = Paper { path: "docs/a.md".to_owned(), text: line.to_owned() };
-        quotes_of(&paper, &[Source::new("engine/src/limits.rs", code)]).len()
+        let document = Document { path: "docs/a.md".to_owned(), text: line.to_owned() };
+        quotes_of(&document, &[Source::new("engine/src/limits.rs", code)]).len()
     }
 
     #[test]

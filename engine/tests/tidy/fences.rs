@@ -1,20 +1,20 @@
-//! Rules about what only a few places may do: unsafe code behind its fences, each argued; the clock in `clock.rs`.
+//! Rules about unsafe code (in two folders, each use with its argument) and about clocks (read in `clock.rs` alone).
 
 use std::collections::BTreeSet;
 
 use crate::source::{Source, Token, reads, tokens};
 use crate::tree::Finding;
 
-/// Where unsafe code may stand: a folder of mappings and rings, and the hash lanes.
+/// Folders that may contain unsafe code: mappings and rings, and the hash lanes.
 const FENCES: [&str; 2] = ["engine/src/mem/", "engine/src/hash/simd/"];
 
-/// The single unsafe block that one file may hold outside, since only its author can make the argument.
+/// Files that may contain one unsafe block outside these folders, each with its reason.
 const VOUCHED: [(&str, &str); 1] = [(
     "engine/src/storage/source.rs",
-    "hashing at upload borrows mapped bytes; the mapping cannot know what is done with them, the source can",
+    "hashing at upload borrows mapped bytes; only the source knows how they are used",
 )];
 
-/// A note shorter than this names no invariant, no keeper and nothing that would break it. In characters.
+/// Shortest safety note, in characters. A shorter one cannot name the invariant, who keeps it, and what would break it.
 const NOTE_MIN_CHARS: usize = 40;
 
 /// Calls that read a clock or let time pass.
@@ -26,7 +26,7 @@ const CLOCK_READS: [&[&str]; 5] = [
     &["clock_gettime"],
 ];
 
-/// Unsafe code stands behind a fence, and nothing else switches the lint off.
+/// Unsafe code, and attributes that allow it, stand in the fences alone.
 pub(crate) fn unsafe_code(source: &Source) -> Vec<Finding> {
     if FENCES.iter().any(|fence| source.path.starts_with(fence)) {
         return Vec::new();
@@ -74,12 +74,12 @@ pub(crate) fn safety_notes(source: &Source) -> Vec<Finding> {
         .collect()
 }
 
-/// `unsafe fn(…)` or `unsafe extern "C" fn(…)` as a type: nothing happens there.
+/// `unsafe fn(…)` or `unsafe extern "C" fn(…)` as a type, which runs no code.
 fn is_pointer_type(tokens: &[Token<'_>], at: usize) -> bool {
     reads(tokens, at + 1, &["fn", "("]) || reads(tokens, at + 1, &["extern", "fn", "("])
 }
 
-/// The `unsafe` of methods that implement a trait: what their caller owes is written at the trait.
+/// Places of `unsafe` on methods that implement a trait: the trait states what the caller must ensure.
 fn trait_methods(tokens: &[Token<'_>]) -> BTreeSet<usize> {
     let mut methods = BTreeSet::new();
     let mut of_trait: Vec<bool> = Vec::new();
@@ -100,8 +100,8 @@ fn trait_methods(tokens: &[Token<'_>]) -> BTreeSet<usize> {
     methods
 }
 
-/// The note on the unsafe code at `line` (from 1): on the line itself, or above it, past the attributes, comments and
-/// the beginning of the same statement.
+/// The note on the unsafe code at `line` (from 1): on the line itself or above it, with only attributes, comments and
+/// the beginning of the same statement between.
 fn note_above(lines: &[&str], line: usize) -> Option<String> {
     for at in (0..line).rev() {
         let text = lines[at].trim();

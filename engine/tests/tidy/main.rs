@@ -1,22 +1,22 @@
-//! Holds the house rules that a scan of the text can hold, over every crate and every paper of this repository.
+//! Checks the rules of CONTRIBUTING.md that a scan of the text can check, over every crate and document of the repository.
 //!
 //! ```text
 //!   tree (files, read once) ──► source (code without comments, literals, tests) ──► tokens
 //!     │                              ├──► shape    headers, drawings, length, names, panics, leftovers
 //!     │                              ├──► fences   unsafe and its notes, clocks
 //!     │                              └──► modules  cycles, arrows
-//!     └──► papers   links, quoted constants (constants), manifests, words
+//!     └──► documents   links, quoted constants (constants), manifests, words
 //! ```
 //!
-//! Each rule is a function from what it reads to what it finds, and each has a test that shows it finding something.
-//! A rule that is wrong for one place gets an entry with its reason in that rule's list of exceptions, never a hole.
+//! Each rule is a function from source files or documents to findings, and has a test in which it finds something.
+//! A place that breaks a rule for a good reason has an entry in that rule's list of exceptions.
 
 mod circles;
 mod constants;
+mod documents;
 mod fences;
 mod modules;
 mod names;
-mod papers;
 mod shape;
 mod source;
 mod tree;
@@ -25,13 +25,13 @@ mod words;
 use modules::MEMBERS;
 use tree::{Finding, Tree};
 
-/// Fails with every finding, one a line.
+/// Fails with all findings, one a line.
 fn hold(findings: &[Finding]) {
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     assert!(lines.is_empty(), "\n{}\n", lines.join("\n"));
 }
 
-/// Applies a rule about one source file to all of them.
+/// Applies a rule for one source file to all source files.
 fn hold_everywhere(rule: fn(&source::Source) -> Vec<Finding>) {
     hold(&Tree::get().sources.iter().flat_map(rule).collect::<Vec<_>>());
 }
@@ -103,12 +103,12 @@ fn arrows_point_down() {
 
 #[test]
 fn versions_stand_in_the_root_manifest() {
-    hold(&Tree::get().papers.iter().flat_map(papers::versions).collect::<Vec<_>>());
+    hold(&Tree::get().documents.iter().flat_map(documents::versions).collect::<Vec<_>>());
 }
 
 #[test]
 fn links_lead_somewhere() {
-    hold(&papers::links(&Tree::get().papers));
+    hold(&documents::links(&Tree::get().documents));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn prose_quotes_constants_truly() {
 #[test]
 fn words_say_what_they_mean() {
     let tree = Tree::get();
-    hold(&tree.papers.iter().flat_map(words::of_paper).collect::<Vec<_>>());
+    hold(&tree.documents.iter().flat_map(words::of_document).collect::<Vec<_>>());
     hold(&tree.sources.iter().flat_map(words::of_source).collect::<Vec<_>>());
 }
 

@@ -9,17 +9,17 @@ use crate::words::name_words;
 /// Longest source file, in lines.
 const FILE_MAX_LINES: usize = 500;
 
-/// Words that say nothing about the thing they name.
+/// Words that fit everything and so name nothing.
 const EMPTY_WORDS: [&str; 10] =
     ["manager", "helper", "helpers", "util", "utils", "misc", "common", "data", "info", "process"];
 
-/// Names that hold such a word all the same, each with its reason.
+/// Names that may contain such a word, each with its reason.
 const NAMED_WITH_REASON: [(&str, &str); 0] = [];
 
-/// Most panics in what ships, for each thousand lines of it. Each has its reason in its `expect`.
+/// Largest number of panics per thousand lines of shipped code. Each states its reason in its `expect`.
 const PANICS_PER_1000_LINES: usize = 3;
 
-/// A file opens by saying what it owns.
+/// A file begins with a header that says what it owns.
 pub(crate) fn header(source: &Source) -> Vec<Finding> {
     let first = source.text.lines().next().unwrap_or_default();
     if first.strip_prefix("//! ").is_some_and(|header| !header.trim().is_empty()) {
@@ -32,7 +32,7 @@ pub(crate) fn header(source: &Source) -> Vec<Finding> {
     )]
 }
 
-/// A folder of several files shows in a drawing how they hang together, in the file that stands for the folder.
+/// A folder of several files has a drawing of their dependencies in the header of the file that stands for the folder.
 pub(crate) fn drawings(sources: &[Source]) -> Vec<Finding> {
     let mut folders: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for source in sources.iter().filter(|source| source.path.contains("/src/") && !source.is_test()) {
@@ -68,7 +68,7 @@ fn header_text(text: &str) -> String {
     text.lines().take_while(|line| line.starts_with("//!")).collect::<Vec<_>>().join("\n")
 }
 
-/// A file can be read in one sitting.
+/// A file has at most `FILE_MAX_LINES` lines.
 pub(crate) fn length(source: &Source) -> Vec<Finding> {
     let lines = source.text.lines().count();
     if lines <= FILE_MAX_LINES {
@@ -81,7 +81,7 @@ pub(crate) fn length(source: &Source) -> Vec<Finding> {
     )]
 }
 
-/// Modules and types carry names that say what they are.
+/// Names of modules and types contain no empty word.
 pub(crate) fn names(source: &Source) -> Vec<Finding> {
     let tokens = tokens(&source.code);
     let mut named: Vec<(usize, &str)> = tokens
@@ -101,7 +101,7 @@ pub(crate) fn names(source: &Source) -> Vec<Finding> {
         .collect()
 }
 
-/// What was meant for the author's eyes alone does not land.
+/// `todo!` and `dbg!` do not land.
 pub(crate) fn leftovers(source: &Source) -> Vec<Finding> {
     let tokens = tokens(&source.code);
     (0..tokens.len())
@@ -116,7 +116,7 @@ pub(crate) fn leftovers(source: &Source) -> Vec<Finding> {
         .collect()
 }
 
-/// Panics are for what cannot be, and so there are few.
+/// Shipped code has few panics.
 pub(crate) fn panics(sources: &[Source]) -> Vec<Finding> {
     let places: Vec<(&Source, usize)> =
         sources.iter().flat_map(|source| panics_of(source).into_iter().map(move |at| (source, at))).collect();
@@ -131,7 +131,7 @@ pub(crate) fn panics(sources: &[Source]) -> Vec<Finding> {
         .collect()
 }
 
-/// Where a file may panic on its own account; `unimplemented!` is clippy's to refuse.
+/// Places of explicit panics; clippy refuses `unimplemented!`.
 fn panics_of(source: &Source) -> Vec<usize> {
     let tokens = tokens(&source.shipped);
     let panics =
@@ -142,7 +142,7 @@ fn panics_of(source: &Source) -> Vec<usize> {
         .collect()
 }
 
-/// Lines of the file that are not of tests; blank lines and comments between count, as they are read too.
+/// Lines of the file outside tests, blank lines and comments included.
 fn shipped_lines(source: &Source) -> usize {
     let of_tests = |(code, shipped): (&str, &str)| !code.trim().is_empty() && shipped.trim().is_empty();
     if source.is_test() {

@@ -1,26 +1,26 @@
-//! One Rust file in three forms: as it stands, as code alone, and as the code that ships.
+//! One Rust file in three forms: the text, the code without comments and literals, and the code that ships.
 //!
-//! Invariant: all three have the same length and the same lines, since what is taken out is replaced by spaces. A rule
-//! about code therefore never trips over prose, and every finding has its line.
+//! Invariant: all three have the same length and the same lines, since removed text is replaced by spaces. So a rule
+//! about code never matches prose, and every finding has its line.
 
-/// A file's text and what is left of it.
+/// A source file in its three forms.
 pub(crate) struct Source {
     /// From the top of the repository, with `/`.
     pub(crate) path: String,
-    /// As it stands.
+    /// The whole text.
     pub(crate) text: String,
-    /// Without comments, strings and characters.
+    /// The text without comments, strings and characters.
     pub(crate) code: String,
-    /// `code` without what only tests are built from; blank for a file of tests.
+    /// `code` without items for tests; blank for a file of tests.
     pub(crate) shipped: String,
 }
 
 /// One token of code: an identifier or number, `::`, or a single other character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token<'a> {
-    /// Its characters.
+    /// The token's characters.
     pub(crate) text: &'a str,
-    /// Where it stands, in bytes.
+    /// Offset in bytes.
     pub(crate) at: usize,
 }
 
@@ -36,7 +36,7 @@ impl Source {
         Source { path: path.to_owned(), text: text.to_owned(), code, shipped }
     }
 
-    /// The line, counted from 1, of a place in any of the three forms.
+    /// The line, counted from 1, of a byte offset in any of the three forms.
     pub(crate) fn line(&self, at: usize) -> usize {
         self.text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1
     }
@@ -46,13 +46,13 @@ impl Source {
         self.path.split('/').next().unwrap_or_default()
     }
 
-    /// Whether the file has code, and all of it is of tests.
+    /// Whether the file has code, and all of it is for tests.
     pub(crate) fn is_test(&self) -> bool {
         self.shipped.trim().is_empty() && !self.code.trim().is_empty()
     }
 }
 
-/// Blanks the files of modules that are declared for tests alone (`#[cfg(test)] mod model;`).
+/// Blanks `shipped` of modules that are declared for tests alone (`#[cfg(test)] mod model;`).
 pub(crate) fn mark_test_modules(sources: &mut [Source]) {
     let mut modules: Vec<String> = Vec::new();
     for source in sources.iter() {
@@ -75,7 +75,7 @@ pub(crate) fn mark_test_modules(sources: &mut [Source]) {
     }
 }
 
-/// Where the child modules of the file at `path` live.
+/// Folder of the child modules of the file at `path`.
 fn module_folder(path: &str) -> &str {
     for root in ["/mod.rs", "/lib.rs", "/main.rs"] {
         if let Some(folder) = path.strip_suffix(root) {
@@ -166,7 +166,7 @@ fn prose_end(text: &str, at: usize) -> Option<usize> {
     }
 }
 
-/// Whether the `r` at `at` begins a raw string's prefix (`r`, `br`, `cr`) and is not the end of some name.
+/// Whether the `r` at `at` begins a raw string's prefix (`r`, `br`, `cr`) and does not end a name.
 fn starts_raw(bytes: &[u8], at: usize) -> bool {
     let before = bytes[..at].iter().rev().take_while(|byte| is_word(**byte)).count();
     before == 0 || (before == 1 && matches!(bytes[at - 1], b'b' | b'c'))
@@ -209,7 +209,7 @@ fn without_tests(code: &str) -> String {
     without(code, test_items(code))
 }
 
-/// The items that carry `#[cfg(test)]` or `#[test]`, attributes included, in order and apart.
+/// Ranges of the items that have `#[cfg(test)]` or `#[test]`, attributes included, in order.
 fn test_items(code: &str) -> Vec<std::ops::Range<usize>> {
     let mut items = Vec::new();
     let mut from = 0;

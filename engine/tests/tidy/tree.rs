@@ -1,6 +1,6 @@
-//! The repository as the rules see it: its Rust sources and its papers, read once.
+//! The repository's Rust sources and documents, read once.
 //!
-//! Papers are whatever people read or tools obey besides Rust: Markdown, manifests, scripts, CI.
+//! Documents are all other texts: Markdown, manifests, scripts, CI.
 
 use std::fmt;
 use std::fs;
@@ -9,18 +9,18 @@ use std::sync::LazyLock;
 
 use crate::source::{self, Source};
 
-/// Folders that hold nothing of ours: build output, version control, what a run leaves behind.
+/// Folders that are not searched: build output, version control, files that a run leaves.
 const NOT_OURS: [&str; 3] = ["target", ".git", "tracker_data"];
 
-/// Endings of papers, and names of those without an ending.
-const PAPERS: [&str; 8] = [".md", ".toml", ".sh", ".yml", ".txt", "Makefile", ".ci/run", ".gitignore"];
+/// Endings of documents, and names of documents without an ending.
+const DOCUMENTS: [&str; 8] = [".md", ".toml", ".sh", ".yml", ".txt", "Makefile", ".ci/run", ".gitignore"];
 
-/// Something that breaks a rule.
+/// A place that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// From the top of the repository.
     pub(crate) path: String,
-    /// Counted from 1; 0 where the whole file is meant.
+    /// Counted from 1; 0 for the whole file.
     pub(crate) line: usize,
     /// What is wrong, and what to do.
     pub(crate) what: String,
@@ -39,20 +39,20 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A text that is no Rust source.
-pub(crate) struct Paper {
+/// A text other than Rust source.
+pub(crate) struct Document {
     /// From the top of the repository, with `/`.
     pub(crate) path: String,
-    /// As it stands.
+    /// The whole text.
     pub(crate) text: String,
 }
 
-/// Everything that the rules read.
+/// All texts that the rules read.
 pub(crate) struct Tree {
     /// Every `.rs` file, tests included.
     pub(crate) sources: Vec<Source>,
-    /// Every paper.
-    pub(crate) papers: Vec<Paper>,
+    /// Every document.
+    pub(crate) documents: Vec<Document>,
 }
 
 impl Tree {
@@ -61,7 +61,7 @@ impl Tree {
         static TREE: LazyLock<Tree> = LazyLock::new(|| {
             let top =
                 Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository");
-            let mut tree = Tree { sources: Vec::new(), papers: Vec::new() };
+            let mut tree = Tree { sources: Vec::new(), documents: Vec::new() };
             tree.walk(top, "");
             source::mark_test_modules(&mut tree.sources);
             tree
@@ -92,9 +92,9 @@ impl Tree {
         let is_source = Path::new(&path).extension().is_some_and(|ending| ending == "rs");
         if is_source {
             self.sources.push(Source::new(&path, &read()));
-        } else if PAPERS.iter().any(|ending| path.ends_with(ending)) {
+        } else if DOCUMENTS.iter().any(|ending| path.ends_with(ending)) {
             let text = read();
-            self.papers.push(Paper { path, text });
+            self.documents.push(Document { path, text });
         }
     }
 }

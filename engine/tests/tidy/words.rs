@@ -1,7 +1,7 @@
 //! Rules about words: those that have no place in this repository, and those that do not say what they mean.
 
 use crate::source::{Source, tokens};
-use crate::tree::{Finding, Paper};
+use crate::tree::{Document, Finding};
 
 /// What has no place in this repository: how it came about, and hosts that packages are fetched from. Written in two
 /// halves, so that this file does not break its own rule.
@@ -107,8 +107,8 @@ pub(crate) fn name_words(name: &str) -> Vec<String> {
 }
 
 /// Applies the word rules to a document.
-pub(crate) fn of_paper(paper: &Paper) -> Vec<Finding> {
-    [foreign_words(&paper.path, &paper.text), riddles(&paper.path, &paper.text)].concat()
+pub(crate) fn of_document(document: &Document) -> Vec<Finding> {
+    [foreign_words(&document.path, &document.text), riddles(&document.path, &document.text)].concat()
 }
 
 /// Applies the word rules to a source file.

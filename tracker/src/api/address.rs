@@ -1,21 +1,21 @@
-//! Which address counts, and who may be told it.
+//! IP addresses of clients: parsing, the address under which a session shares, and which addresses may be revealed.
 //!
 //! Addresses are compared parsed and unmapped: `::ffff:10.0.0.1` is `10.0.0.1`. A session shares under its connection's
-//! own IP with the port that it claims, so nobody can aim a swarm at a stranger; only a connection on loopback may name
-//! another address, and only on loopback.
+//! own IP and the port that it claims, so a client cannot direct a swarm at another machine. Only a connection on
+//! loopback may claim another IP, and only one on loopback.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Why text is no address.
+/// Why a text is not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadAddress {
-    /// It reads as neither IPv4 nor IPv6.
+    /// Neither IPv4 nor IPv6.
     #[error("not an IP address")]
     NotAnIp,
-    /// `%eth0` and the like mean something on one machine only.
-    #[error("an address with a scope (`%...`) means nothing to others")]
+    /// `%eth0` and the like are valid on one machine only.
+    #[error("an address with a scope (`%...`) is valid on one machine only")]
     Scope,
-    /// A port is a number from 1 to 65535.
+    /// Not a number from 1 to 65535.
     #[error("a port is a number from 1 to 65535")]
     Port,
 }
@@ -41,31 +41,33 @@ pub fn parse_port(text: &str) -> Result<u16, BadAddress> {
     text.parse().ok().filter(|port| digits && *port != 0).ok_or(BadAddress::Port)
 }
 
-/// The same address with a v4-mapped IP unmapped and without flow label and scope.
+/// The same address with a v4-mapped IP unmapped, without flow label and scope.
 #[must_use]
 pub fn unmap_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Where a client says that it listens for peers.
+/// The address at which a client says that it listens for peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimedAddress {
-    /// Its IP; missing means that of the connection.
+    /// `None` means the IP of the connection.
     pub ip: Option<IpAddr>,
-    /// Its port.
+    /// The port, not 0.
     pub port: u16,
 }
 
-/// The address under which a session shares: the connection's own IP with the claimed port, except that a connection
-/// on loopback may claim any address on loopback.
+/// The address under which a session shares: the connection's own IP and the claimed port. A connection on loopback may
+/// claim any loopback IP.
 #[must_use]
 pub fn share_address(connection: IpAddr, claimed: ClaimedAddress) -> SocketAddr {
     let own = connection.to_canonical();
     let ip = claimed.ip.map(|ip| ip.to_canonical()).filter(|ip| own.is_loopback() && ip.is_loopback());
-    SocketAddr::new(ip.unwrap_or(own), claimed.port)
+    let shared = SocketAddr::new(ip.unwrap_or(own), claimed.port);
+    assert!(own.is_loopback() || shared.ip() == own, "{own} shares under {shared}");
+    shared
 }
 
-/// Whether `asker` may be told `address`: loopback means something only to those who are on it.
+/// Whether `asker` may learn `address`: a loopback address is useful on the same machine only.
 #[must_use]
 pub fn may_reveal(asker: IpAddr, address: IpAddr) -> bool {
     asker.to_canonical().is_loopback() || !address.to_canonical().is_loopback()
@@ -95,13 +97,13 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_counts_only_inside_loopback() {
+    fn a_claimed_ip_counts_on_loopback_only() {
         let claim =
             |ip: Option<&str>| ClaimedAddress { ip: ip.map(|text| text.parse().unwrap()), port: 5_000 };
         let shares = |connection: &str, claimed: Option<&str>| {
             share_address(ip(connection), claim(claimed)).ip().to_string()
         };
-        assert_eq!(shares("10.0.0.1", Some("10.0.0.2")), "10.0.0.1", "a stranger's address");
+        assert_eq!(shares("10.0.0.1", Some("10.0.0.2")), "10.0.0.1", "another machine's address");
         assert_eq!(shares("10.0.0.1", Some("127.0.0.1")), "10.0.0.1");
         assert_eq!(shares("10.0.0.1", None), "10.0.0.1");
         assert_eq!(shares("127.0.0.1", Some("127.0.0.2")), "127.0.0.2");
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_told_on_loopback_only() {
+    fn loopback_is_revealed_on_loopback_only() {
         assert!(may_reveal(ip("127.0.0.1"), ip("127.0.0.9")));
         assert!(may_reveal(ip("127.0.0.1"), ip("10.0.0.1")));
         assert!(may_reveal(ip("10.0.0.1"), ip("10.0.0.2")));

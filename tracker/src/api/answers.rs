@@ -1,6 +1,6 @@
 //! What each command's success adds to its answer, as the server renders it and the client reads it.
 //!
-//! Numbers and names are the protocol's own. Times are seconds since the Unix epoch, by the tracker's clock.
+//! Names are the protocol's own. Times are seconds since the Unix epoch, by the tracker's clock.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,11 +15,11 @@ use super::wire;
 use crate::state::command::Policy;
 use crate::state::id::{GroupId, UserId};
 
-/// What a success says besides its message.
+/// The fields that a success adds to its message.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum CommandAnswer {
-    /// Nothing: it is done.
+    /// No fields.
     Done {},
     /// To `login`.
     Login(LoginAnswer),
@@ -43,143 +43,143 @@ pub enum CommandAnswer {
     Whoami(WhoamiAnswer),
 }
 
-/// The session and what it takes to judge tickets.
+/// The session, and the key that verifies tickets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginAnswer {
-    /// The token that resumes this session on another connection.
+    /// Token that resumes this session on another connection.
     pub session: String,
-    /// The key under which tickets are signed.
+    /// Public key under which the tracker signs tickets.
     #[serde(with = "wire::tracker_key")]
     pub tracker_key: TrackerKey,
-    /// The tracker's time, in seconds since the Unix epoch.
+    /// The tracker's time.
     pub server_time: u64,
 }
 
-/// Whether the user is a member now.
+/// Whether the user is a member now, or waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinAnswer {
-    /// The owner must accept first.
+    /// True while the owner must still accept the request.
     pub pending: bool,
 }
 
-/// Who asks to join.
+/// Users who ask to join a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestsAnswer {
     /// Their names, in order.
     pub pending_list: Vec<UserId>,
 }
 
-/// All groups.
+/// All groups, twice: as names and with details.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupsAnswer {
-    /// Their names, in order.
+    /// Names, in order.
     pub groups_list: Vec<GroupId>,
-    /// The same with details.
+    /// The same groups with details.
     pub groups: Vec<GroupEntry>,
 }
 
-/// One group.
+/// One group as the asking user sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupEntry {
-    /// Its name.
+    /// Name of the group.
     pub group_id: GroupId,
-    /// Who owns it.
+    /// Owner of the group.
     pub owner: UserId,
-    /// How one joins.
+    /// How users join.
     pub policy: Policy,
-    /// How many members it has.
+    /// Number of members.
     pub members: u64,
-    /// Whether the asker is one.
+    /// Whether the asking user is a member.
     pub is_member: bool,
 }
 
-/// The files of a group.
+/// The files of a group, twice: as names and with details.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilesAnswer {
-    /// Their names, in order.
+    /// Names, in order.
     #[serde(with = "wire::file_names")]
     pub files_list: Vec<FileName>,
-    /// The same with details.
+    /// The same files with details.
     pub files: Vec<FileEntry>,
 }
 
-/// One file of a group.
+/// One file of a group, without its pieces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Its name.
+    /// Name of the file.
     #[serde(with = "wire::file_name")]
     pub file_name: FileName,
-    /// Its length in bytes, where the uploader said it.
+    /// Length in bytes, if the uploader gave it.
     pub file_size: Option<u64>,
-    /// What names its content: its SHA-1, or that over its pieces' hashes when `pieces_only`.
+    /// SHA-1 of the file; with `pieces_only` the SHA-1 over its pieces' hashes.
     #[serde(rename = "fileSha", with = "wire::digest")]
     pub file_sha: Digest,
-    /// The uploader gave the pieces' hashes alone, so only the pieces can be proven.
+    /// The uploader gave only the pieces' hashes, so the file as a whole cannot be proven.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pieces_only: bool,
-    /// Nodes online that have all of it.
+    /// Online nodes with the whole file.
     pub seeders: u64,
-    /// Nodes online that have part of it.
+    /// Online nodes with part of the file.
     pub leechers: u64,
 }
 
-/// What it takes to fetch a file.
+/// What a client needs to fetch a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DownloadAnswer {
-    /// The file's name.
+    /// Name of the file.
     #[serde(with = "wire::file_name")]
     pub file_path: FileName,
-    /// The hashes of the pieces asked for, in order.
+    /// Hashes of the requested pieces, in order.
     pub file_chunks: HashList<Digest>,
-    /// Who has each of them; classic view only.
+    /// Peers of each hash; classic view only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_metadata: Option<ChunkPeers>,
-    /// The file's length in bytes, where the uploader said it.
+    /// Length in bytes, if the uploader gave it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_size: Option<u64>,
-    /// The file's SHA-1; or, classic view of a file of which only the pieces can be proven, their hashes joined as the
-    /// uploader sent them. Missing in the compact view of such a file.
+    /// SHA-1 of the file. With `pieces_only`, the classic view has the pieces' hashes joined, as the uploader sent them, and
+    /// the compact view has nothing.
     #[serde(rename = "fileSha", skip_serializing_if = "Option::is_none")]
     pub file_sha: Option<String>,
-    /// The uploader gave the pieces' hashes alone, so only the pieces can be proven.
+    /// The uploader gave only the pieces' hashes, so the file as a whole cannot be proven.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pieces_only: bool,
-    /// The chain's states after the pieces asked for, but the file's last; where the uploader gave a chain.
+    /// Chain state after each requested piece except the file's last, if the uploader gave a chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_chain: Option<HashList<ChainState>>,
-    /// Who has the file or part of it; compact view only.
+    /// Peers that have the file or part of it; compact view only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peers: Option<Vec<PeerEntry>>,
-    /// What opens the peers' doors; for those who gave a peer key.
+    /// Ticket to present to the peers; only for clients that gave a peer key.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "wire::ticket")]
     pub ticket: Option<Ticket>,
     /// The tracker's time.
     pub server_time: u64,
-    /// The first piece that is still to be asked for; missing when this is the end.
+    /// Index of the first piece still to be requested; `None` at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<u32>,
 }
 
-/// Who has a file.
+/// Peers of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeersAnswer {
-    /// At most 50, the likeliest to help first.
+    /// At most 50, the most useful first.
     pub peers: Vec<PeerEntry>,
-    /// What opens their doors; for those who gave a peer key.
+    /// Ticket to present to the peers; only for clients that gave a peer key.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "wire::ticket")]
     pub ticket: Option<Ticket>,
     /// The tracker's time.
     pub server_time: u64,
 }
 
-/// One peer.
+/// One peer of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerEntry {
-    /// Where it listens.
+    /// IP at which it listens.
     pub ip: IpAddr,
-    /// Where it listens.
+    /// Port at which it listens.
     pub port: u16,
-    /// Its key; the original client has none.
+    /// Its public key; clients of the original protocol have none.
     #[serde(default, with = "wire::peer_key")]
     pub peer_key: Option<PeerKey>,
     /// Whether it has the whole file.
@@ -187,14 +187,14 @@ pub struct PeerEntry {
 }
 
 impl PeerEntry {
-    /// Where it listens.
+    /// Socket address at which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.ip, self.port)
     }
 }
 
-/// The tracker lives.
+/// Proof that the tracker answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PingAnswer {
     /// The tracker's time.
@@ -204,29 +204,29 @@ pub struct PingAnswer {
 /// The cluster as this tracker sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusAnswer {
-    /// Who leads, as `IP:PORT`.
+    /// The leader, as `IP:PORT`.
     pub leader: Option<SocketAddr>,
     /// Trackers with a vote.
     pub voters: Vec<SocketAddr>,
-    /// Trackers that follow without one.
+    /// Trackers that follow without a vote.
     pub learners: Vec<SocketAddr>,
     /// The tracker's time.
     pub server_time: u64,
 }
 
-/// Who the session belongs to.
+/// The user and the node of the session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhoamiAnswer {
-    /// The user.
+    /// Name of the user.
     pub user_id: UserId,
-    /// When the user was made.
+    /// When the user was created.
     pub created: u64,
-    /// How many sessions of the user there are.
+    /// Number of the user's sessions.
     pub sessions: u64,
-    /// Where peers are told that this session's node listens; missing when it shares nothing.
+    /// Address of this session's node as peers are told; `None` when it shares nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
-    /// The key of this session's node.
+    /// Public key of this session's node.
     #[serde(default, with = "wire::peer_key")]
     pub peer_key: Option<PeerKey>,
 }

@@ -1,7 +1,5 @@
-//! Reading JSON values whose type is still open, so that a wrong type becomes a refusal that names its field, and not an
-//! error of the parser.
-//!
-//! Values of no use are read over without being kept.
+//! Reads JSON values without fixing their type, so that a wrong type becomes a refusal that names the field instead of a
+//! parser error. Values that are not needed are skipped without being kept.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,7 +7,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A single value.
+/// A JSON value that is neither array nor object.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum JsonScalar {
     Text(String),
@@ -17,44 +15,43 @@ pub(super) enum JsonScalar {
     Negative(i64),
     Bool(bool),
     Null,
-    /// A fraction, an array or an object, where none is of use.
+    /// A fraction, or an array or object where a single value is expected.
     Wrong,
 }
 
-/// What any JSON value can become.
+/// A type that can be made from any JSON value.
 pub(super) trait FromAnyJson: Sized {
     /// From a value that is no array and no object.
-    fn single(value: JsonScalar) -> Self;
+    fn from_scalar(value: JsonScalar) -> Self;
 
     /// From an array.
-    fn list<'de, A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
-        drain_array(list).map(|()| Self::single(JsonScalar::Wrong))
+    fn from_array<'de, A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
+        drain_array(list).map(|()| Self::from_scalar(JsonScalar::Wrong))
     }
 
     /// From an object.
-    fn object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+    fn from_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Self::single(JsonScalar::Wrong))
+        Ok(Self::from_scalar(JsonScalar::Wrong))
     }
 }
 
 impl FromAnyJson for JsonScalar {
-    fn single(value: JsonScalar) -> JsonScalar {
+    fn from_scalar(value: JsonScalar) -> JsonScalar {
         value
     }
 }
 
-/// Reads over the rest of an array.
+/// Skips the rest of an array.
 pub(super) fn drain_array<'de, A: SeqAccess<'de>>(mut list: A) -> Result<(), A::Error> {
     while list.next_element::<IgnoredAny>()?.is_some() {}
     Ok(())
 }
 
-/// Reads any value as a `T`; fails on text that is no JSON, and on nothing else.
+/// Seed that reads any value as a `T`. It fails only on text that is not JSON.
 pub(super) struct AnyJson<T>(PhantomData<T>);
 
 impl<T> AnyJson<T> {
-    /// The reader.
     pub(super) fn new() -> AnyJson<T> {
         AnyJson(PhantomData)
     }
@@ -76,39 +73,39 @@ impl<'de, T: FromAnyJson> Visitor<'de> for AnyJson<T> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Text(text.to_owned())))
+        Ok(T::from_scalar(JsonScalar::Text(text.to_owned())))
     }
 
     fn visit_string<E>(self, text: String) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Text(text)))
+        Ok(T::from_scalar(JsonScalar::Text(text)))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Number(number)))
+        Ok(T::from_scalar(JsonScalar::Number(number)))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<T, E> {
-        Ok(T::single(u64::try_from(number).map_or(JsonScalar::Negative(number), JsonScalar::Number)))
+        Ok(T::from_scalar(u64::try_from(number).map_or(JsonScalar::Negative(number), JsonScalar::Number)))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Wrong))
+        Ok(T::from_scalar(JsonScalar::Wrong))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Bool(value)))
+        Ok(T::from_scalar(JsonScalar::Bool(value)))
     }
 
     fn visit_unit<E>(self) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Null))
+        Ok(T::from_scalar(JsonScalar::Null))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<T, A::Error> {
-        T::list(list)
+        T::from_array(list)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::object(map)
+        T::from_object(map)
     }
 }
 

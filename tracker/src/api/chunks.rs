@@ -1,6 +1,6 @@
-//! Who has each piece, as the classic view tells it: an object of hashes, each with its peers.
+//! The peers of each piece as the classic view shows them: an object from hash to a list of peers.
 //!
-//! Invariant: a peer's text stands once, however many pieces it has; what a hash has are places in the list of peers.
+//! Invariant: each peer's text is stored once; hashes refer to it by its index in the list of peers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,19 +11,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A peer in the classic form: IP and port, both as text.
 pub type ClassicPeer = (String, String);
 
-/// The place of a peer in the list of peers.
+/// Index of a peer in [`ChunkPeers::peers`].
 pub type PeerPlace = u16;
 
 /// The peers of each hash.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChunkPeers {
-    /// All peers that are named.
+    /// All peers that occur.
     pub peers: Vec<ClassicPeer>,
-    /// Of each hash, which of them have it.
+    /// Indices of the peers that have each hash.
     pub chunks: BTreeMap<Digest, Vec<PeerPlace>>,
 }
 
-/// The peers of one hash, as text.
+/// The peers of one hash: all peers, and the indices of those that have it.
 struct ChunkHolders<'a>(&'a [ClassicPeer], &'a [PeerPlace]);
 
 impl Serialize for ChunkHolders<'_> {
@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for ChunkPeers {
             let mut places = Vec::with_capacity(peers.len());
             for peer in peers {
                 let next = PeerPlace::try_from(read.peers.len())
-                    .map_err(|_| D::Error::custom("more peers than an answer names"))?;
+                    .map_err(|_| D::Error::custom("the answer names too many peers"))?;
                 places.push(*known.entry(peer).or_insert_with_key(|peer| {
                     read.peers.push(peer.clone());
                     next

@@ -1,40 +1,29 @@
-//! `tracker_info.txt`: the trackers of a cluster, one a line; and where it is looked for.
+//! `tracker_info.txt`: the addresses of a cluster's trackers, one a line, and where the file is looked for.
 //!
-//! `IP PORT`, `IP:PORT` and `[v6]:port` are read; `#` starts a comment. Port 0 means one that the system chooses.
+//! `IP PORT`, `IP:PORT` and `[v6]:port` are read; `#` starts a comment. Port 0 lets the system choose a port.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::address::{self, BadAddress};
 
-/// Name of the file where it is looked for without being told.
+/// Name of the file in the default places.
 pub const FILE_NAME: &str = "tracker_info.txt";
 
-/// The environment variable that names the file.
+/// Environment variable that names the file.
 pub const TRACKERS_VARIABLE: &str = "SHOAL_TRACKERS";
 
-/// Why a file's text names no cluster.
+/// Why a text is not a cluster file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum BadClusterFile {
     /// A line is neither an address nor a comment.
     #[error("line {line}: `{text}`: {problem}. A line is `IP PORT`, `IP:PORT` or `[IPv6]:PORT`")]
-    Line {
-        /// Counted from 1, comments and empty lines included.
-        line: usize,
-        /// The line as it stands.
-        text: String,
-        /// What is wrong with it.
-        problem: BadAddress,
-    },
-    /// The same address stands twice.
+    Line { line: usize, text: String, problem: BadAddress },
+    /// The same address stands on two lines.
     #[error("line {line}: {address} stands in the file twice")]
-    Twice {
-        /// Counted from 1, comments and empty lines included.
-        line: usize,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// There is not one address in it.
+    Twice { line: usize, address: SocketAddr },
+    /// The file has no address.
     #[error("the file names no tracker. Write one a line, such as `127.0.0.1 8000`")]
     NoTracker,
 }
@@ -77,16 +66,16 @@ fn parse_line(entry: &str) -> Result<SocketAddr, BadAddress> {
     Ok(SocketAddr::new(address::parse_ip(ip)?, port))
 }
 
-/// Where a cluster file was looked for in vain.
+/// No cluster file was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no {FILE_NAME} found: looked for {}", .looked_for.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", "))]
 pub struct NoClusterFile {
-    /// The paths, in the order of the search.
+    /// The paths that were tried, in order.
     pub looked_for: Vec<PathBuf>,
 }
 
 /// Finds the cluster file: `given` on the command line, else the one that the environment variable names (either must
-/// exist), else [`FILE_NAME`] here or in the parent directory. `exists` says whether a path is a file.
+/// exist), else [`FILE_NAME`] in the current or the parent directory. `exists` says whether a path is a file.
 ///
 /// # Errors
 /// [`NoClusterFile`] lists the paths that were tried.

@@ -1,61 +1,61 @@
-//! From a connection's bytes to the text of single messages, and from texts to bytes.
+//! Splits a connection's bytes into the texts of single messages, and frames texts for sending.
 //!
-//! The first byte decides the form for the whole connection. [`MessageReader`] takes bytes as they come, cut anywhere, and
-//! gives one message after the other; it never holds more than the limit, the caller's last piece of input and what
-//! was pipelined behind. A message that is refused for its size or depth is read over, so the connection survives it.
+//! The first byte decides the form for the whole connection. [`MessageReader`] takes bytes cut anywhere and gives one
+//! message after the other. It holds at most the limit, the caller's last piece of input and what was pipelined behind. A
+//! message that is refused for its size or depth is skipped, and the connection goes on.
 
 use super::failure::{FailureCode, RequestFailure};
 use super::limits::{DEPTH_MAX, SKIP_MAX_BYTES};
 use super::scan::{ObjectScanner, ScanResult};
 
-/// Bytes of a frame's length.
+/// Bytes of a frame's length; part of the wire format.
 const LENGTH_BYTES: usize = 8;
 
-/// How messages are told apart on a connection.
+/// How messages are delimited on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageForm {
-    /// JSON objects, one after the other; each answer is one line.
+    /// JSON objects one after the other; each answer is one line.
     Stream,
-    /// An 8-byte big-endian length before each JSON object, the original form.
+    /// An 8-byte big-endian length before each JSON object, as in the original protocol.
     Framed,
 }
 
-/// Why the next message cannot be had.
+/// Why a message is refused before it is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadInput {
-    /// A TLS handshake, and this tracker has no certificate.
+    /// A TLS handshake on a tracker without a certificate.
     #[error("this tracker has no certificate: TLS is not configured")]
     Tls,
-    /// A link from another tracker, and this one has none.
-    #[error("this tracker stands alone: links between trackers are not configured")]
+    /// A link from another tracker; this tracker accepts none.
+    #[error("links between trackers are not configured on this tracker")]
     Link,
-    /// The first byte starts no form of this protocol.
+    /// The first byte starts no known form.
     #[error(
         "byte 0x{0:02x} starts no form of this protocol: send JSON objects, or 8-byte lengths before them"
     )]
     Form(u8),
-    /// Something else than an object stands where a request should start.
+    /// A request does not start with an object.
     #[error("a request is a JSON object and starts with {{, not with byte 0x{0:02x}")]
     NotAnObject(u8),
-    /// A frame is empty or holds no single object.
+    /// A frame is empty or holds something else than one object.
     #[error("a frame holds exactly one JSON object")]
     Frame,
-    /// Nested too deep.
+    /// Nested too deeply.
     #[error("nested deeper than {DEPTH_MAX} levels")]
     TooDeep,
-    /// Longer than the limit; read over.
+    /// Longer than the limit; skipped.
     #[error("longer than the {limit} bytes that a request may have here")]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// So long that it is not even read over.
-    #[error("longer than anything that is read here ({SKIP_MAX_BYTES} bytes)")]
+    /// Too long even to be skipped.
+    #[error("longer than {SKIP_MAX_BYTES} bytes, the most that is skipped here")]
     Endless,
 }
 
 impl BadInput {
-    /// Whether the stream cannot be followed any further: answer and close.
+    /// Whether the stream cannot be followed any further: the server answers and closes.
     #[must_use]
     pub fn ends_connection(self) -> bool {
         match self {
@@ -68,7 +68,7 @@ impl BadInput {
         }
     }
 
-    /// The refusal that the client reads.
+    /// The failure to send to the client.
     #[must_use]
     pub fn failure(self) -> RequestFailure {
         let code = match self {
@@ -86,38 +86,39 @@ impl BadInput {
 pub struct MessageReader {
     form: Option<MessageForm>,
     buffer: Vec<u8>,
-    /// Bytes before this position were given out.
+    /// Bytes before this position were consumed.
     start: usize,
     /// Bytes before this position were scanned; stream form only.
     scanned: usize,
     scanner: ObjectScanner,
-    /// The rest of a refused message that is still to be read over.
+    /// The rest of a refused message, still to be skipped.
     skip: Option<SkippedMessage>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum SkippedMessage {
-    /// Up to the end of the object that the scanner is in; so many bytes were read over.
+    /// Up to the end of the object that the scanner is in, of which this many bytes were skipped.
     Object(u64),
     /// This many bytes more.
     Frame(u64),
 }
 
 impl MessageReader {
-    /// Before the first byte.
+    /// A reader before the first byte.
     #[must_use]
     pub fn new() -> MessageReader {
         MessageReader::default()
     }
 
-    /// The form, once the first byte has come.
+    /// The form, known after the first byte.
     #[must_use]
     pub fn form(&self) -> Option<MessageForm> {
         self.form
     }
 
-    /// Takes bytes as they came.
+    /// Adds received bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
+        assert!(self.start <= self.scanned, "scanning starts at a message");
         if self.start > 0 {
             self.buffer.drain(..self.start);
             self.scanned -= self.start;
@@ -126,7 +127,7 @@ impl MessageReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Bytes taken and not given out yet.
+    /// Bytes received and not consumed yet.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.buffer.len() - self.start
@@ -138,7 +139,7 @@ impl MessageReader {
         self.buffer.capacity()
     }
 
-    /// Gives memory back when nothing is held.
+    /// Frees the buffer if it holds nothing.
     pub fn shrink(&mut self) {
         if self.start == self.buffer.len() {
             *self = MessageReader {
@@ -150,7 +151,7 @@ impl MessageReader {
         }
     }
 
-    /// Drops what was taken, since nothing of it will be asked for; the form stays, for answers.
+    /// Drops all buffered input. The form stays, since answers need it.
     pub fn clear(&mut self) {
         *self = MessageReader { form: self.form, ..MessageReader::default() };
     }
@@ -161,10 +162,10 @@ impl MessageReader {
         self.skip.is_some() || self.buffer[self.start..].iter().any(|byte| !byte.is_ascii_whitespace())
     }
 
-    /// The text of the next message of at most `limit` bytes; `None` when it has not come whole.
+    /// The text of the next message of at most `limit` bytes; `None` until it has arrived whole.
     ///
     /// # Errors
-    /// [`BadInput`] for this message; unless it [ends the connection](BadInput::ends_connection), the next call goes on
+    /// [`BadInput`] for this message. Unless it [ends the connection](BadInput::ends_connection), the next call continues
     /// with the next message.
     pub fn next_message(&mut self, limit: usize) -> Result<Option<&[u8]>, BadInput> {
         let Some(form) = self.detect_form()? else { return Ok(None) };
@@ -175,6 +176,7 @@ impl MessageReader {
             MessageForm::Stream => self.next_object(limit)?,
             MessageForm::Framed => self.next_frame(limit)?,
         };
+        assert!(found.is_none_or(|(from, to)| to - from <= limit), "a message longer than {limit} bytes");
         Ok(found.map(|(from, to)| &self.buffer[from..to]))
     }
 
@@ -192,7 +194,7 @@ impl MessageReader {
         Ok(self.form)
     }
 
-    /// Reads over the rest of a refused message; says whether it is behind.
+    /// Skips the rest of a refused message; true when it is passed.
     fn skip_rest(&mut self) -> Result<bool, BadInput> {
         let rest = &self.buffer[self.start..];
         let (passed, left) = match self.skip {
@@ -216,9 +218,10 @@ impl MessageReader {
         }
     }
 
-    /// Counts `bytes` more as given out; the next message starts there.
+    /// Marks `bytes` more as consumed; the next message starts behind them.
     fn consume(&mut self, bytes: usize) {
         self.start += bytes;
+        assert!(self.start <= self.buffer.len(), "more bytes consumed than received");
         self.scanned = self.start;
     }
 
@@ -282,10 +285,11 @@ impl MessageReader {
     }
 }
 
-/// Appends one message in its form to what is to be sent. `json` has no line breaks.
+/// Appends one message to `out` in the given form. `json` has no line breaks.
 pub fn append_message(form: MessageForm, json: &[u8], out: &mut Vec<u8>) {
     match form {
         MessageForm::Stream => {
+            assert!(memchr::memchr(b'\n', json).is_none(), "a line break would end the line early");
             out.extend_from_slice(json);
             out.push(b'\n');
         }

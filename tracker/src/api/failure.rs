@@ -1,48 +1,48 @@
-//! What a client reads when a request is refused: a stable word for programs, a sentence for people, and what to type.
+//! A refused request as the client reads it: a stable code for programs, a sentence for people, and what to type next.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The stable word of a refusal. New ones may be added; none changes its meaning.
+/// The stable code of a failure. Codes may be added; none changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// The connection speaks something else than this protocol.
+    /// The connection does not speak this protocol.
     Protocol,
-    /// The bytes are no JSON.
+    /// The text is not JSON.
     Syntax,
-    /// A field is missing, or is not what it must be.
+    /// A field is missing or wrong.
     BadRequest,
-    /// No such command.
+    /// There is no such command.
     UnknownCommand,
     /// The command needs a login, or the session has ended.
     NotLoggedIn,
-    /// Unknown user or wrong password; which of them is not told.
+    /// Unknown user or wrong password; the client is not told which.
     WrongPassword,
     /// The user is not a member of the group.
     NotMember,
-    /// The user may not do this.
+    /// The user lacks the right to do this.
     NotAllowed,
     /// There is no such user, group, file or request.
     NotFound,
-    /// It is there already.
+    /// The name is taken.
     AlreadyExists,
-    /// The name is taken by a file of other content.
+    /// The name is taken by a file with other content.
     OtherContent,
-    /// The request, or the answer to it, is larger than one message may be.
+    /// The request or its answer is larger than one message may be.
     TooLarge,
-    /// The request stopped half-way for too long.
+    /// The request was not completed in time.
     Timeout,
-    /// Too much to do at the moment: the same request may succeed a little later.
+    /// Overloaded: the same request may succeed a little later.
     Busy,
     /// No tracker leads at the moment.
     NoLeader,
-    /// The tracker cannot write, or cannot read, at the moment: its disk is full or failing.
+    /// The tracker cannot read or write at the moment: its disk is full or failing.
     Unavailable,
-    /// The tracker is at fault.
+    /// A fault of the tracker itself.
     Internal,
-    /// A word that this version does not know.
+    /// A code that this version does not know.
     #[serde(other)]
     Other,
 }
@@ -53,7 +53,7 @@ impl fmt::Display for FailureCode {
     }
 }
 
-/// A refusal.
+/// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RequestFailure {
@@ -61,24 +61,24 @@ pub struct RequestFailure {
     pub code: FailureCode,
     /// For people: what happened, to what.
     pub message: String,
-    /// What to type next, where there is something.
+    /// What to type next, if there is something.
     pub fix: Option<String>,
 }
 
 impl RequestFailure {
-    /// A refusal without a fix.
+    /// A failure without a fix.
     #[must_use]
     pub fn new(code: FailureCode, message: impl Into<String>) -> RequestFailure {
         RequestFailure { code, message: message.into(), fix: None }
     }
 
-    /// The same with what to type next.
+    /// The same failure with a fix.
     #[must_use]
     pub fn with_fix(self, fix: impl Into<String>) -> RequestFailure {
         RequestFailure { fix: Some(fix.into()), ..self }
     }
 
-    /// A field that is missing or is not what it must be.
+    /// A field that is missing or wrong.
     #[must_use]
     pub fn field(name: &str, problem: impl fmt::Display) -> RequestFailure {
         RequestFailure::new(FailureCode::BadRequest, format!("{name}: {problem}"))

@@ -1,7 +1,7 @@
-//! A request's fields as they came, each with its type still open, and lookups that name the field in what they refuse.
+//! A request's fields with their types still open, and lookups whose errors name the field.
 //!
-//! Fields that no command knows are passed over without being kept, so a hostile body costs no more memory than its
-//! bytes. A field is looked for in `command_args` first, then beside it.
+//! Fields that no command knows are skipped, so a request costs no more memory than its bytes. A field is looked up in
+//! `command_args` first, then beside it.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::failure::{FailureCode, RequestFailure};
 use super::hashes::{self, HashValue};
 use super::limits::{PIECES_PER_MESSAGE, RANGES_PER_MESSAGE};
 
-/// The fields with a single value.
+/// Names of the fields with a single value.
 const SCALARS: [&str; 25] = [
     "command",
     "request_id",
@@ -43,13 +43,13 @@ const SCALARS: [&str; 25] = [
     "reason",
 ];
 
-/// The fields with a list of 20-byte values.
+/// Names of the fields with a list of 20-byte values.
 const HASH_LISTS: [&str; 2] = ["piecewise_sha", "file_chain"];
 
-/// A list of 20-byte values, or what is wrong with it.
+/// A list of 20-byte values, or why it is none.
 struct HashesField(Result<Vec<[u8; 20]>, FieldProblem>);
 
-/// What is wrong with a list; the field's name is added when it is asked for.
+/// What is wrong with a list. The field's name is added at lookup.
 struct FieldProblem(FailureCode, String);
 
 impl FieldProblem {
@@ -69,7 +69,7 @@ impl FieldProblem {
     }
 }
 
-/// A list of pairs of numbers, or the word that stands in its place, or what is wrong.
+/// A list of pairs of numbers, a word in its place, or what is wrong.
 enum PairsField {
     List(Vec<(u64, u64)>),
     Word(String),
@@ -79,13 +79,13 @@ enum PairsField {
 /// Two numbers; `None` for anything else.
 struct PairElement(Option<(u64, u64)>);
 
-/// The fields of one JSON object.
+/// The known fields of one JSON object.
 #[derive(Default)]
 struct FieldObject {
     scalars: BTreeMap<&'static str, JsonScalar>,
     hashes: BTreeMap<&'static str, HashesField>,
     ranges: Option<PairsField>,
-    /// The object inside; `Some(None)` when something else stands there.
+    /// The nested object; `Some(None)` when `command_args` is something else.
     args: Option<Option<Box<FieldObject>>>,
 }
 
@@ -97,7 +97,7 @@ pub(super) struct RequestFields {
 }
 
 impl RequestFields {
-    /// Reads the fields of one JSON object; fails on text that is no JSON, and on nothing else.
+    /// Reads the fields of one JSON object. Fails only on text that is not JSON.
     pub(super) fn read(text: &[u8]) -> Result<RequestFields, serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_slice(text);
         let fields = RequestFields::deserialize(&mut reader)?;
@@ -105,7 +105,7 @@ impl RequestFields {
         Ok(fields)
     }
 
-    /// The same from any deserializer that knows the types of its values.
+    /// The same from any self-describing deserializer.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<RequestFields, D::Error> {
         let mut top: FieldObject = AnyJson::new().deserialize(from)?;
         let (args, args_wrong) = match top.args.take() {
@@ -116,7 +116,7 @@ impl RequestFields {
         Ok(RequestFields { top, args, args_wrong })
     }
 
-    /// Refuses `command_args` that are no object.
+    /// Refuses a request whose `command_args` is not an object.
     pub(super) fn check_args(&self) -> Result<(), RequestFailure> {
         if self.args_wrong {
             return Err(RequestFailure::field(
@@ -134,7 +134,6 @@ impl RequestFields {
         found.filter(|scalar| **scalar != JsonScalar::Null)
     }
 
-    /// A text that may be missing.
     pub(super) fn optional_text(&self, name: &'static str) -> Result<Option<&str>, RequestFailure> {
         match self.scalar(name) {
             None => Ok(None),
@@ -143,12 +142,12 @@ impl RequestFields {
         }
     }
 
-    /// A text that must be there.
+    /// A text that must not be missing.
     pub(super) fn text(&self, name: &'static str) -> Result<&str, RequestFailure> {
         self.optional_text(name)?.ok_or_else(|| RequestFailure::field(name, "is missing"))
     }
 
-    /// A whole number that may be missing; digits in a string count, as the original client sends them.
+    /// A whole number. Digits in a string count, as the original client sends them.
     pub(super) fn optional_number(&self, name: &'static str) -> Result<Option<u64>, RequestFailure> {
         match self.scalar(name) {
             None => Ok(None),
@@ -162,7 +161,7 @@ impl RequestFields {
         }
     }
 
-    /// The same where the number must fit 32 bits: indices and counts.
+    /// A number of at most 32 bits: an index or a count.
     pub(super) fn optional_u32(&self, name: &'static str) -> Result<Option<u32>, RequestFailure> {
         let number = self.optional_number(name)?;
         number
@@ -172,7 +171,7 @@ impl RequestFields {
             .transpose()
     }
 
-    /// A truth value; missing means false.
+    /// A boolean; missing means false.
     pub(super) fn flag(&self, name: &'static str) -> Result<bool, RequestFailure> {
         match self.scalar(name) {
             None => Ok(false),
@@ -181,7 +180,7 @@ impl RequestFields {
         }
     }
 
-    /// A list of 20-byte values that may be missing.
+    /// A list of 20-byte values.
     pub(super) fn hashes<T: HashValue>(
         &mut self,
         name: &'static str,
@@ -191,14 +190,18 @@ impl RequestFields {
             return Ok(None);
         };
         let values = read.map_err(|problem| problem.into_failure(name))?;
+        assert!(values.len() <= PIECES_PER_MESSAGE, "{name} was bounded while it was read");
         Ok(Some(values.into_iter().map(T::from_bytes).collect()))
     }
 
-    /// The field `ranges`: its pairs, none when it is missing; `None` for the word `complete`.
+    /// The pairs of the field `ranges`: empty when it is missing, `None` for the word `complete`.
     pub(super) fn ranges(&mut self) -> Result<Option<Vec<(u64, u64)>>, RequestFailure> {
         match self.args.ranges.take().or_else(|| self.top.ranges.take()) {
             None => Ok(Some(Vec::new())),
-            Some(PairsField::List(pairs)) => Ok(Some(pairs)),
+            Some(PairsField::List(pairs)) => {
+                assert!(pairs.len() <= RANGES_PER_MESSAGE, "ranges were bounded while they were read");
+                Ok(Some(pairs))
+            }
             Some(PairsField::Word(word)) if word == "complete" => Ok(None),
             Some(PairsField::Word(_)) => Err(RequestFailure::field("ranges", PAIR_LIST)),
             Some(PairsField::Wrong(problem)) => Err(problem.into_failure("ranges")),
@@ -207,11 +210,11 @@ impl RequestFields {
 }
 
 impl FromAnyJson for FieldObject {
-    fn single(_: JsonScalar) -> FieldObject {
+    fn from_scalar(_: JsonScalar) -> FieldObject {
         FieldObject::default()
     }
 
-    fn object<'de, A: MapAccess<'de>>(mut map: A) -> Result<FieldObject, A::Error> {
+    fn from_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<FieldObject, A::Error> {
         let mut object = FieldObject::default();
         while let Some(key) = map.next_key::<String>()? {
             if let Some(name) = SCALARS.iter().find(|name| **name == key) {
@@ -230,16 +233,16 @@ impl FromAnyJson for FieldObject {
     }
 }
 
-/// What stands under `command_args`.
+/// The value of `command_args`.
 struct ArgsField(Option<Option<Box<FieldObject>>>);
 
 impl FromAnyJson for ArgsField {
-    fn single(value: JsonScalar) -> ArgsField {
+    fn from_scalar(value: JsonScalar) -> ArgsField {
         ArgsField((value != JsonScalar::Null).then_some(None))
     }
 
-    fn object<'de, A: MapAccess<'de>>(map: A) -> Result<ArgsField, A::Error> {
-        FieldObject::object(map).map(|object| ArgsField(Some(Some(Box::new(object)))))
+    fn from_object<'de, A: MapAccess<'de>>(map: A) -> Result<ArgsField, A::Error> {
+        FieldObject::from_object(map).map(|object| ArgsField(Some(Some(Box::new(object)))))
     }
 }
 
@@ -247,7 +250,7 @@ const HASH_LIST: &str =
     "must be an array of strings of 40 hex digits, or one base64 string of the joined 20-byte values";
 
 impl FromAnyJson for HashesField {
-    fn single(value: JsonScalar) -> HashesField {
+    fn from_scalar(value: JsonScalar) -> HashesField {
         let JsonScalar::Text(text) = value else {
             return HashesField(Err(FieldProblem::ill_typed(HASH_LIST)));
         };
@@ -260,7 +263,7 @@ impl FromAnyJson for HashesField {
         })
     }
 
-    fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<HashesField, A::Error> {
+    fn from_array<'de, A: SeqAccess<'de>>(mut list: A) -> Result<HashesField, A::Error> {
         let mut values = Vec::new();
         while let Some(element) = list.next_element::<JsonScalar>()? {
             let digest = match &element {
@@ -287,14 +290,14 @@ impl FromAnyJson for HashesField {
 const PAIR_LIST: &str = "must be an array of pairs of whole numbers, [[first, last], ...], or \"complete\"";
 
 impl FromAnyJson for PairsField {
-    fn single(value: JsonScalar) -> PairsField {
+    fn from_scalar(value: JsonScalar) -> PairsField {
         match value {
             JsonScalar::Text(text) => PairsField::Word(text),
             _ => PairsField::Wrong(FieldProblem::ill_typed(PAIR_LIST)),
         }
     }
 
-    fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<PairsField, A::Error> {
+    fn from_array<'de, A: SeqAccess<'de>>(mut list: A) -> Result<PairsField, A::Error> {
         let mut pairs = Vec::new();
         while let Some(PairElement(pair)) = list.next_element_seed(AnyJson::new())? {
             let problem = match pair {
@@ -312,11 +315,11 @@ impl FromAnyJson for PairsField {
 }
 
 impl FromAnyJson for PairElement {
-    fn single(_: JsonScalar) -> PairElement {
+    fn from_scalar(_: JsonScalar) -> PairElement {
         PairElement(None)
     }
 
-    fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<PairElement, A::Error> {
+    fn from_array<'de, A: SeqAccess<'de>>(mut list: A) -> Result<PairElement, A::Error> {
         let both = (list.next_element::<JsonScalar>()?, list.next_element::<JsonScalar>()?);
         let more = list.next_element::<IgnoredAny>()?.is_some();
         drain_array(list)?;

@@ -12,12 +12,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::limits::HEX_LIST_MAX;
 
-/// A 20-byte value that stands in such lists: [`Digest`] or [`ChainState`].
+/// A 20-byte value of such a list: [`Digest`] or [`ChainState`].
 pub trait HashValue: Copy + std::fmt::Display + std::str::FromStr<Err: std::fmt::Display> {
-    /// From its bytes.
+    /// The value with these bytes.
     fn from_bytes(bytes: [u8; 20]) -> Self;
 
-    /// Its bytes.
+    /// The value's bytes.
     fn bytes(&self) -> &[u8; 20];
 }
 
@@ -41,7 +41,7 @@ impl HashValue for ChainState {
     }
 }
 
-/// How a list is written.
+/// Form of a written list; either is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HashForm {
     /// An array of strings of 40 hex digits.
@@ -51,22 +51,22 @@ pub enum HashForm {
 }
 
 impl HashForm {
-    /// The form in which a client sends a list of this length.
+    /// The form in which a client sends a list of `values` values.
     #[must_use]
     pub fn for_len(values: usize) -> HashForm {
         if values <= HEX_LIST_MAX { HashForm::Hex } else { HashForm::Base64 }
     }
 }
 
-/// What was meant to be a list in base64 is none.
+/// A text is not a list in base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one base64 string of joined 20-byte values")]
 pub struct BadBase64;
 
-/// Reads the base64 form.
+/// Reads a list in base64.
 ///
 /// # Errors
-/// [`BadBase64`] when it is no base64 or its bytes do not divide by 20.
+/// [`BadBase64`] when the text is not base64, or its length in bytes is not a multiple of 20.
 pub fn from_base64<T: HashValue>(text: &str) -> Result<Vec<T>, BadBase64> {
     let bytes = BASE64.decode(text).map_err(|_| BadBase64)?;
     let (values, rest) = bytes.as_chunks::<20>();
@@ -77,18 +77,19 @@ pub fn from_base64<T: HashValue>(text: &str) -> Result<Vec<T>, BadBase64> {
     }
 }
 
-/// The values' hex digits, joined: how the original client names a file.
+/// The values' hex digits joined, as the original client names a file.
 #[must_use]
 pub fn joined_hex<T: HashValue>(values: &[T]) -> String {
     let mut joined = String::with_capacity(40 * values.len());
     values.iter().for_each(|value| joined.push_str(HexDigits::of(value.bytes()).as_str()));
+    assert_eq!(joined.len(), 40 * values.len(), "40 digits a value");
     joined
 }
 
-/// A list with the form in which it is written.
+/// A list, and the form in which it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashList<T> {
-    /// Written so; either is read.
+    /// Form for writing.
     pub form: HashForm,
     /// The values, in order.
     pub values: Vec<T>,

@@ -1,14 +1,14 @@
-//! The control protocol, pure: bytes become a typed request or a refusal, a typed answer becomes bytes, and back.
+//! The control protocol, without I/O: bytes become typed requests or refusals, typed answers become bytes, and back.
 //!
 //! ```text
 //!   bytes ─► codec ─► parse ─► request ─► (server) ─► response ─► bytes
-//!             │        │        ▲ render      answers ◄─┴─ peers, chunks, wire
-//!            scan  fields─loose │
-//!                 parts└─ hashes┴─ address  failure  limits       cluster_file: tracker_info.txt
+//!              │        │         ▲ render     answers ◄──┴─ peers_answer, chunks, wire
+//!             scan    fields ─ any_json
+//!                       └─ upload_part, hashes, address, failure, limits     cluster_file: tracker_info.txt
 //! ```
 //!
 //! The client uses the same types the other way round: it renders a [`Request`](request::Request) and reads a
-//! [`ReceivedAnswer`](response::Received).
+//! [`ReceivedAnswer`](response::ReceivedAnswer).
 
 mod any_json;
 mod fields;

@@ -1,4 +1,4 @@
-//! From the text of one JSON object to a [`Request`]: every check of a field's own value is made here, and nowhere else.
+//! Parses the text of one JSON object into a [`Request`]. Every check of a field's own value is made here.
 
 use std::net::SocketAddr;
 
@@ -21,14 +21,14 @@ use crate::state::command::Policy;
 use crate::state::id::{GroupFile, GroupId, UserId};
 
 impl Request {
-    /// Reads the text of one JSON object. Its depth has been limited by the [codec](super::codec).
+    /// Parses one JSON object whose depth the [codec](super::codec) has limited.
     ///
     /// # Errors
-    /// [`BadRequest`]: with code `syntax` for text that is no JSON, else naming the field.
+    /// [`BadRequest`]: with code `syntax` for text that is not JSON, else it names the field.
     pub fn parse(text: &[u8]) -> Result<Request, BadRequest> {
         let mut fields = RequestFields::read(text).map_err(|error| BadRequest {
             request_id: None,
-            failure: RequestFailure::new(FailureCode::Syntax, format!("the request is no JSON: {error}")),
+            failure: RequestFailure::new(FailureCode::Syntax, format!("the request is not JSON: {error}")),
         })?;
         let request_id =
             read_request_id(&fields).map_err(|failure| BadRequest { request_id: None, failure })?;
@@ -39,7 +39,7 @@ impl Request {
     }
 }
 
-/// Reads what [`Serialize`](serde::Serialize) writes, with the checks and the error texts of a request.
+/// Reads what [`Serialize`](serde::Serialize) writes. Checks and error texts are those of a request.
 impl<'de> Deserialize<'de> for Command {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Command, D::Error> {
         let mut fields = RequestFields::deserialize(from)?;
@@ -74,7 +74,7 @@ fn read_envelope(fields: &mut RequestFields) -> Result<Envelope, RequestFailure>
     Ok((session, sender, read_command(fields)?))
 }
 
-/// Empty strings count as missing, since the original client sends them before it listens.
+/// An empty string counts as missing: the original client sends it before it listens.
 fn read_sender(fields: &RequestFields) -> Result<Option<ClaimedAddress>, RequestFailure> {
     let ip = match fields.optional_text("sender_ip")? {
         None | Some("") => None,
@@ -185,7 +185,7 @@ fn read_file(fields: &RequestFields) -> Result<GroupFile, RequestFailure> {
     })
 }
 
-/// The name under which a file is uploaded: given, or the last part of a path.
+/// Name of an uploaded file: given, or the last part of a path.
 fn read_upload_name(fields: &RequestFields) -> Result<FileName, RequestFailure> {
     if let Some(name) = fields.optional_text("file_name")? {
         return check_file_name("file_name", name);
@@ -213,8 +213,8 @@ fn read_upload(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
     Ok(Command::UploadFile { group, manifest: Box::new(manifest), peer_key: read_peer_key(fields)? })
 }
 
-/// Forty digits are the SHA-1 of the whole; forty for each piece are the pieces' own, joined, as the original client
-/// sends them.
+/// 40 hex digits are the SHA-1 of the file. The pieces' hashes joined, as the original client sends them, prove the pieces
+/// only.
 fn read_file_proof(text: &str, digests: &[Digest]) -> Result<FileProof, RequestFailure> {
     let refuse = |problem: &str| Err(RequestFailure::field("fileSha", problem));
     if digests.is_empty() && text.is_empty() {

@@ -48,7 +48,7 @@ impl Command {
     }
 }
 
-/// As in a request, without the envelope.
+/// The request's object without the envelope.
 impl Serialize for Command {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.to_object().serialize(to)
@@ -117,7 +117,7 @@ fn render_command(command: &Command) -> (&'static str, Value) {
     }
 }
 
-/// The commands about one file that is listed.
+/// Renders the commands about one listed file.
 fn render_file_command(command: &Command) -> (&'static str, Value) {
     match command {
         Command::DownloadFile { file, view, part, peer_key } => {
@@ -143,7 +143,7 @@ fn render_file_command(command: &Command) -> (&'static str, Value) {
             args["reason"] = reason.as_str().into();
             ("report_peer", args)
         }
-        other => unreachable!("{other:?} is not about a listed file, so `command` renders it itself"),
+        other => unreachable!("{other:?} is not about a listed file: render_command renders it"),
     }
 }
 
@@ -172,7 +172,7 @@ fn with_key(mut args: Value, peer_key: Option<PeerKey>) -> Value {
     args
 }
 
-/// The hashes of an upload stand beside `command_args`, as in the original protocol.
+/// Adds an upload's hashes beside `command_args`, as in the original protocol.
 fn hash_lists(manifest: &Manifest, object: &mut Map<String, Value>) {
     let digests = manifest.digests().to_vec();
     let form = HashForm::for_len(digests.len());

@@ -1,7 +1,7 @@
-//! Requests: what a client can ask, as values that are valid by construction.
+//! Requests of clients, as values that are valid by construction.
 //!
-//! [`Request::parse_cluster_file`] is the only way in from bytes, [`Request::to_json`] the way out; neither is lossy, except that a
-//! list of hashes may change its form. Both stand in modules of their own.
+//! [`Request::parse`] reads bytes and [`Request::to_json`] writes them, in modules of their own. Neither loses anything,
+//! but a list of hashes may change its form. A [`Command`] alone has the serde forms of a request without the envelope.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,25 +18,25 @@ use super::upload_part::UploadPart;
 use crate::state::command::Policy;
 use crate::state::id::{GroupFile, GroupId, UserId};
 
-/// One request.
+/// One request: a command and its envelope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// What is asked.
+    /// What the client asks for.
     pub command: Command,
-    /// A string or a whole number, echoed in the answer. The same again for a write gives the first outcome again.
+    /// A string or a whole number, echoed in the answer. A write repeated under the same id gives its first outcome again.
     pub request_id: Option<Value>,
-    /// The token of a login on another connection, whose session this request belongs to.
+    /// Token of a login on another connection, to whose session this request belongs.
     pub session: Option<String>,
-    /// Where the client says that it listens for peers; `None` when it shares nothing.
+    /// Where the client listens for peers; `None` when it shares nothing.
     pub sender: Option<ClaimedAddress>,
 }
 
-/// A refused request, with what the answer echoes.
+/// A refused request, with the id that the answer echoes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BadRequest {
-    /// The request's id, where one could be read.
+    /// The request's id, if it could be read.
     pub request_id: Option<Value>,
-    /// Why.
+    /// Why it was refused.
     pub failure: RequestFailure,
 }
 
@@ -48,7 +48,7 @@ impl Request {
     }
 }
 
-/// A password: 1 to 1,024 bytes. Never shown.
+/// A password of 1 to 1,024 bytes. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
@@ -75,25 +75,25 @@ impl fmt::Debug for Password {
 /// How `download_file` describes the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DownloadView {
-    /// As the original does: the peers of every hash.
+    /// As in the original protocol: the peers of every hash.
     #[default]
     Classic,
-    /// Hash lists in base64, and the peers once.
+    /// Hash lists in base64, and each peer once.
     Compact,
 }
 
-/// What a leecher has gained.
+/// Pieces that a leecher has gained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GainedPieces {
-    /// These pieces, beside those told before.
+    /// These pieces, in addition to earlier ones.
     Ranges(Vec<PieceRange>),
-    /// The whole file: it is a seeder now.
+    /// All pieces: the node is a seeder now.
     Complete,
 }
 
-/// What a client can ask. The commands' rules stand in the documentation of the protocol.
+/// A command of the control protocol. `docs/protocol.md` describes each.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the fields are the protocol's own, described there and typed here")]
+#[expect(missing_docs, reason = "the fields are the protocol's own")]
 pub enum Command {
     CreateUser { user: UserId, password: Password },
     Login { user: UserId, password: Password, peer_key: Option<PeerKey> },
@@ -121,12 +121,12 @@ pub enum Command {
     ChangePassword { old: Password, new: Password },
 }
 
-/// Which pieces a description of a file is wanted for.
+/// The pieces that one `download_file` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PiecePage {
-    /// The first of them.
+    /// Index of the first piece.
     pub first: PieceIndex,
-    /// How many at most; `None` means all.
+    /// Most pieces; `None` means all.
     pub count: Option<PieceCount>,
 }
 

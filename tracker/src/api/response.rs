@@ -1,8 +1,7 @@
-//! Answers: as the server renders them, and as the client reads them.
+//! Answers, as the server renders them and as the client reads them.
 //!
-//! Every answer has `status`, `message` and `epoch`; a failure has `code` too. [`Response`] is written, [`ReceivedAnswer`] is
-//! read: which fields a success has depends on the command, so they are read by [`ReceivedAnswer::append_answer`] when the caller
-//! says what it asked for.
+//! Every answer has `status`, `message` and `epoch`; a failure has `code` too. The other fields of a success depend on the
+//! command, so a client reads them with [`ReceivedAnswer::answer`], naming the type that it expects.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,17 +11,17 @@ use super::answers::CommandAnswer;
 use super::failure::{FailureCode, RequestFailure};
 use super::peers_answer;
 
-/// What an answer takes without what its command adds, in bytes; longer ones grow.
+/// Initial buffer of an answer without the command's fields, in bytes; longer ones grow.
 const HEAD_BYTES: usize = 256;
 
 /// The answer to one request, to be rendered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
-    /// That of the request, echoed.
+    /// Echo of the request's id.
     pub request_id: Option<Value>,
-    /// Changes with the leader.
+    /// Changes whenever another tracker leads.
     pub epoch: u64,
-    /// What came of it.
+    /// Success or failure of the request.
     pub result: Result<CommandSuccess, RequestFailure>,
 }
 
@@ -31,7 +30,7 @@ pub struct Response {
 pub struct CommandSuccess {
     /// For people.
     pub message: String,
-    /// What the command's answer adds.
+    /// The command's own fields.
     pub answer: CommandAnswer,
 }
 
@@ -51,7 +50,7 @@ struct WrittenResponse<'a> {
 }
 
 impl Response {
-    /// The answer as one line of JSON, without the line's end.
+    /// The answer as one line of JSON, without a line break.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         match &self.result {
@@ -80,7 +79,7 @@ impl Response {
         }
     }
 
-    /// A success, with room behind it for so many bytes.
+    /// A success, in a buffer with room for `room_bytes` more.
     fn success(&self, message: &str, answer: &CommandAnswer, room_bytes: usize) -> Vec<u8> {
         let written = WrittenResponse {
             status: "success",
@@ -104,19 +103,19 @@ impl WrittenResponse<'_> {
     }
 }
 
-/// An answer as a client reads it.
+/// A success as the client reads it.
 #[derive(Clone, Debug)]
 pub struct ReceivedAnswer {
-    /// That of the request.
+    /// Echo of the request's id.
     pub request_id: Option<Value>,
-    /// Changes with the leader: then everything that only its memory held is to be told again.
+    /// Changes whenever another tracker leads; the client must then repeat what only the leader's memory held.
     pub epoch: u64,
     /// For people.
     pub message: String,
     text: Vec<u8>,
 }
 
-/// What came is no answer of this protocol.
+/// A received text is not an answer of this protocol.
 #[derive(Debug, thiserror::Error)]
 #[error("what the tracker sent is no answer of this protocol: {0}")]
 pub struct BadResponse(#[from] serde_json::Error);
@@ -141,10 +140,10 @@ struct ResponseHead {
 }
 
 impl ReceivedAnswer {
-    /// Reads the text of one answer: a success, or the tracker's refusal.
+    /// Reads one answer: a success or a failure.
     ///
     /// # Errors
-    /// [`BadResponse`] when it is no answer.
+    /// [`BadResponse`] when the text is not an answer.
     pub fn parse(text: &[u8]) -> Result<Result<ReceivedAnswer, ReceivedFailure>, BadResponse> {
         let head: ResponseHead = serde_json::from_slice(text)?;
         let ResponseHead { message, request_id, epoch, .. } = head;
@@ -161,23 +160,23 @@ impl ReceivedAnswer {
         })
     }
 
-    /// The fields that the command's answer adds: one of the types of [`answers`](super::answers).
+    /// The command's own fields, as one of the types of [`answers`](super::answers).
     ///
     /// # Errors
-    /// [`BadResponse`] when they are not there or not what they must be.
+    /// [`BadResponse`] when a field is missing or has another type.
     pub fn answer<T: DeserializeOwned>(&self) -> Result<T, BadResponse> {
         Ok(serde_json::from_slice(&self.text)?)
     }
 }
 
-/// A refusal as a client reads it.
+/// A failure as the client reads it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceivedFailure {
-    /// That of the request.
+    /// Echo of the request's id.
     pub request_id: Option<Value>,
-    /// Changes with the leader.
+    /// Changes whenever another tracker leads.
     pub epoch: u64,
-    /// Why.
+    /// Why the request failed.
     pub failure: RequestFailure,
 }
 

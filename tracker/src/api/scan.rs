@@ -1,19 +1,19 @@
-//! Finds where a JSON object ends, without parsing it: nesting, strings and escapes.
+//! Finds the end of a JSON object without parsing it, by following nesting, strings and escapes.
 //!
-//! The scanner may stop between any two bytes and go on later. It does not tell `}` from `]`; the parser does.
+//! A scan may pause between any two bytes. It does not tell `}` from `]`; the parser does.
 
 use super::limits::DEPTH_MAX;
 
-/// What the bytes so far amount to.
+/// Result of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScanResult {
-    /// The object goes on.
+    /// The object continues.
     Open,
     /// The object ended just before this position of the slice.
     Ended(usize),
 }
 
-/// Where inside an object the scan stands.
+/// State of a scan inside an object.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ObjectScanner {
     depth: u32,
@@ -23,7 +23,7 @@ pub(super) struct ObjectScanner {
 }
 
 impl ObjectScanner {
-    /// Goes on over `bytes`, which start with the object's first byte when the scanner is new.
+    /// Continues over `bytes`. A new scanner starts at the object's first byte.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> ScanResult {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
@@ -51,7 +51,7 @@ impl ObjectScanner {
         ScanResult::Open
     }
 
-    /// Goes on inside a string, to behind the next byte that means something there; `None` when there is none.
+    /// Continues inside a string, up to and including the next quote or backslash; `None` when there is none.
     fn scan_string(&mut self, bytes: &[u8]) -> Option<usize> {
         if self.escaped {
             self.escaped = false;

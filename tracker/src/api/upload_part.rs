@@ -1,7 +1,7 @@
-//! Uploads in parts: one message of an `upload_file` whose manifest is longer than a message may be.
+//! One message of an `upload_file` whose manifest is too long for a single message.
 //!
-//! Invariant: a part begins at a whole number of rows of [`MANIFEST_ROW_PIECES`] pieces, and all but the last have a whole number
-//! of rows, so that a tracker stores each as it comes.
+//! Invariant: a part begins at a multiple of [`MANIFEST_ROW_PIECES`] pieces, and all parts but the last have a multiple of
+//! that many, so the tracker stores each part when it arrives.
 
 use engine::proto::manifest::FileName;
 use engine::proto::units::{ChainState, Digest, PieceIndex};
@@ -16,24 +16,24 @@ use crate::state::id::UploadId;
 /// One part of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadPart {
-    /// The file's name; the same in every part.
+    /// Name of the file, the same in every part.
     pub name: FileName,
-    /// The upload, as its client calls it.
+    /// The client's id of the upload.
     pub upload: UploadId,
-    /// The part's first piece: how many came before.
+    /// Index of the part's first piece.
     pub first: PieceIndex,
-    /// The pieces' digests.
+    /// Digest of each piece.
     pub digests: Vec<Digest>,
-    /// The state after each of them but the file's last; in all parts or in none.
+    /// Chain state after each piece except the file's last; in all parts or in none.
     pub chain: Option<Vec<ChainState>>,
-    /// In the last part only.
+    /// Only in the last part.
     pub end: Option<UploadEnd>,
 }
 
-/// What the last part says about the whole.
+/// What the last part adds about the whole file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadEnd {
-    /// Length of the file in bytes, where the uploader says it.
+    /// Length in bytes, if the uploader gives it.
     pub length: Option<u64>,
     /// SHA-1 of the file.
     pub whole: Digest,
@@ -47,7 +47,6 @@ impl UploadPart {
             || fields.optional_u32("first")?.is_some_and(|first| first != 0))
     }
 
-    /// Reads one.
     pub(super) fn read(fields: &mut RequestFields, name: FileName) -> Result<UploadPart, RequestFailure> {
         let upload = UploadId::new(fields.text("upload_id")?)
             .map_err(|bad| RequestFailure::field("upload_id", bad))?;
@@ -77,8 +76,14 @@ impl UploadPart {
         Ok(UploadPart { name, upload, first: PieceIndex(first), digests, chain, end })
     }
 
-    /// The arguments beside the group.
+    /// Writes the arguments beside the group.
     pub(super) fn write_args(&self, args: &mut Value) {
+        let row = MANIFEST_ROW_PIECES as usize;
+        assert!(self.first.0.is_multiple_of(MANIFEST_ROW_PIECES), "a part begins at a row");
+        assert!(
+            self.end.is_some() || self.digests.len().is_multiple_of(row),
+            "only the last part ends inside a row"
+        );
         args["file_name"] = self.name.as_str().into();
         args["upload_id"] = self.upload.as_str().into();
         args["first"] = self.first.0.into();
@@ -89,7 +94,7 @@ impl UploadPart {
         }
     }
 
-    /// The hashes beside the arguments.
+    /// Writes the hashes beside `command_args`.
     pub(super) fn write_hashes(&self, object: &mut Map<String, Value>) {
         let form = HashForm::for_len(self.digests.len());
         object.insert("piecewise_sha".into(), json!(HashList { form, values: self.digests.clone() }));

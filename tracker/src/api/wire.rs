@@ -1,4 +1,4 @@
-//! How the engine's values are written in answers: names as text, keys as hex, tickets as base64.
+//! Serde forms of the engine's values in answers: names as text, keys as hex, tickets as base64.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,8 +11,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 
 use super::limits::TICKET_MAX_BYTES;
 
-/// Writes a module for serde's `with` from two functions: to text, be it a `String` or [`Digits`], and from text with what
-/// is wrong with it.
+/// Makes a module for serde's `with` from two functions: value to text, and text to value or error text.
 macro_rules! as_text {
     ($module:ident, $type:ty, $to:expr, $from:expr) => {
         pub(super) mod $module {
@@ -31,7 +30,7 @@ macro_rules! as_text {
     };
 }
 
-/// The same for a value that may be missing.
+/// The same for an optional value.
 macro_rules! as_optional_text {
     ($module:ident, $type:ty, $to:expr, $from:expr) => {
         pub(super) mod $module {
@@ -75,12 +74,15 @@ as_optional_text!(ticket, Ticket, |ticket| BASE64.encode(&ticket.0), parse_ticke
 
 fn parse_ticket(text: &str) -> Result<Ticket, String> {
     if text.len() > TICKET_MAX_BYTES {
-        return Err(format!("a ticket of {} bytes is none: it has at most {TICKET_MAX_BYTES}", text.len()));
+        return Err(format!(
+            "a ticket has at most {TICKET_MAX_BYTES} base64 digits, this one {}",
+            text.len()
+        ));
     }
     BASE64.decode(text).map(Ticket).map_err(|bad| bad.to_string())
 }
 
-/// A list of names.
+/// A list of file names.
 pub(super) mod file_names {
     use super::*;
 

@@ -1,7 +1,7 @@
-//! `cluster.key`: the secret from which the trackers' signing keys are derived, and the cluster's id.
+//! `cluster.key`: the cluster's id, and the secret from which the trackers' signing keys are derived.
 //!
-//! A text file of three lines: what it is, the secret in hex, the id in hex. Invariants: its mode is 0600; it appears under its
-//! name only when it is whole and synced, and never over another; the secret goes nowhere else.
+//! A text file of three lines: its kind, the secret in hex, the id in hex. Invariants: its mode is 0600; it gets its name
+//! only when it is whole and synced, and never replaces another; the secret is stored nowhere else.
 
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
@@ -15,19 +15,19 @@ use zeroize::Zeroizing;
 use super::disk::sync_directory;
 use super::fault::ReplicaFault;
 
-/// The file's name in the data root.
+/// Name of the file in the data root.
 pub const KEY_FILE: &str = "cluster.key";
 
 const FIRST_LINE: &str = "shoal cluster key 1";
 
-/// Bytes of the cluster's id.
+/// Bytes of the cluster's id; part of the file's format.
 const ID_BYTES: usize = 16;
 
 /// A cluster's secret and id.
 pub struct ClusterKey {
-    /// The root of all derived keys.
+    /// Root of all derived keys.
     pub root: Zeroizing<[u8; 32]>,
-    /// The cluster's id, in hex. It is no secret.
+    /// Id of the cluster, in hex; not secret.
     pub cluster: String,
 }
 
@@ -38,17 +38,17 @@ impl fmt::Debug for ClusterKey {
 }
 
 impl ClusterKey {
-    /// Draws a new one and writes it into a data root.
+    /// Draws a new key and writes it into a data root.
     ///
     /// # Errors
-    /// [`ReplicaFault`]; in particular when there is one.
+    /// [`ReplicaFault`], also when the file exists.
     pub fn create(root_dir: &Path) -> Result<ClusterKey, ReplicaFault> {
         let path = root_dir.join(KEY_FILE);
         let mut root = Zeroizing::new([0; 32]);
         let mut id = [0; ID_BYTES];
         getrandom::fill(root.as_mut())
             .and_then(|()| getrandom::fill(&mut id))
-            .map_err(|error| ReplicaFault::io(&path, "draw a key", io::Error::other(error)))?;
+            .map_err(|error| ReplicaFault::io(&path, "draw random bytes", io::Error::other(error)))?;
         let key = ClusterKey { root, cluster: HexDigits::of(&id).as_str().to_owned() };
         let digits = HexDigits::of(key.root.as_ref());
         let text = Zeroizing::new(format!("{FIRST_LINE}\n{}\n{}\n", digits.as_str(), key.cluster));
@@ -59,7 +59,7 @@ impl ClusterKey {
             file.set_permissions(Permissions::from_mode(0o600))?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            // A link, unlike a rename, never replaces a key that is there.
+            // Unlike a rename, a link never replaces an existing key.
             fs::hard_link(&fresh, &path)?;
             fs::remove_file(&fresh)?;
             sync_directory(root_dir)
@@ -68,10 +68,10 @@ impl ClusterKey {
         Ok(key)
     }
 
-    /// Reads the one of a data root; `None` when there is none.
+    /// Reads the key of a data root; `None` when the file does not exist.
     ///
     /// # Errors
-    /// [`ReplicaFault`] when it cannot be read or is no key.
+    /// [`ReplicaFault`] when the file cannot be read or is not a cluster key.
     pub fn read(root_dir: &Path) -> Result<Option<ClusterKey>, ReplicaFault> {
         let path = root_dir.join(KEY_FILE);
         let text = match fs::read_to_string(&path) {
@@ -88,7 +88,7 @@ impl ClusterKey {
         parse_key(&text).map(Some).ok_or_else(|| ReplicaFault::Damaged {
             path,
             offset: None,
-            what: "it is no cluster key".to_owned(),
+            what: "it is not a cluster key".to_owned(),
         })
     }
 }

@@ -1,9 +1,8 @@
-//! The log's file as the database sees it: positioned reads and writes, one lock, and counters.
+//! The log's file as the database uses it: positioned reads and writes, one lock, and counters.
 //!
-//! Invariants: one process has the file at a time, until the database closes it; every sync that the database asks for reaches
-//! the file, and is counted.
+//! Invariants: one process holds the file at a time, until the database closes it. Every sync of the database reaches the
+//! file and is counted.
 
-use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -15,7 +14,7 @@ use redb::StorageBackend;
 
 use super::fault::ReplicaFault;
 
-/// What the log did so far. Shared between its threads; each value only grows.
+/// Counters of one opening of the log, shared between threads.
 #[derive(Debug, Default)]
 pub(super) struct LogGauges {
     /// Syncs that reached the file.
@@ -24,28 +23,28 @@ pub(super) struct LogGauges {
     pub(super) entries: AtomicU64,
     /// Commands applied.
     pub(super) commands: AtomicU64,
-    /// Where the file was read last, in bytes.
+    /// Offset of the last read, in bytes.
     last_read: AtomicU64,
 }
 
 impl LogGauges {
-    /// Where the file was read last: beside an error, the place of the damage.
+    /// Offset of the last read, in bytes. After an error it is the place of the damage.
     pub(super) fn last_read(&self) -> u64 {
         self.last_read.load(Ordering::Relaxed)
     }
 }
 
-/// A file, locked.
+/// A file with an exclusive lock.
 #[derive(Debug)]
 pub(super) struct LockedFile {
     file: File,
 }
 
 impl LockedFile {
-    /// Opens a file and takes its lock. A new one is for its owner alone: it will hold passwords' hashes.
+    /// Opens a file and locks it. A new file is readable by its owner only, since it will hold password hashes.
     ///
     /// # Errors
-    /// [`ReplicaFault::InUse`] when another process has it, [`ReplicaFault::Io`] else.
+    /// [`ReplicaFault::InUse`] when another process holds the lock, else [`ReplicaFault::Io`].
     pub(super) fn open(path: &Path, create: bool) -> Result<LockedFile, ReplicaFault> {
         let file = OpenOptions::new()
             .read(true)
@@ -65,8 +64,7 @@ impl LockedFile {
 /// Makes the names in a directory durable.
 ///
 /// # Errors
-/// The system's. A filesystem that cannot sync directories need not, and is no error; nor is one that cannot be written, where
-/// nobody has made a name.
+/// The system's. A filesystem that cannot sync directories, or is read-only, needs no sync and gives no error.
 pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
     match File::open(dir)?.sync_all() {
         Err(error) if needs_no_sync(&error) => Ok(()),
@@ -105,25 +103,24 @@ impl StorageBackend for LockedFile {
     }
 }
 
-/// Any storage, with its syncs counted and its last read remembered.
-pub(super) struct CountedStorage<B> {
-    inner: B,
+/// Any storage with several owners: the overlay of the check, then the database. Counts syncs and records the last read.
+#[derive(Clone, Debug)]
+pub(super) struct CountedStorage {
+    inner: Arc<dyn StorageBackend>,
     gauges: Arc<LogGauges>,
 }
 
-impl<B> CountedStorage<B> {
-    pub(super) fn new(inner: B, gauges: Arc<LogGauges>) -> CountedStorage<B> {
-        CountedStorage { inner, gauges }
+impl CountedStorage {
+    pub(super) fn new(inner: impl StorageBackend) -> CountedStorage {
+        CountedStorage { inner: Arc::new(inner), gauges: Arc::default() }
+    }
+
+    pub(super) fn gauges(&self) -> &Arc<LogGauges> {
+        &self.gauges
     }
 }
 
-impl<B: fmt::Debug> fmt::Debug for CountedStorage<B> {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(to)
-    }
-}
-
-impl<B: StorageBackend> StorageBackend for CountedStorage<B> {
+impl StorageBackend for CountedStorage {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }

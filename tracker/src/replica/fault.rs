@@ -1,6 +1,6 @@
-//! What can be wrong with a tracker's durable state, in words for its operator.
+//! Faults of a tracker's durable state, in words for its operator.
 //!
-//! Invariant: every fault names the file, and says what to do next. Nothing here is guessed away: a file that is not exactly
+//! Invariant: every fault names the file and says what to do next. Nothing is repaired by guess: a file that is not exactly
 //! what was acknowledged is refused.
 
 use std::io;
@@ -8,84 +8,44 @@ use std::path::{Path, PathBuf};
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum ReplicaFault {
-    /// Another running tracker holds it.
+    /// Another running tracker has locked it.
     #[error("{path} is in use by another tracker; stop that one, or give this one another --data directory")]
-    InUse {
-        /// The log.
-        path: PathBuf,
-    },
-    /// Its bytes are not what was written.
+    InUse { path: PathBuf },
+    /// Its bytes are not those that were written.
     #[error(
         "{path} is damaged{}: {what}; nothing was changed. Put back a copy of the directory from a backup, or move it \
          away to start over",
         near_offset(.offset)
     )]
-    Damaged {
-        /// The log.
-        path: PathBuf,
-        /// Where reading stopped making sense, in bytes from the start of the file, where that is known.
-        offset: Option<u64>,
-        /// What was found.
-        what: String,
-    },
-    /// It is sound, but older than what was acknowledged.
+    Damaged { path: PathBuf, offset: Option<u64>, what: String },
+    /// It is sound, but older than the last acknowledged change.
     #[error(
         "{path} ends at change {found}, but change {acknowledged} was acknowledged: the newest part is damaged or the \
          file is an older copy; nothing was changed. Put back a newer copy, or remove {witness} to go on without the \
          lost changes",
         witness = .witness.display()
     )]
-    RolledBack {
-        /// The log.
-        path: PathBuf,
-        /// What says which change was acknowledged.
-        witness: PathBuf,
-        /// The last change in the file.
-        found: u64,
-        /// The last change acknowledged.
-        acknowledged: u64,
-    },
+    RolledBack { path: PathBuf, witness: PathBuf, found: u64, acknowledged: u64 },
     /// It belongs to another cluster than the key.
     #[error(
-        "{path} belongs to cluster {log}, but cluster.key to cluster {key}; put the two together that were together"
+        "{path} belongs to cluster {log}, but cluster.key to cluster {key}; put back the log or the key that belong together"
     )]
-    Foreign {
-        /// The log.
-        path: PathBuf,
-        /// The log's cluster.
-        log: String,
-        /// The key's cluster.
-        key: String,
-    },
-    /// The filesystem has no space for it.
-    #[error("no space left for {path}: free some space on its filesystem, writes then go on by themselves")]
-    Full {
-        /// The log.
-        path: PathBuf,
-    },
-    /// The system refused an operation on it.
+    Foreign { path: PathBuf, log: String, key: String },
+    /// The filesystem is full.
+    #[error("no space left for {path}: free some space on its filesystem; writes then resume by themselves")]
+    Full { path: PathBuf },
+    /// An operation of the system failed.
     #[error("{path}: {doing}: {source}")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What was attempted.
-        doing: &'static str,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The consensus library gave up.
+    Io { path: PathBuf, doing: &'static str, source: io::Error },
+    /// The consensus library has stopped.
     #[error("the log of {path} has stopped: {reason}; start the tracker again")]
-    Stopped {
-        /// The log.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    Stopped { path: PathBuf, reason: String },
 }
 
 impl ReplicaFault {
-    /// An I/O error in doing something to a path.
+    /// An I/O error of an operation on a path.
     pub(super) fn io(path: &Path, doing: &'static str, source: io::Error) -> ReplicaFault {
         if is_full(&source) {
             ReplicaFault::Full { path: path.to_owned() }
@@ -94,14 +54,14 @@ impl ReplicaFault {
         }
     }
 
-    /// Whether it can pass by itself, so that opening the log again is worth a try.
+    /// Whether the fault can pass, so that the log may be opened again later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, ReplicaFault::Full { .. } | ReplicaFault::Io { .. } | ReplicaFault::Stopped { .. })
     }
 }
 
-/// Whether an error means that there is no space, or no quota.
+/// Whether an error means that the disk or the quota is full.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -110,13 +70,13 @@ fn near_offset(offset: &Option<u64>) -> String {
     offset.map(|at| format!(" near byte {at}")).unwrap_or_default()
 }
 
-/// What goes wrong inside a transaction, before it is known in which file.
+/// An error inside a transaction, without the name of the file.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreError {
     /// The database's own error.
     #[error(transparent)]
     Database(#[from] redb::Error),
-    /// A row is not in the form in which rows are written.
+    /// A row or a page has an unexpected form.
     #[error("{0}")]
     Unreadable(String),
     /// A stream of rows could not be read or written.
@@ -143,7 +103,7 @@ impl From<serde_json::Error> for StoreError {
 }
 
 impl StoreError {
-    /// The fault that this is, in the log at `path`; `offset` is where the file was read last.
+    /// The fault for the log at `path`. `offset` is where the file was read last, in bytes.
     pub(super) fn into_fault(self, path: &Path, offset: Option<u64>) -> ReplicaFault {
         let path = path.to_owned();
         match self {
@@ -152,7 +112,7 @@ impl StoreError {
                 io::ErrorKind::UnexpectedEof => {
                     ReplicaFault::Damaged { path, offset, what: "it ends too early".to_owned() }
                 }
-                // What was read is at fault, not the reading.
+                // The content was wrong, not the reading.
                 io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
                     ReplicaFault::Damaged { path, offset, what: source.to_string() }
                 }

@@ -1,69 +1,69 @@
-//! Founding: whether this tracker may begin a log, goes on with one, or has to leave it to its operator.
+//! Decides whether this tracker may begin a log, continues one, or must leave the decision to its operator. Pure.
 //!
-//! Pure: the evidence comes in, a decision goes out. Invariant: two logs never begin for one cluster. So only the first line of the cluster
-//! file founds, only where neither key nor log is, and only when nobody answers on the other lines.
+//! Invariant: a cluster never gets two logs. So only the first line of the cluster file founds, only where there is neither
+//! key nor log, and only when no tracker answers on the other lines.
 
 use std::net::SocketAddr;
 
 /// What is known before the log is opened.
 #[derive(Clone, Debug)]
 pub struct FoundingEvidence<'a> {
-    /// Whether this tracker has the cluster file's first line.
+    /// Whether this tracker serves the first line of the cluster file.
     pub is_first_line: bool,
-    /// Whether `cluster.key` is there.
+    /// Whether `cluster.key` exists.
     pub has_key: bool,
-    /// What of a log is there.
+    /// Whether the tracker's directory has a log.
     pub log: LogPresence,
-    /// What answered on the other lines; asked only when it matters.
+    /// Results of probing the other lines; only needed if [`needs_probes`] says so.
     pub probes: &'a [(SocketAddr, ProbeAnswer)],
-    /// Whether the operator said `--found`: lines that do not answer count as free.
+    /// Whether `--found` was given: lines that do not answer count as free.
     pub found_anyway: bool,
 }
 
-/// What of a log is in the tracker's directory.
+/// The log in a tracker's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogPresence {
-    /// Nothing.
+    /// No log.
     None,
-    /// A log without an entry: a founding that did not come to its end.
+    /// A log without an entry, left by a founding that was interrupted.
     Unfinished,
-    /// A log.
+    /// A log with entries.
     Whole,
 }
 
-/// What an address said to a question.
+/// Result of probing an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeAnswer {
-    /// It refused the connection: nobody is there.
+    /// The connection was refused: no program listens there.
     Refused,
-    /// Nothing in time: somebody may be there.
+    /// No answer in time: a tracker may be there.
     NoAnswer,
-    /// It is a tracker.
+    /// A tracker answered.
     Tracker,
-    /// It is something else.
+    /// Another program answered.
     OtherProgram,
 }
 
-/// What to do.
+/// What to do with a tracker's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FoundingDecision {
-    /// Open the log that is there.
+    /// Open the existing log.
     Resume,
-    /// Begin a log, with the key that is there or with a new one.
+    /// Begin a log, with the existing key or a new one.
     Found,
-    /// Ask these again: they may be trackers.
+    /// Probe these addresses again: they may be trackers.
     Wait(Vec<SocketAddr>),
-    /// Leave everything as it is.
+    /// Change nothing and refuse to start.
     Refuse(FoundingRefusal),
 }
 
 /// Why a tracker does not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FoundingRefusal {
-    /// A key without a log: the disk was lost, or the directory is another.
+    /// There is a key but no log: the disk was lost, or this is another directory.
     #[error(
-        "there is a cluster.key but no log: it was lost, or lies elsewhere. Put its directory back from a backup, or name \
-         the right --data"
+        "there is a cluster.key but no log: it was lost, or is in another directory. Put its directory back from a backup, or \
+         name the right --data"
     )]
     LogLost,
     /// A log without a key.
@@ -71,13 +71,13 @@ pub enum FoundingRefusal {
         "there is a log but no cluster.key beside it: copy cluster.key back; the log cannot be used without it"
     )]
     KeyLost,
-    /// Somebody leads this cluster already, or could.
+    /// A tracker of this cluster is running.
     #[error(
-        "a tracker answers at {0}, so the cluster is founded, and this version runs clusters of one tracker: end that one, \
-         or take its line out of the file"
+        "a tracker answers at {0}, so the cluster exists already, and this version runs clusters of one tracker: stop that \
+         one, or take its line out of the file"
     )]
     AlreadyFounded(SocketAddr),
-    /// Not the first line.
+    /// This tracker does not serve the first line.
     #[error(
         "only the first line of the cluster file founds a cluster, and this version runs clusters of one tracker: serve \
          the first line, or name a file whose first line is this tracker's"
@@ -85,13 +85,13 @@ pub enum FoundingRefusal {
     NotFirstLine,
 }
 
-/// Whether the others have to be asked before [`decide_founding`] can.
+/// Whether [`decide_founding`] needs the results of probing the other lines.
 #[must_use]
 pub fn needs_probes(evidence: &FoundingEvidence<'_>) -> bool {
     may_found(evidence).is_ok_and(|found| found)
 }
 
-/// What to do on this evidence.
+/// Decides by the evidence.
 #[must_use]
 pub fn decide_founding(evidence: &FoundingEvidence<'_>) -> FoundingDecision {
     match may_found(evidence) {
@@ -101,7 +101,7 @@ pub fn decide_founding(evidence: &FoundingEvidence<'_>) -> FoundingDecision {
     }
 }
 
-/// Whether a log begins here, as far as what lies here says; `false` when one is there.
+/// Whether a log may begin, judged by this tracker's directory alone; `false` when there is a log.
 fn may_found(evidence: &FoundingEvidence<'_>) -> Result<bool, FoundingRefusal> {
     match (evidence.log, evidence.has_key) {
         (LogPresence::Whole, true) => Ok(false),
@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_founds_when_every_other_refuses_or_is_a_stranger() {
+    fn the_first_line_founds_when_every_other_refuses_or_is_another_program() {
         let others = [(at(1), ProbeAnswer::Refused), (at(2), ProbeAnswer::OtherProgram)];
         assert_eq!(decide_founding(&fresh(&others)), FoundingDecision::Found);
         assert_eq!(decide_founding(&fresh(&[])), FoundingDecision::Found);
     }
 
     #[test]
-    fn one_that_does_not_answer_is_waited_for_until_the_operator_says_otherwise() {
+    fn a_line_that_does_not_answer_is_waited_for_unless_the_operator_says_otherwise() {
         let others = [(at(1), ProbeAnswer::Refused), (at(2), ProbeAnswer::NoAnswer)];
         assert_eq!(decide_founding(&fresh(&others)), FoundingDecision::Wait(vec![at(2)]));
         assert_eq!(
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_tracker_is_never_founded_against() {
+    fn a_cluster_with_a_running_tracker_is_never_founded() {
         let others = [(at(1), ProbeAnswer::Tracker), (at(2), ProbeAnswer::NoAnswer)];
         for found_anyway in [false, true] {
             let decision = decide_founding(&FoundingEvidence { found_anyway, ..fresh(&others) });

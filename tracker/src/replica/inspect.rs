@@ -1,7 +1,6 @@
-//! `tracker inspect`: the log and the tables as JSON lines, for people and scripts.
+//! `tracker inspect`: prints the log and the tables as JSON lines.
 //!
-//! Invariants: nothing in the file is changed; what could be used to log in (password hashes) is not printed, and the keys of the cluster are
-//! not in the file at all.
+//! Invariants: the file is not changed. Password hashes are not printed; the cluster's keys are not in the file.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,16 +14,16 @@ use super::fault::{ReplicaFault, StoreError};
 use super::store::{LOG, META, ROWS, ReplicaStore};
 use super::tables::table_by_number;
 
-/// Stands in place of a secret.
+/// Printed in place of a secret.
 const REDACTED: &str = "(redacted)";
 
-/// Fields whose values are secret.
+/// Names of fields with a secret value.
 const SECRET_FIELDS: [&str; 1] = ["password_hash"];
 
-/// Prints the log of a tracker's directory; each line says under `tracker` whose it is.
+/// Prints the log of a tracker's directory. Each line names the directory under `tracker`.
 ///
 /// # Errors
-/// [`ReplicaFault`] when the log cannot be read, or the lines not be written.
+/// [`ReplicaFault`] when the log cannot be read or a line cannot be written.
 pub fn print_log(dir: &Path, to: &mut impl Write) -> Result<(), ReplicaFault> {
     let store = ReplicaStore::open_overlaid(dir)?;
     let tracker = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -56,7 +55,7 @@ fn print_view(view: &ReadTransaction, tracker: &str, to: &mut impl Write) -> Res
     Ok(())
 }
 
-/// A row's table and the parts of its key. Parts of text are shown as text, all others in hex.
+/// The table of a row, and the parts of its key: text as text, anything else in hex.
 fn row_name(key: &[u8]) -> (String, Value) {
     let (number, key) = key.split_first().map_or((0, key), |(number, rest)| (*number, rest));
     let table =
@@ -70,7 +69,7 @@ fn row_name(key: &[u8]) -> (String, Value) {
     (table, name)
 }
 
-/// A row's value: JSON as such, a manifest's row by its length, marks as null.
+/// A row's value: JSON as it is, a manifest's row as its length, an empty value as null.
 fn row_value(key: &[u8], value: &[u8]) -> Value {
     if key.first().copied().and_then(table_by_number) == Some(Table::Manifests) {
         return json!({ "bytes": value.len() });

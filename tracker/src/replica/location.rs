@@ -1,11 +1,11 @@
-//! Where a log lives, as far as whoever runs it needs to know: how to open it, to look at it, and how much room is left.
+//! The place where a log is stored: opening it, and the free space there.
 
 use std::path::PathBuf;
 
 use super::fault::ReplicaFault;
 use super::store::ReplicaStore;
 
-/// The place of a log. Tests put one on storages that fail.
+/// The place of a log. Tests use storages that fail.
 pub trait LogLocation: Send + 'static {
     /// Opens the log.
     ///
@@ -13,20 +13,20 @@ pub trait LogLocation: Send + 'static {
     /// [`ReplicaFault`].
     fn open(&mut self) -> Result<ReplicaStore, ReplicaFault>;
 
-    /// Opens it so that nothing of it is changed: what is written stays in memory.
+    /// Opens the log through an overlay: writes stay in memory, and the file is not changed.
     ///
     /// # Errors
     /// [`ReplicaFault`].
     fn open_overlaid(&mut self) -> Result<ReplicaStore, ReplicaFault>;
 
-    /// Free space there, in bytes; `None` where nobody can say.
+    /// Free space for this user, in bytes; `None` if unknown.
     fn free_bytes(&self) -> Option<u64>;
 
-    /// Its name, for messages.
+    /// Name of the place, for messages.
     fn name(&self) -> String;
 }
 
-/// A directory.
+/// The directory of one tracker.
 #[derive(Clone, Debug)]
 pub struct LogDirectory(pub PathBuf);
 

@@ -1,7 +1,7 @@
-//! The log: entries and vote, durable before the consensus library hears that they are.
+//! The log for the consensus library: entries and vote.
 //!
-//! Invariants: entries and votes are synced before their call returns; purging is lazy, since a log that is longer than it need be
-//! is still right. Writes run on threads of their own, so that a sync never holds up the library's clock.
+//! Invariants: entries and votes are synced before their call returns. Purging is not synced, since a log that is too long
+//! is still correct. Writes run on threads of their own, so a sync never delays the library's clock.
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
@@ -17,7 +17,7 @@ use super::limits::LOG_READ_MAX_BYTES;
 use super::raft_types::{Entry, LogId, RaftTypes, StorageError, Vote, parse_entry, read_error, write_error};
 use super::store::{FlushMode, LOG, ReplicaStore, meta, meta_in_view, put_meta};
 
-/// The log in a store.
+/// The log of a store.
 #[derive(Clone, Debug)]
 pub struct LogStore {
     store: Arc<ReplicaStore>,
@@ -53,13 +53,11 @@ impl LogStore {
         change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StorageError> {
         let store = Arc::clone(&self.store);
-        run_blocking(&self.store, move || store.write(flush, change))
-            .await
-            .map_err(|fault| write_error(&fault))
+        run_blocking(&self.store, move || store.write(flush, change)).await.map_err(write_error)
     }
 }
 
-/// Runs something that blocks; a panic in it is a fault of the store.
+/// Runs a blocking function on another thread. Its panic becomes a fault of the store.
 pub(super) async fn run_blocking<R: Send + 'static>(
     store: &ReplicaStore,
     run: impl FnOnce() -> Result<R, ReplicaFault> + Send + 'static,
@@ -74,11 +72,11 @@ impl RaftLogReader<RaftTypes> for LogStore {
         &mut self,
         range: R,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.entries(range, usize::MAX).map_err(|fault| read_error(&fault))
+        self.entries(range, usize::MAX).map_err(read_error)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        self.entries(start..end, LOG_READ_MAX_BYTES).map_err(|fault| read_error(&fault))
+        self.entries(start..end, LOG_READ_MAX_BYTES).map_err(read_error)
     }
 }
 
@@ -95,7 +93,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
             };
             Ok(LogState { last_purged_log_id, last_log_id })
         });
-        read.map_err(|fault| read_error(&fault))
+        read.map_err(read_error)
     }
 
     async fn get_log_reader(&mut self) -> LogStore {
@@ -108,7 +106,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        self.store.read(|view| meta_in_view(view, meta::VOTE)).map_err(|fault| read_error(&fault))
+        self.store.read(|view| meta_in_view(view, meta::VOTE)).map_err(read_error)
     }
 
     async fn append<I>(&mut self, entries: I, flushed: LogFlushed<RaftTypes>) -> Result<(), StorageError>
@@ -120,7 +118,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
             .into_iter()
             .map(|entry| serde_json::to_vec(&entry).map(|row| (entry.log_id.index, row)))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| write_error(&self.store.fault(error.into())))?;
+            .map_err(|error| write_error(self.store.fault(error.into())))?;
         let count = rows.len() as u64;
         let written = self
             .write(FlushMode::Durable, move |change| {

@@ -1,8 +1,8 @@
-//! The state machine in the log's file: entries are applied to the tables, many in one transaction.
+//! The state machine for the consensus library: applies entries to the tables, many in one transaction.
 //!
-//! Invariants: rows, and which entry was applied last, change together. Applying is lazy: the entries are durable already, and what
-//! a crash takes back is applied again. Since each append syncs what was applied before it, at most the entries of the last append
-//! are applied twice, and the second time is the first as far as the file knows.
+//! Invariants: the rows and the number of the last applied entry change together. Applying is not synced: the entries are
+//! durable, and what a crash undoes is applied again. Each append syncs what was applied before it, so at most the entries
+//! of the last append are applied again, to rows that lack them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,13 +22,13 @@ use super::snapshot::Snapshot;
 use super::store::{FlushMode, LOG, ReplicaStore, meta, meta_in_change, meta_in_view, put_meta};
 use super::tables::WritableTables;
 
-/// The state machine in a store.
+/// The state machine of a store.
 #[derive(Clone, Debug)]
 pub struct MachineStore {
     store: Arc<ReplicaStore>,
 }
 
-/// The last entry applied, and the membership then.
+/// The last applied entry, and the membership at that entry.
 pub(super) type Applied = (Option<LogId>, Membership);
 
 impl MachineStore {
@@ -66,8 +66,8 @@ impl MachineStore {
         Ok(answers)
     }
 
-    /// Applies every entry of the log that is not applied yet. For a log that is looked at, in a cluster of one: whatever
-    /// is in it counts as committed.
+    /// Applies every entry of the log that is not applied yet. Used on a log opened through an overlay: in a cluster of one
+    /// every entry counts as committed.
     pub(super) fn catch_up(&self) -> Result<(), ReplicaFault> {
         let applied: Option<Applied> = self.store.read(|view| meta_in_view(view, meta::APPLIED))?;
         let next = applied.and_then(|(last, _)| last).map_or(0, |last| last.index + 1);
@@ -78,7 +78,7 @@ impl MachineStore {
         MachineStore::apply_all(&self.store, entries).map(drop)
     }
 
-    /// The tables as they are, as a snapshot.
+    /// A snapshot of the current tables.
     fn snapshot(&self) -> Result<openraft::Snapshot<RaftTypes>, ReplicaFault> {
         let view = self.store.begin_read()?;
         let (last_log_id, last_membership): Applied = meta_in_view(&view, meta::APPLIED)
@@ -91,15 +91,15 @@ impl MachineStore {
 }
 
 impl RaftSnapshotBuilder<RaftTypes> for MachineStore {
-    /// Notes that there is a snapshot. It is written nowhere: the tables are it, and the log before it may go.
+    /// Records that a snapshot exists. Nothing is copied: the tables are the snapshot, and the log before it may be purged.
     async fn build_snapshot(&mut self) -> Result<openraft::Snapshot<RaftTypes>, StorageError> {
         let store = Arc::clone(&self.store);
         run_blocking(&self.store, move || {
             store.write(FlushMode::Lazy, |change| put_meta(change, meta::SNAPSHOT, &true))
         })
         .await
-        .map_err(|fault| write_error(&fault))?;
-        self.snapshot().map_err(|fault| read_error(&fault))
+        .map_err(write_error)?;
+        self.snapshot().map_err(read_error)
     }
 }
 
@@ -107,8 +107,7 @@ impl RaftStateMachine<RaftTypes> for MachineStore {
     type SnapshotBuilder = MachineStore;
 
     async fn applied_state(&mut self) -> Result<Applied, StorageError> {
-        let applied =
-            self.store.read(|view| meta_in_view(view, meta::APPLIED)).map_err(|fault| read_error(&fault))?;
+        let applied = self.store.read(|view| meta_in_view(view, meta::APPLIED)).map_err(read_error)?;
         Ok(applied.unwrap_or_default())
     }
 
@@ -119,9 +118,7 @@ impl RaftStateMachine<RaftTypes> for MachineStore {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let store = Arc::clone(&self.store);
-        run_blocking(&self.store, move || MachineStore::apply_all(&store, entries))
-            .await
-            .map_err(|fault| write_error(&fault))
+        run_blocking(&self.store, move || MachineStore::apply_all(&store, entries)).await.map_err(write_error)
     }
 
     async fn get_snapshot_builder(&mut self) -> MachineStore {
@@ -147,14 +144,11 @@ impl RaftStateMachine<RaftTypes> for MachineStore {
             })
         })
         .await
-        .map_err(|fault| write_error(&fault))
+        .map_err(write_error)
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<openraft::Snapshot<RaftTypes>>, StorageError> {
-        let noted = self
-            .store
-            .read(|view| meta_in_view::<bool>(view, meta::SNAPSHOT))
-            .map_err(|fault| read_error(&fault))?;
-        noted.map(|_| self.snapshot()).transpose().map_err(|fault| read_error(&fault))
+        let noted = self.store.read(|view| meta_in_view::<bool>(view, meta::SNAPSHOT)).map_err(read_error)?;
+        noted.map(|_| self.snapshot()).transpose().map_err(read_error)
     }
 }

@@ -1,26 +1,26 @@
-//! What makes the state last: a replicated log and the tables that it is applied to, in one file.
+//! Makes the state durable: a replicated log, and the tables to which it is applied, in one file.
 //!
 //! ```text
-//!   propose(command) ──► node ─proposal─► life ──► consensus library ◄────► network   (the other trackers)
-//!                         │             location    │           │
+//!   propose(command) ──► node ─proposal─► runner ──► consensus library ◄──► network   (the other trackers)
+//!                         │              location      │           │
 //!                         │                         log_store  machine_store ──► snapshot
-//!                         │                            │           │ state::Machine over tables
+//!                         │                            │           │ state::machine over tables
 //!   view() ◄── tables ◄───┴─────────────────────────► store ◄──────┘
-//!                                         │ one redb file, checked through an overlay, vouched for by a witness
+//!                                         │ one redb file, checked through an overlay and against the witness
 //!                                        disk
 //!
-//!   founding (pure) ◄── found ──► cluster_key              who may begin a log
-//!   inspect ──► store             shared: what node and life both know; kinds, fault, limits: below all of it
+//!   founding (pure) ◄── prepare ──► cluster_key       who may begin a log
+//!   inspect ──► store      published: shared by node and runner      raft_types, fault, limits: below all of it
 //! ```
 //!
-//! The order in which things reach the disk, each step only after the one before it:
+//! Order of writes, each step after the one before:
 //! 1. the entry, with everything applied before it: one sync for all commands that waited together;
-//! 2. the witness: the number of that change, unsynced;
-//! 3. the rows that the entry changes: unsynced, they follow with the next entry;
-//! 4. the answer to whoever proposed.
+//! 2. the witness: the number of that change, not synced;
+//! 3. the rows that the entry changes: not synced, they become durable with the next entry;
+//! 4. the answers to the proposals.
 //!
-//! A process that is killed loses nothing of 1 to 3; a machine that loses power loses at most 2 and 3, which the entry
-//! replaces. An unanswered command is in the log whole or not at all.
+//! Killing the process loses none of 1 to 3. A loss of power loses at most 2 and 3, and the entry replaces them. A command
+//! without an answer is in the log as a whole or not at all.
 
 mod cluster_key;
 mod disk;

@@ -1,7 +1,6 @@
-//! Links to the other trackers of the cluster: their place. A cluster of one has nobody to talk to.
+//! Connections to other trackers of the cluster, for the consensus library. A cluster of one has none.
 //!
-//! Invariant: nothing is ever said to have arrived. Every call answers that the other is unreachable, so no vote is won and no
-//! entry committed by a node that is not there.
+//! Invariant: every call fails as unreachable, so no vote is won and no entry committed by an absent tracker.
 
 use std::future::Future;
 
@@ -14,11 +13,11 @@ use openraft::{BasicNode, OptionalSend};
 
 use super::raft_types::{NodeId, RaftTypes, Vote};
 
-/// Makes links.
+/// Makes a [`ClusterLink`] for each other tracker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClusterNetwork;
 
-/// A link to one other tracker.
+/// The connection to one other tracker, which is never open.
 #[derive(Debug)]
 pub(super) struct ClusterLink {
     address: String,

@@ -1,9 +1,8 @@
-//! This tracker's replica: one thread on which the consensus library runs, and the handle that everybody else has.
+//! This tracker's replica: a handle to the thread that runs the consensus library.
 //!
-//! Invariants: a command is answered only after its entry is durable and applied; commands that wait at the same time share one
-//! entry, and so one sync. When the disk has no room, commands are refused before anything is written, and reading goes on.
-//! When a write fails nevertheless, the log is opened anew until it takes writes again; meanwhile it is read through an
-//! overlay.
+//! Invariants: a command is answered only after its entry is durable and applied. Commands that wait at the same time share
+//! one entry, and so one sync. On a full disk, commands are refused before anything is written, and reads continue. After
+//! a failed write the log is reopened until it accepts writes; until then it is read through an overlay.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +22,7 @@ use super::raft_types::ApplyResult;
 use super::runner;
 use super::tables::TablesView;
 
-/// What the log did since it was opened last.
+/// Counters since the log was opened last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaCounters {
     /// Syncs of the log's file.
@@ -34,7 +33,7 @@ pub struct ReplicaCounters {
     pub commands: u64,
 }
 
-/// The handle. Dropping it stops the replica.
+/// Handle to the replica's thread. Dropping it stops the thread.
 #[derive(Debug)]
 pub struct Replica {
     proposals: mpsc::Sender<Proposal>,
@@ -45,10 +44,10 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Opens the log and runs it; returns when every entry in it is applied, so that reads are right.
+    /// Opens the log and runs it. Returns when every entry is applied, so that reads are current.
     ///
     /// # Errors
-    /// [`ReplicaFault`] says why the log cannot be used.
+    /// [`ReplicaFault`] when the log cannot be used.
     pub fn start(home: impl LogLocation, options: ReplicaOptions) -> Result<Replica, ReplicaFault> {
         let (proposals, inbox) = mpsc::channel(WAITING_MAX_COMMANDS);
         let (stop, stopped) = oneshot::channel();
@@ -69,8 +68,8 @@ impl Replica {
         Ok(Replica { proposals, waiting_bytes: share, shared, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Proposes a command. `reply` is called once, from the replica's thread, when the command is durable and applied or when it
-    /// has failed; it must not block.
+    /// Proposes a command. `reply` is called once, from the replica's thread, when the command is durable and applied or has
+    /// failed; it must not block.
     ///
     /// # Errors
     /// [`ProposalError::TooLarge`], [`ProposalError::Busy`] or [`ProposalError::Unavailable`]; then `reply` is not called.
@@ -83,7 +82,7 @@ impl Replica {
         if bytes > BATCH_MAX_BYTES {
             return Err(ProposalError::TooLarge { bytes });
         }
-        let share = u32::try_from(bytes).expect("an entry's limit is far below 4 GiB");
+        let share = u32::try_from(bytes).expect("BATCH_MAX_BYTES is far below 4 GiB");
         let share =
             Arc::clone(&self.waiting_bytes).try_acquire_many_owned(share).map_err(|_| ProposalError::Busy)?;
         let proposal = Proposal { command, bytes, reply: Box::new(reply), _permit: share };
@@ -95,34 +94,34 @@ impl Replica {
         })
     }
 
-    /// The tables as they are now. Whoever was answered sees what was answered.
+    /// The current tables. A view after an answer contains the answered change.
     ///
     /// # Errors
-    /// [`ReplicaFault`] while the log is being opened anew.
+    /// [`ReplicaFault`] while the log is being reopened.
     pub fn view(&self) -> Result<TablesView, ReplicaFault> {
         let store = self.shared.store();
         match store {
             Some(store) => TablesView::of(&store),
             None => Err(ReplicaFault::Stopped {
                 path: "the log".into(),
-                reason: "it is being opened anew".to_owned(),
+                reason: "it is being reopened".to_owned(),
             }),
         }
     }
 
-    /// A number that changes whenever the log was opened anew: views from before read nothing any more.
+    /// Changes whenever the log was reopened. Earlier views can read nothing more.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.shared.generation()
     }
 
-    /// A number that changes whenever another tracker leads, or the same one again.
+    /// Changes whenever a tracker begins to lead, also the same one again.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.shared.epoch()
     }
 
-    /// What the log did since it was opened last.
+    /// Counters since the log was opened last.
     #[must_use]
     pub fn counters(&self) -> ReplicaCounters {
         let store = self.shared.store();
@@ -141,7 +140,7 @@ impl Drop for Replica {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there was reported when it happened; there is nothing to add while dropping.
+            // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }
     }

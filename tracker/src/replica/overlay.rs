@@ -1,48 +1,50 @@
-//! A storage seen through a sheet of memory: what is written stays on the sheet.
+//! A storage with a layer of memory over it that takes all writes.
 //!
-//! The database repairs a file as soon as it opens it. Opened through an overlay it can be checked, or looked at, and the file
-//! stays as it was found. Invariant: nothing here writes to, syncs or unlocks what is below.
+//! The database repairs a file when it opens it. Through an overlay a file can be checked or read without being changed.
+//! Invariant: the storage below is never written, synced or unlocked.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-/// Bytes of a block of the sheet: the database's page.
+use super::disk::CountedStorage;
+
+/// Size of a block in the layer, in bytes: the database's page. Not a limit but the granularity of copies.
 const BLOCK_BYTES: usize = 4_096;
 
-/// The sheet over a storage.
-pub(super) struct Overlay<B> {
-    below: Arc<B>,
-    sheet: Mutex<WrittenBlocks>,
+/// A storage below, and the blocks written over it.
+pub(super) struct Overlay {
+    below: CountedStorage,
+    layer: Mutex<WrittenBlocks>,
 }
 
 struct WrittenBlocks {
     blocks: BTreeMap<u64, Box<[u8]>>,
     length: u64,
-    /// Beyond this, what is below no longer shows: the storage was cut here at some time.
+    /// Length of the part of the storage below that is still visible, in bytes: the least length set so far.
     visible: u64,
 }
 
-impl<B: StorageBackend> Overlay<B> {
-    /// An empty sheet over a storage.
-    pub(super) fn new(below: Arc<B>) -> io::Result<Overlay<B>> {
+impl Overlay {
+    /// An overlay without written blocks.
+    pub(super) fn new(below: CountedStorage) -> io::Result<Overlay> {
         let length = below.len()?;
         Ok(Overlay {
             below,
-            sheet: Mutex::new(WrittenBlocks { blocks: BTreeMap::new(), length, visible: length }),
+            layer: Mutex::new(WrittenBlocks { blocks: BTreeMap::new(), length, visible: length }),
         })
     }
 
-    fn sheet(&self) -> MutexGuard<'_, WrittenBlocks> {
-        self.sheet.lock().unwrap_or_else(PoisonError::into_inner)
+    fn layer(&self) -> MutexGuard<'_, WrittenBlocks> {
+        self.layer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One piece of a range: a block, where in it, and where in the range.
+/// Splits a range into parts of single blocks: block number, offset in the block, range in the buffer.
 fn block_parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
@@ -59,51 +61,51 @@ fn block_parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, 
     })
 }
 
-/// Reads what is below; zeros where nothing shows.
-fn read_below(below: &impl StorageBackend, visible: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
+/// Reads the storage below, and zeros beyond its visible part.
+fn read_below(below: &CountedStorage, visible: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
     out.fill(0);
     let shown = visible.saturating_sub(offset).min(out.len() as u64);
     let shown = usize::try_from(shown).expect("at most the buffer's length");
     if shown == 0 { Ok(()) } else { below.read(offset, &mut out[..shown]) }
 }
 
-impl<B> fmt::Debug for Overlay<B> {
+impl fmt::Debug for Overlay {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str("Overlay")
     }
 }
 
-impl<B: StorageBackend> StorageBackend for Overlay<B> {
+impl StorageBackend for Overlay {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.sheet().length)
+        Ok(self.layer().length)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let sheet = self.sheet();
-        if offset + out.len() as u64 > sheet.length {
+        let layer = self.layer();
+        if offset + out.len() as u64 > layer.length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if sheet.blocks.is_empty() {
-            return read_below(&*self.below, sheet.visible, offset, out);
+        if layer.blocks.is_empty() {
+            return read_below(&self.below, layer.visible, offset, out);
         }
         for (block, within, range) in block_parts(offset, out.len()) {
             let at = block * BLOCK_BYTES as u64 + within as u64;
             let part = &mut out[range];
-            match sheet.blocks.get(&block) {
+            match layer.blocks.get(&block) {
                 Some(bytes) => part.copy_from_slice(&bytes[within..within + part.len()]),
-                None => read_below(&*self.below, sheet.visible, at, part)?,
+                None => read_below(&self.below, layer.visible, at, part)?,
             }
         }
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut sheet = self.sheet();
-        sheet.visible = sheet.visible.min(len);
-        sheet.length = len;
+        let mut layer = self.layer();
+        layer.visible = layer.visible.min(len);
+        layer.length = len;
         let kept = len.div_ceil(BLOCK_BYTES as u64);
-        sheet.blocks.split_off(&kept);
-        if let Some(last) = sheet.blocks.get_mut(&(len / BLOCK_BYTES as u64)) {
+        layer.blocks.split_off(&kept);
+        if let Some(last) = layer.blocks.get_mut(&(len / BLOCK_BYTES as u64)) {
             let within = usize::try_from(len % BLOCK_BYTES as u64).expect("below a block's size");
             last[within..].fill(0);
         }
@@ -115,57 +117,22 @@ impl<B: StorageBackend> StorageBackend for Overlay<B> {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut sheet = self.sheet();
-        let visible = sheet.visible;
+        let mut layer = self.layer();
+        let visible = layer.visible;
         for (block, within, range) in block_parts(offset, bytes.len()) {
             let part = &bytes[range];
-            let held = match sheet.blocks.entry(block) {
+            let held = match layer.blocks.entry(block) {
                 Entry::Occupied(held) => held.into_mut(),
                 Entry::Vacant(place) => {
                     let mut fresh = vec![0; BLOCK_BYTES].into_boxed_slice();
-                    read_below(&*self.below, visible, block * BLOCK_BYTES as u64, &mut fresh)?;
+                    read_below(&self.below, visible, block * BLOCK_BYTES as u64, &mut fresh)?;
                     place.insert(fresh)
                 }
             };
             held[within..within + part.len()].copy_from_slice(part);
         }
-        sheet.length = sheet.length.max(offset + bytes.len() as u64);
+        layer.length = layer.length.max(offset + bytes.len() as u64);
         Ok(())
-    }
-}
-
-/// A storage that several own: the check's overlay, then the database.
-pub(super) struct SharedStorage<B>(pub(super) Arc<B>);
-
-impl<B: fmt::Debug> fmt::Debug for SharedStorage<B> {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(to)
-    }
-}
-
-impl<B: StorageBackend> StorageBackend for SharedStorage<B> {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write(offset, bytes)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
     }
 }
 
@@ -192,13 +159,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_reads_like_the_storage_itself_and_leaves_it_alone(steps in proptest::collection::vec(step(), 1..12)) {
+        fn it_reads_like_the_storage_and_leaves_it_unchanged(steps in proptest::collection::vec(step(), 1..12)) {
             let original: Vec<u8> = (0..10_000u32).map(|i| (i % 251) as u8).collect();
-            let below = InMemoryBackend::new();
+            let below = CountedStorage::new(InMemoryBackend::new());
             below.set_len(original.len() as u64).unwrap();
             below.write(0, &original).unwrap();
-            let below = Arc::new(below);
-            let overlay = Overlay::new(Arc::clone(&below)).unwrap();
+            let overlay = Overlay::new(below.clone()).unwrap();
             let mut expected = original.clone();
             for step in steps {
                 match step {

@@ -1,7 +1,8 @@
-//! From a data root to a log that can be opened: looks at what is there, asks the other lines, and founds where that is right.
+//! From a data root to a log that can be opened: reads the directory, probes the other lines, and founds a cluster if the
+//! rules of [`founding`](super::founding) allow it.
 //!
-//! Crash order of a founding: an empty log, the directories in which it lies, then the key, then (when the replica starts) the first entry. Killed in between, the next start
-//! finds a log without an entry and starts over.
+//! Crash order of a founding: an empty log, its directories, the key, then (when the replica starts) the first entry. If it
+//! is killed in between, the next start finds a log without an entry and starts over.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -20,12 +21,12 @@ use super::founding::{
 use super::limits::{PROBE_ANSWER_MAX_BYTES, PROBE_MS};
 use super::store::{LOG_FILE, ReplicaStore, WITNESS_FILE};
 
-/// What the operator gave.
+/// What the operator gave on the command line.
 #[derive(Clone, Debug)]
 pub struct FoundingOptions<'a> {
     /// The data root, `--data`.
     pub root: &'a Path,
-    /// The cluster file's lines.
+    /// The lines of the cluster file.
     pub lines: &'a [SocketAddr],
     /// The line that this tracker serves.
     pub own_line: SocketAddr,
@@ -36,91 +37,83 @@ pub struct FoundingOptions<'a> {
 /// A log that can be opened.
 #[derive(Debug)]
 pub struct PreparedLog {
-    /// The cluster's key.
+    /// Key of the cluster.
     pub key: ClusterKey,
-    /// The tracker's directory.
+    /// Directory of the tracker.
     pub dir: PathBuf,
 }
 
-/// Why there is none.
+/// Why there is no log to open.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum PrepareError {
-    /// A file is at fault.
+    /// A file is faulty.
     #[error(transparent)]
     Fault(#[from] ReplicaFault),
-    /// The rules of founding.
-    #[error("{line} with {root}: {refusal}{beside}", root = .root.display())]
-    Refused {
-        /// The line that was to be served.
-        line: SocketAddr,
-        /// The data root.
-        root: PathBuf,
-        /// Which rule.
-        refusal: FoundingRefusal,
-        /// Directories found beside the key, in words.
-        beside: String,
-    },
+    /// The rules of founding forbid it.
+    #[error("{line} with {root}: {refusal}{other_logs}", root = .root.display())]
+    Refused { line: SocketAddr, root: PathBuf, refusal: FoundingRefusal, other_logs: String },
 }
 
-/// Where the tracker of a line keeps its log.
+/// Directory of the tracker that serves a line.
 #[must_use]
 pub fn log_directory(root: &Path, line: SocketAddr) -> PathBuf {
     root.join(format!("{}_{}", line.ip(), line.port()))
 }
 
-/// Finds or founds the log of a tracker. While others do not answer it asks again, and says so once.
+/// Finds or founds the log of a tracker. While other lines do not answer it probes them again, and logs that once.
 ///
 /// # Errors
 /// [`PrepareError`] says what to do.
-pub fn prepare_log(wish: &FoundingOptions<'_>) -> Result<PreparedLog, PrepareError> {
-    let dir = log_directory(wish.root, wish.own_line);
-    let key = ClusterKey::read(wish.root)?;
+pub fn prepare_log(options: &FoundingOptions<'_>) -> Result<PreparedLog, PrepareError> {
+    let dir = log_directory(options.root, options.own_line);
+    let key = ClusterKey::read(options.root)?;
     let log = find_log(&dir)?;
     let alone = FoundingEvidence {
-        is_first_line: wish.lines.first() == Some(&wish.own_line),
+        is_first_line: options.lines.first() == Some(&options.own_line),
         has_key: key.is_some(),
         log,
         probes: &[],
-        found_anyway: wish.found_anyway,
+        found_anyway: options.found_anyway,
     };
-    let mut others = if needs_probes(&alone) { probe_lines(wish) } else { Vec::new() };
-    let mut said = false;
+    let mut others = if needs_probes(&alone) { probe_lines(options) } else { Vec::new() };
+    let mut is_reported = false;
     loop {
         match decide_founding(&FoundingEvidence { probes: &others, ..alone.clone() }) {
             FoundingDecision::Resume => break,
-            FoundingDecision::Found => return found_log(wish, &dir, key),
+            FoundingDecision::Found => return found_log(options, &dir, key),
             FoundingDecision::Wait(silent) => {
-                if !said {
+                if !is_reported {
                     tracing::warn!(
                         ?silent,
                         "these trackers of the cluster file do not answer; waiting, since they may hold its log. If \
                          they hold none, start with --found"
                     );
-                    said = true;
+                    is_reported = true;
                 }
-                others = probe_lines(wish);
+                others = probe_lines(options);
             }
             FoundingDecision::Refuse(refusal) => {
-                let beside = describe_other_logs(wish, &refusal);
+                let other_logs = describe_other_logs(options, &refusal);
                 return Err(PrepareError::Refused {
-                    line: wish.own_line,
-                    root: wish.root.to_owned(),
+                    line: options.own_line,
+                    root: options.root.to_owned(),
                     refusal,
-                    beside,
+                    other_logs,
                 });
             }
         }
     }
-    let Some(key) = key else { unreachable!("a log is gone on with only beside its key") };
+    let Some(key) = key else { unreachable!("Resume is decided only with a key") };
     Ok(PreparedLog { key, dir })
 }
 
-/// What of a log is in a directory.
+/// The log in a tracker's directory.
 fn find_log(dir: &Path) -> Result<LogPresence, ReplicaFault> {
     if !dir.join(LOG_FILE).exists() {
         return Ok(LogPresence::None);
     }
-    // A log that was acknowledged something is whole, whatever it looks like: its opening says what is wrong with it.
+    // With a witness the log had entries, even if it seems to have none now: opening it reports the damage.
     if dir.join(WITNESS_FILE).exists() {
         return Ok(LogPresence::Whole);
     }
@@ -128,9 +121,9 @@ fn find_log(dir: &Path) -> Result<LogPresence, ReplicaFault> {
     Ok(if log.has_entries()? { LogPresence::Whole } else { LogPresence::Unfinished })
 }
 
-/// Begins a log: empty file, then key. An unfinished one goes first.
+/// Begins a log: first the empty file, then the key. Removes an unfinished log.
 fn found_log(
-    wish: &FoundingOptions<'_>,
+    options: &FoundingOptions<'_>,
     dir: &Path,
     key: Option<ClusterKey>,
 ) -> Result<PreparedLog, PrepareError> {
@@ -145,20 +138,19 @@ fn found_log(
     sync_parents(dir)?;
     let key = match key {
         Some(key) => key,
-        None => ClusterKey::create(wish.root)?,
+        None => ClusterKey::create(options.root)?,
     };
     tracing::info!(cluster = %key.cluster, dir = %dir.display(), "a new cluster is founded");
     Ok(PreparedLog { key, dir: dir.to_owned() })
 }
 
-/// Makes the names of a directory and of all above it durable: any of them may have been made for it just now, or by an earlier start
-/// that ended before this.
+/// Makes the names of a directory and of its parents durable. Any of them may be new, from this start or an earlier one.
 fn sync_parents(dir: &Path) -> Result<(), ReplicaFault> {
     let fault = |doing| move |error| ReplicaFault::io(dir, doing, error);
     let whole = dir.canonicalize().map_err(fault("find the directory"))?;
     for above in parents_on_filesystem(&whole).map_err(fault("look at the directories above"))? {
         match sync_directory(above) {
-            // Who may not look into it has not made it.
+            // A parent that this user may not read was not created by it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
             synced => synced.map_err(fault("sync the directories above"))?,
         }
@@ -166,8 +158,7 @@ fn sync_parents(dir: &Path) -> Result<(), ReplicaFault> {
     Ok(())
 }
 
-/// The directories above this one, up to where its filesystem is mounted: that place was there before the filesystem was, and what
-/// lies above it is no concern of this one's.
+/// The parents of a directory on its own filesystem. The mount point and what lies above it existed before.
 fn parents_on_filesystem(dir: &Path) -> io::Result<Vec<&Path>> {
     let device = fs::metadata(dir)?.dev();
     let mut above = Vec::new();
@@ -182,12 +173,12 @@ fn parents_on_filesystem(dir: &Path) -> io::Result<Vec<&Path>> {
     Ok(above)
 }
 
-/// The directories of logs in a data root, in words, where they help: another address is no lost disk.
-fn describe_other_logs(wish: &FoundingOptions<'_>, refusal: &FoundingRefusal) -> String {
+/// The logs in a data root as a sentence, for a lost log: a changed address looks like a lost disk.
+fn describe_other_logs(options: &FoundingOptions<'_>, refusal: &FoundingRefusal) -> String {
     if !matches!(refusal, FoundingRefusal::LogLost) {
         return String::new();
     }
-    let mut names: Vec<String> = fs::read_dir(wish.root)
+    let mut names: Vec<String> = fs::read_dir(options.root)
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
@@ -198,19 +189,19 @@ fn describe_other_logs(wish: &FoundingOptions<'_>, refusal: &FoundingRefusal) ->
         return ". No log is beside the key".to_owned();
     }
     names.sort();
-    let own = log_directory(Path::new(""), wish.own_line);
+    let own = log_directory(Path::new(""), options.own_line);
     let (names, own) = (names.join(", "), own.display());
     format!(". Beside the key: {names}; if the address changed, rename that directory to `{own}`")
 }
 
-/// Asks every other line who is there.
-fn probe_lines(wish: &FoundingOptions<'_>) -> Vec<(SocketAddr, ProbeAnswer)> {
-    let others = wish.lines.iter().filter(|line| **line != wish.own_line && line.port() != 0);
+/// Probes every other line.
+fn probe_lines(options: &FoundingOptions<'_>) -> Vec<(SocketAddr, ProbeAnswer)> {
+    let others = options.lines.iter().filter(|line| **line != options.own_line && line.port() != 0);
     others
         .map(|line| {
             let answered = probe_line(*line);
             if answered == ProbeAnswer::OtherProgram {
-                tracing::warn!(%line, "what listens there is no tracker; it is taken for nobody");
+                tracing::warn!(%line, "the program that listens there is not a tracker; the line counts as free");
             }
             (*line, answered)
         })
@@ -235,7 +226,7 @@ fn probe_line(line: SocketAddr) -> ProbeAnswer {
     match question() {
         Ok(answer) if is_tracker(&answer) => ProbeAnswer::Tracker,
         Ok(_) => ProbeAnswer::OtherProgram,
-        // Something accepted and says nothing: it may be a tracker that is still opening its log.
+        // A program accepted and sends nothing: it may be a tracker that is still opening its log.
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
             ProbeAnswer::NoAnswer
         }
@@ -243,7 +234,7 @@ fn probe_line(line: SocketAddr) -> ProbeAnswer {
     }
 }
 
-/// Whether an answer has what every tracker's answer has.
+/// Whether an answer has the fields of every tracker's answer.
 fn is_tracker(answer: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Value>(answer)
         .is_ok_and(|answer| answer["status"].is_string() && answer["epoch"].is_u64())
@@ -255,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    fn wish<'a>(root: &'a Path, lines: &'a [SocketAddr]) -> FoundingOptions<'a> {
+    fn options<'a>(root: &'a Path, lines: &'a [SocketAddr]) -> FoundingOptions<'a> {
         FoundingOptions { root, lines, own_line: lines[0], found_anyway: false }
     }
 
@@ -263,29 +254,29 @@ mod tests {
     fn a_founding_makes_key_and_log_and_starts_over_while_the_log_has_no_entry() {
         let root = tempfile::tempdir().unwrap();
         let lines = ["127.0.0.1:0".parse().unwrap()];
-        let first = prepare_log(&wish(root.path(), &lines)).unwrap();
+        let first = prepare_log(&options(root.path(), &lines)).unwrap();
         assert_eq!(first.dir, root.path().join("127.0.0.1_0"));
-        let again = prepare_log(&wish(root.path(), &lines)).unwrap();
+        let again = prepare_log(&options(root.path(), &lines)).unwrap();
         assert_eq!(again.key.cluster, first.key.cluster);
         fs::remove_file(first.dir.join(LOG_FILE)).unwrap();
-        let lost = prepare_log(&wish(root.path(), &lines)).unwrap_err().to_string();
+        let lost = prepare_log(&options(root.path(), &lines)).unwrap_err().to_string();
         assert!(lost.contains("--data") && lost.contains("No log"), "{lost}");
     }
 
     #[test]
-    fn another_address_is_told_from_a_lost_disk_and_leaves_nothing_behind() {
+    fn another_address_is_told_from_a_lost_disk_and_leaves_no_files() {
         let root = tempfile::tempdir().unwrap();
         let lines: [SocketAddr; 2] = ["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap()];
-        let first = prepare_log(&wish(root.path(), &lines[..1])).unwrap();
+        let first = prepare_log(&options(root.path(), &lines[..1])).unwrap();
         fs::create_dir(root.path().join("notes")).unwrap();
         for _ in 0..2 {
-            let refused = prepare_log(&wish(root.path(), &lines[1..])).unwrap_err().to_string();
+            let refused = prepare_log(&options(root.path(), &lines[1..])).unwrap_err().to_string();
             let advice =
                 "Beside the key: 127.0.0.1_0; if the address changed, rename that directory to `127.0.0.2_0`";
             assert!(refused.contains(advice), "{refused}");
         }
         fs::rename(first.dir, root.path().join("127.0.0.2_0")).unwrap();
-        let moved = prepare_log(&wish(root.path(), &lines[1..])).unwrap();
+        let moved = prepare_log(&options(root.path(), &lines[1..])).unwrap();
         assert_eq!(moved.key.cluster, first.key.cluster);
     }
 
@@ -294,11 +285,11 @@ mod tests {
         let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
         let (mounted, above) = (Path::new("/dev/shm"), Path::new("/dev"));
         if device(mounted).is_none() || device(mounted) == device(above) {
-            eprintln!("skipped: /dev/shm is no filesystem of its own here");
+            eprintln!("skipped: /dev/shm is not a filesystem of its own here");
             return;
         }
         let Ok(dir) = tempfile::tempdir_in(mounted) else {
-            eprintln!("skipped: /dev/shm may not be written here");
+            eprintln!("skipped: /dev/shm is not writable here");
             return;
         };
         let deep = dir.path().join("a/b");
@@ -309,10 +300,10 @@ mod tests {
     }
 
     #[test]
-    fn whoever_answers_on_another_line_is_told_apart() {
+    fn trackers_other_programs_and_silence_on_a_line_are_told_apart() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(probe_line(silent.local_addr().unwrap()), ProbeAnswer::NoAnswer);
-        // A port that is taken, so that nobody else comes to listen there, and refuses.
+        // A bound port without a listener refuses connections, and no other program can listen there.
         let taken = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         taken.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         assert_eq!(probe_line(taken.local_addr().unwrap().as_socket().unwrap()), ProbeAnswer::Refused);
@@ -322,14 +313,14 @@ mod tests {
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let line = listener.local_addr().unwrap();
-            // It ends with the process.
+            // The thread ends with the process.
             std::thread::spawn(move || {
                 for mut connection in listener.incoming().map_while(Result::ok) {
-                    // Who asked may have waited long enough.
+                    // The probe may have given up.
                     let _ = connection.write_all(answer.as_bytes());
                 }
             });
-            // An answer that a slow machine gives too late is none; then it is asked for again.
+            // On a slow machine the answer may come too late; then probe again.
             let answered =
                 (0..10).map(|_| probe_line(line)).find(|answered| *answered != ProbeAnswer::NoAnswer);
             assert_eq!(answered, Some(expected));

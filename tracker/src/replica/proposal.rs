@@ -1,7 +1,7 @@
-//! Proposals: commands that wait for the log, and how several of them become one entry.
+//! Proposals: commands that wait for the log, and how several become one entry.
 //!
-//! Invariants: what waits is bounded in number and in bytes; an entry never exceeds its limit; every proposal that was taken in
-//! is answered exactly once.
+//! Invariants: waiting commands are bounded in number and in bytes. An entry never exceeds its limit. Every accepted
+//! proposal is answered exactly once.
 
 use std::io;
 
@@ -12,42 +12,33 @@ use crate::state::command::LogCommand;
 use super::limits::{BATCH_MAX_BYTES, ENTRY_MAX_COMMANDS};
 use super::raft_types::{ApplyResult, CommandBatch};
 
-/// Why a command has no outcome.
+/// Why a proposed command has no outcome.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum ProposalError {
     /// It is longer than an entry may be.
-    #[error("a change of {bytes} bytes, but one may have {}", BATCH_MAX_BYTES)]
-    TooLarge {
-        /// Its length, in bytes.
-        bytes: usize,
-    },
-    /// Too much waits already.
+    #[error("a change of {bytes} bytes, but one may have {BATCH_MAX_BYTES}")]
+    TooLarge { bytes: usize },
+    /// Too many commands wait.
     #[error("too many changes wait for the disk; try again in a moment")]
     Busy,
     /// The disk is full. Nothing was changed.
     #[error(
         "the tracker's disk is full ({free} bytes free, {wanted} wanted at {path}): it goes on when there is space"
     )]
-    Full {
-        /// The directory.
-        path: String,
-        /// Free bytes.
-        free: u64,
-        /// Bytes below which nothing is written.
-        wanted: u64,
-    },
-    /// This tracker may not write now, since another leads or none does. Nothing was changed.
+    Full { path: String, free: u64, wanted: u64 },
+    /// Another tracker leads, or none does. Nothing was changed.
     #[error("no tracker leads at the moment; try again")]
     NoLeader,
     /// The log cannot be written now. Nothing was changed.
     #[error("the tracker cannot write at the moment: {0}")]
     Unavailable(String),
-    /// Writing failed half-way: the command may stand or not, but never in part.
-    #[error("the tracker failed while it wrote, so the change may stand or not; ask again: {0}")]
+    /// Writing failed: the command was made as a whole or not at all.
+    #[error("the tracker failed while writing, so the change may or may not have been made; ask again: {0}")]
     Unknown(String),
 }
 
-/// Who waits for an outcome.
+/// Called with the outcome of a proposal.
 pub(super) type Reply = Box<dyn FnOnce(Result<ApplyResult, ProposalError>) + Send>;
 
 /// A command on its way to the log.
@@ -55,7 +46,7 @@ pub(super) struct Proposal {
     pub(super) command: LogCommand,
     pub(super) bytes: usize,
     pub(super) reply: Reply,
-    /// Its share of the bytes that may wait; given back when it is dropped.
+    /// Its share of the bytes that may wait; dropping it returns the share.
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -73,12 +64,12 @@ pub(super) fn command_bytes(command: &LogCommand) -> usize {
     }
     let mut count = CountingWriter(0);
     serde_json::to_writer(&mut count, command).expect("commands have string keys and nothing that can fail");
-    // The comma behind it.
+    // The comma after it.
     count.0 + 1
 }
 
-/// Takes what waits, as much as fits into one entry. `next` is what did not fit the entry before, and afterwards what does
-/// not fit this one. `None` when nothing will come any more.
+/// Takes as many waiting proposals as fit into one entry. `next` is the one that did not fit the entry before, and then the
+/// one that does not fit this one. `None` when the senders are gone.
 pub(super) async fn gather_proposals(
     inbox: &mut mpsc::Receiver<Proposal>,
     next: &mut Option<Proposal>,
@@ -88,26 +79,26 @@ pub(super) async fn gather_proposals(
         None => inbox.recv().await?,
     };
     let mut bytes = first.bytes;
-    let mut together = vec![first];
-    while together.len() < ENTRY_MAX_COMMANDS {
+    let mut batch = vec![first];
+    while batch.len() < ENTRY_MAX_COMMANDS {
         let Ok(another) = inbox.try_recv() else { break };
         if bytes + another.bytes > BATCH_MAX_BYTES {
             *next = Some(another);
             break;
         }
         bytes += another.bytes;
-        together.push(another);
+        batch.push(another);
     }
-    Some(together)
+    Some(batch)
 }
 
-/// The commands as an entry's content, and who waits for each.
-pub(super) fn split_batch(together: Vec<Proposal>) -> (CommandBatch, Vec<Reply>) {
-    let (commands, replies) = together.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
+/// Separates the commands, as an entry's content, from the replies.
+pub(super) fn split_batch(batch: Vec<Proposal>) -> (CommandBatch, Vec<Reply>) {
+    let (commands, replies) = batch.into_iter().map(|proposal| (proposal.command, proposal.reply)).unzip();
     (CommandBatch { commands }, replies)
 }
 
-/// Tells all of them the same.
+/// Gives all replies the same error.
 pub(super) fn refuse_all(replies: Vec<Reply>, why: &ProposalError) {
     for reply in replies {
         reply(Err(why.clone()));

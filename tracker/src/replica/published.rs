@@ -1,6 +1,6 @@
-//! What a replica's handle and its thread both know: how it runs, and what it came to.
+//! State shared by a replica's handle and its thread: the options, and what the thread publishes.
 //!
-//! Invariant: reads come from the store published last, or from none while the log is being opened anew.
+//! Invariant: reads use the store published last, or none while the log is being reopened.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,16 +11,16 @@ use super::store::ReplicaStore;
 /// How a replica runs.
 #[derive(Clone, Debug)]
 pub struct ReplicaOptions {
-    /// Where clients reach this tracker, `IP:PORT`; the other trackers are told.
+    /// Address at which clients reach this tracker, `IP:PORT`. Other trackers are told it.
     pub address: String,
-    /// The id of the cluster whose key is at hand.
+    /// Id of the cluster.
     pub cluster: String,
-    /// Writes are refused while less than this is free, in bytes.
+    /// Writes are refused while the filesystem has fewer free bytes than this.
     pub space_floor_bytes: u64,
 }
 
 impl ReplicaOptions {
-    /// The usual options of a tracker at an address, in a cluster.
+    /// The default options of a tracker at an address, in a cluster.
     #[must_use]
     pub fn at(address: &str, cluster: &str) -> ReplicaOptions {
         let (address, cluster) = (address.to_owned(), cluster.to_owned());
@@ -28,22 +28,22 @@ impl ReplicaOptions {
     }
 }
 
-/// What the thread tells the handle.
+/// What the thread publishes for the handle.
 #[derive(Debug, Default)]
 pub(super) struct PublishedState {
     store: Mutex<Option<Arc<ReplicaStore>>>,
     epoch: AtomicU64,
-    /// How often another store was published.
+    /// Number of published stores.
     generation: AtomicU64,
 }
 
 impl PublishedState {
-    /// The store that reads come from.
+    /// The store for reads.
     pub(super) fn store(&self) -> Option<Arc<ReplicaStore>> {
         self.lock().clone()
     }
 
-    /// From now on reads come from this store; from none while there is none.
+    /// Sets the store for reads; `None` while the log is being reopened.
     pub(super) fn publish(&self, store: Option<Arc<ReplicaStore>>) {
         *self.lock() = store;
         self.generation.fetch_add(1, Ordering::Release);

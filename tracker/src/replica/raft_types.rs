@@ -1,31 +1,29 @@
-//! The consensus library's types, filled in: what an entry carries, what applying it gives, who a node is.
+//! Type parameters of the consensus library: content of an entry, result of applying it, identity of a node.
 //!
-//! An entry carries a batch: the library syncs its log once an entry, so commands that wait together share one.
+//! An entry carries a batch of commands. The library syncs its log once for each entry, so commands that wait together
+//! share a sync.
 
 use serde::{Deserialize, Serialize};
 
 use crate::state::command::LogCommand;
-use crate::state::outcome::{CommandOutcome, CommandRefusal};
+pub use crate::state::outcome::ApplyResult;
 
 use super::fault::{ReplicaFault, StoreError};
 use super::snapshot::Snapshot;
 
-/// Commands that share one entry, in order.
+/// The commands of one entry, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandBatch {
-    /// The commands, at least one.
+    /// At least one command.
     pub commands: Vec<LogCommand>,
 }
 
-/// What a command came to.
-pub type ApplyResult = Result<CommandOutcome, CommandRefusal>;
-
-/// What the commands of an entry came to, in the same order; none for the library's own entries.
+/// Results of an entry's commands, in order; empty for the library's own entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAnswers(pub Vec<ApplyResult>);
 
 openraft::declare_raft_types!(
-    /// The types that the replica gives to the consensus library.
+    /// The type parameters that the replica gives to the consensus library.
     pub RaftTypes:
         D = CommandBatch,
         R = BatchAnswers,
@@ -44,17 +42,19 @@ pub(super) type SnapshotMeta = openraft::SnapshotMeta<NodeId, openraft::BasicNod
 pub(super) type StorageError = openraft::StorageError<NodeId>;
 pub(super) type StorageIoError = openraft::StorageIOError<NodeId>;
 
-/// An entry out of its row.
+/// Parses an entry from its row.
 pub(super) fn parse_entry(row: &[u8]) -> Result<Entry, StoreError> {
     Ok(serde_json::from_slice(row)?)
 }
 
-/// A fault, in the form in which the library takes it.
-pub(super) fn read_error(fault: &ReplicaFault) -> StorageError {
-    StorageIoError::read(openraft::AnyError::new(fault)).into()
+/// A fault as the library's error of a read.
+#[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]
+pub(super) fn read_error(fault: ReplicaFault) -> StorageError {
+    StorageIoError::read(openraft::AnyError::new(&fault)).into()
 }
 
-/// The same, of something written.
-pub(super) fn write_error(fault: &ReplicaFault) -> StorageError {
-    StorageIoError::write(openraft::AnyError::new(fault)).into()
+/// A fault as the library's error of a write.
+#[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]
+pub(super) fn write_error(fault: ReplicaFault) -> StorageError {
+    StorageIoError::write(openraft::AnyError::new(&fault)).into()
 }

@@ -1,11 +1,11 @@
-//! The life of a log: open, run, fail, look on, open again.
+//! Runs a log: opens it, serves proposals, and after a failed write serves reads until it can be reopened.
 //!
 //! ```text
-//!   open ──► lead ──► serve ──(a write failed)──► look on: read, refuse writes ──(room again)──► open
-//!     └─(refused)─► end          └─(asked)─► end
+//!   open ──► lead ──► serve_proposals ──(a write failed)──► serve_reads, refuse writes ──(writable again)──► open
+//!     └─(refused)─► end          └─(stopped)─► end
 //! ```
 //!
-//! Invariant: each life has its own runtime; when that is dropped, nothing holds the log any more, and it can be opened anew.
+//! Invariant: each opening has its own runtime. After that is dropped, nothing holds the log, and it can be reopened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,15 +31,15 @@ use super::published::{PublishedState, ReplicaOptions};
 use super::raft_types::{NodeId, RaftTypes};
 use super::store::ReplicaStore;
 
-/// The founder's number in its cluster. Those who join get others.
+/// Number of the founder in its cluster; part of the log's format.
 const FOUNDER: NodeId = 1;
 
-/// Bits of an epoch that count starts; the term of office stands above them.
+/// Low bits of an epoch, which count openings of the log; the leader's term stands above them.
 const START_BITS: u32 = 20;
 
 type Ready = SyncSender<Result<(), ReplicaFault>>;
 
-/// Why a life ended.
+/// Why one opening of the log ended.
 enum RunEnd {
     Stopped,
     Failed(ReplicaFault),
@@ -49,11 +49,11 @@ struct LogRunner<'a> {
     home: Box<dyn LogLocation>,
     options: &'a ReplicaOptions,
     proposals: mpsc::Receiver<Proposal>,
-    /// Did not fit the entry before.
+    /// The proposal that did not fit the previous entry.
     next_proposal: Option<Proposal>,
     stopped: oneshot::Receiver<()>,
     shared: &'a PublishedState,
-    /// Whoever waits for the first opening.
+    /// The receiver of the result of the first opening.
     ready: Option<Ready>,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn run_log(
     shared: &PublishedState,
     ready: Ready,
 ) {
-    let mut life = LogRunner {
+    let mut runner = LogRunner {
         home,
         options,
         proposals: inbox,
@@ -77,21 +77,21 @@ pub(super) fn run_log(
     };
     loop {
         let end = match build_runtime() {
-            Ok(runtime) => runtime.block_on(life.run_once()),
+            Ok(runtime) => runtime.block_on(runner.run_once()),
             Err(error) => {
-                RunEnd::Failed(ReplicaFault::io(life.home.name().as_ref(), "start a runtime", error))
+                RunEnd::Failed(ReplicaFault::io(runner.home.name().as_ref(), "start a runtime", error))
             }
         };
         shared.publish(None);
         let RunEnd::Failed(fault) = end else { return };
-        if let Some(ready) = life.ready.take() {
-            // The starter has gone only if its thread died.
+        if let Some(ready) = runner.ready.take() {
+            // The receiver is gone only if its thread died.
             let _ = ready.send(Err(fault));
             return;
         }
         tracing::error!(%fault, "the log has failed");
         let Ok(runtime) = build_runtime() else { return };
-        if runtime.block_on(life.serve_reads(&fault)).is_none() {
+        if runtime.block_on(runner.serve_reads(&fault)).is_none() {
             return;
         }
         shared.publish(None);
@@ -115,12 +115,12 @@ impl LogRunner<'_> {
             return RunEnd::Stopped;
         }
         let end = self.serve_proposals(&raft).await;
-        // It may have stopped by itself, which is then why the life ended.
+        // The error of a shutdown is that of `end`.
         let _ = raft.shutdown().await;
         end
     }
 
-    /// Opens the log and leads it; all its entries are applied then.
+    /// Opens the log and becomes its leader, with every entry applied.
     async fn open_and_lead(&mut self) -> Result<(Arc<ReplicaStore>, Raft<RaftTypes>), ReplicaFault> {
         let store = Arc::new(self.home.open()?);
         store.claim_cluster(&self.options.cluster)?;
@@ -144,7 +144,7 @@ impl LogRunner<'_> {
                     metrics.current_leader == Some(FOUNDER)
                         && metrics.last_applied.map(|last| last.index) == metrics.last_log_index
                 },
-                "leads, with every entry applied",
+                "leading, with every entry applied",
             )
             .await
             .map_err(|error| stop(error.to_string()))?;
@@ -155,14 +155,14 @@ impl LogRunner<'_> {
 
     async fn serve_proposals(&mut self, raft: &Raft<RaftTypes>) -> RunEnd {
         loop {
-            let together = tokio::select! {
+            let proposals = tokio::select! {
                 _ = &mut self.stopped => return RunEnd::Stopped,
-                together = gather_proposals(&mut self.proposals, &mut self.next_proposal) => match together {
-                    Some(together) => together,
+                proposals = gather_proposals(&mut self.proposals, &mut self.next_proposal) => match proposals {
+                    Some(proposals) => proposals,
                     None => return RunEnd::Stopped,
                 },
             };
-            let (batch, replies) = split_batch(together);
+            let (batch, replies) = split_batch(proposals);
             if let Some(full) = self.disk_full() {
                 refuse_all(replies, &full);
                 continue;
@@ -194,19 +194,19 @@ impl LogRunner<'_> {
         (free < wanted).then(|| ProposalError::Full { path: self.home.name(), free, wanted })
     }
 
-    /// Reads on and refuses writes until a new opening is worth a try; `None` when asked to stop.
+    /// Serves reads and refuses writes until the log may be reopened; `None` when asked to stop.
     async fn serve_reads(&mut self, fault: &ReplicaFault) -> Option<()> {
         match self.home.open_overlaid().and_then(catch_up_store) {
             Ok(store) => self.shared.publish(Some(Arc::new(store))),
-            Err(fault) => tracing::error!(%fault, "the log cannot even be read"),
+            Err(fault) => tracing::error!(%fault, "the log cannot be read either"),
         }
         let mut pause = tokio::time::interval(Duration::from_millis(REOPEN_MS));
         pause.tick().await;
         loop {
             tokio::select! {
                 _ = &mut self.stopped => return None,
-                together = gather_proposals(&mut self.proposals, &mut self.next_proposal) => {
-                    let (_, replies) = split_batch(together?);
+                proposals = gather_proposals(&mut self.proposals, &mut self.next_proposal) => {
+                    let (_, replies) = split_batch(proposals?);
                     let why = self.disk_full().unwrap_or_else(|| ProposalError::Unavailable(fault.to_string()));
                     refuse_all(replies, &why);
                 }
@@ -220,13 +220,13 @@ impl LogRunner<'_> {
     }
 }
 
-/// Applies, in memory, the entries that the rows in the file lack: what was acknowledged is seen.
+/// Applies, in memory, the entries that the file's rows lack, so that reads contain everything acknowledged.
 fn catch_up_store(store: ReplicaStore) -> Result<ReplicaStore, ReplicaFault> {
     let store = Arc::new(store);
     MachineStore::new(Arc::clone(&store)).catch_up()?;
     Arc::try_unwrap(store).map_err(|store| ReplicaFault::Stopped {
         path: store.path().to_owned(),
-        reason: "someone else still holds it".to_owned(),
+        reason: "another part of the tracker still holds it".to_owned(),
     })
 }
 

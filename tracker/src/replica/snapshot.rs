@@ -1,9 +1,9 @@
 //! Snapshots: all rows of one state, streamed one at a time.
 //!
-//! The tables are the snapshot; a snapshot taken is a view of them, and costs nothing until it is sent. On its way to another tracker it
-//! is a stream: per row the lengths of key and value (u32, big-endian), then both; two lengths of u32::MAX end it, and the SHA-256 of all
-//! before follows. Invariants: no row is longer than its limit; rows are replaced only as a whole, within one change, and not
-//! at all when the stream is cut or altered.
+//! A snapshot is a view of the tables, without a copy. Its stream to another tracker has, for each row, the lengths of key
+//! and value (u32, big-endian), then both; two lengths of `u32::MAX` end it, followed by the SHA-256 of all before.
+//! Invariants: no part is longer than its limit. All rows are replaced in one transaction, or none when the stream is cut or
+//! altered.
 
 use std::fmt;
 use std::fs::File;
@@ -16,14 +16,14 @@ use super::fault::StoreError;
 use super::limits::SNAPSHOT_PART_MAX_BYTES;
 use super::store::ROWS;
 
-/// In place of a row's lengths: no more rows.
+/// In place of a row's lengths: the end of the rows.
 const END: u32 = u32::MAX;
 
-/// Where the rows of a snapshot are.
+/// All rows of one state.
 pub struct Snapshot(SnapshotSource);
 
 enum SnapshotSource {
-    /// Nowhere yet.
+    /// Not received yet.
     None,
     /// In a view of the tables.
     Tables(ReadTransaction),
@@ -44,7 +44,7 @@ impl fmt::Debug for Snapshot {
 type RowVisitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
 
 impl Snapshot {
-    /// One that is still to be received.
+    /// A snapshot still to be received.
     pub(super) fn none() -> Snapshot {
         Snapshot(SnapshotSource::None)
     }
@@ -54,16 +54,16 @@ impl Snapshot {
         Snapshot(SnapshotSource::Tables(view))
     }
 
-    /// The rows of a stream that was received into a file.
+    /// The rows of a received stream.
     #[must_use]
     pub fn of_stream(file: File) -> Snapshot {
         Snapshot(SnapshotSource::Stream(file))
     }
 
-    /// Writes the rows as a stream; the number of rows.
+    /// Writes the rows as a stream and returns their number.
     ///
     /// # Errors
-    /// What went wrong in reading the rows or in writing them.
+    /// The error of reading a row or of writing it.
     pub fn write_to(&mut self, to: &mut impl Write) -> io::Result<u64> {
         let mut sum = Sha256::new();
         let mut rows = 0;
@@ -92,7 +92,7 @@ impl Snapshot {
         Ok(rows)
     }
 
-    /// Replaces all rows by these.
+    /// Replaces all rows of the tables.
     pub(super) fn replace_rows(mut self, change: &WriteTransaction) -> Result<(), StoreError> {
         change.delete_table(ROWS)?;
         let mut table = change.open_table(ROWS)?;
@@ -102,7 +102,7 @@ impl Snapshot {
         })
     }
 
-    /// Visits every row, in the order of keys.
+    /// Visits every row in the order of keys.
     fn visit_rows(&mut self, each: RowVisitor<'_>) -> Result<(), StoreError> {
         match &mut self.0 {
             SnapshotSource::None => {

@@ -1,9 +1,8 @@
-//! The one file in which log and tables stand, and the rules of its transactions.
+//! The file of the log and the tables, and the rules of its transactions.
 //!
-//! Invariants: a durable transaction has reached the disk, and its number the witness, before `write` returns. A lazy one reaches the
-//! disk with the next durable one, whole or not at all, and never before what was written earlier: the file always holds a
-//! prefix of what was done. A file is opened for writing only after it was checked, page by page, through an overlay: a refused
-//! file is as it was found.
+//! Invariants: a durable transaction is on the disk, and its number in the witness, before `write` returns. A lazy one
+//! reaches the disk with the next durable one, as a whole or not at all, and never before an earlier one. A file is opened
+//! for writing only after every page was checked through an overlay, so a refused file is unchanged.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,43 +19,43 @@ use serde::de::DeserializeOwned;
 use super::disk::{CountedStorage, LockedFile, LogGauges, sync_directory};
 use super::fault::{ReplicaFault, StoreError};
 use super::limits::CACHE_BYTES;
-use super::overlay::{Overlay, SharedStorage};
+use super::overlay::Overlay;
 use super::witness::Witness;
 
 /// Log entries by index, as JSON.
 pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 
-/// Rows of all tables of the state, by the table's number and the row's key.
+/// Rows of all tables of the state, by table number and row key.
 pub(super) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
-/// What the log and the tables have to say about themselves, as JSON.
+/// Facts about the log and the tables, as JSON.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// The log's file in a tracker's directory.
+/// Name of the log's file in a tracker's directory.
 pub const LOG_FILE: &str = "tracker.redb";
 
-/// The witness beside it.
+/// Name of the witness beside it.
 pub const WITNESS_FILE: &str = "acknowledged";
 
-/// Under these keys of [`META`].
+/// Keys of [`META`].
 pub(super) mod meta {
     /// Number of the last durable change.
     pub(in crate::replica) const CHANGE: &str = "change";
     /// The cluster's id.
     pub(in crate::replica) const CLUSTER: &str = "cluster";
-    /// How often the log was opened.
+    /// Number of openings.
     pub(in crate::replica) const STARTS: &str = "starts";
-    /// The vote.
+    /// The vote of the consensus library.
     pub(in crate::replica) const VOTE: &str = "vote";
-    /// The last entry purged.
+    /// Id of the last purged entry.
     pub(in crate::replica) const PURGED: &str = "purged";
-    /// The last entry applied, and the membership then.
+    /// The last applied entry, and the membership at that entry.
     pub(in crate::replica) const APPLIED: &str = "applied";
-    /// That a snapshot was noted.
+    /// Present when a snapshot was recorded.
     pub(in crate::replica) const SNAPSHOT: &str = "snapshot";
 }
 
-/// When a transaction has to be on the disk.
+/// When a transaction becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FlushMode {
     /// Before its `write` returns.
@@ -65,13 +64,13 @@ pub(super) enum FlushMode {
     Lazy,
 }
 
-/// The file, open.
+/// The open file.
 pub struct ReplicaStore {
     database: Database,
     witness: Witness,
     gauges: Arc<LogGauges>,
     path: PathBuf,
-    /// Whether it is only looked at: then nothing that is written is ever acknowledged.
+    /// Whether it was opened through an overlay: then nothing is acknowledged.
     in_memory: bool,
 }
 
@@ -82,11 +81,10 @@ impl std::fmt::Debug for ReplicaStore {
 }
 
 impl ReplicaStore {
-    /// Makes an empty log in a tracker's directory, which exists. It appears under its name only when it is
-    /// whole.
+    /// Makes an empty log in an existing directory. It gets its name only when it is whole.
     ///
     /// # Errors
-    /// [`ReplicaFault`]; in particular when a log is there.
+    /// [`ReplicaFault`], also when a log exists.
     pub fn create(dir: &Path) -> Result<(), ReplicaFault> {
         let path = dir.join(LOG_FILE);
         let fresh = dir.join(format!("{LOG_FILE}.new"));
@@ -107,33 +105,29 @@ impl ReplicaStore {
         sync_directory(dir).map_err(io("sync the directory"))
     }
 
-    /// Opens the log of a tracker's directory, after checking every page of it.
+    /// Opens the log of a tracker's directory after checking every page.
     ///
     /// # Errors
-    /// [`ReplicaFault`] says what is wrong with it and what to do.
+    /// [`ReplicaFault`] says what is wrong and what to do.
     pub fn open(dir: &Path) -> Result<ReplicaStore, ReplicaFault> {
         let path = dir.join(LOG_FILE);
         ReplicaStore::open_on(LockedFile::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE)))
     }
 
-    /// The same on any storage: for tests that lose what was not synced. `path` is what faults call it.
+    /// Opens a log on any storage, for tests that lose unsynced writes. `path` is its name in faults.
     ///
     /// # Errors
-    /// As [`ReplicaStore::open_socket`].
+    /// As [`ReplicaStore::open`].
     pub fn open_on(
         disk: impl StorageBackend,
         path: &Path,
         witness: Witness,
     ) -> Result<ReplicaStore, ReplicaFault> {
-        let gauges = Arc::new(LogGauges::default());
-        let disk = Arc::new(CountedStorage::new(disk, Arc::clone(&gauges)));
-        drop(check_file(&disk, path, &witness, &gauges)?);
-        let open = || {
-            let disk = SharedStorage(Arc::clone(&disk));
-            Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?)
-        };
-        let database =
-            catch_panic(open).map_err(|trouble| trouble.into_fault(path, Some(gauges.last_read())))?;
+        let disk = CountedStorage::new(disk);
+        drop(check_file(&disk, path, &witness)?);
+        let gauges = Arc::clone(disk.gauges());
+        let open = || Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?);
+        let database = catch_panic(open).map_err(|error| error.into_fault(path, Some(gauges.last_read())))?;
         let store = ReplicaStore { database, witness, gauges, path: path.to_owned(), in_memory: false };
         store.write(FlushMode::Durable, |change| {
             let starts: u64 = meta_in_change(change, meta::STARTS)?.unwrap_or(0);
@@ -142,10 +136,10 @@ impl ReplicaStore {
         Ok(store)
     }
 
-    /// Opens a log to be looked at: what is written stays in memory, and the file as it is, however it was left.
+    /// Opens a log through an overlay: writes stay in memory, and the file is not changed.
     ///
     /// # Errors
-    /// As [`ReplicaStore::open_socket`].
+    /// As [`ReplicaStore::open`].
     pub fn open_overlaid(dir: &Path) -> Result<ReplicaStore, ReplicaFault> {
         let path = dir.join(LOG_FILE);
         ReplicaStore::open_overlaid_on(
@@ -158,28 +152,28 @@ impl ReplicaStore {
     /// The same on any storage.
     ///
     /// # Errors
-    /// As [`ReplicaStore::open_socket`].
+    /// As [`ReplicaStore::open`].
     pub fn open_overlaid_on(
         disk: impl StorageBackend,
         path: &Path,
         witness: Witness,
     ) -> Result<ReplicaStore, ReplicaFault> {
-        let gauges = Arc::new(LogGauges::default());
-        let disk = Arc::new(CountedStorage::new(disk, Arc::clone(&gauges)));
-        let database = check_file(&disk, path, &witness, &gauges)?;
+        let disk = CountedStorage::new(disk);
+        let database = check_file(&disk, path, &witness)?;
+        let gauges = Arc::clone(disk.gauges());
         Ok(ReplicaStore { database, witness, gauges, path: path.to_owned(), in_memory: true })
     }
 
-    /// The file's name, for faults.
+    /// Path of the file, for faults.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Notes whose log it is, or finds it noted.
+    /// Records the cluster of a new log, or compares the recorded one.
     ///
     /// # Errors
-    /// [`ReplicaFault::Foreign`] when it is another cluster's.
+    /// [`ReplicaFault::Foreign`] when the log belongs to another cluster.
     pub(super) fn claim_cluster(&self, cluster: &str) -> Result<(), ReplicaFault> {
         match self.read(|view| meta_in_view::<String>(view, meta::CLUSTER))? {
             Some(noted) if noted == cluster => Ok(()),
@@ -188,7 +182,7 @@ impl ReplicaStore {
         }
     }
 
-    /// Whether the log has an entry, or had one: a founding came to its end.
+    /// Whether the log has or had an entry, that is, its founding was completed.
     ///
     /// # Errors
     /// [`ReplicaFault`] when it cannot be read.
@@ -199,7 +193,7 @@ impl ReplicaStore {
         })
     }
 
-    /// How often the log was opened, this time included.
+    /// Number of openings, this one included.
     pub(super) fn starts(&self) -> Result<u64, ReplicaFault> {
         Ok(self.read(|view| meta_in_view(view, meta::STARTS))?.unwrap_or(0))
     }
@@ -208,7 +202,7 @@ impl ReplicaStore {
         &self.gauges
     }
 
-    /// Makes one change, whole or not at all.
+    /// Makes one change, as a whole or not at all.
     pub(super) fn write<R>(
         &self,
         flush: FlushMode,
@@ -247,7 +241,7 @@ impl ReplicaStore {
         look(&view).map_err(|trouble| self.fault(trouble))
     }
 
-    /// One state of the file, to be read at leisure.
+    /// A view of the file's current state, for several reads.
     pub(super) fn begin_read(&self) -> Result<ReadTransaction, ReplicaFault> {
         self.database.begin_read().map_err(|error| self.fault(error.into()))
     }
@@ -268,17 +262,12 @@ fn write_first_state(disk: LockedFile) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Checks every page of a log, and that it holds what was acknowledged; gives the database over an overlay.
-fn check_file<B: StorageBackend>(
-    disk: &Arc<B>,
-    path: &Path,
-    witness: &Witness,
-    gauges: &LogGauges,
-) -> Result<Database, ReplicaFault> {
+/// Checks every page of a log, and that it contains what was acknowledged. Returns the database over an overlay.
+fn check_file(disk: &CountedStorage, path: &Path, witness: &Witness) -> Result<Database, ReplicaFault> {
     let open = || -> Result<(Database, u64), StoreError> {
-        let overlay = Overlay::new(Arc::clone(disk))?;
+        let overlay = Overlay::new(disk.clone())?;
         if overlay.len()? == 0 {
-            // The database would take an empty file for a new one.
+            // The database would initialize an empty file.
             return Err(StoreError::Unreadable("it is empty".to_owned()));
         }
         let mut builder = Builder::new();
@@ -289,8 +278,8 @@ fn check_file<B: StorageBackend>(
         let change = last_change(&database)?;
         Ok((database, change))
     };
-    let (database, change) =
-        catch_panic(open).map_err(|trouble| trouble.into_fault(path, Some(gauges.last_read())))?;
+    let last_read = || disk.gauges().last_read();
+    let (database, change) = catch_panic(open).map_err(|error| error.into_fault(path, Some(last_read())))?;
     let acknowledged = witness.acknowledged();
     if change < acknowledged {
         let (path, witness) = (path.to_owned(), witness.path().to_owned());
@@ -299,7 +288,7 @@ fn check_file<B: StorageBackend>(
     Ok(database)
 }
 
-/// Runs what reads a file that may be damaged; a panic inside is damage too, not the end of the process.
+/// Runs code that reads a possibly damaged file. A panic counts as damage.
 fn catch_panic<R>(open: impl FnOnce() -> Result<R, StoreError>) -> Result<R, StoreError> {
     catch_unwind(AssertUnwindSafe(open))
         .unwrap_or_else(|_| Err(StoreError::Unreadable("its pages contradict each other".to_owned())))
@@ -310,7 +299,7 @@ fn last_change(database: &Database) -> Result<u64, StoreError> {
         .ok_or_else(|| StoreError::Unreadable("it holds no change".to_owned()))
 }
 
-/// A value of [`META`].
+/// A value of [`META`] in a view.
 pub(super) fn meta_in_view<T: DeserializeOwned>(
     view: &ReadTransaction,
     key: &str,
@@ -320,7 +309,7 @@ pub(super) fn meta_in_view<T: DeserializeOwned>(
     Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
 }
 
-/// The same within a change.
+/// A value of [`META`] inside a change.
 pub(super) fn meta_in_change<T: DeserializeOwned>(
     change: &WriteTransaction,
     key: &str,
@@ -330,7 +319,7 @@ pub(super) fn meta_in_change<T: DeserializeOwned>(
     Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
 }
 
-/// Puts a value into [`META`].
+/// Sets a value of [`META`].
 pub(super) fn put_meta<T: Serialize>(
     change: &WriteTransaction,
     key: &str,

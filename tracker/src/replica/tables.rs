@@ -1,8 +1,8 @@
-//! The state's tables in the log's file: a view to read, and rows to change within one transaction.
+//! The state's tables in the log's file: a view for reads, and rows for changes inside one transaction.
 //!
 //! One table of the database holds all rows; a key is the table's number, then the row's key. Invariants: a table's number
-//! never changes, since files are full of it. The first error is kept; from then on the tables read as empty, and whoever
-//! asks [`TablesView::check_address`] or [`WritableTables::check_address`] before answering or committing tells nobody of what was decided meanwhile.
+//! never changes, since it is in existing files. The first error is kept, and from then on the tables read as empty. So the
+//! caller checks with [`TablesView::check`] or [`WritableTables::check`] before it answers or commits.
 
 use std::cell::RefCell;
 use std::ops::Bound;
@@ -16,7 +16,7 @@ use crate::state::tables::{Table, Tables, Visit};
 use super::fault::{ReplicaFault, StoreError};
 use super::store::{ROWS, ReplicaStore};
 
-/// A table's number in the file.
+/// Number of a table in the file.
 pub(super) fn table_number(table: Table) -> u8 {
     match table {
         Table::Users => 1,
@@ -75,7 +75,7 @@ fn scan_rows(
     Ok(())
 }
 
-/// One state of the tables, to be read. It does not change when the tables do.
+/// One state of the tables, for reads. Later changes do not affect it.
 pub struct TablesView {
     rows: ReadOnlyTable<Bytes, Bytes>,
     first_error: Mutex<Option<StorageError>>,
@@ -89,7 +89,7 @@ impl std::fmt::Debug for TablesView {
 }
 
 impl TablesView {
-    /// The tables as they are now.
+    /// The current tables.
     ///
     /// # Errors
     /// [`ReplicaFault`] when the file cannot be read.
@@ -98,10 +98,10 @@ impl TablesView {
         Ok(TablesView { rows, first_error: Mutex::new(None), path: store.path().to_owned() })
     }
 
-    /// Whether every row was read: what was found out counts only then.
+    /// Whether every row was read; only then do the results count.
     ///
     /// # Errors
-    /// [`ReplicaFault`], the first that a read met; the view is good for nothing more.
+    /// [`ReplicaFault`] of the first failed read. The view cannot be used further.
     pub fn check(&self) -> Result<(), ReplicaFault> {
         match self.first_error().as_ref() {
             None => Ok(()),
@@ -112,7 +112,7 @@ impl TablesView {
         }
     }
 
-    /// From now on reads fail.
+    /// Makes all further reads fail.
     #[cfg(test)]
     pub(crate) fn fail(&self) {
         self.first_error().get_or_insert(StorageError::ValueTooLarge(0));
@@ -139,11 +139,11 @@ impl Tables for TablesView {
     }
 
     fn put(&mut self, _: Table, _: &[u8], _: &[u8]) {
-        unreachable!("a view is given to queries alone, which take the tables by shared reference");
+        unreachable!("queries use a view and take the tables by shared reference");
     }
 
     fn remove(&mut self, _: Table, _: &[u8]) -> bool {
-        unreachable!("a view is given to queries alone, which take the tables by shared reference");
+        unreachable!("queries use a view and take the tables by shared reference");
     }
 
     fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) {
@@ -151,7 +151,7 @@ impl Tables for TablesView {
     }
 }
 
-/// The tables within one change.
+/// The tables inside one transaction.
 pub(super) struct WritableTables<'t> {
     rows: DatabaseTable<'t, Bytes, Bytes>,
     first_error: RefCell<Option<StorageError>>,
@@ -162,7 +162,7 @@ impl<'t> WritableTables<'t> {
         Ok(WritableTables { rows: change.open_table(ROWS)?, first_error: RefCell::new(None) })
     }
 
-    /// Whether every row was read and written: the change may be committed only then.
+    /// Whether every row was read and written; only then may the change be committed.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.first_error.take().map_or(Ok(()), |error| Err(error.into()))
     }

@@ -1,12 +1,12 @@
-//! The witness: a small file beside the log that says which change was acknowledged last.
+//! The witness: a small file beside the log with the number of the last acknowledged change.
 //!
-//! After a crash the database falls back to the commit before a torn one. That is right for a commit that nobody was told
-//! of, and wrong for one that was acknowledged and damaged later; from inside, the two look alike. So after each durable commit its
-//! number is written here, and a log that ends below it is refused.
+//! After a crash the database falls back to the commit before a torn one. That is right for a commit that was never
+//! acknowledged, and wrong for an acknowledged one that was damaged later; the log's file alone cannot tell them apart. So
+//! the number of each durable commit is written here, and a log that ends before it is refused.
 //!
-//! Invariants: the witness is written after the sync of what it vouches for, so it is never ahead of a sound log; it is not synced
-//! itself, so after a loss of power it may lag or be missing, which only makes it silent. The number stands with its
-//! complement: a torn or flipped witness is known as such, and silent too.
+//! Invariants: the witness is written after the sync of its change, so it is never ahead of a sound log. It is not synced
+//! itself: after a loss of power it may lag or be missing, and then refuses less. The number stands with its complement; a
+//! torn or flipped witness counts as missing.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The number of the last acknowledged change.
+/// Number of the last acknowledged change, and its file.
 #[derive(Debug)]
 pub struct Witness {
     path: PathBuf,
@@ -24,12 +24,12 @@ pub struct Witness {
 #[derive(Debug, Default)]
 struct WitnessState {
     change: u64,
-    /// Open since the first change was noted.
+    /// Open since the first recorded change.
     file: Option<File>,
 }
 
 impl Witness {
-    /// Reads the witness at `path`; without one, or with one that cannot be read, it is silent. Nothing is written yet.
+    /// Reads the witness at `path`. A missing or unreadable one has number 0. Nothing is written yet.
     #[must_use]
     pub fn open(path: &Path) -> Witness {
         let change = match std::fs::read(path) {
@@ -43,19 +43,19 @@ impl Witness {
         Witness { path: path.to_owned(), said: Mutex::new(said) }
     }
 
-    /// Where it stands.
+    /// Path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The last acknowledged change; 0 when it is silent.
+    /// Number of the last acknowledged change; 0 when unknown.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.said().change
     }
 
-    /// Notes a change that is durable. A failure is no fault: the witness is then silent about it.
+    /// Records a durable change. A failure is logged and not reported: the witness then lags.
     pub(super) fn record_change(&self, change: u64) {
         let mut said = self.said();
         if change <= said.change {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_the_highest_change_noted_and_says_nothing_once_a_bit_is_flipped() {
+    fn it_has_the_highest_recorded_change_and_none_once_a_bit_is_flipped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("witness");
         let witness = Witness::open(&path);

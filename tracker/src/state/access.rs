@@ -10,12 +10,12 @@ use super::row_key::RowKey;
 use super::rows::{self, GroupRow, MemberRow, SessionRow};
 use super::tables::Tables;
 
-/// A user whose session was found to hold, and the command's time.
+/// A user whose session was found to hold.
 #[derive(Clone, Debug)]
 pub(super) struct VerifiedActor<'a> {
     /// The user and the session.
     pub(super) actor: &'a Actor,
-    /// What the tables say of the session.
+    /// The session's row.
     pub(super) session: SessionRow,
     /// The command's time, in seconds since the Unix epoch.
     pub(super) at_s: u64,
@@ -35,10 +35,10 @@ impl<'a> VerifiedActor<'a> {
         }
     }
 
-    /// The node that a command means: requests after the login need not repeat the key.
-    pub(super) fn node(&self, said: NodeEndpoint) -> NodeEndpoint {
+    /// The node that a command means. Commands after the login need not repeat the key.
+    pub(super) fn node(&self, claimed: NodeEndpoint) -> NodeEndpoint {
         let known = self.session.node.and_then(|node| node.peer_key);
-        NodeEndpoint { address: said.address, peer_key: said.peer_key.or(known) }
+        NodeEndpoint { address: claimed.address, peer_key: claimed.peer_key.or(known) }
     }
 }
 
@@ -49,7 +49,6 @@ impl SessionRow {
     }
 }
 
-/// Whether a user is a member.
 pub(super) fn is_member(tables: &dyn Tables, group: &GroupId, user: &UserId) -> bool {
     rows::row_exists::<MemberRow>(tables, &RowKey::member(group, user))
 }

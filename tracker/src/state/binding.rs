@@ -1,7 +1,7 @@
 //! Which session keeps which node online.
 //!
-//! Invariants: a node's row is there exactly while the node has shares; it names the node's session, and that session's
-//! index names the node; when a session ends, its nodes are offline until a login binds them to another.
+//! Invariants: a node's row exists exactly while the node has shares. It names the node's session, and that session's
+//! index names the node. When a session ends, its nodes are offline until a login binds them to another session.
 
 use super::id::{SessionId, UserId};
 use super::node::NodeEndpoint;
@@ -9,7 +9,7 @@ use super::row_key::RowKey;
 use super::rows::{self, NodeRow};
 use super::tables::{Table, Tables};
 
-/// Counts one share more of a node, which is online in this session from now on.
+/// Counts one more share of a node and binds the node to the session.
 pub(super) fn count_share(tables: &mut dyn Tables, user: &UserId, holder: NodeEndpoint, session: SessionId) {
     let key = RowKey::node(user, holder.identity());
     let before: Option<NodeRow> = rows::read_row(tables, &key);
@@ -17,7 +17,7 @@ pub(super) fn count_share(tables: &mut dyn Tables, user: &UserId, holder: NodeEn
     rebind_node(tables, &key, before.as_ref(), &NodeRow { holder, session, logged_out: false, shares });
 }
 
-/// Counts one share less of the node under `key`; the last one takes the row along.
+/// Counts one share less of the node under `key`. The last one removes the row.
 pub(super) fn uncount_share(tables: &mut dyn Tables, key: &RowKey) {
     let mut row: NodeRow = rows::indexed_row(tables, key);
     row.shares -= 1;
@@ -29,7 +29,7 @@ pub(super) fn uncount_share(tables: &mut dyn Tables, key: &RowKey) {
     }
 }
 
-/// Brings a node online in a session, at the address where it listens now; nothing to do for one without shares.
+/// Brings a node online in a session, at its current address. A node without shares has no row and needs nothing.
 pub(super) fn bind_node(tables: &mut dyn Tables, user: &UserId, holder: NodeEndpoint, session: SessionId) {
     let key = RowKey::node(user, holder.identity());
     let Some(before) = rows::read_row::<NodeRow>(tables, &key) else { return };
@@ -37,7 +37,7 @@ pub(super) fn bind_node(tables: &mut dyn Tables, user: &UserId, holder: NodeEndp
     rebind_node(tables, &key, Some(&before), &row);
 }
 
-/// Writes what has changed of a node's row, and moves it to the index of its session.
+/// Writes a node's row if it changed, and moves the node to the index of its session.
 fn rebind_node(tables: &mut dyn Tables, key: &RowKey, before: Option<&NodeRow>, row: &NodeRow) {
     let session_before = before.map(|before| before.session);
     if session_before != Some(row.session) {

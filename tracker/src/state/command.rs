@@ -1,8 +1,8 @@
-//! Commands: everything that can change the state, with everything that the change needs.
+//! Commands: everything that can change the state, each with everything that the change needs.
 //!
-//! Invariant: a command holds its time and its random ids, so applying it asks no clock and draws no number. One
-//! command is one log entry and stays below [`ROW_MAX_BYTES`](super::limits::ROW_MAX_BYTES): long manifests come as a
-//! run of commands ([`LogAction::UploadPart`] …, then [`LogAction::StagedUpload`]).
+//! Invariants: a command carries its time and its random ids, so applying it reads no clock and draws no number. One
+//! command is one log entry and stays below [`ROW_MAX_BYTES`](super::limits::ROW_MAX_BYTES): a long manifest comes as
+//! several [`LogAction::UploadPart`], then one [`LogAction::Upload`].
 
 use engine::proto::manifest::FileProof;
 use engine::proto::units::{ChainState, Digest};
@@ -13,16 +13,16 @@ pub use super::limits::MANIFEST_ROW_PIECES;
 use super::node::NodeEndpoint;
 use super::serde_forms;
 
-/// One change, as it stands in the log.
+/// One change, in the form in which the log stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogCommand {
     /// When it was proposed, in seconds since the Unix epoch.
     pub at_s: u64,
-    /// Who asks; `None` for what needs no login.
+    /// The user and session; `None` where no login is needed.
     pub by: Option<Actor>,
-    /// The client's name for the request. The same again in the same session gives the first outcome again.
+    /// The client's id of the request. The same id in the same session gives the first outcome again.
     pub request_id: Option<RequestId>,
-    /// What is to be done.
+    /// The change itself.
     pub action: LogAction,
 }
 
@@ -40,148 +40,76 @@ impl LogCommand {
     }
 }
 
-/// How one becomes a member of a group.
+/// How users join a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// By asking.
+    /// A request makes a member.
     #[default]
     Open,
-    /// By asking, and the owner's consent.
+    /// The owner must accept each request.
     Approval,
 }
 
-/// What a command does. All but `CreateUser`, `Login` and `Expire` need an actor.
+/// What a command changes. All but `CreateUser`, `Login` and `Expire` need an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the variants describe their fields")]
 pub enum LogAction {
-    /// Makes a user.
-    CreateUser {
-        /// The new name.
-        user: UserId,
-        /// The password's hash, as text; the machine never reads it.
-        password_hash: String,
-    },
-    /// Begins a session; its password has been checked. Brings the node's shares back online.
-    Login {
-        /// Who logs in.
-        user: UserId,
-        /// The epoch of the password that was checked: a change in between refuses the login.
-        password_epoch: u32,
-        /// The new session's random id.
-        session: SessionId,
-        /// The node that logs in, where it listens for peers.
-        node: Option<NodeEndpoint>,
-    },
-    /// Ends the actor's session; its nodes' shares go offline until the next login.
+    /// Creates a user. The state machine never reads the hash of the password.
+    CreateUser { user: UserId, password_hash: String },
+    /// Begins a session, under a new random id, after its password was checked. Another password since the epoch of that check
+    /// refuses the login. Brings the shares of the node, if the client listens as one, back online.
+    Login { user: UserId, password_epoch: u32, session: SessionId, node: Option<NodeEndpoint> },
+    /// Ends the actor's session. The shares of its nodes are offline until the next login.
     Logout,
-    /// Sets another password and ends the actor's other sessions.
-    ChangePassword {
-        /// The epoch of the old password that was checked.
-        password_epoch: u32,
-        /// The new password's hash.
-        password_hash: String,
-    },
-    /// The actor's node came back in its session, perhaps at another address.
-    Resume {
-        /// The node.
-        node: NodeEndpoint,
-    },
-    /// Makes a group; the actor owns it.
-    CreateGroup {
-        /// The new name.
-        group: GroupId,
-        /// How others join.
-        policy: Policy,
-    },
-    /// Joins a group, or asks to.
-    JoinGroup {
-        /// The group.
-        group: GroupId,
-    },
-    /// Takes in one who asked.
-    AcceptRequest {
-        /// The group, which the actor owns.
-        group: GroupId,
-        /// Who asked.
-        user: UserId,
-    },
-    /// Turns one down who asked.
-    RejectRequest {
-        /// The group, which the actor owns.
-        group: GroupId,
-        /// Who asked.
-        user: UserId,
-    },
-    /// Ends a membership and withdraws its shares.
-    RemoveMember {
-        /// The group, which the actor owns.
-        group: GroupId,
-        /// Whose membership.
-        user: UserId,
-    },
-    /// Ends the actor's own membership and withdraws its shares.
-    LeaveGroup {
-        /// The group.
-        group: GroupId,
-    },
-    /// Stores one part of a long manifest: exactly [`MANIFEST_ROW_PIECES`] pieces.
-    UploadPart {
-        /// The upload; a part with `first` 0 begins it anew.
-        upload: UploadId,
-        /// Index of the part's first piece: how many came before.
-        first: u32,
-        /// The pieces.
-        part: ManifestPart,
-    },
-    /// Lists a file, or makes the actor's node another seeder of the one that is there.
-    Upload {
-        /// The file.
-        file: GroupFile,
-        /// The manifest's end.
-        manifest: ManifestEnd,
-        /// The node that holds the file.
-        node: NodeEndpoint,
-    },
+    /// Sets another password, if the checked one still has this epoch, and ends the actor's other sessions.
+    ChangePassword { password_epoch: u32, password_hash: String },
+    /// The actor's node reconnected in its session, possibly at another address.
+    Resume { node: NodeEndpoint },
+    /// Creates a group that the actor owns.
+    CreateGroup { group: GroupId, policy: Policy },
+    /// Joins a group, or asks to join it.
+    JoinGroup { group: GroupId },
+    /// Accepts a user's request to join a group that the actor owns.
+    AcceptRequest { group: GroupId, user: UserId },
+    /// Rejects a user's request to join a group that the actor owns.
+    RejectRequest { group: GroupId, user: UserId },
+    /// Ends a membership, in a group that the actor owns, and its shares.
+    RemoveMember { group: GroupId, user: UserId },
+    /// Ends the actor's own membership and its shares.
+    LeaveGroup { group: GroupId },
+    /// Stores one part of a long manifest: exactly [`MANIFEST_ROW_PIECES`] pieces, from index `first` on. A part with `first` 0
+    /// restarts the upload.
+    UploadPart { upload: UploadId, first: u32, part: ManifestPart },
+    /// Lists a file, or makes the actor's node another seeder of a listed one.
+    Upload { file: GroupFile, manifest: ManifestEnd, node: NodeEndpoint },
     /// A leecher has every piece and becomes a seeder.
-    Complete {
-        /// The file.
-        file: GroupFile,
-        /// The node that holds it now.
-        node: NodeEndpoint,
-    },
-    /// Ends one node's share; the file stays listed.
-    StopShare {
-        /// The file.
-        file: GroupFile,
-        /// The node that no longer serves it.
-        node: NodeEndpoint,
-    },
-    /// Takes a file off the list and frees its name.
-    RemoveFile {
-        /// The file.
-        file: GroupFile,
-    },
-    /// Forgets unfinished uploads and sessions whose time has passed. Proposed now and then by the leader.
+    Complete { file: GroupFile, node: NodeEndpoint },
+    /// Ends one node's share. The file stays listed.
+    StopShare { file: GroupFile, node: NodeEndpoint },
+    /// Removes a file from the list and frees its name.
+    RemoveFile { file: GroupFile },
+    /// Removes abandoned uploads and expired sessions. The leader proposes it from time to time.
     Expire,
 }
 
 /// Digests and chain of consecutive pieces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestPart {
-    /// One digest a piece.
+    /// Digest of each piece.
     #[serde(with = "serde_forms::joined")]
     pub(super) digests: Vec<[u8; 20]>,
-    /// The state after each piece, except after the file's last one.
+    /// Chain state after each piece, except after the file's last one.
     pub(super) chain: Option<JoinedChain>,
 }
 
-/// Chain states, joined.
+/// Chain states, written as one base64 string.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct JoinedChain(#[serde(with = "serde_forms::joined")] pub(super) Vec<[u8; 20]>);
 
 impl ManifestPart {
-    /// A part from the engine's values.
+    /// A part with the engine's values.
     #[must_use]
     pub fn new(digests: &[Digest], chain: Option<&[ChainState]>) -> ManifestPart {
         ManifestPart {
@@ -190,21 +118,21 @@ impl ManifestPart {
         }
     }
 
-    /// The piece digests.
+    /// Digest of each piece.
     #[must_use]
     pub fn digests(&self) -> Vec<Digest> {
         self.digests.iter().copied().map(Digest).collect()
     }
 
-    /// The chain's states, where the uploader gave them.
+    /// The chain states, if the uploader gave them.
     #[must_use]
     pub fn chain(&self) -> Option<Vec<ChainState>> {
         self.chain.as_ref().map(|states| states.0.iter().copied().map(ChainState).collect())
     }
 
-    /// Splits the digests and the chain of a file, or of a whole number of rows of it, into parts of
-    /// [`MANIFEST_ROW_PIECES`] pieces: all but the last for [`LogAction::UploadPart`], the last for [`ManifestEnd`]. Never
-    /// empty. Surplus chain states end up in the last part, which is then refused.
+    /// Splits digests and chain into parts of [`MANIFEST_ROW_PIECES`] pieces: all but the last for
+    /// [`LogAction::UploadPart`], the last for [`ManifestEnd`]. Never empty. Surplus chain states end up in the last part,
+    /// which is then refused.
     #[must_use]
     pub fn split(digests: &[Digest], chain: Option<&[ChainState]>) -> Vec<ManifestPart> {
         let row = MANIFEST_ROW_PIECES as usize;
@@ -213,27 +141,30 @@ impl ManifestPart {
             let end = if index + 1 == rows { of } else { of.min((index + 1) * row) };
             of.min(index * row)..end
         };
-        (0..rows)
+        let parts: Vec<ManifestPart> = (0..rows)
             .map(|index| {
                 let states = chain.map(|states| &states[slice(states.len(), index)]);
                 ManifestPart::new(&digests[slice(digests.len(), index)], states)
             })
-            .collect()
+            .collect();
+        assert_eq!(parts.iter().map(|part| part.digests.len()).sum::<usize>(), digests.len());
+        assert!(parts.iter().all(|part| part.digests.len() <= row), "a part has at most {row} pieces");
+        parts
     }
 }
 
-/// What completes a manifest: its last part and what is known of the whole.
+/// The end of a manifest: its last part, and what describes the whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestEnd {
-    /// The upload whose parts came before; `None` when this is the only part.
+    /// The upload of the earlier parts; `None` when this is the only part.
     pub upload: Option<UploadId>,
-    /// Index of the last part's first piece; 0 when it is the only one.
+    /// Index of the last part's first piece; 0 when it is the only part.
     pub first: u32,
-    /// The last part: at most [`MANIFEST_ROW_PIECES`] pieces, none for the empty file.
+    /// The last part: at most [`MANIFEST_ROW_PIECES`] pieces, none for an empty file.
     pub part: ManifestPart,
-    /// Length of the file in bytes, where the uploader said it.
+    /// Length of the file in bytes, if the uploader gave it.
     pub length: Option<u64>,
-    /// What proves the whole.
+    /// What proves the whole file.
     #[serde(with = "serde_forms::proof")]
     pub proof: FileProof,
 }

@@ -1,7 +1,7 @@
-//! Files: uploads, also in parts; who becomes a seeder and who stops; removal.
+//! Files: uploads (also in parts), seeders that come and go, removal.
 //!
-//! Invariants: the first manifest under a name stands, later uploads are compared with it; a listed file's manifest is
-//! complete. A file is the same when all piece digests are, and what else both uploaders said.
+//! Invariants: the first manifest under a name stays, and later uploads are compared with it. The manifest of a listed file
+//! is complete. Two uploads are the same file when their piece digests are equal and nothing else that both gave differs.
 
 use engine::proto::geometry::Geometry;
 use engine::proto::manifest::{EMPTY_DIGEST, FileName, FileProof};
@@ -12,7 +12,7 @@ use super::id::{GroupFile, GroupId, UploadId};
 use super::limits::{MANIFEST_ROW_PIECES, UPLOAD_LIFE_S};
 use super::manifest;
 use super::node::NodeEndpoint;
-use super::outcome::{CommandOutcome, CommandRefusal, ManifestFault};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal, ManifestFault};
 use super::row_key::{self, RowKey};
 use super::rows::{self, FileRow, UploadRow};
 use super::tables::{Table, Tables};
@@ -24,7 +24,7 @@ pub(super) fn upload_part(
     upload: &UploadId,
     first: u32,
     part: &ManifestPart,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let pieces = part.digests.len();
     if pieces != MANIFEST_ROW_PIECES as usize {
         return Err(ManifestFault::PartSize { pieces }.into());
@@ -61,20 +61,21 @@ pub(super) fn upload_file(
     file: &GroupFile,
     end: &ManifestEnd,
     node: NodeEndpoint,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     access::group_of_member(tables, by, &file.group)?;
     let begun = match &end.upload {
         Some(upload) => begun_upload(tables, by, upload, end.first)?,
         None if end.first == 0 => None,
         None => return Err(ManifestFault::OutOfOrder { expected: 0 }.into()),
     };
+    assert_eq!(begun.is_some(), end.first > 0, "a part after the first continues an upload");
     let new = completed_file(by, end, begun.as_ref())?;
-    let there: Option<FileRow> = rows::read_row(tables, &RowKey::file(file));
-    if there.as_ref().is_some_and(|there| !same_content(there, &new)) {
+    let listed: Option<FileRow> = rows::read_row(tables, &RowKey::file(file));
+    if listed.as_ref().is_some_and(|listed| !same_content(listed, &new)) {
         return Err(CommandRefusal::OtherContent(file.clone()));
     }
     share::check_room(tables, file, &by.actor.user, by.node(node))?;
-    let new_file = there.is_none();
+    let new_file = listed.is_none();
     if new_file {
         list_file(tables, file, end, begun.is_some(), new);
     }
@@ -96,7 +97,7 @@ pub(super) fn complete_file(
     by: &VerifiedActor<'_>,
     file: &GroupFile,
     node: NodeEndpoint,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     file_of_member(tables, by, file)?;
     share::check_room(tables, file, &by.actor.user, by.node(node))?;
     let node = session::record_node(tables, by, node);
@@ -109,7 +110,7 @@ pub(super) fn stop_share(
     by: &VerifiedActor<'_>,
     file: &GroupFile,
     node: NodeEndpoint,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     file_of_member(tables, by, file)?;
     if share::remove_share(tables, file, &by.actor.user, by.node(node)) {
         Ok(CommandOutcome::ShareStopped)
@@ -118,11 +119,7 @@ pub(super) fn stop_share(
     }
 }
 
-pub(super) fn remove_file(
-    tables: &mut dyn Tables,
-    by: &VerifiedActor<'_>,
-    file: &GroupFile,
-) -> Result<CommandOutcome, CommandRefusal> {
+pub(super) fn remove_file(tables: &mut dyn Tables, by: &VerifiedActor<'_>, file: &GroupFile) -> ApplyResult {
     let group = access::group_of_member(tables, by, &file.group)?;
     let row = file_of_member(tables, by, file)?;
     if ![&row.uploader, &group.owner].contains(&&by.actor.user) {
@@ -132,7 +129,7 @@ pub(super) fn remove_file(
     Ok(CommandOutcome::FileRemoved)
 }
 
-/// Takes a file off, with its manifest and its shares.
+/// Removes a file with its manifest and its shares.
 pub(super) fn delete_file(tables: &mut dyn Tables, file: &GroupFile) {
     if let Some(row) = rows::take_row::<FileRow>(tables, &RowKey::file(file)) {
         manifest::remove_rows(tables, row.manifest, row.pieces);
@@ -140,7 +137,7 @@ pub(super) fn delete_file(tables: &mut dyn Tables, file: &GroupFile) {
     }
 }
 
-/// The names of a group's files, in order.
+/// Names of a group's files, in order.
 pub(super) fn file_names(tables: &dyn Tables, group: &GroupId) -> Vec<FileName> {
     let mut names = Vec::new();
     rows::visit_rows::<FileRow>(tables, &RowKey::group(group).prefix(), |rest, _| {
@@ -149,7 +146,7 @@ pub(super) fn file_names(tables: &dyn Tables, group: &GroupId) -> Vec<FileName> 
     names
 }
 
-/// Forgets uploads that no part has come for in time.
+/// Removes uploads whose last part is too old.
 pub(super) fn expire_uploads(tables: &mut dyn Tables, at_s: u64) {
     let mut past = Vec::new();
     rows::visit_rows::<UploadRow>(tables, &[], |key, row| {
@@ -162,7 +159,7 @@ pub(super) fn expire_uploads(tables: &mut dyn Tables, at_s: u64) {
     }
 }
 
-/// The file, if it is there and the actor is a member of its group.
+/// The file, if it exists and the actor is a member of its group.
 fn file_of_member(
     tables: &dyn Tables,
     by: &VerifiedActor<'_>,
@@ -172,7 +169,7 @@ fn file_of_member(
     rows::read_row(tables, &RowKey::file(file)).ok_or_else(|| CommandRefusal::NoSuchFile(file.clone()))
 }
 
-/// The upload that goes on at piece `first`; `None` for one that begins there, that is, at piece 0.
+/// The upload that continues at piece `first`; `None` for one that begins, at piece 0.
 fn begun_upload(
     tables: &dyn Tables,
     by: &VerifiedActor<'_>,
@@ -189,7 +186,7 @@ fn begun_upload(
     }
 }
 
-/// A new manifest's number, in place of an upload that may have begun under the same key.
+/// The number of a new manifest, replacing an upload that may exist under the same key.
 fn restart_upload(tables: &mut dyn Tables, key: &RowKey) -> u64 {
     forget_upload(tables, key);
     rows::next_manifest(tables)
@@ -201,21 +198,21 @@ fn forget_upload(tables: &mut dyn Tables, key: &RowKey) {
     }
 }
 
-/// What the file would be, were it new. Its manifest's number is that of the upload in parts, if there is one.
+/// The row of the uploaded file, if it is new. Its manifest has the number of the upload in parts, if there is one.
 fn completed_file(
     by: &VerifiedActor<'_>,
     end: &ManifestEnd,
     begun: Option<&UploadRow>,
 ) -> Result<FileRow, ManifestFault> {
     let part = &end.part;
-    let here = part.digests.len();
-    let size_fault = ManifestFault::PartSize { pieces: here };
-    if here > MANIFEST_ROW_PIECES as usize || (here == 0 && end.first > 0) {
+    let count = part.digests.len();
+    let size_fault = ManifestFault::PartSize { pieces: count };
+    if count > MANIFEST_ROW_PIECES as usize || (count == 0 && end.first > 0) {
         return Err(size_fault);
     }
-    let added = u32::try_from(here).map_err(|_| size_fault.clone())?;
+    let added = u32::try_from(count).map_err(|_| size_fault.clone())?;
     let pieces = end.first.checked_add(added).ok_or(size_fault)?;
-    let states_fit = part.chain.as_ref().is_none_or(|states| states.0.len() == here.saturating_sub(1));
+    let states_fit = part.chain.as_ref().is_none_or(|states| states.0.len() == count.saturating_sub(1));
     let all_or_none = begun.is_none_or(|row| row.has_chain == part.chain.is_some());
     if !states_fit || !all_or_none {
         return Err(ManifestFault::Chain);
@@ -235,21 +232,21 @@ fn completed_file(
         length: if pieces == 0 { Some(0) } else { end.length },
         pieces,
         proof: end.proof,
-        // With one piece or none the chain is empty, and so known without being said.
+        // With one piece or none the chain is empty, and so known.
         has_chain: part.chain.is_some() || pieces <= 1,
         manifest: begun.map_or(0, |row| row.manifest),
         fold: manifest::fold_part(before, part),
     })
 }
 
-/// Whether two uploads are of one content: the same pieces, and no contradiction in what either said of the whole.
-fn same_content(there: &FileRow, new: &FileRow) -> bool {
-    let lengths = there.length.zip(new.length).is_none_or(|(a, b)| a == b);
-    let proofs = match (there.proof, new.proof) {
+/// Whether two uploads have one content: the same pieces, and no contradiction in what both gave of the whole.
+fn same_content(listed: &FileRow, new: &FileRow) -> bool {
+    let lengths = listed.length.zip(new.length).is_none_or(|(a, b)| a == b);
+    let proofs = match (listed.proof, new.proof) {
         (FileProof::Whole(a), FileProof::Whole(b)) => a == b,
         (FileProof::PiecesOnly(_), _) | (_, FileProof::PiecesOnly(_)) => true,
     };
-    there.pieces == new.pieces && there.fold == new.fold && lengths && proofs
+    listed.pieces == new.pieces && listed.fold == new.fold && lengths && proofs
 }
 
 fn list_file(tables: &mut dyn Tables, file: &GroupFile, end: &ManifestEnd, in_parts: bool, mut row: FileRow) {

@@ -1,12 +1,12 @@
-//! Groups: who is a member, who owns, who waits to be taken in.
+//! Groups: members, owner, and requests to join.
 //!
-//! Invariants: a group has a member; its owner is one; the count and the order of age agree with the memberships. The
-//! last member's leaving takes the group and its files along.
+//! Invariants: a group has at least one member, and its owner is a member. The member count and the index by age agree
+//! with the memberships. When the last member leaves, the group and its files are removed.
 
 use super::access::VerifiedActor;
 use super::command::Policy;
 use super::id::{GroupFile, GroupId, UserId};
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::row_key::RowKey;
 use super::rows::{self, AgeRow, GroupRow, JoinRequestRow, MemberRow};
 use super::tables::{Table, Tables};
@@ -17,7 +17,7 @@ pub(super) fn create_group(
     by: &VerifiedActor<'_>,
     group: &GroupId,
     policy: Policy,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     if access::existing_group(tables, group).is_ok() {
         return Err(CommandRefusal::GroupExists(group.clone()));
     }
@@ -27,11 +27,7 @@ pub(super) fn create_group(
     Ok(CommandOutcome::GroupCreated)
 }
 
-pub(super) fn join_group(
-    tables: &mut dyn Tables,
-    by: &VerifiedActor<'_>,
-    group: &GroupId,
-) -> Result<CommandOutcome, CommandRefusal> {
+pub(super) fn join_group(tables: &mut dyn Tables, by: &VerifiedActor<'_>, group: &GroupId) -> ApplyResult {
     let row = access::existing_group(tables, group)?;
     let user = &by.actor.user;
     if access::is_member(tables, group, user) {
@@ -51,7 +47,7 @@ pub(super) fn accept_request(
     by: &VerifiedActor<'_>,
     group: &GroupId,
     user: &UserId,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let row = owned_group(tables, by, group)?;
     take_request(tables, group, user)?;
     add_member(tables, group, row, user);
@@ -63,7 +59,7 @@ pub(super) fn reject_request(
     by: &VerifiedActor<'_>,
     group: &GroupId,
     user: &UserId,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     owned_group(tables, by, group)?;
     take_request(tables, group, user)?;
     Ok(CommandOutcome::RequestRejected)
@@ -74,7 +70,7 @@ pub(super) fn remove_member(
     by: &VerifiedActor<'_>,
     group: &GroupId,
     user: &UserId,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let row = owned_group(tables, by, group)?;
     if row.owner == *user {
         return Err(CommandRefusal::OwnerStays(group.clone()));
@@ -85,11 +81,7 @@ pub(super) fn remove_member(
     Ok(CommandOutcome::MemberRemoved)
 }
 
-pub(super) fn leave_group(
-    tables: &mut dyn Tables,
-    by: &VerifiedActor<'_>,
-    group: &GroupId,
-) -> Result<CommandOutcome, CommandRefusal> {
+pub(super) fn leave_group(tables: &mut dyn Tables, by: &VerifiedActor<'_>, group: &GroupId) -> ApplyResult {
     let row = access::group_of_member(tables, by, group)?;
     let user = &by.actor.user;
     let owned = row.owner == *user;
@@ -107,8 +99,7 @@ pub(super) fn leave_group(
     Ok(CommandOutcome::Left { new_owner: Some(earliest), group_deleted: false })
 }
 
-/// The group, if there is one and the actor owns it. A stranger learns that it is no member, a member that it is no
-/// owner.
+/// The group, if the actor owns it. A non-member learns only that it is no member.
 fn owned_group(
     tables: &dyn Tables,
     by: &VerifiedActor<'_>,
@@ -134,7 +125,7 @@ fn add_member(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user:
     rows::write_row(tables, &RowKey::group(group), &row);
 }
 
-/// Ends a membership with its shares; the group's row as it is then, or `None` when there was no such membership.
+/// Ends a membership and its shares. Returns the group's updated row, or `None` when there was no such membership.
 fn end_membership(
     tables: &mut dyn Tables,
     group: &GroupId,
@@ -157,7 +148,7 @@ fn earliest_member(tables: &dyn Tables, group: &GroupId) -> Option<UserId> {
     first
 }
 
-/// Takes an empty group off, with its files and the requests to join it.
+/// Removes an empty group with its files and requests.
 fn delete_group(tables: &mut dyn Tables, group: &GroupId) {
     for name in file::file_names(tables, group) {
         file::delete_file(tables, &GroupFile { group: group.clone(), name });

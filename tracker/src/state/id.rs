@@ -1,7 +1,7 @@
-//! Names and numbers that identify things: users, groups, files, sessions, requests, uploads.
+//! Names and numbers that identify users, groups, files, sessions, requests and uploads.
 //!
-//! Invariant: a [`UserId`], [`GroupId`] or [`UploadId`] has 1 to 64 ASCII letters, digits, `_`, `.` or `-`, so it
-//! never holds the zero byte that separates the parts of a table's key.
+//! Invariant: a [`UserId`], [`GroupId`] or [`UploadId`] has 1 to 64 ASCII letters, digits, `_`, `.` or `-`. So it never
+//! has the zero byte that separates the parts of a table's key.
 
 use engine::proto::manifest::FileName;
 use serde::{Deserialize, Serialize};
@@ -10,13 +10,13 @@ use sha2::{Digest as _, Sha256};
 use super::limits::ID_MAX_BYTES;
 use super::serde_forms;
 
-/// What was meant to be an id is none.
+/// Why a text is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadId {
-    /// No characters, or more than [`ID_MAX_BYTES`].
+    /// Empty, or longer than [`ID_MAX_BYTES`].
     #[error("an id has 1 to {ID_MAX_BYTES} characters")]
     Length,
-    /// Something other than ASCII letters, digits, `_`, `.` and `-`.
+    /// A character other than ASCII letters, digits, `_`, `.` and `-`.
     #[error("an id holds ASCII letters, digits, `_`, `.` and `-`, not {0:?}")]
     Character(char),
 }
@@ -29,7 +29,7 @@ fn check_id(id: &str) -> Result<(), BadId> {
     if (1..=ID_MAX_BYTES).contains(&id.len()) { Ok(()) } else { Err(BadId::Length) }
 }
 
-/// The ids that people choose share one rule and one text form.
+/// Defines an id that users choose.
 macro_rules! chosen_id {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
@@ -41,12 +41,12 @@ macro_rules! chosen_id {
             /// Checks an id from outside.
             ///
             /// # Errors
-            /// [`BadId`] says which rule it breaks.
+            /// [`BadId`] names the broken rule.
             pub fn new(id: &str) -> Result<$type, BadId> {
                 check_id(id).map(|()| $type(id.to_owned()))
             }
 
-            /// The id.
+            /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -76,24 +76,24 @@ macro_rules! chosen_id {
 }
 
 chosen_id!(
-    /// A user's name.
+    /// Name of a user.
     UserId
 );
 chosen_id!(
-    /// A group's name.
+    /// Name of a group.
     GroupId
 );
 chosen_id!(
-    /// What a client calls an upload in parts; its own for each user.
+    /// A client's id of an upload in parts, unique for its user.
     UploadId
 );
 
-/// The identity under which the tracker knows a file: the same name in two groups is two files.
+/// A file of a group. The same name in two groups is two files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GroupFile {
-    /// The group that it is shared in.
+    /// The group that shares it.
     pub group: GroupId,
-    /// Its name there.
+    /// Name of the file in its group.
     #[serde(with = "serde_forms::file_name")]
     pub name: FileName,
 }
@@ -104,35 +104,35 @@ impl std::fmt::Display for GroupFile {
     }
 }
 
-/// A login's random id; its holder proves it by the signed token around it.
+/// Random id of a login. A client proves it by the signed token around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(#[serde(with = "serde_forms::hex_bytes")] pub [u8; 16]);
 
-/// What a client calls a request, so that it can ask again for the first outcome: the SHA-256 of its JSON text, for
-/// clients choose ids of any form and length.
+/// SHA-256 of the JSON text of a client's `request_id`, whose form and length the client chooses. Under it a retry finds the
+/// first outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(#[serde(with = "serde_forms::hex_bytes")] [u8; 32]);
 
 impl RequestId {
-    /// The id of a request whose `request_id` reads `text`.
+    /// The id of a request whose `request_id` is the JSON `text`.
     #[must_use]
     pub fn of(text: &str) -> RequestId {
         RequestId(Sha256::digest(text).into())
     }
 
-    /// The id as bytes of a key.
+    /// The hash, for a table's key.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// Who asks: a user, in one of that user's sessions.
+/// A user in one of that user's sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// The user.
+    /// Name of the user.
     pub user: UserId,
-    /// The session; whether it still holds is checked when the command is applied.
+    /// The session. Whether it holds is checked when a command is applied.
     pub session: SessionId,
 }
 

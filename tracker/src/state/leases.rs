@@ -1,14 +1,14 @@
-//! Leases: what the leader alone remembers and nobody replicates. Who is online, and what each leecher holds so far.
+//! The leader's memory, which is not replicated: which sessions are online, and which pieces each leecher has.
 //!
 //! ```text
-//!   opened, ping, closed ──► sessions ──┐
-//!   follow(applied commands) ──► both   ├──► choose, counts
-//!   join, gained, report ──► swarms ────┘
+//!   open, close, record_ping ───────────► sessions ──┐
+//!   follow_command(applied commands) ───► both       ├──► choose_peers, count_online
+//!   join_swarm, record_pieces, report ──► swarms ────┘
 //! ```
 //!
-//! Invariants: a session is online while its lease runs or a connection of it is open that never sent a ping; for
-//! [`LEASE_MS`] after the election every session that this leader never saw counts as online too. Whatever a command
-//! takes away (a session, a membership, a file) is gone from here once [`LeaseTable::follow_command`] has seen it applied.
+//! Invariants: a session is online while its lease runs, or while it has an open connection that never sent a ping. For
+//! [`LEASE_MS`] after the election, sessions that this leader never saw count as online too. What a command removes (a
+//! session, a membership, a file) is removed here by [`LeaseTable::follow_command`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,18 +17,18 @@ use engine::proto::units::{PieceCount, PieceRange};
 
 use super::command::{LogAction, LogCommand};
 use super::id::{GroupFile, GroupId, SessionId, UserId};
-use super::limits::{LEASE_MS, LEECHER_MEMORY_MS, UPDATE_MAX_RANGES};
+use super::limits::{LEASE_MS, LEECHER_MEMORY_MS, LEECHERS_PER_SWARM, UPDATE_MAX_RANGES};
 use super::node::{NodeEndpoint, NodeIdentity, SwarmPeer};
 use super::outcome::CommandOutcome;
 use super::swarm::Swarm;
 
 pub use super::swarm::{AskingClient, PeerCandidate, PeerChoice, PeerPresence, PieceSharer, ReportOutcome};
 
-/// A client's connection, under a number that no other open one has.
+/// Number of a client's connection, unique among the open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientConnectionId(pub u64);
 
-/// The leader's memory.
+/// Sessions and swarms, as the leader remembers them.
 #[derive(Clone, Debug)]
 pub struct LeaseTable {
     elected_ms: u64,
@@ -36,91 +36,87 @@ pub struct LeaseTable {
     swarms: BTreeMap<GroupFile, Swarm>,
 }
 
-/// The signs of life of one session.
+/// What keeps one session online.
 #[derive(Clone, Debug, Default)]
 struct SessionLease {
-    /// Its open connections that never sent a ping.
+    /// Open connections that never sent a ping.
     without_ping: BTreeSet<ClientConnectionId>,
-    /// The end of the lease that its last ping began.
+    /// End of the lease that the last ping began.
     lease_end_ms: u64,
-    /// When it was last seen online.
+    /// When the session was last seen online.
     last_seen_ms: u64,
 }
 
-/// How many nodes have a file, or part of it, online.
+/// Online nodes that have a file or part of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnlineCounts {
-    /// With every piece.
+    /// Nodes with every piece.
     pub seeders: usize,
-    /// Fetching.
+    /// Nodes that fetch the file.
     pub leechers: usize,
 }
 
-/// An update that does not fit the file.
+/// Why an update of pieces does not fit the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum BadUpdate {
-    /// More runs than one update may have.
+    /// More ranges than one update may have.
     #[error("{0} ranges are more than the {UPDATE_MAX_RANGES} that one update may have")]
     TooManyRanges(usize),
-    /// A run names a piece that the file does not have.
+    /// A range ends past the file's last piece.
     #[error("piece {last} is past the end of a file of {pieces} pieces")]
-    PastEnd {
-        /// The run's last piece.
-        last: u32,
-        /// Of the file.
-        pieces: u32,
-    },
-    /// The runs name more pieces than the file has, so some twice: work for nothing.
+    PastEnd { last: u32, pieces: u32 },
+    /// The ranges have more pieces than the file, so some overlap.
     #[error("the ranges overlap")]
     Overlap,
 }
 
 impl LeaseTable {
-    /// The memory of a leader elected (or a lone tracker started) at `now_ms`: empty.
+    /// Empty, for a leader elected (or a lone tracker started) at `now_ms`.
     #[must_use]
     pub fn new(now_ms: u64) -> LeaseTable {
         LeaseTable { elected_ms: now_ms, sessions: BTreeMap::new(), swarms: BTreeMap::new() }
     }
 
-    /// A connection belongs to a session from now on: by login, or by a request that carries its token.
+    /// Binds a connection to a session, after a login or a request that carries the session's token.
     pub fn open_connection(&mut self, session: SessionId, connection: ClientConnectionId, now_ms: u64) {
-        let life = self.sessions.entry(session).or_default();
-        life.without_ping.insert(connection);
-        life.last_seen_ms = now_ms;
+        let lease = self.sessions.entry(session).or_default();
+        lease.without_ping.insert(connection);
+        lease.last_seen_ms = now_ms;
     }
 
-    /// A connection of a session has ended, or belongs to another session now.
+    /// Ends the binding of a connection: it closed, or belongs to another session now.
     pub fn close_connection(&mut self, session: SessionId, connection: ClientConnectionId, now_ms: u64) {
-        if let Some(life) = self.sessions.get_mut(&session)
-            && life.without_ping.remove(&connection)
+        if let Some(lease) = self.sessions.get_mut(&session)
+            && lease.without_ping.remove(&connection)
         {
-            life.last_seen_ms = now_ms;
+            lease.last_seen_ms = now_ms;
         }
     }
 
-    /// A ping came over a connection: from now on the session lives by its lease, not by that connection.
+    /// Records a ping. From now on the lease keeps the session online, not this connection.
     pub fn record_ping(&mut self, session: SessionId, connection: ClientConnectionId, now_ms: u64) {
-        let life = self.sessions.entry(session).or_default();
-        life.without_ping.remove(&connection);
-        life.renew(now_ms);
+        let lease = self.sessions.entry(session).or_default();
+        lease.without_ping.remove(&connection);
+        lease.renew(now_ms);
     }
 
-    /// How sure it is that a session is online; `None` when it is not.
+    /// How certainly a session is online; `None` when it is offline.
     #[must_use]
     pub fn presence(&self, session: SessionId, now_ms: u64) -> Option<PeerPresence> {
         presence(&self.sessions, self.elected_ms, session, now_ms)
     }
 
-    /// A node fetches a file of `pieces` pieces: it is a leecher at once, and told to others, as far as there is room.
+    /// Makes a node a leecher of a file of `pieces` pieces, if there is room.
     pub fn join_swarm(&mut self, file: &GroupFile, pieces: PieceCount, peer: SwarmPeer, now_ms: u64) {
         _ = swarm_of(&mut self.swarms, file, pieces, now_ms).join(peer);
     }
 
-    /// A leecher has gained pieces; whether it has all now. Renews its session's lease, and makes the node a leecher
-    /// where this leader did not know it as one.
+    /// Records pieces that a leecher gained; true when it has all. Renews the lease of its session, and makes the node a
+    /// leecher if it was none.
     ///
     /// # Errors
-    /// [`BadUpdate`] when the ranges do not fit; then nothing is noted.
+    /// [`BadUpdate`] when the ranges do not fit; then nothing is recorded.
     pub fn record_pieces(
         &mut self,
         file: &GroupFile,
@@ -142,13 +138,13 @@ impl LeaseTable {
         Ok(swarm_of(&mut self.swarms, file, pieces, now_ms).add_pieces(peer, ranges))
     }
 
-    /// A node no longer fetches a file; whether it did.
+    /// Ends a node's fetching of a file; false when it did not fetch it.
     pub fn leave_swarm(&mut self, file: &GroupFile, user: &UserId, holder: NodeEndpoint) -> bool {
         let Some(swarm) = self.swarms.get_mut(file) else { return false };
         swarm.leechers.remove(&(user.clone(), holder.identity())).is_some()
     }
 
-    /// The peers to tell an asker about a file of `pieces` pieces, whose complete holders are `seeders`.
+    /// The peers of a file of `pieces` pieces that an asking client may be told. `seeders` are its seeders.
     pub fn choose_peers<'a>(
         &'a mut self,
         file: &GroupFile,
@@ -162,7 +158,7 @@ impl LeaseTable {
         swarm.choose(seeders, asker, |peer| presence(sessions, elected_ms, peer.session, now_ms))
     }
 
-    /// How many nodes have a file online, whose complete holders are `seeders`.
+    /// Online nodes of a file whose seeders are `seeders`.
     #[must_use]
     pub fn count_online(&self, file: &GroupFile, seeders: &[SwarmPeer], now_ms: u64) -> OnlineCounts {
         let online = |peer: &&SwarmPeer| self.presence(peer.session, now_ms).is_some();
@@ -173,15 +169,15 @@ impl LeaseTable {
         OnlineCounts { seeders: seeders.iter().filter(online).count(), leechers }
     }
 
-    /// How many nodes fetch a file, online or not.
+    /// Number of nodes that fetch a file, online or not.
     #[must_use]
     pub fn leecher_count(&self, file: &GroupFile) -> usize {
         self.swarms.get(file).map_or(0, |swarm| swarm.leechers.len())
     }
 
-    /// A member reports a peer of a file whose complete holders are `seeders`. A report counts from those who fetched the file
-    /// here, about a node that has it or fetches it. That peer is withheld from the reporter, and listed last for others once
-    /// enough members agree.
+    /// Records a member's report of a peer of a file whose seeders are `seeders`. It counts if the reporter fetched the file
+    /// here and the peer has it or fetches it. The peer is then hidden from the reporter, and sorted last for other members
+    /// once enough of them agree.
     pub fn record_report(
         &mut self,
         file: &GroupFile,
@@ -194,7 +190,7 @@ impl LeaseTable {
             .map_or(ReportOutcome::NotFetched, |swarm| swarm.report(by, accused, seeders))
     }
 
-    /// Drops what an applied command has taken away. To be called with every command that succeeded.
+    /// Removes what an applied command removed. Called with every command that succeeded.
     pub fn follow_command(&mut self, command: &LogCommand, outcome: &CommandOutcome) {
         let Some(by) = &command.by else { return };
         match (&command.action, outcome) {
@@ -223,11 +219,11 @@ impl LeaseTable {
         }
     }
 
-    /// Forgets what is long past. To be called now and then.
+    /// Removes old entries. Called from time to time.
     pub fn sweep(&mut self, now_ms: u64) {
         let is_past = |since_ms: u64| now_ms.saturating_sub(since_ms) > LEECHER_MEMORY_MS;
-        self.sessions.retain(|_, life| {
-            !life.without_ping.is_empty() || !is_past(life.last_seen_ms.max(life.lease_end_ms))
+        self.sessions.retain(|_, lease| {
+            !lease.without_ping.is_empty() || !is_past(lease.last_seen_ms.max(lease.lease_end_ms))
         });
         let sessions = &self.sessions;
         let elected_ms = self.elected_ms;
@@ -252,8 +248,8 @@ impl LeaseTable {
         }
     }
 
-    /// Drops one node's entry as a leecher. The command may not have repeated the key under which the node joined, so
-    /// the session's entry goes too.
+    /// Removes one node as a leecher. The command may lack the key under which the node joined, so the session's other entry
+    /// is removed too.
     fn drop_node(&mut self, file: &GroupFile, user: &UserId, session: SessionId, place: NodeIdentity) {
         if let Some(swarm) = self.swarms.get_mut(file) {
             swarm
@@ -270,7 +266,7 @@ impl SessionLease {
     }
 }
 
-/// The swarm of a file. One of another size belonged to another file of that name.
+/// The swarm of a file. A swarm with another number of pieces belonged to an earlier file of that name and is replaced.
 fn swarm_of<'a>(
     swarms: &'a mut BTreeMap<GroupFile, Swarm>,
     file: &GroupFile,
@@ -282,6 +278,7 @@ fn swarm_of<'a>(
         *swarm = Swarm::new(pieces, now_ms);
     }
     swarm.last_used_ms = now_ms;
+    assert!(swarm.leechers.len() <= LEECHERS_PER_SWARM, "{} leechers of {file}", swarm.leechers.len());
     swarm
 }
 
@@ -292,8 +289,8 @@ fn presence(
     now_ms: u64,
 ) -> Option<PeerPresence> {
     match sessions.get(&session) {
-        Some(life) => {
-            (!life.without_ping.is_empty() || now_ms < life.lease_end_ms).then_some(PeerPresence::Confirmed)
+        Some(lease) => {
+            (!lease.without_ping.is_empty() || now_ms < lease.lease_end_ms).then_some(PeerPresence::Confirmed)
         }
         None => (now_ms < elected_ms + LEASE_MS).then_some(PeerPresence::Presumed),
     }

@@ -1,34 +1,33 @@
-//! The state machine: the one way in which the replicated state changes.
+//! The state machine: the only way in which the replicated state changes.
 //!
-//! Invariants: `apply` reads nothing but the tables and the command; a refused command leaves the tables as they were,
-//! save for the refusal that is remembered under its request id; an actor's command counts only while its session
-//! holds.
+//! Invariants: `apply` reads nothing but the tables and the command. A refused command changes nothing but the refusal
+//! remembered under its request id. An actor's command counts only while its session holds.
 
 use super::access::VerifiedActor;
 use super::command::{LogAction, LogCommand};
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::queries::StateQueries;
 use super::tables::Tables;
 use super::{account, file, group, retry, session};
 
-/// The replicated state and its rules.
+/// The replicated state: rules over a set of tables.
 #[derive(Clone, Debug, Default)]
 pub struct StateMachine<T> {
     tables: T,
 }
 
 impl<T: Tables> StateMachine<T> {
-    /// The machine over tables, empty or as an earlier machine left them.
+    /// A state machine over tables that are empty or that another one left.
     pub fn new(tables: T) -> StateMachine<T> {
         StateMachine { tables }
     }
 
-    /// The tables, to be read, compared or copied.
+    /// The tables, for reading, comparing or copying.
     pub fn tables(&self) -> &T {
         &self.tables
     }
 
-    /// Read-only questions.
+    /// Read-only queries.
     pub fn queries(&self) -> StateQueries<'_> {
         StateQueries::new(&self.tables)
     }
@@ -36,8 +35,8 @@ impl<T: Tables> StateMachine<T> {
     /// Applies one command.
     ///
     /// # Errors
-    /// [`CommandRefusal`] says why nothing was changed.
-    pub fn apply(&mut self, command: &LogCommand) -> Result<CommandOutcome, CommandRefusal> {
+    /// [`CommandRefusal`]; then nothing was changed.
+    pub fn apply(&mut self, command: &LogCommand) -> ApplyResult {
         if let Some(first) = retry::first_answer(&self.tables, command) {
             return first;
         }
@@ -47,9 +46,9 @@ impl<T: Tables> StateMachine<T> {
     }
 }
 
-fn apply_action(tables: &mut dyn Tables, command: &LogCommand) -> Result<CommandOutcome, CommandRefusal> {
+fn apply_action(tables: &mut dyn Tables, command: &LogCommand) -> ApplyResult {
     let at_s = command.at_s;
-    // Asked for with `?` by every action that needs an actor, and by no other.
+    // An error here counts only for the actions below that need an actor, which use `?`.
     let by = command
         .by
         .as_ref()

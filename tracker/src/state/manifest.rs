@@ -1,10 +1,8 @@
-//! Manifests in the tables: piece digests and chain, in rows of [`MANIFEST_ROW_PIECES`] pieces, each manifest under a
-//! number.
+//! Manifests in the tables: digests and chain states in rows of [`MANIFEST_ROW_PIECES`] pieces, each manifest under a
+//! number. A row is raw bytes: the digests, then the chain states, 20 bytes each.
 //!
-//! A row is raw: the digests, then the chain states, 20 bytes each.
-//!
-//! Invariants: all rows but the last are full; a chain has a state for each piece but the file's last. A manifest is
-//! compared by its fold, a running SHA-256 over its rows' digests, so no decision reads one whole.
+//! Invariants: all rows but the last are full. A chain has a state for each piece but the file's last. Manifests are
+//! compared by their fold, a running SHA-256 over the rows' digests, so no decision reads a whole manifest.
 
 use engine::proto::units::{ChainState, Digest};
 use sha2::{Digest as _, Sha256};
@@ -15,19 +13,19 @@ use super::row_key::RowKey;
 use super::rows::FileRow;
 use super::tables::{Table, Tables};
 
-/// The fold of no pieces.
+/// Fold of no pieces.
 pub(super) const EMPTY_FOLD: [u8; 32] = [0; 32];
 
 /// Digests and chain of consecutive pieces of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ManifestPieces {
-    /// One digest a piece.
+    /// Digest of each piece.
     pub digests: Vec<Digest>,
-    /// The state after each of these pieces, but not after the file's last; `None` where the uploader gave no chain.
+    /// Chain state after each of these pieces except the file's last; `None` if the uploader gave no chain.
     pub chain: Option<Vec<ChainState>>,
 }
 
-/// The fold of the pieces up to and including this part.
+/// Fold of all pieces up to and including this part.
 pub(super) fn fold_part(before: [u8; 32], part: &ManifestPart) -> [u8; 32] {
     Sha256::new().chain_update(before).chain_update(part.digests.as_flattened()).finalize().into()
 }
@@ -35,6 +33,8 @@ pub(super) fn fold_part(before: [u8; 32], part: &ManifestPart) -> [u8; 32] {
 /// Writes the row that begins at piece `first`.
 pub(super) fn store_part(tables: &mut dyn Tables, manifest: u64, first: u32, part: &ManifestPart) {
     let chain = part.chain.as_ref().map_or(&[][..], |states| &states.0);
+    assert!(first.is_multiple_of(MANIFEST_ROW_PIECES), "a manifest's row begins at piece {first}");
+    assert!(chain.len() <= part.digests.len(), "{} states of {} pieces", chain.len(), part.digests.len());
     let row = [part.digests.as_flattened(), chain.as_flattened()].concat();
     assert!(row.len() <= ROW_MAX_BYTES, "a manifest's row of {} bytes", row.len());
     tables.put(Table::Manifests, &RowKey::manifest_row(manifest, first / MANIFEST_ROW_PIECES).0, &row);
@@ -47,7 +47,7 @@ pub(super) fn remove_rows(tables: &mut dyn Tables, manifest: u64, pieces: u32) {
     }
 }
 
-/// Reads `count` pieces of a file from `first`, or as many as there are, row by row; `None` when a row could not be read.
+/// Reads up to `count` pieces of a file from `first`; `None` when a row could not be read.
 pub(super) fn read_pieces(
     tables: &dyn Tables,
     file: &FileRow,
@@ -71,5 +71,10 @@ pub(super) fn read_pieces(
         }
         next = base.saturating_add(in_row);
     }
+    assert!(pieces.digests.len() <= count as usize, "{} pieces, {count} wanted", pieces.digests.len());
+    assert!(
+        pieces.chain.as_ref().is_none_or(|states| states.len() <= pieces.digests.len()),
+        "surplus chain states"
+    );
     Some(pieces)
 }

@@ -1,6 +1,6 @@
-//! Tables in memory: for tests, and for a tracker that keeps nothing.
+//! Tables in memory, for tests.
 //!
-//! Invariant: equal contents are equal values, so two machines can be compared.
+//! Invariant: equal contents are equal values, so two state machines can be compared.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

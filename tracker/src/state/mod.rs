@@ -1,22 +1,22 @@
-//! The tracker's decisions, pure: no clock, socket, file, thread or randomness. Time and random ids come as arguments.
+//! The tracker's decisions, without I/O: no clock, socket, file, thread or randomness. Time and random ids are arguments.
 //!
 //! ```text
-//!   command ──► machine ──► account  session  group ──► file         each decides: check all, then write
+//!   command ──► machine ──► account  session  group ──► file      each decides: check everything, then write
 //!                  │            └──────┬───┴──────┴───────┘
-//!       wish ◄── retry        acting  membership  share ──► binding  manifest    what several need
-//!        (first outcome again)     └───────┬────────┴──────────┴────────┘
-//!   outcome ◄──────┘       queries ──►   rows ──► tables ◄── memory  rows as bytes, in order
+//!                retry            access  share ──► binding  manifest      shared by several
+//!         (first outcome again)       └─────┬─────────┴─────────┘
+//!   outcome ◄──────┘       queries ──►   rows ──► tables       rows as bytes, in order
 //!
-//!   command, outcome, peers that ask ──► lease ──► swarm             the leader's memory: not replicated
-//!   key, id, node, form, limits: below all of it
+//!   applied commands, requests for peers ──► leases ──► swarm       the leader's memory: not replicated
+//!   row_key, id, node, serde_forms, limits: below all of it
 //! ```
 //!
 //! Invariants:
-//! * Nothing changes a table but [`StateMachine::apply`](machine::Machine::apply), and what it does depends on the tables and
-//!   the command alone: the same commands give the same bytes everywhere.
-//! * A refused command changes nothing, save that its refusal is remembered under its request id.
-//! * A group has at least one member, and its owner is one; only members have shares in it.
-//! * No row exceeds [`ROW_MAX_BYTES`](limits::ROW_MAX_BYTES), and no step reads a manifest whole.
+//! * Only [`StateMachine::apply`](machine::StateMachine::apply) changes a table. It depends on the tables and the command
+//!   alone: the same commands give the same bytes everywhere.
+//! * A refused command changes nothing but the refusal remembered under its request id.
+//! * A group has at least one member, and its owner is a member; only members have shares in it.
+//! * No row is longer than [`ROW_MAX_BYTES`](limits::ROW_MAX_BYTES), and no step reads a whole manifest.
 
 mod access;
 mod account;

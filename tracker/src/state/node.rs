@@ -1,7 +1,7 @@
-//! Nodes: the client processes that listen for peers, and how one is recognised again.
+//! Nodes: client programs that listen for peers, and their identity.
 //!
-//! Invariant: a node is known by its user and its peer key; one without a key by its user and its address. So a keyed
-//! node that comes back at another address keeps its shares, and two nodes of one user are two.
+//! Invariant: a node is identified by its user and its peer key, or without a key by its user and its address. So a node
+//! with a key keeps its shares at another address, and two nodes of one user are distinct.
 
 use std::net::SocketAddr;
 
@@ -11,40 +11,40 @@ use serde::{Deserialize, Serialize};
 use super::id::{SessionId, UserId};
 use super::serde_forms;
 
-/// Where a node listens and which key it owns, as far as it said.
+/// Address and key of a node, as its client gave them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeEndpoint {
     /// Where it listens for peers.
     pub address: SocketAddr,
-    /// Its key; the original client has none.
+    /// Its public key; clients of the original protocol have none.
     #[serde(with = "serde_forms::peer_key")]
     pub peer_key: Option<PeerKey>,
 }
 
-/// What tells a user's nodes apart.
+/// Tells the nodes of one user apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NodeIdentity {
-    /// By key, wherever it listens.
+    /// By key, at any address.
     Key(PeerKey),
-    /// By address, for want of a key.
+    /// By address, without a key.
     Address(SocketAddr),
 }
 
 impl NodeEndpoint {
-    /// What the node is recognised by.
+    /// The node's identity among its user's nodes.
     #[must_use]
     pub fn identity(&self) -> NodeIdentity {
         self.peer_key.map_or(NodeIdentity::Address(self.address), NodeIdentity::Key)
     }
 }
 
-/// Somebody who has a file, or part of it, and can be asked for it.
+/// A node that has a file or part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwarmPeer {
-    /// Whose node it is.
+    /// The node's user.
     pub user: UserId,
-    /// Where and under which key.
+    /// Address and key of the node.
     pub holder: NodeEndpoint,
-    /// The session that keeps it online.
+    /// The session that keeps the node online.
     pub session: SessionId,
 }

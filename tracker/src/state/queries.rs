@@ -1,6 +1,6 @@
-//! Questions to the replicated state. They change nothing; lists come in the order of names, page by page where asked.
+//! Read-only queries of the replicated state. Lists are in the order of names, and come in pages where asked.
 //!
-//! Invariant: tables whose reads fail give less than is there, and nothing here trips over that: whoever asks has to see
+//! Invariant: tables whose reads fail yield less than is there, and no query panics over that. The caller checks
 //! afterwards whether everything was read.
 
 use engine::proto::manifest::{FileName, FileProof};
@@ -9,124 +9,109 @@ use super::access::VerifiedActor;
 use super::command::{LogCommand, Policy};
 use super::id::{Actor, GroupFile, GroupId, SessionId, UserId};
 use super::node::{NodeEndpoint, SwarmPeer};
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::ApplyResult;
 use super::row_key::{self, RowKey};
-use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow, UserRow};
+use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow};
 use super::tables::{Table, Tables};
 use super::{access, manifest, retry, session};
 
 pub use super::manifest::ManifestPieces;
+pub use super::rows::UserRow;
 
-/// Reads the state as it is.
+/// Queries over one set of tables.
 #[derive(Clone, Copy)]
 pub struct StateQueries<'a> {
     tables: &'a dyn Tables,
 }
 
-/// A user's account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountView {
-    /// The password's hash, as it was given.
-    pub password_hash: String,
-    /// Counts changes of the password.
-    pub password_epoch: u32,
-    /// When the user was made, in seconds since the Unix epoch.
-    pub created_s: u64,
-}
-
 /// A session that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionView {
-    /// Whose it is.
+    /// The session's user.
     pub user: UserId,
-    /// The password's epoch at its login.
+    /// Epoch of the password at login.
     pub password_epoch: u32,
-    /// Its end, in seconds since the Unix epoch.
+    /// When it expires, in seconds since the Unix epoch.
     pub expires_s: u64,
-    /// The node that logged in with it or came back last.
+    /// The node that logged in or reconnected last.
     pub node: Option<NodeEndpoint>,
 }
 
 impl SessionView {
-    /// Whether the session holds at a time, in seconds since the Unix epoch, if it does not end before.
+    /// Whether the session has not expired at a time, in seconds since the Unix epoch.
     #[must_use]
     pub fn holds_at(&self, at_s: u64) -> bool {
         at_s < self.expires_s
     }
 }
 
-/// What a user is told about itself.
+/// What a user may know about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WhoamiView {
-    /// The name.
+    /// Name of the user.
     pub user: UserId,
-    /// When it was made, in seconds since the Unix epoch.
+    /// When the user was created, in seconds since the Unix epoch.
     pub created_s: u64,
-    /// How many of its sessions hold.
+    /// Number of the user's sessions that hold.
     pub sessions: usize,
 }
 
 /// A group as one user sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupView {
-    /// Its name.
+    /// Name of the group.
     pub group: GroupId,
-    /// Who owns it.
+    /// Owner of the group.
     pub owner: UserId,
-    /// How others join.
+    /// How users join.
     pub policy: Policy,
-    /// How many members it has.
+    /// Number of members.
     pub members: u64,
-    /// Whether the asking user is one.
+    /// Whether the asking user is a member.
     pub is_member: bool,
-    /// When it was made, in seconds since the Unix epoch.
+    /// When the group was created, in seconds since the Unix epoch.
     pub created_s: u64,
 }
 
 /// A file without its pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileView {
-    /// Its name.
+    /// Name of the file.
     pub name: FileName,
-    /// Who brought it.
+    /// The user who uploaded it first.
     pub uploader: UserId,
-    /// When, in seconds since the Unix epoch.
+    /// When it was uploaded, in seconds since the Unix epoch.
     pub uploaded_s: u64,
-    /// Its length in bytes; `None` where the uploader did not say.
+    /// Length in bytes, if the uploader gave it.
     pub length: Option<u64>,
-    /// How many pieces it has.
+    /// Number of pieces.
     pub pieces: u32,
-    /// What proves it as a whole.
+    /// What proves the whole file.
     pub proof: FileProof,
     /// Whether its chain is known.
     pub has_chain: bool,
 }
 
 impl<'a> StateQueries<'a> {
-    /// Questions to these tables.
+    /// Queries over these tables.
     #[must_use]
     pub fn new(tables: &'a dyn Tables) -> StateQueries<'a> {
         StateQueries { tables }
     }
 
-    /// A user's account, for checking a password.
+    /// The account of a user, for checking a password.
     #[must_use]
-    pub fn account(&self, user: &UserId) -> Option<AccountView> {
-        let row: UserRow = rows::read_row(self.tables, &RowKey::user(user))?;
-        Some(AccountView {
-            password_hash: row.password_hash,
-            password_epoch: row.password_epoch,
-            created_s: row.created_s,
-        })
+    pub fn account(&self, user: &UserId) -> Option<UserRow> {
+        rows::read_row(self.tables, &RowKey::user(user))
     }
 
-    /// What a command came to that was asked before, in the same session and under the same request id.
+    /// The first outcome of a command that was applied before in the same session under the same request id.
     #[must_use]
-    pub fn first_answer(&self, command: &LogCommand) -> Option<Result<CommandOutcome, CommandRefusal>> {
+    pub fn first_answer(&self, command: &LogCommand) -> Option<ApplyResult> {
         retry::first_answer(self.tables, command)
     }
 
-    /// A session, if it holds at `at_s`: neither ended nor expired.
+    /// A session, if it holds at `at_s`.
     #[must_use]
     pub fn session(&self, session: SessionId, at_s: u64) -> Option<SessionView> {
         let row: SessionRow = rows::read_row(self.tables, &RowKey::session(session))?;
@@ -138,7 +123,7 @@ impl<'a> StateQueries<'a> {
         })
     }
 
-    /// What an actor is told about its user; `None` when the session does not hold at `at_s`.
+    /// What an actor may know about its user; `None` when the session does not hold at `at_s`.
     #[must_use]
     pub fn whoami(&self, actor: &Actor, at_s: u64) -> Option<WhoamiView> {
         VerifiedActor::find(self.tables, actor, at_s).ok()?;
@@ -177,7 +162,7 @@ impl<'a> StateQueries<'a> {
         found.into_iter().map(|(group, row)| self.group_view(group, row, user)).collect()
     }
 
-    /// A group's members, in the order of names.
+    /// Members of a group, in the order of names.
     #[must_use]
     pub fn members(&self, group: &GroupId) -> Vec<UserId> {
         let mut members = Vec::new();
@@ -187,8 +172,8 @@ impl<'a> StateQueries<'a> {
         members
     }
 
-    /// At most `count` of those who have asked to join a group, after the one named `after`. That only the owner may know is the
-    /// asker's matter: compare [`GroupView::owner`].
+    /// At most `count` users who asked to join a group, after the one named `after`. Only the owner may know them: the caller
+    /// compares [`GroupView::owner`].
     #[must_use]
     pub fn requests(&self, group: &GroupId, after: Option<&UserId>, count: usize) -> Vec<UserId> {
         let after = after.map(|user| RowKey::member(group, user));
@@ -223,15 +208,14 @@ impl<'a> StateQueries<'a> {
         rows::read_row(self.tables, &RowKey::file(file)).map(|row| file_view(file.name.clone(), row))
     }
 
-    /// Digests and chain of `count` pieces from `first`, or of as many as there are. The chain has no state after the
-    /// file's last piece.
+    /// Digests and chain of up to `count` pieces from `first`. The chain has no state after the file's last piece.
     #[must_use]
     pub fn pieces(&self, file: &GroupFile, first: u32, count: u32) -> Option<ManifestPieces> {
         let row: FileRow = rows::read_row(self.tables, &RowKey::file(file))?;
         manifest::read_pieces(self.tables, &row, first, count)
     }
 
-    /// Who holds a file completely and has not logged out. Who of them is online, the leases know.
+    /// Nodes that share a file and have not logged out. The leases know which of them are online.
     #[must_use]
     pub fn seeders(&self, file: &GroupFile) -> Vec<SwarmPeer> {
         let prefix = RowKey::file(file).prefix();

@@ -10,12 +10,12 @@ use sha2::{Digest as _, Sha256};
 use super::command::{LogAction, LogCommand, ManifestEnd};
 use super::id::{RequestId, SessionId};
 use super::limits::ANSWERS_PER_SESSION;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandRefusal};
 use super::row_key::RowKey;
 use super::rows::{self, AnswerOrderRow, AnswerRow, SessionRow};
 use super::tables::{Table, Tables};
 
-/// The session and the name under which a command's outcome is kept, and the session's row; `None` where none is kept.
+/// Session and request id under which a command's outcome is kept, and the session's row; `None` when it is not kept.
 fn outcome_slot(tables: &dyn Tables, command: &LogCommand) -> Option<(SessionId, RequestId, SessionRow)> {
     let actor = command.by.as_ref()?;
     let request = command.request_id?;
@@ -23,27 +23,20 @@ fn outcome_slot(tables: &dyn Tables, command: &LogCommand) -> Option<(SessionId,
     (session.user == actor.user).then_some((actor.session, request, session))
 }
 
-/// What the same request came to before; [`CommandRefusal::OtherRequest`] where the id stood for another.
-pub(super) fn first_answer(
-    tables: &dyn Tables,
-    command: &LogCommand,
-) -> Option<Result<CommandOutcome, CommandRefusal>> {
+/// The first outcome of the same request; [`CommandRefusal::OtherRequest`] when the id was used for another one.
+pub(super) fn first_answer(tables: &dyn Tables, command: &LogCommand) -> Option<ApplyResult> {
     let (session, request, _) = outcome_slot(tables, command)?;
     let row: AnswerRow = rows::read_row(tables, &RowKey::answer(session, request.as_bytes()))?;
-    if row.wish == digest_request(&command.action) {
+    if row.request_digest == digest_request(&command.action) {
         Some(row.answer)
     } else {
         Some(Err(CommandRefusal::OtherRequest))
     }
 }
 
-/// Keeps an outcome and forgets the one that is [`ANSWERS_PER_SESSION`] older. That the session does not hold is not
-/// kept.
-pub(super) fn remember_outcome(
-    tables: &mut dyn Tables,
-    command: &LogCommand,
-    answer: &Result<CommandOutcome, CommandRefusal>,
-) {
+/// Keeps an outcome and removes the one that is [`ANSWERS_PER_SESSION`] older. A refusal because the session does not hold
+/// is not kept.
+pub(super) fn remember_outcome(tables: &mut dyn Tables, command: &LogCommand, answer: &ApplyResult) {
     if answer == &Err(CommandRefusal::NotLoggedIn) {
         return;
     }
@@ -55,14 +48,14 @@ pub(super) fn remember_outcome(
     {
         tables.remove(Table::Answers, &RowKey::answer(session, &forgotten).0);
     }
-    let kept = AnswerRow { wish: digest_request(&command.action), answer: answer.clone() };
+    let kept = AnswerRow { request_digest: digest_request(&command.action), answer: answer.clone() };
     rows::write_row(tables, &RowKey::answer(session, request.as_bytes()), &kept);
     rows::write_row(tables, &RowKey::answer_order(session, number), &AnswerOrderRow(*request.as_bytes()));
     row.answers = number + 1;
     rows::write_row(tables, &RowKey::session(session), &row);
 }
 
-/// Forgets everything about a session that expired.
+/// Removes all outcomes of an expired session.
 pub(super) fn forget_session(tables: &mut dyn Tables, session: SessionId) {
     let prefix = RowKey::session(session).prefix();
     for table in [Table::Answers, Table::AnswerOrder] {

@@ -1,8 +1,7 @@
-//! Keys: under what a row stands in its table.
+//! The keys of rows in their tables.
 //!
-//! Invariants: the parts of a key are separated by a zero byte, which only parts of a fixed length can hold, so keys
-//! sort part by part; numbers in keys are big-endian, so they sort as numbers. Ids and names in a key were checked
-//! before they entered.
+//! Invariants: a zero byte separates the parts of a key, and only parts of fixed length can contain one, so keys sort part
+//! by part. Numbers in keys are big-endian, so they sort as numbers. Ids and names in keys are valid.
 
 use std::net::IpAddr;
 
@@ -17,11 +16,12 @@ use super::node::NodeIdentity;
 pub(super) struct RowKey(pub(super) Vec<u8>);
 
 impl RowKey {
-    fn of(part: &str) -> RowKey {
+    fn from_text(part: &str) -> RowKey {
+        assert!(!part.contains('\0'), "a zero byte ends a part of a key: {part:?}");
         RowKey(part.as_bytes().to_vec())
     }
 
-    fn raw(bytes: &[u8]) -> RowKey {
+    fn from_bytes(bytes: &[u8]) -> RowKey {
         RowKey(bytes.to_vec())
     }
 
@@ -31,29 +31,29 @@ impl RowKey {
         self
     }
 
-    /// What all keys begin with that have this one as their first parts.
+    /// The prefix of all keys whose first parts are this key.
     pub(super) fn prefix(self) -> Vec<u8> {
         self.then(&[]).0
     }
 
     pub(super) fn user(user: &UserId) -> RowKey {
-        RowKey::of(user.as_str())
+        RowKey::from_text(user.as_str())
     }
 
     pub(super) fn group(group: &GroupId) -> RowKey {
-        RowKey::of(group.as_str())
+        RowKey::from_text(group.as_str())
     }
 
     pub(super) fn session(session: SessionId) -> RowKey {
-        RowKey::raw(&session.0)
+        RowKey::from_bytes(&session.0)
     }
 
     pub(super) fn user_session(user: &UserId, session: SessionId) -> RowKey {
         RowKey::user(user).then(&session.0)
     }
 
-    pub(super) fn node(user: &UserId, place: NodeIdentity) -> RowKey {
-        RowKey::user(user).then(&place_bytes(place))
+    pub(super) fn node(user: &UserId, identity: NodeIdentity) -> RowKey {
+        RowKey::user(user).then(&identity_bytes(identity))
     }
 
     /// `node` is the key of the node's own row.
@@ -61,9 +61,9 @@ impl RowKey {
         RowKey::session(session).then(&node.0)
     }
 
-    /// The key of the node's own row, out of one of [`RowKey::session_node`].
+    /// The key of the node's own row, from a key of [`RowKey::session_node`].
     pub(super) fn node_in_session(index: &RowKey) -> RowKey {
-        RowKey::raw(&index.0[SESSION_PART_BYTES..])
+        RowKey::from_bytes(&index.0[SESSION_PART_BYTES..])
     }
 
     pub(super) fn member(group: &GroupId, user: &UserId) -> RowKey {
@@ -78,40 +78,40 @@ impl RowKey {
         RowKey::group(&file.group).then(file.name.as_str().as_bytes())
     }
 
-    pub(super) fn share(file: &GroupFile, user: &UserId, place: NodeIdentity) -> RowKey {
-        RowKey::file(file).then(&RowKey::node(user, place).0)
+    pub(super) fn share(file: &GroupFile, user: &UserId, identity: NodeIdentity) -> RowKey {
+        RowKey::file(file).then(&RowKey::node(user, identity).0)
     }
 
-    /// What the keys of a user's shares of a file begin with.
+    /// Prefix of the keys of a user's shares of a file.
     pub(super) fn shares_of_user(file: &GroupFile, user: &UserId) -> Vec<u8> {
         RowKey::file(file).then(user.as_str().as_bytes()).prefix()
     }
 
-    pub(super) fn share_by_user(file: &GroupFile, user: &UserId, place: NodeIdentity) -> RowKey {
-        RowKey::member(&file.group, user).then(file.name.as_str().as_bytes()).then(&place_bytes(place))
+    pub(super) fn share_by_user(file: &GroupFile, user: &UserId, identity: NodeIdentity) -> RowKey {
+        RowKey::member(&file.group, user).then(file.name.as_str().as_bytes()).then(&identity_bytes(identity))
     }
 
-    /// Out of a key of [`RowKey::waiting_bytes`]: the same share by user, and the key of its node.
+    /// From a key of [`RowKey::share`]: the key of the same share by user, and the key of its node.
     pub(super) fn share_of_file(&self, file: &GroupFile) -> (RowKey, RowKey) {
-        let node = RowKey::raw(&self.0[RowKey::file(file).prefix().len()..]);
-        let (user, place) = split_first_part(&node.0);
-        (RowKey::group(&file.group).then(user).then(file.name.as_str().as_bytes()).then(place), node)
+        let node = RowKey::from_bytes(&self.0[RowKey::file(file).prefix().len()..]);
+        let (user, identity) = split_first_part(&node.0);
+        (RowKey::group(&file.group).then(user).then(file.name.as_str().as_bytes()).then(identity), node)
     }
 
-    /// Out of a key of [`RowKey::share_by_user`]: the same share by file, and the key of its node.
+    /// From a key of [`RowKey::share_by_user`]: the key of the same share by file, and the key of its node.
     pub(super) fn share_of_user(&self, group: &GroupId, user: &UserId) -> (RowKey, RowKey) {
-        let (name, place) = split_first_part(&self.0[RowKey::member(group, user).prefix().len()..]);
-        let node = RowKey::user(user).then(place);
+        let (name, identity) = split_first_part(&self.0[RowKey::member(group, user).prefix().len()..]);
+        let node = RowKey::user(user).then(identity);
         (RowKey::group(group).then(name).then(&node.0), node)
     }
 
-    /// Of the counter that numbers manifests.
+    /// Key of the counter that numbers manifests.
     pub(super) fn manifests() -> RowKey {
-        RowKey::of("manifests")
+        RowKey::from_text("manifests")
     }
 
     pub(super) fn manifest_row(manifest: u64, row: u32) -> RowKey {
-        let mut key = RowKey::raw(&manifest.to_be_bytes());
+        let mut key = RowKey::from_bytes(&manifest.to_be_bytes());
         key.0.extend_from_slice(&row.to_be_bytes());
         key
     }
@@ -129,19 +129,19 @@ impl RowKey {
     }
 }
 
-/// A session's id and the zero byte behind it.
+/// Bytes of a session's id and the zero byte behind it.
 const SESSION_PART_BYTES: usize = 16 + 1;
 
-/// The first part of a key, and the rest.
+/// Splits a key into its first part and the rest.
 fn split_first_part(key: &[u8]) -> (&[u8], &[u8]) {
     let end =
         key.iter().position(|byte| *byte == 0).expect("a key of several parts has a zero byte between them");
     (&key[..end], &key[end + 1..])
 }
 
-/// A place as bytes of fixed form: a letter, then the key, or the address (v6, v4 ones mapped) and the port.
-fn place_bytes(place: NodeIdentity) -> Vec<u8> {
-    match place {
+/// A node's identity as bytes: a letter, then the key, or the IP (v4 mapped to v6) and the port.
+fn identity_bytes(identity: NodeIdentity) -> Vec<u8> {
+    match identity {
         NodeIdentity::Key(PeerKey(key)) => [&b"k"[..], &key].concat(),
         NodeIdentity::Address(address) => {
             let (letter, ip) = match address.ip() {
@@ -153,7 +153,7 @@ fn place_bytes(place: NodeIdentity) -> Vec<u8> {
     }
 }
 
-/// What was read out of a key, where only what was checked before stands.
+/// Unwraps a value that was valid when the key was made.
 fn checked_part<T, E: std::fmt::Debug>(read: Result<T, E>) -> T {
     read.expect("keys are made by `Key` alone, of parts that were checked")
 }
@@ -162,27 +162,23 @@ fn part_text(part: &[u8]) -> &str {
     checked_part(std::str::from_utf8(part))
 }
 
-/// A user's name out of a key.
 pub(super) fn user_id(part: &[u8]) -> UserId {
     checked_part(UserId::new(part_text(part)))
 }
 
-/// Whose node stands under a key.
+/// The user of the node under a key.
 pub(super) fn user_of_node(node: &RowKey) -> UserId {
     user_id(split_first_part(&node.0).0)
 }
 
-/// A group's name out of a key.
 pub(super) fn group_id(part: &[u8]) -> GroupId {
     checked_part(GroupId::new(part_text(part)))
 }
 
-/// A file's name out of a key.
 pub(super) fn file_name(part: &[u8]) -> FileName {
     checked_part(FileName::new(part_text(part)))
 }
 
-/// A session's id out of a key.
 pub(super) fn session_id(part: &[u8]) -> SessionId {
     SessionId(checked_part(part.try_into()))
 }

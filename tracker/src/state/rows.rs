@@ -1,7 +1,7 @@
-//! Rows: what stands in the tables, and how it becomes bytes.
+//! The rows of the tables, and their form as bytes.
 //!
-//! Invariants: values are JSON with fields in a fixed order, but for manifests (see [`manifest`](super::manifest)), so
-//! equal rows are equal bytes. A row that cannot be read was not written by this code, and stops the process.
+//! Invariants: a value is JSON with fields in a fixed order, except in [`manifest`](super::manifest), so equal rows are
+//! equal bytes. A row that cannot be parsed was not written by this code and stops the process.
 
 use std::ops::ControlFlow;
 
@@ -12,49 +12,51 @@ use serde::{Deserialize, Serialize};
 use super::command::Policy;
 use super::id::{SessionId, UserId};
 use super::node::NodeEndpoint;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::ApplyResult;
 use super::row_key::RowKey;
 use super::serde_forms;
 use super::tables::{Table, Tables, Visit};
 
 /// A typed row of one table.
 pub(super) trait TableRow: Serialize + DeserializeOwned {
-    /// Where it stands.
     const TABLE: Table;
 }
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct UserRow {
-    pub(super) password_hash: String,
-    pub(super) password_epoch: u32,
-    pub(super) created_s: u64,
+pub struct UserRow {
+    /// Hash of the password, which only the server reads.
+    pub password_hash: String,
+    /// Number of password changes.
+    pub password_epoch: u32,
+    /// When the user was created, in seconds since the Unix epoch.
+    pub created_s: u64,
 }
 
-/// A session. An ended one stays until it expires, so that a retried request still gets its first outcome.
+/// A session. After its end the row stays until it expires, so that a retried request gets its first outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SessionRow {
     pub(super) user: UserId,
-    /// The password's epoch at login.
+    /// Epoch of the password at login.
     pub(super) password_epoch: u32,
     pub(super) expires_s: u64,
     pub(super) ended: bool,
-    /// The node that logged in or came back last.
+    /// The node that logged in or reconnected last.
     pub(super) node: Option<NodeEndpoint>,
-    /// How many outcomes were remembered so far.
+    /// Number of outcomes remembered so far.
     pub(super) answers: u64,
 }
 
-/// A node that shares.
+/// A node that shares files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeRow {
-    /// Where it listens now.
+    /// Current address and key.
     pub(super) holder: NodeEndpoint,
     /// The session that keeps it online.
     pub(super) session: SessionId,
-    /// Whether that session ended: offline until the next login.
+    /// True after that session ended: offline until the next login.
     pub(super) logged_out: bool,
-    /// How many files it shares; the row goes with the last.
+    /// Number of files it shares. The last one removes the row.
     pub(super) shares: u64,
 }
 
@@ -65,7 +67,7 @@ pub(super) struct GroupRow {
     pub(super) policy: Policy,
     pub(super) created_s: u64,
     pub(super) members: u64,
-    /// The number of the next one to join: the order of age.
+    /// Number of the next member: the order of age.
     pub(super) next_joined: u64,
 }
 
@@ -75,7 +77,7 @@ pub(super) struct MemberRow {
     pub(super) joined: u64,
 }
 
-/// The same, earliest first.
+/// A membership by age, earliest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AgeRow {
     pub(super) user: UserId,
@@ -92,15 +94,15 @@ pub(super) struct JoinRequestRow {
 pub(super) struct FileRow {
     pub(super) uploader: UserId,
     pub(super) uploaded_s: u64,
-    /// In bytes, where the uploader said it.
+    /// In bytes, if the uploader gave it.
     pub(super) length: Option<u64>,
     pub(super) pieces: u32,
     #[serde(with = "serde_forms::proof")]
     pub(super) proof: FileProof,
     pub(super) has_chain: bool,
-    /// Under which number its manifest stands.
+    /// Number of its manifest.
     pub(super) manifest: u64,
-    /// What all its piece digests come to.
+    /// Fold of all its piece digests.
     #[serde(with = "serde_forms::hex_bytes")]
     pub(super) fold: [u8; 32],
 }
@@ -109,29 +111,29 @@ pub(super) struct FileRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct UploadRow {
     pub(super) manifest: u64,
-    /// How many pieces have come.
+    /// Number of pieces stored.
     pub(super) next: u32,
     pub(super) has_chain: bool,
     #[serde(with = "serde_forms::hex_bytes")]
     pub(super) fold: [u8; 32],
-    /// When the last part came.
+    /// Time of the last part.
     pub(super) part_s: u64,
 }
 
 /// The first outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AnswerRow {
-    /// What was asked for: see `retry.rs`.
-    #[serde(with = "serde_forms::hex_bytes")]
-    pub(super) wish: [u8; 32],
-    pub(super) answer: Result<CommandOutcome, CommandRefusal>,
+    /// Digest of the request, see `retry.rs`.
+    #[serde(rename = "wish", with = "serde_forms::hex_bytes")]
+    pub(super) request_digest: [u8; 32],
+    pub(super) answer: ApplyResult,
 }
 
-/// Which request's outcome was remembered under a number.
+/// The request whose outcome was remembered under a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AnswerOrderRow(#[serde(with = "serde_forms::hex_bytes")] pub(super) [u8; 32]);
 
-/// A number given out so far.
+/// The next number to give out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CounterRow(pub(super) u64);
 
@@ -153,40 +155,38 @@ fn parse_row<R: TableRow>(value: &[u8]) -> R {
     serde_json::from_slice(value).expect("rows are written by `write` alone, in this very form")
 }
 
-/// Reads a row.
 pub(super) fn read_row<R: TableRow>(tables: &dyn Tables, key: &RowKey) -> Option<R> {
     tables.get(R::TABLE, &key.0).map(|value| parse_row(&value))
 }
 
-/// Whether a row is there, whatever it says.
+/// Whether a row exists, without parsing it.
 pub(super) fn row_exists<R: TableRow>(tables: &dyn Tables, key: &RowKey) -> bool {
     tables.get(R::TABLE, &key.0).is_some()
 }
 
-/// Reads a row that another row names.
+/// Reads a row that another row refers to.
 pub(super) fn indexed_row<R: TableRow>(tables: &dyn Tables, key: &RowKey) -> R {
     read_row(tables, key).expect("an index is written and removed together with the rows that it names")
 }
 
-/// Writes a row.
 pub(super) fn write_row<R: TableRow>(tables: &mut dyn Tables, key: &RowKey, row: &R) {
     let value = serde_json::to_vec(row).expect("rows have string keys and nothing that can fail");
     tables.put(R::TABLE, &key.0, &value);
 }
 
-/// Takes a row out; what it was.
+/// Removes a row and returns it.
 pub(super) fn take_row<R: TableRow>(tables: &mut dyn Tables, key: &RowKey) -> Option<R> {
     let row = read_row(tables, key);
     tables.remove(R::TABLE, &key.0);
     row
 }
 
-/// Writes a row that is nothing but its key.
+/// Writes a row that consists of its key alone.
 pub(super) fn write_mark(tables: &mut dyn Tables, table: Table, key: &RowKey) {
     tables.put(table, &key.0, &[]);
 }
 
-/// Visits the keys that begin with `prefix`, from `from` on; the visitor gets what follows the prefix, and the value.
+/// Visits the keys with a prefix, starting at `from`. The visitor gets the key without the prefix, and the value.
 pub(super) fn visit_raw(tables: &dyn Tables, table: Table, prefix: &[u8], from: &[u8], visit: Visit<'_>) {
     let start = from.max(prefix);
     tables.scan(table, start, &mut |key, value| match key.strip_prefix(prefix) {
@@ -195,7 +195,7 @@ pub(super) fn visit_raw(tables: &dyn Tables, table: Table, prefix: &[u8], from: 
     });
 }
 
-/// The same with typed rows, all of them.
+/// Visits all typed rows with a prefix.
 pub(super) fn visit_rows<R: TableRow>(tables: &dyn Tables, prefix: &[u8], mut each: impl FnMut(&[u8], R)) {
     visit_raw(tables, R::TABLE, prefix, prefix, &mut |rest, value| {
         each(rest, parse_row(value));
@@ -203,7 +203,7 @@ pub(super) fn visit_rows<R: TableRow>(tables: &dyn Tables, prefix: &[u8], mut ea
     });
 }
 
-/// Typed rows after a key, at most `count`: pages of a list.
+/// Visits at most `count` typed rows after a key: one page of a list.
 pub(super) fn visit_page<R: TableRow>(
     tables: &dyn Tables,
     prefix: &[u8],
@@ -211,7 +211,7 @@ pub(super) fn visit_page<R: TableRow>(
     count: usize,
     mut each: impl FnMut(&[u8], R),
 ) {
-    // The least key above `after` is `after` with a zero byte behind it.
+    // The least key above `after` is `after` followed by a zero byte.
     let from = after.map(|after| [&after.0[..], &[0]].concat()).unwrap_or_default();
     let mut left = count;
     visit_raw(tables, R::TABLE, prefix, &from, &mut |rest, value| {
@@ -224,7 +224,7 @@ pub(super) fn visit_page<R: TableRow>(
     });
 }
 
-/// The keys that begin with `prefix`, whole: for removing them, since rows cannot change while they are visited.
+/// Collects the keys with a prefix, for removal: rows cannot change while they are visited.
 pub(super) fn collect_keys(tables: &dyn Tables, table: Table, prefix: &[u8]) -> Vec<RowKey> {
     let mut keys = Vec::new();
     visit_raw(tables, table, prefix, prefix, &mut |rest, _| {
@@ -234,7 +234,7 @@ pub(super) fn collect_keys(tables: &dyn Tables, table: Table, prefix: &[u8]) -> 
     keys
 }
 
-/// The next number of the one counter, which numbers manifests.
+/// Draws a manifest's number.
 pub(super) fn next_manifest(tables: &mut dyn Tables) -> u64 {
     let key = RowKey::manifests();
     let next = read_row(tables, &key).map_or(0, |CounterRow(next)| next);

@@ -1,4 +1,4 @@
-//! How values of the engine are written in rows and log entries: text forms for serde.
+//! Serde forms of the engine's values in rows and log entries.
 //!
 //! Invariant: every value has one form, so equal states are equal bytes.
 
@@ -23,7 +23,7 @@ pub(super) mod hex_bytes {
         from.deserialize_str(HexVisitor)
     }
 
-    /// Reads digits where they stand: rows hold many of them, and every request reads rows.
+    /// Parses digits without copying them: every request reads rows, and rows have many of them.
     struct HexVisitor<const N: usize>;
 
     impl<const N: usize> Visitor<'_> for HexVisitor<N> {
@@ -39,7 +39,7 @@ pub(super) mod hex_bytes {
     }
 }
 
-/// A peer key that may be missing.
+/// An optional peer key.
 pub(super) mod peer_key {
     use engine::proto::ticket::PeerKey;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -77,7 +77,7 @@ pub(super) mod file_name {
     }
 }
 
-/// What proves a file: `whole` or `pieces_only`, with the digest in hex.
+/// The proof of a file: `whole` or `pieces_only`, with the digest in hex.
 pub(super) mod proof {
     use engine::proto::manifest::FileProof;
     use engine::proto::units::Digest;
@@ -106,7 +106,7 @@ pub(super) mod proof {
     }
 }
 
-/// A list of 20-byte values (digests or chain states), joined, as base64.
+/// A list of 20-byte values, joined, in base64.
 pub(super) mod joined {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;

@@ -1,13 +1,13 @@
 //! Sessions: they begin with a login, keep nodes online, and end by logout, by a change of password or by age.
 //!
-//! Invariants: every session is in its user's index; its row stays until it expires, also when it has ended before.
+//! Invariants: every session is in its user's index. Its row stays until it expires, even if the session ended before.
 
 use super::access::VerifiedActor;
 use super::binding;
 use super::id::{Actor, SessionId, UserId};
 use super::limits::SESSION_LIFE_S;
 use super::node::NodeEndpoint;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::retry;
 use super::row_key::{self, RowKey};
 use super::rows::{self, SessionRow, UserRow};
@@ -20,7 +20,7 @@ pub(super) fn begin_session(
     password_epoch: u32,
     session: SessionId,
     node: Option<NodeEndpoint>,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let account: UserRow = rows::read_row(tables, &RowKey::user(user))
         .ok_or_else(|| CommandRefusal::NoSuchUser(user.clone()))?;
     if account.password_epoch != password_epoch {
@@ -28,7 +28,7 @@ pub(super) fn begin_session(
     }
     let key = RowKey::session(session);
     if let Some(row) = rows::read_row::<SessionRow>(tables, &key) {
-        // Ids are random: the same again is the same login, proposed twice.
+        // Ids are random, so the same id means the same login, proposed twice.
         let same = row.user == *user && row.holds_at(at_s);
         return if same { Ok(CommandOutcome::LoggedIn) } else { Err(CommandRefusal::NotLoggedIn) };
     }
@@ -47,7 +47,7 @@ pub(super) fn end_own_session(tables: &mut dyn Tables, by: &VerifiedActor<'_>) -
     CommandOutcome::LoggedOut
 }
 
-/// Ends all sessions of the actor's user but the actor's own.
+/// Ends all sessions of the actor's user except the actor's own.
 pub(super) fn end_other_sessions(tables: &mut dyn Tables, actor: &Actor) {
     for session in sessions_of_user(tables, &actor.user) {
         if session != actor.session {
@@ -59,20 +59,21 @@ pub(super) fn end_other_sessions(tables: &mut dyn Tables, actor: &Actor) {
 pub(super) fn resume_node(
     tables: &mut dyn Tables,
     by: &VerifiedActor<'_>,
-    said: NodeEndpoint,
+    claimed: NodeEndpoint,
 ) -> CommandOutcome {
-    let node = record_node(tables, by, said);
+    let node = record_node(tables, by, claimed);
     binding::bind_node(tables, &by.actor.user, node, by.actor.session);
     CommandOutcome::Resumed
 }
 
-/// The node that a command means, noted as the session's.
+/// The node that a command means, recorded in the session's row.
 pub(super) fn record_node(
     tables: &mut dyn Tables,
     by: &VerifiedActor<'_>,
-    said: NodeEndpoint,
+    claimed: NodeEndpoint,
 ) -> NodeEndpoint {
-    let node = by.node(said);
+    assert_eq!(by.session.user, by.actor.user, "a session belongs to its actor");
+    let node = by.node(claimed);
     if by.session.node != Some(node) {
         let row = SessionRow { node: Some(node), ..by.session.clone() };
         rows::write_row(tables, &RowKey::session(by.actor.session), &row);
@@ -80,7 +81,7 @@ pub(super) fn record_node(
     node
 }
 
-/// Forgets sessions past their time, and what was remembered for them.
+/// Removes expired sessions, and the outcomes remembered for them.
 pub(super) fn expire_sessions(tables: &mut dyn Tables, at_s: u64) {
     let mut past = Vec::new();
     rows::visit_rows::<SessionRow>(tables, &[], |id, row| {
@@ -96,7 +97,7 @@ pub(super) fn expire_sessions(tables: &mut dyn Tables, at_s: u64) {
     }
 }
 
-/// The sessions of a user, ended ones too.
+/// The sessions of a user, ended ones included.
 pub(super) fn sessions_of_user(tables: &dyn Tables, user: &UserId) -> Vec<SessionId> {
     let prefix = RowKey::user(user).prefix();
     let keys = rows::collect_keys(tables, Table::UserSessions, &prefix);

@@ -1,7 +1,7 @@
-//! Shares: which node holds which file completely.
+//! Shares: which node has which file completely.
 //!
-//! Invariants: a share stands in two tables, by file and by user, in both or in neither; each is counted in its node's
-//! row. A user has at most [`NODES_PER_USER_AND_FILE`] shares of a file.
+//! Invariants: a share stands in two tables, by file and by user, or in neither. Each is counted in its node's row. A user
+//! has at most [`NODES_PER_USER_AND_FILE`] shares of a file.
 
 use super::binding;
 use super::id::{GroupFile, GroupId, SessionId, UserId};
@@ -12,7 +12,7 @@ use super::row_key::RowKey;
 use super::rows::{self, NodeRow};
 use super::tables::{Table, Tables};
 
-/// Refuses a share that there is no room for: the user has as many of this file as may be, all of nodes that are online.
+/// Refuses a share when the user has the most of this file, all of online nodes.
 pub(super) fn check_room(
     tables: &dyn Tables,
     file: &GroupFile,
@@ -25,10 +25,10 @@ pub(super) fn check_room(
     }
 }
 
-/// Where one more share goes.
+/// Whether one more share fits.
 enum ShareRoom {
     Free,
-    /// That of a node which is offline ends for it.
+    /// It replaces the share of an offline node, which has this key.
     InPlaceOf(RowKey),
     None,
 }
@@ -48,7 +48,7 @@ fn find_room(tables: &dyn Tables, file: &GroupFile, user: &UserId, holder: NodeE
     shares.into_iter().find(is_offline).map_or(ShareRoom::None, ShareRoom::InPlaceOf)
 }
 
-/// Makes a node a holder of a file and binds it to the session, after [`check_room`]; idempotent.
+/// Makes a node a seeder of a file and binds it to the session. The caller has called [`check_room`]. Idempotent.
 pub(super) fn add_share(
     tables: &mut dyn Tables,
     file: &GroupFile,
@@ -70,7 +70,7 @@ pub(super) fn add_share(
     }
 }
 
-/// Ends one node's share of a file; whether there was one.
+/// Ends one node's share of a file; false when there was none.
 pub(super) fn remove_share(
     tables: &mut dyn Tables,
     file: &GroupFile,
@@ -86,7 +86,7 @@ pub(super) fn remove_share(
     was
 }
 
-/// Ends every share that a user has in a group.
+/// Ends every share of a user in a group.
 pub(super) fn withdraw_shares(tables: &mut dyn Tables, group: &GroupId, user: &UserId) {
     for by_user in rows::collect_keys(tables, Table::SharesByUser, &RowKey::member(group, user).prefix()) {
         let (by_file, node) = by_user.share_of_user(group, user);

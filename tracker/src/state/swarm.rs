@@ -1,8 +1,8 @@
-//! One file's swarm in the leader's memory: who fetches it, what each holds so far, who was reported, whom to tell.
+//! One file's swarm in the leader's memory: leechers and their pieces, reports, and the choice of peers for an answer.
 //!
-//! Invariants: a leecher that holds nothing yet costs no bit field; a bit field has as many pieces as the file; reports
-//! count only from users who fetched the file here, about nodes that have it or fetch it; leechers are bounded, for each user and
-//! in all.
+//! Invariants: a leecher without pieces has no bit field; a bit field has as many pieces as the file. A report counts only
+//! if its user fetched the file here and its peer has the file or fetches it. Leechers are bounded, for each user and in
+//! all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -19,16 +19,16 @@ use super::limits::{
 };
 use super::node::{NodeIdentity, SwarmPeer};
 
-/// Whose node: what a leecher is known by.
+/// User and identity of a node: the key of a leecher.
 pub(super) type NodeKey = (UserId, NodeIdentity);
 
-/// One who fetches a file.
+/// A node that fetches the file.
 #[derive(Clone, Debug)]
 pub(super) struct Leecher {
     pub(super) peer: SwarmPeer,
-    /// What it announced; `None` before the first piece. Shared with answers that are still being built.
+    /// Announced pieces; `None` before the first. Shared with answers that are still being built.
     pub(super) pieces: Option<Arc<Bitfield>>,
-    /// When it asked or announced last, counted in such moments of the swarm.
+    /// Value of [`Swarm::heard`] when it last asked or announced.
     heard: u64,
 }
 
@@ -37,51 +37,51 @@ pub(super) struct Leecher {
 pub(super) struct Swarm {
     pub(super) pieces: PieceCount,
     pub(super) leechers: BTreeMap<NodeKey, Leecher>,
-    /// Users who fetched, or fetch: whose reports count.
+    /// Users who fetched the file; only their reports count.
     fetched: BTreeSet<UserId>,
-    /// Who reported which address.
+    /// The reporters of each address.
     reports: BTreeMap<SocketAddr, BTreeSet<UserId>>,
-    /// Turns the list from answer to answer, so that not always the same peers are told first.
+    /// Rotates the list with each answer, so that different peers come first.
     rotation: usize,
-    /// How often a leecher asked or announced.
+    /// Counts the times that a leecher asked or announced.
     heard: u64,
-    /// When anybody last asked or announced.
+    /// Time of the last request or announcement.
     pub(super) last_used_ms: u64,
 }
 
-/// What became of a report.
+/// Result of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportOutcome {
-    /// It is noted.
+    /// The report was recorded.
     Noted,
-    /// It was noted before.
+    /// The same report was recorded before.
     Again,
     /// The reporter did not fetch the file here.
     NotFetched,
-    /// No node that has the file or fetches it is at that address.
+    /// No node at that address has or fetches the file.
     NoPeer,
-    /// The reporter, or all reporters together, have reported as many as are kept.
+    /// The reporter, or all reporters together, have reached the limit.
     Full,
 }
 
-/// How sure it is that a peer is online.
+/// How certainly a peer is online.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerPresence {
-    /// It showed a sign of life to this leader.
+    /// This leader has seen it.
     Confirmed,
-    /// It had no time to, since the leader is new.
+    /// It had no time to connect yet, since the leader is new.
     Presumed,
 }
 
-/// One who can be asked for pieces of a file now.
+/// A peer that can be asked for pieces now.
 #[derive(Clone, Debug)]
 pub struct PeerCandidate<'a> {
     /// The node.
     pub peer: &'a SwarmPeer,
-    /// How sure it is that it is online.
+    /// How certainly it is online.
     pub presence: PeerPresence,
     pieces: CandidatePieces<'a>,
-    /// By how much it is likelier to help than others: the least first.
+    /// Sort class: peers with a lower one are more useful.
     class: u8,
 }
 
@@ -93,13 +93,13 @@ enum CandidatePieces<'a> {
 }
 
 impl PeerCandidate<'_> {
-    /// Whether it holds every piece.
+    /// Whether it has every piece.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         matches!(self.pieces, CandidatePieces::All)
     }
 
-    /// Where it can be asked for what; `None` while it has nothing.
+    /// The peer as a [`PieceSharer`]; `None` while it has no piece.
     fn sharer(&self) -> Option<PieceSharer> {
         let pieces = match self.pieces {
             CandidatePieces::All => None,
@@ -110,50 +110,50 @@ impl PeerCandidate<'_> {
     }
 }
 
-/// One who has pieces: a [`PeerCandidate`] that can be taken elsewhere.
+/// Address and pieces of a [`PeerCandidate`], without a borrow.
 #[derive(Clone, Debug)]
 pub struct PieceSharer {
     /// Where it listens.
     pub address: SocketAddr,
-    /// What it has; `None` for everything.
+    /// Its pieces; `None` means all.
     pieces: Option<Arc<Bitfield>>,
 }
 
 impl PieceSharer {
-    /// Whether it holds a piece.
+    /// Whether it has a piece.
     #[must_use]
     pub fn has(&self, index: PieceIndex) -> bool {
         self.pieces.as_ref().is_none_or(|pieces| pieces.has(index))
     }
 }
 
-/// The peers of a file that one asker may be told, best first.
+/// The peers of a file that one client may be told, best first.
 #[derive(Clone, Debug)]
 pub struct PeerChoice<'a> {
     candidates: Vec<PeerCandidate<'a>>,
 }
 
 impl<'a> PeerChoice<'a> {
-    /// The peers to tell, at most [`PEERS_PER_ANSWER`]; leechers that hold nothing yet are among the last.
+    /// The peers to tell, at most [`PEERS_PER_ANSWER`]. Leechers without pieces come last.
     pub fn peers(&self) -> impl Iterator<Item = &PeerCandidate<'a>> {
         self.candidates.iter().take(PEERS_PER_ANSWER)
     }
 
-    /// At most `most` of those who have anything: whom to name for which piece.
+    /// At most `most` peers that have any piece, for naming the peers of each piece.
     #[must_use]
     pub fn sharers(&self, most: usize) -> Vec<PieceSharer> {
         self.candidates.iter().filter_map(PeerCandidate::sharer).take(most).collect()
     }
 }
 
-/// Who asks for peers.
+/// The client that asks for peers.
 #[derive(Clone, Copy, Debug)]
 pub struct AskingClient<'a> {
-    /// The user.
+    /// The client's user.
     pub user: &'a UserId,
-    /// Where the user's node listens, where that is known: it is not told about itself.
+    /// Address of the user's node, if known; that node is left out.
     pub address: Option<SocketAddr>,
-    /// Whether the asker's connection is a loopback one: others are told no loopback addresses.
+    /// Whether the client is connected by loopback; other clients are told no loopback addresses.
     pub on_loopback: bool,
 }
 
@@ -170,8 +170,8 @@ impl Swarm {
         }
     }
 
-    /// The node fetches; what it announced before is kept. Of a user with [`NODES_PER_USER_AND_FILE`] others the one that was not
-    /// heard of for longest makes room; beyond [`LEECHERS_PER_SWARM`] a node is not listed, and has no entry.
+    /// Adds a leecher, or updates it and keeps its pieces. When the user has [`NODES_PER_USER_AND_FILE`] others, the one
+    /// silent for longest is removed. Beyond [`LEECHERS_PER_SWARM`] the node is not added.
     pub(super) fn join(&mut self, peer: SwarmPeer) -> Option<&mut Leecher> {
         self.fetched.insert(peer.user.clone());
         let key = (peer.user.clone(), peer.holder.identity());
@@ -187,23 +187,30 @@ impl Swarm {
             self.leechers.entry(key).or_insert_with(|| Leecher { peer: peer.clone(), pieces: None, heard });
         leecher.heard = heard;
         leecher.peer = peer;
+        assert!(
+            leecher.pieces.as_ref().is_none_or(|held| held.pieces() == self.pieces),
+            "a bit field of another file"
+        );
         Some(leecher)
     }
 
-    /// Makes room for one more node of a user.
+    /// Removes a user's oldest leecher if there is no room for one more.
     fn make_room(&mut self, user: &UserId) {
         let least = (user.clone(), NodeIdentity::Key(PeerKey([0; 32])));
         let own = || self.leechers.range(&least..).take_while(|((whose, _), _)| whose == user);
-        if own().count() >= NODES_PER_USER_AND_FILE
+        let nodes = own().count();
+        assert!(nodes <= NODES_PER_USER_AND_FILE, "{user} has {nodes} leechers of one file");
+        if nodes == NODES_PER_USER_AND_FILE
             && let Some(oldest) = own().min_by_key(|(_, leecher)| leecher.heard).map(|(key, _)| key.clone())
         {
             self.leechers.remove(&oldest);
         }
     }
 
-    /// Adds pieces to what a leecher holds; whether it holds all now. The ranges lie in the file.
+    /// Adds pieces to a leecher; true when it has all. The ranges lie inside the file.
     pub(super) fn add_pieces(&mut self, peer: SwarmPeer, ranges: &[PieceRange]) -> bool {
         let pieces = self.pieces;
+        assert!(ranges.iter().all(|range| range.last().0 < pieces.0), "a range past the file's end");
         let Some(leecher) = self.join(peer) else { return false };
         let held = Arc::make_mut(leecher.pieces.get_or_insert_with(|| Arc::new(Bitfield::empty(pieces))));
         for range in ranges {
@@ -212,7 +219,7 @@ impl Swarm {
         held.is_full()
     }
 
-    /// Notes a report about a node that is one of `seeders` or fetches.
+    /// Records a report of a node that is one of `seeders` or a leecher.
     pub(super) fn report(
         &mut self,
         by: &UserId,
@@ -232,13 +239,14 @@ impl Swarm {
             return ReportOutcome::NoPeer;
         }
         if !self.has_room_for_report(by, accused) {
-            // What was said of those who have gone makes room.
+            // Reports of nodes that are gone make room.
             self.reports.retain(|address, _| here.contains(address));
             if !self.has_room_for_report(by, accused) {
                 return ReportOutcome::Full;
             }
         }
         self.reports.entry(accused).or_default().insert(by.clone());
+        assert!(self.reports.len() <= REPORTED_PEERS_MAX, "{} reported peers", self.reports.len());
         ReportOutcome::Noted
     }
 
@@ -248,9 +256,8 @@ impl Swarm {
         known && own < REPORTS_PER_USER
     }
 
-    /// The peers that `asker` may be told: `seeders` and leechers that `presence` finds online. Complete ones whose
-    /// presence is confirmed come first, those that several members reported come last; within a class each answer
-    /// begins with another.
+    /// The peers that `asker` may be told: `seeders` and leechers that `presence` finds online. Confirmed seeders come first,
+    /// peers that several members reported come last. Within a class each answer starts at another peer.
     pub(super) fn choose<'a>(
         &'a mut self,
         seeders: &'a [SwarmPeer],
@@ -273,6 +280,7 @@ impl Swarm {
         }
         candidates.sort_by_key(|candidate| candidate.class);
         keep_first_of_address(&mut candidates);
+        assert!(candidates.is_sorted_by_key(|candidate| candidate.class), "the most useful peers come first");
         PeerChoice { candidates }
     }
 
@@ -296,9 +304,9 @@ impl Swarm {
     }
 }
 
-/// A node whose key is new is known twice at one address; the better entry stands.
+/// Keeps the better entry of two with one address, which a node has after its key changed.
 fn keep_first_of_address(candidates: &mut Vec<PeerCandidate<'_>>) {
-    // Nearly always there is none such, and numbers tell that faster than a set.
+    // Duplicates are rare, and sorted numbers find them faster than a set.
     let mut prints: Vec<u64> =
         candidates.iter().map(|candidate| address_number(candidate.peer.holder.address)).collect();
     prints.sort_unstable();
@@ -308,7 +316,7 @@ fn keep_first_of_address(candidates: &mut Vec<PeerCandidate<'_>>) {
     }
 }
 
-/// A number of an address: equal addresses have equal ones, and others rarely.
+/// Maps equal addresses to equal numbers, and different ones rarely to the same.
 fn address_number(address: SocketAddr) -> u64 {
     let ip = match address.ip() {
         IpAddr::V4(ip) => u64::from(ip.to_bits()),

@@ -1,26 +1,25 @@
-//! The interface to whatever keeps the state: ordered tables of bytes.
+//! The interface of what stores the state: ordered tables of bytes.
 //!
-//! Invariants that an implementation keeps: keys are ordered as bytes; what was put is what is read; a scan sees the
-//! rows as they are when it starts. Nothing here assumes that a table fits in memory: rows come one at a time.
+//! An implementation guarantees: keys are ordered as bytes; what was put is read; a scan sees the rows as they are when it
+//! starts. Tables need not fit in memory: rows come one at a time.
 //!
-//! Reads and writes have no error here, since no decision could do anything about one. An implementation that can fail
-//! does not return from the call that failed: it ends the process, or unwinds to where nothing decided so far is committed
-//! or acknowledged.
+//! Reads and writes return no error, since no decision could handle one. An implementation that fails ends the process,
+//! unwinds, or keeps the error and reports it before anything is committed or answered.
 
 use std::ops::ControlFlow;
 
-/// The tables, by name. What stands in them: `rows.rs`; under which keys: `key.rs`.
+/// The tables, by name. Their rows: `rows.rs`; their keys: `row_key.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// Users and their passwords' hashes.
+    /// Users and the hashes of their passwords.
     Users,
-    /// Sessions, ended ones too until they expire.
+    /// Sessions; ended ones stay until they expire.
     Sessions,
-    /// Which sessions a user has.
+    /// Sessions of each user.
     UserSessions,
-    /// Nodes that share.
+    /// Nodes that share files.
     Nodes,
-    /// Which nodes a session keeps online.
+    /// Nodes that each session keeps online.
     SessionNodes,
     /// Groups.
     Groups,
@@ -32,24 +31,24 @@ pub enum Table {
     Requests,
     /// Files.
     Files,
-    /// Piece digests and chains, in rows of pieces.
+    /// Piece digests and chains, in rows.
     Manifests,
-    /// Uploads in parts, not finished.
+    /// Unfinished uploads in parts.
     Uploads,
-    /// Who holds which file completely.
+    /// Seeders of each file.
     Shares,
-    /// The same by group and user.
+    /// Shares by group and user.
     SharesByUser,
     /// First outcomes of requests.
     Answers,
-    /// The same in the order in which they are forgotten.
+    /// Requests in the order in which their outcomes are removed.
     AnswerOrder,
-    /// Numbers given out so far.
+    /// Counters.
     Counters,
 }
 
 impl Table {
-    /// Every table, in order: for snapshots and comparisons.
+    /// Every table, in order.
     pub const ALL: [Table; 17] = [
         Table::Users,
         Table::Sessions,
@@ -71,7 +70,7 @@ impl Table {
     ];
 }
 
-/// What a scan calls for each row, with key and value; it stops at `Break`.
+/// Called by a scan for each row with key and value; `Break` ends the scan.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
 /// Ordered tables of bytes.
@@ -79,12 +78,12 @@ pub trait Tables {
     /// The value under a key.
     fn get(&self, table: Table, key: &[u8]) -> Option<Vec<u8>>;
 
-    /// Puts a value under a key, over any that is there.
+    /// Sets the value under a key.
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]);
 
-    /// Takes a key and its value out; whether it was there.
+    /// Removes a key and its value; false when there was none.
     fn remove(&mut self, table: Table, key: &[u8]) -> bool;
 
-    /// Visits the rows whose key is at least `from`, in the order of keys, until the visitor breaks.
+    /// Visits the rows whose key is at least `from`, in order, until the visitor breaks.
     fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>);
 }

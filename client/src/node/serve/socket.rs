@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_limited_and_given_back() {
+    fn front_ends_are_limited_and_released() {
         let front_ends = Arc::<FrontEnds>::default();
         let mut inside: Vec<OpenGuard> =
             (0..limits::FRONT_ENDS_MAX).map(|_| front_ends.register().unwrap()).collect();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_gives_back_what_was_counted() {
+    fn a_panic_releases_the_counts() {
         let front_ends = Arc::<FrontEnds>::default();
         let panicking = Arc::clone(&front_ends);
         let ended = std::thread::spawn(move || {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_from_silence() {
+    fn a_hang_up_is_distinguished_from_silence() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         assert!(!has_hung_up(&ours));
         drop(theirs);

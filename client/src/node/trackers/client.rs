@@ -156,7 +156,7 @@ impl TrackerClient {
         command: Command,
         urgency: RequestUrgency,
     ) -> Result<(T, String), ClientFault> {
-        let mut wire = lock(&self.slot);
+        let mut slot = lock(&self.slot);
         // Read while the connection is locked: exactly this session goes out with the request.
         let session = lock(&self.session).clone();
         if let Some(user) = user
@@ -166,10 +166,10 @@ impl TrackerClient {
                 .fix(format!("`login {user}`")));
         }
         let mut request = Request::new(command);
-        request.request_id = Some(Value::String(wire.next_id()));
+        request.request_id = Some(Value::String(slot.next_id()));
         request.session = session.as_ref().map(|session| session.token.clone());
-        let outcome = self.exchange(&mut wire, request, urgency)?;
-        drop(wire);
+        let outcome = self.exchange(&mut slot, request, urgency)?;
+        drop(slot);
         match outcome {
             Ok(received) => {
                 lock(&self.status).epoch = Some(received.epoch);
@@ -191,7 +191,7 @@ impl TrackerClient {
         let session = SavedSession { user: name, token: answer.session, tracker_key: answer.tracker_key.0 };
         self.peer.set_trust(TrackerTrust {
             key: answer.tracker_key,
-            clock_offset_s: self.offset(answer.server_time),
+            clock_offset_s: self.plausible_offset_s(answer.server_time),
         });
         self.state.save_session(&session)?;
         *lock(&self.session) = Some(session);
@@ -209,19 +209,19 @@ impl TrackerClient {
         if let Some(session) = lock(&self.session).as_ref() {
             self.peer.set_trust(TrackerTrust {
                 key: session.tracker_key(),
-                clock_offset_s: self.offset(server_time),
+                clock_offset_s: self.plausible_offset_s(server_time),
             });
         }
     }
 
     /// Seconds by which the trackers' clock is ahead. An implausible difference counts as 0 and is logged once.
-    fn offset(&self, server_time: u64) -> i64 {
+    fn plausible_offset_s(&self, server_time: u64) -> i64 {
         let now = clock::unix_time_s();
         clock_offset(server_time, now).unwrap_or_else(|| {
             if !self.clock_was_doubted.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
-                    "the tracker's clock says {server_time} s since 1970, this machine's {now} s: more than a year apart, \
-                     so the tracker's is not believed; set the clock that is wrong"
+                    "the tracker's clock says {server_time} s since 1970, this machine's {now} s: more than a year difference_s, \
+                     so the tracker's is not plausible; set the clock that is wrong"
                 );
             }
             0
@@ -231,48 +231,50 @@ impl TrackerClient {
     /// Sends the request on the open connection, or on a new one. After any error the connection is dropped.
     fn exchange(
         &self,
-        wire: &mut ConnectionSlot,
+        slot: &mut ConnectionSlot,
         mut request: Request,
         urgency: RequestUrgency,
     ) -> Result<Outcome, ClientFault> {
-        if let Some(mut line) = wire.connection.take() {
-            request.sender = self.sender(&line);
-            match send_request(&mut line, &request) {
+        if let Some(mut connection) = slot.connection.take() {
+            request.sender = self.sender(&connection);
+            match send_request(&mut connection, &request) {
                 Ok(outcome) => {
-                    wire.connection = Some(line);
+                    slot.connection = Some(connection);
                     return Ok(outcome);
                 }
                 Err(ExchangeError::Foreign(fault)) => return Err(fault),
                 Err(ExchangeError::Broken(error)) => {
-                    tracing::info!("the connection to {} broke: {error}", line.address());
+                    tracing::info!("the connection to {} broke: {error}", connection.address());
                 }
                 Err(ExchangeError::TurnedAway(refused)) => {
                     let message = make_printable(&refused.failure.message);
-                    tracing::info!("{} ended the connection: {message}", line.address());
+                    tracing::info!("{} ended the connection: {message}", connection.address());
                 }
             }
         }
-        let mut line = self.connect(wire, urgency)?;
-        request.sender = self.sender(&line);
-        match present_session(&mut line, &request).and_then(|()| send_request(&mut line, &request)) {
+        let mut connection = self.connect(slot, urgency)?;
+        request.sender = self.sender(&connection);
+        match present_session(&mut connection, &request)
+            .and_then(|()| send_request(&mut connection, &request))
+        {
             Ok(outcome) => {
-                wire.connection = Some(line);
+                slot.connection = Some(connection);
                 Ok(outcome)
             }
             Err(ExchangeError::Foreign(fault)) => Err(fault),
             Err(ExchangeError::TurnedAway(refused)) => Ok(Err(refused)),
             Err(ExchangeError::Broken(error)) => {
-                Err(self.lost(wire, &format!("{}: {error}", line.address())))
+                Err(self.lost(slot, &format!("{}: {error}", connection.address())))
             }
         }
     }
 
     fn connect(
         &self,
-        wire: &mut ConnectionSlot,
+        slot: &mut ConnectionSlot,
         urgency: RequestUrgency,
     ) -> Result<TrackerConnection, ClientFault> {
-        let too_early = wire.not_before.is_some_and(|at| clock::now() < at);
+        let too_early = slot.not_before.is_some_and(|at| clock::now() < at);
         if urgency == RequestUrgency::Background && too_early {
             return Err(no_tracker_fault(&self.status().trouble.unwrap_or_default()));
         }
@@ -280,23 +282,23 @@ impl TrackerClient {
             lock(&self.status).trouble = Some(fault.message.clone());
         })?;
         match TrackerConnection::connect_first(&addresses) {
-            Ok(line) => {
-                wire.reset_pause();
-                let mut view = lock(&self.status);
-                view.tracker = Some(line.address());
-                view.trouble = None;
-                drop(view);
-                Ok(line)
+            Ok(connection) => {
+                slot.reset_pause();
+                let mut status = lock(&self.status);
+                status.tracker = Some(connection.address());
+                status.trouble = None;
+                drop(status);
+                Ok(connection)
             }
-            Err(tried) => Err(self.lost(wire, &tried)),
+            Err(tried) => Err(self.lost(slot, &tried)),
         }
     }
 
-    fn lost(&self, wire: &mut ConnectionSlot, tried: &str) -> ClientFault {
-        wire.back_off(clock::now());
-        let mut view = lock(&self.status);
-        view.tracker = None;
-        view.trouble = Some(tried.to_owned());
+    fn lost(&self, slot: &mut ConnectionSlot, tried: &str) -> ClientFault {
+        slot.back_off(clock::now());
+        let mut status = lock(&self.status);
+        status.tracker = None;
+        status.trouble = Some(tried.to_owned());
         no_tracker_fault(tried)
     }
 
@@ -315,8 +317,8 @@ impl TrackerClient {
         refusal::refusal_fault(refused.failure, refused.request_id.is_some())
     }
 
-    fn sender(&self, line: &TrackerConnection) -> Option<ClaimedAddress> {
-        let address = self.peer.announced_address(line.local())?;
+    fn sender(&self, connection: &TrackerConnection) -> Option<ClaimedAddress> {
+        let address = self.peer.announced_address(connection.local())?;
         Some(ClaimedAddress { ip: Some(address.ip()), port: address.port() })
     }
 }
@@ -352,8 +354,8 @@ enum ExchangeError {
 }
 
 /// Sends a request and reads its answer, which must name it.
-fn send_request(line: &mut TrackerConnection, request: &Request) -> Result<Outcome, ExchangeError> {
-    let text = line.exchange(&request.to_json()).map_err(|error| match error.kind() {
+fn send_request(connection: &mut TrackerConnection, request: &Request) -> Result<Outcome, ExchangeError> {
+    let text = connection.exchange(&request.to_json()).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => ExchangeError::Foreign(protocol_fault(&error)),
         _ => ExchangeError::Broken(error),
     })?;
@@ -378,8 +380,8 @@ fn send_request(line: &mut TrackerConnection, request: &Request) -> Result<Outco
 pub(crate) fn ping_tracker(address: SocketAddr) -> Result<(), String> {
     let mut ping = Request::new(Command::Ping);
     ping.request_id = Some("ping".into());
-    let line = TrackerConnection::connect(address).map_err(|error| error.to_string())?;
-    match send_request(&mut line.with_timeout(limits::TRACKER_PING_TIMEOUT_MS), &ping) {
+    let connection = TrackerConnection::connect(address).map_err(|error| error.to_string())?;
+    match send_request(&mut connection.with_timeout(limits::TRACKER_PING_TIMEOUT_MS), &ping) {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(refused)) | Err(ExchangeError::TurnedAway(refused)) => {
             Err(make_printable(&refused.failure.message))
@@ -393,7 +395,7 @@ pub(crate) fn ping_tracker(address: SocketAddr) -> Result<(), String> {
 
 /// Presents the session on a new connection before the request itself, which may be longer than a tracker accepts without a
 /// session. Only the request's own answer counts.
-fn present_session(line: &mut TrackerConnection, request: &Request) -> Result<(), ExchangeError> {
+fn present_session(connection: &mut TrackerConnection, request: &Request) -> Result<(), ExchangeError> {
     if request.session.is_none() {
         return Ok(());
     }
@@ -403,7 +405,7 @@ fn present_session(line: &mut TrackerConnection, request: &Request) -> Result<()
         request.request_id.as_ref().and_then(Value::as_str).map(|id| format!("{id}-resume").into());
     ping.session.clone_from(&request.session);
     ping.sender.clone_from(&request.sender);
-    send_request(line, &ping).map(drop)
+    send_request(connection, &ping).map(drop)
 }
 
 /// A message that is not of this protocol; `bad` may quote it.
@@ -414,9 +416,9 @@ fn protocol_fault(bad: &dyn std::fmt::Display) -> ClientFault {
 
 /// The trackers' clock minus the local one, in seconds; `None` if the difference is implausible.
 fn clock_offset(server_time: u64, now: u64) -> Option<i64> {
-    let apart = i64::try_from(server_time.abs_diff(now)).ok()?;
-    let believed = apart.unsigned_abs() <= limits::CLOCK_OFFSET_MAX_S;
-    believed.then_some(if server_time < now { -apart } else { apart })
+    let difference_s = i64::try_from(server_time.abs_diff(now)).ok()?;
+    let plausible = difference_s.unsigned_abs() <= limits::CLOCK_OFFSET_MAX_S;
+    plausible.then_some(if server_time < now { -difference_s } else { difference_s })
 }
 
 #[cfg(test)]
@@ -424,33 +426,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_their_limit_and_begin_anew() {
+    fn pauses_double_up_to_their_limit_and_reset() {
         let pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
-        let mut wire = ConnectionSlot { connection: None, id_stem: 1, ids: 0, pause, not_before: None };
+        let mut slot = ConnectionSlot { connection: None, id_stem: 1, ids: 0, pause, not_before: None };
         let now = clock::now();
         let pauses: Vec<u128> = (0..7)
             .map(|_| {
-                wire.back_off(now);
-                wire.not_before.unwrap().duration_since(now).as_millis()
+                slot.back_off(now);
+                slot.not_before.unwrap().duration_since(now).as_millis()
             })
             .collect();
         assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
-        wire.reset_pause();
-        assert_eq!((wire.pause, wire.not_before), (pause, None));
+        slot.reset_pause();
+        assert_eq!((slot.pause, slot.not_before), (pause, None));
     }
 
     #[test]
     fn request_ids_differ() {
-        let mut wire =
+        let mut slot =
             ConnectionSlot { connection: None, id_stem: 1, ids: 0, pause: Duration::ZERO, not_before: None };
-        assert_ne!(wire.next_id(), wire.next_id());
+        assert_ne!(slot.next_id(), slot.next_id());
     }
 
     #[test]
-    fn a_clock_is_believed_up_to_a_year() {
+    fn a_clock_difference_of_up_to_a_year_is_plausible() {
         let year = limits::CLOCK_OFFSET_MAX_S;
         let now = 2 * year;
-        for (theirs, believed) in [
+        for (theirs, plausible) in [
             (now, Some(0)),
             (now - 5, Some(-5)),
             (now + year, i64::try_from(year).ok()),
@@ -458,7 +460,7 @@ mod tests {
             (1, None),
             (u64::MAX, None),
         ] {
-            assert_eq!(clock_offset(theirs, now), believed, "{theirs}");
+            assert_eq!(clock_offset(theirs, now), plausible, "{theirs}");
         }
     }
 }

@@ -111,21 +111,21 @@ impl TrackerConnection {
         if std::mem::replace(&mut self.has_exchanged, true) {
             self.expect_silence()?;
         }
-        let mut pace = ExchangeDeadline::new(clock::now(), self.answer_ms);
+        let mut deadline = ExchangeDeadline::new(clock::now(), self.answer_ms);
         let mut line = Vec::with_capacity(request.len() + 1);
         line.extend_from_slice(request);
         line.push(b'\n');
-        self.send(&line, &mut pace)?;
-        self.receive(&mut pace)
+        self.send(&line, &mut deadline)?;
+        self.receive(&mut deadline)
     }
 
-    fn send(&mut self, mut line: &[u8], pace: &mut ExchangeDeadline) -> io::Result<()> {
+    fn send(&mut self, mut line: &[u8], deadline: &mut ExchangeDeadline) -> io::Result<()> {
         while !line.is_empty() {
-            self.stream.set_write_timeout(Some(pace.left(clock::now())?))?;
+            self.stream.set_write_timeout(Some(deadline.left(clock::now())?))?;
             match self.stream.write(line) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    pace.count_bytes(written);
+                    deadline.count_bytes(written);
                     line = &line[written..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -135,7 +135,7 @@ impl TrackerConnection {
         Ok(())
     }
 
-    fn receive(&mut self, pace: &mut ExchangeDeadline) -> io::Result<Vec<u8>> {
+    fn receive(&mut self, deadline: &mut ExchangeDeadline) -> io::Result<Vec<u8>> {
         let mut searched = 0;
         let mut block = vec![0; limits::TRACKER_READ_BYTES];
         loop {
@@ -149,11 +149,11 @@ impl TrackerConnection {
             if searched > limits::TRACKER_LINE_MAX_BYTES {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
             }
-            self.stream.set_read_timeout(Some(pace.left(clock::now())?))?;
+            self.stream.set_read_timeout(Some(deadline.left(clock::now())?))?;
             match self.stream.read(&mut block) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => {
-                    pace.count_bytes(read);
+                    deadline.count_bytes(read);
                     self.received.extend_from_slice(&block[..read]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -208,47 +208,51 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_come_in_parts_and_what_follows_unasked_is_no_answer() {
-        let mut line =
+    fn an_answer_may_come_in_parts_and_unrequested_lines_are_refused() {
+        let mut connection =
             TrackerConnection::connect(tracker_that_answers(&[b"{\"a\"", b":1}\n{\"b\":2}\n"])).unwrap();
-        assert_eq!(line.exchange(b"x").unwrap(), b"{\"a\":1}");
+        assert_eq!(connection.exchange(b"x").unwrap(), b"{\"a\":1}");
         // The rest may be buffered, still in the kernel, or already followed by the end.
-        line.exchange(b"y").unwrap_err();
-        let mut line = TrackerConnection::connect(tracker_that_answers(&[])).unwrap();
-        line.has_exchanged = true;
-        line.received = b"{\"late\":1}\n".to_vec();
-        assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        connection.exchange(b"y").unwrap_err();
+        let mut connection = TrackerConnection::connect(tracker_that_answers(&[])).unwrap();
+        connection.has_exchanged = true;
+        connection.received = b"{\"late\":1}\n".to_vec();
+        assert_eq!(connection.exchange(b"x").unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 
     #[test]
-    fn a_line_without_an_end_is_refused_once_it_is_longer_than_any_answer() {
+    fn a_line_longer_than_any_answer_is_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut line = TrackerConnection::connect(listener.local_addr().unwrap()).unwrap();
+        let mut connection = TrackerConnection::connect(listener.local_addr().unwrap()).unwrap();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let block = vec![b' '; limits::TRACKER_READ_BYTES];
             while stream.write_all(&block).is_ok() {}
         });
-        assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(connection.exchange(b"x").unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
-    fn time_is_earned_by_bytes_and_not_by_reads() {
+    fn bytes_extend_the_deadline_and_reads_do_not() {
         let start = clock::now();
-        let mut pace = ExchangeDeadline::new(start, limits::TRACKER_ANSWER_TIMEOUT_MS);
+        let mut deadline = ExchangeDeadline::new(start, limits::TRACKER_ANSWER_TIMEOUT_MS);
         let at = |seconds| start + Duration::from_secs(seconds);
         let allowed_s = limits::TRACKER_ANSWER_TIMEOUT_MS / 1_000;
-        assert_eq!(pace.left(at(allowed_s - 1)).unwrap(), Duration::from_secs(1));
-        (0..100).for_each(|_| pace.count_bytes(1));
-        assert_eq!(pace.left(at(allowed_s + 1)).unwrap_err().kind(), io::ErrorKind::TimedOut, "a trickle");
-        pace.count_bytes(usize::try_from(2 * limits::TRACKER_MIN_BYTES_PER_S).unwrap());
-        assert!(pace.left(at(allowed_s + 1)).is_ok(), "a long answer");
+        assert_eq!(deadline.left(at(allowed_s - 1)).unwrap(), Duration::from_secs(1));
+        (0..100).for_each(|_| deadline.count_bytes(1));
+        assert_eq!(
+            deadline.left(at(allowed_s + 1)).unwrap_err().kind(),
+            io::ErrorKind::TimedOut,
+            "a trickle"
+        );
+        deadline.count_bytes(usize::try_from(2 * limits::TRACKER_MIN_BYTES_PER_S).unwrap());
+        assert!(deadline.left(at(allowed_s + 1)).is_ok(), "a long answer");
     }
 
     #[test]
-    fn a_tracker_that_closes_is_noticed_and_the_next_is_tried() {
-        let mut line = TrackerConnection::connect(tracker_that_answers(&[b"half"])).unwrap();
-        assert_eq!(line.exchange(b"x").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    fn a_closed_connection_is_detected_and_the_next_address_is_tried() {
+        let mut connection = TrackerConnection::connect(tracker_that_answers(&[b"half"])).unwrap();
+        assert_eq!(connection.exchange(b"x").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         // Bound but not listening: connections are refused, and no other process gets the port.
         let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();

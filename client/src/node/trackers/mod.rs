@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_or_wrong_file_is_a_usage_fault_that_names_it() {
+    fn a_missing_or_invalid_file_is_a_usage_error_that_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.txt");
         let fault = tracker_addresses(Some(&path)).unwrap_err();

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_have_their_exits_and_the_trackers_advice_goes_first() {
+    fn codes_have_their_exits_and_the_trackers_advice_takes_precedence() {
         for (code, exit) in [
             (FailureCode::WrongPassword, ExitCause::NotLoggedIn),
             (FailureCode::NotMember, ExitCause::NotAllowed),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_a_tracker_advises_are_marked() {
+    fn commands_in_a_trackers_advice_are_marked() {
         for (said, shown) in [
             ("join_group g", "`join_group g`"),
             (
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_tracker_writes_never_steers_the_terminal() {
+    fn a_trackers_text_cannot_control_the_terminal() {
         let hostile = "\u{1b}]0;owned\u{7}\u{202e}".repeat(1_000);
         let fault =
             refusal_fault(RequestFailure::new(FailureCode::Other, hostile.clone()).with_fix(hostile), true);

@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::super::shares::Share;
 use super::connections::{ConnectRequest, DownloadConnections};
@@ -21,23 +23,24 @@ use crate::proto::transfer::{ReceivedPiece, Transfer, TransferStatus};
 use crate::proto::units::{PieceIndex, PieceRange};
 use crate::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer, WaitReason};
 
-/// The state of one download.
+/// The state of one download. Its methods are described where `ActiveDownload` calls them.
 #[derive(Debug)]
 pub(super) struct DownloadCore {
     transfer: Transfer,
     connections: DownloadConnections,
     meter: ProgressMeter,
-    ticket: Ticket,
+    pub(super) ticket: Ticket,
     intent: UserIntent,
     /// Why the disk cannot be written, if so.
-    storage_wait: Option<WaitReason>,
+    pub(super) storage_wait: Option<WaitReason>,
     /// The download cannot succeed; its own task has yet to end it.
     fatal: Option<DownloadFailure>,
     /// What an earlier attempt left is still being hashed; no peer is connected to yet.
     is_checking: bool,
-    phase: DownloadPhase,
-    share: Option<Arc<Share>>,
-    version: u64,
+    pub(super) phase: DownloadPhase,
+    pub(super) share: Option<Arc<Share>>,
+    /// Increases whenever [`DownloadCore::progress`] has something new to show.
+    pub(super) version: u64,
 }
 
 /// What the user asked of a download last.
@@ -102,27 +105,6 @@ impl DownloadCore {
         self.connections.has_connects()
     }
 
-    /// Changes whenever [`DownloadCore::progress`] has something new to show.
-    pub(super) fn version(&self) -> u64 {
-        self.version
-    }
-
-    pub(super) fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    pub(super) fn share(&self) -> Option<&Arc<Share>> {
-        self.share.as_ref()
-    }
-
-    pub(super) fn storage_wait(&self) -> Option<&WaitReason> {
-        self.storage_wait.as_ref()
-    }
-
-    pub(super) fn phase(&self) -> &DownloadPhase {
-        &self.phase
-    }
-
     /// Whether the download has ended or is about to.
     pub(super) fn is_ending(&self) -> bool {
         self.intent == UserIntent::Cancel || self.fatal.is_some() || self.phase.is_end()
@@ -170,19 +152,16 @@ impl DownloadCore {
         self.hold(now);
     }
 
-    /// The disk failed or is full: fetching stops until [`DownloadCore::storage_recovered`].
     pub(super) fn storage_failed(&mut self, now: Moment, wait: WaitReason) {
         self.storage_wait = Some(wait);
         self.hold(now);
     }
 
-    /// The disk can be written again.
     pub(super) fn storage_recovered(&mut self, now: Moment) {
         self.storage_wait = None;
         self.fetch_if_possible(now);
     }
 
-    /// What an earlier attempt left has been hashed: the rest is fetched.
     pub(super) fn finish_check(&mut self, now: Moment) {
         self.is_checking = false;
         self.meter.restart_rate(now);
@@ -190,7 +169,6 @@ impl DownloadCore {
         self.fetch_if_possible(now);
     }
 
-    /// A connection is open, with the ticket `used`. A ticket renewed since is sent on it.
     pub(super) fn connection_opened(
         &mut self,
         now: Moment,
@@ -219,7 +197,6 @@ impl DownloadCore {
         self.ticket = ticket;
     }
 
-    /// Serves what is held, and each piece that is verified from here on.
     pub(super) fn attach_share(&mut self, share: Arc<Share>) {
         let held: Vec<_> = self.transfer.held().iter().collect();
         share.add_pieces(&held);
@@ -242,7 +219,6 @@ impl DownloadCore {
         self.transfer.held().is_full()
     }
 
-    /// `checked_bytes` of an earlier attempt were hashed and these pieces found, each with whether its link holds.
     pub(super) fn pieces_found(&mut self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
         let before = self.transfer.counts().verified_bytes;
         self.with_transfer(|transfer| {
@@ -255,7 +231,6 @@ impl DownloadCore {
         self.add_to_share(&pieces.iter().map(|(index, _)| *index).collect::<Vec<_>>());
     }
 
-    /// Pieces that the disk lost are missing from here on. `false`: not while a piece is being verified.
     pub(super) fn discard_pieces(&mut self, pieces: &[PieceIndex]) -> bool {
         let is_discarded = self.with_transfer(|transfer| transfer.discard_pieces(pieces));
         if is_discarded && let Some(share) = &self.share {
@@ -270,8 +245,6 @@ impl DownloadCore {
         }
     }
 
-    /// Lets the transfer act on time, and says what the download's own task has to do. `local_stall`: a worker of this
-    /// node stands still.
     pub(super) fn poll(&mut self, now: Moment, local_stall: bool) -> DriveStep {
         self.with_transfer(|transfer| transfer.poll(now, local_stall));
         let waits_for_peers = matches!(&self.phase, DownloadPhase::Waiting(wait) if wait.is_for_peers());
@@ -348,9 +321,9 @@ impl DownloadCore {
             verified_bytes_per_s: meter.bytes_per_s(now),
             peers: self.transfer.open_peers(),
             sequential_passes: meter.sequential_passes,
-            wire_bytes: cost.wire_bytes(),
-            hashing_time: cost.hashing_time(),
-            writing_time: cost.writing_time(),
+            wire_bytes: cost.wire_bytes.load(Ordering::Relaxed),
+            hashing_time: Duration::from_micros(cost.hashing_us.load(Ordering::Relaxed)),
+            writing_time: Duration::from_micros(cost.writing_us.load(Ordering::Relaxed)),
             age: meter.age(now),
             first_verified_after: cost.first_verified().map(|first| meter.since_start(first)),
             limited_by: cost
@@ -361,17 +334,15 @@ impl DownloadCore {
         }
     }
 
-    /// Runs of pieces verified since the last call.
     pub(super) fn take_gained(&mut self) -> Vec<PieceRange> {
         self.transfer.take_gained()
     }
 
-    /// Peers dropped for bad pieces since the last call.
     pub(super) fn take_suspects(&mut self) -> Vec<SuspectPeer> {
         let suspect = |peer: PeerAddress| SuspectPeer {
             address: peer.address,
             reason: "sent pieces whose SHA-1 is not the file's".to_owned(),
         };
-        self.transfer.take_dropped().into_iter().map(suspect).collect()
+        self.transfer.take_banned().into_iter().map(suspect).collect()
     }
 }

@@ -17,48 +17,21 @@ use crate::stats::Bottleneck;
 /// Costs of one download, summed over all workers.
 #[derive(Debug, Default)]
 pub(crate) struct DownloadCost {
-    hashing_us: AtomicU64,
-    writing_us: AtomicU64,
-    wire_bytes: AtomicU64,
+    /// Microseconds spent hashing pieces.
+    pub(crate) hashing_us: AtomicU64,
+    /// Microseconds spent writing pieces.
+    pub(crate) writing_us: AtomicU64,
+    /// Bytes moved in either direction: pieces, frame heads, handshakes, requests.
+    pub(crate) wire_bytes: AtomicU64,
     first_verified: OnceLock<Moment>,
     latency: LatencyHistograms,
 }
 
 impl DownloadCost {
-    /// Counts time spent hashing pieces, in microseconds.
-    pub(crate) fn add_hashing_us(&self, us: u64) {
-        self.hashing_us.fetch_add(us, Ordering::Relaxed);
-    }
-
-    /// Counts time spent writing pieces, in microseconds.
-    pub(crate) fn add_writing_us(&self, us: u64) {
-        self.writing_us.fetch_add(us, Ordering::Relaxed);
-    }
-
-    /// Counts bytes moved in either direction: pieces, frame heads, handshakes, requests.
-    pub(crate) fn add_wire_bytes(&self, bytes: u64) {
-        self.wire_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
     /// A piece that was requested at `requested_at` is verified now, on this worker.
     pub(crate) fn piece_verified(&self, worker: usize, now: Moment, requested_at: Moment) {
         self.first_verified.get_or_init(|| now);
         self.latency.record(worker, now.micros_since(requested_at));
-    }
-
-    /// Time spent hashing.
-    pub(super) fn hashing_time(&self) -> Duration {
-        Duration::from_micros(self.hashing_us.load(Ordering::Relaxed))
-    }
-
-    /// Time spent writing.
-    pub(super) fn writing_time(&self) -> Duration {
-        Duration::from_micros(self.writing_us.load(Ordering::Relaxed))
-    }
-
-    /// Bytes moved in both directions.
-    pub(super) fn wire_bytes(&self) -> u64 {
-        self.wire_bytes.load(Ordering::Relaxed)
     }
 
     /// When the first piece from a peer was verified.

@@ -25,7 +25,7 @@ pub(crate) struct OpenedFiles {
     pub(crate) journal: ResumeJournal,
     /// Pieces held from the start.
     pub(crate) held: ResumedPieces,
-    /// Nothing is fetched before [`ActiveDownload::finish_check`](super::ActiveDownload::finish_check).
+    /// Nothing is fetched before `ActiveDownload::finish_check`.
     pub(crate) is_checking: bool,
 }
 

@@ -133,9 +133,9 @@ impl ActiveDownload {
     /// As [`ActiveDownload::update`], for changes of the phase: wakes callers of [`ActiveDownload::wait`] instead.
     fn update_phase<R>(&self, change: impl FnOnce(&mut DownloadCore, Moment) -> R) -> R {
         let mut core = lock(&self.core);
-        let version = core.version();
+        let version = core.version;
         let result = change(&mut core, self.clock.now());
-        if core.version() != version {
+        if core.version != version {
             self.progress_changed.notify_all();
         }
         result
@@ -163,7 +163,7 @@ impl ActiveDownload {
 
     /// The ticket to open connections with.
     pub(crate) fn ticket(&self) -> Ticket {
-        lock(&self.core).ticket().clone()
+        lock(&self.core).ticket.clone()
     }
 
     /// Uses a renewed ticket: sent on open connections, and used for new ones.
@@ -183,7 +183,7 @@ impl ActiveDownload {
 
     /// The share of what is held, if there is one.
     pub(crate) fn share(&self) -> Option<Arc<Share>> {
-        lock(&self.core).share().cloned()
+        lock(&self.core).share.clone()
     }
 
     /// A verified piece is written at all its places.
@@ -244,7 +244,7 @@ impl ActiveDownload {
 
     /// Why the disk cannot be written, if so.
     pub(crate) fn storage_wait(&self) -> Option<WaitReason> {
-        lock(&self.core).storage_wait().cloned()
+        lock(&self.core).storage_wait.clone()
     }
 
     /// Closes the connections; what is held is still served.
@@ -275,7 +275,7 @@ impl ActiveDownload {
 
     /// Whether the download has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        lock(&self.core).phase().is_end()
+        lock(&self.core).phase.is_end()
     }
 
     /// Whether work for this download may stop: it has ended or is about to, or its own task is gone.
@@ -324,7 +324,7 @@ impl ActiveDownload {
 
     /// Blocks until the version differs from `seen`, or `timeout` has passed.
     pub(crate) fn wait(&self, seen: u64, timeout: Duration) -> DownloadProgress {
-        let is_unchanged = |core: &mut DownloadCore| core.version() == seen;
+        let is_unchanged = |core: &mut DownloadCore| core.version == seen;
         let waited = self.progress_changed.wait_timeout_while(lock(&self.core), timeout, is_unchanged);
         self.progress_of(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
     }

@@ -153,7 +153,7 @@ impl Transfer {
 
     /// Actions for the driver since the last call.
     pub fn take_actions(&mut self) -> Vec<TransferAction> {
-        self.scheduler.take_actions()
+        std::mem::take(&mut self.scheduler.actions)
     }
 
     /// Pieces verified and written since the last call.
@@ -165,7 +165,7 @@ impl Transfer {
     }
 
     /// Peers banned for bad pieces since the last call.
-    pub fn take_dropped(&mut self) -> Vec<PeerAddress> {
+    pub fn take_banned(&mut self) -> Vec<PeerAddress> {
         std::mem::take(&mut self.banned)
     }
 
@@ -262,7 +262,9 @@ impl Transfer {
 
     /// The driver stopped or resumed reading from a connection.
     pub fn set_receive_paused(&mut self, now: Moment, connection: ConnectionId, is_paused: bool) {
-        self.scheduler.set_receive_paused(now, connection, is_paused);
+        if let Some(open) = self.scheduler.connections.open_mut(connection) {
+            open.set_receive_paused(now, is_paused);
+        }
     }
 
     /// Takes a message of a provider other than `Piece`. Returns `Ok(false)` when its goodbye ends the connection.

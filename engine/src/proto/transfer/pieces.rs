@@ -105,6 +105,7 @@ impl Transfer {
         if self.held.insert(index) {
             self.gained.push(index);
             self.counts.verified_bytes += u64::from(self.geometry.piece_len(index));
+            assert!(self.counts.verified_bytes <= self.geometry.length(), "each piece is counted once");
         }
     }
 }

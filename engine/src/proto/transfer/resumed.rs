@@ -59,7 +59,7 @@ impl Transfer {
     /// Removes held pieces that are no longer on the disk, so that they are fetched again. Returns `false`, and does
     /// nothing, unless the transfer is on hold and no piece is being verified or written.
     pub fn discard_pieces(&mut self, pieces: &[PieceIndex]) -> bool {
-        if !self.scheduler.is_on_hold() || self.scheduler.picker.in_flight() > 0 {
+        if !self.scheduler.is_on_hold || self.scheduler.picker.in_flight() > 0 {
             return false;
         }
         for index in pieces {

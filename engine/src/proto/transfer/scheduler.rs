@@ -15,10 +15,13 @@ use super::super::ticket::Ticket;
 use super::super::time::Moment;
 use super::super::units::{PieceCount, PieceIndex, PieceRange};
 use super::connections::{ConnectionTable, OpenConnection, PeerConnection, RequestState};
-use super::stall::StallDetector;
+use super::stall::{LocalStallTracker, STALL_MS};
 
 /// A connection that was not useful for this long is closed when another peer waits for a slot.
 const USELESS_MS: u64 = 5_000;
+
+// A connection loses its requests to others well before it is closed.
+const _: () = assert!(STALL_MS < USELESS_MS && USELESS_MS < SILENCE_TIMEOUT_MS);
 
 /// For this long after its start a transfer without any known peer waits for the first to be named.
 pub(super) const FIRST_OFFER_MS: u64 = 500;
@@ -29,11 +32,11 @@ pub(super) struct RequestScheduler {
     pub(super) picker: PiecePicker,
     pub(super) peers: PeerTable,
     pub(super) connections: ConnectionTable,
-    actions: Vec<TransferAction>,
-    is_on_hold: bool,
+    pub(super) actions: Vec<TransferAction>,
+    pub(super) is_on_hold: bool,
     /// When the transfer began, or was last resumed.
     started_at: Moment,
-    stalls: StallDetector,
+    stalls: LocalStallTracker,
 }
 
 /// A piece that arrived as the answer to a request.
@@ -55,16 +58,8 @@ impl RequestScheduler {
             actions: Vec::new(),
             is_on_hold: false,
             started_at: now,
-            stalls: StallDetector::new(now),
+            stalls: LocalStallTracker::new(now),
         }
-    }
-
-    pub(super) fn take_actions(&mut self) -> Vec<TransferAction> {
-        std::mem::take(&mut self.actions)
-    }
-
-    pub(super) fn is_on_hold(&self) -> bool {
-        self.is_on_hold
     }
 
     /// Starts over with other pieces to fetch.
@@ -87,13 +82,11 @@ impl RequestScheduler {
             || self.picker.any_arrived()
     }
 
-    /// Adds peers that the trackers named.
     pub(super) fn add_peers(&mut self, now: Moment, peers: &[PeerAddress]) {
         self.peers.add_peers(now, peers);
         self.call_peers(now);
     }
 
-    /// Sends a fresh ticket on all open connections, and calls the peers that refused the old one.
     pub(super) fn renew_ticket(&mut self, now: Moment, ticket: &Ticket) {
         self.peers.ticket_renewed(now);
         for connection in self.connections.open_ids() {
@@ -102,7 +95,6 @@ impl RequestScheduler {
         self.call_peers(now);
     }
 
-    /// Closes every connection and calls no peer until [`RequestScheduler::resume`].
     pub(super) fn hold(&mut self, now: Moment) {
         self.is_on_hold = true;
         for connection in self.connections.ids() {
@@ -139,12 +131,6 @@ impl RequestScheduler {
         self.refill_all_windows(now);
     }
 
-    pub(super) fn set_receive_paused(&mut self, now: Moment, connection: ConnectionId, is_paused: bool) {
-        if let Some(open) = self.connections.open_mut(connection) {
-            open.set_receive_paused(now, is_paused);
-        }
-    }
-
     pub(super) fn connection_opened(&mut self, now: Moment, connection: ConnectionId, file: ProviderFile) {
         let Some(peer) = self.connections.set_open(now, connection, file) else { return };
         self.peers.connection_opened(peer);
@@ -155,7 +141,6 @@ impl RequestScheduler {
         self.refill_window(now, connection);
     }
 
-    /// The other side or the driver ended a connection, or a call failed.
     pub(super) fn connection_closed(
         &mut self,
         now: Moment,

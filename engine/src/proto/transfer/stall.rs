@@ -17,9 +17,12 @@ pub(super) const LOCAL_STALL_MAX_MS: u64 = 10_000;
 /// For this long after a local stall no piece is requested a second time.
 const RECOVERY_MS: u64 = 1_000;
 
+// A local stall is noticed before a peer counts as silent, and excuses peers for longer than that.
+const _: () = assert!(LOCAL_STALL_MS < STALL_MS && STALL_MS < LOCAL_STALL_MAX_MS);
+
 /// When this node was last polled, and when it last stalled.
 #[derive(Debug)]
-pub(super) struct StallDetector {
+pub(super) struct LocalStallTracker {
     last_poll: Moment,
     stall: Option<LocalStall>,
 }
@@ -31,9 +34,9 @@ struct LocalStall {
     last: Moment,
 }
 
-impl StallDetector {
-    pub(super) fn new(now: Moment) -> StallDetector {
-        StallDetector { last_poll: now, stall: None }
+impl LocalStallTracker {
+    pub(super) fn new(now: Moment) -> LocalStallTracker {
+        LocalStallTracker { last_poll: now, stall: None }
     }
 
     pub(super) fn last_poll(&self) -> Moment {

@@ -37,7 +37,7 @@ fn equal_pieces_cross_the_wire_once() {
 fn a_peer_is_banned_after_two_bad_pieces_and_reported() {
     let mut swarm = Swarm::new(&distinct(200), &[(Corrupt, 1), (Honest, 4)]);
     swarm.prove();
-    assert_eq!(swarm.transfer.take_dropped(), [swarm.peers[0].address]);
+    assert_eq!(swarm.transfer.take_banned(), [swarm.peers[0].address]);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_wrong_piece_is_fetched_from_another_peer() {
         // A second request for the piece would get the first peer banned, also when it is idle, or for a duplicate.
         let mut swarm = Swarm::new(&distinct(20), &[(CorruptAt(PieceIndex(last)), 1), (Honest, 400)]);
         swarm.prove();
-        assert_eq!(swarm.transfer.take_dropped(), []);
+        assert_eq!(swarm.transfer.take_banned(), []);
     }
 }
 
@@ -170,7 +170,7 @@ fn a_bad_link_discards_the_chain_and_bans_no_peer() {
     swarm.bad_link = Some(PieceIndex(1));
     swarm.run(5_000);
     assert_eq!(swarm.transfer.status(), TransferStatus::Unverified);
-    assert_eq!(swarm.transfer.take_dropped(), []);
+    assert_eq!(swarm.transfer.take_banned(), []);
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_peer_is_banned_for_bad_pieces_after_it_disconnected() {
     for job in &jobs {
         assert!(!swarm.transfer.piece_checked(now, job, finding));
     }
-    assert_eq!(swarm.transfer.take_dropped(), [swarm.peers[0].address]);
+    assert_eq!(swarm.transfer.take_banned(), [swarm.peers[0].address]);
 }
 
 #[test]

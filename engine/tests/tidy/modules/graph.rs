@@ -1,4 +1,4 @@
-//! Which module of a crate uses which: paths, followed to the files that they mean.
+//! The dependency graph of a crate: the paths that its files name, resolved to modules.
 //!
 //! Invariant: a path of an edge names a module that exists; the empty path is the crate's root.
 
@@ -9,10 +9,10 @@ use super::MEMBERS;
 use super::paths::{self, NamedPath};
 use crate::source::Source;
 
-/// Signposts may point to signposts, this often.
-const SIGNPOSTS_MAX: u32 = 8;
+/// Largest number of re-exports that are followed for one path.
+const REEXPORTS_MAX: u32 = 8;
 
-/// One use of something in another module.
+/// One use of another module.
 #[derive(Debug)]
 pub(super) struct Edge {
     /// Path of the module that uses; of an outer edge too.
@@ -83,9 +83,9 @@ impl Graph {
             }
             return;
         };
-        let target = follow(modules, &full, SIGNPOSTS_MAX);
-        let is_signpost = path.is_public && target.starts_with(module);
-        if target != module && !is_signpost {
+        let target = follow(modules, &full, REEXPORTS_MAX);
+        let is_reexport = path.is_public && target.starts_with(module);
+        if target != module && !is_reexport {
             self.edges.push(edge(target));
         }
     }
@@ -127,16 +127,16 @@ fn from_root(modules: &Modules, module: &[String], segments: &[String]) -> Optio
     Some(base)
 }
 
-/// The module that a path from the root means, past signposts.
-fn follow(modules: &Modules, path: &[String], signposts: u32) -> Vec<String> {
+/// The module that a path from the root means, through re-exports.
+fn follow(modules: &Modules, path: &[String], reexports: u32) -> Vec<String> {
     let depth = (0..=path.len()).rev().find(|n| modules.contains_key(&path[..*n])).unwrap_or(0);
     let module = &path[..depth];
-    let sign = path.get(depth).and_then(|name| modules.get(module)?.get(name));
-    match sign {
-        Some(sign) if signposts > 0 => {
-            let mut onward = sign.clone();
+    let reexport = path.get(depth).and_then(|name| modules.get(module)?.get(name));
+    match reexport {
+        Some(reexport) if reexports > 0 => {
+            let mut onward = reexport.clone();
             onward.extend_from_slice(&path[depth + 1..]);
-            follow(modules, &onward, signposts - 1)
+            follow(modules, &onward, reexports - 1)
         }
         _ => module.to_vec(),
     }

@@ -1,12 +1,12 @@
-//! Rules about who uses whom: no cycles between modules, and arrows that point one way.
+//! Rules about dependencies between modules: no cycles, and only the permitted arrows.
 //!
 //! ```text
 //!   paths (what a file names) ──► graph (which module that is) ──► cycles, arrows (here)
 //! ```
 //!
 //! A module is a file. Within a folder, each child stands for everything below it, and the folder's own file (`mod.rs`)
-//! stands beside its children. A `pub use` of something below is a signpost: it makes the folder depend on nothing, and
-//! who follows it depends on what it points to.
+//! stands beside its children. A `pub use` of an item below is a re-export: it makes the folder depend on nothing, and
+//! its users depend on the module of the item.
 
 mod graph;
 mod paths;
@@ -17,13 +17,13 @@ use crate::source::Source;
 use crate::tree::Finding;
 use graph::{Edge, Graph};
 
-/// What stands for a folder's own file among its children.
+/// Name of a folder's own file among its children.
 const OWN_FILE: &str = "mod.rs";
 
 /// The members of the workspace.
 pub(crate) const MEMBERS: [&str; 4] = ["engine", "tracker", "client", "bench"];
 
-/// Which modules of its own crate a module may use: these and no others.
+/// Modules of its own crate that a module may use; a module that is not listed may use all.
 const INNER_ARROWS: [(&str, &str, &[&str]); 6] = [
     ("engine", "proto", &[]),
     ("engine", "mem", &["lock"]),
@@ -34,7 +34,7 @@ const INNER_ARROWS: [(&str, &str, &[&str]); 6] = [
     ("tracker", "api", &["state::id", "state::command", "state::limits"]),
 ];
 
-/// Which parts of another member a member may use; of those not listed, none.
+/// Parts of another member that a member may use; a pair that is not listed may not be used.
 const OUTER_ARROWS: [(&str, &str, &[&str]); 5] = [
     ("tracker", "engine", &["proto"]),
     ("client", "engine", &[]),
@@ -43,7 +43,7 @@ const OUTER_ARROWS: [(&str, &str, &[&str]); 5] = [
     ("bench", "tracker", &["api"]),
 ];
 
-/// No module needs, by whatever way round, a module that needs it.
+/// No module depends on itself through other modules.
 pub(crate) fn cycles(sources: &[Source]) -> Vec<Finding> {
     MEMBERS.iter().flat_map(|member| cycles_of(&Graph::of(member, sources))).collect()
 }
@@ -63,7 +63,7 @@ fn cycles_of(graph: &Graph) -> Vec<Finding> {
     folders.values().filter_map(cycle_in).collect()
 }
 
-/// The first cycle among the children of a folder, told by one use for each step.
+/// The first cycle among the children of a folder, with one use for each step.
 fn cycle_in(arrows: &Arrows<'_>) -> Option<Finding> {
     arrows.keys().find_map(|start| {
         let round = way_back(arrows, start)?;
@@ -73,7 +73,7 @@ fn cycle_in(arrows: &Arrows<'_>) -> Option<Finding> {
     })
 }
 
-/// The shortest way from `start` back to itself.
+/// The shortest path from `start` back to itself.
 fn way_back<'a>(arrows: &Arrows<'a>, start: &'a str) -> Option<Vec<&'a Edge>> {
     let mut seen = BTreeSet::new();
     let mut ways: Vec<(&str, Vec<&Edge>)> = vec![(start, Vec::new())];
@@ -96,7 +96,7 @@ fn way_back<'a>(arrows: &Arrows<'a>, start: &'a str) -> Option<Vec<&'a Edge>> {
     None
 }
 
-/// Modules use what lies below them, and only through the doors that are meant for them.
+/// Modules use only the modules that the lists of arrows permit.
 pub(crate) fn arrows(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in MEMBERS {
@@ -111,8 +111,8 @@ fn inner_fault(member: &str, edge: &Edge) -> Option<Finding> {
     let top = edge.from.first()?;
     let (_, _, allowed) = INNER_ARROWS.iter().find(|(of, from, _)| *of == member && from == top)?;
     let to = edge.to.join("::");
-    let fits = |door: &str| to == door || to.starts_with(&format!("{door}::"));
-    if edge.to.first() == Some(top) || allowed.iter().any(|door| fits(door)) {
+    let fits = |path: &str| to == path || to.starts_with(&format!("{path}::"));
+    if edge.to.first() == Some(top) || allowed.iter().any(|path| fits(path)) {
         return None;
     }
     let to = if to.is_empty() { "root" } else { to.as_str() };
@@ -129,14 +129,14 @@ fn outer_fault(member: &str, edge: &Edge) -> Option<Finding> {
     let what = match (arrow, inside.first()) {
         (None, _) => format!("{member} may not use {other} at all"),
         (Some((_, _, [])), _) => return None,
-        (Some((_, _, doors)), Some(door)) if doors.contains(&door.as_str()) => return None,
-        (Some((_, _, doors)), _) => format!("{member} may use of {other} only: {}", list(doors)),
+        (Some((_, _, permitted)), Some(path)) if permitted.contains(&path.as_str()) => return None,
+        (Some((_, _, permitted)), _) => format!("{member} may use of {other} only: {}", list(permitted)),
     };
     Some(Finding::new(&edge.path, edge.line, what))
 }
 
-fn list(doors: &[&str]) -> String {
-    if doors.is_empty() { "nothing of ours".to_owned() } else { doors.join(", ") }
+fn list(permitted: &[&str]) -> String {
+    if permitted.is_empty() { "nothing of ours".to_owned() } else { permitted.join(", ") }
 }
 
 #[cfg(test)]

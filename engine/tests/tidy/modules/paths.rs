@@ -98,7 +98,7 @@ impl Reader<'_> {
             } else {
                 let before = self.at;
                 self.tree(prefix);
-                // Never stuck, whatever stands here.
+                // Always advance, also past tokens that are no path.
                 self.at = self.at.max(before + 1);
             }
         }
@@ -115,7 +115,7 @@ impl Reader<'_> {
         self.push(segments, name, start);
     }
 
-    /// A path in code: names joined by `::`, up to whatever else comes.
+    /// A path in code: names joined by `::`, up to the next other token.
     fn plain(&mut self) {
         let start = self.at;
         let mut segments = vec![self.text(start).to_owned()];

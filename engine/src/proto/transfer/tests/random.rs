@@ -2,7 +2,7 @@
 //! break, with or without notice; nodes freeze; requests are refused and rejected.
 //!
 //! ```text
-//!   Transfer of a leecher ─► messages, late ─► Provider of a node ─► answers over its uplink, late ─► Transfer
+//!   Transfer of a leecher ─► delayed messages ─► Provider of a node ─► delayed answers ─► Transfer
 //! ```
 //!
 //! Events of one connection stay in order. A frozen node does nothing and loses nothing. After `FAULTS_UNTIL_MS` there are no

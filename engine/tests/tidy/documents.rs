@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::tree::{Finding, Paper};
+use crate::tree::{Document, Finding};
+
+/// The manifest of a crate outside the workspace, which cannot take versions from the root manifest.
+const OUTSIDE_WORKSPACE: &str = "fuzz/Cargo.toml";
 
 /// Members take versions from the root manifest.
-pub(crate) fn versions(paper: &Paper) -> Vec<Finding> {
-    if !paper.path.ends_with("/Cargo.toml") {
+pub(crate) fn versions(document: &Document) -> Vec<Finding> {
+    if !document.path.ends_with("/Cargo.toml") || document.path == OUTSIDE_WORKSPACE {
         return Vec::new();
     }
     let mut findings = Vec::new();
     let mut section = "";
-    for (line, text) in paper.text.lines().enumerate() {
+    for (line, text) in document.text.lines().enumerate() {
         let text = text.trim();
         if let Some(name) = text.strip_prefix('[') {
             section = name.trim_end_matches(']');
@@ -19,37 +22,38 @@ pub(crate) fn versions(paper: &Paper) -> Vec<Finding> {
             continue;
         } else if section.contains("dependencies") && !text.contains("workspace = true") {
             let what = "a dependency takes its version from the root Cargo.toml: `workspace = true`";
-            findings.push(Finding::new(&paper.path, line + 1, what));
+            findings.push(Finding::new(&document.path, line + 1, what));
         } else if section == "package" && (text.starts_with("version =") || text.starts_with("edition =")) {
             let what = "the package takes this from the root Cargo.toml: `.workspace = true`";
-            findings.push(Finding::new(&paper.path, line + 1, what));
+            findings.push(Finding::new(&document.path, line + 1, what));
         }
     }
     findings
 }
 
 /// Relative links of Markdown lead to files that exist, and to headings that they have.
-pub(crate) fn links(papers: &[Paper]) -> Vec<Finding> {
+pub(crate) fn links(documents: &[Document]) -> Vec<Finding> {
     let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let exists = |path: &str| top.join(path).exists();
-    papers
+    documents
         .iter()
-        .filter(|paper| paper.path.ends_with(".md"))
-        .flat_map(|paper| links_of(paper, papers, &exists))
+        .filter(|document| document.path.ends_with(".md"))
+        .flat_map(|document| links_of(document, documents, &exists))
         .collect()
 }
 
-fn links_of(paper: &Paper, papers: &[Paper], exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
-    let folder = paper.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+fn links_of(document: &Document, documents: &[Document], exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+    let folder = document.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut findings = Vec::new();
-    for (line, target) in targets(&paper.text) {
-        let mut fault = |what| findings.push(Finding::new(&paper.path, line, what));
+    for (line, target) in targets(&document.text) {
+        let mut fault = |what| findings.push(Finding::new(&document.path, line, what));
         let (file, heading) =
             target.split_once('#').map_or((target, None), |(file, head)| (file, Some(head)));
-        let path = if file.is_empty() { paper.path.clone() } else { joined(folder, file) };
+        let path = if file.is_empty() { document.path.clone() } else { joined(folder, file) };
         if !exists(&path) {
             fault(format!("the link to {target} leads to {path}, which does not exist"));
-        } else if let (Some(heading), Some(other)) = (heading, papers.iter().find(|other| other.path == path))
+        } else if let (Some(heading), Some(other)) =
+            (heading, documents.iter().find(|other| other.path == path))
             && !headings(&other.text).contains(heading)
         {
             fault(format!("{path} has no heading #{heading}"));
@@ -108,13 +112,13 @@ fn headings(text: &str) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
-    fn paper(path: &str, text: &str) -> Paper {
-        Paper { path: path.to_owned(), text: text.to_owned() }
+    fn document(path: &str, text: &str) -> Document {
+        Document { path: path.to_owned(), text: text.to_owned() }
     }
 
     #[test]
     fn versions_of_members_are_found() {
-        let manifest = |text: &str| versions(&paper("x/Cargo.toml", text)).len();
+        let manifest = |text: &str| versions(&document("x/Cargo.toml", text)).len();
         assert_eq!(
             manifest("[package]\nversion.workspace = true\n[dependencies]\n# a\nserde.workspace = true\n"),
             0
@@ -122,21 +126,21 @@ mod tests {
         assert_eq!(manifest("[dependencies]\nserde = \"1\"\n"), 1);
         assert_eq!(manifest("[dev-dependencies]\nserde = { version = \"1\" }\n"), 1);
         assert_eq!(manifest("[package]\nversion = \"1.0.0\"\n"), 1);
-        assert_eq!(versions(&paper("Cargo.toml", "[workspace.dependencies]\nserde = \"1\"\n")), []);
+        assert_eq!(versions(&document("Cargo.toml", "[workspace.dependencies]\nserde = \"1\"\n")), []);
     }
 
     #[test]
     fn dead_links_are_found() {
-        let papers = [
-            paper(
+        let documents = [
+            document(
                 "README.md",
                 "# Top\n[a](docs/a.md#the-way) [b](#top) [c](https://x/y)\n```\n[d](gone)\n```\n",
             ),
-            paper("docs/a.md", "## The `way`\n[up](../README.md#top)\n"),
+            document("docs/a.md", "## The `way`\n[up](../README.md#top)\n"),
         ];
-        let exists = |path: &str| papers.iter().any(|paper| paper.path == path);
-        let check = |paper: &Paper| links_of(paper, &papers, &exists).len();
-        assert_eq!(papers.iter().map(check).sum::<usize>(), 0);
-        assert_eq!(check(&paper("docs/b.md", "[gone](c.md) [no heading](a.md#elsewhere) [a](a.md)")), 2);
+        let exists = |path: &str| documents.iter().any(|document| document.path == path);
+        let check = |document: &Document| links_of(document, &documents, &exists).len();
+        assert_eq!(documents.iter().map(check).sum::<usize>(), 0);
+        assert_eq!(check(&document("docs/b.md", "[gone](c.md) [no heading](a.md#elsewhere) [a](a.md)")), 2);
     }
 }

@@ -1,10 +1,11 @@
-//! `serve`: the node without a prompt, as a service.
+//! `serve`, `status` and `quit`: runs the node as a service, shows its state, stops it.
 
 use std::time::Duration;
 
 use super::node_access;
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
+use crate::ipc::protocol::NodeRequest;
 use crate::limits;
 use crate::node::NodeRuntime;
 use crate::node::state_dir::StateDir;
@@ -19,24 +20,24 @@ pub(super) fn run_serve(
     signals: &SignalHandler,
 ) -> Result<(), ClientFault> {
     let lock = lock_state_dir(plan)?;
-    let running = NodeRuntime::start(plan.node.clone(), lock)?;
-    let listen = running.listen_address()?;
-    let ender = running.shutdown_latch();
-    signals.on_signal(move || ender.set());
+    let node = NodeRuntime::start(plan.node.clone(), lock)?;
+    let listen = node.listen_address()?;
+    let shutdown = node.shutdown_latch();
+    signals.on_signal(move || shutdown.set());
     if screen.is_json() {
         screen.print(&format!("{}\n", serde_json::json!({"event": "listening", "address": listen})));
     } else {
         screen.print(&format!("node listening on {listen}\n"));
     }
-    for what in running.missing_requirements() {
+    for what in node.missing_requirements() {
         screen.show_note(&format!("waiting for {what}"));
     }
-    running.record_problems().iter().for_each(|trouble| screen.show_note(trouble));
-    node_access::show_notices(&running, plan)?;
-    running.start_recovery(true)?;
-    running.wait_for_shutdown();
+    node.record_problems().iter().for_each(|problem| screen.show_note(problem));
+    node_access::show_notices(&node, plan)?;
+    node.start_recovery(true)?;
+    node.wait_for_shutdown();
     signals.take_signal();
-    running.shut_down();
+    node.shut_down();
     Ok(())
 }
 
@@ -66,4 +67,32 @@ fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
 
 fn already_running_fault(who: String) -> ClientFault {
     ClientFault::new(ExitCause::Exists, who).fix("`client quit` ends it; `--state DIR` runs another node")
+}
+
+/// Shows the node's state. Exit 0 if a node answers, 2 for node options, else 1.
+pub(super) fn run_status(plan: &ClientPlan, screen: &mut Screen) -> Result<(), ClientFault> {
+    request_running_node(plan, screen, &NodeRequest::Status).map_err(|fault| match fault.exit {
+        ExitCause::Usage => fault,
+        _ => ClientFault { exit: ExitCause::Other, ..fault },
+    })
+}
+
+/// Stops the node.
+pub(super) fn run_quit(plan: &ClientPlan, screen: &mut Screen) -> Result<(), ClientFault> {
+    request_running_node(plan, screen, &NodeRequest::Stop)
+}
+
+fn request_running_node(
+    plan: &ClientPlan,
+    screen: &mut Screen,
+    request: &NodeRequest,
+) -> Result<(), ClientFault> {
+    let mut connection = node_access::connect_running_node(plan)?.ok_or_else(|| {
+        ClientFault::new(ExitCause::Other, format!("no node runs in {}", plan.node.state.display()))
+            .fix("`client serve` starts one; `--state DIR` selects another state directory")
+    })?;
+    node_access::refuse_node_options(plan, connection.pid())?;
+    let answer = connection.request(request, &mut |_| Ok(()))?;
+    screen.show_answer(&answer);
+    Ok(())
 }

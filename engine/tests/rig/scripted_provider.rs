@@ -1,9 +1,9 @@
-//! A scripted provider: real keys, real frames, and whatever behaviour a test gives it.
+//! A scripted provider: real keys and frames, with the behaviour that a test gives it.
 //!
-//! Invariant: each connection gets the script afresh on a thread of its own; the listener ends with the liar.
+//! Invariant: each connection runs the script from its start on a thread of its own; the listener ends with the provider.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
-#![allow(dead_code, reason = "each test program needs another part of it")]
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,85 +21,90 @@ use crate::PIECE;
 use crate::rig::PATIENCE;
 use crate::wire::Wire;
 
-/// What a liar does on each connection.
-type Script = dyn Fn(&Scene, &mut Wire) -> io::Result<()> + Send + Sync;
+/// What the provider does on each connection.
+type Script = dyn Fn(&ProviderScene, &mut Wire) -> io::Result<()> + Send + Sync;
 
 /// A scripted provider, listening.
-pub(crate) struct Liar {
-    /// Where, and under which key.
+pub(crate) struct ScriptedProvider {
+    /// Its address and key.
     pub(crate) peer: PeerAddress,
     listener: Arc<TcpListener>,
-    struck: mpsc::Receiver<()>,
+    misbehaved: mpsc::Receiver<()>,
 }
 
-/// What a script works with.
-pub(crate) struct Scene {
-    /// Its key.
+/// What a script works with on one connection.
+pub(crate) struct ProviderScene {
+    /// The provider's key.
     pub(crate) secret: SecretKey,
     /// The file as it should be.
     pub(crate) content: Arc<Vec<u8>>,
-    struck: mpsc::Sender<()>,
+    misbehaved: mpsc::Sender<()>,
 }
 
-impl Liar {
-    /// Starts one that follows `script`.
+impl ScriptedProvider {
+    /// Starts a provider that runs `script` on each connection.
     pub(crate) fn start(
         content: &Arc<Vec<u8>>,
-        script: impl Fn(&Scene, &mut Wire) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Liar {
+        script: impl Fn(&ProviderScene, &mut Wire) -> io::Result<()> + Send + Sync + 'static,
+    ) -> ScriptedProvider {
         let secret = SecretKey::from_seed(&[66; 32]);
         let listener = Arc::new(TcpListener::bind(("127.0.0.1", 0)).unwrap());
         let peer = PeerAddress { address: listener.local_addr().unwrap(), key: secret.peer_key() };
-        let (tell, struck) = mpsc::channel();
+        let (mark_misbehaviour, misbehaved) = mpsc::channel();
         let script: Arc<Script> = Arc::new(script);
         let (accepting, content) = (Arc::clone(&listener), Arc::clone(content));
         std::thread::spawn(move || {
             while let Ok((stream, _)) = accepting.accept() {
-                let scene =
-                    Scene { secret: secret.clone(), content: Arc::clone(&content), struck: tell.clone() };
+                let scene = ProviderScene {
+                    secret: secret.clone(),
+                    content: Arc::clone(&content),
+                    misbehaved: mark_misbehaviour.clone(),
+                };
                 let script = Arc::clone(&script);
-                // A script ends by an error when the engine has had enough of it.
+                // A script ends with an error when the engine closes the connection.
                 std::thread::spawn(move || drop(script(&scene, &mut Wire::new(stream))));
             }
         });
-        Liar { peer, listener, struck }
+        ScriptedProvider { peer, listener, misbehaved }
     }
 
-    /// One that behaves.
-    pub(crate) fn honest(content: &Arc<Vec<u8>>) -> Liar {
-        Liar::start(content, |scene, wire| {
+    /// Starts a provider that follows the protocol.
+    pub(crate) fn honest(content: &Arc<Vec<u8>>) -> ScriptedProvider {
+        ScriptedProvider::start(content, |scene, wire| {
             scene.serve(wire, |scene, wire, index| wire.piece(index, scene.bytes(index)))
         })
     }
 
-    /// One that behaves, and the pieces that it was asked for. How often does not count: a request is repeated when its answer is
-    /// late.
-    pub(crate) fn noting(content: &Arc<Vec<u8>>) -> (Liar, Arc<Mutex<BTreeSet<PieceIndex>>>) {
-        let asked = Arc::new(Mutex::new(BTreeSet::new()));
-        let noted = Arc::clone(&asked);
-        let liar = Liar::start(content, move |scene, wire| {
+    /// Starts a provider that follows the protocol; also returns the pieces requested of it. A request is repeated when its
+    /// answer is late, so requests are not counted.
+    pub(crate) fn recording(content: &Arc<Vec<u8>>) -> (ScriptedProvider, Arc<Mutex<BTreeSet<PieceIndex>>>) {
+        let requested = Arc::new(Mutex::new(BTreeSet::new()));
+        let recorded = Arc::clone(&requested);
+        let provider = ScriptedProvider::start(content, move |scene, wire| {
             scene.serve(wire, |scene, wire, index| {
-                noted.lock().unwrap().insert(index);
+                recorded.lock().unwrap().insert(index);
                 wire.piece(index, scene.bytes(index))
             })
         });
-        (liar, asked)
+        (provider, requested)
     }
 
-    /// So many that behave, of whom nobody answers a request before all of them have been sent one.
-    pub(crate) fn together(count: usize, content: &Arc<Vec<u8>>) -> Vec<Liar> {
+    /// Starts `count` providers that follow the protocol. None answers a request before each has received one.
+    pub(crate) fn barrier(count: usize, content: &Arc<Vec<u8>>) -> Vec<ScriptedProvider> {
         let asked = Arc::new((Mutex::new(BTreeSet::new()), Condvar::new()));
         let one = |number: usize| {
             let asked = Arc::clone(&asked);
-            Liar::start(content, move |scene, wire| {
+            ScriptedProvider::start(content, move |scene, wire| {
                 scene.serve(wire, |scene, wire, index| {
-                    let (who, more) = &*asked;
-                    let mut who = who.lock().unwrap();
-                    who.insert(number);
-                    more.notify_all();
-                    let all = more.wait_timeout_while(who, PATIENCE, |who| who.len() < count).unwrap();
+                    let (requested, changed) = &*asked;
+                    let mut requested = requested.lock().unwrap();
+                    requested.insert(number);
+                    changed.notify_all();
+                    let all = changed
+                        .wait_timeout_while(requested, PATIENCE, |numbers| numbers.len() < count)
+                        .unwrap();
                     if all.1.timed_out() {
-                        return Err(io::Error::other("somebody was never asked"));
+                        return Err(io::Error::other("one provider never received a request"));
                     }
                     drop(all);
                     wire.piece(index, scene.bytes(index))
@@ -109,24 +114,24 @@ impl Liar {
         (0..count).map(one).collect()
     }
 
-    /// Waits until it has done what it is there for.
-    pub(crate) fn wait_for_strike(&self) {
-        self.struck.recv_timeout(PATIENCE).expect("the liar was never given the chance");
+    /// Waits until a script has called [`ProviderScene::mark_misbehaviour`].
+    pub(crate) fn wait_for_misbehaviour(&self) {
+        self.misbehaved.recv_timeout(PATIENCE).expect("the script never got as far as its misbehaviour");
     }
 }
 
-impl Drop for Liar {
+impl Drop for ScriptedProvider {
     fn drop(&mut self) {
-        // Ends the accept that is under way.
+        // Ends the accept that blocks.
         let _ = socket2::SockRef::from(&*self.listener).shutdown(std::net::Shutdown::Both);
     }
 }
 
-impl Scene {
-    /// Notes that the misbehaviour has happened.
-    pub(crate) fn strike(&self) {
+impl ProviderScene {
+    /// Reports that the misbehaviour has happened.
+    pub(crate) fn mark_misbehaviour(&self) {
         // The test may be over.
-        let _ = self.struck.send(());
+        let _ = self.misbehaved.send(());
     }
 
     pub(crate) fn length(&self) -> u64 {
@@ -137,13 +142,13 @@ impl Scene {
         Bitfield::full(Geometry::new(self.length()).unwrap().pieces()).to_bytes()
     }
 
-    /// The bytes of a piece as they should be.
+    /// The right bytes of a piece.
     pub(crate) fn bytes(&self, index: PieceIndex) -> &[u8] {
         let start = index.as_usize() * PIECE;
         &self.content[start..(start + PIECE).min(self.content.len())]
     }
 
-    /// Their number.
+    /// Length of a piece.
     pub(crate) fn piece_len(&self, index: PieceIndex) -> u32 {
         u32::try_from(self.bytes(index).len()).unwrap()
     }
@@ -156,7 +161,7 @@ impl Scene {
         bytes
     }
 
-    /// Greets as it should and waits for the `OpenConnection`; the nonce to sign.
+    /// Greets and waits for the `Open`; returns the nonce to sign.
     pub(crate) fn greet(&self, wire: &mut Wire) -> io::Result<Nonce> {
         let peer_key = self.secret.peer_key();
         wire.send(&Message::Greeting { version: PROTOCOL_VERSION, nonce: Nonce([1; 32]), peer_key })?;
@@ -166,33 +171,33 @@ impl Scene {
         }
     }
 
-    /// Answers the `OpenConnection` with these claims, signed as it should be.
+    /// Answers the `Open` with these claims and a right signature.
     pub(crate) fn claim(&self, wire: &mut Wire, length: u64, bitfield: Vec<u8>) -> io::Result<()> {
         let nonce = self.greet(wire)?;
         let signature = ticket::sign_opened(&self.secret, nonce);
         wire.send(&Message::Opened { length, bitfield, signature })
     }
 
-    /// Opens as it should, with every piece.
+    /// Opens the file with every piece.
     pub(crate) fn open(&self, wire: &mut Wire) -> io::Result<()> {
         self.claim(wire, self.length(), self.full_bits())
     }
 
-    /// Opens, then calls `answer` for each requested piece until the engine goes.
+    /// Opens the file, then calls `answer` for each requested piece until the engine leaves.
     pub(crate) fn serve(
         &self,
         wire: &mut Wire,
-        answer: impl FnMut(&Scene, &mut Wire, PieceIndex) -> io::Result<()>,
+        answer: impl FnMut(&ProviderScene, &mut Wire, PieceIndex) -> io::Result<()>,
     ) -> io::Result<()> {
         self.open(wire)?;
         self.answer(wire, answer)
     }
 
-    /// Calls `answer` for each requested piece until the engine goes.
+    /// Calls `answer` for each requested piece until the engine leaves.
     pub(crate) fn answer(
         &self,
         wire: &mut Wire,
-        mut answer: impl FnMut(&Scene, &mut Wire, PieceIndex) -> io::Result<()>,
+        mut answer: impl FnMut(&ProviderScene, &mut Wire, PieceIndex) -> io::Result<()>,
     ) -> io::Result<()> {
         loop {
             match wire.read()? {
@@ -202,13 +207,13 @@ impl Scene {
                     }
                 }
                 Message::Bye { .. } => return Ok(()),
-                // Whatever was asked for has been answered by now, so that there is nothing to cancel.
+                // All requests are answered by now, so there is nothing to cancel.
                 _ => {}
             }
         }
     }
 
-    /// Takes what comes and says nothing, until the engine goes.
+    /// Reads and sends nothing until the engine leaves.
     pub(crate) fn be_silent(wire: &mut Wire) -> io::Result<()> {
         loop {
             wire.read()?;

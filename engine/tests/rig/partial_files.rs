@@ -1,6 +1,6 @@
-//! Partial files as an earlier attempt may have left them, and a node that never gets further than one.
+//! Partial files as an earlier attempt may have left them, and a node that holds all pieces but the last.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
-#![allow(dead_code, reason = "each test program needs another part of it")]
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,14 +18,14 @@ pub(crate) fn ending(directory: &Path, ending: &str) -> Option<PathBuf> {
     let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut found = paths.filter(|path| path.to_str().unwrap().ends_with(ending));
     let path = found.next();
-    assert_eq!(found.next(), None, "two of them");
+    assert_eq!(found.next(), None, "two files end with {ending}");
     path
 }
 
 /// Leaves a partial file with these bytes, and no record.
 pub(crate) fn leave_part(manifest: &Arc<Manifest>, directory: &Path, content: &[u8]) {
     use std::os::unix::fs::FileExt;
-    // Else a program that is just being started may hold the file's lock for a moment.
+    // A program that is being started would hold the file's lock for a moment.
     let _spawns = nothing_is_spawned();
     let node = Node::start(9, IoChoice::Auto);
     let order = engine::DownloadOrder { destination: directory.to_owned(), ..node.order(manifest) };
@@ -34,16 +34,16 @@ pub(crate) fn leave_part(manifest: &Arc<Manifest>, directory: &Path, content: &[
     drop((download, node));
     std::fs::remove_file(ending(directory, ".record").unwrap()).unwrap();
     let part = std::fs::File::options().write(true).open(ending(directory, ".part").unwrap()).unwrap();
-    part.try_lock().expect("a node that has stopped holds nothing");
+    part.try_lock().expect("a stopped node holds no lock");
     part.write_all_at(content, 0).unwrap();
 }
 
-/// A node that serves all pieces of a file but the last, which nobody ever gives it. Whoever fetches from it alone gets all
-/// that it has and never comes to an end, however fast or slow the machine is.
+/// A node that serves all pieces of a file but the last, which it never gets. A download from it alone gets all other pieces
+/// and never ends, on any machine.
 pub(crate) struct AllButLast {
     _download: Download,
     node: Node,
-    /// What it has, in bytes.
+    /// Bytes that it holds.
     pub(crate) held: u64,
 }
 
