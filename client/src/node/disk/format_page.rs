@@ -31,7 +31,7 @@ fn share_record_and_manifest_are_those_of_the_page() {
     fs::write(shares.join(format!("{ID}.manifest")), &manifest).unwrap();
     let records = RecordStore::in_state_dir(dir.path());
     let (id, share) = records.read_shares().pop().expect("the worked record is a valid one");
-    let read = records.manifest(&id, &share).expect("the record names this manifest");
+    let read = records.manifest(&id, &share.file).expect("the record names this manifest");
     assert_eq!(read.to_bytes(), manifest);
     records.write_share(&id, &share).unwrap();
     assert_eq!(fs::read_to_string(record_path).unwrap(), text);
