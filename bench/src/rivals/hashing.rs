@@ -11,10 +11,10 @@ use crate::topology::spawned::run_program;
 /// Hashes the file once.
 pub(crate) type HashRun = Box<dyn Fn() -> anyhow::Result<()>>;
 
-/// Workload, program name, and its kind with the run, or why it is absent.
+/// Workload, name of the program, and either its kind with the run or the reason why it is absent.
 pub(crate) type HashRival = (&'static str, &'static str, Result<(String, HashRun), RivalAbsence>);
 
-/// All of these programs.
+/// All programs that hash a file.
 pub(crate) fn list_rivals(file: &Path) -> Vec<HashRival> {
     let rival = |workload, name, version: (&str, &[&str]), run: HashRun| {
         let version = program_version(version.0, version.1);

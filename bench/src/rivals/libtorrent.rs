@@ -1,4 +1,5 @@
-//! libtorrent by its Python bindings: the library of most BitTorrent clients, tuned as its manual recommends.
+//! libtorrent through its Python bindings. Most BitTorrent clients use this library; it is tuned as its manual
+//! recommends.
 
 use std::path::Path;
 use std::process::Command;

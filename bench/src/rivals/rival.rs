@@ -36,7 +36,7 @@ pub(crate) enum RivalAbsence {
 }
 
 impl RivalAbsence {
-    /// Writes it as a record, `of` workload and kind.
+    /// Records why a rival is absent; `of` is workload and kind.
     pub(crate) fn record(&self, sink: &mut RecordSink, of: [&str; 2]) -> anyhow::Result<()> {
         match self {
             RivalAbsence::Missing(why) => sink.record_skipped(of, why),

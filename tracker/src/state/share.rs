@@ -1,7 +1,7 @@
 //! Shares: which node has which file completely.
 //!
-//! Invariants: a share stands in two tables, by file and by user, or in neither. Each is counted in its node's row. A user
-//! has at most [`NODES_PER_USER_AND_FILE`] shares of a file.
+//! Invariants: a share has a row in two tables, by file and by user, or in neither. Each is counted in its node's
+//! row. A user has at most [`NODES_PER_USER_AND_FILE`] shares of a file.
 
 use super::binding;
 use super::id::{GroupFile, GroupId, SessionId, UserId};
@@ -12,7 +12,7 @@ use super::row_key::RowKey;
 use super::rows::{self, NodeRow};
 use super::tables::{Table, Tables};
 
-/// Refuses a share when the user has the most of this file, all of online nodes.
+/// Refuses a share when the user has [`NODES_PER_USER_AND_FILE`] shares of this file and all of their nodes are online.
 pub(super) fn check_room(
     tables: &dyn Tables,
     file: &GroupFile,
