@@ -1,6 +1,6 @@
 //! Bar pictures: one metric of all kinds and workloads of a run, with the spread as a whisker.
 //!
-//! Invariant: bars begin at zero, and each is followed by its value.
+//! Invariant: bars begin at zero, and each has its value to the right.
 
 use anyhow::anyhow;
 use plotters::prelude::*;

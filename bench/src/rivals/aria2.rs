@@ -1,4 +1,4 @@
-//! aria2 as a BitTorrent client: seeders and leechers are all aria2.
+//! aria2: BitTorrent between aria2 seeders and aria2 leechers.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::torrent::TorrentSwarm;
 use crate::contender::{ProgramContender, TransferTerms};
 use crate::topology::test_file::is_tmpfs;
 
-/// Seeders and leechers are aria2.
+/// aria2 seeders and aria2 leechers.
 pub(super) const ARIA2: Rival = Rival {
     name: "aria2, BitTorrent",
     version: || program_version("aria2c", &["--version"]),

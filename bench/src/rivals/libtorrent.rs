@@ -17,7 +17,7 @@ const SCRIPT: &str = include_str!("torrent_node.py");
 /// Python interpreters that may have the bindings: the first on the path, then the distribution's.
 const PYTHONS: [&str; 2] = ["python3", "/usr/bin/python3"];
 
-/// libtorrent to libtorrent.
+/// libtorrent seeders and libtorrent leechers.
 pub(super) const LIBTORRENT: Rival = Rival {
     name: "libtorrent",
     version: || Ok(find_python()?.1),

@@ -13,8 +13,8 @@
 //!   rival      what each rival provides      ports   free ports, and waiting for a server
 //! ```
 //!
-//! Invariants: each rival has a folder of its own, which is also its home, so the user's settings and caches have
-//! no effect. A rival that is missing or fails becomes a record with the reason and never ends the run.
+//! Invariants: each rival has a folder of its own, which is also its home, so the user's settings and caches have no
+//! effect. A rival that is missing or fails becomes a record with the reason and never ends the run.
 
 mod aria2;
 pub(crate) mod hashing;

@@ -1,7 +1,8 @@
 //! The typed rows of the tables, and how they are read and written as bytes.
 //!
-//! Invariants: a value is JSON with fields in a fixed order, so equal rows are equal bytes; only the rows of
-//! [`manifest`](super::manifest) are raw bytes. A row that cannot be parsed is a bug or corruption and stops the process.
+//! Invariants: a value is JSON with fields in a fixed order, so equal rows are equal bytes. Exceptions: rows of
+//! [`manifest`](super::manifest) are raw bytes, and marks are empty. A row that cannot be parsed is a bug or corruption
+//! and stops the process.
 
 use std::ops::ControlFlow;
 
