@@ -1,11 +1,11 @@
 //! The state machine: the only way in which the replicated state changes.
 //!
 //! Invariants: `apply` reads nothing but the tables and the command. A refused command changes nothing but the refusal
-//! remembered under its request id. An actor's command counts only while its session holds.
+//! remembered under its request id. An actor's command counts only while its session is valid.
 
 use super::access::VerifiedActor;
 use super::command::{LogAction, LogCommand};
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::queries::StateQueries;
 use super::tables::Tables;
 use super::{account, file, group, retry, session};
@@ -36,7 +36,7 @@ impl<T: Tables> StateMachine<T> {
     ///
     /// # Errors
     /// [`CommandRefusal`]; then nothing was changed.
-    pub fn apply(&mut self, command: &LogCommand) -> Result<CommandOutcome, CommandRefusal> {
+    pub fn apply(&mut self, command: &LogCommand) -> ApplyResult {
         if let Some(first) = retry::first_answer(&self.tables, command) {
             return first;
         }
@@ -46,7 +46,7 @@ impl<T: Tables> StateMachine<T> {
     }
 }
 
-fn apply_action(tables: &mut dyn Tables, command: &LogCommand) -> Result<CommandOutcome, CommandRefusal> {
+fn apply_action(tables: &mut dyn Tables, command: &LogCommand) -> ApplyResult {
     let at_s = command.at_s;
     // An error here counts only for the actions below that need an actor, which use `?`.
     let by = command

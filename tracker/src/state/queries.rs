@@ -1,7 +1,7 @@
 //! Read-only queries of the replicated state. Lists are in the order of names, and come in pages where asked.
 //!
-//! Invariant: tables whose reads fail yield less than is there, and no query panics over that. The caller checks
-//! afterwards whether everything was read.
+//! Invariant: when a read of a table fails, a query returns fewer rows and does not panic. The caller checks afterwards
+//! whether every read succeeded.
 
 use engine::proto::manifest::{FileName, FileProof};
 
@@ -9,13 +9,14 @@ use super::access::VerifiedActor;
 use super::command::{LogCommand, Policy};
 use super::id::{Actor, GroupFile, GroupId, SessionId, UserId};
 use super::node::{NodeEndpoint, SwarmPeer};
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::ApplyResult;
 use super::row_key::{self, RowKey};
-use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow, UserRow};
+use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow};
 use super::tables::{Table, Tables};
 use super::{access, manifest, retry, session};
 
 pub use super::manifest::ManifestPieces;
+pub use super::rows::UserRow;
 
 /// Queries over one set of tables.
 #[derive(Clone, Copy)]
@@ -23,18 +24,7 @@ pub struct StateQueries<'a> {
     tables: &'a dyn Tables,
 }
 
-/// The account of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountView {
-    /// Hash of the password.
-    pub password_hash: String,
-    /// Number of password changes.
-    pub password_epoch: u32,
-    /// When the user was created, in seconds since the Unix epoch.
-    pub created_s: u64,
-}
-
-/// A session that holds.
+/// A valid session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionView {
     /// The session's user.
@@ -62,7 +52,7 @@ pub struct WhoamiView {
     pub user: UserId,
     /// When the user was created, in seconds since the Unix epoch.
     pub created_s: u64,
-    /// Number of the user's sessions that hold.
+    /// Number of the user's valid sessions.
     pub sessions: usize,
 }
 
@@ -111,22 +101,17 @@ impl<'a> StateQueries<'a> {
 
     /// The account of a user, for checking a password.
     #[must_use]
-    pub fn account(&self, user: &UserId) -> Option<AccountView> {
-        let row: UserRow = rows::read_row(self.tables, &RowKey::user(user))?;
-        Some(AccountView {
-            password_hash: row.password_hash,
-            password_epoch: row.password_epoch,
-            created_s: row.created_s,
-        })
+    pub fn account(&self, user: &UserId) -> Option<UserRow> {
+        rows::read_row(self.tables, &RowKey::user(user))
     }
 
     /// The first outcome of a command that was applied before in the same session under the same request id.
     #[must_use]
-    pub fn first_answer(&self, command: &LogCommand) -> Option<Result<CommandOutcome, CommandRefusal>> {
+    pub fn first_answer(&self, command: &LogCommand) -> Option<ApplyResult> {
         retry::first_answer(self.tables, command)
     }
 
-    /// A session, if it holds at `at_s`.
+    /// A session, if it is valid at `at_s`.
     #[must_use]
     pub fn session(&self, session: SessionId, at_s: u64) -> Option<SessionView> {
         let row: SessionRow = rows::read_row(self.tables, &RowKey::session(session))?;
@@ -138,7 +123,7 @@ impl<'a> StateQueries<'a> {
         })
     }
 
-    /// What an actor may know about its user; `None` when the session does not hold at `at_s`.
+    /// What an actor may know about its user; `None` when the session is not valid at `at_s`.
     #[must_use]
     pub fn whoami(&self, actor: &Actor, at_s: u64) -> Option<WhoamiView> {
         VerifiedActor::find(self.tables, actor, at_s).ok()?;

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::command::{LogAction, LogCommand, ManifestEnd};
 use super::id::{RequestId, SessionId};
 use super::limits::ANSWERS_PER_SESSION;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandRefusal};
 use super::row_key::RowKey;
 use super::rows::{self, AnswerOrderRow, AnswerRow, SessionRow};
 use super::tables::{Table, Tables};
@@ -24,10 +24,7 @@ fn outcome_slot(tables: &dyn Tables, command: &LogCommand) -> Option<(SessionId,
 }
 
 /// The first outcome of the same request; [`CommandRefusal::OtherRequest`] when the id was used for another one.
-pub(super) fn first_answer(
-    tables: &dyn Tables,
-    command: &LogCommand,
-) -> Option<Result<CommandOutcome, CommandRefusal>> {
+pub(super) fn first_answer(tables: &dyn Tables, command: &LogCommand) -> Option<ApplyResult> {
     let (session, request, _) = outcome_slot(tables, command)?;
     let row: AnswerRow = rows::read_row(tables, &RowKey::answer(session, request.as_bytes()))?;
     if row.request_digest == digest_request(&command.action) {
@@ -37,13 +34,9 @@ pub(super) fn first_answer(
     }
 }
 
-/// Keeps an outcome and removes the one that is [`ANSWERS_PER_SESSION`] older. A refusal because the session does not hold
-/// is not kept.
-pub(super) fn remember_outcome(
-    tables: &mut dyn Tables,
-    command: &LogCommand,
-    answer: &Result<CommandOutcome, CommandRefusal>,
-) {
+/// Keeps an outcome and removes the one that is [`ANSWERS_PER_SESSION`] older. A refusal because the session is not
+/// valid is not kept.
+pub(super) fn remember_outcome(tables: &mut dyn Tables, command: &LogCommand, answer: &ApplyResult) {
     if answer == &Err(CommandRefusal::NotLoggedIn) {
         return;
     }
@@ -74,7 +67,7 @@ pub(super) fn forget_session(tables: &mut dyn Tables, session: SessionId) {
 
 /// SHA-256 over the JSON of what the client asked for.
 ///
-/// Left out is what the server adds anew with each try: a node's address and key, the random name of an upload's parts, a
+/// It leaves out what the server adds to each try: a node's address and key, the random name of an upload's parts, a
 /// password's salted hash. So a retry has the digest of its first try.
 fn digest_request(action: &LogAction) -> [u8; 32] {
     match action {

@@ -26,19 +26,11 @@ use super::super::clock::ClockReading;
 use super::super::tickets::TicketClaim;
 use super::super::view_cache::ListedFile;
 use super::classic::ClassicChunks;
-use super::replies::{self, Reply};
-use super::service::{Caller, RequestContext, RequestStep, Service};
-
-/// The arguments of `download_file`.
-pub(super) struct DownloadQuery {
-    pub(super) file: GroupFile,
-    pub(super) view: DownloadView,
-    pub(super) part: PiecePage,
-    pub(super) peer_key: Option<PeerKey>,
-}
+use super::replies;
+use super::service::{Caller, RequestContext, RequestStep, Service, StepResult};
 
 impl Service {
-    pub(super) fn ping(&mut self, caller: &mut Caller, now: ClockReading) -> Reply {
+    pub(super) fn ping(&mut self, caller: &mut Caller, now: ClockReading) -> StepResult {
         if let Some(session) = caller.session.as_ref().map(|bound| bound.actor.session) {
             // A session that cannot be read counts as valid.
             if self.state.session_holds(session, now.unix_s) || !self.state.can_read() {
@@ -47,49 +39,42 @@ impl Service {
                 self.unbind_session(caller, now);
             }
         }
-        replies::success_with("pong", CommandAnswer::Ping(PingAnswer { server_time: now.unix_s }))
+        let answer = CommandAnswer::Ping(PingAnswer { server_time: now.unix_s });
+        RequestStep::answer(replies::success_with("pong", answer))
     }
 
-    pub(super) fn status(&self, now: ClockReading) -> Reply {
+    pub(super) fn status(&self, now: ClockReading) -> StepResult {
         let status = StatusAnswer {
             leader: Some(self.own_address),
             voters: vec![self.own_address],
             learners: Vec::new(),
             server_time: now.unix_s,
         };
-        replies::success_with("the cluster has one tracker", CommandAnswer::Status(status))
+        RequestStep::answer(replies::success_with(
+            "the cluster has one tracker",
+            CommandAnswer::Status(status),
+        ))
     }
 
     pub(super) fn download_file(
         &mut self,
-        caller: &Caller,
         context: &RequestContext,
-        query: &DownloadQuery,
+        file: &GroupFile,
+        view: DownloadView,
+        part: PiecePage,
+        peer_key: Option<PeerKey>,
         now: ClockReading,
-    ) -> RequestStep {
-        self.describe_download(caller, context, query, now)
-            .unwrap_or_else(|failure| RequestStep::answer(Err(failure)))
-    }
-
-    fn describe_download(
-        &mut self,
-        caller: &Caller,
-        context: &RequestContext,
-        query: &DownloadQuery,
-        now: ClockReading,
-    ) -> Result<RequestStep, RequestFailure> {
-        let DownloadQuery { file, view, part, peer_key } = query;
+    ) -> StepResult {
         let listed = self.listed_file(context, file)?;
-        let (first, shown_pieces) = requested_pieces(&listed.file, file, *view, *part)?;
-        let ticket = self.issue_ticket(context, file, &listed.file, *peer_key, now);
-        self.join_swarm(context, file, &listed, *peer_key, now);
+        let (first, shown_pieces) = requested_pieces(&listed.file, file, view, part)?;
+        let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
+        self.join_swarm(context, file, &listed, peer_key, now);
         let pieces =
             self.state.queries().pieces(file, first, shown_pieces).ok_or_else(|| replies::no_file(file))?;
-        let joined = self.joined_digests(file, &listed.file, *view)?;
+        let joined = self.joined_digests(file, &listed.file, view)?;
         let ListedFile { file: described, seeders } = &*listed;
         let count = PieceCount(described.pieces);
-        let choice =
-            self.state.leases.choose_peers(file, count, seeders, peer_asker(caller, context), now.ms);
+        let choice = self.state.leases.choose_peers(file, count, seeders, peer_asker(context), now.ms);
         let next = first + shown_pieces;
         let form = match view {
             DownloadView::Classic => HashForm::Hex,
@@ -106,17 +91,15 @@ impl Service {
             pieces_only: matches!(described.proof, FileProof::PiecesOnly(_)),
             file_chain: pieces.chain.map(|values| HashList { form, values }),
             file_chunks: HashList { form, values: pieces.digests },
-            peers: (*view == DownloadView::Compact).then(|| choice.peers().map(peer_entry).collect()),
+            peers: (view == DownloadView::Compact).then(|| choice.peers().map(peer_entry).collect()),
             ticket,
             server_time: now.unix_s,
             next: (next < described.pieces).then_some(next),
         };
         let message = format!("{file} has {}", replies::count_noun(described.pieces as usize, "piece"));
-        if *view == DownloadView::Compact {
-            return Ok(RequestStep::answer(replies::success_with(
-                message,
-                CommandAnswer::Download(Box::new(answer)),
-            )));
+        if view == DownloadView::Compact {
+            let answer = CommandAnswer::Download(Box::new(answer));
+            return RequestStep::answer(replies::success_with(message, answer));
         }
         let classic = ClassicChunks::new(&choice, first, shown_pieces as usize);
         let elements =
@@ -128,31 +111,28 @@ impl Service {
             answer.chunk_metadata = Some(classic.chunks(&answer.file_chunks.values));
             replies::success_with(message, CommandAnswer::Download(Box::new(answer)))
         };
-        Ok(if bodies::is_long_answer(elements) {
-            RequestStep::BuildAnswer(Box::new(build))
+        if bodies::is_long_answer(elements) {
+            Ok(RequestStep::BuildAnswer(Box::new(build)))
         } else {
             RequestStep::answer(build())
-        })
+        }
     }
 
     pub(super) fn get_peers(
         &mut self,
-        caller: &Caller,
         context: &RequestContext,
         file: &GroupFile,
         peer_key: Option<PeerKey>,
         now: ClockReading,
-    ) -> Reply {
+    ) -> StepResult {
         let listed = self.listed_file(context, file)?;
         let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
-        let (count, asker) = (PieceCount(listed.file.pieces), peer_asker(caller, context));
+        let (count, asker) = (PieceCount(listed.file.pieces), peer_asker(context));
         let choice = self.state.leases.choose_peers(file, count, &listed.seeders, asker, now.ms);
         let peers: Vec<PeerEntry> = choice.peers().map(peer_entry).collect();
         let message = format!("{} of {file}", replies::count_noun(peers.len(), "peer"));
-        replies::success_with(
-            message,
-            CommandAnswer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s }),
-        )
+        let answer = CommandAnswer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s });
+        RequestStep::answer(replies::success_with(message, answer))
     }
 
     pub(super) fn update_pieces(
@@ -161,26 +141,18 @@ impl Service {
         file: GroupFile,
         gained: &GainedPieces,
         now: ClockReading,
-    ) -> RequestStep {
-        match self.record_gain(context, &file, gained, now) {
-            Err(failure) => RequestStep::answer(Err(failure)),
-            Ok(None) => RequestStep::answer(replies::plain_success("noted")),
-            Ok(Some(node)) => RequestStep::Propose(
-                context.to_command(now, LogAction::Complete { file: file.clone(), node }),
-                Box::new(move |_, _, decision, _| {
-                    RequestStep::answer(match decision {
-                        Ok(CommandOutcome::Completed) => {
-                            replies::plain_success(format!("this node seeds {file}"))
-                        }
-                        Ok(other) => Err(replies::unexpected_outcome(&other)),
-                        Err(refusal) => Err(replies::refusal_failure(&refusal)),
-                    })
-                }),
-            ),
-        }
+    ) -> StepResult {
+        let Some(node) = self.record_gain(context, &file, gained, now)? else {
+            return RequestStep::succeed("noted");
+        };
+        let complete = LogAction::Complete { file: file.clone(), node };
+        RequestStep::propose(context.to_command(now, complete), move |_, _, decision, _| match decision? {
+            CommandOutcome::Completed => RequestStep::succeed(format!("this node seeds {file}")),
+            other => Err(replies::unexpected_outcome(&other)),
+        })
     }
 
-    /// Records pieces that a leecher has got. Gives the node when it has all pieces now.
+    /// Records pieces that a leecher has gained. Returns the node if it has all pieces now.
     fn record_gain(
         &mut self,
         context: &RequestContext,
@@ -208,13 +180,13 @@ impl Service {
         file: &GroupFile,
         accused: SocketAddr,
         reason: &str,
-    ) -> Reply {
+    ) -> StepResult {
         let listed = self.listed_file(context, file)?;
         let report = self.state.leases.record_report(file, &context.actor.user, accused, &listed.seeders);
         if report == ReportOutcome::Noted {
             tracing::info!(by = %context.actor.user, %file, %accused, reason, "a peer was reported");
         }
-        replies::plain_success(match report {
+        RequestStep::succeed(match report {
             ReportOutcome::Noted | ReportOutcome::Again => {
                 "noted; the tracker no longer names that peer to you"
             }
@@ -314,11 +286,11 @@ fn requested_pieces(
     Ok((first, count.min(most)))
 }
 
-fn peer_asker<'a>(caller: &Caller, context: &'a RequestContext) -> AskingClient<'a> {
+fn peer_asker(context: &RequestContext) -> AskingClient<'_> {
     AskingClient {
         user: &context.actor.user,
         address: context.node.map(|node| node.address),
-        on_loopback: caller.ip.is_loopback(),
+        on_loopback: context.is_local,
     }
 }
 
