@@ -20,7 +20,6 @@ pub(super) struct ActiveRequest {
     /// When the message was taken, in milliseconds. Delays count from here, so they include the time for a
     /// password hash.
     pub(super) received_ms: u64,
-    /// Echoed in the answer.
     pub(super) request_id: Option<Value>,
     stage: RequestStage,
 }
@@ -48,7 +47,6 @@ pub(super) enum RequestStage {
 }
 
 impl ActiveRequest {
-    /// A request whose message was just taken.
     pub(super) fn new(held_bytes: usize, received_ms: u64) -> ActiveRequest {
         ActiveRequest {
             held_bytes,

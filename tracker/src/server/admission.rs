@@ -15,7 +15,6 @@ use super::timers::TimerQueue;
 /// What one connection holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct HeldBytes {
-    /// No user is logged in on the connection.
     pub(super) is_anonymous: bool,
     /// Requests, complete or partial.
     pub(super) input_bytes: usize,
@@ -44,7 +43,6 @@ pub(super) struct RequestAdmission {
 }
 
 impl RequestAdmission {
-    /// No connections.
     pub(super) fn new() -> RequestAdmission {
         RequestAdmission {
             answer_bytes: 0,
@@ -104,17 +102,15 @@ impl RequestAdmission {
         self.answers_are_full() || self.has_shortage || !self.parked.is_empty()
     }
 
-    /// Whether an answer of about this size may be started ahead of no one who waits.
+    /// Whether an answer of about this size may be started: it fits, and no earlier request waits for room.
     pub(super) fn can_start(&self, answer_bytes: usize) -> bool {
         self.parked.is_empty() && self.fits(answer_bytes)
     }
 
-    /// Lets a request wait until there is room for its answer.
     pub(super) fn park(&mut self, token: ConnectionToken) {
         self.parked.push_back(token);
     }
 
-    /// The request that has waited longest for room.
     pub(super) fn first_parked(&self) -> Option<ConnectionToken> {
         self.parked.front().copied()
     }
@@ -164,7 +160,6 @@ impl RequestAdmission {
         self.input_is_full() && self.fed != Some(token)
     }
 
-    /// Lets a logged-in client's large request wait for input memory.
     pub(super) fn starve(&mut self, token: ConnectionToken) {
         self.starved.insert(token);
     }

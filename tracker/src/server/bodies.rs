@@ -3,51 +3,39 @@
 use serde_json::Value;
 
 use crate::api::answers::CommandAnswer;
-use crate::api::failure::RequestFailure;
 use crate::api::request::{BadRequest, Request};
 use crate::api::response::{CommandSuccess, Response};
 
 use super::limits::{ELEMENT_BYTES, LARGE_BODY_BYTES, LIST_ENTRY_BYTES};
 
-/// Work on one large body.
 pub(super) enum BodyJob {
-    /// Parse a request's text.
     Parse(Vec<u8>),
-    /// Render an answer.
     Render(Box<Response>),
-    /// Build an answer and render it.
     Build(Box<AnswerDraft>),
 }
 
-/// Builds the result of a request, on any thread.
-pub(super) type AnswerBuilder = Box<dyn FnOnce() -> Result<CommandSuccess, RequestFailure> + Send>;
+pub(super) type AnswerBuilder = Box<dyn FnOnce() -> CommandSuccess + Send>;
 
 /// An answer whose result is still to be built.
 pub(super) struct AnswerDraft {
-    /// Echoed in the answer.
     pub(super) request_id: Option<Value>,
-    /// Stands in every answer.
     pub(super) epoch: u64,
-    /// Builds the result.
     pub(super) build: AnswerBuilder,
 }
 
-/// Result of a [`BodyJob`].
 pub(super) enum BodyResult {
     /// The request, or why it is refused.
     Parsed(Box<Result<Request, BadRequest>>),
-    /// The answer's text.
     Rendered(Vec<u8>),
 }
 
-/// Carries out one job.
 pub(super) fn run_body_job((): &mut (), job: BodyJob) -> BodyResult {
     match job {
         BodyJob::Parse(text) => BodyResult::Parsed(Box::new(Request::parse(&text))),
         BodyJob::Render(response) => BodyResult::Rendered(response.to_json()),
         BodyJob::Build(draft) => {
             let AnswerDraft { request_id, epoch, build } = *draft;
-            BodyResult::Rendered(Response { request_id, epoch, result: build() }.to_json())
+            BodyResult::Rendered(Response { request_id, epoch, result: Ok(build()) }.to_json())
         }
     }
 }

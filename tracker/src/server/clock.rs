@@ -13,19 +13,16 @@ pub(super) struct ClockReading {
     pub(super) unix_s: u64,
 }
 
-/// Reads the clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerClock {
     origin: Instant,
 }
 
 impl ServerClock {
-    /// A clock whose milliseconds start at 0 now.
     pub(super) fn new() -> ServerClock {
         ServerClock { origin: Instant::now() }
     }
 
-    /// Reads both clocks.
     pub(super) fn now(&self) -> ClockReading {
         let ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -18,20 +18,12 @@ use super::admission::HeldBytes;
 use super::dispatch::Caller;
 use super::limits::{
     ANONYMOUS_PAUSE_BYTES, ANSWER_STALL_MS, DRAIN_WINDOW_BYTES, DRAIN_WINDOW_MS, DRAIN_WINDOWS,
-    REQUEST_STALL_MS, SMALL_REQUEST_BYTES, UNSENT_PAUSE_BYTES,
+    KEPT_BUFFER_BYTES, REQUEST_STALL_MS, SMALL_REQUEST_BYTES, SPARE_BUFFER_BYTES, UNSENT_PAUSE_BYTES,
 };
-
-/// Larger buffers are freed when they are empty, in bytes.
-const KEPT_BUFFER_BYTES: usize = 4 * 1024;
-
-/// Size of the largest buffer that is lent from connection to connection, in bytes: a turn's answers to
-/// `get_peers` fit.
-const SPARE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// How far a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClosePhase {
-    /// Messages are taken.
     Open,
     /// Unsent answers are sent first.
     Flushing,
@@ -42,30 +34,21 @@ enum ClosePhase {
 /// What a connection waits for, with a time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StallKind {
-    /// The rest of a request.
     Request,
     /// The client to take its answers.
     Answer,
 }
 
-/// Result of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadOutcome {
-    /// Some bytes were read.
     Bytes,
-    /// Nothing to read now.
     WouldBlock,
-    /// The client sends no more.
     End,
 }
 
-/// A client's connection.
 pub(super) struct ClientConnection {
-    /// The socket, to be registered with the poll.
     pub(super) socket: TcpStream,
-    /// The client at the other end.
     pub(super) caller: Caller,
-    /// The request that is being carried out.
     pub(super) request: Option<ActiveRequest>,
     /// The kernel announced input, and no read has blocked since.
     pub(super) readable: bool,
@@ -83,7 +66,6 @@ pub(super) struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// A connection that was just accepted.
     pub(super) fn new(socket: TcpStream, caller: Caller, now_ms: u64) -> ClientConnection {
         ClientConnection {
             socket,
@@ -154,7 +136,6 @@ impl ClientConnection {
         self.progress_ms = now_ms;
     }
 
-    /// The next complete message.
     pub(super) fn next_message(&mut self) -> Result<Option<&[u8]>, BadInput> {
         let limit =
             if self.caller.is_logged_in() { REQUEST_MAX_BYTES } else { REQUEST_BEFORE_LOGIN_MAX_BYTES };
@@ -195,7 +176,6 @@ impl ClientConnection {
         }
     }
 
-    /// Whether input ended in the middle of a message.
     pub(super) fn ended_inside_message(&self) -> bool {
         self.input_ended && self.incoming.is_inside_message()
     }
@@ -250,7 +230,6 @@ impl ClientConnection {
         }
     }
 
-    /// Whether closing has begun and everything is sent.
     pub(super) fn can_shut_down(&self) -> bool {
         self.close_phase == ClosePhase::Flushing && self.request.is_none() && self.unsent.is_empty()
     }
@@ -264,7 +243,6 @@ impl ClientConnection {
         }
     }
 
-    /// Whether input is only drained.
     pub(super) fn is_draining(&self) -> bool {
         self.close_phase == ClosePhase::Draining
     }

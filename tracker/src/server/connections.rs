@@ -28,7 +28,6 @@ pub(super) enum LoopTimer {
     Sweep,
 }
 
-/// All open connections.
 pub(super) struct Connections {
     pub(super) slots: SlotMap<ClientConnection>,
     /// Connections that get a turn in the next round of the loop.
@@ -40,7 +39,6 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// No connections.
     pub(super) fn new() -> Connections {
         Connections {
             slots: SlotMap::new(),
@@ -51,7 +49,6 @@ impl Connections {
         }
     }
 
-    /// A connection, unless it is closed.
     pub(super) fn get_mut(&mut self, token: ConnectionToken) -> Option<&mut ClientConnection> {
         self.slots.get_mut(token)
     }
@@ -61,19 +58,16 @@ impl Connections {
         self.slots.get_mut(token)?.request.as_mut()
     }
 
-    /// Lets a connection's request wait.
     pub(super) fn wait_for(&mut self, token: ConnectionToken, stage: RequestStage) {
         if let Some(request) = self.request_mut(token) {
             request.wait_for(stage);
         }
     }
 
-    /// Ends the wait of a connection's request.
     pub(super) fn take_stage(&mut self, token: ConnectionToken) -> Option<RequestStage> {
         self.request_mut(token).map(ActiveRequest::take_stage)
     }
 
-    /// Ends a connection's request with this answer.
     pub(super) fn finish_request(&mut self, token: ConnectionToken, json: &[u8], now: ClockReading) {
         if let Some(connection) = self.slots.get_mut(token) {
             connection.request = None;

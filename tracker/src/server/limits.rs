@@ -18,6 +18,13 @@ pub(super) const READS_PER_TURN: usize = 16;
 /// Requests of one connection in a turn.
 pub(super) const REQUESTS_PER_TURN: usize = 16;
 
+/// A connection's buffers above this size, in bytes, are freed when they are empty.
+pub(super) const KEPT_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Size of the largest buffer that is lent from connection to connection, in bytes: a turn's answers to
+/// `get_peers` fit.
+pub(super) const SPARE_BUFFER_BYTES: usize = 128 * 1024;
+
 /// With this many unsent bytes, the next request of a connection waits.
 pub(super) const UNSENT_PAUSE_BYTES: usize = 1024 * 1024;
 

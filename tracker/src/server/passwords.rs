@@ -9,15 +9,12 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::api::request::Password;
 
-/// Work for one password.
 pub(super) enum PasswordJob {
-    /// Hash a new password.
     Hash(Password),
     /// Compare a password with a user's hash; `None` when the user does not exist.
     Verify(Password, Option<String>),
 }
 
-/// Result of a [`PasswordJob`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PasswordResult {
     /// The hash, as a PHC string.
@@ -34,7 +31,6 @@ pub(super) struct HashingMemory {
     blocks: Vec<Block>,
 }
 
-/// Carries out one job.
 pub(super) fn run_password_job(hasher: &mut HashingMemory, job: PasswordJob) -> PasswordResult {
     match job {
         PasswordJob::Hash(password) => match hasher.hash(password.reveal()) {

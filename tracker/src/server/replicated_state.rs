@@ -21,15 +21,12 @@ use super::limits::{OUTCOMES_WAITING, READ_AGAIN_MS, VIEW_RETRY_MS};
 use super::slots::ConnectionToken;
 use super::view_cache::{ListedFile, ViewCache};
 
-/// A command with its outcome.
 pub(super) struct DecidedCommand {
-    /// The connection whose request proposed it.
     pub(super) connection: ConnectionToken,
     /// The state machine's decision, or why the command was not applied.
     pub(super) outcome: Result<ApplyResult, ProposalError>,
 }
 
-/// A command in flight.
 struct PendingCommand {
     /// The connection that waits for the outcome, if any.
     connection: Option<ConnectionToken>,
@@ -41,7 +38,6 @@ struct PendingCommand {
 pub(super) struct ReplicatedState {
     replica: Replica,
     view: TablesView,
-    /// Rows that were read of the view.
     cache: ViewCache,
     /// Number of the opening of the log that the view belongs to.
     generation: u64,
@@ -99,7 +95,6 @@ impl ReplicatedState {
         self.replica.epoch()
     }
 
-    /// Queries of the current view.
     pub(super) fn queries(&self) -> StateQueries<'_> {
         StateQueries::new(&self.view)
     }
@@ -114,7 +109,6 @@ impl ReplicatedState {
         self.cache.session_holds(StateQueries::new(&self.view), session, at_s)
     }
 
-    /// Whether a user is a member of a group.
     pub(super) fn is_member(&mut self, group: &GroupId, user: &UserId) -> bool {
         self.cache.is_member(StateQueries::new(&self.view), group, user)
     }

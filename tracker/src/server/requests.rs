@@ -19,7 +19,7 @@ use super::active_request::{ActiveRequest, RequestStage};
 use super::bodies::{self, AnswerDraft, BodyJob, BodyResult};
 use super::clock::ClockReading;
 use super::connections::{Connections, LoopTimer};
-use super::dispatch::{self, AnswerRoom, Continuation, Reply, RequestStep, Service};
+use super::dispatch::{self, AnswerRoom, Continuation, Reply, RequestStep, Service, StepResult};
 use super::limits::{
     BODIES_WAITING, BODY_THREADS, LARGE_BODY_BYTES, PASSWORD_THREADS, PASSWORDS_PER_BLOCK, PASSWORDS_SHARED,
     PASSWORDS_WAITING,
@@ -72,37 +72,37 @@ impl RequestPipeline {
         let Some(connection) = connections.get_mut(token) else { return };
         if text.len() <= LARGE_BODY_BYTES {
             connection.request = Some(ActiveRequest::new(0, now.ms));
-            return self.admit(connections, token, Request::parse(&text), now);
+            self.run(connections, token, now).admit(Request::parse(&text));
+            return self.take_decisions(connections, now);
         }
         connection.request = Some(ActiveRequest::new(text.len(), now.ms));
-        self.submit_body(connections, token, BodyJob::Parse(text));
+        self.run(connections, token, now).submit_body(BodyJob::Parse(text));
     }
 
-    /// Begins the request that has waited longest for room, if there is room now. One per round of the loop:
-    /// a long answer takes a while to build, and other connections get their turns in between.
+    fn run<'a>(
+        &'a mut self,
+        connections: &'a mut Connections,
+        token: ConnectionToken,
+        now: ClockReading,
+    ) -> RequestRun<'a> {
+        RequestRun { pipeline: self, connections, token, now }
+    }
+
+    /// Begins the request that has waited longest for room, if there is room now. One per round of the loop: a
+    /// long answer takes a while to build, and other connections get their turns in between.
     pub(super) fn begin_parked(&mut self, connections: &mut Connections, now: ClockReading) {
         let Some(token) = connections.admission.first_parked() else { return };
         let Some(RequestStage::AwaitingRoom(request)) = connections.take_stage(token) else {
             unreachable!("a parked request waits for room")
         };
-        let bytes = self.answer_bytes(connections, token, &request, now);
+        let caller = connections.slots.get(token).map(|connection| &connection.caller);
+        let bytes = caller.map_or(0, |caller| self.service.answer_room(caller, &request, now).bytes());
         if !connections.admission.unpark_first(bytes) {
             return connections.wait_for(token, RequestStage::AwaitingRoom(request));
         }
-        self.begin(connections, token, *request, bytes, now);
+        self.run(connections, token, now).begin(*request, bytes);
         self.take_decisions(connections, now);
         connections.ready.insert(token);
-    }
-
-    fn answer_bytes(
-        &mut self,
-        connections: &Connections,
-        token: ConnectionToken,
-        request: &Request,
-        now: ClockReading,
-    ) -> usize {
-        let connection = connections.slots.get(token);
-        connection.map_or(0, |connection| self.service.answer_room(&connection.caller, request, now).bytes())
     }
 
     /// Builds the next page of one list.
@@ -114,9 +114,9 @@ impl RequestPipeline {
         };
         let Some(token) = admission.next_list(is_started) else { return };
         match connections.take_stage(token) {
-            Some(RequestStage::AwaitingRoom(request)) => self.begin(connections, token, *request, 0, now),
+            Some(RequestStage::AwaitingRoom(request)) => self.run(connections, token, now).begin(*request, 0),
             Some(RequestStage::AwaitingListTurn(next)) => {
-                self.resume(connections, token, next, (), now);
+                self.run(connections, token, now).resume(next, ());
                 connections.settle(token, now);
             }
             Some(_) | None => {}
@@ -125,172 +125,15 @@ impl RequestPipeline {
         connections.ready.insert(token);
     }
 
-    /// Begins a request whose answer needs about this many bytes.
-    fn begin(
-        &mut self,
-        connections: &mut Connections,
-        token: ConnectionToken,
-        request: Request,
-        answer_bytes: usize,
-        now: ClockReading,
-    ) {
-        let Some(connection) = connections.get_mut(token) else { return };
-        if let Some(active) = &mut connection.request {
-            active.reserved_bytes = answer_bytes;
-        }
-        let step = self.service.begin_request(&mut connection.caller, request, now);
-        self.take_step(connections, token, step, now);
-        connections.settle(token, now);
-    }
-
-    /// Begins a parsed request, or lets it wait for room.
-    fn admit(
-        &mut self,
-        connections: &mut Connections,
-        token: ConnectionToken,
-        parsed: Result<Request, BadRequest>,
-        now: ClockReading,
-    ) {
-        let Some(connection) = connections.slots.get_mut(token) else { return };
-        let Some(active) = &mut connection.request else { return };
-        match parsed {
-            Ok(request) => {
-                active.request_id.clone_from(&request.request_id);
-                match self.service.answer_room(&connection.caller, &request, now) {
-                    AnswerRoom::List => {
-                        active.wait_for(RequestStage::AwaitingRoom(Box::new(request)));
-                        connections.admission.queue_list(token);
-                    }
-                    AnswerRoom::Bytes(bytes) if !connections.admission.can_start(bytes) => {
-                        active.wait_for(RequestStage::AwaitingRoom(Box::new(request)));
-                        connections.admission.park(token);
-                    }
-                    room => self.begin(connections, token, request, room.bytes(), now),
-                }
-            }
-            Err(BadRequest { request_id, failure }) => {
-                active.request_id = request_id;
-                self.refuse(connections, token, failure, now);
-            }
-        }
-        self.take_decisions(connections, now);
-    }
-
-    /// Answers with a failure. After a syntax error the end of the message is unknown in stream form, so the
-    /// connection ends.
-    fn refuse(
-        &mut self,
-        connections: &mut Connections,
-        token: ConnectionToken,
-        failure: RequestFailure,
-        now: ClockReading,
-    ) {
-        let is_lost = failure.code == FailureCode::Syntax;
-        self.reply(connections, token, Err(failure), now);
-        if is_lost
-            && let Some(connection) = connections.get_mut(token)
-            && !connection.survives_syntax_errors()
-        {
-            connection.begin_close();
-        }
-    }
-
-    /// Continues a request with what it has waited for.
-    fn resume<T>(
-        &mut self,
-        connections: &mut Connections,
-        token: ConnectionToken,
-        next: Continuation<T>,
-        result: T,
-        now: ClockReading,
-    ) {
-        let Some(connection) = connections.get_mut(token) else { return };
-        let step = next(&mut self.service, &mut connection.caller, result, now);
-        self.take_step(connections, token, step, now);
-    }
-
-    fn take_step(
-        &mut self,
-        connections: &mut Connections,
-        token: ConnectionToken,
-        step: RequestStep,
-        now: ClockReading,
-    ) {
-        // Never decide on a partial read: a user that could not be read looks like one without a password.
-        if !matches!(step, RequestStep::Answer(_)) && !self.service.state().check_reads(now.ms) {
-            return self.reply(connections, token, Err(dispatch::unreadable_state()), now);
-        }
-        let Some(active) = connections.request_mut(token) else { return };
-        match step {
-            RequestStep::Answer(reply) | RequestStep::DelayedAnswer(reply, 0) => {
-                self.reply(connections, token, *reply, now);
-            }
-            RequestStep::DelayedAnswer(reply, delay_ms) => {
-                let at_ms = (active.received_ms + delay_ms).max(now.ms);
-                active.wait_for(RequestStage::AwaitingDelay(reply));
-                connections.timers.set(LoopTimer::DelayedAnswer(token), at_ms);
-            }
-            RequestStep::BuildAnswer(build) => {
-                let (request_id, epoch) = (active.request_id.take(), self.service.epoch());
-                let draft = Box::new(AnswerDraft { request_id, epoch, build });
-                self.submit_body(connections, token, BodyJob::Build(draft));
-            }
-            RequestStep::ContinueList(bytes, next) => {
-                active.reserved_bytes = bytes;
-                active.wait_for(RequestStage::AwaitingListTurn(next));
-                connections.admission.requeue_list(token);
-            }
-            RequestStep::Password(job, next) => self.submit_password(connections, token, job, next, now),
-            RequestStep::Propose(command, next) => {
-                active.wait_for(RequestStage::AwaitingDecision(next));
-                self.service.state().propose(token, *command);
-            }
-        }
-    }
-
-    /// Hands a large body to the workers, or lets it wait for a place.
-    fn submit_body(&mut self, connections: &mut Connections, token: ConnectionToken, job: BodyJob) {
-        let stage = match &job {
-            BodyJob::Parse(_) => RequestStage::Parsing,
-            BodyJob::Render(_) | BodyJob::Build(_) => RequestStage::Rendering,
-        };
-        match self.bodies.submit(token, job) {
-            Ok(()) => connections.wait_for(token, stage),
-            Err(job) => {
-                connections.wait_for(token, RequestStage::AwaitingWorker(job));
-                self.queued_bodies.push_back(token);
-            }
-        }
-    }
-
-    /// Hands a password to the workers, unless too many wait, or too many from this address block.
-    fn submit_password(
-        &mut self,
-        connections: &mut Connections,
-        token: ConnectionToken,
-        job: PasswordJob,
-        next: Continuation<PasswordResult>,
-        now: ClockReading,
-    ) {
-        let Some(connection) = connections.get_mut(token) else { return };
-        let block = throttle::address_block(connection.caller.ip);
-        let from_here = self.hashing.values().filter(|other| **other == block).count();
-        let is_crowded = from_here >= PASSWORDS_PER_BLOCK && self.hashing.len() >= PASSWORDS_SHARED;
-        if is_crowded || self.passwords.submit(token, job).is_err() {
-            return self.reply(connections, token, Err(dispatch::too_many_logins()), now);
-        }
-        self.hashing.insert(token, block);
-        connections.wait_for(token, RequestStage::AwaitingPassword(next));
-    }
-
     /// Continues every request whose decision has come.
     fn take_decisions(&mut self, connections: &mut Connections, now: ClockReading) {
         while let Some(decided) = self.service.state().next_decided(now.ms) {
             let token = decided.connection;
             let Some(RequestStage::AwaitingDecision(next)) = connections.take_stage(token) else { continue };
+            let mut run = self.run(connections, token, now);
             match decided.outcome {
-                Ok(outcome) => self.resume(connections, token, next, outcome, now),
-                Err(error) => self.reply(connections, token, Err(dispatch::proposal_failure(&error)), now),
+                Ok(outcome) => run.resume(next, outcome),
+                Err(error) => run.reply(Err(dispatch::proposal_failure(&error))),
             }
             connections.ready.insert(token);
         }
@@ -301,26 +144,28 @@ impl RequestPipeline {
         while let Some((token, result)) = self.passwords.next_result() {
             self.hashing.remove(&token);
             let Some(RequestStage::AwaitingPassword(next)) = connections.take_stage(token) else { continue };
-            let result = result.unwrap_or(PasswordResult::Failed);
-            self.resume(connections, token, next, result, now);
+            self.run(connections, token, now).resume(next, result.unwrap_or(PasswordResult::Failed));
             connections.ready.insert(token);
         }
         while let Some((token, result)) = self.bodies.next_result() {
             match (connections.take_stage(token), result) {
                 (Some(RequestStage::Parsing), Some(BodyResult::Parsed(parsed))) => {
-                    self.admit(connections, token, *parsed, now);
+                    self.run(connections, token, now).admit(*parsed);
+                    self.take_decisions(connections, now);
                 }
                 (Some(RequestStage::Rendering), Some(BodyResult::Rendered(json))) => {
                     connections.finish_request(token, &json, now);
                 }
-                (Some(_), _) => self.reply(connections, token, Err(dispatch::internal_failure()), now),
+                (Some(_), _) => {
+                    self.run(connections, token, now).reply(Err(dispatch::internal_failure()));
+                }
                 (None, _) => {}
             }
             connections.ready.insert(token);
             if let Some(next) = self.queued_bodies.pop_front()
                 && let Some(RequestStage::AwaitingWorker(job)) = connections.take_stage(next)
             {
-                self.submit_body(connections, next, job);
+                self.run(connections, next, now).submit_body(job);
             }
         }
         self.take_decisions(connections, now);
@@ -334,34 +179,158 @@ impl RequestPipeline {
         now: ClockReading,
     ) {
         if let Some(RequestStage::AwaitingDelay(reply)) = connections.take_stage(token) {
-            self.reply(connections, token, *reply, now);
+            self.run(connections, token, now).reply(*reply);
             connections.ready.insert(token);
         }
-    }
-
-    fn reply(
-        &mut self,
-        connections: &mut Connections,
-        token: ConnectionToken,
-        mut result: Reply,
-        now: ClockReading,
-    ) {
-        if !self.service.state().check_reads(now.ms) {
-            result = Err(dispatch::unreadable_state());
-        }
-        let Some(active) = connections.request_mut(token) else { return };
-        let response =
-            Box::new(Response { request_id: active.request_id.take(), epoch: self.service.epoch(), result });
-        if bodies::is_large_response(&response) {
-            active.reserved_bytes = active.reserved_bytes.max(bodies::list_bytes(&response));
-            self.submit_body(connections, token, BodyJob::Render(response));
-            return connections.settle(token, now);
-        }
-        connections.finish_request(token, &response.to_json(), now);
     }
 
     /// Forgets the request of a closed connection.
     pub(super) fn forget(&mut self, token: ConnectionToken) {
         self.queued_bodies.retain(|queued| *queued != token);
+    }
+}
+
+/// Takes one request from its present stage to the next.
+struct RequestRun<'a> {
+    pipeline: &'a mut RequestPipeline,
+    connections: &'a mut Connections,
+    token: ConnectionToken,
+    now: ClockReading,
+}
+
+impl RequestRun<'_> {
+    /// Begins a parsed request, or lets it wait for room.
+    fn admit(&mut self, parsed: Result<Request, BadRequest>) {
+        let Some(connection) = self.connections.slots.get_mut(self.token) else { return };
+        let Some(active) = &mut connection.request else { return };
+        let request = match parsed {
+            Ok(request) => request,
+            Err(BadRequest { request_id, failure }) => {
+                active.request_id = request_id;
+                return self.refuse(failure);
+            }
+        };
+        active.request_id.clone_from(&request.request_id);
+        match self.pipeline.service.answer_room(&connection.caller, &request, self.now) {
+            AnswerRoom::List => {
+                active.wait_for(RequestStage::AwaitingRoom(Box::new(request)));
+                self.connections.admission.queue_list(self.token);
+            }
+            AnswerRoom::Bytes(bytes) if !self.connections.admission.can_start(bytes) => {
+                active.wait_for(RequestStage::AwaitingRoom(Box::new(request)));
+                self.connections.admission.park(self.token);
+            }
+            room => self.begin(request, room.bytes()),
+        }
+    }
+
+    /// Begins a request whose answer needs about this many bytes.
+    fn begin(&mut self, request: Request, answer_bytes: usize) {
+        let Some(connection) = self.connections.get_mut(self.token) else { return };
+        if let Some(active) = &mut connection.request {
+            active.reserved_bytes = answer_bytes;
+        }
+        let step = self.pipeline.service.begin_request(&mut connection.caller, request, self.now);
+        self.take_step(step);
+        self.connections.settle(self.token, self.now);
+    }
+
+    /// Answers with a failure. After a syntax error the end of the message is unknown in stream form, so the
+    /// connection ends.
+    fn refuse(&mut self, failure: RequestFailure) {
+        let is_lost = failure.code == FailureCode::Syntax;
+        self.reply(Err(failure));
+        if is_lost
+            && let Some(connection) = self.connections.get_mut(self.token)
+            && !connection.survives_syntax_errors()
+        {
+            connection.begin_close();
+        }
+    }
+
+    /// Continues with what the request has waited for.
+    fn resume<T>(&mut self, next: Continuation<T>, result: T) {
+        let Some(connection) = self.connections.get_mut(self.token) else { return };
+        let step = next(&mut self.pipeline.service, &mut connection.caller, result, self.now);
+        self.take_step(step);
+    }
+
+    fn take_step(&mut self, step: StepResult) {
+        let (token, now, service) = (self.token, self.now, &mut self.pipeline.service);
+        // Never decide on a partial read: a user that could not be read looks like one without a password.
+        let needs_reads = !matches!(step, Ok(RequestStep::Answer(_)) | Err(_));
+        if needs_reads && !service.state().check_reads(now.ms) {
+            return self.reply(Err(dispatch::unreadable_state()));
+        }
+        let Some(active) = self.connections.request_mut(token) else { return };
+        match step {
+            Err(failure) => self.reply(Err(failure)),
+            Ok(RequestStep::Answer(success)) => self.reply(Ok(*success)),
+            Ok(RequestStep::DelayedAnswer(reply, 0)) => self.reply(*reply),
+            Ok(RequestStep::DelayedAnswer(reply, delay_ms)) => {
+                let at_ms = (active.received_ms + delay_ms).max(now.ms);
+                active.wait_for(RequestStage::AwaitingDelay(reply));
+                self.connections.timers.set(LoopTimer::DelayedAnswer(token), at_ms);
+            }
+            Ok(RequestStep::BuildAnswer(build)) => {
+                let (request_id, epoch) = (active.request_id.take(), service.epoch());
+                self.submit_body(BodyJob::Build(Box::new(AnswerDraft { request_id, epoch, build })));
+            }
+            Ok(RequestStep::ContinueList(bytes, next)) => {
+                active.reserved_bytes = bytes;
+                active.wait_for(RequestStage::AwaitingListTurn(next));
+                self.connections.admission.requeue_list(token);
+            }
+            Ok(RequestStep::Password(job, next)) => self.submit_password(job, next),
+            Ok(RequestStep::Propose(command, next)) => {
+                active.wait_for(RequestStage::AwaitingDecision(next));
+                service.state().propose(token, *command);
+            }
+        }
+    }
+
+    /// Hands a large body to the workers, or lets it wait for a place.
+    fn submit_body(&mut self, job: BodyJob) {
+        let stage = match &job {
+            BodyJob::Parse(_) => RequestStage::Parsing,
+            BodyJob::Render(_) | BodyJob::Build(_) => RequestStage::Rendering,
+        };
+        match self.pipeline.bodies.submit(self.token, job) {
+            Ok(()) => self.connections.wait_for(self.token, stage),
+            Err(job) => {
+                self.connections.wait_for(self.token, RequestStage::AwaitingWorker(job));
+                self.pipeline.queued_bodies.push_back(self.token);
+            }
+        }
+    }
+
+    /// Hands a password to the workers, unless too many wait, or too many from this address block.
+    fn submit_password(&mut self, job: PasswordJob, next: Continuation<PasswordResult>) {
+        let RequestPipeline { passwords, hashing, .. } = &mut *self.pipeline;
+        let Some(connection) = self.connections.get_mut(self.token) else { return };
+        let block = throttle::address_block(connection.caller.ip);
+        let from_here = hashing.values().filter(|other| **other == block).count();
+        let is_crowded = from_here >= PASSWORDS_PER_BLOCK && hashing.len() >= PASSWORDS_SHARED;
+        if is_crowded || passwords.submit(self.token, job).is_err() {
+            return self.reply(Err(dispatch::too_many_logins()));
+        }
+        hashing.insert(self.token, block);
+        self.connections.wait_for(self.token, RequestStage::AwaitingPassword(next));
+    }
+
+    fn reply(&mut self, mut result: Reply) {
+        let (token, now, service) = (self.token, self.now, &mut self.pipeline.service);
+        if !service.state().check_reads(now.ms) {
+            result = Err(dispatch::unreadable_state());
+        }
+        let Some(active) = self.connections.request_mut(token) else { return };
+        let (request_id, epoch) = (active.request_id.take(), service.epoch());
+        let response = Box::new(Response { request_id, epoch, result });
+        if bodies::is_large_response(&response) {
+            active.reserved_bytes = active.reserved_bytes.max(bodies::list_bytes(&response));
+            self.submit_body(BodyJob::Render(response));
+            return self.connections.settle(token, now);
+        }
+        self.connections.finish_request(token, &response.to_json(), now);
     }
 }

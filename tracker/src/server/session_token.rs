@@ -16,7 +16,6 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 1 + 16 + 4 + 8;
 const AUTHENTICATOR_BYTES: usize = 32;
 
-/// The contents of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SessionClaims {
     pub(super) user: UserId,
@@ -27,7 +26,6 @@ pub(super) struct SessionClaims {
     pub(super) expires_s: u64,
 }
 
-/// Encodes and signs a token.
 pub(super) fn sign_token(claims: &SessionClaims, key: &[u8; 32]) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(&claims.session.0);

@@ -37,7 +37,6 @@ impl ConnectionToken {
     }
 }
 
-/// A map from tokens to values.
 #[derive(Debug)]
 pub(super) struct SlotMap<T> {
     slab: Slab<(NonZeroU32, T)>,
@@ -45,12 +44,10 @@ pub(super) struct SlotMap<T> {
 }
 
 impl<T> SlotMap<T> {
-    /// An empty map.
     pub(super) fn new() -> SlotMap<T> {
         SlotMap { slab: Slab::new(), generation: NonZeroU32::MIN }
     }
 
-    /// Number of values.
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
@@ -71,13 +68,11 @@ impl<T> SlotMap<T> {
         (*generation == token.generation).then_some(value)
     }
 
-    /// The same, mutable.
     pub(super) fn get_mut(&mut self, token: ConnectionToken) -> Option<&mut T> {
         let (generation, value) = self.slab.get_mut(token.index as usize)?;
         (*generation == token.generation).then_some(value)
     }
 
-    /// Removes a value.
     pub(super) fn remove(&mut self, token: ConnectionToken) -> Option<T> {
         self.get_mut(token)?;
         Some(self.slab.remove(token.index as usize).1)

@@ -21,7 +21,6 @@ pub(super) fn address_block(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Counts failed logins.
 #[derive(Debug, Default)]
 pub(super) struct LoginThrottle {
     pairs: FailureCounts<(UserId, IpAddr)>,
@@ -48,7 +47,6 @@ impl LoginThrottle {
         if earlier == 0 { 0 } else { failure_delay_ms(earlier + 1) }
     }
 
-    /// Drops old failures.
     pub(super) fn sweep(&mut self, now_ms: u64) {
         self.pairs.sweep(now_ms);
         self.addresses.sweep(now_ms);

@@ -70,7 +70,6 @@ impl TicketCache {
         ticket
     }
 
-    /// Drops tickets that are too old to be reused.
     pub(super) fn sweep(&mut self, now_s: u64) {
         if !(self.since_s..self.since_s.saturating_add(TICKET_AGAIN_S)).contains(&now_s) {
             self.rotate(now_s);

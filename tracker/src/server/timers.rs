@@ -10,31 +10,26 @@ pub(super) struct TimerQueue<K> {
 }
 
 impl<K: Ord + Copy> TimerQueue<K> {
-    /// No deadlines.
     pub(super) fn new() -> TimerQueue<K> {
         TimerQueue { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
     }
 
-    /// Sets a key's deadline, replacing an earlier one.
     pub(super) fn set(&mut self, key: K, at_ms: u64) {
         self.cancel(key);
         self.by_key.insert(key, at_ms);
         self.by_time.insert((at_ms, key));
     }
 
-    /// Whether the key has a deadline.
     pub(super) fn is_set(&self, key: K) -> bool {
         self.by_key.contains_key(&key)
     }
 
-    /// Removes a key's deadline, if it has one.
     pub(super) fn cancel(&mut self, key: K) {
         if let Some(at_ms) = self.by_key.remove(&key) {
             self.by_time.remove(&(at_ms, key));
         }
     }
 
-    /// The earliest deadline.
     pub(super) fn next_ms(&self) -> Option<u64> {
         self.by_time.first().map(|(at_ms, _)| *at_ms)
     }

@@ -29,7 +29,6 @@ enum TurnEnd {
     Closed,
 }
 
-/// The next message on a connection.
 enum NextMessage {
     Complete(Vec<u8>),
     Bad(BadInput),
@@ -45,7 +44,6 @@ pub(super) struct TurnScheduler {
 }
 
 impl TurnScheduler {
-    /// No connections.
     pub(super) fn new(requests: RequestPipeline) -> TurnScheduler {
         TurnScheduler { connections: Connections::new(), requests, scratch: vec![0; READ_BYTES] }
     }
@@ -66,7 +64,6 @@ impl TurnScheduler {
         self.requests.take_results(&mut self.connections, now);
     }
 
-    /// Sends an answer whose delay is over.
     pub(super) fn end_delay(&mut self, token: ConnectionToken, now: ClockReading) {
         self.requests.end_delay(&mut self.connections, token, now);
     }

@@ -21,7 +21,6 @@ pub(super) struct ListedFile {
     pub(super) seeders: Vec<SwarmPeer>,
 }
 
-/// The cached rows.
 #[derive(Debug, Default)]
 pub(super) struct ViewCache {
     sessions: HashMap<SessionId, SessionView>,
@@ -57,7 +56,6 @@ impl ViewCache {
         }
     }
 
-    /// Whether a user is a member of a group.
     pub(super) fn is_member(&mut self, queries: StateQueries<'_>, group: &GroupId, user: &UserId) -> bool {
         if self.members.get(group).is_some_and(|members| members.contains(user)) {
             return true;

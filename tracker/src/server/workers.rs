@@ -14,7 +14,6 @@ use mio::Waker;
 
 use super::slots::ConnectionToken;
 
-/// A pool of threads.
 pub(super) struct WorkerPool<J, R> {
     jobs: SyncSender<(ConnectionToken, J)>,
     results: Receiver<(ConnectionToken, Option<R>)>,
@@ -42,7 +41,6 @@ impl<J: Send + 'static, R: Send + 'static> WorkerPool<J, R> {
         Ok(WorkerPool { jobs, results })
     }
 
-    /// Queues a job; gives it back when the queue is full.
     pub(super) fn submit(&self, token: ConnectionToken, job: J) -> Result<(), J> {
         self.jobs.try_send((token, job)).map_err(|refused| match refused {
             TrySendError::Full((_, job)) | TrySendError::Disconnected((_, job)) => job,

@@ -6,6 +6,7 @@
 use crate::api::answers::{CommandAnswer, LoginAnswer, WhoamiAnswer};
 use crate::api::failure::RequestFailure;
 use crate::api::request::Password;
+use crate::api::response::CommandSuccess;
 use crate::state::command::{LogAction, LogCommand};
 use crate::state::id::UserId;
 use crate::state::id::{Actor, RequestId, SessionId};
@@ -16,10 +17,9 @@ use crate::state::outcome::{CommandOutcome, CommandRefusal};
 use super::super::clock::ClockReading;
 use super::super::passwords::{PasswordJob, PasswordResult};
 use super::super::session_token::{self, SessionClaims};
-use super::replies::{self, Reply};
-use super::service::{BoundSession, Caller, Decision, RequestContext, RequestStep, Service};
+use super::replies;
+use super::service::{BoundSession, Caller, Decision, RequestContext, RequestStep, Service, StepResult};
 
-/// A login whose password is being checked.
 struct LoginAttempt {
     user: UserId,
     password_epoch: u32,
@@ -33,39 +33,29 @@ impl Service {
         user: UserId,
         password: Password,
         now: ClockReading,
-    ) -> RequestStep {
+    ) -> StepResult {
         if self.state.queries().account(&user).is_some() {
             return self.refuse_taken_name(caller, user, now);
         }
-        RequestStep::Password(
-            PasswordJob::Hash(password),
-            Box::new(move |_, _, done, now| {
-                let PasswordResult::Hashed(password_hash) = done else {
-                    return RequestStep::answer(Err(replies::internal_failure()));
-                };
-                let create = LogAction::CreateUser { user: user.clone(), password_hash };
-                RequestStep::Propose(
-                    Box::new(LogCommand::anonymous(now.unix_s, create)),
-                    Box::new(move |service, caller, decision, now| match decision {
-                        Ok(CommandOutcome::UserCreated) => {
-                            RequestStep::answer(replies::plain_success(format!("user {user} is created")))
-                        }
-                        Ok(other) => RequestStep::answer(Err(replies::unexpected_outcome(&other))),
-                        Err(CommandRefusal::UserExists(user)) => service.refuse_taken_name(caller, user, now),
-                        Err(refusal) => RequestStep::answer(Err(replies::refusal_failure(&refusal))),
-                    }),
-                )
-            }),
-        )
+        RequestStep::password(PasswordJob::Hash(password), move |_, _, result, now| {
+            let PasswordResult::Hashed(password_hash) = result else {
+                return Err(replies::internal_failure());
+            };
+            let create = LogAction::CreateUser { user: user.clone(), password_hash };
+            let command = LogCommand::anonymous(now.unix_s, create);
+            RequestStep::propose(command, move |service, caller, decision, now| match decision {
+                Ok(CommandOutcome::UserCreated) => RequestStep::succeed(format!("user {user} is created")),
+                Ok(other) => Err(replies::unexpected_outcome(&other)),
+                Err(CommandRefusal::UserExists(user)) => service.refuse_taken_name(caller, user, now),
+                Err(refusal) => Err(refusal.into()),
+            })
+        })
     }
 
     /// Refuses a name that is taken. It counts as a failed login, or names could be tried without delay.
-    fn refuse_taken_name(&mut self, caller: &Caller, user: UserId, now: ClockReading) -> RequestStep {
+    fn refuse_taken_name(&mut self, caller: &Caller, user: UserId, now: ClockReading) -> StepResult {
         let delay_ms = self.throttle.record_failure(&user, caller.ip, now.ms);
-        RequestStep::DelayedAnswer(
-            Box::new(Err(replies::refusal_failure(&CommandRefusal::UserExists(user)))),
-            delay_ms,
-        )
+        RequestStep::delayed_answer(Err(CommandRefusal::UserExists(user).into()), delay_ms)
     }
 
     pub(super) fn login(
@@ -73,77 +63,63 @@ impl Service {
         user: UserId,
         password: Password,
         node: Option<NodeEndpoint>,
-    ) -> RequestStep {
+    ) -> StepResult {
         let account = self.state.queries().account(&user);
         let password_epoch = account.as_ref().map_or(0, |account| account.password_epoch);
         let job = PasswordJob::Verify(password, account.map(|account| account.password_hash));
         let attempt = LoginAttempt { user, password_epoch, node };
-        RequestStep::Password(
-            job,
-            Box::new(move |service, caller, done, now| match done {
-                PasswordResult::Verified(true) => service.begin_session(caller, attempt, now),
-                PasswordResult::Verified(false) => {
-                    let delay_ms = service.throttle.record_failure(&attempt.user, caller.ip, now.ms);
-                    RequestStep::DelayedAnswer(Box::new(Err(replies::wrong_password())), delay_ms)
-                }
-                PasswordResult::Hashed(_) | PasswordResult::Failed => {
-                    RequestStep::answer(Err(replies::internal_failure()))
-                }
-            }),
-        )
+        RequestStep::password(job, move |service, caller, result, now| match result {
+            PasswordResult::Verified(true) => service.begin_session(caller, attempt, now),
+            PasswordResult::Verified(false) => {
+                let delay_ms = service.throttle.record_failure(&attempt.user, caller.ip, now.ms);
+                RequestStep::delayed_answer(Err(replies::wrong_password()), delay_ms)
+            }
+            PasswordResult::Hashed(_) | PasswordResult::Failed => Err(replies::internal_failure()),
+        })
     }
 
-    fn begin_session(&mut self, caller: &Caller, attempt: LoginAttempt, now: ClockReading) -> RequestStep {
+    fn begin_session(&mut self, caller: &Caller, attempt: LoginAttempt, now: ClockReading) -> StepResult {
         let delay_ms = self.throttle.record_success(&attempt.user, caller.ip, now.ms);
         let mut session = SessionId([0; 16]);
         if let Err(error) = getrandom::fill(&mut session.0) {
             tracing::error!(%error, "the system gives no random bytes");
-            return RequestStep::answer(Err(replies::internal_failure()));
+            return Err(replies::internal_failure());
         }
         let LoginAttempt { user, password_epoch, node } = attempt;
         let login = LogAction::Login { user: user.clone(), password_epoch, session, node };
         let expires_s = now.unix_s + SESSION_LIFE_S;
         let claims = SessionClaims { user, session, password_epoch, expires_s };
-        RequestStep::Propose(
-            Box::new(LogCommand::anonymous(now.unix_s, login)),
-            Box::new(move |service, caller, decision, now| {
-                let reply = match decision {
-                    Ok(CommandOutcome::LoggedIn) => service.logged_in(caller, claims, now),
-                    Ok(other) => Err(replies::unexpected_outcome(&other)),
-                    Err(CommandRefusal::NoSuchUser(_)) => Err(replies::wrong_password()),
-                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
-                };
-                RequestStep::DelayedAnswer(Box::new(reply), delay_ms)
-            }),
-        )
+        let command = LogCommand::anonymous(now.unix_s, login);
+        RequestStep::propose(command, move |service, caller, decision, now| {
+            let reply = match decision {
+                Ok(CommandOutcome::LoggedIn) => Ok(service.logged_in(caller, claims, now)),
+                Ok(other) => Err(replies::unexpected_outcome(&other)),
+                Err(CommandRefusal::NoSuchUser(_)) => Err(replies::wrong_password()),
+                Err(refusal) => Err(refusal.into()),
+            };
+            RequestStep::delayed_answer(reply, delay_ms)
+        })
     }
 
-    fn logged_in(&mut self, caller: &mut Caller, claims: SessionClaims, now: ClockReading) -> Reply {
+    fn logged_in(&mut self, caller: &mut Caller, claims: SessionClaims, now: ClockReading) -> CommandSuccess {
         let token = session_token::sign_token(&claims, &self.keys.sessions);
         let message = format!("{} is logged in", claims.user);
         let actor = Actor { user: claims.user, session: claims.session };
         self.bind_session(caller, BoundSession { actor, token: token.clone() }, now);
         let tracker_key = self.keys.tickets.tracker_key();
-        replies::success_with(
-            message,
-            CommandAnswer::Login(LoginAnswer { session: token, tracker_key, server_time: now.unix_s }),
-        )
+        let answer = LoginAnswer { session: token, tracker_key, server_time: now.unix_s };
+        replies::success_with(message, CommandAnswer::Login(answer))
     }
 
-    pub(super) fn logout(context: &RequestContext, now: ClockReading) -> RequestStep {
-        RequestStep::Propose(
-            context.to_command(now, LogAction::Logout),
-            Box::new(|service, caller, decision, now| {
-                RequestStep::answer(match decision {
-                    Ok(CommandOutcome::LoggedOut) => {
-                        service.unbind_session(caller, now);
-                        replies::logged_out()
-                    }
-                    Ok(other) => Err(replies::unexpected_outcome(&other)),
-                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
-                })
-            }),
-        )
+    pub(super) fn logout(context: &RequestContext, now: ClockReading) -> StepResult {
+        let command = context.to_command(now, LogAction::Logout);
+        RequestStep::propose(command, |service, caller, decision, now| match decision? {
+            CommandOutcome::LoggedOut => {
+                service.unbind_session(caller, now);
+                RequestStep::answer(replies::logged_out())
+            }
+            other => Err(replies::unexpected_outcome(&other)),
+        })
     }
 
     /// Whether an earlier try of this request ended the session: its answer was lost, and the retry has no
@@ -168,9 +144,9 @@ impl Service {
         old: Password,
         new: Password,
         now: ClockReading,
-    ) -> RequestStep {
+    ) -> StepResult {
         let Some(account) = self.state.queries().account(&context.actor.user) else {
-            return RequestStep::answer(Err(replies::not_logged_in()));
+            return Err(replies::not_logged_in());
         };
         let password_epoch = account.password_epoch;
         let (actor, request_id) = (context.actor.clone(), context.request_id);
@@ -187,24 +163,19 @@ impl Service {
             return verify_then(user, new, account.password_hash, Box::new(repeat));
         }
         let hash_new = move |delay_ms| {
-            RequestStep::Password(
-                PasswordJob::Hash(new),
-                Box::new(move |_, _, done, now| {
-                    let PasswordResult::Hashed(password_hash) = done else {
-                        return RequestStep::answer(Err(replies::internal_failure()));
-                    };
-                    let change = Box::new(change(password_hash, now.unix_s));
-                    RequestStep::Propose(
-                        change,
-                        Box::new(move |_, _, decision, _| password_changed(decision, delay_ms)),
-                    )
-                }),
-            )
+            RequestStep::password(PasswordJob::Hash(new), move |_, _, result, now| {
+                let PasswordResult::Hashed(password_hash) = result else {
+                    return Err(replies::internal_failure());
+                };
+                RequestStep::propose(change(password_hash, now.unix_s), move |_, _, decision, _| {
+                    password_changed(decision, delay_ms)
+                })
+            })
         };
         verify_then(user, old, account.password_hash, Box::new(hash_new))
     }
 
-    pub(super) fn whoami(&self, context: &RequestContext, now: ClockReading) -> Reply {
+    pub(super) fn whoami(&self, context: &RequestContext, now: ClockReading) -> StepResult {
         let whoami =
             self.state.queries().whoami(&context.actor, now.unix_s).ok_or_else(replies::not_logged_in)?;
         let answer = WhoamiAnswer {
@@ -214,7 +185,8 @@ impl Service {
             address: context.node.map(|node| node.address),
             peer_key: context.node.and_then(|node| node.peer_key),
         };
-        replies::success_with(format!("you are {}", whoami.user), CommandAnswer::Whoami(answer))
+        let message = format!("you are {}", whoami.user);
+        RequestStep::answer(replies::success_with(message, CommandAnswer::Whoami(answer)))
     }
 }
 
@@ -224,31 +196,28 @@ fn verify_then(
     user: UserId,
     password: Password,
     hash: String,
-    then: Box<dyn FnOnce(u64) -> RequestStep>,
-) -> RequestStep {
-    RequestStep::Password(
-        PasswordJob::Verify(password, Some(hash)),
-        Box::new(move |service, caller, done, now| {
-            if done != PasswordResult::Verified(true) {
-                let delay_ms = service.throttle.record_failure(&user, caller.ip, now.ms);
-                return RequestStep::DelayedAnswer(Box::new(Err(wrong_old_password())), delay_ms);
-            }
-            then(service.throttle.record_success(&user, caller.ip, now.ms))
-        }),
-    )
+    then: Box<dyn FnOnce(u64) -> StepResult>,
+) -> StepResult {
+    RequestStep::password(PasswordJob::Verify(password, Some(hash)), move |service, caller, result, now| {
+        if result != PasswordResult::Verified(true) {
+            let delay_ms = service.throttle.record_failure(&user, caller.ip, now.ms);
+            return RequestStep::delayed_answer(Err(wrong_old_password()), delay_ms);
+        }
+        then(service.throttle.record_success(&user, caller.ip, now.ms))
+    })
 }
 
 /// The answer to `change_password`. The current session keeps its token, since the state knows the epoch with
 /// which it began.
-fn password_changed(decision: Decision, delay_ms: u64) -> RequestStep {
+fn password_changed(decision: Decision, delay_ms: u64) -> StepResult {
     let reply = match decision {
         Ok(CommandOutcome::PasswordChanged { .. }) => {
-            replies::plain_success("the password is changed; your other sessions have ended")
+            Ok(replies::plain_success("the password is changed; your other sessions have ended"))
         }
         Ok(other) => Err(replies::unexpected_outcome(&other)),
-        Err(refusal) => Err(replies::refusal_failure(&refusal)),
+        Err(refusal) => Err(refusal.into()),
     };
-    RequestStep::DelayedAnswer(Box::new(reply), delay_ms)
+    RequestStep::delayed_answer(reply, delay_ms)
 }
 
 fn wrong_old_password() -> RequestFailure {

@@ -16,7 +16,6 @@ const _: () = assert!(CLASSIC_CANDIDATES_MAX <= PeerPlace::MAX as usize, "every 
 
 /// The input of that part.
 pub(super) struct ClassicChunks {
-    /// Index of the first piece described.
     first: u32,
     /// Largest number of peers for one hash.
     hash_peers_max: usize,

@@ -16,7 +16,7 @@ use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
 use super::super::clock::ClockReading;
 use super::replies;
-use super::service::{RequestContext, RequestStep, Service};
+use super::service::{RequestContext, RequestStep, Service, StepResult};
 
 /// An upload whose manifest is proposed to the state in parts.
 struct StagedUpload {
@@ -40,16 +40,13 @@ impl Service {
         manifest: &Manifest,
         peer_key: Option<PeerKey>,
         now: ClockReading,
-    ) -> RequestStep {
-        let node = match context.sharing_node(peer_key) {
-            Ok(node) => node,
-            Err(failure) => return RequestStep::answer(Err(failure)),
-        };
+    ) -> StepResult {
+        let node = context.sharing_node(peer_key)?;
         let chain = manifest.chain().map(Sha1List::to_vec);
         let parts = VecDeque::from(ManifestPart::split(&manifest.digests().to_vec(), chain.as_deref()));
         let id = if parts.len() > 1 { random_upload_id() } else { None };
         if parts.len() > 1 && id.is_none() {
-            return RequestStep::answer(Err(replies::internal_failure()));
+            return Err(replies::internal_failure());
         }
         let upload = StagedUpload {
             actor: context.actor.clone(),
@@ -72,11 +69,9 @@ impl Service {
         part: UploadPart,
         peer_key: Option<PeerKey>,
         now: ClockReading,
-    ) -> RequestStep {
-        let node = match self.require_member(context, &group).and_then(|()| context.sharing_node(peer_key)) {
-            Ok(node) => node,
-            Err(failure) => return RequestStep::answer(Err(failure)),
-        };
+    ) -> StepResult {
+        self.require_member(context, &group)?;
+        let node = context.sharing_node(peer_key)?;
         let upload = StagedUpload {
             actor: context.actor.clone(),
             request_id: context.request_id,
@@ -96,63 +91,46 @@ impl Service {
         context: &RequestContext,
         file: GroupFile,
         now: ClockReading,
-    ) -> RequestStep {
-        let node = match context.sharing_node(None) {
-            Ok(node) => node,
-            Err(failure) => return RequestStep::answer(Err(failure)),
-        };
+    ) -> StepResult {
+        let node = context.sharing_node(None)?;
         let was_leecher = self.state.leases.leave_swarm(&file, &context.actor.user, node);
-        let stop = LogAction::StopShare { file: file.clone(), node };
-        RequestStep::Propose(
-            context.to_command(now, stop),
-            Box::new(move |_, _, decision, _| {
-                let stopped = || replies::plain_success(format!("this node no longer shares {file}"));
-                RequestStep::answer(match decision {
-                    Ok(CommandOutcome::ShareStopped) => stopped(),
-                    Err(CommandRefusal::NotShared(_)) if was_leecher => stopped(),
-                    Ok(other) => Err(replies::unexpected_outcome(&other)),
-                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
-                })
-            }),
-        )
+        let message = format!("this node no longer shares {file}");
+        let stop = LogAction::StopShare { file, node };
+        RequestStep::propose(context.to_command(now, stop), move |_, _, decision, _| match decision {
+            Err(CommandRefusal::NotShared(_)) if was_leecher => RequestStep::succeed(message),
+            Ok(CommandOutcome::ShareStopped) => RequestStep::succeed(message),
+            Ok(other) => Err(replies::unexpected_outcome(&other)),
+            Err(refusal) => Err(refusal.into()),
+        })
     }
 
-    pub(super) fn remove_file(context: &RequestContext, file: GroupFile, now: ClockReading) -> RequestStep {
+    pub(super) fn remove_file(context: &RequestContext, file: GroupFile, now: ClockReading) -> StepResult {
         let message = format!("{file} is removed");
-        RequestStep::Propose(
-            context.to_command(now, LogAction::RemoveFile { file }),
-            Box::new(move |_, _, decision, _| {
-                RequestStep::answer(match decision {
-                    Ok(_) => replies::plain_success(message),
-                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
-                })
-            }),
-        )
+        let remove = context.to_command(now, LogAction::RemoveFile { file });
+        RequestStep::propose(remove, move |_, _, decision, _| {
+            decision?;
+            RequestStep::succeed(message)
+        })
     }
 }
 
 impl StagedUpload {
     /// Proposes the next part. The last part of the file lists it.
-    fn next_part(mut self, now: ClockReading) -> RequestStep {
+    fn next_part(mut self, now: ClockReading) -> StepResult {
         let Some(part) = self.parts.pop_front() else {
             let StagedUpload { file, first, .. } = self;
-            return RequestStep::answer(replies::plain_success(format!(
-                "the next part of {file} begins at piece {first}"
-            )));
+            return RequestStep::succeed(format!("the next part of {file} begins at piece {first}"));
         };
         let ends_here = if self.parts.is_empty() { self.end } else { None };
         let (length, proof) = match (&self.id, ends_here) {
             (Some(id), None) => {
                 let action = LogAction::UploadPart { upload: id.clone(), first: self.first, part };
-                let change = LogCommand::by(self.actor.clone(), now.unix_s, None, action);
+                let command = LogCommand::by(self.actor.clone(), now.unix_s, None, action);
                 self.first += MANIFEST_ROW_PIECES;
-                return RequestStep::Propose(
-                    Box::new(change),
-                    Box::new(move |_, _, decision, now| match decision {
-                        Ok(_) => self.next_part(now),
-                        Err(refusal) => RequestStep::answer(Err(replies::refusal_failure(&refusal))),
-                    }),
-                );
+                return RequestStep::propose(command, move |_, _, decision, now| {
+                    decision?;
+                    self.next_part(now)
+                });
             }
             (_, Some(end)) => end,
             (None, None) => unreachable!("an upload without a name has one part, which is the last"),
@@ -160,27 +138,19 @@ impl StagedUpload {
         let StagedUpload { actor, request_id, file, node, id, first, .. } = self;
         let manifest = ManifestEnd { upload: id, first, part, length, proof };
         let action = LogAction::Upload { file: file.clone(), manifest, node };
-        RequestStep::Propose(
-            Box::new(LogCommand::by(actor, now.unix_s, request_id, action)),
-            Box::new(move |_, _, decision, _| {
-                let pieces_only = match proof {
-                    FileProof::Whole(_) => "",
-                    FileProof::PiecesOnly(_) => {
-                        "; without the SHA-1 of the whole, only its pieces can be proven"
-                    }
-                };
-                RequestStep::answer(match decision {
-                    Ok(CommandOutcome::Uploaded { new_file: true }) => {
-                        replies::plain_success(format!("{file} is shared{pieces_only}"))
-                    }
-                    Ok(CommandOutcome::Uploaded { new_file: false }) => replies::plain_success(format!(
-                        "{file} is already listed with this content; this node seeds it too"
-                    )),
-                    Ok(other) => Err(replies::unexpected_outcome(&other)),
-                    Err(refusal) => Err(replies::refusal_failure(&refusal)),
-                })
+        let command = LogCommand::by(actor, now.unix_s, request_id, action);
+        RequestStep::propose(command, move |_, _, decision, _| match decision? {
+            CommandOutcome::Uploaded { new_file: true } => RequestStep::succeed(match proof {
+                FileProof::Whole(_) => format!("{file} is shared"),
+                FileProof::PiecesOnly(_) => {
+                    format!("{file} is shared; without the SHA-1 of the whole, only its pieces can be proven")
+                }
             }),
-        )
+            CommandOutcome::Uploaded { new_file: false } => RequestStep::succeed(format!(
+                "{file} is already listed with this content; this node seeds it too"
+            )),
+            other => Err(replies::unexpected_outcome(&other)),
+        })
     }
 }
 

@@ -10,11 +10,11 @@ use crate::state::outcome::CommandOutcome;
 
 use super::super::clock::ClockReading;
 use super::replies;
-use super::service::{RequestContext, RequestStep, Service};
+use super::service::{RequestContext, RequestStep, Service, StepResult};
 
 impl Service {
     /// Carries out a command that changes a group.
-    pub(super) fn change_group(context: &RequestContext, command: Command, now: ClockReading) -> RequestStep {
+    pub(super) fn change_group(context: &RequestContext, command: Command, now: ClockReading) -> StepResult {
         let (action, message) = match command {
             Command::CreateGroup { group, policy } => {
                 let message = format!("group {group} is created, and yours");
@@ -42,16 +42,9 @@ impl Service {
             }
             other => unreachable!("{other:?} changes no group"),
         };
-        RequestStep::Propose(
-            context.to_command(now, action),
-            Box::new(move |_, _, decision, _| {
-                RequestStep::answer(
-                    decision
-                        .map(|outcome| group_success(message, outcome))
-                        .map_err(|refusal| replies::refusal_failure(&refusal)),
-                )
-            }),
-        )
+        RequestStep::propose(context.to_command(now, action), move |_, _, decision, _| {
+            RequestStep::answer(group_success(message, decision?))
+        })
     }
 
     /// Refuses users who are not members, and unknown groups. Nearly every request calls it, so for a member
@@ -72,7 +65,6 @@ impl Service {
 }
 
 fn group_success(message: String, outcome: CommandOutcome) -> CommandSuccess {
-    let plain = |message| CommandSuccess { message, answer: CommandAnswer::Done {} };
     match outcome {
         CommandOutcome::Joined { pending: true } => CommandSuccess {
             message: "the owner of the group must accept you first".to_owned(),
@@ -81,12 +73,12 @@ fn group_success(message: String, outcome: CommandOutcome) -> CommandSuccess {
         CommandOutcome::Joined { pending: false } => {
             CommandSuccess { message, answer: CommandAnswer::Join(JoinAnswer { pending: false }) }
         }
-        CommandOutcome::Left { group_deleted: true, .. } => {
-            plain(format!("{message}; you were the last, so the group and its files are gone"))
-        }
+        CommandOutcome::Left { group_deleted: true, .. } => replies::plain_success(format!(
+            "{message}; you were the last, so the group and its files are gone"
+        )),
         CommandOutcome::Left { new_owner: Some(owner), .. } => {
-            plain(format!("{message}; {owner} owns it now"))
+            replies::plain_success(format!("{message}; {owner} owns it now"))
         }
-        _ => plain(message),
+        _ => replies::plain_success(message),
     }
 }

@@ -11,39 +11,33 @@ use crate::state::outcome::CommandRefusal;
 use crate::state::queries::{FileView, GroupView};
 
 use super::super::clock::ClockReading;
-use super::super::limits::{LIST_BATCH_FILES, LIST_ENTRY_BYTES, LIST_PAGE_ROWS};
+use super::super::limits::{LIST_BATCH_FILES, LIST_PAGE_ROWS};
 use super::replies;
-use super::service::{RequestContext, RequestStep, Service};
+use super::service::{RequestContext, RequestStep, Service, StepResult};
 
-/// The arguments of `list_files`.
 pub(super) struct FileListQuery {
     pub(super) group: GroupId,
     /// The list starts after this file.
     pub(super) after: Option<FileName>,
-    /// Largest number of files.
     pub(super) count: usize,
 }
 
 impl Service {
     /// Adds a page to a list of groups.
-    pub(super) fn list_groups(&self, context: RequestContext, mut built: Vec<GroupEntry>) -> RequestStep {
+    pub(super) fn list_groups(&self, context: RequestContext, mut built: Vec<GroupEntry>) -> StepResult {
         let after = built.last().map(|last| &last.group_id);
         let views = self.state.queries().groups(&context.actor.user, after, LIST_PAGE_ROWS);
         let ended = views.len() < LIST_PAGE_ROWS;
         built.extend(views.into_iter().map(group_entry));
         if !ended {
-            let bytes = built.len() * LIST_ENTRY_BYTES;
-            return RequestStep::ContinueList(
-                bytes,
-                Box::new(move |service, _, (), _| service.list_groups(context, built)),
-            );
+            return RequestStep::continue_list(built.len(), move |service, _, (), _| {
+                service.list_groups(context, built)
+            });
         }
         let groups_list = built.iter().map(|entry| entry.group_id.clone()).collect();
         let message = replies::count_noun(built.len(), "group");
-        RequestStep::answer(replies::success_with(
-            message,
-            CommandAnswer::Groups(GroupsAnswer { groups_list, groups: built }),
-        ))
+        let answer = CommandAnswer::Groups(GroupsAnswer { groups_list, groups: built });
+        RequestStep::answer(replies::success_with(message, answer))
     }
 
     /// Adds a page to a list of users who ask to join a group.
@@ -52,34 +46,25 @@ impl Service {
         context: RequestContext,
         group: GroupId,
         mut built: Vec<UserId>,
-    ) -> RequestStep {
-        if let Err(failure) = self.require_member(&context, &group) {
-            return RequestStep::answer(Err(failure));
-        }
+    ) -> StepResult {
+        self.require_member(&context, &group)?;
         let queries = self.state.queries();
-        match queries.group(&group, &context.actor.user) {
-            None => return RequestStep::answer(Err(replies::no_group(&group))),
-            Some(view) if view.owner != context.actor.user => {
-                return RequestStep::answer(Err(replies::refusal_failure(&CommandRefusal::NotOwner(group))));
-            }
-            Some(_) => {}
+        let view = queries.group(&group, &context.actor.user).ok_or_else(|| replies::no_group(&group))?;
+        if view.owner != context.actor.user {
+            return Err(CommandRefusal::NotOwner(group).into());
         }
         let page = queries.requests(&group, built.last(), LIST_PAGE_ROWS);
         let ended = page.len() < LIST_PAGE_ROWS;
         built.extend(page);
         if !ended {
-            let bytes = built.len() * LIST_ENTRY_BYTES;
-            let next = Box::new(move |service: &mut Service, _: &mut _, (), _| {
+            return RequestStep::continue_list(built.len(), move |service, _, (), _| {
                 service.list_requests(context, group, built)
             });
-            return RequestStep::ContinueList(bytes, next);
         }
         let ask = if built.len() == 1 { "asks" } else { "ask" };
         let message = format!("{} {ask} to join group {group}", built.len());
-        RequestStep::answer(replies::success_with(
-            message,
-            CommandAnswer::Requests(RequestsAnswer { pending_list: built }),
-        ))
+        let answer = CommandAnswer::Requests(RequestsAnswer { pending_list: built });
+        RequestStep::answer(replies::success_with(message, answer))
     }
 
     /// Adds a page to a list of a group's files.
@@ -89,23 +74,17 @@ impl Service {
         query: FileListQuery,
         mut built: Vec<FileEntry>,
         now: ClockReading,
-    ) -> RequestStep {
-        if let Err(failure) = self.require_member(&context, &query.group) {
-            return RequestStep::answer(Err(failure));
-        }
+    ) -> StepResult {
+        self.require_member(&context, &query.group)?;
         if !self.append_files(&query, &mut built, now) {
-            let bytes = built.len() * LIST_ENTRY_BYTES;
-            let next = Box::new(move |service: &mut Service, _: &mut _, (), now| {
+            return RequestStep::continue_list(built.len(), move |service, _, (), now| {
                 service.list_files(context, query, built, now)
             });
-            return RequestStep::ContinueList(bytes, next);
         }
         let files_list = built.iter().map(|entry| entry.file_name.clone()).collect();
         let message = format!("{} in group {}", replies::count_noun(built.len(), "file"), query.group);
-        RequestStep::answer(replies::success_with(
-            message,
-            CommandAnswer::Files(FilesAnswer { files_list, files: built }),
-        ))
+        let answer = CommandAnswer::Files(FilesAnswer { files_list, files: built });
+        RequestStep::answer(replies::success_with(message, answer))
     }
 
     /// Appends a page of files. Whether those were the last. Seeders count as rows of the page too.

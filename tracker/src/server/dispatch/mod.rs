@@ -29,4 +29,4 @@ mod tests;
 
 pub(super) use replies::{Reply, internal_failure, proposal_failure, too_many_logins, unreadable_state};
 pub(super) use routing::AnswerRoom;
-pub(super) use service::{Caller, Continuation, Decision, RequestStep, Service};
+pub(super) use service::{Caller, Continuation, Decision, RequestStep, Service, StepResult};

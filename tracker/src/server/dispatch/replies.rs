@@ -7,18 +7,14 @@ use crate::replica::ProposalError;
 use crate::state::id::{GroupFile, GroupId};
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
-/// The result of a request.
 pub(in crate::server) type Reply = Result<CommandSuccess, RequestFailure>;
 
-/// A success without fields.
-pub(super) fn plain_success(message: impl Into<String>) -> Reply {
+pub(super) fn plain_success(message: impl Into<String>) -> CommandSuccess {
     success_with(message, CommandAnswer::Done {})
 }
 
-/// A success with its fields.
-#[expect(clippy::unnecessary_wraps, reason = "it is the last expression of functions that can also fail")]
-pub(super) fn success_with(message: impl Into<String>, answer: CommandAnswer) -> Reply {
-    Ok(CommandSuccess { message: message.into(), answer })
+pub(super) fn success_with(message: impl Into<String>, answer: CommandAnswer) -> CommandSuccess {
+    CommandSuccess { message: message.into(), answer }
 }
 
 /// A number with its noun in singular or plural.
@@ -26,7 +22,7 @@ pub(super) fn count_noun(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-pub(super) fn logged_out() -> Reply {
+pub(super) fn logged_out() -> CommandSuccess {
     plain_success("logged out; the shares of this session are offline until the next login")
 }
 
@@ -70,7 +66,6 @@ pub(in crate::server) fn proposal_failure(why: &ProposalError) -> RequestFailure
     RequestFailure::new(code, why.to_string()).with_fix(fix)
 }
 
-/// The state could not be read.
 pub(in crate::server) fn unreadable_state() -> RequestFailure {
     RequestFailure::new(
         FailureCode::Unavailable,
@@ -80,15 +75,15 @@ pub(in crate::server) fn unreadable_state() -> RequestFailure {
 }
 
 pub(super) fn no_group(group: &GroupId) -> RequestFailure {
-    refusal_failure(&CommandRefusal::NoSuchGroup(group.clone()))
+    CommandRefusal::NoSuchGroup(group.clone()).into()
 }
 
 pub(super) fn not_member(group: &GroupId) -> RequestFailure {
-    refusal_failure(&CommandRefusal::NotMember(group.clone()))
+    CommandRefusal::NotMember(group.clone()).into()
 }
 
 pub(super) fn no_file(file: &GroupFile) -> RequestFailure {
-    refusal_failure(&CommandRefusal::NoSuchFile(file.clone()))
+    CommandRefusal::NoSuchFile(file.clone()).into()
 }
 
 /// Logs an outcome that the command cannot have.
@@ -97,32 +92,34 @@ pub(super) fn unexpected_outcome(outcome: &CommandOutcome) -> RequestFailure {
     internal_failure()
 }
 
-/// A refusal of the state machine, with its code and what to do next.
-pub(super) fn refusal_failure(refusal: &CommandRefusal) -> RequestFailure {
-    let code = match refusal {
-        CommandRefusal::NotLoggedIn => return not_logged_in(),
-        CommandRefusal::PasswordChanged => return wrong_password(),
-        CommandRefusal::UserExists(_) | CommandRefusal::GroupExists(_) | CommandRefusal::AlreadyMember(_) => {
-            FailureCode::AlreadyExists
+impl From<CommandRefusal> for RequestFailure {
+    /// A refusal of the state machine, with its code and what to do next.
+    fn from(refusal: CommandRefusal) -> RequestFailure {
+        let code = match &refusal {
+            CommandRefusal::NotLoggedIn => return not_logged_in(),
+            CommandRefusal::PasswordChanged => return wrong_password(),
+            CommandRefusal::UserExists(_)
+            | CommandRefusal::GroupExists(_)
+            | CommandRefusal::AlreadyMember(_) => FailureCode::AlreadyExists,
+            CommandRefusal::NoSuchUser(_)
+            | CommandRefusal::NoSuchGroup(_)
+            | CommandRefusal::NoSuchRequest { .. }
+            | CommandRefusal::NoSuchMember { .. }
+            | CommandRefusal::NoSuchFile(_)
+            | CommandRefusal::NotShared(_) => FailureCode::NotFound,
+            CommandRefusal::NotMember(_) => FailureCode::NotMember,
+            CommandRefusal::NotOwner(_)
+            | CommandRefusal::OwnerStays(_)
+            | CommandRefusal::NotUploader(_)
+            | CommandRefusal::TooManyNodes(_) => FailureCode::NotAllowed,
+            CommandRefusal::OtherContent(_) => FailureCode::OtherContent,
+            CommandRefusal::OtherRequest | CommandRefusal::BadManifest(_) => FailureCode::BadRequest,
+        };
+        let failure = RequestFailure::new(code, refusal.to_string());
+        match suggest_fix(&refusal) {
+            Some(fix) => failure.with_fix(fix),
+            None => failure,
         }
-        CommandRefusal::NoSuchUser(_)
-        | CommandRefusal::NoSuchGroup(_)
-        | CommandRefusal::NoSuchRequest { .. }
-        | CommandRefusal::NoSuchMember { .. }
-        | CommandRefusal::NoSuchFile(_)
-        | CommandRefusal::NotShared(_) => FailureCode::NotFound,
-        CommandRefusal::NotMember(_) => FailureCode::NotMember,
-        CommandRefusal::NotOwner(_)
-        | CommandRefusal::OwnerStays(_)
-        | CommandRefusal::NotUploader(_)
-        | CommandRefusal::TooManyNodes(_) => FailureCode::NotAllowed,
-        CommandRefusal::OtherContent(_) => FailureCode::OtherContent,
-        CommandRefusal::OtherRequest | CommandRefusal::BadManifest(_) => FailureCode::BadRequest,
-    };
-    let failure = RequestFailure::new(code, refusal.to_string());
-    match suggest_fix(refusal) {
-        Some(fix) => failure.with_fix(fix),
-        None => failure,
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::session_token;
 use super::classic::peers_per_hash;
 use super::lists::FileListQuery;
 use super::replies;
-use super::service::{Caller, RequestContext, RequestStep, Service, claimed_holder};
+use super::service::{Caller, RequestContext, RequestStep, Service, StepResult, claimed_holder};
 use super::swarms::DownloadQuery;
 
 /// Room that the answer of a request needs before the request is begun.
@@ -22,7 +22,6 @@ use super::swarms::DownloadQuery;
 pub(in crate::server) enum AnswerRoom {
     /// Too little to be counted.
     Negligible,
-    /// About this many bytes.
     Bytes(usize),
     /// Unknown until the list is built, page by page.
     List,
@@ -87,13 +86,12 @@ impl Service {
         count * piece_bytes + joined_bytes
     }
 
-    /// Begins a request.
     pub(in crate::server) fn begin_request(
         &mut self,
         caller: &mut Caller,
         request: Request,
         now: ClockReading,
-    ) -> RequestStep {
+    ) -> StepResult {
         let Request { command, request_id, session, sender } = request;
         match command {
             Command::CreateUser { user, password } => return self.create_user(caller, user, password, now),
@@ -109,30 +107,22 @@ impl Service {
         {
             let is_retry =
                 matches!(command, Command::Logout) && self.logged_out_before(&token, request_id, now);
-            return RequestStep::answer(if is_retry { replies::logged_out() } else { Err(failure) });
+            return if is_retry { RequestStep::answer(replies::logged_out()) } else { Err(failure) };
         }
         match command {
-            Command::Ping => return RequestStep::answer(self.ping(caller, now)),
-            Command::Status => return RequestStep::answer(self.status(now)),
+            Command::Ping => return self.ping(caller, now),
+            Command::Status => return self.status(now),
             _ => {}
         }
         let Some((context, moved)) = self.authenticate(caller, sender, request_id, now) else {
-            return RequestStep::answer(Err(replies::not_logged_in()));
+            return Err(replies::not_logged_in());
         };
-        match moved {
-            None => self.run_command(caller, context, command, now),
-            Some(node) => {
-                let resume =
-                    LogCommand::by(context.actor.clone(), now.unix_s, None, LogAction::Resume { node });
-                RequestStep::Propose(
-                    Box::new(resume),
-                    Box::new(move |service, caller, decision, now| match decision {
-                        Ok(_) => service.run_command(caller, context, command, now),
-                        Err(refusal) => RequestStep::answer(Err(replies::refusal_failure(&refusal))),
-                    }),
-                )
-            }
-        }
+        let Some(node) = moved else { return self.run_command(caller, context, command, now) };
+        let resume = LogCommand::by(context.actor.clone(), now.unix_s, None, LogAction::Resume { node });
+        RequestStep::propose(resume, move |service, caller, decision, now| {
+            decision?;
+            service.run_command(caller, context, command, now)
+        })
     }
 
     fn run_command(
@@ -141,11 +131,11 @@ impl Service {
         context: RequestContext,
         command: Command,
         now: ClockReading,
-    ) -> RequestStep {
+    ) -> StepResult {
         match command {
             Command::Logout => Service::logout(&context, now),
             Command::ChangePassword { old, new } => self.change_password(&context, old, new, now),
-            Command::Whoami => RequestStep::answer(self.whoami(&context, now)),
+            Command::Whoami => self.whoami(&context, now),
             Command::CreateGroup { .. }
             | Command::JoinGroup { .. }
             | Command::AcceptRequest { .. }
@@ -170,12 +160,8 @@ impl Service {
             Command::DownloadFile { file, view, part, peer_key } => {
                 self.download_file(caller, &context, &DownloadQuery { file, view, part, peer_key }, now)
             }
-            Command::GetPeers { file, peer_key } => {
-                RequestStep::answer(self.get_peers(caller, &context, &file, peer_key, now))
-            }
-            Command::ReportPeer { file, peer, reason } => {
-                RequestStep::answer(self.report_peer(&context, &file, peer, &reason))
-            }
+            Command::GetPeers { file, peer_key } => self.get_peers(caller, &context, &file, peer_key, now),
+            Command::ReportPeer { file, peer, reason } => self.report_peer(&context, &file, peer, &reason),
             Command::CreateUser { .. } | Command::Login { .. } | Command::Ping | Command::Status => {
                 unreachable!("`begin_request` carries out commands that need no login")
             }

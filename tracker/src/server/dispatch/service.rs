@@ -7,6 +7,7 @@ use engine::proto::ticket::PeerKey;
 
 use crate::api::address::{self, ClaimedAddress};
 use crate::api::failure::RequestFailure;
+use crate::api::response::CommandSuccess;
 use crate::state::command::{LogAction, LogCommand};
 use crate::state::id::{Actor, RequestId};
 use crate::state::node::NodeEndpoint;
@@ -15,7 +16,8 @@ use crate::state::outcome::{CommandOutcome, CommandRefusal};
 use super::super::bodies::AnswerBuilder;
 use super::super::clock::ClockReading;
 use super::super::keys::DerivedKeys;
-use super::super::passwords;
+use super::super::limits::LIST_ENTRY_BYTES;
+use super::super::passwords::{PasswordJob, PasswordResult};
 use super::super::replicated_state::ReplicatedState;
 use super::super::session_token;
 use super::super::slots::ConnectionToken;
@@ -23,42 +25,69 @@ use super::super::throttle::LoginThrottle;
 use super::super::tickets::TicketCache;
 use super::replies::{self, Reply};
 
+/// The next step of a request, or the failure that it is answered with.
+pub(in crate::server) type StepResult = Result<RequestStep, RequestFailure>;
+
 /// Continues a request with the result that it has waited for.
 pub(in crate::server) type Continuation<T> =
-    Box<dyn FnOnce(&mut Service, &mut Caller, T, ClockReading) -> RequestStep>;
+    Box<dyn FnOnce(&mut Service, &mut Caller, T, ClockReading) -> StepResult>;
 
 /// The state machine's decision on a command.
 pub(in crate::server) type Decision = Result<CommandOutcome, CommandRefusal>;
 
 /// What a request needs next.
 pub(in crate::server) enum RequestStep {
-    /// Send this answer.
-    Answer(Box<Reply>),
+    Answer(Box<CommandSuccess>),
     /// Send this answer, so many milliseconds after the request came.
     DelayedAnswer(Box<Reply>, u64),
-    /// Build a long answer on a worker thread.
     BuildAnswer(AnswerBuilder),
     /// Build the next page of a list in a later turn; so many bytes of it are built.
     ContinueList(usize, Continuation<()>),
-    /// Hash or compare a password.
-    Password(passwords::PasswordJob, Continuation<passwords::PasswordResult>),
-    /// Propose a command to the replicated state.
+    Password(PasswordJob, Continuation<PasswordResult>),
     Propose(Box<LogCommand>, Continuation<Decision>),
 }
 
 impl RequestStep {
-    /// A step with an answer that is ready.
-    pub(super) fn answer(reply: Reply) -> RequestStep {
-        RequestStep::Answer(Box::new(reply))
+    pub(super) fn answer(success: CommandSuccess) -> StepResult {
+        Ok(RequestStep::Answer(Box::new(success)))
+    }
+
+    /// An answer without fields.
+    pub(super) fn succeed(message: impl Into<String>) -> StepResult {
+        RequestStep::answer(replies::plain_success(message))
+    }
+
+    pub(super) fn delayed_answer(reply: Reply, delay_ms: u64) -> StepResult {
+        Ok(RequestStep::DelayedAnswer(Box::new(reply), delay_ms))
+    }
+
+    pub(super) fn password(
+        job: PasswordJob,
+        next: impl FnOnce(&mut Service, &mut Caller, PasswordResult, ClockReading) -> StepResult + 'static,
+    ) -> StepResult {
+        Ok(RequestStep::Password(job, Box::new(next)))
+    }
+
+    pub(super) fn propose(
+        command: LogCommand,
+        next: impl FnOnce(&mut Service, &mut Caller, Decision, ClockReading) -> StepResult + 'static,
+    ) -> StepResult {
+        Ok(RequestStep::Propose(Box::new(command), Box::new(next)))
+    }
+
+    /// The next page of a list, of which `entries` entries are built.
+    pub(super) fn continue_list(
+        entries: usize,
+        next: impl FnOnce(&mut Service, &mut Caller, (), ClockReading) -> StepResult + 'static,
+    ) -> StepResult {
+        Ok(RequestStep::ContinueList(entries * LIST_ENTRY_BYTES, Box::new(next)))
     }
 }
 
-/// The client on one connection.
 pub(in crate::server) struct Caller {
     pub(in crate::server) connection: ConnectionToken,
     /// The client's address, as IPv4 where it is mapped.
     pub(in crate::server) ip: IpAddr,
-    /// The session of the requests on this connection.
     pub(super) session: Option<BoundSession>,
 }
 
@@ -69,12 +98,10 @@ pub(in crate::server) struct BoundSession {
 }
 
 impl Caller {
-    /// A connection before login.
     pub(in crate::server) fn new(connection: ConnectionToken, ip: IpAddr) -> Caller {
         Caller { connection, ip: ip.to_canonical(), session: None }
     }
 
-    /// Whether the connection has a session.
     pub(in crate::server) fn is_logged_in(&self) -> bool {
         self.session.is_some()
     }
@@ -95,19 +122,16 @@ impl RequestContext {
         self.node.map(|node| NodeEndpoint { address: node.address, peer_key: peer_key.or(node.peer_key) })
     }
 
-    /// The node, for commands that need one.
     pub(super) fn sharing_node(&self, peer_key: Option<PeerKey>) -> Result<NodeEndpoint, RequestFailure> {
         let missing = "is missing: others must know where this node listens";
         self.node(peer_key).ok_or_else(|| RequestFailure::field("sender_port", missing))
     }
 
-    /// The log command of this request.
-    pub(super) fn to_command(&self, now: ClockReading, action: LogAction) -> Box<LogCommand> {
-        Box::new(LogCommand::by(self.actor.clone(), now.unix_s, self.request_id, action))
+    pub(super) fn to_command(&self, now: ClockReading, action: LogAction) -> LogCommand {
+        LogCommand::by(self.actor.clone(), now.unix_s, self.request_id, action)
     }
 }
 
-/// Answers requests.
 pub(in crate::server) struct Service {
     pub(super) state: ReplicatedState,
     pub(super) keys: DerivedKeys,

@@ -26,10 +26,9 @@ use super::super::clock::ClockReading;
 use super::super::tickets::TicketClaim;
 use super::super::view_cache::ListedFile;
 use super::classic::ClassicChunks;
-use super::replies::{self, Reply};
-use super::service::{Caller, RequestContext, RequestStep, Service};
+use super::replies;
+use super::service::{Caller, RequestContext, RequestStep, Service, StepResult};
 
-/// The arguments of `download_file`.
 pub(super) struct DownloadQuery {
     pub(super) file: GroupFile,
     pub(super) view: DownloadView,
@@ -38,7 +37,7 @@ pub(super) struct DownloadQuery {
 }
 
 impl Service {
-    pub(super) fn ping(&mut self, caller: &mut Caller, now: ClockReading) -> Reply {
+    pub(super) fn ping(&mut self, caller: &mut Caller, now: ClockReading) -> StepResult {
         if let Some(session) = caller.session.as_ref().map(|bound| bound.actor.session) {
             // A session that cannot be read counts as valid.
             if self.state.session_holds(session, now.unix_s) || !self.state.can_read() {
@@ -47,17 +46,21 @@ impl Service {
                 self.unbind_session(caller, now);
             }
         }
-        replies::success_with("pong", CommandAnswer::Ping(PingAnswer { server_time: now.unix_s }))
+        let answer = CommandAnswer::Ping(PingAnswer { server_time: now.unix_s });
+        RequestStep::answer(replies::success_with("pong", answer))
     }
 
-    pub(super) fn status(&self, now: ClockReading) -> Reply {
+    pub(super) fn status(&self, now: ClockReading) -> StepResult {
         let status = StatusAnswer {
             leader: Some(self.own_address),
             voters: vec![self.own_address],
             learners: Vec::new(),
             server_time: now.unix_s,
         };
-        replies::success_with("the cluster has one tracker", CommandAnswer::Status(status))
+        RequestStep::answer(replies::success_with(
+            "the cluster has one tracker",
+            CommandAnswer::Status(status),
+        ))
     }
 
     pub(super) fn download_file(
@@ -66,18 +69,7 @@ impl Service {
         context: &RequestContext,
         query: &DownloadQuery,
         now: ClockReading,
-    ) -> RequestStep {
-        self.describe_download(caller, context, query, now)
-            .unwrap_or_else(|failure| RequestStep::answer(Err(failure)))
-    }
-
-    fn describe_download(
-        &mut self,
-        caller: &Caller,
-        context: &RequestContext,
-        query: &DownloadQuery,
-        now: ClockReading,
-    ) -> Result<RequestStep, RequestFailure> {
+    ) -> StepResult {
         let DownloadQuery { file, view, part, peer_key } = query;
         let listed = self.listed_file(context, file)?;
         let (first, shown_pieces) = requested_pieces(&listed.file, file, *view, *part)?;
@@ -113,10 +105,8 @@ impl Service {
         };
         let message = format!("{file} has {}", replies::count_noun(described.pieces as usize, "piece"));
         if *view == DownloadView::Compact {
-            return Ok(RequestStep::answer(replies::success_with(
-                message,
-                CommandAnswer::Download(Box::new(answer)),
-            )));
+            let answer = CommandAnswer::Download(Box::new(answer));
+            return RequestStep::answer(replies::success_with(message, answer));
         }
         let classic = ClassicChunks::new(&choice, first, shown_pieces as usize);
         let elements =
@@ -128,11 +118,11 @@ impl Service {
             answer.chunk_metadata = Some(classic.chunks(&answer.file_chunks.values));
             replies::success_with(message, CommandAnswer::Download(Box::new(answer)))
         };
-        Ok(if bodies::is_long_answer(elements) {
-            RequestStep::BuildAnswer(Box::new(build))
+        if bodies::is_long_answer(elements) {
+            Ok(RequestStep::BuildAnswer(Box::new(build)))
         } else {
             RequestStep::answer(build())
-        })
+        }
     }
 
     pub(super) fn get_peers(
@@ -142,17 +132,15 @@ impl Service {
         file: &GroupFile,
         peer_key: Option<PeerKey>,
         now: ClockReading,
-    ) -> Reply {
+    ) -> StepResult {
         let listed = self.listed_file(context, file)?;
         let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
         let (count, asker) = (PieceCount(listed.file.pieces), peer_asker(caller, context));
         let choice = self.state.leases.choose_peers(file, count, &listed.seeders, asker, now.ms);
         let peers: Vec<PeerEntry> = choice.peers().map(peer_entry).collect();
         let message = format!("{} of {file}", replies::count_noun(peers.len(), "peer"));
-        replies::success_with(
-            message,
-            CommandAnswer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s }),
-        )
+        let answer = CommandAnswer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s });
+        RequestStep::answer(replies::success_with(message, answer))
     }
 
     pub(super) fn update_pieces(
@@ -161,23 +149,15 @@ impl Service {
         file: GroupFile,
         gained: &GainedPieces,
         now: ClockReading,
-    ) -> RequestStep {
-        match self.record_gain(context, &file, gained, now) {
-            Err(failure) => RequestStep::answer(Err(failure)),
-            Ok(None) => RequestStep::answer(replies::plain_success("noted")),
-            Ok(Some(node)) => RequestStep::Propose(
-                context.to_command(now, LogAction::Complete { file: file.clone(), node }),
-                Box::new(move |_, _, decision, _| {
-                    RequestStep::answer(match decision {
-                        Ok(CommandOutcome::Completed) => {
-                            replies::plain_success(format!("this node seeds {file}"))
-                        }
-                        Ok(other) => Err(replies::unexpected_outcome(&other)),
-                        Err(refusal) => Err(replies::refusal_failure(&refusal)),
-                    })
-                }),
-            ),
-        }
+    ) -> StepResult {
+        let Some(node) = self.record_gain(context, &file, gained, now)? else {
+            return RequestStep::succeed("noted");
+        };
+        let complete = LogAction::Complete { file: file.clone(), node };
+        RequestStep::propose(context.to_command(now, complete), move |_, _, decision, _| match decision? {
+            CommandOutcome::Completed => RequestStep::succeed(format!("this node seeds {file}")),
+            other => Err(replies::unexpected_outcome(&other)),
+        })
     }
 
     /// Records pieces that a leecher has got. Gives the node when it has all pieces now.
@@ -208,13 +188,13 @@ impl Service {
         file: &GroupFile,
         accused: SocketAddr,
         reason: &str,
-    ) -> Reply {
+    ) -> StepResult {
         let listed = self.listed_file(context, file)?;
         let report = self.state.leases.record_report(file, &context.actor.user, accused, &listed.seeders);
         if report == ReportOutcome::Noted {
             tracing::info!(by = %context.actor.user, %file, %accused, reason, "a peer was reported");
         }
-        replies::plain_success(match report {
+        RequestStep::succeed(match report {
             ReportOutcome::Noted | ReportOutcome::Again => {
                 "noted; the tracker no longer names that peer to you"
             }

@@ -74,7 +74,7 @@ impl Rig {
         caller
     }
 
-    fn begin(&mut self, caller: &mut Caller, word: &str, args: Value) -> RequestStep {
+    fn begin(&mut self, caller: &mut Caller, word: &str, args: Value) -> StepResult {
         self.service.begin_request(caller, request(word, args), NOW)
     }
 
@@ -88,27 +88,28 @@ impl Rig {
     }
 
     /// Takes this step and all that follow.
-    fn finish(&mut self, caller: &mut Caller, mut step: RequestStep) -> Answered {
+    fn finish(&mut self, caller: &mut Caller, mut step: StepResult) -> Answered {
         let (mut pages, mut by_worker) = (0, false);
         loop {
             let (reply, delay_ms) = match step {
-                RequestStep::Answer(reply) => (*reply, 0),
-                RequestStep::DelayedAnswer(reply, delay_ms) => (*reply, delay_ms),
-                RequestStep::BuildAnswer(build) => {
+                Err(failure) => (Err(failure), 0),
+                Ok(RequestStep::Answer(success)) => (Ok(*success), 0),
+                Ok(RequestStep::DelayedAnswer(reply, delay_ms)) => (*reply, delay_ms),
+                Ok(RequestStep::BuildAnswer(build)) => {
                     by_worker = true;
-                    (build(), 0)
+                    (Ok(build()), 0)
                 }
-                RequestStep::ContinueList(_, next) => {
+                Ok(RequestStep::ContinueList(_, next)) => {
                     pages += 1;
                     step = next(&mut self.service, caller, (), NOW);
                     continue;
                 }
-                RequestStep::Password(job, next) => {
+                Ok(RequestStep::Password(job, next)) => {
                     let done = passwords::run_password_job(&mut self.hasher, job);
                     step = next(&mut self.service, caller, done, NOW);
                     continue;
                 }
-                RequestStep::Propose(change, next) => {
+                Ok(RequestStep::Propose(change, next)) => {
                     self.service.state().propose(caller.connection, *change);
                     let decision = self.decisions(1).pop().unwrap();
                     step = next(&mut self.service, caller, decision, NOW);
@@ -214,7 +215,7 @@ fn the_end_of_a_session_is_noticed_by_every_command() {
     let moved = json!({"command": "list_groups", "sender_ip": "127.0.0.1", "sender_port": "5002"});
     let moved = Request::parse(moved.to_string().as_bytes()).unwrap();
     let step = rig.service.begin_request(&mut caller, moved, NOW);
-    assert!(matches!(step, RequestStep::Propose(..)));
+    assert!(matches!(step, Ok(RequestStep::Propose(..))));
     rig.change_all(&caller, logout());
     let answered = rig.finish(&mut caller, step);
     assert_eq!(answered.reply.unwrap_err().code, FailureCode::NotLoggedIn);
