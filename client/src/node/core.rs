@@ -1,96 +1,77 @@
-//! What all threads of a node share.
+//! What all parts of a node use: state directory, engine, trackers, records, locks, notices; and the keys of
+//! files.
 
 use std::sync::Arc;
 
 use engine::proto::manifest::FileKey as EngineKey;
 use tracker::api::{GroupFile, GroupId};
 
+use super::disk::records::RecordStore;
+use super::disk::state_dir::StateDir;
+use super::events::NoticeBoard;
+use super::locks::KeyLocks;
+use super::peer::LocalPeer;
+use super::shutdown::{Latch, WakeupFlag};
+use super::trackers::TrackerClient;
 use crate::exit::ClientFault;
-use crate::node::disk::records::{RecordStore, ShareStage};
-use crate::node::disk::state_dir::StateDir;
-use crate::node::locks::KeyLocks;
-use crate::node::notices::NoticeBoard;
-use crate::node::peer::LocalPeer;
-use crate::node::share::{LocalShare, ShareRegistry, ShareState};
-use crate::node::shutdown::ShutdownLatch;
-use crate::node::trackers::TrackerClient;
-use crate::node::wakeup::WakeupFlag;
 use crate::plan::NodePlan;
 use crate::quoting;
 
-/// What all threads of a node share.
+/// What all parts of a node use. It belongs to all its threads.
 pub(super) struct NodeCore {
     /// The state directory, locked.
     pub(super) state_dir: Arc<StateDir>,
-    /// The engine.
+    /// The engine, and the node's key.
     pub(super) peer: Arc<LocalPeer>,
-    /// The trackers.
+    /// The connection to the trackers, and the session.
     pub(super) trackers: TrackerClient,
-    /// What outlives this process.
+    /// The records of shares and downloads.
     pub(super) records: RecordStore,
-    /// What is shared for whom.
-    pub(super) shares: ShareRegistry,
-    /// Whose turn it is with each share.
-    pub(super) share_locks: KeyLocks,
-    /// Rings when there is something to bring back.
+    /// The locks of shares and downloads.
+    pub(super) locks: KeyLocks,
+    /// Wakes the recovery thread: a share or a download waits for it.
     pub(super) recovery_wakeup: WakeupFlag,
-    /// What nobody asked for.
+    /// Notices to front ends.
     pub(super) notices: NoticeBoard,
-    /// The node's end.
-    pub(super) shutdown: Arc<ShutdownLatch>,
+    /// Set when the node is to end.
+    pub(super) shutdown: Arc<Latch>,
 }
 
 impl NodeCore {
-    /// A node at rest: nothing listens, nothing is connected.
+    /// The core of a node that neither listens nor is connected.
     ///
     /// # Errors
-    /// A fault when the state directory gives no key.
+    /// The node's key can be neither read nor made.
     pub(super) fn new(plan: NodePlan, state: StateDir) -> Result<NodeCore, ClientFault> {
-        let state = Arc::new(state);
-        let named = plan.trackers.clone();
-        let peer = Arc::new(LocalPeer::new(plan, Arc::clone(&state))?);
-        let trackers = TrackerClient::new(named, Arc::clone(&state), Arc::clone(&peer))?;
-        let records = RecordStore::in_state_dir(state.path());
+        let state_dir = Arc::new(state);
+        let trackers_file = plan.trackers.clone();
+        let peer = Arc::new(LocalPeer::new(plan, Arc::clone(&state_dir))?);
+        let trackers = TrackerClient::new(trackers_file, Arc::clone(&state_dir), Arc::clone(&peer))?;
+        let shutdown = Arc::<Latch>::default();
         Ok(NodeCore {
-            shares: load_shares(&records),
-            state_dir: state,
+            records: RecordStore::in_state_dir(state_dir.path()),
+            state_dir,
             peer,
             trackers,
-            records,
-            share_locks: KeyLocks::default(),
+            locks: KeyLocks::new(Arc::clone(&shutdown)),
             recovery_wakeup: WakeupFlag::default(),
             notices: NoticeBoard::default(),
-            shutdown: Arc::default(),
+            shutdown,
         })
     }
 }
 
-/// The shares on record, none of them served yet. Of two under one key, which a crash between writing the one and removing
-/// the other leaves, the later that the trackers took counts.
-fn load_shares(records: &RecordStore) -> ShareRegistry {
-    let registry = ShareRegistry::default();
-    let mut all = records.read_shares();
-    all.sort_by_key(|(_, shared)| !matches!(shared.stage, ShareStage::Unlisted | ShareStage::Refused));
-    for (id, shared) in all {
-        let before = registry.insert(LocalShare { id, record: shared, state: ShareState::NotServed });
-        if let Some(Err(fault)) = before.map(|before| records.forget_share(&before.id)) {
-            tracing::warn!("{fault}");
-        }
-    }
-    registry
-}
-
-/// The key by which the engine knows a file of the trackers.
+/// The engine's key of a file.
 pub(super) fn to_engine_key(key: &GroupFile) -> EngineKey {
     EngineKey { group: key.group.to_string(), name: key.name.clone() }
 }
 
-/// The key by which the trackers know a file of the engine; `None` for a group that cannot be one of theirs.
+/// The trackers' key of a file. `None` for a group name that no tracker takes.
 pub(super) fn to_tracker_key(key: &EngineKey) -> Option<GroupFile> {
     GroupId::new(&key.group).ok().map(|group| GroupFile { group, name: key.name.clone() })
 }
 
-/// A file as a command names it.
+/// A file as the arguments of a command, quoted for a shell.
 pub(super) fn quote_key(key: &GroupFile) -> String {
     quoting::quote_file(key.group.as_str(), key.name.as_str())
 }

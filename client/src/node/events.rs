@@ -1,9 +1,13 @@
-//! The way of events to one front end, while its question is being answered.
+//! What a front end is told besides answers: the events of its own request, and notices that concern every
+//! user of the node.
 //!
-//! Invariant: progress comes at most every `PROGRESS_EVERY_MS`; after the first failed write nothing more is written.
+//! Always true: a front end that does not read delays nothing. Progress comes at most every
+//! `PROGRESS_EVERY_MS`; after a failed write nothing more is written; notices that a watcher does not take
+//! are dropped.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use engine::lock::lock;
@@ -13,8 +17,9 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::json_lines;
 use crate::ipc::protocol::{NodeEvent, NodeMessage};
 use crate::limits;
+use crate::printable::make_printable;
 
-/// A front end that hears events. Shared by the threads that work for it.
+/// Events to one front end, while its request is handled. Shared by the threads that work on the request.
 pub(crate) struct EventStream<'a> {
     sink: Mutex<EventSink<'a>>,
 }
@@ -22,24 +27,24 @@ pub(crate) struct EventStream<'a> {
 struct EventSink<'a> {
     stream: &'a UnixStream,
     last_progress: Option<Instant>,
-    gone: bool,
+    is_gone: bool,
 }
 
 impl<'a> EventStream<'a> {
     /// Events to the front end at the other end of `stream`.
     pub(crate) fn new(stream: &'a UnixStream) -> EventStream<'a> {
-        EventStream { sink: Mutex::new(EventSink { stream, last_progress: None, gone: false }) }
+        EventStream { sink: Mutex::new(EventSink { stream, last_progress: None, is_gone: false }) }
     }
 
-    /// Tells one event.
+    /// Sends an event.
     ///
     /// # Errors
-    /// A fault when the front end is gone: whatever is done for it alone may stop.
+    /// The front end is gone. Work for it alone may stop.
     pub(crate) fn send(&self, event: NodeEvent) -> Result<(), ClientFault> {
         lock(&self.sink).write(event)
     }
 
-    /// Tells progress, unless some was told just now.
+    /// Sends progress, unless some was sent just now.
     ///
     /// # Errors
     /// As [`EventStream::send`].
@@ -48,7 +53,7 @@ impl<'a> EventStream<'a> {
         let now = clock::now();
         let every = Duration::from_millis(limits::PROGRESS_EVERY_MS);
         if sink.last_progress.is_some_and(|last| now.duration_since(last) < every) {
-            return if sink.gone { Err(front_end_gone_fault()) } else { Ok(()) };
+            return if sink.is_gone { Err(front_end_gone_fault()) } else { Ok(()) };
         }
         sink.last_progress = Some(now);
         sink.write(event())
@@ -57,15 +62,39 @@ impl<'a> EventStream<'a> {
 
 impl EventSink<'_> {
     fn write(&mut self, event: NodeEvent) -> Result<(), ClientFault> {
-        if !self.gone {
-            self.gone = json_lines::write_line(&mut self.stream, &NodeMessage::Event(event)).is_err();
+        if !self.is_gone {
+            self.is_gone = json_lines::write_line(&mut self.stream, &NodeMessage::Event(event)).is_err();
         }
-        if self.gone { Err(front_end_gone_fault()) } else { Ok(()) }
+        if self.is_gone { Err(front_end_gone_fault()) } else { Ok(()) }
     }
 }
 
 fn front_end_gone_fault() -> ClientFault {
-    ClientFault::new(ExitCause::Interrupted, "whoever asked went away")
+    ClientFault::new(ExitCause::Interrupted, "the command that asked for this has ended")
+}
+
+/// Notices to all front ends that watch.
+#[derive(Debug, Default)]
+pub(crate) struct NoticeBoard {
+    watchers: Mutex<Vec<SyncSender<String>>>,
+}
+
+impl NoticeBoard {
+    /// Sends a notice to all watchers and to the log. Parts of it may come from peers and trackers, so all of
+    /// it is made safe for a terminal.
+    pub(crate) fn post(&self, text: &str) {
+        let text = make_printable(text);
+        tracing::info!("{text}");
+        lock(&self.watchers)
+            .retain(|watcher| !matches!(watcher.try_send(text.clone()), Err(TrySendError::Disconnected(_))));
+    }
+
+    /// All notices from now on.
+    pub(crate) fn subscribe(&self) -> Receiver<String> {
+        let (sender, receiver) = sync_channel(limits::NOTICES_QUEUED);
+        lock(&self.watchers).push(sender);
+        receiver
+    }
 }
 
 #[cfg(test)]
@@ -89,9 +118,24 @@ mod tests {
                 })
                 .unwrap();
         }
-        assert!(made < 100, "every one of 100 events at once was sent");
+        assert!(made < 100, "all of 100 events at once were sent");
         drop(theirs);
         assert_eq!(events.send(notice()).unwrap_err().exit, ExitCause::Interrupted);
         assert!(events.send_progress(notice).is_err());
+    }
+
+    #[test]
+    fn a_watcher_that_does_not_read_loses_notices_and_delays_nothing() {
+        let notices = NoticeBoard::default();
+        let slow = notices.subscribe();
+        let gone = notices.subscribe();
+        drop(gone);
+        for n in 0..=limits::NOTICES_QUEUED {
+            notices.post(&n.to_string());
+        }
+        assert_eq!(slow.try_iter().count(), limits::NOTICES_QUEUED);
+        notices.post("again");
+        assert_eq!(slow.try_recv().as_deref(), Ok("again"));
+        assert_eq!(lock(&notices.watchers).len(), 1);
     }
 }

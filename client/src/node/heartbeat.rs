@@ -1,7 +1,7 @@
-//! The node's pulse: tells the trackers every few seconds that it is there, and where, and looks whether what it shares
-//! is still what it was.
+//! The heartbeat: tells the trackers every few seconds that this node is there, and where it listens; and
+//! withdraws shares whose files have changed.
 //!
-//! Invariant: only a node that listens has a pulse, so that nobody is sent to one that does not.
+//! Always true: a node that does not listen sends no heartbeat, so that no peer is sent to it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use std::time::Duration;
 use tracker::api::answers::PingAnswer;
 use tracker::api::request::Command;
 
+use super::core::NodeCore;
+use super::shares::{Shares, withdraw_changed_files};
+use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
-use crate::node::core::NodeCore;
-use crate::node::shares;
-use crate::node::trackers::RequestUrgency;
 
-/// Starts the pulse; it ends with the node.
+/// Starts the thread of the heartbeat. It ends with the node.
 ///
 /// # Errors
-/// A fault when the system gives no thread.
-pub(super) fn start_heartbeat(core: Arc<NodeCore>) -> Result<(), ClientFault> {
+/// The system gives no thread.
+pub(super) fn start_heartbeat(shares: Arc<Shares>) -> Result<(), ClientFault> {
     std::thread::Builder::new()
-        .name("pulse".into())
+        .name("heartbeat".into())
         .spawn(move || {
             let mut was_lost = false;
             let mut withdrawn = BTreeSet::new();
             loop {
-                shares::withdraw_changed_files(&core, &mut withdrawn);
-                was_lost = send_heartbeat(&core, was_lost);
-                let pause = if was_lost { limits::RECONNECT_FIRST_MS } else { limits::PING_EVERY_MS };
-                if core.shutdown.wait_timeout(Duration::from_millis(pause)) {
+                withdraw_changed_files(&shares, &mut withdrawn);
+                was_lost = send_heartbeat(&shares.core, was_lost);
+                let pause_ms = if was_lost { limits::RECONNECT_FIRST_MS } else { limits::PING_EVERY_MS };
+                if shares.core.shutdown.wait_timeout(Duration::from_millis(pause_ms)) {
                     return;
                 }
             }
@@ -39,7 +39,7 @@ pub(super) fn start_heartbeat(core: Arc<NodeCore>) -> Result<(), ClientFault> {
         .map_err(|error| ClientFault::no_thread(&error))
 }
 
-/// One beat; whether the trackers are lost now. Losing and finding them is told once each.
+/// Sends one heartbeat; whether the trackers are lost now. Their loss and their return are each posted once.
 fn send_heartbeat(core: &NodeCore, was_lost: bool) -> bool {
     if core.peer.started_engine().is_none() || core.trackers.user().is_none() {
         return false;

@@ -1,134 +1,193 @@
-//! Who works on a file just now: whoever changes what this node has of one (serves it, records it, tells the trackers of
-//! it) holds the claim of its key, looks at how it stands, acts, writes the record, and lets go.
+//! Locks by file: one for this node's download of a file, one for its share of it.
 //!
-//! Invariants: one holder a key; what was read before the claim was taken counts for nothing. Whoever needs the claim of a
-//! download and that of a share takes the download's first, so that nobody waits in a circle. A holder can see that others
-//! wait, and what for: one that works for long looks, and lets go of what counts for less.
+//! A thread that changes either holds its lock: it locks, reads the state, acts, writes the record, and
+//! unlocks. State that was read before the lock was taken may be out of date.
+//!
+//! Always true: a lock has at most one holder. A thread that needs both locks of a file takes the download's
+//! first. The types hold that order: a thread locks through its [`LockScope`], which each lock borrows, so
+//! that a share's lock gives access to no further lock and a download's only to the share's.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::lock::lock;
 use tracker::api::GroupFile;
 
+use super::shutdown::Latch;
 use crate::exit::ClientFault;
 use crate::limits;
-use crate::node::shutdown::ShutdownLatch;
 
-/// What others ask of whoever has a claim, the least first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// What waiting threads ask of the holder of a download's lock, in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LockDemand {
-    /// Nothing: nobody waits.
-    #[default]
+    /// No thread waits.
     Nothing,
-    /// To let go if nobody asked for what is being done.
+    /// Unlock, if the work is not a user's.
     Release,
-    /// To let go whoever asked for it: its user says otherwise now.
+    /// Unlock in any case: the download's user has given a command about it.
     Abort,
 }
 
-/// The keys that are claimed, and what is asked of who has them: at most one for each thread.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum LockKey {
+    Download(GroupFile),
+    Share(GroupFile),
+}
+
+/// The locks that are held.
+#[derive(Debug)]
 pub(super) struct KeyLocks {
-    held: Mutex<BTreeMap<GroupFile, LockDemand>>,
+    held: Mutex<BTreeMap<LockKey, LockDemand>>,
     released: Condvar,
+    shutdown: Arc<Latch>,
 }
 
 impl KeyLocks {
-    /// Takes the claim of a key, until what is given back is dropped; waits for whoever has it.
-    ///
-    /// # Errors
-    /// The node ends.
-    pub(super) fn acquire(
-        &self,
-        key: &GroupFile,
-        ending: &ShutdownLatch,
-    ) -> Result<KeyLock<'_>, ClientFault> {
-        self.acquire_with_demand(key, ending, LockDemand::Release, || Ok(()))
+    /// No lock is held. Waiting ends when `shutdown` is set.
+    pub(super) fn new(shutdown: Arc<Latch>) -> KeyLocks {
+        KeyLocks { held: Mutex::default(), released: Condvar::new(), shutdown }
     }
 
-    /// As [`KeyLocks::acquire`]; `meanwhile` is called now and then as long as it waits, and may end that.
-    ///
-    /// # Errors
-    /// As [`KeyLocks::acquire`], or that of `meanwhile`.
-    pub(super) fn acquire_reporting(
-        &self,
-        key: &GroupFile,
-        ending: &ShutdownLatch,
-        meanwhile: impl FnMut() -> Result<(), ClientFault>,
-    ) -> Result<KeyLock<'_>, ClientFault> {
-        self.acquire_with_demand(key, ending, LockDemand::Release, meanwhile)
+    /// The start of one piece of work that takes locks. A thread has one scope at a time.
+    pub(super) fn scope(&self) -> LockScope<'_> {
+        LockScope { locks: self }
     }
 
-    /// As [`KeyLocks::acquire`], for a user's word against what is being done under the claim.
-    ///
-    /// # Errors
-    /// As [`KeyLocks::acquire`].
-    pub(super) fn preempt(
-        &self,
-        key: &GroupFile,
-        ending: &ShutdownLatch,
-    ) -> Result<KeyLock<'_>, ClientFault> {
-        self.acquire_with_demand(key, ending, LockDemand::Abort, || Ok(()))
+    /// How many downloads are locked.
+    pub(super) fn locked_downloads(&self) -> usize {
+        lock(&self.held).keys().filter(|key| matches!(key, LockKey::Download(_))).count()
     }
 
-    fn acquire_with_demand(
+    /// Waits for the lock and takes it. `waiting` is called between two looks, and its error ends the wait.
+    fn acquire(
         &self,
-        key: &GroupFile,
-        ending: &ShutdownLatch,
-        asked: LockDemand,
-        mut meanwhile: impl FnMut() -> Result<(), ClientFault>,
-    ) -> Result<KeyLock<'_>, ClientFault> {
-        let mut taken = lock(&self.held);
-        while let Some(known) = taken.get_mut(key) {
-            // Anew each time: who has it may be another by now.
-            *known = asked.max(*known);
-            if ending.is_set() {
+        key: LockKey,
+        demand: LockDemand,
+        mut waiting: impl FnMut() -> Result<(), ClientFault>,
+    ) -> Result<HeldLock<'_>, ClientFault> {
+        let mut held = lock(&self.held);
+        while let Some(known) = held.get_mut(&key) {
+            // Repeated at each look, since the lock may have another holder by now.
+            *known = demand.max(*known);
+            if self.shutdown.is_set() {
                 return Err(ClientFault::ending());
             }
-            let waited = self.released.wait_timeout(taken, Duration::from_millis(limits::PROGRESS_EVERY_MS));
+            let waited = self.released.wait_timeout(held, Duration::from_millis(limits::PROGRESS_EVERY_MS));
             drop(waited.unwrap_or_else(PoisonError::into_inner).0);
-            meanwhile()?;
-            taken = lock(&self.held);
+            waiting()?;
+            held = lock(&self.held);
         }
-        taken.insert(key.clone(), LockDemand::Nothing);
-        Ok(KeyLock { locks: self, key: key.clone() })
+        held.insert(key.clone(), LockDemand::Nothing);
+        Ok(HeldLock { locks: self, key })
     }
 
-    /// Takes the claim of a key if nobody has it.
-    pub(super) fn try_acquire(&self, key: &GroupFile) -> Option<KeyLock<'_>> {
+    fn try_acquire(&self, key: LockKey) -> Option<HeldLock<'_>> {
         match lock(&self.held).entry(key.clone()) {
             Entry::Occupied(_) => None,
             Entry::Vacant(free) => {
                 free.insert(LockDemand::Nothing);
-                Some(KeyLock { locks: self, key: key.clone() })
+                Some(HeldLock { locks: self, key })
             }
         }
     }
+}
 
-    /// How many keys are claimed.
-    pub(super) fn count(&self) -> usize {
-        lock(&self.held).len()
+/// What one thread may lock.
+#[derive(Debug)]
+pub(super) struct LockScope<'a> {
+    locks: &'a KeyLocks,
+}
+
+impl LockScope<'_> {
+    /// Locks a download for a user's command. `waiting` is called between two looks, and its error ends the
+    /// wait.
+    ///
+    /// # Errors
+    /// The node is shutting down, or the error of `waiting`.
+    pub(super) fn lock_download(
+        &mut self,
+        key: &GroupFile,
+        waiting: impl FnMut() -> Result<(), ClientFault>,
+    ) -> Result<DownloadLock<'_>, ClientFault> {
+        let held = self.locks.acquire(LockKey::Download(key.clone()), LockDemand::Release, waiting)?;
+        Ok(DownloadLock { held, key: key.clone() })
+    }
+
+    /// Locks a download, and has its holder abort what takes long.
+    ///
+    /// # Errors
+    /// The node is shutting down.
+    pub(super) fn preempt_download(&mut self, key: &GroupFile) -> Result<DownloadLock<'_>, ClientFault> {
+        let held = self.locks.acquire(LockKey::Download(key.clone()), LockDemand::Abort, || Ok(()))?;
+        Ok(DownloadLock { held, key: key.clone() })
+    }
+
+    /// Locks a download that no other thread has locked.
+    pub(super) fn try_lock_download(&mut self, key: &GroupFile) -> Option<DownloadLock<'_>> {
+        let held = self.locks.try_acquire(LockKey::Download(key.clone()))?;
+        Some(DownloadLock { held, key: key.clone() })
+    }
+
+    /// Locks a share.
+    ///
+    /// # Errors
+    /// The node is shutting down.
+    pub(super) fn lock_share(&mut self, key: &GroupFile) -> Result<ShareLock<'_>, ClientFault> {
+        let held = self.locks.acquire(LockKey::Share(key.clone()), LockDemand::Release, || Ok(()))?;
+        Ok(ShareLock { _held: held })
+    }
+
+    /// Locks a share that no other thread has locked.
+    pub(super) fn try_lock_share(&mut self, key: &GroupFile) -> Option<ShareLock<'_>> {
+        self.locks.try_acquire(LockKey::Share(key.clone())).map(|held| ShareLock { _held: held })
     }
 }
 
-/// The right to change what this node has of one file.
+/// The right to change the download of one file.
 #[derive(Debug)]
-pub(super) struct KeyLock<'a> {
-    locks: &'a KeyLocks,
+pub(super) struct DownloadLock<'a> {
+    held: HeldLock<'a>,
     key: GroupFile,
 }
 
-impl KeyLock<'_> {
-    /// What others ask of who has it.
+impl DownloadLock<'_> {
+    /// The file.
+    pub(super) fn key(&self) -> &GroupFile {
+        &self.key
+    }
+
+    /// What waiting threads ask of the holder.
     pub(super) fn demand(&self) -> LockDemand {
-        lock(&self.locks.held).get(&self.key).copied().unwrap_or_default()
+        let held = lock(&self.held.locks.held);
+        held.get(&self.held.key).copied().unwrap_or(LockDemand::Nothing)
+    }
+
+    /// Locks the share of the same file.
+    ///
+    /// # Errors
+    /// The node is shutting down.
+    pub(super) fn lock_share(&mut self) -> Result<ShareLock<'_>, ClientFault> {
+        let key = LockKey::Share(self.key.clone());
+        let held = self.held.locks.acquire(key, LockDemand::Release, || Ok(()))?;
+        Ok(ShareLock { _held: held })
     }
 }
 
-impl Drop for KeyLock<'_> {
+/// The right to change the share of one file.
+#[derive(Debug)]
+pub(super) struct ShareLock<'a> {
+    _held: HeldLock<'a>,
+}
+
+#[derive(Debug)]
+struct HeldLock<'a> {
+    locks: &'a KeyLocks,
+    key: LockKey,
+}
+
+impl Drop for HeldLock<'_> {
     fn drop(&mut self) {
         lock(&self.locks.held).remove(&self.key);
         self.locks.released.notify_all();
@@ -139,55 +198,68 @@ impl Drop for KeyLock<'_> {
 mod tests {
     use super::*;
     use crate::exit::ExitCause;
-    use crate::node::disk::records::tests::sample_record;
+
+    fn key(group: &str) -> GroupFile {
+        super::super::disk::records::tests::sample_file(group, "u").key
+    }
 
     #[test]
-    fn a_holder_sees_what_others_wait_for() {
-        let claims = KeyLocks::default();
-        let ending = ShutdownLatch::default();
-        let key = sample_record("g", "u").key;
-        let holder = claims.acquire(&key, &ending).unwrap();
+    fn a_holder_sees_what_waiting_threads_demand() {
+        let locks = KeyLocks::new(Arc::default());
+        let key = key("g");
+        let mut scope = locks.scope();
+        let holder = scope.try_lock_download(&key).unwrap();
         assert_eq!(holder.demand(), LockDemand::Nothing);
-        let until = |holder: &KeyLock<'_>, asked| {
+        let until = |holder: &DownloadLock<'_>, demand| {
             let seen = (0..60_000).any(|_| {
                 std::thread::park_timeout(Duration::from_millis(10));
-                holder.demand() == asked
+                holder.demand() == demand
             });
-            assert!(seen, "{asked:?}");
+            assert!(seen, "{demand:?}");
         };
-        std::thread::scope(|scope| {
-            let told = scope.spawn(|| {
+        std::thread::scope(|threads| {
+            let impatient = threads.spawn(|| {
                 let stop = || Err(ClientFault::new(ExitCause::Other, "enough"));
-                claims.acquire_reporting(&key, &ending, stop).map(drop).unwrap_err().exit
+                locks.scope().lock_download(&key, stop).map(drop).unwrap_err().exit
             });
-            assert_eq!(told.join().unwrap(), ExitCause::Other);
+            assert_eq!(impatient.join().unwrap(), ExitCause::Other);
             until(&holder, LockDemand::Release);
-            let word = scope.spawn(|| claims.preempt(&key, &ending).map(|claim| claim.demand()));
+            let next = threads.spawn(|| locks.scope().preempt_download(&key).map(|next| next.demand()));
             until(&holder, LockDemand::Abort);
             drop(holder);
-            assert_eq!(
-                word.join().unwrap().unwrap(),
-                LockDemand::Nothing,
-                "what was asked was asked of another"
-            );
+            assert_eq!(next.join().unwrap().unwrap(), LockDemand::Nothing, "a demand is made of one holder");
         });
     }
 
     #[test]
-    fn one_holder_a_key_and_whoever_waits_gets_it_next() {
-        let claims = KeyLocks::default();
-        let ending = ShutdownLatch::default();
-        let (key, other) = (sample_record("g", "u").key, sample_record("h", "u").key);
-        let first = claims.acquire(&key, &ending).unwrap();
-        assert!(claims.try_acquire(&key).is_none() && claims.try_acquire(&other).is_some());
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| claims.acquire(&key, &ending).map(drop));
+    fn a_lock_has_one_holder_and_passes_to_a_waiting_thread() {
+        let shutdown = Arc::<Latch>::default();
+        let locks = KeyLocks::new(Arc::clone(&shutdown));
+        let (key, other) = (key("g"), key("h"));
+        let mut scope = locks.scope();
+        let first = scope.lock_share(&key).unwrap();
+        assert!(locks.scope().try_lock_share(&key).is_none());
+        assert!(locks.scope().try_lock_share(&other).is_some());
+        std::thread::scope(|threads| {
+            let second = threads.spawn(|| locks.scope().lock_share(&key).map(drop));
             drop(first);
             second.join().unwrap().unwrap();
         });
-        let _third = claims.try_acquire(&key).unwrap();
-        ending.set();
-        assert_eq!(claims.acquire(&key, &ending).unwrap_err().exit, ExitCause::Interrupted);
-        assert_eq!(claims.count(), 1);
+        let _third = scope.try_lock_share(&key).unwrap();
+        shutdown.set();
+        assert_eq!(locks.scope().lock_share(&key).unwrap_err().exit, ExitCause::Interrupted);
+    }
+
+    #[test]
+    fn a_download_and_its_share_have_locks_of_their_own() {
+        let locks = KeyLocks::new(Arc::default());
+        let mut scope = locks.scope();
+        let mut download = scope.try_lock_download(&key("g")).unwrap();
+        let share = download.lock_share().unwrap();
+        assert!(locks.scope().try_lock_share(&key("g")).is_none());
+        assert_eq!(locks.locked_downloads(), 1);
+        drop(share);
+        drop(download);
+        assert_eq!(locks.locked_downloads(), 0);
     }
 }

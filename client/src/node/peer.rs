@@ -1,6 +1,7 @@
 //! This node as a peer: its key, and its engine, which starts when it is first needed.
 //!
-//! Invariant: one engine a process; the port that it got is kept, so that the node is found at the same place again.
+//! Always true: a process has at most one engine. Its port is kept on the disk, so that the next process
+//! listens on the same.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
@@ -16,16 +17,16 @@ use crate::exit::ClientFault;
 use crate::node::disk::state_dir::StateDir;
 use crate::plan::NodePlan;
 
-/// Whose tickets count, and by which clock.
+/// Which tickets are valid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TrackerTrust {
-    /// The trackers' key.
+    /// The key under which they are signed.
     pub(crate) key: TrackerKey,
-    /// The trackers' time minus ours, in seconds.
+    /// The trackers' clock minus this machine's, in seconds.
     pub(crate) clock_offset_s: i64,
 }
 
-/// The peer that this node is.
+/// This node as a peer.
 pub(crate) struct LocalPeer {
     plan: NodePlan,
     state_dir: Arc<StateDir>,
@@ -43,7 +44,7 @@ impl LocalPeer {
     /// A peer whose engine has not started.
     ///
     /// # Errors
-    /// A fault when the state directory has no key and takes none.
+    /// The key can be neither read nor made.
     pub(crate) fn new(plan: NodePlan, state: Arc<StateDir>) -> Result<LocalPeer, ClientFault> {
         let secret = state.secret_key()?;
         Ok(LocalPeer { plan, state_dir: state, secret, slot: Mutex::default() })
@@ -54,15 +55,15 @@ impl LocalPeer {
         self.secret.peer_key()
     }
 
-    /// Most bytes a second from peers.
+    /// Limit of received bytes a second.
     pub(crate) fn limit_down(&self) -> Option<NonZeroU64> {
         self.plan.limit_down
     }
 
-    /// The engine, started if it has not been.
+    /// The engine. Starts it if needed.
     ///
     /// # Errors
-    /// A fault when it cannot start.
+    /// It cannot start, or its port cannot be kept.
     pub(crate) fn engine(&self) -> Result<Engine, ClientFault> {
         let mut running = lock(&self.slot);
         if let Some(engine) = &running.engine {
@@ -72,7 +73,7 @@ impl LocalPeer {
         if let Some(trust) = running.trust {
             engine.set_trust(trust.key, trust.clock_offset_s);
         }
-        // An engine that nobody holds would listen on, and the next try would start a second one.
+        // Without this the engine would go on listening, and the next call would start a second one.
         self.state_dir.save_port(engine.listen_address().port()).inspect_err(|_| engine.stop())?;
         running.engine = Some(engine.clone());
         Ok(engine)
@@ -83,7 +84,7 @@ impl LocalPeer {
         lock(&self.slot).engine.clone()
     }
 
-    /// Tells the engine, now or when it starts, whose tickets count.
+    /// Sets which tickets the engine accepts, now or when it starts.
     pub(crate) fn set_trust(&self, trust: TrackerTrust) {
         let mut running = lock(&self.slot);
         running.trust = Some(trust);
@@ -92,27 +93,27 @@ impl LocalPeer {
         }
     }
 
-    /// Lets no ticket count until [`LocalPeer::set_trust`] is called again: nobody new is served.
+    /// Makes all tickets invalid until [`LocalPeer::set_trust`] is called again: no new peer is served.
     ///
     /// # Errors
-    /// A fault when the system gives no random bytes.
+    /// The system gives no random bytes.
     pub(crate) fn revoke_trust(&self) -> Result<(), ClientFault> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| ClientFault::no_random(&error))?;
-        // The secret half is gone with this call: nobody can sign under this key.
+        // The secret half is dropped with this call, so that no ticket can be signed under this key.
         self.set_trust(TrackerTrust { key: SecretKey::from_seed(&seed).tracker_key(), clock_offset_s: 0 });
         Ok(())
     }
 
-    /// What the trackers are told about where this node listens; `local` is the address that we have towards them.
-    /// `None` while nothing listens.
+    /// The address that trackers give to peers; `local` is this machine's address on the connection to the
+    /// tracker. `None` as long as the engine has not started.
     pub(crate) fn announced_address(&self, local: IpAddr) -> Option<SocketAddr> {
         let listen = self.started_engine()?.listen_address();
         let bound = Some(listen.ip()).filter(|ip| !ip.is_unspecified());
         Some(SocketAddr::new(self.plan.advertise.or(bound).unwrap_or(local), listen.port()))
     }
 
-    /// Ends the engine, if it has started.
+    /// Stops the engine, if it has started.
     pub(crate) fn stop(&self) {
         let engine = lock(&self.slot).engine.take();
         if let Some(engine) = engine {
@@ -156,7 +157,7 @@ impl LocalPeer {
     }
 }
 
-/// Starts at all addresses of both families, or of the one that there is.
+/// Starts on all addresses of IPv6 and IPv4, or of the only family that there is.
 fn start_dual_stack<T>(start_at: impl Fn(IpAddr) -> Result<T, StartError>) -> Result<T, StartError> {
     match start_at(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
         Err(StartError::Listen { source, .. }) if lacks_ipv6(&source) => {
@@ -166,7 +167,7 @@ fn start_dual_stack<T>(start_at: impl Fn(IpAddr) -> Result<T, StartError>) -> Re
     }
 }
 
-/// Whether the machine has no IPv6, or has it switched off.
+/// Whether the machine has no IPv6.
 fn lacks_ipv6(error: &std::io::Error) -> bool {
     let errno = rustix::io::Errno::from_io_error(error);
     matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))

@@ -1,89 +1,159 @@
-//! Brings back what an earlier process had, or what this one could not do yet: shares are served and told to the trackers,
-//! downloads go on; what cannot go on now is tried again.
+//! The recovery thread: resumes what an earlier process had, and what this one could not do yet. It restores
+//! shares and resumes downloads; what cannot be done now is tried again.
 //!
-//! Invariants: one thread a node does this, and leaves nothing but comparing to another ([`downloads`](crate::node::revival)), so
-//! nothing is brought back twice; a lost tracker is tried after a pause that
-//! doubles, so is a missing file or directory; with nothing left to do the thread sleeps until the bell rings.
+//! Always true: one thread does this, so that nothing is resumed twice. It sleeps until it is woken when no
+//! work is left; else for a pause that doubles. A download whose destination has a file is resumed by a
+//! second thread, since comparing that file may take hours.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use engine::storage::destination::{Destination, DestinationEntry};
+
+use super::disk::records::DownloadRecord;
+use super::downloads::Downloads;
+use super::retry_policy::PendingWork;
+use super::shares::restore_shares;
 use crate::exit::ClientFault;
 use crate::limits;
-use crate::node::core::NodeCore;
-use crate::node::downloads::DownloadTable;
-use crate::node::retry_policy::PendingWork;
-use crate::node::revival::DownloadRecovery;
-use crate::node::shares;
 
-/// What is to be brought back.
-#[derive(Debug, Default)]
+/// The recovery of one node.
 pub(super) struct NodeRecovery {
+    downloads: Arc<Downloads>,
     is_started: AtomicBool,
     includes_downloads: AtomicBool,
-    downloads: DownloadRecovery,
+    /// Whether the thread that compares runs.
+    is_comparing: Arc<AtomicBool>,
 }
 
 impl NodeRecovery {
-    /// Begins with it, or goes on: shares, and `downloads` too where this node stays.
+    /// A recovery that has not started.
+    pub(super) fn new(downloads: Arc<Downloads>) -> NodeRecovery {
+        NodeRecovery {
+            downloads,
+            is_started: AtomicBool::new(false),
+            includes_downloads: AtomicBool::new(false),
+            is_comparing: Arc::default(),
+        }
+    }
+
+    /// Starts the thread, or wakes it. Downloads are resumed too once `includes_downloads` was given: the
+    /// node does not end with its command.
     ///
     /// # Errors
-    /// A fault when the system gives no thread.
-    pub(super) fn start(
-        self: &Arc<Self>,
-        core: &Arc<NodeCore>,
-        all: &Arc<DownloadTable>,
-        downloads: bool,
-    ) -> Result<(), ClientFault> {
-        self.includes_downloads.fetch_or(downloads, Ordering::SeqCst);
-        core.recovery_wakeup.set();
+    /// The system gives no thread.
+    pub(super) fn start(self: &Arc<Self>, includes_downloads: bool) -> Result<(), ClientFault> {
+        self.includes_downloads.fetch_or(includes_downloads, Ordering::SeqCst);
+        self.downloads.shares.core.recovery_wakeup.set();
         if self.is_started.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let (comeback, core, all) = (Arc::clone(self), Arc::clone(core), Arc::clone(all));
-        std::thread::Builder::new()
-            .name("comeback".into())
-            .spawn(move || comeback.run(&core, &all))
-            .map(drop)
-            .map_err(|error| {
-                // Whoever asks next tries again.
+        let recovery = Arc::clone(self);
+        std::thread::Builder::new().name("recovery".into()).spawn(move || recovery.run()).map(drop).map_err(
+            |error| {
+                // The next call tries again.
                 self.is_started.store(false, Ordering::SeqCst);
                 ClientFault::no_thread(&error)
-            })
+            },
+        )
     }
 
-    fn run(&self, core: &Arc<NodeCore>, all: &Arc<DownloadTable>) {
-        let mut waited = 0;
+    fn run(&self) {
+        let core = &self.downloads.shares.core;
+        let mut pauses = 0;
         let mut before = PendingWork::Nothing;
         while !core.shutdown.is_set() {
-            let left = self.run_round(core, all);
-            if left != before {
-                (before, waited) = (left, 0);
+            let pending = self.run_round();
+            if pending != before {
+                (before, pauses) = (pending, 0);
             }
-            waited = if core.recovery_wakeup.wait(retry_pause(left, waited)) { 0 } else { waited + 1 };
+            pauses = if core.recovery_wakeup.wait(retry_pause(pending, pauses)) { 0 } else { pauses + 1 };
         }
     }
 
-    fn run_round(&self, core: &Arc<NodeCore>, all: &Arc<DownloadTable>) -> PendingWork {
-        let Some(user) = core.trackers.user() else { return PendingWork::Nothing };
-        let shares = shares::restore_shares(core, &user);
-        let downloads = match self.includes_downloads.load(Ordering::SeqCst) {
-            true => self.downloads.resume_all(core, all, &user),
-            false => PendingWork::Nothing,
+    fn run_round(&self) -> PendingWork {
+        let shares = &self.downloads.shares;
+        let Some(user) = shares.core.trackers.user() else { return PendingWork::Nothing };
+        let pending = restore_shares(shares, &user);
+        match self.includes_downloads.load(Ordering::SeqCst) {
+            true => pending.max(self.resume_downloads(&user)),
+            false => pending,
+        }
+    }
+
+    fn resume_downloads(&self, user: &str) -> PendingWork {
+        let resumable = self.downloads.resumable(user).into_iter();
+        let (long, short): (Vec<DownloadRecord>, Vec<DownloadRecord>) =
+            resumable.partition(is_destination_occupied);
+        let pending = resume_each(&self.downloads, user, &short);
+        if long.is_empty() { pending } else { pending.max(self.start_comparing(user, long)) }
+    }
+
+    /// Starts the second thread, unless it runs: then a later round starts it again.
+    fn start_comparing(&self, user: &str, records: Vec<DownloadRecord>) -> PendingWork {
+        if self.is_comparing.swap(true, Ordering::SeqCst) {
+            return PendingWork::Retry;
+        }
+        let guard = CompareThreadGuard(Arc::clone(&self.is_comparing));
+        let (downloads, user) = (Arc::clone(&self.downloads), user.to_owned());
+        let compare = move || {
+            let pending = resume_each(&downloads, &user, &records);
+            drop(guard);
+            // Downloads that came up meanwhile are next. If one of these is left, its pause comes first.
+            if pending == PendingWork::Nothing {
+                downloads.shares.core.recovery_wakeup.set();
+            }
         };
-        shares.max(downloads)
+        if let Err(error) = std::thread::Builder::new().name("comparing".into()).spawn(compare) {
+            tracing::warn!("what is at destinations is compared later: the system gives no thread: {error}");
+        }
+        PendingWork::Retry
     }
 }
 
-/// How long to wait after a round that left this to do, and after so many pauses for the same; `None`: until the bell rings.
-fn retry_pause(left: PendingWork, waited: u32) -> Option<Duration> {
-    let (first, most) = match left {
+/// Resets the flag of the second thread when that ends, also by a panic.
+struct CompareThreadGuard(Arc<AtomicBool>);
+
+impl Drop for CompareThreadGuard {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Resumes downloads one after the other, as long as their user is logged in.
+fn resume_each(downloads: &Downloads, user: &str, records: &[DownloadRecord]) -> PendingWork {
+    let core = &downloads.shares.core;
+    let mut pending = PendingWork::Nothing;
+    for record in records {
+        if core.shutdown.is_set() || core.trackers.user().as_deref() != Some(user) {
+            break;
+        }
+        pending = pending.max(downloads.resume(user, &record.key));
+        if pending == PendingWork::Trackers {
+            // The others would ask the same trackers.
+            break;
+        }
+    }
+    pending
+}
+
+/// Whether there is a file at the destination, which is compared before the download is resumed.
+fn is_destination_occupied(record: &DownloadRecord) -> bool {
+    let existing =
+        Destination::resolve(&record.destination, &record.key.name).and_then(|place| place.existing_entry());
+    matches!(existing, Ok(DestinationEntry::File { .. }))
+}
+
+/// How long to wait after a round, by what it left and how often that was waited for. `None`: until the
+/// thread is woken.
+fn retry_pause(pending: PendingWork, pauses: u32) -> Option<Duration> {
+    let (first_ms, max_ms) = match pending {
         PendingWork::Nothing => return None,
         PendingWork::Retry => (limits::RECHECK_FIRST_MS, limits::RECHECK_MAX_MS),
         PendingWork::Trackers => (limits::RECONNECT_FIRST_MS, limits::RECONNECT_MAX_MS),
     };
-    Some(Duration::from_millis(first.saturating_mul(2_u64.saturating_pow(waited)).min(most)))
+    Some(Duration::from_millis(first_ms.saturating_mul(2_u64.saturating_pow(pauses)).min(max_ms)))
 }
 
 #[cfg(test)]
@@ -93,14 +163,14 @@ mod tests {
     #[test]
     fn pauses_double_up_to_their_limit() {
         assert_eq!(retry_pause(PendingWork::Nothing, 3), None);
-        for (left, first, most) in [
+        for (pending, first_ms, max_ms) in [
             (PendingWork::Retry, limits::RECHECK_FIRST_MS, limits::RECHECK_MAX_MS),
             (PendingWork::Trackers, limits::RECONNECT_FIRST_MS, limits::RECONNECT_MAX_MS),
         ] {
-            let of = |waited| retry_pause(left, waited).map(|pause| pause.as_millis());
-            assert_eq!(of(0), Some(first.into()));
-            assert_eq!(of(1), Some((2 * first).into()));
-            assert_eq!(of(u32::MAX), Some(most.into()));
+            let pause_ms = |pauses| retry_pause(pending, pauses).map(|pause| pause.as_millis());
+            assert_eq!(pause_ms(0), Some(first_ms.into()));
+            assert_eq!(pause_ms(1), Some((2 * first_ms).into()));
+            assert_eq!(pause_ms(u32::MAX), Some(max_ms.into()));
         }
     }
 }

@@ -1,29 +1,30 @@
-//! What a try to bring something back leaves to do; the one place where refusals are told final or passing.
+//! Decides by its fault whether work that failed is tried again. The only place where a refusal counts as
+//! final or passing.
 
 use tracker::api::failure::FailureCode;
 
 use crate::exit::{ClientFault, ExitCause};
 
-/// What is left to do after a round.
+/// What a round of recovery leaves to do, in ascending order of its pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PendingWork {
     /// Nothing.
     Nothing,
-    /// Something that a file, a directory, a busy tracker or another command holds up.
+    /// Something that waits for a file, a directory, a busy tracker or another command.
     Retry,
-    /// Something that waits for a tracker.
+    /// Something that waits for a reachable tracker.
     Trackers,
 }
 
-/// What a fault leaves to do; `None` when a tracker's own refusal makes asking again useless. Nothing else is final: the
-/// trackers' file may be missing for a moment, another program may answer at their address, nobody may be logged in until
-/// the next login rings.
+/// The work that a fault leaves; `None` when a tracker's own refusal is final. No other fault is: the
+/// trackers' file may be missing for a moment, another program may answer at a tracker's address, and a login
+/// wakes recovery.
 pub(super) fn pending_after(fault: &ClientFault) -> Option<PendingWork> {
     if fault.refusal_code.is_some_and(is_final) { None } else { Some(classify_transient(fault)) }
 }
 
-/// As [`pending_after`], for the listing of a file: its message is the same each time, so that it is no use either to send again what
-/// is no request to the trackers, or larger than one may be.
+/// As [`pending_after`], for the listing of a file. Its message is the same each time, so a malformed or too
+/// large one is refused for good.
 pub(super) fn pending_after_listing(fault: &ClientFault) -> Option<PendingWork> {
     let unfit = matches!(fault.refusal_code, Some(FailureCode::BadRequest | FailureCode::TooLarge));
     if unfit { None } else { pending_after(fault) }
@@ -36,8 +37,8 @@ fn classify_transient(fault: &ClientFault) -> PendingWork {
     }
 }
 
-/// Whether the answer stays the same until somebody changes something. What the trackers cannot do now, take for a mistake of
-/// this program, or say in another version's words may pass; a login that has ended comes back with the user.
+/// Whether the answer stays the same until a user changes something. Overload, mistakes of this program and
+/// codes of another version may pass, and an expired login comes back with the next one.
 fn is_final(code: FailureCode) -> bool {
     match code {
         FailureCode::NotMember
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_final_for_a_listing_alone() {
+    fn a_malformed_request_is_final_only_for_a_listing() {
         for code in [FailureCode::BadRequest, FailureCode::TooLarge] {
             assert_eq!(pending_after(&refused(code)), Some(PendingWork::Retry), "{code}");
             assert_eq!(pending_after_listing(&refused(code)), None, "{code}");

@@ -1,4 +1,4 @@
-//! The engine's snapshots as rows for front ends.
+//! Turns the engine's snapshots into rows for front ends.
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{LatencyRow, ShareRow, TransferFigures, TransferRow, TransferState, ZeroCopyRow};
 
-/// A download as it stands. `paused_because`: who or what paused it, when not the user's own word; `limit_down`: the
-/// node's own limit.
+/// The row of a download. `paused_because` is why the node paused it (`None` when its user did), `limit_down`
+/// the node's limit in bytes a second.
 pub(crate) fn transfer_row(
     key: &FileKey,
     progress: &DownloadProgress,
@@ -45,7 +45,7 @@ pub(crate) fn transfer_row(
     }
 }
 
-/// A download that does not move.
+/// The row of a download that does not transfer.
 pub(crate) fn idle_transfer_row(
     key: &FileKey,
     path: PathBuf,
@@ -74,11 +74,11 @@ pub(crate) fn idle_transfer_row(
     }
 }
 
-/// What a durable download took; `None` as long as it is not.
+/// The measured figures of a durable download; `None` before.
 pub(crate) fn transfer_figures(download: &Download, progress: &DownloadProgress) -> Option<TransferFigures> {
     let (proven, durable) = (progress.proven_after?, progress.durable_after?);
     Some(TransferFigures {
-        // Fresh, since the row may be made some time after the snapshot.
+        // Asked again, since the row may be made some time after the snapshot.
         age_us: whole_us(download.progress().age),
         first_verified_us: progress.first_verified_after.map(whole_us),
         proven_us: whole_us(proven),
@@ -93,7 +93,7 @@ pub(crate) fn transfer_figures(download: &Download, progress: &DownloadProgress)
 fn latency_row(histogram: &Histogram<u32>) -> LatencyRow {
     let at = |quantile| histogram.value_at_quantile(quantile);
     let mut bytes = Vec::new();
-    // Memory takes all that is written to it, and the form knows every count.
+    // Cannot fail: a vector takes all bytes, and the format holds every count.
     let _ = V2Serializer::new().serialize(histogram, &mut bytes);
     LatencyRow {
         count: histogram.len(),
@@ -106,7 +106,7 @@ fn latency_row(histogram: &Histogram<u32>) -> LatencyRow {
     }
 }
 
-/// What held it back most; the node's own limit, where the bytes came nearly as fast as that allows.
+/// What limited a download most. It is the node's own limit if the rate came near it.
 fn name_limit(found: Bottleneck, rate: u64, limit_down: Option<NonZeroU64>) -> String {
     match limit_down {
         Some(limit) if found == Bottleneck::Network && rate / 3 >= limit.get() / 4 => "`--limit-down`".into(),
@@ -114,7 +114,7 @@ fn name_limit(found: Bottleneck, rate: u64, limit_down: Option<NonZeroU64>) -> S
     }
 }
 
-/// Bytes a second: of the whole download where it has come to its proof, else lately.
+/// Bytes a second: of the whole download once it is verified, before that lately.
 fn overall_rate(progress: &DownloadProgress) -> u64 {
     match progress.proven_after.map_or(0, |span| span.as_millis()) {
         0 => progress.verified_bytes_per_s,
@@ -144,7 +144,7 @@ fn transfer_state(
     }
 }
 
-/// A share that is not served, for this reason.
+/// The row of a share that is not served, with the reason.
 pub(crate) fn unserved_share_row(key: &FileKey, why: String) -> ShareRow {
     ShareRow {
         group: key.group.clone(),
@@ -157,7 +157,7 @@ pub(crate) fn unserved_share_row(key: &FileKey, why: String) -> ShareRow {
     }
 }
 
-/// A share as it stands.
+/// The row of a served share.
 pub(crate) fn share_row(status: &ShareStatus) -> ShareRow {
     ShareRow {
         group: status.key.group.clone(),
@@ -170,7 +170,7 @@ pub(crate) fn share_row(status: &ShareStatus) -> ShareRow {
     }
 }
 
-/// Sends without a copy, as they stand.
+/// The row of zero-copy sends.
 pub(crate) fn zero_copy_row(sends: ZeroCopySends) -> ZeroCopyRow {
     ZeroCopyRow { mapped_bytes: sends.mapped_bytes, copied_bytes: sends.copied_bytes, refused: sends.refused }
 }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_limit_is_named_where_it_is_what_holds_back() {
+    fn the_nodes_limit_is_named_if_it_limits_a_download() {
         let limit = NonZeroU64::new(1_000_000);
         assert_eq!(name_limit(Bottleneck::Network, 1_000_000, limit), "`--limit-down`");
         assert_eq!(name_limit(Bottleneck::Network, 760_000, limit), "`--limit-down`");

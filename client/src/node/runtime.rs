@@ -1,6 +1,7 @@
-//! A node that runs in this process: started, waited for, ended.
+//! The node that runs in this process: starts it, connects to it, ends it.
 //!
-//! Invariant: the socket is gone before the lock is given back, so nobody connects to a node that is ending.
+//! Always true: the socket is removed before the lock of the state directory is given back, so that no front
+//! end connects to a node that is ending.
 
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,20 +10,22 @@ use std::sync::mpsc::Receiver;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::core::NodeCore;
+use super::disk::state_dir::StateDir;
+use super::downloads::Downloads;
+use super::heartbeat::start_heartbeat;
+use super::recovery::NodeRecovery;
+use super::serve::requests::RequestHandler;
+use super::serve::socket::{self, FrontEnds};
+use super::shares::Shares;
+use super::shutdown::Latch;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::connection::NodeConnection;
-use crate::node::core::NodeCore;
-use crate::node::disk::state_dir::StateDir;
-use crate::node::downloads::DownloadTable;
-use crate::node::heartbeat;
-use crate::node::recovery::NodeRecovery;
-use crate::node::serve::requests::RequestHandler;
-use crate::node::serve::socket::{self, FrontEnds};
-use crate::node::shutdown::ShutdownLatch;
 use crate::plan::NodePlan;
 
-/// The node that this process is.
+/// A running node.
 pub(crate) struct NodeRuntime {
+    core: Arc<NodeCore>,
     requests: Arc<RequestHandler>,
     front_ends: Arc<FrontEnds>,
     listener: UnixListener,
@@ -33,55 +36,57 @@ impl NodeRuntime {
     /// Starts the node of a state directory. Its engine starts when it is first needed.
     ///
     /// # Errors
-    /// A fault when the state directory or the system does not give what it takes.
+    /// The socket, the node's key or a thread cannot be had.
     pub(crate) fn start(plan: NodePlan, state: StateDir) -> Result<NodeRuntime, ClientFault> {
         raise_descriptor_limit();
         let listener = state.listen()?;
         let core = Arc::new(NodeCore::new(plan, state)?);
-        let downloads = Arc::new(DownloadTable::load(&core.records));
-        let desk = Arc::new(RequestHandler::new(Arc::clone(&core), downloads));
-        let fronts = Arc::<FrontEnds>::default();
+        let shares = Arc::new(Shares::load(Arc::clone(&core)));
+        let downloads = Arc::new(Downloads::load(Arc::clone(&shares)));
+        let recovery = Arc::new(NodeRecovery::new(Arc::clone(&downloads)));
+        let requests = Arc::new(RequestHandler::new(Arc::clone(&core), downloads));
+        let front_ends = Arc::<FrontEnds>::default();
         let accepting = listener.try_clone().map_err(|error| no_descriptor_fault(&error))?;
-        socket::accept_front_ends(accepting, Arc::clone(&desk), Arc::clone(&fronts))?;
-        heartbeat::start_heartbeat(core)?;
-        Ok(NodeRuntime { requests: desk, front_ends: fronts, listener, recovery: Arc::default() })
+        socket::accept_front_ends(accepting, Arc::clone(&requests), Arc::clone(&front_ends))?;
+        start_heartbeat(shares)?;
+        Ok(NodeRuntime { core, requests, front_ends, listener, recovery })
     }
 
-    /// A connection from this process: the same as from any other.
+    /// A connection from this process, like that of any other front end.
     ///
     /// # Errors
-    /// When the system has no more descriptors or threads.
+    /// The system gives no descriptor or no thread.
     pub(crate) fn connect(&self) -> Result<NodeConnection, ClientFault> {
-        let (front, node) = UnixStream::pair().map_err(|error| no_descriptor_fault(&error))?;
+        let (front_end, node) = UnixStream::pair().map_err(|error| no_descriptor_fault(&error))?;
         socket::serve_front_end(node, &self.requests, &self.front_ends)?;
-        Ok(NodeConnection::handshake(front)?)
+        Ok(NodeConnection::handshake(front_end)?)
     }
 
-    /// Where peers connect; starts the engine.
+    /// The address where peers connect. Starts the engine.
     ///
     /// # Errors
-    /// A fault when the engine does not start.
+    /// The engine does not start.
     pub(crate) fn listen_address(&self) -> Result<SocketAddr, ClientFault> {
-        self.requests.core.peer.engine().map(|engine| engine.listen_address())
+        self.core.peer.engine().map(|engine| engine.listen_address())
     }
 
-    /// Brings back the shares of whoever is logged in here, now and after each login; `downloads` too, where this node
-    /// stays and does not end with a command.
+    /// Restores the shares of the user who is logged in, now and after each login. Resumes downloads too if
+    /// `includes_downloads`: the node does not end with its command.
     ///
     /// # Errors
-    /// A fault when the system gives no thread.
-    pub(crate) fn start_recovery(&self, downloads: bool) -> Result<(), ClientFault> {
-        self.recovery.start(&self.requests.core, &self.requests.downloads, downloads)
+    /// The system gives no thread.
+    pub(crate) fn start_recovery(&self, includes_downloads: bool) -> Result<(), ClientFault> {
+        self.recovery.start(includes_downloads)
     }
 
-    /// What the node says without being asked, from now on.
+    /// The notices of the node from now on.
     pub(crate) fn subscribe_notices(&self) -> Receiver<String> {
-        self.requests.core.notices.subscribe()
+        self.core.notices.subscribe()
     }
 
-    /// What could not be brought back, with what to do about it.
+    /// The records that could not be read, with what to do about each.
     pub(crate) fn record_problems(&self) -> Vec<String> {
-        self.requests.core.records.problems()
+        self.core.records.problems()
     }
 
     /// What the node lacks, in words.
@@ -89,31 +94,31 @@ impl NodeRuntime {
         self.requests.waits_for()
     }
 
-    /// What ends the node, for a signal.
-    pub(crate) fn shutdown_latch(&self) -> Arc<ShutdownLatch> {
-        Arc::clone(&self.requests.core.shutdown)
+    /// The latch that ends the node, for a signal handler.
+    pub(crate) fn shutdown_latch(&self) -> Arc<Latch> {
+        Arc::clone(&self.core.shutdown)
     }
 
     /// Waits until the node is to end.
     pub(crate) fn wait_for_shutdown(&self) {
-        self.requests.core.shutdown.wait();
+        self.core.shutdown.wait();
     }
 
-    /// Takes nobody any more, lets those who wait for an answer have it (unless the node is to end), and ends.
+    /// Ends the node. Front ends that wait for an answer get it first, unless the node is shutting down
+    /// already.
     pub(crate) fn shut_down(self) {
-        let core = &self.requests.core;
-        core.state_dir.remove_socket();
-        // The thread that accepts wakes with an error; without this it would sleep until the process ends.
+        self.core.state_dir.remove_socket();
+        // Ends the thread that accepts, which would sleep until the process ends.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
-        self.front_ends.wait_until_idle(&core.shutdown);
-        core.shutdown.set();
-        core.recovery_wakeup.set();
-        core.peer.stop();
+        self.front_ends.wait_until_idle(&self.core.shutdown);
+        self.core.shutdown.set();
+        self.core.recovery_wakeup.set();
+        self.core.peer.stop();
     }
 }
 
-/// Lets this process have as many descriptors as it may: each share holds one, and the usual soft limit of 1,024 is there
-/// for programs that cannot count further.
+/// Raises the soft limit of open files to the hard one: each share holds a descriptor. The usual soft limit
+/// of 1,024 is for programs that use `select`.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {

@@ -1,44 +1,74 @@
-//! The end of a node, or of a part of its work, as something to wait for: threads that pause do it here, and so wake
-//! at once when it comes.
+//! Flags that threads sleep on: the node's shutdown, and the wake-up of its recovery thread.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::lock::lock;
 
-/// Whether it has come.
+/// A flag that is set once and stays set. A node's shutdown is one.
 #[derive(Debug, Default)]
-pub(crate) struct ShutdownLatch {
+pub(crate) struct Latch {
     is_set: Mutex<bool>,
     changed: Condvar,
 }
 
-impl ShutdownLatch {
-    /// Ends it.
+impl Latch {
+    /// Sets it, and wakes all threads that wait for it.
     pub(crate) fn set(&self) {
         *lock(&self.is_set) = true;
         self.changed.notify_all();
     }
 
-    /// Whether it has ended.
+    /// Whether it is set.
     pub(crate) fn is_set(&self) -> bool {
         *lock(&self.is_set)
     }
 
-    /// Waits for the end.
+    /// Waits until it is set.
     pub(crate) fn wait(&self) {
-        let over = lock(&self.is_set);
-        drop(self.changed.wait_while(over, |over| !*over).unwrap_or_else(PoisonError::into_inner));
+        let is_set = lock(&self.is_set);
+        drop(self.changed.wait_while(is_set, |is_set| !*is_set).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Waits for the end, at most `pause`; whether it came.
+    /// Waits until it is set, at most `pause`; whether it is.
     pub(crate) fn wait_timeout(&self, pause: Duration) -> bool {
-        let over = lock(&self.is_set);
-        let (over, _) = self
+        let is_set = lock(&self.is_set);
+        let (is_set, _) = self
             .changed
-            .wait_timeout_while(over, pause, |over| !*over)
+            .wait_timeout_while(is_set, pause, |is_set| !*is_set)
             .unwrap_or_else(PoisonError::into_inner);
-        *over
+        *is_set
+    }
+}
+
+/// A flag that one thread waits for and resets. To set it before the thread waits, or several times, counts
+/// once.
+#[derive(Debug, Default)]
+pub(super) struct WakeupFlag {
+    is_set: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl WakeupFlag {
+    /// Sets it, and wakes the thread that waits for it.
+    pub(super) fn set(&self) {
+        *lock(&self.is_set) = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until it is set, at most `pause` (`None`: without a limit), and resets it; whether it was set.
+    pub(super) fn wait(&self, pause: Option<Duration>) -> bool {
+        let is_set = lock(&self.is_set);
+        let mut is_set = match pause {
+            None => {
+                self.changed.wait_while(is_set, |is_set| !*is_set).unwrap_or_else(PoisonError::into_inner)
+            }
+            Some(pause) => {
+                let waited = self.changed.wait_timeout_while(is_set, pause, |is_set| !*is_set);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        std::mem::take(&mut *is_set)
     }
 }
 
@@ -49,15 +79,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_wakes_whoever_waits() {
-        let ending = Arc::new(ShutdownLatch::default());
-        assert!(!ending.wait_timeout(Duration::ZERO));
+    fn a_latch_wakes_the_threads_that_wait_and_stays_set() {
+        let latch = Arc::new(Latch::default());
+        assert!(!latch.wait_timeout(Duration::ZERO));
         let waiter = std::thread::spawn({
-            let ending = Arc::clone(&ending);
-            move || ending.wait()
+            let latch = Arc::clone(&latch);
+            move || latch.wait()
         });
-        ending.set();
+        latch.set();
         waiter.join().unwrap();
-        assert!(ending.is_set() && ending.wait_timeout(Duration::MAX));
+        assert!(latch.is_set() && latch.wait_timeout(Duration::MAX));
+    }
+
+    #[test]
+    fn a_wakeup_before_the_wait_is_not_lost_and_counts_once() {
+        let wakeup = WakeupFlag::default();
+        wakeup.set();
+        wakeup.set();
+        assert!(wakeup.wait(None));
+        assert!(!wakeup.wait(Some(Duration::ZERO)));
     }
 }

@@ -1,7 +1,7 @@
-//! Files of the state directory that nobody else may read or stand in for.
+//! Files of the state directory that belong to its user alone.
 //!
-//! Invariants: a link or a pipe in a file's place is refused, never followed or waited for; a secret is only ever
-//! written to a file that was made for it, open to its owner alone; files are replaced whole.
+//! Always true: a link or a pipe in the place of a file is refused, never followed or waited for. A secret is
+//! written only to a file that was created for it with mode 0600. Files are replaced whole.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -15,27 +15,27 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 use crate::quoting;
 
-/// Held by the process that is the node; whatever directory has it is a state directory.
-pub(in crate::node) const LOCK: &str = "node.lock";
+/// Locked by the process that is the node. A directory that has this file is a state directory.
+pub(super) const LOCK: &str = "node.lock";
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
 const STICKY: u32 = 0o1000;
 
-/// How a directory suits that may hold the state.
+/// Who may use a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectoryAccess {
-    /// As it is.
+    /// Its owner alone.
     Private,
-    /// As soon as it is closed to others, by whom it is used.
+    /// Other users too; it can be closed to them.
     Open,
 }
 
-/// Looks whether a directory can hold the state, and changes nothing.
+/// Checks whether a directory can hold the state, and changes nothing.
 ///
 /// # Errors
-/// A fault when it belongs to another user, is one that users share, or is open to others and holds something else.
+/// It belongs to another user, is shared by all users, or is open to others and holds other files.
 pub(crate) fn check_directory(path: &Path, found: &Metadata) -> Result<DirectoryAccess, ClientFault> {
     let refuse = |why: &str, fix: &str| {
         let message = format!("the state directory {} {why}", path.display());
@@ -51,7 +51,7 @@ pub(crate) fn check_directory(path: &Path, found: &Metadata) -> Result<Directory
     if found.mode() & OTHERS == 0 {
         return Ok(DirectoryAccess::Private);
     }
-    // Somebody may count on it being open, unless it is a node's already or there is nothing in it.
+    // Other users may need it open, unless it is empty or a state directory already.
     let mut entries = fs::read_dir(path).map_err(|error| unusable_fault(path, &error))?;
     if path.join(LOCK).exists() || entries.next().is_none() {
         return Ok(DirectoryAccess::Open);
@@ -60,11 +60,11 @@ pub(crate) fn check_directory(path: &Path, found: &Metadata) -> Result<Directory
     refuse("is open to other users and is none of Shoal's yet", &fix)
 }
 
-/// Makes the directory where it is missing, and sees that it is ours and closed to others.
+/// Makes a directory if it is missing, and closes it to other users.
 ///
 /// # Errors
-/// A fault when it cannot be made; those of [`check_directory`].
-pub(in crate::node) fn prepare_directory(path: &Path) -> Result<(), ClientFault> {
+/// It cannot be made; those of [`check_directory`].
+pub(super) fn prepare_directory(path: &Path) -> Result<(), ClientFault> {
     let fault = |error: io::Error| unusable_fault(path, &error);
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(fault)?;
     let directory = File::open(path).map_err(fault)?;
@@ -77,7 +77,7 @@ pub(in crate::node) fn prepare_directory(path: &Path) -> Result<(), ClientFault>
     Ok(())
 }
 
-/// Why a path cannot be a state directory, or not this user's.
+/// Why a path cannot be a state directory.
 pub(crate) fn unusable_fault(path: &Path, error: &io::Error) -> ClientFault {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
     let shown = path.display();
@@ -94,11 +94,11 @@ pub(crate) fn unusable_fault(path: &Path, error: &io::Error) -> ClientFault {
     ClientFault::new(exit, message).fix("name a directory of your own: `--state DIR`")
 }
 
-/// Opens a file for its lock; makes it where it is missing.
+/// Opens a lock file; makes it if it is missing.
 ///
 /// # Errors
-/// What the system says; `InvalidInput` when something else than a file is there.
-pub(in crate::node) fn open_lock_file(path: &Path) -> io::Result<File> {
+/// Those of the system; `InvalidInput` if it is not a regular file.
+pub(super) fn open_lock_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -112,16 +112,16 @@ pub(in crate::node) fn open_lock_file(path: &Path) -> io::Result<File> {
 /// Reads a short file.
 ///
 /// # Errors
-/// What the system says; `InvalidInput` when something else than a file is there, or one that is too long.
-pub(in crate::node) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+/// Those of the system; `InvalidInput` if it is not a regular file or too long.
+pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     read_limited(path, limits::STATE_FILE_MAX_BYTES)
 }
 
-/// As [`read_file`], with a limit of its own, in bytes.
+/// As [`read_file`], with a limit in bytes.
 ///
 /// # Errors
 /// As [`read_file`].
-pub(in crate::node) fn read_limited(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_limited(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
     let file = require_regular(OpenOptions::new().read(true).custom_flags(open_flags()).open(path)?)?;
     let mut bytes = Vec::new();
     file.take(most_bytes + 1).read_to_end(&mut bytes)?;
@@ -131,11 +131,11 @@ pub(in crate::node) fn read_limited(path: &Path, most_bytes: u64) -> io::Result<
     Ok(bytes)
 }
 
-/// Replaces a file of `directory` whole: temporary file, fsync, rename, fsync of the directory.
+/// Replaces a file: writes a temporary file, syncs it, renames it, syncs the directory.
 ///
 /// # Errors
-/// What the system says. The old file is then still there.
-pub(in crate::node) fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Those of the system. The old file is kept.
+pub(super) fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     replace_file_with(directory, name, |file| file.write_all(bytes))
 }
 
@@ -143,7 +143,7 @@ pub(in crate::node) fn replace_file(directory: &Path, name: &str, bytes: &[u8]) 
 ///
 /// # Errors
 /// As [`replace_file`], and those of `write`.
-pub(in crate::node) fn replace_file_with(
+pub(super) fn replace_file_with(
     directory: &Path,
     name: &str,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -151,7 +151,7 @@ pub(in crate::node) fn replace_file_with(
     let temporary = directory.join(format!("{name}.new"));
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // Nothing was there, or what an earlier crash or somebody else had left.
+        // None, or one that a crash left.
         _ => {}
     }
     let file = OpenOptions::new()
@@ -162,36 +162,36 @@ pub(in crate::node) fn replace_file_with(
         .open(&temporary)?;
     let written = fill_file(file, write).and_then(|()| fs::rename(&temporary, directory.join(name)));
     if written.is_err() {
-        // On a full disk half a file would only take room; the cause matters more than what comes of this.
+        // On a full disk half a file only takes room. The first error is the one to report.
         let _ = fs::remove_file(&temporary);
     }
     written.and_then(|()| sync_directory(directory))
 }
 
 fn fill_file(mut file: File, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    // A umask may have taken from the mode.
+    // The umask may have removed bits of the mode.
     file.set_permissions(Permissions::from_mode(FILE_MODE))?;
     write(&mut file)?;
     file.sync_all()
 }
 
-/// Brings a directory's names to the disk.
+/// Syncs a directory.
 ///
 /// # Errors
-/// What the system says.
-pub(in crate::node) fn sync_directory(directory: &Path) -> io::Result<()> {
+/// Those of the system.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Brings a new directory's own name to the disk.
+/// Syncs the parent of a new directory.
 ///
 /// # Errors
-/// What the system says.
-pub(in crate::node) fn sync_parent(directory: &Path) -> io::Result<()> {
+/// Those of the system.
+pub(super) fn sync_parent(directory: &Path) -> io::Result<()> {
     directory.parent().map_or(Ok(()), sync_directory)
 }
 
-/// Does not follow a link, nor wait for the other end of a pipe.
+/// Open flags: do not follow a link, do not wait for the other end of a pipe.
 fn open_flags() -> i32 {
     (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }
@@ -223,7 +223,7 @@ mod tests {
         fs::set_permissions(&temporary, Permissions::from_mode(0o644)).unwrap();
         fs::hard_link(&temporary, &kept).unwrap();
         replace_file(dir.path(), "s", b"secret").unwrap();
-        assert_eq!(fs::read(&kept).unwrap(), b"old", "whoever had it open reads no secret");
+        assert_eq!(fs::read(&kept).unwrap(), b"old", "a process that had it open reads no secret");
         let made = fs::metadata(dir.path().join("s")).unwrap();
         assert_eq!(made.mode() & 0o777, FILE_MODE);
 
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_ours_is_closed_and_anothers_refused() {
+    fn an_own_directory_is_closed_and_another_users_refused() {
         let dir = tempfile::tempdir().unwrap();
         let mode = |mode| fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
         mode(0o755);
@@ -260,18 +260,22 @@ mod tests {
 
         mode(0o1777);
         assert_eq!(prepare_directory(dir.path()).unwrap_err().exit, ExitCause::LocalIo);
-        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o1777, 0o1777, "and not changed");
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o1777, 0o1777, "its mode is not changed");
 
         mode(0o750);
         fs::write(dir.path().join("letter"), "").unwrap();
         let refused = prepare_directory(dir.path()).unwrap_err();
         assert!(refused.message.contains("none of Shoal's") && refused.fix.is_some(), "{refused}");
-        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, 0o750, "others may count on it");
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, 0o750, "its mode is not changed");
         fs::write(dir.path().join(LOCK), "").unwrap();
         prepare_directory(dir.path()).unwrap();
-        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, DIRECTORY_MODE, "a node's own");
+        assert_eq!(
+            fs::metadata(dir.path()).unwrap().mode() & 0o777,
+            DIRECTORY_MODE,
+            "a state directory is closed"
+        );
 
-        // Only root can give a directory away; everybody else has root's to try.
+        // Only root can give a directory away; other users try root's.
         let anothers = if geteuid().is_root() {
             mode(0o700);
             std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();

@@ -1,17 +1,17 @@
-//! The state directory: who may be the node, and what outlives it.
+//! The state directory: its lock, and what outlives the process.
 //!
 //! ```text
-//!   DIR (0700)   node.lock     held (flock) by the process that is the node
+//!   DIR (0700)   node.lock     locked (flock) by the process that is the node
 //!                node.sock     where front ends connect (0600)
 //!                node.key      seed of the node's Ed25519 key (0600)
-//!                session.json  who is logged in, and the token (0600)
+//!                session.json  the logged-in user, and the token (0600)
 //!                port          where peers connected last time
 //!                history       lines typed at the prompt (0600)
-//!                shares/, downloads/   what comes back after a restart (`records`)
+//!                shares/, downloads/   records of shares and downloads (`records`)
 //! ```
 //!
-//! Invariants: whoever holds a [`StateDir`] holds the lock, and the directory is theirs alone; files are replaced whole,
-//! so a crash leaves the old or the new one.
+//! Always true: a process with a [`StateDir`] holds the lock. The directory belongs to its user alone. Files
+//! are replaced whole, so that a crash leaves the old or the new one.
 
 use std::fs::{self, File};
 use std::io;
@@ -35,22 +35,23 @@ const SESSION: &str = "session.json";
 const PORT: &str = "port";
 const HISTORY: &str = "history";
 
-/// Longest path that fits a Unix socket's address (`sun_path`, 108 bytes with the final zero).
+/// Longest path of a Unix socket, in bytes: `sun_path` has 108, with the final zero. A limit of the system,
+/// so not in `limits`.
 const SOCKET_PATH_MAX_BYTES: usize = 107;
 
-/// Who is logged in here, and what is needed to go on with it in another process.
+/// The login of a user, with which another process continues.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SavedSession {
     /// The user.
     pub(crate) user: String,
-    /// The trackers' token.
+    /// The token of the tracker.
     pub(crate) token: String,
-    /// The trackers' public key, under which tickets are signed.
+    /// The public key under which the trackers sign tickets.
     pub(crate) tracker_key: [u8; 32],
 }
 
 impl SavedSession {
-    /// The trackers' public key.
+    /// The public key under which the trackers sign tickets.
     pub(crate) fn tracker_key(&self) -> TrackerKey {
         TrackerKey(self.tracker_key)
     }
@@ -62,7 +63,7 @@ impl std::fmt::Debug for SavedSession {
     }
 }
 
-/// The state directory of the node that this process is.
+/// The locked state directory of this node.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
@@ -70,10 +71,11 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory where it is missing, closes it to others, and takes the lock; `None` when another process has it.
+    /// Makes the directory if it is missing, closes it to other users, and locks it. `None` if another
+    /// process has the lock.
     ///
     /// # Errors
-    /// A fault that names what cannot be made or opened, or whose directory it is.
+    /// It cannot be made, opened or locked, or belongs to another user.
     pub(crate) fn lock(path: &Path) -> Result<Option<StateDir>, ClientFault> {
         private::prepare_directory(path)?;
         let advice = |fault: ClientFault| fault.fix("name a directory that can be written: `--state DIR`");
@@ -87,15 +89,16 @@ impl StateDir {
         }
     }
 
-    /// Where it is. Nobody else may write there.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Listens for front ends. A socket left behind by a dead node is removed: the lock proves that it is dead.
+    /// Listens for front ends. Removes the socket of an earlier node: holding the lock proves that it has
+    /// ended.
     ///
     /// # Errors
-    /// A fault when the socket cannot be made.
+    /// The socket cannot be made.
     pub(crate) fn listen(&self) -> Result<UnixListener, ClientFault> {
         let path = self.path.join(SOCKET);
         let fault = |error: &io::Error| {
@@ -108,16 +111,16 @@ impl StateDir {
         Ok(listener)
     }
 
-    /// Takes the socket away, so that nobody connects to a node that is ending.
+    /// Removes the socket, so that no front end connects to a node that is ending.
     pub(crate) fn remove_socket(&self) {
-        // Best effort: what cannot be removed is removed by the next node, or is why that one cannot listen.
+        // The next node removes it, or reports why it cannot.
         let _ = fs::remove_file(self.path.join(SOCKET));
     }
 
-    /// This node's key; made at first use.
+    /// The node's key. Made at first use.
     ///
     /// # Errors
-    /// A fault when it can be neither read nor written, or is no key.
+    /// It can be neither read nor written, or is damaged.
     pub(crate) fn secret_key(&self) -> Result<SecretKey, ClientFault> {
         let path = self.path.join(KEY);
         match private::read_file(&path) {
@@ -141,36 +144,36 @@ impl StateDir {
         }
     }
 
-    /// Who was logged in last and did not log out. A file that cannot be understood counts as nobody.
+    /// The session of the user who is logged in. A file that cannot be parsed counts as none.
     pub(crate) fn session(&self) -> Option<SavedSession> {
         serde_json::from_slice(&private::read_file(&self.path.join(SESSION)).ok()?).ok()
     }
 
-    /// Keeps a session.
+    /// Saves the session.
     ///
     /// # Errors
-    /// A fault when it cannot be written.
+    /// It cannot be written.
     pub(crate) fn save_session(&self, session: &SavedSession) -> Result<(), ClientFault> {
         let bytes = serde_json::to_vec(session)
             .map_err(|error| ClientFault::new(ExitCause::Other, error.to_string()))?;
         self.write_file(SESSION, &bytes)
     }
 
-    /// Forgets the session.
+    /// Removes the session.
     pub(crate) fn forget_session(&self) {
-        // A session that stays behind is refused by the trackers after a logout.
+        // If the file stays, trackers refuse its token after a logout.
         let _ = fs::remove_file(self.path.join(SESSION));
     }
 
-    /// The port that peers used last time.
+    /// The port on which the last node listened.
     pub(crate) fn port(&self) -> Option<u16> {
         String::from_utf8(private::read_file(&self.path.join(PORT)).ok()?).ok()?.trim().parse().ok()
     }
 
-    /// Keeps the port for the next time.
+    /// Saves the port.
     ///
     /// # Errors
-    /// A fault when it cannot be written.
+    /// It cannot be written.
     pub(crate) fn save_port(&self, port: u16) -> Result<(), ClientFault> {
         self.write_file(PORT, format!("{port}\n").as_bytes())
     }
@@ -186,17 +189,18 @@ impl StateDir {
 /// Connects to the node of a state directory.
 ///
 /// # Errors
-/// What the system says: nobody listens, or there is no such directory.
+/// No node listens, or there is no such directory.
 pub(crate) fn connect_node(directory: &Path) -> io::Result<UnixStream> {
     with_socket_path(directory, |path| UnixStream::connect(path))
 }
 
-/// Where the prompt keeps its history.
+/// The history file of the prompt.
 pub(crate) fn history_path(directory: &Path) -> PathBuf {
     directory.join(HISTORY)
 }
 
-/// The socket's path may be longer than a socket's address; then the directory's descriptor stands for it.
+/// Calls `open` with the path of the socket, or with a short path by the descriptor of its directory if that
+/// is too long.
 fn with_socket_path<T>(directory: &Path, open: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let path = directory.join(SOCKET);
     if path.as_os_str().len() <= SOCKET_PATH_MAX_BYTES {
@@ -206,7 +210,8 @@ fn with_socket_path<T>(directory: &Path, open: impl FnOnce(&Path) -> io::Result<
     open(&PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd())))
 }
 
-/// A failure in the state directory is the machine's, never a missing thing of the user's.
+/// Errors in the state directory are errors of the machine: a missing file there is not a missing file of the
+/// user.
 fn local_fault(fault: ClientFault) -> ClientFault {
     let exit = if fault.exit == ExitCause::DiskFull { ExitCause::DiskFull } else { ExitCause::LocalIo };
     ClientFault { exit, ..fault }
@@ -257,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_in_a_files_place_holds_up_nobody() {
+    fn a_pipe_in_the_place_of_a_file_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::lock(dir.path()).unwrap().unwrap();
         for name in [KEY, SESSION, PORT] {
@@ -275,7 +280,7 @@ mod tests {
         let path = dir.path().join("long".repeat(30));
         let state = StateDir::lock(&path).unwrap().unwrap();
         drop(state.listen().unwrap());
-        assert!(connect_node(&path).is_err(), "nobody listens on a stale socket");
+        assert!(connect_node(&path).is_err(), "a stale socket refuses connections");
         let _listener = state.listen().unwrap();
         assert!(connect_node(&path).is_ok());
         assert_eq!(mode(&path.join(SOCKET)), 0o600);

@@ -1,8 +1,10 @@
-//! The keeper of one download: asks the trackers for peers and tickets, tells them what was gained, and in the end that
-//! all of it is there.
+//! Talks to the trackers for one run of a download: asks for peers and tickets, announces pieces, and at the
+//! end makes the file a share.
 //!
-//! Invariant: a lost tracker costs nothing but fresh peers: what could not be told is told later, and after a change of
-//! epoch all of it is told again.
+//! Always true: without a tracker a download only lacks new peers. What could not be announced is announced
+//! later, and after a change of the tracker's epoch all of it again. Peers are asked for after 1, 2, 4 … 30
+//! s, and at once when the last one is gone; pieces are announced at most once a second; a ticket is renewed
+//! after two thirds of its life, or when the download waits for one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +12,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use engine::proto::bitfield::Bitfield;
+use engine::proto::limits::TICKET_LIFE_S;
 use engine::proto::units::PieceRange;
-use engine::stats::{DownloadPhase, WaitReason};
+use engine::stats::{DownloadFailure, DownloadPhase, WaitReason};
 use serde::de::IgnoredAny;
 use tracker::api::answers::PeersAnswer;
 use tracker::api::limits::{RANGES_PER_MESSAGE, REASON_MAX_BYTES};
@@ -19,41 +22,39 @@ use tracker::api::request::{Command, GainedPieces};
 
 use super::describe;
 use super::running::DownloadRun;
-use super::schedule::{AnnounceSchedule, DownloadNeed};
 use crate::clock;
 use crate::exit::ClientFault;
 use crate::limits;
-use crate::node::core::{NodeCore, to_engine_key};
-use crate::node::share::ShareState;
-use crate::node::shares;
+use crate::node::shares::{self, ShareOrigin, ShareState, Shares};
 use crate::node::trackers::RequestUrgency;
 
-/// Keeps one download.
 struct DownloadAnnouncer {
-    core: Arc<NodeCore>,
+    shares: Arc<Shares>,
     run: Arc<DownloadRun>,
     schedule: AnnounceSchedule,
     started_at: Instant,
+    /// Pieces that this run has verified.
     gained: Bitfield,
+    /// Those of them that the tracker has not been told of in its present epoch.
     unannounced: Bitfield,
     epoch: Option<u64>,
 }
 
-/// A keeper that waits for its download.
-pub(in crate::node) struct IdleAnnouncer(SyncSender<Arc<DownloadRun>>);
+/// The thread of an announcer that waits for its run.
+pub(super) struct IdleAnnouncer(SyncSender<Arc<DownloadRun>>);
 
-/// Starts a keeper before there is anything to keep, since nothing may fail any more once there is. It ends when it is given
-/// nothing.
+/// Starts the thread of an announcer before its run starts, since a run that has started must have one. The
+/// thread ends if it is dropped without a run.
 ///
 /// # Errors
-/// A fault when the system gives no thread.
-pub(in crate::node) fn spawn_announcer(core: Arc<NodeCore>) -> Result<IdleAnnouncer, ClientFault> {
-    let (sender, given) = sync_channel(1);
+/// The system gives no thread.
+pub(super) fn spawn_announcer(shares: Arc<Shares>) -> Result<IdleAnnouncer, ClientFault> {
+    let (sender, receiver) = sync_channel(1);
     std::thread::Builder::new()
-        .name("keeper".into())
+        .name("announcer".into())
         .spawn(move || {
-            if let Ok(entry) = given.recv() {
-                DownloadAnnouncer::new(core, entry).run();
+            if let Ok(run) = receiver.recv() {
+                DownloadAnnouncer::new(shares, run).run();
             }
         })
         .map(|_| IdleAnnouncer(sender))
@@ -61,19 +62,19 @@ pub(in crate::node) fn spawn_announcer(core: Arc<NodeCore>) -> Result<IdleAnnoun
 }
 
 impl IdleAnnouncer {
-    /// Gives it the download to keep.
-    pub(in crate::node) fn attach(self, entry: Arc<DownloadRun>) {
-        // It waits, and there is room for one.
-        let _ = self.0.send(entry);
+    /// Gives it its run.
+    pub(super) fn attach(self, run: Arc<DownloadRun>) {
+        // The thread waits for it, and the channel has room for one.
+        let _ = self.0.send(run);
     }
 }
 
 impl DownloadAnnouncer {
-    fn new(core: Arc<NodeCore>, run: Arc<DownloadRun>) -> DownloadAnnouncer {
+    fn new(shares: Arc<Shares>, run: Arc<DownloadRun>) -> DownloadAnnouncer {
         let pieces = run.manifest.pieces();
         DownloadAnnouncer {
-            epoch: core.trackers.status().epoch,
-            core,
+            epoch: shares.core.trackers.status().epoch,
+            shares,
             run,
             schedule: AnnounceSchedule::new(),
             started_at: clock::now(),
@@ -83,28 +84,23 @@ impl DownloadAnnouncer {
     }
 
     fn run(mut self) {
-        let mut seen = 0;
+        let mut version = 0;
         let tick = Duration::from_millis(limits::ANNOUNCER_TICK_MS);
-        while !self.core.shutdown.is_set() {
-            let progress = self.run.download.wait(seen, tick);
-            seen = progress.version;
+        while !self.shares.core.shutdown.is_set() {
+            let progress = self.run.download.wait(version, tick);
+            version = progress.version;
             self.collect_gained();
             self.report_suspects();
             let now = clock::now().duration_since(self.started_at);
             let need = match &progress.phase {
                 DownloadPhase::Durable => return self.complete(),
                 DownloadPhase::Failed(failure) => {
-                    self.core.notices.post(&format!("{} failed: {failure}", self.run.key));
-                    let why = ClientFault::from(failure);
-                    if let Err(fault) = self.run.update_record(&self.core, |wanted| wanted.failed = Some(why))
-                    {
-                        self.core.notices.post(&fault.message);
-                    }
+                    self.record_failure(failure);
                     return self.report_stopped();
                 }
                 DownloadPhase::Cancelled => return self.report_stopped(),
                 DownloadPhase::Paused => {
-                    // Nothing is asked for, but what is held is still shared.
+                    // The pieces that are here are still shared.
                     self.announce_gained(now);
                     continue;
                 }
@@ -130,15 +126,26 @@ impl DownloadAnnouncer {
         }
     }
 
+    fn record_failure(&self, failure: &DownloadFailure) {
+        let core = &self.shares.core;
+        core.notices.post(&format!("{} failed: {failure}", self.run.key));
+        if let Err(fault) = self.run.update_record(core, |record| record.failed = Some(failure.into())) {
+            core.notices.post(&fault.message);
+        }
+    }
+
+    /// Sends a command in the name of the run's user.
+    fn request(&self, command: Command) -> Result<(), ClientFault> {
+        let trackers = &self.shares.core.trackers;
+        trackers.request_as::<IgnoredAny>(&self.run.user, command, RequestUrgency::Background).map(drop)
+    }
+
     fn request_peers(&mut self, now: Duration) {
-        let command = Command::GetPeers { file: self.run.key.clone(), peer_key: Some(self.core.peer.key()) };
-        match self.core.trackers.request_as::<PeersAnswer>(
-            &self.run.user,
-            command,
-            RequestUrgency::Background,
-        ) {
+        let core = &self.shares.core;
+        let command = Command::GetPeers { file: self.run.key.clone(), peer_key: Some(core.peer.key()) };
+        match core.trackers.request_as::<PeersAnswer>(&self.run.user, command, RequestUrgency::Background) {
             Ok((answer, _)) => {
-                self.core.trackers.learn_time(answer.server_time);
+                core.trackers.learn_time(answer.server_time);
                 if let Some(ticket) = answer.ticket
                     && self.schedule.renew_due(now)
                 {
@@ -146,13 +153,13 @@ impl DownloadAnnouncer {
                 }
                 self.run.download.add_peers(&describe::connectable_peers(&answer.peers));
             }
-            Err(fault) => tracing::info!("no fresh peers for {}: {fault}", self.run.key),
+            Err(fault) => tracing::info!("no new peers for {}: {fault}", self.run.key),
         }
     }
 
-    /// Tells what was gained, at most once a second; all of it when the trackers' memory is another's.
+    /// Announces gained pieces, at most once a second; all of them after a change of the tracker's epoch.
     fn announce_gained(&mut self, now: Duration) {
-        let epoch = self.core.trackers.status().epoch;
+        let epoch = self.shares.core.trackers.status().epoch;
         if epoch != self.epoch {
             self.epoch = epoch;
             self.unannounced = self.gained.clone();
@@ -162,103 +169,211 @@ impl DownloadAnnouncer {
         }
         let mut ranges = self.unannounced.ranges();
         ranges.truncate(RANGES_PER_MESSAGE);
-        let command = Command::UpdatePieces {
-            file: self.run.key.clone(),
-            gained: GainedPieces::Ranges(ranges.clone()),
-        };
-        match self.core.trackers.request_as::<IgnoredAny>(&self.run.user, command, RequestUrgency::Background)
-        {
-            Ok(_) => {
+        let gained = GainedPieces::Ranges(ranges.clone());
+        match self.request(Command::UpdatePieces { file: self.run.key.clone(), gained }) {
+            Ok(()) => {
                 for piece in ranges.into_iter().flat_map(PieceRange::indices) {
                     self.unannounced.remove(piece);
                 }
             }
-            Err(fault) => tracing::info!("what {} gained is told later: {fault}", self.run.key),
+            Err(fault) => tracing::info!("the pieces of {} are announced later: {fault}", self.run.key),
         }
     }
 
     fn report_suspects(&self) {
         for suspect in self.run.download.take_suspects() {
-            self.core.notices.post(&format!("{}: {} {}", self.run.key, suspect.address, suspect.reason));
+            let notice = format!("{}: {} {}", self.run.key, suspect.address, suspect.reason);
+            self.shares.core.notices.post(&notice);
             let mut reason = suspect.reason;
             reason.truncate(reason.floor_char_boundary(REASON_MAX_BYTES));
-            let command = Command::ReportPeer { file: self.run.key.clone(), peer: suspect.address, reason };
-            if let Err(fault) = self.core.trackers.request_as::<IgnoredAny>(
-                &self.run.user,
-                command,
-                RequestUrgency::Background,
-            ) {
+            let file = self.run.key.clone();
+            if let Err(fault) = self.request(Command::ReportPeer { file, peer: suspect.address, reason }) {
                 tracing::info!("{} could not be reported: {fault}", suspect.address);
             }
         }
     }
 
-    /// Tells the trackers that nothing of it is here any more, where it is so: to them whoever asks for a file is one of its
-    /// leechers, even before the first piece.
+    /// Tells the tracker that nothing of the file is served here, unless it is. A tracker lists a node as a
+    /// leecher as soon as it has asked for a file, even without a piece.
     fn report_stopped(&self) {
-        let key = to_engine_key(&self.run.key);
-        let shares = self.core.peer.started_engine().map(|engine| engine.shares()).unwrap_or_default();
-        if shares.iter().any(|share| share.key == key) {
-            return;
-        }
-        let command = Command::StopShare { file: self.run.key.clone() };
-        if let Err(fault) =
-            self.core.trackers.request_as::<IgnoredAny>(&self.run.user, command, RequestUrgency::Background)
-        {
-            tracing::info!("the trackers still take {} as a share: {fault}", self.run.key);
+        let core = &self.shares.core;
+        if shares::is_served(core, &self.run.key) != Some(true) {
+            shares::report_stopped(core, &self.run.user, &self.run.key);
         }
     }
 
-    /// From now on it is a share: first that is on record, then the download is not.
-    fn record_completion(&self, path: &Path) -> Result<(), ClientFault> {
-        let DownloadRun { key, user, id, manifest, download, .. } = &*self.run;
-        if let Some(fingerprint) = download.fingerprint() {
-            shares::share_download(&self.core, key, user, path, fingerprint, manifest, ShareState::Served)?;
-        }
-        self.core.records.forget_download(id)
-    }
-
-    /// Whether its user has stopped sharing it since it came: the engine serves what has come until somebody says so.
-    fn was_stopped(&self) -> bool {
-        let DownloadRun { key, user, .. } = &*self.run;
-        self.core.trackers.user().as_ref() == Some(user) && shares::is_served(&self.core, key) == Some(false)
-    }
-
-    fn become_share(&self, path: &Path) {
-        let DownloadRun { key, user, end_recorded: recorded, .. } = &*self.run;
-        if let Err(fault) = self.record_completion(path) {
-            self.core.notices.post(&format!("a restart of this node would not share {key}: {fault}"));
-        }
-        recorded.set();
-        let command = Command::UpdatePieces { file: key.clone(), gained: GainedPieces::Complete };
-        match self.core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background) {
-            Ok(_) => {
-                let known = self.core.shares.get(user, key);
-                known.iter().for_each(|known| self.core.shares.mark_announced(&known.id));
-            }
-            Err(fault) => {
-                tracing::info!("that {key} is complete is told later: {fault}");
-                self.core.recovery_wakeup.set();
-            }
-        }
-    }
-
-    /// Tells the trackers that all of it is here; whoever brings shares back does it later, where they cannot be told now.
+    /// Makes the complete file a share, unless its user has stopped it already, and announces it. If that
+    /// fails, the recovery thread announces it later.
     fn complete(&self) {
-        let DownloadRun { key, id, end_recorded: recorded, end_announced: telling, .. } = &*self.run;
+        let core = &self.shares.core;
+        let DownloadRun { key, id, end_recorded, end_announced, .. } = &*self.run;
         let path = self.run.download.progress().path;
-        self.core.notices.post(&format!("{key} is complete: {}", path.display()));
-        // Without it the node ends, and finds the file complete when it is back.
-        if let Ok(_claim) = self.core.share_locks.acquire(key, &self.core.shutdown) {
+        core.notices.post(&format!("{key} is complete: {}", path.display()));
+        // A node that is shutting down gives no lock; the next one finds the complete file.
+        if let Ok(_share) = core.locks.scope().lock_share(key) {
             if self.was_stopped() {
-                if let Err(fault) = self.core.records.forget_download(id) {
-                    self.core.notices.post(&fault.message);
+                if let Err(fault) = core.records.forget_download(id) {
+                    core.notices.post(&fault.message);
                 }
             } else {
                 self.become_share(&path);
             }
         }
-        recorded.set();
-        telling.set();
+        end_recorded.set();
+        end_announced.set();
+    }
+
+    /// Whether its user has stopped the share since the file was complete. The engine serves a complete
+    /// download by itself.
+    fn was_stopped(&self) -> bool {
+        let core = &self.shares.core;
+        let DownloadRun { key, user, .. } = &*self.run;
+        core.trackers.user().as_ref() == Some(user) && shares::is_served(core, key) == Some(false)
+    }
+
+    fn become_share(&self, path: &Path) {
+        let core = &self.shares.core;
+        let DownloadRun { key, user, end_recorded, .. } = &*self.run;
+        if let Err(fault) = self.record_completion(path) {
+            core.notices.post(&format!("a restart of this node would not share {key}: {fault}"));
+        }
+        end_recorded.set();
+        match self.request(Command::UpdatePieces { file: key.clone(), gained: GainedPieces::Complete }) {
+            Ok(()) => shares::mark_announced(&self.shares, user, key),
+            Err(fault) => {
+                tracing::info!("the complete file {key} is announced later: {fault}");
+                core.recovery_wakeup.set();
+            }
+        }
+    }
+
+    /// Writes the record of the share, then removes that of the download.
+    fn record_completion(&self, path: &Path) -> Result<(), ClientFault> {
+        let DownloadRun { key, user, id, manifest, download, .. } = &*self.run;
+        if let Some(fingerprint) = download.fingerprint() {
+            let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
+            shares::share_download(&self.shares, key, origin, manifest, ShareState::Served)?;
+        }
+        self.shares.core.records.forget_download(id)
+    }
+}
+
+/// What a download lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DownloadNeed {
+    Nothing,
+    /// A peer that has missing pieces.
+    Peers,
+    /// A valid ticket.
+    Ticket,
+}
+
+/// When the trackers are asked and told next. Times count from the start of the run.
+#[derive(Debug)]
+struct AnnounceSchedule {
+    peers_at: Duration,
+    peers_pause: Duration,
+    announce_at: Duration,
+    renew_at: Duration,
+    need: DownloadNeed,
+}
+
+impl AnnounceSchedule {
+    /// The schedule of a run that starts with new peers and a new ticket.
+    fn new() -> AnnounceSchedule {
+        AnnounceSchedule {
+            peers_at: Duration::from_millis(limits::PEERS_FIRST_MS),
+            peers_pause: Duration::from_millis(limits::PEERS_FIRST_MS),
+            announce_at: Duration::ZERO,
+            renew_at: ticket_renewal_delay(),
+            need: DownloadNeed::Nothing,
+        }
+    }
+
+    /// Whether peers (and a ticket) are to be asked for now. Also sets the next time.
+    fn peers_due(&mut self, now: Duration, need: DownloadNeed) -> bool {
+        let is_new_need = need != DownloadNeed::Nothing && self.need == DownloadNeed::Nothing;
+        self.need = need;
+        if is_new_need {
+            self.peers_pause = Duration::from_millis(limits::PEERS_FIRST_MS);
+            self.peers_at = now;
+        }
+        if now < self.peers_at {
+            return false;
+        }
+        self.peers_at = now + self.peers_pause;
+        self.peers_pause = (self.peers_pause * 2).min(Duration::from_millis(limits::PEERS_MAX_MS));
+        true
+    }
+
+    /// Whether pieces may be announced now. Also sets the next time.
+    fn announce_due(&mut self, now: Duration) -> bool {
+        let is_due = now >= self.announce_at;
+        if is_due {
+            self.announce_at = now + Duration::from_millis(limits::ANNOUNCE_EVERY_MS);
+        }
+        is_due
+    }
+
+    /// Whether a ticket that has come is to be used. Also sets the next time.
+    fn renew_due(&mut self, now: Duration) -> bool {
+        let is_due = now >= self.renew_at || self.need == DownloadNeed::Ticket;
+        if is_due {
+            self.renew_at = now + ticket_renewal_delay();
+        }
+        is_due
+    }
+}
+
+fn ticket_renewal_delay() -> Duration {
+    Duration::from_secs(TICKET_LIFE_S * 2 / 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The times in ms at which a run with a need asks for peers, if it checks every 500 ms.
+    fn peer_requests(
+        schedule: &mut AnnounceSchedule,
+        need: DownloadNeed,
+        from_ms: u64,
+        to_ms: u64,
+    ) -> Vec<u64> {
+        let is_due = |at: &u64| schedule.peers_due(Duration::from_millis(*at), need);
+        (from_ms..to_ms).step_by(500).filter(is_due).collect()
+    }
+
+    #[test]
+    fn pauses_between_requests_for_peers_double() {
+        let asked = peer_requests(&mut AnnounceSchedule::new(), DownloadNeed::Nothing, 0, 130_000);
+        assert_eq!(asked, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 62_000, 92_000, 122_000]);
+    }
+
+    #[test]
+    fn a_download_without_peers_asks_at_once() {
+        let mut schedule = AnnounceSchedule::new();
+        peer_requests(&mut schedule, DownloadNeed::Nothing, 0, 63_000);
+        let asked = peer_requests(&mut schedule, DownloadNeed::Peers, 63_000, 68_000);
+        assert_eq!(asked, [63_000, 64_000, 66_000]);
+    }
+
+    #[test]
+    fn announcements_are_a_second_apart() {
+        let mut schedule = AnnounceSchedule::new();
+        let is_due = |at: &u64| schedule.announce_due(Duration::from_millis(*at));
+        let times: Vec<u64> = (0..3_000).step_by(100).filter(is_due).collect();
+        assert_eq!(times, [0, 1_000, 2_000]);
+    }
+
+    #[test]
+    fn tickets_are_renewed_in_time_or_when_needed() {
+        let mut schedule = AnnounceSchedule::new();
+        let life = Duration::from_secs(TICKET_LIFE_S);
+        assert!(!schedule.renew_due(life / 2));
+        assert!(schedule.renew_due(life * 3 / 4));
+        assert!(!schedule.renew_due(life));
+        schedule.peers_due(life, DownloadNeed::Ticket);
+        assert!(schedule.renew_due(life));
     }
 }

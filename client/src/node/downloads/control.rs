@@ -1,6 +1,7 @@
-//! Pausing, resuming and cancelling: of downloads that run, and of those that are on record alone.
+//! Pauses, resumes and cancels downloads, running or only on record.
 //!
-//! Invariant: what the user said is on record before the command ends, and said to be lost where it cannot be.
+//! Always true: what a command did is on record before it ends; where it cannot be recorded, the command says
+//! so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +16,17 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::limits;
 use crate::node::core::{NodeCore, quote_key};
-use crate::node::shares;
+use crate::node::locks::DownloadLock;
+use crate::node::shares::{self, Shares};
 
-/// What can be done to a download.
+/// What a command does to a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::node) enum DownloadControl {
-    /// Stop for now.
+    /// Stops it until it is resumed.
     Pause,
-    /// Go on.
+    /// Lets it go on.
     Resume,
-    /// Give it up.
+    /// Ends it, and removes its partial file.
     Cancel,
 }
 
@@ -32,6 +34,13 @@ impl DownloadControl {
     fn ended_fault(self, key: &GroupFile) -> ClientFault {
         ClientFault::new(ExitCause::Other, format!("{key} has ended and cannot be {}", self.participle()))
             .fix("`show_downloads` shows how; `stop_share` ends the sharing of a complete file")
+    }
+
+    fn unrecorded_fault(self, key: &GroupFile, fault: ClientFault) -> ClientFault {
+        let done = self.participle();
+        let message =
+            format!("{key} is {done}, but a restart of this node would not know it: {}", fault.message);
+        ClientFault { message, ..fault }
     }
 
     fn participle(self) -> &'static str {
@@ -43,57 +52,60 @@ impl DownloadControl {
     }
 }
 
-/// Carries it out; what was done, in words.
+/// Carries out a command. Returns what was done, in words.
 ///
 /// # Errors
-/// Exit 5 for a download that is not there, 1 for one that has ended; or it is done, but cannot be recorded.
-pub(in crate::node) fn control_download(
-    core: &NodeCore,
-    downloads: &DownloadTable,
+/// Exit code 5 for a download that does not exist, 1 for one that has ended. Also when it is done and cannot
+/// be recorded.
+pub(super) fn control_download(
+    shares: &Shares,
+    table: &DownloadTable,
     key: &GroupFile,
-    steer: DownloadControl,
+    control: DownloadControl,
 ) -> Result<String, ClientFault> {
-    if let Some(entry) = downloads.find_run(key).filter(|entry| !entry.has_ended()) {
-        return control_running(core, downloads, &entry, steer).map(|done| format!("{key} {done}"));
+    let core = &shares.core;
+    if let Some(run) = table.find_run(key).filter(|run| !run.has_ended()) {
+        return control_running(core, table, &run, control).map(|done| format!("{key} {done}"));
     }
-    let compared = downloads.comparison_row(key);
-    if let Some(compared) = &compared
-        && let Some(answer) = answer_while_comparing(downloads, key, compared, steer)
+    let comparison = table.comparison_row(key);
+    if let Some(row) = &comparison
+        && let Some(answer) = answer_while_comparing(table, key, row, control)
     {
         return answer;
     }
-    // It may just be about to go on, or to be begun anew.
-    let _claim = downloads.preempt(core, key)?;
-    match (downloads.find_run(key), downloads.find_recorded(key)) {
-        (Some(entry), _) => control_running(core, downloads, &entry, steer),
-        (None, Some(dormant)) => control_recorded(core, downloads, dormant, steer),
-        (None, None) if compared.is_some() => Ok("is cancelled before it was begun"),
+    // Another thread may be about to resume it or to begin it again.
+    let mut scope = core.locks.scope();
+    let holder = scope.preempt_download(key)?;
+    match (table.find_run(key), table.find_recorded(key)) {
+        (Some(run), _) => control_running(core, table, &run, control),
+        (None, Some(recorded)) => control_recorded(shares, table, &holder, recorded, control),
+        (None, None) if comparison.is_some() => Ok("is cancelled before it was begun"),
         (None, None) => {
-            Err(ClientFault::new(ExitCause::NotFound, format!("this node has no download of {key}"))
-                .fix("`show_downloads`"))
+            let message = format!("this node has no download of {key}");
+            Err(ClientFault::new(ExitCause::NotFound, message).fix("`show_downloads`"))
         }
     }
     .map(|done| format!("{key} {done}"))
 }
 
-/// What there is to say of a download that is not begun yet, since what is at its destination is being compared: nothing where
-/// that has to be given up for it.
+/// The answer about a download whose destination is being compared. `None` if the comparison has to be
+/// aborted for it.
 fn answer_while_comparing(
-    downloads: &DownloadTable,
+    table: &DownloadTable,
     key: &GroupFile,
-    compared: &TransferRow,
-    steer: DownloadControl,
+    comparison: &TransferRow,
+    control: DownloadControl,
 ) -> Option<Result<String, ClientFault>> {
-    match steer {
+    match control {
         DownloadControl::Cancel => None,
         DownloadControl::Resume => {
             Some(Ok(format!("{key} goes on as soon as what is at its destination is compared")))
         }
         DownloadControl::Pause => {
-            if downloads.find_recorded(key).is_some_and(|dormant| dormant.wanted.failed.is_none()) {
+            if table.find_recorded(key).is_some_and(|recorded| recorded.record.failed.is_none()) {
                 return None;
             }
-            let path = compared.path.display();
+            let path = comparison.path.display();
             let message = format!("{key} is not begun yet: what is at {path} is compared with it");
             let fix = format!("`cancel {}` gives it up; or pause it once it is begun", quote_key(key));
             Some(Err(ClientFault::new(ExitCause::Other, message).fix(fix)))
@@ -103,101 +115,93 @@ fn answer_while_comparing(
 
 fn control_running(
     core: &NodeCore,
-    downloads: &DownloadTable,
-    entry: &Arc<DownloadRun>,
-    steer: DownloadControl,
+    table: &DownloadTable,
+    run: &Arc<DownloadRun>,
+    control: DownloadControl,
 ) -> Result<&'static str, ClientFault> {
-    let key = &entry.key;
-    match (entry.row().state, steer) {
+    let key = &run.key;
+    match (run.row().state, control) {
         (TransferState::Failed, DownloadControl::Cancel) => {
-            downloads.remove_run(entry);
-            entry.delete_record(core)?;
+            table.remove_run(run);
+            run.delete_record(core)?;
             return Ok("had failed, and is taken off the list");
         }
-        (state, _) if state.is_end() => return Err(steer.ended_fault(key)),
+        (state, _) if state.is_end() => return Err(control.ended_fault(key)),
         _ => {}
     }
-    match steer {
+    match control {
         DownloadControl::Pause => {
-            entry.pause();
-            entry
-                .update_record(core, |wanted| wanted.paused = true)
-                .map_err(|fault| unrecorded_fault(key, steer, fault))?;
+            run.pause();
+            run.update_record(core, |record| record.paused = true)
+                .map_err(|fault| control.unrecorded_fault(key, fault))?;
             Ok("is paused; `resume` goes on")
         }
         DownloadControl::Resume => {
             core.trackers.require_user()?;
-            entry.resume();
-            entry
-                .update_record(core, |wanted| wanted.paused = false)
-                .map_err(|fault| unrecorded_fault(key, steer, fault))?;
+            run.resume();
+            run.update_record(core, |record| record.paused = false)
+                .map_err(|fault| control.unrecorded_fault(key, fault))?;
             Ok("goes on")
         }
-        DownloadControl::Cancel => cancel_running(core, downloads, entry),
+        DownloadControl::Cancel => cancel_running(core, table, run),
     }
 }
 
 fn cancel_running(
     core: &NodeCore,
-    downloads: &DownloadTable,
-    entry: &Arc<DownloadRun>,
+    table: &DownloadTable,
+    run: &Arc<DownloadRun>,
 ) -> Result<&'static str, ClientFault> {
-    // First its record: a crash in between leaves a partial file, and not a download that comes back.
-    let forgotten = entry.delete_record(core);
-    entry.download.cancel();
-    let mut progress = entry.download.progress();
+    // The record first: a crash in between leaves a partial file, not a download that comes back.
+    let deleted = run.delete_record(core);
+    run.download.cancel();
+    let mut progress = run.download.progress();
     while !progress.phase.is_end() && !core.shutdown.is_set() {
-        progress = entry.download.wait(progress.version, Duration::from_millis(limits::HEARTBEAT_MS));
+        progress = run.download.wait(progress.version, Duration::from_millis(limits::HEARTBEAT_MS));
     }
     if matches!(progress.phase, DownloadPhase::Durable) {
-        // Its last step was faster; its keeper makes it a share.
-        return Err(DownloadControl::Cancel.ended_fault(&entry.key));
+        // It was complete before it could be cancelled; its announcer makes it a share.
+        return Err(DownloadControl::Cancel.ended_fault(&run.key));
     }
-    downloads.remove_run(entry);
-    forgotten?;
+    table.remove_run(run);
+    deleted?;
     Ok("is cancelled, and its partial file removed")
 }
 
 fn control_recorded(
-    core: &NodeCore,
-    downloads: &DownloadTable,
-    mut dormant: RecordedDownload,
-    steer: DownloadControl,
+    shares: &Shares,
+    table: &DownloadTable,
+    holder: &DownloadLock<'_>,
+    mut recorded: RecordedDownload,
+    control: DownloadControl,
 ) -> Result<&'static str, ClientFault> {
-    let key = dormant.wanted.key.clone();
-    match steer {
-        DownloadControl::Pause if dormant.wanted.failed.is_some() => return Err(steer.ended_fault(&key)),
-        DownloadControl::Pause => dormant.wanted.paused = true,
+    let core = &shares.core;
+    let key = holder.key();
+    match control {
+        DownloadControl::Pause if recorded.record.failed.is_some() => return Err(control.ended_fault(key)),
+        DownloadControl::Pause => recorded.record.paused = true,
         DownloadControl::Resume => {
             core.trackers.require_user()?;
-            dormant.wanted.paused = false;
-            dormant.wanted.failed = None;
-            dormant.waiting_for = None;
+            recorded.record.paused = false;
+            recorded.record.failed = None;
+            recorded.waiting_for = None;
         }
         DownloadControl::Cancel => {
-            core.records.forget_download(&dormant.id)?;
-            downloads.remove_recorded(&dormant.id);
-            // To them whoever began to fetch a file is one of its leechers; whoever shares it stays one of its seeders.
-            let user = &dormant.wanted.user;
-            if core.shares.get(user, &key).is_none() {
-                shares::report_stopped(core, user, &key);
+            core.records.forget_download(&recorded.id)?;
+            table.remove_recorded(holder);
+            // The trackers list its user as a leecher since the first request. A user who shares the file
+            // stays a seeder.
+            let user = &recorded.record.user;
+            if shares.table.get(user, key).is_none() {
+                shares::report_stopped(core, user, key);
             }
-            dormant.remove_partial_file()?;
+            recorded.remove_partial_file()?;
             return Ok("is cancelled, and its partial file removed");
         }
     }
-    let written = core.records.write_download(&dormant.id, &dormant.wanted);
-    downloads.update_recorded(dormant);
+    let written = core.records.write_download(&recorded.id, &recorded.record);
+    table.update_recorded(holder, recorded);
     core.recovery_wakeup.set();
-    written.map_err(|fault| unrecorded_fault(&key, steer, fault))?;
-    Ok(if steer == DownloadControl::Pause { "is paused; `resume` goes on" } else { "goes on" })
-}
-
-fn unrecorded_fault(key: &GroupFile, steer: DownloadControl, fault: ClientFault) -> ClientFault {
-    let message = format!(
-        "{key} is {}, but a restart of this node would not know it: {}",
-        steer.participle(),
-        fault.message
-    );
-    ClientFault { message, ..fault }
+    written.map_err(|fault| control.unrecorded_fault(key, fault))?;
+    Ok(if control == DownloadControl::Pause { "is paused; `resume` goes on" } else { "goes on" })
 }

@@ -1,10 +1,10 @@
-//! A file's description, from the trackers: in parts where it is long, checked before it is believed.
+//! Gets the description of a file from the trackers: manifest, peers and ticket; in parts if it is long.
 //!
-//! Invariants: each part goes on where the last one ended and brings at least one piece, and all of them together never
-//! more than the file can have; so the questions end, whatever a tracker says. All parts state the same length and the same
-//! digest of the whole, which is the content that the ticket names. That makes them parts of one description as long as no
-//! two uploads of one name and digest differ in their lists; if they do, pieces or the whole fail their proof, and nothing
-//! else is lost. One part is in memory at a time.
+//! Always true: each part continues the last one and has at least one piece, and all parts together have no
+//! more pieces than the file can have, so that the requests end for every answer of a tracker. All parts
+//! state the same length and the same SHA-1 of the whole, which is the content that the ticket names. Parts
+//! of two uploads with the same name and SHA-1 but other lists could be joined; then pieces or the whole fail
+//! their proof, and nothing else is lost. One part is in memory at a time.
 
 use std::sync::Arc;
 
@@ -25,22 +25,22 @@ use crate::node::core::NodeCore;
 use crate::node::trackers::RequestUrgency;
 use crate::printable::make_printable;
 
-/// Everything that it takes to start fetching.
-pub(in crate::node) struct FileDescription {
-    /// What the file is.
-    pub(in crate::node) manifest: Arc<Manifest>,
-    /// Who has it.
-    pub(in crate::node) peers: Vec<PeerAddress>,
-    /// The trackers' permission.
-    pub(in crate::node) ticket: Ticket,
+/// What it takes to start a download.
+pub(super) struct FileDescription {
+    /// The manifest.
+    pub(super) manifest: Arc<Manifest>,
+    /// Peers that have pieces of it.
+    pub(super) peers: Vec<PeerAddress>,
+    /// The tracker's permission to fetch it.
+    pub(super) ticket: Ticket,
 }
 
-/// Asks the trackers, in the name of `user`, what a file is, who has it, and for a ticket.
+/// Asks the trackers, in the name of `user`, for the description of a file.
 ///
 /// # Errors
-/// Their refusal; exit 13 when what they say contradicts itself or names another file; exit 1, which may pass, when the file
-/// became another one each time.
-pub(in crate::node) fn describe_file(
+/// The tracker's refusal. Exit code 13 when the description contradicts itself or names another file. Exit
+/// code 1 when the file was replaced during each attempt.
+pub(super) fn describe_file(
     core: &NodeCore,
     user: &str,
     key: &GroupFile,
@@ -55,7 +55,7 @@ pub(in crate::node) fn describe_file(
     })
 }
 
-/// Joins the parts that `ask` gives, from the first one on again where the file has become another meanwhile.
+/// Joins the parts that `ask` returns, from the first part again if the file was replaced meanwhile.
 fn join_parts(
     key: &GroupFile,
     empty: impl Fn() -> PartialDescription,
@@ -69,7 +69,7 @@ fn join_parts(
         }
     }
     let message = format!("{key} became another file each time while the trackers described it");
-    Err(ClientFault::new(ExitCause::Other, make_printable(&message)).fix("try again when nobody replaces it"))
+    Err(ClientFault::new(ExitCause::Other, make_printable(&message)).fix("try again later"))
 }
 
 fn join_once(
@@ -79,7 +79,7 @@ fn join_once(
 ) -> Result<FileDescription, DescribeError> {
     while let Some(first) = joined.next {
         let answer = ask(first).map_err(|fault| match fault.exit {
-            // What has become shorter has no such part.
+            // A shorter file has no such part.
             ExitCause::Usage if first.0 > 0 => DescribeError::Changed,
             _ => DescribeError::Fault(fault),
         })?;
@@ -88,12 +88,12 @@ fn join_once(
     joined.finish(key)
 }
 
-/// Why parts are no description.
+/// Why parts cannot be joined.
 #[derive(Debug)]
 enum DescribeError {
-    /// The file was removed and another uploaded under its name between two of them.
+    /// The file was replaced by another of the same name between two parts.
     Changed,
-    /// Anything else.
+    /// Another error.
     Fault(ClientFault),
 }
 
@@ -120,17 +120,17 @@ fn ask_part(
     core.trackers.request_as(user, command, urgency).map(|(answer, _)| answer)
 }
 
-/// The parts so far. Hashes go on to where they are kept as they come, so that only one part is in memory.
+/// The parts so far. Their hashes go to a gatherer as they come, so that one part is in memory at a time.
 struct PartialDescription {
-    /// What the next part begins with; `None` once all of them are there.
+    /// The first piece of the next part; `None` after the last part.
     next: Option<PieceIndex>,
     digests: Sha1ListBuilder<Digest>,
-    /// `None` once a part came without.
+    /// `None` once a part came without a chain.
     chain: Option<Sha1ListBuilder<ChainState>>,
     head: Option<DescriptionHead>,
 }
 
-/// What every part says again.
+/// What each part repeats.
 struct DescriptionHead {
     size: Option<u64>,
     sha: Option<String>,
@@ -170,7 +170,8 @@ impl PartialDescription {
         Ok(())
     }
 
-    /// Where the description goes on after this part, or what is wrong with its length.
+    /// The first piece of the part after this one, if there is one; or what is wrong with the length of this
+    /// part.
     fn next_part(&self, answer: &DownloadAnswer) -> Result<Option<PieceIndex>, &'static str> {
         let part = answer.file_chunks.values.len();
         let total = self.digests.len() + part;
@@ -200,7 +201,7 @@ impl PartialDescription {
         let manifest = Manifest::from_lists(key.name.clone(), head.size, digests, proof, chain)
             .map_err(|bad| contradiction_fault(key, &bad.to_string()))?;
         let ticket = head.ticket.ok_or_else(|| contradiction_fault(key, "it comes without a ticket"))?;
-        // Whose signature counts is the providers' question; what the ticket names is ours.
+        // Seeders check the signature; here only the content counts that the ticket names.
         let grant = ticket.unverified_grant().map_err(|bad| contradiction_fault(key, &bad.to_string()))?;
         if grant.file_id != proof.id() {
             return Err(DescribeError::Changed);
@@ -215,15 +216,15 @@ impl PartialDescription {
     }
 }
 
-/// Most pieces that a file of this length can have.
+/// Most pieces of a file of this length.
 fn max_pieces(file_size: Option<u64>) -> Result<usize, &'static str> {
     let Some(size) = file_size else { return Ok(limits::PIECES_WITHOUT_SIZE_MAX) };
     let geometry = Geometry::new(size).map_err(|_| "it is longer than a file can be")?;
     Ok(geometry.pieces().0 as usize)
 }
 
-/// The peers that can be fetched from: those with a key to prove who they are.
-pub(in crate::node) fn connectable_peers(entries: &[PeerEntry]) -> Vec<PeerAddress> {
+/// The peers to which this node can connect: those with a key.
+pub(super) fn connectable_peers(entries: &[PeerEntry]) -> Vec<PeerAddress> {
     let with_key = |entry: &PeerEntry| Some(PeerAddress { address: entry.address(), key: entry.peer_key? });
     entries.iter().filter_map(with_key).collect()
 }
@@ -294,7 +295,7 @@ mod tests {
     fn join(parts: Vec<DownloadAnswer>) -> Result<FileDescription, ClientFault> {
         let mut parts = parts.into_iter();
         super::join_parts(&key(), empty, |_| {
-            Ok(parts.next().expect("it is asked for one part after the other"))
+            Ok(parts.next().expect("parts are asked for one after the other"))
         })
     }
 
@@ -305,11 +306,11 @@ mod tests {
         assert_eq!(manifest.chain().map(Sha1List::len), Some(3));
         let without = DownloadAnswer { file_chain: None, ..part(2, 0) };
         let manifest = join(vec![before(2, part(2, 2)), without]).map(|found| found.manifest).unwrap();
-        assert_eq!(manifest.chain(), None, "half a chain is none");
+        assert_eq!(manifest.chain(), None, "a chain with gaps is dropped");
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused() {
+    fn a_contradictory_description_is_refused() {
         let other_name = DownloadAnswer {
             file_path: FileName::new("../x".trim_start_matches("../")).unwrap(),
             ..part(4, 3)
@@ -347,13 +348,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_became_another_is_described_anew() {
+    fn a_file_that_was_replaced_is_described_again() {
         let manifest = join(vec![before(2, part(2, 2)), replaced(part(2, 1)), part(4, 3)]).unwrap().manifest;
         assert_eq!((manifest.pieces(), manifest.proof().id()), (PieceCount(4), Digest([9; 20])));
-        // The ticket came with the content before.
+        // The ticket was signed for the content before.
         let manifest = join(vec![replaced(part(4, 3)), part(4, 3)]).unwrap().manifest;
         assert_eq!(manifest.proof().id(), Digest([9; 20]));
-        // It has become so short that the trackers know of no second part.
+        // The file has become so short that it has no second part.
         let mut asked = Vec::new();
         let short = super::join_parts(&key(), empty, |first| {
             asked.push(first.0);
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_becomes_another_each_time_is_given_up_as_what_may_pass() {
+    fn a_file_that_is_replaced_each_time_is_a_passing_fault() {
         let mut asked = 0;
         let given_up = super::join_parts(&key(), empty, |_| {
             asked += 1;
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_length_the_pieces_are_limited_all_the_same() {
+    fn the_number_of_pieces_is_limited_without_a_length_too() {
         let mut joined = empty();
         let mut parts = 0;
         let refused = loop {

@@ -1,4 +1,4 @@
-//! A download that is on record and does not run: it waits for a tracker or a disk, for its user, or for good.
+//! A download that is on record and does not run: it waits for a tracker, a disk or its user, or has failed.
 
 use engine::storage::destination::{Destination, partial_name};
 use engine::storage::resume::remove_orphaned_record;
@@ -7,63 +7,90 @@ use rustix::fs::{FlockOperation, flock};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::node::core::to_engine_key;
-use crate::node::disk::records::{DownloadRecord, RecordId};
+use crate::node::disk::records::{DownloadRecord, RecordId, RecordStore};
 use crate::node::rows;
 
-/// One of them.
+/// A download that does not run.
 #[derive(Clone, Debug)]
-pub(in crate::node) struct RecordedDownload {
-    /// Its record's name.
-    pub(in crate::node) id: RecordId,
+pub(super) struct RecordedDownload {
+    /// The name of its record.
+    pub(super) id: RecordId,
     /// Its record.
-    pub(in crate::node) wanted: DownloadRecord,
-    /// What it waits for, once that was found out.
-    pub(in crate::node) waiting_for: Option<ClientFault>,
+    pub(super) record: DownloadRecord,
+    /// What the last attempt to resume it failed with, if there was one.
+    pub(super) waiting_for: Option<ClientFault>,
+}
+
+/// Reads the downloads on record. Of two records with one key the newer counts, and the other is removed.
+pub(super) fn load_downloads(records: &RecordStore) -> Vec<RecordedDownload> {
+    let mut downloads: Vec<RecordedDownload> = Vec::new();
+    // The oldest record comes first.
+    for (id, record) in records.read_downloads() {
+        let record = undo_replacement(records, &id, record);
+        let download = RecordedDownload { id, record, waiting_for: None };
+        match downloads.iter_mut().find(|known| known.record.key == download.record.key) {
+            None => downloads.push(download),
+            Some(known) => {
+                let older = std::mem::replace(known, download);
+                if let Err(fault) = records.forget_download(&older.id) {
+                    tracing::warn!("{fault}");
+                }
+            }
+        }
+    }
+    downloads
+}
+
+/// The record of a download that an earlier process had not started when it ended gives way to the one that
+/// it was to replace.
+fn undo_replacement(records: &RecordStore, id: &RecordId, record: DownloadRecord) -> DownloadRecord {
+    let Some(replaced) = record.replaced else { return record };
+    if let Err(fault) = records.write_download(id, &replaced) {
+        // The next start reads the same file, and comes to the same result.
+        tracing::warn!("{fault}");
+    }
+    *replaced
 }
 
 impl RecordedDownload {
-    /// As it stands, while `user` is logged in.
-    pub(in crate::node) fn row(&self, user: Option<&str>) -> TransferRow {
-        let DownloadRecord { key, destination, total_bytes, .. } = &self.wanted;
+    /// Its row, while `user` is logged in.
+    pub(super) fn row(&self, user: Option<&str>) -> TransferRow {
+        let DownloadRecord { key, destination, total_bytes, .. } = &self.record;
         rows::idle_transfer_row(&to_engine_key(key), destination.clone(), *total_bytes, self.state(user))
     }
 
     fn state(&self, user: Option<&str>) -> (TransferState, Option<ClientFault>) {
-        let wanted = &self.wanted;
-        if let Some(failed) = &wanted.failed {
+        let record = &self.record;
+        if let Some(failed) = &record.failed {
             return (TransferState::Failed, Some(failed.clone()));
         }
-        if wanted.paused {
+        if record.paused {
             return (TransferState::Paused, None);
         }
-        if user != Some(wanted.user.as_str()) {
-            return (TransferState::Paused, Some(user_absent_fault(&wanted.user)));
+        if user != Some(record.user.as_str()) {
+            return (TransferState::Paused, Some(user_absent_fault(&record.user)));
         }
-        let waits_for = self.waiting_for.clone();
-        let starts = || {
-            ClientFault::new(
-                ExitCause::NoProgress,
-                "it goes on when this node stays: `client serve`, or the prompt",
-            )
-            .fix("`client serve`")
+        let not_tried = || {
+            let message = "it goes on when this node stays: `client serve`, or the prompt";
+            ClientFault::new(ExitCause::NoProgress, message).fix("`client serve`")
         };
-        (TransferState::Waiting, Some(waits_for.unwrap_or_else(starts)))
+        (TransferState::Waiting, Some(self.waiting_for.clone().unwrap_or_else(not_tried)))
     }
 
-    /// Whether it could go on while `user` is logged in.
-    pub(in crate::node) fn can_resume(&self, user: &str) -> bool {
-        self.wanted.user == user && !self.wanted.paused && self.wanted.failed.is_none()
+    /// Whether it may be resumed while `user` is logged in.
+    pub(super) fn can_resume(&self, user: &str) -> bool {
+        self.record.user == user && !self.record.paused && self.record.failed.is_none()
     }
 
-    /// Removes its partial file and the engine's record of that.
+    /// Removes its partial file, and the engine's record of the pieces in it.
     ///
     /// # Errors
-    /// A storage fault; or another process is writing the file.
-    pub(in crate::node) fn remove_partial_file(&self) -> Result<(), ClientFault> {
-        let wanted = &self.wanted;
-        let place = Destination::resolve(&wanted.destination, &wanted.key.name)?;
-        let group = wanted.key.group.as_str();
-        let partial = place.path().with_file_name(partial_name(place.name(), group, wanted.content));
+    /// A storage fault. Exit code 10 when another process is writing the file.
+    pub(super) fn remove_partial_file(&self) -> Result<(), ClientFault> {
+        let record = &self.record;
+        let place = Destination::resolve(&record.destination, &record.key.name)?;
+        let group = record.key.group.as_str();
+        let partial = place.path().with_file_name(partial_name(place.name(), group, record.content));
         match std::fs::File::open(&partial) {
             Ok(file) => {
                 flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
@@ -76,12 +103,50 @@ impl RecordedDownload {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(ClientFault::io("open", &partial, &error)),
         }
-        Ok(remove_orphaned_record(&place, group, wanted.content)?)
+        Ok(remove_orphaned_record(&place, group, record.content)?)
     }
 }
 
-/// That a download waits for its user.
-pub(in crate::node) fn user_absent_fault(user: &str) -> ClientFault {
+/// Why a download is paused whose user is not logged in.
+pub(super) fn user_absent_fault(user: &str) -> ClientFault {
     ClientFault::new(ExitCause::NoProgress, format!("it belongs to {user}, who is not logged in here"))
         .fix(format!("`login {user}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::SystemTime;
+
+    use engine::proto::units::Digest;
+
+    use super::*;
+    use crate::node::disk::records::tests::sample_file;
+
+    #[test]
+    fn of_two_records_with_one_key_the_newer_counts_and_the_other_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = RecordStore::in_state_dir(dir.path());
+        let record = DownloadRecord {
+            key: sample_file("g", "u").key,
+            user: "u".into(),
+            destination: "/to".into(),
+            overwrite: false,
+            content: Digest([3; 20]),
+            total_bytes: 9,
+            paused: false,
+            failed: Some(ClientFault::new(ExitCause::Exists, "why")),
+            replaced: None,
+        };
+        let (first, second) = (RecordId::new().unwrap(), RecordId::new().unwrap());
+        records.write_download(&first, &record).unwrap();
+        for entry in fs::read_dir(dir.path().join("downloads")).unwrap() {
+            File::open(entry.unwrap().path()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
+        records.write_download(&second, &DownloadRecord { failed: None, ..record.clone() }).unwrap();
+        let downloads = load_downloads(&records);
+        assert_eq!(downloads.len(), 1);
+        assert_eq!((&downloads[0].id, &downloads[0].record.failed), (&second, &None));
+        assert_eq!(records.read_downloads().len(), 1);
+    }
 }

@@ -15,25 +15,22 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
 use crate::node::core::{NodeCore, to_engine_key};
-use crate::node::disk::records::ShareStage;
-use crate::node::downloads::{
-    DownloadControl, DownloadRequest, DownloadTable, StartOutcome, control_download, follow_download,
-};
+use crate::node::downloads::{DownloadControl, DownloadRequest, Downloads, StartOutcome, follow_download};
 use crate::node::events::EventStream;
-use crate::node::share::ShareState;
+use crate::node::rows;
+use crate::node::shares::{self, ShareState};
 use crate::node::trackers::RequestUrgency;
-use crate::node::{rows, shares};
 
 /// The parts that handle requests.
 pub(crate) struct RequestHandler {
     pub(crate) core: Arc<NodeCore>,
-    pub(crate) downloads: Arc<DownloadTable>,
+    pub(crate) downloads: Arc<Downloads>,
     /// Held while the logged-in user changes: the saved session and the shares belong to one user.
     login_lock: Mutex<()>,
 }
 
 impl RequestHandler {
-    pub(crate) fn new(core: Arc<NodeCore>, downloads: Arc<DownloadTable>) -> RequestHandler {
+    pub(crate) fn new(core: Arc<NodeCore>, downloads: Arc<Downloads>) -> RequestHandler {
         RequestHandler { core, downloads, login_lock: Mutex::default() }
     }
 
@@ -49,7 +46,9 @@ impl RequestHandler {
     ) -> Result<NodeAnswer, ClientFault> {
         match request {
             NodeRequest::Control { command } => self.control(command),
-            NodeRequest::Upload { group, path } => shares::upload_file(&self.core, group, &path, events),
+            NodeRequest::Upload { group, path } => {
+                shares::upload_file(&self.downloads.shares, group, &path, events)
+            }
             NodeRequest::Download { file, destination, overwrite, background } => {
                 let request = DownloadRequest { key: file, destination, overwrite };
                 self.download(&request, background, events)
@@ -79,7 +78,7 @@ impl RequestHandler {
             Command::RemoveFile { file } => self.remove_file(file),
             Command::GetPeers { file, .. } => self.get_peers(file),
             Command::StopShare { file } => {
-                shares::stop_share(&self.core, &file).map(|message| NodeAnswer::Said { message })
+                shares::stop_share(&self.downloads.shares, &file).map(|message| NodeAnswer::Said { message })
             }
             Command::AcceptRequest { .. } | Command::RejectRequest { .. } | Command::RemoveMember { .. } => {
                 self.relay(command).map_err(advise_owner)
@@ -102,7 +101,7 @@ impl RequestHandler {
         let name = user.to_string();
         let message = self.core.trackers.log_in(user, password)?;
         self.downloads.set_active_user(Some(&name));
-        shares::set_active_user(&self.core, &name, &self.downloads.keys_of_user(&name));
+        shares::set_active_user(&self.downloads.shares, &name, &self.downloads.keys_of_user(&name));
         Ok(NodeAnswer::Said { message })
     }
 
@@ -133,7 +132,7 @@ impl RequestHandler {
 
     fn leave_group(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
         let answer = self.relay(Command::LeaveGroup { group: group.clone() })?;
-        shares::drop_shares(&self.core, |key, _| key.group == group);
+        shares::drop_shares(&self.downloads.shares, |key, _| key.group == group);
         Ok(answer)
     }
 
@@ -162,7 +161,8 @@ impl RequestHandler {
     fn remove_file(&self, file: GroupFile) -> Result<NodeAnswer, ClientFault> {
         let answer = self.relay(Command::RemoveFile { file: file.clone() })?;
         // A share that was refused under this name is another file, which can be listed now.
-        shares::drop_shares(&self.core, |key, stage| *key == file && stage != ShareStage::Refused);
+        let was_listed = |state: &ShareState| !matches!(state, ShareState::Refused(_));
+        shares::drop_shares(&self.downloads.shares, |key, state| *key == file && was_listed(state));
         Ok(answer)
     }
 
@@ -185,7 +185,8 @@ impl RequestHandler {
         let row = |entry: &PeerEntry| PeerRow { address: entry.address(), complete: entry.complete };
         let peers = answer.peers.iter().map(row).collect();
         // The trackers' list leaves out the asking node.
-        let only_here = answer.peers.is_empty() && shares::is_serving_whole_file(&self.core, &file);
+        let only_here =
+            answer.peers.is_empty() && shares::is_serving_whole_file(&self.downloads.shares, &file);
         Ok(NodeAnswer::Peers { group: file.group.to_string(), file: file.name.to_string(), peers, only_here })
     }
 
@@ -195,7 +196,7 @@ impl RequestHandler {
         background: bool,
         events: &EventStream<'_>,
     ) -> Result<NodeAnswer, ClientFault> {
-        match self.downloads.start(&self.core, request, events)? {
+        match self.downloads.start(request, events)? {
             StartOutcome::AlreadyComplete { path, size_bytes } => {
                 let (group, file) = (request.key.group.to_string(), request.key.name.to_string());
                 Ok(NodeAnswer::AlreadyThere { group, file, path, size_bytes })
@@ -210,8 +211,7 @@ impl RequestHandler {
         file: &GroupFile,
         control: DownloadControl,
     ) -> Result<NodeAnswer, ClientFault> {
-        control_download(&self.core, &self.downloads, file, control)
-            .map(|message| NodeAnswer::Said { message })
+        self.downloads.control(file, control).map(|message| NodeAnswer::Said { message })
     }
 
     fn rows(&self) -> Vec<TransferRow> {
@@ -240,15 +240,10 @@ impl RequestHandler {
     fn share_rows(&self, engine: Option<&Engine>) -> Vec<ShareRow> {
         let mut rows: Vec<ShareRow> =
             engine.into_iter().flat_map(Engine::shares).map(|share| rows::share_row(&share)).collect();
-        let own = self.core.shares.of_user(&self.core.trackers.user().unwrap_or_default());
-        rows.extend(own.iter().filter_map(|share| {
-            let why = match (&share.state, share.record.stage) {
-                (_, ShareStage::Refused) => shares::refusal_message(&share.record),
-                (ShareState::Unreadable { why, .. }, _) => why.clone(),
-                (_, ShareStage::Unlisted) => "the trackers have not listed it yet".to_owned(),
-                _ => return None,
-            };
-            Some(rows::unserved_share_row(&to_engine_key(&share.record.key), why))
+        let user = self.core.trackers.user().unwrap_or_default();
+        rows.extend(self.downloads.shares.table.of_user(&user).iter().filter_map(|share| {
+            let reason = shares::unserved_reason(share)?;
+            Some(rows::unserved_share_row(&to_engine_key(&share.file.key), reason))
         }));
         rows
     }

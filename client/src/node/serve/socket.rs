@@ -18,7 +18,7 @@ use crate::ipc::json_lines;
 use crate::ipc::protocol::{NodeEvent, NodeMessage, NodeRequest};
 use crate::limits;
 use crate::node::events::EventStream;
-use crate::node::shutdown::ShutdownLatch;
+use crate::node::shutdown::Latch;
 
 /// Counts connected front ends and those that wait for an answer.
 #[derive(Default)]
@@ -35,7 +35,7 @@ struct FrontEndCounts {
 
 impl FrontEnds {
     /// Waits until no front end waits for an answer, or until the node ends.
-    pub(crate) fn wait_until_idle(&self, ending: &ShutdownLatch) {
+    pub(crate) fn wait_until_idle(&self, ending: &Latch) {
         let mut counts = lock(&self.counts);
         while counts.busy > 0 && !ending.is_set() {
             let heartbeat = Duration::from_millis(limits::PROGRESS_EVERY_MS);

@@ -1,13 +1,13 @@
-//! Telling the trackers of a file that was hashed: in one message, or in parts where it is longer than a message may be.
+//! Lists a file at the tracker: in one message, or in parts if it has more pieces than a message may carry.
 //!
 //! ```text
-//!   manifest ──► parts, one in memory at a time ──► trackers ──► listed with the last
-//!                        ▲                              │
-//!                        └── all of them anew ◄─────────┘ it knows nothing of those before
+//!   manifest ──► parts, one in memory at a time ──► tracker ──► lists the file with the last part
+//!                        ▲                             │
+//!                        └──── all parts again ◄───────┘ it has forgotten the earlier ones
 //! ```
 //!
-//! Invariants: nothing is listed before the last part; an attempt that is begun anew has an upload's name of its own, so that no
-//! part of an earlier one is taken for one of this.
+//! Always true: the tracker lists nothing before the last part. Each attempt has an upload id of its own, so
+//! that a part of one attempt is never joined to another.
 
 use std::ops::Range;
 
@@ -26,18 +26,18 @@ use crate::limits;
 use crate::node::core::NodeCore;
 use crate::node::trackers::RequestUrgency;
 
-/// Has the trackers list a file in the name of `user`, with this node as one that has it. `tell` is told how many bytes of the
-/// file they know of, where that takes several messages.
+/// Lists a file in the name of `user`, with this node as its seeder. `report` gets how many bytes of the file
+/// the tracker knows of, if that takes several messages.
 ///
 /// # Errors
-/// The trackers' refusal, or that none can be reached; or that of `tell`.
-pub(in crate::node) fn list_file(
+/// The tracker's refusal, or that no tracker can be reached; or the error of `report`.
+pub(super) fn list_file(
     core: &NodeCore,
     user: &str,
     key: &GroupFile,
     manifest: &Manifest,
     urgency: RequestUrgency,
-    tell: &dyn Fn(u64) -> Result<(), ClientFault>,
+    report: &dyn Fn(u64) -> Result<(), ClientFault>,
 ) -> Result<(), ClientFault> {
     let (group, peer_key) = (key.group.clone(), Some(core.peer.key()));
     let ask = |command| core.trackers.request_as::<IgnoredAny>(user, command, urgency).map(drop);
@@ -46,12 +46,12 @@ pub(in crate::node) fn list_file(
         return ask(Command::UploadFile { group, manifest: Box::new(manifest), peer_key });
     }
     send_parts(manifest, PIECES_PER_MESSAGE, |part| {
-        tell(manifest.geometry().offset(part.first))?;
+        report(manifest.geometry().offset(part.first))?;
         ask(Command::UploadPart { group: group.clone(), part: Box::new(part), peer_key })
     })
 }
 
-/// Sends all parts; from the first one on again, where the trackers have forgotten those before.
+/// Sends all parts; all of them again if the tracker has forgotten the earlier ones.
 fn send_parts(
     manifest: &Manifest,
     part_pieces: usize,
@@ -69,12 +69,12 @@ fn send_parts(
                 Ok(())
             });
         match sent {
-            // A part that goes on with what the trackers do not know is a bad request to them.
+            // To the tracker, a part whose predecessors it has forgotten is a bad request.
             Err(fault) if fault.exit == ExitCause::Usage && begun && tries < limits::LISTING_ATTEMPTS => {
                 tracing::info!("the parts of {} are sent anew: {fault}", manifest.name());
                 tries += 1;
             }
-            // That they forgot those before, each time, says nothing of the file.
+            // That it forgot them each time is no refusal of the file.
             Err(fault) if begun => {
                 return Err(ClientFault { refusal_code: refusal_unless_forgotten(&fault), ..fault });
             }
@@ -83,12 +83,13 @@ fn send_parts(
     }
 }
 
-/// With which word a later part was refused, if not for those before it.
+/// The code of a refusal, unless the tracker may have refused the part since it has forgotten the earlier
+/// ones.
 fn refusal_unless_forgotten(fault: &ClientFault) -> Option<FailureCode> {
     fault.refusal_code.filter(|code| *code != FailureCode::BadRequest)
 }
 
-/// The same with its hashes in memory, so that none can be lost while the message is made.
+/// A copy of a manifest with its hashes in memory, where none can be lost while the message is made.
 fn copy_to_memory(manifest: &Manifest) -> Result<Manifest, ClientFault> {
     let digests = manifest.digests().to_vec();
     let chain = manifest.chain().map(Sha1List::to_vec);
@@ -98,14 +99,14 @@ fn copy_to_memory(manifest: &Manifest) -> Result<Manifest, ClientFault> {
     Ok(same.expect("the parts of a manifest make one"))
 }
 
-/// Refuses what was copied from a manifest when it may be wrong: what was lost reads as zeros, which nobody is to take for hashes.
+/// Refuses a manifest that has lost hashes: lost hashes read as zeros.
 fn check_hashes(manifest: &Manifest) -> Result<(), ClientFault> {
     let Some(place) = manifest.unreadable_at() else { return Ok(()) };
     let message = format!("hashes of {} that were kept in {place} are lost", manifest.name());
     Err(ClientFault::new(ExitCause::LocalIo, message).fix("check that disk, and upload the file again"))
 }
 
-/// The messages of an upload, each of `part_pieces` pieces but the last, made one after the other.
+/// The parts of an upload, made one after the other; each has `part_pieces` pieces, the last one the rest.
 fn split_parts<'a>(
     manifest: &'a Manifest,
     upload: &'a UploadId,
@@ -126,7 +127,7 @@ fn split_parts<'a>(
     (0..pieces).step_by(part_pieces).map(move |start| part(start..pieces.min(start + part_pieces)))
 }
 
-/// A name that no other upload has.
+/// A random id.
 fn new_upload_id() -> Result<UploadId, ClientFault> {
     let [high, low] = [getrandom::u64(), getrandom::u64()];
     let [high, low] = [high, low].map(|word| word.map_err(|error| ClientFault::no_random(&error)));
@@ -144,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// Pieces of a row: the least that a part may have.
+    /// Pieces of a row of a manifest at the tracker: the least that a part may have.
     const ROW: usize = 4_096;
 
     fn manifest(pieces: usize) -> Manifest {
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_join_into_the_manifest_and_only_the_last_ends_it() {
+    fn parts_join_into_the_manifest_and_only_the_last_has_an_end() {
         for (pieces, lengths) in
             [(2 * ROW, vec![ROW, ROW]), (2 * ROW + 1, vec![ROW, ROW, 1]), (ROW + 17, vec![ROW, 17])]
         {
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_what_trackers_read() {
+    fn sent_parts_are_what_trackers_parse() {
         let manifest = manifest(2 * ROW + 5);
         for part in split_parts(&manifest, &new_upload_id().unwrap(), ROW) {
             let group = GroupId::new("g").unwrap();
@@ -192,7 +193,7 @@ mod tests {
         }
     }
 
-    /// Bytes in memory that count as lost once they were read.
+    /// Bytes that count as lost once they have been read.
     #[derive(Debug, Default)]
     struct LosingBytes(std::sync::atomic::AtomicBool);
 
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_while_a_short_list_is_read_is_not_sent() {
+    fn a_manifest_that_loses_hashes_while_it_is_copied_is_not_sent() {
         let right = manifest(2);
         assert_eq!(copy_to_memory(&right), Ok(right.clone()));
         let digests = Sha1List::from_backing(std::sync::Arc::new(LosingBytes::default()), 0, 2).unwrap();
@@ -223,7 +224,8 @@ mod tests {
         assert_eq!(copy_to_memory(&losing).unwrap_err().exit, ExitCause::LocalIo);
     }
 
-    /// What was sent, as (upload, first piece), until the one that is answered with `exit`, and anew from there on.
+    /// Sends parts to a tracker that answers with `exit` where `is_failing` says so. Returns the sent parts
+    /// as (upload id, first piece).
     fn sent(
         exit: ExitCause,
         failing: impl Fn(usize) -> bool,
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_trackers_forgot_is_sent_anew_under_another_name() {
+    fn forgotten_parts_are_sent_again_under_another_upload_id() {
         let (result, all) = sent(ExitCause::Usage, |count| count == 3);
         assert_eq!(result, Ok(()));
         let firsts: Vec<usize> = all.iter().map(|(_, first)| *first as usize / ROW).collect();
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_no_request_is_refused_for_the_file_only_where_none_came_before() {
+    fn only_a_bad_first_part_is_a_refusal_of_the_file() {
         let refused_at = |part: usize, code| {
             let mut count = 0;
             let result = send_parts(&manifest(2 * ROW), ROW, |_| {
@@ -262,16 +264,20 @@ mod tests {
             result.unwrap_err().refusal_code
         };
         assert_eq!(refused_at(0, FailureCode::BadRequest), Some(FailureCode::BadRequest));
-        assert_eq!(refused_at(1, FailureCode::BadRequest), None, "they may have forgotten the first");
+        assert_eq!(
+            refused_at(1, FailureCode::BadRequest),
+            None,
+            "the tracker may have forgotten the first part"
+        );
         assert_eq!(refused_at(1, FailureCode::OtherContent), Some(FailureCode::OtherContent));
     }
 
     #[test]
-    fn what_is_refused_is_not_sent_again_and_nothing_for_ever() {
+    fn a_refused_part_is_not_sent_again_and_attempts_are_limited() {
         assert_eq!(
             sent(ExitCause::Usage, |count| count == 1).1.len(),
             1,
-            "the first part is refused for what it says"
+            "a bad first part is refused for its content"
         );
         for exit in [ExitCause::NoTracker, ExitCause::Exists, ExitCause::NotAllowed] {
             let (result, all) = sent(exit, |count| count == 2);

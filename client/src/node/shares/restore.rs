@@ -1,9 +1,13 @@
-//! Shares that come back: served again without being read when their files are what they were, and told to the trackers.
+//! Brings each share to the state that its record and its file call for: listed, served, announced, or
+//! withdrawn.
 //!
-//! Invariants: a file whose fingerprint is another is served no more, withdrawn at the trackers and named; one that cannot
-//! be read now is named, withdrawn, and served again as soon as it can be; the trackers are told of each share once a
-//! process, which also tells them where this node listens now. Each share is looked at anew under its claim, and only a
-//! tracker's own refusal ends it; what was never listed is then set aside, and kept for its user.
+//! The recovery thread calls [`restore_shares`] at its start and whenever a share is not in that state. A
+//! share is served without reading its file if the file has the recorded fingerprint. The tracker is told of
+//! each share once a process, and by that learns where this node listens.
+//!
+//! Always true: each share is looked up again under its lock. Only a tracker's own refusal ends a share; an
+//! upload that was never listed is kept for its user even then. A file that has changed is withdrawn; one
+//! that cannot be read now is tried again.
 
 use engine::Engine;
 use engine::proto::manifest::Manifest;
@@ -15,39 +19,34 @@ use tracker::api::answers::PeersAnswer;
 use tracker::api::request::{Command, GainedPieces};
 
 use super::listing;
-use super::upload;
+use super::share::{LocalShare, ShareState, Shares};
+use super::stop::{drop_share, report_stopped, unserve_file, unserve_unless_active_user, withdraw_share};
 use crate::exit::ClientFault;
-use crate::node::core::{NodeCore, quote_key, to_engine_key};
-use crate::node::disk::records::{ManifestUnavailable, ShareRecord, ShareStage};
+use crate::node::core::{quote_key, to_engine_key};
+use crate::node::disk::records::{ManifestUnavailable, SharedFile};
 use crate::node::retry_policy::{PendingWork, pending_after, pending_after_listing};
-use crate::node::share::{LocalShare, ShareState};
 use crate::node::trackers::RequestUrgency;
 use crate::quoting;
 
 /// Why a share is not served.
 enum ServeFailure {
-    /// It may pass.
+    /// The reason may pass.
     Transient(String),
-    /// Its file is another.
+    /// Its file has changed.
     Changed,
     /// Its record was set aside, as these words say.
     SetAside(String),
 }
 
-/// Brings back what a user shares here, as far as it is not back yet.
-pub(in crate::node) fn restore_shares(core: &NodeCore, user: &str) -> PendingWork {
-    let is_back = |known: &LocalShare| match known.record.stage {
-        ShareStage::Listed => known.state == ShareState::Announced,
-        ShareStage::Refused => true,
-        ShareStage::Unlisted | ShareStage::Stopped => false,
-    };
-    let keys: Vec<GroupFile> = core
-        .shares
-        .of_user(user)
-        .into_iter()
-        .filter(|known| !is_back(known))
-        .map(|known| known.record.key)
-        .collect();
+/// Restores the shares of a user.
+pub(in crate::node) fn restore_shares(shares: &Shares, user: &str) -> PendingWork {
+    let core = &shares.core;
+    let mut keys: Vec<GroupFile> = Vec::new();
+    for LocalShare { file, state, .. } in shares.table.of_user(user) {
+        if !matches!(state, ShareState::Announced | ShareState::Refused(_)) {
+            keys.push(file.key);
+        }
+    }
     if keys.is_empty() {
         return PendingWork::Nothing;
     }
@@ -58,76 +57,81 @@ pub(in crate::node) fn restore_shares(core: &NodeCore, user: &str) -> PendingWor
             return PendingWork::Nothing;
         }
     };
-    let mut left = PendingWork::Nothing;
+    let mut pending = PendingWork::Nothing;
     for key in keys {
         if core.shutdown.is_set() || core.trackers.user().as_deref() != Some(user) {
             break;
         }
-        left = left.max(restore_share(core, &engine, user, &key));
+        pending = pending.max(restore_share(shares, &engine, user, &key));
     }
-    left
+    pending
 }
 
-/// Brings back one share, as it stands by now.
-fn restore_share(core: &NodeCore, engine: &Engine, user: &str, key: &GroupFile) -> PendingWork {
-    // Whoever has it may take long, and rings when there is something left to do; this is for when they do not.
-    let Some(_claim) = core.share_locks.try_acquire(key) else { return PendingWork::Retry };
-    let Some(known) = core.shares.get(user, key) else { return PendingWork::Nothing };
-    match known.record.stage {
-        ShareStage::Stopped => finish_stop(core, &known),
-        ShareStage::Unlisted => list_share(core, engine, &known),
-        ShareStage::Refused => PendingWork::Nothing,
-        ShareStage::Listed => match known.state {
-            ShareState::Announced => PendingWork::Nothing,
-            ShareState::Served => announce_share(core, &known),
-            ShareState::NotServed | ShareState::Unreadable { .. } => {
-                match serve_share(core, engine, &known, None) {
-                    Some(ShareState::Served) => announce_share(core, &known),
-                    Some(ShareState::Unreadable { is_reported: told, .. }) => {
-                        report_unreadable(core, &known, told)
-                    }
-                    _ => PendingWork::Nothing,
+fn restore_share(shares: &Shares, engine: &Engine, user: &str, key: &GroupFile) -> PendingWork {
+    let mut scope = shares.core.locks.scope();
+    // The holder of the lock wakes recovery if it leaves work; the retry is for one that does not.
+    let Some(_share) = scope.try_lock_share(key) else { return PendingWork::Retry };
+    let Some(share) = shares.table.get(user, key) else { return PendingWork::Nothing };
+    match share.state {
+        ShareState::Announced | ShareState::Refused(_) => PendingWork::Nothing,
+        ShareState::Stopped { .. } => finish_stop(shares, &share),
+        ShareState::Unlisted => list_share(shares, engine, &share),
+        ShareState::Served => announce_share(shares, &share),
+        ShareState::NotServed | ShareState::Unreadable { .. } => {
+            match serve_share(shares, engine, &share, None) {
+                Some(ShareState::Served) => announce_share(shares, &share),
+                Some(ShareState::Unreadable { is_reported, .. }) => {
+                    report_unreadable(shares, &share, is_reported)
                 }
+                _ => PendingWork::Nothing,
             }
-        },
+        }
     }
 }
 
-/// Serves a share if its file is what it was; how it stands then, or `None` when there is nothing more to do for it.
+/// Serves a share if its file is unchanged. Returns its new state; `None` when there is nothing more to do.
 fn serve_share(
-    core: &NodeCore,
+    shares: &Shares,
     engine: &Engine,
-    known: &LocalShare,
+    share: &LocalShare,
     manifest: Option<&Manifest>,
 ) -> Option<ShareState> {
-    let standing = match reshare_file(core, engine, known, manifest) {
-        Ok(()) => ShareState::Served,
-        Err(ServeFailure::Transient(why)) => mark_unreadable(core, known, why),
+    let core = &shares.core;
+    let SharedFile { key, user, path, .. } = &share.file;
+    let updated = match reshare_file(shares, engine, share, manifest) {
+        Ok(()) => shares.table.update(&share.id, ShareState::serve)?,
+        Err(ServeFailure::Transient(reason)) => {
+            if !matches!(share.state, ShareState::Unreadable { .. }) {
+                core.notices.post(&format!(
+                    "{key} is not shared for now: {reason}; it is again as soon as that can be read"
+                ));
+            }
+            shares.table.update(&share.id, |state| state.mark_unreadable(reason))?
+        }
         Err(ServeFailure::Changed) => {
-            let why = format!("{} is not what it was when it was shared", known.record.path.display());
-            upload::withdraw_share(core, known, &why);
+            let change = format!("{} is not what it was when it was shared", path.display());
+            withdraw_share(shares, share, &change);
             return None;
         }
-        Err(ServeFailure::SetAside(trouble)) => {
-            core.notices.post(&trouble);
-            core.shares.remove(&known.id);
-            upload::unserve_file(core, &known.record.key);
-            upload::report_stopped(core, &known.record.user, &known.record.key);
+        Err(ServeFailure::SetAside(problem)) => {
+            core.notices.post(&problem);
+            shares.table.remove(&share.id);
+            unserve_file(core, key);
+            report_stopped(core, user, key);
             return None;
         }
     };
-    let changed = core.shares.update(&known.id, |known| known.state = standing.clone())?;
-    upload::unserve_unless_active_user(core, &changed).then_some(standing)
+    unserve_unless_active_user(shares, &updated).then_some(updated.state)
 }
 
 fn reshare_file(
-    core: &NodeCore,
+    shares: &Shares,
     engine: &Engine,
-    known: &LocalShare,
+    share: &LocalShare,
     manifest: Option<&Manifest>,
 ) -> Result<(), ServeFailure> {
-    let ShareRecord { key, path, fingerprint, .. } = &known.record;
-    // The cheap question first: a file that is not there is looked for again and again.
+    let SharedFile { key, path, fingerprint, .. } = &share.file;
+    // Before the manifest is read: a file that is missing is looked for again and again.
     let now = Fingerprint::at(path)
         .map_err(|error| ServeFailure::Transient(ClientFault::io("look at", path, &error).message))?;
     if fingerprint.difference_ignoring_device(&now).is_some() {
@@ -137,51 +141,38 @@ fn reshare_file(
     let manifest = match manifest {
         Some(manifest) => manifest,
         None => {
-            loaded = load_manifest(core, known)?;
+            loaded = load_manifest(shares, share)?;
             &loaded
         }
     };
-    engine.share_file(to_engine_key(key), path, manifest, *fingerprint).map_err(|error| match error {
+    engine.share_file(to_engine_key(key), path, manifest, *fingerprint).map(drop).map_err(|error| match error
+    {
         StorageError { kind: StorageErrorKind::Changed(_), .. } => ServeFailure::Changed,
         error => ServeFailure::Transient(error.to_string()),
     })
 }
 
-fn load_manifest(core: &NodeCore, known: &LocalShare) -> Result<Manifest, ServeFailure> {
-    core.records.manifest(&known.id, &known.record).map_err(|unusable| match unusable {
-        ManifestUnavailable::SetAside(trouble) => ServeFailure::SetAside(trouble),
-        ManifestUnavailable::Transient(why) => ServeFailure::Transient(why),
+fn load_manifest(shares: &Shares, share: &LocalShare) -> Result<Manifest, ServeFailure> {
+    shares.core.records.manifest(&share.id, &share.file).map_err(|unavailable| match unavailable {
+        ManifestUnavailable::SetAside(problem) => ServeFailure::SetAside(problem),
+        ManifestUnavailable::Transient(reason) => ServeFailure::Transient(reason),
     })
 }
 
-/// A share that cannot be served now; said once.
-fn mark_unreadable(core: &NodeCore, known: &LocalShare, why: String) -> ShareState {
-    let told = match &known.state {
-        ShareState::Unreadable { is_reported: told, .. } => *told,
-        _ => {
-            core.notices.post(&format!(
-                "{} is not shared for now: {why}; it is again as soon as that can be read",
-                known.record.key
-            ));
-            false
-        }
-    };
-    ShareState::Unreadable { why, is_reported: told }
-}
-
-/// Tells the trackers that this node serves a share, and where; first it asks whether what they list under its name is
-/// still this file, since whoever says to have a file says so by its name.
-fn announce_share(core: &NodeCore, known: &LocalShare) -> PendingWork {
-    let ShareRecord { key, user, content, .. } = &known.record;
-    let question = Command::GetPeers { file: key.clone(), peer_key: Some(core.peer.key()) };
-    let listed = core.trackers.request_as::<PeersAnswer>(user, question, RequestUrgency::Background);
-    let told = match listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unverified_grant().ok()))
-    {
+/// Tells the tracker that this node serves a share, and where it listens. Asks first whether the tracker
+/// lists the same content under this name, since a node says by name alone which file it has.
+fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
+    let core = &shares.core;
+    let SharedFile { key, user, content, path, .. } = &share.file;
+    let query = Command::GetPeers { file: key.clone(), peer_key: Some(core.peer.key()) };
+    let listed = core.trackers.request_as::<PeersAnswer>(user, query, RequestUrgency::Background);
+    let grant = listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unverified_grant().ok()));
+    let told = match grant {
         Ok(Some(grant)) if grant.file_id != *content => {
-            upload::drop_share(core, known);
+            drop_share(shares, share);
             core.notices.post(&format!(
                 "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
-                known.record.path.display()
+                path.display()
             ));
             return PendingWork::Nothing;
         }
@@ -193,59 +184,65 @@ fn announce_share(core: &NodeCore, known: &LocalShare) -> PendingWork {
     };
     match told {
         Ok(()) => {
-            core.shares.mark_announced(&known.id);
+            shares.table.update(&share.id, ShareState::announce);
             PendingWork::Nothing
         }
         Err(fault) => pending_after(&fault).unwrap_or_else(|| {
-            upload::drop_share(core, known);
+            drop_share(shares, share);
             core.notices.post(&format!("{key} is not shared any more: {fault}"));
             PendingWork::Nothing
         }),
     }
 }
 
-/// Tells the trackers, once, that a share cannot be served for now.
-fn report_unreadable(core: &NodeCore, known: &LocalShare, told: bool) -> PendingWork {
-    if told {
+/// Notes that the tracker has been told of a complete file by the thread that downloaded it.
+pub(in crate::node) fn mark_announced(shares: &Shares, user: &str, key: &GroupFile) {
+    if let Some(share) = shares.table.get(user, key) {
+        shares.table.update(&share.id, ShareState::announce);
+    }
+}
+
+/// Tells the tracker once that a share cannot be served for now.
+fn report_unreadable(shares: &Shares, share: &LocalShare, is_reported: bool) -> PendingWork {
+    if is_reported {
         return PendingWork::Retry;
     }
-    if let Err(left) = request_stop(core, known) {
-        return left;
+    if let Err(pending) = request_stop(shares, share) {
+        return pending;
     }
-    core.shares.update(&known.id, |known| {
-        if let ShareState::Unreadable { is_reported: told, .. } = &mut known.state {
-            *told = true;
-        }
-    });
+    shares.table.update(&share.id, ShareState::report);
     PendingWork::Retry
 }
 
-/// Tells the trackers what they have not been told: that a share was stopped.
-fn finish_stop(core: &NodeCore, known: &LocalShare) -> PendingWork {
-    if let Err(left) = request_stop(core, known) {
-        return left;
+/// Tells the tracker that a share was stopped, and forgets it.
+fn finish_stop(shares: &Shares, share: &LocalShare) -> PendingWork {
+    if let Err(pending) = request_stop(shares, share) {
+        return pending;
     }
-    upload::drop_share(core, known);
+    drop_share(shares, share);
     PendingWork::Nothing
 }
 
-/// Has the trackers know that a share is none now. That they do not know it as one is as good.
-fn request_stop(core: &NodeCore, known: &LocalShare) -> Result<(), PendingWork> {
-    let command = Command::StopShare { file: known.record.key.clone() };
-    match core.trackers.request_as::<IgnoredAny>(&known.record.user, command, RequestUrgency::Background) {
+/// Tells the tracker that the share ended. A refusal counts as success: then the tracker knows of no such
+/// share.
+fn request_stop(shares: &Shares, share: &LocalShare) -> Result<(), PendingWork> {
+    let command = Command::StopShare { file: share.file.key.clone() };
+    let trackers = &shares.core.trackers;
+    match trackers.request_as::<IgnoredAny>(&share.file.user, command, RequestUrgency::Background) {
         Ok(_) => Ok(()),
         Err(fault) => pending_after(&fault).map_or(Ok(()), Err),
     }
 }
 
-/// Has the trackers list what was hashed before they could take it.
-fn list_share(core: &NodeCore, engine: &Engine, known: &LocalShare) -> PendingWork {
-    let (key, user) = (&known.record.key, &known.record.user);
-    let manifest = match load_manifest(core, known) {
+/// Lists a file that was hashed while no tracker could list it, then serves it.
+fn list_share(shares: &Shares, engine: &Engine, share: &LocalShare) -> PendingWork {
+    let core = &shares.core;
+    let SharedFile { key, user, .. } = &share.file;
+    let manifest = match load_manifest(shares, share) {
         Ok(manifest) => manifest,
-        Err(ServeFailure::SetAside(trouble)) => {
-            core.notices.post(&trouble);
-            core.shares.remove(&known.id);
+        Err(ServeFailure::SetAside(problem)) => {
+            core.notices.post(&problem);
+            shares.table.remove(&share.id);
             return PendingWork::Nothing;
         }
         Err(ServeFailure::Transient(_) | ServeFailure::Changed) => return PendingWork::Retry,
@@ -254,46 +251,60 @@ fn list_share(core: &NodeCore, engine: &Engine, known: &LocalShare) -> PendingWo
         listing::list_file(core, user, key, &manifest, RequestUrgency::Background, &|_| Ok(()))
     {
         return pending_after_listing(&fault).unwrap_or_else(|| {
-            mark_refused(core, known, fault);
+            mark_refused(shares, share, fault);
             PendingWork::Nothing
         });
     }
-    let Some(listed) = core.shares.update(&known.id, |known| known.record.stage = ShareStage::Listed) else {
+    let Some(listed) = shares.table.update(&share.id, ShareState::list) else {
         return PendingWork::Nothing;
     };
-    if let Err(fault) = core.records.write_share(&listed.id, &listed.record) {
+    if let Err(fault) = core.records.write_share(&listed.id, &listed.record()) {
         core.notices.post(&fault.message);
     }
-    match serve_share(core, engine, &listed, Some(&manifest)) {
+    match serve_share(shares, engine, &listed, Some(&manifest)) {
         Some(ShareState::Served) => {
-            core.shares.mark_announced(&listed.id);
+            shares.table.update(&listed.id, ShareState::announce);
             core.notices.post(&format!("{key} is shared now"));
             PendingWork::Nothing
         }
-        Some(ShareState::Unreadable { is_reported: told, .. }) => report_unreadable(core, &listed, told),
+        Some(ShareState::Unreadable { is_reported, .. }) => report_unreadable(shares, &listed, is_reported),
         _ => PendingWork::Nothing,
     }
 }
 
-/// Has what the trackers refused for good wait for its user: its record stays, with why, and they are not asked again.
-fn mark_refused(core: &NodeCore, known: &LocalShare, fault: ClientFault) {
-    let (key, user) = (&known.record.key, &known.record.user);
-    let changed = core.shares.update(&known.id, |known| {
-        known.record.stage = ShareStage::Refused;
-        known.record.refusal = Some(fault);
-    });
-    let Some(LocalShare { id, record: shared, .. }) = changed else { return };
-    if let Err(fault) = core.records.write_share(&id, &shared) {
+/// Keeps an upload that the tracker refused for good: its record stays for its user, with the reason, and is
+/// not sent again.
+fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
+    let core = &shares.core;
+    let SharedFile { key, user, .. } = &share.file;
+    let Some(refused) = shares.table.update(&share.id, |state| state.refuse(fault)) else { return };
+    if let Err(fault) = core.records.write_share(&refused.id, &refused.record()) {
         core.notices.post(&fault.message);
     }
-    core.notices.post(&format!("{key} is not shared: {}", refusal_message(&shared)));
-    // It may have taken the place of one that was stopped, which they were not told.
-    upload::report_stopped(core, user, key);
+    if let Some(reason) = unserved_reason(&refused) {
+        core.notices.post(&format!("{key} is not shared: {reason}"));
+    }
+    // The upload may have replaced a share whose stop the tracker had not been told.
+    report_stopped(core, user, key);
 }
 
-/// Why a share was set aside, and what to type next.
-pub(in crate::node) fn refusal_message(shared: &ShareRecord) -> String {
-    let ShareRecord { key, path, refusal, .. } = shared;
+/// Why a share is not served although its user has not stopped it, and what to type next. `None` if that is
+/// not so.
+pub(in crate::node) fn unserved_reason(share: &LocalShare) -> Option<String> {
+    match &share.state {
+        ShareState::Refused(refusal) => Some(refusal_message(&share.file, refusal.as_ref())),
+        ShareState::Unreadable { reason, .. } => Some(reason.clone()),
+        ShareState::Stopped { before } => match &**before {
+            ShareState::Unreadable { reason, .. } => Some(reason.clone()),
+            _ => None,
+        },
+        ShareState::Unlisted => Some("the trackers have not listed it yet".to_owned()),
+        ShareState::NotServed | ShareState::Served | ShareState::Announced => None,
+    }
+}
+
+fn refusal_message(file: &SharedFile, refusal: Option<&ClientFault>) -> String {
+    let SharedFile { key, path, .. } = file;
     let (why, first) = match refusal {
         Some(ClientFault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
         Some(ClientFault { message, fix: None, .. }) => (message.as_str(), String::new()),
@@ -312,27 +323,31 @@ pub(in crate::node) fn refusal_message(shared: &ShareRecord) -> String {
 mod tests {
     use std::net::SocketAddr;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use engine::proto::manifest::FileName;
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
     use tracker::api::GroupId;
 
-    use super::upload::{ShareOrigin, record_share, register_share, stop_share};
+    use super::super::share::ShareOrigin;
+    use super::super::stop::stop_share;
     use super::*;
     use crate::exit::ExitCause;
+    use crate::node::core::NodeCore;
+    use crate::node::disk::records::ShareStage;
     use crate::node::disk::state_dir::{SavedSession, StateDir};
     use crate::plan::NodePlan;
 
-    /// A node of `u`, whose tracker is a port on which nobody listens.
-    fn core_without_tracker(directory: &Path) -> NodeCore {
+    /// The shares of a node of the user `u` whose tracker does not listen.
+    fn shares_without_tracker(directory: &Path) -> Shares {
         let trackers = directory.join("trackers.txt");
         let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let nobody = SocketAddr::try_from(getsockname(&bound).unwrap()).unwrap();
-        // It stays bound until the tests end, so that nobody else comes to listen there.
+        let address = SocketAddr::try_from(getsockname(&bound).unwrap()).unwrap();
+        // It stays bound until the tests end, so that no other process listens there.
         std::mem::forget(bound);
-        std::fs::write(&trackers, format!("{nobody}\n")).unwrap();
+        std::fs::write(&trackers, format!("{address}\n")).unwrap();
         let state = StateDir::lock(&directory.join("state")).unwrap().unwrap();
         let session = SavedSession { user: "u".into(), token: "t".into(), tracker_key: [9; 32] };
         state.save_session(&session).unwrap();
@@ -347,77 +362,78 @@ mod tests {
             limit_up: None,
             limit_down: None,
         };
-        NodeCore::new(plan, state).unwrap()
+        Shares::load(Arc::new(NodeCore::new(plan, state).unwrap()))
     }
 
-    /// A share of `u` that an earlier process left, listed.
-    fn recorded_share(core: &NodeCore, path: PathBuf) -> (GroupFile, Manifest) {
+    /// A listed share of `u`, as an earlier process left it.
+    fn add_listed_share(shares: &Shares, path: PathBuf) -> (GroupFile, Manifest) {
         let key = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
-        let engine = core.peer.engine().unwrap();
+        let engine = shares.core.peer.engine().unwrap();
         let hashed = engine.hash_file(&path, key.name.clone(), &|_| {}).unwrap();
         let manifest = Manifest::clone(hashed.manifest());
         let origin = ShareOrigin { user: "u".into(), path, fingerprint: hashed.fingerprint() };
-        let known = record_share(core, &key, origin, &manifest, ShareStage::Listed).unwrap();
-        register_share(core, known);
+        shares.register(shares.record(&key, origin, &manifest, ShareState::NotServed).unwrap());
         (key, manifest)
     }
 
-    fn is_served(core: &NodeCore) -> bool {
-        !core.peer.engine().unwrap().shares().is_empty()
+    fn is_serving(shares: &Shares) -> bool {
+        !shares.core.peer.engine().unwrap().shares().is_empty()
     }
 
     #[test]
-    fn a_stop_is_not_undone_by_who_was_bringing_the_share_back() {
+    fn a_stop_is_not_undone_by_the_thread_that_restores_the_share() {
         let dir = tempfile::tempdir().unwrap();
-        let core = core_without_tracker(dir.path());
+        let shares = shares_without_tracker(dir.path());
+        let core = &shares.core;
         let path = dir.path().join("f");
         std::fs::write(&path, "content").unwrap();
-        let (key, manifest) = recorded_share(&core, path.clone());
-        let claim = core.share_locks.try_acquire(&key).unwrap();
-        assert_eq!(restore_shares(&core, "u"), PendingWork::Retry);
-        assert!(!is_served(&core), "somebody else had its claim");
-        drop(claim);
-        assert_eq!(restore_shares(&core, "u"), PendingWork::Trackers);
-        assert!(is_served(&core), "what can be served without a tracker is");
+        let (key, manifest) = add_listed_share(&shares, path.clone());
+        let mut scope = core.locks.scope();
+        let held = scope.try_lock_share(&key).unwrap();
+        assert_eq!(restore_shares(&shares, "u"), PendingWork::Retry);
+        assert!(!is_serving(&shares), "its lock was held");
+        drop(held);
+        assert_eq!(restore_shares(&shares, "u"), PendingWork::Trackers);
+        assert!(is_serving(&shares), "a listed share is served without a tracker");
 
-        let claim = core.share_locks.try_acquire(&key).unwrap();
-        let known = core.shares.get("u", &key).unwrap();
-        std::thread::scope(|scope| {
-            let stopping = scope.spawn(|| stop_share(&core, &key));
-            // The user's word counts at once, whoever has the claim …
-            let gone = (0..3_000).any(|_| {
+        let held = scope.try_lock_share(&key).unwrap();
+        let share = shares.table.get("u", &key).unwrap();
+        std::thread::scope(|threads| {
+            let stopping = threads.spawn(|| stop_share(&shares, &key));
+            // A stop takes effect at once, also while another thread holds the lock …
+            let is_gone = (0..3_000).any(|_| {
                 std::thread::park_timeout(Duration::from_millis(10));
-                !is_served(&core)
+                !is_serving(&shares)
             });
-            assert!(gone, "it is served although its user stopped it");
-            // … and also when who has it serves the file once more.
+            assert!(is_gone, "it is served although its user stopped it");
+            // … and again when that thread serves the file once more.
             let engine = core.peer.engine().unwrap();
-            engine.share_file(to_engine_key(&key), &path, &manifest, known.record.fingerprint).unwrap();
-            drop(claim);
+            engine.share_file(to_engine_key(&key), &path, &manifest, share.file.fingerprint).unwrap();
+            drop(held);
             assert_eq!(stopping.join().unwrap().unwrap_err().exit, ExitCause::NoTracker);
         });
-        assert_eq!(restore_shares(&core, "u"), PendingWork::Trackers, "the trackers are to be told");
-        assert!(!is_served(&core));
-        assert_eq!(core.shares.get("u", &key).unwrap().record.stage, ShareStage::Stopped);
+        assert_eq!(restore_shares(&shares, "u"), PendingWork::Trackers, "the tracker is to be told");
+        assert!(!is_serving(&shares));
+        assert!(matches!(shares.table.get("u", &key).unwrap().state, ShareState::Stopped { .. }));
         assert_eq!(core.records.read_shares()[0].1.stage, ShareStage::Stopped);
         core.peer.stop();
     }
 
     #[test]
-    fn what_is_served_when_its_user_goes_is_taken_down() {
+    fn a_share_that_is_served_after_its_user_logged_out_is_taken_down() {
         let dir = tempfile::tempdir().unwrap();
-        let core = core_without_tracker(dir.path());
+        let shares = shares_without_tracker(dir.path());
         let path = dir.path().join("f");
         std::fs::write(&path, "content").unwrap();
-        let (key, manifest) = recorded_share(&core, path);
-        let known = core.shares.get("u", &key).unwrap();
-        core.trackers.forget_session();
-        let engine = core.peer.engine().unwrap();
-        assert_eq!(serve_share(&core, &engine, &known, Some(&manifest)), None);
-        assert!(!is_served(&core));
-        assert_eq!(core.shares.get("u", &key).unwrap().state, ShareState::NotServed);
-        assert_eq!(announce_share(&core, &known), PendingWork::Retry, "nobody else says it in their name");
-        assert!(core.shares.get("u", &key).is_some());
-        core.peer.stop();
+        let (key, manifest) = add_listed_share(&shares, path);
+        let share = shares.table.get("u", &key).unwrap();
+        shares.core.trackers.forget_session();
+        let engine = shares.core.peer.engine().unwrap();
+        assert_eq!(serve_share(&shares, &engine, &share, Some(&manifest)), None);
+        assert!(!is_serving(&shares));
+        assert_eq!(shares.table.get("u", &key).unwrap().state, ShareState::NotServed);
+        assert_eq!(announce_share(&shares, &share), PendingWork::Retry, "only its user may announce it");
+        assert!(shares.table.get("u", &key).is_some());
+        shares.core.peer.stop();
     }
 }

@@ -9,31 +9,31 @@ use tracker::api::GroupFile;
 use super::share::parse_file_key;
 use crate::exit::ClientFault;
 
-/// One wanted file: what it takes to go on with it. What the file is, the trackers say again.
+/// A download: what it takes to resume it. The trackers describe the file again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "StoredDownload", into = "StoredDownload")]
 pub(in crate::node) struct DownloadRecord {
-    /// Which file.
+    /// The file.
     pub(in crate::node) key: GroupFile,
-    /// By whom.
+    /// The user.
     pub(in crate::node) user: String,
-    /// Where to, as it was asked for, absolute.
+    /// Where to put it as typed, made absolute. A final slash means a directory.
     pub(in crate::node) destination: PathBuf,
     /// Replace a file that differs.
     pub(in crate::node) overwrite: bool,
-    /// What named its content when it was begun: under the same name there may be another file by now.
+    /// The SHA-1 that named its content at the start. The name may belong to another file by now.
     pub(in crate::node) content: Digest,
-    /// Its length in bytes, for people.
+    /// Its length in bytes, for display.
     pub(in crate::node) total_bytes: u64,
     /// Whether its user paused it.
     pub(in crate::node) paused: bool,
-    /// Why it cannot succeed, when that is known.
+    /// Why it failed, if it did.
     pub(in crate::node) failed: Option<ClientFault>,
-    /// What was on record before, as long as this one has not begun.
+    /// The record of the download that it replaces, until it has started.
     pub(in crate::node) replaced: Option<Box<DownloadRecord>>,
 }
 
-/// The form at rest.
+/// The record as JSON.
 #[derive(Serialize, Deserialize)]
 struct StoredDownload {
     group: String,
@@ -51,18 +51,18 @@ struct StoredDownload {
 }
 
 impl From<DownloadRecord> for StoredDownload {
-    fn from(wanted: DownloadRecord) -> StoredDownload {
+    fn from(record: DownloadRecord) -> StoredDownload {
         StoredDownload {
-            group: wanted.key.group.to_string(),
-            file: wanted.key.name.to_string(),
-            user: wanted.user,
-            destination: wanted.destination,
-            overwrite: wanted.overwrite,
-            content: wanted.content.to_string(),
-            total_bytes: wanted.total_bytes,
-            paused: wanted.paused,
-            failed: wanted.failed,
-            former: wanted.replaced,
+            group: record.key.group.to_string(),
+            file: record.key.name.to_string(),
+            user: record.user,
+            destination: record.destination,
+            overwrite: record.overwrite,
+            content: record.content.to_string(),
+            total_bytes: record.total_bytes,
+            paused: record.paused,
+            failed: record.failed,
+            former: record.replaced,
         }
     }
 }
@@ -70,20 +70,20 @@ impl From<DownloadRecord> for StoredDownload {
 impl TryFrom<StoredDownload> for DownloadRecord {
     type Error = String;
 
-    fn try_from(written: StoredDownload) -> Result<DownloadRecord, String> {
-        if !written.destination.is_absolute() {
+    fn try_from(stored: StoredDownload) -> Result<DownloadRecord, String> {
+        if !stored.destination.is_absolute() {
             return Err("its destination is no absolute path".into());
         }
         Ok(DownloadRecord {
-            key: parse_file_key(&written.group, &written.file)?,
-            user: written.user,
-            destination: written.destination,
-            overwrite: written.overwrite,
-            content: written.content.parse().map_err(|bad| format!("{bad}"))?,
-            total_bytes: written.total_bytes,
-            paused: written.paused,
-            failed: written.failed,
-            replaced: written.former,
+            key: parse_file_key(&stored.group, &stored.file)?,
+            user: stored.user,
+            destination: stored.destination,
+            overwrite: stored.overwrite,
+            content: stored.content.parse().map_err(|bad| format!("{bad}"))?,
+            total_bytes: stored.total_bytes,
+            paused: stored.paused,
+            failed: stored.failed,
+            replaced: stored.former,
         })
     }
 }
@@ -94,8 +94,8 @@ mod tests {
     use crate::exit::ExitCause;
 
     #[test]
-    fn a_record_reads_back_and_one_that_makes_no_sense_does_not() {
-        let wanted = DownloadRecord {
+    fn a_record_reads_back_and_an_invalid_one_is_refused() {
+        let record = DownloadRecord {
             key: parse_file_key("g", "f").unwrap(),
             user: "u".into(),
             destination: "/to/".into(),
@@ -106,12 +106,12 @@ mod tests {
             failed: Some(ClientFault::new(ExitCause::Exists, "why").fix("what")),
             replaced: None,
         };
-        let former = Some(Box::new(DownloadRecord { destination: "/before/".into(), ..wanted.clone() }));
-        let wanted = DownloadRecord { replaced: former, ..wanted };
-        let text = serde_json::to_string(&wanted).unwrap();
+        let former = Some(Box::new(DownloadRecord { destination: "/before/".into(), ..record.clone() }));
+        let record = DownloadRecord { replaced: former, ..record };
+        let text = serde_json::to_string(&record).unwrap();
         let back: DownloadRecord = serde_json::from_str(&text).unwrap();
-        assert_eq!(back, wanted);
-        // A final slash says that a directory is meant; paths compare equal without it.
+        assert_eq!(back, record);
+        // Paths compare equal without the final slash.
         assert!(back.destination.as_os_str().to_str().is_some_and(|path| path.ends_with('/')));
         assert!(serde_json::from_str::<DownloadRecord>(&text.replacen("/to/", "to", 1)).is_err());
     }

@@ -1,8 +1,9 @@
-//! A folder of records: one JSON file each, written whole, read with suspicion.
+//! A folder of records, each a JSON file.
 //!
-//! Invariants: what is written is on the disk when `write` returns, and so is what is removed; a file that is not a record
-//! of this version is renamed, never guessed at and never removed; one that cannot be read now is named and left as it is; the
-//! others are read all the same. Nothing is removed for not being listed unless the listing was whole.
+//! Always true: a record that was written or removed is so on the disk when the call returns. A file that is
+//! not a record of this version is renamed, never removed; one that cannot be read now is left as it is; both
+//! are reported, and the others are read. Files are removed for want of a record only if the list of the
+//! folder was complete.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -24,25 +25,25 @@ const RECORD_FORMAT: u32 = 1;
 const RECORD_EXTENSION: &str = "json";
 const TEMPORARY_EXTENSION: &str = "new";
 
-/// The extension of what a record is made of.
+/// The extension of a manifest beside a record.
 pub(super) const MANIFEST_EXTENSION: &str = "manifest";
 
-/// Names one record in its folder.
+/// The name of a record in its folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::node) struct RecordId(String);
 
 impl RecordId {
-    /// A name that no record has.
+    /// A random name.
     ///
     /// # Errors
-    /// A fault when the system gives no random bytes.
+    /// The system gives no random bytes.
     pub(in crate::node) fn new() -> Result<RecordId, ClientFault> {
         let number = getrandom::u64().map_err(|error| ClientFault::no_random(&error))?;
         Ok(RecordId(format!("{number:016x}")))
     }
 }
 
-/// One folder of the state directory.
+/// A folder of the state directory.
 #[derive(Debug)]
 pub(in crate::node) struct RecordFolder {
     path: PathBuf,
@@ -56,21 +57,21 @@ struct RecordEnvelope<R> {
     record: R,
 }
 
-/// What every version's records begin with.
+/// What the records of every version begin with.
 #[derive(Deserialize)]
 struct RecordHeader {
     format: u32,
 }
 
-/// Why a file is no record.
+/// Why a file is not a record.
 enum RecordFault {
     Damaged(String),
     OtherVersion(u32),
-    /// The system does not give it now.
+    /// It cannot be read now.
     Unreadable(io::Error),
 }
 
-/// The names in a folder, sorted.
+/// The sorted names in a folder.
 struct FolderListing {
     names: Vec<String>,
     /// Whether these are all of them.
@@ -78,17 +79,17 @@ struct FolderListing {
 }
 
 impl RecordFolder {
-    /// The folder of this name, which may not exist yet, with room for so many records.
+    /// The folder of this name, which may not exist yet, with room for `records_max` records.
     pub(super) fn new(state: &Path, name: &str, records_max: usize) -> RecordFolder {
         RecordFolder { path: state.join(name), records_max }
     }
 
-    /// Where a file of a record lies.
+    /// The path of a file of a record.
     pub(super) fn path_of(&self, id: &RecordId, extension: &str) -> PathBuf {
         self.path.join(format!("{}.{extension}", id.0))
     }
 
-    /// Has `write` write a file that belongs to a record; on the disk when it returns.
+    /// Writes a file of a record with `write`. It is on the disk when this returns.
     ///
     /// # Errors
     /// A fault that names the file.
@@ -107,7 +108,7 @@ impl RecordFolder {
         private::replace_file_with(&self.path, &name, write).map_err(|error| fault(&error))
     }
 
-    /// Writes a record; on the disk when it returns.
+    /// Writes a record. It is on the disk when this returns.
     ///
     /// # Errors
     /// A fault that names the file.
@@ -119,7 +120,7 @@ impl RecordFolder {
         self.write_with(id, RECORD_EXTENSION, |file| file.write_all(&bytes))
     }
 
-    /// Removes a record and what belongs to it, the record first.
+    /// Removes a record, then its manifest.
     ///
     /// # Errors
     /// A fault that names the file.
@@ -141,15 +142,16 @@ impl RecordFolder {
         }
     }
 
-    /// Removes what there is of a record, as far as it can.
+    /// Removes the files of a record as far as possible.
     pub(super) fn remove_files(&self, id: &RecordId) {
         for extension in [RECORD_EXTENSION, MANIFEST_EXTENSION] {
-            // What stays behind without a record is swept at the next start.
+            // The next start removes files without a record.
             let _ = fs::remove_file(self.path_of(id, extension));
         }
     }
 
-    /// Removes what a crash left: temporary files, and manifests without a record, be it one that was set aside.
+    /// Removes what a crash left: temporary files, and manifests without a record. A record that was set
+    /// aside counts.
     fn remove_leftovers(&self, listed: &FolderListing) {
         if !listed.is_complete {
             return;
@@ -159,7 +161,7 @@ impl RecordFolder {
             let stem = Path::new(name).file_stem().and_then(OsStr::to_str).unwrap_or_default();
             let record = format!("{stem}.{RECORD_EXTENSION}");
             let extension = Path::new(name).extension().and_then(OsStr::to_str);
-            let left_over = match extension {
+            let is_leftover = match extension {
                 Some(TEMPORARY_EXTENSION) => true,
                 Some(MANIFEST_EXTENSION) => {
                     !names.iter().any(|other| other.starts_with(&record))
@@ -167,21 +169,21 @@ impl RecordFolder {
                 }
                 _ => false,
             };
-            if left_over {
-                // Best effort: it is in nobody's way.
+            if is_leftover {
+                // If it cannot be removed it only takes room.
                 let _ = fs::remove_file(self.path.join(name));
             }
         }
     }
 
-    /// Reads all records, the one written first coming first, and removes what a crash left. With what was found wrong, in
-    /// words.
+    /// Reads all records, the oldest first, and removes what a crash left. Also returns what is wrong with
+    /// other files, in words.
     pub(super) fn read<R: DeserializeOwned>(&self) -> (Vec<(RecordId, R)>, Vec<String>) {
         let mut found = Vec::new();
-        let mut troubles = Vec::new();
+        let mut problems = Vec::new();
         let listed = self.list_names().unwrap_or_else(|error| {
             let path = self.path.display();
-            troubles.push(format!(
+            problems.push(format!(
                 "the records in {path} cannot be listed ({error}): mend that, then start the node again"
             ));
             FolderListing { names: Vec::new(), is_complete: false }
@@ -191,33 +193,33 @@ impl RecordFolder {
         names.retain(|name| Path::new(name).extension() == Some(OsStr::new(RECORD_EXTENSION)));
         if names.len() > self.records_max {
             let (path, most) = (self.path.display(), self.records_max);
-            troubles.push(format!("{path} holds more than {most} records; those beyond are not read"));
+            problems.push(format!("{path} holds more than {most} records; those beyond are not read"));
             names.truncate(self.records_max);
         }
         for name in names {
             let id = RecordId(name.trim_end_matches(".json").to_owned());
             match self.read_one(&id) {
                 Ok((written, record)) => found.push((written, id, record)),
-                Err(RecordFault::Unreadable(error)) => troubles.push(format!(
+                Err(RecordFault::Unreadable(error)) => problems.push(format!(
                     "the record {} cannot be read ({error}) and is left as it is: mend that, then start the node again",
                     self.path_of(&id, RECORD_EXTENSION).display()
                 )),
-                Err(RecordFault::Damaged(why)) => troubles.push(self.put_away(&id, "a record", "damaged", &why)),
+                Err(RecordFault::Damaged(why)) => problems.push(self.put_away(&id, "a record", "damaged", &why)),
                 Err(RecordFault::OtherVersion(format)) => {
                     let why =
                         format!("it has format {format}, and this version of the program knows {RECORD_FORMAT}");
-                    troubles.push(self.put_away(&id, "a record", "other-version", &why));
+                    problems.push(self.put_away(&id, "a record", "other-version", &why));
                 }
             }
         }
         found.sort_by(|(one, one_id, _), (other, other_id, _)| (one, one_id).cmp(&(other, other_id)));
-        (found.into_iter().map(|(_, id, record)| (id, record)).collect(), troubles)
+        (found.into_iter().map(|(_, id, record)| (id, record)).collect(), problems)
     }
 
     fn read_one<R: DeserializeOwned>(&self, id: &RecordId) -> Result<(SystemTime, R), RecordFault> {
         let path = self.path_of(id, RECORD_EXTENSION);
         let damaged = |error: &dyn std::fmt::Display| RecordFault::Damaged(error.to_string());
-        // What has a number is the system's word, and may be another tomorrow; what has none is about the file itself.
+        // An error with a number comes from the system and may pass; one without is about the file's content.
         let bytes = private::read_limited(&path, limits::RECORD_MAX_BYTES).map_err(|error| {
             if error.raw_os_error().is_some() { RecordFault::Unreadable(error) } else { damaged(&error) }
         })?;
@@ -230,7 +232,8 @@ impl RecordFolder {
         Ok((written, sheet.record))
     }
 
-    /// Renames a record that cannot be used, so that it is in nobody's way and can be looked at; what happened, in words.
+    /// Renames a record that cannot be used, so that the user can look at it. Returns what happened, in
+    /// words.
     pub(super) fn set_aside(&self, id: &RecordId, what: &str, why: &str) -> String {
         self.put_away(id, what, "damaged", why)
     }
@@ -251,7 +254,7 @@ impl RecordFolder {
         }
     }
 
-    /// The names in the folder; none when there is no folder. A name that is no text is none of ours.
+    /// The names in the folder; none if there is no folder. A name that is not UTF-8 is skipped.
     fn list_names(&self) -> io::Result<FolderListing> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -304,24 +307,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_of_this_version_is_set_aside_and_the_rest_is_read() {
+    fn files_that_are_not_records_are_set_aside_and_the_rest_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let folder = folder(&dir);
         let good = RecordId("good".into());
         folder.write(&good, &1).unwrap();
         fs::write(dir.path().join("records/torn.json"), "{\"format\":1,\"rec").unwrap();
         fs::write(dir.path().join("records/later.json"), "{\"format\":9,\"other\":[]}").unwrap();
-        let (found, troubles) = folder.read::<u32>();
+        let (found, problems) = folder.read::<u32>();
         assert_eq!(found, [(good, 1)]);
-        assert_eq!(troubles.len(), 2, "{troubles:?}");
-        assert!(troubles[0].contains("later.json.other-version"), "{troubles:?}");
-        assert!(troubles[1].contains("torn.json.damaged"), "{troubles:?}");
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("later.json.other-version"), "{problems:?}");
+        assert!(problems[1].contains("torn.json.damaged"), "{problems:?}");
         assert!(dir.path().join("records/torn.json.damaged").exists());
-        assert_eq!(folder.read::<u32>().1, Vec::<String>::new(), "and is said once");
+        assert_eq!(folder.read::<u32>().1, Vec::<String>::new(), "each is reported once");
     }
 
     #[test]
-    fn what_a_crash_left_is_swept_and_what_belongs_to_somebody_stays() {
+    fn leftovers_of_a_crash_are_removed_and_files_of_records_stay() {
         let dir = tempfile::tempdir().unwrap();
         let folder = folder(&dir);
         let kept = RecordId("kept".into());
@@ -333,20 +336,20 @@ mod tests {
             fs::write(at(name), "x").unwrap();
         }
         folder.remove_leftovers(&FolderListing { is_complete: false, ..folder.list_names().unwrap() });
-        assert!(at("orphan.manifest").exists(), "what was not listed may be its record");
+        assert!(at("orphan.manifest").exists(), "its record may be among the names that were not listed");
         folder.remove_leftovers(&folder.list_names().unwrap());
         assert!(at("kept.manifest").exists() && at("aside.manifest").exists());
         assert!(!at("orphan.manifest").exists() && !at("kept.json.new").exists());
     }
 
     #[test]
-    fn there_are_only_so_many() {
+    fn the_number_of_records_is_limited() {
         let dir = tempfile::tempdir().unwrap();
         let folder = folder(&dir);
         for number in 0..4 {
             folder.write(&RecordId(format!("{number}")), &number).unwrap();
         }
-        let (found, troubles) = folder.read::<u32>();
-        assert_eq!((found.len(), troubles.len()), (3, 1), "{troubles:?}");
+        let (found, problems) = folder.read::<u32>();
+        assert_eq!((found.len(), problems.len()), (3, 1), "{problems:?}");
     }
 }

@@ -1,6 +1,7 @@
-//! The manifest that lies beside a share's record.
+//! The manifest beside the record of a share.
 //!
-//! Invariant: [`load_manifest`] gives the manifest that was saved or says why not; nothing else reads the file.
+//! Always true: [`load_manifest`] returns the manifest that was saved, or an error. No other code reads the
+//! file.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -16,29 +17,30 @@ use crate::exit::ClientFault;
 
 const CHECKSUM_BYTES: usize = 32;
 
-/// The checksum with which a manifest at rest ends: the record names it, so that no other manifest is taken for it.
+/// The checksum at the end of a manifest file. The record contains it, so that no other manifest is taken for
+/// its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(in crate::node) struct ManifestChecksum([u8; CHECKSUM_BYTES]);
 
 impl ManifestChecksum {
-    /// That of a manifest, at rest.
+    /// The checksum with which the file of a manifest ends.
     pub(in crate::node) fn of(manifest: &Manifest) -> ManifestChecksum {
-        let Ok(seal) = manifest.write(|_| Ok::<(), Infallible>(()));
-        ManifestChecksum(seal)
+        let Ok(checksum) = manifest.write(|_| Ok::<(), Infallible>(()));
+        ManifestChecksum(checksum)
     }
 
-    /// That with which these bytes end; `None` for bytes that are no manifest.
+    /// The checksum at the end of the bytes of a file. `None` if the file is too short.
     fn at_end_of(bytes: &dyn BackingBytes) -> Option<ManifestChecksum> {
-        let mut seal = [0; CHECKSUM_BYTES];
-        bytes.copy(bytes.length().checked_sub(CHECKSUM_BYTES)?, &mut seal);
-        Some(ManifestChecksum(seal))
+        let mut checksum = [0; CHECKSUM_BYTES];
+        bytes.copy(bytes.length().checked_sub(CHECKSUM_BYTES)?, &mut checksum);
+        Some(ManifestChecksum(checksum))
     }
 }
 
 impl From<ManifestChecksum> for String {
-    fn from(seal: ManifestChecksum) -> String {
-        seal.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    fn from(checksum: ManifestChecksum) -> String {
+        checksum.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -50,28 +52,28 @@ impl TryFrom<String> for ManifestChecksum {
         if text.len() != 2 * CHECKSUM_BYTES || !text.is_ascii() {
             return Err(wrong);
         }
-        let mut seal = [0; CHECKSUM_BYTES];
-        for (at, byte) in seal.iter_mut().enumerate() {
+        let mut checksum = [0; CHECKSUM_BYTES];
+        for (at, byte) in checksum.iter_mut().enumerate() {
             *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong)?;
         }
-        Ok(ManifestChecksum(seal))
+        Ok(ManifestChecksum(checksum))
     }
 }
 
 /// Why a manifest cannot be loaded, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LoadFault {
-    /// It is not there, or not what was saved.
+    /// It is missing, or not what was saved.
     Damaged(String),
-    /// The system does not give it now.
+    /// It cannot be read now.
     Unreadable(String),
 }
 
-/// Writes a manifest beside the record that is to name it.
+/// Writes a manifest beside a record.
 ///
 /// # Errors
-/// A fault that names the file; also when hashes were lost where the manifest keeps them, by now: what is written, and what a
-/// [`ManifestChecksum`] was made of, may be wrong then.
+/// A fault that names the file. Also if the manifest has lost hashes by now: then the file, and the
+/// [`ManifestChecksum`], may be wrong.
 pub(super) fn save_manifest(
     folder: &RecordFolder,
     id: &RecordId,
@@ -88,34 +90,34 @@ pub(super) fn save_manifest(
     })
 }
 
-/// The manifest that a record names. Its file is read over once and mapped: the hashes stay there.
+/// Loads the manifest that a record names. The file is read once for its checksum, and mapped.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Those of [`LoadFault`].
 pub(super) fn load_manifest(
     folder: &RecordFolder,
     id: &RecordId,
-    seal: ManifestChecksum,
+    checksum: ManifestChecksum,
 ) -> Result<Manifest, LoadFault> {
     let path = folder.path_of(id, MANIFEST_EXTENSION);
     let bytes = sha1_list::map_private_file(&path).map_err(|error| {
         let why = format!("its manifest cannot be read: {error}");
-        // Without its manifest a record is damage; whatever else the system says may pass.
+        // A missing manifest makes its record damaged; other errors of the system may pass.
         match error.kind {
             StorageErrorKind::Missing => LoadFault::Damaged(why),
             _ => LoadFault::Unreadable(why),
         }
     })?;
-    // What the disk did not give reads as zeros, which are nobody's fault but its own.
-    let judged = |why: String| match bytes.unreadable_at() {
+    // What the disk did not give reads as zeros, so a wrong checksum does not prove damage.
+    let fault = |why: String| match bytes.unreadable_at() {
         Some(place) => LoadFault::Unreadable(format!("{place} cannot be read")),
         None => LoadFault::Damaged(why),
     };
-    if ManifestChecksum::at_end_of(&*bytes) != Some(seal) {
-        return Err(judged(format!("its manifest {} is another one's", path.display())));
+    if ManifestChecksum::at_end_of(&*bytes) != Some(checksum) {
+        return Err(fault(format!("its manifest {} is another one's", path.display())));
     }
     Manifest::from_backing(&bytes)
-        .map_err(|damaged| judged(format!("its manifest {} is damaged: {damaged}", path.display())))
+        .map_err(|damaged| fault(format!("its manifest {} is damaged: {damaged}", path.display())))
 }
 
 #[cfg(test)]
@@ -132,18 +134,18 @@ mod tests {
     }
 
     #[test]
-    fn it_comes_back_and_no_other_is_taken_for_it() {
+    fn a_saved_manifest_is_loaded_and_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RecordFolder::new(dir.path(), "shares", 9);
         let id = RecordId::new().unwrap();
-        let seal = ManifestChecksum::of(&manifest(1));
-        let damaged = || match load_manifest(&folder, &id, seal) {
+        let checksum = ManifestChecksum::of(&manifest(1));
+        let damaged = || match load_manifest(&folder, &id, checksum) {
             Err(LoadFault::Damaged(why)) => why,
             other => panic!("{other:?}"),
         };
-        assert!(damaged().contains("cannot be read"), "there is none");
+        assert!(damaged().contains("cannot be read"), "there is no file");
         save_manifest(&folder, &id, &manifest(1)).unwrap();
-        assert_eq!(load_manifest(&folder, &id, seal), Ok(manifest(1)));
+        assert_eq!(load_manifest(&folder, &id, checksum), Ok(manifest(1)));
         save_manifest(&folder, &id, &manifest(2)).unwrap();
         assert!(damaged().contains("another one's"));
         let mut flipped = manifest(1).to_bytes();
@@ -153,20 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_does_not_give_now_is_not_damaged() {
+    fn a_file_that_cannot_be_opened_now_is_not_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RecordFolder::new(dir.path(), "shares", 9);
         let id = RecordId::new().unwrap();
         save_manifest(&folder, &id, &manifest(1)).unwrap();
         let path = folder.path_of(&id, MANIFEST_EXTENSION);
         std::fs::remove_file(&path).unwrap();
-        // Links in a circle are refused even to root, whom no mode stops.
+        // A circle of links is refused to root too, whom no mode stops.
         std::os::unix::fs::symlink(&path, &path).unwrap();
         let found = load_manifest(&folder, &id, ManifestChecksum::of(&manifest(1)));
         assert!(matches!(found, Err(LoadFault::Unreadable(_))), "{found:?}");
     }
 
-    /// A digest that counts as lost once it was read.
+    /// A digest that counts as lost once it has been read.
     #[derive(Debug, Default)]
     struct LosingDigest(std::sync::atomic::AtomicBool);
 
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_that_is_lost_while_it_is_written_is_not_saved() {
+    fn a_manifest_that_loses_hashes_while_it_is_written_is_not_saved() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RecordFolder::new(dir.path(), "shares", 9);
         let id = RecordId::new().unwrap();
@@ -201,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_reads_back_from_its_text() {
-        let seal = ManifestChecksum([0xA7; CHECKSUM_BYTES]);
-        assert_eq!(ManifestChecksum::try_from(String::from(seal)), Ok(seal));
+    fn a_checksum_reads_back_from_its_text() {
+        let checksum = ManifestChecksum([0xA7; CHECKSUM_BYTES]);
+        assert_eq!(ManifestChecksum::try_from(String::from(checksum)), Ok(checksum));
         for wrong in ["", "a7", &"g".repeat(64), &"é".repeat(32)] {
             assert!(ManifestChecksum::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }

@@ -1,18 +1,18 @@
-//! What a node keeps of its work, so that it comes back after an exit, a kill or a reboot: one record a share, one a
-//! download.
+//! The records of a node's shares and downloads, with which it continues after an exit, a kill or a reboot.
 //!
 //! ```text
-//!   DIR/shares/     ID.json      a share's record (share)      ID.manifest   what it is made of (manifest)
-//!   DIR/downloads/  ID.json      a download's record (download)
-//!                   ID.json.damaged, ID.json.other-version     set aside, said, and left to the user
+//!   DIR/shares/     ID.json      the record of a share (share)       ID.manifest   its manifest (manifest)
+//!   DIR/downloads/  ID.json      the record of a download (download)
+//!                   ID.json.damaged, ID.json.other-version     set aside and reported; left to the user
 //!
-//!   Records ──► folder (read, write, remove, set aside) ──► private (files)
-//!      └──────► share, download, manifest
+//!   RecordStore ──► folder (read, write, remove, set aside) ──► private (files)
+//!       └─────────► share, download, manifest
 //! ```
 //!
-//! Crash order: the manifest, then the record that names it by its checksum; the record is on the disk before the command
-//! that made it says that it is done, and goes before what it names is forgotten. So a record without its manifest is
-//! damage, and a manifest without a record is what a crash left: it is removed.
+//! Crash order: the manifest is written first, then the record, which names the manifest by its checksum. A
+//! record is on the disk before the command that made it succeeds, and is removed before what it names. So a
+//! record without its manifest is damaged, and a manifest without a record is left over from a crash and
+//! removed.
 
 mod download;
 mod folder;
@@ -31,17 +31,17 @@ use manifest::LoadFault;
 pub(in crate::node) use manifest::ManifestChecksum;
 #[cfg(test)]
 pub(in crate::node) use share::tests;
-pub(in crate::node) use share::{ShareRecord, ShareStage};
+pub(in crate::node) use share::{ShareRecord, ShareStage, SharedFile};
 
 use crate::exit::ClientFault;
 use crate::limits;
 
-/// Why a share's manifest cannot be used.
+/// Why the manifest of a share cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::node) enum ManifestUnavailable {
-    /// It is damaged or gone, and its record was set aside; with what to do.
+    /// It is damaged or missing. The record was set aside, as this message says.
     SetAside(String),
-    /// It cannot be read now: its disk, the system's limits or its mode are to blame, and all of that may pass.
+    /// It cannot be read now, for this reason.
     Transient(String),
 }
 
@@ -55,116 +55,109 @@ pub(in crate::node) struct RecordStore {
 impl RecordStore {
     /// The records in a state directory.
     pub(in crate::node) fn in_state_dir(state: &Path) -> RecordStore {
+        let shares_max = limits::SHARES_MAX + limits::RECORDS_BEING_WRITTEN_MAX;
+        let downloads_max = limits::DOWNLOAD_RECORDS_MAX + limits::RECORDS_BEING_WRITTEN_MAX;
         RecordStore {
-            shares: RecordFolder::new(
-                state,
-                "shares",
-                limits::SHARES_MAX + limits::RECORDS_BEING_WRITTEN_MAX,
-            ),
-            downloads: RecordFolder::new(
-                state,
-                "downloads",
-                limits::DOWNLOAD_RECORDS_MAX + limits::RECORDS_BEING_WRITTEN_MAX,
-            ),
+            shares: RecordFolder::new(state, "shares", shares_max),
+            downloads: RecordFolder::new(state, "downloads", downloads_max),
             problems: Mutex::default(),
         }
     }
 
-    /// All shares that were kept, oldest first. What cannot be understood is set aside, and named by
-    /// [`RecordStore::problems`].
+    /// All records of shares, the oldest first. [`RecordStore::problems`] names those that cannot be read.
     pub(in crate::node) fn read_shares(&self) -> Vec<(RecordId, ShareRecord)> {
         self.collect_problems(self.shares.read())
     }
 
-    /// All downloads that were kept, as [`RecordStore::read_shares`].
+    /// All records of downloads, as [`RecordStore::read_shares`].
     pub(in crate::node) fn read_downloads(&self) -> Vec<(RecordId, DownloadRecord)> {
         self.collect_problems(self.downloads.read())
     }
 
     fn collect_problems<R>(
         &self,
-        (records, troubles): (Vec<(RecordId, R)>, Vec<String>),
+        (records, problems): (Vec<(RecordId, R)>, Vec<String>),
     ) -> Vec<(RecordId, R)> {
-        lock(&self.problems).extend(troubles);
+        lock(&self.problems).extend(problems);
         records
     }
 
-    /// What was set aside or could not be read since the node started, with what to do about it.
+    /// The records that could not be read since the node started, with what to do about each.
     pub(in crate::node) fn problems(&self) -> Vec<String> {
         lock(&self.problems).clone()
     }
 
-    /// Keeps a new share with its manifest; on the disk when it returns.
+    /// Writes the record of a new share, with its manifest. Both are on the disk when it returns.
     ///
     /// # Errors
-    /// A fault when it cannot be written; then nothing of it is kept.
+    /// One of them cannot be written; then neither is kept.
     pub(in crate::node) fn keep_share(
         &self,
-        shared: &ShareRecord,
+        record: &ShareRecord,
         manifest: &Manifest,
     ) -> Result<RecordId, ClientFault> {
         let id = RecordId::new()?;
         manifest::save_manifest(&self.shares, &id, manifest)
-            .and_then(|()| self.shares.write(&id, shared))
+            .and_then(|()| self.shares.write(&id, record))
             .inspect_err(|_| self.shares.remove_files(&id))?;
         Ok(id)
     }
 
-    /// Writes the record of a share anew.
+    /// Replaces the record of a share.
     ///
     /// # Errors
-    /// A fault when it cannot be written; the old one is then still there.
+    /// It cannot be written; then the old one is kept.
     pub(in crate::node) fn write_share(
         &self,
         id: &RecordId,
-        shared: &ShareRecord,
+        record: &ShareRecord,
     ) -> Result<(), ClientFault> {
-        self.shares.write(id, shared)
+        self.shares.write(id, record)
     }
 
-    /// Forgets a share.
+    /// Removes the record of a share, with its manifest.
     ///
     /// # Errors
-    /// A fault when its record cannot be removed.
+    /// It cannot be removed.
     pub(in crate::node) fn forget_share(&self, id: &RecordId) -> Result<(), ClientFault> {
         self.shares.remove(id)
     }
 
-    /// The manifest of a share.
+    /// Reads the manifest of a share. The record of a damaged one is set aside.
     ///
     /// # Errors
-    /// Why not: for now, or since its record was set aside.
+    /// It is damaged, or cannot be read now.
     pub(in crate::node) fn manifest(
         &self,
         id: &RecordId,
-        shared: &ShareRecord,
+        file: &SharedFile,
     ) -> Result<Manifest, ManifestUnavailable> {
-        manifest::load_manifest(&self.shares, id, shared.checksum).map_err(|fault| match fault {
-            LoadFault::Unreadable(why) => ManifestUnavailable::Transient(why),
-            LoadFault::Damaged(why) => {
-                let trouble = self.shares.set_aside(id, &format!("the record of {}", shared.key), &why);
-                lock(&self.problems).push(trouble.clone());
-                ManifestUnavailable::SetAside(trouble)
+        manifest::load_manifest(&self.shares, id, file.checksum).map_err(|fault| match fault {
+            LoadFault::Unreadable(reason) => ManifestUnavailable::Transient(reason),
+            LoadFault::Damaged(reason) => {
+                let problem = self.shares.set_aside(id, &format!("the record of {}", file.key), &reason);
+                lock(&self.problems).push(problem.clone());
+                ManifestUnavailable::SetAside(problem)
             }
         })
     }
 
-    /// Writes the record of a download; on the disk when it returns.
+    /// Writes or replaces the record of a download. It is on the disk when it returns.
     ///
     /// # Errors
-    /// A fault when it cannot be written; an old one is then still there.
+    /// It cannot be written; then the old one, if any, is kept.
     pub(in crate::node) fn write_download(
         &self,
         id: &RecordId,
-        wanted: &DownloadRecord,
+        record: &DownloadRecord,
     ) -> Result<(), ClientFault> {
-        self.downloads.write(id, wanted)
+        self.downloads.write(id, record)
     }
 
-    /// Forgets a download.
+    /// Removes the record of a download.
     ///
     /// # Errors
-    /// A fault when its record cannot be removed.
+    /// It cannot be removed.
     pub(in crate::node) fn forget_download(&self, id: &RecordId) -> Result<(), ClientFault> {
         self.downloads.remove(id)
     }

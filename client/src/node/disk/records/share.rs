@@ -11,43 +11,50 @@ use tracker::api::{GroupFile, GroupId};
 use super::manifest::ManifestChecksum;
 use crate::exit::ClientFault;
 
-/// How far the trackers know of a share.
+/// How far the trackers know a share. Together with the file it is what outlives the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::node) enum ShareStage {
-    /// They have not taken it yet: it is listed when they can be reached.
+    /// Not listed yet.
     Unlisted,
-    /// They took it: it is served.
+    /// Listed.
     Listed,
-    /// They refused it for good: it is set aside, and not listed until its user uploads it again.
+    /// Refused for good. It is not sent again until its user uploads the file again.
     Refused,
-    /// It is served no more, which they have not been told yet.
+    /// Stopped, which no tracker has been told yet.
     Stopped,
 }
 
-/// One shared file: what it takes to share it again without reading it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "StoredShare", into = "StoredShare")]
-pub(in crate::node) struct ShareRecord {
-    /// Under which key.
+/// A file that is shared: what it takes to serve it again without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::node) struct SharedFile {
+    /// Its group and name.
     pub(in crate::node) key: GroupFile,
-    /// By whom.
+    /// The user who shares it.
     pub(in crate::node) user: String,
-    /// Where it lies.
+    /// Its path.
     pub(in crate::node) path: PathBuf,
     /// What it looked like when it was hashed.
     pub(in crate::node) fingerprint: Fingerprint,
-    /// What names its content.
+    /// The SHA-1 that names its content.
     pub(in crate::node) content: Digest,
-    /// Its manifest's checksum.
+    /// The checksum of its manifest.
     pub(in crate::node) checksum: ManifestChecksum,
-    /// How far the trackers know of it.
+}
+
+/// The record of a share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredShare", into = "StoredShare")]
+pub(in crate::node) struct ShareRecord {
+    /// The file.
+    pub(in crate::node) file: SharedFile,
+    /// How far the trackers know the share.
     pub(in crate::node) stage: ShareStage,
-    /// Why they refused it, where they did.
+    /// Why the tracker refused it, if it did.
     pub(in crate::node) refusal: Option<ClientFault>,
 }
 
-/// The form at rest.
+/// The record as JSON.
 #[derive(Serialize, Deserialize)]
 struct StoredShare {
     group: String,
@@ -63,17 +70,18 @@ struct StoredShare {
 }
 
 impl From<ShareRecord> for StoredShare {
-    fn from(shared: ShareRecord) -> StoredShare {
+    fn from(record: ShareRecord) -> StoredShare {
+        let ShareRecord { file, stage, refusal } = record;
         StoredShare {
-            group: shared.key.group.to_string(),
-            file: shared.key.name.to_string(),
-            user: shared.user,
-            path: shared.path,
-            fingerprint: shared.fingerprint.to_string(),
-            content: shared.content.to_string(),
-            manifest: shared.checksum,
-            stage: shared.stage,
-            refusal: shared.refusal,
+            group: file.key.group.to_string(),
+            file: file.key.name.to_string(),
+            user: file.user,
+            path: file.path,
+            fingerprint: file.fingerprint.to_string(),
+            content: file.content.to_string(),
+            manifest: file.checksum,
+            stage,
+            refusal,
         }
     }
 }
@@ -81,21 +89,20 @@ impl From<ShareRecord> for StoredShare {
 impl TryFrom<StoredShare> for ShareRecord {
     type Error = String;
 
-    fn try_from(written: StoredShare) -> Result<ShareRecord, String> {
-        Ok(ShareRecord {
-            key: parse_file_key(&written.group, &written.file)?,
-            user: written.user,
-            path: written.path,
-            fingerprint: written.fingerprint.parse().map_err(|bad| format!("{bad}"))?,
-            content: written.content.parse().map_err(|bad| format!("{bad}"))?,
-            checksum: written.manifest,
-            stage: written.stage,
-            refusal: written.refusal,
-        })
+    fn try_from(stored: StoredShare) -> Result<ShareRecord, String> {
+        let file = SharedFile {
+            key: parse_file_key(&stored.group, &stored.file)?,
+            user: stored.user,
+            path: stored.path,
+            fingerprint: stored.fingerprint.parse().map_err(|bad| format!("{bad}"))?,
+            content: stored.content.parse().map_err(|bad| format!("{bad}"))?,
+            checksum: stored.manifest,
+        };
+        Ok(ShareRecord { file, stage: stored.stage, refusal: stored.refusal })
     }
 }
 
-/// The key of a group and a name at rest.
+/// A file's key from the group and the name in a record.
 pub(super) fn parse_file_key(group: &str, file: &str) -> Result<GroupFile, String> {
     let group = GroupId::new(group).map_err(|bad| bad.to_string())?;
     Ok(GroupFile { group, name: FileName::new(file).map_err(|bad| bad.to_string())? })
@@ -106,27 +113,25 @@ pub(in crate::node) mod tests {
     use super::*;
     use crate::exit::ExitCause;
 
-    /// A share of the file `f` in a group.
-    pub(in crate::node) fn sample_record(group: &str, user: &str) -> ShareRecord {
-        ShareRecord {
+    /// The shared file `f` of a group.
+    pub(in crate::node) fn sample_file(group: &str, user: &str) -> SharedFile {
+        SharedFile {
             key: parse_file_key(group, "f").unwrap(),
             user: user.into(),
             path: "/f".into(),
             fingerprint: Fingerprint { length: 1, modified: (2, 3), inode: 4, device: 5 },
             content: Digest([1; 20]),
             checksum: ManifestChecksum::try_from("07".repeat(32)).unwrap(),
-            stage: ShareStage::Listed,
-            refusal: None,
         }
     }
 
     #[test]
-    fn a_record_reads_back_and_one_that_makes_no_sense_does_not() {
-        let text = serde_json::to_string(&sample_record("g", "u")).unwrap();
-        assert_eq!(serde_json::from_str::<ShareRecord>(&text).unwrap(), sample_record("g", "u"));
-        let why = ClientFault::new(ExitCause::Exists, "why").fix("what");
-        let refused =
-            ShareRecord { stage: ShareStage::Refused, refusal: Some(why), ..sample_record("g", "u") };
+    fn a_record_reads_back_and_an_invalid_one_is_refused() {
+        let listed = ShareRecord { file: sample_file("g", "u"), stage: ShareStage::Listed, refusal: None };
+        let text = serde_json::to_string(&listed).unwrap();
+        assert_eq!(serde_json::from_str::<ShareRecord>(&text).unwrap(), listed);
+        let refusal = Some(ClientFault::new(ExitCause::Exists, "why").fix("what"));
+        let refused = ShareRecord { stage: ShareStage::Refused, refusal, ..listed };
         let back: ShareRecord = serde_json::from_str(&serde_json::to_string(&refused).unwrap()).unwrap();
         assert_eq!(back, refused);
         for (right, wrong) in

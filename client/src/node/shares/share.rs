@@ -1,0 +1,403 @@
+//! A share of this node: its file, its state, and the table of all shares.
+//!
+//! ```text
+//!   Unlisted ──list──► NotServed ──serve──► Served ──announce──► Announced
+//!      │                 │  ▲                 │                      │
+//!    refuse     mark_unreadable └──take_down───┴──────────────────────┘
+//!      ▼                 ▼
+//!   Refused          Unreadable ──serve──► Served, or ──take_down──► NotServed
+//!
+//!   each state ──stop──► Stopped, which leaves the table once the tracker knows
+//! ```
+//!
+//! Always true: one share a user and file. A share leaves the table only when its user stops it, when another
+//! share of the same user takes its place, or when its file is no longer what was shared. It stays when its
+//! user logs out. Only a thread that holds the lock of a share changes its state, but for `take_down`, which
+//! a login does at any time.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use engine::lock::lock;
+use engine::proto::manifest::Manifest;
+use engine::storage::fingerprint::Fingerprint;
+use tracker::api::GroupFile;
+
+use crate::exit::{ClientFault, ExitCause};
+use crate::limits;
+use crate::node::core::NodeCore;
+use crate::node::disk::records::{
+    ManifestChecksum, RecordId, RecordStore, ShareRecord, ShareStage, SharedFile,
+};
+
+/// What this node shares: of all its users, served or not.
+pub(in crate::node) struct Shares {
+    /// What all parts of the node use.
+    pub(in crate::node) core: Arc<NodeCore>,
+    /// The shares.
+    pub(in crate::node) table: LocalShareTable,
+}
+
+impl Shares {
+    /// The shares on record, none of them served.
+    pub(in crate::node) fn load(core: Arc<NodeCore>) -> Shares {
+        Shares { table: load_table(&core.records), core }
+    }
+
+    /// Puts a file that is to be shared on record. The share is not in the table yet.
+    ///
+    /// # Errors
+    /// It cannot be written, or this node shares too many files. Then nothing is recorded.
+    pub(super) fn record(
+        &self,
+        key: &GroupFile,
+        origin: ShareOrigin,
+        manifest: &Manifest,
+        state: ShareState,
+    ) -> Result<LocalShare, ClientFault> {
+        self.check_limit(&origin.user, key)?;
+        let ShareOrigin { user, path, fingerprint } = origin;
+        let (content, checksum) = (manifest.proof().id(), ManifestChecksum::of(manifest));
+        let file = SharedFile { key: key.clone(), user, path, fingerprint, content, checksum };
+        let id = self.core.records.keep_share(&record_of(&file, &state), manifest)?;
+        Ok(LocalShare { id, file, state })
+    }
+
+    /// Puts a share into the table, and removes the record of the share that it replaces.
+    pub(super) fn register(&self, share: LocalShare) {
+        if let Some(replaced) = self.table.insert(share)
+            && let Err(fault) = self.core.records.forget_share(&replaced.id)
+        {
+            self.core.notices.post(&fault.message);
+        }
+    }
+
+    /// Refuses one share more than a restart would read. A share that replaces another is not one more.
+    pub(super) fn check_limit(&self, user: &str, key: &GroupFile) -> Result<(), ClientFault> {
+        if self.table.count() < limits::SHARES_MAX || self.table.get(user, key).is_some() {
+            return Ok(());
+        }
+        let message = format!("this node shares {} files already, and no more are taken", limits::SHARES_MAX);
+        Err(ClientFault::new(ExitCause::Other, message).fix("stop one of them: `stop_share GROUP FILE`"))
+    }
+
+    /// Removes a share from the table and from the disk.
+    pub(super) fn forget(&self, share: &LocalShare) {
+        self.table.remove(&share.id);
+        if let Err(fault) = self.core.records.forget_share(&share.id) {
+            self.core.notices.post(&fault.message);
+        }
+    }
+}
+
+/// A file on this machine that is to be shared.
+pub(in crate::node) struct ShareOrigin {
+    /// The user who shares it.
+    pub(in crate::node) user: String,
+    /// Its path.
+    pub(in crate::node) path: PathBuf,
+    /// What it looked like when it was hashed.
+    pub(in crate::node) fingerprint: Fingerprint,
+}
+
+/// After a crash between writing one record and removing another, two records share a key. The newer listed
+/// one counts.
+fn load_table(records: &RecordStore) -> LocalShareTable {
+    let table = LocalShareTable::default();
+    let mut recorded = records.read_shares();
+    recorded.sort_by_key(|(_, record)| !matches!(record.stage, ShareStage::Unlisted | ShareStage::Refused));
+    for (id, record) in recorded {
+        let replaced = table.insert(LocalShare::from_record(id, record));
+        if let Some(Err(fault)) = replaced.map(|replaced| records.forget_share(&replaced.id)) {
+            tracing::warn!("{fault}");
+        }
+    }
+    table
+}
+
+/// The life of a share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::node) enum ShareState {
+    /// Hashed and on record; the tracker has not listed it yet.
+    Unlisted,
+    /// The tracker refused it for good, and is not asked again. It waits for its user.
+    Refused(Option<ClientFault>),
+    /// Listed. Not served, since its file was not opened yet or its user is not logged in.
+    NotServed,
+    /// Listed. Not served, since its file cannot be read now.
+    Unreadable {
+        /// Why not.
+        reason: String,
+        /// Whether the tracker has been told.
+        is_reported: bool,
+    },
+    /// Listed and served. The tracker has not been told by this process.
+    Served,
+    /// Listed and served, and the tracker knows.
+    Announced,
+    /// Ended by its user, or since its file changed. The tracker has not been told.
+    Stopped {
+        /// The state in which it was stopped.
+        before: Box<ShareState>,
+    },
+}
+
+impl ShareState {
+    fn from_record(stage: ShareStage, refusal: Option<ClientFault>) -> ShareState {
+        let refused = |refusal: Option<ClientFault>| refusal.map(|fault| ShareState::Refused(Some(fault)));
+        match stage {
+            ShareStage::Unlisted => ShareState::Unlisted,
+            ShareStage::Refused => ShareState::Refused(refusal),
+            ShareStage::Listed => ShareState::NotServed,
+            ShareStage::Stopped => {
+                ShareState::Stopped { before: Box::new(refused(refusal).unwrap_or(ShareState::NotServed)) }
+            }
+        }
+    }
+
+    /// The part of the state that outlives the process.
+    pub(super) fn stage(&self) -> ShareStage {
+        match self {
+            ShareState::Unlisted => ShareStage::Unlisted,
+            ShareState::Refused(_) => ShareStage::Refused,
+            ShareState::Stopped { .. } => ShareStage::Stopped,
+            ShareState::NotServed
+            | ShareState::Unreadable { .. }
+            | ShareState::Served
+            | ShareState::Announced => ShareStage::Listed,
+        }
+    }
+
+    /// Why the tracker refused it, if it did.
+    fn refusal(&self) -> Option<&ClientFault> {
+        match self {
+            ShareState::Refused(fault) => fault.as_ref(),
+            ShareState::Stopped { before } => before.refusal(),
+            _ => None,
+        }
+    }
+
+    /// Whether the tracker lists the file and its user has not stopped it.
+    pub(super) fn is_listed(&self) -> bool {
+        self.stage() == ShareStage::Listed
+    }
+
+    /// The tracker has listed the file.
+    pub(super) fn list(&mut self) {
+        assert_eq!(*self, ShareState::Unlisted, "a file is listed once");
+        *self = ShareState::NotServed;
+    }
+
+    /// The tracker has refused the file for good.
+    pub(super) fn refuse(&mut self, why: ClientFault) {
+        assert_eq!(*self, ShareState::Unlisted, "only a file that is not listed is refused");
+        *self = ShareState::Refused(Some(why));
+    }
+
+    /// The engine serves the file.
+    pub(super) fn serve(&mut self) {
+        assert!(self.is_listed(), "{self:?}: only a listed file is served");
+        *self = ShareState::Served;
+    }
+
+    /// The file cannot be read now.
+    pub(super) fn mark_unreadable(&mut self, reason: String) {
+        assert!(self.is_listed(), "{self:?}: only a listed file is opened");
+        let is_reported = matches!(self, ShareState::Unreadable { is_reported: true, .. });
+        *self = ShareState::Unreadable { reason, is_reported };
+    }
+
+    /// The tracker knows that the file is not served for now. Without effect on a share that was taken down
+    /// meanwhile.
+    pub(super) fn report(&mut self) {
+        if let ShareState::Unreadable { is_reported, .. } = self {
+            *is_reported = true;
+        }
+    }
+
+    /// The tracker knows that the file is served. Without effect on a share that was taken down meanwhile.
+    pub(super) fn announce(&mut self) {
+        if *self == ShareState::Served {
+            *self = ShareState::Announced;
+        }
+    }
+
+    /// Its user has logged out: it is not served until they are back.
+    pub(super) fn take_down(&mut self) {
+        match self {
+            ShareState::Unlisted | ShareState::Refused(_) => {}
+            ShareState::Stopped { before } => before.take_down(),
+            listed => *listed = ShareState::NotServed,
+        }
+    }
+
+    /// The share ends; the tracker is to be told.
+    pub(super) fn stop(&mut self) {
+        if !matches!(self, ShareState::Stopped { .. }) {
+            let before = Box::new(std::mem::replace(self, ShareState::Unlisted));
+            *self = ShareState::Stopped { before };
+        }
+    }
+}
+
+/// One share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::node) struct LocalShare {
+    /// The name of its record.
+    pub(super) id: RecordId,
+    /// Its file.
+    pub(in crate::node) file: SharedFile,
+    /// Its state.
+    pub(in crate::node) state: ShareState,
+}
+
+impl LocalShare {
+    fn from_record(id: RecordId, record: ShareRecord) -> LocalShare {
+        let ShareRecord { file, stage, refusal } = record;
+        LocalShare { id, file, state: ShareState::from_record(stage, refusal) }
+    }
+
+    /// Its record.
+    pub(super) fn record(&self) -> ShareRecord {
+        record_of(&self.file, &self.state)
+    }
+}
+
+/// The record of a file that is shared.
+pub(super) fn record_of(file: &SharedFile, state: &ShareState) -> ShareRecord {
+    ShareRecord { file: file.clone(), stage: state.stage(), refusal: state.refusal().cloned() }
+}
+
+/// The shares of one node, by user and file.
+#[derive(Debug, Default)]
+pub(in crate::node) struct LocalShareTable {
+    shares: Mutex<BTreeMap<(String, GroupFile), LocalShare>>,
+}
+
+impl LocalShareTable {
+    /// Adds a share. Returns the one that it replaces, of the same user and file.
+    pub(super) fn insert(&self, share: LocalShare) -> Option<LocalShare> {
+        lock(&self.shares).insert((share.file.user.clone(), share.file.key.clone()), share)
+    }
+
+    /// A user's share of a file.
+    pub(in crate::node) fn get(&self, user: &str, key: &GroupFile) -> Option<LocalShare> {
+        lock(&self.shares).get(&(user.to_owned(), key.clone())).cloned()
+    }
+
+    /// Changes the state of a share. Returns the share as it is then, or `None` if it has left the table.
+    pub(super) fn update(&self, id: &RecordId, change: impl FnOnce(&mut ShareState)) -> Option<LocalShare> {
+        let mut shares = lock(&self.shares);
+        let share = shares.values_mut().find(|share| share.id == *id)?;
+        change(&mut share.state);
+        Some(share.clone())
+    }
+
+    /// Removes a share; whether it was there.
+    pub(super) fn remove(&self, id: &RecordId) -> bool {
+        let mut shares = lock(&self.shares);
+        let before = shares.len();
+        shares.retain(|_, share| share.id != *id);
+        shares.len() < before
+    }
+
+    /// The shares of one user.
+    pub(in crate::node) fn of_user(&self, user: &str) -> Vec<LocalShare> {
+        lock(&self.shares).values().filter(|share| share.file.user == user).cloned().collect()
+    }
+
+    /// Takes down the shares of all users but one.
+    pub(super) fn take_down_others(&self, user: &str) {
+        lock(&self.shares)
+            .values_mut()
+            .filter(|share| share.file.user != user)
+            .for_each(|share| share.state.take_down());
+    }
+
+    /// How many shares there are, of all users.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.shares).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::disk::records::tests::sample_file;
+
+    fn share(group: &str, user: &str) -> LocalShare {
+        let id = RecordId::new().unwrap();
+        LocalShare { id, file: sample_file(group, user), state: ShareState::Announced }
+    }
+
+    #[test]
+    fn a_share_stays_until_it_is_removed() {
+        let table = LocalShareTable::default();
+        let (alices, bobs) = (share("g", "alice"), share("g", "bob"));
+        assert_eq!(table.insert(alices.clone()), None);
+        assert_eq!(table.insert(bobs.clone()), None, "two users may share one file");
+        assert_eq!(table.of_user("alice"), std::slice::from_ref(&alices));
+        table.take_down_others("bob");
+        assert_eq!(table.get("alice", &alices.file.key).unwrap().state, ShareState::NotServed);
+        assert_eq!(table.get("bob", &bobs.file.key), Some(bobs));
+        assert!(table.remove(&alices.id) && !table.remove(&alices.id));
+        assert_eq!((table.of_user("alice"), table.count()), (vec![], 1));
+    }
+
+    #[test]
+    fn a_later_share_of_the_same_file_replaces_the_earlier() {
+        let table = LocalShareTable::default();
+        let (first, second) = (share("g", "u"), share("g", "u"));
+        table.insert(first.clone());
+        assert_eq!(table.insert(second.clone()), Some(first.clone()));
+        assert_eq!(table.update(&first.id, |_| {}), None);
+        let updated = table.update(&second.id, ShareState::take_down);
+        assert_eq!(updated.map(|share| share.state), Some(ShareState::NotServed));
+    }
+
+    #[test]
+    fn what_is_recorded_of_a_state_is_read_back() {
+        let refused = || ShareState::Refused(Some(ClientFault::new(ExitCause::Exists, "why")));
+        let stopped = |before| ShareState::Stopped { before: Box::new(before) };
+        let states = [ShareState::Unlisted, ShareState::NotServed, refused(), ShareState::Refused(None)];
+        for state in states.into_iter().chain([stopped(ShareState::NotServed), stopped(refused())]) {
+            let record = record_of(&sample_file("g", "u"), &state);
+            assert_eq!(ShareState::from_record(record.stage, record.refusal), state);
+        }
+    }
+
+    #[test]
+    fn a_share_that_was_taken_down_is_neither_announced_nor_reported() {
+        let mut state = ShareState::Unlisted;
+        state.list();
+        state.serve();
+        state.take_down();
+        state.announce();
+        assert_eq!(state, ShareState::NotServed);
+        state.mark_unreadable("why".into());
+        state.take_down();
+        state.report();
+        assert_eq!(state, ShareState::NotServed);
+        state.stop();
+        state.stop();
+        assert_eq!(state, ShareState::Stopped { before: Box::new(ShareState::NotServed) });
+    }
+
+    #[test]
+    fn a_file_that_stays_unreadable_is_reported_once() {
+        let mut state = ShareState::NotServed;
+        state.mark_unreadable("first".into());
+        state.report();
+        state.mark_unreadable("second".into());
+        assert_eq!(state, ShareState::Unreadable { reason: "second".into(), is_reported: true });
+    }
+
+    #[test]
+    #[should_panic(expected = "only a listed file is served")]
+    fn a_stopped_share_is_not_served() {
+        let mut state = ShareState::Announced;
+        state.stop();
+        state.serve();
+    }
+}

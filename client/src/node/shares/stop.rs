@@ -1,0 +1,212 @@
+//! Ends shares: by command, at a login of another user, or since a file has changed. The tracker is told now
+//! or later.
+//!
+//! Always true: a file is not served any more as soon as its user has stopped it, also if the tracker
+//! refuses.
+
+use std::collections::BTreeSet;
+
+use engine::proto::manifest::FileKey as EngineKey;
+use serde::de::IgnoredAny;
+use tracker::api::GroupFile;
+use tracker::api::request::Command;
+
+use super::share::{LocalShare, ShareState, Shares};
+use crate::exit::ClientFault;
+use crate::node::core::{NodeCore, to_engine_key, to_tracker_key};
+use crate::node::retry_policy::pending_after;
+use crate::node::trackers::RequestUrgency;
+
+/// Ends the share of a file: the command `stop_share`. Without a tracker, the recovery thread tells it later.
+///
+/// # Errors
+/// The tracker's refusal, or that no tracker can be reached. The file is not served any more all the same.
+pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<String, ClientFault> {
+    let core = &shares.core;
+    unserve_file(core, key);
+    let mut scope = core.locks.scope();
+    let _share = scope.lock_share(key)?;
+    // The thread that held the lock before may have served it meanwhile.
+    unserve_file(core, key);
+    let command = Command::StopShare { file: key.clone() };
+    let Some(share) = core.trackers.user().and_then(|user| shares.table.get(&user, key)) else {
+        return core
+            .trackers
+            .request::<IgnoredAny>(command, RequestUrgency::Immediate)
+            .map(|(_, message)| message);
+    };
+    let was_known = share.state.is_listed() || matches!(share.state, ShareState::Stopped { .. });
+    let marked = mark_stopped(shares, &share);
+    let user = &share.file.user;
+    let answer = core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Immediate);
+    if let Err(fault) = &answer
+        && pending_after(fault).is_some()
+    {
+        core.recovery_wakeup.set();
+        let unmarked = marked.err().map(|disk| format!(", unless this node restarts before: {disk}"));
+        let message = format!(
+            "{fault}; {key} is served no more, and the trackers are told as soon as one takes it{}",
+            unmarked.unwrap_or_default()
+        );
+        return Err(ClientFault { message, ..fault.clone() });
+    }
+    shares.table.remove(&share.id);
+    core.records.forget_share(&share.id)?;
+    match answer {
+        // A tracker that never listed the file does not know the share.
+        Err(_) if !was_known => Ok(format!("{key} is given up; the trackers had not taken it")),
+        answer => answer.map(|(_, message)| message),
+    }
+}
+
+/// Marks a share as stopped, in the table and on the disk.
+fn mark_stopped(shares: &Shares, share: &LocalShare) -> Result<(), ClientFault> {
+    match shares.table.update(&share.id, ShareState::stop) {
+        Some(stopped) => shares.core.records.write_share(&stopped.id, &stopped.record()),
+        None => Ok(()),
+    }
+}
+
+/// Ends a share that the tracker does not know, or not any more.
+pub(super) fn drop_share(shares: &Shares, share: &LocalShare) {
+    unserve_file(&shares.core, &share.file.key);
+    shares.forget(share);
+}
+
+/// Ends the shares of the logged-in user that `is_chosen` chooses: the tracker has ended them already.
+pub(in crate::node) fn drop_shares(shares: &Shares, is_chosen: impl Fn(&GroupFile, &ShareState) -> bool) {
+    let core = &shares.core;
+    let is_chosen_served = |key: &GroupFile| is_chosen(key, &ShareState::Served);
+    unserve_matching(core, is_chosen_served);
+    let user = core.trackers.user().unwrap_or_default();
+    for LocalShare { file, state, .. } in shares.table.of_user(&user) {
+        if !is_chosen(&file.key, &state) {
+            continue;
+        }
+        // A node that is shutting down gives no lock. No thread serves the file again then, so it is dropped
+        // without.
+        let mut scope = core.locks.scope();
+        let _share = scope.lock_share(&file.key).ok();
+        if let Some(share) = shares.table.get(&user, &file.key) {
+            drop_share(shares, &share);
+        }
+    }
+    // A thread that held a lock before may have served its file meanwhile.
+    unserve_matching(core, is_chosen_served);
+}
+
+fn unserve_matching(core: &NodeCore, is_chosen: impl Fn(&GroupFile) -> bool) {
+    let served = core.peer.started_engine().map(|engine| engine.shares()).unwrap_or_default();
+    let keys = served.iter().filter_map(|share| to_tracker_key(&share.key));
+    keys.filter(is_chosen).for_each(|key| unserve_file(core, &key));
+}
+
+/// Whether the engine serves a file, whole or in part. `None` as long as the engine has not started.
+pub(in crate::node) fn is_served(core: &NodeCore, key: &GroupFile) -> Option<bool> {
+    let key = to_engine_key(key);
+    Some(core.peer.started_engine()?.shares().iter().any(|share| share.key == key))
+}
+
+/// Whether the logged-in user shares all of a file here, and the engine serves it.
+pub(in crate::node) fn is_serving_whole_file(shares: &Shares, key: &GroupFile) -> bool {
+    let user = shares.core.trackers.user().unwrap_or_default();
+    let is_listed = shares.table.get(&user, key).is_some_and(|share| share.state.is_listed());
+    is_listed && is_served(&shares.core, key) == Some(true)
+}
+
+/// Stops serving a file.
+pub(super) fn unserve_file(core: &NodeCore, key: &GroupFile) {
+    if let Some(engine) = core.peer.started_engine() {
+        // The engine may have stopped by itself.
+        let _ = engine.unshare(&to_engine_key(key));
+    }
+}
+
+/// Takes down a share that was just served if its user has logged out meanwhile; whether the user is still
+/// logged in. A login takes down what is served at that moment, not what is served after it.
+pub(super) fn unserve_unless_active_user(shares: &Shares, share: &LocalShare) -> bool {
+    let core = &shares.core;
+    let key = &share.file.key;
+    let active = core.trackers.user();
+    if active.as_ref() == Some(&share.file.user) {
+        return true;
+    }
+    shares.table.update(&share.id, ShareState::take_down);
+    if active.is_none_or(|active| shares.table.get(&active, key).is_none()) {
+        unserve_file(core, key);
+    }
+    false
+}
+
+/// After a login: stops serving what is neither shared nor fetched by `user`. The recovery thread serves the
+/// user's shares.
+pub(in crate::node) fn set_active_user(shares: &Shares, user: &str, fetching: &[GroupFile]) {
+    shares.table.take_down_others(user);
+    shares.core.recovery_wakeup.set();
+    let Some(engine) = shares.core.peer.started_engine() else { return };
+    let own = shares.table.of_user(user);
+    for served in engine.shares() {
+        let mut keys = own.iter().map(|share| &share.file.key).chain(fetching);
+        if !keys.any(|key| to_engine_key(key) == served.key) {
+            // The engine may have stopped by itself.
+            let _ = engine.unshare(&served.key);
+        }
+    }
+}
+
+/// Withdraws the shares whose files have changed; the engine serves them no more. `withdrawn` are those of
+/// earlier calls.
+pub(in crate::node) fn withdraw_changed_files(shares: &Shares, withdrawn: &mut BTreeSet<EngineKey>) {
+    let core = &shares.core;
+    let served = core.peer.started_engine().map(|engine| engine.shares()).unwrap_or_default();
+    withdrawn.retain(|key| served.iter().any(|share| share.key == *key && share.source_change.is_some()));
+    for share in served {
+        if share.source_change.is_none() || withdrawn.contains(&share.key) {
+            continue;
+        }
+        let Some(key) = to_tracker_key(&share.key) else { continue };
+        // The heartbeat must not wait for a lock, nor can it tell anyone without a user: the next call tries
+        // again.
+        let mut scope = core.locks.scope();
+        let Some(_share) = scope.try_lock_share(&key) else { continue };
+        let Some(change) = source_change(core, &share.key) else { continue };
+        let Some(user) = core.trackers.user() else { continue };
+        withdrawn.insert(share.key);
+        match shares.table.get(&user, &key) {
+            Some(share) => withdraw_share(shares, &share, &change),
+            None => {
+                core.notices.post(&changed_message(&key, &change));
+                report_stopped(core, &user, &key);
+            }
+        }
+    }
+}
+
+/// How the source of a served file differs from what was shared, if it does.
+fn source_change(core: &NodeCore, key: &EngineKey) -> Option<String> {
+    core.peer.started_engine()?.shares().into_iter().find(|share| share.key == *key)?.source_change
+}
+
+/// Ends a share whose file has changed. The caller holds its lock.
+pub(super) fn withdraw_share(shares: &Shares, share: &LocalShare, change: &str) {
+    shares.core.notices.post(&changed_message(&share.file.key, change));
+    if let Err(fault) = mark_stopped(shares, share) {
+        shares.core.notices.post(&fault.message);
+    }
+    shares.core.recovery_wakeup.set();
+}
+
+fn changed_message(key: &GroupFile, change: &str) -> String {
+    format!(
+        "{key} is not shared any more: {change}; to share it as it is now: `remove_file GROUP NAME`, then `upload_file` \
+         again, or upload it under another name"
+    )
+}
+
+/// Tells the tracker once, in the name of a user, that this node does not serve a file.
+pub(in crate::node) fn report_stopped(core: &NodeCore, user: &str, key: &GroupFile) {
+    let command = Command::StopShare { file: key.clone() };
+    if let Err(fault) = core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background) {
+        tracing::info!("the tracker does not know yet that {key} is not shared here: {fault}");
+    }
+}
