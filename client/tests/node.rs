@@ -36,7 +36,7 @@ fn node_options_are_refused_when_a_node_runs() {
     let _node = home.serve(&[]);
     for word in ["status", "quit", "doctor", "show_downloads"] {
         let ended = home.run([word, "--listen", "127.0.0.1:1", "--io", "epoll"]).expect(2);
-        assert!(ended.err.contains("--listen, --io is for the node"), "{word}: {}", ended.err);
+        assert!(ended.err.contains("--listen, --io applies to the node"), "{word}: {}", ended.err);
     }
     home.run(["status"]).expect(0);
 }

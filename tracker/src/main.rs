@@ -57,8 +57,9 @@ fn run_server(cli: &TrackerCli) -> anyhow::Result<()> {
         }
         None => first_free_address(&path, &trackers)?,
     };
-    let wish = FoundingOptions { root: &cli.data, lines: &trackers, own_line: own, found_anyway: cli.found };
-    let PreparedLog { key, dir } = replica::prepare_log(&wish)?;
+    let founding =
+        FoundingOptions { root: &cli.data, lines: &trackers, own_line: own, found_anyway: cli.found };
+    let PreparedLog { key, dir } = replica::prepare_log(&founding)?;
     let options = ReplicaOptions::at(&own.to_string(), &key.cluster);
     let replica = Replica::start(LogDirectory(dir.clone()), options)?;
     // Only now: a client that can connect must be answered.

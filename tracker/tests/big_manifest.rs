@@ -1,5 +1,5 @@
-//! The manifest of a 1 TiB file goes through log and tables in parts, within bounded memory. Alone in its process, since it
-//! measures that process.
+//! The manifest of a 1 TiB file passes through log and tables in parts, within bounded memory. The test has a process of its
+//! own, since it measures that process.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -19,8 +19,8 @@ use tracker::state::queries::StateQueries;
 /// 1 TiB in pieces of 512 KiB.
 const PIECES: u32 = 2_097_152;
 
-/// What the process may grow by, in KiB: the database's cache, an entry in each of its forms, and the allocator's slack. Digests and
-/// chain are 80 MiB, the log that carried them over 100.
+/// Most growth of the process, in KiB: the database's cache, an entry in each of its forms, and the allocator's slack. The
+/// digests and the chain are 80 MiB, and the log that carried them over 100.
 const GROWTH_MAX_KIB: u64 = 112 * 1024;
 
 fn value(piece: u32, salt: u8) -> [u8; 20] {

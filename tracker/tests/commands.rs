@@ -24,8 +24,8 @@ fn users_are_made_once_and_log_in_with_their_password() {
     client.ok("create_user", alice.clone());
     assert_eq!(client.code("create_user", alice.clone()), "already_exists");
     let wrong = client.ask("login", json!({"user_id": "alice", "passwd": "Secret"}));
-    let unknown = client.ask("login", json!({"user_id": "nobody", "passwd": "Secret"}));
-    assert_eq!(wrong["message"], unknown["message"], "neither answer tells who exists");
+    let unknown = client.ask("login", json!({"user_id": "mallory", "passwd": "Secret"}));
+    assert_eq!(wrong["message"], unknown["message"], "an answer does not say whether the user exists");
     assert_eq!(wrong["code"], "wrong_password");
     assert!(wrong["fix"].is_string());
     client.ok("login", alice);
@@ -81,7 +81,7 @@ fn everything_else_needs_a_login() {
 }
 
 #[test]
-fn a_session_goes_on_on_another_connection() {
+fn a_session_continues_on_another_connection() {
     let tracker = Tracker::start();
     let mut first = tracker.connect();
     first.ok("create_user", json!({"user_id": "alice", "passwd": "secret"}));
@@ -129,7 +129,7 @@ fn a_new_password_ends_the_other_sessions() {
 }
 
 #[test]
-fn open_groups_take_everybody() {
+fn open_groups_take_every_user() {
     let tracker = Tracker::start();
     let (mut alice, mut bob) = (tracker.user("alice", 5_001), tracker.user("bob", 5_002));
     alice.ok("create_group", group("g"));
@@ -147,7 +147,7 @@ fn open_groups_take_everybody() {
 }
 
 #[test]
-fn closed_groups_ask_their_owner() {
+fn groups_with_approval_ask_their_owner() {
     let tracker = Tracker::start();
     let mut alice = tracker.user("alice", 5_001);
     let mut others = [tracker.user("bob", 5_002), tracker.user("carol", 5_003)];
@@ -172,7 +172,7 @@ fn closed_groups_ask_their_owner() {
 }
 
 #[test]
-fn an_owner_who_leaves_hands_over_and_the_last_one_closes() {
+fn an_owner_who_leaves_is_replaced_and_the_last_member_ends_the_group() {
     let tracker = Tracker::start();
     let (mut alice, mut bob) = (tracker.user("alice", 5_001), tracker.user("bob", 5_002));
     alice.ok("create_group", group("g"));
@@ -213,7 +213,7 @@ fn a_retried_change_of_the_password_gives_its_first_outcome() {
     assert_eq!(first["status"], "success", "{first}");
     assert_eq!(alice.ask_value(&request("secret", "another")), first);
     let other = alice.ask_value(&request("secret", "a third"));
-    assert_eq!(other["code"], "wrong_password", "under an id that was used, and not what was asked then");
+    assert_eq!(other["code"], "wrong_password", "the id was used for another request");
 }
 
 #[test]

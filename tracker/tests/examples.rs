@@ -1,5 +1,5 @@
-//! The four examples of the protocol, to the letter, through the real binary: pretty-printed, joined, cut at every offset,
-//! in both forms.
+//! The four examples of the protocol, word for word, through the real binary: pretty-printed, joined, and cut at every
+//! offset, in both forms.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -23,7 +23,7 @@ fn prepared() -> Tracker {
     tracker
 }
 
-/// What the example says of the answer, whoever has the file.
+/// Checks the fields of the example's answer; the peers may differ.
 fn check_download(answer: &Value) {
     let (first, second) = (rig::hash(1), rig::hash(2));
     assert_eq!(answer["status"], "success", "{answer}");
@@ -43,7 +43,7 @@ fn check_three(client: &mut Client) {
 }
 
 #[test]
-fn the_examples_work_to_the_letter() {
+fn the_examples_work_word_for_word() {
     let tracker = prepared();
     let mut alice = tracker.connect();
     alice.send(LOGIN);

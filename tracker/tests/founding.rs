@@ -1,4 +1,4 @@
-//! Who may found a cluster, through the real binary.
+//! Which tracker may found a cluster, through the real binary.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -14,7 +14,7 @@ use std::process::Stdio;
 use rig::{Tracker, command, unused_address};
 use tempfile::TempDir;
 
-/// A directory with a cluster file: a line of this machine's, on a port that the system chooses, and others.
+/// A directory with a cluster file: one line of this machine with a port chosen by the system, and `others`.
 fn place(others: &[SocketAddr]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let lines = others.iter().map(|line| format!("{} {}\n", line.ip(), line.port()));
@@ -23,12 +23,12 @@ fn place(others: &[SocketAddr]) -> TempDir {
     dir
 }
 
-/// What a tracker says that does not start.
+/// Error output of a tracker that refuses to start.
 fn refusal(dir: &Path, args: &[&str]) -> String {
-    refusal_unless_it_starts(dir, args).expect("it listens, and should not")
+    refusal_unless_it_starts(dir, args).expect("the tracker must not start")
 }
 
-/// The same; `None` when the tracker starts, and then it is ended.
+/// The same; `None` when the tracker started. It is ended then.
 fn refusal_unless_it_starts(dir: &Path, args: &[&str]) -> Option<String> {
     let mut child = command(dir).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -41,7 +41,7 @@ fn refusal_unless_it_starts(dir: &Path, args: &[&str]) -> Option<String> {
     line.is_empty().then(|| String::from_utf8(output.stderr).unwrap())
 }
 
-/// Founds a cluster in a directory, and ends its tracker; the cluster's key.
+/// Founds a cluster in a directory, ends its tracker, and returns the cluster's key.
 fn found(dir: &Path) -> String {
     start(dir, &[]);
     fs::read_to_string(dir.join("tracker_data/cluster.key")).unwrap()
@@ -95,7 +95,7 @@ fn a_key_without_its_log_and_a_log_without_its_key_are_refused() {
 }
 
 #[test]
-fn nobody_founds_against_a_running_tracker() {
+fn a_cluster_is_not_founded_against_a_running_tracker() {
     let running = Tracker::start();
     let dir = place(&[running.address]);
     let refused = refusal(dir.path(), &[]);
@@ -104,20 +104,20 @@ fn nobody_founds_against_a_running_tracker() {
         "{refused}"
     );
     assert!(!dir.path().join("tracker_data/cluster.key").exists());
-    // Who does not answer within a second is nobody to `--found`, and on a slow machine that may be anybody: then this
-    // begins again, in another place.
+    // On a slow machine the tracker may not answer a probe within its second, and then `--found` founds. Then this is
+    // repeated in another directory.
     let refused = (0..10).find_map(|_| {
         let dir = place(&[running.address]);
         let refused = refusal_unless_it_starts(dir.path(), &["--found"])?;
         assert!(!dir.path().join("tracker_data/cluster.key").exists());
         Some(refused)
     });
-    let refused = refused.expect("it founds against a running tracker, each time");
+    let refused = refused.expect("--found founded against a running tracker, each time");
     assert!(refused.contains(&running.address.to_string()), "{refused}");
 }
 
 #[test]
-fn a_stranger_on_another_line_counts_as_nobody() {
+fn another_program_on_a_line_counts_as_no_tracker() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = place(&[listener.local_addr().unwrap()]);
     std::thread::spawn(move || {
@@ -129,7 +129,7 @@ fn a_stranger_on_another_line_counts_as_nobody() {
 }
 
 #[test]
-fn a_line_that_does_not_answer_is_waited_for_until_found_is_said() {
+fn a_line_that_does_not_answer_is_waited_for_unless_found_is_given() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = place(&[silent.local_addr().unwrap()]);
     let mut waiting = command(dir.path()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! The consensus library's own suite, run against the replica's log and state machine on files.
+//! The consensus library's own test suite, run on the replica's log and state machine on files.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 

@@ -7,7 +7,7 @@ mod rig;
 use rig::{Client, Tracker, hash};
 use serde_json::{Value, json};
 
-/// Pieces of a row, of which parts are made.
+/// Pieces of one row; parts have a multiple of it.
 const ROW: usize = 4_096;
 
 fn part(client: &mut Client, first: usize, digests: &[String], end: Option<&str>) -> Value {
@@ -45,7 +45,7 @@ fn a_file_uploaded_in_parts_is_listed_with_its_last_and_downloaded_in_parts() {
 }
 
 #[test]
-fn a_stranger_stores_no_part() {
+fn a_user_who_is_no_member_stores_no_part() {
     let tracker = Tracker::start();
     let mut alice = tracker.user("alice", 5000);
     alice.ok("create_group", json!({"group_id": "g"}));

@@ -15,7 +15,7 @@ fn sample(folder: PathBuf) {
     for round in 0..3 {
         let by = f64::from(round) * 0.1;
         for (workload, shoal) in [("1 seeder", 2.2), ("3 seeders", 2.9)] {
-            sink.record_reference([workload, "pump", "throughput"], round, 3.1 + by, "GB/s").unwrap();
+            sink.record_value([workload, "pump", "throughput"], round, 3.1 + by, "GB/s", true).unwrap();
             sink.record_sample([workload, "shoal proven", "throughput"], round, shoal - by, "GB/s").unwrap();
             sink.record_sample([workload, "curl <&> nginx", "throughput"], round, 1.6 + by, "GB/s").unwrap();
             sink.record_sample([workload, "shoal proven", "memory"], round, 60.0 + by, "MiB").unwrap();

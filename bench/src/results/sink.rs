@@ -116,18 +116,8 @@ impl RecordSink {
         self.record_value(of, round, value, unit, false)
     }
 
-    /// Records a value with which others of the same round and metric are compared.
-    pub(crate) fn record_reference(
-        &mut self,
-        of: MetricKey<'_>,
-        round: u32,
-        value: f64,
-        unit: &str,
-    ) -> anyhow::Result<()> {
-        self.record_value(of, round, value, unit, true)
-    }
-
-    fn record_value(
+    /// Records a value of one round. Others of the same round and metric are compared with a reference.
+    pub(crate) fn record_value(
         &mut self,
         [workload, kind, metric]: MetricKey<'_>,
         round: u32,
@@ -282,7 +272,7 @@ mod tests {
     fn written_records_are_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = sink(folder.path());
-        sink.record_reference(["w", "pump", "throughput"], 0, 2.0, "GB/s").unwrap();
+        sink.record_value(["w", "pump", "throughput"], 0, 2.0, "GB/s", true).unwrap();
         sink.record_sample(["w", "shoal", "throughput"], 0, 1.5, "GB/s").unwrap();
         sink.record_series(["w", "shoal"], "GB/s", vec![(0.0, 1.0), (10.5, 2.0)]).unwrap();
         sink.record_skipped(["w", "curl"], "curl is not installed: apt install curl").unwrap();

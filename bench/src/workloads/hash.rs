@@ -77,11 +77,7 @@ fn record_throughput(
 ) -> anyhow::Result<()> {
     let of = [workload.name, workload.kind.as_str(), "throughput"];
     let gb_per_s = size as f64 / took.as_nanos().max(1) as f64;
-    if workload.kind == REFERENCE {
-        sink.record_reference(of, round, gb_per_s, "GB/s")
-    } else {
-        sink.record_sample(of, round, gb_per_s, "GB/s")
-    }
+    sink.record_value(of, round, gb_per_s, "GB/s", workload.kind == REFERENCE)
 }
 
 /// A file for other programs to hash.

@@ -34,5 +34,6 @@ mod shutdown;
 mod sync;
 pub(crate) mod trackers;
 
+pub(crate) use disk::records::{accepts_download_record, accepts_share_record};
 pub(crate) use disk::state_dir;
 pub(crate) use runtime::NodeRuntime;

@@ -83,7 +83,7 @@ struct ZeroCopySend {
     message: PinnedMessage,
     /// Keeps the descriptor open until the kernel has taken up the send.
     socket: Option<Rc<TcpStream>>,
-    sent: Option<oneshot::Sender<io::Result<usize>>>,
+    result_sender: Option<oneshot::Sender<io::Result<usize>>>,
     sent_bytes: u64,
     report: Option<SendReport>,
 }
@@ -211,7 +211,7 @@ impl SideRing {
         let slot = self.queue_send(ZeroCopySend {
             message: PinnedMessage::new(parts),
             socket: Some(Rc::clone(socket)),
-            sent: Some(result_sender),
+            result_sender: Some(result_sender),
             sent_bytes: 0,
             report: Some(report),
         });
@@ -303,7 +303,7 @@ impl SideRing {
         if !cqueue::notif(flags) {
             let sent = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
             send.sent_bytes = sent.as_ref().map_or(0, |bytes| *bytes as u64);
-            if let Some(result_sender) = send.sent.take() {
+            if let Some(result_sender) = send.result_sender.take() {
                 // The caller may have dropped its future.
                 let _ = result_sender.send(sent);
             }

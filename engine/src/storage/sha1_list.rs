@@ -158,7 +158,7 @@ pub fn remove_stale_lists(directory: &Path) {
         match std::fs::remove_file(&path) {
             Ok(()) => tracing::info!(path = %path.display(), "removed a stale file of an earlier start"),
             Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "cannot remove a stale file of an earlier start")
+                tracing::warn!(%error, path = %path.display(), "cannot remove a stale file of an earlier start");
             }
         }
     }

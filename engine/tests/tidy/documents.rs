@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::tree::{Document, Finding};
 
+/// The manifest of a crate outside the workspace, which cannot take versions from the root manifest.
+const OUTSIDE_WORKSPACE: &str = "fuzz/Cargo.toml";
+
 /// Members take versions from the root manifest.
 pub(crate) fn versions(document: &Document) -> Vec<Finding> {
-    if !document.path.ends_with("/Cargo.toml") {
+    if !document.path.ends_with("/Cargo.toml") || document.path == OUTSIDE_WORKSPACE {
         return Vec::new();
     }
     let mut findings = Vec::new();

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_counts_only_inside_loopback() {
+    fn a_claimed_ip_counts_on_loopback_only() {
         let claim =
             |ip: Option<&str>| ClaimedAddress { ip: ip.map(|text| text.parse().unwrap()), port: 5_000 };
         let shares = |connection: &str, claimed: Option<&str>| {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_told_on_loopback_only() {
+    fn loopback_is_revealed_on_loopback_only() {
         assert!(may_reveal(ip("127.0.0.1"), ip("127.0.0.9")));
         assert!(may_reveal(ip("127.0.0.1"), ip("10.0.0.1")));
         assert!(may_reveal(ip("10.0.0.1"), ip("10.0.0.2")));

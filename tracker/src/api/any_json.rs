@@ -22,22 +22,22 @@ pub(super) enum JsonScalar {
 /// A type that can be made from any JSON value.
 pub(super) trait FromAnyJson: Sized {
     /// From a value that is no array and no object.
-    fn single(value: JsonScalar) -> Self;
+    fn from_scalar(value: JsonScalar) -> Self;
 
     /// From an array.
-    fn list<'de, A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
-        drain_array(list).map(|()| Self::single(JsonScalar::Wrong))
+    fn from_array<'de, A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
+        drain_array(list).map(|()| Self::from_scalar(JsonScalar::Wrong))
     }
 
     /// From an object.
-    fn object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+    fn from_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Self::single(JsonScalar::Wrong))
+        Ok(Self::from_scalar(JsonScalar::Wrong))
     }
 }
 
 impl FromAnyJson for JsonScalar {
-    fn single(value: JsonScalar) -> JsonScalar {
+    fn from_scalar(value: JsonScalar) -> JsonScalar {
         value
     }
 }
@@ -73,39 +73,39 @@ impl<'de, T: FromAnyJson> Visitor<'de> for AnyJson<T> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Text(text.to_owned())))
+        Ok(T::from_scalar(JsonScalar::Text(text.to_owned())))
     }
 
     fn visit_string<E>(self, text: String) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Text(text)))
+        Ok(T::from_scalar(JsonScalar::Text(text)))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Number(number)))
+        Ok(T::from_scalar(JsonScalar::Number(number)))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<T, E> {
-        Ok(T::single(u64::try_from(number).map_or(JsonScalar::Negative(number), JsonScalar::Number)))
+        Ok(T::from_scalar(u64::try_from(number).map_or(JsonScalar::Negative(number), JsonScalar::Number)))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Wrong))
+        Ok(T::from_scalar(JsonScalar::Wrong))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Bool(value)))
+        Ok(T::from_scalar(JsonScalar::Bool(value)))
     }
 
     fn visit_unit<E>(self) -> Result<T, E> {
-        Ok(T::single(JsonScalar::Null))
+        Ok(T::from_scalar(JsonScalar::Null))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<T, A::Error> {
-        T::list(list)
+        T::from_array(list)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::object(map)
+        T::from_object(map)
     }
 }
 

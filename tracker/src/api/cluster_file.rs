@@ -15,25 +15,14 @@ pub const TRACKERS_VARIABLE: &str = "SHOAL_TRACKERS";
 
 /// Why a text is not a cluster file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum BadClusterFile {
     /// A line is neither an address nor a comment.
     #[error("line {line}: `{text}`: {problem}. A line is `IP PORT`, `IP:PORT` or `[IPv6]:PORT`")]
-    Line {
-        /// Line number from 1, comments and empty lines included.
-        line: usize,
-        /// The line's text without its comment.
-        text: String,
-        /// Why the text is not an address.
-        problem: BadAddress,
-    },
+    Line { line: usize, text: String, problem: BadAddress },
     /// The same address stands on two lines.
     #[error("line {line}: {address} stands in the file twice")]
-    Twice {
-        /// Line number of the second one, from 1.
-        line: usize,
-        /// The repeated address.
-        address: SocketAddr,
-    },
+    Twice { line: usize, address: SocketAddr },
     /// The file has no address.
     #[error("the file names no tracker. Write one a line, such as `127.0.0.1 8000`")]
     NoTracker,

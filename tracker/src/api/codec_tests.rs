@@ -1,4 +1,4 @@
-//! Tests of the splitter: cut anywhere, both forms, every refusal.
+//! Tests of the message reader: input cut anywhere, both forms, every refusal.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const LIMIT: usize = 1_000;
 
-/// All messages and refusals that `pieces` give, in order, up to the first that ends the connection.
+/// All messages and refusals of `pieces`, in order, up to the first that ends the connection.
 fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Result<String, BadInput>> {
     let mut incoming = MessageReader::new();
     let mut found = Vec::new();
@@ -34,7 +34,7 @@ fn framed(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Objects whose strings hold what could confuse a splitter.
+/// Objects whose strings could confuse a scanner.
 const OBJECTS: [&str; 5] = [
     r#"{"a":"}{\"\\"}"#,
     "{\n  \"b\": [\n    1,\n    {}\n  ]\n}",
@@ -127,7 +127,7 @@ fn what_is_refused_is_not_kept() {
         refused += usize::from(incoming.next_message(LIMIT).is_err());
         assert!(incoming.held_bytes() < 64 * LIMIT, "{} bytes held", incoming.held_bytes());
     }
-    assert_eq!(refused, 1, "one refusal a request");
+    assert_eq!(refused, 1, "one refusal for each request");
     assert!(incoming.is_inside_message());
 }
 

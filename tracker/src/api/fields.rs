@@ -210,11 +210,11 @@ impl RequestFields {
 }
 
 impl FromAnyJson for FieldObject {
-    fn single(_: JsonScalar) -> FieldObject {
+    fn from_scalar(_: JsonScalar) -> FieldObject {
         FieldObject::default()
     }
 
-    fn object<'de, A: MapAccess<'de>>(mut map: A) -> Result<FieldObject, A::Error> {
+    fn from_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<FieldObject, A::Error> {
         let mut object = FieldObject::default();
         while let Some(key) = map.next_key::<String>()? {
             if let Some(name) = SCALARS.iter().find(|name| **name == key) {
@@ -237,12 +237,12 @@ impl FromAnyJson for FieldObject {
 struct ArgsField(Option<Option<Box<FieldObject>>>);
 
 impl FromAnyJson for ArgsField {
-    fn single(value: JsonScalar) -> ArgsField {
+    fn from_scalar(value: JsonScalar) -> ArgsField {
         ArgsField((value != JsonScalar::Null).then_some(None))
     }
 
-    fn object<'de, A: MapAccess<'de>>(map: A) -> Result<ArgsField, A::Error> {
-        FieldObject::object(map).map(|object| ArgsField(Some(Some(Box::new(object)))))
+    fn from_object<'de, A: MapAccess<'de>>(map: A) -> Result<ArgsField, A::Error> {
+        FieldObject::from_object(map).map(|object| ArgsField(Some(Some(Box::new(object)))))
     }
 }
 
@@ -250,7 +250,7 @@ const HASH_LIST: &str =
     "must be an array of strings of 40 hex digits, or one base64 string of the joined 20-byte values";
 
 impl FromAnyJson for HashesField {
-    fn single(value: JsonScalar) -> HashesField {
+    fn from_scalar(value: JsonScalar) -> HashesField {
         let JsonScalar::Text(text) = value else {
             return HashesField(Err(FieldProblem::ill_typed(HASH_LIST)));
         };
@@ -263,7 +263,7 @@ impl FromAnyJson for HashesField {
         })
     }
 
-    fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<HashesField, A::Error> {
+    fn from_array<'de, A: SeqAccess<'de>>(mut list: A) -> Result<HashesField, A::Error> {
         let mut values = Vec::new();
         while let Some(element) = list.next_element::<JsonScalar>()? {
             let digest = match &element {
@@ -290,14 +290,14 @@ impl FromAnyJson for HashesField {
 const PAIR_LIST: &str = "must be an array of pairs of whole numbers, [[first, last], ...], or \"complete\"";
 
 impl FromAnyJson for PairsField {
-    fn single(value: JsonScalar) -> PairsField {
+    fn from_scalar(value: JsonScalar) -> PairsField {
         match value {
             JsonScalar::Text(text) => PairsField::Word(text),
             _ => PairsField::Wrong(FieldProblem::ill_typed(PAIR_LIST)),
         }
     }
 
-    fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<PairsField, A::Error> {
+    fn from_array<'de, A: SeqAccess<'de>>(mut list: A) -> Result<PairsField, A::Error> {
         let mut pairs = Vec::new();
         while let Some(PairElement(pair)) = list.next_element_seed(AnyJson::new())? {
             let problem = match pair {
@@ -315,11 +315,11 @@ impl FromAnyJson for PairsField {
 }
 
 impl FromAnyJson for PairElement {
-    fn single(_: JsonScalar) -> PairElement {
+    fn from_scalar(_: JsonScalar) -> PairElement {
         PairElement(None)
     }
 
-    fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<PairElement, A::Error> {
+    fn from_array<'de, A: SeqAccess<'de>>(mut list: A) -> Result<PairElement, A::Error> {
         let both = (list.next_element::<JsonScalar>()?, list.next_element::<JsonScalar>()?);
         let more = list.next_element::<IgnoredAny>()?.is_some();
         drain_array(list)?;

@@ -1,4 +1,4 @@
-//! Tests of requests: the examples to the letter, round trips, and refusals that name their field.
+//! Tests of requests: the protocol's examples, round trips, and refusals that name their field.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -23,13 +23,13 @@ fn the_examples_of_the_protocol_are_read() {
     let login = r#"{"command":"login","command_args":{"user_id":"alice","passwd":"password123"},"sender_ip":"127.0.0.1","sender_port":"5000"}"#;
     let request = Request::parse(login.as_bytes()).unwrap();
     assert_eq!(request.sender, Some(ClaimedAddress { ip: Some("127.0.0.1".parse().unwrap()), port: 5_000 }));
-    let Command::Login { user, password, peer_key: None } = request.command else { panic!("no login") };
+    let Command::Login { user, password, peer_key: None } = request.command else { panic!("not a login") };
     assert_eq!((user.as_str(), password.reveal()), ("alice", "password123"));
 
     let upload = json!({"command":"upload_file","command_args":{"group_id":"group1","file_name":"document.pdf"},
         "piecewise_sha":[hex(1), hex(2).to_uppercase()],"fileSha":hex(3),"sender_ip":"127.0.0.1","sender_port":"5000"});
     let Command::UploadFile { group, manifest, .. } = parse(&upload).unwrap().command else {
-        panic!("no upload")
+        panic!("not an upload")
     };
     assert_eq!((group.as_str(), manifest.name().as_str()), ("group1", "document.pdf"));
     assert_eq!(manifest.digests().to_vec(), [Digest([1; 20]), Digest([2; 20])]);
@@ -47,12 +47,12 @@ fn the_examples_of_the_protocol_are_read() {
 }
 
 #[test]
-fn the_original_clients_habits_are_understood() {
+fn the_forms_of_the_original_client_are_read() {
     let pieces = [hex(1), hex(2)];
     let upload = json!({"command":"upload_file","command_args":{"group_id":"g","file_path":"/home/alice/my film.mkv"},
         "piecewise_sha":pieces,"fileSha":pieces.concat(),"sender_ip":"[::1]","sender_port":5000});
     let request = parse(&upload).unwrap();
-    let Command::UploadFile { manifest, .. } = request.command else { panic!("no upload") };
+    let Command::UploadFile { manifest, .. } = request.command else { panic!("not an upload") };
     assert_eq!(manifest.name().as_str(), "my film.mkv");
     assert_eq!(manifest.proof(), FileProof::of_pieces(manifest.digests().iter()));
     assert_eq!(request.sender.unwrap().ip, Some("::1".parse().unwrap()));
@@ -65,7 +65,7 @@ fn the_original_clients_habits_are_understood() {
     assert_eq!(parse(&silent).unwrap(), Request::new(Command::Ping));
 }
 
-/// Each row: a change to a good upload, and what the refusal must name.
+/// Each row: a change to a valid upload, and the name in its refusal.
 #[test]
 fn a_refusal_names_its_field() {
     let good = json!({"command":"upload_file","command_args":{"group_id":"g","file_name":"f","file_size":600_000},
@@ -102,7 +102,7 @@ fn a_refusal_names_its_field() {
 }
 
 #[test]
-fn refusals_have_the_right_word_and_echo_the_id() {
+fn refusals_have_the_right_code_and_echo_the_id() {
     let code = |text: &str| Request::parse(text.as_bytes()).unwrap_err();
     assert_eq!(code("{\"command\":}").failure.code, FailureCode::Syntax);
     assert_eq!(code("{\"command\":\"ping\"]").failure.code, FailureCode::Syntax);

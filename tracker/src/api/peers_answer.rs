@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_by_hand_is_what_serde_writes(
+        fn peers_written_by_hand_equal_what_serde_writes(
             peers in proptest::collection::vec(peer(), 0..60),
             ticket: Option<Vec<u8>>,
             server_time: u64,

@@ -1,4 +1,4 @@
-//! Tests of answers: the protocol's example to the letter, and what is written is read back.
+//! Tests of answers: the protocol's example word for word, and round trips.
 
 use engine::proto::manifest::FileName;
 use engine::proto::ticket::{PeerKey, Ticket, TrackerKey};
@@ -87,7 +87,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn a_failure_keeps_its_word_and_its_fix() {
+fn a_failure_keeps_its_code_and_its_fix() {
     let failure = RequestFailure::new(FailureCode::NotMember, "you are not a member of group g")
         .with_fix("join_group g");
     let response = Response { request_id: None, epoch: 1, result: Err(failure.clone()) };

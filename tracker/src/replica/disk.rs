@@ -3,7 +3,6 @@
 //! Invariants: one process holds the file at a time, until the database closes it. Every sync of the database reaches the
 //! file and is counted.
 
-use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -104,25 +103,24 @@ impl StorageBackend for LockedFile {
     }
 }
 
-/// Any storage with its syncs counted and its last read recorded.
-pub(super) struct CountedStorage<B> {
-    inner: B,
+/// Any storage with several owners: the overlay of the check, then the database. Counts syncs and records the last read.
+#[derive(Clone, Debug)]
+pub(super) struct CountedStorage {
+    inner: Arc<dyn StorageBackend>,
     gauges: Arc<LogGauges>,
 }
 
-impl<B> CountedStorage<B> {
-    pub(super) fn new(inner: B, gauges: Arc<LogGauges>) -> CountedStorage<B> {
-        CountedStorage { inner, gauges }
+impl CountedStorage {
+    pub(super) fn new(inner: impl StorageBackend) -> CountedStorage {
+        CountedStorage { inner: Arc::new(inner), gauges: Arc::default() }
+    }
+
+    pub(super) fn gauges(&self) -> &Arc<LogGauges> {
+        &self.gauges
     }
 }
 
-impl<B: fmt::Debug> fmt::Debug for CountedStorage<B> {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(to)
-    }
-}
-
-impl<B: StorageBackend> StorageBackend for CountedStorage<B> {
+impl StorageBackend for CountedStorage {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }

@@ -8,27 +8,18 @@ use std::path::{Path, PathBuf};
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum ReplicaFault {
     /// Another running tracker has locked it.
     #[error("{path} is in use by another tracker; stop that one, or give this one another --data directory")]
-    InUse {
-        /// The log's file.
-        path: PathBuf,
-    },
+    InUse { path: PathBuf },
     /// Its bytes are not those that were written.
     #[error(
         "{path} is damaged{}: {what}; nothing was changed. Put back a copy of the directory from a backup, or move it \
          away to start over",
         near_offset(.offset)
     )]
-    Damaged {
-        /// The log's file.
-        path: PathBuf,
-        /// Offset near which reading failed, in bytes, if known.
-        offset: Option<u64>,
-        /// What was found.
-        what: String,
-    },
+    Damaged { path: PathBuf, offset: Option<u64>, what: String },
     /// It is sound, but older than the last acknowledged change.
     #[error(
         "{path} ends at change {found}, but change {acknowledged} was acknowledged: the newest part is damaged or the \
@@ -36,52 +27,21 @@ pub enum ReplicaFault {
          lost changes",
         witness = .witness.display()
     )]
-    RolledBack {
-        /// The log's file.
-        path: PathBuf,
-        /// The file with the number of the last acknowledged change.
-        witness: PathBuf,
-        /// Number of the last change in the log.
-        found: u64,
-        /// Number of the last acknowledged change.
-        acknowledged: u64,
-    },
+    RolledBack { path: PathBuf, witness: PathBuf, found: u64, acknowledged: u64 },
     /// It belongs to another cluster than the key.
     #[error(
         "{path} belongs to cluster {log}, but cluster.key to cluster {key}; put back the log or the key that belong together"
     )]
-    Foreign {
-        /// The log's file.
-        path: PathBuf,
-        /// Id of the log's cluster.
-        log: String,
-        /// Id of the key's cluster.
-        key: String,
-    },
+    Foreign { path: PathBuf, log: String, key: String },
     /// The filesystem is full.
     #[error("no space left for {path}: free some space on its filesystem; writes then resume by themselves")]
-    Full {
-        /// The log's file.
-        path: PathBuf,
-    },
+    Full { path: PathBuf },
     /// An operation of the system failed.
     #[error("{path}: {doing}: {source}")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What was attempted.
-        doing: &'static str,
-        /// The system's reason.
-        source: io::Error,
-    },
+    Io { path: PathBuf, doing: &'static str, source: io::Error },
     /// The consensus library has stopped.
     #[error("the log of {path} has stopped: {reason}; start the tracker again")]
-    Stopped {
-        /// The log's file.
-        path: PathBuf,
-        /// Its reason.
-        reason: String,
-    },
+    Stopped { path: PathBuf, reason: String },
 }
 
 impl ReplicaFault {

@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_founds_when_every_other_refuses_or_is_a_stranger() {
+    fn the_first_line_founds_when_every_other_refuses_or_is_another_program() {
         let others = [(at(1), ProbeAnswer::Refused), (at(2), ProbeAnswer::OtherProgram)];
         assert_eq!(decide_founding(&fresh(&others)), FoundingDecision::Found);
         assert_eq!(decide_founding(&fresh(&[])), FoundingDecision::Found);
     }
 
     #[test]
-    fn one_that_does_not_answer_is_waited_for_until_the_operator_says_otherwise() {
+    fn a_line_that_does_not_answer_is_waited_for_unless_the_operator_says_otherwise() {
         let others = [(at(1), ProbeAnswer::Refused), (at(2), ProbeAnswer::NoAnswer)];
         assert_eq!(decide_founding(&fresh(&others)), FoundingDecision::Wait(vec![at(2)]));
         assert_eq!(
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_tracker_is_never_founded_against() {
+    fn a_cluster_with_a_running_tracker_is_never_founded() {
         let others = [(at(1), ProbeAnswer::Tracker), (at(2), ProbeAnswer::NoAnswer)];
         for found_anyway in [false, true] {
             let decision = decide_founding(&FoundingEvidence { found_anyway, ..fresh(&others) });

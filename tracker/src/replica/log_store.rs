@@ -53,9 +53,7 @@ impl LogStore {
         change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StorageError> {
         let store = Arc::clone(&self.store);
-        run_blocking(&self.store, move || store.write(flush, change))
-            .await
-            .map_err(|fault| write_error(&fault))
+        run_blocking(&self.store, move || store.write(flush, change)).await.map_err(write_error)
     }
 }
 
@@ -74,11 +72,11 @@ impl RaftLogReader<RaftTypes> for LogStore {
         &mut self,
         range: R,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.entries(range, usize::MAX).map_err(|fault| read_error(&fault))
+        self.entries(range, usize::MAX).map_err(read_error)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        self.entries(start..end, LOG_READ_MAX_BYTES).map_err(|fault| read_error(&fault))
+        self.entries(start..end, LOG_READ_MAX_BYTES).map_err(read_error)
     }
 }
 
@@ -95,7 +93,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
             };
             Ok(LogState { last_purged_log_id, last_log_id })
         });
-        read.map_err(|fault| read_error(&fault))
+        read.map_err(read_error)
     }
 
     async fn get_log_reader(&mut self) -> LogStore {
@@ -108,7 +106,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        self.store.read(|view| meta_in_view(view, meta::VOTE)).map_err(|fault| read_error(&fault))
+        self.store.read(|view| meta_in_view(view, meta::VOTE)).map_err(read_error)
     }
 
     async fn append<I>(&mut self, entries: I, flushed: LogFlushed<RaftTypes>) -> Result<(), StorageError>
@@ -120,7 +118,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
             .into_iter()
             .map(|entry| serde_json::to_vec(&entry).map(|row| (entry.log_id.index, row)))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| write_error(&self.store.fault(error.into())))?;
+            .map_err(|error| write_error(self.store.fault(error.into())))?;
         let count = rows.len() as u64;
         let written = self
             .write(FlushMode::Durable, move |change| {

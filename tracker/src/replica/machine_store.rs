@@ -98,8 +98,8 @@ impl RaftSnapshotBuilder<RaftTypes> for MachineStore {
             store.write(FlushMode::Lazy, |change| put_meta(change, meta::SNAPSHOT, &true))
         })
         .await
-        .map_err(|fault| write_error(&fault))?;
-        self.snapshot().map_err(|fault| read_error(&fault))
+        .map_err(write_error)?;
+        self.snapshot().map_err(read_error)
     }
 }
 
@@ -107,8 +107,7 @@ impl RaftStateMachine<RaftTypes> for MachineStore {
     type SnapshotBuilder = MachineStore;
 
     async fn applied_state(&mut self) -> Result<Applied, StorageError> {
-        let applied =
-            self.store.read(|view| meta_in_view(view, meta::APPLIED)).map_err(|fault| read_error(&fault))?;
+        let applied = self.store.read(|view| meta_in_view(view, meta::APPLIED)).map_err(read_error)?;
         Ok(applied.unwrap_or_default())
     }
 
@@ -119,9 +118,7 @@ impl RaftStateMachine<RaftTypes> for MachineStore {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let store = Arc::clone(&self.store);
-        run_blocking(&self.store, move || MachineStore::apply_all(&store, entries))
-            .await
-            .map_err(|fault| write_error(&fault))
+        run_blocking(&self.store, move || MachineStore::apply_all(&store, entries)).await.map_err(write_error)
     }
 
     async fn get_snapshot_builder(&mut self) -> MachineStore {
@@ -147,14 +144,11 @@ impl RaftStateMachine<RaftTypes> for MachineStore {
             })
         })
         .await
-        .map_err(|fault| write_error(&fault))
+        .map_err(write_error)
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<openraft::Snapshot<RaftTypes>>, StorageError> {
-        let noted = self
-            .store
-            .read(|view| meta_in_view::<bool>(view, meta::SNAPSHOT))
-            .map_err(|fault| read_error(&fault))?;
-        noted.map(|_| self.snapshot()).transpose().map_err(|fault| read_error(&fault))
+        let noted = self.store.read(|view| meta_in_view::<bool>(view, meta::SNAPSHOT)).map_err(read_error)?;
+        noted.map(|_| self.snapshot()).transpose().map_err(read_error)
     }
 }

@@ -45,22 +45,14 @@ pub struct PreparedLog {
 
 /// Why there is no log to open.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum PrepareError {
     /// A file is faulty.
     #[error(transparent)]
     Fault(#[from] ReplicaFault),
     /// The rules of founding forbid it.
     #[error("{line} with {root}: {refusal}{other_logs}", root = .root.display())]
-    Refused {
-        /// The line to be served.
-        line: SocketAddr,
-        /// The data root.
-        root: PathBuf,
-        /// The broken rule.
-        refusal: FoundingRefusal,
-        /// The logs found in the data root, as a sentence.
-        other_logs: String,
-    },
+    Refused { line: SocketAddr, root: PathBuf, refusal: FoundingRefusal, other_logs: String },
 }
 
 /// Directory of the tracker that serves a line.
@@ -121,7 +113,7 @@ fn find_log(dir: &Path) -> Result<LogPresence, ReplicaFault> {
     if !dir.join(LOG_FILE).exists() {
         return Ok(LogPresence::None);
     }
-    // With a witness the log had entries, whatever it looks like now: opening it reports the damage.
+    // With a witness the log had entries, even if it seems to have none now: opening it reports the damage.
     if dir.join(WITNESS_FILE).exists() {
         return Ok(LogPresence::Whole);
     }
@@ -272,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn another_address_is_told_from_a_lost_disk_and_leaves_nothing_behind() {
+    fn another_address_is_told_from_a_lost_disk_and_leaves_no_files() {
         let root = tempfile::tempdir().unwrap();
         let lines: [SocketAddr; 2] = ["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap()];
         let first = prepare_log(&options(root.path(), &lines[..1])).unwrap();
@@ -308,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_answers_on_another_line_is_told_apart() {
+    fn trackers_other_programs_and_silence_on_a_line_are_told_apart() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(probe_line(silent.local_addr().unwrap()), ProbeAnswer::NoAnswer);
         // A bound port without a listener refuses connections, and no other program can listen there.

@@ -14,13 +14,11 @@ use super::raft_types::{ApplyResult, CommandBatch};
 
 /// Why a proposed command has no outcome.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum ProposalError {
     /// It is longer than an entry may be.
-    #[error("a change of {bytes} bytes, but one may have {}", BATCH_MAX_BYTES)]
-    TooLarge {
-        /// Length of the command, in bytes.
-        bytes: usize,
-    },
+    #[error("a change of {bytes} bytes, but one may have {BATCH_MAX_BYTES}")]
+    TooLarge { bytes: usize },
     /// Too many commands wait.
     #[error("too many changes wait for the disk; try again in a moment")]
     Busy,
@@ -28,14 +26,7 @@ pub enum ProposalError {
     #[error(
         "the tracker's disk is full ({free} bytes free, {wanted} wanted at {path}): it goes on when there is space"
     )]
-    Full {
-        /// The log's directory.
-        path: String,
-        /// Free space there, in bytes.
-        free: u64,
-        /// Free space below which writes are refused, in bytes.
-        wanted: u64,
-    },
+    Full { path: String, free: u64, wanted: u64 },
     /// Another tracker leads, or none does. Nothing was changed.
     #[error("no tracker leads at the moment; try again")]
     NoLeader,

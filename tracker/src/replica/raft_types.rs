@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::state::command::LogCommand;
-use crate::state::outcome::{CommandOutcome, CommandRefusal};
+pub use crate::state::outcome::ApplyResult;
 
 use super::fault::{ReplicaFault, StoreError};
 use super::snapshot::Snapshot;
@@ -17,9 +17,6 @@ pub struct CommandBatch {
     /// At least one command.
     pub commands: Vec<LogCommand>,
 }
-
-/// Outcome or refusal of one command.
-pub type ApplyResult = Result<CommandOutcome, CommandRefusal>;
 
 /// Results of an entry's commands, in order; empty for the library's own entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +48,13 @@ pub(super) fn parse_entry(row: &[u8]) -> Result<Entry, StoreError> {
 }
 
 /// A fault as the library's error of a read.
-pub(super) fn read_error(fault: &ReplicaFault) -> StorageError {
-    StorageIoError::read(openraft::AnyError::new(fault)).into()
+#[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]
+pub(super) fn read_error(fault: ReplicaFault) -> StorageError {
+    StorageIoError::read(openraft::AnyError::new(&fault)).into()
 }
 
 /// A fault as the library's error of a write.
-pub(super) fn write_error(fault: &ReplicaFault) -> StorageError {
-    StorageIoError::write(openraft::AnyError::new(fault)).into()
+#[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]
+pub(super) fn write_error(fault: ReplicaFault) -> StorageError {
+    StorageIoError::write(openraft::AnyError::new(&fault)).into()
 }

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use super::disk::{CountedStorage, LockedFile, LogGauges, sync_directory};
 use super::fault::{ReplicaFault, StoreError};
 use super::limits::CACHE_BYTES;
-use super::overlay::{Overlay, SharedStorage};
+use super::overlay::Overlay;
 use super::witness::Witness;
 
 /// Log entries by index, as JSON.
@@ -123,15 +123,11 @@ impl ReplicaStore {
         path: &Path,
         witness: Witness,
     ) -> Result<ReplicaStore, ReplicaFault> {
-        let gauges = Arc::new(LogGauges::default());
-        let disk = Arc::new(CountedStorage::new(disk, Arc::clone(&gauges)));
-        drop(check_file(&disk, path, &witness, &gauges)?);
-        let open = || {
-            let disk = SharedStorage(Arc::clone(&disk));
-            Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?)
-        };
-        let database =
-            catch_panic(open).map_err(|trouble| trouble.into_fault(path, Some(gauges.last_read())))?;
+        let disk = CountedStorage::new(disk);
+        drop(check_file(&disk, path, &witness)?);
+        let gauges = Arc::clone(disk.gauges());
+        let open = || Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?);
+        let database = catch_panic(open).map_err(|error| error.into_fault(path, Some(gauges.last_read())))?;
         let store = ReplicaStore { database, witness, gauges, path: path.to_owned(), in_memory: false };
         store.write(FlushMode::Durable, |change| {
             let starts: u64 = meta_in_change(change, meta::STARTS)?.unwrap_or(0);
@@ -162,9 +158,9 @@ impl ReplicaStore {
         path: &Path,
         witness: Witness,
     ) -> Result<ReplicaStore, ReplicaFault> {
-        let gauges = Arc::new(LogGauges::default());
-        let disk = Arc::new(CountedStorage::new(disk, Arc::clone(&gauges)));
-        let database = check_file(&disk, path, &witness, &gauges)?;
+        let disk = CountedStorage::new(disk);
+        let database = check_file(&disk, path, &witness)?;
+        let gauges = Arc::clone(disk.gauges());
         Ok(ReplicaStore { database, witness, gauges, path: path.to_owned(), in_memory: true })
     }
 
@@ -267,14 +263,9 @@ fn write_first_state(disk: LockedFile) -> Result<(), StoreError> {
 }
 
 /// Checks every page of a log, and that it contains what was acknowledged. Returns the database over an overlay.
-fn check_file<B: StorageBackend>(
-    disk: &Arc<B>,
-    path: &Path,
-    witness: &Witness,
-    gauges: &LogGauges,
-) -> Result<Database, ReplicaFault> {
+fn check_file(disk: &CountedStorage, path: &Path, witness: &Witness) -> Result<Database, ReplicaFault> {
     let open = || -> Result<(Database, u64), StoreError> {
-        let overlay = Overlay::new(Arc::clone(disk))?;
+        let overlay = Overlay::new(disk.clone())?;
         if overlay.len()? == 0 {
             // The database would initialize an empty file.
             return Err(StoreError::Unreadable("it is empty".to_owned()));
@@ -287,8 +278,8 @@ fn check_file<B: StorageBackend>(
         let change = last_change(&database)?;
         Ok((database, change))
     };
-    let (database, change) =
-        catch_panic(open).map_err(|trouble| trouble.into_fault(path, Some(gauges.last_read())))?;
+    let last_read = || disk.gauges().last_read();
+    let (database, change) = catch_panic(open).map_err(|error| error.into_fault(path, Some(last_read())))?;
     let acknowledged = witness.acknowledged();
     if change < acknowledged {
         let (path, witness) = (path.to_owned(), witness.path().to_owned());

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_the_highest_change_noted_and_says_nothing_once_a_bit_is_flipped() {
+    fn it_has_the_highest_recorded_change_and_none_once_a_bit_is_flipped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("witness");
         let witness = Witness::open(&path);

@@ -2,7 +2,7 @@
 
 use super::access::VerifiedActor;
 use super::id::UserId;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::row_key::RowKey;
 use super::rows::{self, UserRow};
 use super::session;
@@ -13,7 +13,7 @@ pub(super) fn create_user(
     at_s: u64,
     user: &UserId,
     password_hash: &str,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let key = RowKey::user(user);
     if rows::read_row::<UserRow>(tables, &key).is_some() {
         return Err(CommandRefusal::UserExists(user.clone()));
@@ -29,7 +29,7 @@ pub(super) fn change_password(
     by: &VerifiedActor<'_>,
     password_epoch: u32,
     password_hash: &str,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let key = RowKey::user(&by.actor.user);
     let mut row: UserRow = rows::read_row(tables, &key).ok_or(CommandRefusal::NotLoggedIn)?;
     if row.password_epoch != password_epoch {

@@ -54,114 +54,42 @@ pub enum Policy {
 /// What a command changes. All but `CreateUser`, `Login` and `Expire` need an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the variants describe their fields")]
 pub enum LogAction {
-    /// Creates a user.
-    CreateUser {
-        /// Name of the new user.
-        user: UserId,
-        /// Hash of the password, as text. The state machine never reads it.
-        password_hash: String,
-    },
-    /// Begins a session after its password was checked. Brings the node's shares back online.
-    Login {
-        /// Name of the user.
-        user: UserId,
-        /// Epoch of the password that was checked; a change in between refuses the login.
-        password_epoch: u32,
-        /// Random id of the new session.
-        session: SessionId,
-        /// The node of the session, if it listens for peers.
-        node: Option<NodeEndpoint>,
-    },
+    /// Creates a user. The state machine never reads the hash of the password.
+    CreateUser { user: UserId, password_hash: String },
+    /// Begins a session, under a new random id, after its password was checked. Another password since the epoch of that check
+    /// refuses the login. Brings the shares of the node, if the client listens as one, back online.
+    Login { user: UserId, password_epoch: u32, session: SessionId, node: Option<NodeEndpoint> },
     /// Ends the actor's session. The shares of its nodes are offline until the next login.
     Logout,
-    /// Sets another password and ends the actor's other sessions.
-    ChangePassword {
-        /// Epoch of the old password that was checked.
-        password_epoch: u32,
-        /// Hash of the new password.
-        password_hash: String,
-    },
+    /// Sets another password, if the checked one still has this epoch, and ends the actor's other sessions.
+    ChangePassword { password_epoch: u32, password_hash: String },
     /// The actor's node reconnected in its session, possibly at another address.
-    Resume {
-        /// The node at its current address.
-        node: NodeEndpoint,
-    },
+    Resume { node: NodeEndpoint },
     /// Creates a group that the actor owns.
-    CreateGroup {
-        /// Name of the new group.
-        group: GroupId,
-        /// How others join.
-        policy: Policy,
-    },
+    CreateGroup { group: GroupId, policy: Policy },
     /// Joins a group, or asks to join it.
-    JoinGroup {
-        /// Name of the group.
-        group: GroupId,
-    },
-    /// Accepts a user's request to join.
-    AcceptRequest {
-        /// A group that the actor owns.
-        group: GroupId,
-        /// The user who asked.
-        user: UserId,
-    },
-    /// Rejects a user's request to join.
-    RejectRequest {
-        /// A group that the actor owns.
-        group: GroupId,
-        /// The user who asked.
-        user: UserId,
-    },
-    /// Ends a membership and its shares.
-    RemoveMember {
-        /// A group that the actor owns.
-        group: GroupId,
-        /// The member.
-        user: UserId,
-    },
+    JoinGroup { group: GroupId },
+    /// Accepts a user's request to join a group that the actor owns.
+    AcceptRequest { group: GroupId, user: UserId },
+    /// Rejects a user's request to join a group that the actor owns.
+    RejectRequest { group: GroupId, user: UserId },
+    /// Ends a membership, in a group that the actor owns, and its shares.
+    RemoveMember { group: GroupId, user: UserId },
     /// Ends the actor's own membership and its shares.
-    LeaveGroup {
-        /// Name of the group.
-        group: GroupId,
-    },
-    /// Stores one part of a long manifest: exactly [`MANIFEST_ROW_PIECES`] pieces.
-    UploadPart {
-        /// Id of the upload. A part with `first` 0 restarts it.
-        upload: UploadId,
-        /// Index of the part's first piece.
-        first: u32,
-        /// Digests and chain of the part.
-        part: ManifestPart,
-    },
+    LeaveGroup { group: GroupId },
+    /// Stores one part of a long manifest: exactly [`MANIFEST_ROW_PIECES`] pieces, from index `first` on. A part with `first` 0
+    /// restarts the upload.
+    UploadPart { upload: UploadId, first: u32, part: ManifestPart },
     /// Lists a file, or makes the actor's node another seeder of a listed one.
-    Upload {
-        /// Group and name of the file.
-        file: GroupFile,
-        /// End of the manifest.
-        manifest: ManifestEnd,
-        /// The node that has the file.
-        node: NodeEndpoint,
-    },
+    Upload { file: GroupFile, manifest: ManifestEnd, node: NodeEndpoint },
     /// A leecher has every piece and becomes a seeder.
-    Complete {
-        /// Group and name of the file.
-        file: GroupFile,
-        /// The node that has the file now.
-        node: NodeEndpoint,
-    },
+    Complete { file: GroupFile, node: NodeEndpoint },
     /// Ends one node's share. The file stays listed.
-    StopShare {
-        /// Group and name of the file.
-        file: GroupFile,
-        /// The node that no longer serves the file.
-        node: NodeEndpoint,
-    },
+    StopShare { file: GroupFile, node: NodeEndpoint },
     /// Removes a file from the list and frees its name.
-    RemoveFile {
-        /// Group and name of the file.
-        file: GroupFile,
-    },
+    RemoveFile { file: GroupFile },
     /// Removes abandoned uploads and expired sessions. The leader proposes it from time to time.
     Expire,
 }

@@ -12,7 +12,7 @@ use super::id::{GroupFile, GroupId, UploadId};
 use super::limits::{MANIFEST_ROW_PIECES, UPLOAD_LIFE_S};
 use super::manifest;
 use super::node::NodeEndpoint;
-use super::outcome::{CommandOutcome, CommandRefusal, ManifestFault};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal, ManifestFault};
 use super::row_key::{self, RowKey};
 use super::rows::{self, FileRow, UploadRow};
 use super::tables::{Table, Tables};
@@ -24,7 +24,7 @@ pub(super) fn upload_part(
     upload: &UploadId,
     first: u32,
     part: &ManifestPart,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let pieces = part.digests.len();
     if pieces != MANIFEST_ROW_PIECES as usize {
         return Err(ManifestFault::PartSize { pieces }.into());
@@ -61,7 +61,7 @@ pub(super) fn upload_file(
     file: &GroupFile,
     end: &ManifestEnd,
     node: NodeEndpoint,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     access::group_of_member(tables, by, &file.group)?;
     let begun = match &end.upload {
         Some(upload) => begun_upload(tables, by, upload, end.first)?,
@@ -97,7 +97,7 @@ pub(super) fn complete_file(
     by: &VerifiedActor<'_>,
     file: &GroupFile,
     node: NodeEndpoint,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     file_of_member(tables, by, file)?;
     share::check_room(tables, file, &by.actor.user, by.node(node))?;
     let node = session::record_node(tables, by, node);
@@ -110,7 +110,7 @@ pub(super) fn stop_share(
     by: &VerifiedActor<'_>,
     file: &GroupFile,
     node: NodeEndpoint,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     file_of_member(tables, by, file)?;
     if share::remove_share(tables, file, &by.actor.user, by.node(node)) {
         Ok(CommandOutcome::ShareStopped)
@@ -119,11 +119,7 @@ pub(super) fn stop_share(
     }
 }
 
-pub(super) fn remove_file(
-    tables: &mut dyn Tables,
-    by: &VerifiedActor<'_>,
-    file: &GroupFile,
-) -> Result<CommandOutcome, CommandRefusal> {
+pub(super) fn remove_file(tables: &mut dyn Tables, by: &VerifiedActor<'_>, file: &GroupFile) -> ApplyResult {
     let group = access::group_of_member(tables, by, &file.group)?;
     let row = file_of_member(tables, by, file)?;
     if ![&row.uploader, &group.owner].contains(&&by.actor.user) {

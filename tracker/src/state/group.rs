@@ -6,7 +6,7 @@
 use super::access::VerifiedActor;
 use super::command::Policy;
 use super::id::{GroupFile, GroupId, UserId};
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::row_key::RowKey;
 use super::rows::{self, AgeRow, GroupRow, JoinRequestRow, MemberRow};
 use super::tables::{Table, Tables};
@@ -17,7 +17,7 @@ pub(super) fn create_group(
     by: &VerifiedActor<'_>,
     group: &GroupId,
     policy: Policy,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     if access::existing_group(tables, group).is_ok() {
         return Err(CommandRefusal::GroupExists(group.clone()));
     }
@@ -27,11 +27,7 @@ pub(super) fn create_group(
     Ok(CommandOutcome::GroupCreated)
 }
 
-pub(super) fn join_group(
-    tables: &mut dyn Tables,
-    by: &VerifiedActor<'_>,
-    group: &GroupId,
-) -> Result<CommandOutcome, CommandRefusal> {
+pub(super) fn join_group(tables: &mut dyn Tables, by: &VerifiedActor<'_>, group: &GroupId) -> ApplyResult {
     let row = access::existing_group(tables, group)?;
     let user = &by.actor.user;
     if access::is_member(tables, group, user) {
@@ -51,7 +47,7 @@ pub(super) fn accept_request(
     by: &VerifiedActor<'_>,
     group: &GroupId,
     user: &UserId,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let row = owned_group(tables, by, group)?;
     take_request(tables, group, user)?;
     add_member(tables, group, row, user);
@@ -63,7 +59,7 @@ pub(super) fn reject_request(
     by: &VerifiedActor<'_>,
     group: &GroupId,
     user: &UserId,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     owned_group(tables, by, group)?;
     take_request(tables, group, user)?;
     Ok(CommandOutcome::RequestRejected)
@@ -74,7 +70,7 @@ pub(super) fn remove_member(
     by: &VerifiedActor<'_>,
     group: &GroupId,
     user: &UserId,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let row = owned_group(tables, by, group)?;
     if row.owner == *user {
         return Err(CommandRefusal::OwnerStays(group.clone()));
@@ -85,11 +81,7 @@ pub(super) fn remove_member(
     Ok(CommandOutcome::MemberRemoved)
 }
 
-pub(super) fn leave_group(
-    tables: &mut dyn Tables,
-    by: &VerifiedActor<'_>,
-    group: &GroupId,
-) -> Result<CommandOutcome, CommandRefusal> {
+pub(super) fn leave_group(tables: &mut dyn Tables, by: &VerifiedActor<'_>, group: &GroupId) -> ApplyResult {
     let row = access::group_of_member(tables, by, group)?;
     let user = &by.actor.user;
     let owned = row.owner == *user;

@@ -58,18 +58,14 @@ pub struct OnlineCounts {
 
 /// Why an update of pieces does not fit the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum BadUpdate {
     /// More ranges than one update may have.
     #[error("{0} ranges are more than the {UPDATE_MAX_RANGES} that one update may have")]
     TooManyRanges(usize),
     /// A range ends past the file's last piece.
     #[error("piece {last} is past the end of a file of {pieces} pieces")]
-    PastEnd {
-        /// Index of the range's last piece.
-        last: u32,
-        /// Number of pieces of the file.
-        pieces: u32,
-    },
+    PastEnd { last: u32, pieces: u32 },
     /// The ranges have more pieces than the file, so some overlap.
     #[error("the ranges overlap")]
     Overlap,

@@ -5,7 +5,7 @@
 
 use super::access::VerifiedActor;
 use super::command::{LogAction, LogCommand};
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::queries::StateQueries;
 use super::tables::Tables;
 use super::{account, file, group, retry, session};
@@ -36,7 +36,7 @@ impl<T: Tables> StateMachine<T> {
     ///
     /// # Errors
     /// [`CommandRefusal`]; then nothing was changed.
-    pub fn apply(&mut self, command: &LogCommand) -> Result<CommandOutcome, CommandRefusal> {
+    pub fn apply(&mut self, command: &LogCommand) -> ApplyResult {
         if let Some(first) = retry::first_answer(&self.tables, command) {
             return first;
         }
@@ -46,7 +46,7 @@ impl<T: Tables> StateMachine<T> {
     }
 }
 
-fn apply_action(tables: &mut dyn Tables, command: &LogCommand) -> Result<CommandOutcome, CommandRefusal> {
+fn apply_action(tables: &mut dyn Tables, command: &LogCommand) -> ApplyResult {
     let at_s = command.at_s;
     // An error here counts only for the actions below that need an actor, which use `?`.
     let by = command

@@ -9,6 +9,7 @@ use super::id::{GroupFile, GroupId, UserId};
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the variants describe their fields")]
 pub enum CommandOutcome {
     /// The user was created.
     UserCreated,
@@ -16,43 +17,27 @@ pub enum CommandOutcome {
     LoggedIn,
     /// The session has ended.
     LoggedOut,
-    /// The password was changed.
-    PasswordChanged {
-        /// Epoch of the new password.
-        password_epoch: u32,
-    },
+    /// The password was changed and has a new epoch.
+    PasswordChanged { password_epoch: u32 },
     /// The node's current address and session are recorded.
     Resumed,
     /// The group was created.
     GroupCreated,
-    /// The actor is a member, or has asked to join.
-    Joined {
-        /// True while the owner must still accept.
-        pending: bool,
-    },
+    /// The actor is a member, or has asked to join and waits for the owner (`pending`).
+    Joined { pending: bool },
     /// The request was accepted; its user is a member.
     RequestAccepted,
     /// The request was rejected.
     RequestRejected,
     /// A membership was ended.
     MemberRemoved,
-    /// The actor is no longer a member.
-    Left {
-        /// New owner of the group, if the owner left.
-        new_owner: Option<UserId>,
-        /// True when the last member left, so the group and its files are removed.
-        group_deleted: bool,
-    },
-    /// A part of a manifest is stored.
-    PartStored {
-        /// Index of the next part's first piece.
-        next: u32,
-    },
-    /// The actor's node seeds the file.
-    Uploaded {
-        /// True when the file was not listed before.
-        new_file: bool,
-    },
+    /// The actor is no longer a member. If it owned the group, another member does now; if it was the last, the group and its
+    /// files are removed.
+    Left { new_owner: Option<UserId>, group_deleted: bool },
+    /// A part of a manifest is stored; the next one begins at piece `next`.
+    PartStored { next: u32 },
+    /// The actor's node seeds the file, which is listed since now (`new_file`) or was before.
+    Uploaded { new_file: bool },
     /// The node is a seeder.
     Completed,
     /// The node's share has ended.
@@ -66,6 +51,7 @@ pub enum CommandOutcome {
 /// Why a command changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum CommandRefusal {
     /// The command needs an actor whose session holds.
     #[error("not logged in, or the session has ended")]
@@ -96,20 +82,10 @@ pub enum CommandRefusal {
     NotOwner(GroupId),
     /// The user did not ask to join.
     #[error("{user} has not asked to join group {group}")]
-    NoSuchRequest {
-        /// Name of the group.
-        group: GroupId,
-        /// Name of the user.
-        user: UserId,
-    },
+    NoSuchRequest { group: GroupId, user: UserId },
     /// The user is not a member.
     #[error("{user} is not a member of group {group}")]
-    NoSuchMember {
-        /// Name of the group.
-        group: GroupId,
-        /// Name of the user.
-        user: UserId,
-    },
+    NoSuchMember { group: GroupId, user: UserId },
     /// The owner cannot be removed, only leave.
     #[error("the owner of group {0} cannot be removed, only leave")]
     OwnerStays(GroupId),
@@ -136,36 +112,29 @@ pub enum CommandRefusal {
     BadManifest(#[from] ManifestFault),
 }
 
+/// Outcome or refusal of one command.
+pub type ApplyResult = Result<CommandOutcome, CommandRefusal>;
+
 /// Why parts do not make a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the messages show the fields")]
 pub enum ManifestFault {
     /// A part does not begin where the one before ended, or the upload does not exist.
     #[error("the next part of this upload begins at piece {expected}")]
-    OutOfOrder {
-        /// Index of the piece at which it has to begin.
-        expected: u32,
-    },
+    OutOfOrder { expected: u32 },
     /// A part has the wrong number of pieces.
     #[error(
         "a part of {pieces} pieces: each has {}, the last at most that",
         super::limits::MANIFEST_ROW_PIECES
     )]
-    PartSize {
-        /// Number of pieces of the part.
-        pieces: usize,
-    },
+    PartSize { pieces: usize },
     /// The chain has not one state fewer than there are pieces, or only some parts have one.
     #[error("the chain does not fit: one state after each piece but the file's last")]
     Chain,
     /// The length does not divide into as many pieces as there are digests.
     #[error("{length} bytes do not make {pieces} pieces")]
-    Length {
-        /// Length that the uploader gave, in bytes.
-        length: u64,
-        /// Number of digests.
-        pieces: u32,
-    },
+    Length { length: u64, pieces: u32 },
     /// The file has no bytes, but not the digest of an empty file.
     #[error("a file of 0 bytes has the SHA-1 of nothing and no other")]
     Empty,

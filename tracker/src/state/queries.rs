@@ -9,29 +9,19 @@ use super::access::VerifiedActor;
 use super::command::{LogCommand, Policy};
 use super::id::{Actor, GroupFile, GroupId, SessionId, UserId};
 use super::node::{NodeEndpoint, SwarmPeer};
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::ApplyResult;
 use super::row_key::{self, RowKey};
-use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow, UserRow};
+use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow};
 use super::tables::{Table, Tables};
 use super::{access, manifest, retry, session};
 
 pub use super::manifest::ManifestPieces;
+pub use super::rows::UserRow;
 
 /// Queries over one set of tables.
 #[derive(Clone, Copy)]
 pub struct StateQueries<'a> {
     tables: &'a dyn Tables,
-}
-
-/// The account of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountView {
-    /// Hash of the password.
-    pub password_hash: String,
-    /// Number of password changes.
-    pub password_epoch: u32,
-    /// When the user was created, in seconds since the Unix epoch.
-    pub created_s: u64,
 }
 
 /// A session that holds.
@@ -111,18 +101,13 @@ impl<'a> StateQueries<'a> {
 
     /// The account of a user, for checking a password.
     #[must_use]
-    pub fn account(&self, user: &UserId) -> Option<AccountView> {
-        let row: UserRow = rows::read_row(self.tables, &RowKey::user(user))?;
-        Some(AccountView {
-            password_hash: row.password_hash,
-            password_epoch: row.password_epoch,
-            created_s: row.created_s,
-        })
+    pub fn account(&self, user: &UserId) -> Option<UserRow> {
+        rows::read_row(self.tables, &RowKey::user(user))
     }
 
     /// The first outcome of a command that was applied before in the same session under the same request id.
     #[must_use]
-    pub fn first_answer(&self, command: &LogCommand) -> Option<Result<CommandOutcome, CommandRefusal>> {
+    pub fn first_answer(&self, command: &LogCommand) -> Option<ApplyResult> {
         retry::first_answer(self.tables, command)
     }
 

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::command::{LogAction, LogCommand, ManifestEnd};
 use super::id::{RequestId, SessionId};
 use super::limits::ANSWERS_PER_SESSION;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandRefusal};
 use super::row_key::RowKey;
 use super::rows::{self, AnswerOrderRow, AnswerRow, SessionRow};
 use super::tables::{Table, Tables};
@@ -24,10 +24,7 @@ fn outcome_slot(tables: &dyn Tables, command: &LogCommand) -> Option<(SessionId,
 }
 
 /// The first outcome of the same request; [`CommandRefusal::OtherRequest`] when the id was used for another one.
-pub(super) fn first_answer(
-    tables: &dyn Tables,
-    command: &LogCommand,
-) -> Option<Result<CommandOutcome, CommandRefusal>> {
+pub(super) fn first_answer(tables: &dyn Tables, command: &LogCommand) -> Option<ApplyResult> {
     let (session, request, _) = outcome_slot(tables, command)?;
     let row: AnswerRow = rows::read_row(tables, &RowKey::answer(session, request.as_bytes()))?;
     if row.request_digest == digest_request(&command.action) {
@@ -39,11 +36,7 @@ pub(super) fn first_answer(
 
 /// Keeps an outcome and removes the one that is [`ANSWERS_PER_SESSION`] older. A refusal because the session does not hold
 /// is not kept.
-pub(super) fn remember_outcome(
-    tables: &mut dyn Tables,
-    command: &LogCommand,
-    answer: &Result<CommandOutcome, CommandRefusal>,
-) {
+pub(super) fn remember_outcome(tables: &mut dyn Tables, command: &LogCommand, answer: &ApplyResult) {
     if answer == &Err(CommandRefusal::NotLoggedIn) {
         return;
     }

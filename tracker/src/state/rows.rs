@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Policy;
 use super::id::{SessionId, UserId};
 use super::node::NodeEndpoint;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::ApplyResult;
 use super::row_key::RowKey;
 use super::serde_forms;
 use super::tables::{Table, Tables, Visit};
@@ -24,10 +24,13 @@ pub(super) trait TableRow: Serialize + DeserializeOwned {
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct UserRow {
-    pub(super) password_hash: String,
-    pub(super) password_epoch: u32,
-    pub(super) created_s: u64,
+pub struct UserRow {
+    /// Hash of the password, which only the server reads.
+    pub password_hash: String,
+    /// Number of password changes.
+    pub password_epoch: u32,
+    /// When the user was created, in seconds since the Unix epoch.
+    pub created_s: u64,
 }
 
 /// A session. After its end the row stays until it expires, so that a retried request gets its first outcome.
@@ -123,7 +126,7 @@ pub(super) struct AnswerRow {
     /// Digest of the request, see `retry.rs`.
     #[serde(rename = "wish", with = "serde_forms::hex_bytes")]
     pub(super) request_digest: [u8; 32],
-    pub(super) answer: Result<CommandOutcome, CommandRefusal>,
+    pub(super) answer: ApplyResult,
 }
 
 /// The request whose outcome was remembered under a number.

@@ -7,7 +7,7 @@ use super::binding;
 use super::id::{Actor, SessionId, UserId};
 use super::limits::SESSION_LIFE_S;
 use super::node::NodeEndpoint;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::retry;
 use super::row_key::{self, RowKey};
 use super::rows::{self, SessionRow, UserRow};
@@ -20,7 +20,7 @@ pub(super) fn begin_session(
     password_epoch: u32,
     session: SessionId,
     node: Option<NodeEndpoint>,
-) -> Result<CommandOutcome, CommandRefusal> {
+) -> ApplyResult {
     let account: UserRow = rows::read_row(tables, &RowKey::user(user))
         .ok_or_else(|| CommandRefusal::NoSuchUser(user.clone()))?;
     if account.password_epoch != password_epoch {

@@ -1,4 +1,4 @@
-//! Group commit, and the ordinary restart.
+//! Group commit, and restarts without a crash.
 
 use std::sync::mpsc;
 
@@ -17,7 +17,7 @@ fn writers_that_wait_together_share_a_sync() {
     let replica = start(home).unwrap();
     let before = replica.counters();
     let (reply, answers) = mpsc::sync_channel(WRITERS);
-    // They all wait for a disk that stands still, however long it takes them to come.
+    // All of them wait for a stopped disk, however late they arrive.
     let still = disk.stand_still();
     for number in 0..WRITERS {
         let reply = reply.clone();
@@ -29,7 +29,7 @@ fn writers_that_wait_together_share_a_sync() {
     }
     let after = replica.counters();
     assert_eq!(after.commands - before.commands, WRITERS as u64);
-    // One that was on its way to the disk already, one being made, and one of all others.
+    // At most three syncs: one already on its way, one in progress, and one for all others.
     assert!(after.entries - before.entries <= 3, "{before:?}, {after:?}");
     assert!(after.fsyncs - before.fsyncs <= 12, "{before:?}, {after:?}");
     assert!(after.fsyncs > before.fsyncs, "acknowledged without a sync: {after:?}");
@@ -43,7 +43,7 @@ fn one_writer_after_the_other_has_a_sync_for_each() {
     let before = replica.counters().fsyncs;
     for number in 0..5 {
         propose(&replica, create_user(number)).unwrap().unwrap();
-        assert!(is_there(&replica, number), "whoever was answered sees it");
+        assert!(is_there(&replica, number), "a change is visible after its answer");
         assert!(replica.counters().fsyncs - before > number as u64);
     }
 }

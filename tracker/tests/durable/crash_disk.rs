@@ -1,4 +1,4 @@
-//! A disk in memory that knows what was synced. A crash keeps that, and of what came later any part.
+//! A simulated disk that records what was synced. A crash keeps that, and any part of what was written later.
 
 use std::fmt;
 use std::io;
@@ -13,15 +13,15 @@ use tracker::replica::{LOG_FILE, LogLocation, ReplicaFault, ReplicaStore, WITNES
 pub(crate) struct CrashDisk(Arc<Mutex<State>>);
 
 struct State {
-    /// What reads see.
+    /// Content that reads see.
     now: Vec<u8>,
-    /// What a crash leaves for certain.
+    /// Content that a crash keeps.
     synced: Vec<u8>,
-    /// What came since the last sync, in order.
+    /// Writes since the last sync, in order.
     unsynced: Vec<Step>,
-    /// Whether a sync does what it says.
+    /// Whether a sync has an effect.
     honest: bool,
-    /// Whether writes fail for want of space.
+    /// Whether writes fail because the disk is full.
     full: bool,
 }
 
@@ -50,7 +50,7 @@ impl CrashDisk {
         CrashDisk(Arc::new(Mutex::new(state)))
     }
 
-    /// What a loss of power at this moment leaves; `seed` says which unsynced steps reached the disk.
+    /// What a loss of power leaves; `seed` selects the unsynced steps that reached the disk.
     pub(crate) fn after_power_loss(&self, seed: u64) -> Vec<u8> {
         let state = self.state();
         let mut bytes = state.synced.clone();
@@ -70,7 +70,7 @@ impl CrashDisk {
         self.state().full = full;
     }
 
-    /// Nothing is read or written until this is dropped.
+    /// Blocks reads and writes until the returned value is dropped.
     pub(crate) fn stand_still(&self) -> impl Sized + '_ {
         self.state()
     }
@@ -129,16 +129,16 @@ impl StorageBackend for CrashDisk {
     }
 }
 
-/// A log on such a disk; its witness is in a real directory.
+/// A log on such a disk, with its witness in a real directory.
 pub(crate) struct CrashHome {
     pub(crate) disk: CrashDisk,
     pub(crate) dir: PathBuf,
-    /// Free space that it claims, in bytes.
+    /// Free space that it reports, in bytes.
     pub(crate) free_bytes: Arc<Mutex<u64>>,
 }
 
 impl CrashHome {
-    /// An empty log, made in `dir` and taken from there.
+    /// An empty log, created in `dir` and copied from there.
     pub(crate) fn fresh(dir: PathBuf, honest: bool) -> CrashHome {
         ReplicaStore::create(&dir).unwrap();
         let bytes = std::fs::read(dir.join(LOG_FILE)).unwrap();

@@ -1,5 +1,5 @@
-//! Damaged files: one bit flipped in each page, files cut short. Each is read as it was, or refused with the file's name and what to
-//! do; never read as something else.
+//! Damaged files: a flipped bit in each page, and files cut short. Each is read as it was, or refused with the file's name
+//! and what to do. It is never read as something else.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use super::rig::{create_user, propose, start};
 
 const PAGE_BYTES: usize = 4_096;
 
-/// A log, its witness, and everything that is in it.
+/// A log, its witness, and all of its content.
 struct Sound {
     log: Vec<u8>,
     witness: Vec<u8>,
     lines: String,
 }
 
-/// A log as a clean end leaves it, or as kill -9 does: the files of a running tracker.
+/// A log after a clean end, or after kill -9: the files of a running tracker.
 fn sound(killed: bool) -> Sound {
     let dir = tempfile::tempdir().unwrap();
     ReplicaStore::create(dir.path()).unwrap();
@@ -42,7 +42,7 @@ fn taken(dir: &Path) -> Sound {
     Sound { log, witness, lines }
 }
 
-/// Everything in a log, or why it is refused.
+/// The content of a log, or why it is refused.
 fn lines(log: &[u8], witness: &[u8]) -> Result<String, String> {
     let dir: TempDir = tempfile::tempdir().unwrap();
     let place = dir.path().join("tracker");
@@ -53,13 +53,13 @@ fn lines(log: &[u8], witness: &[u8]) -> Result<String, String> {
     match print_log(&place, &mut lines) {
         Ok(()) => Ok(String::from_utf8(lines).unwrap()),
         Err(fault) => {
-            assert_eq!(fs::read(place.join(LOG_FILE)).unwrap(), log, "a refused file stays as it is");
+            assert_eq!(fs::read(place.join(LOG_FILE)).unwrap(), log, "a refused file is unchanged");
             Err(fault.to_string())
         }
     }
 }
 
-/// Whether a changed log was refused; it must not be read as anything but what it was.
+/// Whether a changed log was refused. Fails if it is read as something else.
 fn refused(sound: &Sound, log: &[u8], how: &str) -> bool {
     match lines(log, &sound.witness) {
         Ok(lines) => {
@@ -88,11 +88,11 @@ fn a_flipped_bit_is_never_read_as_something_else() {
                 refusals += usize::from(refused(&sound, &log, &format!("byte {at}, killed {killed}")));
             }
         }
-        assert!(refusals > 0, "no flip in {pages} pages was noticed: nothing was tested");
+        assert!(refusals > 0, "no flip in {pages} pages was noticed: the test tests nothing");
     }
 }
 
-/// The header says which of two commits counts; its bits are the ones that could quietly take back the last change.
+/// The header selects one of two commits, so a flipped bit there could undo the last change.
 #[test]
 fn a_flipped_bit_of_the_header_takes_nothing_back() {
     for killed in [false, true] {

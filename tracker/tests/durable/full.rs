@@ -1,4 +1,4 @@
-//! A full disk: writes are refused with the reason, reads go on, and writes do again once there is space.
+//! A full disk: writes are refused with the reason, reads continue, and writes resume once there is space.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -48,32 +48,32 @@ fn a_write_that_fails_half_way_is_recovered_from() {
         assert!(is_there(&replica, number), "user {number} was acknowledged");
     }
     disk.set_full(false);
-    // Each refusal comes at once; the replica opens its log anew in its own time.
+    // Each refusal comes at once; the replica reopens its log at its own interval.
     let mut tries = 0_u64;
     while let Err(refusal) = propose(&replica, create_user(22)) {
         assert!(matches!(refusal, ProposalError::Unavailable(_) | ProposalError::Unknown(_)), "{refusal}");
         tries += 1;
-        assert!(tries < 100_000_000, "it never came back");
+        assert!(tries < 100_000_000, "the log was not reopened");
     }
     assert_ne!(replica.epoch(), epoch);
     for number in (0..20).chain([22]) {
         assert!(is_there(&replica, number), "user {number} was acknowledged");
     }
-    assert!(!is_there(&replica, 21), "it was refused");
+    assert!(!is_there(&replica, 21), "a refused write was made");
 }
 
 #[test]
 fn a_tracker_on_a_small_disk_that_fills_up_goes_on_when_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let Some(tracker) = Tracker::start_on_small_disk(dir.path(), "24m") else {
-        eprintln!("nobody may mount a filesystem here: the simulated disks above have to do");
+        eprintln!("skipped: a filesystem cannot be mounted here");
         return;
     };
     let session = log_in(tracker.address);
     let mut client = Client::connect(tracker.address);
     let mut ask = |command: &str, args: Value| {
         let request = json!({ "command": command, "command_args": args, "session": session });
-        client.ask(&request).expect("the tracker is there")
+        client.ask(&request).expect("the tracker answers")
     };
     assert_eq!(ask("create_group", json!({ "group_id": "before" }))["status"], "success");
     let filler = tracker.sees(&dir.path().join("data/filler"));

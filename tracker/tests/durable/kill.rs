@@ -1,7 +1,8 @@
-//! Real trackers, killed with kill -9 under load, again and again on the same log.
+//! Real trackers, killed with kill -9 under load, repeatedly on the same log.
 //!
-//! Writers make changes of every kind at the same time, each in worlds of its own. After each kill the next tracker is held against what
-//! was acknowledged, and the writers go on with it. `SHOAL_KILL_ROUNDS` sets how often; `scripts/long.sh` sets a thousand.
+//! Writers make changes of every kind concurrently, each in worlds of its own. After each kill the next tracker is compared
+//! with what was acknowledged, and the writers continue on it. `SHOAL_KILL_ROUNDS` sets the number of rounds;
+//! `scripts/long.sh` sets a thousand.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -16,15 +17,15 @@ use super::worlds::{Member, Members, Seen, World};
 const ROUNDS: usize = 20;
 const WRITERS: usize = 4;
 
-/// Finished worlds that are looked at again after each kill, in turns. After the last one all are.
+/// Finished worlds that are checked again after each kill, in turns. At the end all are checked.
 const LOOKED_AT_AGAIN: usize = 8;
 
-/// A writer and the world that it is at.
+/// A writer and its current world.
 struct Writer {
     number: usize,
     worlds: usize,
     world: World,
-    /// Worlds that it came to the end of since they were taken away last.
+    /// Worlds finished since they were taken last.
     finished: Vec<World>,
 }
 
@@ -33,12 +34,12 @@ impl Writer {
         Writer { number, worlds: 1, world: World::new(number, 0), finished: Vec::new() }
     }
 
-    /// Makes changes until the tracker is gone; says so of each that was acknowledged.
+    /// Makes changes until the tracker is gone, and reports each acknowledgement.
     fn write(&mut self, mut client: Client, members: &Members, acknowledged: &mpsc::Sender<()>) {
-        // A connection that belongs to nobody may send no request as long as a part of a file.
+        // Without a login a request may not be as long as a part of a file.
         client.ask(&json!({ "command": "whoami", "command_args": {}, "session": members.owner.session }));
         while self.world.advance(&mut client, members).is_some() {
-            // Nobody listens once the tracker is being killed.
+            // The receiver is gone once the tracker is being killed.
             let _ = acknowledged.send(());
             if self.world.is_done() {
                 let next = World::new(self.number, self.worlds);
@@ -57,8 +58,8 @@ fn member(user: &'static str, port: u16, address: SocketAddr) -> Member {
     Member { user, session: answer["session"].as_str().unwrap().to_owned(), port }
 }
 
-/// Keeps the guest online while it is looked: for so long as nobody has come, a tracker takes everybody for online only half a
-/// minute. The owner is online by looking.
+/// Keeps the guest online during the check: a new tracker presumes unseen sessions online for half a minute only. The owner
+/// is online by its own requests.
 fn online(members: &Members, address: SocketAddr) -> Client {
     let mut client = Client::connect(address);
     let who = json!({ "command": "whoami", "command_args": {}, "session": members.guest.session });
@@ -66,11 +67,11 @@ fn online(members: &Members, address: SocketAddr) -> Client {
     client
 }
 
-/// All writers write; the tracker is killed after `enough` acknowledgements, in the midst of others. How many there were in all.
+/// All writers write, and the tracker is killed after `enough` acknowledgements. Returns the number of acknowledgements.
 fn kill_under_load(tracker: Tracker, writers: &mut [Writer], members: &Members, enough: usize) -> usize {
     let address = tracker.address;
     let (acknowledged, counted) = mpsc::channel();
-    // All are connected before any writes: a thread that starts late would find the tracker killed already.
+    // All connect before any writes: a thread that starts late would find the tracker killed.
     let clients: Vec<Client> = writers.iter().map(|_| Client::connect(address)).collect();
     std::thread::scope(|scope| {
         for (writer, client) in writers.iter_mut().zip(clients) {
@@ -99,7 +100,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     let mut finished: Vec<(World, Seen)> = Vec::new();
     let (mut changes, mut interrupted) = (0, 0);
     for round in 0..rounds {
-        // Not by time but by progress, so that each round is killed in the midst of its writes.
+        // By progress and not by time, so that each round is killed during its writes.
         changes += kill_under_load(tracker, &mut writers, &members, 5 + round * 13 % 60);
         tracker = Tracker::start(dir.path());
         let address = tracker.address;
@@ -124,7 +125,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         finished.len()
     );
     let _online = online(&members, tracker.address);
-    assert!(interrupted > 0, "no write was interrupted: nothing was tested");
+    assert!(interrupted > 0, "no write was interrupted: the test tests nothing");
     for (world, seen) in &finished {
         assert_eq!(&world.look(tracker.address, &members), seen, "{}, at the end", world.name());
     }
@@ -132,7 +133,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     inspected(&dir);
 }
 
-/// What `tracker inspect` prints of a killed tracker's log is JSON, line by line, without secrets.
+/// Checks that `tracker inspect` prints JSON lines without secrets for a killed tracker's log.
 fn inspected(dir: &tempfile::TempDir) {
     let printed = Command::new(env!("CARGO_BIN_EXE_tracker"))
         .args(["inspect", "--data", "data"])

@@ -1,9 +1,9 @@
-//! What the replica promises, held against disks that lose, lie and fill up, and against kill -9.
+//! What the replica promises, tested with disks that lose writes, lie and fill up, and with kill -9.
 //!
 //! ```text
-//!   rig: a replica, its commands   real: trackers as processes   crash_disk: a disk in memory that loses what was not synced, or runs full
-//!   power: loss of power   damage: flipped bits, cut files   full: no space   kill: real trackers, worlds: what is written to them   commit: shared syncs
-//!   syncs: what reaches the system, by trace
+//!   rig: a replica and its commands    real: trackers as processes    crash_disk: a disk that loses unsynced writes
+//!   power: loss of power   damage: flipped bits, cut files   full: no space   commit: shared syncs
+//!   kill: real trackers; worlds: what is written to them             syncs: system calls, by trace
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]

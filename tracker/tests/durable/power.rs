@@ -1,5 +1,5 @@
-//! Loss of power under load: what was acknowledged is there afterwards. With syncs that do nothing the same test must fail, or it proves
-//! nothing.
+//! Loss of power under load: what was acknowledged is there afterwards. With syncs that do nothing the same test must fail,
+//! or it proves nothing.
 
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -8,7 +8,7 @@ use super::rig::{PATIENCE, create_user, is_there, propose, start};
 
 const COMMANDS: usize = 60;
 
-/// Power goes after `until` acknowledgements, while others are on their way. What is lost, if anything.
+/// Loses power after `until` acknowledgements, with others in progress. Returns what was lost as an error.
 fn lose_power(seed: u64, until: usize, honest: bool) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let home = CrashHome::fresh(dir.path().into(), honest);
@@ -31,7 +31,7 @@ fn lose_power(seed: u64, until: usize, honest: bool) -> Result<(), String> {
     }
     let promised = acknowledged.lock().unwrap().clone();
     assert!(promised.len() >= until);
-    // Read before the disk, which others still write to: what is later on the disk is no matter, what is earlier would be.
+    // Read before the disk, to which others still write: acknowledgements after this line do not matter.
     let witness = std::fs::read(dir.path().join(tracker::replica::WITNESS_FILE)).unwrap();
     let left = disk.after_power_loss(seed);
     drop(replica);
@@ -57,7 +57,7 @@ fn nothing_acknowledged_is_lost() {
 }
 
 #[test]
-fn without_syncs_something_is_lost() {
+fn without_syncs_a_change_is_lost() {
     let survived = (1..=4).filter(|seed| lose_power(seed * 7_919, 20, false).is_ok()).count();
     assert_eq!(survived, 0, "the test above could not see a missing sync");
 }

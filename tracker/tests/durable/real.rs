@@ -20,19 +20,19 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// Starts one on the log under `dir`.
+    /// Starts a tracker on the log under `dir`.
     pub(crate) fn start(dir: &Path) -> Tracker {
         Tracker::start_by(Command::new(BINARY).args(ARGS), dir).expect("the tracker starts")
     }
 
-    /// Starts one whose calls to the disk are traced; and its process id.
+    /// Starts a tracker whose system calls are traced. Returns its process id too.
     pub(crate) fn start_traced(dir: &Path, trace: &Trace) -> (Tracker, u32) {
         let tracker = Tracker::start_by(trace.command(BINARY).args(ARGS), dir).expect("the tracker starts");
         let pid = tracker.child.id();
         (tracker, pid)
     }
 
-    /// Starts one whose data is on a filesystem in memory of `size`; `None` where the system lets nobody mount one.
+    /// Starts a tracker with its data on a `size` filesystem in memory; `None` if it cannot be mounted.
     pub(crate) fn start_on_small_disk(dir: &Path, size: &str) -> Option<Tracker> {
         std::fs::create_dir(dir.join("data")).unwrap();
         let script = format!("mount -t tmpfs -o size={size} none data && exec \"$0\" \"$@\"");
@@ -67,7 +67,6 @@ impl Tracker {
             .join(path.strip_prefix("/").unwrap())
     }
 
-    /// Kills it.
     pub(crate) fn kill(self) {
         drop(self);
     }
@@ -75,7 +74,7 @@ impl Tracker {
 
 impl Drop for Tracker {
     fn drop(&mut self) {
-        // It may have ended by itself; a test that fails leaves none behind.
+        // It may have ended already. A failing test must not leave a process behind.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -96,12 +95,12 @@ impl Client {
         self.0.get_mut().write_all(request.to_string().as_bytes()).ok()?;
         let mut line = String::new();
         self.0.read_line(&mut line).ok()?;
-        // Half a line is no answer.
+        // Half a line is not an answer.
         line.ends_with('\n').then(|| serde_json::from_str(&line).unwrap())
     }
 }
 
-/// Makes a user and logs it in; its session.
+/// Creates a user, logs it in and returns the session token.
 pub(crate) fn log_in(address: SocketAddr) -> String {
     let mut client = Client::connect(address);
     let args = json!({ "user_id": "alice", "passwd": "password123" });

@@ -10,14 +10,14 @@ use tracker::state::command::{LogAction, LogCommand};
 use tracker::state::id::UserId;
 use tracker::state::queries::StateQueries;
 
-/// Longest that any test waits for an answer: a hang, not a slow machine.
+/// Longest wait for an answer. Exceeded by a hang, not by a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(crate) fn start(home: impl LogLocation) -> Result<Replica, ReplicaFault> {
     Replica::start(home, ReplicaOptions::at("127.0.0.1:1", "test"))
 }
 
-/// Starts a program: the same name as in the engine's rig, for what is shared with it.
+/// Starts a program. The name is that of the engine's rig, whose files are shared.
 pub(crate) fn try_spawn(command: &mut process::Command) -> io::Result<Child> {
     command.spawn()
 }
@@ -31,14 +31,14 @@ pub(crate) fn create_user(number: usize) -> LogCommand {
     LogCommand::anonymous(1_000, LogAction::CreateUser { user: user(number), password_hash })
 }
 
-/// Proposes a command and waits for what it comes to.
+/// Proposes a command and waits for its result.
 pub(crate) fn propose(replica: &Replica, command: LogCommand) -> Result<ApplyResult, ProposalError> {
     let (reply, outcome) = mpsc::sync_channel(1);
     replica.propose(command, move |answer| reply.send(answer).unwrap())?;
     outcome.recv_timeout(PATIENCE).unwrap()
 }
 
-/// Whether an account is there. While the log is being opened anew there is nothing to look at; so this looks again.
+/// Whether an account exists. Repeats the read while the log is being reopened.
 pub(crate) fn is_there(replica: &Replica, number: usize) -> bool {
     const LOOKS: usize = 60_000;
     const PAUSE: Duration = Duration::from_millis(10);
@@ -49,7 +49,7 @@ pub(crate) fn is_there(replica: &Replica, number: usize) -> bool {
                 return there;
             }
         }
-        // A pause between two looks, no substitute for one.
+        // Only limits the rate; the read itself is the condition.
         std::thread::park_timeout(PAUSE);
     }
     panic!("the log cannot be read");

@@ -1,5 +1,5 @@
-//! Every sync that a founding and an acknowledgement rest on, seen from outside. The other tests here lose what was not synced on a
-//! disk in memory, and so cannot see whether a sync reaches the system.
+//! Every sync that a founding and an acknowledgement depend on, seen in the system calls. The simulated disk of the other
+//! tests cannot show whether a sync reaches the system.
 
 use super::real::{Client, Tracker, log_in};
 use super::trace::{Trace, next, shown};
@@ -14,7 +14,7 @@ fn a_founding_and_every_acknowledged_change_are_synced() {
     let founding = trace.calls();
     let data = dir.path().join("data");
     let line = data.join("127.0.0.1_0");
-    // Each file is whole on the disk before it has its name, and each name is on the disk before the next thing begins: log, key, entry.
+    // Each file is synced before it gets its name, and each name before the next step: log, key, entry.
     let mut at = 0;
     for parts in [
         ["sync(", "tracker.redb.new>"],

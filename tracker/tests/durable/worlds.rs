@@ -1,8 +1,8 @@
-//! What the writers of the kill test write: worlds, each a fixed run of acknowledged changes of every kind, and what has to be seen of a
-//! world after each of them.
+//! What the writers of the kill test write. A world is a fixed sequence of acknowledged changes, with the expected state after
+//! each of them.
 //!
-//! A world outlives the trackers: a writer whose tracker was killed goes on with its world at the next one, where the write that was not
-//! answered is sent again under the same request id.
+//! A world outlives trackers: after a kill its writer continues at the next tracker, and sends an unanswered write again
+//! under the same request id.
 
 use std::net::SocketAddr;
 
@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 
 use super::real::Client;
 
-/// Pieces of the first part of a file: a row of the tables, so that a part is an entry of its own.
+/// Pieces of the first part of a file: one row, so that the part is an entry of its own.
 const PART_PIECES: usize = 4_096;
 
-/// Pieces of a file.
+/// Pieces of a whole file.
 const FILE_PIECES: usize = PART_PIECES + 10;
 
-/// Of so many groups of a writer one keeps its file: enough to look at again, and a log that stays small over a thousand kills.
+/// One of this many groups of a writer keeps its file. Enough to check again, and the log stays small over a thousand kills.
 const KEEPS_EVERY: usize = 8;
 
 const OLD_PASSWORD: &str = "password123";
 const NEW_PASSWORD: &str = "another password";
 
-/// Two members, each with a session, and where their nodes share.
+/// Two members, each with a session, and the addresses of their nodes.
 pub(crate) struct Members {
     pub(crate) owner: Member,
     pub(crate) guest: Member,
@@ -36,32 +36,32 @@ pub(crate) struct Member {
     pub(crate) port: u16,
 }
 
-/// What a world is about.
+/// Kind of a world.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A group, its guest, and a file that stays; or one that is removed at the end.
+    /// A group, its guest, and a file that stays or is removed at the end.
     Group { removes: bool },
     /// An account.
     Account,
 }
 
-/// One world, as far as its writer came.
+/// One world, and the progress of its writer.
 pub(crate) struct World {
     name: String,
     kind: Kind,
-    /// Changes that were acknowledged.
+    /// Number of acknowledged changes.
     acknowledged: usize,
-    /// Whether one more was sent and not answered.
+    /// Whether one more change was sent and not answered.
     unanswered: bool,
-    /// The account's own session, once its login was acknowledged.
+    /// Token of the account's own session, once its login was acknowledged.
     session: Option<String>,
 }
 
-/// What is seen of a world.
+/// The observed state of a world.
 pub(crate) type Seen = Value;
 
 impl World {
-    /// The world of a writer: the first one makes accounts, the others groups.
+    /// The world with this number of a writer: the first is an account, the others are groups.
     pub(crate) fn new(writer: usize, number: usize) -> World {
         let kind = if writer == 0 {
             Kind::Account
@@ -84,7 +84,7 @@ impl World {
         self.acknowledged + 1 == expected(self.kind).len()
     }
 
-    /// Makes the next change, or the unanswered one again; `None` when the tracker is gone.
+    /// Makes the next change, or repeats the unanswered one; `None` when the tracker is gone.
     pub(crate) fn advance(&mut self, client: &mut Client, members: &Members) -> Option<()> {
         let request = self.request(members);
         let is_retry = std::mem::replace(&mut self.unanswered, true);
@@ -99,13 +99,13 @@ impl World {
         Some(())
     }
 
-    /// Whether an answer to a retried write shows that it was carried out the first time. Most retries give the first outcome; making an
-    /// account needs no session, so it has no memory of retries, and the name is taken by this world.
+    /// Whether the answer to a repeated write shows that it was made the first time. Most repeats give the first outcome. Creating
+    /// an account needs no session and remembers none, and then the name is taken by this world.
     fn was_granted(&self, answer: &Value) -> bool {
         self.kind == Kind::Account && self.acknowledged == 0 && answer["code"] == "already_exists"
     }
 
-    /// Holds what is seen against what was acknowledged: all of that, and of an unanswered change all or nothing.
+    /// Compares the observed state with the acknowledged changes: all of those, and an unanswered change as a whole or not.
     pub(crate) fn check(&self, seen: &Seen) {
         let states = expected(self.kind);
         let certain = *seen == states[self.acknowledged];
@@ -120,18 +120,18 @@ impl World {
         );
     }
 
-    /// What a tracker that was just started says of the world. Whoever shares counts as online there.
+    /// The state of the world on a tracker that has just started. There every node that shares counts as online.
     pub(crate) fn look(&self, address: SocketAddr, members: &Members) -> Seen {
         let mut client = Client::connect(address);
         let mut ask = |command: &str, args: Value, session: Option<&str>| {
             let request = json!({ "command": command, "command_args": args, "session": session });
-            client.ask(&request).expect("nobody kills the tracker while it is looked at")
+            client.ask(&request).expect("the tracker is not killed during a check")
         };
         if self.kind == Kind::Account {
             let mut enters = |passwd: &str| {
                 ask("login", json!({ "user_id": self.name, "passwd": passwd }), None)["status"] == "success"
             };
-            // In this order, a wrong password's count is cleared by the right one.
+            // In this order the right password clears the count of wrong ones.
             let doors = if self.acknowledged < 3 {
                 [NEW_PASSWORD, OLD_PASSWORD]
             } else {
@@ -143,7 +143,7 @@ impl World {
                 .session
                 .as_deref()
                 .map(|session| ask("whoami", json!({}), Some(session))["status"] == "success");
-            // Without its token nobody can say whether the session is there.
+            // Without a token the session cannot be checked.
             let stays = stays.unwrap_or(self.acknowledged == 2);
             return json!({ "old": enters(OLD_PASSWORD), "new": enters(NEW_PASSWORD), "session": stays });
         }
@@ -189,7 +189,7 @@ impl World {
         request
     }
 
-    /// The next change of a group: command, arguments, whether its owner sends it, and the pieces that go with it.
+    /// The next change of a group: command, arguments, whether the owner sends it, and its pieces.
     fn group_request(
         &self,
         members: &Members,
@@ -235,7 +235,7 @@ impl World {
     }
 }
 
-/// What is seen of a world before its first change and after each.
+/// The expected states of a world, before its first change and after each.
 fn expected(kind: Kind) -> Vec<Seen> {
     let account = |old, new, session| json!({ "old": old, "new": new, "session": session });
     let group = |members, asking: &[&str], seeders: &[u32]| {
@@ -268,7 +268,7 @@ fn expected(kind: Kind) -> Vec<Seen> {
     }
 }
 
-/// Digests of pieces, in the form of one string: all different, so that none can stand for another.
+/// Digests of pieces as one base64 string. All differ, so that none can replace another.
 fn joined(pieces: std::ops::Range<usize>) -> String {
     let digest = |piece: usize| {
         let mut digest = [0x5A; 20];

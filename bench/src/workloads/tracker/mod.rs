@@ -185,21 +185,23 @@ fn run_rounds(
     accounts: &[BenchAccount],
     rival: &mut Option<OpentrackerRival>,
 ) -> anyhow::Result<bool> {
-    let lines = args.active.min(args.connections) as usize;
+    let connections = args.active.min(args.connections) as usize;
     let answer_timeout = Duration::from_millis(ANSWER_TIMEOUT_MS);
-    let write = Box::new(|line: usize, kind, number, text: &mut Vec<u8>| {
-        accounts[line % accounts.len()].append(kind, number, text);
+    let write = Box::new(|connection: usize, kind, number, text: &mut Vec<u8>| {
+        accounts[connection % accounts.len()].append(kind, number, text);
     });
-    let mut load: RequestLoad<'_, PipelinedConnection> =
-        RequestLoad::open(tracker.address, lines, answer_timeout, write)?;
+    let load = RequestLoad::open(tracker.address, connections, answer_timeout, write)?;
+    let mut shoal = ShoalLoad { args, tracker, load };
     let mut carried_out = true;
     for round in 0..args.warmup + args.runs {
         let counted = round.checked_sub(args.warmup);
         warm_up::touch_memory(ROUND_BYTES);
         let other_load = OtherLoad::start();
-        carried_out &= measure_shoal(figures, args, tracker, &mut load, counted)?;
+        carried_out &= shoal.run_round(figures, counted)?;
         if rival.is_some() {
-            carried_out &= measure_look_ups(figures, args, tracker, &mut load, counted)?;
+            // The only load that opentracker can take too.
+            let look_ups = RequestMix::only(RequestKind::GetPeers);
+            carried_out &= shoal.measure_fixed_rate(figures, LOOK_UPS, &look_ups, counted)?;
         }
         if let Some(rival_now) = rival
             && let Err(fault) = rival_now.run_round(figures, counted, args, args.seconds * MAXIMUM_SHARE)
@@ -214,54 +216,58 @@ fn run_rounds(
     Ok(carried_out)
 }
 
-/// Look-ups alone at the fixed rate: the only load that opentracker can take too.
-fn measure_look_ups(
-    figures: &mut LoadFigures<'_>,
-    args: &TrackerArgs,
-    tracker: &LoadedTracker,
-    load: &mut RequestLoad<'_, PipelinedConnection>,
-    round: Option<u32>,
-) -> anyhow::Result<bool> {
-    let cpu = || tracker.cpu_seconds();
-    let fixed =
-        LoadSubject { workload: LOOK_UPS, who: SHOAL, rate: None, names: &RequestKind::name, cpu: &cpu };
-    let pace = LoadPace::Rate(f64::from(args.rate));
-    figures.measure(&fixed, round, || load.run(&RequestMix::only(RequestKind::GetPeers), pace, args.seconds))
+/// The load on Shoal's tracker. Each measurement gives whether every request was carried out.
+struct ShoalLoad<'a> {
+    args: &'a TrackerArgs,
+    tracker: &'a LoadedTracker,
+    load: RequestLoad<'a, PipelinedConnection>,
 }
 
-/// Shoal's part of a round: the mix at its fixed rate, then each kind but logins alone at the maximum rate.
-fn measure_shoal(
-    figures: &mut LoadFigures<'_>,
-    args: &TrackerArgs,
-    tracker: &LoadedTracker,
-    load: &mut RequestLoad<'_, PipelinedConnection>,
-    round: Option<u32>,
-) -> anyhow::Result<bool> {
-    let cpu = || tracker.cpu_seconds();
-    let fixed =
-        LoadSubject { workload: "fixed rate", who: SHOAL, rate: None, names: &RequestKind::name, cpu: &cpu };
-    let pace = LoadPace::Rate(f64::from(args.rate));
-    let mut carried_out = figures.measure(&fixed, round, || load.run(&args.mix, pace, args.seconds))?;
-    if let (Some(pid), Some(round)) = (tracker.pid, round) {
-        let memory = mebibytes(usage::anonymous_bytes(pid));
-        figures.sink.record_sample(["fixed rate", SHOAL, "memory"], round, memory, "MiB")?;
+impl ShoalLoad<'_> {
+    /// The mix at its fixed rate, then each kind but logins alone at the maximum rate.
+    fn run_round(&mut self, figures: &mut LoadFigures<'_>, round: Option<u32>) -> anyhow::Result<bool> {
+        const KINDS: [RequestKind; 5] = [
+            RequestKind::Ping,
+            RequestKind::GetPeers,
+            RequestKind::FirstPeers,
+            RequestKind::UpdatePieces,
+            RequestKind::Upload,
+        ];
+        let mut carried_out = self.measure_fixed_rate(figures, "fixed rate", &self.args.mix, round)?;
+        if let (Some(pid), Some(round)) = (self.tracker.pid, round) {
+            let memory = mebibytes(usage::anonymous_bytes(pid));
+            figures.sink.record_sample(["fixed rate", SHOAL, "memory"], round, memory, "MiB")?;
+        }
+        for kind in KINDS.into_iter().filter(|_| !self.args.no_maximum) {
+            let rate = if kind == RequestKind::Upload { "durable writes" } else { "requests" };
+            let (workload, seconds) = (format!("maximum {}", kind.name()), self.args.seconds * MAXIMUM_SHARE);
+            let (mix, pace) = (RequestMix::only(kind), LoadPace::Depth(PIPELINE_DEPTH));
+            carried_out &= self.measure(figures, &workload, Some(rate), round, (&mix, pace, seconds))?;
+        }
+        Ok(carried_out)
     }
-    if args.no_maximum {
-        return Ok(carried_out);
+
+    fn measure_fixed_rate(
+        &mut self,
+        figures: &mut LoadFigures<'_>,
+        workload: &str,
+        mix: &RequestMix,
+        round: Option<u32>,
+    ) -> anyhow::Result<bool> {
+        let pace = LoadPace::Rate(f64::from(self.args.rate));
+        self.measure(figures, workload, None, round, (mix, pace, self.args.seconds))
     }
-    for kind in [
-        RequestKind::Ping,
-        RequestKind::GetPeers,
-        RequestKind::FirstPeers,
-        RequestKind::UpdatePieces,
-        RequestKind::Upload,
-    ] {
-        let workload = format!("maximum {}", kind.name());
-        let rate = if kind == RequestKind::Upload { "durable writes" } else { "requests" };
-        let most = LoadSubject { workload: &workload, rate: Some(rate), ..fixed };
-        let pace = LoadPace::Depth(PIPELINE_DEPTH);
-        let run = || load.run(&RequestMix::only(kind), pace, args.seconds * MAXIMUM_SHARE);
-        carried_out &= figures.measure(&most, round, run)?;
+
+    fn measure(
+        &mut self,
+        figures: &mut LoadFigures<'_>,
+        workload: &str,
+        rate: Option<&str>,
+        round: Option<u32>,
+        (mix, pace, seconds): (&RequestMix, LoadPace, f64),
+    ) -> anyhow::Result<bool> {
+        let cpu = || self.tracker.cpu_seconds();
+        let subject = LoadSubject { workload, who: SHOAL, rate, names: &RequestKind::name, cpu: &cpu };
+        figures.measure(&subject, round, || self.load.run(mix, pace, seconds))
     }
-    Ok(carried_out)
 }

@@ -79,17 +79,17 @@ impl<'a> TransferRounds<'a> {
     /// Only if records cannot be written. Failures of contenders become records.
     pub(crate) fn run(&mut self, sink: &mut RecordSink) -> anyhow::Result<Vec<String>> {
         let (plan, workload) = (self.plan, self.workload);
-        if self.terms.receivers > 1 {
+        let kinds = |wanted: fn(&dyn Contender) -> bool| {
             let contenders = self.contenders.iter().filter_map(|entered| entered.contender.as_deref());
-            let apart: Vec<&str> =
-                contenders.filter(|one| one.has_separate_downloads()).map(Contender::kind).collect();
-            sink.add_setting(&format!("{workload}, each leecher a download of its own"), &apart.join("; "));
+            contenders.filter(|one| wanted(*one)).map(Contender::kind).collect::<Vec<_>>().join("; ")
+        };
+        if self.terms.receivers > 1 {
+            let separate = kinds(|contender| contender.has_separate_downloads());
+            sink.add_setting(&format!("{workload}, each leecher a download of its own"), &separate);
         }
         if self.terms.sources > 1 {
-            let contenders = self.contenders.iter().filter_map(|entered| entered.contender.as_deref());
-            let from_one: Vec<&str> =
-                contenders.filter(|one| one.uses_one_source()).map(Contender::kind).collect();
-            sink.add_setting(&format!("{workload}, takes all from one of them"), &from_one.join("; "));
+            let from_one = kinds(|contender| contender.uses_one_source());
+            sink.add_setting(&format!("{workload}, takes all from one of them"), &from_one);
         }
         let mut failed = Vec::new();
         for round in 0..plan.warmup + plan.runs {
@@ -203,11 +203,7 @@ struct RoundRecorder<'a> {
 impl RoundRecorder<'_> {
     fn record(&mut self, metric: &str, value: f64, unit: &str) -> anyhow::Result<()> {
         let of = [self.of[0], self.of[1], metric];
-        if self.reference && COMPARED.contains(&metric) {
-            self.sink.record_reference(of, self.round, value, unit)
-        } else {
-            self.sink.record_sample(of, self.round, value, unit)
-        }
+        self.sink.record_value(of, self.round, value, unit, self.reference && COMPARED.contains(&metric))
     }
 
     fn record_all(mut self, terms: &TransferTerms, measured: &RoundMeasurement) -> anyhow::Result<()> {

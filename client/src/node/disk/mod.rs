@@ -4,6 +4,8 @@
 //!   state_dir (lock, socket, key, session), records (shares, downloads) ──► private (files that are the user's alone)
 //! ```
 
+#[cfg(test)]
+mod format_page;
 mod private;
 pub(super) mod records;
 pub(crate) mod state_dir;

@@ -147,7 +147,7 @@ fn transpose_rows(rows: Words<16>) -> Words<16> {
 /// One round of one state; `word` includes the schedule's word and the round's constant.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn round<const FUNCTION: i32>(state: Words<5>, word: __m512i) -> Words<5> {
+fn absorb_round<const FUNCTION: i32>(state: Words<5>, word: __m512i) -> Words<5> {
     let [a, b, c, d, e] = state;
     let mixed = _mm512_ternarylogic_epi32::<FUNCTION>(b, c, d);
     let sum = _mm512_add_epi32(_mm512_add_epi32(e, word), _mm512_add_epi32(mixed, _mm512_rol_epi32::<5>(a)));
@@ -169,7 +169,7 @@ fn absorb_block<const STATES: usize>(states: &mut [Words<5>; STATES], mut w: Wor
             }
             let word = _mm512_add_epi32(w[$t % 16], $constant);
             for state in &mut now {
-                *state = round::<$function>(*state, word);
+                *state = absorb_round::<$function>(*state, word);
             }
         };
     }

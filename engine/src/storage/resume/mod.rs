@@ -57,6 +57,19 @@ use crate::proto::units::PieceIndex;
 use recovery::RecoveredState;
 pub use recovery::{PriorProgress, remove_orphaned_record};
 
+/// For fuzzing: whether these bytes are a record with notes.
+///
+/// # Panics
+/// If an accepted record does not survive encoding.
+#[doc(hidden)]
+#[must_use]
+pub fn accepts_record(bytes: &[u8]) -> bool {
+    let Ok((record, _)) = ResumeRecord::parse(bytes) else { return false };
+    let (encoded, _) = record.to_bytes();
+    assert_eq!(ResumeRecord::parse(&encoded).map(|(record, _)| record), Ok(record));
+    true
+}
+
 #[cfg(test)]
 mod tests;
 

@@ -10,6 +10,7 @@ use crate::storage::target::TargetLayout;
 
 mod copied;
 mod crashes;
+mod format_page;
 
 const PIECE: u64 = PIECE_BYTES as u64;
 const GROUP: &str = "g";

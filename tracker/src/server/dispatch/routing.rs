@@ -15,7 +15,6 @@ use super::classic::peers_per_hash;
 use super::lists::FileListQuery;
 use super::replies;
 use super::service::{Caller, RequestContext, RequestStep, Service, StepResult, claimed_holder};
-use super::swarms::DownloadQuery;
 
 /// Room that the answer of a request needs before the request is begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,21 +116,15 @@ impl Service {
         let Some((context, moved)) = self.authenticate(caller, sender, request_id, now) else {
             return Err(replies::not_logged_in());
         };
-        let Some(node) = moved else { return self.run_command(caller, context, command, now) };
+        let Some(node) = moved else { return self.run_command(context, command, now) };
         let resume = LogCommand::by(context.actor.clone(), now.unix_s, None, LogAction::Resume { node });
-        RequestStep::propose(resume, move |service, caller, decision, now| {
+        RequestStep::propose(resume, move |service, _, decision, now| {
             decision?;
-            service.run_command(caller, context, command, now)
+            service.run_command(context, command, now)
         })
     }
 
-    fn run_command(
-        &mut self,
-        caller: &mut Caller,
-        context: RequestContext,
-        command: Command,
-        now: ClockReading,
-    ) -> StepResult {
+    fn run_command(&mut self, context: RequestContext, command: Command, now: ClockReading) -> StepResult {
         match command {
             Command::Logout => Service::logout(&context, now),
             Command::ChangePassword { old, new } => self.change_password(&context, old, new, now),
@@ -158,9 +151,9 @@ impl Service {
                 self.list_files(context, FileListQuery { group, after, count }, Vec::new(), now)
             }
             Command::DownloadFile { file, view, part, peer_key } => {
-                self.download_file(caller, &context, &DownloadQuery { file, view, part, peer_key }, now)
+                self.download_file(&context, &file, view, part, peer_key, now)
             }
-            Command::GetPeers { file, peer_key } => self.get_peers(caller, &context, &file, peer_key, now),
+            Command::GetPeers { file, peer_key } => self.get_peers(&context, &file, peer_key, now),
             Command::ReportPeer { file, peer, reason } => self.report_peer(&context, &file, peer, &reason),
             Command::CreateUser { .. } | Command::Login { .. } | Command::Ping | Command::Status => {
                 unreachable!("`begin_request` carries out commands that need no login")

@@ -111,6 +111,8 @@ impl Caller {
 #[derive(Clone)]
 pub(super) struct RequestContext {
     pub(super) actor: Actor,
+    /// The request came from a loopback address.
+    pub(super) is_local: bool,
     /// The node with which the session shares files, if any.
     pub(super) node: Option<NodeEndpoint>,
     pub(super) request_id: Option<RequestId>,
@@ -196,7 +198,8 @@ impl Service {
         let known_key = session.node.and_then(|node| node.peer_key);
         let node = sender.map(|sender| claimed_holder(caller, sender, known_key)).or(session.node);
         let moved = node.filter(|node| session.node != Some(*node));
-        Some((RequestContext { actor, node, request_id }, moved))
+        let is_local = caller.ip.is_loopback();
+        Some((RequestContext { actor, is_local, node, request_id }, moved))
     }
 
     /// Binds the connection to the session of a token.

@@ -29,13 +29,6 @@ use super::classic::ClassicChunks;
 use super::replies;
 use super::service::{Caller, RequestContext, RequestStep, Service, StepResult};
 
-pub(super) struct DownloadQuery {
-    pub(super) file: GroupFile,
-    pub(super) view: DownloadView,
-    pub(super) part: PiecePage,
-    pub(super) peer_key: Option<PeerKey>,
-}
-
 impl Service {
     pub(super) fn ping(&mut self, caller: &mut Caller, now: ClockReading) -> StepResult {
         if let Some(session) = caller.session.as_ref().map(|bound| bound.actor.session) {
@@ -65,23 +58,23 @@ impl Service {
 
     pub(super) fn download_file(
         &mut self,
-        caller: &Caller,
         context: &RequestContext,
-        query: &DownloadQuery,
+        file: &GroupFile,
+        view: DownloadView,
+        part: PiecePage,
+        peer_key: Option<PeerKey>,
         now: ClockReading,
     ) -> StepResult {
-        let DownloadQuery { file, view, part, peer_key } = query;
         let listed = self.listed_file(context, file)?;
-        let (first, shown_pieces) = requested_pieces(&listed.file, file, *view, *part)?;
-        let ticket = self.issue_ticket(context, file, &listed.file, *peer_key, now);
-        self.join_swarm(context, file, &listed, *peer_key, now);
+        let (first, shown_pieces) = requested_pieces(&listed.file, file, view, part)?;
+        let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
+        self.join_swarm(context, file, &listed, peer_key, now);
         let pieces =
             self.state.queries().pieces(file, first, shown_pieces).ok_or_else(|| replies::no_file(file))?;
-        let joined = self.joined_digests(file, &listed.file, *view)?;
+        let joined = self.joined_digests(file, &listed.file, view)?;
         let ListedFile { file: described, seeders } = &*listed;
         let count = PieceCount(described.pieces);
-        let choice =
-            self.state.leases.choose_peers(file, count, seeders, peer_asker(caller, context), now.ms);
+        let choice = self.state.leases.choose_peers(file, count, seeders, peer_asker(context), now.ms);
         let next = first + shown_pieces;
         let form = match view {
             DownloadView::Classic => HashForm::Hex,
@@ -98,13 +91,13 @@ impl Service {
             pieces_only: matches!(described.proof, FileProof::PiecesOnly(_)),
             file_chain: pieces.chain.map(|values| HashList { form, values }),
             file_chunks: HashList { form, values: pieces.digests },
-            peers: (*view == DownloadView::Compact).then(|| choice.peers().map(peer_entry).collect()),
+            peers: (view == DownloadView::Compact).then(|| choice.peers().map(peer_entry).collect()),
             ticket,
             server_time: now.unix_s,
             next: (next < described.pieces).then_some(next),
         };
         let message = format!("{file} has {}", replies::count_noun(described.pieces as usize, "piece"));
-        if *view == DownloadView::Compact {
+        if view == DownloadView::Compact {
             let answer = CommandAnswer::Download(Box::new(answer));
             return RequestStep::answer(replies::success_with(message, answer));
         }
@@ -127,7 +120,6 @@ impl Service {
 
     pub(super) fn get_peers(
         &mut self,
-        caller: &Caller,
         context: &RequestContext,
         file: &GroupFile,
         peer_key: Option<PeerKey>,
@@ -135,7 +127,7 @@ impl Service {
     ) -> StepResult {
         let listed = self.listed_file(context, file)?;
         let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
-        let (count, asker) = (PieceCount(listed.file.pieces), peer_asker(caller, context));
+        let (count, asker) = (PieceCount(listed.file.pieces), peer_asker(context));
         let choice = self.state.leases.choose_peers(file, count, &listed.seeders, asker, now.ms);
         let peers: Vec<PeerEntry> = choice.peers().map(peer_entry).collect();
         let message = format!("{} of {file}", replies::count_noun(peers.len(), "peer"));
@@ -294,11 +286,11 @@ fn requested_pieces(
     Ok((first, count.min(most)))
 }
 
-fn peer_asker<'a>(caller: &Caller, context: &'a RequestContext) -> AskingClient<'a> {
+fn peer_asker(context: &RequestContext) -> AskingClient<'_> {
     AskingClient {
         user: &context.actor.user,
         address: context.node.map(|node| node.address),
-        on_loopback: caller.ip.is_loopback(),
+        on_loopback: context.is_local,
     }
 }
 

@@ -50,8 +50,9 @@ impl Rig {
     fn new() -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let own = SocketAddr::from(([127, 0, 0, 1], 0));
-        let wish = FoundingOptions { root: dir.path(), lines: &[own], own_line: own, found_anyway: false };
-        let ready = prepare_log(&wish).unwrap();
+        let founding =
+            FoundingOptions { root: dir.path(), lines: &[own], own_line: own, found_anyway: false };
+        let ready = prepare_log(&founding).unwrap();
         let options = ReplicaOptions::at(&own.to_string(), &ready.key.cluster);
         let replica = Replica::start(LogDirectory(ready.dir), options).unwrap();
         let poll = Poll::new().unwrap();

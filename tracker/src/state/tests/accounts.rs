@@ -8,7 +8,7 @@ fn change(password_epoch: u32) -> LogAction {
 }
 
 #[test]
-fn a_name_is_given_once() {
+fn a_user_name_is_given_once() {
     let mut rig = Rig::default();
     rig.user("alice", 1);
     let again = LogAction::CreateUser { user: user("alice"), password_hash: "other".into() };
@@ -37,7 +37,7 @@ fn commands_need_a_session_that_holds() {
 }
 
 #[test]
-fn a_login_counts_for_the_password_that_was_checked() {
+fn a_login_is_refused_after_the_checked_password_changed() {
     let mut rig = Rig::default();
     let alice = rig.user("alice", 1);
     assert_eq!(rig.act(&alice, change(0)), Ok(CommandOutcome::PasswordChanged { password_epoch: 1 }));
@@ -45,12 +45,12 @@ fn a_login_counts_for_the_password_that_was_checked() {
     let late = LogAction::Login { user: user("alice"), password_epoch: 0, session, node: None };
     assert_eq!(rig.anonymous(late), Err(CommandRefusal::PasswordChanged));
     assert_eq!(rig.act(&alice, change(0)), Err(CommandRefusal::PasswordChanged));
-    let nobody = LogAction::Login { user: user("nobody"), password_epoch: 0, session, node: None };
-    assert_eq!(rig.anonymous(nobody), Err(CommandRefusal::NoSuchUser(user("nobody"))));
+    let unknown = LogAction::Login { user: user("mallory"), password_epoch: 0, session, node: None };
+    assert_eq!(rig.anonymous(unknown), Err(CommandRefusal::NoSuchUser(user("mallory"))));
 }
 
 #[test]
-fn another_password_ends_the_other_sessions_and_no_more() {
+fn a_new_password_ends_the_other_sessions_only() {
     let mut rig = Rig::default();
     let one = rig.user("alice", 1);
     let two = rig.user("alice", 2);
@@ -93,7 +93,7 @@ fn a_node_with_a_key_keeps_its_shares_at_another_address() {
     let mut rig = Rig::default();
     let alice = rig.user_at("alice", keyed(1, 7));
     let shared = file(&rig.group("g", &[&alice]), "f");
-    // The key of the login counts where the upload does not repeat it.
+    // The key of the login counts when the upload does not repeat it.
     rig.act(&alice, upload(&shared, 1, 1)).unwrap();
     rig.act(&alice, LogAction::Logout).unwrap();
     let again = rig.user_at("alice", keyed(9, 7));

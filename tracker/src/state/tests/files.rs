@@ -33,7 +33,7 @@ fn states(count: usize) -> Vec<ChainState> {
     (0..count).map(|index| ChainState([u8::try_from(index % 241).unwrap(); 20])).collect()
 }
 
-/// The commands that list a file of these pieces.
+/// The actions that list a file with these pieces in parts.
 fn in_parts(
     file: &GroupFile,
     upload: &str,
@@ -75,7 +75,7 @@ fn the_same_content_makes_another_seeder_and_other_content_is_refused() {
 }
 
 #[test]
-fn what_one_uploader_left_unsaid_does_not_make_another_file() {
+fn a_length_or_proof_that_one_uploader_left_out_does_not_make_another_file() {
     let (mut rig, alice, bob, g) = scene();
     let f = file(&g, "f");
     let piece = u64::from(PIECE_BYTES);
@@ -140,7 +140,7 @@ fn stopping_withdraws_one_node_and_the_file_stays_listed() {
     assert_eq!(
         rig.act(&bob, stop(1)),
         Err(CommandRefusal::NotShared(f.clone())),
-        "nobody stops another's share"
+        "a node cannot stop the share of another"
     );
     assert_eq!(rig.act(&alice, stop(1)), Ok(CommandOutcome::ShareStopped));
     assert_eq!(rig.act(&bob, stop(2)), Ok(CommandOutcome::ShareStopped));
@@ -344,8 +344,8 @@ fn the_nodes_of_one_user_that_share_a_file_are_bounded() {
     assert_eq!(rig.machine.tables(), &before, "refused, so nothing has changed");
     rig.act(&alice, complete(0)).expect("one that shares it already");
     rig.act(&owner, LogAction::Complete { file: f.clone(), node: node(9) })
-        .expect("others' nodes are others' matter");
-    // Nodes that are offline make room.
+        .expect("another user's nodes are not counted");
+    // Offline nodes make room.
     rig.act(&alice, LogAction::Logout).unwrap();
     let again = rig.user("alice", 2);
     rig.act(&again, complete(NODES_PER_USER_AND_FILE)).unwrap();

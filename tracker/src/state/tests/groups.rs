@@ -39,12 +39,12 @@ fn lists_come_in_pages_by_name() {
     };
     assert_eq!(page(None, 2), ["a", "a.b"]);
     assert_eq!(page(Some("a.b"), 9), ["b", "c"]);
-    assert_eq!(page(Some("aa"), 1), ["b"], "the mark itself need not be there");
+    assert_eq!(page(Some("aa"), 1), ["b"], "the group before the page need not exist");
     assert_eq!(page(Some("c"), 9), [""; 0]);
 }
 
 #[test]
-fn an_approval_group_takes_in_whom_its_owner_accepts() {
+fn a_group_with_approval_admits_users_that_its_owner_accepts() {
     let mut rig = Rig::default();
     let (alice, bob, carol) = (rig.user("alice", 1), rig.user("bob", 2), rig.user("carol", 3));
     let g = group("g");
@@ -97,7 +97,7 @@ fn a_removed_member_has_no_shares_left_there() {
 }
 
 #[test]
-fn the_earliest_member_inherits_and_the_last_takes_everything_along() {
+fn the_earliest_member_becomes_owner_and_the_last_removes_the_group() {
     let mut rig = Rig::default();
     let (zoe, bob, alice) = (rig.user("zoe", 1), rig.user("bob", 2), rig.user("alice", 3));
     let g = rig.group("g", &[&zoe, &bob, &alice]);

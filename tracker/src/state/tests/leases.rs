@@ -1,4 +1,4 @@
-//! Leases: who is online, who holds which pieces, who is told to whom.
+//! Leases: online sessions, pieces of leechers, and the choice of peers.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ fn runs(of: &[(u32, u32)]) -> Vec<PieceRange> {
     of.iter().map(|(first, last)| PieceRange::new(PieceIndex(*first), PieceIndex(*last)).unwrap()).collect()
 }
 
-/// Opens a quiet connection for each peer.
+/// Opens a connection without pings for each peer.
 fn connect(leases: &mut LeaseTable, peers: &[SwarmPeer]) {
     for (peer, connection) in peers.iter().zip(100..) {
         leases.open_connection(peer.session, ClientConnectionId(connection), START_MS);
@@ -90,7 +90,7 @@ fn after_an_election_all_count_as_online_and_confirmed_ones_come_first() {
 }
 
 #[test]
-fn a_leecher_stands_under_the_pieces_that_it_announced() {
+fn a_leecher_is_named_for_the_pieces_that_it_announced() {
     let mut leases = leases();
     let (seeder, leecher) = (peer("a", 1), peer("b", 2));
     connect(&mut leases, &[seeder.clone(), leecher.clone()]);
@@ -124,7 +124,7 @@ fn updates_that_do_not_fit_change_nothing() {
 }
 
 #[test]
-fn nobody_is_told_about_itself_nor_a_stranger_about_loopback() {
+fn a_client_is_not_told_itself_nor_loopback_from_elsewhere() {
     let mut leases = leases();
     let mut local = peer("b", 2);
     local.holder.address = SocketAddr::from(([127, 0, 0, 1], 2));
@@ -143,7 +143,7 @@ fn nobody_is_told_about_itself_nor_a_stranger_about_loopback() {
 }
 
 #[test]
-fn of_many_peers_each_is_told_in_turn() {
+fn each_of_many_peers_is_told_in_turn() {
     let mut leases = leases();
     let seeders: Vec<SwarmPeer> = (1..=60).map(|number| peer(&format!("u{number}"), number)).collect();
     connect(&mut leases, &seeders);
@@ -176,7 +176,7 @@ fn a_node_that_is_known_twice_at_one_address_is_told_once() {
             assert!(choice.peers().all(PeerCandidate::is_complete), "{ip}: the better entry stands");
         }
     }
-    // Chosen so that halves which change places look alike: these are two addresses all the same.
+    // Chosen so that their halves are swapped: two addresses all the same.
     let mut leases = leases();
     let seeders = [at("::2", 1), at("0:2::", 2)];
     connect(&mut leases, &seeders);
@@ -212,7 +212,7 @@ fn a_reported_peer_is_withheld_from_its_reporter_and_last_for_others_once_three_
 }
 
 #[test]
-fn what_a_command_takes_away_is_gone_here_too() {
+fn what_a_command_removes_is_removed_from_the_leases() {
     let actor = Actor { user: user("b"), session: session(2) };
     let left = CommandOutcome::Left { new_owner: None, group_deleted: false };
     let boss = Actor { user: user("o"), session: session(9) };
@@ -243,7 +243,7 @@ fn what_a_command_takes_away_is_gone_here_too() {
 }
 
 #[test]
-fn a_short_absence_loses_nothing_and_a_long_one_everything() {
+fn a_short_absence_keeps_announced_pieces_and_a_long_one_does_not() {
     let mut leases = leases();
     let leecher = peer("b", 2);
     leases.record_pieces(&key(), PIECES, leecher.clone(), &runs(&[(0, 3)]), START_MS).unwrap();
@@ -273,7 +273,7 @@ fn reports_of_one_user_leave_room_for_those_of_others() {
     }
     assert_eq!(report("r", many, &seeders), ReportOutcome::Full);
     assert_eq!(report("s", many, &seeders), ReportOutcome::Noted);
-    // Those who have gone make room.
+    // Reports of nodes that are gone make room.
     assert_eq!(report("r", many, &seeders[1..]), ReportOutcome::Noted);
 }
 
@@ -286,7 +286,7 @@ fn leechers_are_bounded_for_each_user_and_in_all() {
     for port in 1..=per_user {
         leases.join_swarm(&key(), PIECES, at("a", port), START_MS);
     }
-    // The first is heard of again, so the second is the one that makes room.
+    // The first is heard of again, so the second makes room.
     leases.record_pieces(&key(), PIECES, at("a", 1), &runs(&[(0, 0)]), START_MS).unwrap();
     leases.join_swarm(&key(), PIECES, at("a", per_user + 1), START_MS);
     let leechers = |leases: &LeaseTable| leases.count_online(&key(), &[], START_MS).leechers;

@@ -1,4 +1,4 @@
-//! Tests of the rules through commands and queries alone, and the rig that they share.
+//! Tests of the rules through commands and queries, and the rig that they share.
 //!
 //! ```text
 //!   accounts  groups  files  leases ──► Rig (machine, time, counted session ids)
@@ -24,12 +24,10 @@ use super::id::{Actor, GroupFile, GroupId, RequestId, SessionId, UserId};
 use super::machine::StateMachine;
 use super::memory_tables::MemoryTables;
 use super::node::NodeEndpoint;
-use super::outcome::{CommandOutcome, CommandRefusal};
+use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::queries::StateQueries;
 
-pub(super) type Answer = Result<CommandOutcome, CommandRefusal>;
-
-/// A machine with a clock that stands still until told.
+/// A state machine with a clock that the test sets.
 #[derive(Default)]
 pub(super) struct Rig {
     pub(super) machine: StateMachine<MemoryTables>,
@@ -55,15 +53,15 @@ impl Rig {
         Actor { user, session }
     }
 
-    pub(super) fn anonymous(&mut self, action: LogAction) -> Answer {
+    pub(super) fn anonymous(&mut self, action: LogAction) -> ApplyResult {
         self.machine.apply(&LogCommand::anonymous(self.at_s, action))
     }
 
-    pub(super) fn act(&mut self, actor: &Actor, action: LogAction) -> Answer {
+    pub(super) fn act(&mut self, actor: &Actor, action: LogAction) -> ApplyResult {
         self.machine.apply(&LogCommand::by(actor.clone(), self.at_s, None, action))
     }
 
-    pub(super) fn act_as_request(&mut self, actor: &Actor, id: &str, action: LogAction) -> Answer {
+    pub(super) fn act_as_request(&mut self, actor: &Actor, id: &str, action: LogAction) -> ApplyResult {
         self.machine.apply(&LogCommand::by(actor.clone(), self.at_s, Some(RequestId::of(id)), action))
     }
 
@@ -71,7 +69,7 @@ impl Rig {
         self.machine.queries()
     }
 
-    /// Makes an open group with these members, the first as owner.
+    /// Creates an open group with these members, the first as owner.
     pub(super) fn group(&mut self, name: &str, members: &[&Actor]) -> GroupId {
         let group = group(name);
         let (owner, others) = members.split_first().unwrap();
@@ -84,7 +82,7 @@ impl Rig {
         group
     }
 
-    /// The ports of the holders of a file.
+    /// Ports of the seeders of a file.
     pub(super) fn holders(&self, file: &GroupFile) -> Vec<u16> {
         self.queries().seeders(file).iter().map(|peer| peer.holder.address.port()).collect()
     }

@@ -1,4 +1,4 @@
-//! Random runs of commands: against a naive model of membership and shares, on two machines, with retries.
+//! Random runs of commands: compared with a simple model of memberships and shares, on two machines, with retries.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ const USERS: [&str; 3] = ["a", "b", "c"];
 const GROUPS: [&str; 2] = ["g", "h"];
 const FILES: [&str; 2] = ["x", "y"];
 
-/// One command in numbers: who, what, where, and an optional request id.
+/// One command as numbers: user, action, group, file, other user, and an optional request id.
 #[derive(Clone, Debug)]
 struct Step {
     who: usize,
@@ -37,7 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..120)
 }
 
-/// Gives each step its command; sessions are numbered by the logins so far.
+/// Makes the command of each step; sessions are numbered by the logins so far.
 #[derive(Default)]
 struct Script {
     sessions: [u8; 3],
@@ -84,7 +84,7 @@ impl Script {
     }
 }
 
-/// Two users' nodes have keys, the third's has none.
+/// The nodes of two users have keys, the third's has none.
 fn own_node(who: usize) -> NodeEndpoint {
     let number = u8::try_from(who).unwrap();
     if who == 2 { node(2) } else { keyed(u16::from(number), number) }
@@ -104,7 +104,7 @@ fn begin() -> (StateMachine<MemoryTables>, Script, Vec<LogCommand>) {
     (machine, script, log)
 }
 
-/// What the tables say, read row by row in the plainest way.
+/// Memberships and shares as they should be.
 #[derive(Default, PartialEq, Debug)]
 struct Model {
     members: BTreeMap<GroupId, Vec<UserId>>,
@@ -112,7 +112,7 @@ struct Model {
 }
 
 impl Model {
-    /// What a command that succeeded does to memberships and shares.
+    /// Applies what a successful command does to memberships and shares.
     fn follow(&mut self, command: &LogCommand, outcome: &CommandOutcome) {
         let Some(by) = command.by.as_ref().map(|by| by.user.clone()) else { return };
         match (&command.action, outcome) {
@@ -144,11 +144,11 @@ impl Model {
     }
 }
 
-/// Checks everything that must hold at any time.
+/// Checks what must hold after each command.
 fn check(machine: &StateMachine<MemoryTables>, model: &Model) {
     let queries = machine.queries();
-    let nobody = user("nobody");
-    let groups = queries.groups(&nobody, None, usize::MAX);
+    let outsider = user("outsider");
+    let groups = queries.groups(&outsider, None, usize::MAX);
     assert!(groups.iter().map(|view| &view.group).eq(model.members.keys()));
     for view in &groups {
         let mut members = model.members[&view.group].clone();
@@ -200,7 +200,7 @@ proptest! {
     }
 
     #[test]
-    fn holders_are_those_whose_session_goes_on(steps in steps()) {
+    fn seeders_are_the_sharing_nodes_whose_session_holds(steps in steps()) {
         let (mut machine, mut script, _) = begin();
         let mut online = BTreeSet::from(USERS.map(user));
         let mut model = Model::default();
@@ -226,7 +226,7 @@ proptest! {
     #[test]
     fn a_retried_command_gets_its_first_answer_and_changes_nothing(steps in steps()) {
         let (mut machine, mut script, _) = begin();
-        let mut first: BTreeMap<(SessionId, RequestId), (LogCommand, Answer)> = BTreeMap::new();
+        let mut first: BTreeMap<(SessionId, RequestId), (LogCommand, ApplyResult)> = BTreeMap::new();
         for (step, at_s) in steps.iter().zip(0..) {
             let command = script.command(step, at_s);
             let slot = command.by.as_ref().map(|by| by.session).zip(command.request_id);
@@ -255,7 +255,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_log_gives_the_same_bytes_also_after_a_journey_through_text(steps in steps()) {
+    fn the_same_log_gives_the_same_bytes_also_from_its_json(steps in steps()) {
         let (mut machine, mut script, mut log) = begin();
         for (step, at_s) in steps.iter().zip(0..) {
             log.push(script.command(step, at_s));

@@ -1,4 +1,4 @@
-//! Queries over tables whose reads fail from some moment on, as those of a disk do: the answers are worth nothing, but given.
+//! Queries over tables whose reads fail from some moment on, as those of a disk do. They must not panic.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::*;
 use crate::state::tables::{Table, Tables, Visit};
 
-/// Tables of which only so many rows can be read.
+/// Tables of which only a number of rows can be read.
 struct Failing<'a> {
     rows: &'a MemoryTables,
     left: Cell<usize>,
@@ -58,7 +58,7 @@ fn a_read_that_fails_at_any_moment_ends_no_query() {
     let asked = super::group("asked");
     let at_s = rig.at_s;
     type Query<'a> = Box<dyn Fn(StateQueries<'_>) -> bool + 'a>;
-    // Each says whether it found what is there.
+    // Each says whether it found what exists.
     let queries: Vec<(&str, Query<'_>)> = vec![
         ("account", Box::new(|of| of.account(&alice.user).is_some())),
         ("first_answer", Box::new(|of| of.first_answer(&joined).is_some())),
@@ -80,12 +80,15 @@ fn a_read_that_fails_at_any_moment_ends_no_query() {
     let tables = rig.machine.tables();
     for (name, query) in queries {
         let whole = Failing { rows: tables, left: Cell::new(ENOUGH) };
-        assert!(query(StateQueries::new(&whole)), "{name} finds what is there");
+        assert!(query(StateQueries::new(&whole)), "{name} finds what exists");
         let reads = ENOUGH - whole.left.get();
         assert!(reads > 0, "{name} reads");
         for left in 0..reads {
             let failing = Failing { rows: tables, left: Cell::new(left) };
-            assert!(!query(StateQueries::new(&failing)), "{name} finds all, though read {left} failed");
+            assert!(
+                !query(StateQueries::new(&failing)),
+                "{name} finds everything, though read {left} failed"
+            );
         }
     }
 }

@@ -218,18 +218,16 @@ impl RecordFolder {
 
     fn read_one<R: DeserializeOwned>(&self, id: &RecordId) -> Result<(SystemTime, R), RecordFault> {
         let path = self.path_of(id, RECORD_EXTENSION);
-        let damaged = |error: &dyn std::fmt::Display| RecordFault::Damaged(error.to_string());
         // An error with a number comes from the system and may pass; one without is about the file's content.
         let bytes = private::read_limited(&path, limits::RECORD_MAX_BYTES).map_err(|error| {
-            if error.raw_os_error().is_some() { RecordFault::Unreadable(error) } else { damaged(&error) }
+            match error.raw_os_error() {
+                Some(_) => RecordFault::Unreadable(error),
+                None => RecordFault::Damaged(error.to_string()),
+            }
         })?;
-        let head: RecordHeader = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
-        if head.format != RECORD_FORMAT {
-            return Err(RecordFault::OtherVersion(head.format));
-        }
-        let sheet: RecordEnvelope<R> = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+        let record = parse_record(&bytes)?;
         let written = path.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok((written, sheet.record))
+        Ok((written, record))
     }
 
     /// Renames a record that cannot be used, so that the user can look at it. Returns what happened, in
@@ -282,6 +280,25 @@ fn write_fault(path: &Path, error: &io::Error) -> ClientFault {
     let exit = if fault.exit == ExitCause::DiskFull { ExitCause::DiskFull } else { ExitCause::LocalIo };
     ClientFault { exit, ..fault }
         .fix("make room in the state directory, or make it writable, then give the command again")
+}
+
+/// Parses the file of a record.
+fn parse_record<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, RecordFault> {
+    let damaged = |error: serde_json::Error| RecordFault::Damaged(error.to_string());
+    let header: RecordHeader = serde_json::from_slice(bytes).map_err(damaged)?;
+    if header.format != RECORD_FORMAT {
+        return Err(RecordFault::OtherVersion(header.format));
+    }
+    let envelope: RecordEnvelope<R> = serde_json::from_slice(bytes).map_err(damaged)?;
+    Ok(envelope.record)
+}
+
+/// For fuzzing: whether these bytes are the file of a record. An accepted record must survive encoding.
+pub(super) fn accepts_record<R: DeserializeOwned + Serialize + PartialEq>(bytes: &[u8]) -> bool {
+    let Ok(record) = parse_record::<R>(bytes) else { return false };
+    let encoded = serde_json::to_vec(&RecordEnvelope { format: RECORD_FORMAT, record: &record });
+    assert!(encoded.is_ok_and(|bytes| parse_record::<R>(&bytes).is_ok_and(|parsed| parsed == record)));
+    true
 }
 
 #[cfg(test)]

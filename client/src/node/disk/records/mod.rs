@@ -162,3 +162,13 @@ impl RecordStore {
         self.downloads.remove(id)
     }
 }
+
+/// For fuzzing: whether these bytes are the file of a share's record.
+pub(crate) fn accepts_share_record(bytes: &[u8]) -> bool {
+    folder::accepts_record::<ShareRecord>(bytes)
+}
+
+/// For fuzzing: whether these bytes are the file of a download's record.
+pub(crate) fn accepts_download_record(bytes: &[u8]) -> bool {
+    folder::accepts_record::<DownloadRecord>(bytes)
+}
