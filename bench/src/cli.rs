@@ -1,4 +1,5 @@
-//! The command line. Wrong arguments exit with code 2.
+//! The command line of `bench`. Doc comments of commands and options are their help texts. Wrong arguments exit with
+//! code 2.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,8 +21,8 @@ pub(crate) struct BenchCli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Hashing: one stream, pieces in lanes, pieces with their links, a whole upload; compared with one pass of the
-    /// sha1 crate
+    /// Hashing: one stream, several pieces at once, pieces with their chain, a whole upload; compared with one pass of
+    /// the sha1 crate
     Hash(HashArgs),
     /// A tracker under load: latency at a fixed rate, maximum rate, memory of idle connections
     Tracker(TrackerArgs),
@@ -36,7 +37,8 @@ pub(crate) enum BenchCommand {
     /// Part of the baseline: receives pieces
     #[command(hide = true)]
     PumpReceive(PumpReceiveArgs),
-    /// Seeders and many leechers on separate hosts with limited uplinks, compared with the theoretical limit
+    /// Seeders and many leechers on separate hosts with limited uplinks, compared with the fluid limit: the
+    /// shortest time that the uplinks allow
     Swarm(SwarmArgs),
     /// This machine and its limits, to be published with every result
     Host(HostArgs),
@@ -54,7 +56,7 @@ pub(crate) struct RoundsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BinArgs {
-    /// The folder of tracker and client [default: that of this program]
+    /// The folder that contains the programs tracker and client [default: the folder of this program]
     #[arg(long, value_name = "DIR")]
     pub(crate) bin: Option<PathBuf>,
 }
@@ -120,7 +122,7 @@ pub(crate) struct CompareArgs {
     /// A folder of programs, a revision of the repository, or options of the node such as '--io uring'
     #[arg(allow_hyphen_values = true)]
     pub(crate) a: String,
-    /// The other side, shown as a multiple of the first
+    /// The other side of the comparison, shown as a multiple of the first
     #[arg(allow_hyphen_values = true)]
     pub(crate) b: String,
     #[command(flatten)]
@@ -131,7 +133,7 @@ pub(crate) struct CompareArgs {
     /// Nodes that download, all at once
     #[arg(long, default_value_t = 1, value_parser = parse_node_count)]
     pub(crate) leechers: usize,
-    /// The programs, if options are compared.
+    /// Where the programs are, when `a` and `b` are options.
     #[command(flatten)]
     pub(crate) bin: BinArgs,
 }
@@ -175,7 +177,7 @@ pub(crate) struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Where records go.
+    /// The destinations of records that these options choose.
     pub(crate) fn record_output(&self) -> RecordOutput {
         RecordOutput { json: self.json, folder: self.out.clone() }
     }
@@ -257,13 +259,13 @@ pub(crate) struct SwarmArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// A multiple of the fluid limit.
+/// Parses a multiple of the fluid limit.
 fn parse_multiple(text: &str) -> Result<f64, String> {
-    let multiple: f64 = text.parse().map_err(|_| format!("`{text}` is no number, such as 20 or 1.5"))?;
+    let multiple: f64 = text.parse().map_err(|_| format!("`{text}` is not a number such as 20 or 1.5"))?;
     if (1.0..=1e6).contains(&multiple) { Ok(multiple) } else { Err("a number from 1 to 1000000".to_owned()) }
 }
 
-/// A duration in seconds.
+/// Parses a duration in seconds.
 fn parse_seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     if (0.1..=3_600.0).contains(&seconds) { Ok(seconds) } else { Err("from 0.1 to 3600 seconds".to_owned()) }

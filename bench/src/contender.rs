@@ -19,7 +19,7 @@ use crate::topology::spawned::{self, SpawnedProgram};
 use crate::topology::test_file::{TestFile, sync_copy};
 use crate::topology::usage::{self, CpuSeconds, MemoryPeaks, RoundPids, RoundWatch};
 
-/// What every contender is given.
+/// The terms of a transfer, equal for every contender.
 #[derive(Clone, Debug)]
 pub(crate) struct TransferTerms {
     pub(crate) file: TestFile,

@@ -7,13 +7,13 @@ use crate::clock;
 
 pub(crate) struct TimedWorkload<'a> {
     pub(crate) name: &'static str,
-    /// Which hashing implementation, or which program.
+    /// The hashing implementation or program that runs.
     pub(crate) kind: String,
     /// Runs it once.
     pub(crate) run: Box<dyn Fn() -> anyhow::Result<()> + 'a>,
 }
 
-/// Rotates an order by the number of the round, so that each element comes first equally often; two go ABBA.
+/// Rotates an order by the number of the round, so that each element comes first equally often.
 pub(crate) fn rotate_order<T>(several: &mut [T], round: u32) {
     if !several.is_empty() {
         several.rotate_left(round as usize % several.len());

@@ -182,10 +182,10 @@ pub(crate) const LEGEND_ROW_PX: u32 = 20;
 /// Height of a bar's row, in pixels.
 pub(crate) const BAR_ROW_PX: u32 = 24;
 
-/// Left end of every bar, in pixels. Names stand before it.
+/// Left end of every bar, in pixels. Names stand to the left of it.
 pub(crate) const BARS_LEFT_PX: u32 = 310;
 
-/// Right end of the longest bar, in pixels. Numbers stand behind it.
+/// Right end of the longest bar, in pixels. Values stand to the right of it.
 pub(crate) const BARS_RIGHT_PX: u32 = 620;
 
 /// Half of a bar's thickness, in pixels.

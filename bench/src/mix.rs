@@ -15,7 +15,7 @@ pub(crate) enum RequestKind {
     UpdatePieces,
     /// A new small file: a durable write.
     Upload,
-    /// A session by password: a slow hash and a durable write.
+    /// A login by password: a slow hash and a durable write.
     Login,
     /// The peers of a file, asked with a new key: each answer needs a new ticket.
     FirstPeers,
@@ -32,7 +32,7 @@ impl RequestKind {
         RequestKind::FirstPeers,
     ];
 
-    /// Its name in a mix.
+    /// The kind's name in a mix, as typed.
     pub(crate) fn name(self) -> &'static str {
         match self {
             RequestKind::Ping => "ping",
@@ -49,33 +49,34 @@ impl RequestKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestMix {
     /// Indexed by the kind's discriminant.
-    parts: [u32; RequestKind::ALL.len()],
+    weights: [u32; RequestKind::ALL.len()],
 }
 
 impl RequestMix {
-    /// One kind only.
+    /// A mix of one kind alone.
     pub(crate) fn only(kind: RequestKind) -> RequestMix {
-        RequestMix { parts: RequestKind::ALL.map(|each| u32::from(each == kind)) }
+        RequestMix { weights: RequestKind::ALL.map(|each| u32::from(each == kind)) }
     }
 
     /// Draws a kind at random by weight.
     pub(crate) fn draw_kind(&self, random: &mut fastrand::Rng) -> RequestKind {
-        let mut left = random.u32(0..self.parts.iter().sum());
-        for (kind, part) in RequestKind::ALL.into_iter().zip(self.parts) {
-            match left.checked_sub(part) {
+        let mut remaining = random.u32(0..self.weights.iter().sum());
+        for (kind, weight) in RequestKind::ALL.into_iter().zip(self.weights) {
+            match remaining.checked_sub(weight) {
                 None => return kind,
-                Some(rest) => left = rest,
+                Some(rest) => remaining = rest,
             }
         }
+        // Not reached: the number drawn is below the sum of all weights.
         RequestKind::Ping
     }
 }
 
 impl fmt::Display for RequestMix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = RequestKind::ALL.into_iter().zip(self.parts).filter(|(_, part)| *part > 0);
-        let words: Vec<String> = shown.map(|(kind, part)| format!("{}={part}", kind.name())).collect();
-        f.write_str(&words.join(","))
+        let shown = RequestKind::ALL.into_iter().zip(self.weights).filter(|(_, weight)| *weight > 0);
+        let entries: Vec<String> = shown.map(|(kind, weight)| format!("{}={weight}", kind.name())).collect();
+        f.write_str(&entries.join(","))
     }
 }
 
@@ -95,20 +96,20 @@ impl FromStr for RequestMix {
     type Err = BadMix;
 
     fn from_str(text: &str) -> Result<RequestMix, BadMix> {
-        let mut parts = [0; RequestKind::ALL.len()];
-        for word in text.split(',') {
-            let (name, part) =
-                word.split_once('=').ok_or_else(|| BadMix(format!("`{word}` has no weight")))?;
+        let mut weights = [0; RequestKind::ALL.len()];
+        for entry in text.split(',') {
+            let (name, weight) =
+                entry.split_once('=').ok_or_else(|| BadMix(format!("`{entry}` has no weight")))?;
             let kind = RequestKind::ALL.iter().position(|kind| kind.name() == name.trim());
             let kind = kind.ok_or_else(|| BadMix(format!("there is no request called `{name}`")))?;
-            let part = part.trim().parse().ok().filter(|part| *part <= MIX_WEIGHT_MAX);
-            parts[kind] =
-                part.ok_or_else(|| BadMix(format!("`{word}` needs a weight from 0 to {MIX_WEIGHT_MAX}")))?;
+            let weight = weight.trim().parse().ok().filter(|weight| *weight <= MIX_WEIGHT_MAX);
+            weights[kind] = weight
+                .ok_or_else(|| BadMix(format!("`{entry}` needs a weight from 0 to {MIX_WEIGHT_MAX}")))?;
         }
-        if parts.iter().all(|part| *part == 0) {
+        if weights.iter().all(|weight| *weight == 0) {
             return Err(BadMix("all weights are 0".to_owned()));
         }
-        Ok(RequestMix { parts })
+        Ok(RequestMix { weights })
     }
 }
 

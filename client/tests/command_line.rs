@@ -26,10 +26,7 @@ fn help_is_data_and_success() {
     for words in [["help", "upload_file"], ["upload_file", "--help"]] {
         let help = home.run(words).expect(0).out;
         assert!(help.contains("<GROUP_ID>") && help.contains("Ctrl-C"), "{help}");
-        assert!(
-            !help.contains("SHOAL_"),
-            "options of all commands bury the one that was asked about:\n{help}"
-        );
+        assert!(!help.contains("SHOAL_"), "the help of one command shows the options of all:\n{help}");
     }
     assert!(home.run(["--version"]).expect(0).out.starts_with("client "));
 }
@@ -232,7 +229,7 @@ fn usage_errors_are_json_objects_too() {
         assert!(object["message"].as_str().unwrap().len() > 10 && ended.err.contains("next:"), "{object}");
     }
     assert_eq!(home.run(["login", "--json=false"]).expect(2).out, "");
-    assert!(home.run(["--json", "help"]).expect(0).out.contains("download_file"), "help was asked for");
+    assert!(home.run(["--json", "help"]).expect(0).out.contains("download_file"), "help is printed");
 }
 
 #[test]

@@ -191,10 +191,7 @@ fn a_download_goes_on_after_a_kill_and_is_shared_after_the_next() {
     let left = shown["resumed_bytes"].as_u64().unwrap();
     assert!(left >= 2 * PIECE as u64, "{left} bytes were there already");
     // On a machine that stalls, one more piece per connection may have been in flight at the end.
-    assert!(
-        fetched + left <= 204 * PIECE as u64,
-        "{fetched} bytes were fetched: what was there was fetched again"
-    );
+    assert!(fetched + left <= 204 * PIECE as u64, "{fetched} bytes were downloaded, some of them again");
     until("its record has become that of a share", || {
         records(&bob, "downloads", ".json").is_empty() && records(&bob, "shares", ".json").len() == 1
     });
@@ -226,11 +223,11 @@ fn pauses_and_cancellations_outlive_the_node() {
     let _seeder = alice.serve(&[]);
     until("the seeder is back", || served(&alice, "later"));
     let node = bob.serve(&[]);
-    until("the one that was not paused goes on", || bob.downloads().contains("[C] [g] later"));
+    until("the download that was not paused continues", || bob.downloads().contains("[C] [g] later"));
     assert!(bob.downloads().contains("[P] [g] paused (by you)"), "{}", bob.downloads());
     assert!(!bob.downloads().contains("cancelled"));
     bob.run(["resume", "g", "paused"]).expect(0);
-    until("it goes on", || bob.downloads().contains("[C] [g] paused"));
+    until("the paused download continues", || bob.downloads().contains("[C] [g] paused"));
     same(&rig.path("paused"), &rig.path("to/paused"));
 
     // A download can be cancelled without trackers and without a running node.
@@ -262,9 +259,9 @@ fn a_leecher_that_cancels_is_no_longer_listed() {
     rig.file("f", &pieces(100, 8));
     alice.0.run(["upload_file", "g", "f"]).expect(0);
     bob.prompt("download_file g f copy\n").expect(0);
-    until("bob is told as one who has a part", || holders(&alice.0, "f") == 1);
+    until("bob is listed as a leecher", || holders(&alice.0, "f") == 1);
     bob.run(["cancel", "g", "f"]).expect(0);
-    until("bob is told no more", || holders(&alice.0, "f") == 0);
+    until("bob is no longer listed", || holders(&alice.0, "f") == 0);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn a_download_goes_on_without_its_tracker_and_is_known_to_the_next() {
     let told = |asker: &UserHome| {
         asker.run(["get_peers", "g", "f", "--json"]).out.matches("\"complete\":true").count()
     };
-    until("each is told of the other as a holder of all of it", || told(&alice) == 1 && told(&bob) == 1);
+    until("each is listed as a seeder for the other", || told(&alice) == 1 && told(&bob) == 1);
 }
 
 #[test]
@@ -60,10 +60,10 @@ fn a_leecher_is_known_to_a_tracker_that_forgot_it() {
     // The download would take minutes: bob is a leecher during the test.
     bob.prompt("download_file g f copy\n").expect(0);
     let told = || alice.run(["get_peers", "g", "f", "--json"]).out.matches("\"complete\":false").count();
-    until("bob is told as a leecher", || told() == 1);
+    until("bob is listed as a leecher", || told() == 1);
     rig.kill_tracker();
     rig.start_tracker();
-    until("bob is told as a leecher again", || told() == 1);
+    until("bob is listed as a leecher again", || told() == 1);
 }
 
 #[test]
@@ -162,5 +162,5 @@ fn neither_a_missing_tracker_file_nor_a_foreign_answer_ends_a_transfer() {
     until("the share is back", || alice.status()["shares"].as_array().unwrap().len() == 1);
     rig.name_tracker(tracker);
     until("the download is complete", || bob.downloads() == "[C] [g] f\n");
-    until("bob is told of alice", || bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count() == 1);
+    until("alice is listed for bob", || bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count() == 1);
 }

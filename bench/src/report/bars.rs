@@ -1,6 +1,6 @@
 //! Bar pictures: one metric of all kinds and workloads of a run, with the spread as a whisker.
 //!
-//! Invariant: bars begin at zero, and each has its value behind it.
+//! Invariant: bars begin at zero, and each has its value to the right.
 
 use anyhow::anyhow;
 use plotters::prelude::*;
@@ -17,7 +17,7 @@ enum BarRow<'a> {
     Bar(&'a ResultRecord),
 }
 
-/// Draws `results`, which are of one metric.
+/// Draws `results`, which all have the same metric.
 pub(crate) fn draw_bars(results: &[&ResultRecord]) -> anyhow::Result<String> {
     let rows = group_rows(results);
     let top = results.iter().map(|result| result.spread.max).fold(f64::MIN_POSITIVE, f64::max);

@@ -34,7 +34,7 @@ macro_rules! series {
     }};
 }
 
-/// Draws latencies, in nanoseconds, by percentile. On the x axis each further nine takes as much room as the last.
+/// Draws latencies, in nanoseconds, by percentile. On the x axis 90, 99, 99.9 % and so on are equally far apart.
 pub(crate) fn draw_percentiles(latencies: &[(String, String, Histogram<u64>)]) -> anyhow::Result<String> {
     let curves: Vec<NamedCurve> = latencies.iter().map(percentile_curve).collect();
     let (mut least, mut most, mut end) = (f64::MAX, 1.0_f64, 100.0_f64);

@@ -1,4 +1,4 @@
-//! Reports of results: tables and text plots on a terminal, a page with charts in a folder.
+//! Reports of results: tables and text plots on a terminal, and `report.html` with charts in the folder of the results.
 //!
 //! ```text
 //!   finish_run ─┬─► text, text_plot   one run, for a terminal
@@ -9,7 +9,8 @@
 //!   palette: colours
 //! ```
 //!
-//! Invariant: every value is shown with its spread, and every run with its machine. Gains and losses look the same.
+//! Invariant: every value is shown with its spread, and every run with its machine. Charts do not
+//! highlight wins or hide losses.
 
 mod bars;
 mod curves;
@@ -30,7 +31,7 @@ use crate::results::folder;
 use crate::results::record::{BenchRecord, ResultRecord};
 use crate::results::sink::RecordSink;
 
-/// Ends a run: draws the page of its folder, and prints it unless JSON was requested.
+/// Ends a run: updates the page of its folder, if it has one, and prints the run's tables unless JSON was requested.
 pub(crate) fn finish_run(sink: RecordSink) -> anyhow::Result<()> {
     let ended = sink.finish()?;
     // The page comes first: writing to a closed standard output may fail.
@@ -67,12 +68,12 @@ pub(crate) fn print_host_alone(host: &HostDescription, json: bool) -> anyhow::Re
     }
 }
 
-/// Draws the page of all runs of a folder.
-pub(crate) fn draw_page(kept_in: &Path) -> anyhow::Result<()> {
-    let path = folder::report_path(kept_in);
-    let page = page::render_page(&folder::read_runs(kept_in)?)?;
+/// Writes `report.html` about all runs that are kept in a folder.
+pub(crate) fn draw_page(results_folder: &Path) -> anyhow::Result<()> {
+    let path = folder::report_path(results_folder);
+    let page = page::render_page(&folder::read_runs(results_folder)?)?;
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("bench: wrote a report of all runs in {} to {}", kept_in.display(), path.display());
+    eprintln!("bench: wrote a report of all runs in {} to {}", results_folder.display(), path.display());
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Colours of the pictures. Text and axes use the page's colour, so that pictures suit light and dark pages. Bars and
 //! curves use hues that are distinct for every kind of colour vision (after Okabe and Ito, "Color Universal Design"),
-//! and none near white or black.
+//! and no hue is near white or black.
 
 use plotters::style::RGBColor;
 
@@ -10,13 +10,13 @@ pub(crate) const INK: RGBColor = RGBColor(1, 2, 3);
 /// [`INK`] as written in an SVG.
 const INK_TEXT: &str = "#010203";
 
-/// Shoal only.
+/// Hue of Shoal alone.
 const SHOAL_BLUE: RGBColor = RGBColor(31, 131, 198);
 
-/// References.
+/// Hue of references and of the baseline.
 const REFERENCE_GREY: RGBColor = RGBColor(128, 128, 128);
 
-/// Rivals.
+/// Hue of all rivals' bars.
 const RIVAL_ORANGE: RGBColor = RGBColor(217, 130, 0);
 
 /// The style of a curve.
@@ -34,13 +34,13 @@ const BROWN: RGBColor = RGBColor(150, 111, 51);
 /// All hues, Shoal's first.
 const HUES: [RGBColor; 7] = [SHOAL_BLUE, GREEN, PURPLE, VERMILION, BROWN, RIVAL_ORANGE, REFERENCE_GREY];
 
-/// The kinds of the baseline.
+/// Kinds that belong to the baseline.
 const BASELINE_KINDS: [&str; 3] = ["pump", "sha1 pass", "cp"];
 
 /// The colour of a kind's bars, the same in every picture: grey for the baseline and references, orange for rivals,
 /// blue for Shoal.
-pub(crate) fn bar_colour(kind: &str, is_compared_with: bool) -> RGBColor {
-    if is_compared_with || BASELINE_KINDS.contains(&kind) {
+pub(crate) fn bar_colour(kind: &str, is_reference: bool) -> RGBColor {
+    if is_reference || BASELINE_KINDS.contains(&kind) {
         REFERENCE_GREY
     } else if is_rival(kind) {
         RIVAL_ORANGE
@@ -49,7 +49,8 @@ pub(crate) fn bar_colour(kind: &str, is_compared_with: bool) -> RGBColor {
     }
 }
 
-/// Prefixes of contenders' names with their hue in every picture, and whether the curve is dashed.
+/// Fixed styles of curves: prefix of the contender's name, hue, and whether the curve is dashed. The first prefix that
+/// matches decides.
 const FIXED_STYLES: [(&str, RGBColor, bool); 13] = [
     ("shoal", SHOAL_BLUE, false),
     ("pump", REFERENCE_GREY, false),
@@ -80,25 +81,27 @@ fn fixed_style(kind: &str) -> Option<CurveStyle> {
     Some(CurveStyle { colour: *colour, dashed: *dashed })
 }
 
-/// The styles of the curves of a chart, by kind. The first curve of a contender has its fixed style; any other curve
-/// gets a style that no contender of this chart has. Only Shoal has solid blue curves.
+/// Assigns a style to each curve of a chart; `kinds` has the kind of each curve. A contender's first curve gets its fixed
+/// style. Every other curve gets a style that is not assigned yet and is not fixed for a contender of this chart. A
+/// rival's curve is never blue while other styles are left.
 pub(crate) fn assign_styles(kinds: &[&str]) -> Vec<CurveStyle> {
-    let mut given: Vec<CurveStyle> = Vec::new();
-    let taken: Vec<CurveStyle> = kinds.iter().filter_map(|kind| fixed_style(kind)).collect();
-    let all = [false, true].into_iter().flat_map(|dashed| HUES.map(|colour| CurveStyle { colour, dashed }));
-    let all: Vec<CurveStyle> = all.collect();
+    let mut assigned: Vec<CurveStyle> = Vec::new();
+    let fixed: Vec<CurveStyle> = kinds.iter().filter_map(|kind| fixed_style(kind)).collect();
+    let styles =
+        [false, true].into_iter().flat_map(|dashed| HUES.map(|colour| CurveStyle { colour, dashed }));
+    let all: Vec<CurveStyle> = styles.collect();
     for kind in kinds {
         let free = |style: &&CurveStyle| {
-            let ours = style.colour == SHOAL_BLUE && is_rival(kind);
-            !given.contains(style) && !taken.contains(style) && !ours
+            let is_reserved = style.colour == SHOAL_BLUE && is_rival(kind);
+            !assigned.contains(style) && !fixed.contains(style) && !is_reserved
         };
         let style = fixed_style(kind)
-            .filter(|style| !given.contains(style))
+            .filter(|style| !assigned.contains(style))
             .or_else(|| all.iter().find(free).copied());
         // With more curves than styles, styles repeat.
-        given.push(style.unwrap_or(all[given.len() % all.len()]));
+        assigned.push(style.unwrap_or(all[assigned.len() % all.len()]));
     }
-    given
+    assigned
 }
 
 /// Replaces the placeholder by the page's text colour.
@@ -115,15 +118,15 @@ mod tests {
         let all = ["pump", "shoal", "rqbit (9.1.0)", "sendme (0.37.1)"];
         let styles_of_all = assign_styles(&all);
         for missing in 0..all.len() {
-            let there: Vec<usize> = (0..all.len()).filter(|at| *at != missing).collect();
-            let kinds: Vec<&str> = there.iter().map(|at| all[*at]).collect();
-            let expected: Vec<CurveStyle> = there.iter().map(|at| styles_of_all[*at]).collect();
+            let present: Vec<usize> = (0..all.len()).filter(|at| *at != missing).collect();
+            let kinds: Vec<&str> = present.iter().map(|at| all[*at]).collect();
+            let expected: Vec<CurveStyle> = present.iter().map(|at| styles_of_all[*at]).collect();
             assert_eq!(assign_styles(&kinds), expected, "without {}", all[missing]);
         }
-        let own: Vec<CurveStyle> =
+        let fixed: Vec<CurveStyle> =
             FIXED_STYLES.iter().map(|(name, ..)| super::fixed_style(name).unwrap()).collect();
-        for (at, style) in own.iter().enumerate() {
-            assert!(!own[..at].contains(style), "{} has the style of another", FIXED_STYLES[at].0);
+        for (at, style) in fixed.iter().enumerate() {
+            assert!(!fixed[..at].contains(style), "{} has the style of another", FIXED_STYLES[at].0);
         }
     }
 
@@ -139,12 +142,12 @@ mod tests {
 
     #[test]
     fn all_curves_of_a_chart_have_distinct_styles() {
-        let given =
+        let assigned =
             assign_styles(&["shoal", "shoal", "shoal", "x (1.0)", "y (1.0)", "ping", "rqbit (9)", "z"]);
-        for (at, style) in given.iter().enumerate() {
-            assert!(!given[..at].contains(style), "{given:?}");
+        for (at, style) in assigned.iter().enumerate() {
+            assert!(!assigned[..at].contains(style), "{assigned:?}");
         }
-        assert!(given[3].colour != SHOAL_BLUE && given[4].colour != SHOAL_BLUE);
+        assert!(assigned[3].colour != SHOAL_BLUE && assigned[4].colour != SHOAL_BLUE);
         assert_eq!(assign_styles(&["x"; 40]).len(), 40);
     }
 }

@@ -1,4 +1,4 @@
-//! One run as text tables, and the machine as lines of text.
+//! Formats one run as text tables, and the machine as lines of text.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::results::record::{
     AbsentRecord, BenchRecord, LatencyRecord, ReferenceRatio, ResultRecord, ValueSpread,
 };
 
-/// A run: the machine, the settings, results, latencies, and what was skipped or failed.
+/// Formats a run: the machine, the settings, results, latencies, and what was skipped or failed.
 pub(crate) fn format_run(stored: &StoredRun) -> String {
     let mut text = stored.host.as_ref().map(format_host).unwrap_or_default();
     let size = stored.run.size.map(|size| format!("{} a round", format_bytes(size)));
@@ -44,12 +44,17 @@ pub(crate) fn format_run(stored: &StoredRun) -> String {
     text
 }
 
-/// A table of results, one a line.
+/// A table with one result a line.
 fn results_table(results: &[&ResultRecord]) -> String {
-    let width = |column: fn(&ResultRecord) -> &str| {
+    let column_width = |column: fn(&ResultRecord) -> &str| {
         results.iter().map(|result| column(result).chars().count()).max().unwrap_or(0).max(8)
     };
-    let widths = [width(|r| &r.workload), width(|r| &r.kind), width(|r| &r.metric), width(|r| &r.unit)];
+    let widths = [
+        column_width(|r| &r.workload),
+        column_width(|r| &r.kind),
+        column_width(|r| &r.metric),
+        column_width(|r| &r.unit),
+    ];
     let mut text = format!(
         "\n{:<a$}  {:<b$}  {:<c$}  {:>9} {:<d$}  (min to max)  ratio (min to max)\n",
         "workload",
@@ -95,7 +100,7 @@ fn results_table(results: &[&ResultRecord]) -> String {
     text
 }
 
-/// A table of latencies, one a line.
+/// A table with one latency distribution a line.
 fn latency_table(latencies: &[&LatencyRecord]) -> String {
     let name = |latency: &LatencyRecord| format!("{} {} {}", latency.workload, latency.kind, latency.metric);
     let width = latencies.iter().map(|latency| name(latency).chars().count()).max().unwrap_or(0);
@@ -119,7 +124,7 @@ fn latency_table(latencies: &[&LatencyRecord]) -> String {
     text
 }
 
-/// A metric with its unit; counts have none.
+/// A metric's name with its unit; a count has no unit.
 pub(crate) fn with_unit(metric: &str, unit: &str) -> String {
     if unit.is_empty() { metric.to_owned() } else { format!("{metric}, {unit}") }
 }
@@ -137,14 +142,13 @@ pub(crate) fn format_figure(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Nanoseconds in a suitable unit.
+/// A duration in nanoseconds, shown in ns, µs, ms or s with about three significant digits.
 pub(crate) fn format_duration(ns: u64) -> String {
-    let ns = ns as f64;
-    let (value, unit) = match ns {
-        small if small < 1e3 => (small, "ns"),
-        small if small < 1e6 => (small / 1e3, "µs"),
-        middle if middle < 1e9 => (middle / 1e6, "ms"),
-        long => (long / 1e9, "s"),
+    let (value, unit) = match ns as f64 {
+        ns if ns < 1e3 => (ns, "ns"),
+        ns if ns < 1e6 => (ns / 1e3, "µs"),
+        ns if ns < 1e9 => (ns / 1e6, "ms"),
+        ns => (ns / 1e9, "s"),
     };
     let decimals = usize::from(value < 100.0 && unit != "ns") + usize::from(value < 10.0 && unit != "ns");
     format!("{value:.decimals$} {unit}")
@@ -157,12 +161,13 @@ pub(crate) fn format_host(host: &HostDescription) -> String {
         .fold(String::new(), |text, (name, value)| text + &format!("{name:<14} {value}\n"))
 }
 
-/// The machine's properties as text.
+/// The machine's properties as pairs of name and text.
 pub(crate) fn host_properties(host: &HostDescription) -> [(&'static str, String); 11] {
     let unknown = || "unknown".to_owned();
     let text = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
     let bytes = |value: Option<u64>| value.map_or_else(unknown, format_bytes);
-    let ring = host.io_uring_refusal.as_ref().map_or("allowed".to_owned(), |why| format!("refused: {why}"));
+    let io_uring =
+        host.io_uring_refusal.as_ref().map_or("allowed".to_owned(), |why| format!("refused: {why}"));
     let limit = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
     let tcp =
         format!("{} (allowed: {})", text(&host.congestion_control), text(&host.congestion_control_allowed));
@@ -174,7 +179,7 @@ pub(crate) fn host_properties(host: &HostDescription) -> [(&'static str, String)
         ("hashing", host.hash_kinds.join(" ")),
         ("memory", format!("{}, {} free", bytes(host.memory_bytes), bytes(host.memory_available_bytes))),
         ("tcp", tcp),
-        ("io_uring", ring),
+        ("io_uring", io_uring),
         ("locked memory", limit(host.locked_memory_limit_bytes.map(format_bytes))),
         ("filesystem", host.filesystem.clone().unwrap_or_else(|| "not asked".to_owned())),
         ("open files", limit(host.open_files_limit.map(|files| files.to_string()))),

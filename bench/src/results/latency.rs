@@ -26,7 +26,7 @@ pub(crate) fn new_histogram() -> Histogram<u64> {
         .expect("an hour in nanoseconds with three digits is within the range of a histogram")
 }
 
-/// The record of a histogram, `of` workload, kind and metric.
+/// The record of a histogram. `of` is the workload, the kind and the metric.
 pub(crate) fn latency_record(
     run: &str,
     [workload, kind, metric]: [&str; 3],

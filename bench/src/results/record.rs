@@ -11,7 +11,7 @@ use crate::host::HostDescription;
 #[serde(tag = "record", rename_all = "snake_case")]
 pub(crate) enum BenchRecord {
     Host(HostDescription),
-    /// The call of the harness. It is written at the start and again at the end; the last one counts.
+    /// How the harness was called. Written at the start of the run and again at its end; the last record counts.
     Run(RunRecord),
     /// One value of one round.
     Sample(SampleRecord),
@@ -41,7 +41,7 @@ impl BenchRecord {
     }
 }
 
-/// A call of the harness.
+/// How the harness was called, and on what build.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunRecord {
     /// Identifies the run, also in file names.
@@ -67,7 +67,7 @@ pub(crate) struct SampleRecord {
     pub(crate) run: String,
     /// What was done. Kinds of one workload do the same, so they can be compared.
     pub(crate) workload: String,
-    /// Which program or variant: `shoal`, `pump`, `curl`, `avx512`.
+    /// The program or variant: `shoal`, `pump`, `curl`, `avx512`.
     pub(crate) kind: String,
     /// Counted from 0.
     pub(crate) round: u32,
@@ -85,6 +85,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// Median and extremes of several values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ValueSpread {
     pub(crate) median: f64,
@@ -103,7 +104,7 @@ pub(crate) struct ResultRecord {
     pub(crate) unit: String,
     /// Number of measured rounds.
     pub(crate) runs: usize,
-    /// Of the samples.
+    /// Median and extremes of the samples.
     #[serde(flatten)]
     pub(crate) spread: ValueSpread,
     /// Ratios to each reference, taken within each round.
@@ -111,12 +112,12 @@ pub(crate) struct ResultRecord {
     pub(crate) ratios: Vec<ReferenceRatio>,
 }
 
-/// The samples divided by those of a reference.
+/// Ratios of a kind's samples to those of a reference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ReferenceRatio {
     /// The reference's kind.
     pub(crate) to: String,
-    /// Of the quotients.
+    /// Median and extremes of the ratios.
     #[serde(flatten)]
     pub(crate) spread: ValueSpread,
 }
@@ -129,7 +130,7 @@ pub(crate) struct LatencyRecord {
     pub(crate) workload: String,
     pub(crate) kind: String,
     pub(crate) metric: String,
-    /// Unit of all values below.
+    /// Unit of the percentiles and of `max`.
     pub(crate) unit: String,
     /// Number of requests.
     pub(crate) count: u64,

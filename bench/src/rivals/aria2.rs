@@ -1,4 +1,4 @@
-//! aria2 to aria2 by BitTorrent.
+//! aria2: BitTorrent between aria2 seeders and aria2 leechers.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::torrent::TorrentSwarm;
 use crate::contender::{ProgramContender, TransferTerms};
 use crate::topology::test_file::is_tmpfs;
 
-/// aria2 to aria2.
+/// aria2 seeders and aria2 leechers.
 pub(super) const ARIA2: Rival = Rival {
     name: "aria2, BitTorrent",
     version: || program_version("aria2c", &["--version"]),
@@ -19,15 +19,15 @@ pub(super) const ARIA2: Rival = Rival {
 };
 
 fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
-    let own = terms.clone();
+    let leecher_terms = terms.clone();
     let seed = |torrent: &TorrentSwarm, folder: &Path, port: u16| {
         let mut command = aria2_command(terms, port, folder, torrent);
         command.args(["--quiet", "--seed-ratio=0.0", "--bt-seed-unverified=true", "--allow-overwrite=true"]);
         ports::start_server("aria2", &command, terms, port)
     };
     let fetch = move |torrent: &TorrentSwarm, number: usize, into: &Path| {
-        let mut command = aria2_command(&own, torrent.leechers[number], into, torrent);
-        // Only the summary at the end is wanted: it contains the average speed.
+        let mut command = aria2_command(&leecher_terms, torrent.leechers[number], into, torrent);
+        // Prints only the summary at the end, which contains the average speed.
         command.args(["--seed-time=0", "--show-console-readout=false", "--console-log-level=error"]);
         command.arg("--summary-interval=0");
         command
@@ -36,7 +36,7 @@ fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramConte
     Ok(swarm.with_time_parser(parse_summary))
 }
 
-/// Preallocates files as Shoal does, except on tmpfs, where preallocation writes zeros.
+/// aria2's option for preallocation: as Shoal does it, except on tmpfs, where it would write zeros.
 pub(super) fn allocation_option(terms: &TransferTerms) -> &'static str {
     if is_tmpfs(&terms.place) { "--file-allocation=none" } else { "--file-allocation=falloc" }
 }
@@ -44,21 +44,23 @@ pub(super) fn allocation_option(terms: &TransferTerms) -> &'static str {
 fn aria2_command(terms: &TransferTerms, port: u16, folder: &Path, torrent: &TorrentSwarm) -> Command {
     let mut command = isolated_command("aria2c", terms);
     command.args(["--no-conf", allocation_option(terms), "--enable-dht=false", "--bt-enable-lpd=false"]);
-    // 0 removes the default limit of 55 peers.
+    // --bt-max-peers=0 removes the default limit of 55 peers.
     command.args(["--enable-peer-exchange=false", "--bt-max-peers=0"]);
     command.arg(format!("--listen-port={port}")).arg("--dir").arg(folder).arg(&torrent.file);
     command
 }
 
-/// Computes the transfer time from a line of the summary such as `5cf51c|OK  |    55MiB/s|leech/content.bin`. The average
-/// includes one second before aria2 contacts peers, and excludes one second for closing connections.
+/// Computes the transfer time from the average speed in a line of the summary such as
+/// `5cf51c|OK  |    55MiB/s|leech/content.bin`. This time includes the second before aria2 contacts peers, and excludes
+/// the second in which it closes connections.
 fn parse_summary(text: &str, bytes: u64) -> Option<Duration> {
     let speed = text.lines().rev().find_map(|line| match line.split('|').collect::<Vec<_>>()[..] {
         [_, "OK  ", speed, ..] => speed.trim().strip_suffix("B/s"),
         _ => None,
     })?;
-    let units = [("Gi", 1_u64 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10), ("", 1)];
-    let (number, unit) = units.iter().find_map(|(name, unit)| Some((speed.strip_suffix(name)?, *unit)))?;
+    let unit_bytes = [("Gi", 1_u64 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10), ("", 1)];
+    let (number, unit) =
+        unit_bytes.iter().find_map(|(name, unit)| Some((speed.strip_suffix(name)?, *unit)))?;
     Duration::try_from_secs_f64(bytes as f64 / (number.parse::<f64>().ok()? * unit as f64)).ok()
 }
 

@@ -11,10 +11,10 @@ use crate::topology::spawned::run_program;
 /// Hashes the file once.
 pub(crate) type HashRun = Box<dyn Fn() -> anyhow::Result<()>>;
 
-/// Workload, program name, and its kind with the run, or why it is absent.
+/// Workload and program name; then the kind and the run, or why the program is absent.
 pub(crate) type HashRival = (&'static str, &'static str, Result<(String, HashRun), RivalAbsence>);
 
-/// All of these programs.
+/// Lists every hashing program, with its run over `file`.
 pub(crate) fn list_rivals(file: &Path) -> Vec<HashRival> {
     let rival = |workload, name, version: (&str, &[&str]), run: HashRun| {
         let version = program_version(version.0, version.1);
@@ -38,7 +38,7 @@ fn hash_by_program(name: &'static str, words: &'static [&'static str], file: &Pa
     Box::new(move || run_program(name, Command::new(name).args(words).arg(&file)).map(drop))
 }
 
-/// Shoal's piece length, and mktorrent's default of one thread per core.
+/// Runs mktorrent with Shoal's piece length and its default of one thread per core.
 fn hash_by_mktorrent(file: PathBuf) -> HashRun {
     let torrent = file.with_extension("torrent");
     let exponent = PIECE_BYTES.trailing_zeros().to_string();

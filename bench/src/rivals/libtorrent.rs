@@ -1,4 +1,5 @@
-//! libtorrent by its Python bindings: the library of most BitTorrent clients, tuned as its manual recommends.
+//! libtorrent through its Python bindings. Most BitTorrent clients use this library; it is tuned as its manual
+//! recommends.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +17,7 @@ const SCRIPT: &str = include_str!("torrent_node.py");
 /// Python interpreters that may have the bindings: the first on the path, then the distribution's.
 const PYTHONS: [&str; 2] = ["python3", "/usr/bin/python3"];
 
-/// libtorrent to libtorrent.
+/// libtorrent seeders and libtorrent leechers.
 pub(super) const LIBTORRENT: Rival = Rival {
     name: "libtorrent",
     version: || Ok(find_python()?.1),

@@ -1,19 +1,20 @@
-//! Rivals: other programs that transfer files, on the same terms, configured as their documentation recommends.
+//! Rivals: other programs that transfer files. They run on the same terms as Shoal, configured as their documentation
+//! recommends.
 //!
 //! ```text
-//!   start_rivals ─► Rival: version (or why it is absent) ─► start (servers, and the receivers' commands)
+//!   start_rivals ─► Rival: version, which fails if it is absent ─► start: its servers, and its receivers' commands
 //!      web        nginx with curl, with curl and openssl, with aria2
 //!      rsync      its daemon
 //!      aria2      BitTorrent               ┐
 //!      libtorrent by its Python bindings   ├─► torrent   the .torrent file and the announces
 //!      rqbit      on one thread            ┘
 //!      sendme     iroh, without relays
-//!   hashing: programs that only hash a file
-//!   rival   what each of them provides     ports   free ports, and waiting for a server
+//!   hashing    programs that only hash a file
+//!   rival      what each rival provides      ports   free ports, and waiting for a server
 //! ```
 //!
-//! Invariants: each rival has a folder of its own, which is also its home, so no settings or caches of the user count. A
-//! rival that is missing or fails becomes a record with the reason and never ends the run.
+//! Invariants: each rival has a folder of its own, which is also its home, so the user's settings and caches have no
+//! effect. A rival that is missing or fails becomes a record with the reason and never ends the run.
 
 mod aria2;
 pub(crate) mod hashing;
@@ -32,7 +33,7 @@ use crate::clock;
 use crate::contender::{ProgramContender, TransferTerms};
 use rival::{Rival, RivalAbsence};
 
-/// Every rival, in the order of the rounds.
+/// Every rival. The first round measures them in this order.
 const RIVALS: [Rival; 8] = [
     web::CURL,
     web::CURL_THEN_OPENSSL,
@@ -44,11 +45,12 @@ const RIVALS: [Rival; 8] = [
     sendme::SENDME,
 ];
 
-/// A rival that was started, or why not.
+/// A rival that was started, or the reason why it was not.
 pub(crate) struct RivalEntry {
     /// Its name.
     pub(crate) name: &'static str,
-    /// The time in which its programs start, print their versions and exit: the fixed cost of a short transfer.
+    /// How long its programs take to start, print their versions and exit: the fixed cost of a short transfer. `None` if
+    /// one is missing.
     pub(crate) start: Option<Duration>,
     /// The contender.
     pub(crate) contender: Result<ProgramContender, RivalAbsence>,

@@ -36,7 +36,7 @@ pub(crate) enum RivalAbsence {
 }
 
 impl RivalAbsence {
-    /// Writes it as a record, `of` workload and kind.
+    /// Writes the absence as a record. `of` is the workload and the kind.
     pub(crate) fn record(&self, sink: &mut RecordSink, of: [&str; 2]) -> anyhow::Result<()> {
         match self {
             RivalAbsence::Missing(why) => sink.record_skipped(of, why),

@@ -1,4 +1,4 @@
-//! rqbit to rqbit by BitTorrent. It runs on one thread, which is its fastest mode with few cores.
+//! rqbit: BitTorrent between rqbit seeders and rqbit leechers. Each runs on one thread, the fastest mode with few cores.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use super::torrent::TorrentSwarm;
 use crate::contender::{ProgramContender, TransferTerms};
 use crate::topology::spawned::{empty_folder, run_program};
 
-/// rqbit to rqbit.
+/// rqbit seeders and rqbit leechers.
 pub(super) const RQBIT: Rival = Rival {
     name: "rqbit",
     version: || program_version("rqbit", &["--version"]),
@@ -22,8 +22,9 @@ pub(super) const RQBIT: Rival = Rival {
 fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
     let help = run_program("rqbit", Command::new("rqbit").arg("--help"))?;
     let http = ports::free_ports(terms.receivers)?;
-    let own = terms.clone();
-    // rqbit opens the seeded file for writing, which changes its times. Shoal's seeders would stop serving a changed file.
+    let fetch_terms = terms.clone();
+    // rqbit opens the seeded file for writing and changes its timestamps. Shoal's seeders stop serving a changed file, so
+    // rqbit seeds a copy.
     let source = empty_folder(terms.place.join("source"))?;
     let name = terms.file.path.file_name().context("the file has a name")?;
     std::fs::copy(&terms.file.path, source.join(name)).context("cannot copy the file for rqbit")?;
@@ -32,16 +33,16 @@ fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramConte
         command.args(["download", "--overwrite", "--output-folder"]).arg(&source).arg(&torrent.file);
         ports::start_server("rqbit", &command, terms, port)
     };
-    let own_help = help.clone();
+    let fetch_help = help.clone();
     let fetch = move |torrent: &TorrentSwarm, number: usize, into: &Path| {
-        let mut command = rqbit_command(&own_help, &own, torrent.leechers[number], http[number]);
+        let mut command = rqbit_command(&fetch_help, &fetch_terms, torrent.leechers[number], http[number]);
         command.args(["download", "--exit-on-finish", "--output-folder"]).arg(into).arg(&torrent.file);
         command
     };
     TorrentSwarm::create(terms, "rqbit")?.into_contender(kind, terms, seed, fetch)
 }
 
-/// An rqbit with the options that its `help` lists: their names differ between versions.
+/// The command of one rqbit peer. Option names differ between versions, so only options in the text of `help` are used.
 fn rqbit_command(help: &str, terms: &TransferTerms, port: u16, http_port: u16) -> Command {
     let mut command = isolated_command("rqbit", terms);
     command.args(["--single-thread-runtime", "--disable-dht"]);

@@ -1,4 +1,5 @@
-//! rsync from its daemon: no remote shell, no compression, whole files, as is its default in one local network.
+//! rsync from its daemon, without a remote shell and without compression. It sends whole files, as its manual
+//! recommends for a fast network.
 
 use std::path::Path;
 use std::process::Command;

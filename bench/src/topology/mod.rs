@@ -1,7 +1,7 @@
 //! The environment of a run: programs, the transferred file, the network, and measurements of CPU time and memory.
 //!
 //! ```text
-//!   workloads ─► shoal ──► spawned   a child process, ended by its pid ─► parent_death  killed by the kernel with the harness
+//!   workloads ─► shoal ──► spawned   a child process, ended on drop ─► parent_death  the kernel kills it with the harness
 //!            │     └─────► binaries  locates the programs
 //!            ├─► private_net  a network namespace for the run, with one congestion control for all
 //!            ├─► netns        hosts on a bridge, each with a limited uplink

@@ -60,7 +60,7 @@ fn is_installed(command: &Command) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// The command behind the words of another; redirections are not copied.
+/// Prefixes a command with the words of another program that runs it. Redirections are not copied.
 fn prefix_command(words: &[&str], command: &Command) -> Command {
     let mut all = match words {
         [first, rest @ ..] => {

@@ -168,7 +168,7 @@ impl ShoalNode {
         Ok(peers.iter().filter(|peer| peer["complete"] == true).count())
     }
 
-    /// Runs a client command for this node; gives the last JSON line of its output.
+    /// Runs a client command for this node and returns the last JSON line of its output.
     pub(crate) fn run(&self, words: &[&str]) -> anyhow::Result<Value> {
         let name = format!("{} of {}", words.first().unwrap_or(&""), self.user);
         run_client(&name, self.command().args(words))

@@ -1,4 +1,4 @@
-//! A child process that lives as long as its value, and is ended by its pid.
+//! A child process that is owned by a value: [`SpawnedProgram`].
 //!
 //! Invariants: dropping the value ends the process and waits for it; the process also ends with the harness
 //! (`parent_death`). Its output goes to a file, so it never blocks on a full pipe, and error messages quote the end of
@@ -24,7 +24,9 @@ use crate::limits::{END_MS, LAST_OUTPUT_BYTES, READY_MS};
 pub(crate) struct SpawnedProgram {
     name: String,
     child: Child,
+    /// File with the output, or with the standard error alone if the output is piped.
     log: PathBuf,
+    /// `None` until the process has been waited for.
     ended: Option<ExitStatus>,
 }
 
@@ -61,7 +63,7 @@ impl SpawnedProgram {
         Ok((spawned, BufReader::new(stdout)))
     }
 
-    /// Starts a program and waits for its first line, which must start with `prefix`; gives the rest of the line.
+    /// Starts a program and waits for its first line, which must start with `prefix`; returns the rest of the line.
     pub(crate) fn start_ready(
         name: &str,
         command: &Command,
@@ -76,14 +78,14 @@ impl SpawnedProgram {
                 None => bail!("{name} printed {line:?} instead of \"{prefix}…\""),
             },
             Err(_) => {
-                let what = spawned.failure_output();
+                let last_output = spawned.failure_output();
                 spawned.end();
-                bail!("{name} did not report that it is ready{what}")
+                bail!("{name} did not report that it is ready{last_output}")
             }
         }
     }
 
-    /// Starts a program and waits until a line contains `mark`; gives the rest of that line.
+    /// Starts a program and waits until a line contains `mark`; returns the rest of that line.
     pub(crate) fn start_until(
         name: &str,
         command: &Command,
@@ -115,15 +117,15 @@ impl SpawnedProgram {
         self.child.id()
     }
 
-    /// Whether it has exited; does not wait for it.
+    /// Whether the process has exited. Does not block.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.ended.is_some() || self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
-    /// Waits for its end.
+    /// Waits until the process exits.
     pub(crate) fn wait(&mut self) -> anyhow::Result<ProgramExit> {
         let pid = Pid::from_child(&self.child);
-        // The process has exited but is not reaped: its CPU time is complete and still readable in /proc.
+        // NOWAIT leaves the exited process unreaped: its CPU time is complete and still readable in /proc.
         waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
             .with_context(|| format!("cannot wait for {}", self.name))?;
         let cpu = usage::cpu_of(self.pid()).unwrap_or_default();
@@ -132,7 +134,7 @@ impl SpawnedProgram {
         Ok(ProgramExit { status, cpu })
     }
 
-    /// Waits for its end; an exit code other than 0 is an error.
+    /// Waits until the process exits. Fails unless its exit code is 0.
     pub(crate) fn wait_for_success(&mut self) -> anyhow::Result<ProgramExit> {
         let ended = self.wait()?;
         if !ended.status.success() {
@@ -141,10 +143,10 @@ impl SpawnedProgram {
         Ok(ended)
     }
 
-    /// The end of its output, to be appended to an error message.
+    /// Text to append to an error message: the end of the output, or nothing if there is none.
     pub(crate) fn failure_output(&self) -> String {
-        let words = self.log_tail();
-        if words.is_empty() { words } else { format!("; its last output: {words}") }
+        let tail = self.log_tail();
+        if tail.is_empty() { tail } else { format!("; its last output: {tail}") }
     }
 
     fn read_log_tail(&self) -> std::io::Result<String> {
@@ -156,12 +158,12 @@ impl SpawnedProgram {
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
-    /// The end of its output.
+    /// The last [`LAST_OUTPUT_BYTES`] of the log; empty if it cannot be read.
     pub(crate) fn log_tail(&self) -> String {
         self.read_log_tail().unwrap_or_default()
     }
 
-    /// Ends it: sends SIGTERM, then SIGKILL after a time limit, and waits.
+    /// Ends the process: sends SIGTERM, then SIGKILL after [`END_MS`], and waits until it has exited.
     pub(crate) fn end(&mut self) {
         if self.ended.is_some() {
             return;
@@ -181,8 +183,8 @@ impl Drop for SpawnedProgram {
     }
 }
 
-/// Reads a program's output to the end, so that it never blocks; sends the first line for which `pick` gives
-/// something.
+/// Reads a program's output to the end in a thread, so that the program never blocks on a full pipe. The receiver gets
+/// what `pick` returns for the first line that it accepts.
 fn read_first_match(
     name: &str,
     mut lines: BufReader<ChildStdout>,
@@ -202,15 +204,15 @@ fn read_first_match(
     Ok(matches)
 }
 
-/// Runs a program, which must succeed; gives its standard output.
+/// Runs a program, which must succeed, and returns its standard output.
 pub(crate) fn run_program(name: &str, command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name} ({program})"))?;
-    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let error_output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if !output.status.success() {
         bail!(
-            "{name} ended with {}: {words} {}",
+            "{name} ended with {}: {error_output} {}",
             output.status,
             String::from_utf8_lossy(&output.stdout).trim()
         );
@@ -218,14 +220,14 @@ pub(crate) fn run_program(name: &str, command: &mut Command) -> anyhow::Result<S
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The first line that a program prints, on standard output or error.
+/// Runs a program and returns the first line that it prints, on standard output or else on standard error.
 pub(crate) fn first_line(program: &str, args: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("{program} is not installed: scripts/bench-rivals.sh installs it"))?;
-    // Programs print their version on either of them.
+    // Some programs print their version on standard error.
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let line = text.iter().flat_map(|text| text.lines()).find(|line| !line.trim().is_empty());
     line.map(|line| line.trim().to_owned()).with_context(|| {
@@ -233,7 +235,7 @@ pub(crate) fn first_line(program: &str, args: &[&str]) -> anyhow::Result<String>
     })
 }
 
-/// Creates an empty folder; removes what was there.
+/// Creates an empty folder, replacing a folder that exists.
 pub(crate) fn empty_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
     if path.exists() {
         fs::remove_dir_all(&path).with_context(|| format!("cannot empty {}", path.display()))?;
@@ -270,7 +272,6 @@ mod tests {
     #[test]
     fn readiness_is_a_line_and_dropping_ends() {
         let place = tempfile::tempdir().unwrap();
-        let script = "echo ready at 7; read forever; sleep 1000";
         let command = shell("exec sleep 1000");
         let lasting = SpawnedProgram::start("lasting", &command, place.path()).unwrap();
         let pid = lasting.pid();
@@ -279,7 +280,7 @@ mod tests {
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
         let (_, rest) = SpawnedProgram::start_ready(
             "r",
-            &shell(&script.replace("; sleep 1000", "")),
+            &shell("echo ready at 7; read forever"),
             place.path(),
             "ready at ",
         )

@@ -29,7 +29,7 @@ pub(crate) struct TestFile {
 }
 
 impl TestFile {
-    /// Creates a file without equal pieces.
+    /// Creates a file of pseudorandom content, in which no two pieces are equal.
     pub(crate) fn create(path: PathBuf, bytes: u64) -> anyhow::Result<TestFile> {
         let mut file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let (mut word, mut hash, mut left) = (RANDOM_SEED, Sha1::new(), bytes);

@@ -5,8 +5,8 @@
 //! `both_states` computes digests and links as the verification of a download does. `upload` computes digests, chain
 //! and file digest, as sharing a file does, with the client's number of threads.
 //!
-//! With `--rivals` the bytes are also in a cached file. Other programs hash that file in the same rounds, and so does
-//! `upload of the file`.
+//! With `--rivals` the bytes are also written to a file, which stays in the page cache. Other programs hash that file in
+//! the same rounds, and the workload `upload of the file` hashes it with Shoal.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -30,7 +30,7 @@ use crate::topology::shutdown;
 use crate::topology::test_file::{RANDOM_SEED, fill_random};
 use crate::{report, rivals};
 
-/// The kind that all others are compared with.
+/// The reference: all other kinds are compared with it.
 const REFERENCE: &str = "sha1 crate";
 
 /// Runs `bench hash`.
@@ -44,15 +44,15 @@ pub(crate) fn run_hash(args: &HashArgs) -> anyhow::Result<()> {
     let best = Hasher::best();
     let file_hasher = FileHasher::new(best, None)?;
     // Created before the workloads that borrow it, so it is dropped after them.
-    let field = if args.rivals { Some(RivalInput::create(args, &bytes)?) } else { None };
+    let rival_input = if args.rivals { Some(RivalInput::create(args, &bytes)?) } else { None };
     let mut workloads = vec![reference_workload(&bytes)];
     for kind in HashKind::supported() {
         workloads.extend(kind_workloads(Hasher::new(kind)?, &bytes));
     }
     workloads.push(upload_workload("upload", &file_hasher, geometry, bytes.as_slice()));
-    if let Some(field) = &field {
-        workloads.push(upload_workload("upload of the file", &file_hasher, geometry, &field.source));
-        for (name, program, entry) in rivals::hashing::list_rivals(&field.file) {
+    if let Some(rival_input) = &rival_input {
+        workloads.push(upload_workload("upload of the file", &file_hasher, geometry, &rival_input.source));
+        for (name, program, entry) in rivals::hashing::list_rivals(&rival_input.file) {
             match entry {
                 Ok((kind, run)) => workloads.push(TimedWorkload { name, kind, run }),
                 Err(absent) => absent.record(&mut sink, [name, program])?,
@@ -62,7 +62,7 @@ pub(crate) fn run_hash(args: &HashArgs) -> anyhow::Result<()> {
     let other_load = OtherLoad::start();
     measure_rounds(&workloads, args.rounds.warmup, args.rounds.runs, |round, workload, took| match took {
         Ok(took) => record_throughput(&mut sink, workload, round, size, took),
-        Err(fault) => sink.record_failed([workload.name, &workload.kind], &format!("{fault:#}")),
+        Err(error) => sink.record_failed([workload.name, &workload.kind], &format!("{error:#}")),
     })?;
     sink.add_other_load(other_load.busy_cpus());
     report::finish_run(sink)
@@ -75,37 +75,37 @@ fn record_throughput(
     size: u64,
     took: Duration,
 ) -> anyhow::Result<()> {
-    let of = [workload.name, workload.kind.as_str(), "throughput"];
+    let row_key = [workload.name, workload.kind.as_str(), "throughput"];
     let gb_per_s = size as f64 / took.as_nanos().max(1) as f64;
-    sink.record_value(of, round, gb_per_s, "GB/s", workload.kind == REFERENCE)
+    sink.record_value(row_key, round, gb_per_s, "GB/s", workload.kind == REFERENCE)
 }
 
 /// A file for other programs to hash.
 struct RivalInput {
     source: Source,
     file: PathBuf,
-    // Declared last, so it is removed last: the file lies in it.
-    _place: TempDir,
+    // The folder of the file. Declared last, so it is removed last.
+    _folder: TempDir,
 }
 
 impl RivalInput {
     /// Writes the bytes to a file. It is in the page cache, since it was just written.
     fn create(args: &HashArgs, bytes: &[u8]) -> anyhow::Result<RivalInput> {
         let folder = args.dir.clone().unwrap_or_else(std::env::temp_dir);
-        let place = TempDir::with_prefix_in("shoal-bench-", &folder).with_context(|| {
+        let own_folder = TempDir::with_prefix_in("shoal-bench-", &folder).with_context(|| {
             format!("cannot create a folder in {}: choose another --dir", folder.display())
         })?;
-        shutdown::clean_up_on_signal(place.path().to_owned())?;
-        let file = place.path().join("content.bin");
+        shutdown::clean_up_on_signal(own_folder.path().to_owned())?;
+        let file = own_folder.path().join("content.bin");
         let written = std::fs::write(&file, bytes).and_then(|()| File::open(&file)?.sync_all());
         written.with_context(|| {
             format!("cannot write {}: use a smaller --size or another --dir", file.display())
         })?;
-        Ok(RivalInput { source: Source::open(&file)?, file, _place: place })
+        Ok(RivalInput { source: Source::open(&file)?, file, _folder: own_folder })
     }
 }
 
-/// What sharing a file costs.
+/// Hashes everything that sharing a file needs.
 fn upload_workload<'a, W>(
     name: &'static str,
     hasher: &'a FileHasher,
@@ -124,7 +124,7 @@ where
     TimedWorkload { name, kind, run: Box::new(run) }
 }
 
-/// What all others are compared with.
+/// The workload of the [`REFERENCE`]: one SHA-1 pass over the bytes.
 fn reference_workload(bytes: &[u8]) -> TimedWorkload<'_> {
     TimedWorkload {
         name: "stream",
@@ -136,7 +136,7 @@ fn reference_workload(bytes: &[u8]) -> TimedWorkload<'_> {
     }
 }
 
-/// The workloads of one implementation.
+/// The three single-threaded workloads of one implementation.
 fn kind_workloads(hasher: Hasher, bytes: &[u8]) -> [TimedWorkload<'_>; 3] {
     let kind = || hasher.kind().to_string();
     let stream = move || {
@@ -152,7 +152,7 @@ fn kind_workloads(hasher: Hasher, bytes: &[u8]) -> [TimedWorkload<'_>; 3] {
         }
         Ok(())
     };
-    // The comparison is part of every run, so wrong expected values cost the same.
+    // The expected digests are zeros: a comparison costs the same whether or not it succeeds.
     let to = LinkEnd::File { length: bytes.len() as u64, digest: Digest([0; 20]) };
     let link = Some(LinkCheck { from: ChainState::INITIAL, to });
     let both_states = move || {
@@ -171,7 +171,7 @@ fn kind_workloads(hasher: Hasher, bytes: &[u8]) -> [TimedWorkload<'_>; 3] {
     ]
 }
 
-/// Pseudorandom bytes: no page is zero or equal to another, so the kernel shares none.
+/// Pseudorandom bytes: no page is zero or equal to another, so the kernel cannot merge any.
 fn random_bytes(size: u64, available: Option<u64>) -> anyhow::Result<Vec<u8>> {
     if let Some(available) = available
         && size > available
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_has_the_given_size_and_no_equal_pages() {
+    fn random_bytes_have_the_given_size_and_no_equal_pages() {
         let bytes = random_bytes(3 * 4_096 + 5, None).unwrap();
         assert_eq!(bytes.len(), 3 * 4_096 + 5);
         let pages: Vec<&[u8]> = bytes.chunks_exact(4_096).collect();

@@ -104,7 +104,7 @@ fn a_false_chain_costs_exactly_one_pass_and_blames_no_peer() {
     assert_eq!(done["sequential_passes"], 1, "{done}");
     let fetched = done["received_bytes"].as_u64().unwrap() - done["duplicate_bytes"].as_u64().unwrap();
     // On a machine that stalls, one more piece per connection may have been in flight at the end.
-    assert!(fetched < 2 * content.len() as u64, "it was fetched again: {done}");
+    assert!(fetched < 2 * content.len() as u64, "pieces were downloaded twice: {done}");
     assert!(std::fs::read(rig.path("copy")).unwrap() == content);
     let peers = bob.0.run(["get_peers", "g", "f"]).expect(0);
     assert_eq!(peers.out.trim(), provider.to_string(), "the provider is not withheld");
@@ -144,7 +144,7 @@ fn a_ticket_serves_only_its_owner() {
 
     let refused = |said: Vec<Message>| match &said[..] {
         [Message::Refused { code, .. }] => *code,
-        other => panic!("a stranger was told {other:?}"),
+        other => panic!("a stranger received {other:?}"),
     };
     assert_eq!(refused(consume(node, &ticket, &thief)), RefusedCode::Ticket, "stolen");
     let grant = Grant {
@@ -159,7 +159,7 @@ fn a_ticket_serves_only_its_owner() {
     let said = consume(node, &ticket, &owner);
     assert!(
         matches!(said[..], [Message::Opened { .. }, Message::Piece { .. }]),
-        "its owner was told {said:?}"
+        "its owner received {said:?}"
     );
     drop(bob);
 }

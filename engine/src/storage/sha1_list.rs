@@ -7,8 +7,8 @@
 //!
 //! The mapped file cannot change: it is created in a directory of this user alone, has no name before its
 //! first byte is written, and is open in this process only. (A program that reaches it through `/proc` could
-//! also write this process's memory.) A failing disk is what remains. `finish` syncs the file, so a disk that
-//! cannot take the bytes makes it fail. When a page cannot be read later, the guard of [`mem`](crate::mem)
+//! also write this process's memory.) The remaining risk is a failing disk. `finish` syncs the file, so it fails
+//! if the disk cannot store the bytes. When a page cannot be read later, the guard of [`mem`](crate::mem)
 //! shows zeros instead of ending the process, and [`BackingBytes::unreadable_at`] then reports it; callers
 //! ask before they blame a peer for a mismatch.
 //!

@@ -9,8 +9,8 @@
 //!
 //! Invariants:
 //! * Space for all wanted ranges is reserved before the first piece, on filesystems that can do so without
-//!   writing. The rest stays holes.
-//! * The final name is taken once, by a rename of flushed bytes, and replaces an existing file only if told to.
+//!   writing. Other ranges stay holes.
+//! * The final name is taken once, by a rename of flushed bytes, and replaces an existing file only if asked to.
 //! * After a failed flush, flushes keep failing until [`Target::clear_flush_failure`]. The kernel drops pages
 //!   that it could not write, reports that once, and would let the next flush succeed. Flushes run one at a
 //!   time for the same reason: of two concurrent ones only one would get the error.
@@ -59,8 +59,8 @@ enum FinishStep {
     FlushDirectory,
 }
 
-/// The crash order of the end: after a crash between any two steps, the final name has nothing, its former
-/// file, or the complete file.
+/// The crash order of [`Target::finish`]. After a crash between any two steps, the final name is absent, names
+/// the file that was there before, or names the complete file.
 const FINISH_ORDER: [FinishStep; 3] = [FinishStep::FlushFile, FinishStep::Rename, FinishStep::FlushDirectory];
 
 impl Target {
@@ -99,7 +99,7 @@ impl Target {
         self.partial.initial_length.is_none()
     }
 
-    /// Length of the partial file when it was opened, in bytes. Nothing was ever written behind it.
+    /// Length of the partial file when it was opened, in bytes. Nothing was ever written beyond it.
     #[must_use]
     pub fn initial_length(&self) -> u64 {
         self.partial.initial_length.unwrap_or(0)
@@ -145,17 +145,18 @@ impl Target {
     /// [`StorageError`].
     pub fn zero_range(&self, range: Range<u64>) -> Result<(), StorageError> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let len = range.end - range.start;
-        match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.partial.file, flags, range.start, len))
-        {
+        let range_bytes = range.end - range.start;
+        match rustix::io::retry_on_intr(|| {
+            rustix::fs::fallocate(&self.partial.file, flags, range.start, range_bytes)
+        }) {
             Ok(()) => Ok(()),
             Err(Errno::NOTSUP | Errno::NOSYS) => {
                 let zeros = vec![0; PIECE_BYTES as usize];
                 let mut start = range.start;
                 while start < range.end {
-                    let length = zeros.len().min(usize::try_from(range.end - start).unwrap_or(usize::MAX));
-                    self.write_piece(start, &zeros[..length])?;
-                    start += length as u64;
+                    let count = zeros.len().min(usize::try_from(range.end - start).unwrap_or(usize::MAX));
+                    self.write_piece(start, &zeros[..count])?;
+                    start += count as u64;
                 }
                 Ok(())
             }
@@ -187,17 +188,17 @@ impl Target {
             .map_err(|error| self.partial.error(StorageOperation::Sync, error))
     }
 
-    /// Drops a range, in bytes, from the page cache. It has to be on the disk and not mapped.
+    /// Drops a range, in bytes, from the page cache. The range must be on the disk and must not be mapped.
     ///
     /// # Errors
-    /// [`StorageError`] when the system refuses; the advice may also be ignored.
+    /// [`StorageError`] when the system refuses. It may also ignore the request without an error.
     pub fn drop_cached(&self, range: Range<u64>) -> Result<(), StorageError> {
         let length = NonZeroU64::new(range.end - range.start);
         rustix::fs::fadvise(&self.partial.file, range.start, length, Advice::DontNeed)
             .map_err(|errno| self.partial.error(StorageOperation::Sync, errno))
     }
 
-    /// Flushes everything written. Only afterwards may a record claim it. Blocks.
+    /// Flushes everything written. Only afterwards may a record list it. Blocks.
     ///
     /// # Errors
     /// [`StorageError`], and again until [`Target::clear_flush_failure`]: everything written since the last
@@ -214,7 +215,7 @@ impl Target {
         *lock(&self.flush_failed) = false;
     }
 
-    /// The error of flushes between a failure and [`Target::clear_flush_failure`].
+    /// The error that flushes return after a failure, until [`Target::clear_flush_failure`].
     pub(crate) fn flush_failed_error(&self) -> StorageError {
         self.partial.error(StorageOperation::Sync, StorageErrorKind::FlushFailed)
     }
@@ -248,14 +249,14 @@ impl Target {
     /// path. It may be called again after a failed rename or directory flush. Blocks.
     ///
     /// # Errors
-    /// [`StorageError`]: the final name is taken (`overwrite` allows to replace a regular file, and nothing
+    /// [`StorageError`]: the final name is taken (`overwrite` permits replacing a regular file, and nothing
     /// else), the partial file was removed or replaced, or the disk fails.
     pub fn finish(&self, overwrite: bool) -> Result<PathBuf, StorageError> {
         FINISH_ORDER.into_iter().try_for_each(|step| self.run_step(step, overwrite))?;
         Ok(self.path())
     }
 
-    /// Removes the partial file, unless another file has its name by now.
+    /// Removes the partial file, unless its name belongs to another file by now.
     ///
     /// # Errors
     /// [`StorageError`] when it exists and cannot be removed.

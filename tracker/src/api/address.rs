@@ -1,8 +1,9 @@
 //! IP addresses of clients: parsing, the address under which a session shares, and which addresses may be revealed.
 //!
-//! Addresses are compared parsed and unmapped: `::ffff:10.0.0.1` is `10.0.0.1`. A session shares under its connection's
-//! own IP and the port that it claims, so a client cannot direct a swarm at another machine. Only a connection on
-//! loopback may claim another IP, and only one on loopback.
+//! Addresses are compared in parsed form, with IPv4-mapped IPv6 addresses as IPv4: `::ffff:10.0.0.1` is `10.0.0.1`.
+//!
+//! A session shares under its connection's own IP and the port that it claims, so a client cannot direct a swarm at
+//! another machine. Only a loopback connection may claim another IP, and that IP must be a loopback address too.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +13,7 @@ pub enum BadAddress {
     /// Neither IPv4 nor IPv6.
     #[error("not an IP address")]
     NotAnIp,
-    /// `%eth0` and the like are valid on one machine only.
+    /// It has a scope such as `%eth0`, which is valid on one machine only.
     #[error("an address with a scope (`%...`) is valid on one machine only")]
     Scope,
     /// Not a number from 1 to 65535.
@@ -20,10 +21,10 @@ pub enum BadAddress {
     Port,
 }
 
-/// Reads an IP address; IPv6 may stand in brackets, and v4-mapped ones are unmapped.
+/// Reads an IP address; IPv6 may be in brackets. An IPv4-mapped address is returned as IPv4.
 ///
 /// # Errors
-/// [`BadAddress`] says what is wrong with it.
+/// [`BadAddress`] says what is wrong with the text.
 pub fn parse_ip(text: &str) -> Result<IpAddr, BadAddress> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if bare.contains('%') {
@@ -41,7 +42,7 @@ pub fn parse_port(text: &str) -> Result<u16, BadAddress> {
     text.parse().ok().filter(|port| digits && *port != 0).ok_or(BadAddress::Port)
 }
 
-/// The same address with a v4-mapped IP unmapped, without flow label and scope.
+/// The same address without flow label and scope. An IPv4-mapped IP becomes IPv4.
 #[must_use]
 pub fn unmap_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
@@ -63,7 +64,7 @@ pub fn share_address(connection: IpAddr, claimed: ClaimedAddress) -> SocketAddr 
     let own = connection.to_canonical();
     let ip = claimed.ip.map(|ip| ip.to_canonical()).filter(|ip| own.is_loopback() && ip.is_loopback());
     let shared = SocketAddr::new(ip.unwrap_or(own), claimed.port);
-    assert!(own.is_loopback() || shared.ip() == own, "{own} shares under {shared}");
+    assert!(own.is_loopback() || shared.ip() == own, "{own} must not share under {shared}");
     shared
 }
 

@@ -1,16 +1,16 @@
-//! `tracker_info.txt`: the addresses of a cluster's trackers, one a line, and where the file is looked for.
+//! Parses and locates `tracker_info.txt`, which lists the addresses of a cluster's trackers, one a line.
 //!
-//! `IP PORT`, `IP:PORT` and `[v6]:port` are read; `#` starts a comment. Port 0 lets the system choose a port.
+//! A line is `IP PORT`, `IP:PORT` or `[IPv6]:PORT`; `#` starts a comment. Port 0 lets the system choose a port.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::address::{self, BadAddress};
 
-/// Name of the file in the default places.
+/// Name of the file in the current or the parent directory.
 pub const FILE_NAME: &str = "tracker_info.txt";
 
-/// Environment variable that names the file.
+/// Environment variable that holds the path of the file.
 pub const TRACKERS_VARIABLE: &str = "SHOAL_TRACKERS";
 
 /// Why a text is not a cluster file.
@@ -20,8 +20,8 @@ pub enum BadClusterFile {
     /// A line is neither an address nor a comment.
     #[error("line {line}: `{text}`: {problem}. A line is `IP PORT`, `IP:PORT` or `[IPv6]:PORT`")]
     Line { line: usize, text: String, problem: BadAddress },
-    /// The same address stands on two lines.
-    #[error("line {line}: {address} stands in the file twice")]
+    /// Two lines have the same address.
+    #[error("line {line}: {address} is listed twice")]
     Twice { line: usize, address: SocketAddr },
     /// The file has no address.
     #[error("the file names no tracker. Write one a line, such as `127.0.0.1 8000`")]
@@ -34,9 +34,9 @@ pub enum BadClusterFile {
 /// [`BadClusterFile`] names the line.
 pub fn parse_cluster_file(text: &str) -> Result<Vec<SocketAddr>, BadClusterFile> {
     let mut trackers: Vec<SocketAddr> = Vec::new();
-    for (index, whole) in text.trim_start_matches('\u{FEFF}').lines().enumerate() {
+    for (index, full_line) in text.trim_start_matches('\u{FEFF}').lines().enumerate() {
         let line = index + 1;
-        let entry = whole.split('#').next().unwrap_or_default().trim();
+        let entry = full_line.split('#').next().unwrap_or_default().trim();
         if entry.is_empty() {
             continue;
         }
@@ -58,8 +58,9 @@ fn parse_line(entry: &str) -> Result<SocketAddr, BadAddress> {
         Some((ip, port)) => (ip, port.trim()),
         None => entry.rsplit_once(':').ok_or(BadAddress::NotAnIp)?,
     };
-    let joined_v6 = ip.contains(':') && !ip.starts_with('[') && !entry.contains(char::is_whitespace);
-    if joined_v6 {
+    // In `::1:8000` the port cannot be told from the address, so brackets are required.
+    let is_ambiguous = ip.contains(':') && !ip.starts_with('[') && !entry.contains(char::is_whitespace);
+    if is_ambiguous {
         return Err(BadAddress::NotAnIp);
     }
     let port = if port == "0" { 0 } else { address::parse_port(port)? };
@@ -74,8 +75,9 @@ pub struct NoClusterFile {
     pub looked_for: Vec<PathBuf>,
 }
 
-/// Finds the cluster file: `given` on the command line, else the one that the environment variable names (either must
-/// exist), else [`FILE_NAME`] in the current or the parent directory. `exists` says whether a path is a file.
+/// Finds the cluster file: the path `given` on the command line, else the path in the environment `variable`, else
+/// [`FILE_NAME`] in the current or the parent directory. A path that is given in either way must exist. `exists` tells
+/// whether a path is a file.
 ///
 /// # Errors
 /// [`NoClusterFile`] lists the paths that were tried.
@@ -100,7 +102,8 @@ mod tests {
 
     #[test]
     fn every_written_form_is_read() {
-        let text = "# ours\n127.0.0.1 8000\n127.0.0.1:8001 # second\n\n[::1]:8002\n::1\t8003\r\n10.0.0.1 0\n";
+        let text =
+            "# a cluster\n127.0.0.1 8000\n127.0.0.1:8001 # second\n\n[::1]:8002\n::1\t8003\r\n10.0.0.1 0\n";
         let trackers = parse_cluster_file(text).unwrap();
         let shown: Vec<String> = trackers.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["127.0.0.1:8000", "127.0.0.1:8001", "[::1]:8002", "[::1]:8003", "10.0.0.1:0"]);
@@ -114,7 +117,7 @@ mod tests {
             ("127.0.0.1 8000 9000", "line 1"),
             ("127.0.0.1:99999", "a port is"),
             ("::1:8000", "line 1"),
-            ("127.0.0.1 8000\n127.0.0.1:8000", "line 2: 127.0.0.1:8000 stands in the file twice"),
+            ("127.0.0.1 8000\n127.0.0.1:8000", "line 2: 127.0.0.1:8000 is listed twice"),
             ("# nothing\n", "no tracker"),
         ] {
             let error = parse_cluster_file(text).unwrap_err().to_string();
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_search_goes_from_the_explicit_to_the_parent() {
+    fn the_command_line_comes_before_variable_and_directories() {
         let only = |present: &'static str| move |path: &Path| path == Path::new(present);
         let find_at = |given: Option<&str>, variable: Option<&str>, present| {
             find_cluster_file(given.map(Path::new), variable.map(Path::new), only(present))

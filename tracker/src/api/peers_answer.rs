@@ -1,7 +1,7 @@
 //! The answer to `get_peers`, written by hand because it is the most frequent one: serde would visit 50 peers field by
 //! field and check each hex digit for escapes.
 //!
-//! Invariant: the bytes are those that serde writes for a [`PeersAnswer`], and serde reads them.
+//! Invariant: the output equals what serde writes for a [`PeersAnswer`]. The client reads it by serde.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,22 +11,23 @@ use serde::Serialize;
 
 use super::answers::{PeerEntry, PeersAnswer};
 
-/// Most bytes of one peer: its key is 64, its address at most 39. Sizes a buffer.
+/// Most bytes of one peer in JSON: 64 for its key, at most 39 for its address, and the field names. Sizes a buffer.
 const PEER_BYTES: usize = 160;
 
 /// Most bytes of the other fields except the ticket. Sizes a buffer.
 const REST_BYTES: usize = 64;
 
-/// Upper bound of the answer's fields, in bytes.
+/// Upper bound of the length of the answer's fields in JSON, in bytes.
 pub(super) fn room_bytes(answer: &PeersAnswer) -> usize {
     let ticket_bytes = answer.ticket.as_ref().map_or(0, base64_bytes);
     PEER_BYTES * answer.peers.len() + ticket_bytes + REST_BYTES
 }
 
-/// Appends the answer's fields to an object that has others already. The object is left open.
+/// Appends the answer's fields, each after a comma, to a JSON object that has at least one field. Does not write the
+/// object's closing brace.
 pub(super) fn append_peers(answer: &PeersAnswer, json: &mut Vec<u8>) {
     let PeersAnswer { peers, ticket, server_time } = answer;
-    let most_bytes = json.len() + room_bytes(answer);
+    let max_length = json.len() + room_bytes(answer);
     json.extend_from_slice(b",\"peers\":[");
     for (index, peer) in peers.iter().enumerate() {
         if index > 0 {
@@ -40,7 +41,7 @@ pub(super) fn append_peers(answer: &PeersAnswer, json: &mut Vec<u8>) {
     }
     json.extend_from_slice(b",\"server_time\":");
     append_value(server_time, json);
-    assert!(json.len() <= most_bytes, "room_bytes is an upper bound");
+    assert!(json.len() <= max_length, "room_bytes is an upper bound");
 }
 
 fn append_peer(peer: &PeerEntry, json: &mut Vec<u8>) {
@@ -106,6 +107,7 @@ mod tests {
             let mut by_hand = Vec::new();
             append_peers(&answer, &mut by_hand);
             by_hand.push(b'}');
+            // The first byte is the comma after earlier fields, of which there are none here.
             by_hand[0] = b'{';
             prop_assert_eq!(String::from_utf8(by_hand), Ok(serde_json::to_string(&answer).unwrap()));
         }

@@ -1,6 +1,6 @@
-//! Who may act: a user in a session that holds, and whether that user is a member of a group.
+//! Who may act: a user in a valid session; and whether that user is a member of a group.
 //!
-//! Invariants: a session holds while its row is there, names the actor's user, has not ended and has not expired; a
+//! Invariants: a session is valid while its row exists, names the actor's user, has not ended and has not expired; a
 //! [`VerifiedActor`] exists only for such a session. Non-members learn only whether a group exists.
 
 use super::id::{Actor, GroupId, UserId};
@@ -10,7 +10,7 @@ use super::row_key::RowKey;
 use super::rows::{self, GroupRow, MemberRow, SessionRow};
 use super::tables::Tables;
 
-/// A user whose session was found to hold.
+/// A user whose session was checked and is valid.
 #[derive(Clone, Debug)]
 pub(super) struct VerifiedActor<'a> {
     /// The user and the session.
@@ -22,7 +22,7 @@ pub(super) struct VerifiedActor<'a> {
 }
 
 impl<'a> VerifiedActor<'a> {
-    /// The actor, if its session holds at `at_s`.
+    /// The actor, if its session is valid at `at_s`.
     pub(super) fn find(
         tables: &dyn Tables,
         actor: &'a Actor,

@@ -23,7 +23,8 @@ pub(super) fn create_user(
     Ok(CommandOutcome::UserCreated)
 }
 
-/// Sets another password. The old one was checked before, at `password_epoch`, so of two concurrent changes one is refused.
+/// Sets another password. The old one was checked when the epoch was `password_epoch`. A different epoch now means that
+/// another change came first, and this one is refused.
 pub(super) fn change_password(
     tables: &mut dyn Tables,
     by: &VerifiedActor<'_>,

@@ -17,7 +17,7 @@ pub(super) fn count_share(tables: &mut dyn Tables, user: &UserId, holder: NodeEn
     rebind_node(tables, &key, before.as_ref(), &NodeRow { holder, session, logged_out: false, shares });
 }
 
-/// Counts one share less of the node under `key`. The last one removes the row.
+/// Subtracts one share from the count of the node under `key`. Removes the row when none is left.
 pub(super) fn uncount_share(tables: &mut dyn Tables, key: &RowKey) {
     let mut row: NodeRow = rows::indexed_row(tables, key);
     row.shares -= 1;

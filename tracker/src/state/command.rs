@@ -58,8 +58,8 @@ pub enum Policy {
 pub enum LogAction {
     /// Creates a user. The state machine never reads the hash of the password.
     CreateUser { user: UserId, password_hash: String },
-    /// Begins a session, under a new random id, after its password was checked. Another password since the epoch of that check
-    /// refuses the login. Brings the shares of the node, if the client listens as one, back online.
+    /// Begins a session, under a new random id, after its password was checked. If the password was changed since the epoch of
+    /// that check, the login is refused. Brings the shares of the node, if the client listens as one, back online.
     Login { user: UserId, password_epoch: u32, session: SessionId, node: Option<NodeEndpoint> },
     /// Ends the actor's session. The shares of its nodes are offline until the next login.
     Logout,

@@ -141,7 +141,7 @@ pub(super) fn delete_file(tables: &mut dyn Tables, file: &GroupFile) {
 pub(super) fn file_names(tables: &dyn Tables, group: &GroupId) -> Vec<FileName> {
     let mut names = Vec::new();
     rows::visit_rows::<FileRow>(tables, &RowKey::group(group).prefix(), |rest, _| {
-        names.push(row_key::file_name(rest))
+        names.push(row_key::file_name(rest));
     });
     names
 }

@@ -143,7 +143,7 @@ fn end_membership(
 fn earliest_member(tables: &dyn Tables, group: &GroupId) -> Option<UserId> {
     let mut first = None;
     rows::visit_page::<AgeRow>(tables, &RowKey::group(group).prefix(), None, 1, |_, row| {
-        first = Some(row.user)
+        first = Some(row.user);
     });
     first
 }

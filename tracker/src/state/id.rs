@@ -108,8 +108,8 @@ impl std::fmt::Display for GroupFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(#[serde(with = "serde_forms::hex_bytes")] pub [u8; 16]);
 
-/// SHA-256 of the JSON text of a client's `request_id`, whose form and length the client chooses. Under it a retry finds the
-/// first outcome.
+/// SHA-256 of the JSON text of a client's `request_id`, whose form and length the client chooses. A retry finds
+/// the first outcome by this hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(#[serde(with = "serde_forms::hex_bytes")] [u8; 32]);
 
@@ -132,7 +132,7 @@ impl RequestId {
 pub struct Actor {
     /// Name of the user.
     pub user: UserId,
-    /// The session. Whether it holds is checked when a command is applied.
+    /// The session. Whether it is valid is checked when a command is applied.
     pub session: SessionId,
 }
 

@@ -1,7 +1,7 @@
 //! The state machine: the only way in which the replicated state changes.
 //!
 //! Invariants: `apply` reads nothing but the tables and the command. A refused command changes nothing but the refusal
-//! remembered under its request id. An actor's command counts only while its session holds.
+//! remembered under its request id. An actor's command counts only while its session is valid.
 
 use super::access::VerifiedActor;
 use super::command::{LogAction, LogCommand};

@@ -53,7 +53,7 @@ pub enum CommandOutcome {
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the messages show the fields")]
 pub enum CommandRefusal {
-    /// The command needs an actor whose session holds.
+    /// The command needs an actor whose session is valid.
     #[error("not logged in, or the session has ended")]
     NotLoggedIn,
     /// The password was changed after it was checked.

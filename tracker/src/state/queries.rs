@@ -1,7 +1,7 @@
 //! Read-only queries of the replicated state. Lists are in the order of names, and come in pages where asked.
 //!
-//! Invariant: tables whose reads fail yield less than is there, and no query panics over that. The caller checks
-//! afterwards whether everything was read.
+//! Invariant: when a read of a table fails, a query returns fewer rows and does not panic. The caller checks afterwards
+//! whether every read succeeded.
 
 use engine::proto::manifest::{FileName, FileProof};
 
@@ -24,7 +24,7 @@ pub struct StateQueries<'a> {
     tables: &'a dyn Tables,
 }
 
-/// A session that holds.
+/// A valid session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionView {
     /// The session's user.
@@ -52,7 +52,7 @@ pub struct WhoamiView {
     pub user: UserId,
     /// When the user was created, in seconds since the Unix epoch.
     pub created_s: u64,
-    /// Number of the user's sessions that hold.
+    /// Number of the user's valid sessions.
     pub sessions: usize,
 }
 
@@ -111,7 +111,7 @@ impl<'a> StateQueries<'a> {
         retry::first_answer(self.tables, command)
     }
 
-    /// A session, if it holds at `at_s`.
+    /// A session, if it is valid at `at_s`.
     #[must_use]
     pub fn session(&self, session: SessionId, at_s: u64) -> Option<SessionView> {
         let row: SessionRow = rows::read_row(self.tables, &RowKey::session(session))?;
@@ -123,7 +123,7 @@ impl<'a> StateQueries<'a> {
         })
     }
 
-    /// What an actor may know about its user; `None` when the session does not hold at `at_s`.
+    /// What an actor may know about its user; `None` when the session is not valid at `at_s`.
     #[must_use]
     pub fn whoami(&self, actor: &Actor, at_s: u64) -> Option<WhoamiView> {
         VerifiedActor::find(self.tables, actor, at_s).ok()?;

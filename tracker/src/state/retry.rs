@@ -34,8 +34,8 @@ pub(super) fn first_answer(tables: &dyn Tables, command: &LogCommand) -> Option<
     }
 }
 
-/// Keeps an outcome and removes the one that is [`ANSWERS_PER_SESSION`] older. A refusal because the session does not hold
-/// is not kept.
+/// Keeps an outcome and removes the one that is [`ANSWERS_PER_SESSION`] older. A refusal because the session is not
+/// valid is not kept.
 pub(super) fn remember_outcome(tables: &mut dyn Tables, command: &LogCommand, answer: &ApplyResult) {
     if answer == &Err(CommandRefusal::NotLoggedIn) {
         return;
@@ -67,7 +67,7 @@ pub(super) fn forget_session(tables: &mut dyn Tables, session: SessionId) {
 
 /// SHA-256 over the JSON of what the client asked for.
 ///
-/// Left out is what the server adds anew with each try: a node's address and key, the random name of an upload's parts, a
+/// It leaves out what the server adds to each try: a node's address and key, the random name of an upload's parts, a
 /// password's salted hash. So a retry has the digest of its first try.
 fn digest_request(action: &LogAction) -> [u8; 32] {
     match action {

@@ -1,7 +1,8 @@
-//! The rows of the tables, and their form as bytes.
+//! The typed rows of the tables, and how they are read and written as bytes.
 //!
-//! Invariants: a value is JSON with fields in a fixed order, except in [`manifest`](super::manifest), so equal rows are
-//! equal bytes. A row that cannot be parsed was not written by this code and stops the process.
+//! Invariants: a value is JSON with fields in a fixed order, so equal rows are equal bytes. Exceptions: rows of
+//! [`manifest`](super::manifest) are raw bytes, and marks are empty. A row that cannot be parsed is a bug or corruption
+//! and stops the process.
 
 use std::ops::ControlFlow;
 
@@ -56,7 +57,7 @@ pub(super) struct NodeRow {
     pub(super) session: SessionId,
     /// True after that session ended: offline until the next login.
     pub(super) logged_out: bool,
-    /// Number of files it shares. The last one removes the row.
+    /// Number of files that it shares. The row is removed when no file is left.
     pub(super) shares: u64,
 }
 
@@ -67,23 +68,24 @@ pub(super) struct GroupRow {
     pub(super) policy: Policy,
     pub(super) created_s: u64,
     pub(super) members: u64,
-    /// Number of the next member: the order of age.
+    /// Join number of the next member. It grows with each join.
     pub(super) next_joined: u64,
 }
 
-/// A membership.
+/// A user's membership in a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MemberRow {
+    /// Join number, from [`GroupRow::next_joined`].
     pub(super) joined: u64,
 }
 
-/// A membership by age, earliest first.
+/// A group's member in the index by join number, which lists the earliest member first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AgeRow {
     pub(super) user: UserId,
 }
 
-/// A request to join.
+/// A user's request to join a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct JoinRequestRow {
     pub(super) asked_s: u64,
@@ -94,42 +96,44 @@ pub(super) struct JoinRequestRow {
 pub(super) struct FileRow {
     pub(super) uploader: UserId,
     pub(super) uploaded_s: u64,
-    /// In bytes, if the uploader gave it.
+    /// Length in bytes, if the uploader gave it.
     pub(super) length: Option<u64>,
     pub(super) pieces: u32,
     #[serde(with = "serde_forms::proof")]
     pub(super) proof: FileProof,
     pub(super) has_chain: bool,
-    /// Number of its manifest.
+    /// Number of its manifest, which is part of the keys of the manifest's rows.
     pub(super) manifest: u64,
-    /// Fold of all its piece digests.
+    /// Fold of all its piece digests, see [`manifest`](super::manifest).
     #[serde(with = "serde_forms::hex_bytes")]
     pub(super) fold: [u8; 32],
 }
 
-/// An upload in parts.
+/// An unfinished upload in parts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct UploadRow {
+    /// Number of the manifest that its parts are stored in.
     pub(super) manifest: u64,
-    /// Number of pieces stored.
+    /// Number of pieces stored so far, and so the index of the next part's first piece.
     pub(super) next: u32,
     pub(super) has_chain: bool,
+    /// Fold of the digests of all pieces stored so far.
     #[serde(with = "serde_forms::hex_bytes")]
     pub(super) fold: [u8; 32],
-    /// Time of the last part.
+    /// When the last part came, in seconds since the Unix epoch.
     pub(super) part_s: u64,
 }
 
 /// The first outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AnswerRow {
-    /// Digest of the request, see `retry.rs`.
+    /// Digest of the request, see [`retry`](super::retry). Stored tables call it `wish`.
     #[serde(rename = "wish", with = "serde_forms::hex_bytes")]
     pub(super) request_digest: [u8; 32],
     pub(super) answer: ApplyResult,
 }
 
-/// The request whose outcome was remembered under a number.
+/// The id of the request whose outcome was the n-th that the session remembered; n is in the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AnswerOrderRow(#[serde(with = "serde_forms::hex_bytes")] pub(super) [u8; 32]);
 
@@ -152,7 +156,7 @@ rows!(
 );
 
 fn parse_row<R: TableRow>(value: &[u8]) -> R {
-    serde_json::from_slice(value).expect("rows are written by `write` alone, in this very form")
+    serde_json::from_slice(value).expect("rows are written by `write_row` alone, in this form")
 }
 
 pub(super) fn read_row<R: TableRow>(tables: &dyn Tables, key: &RowKey) -> Option<R> {
@@ -164,13 +168,14 @@ pub(super) fn row_exists<R: TableRow>(tables: &dyn Tables, key: &RowKey) -> bool
     tables.get(R::TABLE, &key.0).is_some()
 }
 
-/// Reads a row that another row refers to.
+/// Reads a row that an index refers to; it must exist.
 pub(super) fn indexed_row<R: TableRow>(tables: &dyn Tables, key: &RowKey) -> R {
     read_row(tables, key).expect("an index is written and removed together with the rows that it names")
 }
 
 pub(super) fn write_row<R: TableRow>(tables: &mut dyn Tables, key: &RowKey, row: &R) {
-    let value = serde_json::to_vec(row).expect("rows have string keys and nothing that can fail");
+    let value =
+        serde_json::to_vec(row).expect("rows have string keys, and serializing their fields cannot fail");
     tables.put(R::TABLE, &key.0, &value);
 }
 
@@ -181,7 +186,7 @@ pub(super) fn take_row<R: TableRow>(tables: &mut dyn Tables, key: &RowKey) -> Op
     row
 }
 
-/// Writes a row that consists of its key alone.
+/// Writes a row with an empty value: its key says everything.
 pub(super) fn write_mark(tables: &mut dyn Tables, table: Table, key: &RowKey) {
     tables.put(table, &key.0, &[]);
 }
@@ -196,20 +201,20 @@ pub(super) fn visit_raw(tables: &dyn Tables, table: Table, prefix: &[u8], from: 
 }
 
 /// Visits all typed rows with a prefix.
-pub(super) fn visit_rows<R: TableRow>(tables: &dyn Tables, prefix: &[u8], mut each: impl FnMut(&[u8], R)) {
+pub(super) fn visit_rows<R: TableRow>(tables: &dyn Tables, prefix: &[u8], mut visit: impl FnMut(&[u8], R)) {
     visit_raw(tables, R::TABLE, prefix, prefix, &mut |rest, value| {
-        each(rest, parse_row(value));
+        visit(rest, parse_row(value));
         ControlFlow::Continue(())
     });
 }
 
-/// Visits at most `count` typed rows after a key: one page of a list.
+/// Visits at most `count` typed rows that follow the key `after`: one page of a list.
 pub(super) fn visit_page<R: TableRow>(
     tables: &dyn Tables,
     prefix: &[u8],
     after: Option<&RowKey>,
     count: usize,
-    mut each: impl FnMut(&[u8], R),
+    mut visit: impl FnMut(&[u8], R),
 ) {
     // The least key above `after` is `after` followed by a zero byte.
     let from = after.map(|after| [&after.0[..], &[0]].concat()).unwrap_or_default();
@@ -219,7 +224,7 @@ pub(super) fn visit_page<R: TableRow>(
             return ControlFlow::Break(());
         }
         left -= 1;
-        each(rest, parse_row(value));
+        visit(rest, parse_row(value));
         ControlFlow::Continue(())
     });
 }
@@ -234,7 +239,7 @@ pub(super) fn collect_keys(tables: &dyn Tables, table: Table, prefix: &[u8]) -> 
     keys
 }
 
-/// Draws a manifest's number.
+/// Takes the next free manifest number.
 pub(super) fn next_manifest(tables: &mut dyn Tables) -> u64 {
     let key = RowKey::manifests();
     let next = read_row(tables, &key).map_or(0, |CounterRow(next)| next);

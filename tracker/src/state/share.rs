@@ -1,6 +1,6 @@
-//! Shares: which node has which file completely.
+//! Shares: which node seeds which file. A node shares a file once it has every piece.
 //!
-//! Invariants: a share stands in two tables, by file and by user, or in neither. Each is counted in its node's row. A user
+//! Invariants: a share has a row in two tables, by file and by user, or in neither. The row of its node counts it. A user
 //! has at most [`NODES_PER_USER_AND_FILE`] shares of a file.
 
 use super::binding;
@@ -12,7 +12,7 @@ use super::row_key::RowKey;
 use super::rows::{self, NodeRow};
 use super::tables::{Table, Tables};
 
-/// Refuses a share when the user has the most of this file, all of online nodes.
+/// Refuses a share when the user already has [`NODES_PER_USER_AND_FILE`] shares of this file and all are of online nodes.
 pub(super) fn check_room(
     tables: &dyn Tables,
     file: &GroupFile,
@@ -25,10 +25,10 @@ pub(super) fn check_room(
     }
 }
 
-/// Whether one more share fits.
+/// Whether a user may have one more share of a file.
 enum ShareRoom {
     Free,
-    /// It replaces the share of an offline node, which has this key.
+    /// It must replace the share of an offline node; this is that share's key.
     InPlaceOf(RowKey),
     None,
 }
@@ -56,8 +56,8 @@ pub(super) fn add_share(
     holder: NodeEndpoint,
     session: SessionId,
 ) {
-    let place = holder.identity();
-    let key = RowKey::share(file, user, place);
+    let identity = holder.identity();
+    let key = RowKey::share(file, user, identity);
     if tables.get(Table::Shares, &key.0).is_some() {
         binding::bind_node(tables, user, holder, session);
     } else {
@@ -65,7 +65,7 @@ pub(super) fn add_share(
             end_share(tables, file, &offline);
         }
         rows::write_mark(tables, Table::Shares, &key);
-        rows::write_mark(tables, Table::SharesByUser, &RowKey::share_by_user(file, user, place));
+        rows::write_mark(tables, Table::SharesByUser, &RowKey::share_by_user(file, user, identity));
         binding::count_share(tables, user, holder, session);
     }
 }
@@ -77,13 +77,13 @@ pub(super) fn remove_share(
     user: &UserId,
     holder: NodeEndpoint,
 ) -> bool {
-    let place = holder.identity();
-    let was = tables.remove(Table::Shares, &RowKey::share(file, user, place).0);
-    if was {
-        tables.remove(Table::SharesByUser, &RowKey::share_by_user(file, user, place).0);
-        binding::uncount_share(tables, &RowKey::node(user, place));
+    let identity = holder.identity();
+    let existed = tables.remove(Table::Shares, &RowKey::share(file, user, identity).0);
+    if existed {
+        tables.remove(Table::SharesByUser, &RowKey::share_by_user(file, user, identity).0);
+        binding::uncount_share(tables, &RowKey::node(user, identity));
     }
-    was
+    existed
 }
 
 /// Ends every share of a user in a group.

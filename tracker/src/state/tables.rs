@@ -1,7 +1,7 @@
-//! The interface of what stores the state: ordered tables of bytes.
+//! The storage interface of the state machine: ordered tables of bytes.
 //!
-//! An implementation guarantees: keys are ordered as bytes; what was put is read; a scan sees the rows as they are when it
-//! starts. Tables need not fit in memory: rows come one at a time.
+//! An implementation guarantees: keys are ordered as bytes; a read returns the last value written; a scan sees
+//! the rows as they are when it starts. Tables need not fit in memory: rows come one at a time.
 //!
 //! Reads and writes return no error, since no decision could handle one. An implementation that fails ends the process,
 //! unwinds, or keeps the error and reports it before anything is committed or answered.

@@ -1,4 +1,4 @@
-//! Turns the outcomes of loads into records: figures of each round, and latencies over all rounds.
+//! Turns the outcomes of loads into records: figures for each round, and latencies over all rounds.
 //!
 //! Invariant: refused and unanswered requests are recorded as failures next to the figures that include them.
 
@@ -11,35 +11,38 @@ use crate::mix::RequestKind;
 use crate::results::latency;
 use crate::results::sink::RecordSink;
 
-/// What a load measures.
+/// What a load measures, and how records name it.
 #[derive(Clone, Copy)]
 pub(crate) struct LoadSubject<'a> {
     /// The workload's name in records.
     pub(crate) workload: &'a str,
-    /// The measured tracker.
+    /// Name of the measured tracker in records.
     pub(crate) who: &'a str,
-    /// What the rate of answers counts; `None` at a fixed rate.
+    /// At the maximum rate, the metric's name for the reached rate, such as `requests`; `None` at a fixed rate.
     pub(crate) rate: Option<&'a str>,
-    /// Names of the kinds of requests.
+    /// Gives the name of a kind of request in records.
     pub(crate) names: &'a dyn Fn(RequestKind) -> &'static str,
-    /// CPU seconds that the tracker has used so far.
+    /// Reads the CPU seconds that the tracker has used so far; `None` if they cannot be read.
     pub(crate) cpu: &'a dyn Fn() -> Option<f64>,
 }
 
+/// Records the figures of all loads of a run.
 pub(crate) struct LoadFigures<'s> {
     pub(crate) sink: &'s mut RecordSink,
+    /// Number of measured rounds.
     rounds: u32,
+    /// Over all rounds. The key is workload, tracker and the kind's index; the value is the kind's name and histogram.
     latencies: BTreeMap<(String, String, usize), (&'static str, Histogram<u64>)>,
 }
 
 impl<'s> LoadFigures<'s> {
-    /// For a number of measured rounds.
+    /// Starts without figures. `rounds` is the number of measured rounds.
     pub(crate) fn new(sink: &'s mut RecordSink, rounds: u32) -> LoadFigures<'s> {
         LoadFigures { sink, rounds, latencies: BTreeMap::new() }
     }
 
-    /// Runs a load and records its outcome, unless the round is a warm-up. Gives whether every request was carried
-    /// out.
+    /// Runs a load and records its outcome. With `round` `None` it is a warm-up and nothing is recorded. Returns whether
+    /// every request was carried out; always true for a warm-up.
     pub(crate) fn measure(
         &mut self,
         subject: &LoadSubject<'_>,
@@ -48,17 +51,17 @@ impl<'s> LoadFigures<'s> {
     ) -> anyhow::Result<bool> {
         let before = (subject.cpu)();
         let outcome = run()?;
-        let spent = before.and_then(|before| Some((subject.cpu)()? - before));
+        let cpu_s = before.and_then(|before| Some((subject.cpu)()? - before));
         let Some(round) = round else { return Ok(true) };
-        self.record_round(subject, round, &outcome, spent)?;
-        let of = [subject.workload, subject.who];
+        self.record_round(subject, round, &outcome, cpu_s)?;
+        let load_name = [subject.workload, subject.who];
         if outcome.refused > 0 {
             let why = format!("{} of {} answers were refusals", outcome.refused, outcome.answered);
-            self.sink.record_failed(of, &why)?;
+            self.sink.record_failed(load_name, &why)?;
         }
         if outcome.unanswered > 0 {
             let why = format!("{} of {} requests got no answer", outcome.unanswered, outcome.due);
-            self.sink.record_failed(of, &why)?;
+            self.sink.record_failed(load_name, &why)?;
         }
         Ok(outcome.refused + outcome.unanswered == 0)
     }
@@ -68,38 +71,39 @@ impl<'s> LoadFigures<'s> {
         subject: &LoadSubject<'_>,
         round: u32,
         outcome: &LoadOutcome,
-        spent: Option<f64>,
+        cpu_s: Option<f64>,
     ) -> anyhow::Result<()> {
         let LoadSubject { workload, who, .. } = *subject;
-        let of = |metric| [workload, who, metric];
+        let name = |metric| [workload, who, metric];
         let lasted_s = outcome.lasted.as_secs_f64().max(1e-9);
         let carried_out = outcome.answered - outcome.refused;
         match subject.rate {
-            Some(rate) => self.sink.record_sample(of(rate), round, carried_out as f64 / lasted_s, "1/s")?,
+            Some(rate) => self.sink.record_sample(name(rate), round, carried_out as f64 / lasted_s, "1/s")?,
             None => {
-                self.sink.record_sample(of("requests due"), round, outcome.due as f64, "")?;
-                self.sink.record_sample(of("requests answered"), round, outcome.answered as f64, "")?;
-                self.sink.record_sample(of("requests unanswered"), round, outcome.unanswered as f64, "")?;
+                self.sink.record_sample(name("requests due"), round, outcome.due as f64, "")?;
+                self.sink.record_sample(name("requests answered"), round, outcome.answered as f64, "")?;
+                self.sink.record_sample(name("requests unanswered"), round, outcome.unanswered as f64, "")?;
                 self.keep_latencies(subject, outcome)?;
             }
         }
-        if let Some(spent) = spent {
-            self.sink.record_sample(of("cpu"), round, spent / carried_out.max(1) as f64 * 1e5, "s/100k")?;
-            self.sink.record_sample(of("cpu busy"), round, spent / lasted_s, "CPUs")?;
+        if let Some(cpu_s) = cpu_s {
+            self.sink.record_sample(name("cpu"), round, cpu_s / carried_out.max(1) as f64 * 1e5, "s/100k")?;
+            self.sink.record_sample(name("cpu busy"), round, cpu_s / lasted_s, "CPUs")?;
         }
         if subject.rate.is_none() {
-            let all = if self.rounds > 1 { format!("{who}, round {}", round + 1) } else { who.to_owned() };
-            self.sink.record_series([workload, &all], "answers/s", outcome.series.clone())?;
+            let series_name =
+                if self.rounds > 1 { format!("{who}, round {}", round + 1) } else { who.to_owned() };
+            self.sink.record_series([workload, &series_name], "answers/s", outcome.series.clone())?;
         }
         Ok(())
     }
 
     fn keep_latencies(&mut self, subject: &LoadSubject<'_>, outcome: &LoadOutcome) -> anyhow::Result<()> {
-        let found = RequestKind::ALL.iter().zip(&outcome.latencies).enumerate();
-        for (at, (kind, histogram)) in found.filter(|(_, (_, histogram))| !histogram.is_empty()) {
-            let key = (subject.workload.to_owned(), subject.who.to_owned(), at);
-            let new = || ((subject.names)(*kind), latency::new_histogram());
-            self.latencies.entry(key).or_insert_with(new).1.add(histogram)?;
+        let by_kind = RequestKind::ALL.iter().zip(&outcome.latencies).enumerate();
+        for (index, (kind, histogram)) in by_kind.filter(|(_, (_, histogram))| !histogram.is_empty()) {
+            let key = (subject.workload.to_owned(), subject.who.to_owned(), index);
+            let empty = || ((subject.names)(*kind), latency::new_histogram());
+            self.latencies.entry(key).or_insert_with(empty).1.add(histogram)?;
         }
         Ok(())
     }

@@ -59,7 +59,7 @@ pub(crate) struct RunCpus {
 }
 
 impl RunCpus {
-    /// Must be called before anything is started apart.
+    /// Must be called before [`start_apart`](Self::start_apart).
     pub(crate) fn read() -> RunCpus {
         RunCpus { all: sched_getaffinity(None).ok() }
     }

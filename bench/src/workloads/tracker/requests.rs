@@ -32,7 +32,7 @@ pub(crate) struct BenchAccount {
     /// The text of each kind; of an upload, the text before and after the file name.
     texts: [Vec<u8>; 4],
     upload: [Vec<u8>; 2],
-    /// The text of a first look-up before and after the key.
+    /// The text of an account's first look-up, before and after the peer key.
     first: [Vec<u8>; 2],
 }
 
@@ -212,7 +212,7 @@ impl<'a> IdleConnections<'a> {
         self.sockets.len()
     }
 
-    /// How many the tracker has left open: a read would neither give bytes nor the end.
+    /// How many the tracker has left open: a read returns neither bytes nor the end of the stream.
     pub(crate) fn open_count(&self) -> usize {
         let is_open = |socket: &&TcpStream| {
             let peeked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));

@@ -1,15 +1,14 @@
 //! Users and their sessions: create_user, login, logout, change_password, whoami.
 //!
-//! Only the answer to create_user reveals whether a user exists, and trying names there is delayed like
-//! failed logins.
+//! Only create_user reveals whether a user exists. Its refusal of a taken name is delayed like a failed login, so
+//! that names cannot be tried quickly.
 
 use crate::api::answers::{CommandAnswer, LoginAnswer, WhoamiAnswer};
 use crate::api::failure::RequestFailure;
 use crate::api::request::Password;
 use crate::api::response::CommandSuccess;
 use crate::state::command::{LogAction, LogCommand};
-use crate::state::id::UserId;
-use crate::state::id::{Actor, RequestId, SessionId};
+use crate::state::id::{Actor, RequestId, SessionId, UserId};
 use crate::state::limits::SESSION_LIFE_S;
 use crate::state::node::NodeEndpoint;
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
@@ -20,8 +19,10 @@ use super::super::session_token::{self, SessionClaims};
 use super::replies;
 use super::service::{BoundSession, Caller, Decision, RequestContext, RequestStep, Service, StepResult};
 
+/// A login whose password is being verified.
 struct LoginAttempt {
     user: UserId,
+    /// Epoch of the password hash that is used.
     password_epoch: u32,
     node: Option<NodeEndpoint>,
 }
@@ -52,7 +53,7 @@ impl Service {
         })
     }
 
-    /// Refuses a name that is taken. It counts as a failed login, or names could be tried without delay.
+    /// Refuses a taken name. It counts as a failed login: otherwise names could be tried without delay.
     fn refuse_taken_name(&mut self, caller: &Caller, user: UserId, now: ClockReading) -> StepResult {
         let delay_ms = self.throttle.record_failure(&user, caller.ip, now.ms);
         RequestStep::delayed_answer(Err(CommandRefusal::UserExists(user).into()), delay_ms)
@@ -122,8 +123,8 @@ impl Service {
         })
     }
 
-    /// Whether an earlier try of this request ended the session: its answer was lost, and the retry has no
-    /// session any more.
+    /// Whether this logout is a retry of one that ended the session. Its answer was lost, and the retry no longer
+    /// has a session.
     pub(super) fn logged_out_before(
         &self,
         token: &str,
@@ -150,24 +151,25 @@ impl Service {
         };
         let password_epoch = account.password_epoch;
         let (actor, request_id) = (context.actor.clone(), context.request_id);
-        let change = move |password_hash, at_s| {
+        let change_command = move |password_hash, at_s| {
             let action = LogAction::ChangePassword { password_epoch, password_hash };
             LogCommand::by(actor, at_s, request_id, action)
         };
-        let first_answer = self.state.queries().first_answer(&change.clone()(String::new(), now.unix_s));
+        // The hash may be empty here: retries are recognised without it, since each try salts it anew.
+        let first_answer =
+            self.state.queries().first_answer(&change_command.clone()(String::new(), now.unix_s));
         let user = context.actor.user.clone();
         if let Some(first @ Ok(_)) = first_answer {
-            // An earlier try of this request changed the password, and its answer was lost: verify the new
-            // one.
-            let repeat = move |delay_ms| password_changed(first, delay_ms);
-            return verify_then(user, new, account.password_hash, Box::new(repeat));
+            // An earlier try of this request has changed the password, so the new password is the one to verify.
+            let repeat_answer = move |delay_ms| password_changed(first, delay_ms);
+            return verify_then(user, new, account.password_hash, Box::new(repeat_answer));
         }
         let hash_new = move |delay_ms| {
             RequestStep::password(PasswordJob::Hash(new), move |_, _, result, now| {
                 let PasswordResult::Hashed(password_hash) = result else {
                     return Err(replies::internal_failure());
                 };
-                RequestStep::propose(change(password_hash, now.unix_s), move |_, _, decision, _| {
+                RequestStep::propose(change_command(password_hash, now.unix_s), move |_, _, decision, _| {
                     password_changed(decision, delay_ms)
                 })
             })
@@ -190,8 +192,8 @@ impl Service {
     }
 }
 
-/// Verifies a password. If it is correct, continues with `then`, which gets the delay of the answer in
-/// milliseconds; if not, the failure is counted and its answer delayed.
+/// Verifies a user's current password. If it is correct, calls `then` with the delay of the answer in
+/// milliseconds. If not, counts a failure and delays the refusal.
 fn verify_then(
     user: UserId,
     password: Password,
@@ -207,8 +209,8 @@ fn verify_then(
     })
 }
 
-/// The answer to `change_password`. The current session keeps its token, since the state knows the epoch with
-/// which it began.
+/// The answer to `change_password`. The token of the current session stays valid: the state compares its epoch with
+/// the one that the session had at login.
 fn password_changed(decision: Decision, delay_ms: u64) -> StepResult {
     let reply = match decision {
         Ok(CommandOutcome::PasswordChanged { .. }) => {

@@ -14,7 +14,7 @@ use super::super::limits::{CLASSIC_CANDIDATES_MAX, CLASSIC_PEERS_MAX, CLASSIC_PE
 
 const _: () = assert!(CLASSIC_CANDIDATES_MAX <= PeerPlace::MAX as usize, "every peer has a place");
 
-/// The input of that part.
+/// The input for naming the peers of each hash.
 pub(super) struct ClassicChunks {
     first: u32,
     /// Largest number of peers for one hash.

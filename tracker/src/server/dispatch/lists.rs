@@ -87,7 +87,7 @@ impl Service {
         RequestStep::answer(replies::success_with(message, answer))
     }
 
-    /// Appends a page of files. Whether those were the last. Seeders count as rows of the page too.
+    /// Appends a page of files and returns whether it was the last. Seeders count as rows of the page too.
     fn append_files(&self, query: &FileListQuery, built: &mut Vec<FileEntry>, now: ClockReading) -> bool {
         let queries = self.state.queries();
         let mut rows = 0;

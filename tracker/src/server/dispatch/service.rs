@@ -38,10 +38,10 @@ pub(in crate::server) type Decision = Result<CommandOutcome, CommandRefusal>;
 /// What a request needs next.
 pub(in crate::server) enum RequestStep {
     Answer(Box<CommandSuccess>),
-    /// Send this answer, so many milliseconds after the request came.
+    /// Send this answer this many milliseconds after the request arrived.
     DelayedAnswer(Box<Reply>, u64),
     BuildAnswer(AnswerBuilder),
-    /// Build the next page of a list in a later turn; so many bytes of it are built.
+    /// Build the next page of a list in a later turn. The number is the bytes built so far.
     ContinueList(usize, Continuation<()>),
     Password(PasswordJob, Continuation<PasswordResult>),
     Propose(Box<LogCommand>, Continuation<Decision>),
@@ -107,7 +107,7 @@ impl Caller {
     }
 }
 
-/// What a request of a valid session is carried out with.
+/// The session and node in whose name a request is carried out.
 #[derive(Clone)]
 pub(super) struct RequestContext {
     pub(super) actor: Actor,
@@ -175,7 +175,7 @@ impl Service {
         self.tickets.sweep(now.unix_s);
     }
 
-    /// Takes the session off a connection that is closed or takes no more requests. A second call does
+    /// Unbinds the session from a connection that is closed or takes no more requests. A second call does
     /// nothing.
     pub(in crate::server) fn connection_closed(&mut self, caller: &mut Caller, now: ClockReading) {
         self.unbind_session(caller, now);
@@ -232,7 +232,7 @@ impl Service {
         caller.session = Some(bound);
     }
 
-    /// Takes a session that was not found off its connection, unless a failed read was the reason.
+    /// Unbinds a session that was not found from its connection, unless a failed read was the reason.
     pub(super) fn unbind_if_readable(&mut self, caller: &mut Caller, now: ClockReading) {
         if self.state.can_read() {
             self.unbind_session(caller, now);

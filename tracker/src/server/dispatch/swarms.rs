@@ -152,7 +152,7 @@ impl Service {
         })
     }
 
-    /// Records pieces that a leecher has got. Gives the node when it has all pieces now.
+    /// Records pieces that a leecher has gained. Returns the node if it has all pieces now.
     fn record_gain(
         &mut self,
         context: &RequestContext,
