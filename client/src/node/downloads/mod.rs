@@ -3,6 +3,15 @@
 //! Always true: a download is on record before it begins, and until then the record of the one that it
 //! replaces stays inside. At most `DOWNLOADS_MAX` run. A thread that begins a download, or changes one that
 //! does not run, holds its lock.
+//!
+//! ```text
+//!   requests ──► control ──┬──► start, resume (here) ──┬──► compare   the destination with the manifest
+//!                          │                           ├──► describe  ask the trackers for the manifest
+//!                          ▼                           ▼
+//!                        table (states) ◄───────── announcer (one thread per running download)
+//!                          ├──► recorded   on record and not running
+//!                          └──► running    the engine's download and its record
+//! ```
 
 mod announcer;
 mod compare;
