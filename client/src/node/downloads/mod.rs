@@ -3,6 +3,15 @@
 //! Always true: a download is on record before it starts. If it replaces another download of the same file,
 //! its record contains the replaced record until it runs. At most `DOWNLOADS_MAX` downloads run. A thread that
 //! starts a download, or changes one that is not running, holds its lock.
+//!
+//! ```text
+//!   requests ──┬──► start, resume (here) ──┬──► compare    the file at the destination with the manifest
+//!              │            │              ├──► describe   ask the trackers for the manifest
+//!              │            │              └──► announcer  one thread per run: announces pieces
+//!              ▼            ▼
+//!           control ──► table (states) ──┬──► recorded     on record but not running
+//!                                        └──► running      the engine's download and its record
+//! ```
 
 mod announcer;
 mod compare;
