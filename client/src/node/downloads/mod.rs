@@ -1,5 +1,12 @@
 //! The downloads of this node: begun by users, resumed after a restart, controlled, listed.
 //!
+//! ```text
+//!   start, resume (here) ──┬──► describe (asks the tracker), compare (reads the destination)
+//!   control ───────────────┤
+//!                          └──► table (states) ──► running, recorded
+//!   announcer (one thread a run) ────────────────► running, describe
+//! ```
+//!
 //! Always true: a download is on record before it begins, and until then the record of the one that it
 //! replaces stays inside. At most `DOWNLOADS_MAX` run. A thread that begins a download, or changes one that
 //! does not run, holds its lock.
