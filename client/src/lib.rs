@@ -35,7 +35,7 @@ use tracing_subscriber::EnvFilter;
 
 use cli::CommandLine;
 use exit::{ClientFault, ExitCause};
-use plan::{ClientPlan, OutputPlan, ProcessEnv};
+use plan::{ClientEnvironment, ClientPlan, OutputPlan};
 use render::Screen;
 use signals::SignalHandler;
 
@@ -47,7 +47,7 @@ pub fn run() -> ExitCode {
         Err(error) => return report_usage(&error),
     };
     let outcome = working_directory().and_then(|directory| {
-        let env = ProcessEnv { var: &|name| std::env::var_os(name), directory };
+        let env = ClientEnvironment { var: &|name| std::env::var_os(name), directory };
         ClientPlan::resolve(&cli, &env)
     });
     let plan = match outcome {

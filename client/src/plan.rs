@@ -20,7 +20,7 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 
 /// Environment and working directory of the process.
-pub(crate) struct ProcessEnv<'a> {
+pub(crate) struct ClientEnvironment<'a> {
     pub(crate) var: &'a dyn Fn(&str) -> Option<OsString>,
     pub(crate) directory: PathBuf,
 }
@@ -78,7 +78,7 @@ impl ClientPlan {
     /// # Errors
     /// Usage error for a config file that is missing or invalid, an unknown SHA-1 implementation, or when no state directory can
     /// be determined. Exit 10 for a config file that cannot be read.
-    pub(crate) fn resolve(cli: &CommandLine, env: &ProcessEnv<'_>) -> Result<ClientPlan, ClientFault> {
+    pub(crate) fn resolve(cli: &CommandLine, env: &ClientEnvironment<'_>) -> Result<ClientPlan, ClientFault> {
         let (config, config_fault) = match read_config_file(cli.options.config.as_deref(), env) {
             Err(fault) if matches!(cli.command, Some(ClientCommand::Doctor)) => {
                 (ClientOptions::default(), Some(fault))
@@ -155,7 +155,7 @@ fn parse_hash_kind(name: &str) -> Result<HashKind, ClientFault> {
     if kind.is_supported() { Ok(kind) } else { Err(fault(UnsupportedKind { kind }.to_string())) }
 }
 
-fn read_config_file(named: Option<&Path>, env: &ProcessEnv<'_>) -> Result<ClientOptions, ClientFault> {
+fn read_config_file(named: Option<&Path>, env: &ClientEnvironment<'_>) -> Result<ClientOptions, ClientFault> {
     let path = match named {
         Some(path) => env.directory.join(path),
         None => match xdg_base_dir(env, "XDG_CONFIG_HOME", ".config") {
@@ -183,7 +183,7 @@ fn read_config_file(named: Option<&Path>, env: &ProcessEnv<'_>) -> Result<Client
     })
 }
 
-fn default_state_dir(env: &ProcessEnv<'_>) -> Result<PathBuf, ClientFault> {
+fn default_state_dir(env: &ClientEnvironment<'_>) -> Result<PathBuf, ClientFault> {
     xdg_base_dir(env, "XDG_STATE_HOME", ".local/state").map(|home| home.join("shoal")).ok_or_else(|| {
         ClientFault::new(
             ExitCause::Usage,
@@ -194,7 +194,7 @@ fn default_state_dir(env: &ProcessEnv<'_>) -> Result<PathBuf, ClientFault> {
 }
 
 /// XDG base directory: the variable when it is an absolute path, else a directory below `$HOME`.
-fn xdg_base_dir(env: &ProcessEnv<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
+fn xdg_base_dir(env: &ClientEnvironment<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
     let set = (env.var)(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || (env.var)("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     set.or_else(|| home().map(|home| home.join(below_home)))
@@ -213,7 +213,7 @@ mod tests {
         let var = |name: &str| vars.get(name).cloned();
         ClientPlan::resolve(
             &CommandLine::read(arguments).unwrap(),
-            &ProcessEnv { var: &var, directory: directory.to_owned() },
+            &ClientEnvironment { var: &var, directory: directory.to_owned() },
         )
     }
 

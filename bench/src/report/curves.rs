@@ -14,15 +14,15 @@ use crate::limits::{CHART_HEIGHT_PX, LEGEND_ROW_PX, TICKS_PER_HALF_DISTANCE, WID
 
 /// A named line of points.
 pub(crate) struct NamedCurve {
-    /// Its name in the legend. Curves with the same name share a style and a legend entry.
+    /// The name in the legend. Curves with the same name share a style and a legend entry.
     pub(crate) name: String,
     /// The contender, which determines the style.
     pub(crate) kind: String,
-    /// From left to right.
+    /// Points (x, y), in order of x.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Draws points in a style. A macro, since dashed and solid series have different types.
+/// Draws points in a style. It is a macro because dashed and solid series have different types.
 macro_rules! series {
     ($chart:expr, $points:expr, $style:expr, $width:expr) => {{
         let stroke = $style.colour.stroke_width($width);
@@ -37,18 +37,18 @@ macro_rules! series {
 /// Draws latencies, in nanoseconds, by percentile. On the x axis 90, 99, 99.9 % and so on are equally far apart.
 pub(crate) fn draw_percentiles(latencies: &[(String, String, Histogram<u64>)]) -> anyhow::Result<String> {
     let curves: Vec<NamedCurve> = latencies.iter().map(percentile_curve).collect();
-    let (mut least, mut most, mut end) = (f64::MAX, 1.0_f64, 100.0_f64);
+    let (mut min_y, mut max_y, mut max_x) = (f64::MAX, 1.0_f64, 100.0_f64);
     for (x, y) in curves.iter().flat_map(|curve| &curve.points) {
-        least = least.min(*y);
-        most = most.max(*y);
-        end = end.max(*x);
+        min_y = min_y.min(*y);
+        max_y = max_y.max(*y);
+        max_x = max_x.max(*x);
     }
     draw_picture(&curves, |root| {
         let mut chart = ChartBuilder::on(root)
             .margin(8)
             .x_label_area_size(44)
             .y_label_area_size(76)
-            .build_cartesian_2d((1.0..end).log_scale(), decade_range(least.min(most), most).log_scale())
+            .build_cartesian_2d((1.0..max_x).log_scale(), decade_range(min_y.min(max_y), max_y).log_scale())
             .map_err(|fault| fault.to_string())?;
         chart
             .configure_mesh()
@@ -79,9 +79,9 @@ fn format_nanoseconds(value: f64) -> String {
     format_duration(value.round() as u64)
 }
 
-/// Whole decades, so that the axis labels at least two values.
-fn decade_range(least: f64, most: f64) -> std::ops::Range<f64> {
-    10.0_f64.powf(least.log10().floor())..10.0_f64.powf((most * 1.01).log10().ceil())
+/// The range in whole powers of ten, so that the axis has at least two labels.
+fn decade_range(min: f64, max: f64) -> std::ops::Range<f64> {
+    10.0_f64.powf(min.log10().floor())..10.0_f64.powf((max * 1.01).log10().ceil())
 }
 
 /// An axis label without trailing zeros.
@@ -111,7 +111,7 @@ fn percentile_curve((name, kind, histogram): &(String, String, Histogram<u64>)) 
     NamedCurve { name: format!("{name} ({} requests)", histogram.len()), kind: kind.clone(), points }
 }
 
-/// Draws values over time, which is in milliseconds.
+/// Draws values over time. `x` of each point is in milliseconds; the axis shows seconds.
 pub(crate) fn draw_over_time(unit: &str, curves: &[NamedCurve]) -> anyhow::Result<String> {
     let seconds = |curve: &NamedCurve| NamedCurve {
         name: curve.name.clone(),
@@ -127,8 +127,8 @@ pub(crate) fn draw_over_time(unit: &str, curves: &[NamedCurve]) -> anyhow::Resul
     )
 }
 
-/// Draws values over a number of nodes, on a logarithmic axis.
-pub(crate) fn draw_over_count(of: &str, metric: &str, curves: &[NamedCurve]) -> anyhow::Result<String> {
+/// Draws values over a number of nodes. The x axis is logarithmic, to base 2.
+pub(crate) fn draw_over_count(x_name: &str, metric: &str, curves: &[NamedCurve]) -> anyhow::Result<String> {
     let doublings = |curve: &NamedCurve| NamedCurve {
         name: curve.name.clone(),
         kind: curve.kind.clone(),
@@ -136,11 +136,11 @@ pub(crate) fn draw_over_count(of: &str, metric: &str, curves: &[NamedCurve]) -> 
     };
     let curves: Vec<NamedCurve> = curves.iter().map(doublings).collect();
     let all = curves.iter().flat_map(|curve| &curve.points);
-    let (least, most) = all.fold((f64::MAX, 1.0_f64), |(least, most), (x, _)| (least.min(*x), most.max(*x)));
-    let x = least.min(most).floor()..most.ceil();
+    let (min, max) = all.fold((f64::MAX, 1.0_f64), |(min, max), (x, _)| (min.min(*x), max.max(*x)));
+    let x = min.min(max).floor()..max.ceil();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "doublings of at most 64")]
     let x_ticks = (x.end - x.start) as usize + 1;
-    draw_lines(&ChartAxes { x, x_name: of, x_ticks, x_label: count_name, y_name: metric }, &curves, true)
+    draw_lines(&ChartAxes { x, x_name, x_ticks, x_label: count_name, y_name: metric }, &curves, true)
 }
 
 /// The label of a power of two, given its exponent; empty between powers.
@@ -186,7 +186,7 @@ fn draw_lines(axes: &ChartAxes<'_>, curves: &[NamedCurve], dots: bool) -> anyhow
             .draw()
             .map_err(|fault| fault.to_string())?;
         for (line, style) in style_curves(curves) {
-            // Curves of several rounds are thin: they matter as a bundle.
+            // Curves with the same name are rounds of one contender, to be seen as a group: draw them thin.
             let width = if curves.iter().filter(|other| other.name == line.name).count() > 1 { 1 } else { 2 };
             let drawn = series!(chart, line.points.iter().copied(), style, width);
             drawn.map_err(|fault| fault.to_string())?;

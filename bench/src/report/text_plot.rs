@@ -1,4 +1,4 @@
-//! Bar plots for a terminal.
+//! Bar plots for a terminal: one plot a metric, one bar a result, drawn with block characters.
 
 use std::fmt::Write as _;
 
@@ -9,16 +9,16 @@ use crate::results::record::ResultRecord;
 /// Bars of 0 to 7 eighths of a character's width.
 const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
-/// A plot for each metric with several results.
+/// Draws a plot for each metric that has at least two results.
 pub(crate) fn draw_plots(results: &[&ResultRecord]) -> String {
     let mut text = String::new();
     let mut drawn: Vec<&str> = Vec::new();
     for result in results {
-        let same: Vec<&&ResultRecord> =
+        let of_metric: Vec<&&ResultRecord> =
             results.iter().filter(|other| other.metric == result.metric).collect();
-        if same.len() > 1 && !drawn.contains(&result.metric.as_str()) {
+        if of_metric.len() > 1 && !drawn.contains(&result.metric.as_str()) {
             drawn.push(&result.metric);
-            text += &plot_metric(&same);
+            text += &plot_metric(&of_metric);
         }
     }
     text
@@ -27,26 +27,26 @@ pub(crate) fn draw_plots(results: &[&ResultRecord]) -> String {
 fn plot_metric(results: &[&&ResultRecord]) -> String {
     let name = |result: &ResultRecord| format!("{} {}", result.workload, result.kind);
     let width = results.iter().map(|result| name(result).chars().count()).max().unwrap_or(0);
-    let top = results.iter().map(|result| result.spread.median).fold(f64::MIN_POSITIVE, f64::max);
+    let largest = results.iter().map(|result| result.spread.median).fold(f64::MIN_POSITIVE, f64::max);
     let mut text = String::new();
     for (at, result) in results.iter().enumerate() {
         if at == 0 {
             let _ = writeln!(text, "\n{}", with_unit(&result.metric, &result.unit));
         }
-        let bar = text_bar(result.spread.median / top);
+        let bar = text_bar(result.spread.median / largest);
         let _ = writeln!(text, "{:<width$} {bar} {}", name(result), format_figure(result.spread.median));
     }
     text
 }
 
-/// A bar as a part, from 0 to 1, of the full length.
-fn text_bar(part: f64) -> String {
+/// Draws a bar that fills `fraction`, from 0 to 1, of the full length.
+fn text_bar(fraction: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "between 0 and the full width"
     )]
-    let eighths = (part.clamp(0.0, 1.0) * (TEXT_BAR_CHARS * EIGHTHS.len()) as f64).round() as usize;
+    let eighths = (fraction.clamp(0.0, 1.0) * (TEXT_BAR_CHARS * EIGHTHS.len()) as f64).round() as usize;
     let mut bar = "█".repeat(eighths / EIGHTHS.len());
     if !eighths.is_multiple_of(EIGHTHS.len()) {
         bar.push(EIGHTHS[eighths % EIGHTHS.len()]);

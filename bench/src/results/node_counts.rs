@@ -1,6 +1,6 @@
-//! The numbers of seeders and leechers of a transfer, as the name of its workload contains them.
+//! The numbers of seeders and leechers of a transfer, written and parsed as the name of its workload.
 //!
-//! Invariant: every name that is written can be parsed, so reports of old records can be drawn.
+//! Invariant: every written name can be parsed, since a report reads the counts from the names in the records.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub(crate) fn count_noun(count: usize, one: &str) -> String {
 }
 
 impl NodeCounts {
-    /// Parses the name of a workload.
+    /// Parses the name of a workload; `None` if the name has another form.
     pub(crate) fn parse(workload: &str) -> Option<NodeCounts> {
         let (seeders, leechers) = workload.split_once(" to ")?;
         let count = |words: &str, one: &str| {
@@ -43,9 +43,9 @@ mod tests {
         for (seeders, leechers, name) in
             [(1, 1, "1 seeder to 1 leecher"), (3, 64, "3 seeders to 64 leechers")]
         {
-            let shape = NodeCounts { seeders, leechers };
-            assert_eq!(shape.to_string(), name);
-            assert_eq!(NodeCounts::parse(name), Some(shape));
+            let counts = NodeCounts { seeders, leechers };
+            assert_eq!(counts.to_string(), name);
+            assert_eq!(NodeCounts::parse(name), Some(counts));
         }
         for other in ["compare", "upload of the file", "x seeders to 1 leecher", "1 seeder to 1 seeder"] {
             assert_eq!(NodeCounts::parse(other), None, "{other}");

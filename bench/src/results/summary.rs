@@ -1,6 +1,6 @@
 //! Summarizes samples into results: medians, extremes, and ratios to references.
 //!
-//! Invariant: a ratio divides two values of the same round, so that a slower machine slows both.
+//! Invariant: a ratio divides two values of the same round, so a slow moment of the machine affects both.
 
 use super::record::{ReferenceRatio, ResultRecord, SampleRecord, ValueSpread};
 
@@ -18,7 +18,8 @@ pub(crate) fn value_spread(values: &[f64]) -> Option<ValueSpread> {
     Some(ValueSpread { median, min, max })
 }
 
-/// One result for each metric of each kind of each workload, in order of their first samples.
+/// Makes one result of all samples with the same workload, kind and metric. The order is that of their first
+/// samples.
 pub(crate) fn summarize_samples(samples: &[SampleRecord]) -> Vec<ResultRecord> {
     let mut firsts: Vec<&SampleRecord> = Vec::new();
     for sample in samples {
@@ -38,11 +39,11 @@ fn summarize_series(first: &SampleRecord, samples: &[SampleRecord]) -> Option<Re
     let own: Vec<&SampleRecord> = samples.iter().filter(|sample| is_same_series(first, sample)).collect();
     let values: Vec<f64> = own.iter().map(|sample| sample.value).collect();
     let ratio = |reference: &&SampleRecord| {
-        let of_round =
+        let reference_in_round =
             |round| samples.iter().find(|sample| is_same_series(reference, sample) && sample.round == round);
         let quotients: Vec<f64> = own
             .iter()
-            .filter_map(|sample| Some(sample.value / of_round(sample.round)?.value))
+            .filter_map(|sample| Some(sample.value / reference_in_round(sample.round)?.value))
             .filter(|quotient| quotient.is_finite())
             .collect();
         Some(ReferenceRatio { to: reference_name(reference, first), spread: value_spread(&quotients)? })
@@ -59,7 +60,8 @@ fn summarize_series(first: &SampleRecord, samples: &[SampleRecord]) -> Option<Re
     })
 }
 
-/// The references of a result's own workload or, if it has none, all references of its metric.
+/// The references for the metric of `first`: those of its workload, or those of all workloads if its own has
+/// none.
 fn find_references<'a>(first: &SampleRecord, samples: &'a [SampleRecord]) -> Vec<&'a SampleRecord> {
     let mut all: Vec<&SampleRecord> = Vec::new();
     for sample in samples.iter().filter(|sample| sample.reference && sample.metric == first.metric) {
@@ -72,7 +74,7 @@ fn find_references<'a>(first: &SampleRecord, samples: &'a [SampleRecord]) -> Vec
     if own.is_empty() { all } else { own }
 }
 
-/// How `first` names a reference.
+/// The name of a reference in the result of `first`: the workload is left out if both have the same one.
 fn reference_name(reference: &SampleRecord, first: &SampleRecord) -> String {
     if reference.workload == first.workload {
         reference.kind.clone()

@@ -19,6 +19,10 @@ mod downloads;
 mod events;
 mod heartbeat;
 mod locks;
+#[cfg(test)]
+mod locks_model;
+#[cfg(test)]
+mod locks_tests;
 mod peer;
 mod recovery;
 mod retry_policy;
@@ -27,6 +31,7 @@ mod runtime;
 mod serve;
 mod shares;
 mod shutdown;
+mod sync;
 pub(crate) mod trackers;
 
 pub(crate) use disk::records::{accepts_download_record, accepts_share_record};

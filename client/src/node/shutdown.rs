@@ -1,9 +1,8 @@
 //! Flags that threads sleep on: the node's shutdown, and the wake-up of its recovery thread.
 
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use engine::lock::lock;
+use super::sync::{Condvar, Mutex, PoisonError, lock};
 
 /// A flag that is set once and stays set. A node's shutdown is one.
 #[derive(Debug, Default)]
@@ -69,34 +68,5 @@ impl WakeupFlag {
             }
         };
         std::mem::take(&mut *is_set)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    #[test]
-    fn a_latch_wakes_the_threads_that_wait_and_stays_set() {
-        let latch = Arc::new(Latch::default());
-        assert!(!latch.wait_timeout(Duration::ZERO));
-        let waiter = std::thread::spawn({
-            let latch = Arc::clone(&latch);
-            move || latch.wait()
-        });
-        latch.set();
-        waiter.join().unwrap();
-        assert!(latch.is_set() && latch.wait_timeout(Duration::MAX));
-    }
-
-    #[test]
-    fn a_wakeup_before_the_wait_is_not_lost_and_counts_once() {
-        let wakeup = WakeupFlag::default();
-        wakeup.set();
-        wakeup.set();
-        assert!(wakeup.wait(None));
-        assert!(!wakeup.wait(Some(Duration::ZERO)));
     }
 }

@@ -23,7 +23,7 @@ use crate::exit::ClientFault;
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
 use crate::plan::OutputPlan;
 
-use progress::ProgressLine;
+use progress::{ProgressLine, write_stderr};
 
 /// Stdout and stderr of this process.
 pub(crate) struct Screen {
@@ -159,12 +159,6 @@ fn write_stdout(text: &str) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Writes text to stderr.
-fn write_stderr(text: &str) {
-    // There is no other place to report a failure to write to stderr.
-    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// The error of a failed write to stdout.

@@ -1,10 +1,11 @@
 //! Progress on stderr: one redrawn line on a terminal, otherwise a plain line at intervals.
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{figures, transfer, write_stderr};
+use super::{figures, transfer};
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::limits;
@@ -114,6 +115,12 @@ fn event_kind(event: &NodeEvent) -> String {
         }
         NodeEvent::Notice { .. } => "notice".into(),
     }
+}
+
+/// Writes text to stderr.
+pub(super) fn write_stderr(text: &str) {
+    // There is no other place to report a failure to write to stderr.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Reads JSON values without fixing their type, so that a wrong type becomes a refusal that names the field instead of a
-//! parser error. Values that are not needed are skipped without being kept.
+//! Reads JSON values of any type, so that a value of the wrong type leads to a refusal that names the field and not to
+//! a parser error. Values that are not needed are skipped and take no memory.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,15 +21,15 @@ pub(super) enum JsonScalar {
 
 /// A type that can be made from any JSON value.
 pub(super) trait FromAnyJson: Sized {
-    /// From a value that is no array and no object.
+    /// From a value that is neither array nor object.
     fn from_scalar(value: JsonScalar) -> Self;
 
-    /// From an array.
+    /// From an array. By default its elements are skipped and it counts as [`JsonScalar::Wrong`].
     fn from_array<'de, A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
         drain_array(list).map(|()| Self::from_scalar(JsonScalar::Wrong))
     }
 
-    /// From an object.
+    /// From an object. By default its fields are skipped and it counts as [`JsonScalar::Wrong`].
     fn from_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Self::from_scalar(JsonScalar::Wrong))

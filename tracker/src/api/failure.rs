@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The stable code of a failure. Codes may be added; none changes its meaning.
+/// The stable code of a failure. New codes may be added; the meaning of a code never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
@@ -57,28 +57,28 @@ impl fmt::Display for FailureCode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RequestFailure {
-    /// For programs.
+    /// The code, for programs.
     pub code: FailureCode,
-    /// For people: what happened, to what.
+    /// What happened, and to what; for people.
     pub message: String,
     /// What to type next, if there is something.
     pub fix: Option<String>,
 }
 
 impl RequestFailure {
-    /// A failure without a fix.
+    /// Makes a failure without a fix.
     #[must_use]
     pub fn new(code: FailureCode, message: impl Into<String>) -> RequestFailure {
         RequestFailure { code, message: message.into(), fix: None }
     }
 
-    /// The same failure with a fix.
+    /// Adds what to type next.
     #[must_use]
     pub fn with_fix(self, fix: impl Into<String>) -> RequestFailure {
         RequestFailure { fix: Some(fix.into()), ..self }
     }
 
-    /// A field that is missing or wrong.
+    /// Makes a failure for a field that is missing or wrong.
     #[must_use]
     pub fn field(name: &str, problem: impl fmt::Display) -> RequestFailure {
         RequestFailure::new(FailureCode::BadRequest, format!("{name}: {problem}"))

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::limits::HEX_LIST_MAX;
 
-/// A 20-byte value of such a list: [`Digest`] or [`ChainState`].
+/// A 20-byte value that can stand in such a list: [`Digest`] or [`ChainState`].
 pub trait HashValue: Copy + std::fmt::Display + std::str::FromStr<Err: std::fmt::Display> {
     /// The value with these bytes.
     fn from_bytes(bytes: [u8; 20]) -> Self;
@@ -41,7 +41,7 @@ impl HashValue for ChainState {
     }
 }
 
-/// Form of a written list; either is read.
+/// The JSON form in which a list is written. Reading accepts both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HashForm {
     /// An array of strings of 40 hex digits.
@@ -58,7 +58,7 @@ impl HashForm {
     }
 }
 
-/// A text is not a list in base64.
+/// The text is not one base64 string of joined 20-byte values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one base64 string of joined 20-byte values")]
 pub struct BadBase64;
@@ -77,7 +77,8 @@ pub fn from_base64<T: HashValue>(text: &str) -> Result<Vec<T>, BadBase64> {
     }
 }
 
-/// The values' hex digits joined, as the original client names a file.
+/// The hex digits of all values in one string: the original client's `file_sha` of a file whose own SHA-1 is
+/// not known.
 #[must_use]
 pub fn joined_hex<T: HashValue>(values: &[T]) -> String {
     let mut joined = String::with_capacity(40 * values.len());

@@ -3,8 +3,8 @@
 //! ```text
 //!   event_loop    poll, accept, signals, timers
 //!       │
-//!     turns       what one connection may read, start and send in a turn
-//!       ├──────────────────► connections   sockets, timers, `admission` (what waits for room)
+//!     turns       how much one connection may read, start and send in a turn
+//!       ├──────────────────► connections   sockets, timers, `admission` (memory budgets)
 //!       ▼                         ▲
 //!    requests ────────────────────┘        one request, stage by stage (`active_request`)
 //!       ├──► workers: passwords (argon2id), bodies (large JSON)
@@ -14,9 +14,9 @@
 //!       └─ keys, session_token, tickets, throttle
 //! ```
 //!
-//! Arrows point at what is called; nothing calls back up. Invariants: the requests of one connection are
-//! carried out one at a time and answered in order; only `replicated_state` proposes changes; nothing on the
-//! loop's thread blocks.
+//! Arrows point from the caller to the called module; no module calls back. Invariants: the requests of one
+//! connection are carried out one at a time and answered in order; only `replicated_state` proposes changes;
+//! the loop's thread never blocks, except in `poll`.
 
 mod active_request;
 mod admission;

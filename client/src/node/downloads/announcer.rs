@@ -1,10 +1,12 @@
 //! Talks to the trackers for one run of a download: asks for peers and tickets, announces pieces, and at the
 //! end makes the file a share.
 //!
-//! Always true: without a tracker a download only lacks new peers. What could not be announced is announced
-//! later, and after a change of the tracker's epoch all of it again. Peers are asked for after 1, 2, 4 … 30
-//! s, and at once when the last one is gone; pieces are announced at most once a second; a ticket is renewed
-//! after two thirds of its life, or when the download waits for one.
+//! Always true: a download goes on without a tracker; it only finds no new peers. A failed announcement is
+//! sent again later. After the tracker's epoch changes, all gained pieces are announced again.
+//!
+//! Times: the pauses between requests for peers double from `PEERS_FIRST_MS` to `PEERS_MAX_MS`; a download
+//! that has just run out of peers asks at once. Pieces are announced at most once each `ANNOUNCE_EVERY_MS`. A
+//! ticket is renewed after two thirds of its life, or when the download waits for one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,19 +37,20 @@ struct DownloadAnnouncer {
     started_at: Instant,
     /// Pieces that this run has verified.
     gained: Bitfield,
-    /// Those of them that the tracker has not been told of in its present epoch.
+    /// The gained pieces that have not been announced in the tracker's current epoch.
     unannounced: Bitfield,
+    /// The tracker's epoch at the last check.
     epoch: Option<u64>,
 }
 
-/// The thread of an announcer that waits for its run.
+/// An announcer thread that waits for its run.
 pub(super) struct IdleAnnouncer(SyncSender<Arc<DownloadRun>>);
 
-/// Starts the thread of an announcer before its run starts, since a run that has started must have one. The
-/// thread ends if it is dropped without a run.
+/// Starts an announcer thread. This comes before the start of the run, because a started run must have an
+/// announcer. The thread ends if the [`IdleAnnouncer`] is dropped without a run.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The system cannot start a thread.
 pub(super) fn spawn_announcer(shares: Arc<Shares>) -> Result<IdleAnnouncer, ClientFault> {
     let (sender, receiver) = sync_channel(1);
     std::thread::Builder::new()
@@ -62,9 +65,9 @@ pub(super) fn spawn_announcer(shares: Arc<Shares>) -> Result<IdleAnnouncer, Clie
 }
 
 impl IdleAnnouncer {
-    /// Gives it its run.
+    /// Gives the announcer its run.
     pub(super) fn attach(self, run: Arc<DownloadRun>) {
-        // The thread waits for it, and the channel has room for one.
+        // Cannot fail: the thread waits for the run, and the channel has room for one.
         let _ = self.0.send(run);
     }
 }
@@ -100,7 +103,7 @@ impl DownloadAnnouncer {
                 }
                 DownloadPhase::Cancelled => return self.report_stopped(),
                 DownloadPhase::Paused => {
-                    // The pieces that are here are still shared.
+                    // A paused download still serves its pieces.
                     self.announce_gained(now);
                     continue;
                 }
@@ -157,7 +160,8 @@ impl DownloadAnnouncer {
         }
     }
 
-    /// Announces gained pieces, at most once a second; all of them after a change of the tracker's epoch.
+    /// Announces unannounced pieces if the schedule allows it. After a change of the tracker's epoch all gained
+    /// pieces count as unannounced.
     fn announce_gained(&mut self, now: Duration) {
         let epoch = self.shares.core.trackers.status().epoch;
         if epoch != self.epoch {
@@ -193,8 +197,8 @@ impl DownloadAnnouncer {
         }
     }
 
-    /// Tells the tracker that nothing of the file is served here, unless it is. A tracker lists a node as a
-    /// leecher as soon as it has asked for a file, even without a piece.
+    /// Tells the tracker that this node does not serve the file, unless the node does. This is needed even
+    /// without a piece: a tracker lists a node as a leecher from its first request for the file.
     fn report_stopped(&self) {
         let core = &self.shares.core;
         if shares::is_served(core, &self.run.key) != Some(true) {
@@ -202,15 +206,15 @@ impl DownloadAnnouncer {
         }
     }
 
-    /// Makes the complete file a share, unless its user has stopped it already, and announces it. If that
-    /// fails, the recovery thread announces it later.
+    /// Makes the complete file a share and announces it, unless its user has already stopped the share. If the
+    /// announcement fails, the recovery thread repeats it later.
     fn complete(&self) {
         let core = &self.shares.core;
         let DownloadRun { key, id, end_recorded, end_announced, .. } = &*self.run;
         let path = self.run.download.progress().path;
         core.notices.post(&format!("{key} is complete: {}", path.display()));
-        // A node that is shutting down gives no lock; the next one finds the complete file.
-        if let Ok(_share) = core.locks.scope().lock_share(key) {
+        // During shutdown no lock is granted; after a restart the complete file is found.
+        if let Ok(_share_lock) = core.locks.scope().lock_share(key) {
             if self.was_stopped() {
                 if let Err(fault) = core.records.forget_download(id) {
                     core.notices.post(&fault.message);
@@ -223,8 +227,8 @@ impl DownloadAnnouncer {
         end_announced.set();
     }
 
-    /// Whether its user has stopped the share since the file was complete. The engine serves a complete
-    /// download by itself.
+    /// Whether the user stopped the share after the download completed. The engine serves a complete download
+    /// without being asked, so a file that is not served was stopped.
     fn was_stopped(&self) -> bool {
         let core = &self.shares.core;
         let DownloadRun { key, user, .. } = &*self.run;
@@ -247,7 +251,7 @@ impl DownloadAnnouncer {
         }
     }
 
-    /// Writes the record of the share, then removes that of the download.
+    /// Writes the record of the share, then removes the record of the download.
     fn record_completion(&self, path: &Path) -> Result<(), ClientFault> {
         let DownloadRun { key, user, id, manifest, download, .. } = &*self.run;
         if let Some(fingerprint) = download.fingerprint() {
@@ -268,7 +272,7 @@ enum DownloadNeed {
     Ticket,
 }
 
-/// When the trackers are asked and told next. Times count from the start of the run.
+/// The times of the next requests and announcements, counted from the start of the run.
 #[derive(Debug)]
 struct AnnounceSchedule {
     peers_at: Duration,
@@ -279,7 +283,7 @@ struct AnnounceSchedule {
 }
 
 impl AnnounceSchedule {
-    /// The schedule of a run that starts with new peers and a new ticket.
+    /// The schedule of a run that starts with fresh peers and a fresh ticket.
     fn new() -> AnnounceSchedule {
         AnnounceSchedule {
             peers_at: Duration::from_millis(limits::PEERS_FIRST_MS),
@@ -290,7 +294,7 @@ impl AnnounceSchedule {
         }
     }
 
-    /// Whether peers (and a ticket) are to be asked for now. Also sets the next time.
+    /// Whether to ask for peers and a ticket now. If so, sets the time of the next request.
     fn peers_due(&mut self, now: Duration, need: DownloadNeed) -> bool {
         let is_new_need = need != DownloadNeed::Nothing && self.need == DownloadNeed::Nothing;
         self.need = need;
@@ -306,7 +310,7 @@ impl AnnounceSchedule {
         true
     }
 
-    /// Whether pieces may be announced now. Also sets the next time.
+    /// Whether to announce pieces now. If so, sets the time of the next announcement.
     fn announce_due(&mut self, now: Duration) -> bool {
         let is_due = now >= self.announce_at;
         if is_due {
@@ -315,7 +319,7 @@ impl AnnounceSchedule {
         is_due
     }
 
-    /// Whether a ticket that has come is to be used. Also sets the next time.
+    /// Whether to use a ticket that was received. If so, sets the time of the next renewal.
     fn renew_due(&mut self, now: Duration) -> bool {
         let is_due = now >= self.renew_at || self.need == DownloadNeed::Ticket;
         if is_due {
@@ -333,7 +337,7 @@ fn ticket_renewal_delay() -> Duration {
 mod tests {
     use super::*;
 
-    /// The times in ms at which a run with a need asks for peers, if it checks every 500 ms.
+    /// The times in ms at which a run with the given need asks for peers. It checks every 500 ms.
     fn peer_requests(
         schedule: &mut AnnounceSchedule,
         need: DownloadNeed,

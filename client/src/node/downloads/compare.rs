@@ -1,7 +1,7 @@
-//! Compares what is at a destination with the file that is wanted there.
+//! Compares the file at a destination with the file that is to be downloaded there.
 //!
-//! All of it is hashed, which takes as long as a pass over the file. Progress is reported after each piece,
-//! and the report may end the comparison. A comparison that was ended has changed nothing.
+//! The whole file is read and hashed. Progress is reported after each piece, and the callback may abort the
+//! comparison. An aborted comparison has changed nothing.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -20,23 +20,23 @@ use crate::node::rows;
 pub(in crate::node) struct DownloadRequest {
     /// The file.
     pub(in crate::node) key: GroupFile,
-    /// Where to put it: an absolute path of a file or a directory.
+    /// Where to put the file: an absolute path of a file or a directory.
     pub(in crate::node) destination: PathBuf,
-    /// Replace a file that differs.
+    /// Whether to replace a file that differs.
     pub(in crate::node) overwrite: bool,
 }
 
-/// What is at a destination.
+/// The result of a comparison.
 pub(super) enum CompareOutcome {
-    /// Nothing, or a file that is to be replaced.
+    /// There is no file, or one that may be replaced.
     Vacant,
-    /// The wanted file, at this path.
+    /// The wanted file is already there, at this path.
     Identical(PathBuf),
-    /// Unknown: the report ended the comparison.
+    /// The callback aborted the comparison; the result is unknown.
     Aborted,
 }
 
-/// How far a comparison is.
+/// Progress of a comparison.
 pub(super) struct CompareProgress {
     key: GroupFile,
     destination: PathBuf,
@@ -45,7 +45,7 @@ pub(super) struct CompareProgress {
 }
 
 impl CompareProgress {
-    /// The start of a comparison.
+    /// The progress of a comparison that has not begun.
     pub(super) fn new(request: &DownloadRequest, manifest: &Manifest) -> CompareProgress {
         CompareProgress {
             key: request.key.clone(),
@@ -55,12 +55,12 @@ impl CompareProgress {
         }
     }
 
-    /// So many bytes are compared.
+    /// Sets the number of compared bytes.
     pub(super) fn set(&self, done_bytes: u64) {
         self.done_bytes.store(done_bytes, Ordering::Relaxed);
     }
 
-    /// The row of the download for which it is done.
+    /// The row of the download that this comparison belongs to.
     pub(super) fn row(&self) -> TransferRow {
         let verified_bytes = self.done_bytes.load(Ordering::Relaxed);
         let idle = rows::idle_transfer_row(
@@ -73,12 +73,12 @@ impl CompareProgress {
     }
 }
 
-/// Compares. `report` gets the bytes that are compared, after each piece, and says whether to go on. It is
-/// not called where there is no file.
+/// Compares the file at the destination with `manifest`. After each piece `report` gets the number of
+/// compared bytes and decides whether to continue. It is never called if there is no file.
 ///
 /// # Errors
-/// Exit code 6 for what must not be replaced: a file that differs, or something that is not a file. A storage
-/// fault.
+/// Exit code 6 for a file that differs and may not be replaced, or for something that is not a file. A
+/// storage fault.
 pub(super) fn compare_destination(
     core: &NodeCore,
     request: &DownloadRequest,

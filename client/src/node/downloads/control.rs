@@ -1,7 +1,7 @@
-//! Pauses, resumes and cancels downloads, running or only on record.
+//! Pauses, resumes and cancels downloads, both running ones and those that are only on record.
 //!
-//! Always true: what a command did is on record before it ends; where it cannot be recorded, the command says
-//! so.
+//! Always true: a command records its effect before it returns, or fails with an error that says that the
+//! effect is not recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use crate::node::shares::{self, Shares};
 /// What a command does to a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::node) enum DownloadControl {
-    /// Stops it until it is resumed.
+    /// Stops the download until it is resumed.
     Pause,
-    /// Lets it go on.
+    /// Continues the download.
     Resume,
-    /// Ends it, and removes its partial file.
+    /// Ends the download and removes its partial file.
     Cancel,
 }
 
@@ -55,8 +55,8 @@ impl DownloadControl {
 /// Carries out a command. Returns what was done, in words.
 ///
 /// # Errors
-/// Exit code 5 for a download that does not exist, 1 for one that has ended. Also when it is done and cannot
-/// be recorded.
+/// Exit code 5 for a download that does not exist, 1 for one that has ended. Also if the command took effect
+/// but could not be recorded.
 pub(super) fn control_download(
     shares: &Shares,
     table: &DownloadTable,
@@ -73,12 +73,12 @@ pub(super) fn control_download(
     {
         return answer;
     }
-    // Another thread may be about to resume it or to begin it again.
+    // The lock aborts a comparison, and excludes a thread that is about to resume or restart the download.
     let mut scope = core.locks.scope();
-    let holder = scope.preempt_download(key)?;
+    let download_lock = scope.preempt_download(key)?;
     match (table.find_run(key), table.find_recorded(key)) {
         (Some(run), _) => control_running(core, table, &run, control),
-        (None, Some(recorded)) => control_recorded(shares, table, &holder, recorded, control),
+        (None, Some(recorded)) => control_recorded(shares, table, &download_lock, recorded, control),
         (None, None) if comparison.is_some() => Ok("is cancelled before it was begun"),
         (None, None) => {
             let message = format!("this node has no download of {key}");
@@ -88,8 +88,8 @@ pub(super) fn control_download(
     .map(|done| format!("{key} {done}"))
 }
 
-/// The answer about a download whose destination is being compared. `None` if the comparison has to be
-/// aborted for it.
+/// The answer to a command for a download whose destination is being compared. `None` if the command needs
+/// the comparison to be aborted.
 fn answer_while_comparing(
     table: &DownloadTable,
     key: &GroupFile,
@@ -152,7 +152,8 @@ fn cancel_running(
     table: &DownloadTable,
     run: &Arc<DownloadRun>,
 ) -> Result<&'static str, ClientFault> {
-    // The record first: a crash in between leaves a partial file, not a download that comes back.
+    // The record is removed first: after a crash in between, a partial file is left, but the download does not
+    // resume.
     let deleted = run.delete_record(core);
     run.download.cancel();
     let mut progress = run.download.progress();
@@ -160,7 +161,7 @@ fn cancel_running(
         progress = run.download.wait(progress.version, Duration::from_millis(limits::HEARTBEAT_MS));
     }
     if matches!(progress.phase, DownloadPhase::Durable) {
-        // It was complete before it could be cancelled; its announcer makes it a share.
+        // The download completed before the cancellation; its announcer makes the file a share.
         return Err(DownloadControl::Cancel.ended_fault(&run.key));
     }
     table.remove_run(run);
@@ -171,12 +172,12 @@ fn cancel_running(
 fn control_recorded(
     shares: &Shares,
     table: &DownloadTable,
-    holder: &DownloadLock<'_>,
+    download_lock: &DownloadLock<'_>,
     mut recorded: RecordedDownload,
     control: DownloadControl,
 ) -> Result<&'static str, ClientFault> {
     let core = &shares.core;
-    let key = holder.key();
+    let key = download_lock.key();
     match control {
         DownloadControl::Pause if recorded.record.failed.is_some() => return Err(control.ended_fault(key)),
         DownloadControl::Pause => recorded.record.paused = true,
@@ -188,9 +189,9 @@ fn control_recorded(
         }
         DownloadControl::Cancel => {
             core.records.forget_download(&recorded.id)?;
-            table.remove_recorded(holder);
-            // The trackers list its user as a leecher since the first request. A user who shares the file
-            // stays a seeder.
+            table.remove_recorded(download_lock);
+            // The trackers list the user as a leecher since the first request. A user who also shares the file
+            // must stay listed as a seeder.
             let user = &recorded.record.user;
             if shares.table.get(user, key).is_none() {
                 shares::report_stopped(core, user, key);
@@ -200,7 +201,7 @@ fn control_recorded(
         }
     }
     let written = core.records.write_download(&recorded.id, &recorded.record);
-    table.update_recorded(holder, recorded);
+    table.update_recorded(download_lock, recorded);
     core.recovery_wakeup.set();
     written.map_err(|fault| control.unrecorded_fault(key, fault))?;
     Ok(if control == DownloadControl::Pause { "is paused; `resume` goes on" } else { "goes on" })

@@ -1,10 +1,13 @@
-//! Gets the description of a file from the trackers: manifest, peers and ticket; in parts if it is long.
+//! Gets the description of a file from the trackers: manifest, peers and ticket. A long description comes in
+//! parts.
 //!
-//! Always true: each part continues the last one and has at least one piece, and all parts together have no
-//! more pieces than the file can have, so that the requests end for every answer of a tracker. All parts
-//! state the same length and the same SHA-1 of the whole, which is the content that the ticket names. Parts
-//! of two uploads with the same name and SHA-1 but other lists could be joined; then pieces or the whole fail
-//! their proof, and nothing else is lost. One part is in memory at a time.
+//! Always true: a tracker cannot keep the requests going forever, since each part continues the one before,
+//! has at least one piece, and the total is limited by the length of the file. All parts state the same
+//! length and the same SHA-1 of the file, and the ticket is for that content. One part is in memory at a
+//! time.
+//!
+//! Parts of two uploads with the same name and SHA-1 but different lists of pieces could be joined by
+//! mistake. Then the verification of the pieces or of the whole file fails.
 
 use std::sync::Arc;
 
@@ -25,13 +28,13 @@ use crate::node::core::NodeCore;
 use crate::node::trackers::RequestUrgency;
 use crate::printable::make_printable;
 
-/// What it takes to start a download.
+/// What is needed to start a download.
 pub(super) struct FileDescription {
     /// The manifest.
     pub(super) manifest: Arc<Manifest>,
-    /// Peers that have pieces of it.
+    /// Peers that have pieces of the file.
     pub(super) peers: Vec<PeerAddress>,
-    /// The tracker's permission to fetch it.
+    /// The tracker's permission to fetch the file.
     pub(super) ticket: Ticket,
 }
 
@@ -55,7 +58,7 @@ pub(super) fn describe_file(
     })
 }
 
-/// Joins the parts that `ask` returns, from the first part again if the file was replaced meanwhile.
+/// Joins the parts that `ask` returns. If the file was replaced meanwhile, starts again from the first part.
 fn join_parts(
     key: &GroupFile,
     empty: impl Fn() -> PartialDescription,
@@ -79,7 +82,7 @@ fn join_once(
 ) -> Result<FileDescription, DescribeError> {
     while let Some(first) = joined.next {
         let answer = ask(first).map_err(|fault| match fault.exit {
-            // A shorter file has no such part.
+            // The file was replaced by a shorter one, which has no such part.
             ExitCause::Usage if first.0 > 0 => DescribeError::Changed,
             _ => DescribeError::Fault(fault),
         })?;
@@ -120,17 +123,18 @@ fn ask_part(
     core.trackers.request_as(user, command, urgency).map(|(answer, _)| answer)
 }
 
-/// The parts so far. Their hashes go to a gatherer as they come, so that one part is in memory at a time.
+/// The parts received so far. The builders take the hashes of each part, so that only one part is in memory.
 struct PartialDescription {
     /// The first piece of the next part; `None` after the last part.
     next: Option<PieceIndex>,
     digests: Sha1ListBuilder<Digest>,
-    /// `None` once a part came without a chain.
+    /// `None` after a part without a chain.
     chain: Option<Sha1ListBuilder<ChainState>>,
+    /// From the last part; `None` before the first.
     head: Option<DescriptionHead>,
 }
 
-/// What each part repeats.
+/// The fields that each part repeats.
 struct DescriptionHead {
     size: Option<u64>,
     sha: Option<String>,
@@ -170,8 +174,8 @@ impl PartialDescription {
         Ok(())
     }
 
-    /// The first piece of the part after this one, if there is one; or what is wrong with the length of this
-    /// part.
+    /// The first piece of the next part; `None` if this is the last part. The error says what is wrong with the
+    /// number of pieces.
     fn next_part(&self, answer: &DownloadAnswer) -> Result<Option<PieceIndex>, &'static str> {
         let part = answer.file_chunks.values.len();
         let total = self.digests.len() + part;
@@ -201,7 +205,7 @@ impl PartialDescription {
         let manifest = Manifest::from_lists(key.name.clone(), head.size, digests, proof, chain)
             .map_err(|bad| contradiction_fault(key, &bad.to_string()))?;
         let ticket = head.ticket.ok_or_else(|| contradiction_fault(key, "it comes without a ticket"))?;
-        // Seeders check the signature; here only the content counts that the ticket names.
+        // Seeders check the signature. Here it only matters that the ticket is for this content.
         let grant = ticket.unverified_grant().map_err(|bad| contradiction_fault(key, &bad.to_string()))?;
         if grant.file_id != proof.id() {
             return Err(DescribeError::Changed);
@@ -216,7 +220,7 @@ impl PartialDescription {
     }
 }
 
-/// Most pieces of a file of this length.
+/// The maximum number of pieces of a file with this length.
 fn max_pieces(file_size: Option<u64>) -> Result<usize, &'static str> {
     let Some(size) = file_size else { return Ok(limits::PIECES_WITHOUT_SIZE_MAX) };
     let geometry = Geometry::new(size).map_err(|_| "it is longer than a file can be")?;
@@ -284,7 +288,7 @@ mod tests {
         Ticket::sign(grant, &secret)
     }
 
-    fn before(next: u32, part: DownloadAnswer) -> DownloadAnswer {
+    fn with_next(next: u32, part: DownloadAnswer) -> DownloadAnswer {
         DownloadAnswer { next: Some(next), ..part }
     }
 
@@ -301,11 +305,11 @@ mod tests {
 
     #[test]
     fn parts_join_into_one_manifest() {
-        let manifest = join(vec![before(2, part(2, 2)), part(2, 1)]).map(|found| found.manifest).unwrap();
+        let manifest = join(vec![with_next(2, part(2, 2)), part(2, 1)]).map(|found| found.manifest).unwrap();
         assert_eq!(manifest.pieces(), PieceCount(4));
         assert_eq!(manifest.chain().map(Sha1List::len), Some(3));
         let without = DownloadAnswer { file_chain: None, ..part(2, 0) };
-        let manifest = join(vec![before(2, part(2, 2)), without]).map(|found| found.manifest).unwrap();
+        let manifest = join(vec![with_next(2, part(2, 2)), without]).map(|found| found.manifest).unwrap();
         assert_eq!(manifest.chain(), None, "a chain with gaps is dropped");
     }
 
@@ -329,14 +333,14 @@ mod tests {
     fn parts_that_cannot_end_are_refused_at_once() {
         let unknown = |part| DownloadAnswer { file_size: None, ..part };
         for endless in [
-            before(1, part(0, 0)),
-            before(0, part(0, 0)),
-            before(3, part(2, 2)),
-            before(1, part(2, 2)),
-            before(5, part(5, 4)),
+            with_next(1, part(0, 0)),
+            with_next(0, part(0, 0)),
+            with_next(3, part(2, 2)),
+            with_next(1, part(2, 2)),
+            with_next(5, part(5, 4)),
             part(2, 3),
-            before(4, DownloadAnswer { file_size: Some(u64::MAX), ..part(4, 3) }),
-            before(1, unknown(part(0, 0))),
+            with_next(4, DownloadAnswer { file_size: Some(u64::MAX), ..part(4, 3) }),
+            with_next(1, unknown(part(0, 0))),
         ] {
             let DescribeError::Fault(refused) = empty().add(&key(), endless).unwrap_err() else { panic!() };
             assert_eq!(refused.exit, ExitCause::Protocol, "{refused}");
@@ -349,17 +353,18 @@ mod tests {
 
     #[test]
     fn a_file_that_was_replaced_is_described_again() {
-        let manifest = join(vec![before(2, part(2, 2)), replaced(part(2, 1)), part(4, 3)]).unwrap().manifest;
+        let manifest =
+            join(vec![with_next(2, part(2, 2)), replaced(part(2, 1)), part(4, 3)]).unwrap().manifest;
         assert_eq!((manifest.pieces(), manifest.proof().id()), (PieceCount(4), Digest([9; 20])));
-        // The ticket was signed for the content before.
+        // The ticket is for the earlier content.
         let manifest = join(vec![replaced(part(4, 3)), part(4, 3)]).unwrap().manifest;
         assert_eq!(manifest.proof().id(), Digest([9; 20]));
-        // The file has become so short that it has no second part.
+        // The new file is so short that it has no second part.
         let mut asked = Vec::new();
         let short = super::join_parts(&key(), empty, |first| {
             asked.push(first.0);
             match asked.len() {
-                1 => Ok(before(2, part(2, 2))),
+                1 => Ok(with_next(2, part(2, 2))),
                 2 => Err(ClientFault::new(ExitCause::Usage, "there is no such piece")),
                 _ => Ok(part(4, 3)),
             }
@@ -391,7 +396,7 @@ mod tests {
                 file_chunks: digests,
                 file_chain: None,
                 file_size: None,
-                ..before(next, part(0, 0))
+                ..with_next(next, part(0, 0))
             };
             match joined.add(&key(), endless) {
                 Ok(()) => parts += 1,

@@ -1,15 +1,17 @@
-//! The downloads of this node: begun by users, resumed after a restart, controlled, listed.
+//! Starts, resumes, controls and lists the downloads of this node.
+//!
+//! Always true: a download is on record before it starts. If it replaces another download of the same file,
+//! its record contains the replaced record until it runs. At most `DOWNLOADS_MAX` downloads run. A thread that
+//! starts a download, or changes one that is not running, holds its lock.
 //!
 //! ```text
-//!   start, resume (here) ──┬──► describe (asks the tracker), compare (reads the destination)
-//!   control ───────────────┤
-//!                          └──► table (states) ──► running, recorded
-//!   announcer (one thread a run) ────────────────► running, describe
+//!   requests ──┬──► start, resume (here) ──┬──► compare    the file at the destination with the manifest
+//!              │            │              ├──► describe   ask the trackers for the manifest
+//!              │            │              └──► announcer  one thread per run: announces pieces
+//!              ▼            ▼
+//!           control ──► table (states) ──┬──► recorded     on record but not running
+//!                                        └──► running      the engine's download and its record
 //! ```
-//!
-//! Always true: a download is on record before it begins, and until then the record of the one that it
-//! replaces stays inside. At most `DOWNLOADS_MAX` run. A thread that begins a download, or changes one that
-//! does not run, holds its lock.
 
 mod announcer;
 mod compare;
@@ -51,36 +53,36 @@ use crate::limits;
 
 /// The downloads of one node.
 pub(super) struct Downloads {
-    /// What complete downloads become.
+    /// The shares of this node. A complete download becomes one.
     pub(super) shares: Arc<Shares>,
     table: DownloadTable,
 }
 
-/// What a request for a download leads to.
+/// The result of a request for a download.
 pub(super) enum StartOutcome {
     /// The download runs.
     Running(Arc<DownloadRun>),
     /// The file is complete at its destination.
     AlreadyComplete {
-        /// Where.
+        /// The path of the file.
         path: PathBuf,
-        /// Its length.
+        /// The length of the file in bytes.
         size_bytes: u64,
     },
 }
 
-/// Why a download on record does not run again.
+/// Why a recorded download could not be resumed.
 enum ResumeError {
-    /// The cause may pass.
+    /// A later attempt may succeed.
     Transient(ClientFault),
-    /// Another thread waits for the lock, or the user logged out.
+    /// Another thread waits for the lock, the user logged out, or the node is shutting down.
     Preempted,
-    /// It cannot succeed.
+    /// No later attempt can succeed.
     Final(ClientFault),
 }
 
 impl Downloads {
-    /// The downloads on record, none of them running.
+    /// Reads the downloads on record. None of them is running.
     pub(super) fn load(shares: Arc<Shares>) -> Downloads {
         let table = DownloadTable::of_recorded(recorded::load_downloads(&shares.core.records));
         Downloads { shares, table }
@@ -90,11 +92,12 @@ impl Downloads {
         &self.shares.core
     }
 
-    /// Starts a download, or finds the run of the same file to the same place.
+    /// Starts a download. If the same file is already being downloaded to the same destination, returns that
+    /// run.
     ///
     /// # Errors
-    /// The tracker's refusal. Exit code 6 for a file at the destination that differs. A storage fault; also
-    /// that the download cannot be recorded, since a restart would lose it: then nothing is begun.
+    /// The tracker's refusal. Exit code 6 for a file at the destination that differs. A storage fault. If the
+    /// download cannot be recorded, it is not started, since a restart would lose it.
     pub(super) fn start(
         &self,
         request: &DownloadRequest,
@@ -107,13 +110,13 @@ impl Downloads {
         }
         let file = request.key.name.to_string();
         let mut scope = core.locks.scope();
-        let mut holder =
+        let mut download_lock =
             scope.lock_download(&request.key, || match self.table.comparison_row(&request.key) {
                 Some(TransferRow { verified_bytes: done_bytes, total_bytes, .. }) => events
                     .send_progress(|| NodeEvent::Comparing { file: file.clone(), done_bytes, total_bytes }),
                 None => Ok(()),
             })?;
-        // The thread that held the lock before may have started it.
+        // The previous holder of the lock may have started this download.
         if let Some(run) = self.matching_run(request)? {
             return Ok(StartOutcome::Running(run));
         }
@@ -123,16 +126,16 @@ impl Downloads {
         let manifest = Arc::clone(&described.manifest);
         let total_bytes = manifest.geometry().length();
         let report = |done_bytes| {
-            // A front end that is gone is noticed when there is something to lose by it.
+            // Ignored: the comparison goes on even if the front end has disconnected.
             let _ =
                 events.send_progress(|| NodeEvent::Comparing { file: file.clone(), done_bytes, total_bytes });
-            continue_while(holder.demand() < LockDemand::Abort && !core.shutdown.is_set())
+            continue_while(download_lock.demand() < LockDemand::Abort && !core.shutdown.is_set())
         };
-        match self.compare(&holder, request, &manifest, &report)? {
+        match self.compare(&download_lock, request, &manifest, &report)? {
             CompareOutcome::Vacant => {}
             CompareOutcome::Identical(path) => {
                 if let Some(recorded) = recorded {
-                    self.complete_existing(&mut holder, &recorded, &path, &manifest)?;
+                    self.complete_existing(&mut download_lock, &recorded, &path, &manifest)?;
                 }
                 let size_bytes = path.metadata().map_or(total_bytes, |found| found.len());
                 return Ok(StartOutcome::AlreadyComplete { path, size_bytes });
@@ -150,44 +153,44 @@ impl Downloads {
             failed: None,
             replaced: None,
         };
-        self.record_and_launch(&holder, record, described).map(StartOutcome::Running)
+        self.record_and_launch(&download_lock, record, described).map(StartOutcome::Running)
     }
 
-    /// Compares what is at a destination. `report` gets the bytes that are compared, and says whether to go
-    /// on.
+    /// Compares the file at the destination with the wanted one, and shows this state in the table. `report`
+    /// gets the number of compared bytes and decides whether to continue.
     fn compare(
         &self,
-        holder: &DownloadLock<'_>,
+        download_lock: &DownloadLock<'_>,
         request: &DownloadRequest,
         manifest: &Manifest,
         report: &(dyn Fn(u64) -> ControlFlow<()> + Sync),
     ) -> Result<CompareOutcome, ClientFault> {
         let progress = Arc::new(CompareProgress::new(request, manifest));
-        // Where there is no file nothing is compared, and no state shows it.
+        // The state changes at the first report: without a file at the destination there is no comparison.
         let begun = Once::new();
         let report = |done_bytes| {
             progress.set(done_bytes);
-            begun.call_once(|| self.table.begin_comparing(holder, Arc::clone(&progress)));
+            begun.call_once(|| self.table.begin_comparing(download_lock, Arc::clone(&progress)));
             report(done_bytes)
         };
         let outcome = compare::compare_destination(self.core(), request, manifest, &report);
-        self.table.end_comparing(holder);
+        self.table.end_comparing(download_lock);
         outcome
     }
 
-    /// Puts a download on record and starts it. If that fails, the record of the one that it replaces is
-    /// written again.
+    /// Records a download and starts it. If that fails, restores the record of the download that it was to
+    /// replace.
     fn record_and_launch(
         &self,
-        holder: &DownloadLock<'_>,
+        download_lock: &DownloadLock<'_>,
         record: DownloadRecord,
         described: FileDescription,
     ) -> Result<Arc<DownloadRun>, ClientFault> {
         let core = self.core();
-        let Some((id, replaced)) = self.table.replace(holder) else {
+        let Some((id, replaced)) = self.table.replace(download_lock) else {
             let id = self.new_record_id()?;
             core.records.write_download(&id, &record)?;
-            return self.launch(holder, &id, record, described).inspect_err(|_| {
+            return self.launch(download_lock, &id, record, described).inspect_err(|_| {
                 if let Err(fault) = core.records.forget_download(&id) {
                     core.notices.post(&fault.message);
                 }
@@ -195,18 +198,18 @@ impl Downloads {
         };
         let record = DownloadRecord { replaced: Some(Box::new(replaced.clone())), ..record };
         let written = core.records.write_download(&id, &record);
-        let launched = written.and_then(|()| self.launch(holder, &id, record, described));
+        let launched = written.and_then(|()| self.launch(download_lock, &id, record, described));
         if launched.is_err() {
             if let Err(fault) = core.records.write_download(&id, &replaced) {
-                // The record on the disk leads to the same, at the next start.
+                // The record on the disk contains the replaced one, which the next start restores.
                 tracing::info!("{fault}");
             }
-            self.table.restore(holder);
+            self.table.restore(download_lock);
         }
         launched
     }
 
-    /// The name of one record more, if there may be one.
+    /// The name for a new record. Refused if there are `DOWNLOAD_RECORDS_MAX` records.
     fn new_record_id(&self) -> Result<RecordId, ClientFault> {
         if self.table.count_on_record() < limits::DOWNLOAD_RECORDS_MAX {
             return RecordId::new();
@@ -217,10 +220,10 @@ impl Downloads {
             .fix("`show_downloads`, then `cancel` what is not wanted any more"))
     }
 
-    /// Hands a download that is on record to the engine.
+    /// Hands a recorded download to the engine.
     fn launch(
         &self,
-        holder: &DownloadLock<'_>,
+        download_lock: &DownloadLock<'_>,
         id: &RecordId,
         record: DownloadRecord,
         described: FileDescription,
@@ -234,7 +237,7 @@ impl Downloads {
             overwrite: record.overwrite,
             ticket,
         };
-        // A download must not run without an announcer, so the step that may fail comes first.
+        // A download must not run without an announcer, so the thread is started first: that may fail.
         let announcer = announcer::spawn_announcer(Arc::clone(&self.shares))?;
         let download = core.peer.engine()?.download(order)?;
         download.add_peers(&peers);
@@ -244,29 +247,30 @@ impl Downloads {
             let key = &run.key;
             core.notices.post(&format!("a restart of this node would find {key} as it was before: {fault}"));
         }
-        self.table.start(holder, Arc::clone(&run));
-        // A login pauses the runs that it finds in the table; this one was not there.
+        self.table.start(download_lock, Arc::clone(&run));
+        // A login pauses or resumes the runs in the table. Do the same here for a login that came earlier.
         run.set_active_user(core.trackers.user().as_deref());
         announcer.attach(Arc::clone(&run));
         Ok(run)
     }
 
-    /// The records of a user's downloads that do not run and could.
+    /// The records of a user's downloads that can be resumed.
     pub(super) fn resumable(&self, user: &str) -> Vec<DownloadRecord> {
         let recorded = self.table.all_recorded();
         recorded.into_iter().filter(|one| one.can_resume(user)).map(|one| one.record).collect()
     }
 
-    /// Resumes a download that is on record, if it still is. The file at its destination is compared first.
+    /// Resumes a recorded download, unless another thread has started or removed it meanwhile. Compares the
+    /// file at its destination first.
     pub(super) fn resume(&self, user: &str, key: &GroupFile) -> PendingWork {
         let core = self.core();
         let mut scope = core.locks.scope();
-        let Some(mut holder) = scope.try_lock_download(key) else { return PendingWork::Retry };
+        let Some(mut download_lock) = scope.try_lock_download(key) else { return PendingWork::Retry };
         let Some(mut recorded) = self.table.find_recorded(key).filter(|now| now.can_resume(user)) else {
             return PendingWork::Nothing;
         };
         let room = self.check_limit().map_err(ResumeError::Transient);
-        let pending = match room.and_then(|()| self.try_resume(&mut holder, &recorded)) {
+        let pending = match room.and_then(|()| self.try_resume(&mut download_lock, &recorded)) {
             Ok(()) => return PendingWork::Nothing,
             Err(ResumeError::Preempted) => return PendingWork::Retry,
             Err(ResumeError::Transient(fault)) => {
@@ -283,13 +287,13 @@ impl Downloads {
                 PendingWork::Nothing
             }
         };
-        self.table.update_recorded(&holder, recorded);
+        self.table.update_recorded(&download_lock, recorded);
         pending
     }
 
     fn try_resume(
         &self,
-        holder: &mut DownloadLock<'_>,
+        download_lock: &mut DownloadLock<'_>,
         recorded: &RecordedDownload,
     ) -> Result<(), ResumeError> {
         let core = self.core();
@@ -308,30 +312,33 @@ impl Downloads {
             destination: record.destination.clone(),
             overwrite: record.overwrite,
         };
-        let storage = |fault: ClientFault| match fault.exit {
+        let classify_fault = |fault: ClientFault| match fault.exit {
             ExitCause::Exists | ExitCause::Usage => ResumeError::Final(fault),
             _ => ResumeError::Transient(fault),
         };
-        let is_wanted = |_| {
+        let should_continue = |_| {
             let is_user_here = core.trackers.user().as_ref() == Some(&record.user);
-            continue_while(holder.demand() == LockDemand::Nothing && is_user_here && !core.shutdown.is_set())
+            continue_while(
+                download_lock.demand() == LockDemand::Nothing && is_user_here && !core.shutdown.is_set(),
+            )
         };
-        match self.compare(holder, &request, &manifest, &is_wanted).map_err(storage)? {
-            CompareOutcome::Vacant => {
-                self.launch(holder, &recorded.id, record.clone(), described).map(drop).map_err(storage)
-            }
-            CompareOutcome::Identical(path) => {
-                self.complete_existing(holder, recorded, &path, &manifest).map_err(ResumeError::Transient)
-            }
+        match self.compare(download_lock, &request, &manifest, &should_continue).map_err(classify_fault)? {
+            CompareOutcome::Vacant => self
+                .launch(download_lock, &recorded.id, record.clone(), described)
+                .map(drop)
+                .map_err(classify_fault),
+            CompareOutcome::Identical(path) => self
+                .complete_existing(download_lock, recorded, &path, &manifest)
+                .map_err(ResumeError::Transient),
             CompareOutcome::Aborted => Err(ResumeError::Preempted),
         }
     }
 
-    /// A download on record is complete: an earlier process ended between its last step and the record of
-    /// that step.
+    /// Makes the file of a recorded download a share: the file was already complete at its destination. An
+    /// earlier process completed it, but ended before it recorded that.
     fn complete_existing(
         &self,
-        holder: &mut DownloadLock<'_>,
+        download_lock: &mut DownloadLock<'_>,
         recorded: &RecordedDownload,
         path: &Path,
         manifest: &Manifest,
@@ -341,18 +348,19 @@ impl Downloads {
             .map_err(|error| ClientFault::io("look at", path, &error).fix("check the path"))?;
         let DownloadRecord { key, user, .. } = &recorded.record;
         {
-            let _share = holder.lock_share()?;
+            let _share_lock = download_lock.lock_share()?;
             let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
             shares::share_download(&self.shares, key, origin, manifest, ShareState::NotServed)?;
             core.records.forget_download(&recorded.id)?;
         }
-        self.table.remove_recorded(holder);
+        self.table.remove_recorded(download_lock);
         core.notices.post(&format!("{key} is complete: {}", path.display()));
         core.recovery_wakeup.set();
         Ok(())
     }
 
-    /// A user's download on record under the key of a request, for the same place.
+    /// The recorded download that a request may take over: of the same file and user, and to the same
+    /// destination unless it has failed. `None` if the file has no recorded download.
     fn matching_record(
         &self,
         request: &DownloadRequest,
@@ -374,7 +382,7 @@ impl Downloads {
         Err(other_destination_fault(&request.key, &record.destination))
     }
 
-    /// The run under the key of a request, if it has not ended and goes to the same place.
+    /// The run of the requested file, unless it has ended. Refused if its destination is another one.
     fn matching_run(&self, request: &DownloadRequest) -> Result<Option<Arc<DownloadRun>>, ClientFault> {
         let Some(run) = self.table.find_run(&request.key).filter(|run| !run.has_ended()) else {
             return Ok(None);
@@ -388,7 +396,8 @@ impl Downloads {
         Err(other_destination_fault(&run.key, &path))
     }
 
-    /// Refuses one more download than may run. Downloads that are locked count too, the caller's among them.
+    /// Refuses a download if `DOWNLOADS_MAX` are already running. Locked downloads, including the caller's,
+    /// count as running.
     fn check_limit(&self) -> Result<(), ClientFault> {
         let running = self.table.runs().iter().filter(|run| !run.has_ended()).count();
         if running + self.core().locks.locked_downloads() <= limits::DOWNLOADS_MAX {
@@ -401,38 +410,39 @@ impl Downloads {
     /// Pauses, resumes or cancels a download. Returns what was done, in words.
     ///
     /// # Errors
-    /// Exit code 5 for a download that does not exist, 1 for one that has ended. Also when it is done and
-    /// cannot be recorded.
+    /// Exit code 5 for a download that does not exist, 1 for one that has ended. Also if the command took
+    /// effect but could not be recorded.
     pub(super) fn control(&self, key: &GroupFile, control: DownloadControl) -> Result<String, ClientFault> {
         control::control_download(&self.shares, &self.table, key, control)
     }
 
-    /// The rows of all downloads while `user` is logged in.
+    /// The rows of all downloads. `user` is the logged-in user.
     pub(super) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
         self.table.rows(user)
     }
 
-    /// The files that a user fetches or has fetched in this process.
+    /// The files of a user's runs in this process, including runs that have ended.
     pub(super) fn keys_of_user(&self, user: &str) -> Vec<GroupFile> {
         let runs = self.table.runs();
         runs.iter().filter(|run| run.user == user).map(|run| run.key.clone()).collect()
     }
 
-    /// Continues the downloads of the user who has logged in, as far as the node had paused them, and pauses
-    /// those of others.
+    /// Resumes the downloads of the logged-in user that the node had paused, and pauses the downloads of all
+    /// other users.
     pub(super) fn set_active_user(&self, user: Option<&str>) {
         self.table.runs().iter().for_each(|run| run.set_active_user(user));
     }
 }
 
-/// Whether a destination as typed leads to a file at `path`, which may be a directory as typed.
+/// Whether two destinations mean the same file. Either may be a directory, which stands for the file's name in
+/// it.
 fn is_same_destination(typed: &Path, path: &Path, key: &GroupFile) -> bool {
     let name = key.name.as_str();
     typed == path || typed.join(name) == path || path.join(name) == typed
 }
 
-fn continue_while(is_wanted: bool) -> ControlFlow<()> {
-    if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+fn continue_while(should_continue: bool) -> ControlFlow<()> {
+    if should_continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 fn aborted_fault(core: &NodeCore, key: &GroupFile) -> ClientFault {

@@ -1,4 +1,4 @@
-//! A download that is on record and does not run: it waits for a tracker, a disk or its user, or has failed.
+//! A download that is on record but not running: it waits for a tracker, a disk or its user, or it has failed.
 
 use engine::storage::destination::{Destination, partial_name};
 use engine::storage::resume::remove_orphaned_record;
@@ -10,21 +10,21 @@ use crate::node::core::to_engine_key;
 use crate::node::disk::records::{DownloadRecord, RecordId, RecordStore};
 use crate::node::rows;
 
-/// A download that does not run.
+/// A download that is on record but not running.
 #[derive(Clone, Debug)]
 pub(super) struct RecordedDownload {
-    /// The name of its record.
+    /// The name of the record.
     pub(super) id: RecordId,
-    /// Its record.
+    /// The record.
     pub(super) record: DownloadRecord,
-    /// What the last attempt to resume it failed with, if there was one.
+    /// The error of the last attempt to resume; `None` if there was no attempt.
     pub(super) waiting_for: Option<ClientFault>,
 }
 
-/// Reads the downloads on record. Of two records with one key the newer counts, and the other is removed.
+/// Reads the downloads on record. If two records have the same key, the newer is kept and the older removed.
 pub(super) fn load_downloads(records: &RecordStore) -> Vec<RecordedDownload> {
     let mut downloads: Vec<RecordedDownload> = Vec::new();
-    // The oldest record comes first.
+    // The records come in order of age, oldest first.
     for (id, record) in records.read_downloads() {
         let record = undo_replacement(records, &id, record);
         let download = RecordedDownload { id, record, waiting_for: None };
@@ -41,19 +41,19 @@ pub(super) fn load_downloads(records: &RecordStore) -> Vec<RecordedDownload> {
     downloads
 }
 
-/// The record of a download that an earlier process had not started when it ended gives way to the one that
-/// it was to replace.
+/// A record with another inside belongs to a download that was about to replace that other one, and that an
+/// earlier process did not start before it ended. Restores the record inside.
 fn undo_replacement(records: &RecordStore, id: &RecordId, record: DownloadRecord) -> DownloadRecord {
     let Some(replaced) = record.replaced else { return record };
     if let Err(fault) = records.write_download(id, &replaced) {
-        // The next start reads the same file, and comes to the same result.
+        // Not needed for correctness: the next start reads the same record and restores it again.
         tracing::warn!("{fault}");
     }
     *replaced
 }
 
 impl RecordedDownload {
-    /// Its row, while `user` is logged in.
+    /// The row in the list of downloads. `user` is the logged-in user.
     pub(super) fn row(&self, user: Option<&str>) -> TransferRow {
         let DownloadRecord { key, destination, total_bytes, .. } = &self.record;
         rows::idle_transfer_row(&to_engine_key(key), destination.clone(), *total_bytes, self.state(user))
@@ -77,20 +77,20 @@ impl RecordedDownload {
         (TransferState::Waiting, Some(self.waiting_for.clone().unwrap_or_else(not_tried)))
     }
 
-    /// Whether it may be resumed while `user` is logged in.
+    /// Whether the download may be resumed while `user` is logged in.
     pub(super) fn can_resume(&self, user: &str) -> bool {
         self.record.user == user && !self.record.paused && self.record.failed.is_none()
     }
 
-    /// Removes its partial file, and the engine's record of the pieces in it.
+    /// Removes the partial file and the engine's record of its pieces.
     ///
     /// # Errors
     /// A storage fault. Exit code 10 when another process is writing the file.
     pub(super) fn remove_partial_file(&self) -> Result<(), ClientFault> {
         let record = &self.record;
-        let place = Destination::resolve(&record.destination, &record.key.name)?;
+        let target = Destination::resolve(&record.destination, &record.key.name)?;
         let group = record.key.group.as_str();
-        let partial = place.path().with_file_name(partial_name(place.name(), group, record.content));
+        let partial = target.path().with_file_name(partial_name(target.name(), group, record.content));
         match std::fs::File::open(&partial) {
             Ok(file) => {
                 flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
@@ -103,11 +103,11 @@ impl RecordedDownload {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(ClientFault::io("open", &partial, &error)),
         }
-        Ok(remove_orphaned_record(&place, group, record.content)?)
+        Ok(remove_orphaned_record(&target, group, record.content)?)
     }
 }
 
-/// Why a download is paused whose user is not logged in.
+/// The reason why a download is paused while its user is not logged in.
 pub(super) fn user_absent_fault(user: &str) -> ClientFault {
     ClientFault::new(ExitCause::NoProgress, format!("it belongs to {user}, who is not logged in here"))
         .fix(format!("`login {user}`"))

@@ -1,7 +1,7 @@
-//! A download that this process has handed to the engine: its record, its pauses, its progress.
+//! A run is a download that this process has handed to the engine, with its record, pauses and progress.
 //!
-//! Always true: only the run that owns a record writes it. A run gives its record up when it is cancelled or
-//! complete, or when a successor takes the record over.
+//! Always true: only the run that owns a record writes it. A run gives up its record when it is cancelled or
+//! complete, or when another download of the same file replaces it (its successor).
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -25,32 +25,32 @@ use crate::node::events::EventStream;
 use crate::node::rows;
 use crate::node::shutdown::Latch;
 
-/// A download in the engine, also when it has ended there.
+/// A download that was handed to the engine. The run remains after the download has ended there.
 pub(in crate::node) struct DownloadRun {
     /// The file.
     pub(super) key: GroupFile,
-    /// The user.
+    /// The user who started the download.
     pub(super) user: String,
-    /// Where the file was asked to go.
+    /// The destination as requested: a file or a directory.
     pub(super) destination: PathBuf,
-    /// The name of its record.
+    /// The name of the record.
     pub(super) id: RecordId,
-    /// Its record, as long as it owns it.
+    /// The record, while this run owns it.
     record: Mutex<Option<DownloadRecord>>,
     pub(super) manifest: Arc<Manifest>,
     pub(super) download: Download,
-    /// Why the node paused it; `None` when its user did, or when it is not paused.
+    /// Why the node paused the download; `None` if the user paused it, or if it is not paused.
     pause_reason: Mutex<Option<String>>,
-    /// Set when its end is on record.
+    /// Set when the completion has been recorded, or the attempt has failed.
     pub(super) end_recorded: Latch,
-    /// Set when the trackers were asked to note that it is complete, successfully or not.
+    /// Set when the completion has been announced to the trackers, or the attempt has failed.
     pub(super) end_announced: Latch,
-    /// The node's limit of received bytes a second.
+    /// The node's limit of received bytes per second.
     limit_down: Option<NonZeroU64>,
 }
 
 impl DownloadRun {
-    /// A run that the engine has just begun.
+    /// A run whose download the engine has just started.
     pub(super) fn new(
         id: RecordId,
         record: DownloadRecord,
@@ -73,12 +73,12 @@ impl DownloadRun {
         }
     }
 
-    /// Its row.
+    /// The row in the list of downloads, with the current progress.
     pub(in crate::node) fn row(&self) -> TransferRow {
         self.row_at(&self.download.progress())
     }
 
-    /// Its row at some progress.
+    /// The row with the given progress.
     fn row_at(&self, progress: &DownloadProgress) -> TransferRow {
         let pause_reason = lock(&self.pause_reason);
         let key = to_engine_key(&self.key);
@@ -87,21 +87,22 @@ impl DownloadRun {
         TransferRow { pieces_only, figures: rows::transfer_figures(&self.download, progress), ..row }
     }
 
-    /// Pauses it for its user: the node does not resume it.
+    /// Pauses the download at its user's command. The node does not resume it by itself.
     pub(super) fn pause(&self) {
         let mut pause_reason = lock(&self.pause_reason);
         *pause_reason = None;
         self.download.pause();
     }
 
-    /// Resumes it.
+    /// Resumes the download.
     pub(super) fn resume(&self) {
         let mut pause_reason = lock(&self.pause_reason);
         *pause_reason = None;
         self.download.resume();
     }
 
-    /// Pauses it while its user is not logged in, and resumes it if that was why it is paused.
+    /// Pauses the download unless its user is `user`, who is logged in. Otherwise resumes it if the node had
+    /// paused it.
     pub(super) fn set_active_user(&self, user: Option<&str>) {
         let mut pause_reason = lock(&self.pause_reason);
         if user == Some(self.user.as_str()) {
@@ -114,7 +115,7 @@ impl DownloadRun {
         }
     }
 
-    /// Changes its record, in memory and on the disk, if it owns one.
+    /// Changes the record, in memory and on the disk. Does nothing if this run owns no record.
     ///
     /// # Errors
     /// The record cannot be written.
@@ -129,7 +130,7 @@ impl DownloadRun {
         core.records.write_download(&self.id, record)
     }
 
-    /// Removes the record of the download that it replaced from its own.
+    /// Removes the replaced download's record, which is stored inside the record of this run.
     ///
     /// # Errors
     /// The record cannot be written.
@@ -140,34 +141,33 @@ impl DownloadRun {
         self.update_record(core, |record| record.replaced = None)
     }
 
-    /// Gives the record of a run that has failed to its successor. `None` if it has not failed, or owns no
-    /// record.
+    /// Gives the record of a failed run to its successor. `None` if the run has not failed, or owns no record.
     pub(super) fn hand_over_record(&self) -> Option<DownloadRecord> {
         let DownloadPhase::Failed(failure) = self.download.progress().phase else { return None };
         let mut record = lock(&self.record).take()?;
-        // The announcer may not have come to write it.
+        // The announcer may not have written the failure yet.
         record.failed = Some((&failure).into());
         Some(record)
     }
 
-    /// Takes the record back: the successor did not start.
+    /// Takes the record back after the successor failed to start.
     pub(super) fn take_back_record(&self, record: DownloadRecord) {
         let before = lock(&self.record).replace(record);
         assert!(before.is_none(), "{}: only a run that gave its record up takes it back", self.key);
     }
 
-    /// Removes its record from the disk, for good.
+    /// Removes the record, in memory and on the disk.
     ///
     /// # Errors
     /// The record cannot be removed.
     pub(super) fn delete_record(&self, core: &NodeCore) -> Result<(), ClientFault> {
-        // Held meanwhile, so that no other thread writes the file again.
+        // The lock is held until the file is removed, so that no other thread writes it again.
         let mut record = lock(&self.record);
         *record = None;
         core.records.forget_download(&self.id)
     }
 
-    /// Whether it is complete, cancelled or has failed.
+    /// Whether the download is complete, was cancelled or has failed.
     pub(super) fn has_ended(&self) -> bool {
         self.download.progress().phase.is_end()
     }
@@ -176,7 +176,7 @@ impl DownloadRun {
 /// Sends the progress of a download to a front end until the download ends.
 ///
 /// # Errors
-/// The download's failure. Exit code 130 when the front end is gone or the node is shutting down.
+/// The download's failure. Exit code 130 if the front end disconnects or the node shuts down.
 pub(in crate::node) fn follow_download(
     core: &NodeCore,
     run: &DownloadRun,
@@ -190,8 +190,8 @@ pub(in crate::node) fn follow_download(
         version = progress.version;
         match &progress.phase {
             DownloadPhase::Durable => {
-                // After the answer a restart shares the file, and peers find this node among the seeders;
-                // unless the disk or the tracker takes too long.
+                // Answer only when a restart would share the file and the tracker lists this node as a seeder.
+                // The wait is limited, since the disk or the tracker may be slow.
                 run.end_recorded.wait_timeout(end_wait);
                 run.end_announced.wait_timeout(end_wait);
                 return Ok(NodeAnswer::Downloaded(run.row_at(&progress)));

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Always true: a file has at most one download. A thread that changes a download holds its lock
-//! ([`DownloadLock`]), but for the end of a run, which its engine decides, and the removal of a run that was
-//! cancelled.
+//! ([`DownloadLock`]). There are two exceptions: the engine ends a run at any time, and a cancelled run is
+//! removed without the lock.
 
 use std::sync::{Arc, Mutex};
 
@@ -26,26 +26,27 @@ use crate::ipc::rows::TransferRow;
 use crate::node::disk::records::{DownloadRecord, RecordId};
 use crate::node::locks::DownloadLock;
 
-/// The life of a download in this process.
+/// The state of a download in this process.
 #[derive(Clone)]
 pub(super) enum DownloadState {
-    /// On record, and not running: it waits for a tracker, a disk or its user, or has failed.
+    /// On record but not running: it waits for a tracker, a disk or its user, or has failed.
     Recorded(RecordedDownload),
-    /// The file at the destination is compared with the one that is wanted there.
+    /// The file at the destination is being compared with the wanted one.
     Comparing {
-        /// How far.
+        /// Progress of the comparison.
         progress: Arc<CompareProgress>,
-        /// Its state before; `None` for a download that is not on record yet.
+        /// The state before the comparison; `None` for a download that is not on record yet.
         before: Option<Box<DownloadState>>,
     },
-    /// A successor takes its place: the successor's record is written with this one's inside, until it runs.
+    /// A new download of the same file (the successor) is about to replace this one. Until the successor runs,
+    /// its record contains the record of this one.
     Replacing {
-        /// Its own record.
+        /// The record of the download that is being replaced.
         record: DownloadRecord,
-        /// Its state before: recorded, or a run that has failed.
+        /// The state before: `Recorded`, or `Running` with a run that has failed.
         before: Box<DownloadState>,
     },
-    /// Handed to the engine by this process. It stays here when it has ended, until it is cancelled or
+    /// Handed to the engine by this process. A run that has ended stays in this state until it is cancelled or
     /// replaced.
     Running(Arc<DownloadRun>),
 }
@@ -61,7 +62,7 @@ impl DownloadState {
         }
     }
 
-    /// The recorded download, if it does not run.
+    /// The recorded download, if it is not running.
     fn recorded(&self) -> Option<&RecordedDownload> {
         match self {
             DownloadState::Recorded(recorded) => Some(recorded),
@@ -88,8 +89,8 @@ impl DownloadState {
         }
     }
 
-    /// Whether a record of it counts against the limit of records: complete and cancelled downloads have
-    /// none.
+    /// Whether the download has a record, which counts against `DOWNLOAD_RECORDS_MAX`. Complete and cancelled
+    /// downloads have none.
     fn is_on_record(&self) -> bool {
         self.recorded().is_some()
             || self.run().is_some_and(|run| {
@@ -110,7 +111,7 @@ pub(super) struct DownloadTable {
 }
 
 impl DownloadTable {
-    /// A table of downloads that do not run.
+    /// A table of downloads that are not running.
     pub(super) fn of_recorded(downloads: Vec<RecordedDownload>) -> DownloadTable {
         let slot = |recorded: RecordedDownload| TableSlot {
             key: recorded.record.key.clone(),
@@ -119,9 +120,9 @@ impl DownloadTable {
         DownloadTable { slots: Mutex::new(downloads.into_iter().map(slot).collect()) }
     }
 
-    /// Comparing has begun to read the file at the destination.
-    pub(super) fn begin_comparing(&self, holder: &DownloadLock<'_>, progress: Arc<CompareProgress>) {
-        let key = holder.key();
+    /// Changes the state to `Comparing`. Adds the file if it has no download yet.
+    pub(super) fn begin_comparing(&self, download_lock: &DownloadLock<'_>, progress: Arc<CompareProgress>) {
+        let key = download_lock.key();
         let mut slots = lock(&self.slots);
         let at = slots.iter().position(|slot| slot.key == *key);
         let Some(at) = at else {
@@ -138,10 +139,10 @@ impl DownloadTable {
         slots.insert(at, TableSlot { state, ..slot });
     }
 
-    /// Comparing has ended, if it had begun.
-    pub(super) fn end_comparing(&self, holder: &DownloadLock<'_>) {
+    /// Restores the state before `Comparing`. Does nothing in another state.
+    pub(super) fn end_comparing(&self, download_lock: &DownloadLock<'_>) {
         let mut slots = lock(&self.slots);
-        let Some(at) = slots.iter().position(|slot| slot.key == *holder.key()) else { return };
+        let Some(at) = slots.iter().position(|slot| slot.key == *download_lock.key()) else { return };
         match slots.remove(at) {
             TableSlot { state: DownloadState::Comparing { before: None, .. }, .. } => {}
             TableSlot { state: DownloadState::Comparing { before: Some(before), .. }, key } => {
@@ -151,11 +152,11 @@ impl DownloadTable {
         }
     }
 
-    /// Takes the record of a download that does not run, or failed here, for a successor under the same key.
-    /// `None` without one.
-    pub(super) fn replace(&self, holder: &DownloadLock<'_>) -> Option<(RecordId, DownloadRecord)> {
+    /// Changes the state to `Replacing` and returns the record, for a successor of the same file. `None` if
+    /// there is no download with a record, or if its run has not failed.
+    pub(super) fn replace(&self, download_lock: &DownloadLock<'_>) -> Option<(RecordId, DownloadRecord)> {
         let mut slots = lock(&self.slots);
-        let slot = slots.iter_mut().find(|slot| slot.key == *holder.key())?;
+        let slot = slots.iter_mut().find(|slot| slot.key == *download_lock.key())?;
         let (id, record) = match &slot.state {
             DownloadState::Recorded(recorded) => (recorded.id.clone(), recorded.record.clone()),
             DownloadState::Running(run) => (run.id.clone(), run.hand_over_record()?),
@@ -168,10 +169,10 @@ impl DownloadTable {
         Some((id, record))
     }
 
-    /// The successor did not start: the download is again what it was.
-    pub(super) fn restore(&self, holder: &DownloadLock<'_>) {
+    /// Restores the state before `Replacing`, after the successor failed to start.
+    pub(super) fn restore(&self, download_lock: &DownloadLock<'_>) {
         let mut slots = lock(&self.slots);
-        let Some(slot) = slots.iter_mut().find(|slot| slot.key == *holder.key()) else { return };
+        let Some(slot) = slots.iter_mut().find(|slot| slot.key == *download_lock.key()) else { return };
         if let DownloadState::Replacing { record, before } = &slot.state {
             if let DownloadState::Running(run) = &**before {
                 run.take_back_record(record.clone());
@@ -180,9 +181,10 @@ impl DownloadTable {
         }
     }
 
-    /// A download has been handed to the engine. It is the last of the table.
-    pub(super) fn start(&self, holder: &DownloadLock<'_>, run: Arc<DownloadRun>) {
-        assert_eq!(*holder.key(), run.key, "a run starts under the lock of its file");
+    /// Adds a run that was handed to the engine, at the end of the table. Removes the download that it replaces
+    /// or resumes.
+    pub(super) fn start(&self, download_lock: &DownloadLock<'_>, run: Arc<DownloadRun>) {
+        assert_eq!(*download_lock.key(), run.key, "a run starts under the lock of its file");
         let mut slots = lock(&self.slots);
         if let Some(at) = slots.iter().position(|slot| slot.key == run.key) {
             let before = slots.remove(at).state;
@@ -195,43 +197,44 @@ impl DownloadTable {
         slots.push(TableSlot { key: run.key.clone(), state: DownloadState::Running(run) });
     }
 
-    /// Changes a download that is on record and does not run.
-    pub(super) fn update_recorded(&self, holder: &DownloadLock<'_>, changed: RecordedDownload) {
-        assert_eq!(*holder.key(), changed.record.key, "a download changes under the lock of its file");
+    /// Changes a download that is on record but not running.
+    pub(super) fn update_recorded(&self, download_lock: &DownloadLock<'_>, changed: RecordedDownload) {
+        assert_eq!(*download_lock.key(), changed.record.key, "a download changes under the lock of its file");
         let mut slots = lock(&self.slots);
-        let known = slots.iter_mut().filter(|slot| slot.key == *holder.key());
+        let known = slots.iter_mut().filter(|slot| slot.key == *download_lock.key());
         if let Some(known) = known.filter_map(|slot| slot.state.recorded_mut()).next() {
             *known = changed;
         }
     }
 
-    /// Removes a download that is on record and does not run.
-    pub(super) fn remove_recorded(&self, holder: &DownloadLock<'_>) {
-        lock(&self.slots)
-            .retain(|slot| slot.key != *holder.key() || !matches!(slot.state, DownloadState::Recorded(_)));
+    /// Removes a download that is on record but not running.
+    pub(super) fn remove_recorded(&self, download_lock: &DownloadLock<'_>) {
+        lock(&self.slots).retain(|slot| {
+            slot.key != *download_lock.key() || !matches!(slot.state, DownloadState::Recorded(_))
+        });
     }
 
-    /// Removes a run, in each state of the download.
+    /// Removes a run, also if its destination is being compared for a new download.
     pub(super) fn remove_run(&self, run: &Arc<DownloadRun>) {
-        let is_it =
+        let is_this_run =
             |state: &DownloadState| matches!(state, DownloadState::Running(known) if Arc::ptr_eq(known, run));
         let mut slots = lock(&self.slots);
-        slots.retain(|slot| !is_it(&slot.state));
+        slots.retain(|slot| !is_this_run(&slot.state));
         for slot in slots.iter_mut() {
             if let DownloadState::Comparing { before, .. } = &mut slot.state
-                && before.as_ref().is_some_and(|before| is_it(before))
+                && before.as_ref().is_some_and(|before| is_this_run(before))
             {
                 *before = None;
             }
         }
     }
 
-    /// The run of a file, also one that has ended.
+    /// The run of a file, even if it has ended.
     pub(super) fn find_run(&self, key: &GroupFile) -> Option<Arc<DownloadRun>> {
         lock(&self.slots).iter().find(|slot| slot.key == *key)?.state.run().cloned()
     }
 
-    /// The download of a file that is on record and does not run.
+    /// The download of a file that is on record but not running.
     pub(super) fn find_recorded(&self, key: &GroupFile) -> Option<RecordedDownload> {
         lock(&self.slots).iter().find(|slot| slot.key == *key)?.state.recorded().cloned()
     }
@@ -244,23 +247,23 @@ impl DownloadTable {
         }
     }
 
-    /// All runs, also those that have ended.
+    /// All runs, including those that have ended.
     pub(super) fn runs(&self) -> Vec<Arc<DownloadRun>> {
         lock(&self.slots).iter().filter_map(|slot| slot.state.run().cloned()).collect()
     }
 
-    /// All downloads that are on record and do not run.
+    /// All downloads that are on record but not running.
     pub(super) fn all_recorded(&self) -> Vec<RecordedDownload> {
         lock(&self.slots).iter().filter_map(|slot| slot.state.recorded().cloned()).collect()
     }
 
-    /// How many downloads have a record.
+    /// The number of downloads that have a record.
     pub(super) fn count_on_record(&self) -> usize {
         self.states().iter().filter(|state| state.is_on_record()).count()
     }
 
-    /// The rows of all downloads while `user` is logged in: first what does not run, then the runs in the
-    /// order of their start, then what is compared before it is on record.
+    /// The rows of all downloads. `user` is the logged-in user. Order: first the recorded downloads, then the
+    /// runs by start, then the downloads that are being compared and not on record yet.
     pub(super) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
         let mut states = self.states();
         states.sort_by_key(|state| match (state.recorded(), state.run()) {
@@ -271,7 +274,7 @@ impl DownloadTable {
         states.iter().map(|state| state.row(user)).collect()
     }
 
-    /// A copy: rows ask the engine, which is not done under the table's lock.
+    /// A copy of all states. The callers query the engine, which they must not do under the table's lock.
     fn states(&self) -> Vec<DownloadState> {
         lock(&self.slots).iter().map(|slot| slot.state.clone()).collect()
     }
@@ -342,14 +345,14 @@ mod tests {
         let mut scope = locks.scope();
         let download = recorded("g");
         let table = DownloadTable::of_recorded(vec![download.clone()]);
-        let holder = scope.try_lock_download(&download.record.key).unwrap();
-        assert_eq!(table.replace(&holder), Some((download.id.clone(), download.record.clone())));
+        let download_lock = scope.try_lock_download(&download.record.key).unwrap();
+        assert_eq!(table.replace(&download_lock), Some((download.id.clone(), download.record.clone())));
         assert_eq!(table.count_on_record(), 1, "a download that is being replaced is on record");
-        table.restore(&holder);
-        assert_eq!(table.replace(&holder).map(|(id, _)| id), Some(download.id));
-        table.restore(&holder);
-        table.remove_recorded(&holder);
-        assert_eq!(table.replace(&holder), None);
+        table.restore(&download_lock);
+        assert_eq!(table.replace(&download_lock).map(|(id, _)| id), Some(download.id));
+        table.restore(&download_lock);
+        table.remove_recorded(&download_lock);
+        assert_eq!(table.replace(&download_lock), None);
         assert_eq!(states(&table), []);
     }
 
@@ -359,9 +362,9 @@ mod tests {
         let locks = KeyLocks::new(Arc::default());
         let mut scope = locks.scope();
         let key = sample_file("g", "u").key;
-        let holder = scope.try_lock_download(&key).unwrap();
+        let download_lock = scope.try_lock_download(&key).unwrap();
         let table = DownloadTable::default();
-        table.begin_comparing(&holder, comparison(&key));
-        table.begin_comparing(&holder, comparison(&key));
+        table.begin_comparing(&download_lock, comparison(&key));
+        table.begin_comparing(&download_lock, comparison(&key));
     }
 }

@@ -1,7 +1,7 @@
 //! Serves front ends: [`socket`] accepts them and reads their requests, [`requests`] handles each request.
 //!
 //! ```text
-//!   front ends ══ Unix socket ══► socket ──► requests ──► downloads, shares, trackers
+//!   front end ══ Unix socket ══► socket ──► requests ──► downloads, shares, trackers
 //! ```
 
 pub(crate) mod requests;

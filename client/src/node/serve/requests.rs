@@ -70,13 +70,13 @@ impl RequestHandler {
             Command::Login { user, password, .. } => self.log_in(user, password),
             Command::Logout => self.log_out(),
             Command::Whoami => self.whoami(),
-            Command::JoinGroup { group } => self.join_group(group),
-            Command::LeaveGroup { group } => self.leave_group(group),
+            Command::JoinGroup { group } => self.join_group(&group),
+            Command::LeaveGroup { group } => self.leave_group(&group),
             Command::ListGroups => self.list_groups(),
-            Command::ListRequests { group } => self.list_requests(group),
-            Command::ListFiles { group, .. } => self.list_files(group),
-            Command::RemoveFile { file } => self.remove_file(file),
-            Command::GetPeers { file, .. } => self.get_peers(file),
+            Command::ListRequests { group } => self.list_requests(&group),
+            Command::ListFiles { group, .. } => self.list_files(&group),
+            Command::RemoveFile { file } => self.remove_file(&file),
+            Command::GetPeers { file, .. } => self.get_peers(&file),
             Command::StopShare { file } => {
                 shares::stop_share(&self.downloads.shares, &file).map(|message| NodeAnswer::Said { message })
             }
@@ -124,15 +124,15 @@ impl RequestHandler {
         Ok(NodeAnswer::Whoami { user: answer.user_id.to_string(), address })
     }
 
-    fn join_group(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+    fn join_group(&self, group: &GroupId) -> Result<NodeAnswer, ClientFault> {
         let command = Command::JoinGroup { group: group.clone() };
         let (answer, message) = self.request::<JoinAnswer>(command)?;
         Ok(NodeAnswer::Joined { group: group.to_string(), pending: answer.pending, message })
     }
 
-    fn leave_group(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+    fn leave_group(&self, group: &GroupId) -> Result<NodeAnswer, ClientFault> {
         let answer = self.relay(Command::LeaveGroup { group: group.clone() })?;
-        shares::drop_shares(&self.downloads.shares, |key, _| key.group == group);
+        shares::drop_shares(&self.downloads.shares, |key, _| key.group == *group);
         Ok(answer)
     }
 
@@ -151,22 +151,22 @@ impl RequestHandler {
         Ok(NodeAnswer::Groups { groups: groups.collect() })
     }
 
-    fn list_requests(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+    fn list_requests(&self, group: &GroupId) -> Result<NodeAnswer, ClientFault> {
         let command = Command::ListRequests { group: group.clone() };
         let (answer, _) = self.request::<RequestsAnswer>(command).map_err(advise_owner)?;
         let users = answer.pending_list.iter().map(ToString::to_string).collect();
         Ok(NodeAnswer::Requests { group: group.to_string(), users })
     }
 
-    fn remove_file(&self, file: GroupFile) -> Result<NodeAnswer, ClientFault> {
+    fn remove_file(&self, file: &GroupFile) -> Result<NodeAnswer, ClientFault> {
         let answer = self.relay(Command::RemoveFile { file: file.clone() })?;
         // A share that was refused under this name is another file, which can be listed now.
         let was_listed = |state: &ShareState| !matches!(state, ShareState::Refused(_));
-        shares::drop_shares(&self.downloads.shares, |key, state| *key == file && was_listed(state));
+        shares::drop_shares(&self.downloads.shares, |key, state| key == file && was_listed(state));
         Ok(answer)
     }
 
-    fn list_files(&self, group: GroupId) -> Result<NodeAnswer, ClientFault> {
+    fn list_files(&self, group: &GroupId) -> Result<NodeAnswer, ClientFault> {
         let command = Command::ListFiles { group: group.clone(), after: None, count: None };
         let (answer, _) = self.request::<FilesAnswer>(command)?;
         let files = answer.files.into_iter().map(|entry| FileListRow {
@@ -179,14 +179,14 @@ impl RequestHandler {
         Ok(NodeAnswer::Files { group: group.to_string(), files: files.collect() })
     }
 
-    fn get_peers(&self, file: GroupFile) -> Result<NodeAnswer, ClientFault> {
+    fn get_peers(&self, file: &GroupFile) -> Result<NodeAnswer, ClientFault> {
         let command = Command::GetPeers { file: file.clone(), peer_key: None };
         let (answer, _) = self.request::<PeersAnswer>(command)?;
         let row = |entry: &PeerEntry| PeerRow { address: entry.address(), complete: entry.complete };
         let peers = answer.peers.iter().map(row).collect();
         // The trackers' list leaves out the asking node.
         let only_here =
-            answer.peers.is_empty() && shares::is_serving_whole_file(&self.downloads.shares, &file);
+            answer.peers.is_empty() && shares::is_serving_whole_file(&self.downloads.shares, file);
         Ok(NodeAnswer::Peers { group: file.group.to_string(), file: file.name.to_string(), peers, only_here })
     }
 

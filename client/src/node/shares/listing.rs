@@ -1,13 +1,13 @@
-//! Lists a file at the tracker: in one message, or in parts if it has more pieces than a message may carry.
+//! Lists a file at the tracker: in one message, or in parts if it has more pieces than one message may carry.
 //!
 //! ```text
 //!   manifest ──► parts, one in memory at a time ──► tracker ──► lists the file with the last part
 //!                        ▲                             │
-//!                        └──── all parts again ◄───────┘ it has forgotten the earlier ones
+//!                        └──── all parts again ◄───────┘ if it has forgotten the earlier ones
 //! ```
 //!
-//! Always true: the tracker lists nothing before the last part. Each attempt has an upload id of its own, so
-//! that a part of one attempt is never joined to another.
+//! Always true: the tracker does not list the file before the last part. Each attempt has its own upload id, so
+//! that parts of different attempts are never joined.
 
 use std::ops::Range;
 
@@ -26,8 +26,8 @@ use crate::limits;
 use crate::node::core::NodeCore;
 use crate::node::trackers::RequestUrgency;
 
-/// Lists a file in the name of `user`, with this node as its seeder. `report` gets how many bytes of the file
-/// the tracker knows of, if that takes several messages.
+/// Lists a file in the name of `user`, with this node as its seeder. If that takes several messages, `report`
+/// gets before each the number of bytes of the file that the parts sent so far describe.
 ///
 /// # Errors
 /// The tracker's refusal, or that no tracker can be reached; or the error of `report`.
@@ -51,31 +51,33 @@ pub(super) fn list_file(
     })
 }
 
-/// Sends all parts; all of them again if the tracker has forgotten the earlier ones.
+/// Sends all parts. If the tracker has forgotten the earlier ones, sends all of them again.
 fn send_parts(
     manifest: &Manifest,
     part_pieces: usize,
     mut send: impl FnMut(UploadPart) -> Result<(), ClientFault>,
 ) -> Result<(), ClientFault> {
-    let mut tries = 1;
+    let mut attempts = 1;
     loop {
         let upload = new_upload_id()?;
-        let mut begun = false;
+        let mut is_begun = false;
         let sent: Result<(), ClientFault> =
             split_parts(manifest, &upload, part_pieces).try_for_each(|part| {
                 check_hashes(manifest)?;
                 send(part)?;
-                begun = true;
+                is_begun = true;
                 Ok(())
             });
         match sent {
-            // To the tracker, a part whose predecessors it has forgotten is a bad request.
-            Err(fault) if fault.exit == ExitCause::Usage && begun && tries < limits::LISTING_ATTEMPTS => {
+            // The tracker answers "bad request" to a part if it has forgotten the earlier parts.
+            Err(fault)
+                if fault.exit == ExitCause::Usage && is_begun && attempts < limits::LISTING_ATTEMPTS =>
+            {
                 tracing::info!("the parts of {} are sent anew: {fault}", manifest.name());
-                tries += 1;
+                attempts += 1;
             }
-            // That it forgot them each time is no refusal of the file.
-            Err(fault) if begun => {
+            // Parts that were forgotten in each attempt do not mean that the file is refused.
+            Err(fault) if is_begun => {
                 return Err(ClientFault { refusal_code: refusal_unless_forgotten(&fault), ..fault });
             }
             sent => return sent,
@@ -83,13 +85,13 @@ fn send_parts(
     }
 }
 
-/// The code of a refusal, unless the tracker may have refused the part since it has forgotten the earlier
-/// ones.
+/// The code of a refusal. `None` for a bad request, which may only mean that the tracker has forgotten the
+/// earlier parts.
 fn refusal_unless_forgotten(fault: &ClientFault) -> Option<FailureCode> {
     fault.refusal_code.filter(|code| *code != FailureCode::BadRequest)
 }
 
-/// A copy of a manifest with its hashes in memory, where none can be lost while the message is made.
+/// A copy of a manifest with all hashes in memory, so that none can be lost while the message is written.
 fn copy_to_memory(manifest: &Manifest) -> Result<Manifest, ClientFault> {
     let digests = manifest.digests().to_vec();
     let chain = manifest.chain().map(Sha1List::to_vec);
@@ -99,14 +101,15 @@ fn copy_to_memory(manifest: &Manifest) -> Result<Manifest, ClientFault> {
     Ok(same.expect("the parts of a manifest make one"))
 }
 
-/// Refuses a manifest that has lost hashes: lost hashes read as zeros.
+/// Refuses a manifest that has lost hashes. Without this check they would be read as zeros.
 fn check_hashes(manifest: &Manifest) -> Result<(), ClientFault> {
     let Some(place) = manifest.unreadable_at() else { return Ok(()) };
     let message = format!("hashes of {} that were kept in {place} are lost", manifest.name());
     Err(ClientFault::new(ExitCause::LocalIo, message).fix("check that disk, and upload the file again"))
 }
 
-/// The parts of an upload, made one after the other; each has `part_pieces` pieces, the last one the rest.
+/// Splits an upload into parts of `part_pieces` pieces; the last part may be shorter. Each part is made when it
+/// is needed.
 fn split_parts<'a>(
     manifest: &'a Manifest,
     upload: &'a UploadId,
@@ -145,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// Pieces of a row of a manifest at the tracker: the least that a part may have.
+    /// The number of pieces in one stored row of a manifest at the tracker: the minimum for a part.
     const ROW: usize = 4_096;
 
     fn manifest(pieces: usize) -> Manifest {
@@ -226,21 +229,21 @@ mod tests {
 
     /// Sends parts to a tracker that answers with `exit` where `is_failing` says so. Returns the sent parts
     /// as (upload id, first piece).
-    fn sent(
+    fn send_to_failing_tracker(
         exit: ExitCause,
-        failing: impl Fn(usize) -> bool,
+        is_failing: impl Fn(usize) -> bool,
     ) -> (Result<(), ExitCause>, Vec<(UploadId, u32)>) {
         let mut sent = Vec::new();
         let result = send_parts(&manifest(3 * ROW), ROW, |part| {
             sent.push((part.upload, part.first.0));
-            if failing(sent.len()) { Err(ClientFault::new(exit, "no")) } else { Ok(()) }
+            if is_failing(sent.len()) { Err(ClientFault::new(exit, "no")) } else { Ok(()) }
         });
         (result.map_err(|fault| fault.exit), sent)
     }
 
     #[test]
     fn forgotten_parts_are_sent_again_under_another_upload_id() {
-        let (result, all) = sent(ExitCause::Usage, |count| count == 3);
+        let (result, all) = send_to_failing_tracker(ExitCause::Usage, |count| count == 3);
         assert_eq!(result, Ok(()));
         let firsts: Vec<usize> = all.iter().map(|(_, first)| *first as usize / ROW).collect();
         assert_eq!(firsts, [0, 1, 2, 0, 1, 2]);
@@ -275,15 +278,15 @@ mod tests {
     #[test]
     fn a_refused_part_is_not_sent_again_and_attempts_are_limited() {
         assert_eq!(
-            sent(ExitCause::Usage, |count| count == 1).1.len(),
+            send_to_failing_tracker(ExitCause::Usage, |count| count == 1).1.len(),
             1,
             "a bad first part is refused for its content"
         );
         for exit in [ExitCause::NoTracker, ExitCause::Exists, ExitCause::NotAllowed] {
-            let (result, all) = sent(exit, |count| count == 2);
+            let (result, all) = send_to_failing_tracker(exit, |count| count == 2);
             assert_eq!((result, all.len()), (Err(exit), 2));
         }
-        let (result, all) = sent(ExitCause::Usage, |count| count % 2 == 0);
+        let (result, all) = send_to_failing_tracker(ExitCause::Usage, |count| count % 2 == 0);
         assert_eq!((result, all.len()), (Err(ExitCause::Usage), 6));
     }
 }

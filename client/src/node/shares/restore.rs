@@ -1,13 +1,12 @@
-//! Brings each share to the state that its record and its file call for: listed, served, announced, or
-//! withdrawn.
+//! Completes the pending steps of each share: list it, serve it, announce it, or end it at the tracker.
 //!
-//! The recovery thread calls [`restore_shares`] at its start and whenever a share is not in that state. A
-//! share is served without reading its file if the file has the recorded fingerprint. The tracker is told of
-//! each share once a process, and by that learns where this node listens.
+//! The recovery thread calls [`restore_shares`] at its start and whenever a share has a pending step. If the
+//! file still has the recorded fingerprint, it is served without being hashed again. Each process announces
+//! each share once, which also tells the tracker where this node listens.
 //!
-//! Always true: each share is looked up again under its lock. Only a tracker's own refusal ends a share; an
-//! upload that was never listed is kept for its user even then. A file that has changed is withdrawn; one
-//! that cannot be read now is tried again.
+//! Always true: each share is looked up again under its lock. A tracker that cannot be reached never ends a
+//! share; a tracker that refuses it does, but a refused upload that was never listed is kept for its user. A
+//! share whose file has changed is withdrawn; a file that cannot be read now is tried again.
 
 use engine::Engine;
 use engine::proto::manifest::Manifest;
@@ -30,15 +29,15 @@ use crate::quoting;
 
 /// Why a share is not served.
 enum ServeFailure {
-    /// The reason may pass.
+    /// A later attempt may succeed. The text says what failed.
     Transient(String),
-    /// Its file has changed.
+    /// The file has changed since it was shared.
     Changed,
-    /// Its record was set aside, as these words say.
+    /// The record was unusable and has been set aside. The text says why.
     SetAside(String),
 }
 
-/// Restores the shares of a user.
+/// Restores the shares of a user. Returns what is left to do.
 pub(in crate::node) fn restore_shares(shares: &Shares, user: &str) -> PendingWork {
     let core = &shares.core;
     let mut keys: Vec<GroupFile> = Vec::new();
@@ -69,8 +68,9 @@ pub(in crate::node) fn restore_shares(shares: &Shares, user: &str) -> PendingWor
 
 fn restore_share(shares: &Shares, engine: &Engine, user: &str, key: &GroupFile) -> PendingWork {
     let mut scope = shares.core.locks.scope();
-    // The holder of the lock wakes recovery if it leaves work; the retry is for one that does not.
-    let Some(_share) = scope.try_lock_share(key) else { return PendingWork::Retry };
+    // The holder of the lock usually wakes the recovery thread when work remains. `Retry` covers the cases in
+    // which it does not.
+    let Some(_share_lock) = scope.try_lock_share(key) else { return PendingWork::Retry };
     let Some(share) = shares.table.get(user, key) else { return PendingWork::Nothing };
     match share.state {
         ShareState::Announced | ShareState::Refused(_) => PendingWork::Nothing,
@@ -89,7 +89,7 @@ fn restore_share(shares: &Shares, engine: &Engine, user: &str, key: &GroupFile) 
     }
 }
 
-/// Serves a share if its file is unchanged. Returns its new state; `None` when there is nothing more to do.
+/// Serves a share if its file is unchanged. Returns the new state; `None` if nothing more is to be done.
 fn serve_share(
     shares: &Shares,
     engine: &Engine,
@@ -131,7 +131,7 @@ fn reshare_file(
     manifest: Option<&Manifest>,
 ) -> Result<(), ServeFailure> {
     let SharedFile { key, path, fingerprint, .. } = &share.file;
-    // Before the manifest is read: a file that is missing is looked for again and again.
+    // This comes before the manifest is read, since a missing file is retried many times.
     let now = Fingerprint::at(path)
         .map_err(|error| ServeFailure::Transient(ClientFault::io("look at", path, &error).message))?;
     if fingerprint.difference_ignoring_device(&now).is_some() {
@@ -159,15 +159,15 @@ fn load_manifest(shares: &Shares, share: &LocalShare) -> Result<Manifest, ServeF
     })
 }
 
-/// Tells the tracker that this node serves a share, and where it listens. Asks first whether the tracker
-/// lists the same content under this name, since a node says by name alone which file it has.
+/// Tells the tracker that this node serves a share, and where it listens. First checks that the tracker lists
+/// the same content under this name, since the announcement contains only the name.
 fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
     let core = &shares.core;
     let SharedFile { key, user, content, path, .. } = &share.file;
     let query = Command::GetPeers { file: key.clone(), peer_key: Some(core.peer.key()) };
     let listed = core.trackers.request_as::<PeersAnswer>(user, query, RequestUrgency::Background);
     let grant = listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unverified_grant().ok()));
-    let told = match grant {
+    let announced = match grant {
         Ok(Some(grant)) if grant.file_id != *content => {
             drop_share(shares, share);
             core.notices.post(&format!(
@@ -182,7 +182,7 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
         }
         Err(fault) => Err(fault),
     };
-    match told {
+    match announced {
         Ok(()) => {
             shares.table.update(&share.id, ShareState::announce);
             PendingWork::Nothing
@@ -195,14 +195,14 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
     }
 }
 
-/// Notes that the tracker has been told of a complete file by the thread that downloaded it.
+/// Marks the share of a downloaded file as announced: its download has already told the tracker.
 pub(in crate::node) fn mark_announced(shares: &Shares, user: &str, key: &GroupFile) {
     if let Some(share) = shares.table.get(user, key) {
         shares.table.update(&share.id, ShareState::announce);
     }
 }
 
-/// Tells the tracker once that a share cannot be served for now.
+/// Tells the tracker that a share cannot be served for now, unless it has been told already.
 fn report_unreadable(shares: &Shares, share: &LocalShare, is_reported: bool) -> PendingWork {
     if is_reported {
         return PendingWork::Retry;
@@ -223,8 +223,7 @@ fn finish_stop(shares: &Shares, share: &LocalShare) -> PendingWork {
     PendingWork::Nothing
 }
 
-/// Tells the tracker that the share ended. A refusal counts as success: then the tracker knows of no such
-/// share.
+/// Tells the tracker that the share ended. A refusal counts as success: the tracker does not know the share.
 fn request_stop(shares: &Shares, share: &LocalShare) -> Result<(), PendingWork> {
     let command = Command::StopShare { file: share.file.key.clone() };
     let trackers = &shares.core.trackers;
@@ -234,7 +233,7 @@ fn request_stop(shares: &Shares, share: &LocalShare) -> Result<(), PendingWork> 
     }
 }
 
-/// Lists a file that was hashed while no tracker could list it, then serves it.
+/// Lists and serves a file whose upload found no tracker that could list it.
 fn list_share(shares: &Shares, engine: &Engine, share: &LocalShare) -> PendingWork {
     let core = &shares.core;
     let SharedFile { key, user, .. } = &share.file;
@@ -272,8 +271,8 @@ fn list_share(shares: &Shares, engine: &Engine, share: &LocalShare) -> PendingWo
     }
 }
 
-/// Keeps an upload that the tracker refused for good: its record stays for its user, with the reason, and is
-/// not sent again.
+/// Marks an upload that the tracker has refused permanently. Its record is kept for its user, with the reason,
+/// and the upload is not sent again.
 fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
     let core = &shares.core;
     let SharedFile { key, user, .. } = &share.file;
@@ -284,12 +283,12 @@ fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
     if let Some(reason) = unserved_reason(&refused) {
         core.notices.post(&format!("{key} is not shared: {reason}"));
     }
-    // The upload may have replaced a share whose stop the tracker had not been told.
+    // The upload may have replaced a stopped share, before the tracker was told that it had stopped.
     report_stopped(core, user, key);
 }
 
-/// Why a share is not served although its user has not stopped it, and what to type next. `None` if that is
-/// not so.
+/// Why a share is not served, apart from a stop or a logout, and what to type next. `None` without such a
+/// reason.
 pub(in crate::node) fn unserved_reason(share: &LocalShare) -> Option<String> {
     match &share.state {
         ShareState::Refused(refusal) => Some(refusal_message(&share.file, refusal.as_ref())),
@@ -345,7 +344,7 @@ mod tests {
         let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = SocketAddr::try_from(getsockname(&bound).unwrap()).unwrap();
-        // It stays bound until the tests end, so that no other process listens there.
+        // The socket stays bound until the tests end, so that no other process listens on its port.
         std::mem::forget(bound);
         std::fs::write(&trackers, format!("{address}\n")).unwrap();
         let state = StateDir::lock(&directory.join("state")).unwrap().unwrap();

@@ -10,10 +10,11 @@
 //!   each state ──stop──► Stopped, which leaves the table once the tracker knows
 //! ```
 //!
-//! Always true: one share a user and file. A share leaves the table only when its user stops it, when another
-//! share of the same user takes its place, or when its file is no longer what was shared. It stays when its
-//! user logs out. Only a thread that holds the lock of a share changes its state, but for `take_down`, which
-//! a login does at any time.
+//! Always true: a user has at most one share of a file. A share leaves the table only when its user stops it,
+//! when another share of the same user and file replaces it, when its file has changed, when its record is
+//! unusable, or when the tracker has ended or refused it. It remains when its user logs out. A thread changes
+//! the state of a share only while it holds its lock; the exception is `take_down`, which a login may do at any
+//! time.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,24 +32,24 @@ use crate::node::disk::records::{
     ManifestChecksum, RecordId, RecordStore, ShareRecord, ShareStage, SharedFile,
 };
 
-/// What this node shares: of all its users, served or not.
+/// The shares of all users of this node, served or not.
 pub(in crate::node) struct Shares {
-    /// What all parts of the node use.
+    /// The state that all parts of the node use.
     pub(in crate::node) core: Arc<NodeCore>,
     /// The shares.
     pub(in crate::node) table: LocalShareTable,
 }
 
 impl Shares {
-    /// The shares on record, none of them served.
+    /// Reads the shares on record. None of them is served yet.
     pub(in crate::node) fn load(core: Arc<NodeCore>) -> Shares {
         Shares { table: load_table(&core.records), core }
     }
 
-    /// Puts a file that is to be shared on record. The share is not in the table yet.
+    /// Writes the record of a new share. The share is not in the table yet.
     ///
     /// # Errors
-    /// It cannot be written, or this node shares too many files. Then nothing is recorded.
+    /// The record cannot be written, or this node shares too many files. Then nothing is recorded.
     pub(super) fn record(
         &self,
         key: &GroupFile,
@@ -73,7 +74,8 @@ impl Shares {
         }
     }
 
-    /// Refuses one share more than a restart would read. A share that replaces another is not one more.
+    /// Refuses a share if the node has `SHARES_MAX` already: a restart reads no more records. A share that
+    /// replaces another is never refused.
     pub(super) fn check_limit(&self, user: &str, key: &GroupFile) -> Result<(), ClientFault> {
         if self.table.count() < limits::SHARES_MAX || self.table.get(user, key).is_some() {
             return Ok(());
@@ -95,14 +97,14 @@ impl Shares {
 pub(in crate::node) struct ShareOrigin {
     /// The user who shares it.
     pub(in crate::node) user: String,
-    /// Its path.
+    /// The path of the file.
     pub(in crate::node) path: PathBuf,
-    /// What it looked like when it was hashed.
+    /// The fingerprint of the file when it was hashed.
     pub(in crate::node) fingerprint: Fingerprint,
 }
 
-/// After a crash between writing one record and removing another, two records share a key. The newer listed
-/// one counts.
+/// Reads all shares on record. After a crash between writing one record and removing another, two records have
+/// the same key; then the newer listed one is kept.
 fn load_table(records: &RecordStore) -> LocalShareTable {
     let table = LocalShareTable::default();
     let mut recorded = records.read_shares();
@@ -116,29 +118,29 @@ fn load_table(records: &RecordStore) -> LocalShareTable {
     table
 }
 
-/// The life of a share.
+/// The state of a share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::node) enum ShareState {
     /// Hashed and on record; the tracker has not listed it yet.
     Unlisted,
-    /// The tracker refused it for good, and is not asked again. It waits for its user.
+    /// The tracker refused it permanently and is not asked again. Its user has to decide what to do.
     Refused(Option<ClientFault>),
-    /// Listed. Not served, since its file was not opened yet or its user is not logged in.
+    /// Listed. Not served, because its file has not been opened yet or its user is not logged in.
     NotServed,
-    /// Listed. Not served, since its file cannot be read now.
+    /// Listed. Not served, because its file cannot be read now.
     Unreadable {
-        /// Why not.
+        /// Why the file cannot be read.
         reason: String,
-        /// Whether the tracker has been told.
+        /// Whether the tracker knows that the file is not served.
         is_reported: bool,
     },
-    /// Listed and served. The tracker has not been told by this process.
+    /// Listed and served. This process has not told the tracker yet.
     Served,
     /// Listed and served, and the tracker knows.
     Announced,
-    /// Ended by its user, or since its file changed. The tracker has not been told.
+    /// Ended by its user, or because its file has changed. The tracker has not been told yet.
     Stopped {
-        /// The state in which it was stopped.
+        /// The state before the stop.
         before: Box<ShareState>,
     },
 }
@@ -169,7 +171,7 @@ impl ShareState {
         }
     }
 
-    /// Why the tracker refused it, if it did.
+    /// Why the tracker refused the share; `None` if it did not, or if the reason is unknown.
     fn refusal(&self) -> Option<&ClientFault> {
         match self {
             ShareState::Refused(fault) => fault.as_ref(),
@@ -183,47 +185,48 @@ impl ShareState {
         self.stage() == ShareStage::Listed
     }
 
-    /// The tracker has listed the file.
+    /// Transition: the tracker has listed the file.
     pub(super) fn list(&mut self) {
         assert_eq!(*self, ShareState::Unlisted, "a file is listed once");
         *self = ShareState::NotServed;
     }
 
-    /// The tracker has refused the file for good.
+    /// Transition: the tracker has refused the file permanently.
     pub(super) fn refuse(&mut self, why: ClientFault) {
         assert_eq!(*self, ShareState::Unlisted, "only a file that is not listed is refused");
         *self = ShareState::Refused(Some(why));
     }
 
-    /// The engine serves the file.
+    /// Transition: the engine serves the file.
     pub(super) fn serve(&mut self) {
         assert!(self.is_listed(), "{self:?}: only a listed file is served");
         *self = ShareState::Served;
     }
 
-    /// The file cannot be read now.
+    /// Transition: the file cannot be read now.
     pub(super) fn mark_unreadable(&mut self, reason: String) {
         assert!(self.is_listed(), "{self:?}: only a listed file is opened");
         let is_reported = matches!(self, ShareState::Unreadable { is_reported: true, .. });
         *self = ShareState::Unreadable { reason, is_reported };
     }
 
-    /// The tracker knows that the file is not served for now. Without effect on a share that was taken down
-    /// meanwhile.
+    /// Transition: the tracker knows that the file is not served for now. Has no effect on a share that was
+    /// taken down meanwhile.
     pub(super) fn report(&mut self) {
         if let ShareState::Unreadable { is_reported, .. } = self {
             *is_reported = true;
         }
     }
 
-    /// The tracker knows that the file is served. Without effect on a share that was taken down meanwhile.
+    /// Transition: the tracker knows that the file is served. Has no effect on a share that was taken down
+    /// meanwhile.
     pub(super) fn announce(&mut self) {
         if *self == ShareState::Served {
             *self = ShareState::Announced;
         }
     }
 
-    /// Its user has logged out: it is not served until they are back.
+    /// Transition: the user has logged out. The file is not served until the user logs in again.
     pub(super) fn take_down(&mut self) {
         match self {
             ShareState::Unlisted | ShareState::Refused(_) => {}
@@ -232,7 +235,7 @@ impl ShareState {
         }
     }
 
-    /// The share ends; the tracker is to be told.
+    /// Transition: the share has ended. The tracker still has to be told.
     pub(super) fn stop(&mut self) {
         if !matches!(self, ShareState::Stopped { .. }) {
             let before = Box::new(std::mem::replace(self, ShareState::Unlisted));
@@ -244,11 +247,11 @@ impl ShareState {
 /// One share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::node) struct LocalShare {
-    /// The name of its record.
+    /// The name of the record.
     pub(super) id: RecordId,
-    /// Its file.
+    /// The shared file.
     pub(in crate::node) file: SharedFile,
-    /// Its state.
+    /// The current state.
     pub(in crate::node) state: ShareState,
 }
 
@@ -258,13 +261,13 @@ impl LocalShare {
         LocalShare { id, file, state: ShareState::from_record(stage, refusal) }
     }
 
-    /// Its record.
+    /// The record to write for this share.
     pub(super) fn record(&self) -> ShareRecord {
         record_of(&self.file, &self.state)
     }
 }
 
-/// The record of a file that is shared.
+/// The record of a share with this file and state.
 pub(super) fn record_of(file: &SharedFile, state: &ShareState) -> ShareRecord {
     ShareRecord { file: file.clone(), stage: state.stage(), refusal: state.refusal().cloned() }
 }
@@ -276,7 +279,7 @@ pub(in crate::node) struct LocalShareTable {
 }
 
 impl LocalShareTable {
-    /// Adds a share. Returns the one that it replaces, of the same user and file.
+    /// Adds a share. Returns the share of the same user and file that it replaces.
     pub(super) fn insert(&self, share: LocalShare) -> Option<LocalShare> {
         lock(&self.shares).insert((share.file.user.clone(), share.file.key.clone()), share)
     }
@@ -286,7 +289,7 @@ impl LocalShareTable {
         lock(&self.shares).get(&(user.to_owned(), key.clone())).cloned()
     }
 
-    /// Changes the state of a share. Returns the share as it is then, or `None` if it has left the table.
+    /// Changes the state of a share. Returns the changed share; `None` if it is no longer in the table.
     pub(super) fn update(&self, id: &RecordId, change: impl FnOnce(&mut ShareState)) -> Option<LocalShare> {
         let mut shares = lock(&self.shares);
         let share = shares.values_mut().find(|share| share.id == *id)?;
@@ -294,7 +297,7 @@ impl LocalShareTable {
         Some(share.clone())
     }
 
-    /// Removes a share; whether it was there.
+    /// Removes a share. Returns whether it was in the table.
     pub(super) fn remove(&self, id: &RecordId) -> bool {
         let mut shares = lock(&self.shares);
         let before = shares.len();
@@ -315,7 +318,7 @@ impl LocalShareTable {
             .for_each(|share| share.state.take_down());
     }
 
-    /// How many shares there are, of all users.
+    /// The number of shares of all users.
     pub(super) fn count(&self) -> usize {
         lock(&self.shares).len()
     }

@@ -1,8 +1,8 @@
-//! Ends shares: by command, at a login of another user, or since a file has changed. The tracker is told now
-//! or later.
+//! Ends shares: at a user's command, or because the file has changed or the tracker does not know the share.
+//! Also stops serving the files of other users after a login; their shares remain.
 //!
-//! Always true: a file is not served any more as soon as its user has stopped it, also if the tracker
-//! refuses.
+//! Always true: a file that its user stops is no longer served from that moment, even if the tracker refuses
+//! the request or cannot be reached.
 
 use std::collections::BTreeSet;
 
@@ -17,16 +17,17 @@ use crate::node::core::{NodeCore, to_engine_key, to_tracker_key};
 use crate::node::retry_policy::pending_after;
 use crate::node::trackers::RequestUrgency;
 
-/// Ends the share of a file: the command `stop_share`. Without a tracker, the recovery thread tells it later.
+/// Ends the share of a file: the command `stop_share`. If no tracker can be reached, the recovery thread
+/// tells one later.
 ///
 /// # Errors
-/// The tracker's refusal, or that no tracker can be reached. The file is not served any more all the same.
+/// The tracker's refusal, or that no tracker can be reached. The file is no longer served in either case.
 pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<String, ClientFault> {
     let core = &shares.core;
     unserve_file(core, key);
     let mut scope = core.locks.scope();
-    let _share = scope.lock_share(key)?;
-    // The thread that held the lock before may have served it meanwhile.
+    let _share_lock = scope.lock_share(key)?;
+    // The previous holder of the lock may have served the file again.
     unserve_file(core, key);
     let command = Command::StopShare { file: key.clone() };
     let Some(share) = core.trackers.user().and_then(|user| shares.table.get(&user, key)) else {
@@ -53,7 +54,7 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
     shares.table.remove(&share.id);
     core.records.forget_share(&share.id)?;
     match answer {
-        // A tracker that never listed the file does not know the share.
+        // The tracker has never listed the file, so its refusal is expected.
         Err(_) if !was_known => Ok(format!("{key} is given up; the trackers had not taken it")),
         answer => answer.map(|(_, message)| message),
     }
@@ -67,13 +68,13 @@ fn mark_stopped(shares: &Shares, share: &LocalShare) -> Result<(), ClientFault> 
     }
 }
 
-/// Ends a share that the tracker does not know, or not any more.
+/// Ends a share that the tracker does not know, or no longer knows.
 pub(super) fn drop_share(shares: &Shares, share: &LocalShare) {
     unserve_file(&shares.core, &share.file.key);
     shares.forget(share);
 }
 
-/// Ends the shares of the logged-in user that `is_chosen` chooses: the tracker has ended them already.
+/// Ends the shares of the logged-in user that `is_chosen` selects. The tracker has already ended them.
 pub(in crate::node) fn drop_shares(shares: &Shares, is_chosen: impl Fn(&GroupFile, &ShareState) -> bool) {
     let core = &shares.core;
     let is_chosen_served = |key: &GroupFile| is_chosen(key, &ShareState::Served);
@@ -83,15 +84,14 @@ pub(in crate::node) fn drop_shares(shares: &Shares, is_chosen: impl Fn(&GroupFil
         if !is_chosen(&file.key, &state) {
             continue;
         }
-        // A node that is shutting down gives no lock. No thread serves the file again then, so it is dropped
-        // without.
+        // During shutdown no lock is granted. Then no thread serves the file again, so the lock is not needed.
         let mut scope = core.locks.scope();
-        let _share = scope.lock_share(&file.key).ok();
+        let _share_lock = scope.lock_share(&file.key).ok();
         if let Some(share) = shares.table.get(&user, &file.key) {
             drop_share(shares, &share);
         }
     }
-    // A thread that held a lock before may have served its file meanwhile.
+    // A previous holder of a lock may have served its file again.
     unserve_matching(core, is_chosen_served);
 }
 
@@ -101,13 +101,13 @@ fn unserve_matching(core: &NodeCore, is_chosen: impl Fn(&GroupFile) -> bool) {
     keys.filter(is_chosen).for_each(|key| unserve_file(core, &key));
 }
 
-/// Whether the engine serves a file, whole or in part. `None` as long as the engine has not started.
+/// Whether the engine serves a file, whole or in part. `None` if the engine has not started.
 pub(in crate::node) fn is_served(core: &NodeCore, key: &GroupFile) -> Option<bool> {
     let key = to_engine_key(key);
     Some(core.peer.started_engine()?.shares().iter().any(|share| share.key == key))
 }
 
-/// Whether the logged-in user shares all of a file here, and the engine serves it.
+/// Whether the logged-in user shares the whole file on this node, and the engine serves it.
 pub(in crate::node) fn is_serving_whole_file(shares: &Shares, key: &GroupFile) -> bool {
     let user = shares.core.trackers.user().unwrap_or_default();
     let is_listed = shares.table.get(&user, key).is_some_and(|share| share.state.is_listed());
@@ -122,8 +122,9 @@ pub(super) fn unserve_file(core: &NodeCore, key: &GroupFile) {
     }
 }
 
-/// Takes down a share that was just served if its user has logged out meanwhile; whether the user is still
-/// logged in. A login takes down what is served at that moment, not what is served after it.
+/// Takes down a share that has just been served, if its user has logged out meanwhile. Returns whether the
+/// user is still logged in. This is needed because a login takes down only the shares that are served at that
+/// moment.
 pub(super) fn unserve_unless_active_user(shares: &Shares, share: &LocalShare) -> bool {
     let core = &shares.core;
     let key = &share.file.key;
@@ -138,8 +139,8 @@ pub(super) fn unserve_unless_active_user(shares: &Shares, share: &LocalShare) ->
     false
 }
 
-/// After a login: stops serving what is neither shared nor fetched by `user`. The recovery thread serves the
-/// user's shares.
+/// After a login: stops serving all files that `user` neither shares nor downloads (`fetching`). The recovery
+/// thread then serves the user's shares.
 pub(in crate::node) fn set_active_user(shares: &Shares, user: &str, fetching: &[GroupFile]) {
     shares.table.take_down_others(user);
     shares.core.recovery_wakeup.set();
@@ -154,8 +155,8 @@ pub(in crate::node) fn set_active_user(shares: &Shares, user: &str, fetching: &[
     }
 }
 
-/// Withdraws the shares whose files have changed; the engine serves them no more. `withdrawn` are those of
-/// earlier calls.
+/// Withdraws the shares whose files have changed. The engine has already stopped serving these. `withdrawn`
+/// holds the files that earlier calls have withdrawn.
 pub(in crate::node) fn withdraw_changed_files(shares: &Shares, withdrawn: &mut BTreeSet<EngineKey>) {
     let core = &shares.core;
     let served = core.peer.started_engine().map(|engine| engine.shares()).unwrap_or_default();
@@ -165,10 +166,10 @@ pub(in crate::node) fn withdraw_changed_files(shares: &Shares, withdrawn: &mut B
             continue;
         }
         let Some(key) = to_tracker_key(&share.key) else { continue };
-        // The heartbeat must not wait for a lock, nor can it tell anyone without a user: the next call tries
-        // again.
+        // The heartbeat must not wait for a lock, and cannot tell the tracker without a user. The next call
+        // tries again.
         let mut scope = core.locks.scope();
-        let Some(_share) = scope.try_lock_share(&key) else { continue };
+        let Some(_share_lock) = scope.try_lock_share(&key) else { continue };
         let Some(change) = source_change(core, &share.key) else { continue };
         let Some(user) = core.trackers.user() else { continue };
         withdrawn.insert(share.key);
@@ -182,12 +183,12 @@ pub(in crate::node) fn withdraw_changed_files(shares: &Shares, withdrawn: &mut B
     }
 }
 
-/// How the source of a served file differs from what was shared, if it does.
+/// How a served file has changed since it was shared; `None` if it has not.
 fn source_change(core: &NodeCore, key: &EngineKey) -> Option<String> {
     core.peer.started_engine()?.shares().into_iter().find(|share| share.key == *key)?.source_change
 }
 
-/// Ends a share whose file has changed. The caller holds its lock.
+/// Ends a share whose file has changed. The caller holds the lock of the share.
 pub(super) fn withdraw_share(shares: &Shares, share: &LocalShare, change: &str) {
     shares.core.notices.post(&changed_message(&share.file.key, change));
     if let Err(fault) = mark_stopped(shares, share) {

@@ -1,8 +1,8 @@
-//! Uploads: a file is hashed, recorded, listed by a tracker, and served. A download that is complete becomes
-//! a share likewise.
+//! Uploads a file: hashes it, records the share, lists it at a tracker, and serves it. Also makes a complete
+//! download a share.
 //!
-//! Always true: a share is on record before the tracker hears of it, so that a restart finds it, and is
-//! served only once the tracker has listed it.
+//! Always true: a share is recorded before the tracker is asked to list it, so that a restart finds it. It is
+//! served only after the tracker has listed it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,14 +29,15 @@ use crate::node::trackers::RequestUrgency;
 struct PreparedUpload {
     manifest: Arc<Manifest>,
     fingerprint: Fingerprint,
+    /// 0 if the manifest was on record.
     hashing_ms: u64,
 }
 
 /// Shares a file in a group: the command `upload_file`.
 ///
 /// # Errors
-/// The tracker's refusal; a storage fault; the front end is gone while the file is hashed. Also that the
-/// share cannot be recorded, since a restart would lose it: then the tracker is not told.
+/// The tracker's refusal. A storage fault. The front end disconnected while the file was hashed. If the share
+/// cannot be recorded, the tracker is not told, since a restart would lose the share.
 pub(in crate::node) fn upload_file(
     shares: &Shares,
     group: GroupId,
@@ -57,7 +58,7 @@ pub(in crate::node) fn upload_file(
     events.send(NodeEvent::Hashing { file: file.clone(), done_bytes: total_bytes, total_bytes })?;
     let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
     let mut scope = core.locks.scope();
-    let _share = scope.lock_share(&key)?;
+    let _share_lock = scope.lock_share(&key)?;
     let mut share = shares.record(&key, origin, &manifest, ShareState::Unlisted)?;
     let listed = listing::list_file(core, &user, &key, &manifest, RequestUrgency::Immediate, &|done_bytes| {
         events.send_progress(|| NodeEvent::Listing { file: file.clone(), done_bytes, total_bytes })
@@ -74,7 +75,7 @@ pub(in crate::node) fn upload_file(
     }
     shares.register(share.clone());
     unserve_unless_active_user(shares, &share);
-    // If the file has changed since it was hashed, recovery withdraws it at the tracker.
+    // If the file has changed since it was hashed, the recovery thread withdraws it at the tracker.
     core.recovery_wakeup.set();
     served?;
     recorded?;
@@ -88,7 +89,8 @@ pub(in crate::node) fn upload_file(
     })
 }
 
-/// Hashes a file, unless its user shares it already and it has the recorded fingerprint.
+/// Hashes a file. If its user already shares it and it has the recorded fingerprint, reads the recorded
+/// manifest instead.
 fn hash_unless_known(
     shares: &Shares,
     engine: &Engine,
@@ -109,7 +111,7 @@ fn hash_unless_known(
     let file = key.name.to_string();
     let began = clock::now();
     let hashed = engine.hash_file(path, key.name.clone(), &|done_bytes| {
-        // The caller notices a front end that is gone.
+        // Ignored: the caller notices a disconnected front end when it sends the next event.
         let _ = events.send_progress(|| NodeEvent::Hashing { file: file.clone(), done_bytes, total_bytes });
     })?;
     let hashing_ms = u64::try_from(clock::now().duration_since(began).as_millis()).unwrap_or(u64::MAX);
@@ -117,16 +119,17 @@ fn hash_unless_known(
     Ok(PreparedUpload { manifest, fingerprint, hashing_ms })
 }
 
-/// After a listing that failed: the share waits for the tracker if that may list it later, else it is
-/// forgotten.
+/// Handles a failed listing. If the tracker may list the file later, the share is kept and waits; otherwise its
+/// record is removed. Returns the fault for the user.
 fn handle_listing_fault(shares: &Shares, share: LocalShare, fault: ClientFault) -> ClientFault {
     let core = &shares.core;
-    // The front end is gone, or the user has to correct something.
+    // The front end has disconnected, or the user has to correct something.
     let is_given_up = matches!(
         fault.exit,
         ExitCause::Interrupted | ExitCause::Usage | ExitCause::LocalIo | ExitCause::Protocol
     );
-    // The other content under this name would be lost for a share that the tracker may refuse.
+    // The user already shares other content under this name. Do not replace that share by one that the tracker
+    // may refuse.
     let other_is_shared = shares
         .table
         .get(&share.file.user, &share.file.key)
@@ -146,10 +149,10 @@ fn handle_listing_fault(shares: &Shares, share: LocalShare, fault: ClientFault) 
     ClientFault { message, ..fault }
 }
 
-/// Shares a file that was downloaded, also after a restart. The caller holds the lock of the share.
+/// Makes a complete download a share. The caller holds the lock of the share.
 ///
 /// # Errors
-/// It cannot be recorded.
+/// The share cannot be recorded.
 pub(in crate::node) fn share_download(
     shares: &Shares,
     key: &GroupFile,
@@ -176,8 +179,8 @@ fn share_name(path: &Path) -> Result<FileName, ClientFault> {
     })
 }
 
-/// Refuses an upload to a group before the file is hashed: a user who may not list the files of a group may
-/// not add one.
+/// Refuses an upload to a group of which the user is not a member, before the file is hashed. Asks for a file
+/// of the group, which only members may list.
 fn check_membership(core: &NodeCore, group: &GroupId) -> Result<(), ClientFault> {
     let command = Command::ListFiles { group: group.clone(), after: None, count: Some(1) };
     core.trackers.request::<IgnoredAny>(command, RequestUrgency::Immediate).map(drop)
