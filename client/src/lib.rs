@@ -10,6 +10,14 @@
 //! `exit`, `limits`, `clock`, `printable` and `quoting` use no other module than `limits`; `signals` and `terminal` use
 //! only these. `fuzzing` lists parsers for the fuzz targets.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::duplicate_mod,
+        reason = "`locks_model` compiles the locks over a model checker's primitives"
+    )
+)]
+
 mod cli;
 mod clock;
 mod commands;
