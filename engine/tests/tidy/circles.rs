@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::cycle::shortest_cycle;
 use crate::source::{Source, Token, reads, tokens};
 use crate::tree::Finding;
 
@@ -115,7 +116,7 @@ fn find_circle(name: &str, methods: &TypeMethods<'_>) -> Option<Finding> {
         }
     }
     files.keys().find_map(|start| {
-        let circle = way_back(&files, start)?;
+        let circle = shortest_cycle(&files, start)?;
         let (first, _) = circle.first()?;
         let steps: Vec<String> = circle
             .iter()
@@ -129,29 +130,6 @@ fn find_circle(name: &str, methods: &TypeMethods<'_>) -> Option<Finding> {
         );
         Some(Finding::new(&first.source.path, first.source.line(first.at), what))
     })
-}
-
-/// The shortest way of calls from the file `start` back to itself.
-fn way_back<'a>(files: &'a FileCalls<'a>, start: &str) -> Option<Vec<(&'a SelfCall<'a>, &'a str)>> {
-    let mut seen = BTreeSet::new();
-    let mut ways = vec![(start, Vec::new())];
-    while !ways.is_empty() {
-        let mut longer = Vec::new();
-        for (at, way) in ways {
-            for (next, call) in files.get(at).into_iter().flatten() {
-                let mut way = way.clone();
-                way.push((*call, *next));
-                if *next == start {
-                    return Some(way);
-                }
-                if seen.insert(*next) {
-                    longer.push((*next, way));
-                }
-            }
-        }
-        ways = longer;
-    }
-    None
 }
 
 #[cfg(test)]

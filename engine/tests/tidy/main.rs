@@ -4,8 +4,11 @@
 //!   tree (files, read once) ──► source (code without comments, literals, tests) ──► tokens
 //!     │                              ├──► shape    headers, drawings, length, names, panics, leftovers
 //!     │                              ├──► fences   unsafe and its notes, clocks
-//!     │                              └──► modules  cycles, arrows
-//!     └──► documents   links, quoted constants (constants), manifests, words
+//!     │                              ├──► names    shared and one-word names, figures
+//!     │                              ├──► modules  cycles, arrows ──────────┐
+//!     │                              └──► circles  calls through `self` ────┴──► cycle
+//!     ├──► documents   links, manifests; constants (quoted numbers)
+//!     └──► words       riddles, metaphors, words that have no place
 //! ```
 //!
 //! Each rule is a function from source files or documents to findings, and has a test in which it finds something.
@@ -13,6 +16,7 @@
 
 mod circles;
 mod constants;
+mod cycle;
 mod documents;
 mod fences;
 mod modules;

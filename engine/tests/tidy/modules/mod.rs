@@ -11,8 +11,9 @@
 mod graph;
 mod paths;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use crate::cycle::shortest_cycle;
 use crate::source::Source;
 use crate::tree::Finding;
 use graph::{Edge, Graph};
@@ -66,34 +67,11 @@ fn cycles_of(graph: &Graph) -> Vec<Finding> {
 /// The first cycle among the children of a folder, with one use for each step.
 fn cycle_in(arrows: &Arrows<'_>) -> Option<Finding> {
     arrows.keys().find_map(|start| {
-        let round = way_back(arrows, start)?;
-        let steps: Vec<String> = round.iter().map(ToString::to_string).collect();
-        let first = round.first()?;
+        let round = shortest_cycle(arrows, start)?;
+        let steps: Vec<String> = round.iter().map(|(edge, _)| edge.to_string()).collect();
+        let (first, _) = round.first()?;
         Some(Finding::new(&first.path, first.line, format!("a cycle of modules: {}", steps.join("; "))))
     })
-}
-
-/// The shortest path from `start` back to itself.
-fn way_back<'a>(arrows: &Arrows<'a>, start: &'a str) -> Option<Vec<&'a Edge>> {
-    let mut seen = BTreeSet::new();
-    let mut ways: Vec<(&str, Vec<&Edge>)> = vec![(start, Vec::new())];
-    while !ways.is_empty() {
-        let mut longer = Vec::new();
-        for (at, way) in ways {
-            for (next, edge) in arrows.get(at).into_iter().flatten() {
-                let mut way = way.clone();
-                way.push(edge);
-                if *next == start {
-                    return Some(way);
-                }
-                if seen.insert(*next) {
-                    longer.push((*next, way));
-                }
-            }
-        }
-        ways = longer;
-    }
-    None
 }
 
 /// Modules use only the modules that the lists of arrows permit.
