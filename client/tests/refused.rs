@@ -164,7 +164,7 @@ fn a_taken_name_is_final_and_a_busy_tracker_is_retried() {
 }
 
 #[test]
-fn an_upload_of_a_former_member_is_kept_until_it_is_given_up() {
+fn an_upload_of_a_removed_member_is_kept_until_it_is_given_up() {
     let rig = TestRig::new();
     let ((bob, _b), (alice, _a), proxy) = bob_and_alice(&rig, &["f"]);
     rig.file("f", &pieces(1, 4));

@@ -78,9 +78,9 @@ pub(crate) fn run_sender(args: &PumpSendArgs) -> anyhow::Result<()> {
 fn serve_pieces(mut socket: TcpStream, file: &Path) -> anyhow::Result<()> {
     let source = Source::open(file)?;
     socket.set_nodelay(true)?;
-    let mut wish = [0; RANGE_REQUEST_BYTES];
-    socket.read_exact(&mut wish)?;
-    let (first, step) = wish.split_at(RANGE_REQUEST_BYTES / 2);
+    let mut range_request = [0; RANGE_REQUEST_BYTES];
+    socket.read_exact(&mut range_request)?;
+    let (first, step) = range_request.split_at(RANGE_REQUEST_BYTES / 2);
     let (first, step) = (u64::from_le_bytes(first.try_into()?), u64::from_le_bytes(step.try_into()?));
     for range in piece_ranges(source.length(), first, step) {
         let mut parts = vec![SendPart::from(source.window(range))];

@@ -120,17 +120,17 @@ impl SwarmHost {
     /// Creates the host of a number, from 0, whose uplink carries at most `uplink` bytes a second.
     pub(crate) fn new(number: u8, uplink: u64) -> anyhow::Result<SwarmHost> {
         let address = Ipv4Addr::new(10, 77, 1, number + 1);
-        let mut keeper = Command::new("unshare")
+        let mut holder = Command::new("unshare")
             .args(["--net", "sh", "-c", "echo ready; read end"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("unshare cannot be run")?;
-        let open = keeper.stdin.take();
+        let open = holder.stdin.take();
         let mut line = String::new();
-        let output = keeper.stdout.take().context("the holder's output is piped")?;
+        let output = holder.stdout.take().context("the holder's output is piped")?;
         BufReader::new(output).read_line(&mut line)?;
-        let host = SwarmHost { number, address, holder: keeper, _holder_stdin: open };
+        let host = SwarmHost { number, address, holder, _holder_stdin: open };
         if line.trim() != "ready" {
             bail!("the network namespace of host {number} was refused");
         }

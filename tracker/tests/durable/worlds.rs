@@ -132,13 +132,13 @@ impl World {
                 ask("login", json!({ "user_id": self.name, "passwd": passwd }), None)["status"] == "success"
             };
             // In this order the right password clears the count of wrong ones.
-            let doors = if self.acknowledged < 3 {
+            let passwords = if self.acknowledged < 3 {
                 [NEW_PASSWORD, OLD_PASSWORD]
             } else {
                 [OLD_PASSWORD, NEW_PASSWORD]
             };
-            let opened = doors.map(|password| (password, enters(password)));
-            let enters = |password| opened.contains(&(password, true));
+            let attempts = passwords.map(|password| (password, enters(password)));
+            let enters = |password| attempts.contains(&(password, true));
             let stays = self
                 .session
                 .as_deref()

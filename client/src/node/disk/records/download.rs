@@ -46,8 +46,8 @@ struct StoredDownload {
     paused: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failed: Option<ClientFault>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    former: Option<Box<DownloadRecord>>,
+    #[serde(rename = "former", default, skip_serializing_if = "Option::is_none")]
+    replaced: Option<Box<DownloadRecord>>,
 }
 
 impl From<DownloadRecord> for StoredDownload {
@@ -62,7 +62,7 @@ impl From<DownloadRecord> for StoredDownload {
             total_bytes: record.total_bytes,
             paused: record.paused,
             failed: record.failed,
-            former: record.replaced,
+            replaced: record.replaced,
         }
     }
 }
@@ -83,7 +83,7 @@ impl TryFrom<StoredDownload> for DownloadRecord {
             total_bytes: stored.total_bytes,
             paused: stored.paused,
             failed: stored.failed,
-            replaced: stored.former,
+            replaced: stored.replaced,
         })
     }
 }
@@ -106,8 +106,8 @@ mod tests {
             failed: Some(ClientFault::new(ExitCause::Exists, "why").fix("what")),
             replaced: None,
         };
-        let former = Some(Box::new(DownloadRecord { destination: "/before/".into(), ..record.clone() }));
-        let record = DownloadRecord { replaced: former, ..record };
+        let replaced = Some(Box::new(DownloadRecord { destination: "/before/".into(), ..record.clone() }));
+        let record = DownloadRecord { replaced, ..record };
         let text = serde_json::to_string(&record).unwrap();
         let back: DownloadRecord = serde_json::from_str(&text).unwrap();
         assert_eq!(back, record);
