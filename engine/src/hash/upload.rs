@@ -100,7 +100,7 @@ pub struct FileHasher {
 
 impl FileHasher {
     /// Starts `threads` threads for the pieces; by default one for every CPU but that of the sequential pass,
-    /// at most [`POOL_MAX_THREADS`].
+    /// at most `POOL_MAX_THREADS`.
     ///
     /// # Errors
     /// [`PoolError`] when the system refuses the threads.

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Writes never wait for a record. After a kill the kernel still has everything that was written, so only the
-//! pieces that were being written are hashed ([`page_cache`]). After a crash of the machine every noted but
+//! pieces that were being written are hashed (`page_cache`). After a crash of the machine every noted but
 //! unrecorded piece is hashed: the last seconds. A piece that was only noted and hashes right is written
 //! again, because a page that the kernel failed to write may still read right.
 //!
