@@ -24,24 +24,24 @@ use crate::topology::usage::{self, CpuSeconds, MemoryPeaks, RoundPids, RoundWatc
 pub(crate) struct TransferTerms {
     pub(crate) file: TestFile,
     /// Number of seeders.
-    pub(crate) sources: usize,
+    pub(crate) seeders: usize,
     /// Number of leechers.
-    pub(crate) receivers: usize,
+    pub(crate) leechers: usize,
     /// A folder for everything that the contender creates.
-    pub(crate) place: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The longest time that a round may take.
-    pub(crate) limit: Duration,
+    pub(crate) round_limit: Duration,
     /// Whether the file is out of the page cache when a round begins.
-    pub(crate) cold: bool,
+    pub(crate) is_source_cold: bool,
 }
 
 impl TransferTerms {
     /// The same terms with the contender's own folder below the shared one.
     pub(crate) fn with_own_folder(&self, kind: &str) -> anyhow::Result<TransferTerms> {
         let name: String = kind.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let place = self.place.join(name);
+        let place = self.folder.join(name);
         fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
-        Ok(TransferTerms { place, ..self.clone() })
+        Ok(TransferTerms { folder: place, ..self.clone() })
     }
 }
 
@@ -239,8 +239,11 @@ impl Contender for ProgramContender {
 
     fn run_round(&mut self, into: &Path) -> anyhow::Result<RoundOutcome> {
         let mut receivers = Vec::new();
-        for number in 0..self.terms.receivers {
-            receivers.push((self.make_steps)(number, &spawned::empty_folder(into.join(number.to_string()))?));
+        for number in 0..self.terms.leechers {
+            receivers.push((self.make_steps)(
+                number,
+                &spawned::create_empty_folder(into.join(number.to_string()))?,
+            ));
         }
         let copies: Vec<PathBuf> = receivers.iter().filter_map(|receiver| receiver.copy.clone()).collect();
         let sources = self.pids();
@@ -323,11 +326,11 @@ impl ProgramContender {
         let mut running = Vec::new();
         let began = clock::now();
         for (number, command) in commands.iter().enumerate() {
-            running.push(SpawnedProgram::start(&format!("receiver-{number}"), command, &self.terms.place)?);
+            running.push(SpawnedProgram::start(&format!("receiver-{number}"), command, &self.terms.folder)?);
         }
         let pids: Vec<u32> = running.iter().map(SpawnedProgram::pid).collect();
         let round_pids = RoundPids { sources: sources.to_vec(), receivers: pids.clone() };
-        let watch = RoundWatch::start(round_pids, &pids, self.terms.limit)?;
+        let watch = RoundWatch::start(round_pids, &pids, self.terms.round_limit)?;
         let ended = running.iter_mut().map(SpawnedProgram::wait_for_success).collect();
         let cpu = collect_succeeded(ended, &watch)?.iter().map(|ended| ended.cpu).sum();
         // The last memory sample and reading the output come after the measured time.

@@ -14,11 +14,11 @@ pub(crate) enum RequestKind {
     /// Pieces that a leecher has gained.
     UpdatePieces,
     /// A new small file: a durable write.
-    Upload,
+    UploadFile,
     /// A login by password: a slow hash and a durable write.
     Login,
     /// The peers of a file, asked with a new key: each answer needs a new ticket.
-    FirstPeers,
+    FirstGetPeers,
 }
 
 impl RequestKind {
@@ -27,9 +27,9 @@ impl RequestKind {
         RequestKind::Ping,
         RequestKind::GetPeers,
         RequestKind::UpdatePieces,
-        RequestKind::Upload,
+        RequestKind::UploadFile,
         RequestKind::Login,
-        RequestKind::FirstPeers,
+        RequestKind::FirstGetPeers,
     ];
 
     /// The kind's name in a mix, as typed.
@@ -38,9 +38,9 @@ impl RequestKind {
             RequestKind::Ping => "ping",
             RequestKind::GetPeers => "get_peers",
             RequestKind::UpdatePieces => "update_pieces",
-            RequestKind::Upload => "upload_file",
+            RequestKind::UploadFile => "upload_file",
             RequestKind::Login => "login",
-            RequestKind::FirstPeers => "first_get_peers",
+            RequestKind::FirstGetPeers => "first_get_peers",
         }
     }
 }
@@ -124,8 +124,8 @@ mod tests {
         let logins = (0..4_000).filter(|_| mix.draw_kind(&mut random) == RequestKind::Login).count();
         assert!((900..1_100).contains(&logins), "{logins}");
         assert_eq!(mix.to_string(), "ping=3,login=1");
-        let only = RequestMix::only(RequestKind::Upload);
-        assert!((0..100).all(|_| only.draw_kind(&mut random) == RequestKind::Upload));
+        let only = RequestMix::only(RequestKind::UploadFile);
+        assert!((0..100).all(|_| only.draw_kind(&mut random) == RequestKind::UploadFile));
     }
 
     #[test]

@@ -37,17 +37,17 @@ pub(super) fn pump_contender(terms: &TransferTerms) -> anyhow::Result<ProgramCon
     let own = std::env::current_exe().context("cannot find the harness's own program")?;
     let mut servers = Vec::new();
     let mut addresses = Vec::new();
-    for number in 0..terms.sources {
+    for number in 0..terms.seeders {
         let mut command = Command::new(&own);
         command.arg("pump-send").arg(&terms.file.path);
-        let name = format!("pump-{}-{number}", terms.sources);
+        let name = format!("pump-{}-{number}", terms.seeders);
         let (server, address) =
-            SpawnedProgram::start_ready(&name, &command, &terms.place, "pump listening on ")?;
+            SpawnedProgram::start_ready(&name, &command, &terms.folder, "pump listening on ")?;
         servers.push(server);
         addresses.push(address);
     }
     let bytes = terms.file.bytes;
-    let each = connections_each(terms.sources);
+    let each = connections_each(terms.seeders);
     let steps = move |_: usize, into: &Path| {
         let copy = into.join("pumped");
         let mut command = Command::new(&own);

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::palette::{INK, bar_colour, with_page_colours};
+use super::palette::{TEXT_COLOUR, bar_colour, with_page_colours};
 use super::text::{format_figure, with_unit};
 use crate::limits::{BAR_ROW_PX, BARS_LEFT_PX, BARS_RIGHT_PX, HALF_BAR_PX, HALF_WHISKER_PX, WIDTH_PX};
 use crate::results::record::{ResultRecord, ValueSpread};
@@ -86,7 +86,7 @@ fn draw_bar(area: &Area<'_>, result: &ResultRecord, top: f64, y: i32, colour: RG
     draw_text(area, &result.kind, (x(0.0) - 8, y), HPos::Right, 13)?;
     let body = [(x(0.0), y - HALF_BAR_PX), (x(median), y + HALF_BAR_PX)];
     area.draw(&Rectangle::new(body, colour.filled())).map_err(plot)?;
-    let line = |points: Vec<(i32, i32)>| PathElement::new(points, INK.stroke_width(1));
+    let line = |points: Vec<(i32, i32)>| PathElement::new(points, TEXT_COLOUR.stroke_width(1));
     if result.runs > 1 {
         area.draw(&line(vec![(x(min), y), (x(max), y)])).map_err(plot)?;
         for end in [x(min), x(max)] {
@@ -111,6 +111,6 @@ fn draw_bar(area: &Area<'_>, result: &ResultRecord, top: f64, y: i32, colour: RG
 }
 
 fn draw_text(area: &Area<'_>, words: &str, at: (i32, i32), side: HPos, size: u32) -> Drawn {
-    let style = ("sans-serif", size).into_font().color(&INK).pos(Pos::new(side, VPos::Center));
+    let style = ("sans-serif", size).into_font().color(&TEXT_COLOUR).pos(Pos::new(side, VPos::Center));
     area.draw(&Text::new(words.to_owned(), at, style)).map_err(|fault| fault.to_string())
 }

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::series::DashedLineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::palette::{CurveStyle, INK, assign_styles, with_page_colours};
+use super::palette::{CurveStyle, TEXT_COLOUR, assign_styles, with_page_colours};
 use super::text::{format_duration, format_figure};
 use crate::limits::{CHART_HEIGHT_PX, LEGEND_ROW_PX, TICKS_PER_HALF_DISTANCE, WIDTH_PX};
 
@@ -52,10 +52,10 @@ pub(crate) fn draw_percentiles(latencies: &[(String, String, Histogram<u64>)]) -
             .map_err(|fault| fault.to_string())?;
         chart
             .configure_mesh()
-            .axis_style(INK)
-            .bold_line_style(INK.mix(0.18))
-            .light_line_style(INK.mix(0.06))
-            .label_style(("sans-serif", 12).into_font().color(&INK))
+            .axis_style(TEXT_COLOUR)
+            .bold_line_style(TEXT_COLOUR.mix(0.18))
+            .light_line_style(TEXT_COLOUR.mix(0.06))
+            .label_style(("sans-serif", 12).into_font().color(&TEXT_COLOUR))
             .x_desc("percentile")
             .y_desc("latency")
             .x_label_formatter(&|x| percentile_name(*x))
@@ -174,10 +174,10 @@ fn draw_lines(axes: &ChartAxes<'_>, curves: &[NamedCurve], dots: bool) -> anyhow
             .map_err(|fault| fault.to_string())?;
         chart
             .configure_mesh()
-            .axis_style(INK)
-            .bold_line_style(INK.mix(0.18))
-            .light_line_style(INK.mix(0.0))
-            .label_style(("sans-serif", 12).into_font().color(&INK))
+            .axis_style(TEXT_COLOUR)
+            .bold_line_style(TEXT_COLOUR.mix(0.18))
+            .light_line_style(TEXT_COLOUR.mix(0.0))
+            .label_style(("sans-serif", 12).into_font().color(&TEXT_COLOUR))
             .x_labels(axes.x_ticks)
             .x_desc(axes.x_name)
             .y_desc(axes.y_name)
@@ -246,7 +246,8 @@ fn draw_picture(
                 let sample = PathElement::new(vec![(*from, y), (*to, y)], stroke);
                 below.draw(&sample).map_err(|error| fault(error.to_string()))?;
             }
-            let style = ("sans-serif", 13).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+            let style =
+                ("sans-serif", 13).into_font().color(&TEXT_COLOUR).pos(Pos::new(HPos::Left, VPos::Center));
             let words = if *count > 1 { format!("{}, {count} rounds", line.name) } else { line.name.clone() };
             below.draw(&Text::new(words, (120, y), style)).map_err(|error| fault(error.to_string()))?;
         }

@@ -5,10 +5,10 @@
 use plotters::style::RGBColor;
 
 /// A placeholder for the page's text colour: [`with_page_colours`] replaces it in the finished picture.
-pub(crate) const INK: RGBColor = RGBColor(1, 2, 3);
+pub(crate) const TEXT_COLOUR: RGBColor = RGBColor(1, 2, 3);
 
 /// [`INK`] as written in an SVG.
-const INK_TEXT: &str = "#010203";
+const TEXT_COLOUR_CSS: &str = "#010203";
 
 /// Hue of Shoal alone.
 const SHOAL_BLUE: RGBColor = RGBColor(31, 131, 198);
@@ -106,7 +106,7 @@ pub(crate) fn assign_styles(kinds: &[&str]) -> Vec<CurveStyle> {
 
 /// Replaces the placeholder by the page's text colour.
 pub(crate) fn with_page_colours(svg: &str) -> String {
-    svg.replace(INK_TEXT, "currentColor")
+    svg.replace(TEXT_COLOUR_CSS, "currentColor")
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramConte
 
 /// aria2's option for preallocation: as Shoal does it, except on tmpfs, where it would write zeros.
 pub(super) fn allocation_option(terms: &TransferTerms) -> &'static str {
-    if is_tmpfs(&terms.place) { "--file-allocation=none" } else { "--file-allocation=falloc" }
+    if is_tmpfs(&terms.folder) { "--file-allocation=none" } else { "--file-allocation=falloc" }
 }
 
 fn aria2_command(terms: &TransferTerms, port: u16, folder: &Path, torrent: &TorrentSwarm) -> Command {

@@ -27,7 +27,7 @@ pub(super) const LIBTORRENT: Rival = Rival {
 
 fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
     let (python, _) = find_python()?;
-    let script = terms.place.join("torrent_node.py");
+    let script = terms.folder.join("torrent_node.py");
     std::fs::write(&script, SCRIPT)?;
     let call = move |mode: &str, folder: &Path, torrent: &TorrentSwarm, port: u16| {
         let mut command = Command::new(python);
@@ -38,7 +38,7 @@ fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramConte
     let seed = |torrent: &TorrentSwarm, folder: &Path, port: u16| {
         let command = call("seed", folder, torrent, port);
         let started =
-            SpawnedProgram::start_ready(&format!("libtorrent-{port}"), &command, &terms.place, "ready");
+            SpawnedProgram::start_ready(&format!("libtorrent-{port}"), &command, &terms.folder, "ready");
         Ok(started?.0)
     };
     let fetch = move |torrent: &TorrentSwarm, number: usize, into: &Path| {

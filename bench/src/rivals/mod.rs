@@ -66,7 +66,7 @@ fn start_rival(rival: &Rival, terms: &TransferTerms) -> RivalEntry {
     let (took, version) = clock::time_work(rival.version);
     let start = version.is_ok().then_some(took);
     let contender = version.map_err(|why| RivalAbsence::Missing(format!("{why:#}"))).and_then(|version| {
-        if let Some(why) = rival.keeps_source_mapped.filter(|_| terms.cold) {
+        if let Some(why) = rival.keeps_source_mapped.filter(|_| terms.is_source_cold) {
             return Err(RivalAbsence::Missing(format!("{why}, so that no contender's round would be cold")));
         }
         let terms = terms.with_own_folder(name);

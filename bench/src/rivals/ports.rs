@@ -29,7 +29,7 @@ pub(super) fn start_server(
     terms: &TransferTerms,
     port: u16,
 ) -> anyhow::Result<SpawnedProgram> {
-    let mut server = SpawnedProgram::start(&format!("{name}-{port}"), command, &terms.place)?;
+    let mut server = SpawnedProgram::start(&format!("{name}-{port}"), command, &terms.folder)?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut has_ended = false;
     let is_in_time = clock::wait_until(RIVAL_READY_TIMEOUT, || {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::contender::{ProgramContender, TransferTerms};
 use crate::results::sink::RecordSink;
-use crate::topology::spawned::first_line;
+use crate::topology::spawned::read_first_line;
 
 /// Another program that transfers files.
 pub(super) struct Rival {
@@ -22,7 +22,7 @@ pub(super) struct Rival {
 pub(super) fn isolated_command(program: &str, terms: &TransferTerms) -> Command {
     let mut command = Command::new(program);
     for name in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
-        command.env(name, &terms.place);
+        command.env(name, &terms.folder);
     }
     command
 }
@@ -47,7 +47,7 @@ impl RivalAbsence {
 
 /// The version that a program prints when it is called with these arguments.
 pub(super) fn program_version(program: &str, args: &[&str]) -> anyhow::Result<String> {
-    Ok(version_number(&first_line(program, args)?))
+    Ok(version_number(&read_first_line(program, args)?))
 }
 
 /// The version number in a line such as `curl 7.88.1 (x86_64-pc-linux-gnu) …`, or the whole line without one.

@@ -9,7 +9,7 @@ use super::ports;
 use super::rival::{Rival, isolated_command, program_version};
 use super::torrent::TorrentSwarm;
 use crate::contender::{ProgramContender, TransferTerms};
-use crate::topology::spawned::{empty_folder, run_program};
+use crate::topology::spawned::{create_empty_folder, run_program};
 
 /// rqbit seeders and rqbit leechers.
 pub(super) const RQBIT: Rival = Rival {
@@ -21,11 +21,11 @@ pub(super) const RQBIT: Rival = Rival {
 
 fn start_swarm(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
     let help = run_program("rqbit", Command::new("rqbit").arg("--help"))?;
-    let http = ports::free_ports(terms.receivers)?;
+    let http = ports::free_ports(terms.leechers)?;
     let fetch_terms = terms.clone();
     // rqbit opens the seeded file for writing and changes its timestamps. Shoal's seeders stop serving a changed file, so
     // rqbit seeds a copy.
-    let source = empty_folder(terms.place.join("source"))?;
+    let source = create_empty_folder(terms.folder.join("source"))?;
     let name = terms.file.path.file_name().context("the file has a name")?;
     std::fs::copy(&terms.file.path, source.join(name)).context("cannot copy the file for rqbit")?;
     let seed = |torrent: &TorrentSwarm, _: &Path, port: u16| {

@@ -26,10 +26,10 @@ fn start_daemon(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramCont
     let owner = if geteuid().is_root() { "uid = root\ngid = root\n" } else { "" };
     let text = format!(
         "use chroot = no\n{owner}pid file = {}\n[bench]\npath = {}\nread only = yes\n",
-        terms.place.join("rsync.pid").display(),
+        terms.folder.join("rsync.pid").display(),
         folder.display()
     );
-    let config = terms.place.join("rsyncd.conf");
+    let config = terms.folder.join("rsyncd.conf");
     std::fs::write(&config, text)?;
     let mut command = Command::new("rsync");
     command.args(["--daemon", "--no-detach", "--address=127.0.0.1", &format!("--port={port}")]);

@@ -30,8 +30,8 @@ pub(super) struct TorrentSwarm {
 impl TorrentSwarm {
     /// Hashes the file. Announces are answered from now until the harness ends.
     pub(super) fn create(terms: &TransferTerms, name: &str) -> anyhow::Result<TorrentSwarm> {
-        let mut seeders = super::ports::free_ports(terms.sources + terms.receivers)?;
-        let leechers = seeders.split_off(terms.sources);
+        let mut seeders = super::ports::free_ports(terms.seeders + terms.leechers)?;
+        let leechers = seeders.split_off(terms.seeders);
         let known = AnnouncedPorts { seeders: seeders.clone(), leechers: leechers.clone() };
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let announce = format!("http://{}/announce", listener.local_addr()?);
@@ -41,7 +41,7 @@ impl TorrentSwarm {
                 let _ = answer_announce(socket, &known);
             }
         })?;
-        let file = terms.place.join(format!("{name}.torrent"));
+        let file = terms.folder.join(format!("{name}.torrent"));
         std::fs::write(&file, build_metainfo(terms, &announce)?)?;
         Ok(TorrentSwarm { file, seeders, leechers })
     }

@@ -12,7 +12,7 @@ use super::ports;
 use super::rival::{Rival, isolated_command, program_version};
 use crate::contender::{FetchSteps, ProgramContender, TRANSFER_TIME_PREFIX, TransferTerms};
 use crate::topology::parent_death::in_pid_namespace;
-use crate::topology::spawned::{SpawnedProgram, empty_folder};
+use crate::topology::spawned::{SpawnedProgram, create_empty_folder};
 
 /// nginx to curl.
 pub(super) const CURL: Rival =
@@ -91,7 +91,7 @@ fn nginx_contender(
 ) -> anyhow::Result<ProgramContender> {
     let (mut servers, mut urls) = (Vec::new(), Vec::new());
     let name = terms.file.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
-    for port in ports::free_ports(terms.sources)? {
+    for port in ports::free_ports(terms.seeders)? {
         servers.push(start_nginx(terms, port)?);
         urls.push(format!("http://127.0.0.1:{port}/{name}"));
     }
@@ -104,7 +104,7 @@ fn nginx_contender(
 
 /// An nginx with a configuration and folders of its own.
 fn start_nginx(terms: &TransferTerms, port: u16) -> anyhow::Result<SpawnedProgram> {
-    let place = empty_folder(terms.place.join(format!("nginx-{port}")))?;
+    let place = create_empty_folder(terms.folder.join(format!("nginx-{port}")))?;
     let root = terms.file.path.parent().context("the file lies in a folder")?.display();
     // As root, nginx's workers would run as a user who may not read the file.
     let user = if geteuid().is_root() { "user root;" } else { "" };

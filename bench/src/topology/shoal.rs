@@ -94,7 +94,7 @@ impl ShoalNet {
         place: &Path,
         options: &[String],
     ) -> anyhow::Result<ShoalNet> {
-        let place = spawned::empty_folder(place.to_owned())?;
+        let place = spawned::create_empty_folder(place.to_owned())?;
         let founding = place.join("founding.txt");
         std::fs::write(&founding, format!("{address} 0\n"))?;
         let mut command = with_clean_environment(Command::new(&binaries.tracker));
@@ -130,7 +130,7 @@ impl ShoalNet {
         address: IpAddr,
         call: impl FnOnce(&Path) -> Command,
     ) -> anyhow::Result<ShoalNode> {
-        let state = spawned::empty_folder(self.place.join(user))?;
+        let state = spawned::create_empty_folder(self.place.join(user))?;
         let mut command = client_command(call(&self.binaries.client), &self.place, &state);
         command.args(["--listen", &address.to_string()]).args(&self.options).arg("serve");
         let prefix = r#"{"address":""#;
@@ -149,7 +149,7 @@ impl ShoalNode {
 
     /// Ends the process. Its state directory stays, and the file is no longer mapped.
     pub(crate) fn stop(&mut self) {
-        self.spawned.end();
+        self.spawned.terminate();
     }
 
     /// Starts the process again with these options. Its user and shares are restored.

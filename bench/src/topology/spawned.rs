@@ -79,7 +79,7 @@ impl SpawnedProgram {
             },
             Err(_) => {
                 let last_output = spawned.failure_output();
-                spawned.end();
+                spawned.terminate();
                 bail!("{name} did not report that it is ready{last_output}")
             }
         }
@@ -99,7 +99,7 @@ impl SpawnedProgram {
         match matches.recv_timeout(limit) {
             Ok(rest) => Ok((spawned, rest)),
             Err(_) => {
-                spawned.end();
+                spawned.terminate();
                 bail!("{name} did not print {mark:?}{}", spawned.failure_output())
             }
         }
@@ -164,7 +164,7 @@ impl SpawnedProgram {
     }
 
     /// Ends the process: sends SIGTERM, then SIGKILL after [`END_MS`], and waits until it has exited.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn terminate(&mut self) {
         if self.ended.is_some() {
             return;
         }
@@ -179,7 +179,7 @@ impl SpawnedProgram {
 
 impl Drop for SpawnedProgram {
     fn drop(&mut self) {
-        self.end();
+        self.terminate();
     }
 }
 
@@ -221,7 +221,7 @@ pub(crate) fn run_program(name: &str, command: &mut Command) -> anyhow::Result<S
 }
 
 /// Runs a program and returns the first line that it prints, on standard output or else on standard error.
-pub(crate) fn first_line(program: &str, args: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn read_first_line(program: &str, args: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
@@ -236,7 +236,7 @@ pub(crate) fn first_line(program: &str, args: &[&str]) -> anyhow::Result<String>
 }
 
 /// Creates an empty folder, replacing a folder that exists.
-pub(crate) fn empty_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
+pub(crate) fn create_empty_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
     if path.exists() {
         fs::remove_dir_all(&path).with_context(|| format!("cannot empty {}", path.display()))?;
     }
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_reported_with_a_remedy() {
-        let fault = first_line("no-such-program-anywhere", &["--version"]).unwrap_err().to_string();
+        let fault = read_first_line("no-such-program-anywhere", &["--version"]).unwrap_err().to_string();
         assert!(fault.contains("not installed"), "{fault}");
     }
 

@@ -17,7 +17,7 @@ use crate::report;
 use crate::results::node_counts::NodeCounts;
 use crate::results::sink::RecordSink;
 use crate::topology::binaries::ShoalBinaries;
-use crate::topology::spawned::empty_folder;
+use crate::topology::spawned::create_empty_folder;
 
 /// The folder of built revisions, below the repository.
 const BUILDS: &str = "target/compare";
@@ -121,7 +121,7 @@ fn build_programs(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
 /// Copies both programs to a folder, which is renamed into place when it is complete.
 fn copy_programs(built: &Path, programs: &Path) -> anyhow::Result<()> {
     let ShoalBinaries { tracker, client } = ShoalBinaries::find(Some(built))?;
-    let part = empty_folder(programs.with_extension("part"))?;
+    let part = create_empty_folder(programs.with_extension("part"))?;
     for program in [tracker, client] {
         let name = program.file_name().context("a program has a name")?;
         std::fs::copy(&program, part.join(name))

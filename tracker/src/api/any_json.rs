@@ -16,7 +16,7 @@ pub(super) enum JsonScalar {
     Bool(bool),
     Null,
     /// A fraction, or an array or object where a single value is expected.
-    Wrong,
+    NotAScalar,
 }
 
 /// A type that can be made from any JSON value.
@@ -24,15 +24,15 @@ pub(super) trait FromAnyJson: Sized {
     /// From a value that is neither array nor object.
     fn from_scalar(value: JsonScalar) -> Self;
 
-    /// From an array. By default its elements are skipped and it counts as [`JsonScalar::Wrong`].
+    /// From an array. By default its elements are skipped and it counts as [`JsonScalar::NotAScalar`].
     fn from_array<'de, A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
-        drain_array(list).map(|()| Self::from_scalar(JsonScalar::Wrong))
+        drain_array(list).map(|()| Self::from_scalar(JsonScalar::NotAScalar))
     }
 
-    /// From an object. By default its fields are skipped and it counts as [`JsonScalar::Wrong`].
+    /// From an object. By default its fields are skipped and it counts as [`JsonScalar::NotAScalar`].
     fn from_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Self::from_scalar(JsonScalar::Wrong))
+        Ok(Self::from_scalar(JsonScalar::NotAScalar))
     }
 }
 
@@ -89,7 +89,7 @@ impl<'de, T: FromAnyJson> Visitor<'de> for AnyJson<T> {
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<T, E> {
-        Ok(T::from_scalar(JsonScalar::Wrong))
+        Ok(T::from_scalar(JsonScalar::NotAScalar))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<T, E> {

@@ -19,10 +19,10 @@ pub const TRACKERS_VARIABLE: &str = "SHOAL_TRACKERS";
 pub enum BadClusterFile {
     /// A line is neither an address nor a comment.
     #[error("line {line}: `{text}`: {problem}. A line is `IP PORT`, `IP:PORT` or `[IPv6]:PORT`")]
-    Line { line: usize, text: String, problem: BadAddress },
+    BadLine { line: usize, text: String, problem: BadAddress },
     /// Two lines have the same address.
     #[error("line {line}: {address} is listed twice")]
-    Twice { line: usize, address: SocketAddr },
+    ListedTwice { line: usize, address: SocketAddr },
     /// The file has no address.
     #[error("the file names no tracker. Write one a line, such as `127.0.0.1 8000`")]
     NoTracker,
@@ -40,13 +40,13 @@ pub fn parse_cluster_file(text: &str) -> Result<Vec<SocketAddr>, BadClusterFile>
         if entry.is_empty() {
             continue;
         }
-        let address = parse_line(entry).map_err(|problem| BadClusterFile::Line {
+        let address = parse_line(entry).map_err(|problem| BadClusterFile::BadLine {
             line,
             text: entry.to_owned(),
             problem,
         })?;
         if address.port() != 0 && trackers.contains(&address) {
-            return Err(BadClusterFile::Twice { line, address });
+            return Err(BadClusterFile::ListedTwice { line, address });
         }
         trackers.push(address);
     }

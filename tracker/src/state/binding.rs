@@ -44,7 +44,7 @@ fn rebind_node(tables: &mut dyn Tables, key: &RowKey, before: Option<&NodeRow>, 
         if let Some(session) = session_before {
             tables.remove(Table::SessionNodes, &RowKey::session_node(session, key).0);
         }
-        rows::write_mark(tables, Table::SessionNodes, &RowKey::session_node(row.session, key));
+        rows::write_key_only(tables, Table::SessionNodes, &RowKey::session_node(row.session, key));
     }
     if before != Some(row) {
         rows::write_row(tables, key, row);

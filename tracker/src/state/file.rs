@@ -74,7 +74,7 @@ pub(super) fn upload_file(
     if listed.as_ref().is_some_and(|listed| !same_content(listed, &new)) {
         return Err(CommandRefusal::OtherContent(file.clone()));
     }
-    share::check_room(tables, file, &by.actor.user, by.node(node))?;
+    share::check_share_limit(tables, file, &by.actor.user, by.node(node))?;
     let new_file = listed.is_none();
     if new_file {
         list_file(tables, file, end, begun.is_some(), new);
@@ -99,7 +99,7 @@ pub(super) fn complete_file(
     node: NodeEndpoint,
 ) -> ApplyResult {
     file_of_member(tables, by, file)?;
-    share::check_room(tables, file, &by.actor.user, by.node(node))?;
+    share::check_share_limit(tables, file, &by.actor.user, by.node(node))?;
     let node = session::record_node(tables, by, node);
     share::add_share(tables, file, &by.actor.user, node, by.actor.session);
     Ok(CommandOutcome::Completed)

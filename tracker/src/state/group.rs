@@ -8,7 +8,7 @@ use super::command::Policy;
 use super::id::{GroupFile, GroupId, UserId};
 use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::row_key::RowKey;
-use super::rows::{self, AgeRow, GroupRow, JoinRequestRow, MemberRow};
+use super::rows::{self, GroupRow, JoinRequestRow, MemberByJoinRow, MemberRow};
 use super::tables::{Table, Tables};
 use super::{access, file, share};
 
@@ -119,7 +119,7 @@ fn take_request(tables: &mut dyn Tables, group: &GroupId, user: &UserId) -> Resu
 fn add_member(tables: &mut dyn Tables, group: &GroupId, mut row: GroupRow, user: &UserId) {
     let joined = row.next_joined;
     rows::write_row(tables, &RowKey::member(group, user), &MemberRow { joined });
-    rows::write_row(tables, &RowKey::member_by_age(group, joined), &AgeRow { user: user.clone() });
+    rows::write_row(tables, &RowKey::member_by_age(group, joined), &MemberByJoinRow { user: user.clone() });
     row.members += 1;
     row.next_joined += 1;
     rows::write_row(tables, &RowKey::group(group), &row);
@@ -134,7 +134,7 @@ fn end_membership(
 ) -> Option<GroupRow> {
     let member: MemberRow = rows::take_row(tables, &RowKey::member(group, user))?;
     tables.remove(Table::MembersByAge, &RowKey::member_by_age(group, member.joined).0);
-    share::withdraw_shares(tables, group, user);
+    share::remove_member_shares(tables, group, user);
     row.members -= 1;
     rows::write_row(tables, &RowKey::group(group), &row);
     Some(row)
@@ -142,7 +142,7 @@ fn end_membership(
 
 fn earliest_member(tables: &dyn Tables, group: &GroupId) -> Option<UserId> {
     let mut first = None;
-    rows::visit_page::<AgeRow>(tables, &RowKey::group(group).prefix(), None, 1, |_, row| {
+    rows::visit_page::<MemberByJoinRow>(tables, &RowKey::group(group).prefix(), None, 1, |_, row| {
         first = Some(row.user);
     });
     first

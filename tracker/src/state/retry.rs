@@ -12,7 +12,7 @@ use super::id::{RequestId, SessionId};
 use super::limits::ANSWERS_PER_SESSION;
 use super::outcome::{ApplyResult, CommandRefusal};
 use super::row_key::RowKey;
-use super::rows::{self, AnswerOrderRow, AnswerRow, SessionRow};
+use super::rows::{self, OutcomeOrderRow, OutcomeRow, SessionRow};
 use super::tables::{Table, Tables};
 
 /// Session and request id under which a command's outcome is kept, and the session's row; `None` when it is not kept.
@@ -26,7 +26,7 @@ fn outcome_slot(tables: &dyn Tables, command: &LogCommand) -> Option<(SessionId,
 /// The first outcome of the same request; [`CommandRefusal::OtherRequest`] when the id was used for another one.
 pub(super) fn first_answer(tables: &dyn Tables, command: &LogCommand) -> Option<ApplyResult> {
     let (session, request, _) = outcome_slot(tables, command)?;
-    let row: AnswerRow = rows::read_row(tables, &RowKey::answer(session, request.as_bytes()))?;
+    let row: OutcomeRow = rows::read_row(tables, &RowKey::answer(session, request.as_bytes()))?;
     if row.request_digest == digest_request(&command.action) {
         Some(row.answer)
     } else {
@@ -43,14 +43,14 @@ pub(super) fn remember_outcome(tables: &mut dyn Tables, command: &LogCommand, an
     let Some((session, request, mut row)) = outcome_slot(tables, command) else { return };
     let number = row.answers;
     if let Some(oldest) = number.checked_sub(ANSWERS_PER_SESSION)
-        && let Some(AnswerOrderRow(forgotten)) =
+        && let Some(OutcomeOrderRow(forgotten)) =
             rows::take_row(tables, &RowKey::answer_order(session, oldest))
     {
         tables.remove(Table::Answers, &RowKey::answer(session, &forgotten).0);
     }
-    let kept = AnswerRow { request_digest: digest_request(&command.action), answer: answer.clone() };
+    let kept = OutcomeRow { request_digest: digest_request(&command.action), answer: answer.clone() };
     rows::write_row(tables, &RowKey::answer(session, request.as_bytes()), &kept);
-    rows::write_row(tables, &RowKey::answer_order(session, number), &AnswerOrderRow(*request.as_bytes()));
+    rows::write_row(tables, &RowKey::answer_order(session, number), &OutcomeOrderRow(*request.as_bytes()));
     row.answers = number + 1;
     rows::write_row(tables, &RowKey::session(session), &row);
 }

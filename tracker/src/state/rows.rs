@@ -81,7 +81,7 @@ pub(super) struct MemberRow {
 
 /// A group's member in the index by join number, which lists the earliest member first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct AgeRow {
+pub(super) struct MemberByJoinRow {
     pub(super) user: UserId,
 }
 
@@ -126,7 +126,7 @@ pub(super) struct UploadRow {
 
 /// The first outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct AnswerRow {
+pub(super) struct OutcomeRow {
     /// Digest of the request, see [`retry`](super::retry). Stored tables call it `wish`.
     #[serde(rename = "wish", with = "serde_forms::hex_bytes")]
     pub(super) request_digest: [u8; 32],
@@ -135,7 +135,7 @@ pub(super) struct AnswerRow {
 
 /// The id of the request whose outcome was the n-th that the session remembered; n is in the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct AnswerOrderRow(#[serde(with = "serde_forms::hex_bytes")] pub(super) [u8; 32]);
+pub(super) struct OutcomeOrderRow(#[serde(with = "serde_forms::hex_bytes")] pub(super) [u8; 32]);
 
 /// The next number to give out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,8 +151,8 @@ macro_rules! rows {
 
 rows!(
     UserRow in Users, SessionRow in Sessions, NodeRow in Nodes, GroupRow in Groups, MemberRow in Members,
-    AgeRow in MembersByAge, JoinRequestRow in Requests, FileRow in Files, UploadRow in Uploads, AnswerRow in Answers,
-    AnswerOrderRow in AnswerOrder, CounterRow in Counters,
+    MemberByJoinRow in MembersByAge, JoinRequestRow in Requests, FileRow in Files, UploadRow in Uploads, OutcomeRow in Answers,
+    OutcomeOrderRow in AnswerOrder, CounterRow in Counters,
 );
 
 fn parse_row<R: TableRow>(value: &[u8]) -> R {
@@ -187,7 +187,7 @@ pub(super) fn take_row<R: TableRow>(tables: &mut dyn Tables, key: &RowKey) -> Op
 }
 
 /// Writes a row with an empty value: its key says everything.
-pub(super) fn write_mark(tables: &mut dyn Tables, table: Table, key: &RowKey) {
+pub(super) fn write_key_only(tables: &mut dyn Tables, table: Table, key: &RowKey) {
     tables.put(table, &key.0, &[]);
 }
 

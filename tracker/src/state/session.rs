@@ -35,7 +35,7 @@ pub(super) fn begin_session(
     let expires_s = at_s.saturating_add(SESSION_LIFE_S);
     let row = SessionRow { user: user.clone(), password_epoch, expires_s, ended: false, node, answers: 0 };
     rows::write_row(tables, &key, &row);
-    rows::write_mark(tables, Table::UserSessions, &RowKey::user_session(user, session));
+    rows::write_key_only(tables, Table::UserSessions, &RowKey::user_session(user, session));
     if let Some(holder) = node {
         binding::bind_node(tables, user, holder, session);
     }

@@ -13,7 +13,7 @@ use super::rows::{self, NodeRow};
 use super::tables::{Table, Tables};
 
 /// Refuses a share when the user already has [`NODES_PER_USER_AND_FILE`] shares of this file and all are of online nodes.
-pub(super) fn check_room(
+pub(super) fn check_share_limit(
     tables: &dyn Tables,
     file: &GroupFile,
     user: &UserId,
@@ -48,7 +48,7 @@ fn find_room(tables: &dyn Tables, file: &GroupFile, user: &UserId, holder: NodeE
     shares.into_iter().find(is_offline).map_or(ShareRoom::None, ShareRoom::InPlaceOf)
 }
 
-/// Makes a node a seeder of a file and binds it to the session. The caller has called [`check_room`]. Idempotent.
+/// Makes a node a seeder of a file and binds it to the session. The caller has called [`check_share_limit`]. Idempotent.
 pub(super) fn add_share(
     tables: &mut dyn Tables,
     file: &GroupFile,
@@ -64,8 +64,8 @@ pub(super) fn add_share(
         if let ShareRoom::InPlaceOf(offline) = find_room(tables, file, user, holder) {
             end_share(tables, file, &offline);
         }
-        rows::write_mark(tables, Table::Shares, &key);
-        rows::write_mark(tables, Table::SharesByUser, &RowKey::share_by_user(file, user, identity));
+        rows::write_key_only(tables, Table::Shares, &key);
+        rows::write_key_only(tables, Table::SharesByUser, &RowKey::share_by_user(file, user, identity));
         binding::count_share(tables, user, holder, session);
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn remove_share(
 }
 
 /// Ends every share of a user in a group.
-pub(super) fn withdraw_shares(tables: &mut dyn Tables, group: &GroupId, user: &UserId) {
+pub(super) fn remove_member_shares(tables: &mut dyn Tables, group: &GroupId, user: &UserId) {
     for by_user in rows::collect_keys(tables, Table::SharesByUser, &RowKey::member(group, user).prefix()) {
         let (by_file, node) = by_user.share_of_user(group, user);
         tables.remove(Table::SharesByUser, &by_user.0);

@@ -17,13 +17,13 @@ pub(crate) struct LoadSubject<'a> {
     /// The workload's name in records.
     pub(crate) workload: &'a str,
     /// Name of the measured tracker in records.
-    pub(crate) who: &'a str,
+    pub(crate) tracker_name: &'a str,
     /// At the maximum rate, the metric's name for the reached rate, such as `requests`; `None` at a fixed rate.
-    pub(crate) rate: Option<&'a str>,
+    pub(crate) rate_metric: Option<&'a str>,
     /// Gives the name of a kind of request in records.
-    pub(crate) names: &'a dyn Fn(RequestKind) -> &'static str,
+    pub(crate) kind_name: &'a dyn Fn(RequestKind) -> &'static str,
     /// Reads the CPU seconds that the tracker has used so far; `None` if they cannot be read.
-    pub(crate) cpu: &'a dyn Fn() -> Option<f64>,
+    pub(crate) cpu_seconds: &'a dyn Fn() -> Option<f64>,
 }
 
 /// Records the figures of all loads of a run.
@@ -49,12 +49,12 @@ impl<'s> LoadFigures<'s> {
         round: Option<u32>,
         run: impl FnOnce() -> anyhow::Result<LoadOutcome>,
     ) -> anyhow::Result<bool> {
-        let before = (subject.cpu)();
+        let before = (subject.cpu_seconds)();
         let outcome = run()?;
-        let cpu_s = before.and_then(|before| Some((subject.cpu)()? - before));
+        let cpu_s = before.and_then(|before| Some((subject.cpu_seconds)()? - before));
         let Some(round) = round else { return Ok(true) };
         self.record_round(subject, round, &outcome, cpu_s)?;
-        let load_name = [subject.workload, subject.who];
+        let load_name = [subject.workload, subject.tracker_name];
         if outcome.refused > 0 {
             let why = format!("{} of {} answers were refusals", outcome.refused, outcome.answered);
             self.sink.record_failed(load_name, &why)?;
@@ -73,11 +73,11 @@ impl<'s> LoadFigures<'s> {
         outcome: &LoadOutcome,
         cpu_s: Option<f64>,
     ) -> anyhow::Result<()> {
-        let LoadSubject { workload, who, .. } = *subject;
+        let LoadSubject { workload, tracker_name: who, .. } = *subject;
         let name = |metric| [workload, who, metric];
         let lasted_s = outcome.lasted.as_secs_f64().max(1e-9);
         let carried_out = outcome.answered - outcome.refused;
-        match subject.rate {
+        match subject.rate_metric {
             Some(rate) => self.sink.record_sample(name(rate), round, carried_out as f64 / lasted_s, "1/s")?,
             None => {
                 self.sink.record_sample(name("requests due"), round, outcome.due as f64, "")?;
@@ -90,7 +90,7 @@ impl<'s> LoadFigures<'s> {
             self.sink.record_sample(name("cpu"), round, cpu_s / carried_out.max(1) as f64 * 1e5, "s/100k")?;
             self.sink.record_sample(name("cpu busy"), round, cpu_s / lasted_s, "CPUs")?;
         }
-        if subject.rate.is_none() {
+        if subject.rate_metric.is_none() {
             let series_name =
                 if self.rounds > 1 { format!("{who}, round {}", round + 1) } else { who.to_owned() };
             self.sink.record_series([workload, &series_name], "answers/s", outcome.series.clone())?;
@@ -101,8 +101,8 @@ impl<'s> LoadFigures<'s> {
     fn keep_latencies(&mut self, subject: &LoadSubject<'_>, outcome: &LoadOutcome) -> anyhow::Result<()> {
         let by_kind = RequestKind::ALL.iter().zip(&outcome.latencies).enumerate();
         for (index, (kind, histogram)) in by_kind.filter(|(_, (_, histogram))| !histogram.is_empty()) {
-            let key = (subject.workload.to_owned(), subject.who.to_owned(), index);
-            let empty = || ((subject.names)(*kind), latency::new_histogram());
+            let key = (subject.workload.to_owned(), subject.tracker_name.to_owned(), index);
+            let empty = || ((subject.kind_name)(*kind), latency::new_histogram());
             self.latencies.entry(key).or_insert_with(empty).1.add(histogram)?;
         }
         Ok(())

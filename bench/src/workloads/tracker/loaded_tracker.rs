@@ -29,7 +29,7 @@ impl LoadedTracker {
             return Ok(LoadedTracker { address, pid: None, cpus, _tracker: None });
         }
         let binaries = ShoalBinaries::find(args.bin.bin.as_deref())?;
-        let folder = spawned::empty_folder(folder.join("shoal"))?;
+        let folder = spawned::create_empty_folder(folder.join("shoal"))?;
         let file = folder.join("tracker_info.txt");
         std::fs::write(&file, "127.0.0.1 0\n")?;
         let mut command = with_clean_environment(Command::new(&binaries.tracker));

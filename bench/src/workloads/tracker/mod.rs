@@ -229,9 +229,9 @@ impl ShoalLoad<'_> {
         const KINDS: [RequestKind; 5] = [
             RequestKind::Ping,
             RequestKind::GetPeers,
-            RequestKind::FirstPeers,
+            RequestKind::FirstGetPeers,
             RequestKind::UpdatePieces,
-            RequestKind::Upload,
+            RequestKind::UploadFile,
         ];
         let mut carried_out = self.measure_fixed_rate(figures, "fixed rate", &self.args.mix, round)?;
         if let (Some(pid), Some(round)) = (self.tracker.pid, round) {
@@ -239,7 +239,7 @@ impl ShoalLoad<'_> {
             figures.sink.record_sample(["fixed rate", SHOAL, "memory"], round, memory, "MiB")?;
         }
         for kind in KINDS.into_iter().filter(|_| !self.args.no_maximum) {
-            let rate = if kind == RequestKind::Upload { "durable writes" } else { "requests" };
+            let rate = if kind == RequestKind::UploadFile { "durable writes" } else { "requests" };
             let (workload, seconds) = (format!("maximum {}", kind.name()), self.args.seconds * MAXIMUM_SHARE);
             let (mix, pace) = (RequestMix::only(kind), LoadPace::Depth(PIPELINE_DEPTH));
             carried_out &= self.measure(figures, &workload, Some(rate), round, (&mix, pace, seconds))?;
@@ -267,7 +267,13 @@ impl ShoalLoad<'_> {
         (mix, pace, seconds): (&RequestMix, LoadPace, f64),
     ) -> anyhow::Result<bool> {
         let cpu = || self.tracker.cpu_seconds();
-        let subject = LoadSubject { workload, who: SHOAL, rate, names: &RequestKind::name, cpu: &cpu };
+        let subject = LoadSubject {
+            workload,
+            tracker_name: SHOAL,
+            rate_metric: rate,
+            kind_name: &RequestKind::name,
+            cpu_seconds: &cpu,
+        };
         figures.measure(&subject, round, || self.load.run(mix, pace, seconds))
     }
 }

@@ -72,11 +72,17 @@ impl OpentrackerRival {
         // Announces count as look-ups: they ask for the peers of a file.
         let mix = RequestMix::only(RequestKind::GetPeers);
         let names = |_| "announce";
-        let fixed = LoadSubject { workload: LOOK_UPS, who: PROGRAM, rate: None, names: &names, cpu: &cpu };
+        let fixed = LoadSubject {
+            workload: LOOK_UPS,
+            tracker_name: PROGRAM,
+            rate_metric: None,
+            kind_name: &names,
+            cpu_seconds: &cpu,
+        };
         let pace = LoadPace::Rate(f64::from(args.rate));
         figures.measure(&fixed, round, || self.load.run(&mix, pace, args.seconds))?;
         if !args.no_maximum {
-            let most = LoadSubject { workload: MAXIMUM, rate: Some("requests"), ..fixed };
+            let most = LoadSubject { workload: MAXIMUM, rate_metric: Some("requests"), ..fixed };
             let pace = LoadPace::Depth(PIPELINE_DEPTH);
             figures.measure(&most, round, || self.load.run(&mix, pace, maximum_s))?;
         }
@@ -89,7 +95,7 @@ fn is_missing(fault: &anyhow::Error) -> bool {
 }
 
 fn start_opentracker(folder: &Path, cpus: &RunCpus, lines: usize) -> anyhow::Result<OpentrackerRival> {
-    let folder = spawned::empty_folder(folder.join(PROGRAM))?;
+    let folder = spawned::create_empty_folder(folder.join(PROGRAM))?;
     // Debian's build serves listed torrents only, and refuses others with status 200.
     let hash: String = INFO_HASH.iter().map(|byte| format!("{byte:02x}")).collect();
     std::fs::write(folder.join("listed"), format!("{hash}\n"))?;

@@ -168,13 +168,13 @@ impl BenchAccount {
             RequestKind::GetPeers => out.extend_from_slice(&self.texts[1]),
             RequestKind::UpdatePieces => out.extend_from_slice(&self.texts[2]),
             RequestKind::Login => out.extend_from_slice(&self.texts[3]),
-            RequestKind::FirstPeers => {
+            RequestKind::FirstGetPeers => {
                 out.extend_from_slice(&self.first[0]);
                 // Keys are unique per account and differ from its node's key.
                 out.extend_from_slice(format!("{:032x}{number:032x}", self.port).as_bytes());
                 out.extend_from_slice(&self.first[1]);
             }
-            RequestKind::Upload => {
+            RequestKind::UploadFile => {
                 out.extend_from_slice(&self.upload[0]);
                 out.extend_from_slice(
                     format!("{}-{number}", self.session.get(70..).unwrap_or("x")).as_bytes(),

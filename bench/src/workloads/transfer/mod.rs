@@ -101,8 +101,8 @@ fn measure_workload(
     failed.extend(rounds.run(sink)?);
     // Ends the servers; their files would take disk space from the next workload.
     drop(rounds);
-    std::fs::remove_dir_all(&terms.place)
-        .with_context(|| format!("cannot remove {}", terms.place.display()))?;
+    std::fs::remove_dir_all(&terms.folder)
+        .with_context(|| format!("cannot remove {}", terms.folder.display()))?;
     Ok(failed)
 }
 
@@ -166,11 +166,18 @@ impl TransferSetup {
 
     /// The terms of one workload.
     pub(crate) fn terms(&self, shape: NodeCounts, name: &str) -> anyhow::Result<TransferTerms> {
-        let place = spawned::empty_folder(self.place.path().join(name.replace(' ', "-")))?;
+        let place = spawned::create_empty_folder(self.place.path().join(name.replace(' ', "-")))?;
         let bytes = self.file.bytes.saturating_mul(shape.leechers as u64);
         let limit = Duration::from_secs(ROUND_MAX_S + bytes / ROUND_SLOWEST_BYTES_PER_S);
         let (file, cold) = (self.file.clone(), self.rounds.cold);
-        Ok(TransferTerms { file, sources: shape.seeders, receivers: shape.leechers, place, limit, cold })
+        Ok(TransferTerms {
+            file,
+            seeders: shape.seeders,
+            leechers: shape.leechers,
+            folder: place,
+            round_limit: limit,
+            is_source_cold: cold,
+        })
     }
 
     /// Why sockets of different programs would differ here.

@@ -83,11 +83,11 @@ impl<'a> TransferRounds<'a> {
             let contenders = self.contenders.iter().filter_map(|entered| entered.contender.as_deref());
             contenders.filter(|one| wanted(*one)).map(Contender::kind).collect::<Vec<_>>().join("; ")
         };
-        if self.terms.receivers > 1 {
+        if self.terms.leechers > 1 {
             let separate = kinds(|contender| contender.has_separate_downloads());
             sink.add_setting(&format!("{workload}, each leecher a download of its own"), &separate);
         }
-        if self.terms.sources > 1 {
+        if self.terms.seeders > 1 {
             let from_one = kinds(|contender| contender.uses_one_source());
             sink.add_setting(&format!("{workload}, takes all from one of them"), &from_one);
         }
@@ -158,7 +158,7 @@ fn run_round(
     idle: Vec<u32>,
     contender: &mut dyn Contender,
 ) -> anyhow::Result<RoundMeasurement> {
-    let into = spawned::empty_folder(terms.place.join("copies"))?;
+    let into = spawned::create_empty_folder(terms.folder.join("copies"))?;
     contender.prepare_round()?;
     warm_up::touch_memory(0);
     let cached = if plan.cold {
@@ -174,7 +174,7 @@ fn run_round(
         );
     }
     // Last, since loading the source would use up the warmed-up pages.
-    warm_up::touch_files(&into, terms.file.bytes.saturating_mul(terms.receivers as u64));
+    warm_up::touch_files(&into, terms.file.bytes.saturating_mul(terms.leechers as u64));
     let (load, wire_before) = (OtherLoad::start_beside(idle), private_net::loopback_bytes());
     let outcome = contender.run_round(&into);
     let other_load = load.busy_cpus();
@@ -242,7 +242,7 @@ impl RoundRecorder<'_> {
             let beyond = outcome.command.saturating_sub(transfer);
             self.record("command beyond the transfer", beyond.as_secs_f64() * 1e3, "ms")?;
         }
-        let durable = if test_file::is_tmpfs(&terms.place) { SYNCED } else { DURABLE };
+        let durable = if test_file::is_tmpfs(&terms.folder) { SYNCED } else { DURABLE };
         // A contender that writes nothing counts with its throughput, as a reference for durable copies.
         self.record(durable, gb_per_s(outcome.durable.unwrap_or(outcome.command)), "GB/s")
     }
@@ -263,7 +263,7 @@ impl RoundRecorder<'_> {
         let Some(MemoryPeaks { sides: [sources, receivers], sampling: looking }) = outcome.peaks else {
             return Ok(());
         };
-        let sides = [("seeder", sources, outcome.sources), ("leecher", receivers, terms.receivers)];
+        let sides = [("seeder", sources, outcome.sources), ("leecher", receivers, terms.leechers)];
         for (who, MemoryUse { anonymous, mapped }, count) in
             sides.into_iter().filter(|(.., count)| *count > 0)
         {

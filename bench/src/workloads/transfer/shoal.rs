@@ -48,11 +48,11 @@ impl ShoalContender {
         options: &[String],
         terms: &TransferTerms,
     ) -> anyhow::Result<ShoalContender> {
-        let shoal = ShoalNet::start(binaries, &terms.place.join(kind.replace([' ', '/'], "-")), options)?;
+        let shoal = ShoalNet::start(binaries, &terms.folder.join(kind.replace([' ', '/'], "-")), options)?;
         let file_name =
             terms.file.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
         let mut seeders = Vec::new();
-        for number in 0..terms.sources {
+        for number in 0..terms.seeders {
             let user = format!("seeder{number}");
             shoal.create_user(&user)?;
             let node = shoal.node(&user)?;
@@ -60,14 +60,14 @@ impl ShoalContender {
             node.share(GROUP, &terms.file.path)?;
             seeders.push(node);
         }
-        for number in 0..terms.receivers {
+        for number in 0..terms.leechers {
             let user = leecher_name(number);
             shoal.create_user(&user)?;
             let node = shoal.node(&user)?;
             node.run(&["join_group", GROUP])?;
             node.log_out()?;
         }
-        if terms.cold {
+        if terms.is_source_cold {
             // They have just hashed the file, and its mapping would keep it in the page cache.
             seeders.iter_mut().for_each(ShoalNode::stop);
         }
@@ -105,17 +105,17 @@ impl Contender for ShoalContender {
 
     fn pids(&self) -> Vec<u32> {
         // Between cold rounds the seeders are stopped, and their pids may be reused.
-        let awake = self.seeders.iter().filter(|_| !self.terms.cold);
+        let awake = self.seeders.iter().filter(|_| !self.terms.is_source_cold);
         awake.map(ShoalNode::pid).chain([self.shoal.tracker_pid()]).collect()
     }
 
     fn prepare_round(&mut self) -> anyhow::Result<()> {
-        for number in 0..self.terms.receivers {
+        for number in 0..self.terms.leechers {
             let (took, node) = clock::time_work(|| self.shoal.node(&leecher_name(number)));
             self.node_start = took;
             self.leechers.push(node?);
         }
-        if self.terms.cold { self.restart_seeders() } else { Ok(()) }
+        if self.terms.is_source_cold { self.restart_seeders() } else { Ok(()) }
     }
 
     fn run_round(&mut self, into: &Path) -> anyhow::Result<RoundOutcome> {
@@ -127,14 +127,14 @@ impl Contender for ShoalContender {
         let mut copies = Vec::new();
         let began = clock::now();
         for (number, node) in self.leechers.iter().enumerate() {
-            let folder = spawned::empty_folder(into.join(number.to_string()))?;
+            let folder = spawned::create_empty_folder(into.join(number.to_string()))?;
             copies.push(folder.join(&self.file_name));
             fetching.push(node.start_download(GROUP, &self.file_name, &folder)?);
         }
         let victims: Vec<u32> = fetching.iter().map(RunningDownload::pid).collect();
         let mut round_pids = RoundPids { sources: sources.clone(), receivers: receivers.clone() };
         round_pids.receivers.extend(&victims);
-        let watch = RoundWatch::start(round_pids, &victims, self.terms.limit)?;
+        let watch = RoundWatch::start(round_pids, &victims, self.terms.round_limit)?;
         let ended = fetching.into_iter().map(RunningDownload::finish).collect();
         let (fetched, ended): (Vec<DownloadFigures>, Vec<ProgramExit>) =
             collect_succeeded(ended, &watch)?.into_iter().unzip();
@@ -169,7 +169,7 @@ impl Contender for ShoalContender {
     }
 
     fn finish_round(&mut self) -> anyhow::Result<()> {
-        if self.terms.cold {
+        if self.terms.is_source_cold {
             self.seeders.iter_mut().for_each(ShoalNode::stop);
         }
         self.leechers.drain(..).try_for_each(ShoalNode::log_out)

@@ -216,7 +216,7 @@ impl DownloadAnnouncer {
         // During shutdown no lock is granted; after a restart the complete file is found.
         if let Ok(_share_lock) = core.locks.scope().lock_share(key) {
             if self.was_stopped() {
-                if let Err(fault) = core.records.forget_download(id) {
+                if let Err(fault) = core.records.remove_download(id) {
                     core.notices.post(&fault.message);
                 }
             } else {
@@ -258,7 +258,7 @@ impl DownloadAnnouncer {
             let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
             shares::share_download(&self.shares, key, origin, manifest, ShareState::Served)?;
         }
-        self.shares.core.records.forget_download(id)
+        self.shares.core.records.remove_download(id)
     }
 }
 

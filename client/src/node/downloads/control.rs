@@ -188,7 +188,7 @@ fn control_recorded(
             recorded.waiting_for = None;
         }
         DownloadControl::Cancel => {
-            core.records.forget_download(&recorded.id)?;
+            core.records.remove_download(&recorded.id)?;
             table.remove_recorded(download_lock);
             // The trackers list the user as a leecher since the first request. A user who also shares the file
             // must stay listed as a seeder.

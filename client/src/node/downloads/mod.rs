@@ -84,7 +84,7 @@ enum ResumeError {
 impl Downloads {
     /// Reads the downloads on record. None of them is running.
     pub(super) fn load(shares: Arc<Shares>) -> Downloads {
-        let table = DownloadTable::of_recorded(recorded::load_downloads(&shares.core.records));
+        let table = DownloadTable::from_recorded(recorded::load_downloads(&shares.core.records));
         Downloads { shares, table }
     }
 
@@ -187,11 +187,11 @@ impl Downloads {
         described: FileDescription,
     ) -> Result<Arc<DownloadRun>, ClientFault> {
         let core = self.core();
-        let Some((id, replaced)) = self.table.replace(download_lock) else {
+        let Some((id, replaced)) = self.table.begin_replacing(download_lock) else {
             let id = self.new_record_id()?;
             core.records.write_download(&id, &record)?;
             return self.launch(download_lock, &id, record, described).inspect_err(|_| {
-                if let Err(fault) = core.records.forget_download(&id) {
+                if let Err(fault) = core.records.remove_download(&id) {
                     core.notices.post(&fault.message);
                 }
             });
@@ -204,7 +204,7 @@ impl Downloads {
                 // The record on the disk contains the replaced one, which the next start restores.
                 tracing::info!("{fault}");
             }
-            self.table.restore(download_lock);
+            self.table.end_replacing(download_lock);
         }
         launched
     }
@@ -247,9 +247,9 @@ impl Downloads {
             let key = &run.key;
             core.notices.post(&format!("a restart of this node would find {key} as it was before: {fault}"));
         }
-        self.table.start(download_lock, Arc::clone(&run));
+        self.table.insert_run(download_lock, Arc::clone(&run));
         // A login pauses or resumes the runs in the table. Do the same here for a login that came earlier.
-        run.set_active_user(core.trackers.user().as_deref());
+        run.pause_unless_user(core.trackers.user().as_deref());
         announcer.attach(Arc::clone(&run));
         Ok(run)
     }
@@ -351,7 +351,7 @@ impl Downloads {
             let _share_lock = download_lock.lock_share()?;
             let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
             shares::share_download(&self.shares, key, origin, manifest, ShareState::NotServed)?;
-            core.records.forget_download(&recorded.id)?;
+            core.records.remove_download(&recorded.id)?;
         }
         self.table.remove_recorded(download_lock);
         core.notices.post(&format!("{key} is complete: {}", path.display()));
@@ -429,8 +429,8 @@ impl Downloads {
 
     /// Resumes the downloads of the logged-in user that the node had paused, and pauses the downloads of all
     /// other users.
-    pub(super) fn set_active_user(&self, user: Option<&str>) {
-        self.table.runs().iter().for_each(|run| run.set_active_user(user));
+    pub(super) fn pause_unless_user(&self, user: Option<&str>) {
+        self.table.runs().iter().for_each(|run| run.pause_unless_user(user));
     }
 }
 

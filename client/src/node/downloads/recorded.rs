@@ -32,7 +32,7 @@ pub(super) fn load_downloads(records: &RecordStore) -> Vec<RecordedDownload> {
             None => downloads.push(download),
             Some(known) => {
                 let older = std::mem::replace(known, download);
-                if let Err(fault) = records.forget_download(&older.id) {
+                if let Err(fault) = records.remove_download(&older.id) {
                     tracing::warn!("{fault}");
                 }
             }

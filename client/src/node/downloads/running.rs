@@ -103,7 +103,7 @@ impl DownloadRun {
 
     /// Pauses the download unless its user is `user`, who is logged in. Otherwise resumes it if the node had
     /// paused it.
-    pub(super) fn set_active_user(&self, user: Option<&str>) {
+    pub(super) fn pause_unless_user(&self, user: Option<&str>) {
         let mut pause_reason = lock(&self.pause_reason);
         if user == Some(self.user.as_str()) {
             if pause_reason.take().is_some() {
@@ -142,7 +142,7 @@ impl DownloadRun {
     }
 
     /// Gives the record of a failed run to its successor. `None` if the run has not failed, or owns no record.
-    pub(super) fn hand_over_record(&self) -> Option<DownloadRecord> {
+    pub(super) fn take_failed_record(&self) -> Option<DownloadRecord> {
         let DownloadPhase::Failed(failure) = self.download.progress().phase else { return None };
         let mut record = lock(&self.record).take()?;
         // The announcer may not have written the failure yet.
@@ -151,7 +151,7 @@ impl DownloadRun {
     }
 
     /// Takes the record back after the successor failed to start.
-    pub(super) fn take_back_record(&self, record: DownloadRecord) {
+    pub(super) fn restore_record(&self, record: DownloadRecord) {
         let before = lock(&self.record).replace(record);
         assert!(before.is_none(), "{}: only a run that gave its record up takes it back", self.key);
     }
@@ -164,7 +164,7 @@ impl DownloadRun {
         // The lock is held until the file is removed, so that no other thread writes it again.
         let mut record = lock(&self.record);
         *record = None;
-        core.records.forget_download(&self.id)
+        core.records.remove_download(&self.id)
     }
 
     /// Whether the download is complete, was cancelled or has failed.

@@ -112,7 +112,7 @@ pub(super) struct DownloadTable {
 
 impl DownloadTable {
     /// A table of downloads that are not running.
-    pub(super) fn of_recorded(downloads: Vec<RecordedDownload>) -> DownloadTable {
+    pub(super) fn from_recorded(downloads: Vec<RecordedDownload>) -> DownloadTable {
         let slot = |recorded: RecordedDownload| TableSlot {
             key: recorded.record.key.clone(),
             state: DownloadState::Recorded(recorded),
@@ -154,12 +154,15 @@ impl DownloadTable {
 
     /// Changes the state to `Replacing` and returns the record, for a successor of the same file. `None` if
     /// there is no download with a record, or if its run has not failed.
-    pub(super) fn replace(&self, download_lock: &DownloadLock<'_>) -> Option<(RecordId, DownloadRecord)> {
+    pub(super) fn begin_replacing(
+        &self,
+        download_lock: &DownloadLock<'_>,
+    ) -> Option<(RecordId, DownloadRecord)> {
         let mut slots = lock(&self.slots);
         let slot = slots.iter_mut().find(|slot| slot.key == *download_lock.key())?;
         let (id, record) = match &slot.state {
             DownloadState::Recorded(recorded) => (recorded.id.clone(), recorded.record.clone()),
-            DownloadState::Running(run) => (run.id.clone(), run.hand_over_record()?),
+            DownloadState::Running(run) => (run.id.clone(), run.take_failed_record()?),
             DownloadState::Comparing { .. } | DownloadState::Replacing { .. } => {
                 unreachable!("the thread that holds the lock does one thing at a time")
             }
@@ -170,12 +173,12 @@ impl DownloadTable {
     }
 
     /// Restores the state before `Replacing`, after the successor failed to start.
-    pub(super) fn restore(&self, download_lock: &DownloadLock<'_>) {
+    pub(super) fn end_replacing(&self, download_lock: &DownloadLock<'_>) {
         let mut slots = lock(&self.slots);
         let Some(slot) = slots.iter_mut().find(|slot| slot.key == *download_lock.key()) else { return };
         if let DownloadState::Replacing { record, before } = &slot.state {
             if let DownloadState::Running(run) = &**before {
-                run.take_back_record(record.clone());
+                run.restore_record(record.clone());
             }
             slot.state = DownloadState::clone(before);
         }
@@ -183,7 +186,7 @@ impl DownloadTable {
 
     /// Adds a run that was handed to the engine, at the end of the table. Removes the download that it replaces
     /// or resumes.
-    pub(super) fn start(&self, download_lock: &DownloadLock<'_>, run: Arc<DownloadRun>) {
+    pub(super) fn insert_run(&self, download_lock: &DownloadLock<'_>, run: Arc<DownloadRun>) {
         assert_eq!(*download_lock.key(), run.key, "a run starts under the lock of its file");
         let mut slots = lock(&self.slots);
         if let Some(at) = slots.iter().position(|slot| slot.key == run.key) {
@@ -322,7 +325,7 @@ mod tests {
         let locks = KeyLocks::new(Arc::default());
         let mut scope = locks.scope();
         let (first, second) = (recorded("first"), recorded("second"));
-        let table = DownloadTable::of_recorded(vec![first.clone(), second]);
+        let table = DownloadTable::from_recorded(vec![first.clone(), second]);
         let new_key = sample_file("new", "u").key;
         let new = scope.try_lock_download(&new_key).unwrap();
         table.begin_comparing(&new, comparison(&new_key));
@@ -344,15 +347,18 @@ mod tests {
         let locks = KeyLocks::new(Arc::default());
         let mut scope = locks.scope();
         let download = recorded("g");
-        let table = DownloadTable::of_recorded(vec![download.clone()]);
+        let table = DownloadTable::from_recorded(vec![download.clone()]);
         let download_lock = scope.try_lock_download(&download.record.key).unwrap();
-        assert_eq!(table.replace(&download_lock), Some((download.id.clone(), download.record.clone())));
+        assert_eq!(
+            table.begin_replacing(&download_lock),
+            Some((download.id.clone(), download.record.clone()))
+        );
         assert_eq!(table.count_on_record(), 1, "a download that is being replaced is on record");
-        table.restore(&download_lock);
-        assert_eq!(table.replace(&download_lock).map(|(id, _)| id), Some(download.id));
-        table.restore(&download_lock);
+        table.end_replacing(&download_lock);
+        assert_eq!(table.begin_replacing(&download_lock).map(|(id, _)| id), Some(download.id));
+        table.end_replacing(&download_lock);
         table.remove_recorded(&download_lock);
-        assert_eq!(table.replace(&download_lock), None);
+        assert_eq!(table.begin_replacing(&download_lock), None);
         assert_eq!(states(&table), []);
     }
 

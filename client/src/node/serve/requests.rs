@@ -100,8 +100,8 @@ impl RequestHandler {
         let _changing_user = lock(&self.login_lock);
         let name = user.to_string();
         let message = self.core.trackers.log_in(user, password)?;
-        self.downloads.set_active_user(Some(&name));
-        shares::set_active_user(&self.downloads.shares, &name, &self.downloads.keys_of_user(&name));
+        self.downloads.pause_unless_user(Some(&name));
+        shares::unserve_other_users(&self.downloads.shares, &name, &self.downloads.keys_of_user(&name));
         Ok(NodeAnswer::Said { message })
     }
 
@@ -113,7 +113,7 @@ impl RequestHandler {
         }
         self.core.trackers.forget_session();
         self.core.peer.revoke_trust()?;
-        self.downloads.set_active_user(None);
+        self.downloads.pause_unless_user(None);
         answer
     }
 
@@ -132,7 +132,7 @@ impl RequestHandler {
 
     fn leave_group(&self, group: &GroupId) -> Result<NodeAnswer, ClientFault> {
         let answer = self.relay(Command::LeaveGroup { group: group.clone() })?;
-        shares::drop_shares(&self.downloads.shares, |key, _| key.group == *group);
+        shares::remove_shares(&self.downloads.shares, |key, _| key.group == *group);
         Ok(answer)
     }
 
@@ -162,7 +162,7 @@ impl RequestHandler {
         let answer = self.relay(Command::RemoveFile { file: file.clone() })?;
         // A share that was refused under this name is another file, which can be listed now.
         let was_listed = |state: &ShareState| !matches!(state, ShareState::Refused(_));
-        shares::drop_shares(&self.downloads.shares, |key, state| key == file && was_listed(state));
+        shares::remove_shares(&self.downloads.shares, |key, state| key == file && was_listed(state));
         Ok(answer)
     }
 
@@ -241,7 +241,7 @@ impl RequestHandler {
         let mut rows: Vec<ShareRow> =
             engine.into_iter().flat_map(Engine::shares).map(|share| rows::share_row(&share)).collect();
         let user = self.core.trackers.user().unwrap_or_default();
-        rows.extend(self.downloads.shares.table.of_user(&user).iter().filter_map(|share| {
+        rows.extend(self.downloads.shares.table.shares_of_user(&user).iter().filter_map(|share| {
             let reason = shares::unserved_reason(share)?;
             Some(rows::unserved_share_row(&to_engine_key(&share.file.key), reason))
         }));

@@ -17,7 +17,7 @@ mod upload;
 pub(super) use restore::{mark_announced, restore_shares, unserved_reason};
 pub(super) use share::{ShareOrigin, ShareState, Shares};
 pub(super) use stop::{
-    drop_shares, is_served, is_serving_whole_file, report_stopped, set_active_user, stop_share,
+    is_served, is_serving_whole_file, remove_shares, report_stopped, stop_share, unserve_other_users,
     withdraw_changed_files,
 };
 pub(super) use upload::{share_download, upload_file};

@@ -19,7 +19,7 @@ use tracker::api::request::{Command, GainedPieces};
 
 use super::listing;
 use super::share::{LocalShare, ShareState, Shares};
-use super::stop::{drop_share, report_stopped, unserve_file, unserve_unless_active_user, withdraw_share};
+use super::stop::{remove_share, report_stopped, unserve_file, unserve_unless_active_user, withdraw_share};
 use crate::exit::ClientFault;
 use crate::node::core::{quote_key, to_engine_key};
 use crate::node::disk::records::{ManifestUnavailable, SharedFile};
@@ -41,7 +41,7 @@ enum ServeFailure {
 pub(in crate::node) fn restore_shares(shares: &Shares, user: &str) -> PendingWork {
     let core = &shares.core;
     let mut keys: Vec<GroupFile> = Vec::new();
-    for LocalShare { file, state, .. } in shares.table.of_user(user) {
+    for LocalShare { file, state, .. } in shares.table.shares_of_user(user) {
         if !matches!(state, ShareState::Announced | ShareState::Refused(_)) {
             keys.push(file.key);
         }
@@ -99,7 +99,7 @@ fn serve_share(
     let core = &shares.core;
     let SharedFile { key, user, path, .. } = &share.file;
     let updated = match reshare_file(shares, engine, share, manifest) {
-        Ok(()) => shares.table.update(&share.id, ShareState::serve)?,
+        Ok(()) => shares.table.update(&share.id, ShareState::mark_served)?,
         Err(ServeFailure::Transient(reason)) => {
             if !matches!(share.state, ShareState::Unreadable { .. }) {
                 core.notices.post(&format!(
@@ -169,7 +169,7 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
     let grant = listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unverified_grant().ok()));
     let announced = match grant {
         Ok(Some(grant)) if grant.file_id != *content => {
-            drop_share(shares, share);
+            remove_share(shares, share);
             core.notices.post(&format!(
                 "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
                 path.display()
@@ -184,11 +184,11 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
     };
     match announced {
         Ok(()) => {
-            shares.table.update(&share.id, ShareState::announce);
+            shares.table.update(&share.id, ShareState::mark_announced);
             PendingWork::Nothing
         }
         Err(fault) => pending_after(&fault).unwrap_or_else(|| {
-            drop_share(shares, share);
+            remove_share(shares, share);
             core.notices.post(&format!("{key} is not shared any more: {fault}"));
             PendingWork::Nothing
         }),
@@ -198,7 +198,7 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
 /// Marks the share of a downloaded file as announced: its download has already told the tracker.
 pub(in crate::node) fn mark_announced(shares: &Shares, user: &str, key: &GroupFile) {
     if let Some(share) = shares.table.get(user, key) {
-        shares.table.update(&share.id, ShareState::announce);
+        shares.table.update(&share.id, ShareState::mark_announced);
     }
 }
 
@@ -210,7 +210,7 @@ fn report_unreadable(shares: &Shares, share: &LocalShare, is_reported: bool) -> 
     if let Err(pending) = request_stop(shares, share) {
         return pending;
     }
-    shares.table.update(&share.id, ShareState::report);
+    shares.table.update(&share.id, ShareState::mark_reported);
     PendingWork::Retry
 }
 
@@ -219,7 +219,7 @@ fn finish_stop(shares: &Shares, share: &LocalShare) -> PendingWork {
     if let Err(pending) = request_stop(shares, share) {
         return pending;
     }
-    drop_share(shares, share);
+    remove_share(shares, share);
     PendingWork::Nothing
 }
 
@@ -254,15 +254,15 @@ fn list_share(shares: &Shares, engine: &Engine, share: &LocalShare) -> PendingWo
             PendingWork::Nothing
         });
     }
-    let Some(listed) = shares.table.update(&share.id, ShareState::list) else {
+    let Some(listed) = shares.table.update(&share.id, ShareState::mark_listed) else {
         return PendingWork::Nothing;
     };
-    if let Err(fault) = core.records.write_share(&listed.id, &listed.record()) {
+    if let Err(fault) = core.records.write_share(&listed.id, &listed.to_record()) {
         core.notices.post(&fault.message);
     }
     match serve_share(shares, engine, &listed, Some(&manifest)) {
         Some(ShareState::Served) => {
-            shares.table.update(&listed.id, ShareState::announce);
+            shares.table.update(&listed.id, ShareState::mark_announced);
             core.notices.post(&format!("{key} is shared now"));
             PendingWork::Nothing
         }
@@ -276,8 +276,8 @@ fn list_share(shares: &Shares, engine: &Engine, share: &LocalShare) -> PendingWo
 fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
     let core = &shares.core;
     let SharedFile { key, user, .. } = &share.file;
-    let Some(refused) = shares.table.update(&share.id, |state| state.refuse(fault)) else { return };
-    if let Err(fault) = core.records.write_share(&refused.id, &refused.record()) {
+    let Some(refused) = shares.table.update(&share.id, |state| state.mark_refused(fault)) else { return };
+    if let Err(fault) = core.records.write_share(&refused.id, &refused.to_record()) {
         core.notices.post(&fault.message);
     }
     if let Some(reason) = unserved_reason(&refused) {
@@ -371,7 +371,7 @@ mod tests {
         let hashed = engine.hash_file(&path, key.name.clone(), &|_| {}).unwrap();
         let manifest = Manifest::clone(hashed.manifest());
         let origin = ShareOrigin { user: "u".into(), path, fingerprint: hashed.fingerprint() };
-        shares.register(shares.record(&key, origin, &manifest, ShareState::NotServed).unwrap());
+        shares.register(shares.write_record(&key, origin, &manifest, ShareState::NotServed).unwrap());
         (key, manifest)
     }
 

@@ -1,20 +1,20 @@
 //! A share of this node: its file, its state, and the table of all shares.
 //!
 //! ```text
-//!   Unlisted ──list──► NotServed ──serve──► Served ──announce──► Announced
-//!      │                 │  ▲                 │                      │
-//!    refuse     mark_unreadable └──take_down───┴──────────────────────┘
-//!      ▼                 ▼
-//!   Refused          Unreadable ──serve──► Served, or ──take_down──► NotServed
+//!   Unlisted ──listed──► NotServed ──served──► Served ──announced──► Announced
+//!      │                   │  ▲                  │                       │
+//!   refused        unreadable └────not served────┴───────────────────────┘
+//!      ▼                   ▼
+//!   Refused            Unreadable ──served──► Served, or ──not served──► NotServed
 //!
-//!   each state ──stop──► Stopped, which leaves the table once the tracker knows
+//!   each state ──stopped──► Stopped, which leaves the table once the tracker knows
 //! ```
 //!
 //! Always true: a user has at most one share of a file. A share leaves the table only when its user stops it,
 //! when another share of the same user and file replaces it, when its file has changed, when its record is
 //! unusable, or when the tracker has ended or refused it. It remains when its user logs out. A thread changes
-//! the state of a share only while it holds its lock; the exception is `take_down`, which a login may do at any
-//! time.
+//! the state of a share only while it holds its lock; the exception is `mark_not_served`, which a login may
+//! do at any time.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ impl Shares {
     ///
     /// # Errors
     /// The record cannot be written, or this node shares too many files. Then nothing is recorded.
-    pub(super) fn record(
+    pub(super) fn write_record(
         &self,
         key: &GroupFile,
         origin: ShareOrigin,
@@ -61,14 +61,14 @@ impl Shares {
         let ShareOrigin { user, path, fingerprint } = origin;
         let (content, checksum) = (manifest.proof().id(), ManifestChecksum::of(manifest));
         let file = SharedFile { key: key.clone(), user, path, fingerprint, content, checksum };
-        let id = self.core.records.keep_share(&record_of(&file, &state), manifest)?;
+        let id = self.core.records.keep_share(&share_record(&file, &state), manifest)?;
         Ok(LocalShare { id, file, state })
     }
 
     /// Puts a share into the table, and removes the record of the share that it replaces.
     pub(super) fn register(&self, share: LocalShare) {
         if let Some(replaced) = self.table.insert(share)
-            && let Err(fault) = self.core.records.forget_share(&replaced.id)
+            && let Err(fault) = self.core.records.remove_share(&replaced.id)
         {
             self.core.notices.post(&fault.message);
         }
@@ -85,9 +85,9 @@ impl Shares {
     }
 
     /// Removes a share from the table and from the disk.
-    pub(super) fn forget(&self, share: &LocalShare) {
+    pub(super) fn remove(&self, share: &LocalShare) {
         self.table.remove(&share.id);
-        if let Err(fault) = self.core.records.forget_share(&share.id) {
+        if let Err(fault) = self.core.records.remove_share(&share.id) {
             self.core.notices.post(&fault.message);
         }
     }
@@ -111,7 +111,7 @@ fn load_table(records: &RecordStore) -> LocalShareTable {
     recorded.sort_by_key(|(_, record)| !matches!(record.stage, ShareStage::Unlisted | ShareStage::Refused));
     for (id, record) in recorded {
         let replaced = table.insert(LocalShare::from_record(id, record));
-        if let Some(Err(fault)) = replaced.map(|replaced| records.forget_share(&replaced.id)) {
+        if let Some(Err(fault)) = replaced.map(|replaced| records.remove_share(&replaced.id)) {
             tracing::warn!("{fault}");
         }
     }
@@ -186,19 +186,19 @@ impl ShareState {
     }
 
     /// Transition: the tracker has listed the file.
-    pub(super) fn list(&mut self) {
+    pub(super) fn mark_listed(&mut self) {
         assert_eq!(*self, ShareState::Unlisted, "a file is listed once");
         *self = ShareState::NotServed;
     }
 
     /// Transition: the tracker has refused the file permanently.
-    pub(super) fn refuse(&mut self, why: ClientFault) {
+    pub(super) fn mark_refused(&mut self, why: ClientFault) {
         assert_eq!(*self, ShareState::Unlisted, "only a file that is not listed is refused");
         *self = ShareState::Refused(Some(why));
     }
 
     /// Transition: the engine serves the file.
-    pub(super) fn serve(&mut self) {
+    pub(super) fn mark_served(&mut self) {
         assert!(self.is_listed(), "{self:?}: only a listed file is served");
         *self = ShareState::Served;
     }
@@ -212,7 +212,7 @@ impl ShareState {
 
     /// Transition: the tracker knows that the file is not served for now. Has no effect on a share that was
     /// taken down meanwhile.
-    pub(super) fn report(&mut self) {
+    pub(super) fn mark_reported(&mut self) {
         if let ShareState::Unreadable { is_reported, .. } = self {
             *is_reported = true;
         }
@@ -220,23 +220,23 @@ impl ShareState {
 
     /// Transition: the tracker knows that the file is served. Has no effect on a share that was taken down
     /// meanwhile.
-    pub(super) fn announce(&mut self) {
+    pub(super) fn mark_announced(&mut self) {
         if *self == ShareState::Served {
             *self = ShareState::Announced;
         }
     }
 
     /// Transition: the user has logged out. The file is not served until the user logs in again.
-    pub(super) fn take_down(&mut self) {
+    pub(super) fn mark_not_served(&mut self) {
         match self {
             ShareState::Unlisted | ShareState::Refused(_) => {}
-            ShareState::Stopped { before } => before.take_down(),
+            ShareState::Stopped { before } => before.mark_not_served(),
             listed => *listed = ShareState::NotServed,
         }
     }
 
     /// Transition: the share has ended. The tracker still has to be told.
-    pub(super) fn stop(&mut self) {
+    pub(super) fn mark_stopped(&mut self) {
         if !matches!(self, ShareState::Stopped { .. }) {
             let before = Box::new(std::mem::replace(self, ShareState::Unlisted));
             *self = ShareState::Stopped { before };
@@ -262,13 +262,13 @@ impl LocalShare {
     }
 
     /// The record to write for this share.
-    pub(super) fn record(&self) -> ShareRecord {
-        record_of(&self.file, &self.state)
+    pub(super) fn to_record(&self) -> ShareRecord {
+        share_record(&self.file, &self.state)
     }
 }
 
 /// The record of a share with this file and state.
-pub(super) fn record_of(file: &SharedFile, state: &ShareState) -> ShareRecord {
+pub(super) fn share_record(file: &SharedFile, state: &ShareState) -> ShareRecord {
     ShareRecord { file: file.clone(), stage: state.stage(), refusal: state.refusal().cloned() }
 }
 
@@ -306,16 +306,16 @@ impl LocalShareTable {
     }
 
     /// The shares of one user.
-    pub(in crate::node) fn of_user(&self, user: &str) -> Vec<LocalShare> {
+    pub(in crate::node) fn shares_of_user(&self, user: &str) -> Vec<LocalShare> {
         lock(&self.shares).values().filter(|share| share.file.user == user).cloned().collect()
     }
 
     /// Takes down the shares of all users but one.
-    pub(super) fn take_down_others(&self, user: &str) {
+    pub(super) fn unserve_other_users(&self, user: &str) {
         lock(&self.shares)
             .values_mut()
             .filter(|share| share.file.user != user)
-            .for_each(|share| share.state.take_down());
+            .for_each(|share| share.state.mark_not_served());
     }
 
     /// The number of shares of all users.
@@ -340,12 +340,12 @@ mod tests {
         let (alices, bobs) = (share("g", "alice"), share("g", "bob"));
         assert_eq!(table.insert(alices.clone()), None);
         assert_eq!(table.insert(bobs.clone()), None, "two users may share one file");
-        assert_eq!(table.of_user("alice"), std::slice::from_ref(&alices));
-        table.take_down_others("bob");
+        assert_eq!(table.shares_of_user("alice"), std::slice::from_ref(&alices));
+        table.unserve_other_users("bob");
         assert_eq!(table.get("alice", &alices.file.key).unwrap().state, ShareState::NotServed);
         assert_eq!(table.get("bob", &bobs.file.key), Some(bobs));
         assert!(table.remove(&alices.id) && !table.remove(&alices.id));
-        assert_eq!((table.of_user("alice"), table.count()), (vec![], 1));
+        assert_eq!((table.shares_of_user("alice"), table.count()), (vec![], 1));
     }
 
     #[test]
@@ -355,7 +355,7 @@ mod tests {
         table.insert(first.clone());
         assert_eq!(table.insert(second.clone()), Some(first.clone()));
         assert_eq!(table.update(&first.id, |_| {}), None);
-        let updated = table.update(&second.id, ShareState::take_down);
+        let updated = table.update(&second.id, ShareState::mark_not_served);
         assert_eq!(updated.map(|share| share.state), Some(ShareState::NotServed));
     }
 
@@ -365,7 +365,7 @@ mod tests {
         let stopped = |before| ShareState::Stopped { before: Box::new(before) };
         let states = [ShareState::Unlisted, ShareState::NotServed, refused(), ShareState::Refused(None)];
         for state in states.into_iter().chain([stopped(ShareState::NotServed), stopped(refused())]) {
-            let record = record_of(&sample_file("g", "u"), &state);
+            let record = share_record(&sample_file("g", "u"), &state);
             assert_eq!(ShareState::from_record(record.stage, record.refusal), state);
         }
     }
@@ -373,17 +373,17 @@ mod tests {
     #[test]
     fn a_share_that_was_taken_down_is_neither_announced_nor_reported() {
         let mut state = ShareState::Unlisted;
-        state.list();
-        state.serve();
-        state.take_down();
-        state.announce();
+        state.mark_listed();
+        state.mark_served();
+        state.mark_not_served();
+        state.mark_announced();
         assert_eq!(state, ShareState::NotServed);
         state.mark_unreadable("why".into());
-        state.take_down();
-        state.report();
+        state.mark_not_served();
+        state.mark_reported();
         assert_eq!(state, ShareState::NotServed);
-        state.stop();
-        state.stop();
+        state.mark_stopped();
+        state.mark_stopped();
         assert_eq!(state, ShareState::Stopped { before: Box::new(ShareState::NotServed) });
     }
 
@@ -391,7 +391,7 @@ mod tests {
     fn a_file_that_stays_unreadable_is_reported_once() {
         let mut state = ShareState::NotServed;
         state.mark_unreadable("first".into());
-        state.report();
+        state.mark_reported();
         state.mark_unreadable("second".into());
         assert_eq!(state, ShareState::Unreadable { reason: "second".into(), is_reported: true });
     }
@@ -400,7 +400,7 @@ mod tests {
     #[should_panic(expected = "only a listed file is served")]
     fn a_stopped_share_is_not_served() {
         let mut state = ShareState::Announced;
-        state.stop();
-        state.serve();
+        state.mark_stopped();
+        state.mark_served();
     }
 }

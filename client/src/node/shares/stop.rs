@@ -52,7 +52,7 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
         return Err(ClientFault { message, ..fault.clone() });
     }
     shares.table.remove(&share.id);
-    core.records.forget_share(&share.id)?;
+    core.records.remove_share(&share.id)?;
     match answer {
         // The tracker has never listed the file, so its refusal is expected.
         Err(_) if !was_known => Ok(format!("{key} is given up; the trackers had not taken it")),
@@ -62,25 +62,25 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
 
 /// Marks a share as stopped, in the table and on the disk.
 fn mark_stopped(shares: &Shares, share: &LocalShare) -> Result<(), ClientFault> {
-    match shares.table.update(&share.id, ShareState::stop) {
-        Some(stopped) => shares.core.records.write_share(&stopped.id, &stopped.record()),
+    match shares.table.update(&share.id, ShareState::mark_stopped) {
+        Some(stopped) => shares.core.records.write_share(&stopped.id, &stopped.to_record()),
         None => Ok(()),
     }
 }
 
 /// Ends a share that the tracker does not know, or no longer knows.
-pub(super) fn drop_share(shares: &Shares, share: &LocalShare) {
+pub(super) fn remove_share(shares: &Shares, share: &LocalShare) {
     unserve_file(&shares.core, &share.file.key);
-    shares.forget(share);
+    shares.remove(share);
 }
 
 /// Ends the shares of the logged-in user that `is_chosen` selects. The tracker has already ended them.
-pub(in crate::node) fn drop_shares(shares: &Shares, is_chosen: impl Fn(&GroupFile, &ShareState) -> bool) {
+pub(in crate::node) fn remove_shares(shares: &Shares, is_chosen: impl Fn(&GroupFile, &ShareState) -> bool) {
     let core = &shares.core;
     let is_chosen_served = |key: &GroupFile| is_chosen(key, &ShareState::Served);
     unserve_matching(core, is_chosen_served);
     let user = core.trackers.user().unwrap_or_default();
-    for LocalShare { file, state, .. } in shares.table.of_user(&user) {
+    for LocalShare { file, state, .. } in shares.table.shares_of_user(&user) {
         if !is_chosen(&file.key, &state) {
             continue;
         }
@@ -88,7 +88,7 @@ pub(in crate::node) fn drop_shares(shares: &Shares, is_chosen: impl Fn(&GroupFil
         let mut scope = core.locks.scope();
         let _share_lock = scope.lock_share(&file.key).ok();
         if let Some(share) = shares.table.get(&user, &file.key) {
-            drop_share(shares, &share);
+            remove_share(shares, &share);
         }
     }
     // A previous holder of a lock may have served its file again.
@@ -132,7 +132,7 @@ pub(super) fn unserve_unless_active_user(shares: &Shares, share: &LocalShare) ->
     if active.as_ref() == Some(&share.file.user) {
         return true;
     }
-    shares.table.update(&share.id, ShareState::take_down);
+    shares.table.update(&share.id, ShareState::mark_not_served);
     if active.is_none_or(|active| shares.table.get(&active, key).is_none()) {
         unserve_file(core, key);
     }
@@ -141,11 +141,11 @@ pub(super) fn unserve_unless_active_user(shares: &Shares, share: &LocalShare) ->
 
 /// After a login: stops serving all files that `user` neither shares nor downloads (`fetching`). The recovery
 /// thread then serves the user's shares.
-pub(in crate::node) fn set_active_user(shares: &Shares, user: &str, fetching: &[GroupFile]) {
-    shares.table.take_down_others(user);
+pub(in crate::node) fn unserve_other_users(shares: &Shares, user: &str, fetching: &[GroupFile]) {
+    shares.table.unserve_other_users(user);
     shares.core.recovery_wakeup.set();
     let Some(engine) = shares.core.peer.started_engine() else { return };
-    let own = shares.table.of_user(user);
+    let own = shares.table.shares_of_user(user);
     for served in engine.shares() {
         let mut keys = own.iter().map(|share| &share.file.key).chain(fetching);
         if !keys.any(|key| to_engine_key(key) == served.key) {

@@ -59,19 +59,19 @@ pub(in crate::node) fn upload_file(
     let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
     let mut scope = core.locks.scope();
     let _share_lock = scope.lock_share(&key)?;
-    let mut share = shares.record(&key, origin, &manifest, ShareState::Unlisted)?;
+    let mut share = shares.write_record(&key, origin, &manifest, ShareState::Unlisted)?;
     let listed = listing::list_file(core, &user, &key, &manifest, RequestUrgency::Immediate, &|done_bytes| {
         events.send_progress(|| NodeEvent::Listing { file: file.clone(), done_bytes, total_bytes })
     });
     if let Err(fault) = listed {
         return Err(handle_listing_fault(shares, share, fault));
     }
-    share.state.list();
-    let recorded = core.records.write_share(&share.id, &share.record());
+    share.state.mark_listed();
+    let recorded = core.records.write_share(&share.id, &share.to_record());
     let served = engine.share_file(to_engine_key(&key), path, &manifest, fingerprint);
     if served.is_ok() {
-        share.state.serve();
-        share.state.announce();
+        share.state.mark_served();
+        share.state.mark_announced();
     }
     shares.register(share.clone());
     unserve_unless_active_user(shares, &share);
@@ -135,7 +135,7 @@ fn handle_listing_fault(shares: &Shares, share: LocalShare, fault: ClientFault) 
         .get(&share.file.user, &share.file.key)
         .is_some_and(|known| known.state.is_listed() && known.file.content != share.file.content);
     if is_given_up || other_is_shared || pending_after_listing(&fault).is_none() {
-        if let Err(kept) = core.records.forget_share(&share.id) {
+        if let Err(kept) = core.records.remove_share(&share.id) {
             core.notices.post(&kept.message);
         }
         return fault;
@@ -161,7 +161,7 @@ pub(in crate::node) fn share_download(
     state: ShareState,
 ) -> Result<(), ClientFault> {
     assert!(state.is_listed(), "{key}: a file that was downloaded is listed");
-    let share = shares.record(key, origin, manifest, state)?;
+    let share = shares.write_record(key, origin, manifest, state)?;
     shares.register(share.clone());
     unserve_unless_active_user(shares, &share);
     Ok(())

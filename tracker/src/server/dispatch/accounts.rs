@@ -93,7 +93,7 @@ impl Service {
         let command = LogCommand::anonymous(now.unix_s, login);
         RequestStep::propose(command, move |service, caller, decision, now| {
             let reply = match decision {
-                Ok(CommandOutcome::LoggedIn) => Ok(service.logged_in(caller, claims, now)),
+                Ok(CommandOutcome::LoggedIn) => Ok(service.complete_login(caller, claims, now)),
                 Ok(other) => Err(replies::unexpected_outcome(&other)),
                 Err(CommandRefusal::NoSuchUser(_)) => Err(replies::wrong_password()),
                 Err(refusal) => Err(refusal.into()),
@@ -102,7 +102,12 @@ impl Service {
         })
     }
 
-    fn logged_in(&mut self, caller: &mut Caller, claims: SessionClaims, now: ClockReading) -> CommandSuccess {
+    fn complete_login(
+        &mut self,
+        caller: &mut Caller,
+        claims: SessionClaims,
+        now: ClockReading,
+    ) -> CommandSuccess {
         let token = session_token::sign_token(&claims, &self.keys.sessions);
         let message = format!("{} is logged in", claims.user);
         let actor = Actor { user: claims.user, session: claims.session };
@@ -125,7 +130,7 @@ impl Service {
 
     /// Whether this logout is a retry of one that ended the session. Its answer was lost, and the retry no longer
     /// has a session.
-    pub(super) fn logged_out_before(
+    pub(super) fn is_retried_logout(
         &self,
         token: &str,
         request_id: Option<RequestId>,

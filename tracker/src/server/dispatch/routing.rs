@@ -105,7 +105,7 @@ impl Service {
             && let Err(failure) = self.resume_session(caller, &token, now)
         {
             let is_retry =
-                matches!(command, Command::Logout) && self.logged_out_before(&token, request_id, now);
+                matches!(command, Command::Logout) && self.is_retried_logout(&token, request_id, now);
             return if is_retry { RequestStep::answer(replies::logged_out()) } else { Err(failure) };
         }
         match command {

@@ -119,7 +119,7 @@ impl RecordStore {
     ///
     /// # Errors
     /// It cannot be removed.
-    pub(in crate::node) fn forget_share(&self, id: &RecordId) -> Result<(), ClientFault> {
+    pub(in crate::node) fn remove_share(&self, id: &RecordId) -> Result<(), ClientFault> {
         self.shares.remove(id)
     }
 
@@ -158,7 +158,7 @@ impl RecordStore {
     ///
     /// # Errors
     /// It cannot be removed.
-    pub(in crate::node) fn forget_download(&self, id: &RecordId) -> Result<(), ClientFault> {
+    pub(in crate::node) fn remove_download(&self, id: &RecordId) -> Result<(), ClientFault> {
         self.downloads.remove(id)
     }
 }
