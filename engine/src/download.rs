@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::driver::ActiveDownload;
-use crate::proto::action::PeerAddress;
+use crate::proto::action::NamedPeer;
 use crate::proto::manifest::FileKey;
 use crate::proto::ticket::Ticket;
 use crate::proto::units::PieceRange;
@@ -31,7 +31,7 @@ impl Download {
     }
 
     /// Adds peers that the tracker named; known ones stay as they are.
-    pub fn add_peers(&self, peers: &[PeerAddress]) {
+    pub fn add_peers(&self, peers: impl IntoIterator<Item = impl Into<NamedPeer>>) {
         self.active.add_peers(peers);
     }
 

@@ -7,12 +7,16 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use engine::Download;
 use engine::proto::manifest::FileKey;
+use engine::proto::{PeerTrouble, PeerTroubles};
 use engine::stats::{Bottleneck, DownloadPhase, DownloadProgress, ShareStatus, ZeroCopySends};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 
 use crate::exit::{ClientFault, ExitCause};
-use crate::ipc::rows::{LatencyRow, ShareRow, TransferFigures, TransferRow, TransferState, ZeroCopyRow};
+use crate::ipc::rows::{
+    LatencyRow, PeerTroubleRow, ShareRow, TransferFigures, TransferRow, TransferState, ZeroCopyRow,
+};
+use crate::printable::make_printable;
 
 /// The row of a download. `paused_because` is why the node paused it (`None` when its user did), `limit_down`
 /// the node's limit in bytes a second.
@@ -36,6 +40,7 @@ pub(crate) fn transfer_row(
         resumed_bytes: progress.resumed_bytes,
         rate: progress.verified_bytes_per_s,
         peers: progress.peers,
+        peer_troubles: peer_trouble_rows(&progress.peer_troubles),
         pieces_only: false,
         sequential_passes: progress.sequential_passes,
         limited_by: name_limit(progress.limited_by, overall_rate(progress), limit_down),
@@ -43,6 +48,16 @@ pub(crate) fn transfer_row(
         durable_ms: progress.durable_after.map(whole_ms),
         figures: None,
     }
+}
+
+/// The rows of the peers that a download cannot fetch from.
+pub(crate) fn peer_trouble_rows(troubles: &PeerTroubles) -> Vec<PeerTroubleRow> {
+    let row = |trouble: &PeerTrouble| PeerTroubleRow {
+        address: trouble.address,
+        trouble: trouble.kind.code().to_owned(),
+        message: make_printable(&trouble.to_string()),
+    };
+    troubles.iter().map(row).collect()
 }
 
 /// The row of a download that does not transfer.
@@ -65,6 +80,7 @@ pub(crate) fn idle_transfer_row(
         resumed_bytes: 0,
         rate: 0,
         peers: 0,
+        peer_troubles: Vec::new(),
         pieces_only: false,
         sequential_passes: 0,
         limited_by: String::new(),
@@ -195,7 +211,11 @@ mod tests {
         assert_eq!(exit(DownloadPhase::Transferring), None);
         assert_eq!(exit(DownloadPhase::Paused), None);
         assert_eq!(
-            exit(DownloadPhase::Waiting(WaitReason::NoPeers { missing: 1, first_missing: 0 })),
+            exit(DownloadPhase::Waiting(WaitReason::NoPeers {
+                missing: 1,
+                first_missing: 0,
+                troubles: PeerTroubles::default()
+            })),
             Some(ExitCause::NoPeer)
         );
         let false_manifest = DownloadFailure::FalseManifest { found: "a".into(), stated: "b".into() };

@@ -48,7 +48,14 @@ pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
         )]),
         NodeAnswer::Downloads { downloads } => join_lines(downloads.iter().map(transfer::transfer_line)),
         NodeAnswer::Node(node) => node_text(node),
+        NodeAnswer::Reachability(row) => join_lines([row.describe()]),
     }
+}
+
+/// Notes on single rows of a list.
+pub(crate) fn row_notes(answer: &NodeAnswer) -> Vec<&str> {
+    let NodeAnswer::Peers { peers, .. } = answer else { return Vec::new() };
+    peers.iter().filter_map(|row| row.trouble.as_ref()).map(|trouble| trouble.message.as_str()).collect()
 }
 
 /// A note that explains an empty or incomplete list.
@@ -112,6 +119,10 @@ fn node_text(node: &NodeStatus) -> String {
         format!("user      {}", or_none(node.user.clone())),
         format!("tracker   {}", or_none(node.tracker.map(|address| address.to_string()))),
     ];
+    text.extend(node.reachability.as_ref().map(|row| match row.problem_text() {
+        Some(problem) => format!("reached   no: {problem}"),
+        None => format!("reached   by the tracker, at {}", row.address),
+    }));
     let sends =
         node.zero_copy.as_ref().filter(|sends| sends.mapped_bytes + sends.copied_bytes + sends.refused > 0);
     text.extend(sends.map(|sends| {
@@ -185,6 +196,7 @@ mod tests {
             hash: None,
             user: None,
             tracker: None,
+            reachability: None,
             waits_for: vec!["a login".into()],
             shares: vec![],
             downloads: vec![],

@@ -101,6 +101,7 @@ pub(crate) mod tests {
             resumed_bytes: 0,
             rate: 1_210_438_942,
             peers: 3,
+            peer_troubles: Vec::new(),
             pieces_only: false,
             sequential_passes: 0,
             limited_by: "network".into(),

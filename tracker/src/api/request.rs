@@ -118,6 +118,7 @@ pub enum Command {
     Ping,
     Status,
     Whoami,
+    CheckAddress { peer_key: Option<PeerKey> },
     ChangePassword { old: Password, new: Password },
 }
 

@@ -48,7 +48,7 @@ use super::shares::{self, ShareOrigin, ShareState, Shares};
 use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::NodeEvent;
-use crate::ipc::rows::TransferRow;
+use crate::ipc::rows::{PeerTroubleRow, TransferRow};
 use crate::limits;
 
 /// The downloads of one node.
@@ -90,6 +90,12 @@ impl Downloads {
 
     fn core(&self) -> &Arc<NodeCore> {
         &self.shares.core
+    }
+
+    /// The peers that this node's download of a file cannot fetch from; none without such a download.
+    pub(super) fn peer_troubles(&self, key: &GroupFile) -> Vec<PeerTroubleRow> {
+        let run = self.table.find_run(key).filter(|run| !run.has_ended());
+        run.map(|run| run.row().peer_troubles).unwrap_or_default()
     }
 
     /// Starts a download. If the same file is already being downloaded to the same destination, returns that
