@@ -104,7 +104,7 @@ impl ClientFault {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ExitCause::DiskFull,
             _ => ExitCause::LocalIo,
         };
-        ClientFault::new(exit, format!("cannot {what} {}: {source}", show_path(&path)))
+        ClientFault::new(exit, format!("cannot {what} {}: {source}", show_path(path)))
     }
 }
 

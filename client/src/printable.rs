@@ -6,6 +6,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use engine::proto::manifest::is_invisible;
+
 use crate::limits;
 
 /// Marks truncated text.
@@ -35,6 +37,19 @@ pub(crate) fn make_printable(text: &str) -> String {
 pub(crate) fn escape_line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     push_escaped(&mut shown, text);
+    shown
+}
+
+/// A listed name for a table: characters that show nothing are escaped too, so that it looks like no other name.
+pub(crate) fn show_name(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for c in make_printable(name).chars() {
+        if is_invisible(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
     shown
 }
 

@@ -152,7 +152,7 @@ fn read_password_line(path: &Path, number: usize) -> Result<Zeroizing<String>, C
     line.zeroize();
     if password.is_empty() {
         let message =
-            format!("line {} of {} is empty, but a password is expected there", number + 1, show_path(&path));
+            format!("line {} of {} is empty, but a password is expected there", number + 1, show_path(path));
         return Err(
             ClientFault::new(ExitCause::Usage, message).fix("write the password there, and nothing else")
         );

@@ -79,25 +79,28 @@ pub(crate) fn run_doctor(plan: &ClientPlan, screen: &mut Screen) -> Result<(), C
     }
 }
 
+/// Columns of a check's mark and name.
+const LABEL_COLUMNS: usize = 15;
+
 fn show_checks(checks: &[DoctorCheck], screen: &mut Screen) {
     if screen.is_json() {
         screen.print(&format!("{}\n", serde_json::json!({"result": "doctor", "checks": checks})));
         return;
     }
+    let mut lines = Vec::new();
     for check in checks {
         let mark = if check.ok { "ok " } else { "BAD" };
-        screen.print(&format!("{mark}  {:<10} {}\n", check.name, check.message));
-        if let Some(fix) = &check.fix {
-            screen.print(&format!("                next: {fix}\n"));
-        }
+        lines.push((format!("{mark}  {}", check.name), check.message.clone()));
+        lines.extend(check.fix.iter().map(|fix| (String::new(), format!("next: {fix}"))));
     }
+    screen.print_labelled(&lines, LABEL_COLUMNS);
 }
 
 fn check_state_directory(path: &Path) -> DoctorCheck {
     let name = "state";
     match path.metadata() {
         Ok(found) if !found.is_dir() => {
-            let message = format!("{} is not a directory", show_path(&path));
+            let message = format!("{} is not a directory", show_path(path));
             DoctorCheck::failed(
                 name,
                 ClientFault::new(ExitCause::LocalIo, message).fix("name another: `--state DIR`"),
@@ -106,7 +109,7 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
         Ok(found) => {
             let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
             if !writable {
-                let message = format!("{} is not writable", show_path(&path));
+                let message = format!("{} is not writable", show_path(path));
                 let fix = format!("`chmod u+rwx {}`, or `--state DIR`", quoting::quote_path(path));
                 return DoctorCheck::failed(name, ClientFault::new(ExitCause::LocalIo, message).fix(fix));
             }
@@ -114,13 +117,13 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
                 Err(fault) => DoctorCheck::failed(name, fault),
                 Ok(DirectoryAccess::Open) => {
                     let fix = format!("`chmod 700 {}`", quoting::quote_path(path));
-                    DoctorCheck::warning(name, format!("{} is open to other users", show_path(&path)), &fix)
+                    DoctorCheck::warning(name, format!("{} is open to other users", show_path(path)), &fix)
                 }
-                Ok(DirectoryAccess::Private) => DoctorCheck::passed(name, show_path(&path)),
+                Ok(DirectoryAccess::Private) => DoctorCheck::passed(name, show_path(path)),
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            DoctorCheck::passed(name, format!("{} will be created when needed", show_path(&path)))
+            DoctorCheck::passed(name, format!("{} will be created when needed", show_path(path)))
         }
         Err(error) => DoctorCheck::failed(
             name,

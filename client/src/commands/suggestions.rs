@@ -34,14 +34,14 @@ pub(super) struct TypedNames {
     /// The second name, with its kind.
     name: Option<(NameKind, String)>,
     /// What follows the names, as typed.
-    rest: Option<String>,
+    rest: Vec<String>,
 }
 
 impl TypedNames {
     /// The names in a command; `None` if it takes no group.
     pub(super) fn of(command: &ClientCommand) -> Option<TypedNames> {
         let group_alone =
-            |verb, group: &str| TypedNames { verb, group: group.into(), name: None, rest: None };
+            |verb, group: &str| TypedNames { verb, group: group.into(), name: None, rest: Vec::new() };
         let file = |verb, kind, args: &FileArgs| TypedNames {
             name: Some((kind, args.file_name.clone())),
             ..group_alone(verb, &args.group_id)
@@ -55,12 +55,20 @@ impl TypedNames {
             ClientCommand::LeaveGroup { group_id, .. } => group_alone("leave_group", group_id),
             ClientCommand::ListRequests(args) => group_alone("list_requests", &args.group_id),
             ClientCommand::ListFiles(args) => group_alone("list_files", &args.group_id),
-            ClientCommand::UploadFile { group_id, file_path, .. } => TypedNames {
-                rest: Some(file_path.to_str()?.to_owned()),
-                ..group_alone("upload_file", group_id.to_str()?)
-            },
+            ClientCommand::UploadFile { group_id, file_path, listed_name } => {
+                let listed_as = listed_name.iter().flat_map(|name| ["--as", name]);
+                TypedNames {
+                    rest: std::iter::once(file_path.to_str()?).chain(listed_as).map(str::to_owned).collect(),
+                    ..group_alone("upload_file", group_id.to_str()?)
+                }
+            }
             ClientCommand::DownloadFile { file: args, destination_path } => TypedNames {
-                rest: destination_path.to_str().filter(|path| *path != ".").map(str::to_owned),
+                rest: destination_path
+                    .to_str()
+                    .filter(|path| *path != ".")
+                    .map(str::to_owned)
+                    .into_iter()
+                    .collect(),
                 ..file("download_file", NameKind::ListedFile, args)
             },
             ClientCommand::RemoveFile(args) => file("remove_file", NameKind::ListedFile, args),
@@ -78,8 +86,8 @@ impl TypedNames {
 
     /// The command with other names.
     fn with_names(&self, group: &str, name: Option<&str>) -> String {
-        let names = [Some(group), name, self.rest.as_deref()];
-        let words = names.into_iter().flatten().map(quote_word);
+        let names = std::iter::once(group).chain(name);
+        let words = names.chain(self.rest.iter().map(String::as_str)).map(quote_word);
         std::iter::once(self.verb.to_owned()).chain(words).collect::<Vec<_>>().join(" ")
     }
 }

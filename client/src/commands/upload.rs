@@ -85,10 +85,10 @@ fn pick_path_word<'a>(first: &'a Path, second: &'a Path) -> &'a Path {
 fn missing_file_fault(path: &Path) -> ClientFault {
     match path.metadata() {
         Ok(found) if found.is_dir() => {
-            ClientFault::new(ExitCause::Usage, format!("{} is a directory, not a file", show_path(&path)))
+            ClientFault::new(ExitCause::Usage, format!("{} is a directory, not a file", show_path(path)))
                 .fix("upload its files one by one")
         }
-        Ok(_) => ClientFault::new(ExitCause::Usage, format!("{} is not a regular file", show_path(&path)))
+        Ok(_) => ClientFault::new(ExitCause::Usage, format!("{} is not a regular file", show_path(path)))
             .fix("copy its content to a regular file, and upload that"),
         Err(error) => {
             let usage = "check the path: `upload_file GROUP FILE`";

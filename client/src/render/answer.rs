@@ -9,7 +9,7 @@ use super::{TextForm, figures, transfer};
 use crate::ipc::protocol::NodeAnswer;
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow};
 use crate::limits;
-use crate::printable::{escape_line, make_printable, show_path};
+use crate::printable::{escape_line, make_printable, show_name, show_path};
 use crate::quoting;
 
 /// The text for stdout, with a final line end; empty for an empty list.
@@ -28,7 +28,7 @@ pub(crate) fn answer_text(answer: &NodeAnswer, form: TextForm) -> String {
         (NodeAnswer::Peers { peers, .. }, TextForm::Terminal { columns }) => {
             format_table(&["peer", "has"], peers, peer_cells, columns)
         }
-        (NodeAnswer::Node(node), TextForm::Terminal { columns }) => labelled_text(&node_lines(node), columns),
+        (NodeAnswer::Node(node), form) => labelled_text(&node_lines(node), STATUS_LABEL_COLUMNS, form),
         (answer, _) => join_lines(answer_lines(answer)),
     }
 }
@@ -58,9 +58,7 @@ fn answer_lines(answer: &NodeAnswer) -> Vec<String> {
             figures::format_size(*size_bytes)
         )],
         NodeAnswer::Downloads { downloads } => downloads.iter().map(transfer::transfer_line).collect(),
-        NodeAnswer::Node(node) => {
-            node_lines(node).iter().map(|(label, text)| format!("{label:<9} {text}")).collect()
-        }
+        NodeAnswer::Node(_) => unreachable!("the status has labels and is rendered apart"),
     }
 }
 
@@ -94,6 +92,9 @@ fn join_lines(lines: impl IntoIterator<Item = String>) -> String {
     lines.into_iter().map(|line| escape_line(&line) + "\n").collect()
 }
 
+/// Columns of the labels of `status`.
+const STATUS_LABEL_COLUMNS: usize = 9;
+
 /// Blanks beside each cell of a table.
 const CELL_PADDING: u16 = 2;
 
@@ -120,11 +121,19 @@ fn format_table<R>(header: &[&str], rows: &[R], cells: fn(&R) -> Vec<String>, co
     join_lines(table.lines().map(|line| line.trim_end().to_owned()))
 }
 
-/// Labels on the left and texts on the right, which are wrapped so that they fit `columns`.
-fn labelled_text(lines: &[(&'static str, String)], columns: u16) -> String {
+/// Labels on the left and texts on the right. On a terminal the texts are wrapped so that they fit.
+pub(super) fn labelled_text<L: AsRef<str>>(
+    lines: &[(L, String)],
+    label_columns: usize,
+    form: TextForm,
+) -> String {
+    let padded = |label: &L| format!("{:<label_columns$}", label.as_ref());
+    let TextForm::Terminal { columns } = form else {
+        return join_lines(lines.iter().map(|(label, text)| format!("{} {text}", padded(label))));
+    };
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
-    table.add_rows(lines.iter().map(|(label, text)| [(*label).to_owned(), escape_line(text)]));
+    table.add_rows(lines.iter().map(|(label, text)| [padded(label), escape_line(text)]));
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
     }
@@ -152,7 +161,7 @@ fn peer_cells(row: &PeerRow) -> Vec<String> {
 
 fn file_cells(row: &FileListRow) -> Vec<String> {
     vec![
-        make_printable(&row.file),
+        show_name(&row.file),
         row.size_bytes.map_or_else(|| "?".into(), figures::format_size),
         row.seeders.to_string(),
         row.leechers.to_string(),
@@ -242,6 +251,24 @@ mod tests {
         assert_eq!(shown.lines().count(), 3);
         assert!(shown.contains("1.0 MiB") && shown.contains("seeders"), "{shown}");
         assert_eq!(answer_text(&NodeAnswer::Files { group: "g".into(), files: vec![] }, WIDE), "");
+    }
+
+    #[test]
+    fn a_table_shows_characters_that_hide() {
+        let row = |name: &str| FileListRow {
+            file: name.into(),
+            size_bytes: None,
+            sha1: None,
+            seeders: 0,
+            leechers: 0,
+        };
+        let answer = NodeAnswer::Files { group: "g".into(), files: vec![row("ab"), row("a\u{200b}b")] };
+        assert!(answer_text(&answer, WIDE).contains("a\\u{200b}b"));
+        assert_eq!(
+            answer_text(&answer, TextForm::Pipe),
+            "ab\na\u{200b}b\n",
+            "a program reads the name itself"
+        );
     }
 
     #[test]

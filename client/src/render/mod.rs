@@ -163,6 +163,11 @@ impl Screen {
         }
     }
 
+    /// Writes lines of a label and a text to stdout.
+    pub(crate) fn print_labelled(&mut self, lines: &[(String, String)], label_columns: usize) {
+        self.print(&answer::labelled_text(lines, label_columns, self.form));
+    }
+
     /// Writes text to stdout.
     pub(crate) fn print(&mut self, text: &str) {
         self.progress.clear();

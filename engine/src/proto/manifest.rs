@@ -72,7 +72,9 @@ const INVISIBLE: [(char, char); 18] = [
     ('\u{E0000}', '\u{E0FFF}'),
 ];
 
-fn is_invisible(c: char) -> bool {
+/// Whether a character shows nothing.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
     INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&c))
 }
 

@@ -355,7 +355,7 @@ impl Downloads {
             core.records.remove_download(&recorded.id)?;
         }
         self.table.remove_recorded(download_lock);
-        core.notices.post(&format!("{key} is complete: {}", show_path(&path)));
+        core.notices.post(&format!("{key} is complete: {}", show_path(path)));
         core.recovery_wakeup.set();
         Ok(())
     }
@@ -456,7 +456,7 @@ fn aborted_fault(core: &NodeCore, key: &GroupFile) -> ClientFault {
 }
 
 fn other_destination_fault(key: &GroupFile, path: &Path) -> ClientFault {
-    let message = format!("{key} is being fetched to {} already", show_path(&path));
+    let message = format!("{key} is being fetched to {} already", show_path(path));
     let fix = format!("wait until it is complete, or `cancel {}`", quote_key(key));
     ClientFault::new(ExitCause::Exists, message).fix(fix)
 }

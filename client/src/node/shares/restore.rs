@@ -110,7 +110,7 @@ fn serve_share(
             shares.table.update(&share.id, |state| state.mark_unreadable(reason))?
         }
         Err(ServeFailure::Changed) => {
-            let change = format!("{} is not what it was when it was shared", show_path(&path));
+            let change = format!("{} is not what it was when it was shared", show_path(path));
             withdraw_share(shares, share, &change);
             return None;
         }
@@ -173,7 +173,7 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
             remove_share(shares, share);
             core.notices.post(&format!(
                 "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
-                show_path(&path)
+                show_path(path)
             ));
             return PendingWork::Nothing;
         }
