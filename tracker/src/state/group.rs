@@ -88,6 +88,7 @@ pub(super) fn leave_group(tables: &mut dyn Tables, by: &VerifiedActor<'_>, group
     let left = end_membership(tables, group, row, user);
     let mut row = left.ok_or_else(|| CommandRefusal::NotMember(group.clone()))?;
     let Some(earliest) = earliest_member(tables, group) else {
+        assert_eq!(row.members, 0, "a group without a first member has no members");
         delete_group(tables, group);
         return Ok(CommandOutcome::Left { new_owner: None, group_deleted: true });
     };
@@ -133,7 +134,9 @@ fn end_membership(
     user: &UserId,
 ) -> Option<GroupRow> {
     let member: MemberRow = rows::take_row(tables, &RowKey::member(group, user))?;
-    tables.remove(Table::MembersByAge, &RowKey::member_by_age(group, member.joined).0);
+    let indexed = tables.remove(Table::MembersByAge, &RowKey::member_by_age(group, member.joined).0);
+    assert!(indexed, "a member is in the index by age");
+    assert!(row.members > 0, "a group with a member counts it");
     share::remove_member_shares(tables, group, user);
     row.members -= 1;
     rows::write_row(tables, &RowKey::group(group), &row);

@@ -147,6 +147,7 @@ mod tests {
     use tracker::api::request::Request;
 
     use super::*;
+    use crate::node::disk::records::LosingBytes;
 
     /// The number of pieces in one stored row of a manifest at the tracker: the minimum for a part.
     const ROW: usize = 4_096;
@@ -196,30 +197,11 @@ mod tests {
         }
     }
 
-    /// Bytes that count as lost once they have been read.
-    #[derive(Debug, Default)]
-    struct LosingBytes(std::sync::atomic::AtomicBool);
-
-    impl engine::proto::hashes::BackingBytes for LosingBytes {
-        fn length(&self) -> usize {
-            40
-        }
-
-        fn copy(&self, _: usize, into: &mut [u8]) {
-            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
-            into.fill(0);
-        }
-
-        fn unreadable_at(&self) -> Option<String> {
-            self.0.load(std::sync::atomic::Ordering::SeqCst).then(|| "/the/disk".to_owned())
-        }
-    }
-
     #[test]
     fn a_manifest_that_loses_hashes_while_it_is_copied_is_not_sent() {
         let right = manifest(2);
         assert_eq!(copy_to_memory(&right), Ok(right.clone()));
-        let digests = Sha1List::from_backing(std::sync::Arc::new(LosingBytes::default()), 0, 2).unwrap();
+        let digests = Sha1List::from_backing(std::sync::Arc::new(LosingBytes::new(40)), 0, 2).unwrap();
         let length = Some(right.geometry().length());
         let losing =
             Manifest::from_lists(right.name().clone(), length, digests, right.proof(), None).unwrap();
