@@ -36,7 +36,7 @@ pub(super) fn join_group(tables: &mut dyn Tables, by: &VerifiedActor<'_>, group:
     let pending = row.policy == Policy::Approval;
     if !pending {
         add_member(tables, group, row, user);
-    } else if tables.get(Table::Requests, &RowKey::member(group, user).0).is_none() {
+    } else if tables.get(Table::JoinRequests, &RowKey::member(group, user).0).is_none() {
         rows::write_row(tables, &RowKey::member(group, user), &JoinRequestRow { asked_s: by.at_s });
     }
     Ok(CommandOutcome::Joined { pending })
@@ -134,7 +134,7 @@ fn end_membership(
     user: &UserId,
 ) -> Option<GroupRow> {
     let member: MemberRow = rows::take_row(tables, &RowKey::member(group, user))?;
-    let indexed = tables.remove(Table::MembersByAge, &RowKey::member_by_age(group, member.joined).0);
+    let indexed = tables.remove(Table::MembersByJoining, &RowKey::member_by_age(group, member.joined).0);
     assert!(indexed, "a member is in the index by age");
     assert!(row.members > 0, "a group with a member counts it");
     share::remove_member_shares(tables, group, user);
@@ -156,8 +156,8 @@ fn delete_group(tables: &mut dyn Tables, group: &GroupId) {
     for name in file::file_names(tables, group) {
         file::delete_file(tables, &GroupFile { group: group.clone(), name });
     }
-    for request in rows::collect_keys(tables, Table::Requests, &RowKey::group(group).prefix()) {
-        tables.remove(Table::Requests, &request.0);
+    for request in rows::collect_keys(tables, Table::JoinRequests, &RowKey::group(group).prefix()) {
+        tables.remove(Table::JoinRequests, &request.0);
     }
     tables.remove(Table::Groups, &RowKey::group(group).0);
 }

@@ -60,24 +60,26 @@ fn send_parts(
     let mut attempts = 1;
     loop {
         let upload = new_upload_id()?;
-        let mut is_begun = false;
+        let mut has_accepted_part = false;
         let sent: Result<(), ClientFault> =
             split_parts(manifest, &upload, part_pieces).try_for_each(|part| {
                 check_hashes(manifest)?;
                 send(part)?;
-                is_begun = true;
+                has_accepted_part = true;
                 Ok(())
             });
         match sent {
             // The tracker answers "bad request" to a part if it has forgotten the earlier parts.
             Err(fault)
-                if fault.exit == ExitCause::Usage && is_begun && attempts < limits::LISTING_ATTEMPTS =>
+                if fault.exit == ExitCause::Usage
+                    && has_accepted_part
+                    && attempts < limits::LISTING_ATTEMPTS =>
             {
                 tracing::info!("the parts of {} are sent anew: {fault}", manifest.name());
                 attempts += 1;
             }
             // Parts that were forgotten in each attempt do not mean that the file is refused.
-            Err(fault) if is_begun => {
+            Err(fault) if has_accepted_part => {
                 return Err(ClientFault { refusal_code: refusal_unless_forgotten(&fault), ..fault });
             }
             sent => return sent,
@@ -98,7 +100,7 @@ fn copy_to_memory(manifest: &Manifest) -> Result<Manifest, ClientFault> {
     check_hashes(manifest)?;
     let length = manifest.is_length_known().then(|| manifest.geometry().length());
     let same = Manifest::new(manifest.name().clone(), length, digests, manifest.proof(), chain);
-    Ok(same.expect("the parts of a manifest make one"))
+    Ok(same.expect("the fields of a valid manifest make a valid one"))
 }
 
 /// Refuses a manifest that has lost hashes. Without this check they would be read as zeros.
