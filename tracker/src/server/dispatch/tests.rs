@@ -252,7 +252,7 @@ fn a_new_name_that_hides_characters_is_refused_and_a_listed_one_is_kept() {
     let mut caller = rig.user("alice");
     rig.ok(&mut caller, "create_group", json!({"group_id": "g"}));
     for name in ["a\u{200B}b", "a\u{FE0F}", "\u{3000}"] {
-        let failure = rig.ask(&mut caller, "upload_file", upload(name, 1)).reply.unwrap_err();
+        let failure = rig.ask(&mut caller, "upload_file", upload(name, 2)).reply.unwrap_err();
         assert_eq!(failure.code, FailureCode::BadRequest, "{name:?}: {failure}");
         let mut part = upload(name, MANIFEST_ROW_PIECES as usize);
         part["upload_id"] = "u".into();
@@ -271,7 +271,7 @@ fn a_new_name_that_hides_characters_is_refused_and_a_listed_one_is_kept() {
     again["fileSha"] = "00".repeat(20).into();
     rig.ok(&mut caller, "upload_file", again);
     let mut stranger = rig.user("bob");
-    let failure = rig.ask(&mut stranger, "upload_file", upload("old\u{200B}", 1)).reply.unwrap_err();
+    let failure = rig.ask(&mut stranger, "upload_file", upload("old\u{200B}", 2)).reply.unwrap_err();
     assert_eq!(failure.code, FailureCode::NotMember);
     rig.ok(&mut caller, "remove_file", json!({"group_id": "g", "file_name": "old\u{200B}"}));
 }
