@@ -355,6 +355,7 @@ mod tests {
         let peer = PeerRow {
             address: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap(),
             complete: false,
+            trouble: None,
         };
         narrow_text(&NodeAnswer::Peers {
             group: "g".into(),

@@ -166,7 +166,8 @@ impl TrackerClient {
     /// Exit 3 if no user is logged in; the tracker's refusal, or that no tracker can be reached.
     pub(crate) fn request_separately<T: DeserializeOwned>(&self, command: Command) -> Result<T, ClientFault> {
         self.require_user()?;
-        let tried = TrackerConnection::connect_first(&self.find_addresses()?);
+        let tried =
+            self.find_trackers()?.resolve().and_then(|found| TrackerConnection::connect_first(&found));
         let mut connection = tried.map_err(|tried| no_tracker_fault(&tried))?;
         let mut request = Request::new(command);
         request.session = lock(&self.session).as_ref().map(|session| session.token.clone());
