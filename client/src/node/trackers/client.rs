@@ -166,8 +166,8 @@ impl TrackerClient {
     /// Exit 3 if no user is logged in; the tracker's refusal, or that no tracker can be reached.
     pub(crate) fn request_separately<T: DeserializeOwned>(&self, command: Command) -> Result<T, ClientFault> {
         self.require_user()?;
-        let tried =
-            self.find_trackers()?.resolve().and_then(|found| TrackerConnection::connect_first(&found));
+        let found = self.find_trackers()?.resolve();
+        let tried = found.and_then(|addresses| TrackerConnection::connect_first(&addresses));
         let mut connection = tried.map_err(|tried| no_tracker_fault(&tried))?;
         let mut request = Request::new(command);
         request.session = lock(&self.session).as_ref().map(|session| session.token.clone());
@@ -178,9 +178,7 @@ impl TrackerClient {
                 Err(refusal::refusal_fault(refused.failure, true))
             }
             Err(ExchangeError::Foreign(fault)) => Err(fault),
-            Err(ExchangeError::Broken(error)) => {
-                Err(no_tracker_fault(&format!("{}: {error}", connection.address())))
-            }
+            Err(ExchangeError::Broken(error)) => Err(no_tracker_fault(&error.to_string())),
         }
     }
 
