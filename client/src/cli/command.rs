@@ -1,4 +1,4 @@
-//! The commands, the same on the command line and at the prompt.
+//! The commands of the command line and of the prompt, which takes all but `serve`.
 
 use std::path::PathBuf;
 
