@@ -25,8 +25,6 @@ pub struct StorageError {
 pub enum StorageOperation {
     /// Opening a file or directory.
     Open,
-    /// Mapping a file for reading.
-    Map,
     /// Reading a file, to hash or to serve it.
     Read,
     /// Creating the partial file.
@@ -51,7 +49,6 @@ impl std::fmt::Display for StorageOperation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             StorageOperation::Open => "open",
-            StorageOperation::Map => "map",
             StorageOperation::Read => "read",
             StorageOperation::Create => "create",
             StorageOperation::Lock => "lock",
@@ -177,8 +174,8 @@ pub enum SourceChange {
     /// Its name belongs to another file.
     #[error("another file has taken its name")]
     Replaced,
-    /// It can no longer be examined.
-    #[error("it cannot be checked any more")]
+    /// It can no longer be examined or read.
+    #[error("it cannot be read any more")]
     Unreadable,
 }
 
