@@ -31,12 +31,6 @@ impl From<&PeerAddress> for NamedPeer {
     }
 }
 
-impl From<&NamedPeer> for NamedPeer {
-    fn from(named: &NamedPeer) -> NamedPeer {
-        *named
-    }
-}
-
 /// An action for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransferAction {

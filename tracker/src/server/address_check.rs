@@ -21,6 +21,7 @@ use super::limits::{
 };
 
 /// The address to call, and the key that must be proven there.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct AddressCheckJob {
     pub(super) address: SocketAddr,
     pub(super) peer_key: PeerKey,

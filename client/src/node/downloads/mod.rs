@@ -247,7 +247,7 @@ impl Downloads {
         // A download must not run without an announcer, so the thread is started first: that may fail.
         let announcer = announcer::spawn_announcer(Arc::clone(&self.shares))?;
         let download = core.peer.engine()?.download(order)?;
-        download.add_peers(&peers);
+        download.add_peers(peers);
         let limit_down = core.peer.limit_down();
         let run = Arc::new(DownloadRun::new(id.clone(), record, manifest, download, limit_down));
         if let Err(fault) = run.clear_replaced(core) {

@@ -78,7 +78,7 @@ fn with_only_a_corrupt_peer_the_status_says_so() {
 
 /// The first call of a transfer that knows one seeder.
 fn call_of_seeder(transfer: &mut Transfer, address: PeerAddress) -> (ConnectionId, u64) {
-    transfer.add_peers(Moment::default(), &[NamedPeer { address, is_seeder: true }]);
+    transfer.add_peers(Moment::default(), [NamedPeer { address, is_seeder: true }]);
     let called = transfer.take_actions();
     let [TransferAction::Connect { connection, timeout_ms, .. }] = called[..] else { panic!("{called:?}") };
     (connection, timeout_ms)
