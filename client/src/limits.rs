@@ -1,7 +1,7 @@
 //! Every limit, interval and timeout of the client, with its unit and reason.
 
 /// Version of the protocol between node and front ends. Both come from one build, so any difference is refused.
-pub(crate) const IPC_VERSION: u32 = 2;
+pub(crate) const IPC_VERSION: u32 = 3;
 
 /// Longest request of a front end, in bytes: a command with two paths of 4 KiB, JSON escapes and room to spare.
 pub(crate) const IPC_REQUEST_MAX_BYTES: u64 = 256 * 1024;

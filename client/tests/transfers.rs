@@ -83,7 +83,8 @@ fn a_third_fetches_from_the_second_after_the_first_has_gone() {
     a.kill();
     carol.run(["download_file", "g", "disk.img", "carol.img"]).expect(0);
     same(&source, &rig.path("carol.img"));
-    assert_eq!(bob.run(["show_downloads"]).expect(0).out, "[C] [g] disk.img\n");
+    let listed = bob.downloads();
+    assert!(listed.starts_with("[C] [g] disk.img  ") && listed.ends_with("/bob.img\n"), "{listed}");
 }
 
 #[test]
@@ -182,9 +183,10 @@ fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
     a.kill();
     let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
     assert!(ended.err.contains("no peer has the missing pieces"), "{}", ended.err);
-    until("the download says so too", || bob.downloads().starts_with("[P] [g] f (no peer has"));
+    until("the download says so too", || bob.downloads().starts_with("[W] [g] f (no peer has"));
+    assert_eq!(bob.status()["downloads"][0]["waits_for"], "peers");
     bob.run(["pause", "g", "f"]).expect(0);
-    until("it is shown as paused", || bob.downloads() == "[P] [g] f (by you)\n");
+    until("it is shown as paused", || bob.downloads().starts_with("[P] [g] f (by you)  1.5 MiB  /"));
     bob.run(["resume", "g", "f"]).expect(0);
     bob.run(["cancel", "g", "f"]).expect(0);
     assert_eq!(bob.run(["show_downloads"]).expect(0).out, "");
@@ -317,13 +319,17 @@ fn a_pause_of_the_users_outlasts_another_users_login() {
     let (bob, _b) = rig.user("bob");
     bob.run(["join_group", "g"]).expect(0);
     bob.prompt("download_file g f copy\n").expect(0);
-    until("the download waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
+    until("the download waits for a peer", || bob.downloads().starts_with("[W] [g] f"));
     bob.run(["create_user", "carol", "password"]).expect(0);
     bob.run(["login", "carol", "password"]).expect(0);
-    assert!(bob.downloads().contains("it belongs to bob"), "{}", bob.downloads());
+    assert!(bob.downloads().starts_with("[W] [g] f (its user bob is not logged in"), "{}", bob.downloads());
+    for words in [&["resume", "g", "f"][..], &["download_file", "g", "f", "copy"]] {
+        let refused = bob.run(words).expect(if words.len() == 3 { 3 } else { 6 });
+        assert!(refused.err.contains("of bob") || refused.err.contains("by bob"), "{}", refused.err);
+    }
     bob.run(["pause", "g", "f"]).expect(0);
     bob.run(["login", "bob", "password"]).expect(0);
-    assert_eq!(bob.downloads(), "[P] [g] f (by you)\n");
+    assert!(bob.downloads().starts_with("[P] [g] f (by you)"), "{}", bob.downloads());
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
             path.display(),
             figures::format_size(*size_bytes)
         )]),
-        NodeAnswer::Downloads { downloads } => join_lines(downloads.iter().map(transfer::transfer_line)),
+        NodeAnswer::Downloads { downloads } => join_lines(downloads.iter().map(transfer::listing_line)),
         NodeAnswer::Node(node) => node_text(node),
     }
 }

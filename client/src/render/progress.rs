@@ -51,7 +51,7 @@ impl ProgressLine {
     fn plain_line(&mut self, event: &NodeEvent, text: String, now: Instant) -> Option<String> {
         let every = Duration::from_millis(match event {
             NodeEvent::Transfer(TransferRow {
-                state: TransferState::Waiting | TransferState::Paused,
+                state: TransferState::Waiting { .. } | TransferState::Paused,
                 ..
             }) => limits::PLAIN_WAITING_EVERY_MS,
             _ => limits::PLAIN_PROGRESS_EVERY_MS,
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(shown(&hashing(100), 5_000).as_deref(), Some("hashing f  50%  200 B"));
         let comparing = NodeEvent::Comparing { file: "f".into(), done_bytes: 0, total_bytes: 1 };
         assert!(shown(&comparing, 5_001).is_some(), "something else has begun");
-        let waiting = NodeEvent::Transfer(transfer::tests::transfer(TransferState::Waiting));
+        let waiting = NodeEvent::Transfer(transfer::tests::transfer(transfer::tests::WAITING));
         assert!(shown(&waiting, 6_000).is_some());
         assert_eq!(shown(&waiting, 35_000), None, "it waits on, and that is known");
         assert!(shown(&waiting, 36_000).is_some());

@@ -5,8 +5,14 @@ use std::time::Duration;
 use super::figures;
 use crate::ipc::rows::{TransferRow, TransferState};
 
-/// `[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s`, `[C] [group] file`, `[P] [group] file (reason)`,
-/// `[F] [group] file (reason)`.
+/// The line of [`transfer_line`], with the file's length and its destination.
+pub(crate) fn listing_line(transfer: &TransferRow) -> String {
+    let (size, path) = (figures::format_size(transfer.total_bytes), transfer.path.display());
+    format!("{}  {size}  {path}", transfer_line(transfer))
+}
+
+/// `[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s`, `[C] [group] file`, `[W] [group] file (what it waits for)`,
+/// `[P] [group] file (by you)`, `[F] [group] file (reason)`.
 pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
     let name = format!("[{}] {}", transfer.group, transfer.file);
     match transfer.state {
@@ -18,13 +24,12 @@ pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
         TransferState::Checking => format!("[D] {name}  {}  proving the whole", percent_text(transfer)),
         TransferState::Comparing => {
             let path = transfer.path.display();
-            format!("[D] {name}  {}  comparing what is at {path}", percent_text(transfer))
+            format!("[W] {name}  {}  comparing {path}", percent_text(transfer))
         }
         TransferState::Syncing => format!("[D] {name}  {}  flushing to disk", percent_text(transfer)),
         TransferState::Complete => format!("[C] {name}"),
-        TransferState::Waiting | TransferState::Paused => {
-            format!("[P] {name} ({})", state_reason(transfer, "by you"))
-        }
+        TransferState::Waiting { .. } => format!("[W] {name} ({})", state_reason(transfer, "waiting")),
+        TransferState::Paused => format!("[P] {name} (by you)"),
         TransferState::Failed => format!("[F] {name} ({})", state_reason(transfer, "failed")),
         TransferState::Cancelled => format!("[F] {name} (cancelled)"),
     }
@@ -85,6 +90,9 @@ fn state_reason(transfer: &TransferRow, otherwise: &str) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::exit::{ClientFault, ExitCause};
+    use crate::ipc::rows::WaitCause;
+
+    pub(crate) const WAITING: TransferState = TransferState::Waiting { waits_for: WaitCause::Peers };
 
     /// A download in progress.
     pub(crate) fn transfer(state: TransferState) -> TransferRow {
@@ -129,12 +137,12 @@ pub(crate) mod tests {
             (transfer(TransferState::Complete), "[C] [group] file"),
             (transfer(TransferState::Paused), "[P] [group] file (by you)"),
             (
-                because(TransferState::Waiting, "no peer has what is missing"),
-                "[P] [group] file (no peer has what is missing)",
+                because(WAITING, "no peer has what is missing"),
+                "[W] [group] file (no peer has what is missing)",
             ),
             (because(TransferState::Failed, "the disk broke"), "[F] [group] file (the disk broke)"),
             (transfer(TransferState::Cancelled), "[F] [group] file (cancelled)"),
-            (transfer(TransferState::Comparing), "[D] [group] file  38%  comparing what is at /d/file"),
+            (transfer(TransferState::Comparing), "[W] [group] file  38%  comparing /d/file"),
             (
                 transfer(TransferState::Checking),
                 "[D] [group] file  38%  checking what an earlier attempt left",
@@ -147,6 +155,12 @@ pub(crate) mod tests {
         ] {
             assert_eq!(transfer_line(&transfer), wanted);
         }
+    }
+
+    #[test]
+    fn the_list_has_size_and_destination() {
+        let line = listing_line(&transfer(TransferState::Complete));
+        assert_eq!(line, "[C] [group] file  100.0 GiB  /d/file");
     }
 
     #[test]

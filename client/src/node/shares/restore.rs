@@ -103,7 +103,7 @@ fn serve_share(
         Err(ServeFailure::Transient(reason)) => {
             if !matches!(share.state, ShareState::Unreadable { .. }) {
                 core.notices.post(&format!(
-                    "{key} is not shared for now: {reason}; it is again as soon as that can be read"
+                    "{key} is not shared for now: {reason}; it is shared again as soon as the file can be read"
                 ));
             }
             shares.table.update(&share.id, |state| state.mark_unreadable(reason))?
@@ -171,7 +171,7 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
         Ok(Some(grant)) if grant.file_id != *content => {
             remove_share(shares, share);
             core.notices.post(&format!(
-                "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
+                "{key} is not shared any more: another file has its name now; upload {} under another name",
                 path.display()
             ));
             return PendingWork::Nothing;
@@ -307,7 +307,7 @@ fn refusal_message(file: &SharedFile, refusal: Option<&ClientFault>) -> String {
     let (why, first) = match refusal {
         Some(ClientFault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
         Some(ClientFault { message, fix: None, .. }) => (message.as_str(), String::new()),
-        None => ("it was not said why", String::new()),
+        None => ("the reason is not on record", String::new()),
     };
     format!(
         "the trackers refuse it ({why}) and are not asked again; next: {first}`upload_file {} {}`, which does not hash \

@@ -142,6 +142,16 @@ impl DownloadCore {
         }
     }
 
+    /// Calls all usable peers at once. The reason why the download waited is not shown any more: the calls will tell.
+    pub(super) fn retry(&mut self, now: Moment) {
+        if !self.can_fetch() {
+            return;
+        }
+        self.with_transfer(|transfer| transfer.retry_peers(now));
+        self.phase = self.phase_for(self.transfer.status());
+        self.version += 1;
+    }
+
     pub(super) fn cancel(&mut self) {
         self.intent = UserIntent::Cancel;
     }

@@ -257,6 +257,12 @@ impl ActiveDownload {
         self.update_and_wake(DownloadCore::resume);
     }
 
+    /// Calls all usable peers at once.
+    pub(crate) fn retry(&self) {
+        self.update_phase(DownloadCore::retry);
+        self.wake.notify_one();
+    }
+
     /// Ends the download; its own task removes the partial file.
     pub(crate) fn cancel(&self) {
         self.update_and_wake(|core, _| core.cancel());
