@@ -86,8 +86,14 @@ pub(crate) struct TransferRow {
     /// Bytes that an earlier attempt had written.
     #[serde(default)]
     pub(crate) resumed_bytes: u64,
-    /// Verified bytes a second.
+    /// Verified bytes a second; while bytes on the disk are checked, hashed bytes a second.
     pub(crate) rate: u64,
+    /// Bytes hashed by the check of bytes on the disk that runs; 0 without one.
+    #[serde(default)]
+    pub(crate) hashed_bytes: u64,
+    /// Bytes that the check is to hash; 0 without one.
+    #[serde(default)]
+    pub(crate) to_hash_bytes: u64,
     /// Connected peers.
     pub(crate) peers: usize,
     /// The uploader gave no SHA-1 of the whole file, so only the pieces can be verified.
@@ -207,6 +213,14 @@ pub(crate) struct PeerRow {
     pub(crate) complete: bool,
 }
 
+/// The shares of a user who is not logged in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WaitingSharesRow {
+    pub(crate) user: String,
+    /// Number of shares.
+    pub(crate) shares: usize,
+}
+
 /// State of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NodeStatus {
@@ -228,6 +242,9 @@ pub(crate) struct NodeStatus {
     /// What the node waits for, in words.
     pub(crate) waits_for: Vec<String>,
     pub(crate) shares: Vec<ShareRow>,
+    /// While no user is logged in: the shares that wait for a login.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) waiting_shares: Vec<WaitingSharesRow>,
     pub(crate) downloads: Vec<TransferRow>,
     /// What could not be restored at the start, with what to do about it.
     pub(crate) troubles: Vec<String>,

@@ -5,8 +5,9 @@ use comfy_table::presets::NOTHING;
 
 use super::{figures, transfer};
 use crate::ipc::protocol::NodeAnswer;
-use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus};
+use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, WaitingSharesRow};
 use crate::printable::make_printable;
+use crate::quoting;
 
 /// The text for stdout, with a final line end; empty for an empty list.
 pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
@@ -120,6 +121,13 @@ fn node_text(node: &NodeStatus) -> String {
         format!("zero copy {mapped} sent, {copied} copied by the kernel, {} refused", sends.refused)
     }));
     text.extend(node.waits_for.iter().map(|what| format!("waits for {what}")));
+    for WaitingSharesRow { user, shares } in &node.waiting_shares {
+        let what = if *shares == 1 { "1 share waits" } else { &format!("{shares} shares wait") };
+        text.push(format!(
+            "shares    not logged in: {what} for `client login {}`",
+            quoting::quote_word(user)
+        ));
+    }
     for share in &node.shares {
         let state = match &share.changed {
             Some(why) => format!("not served: {why}"),
@@ -187,11 +195,13 @@ mod tests {
             tracker: None,
             waits_for: vec!["a login".into()],
             shares: vec![],
+            waiting_shares: vec![WaitingSharesRow { user: "u".into(), shares: 3 }],
             downloads: vec![],
             troubles: vec!["a record was lost".into()],
         };
         let shown = answer_text(&NodeAnswer::Node(node), false);
         assert!(shown.contains("waits for a login") && shown.contains("process 7"), "{shown}");
         assert!(shown.contains("trouble   a record was lost"), "{shown}");
+        assert!(shown.contains("shares    not logged in: 3 shares wait for `client login u`"), "{shown}");
     }
 }

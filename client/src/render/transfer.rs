@@ -18,10 +18,18 @@ pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
     match transfer.state {
         TransferState::Downloading => format!("[D] {name}  {}", progress_text(transfer)),
         // `sequential_passes` counts a pass when it begins. Data of an earlier attempt is hashed before any pass.
-        TransferState::Checking if transfer.sequential_passes == 0 => {
-            format!("[D] {name}  {}  checking what an earlier attempt left", percent_text(transfer))
+        TransferState::Checking => {
+            let what = match transfer.sequential_passes {
+                0 => "checking what an earlier attempt left",
+                _ => "proving the whole",
+            };
+            // The counted bytes are those of the check, once it has begun.
+            let (done, total) = match transfer.to_hash_bytes {
+                0 => (transfer.verified_bytes, transfer.total_bytes),
+                total => (transfer.hashed_bytes, total),
+            };
+            format!("[D] {name}  {what}  {}", work_text(done, total, transfer.rate))
         }
-        TransferState::Checking => format!("[D] {name}  {}  proving the whole", percent_text(transfer)),
         TransferState::Comparing => {
             let path = transfer.path.display();
             format!("[W] {name}  {}  comparing {path}", percent_text(transfer))
@@ -33,6 +41,16 @@ pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
         TransferState::Failed => format!("[F] {name} ({})", state_reason(transfer, "failed")),
         TransferState::Cancelled => format!("[F] {name} (cancelled)"),
     }
+}
+
+/// A part of `total` bytes that are hashed or listed: `38%  100.0 GiB  1.1 GiB/s  ETA 55s`. The rate is 0 until it is known.
+pub(crate) fn work_text(done: u64, total: u64, rate: u64) -> String {
+    let mut parts = vec![format!("{}%", figures::whole_percent(done, total)), figures::format_size(total)];
+    if rate > 0 {
+        parts.push(figures::format_rate(rate));
+        parts.extend(figures::format_eta(total.saturating_sub(done), rate).map(|eta| format!("ETA {eta}")));
+    }
+    parts.join("  ")
 }
 
 /// `38%  1.1 GiB/s  3 peers  ETA 55s`; `38%  connecting` while no peer is found yet.
@@ -78,6 +96,13 @@ pub(crate) fn summarize_transfer(transfer: &TransferRow) -> String {
     parts.join("; ")
 }
 
+/// `38.0 GiB of 100.0 GiB (38%) are there`.
+pub(crate) fn amount_text(transfer: &TransferRow) -> String {
+    let (done, total) =
+        (figures::format_size(transfer.verified_bytes), figures::format_size(transfer.total_bytes));
+    format!("{done} of {total} ({}) are there", percent_text(transfer))
+}
+
 fn percent_text(transfer: &TransferRow) -> String {
     format!("{}%", figures::whole_percent(transfer.verified_bytes, transfer.total_bytes))
 }
@@ -108,6 +133,8 @@ pub(crate) mod tests {
             duplicate_bytes: 0,
             resumed_bytes: 0,
             rate: 1_210_438_942,
+            hashed_bytes: 0,
+            to_hash_bytes: 0,
             peers: 3,
             pieces_only: false,
             sequential_passes: 0,
@@ -145,11 +172,17 @@ pub(crate) mod tests {
             (transfer(TransferState::Comparing), "[W] [group] file  38%  comparing /d/file"),
             (
                 transfer(TransferState::Checking),
-                "[D] [group] file  38%  checking what an earlier attempt left",
+                "[D] [group] file  checking what an earlier attempt left  38%  100.0 GiB  1.1 GiB/s  ETA 55s",
             ),
             (
-                TransferRow { sequential_passes: 1, ..transfer(TransferState::Checking) },
-                "[D] [group] file  38%  proving the whole",
+                TransferRow {
+                    sequential_passes: 1,
+                    hashed_bytes: 1 << 30,
+                    to_hash_bytes: 2 << 30,
+                    rate: 0,
+                    ..transfer(TransferState::Checking)
+                },
+                "[D] [group] file  proving the whole  50%  2.0 GiB",
             ),
             (transfer(TransferState::Syncing), "[D] [group] file  38%  flushing to disk"),
         ] {

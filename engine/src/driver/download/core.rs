@@ -174,7 +174,7 @@ impl DownloadCore {
 
     pub(super) fn finish_check(&mut self, now: Moment) {
         self.is_checking = false;
-        self.meter.restart_rate(now);
+        self.meter.end_check(now);
         self.with_transfer(Transfer::finish_restore);
         self.fetch_if_possible(now);
     }
@@ -229,7 +229,18 @@ impl DownloadCore {
         self.transfer.held().is_full()
     }
 
-    pub(super) fn pieces_found(&mut self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
+    pub(super) fn begin_check(&mut self, now: Moment, total_bytes: u64) {
+        self.meter.begin_check(now, total_bytes);
+        self.version += 1;
+    }
+
+    pub(super) fn add_checked(&mut self, now: Moment, bytes: u64) {
+        self.meter.add_checked(now, bytes);
+        self.version += 1;
+    }
+
+    pub(super) fn pieces_found(&mut self, now: Moment, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
+        self.meter.add_checked(now, checked_bytes);
         let before = self.transfer.counts().verified_bytes;
         self.with_transfer(|transfer| {
             pieces.iter().for_each(|(index, link_matches)| transfer.restore_piece(*index, *link_matches));
@@ -328,6 +339,7 @@ impl DownloadCore {
             duplicate_bytes: counts.duplicate_bytes,
             resumed_bytes: meter.resumed_bytes,
             checked_bytes: meter.checked_bytes,
+            check: meter.check,
             verified_bytes_per_s: meter.bytes_per_s(now),
             peers: self.transfer.open_peers(),
             sequential_passes: meter.sequential_passes,

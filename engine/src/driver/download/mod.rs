@@ -208,7 +208,17 @@ impl ActiveDownload {
 
     /// `checked_bytes` of an earlier attempt were hashed and these pieces found, each with whether its link holds.
     pub(crate) fn pieces_found(&self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
-        self.update_and_wake(|core, _| core.pieces_found(pieces, checked_bytes));
+        self.update_and_wake(|core, now| core.pieces_found(now, pieces, checked_bytes));
+    }
+
+    /// A check of `total_bytes` on the disk begins.
+    pub(crate) fn begin_check(&self, total_bytes: u64) {
+        self.update_phase(|core, now| core.begin_check(now, total_bytes));
+    }
+
+    /// The pass over the whole file has hashed more bytes.
+    pub(crate) fn add_checked(&self, bytes: u64) {
+        self.update_phase(|core, now| core.add_checked(now, bytes));
     }
 
     /// What an earlier attempt left has been hashed: the rest is fetched.
