@@ -93,25 +93,45 @@ fn a_changed_source_is_reported_withdrawn_and_not_served() {
     node.kill();
     fs::File::options().append(true).open(rig.path("changed")).unwrap().set_len(7).unwrap();
     let (node, said) = alice.serve_and_hear();
-    until("the kept one is served and the changed one withdrawn", || {
+    until("the kept one is served and the changed one named and withdrawn", || {
         served(&alice, "kept")
-            && share(&alice, "changed").is_none()
+            && share(&alice, "changed").is_some_and(|why| why.contains("`remove_file g changed`, then"))
             && holders(&bob, "changed") == 0
             && holders(&bob, "kept") == 1
     });
-    until("its record is gone", || records(&alice, "shares", ".json").len() == 1);
     until("it is said", || said.has("`client remove_file GROUP NAME`"));
     node.kill();
     let said = said.all();
     assert!(said.contains("[g] changed is not shared any more"), "{said}");
     assert!(!said.contains("kept"), "{said}");
-    // The suggested command solves the problem.
+    // The suggested command solves the problem. Until then the file stays named, also after a restart.
     let _node = alice.serve(&[]);
+    until("the kept one is served again", || served(&alice, "kept"));
+    assert!(share(&alice, "changed").is_some_and(|why| why.contains("`stop_share g changed`")));
     let taken = alice.run(["upload_file", "g", "changed"]).expect(6);
     assert!(taken.err.contains("`client remove_file g changed`"), "{}", taken.err);
     alice.run(["remove_file", "g", "changed"]).expect(0);
     alice.run(["upload_file", "g", "changed"]).expect(0);
-    assert_eq!(holders(&bob, "changed"), 1);
+    assert_eq!((holders(&bob, "changed"), share(&alice, "changed")), (1, Some(String::new())));
+}
+
+#[test]
+fn a_changed_source_is_named_until_its_share_is_stopped() {
+    let rig = TestRig::new();
+    let ((alice, node), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &pieces(1, 3));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    fs::File::options().append(true).open(rig.path("f")).unwrap().set_len(7).unwrap();
+    until("the change is noticed", || holders(&bob, "f") == 0);
+    let is_named = || share(&alice, "f").is_some_and(|why| why.contains("`stop_share g f`"));
+    until("the file is named", is_named);
+    alice.run(["logout"]).expect(0);
+    assert_eq!(share(&alice, "f"), None);
+    alice.run(["login", "alice", "password"]).expect(0);
+    until("the file is named again", is_named);
+    alice.run(["stop_share", "g", "f"]).expect(0);
+    assert_eq!((share(&alice, "f"), records(&alice, "shares", ".json").len()), (None, 0));
+    drop(node);
 }
 
 #[test]
@@ -146,7 +166,7 @@ fn damaged_records_and_those_of_another_version_are_set_aside_and_named() {
     fs::write(&manifest, flipped).unwrap();
     fs::write(alice.state().join("shares/torn.json"), "{\"format\":1,").unwrap();
     fs::create_dir_all(alice.state().join("downloads")).unwrap();
-    fs::write(alice.state().join("downloads/later.json"), "{\"format\":2,\"record\":{}}").unwrap();
+    fs::write(alice.state().join("downloads/later.json"), "{\"format\":9,\"record\":{}}").unwrap();
     let _node = alice.serve(&[]);
     until("the good one is served and the bad one is not", || {
         served(&alice, "good") && alice.status()["troubles"].as_array().unwrap().len() == 3

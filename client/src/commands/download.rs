@@ -67,16 +67,17 @@ fn stopped_fault(
     is_own_node: bool,
 ) -> ClientFault {
     let file = quoting::quote_file(key.group.as_str(), key.name.as_str());
-    let amount = match row {
-        Some(row) => transfer::amount_text(row),
-        None => "nothing has been downloaded yet".to_owned(),
+    let amount = row.map_or_else(|| "nothing downloaded yet".to_owned(), transfer::amount_text);
+    let (outcome, fix) = match (is_own_node, row) {
+        (true, None) => ("", format!("`download_file {file} {destination}` starts again")),
+        (true, Some(_)) => (
+            "; the part stays beside the destination",
+            format!("`download_file {file} {destination}` continues"),
+        ),
+        (false, _) => (
+            "; the running node continues the download",
+            format!("`show_downloads` shows its progress, `cancel {file}` ends it"),
+        ),
     };
-    let (message, fix) = if is_own_node {
-        let place = row.map_or("", |_| ", which stay beside the destination");
-        (format!("{key}: {amount}{place}"), format!("`download_file {file} {destination}` continues"))
-    } else {
-        let fix = format!("`show_downloads` shows its progress, `cancel {file}` ends it");
-        (format!("{key}: {amount}; the running node continues the download"), fix)
-    };
-    ClientFault::new(ExitCause::Interrupted, message).fix(fix)
+    ClientFault::new(ExitCause::Interrupted, format!("{key}: {amount}{outcome}")).fix(fix)
 }

@@ -11,6 +11,7 @@ use super::transfer;
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::limits;
+use crate::printable::escape_line;
 
 const TEMPLATE: &str = "{bar:24} {wide_msg}";
 
@@ -80,14 +81,15 @@ impl ProgressLine {
             | NodeEvent::Listing { file, done_bytes, total_bytes }
             | NodeEvent::Comparing { file, done_bytes, total_bytes } => (file, *done_bytes, *total_bytes),
             NodeEvent::Transfer(row) => {
-                return Some((row.verified_bytes, row.total_bytes, transfer_text(row)));
+                return Some((row.verified_bytes, row.total_bytes, escape_line(&transfer_text(row))));
             }
             NodeEvent::Notice { .. } => return None,
         };
         let what = format!("{} {file}", event_kind(event));
         let is_same = |rate: &WorkRate| rate.what == what && rate.done_bytes <= done;
         let mut rate = self.rate.take().filter(is_same).unwrap_or_else(|| WorkRate::new(what, now, done));
-        let text = format!("{}  {}", rate.what, transfer::work_text(done, total, rate.measure(now, done)));
+        let bytes_per_s = rate.measure(now, done);
+        let text = format!("{}  {}", rate.what, transfer::work_text(done, total, bytes_per_s));
         self.rate = Some(rate);
         Some((done, total, text))
     }
@@ -168,7 +170,7 @@ mod tests {
         };
         assert_eq!(shown(&hashing(0), 0).as_deref(), Some("hashing f  0%  200 B"));
         assert_eq!(shown(&hashing(50), 1_000), None);
-        assert_eq!(shown(&hashing(100), 5_000).as_deref(), Some("hashing f  50%  200 B  21 B/s  ETA 5s"));
+        assert_eq!(shown(&hashing(100), 5_000).as_deref(), Some("hashing f  50%  200 B  12 B/s  ETA 9s"));
         let comparing = NodeEvent::Comparing { file: "f".into(), done_bytes: 0, total_bytes: 1 };
         assert!(shown(&comparing, 5_001).is_some(), "something else has begun");
         let waiting = NodeEvent::Transfer(transfer::tests::transfer(transfer::tests::WAITING));

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use super::figures;
 use crate::ipc::rows::{TransferRow, TransferState};
+use crate::printable::show_path;
 
-/// The line of [`transfer_line`], with the file's length and its destination.
-pub(crate) fn listing_line(transfer: &TransferRow) -> String {
-    let (size, path) = (figures::format_size(transfer.total_bytes), transfer.path.display());
-    format!("{}  {size}  {path}", transfer_line(transfer))
+/// The mark of [`transfer_line`], and the rest of it with the file's length and its destination.
+pub(crate) fn listing_cells(transfer: &TransferRow) -> (String, String) {
+    let (size, path) = (figures::format_size(transfer.total_bytes), show_path(&transfer.path));
+    let line = transfer_line(transfer);
+    let (mark, text) = line.split_once(' ').expect("a line begins with its mark");
+    (mark.to_owned(), format!("{text}  {size}  {path}"))
 }
 
 /// `[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s`, `[C] [group] file`, `[W] [group] file (what it waits for)`,
@@ -31,7 +34,7 @@ pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
             format!("[D] {name}  {what}  {}", work_text(done, total, transfer.rate))
         }
         TransferState::Comparing => {
-            let path = transfer.path.display();
+            let path = show_path(&transfer.path);
             format!("[W] {name}  {}  comparing {path}", percent_text(transfer))
         }
         TransferState::Syncing => format!("[D] {name}  {}  flushing to disk", percent_text(transfer)),
@@ -77,7 +80,7 @@ pub(crate) fn summarize_transfer(transfer: &TransferRow) -> String {
         })
     };
     let mut parts =
-        vec![format!("{} {}", transfer.path.display(), figures::format_size(transfer.total_bytes))];
+        vec![format!("{} {}", show_path(&transfer.path), figures::format_size(transfer.total_bytes))];
     if transfer.resumed_bytes > 0 {
         parts.push(format!("{} were there already", figures::format_size(transfer.resumed_bytes)));
     }
@@ -96,11 +99,11 @@ pub(crate) fn summarize_transfer(transfer: &TransferRow) -> String {
     parts.join("; ")
 }
 
-/// `38.0 GiB of 100.0 GiB (38%) are there`.
+/// `38.0 GiB of 100.0 GiB (38%) downloaded`.
 pub(crate) fn amount_text(transfer: &TransferRow) -> String {
     let (done, total) =
         (figures::format_size(transfer.verified_bytes), figures::format_size(transfer.total_bytes));
-    format!("{done} of {total} ({}) are there", percent_text(transfer))
+    format!("{done} of {total} ({}) downloaded", percent_text(transfer))
 }
 
 fn percent_text(transfer: &TransferRow) -> String {
@@ -192,8 +195,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_list_has_size_and_destination() {
-        let line = listing_line(&transfer(TransferState::Complete));
-        assert_eq!(line, "[C] [group] file  100.0 GiB  /d/file");
+        let (mark, text) = listing_cells(&transfer(TransferState::Complete));
+        assert_eq!((&*mark, &*text), ("[C]", "[group] file  100.0 GiB  /d/file"));
     }
 
     #[test]

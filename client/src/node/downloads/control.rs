@@ -18,6 +18,7 @@ use crate::limits;
 use crate::node::core::{NodeCore, quote_key};
 use crate::node::locks::DownloadLock;
 use crate::node::shares::{self, Shares};
+use crate::printable::show_path;
 
 /// What a command does to a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +106,7 @@ fn answer_while_comparing(
             if table.find_recorded(key).is_some_and(|recorded| recorded.record.failed.is_none()) {
                 return None;
             }
-            let path = comparison.path.display();
+            let path = show_path(&comparison.path);
             let message = format!("{key} has not begun yet: the file {path} is being compared with it");
             let fix = format!("`cancel {}` ends it; a download that has begun can be paused", quote_key(key));
             Some(Err(ClientFault::new(ExitCause::Other, message).fix(fix)))

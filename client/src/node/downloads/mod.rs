@@ -17,6 +17,7 @@ mod announcer;
 mod compare;
 mod control;
 mod describe;
+mod matching;
 mod recorded;
 mod running;
 mod table;
@@ -52,6 +53,7 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::{TransferRow, TransferState, WaitCause};
 use crate::limits;
+use crate::printable::show_path;
 
 /// The downloads of one node.
 pub(super) struct Downloads {
@@ -119,7 +121,7 @@ impl Downloads {
     ) -> Result<StartOutcome, ClientFault> {
         let core = self.core();
         let user = core.trackers.require_user()?;
-        if let Some(run) = self.matching_run(request, &user)? {
+        if let Some(run) = matching::matching_run(&self.table, request, &user)? {
             run.retry();
             return Ok(StartOutcome::Running(run));
         }
@@ -132,11 +134,11 @@ impl Downloads {
                 None => Ok(()),
             })?;
         // The previous holder of the lock may have started this download.
-        if let Some(run) = self.matching_run(request, &user)? {
+        if let Some(run) = matching::matching_run(&self.table, request, &user)? {
             return Ok(StartOutcome::Running(run));
         }
         self.check_limit()?;
-        let recorded = self.matching_record(request, &user)?;
+        let recorded = matching::matching_record(&self.table, request, &user)?;
         let described = describe::describe_file(core, &user, &request.key, RequestUrgency::Immediate)
             .inspect_err(|fault| self.note_failed_attempt(&download_lock, recorded.as_ref(), fault))?;
         let manifest = Arc::clone(&described.manifest);
@@ -234,7 +236,7 @@ impl Downloads {
         fault: &ClientFault,
     ) {
         let Some(recorded) = recorded.filter(|recorded| recorded.record.failed.is_none()) else { return };
-        let wait = Some(description_wait(fault.clone()));
+        let wait = Some(RecordedWait::for_description(fault.clone()));
         self.table.update_recorded(download_lock, RecordedDownload { wait, ..recorded.clone() });
         self.core().recovery_wakeup.set();
     }
@@ -344,7 +346,7 @@ impl Downloads {
         let described =
             describe::describe_file(core, &record.user, &record.key, urgency).map_err(|fault| {
                 match pending_after(&fault) {
-                    Some(_) => ResumeError::Transient(description_wait(fault)),
+                    Some(_) => ResumeError::Transient(RecordedWait::for_description(fault)),
                     None => ResumeError::Final(fault),
                 }
             })?;
@@ -359,7 +361,7 @@ impl Downloads {
         };
         let classify_fault = |fault: ClientFault| match fault.exit {
             ExitCause::Exists | ExitCause::Usage => ResumeError::Final(fault),
-            _ => ResumeError::Transient(local_wait(fault)),
+            _ => ResumeError::Transient(RecordedWait::for_start(fault)),
         };
         let should_continue = |_| {
             let is_user_here = core.trackers.user().as_ref() == Some(&record.user);
@@ -374,7 +376,7 @@ impl Downloads {
                 .map_err(classify_fault),
             CompareOutcome::Identical(path) => self
                 .complete_existing(download_lock, recorded, &path, &manifest)
-                .map_err(|fault| ResumeError::Transient(local_wait(fault))),
+                .map_err(|fault| ResumeError::Transient(RecordedWait::for_start(fault))),
             CompareOutcome::Aborted => Err(ResumeError::Preempted),
         }
     }
@@ -399,51 +401,9 @@ impl Downloads {
             core.records.remove_download(&recorded.id)?;
         }
         self.table.remove_recorded(download_lock);
-        core.notices.post(&format!("{key} is complete: {}", path.display()));
+        core.notices.post(&format!("{key} is complete: {}", show_path(path)));
         core.recovery_wakeup.set();
         Ok(())
-    }
-
-    /// The recorded download that a request may take over: of the same file and user, and to the same
-    /// destination unless it has failed. `None` if the file has no recorded download.
-    fn matching_record(
-        &self,
-        request: &DownloadRequest,
-        user: &str,
-    ) -> Result<Option<RecordedDownload>, ClientFault> {
-        let Some(recorded) = self.table.find_recorded(&request.key) else { return Ok(None) };
-        let record = &recorded.record;
-        if record.user != user {
-            return Err(other_user_fault(&request.key, &record.user));
-        }
-        if record.failed.is_some()
-            || is_same_destination(&request.destination, &record.destination, &request.key)
-        {
-            return Ok(Some(recorded));
-        }
-        Err(other_destination_fault(&request.key, &record.destination))
-    }
-
-    /// The run of the requested file, unless it has ended. Refused if it is another user's, or if its destination
-    /// is another one.
-    fn matching_run(
-        &self,
-        request: &DownloadRequest,
-        user: &str,
-    ) -> Result<Option<Arc<DownloadRun>>, ClientFault> {
-        let Some(run) = self.table.find_run(&request.key).filter(|run| !run.has_ended()) else {
-            return Ok(None);
-        };
-        if run.user != user {
-            return Err(other_user_fault(&run.key, &run.user));
-        }
-        let path = run.download.progress().path;
-        if request.destination == run.destination
-            || is_same_destination(&request.destination, &path, &request.key)
-        {
-            return Ok(Some(run));
-        }
-        Err(other_destination_fault(&run.key, &path))
     }
 
     /// Refuses a download if `DOWNLOADS_MAX` are already running. Locked downloads, including the caller's,
@@ -514,13 +474,6 @@ impl Downloads {
     }
 }
 
-/// Whether two destinations mean the same file. Either may be a directory, which stands for the file's name in
-/// it.
-fn is_same_destination(typed: &Path, path: &Path, key: &GroupFile) -> bool {
-    let name = key.name.as_str();
-    typed == path || typed.join(name) == path || path.join(name) == typed
-}
-
 fn continue_while(should_continue: bool) -> ControlFlow<()> {
     if should_continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
@@ -533,36 +486,6 @@ fn aborted_fault(core: &NodeCore, key: &GroupFile) -> ClientFault {
         format!("{key} was paused or cancelled while the file at its destination was being compared");
     ClientFault::new(ExitCause::Other, message)
         .fix("`show_downloads` shows its state; the same command compares the file again from its start")
-}
-
-/// Why a download waits if its file could not be described.
-fn description_wait(fault: ClientFault) -> RecordedWait {
-    let waits_for = match fault.exit {
-        ExitCause::NotLoggedIn => WaitCause::Login,
-        _ => WaitCause::Tracker,
-    };
-    RecordedWait { waits_for, fault }
-}
-
-/// Why a download waits if this machine could not begin it.
-fn local_wait(fault: ClientFault) -> RecordedWait {
-    let waits_for = match fault.exit {
-        ExitCause::DiskFull | ExitCause::LocalIo | ExitCause::NotFound => WaitCause::Disk,
-        _ => WaitCause::System,
-    };
-    RecordedWait { waits_for, fault }
-}
-
-fn other_user_fault(key: &GroupFile, user: &str) -> ClientFault {
-    let message = format!("{key} is already being downloaded by {user} on this node");
-    let fix = format!("use a node of your own (`--state DIR`), or log in as {user} to cancel it");
-    ClientFault::new(ExitCause::Exists, message).fix(fix)
-}
-
-fn other_destination_fault(key: &GroupFile, path: &Path) -> ClientFault {
-    let message = format!("{key} is already being downloaded to {}", path.display());
-    let fix = format!("wait until it is complete, or `cancel {}`", quote_key(key));
-    ClientFault::new(ExitCause::Exists, message).fix(fix)
 }
 
 fn other_content_fault(key: &GroupFile) -> ClientFault {

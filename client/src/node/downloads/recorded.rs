@@ -9,6 +9,7 @@ use crate::ipc::rows::{TransferRow, TransferState, WaitCause};
 use crate::node::core::to_engine_key;
 use crate::node::disk::records::{DownloadRecord, RecordId, RecordStore};
 use crate::node::rows;
+use crate::printable::show_path;
 
 /// A download that is on record but not running.
 #[derive(Clone, Debug)]
@@ -26,6 +27,26 @@ pub(super) struct RecordedDownload {
 pub(super) struct RecordedWait {
     pub(super) waits_for: WaitCause,
     pub(super) fault: ClientFault,
+}
+
+impl RecordedWait {
+    /// The wait of a download whose file could not be described.
+    pub(super) fn for_description(fault: ClientFault) -> RecordedWait {
+        let waits_for = match fault.exit {
+            ExitCause::NotLoggedIn => WaitCause::Login,
+            _ => WaitCause::Tracker,
+        };
+        RecordedWait { waits_for, fault }
+    }
+
+    /// The wait of a download that this machine could not start.
+    pub(super) fn for_start(fault: ClientFault) -> RecordedWait {
+        let waits_for = match fault.exit {
+            ExitCause::DiskFull | ExitCause::LocalIo | ExitCause::NotFound => WaitCause::Disk,
+            _ => WaitCause::System,
+        };
+        RecordedWait { waits_for, fault }
+    }
 }
 
 /// What decides how the downloads that are not running are shown.
@@ -114,7 +135,7 @@ impl RecordedDownload {
         match std::fs::File::open(&partial) {
             Ok(file) => {
                 flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-                    let message = format!("{} is being written by another process", partial.display());
+                    let message = format!("{} is being written by another process", show_path(&partial));
                     ClientFault::new(ExitCause::LocalIo, message).fix("cancel the download there")
                 })?;
                 std::fs::remove_file(&partial)
