@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::proto::manifest::FileKey;
 use crate::proto::units::PieceCount;
+use crate::storage::error::{describe_lack, describe_quota};
 
 /// A file that this node serves.
 #[derive(Clone, Debug)]
@@ -89,12 +90,20 @@ pub enum WaitReason {
         missing: u32,
     },
     /// The filesystem is full.
-    #[error("the disk is full: {needed} bytes are needed in {}, {free} are free", directory.display())]
+    #[error("no space left in {}: {}", directory.display(), describe_lack(*needed, *free))]
     DiskFull {
-        /// Bytes still to be written.
+        /// Bytes still to be written; those that are reserved already are not counted.
         needed: u64,
         /// Bytes free.
         free: u64,
+        /// Directory of the partial file.
+        directory: PathBuf,
+    },
+    /// The user's quota is full.
+    #[error("no space left in {}: {}", directory.display(), describe_quota(*needed))]
+    QuotaFull {
+        /// Bytes still to be written; those that are reserved already are not counted.
+        needed: u64,
         /// Directory of the partial file.
         directory: PathBuf,
     },
@@ -110,14 +119,14 @@ impl WaitReason {
     /// Whether peers or tickets are missing, as opposed to a failing disk.
     #[must_use]
     pub fn is_for_peers(&self) -> bool {
-        !matches!(self, WaitReason::DiskFull { .. } | WaitReason::Io(_))
+        !matches!(self, WaitReason::DiskFull { .. } | WaitReason::QuotaFull { .. } | WaitReason::Io(_))
     }
 }
 
 /// Why a download failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadFailure {
-    /// Every piece has its stated digest, but the file has another one than stated.
+    /// Every piece has its stated digest, but the whole file does not.
     #[error(
         "every piece matches the uploader's list, but the whole file has another SHA-1 ({found} instead of {stated}): the upload was not one file"
     )]
@@ -223,8 +232,8 @@ pub struct DownloadProgress {
 /// A peer that sent pieces with wrong bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuspectPeer {
-    /// Where it listens.
+    /// Address on which the peer listens.
     pub address: SocketAddr,
-    /// What it did, for the tracker's record.
+    /// What the peer did wrong, for the tracker's record.
     pub reason: String,
 }

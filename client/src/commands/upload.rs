@@ -1,4 +1,4 @@
-//! `upload_file`: accepts GROUP FILE and FILE GROUP, where only one order makes sense.
+//! `upload_file`: accepts GROUP FILE, and FILE GROUP if only that order makes sense.
 
 use std::path::{Path, PathBuf};
 
@@ -96,7 +96,7 @@ fn missing_file_fault(path: &Path) -> ClientFault {
                 Some(near) => format!("did you mean {}? Otherwise {usage}", quoting::quote_path(&near)),
                 None => usage.to_owned(),
             };
-            ClientFault::io("read", path, &error).fix(fix)
+            ClientFault::io("read", path, &error).default_fix(fix)
         }
     }
 }

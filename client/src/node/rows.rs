@@ -154,7 +154,7 @@ fn wait_cause(wait: &WaitReason) -> WaitCause {
         WaitReason::NoPeers { .. } | WaitReason::BadPieces { .. } | WaitReason::SourceChanged { .. } => {
             WaitCause::Peers
         }
-        WaitReason::DiskFull { .. } | WaitReason::Io(_) => WaitCause::Disk,
+        WaitReason::DiskFull { .. } | WaitReason::QuotaFull { .. } | WaitReason::Io(_) => WaitCause::Disk,
         WaitReason::Ticket => WaitCause::Ticket,
     }
 }

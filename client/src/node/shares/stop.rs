@@ -48,7 +48,7 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
         core.recovery_wakeup.set();
         let unmarked = marked.err().map(|disk| format!(", unless this node restarts before: {disk}"));
         let message = format!(
-            "{fault}; {key} is no longer served, and the trackers are told as soon as one can be reached{}",
+            "{fault}; {key} is no longer served, and the trackers are told as soon as one accepts the request{}",
             unmarked.unwrap_or_default()
         );
         return Err(ClientFault { message, ..fault.clone() });

@@ -54,7 +54,8 @@ fn a_retry_ends_the_pauses_except_of_banned_peers() {
     let now = Moment::default();
     let calls = peers.next_calls(now, 3);
     calls.iter().for_each(|(number, _)| peers.connection_opened(*number));
-    (0..BAD_PIECES_MAX).for_each(|piece| drop(peers.sent_bad_piece(calls[0].0, PieceIndex(piece))));
+    let banned = (0..BAD_PIECES_MAX).filter_map(|piece| peers.sent_bad_piece(calls[0].0, PieceIndex(piece)));
+    assert_eq!(banned.count(), 1);
     let reasons =
         [DisconnectReason::Lost, DisconnectReason::Refused(RefusedCode::OtherDigest), DisconnectReason::Lost];
     for ((number, _), reason) in calls.iter().zip(&reasons).skip(1) {
