@@ -169,7 +169,7 @@ impl Engine {
         name: FileName,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<HashedFile, StorageError> {
-        local_files::hash_file(&self.file_hasher, path, name, self.scratch_dir.as_deref(), progress)
+        local_files::hash_file(&self.file_hasher, path, &name, self.scratch_dir.as_deref(), progress)
     }
 
     /// An empty list of hashes. It moves to a file in the scratch directory when it grows too long for memory.
@@ -191,7 +191,8 @@ impl Engine {
     ) -> Result<(), StorageError> {
         let source = Source::open(path)?;
         let fits = local_files::fits_length(manifest, source.length());
-        let change = match source.fingerprint().map(|now| fingerprint.difference_ignoring_device(&now)) {
+        let change = source.fingerprint().map(|now| fingerprint.compare_ignoring_device(&now).change());
+        let change = match change {
             Some(None) if fits => {
                 let held = Bitfield::full(manifest.pieces());
                 let geometry = Geometry::new(source.length()).expect("`Source::open` checks the length");

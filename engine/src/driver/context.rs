@@ -11,7 +11,7 @@ use super::rate_limiter::RateLimiter;
 use super::shares::ShareTable;
 use super::slots::ConnectionSlots;
 use super::stall::WorkerStalls;
-use super::threads::LaneThreads;
+use super::threads::WorkThreads;
 use super::zero_copy::ZeroCopyPolicy;
 use crate::config::EngineConfig;
 use crate::hash::Hasher;
@@ -33,7 +33,7 @@ pub(crate) struct NodeContext {
     pub(crate) prefault: PrefaultPool,
     pub(crate) flusher: Flusher,
     /// Threads for checks and last steps of downloads.
-    pub(crate) threads: LaneThreads,
+    pub(crate) threads: WorkThreads,
     pub(crate) stalls: WorkerStalls,
     pub(crate) shares: ShareTable,
     /// Of connections that fetch.
@@ -69,7 +69,7 @@ impl NodeContext {
             buffers: ReceiveBuffers::new(),
             prefault: PrefaultPool::start()?,
             flusher: Flusher::start(hasher)?,
-            threads: LaneThreads::default(),
+            threads: WorkThreads::default(),
             stalls: WorkerStalls::default(),
             shares: ShareTable::default(),
             fetch_slots: ConnectionSlots::new(CONSUMER_CONNECTIONS_MAX),
