@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::printable::{escape_line, show_path};
 use engine::error::StartError;
 use engine::proto::manifest::BadFileName;
 use engine::stats::{DownloadFailure, WaitReason, WithdrawalCause};
@@ -103,7 +104,7 @@ impl ClientFault {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ExitCause::DiskFull,
             _ => ExitCause::LocalIo,
         };
-        ClientFault::new(exit, format!("cannot {what} {}: {source}", path.display()))
+        ClientFault::new(exit, format!("cannot {what} {}: {source}", show_path(path)))
     }
 }
 
@@ -152,7 +153,7 @@ impl From<StorageError> for ClientFault {
             | StorageErrorKind::FlushFailed
             | StorageErrorKind::Io(_) => ExitCause::LocalIo,
         };
-        ClientFault::new(exit, error.description()).fix(error.kind.advice())
+        ClientFault::new(exit, escape_line(&error.description())).fix(error.kind.advice())
     }
 }
 
@@ -175,7 +176,7 @@ impl From<&WaitReason> for ClientFault {
                 (ExitCause::NoTracker, "check the trackers with `client doctor`; the same command resumes")
             }
         };
-        ClientFault::new(exit, wait.to_string()).fix(fix)
+        ClientFault::new(exit, escape_line(&wait.to_string())).fix(fix)
     }
 }
 
@@ -202,7 +203,7 @@ impl From<&DownloadFailure> for ClientFault {
                 (ExitCause::NotAllowed, "`join_group GROUP`, then give the same command to resume")
             }
         };
-        ClientFault::new(exit, failure.to_string()).fix(fix)
+        ClientFault::new(exit, escape_line(&failure.to_string())).fix(fix)
     }
 }
 

@@ -77,8 +77,9 @@ impl std::str::FromStr for ListenAddress {
 #[command(next_help_heading = "Options")]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ClientOptions {
-    /// File with the trackers' addresses [default: ./tracker_info.txt, then ../tracker_info.txt]
-    #[arg(long, value_name = "FILE", env = "SHOAL_TRACKERS", global = true)]
+    /// The trackers: HOST:PORT,HOST:PORT or a file with their addresses [default: ./tracker_info.txt, then
+    /// ../tracker_info.txt, then those of the last login]
+    #[arg(long, value_name = "TRACKERS", env = "SHOAL_TRACKERS", global = true)]
     pub(crate) trackers: Option<PathBuf>,
     /// Directory for session, node key, lock and socket [default: $XDG_STATE_HOME/shoal]
     #[arg(long, value_name = "DIR", env = "SHOAL_STATE", global = true)]

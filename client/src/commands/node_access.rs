@@ -13,6 +13,7 @@ use crate::limits;
 use crate::node::NodeRuntime;
 use crate::node::state_dir::{self, StateDir};
 use crate::plan::ClientPlan;
+use crate::printable::show_path;
 use crate::render::Screen;
 use crate::signals::SignalHandler;
 
@@ -41,7 +42,7 @@ impl NodeAccess {
             if clock::now() >= deadline {
                 let message = format!(
                     "another process runs the node of {}, but it does not answer",
-                    plan.node.state.display()
+                    show_path(&plan.node.state)
                 );
                 return Err(ClientFault::new(ExitCause::Other, message)
                     .fix("find it with `ps` and stop it, or use another `--state DIR`"));
