@@ -1,4 +1,4 @@
-//! The commands, the same on the command line and at the prompt.
+//! The commands of the command line and of the prompt, which takes all but `serve`.
 //!
 //! Words of other programs for the same thing (`ls`, `get`, `put`, `exit`) are understood, but not listed.
 

@@ -1,7 +1,7 @@
 //! Options: on the command line before or after the command, in the environment, and in the config file.
 //!
-//! An option that was not given is `None`: `plan` alone decides precedence and defaults. Flags are set by `--name` or
-//! `--name=true` and unset by `--name=false`.
+//! An option that was not given is `None`, or 0 for `verbose`: `plan` alone decides precedence and defaults. Flags are
+//! set by `--name` or `--name=true` and unset by `--name=false`.
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -150,7 +150,7 @@ pub(crate) struct PromptOptions {
 }
 
 impl ClientOptions {
-    /// These options, with `other`'s in place of those that were not given.
+    /// Takes each option that was not given from `other`. Of two `verbose` counts, the higher one counts.
     pub(crate) fn or(self, other: ClientOptions) -> ClientOptions {
         ClientOptions {
             trackers: self.trackers.or(other.trackers),

@@ -1,4 +1,4 @@
-//! Access to the node of the state directory: connects to the process that is it, or makes this process the node.
+//! Access to the node of the state directory: connects to the process that runs it, or runs it in this process.
 //!
 //! The process that gets the lock is the node, and all others connect to it. A front end never becomes a node later.
 
@@ -132,7 +132,7 @@ pub(crate) fn connect_running_node(plan: &ClientPlan) -> Result<Option<NodeConne
 /// Refuses node options when another process is the node.
 ///
 /// # Errors
-/// A usage error that names them.
+/// A usage error that names the options.
 pub(super) fn refuse_node_options(plan: &ClientPlan, pid: u32) -> Result<(), ClientFault> {
     if plan.typed_node_options.is_empty() || pid == std::process::id() {
         return Ok(());

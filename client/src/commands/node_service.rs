@@ -57,17 +57,17 @@ fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
             )));
         }
         if clock::now() >= deadline {
-            return Err(already_running_fault(format!(
-                "another process runs the node of {directory}, but it does not answer"
-            )));
+            let message = format!("another process runs the node of {directory}, but it does not answer");
+            return Err(ClientFault::new(ExitCause::Exists, message)
+                .fix("find it with `ps` and stop it, or use another `--state DIR`"));
         }
         // The other node is starting or shutting down, which raises no event, so this polls.
         std::thread::park_timeout(Duration::from_millis(limits::NODE_START_RETRY_MS));
     }
 }
 
-fn already_running_fault(who: String) -> ClientFault {
-    ClientFault::new(ExitCause::Exists, who).fix("`client quit` ends it; `--state DIR` runs another node")
+fn already_running_fault(message: String) -> ClientFault {
+    ClientFault::new(ExitCause::Exists, message).fix("`client quit` ends it; `--state DIR` runs another node")
 }
 
 /// Shows the node's state. Exit 0 if a node answers, 2 for node options, else 1.

@@ -45,6 +45,8 @@ pub(super) enum NodeTask {
 }
 
 impl NodeTask {
+    /// Plans a typed command.
+    ///
     /// # Errors
     /// A usage error for an invalid name, or a command that is for the command line only.
     pub(super) fn plan(command: ClientCommand) -> Result<NodeTask, ClientFault> {

@@ -1,4 +1,4 @@
-//! `upload_file`: accepts GROUP FILE and FILE GROUP, where only one order makes sense.
+//! `upload_file`: accepts GROUP FILE, and FILE GROUP if only that order makes sense.
 
 use std::path::{Path, PathBuf};
 
