@@ -169,7 +169,7 @@ impl Engine {
         name: FileName,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<HashedFile, StorageError> {
-        local_files::hash_file(&self.file_hasher, path, &name, self.scratch_dir.as_deref(), progress)
+        local_files::hash_file(&self.file_hasher, path, name, self.scratch_dir.as_deref(), progress)
     }
 
     /// An empty list of hashes. It moves to a file in the scratch directory when it grows too long for memory.
@@ -268,8 +268,8 @@ impl Engine {
         if downloads.len() < driver::DOWNLOADS_MAX {
             return Ok(());
         }
-        let message = format!("{} downloads are running on this node; wait for one to end", downloads.len());
-        let kind = StorageErrorKind::Io(io::Error::other(message));
+        let kind =
+            StorageErrorKind::NodeBusy(format!("{} downloads are running on this node", downloads.len()));
         Err(StorageError { operation: StorageOperation::Create, path: destination.to_owned(), kind })
     }
 
@@ -283,7 +283,10 @@ impl Engine {
         let thread_error = |error: io::Error| StorageError {
             operation: StorageOperation::Create,
             path: active.target.path(),
-            kind: StorageErrorKind::Io(error),
+            kind: match error.raw_os_error() {
+                Some(_) => StorageErrorKind::NoThreads,
+                None => StorageErrorKind::NodeBusy(error.to_string()),
+            },
         };
         let (manifest, context) = (&active.manifest, &self.context);
         let can_serve = manifest.is_length_known() && manifest.pieces().0 > 0;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::proto::manifest::FileKey;
 use crate::proto::units::PieceCount;
+use crate::storage::error::{describe_lack, describe_quota};
 
 /// A file that this node serves.
 #[derive(Clone, Debug)]
@@ -89,12 +90,20 @@ pub enum WaitReason {
         missing: u32,
     },
     /// The filesystem is full.
-    #[error("the disk is full: {needed} bytes are needed in {}, {free} are free", directory.display())]
+    #[error("no space left in {}: {}", directory.display(), describe_lack(*needed, *free))]
     DiskFull {
-        /// Bytes still to be written.
+        /// Bytes still to be written; those that are reserved already are not counted.
         needed: u64,
         /// Bytes free.
         free: u64,
+        /// Directory of the partial file.
+        directory: PathBuf,
+    },
+    /// The user's quota is full.
+    #[error("no space left in {}: {}", directory.display(), describe_quota(*needed))]
+    QuotaFull {
+        /// Bytes still to be written; those that are reserved already are not counted.
+        needed: u64,
         /// Directory of the partial file.
         directory: PathBuf,
     },
@@ -110,7 +119,7 @@ impl WaitReason {
     /// Whether peers or tickets are missing, as opposed to a failing disk.
     #[must_use]
     pub fn is_for_peers(&self) -> bool {
-        !matches!(self, WaitReason::DiskFull { .. } | WaitReason::Io(_))
+        !matches!(self, WaitReason::DiskFull { .. } | WaitReason::QuotaFull { .. } | WaitReason::Io(_))
     }
 }
 

@@ -84,7 +84,8 @@ impl StateDir {
     /// It cannot be made, opened or locked, or belongs to another user.
     pub(crate) fn lock(path: &Path) -> Result<Option<StateDir>, ClientFault> {
         private::prepare_directory(path)?;
-        let advice = |fault: ClientFault| fault.fix("name a directory that can be written: `--state DIR`");
+        let advice =
+            |fault: ClientFault| fault.default_fix("name a directory that can be written: `--state DIR`");
         let lock_path = path.join(LOCK);
         let lock = private::open_lock_file(&lock_path)
             .map_err(|error| advice(local_fault(ClientFault::io("open the lock", &lock_path, &error))))?;
@@ -108,7 +109,7 @@ impl StateDir {
     pub(crate) fn listen(&self) -> Result<UnixListener, ClientFault> {
         let path = self.path.join(SOCKET);
         let fault = |error: &io::Error| {
-            local_fault(ClientFault::io("listen on", &path, error)).fix("use another `--state DIR`")
+            local_fault(ClientFault::io("listen on", &path, error)).default_fix("use another `--state DIR`")
         };
         self.remove_socket();
         let listener =
@@ -210,7 +211,7 @@ impl StateDir {
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), ClientFault> {
         private::replace_file(&self.path, name, bytes).map_err(|error| {
             local_fault(ClientFault::io("write", &self.path.join(name), &error))
-                .fix("make room there, or name another `--state DIR`")
+                .default_fix("make room there, or name another `--state DIR`")
         })
     }
 }

@@ -350,7 +350,7 @@ impl Downloads {
     ) -> Result<(), ClientFault> {
         let core = self.core();
         let fingerprint = Fingerprint::at(path)
-            .map_err(|error| ClientFault::io("look at", path, &error).fix("check the path"))?;
+            .map_err(|error| ClientFault::io("look at", path, &error).default_fix("check the path"))?;
         let DownloadRecord { key, user, .. } = &recorded.record;
         {
             let _share_lock = download_lock.lock_share()?;

@@ -373,12 +373,14 @@ fn slow_write_seconds(phase: &DownloadPhase, busy_ms: u64) -> Option<u64> {
 }
 
 fn storage_wait_reason(error: &StorageError) -> WaitReason {
+    let directory = || error.path.parent().map(PathBuf::from).unwrap_or_default();
     match &error.kind {
-        StorageErrorKind::NoSpace { needed, free } => WaitReason::DiskFull {
-            needed: *needed,
-            free: *free,
-            directory: error.path.parent().map(PathBuf::from).unwrap_or_default(),
-        },
+        StorageErrorKind::NoSpace { needed, free } => {
+            WaitReason::DiskFull { needed: *needed, free: *free, directory: directory() }
+        }
+        StorageErrorKind::QuotaFull { needed } => {
+            WaitReason::QuotaFull { needed: *needed, directory: directory() }
+        }
         _ => WaitReason::Io(error.to_string()),
     }
 }
