@@ -71,7 +71,7 @@ pub(crate) struct TransferRow {
     /// The fields `state` and `waits_for`.
     #[serde(flatten)]
     pub(crate) state: TransferState,
-    /// Why it waits or failed, with the exit code of a command that ends for it.
+    /// Why it waits or failed, with the exit code of a command that ends for it; of a complete one, why it is not shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cause: Option<ClientFault>,
     /// Destination.

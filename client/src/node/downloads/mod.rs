@@ -29,6 +29,7 @@ use std::sync::{Arc, Once};
 
 use engine::DownloadOrder;
 use engine::proto::manifest::Manifest;
+use engine::stats::DownloadFailure;
 use engine::storage::fingerprint::Fingerprint;
 use tracker::api::GroupFile;
 
@@ -42,11 +43,11 @@ use describe::FileDescription;
 use recorded::{NodeSituation, RecordedDownload, RecordedWait};
 use table::DownloadTable;
 
-use super::core::{NodeCore, quote_key, to_engine_key};
+use super::core::{NodeCore, to_engine_key};
 use super::disk::records::{DownloadRecord, RecordId};
 use super::events::EventStream;
 use super::locks::{DownloadLock, LockDemand};
-use super::retry_policy::{PendingWork, pending_after};
+use super::retry_policy::{PendingWork, pending_after, withdrawal_cause};
 use super::shares::{self, ShareOrigin, ShareState, Shares};
 use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
@@ -139,8 +140,9 @@ impl Downloads {
         }
         self.check_limit()?;
         let recorded = matching::matching_record(&self.table, request, &user)?;
-        let described = describe::describe_file(core, &user, &request.key, RequestUrgency::Immediate)
-            .inspect_err(|fault| self.note_failed_attempt(&download_lock, recorded.as_ref(), fault))?;
+        let described =
+            describe::describe_file(core, &user, &request.key, None, RequestUrgency::Immediate)
+                .inspect_err(|fault| self.note_failed_attempt(&download_lock, recorded.as_ref(), fault))?;
         let manifest = Arc::clone(&described.manifest);
         let total_bytes = manifest.geometry().length();
         let report = |done_bytes| {
@@ -344,16 +346,17 @@ impl Downloads {
         let core = self.core();
         let record = &recorded.record;
         let described =
-            describe::describe_file(core, &record.user, &record.key, urgency).map_err(|fault| {
-                match pending_after(&fault) {
-                    Some(_) => ResumeError::Transient(RecordedWait::for_description(fault)),
-                    None => ResumeError::Final(fault),
-                }
-            })?;
+            describe::describe_file(core, &record.user, &record.key, Some(record.content), urgency).map_err(
+                |fault| match (withdrawal_cause(&fault), pending_after(&fault)) {
+                    (Some(cause), _) => ResumeError::Final(ClientFault::from(&DownloadFailure::Withdrawn {
+                        cause,
+                        message: fault.message,
+                    })),
+                    (None, Some(_)) => ResumeError::Transient(RecordedWait::for_description(fault)),
+                    (None, None) => ResumeError::Final(fault),
+                },
+            )?;
         let manifest = Arc::clone(&described.manifest);
-        if manifest.proof().id() != record.content {
-            return Err(ResumeError::Final(other_content_fault(&record.key)));
-        }
         let request = DownloadRequest {
             key: record.key.clone(),
             destination: record.destination.clone(),
@@ -486,11 +489,4 @@ fn aborted_fault(core: &NodeCore, key: &GroupFile) -> ClientFault {
         format!("{key} was paused or cancelled while the file at its destination was being compared");
     ClientFault::new(ExitCause::Other, message)
         .fix("`show_downloads` shows its state; the same command compares the file again from its start")
-}
-
-fn other_content_fault(key: &GroupFile) -> ClientFault {
-    let message = format!("{key} has been replaced by another file since its download began");
-    let file = quote_key(key);
-    let fix = format!("`cancel {file}`, then `download_file {file} DEST` downloads the new file");
-    ClientFault::new(ExitCause::Other, message).fix(fix)
 }
