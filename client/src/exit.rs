@@ -163,12 +163,15 @@ impl From<StorageError> for ClientFault {
                 ExitCause::Usage
             }
             StorageErrorKind::NoSpace { .. } | StorageErrorKind::QuotaFull { .. } => ExitCause::DiskFull,
-            StorageErrorKind::Exists => ExitCause::Exists,
+            StorageErrorKind::Exists | StorageErrorKind::Claimed(_) => ExitCause::Exists,
             StorageErrorKind::Changed(_) => ExitCause::SourceChanged,
             StorageErrorKind::NotPermitted
             | StorageErrorKind::ReadOnly
             | StorageErrorKind::Locked
             | StorageErrorKind::Replaced
+            | StorageErrorKind::Moved(_)
+            | StorageErrorKind::DirectoryLost
+            | StorageErrorKind::ChangedOutside
             | StorageErrorKind::WrongOwner
             | StorageErrorKind::FlushFailed
             | StorageErrorKind::TooLongToWrite(_)
@@ -218,6 +221,7 @@ impl From<&DownloadFailure> for ClientFault {
             DownloadFailure::Exists { .. } => {
                 (ExitCause::Exists, "choose another destination, or add `--overwrite`")
             }
+            DownloadFailure::FileLost { advice, .. } => (ExitCause::LocalIo, *advice),
             DownloadFailure::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
             DownloadFailure::Withdrawn { cause: WithdrawalCause::Removed, .. } => (
                 ExitCause::NotFound,
@@ -285,6 +289,7 @@ mod tests {
         let failures = [
             (DownloadFailure::FalseManifest { found: "a".into(), stated: "b".into() }, ExitCause::Corrupt),
             (DownloadFailure::Exists { path: "/f".into(), part: "/p".into() }, ExitCause::Exists),
+            (DownloadFailure::FileLost { message: "m".into(), advice: "a" }, ExitCause::LocalIo),
             (DownloadFailure::Io("x".into()), ExitCause::LocalIo),
             (withdrawn(WithdrawalCause::Removed), ExitCause::NotFound),
             (withdrawn(WithdrawalCause::Replaced), ExitCause::NotFound),

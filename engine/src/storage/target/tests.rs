@@ -250,6 +250,84 @@ fn a_removed_partial_file_is_noticed() {
 }
 
 #[test]
+fn a_moved_or_removed_partial_file_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let inner = directory.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    let target = open(&inner, 3).unwrap();
+    target.examine().unwrap();
+    let moved = directory.path().canonicalize().unwrap().join("moved");
+    std::fs::rename(target.partial_path(), &moved).unwrap();
+    let error = target.examine().unwrap_err();
+    assert!(matches!(&error.kind, StorageErrorKind::Moved(path) if *path == moved), "{error}");
+    std::fs::remove_file(&moved).unwrap();
+    assert!(matches!(target.examine().unwrap_err().kind, StorageErrorKind::Replaced));
+    std::fs::remove_dir(&inner).unwrap();
+    assert!(matches!(target.examine().unwrap_err().kind, StorageErrorKind::DirectoryLost));
+}
+
+#[test]
+fn the_final_path_follows_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let (before, after) = (directory.path().join("before"), directory.path().join("after"));
+    std::fs::create_dir(&before).unwrap();
+    let target = open(&before, 4).unwrap();
+    target.write_piece(0, b"data").unwrap();
+    std::fs::rename(&before, &after).unwrap();
+    target.examine().unwrap();
+    assert_eq!(target.path(), after.canonicalize().unwrap().join("file"));
+    std::fs::rename(&after, &before).unwrap();
+    let path = target.finish(false).unwrap();
+    assert_eq!(path, before.canonicalize().unwrap().join("file"));
+    target.open_finished().unwrap().check_now().unwrap();
+}
+
+#[test]
+fn one_download_at_a_time_writes_to_a_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path(), 3).unwrap();
+    let other = || {
+        let destination = Destination::resolve(directory.path(), &FileName::new("file").unwrap()).unwrap();
+        let layout = TargetLayout { length: 3, reserved_ranges: &[] };
+        Target::open(destination, "group", Digest([10; 20]), layout)
+    };
+    let error = other().unwrap_err();
+    assert!(
+        matches!(&error.kind, StorageErrorKind::Claimed(part) if *part == first.partial_path()),
+        "{error}"
+    );
+    assert_eq!(names(directory.path()).len(), 1, "nothing is left of the second");
+    open_named(directory.path(), "file2", TargetLayout { length: 3, reserved_ranges: &[] }).unwrap();
+    first.release();
+    for _ in 0..LOCKED_LOOKS_MAX {
+        match other() {
+            Err(error) if matches!(error.kind, StorageErrorKind::Claimed(_)) => {
+                std::thread::park_timeout(LOCKED_LOOK_EVERY);
+            }
+            opened => return drop(opened.unwrap()),
+        }
+    }
+    panic!("a closed file keeps the path");
+}
+
+#[test]
+fn a_changed_partial_file_is_not_finished() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = open(directory.path(), 4).unwrap();
+    target.write_piece(0, b"data").unwrap();
+    let part = File::options().write(true).open(target.partial_path()).unwrap();
+    for change in [b"DATA".as_slice(), b""] {
+        part.set_len(change.len() as u64).unwrap();
+        part.write_all_at(change, 0).unwrap();
+        assert!(matches!(target.examine().unwrap_err().kind, StorageErrorKind::ChangedOutside));
+        assert!(matches!(target.finish(false).unwrap_err().kind, StorageErrorKind::ChangedOutside));
+        target.accept_changes().unwrap();
+        target.examine().unwrap();
+    }
+    assert_eq!(std::fs::read(target.finish(false).unwrap()).unwrap(), [0; 4], "it has its length again");
+}
+
+#[test]
 fn flushes_keep_failing_after_a_failure() {
     let directory = tempfile::tempdir().unwrap();
     let target = open(directory.path(), 3).unwrap();
