@@ -8,7 +8,7 @@ use std::fmt;
 use crate::printable::{escape_line, show_path};
 use engine::error::StartError;
 use engine::proto::manifest::BadFileName;
-use engine::stats::{DownloadFailure, WaitReason};
+use engine::stats::{DownloadFailure, WaitReason, WithdrawalCause};
 use engine::storage::error::{StorageError, StorageErrorKind};
 use serde::{Deserialize, Serialize};
 use tracker::api::failure::FailureCode;
@@ -223,6 +223,18 @@ impl From<&DownloadFailure> for ClientFault {
                 (ExitCause::Exists, "choose another destination, or add `--overwrite`")
             }
             DownloadFailure::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
+            DownloadFailure::Withdrawn { cause: WithdrawalCause::Removed, .. } => (
+                ExitCause::NotFound,
+                "`list_files GROUP` shows what there is; what was fetched stays beside the destination",
+            ),
+            DownloadFailure::Withdrawn { cause: WithdrawalCause::Replaced, .. } => (
+                ExitCause::NotFound,
+                "give the same command again to fetch what it is now; what was fetched of the other content stays beside \
+                 the destination",
+            ),
+            DownloadFailure::Withdrawn { cause: WithdrawalCause::NotMember, .. } => {
+                (ExitCause::NotAllowed, "`join_group GROUP`, then give the same command to resume")
+            }
         };
         ClientFault::new(exit, escape_line(&failure.to_string())).fix(fix)
     }
@@ -273,10 +285,14 @@ mod tests {
             assert_eq!(fault.exit, exit);
             assert!(fault.fix.is_some());
         }
+        let withdrawn = |cause| DownloadFailure::Withdrawn { cause, message: "x".into() };
         let failures = [
             (DownloadFailure::FalseManifest { found: "a".into(), stated: "b".into() }, ExitCause::Corrupt),
             (DownloadFailure::Exists { path: "/f".into(), part: "/p".into() }, ExitCause::Exists),
             (DownloadFailure::Io("x".into()), ExitCause::LocalIo),
+            (withdrawn(WithdrawalCause::Removed), ExitCause::NotFound),
+            (withdrawn(WithdrawalCause::Replaced), ExitCause::NotFound),
+            (withdrawn(WithdrawalCause::NotMember), ExitCause::NotAllowed),
         ];
         for (failure, exit) in failures {
             let fault = ClientFault::from(&failure);

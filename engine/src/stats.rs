@@ -147,6 +147,25 @@ pub enum DownloadFailure {
     /// The file cannot be completed on this disk.
     #[error("{0}")]
     Io(String),
+    /// The tracker no longer lets this node fetch the content. The partial file stays.
+    #[error("{message}")]
+    Withdrawn {
+        /// What became of it.
+        cause: WithdrawalCause,
+        /// The tracker's words.
+        message: String,
+    },
+}
+
+/// Why a tracker no longer lets a node fetch content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithdrawalCause {
+    /// The file is not listed any more.
+    Removed,
+    /// Other content is listed under its name.
+    Replaced,
+    /// The user is not a member of the group any more.
+    NotMember,
 }
 
 /// What held a download back for most of its time.

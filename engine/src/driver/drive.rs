@@ -12,7 +12,7 @@ use super::limits::{DISK_RETRY_MS, DRIVE_POLL_MS};
 use super::worker_state::WorkerState;
 use crate::proto::DisconnectReason;
 use crate::proto::units::PIECE_BYTES;
-use crate::stats::{DownloadPhase, WaitReason};
+use crate::stats::{DownloadFailure, DownloadPhase, WaitReason};
 
 /// Drives a download until its end.
 pub(crate) async fn drive_download(
@@ -37,7 +37,7 @@ pub(crate) async fn drive_download(
                 }
             }
             DriveStep::Cancelled => return cancel_download(&worker, &download),
-            DriveStep::Failed(failure) => return download.enter_phase(DownloadPhase::Failed(failure)),
+            DriveStep::Failed(failure) => return fail_download(&worker, &download, failure),
         }
         if let Some(share) = download.share() {
             share.wake_listeners();
@@ -81,6 +81,15 @@ fn retry_disk(worker: &WorkerState, download: &Arc<ActiveDownload>) {
     } else if has_space {
         download.storage_recovered();
     }
+}
+
+fn fail_download(worker: &WorkerState, download: &ActiveDownload, failure: DownloadFailure) {
+    if matches!(failure, DownloadFailure::Withdrawn { .. })
+        && let Some(share) = download.share()
+    {
+        worker.context.shares.remove_if_current(&share);
+    }
+    download.enter_phase(DownloadPhase::Failed(failure));
 }
 
 fn cancel_download(worker: &WorkerState, download: &ActiveDownload) {

@@ -36,7 +36,9 @@ use crate::proto::ticket::Ticket;
 use crate::proto::time::Moment;
 use crate::proto::transfer::{ReceivedPiece, Transfer};
 use crate::proto::units::{PieceIndex, PieceRange};
-use crate::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer, WaitReason};
+use crate::stats::{
+    DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer, WaitReason, WithdrawalCause,
+};
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::fingerprint::Fingerprint;
 use crate::storage::resume::ResumeJournal;
@@ -262,6 +264,11 @@ impl ActiveDownload {
     /// Ends the download; its own task removes the partial file.
     pub(crate) fn cancel(&self) {
         self.update_and_wake(|core, _| core.cancel());
+    }
+
+    /// Ends the download unless all pieces are held; its own task stops serving the partial file.
+    pub(crate) fn withdraw(&self, cause: WithdrawalCause, message: String) {
+        self.update_and_wake(|core, now| core.withdraw(now, cause, message));
     }
 
     /// Lets the transfer act on time, and says what the download's own task has to do. `local_stall`: a worker of this
