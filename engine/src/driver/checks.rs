@@ -34,6 +34,8 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
     if download.is_over() {
         return;
     }
+    let geometry = download.manifest.geometry();
+    download.begin_check(to_check.iter().map(|index| u64::from(geometry.piece_len(*index))).sum());
     let mut buffers = vec![vec![0; PIECE_BYTES as usize]; VERIFY_BATCH];
     for batch in to_check.chunks(VERIFY_BATCH) {
         // Each piece is read at its own index.

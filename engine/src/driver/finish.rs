@@ -169,6 +169,7 @@ fn hash_whole_file(
     }
     let source = download.target.reader()?;
     source.advise_sequential();
+    download.begin_check(length);
     let step = u64::from(PIECE_BYTES);
     let mut start = 0;
     while start < length {
@@ -177,6 +178,7 @@ fn hash_whole_file(
         }
         let end = (start + step).min(length);
         source.with_bytes(start..end, |bytes| pass.update(bytes))?;
+        download.add_checked(end - start);
         start = end;
     }
     Ok(Some(pass.finish()))

@@ -98,6 +98,12 @@ impl DownloadAnnouncer {
             self.collect_gained();
             self.report_suspects();
             let now = clock::now().duration_since(self.started_at);
+            let urgency = if self.run.take_retry() {
+                self.schedule.ask_at_once(now);
+                RequestUrgency::Immediate
+            } else {
+                RequestUrgency::Background
+            };
             let need = match &progress.phase {
                 DownloadPhase::Durable => return self.complete(),
                 DownloadPhase::Failed(failure) => {
@@ -115,7 +121,7 @@ impl DownloadAnnouncer {
                 _ => DownloadNeed::Nothing,
             };
             if self.schedule.peers_due(now, need) {
-                self.request_peers(now);
+                self.request_peers(now, urgency);
             }
             self.announce_gained(now);
         }
@@ -142,14 +148,14 @@ impl DownloadAnnouncer {
         trackers.request_as::<IgnoredAny>(&self.run.user, command, RequestUrgency::Background).map(drop)
     }
 
-    fn request_peers(&mut self, now: Duration) {
+    fn request_peers(&mut self, now: Duration, urgency: RequestUrgency) {
         let core = &self.shares.core;
         let command = Command::GetPeers {
             file: self.run.key.clone(),
             content: Some(self.run.content()),
             peer_key: Some(core.peer.key()),
         };
-        match core.trackers.request_as::<PeersAnswer>(&self.run.user, command, RequestUrgency::Background) {
+        match core.trackers.request_as::<PeersAnswer>(&self.run.user, command, urgency) {
             Ok((answer, _)) => {
                 core.trackers.learn_time(answer.server_time);
                 if let Some(ticket) = answer.ticket
@@ -317,13 +323,18 @@ impl AnnounceSchedule {
         }
     }
 
+    /// Makes the next request for peers due now, and starts the pauses over.
+    fn ask_at_once(&mut self, now: Duration) {
+        self.peers_pause = Duration::from_millis(limits::PEERS_FIRST_MS);
+        self.peers_at = now;
+    }
+
     /// Whether to ask for peers and a ticket now. If so, sets the time of the next request.
     fn peers_due(&mut self, now: Duration, need: DownloadNeed) -> bool {
         let is_new_need = need != DownloadNeed::Nothing && self.need == DownloadNeed::Nothing;
         self.need = need;
         if is_new_need {
-            self.peers_pause = Duration::from_millis(limits::PEERS_FIRST_MS);
-            self.peers_at = now;
+            self.ask_at_once(now);
         }
         if now < self.peers_at {
             return false;
@@ -383,6 +394,15 @@ mod tests {
         peer_requests(&mut schedule, DownloadNeed::Nothing, 0, 63_000);
         let asked = peer_requests(&mut schedule, DownloadNeed::Peers, 63_000, 68_000);
         assert_eq!(asked, [63_000, 64_000, 66_000]);
+    }
+
+    #[test]
+    fn a_retry_asks_at_once_and_starts_the_pauses_over() {
+        let mut schedule = AnnounceSchedule::new();
+        peer_requests(&mut schedule, DownloadNeed::Peers, 0, 80_000);
+        schedule.ask_at_once(Duration::from_millis(80_500));
+        let asked = peer_requests(&mut schedule, DownloadNeed::Peers, 80_500, 84_500);
+        assert_eq!(asked, [80_500, 81_500, 83_500]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use engine::stats::DownloadPhase;
 use tracker::api::GroupFile;
 
 use super::compare::CompareProgress;
-use super::recorded::RecordedDownload;
+use super::recorded::{NodeSituation, RecordedDownload};
 use super::running::DownloadRun;
 use crate::ipc::rows::TransferRow;
 use crate::node::disk::records::{DownloadRecord, RecordId};
@@ -80,11 +80,11 @@ impl DownloadState {
         }
     }
 
-    fn row(&self, user: Option<&str>) -> TransferRow {
+    fn row(&self, situation: NodeSituation<'_>) -> TransferRow {
         match self {
             DownloadState::Comparing { progress, .. } => progress.row(),
-            DownloadState::Recorded(recorded) => recorded.row(user),
-            DownloadState::Replacing { before, .. } => before.row(user),
+            DownloadState::Recorded(recorded) => recorded.row(situation),
+            DownloadState::Replacing { before, .. } => before.row(situation),
             DownloadState::Running(run) => run.row(),
         }
     }
@@ -265,16 +265,16 @@ impl DownloadTable {
         self.states().iter().filter(|state| state.is_on_record()).count()
     }
 
-    /// The rows of all downloads. `user` is the logged-in user. Order: first the recorded downloads, then the
-    /// runs by start, then the downloads that are being compared and not on record yet.
-    pub(super) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
+    /// The rows of all downloads. Order: first the recorded downloads, then the runs by start, then the downloads
+    /// that are being compared and not on record yet.
+    pub(super) fn rows(&self, situation: NodeSituation<'_>) -> Vec<TransferRow> {
         let mut states = self.states();
         states.sort_by_key(|state| match (state.recorded(), state.run()) {
             (Some(_), _) => 0,
             (None, Some(_)) => 1,
             (None, None) => 2,
         });
-        states.iter().map(|state| state.row(user)).collect()
+        states.iter().map(|state| state.row(situation)).collect()
     }
 
     /// A copy of all states. The callers query the engine, which they must not do under the table's lock.
@@ -306,7 +306,7 @@ mod tests {
             failed: None,
             replaced: None,
         };
-        RecordedDownload { id: RecordId::new().unwrap(), record, waiting_for: None }
+        RecordedDownload { id: RecordId::new().unwrap(), record, wait: None }
     }
 
     fn comparison(key: &GroupFile) -> Arc<CompareProgress> {
@@ -317,7 +317,8 @@ mod tests {
     }
 
     fn states(table: &DownloadTable) -> Vec<(String, TransferState)> {
-        table.rows(Some("u")).into_iter().map(|row| (row.group, row.state)).collect()
+        let situation = NodeSituation { user: Some("u"), resumes_recorded: true };
+        table.rows(situation).into_iter().map(|row| (row.group, row.state)).collect()
     }
 
     #[test]

@@ -144,6 +144,16 @@ impl DownloadCore {
         }
     }
 
+    /// Calls all usable peers at once. The reason why the download waited is not shown any more: the calls will tell.
+    pub(super) fn retry(&mut self, now: Moment) {
+        if !self.can_fetch() {
+            return;
+        }
+        self.with_transfer(|transfer| transfer.retry_peers(now));
+        self.phase = self.phase_for(self.transfer.status());
+        self.version += 1;
+    }
+
     pub(super) fn cancel(&mut self) {
         self.intent = UserIntent::Cancel;
     }
@@ -173,7 +183,7 @@ impl DownloadCore {
 
     pub(super) fn finish_check(&mut self, now: Moment) {
         self.is_checking = false;
-        self.meter.restart_rate(now);
+        self.meter.end_check(now);
         self.with_transfer(Transfer::finish_restore);
         self.fetch_if_possible(now);
     }
@@ -228,9 +238,20 @@ impl DownloadCore {
         self.transfer.held().is_full()
     }
 
+    pub(super) fn begin_check(&mut self, now: Moment, total_bytes: u64) {
+        self.meter.begin_check(now, total_bytes);
+        self.version += 1;
+    }
+
+    pub(super) fn add_checked(&mut self, now: Moment, bytes: u64) {
+        self.meter.add_checked(now, bytes);
+        self.version += 1;
+    }
+
     /// Adds pieces of an earlier attempt, or copies of held pieces; then `checked_bytes` is 0. Only the former count as
     /// resumed.
-    pub(super) fn pieces_found(&mut self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
+    pub(super) fn pieces_found(&mut self, now: Moment, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
+        self.meter.add_checked(now, checked_bytes);
         let before = self.transfer.counts().verified_bytes;
         self.with_transfer(|transfer| {
             pieces.iter().for_each(|(index, link_matches)| transfer.restore_piece(*index, *link_matches));
@@ -329,6 +350,7 @@ impl DownloadCore {
             duplicate_bytes: counts.duplicate_bytes,
             resumed_bytes: meter.resumed_bytes,
             checked_bytes: meter.checked_bytes,
+            check: meter.check,
             verified_bytes_per_s: meter.bytes_per_s(now),
             peers: self.transfer.open_peers(),
             sequential_passes: meter.sequential_passes,

@@ -211,7 +211,17 @@ impl ActiveDownload {
     /// Adds pieces found by hashing `checked_bytes` of an earlier attempt, or copies of held pieces; then
     /// `checked_bytes` is 0. Each comes with whether its link matches.
     pub(crate) fn pieces_found(&self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
-        self.update_and_wake(|core, _| core.pieces_found(pieces, checked_bytes));
+        self.update_and_wake(|core, now| core.pieces_found(now, pieces, checked_bytes));
+    }
+
+    /// A check of `total_bytes` on the disk begins.
+    pub(crate) fn begin_check(&self, total_bytes: u64) {
+        self.update_phase(|core, now| core.begin_check(now, total_bytes));
+    }
+
+    /// The pass over the whole file has hashed more bytes.
+    pub(crate) fn add_checked(&self, bytes: u64) {
+        self.update_phase(|core, now| core.add_checked(now, bytes));
     }
 
     /// Ends the check of an earlier attempt's pieces. Missing pieces are fetched from now on.
@@ -259,6 +269,12 @@ impl ActiveDownload {
     /// Fetches again after a pause.
     pub(crate) fn resume(&self) {
         self.update_and_wake(DownloadCore::resume);
+    }
+
+    /// Calls all usable peers at once.
+    pub(crate) fn retry(&self) {
+        self.update_phase(DownloadCore::retry);
+        self.wake.notify_one();
     }
 
     /// Ends the download; its own task removes the partial file.
