@@ -106,6 +106,10 @@ impl ClientFault {
         };
         let shown = show_path(path);
         match system_limit(source) {
+            // Where to make room is known better by callers.
+            Some(kind) if exit == ExitCause::DiskFull => {
+                ClientFault::new(exit, format!("cannot {what} {shown}: {kind}"))
+            }
             Some(kind) => ClientFault::new(exit, format!("cannot {what} {shown}: {kind}")).fix(kind.advice()),
             None => ClientFault::new(exit, format!("cannot {what} {shown}: {source}")),
         }
@@ -329,7 +333,8 @@ mod tests {
         let files = of(rustix::io::Errno::MFILE.raw_os_error());
         assert!(files.message.contains("`ulimit -n`"), "{files}");
         assert!(files.fix.is_some_and(|fix| fix.contains("ulimit -n 65536")));
-        let denied = of(rustix::io::Errno::ACCESS.raw_os_error());
-        assert_eq!(denied.fix.as_deref(), Some("make room"));
+        for errno in [rustix::io::Errno::ACCESS, rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
+            assert_eq!(of(errno.raw_os_error()).fix.as_deref(), Some("make room"), "{errno}");
+        }
     }
 }

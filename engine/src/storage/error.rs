@@ -102,7 +102,7 @@ pub enum StorageErrorKind {
     #[error("the name is too long for the filesystem")]
     NameTooLong,
     /// The file has this many bytes, more than Shoal can share.
-    #[error("{} are more than the {} that a file may have", format_size(*.0), format_size(MAX_FILE_BYTES))]
+    #[error("{0} bytes are more than the {MAX_FILE_BYTES} that a file may have")]
     TooLong(u64),
     /// The disk is full.
     #[error("{}", describe_lack(*needed, *free))]
