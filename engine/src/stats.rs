@@ -144,6 +144,14 @@ pub enum DownloadFailure {
         /// The complete partial file.
         part: PathBuf,
     },
+    /// The partial file was deleted, moved or replaced, or its directory is gone.
+    #[error("{message}")]
+    FileLost {
+        /// What happened to which file.
+        message: String,
+        /// What the user can do about it.
+        advice: &'static str,
+    },
     /// The file cannot be completed on this disk.
     #[error("{0}")]
     Io(String),

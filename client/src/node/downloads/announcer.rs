@@ -9,7 +9,7 @@
 //! that has just run out of peers asks at once. Pieces are announced at most once each `ANNOUNCE_EVERY_MS`. A
 //! ticket is renewed after two thirds of its life, or when the download waits for one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -36,6 +36,8 @@ use crate::printable::show_path;
 struct DownloadAnnouncer {
     shares: Arc<Shares>,
     run: Arc<DownloadRun>,
+    /// The final path at the last check.
+    path: PathBuf,
     schedule: AnnounceSchedule,
     started_at: Instant,
     /// Pieces that this run has verified.
@@ -81,6 +83,7 @@ impl DownloadAnnouncer {
         DownloadAnnouncer {
             epoch: shares.core.trackers.status().epoch,
             shares,
+            path: run.download.progress().path,
             run,
             schedule: AnnounceSchedule::new(),
             started_at: clock::now(),
@@ -97,6 +100,7 @@ impl DownloadAnnouncer {
             version = progress.version;
             self.collect_gained();
             self.report_suspects();
+            self.record_moved_destination(&progress.path);
             let now = clock::now().duration_since(self.started_at);
             let urgency = if self.run.take_retry() {
                 self.schedule.ask_at_once(now);
@@ -131,6 +135,23 @@ impl DownloadAnnouncer {
         for piece in self.run.download.take_gained().into_iter().flat_map(PieceRange::indices) {
             self.gained.insert(piece);
             self.unannounced.insert(piece);
+        }
+    }
+
+    /// Another program may have moved the directory of the destination. A restart of this node looks there.
+    fn record_moved_destination(&mut self, path: &Path) {
+        if self.path == path {
+            return;
+        }
+        let core = &self.shares.core;
+        core.notices.post(&format!(
+            "the destination of {} was moved: it is now {}",
+            self.run.key,
+            path.display()
+        ));
+        self.path = path.to_owned();
+        if let Err(fault) = self.run.update_record(core, |record| record.destination = path.to_owned()) {
+            core.notices.post(&fault.message);
         }
     }
 

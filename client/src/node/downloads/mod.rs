@@ -140,6 +140,7 @@ impl Downloads {
         }
         self.check_limit()?;
         let recorded = matching::matching_record(&self.table, request, &user)?;
+        compare::refuse_claimed_destination(request, self.table.other_destinations(&request.key))?;
         let described =
             describe::describe_file(core, &user, &request.key, None, RequestUrgency::Immediate)
                 .inspect_err(|fault| self.note_failed_attempt(&download_lock, recorded.as_ref(), fault))?;
@@ -153,9 +154,10 @@ impl Downloads {
         };
         match self.compare(&download_lock, request, &manifest, &report)? {
             CompareOutcome::Vacant => {}
-            CompareOutcome::Identical(path) => {
+            CompareOutcome::Identical(path, fingerprint) => {
                 if let Some(recorded) = recorded {
-                    self.complete_existing(&mut download_lock, &recorded, &path, &manifest)?;
+                    let found = (path.as_path(), fingerprint);
+                    self.complete_existing(&mut download_lock, &recorded, found, &manifest)?;
                 }
                 let size_bytes = path.metadata().map_or(total_bytes, |found| found.len());
                 return Ok(StartOutcome::AlreadyComplete { path, size_bytes });
@@ -377,8 +379,8 @@ impl Downloads {
                 .launch(download_lock, &recorded.id, record.clone(), described)
                 .map(drop)
                 .map_err(classify_fault),
-            CompareOutcome::Identical(path) => self
-                .complete_existing(download_lock, recorded, &path, &manifest)
+            CompareOutcome::Identical(path, fingerprint) => self
+                .complete_existing(download_lock, recorded, (&path, fingerprint), &manifest)
                 .map_err(|fault| ResumeError::Transient(RecordedWait::for_start(fault))),
             CompareOutcome::Aborted => Err(ResumeError::Preempted),
         }
@@ -390,12 +392,10 @@ impl Downloads {
         &self,
         download_lock: &mut DownloadLock<'_>,
         recorded: &RecordedDownload,
-        path: &Path,
+        (path, fingerprint): (&Path, Fingerprint),
         manifest: &Manifest,
     ) -> Result<(), ClientFault> {
         let core = self.core();
-        let fingerprint = Fingerprint::at(path)
-            .map_err(|error| ClientFault::io("look at", path, &error).default_fix("check the path"))?;
         let DownloadRecord { key, user, .. } = &recorded.record;
         {
             let _share_lock = download_lock.lock_share()?;

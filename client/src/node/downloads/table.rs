@@ -13,6 +13,7 @@
 //! ([`DownloadLock`]). There are two exceptions: the engine ends a run at any time, and a cancelled run is
 //! removed without the lock.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use engine::lock::lock;
@@ -86,6 +87,18 @@ impl DownloadState {
             DownloadState::Recorded(recorded) => recorded.row(situation),
             DownloadState::Replacing { before, .. } => before.row(situation),
             DownloadState::Running(run) => run.row(),
+        }
+    }
+
+    /// The destination that no other download may have: a file or a directory. `None` once it has ended.
+    fn claimed_destination(&self) -> Option<PathBuf> {
+        match self {
+            DownloadState::Comparing { progress, .. } => Some(progress.row().path),
+            DownloadState::Recorded(recorded) => {
+                recorded.record.failed.is_none().then(|| recorded.record.destination.clone())
+            }
+            DownloadState::Replacing { before, .. } => before.claimed_destination(),
+            DownloadState::Running(run) => (!run.has_ended()).then(|| run.download.progress().path),
         }
     }
 
@@ -248,6 +261,14 @@ impl DownloadTable {
             DownloadState::Comparing { progress, .. } => Some(progress.row()),
             _ => None,
         }
+    }
+
+    /// The destinations of all other downloads than that of `key`, except ended ones.
+    pub(super) fn other_destinations(&self, key: &GroupFile) -> Vec<(GroupFile, PathBuf)> {
+        let slots: Vec<_> =
+            lock(&self.slots).iter().map(|slot| (slot.key.clone(), slot.state.clone())).collect();
+        let others = slots.into_iter().filter(|(other, _)| other != key);
+        others.filter_map(|(other, state)| Some((other, state.claimed_destination()?))).collect()
     }
 
     /// All runs, including those that have ended.
