@@ -8,7 +8,7 @@ use std::fmt;
 use crate::printable::{escape_line, show_path};
 use engine::error::StartError;
 use engine::proto::manifest::BadFileName;
-use engine::stats::{DownloadFailure, WaitReason};
+use engine::stats::{DownloadFailure, WaitReason, WithdrawalCause};
 use engine::storage::error::{StorageError, StorageErrorKind};
 use serde::{Deserialize, Serialize};
 use tracker::api::failure::FailureCode;
@@ -106,6 +106,10 @@ impl ClientFault {
         };
         let shown = show_path(path);
         match system_limit(source) {
+            // Where to make room is known better by callers.
+            Some(kind) if exit == ExitCause::DiskFull => {
+                ClientFault::new(exit, format!("cannot {what} {shown}: {kind}"))
+            }
             Some(kind) => ClientFault::new(exit, format!("cannot {what} {shown}: {kind}")).fix(kind.advice()),
             None => ClientFault::new(exit, format!("cannot {what} {shown}: {source}")),
         }
@@ -163,12 +167,15 @@ impl From<StorageError> for ClientFault {
                 ExitCause::Usage
             }
             StorageErrorKind::NoSpace { .. } | StorageErrorKind::QuotaFull { .. } => ExitCause::DiskFull,
-            StorageErrorKind::Exists => ExitCause::Exists,
+            StorageErrorKind::Exists | StorageErrorKind::Claimed(_) => ExitCause::Exists,
             StorageErrorKind::Changed(_) => ExitCause::SourceChanged,
             StorageErrorKind::NotPermitted
             | StorageErrorKind::ReadOnly
             | StorageErrorKind::Locked
             | StorageErrorKind::Replaced
+            | StorageErrorKind::Moved(_)
+            | StorageErrorKind::DirectoryLost
+            | StorageErrorKind::ChangedOutside
             | StorageErrorKind::WrongOwner
             | StorageErrorKind::FlushFailed
             | StorageErrorKind::TooLongToWrite(_)
@@ -222,7 +229,20 @@ impl From<&DownloadFailure> for ClientFault {
             DownloadFailure::Exists { .. } => {
                 (ExitCause::Exists, "choose another destination, or add `--overwrite`")
             }
+            DownloadFailure::FileLost { advice, .. } => (ExitCause::LocalIo, *advice),
             DownloadFailure::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
+            DownloadFailure::Withdrawn { cause: WithdrawalCause::Removed, .. } => (
+                ExitCause::NotFound,
+                "`list_files GROUP` shows what there is; what was fetched stays beside the destination",
+            ),
+            DownloadFailure::Withdrawn { cause: WithdrawalCause::Replaced, .. } => (
+                ExitCause::NotFound,
+                "give the same command again to fetch what it is now; what was fetched of the other content stays beside \
+                 the destination",
+            ),
+            DownloadFailure::Withdrawn { cause: WithdrawalCause::NotMember, .. } => {
+                (ExitCause::NotAllowed, "`join_group GROUP`, then give the same command to resume")
+            }
         };
         ClientFault::new(exit, escape_line(&failure.to_string())).fix(fix)
     }
@@ -274,10 +294,15 @@ mod tests {
             assert_eq!(fault.exit, exit);
             assert!(fault.fix.is_some());
         }
+        let withdrawn = |cause| DownloadFailure::Withdrawn { cause, message: "x".into() };
         let failures = [
             (DownloadFailure::FalseManifest { found: "a".into(), stated: "b".into() }, ExitCause::Corrupt),
             (DownloadFailure::Exists { path: "/f".into(), part: "/p".into() }, ExitCause::Exists),
+            (DownloadFailure::FileLost { message: "m".into(), advice: "a" }, ExitCause::LocalIo),
             (DownloadFailure::Io("x".into()), ExitCause::LocalIo),
+            (withdrawn(WithdrawalCause::Removed), ExitCause::NotFound),
+            (withdrawn(WithdrawalCause::Replaced), ExitCause::NotFound),
+            (withdrawn(WithdrawalCause::NotMember), ExitCause::NotAllowed),
         ];
         for (failure, exit) in failures {
             let fault = ClientFault::from(&failure);
@@ -313,7 +338,8 @@ mod tests {
         let files = of(rustix::io::Errno::MFILE.raw_os_error());
         assert!(files.message.contains("`ulimit -n`"), "{files}");
         assert!(files.fix.is_some_and(|fix| fix.contains("ulimit -n 65536")));
-        let denied = of(rustix::io::Errno::ACCESS.raw_os_error());
-        assert_eq!(denied.fix.as_deref(), Some("make room"));
+        for errno in [rustix::io::Errno::ACCESS, rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
+            assert_eq!(of(errno.raw_os_error()).fix.as_deref(), Some("make room"), "{errno}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::proto::action::NamedPeer;
 use crate::proto::manifest::FileKey;
 use crate::proto::ticket::Ticket;
 use crate::proto::units::PieceRange;
-use crate::stats::{DownloadProgress, SuspectPeer};
+use crate::stats::{DownloadProgress, SuspectPeer, WithdrawalCause};
 use crate::storage::fingerprint::Fingerprint;
 
 /// A running download. Cheap to clone; dropping it does not stop the download.
@@ -50,9 +50,20 @@ impl Download {
         self.active.resume();
     }
 
+    /// Calls all usable peers at once, without their pauses. Does nothing while the download is paused.
+    pub fn retry(&self) {
+        self.active.retry();
+    }
+
     /// Ends the download and removes the partial file.
     pub fn cancel(&self) {
         self.active.cancel();
+    }
+
+    /// Ends the download, unless all pieces are held: the tracker no longer lets this node fetch the content. The partial
+    /// file stays and is no longer served.
+    pub fn withdraw(&self, cause: WithdrawalCause, message: String) {
+        self.active.withdraw(cause, message);
     }
 
     /// A snapshot of phase and figures.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::config::{EngineConfig, WORKERS_MAX};
 use crate::download::Download;
 use crate::driver::{
-    self, ActiveDownload, EngineWorkers, IoKind, NodeContext, Share, TicketTrust, WorkerJob, WorkerMessage,
+    self, ActiveDownload, EngineWorkers, IoKind, NodeContext, Share, WorkerJob, WorkerMessage,
 };
 use crate::error::StartError;
 use crate::hash::{FileHasher, Hasher};
@@ -25,7 +25,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
 use crate::proto::hashes::Sha1Value;
 use crate::proto::manifest::{FileKey, FileName, Manifest};
-use crate::proto::ticket::{PeerKey, Ticket, TrackerKey};
+use crate::proto::ticket::{PeerKey, Ticket, TrackerKey, UnixSeconds};
 use crate::proto::units::PieceIndex;
 use crate::stats::{ShareStatus, ZeroCopySends};
 use crate::storage::error::{SourceChange, StorageError, StorageErrorKind, StorageOperation};
@@ -154,9 +154,9 @@ impl Engine {
         self.context.hasher.kind().name()
     }
 
-    /// Sets the key that signs valid tickets. `clock_offset_s` is the tracker's time minus this machine's, in seconds.
-    pub fn set_trust(&self, key: TrackerKey, clock_offset_s: i64) {
-        self.context.set_trust(TicketTrust { key, clock_offset_s });
+    /// Sets the key that signs valid tickets, and the tracker's present time of day.
+    pub fn set_trust(&self, key: TrackerKey, now: UnixSeconds) {
+        self.context.set_trust(key, now);
     }
 
     /// Hashes a file for upload, reading it once; blocks. `progress` gets the bytes hashed so far.

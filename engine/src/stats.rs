@@ -170,9 +170,36 @@ pub enum DownloadFailure {
         /// The complete partial file.
         part: PathBuf,
     },
+    /// The partial file was deleted, moved or replaced, or its directory is gone.
+    #[error("{message}")]
+    FileLost {
+        /// What happened to which file.
+        message: String,
+        /// What the user can do about it.
+        advice: &'static str,
+    },
     /// The file cannot be completed on this disk.
     #[error("{0}")]
     Io(String),
+    /// The tracker no longer lets this node fetch the content. The partial file stays.
+    #[error("{message}")]
+    Withdrawn {
+        /// What became of it.
+        cause: WithdrawalCause,
+        /// The tracker's words.
+        message: String,
+    },
+}
+
+/// Why a tracker no longer lets a node fetch content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithdrawalCause {
+    /// The file is not listed any more.
+    Removed,
+    /// Other content is listed under its name.
+    Replaced,
+    /// The user is not a member of the group any more.
+    NotMember,
 }
 
 /// What held a download back for most of its time.
@@ -199,6 +226,15 @@ impl std::fmt::Display for Bottleneck {
     }
 }
 
+/// A check of bytes on the disk that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckProgress {
+    /// Bytes hashed.
+    pub done_bytes: u64,
+    /// Bytes to hash.
+    pub total_bytes: u64,
+}
+
 /// Phase and figures of a download.
 #[derive(Clone, Debug)]
 pub struct DownloadProgress {
@@ -218,7 +254,9 @@ pub struct DownloadProgress {
     pub resumed_bytes: u64,
     /// Bytes of an earlier attempt that were hashed at the start.
     pub checked_bytes: u64,
-    /// Verified bytes a second, over the last seconds.
+    /// The check of bytes on the disk, while it runs.
+    pub check: Option<CheckProgress>,
+    /// Verified bytes a second over the last seconds; while a check runs, hashed bytes a second.
     pub verified_bytes_per_s: u64,
     /// Connected peers.
     pub peers: usize,

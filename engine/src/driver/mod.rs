@@ -6,7 +6,7 @@
 //!        │    │ jobs         verify     hashes and writes pieces   ─► download ─► Transfer (proto)
 //!        │    └───────────── drive      a download's own task      ─────┘  └────► Target, ResumeJournal (storage)
 //!        │                    finish        last steps of a download      ┐
-//!        │                    checks        earlier attempts, zero pieces ├ threads of their own
+//!        │                    checks        the partial file, zero pieces ├ threads of their own
 //!        │                    flush, rewrite   durability, records        ┘
 //!        └─ worker_state: one worker's connections       context: what all workers share
 //! ```
@@ -46,7 +46,7 @@ mod zero_copy;
 
 pub(crate) use backend::IoKind;
 pub(crate) use checks::{start_check, start_zero_pieces};
-pub(crate) use context::{NodeContext, TicketTrust};
+pub(crate) use context::NodeContext;
 pub(crate) use download::{ActiveDownload, open_files};
 pub(crate) use flush::record_on_stop;
 pub(crate) use jobs::{EngineWorkers, WorkerJob, WorkerMessage};

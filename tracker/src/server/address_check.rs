@@ -1,7 +1,7 @@
 //! Calls a node back at the address under which it is listed, on worker threads, and has it prove its key.
 //!
 //! Only the address of the session that asks is called, which [`share_address`](crate::api::address::share_address) ties to
-//! the IP of its connection: no client can have another machine called. A call has a deadline, whatever the other side sends.
+//! the IP of its connection: no client can have another machine called. A call has a deadline, even when the other side sends a byte now and then.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};

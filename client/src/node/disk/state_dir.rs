@@ -7,6 +7,7 @@
 //!                session.json  the logged-in user, and the token (0600)
 //!                trackers      the trackers of the last login, a line `HOST:PORT` for each
 //!                port          port on which the last node listened for peers
+//!                tracker_time.json   what a tracker told of its time
 //!                history       lines typed at the prompt (0600)
 //!                shares/, downloads/   records of shares and downloads (`records`)
 //! ```
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::private::{self, LOCK};
 pub(crate) use super::private::{DirectoryAccess, check_directory, unusable_fault};
 use crate::exit::{ClientFault, ExitCause};
+use crate::node::tracker_time::ToldTime;
 use crate::printable::show_path;
 use crate::quoting;
 
@@ -36,6 +38,7 @@ const KEY: &str = "node.key";
 const SESSION: &str = "session.json";
 const TRACKERS: &str = "trackers";
 const PORT: &str = "port";
+const TRACKER_TIME: &str = "tracker_time.json";
 const HISTORY: &str = "history";
 
 /// Longest path of a Unix socket, in bytes: `sun_path` has 108, with the final zero. A limit of the system,
@@ -188,6 +191,21 @@ impl StateDir {
     /// It cannot be written.
     pub(crate) fn save_port(&self, port: u16) -> Result<(), ClientFault> {
         self.write_file(PORT, format!("{port}\n").as_bytes())
+    }
+
+    /// The time that a tracker told last, as far as it was saved. A file that cannot be parsed counts as none.
+    pub(crate) fn told_time(&self) -> Option<ToldTime> {
+        serde_json::from_slice(&private::read_file(&self.path.join(TRACKER_TIME)).ok()?).ok()
+    }
+
+    /// Saves the time that a tracker told.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn save_told_time(&self, told: &ToldTime) -> Result<(), ClientFault> {
+        let bytes = serde_json::to_vec(told)
+            .map_err(|error| ClientFault::new(ExitCause::Other, error.to_string()))?;
+        self.write_file(TRACKER_TIME, &bytes)
     }
 
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), ClientFault> {

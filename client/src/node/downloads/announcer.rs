@@ -2,13 +2,14 @@
 //! end makes the file a share.
 //!
 //! Always true: a download goes on without a tracker; it only finds no new peers. A failed announcement is
-//! sent again later. After the tracker's epoch changes, all gained pieces are announced again.
+//! sent again later. After the tracker's epoch changes, all gained pieces are announced again. Each request names
+//! the content; a tracker that no longer grants it ends the download.
 //!
 //! Times: the pauses between requests for peers double from `PEERS_FIRST_MS` to `PEERS_MAX_MS`; a download
 //! that has just run out of peers asks at once. Pieces are announced at most once each `ANNOUNCE_EVERY_MS`. A
 //! ticket is renewed after two thirds of its life, or when the download waits for one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use super::running::DownloadRun;
 use crate::clock;
 use crate::exit::ClientFault;
 use crate::limits;
+use crate::node::retry_policy::withdrawal_cause;
 use crate::node::shares::{self, ShareOrigin, ShareState, Shares};
 use crate::node::trackers::RequestUrgency;
 use crate::printable::show_path;
@@ -34,6 +36,8 @@ use crate::printable::show_path;
 struct DownloadAnnouncer {
     shares: Arc<Shares>,
     run: Arc<DownloadRun>,
+    /// The final path at the last check.
+    path: PathBuf,
     schedule: AnnounceSchedule,
     started_at: Instant,
     /// Pieces that this run has verified.
@@ -79,6 +83,7 @@ impl DownloadAnnouncer {
         DownloadAnnouncer {
             epoch: shares.core.trackers.status().epoch,
             shares,
+            path: run.download.progress().path,
             run,
             schedule: AnnounceSchedule::new(),
             started_at: clock::now(),
@@ -95,7 +100,14 @@ impl DownloadAnnouncer {
             version = progress.version;
             self.collect_gained();
             self.report_suspects();
+            self.record_moved_destination(&progress.path);
             let now = clock::now().duration_since(self.started_at);
+            let urgency = if self.run.take_retry() {
+                self.schedule.ask_at_once(now);
+                RequestUrgency::Immediate
+            } else {
+                RequestUrgency::Background
+            };
             let need = match &progress.phase {
                 DownloadPhase::Durable => return self.complete(),
                 DownloadPhase::Failed(failure) => {
@@ -103,21 +115,17 @@ impl DownloadAnnouncer {
                     return self.report_stopped();
                 }
                 DownloadPhase::Cancelled => return self.report_stopped(),
-                DownloadPhase::Paused => {
-                    // A paused download still serves its pieces.
-                    self.announce_gained(now);
-                    continue;
-                }
                 DownloadPhase::Waiting(
                     WaitReason::NoPeers { .. }
                     | WaitReason::BadPieces { .. }
                     | WaitReason::SourceChanged { .. },
                 ) => DownloadNeed::Peers,
                 DownloadPhase::Waiting(WaitReason::Ticket) => DownloadNeed::Ticket,
+                // A paused download too has to know whether its content is still listed.
                 _ => DownloadNeed::Nothing,
             };
             if self.schedule.peers_due(now, need) {
-                self.request_peers(now);
+                self.request_peers(now, urgency);
             }
             self.announce_gained(now);
         }
@@ -127,6 +135,23 @@ impl DownloadAnnouncer {
         for piece in self.run.download.take_gained().into_iter().flat_map(PieceRange::indices) {
             self.gained.insert(piece);
             self.unannounced.insert(piece);
+        }
+    }
+
+    /// Another program may have moved the directory of the destination. A restart of this node looks there.
+    fn record_moved_destination(&mut self, path: &Path) {
+        if self.path == path {
+            return;
+        }
+        let core = &self.shares.core;
+        core.notices.post(&format!(
+            "the destination of {} was moved: it is now {}",
+            self.run.key,
+            path.display()
+        ));
+        self.path = path.to_owned();
+        if let Err(fault) = self.run.update_record(core, |record| record.destination = path.to_owned()) {
+            core.notices.post(&fault.message);
         }
     }
 
@@ -144,10 +169,14 @@ impl DownloadAnnouncer {
         trackers.request_as::<IgnoredAny>(&self.run.user, command, RequestUrgency::Background).map(drop)
     }
 
-    fn request_peers(&mut self, now: Duration) {
+    fn request_peers(&mut self, now: Duration, urgency: RequestUrgency) {
         let core = &self.shares.core;
-        let command = Command::GetPeers { file: self.run.key.clone(), peer_key: Some(core.peer.key()) };
-        match core.trackers.request_as::<PeersAnswer>(&self.run.user, command, RequestUrgency::Background) {
+        let command = Command::GetPeers {
+            file: self.run.key.clone(),
+            content: Some(self.run.content()),
+            peer_key: Some(core.peer.key()),
+        };
+        match core.trackers.request_as::<PeersAnswer>(&self.run.user, command, urgency) {
             Ok((answer, _)) => {
                 core.trackers.learn_time(answer.server_time);
                 if let Some(ticket) = answer.ticket
@@ -157,7 +186,10 @@ impl DownloadAnnouncer {
                 }
                 self.run.download.add_peers(describe::connectable_peers(&answer.peers));
             }
-            Err(fault) => tracing::info!("no new peers for {}: {fault}", self.run.key),
+            Err(fault) => {
+                tracing::info!("no new peers for {}: {fault}", self.run.key);
+                self.end_if_withdrawn(&fault);
+            }
         }
     }
 
@@ -175,13 +207,24 @@ impl DownloadAnnouncer {
         let mut ranges = self.unannounced.ranges();
         ranges.truncate(RANGES_PER_MESSAGE);
         let gained = GainedPieces::Ranges(ranges.clone());
-        match self.request(Command::UpdatePieces { file: self.run.key.clone(), gained }) {
+        let (file, content) = (self.run.key.clone(), Some(self.run.content()));
+        match self.request(Command::UpdatePieces { file, content, gained }) {
             Ok(()) => {
                 for piece in ranges.into_iter().flat_map(PieceRange::indices) {
                     self.unannounced.remove(piece);
                 }
             }
-            Err(fault) => tracing::info!("the pieces of {} are announced later: {fault}", self.run.key),
+            Err(fault) => {
+                tracing::info!("the pieces of {} are announced later: {fault}", self.run.key);
+                self.end_if_withdrawn(&fault);
+            }
+        }
+    }
+
+    /// Ends the download if the tracker no longer grants its content: no peer is named and no ticket renewed any more.
+    fn end_if_withdrawn(&self, fault: &ClientFault) {
+        if let Some(cause) = withdrawal_cause(fault) {
+            self.run.download.withdraw(cause, fault.message.clone());
         }
     }
 
@@ -191,8 +234,9 @@ impl DownloadAnnouncer {
             self.shares.core.notices.post(&notice);
             let mut reason = suspect.reason;
             reason.truncate(reason.floor_char_boundary(REASON_MAX_BYTES));
-            let file = self.run.key.clone();
-            if let Err(fault) = self.request(Command::ReportPeer { file, peer: suspect.address, reason }) {
+            let (file, content) = (self.run.key.clone(), Some(self.run.content()));
+            let report = Command::ReportPeer { file, content, peer: suspect.address, reason };
+            if let Err(fault) = self.request(report) {
                 tracing::info!("{} could not be reported: {fault}", suspect.address);
             }
         }
@@ -203,7 +247,7 @@ impl DownloadAnnouncer {
     fn report_stopped(&self) {
         let core = &self.shares.core;
         if shares::is_served(core, &self.run.key) != Some(true) {
-            shares::report_stopped(core, &self.run.user, &self.run.key);
+            shares::report_stopped(core, &self.run.user, &self.run.key, Some(self.run.content()));
         }
     }
 
@@ -243,9 +287,14 @@ impl DownloadAnnouncer {
             core.notices.post(&format!("a restart of this node would not share {key}: {fault}"));
         }
         end_recorded.set();
-        match self.request(Command::UpdatePieces { file: key.clone(), gained: GainedPieces::Complete }) {
+        let content = Some(self.run.content());
+        let gained = GainedPieces::Complete;
+        match self.request(Command::UpdatePieces { file: key.clone(), content, gained }) {
             Ok(()) => shares::mark_announced(&self.shares, user, key),
             Err(fault) => {
+                if withdrawal_cause(&fault).is_some() {
+                    self.run.set_unshared(fault.clone());
+                }
                 tracing::info!("the complete file {key} is announced later: {fault}");
                 core.recovery_wakeup.set();
             }
@@ -295,13 +344,18 @@ impl AnnounceSchedule {
         }
     }
 
+    /// Makes the next request for peers due now, and starts the pauses over.
+    fn ask_at_once(&mut self, now: Duration) {
+        self.peers_pause = Duration::from_millis(limits::PEERS_FIRST_MS);
+        self.peers_at = now;
+    }
+
     /// Whether to ask for peers and a ticket now. If so, sets the time of the next request.
     fn peers_due(&mut self, now: Duration, need: DownloadNeed) -> bool {
         let is_new_need = need != DownloadNeed::Nothing && self.need == DownloadNeed::Nothing;
         self.need = need;
         if is_new_need {
-            self.peers_pause = Duration::from_millis(limits::PEERS_FIRST_MS);
-            self.peers_at = now;
+            self.ask_at_once(now);
         }
         if now < self.peers_at {
             return false;
@@ -361,6 +415,15 @@ mod tests {
         peer_requests(&mut schedule, DownloadNeed::Nothing, 0, 63_000);
         let asked = peer_requests(&mut schedule, DownloadNeed::Peers, 63_000, 68_000);
         assert_eq!(asked, [63_000, 64_000, 66_000]);
+    }
+
+    #[test]
+    fn a_retry_asks_at_once_and_starts_the_pauses_over() {
+        let mut schedule = AnnounceSchedule::new();
+        peer_requests(&mut schedule, DownloadNeed::Peers, 0, 80_000);
+        schedule.ask_at_once(Duration::from_millis(80_500));
+        let asked = peer_requests(&mut schedule, DownloadNeed::Peers, 80_500, 84_500);
+        assert_eq!(asked, [80_500, 81_500, 83_500]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) struct FileDescription {
     pub(super) ticket: Ticket,
 }
 
-/// Asks the trackers, in the name of `user`, for the description of a file.
+/// Asks the trackers, in the name of `user`, for the description of a file. With `content`, only that content is wanted.
 ///
 /// # Errors
 /// The tracker's refusal. Exit code 13 when the description contradicts itself or names another file. Exit
@@ -47,12 +47,13 @@ pub(super) fn describe_file(
     core: &NodeCore,
     user: &str,
     key: &GroupFile,
+    content: Option<Digest>,
     urgency: RequestUrgency,
 ) -> Result<FileDescription, ClientFault> {
     let engine = core.peer.engine()?;
     let empty = || PartialDescription::new(engine.sha1_list_builder(), engine.sha1_list_builder());
     join_parts(key, empty, |first| {
-        let answer = ask_part(core, user, key, first, urgency)?;
+        let answer = ask_part(core, user, (key, content), first, urgency)?;
         core.trackers.learn_time(answer.server_time);
         Ok(answer)
     })
@@ -66,12 +67,15 @@ fn join_parts(
 ) -> Result<FileDescription, ClientFault> {
     for _ in 0..limits::DESCRIBE_ATTEMPTS {
         match join_once(key, empty(), &mut ask) {
-            Err(DescribeError::Changed) => tracing::info!("{key} became another file while it was described"),
+            Err(DescribeError::Changed) => {
+                tracing::info!("{key} was replaced while its description was fetched")
+            }
             Err(DescribeError::Fault(fault)) => return Err(fault),
             Ok(description) => return Ok(description),
         }
     }
-    let message = format!("{key} became another file each time while the trackers described it");
+    let message =
+        format!("{key} was replaced by another file each time the trackers were asked for its description");
     Err(ClientFault::new(ExitCause::Other, make_printable(&message)).fix("try again later"))
 }
 
@@ -109,13 +113,14 @@ impl<F: Into<ClientFault>> From<F> for DescribeError {
 fn ask_part(
     core: &NodeCore,
     user: &str,
-    key: &GroupFile,
+    (key, content): (&GroupFile, Option<Digest>),
     first: PieceIndex,
     urgency: RequestUrgency,
 ) -> Result<DownloadAnswer, ClientFault> {
     let count = u32::try_from(PIECES_PER_MESSAGE).ok().map(PieceCount);
     let command = Command::DownloadFile {
         file: key.clone(),
+        content,
         view: DownloadView::Compact,
         part: PiecePage { first, count },
         peer_key: Some(core.peer.key()),
@@ -188,7 +193,7 @@ impl PartialDescription {
         match answer.next {
             None => Ok(None),
             Some(next) if part > 0 && next as usize == total => Ok(Some(PieceIndex(next))),
-            Some(_) => Err("its parts do not go on"),
+            Some(_) => Err("its parts do not follow one another"),
         }
     }
 

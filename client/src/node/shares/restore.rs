@@ -14,7 +14,7 @@ use engine::storage::error::{StorageError, StorageErrorKind};
 use engine::storage::fingerprint::Fingerprint;
 use serde::de::IgnoredAny;
 use tracker::api::GroupFile;
-use tracker::api::answers::PeersAnswer;
+use tracker::api::failure::FailureCode;
 use tracker::api::request::{Command, GainedPieces};
 
 use super::listing;
@@ -104,7 +104,7 @@ fn serve_share(
         Err(ServeFailure::Transient(reason)) => {
             if !matches!(share.state, ShareState::Unreadable { .. }) {
                 core.notices.post(&format!(
-                    "{key} is not shared for now: {reason}; it is again as soon as that can be read"
+                    "{key} is not shared for now: {reason}; it is shared again as soon as the file can be read"
                 ));
             }
             shares.table.update(&share.id, |state| state.mark_unreadable(reason))?
@@ -118,7 +118,7 @@ fn serve_share(
             core.notices.post(&problem);
             shares.table.remove(&share.id);
             unserve_file(core, key);
-            report_stopped(core, user, key);
+            report_stopped(core, user, key, Some(share.file.content));
             return None;
         }
     };
@@ -160,40 +160,43 @@ fn load_manifest(shares: &Shares, share: &LocalShare) -> Result<Manifest, ServeF
     })
 }
 
-/// Tells the tracker that this node serves a share, and where it listens. First checks that the tracker lists
-/// the same content under this name, since the announcement contains only the name.
+/// Tells the tracker that this node serves the content of a share, and where it listens.
 fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
     let core = &shares.core;
-    let SharedFile { key, user, content, path, .. } = &share.file;
-    let query = Command::GetPeers { file: key.clone(), peer_key: Some(core.peer.key()) };
-    let listed = core.trackers.request_as::<PeersAnswer>(user, query, RequestUrgency::Background);
-    let grant = listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unverified_grant().ok()));
-    let announced = match grant {
-        Ok(Some(grant)) if grant.file_id != *content => {
-            remove_share(shares, share);
-            core.notices.post(&format!(
-                "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
-                show_path(path)
-            ));
-            return PendingWork::Nothing;
-        }
+    let SharedFile { key, user, content, .. } = &share.file;
+    let (content, gained) = (Some(*content), GainedPieces::Complete);
+    let command = Command::UpdatePieces { file: key.clone(), content, gained };
+    match core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background) {
         Ok(_) => {
-            let command = Command::UpdatePieces { file: key.clone(), gained: GainedPieces::Complete };
-            core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background).map(drop)
-        }
-        Err(fault) => Err(fault),
-    };
-    match announced {
-        Ok(()) => {
             shares.table.update(&share.id, ShareState::mark_announced);
             PendingWork::Nothing
         }
         Err(fault) => pending_after(&fault).unwrap_or_else(|| {
-            remove_share(shares, share);
-            core.notices.post(&format!("{key} is not shared any more: {fault}"));
+            unserve_file(core, key);
+            mark_refused(shares, share, advise_holder(key, fault));
             PendingWork::Nothing
         }),
     }
+}
+
+/// Adds what the holder of a file can do whose listed share the trackers have ended.
+fn advise_holder(key: &GroupFile, fault: ClientFault) -> ClientFault {
+    match fault.refusal_code {
+        Some(FailureCode::NotFound) => ClientFault { fix: None, ..fault },
+        Some(FailureCode::OtherContent) => {
+            fault.fix(format!("upload it under another name, or `remove_file {}` first", quote_key(key)))
+        }
+        _ => fault,
+    }
+}
+
+/// Announces all shares of a user again, because the trackers know fewer of them than this node has announced: a file was
+/// removed or replaced, or its user is no member any more.
+pub(in crate::node) fn announce_again(shares: &Shares, user: &str) {
+    for share in shares.table.shares_of_user(user) {
+        shares.table.update(&share.id, ShareState::mark_unannounced);
+    }
+    shares.core.recovery_wakeup.set();
 }
 
 /// Marks the share of a downloaded file as announced: its download has already told the tracker.
@@ -215,18 +218,28 @@ fn report_unreadable(shares: &Shares, share: &LocalShare, is_reported: bool) -> 
     PendingWork::Retry
 }
 
-/// Tells the tracker that a share was stopped, and forgets it.
+/// Tells the tracker that a share was stopped, and forgets it. The share of a changed file is kept for its user.
 fn finish_stop(shares: &Shares, share: &LocalShare) -> PendingWork {
     if let Err(pending) = request_stop(shares, share) {
         return pending;
     }
-    remove_share(shares, share);
+    if share.state.source_change().is_none() {
+        remove_share(shares, share);
+        return PendingWork::Nothing;
+    }
+    let core = &shares.core;
+    unserve_file(core, &share.file.key);
+    if let Some(kept) = shares.table.update(&share.id, ShareState::mark_change_reported)
+        && let Err(fault) = core.records.write_share(&kept.id, &kept.to_record())
+    {
+        core.notices.post(&fault.message);
+    }
     PendingWork::Nothing
 }
 
 /// Tells the tracker that the share ended. A refusal counts as success: the tracker does not know the share.
 fn request_stop(shares: &Shares, share: &LocalShare) -> Result<(), PendingWork> {
-    let command = Command::StopShare { file: share.file.key.clone() };
+    let command = Command::StopShare { file: share.file.key.clone(), content: Some(share.file.content) };
     let trackers = &shares.core.trackers;
     match trackers.request_as::<IgnoredAny>(&share.file.user, command, RequestUrgency::Background) {
         Ok(_) => Ok(()),
@@ -272,8 +285,8 @@ fn list_share(shares: &Shares, engine: &Engine, share: &LocalShare) -> PendingWo
     }
 }
 
-/// Marks an upload that the tracker has refused permanently. Its record is kept for its user, with the reason,
-/// and the upload is not sent again.
+/// Marks a share that the tracker has refused permanently. Its record is kept for its user, with the reason,
+/// and the tracker is not asked again.
 fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
     let core = &shares.core;
     let SharedFile { key, user, .. } = &share.file;
@@ -285,12 +298,16 @@ fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
         core.notices.post(&format!("{key} is not shared: {reason}"));
     }
     // The upload may have replaced a stopped share, before the tracker was told that it had stopped.
-    report_stopped(core, user, key);
+    report_stopped(core, user, key, Some(share.file.content));
 }
 
 /// Why a share is not served, apart from a stop or a logout, and what to type next. `None` without such a
 /// reason.
 pub(in crate::node) fn unserved_reason(share: &LocalShare) -> Option<String> {
+    if let Some(ClientFault { message, fix, .. }) = share.state.source_change() {
+        let fix = fix.as_ref().map(|fix| format!("; next: {fix}"));
+        return Some(format!("{message}{}", fix.unwrap_or_default()));
+    }
     match &share.state {
         ShareState::Refused(refusal) => Some(refusal_message(&share.file, refusal.as_ref())),
         ShareState::Unreadable { reason, .. } => Some(reason.clone()),
@@ -308,7 +325,7 @@ fn refusal_message(file: &SharedFile, refusal: Option<&ClientFault>) -> String {
     let (why, first) = match refusal {
         Some(ClientFault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
         Some(ClientFault { message, fix: None, .. }) => (message.as_str(), String::new()),
-        None => ("it was not said why", String::new()),
+        None => ("the reason is not on record", String::new()),
     };
     format!(
         "the trackers refuse it ({why}) and are not asked again; next: {first}`upload_file {} {}`, which does not hash \

@@ -7,15 +7,19 @@
 use std::collections::BTreeSet;
 
 use engine::proto::manifest::FileKey as EngineKey;
+use engine::proto::units::Digest;
 use serde::de::IgnoredAny;
 use tracker::api::GroupFile;
+use tracker::api::failure::FailureCode;
 use tracker::api::request::Command;
 
 use super::share::{LocalShare, ShareState, Shares};
-use crate::exit::ClientFault;
-use crate::node::core::{NodeCore, to_engine_key, to_tracker_key};
+use crate::exit::{ClientFault, ExitCause};
+use crate::node::core::{NodeCore, quote_key, to_engine_key, to_tracker_key};
+use crate::node::disk::records::SharedFile;
 use crate::node::retry_policy::pending_after;
 use crate::node::trackers::RequestUrgency;
+use crate::quoting;
 
 /// Ends the share of a file: the command `stop_share`. If no tracker can be reached, the recovery thread
 /// tells one later.
@@ -29,8 +33,8 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
     let _share_lock = scope.lock_share(key)?;
     // The previous holder of the lock may have served the file again.
     unserve_file(core, key);
-    let command = Command::StopShare { file: key.clone() };
     let Some(share) = core.trackers.user().and_then(|user| shares.table.get(&user, key)) else {
+        let command = Command::StopShare { file: key.clone(), content: None };
         return core
             .trackers
             .request::<IgnoredAny>(command, RequestUrgency::Immediate)
@@ -39,6 +43,7 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
     let was_known = share.state.is_listed() || matches!(share.state, ShareState::Stopped { .. });
     let marked = mark_stopped(shares, &share);
     let user = &share.file.user;
+    let command = Command::StopShare { file: key.clone(), content: Some(share.file.content) };
     let answer = core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Immediate);
     if let Err(fault) = &answer
         && pending_after(fault).is_some()
@@ -55,7 +60,10 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
     core.records.remove_share(&share.id)?;
     match answer {
         // The tracker has never listed the file, so its refusal is expected.
-        Err(_) if !was_known => Ok(format!("{key} is no longer shared; the trackers had never listed it")),
+        Err(_) if !was_known => Ok(format!("{key} is no longer shared; the trackers did not list it")),
+        Err(fault) if fault.refusal_code == Some(FailureCode::OtherContent) => {
+            Ok(format!("{key} is no longer shared; {fault}"))
+        }
         answer => answer.map(|(_, message)| message),
     }
 }
@@ -177,7 +185,7 @@ pub(in crate::node) fn withdraw_changed_files(shares: &Shares, withdrawn: &mut B
             Some(share) => withdraw_share(shares, &share, &change),
             None => {
                 core.notices.post(&changed_message(&key, &change));
-                report_stopped(core, &user, &key);
+                report_stopped(core, &user, &key, None);
             }
         }
     }
@@ -188,10 +196,20 @@ fn source_change(core: &NodeCore, key: &EngineKey) -> Option<String> {
     core.peer.started_engine()?.shares().into_iter().find(|share| share.key == *key)?.source_change
 }
 
-/// Ends a share whose file has changed. The caller holds the lock of the share.
+/// Ends a share whose file has changed. It stays in the table and on record, so that its user is reminded. The
+/// caller holds the lock of the share.
 pub(super) fn withdraw_share(shares: &Shares, share: &LocalShare, change: &str) {
-    shares.core.notices.post(&changed_message(&share.file.key, change));
-    if let Err(fault) = mark_stopped(shares, share) {
+    let SharedFile { key, path, .. } = &share.file;
+    shares.core.notices.post(&changed_message(key, change));
+    let (file, group, path) =
+        (quote_key(key), quoting::quote_word(key.group.as_str()), quoting::quote_path(path));
+    let fix = format!(
+        "`remove_file {file}`, then `upload_file {group} {path}` shares it as it is now; `stop_share {file}` ends its share"
+    );
+    let change = ClientFault::new(ExitCause::SourceChanged, change).fix(fix);
+    if let Some(changed) = shares.table.update(&share.id, |state| state.mark_changed(change))
+        && let Err(fault) = shares.core.records.write_share(&changed.id, &changed.to_record())
+    {
         shares.core.notices.post(&fault.message);
     }
     shares.core.recovery_wakeup.set();
@@ -204,9 +222,9 @@ fn changed_message(key: &GroupFile, change: &str) -> String {
     )
 }
 
-/// Tells the tracker once, in the name of a user, that this node does not serve a file.
-pub(in crate::node) fn report_stopped(core: &NodeCore, user: &str, key: &GroupFile) {
-    let command = Command::StopShare { file: key.clone() };
+/// Tells the tracker once, in the name of a user, that this node does not serve a file; `content` is what it had, if known.
+pub(in crate::node) fn report_stopped(core: &NodeCore, user: &str, key: &GroupFile, content: Option<Digest>) {
+    let command = Command::StopShare { file: key.clone(), content };
     if let Err(fault) = core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background) {
         tracing::info!("the tracker does not know yet that {key} is not shared here: {fault}");
     }
