@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(state(DownloadPhase::Paused, Some("bob")), waits(WaitCause::Login));
         let disk = WaitReason::DiskFull { needed: 2, free: 1, directory: "/d".into() };
         for (wait, cause) in [
-            (WaitReason::BadPieces { missing: 1 }, WaitCause::Peers),
+            (WaitReason::BadPieces { missing: 1, troubles: PeerTroubles::default() }, WaitCause::Peers),
             (disk, WaitCause::Disk),
             (WaitReason::Ticket, WaitCause::Ticket),
         ] {
