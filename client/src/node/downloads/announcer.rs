@@ -147,7 +147,7 @@ impl DownloadAnnouncer {
         core.notices.post(&format!(
             "the destination of {} was moved: it is now {}",
             self.run.key,
-            path.display()
+            show_path(path)
         ));
         self.path = path.to_owned();
         if let Err(fault) = self.run.update_record(core, |record| record.destination = path.to_owned()) {
