@@ -50,6 +50,11 @@ impl Download {
         self.active.resume();
     }
 
+    /// Calls all usable peers at once, without their pauses. Does nothing while the download is paused.
+    pub fn retry(&self) {
+        self.active.retry();
+    }
+
     /// Ends the download and removes the partial file.
     pub fn cancel(&self) {
         self.active.cancel();

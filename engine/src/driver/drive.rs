@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::checks::{start_examination, start_recheck};
 use super::download::{ActiveDownload, DriveStep};
 use super::finish::finish_download;
 use super::flush::is_flush_due;
 use super::jobs::{EngineWorkers, WorkerJob};
-use super::limits::{DISK_RETRY_MS, DRIVE_POLL_MS};
+use super::limits::{DISK_RETRY_MS, DRIVE_POLL_MS, EXAMINE_EVERY_MS};
 use super::worker_state::WorkerState;
 use crate::proto::DisconnectReason;
 use crate::proto::units::PIECE_BYTES;
@@ -22,6 +23,7 @@ pub(crate) async fn drive_download(
 ) {
     let _detach = DetachOnDrop(&download);
     let mut disk_retry_at = None;
+    let mut examine_at = worker.context.clock.now().plus_ms(EXAMINE_EVERY_MS);
     loop {
         let local_stall = worker.context.stalls.is_any_stalled(worker.context.clock.now());
         match download.poll(local_stall) {
@@ -34,6 +36,13 @@ pub(crate) async fn drive_download(
             DriveStep::Finish { is_unverified } => {
                 if finish_download(&worker.context, &download, is_unverified).await {
                     return;
+                }
+            }
+            DriveStep::Check(pieces) => {
+                let context = &worker.context;
+                if let Err(error) = start_recheck(&download, pieces, context.hasher, &context.threads) {
+                    let failure = DownloadFailure::Io(format!("no thread to check the file with: {error}"));
+                    return download.enter_phase(DownloadPhase::Failed(failure));
                 }
             }
             DriveStep::Cancelled => return cancel_download(&worker, &download),
@@ -51,6 +60,11 @@ pub(crate) async fn drive_download(
                 disk_retry_at = None;
                 retry_disk(&worker, &download);
             }
+        }
+        let now = worker.context.clock.now();
+        if now >= examine_at {
+            examine_at = now.plus_ms(EXAMINE_EVERY_MS);
+            start_examination(&download, &worker.context.threads);
         }
         if is_flush_due(&download) {
             worker.context.flusher.submit(&download);
@@ -84,10 +98,14 @@ fn retry_disk(worker: &WorkerState, download: &Arc<ActiveDownload>) {
 }
 
 fn fail_download(worker: &WorkerState, download: &ActiveDownload, failure: DownloadFailure) {
-    if matches!(failure, DownloadFailure::Withdrawn { .. })
-        && let Some(share) = download.share()
+    // Of a file without a name, or of content that is withdrawn, nothing is served.
+    if matches!(failure, DownloadFailure::FileLost { .. } | DownloadFailure::Withdrawn { .. }) {
+        download.share().iter().for_each(|share| worker.context.shares.remove_if_current(share));
+    }
+    if matches!(failure, DownloadFailure::FileLost { .. })
+        && let Err(error) = download.journal.remove()
     {
-        worker.context.shares.remove_if_current(&share);
+        tracing::debug!(%error, "cannot remove the record of a partial file that is lost");
     }
     download.enter_phase(DownloadPhase::Failed(failure));
 }
