@@ -209,7 +209,7 @@ fn a_request_that_names_content_counts_for_that_content_alone() {
         assert_eq!(bob.code(command, args), "other_content", "{command}");
     }
     assert_eq!(listed(&mut alice)[0]["seeders"], 1);
-    // What the request names counts, whatever the node asked for before.
+    // The content that the request names counts, also where the node asked for other content before.
     for (command, args) in requests(2) {
         bob.ok(command, args);
     }
