@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::download::{ActiveDownload, DriveStep};
-use super::finish::finish_download;
+use super::finish::{fail_download, finish_download};
 use super::flush::is_flush_due;
 use super::jobs::{EngineWorkers, WorkerJob};
 use super::limits::{DISK_RETRY_MS, DRIVE_POLL_MS};
+use super::shares::Share;
 use super::worker_state::WorkerState;
 use crate::proto::DisconnectReason;
 use crate::proto::units::PIECE_BYTES;
@@ -37,10 +38,11 @@ pub(crate) async fn drive_download(
                 }
             }
             DriveStep::Cancelled => return cancel_download(&worker, &download),
-            DriveStep::Failed(failure) => return download.enter_phase(DownloadPhase::Failed(failure)),
+            DriveStep::Failed(failure) => return fail_download(&worker.context, &download, failure),
         }
         if let Some(share) = download.share() {
             share.wake_listeners();
+            discard_lost_pieces(&download, &share);
         }
         if download.storage_wait().is_none() {
             disk_retry_at = None;
@@ -56,6 +58,22 @@ pub(crate) async fn drive_download(
             worker.context.flusher.submit(&download);
         }
         let _ = tokio::time::timeout(Duration::from_millis(DRIVE_POLL_MS), download.wake.notified()).await;
+    }
+}
+
+/// Fetches pieces again that were found to be wrong after a consumer had complained.
+fn discard_lost_pieces(download: &ActiveDownload, share: &Share) {
+    let lost = share.take_lost();
+    if lost.is_empty() {
+        return;
+    }
+    if download.discard_pieces(&lost) {
+        let (pieces, file) = (lost.len(), &download.key);
+        tracing::warn!(pieces, %file, "pieces of the partial file were changed by another program; fetching them again");
+        lost.iter().for_each(|index| download.journal.note_missing(*index));
+    } else {
+        // Not while a piece is being verified.
+        share.add_lost(lost);
     }
 }
 

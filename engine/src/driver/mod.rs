@@ -8,6 +8,7 @@
 //!        │                    finish        last steps of a download      ┐
 //!        │                    checks        earlier attempts, zero pieces ├ threads of their own
 //!        │                    flush, rewrite   durability, records        ┘
+//!        │                    share_verify  watches shared files, hashes doubted ones again
 //!        └─ worker_state: one worker's connections       context: what all workers share
 //! ```
 //!
@@ -32,6 +33,10 @@ mod rate_limiter;
 mod receive;
 mod rewrite;
 mod send_piece;
+mod share_file;
+mod share_table;
+mod share_verify;
+mod share_watch;
 mod shares;
 mod slots;
 mod socket_options;
@@ -50,6 +55,8 @@ pub(crate) use download::{ActiveDownload, open_files};
 pub(crate) use flush::record_on_stop;
 pub(crate) use jobs::{EngineWorkers, WorkerJob, WorkerMessage};
 pub(crate) use limits::{DOWNLOADS_MAX, WORKER_JOBS_MAX};
+pub(crate) use share_file::{ServedSource, ShareFile, WholeFile, no_answer_error};
+pub(crate) use share_verify::start_watch;
 pub(crate) use shares::Share;
 pub(crate) use socket_options::listen_on;
 pub(crate) use worker::{WorkerStart, start_worker};

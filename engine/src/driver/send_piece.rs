@@ -30,6 +30,7 @@ use crate::mem::window::{MappedWindow, SendPart};
 use crate::proto::codec;
 use crate::proto::frame::{Message, RejectCode};
 use crate::proto::units::PieceIndex;
+use crate::storage::source::Source;
 
 /// Tells a connection's writing task that the reading task has ended. Only one task may wait for it.
 #[derive(Debug, Default)]
@@ -65,7 +66,7 @@ impl CloseSignal {
 pub(crate) async fn send_piece(
     worker: &WorkerState,
     stream: &PeerStream,
-    share: &Share,
+    (share, source): (&Share, &Source),
     close_signal: &CloseSignal,
     index: PieceIndex,
 ) -> io::Result<Option<RejectCode>> {
@@ -85,13 +86,13 @@ pub(crate) async fn send_piece(
             limiter.refund(next - at);
             return Ok(None);
         }
-        let window = share.source().window(at..next);
+        let window = source.window(at..next);
         if let Err(error) = load_window(worker, &window).await {
             tracing::debug!(%error, piece = %index, "cannot read a piece of the source");
-            share.set_source_changed(share.source().mark_unreadable().to_string());
+            share.set_source_changed(source.mark_unreadable().change);
         }
         // Checked again, because the waits may have been long since the piece was chosen.
-        match reject_reason(worker, share) {
+        match reject_reason(share, source) {
             Some(code) if head.is_some() => {
                 limiter.refund(next - at);
                 return Ok(Some(code));
@@ -109,7 +110,7 @@ pub(crate) async fn send_piece(
         let parts = head.take().map(SendPart::from).into_iter().chain([SendPart::from(window)]);
         let sent = queue.send(stream, parts.collect()).await;
         if sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT)) {
-            share.set_source_changed(share.source().mark_unreadable().to_string());
+            share.set_source_changed(source.mark_unreadable().change);
         }
         sent?;
         at = next;
@@ -117,10 +118,10 @@ pub(crate) async fn send_piece(
     Ok(None)
 }
 
-/// Why no piece of this share may be sent now, if so.
-pub(crate) fn reject_reason(worker: &WorkerState, share: &Share) -> Option<RejectCode> {
-    if let Err(changed) = share.source().check(worker.context.clock.now().ms()) {
-        share.set_source_changed(changed.to_string());
+/// Why no piece of this share may be sent now, if so. Calls no filesystem: another thread watches the file.
+pub(crate) fn reject_reason(share: &Share, source: &Source) -> Option<RejectCode> {
+    if let Err(changed) = source.check_remembered() {
+        share.set_source_changed(changed.change);
     }
     if share.source_change().is_some() {
         Some(RejectCode::SourceChanged)

@@ -133,6 +133,9 @@ pub enum StorageErrorKind {
     /// The source changed since it was opened.
     #[error("{0}")]
     Changed(SourceChange),
+    /// The filesystem has not answered in time.
+    #[error("its filesystem does not answer")]
+    NoAnswer,
     /// Any other error of the system.
     #[error("{0}")]
     Io(io::Error),
@@ -157,6 +160,7 @@ impl StorageErrorKind {
             StorageErrorKind::WrongOwner => "choose another destination",
             StorageErrorKind::FlushFailed => "remove it, check the disk and start the download again",
             StorageErrorKind::Changed(_) => "upload it again",
+            StorageErrorKind::NoAnswer => "check that disk or server, or unmount it",
             StorageErrorKind::Io(_) => "check the disk and try again",
         }
     }

@@ -4,6 +4,19 @@
 /// calls.
 pub const SOURCE_CHECK_MS: u64 = 1_000;
 
+/// How long a call waits for a filesystem before it counts as one that does not answer, in milliseconds: longer
+/// than a disk takes to spin up under load is rare, and callers try again.
+pub const FILESYSTEM_ANSWER_MS: u64 = 3_000;
+
+/// Work that waits for the threads of one filesystem.
+pub const FILESYSTEM_QUEUE_MAX: usize = 64;
+
+/// Threads for all filesystems of one kind of work. Only those that do not answer keep theirs.
+pub const FILESYSTEM_THREADS_MAX: usize = 64;
+
+/// How long a thread of a filesystem waits for work before it ends, in milliseconds.
+pub const LANE_IDLE_MS: u64 = 10_000;
+
 /// Longest prefix of the final name that a partial file's name repeats, in bytes. `.`, eight hex digits and
 /// `.part` add 14, which stays within [`NAME_MAX_BYTES`].
 pub const PARTIAL_STEM_MAX_BYTES: usize = 240;

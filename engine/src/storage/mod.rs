@@ -41,6 +41,7 @@ pub mod cache_eviction;
 pub mod destination;
 pub mod error;
 mod file_identity;
+pub mod filesystem_threads;
 pub mod fingerprint;
 pub mod limits;
 mod memory;

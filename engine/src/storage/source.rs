@@ -205,7 +205,8 @@ impl Source {
         self.check_now().map(|()| result)
     }
 
-    fn check_remembered(&self) -> Result<(), SourceChangedError> {
+    /// As [`Source::check`], by what is remembered: no system call.
+    pub(crate) fn check_remembered(&self) -> Result<(), SourceChangedError> {
         let lost = self.mapping.as_ref().is_some_and(|mapping| mapping.has_faulted());
         self.record_change(lost.then_some(SourceChange::Truncated))
     }
