@@ -146,7 +146,7 @@ fn damaged_records_and_those_of_another_version_are_set_aside_and_named() {
     fs::write(&manifest, flipped).unwrap();
     fs::write(alice.state().join("shares/torn.json"), "{\"format\":1,").unwrap();
     fs::create_dir_all(alice.state().join("downloads")).unwrap();
-    fs::write(alice.state().join("downloads/later.json"), "{\"format\":2,\"record\":{}}").unwrap();
+    fs::write(alice.state().join("downloads/later.json"), "{\"format\":9,\"record\":{}}").unwrap();
     let _node = alice.serve(&[]);
     until("the good one is served and the bad one is not", || {
         served(&alice, "good") && alice.status()["troubles"].as_array().unwrap().len() == 3

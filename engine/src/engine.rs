@@ -176,7 +176,7 @@ impl Engine {
         name: FileName,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<HashedFile, StorageError> {
-        local_files::hash_file(&self.file_hasher, path, name, self.scratch_dir.as_deref(), progress)
+        local_files::hash_file(&self.file_hasher, path, &name, self.scratch_dir.as_deref(), progress)
     }
 
     /// An empty list of hashes. It moves to a file in the scratch directory when it grows too long for memory.

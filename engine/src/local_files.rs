@@ -9,8 +9,9 @@ use crate::hash::{FileHasher, WindowHashes, WindowSource};
 use crate::proto::geometry::Geometry;
 use crate::proto::manifest::{FileName, FileProof, Manifest};
 use crate::storage::destination::{Destination, DestinationEntry};
-use crate::storage::error::{SourceChangedError, StorageError};
+use crate::storage::error::{SourceChange, SourceChangedError, StorageError};
 use crate::storage::fingerprint::Fingerprint;
+use crate::storage::limits::HASH_ATTEMPTS_MAX;
 use crate::storage::sha1_list::Sha1ListBuilder;
 use crate::storage::source::Source;
 
@@ -50,16 +51,34 @@ pub enum ExistingFile {
     Cancelled,
 }
 
-/// Hashes a file in one pass. `progress` gets the bytes hashed so far; `scratch_dir` takes lists that are too long for
-/// memory.
+/// Hashes a file in one pass, and again when only its attributes changed meanwhile: then its content may have been written
+/// too. `progress` gets the bytes hashed so far; `scratch_dir` takes lists that are too long for memory.
 pub(crate) fn hash_file(
     hasher: &FileHasher,
     path: &Path,
+    name: &FileName,
+    scratch_dir: Option<&Path>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<HashedFile, StorageError> {
+    for _ in 0..HASH_ATTEMPTS_MAX {
+        let source = Source::open(path)?;
+        let hashed = hash_source(hasher, &source, name.clone(), scratch_dir, progress)?;
+        if !source.has_new_attributes()? {
+            return Ok(hashed);
+        }
+        tracing::info!(path = %path.display(), "its mode or links changed while it was hashed; it is hashed again");
+    }
+    let change = SourceChange::Modified;
+    Err(SourceChangedError { path: path.to_owned(), change }.into())
+}
+
+fn hash_source(
+    hasher: &FileHasher,
+    source: &Source,
     name: FileName,
     scratch_dir: Option<&Path>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<HashedFile, StorageError> {
-    let source = Source::open(path)?;
     source.advise_sequential();
     let geometry = Geometry::new(source.length()).expect("`Source::open` checks the length");
     let (mut digests, mut chain) = (Sha1ListBuilder::new(scratch_dir), Sha1ListBuilder::new(scratch_dir));
@@ -67,7 +86,7 @@ pub(crate) fn hash_file(
         digests.push(window.digests)?;
         chain.push(window.chain)
     };
-    let whole = hasher.hash_into::<_, StorageError>(geometry, &source, keep, progress)?;
+    let whole = hasher.hash_into::<_, StorageError>(geometry, source, keep, progress)?;
     let (digests, chain) = (digests.finish()?, chain.finish()?);
     let manifest =
         Manifest::from_lists(name, Some(source.length()), digests, FileProof::Whole(whole), Some(chain))
@@ -154,5 +173,46 @@ impl WindowSource for Source {
             // An unreadable range shows when the window itself is lent.
             let _ = self.window(range).populate();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::hash::Hasher;
+    use crate::storage::error::StorageErrorKind;
+
+    /// Hashes a file whose mode changes during the first `changes` passes; returns the number of passes.
+    fn hash_while_mode_changes(changes: usize) -> (usize, Result<HashedFile, StorageError>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [7; 100]).unwrap();
+        let changed_at = || Fingerprint::at(file.path()).unwrap().status_changed;
+        let passes = AtomicUsize::new(0);
+        let change_mode = |_| {
+            let before = changed_at();
+            let pass = passes.fetch_add(1, Ordering::Relaxed);
+            // Repeated for filesystems with coarse times.
+            while pass < changes && changed_at() == before {
+                file.as_file().set_permissions(std::fs::Permissions::from_mode(0o640)).unwrap();
+            }
+        };
+        let hasher = FileHasher::new(Hasher::best(), Some(1)).unwrap();
+        let name = FileName::new("f").unwrap();
+        let hashed = hash_file(&hasher, file.path(), &name, None, &change_mode);
+        (passes.into_inner(), hashed)
+    }
+
+    #[test]
+    fn a_file_whose_mode_changes_while_it_is_hashed_is_hashed_again() {
+        for changes in 0..HASH_ATTEMPTS_MAX {
+            let (passes, hashed) = hash_while_mode_changes(changes);
+            assert_eq!((passes, hashed.is_ok()), (changes + 1, true));
+        }
+        let (passes, refused) = hash_while_mode_changes(HASH_ATTEMPTS_MAX);
+        assert_eq!(passes, HASH_ATTEMPTS_MAX);
+        assert!(matches!(refused.unwrap_err().kind, StorageErrorKind::Changed(SourceChange::Modified)));
     }
 }

@@ -1,12 +1,12 @@
 //! Identity of a file, independent of its name and content: a copy has another identity.
 //!
 //! The inode number distinguishes files of one filesystem. It survives a remount, unlike the device number
-//! ([`Fingerprint::difference_ignoring_device`]). The birth time distinguishes files where an inode number is
+//! ([`Fingerprint::compare_ignoring_device`]). The birth time distinguishes files where an inode number is
 //! reused, and where two filesystems have the same one; no program can set it (statx(2)), so a copy never has
 //! it. On a filesystem without birth times the inode number alone decides. Where inode numbers are not stable, a
 //! known file looks like another one and is hashed again; nothing worse happens.
 //!
-//! [`Fingerprint::difference_ignoring_device`]: super::fingerprint::Fingerprint::difference_ignoring_device
+//! [`Fingerprint::compare_ignoring_device`]: super::fingerprint::Fingerprint::compare_ignoring_device
 
 use std::io;
 use std::os::fd::AsFd;

@@ -17,6 +17,10 @@ pub const FILESYSTEM_THREADS_MAX: usize = 64;
 /// How long a thread of a filesystem waits for work before it ends, in milliseconds.
 pub const LANE_IDLE_MS: u64 = 10_000;
 
+/// Passes over a file to be shared whose mode or links change during each of them. After the last one it counts
+/// as changed.
+pub const HASH_ATTEMPTS_MAX: usize = 3;
+
 /// Longest prefix of the final name that a partial file's name repeats, in bytes. `.`, eight hex digits and
 /// `.part` add 14, which stays within [`NAME_MAX_BYTES`].
 pub const PARTIAL_STEM_MAX_BYTES: usize = 240;

@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! * A change is permanent: afterwards neither [`Source::check`] nor [`Source::with_bytes`] ever succeeds.
+//! * A change of the file's attributes alone is no change here; who hashes the file asks [`Source::has_new_attributes`].
 //! * Bytes are borrowed in one function, [`Source::with_bytes`], which discards the result if the file
 //!   changed meanwhile.
 //! * A source over a partial file is watched by its open descriptor only: the file is written while it is
@@ -19,7 +20,7 @@ use rustix::fs::{Mode, OFlags};
 use super::error::{
     SourceChange, SourceChangedError, StorageError, StorageErrorKind, StorageOperation, to_storage_error,
 };
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{Fingerprint, FingerprintMatch};
 use super::limits::SOURCE_CHECK_MS;
 use crate::mem::mapping::Mapping;
 use crate::mem::window::MappedWindow;
@@ -170,6 +171,18 @@ impl Source {
         self.record_change(self.detect_change())
     }
 
+    /// Whether the file's mode, owner or links changed since it was opened. Then its content may have been written
+    /// too, without a trace: see [`FingerprintMatch::AttributesOnly`]. Always false for a partial file.
+    ///
+    /// # Errors
+    /// [`SourceChangedError`], from the first change on.
+    pub fn has_new_attributes(&self) -> Result<bool, SourceChangedError> {
+        self.check_now()?;
+        let now = Fingerprint::of(&self.file).ok();
+        let differs = |then: Fingerprint| now.is_none_or(|now| then.compare(&now) != FingerprintMatch::Same);
+        Ok(self.fingerprint().is_some_and(differs))
+    }
+
     /// Records that the kernel could not read the file, since sending one of its windows failed with EFAULT.
     pub fn mark_unreadable(&self) -> SourceChangedError {
         let how = *self.change.get_or_init(|| SourceChange::Truncated);
@@ -219,8 +232,8 @@ impl Source {
                 (now.length < least.load(Ordering::Acquire)).then_some(SourceChange::Truncated)
             }
             ChangeDetection::Whole(then) => {
-                then.difference_to(&now).or_else(|| match Fingerprint::at(&self.path) {
-                    Ok(named) => then.difference_to(&named),
+                then.compare(&now).change().or_else(|| match Fingerprint::at(&self.path) {
+                    Ok(named) => then.compare(&named).change(),
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(SourceChange::Removed),
                     Err(_) => Some(SourceChange::Unreadable),
                 })

@@ -38,6 +38,21 @@ fn share_record_and_manifest_are_those_of_the_page() {
 }
 
 #[test]
+fn a_share_record_of_format_1_is_read_without_the_time_of_the_last_status_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let shares = dir.path().join("shares");
+    fs::create_dir(&shares).unwrap();
+    let text = worked_block("Worked share record:");
+    let old = text.replace("\"format\":2", "\"format\":1").replace(":1700000100:250:", ":");
+    assert!(old.len() < text.len());
+    fs::write(shares.join(format!("{ID}.json")), old).unwrap();
+    let records = RecordStore::in_state_dir(dir.path());
+    let (_, share) = records.read_shares().pop().expect("records of format 1 are read");
+    assert_eq!(share.file.fingerprint.to_string(), "600000:1700000000:500:7:64769");
+    assert_eq!(records.problems(), [""; 0]);
+}
+
+#[test]
 fn the_download_record_is_that_of_the_page() {
     let dir = tempfile::tempdir().unwrap();
     let downloads = dir.path().join("downloads");

@@ -134,7 +134,7 @@ fn reshare_file(
     // This comes before the manifest is read, since a missing file is retried many times.
     let now = Fingerprint::at(path)
         .map_err(|error| ServeFailure::Transient(ClientFault::io("look at", path, &error).message))?;
-    if fingerprint.difference_ignoring_device(&now).is_some() {
+    if fingerprint.compare_ignoring_device(&now).change().is_some() {
         return Err(ServeFailure::Changed);
     }
     let loaded;

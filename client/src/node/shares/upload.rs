@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use engine::Engine;
 use engine::proto::manifest::{FileName, Manifest};
-use engine::storage::fingerprint::Fingerprint;
+use engine::storage::fingerprint::{Fingerprint, FingerprintMatch};
 use serde::de::IgnoredAny;
 use tracker::api::request::Command;
 use tracker::api::{GroupFile, GroupId};
@@ -101,7 +101,8 @@ fn hash_unless_known(
 ) -> Result<PreparedUpload, ClientFault> {
     if let Some(LocalShare { id, file, .. }) = shares.table.get(user, key)
         && file.path == path
-        && Fingerprint::at(path).is_ok_and(|now| file.fingerprint.difference_ignoring_device(&now).is_none())
+        && Fingerprint::at(path)
+            .is_ok_and(|now| file.fingerprint.compare_ignoring_device(&now) == FingerprintMatch::Same)
         && let Ok(manifest) = shares.core.records.manifest(&id, &file)
     {
         let manifest = Arc::new(manifest);

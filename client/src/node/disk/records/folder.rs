@@ -19,8 +19,11 @@ use crate::limits;
 use crate::node::disk::private;
 use crate::quoting;
 
-/// The version of the records that this program writes and reads.
-const RECORD_FORMAT: u32 = 1;
+/// The version of the records that this program writes.
+const RECORD_FORMAT: u32 = 2;
+
+/// The oldest version that it reads. The fingerprints of version 1 lack the time of the last status change.
+const RECORD_FORMAT_OLDEST: u32 = 1;
 
 const RECORD_EXTENSION: &str = "json";
 const TEMPORARY_EXTENSION: &str = "new";
@@ -206,8 +209,9 @@ impl RecordFolder {
                 )),
                 Err(RecordFault::Damaged(why)) => problems.push(self.put_away(&id, "a record", "damaged", &why)),
                 Err(RecordFault::OtherVersion(format)) => {
-                    let why =
-                        format!("it has format {format}, and this version of the program knows {RECORD_FORMAT}");
+                    let why = format!(
+                        "it has format {format}, and this version of the program knows {RECORD_FORMAT_OLDEST} to {RECORD_FORMAT}"
+                    );
                     problems.push(self.put_away(&id, "a record", "other-version", &why));
                 }
             }
@@ -286,7 +290,7 @@ fn write_fault(path: &Path, error: &io::Error) -> ClientFault {
 fn parse_record<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, RecordFault> {
     let damaged = |error: serde_json::Error| RecordFault::Damaged(error.to_string());
     let header: RecordHeader = serde_json::from_slice(bytes).map_err(damaged)?;
-    if header.format != RECORD_FORMAT {
+    if !(RECORD_FORMAT_OLDEST..=RECORD_FORMAT).contains(&header.format) {
         return Err(RecordFault::OtherVersion(header.format));
     }
     let envelope: RecordEnvelope<R> = serde_json::from_slice(bytes).map_err(damaged)?;

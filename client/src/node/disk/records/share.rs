@@ -119,7 +119,13 @@ pub(in crate::node) mod tests {
             key: parse_file_key(group, "f").unwrap(),
             user: user.into(),
             path: "/f".into(),
-            fingerprint: Fingerprint { length: 1, modified: (2, 3), inode: 4, device: 5 },
+            fingerprint: Fingerprint {
+                length: 1,
+                modified: (2, 3),
+                status_changed: Some((6, 7)),
+                inode: 4,
+                device: 5,
+            },
             content: Digest([1; 20]),
             checksum: ManifestChecksum::try_from("07".repeat(32)).unwrap(),
         }
@@ -135,7 +141,7 @@ pub(in crate::node) mod tests {
         let back: ShareRecord = serde_json::from_str(&serde_json::to_string(&refused).unwrap()).unwrap();
         assert_eq!(back, refused);
         for (right, wrong) in
-            [("\"f\"", "\"../f\""), ("1:2:3:4:5", "1:2:3:4"), ("listed", "lost"), ("\"g\"", "\"\"")]
+            [("\"f\"", "\"../f\""), ("1:2:3:6:7:4:5", "1:2:3:4"), ("listed", "lost"), ("\"g\"", "\"\"")]
         {
             assert!(serde_json::from_str::<ShareRecord>(&text.replacen(right, wrong, 1)).is_err(), "{wrong}");
         }
