@@ -150,6 +150,7 @@ impl From<StorageError> for ClientFault {
             | StorageErrorKind::Replaced
             | StorageErrorKind::WrongOwner
             | StorageErrorKind::FlushFailed
+            | StorageErrorKind::NoAnswer
             | StorageErrorKind::Io(_) => ExitCause::LocalIo,
         };
         ClientFault::new(exit, error.description()).fix(error.kind.advice())

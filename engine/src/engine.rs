@@ -201,7 +201,8 @@ impl Engine {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let now = self.examine_file(&path, fingerprint.device)?;
         let found = fingerprint.compare_ignoring_device(&now);
-        let geometry = Geometry::new(now.length).ok().filter(|_| local_files::fits_length(manifest, now.length));
+        let geometry =
+            Geometry::new(now.length).ok().filter(|_| local_files::fits_length(manifest, now.length));
         let Some(geometry) = geometry.filter(|_| found.change().is_none()) else {
             let kind = StorageErrorKind::Changed(found.change().unwrap_or(SourceChange::Modified));
             return Err(StorageError { operation: StorageOperation::Read, path, kind });
@@ -286,7 +287,7 @@ impl Engine {
         ));
         lock(&self.downloads).push(Arc::downgrade(&active));
         self.start_download(&active, to_check).inspect_err(|_| active.abandon(&self.context.shares))?;
-        Ok(Download::new(active))
+        Ok(Download::new(active, self.context.clock))
     }
 
     /// Refuses a download beyond [`driver::DOWNLOADS_MAX`]; drops those that have ended.

@@ -194,9 +194,14 @@ fn serve_whole_file(context: &NodeContext, download: &ActiveDownload, source: So
     let held = Bitfield::full(geometry.pieces());
     let content = download.manifest.proof().id();
     let Some(fingerprint) = source.fingerprint() else { return };
-    let file = ShareFile::Whole(WholeFile::new(source.path().to_owned(), fingerprint));
+    let file = WholeFile::new(source.path().to_owned(), fingerprint);
     // Closed before the file is served: it is opened again when a consumer needs it.
     drop(source);
+    if let Some(share) = download.share().filter(|share| context.shares.is_current(share)) {
+        share.set_complete(file);
+        return;
+    }
+    let file = ShareFile::Whole(file);
     let manifest = Arc::clone(&download.manifest);
     let loader: ManifestLoader = Arc::new(move || Some(Arc::clone(&manifest)));
     let share = Arc::new(Share::new(download.key.clone(), content, geometry, (file, loader), held));

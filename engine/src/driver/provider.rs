@@ -245,8 +245,7 @@ async fn write_answers(
                 PieceAnswer::Piece(index) => {
                     let source = connection.source.as_ref().expect("without a source each piece is rejected");
                     let (share, close_signal) = (&connection.share, &connection.close_signal);
-                    let rejected =
-                        send_piece(worker, stream, (share, source), close_signal, index).await?;
+                    let rejected = send_piece(worker, stream, (share, source), close_signal, index).await?;
                     connection.note_sent(index);
                     rejected.map(|code| (index, code))
                 }

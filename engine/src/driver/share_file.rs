@@ -205,5 +205,9 @@ pub(crate) fn open_path(path: &Path) -> Result<Source, FileState> {
 
 /// The error of a filesystem that does not answer.
 pub(crate) fn no_answer_error(path: &Path) -> StorageError {
-    StorageError { operation: StorageOperation::Open, path: path.to_owned(), kind: StorageErrorKind::NoAnswer }
+    StorageError {
+        operation: StorageOperation::Open,
+        path: path.to_owned(),
+        kind: StorageErrorKind::NoAnswer,
+    }
 }

@@ -16,7 +16,7 @@ use crate::storage::filesystem_threads::FilesystemThreads;
 mod tests;
 
 /// All shares of a node.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct ShareTable {
     by_key: RwLock<BTreeMap<FileKey, Arc<Share>>>,
 }
@@ -67,6 +67,11 @@ impl ShareTable {
             by_key.remove(share.key());
         }
         share.close();
+    }
+
+    /// Whether this share is the one under its key.
+    pub(crate) fn is_current(&self, share: &Arc<Share>) -> bool {
+        self.find(share.key()).is_some_and(|found| Arc::ptr_eq(&found, share))
     }
 
     /// The share under a key.

@@ -153,12 +153,13 @@ fn hash_file_again(
     doubt: &Doubt,
     hasher: Hasher,
 ) -> Result<(), FileState> {
-    let whole = match share.file() {
+    let file = share.file();
+    let whole = match &*file {
         ShareFile::Partial(source) => return find_lost_pieces(share, source, manifest, doubt, hasher),
-        ShareFile::Whole(_) => open_path(share.file().path())?,
+        ShareFile::Whole(_) => open_path(file.path())?,
     };
     let now = whole.fingerprint().expect("a file that was opened by its path has a fingerprint");
-    let expected = share.file().fingerprint().expect("a complete file has a fingerprint");
+    let expected = file.fingerprint().expect("a complete file has a fingerprint");
     if let Some(change) = expected.compare(&now).change() {
         return Err(FileState::Changed(change));
     }
@@ -182,14 +183,15 @@ fn hash_file_again(
             share.wake_listeners();
         }
     }
-    let has_new_attributes = whole.has_new_attributes().map_err(|changed| FileState::Changed(changed.change))?;
+    let has_new_attributes =
+        whole.has_new_attributes().map_err(|changed| FileState::Changed(changed.change))?;
     match doubt {
         Doubt::Whole if has_new_attributes => {
             share.withhold_pieces();
             Err(FileState::Unchanged)
         }
         Doubt::Whole => {
-            share.file().set_fingerprint(now);
+            file.set_fingerprint(now);
             Ok(())
         }
         // The next examination sees what else changed.

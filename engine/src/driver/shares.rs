@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use super::limits::OPEN_WAIT_MS;
-use super::share_file::{FileState, ServedSource, ShareFile};
+use super::share_file::{FileState, ServedSource, ShareFile, WholeFile};
 use super::share_watch::{Doubt, ShareWatch};
 use crate::lock::{lock, read, write};
 use crate::proto::bitfield::Bitfield;
@@ -30,7 +30,8 @@ pub(crate) struct Share {
     key: FileKey,
     content_id: Digest,
     geometry: Geometry,
-    file: ShareFile,
+    /// The partial file of a download, until that has finished it.
+    file: RwLock<Arc<ShareFile>>,
     manifest: Mutex<ManifestLoader>,
     held: RwLock<Bitfield>,
     /// Pieces gained since the share began, in order. Each connection remembers how many it has told.
@@ -50,6 +51,12 @@ pub(crate) struct Share {
     lost: Mutex<Vec<PieceIndex>>,
 }
 
+impl std::fmt::Debug for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Share").field("key", &self.key).field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
 impl Share {
     /// A share of the pieces `held` of a file.
     pub(crate) fn new(
@@ -63,7 +70,7 @@ impl Share {
             key,
             content_id,
             geometry,
-            file,
+            file: RwLock::new(Arc::new(file)),
             manifest: Mutex::new(manifest),
             sent: held.pieces().indices().map(|_| AtomicU16::new(0)).collect(),
             held: RwLock::new(held),
@@ -93,8 +100,14 @@ impl Share {
         self.geometry
     }
 
-    pub(crate) fn file(&self) -> &ShareFile {
-        &self.file
+    /// The file as it is now.
+    pub(crate) fn file(&self) -> Arc<ShareFile> {
+        Arc::clone(&read(&self.file))
+    }
+
+    /// The partial file is complete, and has its final name. Consumers are served on from what is open.
+    pub(crate) fn set_complete(&self, file: WholeFile) {
+        *write(&self.file) = Arc::new(ShareFile::Whole(file));
     }
 
     /// What reads the manifest of the file.
@@ -201,7 +214,7 @@ impl Share {
 
     /// The source is no longer what was hashed: nothing more is served.
     pub(crate) fn set_source_changed(&self, change: SourceChange) {
-        let path = self.file.path().to_owned();
+        let path = self.file().path().to_owned();
         if self.change.set(SourceChangedError { path, change }.to_string()).is_ok() {
             let (file, change) = (&self.key, self.source_change());
             tracing::warn!(%file, change, "the source file has changed; it is no longer served");
@@ -215,16 +228,21 @@ impl Share {
     }
 
     /// Whether all of `content_id` is served here and its file is unchanged now. Waits for the filesystem, for a limited time.
-    pub(crate) fn is_whole_unchanged(self: &Arc<Share>, content_id: Digest, threads: &FilesystemThreads) -> bool {
+    pub(crate) fn is_whole_unchanged(
+        self: &Arc<Share>,
+        content_id: Digest,
+        threads: &FilesystemThreads,
+    ) -> bool {
         let is_whole = || {
-            self.content_id == content_id
+            matches!(*self.file(), ShareFile::Whole(_))
+                && self.content_id == content_id
                 && !self.is_closed()
                 && self.source_change().is_none()
                 && self.with_held(Bitfield::is_full)
         };
         let share = Arc::clone(self);
         is_whole()
-            && threads.call(self.file.filesystem(), move || share.examine()).is_ok()
+            && threads.call(self.file().filesystem(), move || share.examine()).is_ok()
             && lock(&self.watch).trouble().is_none()
             && is_whole()
     }
@@ -240,20 +258,20 @@ impl Share {
         if self.source_change().is_some() {
             return Ok(None);
         }
-        if let Some(source) = self.file.source() {
+        if let Some(source) = self.file().source() {
             return Ok(Some(source));
         }
         let (done, opened) = oneshot::channel();
         let (share, own_threads) = (Arc::clone(self), threads.clone());
         let work = move || {
-            let opened = share.file.open(&own_threads);
-            let state = if opened.is_ok() { share.file.examine() } else { FileState::Unchanged };
+            let opened = share.file().open(&own_threads);
+            let state = if opened.is_ok() { share.file().examine() } else { FileState::Unchanged };
             let opened = opened.map_err(|state| share.note_state(state)).ok();
             share.note_state(state);
             // The connection may be gone by now.
             let _ = done.send(opened);
         };
-        if !threads.submit(self.file.filesystem(), work) {
+        if !threads.submit(self.file().filesystem(), work) {
             return Err(NoAnswer);
         }
         let opened = tokio::time::timeout(Duration::from_millis(OPEN_WAIT_MS), opened).await;
@@ -266,7 +284,7 @@ impl Share {
 
     /// Whether the file is to be examined now; then the caller has that done by [`Share::examine`].
     pub(crate) fn take_examination(&self, now_ms: u64) -> bool {
-        let is_open = self.file.source().is_some();
+        let is_open = self.file().source().is_some();
         self.source_change().is_none() && lock(&self.watch).take_examination(now_ms, is_open)
     }
 
@@ -277,7 +295,7 @@ impl Share {
 
     /// Looks at the file. Blocks.
     pub(crate) fn examine(&self) {
-        let state = self.file.examine();
+        let state = self.file().examine();
         lock(&self.watch).end_examination();
         self.note_state(state);
     }
@@ -343,13 +361,14 @@ impl Share {
     /// Closes the file when no consumer has needed it for a while.
     pub(crate) fn close_if_idle(&self, now_ms: u64) {
         let has_consumers = !lock(&self.consumers).is_empty();
-        self.file.close_if_idle(has_consumers, now_ms);
+        self.file().close_if_idle(has_consumers, now_ms);
     }
 
     /// Why the file is not served now although it has not changed, in words.
     fn trouble(&self, now_ms: u64) -> Option<String> {
         let watch = lock(&self.watch);
-        let path = self.file.path().display();
+        let file = self.file();
+        let path = file.path().display();
         let silent = |ms| format!("{path}: its filesystem has not answered for {} s", ms / 1_000);
         watch.no_answer_ms(now_ms).map(silent).or_else(|| watch.trouble().map(str::to_owned))
     }
@@ -363,7 +382,7 @@ impl Share {
             consumers: lock(&self.consumers).values().sum(),
             source_change: self.source_change().map(str::to_owned),
             trouble: self.trouble(now_ms),
-            fingerprint: self.file.fingerprint(),
+            fingerprint: self.file().fingerprint(),
         }
     }
 }

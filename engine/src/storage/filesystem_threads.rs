@@ -233,7 +233,10 @@ mod tests {
     /// Work that runs until the returned sender is dropped.
     fn hanging() -> (impl FnOnce() + Send + 'static, Sender<()>) {
         let (release, released): (Sender<()>, Receiver<()>) = channel();
-        (move || drop(released.recv()), release)
+        let hangs = move || {
+            let _ = released.recv();
+        };
+        (hangs, release)
     }
 
     #[test]

@@ -242,7 +242,7 @@ impl Downloads {
         let download = core.peer.engine()?.download(order)?;
         download.add_peers(&peers);
         let limit_down = core.peer.limit_down();
-        let run = Arc::new(DownloadRun::new(id.clone(), record, manifest, download, limit_down));
+        let run = Arc::new(DownloadRun::new(id.clone(), record, &manifest, download, limit_down));
         if let Err(fault) = run.clear_replaced(core) {
             let key = &run.key;
             core.notices.post(&format!("a restart of this node would find {key} as it was before: {fault}"));
@@ -250,7 +250,7 @@ impl Downloads {
         self.table.insert_run(download_lock, Arc::clone(&run));
         // A login pauses or resumes the runs in the table. Do the same here for a login that came earlier.
         run.pause_unless_user(core.trackers.user().as_deref());
-        announcer.attach(Arc::clone(&run));
+        announcer.attach(Arc::clone(&run), manifest);
         Ok(run)
     }
 

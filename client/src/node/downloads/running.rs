@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use engine::Download;
@@ -25,7 +25,7 @@ use crate::node::events::EventStream;
 use crate::node::rows;
 use crate::node::shutdown::Latch;
 
-/// A download that was handed to the engine. The run remains after the download has ended there.
+/// A download that was handed to the engine. The run remains after the download has ended there, with its figures alone.
 pub(in crate::node) struct DownloadRun {
     /// The file.
     pub(super) key: GroupFile,
@@ -37,7 +37,8 @@ pub(in crate::node) struct DownloadRun {
     pub(super) id: RecordId,
     /// The record, while this run owns it.
     record: Mutex<Option<DownloadRecord>>,
-    pub(super) manifest: Arc<Manifest>,
+    /// Whether the file has digests of its pieces alone.
+    pieces_only: bool,
     pub(super) download: Download,
     /// Why the node paused the download; `None` if the user paused it, or if it is not paused.
     pause_reason: Mutex<Option<String>>,
@@ -54,7 +55,7 @@ impl DownloadRun {
     pub(super) fn new(
         id: RecordId,
         record: DownloadRecord,
-        manifest: Arc<Manifest>,
+        manifest: &Manifest,
         download: Download,
         limit_down: Option<NonZeroU64>,
     ) -> DownloadRun {
@@ -64,7 +65,7 @@ impl DownloadRun {
             destination: record.destination.clone(),
             id,
             record: Mutex::new(Some(record)),
-            manifest,
+            pieces_only: matches!(manifest.proof(), FileProof::PiecesOnly(_)),
             download,
             pause_reason: Mutex::default(),
             end_recorded: Latch::default(),
@@ -83,8 +84,11 @@ impl DownloadRun {
         let pause_reason = lock(&self.pause_reason);
         let key = to_engine_key(&self.key);
         let row = rows::transfer_row(&key, progress, pause_reason.as_deref(), self.limit_down);
-        let pieces_only = matches!(self.manifest.proof(), FileProof::PiecesOnly(_));
-        TransferRow { pieces_only, figures: rows::transfer_figures(&self.download, progress), ..row }
+        TransferRow {
+            pieces_only: self.pieces_only,
+            figures: rows::transfer_figures(&self.download, progress),
+            ..row
+        }
     }
 
     /// Pauses the download at its user's command. The node does not resume it by itself.
