@@ -367,8 +367,6 @@ impl Engine {
         let downloads: Vec<_> = downloads.iter().filter_map(Weak::upgrade).collect();
         self.context.shares.close_all();
         self.context.watch.stop();
-        self.context.file_calls.stop();
-        self.context.verifiers.stop();
         self.workers.stop();
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {

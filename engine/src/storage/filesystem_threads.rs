@@ -64,7 +64,6 @@ struct LaneTable {
     lanes: BTreeMap<FilesystemId, Arc<Lane>>,
     /// Of all lanes.
     threads: usize,
-    is_stopped: bool,
 }
 
 /// The work of one filesystem.
@@ -99,7 +98,7 @@ impl FilesystemThreads {
     }
 
     /// Has work done by a thread of the filesystem. `false`: the work is dropped, because the queue is full, the system
-    /// gives no thread, or the threads were stopped.
+    /// gives no thread, or [`FILESYSTEM_THREADS_MAX`] do not answer.
     #[must_use = "work that was not taken is lost"]
     pub fn submit(&self, filesystem: FilesystemId, work: impl FnOnce() + Send + 'static) -> bool {
         let work: Work = Box::new(work);
@@ -130,23 +129,13 @@ impl FilesystemThreads {
             Err(RecvTimeoutError::Disconnected) => Err(NoAnswer),
             Err(RecvTimeoutError::Timeout) => {
                 lock(&lane.state).is_unresponsive = true;
-                // The answer may have come between the two.
-                result.try_recv().map_err(|_| NoAnswer)
+                let late = result.try_recv().map_err(|_| NoAnswer);
+                if late.is_ok() {
+                    // It came between the two, and no other work might reset this.
+                    lock(&lane.state).is_unresponsive = false;
+                }
+                late
             }
-        }
-    }
-
-    /// Drops waiting work, and takes no more. Running work goes on.
-    pub fn stop(&self) {
-        let lanes = {
-            let mut table = lock(&self.shared.table);
-            table.is_stopped = true;
-            std::mem::take(&mut table.lanes)
-        };
-        for lane in lanes.values() {
-            let dropped = std::mem::take(&mut lock(&lane.state).waiting);
-            lane.work_added.notify_all();
-            drop(dropped);
         }
     }
 
@@ -157,9 +146,6 @@ impl FilesystemThreads {
     /// Returns work that is not taken.
     fn try_submit(&self, filesystem: FilesystemId, work: Work) -> Option<Work> {
         let mut table = lock(&self.shared.table);
-        if table.is_stopped {
-            return Some(work);
-        }
         let lane = Arc::clone(table.lanes.entry(filesystem).or_default());
         let mut state = lock(&lane.state);
         if state.waiting.len() >= FILESYSTEM_QUEUE_MAX {
@@ -257,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_are_bounded_and_a_stop_leaves_hanging_calls_behind() {
+    fn queues_are_bounded() {
         let threads = FilesystemThreads::new("test", 2);
         let mut held = Vec::new();
         while let (work, release) = hanging()
@@ -269,7 +255,5 @@ mod tests {
         let (alive, dropped) = channel::<()>();
         assert!(threads.submit(ALIVE, move || drop(alive)));
         dropped.recv().unwrap_err();
-        threads.stop();
-        assert!(!threads.submit(ALIVE, || {}));
     }
 }

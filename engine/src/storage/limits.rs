@@ -4,9 +4,9 @@
 /// calls.
 pub const SOURCE_CHECK_MS: u64 = 1_000;
 
-/// How long a call waits for a filesystem before it counts as one that does not answer, in milliseconds: longer
-/// than a disk takes to spin up under load is rare, and callers try again.
-pub const FILESYSTEM_ANSWER_MS: u64 = 3_000;
+/// How long a call waits for a filesystem before that counts as one that does not answer, in milliseconds. A disk
+/// that has to spin up may take as long; callers try again.
+pub const FILESYSTEM_ANSWER_MS: u64 = 5_000;
 
 /// Work that waits for the threads of one filesystem.
 pub const FILESYSTEM_QUEUE_MAX: usize = 64;

@@ -260,6 +260,18 @@ impl Downloads {
         recorded.into_iter().filter(|one| one.can_resume(user)).map(|one| one.record).collect()
     }
 
+    /// Notes that a recorded download waits for the filesystem of its destination.
+    pub(super) fn note_no_answer(&self, user: &str, record: &DownloadRecord) {
+        let mut scope = self.core().locks.scope();
+        let Some(download_lock) = scope.try_lock_download(&record.key) else { return };
+        let found = self.table.find_recorded(&record.key).filter(|now| now.can_resume(user));
+        let Some(mut recorded) = found else { return };
+        let message = format!("the filesystem of {} does not answer", record.destination.display());
+        let fix = format!("check that disk or server, or `cancel {}`", quote_key(&record.key));
+        recorded.waiting_for = Some(ClientFault::new(ExitCause::LocalIo, message).fix(fix));
+        self.table.update_recorded(&download_lock, recorded);
+    }
+
     /// Resumes a recorded download, unless another thread has started or removed it meanwhile. Compares the
     /// file at its destination first.
     pub(super) fn resume(&self, user: &str, key: &GroupFile) -> PendingWork {
