@@ -181,7 +181,7 @@ pub(crate) fn host_properties(host: &HostDescription) -> [(&'static str, String)
         ("tcp", tcp),
         ("io_uring", io_uring),
         ("locked memory", limit(host.locked_memory_limit_bytes.map(format_bytes))),
-        ("filesystem", host.filesystem.clone().unwrap_or_else(|| "not asked".to_owned())),
+        ("filesystem", host.filesystem.clone().unwrap_or_else(|| "no folder given".to_owned())),
         ("open files", limit(host.open_files_limit.map(|files| files.to_string()))),
     ]
 }

@@ -1,4 +1,4 @@
-//! The folder of `--out`: each run's records as `ID.jsonl` and its histograms as `ID.hlog`.
+//! The folder of `--out`: each run's records as `ID.jsonl` and its histograms as interval log `ID.hlog`.
 //!
 //! Invariant: the files of an earlier run are never changed.
 
@@ -54,7 +54,8 @@ impl StoredRun {
     }
 }
 
-/// The id of a run of `workload` that begins now, unless another run of the same second has it.
+/// The id of a run of `workload` that began at `began_unix_s`, without the number that `create_run` adds to a second
+/// run of that second.
 pub(crate) fn run_id(workload: &str, began_unix_s: u64) -> String {
     format!("{}-{workload}", format_timestamp(began_unix_s))
 }

@@ -133,12 +133,12 @@ impl RoundWatch {
     /// Starts sampling. After `limit` the `victims` are killed: children that have not been waited for.
     pub(crate) fn start(
         round_pids: RoundPids,
-        victims: &[u32],
+        kill_at_limit: &[u32],
         limit: Duration,
     ) -> anyhow::Result<RoundWatch> {
         // By pidfds: a pid may be reused after its process was waited for.
         let victims: Vec<OwnedFd> =
-            victims.iter().map(|pid| descendants::open_pidfd(*pid)).collect::<std::io::Result<_>>()?;
+            kill_at_limit.iter().map(|pid| descendants::open_pidfd(*pid)).collect::<std::io::Result<_>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let deadline = clock::now().saturating_add(limit);

@@ -187,8 +187,9 @@ impl SwarmRound<'_> {
                 Ok((since, download))
             }));
         }
-        let victims: Vec<u32> = downloads.iter().flatten().map(|(_, download)| download.pid()).collect();
-        let watch = RoundWatch::start(RoundPids::default(), &victims, round_limit(self.args))?;
+        let download_pids: Vec<u32> =
+            downloads.iter().flatten().map(|(_, download)| download.pid()).collect();
+        let watch = RoundWatch::start(RoundPids::default(), &download_pids, round_limit(self.args))?;
         let finished = |(since, download): (Duration, RunningDownload)| {
             let (figures, _) = download.finish().map_err(|fault| explain_timeout(fault, &watch))?;
             Ok(since + figures.durable)

@@ -2,8 +2,11 @@
 
 use std::num::NonZeroU64;
 
-/// Parses a rate. `K`, `M`, `G`, `KiB`, `MiB` and `GiB` are powers of 1,024; `kB`, `MB` and `GB` are powers of 1,000. A final
-/// `/s` is allowed.
+/// Digits of a fraction that are read; later ones are less than a byte, of the largest unit too.
+const FRACTION_DIGITS_MAX: usize = 18;
+
+/// Parses a rate. `K`, `M`, `G` (also lower case), `KiB`, `MiB` and `GiB` are powers of 1,024; `kB`, `KB`, `MB` and `GB` are
+/// powers of 1,000; `B` or no unit is bytes. A final `/s` is allowed. A fraction of a byte is dropped.
 ///
 /// # Errors
 /// A message for users when the text is not a rate above zero.
@@ -20,12 +23,12 @@ pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
         return Err(refuse());
     }
     let whole: u64 = whole.parse().map_err(|_| refuse())?;
-    let mut bytes = whole.checked_mul(scale).ok_or_else(refuse)?;
-    let mut place = scale;
-    for digit in fraction.bytes() {
-        place /= 10;
-        bytes = bytes.checked_add(u64::from(digit.wrapping_sub(b'0')) * place).ok_or_else(refuse)?;
-    }
+    let bytes = whole.checked_mul(scale).ok_or_else(refuse)?;
+    let fraction = &fraction[..fraction.len().min(FRACTION_DIGITS_MAX)];
+    let numerator: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| refuse())? };
+    let digits = u32::try_from(fraction.len()).expect("at most FRACTION_DIGITS_MAX digits");
+    let part = numerator * u128::from(scale) / 10u128.pow(digits);
+    let bytes = bytes.checked_add(u64::try_from(part).expect("less than the scale")).ok_or_else(refuse)?;
     NonZeroU64::new(bytes).ok_or_else(refuse)
 }
 
@@ -55,6 +58,10 @@ mod tests {
             ("10 MiB/s", 10 << 20),
             ("1GB", 1_000_000_000),
             ("1.5MB", 1_500_000),
+            ("1.5K", 1_536),
+            ("1.25M", 1_310_720),
+            ("0.0009765625M", 1_024),
+            ("1.9999999999999999999999GB", 1_999_999_999),
             ("2G", 2 << 30),
         ] {
             assert_eq!(parse_rate(text).map(NonZeroU64::get), Ok(bytes), "{text}");

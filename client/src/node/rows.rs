@@ -106,7 +106,8 @@ fn latency_row(histogram: &Histogram<u32>) -> LatencyRow {
     }
 }
 
-/// What limited a download most. It is the node's own limit if the rate came near it.
+/// What limited a download most. Names the node's own limit if the network was the bottleneck and the rate reached three quarters
+/// of the limit.
 fn name_limit(found: Bottleneck, rate: u64, limit_down: Option<NonZeroU64>) -> String {
     match limit_down {
         Some(limit) if found == Bottleneck::Network && rate / 3 >= limit.get() / 4 => "`--limit-down`".into(),
@@ -114,7 +115,7 @@ fn name_limit(found: Bottleneck, rate: u64, limit_down: Option<NonZeroU64>) -> S
     }
 }
 
-/// Bytes a second: of the whole download once it is verified, before that lately.
+/// Bytes a second: the mean over the whole download once it is verified; before that, the current rate.
 fn overall_rate(progress: &DownloadProgress) -> u64 {
     match progress.proven_after.map_or(0, |span| span.as_millis()) {
         0 => progress.verified_bytes_per_s,
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_end_of_the_engine_is_an_end_here() {
+    fn phases_and_row_states_end_together() {
         let ends = [
             DownloadPhase::Durable,
             DownloadPhase::Failed(DownloadFailure::Io(String::new())),

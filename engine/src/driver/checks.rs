@@ -8,25 +8,26 @@ use std::sync::Arc;
 use super::download::ActiveDownload;
 use super::limits::VERIFY_BATCH;
 use super::rewrite::{PiecePlace, read_places};
-use super::threads::{LaneThreads, WorkLane};
+use super::threads::{WorkKind, WorkThreads};
 use super::verify::link_check;
 use crate::hash::{HashVerdict, Hasher, PieceJob};
 use crate::proto::units::{PIECE_BYTES, PieceIndex};
 use crate::storage::error::StorageError;
 
-/// Starts the check of what an earlier attempt left. The download fetches nothing before it has ended.
+/// Starts the check of what an earlier attempt left. The download fetches nothing before the check
+/// has ended.
 pub(crate) fn start_check(
     download: &Arc<ActiveDownload>,
     to_check: Vec<PieceIndex>,
     hasher: Hasher,
-    threads: &LaneThreads,
+    threads: &WorkThreads,
 ) -> io::Result<()> {
     let download = Arc::clone(download);
     let work = move || {
         check_pieces(&download, &to_check, hasher);
         download.finish_check();
     };
-    threads.submit(WorkLane::Check, work)
+    threads.submit(WorkKind::Check, work)
 }
 
 fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hasher) {
@@ -35,6 +36,7 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
     }
     let mut buffers = vec![vec![0; PIECE_BYTES as usize]; VERIFY_BATCH];
     for batch in to_check.chunks(VERIFY_BATCH) {
+        // Each piece is read at its own index.
         let places: Vec<PiecePlace> = batch.iter().map(|index| (*index, *index)).collect();
         let mut found = Vec::new();
         let mut checked_bytes = 0;
@@ -45,6 +47,7 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
         for ((index, verdict), bytes) in verdicts.into_iter().zip(&buffers) {
             let length = download.manifest.geometry().piece_len(index);
             checked_bytes += u64::from(length);
+            // For the transfer a link that was not checked counts as matching; the record claims only checked links.
             if verdict.digest_holds && keep_found(download, index, &bytes[..length as usize], verdict) {
                 found.push((index, verdict.link_holds != Some(false)));
             } else {
@@ -68,8 +71,8 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
     }
 }
 
-/// Keeps a piece that matches; `false` when it could not be written. A piece that was written lately is written again,
-/// because it may be right in memory only.
+/// Keeps a piece that matches; `false` when it could not be written. A piece that the journal notes as begun is written
+/// again, because it may be right in the page cache only.
 fn keep_found(download: &ActiveDownload, index: PieceIndex, bytes: &[u8], verdict: HashVerdict) -> bool {
     if download.journal.is_begun(index) {
         let offset = download.manifest.geometry().offset(index);
@@ -142,13 +145,13 @@ fn copy_pieces(
 pub(crate) fn start_zero_pieces(
     download: &Arc<ActiveDownload>,
     hasher: Hasher,
-    threads: &LaneThreads,
+    threads: &WorkThreads,
 ) -> io::Result<()> {
     if download.with_transfer(|transfer, _| transfer.holes()).count().0 == 0 {
         return Ok(());
     }
     let download = Arc::clone(download);
-    threads.submit(WorkLane::Holes, move || prove_zero_pieces(&download, hasher))
+    threads.submit(WorkKind::Holes, move || prove_zero_pieces(&download, hasher))
 }
 
 /// Checks the links of zero pieces in full batches. Their digest is known and they are never fetched. Blocks.

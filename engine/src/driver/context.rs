@@ -13,7 +13,7 @@ use super::share_table::ShareTable;
 use super::share_verify::WatchSignal;
 use super::slots::ConnectionSlots;
 use super::stall::WorkerStalls;
-use super::threads::LaneThreads;
+use super::threads::WorkThreads;
 use super::zero_copy::ZeroCopyPolicy;
 use crate::config::EngineConfig;
 use crate::hash::Hasher;
@@ -36,7 +36,7 @@ pub(crate) struct NodeContext {
     pub(crate) prefault: PrefaultPool,
     pub(crate) flusher: Flusher,
     /// Threads for checks and last steps of downloads.
-    pub(crate) threads: LaneThreads,
+    pub(crate) threads: WorkThreads,
     pub(crate) stalls: WorkerStalls,
     pub(crate) shares: ShareTable,
     /// Wakes the thread that watches the shares.
@@ -78,7 +78,7 @@ impl NodeContext {
             buffers: ReceiveBuffers::new(),
             prefault: PrefaultPool::start()?,
             flusher: Flusher::start(hasher)?,
-            threads: LaneThreads::default(),
+            threads: WorkThreads::default(),
             stalls: WorkerStalls::default(),
             shares: ShareTable::default(),
             watch: WatchSignal::default(),

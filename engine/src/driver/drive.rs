@@ -94,7 +94,7 @@ fn retry_disk(worker: &WorkerState, download: &Arc<ActiveDownload>) {
             .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= u64::from(PIECE_BYTES)),
         _ => true,
     };
-    if has_space && (download.journal.has_new_claims() || download.journal.has_suspects()) {
+    if has_space && (download.journal.has_new_claims() || download.journal.has_suspect_pieces()) {
         worker.context.flusher.submit(download);
     } else if has_space {
         download.storage_recovered();

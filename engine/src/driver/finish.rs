@@ -13,7 +13,7 @@ use super::download::ActiveDownload;
 use super::flush::record_download;
 use super::share_file::{ShareFile, WholeFile};
 use super::shares::Share;
-use super::threads::WorkLane;
+use super::threads::WorkKind;
 use crate::hash::{FileHash, Hasher};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::manifest::FileProof;
@@ -33,7 +33,7 @@ pub(super) async fn finish_download(
 ) -> bool {
     let (done, outcome) = oneshot::channel();
     let (shared, work) = (Arc::clone(context), Arc::clone(download));
-    let submitted = context.threads.submit(WorkLane::Finish, move || {
+    let submitted = context.threads.submit(WorkKind::Finish, move || {
         // The receiver is gone when the node is stopping.
         let _ = done.send(run_last_steps(&shared, &work, is_unverified));
     });
@@ -110,7 +110,7 @@ fn complete_file(
     }
     download.enter_phase(DownloadPhase::Syncing);
     // All pieces are held, so none is being written: every piece that a failed flush may have lost is a suspect by now.
-    if download.journal.has_suspects() {
+    if download.journal.has_suspect_pieces() {
         return Ok(postpone_finish(download, &download.target.flush_failed_error()));
     }
     match name_file(download, length) {
@@ -145,7 +145,7 @@ fn finish_failure(download: &ActiveDownload, error: &StorageError) -> Result<Fin
         StorageErrorKind::NoSpace { .. } => Ok(postpone_finish(download, error)),
         // As after any other failed flush: this one failed, or the record's a moment before.
         StorageErrorKind::FlushFailed | StorageErrorKind::Io(_)
-            if recorded.is_err() && download.journal.has_suspects() =>
+            if recorded.is_err() && download.journal.has_suspect_pieces() =>
         {
             Ok(postpone_finish(download, error))
         }

@@ -43,7 +43,7 @@ pub(crate) fn flush_download(download: &ActiveDownload, hasher: Hasher) {
     let flushed = repair_suspects(download, hasher)
         .and_then(|is_repaired| if is_repaired { record_download(download) } else { Ok(()) });
     match flushed {
-        Ok(()) if download.storage_wait().is_some() && !download.journal.has_suspects() => {
+        Ok(()) if download.storage_wait().is_some() && !download.journal.has_suspect_pieces() => {
             download.storage_recovered();
         }
         Ok(()) => {}
@@ -77,7 +77,7 @@ pub(crate) fn record_download(download: &ActiveDownload) -> Result<(), StorageEr
 /// The last record before the node stops: the next attempt need not hash or fetch again what was written. Blocks.
 pub(crate) fn record_on_stop(download: &ActiveDownload) {
     let journal = &download.journal;
-    if download.has_ended() || journal.has_suspects() || !journal.has_new_claims() {
+    if download.has_ended() || journal.has_suspect_pieces() || !journal.has_new_claims() {
         return;
     }
     if let Err(error) = record_download(download) {
@@ -89,7 +89,7 @@ pub(crate) fn record_on_stop(download: &ActiveDownload) {
 /// pieces that are being verified.
 fn repair_suspects(download: &ActiveDownload, hasher: Hasher) -> Result<bool, StorageError> {
     let journal = &download.journal;
-    if !journal.has_suspects() {
+    if !journal.has_suspect_pieces() {
         return Ok(true);
     }
     download.target.clear_flush_failure();

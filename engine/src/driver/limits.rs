@@ -15,10 +15,10 @@ pub(crate) const BUFFER_BYTES: usize = PIECE_BYTES as usize + BUFFER_SLACK_BYTES
 /// Most bytes read for a frame's head: a length and a `Piece` (two varints of at most 5 bytes).
 pub(crate) const HEAD_READ_BYTES: usize = 15;
 
-/// Longest head buffer that is kept: of any frame but `Opened`.
+/// Longest head buffer that a connection keeps for later frames. Only `Opened` needs a longer one, which is shrunk afterwards.
 pub(crate) const HEAD_KEPT_MAX_BYTES: usize = LENGTH_BYTES + FRAME_MAX_BYTES;
 
-/// A provider reads a consumer's small frames in as few reads as it can.
+/// Bytes that a provider reads at once: many of a consumer's small frames.
 pub(crate) const REQUESTS_READ_BYTES: usize = 4_096;
 
 /// Receive buffers of a node (64 MiB in all): one for each connection that may be in the middle of a piece, and those of
@@ -53,10 +53,11 @@ pub(crate) const LATENCY_MAX_US: u64 = 3_600_000_000;
 /// Bytes of pieces after which the kernel is asked to start writing them to disk.
 pub(crate) const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Downloads that wait to be flushed: nearly always as many as a node has at once. Others ask again.
+/// Tasks that wait for the flush thread: flushes of downloads, and write-backs. If the queue is full, a download asks again
+/// later.
 pub(crate) const FLUSH_QUEUE_MAX: usize = 64;
 
-/// Write-backs in the flush queue: the rest of it is for records.
+/// Most write-backs in the flush queue. The other places are for flushes that write a record.
 pub(crate) const WRITEBACKS_WAITING_MAX: usize = FLUSH_QUEUE_MAX / 2;
 
 /// A write that takes this long is reported as what the download waits for, in milliseconds.
@@ -105,14 +106,14 @@ pub(crate) const DISK_RETRY_MS: u64 = 1_000;
 /// and disks read no faster for more.
 pub(crate) const CHECKS_AT_ONCE: usize = 2;
 
-/// Downloads whose zero pieces are checked at the same time: that is hashing alone.
-pub(crate) const HOLES_AT_ONCE: usize = 2;
+/// Downloads whose zero pieces are checked at the same time. The check only hashes and never reads the disk.
+pub(crate) const ZERO_PIECE_CHECKS_AT_ONCE: usize = 2;
 
 /// Downloads whose last steps run at the same time. They wait for the disk, and one that reads a whole file for minutes must
 /// not delay all others.
 pub(crate) const FINISHES_AT_ONCE: usize = 4;
 
-/// Work of one lane that waits for a thread: that of every download.
+/// Work items of one kind that wait for a thread: one for each download.
 pub(crate) const WORK_WAITING_MAX: usize = DOWNLOADS_MAX;
 
 /// Jobs that wait for one worker.
@@ -121,7 +122,7 @@ pub(crate) const WORKER_JOBS_MAX: usize = 1_024;
 /// How long a stopping worker waits for its connections to end, in milliseconds.
 pub(crate) const STOP_MS: u64 = 2_000;
 
-/// How often a stopping worker looks whether they have, in milliseconds.
+/// How often a stopping worker checks whether its connections have ended, in milliseconds.
 pub(crate) const STOP_POLL_MS: u64 = 1;
 
 /// Connections that wait to be accepted.
@@ -142,28 +143,28 @@ pub(crate) const USER_TIMEOUT_MS: u64 = SILENCE_TIMEOUT_MS;
 
 // Rate limits
 
-/// Under a limit, most bytes of a read, and least bytes of a send unless they are more than a second's.
+/// Under a limit: maximum bytes of a read. Also the minimum bytes of a send, unless the limit allows fewer in a second.
 pub(crate) const LIMITED_READ_BYTES: usize = 32 * 1024;
 
 /// Under a limit, least bytes of a read: a shorter one costs more than it brings.
 pub(crate) const LIMITED_READ_MIN_BYTES: usize = 128;
 
-/// Under a limit, reads are so short that all connections of this node had one in this time, in milliseconds. It is shorter
-/// than the time after which a wait looks like a hanging disk (10 s), and than `USER_TIMEOUT_MS` of the peers.
+/// Under a limit, reads are short enough that every connection of this node gets one within this time, in milliseconds. It
+/// is shorter than the stall after which a wait looks like a hanging disk, and than `USER_TIMEOUT_MS` of the peers.
 pub(crate) const LIMITED_ROUND_MS: u64 = 4_000;
 
-/// Under a limit, a send has at most the bytes of this time, in milliseconds: connections take turns, and none waits for whole
-/// pieces of others.
+/// Under a limit, a send has at most the bytes that the limit allows in this time, in milliseconds (see
+/// [`LIMITED_READ_BYTES`] for the minimum): connections take turns, and none waits for whole pieces of others.
 pub(crate) const LIMITED_SEND_MS: u64 = 10;
 
 /// Under a limit, there are so few send slots that each holder has its next portion within this time, in milliseconds: well
-/// before consumers take it for stalled. A peer that does not take a portion in this time loses its slot.
+/// before a consumer takes the provider for stalled. A peer that does not take a portion in this time loses its slot.
 pub(crate) const LIMITED_SLOT_MS: u64 = 1_000;
 
 /// How often a connection that waits for a send slot trickles bytes, in milliseconds.
 pub(crate) const TRICKLE_EVERY_MS: u64 = 1_000;
 
-/// Bytes of a piece that it trickles: a hundred such connections take little of any limit.
+/// Bytes of a piece that a waiting connection sends at a time: a hundred such connections use little of a usual limit.
 pub(crate) const TRICKLE_BYTES: u64 = 16;
 
 // Zero-copy sends
@@ -176,8 +177,8 @@ pub(crate) const ZERO_COPY_MIN_BYTES: u64 = 64 * 1024;
 /// flight on a fast network.
 pub(crate) const ZERO_COPY_LOCKED_MAX: u64 = 64 * 1024 * 1024;
 
-/// The part of the user's lockable memory that zero-copy sends use is one in so many: all processes of the user share it.
-pub(crate) const ZERO_COPY_LOCKED_SHARE: u64 = 2;
+/// Zero-copy sends lock at most the user's lockable memory divided by this; the user's other processes need the rest.
+pub(crate) const ZERO_COPY_LOCKED_DIVISOR: u64 = 2;
 
 /// How long a peer is excluded from zero-copy sends after the kernel has copied for it, in milliseconds: networks change
 /// seldom, and packet captures, which make the kernel copy, end.

@@ -31,7 +31,7 @@ pub(crate) fn rewrite_suspects(
 ) -> Result<Vec<PieceIndex>, StorageError> {
     let mut buffers = vec![vec![0; PIECE_BYTES as usize]; VERIFY_BATCH];
     let mut lost = Vec::new();
-    for batch in journal.suspects().chunks(VERIFY_BATCH) {
+    for batch in journal.suspect_pieces().chunks(VERIFY_BATCH) {
         let places: Vec<PiecePlace> = batch.iter().map(|index| (*index, *index)).collect();
         read_places(target, geometry, &places, &mut buffers);
         let bytes: Vec<&[u8]> = batch

@@ -13,13 +13,13 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::limits::{CHECKS_AT_ONCE, FINISHES_AT_ONCE, HOLES_AT_ONCE, WORK_WAITING_MAX};
+use super::limits::{CHECKS_AT_ONCE, FINISHES_AT_ONCE, WORK_WAITING_MAX, ZERO_PIECE_CHECKS_AT_ONCE};
 use crate::abort::AbortOnPanic;
 use crate::lock::lock;
 
 /// A kind of work. Each has its own queue: a check of hours must not delay the last steps of another download.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum WorkLane {
+pub(crate) enum WorkKind {
     /// Hash what an earlier attempt left.
     Check,
     /// Check the links of zero pieces.
@@ -28,51 +28,51 @@ pub(crate) enum WorkLane {
     Finish,
 }
 
-impl WorkLane {
+impl WorkKind {
     fn thread_limit(self) -> usize {
         match self {
-            WorkLane::Check => CHECKS_AT_ONCE,
-            WorkLane::Holes => HOLES_AT_ONCE,
-            WorkLane::Finish => FINISHES_AT_ONCE,
+            WorkKind::Check => CHECKS_AT_ONCE,
+            WorkKind::Holes => ZERO_PIECE_CHECKS_AT_ONCE,
+            WorkKind::Finish => FINISHES_AT_ONCE,
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            WorkLane::Check => "resume",
-            WorkLane::Holes => "holes",
-            WorkLane::Finish => "finish",
+            WorkKind::Check => "resume",
+            WorkKind::Holes => "holes",
+            WorkKind::Finish => "finish",
         }
     }
 }
 
-type LaneWork = Box<dyn FnOnce() + Send>;
+type QueuedWork = Box<dyn FnOnce() + Send>;
 
 /// The threads of all lanes.
 #[derive(Default)]
-pub(crate) struct LaneThreads(Arc<Mutex<LaneThreadsState>>);
+pub(crate) struct WorkThreads(Arc<Mutex<WorkThreadsState>>);
 
 #[derive(Default)]
-struct LaneThreadsState {
+struct WorkThreadsState {
     /// By the number of the lane.
-    lanes: [LaneQueue; 3],
+    lanes: [WorkQueue; 3],
     running: Vec<JoinHandle<()>>,
     is_stopped: bool,
 }
 
 #[derive(Default)]
-struct LaneQueue {
+struct WorkQueue {
     /// Threads of the lane.
     active: usize,
-    waiting: VecDeque<LaneWork>,
+    waiting: VecDeque<QueuedWork>,
 }
 
-impl LaneThreads {
+impl WorkThreads {
     /// Runs work as soon as the lane has a thread for it.
     ///
     /// # Errors
     /// The system gives no thread, the queue is full, or the threads were stopped.
-    pub(crate) fn submit(&self, lane: WorkLane, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(crate) fn submit(&self, lane: WorkKind, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let mut state = lock(&self.0);
         if state.is_stopped {
             return Err(io::Error::other("the node is stopping"));
@@ -82,7 +82,7 @@ impl LaneThreads {
         if queue.active < lane.thread_limit() {
             let (shared, work) = (Arc::clone(&self.0), Box::new(work));
             let thread = std::thread::Builder::new().name(lane.name().to_owned());
-            let thread = thread.spawn(move || run_lane(&shared, lane, work))?;
+            let thread = thread.spawn(move || run_queue(&shared, lane, work))?;
             queue.active += 1;
             state.running.push(thread);
         } else if queue.waiting.len() < WORK_WAITING_MAX {
@@ -111,7 +111,7 @@ impl LaneThreads {
     }
 }
 
-fn run_lane(shared: &Mutex<LaneThreadsState>, lane: WorkLane, first: LaneWork) {
+fn run_queue(shared: &Mutex<WorkThreadsState>, lane: WorkKind, first: QueuedWork) {
     let _abort = AbortOnPanic;
     let mut next = Some(first);
     while let Some(work) = next {
@@ -142,11 +142,15 @@ mod tests {
         (work, release)
     }
 
-    fn fill_lane(threads: &LaneThreads, begun: &Sender<usize>, started: &Receiver<usize>) -> Vec<Sender<()>> {
+    fn fill_threads(
+        threads: &WorkThreads,
+        begun: &Sender<usize>,
+        started: &Receiver<usize>,
+    ) -> Vec<Sender<()>> {
         let mut held = Vec::new();
         for number in 0..CHECKS_AT_ONCE {
             let (work, release) = work(number, begun);
-            threads.submit(WorkLane::Check, work).unwrap();
+            threads.submit(WorkKind::Check, work).unwrap();
             held.push(release);
         }
         let mut numbers: Vec<usize> = started.iter().take(CHECKS_AT_ONCE).collect();
@@ -157,14 +161,14 @@ mod tests {
 
     #[test]
     fn a_full_lane_queues_without_delaying_others() {
-        let (threads, (begun, started)) = (LaneThreads::default(), channel());
-        let mut held = fill_lane(&threads, &begun, &started);
+        let (threads, (begun, started)) = (WorkThreads::default(), channel());
+        let mut held = fill_threads(&threads, &begun, &started);
         let (late, _release) = work(100, &begun);
-        threads.submit(WorkLane::Check, late).unwrap();
+        threads.submit(WorkKind::Check, late).unwrap();
         let (other, _release_other) = work(200, &begun);
-        threads.submit(WorkLane::Finish, other).unwrap();
+        threads.submit(WorkKind::Finish, other).unwrap();
         assert_eq!(started.recv(), Ok(200), "the other lane is free, and the third check waits");
-        assert_eq!(lock(&threads.0).lanes[WorkLane::Check as usize].waiting.len(), 1);
+        assert_eq!(lock(&threads.0).lanes[WorkKind::Check as usize].waiting.len(), 1);
         held.remove(0);
         assert_eq!(started.recv(), Ok(100), "a free thread takes the next work");
         drop((held, _release, _release_other));
@@ -174,33 +178,33 @@ mod tests {
     #[test]
     fn a_panic_of_work_aborts_the_program() {
         assert_aborts("driver::threads::tests::a_panic_of_work_aborts_the_program", || {
-            let threads = LaneThreads::default();
-            threads.submit(WorkLane::Holes, || panic!("meant")).unwrap();
+            let threads = WorkThreads::default();
+            threads.submit(WorkKind::Holes, || panic!("meant")).unwrap();
             threads.stop();
         });
     }
 
     #[test]
     fn queued_work_runs_on_existing_threads() {
-        let (threads, (begun, started)) = (LaneThreads::default(), channel());
-        let held = fill_lane(&threads, &begun, &started);
+        let (threads, (begun, started)) = (WorkThreads::default(), channel());
+        let held = fill_threads(&threads, &begun, &started);
         for number in 0..CHECKS_AT_ONCE {
-            threads.submit(WorkLane::Check, work(number, &begun).0).unwrap();
+            threads.submit(WorkKind::Check, work(number, &begun).0).unwrap();
         }
         drop(held);
         assert_eq!(started.iter().take(CHECKS_AT_ONCE).count(), CHECKS_AT_ONCE);
         threads.stop();
-        assert_eq!(lock(&threads.0).lanes[WorkLane::Check as usize].active, 0);
+        assert_eq!(lock(&threads.0).lanes[WorkKind::Check as usize].active, 0);
     }
 
     #[test]
     fn queued_work_never_begins_after_a_stop() {
-        let (threads, (begun, started)) = (Arc::new(LaneThreads::default()), channel());
-        let held = fill_lane(&threads, &begun, &started);
+        let (threads, (begun, started)) = (Arc::new(WorkThreads::default()), channel());
+        let held = fill_threads(&threads, &begun, &started);
         let (late, _release) = work(100, &begun);
         let (alive, dropped) = channel::<()>();
         threads
-            .submit(WorkLane::Check, move || {
+            .submit(WorkKind::Check, move || {
                 let _alive = alive;
                 late();
             })
@@ -211,6 +215,6 @@ mod tests {
         drop(held);
         stop.join().unwrap();
         assert!(started.try_recv().is_err());
-        assert!(threads.submit(WorkLane::Finish, || {}).is_err());
+        assert!(threads.submit(WorkKind::Finish, || {}).is_err());
     }
 }

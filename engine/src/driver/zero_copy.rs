@@ -8,7 +8,7 @@
 //! Invariants:
 //! * Sends in flight never lock more than the budget, which is a part of what the user may lock: the kernel charges their bytes
 //!   to the user's locked memory until it has notified (`RLIMIT_MEMLOCK`, getrlimit(2)).
-//! * A peer that the kernel has copied for is excluded before the lease goes back, so that at most one budget is wasted on it.
+//! * A peer that the kernel has copied for is excluded before its lease is released, so that at most one budget is wasted on it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,7 +22,7 @@ use rustix::process::{Resource, getrlimit};
 use super::backend::IoKind;
 use super::clock::EngineClock;
 use super::limits::{
-    ZERO_COPY_COPIED_PEERS, ZERO_COPY_LOCKED_MAX, ZERO_COPY_LOCKED_SHARE, ZERO_COPY_MIN_BYTES,
+    ZERO_COPY_COPIED_PEERS, ZERO_COPY_LOCKED_DIVISOR, ZERO_COPY_LOCKED_MAX, ZERO_COPY_MIN_BYTES,
     ZERO_COPY_RETRY_MS,
 };
 use super::socket_options;
@@ -149,8 +149,9 @@ impl ZeroCopyPolicy {
         excluded.push_back((peer, self.clock.now().plus_ms(ZERO_COPY_RETRY_MS)));
     }
 
-    /// Whether the same bytes may succeed with a copy.
-    fn is_fallback_error(&self, error: &io::Error) -> bool {
+    /// Counts a failed send, and notes when the kernel supports none. Returns whether the same bytes may succeed with a
+    /// copy.
+    fn record_error(&self, error: &io::Error) -> bool {
         match error.raw_os_error() {
             Some(libc::ENOMEM | libc::ENOBUFS) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -171,7 +172,7 @@ impl ZeroCopyPolicy {
 
 /// The budget of sends, when the user may lock `limit` bytes; `None`: no limit.
 fn locked_budget_bytes(limit: Option<u64>) -> u64 {
-    limit.map_or(ZERO_COPY_LOCKED_MAX, |limit| (limit / ZERO_COPY_LOCKED_SHARE).min(ZERO_COPY_LOCKED_MAX))
+    limit.map_or(ZERO_COPY_LOCKED_MAX, |limit| (limit / ZERO_COPY_LOCKED_DIVISOR).min(ZERO_COPY_LOCKED_MAX))
 }
 
 /// Most bytes that the kernel charges for a send of `bytes`: whole pages, one more for a start in the middle of a page, and
@@ -221,7 +222,7 @@ impl ZeroCopyRoute {
             drop(lease);
         });
         match self.ring.send(socket, parts.to_vec(), report).await {
-            Err(error) if self.policy.is_fallback_error(&error) => None,
+            Err(error) if self.policy.record_error(&error) => None,
             sent => Some(sent),
         }
     }

@@ -10,8 +10,8 @@ use super::units::{Digest, PieceIndex};
 /// The groups of equal pieces of a file.
 #[derive(Debug)]
 pub(super) struct EqualPieces {
-    /// Each piece whose content occurs more than once, ascending, with the next piece of that content; the last one of a
-    /// content has the first. Pieces of zeros are left out.
+    /// All pieces whose content occurs more than once, ascending, each with the next piece of equal content. The last one
+    /// points to the first, so equal pieces form a ring. Without pieces of zeros.
     repeated: Vec<(PieceIndex, PieceIndex)>,
     zeros: Bitfield,
 }
@@ -30,8 +30,9 @@ impl EqualPieces {
         );
         all.sort_unstable();
         let mut repeated = Vec::new();
-        for alike in all.chunk_by(|a, b| a >> u32::BITS == b >> u32::BITS).filter(|alike| alike.len() > 1) {
-            add_repeated(alike, manifest, &mut repeated);
+        for same_prefix in all.chunk_by(|a, b| a >> u32::BITS == b >> u32::BITS).filter(|same| same.len() > 1)
+        {
+            add_repeated(same_prefix, manifest, &mut repeated);
         }
         assert!(
             repeated.len() + zeros.count().as_usize() <= manifest.pieces().as_usize(),
@@ -49,14 +50,14 @@ impl EqualPieces {
 
     /// All pieces with the content of `index`, including itself, ascending.
     pub(super) fn equal_to(&self, index: PieceIndex) -> Vec<PieceIndex> {
-        let mut alike = vec![index];
+        let mut equal = vec![index];
         let mut next = self.next_equal(index);
         while next != index {
-            alike.push(next);
+            equal.push(next);
             next = self.next_equal(next);
         }
-        alike.sort_unstable();
-        alike
+        equal.sort_unstable();
+        equal
     }
 
     /// The next piece with the content of `index`; after the last the first, and `index` itself where it is the only one.
@@ -68,9 +69,9 @@ impl EqualPieces {
     /// The pieces to fetch: one missing piece of each content, except zeros.
     pub(super) fn to_fetch(&self, held: &Bitfield) -> Bitfield {
         let mut wanted = Bitfield::full(held.pieces());
-        for run in self.groups() {
-            let fetched = run.iter().copied().find(|index| !held.has(*index));
-            for index in run.iter().filter(|index| Some(**index) != fetched) {
+        for group in self.groups() {
+            let fetched = group.iter().copied().find(|index| !held.has(*index));
+            for index in group.iter().filter(|index| Some(**index) != fetched) {
                 wanted.remove(*index);
             }
         }
@@ -83,9 +84,9 @@ impl EqualPieces {
     /// Missing pieces whose content is held at another index, each with that index.
     pub(super) fn to_copy(&self, held: &Bitfield) -> Vec<(PieceIndex, PieceIndex)> {
         let mut copies = Vec::new();
-        for run in self.groups() {
-            let Some(from) = run.iter().find(|index| held.has(**index)) else { continue };
-            let missing = run.iter().filter(|index| !held.has(**index));
+        for group in self.groups() {
+            let Some(from) = group.iter().find(|index| held.has(**index)) else { continue };
+            let missing = group.iter().filter(|index| !held.has(**index));
             copies.extend(missing.map(|index| (*index, *from)));
         }
         copies
@@ -93,7 +94,7 @@ impl EqualPieces {
 
     /// The groups of equal pieces, each ascending.
     fn groups(&self) -> impl Iterator<Item = Vec<PieceIndex>> {
-        // Only the last piece of a content has a next one before it.
+        // Only the last piece of a ring has a next piece with a lower index: the first of the ring.
         self.repeated.iter().filter(|(index, next)| next < index).map(|(_, first)| self.equal_to(*first))
     }
 }
@@ -103,25 +104,25 @@ fn digest_prefix(digest: Digest) -> u32 {
     digest.0.first_chunk().copied().map_or(0, u32::from_be_bytes)
 }
 
-/// Adds the equal ones among pieces whose digests have the same prefix. `alike` is ascending by index.
-fn add_repeated(alike: &[u64], manifest: &Manifest, repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
+/// Adds the equal ones among pieces whose digests have the same prefix. `same_prefix` is ascending by index.
+fn add_repeated(same_prefix: &[u64], manifest: &Manifest, repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
     let digest = |key: &u64| manifest.digest(key_index(*key));
-    let first = digest(&alike[0]);
-    if alike.iter().all(|key| digest(key) == first) {
-        return add_ring(alike, repeated);
+    let first = digest(&same_prefix[0]);
+    if same_prefix.iter().all(|key| digest(key) == first) {
+        return add_ring(same_prefix, repeated);
     }
-    let mut sorted = alike.to_vec();
+    let mut sorted = same_prefix.to_vec();
     sorted.sort_by_key(digest);
     sorted
         .chunk_by(|a, b| digest(a) == digest(b))
-        .filter(|run| run.len() > 1)
-        .for_each(|run| add_ring(run, repeated));
+        .filter(|group| group.len() > 1)
+        .for_each(|group| add_ring(group, repeated));
 }
 
 /// Adds each piece with the next, and the last with the first.
-fn add_ring(run: &[u64], repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
-    let next = run.iter().cycle().skip(1);
-    repeated.extend(run.iter().zip(next).map(|(key, next)| (key_index(*key), key_index(*next))));
+fn add_ring(group: &[u64], repeated: &mut Vec<(PieceIndex, PieceIndex)>) {
+    let next = group.iter().cycle().skip(1);
+    repeated.extend(group.iter().zip(next).map(|(key, next)| (key_index(*key), key_index(*next))));
 }
 
 fn key_index(key: u64) -> PieceIndex {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::fault::ReplicaFault;
 use super::store::ReplicaStore;
 
-/// The place of a log. Tests use storages that fail.
+/// The place of a log. Tests implement it with storage that fails.
 pub trait LogLocation: Send + 'static {
     /// Opens the log.
     ///

@@ -64,8 +64,8 @@ impl Replica {
             .map_err(|source| ReplicaFault::io(name.as_ref(), "start a thread", source))?;
         let stopped = || ReplicaFault::Stopped { path: name.into(), reason: "its thread ended".to_owned() };
         begun.recv().unwrap_or_else(|_| Err(stopped()))?;
-        let share = Arc::new(Semaphore::new(WAITING_MAX_BYTES));
-        Ok(Replica { proposals, waiting_bytes: share, shared, stop: Some(stop), thread: Some(thread) })
+        let waiting_bytes = Arc::new(Semaphore::new(WAITING_MAX_BYTES));
+        Ok(Replica { proposals, waiting_bytes, shared, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Proposes a command. `reply` is called once, from the replica's thread, when the command is durable and applied or has
@@ -82,10 +82,11 @@ impl Replica {
         if bytes > BATCH_MAX_BYTES {
             return Err(ProposalError::TooLarge { bytes });
         }
-        let share = u32::try_from(bytes).expect("BATCH_MAX_BYTES is far below 4 GiB");
-        let share =
-            Arc::clone(&self.waiting_bytes).try_acquire_many_owned(share).map_err(|_| ProposalError::Busy)?;
-        let proposal = Proposal { command, bytes, reply: Box::new(reply), _permit: share };
+        let permits = u32::try_from(bytes).expect("BATCH_MAX_BYTES is far below 4 GiB");
+        let permit = Arc::clone(&self.waiting_bytes)
+            .try_acquire_many_owned(permits)
+            .map_err(|_| ProposalError::Busy)?;
+        let proposal = Proposal { command, bytes, reply: Box::new(reply), _permit: permit };
         self.proposals.try_send(proposal).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposalError::Busy,
             mpsc::error::TrySendError::Closed(_) => {

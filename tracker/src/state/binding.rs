@@ -20,6 +20,7 @@ pub(super) fn count_share(tables: &mut dyn Tables, user: &UserId, holder: NodeEn
 /// Subtracts one share from the count of the node under `key`. Removes the row when none is left.
 pub(super) fn uncount_share(tables: &mut dyn Tables, key: &RowKey) {
     let mut row: NodeRow = rows::indexed_row(tables, key);
+    assert!(row.shares > 0, "the row of a node counts every share");
     row.shares -= 1;
     if row.shares == 0 {
         tables.remove(Table::Nodes, &key.0);

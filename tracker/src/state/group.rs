@@ -36,7 +36,7 @@ pub(super) fn join_group(tables: &mut dyn Tables, by: &VerifiedActor<'_>, group:
     let pending = row.policy == Policy::Approval;
     if !pending {
         add_member(tables, group, row, user);
-    } else if tables.get(Table::Requests, &RowKey::member(group, user).0).is_none() {
+    } else if tables.get(Table::JoinRequests, &RowKey::member(group, user).0).is_none() {
         rows::write_row(tables, &RowKey::member(group, user), &JoinRequestRow { asked_s: by.at_s });
     }
     Ok(CommandOutcome::Joined { pending })
@@ -88,6 +88,7 @@ pub(super) fn leave_group(tables: &mut dyn Tables, by: &VerifiedActor<'_>, group
     let left = end_membership(tables, group, row, user);
     let mut row = left.ok_or_else(|| CommandRefusal::NotMember(group.clone()))?;
     let Some(earliest) = earliest_member(tables, group) else {
+        assert_eq!(row.members, 0, "a group without a first member has no members");
         delete_group(tables, group);
         return Ok(CommandOutcome::Left { new_owner: None, group_deleted: true });
     };
@@ -133,7 +134,9 @@ fn end_membership(
     user: &UserId,
 ) -> Option<GroupRow> {
     let member: MemberRow = rows::take_row(tables, &RowKey::member(group, user))?;
-    tables.remove(Table::MembersByAge, &RowKey::member_by_age(group, member.joined).0);
+    let indexed = tables.remove(Table::MembersByJoining, &RowKey::member_by_age(group, member.joined).0);
+    assert!(indexed, "a member is in the index by age");
+    assert!(row.members > 0, "a group with a member counts it");
     share::remove_member_shares(tables, group, user);
     row.members -= 1;
     rows::write_row(tables, &RowKey::group(group), &row);
@@ -153,8 +156,8 @@ fn delete_group(tables: &mut dyn Tables, group: &GroupId) {
     for name in file::file_names(tables, group) {
         file::delete_file(tables, &GroupFile { group: group.clone(), name });
     }
-    for request in rows::collect_keys(tables, Table::Requests, &RowKey::group(group).prefix()) {
-        tables.remove(Table::Requests, &request.0);
+    for request in rows::collect_keys(tables, Table::JoinRequests, &RowKey::group(group).prefix()) {
+        tables.remove(Table::JoinRequests, &request.0);
     }
     tables.remove(Table::Groups, &RowKey::group(group).0);
 }

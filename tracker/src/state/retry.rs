@@ -46,7 +46,7 @@ pub(super) fn remember_outcome(tables: &mut dyn Tables, command: &LogCommand, an
         && let Some(OutcomeOrderRow(forgotten)) =
             rows::take_row(tables, &RowKey::answer_order(session, oldest))
     {
-        tables.remove(Table::Answers, &RowKey::answer(session, &forgotten).0);
+        tables.remove(Table::Outcomes, &RowKey::answer(session, &forgotten).0);
     }
     let kept = OutcomeRow { request_digest: digest_request(&command.action), answer: answer.clone() };
     rows::write_row(tables, &RowKey::answer(session, request.as_bytes()), &kept);
@@ -58,7 +58,7 @@ pub(super) fn remember_outcome(tables: &mut dyn Tables, command: &LogCommand, an
 /// Removes all outcomes of an expired session.
 pub(super) fn forget_session(tables: &mut dyn Tables, session: SessionId) {
     let prefix = RowKey::session(session).prefix();
-    for table in [Table::Answers, Table::AnswerOrder] {
+    for table in [Table::Outcomes, Table::OutcomeOrder] {
         for key in rows::collect_keys(tables, table, &prefix) {
             tables.remove(table, &key.0);
         }

@@ -151,8 +151,8 @@ macro_rules! rows {
 
 rows!(
     UserRow in Users, SessionRow in Sessions, NodeRow in Nodes, GroupRow in Groups, MemberRow in Members,
-    MemberByJoinRow in MembersByAge, JoinRequestRow in Requests, FileRow in Files, UploadRow in Uploads, OutcomeRow in Answers,
-    OutcomeOrderRow in AnswerOrder, CounterRow in Counters,
+    MemberByJoinRow in MembersByJoining, JoinRequestRow in JoinRequests, FileRow in Files, UploadRow in Uploads, OutcomeRow in Outcomes,
+    OutcomeOrderRow in OutcomeOrder, CounterRow in Counters,
 );
 
 fn parse_row<R: TableRow>(value: &[u8]) -> R {

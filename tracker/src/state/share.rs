@@ -80,7 +80,8 @@ pub(super) fn remove_share(
     let identity = holder.identity();
     let existed = tables.remove(Table::Shares, &RowKey::share(file, user, identity).0);
     if existed {
-        tables.remove(Table::SharesByUser, &RowKey::share_by_user(file, user, identity).0);
+        let indexed = tables.remove(Table::SharesByUser, &RowKey::share_by_user(file, user, identity).0);
+        assert!(indexed, "a share has a row in both tables");
         binding::uncount_share(tables, &RowKey::node(user, identity));
     }
     existed

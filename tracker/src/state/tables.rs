@@ -25,13 +25,13 @@ pub enum Table {
     Groups,
     /// Members of groups.
     Members,
-    /// Members of groups, earliest first.
-    MembersByAge,
+    /// Members of groups in the order of joining.
+    MembersByJoining,
     /// Requests to join.
-    Requests,
+    JoinRequests,
     /// Files.
     Files,
-    /// Piece digests and chains, in rows.
+    /// Piece digests and chains; a row has up to `MANIFEST_ROW_PIECES` pieces.
     Manifests,
     /// Unfinished uploads in parts.
     Uploads,
@@ -39,10 +39,10 @@ pub enum Table {
     Shares,
     /// Shares by group and user.
     SharesByUser,
-    /// First outcomes of requests.
-    Answers,
+    /// The first outcome of each request, returned again when the request is repeated.
+    Outcomes,
     /// Requests in the order in which their outcomes are removed.
-    AnswerOrder,
+    OutcomeOrder,
     /// Counters.
     Counters,
 }
@@ -57,15 +57,15 @@ impl Table {
         Table::SessionNodes,
         Table::Groups,
         Table::Members,
-        Table::MembersByAge,
-        Table::Requests,
+        Table::MembersByJoining,
+        Table::JoinRequests,
         Table::Files,
         Table::Manifests,
         Table::Uploads,
         Table::Shares,
         Table::SharesByUser,
-        Table::Answers,
-        Table::AnswerOrder,
+        Table::Outcomes,
+        Table::OutcomeOrder,
         Table::Counters,
     ];
 }

@@ -1,6 +1,6 @@
 //! Turns the outcomes of loads into records: figures for each round, and latencies over all rounds.
 //!
-//! Invariant: refused and unanswered requests are recorded as failures next to the figures that include them.
+//! Invariant: refused and unanswered requests are recorded as failures of the load too.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub(crate) struct LoadFigures<'s> {
     pub(crate) sink: &'s mut RecordSink,
     /// Number of measured rounds.
     rounds: u32,
-    /// Over all rounds. The key is workload, tracker and the kind's index; the value is the kind's name and histogram.
+    /// Latencies of all rounds. The key is workload, tracker and the kind's index; the value is the kind's name and histogram.
     latencies: BTreeMap<(String, String, usize), (&'static str, Histogram<u64>)>,
 }
 
@@ -83,7 +83,7 @@ impl<'s> LoadFigures<'s> {
                 self.sink.record_sample(name("requests due"), round, outcome.due as f64, "")?;
                 self.sink.record_sample(name("requests answered"), round, outcome.answered as f64, "")?;
                 self.sink.record_sample(name("requests unanswered"), round, outcome.unanswered as f64, "")?;
-                self.keep_latencies(subject, outcome)?;
+                self.add_latencies(subject, outcome)?;
             }
         }
         if let Some(cpu_s) = cpu_s {
@@ -98,7 +98,7 @@ impl<'s> LoadFigures<'s> {
         Ok(())
     }
 
-    fn keep_latencies(&mut self, subject: &LoadSubject<'_>, outcome: &LoadOutcome) -> anyhow::Result<()> {
+    fn add_latencies(&mut self, subject: &LoadSubject<'_>, outcome: &LoadOutcome) -> anyhow::Result<()> {
         let by_kind = RequestKind::ALL.iter().zip(&outcome.latencies).enumerate();
         for (index, (kind, histogram)) in by_kind.filter(|(_, (_, histogram))| !histogram.is_empty()) {
             let key = (subject.workload.to_owned(), subject.tracker_name.to_owned(), index);

@@ -271,7 +271,11 @@ impl RunningLoad {
 
     /// When the next request of a fixed rate is due; `None` after the last.
     fn due_ns(&self, rate: f64) -> Option<u64> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a moment of the run")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative, and far below 2^64 ns"
+        )]
         let due_ns = self.start_ns + (self.issued as f64 * 1e9 / rate) as u64;
         (due_ns < self.end_ns).then_some(due_ns)
     }
@@ -303,7 +307,8 @@ impl RunningLoad {
     }
 }
 
-/// How long to wait in the kernel.
+/// How long to wait for events. Zero when the next request is due within `POLL_MIN_MS`, since the kernel may wake this
+/// thread too late.
 fn poll_timeout(next_ns: Option<u64>, now: u64) -> Duration {
     let left_ms = next_ns.map_or(POLL_MIN_MS, |next| next.saturating_sub(now) / 1_000_000);
     Duration::from_millis(if left_ms < POLL_MIN_MS && next_ns.is_some() {

@@ -35,7 +35,7 @@ pub(crate) struct ShoalContender {
     seeders: Vec<ShoalNode>,
     leechers: Vec<ShoalNode>,
     options: Vec<String>,
-    /// How long a node of this round took to start and log in.
+    /// How long the last started node of this round took to start and log in.
     node_start: Duration,
 }
 
@@ -68,7 +68,7 @@ impl ShoalContender {
             node.log_out()?;
         }
         if terms.is_source_cold {
-            // They have just hashed the file, and its mapping would keep it in the page cache.
+            // The seeders have just hashed the file, and their mappings would keep it in the page cache.
             seeders.iter_mut().for_each(ShoalNode::stop);
         }
         let (kind, file_name) = (kind.to_owned(), file_name.to_owned());
@@ -105,8 +105,8 @@ impl Contender for ShoalContender {
 
     fn pids(&self) -> Vec<u32> {
         // Between cold rounds the seeders are stopped, and their pids may be reused.
-        let awake = self.seeders.iter().filter(|_| !self.terms.is_source_cold);
-        awake.map(ShoalNode::pid).chain([self.shoal.tracker_pid()]).collect()
+        let running_seeders = self.seeders.iter().filter(|_| !self.terms.is_source_cold);
+        running_seeders.map(ShoalNode::pid).chain([self.shoal.tracker_pid()]).collect()
     }
 
     fn prepare_round(&mut self) -> anyhow::Result<()> {
@@ -131,10 +131,10 @@ impl Contender for ShoalContender {
             copies.push(folder.join(&self.file_name));
             fetching.push(node.start_download(GROUP, &self.file_name, &folder)?);
         }
-        let victims: Vec<u32> = fetching.iter().map(RunningDownload::pid).collect();
+        let download_pids: Vec<u32> = fetching.iter().map(RunningDownload::pid).collect();
         let mut round_pids = RoundPids { sources: sources.clone(), receivers: receivers.clone() };
-        round_pids.receivers.extend(&victims);
-        let watch = RoundWatch::start(round_pids, &victims, self.terms.round_limit)?;
+        round_pids.receivers.extend(&download_pids);
+        let watch = RoundWatch::start(round_pids, &download_pids, self.terms.round_limit)?;
         let ended = fetching.into_iter().map(RunningDownload::finish).collect();
         let (fetched, ended): (Vec<DownloadFigures>, Vec<ProgramExit>) =
             collect_succeeded(ended, &watch)?.into_iter().unzip();
@@ -157,12 +157,13 @@ impl Contender for ShoalContender {
         ));
         Ok(RoundOutcome {
             command,
-            // The command exits when the file is durable.
+            // Comparisons use the exit of the command as the durable time. The node's own durable time is the basis of
+            // the figure above.
             durable: Some(command),
             copies,
             sources: sources.len(),
             source_cpu: Some(source_cpu),
-            receiver_cpu: Some(ended.iter().map(|front| front.cpu).chain([receiver_cpu]).sum()),
+            receiver_cpu: Some(ended.iter().map(|exit| exit.cpu).chain([receiver_cpu]).sum()),
             peaks: Some(peaks),
             ..outcome
         })
@@ -177,20 +178,20 @@ impl Contender for ShoalContender {
 }
 
 impl ShoalContender {
-    /// Restarts the seeders, which have nothing mapped yet, and waits until the tracker lists all of them.
+    /// Restarts the seeders, so that no process has the file mapped, and waits until the tracker lists all of them.
     fn restart_seeders(&mut self) -> anyhow::Result<()> {
         for seeder in &mut self.seeders {
             seeder.restart(&self.options)?;
         }
         let leecher = self.leechers.first().context("a round has a leecher")?;
         let mut listed = Ok(0);
-        let all = clock::wait_until(Duration::from_millis(SEEDERS_BACK_MS), || {
+        let are_all_listed = clock::wait_until(Duration::from_millis(SEEDERS_BACK_MS), || {
             listed = leecher.seeders_of(GROUP, &self.file_name);
             listed.as_ref().map_or(true, |count| *count >= self.seeders.len())
         });
         let listed = listed?;
-        if !all {
-            bail!("of {} restarted seeders the tracker lists {listed}", self.seeders.len());
+        if !are_all_listed {
+            bail!("the tracker lists {listed} of {} restarted seeders", self.seeders.len());
         }
         Ok(())
     }
@@ -201,19 +202,19 @@ fn merge_figures(fetched: &[DownloadFigures], bytes: u64) -> anyhow::Result<Roun
     let mut outcome = RoundOutcome::default();
     let mut all = latency::new_histogram();
     let (mut wire, mut duplicate, mut hashing, mut writing) = (0.0, 0.0, 0.0, 0.0);
-    for one in fetched {
-        outcome.transfer = outcome.transfer.max(Some(one.proven - one.begun));
-        outcome.complete = outcome.complete.max(Some(one.proven));
-        outcome.durable = outcome.durable.max(Some(one.durable));
-        add_latency(&mut all, &one.row)?;
-        let figure = |name: &str| one.row["figures"][name].as_f64().unwrap_or(0.0);
+    for figures in fetched {
+        outcome.transfer = outcome.transfer.max(Some(figures.proven - figures.begun));
+        outcome.complete = outcome.complete.max(Some(figures.proven));
+        outcome.durable = outcome.durable.max(Some(figures.durable));
+        add_latency(&mut all, &figures.row)?;
+        let figure = |name: &str| figures.row["figures"][name].as_f64().unwrap_or(0.0);
         wire += figure("wire_bytes") - bytes as f64;
         hashing += figure("hashing_us") / 1e6;
         writing += figure("writing_us") / 1e6;
-        duplicate += one.row["duplicate_bytes"].as_f64().unwrap_or(0.0);
-        let first_ms = one.begun.as_secs_f64() * 1e3 + figure("first_verified_us") / 1e3;
+        duplicate += figures.row["duplicate_bytes"].as_f64().unwrap_or(0.0);
+        let first_ms = figures.begun.as_secs_f64() * 1e3 + figure("first_verified_us") / 1e3;
         outcome.numbers.push(("first verified byte".to_owned(), first_ms, "ms"));
-        let limited_by = one.row["limited_by"].as_str().unwrap_or("nothing known");
+        let limited_by = figures.row["limited_by"].as_str().unwrap_or("nothing known");
         outcome.numbers.push((format!("limited by {limited_by}"), 1.0, "leechers"));
     }
     let moved = bytes.max(1) as f64 * fetched.len().max(1) as f64;

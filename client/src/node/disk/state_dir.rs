@@ -5,7 +5,7 @@
 //!                node.sock     where front ends connect (0600)
 //!                node.key      seed of the node's Ed25519 key (0600)
 //!                session.json  the logged-in user, and the token (0600)
-//!                port          where peers connected last time
+//!                port          port on which the last node listened for peers
 //!                history       lines typed at the prompt (0600)
 //!                shares/, downloads/   records of shares and downloads (`records`)
 //! ```
@@ -128,7 +128,7 @@ impl StateDir {
                 let seed: [u8; 32] = seed.try_into().map_err(|_| {
                     ClientFault::new(
                         ExitCause::LocalIo,
-                        format!("{} is no key: 32 bytes are wanted", path.display()),
+                        format!("{} is not a key: a key file has 32 bytes", path.display()),
                     )
                     .fix(format!("remove it: `rm {}`; a new one is made", quoting::quote_path(&path)))
                 })?;

@@ -34,8 +34,8 @@ impl RequestHandler {
         RequestHandler { core, downloads, login_lock: Mutex::default() }
     }
 
-    /// Handles one request. `Watch` is handled by the socket; `Stop` ends the node only after its answer has been sent, which
-    /// the socket does too.
+    /// Handles one request. The socket completes two of them: it handles `Watch`, and ends the node once the answer to
+    /// `Stop` has been sent.
     ///
     /// # Errors
     /// The error of the request.
@@ -160,7 +160,7 @@ impl RequestHandler {
 
     fn remove_file(&self, file: &GroupFile) -> Result<NodeAnswer, ClientFault> {
         let answer = self.relay(Command::RemoveFile { file: file.clone() })?;
-        // A share that was refused under this name is another file, which can be listed now.
+        // Keep a share that the tracker refused under this name: its content differs, and the name is free now.
         let was_listed = |state: &ShareState| !matches!(state, ShareState::Refused(_));
         shares::remove_shares(&self.downloads.shares, |key, state| key == file && was_listed(state));
         Ok(answer)

@@ -60,24 +60,26 @@ fn send_parts(
     let mut attempts = 1;
     loop {
         let upload = new_upload_id()?;
-        let mut is_begun = false;
+        let mut has_accepted_part = false;
         let sent: Result<(), ClientFault> =
             split_parts(manifest, &upload, part_pieces).try_for_each(|part| {
                 check_hashes(manifest)?;
                 send(part)?;
-                is_begun = true;
+                has_accepted_part = true;
                 Ok(())
             });
         match sent {
             // The tracker answers "bad request" to a part if it has forgotten the earlier parts.
             Err(fault)
-                if fault.exit == ExitCause::Usage && is_begun && attempts < limits::LISTING_ATTEMPTS =>
+                if fault.exit == ExitCause::Usage
+                    && has_accepted_part
+                    && attempts < limits::LISTING_ATTEMPTS =>
             {
                 tracing::info!("the parts of {} are sent anew: {fault}", manifest.name());
                 attempts += 1;
             }
             // Parts that were forgotten in each attempt do not mean that the file is refused.
-            Err(fault) if is_begun => {
+            Err(fault) if has_accepted_part => {
                 return Err(ClientFault { refusal_code: refusal_unless_forgotten(&fault), ..fault });
             }
             sent => return sent,
@@ -98,7 +100,7 @@ fn copy_to_memory(manifest: &Manifest) -> Result<Manifest, ClientFault> {
     check_hashes(manifest)?;
     let length = manifest.is_length_known().then(|| manifest.geometry().length());
     let same = Manifest::new(manifest.name().clone(), length, digests, manifest.proof(), chain);
-    Ok(same.expect("the parts of a manifest make one"))
+    Ok(same.expect("the fields of a valid manifest make a valid one"))
 }
 
 /// Refuses a manifest that has lost hashes. Without this check they would be read as zeros.
@@ -147,6 +149,7 @@ mod tests {
     use tracker::api::request::Request;
 
     use super::*;
+    use crate::node::disk::records::LosingBytes;
 
     /// The number of pieces in one stored row of a manifest at the tracker: the minimum for a part.
     const ROW: usize = 4_096;
@@ -196,30 +199,11 @@ mod tests {
         }
     }
 
-    /// Bytes that count as lost once they have been read.
-    #[derive(Debug, Default)]
-    struct LosingBytes(std::sync::atomic::AtomicBool);
-
-    impl engine::proto::hashes::BackingBytes for LosingBytes {
-        fn length(&self) -> usize {
-            40
-        }
-
-        fn copy(&self, _: usize, into: &mut [u8]) {
-            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
-            into.fill(0);
-        }
-
-        fn unreadable_at(&self) -> Option<String> {
-            self.0.load(std::sync::atomic::Ordering::SeqCst).then(|| "/the/disk".to_owned())
-        }
-    }
-
     #[test]
     fn a_manifest_that_loses_hashes_while_it_is_copied_is_not_sent() {
         let right = manifest(2);
         assert_eq!(copy_to_memory(&right), Ok(right.clone()));
-        let digests = Sha1List::from_backing(std::sync::Arc::new(LosingBytes::default()), 0, 2).unwrap();
+        let digests = Sha1List::from_backing(std::sync::Arc::new(LosingBytes::new(40)), 0, 2).unwrap();
         let length = Some(right.geometry().length());
         let losing =
             Manifest::from_lists(right.name().clone(), length, digests, right.proof(), None).unwrap();

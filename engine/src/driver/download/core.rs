@@ -58,7 +58,7 @@ pub(crate) enum DriveStep {
     Connect(Vec<ConnectRequest>),
     /// All pieces are held: finish the file.
     Finish {
-        /// The chain proves nothing, so the whole has to be hashed in one pass.
+        /// The chain proves nothing, so the whole file has to be hashed in one pass.
         is_unverified: bool,
     },
     /// The user cancelled it.
@@ -76,7 +76,7 @@ impl DownloadCore {
         now: Moment,
     ) -> DownloadCore {
         if is_checking {
-            transfer.hold(now);
+            transfer.suspend(now);
         }
         DownloadCore {
             connections: DownloadConnections::default(),
@@ -118,8 +118,8 @@ impl DownloadCore {
             && !self.is_checking
     }
 
-    fn hold(&mut self, now: Moment) {
-        self.with_transfer(|transfer| transfer.hold(now));
+    fn suspend(&mut self, now: Moment) {
+        self.with_transfer(|transfer| transfer.suspend(now));
     }
 
     fn fetch_if_possible(&mut self, now: Moment) {
@@ -131,7 +131,7 @@ impl DownloadCore {
     pub(super) fn pause(&mut self, now: Moment) {
         if self.intent == UserIntent::Run {
             self.intent = UserIntent::Pause;
-            self.hold(now);
+            self.suspend(now);
         }
     }
 
@@ -149,12 +149,12 @@ impl DownloadCore {
     /// The download cannot succeed. The first failure counts.
     pub(super) fn fail(&mut self, now: Moment, failure: DownloadFailure) {
         self.fatal.get_or_insert(failure);
-        self.hold(now);
+        self.suspend(now);
     }
 
     pub(super) fn storage_failed(&mut self, now: Moment, wait: WaitReason) {
         self.storage_wait = Some(wait);
-        self.hold(now);
+        self.suspend(now);
     }
 
     pub(super) fn storage_recovered(&mut self, now: Moment) {
@@ -203,22 +203,24 @@ impl DownloadCore {
         self.share = Some(share);
     }
 
-    /// A verified piece is written at all its places; whether all pieces are held now.
+    /// A verified piece was written at all its places. Returns whether all pieces are held now.
     pub(super) fn piece_written(&mut self, received: &ReceivedPiece) -> bool {
         self.with_transfer(|transfer| transfer.piece_written(received));
         self.add_to_share(&received.copies);
         self.transfer.held().is_full()
     }
 
-    /// Zero pieces, each with whether its link holds; whether all pieces are held now.
+    /// Adds zero pieces, each with whether its link matches. Returns whether all pieces are held now.
     pub(super) fn zero_pieces_proven(&mut self, pieces: &[(PieceIndex, bool)]) -> bool {
         self.with_transfer(|transfer| {
-            pieces.iter().for_each(|(index, link_matches)| transfer.hole_verified(*index, *link_matches));
+            pieces.iter().for_each(|(index, link_matches)| transfer.add_held_piece(*index, *link_matches));
         });
         self.add_to_share(&pieces.iter().map(|(index, _)| *index).collect::<Vec<_>>());
         self.transfer.held().is_full()
     }
 
+    /// Adds pieces of an earlier attempt, or copies of held pieces; then `checked_bytes` is 0. Only the former count as
+    /// resumed.
     pub(super) fn pieces_found(&mut self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
         let before = self.transfer.counts().verified_bytes;
         self.with_transfer(|transfer| {
@@ -266,18 +268,18 @@ impl DownloadCore {
         }
     }
 
-    /// Enters a phase that the last steps decide on.
+    /// Enters a phase of the last steps (whole-file check, sync, rename) or of the end.
     pub(super) fn enter_phase(&mut self, now: Moment, phase: DownloadPhase) {
         self.meter.enter_phase(now, &phase);
         if phase.is_end() {
             // Closes the connections: nothing more is requested.
-            self.hold(now);
+            self.suspend(now);
         }
         self.set_phase(phase);
     }
 
     fn set_phase(&mut self, phase: DownloadPhase) {
-        let has_new_bytes = self.meter.take_is_changed(self.transfer.counts().verified_bytes);
+        let has_new_bytes = self.meter.take_has_new_bytes(self.transfer.counts().verified_bytes);
         if self.phase != phase || has_new_bytes {
             self.phase = phase;
             self.version += 1;
@@ -286,7 +288,7 @@ impl DownloadCore {
 
     fn phase_for(&self, status: TransferStatus) -> DownloadPhase {
         match (self.intent, &self.storage_wait, status) {
-            // The last steps set the phase themselves.
+            // All pieces are held: from here on `enter_phase` sets the phase.
             (_, None, TransferStatus::Complete | TransferStatus::Unverified) => self.phase.clone(),
             (UserIntent::Pause, ..) => DownloadPhase::Paused,
             (_, Some(wait), _) => DownloadPhase::Waiting(wait.clone()),

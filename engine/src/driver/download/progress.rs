@@ -69,7 +69,7 @@ impl ProgressMeter {
     }
 
     /// Whether bytes were verified since the last call.
-    pub(super) fn take_is_changed(&mut self, verified_bytes: u64) -> bool {
+    pub(super) fn take_has_new_bytes(&mut self, verified_bytes: u64) -> bool {
         let before = std::mem::replace(&mut self.seen_verified_bytes, verified_bytes);
         before != verified_bytes
     }

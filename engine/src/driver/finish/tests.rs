@@ -117,14 +117,14 @@ fn a_write_that_outlasts_a_failed_flush_is_repeated_before_the_end() {
     fixture.download.storage_failed(&fixture.download.target.simulate_flush_failure());
     record_download(&fixture.download).unwrap_err();
     flush_download(&fixture.download, fixture.context.hasher);
-    assert!(fixture.download.storage_wait().is_none() && !fixture.download.journal.has_suspects());
+    assert!(fixture.download.storage_wait().is_none() && !fixture.download.journal.has_suspect_pieces());
     fixture.end_write(late);
     let FinishFixture { directory, context, download, content } = fixture;
     assert!(!run_last_steps(&context, &download, true), "no flush covers the last piece");
     assert!(!directory.path().join("f").exists());
     assert!(download.storage_wait().is_some(), "the download's task then flushes again");
     flush_download(&download, context.hasher);
-    assert!(download.storage_wait().is_none() && !download.journal.has_suspects());
+    assert!(download.storage_wait().is_none() && !download.journal.has_suspect_pieces());
     assert!(run_last_steps(&context, &download, true));
     assert!(std::fs::read(directory.path().join("f")).unwrap() == content);
 }

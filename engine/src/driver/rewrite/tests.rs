@@ -49,14 +49,14 @@ fn suspects_are_written_again_and_lost_pieces_are_reported() {
         kind: StorageErrorKind::FlushFailed,
     };
     journal.write_record(|| Err(broken), claim).unwrap_err();
-    assert_eq!(journal.suspects().len(), usize::from(PIECES));
+    assert_eq!(journal.suspect_pieces().len(), usize::from(PIECES));
     // As if a page could not be written and was dropped from the page cache.
     target.write_piece(geometry.offset(PieceIndex(17)) + 4_096, &[0; 4_096]).unwrap();
     let lost = rewrite_suspects(&target, &journal, &manifest, geometry, Hasher::best()).unwrap();
     assert_eq!(lost, [PieceIndex(17)]);
-    assert_eq!(journal.suspects(), lost, "a lost piece stays a suspect until it is noted as missing");
+    assert_eq!(journal.suspect_pieces(), lost, "a lost piece stays a suspect until it is noted as missing");
     journal.note_missing(PieceIndex(17));
-    assert!(!journal.has_suspects() && journal.has_new_claims());
+    assert!(!journal.has_suspect_pieces() && journal.has_new_claims());
     journal.write_record(|| target.sync(), claim).unwrap();
     drop((target, journal));
     let place = Destination::resolve(directory.path(), manifest.name()).unwrap();

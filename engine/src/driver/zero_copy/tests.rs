@@ -91,7 +91,7 @@ fn the_list_of_excluded_peers_is_bounded() {
 #[test]
 fn only_refusals_of_the_kernel_are_sent_again_with_a_copy() {
     let zero_copy = zero_copy(ZeroCopyChoice::Auto, 9);
-    let is_fallback = |code| zero_copy.is_fallback_error(&io::Error::from_raw_os_error(code));
+    let is_fallback = |code| zero_copy.record_error(&io::Error::from_raw_os_error(code));
     assert!(is_fallback(libc::ENOMEM) && is_fallback(libc::ENOBUFS));
     assert!(!is_fallback(libc::EFAULT) && !is_fallback(libc::ECONNRESET));
     assert_eq!(zero_copy.sends().refused, 2);

@@ -1,4 +1,4 @@
-//! Both ways of sending, with real sockets: order, short counts, files that shrink.
+//! Sending by sendmsg and by io_uring, with real sockets: order, short counts, files that shrink.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -230,8 +230,8 @@ impl Transfer {
     }
 
     /// Closes every connection and calls no peer until [`Transfer::resume`].
-    pub fn hold(&mut self, now: Moment) {
-        self.scheduler.hold(now);
+    pub fn suspend(&mut self, now: Moment) {
+        self.scheduler.suspend(now);
     }
 
     /// Goes on after [`Transfer::hold`].

@@ -94,7 +94,7 @@ impl Transfer {
     }
 
     /// A piece of zeros is in its place, as a hole.
-    pub fn hole_verified(&mut self, index: PieceIndex, link_matches: bool) {
+    pub fn add_held_piece(&mut self, index: PieceIndex, link_matches: bool) {
         if !link_matches {
             self.chain = ChainCheck::Unusable;
         }

@@ -38,7 +38,7 @@ impl Transfer {
 
     /// A piece is on the disk already. Only before anything is requested: see [`Transfer::finish_restore`].
     pub fn restore_piece(&mut self, index: PieceIndex, link_matches: bool) {
-        self.hole_verified(index, link_matches);
+        self.add_held_piece(index, link_matches);
     }
 
     /// Missing pieces whose content is held elsewhere in the file: each with the index to copy it from.
@@ -59,7 +59,7 @@ impl Transfer {
     /// Removes held pieces that are no longer on the disk, so that they are fetched again. Returns `false`, and does
     /// nothing, unless the transfer is on hold and no piece is being verified or written.
     pub fn discard_pieces(&mut self, pieces: &[PieceIndex]) -> bool {
-        if !self.scheduler.is_on_hold || self.scheduler.picker.in_flight() > 0 {
+        if !self.scheduler.is_suspended || self.scheduler.picker.in_flight() > 0 {
             return false;
         }
         for index in pieces {

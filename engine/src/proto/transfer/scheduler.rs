@@ -33,7 +33,7 @@ pub(super) struct RequestScheduler {
     pub(super) peers: PeerTable,
     pub(super) connections: ConnectionTable,
     pub(super) actions: Vec<TransferAction>,
-    pub(super) is_on_hold: bool,
+    pub(super) is_suspended: bool,
     /// When the transfer began, or was last resumed.
     started_at: Moment,
     stalls: LocalStallTracker,
@@ -56,7 +56,7 @@ impl RequestScheduler {
             peers: PeerTable::default(),
             connections: ConnectionTable::default(),
             actions: Vec::new(),
-            is_on_hold: false,
+            is_suspended: false,
             started_at: now,
             stalls: LocalStallTracker::new(now),
         }
@@ -95,15 +95,15 @@ impl RequestScheduler {
         self.call_peers(now);
     }
 
-    pub(super) fn hold(&mut self, now: Moment) {
-        self.is_on_hold = true;
+    pub(super) fn suspend(&mut self, now: Moment) {
+        self.is_suspended = true;
         for connection in self.connections.ids() {
             self.close(now, connection, ByeCode::Done);
         }
     }
 
     pub(super) fn resume(&mut self, now: Moment) {
-        self.is_on_hold = false;
+        self.is_suspended = false;
         self.started_at = now;
         self.call_peers(now);
     }
@@ -310,7 +310,7 @@ impl RequestScheduler {
 
     fn call_peers(&mut self, now: Moment) {
         let missing = self.picker.needed().as_usize() + self.picker.in_flight();
-        if self.is_on_hold || missing == 0 {
+        if self.is_suspended || missing == 0 {
             return;
         }
         // A connection without anything to give does not take the slot of one that has.
@@ -334,7 +334,7 @@ impl RequestScheduler {
     /// Requests as many pieces as the window of a connection has room for.
     fn refill_window(&mut self, now: Moment, connection: ConnectionId) {
         let avoid = self.piece_to_avoid(connection);
-        let is_on_hold = self.is_on_hold;
+        let is_on_hold = self.is_suspended;
         let Some(open) = self.connections.open_mut(connection) else { return };
         let free = open.window.free_pieces(now);
         // Half a window at once, so that one request names many pieces and few frames are sent.

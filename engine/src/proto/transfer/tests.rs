@@ -155,7 +155,7 @@ fn a_silent_peer_does_not_keep_others_from_being_called() {
 fn a_transfer_on_hold_does_nothing() {
     let mut swarm = Swarm::new(&distinct(500), &[(Honest, 1)]);
     swarm.run(100);
-    swarm.transfer.hold(swarm.now());
+    swarm.transfer.suspend(swarm.now());
     let held = swarm.transfer.held().count();
     swarm.run(5_000);
     assert_eq!(swarm.transfer.held().count(), held);
@@ -322,7 +322,7 @@ fn restored_pieces_are_gained_and_not_fetched() {
     for (links_hold, standing) in [(true, TransferStatus::Complete), (false, TransferStatus::Unverified)] {
         let held = ResumedPieces { pieces: pieces.clone(), links_match: links_hold, length: None };
         swarm.transfer = Transfer::resumed(Arc::clone(&manifest), &held, 11, Moment::default());
-        swarm.transfer.hold(swarm.now());
+        swarm.transfer.suspend(swarm.now());
         swarm.transfer.restore_piece(PieceIndex(100), true);
         swarm.transfer.finish_restore();
         let address = swarm.peers[0].address;
@@ -347,7 +347,7 @@ fn pieces_lost_from_the_disk_are_fetched_again() {
     swarm.prove();
     let lost = [PieceIndex(3), PieceIndex(39)];
     assert!(!swarm.transfer.discard_pieces(&lost), "pieces are discarded only on hold");
-    swarm.transfer.hold(swarm.now());
+    swarm.transfer.suspend(swarm.now());
     let bytes = swarm.transfer.counts().verified_bytes;
     assert!(swarm.transfer.discard_pieces(&lost));
     assert!(swarm.transfer.counts().verified_bytes < bytes);

@@ -73,7 +73,7 @@ pub fn accepts_record(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests;
 
-/// What a record claims besides the pieces. Read after the flush.
+/// What a record claims besides the pieces. The values must be read after the flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordClaim {
     /// Whether the links of all pieces held so far hold.
@@ -211,15 +211,15 @@ impl ResumeJournal {
 
     /// Whether pieces of a failed flush still have to be written again.
     #[must_use]
-    pub fn has_suspects(&self) -> bool {
-        lock(&self.notes).has_suspects()
+    pub fn has_suspect_pieces(&self) -> bool {
+        lock(&self.notes).has_suspect_pieces()
     }
 
     /// Pieces that a failed flush may have lost, ascending. Each has to be proven, noted as begun and written
     /// again, or noted as missing.
     #[must_use]
-    pub fn suspects(&self) -> Vec<PieceIndex> {
-        lock(&self.notes).suspects()
+    pub fn suspect_pieces(&self) -> Vec<PieceIndex> {
+        lock(&self.notes).suspect_pieces()
     }
 
     /// Flushes by `flush`, and then writes a record that claims what was written before. Returns the newly
@@ -253,7 +253,7 @@ impl ResumeJournal {
         }
     }
 
-    /// Removes the record for good: before its partial file is removed, or after that has its final name.
+    /// Removes the record for good: called before the partial file is removed, or after it has got its final name.
     ///
     /// # Errors
     /// [`StorageError`] when it exists and cannot be removed.
@@ -334,7 +334,7 @@ impl ResumeJournal {
             return Ok(None);
         }
         let create_error = |errno: Errno| self.error(StorageOperation::Create, 0, errno);
-        // A kill may have left one.
+        // A killed process may have left the file.
         remove_name(&self.directory, &self.next_name).map_err(create_error)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;

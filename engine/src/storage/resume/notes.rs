@@ -156,7 +156,7 @@ impl PieceNotes {
         self.written_count > 0 || self.is_complete != self.is_recorded_complete
     }
 
-    pub(super) fn has_suspects(&self) -> bool {
+    pub(super) fn has_suspect_pieces(&self) -> bool {
         self.suspect_count > 0
     }
 
@@ -166,7 +166,7 @@ impl PieceNotes {
     }
 
     /// Pieces that have to be written again.
-    pub(super) fn suspects(&self) -> Vec<PieceIndex> {
+    pub(super) fn suspect_pieces(&self) -> Vec<PieceIndex> {
         self.pieces_where(|state| state == PieceWriteState::Suspect)
     }
 

@@ -368,16 +368,20 @@ fn after_a_failed_flush_unrecorded_pieces_are_written_again() {
     journal.note_begun(PieceIndex(3)).unwrap();
     journal.note_begun(PieceIndex(4)).unwrap();
     journal.write_record(|| broken_flush(&target), claim).unwrap_err();
-    assert_eq!(journal.suspects(), [1, 2].map(PieceIndex));
+    assert_eq!(journal.suspect_pieces(), [1, 2].map(PieceIndex));
     journal.note_written(PieceIndex(3), true);
-    assert_eq!(journal.suspects(), [1, 2, 3].map(PieceIndex), "its write began before the flush failed");
+    assert_eq!(
+        journal.suspect_pieces(),
+        [1, 2, 3].map(PieceIndex),
+        "its write began before the flush failed"
+    );
     write(&target, &journal, 4);
     write(&target, &journal, 5);
     write(&target, &journal, 1);
     journal.note_missing(PieceIndex(2));
-    assert_eq!(journal.suspects(), [PieceIndex(3)]);
+    assert_eq!(journal.suspect_pieces(), [PieceIndex(3)]);
     journal.write_record(|| target.sync(), claim).unwrap();
-    assert_eq!(journal.suspects(), [PieceIndex(3)], "no later flush clears it");
+    assert_eq!(journal.suspect_pieces(), [PieceIndex(3)], "no later flush clears it");
     drop((target, journal));
     let (_, _, progress) = open(directory.path(), &manifest);
     assert_eq!((held(&progress), to_check(&progress)), (vec![0, 1, 4, 5], vec![3]));

@@ -88,7 +88,7 @@ impl PartialFile {
             .map_err(|errno| self.error(StorageOperation::Remove, errno))
     }
 
-    /// Gives the file its final name. Does nothing if it already has it.
+    /// Gives the file its final name. Does nothing if the file already has that name.
     pub(super) fn rename_to_final(&self, overwrite: bool) -> Result<(), StorageError> {
         let error = |kind| self.error(StorageOperation::Rename, kind);
         if !self.is_named(&self.name)? {
@@ -131,7 +131,7 @@ impl PartialFile {
         Err(self.error(StorageOperation::Open, StorageErrorKind::Replaced))
     }
 
-    /// An error of this file; of the final path for a rename.
+    /// An error with the path of the partial file; a failed rename names the final path.
     pub(super) fn error(
         &self,
         operation: StorageOperation,

@@ -6,7 +6,7 @@
 //!                       ├─► groups     create_group join_group leave_group …
 //!                       ├─► files      upload_file stop_share remove_file
 //!                       ├─► lists      list_groups list_files list_requests, page by page
-//!                       └─► swarms     download_file (long part: classic) get_peers update_pieces report_peer ping status
+//!                       └─► swarms     download_file (its classic view, on a worker thread: classic) get_peers update_pieces report_peer ping status
 //!                              │
 //!       RequestStep ◄──────────┘    all of them use `service` (state, keys, caches) and `replies` (messages)
 //! ```

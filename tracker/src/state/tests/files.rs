@@ -92,7 +92,7 @@ fn a_length_or_proof_that_one_uploader_left_out_does_not_make_another_file() {
         assert_eq!(rig.act(&bob, put(&f, other)), Err(CommandRefusal::OtherContent(f.clone())));
     }
     let listed = rig.queries().file(&f).unwrap();
-    assert_eq!((listed.length, listed.proof), (Some(piece + 7), whole.proof), "the first manifest stands");
+    assert_eq!((listed.length, listed.proof), (Some(piece + 7), whole.proof), "the first manifest is kept");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_manifest_reads_back_by_ranges_across_its_rows() {
         CommandOutcome::Uploaded { new_file: true },
     ];
     for (action, expected) in actions.into_iter().zip(expected) {
-        assert!(rig.queries().file(&f).is_none(), "listed with its last part only");
+        assert!(rig.queries().file(&f).is_none(), "the file is listed only with its last part");
         let entry = LogCommand::by(alice.clone(), 0, None, action);
         assert!(serde_json::to_vec(&entry).unwrap().len() <= ROW_MAX_BYTES);
         assert_eq!(rig.machine.apply(&entry), Ok(expected));
@@ -214,7 +214,7 @@ fn parts_come_in_order_and_the_first_begins_anew() {
     assert_eq!(rig.act(&alice, actions[1].clone()), expected(0));
     rig.act(&alice, actions[0].clone()).unwrap();
     assert_eq!(rig.act(&alice, actions[2].clone()), expected(MANIFEST_ROW_PIECES));
-    assert_eq!(rig.act(&bob, actions[1].clone()), expected(0), "upload ids are a user's own");
+    assert_eq!(rig.act(&bob, actions[1].clone()), expected(0), "each user has their own upload ids");
     rig.act(&alice, actions[1].clone()).unwrap();
     rig.act(&alice, actions[0].clone()).unwrap();
     assert_eq!(rig.act(&alice, actions[2].clone()), expected(MANIFEST_ROW_PIECES));
@@ -342,7 +342,7 @@ fn the_nodes_of_one_user_that_share_a_file_are_bounded() {
         assert_eq!(rig.act(&alice, refused), Err(CommandRefusal::TooManyNodes(f.clone())));
     }
     assert_eq!(rig.machine.tables(), &before, "refused, so nothing has changed");
-    rig.act(&alice, complete(0)).expect("one that shares it already");
+    rig.act(&alice, complete(0)).expect("a node that already shares the file");
     rig.act(&owner, LogAction::Complete { file: f.clone(), node: node(9) })
         .expect("another user's nodes are not counted");
     // Offline nodes make room.

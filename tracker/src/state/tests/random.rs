@@ -168,7 +168,7 @@ fn check(machine: &StateMachine<MemoryTables>, model: &Model) {
     let sharers: BTreeSet<&UserId> = model.shares.iter().map(|(_, user)| user).collect();
     assert_eq!(rows(Table::Nodes), sharers.len(), "a node's row goes with its last share");
     assert_eq!(rows(Table::SessionNodes), sharers.len());
-    assert_eq!(rows(Table::Members), rows(Table::MembersByAge));
+    assert_eq!(rows(Table::Members), rows(Table::MembersByJoining));
     assert_eq!(rows(Table::Manifests), rows(Table::Files));
 }
 

@@ -121,7 +121,11 @@ pub(super) fn load_manifest(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use engine::proto::hashes::Sha1List;
     use engine::proto::manifest::{FileName, FileProof};
     use engine::proto::units::Digest;
 
@@ -168,22 +172,28 @@ mod tests {
         assert!(matches!(found, Err(LoadFault::Unreadable(_))), "{found:?}");
     }
 
-    /// A digest that counts as lost once it has been read.
-    #[derive(Debug, Default)]
-    struct LosingDigest(std::sync::atomic::AtomicBool);
+    /// Bytes of this length that count as lost once they have been read.
+    #[derive(Debug)]
+    pub(in crate::node) struct LosingBytes(usize, AtomicBool);
 
-    impl BackingBytes for LosingDigest {
+    impl LosingBytes {
+        pub(in crate::node) fn new(length: usize) -> LosingBytes {
+            LosingBytes(length, AtomicBool::new(false))
+        }
+    }
+
+    impl BackingBytes for LosingBytes {
         fn length(&self) -> usize {
-            20
+            self.0
         }
 
         fn copy(&self, _: usize, into: &mut [u8]) {
-            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+            self.1.store(true, Ordering::SeqCst);
             into.fill(0);
         }
 
         fn unreadable_at(&self) -> Option<String> {
-            self.0.load(std::sync::atomic::Ordering::SeqCst).then(|| "/the/disk".to_owned())
+            self.1.load(Ordering::SeqCst).then(|| "/the/disk".to_owned())
         }
     }
 
@@ -192,8 +202,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = RecordFolder::new(dir.path(), "shares", 9);
         let id = RecordId::new().unwrap();
-        let digests =
-            engine::proto::hashes::Sha1List::from_backing(std::sync::Arc::new(LosingDigest::default()), 0, 1);
+        let digests = Sha1List::from_backing(Arc::new(LosingBytes::new(20)), 0, 1);
         let right = manifest(1);
         let losing =
             Manifest::from_lists(right.name().clone(), Some(5), digests.unwrap(), right.proof(), None);

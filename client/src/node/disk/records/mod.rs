@@ -30,6 +30,8 @@ pub(in crate::node) use folder::{RecordFolder, RecordId};
 use manifest::LoadFault;
 pub(in crate::node) use manifest::ManifestChecksum;
 #[cfg(test)]
+pub(in crate::node) use manifest::tests::LosingBytes;
+#[cfg(test)]
 pub(in crate::node) use share::tests;
 pub(in crate::node) use share::{ShareRecord, ShareStage, SharedFile};
 

@@ -189,7 +189,7 @@ impl World {
                 let node = self.random.usize(0..self.nodes.len());
                 let now = self.now();
                 if let Some(transfer) = self.nodes[node].transfer.as_mut() {
-                    transfer.hold(now);
+                    transfer.suspend(now);
                     self.carry_out(node);
                     let ms = self.random.u64(0..2_000);
                     self.schedule(ms, node, Event::Resume);
