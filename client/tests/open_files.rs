@@ -69,11 +69,13 @@ fn many_shares_and_finished_downloads_need_few_descriptors() {
     alice.prompt(&lines(&|at| format!("upload_file g from-a-{at}"))).expect(0);
     bob.prompt(&lines(&|at| format!("upload_file g from-b-{at}"))).expect(0);
     bob.prompt(&lines(&|at| format!("download_file g from-a-{at} to"))).expect(0);
+    let served = || bob.status()["shares"].as_array().unwrap().len();
+    until("all are complete", || bob.downloads().matches("[C]").count() == FILES);
     for at in 0..FILES {
         let (one, other) = (rig.path(format!("from-a-{at}")), rig.path(format!("to/from-a-{at}")));
         assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "file {at}");
     }
-    assert_eq!(bob.status()["shares"].as_array().unwrap().len(), 2 * FILES);
+    assert_eq!(served(), 2 * FILES);
     until("the files are closed", || descriptors(&alices).max(descriptors(&bobs)) < DESCRIPTORS_WANTED);
     // The disk space of removed files is free while the node runs.
     for at in 0..FILES {
