@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::printable::{escape_line, show_path};
 use engine::error::StartError;
 use engine::proto::manifest::BadFileName;
 use engine::stats::{DownloadFailure, WaitReason};
@@ -103,7 +104,7 @@ impl ClientFault {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ExitCause::DiskFull,
             _ => ExitCause::LocalIo,
         };
-        ClientFault::new(exit, format!("cannot {what} {}: {source}", path.display()))
+        ClientFault::new(exit, format!("cannot {what} {}: {source}", show_path(path)))
     }
 }
 
@@ -153,7 +154,7 @@ impl From<StorageError> for ClientFault {
             | StorageErrorKind::NoAnswer
             | StorageErrorKind::Io(_) => ExitCause::LocalIo,
         };
-        ClientFault::new(exit, error.description()).fix(error.kind.advice())
+        ClientFault::new(exit, escape_line(&error.description())).fix(error.kind.advice())
     }
 }
 
@@ -176,7 +177,7 @@ impl From<&WaitReason> for ClientFault {
                 (ExitCause::NoTracker, "check the trackers with `client doctor`; the same command resumes")
             }
         };
-        ClientFault::new(exit, wait.to_string()).fix(fix)
+        ClientFault::new(exit, escape_line(&wait.to_string())).fix(fix)
     }
 }
 
@@ -191,7 +192,7 @@ impl From<&DownloadFailure> for ClientFault {
             }
             DownloadFailure::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
         };
-        ClientFault::new(exit, failure.to_string()).fix(fix)
+        ClientFault::new(exit, escape_line(&failure.to_string())).fix(fix)
     }
 }
 

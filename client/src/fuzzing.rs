@@ -2,7 +2,7 @@
 //! and for the test that replays their corpora.
 //!
 //! Each entry takes bytes and says whether its parser accepted them. It panics if an accepted value does not survive
-//! encoding and parsing. `control_line` and `tracker_file` have no encoder for what they accept.
+//! encoding and parsing. `control_line`, `ticket` and `tracker_file` do not encode what they accept.
 
 use engine::proto::codec::{LENGTH_BYTES, decode_message, encode_message, frame_len};
 use engine::proto::limits::OPENED_MAX_BYTES;
@@ -18,10 +18,10 @@ use tracker::api::response::ReceivedAnswer;
 use crate::node;
 
 /// The name of a target, which is also that of its corpus, and its parser.
-pub type Target = (&'static str, fn(&[u8]) -> bool);
+pub type FuzzTarget = (&'static str, fn(&[u8]) -> bool);
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [FuzzTarget; 8] = [
     ("control_line", control_line),
     ("download_record", node::accepts_download_record),
     ("manifest", manifest),
@@ -66,7 +66,7 @@ fn manifest(bytes: &[u8]) -> bool {
     accepts(bytes) | repair_seal(bytes).is_some_and(|bytes| accepts(&bytes))
 }
 
-/// The record beside a partial file, with its notes.
+/// The record beside a partial file, with the notes of pieces begun and written since.
 fn resume_record(bytes: &[u8]) -> bool {
     let accepts = engine::storage::resume::accepts_record;
     accepts(bytes) | repair_seal(bytes).is_some_and(|bytes| accepts(&bytes))

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Arrows point at what is used: `prompt` uses `commands`; both use `ipc`, `node` and `render`; `node` uses `ipc`.
-//! `exit`, `limits`, `clock`, `printable` and `quoting` use no other module than `limits`; `signals` and `terminal` use
-//! only these. `fuzzing` lists parsers for the fuzz targets.
+//! `exit`, `limits`, `clock`, `printable` and `quoting` use no other module than `limits` and `printable`; `signals` and
+//! `terminal` use only these. `fuzzing` lists parsers for the fuzz targets.
 
 #![cfg_attr(
     test,

@@ -1,7 +1,7 @@
 //! Every limit, interval and timeout of the client, with its unit and reason.
 
 /// Version of the protocol between node and front ends. Both come from one build, so any difference is refused.
-pub(crate) const IPC_VERSION: u32 = 2;
+pub(crate) const IPC_VERSION: u32 = 3;
 
 /// Longest request of a front end, in bytes: a command with two paths of 4 KiB, JSON escapes and room to spare.
 pub(crate) const IPC_REQUEST_MAX_BYTES: u64 = 256 * 1024;
@@ -65,6 +65,12 @@ pub(crate) const CLOCK_OFFSET_MAX_S: u64 = 365 * 24 * 3_600;
 /// Longest text of a tracker or peer that is printed, in bytes after escaping: a few sentences.
 pub(crate) const PRINTABLE_MAX_BYTES: usize = 1_024;
 
+/// Columns of a terminal that does not say how many it has.
+pub(crate) const TERMINAL_COLUMNS_DEFAULT: u16 = 80;
+
+/// First digits of a SHA-1 that a table shows when the terminal is too narrow for all 40.
+pub(crate) const SHORT_SHA1_DIGITS: usize = 8;
+
 /// Longest file read from the state directory, in bytes. The largest, the session, has at most 2 KiB.
 pub(crate) const STATE_FILE_MAX_BYTES: u64 = 64 * 1024;
 
@@ -121,6 +127,12 @@ pub(crate) const TRACKER_RETRY_MS: u64 = 500;
 
 /// Default of `--wait`: seconds that a download on the command line may stay paused or without progress.
 pub(crate) const WAIT_DEFAULT_S: u64 = 60;
+
+/// How long a completion at the prompt waits for names of groups and files, in ms: hardly noticed by a typist.
+pub(crate) const COMPLETION_WAIT_MS: u64 = 300;
+
+/// How long such names are used without asking again, in ms.
+pub(crate) const COMPLETION_FRESH_MS: u64 = 3_000;
 
 /// Lines kept in the prompt's history.
 pub(crate) const HISTORY_LINES: usize = 1_000;

@@ -16,8 +16,10 @@ use engine::hash::{HashKind, UnknownKind, UnsupportedKind};
 use crate::cli::CommandLine;
 use crate::cli::command::ClientCommand;
 use crate::cli::options::{BackendOption, ClientOptions, ColorOption, ListenAddress, ZeroCopyOption};
+use crate::cli::trackers::TrackersOption;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
+use crate::printable::show_path;
 
 /// Environment and working directory of the process.
 pub(crate) struct ClientEnvironment<'a> {
@@ -30,8 +32,8 @@ pub(crate) struct ClientEnvironment<'a> {
 pub(crate) struct NodePlan {
     /// State directory.
     pub(crate) state: PathBuf,
-    /// Tracker file given by option; `None` searches from the working directory.
-    pub(crate) trackers: Option<PathBuf>,
+    /// Trackers given by option; `None` searches from the working directory.
+    pub(crate) trackers: Option<TrackersOption>,
     /// Listen address for peers; `None` means all addresses.
     pub(crate) listen: Option<ListenAddress>,
     /// Loopback address announced to the trackers.
@@ -91,6 +93,7 @@ impl ClientPlan {
             Some(state) => absolute(state),
             None => default_state_dir(env)?,
         };
+        let trackers = options.trackers.as_deref().map(|typed| read_trackers(typed, env)).transpose()?;
         check_advertised(options.advertise)?;
         let hash = match options.hash.as_deref() {
             None | Some("auto") => None,
@@ -100,7 +103,7 @@ impl ClientPlan {
         Ok(ClientPlan {
             node: NodePlan {
                 state,
-                trackers: options.trackers.as_ref().map(absolute),
+                trackers,
                 listen: options.listen,
                 advertise: options.advertise,
                 io: match options.io.unwrap_or_default() {
@@ -130,6 +133,15 @@ impl ClientPlan {
             typed_node_options: cli.typed_node_options.clone(),
             config_fault,
         })
+    }
+}
+
+fn read_trackers(typed: &Path, env: &ClientEnvironment<'_>) -> Result<TrackersOption, ClientFault> {
+    match TrackersOption::parse(typed) {
+        Ok(TrackersOption::File(path)) => Ok(TrackersOption::File(env.directory.join(path))),
+        Ok(hosts) => Ok(hosts),
+        Err(wrong) => Err(ClientFault::new(ExitCause::Usage, format!("--trackers: {wrong}"))
+            .fix("`--trackers HOST:PORT,HOST:PORT`, or `--trackers FILE`")),
     }
 }
 
@@ -178,8 +190,11 @@ fn read_config_file(named: Option<&Path>, env: &ClientEnvironment<'_>) -> Result
         }
     };
     toml::from_str(&text).map_err(|error| {
-        ClientFault::new(ExitCause::Usage, format!("the config file {} is invalid: {error}", path.display()))
-            .fix("its keys are the long options with `_` for `-`: `limit_up = \"10MiB\"`, `json = true`")
+        ClientFault::new(
+            ExitCause::Usage,
+            format!("the config file {} is invalid: {error}", show_path(&path)),
+        )
+        .fix("its keys are the long options with `_` for `-`: `limit_up = \"10MiB\"`, `json = true`")
     })
 }
 
@@ -248,7 +263,9 @@ mod tests {
         let typed = plan("--zero-copy always", &vars, dir.path()).unwrap();
         assert_eq!(typed.node.zero_copy, ZeroCopyChoice::Always);
         assert_eq!(found.node.hash, Some(HashKind::Asm));
-        assert_eq!(found.node.trackers, Some(dir.path().join("t.txt")));
+        assert_eq!(found.node.trackers, Some(TrackersOption::File(dir.path().join("t.txt"))));
+        let hosts = plan("--trackers host:8000", &vars, dir.path()).unwrap().node.trackers;
+        assert!(matches!(hosts, Some(TrackersOption::Hosts(_))), "{hosts:?}");
         std::fs::write(&file, "wate = 7\n").unwrap();
         assert_eq!(
             plan("", &vars, dir.path()).map(|_| ()).map_err(|fault| fault.exit),

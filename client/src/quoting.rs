@@ -1,8 +1,14 @@
 //! Quoting of words in suggested commands.
 //!
-//! A shell and Shoal's prompt read the output as exactly one word, equal to the input.
+//! A shell and Shoal's prompt read the output as exactly one word, equal to the input. Only a path with bytes that a
+//! terminal cannot show is quoted in a form that shells alone read.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use engine::proto::manifest::{BadFileName, FileName};
+
+use crate::printable::is_harmful;
 
 /// Quotes a word if it needs quotes.
 pub(crate) fn quote_word(word: &str) -> String {
@@ -13,8 +19,39 @@ pub(crate) fn quote_word(word: &str) -> String {
     }
 }
 
+/// Quotes a path for a shell. Bytes that cannot be shown are written as `$'\xE9'`.
 pub(crate) fn quote_path(path: &Path) -> String {
-    quote_word(&path.to_string_lossy())
+    match path.to_str() {
+        Some(text) if !text.chars().any(is_harmful) => quote_word(text),
+        _ => {
+            let quote = |byte: &u8| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
+                b' '..=b'~' => char::from(*byte).to_string(),
+                byte => format!("\\x{byte:02X}"),
+            };
+            let quoted: String = path.as_os_str().as_bytes().iter().map(quote).collect();
+            format!("$'{quoted}'")
+        }
+    }
+}
+
+/// An `upload_file` command, between backticks, that lists a file under a name like its own that can be listed.
+pub(crate) fn upload_as(group: &str, path: &Path) -> String {
+    let own = path.file_name().unwrap_or_default().to_string_lossy();
+    let name: String = own.chars().filter_map(listable_character).collect();
+    let is_listable = FileName::new(&name).is_ok_and(|name| name.check_new().is_ok());
+    let name = if is_listable { quote_word(&name) } else { "NAME".to_owned() };
+    format!("`upload_file {} {} --as {name}`", quote_word(group), quote_path(path))
+}
+
+/// The character itself, `_` for one that no name may have, and nothing for one that shows nothing.
+fn listable_character(c: char) -> Option<char> {
+    match FileName::new(c.encode_utf8(&mut [0; 4])).map(|name| name.check_new()) {
+        Ok(Err(BadFileName::Invisible(_))) => None,
+        Err(BadFileName::Forbidden(_)) => Some('_'),
+        _ if c == char::REPLACEMENT_CHARACTER => Some('_'),
+        _ => Some(c),
+    }
 }
 
 /// A group and a file name as two words of a command.
@@ -39,5 +76,12 @@ mod tests {
             assert_eq!(quote_word(word), word);
         }
         assert_eq!(quote_file("g", "a b"), "g 'a b'");
+    }
+
+    #[test]
+    fn paths_that_cannot_be_shown_are_quoted_for_a_shell() {
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"/a/it's \xe9\n"));
+        assert_eq!(quote_path(path), r"$'/a/it\'s \xE9\x0A'");
+        assert_eq!(quote_path(Path::new("/a b")), "'/a b'");
     }
 }

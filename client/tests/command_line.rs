@@ -9,7 +9,6 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Stdio;
 
 use rig::{CommandResult, TestRig};
@@ -40,7 +39,7 @@ fn wrong_words_are_exit_2_and_say_what_is_right() {
     for words in [
         &["login"][..],
         &["join_group"],
-        &["download_file", "g", "f"],
+        &["download_file", "g"],
         &["logout", "now"],
         &["whoami", "--wait", "soon"],
         &["whoami", "--limit-up", "0"],
@@ -233,20 +232,89 @@ fn usage_errors_are_json_objects_too() {
 }
 
 #[test]
-fn paths_that_are_not_utf_8_are_refused() {
+fn destinations_that_are_not_utf_8_are_refused() {
     let rig = TestRig::without_tracker();
     let home = rig.home("a");
     let name = OsStr::from_bytes(b"caf\xe9");
     fs::create_dir(rig.path(name)).unwrap();
-    fs::write(rig.path(name).join("f"), "x").unwrap();
-    let file = Path::new(name).join("f");
-    let ended = home.run([OsStr::new("upload_file"), OsStr::new("g"), file.as_os_str()]).expect(2);
-    assert!(ended.err.contains("not UTF-8") && ended.err.contains("next: rename it"), "{}", ended.err);
-    home.run([OsStr::new("download_file"), OsStr::new("g"), OsStr::new("f"), name]).expect(2);
-    let mut here = home.command(["download_file", "g", "f", "."]);
+    let ended = home.run([OsStr::new("download_file"), OsStr::new("g"), OsStr::new("f"), name]).expect(2);
+    assert!(ended.err.contains("caf\\xE9 is not UTF-8"), "{}", ended.err);
+    let mut here = home.command(["download_file", "g", "f"]);
     let output = here.current_dir(rig.path(name)).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && said.contains("`cd` to a directory"), "{said}");
+    assert!(output.status.code() == Some(2) && said.contains("next: name a directory"), "{said}");
+}
+
+#[test]
+fn local_names_are_escaped_where_they_are_printed() {
+    let rig = TestRig::without_tracker();
+    let home = rig.home("a");
+    for (name, shown) in [
+        (&b"red\x1b[31m"[..], r"red\u{1b}[31m"),
+        (b"two\nlines", r"two\nlines"),
+        (b"caf\xe9", r"caf\xE9"),
+        (b"\xe2\x80\xaeexe", r"\u{202e}exe"),
+    ] {
+        let name = OsStr::from_bytes(name);
+        let mut words = vec![vec![OsStr::new("upload_file"), OsStr::new("g"), name]];
+        words.push(vec![OsStr::new("login"), OsStr::new("a"), OsStr::new("--password-file"), name]);
+        words.push(vec![OsStr::new("status"), OsStr::new("--state"), name]);
+        words.push(vec![OsStr::new("status"), OsStr::new("--config"), name]);
+        words.push(vec![OsStr::new("whoami"), OsStr::new("--trackers"), name]);
+        for words in words {
+            let said = home.run(&words).err;
+            let plain = said.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}'));
+            assert!(plain && said.contains(shown), "{words:?}: {said:?}");
+        }
+        fs::create_dir(rig.path(name)).unwrap();
+        let said = home.run([OsStr::new("upload_file"), OsStr::new("g"), name]).expect(2).err;
+        assert!(said.contains(&format!("{shown} is a directory")), "{said:?}");
+    }
+}
+
+#[test]
+fn swapped_and_mistyped_words_get_a_suggestion() {
+    let rig = TestRig::without_tracker();
+    let home = rig.home("a");
+    rig.file("notes.txt", b"x");
+    let swapped = home.run(["download_file", "my file.bin", "weights", "/d"]).expect(2).err;
+    assert!(swapped.contains("did you mean `client download_file weights 'my file.bin' /d`?"), "{swapped}");
+    assert!(!home.state().exists(), "a refused command creates no state directory");
+    let near = home.run(["upload_file", "g", "note.txt"]).expect(5).err;
+    assert!(near.contains("did you mean") && near.contains("notes.txt?"), "{near}");
+    let command = home.run(["list_file", "g"]).expect(2).err;
+    assert!(command.contains("list_files"), "{command}");
+}
+
+#[test]
+fn words_of_other_programs_are_understood() {
+    let rig = TestRig::without_tracker();
+    let home = rig.home("a");
+    rig.file("f", b"x");
+    for (words, code) in [(&["ls", "g"][..], 7), (&["get", "g", "f"], 3), (&["put", "g", "f"], 3)] {
+        home.run(words).expect(code);
+    }
+    assert!(home.run(["exit"]).expect(1).err.contains("no node runs"));
+    home.prompt("exit\nno_command\n").expect(0);
+    let help = home.run(["help"]).expect(0).out;
+    assert!(!help.contains(" ls ") && !help.contains(" get "), "{help}");
+}
+
+#[test]
+fn trackers_can_be_named_by_host_and_port() {
+    let rig = TestRig::without_tracker();
+    let home = rig.home("a");
+    let address = rig.tracker();
+    fs::remove_file(rig.path("tracker_info.txt")).unwrap();
+    let named = format!("{address},localhost:{}", address.port());
+    let ended = home.run(["whoami", "--trackers", &named]).expect(7).err;
+    assert!(ended.contains(&format!("{address}: ")) && ended.contains("named by `--trackers`"), "{ended}");
+    let wrong = home.run(["whoami", "--trackers", "10.0.0.1:8000,nonsense"]).expect(2).err;
+    assert!(wrong.contains("`nonsense`") && wrong.contains("HOST:PORT"), "{wrong}");
+    let unknown = home.run(["whoami", "--trackers", "no-such-host.invalid:1"]).expect(7).err;
+    assert!(unknown.contains("no-such-host.invalid:1: "), "{unknown}");
+    let none = home.run(["whoami"]).expect(2).err;
+    assert!(none.contains("tracker_info.txt") && none.contains("--trackers HOST:PORT"), "{none}");
 }
 
 #[test]

@@ -175,6 +175,6 @@ fn an_upload_of_a_removed_member_is_kept_until_it_is_given_up() {
     assert!(share(&alice, "f").unwrap().contains("join_group g"));
     assert_eq!(records(&alice), 1);
     let given_up = alice.run(["stop_share", "g", "f"]).expect(0);
-    assert!(given_up.out.contains("given up"), "{}", given_up.out);
+    assert!(given_up.out.contains("no longer shared"), "{}", given_up.out);
     assert_eq!((share(&alice, "f"), records(&alice)), (None, 0));
 }

@@ -83,6 +83,22 @@ impl Terminal {
         found.unwrap()
     }
 
+    /// Presses a key again and again until a text is shown.
+    fn press_until(&mut self, key: &str, text: &str) {
+        const POLLS_BETWEEN: usize = 100;
+        let mut polls = 0;
+        until(&format!("{text:?} is shown"), || {
+            if polls % POLLS_BETWEEN == 0 {
+                self.type_keys(key);
+            }
+            polls += 1;
+            let screen = self.screen.lock().unwrap();
+            assert!(!screen.over, "it ended after {}", screen.text);
+            screen.text.contains(text)
+        });
+        self.until(text);
+    }
+
     /// The client's process id.
     fn pid(&mut self) -> u32 {
         self.until("pid=");
@@ -199,4 +215,85 @@ fn a_signal_at_the_prompt_restores_the_terminal() {
             terminal.assert_is_as_it_was();
         }
     }
+}
+
+#[test]
+fn groups_and_files_complete_at_the_prompt() {
+    let rig = TestRig::new();
+    let (home, _node) = rig.user("alice");
+    home.run(["create_group", "weights"]).expect(0);
+    rig.file("base model.bin", b"x");
+    home.run(["upload_file", "weights", "base model.bin"]).expect(0);
+    let Some(mut terminal) = Terminal::client(&rig, &home, "") else { return };
+    terminal.until("shoal> ");
+    // The names may come after the first key was answered.
+    terminal.type_keys("get_peers we");
+    terminal.press_until("\t", "weights ");
+    terminal.press_until("\t", "'base model.bin'");
+    terminal.type_keys("\r");
+    terminal.until("no other node has it");
+    terminal.type_keys("exit\r");
+    assert_eq!(terminal.end().1, 0);
+    terminal.assert_is_as_it_was();
+}
+
+#[test]
+fn leaving_a_group_that_would_be_lost_asks_first() {
+    let rig = TestRig::new();
+    let (alice, _node) = rig.user("alice");
+    let (bob, _node) = rig.user("bob");
+    alice.run(["create_group", "g"]).expect(0);
+    bob.run(["join_group", "g"]).expect(0);
+    let owner = |home: &UserHome| {
+        let out = home.run(["list_groups", "--json"]).expect(0).out;
+        let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+        answer["groups"][0]["owner"].as_str().map(str::to_owned)
+    };
+    for (answer, code, left) in
+        [("\r", 1, "alice"), ("n\r", 1, "alice"), ("\x03", 130, "alice"), ("yes\r", 0, "bob")]
+    {
+        let Some(mut terminal) = Terminal::client(&rig, &alice, "leave_group g") else { return };
+        terminal.until("You own g");
+        terminal.until("[y/N] ");
+        terminal.type_keys(answer);
+        let (shown, ended) = terminal.end();
+        assert_eq!((ended, owner(&bob).as_deref()), (code, Some(left)), "{answer:?}: {shown}");
+        terminal.assert_is_as_it_was();
+    }
+    let Some(mut terminal) = Terminal::client(&rig, &bob, "--color never") else { return };
+    terminal.until("shoal> ");
+    terminal.type_keys("leave_group g\r");
+    terminal.until("You are the last member of g");
+    terminal.until("[y/N] ");
+    terminal.type_keys("n\r");
+    terminal.until("error: you are still a member of g");
+    terminal.until("shoal> ");
+    terminal.type_keys("leave_group g --yes\r");
+    terminal.until("the group and its files are gone");
+    terminal.type_keys("quit\r");
+    assert_eq!(terminal.end().1, 0);
+}
+
+#[test]
+fn a_member_who_owns_nothing_is_not_asked_and_tables_fit_the_terminal() {
+    let rig = TestRig::new();
+    let (alice, _node) = rig.user("alice");
+    let (bob, _node) = rig.user("bob");
+    alice.run(["create_group", "a-group-with-a-rather-long-name"]).expect(0);
+    bob.run(["join_group", "a-group-with-a-rather-long-name"]).expect(0);
+    let name = "a-model-with-a-very-long-name-00001-of-00191.safetensors";
+    rig.file(name, b"x");
+    alice.run(["upload_file", "a-group-with-a-rather-long-name", name]).expect(0);
+    let words = "sh -c 'stty cols 60; for list in list_groups \"list_files a-group-with-a-rather-long-name\" status; do";
+    let line = format!(
+        "{words} {CLIENT} $list; done; {CLIENT} leave_group a-group-with-a-rather-long-name; echo over'"
+    );
+    let Some(mut terminal) = Terminal::run(&rig, &bob, &line) else { return };
+    let shown = terminal.until("over");
+    assert!(shown.contains("member") && shown.contains("seeders") && shown.contains("process"), "{shown}");
+    let table_lines = shown.lines().filter(|line| !line.contains("left group"));
+    for line in table_lines {
+        assert!(line.trim_end().chars().count() <= 60, "{line:?} in {shown}");
+    }
+    assert!(!shown.contains("[y/N]"), "{shown}");
 }

@@ -95,7 +95,7 @@ fn a_share_stopped_without_a_tracker_is_withdrawn_later() {
     let ((alice, node), (bob, _b)) = alice_and_slow_bob(&rig, 1);
     rig.kill_tracker();
     let ended = alice.run(["stop_share", "g", "f"]).expect(7);
-    assert!(ended.err.contains("served no more"), "{}", ended.err);
+    assert!(ended.err.contains("no longer served"), "{}", ended.err);
     assert_eq!(alice.status()["shares"].as_array().unwrap().len(), 0);
     // A restart of the node does not change that.
     node.kill();

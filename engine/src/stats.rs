@@ -127,7 +127,7 @@ impl WaitReason {
 /// Why a download failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadFailure {
-    /// Every piece has its stated digest, but the file has another one than stated.
+    /// Every piece has its stated digest, but the whole file does not.
     #[error(
         "every piece matches the uploader's list, but the whole file has another SHA-1 ({found} instead of {stated}): the upload was not one file"
     )]
@@ -222,8 +222,8 @@ pub struct DownloadProgress {
 /// A peer that sent pieces with wrong bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuspectPeer {
-    /// Where it listens.
+    /// Address on which the peer listens.
     pub address: SocketAddr,
-    /// What it did, for the tracker's record.
+    /// What the peer did wrong, for the tracker's record.
     pub reason: String,
 }

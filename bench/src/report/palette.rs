@@ -7,7 +7,7 @@ use plotters::style::RGBColor;
 /// A placeholder for the page's text colour: [`with_page_colours`] replaces it in the finished picture.
 pub(crate) const TEXT_COLOUR: RGBColor = RGBColor(1, 2, 3);
 
-/// [`INK`] as written in an SVG.
+/// [`TEXT_COLOUR`] as written in an SVG.
 const TEXT_COLOUR_CSS: &str = "#010203";
 
 /// Hue of Shoal alone.

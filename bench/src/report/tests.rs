@@ -21,10 +21,10 @@ fn sample(folder: PathBuf) {
             sink.record_sample([workload, "shoal proven", "memory"], round, 60.0 + by, "MiB").unwrap();
         }
     }
-    for (kind, unit) in [("shoal", 40_000), ("curl", 250_000)] {
+    for (kind, shortest_ns) in [("shoal", 40_000), ("curl", 250_000)] {
         let mut histogram = latency::new_histogram();
         for value in 1..=20_000_u64 {
-            histogram.saturating_record(unit + value * value / 100);
+            histogram.saturating_record(shortest_ns + value * value / 100);
         }
         sink.record_latency(["3 seeders", kind, "piece"], &histogram).unwrap();
         let step = if kind == "shoal" { 3 } else { 5 };
@@ -88,5 +88,6 @@ fn the_text_report_shows_ratios_and_failures() {
     let results: Vec<&ResultRecord> = stored.records.iter().filter_map(BenchRecord::as_result).collect();
     let plot = text_plot::draw_plots(&results);
     assert_eq!(plot.matches("GB/s").count(), 1);
+    // Throughput and memory, each with a blank line and a title; then 6 and 2 bars.
     assert_eq!(plot.matches('\n').count(), 2 + 6 + 2 + 2);
 }

@@ -8,7 +8,7 @@
 //!                ├─► node_counts  seeders and leechers, in a workload's name
 //!                ├─► summary      samples ─► results and their ratios
 //!                └─► latency      histograms, in the encodings of other tools
-//!   calendar: dates for names
+//!   calendar: UTC dates in the names of runs
 //! ```
 //!
 //! Invariant: a record is written at once, so an interrupted run keeps what it has measured.

@@ -21,8 +21,8 @@ pub(super) const RSYNC: Rival = Rival {
 
 fn start_daemon(kind: &str, terms: &TransferTerms) -> anyhow::Result<ProgramContender> {
     let port = ports::free_port()?;
-    let folder = terms.file.path.parent().context("the file lies in a folder")?;
-    let name = terms.file.path.file_name().context("the file has a name")?.to_string_lossy();
+    let folder = terms.file.path.parent().context("the file's path has no folder")?;
+    let name = terms.file.path.file_name().context("the file's path has no name")?.to_string_lossy();
     let owner = if geteuid().is_root() { "uid = root\ngid = root\n" } else { "" };
     let text = format!(
         "use chroot = no\n{owner}pid file = {}\n[bench]\npath = {}\nread only = yes\n",

@@ -1,5 +1,5 @@
-//! nginx as the server: to curl, the most common pair; to curl and then `openssl sha1`, which verifies the whole file; and to
-//! aria2 with four connections.
+//! Rivals with nginx as the server. The client is curl, the most common pair; curl followed by `openssl sha1`, which
+//! verifies the whole file; or aria2 with four connections.
 
 use std::path::Path;
 use std::process::Command;
@@ -90,7 +90,7 @@ fn nginx_contender(
     fetch: impl Fn(&[String], &Path) -> Vec<Command> + 'static,
 ) -> anyhow::Result<ProgramContender> {
     let (mut servers, mut urls) = (Vec::new(), Vec::new());
-    let name = terms.file.path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
+    let name = terms.file.path.file_name().and_then(|name| name.to_str()).context("name is not UTF-8")?;
     for port in ports::free_ports(terms.seeders)? {
         servers.push(start_nginx(terms, port)?);
         urls.push(format!("http://127.0.0.1:{port}/{name}"));
@@ -105,7 +105,7 @@ fn nginx_contender(
 /// An nginx with a configuration and folders of its own.
 fn start_nginx(terms: &TransferTerms, port: u16) -> anyhow::Result<SpawnedProgram> {
     let place = create_empty_folder(terms.folder.join(format!("nginx-{port}")))?;
-    let root = terms.file.path.parent().context("the file lies in a folder")?.display();
+    let root = terms.file.path.parent().context("the file's path has no folder")?.display();
     // As root, nginx's workers would run as a user who may not read the file.
     let user = if geteuid().is_root() { "user root;" } else { "" };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -121,6 +121,6 @@ fn start_nginx(terms: &TransferTerms, port: u16) -> anyhow::Result<SpawnedProgra
     std::fs::write(&config, text)?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(&place).arg("-c").arg(&config).args(["-e", "stderr"]);
-    // nginx's workers would outlive a killed master.
+    // A PID namespace, because nginx's workers would otherwise outlive a killed master.
     ports::start_server("nginx", &in_pid_namespace(&command), terms, port)
 }

@@ -1,5 +1,8 @@
-//! The commands, the same on the command line and at the prompt.
+//! The commands of the command line and of the prompt, which takes all but `serve`.
+//!
+//! Words of other programs for the same thing (`ls`, `get`, `put`, `exit`) are understood, but not listed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -19,6 +22,8 @@ pub(crate) enum PolicyOption {
 #[command(rename_all = "snake_case")]
 pub(crate) enum ClientCommand {
     /// Create a user; asks for the password if it is left out
+    ///
+    /// Logs the new user in, unless another user is logged in here.
     CreateUser {
         /// Name: 1 to 64 letters, digits, `_`, `.` or `-`
         user_id: String,
@@ -58,7 +63,16 @@ pub(crate) enum ClientCommand {
     /// Join a group, or ask to join it
     JoinGroup(GroupArgs),
     /// Leave a group; your shares in it go offline
-    LeaveGroup(GroupArgs),
+    ///
+    /// When the owner leaves, the member who joined first becomes the owner. When the last member leaves, the group and its list
+    /// of files are deleted. In both cases the command asks first if it runs on a terminal; `--yes` answers.
+    LeaveGroup {
+        /// Group name
+        group_id: String,
+        /// Leave without being asked
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// List all groups
     ListGroups,
     /// List requests to join your group
@@ -76,15 +90,19 @@ pub(crate) enum ClientCommand {
     /// Share a file with a group
     ///
     /// Hashes the file, lists it in the group, and serves it to the members. `upload_file FILE GROUP` works too if only that order
-    /// makes sense.
+    /// makes sense. `--as NAME` lists it under another name than its own.
     ///
     /// With a running node (`client serve` or a prompt) the command ends as soon as that node serves the file. Without one the
     /// command itself is the node, and shares until Ctrl-C.
+    #[command(alias = "put")]
     UploadFile {
         /// Group name
-        group_id: String,
+        group_id: OsString,
         /// File to share
         file_path: PathBuf,
+        /// Name in the group
+        #[arg(long = "as", value_name = "NAME")]
+        listed_name: Option<String>,
     },
     /// Download a file from all peers that have any part of it
     ///
@@ -93,13 +111,16 @@ pub(crate) enum ClientCommand {
     ///
     /// Downloaded pieces are shared at the same time, and by a running node (`client serve` or a prompt) afterwards.
     /// `--overwrite` replaces a file that differs; `--wait SECONDS` limits how long the download may make no progress.
+    #[command(alias = "get")]
     DownloadFile {
         #[command(flatten)]
         file: FileArgs,
-        /// Directory or new file name; with a final `/` always a directory, which must exist
+        /// Directory or new file name; with a final `/` always a directory, which must exist. Default: the current directory
+        #[arg(default_value = ".", hide_default_value = true)]
         destination_path: PathBuf,
     },
     /// List the files of a group
+    #[command(alias = "ls")]
     ListFiles(GroupArgs),
     /// Stop sharing a file from this node
     StopShare(FileArgs),
@@ -125,6 +146,7 @@ pub(crate) enum ClientCommand {
     /// `client quit`. The node's options are those whose help begins with `Node:`.
     Serve,
     /// Leave the prompt; on the command line: stop the running node
+    #[command(alias = "exit")]
     Quit,
 }
 

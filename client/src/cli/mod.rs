@@ -12,6 +12,7 @@ pub(crate) mod command;
 pub(crate) mod line;
 pub(crate) mod options;
 pub(crate) mod rate;
+pub(crate) mod trackers;
 
 use clap::{CommandFactory, FromArgMatches, Parser, parser::ValueSource};
 

@@ -1,7 +1,7 @@
 //! Options: on the command line before or after the command, in the environment, and in the config file.
 //!
-//! An option that was not given is `None`: `plan` alone decides precedence and defaults. Flags are set by `--name` or
-//! `--name=true` and unset by `--name=false`.
+//! An option that was not given is `None`, or 0 for `verbose`: `plan` alone decides precedence and defaults. Flags are
+//! set by `--name` or `--name=true` and unset by `--name=false`.
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -77,8 +77,9 @@ impl std::str::FromStr for ListenAddress {
 #[command(next_help_heading = "Options")]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ClientOptions {
-    /// File with the trackers' addresses [default: ./tracker_info.txt, then ../tracker_info.txt]
-    #[arg(long, value_name = "FILE", env = "SHOAL_TRACKERS", global = true)]
+    /// The trackers: HOST:PORT,HOST:PORT or a file with their addresses [default: ./tracker_info.txt, then
+    /// ../tracker_info.txt, then those of the last login]
+    #[arg(long, value_name = "TRACKERS", env = "SHOAL_TRACKERS", global = true)]
     pub(crate) trackers: Option<PathBuf>,
     /// Directory for session, node key, lock and socket [default: $XDG_STATE_HOME/shoal]
     #[arg(long, value_name = "DIR", env = "SHOAL_STATE", global = true)]
@@ -149,7 +150,7 @@ pub(crate) struct PromptOptions {
 }
 
 impl ClientOptions {
-    /// These options, with `other`'s in place of those that were not given.
+    /// Takes each option that was not given from `other`. Of two `verbose` counts, the higher one counts.
     pub(crate) fn or(self, other: ClientOptions) -> ClientOptions {
         ClientOptions {
             trackers: self.trackers.or(other.trackers),

@@ -19,6 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::context::{CommandContext, interrupted_fault};
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
+use crate::printable::show_path;
 use crate::terminal::LineReadGuard;
 
 pub(super) fn create_user(
@@ -151,7 +152,7 @@ fn read_password_line(path: &Path, number: usize) -> Result<Zeroizing<String>, C
     line.zeroize();
     if password.is_empty() {
         let message =
-            format!("line {} of {} is empty, but a password is expected there", number + 1, path.display());
+            format!("line {} of {} is empty, but a password is expected there", number + 1, show_path(path));
         return Err(
             ClientFault::new(ExitCause::Usage, message).fix("write the password there, and nothing else")
         );

@@ -8,6 +8,7 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::connection::NodeConnection;
 use crate::ipc::protocol::NodeRequest;
 use crate::limits;
+use crate::printable::show_path;
 use crate::render::Screen;
 use crate::signals::SignalHandler;
 
@@ -73,19 +74,18 @@ impl CommandContext<'_> {
         }
     }
 
-    /// The absolute form of a path, for the node.
+    /// The absolute form of a destination, for the node.
     ///
     /// # Errors
-    /// Usage error for a path that is not UTF-8, since requests and records are JSON.
+    /// Usage error for a path that is not UTF-8, since a download's record and its answers are JSON.
     pub(crate) fn absolute_path(&self, typed: &Path) -> Result<PathBuf, ClientFault> {
         // `join` keeps a final slash, which marks a directory.
         let path = self.directory.join(typed);
         if path.to_str().is_some() {
             return Ok(path);
         }
-        let message = format!("the path {} is not UTF-8, and cannot be recorded", path.display());
-        Err(ClientFault::new(ExitCause::Usage, message)
-            .fix("rename it, or `cd` to a directory whose name is UTF-8 and give a path from there"))
+        let message = format!("the path {} is not UTF-8, and cannot be recorded", show_path(&path));
+        Err(ClientFault::new(ExitCause::Usage, message).fix("name a directory whose whole path is UTF-8"))
     }
 
     /// Turns any error after Ctrl-C into an interruption.

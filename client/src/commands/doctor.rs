@@ -15,8 +15,9 @@ use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 use crate::ipc::rows::NodeStatus;
 use crate::limits;
 use crate::node::state_dir::{self, DirectoryAccess};
-use crate::node::trackers;
+use crate::node::trackers::{self, TrackerLocator};
 use crate::plan::ClientPlan;
+use crate::printable::show_path;
 use crate::quoting;
 use crate::render::{Screen, figures};
 
@@ -78,25 +79,28 @@ pub(crate) fn run_doctor(plan: &ClientPlan, screen: &mut Screen) -> Result<(), C
     }
 }
 
+/// Columns of a check's mark and name.
+const LABEL_COLUMNS: usize = 15;
+
 fn show_checks(checks: &[DoctorCheck], screen: &mut Screen) {
     if screen.is_json() {
         screen.print(&format!("{}\n", serde_json::json!({"result": "doctor", "checks": checks})));
         return;
     }
+    let mut lines = Vec::new();
     for check in checks {
         let mark = if check.ok { "ok " } else { "BAD" };
-        screen.print(&format!("{mark}  {:<10} {}\n", check.name, check.message));
-        if let Some(fix) = &check.fix {
-            screen.print(&format!("                next: {fix}\n"));
-        }
+        lines.push((format!("{mark}  {}", check.name), check.message.clone()));
+        lines.extend(check.fix.iter().map(|fix| (String::new(), format!("next: {fix}"))));
     }
+    screen.print_labelled(&lines, LABEL_COLUMNS);
 }
 
 fn check_state_directory(path: &Path) -> DoctorCheck {
     let name = "state";
     match path.metadata() {
         Ok(found) if !found.is_dir() => {
-            let message = format!("{} is not a directory", path.display());
+            let message = format!("{} is not a directory", show_path(path));
             DoctorCheck::failed(
                 name,
                 ClientFault::new(ExitCause::LocalIo, message).fix("name another: `--state DIR`"),
@@ -105,7 +109,7 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
         Ok(found) => {
             let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
             if !writable {
-                let message = format!("{} is not writable", path.display());
+                let message = format!("{} is not writable", show_path(path));
                 let fix = format!("`chmod u+rwx {}`, or `--state DIR`", quoting::quote_path(path));
                 return DoctorCheck::failed(name, ClientFault::new(ExitCause::LocalIo, message).fix(fix));
             }
@@ -113,13 +117,13 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
                 Err(fault) => DoctorCheck::failed(name, fault),
                 Ok(DirectoryAccess::Open) => {
                     let fix = format!("`chmod 700 {}`", quoting::quote_path(path));
-                    DoctorCheck::warning(name, format!("{} is open to other users", path.display()), &fix)
+                    DoctorCheck::warning(name, format!("{} is open to other users", show_path(path)), &fix)
                 }
-                Ok(DirectoryAccess::Private) => DoctorCheck::passed(name, path.display().to_string()),
+                Ok(DirectoryAccess::Private) => DoctorCheck::passed(name, show_path(path)),
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            DoctorCheck::passed(name, format!("{} will be created when needed", path.display()))
+            DoctorCheck::passed(name, format!("{} will be created when needed", show_path(path)))
         }
         Err(error) => DoctorCheck::failed(
             name,
@@ -129,8 +133,13 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
 }
 
 fn check_trackers(plan: &ClientPlan) -> Vec<DoctorCheck> {
-    let addresses = match trackers::tracker_addresses(plan.node.trackers.as_deref()) {
-        Ok(addresses) => addresses,
+    let advice = "start one with `tracker`, or name the right ones with `--trackers HOST:PORT`";
+    let found = TrackerLocator::new(&plan.node).find().and_then(|found| match found.resolve() {
+        Ok(addresses) => Ok((addresses, found.source())),
+        Err(tried) => Err(ClientFault::new(ExitCause::NoTracker, tried).fix(advice)),
+    });
+    let (addresses, source) = match found {
+        Ok(found) => found,
         Err(fault) => return vec![DoctorCheck::failed("trackers", fault)],
     };
     let answers: Vec<(SocketAddr, Result<(), String>)> =
@@ -142,12 +151,11 @@ fn check_trackers(plan: &ClientPlan) -> Vec<DoctorCheck> {
             Err(why) => format!("{address} does not answer ({why})"),
         })
         .collect();
-    let summary = summary.join(", ");
+    let summary = format!("{}; {source}", summary.join(", "));
     vec![if answers.iter().any(|(_, answer)| answer.is_ok()) {
         DoctorCheck::passed("trackers", summary)
     } else {
-        let fix = "start one with `tracker`, or name the right addresses with `--trackers FILE`";
-        DoctorCheck::failed("trackers", ClientFault::new(ExitCause::NoTracker, summary).fix(fix))
+        DoctorCheck::failed("trackers", ClientFault::new(ExitCause::NoTracker, summary).fix(advice))
     }]
 }
 

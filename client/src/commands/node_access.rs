@@ -1,4 +1,4 @@
-//! Access to the node of the state directory: connects to the process that is it, or makes this process the node.
+//! Access to the node of the state directory: connects to the process that runs it, or runs it in this process.
 //!
 //! The process that gets the lock is the node, and all others connect to it. A front end never becomes a node later.
 
@@ -13,6 +13,7 @@ use crate::limits;
 use crate::node::NodeRuntime;
 use crate::node::state_dir::{self, StateDir};
 use crate::plan::ClientPlan;
+use crate::printable::show_path;
 use crate::render::Screen;
 use crate::signals::SignalHandler;
 
@@ -41,7 +42,7 @@ impl NodeAccess {
             if clock::now() >= deadline {
                 let message = format!(
                     "another process runs the node of {}, but it does not answer",
-                    plan.node.state.display()
+                    show_path(&plan.node.state)
                 );
                 return Err(ClientFault::new(ExitCause::Other, message)
                     .fix("find it with `ps` and stop it, or use another `--state DIR`"));
@@ -131,7 +132,7 @@ pub(crate) fn connect_running_node(plan: &ClientPlan) -> Result<Option<NodeConne
 /// Refuses node options when another process is the node.
 ///
 /// # Errors
-/// A usage error that names them.
+/// A usage error that names the options.
 pub(super) fn refuse_node_options(plan: &ClientPlan, pid: u32) -> Result<(), ClientFault> {
     if plan.typed_node_options.is_empty() || pid == std::process::id() {
         return Ok(());

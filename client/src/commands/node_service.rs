@@ -10,6 +10,7 @@ use crate::limits;
 use crate::node::NodeRuntime;
 use crate::node::state_dir::StateDir;
 use crate::plan::ClientPlan;
+use crate::printable::show_path;
 use crate::render::Screen;
 use crate::signals::SignalHandler;
 
@@ -43,7 +44,7 @@ pub(super) fn run_serve(
 
 /// Takes the lock; waits for an earlier node that is shutting down or was just killed.
 fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
-    let directory = plan.node.state.display();
+    let directory = show_path(&plan.node.state);
     let deadline = clock::now() + Duration::from_millis(limits::NODE_START_WAIT_MS);
     loop {
         if let Some(lock) = StateDir::lock(&plan.node.state)? {
@@ -56,17 +57,17 @@ fn lock_state_dir(plan: &ClientPlan) -> Result<StateDir, ClientFault> {
             )));
         }
         if clock::now() >= deadline {
-            return Err(already_running_fault(format!(
-                "another process runs the node of {directory}, but it does not answer"
-            )));
+            let message = format!("another process runs the node of {directory}, but it does not answer");
+            return Err(ClientFault::new(ExitCause::Exists, message)
+                .fix("find it with `ps` and stop it, or use another `--state DIR`"));
         }
         // The other node is starting or shutting down, which raises no event, so this polls.
         std::thread::park_timeout(Duration::from_millis(limits::NODE_START_RETRY_MS));
     }
 }
 
-fn already_running_fault(who: String) -> ClientFault {
-    ClientFault::new(ExitCause::Exists, who).fix("`client quit` ends it; `--state DIR` runs another node")
+fn already_running_fault(message: String) -> ClientFault {
+    ClientFault::new(ExitCause::Exists, message).fix("`client quit` ends it; `--state DIR` runs another node")
 }
 
 /// Shows the node's state. Exit 0 if a node answers, 2 for node options, else 1.
@@ -88,7 +89,7 @@ fn request_running_node(
     request: &NodeRequest,
 ) -> Result<(), ClientFault> {
     let mut connection = node_access::connect_running_node(plan)?.ok_or_else(|| {
-        ClientFault::new(ExitCause::Other, format!("no node runs in {}", plan.node.state.display()))
+        ClientFault::new(ExitCause::Other, format!("no node runs in {}", show_path(&plan.node.state)))
             .fix("`client serve` starts one; `--state DIR` selects another state directory")
     })?;
     node_access::refuse_node_options(plan, connection.pid())?;

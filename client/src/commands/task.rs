@@ -11,6 +11,7 @@ use tracker::api::{GroupFile, GroupId, Policy, UserId};
 use crate::cli::command::{ClientCommand, FileArgs, MemberArgs, PolicyOption};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::NodeRequest;
+use crate::printable::escape_line;
 
 /// A command for a node, with valid names.
 pub(super) enum NodeTask {
@@ -26,10 +27,16 @@ pub(super) enum NodeTask {
     },
     /// The old and the new password, if given.
     ChangePassword(Option<(String, String)>),
-    /// A group and a file in either order.
+    /// A group and a file in either order, and the name in the group if it is not the file's own.
     Upload {
-        first: String,
+        first: PathBuf,
         second: PathBuf,
+        listed_name: Option<FileName>,
+    },
+    /// `yes`: without asking.
+    LeaveGroup {
+        group: GroupId,
+        yes: bool,
     },
     Download {
         file: GroupFile,
@@ -38,6 +45,8 @@ pub(super) enum NodeTask {
 }
 
 impl NodeTask {
+    /// Plans a typed command.
+    ///
     /// # Errors
     /// A usage error for an invalid name, or a command that is for the command line only.
     pub(super) fn plan(command: ClientCommand) -> Result<NodeTask, ClientFault> {
@@ -51,8 +60,9 @@ impl NodeTask {
             ClientCommand::ChangePassword { password, new_password } => {
                 return Ok(NodeTask::ChangePassword(password.zip(new_password)));
             }
-            ClientCommand::UploadFile { group_id, file_path } => {
-                return Ok(NodeTask::Upload { first: group_id, second: file_path });
+            ClientCommand::UploadFile { group_id, file_path, listed_name } => {
+                let listed_name = listed_name.as_deref().map(parse_listed_name).transpose()?;
+                return Ok(NodeTask::Upload { first: group_id.into(), second: file_path, listed_name });
             }
             ClientCommand::DownloadFile { file, destination_path } => {
                 return Ok(NodeTask::Download { file: parse_file(&file)?, destination: destination_path });
@@ -64,7 +74,9 @@ impl NodeTask {
                 Command::CreateGroup { group: parse_group(&group_id)?, policy: policy.into() }
             }
             ClientCommand::JoinGroup(args) => Command::JoinGroup { group: parse_group(&args.group_id)? },
-            ClientCommand::LeaveGroup(args) => Command::LeaveGroup { group: parse_group(&args.group_id)? },
+            ClientCommand::LeaveGroup { group_id, yes } => {
+                return Ok(NodeTask::LeaveGroup { group: parse_group(&group_id)?, yes });
+            }
             ClientCommand::ListRequests(args) => {
                 Command::ListRequests { group: parse_group(&args.group_id)? }
             }
@@ -123,14 +135,24 @@ impl From<PolicyOption> for Policy {
 /// A usage error.
 pub(super) fn parse_group(text: &str) -> Result<GroupId, ClientFault> {
     GroupId::new(text).map_err(|bad| {
-        ClientFault::new(ExitCause::Usage, format!("`{text}` is not a valid group name: {bad}"))
-            .fix("choose another name; `list_groups` lists the groups")
+        ClientFault::new(
+            ExitCause::Usage,
+            format!("`{}` is not a valid group name: {bad}", escape_line(text)),
+        )
+        .fix("choose another name; `list_groups` lists the groups")
     })
 }
 
 fn parse_user(text: &str) -> Result<UserId, ClientFault> {
     UserId::new(text).map_err(|bad| {
-        ClientFault::new(ExitCause::Usage, format!("`{text}` is not a valid user name: {bad}"))
+        ClientFault::new(ExitCause::Usage, format!("`{}` is not a valid user name: {bad}", escape_line(text)))
+            .fix("choose another name")
+    })
+}
+
+fn parse_listed_name(text: &str) -> Result<FileName, ClientFault> {
+    FileName::new(text).and_then(|name| name.check_new().map(|()| name)).map_err(|bad| {
+        ClientFault::new(ExitCause::Usage, format!("`--as {}`: {bad}", escape_line(text)))
             .fix("choose another name")
     })
 }

@@ -153,7 +153,8 @@ fn node_gone_fault() -> ClientFault {
 
 #[cfg(test)]
 mod tests {
-    use tracker::api::GroupId;
+    use engine::proto::manifest::FileName;
+    use tracker::api::{GroupFile, GroupId};
 
     use super::*;
 
@@ -224,10 +225,11 @@ mod tests {
     #[test]
     fn a_request_without_a_json_form_is_a_usage_error() {
         use std::os::unix::ffi::OsStrExt;
-        let path = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(b"/a\xff"));
+        let destination = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(b"/a\xff"));
+        let file = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
+        let request = NodeRequest::Download { file, destination, overwrite: false, background: false };
         let mut connection = NodeConnection::handshake(node_that_says(&[HELLO])).unwrap();
-        let asked = connection
-            .request(&NodeRequest::Upload { group: GroupId::new("g").unwrap(), path }, &mut |_| Ok(()));
+        let asked = connection.request(&request, &mut |_| Ok(()));
         assert_eq!(asked.unwrap_err().exit, ExitCause::Usage);
     }
 

@@ -12,5 +12,6 @@
 
 pub(crate) mod connection;
 pub(crate) mod json_lines;
+pub(crate) mod path_form;
 pub(crate) mod protocol;
 pub(crate) mod rows;

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tracker::api::GroupFile;
 use tracker::api::request::Command;
-use tracker::api::{GroupFile, GroupId};
 
 use super::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, TransferRow};
 use crate::exit::ClientFault;
@@ -21,9 +21,10 @@ pub(crate) enum NodeRequest {
     Control {
         command: Command,
     },
-    /// Hash a file, list it, and serve it.
+    /// Hash a local file, list it as `file`, and serve it.
     Upload {
-        group: GroupId,
+        file: GroupFile,
+        #[serde(with = "super::path_form")]
         path: PathBuf,
     },
     /// Download a file. `background`: answer as soon as the download has started.
@@ -159,8 +160,8 @@ pub(crate) enum NodeAnswer {
 #[cfg(test)]
 mod tests {
     use engine::proto::manifest::FileName;
-    use tracker::api::UserId;
     use tracker::api::request::Password;
+    use tracker::api::{GroupId, UserId};
 
     use super::*;
     use crate::exit::ExitCause;
@@ -186,6 +187,24 @@ mod tests {
         ];
         for (line, wanted) in lines {
             assert_eq!(line, wanted);
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf_8_reads_back() {
+        use std::os::unix::ffi::OsStrExt;
+        let file = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
+        for (bytes, form) in [(&b"/caf\xe9"[..], r#"{"bytes":"2f636166e9"}"#), (b"/a b", r#""/a b""#)] {
+            let path = PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+            let request = NodeRequest::Upload { file: file.clone(), path };
+            let line = serde_json::to_string(&request).unwrap();
+            assert!(line.contains(form), "{line}");
+            assert_eq!(serde_json::from_str::<NodeRequest>(&line).unwrap(), request);
+        }
+        for wrong in ["7", r#"{"bytes":"2"}"#, r#"{"bytes":"zz"}"#, r#"{"bytes":"+1"}"#, r#"{"bytes":"é1"}"#]
+        {
+            let line = format!(r#"{{"ask":"upload","file":{{"group":"g","name":"f"}},"path":{wrong}}}"#);
+            assert!(serde_json::from_str::<NodeRequest>(&line).is_err(), "{wrong}");
         }
     }
 

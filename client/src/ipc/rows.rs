@@ -156,6 +156,9 @@ pub(crate) struct GroupListRow {
     pub(crate) members: u64,
     /// Whether the user is a member.
     pub(crate) member: bool,
+    /// Whether the user is the owner.
+    #[serde(default)]
+    pub(crate) owned: bool,
 }
 
 /// One listed file.

@@ -12,7 +12,7 @@ use super::events::NoticeBoard;
 use super::locks::KeyLocks;
 use super::peer::LocalPeer;
 use super::shutdown::{Latch, WakeupFlag};
-use super::trackers::TrackerClient;
+use super::trackers::{TrackerClient, TrackerLocator};
 use crate::exit::ClientFault;
 use crate::plan::NodePlan;
 use crate::quoting;
@@ -44,9 +44,9 @@ impl NodeCore {
     /// The node's key can be neither read nor made.
     pub(super) fn new(plan: NodePlan, state: StateDir) -> Result<NodeCore, ClientFault> {
         let state_dir = Arc::new(state);
-        let trackers_file = plan.trackers.clone();
+        let locator = TrackerLocator::new(&plan);
         let peer = Arc::new(LocalPeer::new(plan, Arc::clone(&state_dir))?);
-        let trackers = TrackerClient::new(trackers_file, Arc::clone(&state_dir), Arc::clone(&peer))?;
+        let trackers = TrackerClient::new(locator, Arc::clone(&state_dir), Arc::clone(&peer))?;
         let shutdown = Arc::<Latch>::default();
         Ok(NodeCore {
             records: RecordStore::in_state_dir(state_dir.path()),

@@ -1,4 +1,6 @@
-//! Completion of commands and paths, and stars in place of passwords.
+//! Completion of commands, groups, listed files and paths, and stars in place of passwords.
+//!
+//! What a word is follows from the grammar: the name of each argument says what it takes.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -9,19 +11,30 @@ use rustyline::hint::Hinter;
 use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 
+use tracker::api::GroupId;
+
+use super::remote_names::{NameList, RemoteNames};
 use crate::cli::PromptLine;
 use crate::cli::line;
 use crate::quoting::quote_word;
-
-/// Commands with a path argument, and its index among the words (the command is 0).
-const PATH_ARGUMENTS: [(&str, usize); 2] = [("upload_file", 2), ("download_file", 3)];
 
 /// Completes and highlights prompt lines.
 pub(super) struct PromptCompleter {
     commands: Vec<String>,
     password_commands: Vec<PasswordCommand>,
     options: Vec<LineOption>,
+    grammar: clap::Command,
     directory: PathBuf,
+    /// `None` completes commands and paths alone.
+    remote_names: Option<RemoteNames>,
+}
+
+/// What can complete a word.
+enum WordKind {
+    Group,
+    /// A listed file of this group.
+    FileOf(String),
+    Path,
 }
 
 /// A command that takes a password, and the index of the first word that may be one (the command is 0).
@@ -38,7 +51,7 @@ struct LineOption {
 
 impl PromptCompleter {
     /// Relative paths are completed from `directory`.
-    pub(super) fn new(directory: PathBuf) -> PromptCompleter {
+    pub(super) fn new(directory: PathBuf, remote_names: Option<RemoteNames>) -> PromptCompleter {
         let commands = PromptLine::grammar()
             .get_subcommands()
             .filter(|command| !command.is_hide_set())
@@ -46,7 +59,14 @@ impl PromptCompleter {
             .chain(["help".to_owned()])
             .collect();
         let options = PromptLine::grammar().get_arguments().filter_map(line_option).collect();
-        PromptCompleter { commands, password_commands: password_commands(), options, directory }
+        PromptCompleter {
+            commands,
+            password_commands: password_commands(),
+            options,
+            grammar: PromptLine::grammar(),
+            directory,
+            remote_names,
+        }
     }
 
     /// Whether a line may contain a password: the name of such a command anywhere in it counts, since a mistyped line has the
@@ -58,8 +78,8 @@ impl PromptCompleter {
             .any(|word| self.password_commands.iter().any(|known| known.command == word.text))
     }
 
-    /// Start of the password in a line; the rest of the line counts as password.
-    fn password_start(&self, typed: &str) -> Option<usize> {
+    /// The words of a line without its options.
+    fn plain_words(&self, typed: &str) -> Vec<line::LineWord> {
         let mut words = line::split_unfinished(typed).0.into_iter().peekable();
         let mut plain = Vec::new();
         while let Some(word) = words.next() {
@@ -73,6 +93,12 @@ impl PromptCompleter {
                 None => plain.push(word),
             }
         }
+        plain
+    }
+
+    /// Start of the password in a line; the rest of the line counts as password.
+    fn password_start(&self, typed: &str) -> Option<usize> {
+        let plain = self.plain_words(typed);
         let command = &plain.first()?.text;
         let known = self.password_commands.iter().find(|known| known.command == *command)?;
         plain.get(known.password_index).map(|word| word.range.start)
@@ -83,16 +109,45 @@ impl PromptCompleter {
         let unfinished = line::split_unfinished(typed).0.pop().filter(|word| word.range.end == typed.len());
         let start = unfinished.map_or(typed.len(), |word| word.range.start);
         let word = &typed[start..];
-        let before = line::split_words(&typed[..start]).unwrap_or_default();
-        let wants_path = |(command, at): &(&str, usize)| {
-            before.first().is_some_and(|first| first == command) && before.len() == *at
+        let before: Vec<String> =
+            self.plain_words(&typed[..start]).into_iter().map(|word| word.text).collect();
+        let completions = match before.as_slice() {
+            [] => filter_by_prefix(&self.commands, word),
+            [help] if help == "help" => filter_by_prefix(&self.commands, word),
+            before => match self.word_kind(before) {
+                Some(WordKind::Path) => complete_path(&self.directory, word),
+                Some(WordKind::Group) => self.complete_name(&NameList::Groups, word),
+                Some(WordKind::FileOf(group)) => match GroupId::new(&group) {
+                    Ok(group) => self.complete_name(&NameList::Files(group), word),
+                    Err(_) => Vec::new(),
+                },
+                None => Vec::new(),
+            },
         };
-        match before.as_slice() {
-            [] => (start, filter_by_prefix(&self.commands, word)),
-            [help] if help == "help" => (start, filter_by_prefix(&self.commands, word)),
-            _ if PATH_ARGUMENTS.iter().any(wants_path) => (start, complete_path(&self.directory, word)),
-            _ => (start, Vec::new()),
+        (start, completions)
+    }
+
+    /// What the word after these is.
+    fn word_kind(&self, before: &[String]) -> Option<WordKind> {
+        let (command, arguments) = before.split_first()?;
+        let command = self.grammar.find_subcommand(command)?;
+        if command.get_name() == "create_group" {
+            return None;
         }
+        let argument = command.get_positionals().nth(arguments.len())?;
+        match argument.get_id().as_str() {
+            "group_id" => Some(WordKind::Group),
+            "file_name" => Some(WordKind::FileOf(arguments.first()?.clone())),
+            "file_path" | "destination_path" => Some(WordKind::Path),
+            _ => None,
+        }
+    }
+
+    /// Names that begin with an unfinished word, quoted where needed.
+    fn complete_name(&self, list: &NameList, word: &str) -> Vec<String> {
+        let (Some(remote), Some(begin)) = (&self.remote_names, unquote(word)) else { return Vec::new() };
+        let names = remote.names(list).into_iter().filter(|name| name.starts_with(&begin));
+        names.map(|name| format!("{} ", quote_word(&name))).collect()
     }
 }
 
@@ -129,15 +184,17 @@ fn password_commands() -> Vec<PasswordCommand> {
         .collect()
 }
 
-/// Paths that begin with an unfinished word, quoted where needed.
-fn complete_path(directory: &Path, word: &str) -> Vec<String> {
-    let Some(text) = [word.to_owned(), format!("{word}'"), format!("{word}\"")]
+/// An unfinished word without its quotes.
+fn unquote(word: &str) -> Option<String> {
+    [word.to_owned(), format!("{word}'"), format!("{word}\"")]
         .iter()
         .find_map(|word| line::split_words(word).ok())
         .map(|words| words.into_iter().next().unwrap_or_default())
-    else {
-        return Vec::new();
-    };
+}
+
+/// Paths that begin with an unfinished word, quoted where needed.
+fn complete_path(directory: &Path, word: &str) -> Vec<String> {
+    let Some(text) = unquote(word) else { return Vec::new() };
     let (folder, begin) = text
         .rsplit_once('/')
         .map_or(("", text.as_str()), |(_, begin)| (&text[..text.len() - begin.len()], begin));
@@ -200,7 +257,7 @@ mod tests {
 
     #[test]
     fn passwords_are_masked_and_detected() {
-        let assist = PromptCompleter::new("/".into());
+        let assist = PromptCompleter::new("/".into(), None);
         for (line, shown) in [
             ("login alice hunter2", "login alice *******"),
             ("change_password old new", "change_password *******"),
@@ -243,7 +300,7 @@ mod tests {
         std::fs::write(dir.path().join("my file"), "").unwrap();
         std::fs::write(dir.path().join(".hidden"), "").unwrap();
         std::fs::create_dir(dir.path().join("music")).unwrap();
-        let assist = PromptCompleter::new(dir.path().to_owned());
+        let assist = PromptCompleter::new(dir.path().to_owned(), None);
         assert_eq!(assist.complete_word("upl"), (0, vec!["upload_file ".to_owned()]));
         assert_eq!(assist.complete_word("help who"), (5, vec!["whoami ".to_owned()]));
         assert_eq!(
@@ -253,5 +310,29 @@ mod tests {
         assert_eq!(assist.complete_word("upload_file g 'my f").1, ["'my file'"]);
         assert_eq!(assist.complete_word("upload_file m").1, Vec::<String>::new());
         assert!(assist.complete_word("").1.iter().all(|name| name.trim() != "serve"));
+    }
+
+    #[test]
+    fn groups_and_their_files_complete() {
+        let names = RemoteNames::start(|list| {
+            Some(match list {
+                NameList::Groups => vec!["weights".into(), "photos".into()],
+                NameList::Files(group) if group.as_str() == "weights" => vec!["a b.bin".into(), "ac".into()],
+                NameList::Files(_) => vec![],
+            })
+        });
+        let assist = PromptCompleter::new("/nowhere".into(), names.ok());
+        let complete = |line: &str| assist.complete_word(line).1;
+        assert_eq!(complete("list_files we"), ["weights "]);
+        assert_eq!(complete("ls "), ["weights ", "photos "]);
+        assert_eq!(complete("--json get wei"), ["weights "]);
+        assert_eq!(complete("upload_file p"), ["photos "]);
+        assert_eq!(complete("download_file weights a"), ["'a b.bin' ", "ac "]);
+        assert_eq!(complete("pause weights 'a b"), ["'a b.bin' "]);
+        for nothing in
+            ["create_group we", "list_files weights a", "get_peers photos a", "login we", "get 'a b' a"]
+        {
+            assert_eq!(complete(nothing), Vec::<String>::new(), "{nothing}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   rustyline ──► cli::line ──► cli::PromptLine ──► commands::run_command ──► node
-//!       │  └ completion: commands, paths, masked passwords                    │
+//!       │  └ completion: commands, remote_names, paths, masked passwords      │
 //!       └──◄── notices: notices, and the node's end ◄─────────────────────────┘
 //! ```
 //!
@@ -11,6 +11,7 @@
 
 mod completion;
 mod notices;
+mod remote_names;
 
 use std::io::IsTerminal;
 
@@ -33,6 +34,7 @@ use crate::signals::SignalHandler;
 use crate::terminal::LineReadGuard;
 
 use completion::PromptCompleter;
+use remote_names::RemoteNames;
 
 type PromptEditor = Editor<PromptCompleter, FileHistory>;
 
@@ -59,7 +61,7 @@ pub(crate) fn run_prompt(
         screen.show_note(&format!("attached to the node that runs as process {}", connection.pid()));
     }
     screen.show_note("`help` shows the commands, `quit` leaves");
-    let mut lines = open_editor(plan)?;
+    let mut lines = open_editor(plan, RemoteNames::of_node(open_connection(plan, &node)?)?)?;
     let printer = lines.create_external_printer().ok();
     notices::watch_notices(open_connection(plan, &node)?, plan.output, printer)?;
     if let NodeAccess::ThisProcess(running) = &node {
@@ -77,7 +79,7 @@ pub(crate) fn run_prompt(
     outcome
 }
 
-fn open_editor(plan: &ClientPlan) -> Result<PromptEditor, ClientFault> {
+fn open_editor(plan: &ClientPlan, names: RemoteNames) -> Result<PromptEditor, ClientFault> {
     let fault = |error: ReadlineError| {
         ClientFault::new(ExitCause::LocalIo, format!("cannot start the prompt: {error}"))
             .fix("run commands one by one: `client COMMAND`")
@@ -90,7 +92,7 @@ fn open_editor(plan: &ClientPlan) -> Result<PromptEditor, ClientFault> {
         .behavior(if std::io::stdin().is_terminal() { Behavior::PreferTerm } else { Behavior::Stdio })
         .build();
     let mut lines = PromptEditor::with_config(config).map_err(fault)?;
-    lines.set_helper(Some(PromptCompleter::new(plan.directory.clone())));
+    lines.set_helper(Some(PromptCompleter::new(plan.directory.clone(), Some(names))));
     Ok(lines)
 }
 

@@ -10,6 +10,7 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::connection::NodeConnection;
 use crate::ipc::protocol::{NodeEvent, NodeRequest};
 use crate::plan::OutputPlan;
+use crate::printable::escape_lines;
 use crate::render::Screen;
 use crate::terminal;
 
@@ -28,6 +29,7 @@ pub(super) fn watch_notices(
     mut printer: Option<impl ExternalPrinter + Send + 'static>,
 ) -> Result<(), ClientFault> {
     let mut print = move |text: &str| {
+        let text = escape_lines(text);
         let printed = printer.as_mut().is_some_and(|printer| printer.print(format!("{text}\n")).is_ok());
         if !printed {
             eprintln!("{text}");

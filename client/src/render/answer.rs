@@ -1,77 +1,142 @@
 //! Answers as text: tables on a terminal, one name per line to a pipe, sentences for the rest.
+//!
+//! Every line is free of control characters. On a terminal it fits the columns, except for the sentences.
 
-use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
 
-use super::{figures, transfer};
+use super::{TextForm, figures, transfer};
 use crate::ipc::protocol::NodeAnswer;
-use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus};
-use crate::printable::make_printable;
+use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow};
+use crate::limits;
+use crate::printable::{escape_line, make_printable, show_name, show_path};
+use crate::quoting;
 
 /// The text for stdout, with a final line end; empty for an empty list.
-pub(crate) fn answer_text(answer: &NodeAnswer, terminal: bool) -> String {
-    match answer {
-        NodeAnswer::Said { message } | NodeAnswer::Joined { message, .. } => join_lines([message.clone()]),
-        NodeAnswer::Groups { groups } if terminal => {
-            format_table(&["group", "owner", "policy", "members", ""], groups, group_cells)
+pub(crate) fn answer_text(answer: &NodeAnswer, form: TextForm) -> String {
+    match (answer, form) {
+        (NodeAnswer::Groups { groups }, TextForm::Terminal { columns }) => {
+            format_table(&["group", "owner", "policy", "members", "you"], groups, group_cells, columns)
         }
-        NodeAnswer::Groups { groups } => join_lines(groups.iter().map(|row| row.group.clone())),
-        NodeAnswer::Requests { users, .. } => join_lines(users.iter().cloned()),
-        NodeAnswer::Files { files, .. } if terminal => {
-            format_table(&["file", "size", "seeders", "leechers", "SHA-1"], files, file_cells)
+        (NodeAnswer::Files { files, .. }, TextForm::Terminal { columns }) => {
+            let header = &["file", "size", "seeders", "leechers", "SHA-1"];
+            if table_width(header, files, file_cells) <= columns.into() {
+                return format_table(header, files, file_cells, columns);
+            }
+            format_table(header, files, short_file_cells, columns)
         }
-        NodeAnswer::Files { files, .. } => join_lines(files.iter().map(|row| make_printable(&row.file))),
-        NodeAnswer::Peers { peers, .. } if terminal => format_table(&["peer", "has"], peers, |row| {
-            vec![row.address.to_string(), if row.complete { "all" } else { "a part" }.into()]
-        }),
-        NodeAnswer::Peers { peers, .. } => join_lines(peers.iter().map(|row| row.address.to_string())),
-        NodeAnswer::Whoami { user, address: None } => join_lines([user.clone()]),
-        NodeAnswer::Whoami { user, address: Some(address) } => {
-            join_lines([format!("{user}, shares at {address}")])
+        (NodeAnswer::Peers { peers, .. }, TextForm::Terminal { columns }) => {
+            format_table(&["peer", "has"], peers, peer_cells, columns)
         }
-        NodeAnswer::Uploaded { group, file, size_bytes, pieces, sha1, .. } => join_lines([format!(
-            "[{group}] {file} is shared: {}, {pieces} {}, SHA-1 {sha1}",
-            figures::format_size(*size_bytes),
-            if *pieces == 1 { "piece" } else { "pieces" },
-        )]),
-        NodeAnswer::Started(now) => join_lines([format!(
-            "[{}] {} is being downloaded to {}",
-            now.group,
-            now.file,
-            now.path.display()
-        )]),
-        NodeAnswer::Downloaded(now) => join_lines([transfer::summarize_transfer(now)]),
-        NodeAnswer::AlreadyThere { path, size_bytes, .. } => join_lines([format!(
-            "{} is already there and verified ({})",
-            path.display(),
-            figures::format_size(*size_bytes)
-        )]),
-        NodeAnswer::Downloads { downloads } => join_lines(downloads.iter().map(transfer::transfer_line)),
-        NodeAnswer::Node(node) => node_text(node),
+        (NodeAnswer::Node(node), form) => labelled_text(&node_lines(node), STATUS_LABEL_COLUMNS, form),
+        (answer, _) => join_lines(answer_lines(answer)),
     }
 }
 
-/// A note that explains an empty or incomplete list.
-pub(crate) fn answer_remark(answer: &NodeAnswer) -> Option<&'static str> {
+/// An answer as sentences, or as one name a line.
+fn answer_lines(answer: &NodeAnswer) -> Vec<String> {
     match answer {
-        NodeAnswer::Peers { only_here: true, .. } => Some("no other node has it"),
-        NodeAnswer::Peers { peers, .. } if peers.is_empty() => Some("no other node that is online has it"),
-        NodeAnswer::Downloads { downloads } if downloads.is_empty() => Some("no downloads"),
+        NodeAnswer::Said { message } | NodeAnswer::Joined { message, .. } => vec![message.clone()],
+        NodeAnswer::Groups { groups } => groups.iter().map(|row| row.group.clone()).collect(),
+        NodeAnswer::Requests { users, .. } => users.clone(),
+        NodeAnswer::Files { files, .. } => files.iter().map(|row| make_printable(&row.file)).collect(),
+        NodeAnswer::Peers { peers, .. } => peers.iter().map(|row| row.address.to_string()).collect(),
+        NodeAnswer::Whoami { user, address: None } => vec![user.clone()],
+        NodeAnswer::Whoami { user, address: Some(address) } => vec![format!("{user}, shares at {address}")],
+        NodeAnswer::Uploaded { group, file, size_bytes, pieces, sha1, .. } => vec![format!(
+            "[{group}] {file} is shared: {}, {pieces} {}, SHA-1 {sha1}",
+            figures::format_size(*size_bytes),
+            if *pieces == 1 { "piece" } else { "pieces" },
+        )],
+        NodeAnswer::Started(now) => {
+            vec![format!("[{}] {} is being downloaded to {}", now.group, now.file, show_path(&now.path))]
+        }
+        NodeAnswer::Downloaded(now) => vec![transfer::summarize_transfer(now)],
+        NodeAnswer::AlreadyThere { path, size_bytes, .. } => vec![format!(
+            "{} is already there and verified ({})",
+            show_path(path),
+            figures::format_size(*size_bytes)
+        )],
+        NodeAnswer::Downloads { downloads } => downloads.iter().map(transfer::transfer_line).collect(),
+        NodeAnswer::Node(_) => unreachable!("the status has labels and is rendered apart"),
+    }
+}
+
+/// A note that explains an empty or incomplete list, and says what to type next.
+pub(crate) fn answer_remark(answer: &NodeAnswer) -> Option<String> {
+    match answer {
+        NodeAnswer::Groups { groups } if groups.is_empty() => {
+            Some("there are no groups yet; `create_group GROUP` creates one".into())
+        }
+        NodeAnswer::Requests { group, users } if users.is_empty() => {
+            Some(format!("no user asks to join {group}; a user asks with `join_group {group}`"))
+        }
+        NodeAnswer::Files { group, files } if files.is_empty() => {
+            Some(format!("{group} has no files yet; `upload_file {group} FILE` shares one"))
+        }
+        NodeAnswer::Peers { only_here: true, .. } => Some("no other node has it".into()),
+        NodeAnswer::Peers { group, peers, .. } if peers.is_empty() => {
+            let group = quoting::quote_word(group);
+            Some(format!(
+                "no other node that is online has it; `list_files {group}` shows who has which file"
+            ))
+        }
+        NodeAnswer::Downloads { downloads } if downloads.is_empty() => {
+            Some("no downloads; `download_file GROUP NAME` starts one".into())
+        }
         _ => None,
     }
 }
 
 fn join_lines(lines: impl IntoIterator<Item = String>) -> String {
-    lines.into_iter().map(|line| line + "\n").collect()
+    lines.into_iter().map(|line| escape_line(&line) + "\n").collect()
 }
 
-fn format_table<R>(header: &[&str], rows: &[R], cells: impl Fn(&R) -> Vec<String>) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
+/// Columns of the labels of `status`.
+const STATUS_LABEL_COLUMNS: usize = 9;
+
+/// Blanks beside each cell of a table.
+const CELL_PADDING: u16 = 2;
+
+fn build_table<R>(header: &[&str], rows: &[R], cells: fn(&R) -> Vec<String>) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header.iter().copied());
     table.add_rows(rows.iter().map(cells));
+    table
+}
+
+/// Columns that a table takes when no cell is wrapped.
+fn table_width<R>(header: &[&str], rows: &[R], cells: fn(&R) -> Vec<String>) -> u32 {
+    let widths = build_table(header, rows, cells).column_max_content_widths();
+    widths.into_iter().map(|width| u32::from(width) + u32::from(CELL_PADDING)).sum()
+}
+
+/// A table in which cells are wrapped so that it fits `columns`.
+fn format_table<R>(header: &[&str], rows: &[R], cells: fn(&R) -> Vec<String>, columns: u16) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = build_table(header, rows, cells);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    join_lines(table.lines().map(|line| line.trim_end().to_owned()))
+}
+
+/// Labels on the left and texts on the right. On a terminal the texts are wrapped so that they fit.
+pub(super) fn labelled_text<L: AsRef<str>>(
+    lines: &[(L, String)],
+    label_columns: usize,
+    form: TextForm,
+) -> String {
+    let padded = |label: &L| format!("{:<label_columns$}", label.as_ref());
+    let TextForm::Terminal { columns } = form else {
+        return join_lines(lines.iter().map(|(label, text)| format!("{} {text}", padded(label))));
+    };
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    table.add_rows(lines.iter().map(|(label, text)| [padded(label), escape_line(text)]));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
     join_lines(table.lines().map(|line| line.trim_end().to_owned()))
 }
 
@@ -81,13 +146,22 @@ fn group_cells(row: &GroupListRow) -> Vec<String> {
         row.owner.clone(),
         row.policy.clone(),
         row.members.to_string(),
-        if row.member { "yours" } else { "" }.into(),
+        match (row.owned, row.member) {
+            (true, _) => "owner",
+            (false, true) => "member",
+            (false, false) => "",
+        }
+        .into(),
     ]
+}
+
+fn peer_cells(row: &PeerRow) -> Vec<String> {
+    vec![row.address.to_string(), if row.complete { "all" } else { "a part" }.into()]
 }
 
 fn file_cells(row: &FileListRow) -> Vec<String> {
     vec![
-        make_printable(&row.file),
+        show_name(&row.file),
         row.size_bytes.map_or_else(|| "?".into(), figures::format_size),
         row.seeders.to_string(),
         row.leechers.to_string(),
@@ -95,31 +169,44 @@ fn file_cells(row: &FileListRow) -> Vec<String> {
     ]
 }
 
-fn node_text(node: &NodeStatus) -> String {
+/// The same with the first digits of the SHA-1.
+fn short_file_cells(row: &FileListRow) -> Vec<String> {
+    let short = row.sha1.as_ref().map(|sha1| {
+        let digits: String = sha1.chars().take(limits::SHORT_SHA1_DIGITS).collect();
+        format!("{digits}…")
+    });
+    file_cells(&FileListRow { sha1: short, ..row.clone() })
+}
+
+/// Label and text of each line.
+fn node_lines(node: &NodeStatus) -> Vec<(&'static str, String)> {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".into());
     let mut text = vec![
-        format!("node      process {}", node.pid),
-        format!(
-            "peers     {}{}{}",
-            node.listen
-                .map_or_else(|| "not listening yet".into(), |address| format!("listening on {address}")),
-            node.io.as_ref().map(|io| format!("; {}", figures::backend_label(io))).unwrap_or_default(),
-            node.hash
-                .as_ref()
-                .map(|hash| format!("; SHA-1 by {}", figures::hash_label(hash)))
-                .unwrap_or_default()
+        ("node", format!("process {}", node.pid)),
+        (
+            "peers",
+            format!(
+                "{}{}{}",
+                node.listen
+                    .map_or_else(|| "not listening yet".into(), |address| format!("listening on {address}")),
+                node.io.as_ref().map(|io| format!("; {}", figures::backend_label(io))).unwrap_or_default(),
+                node.hash
+                    .as_ref()
+                    .map(|hash| format!("; SHA-1 by {}", figures::hash_label(hash)))
+                    .unwrap_or_default()
+            ),
         ),
-        format!("user      {}", or_none(node.user.clone())),
-        format!("tracker   {}", or_none(node.tracker.map(|address| address.to_string()))),
+        ("user", or_none(node.user.clone())),
+        ("tracker", or_none(node.tracker.map(|address| address.to_string()))),
     ];
     let sends =
         node.zero_copy.as_ref().filter(|sends| sends.mapped_bytes + sends.copied_bytes + sends.refused > 0);
     text.extend(sends.map(|sends| {
         let (mapped, copied) =
             (figures::format_size(sends.mapped_bytes), figures::format_size(sends.copied_bytes));
-        format!("zero copy {mapped} sent, {copied} copied by the kernel, {} refused", sends.refused)
+        ("zero copy", format!("{mapped} sent, {copied} copied by the kernel, {} refused", sends.refused))
     }));
-    text.extend(node.waits_for.iter().map(|what| format!("waits for {what}")));
+    text.extend(node.waits_for.iter().map(|what| ("waits for", what.clone())));
     for share in &node.shares {
         let state = match &share.changed {
             Some(why) => format!("not served: {why}"),
@@ -132,18 +219,19 @@ fn node_text(node: &NodeStatus) -> String {
                 )
             }
         };
-        text.push(format!("shares    [{}] {}  {state}", share.group, share.file));
+        text.push(("shares", format!("[{}] {}  {state}", share.group, share.file)));
     }
-    text.extend(
-        node.downloads.iter().map(|download| format!("downloads {}", transfer::transfer_line(download))),
-    );
-    text.extend(node.troubles.iter().map(|trouble| format!("trouble   {trouble}")));
-    join_lines(text)
+    text.extend(node.downloads.iter().map(|download| ("downloads", transfer::transfer_line(download))));
+    text.extend(node.troubles.iter().map(|trouble| ("trouble", trouble.clone())));
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const WIDE: TextForm = TextForm::Terminal { columns: 200 };
+    const NARROW: TextForm = TextForm::Terminal { columns: 60 };
 
     fn files() -> NodeAnswer {
         let file = |name: &str| FileListRow {
@@ -158,11 +246,29 @@ mod tests {
 
     #[test]
     fn lists_are_a_table_on_a_terminal_and_names_to_a_pipe() {
-        assert_eq!(answer_text(&files(), false), "a b\nc\n");
-        let shown = answer_text(&files(), true);
+        assert_eq!(answer_text(&files(), TextForm::Pipe), "a b\nc\n");
+        let shown = answer_text(&files(), WIDE);
         assert_eq!(shown.lines().count(), 3);
         assert!(shown.contains("1.0 MiB") && shown.contains("seeders"), "{shown}");
-        assert_eq!(answer_text(&NodeAnswer::Files { group: "g".into(), files: vec![] }, true), "");
+        assert_eq!(answer_text(&NodeAnswer::Files { group: "g".into(), files: vec![] }, WIDE), "");
+    }
+
+    #[test]
+    fn a_table_shows_characters_that_hide() {
+        let row = |name: &str| FileListRow {
+            file: name.into(),
+            size_bytes: None,
+            sha1: None,
+            seeders: 0,
+            leechers: 0,
+        };
+        let answer = NodeAnswer::Files { group: "g".into(), files: vec![row("ab"), row("a\u{200b}b")] };
+        assert!(answer_text(&answer, WIDE).contains("a\\u{200b}b"));
+        assert_eq!(
+            answer_text(&answer, TextForm::Pipe),
+            "ab\na\u{200b}b\n",
+            "a program reads the name itself"
+        );
     }
 
     #[test]
@@ -170,8 +276,8 @@ mod tests {
         let file =
             FileListRow { file: "a\u{2028}b".into(), size_bytes: None, sha1: None, seeders: 0, leechers: 0 };
         let answer = NodeAnswer::Files { group: "g".into(), files: vec![file] };
-        for terminal in [false, true] {
-            assert!(answer_text(&answer, terminal).contains("a\\u{2028}b"));
+        for form in [TextForm::Pipe, WIDE] {
+            assert!(answer_text(&answer, form).contains("a\\u{2028}b"));
         }
     }
 
@@ -190,8 +296,93 @@ mod tests {
             downloads: vec![],
             troubles: vec!["a record was lost".into()],
         };
-        let shown = answer_text(&NodeAnswer::Node(node), false);
+        let long = vec!["the trackers' addresses, which are in no file of this folder or its parent".into()];
+        let (_, joined) = narrow_text(&NodeAnswer::Node(NodeStatus { waits_for: long, ..node.clone() }));
+        assert!(
+            joined.contains("waitsforthetrackers'addresses,whichareinnofileofthisfolderoritsparent"),
+            "{joined}"
+        );
+        let shown = answer_text(&NodeAnswer::Node(node), TextForm::Pipe);
         assert!(shown.contains("waits for a login") && shown.contains("process 7"), "{shown}");
         assert!(shown.contains("trouble   a record was lost"), "{shown}");
+    }
+
+    /// The text at 60 columns, which every line fits, and the text without its blanks and line ends.
+    fn narrow_text(answer: &NodeAnswer) -> (String, String) {
+        let shown = answer_text(answer, NARROW);
+        assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+        let joined = shown.split_whitespace().collect();
+        (shown, joined)
+    }
+
+    #[test]
+    fn lists_fit_a_narrow_terminal_and_are_whole_in_a_pipe() {
+        let name = "model-00001-of-00191-with-a-very-long-name-that-has-no-blanks.safetensors";
+        let file = FileListRow {
+            file: name.into(),
+            size_bytes: Some(u64::MAX),
+            sha1: Some("0123456789abcdef0123456789abcdef01234567".into()),
+            seeders: 12_345,
+            leechers: 12_345,
+        };
+        let answer = NodeAnswer::Files { group: "g".into(), files: vec![file] };
+        let (shown, _) = narrow_text(&answer);
+        assert!(shown.contains("01234567…") && shown.contains("16.0 EiB"), "{shown}");
+        assert!(answer_text(&answer, WIDE).contains("0123456789abcdef0123456789abcdef01234567"));
+        assert_eq!(answer_text(&answer, TextForm::Pipe), format!("{name}\n"));
+        let group = GroupListRow {
+            group: "g".repeat(64),
+            owner: "o".repeat(64),
+            policy: "approval".into(),
+            members: 10,
+            member: true,
+            owned: false,
+        };
+        let (shown, _) = narrow_text(&NodeAnswer::Groups { groups: vec![group] });
+        assert!(shown.contains("approval") && shown.contains("member"), "{shown}");
+        let peer = PeerRow {
+            address: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap(),
+            complete: false,
+        };
+        narrow_text(&NodeAnswer::Peers {
+            group: "g".into(),
+            file: "f".into(),
+            peers: vec![peer],
+            only_here: false,
+        });
+    }
+
+    #[test]
+    fn roles_in_a_group_are_told_apart() {
+        let row = |member, owned| GroupListRow {
+            group: "g".into(),
+            owner: "o".into(),
+            policy: "open".into(),
+            members: 2,
+            member,
+            owned,
+        };
+        let groups = vec![row(true, true), row(true, false), row(false, false)];
+        let shown = answer_text(&NodeAnswer::Groups { groups }, WIDE);
+        let roles: Vec<&str> = shown.lines().map(|line| line.split_whitespace().last().unwrap()).collect();
+        assert_eq!(roles, ["you", "owner", "member", "2"]);
+    }
+
+    #[test]
+    fn every_empty_list_has_a_remark() {
+        let (group, file) = (String::from("g"), String::from("f"));
+        for answer in [
+            NodeAnswer::Groups { groups: vec![] },
+            NodeAnswer::Requests { group: group.clone(), users: vec![] },
+            NodeAnswer::Files { group: group.clone(), files: vec![] },
+            NodeAnswer::Peers { group, file, peers: vec![], only_here: false },
+            NodeAnswer::Downloads { downloads: vec![] },
+        ] {
+            assert!(answer_remark(&answer).is_some_and(|remark| remark.contains('`')), "{answer:?}");
+            assert_eq!(
+                (answer_text(&answer, WIDE), answer_text(&answer, TextForm::Pipe)),
+                Default::default()
+            );
+        }
     }
 }

@@ -18,19 +18,42 @@ pub(crate) mod transfer;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use rustix::termios::tcgetwinsize;
+
 use crate::cli::options::ColorOption;
 use crate::exit::ClientFault;
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
+use crate::limits;
 use crate::plan::OutputPlan;
+use crate::printable::escape_lines;
 
 use progress::{ProgressLine, write_stderr};
+
+/// The form of lists on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TextForm {
+    /// For a program: one name a line.
+    Pipe,
+    /// For a reader: tables and texts that fit this many columns.
+    Terminal { columns: u16 },
+}
+
+impl TextForm {
+    fn of_stdout() -> TextForm {
+        if !io::stdout().is_terminal() {
+            return TextForm::Pipe;
+        }
+        let columns = tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
+        TextForm::Terminal { columns: if columns == 0 { limits::TERMINAL_COLUMNS_DEFAULT } else { columns } }
+    }
+}
 
 /// Stdout and stderr of this process.
 pub(crate) struct Screen {
     json: bool,
     quiet: bool,
     color: ColorOption,
-    stdout_is_terminal: bool,
+    form: TextForm,
     at_prompt: bool,
     progress: ProgressLine,
     /// First failed write to stdout.
@@ -45,7 +68,7 @@ impl Screen {
             json: output.json,
             quiet: output.quiet,
             color: output.color,
-            stdout_is_terminal: io::stdout().is_terminal(),
+            form: TextForm::of_stdout(),
             at_prompt: false,
             progress: ProgressLine::new(io::stderr().is_terminal()),
             write_error: None,
@@ -88,11 +111,11 @@ impl Screen {
         let text = if self.json {
             serde_json::to_string(answer).unwrap_or_default() + "\n"
         } else {
-            answer::answer_text(answer, self.stdout_is_terminal)
+            answer::answer_text(answer, self.form)
         };
         self.print(&text);
         if let Some(remark) = answer::answer_remark(answer).filter(|_| !self.json) {
-            self.show_note(remark);
+            self.show_note(&remark);
         }
     }
 
@@ -111,7 +134,7 @@ impl Screen {
     pub(crate) fn show_note(&mut self, text: &str) {
         if !self.quiet {
             self.progress.clear();
-            let text = self.format_advice(text);
+            let text = escape_lines(&self.format_advice(text));
             write_stderr(&format!("{text}\n"));
         }
     }
@@ -138,6 +161,11 @@ impl Screen {
         if self.json {
             self.print(&fault_object(fault, None));
         }
+    }
+
+    /// Writes lines of a label and a text to stdout.
+    pub(crate) fn print_labelled(&mut self, lines: &[(String, String)], label_columns: usize) {
+        self.print(&answer::labelled_text(lines, label_columns, self.form));
     }
 
     /// Writes text to stdout.
@@ -189,9 +217,10 @@ fn fault_object(fault: &ClientFault, details: Option<(&'static str, serde_json::
 
 fn fault_text(fault: &ClientFault, red: bool) -> String {
     let head = if red { "\x1b[31merror:\x1b[0m" } else { "error:" };
+    let message = escape_lines(&fault.message);
     match &fault.fix {
-        Some(fix) => format!("{head} {}\n  next: {fix}\n", fault.message),
-        None => format!("{head} {}\n", fault.message),
+        Some(fix) => format!("{head} {message}\n  next: {}\n", escape_lines(fix)),
+        None => format!("{head} {message}\n"),
     }
 }
 
@@ -205,6 +234,8 @@ mod tests {
         let fault = ClientFault::new(ExitCause::NotFound, "no file `x`").fix("list_files g");
         assert_eq!(fault_text(&fault, false), "error: no file `x`\n  next: list_files g\n");
         assert!(fault_text(&fault, true).starts_with("\x1b[31m"));
+        let hostile = ClientFault::new(ExitCause::NotFound, "a\x1b[2J\r\nb").fix("c\u{7}");
+        assert_eq!(fault_text(&hostile, false), "error: a\\u{1b}[2J\\r\nb\n  next: c\\u{7}\n");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{figures, transfer};
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::limits;
+use crate::printable::escape_line;
 
 const TEMPLATE: &str = "{bar:24} {wide_msg}";
 
@@ -92,7 +93,9 @@ fn progress_figures(event: &NodeEvent) -> Option<(u64, u64, String)> {
         NodeEvent::Comparing { file, done_bytes, total_bytes } => {
             share("comparing", file, *done_bytes, *total_bytes)
         }
-        NodeEvent::Transfer(now) => Some((now.verified_bytes, now.total_bytes, transfer_text(now))),
+        NodeEvent::Transfer(now) => {
+            Some((now.verified_bytes, now.total_bytes, escape_line(&transfer_text(now))))
+        }
         NodeEvent::Notice { .. } => None,
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::figures;
 use crate::ipc::rows::{TransferRow, TransferState};
+use crate::printable::show_path;
 
 /// `[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s`, `[C] [group] file`, `[P] [group] file (reason)`,
 /// `[F] [group] file (reason)`.
@@ -17,7 +18,7 @@ pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
         }
         TransferState::Checking => format!("[D] {name}  {}  proving the whole", percent_text(transfer)),
         TransferState::Comparing => {
-            let path = transfer.path.display();
+            let path = show_path(&transfer.path);
             format!("[D] {name}  {}  comparing what is at {path}", percent_text(transfer))
         }
         TransferState::Syncing => format!("[D] {name}  {}  flushing to disk", percent_text(transfer)),
@@ -54,7 +55,7 @@ pub(crate) fn summarize_transfer(transfer: &TransferRow) -> String {
         })
     };
     let mut parts =
-        vec![format!("{} {}", transfer.path.display(), figures::format_size(transfer.total_bytes))];
+        vec![format!("{} {}", show_path(&transfer.path), figures::format_size(transfer.total_bytes))];
     if transfer.resumed_bytes > 0 {
         parts.push(format!("{} were there already", figures::format_size(transfer.resumed_bytes)));
     }

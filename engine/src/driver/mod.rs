@@ -12,8 +12,9 @@
 //!        └─ worker_state: one worker's connections       context: what all workers share
 //! ```
 //!
-//! A worker receives, verifies and writes on one thread, so no piece moves between threads. Only a download's state and the
-//! shares are behind locks, each held for microseconds. A panic of a task or thread aborts the program ([`crate::abort`]).
+//! A worker receives, verifies and writes on one thread, so no piece moves between threads. State that workers share
+//! (downloads, shares, rate limits, ticket trust, queues) is behind locks; that of a download is held for microseconds.
+//! A panic of a task or thread aborts the program ([`crate::abort`]).
 
 mod backend;
 mod buffers;

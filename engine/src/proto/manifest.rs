@@ -35,6 +35,12 @@ pub enum BadFileName {
     /// The name has a `/`, a control character, or a character that changes the direction of text.
     #[error("a file name must not contain {0:?}")]
     Forbidden(char),
+    /// A new name has a character that shows nothing, so that it looks like another name.
+    #[error("a new file name must not contain U+{:04X}, which shows nothing", u32::from(*.0))]
+    Invisible(char),
+    /// A new name consists of blanks.
+    #[error("a new file name must not consist of blanks alone")]
+    Blank,
 }
 
 /// Characters that change the direction of text (Unicode, UAX #9), and so can disguise a name.
@@ -43,8 +49,37 @@ const BIDIRECTIONAL: [char; 12] = [
     '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
 ];
 
+/// Ranges of characters that show nothing: Unicode's `Default_Ignorable_Code_Point`, separators of lines, marks of
+/// annotations, and the blank Braille pattern.
+const INVISIBLE: [(char, char); 18] = [
+    ('\u{AD}', '\u{AD}'),
+    ('\u{34F}', '\u{34F}'),
+    ('\u{61C}', '\u{61C}'),
+    ('\u{115F}', '\u{1160}'),
+    ('\u{17B4}', '\u{17B5}'),
+    ('\u{180B}', '\u{180F}'),
+    ('\u{200B}', '\u{200F}'),
+    ('\u{2028}', '\u{202E}'),
+    ('\u{2060}', '\u{206F}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{FE00}', '\u{FE0F}'),
+    ('\u{FEFF}', '\u{FEFF}'),
+    ('\u{FFA0}', '\u{FFA0}'),
+    ('\u{FFF0}', '\u{FFFB}'),
+    ('\u{1BCA0}', '\u{1BCA3}'),
+    ('\u{1D173}', '\u{1D17A}'),
+    ('\u{E0000}', '\u{E0FFF}'),
+];
+
+/// Whether a character shows nothing.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&c))
+}
+
 impl FileName {
-    /// Checks an untrusted name.
+    /// Checks an untrusted name. Accepts every name under which a file may be listed already.
     ///
     /// # Errors
     /// [`BadFileName`] says which rule the name breaks.
@@ -62,6 +97,17 @@ impl FileName {
             Some(forbidden) => Err(BadFileName::Forbidden(forbidden)),
             None => Ok(FileName(name.to_owned())),
         }
+    }
+
+    /// Checks a name under which no file is listed yet: it must not look like another name or like none.
+    ///
+    /// # Errors
+    /// [`BadFileName::Invisible`] or [`BadFileName::Blank`].
+    pub fn check_new(&self) -> Result<(), BadFileName> {
+        if let Some(invisible) = self.0.chars().find(|c| is_invisible(*c)) {
+            return Err(BadFileName::Invisible(invisible));
+        }
+        if self.0.trim().is_empty() { Err(BadFileName::Blank) } else { Ok(()) }
     }
 
     /// The name as text.
@@ -310,6 +356,32 @@ mod tests {
         for bad in ['/', '\0', '\n', '\u{7f}', '\u{85}', '\u{202E}', '\u{2066}'] {
             assert_eq!(FileName::new(&format!("a{bad}b")), Err(BadFileName::Forbidden(bad)));
         }
+    }
+
+    #[test]
+    fn a_new_name_shows_all_its_characters() {
+        for name in ["a b.bin", "Grüße", "你好", "e\u{301}", "שלום", "a\u{202F}b", "👍🏽.png"] {
+            assert_eq!(FileName::new(name).unwrap().check_new(), Ok(()), "{name:?}");
+        }
+        for hidden in [
+            '\u{AD}',
+            '\u{200B}',
+            '\u{200C}',
+            '\u{200D}',
+            '\u{2028}',
+            '\u{2060}',
+            '\u{2063}',
+            '\u{3164}',
+            '\u{FE0F}',
+            '\u{FEFF}',
+            '\u{FFF9}',
+            '\u{E0041}',
+            '\u{E0100}',
+        ] {
+            let listed = FileName::new(&format!("a{hidden}b")).unwrap();
+            assert_eq!(listed.check_new(), Err(BadFileName::Invisible(hidden)), "a listed one stays valid");
+        }
+        assert_eq!(FileName::new(" \u{3000}").unwrap().check_new(), Err(BadFileName::Blank));
     }
 
     fn name() -> FileName {

@@ -1,7 +1,8 @@
 //! Manifests at rest: a node keeps them to share or fetch a file again without the tracker and without hashing.
 //!
-//! The form is flags, name length, file length, piece count, content digest, name, digests, chain, and a checksum. It has 20
-//! bytes a piece, or 40 with a chain: 80 MiB for 1 TiB. It is therefore written in blocks and read in place.
+//! The body is flags, name length, file length, piece count, content digest, name, digests and chain; `sealed` adds a
+//! format name, the body's length and a checksum. It has 20 bytes a piece, or 40 with a chain: 80 MiB for 1 TiB. It is
+//! therefore written in blocks and read in place.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_bytes_that_make_no_sense_are_refused() {
+    fn a_sealed_body_whose_fields_contradict_each_other_is_refused() {
         let body = [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255];
         assert_eq!(Manifest::from_bytes(&sealed::seal_body(MAGIC, &body)), Err(SealError::Inconsistent));
         let bytes = [some(2, true, true, true).to_bytes(), vec![0]].concat();

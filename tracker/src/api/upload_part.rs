@@ -26,7 +26,7 @@ pub struct UploadPart {
     pub digests: Vec<Digest>,
     /// Chain state after each piece except the file's last; in all parts or in none.
     pub chain: Option<Vec<ChainState>>,
-    /// Only in the last part.
+    /// What the last part adds; `None` in every other part.
     pub end: Option<UploadEnd>,
 }
 

@@ -20,7 +20,7 @@ const REDACTED: &str = "(redacted)";
 /// Names of fields with a secret value.
 const SECRET_FIELDS: [&str; 1] = ["password_hash"];
 
-/// Prints the log of a tracker's directory. Each line names the directory under `tracker`.
+/// Prints the log and the tables of a tracker's directory. Each line names the directory under `tracker`.
 ///
 /// # Errors
 /// [`ReplicaFault`] when the log cannot be read or a line cannot be written.
@@ -69,7 +69,7 @@ fn row_name(key: &[u8]) -> (String, Value) {
     (table, name)
 }
 
-/// A row's value: JSON as it is, a manifest's row as its length, an empty value as null.
+/// A row's value: JSON as it is, a manifest's row as its length in bytes, anything else (an empty value) as null.
 fn row_value(key: &[u8], value: &[u8]) -> Value {
     if key.first().copied().and_then(table_by_number) == Some(Table::Manifests) {
         return json!({ "bytes": value.len() });

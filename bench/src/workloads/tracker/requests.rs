@@ -29,8 +29,9 @@ pub(crate) struct BenchAccount {
     port: u16,
     key: String,
     session: String,
-    /// The text of each kind; of an upload, the text before and after the file name.
+    /// Whole requests: ping, get_peers, update_pieces, login.
     texts: [Vec<u8>; 4],
+    /// The text of an upload, before and after the file name.
     upload: [Vec<u8>; 2],
     /// The text of an account's first look-up, before and after the peer key.
     first: [Vec<u8>; 2],
@@ -176,6 +177,7 @@ impl BenchAccount {
             }
             RequestKind::UploadFile => {
                 out.extend_from_slice(&self.upload[0]);
+                // The end of the session token makes file names unique per account and run.
                 out.extend_from_slice(
                     format!("{}-{number}", self.session.get(70..).unwrap_or("x")).as_bytes(),
                 );

@@ -13,6 +13,7 @@ use rustix::process::geteuid;
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
+use crate::printable::show_path;
 use crate::quoting;
 
 /// Locked by the process that is the node. A directory that has this file is a state directory.
@@ -38,7 +39,7 @@ pub(crate) enum DirectoryAccess {
 /// It belongs to another user, is shared by all users, or is open to others and holds other files.
 pub(crate) fn check_directory(path: &Path, found: &Metadata) -> Result<DirectoryAccess, ClientFault> {
     let refuse = |why: &str, fix: &str| {
-        let message = format!("the state directory {} {why}", path.display());
+        let message = format!("the state directory {} {why}", show_path(path));
         Err(ClientFault::new(ExitCause::LocalIo, message).fix(fix))
     };
     let own = "name a directory of your own: `--state DIR`";
@@ -70,7 +71,7 @@ pub(super) fn prepare_directory(path: &Path) -> Result<(), ClientFault> {
     let directory = File::open(path).map_err(fault)?;
     let found = directory.metadata().map_err(fault)?;
     if check_directory(path, &found)? == DirectoryAccess::Open {
-        tracing::warn!("{} was open to other users and is now closed to them (0700)", path.display());
+        tracing::warn!("{} was open to other users and is now closed to them (0700)", show_path(path));
         let closed = directory.set_permissions(Permissions::from_mode(DIRECTORY_MODE));
         closed.map_err(fault)?;
     }
@@ -80,7 +81,7 @@ pub(super) fn prepare_directory(path: &Path) -> Result<(), ClientFault> {
 /// Why a path cannot be a state directory.
 pub(crate) fn unusable_fault(path: &Path, error: &io::Error) -> ClientFault {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
-    let shown = path.display();
+    let shown = show_path(path);
     let message = match error.kind() {
         AlreadyExists | NotADirectory if path.exists() => format!("{shown} is a file, not a directory"),
         NotADirectory => format!("there can be no directory {shown}: a part of this path is a file"),

@@ -5,6 +5,7 @@
 //!                node.sock     where front ends connect (0600)
 //!                node.key      seed of the node's Ed25519 key (0600)
 //!                session.json  the logged-in user, and the token (0600)
+//!                trackers      the trackers of the last login, a line `HOST:PORT` for each
 //!                port          port on which the last node listened for peers
 //!                history       lines typed at the prompt (0600)
 //!                shares/, downloads/   records of shares and downloads (`records`)
@@ -27,11 +28,13 @@ use serde::{Deserialize, Serialize};
 use super::private::{self, LOCK};
 pub(crate) use super::private::{DirectoryAccess, check_directory, unusable_fault};
 use crate::exit::{ClientFault, ExitCause};
+use crate::printable::show_path;
 use crate::quoting;
 
 const SOCKET: &str = "node.sock";
 const KEY: &str = "node.key";
 const SESSION: &str = "session.json";
+const TRACKERS: &str = "trackers";
 const PORT: &str = "port";
 const HISTORY: &str = "history";
 
@@ -128,7 +131,7 @@ impl StateDir {
                 let seed: [u8; 32] = seed.try_into().map_err(|_| {
                     ClientFault::new(
                         ExitCause::LocalIo,
-                        format!("{} is not a key: a key file has 32 bytes", path.display()),
+                        format!("{} is not a key: a key file has 32 bytes", show_path(&path)),
                     )
                     .fix(format!("remove it: `rm {}`; a new one is made", quoting::quote_path(&path)))
                 })?;
@@ -165,6 +168,14 @@ impl StateDir {
         let _ = fs::remove_file(self.path.join(SESSION));
     }
 
+    /// Saves the trackers of a login. A logout keeps them.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) fn save_trackers(&self, text: &str) -> Result<(), ClientFault> {
+        self.write_file(TRACKERS, text.as_bytes())
+    }
+
     /// The port on which the last node listened.
     pub(crate) fn port(&self) -> Option<u16> {
         String::from_utf8(private::read_file(&self.path.join(PORT)).ok()?).ok()?.trim().parse().ok()
@@ -192,6 +203,11 @@ impl StateDir {
 /// No node listens, or there is no such directory.
 pub(crate) fn connect_node(directory: &Path) -> io::Result<UnixStream> {
     with_socket_path(directory, |path| UnixStream::connect(path))
+}
+
+/// The trackers of the last login.
+pub(crate) fn remembered_trackers(directory: &Path) -> Option<String> {
+    String::from_utf8(private::read_file(&directory.join(TRACKERS)).ok()?).ok()
 }
 
 /// The history file of the prompt.

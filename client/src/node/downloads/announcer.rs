@@ -30,6 +30,7 @@ use crate::exit::ClientFault;
 use crate::limits;
 use crate::node::shares::{self, ShareOrigin, ShareState, Shares};
 use crate::node::trackers::RequestUrgency;
+use crate::printable::show_path;
 
 struct DownloadAnnouncer {
     shares: Arc<Shares>,
@@ -215,7 +216,7 @@ impl DownloadAnnouncer {
         let core = &self.shares.core;
         let DownloadRun { key, id, end_recorded, end_announced, .. } = &*self.run;
         let path = self.run.download.progress().path;
-        core.notices.post(&format!("{key} is complete: {}", path.display()));
+        core.notices.post(&format!("{key} is complete: {}", show_path(&path)));
         // During shutdown no lock is granted; after a restart the complete file is found.
         if let Ok(_share_lock) = core.locks.scope().lock_share(key) {
             if self.was_stopped() {

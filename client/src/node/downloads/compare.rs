@@ -15,6 +15,7 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::node::core::{NodeCore, to_engine_key};
 use crate::node::rows;
+use crate::printable::show_path;
 
 /// A download as a command asks for it.
 pub(in crate::node) struct DownloadRequest {
@@ -90,12 +91,12 @@ pub(super) fn compare_destination(
         ExistingFile::Same(path) => Ok(CompareOutcome::Identical(path)),
         ExistingFile::Cancelled => Ok(CompareOutcome::Aborted),
         ExistingFile::NotAFile(path, what) => {
-            let message = format!("{} is {what}, which is never replaced", path.display());
+            let message = format!("{} is {what}, which is never replaced", show_path(&path));
             Err(ClientFault::new(ExitCause::Exists, message).fix("choose another destination"))
         }
         ExistingFile::Differs(_) if request.overwrite => Ok(CompareOutcome::Vacant),
         ExistingFile::Differs(path) => {
-            let message = format!("{} exists and is not the file {}", path.display(), request.key);
+            let message = format!("{} exists and is not the file {}", show_path(&path), request.key);
             Err(ClientFault::new(ExitCause::Exists, message)
                 .fix("choose another destination, or add `--overwrite`"))
         }

@@ -18,6 +18,7 @@ use crate::limits;
 use crate::node::core::{NodeCore, quote_key};
 use crate::node::locks::DownloadLock;
 use crate::node::shares::{self, Shares};
+use crate::printable::show_path;
 
 /// What a command does to a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +106,7 @@ fn answer_while_comparing(
             if table.find_recorded(key).is_some_and(|recorded| recorded.record.failed.is_none()) {
                 return None;
             }
-            let path = comparison.path.display();
+            let path = show_path(&comparison.path);
             let message = format!("{key} is not begun yet: what is at {path} is compared with it");
             let fix = format!("`cancel {}` gives it up; or pause it once it is begun", quote_key(key));
             Some(Err(ClientFault::new(ExitCause::Other, message).fix(fix)))

@@ -50,6 +50,7 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::TransferRow;
 use crate::limits;
+use crate::printable::show_path;
 
 /// The downloads of one node.
 pub(super) struct Downloads {
@@ -366,7 +367,7 @@ impl Downloads {
             core.records.remove_download(&recorded.id)?;
         }
         self.table.remove_recorded(download_lock);
-        core.notices.post(&format!("{key} is complete: {}", path.display()));
+        core.notices.post(&format!("{key} is complete: {}", show_path(path)));
         core.recovery_wakeup.set();
         Ok(())
     }
@@ -467,7 +468,7 @@ fn aborted_fault(core: &NodeCore, key: &GroupFile) -> ClientFault {
 }
 
 fn other_destination_fault(key: &GroupFile, path: &Path) -> ClientFault {
-    let message = format!("{key} is being fetched to {} already", path.display());
+    let message = format!("{key} is being fetched to {} already", show_path(path));
     let fix = format!("wait until it is complete, or `cancel {}`", quote_key(key));
     ClientFault::new(ExitCause::Exists, message).fix(fix)
 }

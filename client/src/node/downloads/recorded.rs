@@ -9,6 +9,7 @@ use crate::ipc::rows::{TransferRow, TransferState};
 use crate::node::core::to_engine_key;
 use crate::node::disk::records::{DownloadRecord, RecordId, RecordStore};
 use crate::node::rows;
+use crate::printable::show_path;
 
 /// A download that is on record but not running.
 #[derive(Clone, Debug)]
@@ -94,7 +95,7 @@ impl RecordedDownload {
         match std::fs::File::open(&partial) {
             Ok(file) => {
                 flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-                    let message = format!("{} is being written by another process", partial.display());
+                    let message = format!("{} is being written by another process", show_path(&partial));
                     ClientFault::new(ExitCause::LocalIo, message).fix("cancel the download there")
                 })?;
                 std::fs::remove_file(&partial)

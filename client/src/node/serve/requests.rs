@@ -46,8 +46,8 @@ impl RequestHandler {
     ) -> Result<NodeAnswer, ClientFault> {
         match request {
             NodeRequest::Control { command } => self.control(command),
-            NodeRequest::Upload { group, path } => {
-                shares::upload_file(&self.downloads.shares, group, &path, events)
+            NodeRequest::Upload { file, path } => {
+                shares::upload_file(&self.downloads.shares, file, &path, events)
             }
             NodeRequest::Download { file, destination, overwrite, background } => {
                 let request = DownloadRequest { key: file, destination, overwrite };
@@ -67,6 +67,7 @@ impl RequestHandler {
     /// and answered by the trackers' message.
     fn control(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
         match command {
+            Command::CreateUser { user, password } => self.create_user(user, password),
             Command::Login { user, password, .. } => self.log_in(user, password),
             Command::Logout => self.log_out(),
             Command::Whoami => self.whoami(),
@@ -94,6 +95,20 @@ impl RequestHandler {
     /// Sends a command whose only answer is a message.
     fn relay(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
         self.request::<IgnoredAny>(command).map(|(_, message)| NodeAnswer::Said { message })
+    }
+
+    /// Creates a user, and logs the user in unless another one is logged in here.
+    fn create_user(&self, user: UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
+        let create = Command::CreateUser { user: user.clone(), password: password.clone() };
+        let (_, message) = self.request::<IgnoredAny>(create)?;
+        let login = match self.core.trackers.user() {
+            Some(other) => format!("{other} stays logged in here"),
+            None => match self.log_in(user.clone(), password) {
+                Ok(_) => format!("{user} is logged in here"),
+                Err(fault) => format!("the login failed: {fault}; `login {user}` tries it again"),
+            },
+        };
+        Ok(NodeAnswer::Said { message: format!("{message}; {login}") })
     }
 
     fn log_in(&self, user: UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
@@ -138,8 +153,10 @@ impl RequestHandler {
 
     fn list_groups(&self) -> Result<NodeAnswer, ClientFault> {
         let (answer, _) = self.request::<GroupsAnswer>(Command::ListGroups)?;
+        let user = self.core.trackers.user();
         let groups = answer.groups.into_iter().map(|entry| GroupListRow {
             group: entry.group_id.to_string(),
+            owned: user.as_deref() == Some(entry.owner.as_str()),
             owner: entry.owner.to_string(),
             policy: match entry.policy {
                 Policy::Open => "open".into(),
@@ -253,11 +270,7 @@ impl RequestHandler {
         let login = self.core.trackers.user().is_none().then(|| "a login (`client login USER`)".to_owned());
         let trouble = self.core.trackers.status().trouble.map(|why| format!("a tracker ({why})"));
         let trackers = trouble.or_else(|| {
-            self.core
-                .trackers
-                .find_addresses()
-                .err()
-                .map(|fault| format!("the trackers' addresses ({fault})"))
+            self.core.trackers.find_trackers().err().map(|fault| format!("the trackers' addresses ({fault})"))
         });
         login.into_iter().chain(trackers).collect()
     }

@@ -25,6 +25,7 @@ use crate::node::core::{quote_key, to_engine_key, to_tracker_key};
 use crate::node::disk::records::{ManifestUnavailable, SharedFile};
 use crate::node::retry_policy::{PendingWork, pending_after, pending_after_listing};
 use crate::node::trackers::RequestUrgency;
+use crate::printable::show_path;
 use crate::quoting;
 
 /// Why a share is not served.
@@ -109,7 +110,7 @@ fn serve_share(
             shares.table.update(&share.id, |state| state.mark_unreadable(reason))?
         }
         Err(ServeFailure::Changed) => {
-            let change = format!("{} is not what it was when it was shared", path.display());
+            let change = format!("{} is not what it was when it was shared", show_path(path));
             withdraw_share(shares, share, &change);
             return None;
         }
@@ -173,7 +174,7 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
             remove_share(shares, share);
             core.notices.post(&format!(
                 "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
-                path.display()
+                show_path(path)
             ));
             return PendingWork::Nothing;
         }
@@ -358,6 +359,7 @@ mod tests {
     use super::super::share::ShareOrigin;
     use super::super::stop::stop_share;
     use super::*;
+    use crate::cli::trackers::TrackersOption;
     use crate::exit::ExitCause;
     use crate::node::core::NodeCore;
     use crate::node::disk::records::ShareStage;
@@ -378,7 +380,7 @@ mod tests {
         state.save_session(&session).unwrap();
         let plan = NodePlan {
             state: state.path().to_owned(),
-            trackers: Some(trackers),
+            trackers: Some(TrackersOption::File(trackers)),
             listen: "127.0.0.1".parse().ok(),
             advertise: None,
             io: engine::config::IoChoice::Epoll,

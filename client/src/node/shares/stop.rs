@@ -46,7 +46,7 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
         core.recovery_wakeup.set();
         let unmarked = marked.err().map(|disk| format!(", unless this node restarts before: {disk}"));
         let message = format!(
-            "{fault}; {key} is served no more, and the trackers are told as soon as one takes it{}",
+            "{fault}; {key} is no longer served, and the trackers are told as soon as one accepts the request{}",
             unmarked.unwrap_or_default()
         );
         return Err(ClientFault { message, ..fault.clone() });
@@ -55,7 +55,7 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
     core.records.remove_share(&share.id)?;
     match answer {
         // The tracker has never listed the file, so its refusal is expected.
-        Err(_) if !was_known => Ok(format!("{key} is given up; the trackers had not taken it")),
+        Err(_) if !was_known => Ok(format!("{key} is no longer shared; the trackers had never listed it")),
         answer => answer.map(|(_, message)| message),
     }
 }

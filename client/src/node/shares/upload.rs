@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::Engine;
-use engine::proto::manifest::{FileName, Manifest};
+use engine::proto::manifest::Manifest;
 use engine::storage::fingerprint::{Fingerprint, FingerprintMatch};
 use serde::de::IgnoredAny;
+use tracker::api::answers::FilesAnswer;
 use tracker::api::request::Command;
 use tracker::api::{GroupFile, GroupId};
 
@@ -24,6 +25,8 @@ use crate::node::core::{NodeCore, to_engine_key};
 use crate::node::events::EventStream;
 use crate::node::retry_policy::pending_after_listing;
 use crate::node::trackers::RequestUrgency;
+use crate::printable::show_path;
+use crate::quoting;
 
 /// A file that is ready to be listed.
 struct PreparedUpload {
@@ -40,16 +43,16 @@ struct PreparedUpload {
 /// cannot be recorded, the tracker is not told, since a restart would lose the share.
 pub(in crate::node) fn upload_file(
     shares: &Shares,
-    group: GroupId,
+    key: GroupFile,
     path: &Path,
     events: &EventStream<'_>,
 ) -> Result<NodeAnswer, ClientFault> {
     let core = &shares.core;
-    let key = GroupFile { group, name: share_name(path)? };
     let user = core.trackers.require_user()?;
     path.metadata().map_err(|error| ClientFault::io("read", path, &error).fix("check the path"))?;
     shares.check_limit(&user, &key)?;
     check_membership(core, &key.group)?;
+    check_new_name(core, &key, path)?;
     let engine = core.peer.engine()?;
     let PreparedUpload { manifest, fingerprint, hashing_ms } =
         hash_unless_known(shares, &engine, &user, &key, path, events)?;
@@ -174,18 +177,6 @@ pub(in crate::node) fn share_download(
     Ok(())
 }
 
-fn share_name(path: &Path) -> Result<FileName, ClientFault> {
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        ClientFault::new(ExitCause::Usage, format!("{} has no name that is text", path.display()))
-            .fix("rename it, or share it by a link with another name")
-    })?;
-    FileName::new(name).map_err(|bad| {
-        let message = format!("{} cannot be shared under its name: {bad}", path.display());
-        ClientFault::new(ExitCause::Usage, message)
-            .fix("rename it, or share it by a hard link with another name")
-    })
-}
-
 /// Refuses an upload to a group of which the user is not a member, before the file is hashed. Asks for a file
 /// of the group, which only members may list.
 fn check_membership(core: &NodeCore, group: &GroupId) -> Result<(), ClientFault> {
@@ -193,15 +184,15 @@ fn check_membership(core: &NodeCore, group: &GroupId) -> Result<(), ClientFault>
     core.trackers.request::<IgnoredAny>(command, RequestUrgency::Immediate).map(drop)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_cannot_be_shared_are_refused_before_hashing() {
-        assert_eq!(share_name(Path::new("/a/b c")).map(|name| name.to_string()), Ok("b c".into()));
-        for path in ["/", "/a/..", "/a/x\u{202E}y", "/a/b\nc"] {
-            assert_eq!(share_name(Path::new(path)).unwrap_err().exit, ExitCause::Usage, "{path:?}");
-        }
+/// Refuses a name that looks like another one before the file is hashed. One that is listed already stays usable.
+fn check_new_name(core: &NodeCore, key: &GroupFile, path: &Path) -> Result<(), ClientFault> {
+    let Err(bad) = key.name.check_new() else { return Ok(()) };
+    let command = Command::ListFiles { group: key.group.clone(), after: None, count: None };
+    let (listed, _) = core.trackers.request::<FilesAnswer>(command, RequestUrgency::Immediate)?;
+    if listed.files_list.contains(&key.name) {
+        return Ok(());
     }
+    let message = format!("{} cannot be shared under this name: {bad}", show_path(path));
+    let fix = quoting::upload_as(key.group.as_str(), path);
+    Err(ClientFault::new(ExitCause::Usage, message).fix(format!("{fix} shares it under another name")))
 }

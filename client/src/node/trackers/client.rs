@@ -7,7 +7,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,7 +22,8 @@ use tracker::api::request::{Command, Password, Request};
 use tracker::api::response::{ReceivedAnswer, ReceivedFailure};
 
 use super::connection::TrackerConnection;
-use super::{no_tracker_fault, refusal, tracker_addresses};
+use super::locator::{FoundTrackers, TrackerLocator};
+use super::{no_tracker_fault, refusal};
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
@@ -52,7 +52,7 @@ pub(crate) struct TrackerStatus {
 
 /// The client for the trackers.
 pub(crate) struct TrackerClient {
-    named: Option<PathBuf>,
+    locator: TrackerLocator,
     state: Arc<StateDir>,
     peer: Arc<LocalPeer>,
     session: Mutex<Option<SavedSession>>,
@@ -75,7 +75,7 @@ impl TrackerClient {
     /// # Errors
     /// When the system gives no random bytes.
     pub(crate) fn new(
-        named: Option<PathBuf>,
+        locator: TrackerLocator,
         state: Arc<StateDir>,
         peer: Arc<LocalPeer>,
     ) -> Result<TrackerClient, ClientFault> {
@@ -86,7 +86,7 @@ impl TrackerClient {
         }
         let pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
         Ok(TrackerClient {
-            named,
+            locator,
             state,
             peer,
             session: Mutex::new(session),
@@ -111,12 +111,22 @@ impl TrackerClient {
         })
     }
 
-    /// The addresses in the tracker file now.
+    /// The trackers to use now.
     ///
     /// # Errors
-    /// A usage error when there is no file or it is invalid.
-    pub(crate) fn find_addresses(&self) -> Result<Vec<SocketAddr>, ClientFault> {
-        tracker_addresses(self.named.as_deref())
+    /// A usage error when there are none, or their file is invalid.
+    pub(crate) fn find_trackers(&self) -> Result<FoundTrackers, ClientFault> {
+        self.locator.find()
+    }
+
+    /// Keeps the trackers of a login for later commands in other directories.
+    fn remember_trackers(&self) {
+        let found = self.find_trackers().ok();
+        if let Some(text) = found.and_then(|found| found.to_remembered())
+            && let Err(fault) = self.state.save_trackers(&text)
+        {
+            tracing::warn!("the trackers' addresses are not remembered: {fault}");
+        }
     }
 
     /// The connection's state.
@@ -194,6 +204,7 @@ impl TrackerClient {
             clock_offset_s: self.plausible_offset_s(answer.server_time),
         });
         self.state.save_session(&session)?;
+        self.remember_trackers();
         *lock(&self.session) = Some(session);
         Ok(message)
     }
@@ -278,10 +289,10 @@ impl TrackerClient {
         if urgency == RequestUrgency::Background && too_early {
             return Err(no_tracker_fault(&self.status().trouble.unwrap_or_default()));
         }
-        let addresses = self.find_addresses().inspect_err(|fault| {
+        let found = self.find_trackers().inspect_err(|fault| {
             lock(&self.status).trouble = Some(fault.message.clone());
         })?;
-        match TrackerConnection::connect_first(&addresses) {
+        match found.resolve().and_then(|addresses| TrackerConnection::connect_first(&addresses)) {
             Ok(connection) => {
                 slot.reset_pause();
                 let mut status = lock(&self.status);
@@ -290,7 +301,7 @@ impl TrackerClient {
                 drop(status);
                 Ok(connection)
             }
-            Err(tried) => Err(self.lost(slot, &tried)),
+            Err(tried) => Err(self.lost(slot, &format!("{tried}; {}", found.source()))),
         }
     }
 
@@ -411,7 +422,7 @@ fn present_session(connection: &mut TrackerConnection, request: &Request) -> Res
 /// A message that is not of this protocol; `bad` may quote it.
 fn protocol_fault(bad: &dyn std::fmt::Display) -> ClientFault {
     ClientFault::new(ExitCause::Protocol, make_printable(&bad.to_string()))
-        .fix("check that `--trackers FILE` names trackers of this version")
+        .fix("check that `--trackers` names trackers of this version")
 }
 
 /// The trackers' clock minus the local one, in seconds; `None` if the difference is implausible.

@@ -5,14 +5,14 @@ use tracker::api::failure::{FailureCode, RequestFailure};
 use crate::exit::{ClientFault, ExitCause};
 use crate::printable::make_printable;
 
-/// The error for a refusal. The tracker's own advice takes precedence; its text is made printable. `named`: the tracker
-/// refused this request, not the connection.
-pub(super) fn refusal_fault(failure: RequestFailure, named: bool) -> ClientFault {
+/// The error for a refusal. The tracker's own advice takes precedence; its text is made printable.
+/// `names_request`: the refusal names the request's id; otherwise it concerns the connection and gives no code.
+pub(super) fn refusal_fault(failure: RequestFailure, names_request: bool) -> ClientFault {
     let exit = exit_of(failure.code);
     let fix = failure
         .fix
         .map_or_else(|| default_advice(failure.code).to_owned(), |fix| mark_commands(&make_printable(&fix)));
-    let refused = named.then_some(failure.code);
+    let refused = names_request.then_some(failure.code);
     ClientFault { exit, message: make_printable(&failure.message), fix: Some(fix), refusal_code: refused }
 }
 

@@ -64,7 +64,7 @@ pub(crate) struct ActiveDownload {
     pub(crate) write_turn: WriteTurn,
     /// Busy while a piece is being written.
     pub(super) write_busy: BusyMarker,
-    /// What the flush thread remembers.
+    /// Flush requests, and pieces that may leave the page cache.
     pub(super) flush_state: FlushState,
     /// Time and bytes spent so far.
     pub(crate) cost: DownloadCost,
@@ -74,7 +74,7 @@ pub(crate) struct ActiveDownload {
     pub(crate) fingerprint: OnceLock<Fingerprint>,
     /// The download's own task has ended, or its node is stopping.
     is_detached: AtomicBool,
-    /// One pass over the file has proven it, where the chain could not.
+    /// The file has its stated digest, found in one pass over the file. Not needed when the chain proves the file.
     is_whole_proven: AtomicBool,
     clock: EngineClock,
     core: Mutex<DownloadCore>,
@@ -152,7 +152,7 @@ impl ActiveDownload {
         self.clock.now()
     }
 
-    /// A connection is open, with the ticket `used`. A ticket renewed since is sent on it.
+    /// A connection was opened with the ticket `used`. If the ticket has been renewed since, sends the new one.
     pub(crate) fn connection_opened(&self, connection: ConnectionId, file: ProviderFile, used: &Ticket) {
         self.update(|core, now| core.connection_opened(now, connection, file, used));
     }
@@ -199,7 +199,7 @@ impl ActiveDownload {
         self.with_transfer(|transfer, _| transfer.piece_dropped(received));
     }
 
-    /// Zero pieces, each with whether its link holds. `false` when the download has ended.
+    /// Adds zero pieces, each with whether its link matches. Returns `false` when work for this download may stop.
     pub(crate) fn zero_pieces_proven(&self, pieces: &[(PieceIndex, bool)]) -> bool {
         if self.update(|core, _| core.zero_pieces_proven(pieces)) {
             self.wake.notify_one();
@@ -207,17 +207,19 @@ impl ActiveDownload {
         !self.is_over()
     }
 
-    /// `checked_bytes` of an earlier attempt were hashed and these pieces found, each with whether its link holds.
+    /// Adds pieces found by hashing `checked_bytes` of an earlier attempt, or copies of held pieces; then
+    /// `checked_bytes` is 0. Each comes with whether its link matches.
     pub(crate) fn pieces_found(&self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
         self.update_and_wake(|core, _| core.pieces_found(pieces, checked_bytes));
     }
 
-    /// What an earlier attempt left has been hashed: the rest is fetched.
+    /// Ends the check of an earlier attempt's pieces. Missing pieces are fetched from now on.
     pub(crate) fn finish_check(&self) {
         self.update_and_wake(DownloadCore::finish_check);
     }
 
-    /// Pieces that the disk lost are missing from here on. `false`: not while a piece is being verified.
+    /// Marks pieces that the disk lost as missing. Returns `false` and changes nothing unless the transfer is on hold and
+    /// no piece is being verified or written.
     pub(crate) fn discard_pieces(&self, pieces: &[PieceIndex]) -> bool {
         self.update(|core, _| core.discard_pieces(pieces))
     }
@@ -269,7 +271,7 @@ impl ActiveDownload {
         self.update_phase(|core, now| core.poll(now, local_stall))
     }
 
-    /// Enters a phase of the last steps.
+    /// Enters a phase of the last steps (whole-file check, sync) or of the end.
     pub(crate) fn enter_phase(&self, phase: DownloadPhase) {
         self.update_phase(|core, now| core.enter_phase(now, phase));
     }
@@ -289,7 +291,7 @@ impl ActiveDownload {
         self.is_detached.store(true, Ordering::Relaxed);
     }
 
-    /// One pass over the file found the stated digest.
+    /// Records that one pass over the file found the stated digest.
     pub(crate) fn set_whole_proven(&self) {
         self.is_whole_proven.store(true, Ordering::Relaxed);
     }
@@ -330,8 +332,8 @@ impl ActiveDownload {
         self.progress_of(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    /// The download's own task cannot say that the disk takes no pieces when the same worker is held up by it; so that is
-    /// added here.
+    /// A snapshot of all figures. Adds the wait reason for a slow write, because the download's own task cannot report it
+    /// while that write blocks its worker.
     fn progress_of(&self, core: &mut DownloadCore) -> DownloadProgress {
         let now = self.clock.now();
         let mut progress = core.progress(now, &self.cost, self.target.path());

@@ -145,7 +145,7 @@ impl Transfer {
         }
     }
 
-    /// The pieces of zeros, which are never fetched: each waits for [`Transfer::hole_verified`].
+    /// The pieces of zeros, which are never fetched: each waits for [`Transfer::add_held_piece`].
     #[must_use]
     pub fn holes(&self) -> Bitfield {
         self.equal.zeros().clone()

@@ -52,7 +52,8 @@ impl Transfer {
         assert!(copies.contains(&index), "a piece that is not held is one of its own copies");
         let geometry = delivery.geometry;
         let file_length = match geometry.last().filter(|last| copies.contains(last)) {
-            // The piece has the content of the last piece too, and so gives its length, for which the peer is not trusted.
+            // The piece also has the content of the file's last piece, so its length gives the file's length. The digest
+            // proves the piece; the file length that the peer states is not trusted.
             Some(last) => geometry.offset(last) + u64::from(geometry.piece_len(index)),
             None => geometry.length(),
         };
@@ -93,7 +94,8 @@ impl Transfer {
         self.scheduler.picker.retry_piece(piece.index);
     }
 
-    /// A piece of zeros is in its place, as a hole.
+    /// Marks a piece as held that was not received: a zero piece, which is a hole in the file, or a piece that is on
+    /// the disk already.
     pub fn add_held_piece(&mut self, index: PieceIndex, link_matches: bool) {
         if !link_matches {
             self.chain = ChainCheck::Unusable;

@@ -22,7 +22,7 @@ use super::service::{BoundSession, Caller, Decision, RequestContext, RequestStep
 /// A login whose password is being verified.
 struct LoginAttempt {
     user: UserId,
-    /// Epoch of the password hash that is used.
+    /// Epoch of the password hash that the password is verified against.
     password_epoch: u32,
     node: Option<NodeEndpoint>,
 }

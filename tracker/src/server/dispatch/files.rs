@@ -6,6 +6,7 @@ use engine::proto::hashes::Sha1List;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 
+use crate::api::failure::RequestFailure;
 use crate::api::upload_part::UploadPart;
 use crate::state::command::{LogAction, LogCommand, ManifestEnd, ManifestPart};
 use crate::state::id::{Actor, RequestId, UploadId};
@@ -35,12 +36,15 @@ struct StagedUpload {
 
 impl Service {
     pub(super) fn upload_file(
+        &mut self,
         context: &RequestContext,
         group: GroupId,
         manifest: &Manifest,
         peer_key: Option<PeerKey>,
         now: ClockReading,
     ) -> StepResult {
+        let file = GroupFile { group, name: manifest.name().clone() };
+        self.check_new_name(context, &file)?;
         let node = context.sharing_node(peer_key)?;
         let chain = manifest.chain().map(Sha1List::to_vec);
         let parts = VecDeque::from(ManifestPart::split(&manifest.digests().to_vec(), chain.as_deref()));
@@ -51,7 +55,7 @@ impl Service {
         let upload = StagedUpload {
             actor: context.actor.clone(),
             request_id: context.request_id,
-            file: GroupFile { group, name: manifest.name().clone() },
+            file,
             node,
             id,
             first: 0,
@@ -71,11 +75,13 @@ impl Service {
         now: ClockReading,
     ) -> StepResult {
         self.require_member(context, &group)?;
+        let file = GroupFile { group, name: part.name };
+        self.check_new_name(context, &file)?;
         let node = context.sharing_node(peer_key)?;
         let upload = StagedUpload {
             actor: context.actor.clone(),
             request_id: context.request_id,
-            file: GroupFile { group, name: part.name },
+            file,
             node,
             id: Some(part.upload),
             first: part.first.0,
@@ -83,6 +89,18 @@ impl Service {
             end: part.end.map(|end| (end.length, FileProof::Whole(end.whole))),
         };
         upload.next_part(now)
+    }
+
+    /// Refuses a name that looks like another one, unless a file is listed under it already: its nodes list it again when
+    /// they come back.
+    fn check_new_name(&mut self, context: &RequestContext, file: &GroupFile) -> Result<(), RequestFailure> {
+        let Err(bad) = file.name.check_new() else { return Ok(()) };
+        // Only members may learn which names are listed.
+        self.require_member(context, &file.group)?;
+        match self.state.queries().file(file) {
+            Some(_) => Ok(()),
+            None => Err(RequestFailure::field("file_name", bad).with_fix("choose another name")),
+        }
     }
 
     /// Ends this node's share, as a seeder in the state and as a leecher in the leases.

@@ -62,7 +62,7 @@ impl Service {
             });
         }
         let ask = if built.len() == 1 { "asks" } else { "ask" };
-        let message = format!("{} {ask} to join group {group}", built.len());
+        let message = format!("{} {ask} to join group {group}", replies::count_noun(built.len(), "user"));
         let answer = CommandAnswer::Requests(RequestsAnswer { pending_list: built });
         RequestStep::answer(replies::success_with(message, answer))
     }
@@ -87,7 +87,8 @@ impl Service {
         RequestStep::answer(replies::success_with(message, answer))
     }
 
-    /// Appends a page of files and returns whether it was the last. Seeders count as rows of the page too.
+    /// Appends a page of files and returns whether it was the last. Seeders and leechers also
+    /// count as rows of the page.
     fn append_files(&self, query: &FileListQuery, built: &mut Vec<FileEntry>, now: ClockReading) -> bool {
         let queries = self.state.queries();
         let mut rows = 0;

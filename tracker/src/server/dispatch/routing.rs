@@ -136,7 +136,7 @@ impl Service {
             | Command::RemoveMember { .. }
             | Command::LeaveGroup { .. } => Service::change_group(&context, command, now),
             Command::UploadFile { group, manifest, peer_key } => {
-                Service::upload_file(&context, group, &manifest, peer_key, now)
+                self.upload_file(&context, group, &manifest, peer_key, now)
             }
             Command::UploadPart { group, part, peer_key } => {
                 self.upload_part(&context, group, *part, peer_key, now)

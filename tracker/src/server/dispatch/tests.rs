@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use engine::proto::manifest::{FileName, FileProof};
+use engine::proto::units::Digest;
 use mio::{Events, Poll, Token, Waker};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,8 +15,10 @@ use crate::api::answers::CommandAnswer;
 use crate::api::failure::FailureCode;
 use crate::api::request::Request;
 use crate::replica::{FoundingOptions, LogDirectory, Replica, ReplicaOptions, prepare_log};
-use crate::state::command::{LogAction, LogCommand, Policy};
-use crate::state::id::GroupId;
+use crate::state::command::{LogAction, LogCommand, ManifestEnd, ManifestPart, Policy};
+use crate::state::id::{GroupFile, GroupId};
+use crate::state::limits::MANIFEST_ROW_PIECES;
+use crate::state::node::NodeEndpoint;
 
 use super::super::clock::ClockReading;
 use super::super::keys::DerivedKeys;
@@ -240,6 +244,36 @@ fn lists_are_built_page_by_page_and_complete() {
     let CommandAnswer::Groups(listed) = answered.reply.unwrap().answer else { panic!("no list") };
     assert_eq!(listed.groups_list, (0..groups).map(group).collect::<Vec<_>>());
     assert_eq!(listed.groups.len(), groups);
+}
+
+#[test]
+fn a_new_name_that_hides_characters_is_refused_and_a_listed_one_is_kept() {
+    let mut rig = Rig::new();
+    let mut caller = rig.user("alice");
+    rig.ok(&mut caller, "create_group", json!({"group_id": "g"}));
+    for name in ["a\u{200B}b", "a\u{FE0F}", "\u{3000}"] {
+        let failure = rig.ask(&mut caller, "upload_file", upload(name, 2)).reply.unwrap_err();
+        assert_eq!(failure.code, FailureCode::BadRequest, "{name:?}: {failure}");
+        let mut part = upload(name, MANIFEST_ROW_PIECES as usize);
+        part["upload_id"] = "u".into();
+        part["more"] = true.into();
+        let failure = rig.ask(&mut caller, "upload_file", part).reply.unwrap_err();
+        assert_eq!(failure.code, FailureCode::BadRequest, "{name:?} in parts: {failure}");
+    }
+    // A file that an earlier version listed.
+    let file = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("old\u{200B}").unwrap() };
+    let part = ManifestPart::new(&[Digest([0; 20])], None);
+    let proof = FileProof::Whole(Digest([0; 20]));
+    let manifest = ManifestEnd { upload: None, first: 0, part, length: None, proof };
+    let node = NodeEndpoint { address: ([127, 0, 0, 1], 5_001).into(), peer_key: None };
+    rig.change_all(&caller, std::iter::once(LogAction::Upload { file, manifest, node }));
+    let mut again = upload("old\u{200B}", 1);
+    again["fileSha"] = "00".repeat(20).into();
+    rig.ok(&mut caller, "upload_file", again);
+    let mut stranger = rig.user("bob");
+    let failure = rig.ask(&mut stranger, "upload_file", upload("old\u{200B}", 2)).reply.unwrap_err();
+    assert_eq!(failure.code, FailureCode::NotMember);
+    rig.ok(&mut caller, "remove_file", json!({"group_id": "g", "file_name": "old\u{200B}"}));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 use crate::node::disk::private;
+use crate::printable::show_path;
 use crate::quoting;
 
 /// The version of the records that this program writes.
@@ -185,7 +186,7 @@ impl RecordFolder {
         let mut found = Vec::new();
         let mut problems = Vec::new();
         let listed = self.list_names().unwrap_or_else(|error| {
-            let path = self.path.display();
+            let path = show_path(&self.path);
             problems.push(format!(
                 "the records in {path} cannot be listed ({error}): mend that, then start the node again"
             ));
@@ -195,7 +196,7 @@ impl RecordFolder {
         let mut names = listed.names;
         names.retain(|name| Path::new(name).extension() == Some(OsStr::new(RECORD_EXTENSION)));
         if names.len() > self.records_max {
-            let (path, most) = (self.path.display(), self.records_max);
+            let (path, most) = (show_path(&self.path), self.records_max);
             problems.push(format!("{path} holds more than {most} records; those beyond are not read"));
             names.truncate(self.records_max);
         }
@@ -205,7 +206,7 @@ impl RecordFolder {
                 Ok((written, record)) => found.push((written, id, record)),
                 Err(RecordFault::Unreadable(error)) => problems.push(format!(
                     "the record {} cannot be read ({error}) and is left as it is: mend that, then start the node again",
-                    self.path_of(&id, RECORD_EXTENSION).display()
+                    show_path(&self.path_of(&id, RECORD_EXTENSION))
                 )),
                 Err(RecordFault::Damaged(why)) => problems.push(self.put_away(&id, "a record", "damaged", &why)),
                 Err(RecordFault::OtherVersion(format)) => {
@@ -246,11 +247,11 @@ impl RecordFolder {
         let next = "give the command that made it again (`upload_file`, `download_file`)";
         match fs::rename(&path, &aside) {
             Ok(()) => {
-                let aside = aside.display();
+                let aside = show_path(&aside);
                 format!("{what} cannot be used ({why}) and is now {aside}: {next}, then remove that file")
             }
             Err(error) => {
-                let path = path.display();
+                let path = show_path(&path);
                 format!("{what}, {path}, cannot be used ({why}), nor renamed ({error}): {next}")
             }
         }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::{MANIFEST_EXTENSION, RecordFolder, RecordId};
 use crate::exit::ClientFault;
+use crate::printable::show_path;
 
 const CHECKSUM_BYTES: usize = 32;
 
@@ -114,10 +115,10 @@ pub(super) fn load_manifest(
         None => LoadFault::Damaged(why),
     };
     if ManifestChecksum::at_end_of(&*bytes) != Some(checksum) {
-        return Err(fault(format!("its manifest {} is another one's", path.display())));
+        return Err(fault(format!("its manifest {} is another one's", show_path(&path))));
     }
     Manifest::from_backing(&bytes)
-        .map_err(|damaged| fault(format!("its manifest {} is damaged: {damaged}", path.display())))
+        .map_err(|damaged| fault(format!("its manifest {} is damaged: {damaged}", show_path(&path))))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use tracker::api::{GroupFile, GroupId};
 
 use super::manifest::ManifestChecksum;
 use crate::exit::ClientFault;
+use crate::ipc::path_form;
 
 /// How far the trackers know a share. Together with the file it is what outlives the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,7 @@ struct StoredShare {
     group: String,
     file: String,
     user: String,
+    #[serde(with = "path_form")]
     path: PathBuf,
     fingerprint: String,
     content: String,

@@ -17,8 +17,8 @@ fn peers_that_share_a_wrong_piece_do_not_wait_for_each_other() {
     let wrong = CorruptAt(PieceIndex(7));
     let mut swarm = Swarm::new(&distinct(20), &[(wrong, 1), (wrong, 1)]);
     swarm.run(60_000);
-    let standing = swarm.transfer.status();
-    assert!(matches!(standing, TransferStatus::NoPeers { after_bad_pieces: true, .. }), "{standing:?}");
+    let status = swarm.transfer.status();
+    assert!(matches!(status, TransferStatus::NoPeers { after_bad_pieces: true, .. }), "{status:?}");
 }
 
 #[test]
@@ -43,15 +43,15 @@ fn peers_without_pieces_make_way_for_one_that_has_them() {
 #[test]
 fn additional_connections_are_marked() {
     let mut swarm = Swarm::new(&distinct(200), &[(Honest, 1)]);
-    let mut further = Vec::new();
-    while further.len() < 4 {
+    let mut marks = Vec::new();
+    while marks.len() < 4 {
         let actions = swarm.transfer.take_actions();
-        let said = |action: &TransferAction| match action {
-            TransferAction::Connect { is_additional: further, .. } => Some(*further),
+        let additional_mark = |action: &TransferAction| match action {
+            TransferAction::Connect { is_additional, .. } => Some(*is_additional),
             _ => None,
         };
-        further.extend(actions.iter().filter_map(said));
+        marks.extend(actions.iter().filter_map(additional_mark));
         actions.into_iter().for_each(|action| swarm.perform(action));
     }
-    assert_eq!(further, [false, true, true, true]);
+    assert_eq!(marks, [false, true, true, true]);
 }
