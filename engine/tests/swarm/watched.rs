@@ -1,4 +1,5 @@
 //! Files of shares that change, in content or in attributes alone, and files that no consumer needs.
+#![allow(clippy::unwrap_used, reason = "a file of the test's own that cannot be read is a failed test")]
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
