@@ -107,8 +107,13 @@ fn report_usage(error: &clap::Error) -> ExitCode {
     let message = error.to_string();
     let message = message.trim_start_matches("error: ").trim_end();
     screen.show_fault_in_json(&ClientFault::new(ExitCause::Usage, message).fix(next));
-    // There is no other place to report a failure to write to stderr.
-    let _ = error.print();
+    let escaped = printable::escape_lines(message);
+    if escaped == message {
+        // With clap's colours. There is no other place to report a failure to write to stderr.
+        let _ = error.print();
+    } else {
+        eprintln!("error: {escaped}\n");
+    }
     eprintln!("next: {next}");
     ExitCode::from(ExitCause::Usage.code())
 }

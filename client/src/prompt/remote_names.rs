@@ -110,7 +110,7 @@ impl RemoteNames {
         let _ = self.requests.try_send(list.clone());
         let patience = Duration::from_millis(limits::COMPLETION_WAIT_MS);
         let is_missing = |lists: &mut HashMap<NameList, FetchedNames>| {
-            !lists.get(list).is_some_and(|fetched| fetched.at >= asked_at)
+            lists.get(list).is_none_or(|fetched| fetched.at < asked_at)
         };
         let (lists, _) = self
             .known

@@ -2,15 +2,37 @@
 //!
 //! Every line is free of control characters. On a terminal it fits the columns, except for the sentences.
 
+use std::io::IsTerminal;
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use rustix::termios::tcgetwinsize;
 
-use super::{TextForm, figures, transfer};
+use super::{figures, transfer};
 use crate::ipc::protocol::NodeAnswer;
 use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow};
 use crate::limits;
 use crate::printable::{escape_line, make_printable, show_name, show_path};
 use crate::quoting;
+
+/// The form of lists on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TextForm {
+    /// For a program: one name a line.
+    Pipe,
+    /// For a reader: tables and texts that fit this many columns.
+    Terminal { columns: u16 },
+}
+
+impl TextForm {
+    pub(super) fn of_stdout() -> TextForm {
+        if !std::io::stdout().is_terminal() {
+            return TextForm::Pipe;
+        }
+        let columns = tcgetwinsize(std::io::stdout()).map_or(0, |size| size.ws_col);
+        TextForm::Terminal { columns: if columns == 0 { limits::TERMINAL_COLUMNS_DEFAULT } else { columns } }
+    }
+}
 
 /// The text for stdout, with a final line end; empty for an empty list.
 pub(crate) fn answer_text(answer: &NodeAnswer, form: TextForm) -> String {

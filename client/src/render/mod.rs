@@ -18,35 +18,14 @@ pub(crate) mod transfer;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use rustix::termios::tcgetwinsize;
-
 use crate::cli::options::ColorOption;
 use crate::exit::ClientFault;
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
-use crate::limits;
 use crate::plan::OutputPlan;
 use crate::printable::escape_lines;
 
+use answer::TextForm;
 use progress::{ProgressLine, write_stderr};
-
-/// The form of lists on stdout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TextForm {
-    /// For a program: one name a line.
-    Pipe,
-    /// For a reader: tables and texts that fit this many columns.
-    Terminal { columns: u16 },
-}
-
-impl TextForm {
-    fn of_stdout() -> TextForm {
-        if !io::stdout().is_terminal() {
-            return TextForm::Pipe;
-        }
-        let columns = tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
-        TextForm::Terminal { columns: if columns == 0 { limits::TERMINAL_COLUMNS_DEFAULT } else { columns } }
-    }
-}
 
 /// Stdout and stderr of this process.
 pub(crate) struct Screen {

@@ -61,7 +61,7 @@ impl From<FingerprintMatch> for FileState {
     }
 }
 
-/// A source that is closed by a thread of its filesystem, whichever thread drops it.
+/// A source that is closed by a thread of its filesystem, since that may never answer. Any thread may drop it.
 #[derive(Debug)]
 pub(crate) struct ServedSource {
     /// `None` only while it is dropped.

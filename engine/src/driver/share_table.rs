@@ -1,16 +1,18 @@
-//! All shares of a node, by the tracker's names of the files.
+//! All shares of a node, by the tracker's names of the files; and what wakes the thread that watches them.
 //!
 //! Invariant: a share that leaves the table is closed; no file is looked at under the lock of the table, since a filesystem
 //! that does not answer would stop every connection.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::shares::Share;
-use crate::lock::{read, write};
+use crate::lock::{lock, read, write};
 use crate::proto::manifest::FileKey;
 use crate::stats::ShareStatus;
 use crate::storage::filesystem_threads::FilesystemThreads;
+use crate::storage::limits::SOURCE_CHECK_MS;
 
 #[cfg(test)]
 mod tests;
@@ -93,5 +95,54 @@ impl ShareTable {
     pub(crate) fn close_all(&self) {
         let all = std::mem::take(&mut *write(&self.by_key));
         all.values().for_each(|share| share.close());
+    }
+}
+
+/// Wakes or ends the thread that watches.
+#[derive(Debug, Default)]
+pub(crate) struct WatchSignal {
+    state: Mutex<WatchRequest>,
+    changed: Condvar,
+}
+
+/// What is asked of the thread that watches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum WatchRequest {
+    #[default]
+    Wait,
+    /// A share has something to do now.
+    Look,
+    Stop,
+}
+
+impl WatchSignal {
+    /// A share has something to do now.
+    pub(crate) fn wake(&self) {
+        self.set(WatchRequest::Look);
+    }
+
+    /// Ends the thread.
+    pub(crate) fn stop(&self) {
+        self.set(WatchRequest::Stop);
+    }
+
+    fn set(&self, request: WatchRequest) {
+        let mut state = lock(&self.state);
+        if *state != WatchRequest::Stop {
+            *state = request;
+        }
+        self.changed.notify_one();
+    }
+
+    /// Waits for at most [`SOURCE_CHECK_MS`]; whether the thread goes on.
+    pub(crate) fn wait(&self) -> bool {
+        let pause = Duration::from_millis(SOURCE_CHECK_MS);
+        let is_waiting = |request: &mut WatchRequest| *request == WatchRequest::Wait;
+        let waited = self.changed.wait_timeout_while(lock(&self.state), pause, is_waiting);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if *state == WatchRequest::Look {
+            *state = WatchRequest::Wait;
+        }
+        *state != WatchRequest::Stop
     }
 }

@@ -10,9 +10,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::context::NodeContext;
 use super::limits::VERIFY_BATCH;
@@ -21,62 +20,11 @@ use super::share_watch::Doubt;
 use super::shares::Share;
 use crate::abort::AbortOnPanic;
 use crate::hash::{Hasher, PieceJob};
-use crate::lock::lock;
 use crate::proto::manifest::Manifest;
 use crate::proto::units::{PieceIndex, PieceRange};
 use crate::storage::error::SourceChange;
 use crate::storage::filesystem_threads::FilesystemId;
-use crate::storage::limits::SOURCE_CHECK_MS;
 use crate::storage::source::Source;
-
-/// Wakes or ends the thread that watches.
-#[derive(Debug, Default)]
-pub(crate) struct WatchSignal {
-    state: Mutex<WatchRequest>,
-    changed: Condvar,
-}
-
-/// What is asked of the thread that watches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum WatchRequest {
-    #[default]
-    Wait,
-    /// A share has something to do now.
-    Look,
-    Stop,
-}
-
-impl WatchSignal {
-    /// A share has something to do now.
-    pub(crate) fn wake(&self) {
-        self.set(WatchRequest::Look);
-    }
-
-    /// Ends the thread.
-    pub(crate) fn stop(&self) {
-        self.set(WatchRequest::Stop);
-    }
-
-    fn set(&self, request: WatchRequest) {
-        let mut state = lock(&self.state);
-        if *state != WatchRequest::Stop {
-            *state = request;
-        }
-        self.changed.notify_one();
-    }
-
-    /// Waits for at most [`SOURCE_CHECK_MS`]; whether the thread goes on.
-    fn wait(&self) -> bool {
-        let pause = Duration::from_millis(SOURCE_CHECK_MS);
-        let is_waiting = |request: &mut WatchRequest| *request == WatchRequest::Wait;
-        let waited = self.changed.wait_timeout_while(lock(&self.state), pause, is_waiting);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if *state == WatchRequest::Look {
-            *state = WatchRequest::Wait;
-        }
-        *state != WatchRequest::Stop
-    }
-}
 
 /// Starts the thread that watches all shares.
 pub(crate) fn start_watch(context: Arc<NodeContext>) -> io::Result<JoinHandle<()>> {

@@ -47,7 +47,7 @@ impl RequestHandler {
         match request {
             NodeRequest::Control { command } => self.control(command),
             NodeRequest::Upload { file, path } => {
-                shares::upload_file(&self.downloads.shares, file, &path, events)
+                shares::upload_file(&self.downloads.shares, &file, &path, events)
             }
             NodeRequest::Download { file, destination, overwrite, background } => {
                 let request = DownloadRequest { key: file, destination, overwrite };
@@ -67,7 +67,7 @@ impl RequestHandler {
     /// and answered by the trackers' message.
     fn control(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
         match command {
-            Command::CreateUser { user, password } => self.create_user(user, password),
+            Command::CreateUser { user, password } => self.create_user(&user, password),
             Command::Login { user, password, .. } => self.log_in(user, password),
             Command::Logout => self.log_out(),
             Command::Whoami => self.whoami(),
@@ -98,7 +98,7 @@ impl RequestHandler {
     }
 
     /// Creates a user, and logs the user in unless another one is logged in here.
-    fn create_user(&self, user: UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
+    fn create_user(&self, user: &UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
         let create = Command::CreateUser { user: user.clone(), password: password.clone() };
         let (_, message) = self.request::<IgnoredAny>(create)?;
         let login = match self.core.trackers.user() {

@@ -43,27 +43,27 @@ struct PreparedUpload {
 /// cannot be recorded, the tracker is not told, since a restart would lose the share.
 pub(in crate::node) fn upload_file(
     shares: &Shares,
-    key: GroupFile,
+    key: &GroupFile,
     path: &Path,
     events: &EventStream<'_>,
 ) -> Result<NodeAnswer, ClientFault> {
     let core = &shares.core;
     let user = core.trackers.require_user()?;
     path.metadata().map_err(|error| ClientFault::io("read", path, &error).fix("check the path"))?;
-    shares.check_limit(&user, &key)?;
+    shares.check_limit(&user, key)?;
     check_membership(core, &key.group)?;
-    check_new_name(core, &key, path)?;
+    check_new_name(core, key, path)?;
     let engine = core.peer.engine()?;
     let PreparedUpload { manifest, fingerprint, hashing_ms } =
-        hash_unless_known(shares, &engine, &user, &key, path, events)?;
+        hash_unless_known(shares, &engine, &user, key, path, events)?;
     let (total_bytes, content) = (manifest.geometry().length(), manifest.proof().id());
     let file = key.name.to_string();
     events.send(NodeEvent::Hashing { file: file.clone(), done_bytes: total_bytes, total_bytes })?;
     let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
     let mut scope = core.locks.scope();
-    let _share_lock = scope.lock_share(&key)?;
-    let mut share = shares.write_record(&key, origin, &manifest, ShareState::Unlisted)?;
-    let listed = listing::list_file(core, &user, &key, &manifest, RequestUrgency::Immediate, &|done_bytes| {
+    let _share_lock = scope.lock_share(key)?;
+    let mut share = shares.write_record(key, origin, &manifest, ShareState::Unlisted)?;
+    let listed = listing::list_file(core, &user, key, &manifest, RequestUrgency::Immediate, &|done_bytes| {
         events.send_progress(|| NodeEvent::Listing { file: file.clone(), done_bytes, total_bytes })
     });
     if let Err(fault) = listed {
@@ -72,7 +72,7 @@ pub(in crate::node) fn upload_file(
     share.state.mark_listed();
     let recorded = core.records.write_share(&share.id, &share.to_record());
     let loader = shares.manifest_loader(&share);
-    let served = engine.share_file(to_engine_key(&key), path, &manifest, fingerprint, loader);
+    let served = engine.share_file(to_engine_key(key), path, &manifest, fingerprint, loader);
     if served.is_ok() {
         share.state.mark_served();
         share.state.mark_announced();
